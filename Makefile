@@ -1,0 +1,60 @@
+# Posthouse: two commands do everything. `make run` runs it, `make test` tests it.
+SHELL := /bin/sh
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+UV := $(BIN)/uv
+UV_VERSION := 0.13.9
+INSTALL := $(UV) pip install --quiet --python $(BIN)/python
+
+.DEFAULT_GOAL := help
+.PHONY: help setup run check test unit bench storm format lock clean servers
+
+help: ## what can be made here
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
+
+setup: $(VENV)/.run ## the virtual environment with what `make run` needs
+
+$(UV):
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
+
+$(VENV)/.run: requirements/run.lock pyproject.toml sdk/pyproject.toml | $(UV)
+	$(INSTALL) --require-hashes -r requirements/run.lock
+	$(INSTALL) --no-deps --no-build-isolation -e sdk -e .
+	@touch $@
+
+$(VENV)/.dev: requirements/dev.lock $(VENV)/.run
+	$(INSTALL) --require-hashes -r requirements/dev.lock
+	@touch $@
+
+run: $(VENV)/.run ## everything on this machine, with a demo mailbox (Ctrl-C stops it)
+	$(BIN)/posthouse up --demo $(ARGS)
+
+check: $(VENV)/.dev ## format, lint, types, import contracts
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+servers: ## the servers that the tests talk to (Debian packages), where they are missing
+	tests/servers/install.sh
+
+test: $(VENV)/.dev servers ## all tests, against real servers that the session starts itself
+	$(BIN)/python -m pytest $(ARGS)
+
+unit: $(VENV)/.dev ## the tests that need no server
+	$(BIN)/python -m pytest tests/unit $(ARGS)
+
+bench: $(VENV)/.dev servers ## a speed question beside its peers: make bench NAME=...
+	$(BIN)/python -m bench $(NAME) $(ARGS)
+
+format: $(VENV)/.dev ## format and sort imports
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+lock: | $(UV) ## re-lock the dependencies
+	requirements/lock.sh
+
+clean: ## remove the virtual environment and caches
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

@@ -1,0 +1,11 @@
+#!/bin/sh
+# Re-locks every requirements/*.lock from pyproject.toml and the *.in files.
+# No index address is written: the locks hold names, versions and hashes only.
+set -eu
+cd "$(dirname "$0")/.."
+uv=${UV:-.venv/bin/uv}
+lock() { "$uv" pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+    --no-emit-index-url --no-header --no-annotate "$@"; }
+lock pyproject.toml --extra local --no-emit-package posthouse requirements/build.in -o requirements/run.lock
+lock pyproject.toml --extra local --no-emit-package posthouse requirements/build.in requirements/dev.in \
+    -c requirements/run.lock -o requirements/dev.lock

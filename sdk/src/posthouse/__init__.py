@@ -1,0 +1,1 @@
+"""The Posthouse SDK: what a mail handler needs to consume mail events."""

@@ -1,0 +1,96 @@
+"""Every failure that Posthouse knows, each with a verdict.
+
+A library's error is translated once, at the border where it appears (`shared.mailbox`,
+`shared.storage`, `shared.queueing`), and chained as the cause. What follows from an error is read
+from its class, never from its text:
+
+- `TryAgain`: the same attempt may succeed later; honours the other side's Retry-After.
+- `NeedsPerson`: no retry helps before somebody changes something (password, consent, folder).
+- `MailFailure`: only this mail cannot be processed; it goes to quarantine, the rest goes on.
+"""
+
+from __future__ import annotations
+
+
+class PosthouseError(Exception):
+    """The root. `str()` is a sentence for people: what failed and where.
+
+    `hint` says what to do about it, `code` is stable for programs (`login-refused`).
+    """
+
+    code = "internal"
+
+    def __init__(self, message: str, *, hint: str = "", code: str | None = None) -> None:
+        super().__init__(message)
+        self.hint = hint
+        if code is not None:
+            self.code = code
+
+
+class InvalidInput(PosthouseError):
+    """What somebody gave us is not acceptable; `field` names the offending one."""
+
+    code = "invalid"
+
+    def __init__(self, message: str, *, field: str = "", hint: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.field = field
+
+
+class NotFound(PosthouseError):
+    """The thing asked for does not exist (any more)."""
+
+    code = "not-found"
+
+
+class Conflict(PosthouseError):
+    """The change contradicts what is there: a taken name, a thing in use."""
+
+    code = "conflict"
+
+
+class TryAgain(PosthouseError):
+    """A failure that may be gone later. `retry_after` is in seconds, None where unknown."""
+
+    code = "try-again"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        hint: str = "",
+        code: str | None = None,
+        retry_after: float | None = None,
+    ) -> None:
+        super().__init__(message, hint=hint, code=code)
+        self.retry_after = retry_after
+
+
+class NeedsPerson(PosthouseError):
+    """A failure that stays until somebody changes something."""
+
+    code = "needs-person"
+
+
+class MailFailure(PosthouseError):
+    """This one mail cannot be processed; nothing is wrong with its mailbox."""
+
+    code = "mail-failure"
+
+
+class NeedsAuthorisation(NeedsPerson):
+    """The OAuth2 grant is gone or was never given: somebody must log in at the provider again."""
+
+    code = "needs-authorisation"
+
+
+class LeaseLost(TryAgain):
+    """Another worker holds (or took over) the lease: what we hold must not be committed."""
+
+    code = "lease-lost"
+
+
+class SecretUnreadable(PosthouseError):
+    """A stored secret cannot be opened: its key is gone, or the row was tampered with."""
+
+    code = "secret-unreadable"

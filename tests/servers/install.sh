@@ -1,0 +1,33 @@
+#!/bin/sh
+# Installs the servers that the tests talk to, where they are missing (Debian and Ubuntu).
+# Nothing is started: the test session starts its own on free ports in temporary folders.
+set -eu
+missing=""
+need() { # need COMMAND-OR-FILE PACKAGE
+    for path in /usr/sbin/$1 /usr/bin/$1 $1; do [ -e "$path" ] && return 0; done
+    missing="$missing $2"
+}
+need dovecot dovecot-core
+need /usr/lib/dovecot/imap dovecot-imapd
+need /usr/lib/dovecot/pop3 dovecot-pop3d
+need /usr/lib/dovecot/lmtp dovecot-lmtpd
+need redis-server redis-server
+need rabbitmq-server rabbitmq-server
+need openssl openssl
+need chromium chromium
+ls /usr/lib/postgresql/*/bin/postgres >/dev/null 2>&1 || missing="$missing postgresql"
+[ -z "$missing" ] && exit 0
+echo "installing for the tests:$missing"
+command -v apt-get >/dev/null || { echo "install these by hand:$missing" >&2; exit 1; }
+as_root=""
+[ "$(id -u)" = 0 ] || as_root="sudo"
+# Debian starts a service as it is installed; the tests start their own.
+policy=/usr/sbin/policy-rc.d
+if [ ! -e "$policy" ]; then
+    printf '#!/bin/sh\nexit 101\n' | $as_root tee "$policy" >/dev/null
+    $as_root chmod +x "$policy"
+    trap '$as_root rm -f "$policy"' EXIT
+fi
+$as_root apt-get update -qq
+# shellcheck disable=SC2086
+DEBIAN_FRONTEND=noninteractive $as_root apt-get install -y -qq --no-install-recommends $missing >/dev/null

@@ -1,0 +1,339 @@
+"""What an administrator describes: a connection to one folder of one mailbox.
+
+Pure values and rules. What a mode allows and what each field may hold is decided here once; the
+API, the pages, `posthouse apply` and the tests all ask these functions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
+from datetime import datetime
+from enum import StrEnum
+from typing import Any, Final, TypeVar
+
+from shared.errors import InvalidInput
+
+E = TypeVar("E", bound=StrEnum)
+
+
+class Mode(StrEnum):
+    POP3 = "pop3"
+    IMAP = "imap"
+    GOOGLE_IMAP = "google-imap"
+    MICROSOFT_IMAP = "microsoft-imap"
+    MICROSOFT_GRAPH = "microsoft-graph"
+
+
+class TransportSecurity(StrEnum):
+    TLS = "tls"
+    STARTTLS = "starttls"
+    NONE = "none"
+
+
+class AfterDownload(StrEnum):
+    MARK_READ = "mark-read"
+    DELETE = "delete"
+
+
+class Selection(StrEnum):
+    UNREAD = "unread"
+    ALL = "all"
+
+
+class Health(StrEnum):
+    """What the list shows: green, red, yellow, grey, and red with a button."""
+
+    WORKING = "working"
+    FAILING = "failing"
+    UNUSED = "unused"
+    DISABLED = "disabled"
+    NEEDS_AUTHORISATION = "needs-authorisation"
+    PENDING = "pending"  # enabled, not yet polled
+
+
+OAUTH_MODES: Final = frozenset({Mode.GOOGLE_IMAP, Mode.MICROSOFT_IMAP, Mode.MICROSOFT_GRAPH})
+MICROSOFT_MODES: Final = frozenset({Mode.MICROSOFT_IMAP, Mode.MICROSOFT_GRAPH})
+GOOGLE_IMAP_HOST: Final = "imap.gmail.com"
+MICROSOFT_IMAP_HOST: Final = "outlook.office365.com"
+MICROSOFT_GRAPH_HOST: Final = "graph.microsoft.com"
+
+#: (mode, security) → port, where the administrator gives none.
+DEFAULT_PORTS: Final[Mapping[tuple[Mode, TransportSecurity], int]] = {
+    (Mode.IMAP, TransportSecurity.TLS): 993,
+    (Mode.IMAP, TransportSecurity.STARTTLS): 143,
+    (Mode.IMAP, TransportSecurity.NONE): 143,
+    (Mode.POP3, TransportSecurity.TLS): 995,
+    (Mode.POP3, TransportSecurity.STARTTLS): 110,
+    (Mode.POP3, TransportSecurity.NONE): 110,
+}
+
+_ALWAYS: Final = frozenset(
+    {
+        "name",
+        "description",
+        "mode",
+        "username",
+        "interval_minutes",
+        "certificate_ids",
+        "after_download",
+        "timeout_ms",
+        "enabled",
+    }
+)
+_SERVER: Final = frozenset(
+    {"host", "port", "security", "password", "verify_certificate", "ca_certificate"}
+)
+#: The fields that each mode has a use for; every other field is refused.
+FIELDS_OF: Final[Mapping[Mode, frozenset[str]]] = {
+    Mode.POP3: _ALWAYS | _SERVER,
+    Mode.IMAP: _ALWAYS | _SERVER | {"folder", "selection", "shared_mailbox", "push"},
+    Mode.GOOGLE_IMAP: _ALWAYS | {"credential_id", "folder", "selection", "push"},
+    Mode.MICROSOFT_IMAP: _ALWAYS
+    | {"credential_id", "folder", "selection", "shared_mailbox", "host_override", "push"},
+    Mode.MICROSOFT_GRAPH: _ALWAYS
+    | {
+        "credential_id",
+        "folder",
+        "selection",
+        "shared_mailbox",
+        "host_override",
+        "permanent_delete",
+    },
+}
+
+#: A change of one of these asks for the acknowledgement again (row M15).
+ACKNOWLEDGED_FIELDS: Final = frozenset(
+    {
+        "mode",
+        "host",
+        "port",
+        "username",
+        "shared_mailbox",
+        "host_override",
+        "folder",
+        "selection",
+        "after_download",
+    }
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Connection:
+    """One mailbox folder to be watched, as the administrator described it.
+
+    `folder` is empty for the inbox, else the exact name with `/` between levels. `shared_mailbox`
+    is None where the switch is off. `password` is never part of this value: it stays sealed in
+    storage until a mailbox is opened. `timeout_ms` bounds connection attempts.
+    """
+
+    id: int = 0
+    name: str
+    description: str = ""
+    mode: Mode
+    host: str = ""
+    port: int = 0
+    security: TransportSecurity = TransportSecurity.TLS
+    verify_certificate: bool = True
+    ca_certificate: str | None = None
+    username: str = ""
+    has_password: bool = False
+    credential_id: int | None = None
+    interval_minutes: int = 1
+    folder: str = ""
+    certificate_ids: tuple[int, ...] = ()
+    after_download: AfterDownload = AfterDownload.MARK_READ
+    timeout_ms: int = 10_000
+    selection: Selection = Selection.UNREAD
+    shared_mailbox: str | None = None
+    host_override: str | None = None
+    permanent_delete: bool = False
+    push: bool = False
+    enabled: bool = False
+    created_at: datetime | None = None
+    updated_at: datetime | None = None
+
+    @property
+    def mailbox(self) -> str:
+        """The mailbox whose mails are read: the shared one where there is one."""
+        return self.shared_mailbox or self.username
+
+    @property
+    def endpoint(self) -> tuple[str, int]:
+        """Host and port that are actually connected to."""
+        if self.mode is Mode.GOOGLE_IMAP:
+            return (GOOGLE_IMAP_HOST, 993)
+        if self.mode in MICROSOFT_MODES:
+            default = (
+                MICROSOFT_IMAP_HOST if self.mode is Mode.MICROSOFT_IMAP else MICROSOFT_GRAPH_HOST
+            )
+            host, _, port = (self.host_override or default).partition(":")
+            return (host, int(port or (993 if self.mode is Mode.MICROSOFT_IMAP else 443)))
+        return (self.host, self.port)
+
+    def lease_key(self) -> str:
+        """Names the mailbox folder: two connections with one key never fetch at the same time."""
+        host, port = self.endpoint
+        folder = self.folder if self.folder.upper() != "INBOX" else ""
+        family = "pop3" if self.mode is Mode.POP3 else "mail"
+        return "|".join((family, host.lower(), str(port), self.mailbox.lower(), folder))
+
+
+_EDITABLE: Final = frozenset(f.name for f in fields(Connection)) - {
+    "id",
+    "has_password",
+    "created_at",
+    "updated_at",
+}
+SECRET_FIELDS: Final = frozenset({"password"})
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionEdit:
+    """A checked change: the connection as it will be, and the password if one was given."""
+
+    connection: Connection
+    password: str | None = field(default=None, repr=False)
+
+
+def edit(current: Connection | None, changes: Mapping[str, Any]) -> ConnectionEdit:
+    """Applies what somebody typed (`changes`: field → JSON value) and checks every rule.
+
+    Raises InvalidInput naming the first offending field. Fields the mode has no use for are
+    refused when given, and fall back to their default when the mode changes.
+    """
+    unknown = sorted(set(changes) - _EDITABLE - SECRET_FIELDS)
+    if unknown:
+        raise InvalidInput(f"There is no field {unknown[0]!r} in a connection.", field=unknown[0])
+    mode = _choice(Mode, changes.get("mode", current.mode if current else None), "mode")
+    allowed = FIELDS_OF[mode]
+    for name in changes:
+        if name not in allowed and changes[name] not in (None, "", False):
+            raise InvalidInput(
+                f"A connection in mode {mode} has no use for {name!r}.",
+                field=name,
+                hint=f"Leave {name!r} out, or choose a mode that has it.",
+            )
+    values: dict[str, Any] = {"mode": mode}
+    for name in sorted(allowed - {"mode"} - SECRET_FIELDS):
+        if name in changes:
+            values[name] = _parse(name, changes[name])
+        elif current is not None:
+            values[name] = getattr(current, name)
+    if values.get("name") is None:
+        raise InvalidInput("A connection needs a name.", field="name")
+    password = changes.get("password")
+    if password is not None and not isinstance(password, str):
+        raise InvalidInput("The password is a text.", field="password")
+    keeps_password = current is not None and current.has_password and "password" in allowed
+    draft = Connection(
+        **values,
+        id=current.id if current else 0,
+        has_password=bool(password) or (keeps_password and password is None),
+        created_at=current.created_at if current else None,
+        updated_at=current.updated_at if current else None,
+    )
+    return ConnectionEdit(_complete(draft), password)
+
+
+def _complete(draft: Connection) -> Connection:
+    """The rules that span fields, and the defaults that depend on others."""
+    if "host" in FIELDS_OF[draft.mode]:
+        if not draft.host:
+            raise InvalidInput("The host of the mail server is missing.", field="host")
+        if not draft.port:
+            draft = replace(draft, port=DEFAULT_PORTS[(draft.mode, draft.security)])
+        if not draft.has_password:
+            raise InvalidInput("The password is missing.", field="password")
+    if not draft.username:
+        raise InvalidInput("The username is missing.", field="username")
+    if draft.mode in OAUTH_MODES and draft.credential_id is None:
+        raise InvalidInput(
+            f"Mode {draft.mode} needs an OAuth2 credential.",
+            field="credential_id",
+            hint="Create one under Credentials first, then choose it here.",
+        )
+    return draft
+
+
+def _parse(name: str, value: Any) -> Any:
+    match name:
+        case "name" | "username":
+            return _text(name, value, 1, 200)
+        case "description":
+            return _text(name, value, 0, 2000)
+        case "host":
+            text = _text(name, value, 1, 253)
+            if any(c.isspace() or c in "/@:" for c in text.strip("[]").replace(":", "")):
+                raise InvalidInput("The host is a name or an address, nothing else.", field=name)
+            return text
+        case "port":
+            return _whole(name, value, 1, 65535) if value not in (None, "", 0) else 0
+        case "interval_minutes":
+            return _whole(name, value, 1, 60, unit="whole minutes")
+        case "timeout_ms":
+            return _whole(name, value, 1, 60_000, unit="milliseconds")
+        case "security":
+            return _choice(TransportSecurity, value, name)
+        case "after_download":
+            return _choice(AfterDownload, value, name)
+        case "selection":
+            return _choice(Selection, value, name)
+        case "folder":
+            return _folder(value)
+        case "certificate_ids":
+            return _ids(name, value)
+        case "credential_id":
+            return None if value in (None, "") else _whole(name, value, 1, 2**63 - 1)
+        case "shared_mailbox" | "host_override" | "ca_certificate":
+            limit = 65_536 if name == "ca_certificate" else 320
+            text = _text(name, "" if value is None else value, 0, limit)
+            if name == "ca_certificate" and text and "-----BEGIN CERTIFICATE-----" not in text:
+                raise InvalidInput("The private CA is given as PEM certificates.", field=name)
+            return text or None
+        case _:  # verify_certificate, permanent_delete, push, enabled
+            if not isinstance(value, bool):
+                raise InvalidInput(f"{name!r} is true or false.", field=name)
+            return value
+
+
+def _text(name: str, value: Any, shortest: int, longest: int) -> str:
+    if not isinstance(value, str):
+        raise InvalidInput(f"{name!r} is a text.", field=name)
+    text = value if name == "ca_certificate" else value.strip()
+    if name != "ca_certificate" and any(ord(c) < 32 and c not in "\n\t" for c in text):
+        raise InvalidInput(f"{name!r} holds a control character.", field=name)
+    if len(text) < shortest:
+        raise InvalidInput(f"{name!r} is empty.", field=name)
+    if len(text) > longest:
+        raise InvalidInput(f"{name!r} is longer than {longest} characters.", field=name)
+    return text
+
+
+def _whole(name: str, value: Any, lowest: int, highest: int, unit: str = "a whole number") -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not lowest <= value <= highest:
+        raise InvalidInput(f"{name!r} is {unit} from {lowest} to {highest}.", field=name)
+    return value
+
+
+def _choice(kind: type[E], value: Any, name: str) -> E:
+    try:
+        return kind(value)
+    except ValueError:
+        raise InvalidInput(f"{name!r} is one of: {', '.join(kind)}.", field=name) from None
+
+
+def _folder(value: Any) -> str:
+    text = _text("folder", "" if value is None else value, 0, 1000)
+    if text and any(not level for level in text.split("/")):
+        raise InvalidInput(
+            "The folder has an empty level: write Main/Sub, without a slash at either end.",
+            field="folder",
+        )
+    return text
+
+
+def _ids(name: str, value: Any) -> tuple[int, ...]:
+    if not isinstance(value, (list, tuple)):
+        raise InvalidInput(f"{name!r} is a list of ids.", field=name)
+    return tuple(sorted({_whole(name, item, 1, 2**63 - 1) for item in value}))

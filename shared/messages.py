@@ -1,0 +1,75 @@
+"""What the ledger knows of a mail, as values: where it came from, where its bytes are, its path."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class RawRef:
+    """Where bytes lie in the store: `size` octets from `offset` of the object `key`.
+
+    Many small mails share one object, so that one sync makes a whole batch durable.
+    """
+
+    key: str
+    offset: int
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class MailHeaders:
+    """The few header fields that people search by and events carry; decoded (RFC 2047), bounded.
+
+    `date` is the Date field as an instant where it can be read. Empty strings where absent.
+    """
+
+    message_id: str = ""
+    sender: str = ""
+    to: tuple[str, ...] = ()
+    cc: tuple[str, ...] = ()
+    subject: str = ""
+    date: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewMessage:
+    """One mail that is durable in the store and about to be committed to the ledger."""
+
+    id: uuid.UUID
+    native_key: str
+    size: int
+    sha256: bytes
+    raw: RawRef
+    headers: MailHeaders
+    header_digest: bytes  # 16 octets: recognises the mail when UIDVALIDITY changes
+    arrived_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pending:
+    """A committed mail that has still to be published, with what the decryptor needs."""
+
+    id: uuid.UUID
+    connection_id: int
+    sequence: int
+    size: int
+    sha256: bytes
+    raw: RawRef
+    headers: MailHeaders
+    downloaded_at: datetime
+    attempts: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """What the decryptor found out about one mail, and where the opened form lies (if any)."""
+
+    id: uuid.UUID
+    security: Mapping[str, Any]
+    opened: RawRef | None = None
+    opened_sha256: bytes | None = None

@@ -1,0 +1,102 @@
+"""The settings that every service shares: environment variables with the prefix `POSTHOUSE_`.
+
+A `.env` file in the working directory is read too; a secret may also be given as the path of a
+file that holds it (`POSTHOUSE_DATABASE_URL_FILE=/run/secrets/db`), as Kubernetes mounts them.
+Each service adds its own in its `settings.py`.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from shared.errors import InvalidInput
+
+PREFIX = "POSTHOUSE_"
+S = TypeVar("S", bound="Settings")
+
+
+class Settings(BaseSettings):
+    """Where the state, the broker, the output queues and the raw mails are."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, env_file=".env", extra="ignore")
+
+    database_url: SecretStr = Field(description="Postgres, postgresql://user:password@host/name")
+    broker_url: SecretStr = Field(description="Jobs: redis:// rediss:// amqp:// amqps://")
+    output_url: SecretStr | None = Field(
+        default=None, description="Handlers' queues, same schemes; default: the broker"
+    )
+    store_url: str = Field(
+        description="Raw mail: file:///path s3://bucket gs://bucket az://container"
+    )
+    secret_keys: Annotated[tuple[SecretStr, ...], NoDecode] = Field(
+        description="Keys that seal secrets at rest, comma separated, the first one seals; "
+        "each is id:base64 of 32 random bytes"
+    )
+    admin_token: SecretStr | None = Field(
+        default=None, description="Bootstrap token with every right, for the first login"
+    )
+    public_url: str = Field(
+        default="http://127.0.0.1:8025", description="Where people and handlers reach the API"
+    )
+    max_message_bytes: int = Field(
+        default=157_286_400,
+        ge=1024,
+        description="Octets; a larger mail is listed and left untouched",
+    )
+    inline_max_bytes: int = Field(
+        default=65_536,
+        ge=0,
+        le=1_048_576,
+        description="Octets of a raw mail that ride in its event",
+    )
+    retention_days: int = Field(
+        default=30,
+        ge=1,
+        description="Days that raw mail and ledger details of published mails stay",
+    )
+    health_host: str = Field(default="127.0.0.1", description="/healthz /readyz /metrics bind here")
+    health_port: int = Field(default=0, description="Port of /healthz /readyz /metrics; 0: none")
+    log_level: str = Field(default="INFO", description="DEBUG INFO WARNING ERROR")
+    log_format: str = Field(default="json", description="json, or console for people")
+
+    @field_validator("secret_keys", mode="before")
+    @classmethod
+    def _split(cls, value: Any) -> Any:
+        if isinstance(value, str):
+            return tuple(part.strip() for part in value.split(",") if part.strip())
+        return value
+
+    @property
+    def effective_output_url(self) -> str:
+        return (self.output_url or self.broker_url).get_secret_value()
+
+
+def load(kind: type[S], **overrides: Any) -> S:
+    """Reads settings from the environment; raises InvalidInput naming the variable at fault."""
+    values = dict(overrides)
+    for name in kind.model_fields:
+        path = os.environ.get(f"{PREFIX}{name.upper()}_FILE")
+        if path and name not in values and f"{PREFIX}{name.upper()}" not in os.environ:
+            try:
+                values[name] = Path(path).read_text(encoding="utf-8").strip()
+            except OSError as error:
+                raise InvalidInput(
+                    f"{PREFIX}{name.upper()}_FILE names {path}, which cannot be read: "
+                    f"{error.strerror}.",
+                    field=name,
+                ) from error
+    try:
+        return kind(**values)
+    except ValidationError as error:
+        first = error.errors(include_input=False, include_url=False)[0]
+        name = str(first["loc"][0]) if first["loc"] else ""
+        raise InvalidInput(
+            f"{PREFIX}{name.upper()} is not usable: {first['msg']}.",
+            field=name,
+            hint=(kind.model_fields[name].description or "") if name in kind.model_fields else "",
+        ) from error

@@ -1,0 +1,57 @@
+"""Brings the schema to this version. Any number of processes may try at once: one does it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from alembic import command
+from alembic.config import Config
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import create_engine
+from sqlalchemy.engine import Connection, make_url
+from sqlalchemy.exc import OperationalError
+from sqlalchemy.pool import NullPool
+
+from shared.errors import TryAgain
+
+#: Any number that nobody else uses for an advisory lock in this database.
+_LOCK = 0x706F7374
+
+
+def _config() -> Config:
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+    return config
+
+
+def migrate(database_url: str) -> str:
+    """Applies what is missing and returns the schema's version. Raises TryAgain without a server."""
+    url = make_url(database_url).set(drivername="postgresql+psycopg")
+    engine = create_engine(url, poolclass=NullPool)
+    config = _config()
+    try:
+        with engine.connect() as connection:
+            connection.exec_driver_sql(f"SELECT pg_advisory_lock({_LOCK})")
+            connection.commit()
+            config.attributes["connection"] = connection
+            command.upgrade(config, "head")
+            connection.commit()
+            version = _version(connection)
+            connection.exec_driver_sql(f"SELECT pg_advisory_unlock({_LOCK})")
+            return version
+    except OperationalError as error:
+        raise TryAgain(
+            f"Postgres at {url.host}:{url.port} does not answer: {error.orig}",
+            hint="Check POSTHOUSE_DATABASE_URL and that Postgres runs.",
+        ) from error
+
+
+def expected_version() -> str:
+    """The schema version that this code was written for."""
+    return ScriptDirectory.from_config(_config()).get_current_head() or ""
+
+
+def _version(connection: Connection) -> str:
+    context = MigrationContext.configure(connection, opts={"version_table": "posthouse_schema"})
+    return context.get_current_revision() or ""

@@ -1,0 +1,142 @@
+-- What administrators describe. Secrets (bytea) are sealed by shared.vault before they come here.
+
+CREATE TABLE credential (
+    id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    name text NOT NULL,
+    provider text NOT NULL CHECK (provider IN ('google', 'microsoft')),
+    grant_type text NOT NULL CHECK (grant_type IN ('authorization-code', 'client-credentials')),
+    client_id text NOT NULL DEFAULT '',
+    client_secret bytea,
+    client_certificate bytea,          -- PEM or JSON key, sealed
+    tenant text NOT NULL DEFAULT '',
+    cloud text NOT NULL DEFAULT 'global',
+    settings jsonb NOT NULL DEFAULT '{}',
+    secret_expires_at timestamptz,
+    created_at timestamptz NOT NULL DEFAULT now(),
+    updated_at timestamptz NOT NULL DEFAULT now()
+);
+CREATE UNIQUE INDEX credential_name ON credential (lower(name));
+
+CREATE TABLE certificate (
+    id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    kind text NOT NULL DEFAULT 'smime' CHECK (kind IN ('smime', 'openpgp')),
+    name text NOT NULL,
+    alias text NOT NULL DEFAULT '',
+    subject text NOT NULL,
+    issuer text NOT NULL,
+    serial text NOT NULL,
+    fingerprint text NOT NULL,         -- SHA-256 of the certificate, hex
+    not_before timestamptz,
+    not_after timestamptz,
+    emails text[] NOT NULL DEFAULT '{}',
+    key_type text NOT NULL DEFAULT '',
+    certificate bytea NOT NULL,        -- DER (smime) or the public key (openpgp)
+    chain bytea[] NOT NULL DEFAULT '{}',
+    private_key bytea NOT NULL,        -- PKCS#8 DER (smime) or the secret key (openpgp), sealed
+    created_at timestamptz NOT NULL DEFAULT now(),
+    updated_at timestamptz NOT NULL DEFAULT now()
+);
+CREATE UNIQUE INDEX certificate_name ON certificate (lower(name));
+
+CREATE TABLE trust_anchor (            -- certificate authorities that signers are checked against
+    id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    name text NOT NULL,
+    certificate bytea NOT NULL,
+    created_at timestamptz NOT NULL DEFAULT now()
+);
+
+CREATE TABLE connection (
+    id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    name text NOT NULL,
+    description text NOT NULL DEFAULT '',
+    mode text NOT NULL CHECK (mode IN ('pop3', 'imap', 'google-imap', 'microsoft-imap', 'microsoft-graph')),
+    host text NOT NULL DEFAULT '',
+    port integer NOT NULL DEFAULT 0 CHECK (port BETWEEN 0 AND 65535),
+    security text NOT NULL DEFAULT 'tls' CHECK (security IN ('tls', 'starttls', 'none')),
+    verify_certificate boolean NOT NULL DEFAULT true,
+    ca_certificate text,
+    username text NOT NULL DEFAULT '',
+    password bytea,                    -- sealed
+    credential_id bigint REFERENCES credential,
+    interval_minutes smallint NOT NULL DEFAULT 1 CHECK (interval_minutes BETWEEN 1 AND 60),
+    folder text NOT NULL DEFAULT '',
+    after_download text NOT NULL DEFAULT 'mark-read' CHECK (after_download IN ('mark-read', 'delete')),
+    timeout_ms integer NOT NULL DEFAULT 10000 CHECK (timeout_ms BETWEEN 1 AND 60000),
+    selection text NOT NULL DEFAULT 'unread' CHECK (selection IN ('unread', 'all')),
+    shared_mailbox text,
+    host_override text,
+    permanent_delete boolean NOT NULL DEFAULT false,
+    push boolean NOT NULL DEFAULT false,
+    enabled boolean NOT NULL DEFAULT false,
+    created_at timestamptz NOT NULL DEFAULT now(),
+    updated_at timestamptz NOT NULL DEFAULT now()
+);
+CREATE UNIQUE INDEX connection_name ON connection (lower(name));
+CREATE INDEX connection_credential ON connection (credential_id);
+
+CREATE TABLE connection_certificate (
+    connection_id bigint NOT NULL REFERENCES connection ON DELETE CASCADE,
+    certificate_id bigint NOT NULL REFERENCES certificate,
+    PRIMARY KEY (connection_id, certificate_id)
+);
+CREATE INDEX connection_certificate_certificate ON connection_certificate (certificate_id);
+
+-- The hot state of a connection, apart from what administrators edit.
+CREATE TABLE connection_state (
+    connection_id bigint PRIMARY KEY REFERENCES connection ON DELETE CASCADE,
+    due_at timestamptz,                -- NULL: not scheduled
+    emitted_at timestamptz,
+    lane text NOT NULL DEFAULT 'fetch',
+    failures integer NOT NULL DEFAULT 0,
+    health text NOT NULL DEFAULT 'pending'
+        CHECK (health IN ('pending', 'working', 'failing', 'needs-authorisation')),
+    error jsonb,                       -- {code, step, message, hint, log, at} of the last failure
+    cursor jsonb,                      -- the folder when everything in it had been handled
+    uid_validity bigint,
+    sequence bigint NOT NULL DEFAULT 0,
+    start_since timestamptz,           -- mails that arrived before are skipped
+    skip_existing boolean NOT NULL DEFAULT false, -- the next run skips all that is there
+    last_success_at timestamptz,
+    last_run_at timestamptz,
+    last_run_ms integer
+) WITH (fillfactor = 60);
+CREATE INDEX connection_state_due ON connection_state (due_at) WHERE due_at IS NOT NULL;
+
+-- At most one fetch per mailbox folder; the fence only ever rises (checked by every commit).
+CREATE TABLE lease (
+    mailbox text PRIMARY KEY,
+    owner text NOT NULL,
+    until timestamptz NOT NULL,
+    fence bigint NOT NULL
+) WITH (fillfactor = 60);
+
+-- Runs that found something, failed, or changed the health; idle ones only move last_run_at.
+CREATE TABLE fetch_run (
+    id uuid PRIMARY KEY,               -- UUIDv7: carries the start
+    connection_id bigint NOT NULL REFERENCES connection ON DELETE CASCADE,
+    duration_ms integer NOT NULL,
+    found integer NOT NULL DEFAULT 0,
+    downloaded integer NOT NULL DEFAULT 0,
+    bytes bigint NOT NULL DEFAULT 0,
+    error jsonb
+);
+CREATE INDEX fetch_run_connection ON fetch_run (connection_id, id DESC);
+
+-- OAuth2: the token cache of a connection, one row, locked while a token is refreshed.
+CREATE TABLE authorisation (
+    connection_id bigint PRIMARY KEY REFERENCES connection ON DELETE CASCADE,
+    cache bytea,                       -- sealed
+    account text NOT NULL DEFAULT '',
+    authorised_by text NOT NULL DEFAULT '',
+    authorised_at timestamptz,
+    expires_at timestamptz,
+    revoked boolean NOT NULL DEFAULT false
+);
+
+CREATE TABLE oauth_flow (              -- one started login; taken out once, on return
+    state text PRIMARY KEY,
+    connection_id bigint NOT NULL REFERENCES connection ON DELETE CASCADE,
+    session text NOT NULL,
+    flow bytea NOT NULL,               -- sealed
+    created_at timestamptz NOT NULL DEFAULT now()
+);

@@ -1,0 +1,116 @@
+-- The ledger: one row a mail, partitioned by the time in its id (UUIDv7), and the work left to do.
+
+CREATE TABLE message (
+    id uuid NOT NULL PRIMARY KEY,
+    connection_id bigint NOT NULL,
+    folder text NOT NULL,
+    uid_validity bigint,
+    native_key text NOT NULL,
+    sequence bigint NOT NULL,
+    size bigint NOT NULL,
+    sha256 bytea NOT NULL,
+    raw_key text NOT NULL,
+    raw_offset bigint NOT NULL,
+    message_id text NOT NULL DEFAULT '',
+    sender text NOT NULL DEFAULT '',
+    recipients text[] NOT NULL DEFAULT '{}',
+    cc text[] NOT NULL DEFAULT '{}',
+    subject text NOT NULL DEFAULT '',
+    sent_at timestamptz,
+    arrived_at timestamptz,
+    downloaded_at timestamptz NOT NULL,
+    settled_at timestamptz,
+    opened_at timestamptz,
+    published_at timestamptz,
+    security jsonb,
+    opened_key text,
+    opened_offset bigint,
+    opened_size bigint,
+    opened_sha256 bytea
+) PARTITION BY RANGE (id);
+CREATE INDEX message_connection ON message (connection_id, id DESC);
+CREATE INDEX message_message_id ON message (message_id) WHERE message_id <> '';
+CREATE TABLE message_rest PARTITION OF message DEFAULT WITH (fillfactor = 80);
+
+-- One row a mail and handler, once its event is confirmed by the output queue.
+CREATE TABLE delivery (
+    message_id uuid NOT NULL,
+    handler_id bigint NOT NULL,
+    published_at timestamptz NOT NULL,
+    position text NOT NULL DEFAULT '', -- stream id on Redis
+    repeats integer NOT NULL DEFAULT 0,
+    PRIMARY KEY (message_id, handler_id)
+) PARTITION BY RANGE (message_id);
+CREATE INDEX delivery_handler ON delivery (handler_id, published_at);
+CREATE TABLE delivery_rest PARTITION OF delivery DEFAULT WITH (fillfactor = 80);
+
+-- Mails that are safe here and not yet published to every handler. Narrow, short-lived rows.
+CREATE TABLE outbox (
+    message_id uuid PRIMARY KEY,
+    connection_id bigint NOT NULL,
+    next_attempt_at timestamptz NOT NULL,
+    attempts integer NOT NULL DEFAULT 0,
+    claim uuid,
+    claimed_until timestamptz,
+    only_handlers bigint[],            -- re-delivery on purpose: to these alone; NULL: to all
+    repeat boolean NOT NULL DEFAULT false, -- publish even where a delivery exists
+    error text
+) WITH (fillfactor = 60, autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_cost_delay = 0);
+CREATE INDEX outbox_due ON outbox (next_attempt_at);
+CREATE INDEX outbox_connection ON outbox (connection_id);
+
+-- Mails whose ledger row is committed and which the server has still to mark read or delete.
+CREATE TABLE settlement (
+    connection_id bigint NOT NULL REFERENCES connection ON DELETE CASCADE,
+    folder text NOT NULL,
+    uid_validity bigint NOT NULL DEFAULT 0,
+    native_key text NOT NULL,
+    message_id uuid NOT NULL,
+    PRIMARY KEY (connection_id, folder, uid_validity, native_key)
+) WITH (autovacuum_vacuum_scale_factor = 0.02);
+
+-- What a mailbox already gave. UIDs as ranges; a multirange stays small whatever its traffic.
+CREATE TABLE known_uid (
+    connection_id bigint NOT NULL REFERENCES connection ON DELETE CASCADE,
+    folder text NOT NULL,
+    uid_validity bigint NOT NULL,
+    uids int8multirange NOT NULL DEFAULT '{}',
+    PRIMARY KEY (connection_id, folder, uid_validity)
+);
+
+-- UIDLs and Graph ids as 16-octet digests, pruned when the server no longer lists them.
+CREATE TABLE known_key (
+    connection_id bigint NOT NULL REFERENCES connection ON DELETE CASCADE,
+    folder text NOT NULL,
+    digest bytea NOT NULL,
+    PRIMARY KEY (connection_id, folder, digest)
+);
+
+-- Header digests of mails that are still on an IMAP server, to know them again when UIDVALIDITY
+-- changes. Pruned with the UIDs that vanish.
+CREATE TABLE known_content (
+    connection_id bigint NOT NULL REFERENCES connection ON DELETE CASCADE,
+    folder text NOT NULL,
+    uid_validity bigint NOT NULL,
+    uid bigint NOT NULL,
+    digest bytea NOT NULL,
+    PRIMARY KEY (connection_id, folder, uid_validity, uid)
+);
+
+-- Mails that could not be processed, with the reason; raw_key is NULL where the mail was left on
+-- the server (over the size limit).
+CREATE TABLE quarantine (
+    id uuid PRIMARY KEY,               -- the message id where there is one
+    connection_id bigint NOT NULL,
+    folder text NOT NULL DEFAULT '',
+    native_key text NOT NULL DEFAULT '',
+    uid_validity bigint NOT NULL DEFAULT 0,
+    code text NOT NULL,
+    reason text NOT NULL,
+    size bigint NOT NULL DEFAULT 0,
+    raw_key text,
+    raw_offset bigint,
+    alerted_at timestamptz,
+    created_at timestamptz NOT NULL DEFAULT now()
+);
+CREATE INDEX quarantine_connection ON quarantine (connection_id, id DESC);

@@ -123,7 +123,7 @@ class FileStore:
 
     def pack(self) -> Pack:
         try:
-            file = tempfile.NamedTemporaryFile(dir=self._spool, delete=False, buffering=CHUNK)
+            file = tempfile.NamedTemporaryFile(dir=self._spool, delete=False, buffering=CHUNK)  # noqa: SIM115 (the pack closes it)
         except OSError as error:
             raise _translated(error, "write to") from error
         return Pack(self, file, new_key())

@@ -2,8 +2,8 @@
 
 AES-256-GCM with a random 96-bit nonce. A sealed value is `1 | len(key id) | key id | nonce |
 ciphertext and tag`; its additional data are the table, the column, the row and the key id, so that
-a value copied to another row, column or table does not open. Each table and column has its own key, derived with
-HKDF-SHA256 (RFC 5869) from the configured one.
+a value copied to another row, column or table does not open. Each table and column has its own
+key, derived with HKDF-SHA256 (RFC 5869) from the configured one.
 """
 
 from __future__ import annotations
@@ -77,14 +77,14 @@ class Vault:
         key_id, nonce, ciphertext = self._split(sealed)
         if key_id not in self._keys:
             raise SecretUnreadable(
-                f"A secret in {place.table} was sealed with key {key_id!r}, which is not configured.",
+                f"A secret in {place.table} is sealed with key {key_id!r}, which is missing.",
                 hint="Add that key to POSTHOUSE_SECRET_KEYS (after the first), or enter it again.",
             )
         try:
             return self._cipher(key_id, place).decrypt(nonce, ciphertext, place.data(key_id))
         except InvalidTag as error:
             raise SecretUnreadable(
-                f"A secret in {place.table} (row {place.row}) was changed or moved: it does not open.",
+                f"A secret in {place.table} (row {place.row}) was changed or moved; it is shut.",
                 hint="Enter it again.",
             ) from error
 

@@ -9,7 +9,7 @@ Looking changes nothing: only `settle` changes a mailbox.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Protocol
@@ -98,9 +98,9 @@ class Listing:
     """What is new in the open folder.
 
     `new` is oldest first. `reset` counts mails that are known and yet unread again (row M10).
-    `vanished` holds known keys that the server no longer lists, where the listing was complete
-    (`complete`); a key that is merely not listed is not vanished. `cursor` is to be kept once every mail
-    of `new` is handled: `changed_since(folder, cursor)` is then None until something changes.
+    `cursor` is to be kept once every mail of `new` is handled: `changed_since(folder, cursor)` is
+    then None until something changes. `complete` is False where the listing stopped early (a
+    slice of a huge mailbox): then there is more, and the cursor must not be kept.
     """
 
     new: tuple[MailRef, ...]
@@ -126,6 +126,19 @@ class Sink(Protocol):
     def abandon(self, ref: MailRef, reason: PosthouseError) -> None:
         """This mail only could not be had (vanished, refused, over the limit)."""
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class Login:
+    """What proves who we are: a password, or a way to get a fresh OAuth2 access token.
+
+    `access_token(renew)` gives a bearer token for the mailbox's protocol; `renew=True` after the
+    server refused the one it gave before.
+    """
+
+    username: str
+    password: str | None = field(default=None, repr=False)
+    access_token: Callable[[bool], str] | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,15 +188,15 @@ class Mailbox(Protocol):
         ...
 
     def headers(self, refs: Sequence[MailRef]) -> Iterator[tuple[MailRef, bytes]]:
-        """The header block of each mail that still exists, as the server has it. Changes nothing."""
+        """The header block of each mail that still exists, octet for octet. Changes nothing."""
         ...
 
     def download(self, refs: Sequence[MailRef], sink: Sink, *, limit: int) -> None:
         """Streams each mail into `sink`, octet for octet, in bounded memory. Changes nothing.
 
         A mail that turns out longer than `limit` octets is abandoned with `MailFailure`, as is one
-        that the server cannot give; when the session breaks, `TryAgain` is raised and a mail that was
-        begun and not ended is void.
+        that the server cannot give; when the session breaks, `TryAgain` is raised and a mail that
+        was begun and not ended is void.
         """
         ...
 

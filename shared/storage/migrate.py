@@ -26,7 +26,7 @@ def _config() -> Config:
 
 
 def migrate(database_url: str) -> str:
-    """Applies what is missing and returns the schema's version. Raises TryAgain without a server."""
+    """Applies what is missing; returns the schema's version. TryAgain without a server."""
     url = make_url(database_url).set(drivername="postgresql+psycopg")
     engine = create_engine(url, poolclass=NullPool)
     config = _config()

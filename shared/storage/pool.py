@@ -1,0 +1,72 @@
+"""The one way to Postgres: a pool of connections, and errors translated at the border."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import psycopg
+from psycopg import errors as pg
+from psycopg_pool import ConnectionPool, PoolTimeout
+
+from shared.errors import TryAgain
+
+#: A connection whose rows are plain tuples; each aggregate turns them into values.
+Session = psycopg.Connection[tuple[Any, ...]]
+
+
+class DatabaseUnavailable(TryAgain):
+    """Postgres does not answer, or closed the connection under us."""
+
+    code = "database-unavailable"
+
+
+class Database:
+    """A lazily opened pool. Open it after a fork, never before; thread-safe."""
+
+    def __init__(self, url: str, *, size: int = 10, timeout: float = 15.0) -> None:
+        self._pool = ConnectionPool(
+            url,
+            min_size=1,
+            max_size=size,
+            timeout=timeout,
+            open=False,
+            # A connection that Postgres dropped (restart, failover) is replaced before use.
+            check=ConnectionPool.check_connection,
+            kwargs={"application_name": "posthouse", "connect_timeout": 10, "prepare_threshold": 2},
+            name="posthouse",
+        )
+
+    def open(self) -> None:
+        self._pool.open()
+
+    def close(self) -> None:
+        self._pool.close()
+
+    def __enter__(self) -> Database:
+        self.open()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @contextmanager
+    def transaction(self) -> Iterator[Session]:
+        """One transaction: committed at the end of the block, rolled back on any exception.
+
+        Raises DatabaseUnavailable where Postgres does not answer. When that happens at the commit,
+        the outcome is unknown: callers must be safe to repeat.
+        """
+        try:
+            with self._pool.connection() as session:
+                yield session
+        except PoolTimeout as error:
+            raise DatabaseUnavailable("Postgres does not answer.") from error
+        except (pg.OperationalError, pg.InterfaceError) as error:
+            raise DatabaseUnavailable(f"Postgres broke off: {error}") from error
+
+    def check(self) -> None:
+        """Raises DatabaseUnavailable where a trivial query fails."""
+        with self.transaction() as session:
+            session.execute("SELECT 1")

@@ -1,0 +1,6 @@
+"""The fixtures of the servers; each lives in the module of its server."""
+
+pytest_plugins = [
+    "tests.servers.certificates",
+    "tests.servers.dovecot",
+]

@@ -7,7 +7,7 @@ Knows the protocol's grammar; what the commands mean for a mailbox is in `imap` 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,6 +15,7 @@ from imapclient.exceptions import ProtocolError
 from imapclient.response_parser import parse_response
 
 from shared.mailbox.base import SessionLost
+from shared.mailbox.transcript import Transcript
 from shared.mailbox.wire import LINE_LIMIT, Wire
 
 _TAGGED = re.compile(rb"(\S+) +(OK|NO|BAD)\b *(?:\[([^\]\r\n]*)\])? *(.*)", re.I | re.S)
@@ -59,8 +60,14 @@ class Reply:
 
     status: str
     code: str
-    text: str
+    words: bytes
+    transcript: Transcript
     untagged: list[Untagged] = field(default_factory=list)
+
+    @property
+    def text(self) -> str:
+        """What the server says to people."""
+        return self.transcript.clean(self.words)
 
     @property
     def ok(self) -> bool:
@@ -89,7 +96,6 @@ class ImapSession:
         self.capabilities: frozenset[str] = frozenset()
         self.greeting = ""
         self.farewell = ""
-        #: Called with every untagged response that is not part of a reply's own data.
         self._count = 0
 
     # ---- sending
@@ -186,7 +192,8 @@ class ImapSession:
         return Reply(
             match[2].decode().upper(),
             (match[3] or b"").decode("ascii", "replace").strip(),
-            self.wire.transcript.clean(match[4]),
+            match[4],
+            self.wire.transcript,
         )
 
     def parse(self, line: bytes) -> Untagged:
@@ -301,8 +308,3 @@ def read_set(text: bytes) -> list[int]:
             raise ValueError(f"not a set of UIDs: {text[:40]!r}")
         ranges.append((low, high))
     return [uid for low, high in sorted(ranges) for uid in range(low, high + 1)]
-
-
-def send_all(session: ImapSession, commands: Sequence[bytes]) -> list[bytes]:
-    """Sends commands behind each other without waiting; returns their tags."""
-    return [session.send(command) for command in commands]

@@ -164,7 +164,7 @@ class MailRef:
     arrived: datetime | None = None
     seen: bool | None = None
     #: What only this implementation reads (a POP3 message number, X-GM-MSGID).
-    detail: Mapping[str, Any] = field(default_factory=dict)
+    detail: Mapping[str, Any] = field(default_factory=dict, compare=False)
 
 
 class Known(Protocol):

@@ -16,9 +16,7 @@ from typing import Any, Protocol
 
 from shared.connections import AfterDownload, Selection
 from shared.errors import NeedsPerson, PosthouseError
-
-#: Identifies a mail within its folder: IMAP the UID (int), POP3 the UIDL, Graph the immutable id.
-Key = int | str
+from shared.messages import Key
 
 #: What a folder looked like when everything in it had been handled; opaque JSON, kept in Postgres.
 Cursor = Mapping[str, Any]

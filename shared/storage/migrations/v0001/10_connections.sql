@@ -68,6 +68,9 @@ CREATE TABLE connection (
     permanent_delete boolean NOT NULL DEFAULT false,
     push boolean NOT NULL DEFAULT false,
     enabled boolean NOT NULL DEFAULT false,
+    -- Case-folded by Unicode's rules, which no collation that every Postgres has could do.
+    name_key text UNIQUE,
+    search_text text NOT NULL DEFAULT '',
     created_at timestamptz NOT NULL DEFAULT now(),
     updated_at timestamptz NOT NULL DEFAULT now()
 );

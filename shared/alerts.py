@@ -244,7 +244,8 @@ def _row(alert: Alert) -> str:
 def _within(data: Mapping[str, Any]) -> str:
     ends = str(data.get("ends_at") or "")[:10]
     days = data.get("days")
-    return ("within a day" if days == 1 else f"within {days} days") + (f", on {ends}" if ends else "")
+    within = "within a day" if days == 1 else f"within {days} days"
+    return f"{within}, on {ends}" if ends else within
 
 
 def _key(secret: str) -> bytes:

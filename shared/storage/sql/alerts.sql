@@ -46,10 +46,11 @@ WHERE id IN (
 RETURNING id, kind, subject, data, attempts
 
 -- name: untold_webhooks
--- Enabled webhooks that have not taken this alert yet; one made after the alert is not told.
+-- Enabled webhooks that have not taken this alert yet; one made after the alert is not told (the
+-- alert's time is another machine's, hence the seconds of grace).
 SELECT w.id, w.name, w.url, w.secret, w.template
 FROM webhook w
-WHERE w.enabled AND w.created_at <= %(raised_at)s
+WHERE w.enabled AND w.created_at <= %(raised_at)s + interval '5 seconds'
   AND NOT EXISTS (
     SELECT 1 FROM alert_delivery d
     WHERE d.alert_id = %(id)s AND d.webhook_id = w.id AND d.status BETWEEN 200 AND 299)

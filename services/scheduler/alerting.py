@@ -71,9 +71,9 @@ def deliver_due(
     while True:
         with database.transaction() as session:
             due = sorted(alerts.claim_due(session, _BATCH), key=lambda alert: alert.id)
-            wanted = {alert: alerts.untold(session, alert) for alert in due}
+            wanted = [(alert, alerts.untold(session, alert)) for alert in due]
         by_target: dict[int, list[tuple[Alert, Target]]] = defaultdict(list)
-        for alert, targets in wanted.items():
+        for alert, targets in wanted:
             for target in targets:
                 by_target[target.id].append((alert, target))
         caller = _Caller(vault, now, public_url, permit, transport)
@@ -151,9 +151,7 @@ class _Caller:
                 now=self._now,
             )
             self._check(request.url)
-            answer = client.post(
-                request.url, headers=dict(request.headers), content=request.body
-            )
+            answer = client.post(request.url, headers=dict(request.headers), content=request.body)
         except PosthouseError as error:
             return _Call(alert, target, None, str(error))
         except (httpx.HTTPError, httpx.InvalidURL) as error:
@@ -183,7 +181,7 @@ class _Caller:
 
 
 def _record(
-    database: Database, wanted: dict[Alert, list[Target]], calls: Sequence[_Call]
+    database: Database, wanted: Sequence[tuple[Alert, list[Target]]], calls: Sequence[_Call]
 ) -> None:
     """Logs the calls, and decides for each alert whether it is done or when it is tried again."""
     taken = {(call.alert.id, call.target.id) for call in calls if call.is_taken}
@@ -197,7 +195,7 @@ def _record(
                 log.warning(
                     "webhook-failed", webhook=call.target.name, alert=str(call.alert.id), why=error
                 )
-        for alert, targets in wanted.items():
+        for alert, targets in wanted:
             missing = [target for target in targets if (alert.id, target.id) not in taken]
             delay = rules.retry_delay(alert.attempts) if missing else None
             if delay is not None:

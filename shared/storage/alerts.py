@@ -214,9 +214,7 @@ def raise_backlogs(session: Session, limit: timedelta) -> int:
             )
         elif told:
             session.execute(_QUERIES["close_episode"], {"dedupe": f"{subject}:backlog-old"})
-            raised += raise_transition(
-                session, AlertKind.HANDLER_BACKLOG_RECOVERED, subject, data
-            )
+            raised += raise_transition(session, AlertKind.HANDLER_BACKLOG_RECOVERED, subject, data)
     return raised
 
 
@@ -229,9 +227,7 @@ def claim_due(session: Session, limit: int) -> list[Alert]:
 def untold(session: Session, alert: Alert) -> list[Target]:
     """The webhooks that have not taken this alert yet."""
     rows = session.execute(_QUERIES["untold_webhooks"], {"id": alert.id, "raised_at": alert.at})
-    return [
-        Target(id=i, name=n, url=u, secret=s, template=Template(t)) for i, n, u, s, t in rows
-    ]
+    return [Target(id=i, name=n, url=u, secret=s, template=Template(t)) for i, n, u, s, t in rows]
 
 
 def log_delivery(

@@ -84,20 +84,21 @@ def create_partitions(database: Database, now: datetime, retention_days: int) ->
     """
     width = _DAY if retention_days <= _DAILY_UP_TO else 7 * _DAY
     today = now.replace(hour=0, minute=0, second=0, microsecond=0)
+    created: list[str] = []
     with _ledger(database) as session:
         if session is None:
             return []
-        created: list[str] = []
+        made: list[str] = []
         existing = partitions(session)
         lower = existing[-1].upper if existing else today
         # After a long stop: what lies before the retention is left in the DEFAULT partition.
         while lower < today - timedelta(days=retention_days):
             lower += width
         while lower < today + max(3 * _DAY, 2 * width):
-            created.append(_create(session, Partition(lower, lower + width, f"{lower:%Y%m%d}")))
+            made.append(_create(session, Partition(lower, lower + width, f"{lower:%Y%m%d}")))
             lower += width
-        return created
-    return []
+        created = made
+    return created
 
 
 def drop_partitions(database: Database, now: datetime, retention_days: int) -> Dropped:
@@ -167,9 +168,7 @@ def referenced_objects(session: Session) -> set[str]:
     existing = partitions(session)
     if not existing:
         return set()
-    rows = session.execute(
-        _QUERIES["referenced_objects"], {"floor": first_id(existing[0].lower)}
-    )
+    rows = session.execute(_QUERIES["referenced_objects"], {"floor": first_id(existing[0].lower)})
     return {str(key) for (key,) in rows}
 
 

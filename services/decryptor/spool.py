@@ -91,7 +91,9 @@ class Sink:
             self._parts.append(bytes(data))
         else:
             # Unnamed from the start: nothing is left behind even by a kill.
-            self._file = tempfile.TemporaryFile(dir=self._spool.directory, buffering=0)
+            self._file = tempfile.TemporaryFile(  # noqa: SIM115 -- `finish` closes it
+                dir=self._spool.directory, buffering=0
+            )
             for part in self._parts:
                 self._file.write(part)
             self._parts.clear()

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from functools import lru_cache
 from typing import Literal
 
 from asn1crypto import x509
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa, x448, x25519
 
+from shared.certificates.naming import CertificateName, certificate_name, normalised_name
 from shared.certificates.openpgp import OpenPGPKey, load_openpgp
 from shared.errors import InvalidInput
 
@@ -29,16 +28,12 @@ class Identity:
     """One uploaded certificate with its private key, ready for use.
 
     Expired ones are as good as any: the mails that were encrypted for them do not change.
-    `issuer` is the Name element as it lies in the certificate; `key_ids` are the subject key
-    identifier and the SHA-1 of the public key, which senders use where the extension is absent.
     """
 
     id: str
     certificate: bytes
     private_key: PrivateKey = field(repr=False)
-    issuer: bytes
-    serial: int
-    key_ids: frozenset[bytes]
+    name: CertificateName
     not_before: datetime
 
     @classmethod
@@ -52,26 +47,13 @@ class Identity:
             key = serialization.load_der_private_key(
                 private_key, None, unsafe_skip_rsa_key_validation=True
             )
-            tbs = x509.Certificate.load(certificate)["tbs_certificate"]
-            issuer = tbs["issuer"].dump()
-            serial = tbs["serial_number"].native
-            public = bytes(tbs["subject_public_key_info"]["public_key"])
-            key_ids = {hashlib.sha1(public, usedforsecurity=False).digest()}
-            if identifier := _key_identifier(tbs):
-                key_ids.add(identifier)
-            not_before = tbs["validity"]["not_before"].native
+            name = certificate_name(certificate)
+            not_before = x509.Certificate.load(certificate).not_valid_before
         except (ValueError, TypeError, KeyError) as error:
             raise InvalidInput("The certificate or its private key cannot be read.") from error
         if not isinstance(key, PrivateKey):
             raise InvalidInput("A key of this type cannot decrypt mail.")
-        return cls(id, certificate, key, issuer, serial, frozenset(key_ids), not_before)
-
-
-def _key_identifier(tbs: x509.TbsCertificate) -> bytes | None:
-    for extension in tbs["extensions"]:
-        if extension["extn_id"].native == "key_identifier":
-            return bytes(extension["extn_value"].parsed)
-    return None
+        return cls(id, certificate, key, name, not_before)
 
 
 class IdentityIndex:
@@ -93,8 +75,8 @@ class IdentityIndex:
         self._by_serial: dict[int, list[Identity]] = {}
         self._by_key_id: dict[bytes, list[Identity]] = {}
         for identity in self.identities:
-            self._by_serial.setdefault(identity.serial, []).append(identity)
-            for key_id in identity.key_ids:
+            self._by_serial.setdefault(identity.name.serial, []).append(identity)
+            for key_id in identity.name.key_ids:
                 self._by_key_id.setdefault(key_id, []).append(identity)
 
     @classmethod
@@ -127,17 +109,10 @@ class IdentityIndex:
         candidates = self._by_serial.get(serial)
         if candidates is None:
             return ()
-        exact = [identity for identity in candidates if identity.issuer == issuer]
+        exact = [identity for identity in candidates if identity.name.issuer == issuer]
         if exact:
             return exact
-        wanted = _normalised(issuer)
-        return [identity for identity in candidates if _normalised(identity.issuer) == wanted]
-
-
-@lru_cache(maxsize=1024)
-def _normalised(name: bytes) -> str:
-    """A Name prepared for comparison (RFC 5280 section 7.1); its bytes where it is damaged."""
-    try:
-        return str(x509.Name.load(name).hashable)
-    except (ValueError, TypeError, KeyError):
-        return name.hex()
+        wanted = normalised_name(issuer)
+        return [
+            identity for identity in candidates if normalised_name(identity.name.issuer) == wanted
+        ]

@@ -28,9 +28,11 @@ def algorithm(raw: bytes) -> Algorithm:
     return Algorithm(name, parameters, raw)
 
 
+#: The default of many an old standard; a matter of reading what was sent, not of choice.
+SHA1 = hashes.SHA1()  # noqa: S303
 _SHA2 = "2.16.840.1.101.3.4.2."
 DIGESTS: dict[bytes, hashes.HashAlgorithm] = {
-    oid("1.3.14.3.2.26"): hashes.SHA1(),
+    oid("1.3.14.3.2.26"): SHA1,
     oid(_SHA2 + "1"): hashes.SHA256(),
     oid(_SHA2 + "2"): hashes.SHA384(),
     oid(_SHA2 + "3"): hashes.SHA512(),
@@ -39,7 +41,7 @@ DIGESTS: dict[bytes, hashes.HashAlgorithm] = {
     oid(_SHA2 + "8"): hashes.SHA3_256(),
     oid(_SHA2 + "9"): hashes.SHA3_384(),
     oid(_SHA2 + "10"): hashes.SHA3_512(),
-    oid("1.2.840.113549.2.5"): hashes.MD5(),
+    oid("1.2.840.113549.2.5"): hashes.MD5(),  # noqa: S303 -- named, so that it can be refused
 }
 
 
@@ -57,7 +59,7 @@ def mask_digest(raw: bytes) -> hashes.HashAlgorithm:
     if mask.oid != MGF1:
         raise Unsupported(f"The mask generation {dotted(mask.oid)} is not supported.")
     if not mask.parameters or mask.parameters[0] == NULL:
-        return hashes.SHA1()
+        return SHA1
     return digest(algorithm(mask.parameters).oid)
 
 

@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from cryptography.hazmat.primitives.kdf.x963kdf import X963KDF
 
 from services.decryptor.cms.algorithms import (
+    SHA1,
     Algorithm,
     algorithm,
     digest,
@@ -41,12 +42,12 @@ class _Derivation:
 
 _AGREEMENTS: dict[bytes, _Derivation] = {
     # dhSinglePass-stdDH-*kdf-scheme, then the cofactor ones: all curves here have cofactor 1.
-    oid("1.3.133.16.840.63.0.2"): _Derivation(hashes.SHA1()),
+    oid("1.3.133.16.840.63.0.2"): _Derivation(SHA1),
     oid("1.3.132.1.11.0"): _Derivation(hashes.SHA224()),
     oid("1.3.132.1.11.1"): _Derivation(hashes.SHA256()),
     oid("1.3.132.1.11.2"): _Derivation(hashes.SHA384()),
     oid("1.3.132.1.11.3"): _Derivation(hashes.SHA512()),
-    oid("1.3.133.16.840.63.0.3"): _Derivation(hashes.SHA1()),
+    oid("1.3.133.16.840.63.0.3"): _Derivation(SHA1),
     oid("1.3.132.1.14.0"): _Derivation(hashes.SHA224()),
     oid("1.3.132.1.14.1"): _Derivation(hashes.SHA256()),
     oid("1.3.132.1.14.2"): _Derivation(hashes.SHA384()),
@@ -121,8 +122,8 @@ def _transported(recipient: Recipient, key: rsa.RSAPrivateKey, length: int) -> b
 def _oaep(chosen: Algorithm) -> padding.OAEP:
     """RSAES-OAEP-params (RFC 4055 section 4.1); every field has a default."""
     fields = tagged_parameters(chosen.parameters)
-    main: hashes.HashAlgorithm = hashes.SHA1()
-    mask: hashes.HashAlgorithm = hashes.SHA1()
+    main: hashes.HashAlgorithm = SHA1
+    mask: hashes.HashAlgorithm = SHA1
     label = b""
     if 0 in fields:
         main = digest(algorithm(fields[0]).oid)

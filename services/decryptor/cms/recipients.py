@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Literal
-
-from asn1crypto import x509
 
 from services.decryptor.cms.algorithms import Algorithm, algorithm
 from services.decryptor.cms.ber import (
@@ -17,9 +14,9 @@ from services.decryptor.cms.ber import (
     SET,
     Reader,
     octet_string,
-    to_der,
 )
 from services.decryptor.cms.errors import Malformed
+from shared.certificates.naming import CertificateName, name_text, normalised_name
 
 #: Distribution lists have some hundreds of members; each costs its parse.
 MAX_RECIPIENTS = 2_000
@@ -32,6 +29,15 @@ class RecipientId:
     issuer: bytes = b""
     serial: int = 0
     key_id: bytes = b""
+
+    def means(self, name: CertificateName) -> bool:
+        """Whether this is the certificate with that name."""
+        if self.key_id:
+            return self.key_id in name.key_ids
+        return self.serial == name.serial and (
+            self.issuer == name.issuer
+            or normalised_name(self.issuer) == normalised_name(name.issuer)
+        )
 
     def __str__(self) -> str:
         if self.key_id:
@@ -91,12 +97,13 @@ def read_recipients(source: Reader) -> list[Recipient]:
 
 def _transport(fields: Reader) -> Recipient:
     fields.take(INTEGER)
-    identifier = _identifier(fields)
+    identifier = read_identifier(fields)
     chosen = algorithm(fields.element(SEQUENCE))
     return Recipient("transport", identifier, chosen, octet_string(fields))
 
 
-def _identifier(fields: Reader) -> RecipientId:
+def read_identifier(fields: Reader) -> RecipientId:
+    """The certificate that a CHOICE of IssuerAndSerialNumber or [0] key id means."""
     if fields.peek() == SEQUENCE:
         inner = fields.enter(SEQUENCE)
         issuer = inner.element(SEQUENCE)
@@ -131,7 +138,7 @@ def _agreement(fields: Reader) -> list[Recipient]:
             identifier = RecipientId(key_id=octet_string(by_key, OCTET_STRING))
             one.leave(by_key)
         else:
-            identifier = _identifier(one)
+            identifier = read_identifier(one)
         found.append(
             Recipient(
                 "agreement",
@@ -148,31 +155,3 @@ def _agreement(fields: Reader) -> list[Recipient]:
             raise Malformed("There are too many recipients.")
     fields.leave(keys)
     return found
-
-
-@lru_cache(maxsize=1024)
-def name_text(name: bytes) -> str:
-    """A Name for people: `CN=Example CA, O=Example`; its bytes in hex where it is damaged."""
-    try:
-        parsed = x509.Name.load(to_der(name))
-        parts = [
-            f"{_SHORT.get(pair['type'].native, pair['type'].native)}={pair['value'].native}"
-            for relative in reversed(list(parsed.chosen))
-            for pair in relative
-        ]
-        return ", ".join(parts)[:500]
-    except (ValueError, TypeError, KeyError, Malformed):
-        return name[:64].hex()
-
-
-_SHORT = {
-    "common_name": "CN",
-    "organization_name": "O",
-    "organizational_unit_name": "OU",
-    "country_name": "C",
-    "locality_name": "L",
-    "state_or_province_name": "ST",
-    "email_address": "E",
-    "serial_number": "SN",
-    "domain_component": "DC",
-}

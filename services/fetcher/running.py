@@ -11,7 +11,7 @@ import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 
 import structlog
@@ -21,6 +21,7 @@ from services.fetcher.fetching import Fetching, Report
 from services.fetcher.leasing import LeaseKeeper
 from services.fetcher.sessions import HostBusy, SessionPool
 from services.fetcher.verdicts import delay_after, described, health_after
+from shared.alerts import AlertKind
 from shared.clock import time_of
 from shared.connections import Connection, Health
 from shared.errors import LeaseLost, PosthouseError, TryAgain
@@ -55,13 +56,12 @@ class Runner:
     slow_executor: ThreadPoolExecutor
     slow_slots: threading.Semaphore
     observe: Callable[[Connection, Report | PosthouseError], None]
-    _finished: list[Finished] = field(default_factory=list)
 
     def quick(self, connection_ids: Sequence[int], correlation_id: str) -> None:
         """Polls each connection in turn; several idle polls cost one job."""
         with bound_contextvars(correlation_id=correlation_id):
             runs = self._begin(connection_ids, time_of(uuid.UUID(correlation_id)))
-            finished: list[Finished] = []
+            finished: list[tuple[Run, Finished]] = []
             try:
                 while runs:
                     run = runs.pop()
@@ -70,7 +70,7 @@ class Runner:
                         continue
                     done = self._one(run)
                     if done is not None:
-                        finished.append(done)
+                        finished.append((run, done))
                         if not _is_idle(done):
                             self._end(finished)
                             finished = []
@@ -129,12 +129,12 @@ class Runner:
                 _log.warning("lease lost in the middle of a run", error=str(error))
                 return None
             except PosthouseError as error:
-                self._failed(run, error, getattr(error, "transcript", ()), started)
+                self._failed(run, error, started)
                 return None
             except Exception as error:
                 _log.exception("a run broke off unexpectedly")
                 failure = TryAgain(f"An unexpected {type(error).__name__} stopped the run.")
-                self._failed(run, failure, (), started)
+                self._failed(run, failure, started)
                 return None
             self.sessions.give_back(connection, mailbox, healthy=True)
             self.observe(connection, report)
@@ -170,7 +170,8 @@ class Runner:
                 ours = isinstance(error, (LeaseLost, DatabaseUnavailable, StoreFull))
                 if kept and isinstance(error, TryAgain) and not ours:
                     continue
-                raise _with_transcript(error, transcript)
+                error.transcript = transcript
+                raise
             except BaseException:
                 self.sessions.discard(run.connection, mailbox)
                 raise
@@ -192,27 +193,25 @@ class Runner:
             if recovered:
                 alerts.raise_transition(
                     session,
-                    "connection-recovered",
+                    AlertKind.CONNECTION_RECOVERED,
                     f"connection/{run.connection.id}",
                     {"name": run.connection.name, "failures": run.state.failures},
                 )
             for identifier in report.oversize:
                 alerts.raise_transition(
                     session,
-                    "mail-quarantined",
+                    AlertKind.MAIL_QUARANTINED,
                     f"quarantine/{identifier}",
-                    {"connection": run.connection.name, "code": "too-large"},
+                    {"name": run.connection.name, "code": "too-large"},
                     dedupe=f"quarantine/{identifier}",
                 )
 
-    def _failed(
-        self, run: Run, error: PosthouseError, transcript: Sequence[str], started: float
-    ) -> None:
+    def _failed(self, run: Run, error: PosthouseError, started: float) -> None:
         connection, state = run.connection, run.state
         self.observe(connection, error)
         duration = int((time.monotonic() - started) * 1000)
         _log.warning("run failed", code=error.code, error=str(error), failures=state.failures + 1)
-        details = described(error, transcript)
+        details = described(error)
         health = health_after(error)
         try:
             with self.database.transaction() as session:
@@ -229,9 +228,9 @@ class Runner:
                 if before != health:
                     alerts.raise_transition(
                         session,
-                        "connection-needs-authorisation"
+                        AlertKind.CONNECTION_NEEDS_AUTHORISATION
                         if health is Health.NEEDS_AUTHORISATION
-                        else "connection-failing",
+                        else AlertKind.CONNECTION_FAILING,
                         f"connection/{connection.id}",
                         _alert_data(connection, details, failures),
                     )
@@ -240,14 +239,14 @@ class Runner:
             self.keeper.forget([run.lease])
             _log.warning("a failed run could not be recorded", error=str(outage))
 
-    def _end(self, finished: Sequence[Finished]) -> None:
+    def _end(self, finished: Sequence[tuple[Run, Finished]]) -> None:
         """Writes the end of several runs at once and gives their leases back."""
         if not finished:
             return
-        leases = [self._leases.pop(item.connection_id) for item in finished]
+        leases = [run.lease for run, _ in finished]
         try:
             with self.database.transaction() as session:
-                scheduling.finish_runs(session, finished)
+                scheduling.finish_runs(session, [done for _, done in finished])
                 self.keeper.release(session, leases)
         except DatabaseUnavailable as outage:
             self.keeper.forget(leases)
@@ -261,11 +260,6 @@ class Runner:
 
 def _is_idle(done: Finished) -> bool:
     return done.cursor is None and not done.again
-
-
-def _with_transcript(error: PosthouseError, transcript: Sequence[str]) -> PosthouseError:
-    error.transcript = tuple(transcript)  # type: ignore[attr-defined]
-    return error
 
 
 def _alert_data(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
 from typing import Any
 
 from shared.clock import utc_now
@@ -38,13 +37,13 @@ def delay_after(error: PosthouseError, failures: int, interval_minutes: int) -> 
     return delay
 
 
-def described(error: PosthouseError, transcript: Sequence[str]) -> dict[str, Any]:
+def described(error: PosthouseError) -> dict[str, Any]:
     """The failure as the administrator reads it: words, step, what to do, the protocol log."""
     return {
         "code": error.code,
         "step": getattr(error, "step", "") or "",
         "message": str(error)[:2000],
         "hint": error.hint[:2000],
-        "log": [line[:_LOG_CHARACTERS] for line in list(transcript)[-_LOG_LINES:]],
+        "log": [line[:_LOG_CHARACTERS] for line in list(error.transcript)[-_LOG_LINES:]],
         "at": utc_now().isoformat(),
     }

@@ -97,7 +97,7 @@ def create_partitions(database: Database, now: datetime, retention_days: int) ->
         while lower < today + max(3 * _DAY, 2 * width):
             made.append(_create(session, Partition(lower, lower + width, f"{lower:%Y%m%d}")))
             lower += width
-        created = made
+        created.extend(made)
     return created
 
 

@@ -60,7 +60,9 @@ class Settings(BaseSettings):
         description="Days that raw mail and ledger details of published mails stay",
     )
     health_host: str = Field(default="127.0.0.1", description="/healthz /readyz /metrics bind here")
-    health_port: int = Field(default=0, description="Port of /healthz /readyz /metrics; 0: none")
+    health_port: int = Field(
+        default=0, description="Port of /healthz /readyz /metrics; 0: any free one"
+    )
     log_level: str = Field(default="INFO", description="DEBUG INFO WARNING ERROR")
     log_format: str = Field(default="json", description="json, or console for people")
 

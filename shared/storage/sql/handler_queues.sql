@@ -1,10 +1,7 @@
 -- How far each handler's queue is acknowledged: what is needed to fill a lost one again.
 
 -- name: lock
--- One checker a handler: others skip it. Creates the row on first sight.
-WITH born AS (
-    INSERT INTO handler_queue (handler_id) VALUES (%(id)s) ON CONFLICT DO NOTHING
-)
+-- One checker a handler: others skip it.
 SELECT output, generation, watermark, created_at, now() FROM handler_queue
 WHERE handler_id = %(id)s FOR UPDATE SKIP LOCKED;
 
@@ -25,8 +22,8 @@ UPDATE handler_queue
 SET output = %(output)s, generation = %(generation)s, created_at = now()
 WHERE handler_id = %(id)s;
 
--- name: lost
-UPDATE handler_queue SET created_at = NULL WHERE handler_id = %(id)s;
+-- name: born
+INSERT INTO handler_queue (handler_id) VALUES (%(id)s) ON CONFLICT DO NOTHING;
 
 -- name: checked
 UPDATE handler_queue

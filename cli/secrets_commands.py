@@ -21,9 +21,10 @@ def rotate() -> None:
 
     When it reports that nothing is left, the older keys may be taken out of POSTHOUSE_SECRET_KEYS.
     """
+    from shared.storage.secrets import SealedColumn, rotate_all
+
     from shared.settings import Settings, load
     from shared.storage.pool import Database
-    from shared.storage.secrets import SealedColumn, rotate_all
 
     chosen = load(Settings)
     vault = Vault.from_settings([key.get_secret_value() for key in chosen.secret_keys])

@@ -6,6 +6,7 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Sequence
+from typing import Literal
 
 import structlog
 
@@ -68,12 +69,12 @@ class Keyring:
         return store
 
     def _load(self, sealed: Sequence[SealedKey]) -> IdentityIndex:
-        readable = []
+        readable: list[tuple[str, Literal["smime", "openpgp"], bytes, bytes]] = []
         for key in sealed:
             place = Place("certificate", "private_key", str(key.id))
             try:
                 private = self._vault.open(key.private_key, place)
-                kind = "openpgp" if key.kind == "openpgp" else "smime"
+                kind: Literal["smime", "openpgp"] = "openpgp" if key.kind == "openpgp" else "smime"
                 IdentityIndex.load([(str(key.id), kind, key.certificate, private)])
             except (SecretUnreadable, InvalidInput) as error:
                 _log.error("a certificate cannot be used", certificate=key.id, error=str(error))

@@ -14,15 +14,13 @@ from services.decryptor.publishing import Publisher
 from services.decryptor.settings import DecryptorSettings
 from shared.jobs import DECRYPT_ACTOR, DECRYPT_QUEUE
 from shared.queueing.broker import build_broker
-from shared.queueing.output.base import Output
-from shared.queueing.output.open import open_output
+from shared.queueing.output import Output, open_output
 from shared.queueing.worker import pulse_of, run_worker
 from shared.security import Security
 from shared.storage.pool import Database
 from shared.store import Store, open_store
-from shared.telemetry import logs, metrics, traces
-from shared.telemetry.health import Heartbeat, HealthServer
-from shared.telemetry.process import banner
+from shared.telemetry import metrics
+from shared.telemetry.health import HealthServer, Heartbeat
 from shared.vault import Vault
 
 _log = structlog.get_logger(__name__)
@@ -56,11 +54,21 @@ class Decryptor:
             },
             name=DECRYPT_QUEUE,
         )
-        with self.database:
+        health = HealthServer(
+            self.settings.health_host,
+            self.settings.health_port,
+            heartbeat=self.heartbeat,
+            checks={
+                "database": self.database.check,
+                "store": self.store.check,
+                "output": self.output.check,
+            },
+        )
+        with self.database, health:
             renewing.start()
             worker.start()
             while not stop.wait(1.0):
-                if pulse_of(self.jobs).age() < self.heartbeat.stale_after:
+                if pulse_of(self.jobs).idle_s < self.heartbeat.stale_after:
                     self.heartbeat.beat()
             worker.join()
             drained.set()
@@ -106,23 +114,3 @@ def observe(security: Security, seconds: float) -> None:
         metrics.DECRYPT_SECONDS.observe(seconds)
     if security.signature != "none":
         metrics.SIGNATURES.labels(security.signature).inc()
-
-
-def run(settings: DecryptorSettings, stop: threading.Event) -> None:
-    """The whole life of the process."""
-    logs.configure("decryptor", level=settings.log_level, format=settings.log_format)
-    traces.configure("decryptor")
-    service = build(settings)
-    banner("decryptor")
-    with HealthServer(
-        settings.health_host,
-        settings.health_port,
-        heartbeat=service.heartbeat,
-        checks={
-            "database": service.database.check,
-            "store": service.store.check,
-            "output": service.output.check,
-        },
-    ):
-        service.run(stop)
-    traces.shutdown()

@@ -14,7 +14,7 @@ from services.decryptor.events import compose
 from shared.clock import utc_now
 from shared.connections import Connection
 from shared.messages import Outcome
-from shared.queueing.output.base import Output, Publication
+from shared.queueing.output import Output, Publication
 from shared.storage import outbox
 from shared.storage.outbox import Claimed, Release, Target
 from shared.storage.pool import Database
@@ -93,19 +93,17 @@ class Publisher:
         for mail, target in wanted:
             if mail.id not in events:
                 events[mail.id] = self._event(mail, ready[mail.id], connections)
-            publications.append(
-                Publication(handler=target.name, event=events[mail.id], event_id=str(mail.id))
-            )
+            publications.append(Publication(target.name, events[mail.id], str(mail.id)))
         if not publications:
             return [], []
         with metrics.timed(metrics.PUBLISH_SECONDS):
             results = self.output.publish(publications)
         confirmed, failures = [], []
         for (mail, target), result in zip(wanted, results, strict=True):
-            if result.confirmed:
-                confirmed.append((mail.id, target.handler_id, result.position))
+            if isinstance(result, str):
+                confirmed.append((mail.id, target.handler_id, result))
             else:
-                failures.append((mail.id, f"{target.name}: {result.failure}"))
+                failures.append((mail.id, f"{target.name}: {result}"))
         if failures:
             reasons: dict[str, int] = defaultdict(int)
             for _, reason in failures:

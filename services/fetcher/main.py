@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import dramatiq
 import structlog
+from shared.mailbox.open import open_mailbox
 
 from services.fetcher.fetching import Fetching, Report
 from services.fetcher.leasing import LeaseKeeper
@@ -29,14 +30,12 @@ from shared.errors import (
 )
 from shared.jobs import DECRYPT_ACTOR, DECRYPT_QUEUE, FETCH_ACTOR, FETCH_QUEUE, FETCH_SLOW_QUEUE
 from shared.mailbox.base import Mailbox
-from shared.mailbox.open import open_mailbox
 from shared.queueing.broker import build_broker, enqueue
 from shared.queueing.worker import pulse_of, run_worker
 from shared.storage.pool import Database
 from shared.store import Store, open_store
-from shared.telemetry import logs, metrics, traces
-from shared.telemetry.health import Heartbeat, HealthServer
-from shared.telemetry.process import banner
+from shared.telemetry import metrics
+from shared.telemetry.health import HealthServer, Heartbeat
 from shared.vault import Vault
 
 _log = structlog.get_logger(__name__)
@@ -74,11 +73,20 @@ class Fetcher:
             )
             for broker, queue, work, threads in lanes
         ]
-        with self.database:
+        health = HealthServer(
+            self.settings.health_host,
+            self.settings.health_port,
+            heartbeat=self.heartbeat,
+            checks={
+                "database": self.database.check,
+                "store": self.store.check,
+            },
+        )
+        with self.database, health:
             for thread in (keeping, *workers):
                 thread.start()
             while not stop.wait(1.0):
-                if pulse_of(self.quick_jobs).age() < self.heartbeat.stale_after:
+                if pulse_of(self.quick_jobs).idle_s < self.heartbeat.stale_after:
                     self.heartbeat.beat()
             self.stopping.set()
             for thread in workers:
@@ -178,19 +186,3 @@ def observe(connection: Connection, result: Report | PosthouseError) -> None:
 def _owner() -> str:
     """Tells this process from every other that ever was."""
     return f"{socket.gethostname()}/{os.getpid()}/{uuid.uuid4().hex[:8]}"
-
-
-def run(settings: FetcherSettings, stop: threading.Event) -> None:
-    """The whole life of the process."""
-    logs.configure("fetcher", level=settings.log_level, format=settings.log_format)
-    traces.configure("fetcher")
-    service = build(settings)
-    banner("fetcher")
-    with HealthServer(
-        settings.health_host,
-        settings.health_port,
-        heartbeat=service.heartbeat,
-        checks={"database": service.database.check, "store": service.store.check},
-    ):
-        service.run(stop)
-    traces.shutdown()

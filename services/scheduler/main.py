@@ -19,13 +19,10 @@ from shared.clock import utc_now
 from shared.errors import PosthouseError
 from shared.jobs import DECRYPT_QUEUE, FETCH_QUEUE, FETCH_SLOW_QUEUE
 from shared.queueing.broker import build_broker, enqueue_many
-from shared.queueing.output.base import Output
-from shared.queueing.output.open import open_output
+from shared.queueing.output import Output, open_output
 from shared.storage.pool import Database
 from shared.store import Store, open_store
-from shared.telemetry import logs, traces
-from shared.telemetry.health import Heartbeat, HealthServer
-from shared.telemetry.process import banner
+from shared.telemetry.health import HealthServer, Heartbeat
 from shared.vault import Vault
 
 _log = structlog.get_logger(__name__)
@@ -63,7 +60,13 @@ class Scheduler:
             threading.Thread(target=_every, args=(stop, name, seconds, work), name=name)
             for name, seconds, work in loops
         ]
-        with self.database:
+        health = HealthServer(
+            settings.health_host,
+            settings.health_port,
+            heartbeat=self.heartbeat,
+            checks={"database": self.database.check, "output": self.output.check},
+        )
+        with self.database, health:
             for thread in threads:
                 thread.start()
             _every(stop, "emit", settings.tick_seconds, self._emit)
@@ -118,22 +121,6 @@ def build(settings: SchedulerSettings) -> Scheduler:
         vault=Vault.from_settings([key.get_secret_value() for key in settings.secret_keys]),
         output=output,
         emitter=Emitter(database, settings, lambda jobs: enqueue_many(broker, jobs)),
-        guard=Guard(database, output),
+        guard=Guard(database, output, settings.output_place),
         heartbeat=Heartbeat(),
     )
-
-
-def run(settings: SchedulerSettings, stop: threading.Event) -> None:
-    """The whole life of the process."""
-    logs.configure("scheduler", level=settings.log_level, format=settings.log_format)
-    traces.configure("scheduler")
-    service = build(settings)
-    banner("scheduler")
-    with HealthServer(
-        settings.health_host,
-        settings.health_port,
-        heartbeat=service.heartbeat,
-        checks={"database": service.database.check, "output": service.output.check},
-    ):
-        service.run(stop)
-    traces.shutdown()

@@ -31,6 +31,7 @@ class Remembered:
 
     output: str
     generation: uuid.UUID | None
+    incarnation: str
     watermark: datetime
     created_at: datetime | None
     now: datetime
@@ -61,7 +62,7 @@ def published_at(session: Session, handler_id: int, message_id: uuid.UUID) -> da
 
 
 def created(session: Session, handler_id: int, output: str, generation: uuid.UUID) -> None:
-    """The queue exists (again), empty but for what is published from now on."""
+    """Notes the queue that is created next: empty but for what is published from now on."""
     session.execute(_SQL["created"], {"id": handler_id, "output": output, "generation": generation})
 
 
@@ -70,6 +71,7 @@ def checked(
     handler_id: int,
     *,
     watermark: datetime,
+    incarnation: str,
     backlog: int,
     oldest_at: datetime | None,
     dead: int,
@@ -80,6 +82,7 @@ def checked(
         {
             "id": handler_id,
             "watermark": watermark,
+            "incarnation": incarnation,
             "backlog": backlog,
             "oldest_at": oldest_at,
             "dead": dead,

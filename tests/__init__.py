@@ -1,1 +1,1 @@
-"""The tests of Posthouse, by what they need: nothing, one server, or the whole house."""
+"""Tests against real servers, which the session starts itself."""

@@ -1,3 +1,9 @@
-"""The servers of the session; a directory's own fixtures are in its own conftest."""
+"""The fixtures of the servers; each lives in the module of its server."""
 
-pytest_plugins = ["tests.servers.rabbitmq", "tests.servers.redis"]
+pytest_plugins = [
+    "tests.servers.certificates",
+    "tests.servers.dovecot",
+    "tests.servers.postgres",
+    "tests.servers.rabbitmq",
+    "tests.servers.redis",
+]

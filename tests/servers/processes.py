@@ -1,25 +1,85 @@
-"""Server processes of the tests: own process group, logged to a file, gone when the session is.
+"""What starting a server as a child process needs, whichever server it is.
 
-A session that is killed with SIGKILL runs no finaliser; a guard process that reads from a pipe
-notices its end and takes the server's whole group with it.
+A session that is killed with SIGKILL runs no finaliser: a server ends with its parent
+(`end_with_parent`), or a guard that reads from a pipe notices (`ServerProcess`).
 """
 
 from __future__ import annotations
 
+import ctypes
 import os
+import shutil
 import signal
 import socket
 import subprocess
+import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+_PR_SET_PDEATHSIG = 1
+
 
 def free_port() -> int:
-    """A port of 127.0.0.1 that nobody listens on at this moment."""
+    """A loopback port that nobody listens on right now."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+def end_with_parent() -> None:
+    """For `preexec_fn`: the kernel ends this child when the test session dies, however it dies."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+def private_folder(name: str, owner: str | None = None) -> Path:
+    """A new folder below the temporary one (short: some servers put sockets there)."""
+    folder = Path(tempfile.mkdtemp(prefix=f"posthouse-{name}-"))
+    if owner is not None and os.getuid() == 0:
+        shutil.chown(folder, user=owner)
+    return folder
+
+
+def wait_until(
+    ready: Callable[[], bool],
+    what: str,
+    *,
+    seconds: float = 30,
+    process: subprocess.Popen[bytes] | None = None,
+    log: Path | None = None,
+) -> None:
+    """Polls until `ready()`; fails with the end of the server's log where it never gets so."""
+    deadline = time.monotonic() + seconds
+    while not ready():
+        ended = process is not None and process.poll() is not None
+        if ended or time.monotonic() > deadline:
+            tail = log.read_text(errors="replace")[-3000:] if log and log.exists() else ""
+            why = "ended at once" if ended else f"was not ready in {seconds:.0f} s"
+            raise RuntimeError(f"{what} {why}.\n{tail}")
+        time.sleep(0.02)
+
+
+def children_of(pid: int) -> list[int]:
+    """The direct children of a process."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                stat = (entry / "stat").read_text()
+            except OSError:
+                continue
+            if int(stat.rpartition(")")[2].split()[1]) == pid:
+                found.append(int(entry.name))
+    return found
+
+
+def accepts(port: int) -> bool:
+    """Whether something accepts connections on a loopback port."""
+    try:
+        socket.create_connection(("127.0.0.1", port), timeout=1).close()
+    except OSError:
+        return False
+    return True
 
 
 class ServerProcess:

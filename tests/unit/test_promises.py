@@ -46,9 +46,8 @@ def _tests(body: list[ast.stmt], inherited: list[str]) -> list[tuple[str, list[s
     for node in body:
         if isinstance(node, ast.ClassDef):
             found += _tests(node.body, inherited + _marks(node.decorator_list))
-        elif isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
-            if node.name.startswith("test_"):
-                found.append((node.name, inherited + _marks(node.decorator_list)))
+        elif isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)) and node.name[:5] == "test_":
+            found.append((node.name, inherited + _marks(node.decorator_list)))
     return found
 
 

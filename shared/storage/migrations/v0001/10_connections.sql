@@ -106,6 +106,8 @@ CREATE TABLE connection_state (
     sequence bigint NOT NULL DEFAULT 0,
     start_since timestamptz,           -- mails that arrived before are skipped
     skip_existing boolean NOT NULL DEFAULT false, -- the next run skips all that is there
+    skipped_before timestamptz,        -- when it did; to know those mails after a re-created folder
+    validity_changed_at timestamptz,   -- UIDVALIDITY changed: mails are being recognised by content
     last_success_at timestamptz,
     last_run_at timestamptz,
     last_run_ms integer

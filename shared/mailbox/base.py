@@ -16,9 +16,7 @@ from typing import Any, Protocol
 
 from shared.connections import AfterDownload, Selection
 from shared.errors import NeedsPerson, PosthouseError
-
-#: Identifies a mail within its folder: IMAP the UID (int), POP3 the UIDL, Graph the immutable id.
-Key = int | str
+from shared.messages import Key
 
 #: What a folder looked like when everything in it had been handled; opaque JSON, kept in Postgres.
 Cursor = Mapping[str, Any]
@@ -182,9 +180,21 @@ class Mailbox(Protocol):
         ...
 
     def list_new(
-        self, known: Known, selection: Selection, *, since: datetime | None = None
+        self,
+        known: Known,
+        selection: Selection,
+        *,
+        since: datetime | None = None,
+        limit: int | None = None,
     ) -> Listing:
-        """What is new in the open folder. Changes nothing."""
+        """What is new in the open folder: the oldest `limit` mails of it. Changes nothing.
+
+        Mails that arrived before `since` are left out (INTERNALDATE; POP3: the Date field).
+        """
+        ...
+
+    def keys(self) -> Sequence[Key]:
+        """Every key that the open folder lists now, cheaply. Changes nothing."""
         ...
 
     def headers(self, refs: Sequence[MailRef]) -> Iterator[tuple[MailRef, bytes]]:

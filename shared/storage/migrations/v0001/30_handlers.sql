@@ -23,7 +23,7 @@ CREATE TABLE handler_queue (
     output text NOT NULL DEFAULT '',   -- scheme and host it was created on
     generation uuid,
     watermark timestamptz NOT NULL DEFAULT now(), -- everything published before is acknowledged
-    last_position text NOT NULL DEFAULT '',       -- Redis: the highest confirmed stream id
+    created_at timestamptz,            -- when Posthouse last created it; NULL: to be created
     backlog bigint NOT NULL DEFAULT 0,
     oldest_at timestamptz,
     dead bigint NOT NULL DEFAULT 0,

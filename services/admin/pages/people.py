@@ -10,7 +10,7 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from services.admin.pages.house import database_of, oidc_of
-from services.admin.pages.posted import Form, Posted
+from services.admin.pages.posted import Form, Posted, Values
 from services.admin.pages.rendering import go, render
 from services.admin.people import passwords
 from services.admin.people.access import digest_of, new_token
@@ -175,7 +175,7 @@ def _person_form(
         "people/form.html",
         422 if error else 200,
         person_id=person_id,
-        values=values or {},
+        values=Values(values or {}),
         error=error,
         roles=list(Role),
         shortest=passwords.SHORTEST,
@@ -199,7 +199,7 @@ def _tokens(
         422 if error else 200,
         tokens=found,
         error=error,
-        values=values or {"role": Role.VIEWER, "days": "90"},
+        values=Values(values or {"role": Role.VIEWER, "days": "90"}),
         made=made,
         name=name,
         roles=list(Role),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hmac
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
 
 from fastapi import Depends, Request
 from starlette.datastructures import UploadFile
@@ -49,6 +49,13 @@ class Posted:
     def flag(self, name: str) -> bool:
         """Whether a checkbox was ticked."""
         return bool(self.text(name))
+
+
+class Values(dict[str, Any]):
+    """What a form shows in its fields; a field that nobody filled is empty."""
+
+    def __missing__(self, name: str) -> str:
+        return ""
 
 
 async def posted(request: Request) -> Posted:

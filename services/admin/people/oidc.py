@@ -12,9 +12,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-import httpx
+import requests
 from authlib.common.errors import AuthlibBaseError
-from authlib.integrations.httpx_client import OAuth2Client
+from authlib.integrations.requests_client import OAuth2Session
 from joserfc import jwt
 from joserfc.errors import JoseError
 from joserfc.jwk import KeySet
@@ -96,7 +96,10 @@ class Oidc:
         try:
             with self._client() as client:
                 answered = client.fetch_token(
-                    description["token_endpoint"], code=code, code_verifier=login.verifier
+                    description["token_endpoint"],
+                    code=code,
+                    code_verifier=login.verifier,
+                    timeout=_TIMEOUT,
                 )
             token = jwt.decode(answered["id_token"], keys, algorithms=_ALGORITHMS)
             jwt.JWTClaimsRegistry(
@@ -112,7 +115,7 @@ class Oidc:
             raise LoginRefused(
                 f"The provider's answer is not acceptable: {error}", hint="Start again."
             ) from error
-        except httpx.HTTPError as error:
+        except requests.RequestException as error:
             raise self._silent(error) from error
         return token.claims
 
@@ -122,27 +125,24 @@ class Oidc:
         issuer = self._provider.issuer
         address = f"{issuer.rstrip('/')}/.well-known/openid-configuration"
         try:
-            with httpx.Client(timeout=_TIMEOUT) as client:
-                description = client.get(address).raise_for_status().json()
-                if description["issuer"] != issuer:
-                    raise ValueError(f"it calls itself {description['issuer']}")
-                keys = client.get(description["jwks_uri"]).raise_for_status().json()
-            key_set = KeySet.import_key_set(keys)
-        except (httpx.HTTPError, JoseError, KeyError, TypeError, ValueError) as error:
+            description = _json_of(address)
+            if description["issuer"] != issuer:
+                raise ValueError(f"it calls itself {description['issuer']}")
+            key_set = KeySet.import_key_set(_json_of(description["jwks_uri"]))
+        except (requests.RequestException, JoseError, KeyError, TypeError, ValueError) as error:
             raise self._silent(error) from error
         self._described = (time.monotonic() + _KEPT, description, key_set)
         return description, key_set
 
-    def _client(self) -> OAuth2Client:
+    def _client(self) -> OAuth2Session:
         provider = self._provider
-        return OAuth2Client(
+        return OAuth2Session(
             provider.client_id,
             provider.client_secret,
             token_endpoint_auth_method="client_secret_basic" if provider.client_secret else "none",
             scope="openid email profile",
             redirect_uri=provider.callback,
             code_challenge_method="S256",
-            timeout=_TIMEOUT,
         )
 
     def _silent(self, error: Exception) -> TryAgain:
@@ -150,3 +150,9 @@ class Oidc:
             f"The identity provider {self._provider.issuer} does not answer as it should: {error}",
             hint="Try again, or log in with a password.",
         )
+
+
+def _json_of(address: str) -> Any:
+    answer = requests.get(address, timeout=_TIMEOUT)
+    answer.raise_for_status()
+    return answer.json()

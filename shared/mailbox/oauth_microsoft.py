@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import threading
 import time
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Final
 
@@ -24,6 +25,8 @@ from shared.mailbox import diagnosis
 from shared.mailbox.https import client, translated
 from shared.mailbox.oauth_tokens import Tokens, lifetime
 
+# The answer comes back by GET: a POST from another site would come without the session's cookie.
+warnings.filterwarnings("ignore", message="response_mode='form_post' is recommended")
 _DISCOVERY_SECONDS: Final = 24 * 3600
 
 
@@ -174,11 +177,16 @@ class _MsalTransport:
         self,
         url: str,
         params: Mapping[str, str] | None = None,
-        data: Mapping[str, str] | None = None,
+        data: Mapping[str, str | bytes | None] | None = None,
         headers: Mapping[str, str] | None = None,
         **_: Any,
     ) -> httpx.Response:
-        given = {k: v for k, v in (data or {}).items() if v is not None}
+        # msal signs assertions as octets, which httpx would write as Python does.
+        given = {
+            name: value.decode() if isinstance(value, bytes) else value
+            for name, value in (data or {}).items()
+            if value is not None
+        }
         with translated(self._where):
             answer = self._client.post(url, params=params, data=given, headers=headers)
         if answer.status_code >= 500 or answer.status_code == 429:

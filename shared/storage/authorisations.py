@@ -7,12 +7,11 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Final
+from typing import Final, Protocol
 
 from shared.errors import InvalidInput, NotFound
 from shared.storage.pool import Database, Session
 from shared.storage.queries import Queries
-from shared.vault import Place, Vault
 
 _SQL = Queries("authorisations")
 #: A worker that cannot have the row within this time finds the provider hanging under another.
@@ -39,19 +38,16 @@ class Authorisation:
         return not self.revoked and self.lost_at is None and self.authorised_at is not None
 
 
-@dataclass(frozen=True, slots=True)
-class ExpiringSecret:
-    credential_id: int
-    name: str
-    expires_at: datetime
+class Seal(Protocol):
+    """Seals and opens the secret of one row (`shared.vault.Vault.at`)."""
 
+    def seal(self, secret: bytes) -> bytes: ...
 
-def _cache_place(connection_id: int) -> Place:
-    return Place("authorisation", "cache", str(connection_id))
+    def open(self, sealed: bytes) -> bytes: ...
 
 
 def begin_flow(
-    session: Session, vault: Vault, *, connection_id: int, state: str, by: str, flow: bytes
+    session: Session, *, connection_id: int, state: str, by: str, sealed_flow: bytes
 ) -> None:
     """Keeps a started login until its answer comes. `by` is the session of the person in the
     admin pages: nobody else can finish it."""
@@ -61,13 +57,13 @@ def begin_flow(
             "state": state,
             "connection_id": connection_id,
             "session": by,
-            "flow": vault.seal(flow, Place("oauth_flow", "flow", state)),
+            "flow": sealed_flow,
         },
     )
 
 
-def take_flow(session: Session, vault: Vault, *, state: str, by: str) -> tuple[int, bytes]:
-    """Connection and flow of a started login; it can be taken once.
+def take_flow(session: Session, *, state: str, by: str) -> tuple[int, bytes]:
+    """Connection and sealed flow of a started login; it can be taken once.
 
     Commit this before anything else happens, or a failure would bring the flow back. Raises
     InvalidInput where there is none (replayed, too old) or somebody else started it.
@@ -89,15 +85,14 @@ def take_flow(session: Session, vault: Vault, *, state: str, by: str) -> tuple[i
         )
     if not in_time:
         raise InvalidInput("This login took longer than 15 minutes.", field="state", hint=again)
-    return connection_id, vault.open(flow, Place("oauth_flow", "flow", state))
+    return int(connection_id), bytes(flow)
 
 
 def grant(
     session: Session,
-    vault: Vault,
     *,
     connection_id: int,
-    tokens: bytes,
+    sealed_tokens: bytes,
     account: str,
     by: str,
     expires_at: datetime,
@@ -107,7 +102,7 @@ def grant(
         _SQL["grant"],
         {
             "connection_id": connection_id,
-            "cache": vault.seal(tokens, _cache_place(connection_id)),
+            "cache": sealed_tokens,
             "account": account,
             "by": by,
             "expires_at": expires_at,
@@ -150,18 +145,12 @@ def unused_since(session: Session, before: datetime, limit: int = 100) -> list[i
     return [row[0] for row in rows]
 
 
-def expiring_secrets(session: Session, before: datetime) -> list[ExpiringSecret]:
-    """Client secrets and certificates that end before then, the first to end first."""
-    rows = session.execute(_SQL["expiring_secrets"], {"before": before})
-    return [ExpiringSecret(*row) for row in rows]
-
-
 class PostgresTokenCache:
     """The token cache of one connection (`shared.mailbox.oauth_tokens.TokenCache`)."""
 
-    def __init__(self, database: Database, vault: Vault, connection_id: int) -> None:
+    def __init__(self, database: Database, seal: Seal, connection_id: int) -> None:
         self._database = database
-        self._vault = vault
+        self._seal = seal
         self._connection_id = connection_id
 
     def read(self) -> bytes | None:
@@ -169,7 +158,7 @@ class PostgresTokenCache:
             row = session.execute(
                 _SQL["read_cache"], {"connection_id": self._connection_id}
             ).fetchone()
-        return self._opened(row)
+        return None if row is None or row[0] is None else self._seal.open(bytes(row[0]))
 
     @contextmanager
     def locked(self) -> Iterator[_Locked]:
@@ -177,31 +166,23 @@ class PostgresTokenCache:
         all. Two at once wait for each other; different connections do not."""
         with self._database.transaction() as session:
             session.execute("SELECT set_config('lock_timeout', %s, true)", (_LOCK_TIMEOUT,))
-            yield _Locked(session, self)
-
-    def _opened(self, row: tuple[bytes | None] | None) -> bytes | None:
-        if row is None or row[0] is None:
-            return None
-        return self._vault.open(bytes(row[0]), _cache_place(self._connection_id))
+            yield _Locked(session, self._seal, self._connection_id)
 
 
 class _Locked:
-    def __init__(self, session: Session, cache: PostgresTokenCache) -> None:
+    def __init__(self, session: Session, seal: Seal, connection_id: int) -> None:
         self._session = session
-        self._cache = cache
-        self._id = {"connection_id": cache._connection_id}
-        row = session.execute(_SQL["lock_cache"], self._id).fetchone()
-        self._sealed: tuple[bytes | None] | None = row if row is None else (row[0],)
+        self._seal = seal
+        self._id = {"connection_id": connection_id}
+        self._row = session.execute(_SQL["lock_cache"], self._id).fetchone()
 
     def load(self) -> bytes | None:
-        return self._cache._opened(self._sealed)
+        sealed = self._row[0] if self._row is not None else None
+        return None if sealed is None else self._seal.open(bytes(sealed))
 
     def save(self, tokens: bytes, expires_at: datetime) -> None:
-        sealed = self._cache._vault.seal(tokens, _cache_place(self._cache._connection_id))
-        saved = self._session.execute(
-            _SQL["save_cache"], {**self._id, "cache": sealed, "expires_at": expires_at}
-        )
-        if saved.rowcount == 0:
+        values = {**self._id, "cache": self._seal.seal(tokens), "expires_at": expires_at}
+        if self._session.execute(_SQL["save_cache"], values).rowcount == 0:
             raise NotFound("The connection is gone.")
 
     def lose(self) -> None:

@@ -62,12 +62,3 @@ SELECT connection_id FROM authorisation
 WHERE NOT revoked AND lost_at IS NULL AND cache IS NOT NULL
   AND coalesce(refreshed_at, authorised_at) < %(before)s
 ORDER BY connection_id LIMIT %(limit)s
-
--- name: sealed
-SELECT connection_id, cache FROM authorisation
-WHERE cache IS NOT NULL AND connection_id > %(after)s ORDER BY connection_id LIMIT %(limit)s
-
--- name: expiring_secrets
-SELECT id, name, secret_expires_at FROM credential
-WHERE secret_expires_at IS NOT NULL AND secret_expires_at < %(before)s
-ORDER BY secret_expires_at

@@ -22,7 +22,6 @@ def rotate() -> None:
 
     When it reports that nothing is left, the older keys may be taken out of POSTHOUSE_SECRET_KEYS.
     """
-    from shared.storage.secrets import SealedColumn, rotate_all
 
     from shared.settings import Settings, load
     from shared.storage import secrets

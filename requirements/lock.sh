@@ -11,4 +11,5 @@ lock pyproject.toml --extra local --no-emit-package posthouse requirements/build
     -c requirements/run.lock -o requirements/dev.lock
 lock pyproject.toml --no-emit-package posthouse requirements/image.in \
     -c requirements/run.lock -o requirements/image.lock
+lock requirements/sbom.in -o requirements/sbom.lock
 lock requirements/policy.in -o requirements/policy.lock

@@ -277,9 +277,7 @@ def test_the_demo_secrets_are_what_the_demo_runs_with() -> None:
 
 def test_compose_runs_every_service_with_settings_that_exist() -> None:
     services = compose_services()
-    ours = {
-        name: service for name, service in services.items() if "posthouse" in service["image"]
-    }
+    ours = {name: service for name, service in services.items() if "posthouse" in service["image"]}
     commands = {name: [str(word) for word in service["command"]] for name, service in ours.items()}
     assert set(SERVICES) <= {command[0] for command in commands.values()}
     for name, service in ours.items():

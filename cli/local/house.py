@@ -161,10 +161,7 @@ class House:
         environment = {**os.environ, **self._environment, f"{PREFIX}LOG_FORMAT": "json"}
         health_port = self._port if name == "admin" else free_port()
         if name == "admin":
-            environment |= {
-                f"{PREFIX}HTTP_HOST": "127.0.0.1",
-                f"{PREFIX}HTTP_PORT": str(health_port),
-            }
+            environment |= {f"{PREFIX}HOST": "127.0.0.1", f"{PREFIX}PORT": str(health_port)}
         else:
             environment[f"{PREFIX}HEALTH_PORT"] = str(health_port)
         return Program(

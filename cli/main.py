@@ -7,13 +7,9 @@ import sys
 from typing import Annotated, Final
 
 import typer
-from rich.console import Console
-from rich.markup import escape
 
 from cli import demo_commands, secrets_commands, tail, up
-from cli.running import run as run_service
 from shared.errors import InvalidInput, PosthouseError
-from shared.telemetry.process import release
 
 _FAILED: Final = 1
 _MISUSED: Final = 2
@@ -40,6 +36,8 @@ def _options(
     version: Annotated[bool, typer.Option("--version", help="Show the version.")] = False,
 ) -> None:
     if version:
+        from shared.telemetry.process import release
+
         typer.echo(f"posthouse {release()}")
         raise typer.Exit
     context.obj = {"debug": debug}
@@ -79,6 +77,12 @@ def migrate() -> None:
     typer.echo(f"The schema is at version {version}.")
 
 
+def run_service(name: str) -> None:
+    from cli.running import run  # what a service needs is not loaded for any other command
+
+    run(name)
+
+
 def main() -> None:
     """The entry point: errors are told in words; exits 0, 1 (failed) or 2 (misused)."""
     debug = "--debug" in sys.argv or bool(os.environ.get("POSTHOUSE_DEBUG"))
@@ -98,6 +102,9 @@ def main() -> None:
 
 def say_error(error: PosthouseError) -> None:
     """One sentence about what failed, one about what to do, on standard error."""
+    from rich.console import Console
+    from rich.markup import escape
+
     console = Console(stderr=True, highlight=False, soft_wrap=True)
     console.print(f"[bold red]Error:[/] {escape(str(error))}")
     if error.hint:

@@ -12,7 +12,7 @@ from typing import Final
 from cli.demo import seed
 from cli.demo.certificate import USER
 from cli.local.console import Console
-from cli.local.folder import DataFolder, default_folder
+from cli.local.folder import DataFolder, default_folder, read_kept
 from cli.local.supervisor import Child, Program, Supervisor
 from shared.errors import PosthouseError
 
@@ -58,21 +58,23 @@ class Demo:
         if give_up():
             return
         try:
-            seed.seed(
+            token = seed.seed(
                 url,
                 environment["POSTHOUSE_ADMIN_TOKEN"],
                 self._root,
                 password=self._password,
                 imap_port=self._imap_port,
+                handler_token=read_kept(self._folder.root).get("demo_handler_token"),
             )
         except PosthouseError as error:
             self._console.problem("demo", f"{error} {error.hint}")
             return
+        self._folder.replace("demo_handler_token", token)
         self._handler = self._supervisor.start(
             Program(
                 "demo-handler",
                 [sys.executable, "-u", "-m", "cli.main", "demo", "handler"],
-                environment={**os.environ, **environment},
+                environment={**os.environ, **environment, "POSTHOUSE_HANDLER_TOKEN": token},
                 speaks=True,
             )
         )

@@ -135,6 +135,13 @@ def local_api(root: Path | None = None) -> tuple[str, str]:
     return str(kept["api_url"]), str(kept["admin_token"])
 
 
+def local_output(root: Path | None = None) -> str:
+    """Address of the handlers' queues of that Posthouse. Raises NotFound as `local_api` does."""
+    root = root or default_folder()
+    local_api(root)
+    return str(read_kept(root)["output_url"])
+
+
 def write_private(path: Path, content: bytes) -> None:
     """Replaces a file in one step, readable by its owner only."""
     beside = path.with_name(f".{path.name}.new")

@@ -135,12 +135,14 @@ class House:
             self._set("ADMIN_TOKEN", self._folder.password("admin_token"))
         if not _is_set("PUBLIC_URL"):
             self._set("PUBLIC_URL", self.url)
-        load(Settings, **self._overrides())
-        token_in_use = self._environment[f"{PREFIX}ADMIN_TOKEN"]
-        if self._folder.keep("api_url", lambda: self.url) != self.url:
-            self._folder.replace("api_url", self.url)
-        if self._folder.keep("admin_token", lambda: token_in_use) != token_in_use:
-            self._folder.replace("admin_token", token_in_use)
+        chosen = load(Settings, **self._overrides())
+        for name, value in (
+            ("api_url", self.url),
+            ("admin_token", self._environment[f"{PREFIX}ADMIN_TOKEN"]),
+            ("output_url", chosen.effective_output_url),
+        ):
+            if self._folder.keep(name, lambda value=value: value) != value:
+                self._folder.replace(name, value)
 
     def _migrate(self, give_up: Callable[[], bool]) -> None:
         """A Postgres that just started, or recovers from a crash, is given time to answer."""
@@ -161,7 +163,11 @@ class House:
         environment = {**os.environ, **self._environment, f"{PREFIX}LOG_FORMAT": "json"}
         health_port = self._port if name == "admin" else free_port()
         if name == "admin":
-            environment |= {f"{PREFIX}HOST": "127.0.0.1", f"{PREFIX}PORT": str(health_port)}
+            environment |= {
+                f"{PREFIX}HOST": "127.0.0.1",
+                f"{PREFIX}PORT": str(health_port),
+                f"{PREFIX}HEALTH_PORT": "0",
+            }
         else:
             environment[f"{PREFIX}HEALTH_PORT"] = str(health_port)
         return Program(

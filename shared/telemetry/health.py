@@ -88,7 +88,8 @@ class Readiness:
 class HealthServer:
     """Serves the three addresses on a thread of its own. A context manager.
 
-    `port` 0 serves nothing. Raises InvalidInput where the port is taken.
+    `port` 0 takes any free one (`server.port` tells which). Raises InvalidInput where the port is
+    taken.
     """
 
     def __init__(
@@ -101,9 +102,6 @@ class HealthServer:
     ) -> None:
         self.heartbeat = heartbeat or Heartbeat(float("inf"))
         self._readiness = Readiness(checks or {})
-        self._server: _Server | None = None
-        if not port:
-            return
         try:
             self._server = _Server((host, port), _handler(self.heartbeat, self._readiness))
         except OSError as error:
@@ -112,21 +110,19 @@ class HealthServer:
                 field="health_port",
                 hint="Choose another POSTHOUSE_HEALTH_PORT.",
             ) from error
+        self.port = int(self._server.server_address[1])
+        self._thread = threading.Thread(
+            target=self._server.serve_forever, kwargs={"poll_interval": 0.1}, name="health"
+        )
+        self._thread.daemon = True
 
     def __enter__(self) -> HealthServer:
-        if self._server is not None:
-            threading.Thread(
-                target=self._server.serve_forever,
-                kwargs={"poll_interval": 0.1},
-                name="health",
-                daemon=True,
-            ).start()
+        self._thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._server is not None:
-            self._server.shutdown()
-            self._server.server_close()
+        self._server.shutdown()
+        self._server.server_close()
         self._readiness.close()
 
 

@@ -17,7 +17,6 @@ from prometheus_client import CollectorRegistry
 from shared.errors import InvalidInput, NeedsPerson, TryAgain
 from shared.telemetry import logs, metrics, traces
 from shared.telemetry.health import HealthServer, Heartbeat
-from tests.servers.processes import free_port
 
 
 @pytest.fixture
@@ -93,22 +92,17 @@ def _get(port: int, path: str) -> tuple[int, str]:
         return error.code, error.read().decode()
 
 
-@pytest.fixture
-def port() -> int:
-    return free_port()
-
-
-def test_health_says_stuck_when_the_loop_stops_beating(port: int) -> None:
+def test_health_says_stuck_when_the_loop_stops_beating() -> None:
     heartbeat = Heartbeat(stale_after=30)
-    with HealthServer("127.0.0.1", port, heartbeat=heartbeat):
-        assert _get(port, "/healthz")[0] == 200
+    with HealthServer("127.0.0.1", 0, heartbeat=heartbeat) as server:
+        assert _get(server.port, "/healthz")[0] == 200
         heartbeat._last -= 31
-        assert _get(port, "/healthz")[0] == 503
+        assert _get(server.port, "/healthz")[0] == 503
         heartbeat.beat()
-        assert _get(port, "/healthz")[0] == 200
+        assert _get(server.port, "/healthz")[0] == 200
 
 
-def test_ready_names_the_check_that_fails_and_recovers(port: int) -> None:
+def test_ready_names_the_check_that_fails_and_recovers() -> None:
     broken = True
 
     def database() -> None:
@@ -116,17 +110,17 @@ def test_ready_names_the_check_that_fails_and_recovers(port: int) -> None:
             raise TryAgain("postgresql://u:hunter2@db does not answer")
 
     checks = {"database": database, "store": lambda: None}
-    with HealthServer("127.0.0.1", port, checks=checks):
-        status, body = _get(port, "/readyz")
+    with HealthServer("127.0.0.1", 0, checks=checks) as server:
+        status, body = _get(server.port, "/readyz")
         assert status == 503 and "hunter2" not in body
         assert json.loads(body)["checks"]["store"] == "ok"
         assert "does not answer" in json.loads(body)["checks"]["database"]
         broken = False
-        assert _get(port, "/readyz")[0] == 200
+        assert _get(server.port, "/readyz")[0] == 200
 
 
 def test_a_check_that_hangs_makes_not_ready_and_is_not_piled_up(
-    port: int, monkeypatch: pytest.MonkeyPatch
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("shared.telemetry.health._CHECK_SECONDS", 0.05)
     release, calls = threading.Event(), []
@@ -135,28 +129,28 @@ def test_a_check_that_hangs_makes_not_ready_and_is_not_piled_up(
         calls.append(1)
         release.wait(30)
 
-    with HealthServer("127.0.0.1", port, checks={"broker": hangs}):
+    with HealthServer("127.0.0.1", 0, checks={"broker": hangs}) as server:
         for _ in range(3):
-            status, body = _get(port, "/readyz")
+            status, body = _get(server.port, "/readyz")
             assert status == 503 and "no answer" in json.loads(body)["checks"]["broker"]
         assert len(calls) == 1
         release.set()
-        assert _get(port, "/readyz")[0] == 200
+        assert _get(server.port, "/readyz")[0] == 200
 
 
-def test_metrics_are_served_and_unknown_paths_are_not(port: int) -> None:
-    with HealthServer("127.0.0.1", port):
+def test_metrics_are_served_and_unknown_paths_are_not() -> None:
+    with HealthServer("127.0.0.1", 0) as server:
         metrics.DOWNLOADED_MESSAGES.labels(mode="imap").inc(3)
-        status, body = _get(port, "/metrics")
+        status, body = _get(server.port, "/metrics")
         assert status == 200
         assert re.search(r'^posthouse_downloaded_messages_total{mode="imap"} \d+', body, re.M)
-        assert _get(port, "/elsewhere")[0] == 404
+        assert _get(server.port, "/elsewhere")[0] == 404
 
 
-def test_a_taken_health_port_is_a_clear_error(port: int) -> None:
-    with HealthServer("127.0.0.1", port), pytest.raises(InvalidInput) as caught:
-        HealthServer("127.0.0.1", port)
-    assert str(port) in str(caught.value) and caught.value.field == "health_port"
+def test_a_taken_health_port_is_a_clear_error() -> None:
+    with HealthServer("127.0.0.1", 0) as server, pytest.raises(InvalidInput) as caught:
+        HealthServer("127.0.0.1", server.port)
+    assert str(server.port) in str(caught.value) and caught.value.field == "health_port"
 
 
 def test_every_metric_is_described_once_and_has_no_unbounded_label() -> None:
@@ -183,9 +177,3 @@ def test_a_span_continues_in_the_next_process() -> None:
     with traces.span("fetch", headers=headers, connection=7) as second:
         assert second.get_span_context().trace_id == first.get_span_context().trace_id
         assert traces.inject()["traceparent"].split("-")[1] == headers["traceparent"].split("-")[1]
-
-
-def test_port_0_serves_no_health() -> None:
-    before = {thread.name for thread in threading.enumerate()}
-    with HealthServer("127.0.0.1", 0):
-        assert {thread.name for thread in threading.enumerate()} == before

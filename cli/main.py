@@ -70,10 +70,10 @@ def admin() -> None:
 @app.command(rich_help_panel="Services")
 def migrate() -> None:
     """Brings the database schema to this version. Safe to run at any time, by any number."""
-    from shared.settings import Settings, load
+    from shared.settings import DatabaseSettings, load
     from shared.storage.migrate import migrate as bring_up
 
-    version = bring_up(load(Settings).database_url.get_secret_value())
+    version = bring_up(load(DatabaseSettings).database_url.get_secret_value())
     typer.echo(f"The schema is at version {version}.")
 
 

@@ -57,6 +57,8 @@ def _events(url: str, handler: str, backlog: bool) -> Iterator[MailEvent]:
 
 def _output_url(data_dir: Path | None) -> str:
     from cli.local.folder import local_output
-    from shared.settings import BrokerOnly, load_any
+    from shared.settings import OutputSettings, load
 
-    return ""
+    chosen = load(OutputSettings)
+    url = chosen.output_url or chosen.broker_url
+    return url.get_secret_value() if url and data_dir is None else local_output(data_dir)

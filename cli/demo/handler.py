@@ -7,12 +7,13 @@ import email.policy
 import textwrap
 from email.message import EmailMessage
 
-from posthouse import Consumer, MailEvent
 from rich.console import Console
 from rich.markup import escape
 
 from cli.demo.seed import HANDLER
-from shared.settings import Settings, load
+from posthouse import Consumer, MailEvent
+from shared.errors import InvalidInput
+from shared.settings import OutputSettings, load
 from shared.telemetry import logs
 
 #: Larger mails are shown by their headers alone.
@@ -21,10 +22,13 @@ _READ_UP_TO = 8 << 20
 
 def run() -> None:
     """Consumes the demo handler's queue until it is told to stop."""
-    chosen = load(Settings)
+    chosen = load(OutputSettings)
+    url = chosen.output_url or chosen.broker_url
+    if url is None:
+        raise InvalidInput("Where are the queues?", hint="Set POSTHOUSE_OUTPUT_URL.")
     logs.configure("demo-handler", level="ERROR")
     console = Console(force_terminal=True, highlight=False, soft_wrap=True)
-    Consumer(chosen.effective_output_url, HANDLER).run(
+    Consumer(url.get_secret_value(), HANDLER).run(
         lambda event: console.print(described(event), end="")
     )
 

@@ -81,7 +81,9 @@ class DataFolder:
         return self._kept[name]
 
     def replace(self, name: str, value: Any) -> None:
-        """Writes a value down, whatever was there. Durable when it returns."""
+        """Writes a value down where it is not the one kept. Durable when it returns."""
+        if name in self._kept and self._kept[name] == value:
+            return
         self._kept[name] = value
         write_private(self._path, json.dumps(self._kept, indent=1).encode())
 

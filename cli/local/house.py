@@ -136,13 +136,9 @@ class House:
         if not _is_set("PUBLIC_URL"):
             self._set("PUBLIC_URL", self.url)
         chosen = load(Settings, **self._overrides())
-        for name, value in (
-            ("api_url", self.url),
-            ("admin_token", self._environment[f"{PREFIX}ADMIN_TOKEN"]),
-            ("output_url", chosen.effective_output_url),
-        ):
-            if self._folder.keep(name, lambda value=value: value) != value:
-                self._folder.replace(name, value)
+        self._folder.replace("api_url", self.url)
+        self._folder.replace("admin_token", self._environment[f"{PREFIX}ADMIN_TOKEN"])
+        self._folder.replace("output_url", chosen.effective_output_url)
 
     def _migrate(self, give_up: Callable[[], bool]) -> None:
         """A Postgres that just started, or recovers from a crash, is given time to answer."""

@@ -38,7 +38,7 @@ class Demo:
             Program(
                 "demo-mailbox",
                 [
-                    *(sys.executable, "-m", "cli.main", "demo", "mailbox"),
+                    *(sys.executable, "-P", "-m", "cli.main", "demo", "mailbox"),
                     *("--folder", str(self._root), "--imap-port", str(self._imap_port)),
                     *("--smtp-port", str(self._smtp_port)),
                 ],
@@ -73,7 +73,7 @@ class Demo:
         self._handler = self._supervisor.start(
             Program(
                 "demo-handler",
-                [sys.executable, "-u", "-m", "cli.main", "demo", "handler"],
+                [sys.executable, "-P", "-u", "-m", "cli.main", "demo", "handler"],
                 environment={**os.environ, **environment, "POSTHOUSE_HANDLER_TOKEN": token},
                 speaks=True,
             )

@@ -168,7 +168,7 @@ class House:
             environment[f"{PREFIX}HEALTH_PORT"] = str(health_port)
         return Program(
             name,
-            [sys.executable, "-m", "cli.main", name],
+            [sys.executable, "-P", "-m", "cli.main", name],
             environment=environment,
             health_port=health_port,
             problem=rb"Error|Traceback",

@@ -38,8 +38,9 @@ def described(event: MailEvent) -> str:
     headers, security = event.headers, event.security
     notes = [f"{event.size:,} octets"]
     if security.encrypted:
-        word = "[green]decrypted[/]" if security.status == "decrypted" else "[red]not opened[/]"
-        notes.append(f"{word} {escape(security.reason or security.certificate)}".rstrip())
+        opened = security.status == "decrypted"
+        reason = escape(security.reason)
+        notes.append("[green]decrypted[/]" if opened else f"[red]not opened:[/] {reason}")
     if security.signature != "none":
         notes.append(f"signature {escape(security.signature)} {escape(security.signer)}".rstrip())
     lines = [

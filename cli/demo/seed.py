@@ -52,6 +52,16 @@ def seed(
     return str(handler_token)
 
 
+def fetch_now(url: str, token: str) -> None:
+    """Asks for a look into the demo mailbox before its next minute. Raises PosthouseError."""
+    with httpx.Client(
+        base_url=f"{url}/api/v1/", headers={"Authorization": f"Bearer {token}"}, timeout=10
+    ) as api:
+        connection = _find(api, "connections", _CONNECTION)
+        if connection is not None:
+            _call(api, "POST", f"connections/{connection['id']}/fetch")
+
+
 def _connection(api: httpx.Client, certificate_id: int, password: str, imap_port: int) -> None:
     connection = _find(api, "connections", _CONNECTION)
     if connection is None:
@@ -98,8 +108,7 @@ def _call(api: httpx.Client, method: str, path: str, **options: Any) -> Any:
     except httpx.HTTPStatusError as error:
         problem = error.response
         raise PosthouseError(
-            f"The demo could not be set up: {method} {path} answered {problem.status_code}: "
-            f"{problem.text[:500]}"
+            f"{method} {path} answered {problem.status_code}: {problem.text[:500]}"
         ) from error
     except (httpx.HTTPError, ValueError) as error:
-        raise TryAgain(f"The demo could not be set up: {error}") from error
+        raise TryAgain(f"The API at {api.base_url} does not answer: {error}") from error

@@ -13,7 +13,7 @@ from cli.demo import seed
 from cli.demo.certificate import USER
 from cli.local.console import Console
 from cli.local.folder import DataFolder, default_folder, read_kept
-from cli.local.supervisor import Child, Program, Supervisor
+from cli.local.supervisor import CRASH, Child, Program, Supervisor
 from shared.errors import PosthouseError
 
 _READY_SECONDS: Final = 30.0
@@ -44,7 +44,7 @@ class Demo:
                 ],
                 environment={**os.environ, "POSTHOUSE_DEMO_PASSWORD": self._password},
                 ready=lambda: seed.check_greeting(self._imap_port),
-                problem=rb"Error|Traceback",
+                problem=CRASH,
             )
         )
 
@@ -75,6 +75,7 @@ class Demo:
                 "demo-handler",
                 [sys.executable, "-P", "-u", "-m", "cli.main", "demo", "handler"],
                 environment={**os.environ, **environment, "POSTHOUSE_HANDLER_TOKEN": token},
+                problem=CRASH,
                 speaks=True,
             )
         )

@@ -15,7 +15,7 @@ from cli.local.console import Console
 from cli.local.demo import Demo
 from cli.local.folder import DataFolder, free_port, is_free
 from cli.local.postgres import OwnPostgres
-from cli.local.supervisor import Child, Program, Supervisor
+from cli.local.supervisor import CRASH, Child, Program, Supervisor
 from cli.running import SERVICES
 from shared.errors import InvalidInput, TryAgain
 from shared.settings import PREFIX, Settings, load
@@ -171,7 +171,7 @@ class House:
             [sys.executable, "-P", "-m", "cli.main", name],
             environment=environment,
             health_port=health_port,
-            problem=rb"Error|Traceback",
+            problem=CRASH,
         )
 
     def _overrides(self) -> dict[str, str]:

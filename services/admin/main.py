@@ -108,7 +108,7 @@ def build(settings: AdminSettings) -> Admin:
 
         return open_mailbox(
             connection,
-            logins.of(connection, password),
+            logins.of(connection, password=password),
             read_timeout_s=_READ_TIMEOUT,
             allow_host=allowed,
         )

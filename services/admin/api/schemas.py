@@ -356,7 +356,6 @@ class CountOut(BaseModel):
 class SlotOut(Out):
     start: datetime
     mails: int
-    bytes: int
 
 
 class BacklogOut(Out):
@@ -365,18 +364,10 @@ class BacklogOut(Out):
 
 
 class DelaysOut(Out):
-    median: float | None
-    p95: float | None
-    mails: int
+    """Milliseconds from download to the last handler's confirmation, of the last hour's mails."""
 
-
-class SickOut(Out):
-    id: int
-    name: str
-    health: HealthWord
-    error: dict[str, Any] | None
-    failures: int
-    last_success_at: datetime | None
+    usual: float | None
+    slow: float | None
 
 
 class ExpiringOut(Out):
@@ -391,7 +382,7 @@ class OverviewOut(BaseModel):
 
     at: datetime
     connections: dict[str, int]
-    sick: list[SickOut]
+    sick: list[ConnectionOut]
     backlog: BacklogOut
     delays: DelaysOut
     last_hour: list[SlotOut]

@@ -81,9 +81,7 @@ def changes_of(form: Posted) -> dict[str, Any]:
         if "shared_mailbox" in allowed:
             changes["shared_mailbox"] = ""
     elif not form.text("shared_mailbox"):
-        raise InvalidInput(
-            "The address of the shared mailbox is missing.", field="shared_mailbox"
-        )
+        raise InvalidInput("The address of the shared mailbox is missing.", field="shared_mailbox")
     if not form.flag("overridden"):
         changes.pop("host_override", None)
         if "host_override" in allowed:

@@ -16,7 +16,6 @@ from shared.mailbox.open import open_mailbox
 
 from services.fetcher.fetching import Fetching, Report
 from services.fetcher.leasing import LeaseKeeper
-from services.fetcher.logins import Logins
 from services.fetcher.running import Runner
 from services.fetcher.sessions import SessionPool
 from services.fetcher.settings import FetcherSettings
@@ -29,6 +28,7 @@ from shared.errors import (
     TryAgain,
 )
 from shared.jobs import DECRYPT_ACTOR, DECRYPT_QUEUE, FETCH_ACTOR, FETCH_QUEUE, FETCH_SLOW_QUEUE
+from shared.logins import Logins
 from shared.mailbox.base import Mailbox
 from shared.queueing.broker import build_broker, enqueue
 from shared.queueing.worker import pulse_of, run_worker

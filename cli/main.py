@@ -80,7 +80,7 @@ def migrate() -> None:
 
 
 def main() -> None:
-    """The entry point: runs the command, tells errors in words, exits 0, 1 (failed) or 2 (usage)."""
+    """The entry point: errors are told in words; exits 0, 1 (failed) or 2 (misused)."""
     debug = "--debug" in sys.argv or bool(os.environ.get("POSTHOUSE_DEBUG"))
     try:
         app()

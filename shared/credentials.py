@@ -105,13 +105,13 @@ def check(credential: Credential) -> None:
         raise InvalidInput("The client secret is missing.", field="client_secret")
     if google and not service_account and not credential.has_client_secret:
         raise InvalidInput("Google knows clients by a secret only.", field="client_secret")
-    if not google and not credential.needs_login and not credential.setting("authority"):
-        if credential.tenant.lower() in ("", "common", "organizations", "consumers"):
-            raise InvalidInput(
-                "Application access is given by one tenant: name it.",
-                field="tenant",
-                hint="The tenant id or a verified domain, such as contoso.onmicrosoft.com.",
-            )
+    one_tenant = not google and not credential.needs_login and not credential.setting("authority")
+    if one_tenant and credential.tenant.lower() in ("", "common", "organizations", "consumers"):
+        raise InvalidInput(
+            "Application access is given by one tenant: name it.",
+            field="tenant",
+            hint="The tenant id or a verified domain, such as contoso.onmicrosoft.com.",
+        )
     check_settings(credential.settings)
 
 

@@ -57,6 +57,16 @@ def private_key_place(certificate_id: int) -> Place:
     return Place("certificate", "private_key", str(certificate_id))
 
 
+def tokens_place(connection_id: int) -> Place:
+    """Where the OAuth2 tokens of a connection live."""
+    return Place("authorisation", "cache", str(connection_id))
+
+
+def login_flow_place(state: str) -> Place:
+    """Where the secret half of a login that has started at a provider lives."""
+    return Place("oauth_flow", "flow", state)
+
+
 class Vault:
     """Seals with the first key, opens with any of them."""
 
@@ -108,6 +118,10 @@ class Vault:
                 hint="Enter it again.",
             ) from error
 
+    def at(self, place: Place) -> PlacedVault:
+        """This vault for one secret alone, for those who need not know where it lives."""
+        return PlacedVault(self, place)
+
     def is_current(self, sealed: bytes) -> bool:
         """Whether the first key sealed this: `secrets rotate` seals the others anew."""
         return self._split(sealed)[0] == self._active
@@ -130,6 +144,20 @@ class Vault:
             sealed[end : end + _NONCE],
             sealed[end + _NONCE :],
         )
+
+
+@dataclass(frozen=True, slots=True)
+class PlacedVault:
+    """Seals and opens one secret."""
+
+    _vault: Vault
+    _place: Place
+
+    def seal(self, secret: bytes) -> bytes:
+        return self._vault.seal(secret, self._place)
+
+    def open(self, sealed: bytes) -> bytes:
+        return self._vault.open(sealed, self._place)
 
 
 def new_key() -> str:

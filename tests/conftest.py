@@ -6,4 +6,5 @@ pytest_plugins = [
     "tests.servers.postgres",
     "tests.servers.rabbitmq",
     "tests.servers.redis",
+    "tests.servers.webhooks",
 ]

@@ -11,8 +11,6 @@ from tests.rig.events import open_queue
 from tests.rig.house import House
 from tests.rig.mails import digests, mixed
 from tests.servers.dovecot import Dovecot, mail_user
-from tests.servers.rabbitmq import RabbitmqServer
-from tests.servers.redis import RedisServer
 
 COUNT = 2000
 
@@ -23,24 +21,20 @@ def mails() -> list[bytes]:
 
 
 @pytest.mark.promise("M7", "H1", "M2")
-@pytest.mark.parametrize("broker", ["redis", "rabbitmq"])
 @pytest.mark.parametrize("after_download", ["mark-read", "delete"])
 @pytest.mark.parametrize("mode", ["imap", "pop3"])
 def test_two_thousand_mails(
     mode: str,
     after_download: str,
-    broker: str,
     mails: list[bytes],
     dovecot: Dovecot,
     database_url: str,
-    redis: RedisServer,
-    rabbitmq: RabbitmqServer,
+    broker_url: str,
     tmp_path: Path,
 ) -> None:
-    url = redis.url if broker == "redis" else rabbitmq.url
     user = mail_user()
     dovecot.deliver(user, mails)
-    with House(database_url, url, tmp_path) as house:
+    with House(database_url, broker_url, tmp_path) as house:
         house.add_handler()
         house.start("scheduler", "scheduler", "fetcher", "fetcher", "fetcher", "decryptor")
         house.add_connection(
@@ -54,7 +48,7 @@ def test_two_thousand_mails(
         )
         house.wait_settled(COUNT, seconds=120)
         house.stop()
-        events = open_queue(url, "archive").events()
+        events = open_queue(broker_url, "archive").events()
     assert sorted(event["data"]["sha256"] for event in events) == digests(mails)
     assert len({event["id"] for event in events}) == COUNT
     assert sorted(event["data"]["sequence"] for event in events) == list(range(1, COUNT + 1))

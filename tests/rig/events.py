@@ -62,3 +62,22 @@ def inline(events: list[dict[str, Any]]) -> Iterator[bytes]:
     for event in events:
         if "inline" in event["data"]["raw"]:
             yield base64.b64decode(event["data"]["raw"]["inline"])
+
+
+def emptied(url: str, handlers: tuple[str, ...] = ("archive", "crm")) -> str:
+    """The same address, once nothing of an earlier house is left there."""
+    if url.startswith("redis"):
+        redis.Redis.from_url(url).flushdb()
+        return url
+    connection = pika.BlockingConnection(pika.URLParameters(url))
+    try:
+        channel = connection.channel()
+        jobs = [name + end for name in ("fetch", "fetch-slow", "decrypt") for end in ("", ".XQ")]
+        outputs = [
+            f"posthouse.handler.{name}{end}" for name in handlers for end in ("", ".dead")
+        ]
+        for queue in jobs + outputs:
+            channel.queue_delete(queue)
+    finally:
+        connection.close()
+    return url

@@ -71,11 +71,10 @@ class House:
         self, *services: str, settings: Mapping[str, str] | None = None
     ) -> list[subprocess.Popen[bytes]]:
         """One process for each name given; a name may stand there twice."""
-        started = [
+        return [
             self.run([sys.executable, "-m", "tests.rig.service", service], service, settings)
             for service in services
         ]
-        return started
 
     def run(
         self, argv: Sequence[str], name: str, settings: Mapping[str, str] | None = None

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import NamedTuple, Protocol
 
-from shared.errors import InvalidInput, PosthouseError, TryAgain
+from shared.errors import InvalidInput, NeedsPerson, PosthouseError, TryAgain
 
 CONTENT_TYPE = "application/cloudevents+json"
 _NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,62}[a-z0-9])?")
@@ -154,3 +154,12 @@ def checked_name(handler: str) -> str:
             field="name",
         )
     return handler
+
+
+def not_taken(error: PosthouseError) -> PosthouseError:
+    """A failure of the broker as the fate of one event: what needs a person stays as it is."""
+    if isinstance(error, NeedsPerson):
+        return error
+    failure = NotTaken(str(error), hint=error.hint)
+    failure.__cause__ = error
+    return failure

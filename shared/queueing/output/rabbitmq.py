@@ -31,6 +31,7 @@ from shared.queueing.output.base import (
     QueueLost,
     QueueState,
     checked_name,
+    not_taken,
 )
 
 EXCHANGE: Final = "posthouse.mail"
@@ -117,7 +118,7 @@ class RabbitmqOutput:
                 ]
             )
         except PosthouseError as error:
-            return [NotTaken(str(error))] * len(batch)
+            return [not_taken(error)] * len(batch)
         return [_result(p, fate) for p, fate in zip(batch, fates, strict=True)]
 
     def inspect(self, handler: str) -> QueueState:

@@ -18,11 +18,11 @@ from shared.errors import PosthouseError
 from shared.queueing.connect import redis_client, translated
 from shared.queueing.output.base import (
     DeadLetter,
-    NotTaken,
     Publication,
     QueueLost,
     QueueState,
     checked_name,
+    not_taken,
 )
 
 GROUP: Final = "posthouse"
@@ -87,7 +87,7 @@ class RedisOutput:
             try:
                 answers = pipeline.execute(raise_on_error=False)
             except (redis.RedisError, OSError) as error:
-                failure = NotTaken(str(translated(error, self._url)))
+                failure = not_taken(translated(error, self._url))
                 results.extend([failure] * (len(batch) - len(results)))
                 return results
             results.extend(self._result(p, a) for p, a in zip(part, answers, strict=True))
@@ -193,7 +193,7 @@ class RedisOutput:
             return answer.decode()
         if answer is None:
             return QueueLost(publication.handler)
-        return NotTaken(str(translated(answer, self._url)))
+        return not_taken(translated(answer, self._url))
 
     def _state(
         self, key: str, stream: dict[str, Any], group: dict[str, Any], pending: Any, facts: Any

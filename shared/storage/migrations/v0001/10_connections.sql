@@ -141,7 +141,9 @@ CREATE TABLE authorisation (
     account text NOT NULL DEFAULT '',
     authorised_by text NOT NULL DEFAULT '',
     authorised_at timestamptz,
-    expires_at timestamptz,
+    expires_at timestamptz,            -- of the present access token
+    refreshed_at timestamptz,
+    lost_at timestamptz,               -- when the provider said that the grant is gone
     revoked boolean NOT NULL DEFAULT false
 );
 

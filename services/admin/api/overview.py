@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from fastapi import APIRouter
 
-from services.admin.api.connections import shown as shown_connection
 from services.admin.api.handlers import shown
 from services.admin.api.problems import responses
 from services.admin.api.requests import Ctx
@@ -13,6 +12,7 @@ from services.admin.api.schemas import (
     DelaysOut,
     ExpiringOut,
     OverviewOut,
+    SickOut,
     SlotOut,
 )
 from services.admin.operations.overview import get_overview
@@ -27,7 +27,7 @@ def get(ctx: Ctx) -> OverviewOut:
     return OverviewOut(
         at=seen.at,
         connections={str(health): count for health, count in seen.connections.items()},
-        sick=[shown_connection(one, full=False) for one in seen.sick],
+        sick=[SickOut.model_validate(one) for one in seen.sick],
         backlog=BacklogOut.model_validate(seen.backlog),
         delays=DelaysOut.model_validate(seen.delays),
         last_hour=[SlotOut.model_validate(slot) for slot in seen.last_hour],

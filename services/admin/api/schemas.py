@@ -356,6 +356,7 @@ class CountOut(BaseModel):
 class SlotOut(Out):
     start: datetime
     mails: int
+    bytes: int
 
 
 class BacklogOut(Out):
@@ -364,10 +365,20 @@ class BacklogOut(Out):
 
 
 class DelaysOut(Out):
-    """Milliseconds from download to the last handler's confirmation, of the last hour's mails."""
+    """Seconds from download to event, of the newest thousand mails of the last day."""
 
-    usual: float | None
-    slow: float | None
+    median: float | None
+    p95: float | None
+    mails: int
+
+
+class SickOut(Out):
+    id: int
+    name: str
+    health: HealthWord
+    error: dict[str, Any] | None
+    failures: int
+    last_success_at: datetime | None
 
 
 class ExpiringOut(Out):
@@ -382,7 +393,7 @@ class OverviewOut(BaseModel):
 
     at: datetime
     connections: dict[str, int]
-    sick: list[ConnectionOut]
+    sick: list[SickOut]
     backlog: BacklogOut
     delays: DelaysOut
     last_hour: list[SlotOut]

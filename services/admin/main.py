@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import structlog
 import uvicorn
-from fastapi import FastAPI
 from shared.mailbox.open import open_mailbox
+from starlette.types import ASGIApp
 
 from services.admin.app import build_app
 from services.admin.context import House
@@ -37,7 +37,7 @@ class Admin:
 
     settings: AdminSettings
     house: House
-    app: FastAPI
+    app: ASGIApp
     heartbeat: Heartbeat
 
     def run(self, stop: threading.Event) -> None:

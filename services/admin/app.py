@@ -13,6 +13,7 @@ from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from services.admin.api import (
+    authorisation,
     certificates,
     connections,
     credentials,
@@ -36,6 +37,7 @@ from shared.telemetry.process import release
 PREFIX: Final = "/api/v1"
 _ROUTERS: Final[tuple[APIRouter, ...]] = (
     connections.router,
+    authorisation.router,
     certificates.router,
     certificates.anchors,
     credentials.router,

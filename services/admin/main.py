@@ -113,7 +113,7 @@ def build(settings: AdminSettings) -> Admin:
             allow_host=allowed,
         )
 
-    house = House(settings, database, vault, store, MailWork(), opened)
+    house = House(settings, database, vault, store, MailWork(), logins, opened)
     heartbeat = Heartbeat()
     readiness = Readiness({"database": database.check, "store": store.check})
     return Admin(settings, house, build_app(house, heartbeat, readiness), heartbeat)

@@ -1,18 +1,19 @@
-"""The application: API, health and metrics behind one gate."""
+"""The application: API, pages, health and metrics behind one gate."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
-from fastapi import APIRouter, FastAPI, Request, Response
+from fastapi import APIRouter, FastAPI, Response
 from fastapi.openapi.utils import get_openapi
 from fastapi.responses import JSONResponse
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
-from starlette.responses import PlainTextResponse
+from starlette.datastructures import MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from services.admin.api import (
+    authorisation,
     certificates,
     connections,
     credentials,
@@ -23,8 +24,12 @@ from services.admin.api import (
 )
 from services.admin.context import House
 from services.admin.limits import BodyLimit, WrongTokens
+from services.admin.pages import app as pages
+from services.admin.pages.house import PagesHouse
+from services.admin.pages.rendering import refusal
 from services.admin.people.access import Access
 from services.admin.people.gate import Gate
+from services.admin.people.oidc import Oidc, Provider
 from shared.telemetry import metrics
 from shared.telemetry.health import Heartbeat, Readiness, live_answer, ready_answer
 from shared.telemetry.process import release
@@ -32,6 +37,7 @@ from shared.telemetry.process import release
 PREFIX: Final = "/api/v1"
 _ROUTERS: Final[tuple[APIRouter, ...]] = (
     connections.router,
+    authorisation.router,
     certificates.router,
     certificates.anchors,
     credentials.router,
@@ -42,8 +48,20 @@ _ROUTERS: Final[tuple[APIRouter, ...]] = (
 )
 
 
-def build_app(house: House, heartbeat: Heartbeat, readiness: Readiness) -> FastAPI:
+def build_app(house: House, heartbeat: Heartbeat, readiness: Readiness) -> ASGIApp:
     """The ASGI application. Nothing is contacted before the first request."""
+    settings = house.settings
+    token = settings.admin_token
+    access = Access(house.database, token.get_secret_value() if token else None)
+    api = build_api(house)
+    _add_health(api, heartbeat, readiness)
+    sides = _Sides(api, pages.build(PagesHouse(house, access, _oidc(house, access))))
+    gate = Gate(sides, access=access, refusal=refusal)
+    return BodyLimit(WrongTokens(Counted(gate)))
+
+
+def build_api(house: House) -> FastAPI:
+    """The API alone, without the gate."""
     app = FastAPI(
         title="Posthouse",
         version=release(),
@@ -58,17 +76,64 @@ def build_app(house: House, heartbeat: Heartbeat, readiness: Readiness) -> FastA
     app.state.house = house
     for router in _ROUTERS:
         app.include_router(router, prefix=PREFIX)
-    _add_health(app, heartbeat, readiness)
     problems.install(app)
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
-    token = house.settings.admin_token
-    access = Access(house.database, token.get_secret_value() if token else None)
-    # The last one added sees a request first.
-    app.middleware("http")(_count)
-    app.add_middleware(Gate, access=access, refusal=_refusal)
-    app.add_middleware(WrongTokens)
-    app.add_middleware(BodyLimit)
     return app
+
+
+class _Sides:
+    """The API and what machines ask on one side, the pages on the other."""
+
+    def __init__(self, api: ASGIApp, pages: ASGIApp) -> None:
+        self._api = api
+        self._pages = pages
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        path = scope.get("path", "")
+        machine = path.startswith("/api/") or path in ("/healthz", "/readyz", "/metrics")
+        await (self._api if machine else self._pages)(scope, receive, send)
+
+
+class Counted:
+    """Counts every answer by its route's template."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        started = time.monotonic()
+        api = scope["path"].startswith("/api/")
+
+        async def noted(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                route = getattr(scope.get("route"), "path", "none")
+                metrics.HTTP_REQUESTS.labels(scope["method"], route, message["status"]).inc()
+                metrics.HTTP_SECONDS.labels(route).observe(time.monotonic() - started)
+                if api:
+                    headers = MutableHeaders(scope=message)
+                    headers.setdefault("cache-control", "no-store")
+                    headers.setdefault("x-content-type-options", "nosniff")
+            await send(message)
+
+        await self._app(scope, receive, noted)
+
+
+def _oidc(house: House, access: Access) -> Oidc | None:
+    settings = house.settings
+    if not settings.oidc_issuer:
+        return None
+    secret = settings.oidc_client_secret
+    callback = settings.public_url.rstrip("/") + "/login/oidc/callback"
+    provider = Provider(
+        settings.oidc_issuer,
+        settings.oidc_client_id,
+        secret.get_secret_value() if secret else None,
+        callback,
+    )
+    return Oidc(provider, house.database, access)
 
 
 def _add_health(app: FastAPI, heartbeat: Heartbeat, readiness: Readiness) -> None:
@@ -85,22 +150,6 @@ def _add_health(app: FastAPI, heartbeat: Heartbeat, readiness: Readiness) -> Non
     @app.get("/metrics", include_in_schema=False)
     def prometheus() -> Response:
         return Response(generate_latest(metrics.REGISTRY), media_type=CONTENT_TYPE_LATEST)
-
-
-async def _count(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
-    started = time.monotonic()
-    response = await call_next(request)
-    route = getattr(request.scope.get("route"), "path", "none")
-    metrics.HTTP_REQUESTS.labels(request.method, route, response.status_code).inc()
-    metrics.HTTP_SECONDS.labels(route).observe(time.monotonic() - started)
-    if request.url.path.startswith(PREFIX):
-        response.headers.setdefault("Cache-Control", "no-store")
-        response.headers.setdefault("X-Content-Type-Options", "nosniff")
-    return response
-
-
-def _refusal(_: Request, status: int, message: str, hint: str) -> Response:
-    return PlainTextResponse(f"{message}\n{hint}\n", status)
 
 
 def _openapi(app: FastAPI) -> dict[str, Any]:

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import structlog
 import uvicorn
-from fastapi import FastAPI
 from shared.mailbox.open import open_mailbox
+from starlette.types import ASGIApp
 
 from services.admin.app import build_app
 from services.admin.context import House
@@ -37,7 +37,7 @@ class Admin:
 
     settings: AdminSettings
     house: House
-    app: FastAPI
+    app: ASGIApp
     heartbeat: Heartbeat
 
     def run(self, stop: threading.Event) -> None:
@@ -108,12 +108,12 @@ def build(settings: AdminSettings) -> Admin:
 
         return open_mailbox(
             connection,
-            logins.of(connection, password),
+            logins.of(connection, password=password),
             read_timeout_s=_READ_TIMEOUT,
             allow_host=allowed,
         )
 
-    house = House(settings, database, vault, store, MailWork(), opened)
+    house = House(settings, database, vault, store, MailWork(), logins, opened)
     heartbeat = Heartbeat()
     readiness = Readiness({"database": database.check, "store": store.check})
     return Admin(settings, house, build_app(house, heartbeat, readiness), heartbeat)

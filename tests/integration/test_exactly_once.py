@@ -10,7 +10,7 @@ import pytest
 from tests.rig.events import open_queue
 from tests.rig.house import House
 from tests.rig.mails import digests, mixed
-from tests.servers.dovecot import Dovecot, mail_user
+from tests.servers.dovecot import Dovecot
 
 COUNT = 2000
 
@@ -28,11 +28,12 @@ def test_two_thousand_mails(
     after_download: str,
     mails: list[bytes],
     dovecot: Dovecot,
+    mail_user: str,
     database_url: str,
     broker_url: str,
     tmp_path: Path,
 ) -> None:
-    user = mail_user()
+    user = mail_user
     dovecot.deliver(user, mails)
     with House(database_url, broker_url, tmp_path) as house:
         house.add_handler()

@@ -7,14 +7,13 @@ from typing import Annotated
 
 from fastapi import APIRouter, File, Form, UploadFile
 
-from services.admin.api.problems import responses
+from services.admin.api.problems import UserOut, responses
 from services.admin.api.requests import Ctx, IdInPath, PageNumber, PerPage, SearchText
 from services.admin.api.schemas import (
     CertificateOut,
     PageOut,
     RenameChanges,
     TrustAnchorOut,
-    UserOut,
 )
 from services.admin.operations import certificates
 from services.admin.operations.certificates import CertificateSeen

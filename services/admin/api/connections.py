@@ -19,6 +19,7 @@ from services.admin.api.requests import (
     beside,
 )
 from services.admin.api.schemas import (
+    AuthorisationOut,
     CertificateRef,
     ConnectionBody,
     ConnectionChanges,
@@ -231,17 +232,24 @@ def days(
 
 def shown(seen: Seen, *, full: bool = True) -> ConnectionOut:
     """A connection as the API shows it."""
+    return ConnectionOut.model_validate(_values(seen, full=full))
+
+
+def _values(seen: Seen, *, full: bool) -> dict[str, Any]:
     values: dict[str, Any] = dataclasses.asdict(seen.connection) | dataclasses.asdict(seen.status)
     if full:
         values["warnings"] = [WarningOut.model_validate(w) for w in seen.warnings]
         values["handlers"] = [NamedOut.model_validate(h) for h in seen.handlers]
         values["certificates"] = [CertificateRef.model_validate(c) for c in seen.certificates]
-    return ConnectionOut.model_validate(values)
+        if seen.authorisation:
+            values["authorisation"] = AuthorisationOut.model_validate(seen.authorisation)
+    return values
 
 
 def _saved(saved: Saved) -> SavedOut:
     counted = EstimateOut.model_validate(saved.estimate) if saved.estimate else None
-    return SavedOut(connection=shown(saved.seen), notice=saved.notice, estimate=counted)
+    values = _values(saved.seen, full=True)
+    return SavedOut.model_validate({**values, "notice": saved.notice, "estimate": counted})
 
 
 def _tested(report: looking.TestReport) -> TestOut:

@@ -6,14 +6,13 @@ import dataclasses
 
 from fastapi import APIRouter
 
-from services.admin.api.problems import responses
+from services.admin.api.problems import UserOut, responses
 from services.admin.api.requests import Ctx, IdInPath, SearchText
 from services.admin.api.schemas import (
     CredentialBody,
     CredentialChanges,
     CredentialOut,
     PageOut,
-    UserOut,
 )
 from services.admin.operations import credentials
 from services.admin.operations.credentials import CredentialSeen

@@ -10,7 +10,7 @@ import structlog
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
 
 from services.admin.operations.connections import AcknowledgementNeeded
@@ -33,7 +33,9 @@ MEDIA_TYPE = "application/problem+json"
 
 
 class UserOut(BaseModel):
-    """Something that uses what was to be deleted."""
+    """Something that uses something else: a connection its certificate."""
+
+    model_config = ConfigDict(from_attributes=True)
 
     kind: str
     id: int

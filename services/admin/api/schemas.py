@@ -12,6 +12,8 @@ from typing import Annotated, Any, Generic, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
 
+from services.admin.api.problems import UserOut
+
 T = TypeVar("T")
 Id = Annotated[int, Field(ge=1, le=2**63 - 1)]
 Mode = Literal["pop3", "imap", "google-imap", "microsoft-imap", "microsoft-graph"]
@@ -53,6 +55,26 @@ class NamedOut(Out):
 
 class CertificateRef(NamedOut):
     label: str = Field(examples=["Billing (2026)"])
+
+
+class AuthorisationOut(Out):
+    """Who authorised a connection at its OAuth2 provider, and whether that still holds."""
+
+    account: str
+    authorised_by: str
+    authorised_at: datetime | None
+    expires_at: datetime | None
+    lost_at: datetime | None
+    revoked: bool
+    valid: bool
+
+
+class AuthorizeOut(BaseModel):
+    authorization_url: str = Field(description="Open it in the browser that will come back")
+
+
+class RevokedOut(BaseModel):
+    confirmed: bool = Field(description="Whether the provider confirmed; Microsoft never does")
 
 
 class ConnectionOut(BaseModel):
@@ -97,6 +119,7 @@ class ConnectionOut(BaseModel):
     warnings: list[WarningOut] | None = None
     handlers: list[NamedOut] | None = None
     certificates: list[CertificateRef] | None = None
+    authorisation: AuthorisationOut | None = None
 
 
 class EstimateOut(Out):
@@ -111,10 +134,9 @@ class EstimateOut(Out):
     reason: str
 
 
-class SavedOut(BaseModel):
-    """A connection after a change, and what the change started."""
+class SavedOut(ConnectionOut):
+    """A connection after a change, and in words what the change started."""
 
-    connection: ConnectionOut
     notice: str
     estimate: EstimateOut | None
 
@@ -174,12 +196,6 @@ class DayOut(Out):
     mails: int
     bytes: int
     failures: int
-
-
-class UserOut(Out):
-    kind: str
-    id: int
-    name: str
 
 
 class CertificateOut(BaseModel):
@@ -365,6 +381,8 @@ class BacklogOut(Out):
 
 
 class DelaysOut(Out):
+    """Seconds from download to event, of the newest thousand mails of the last day."""
+
     median: float | None
     p95: float | None
     mails: int

@@ -70,12 +70,21 @@ def admin() -> None:
 
 
 @app.command(rich_help_panel="Services")
-def migrate() -> None:
+def migrate(
+    wait: Annotated[
+        float | None,
+        typer.Option(
+            metavar="SECONDS", help="Change nothing: wait until somebody else has done it."
+        ),
+    ] = None,
+) -> None:
     """Brings the database schema to this version. Safe to run at any time, by any number."""
     from shared.settings import Settings, load
+    from shared.storage import schema
     from shared.storage.migrate import migrate as bring_up
 
-    version = bring_up(load(Settings).database_url.get_secret_value())
+    url = load(Settings).database_url.get_secret_value()
+    version = bring_up(url) if wait is None else schema.wait_until_there(url, wait)
     typer.echo(f"The schema is at version {version}.")
 
 

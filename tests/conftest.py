@@ -3,4 +3,8 @@
 pytest_plugins = [
     "tests.servers.certificates",
     "tests.servers.dovecot",
+    "tests.servers.postgres",
+    "tests.servers.rabbitmq",
+    "tests.servers.redis",
+    "tests.servers.webhooks",
 ]

@@ -16,9 +16,7 @@ from typing import Any, Protocol, runtime_checkable
 
 from shared.connections import AfterDownload, Selection
 from shared.errors import MailFailure, NeedsPerson, PosthouseError, TryAgain
-
-#: Identifies a mail within its folder: IMAP the UID (int), POP3 the UIDL, Graph the immutable id.
-Key = int | str
+from shared.messages import Key
 
 #: What a folder looked like when everything in it had been handled; opaque JSON, kept in Postgres.
 Cursor = Mapping[str, Any]
@@ -309,6 +307,10 @@ class Mailbox(Protocol):
         With `Selection.UNREAD` a mail that somebody read or flagged deleted is left alone; `ALL`
         takes every mail.
         """
+        ...
+
+    def keys(self) -> Sequence[Key]:
+        """Every key that the open folder lists now, cheaply. Changes nothing."""
         ...
 
     def cursor_after(

@@ -22,7 +22,6 @@ from shared.mailbox.base import (
     Folder,
     FolderMissing,
     FolderStatus,
-    Key,
     Known,
     Listing,
     MailRef,
@@ -35,6 +34,7 @@ from shared.mailbox.base import (
 )
 from shared.mailbox.pop3_retrieve import retrieve
 from shared.mailbox.pop3_session import Answer, Pop3Session
+from shared.messages import Key
 
 #: More new mails than this are found faster by asking for the whole list.
 _MOST_FROM_TOP = 1000
@@ -169,6 +169,13 @@ class Pop3Mailbox:
             more=len(new) - len(chosen),
             listed=listed,
         )
+
+    def keys(self) -> Sequence[Key]:
+        status = self._opened()
+        with self._step("list"):
+            found = self._all_keys(status.total)
+            self._live().wire.rest()
+            return found
 
     def cursor_after(
         self, cursor: Cursor, settled: Sequence[MailRef], action: AfterDownload

@@ -1,0 +1,251 @@
+"""Reading BER (X.690) in place: definite and indefinite lengths, chunked octet strings.
+
+Every function works on a buffer (bytes, memoryview or mmap) and offsets into it, touches each
+byte once, and raises `Malformed` for whatever is not BER. Positions are byte offsets. Tags are
+identifier octets (`0x30` for SEQUENCE, `0xA0` for a constructed [0]); tag numbers above 30 do not
+occur in CMS and are refused.
+"""
+
+from __future__ import annotations
+
+import mmap
+from collections.abc import Iterator
+
+from services.decryptor.cms.errors import Malformed
+
+Buffer = bytes | bytearray | memoryview | mmap.mmap
+
+INTEGER, BIT_STRING, OCTET_STRING, NULL, OID = 0x02, 0x03, 0x04, 0x05, 0x06
+SEQUENCE, SET = 0x30, 0x31
+CONSTRUCTED = 0x20
+#: The content end of an element whose length is indefinite.
+INDEFINITE = -1
+#: Nesting of elements; CMS needs about 15.
+MAX_DEPTH = 48
+#: Chunks of one octet string. Senders use chunks of 1,000 bytes and more: 10^6 of them are more
+#: than the largest mail. Without a bound, chunks of one byte would cost a minute of work each mail.
+MAX_CHUNKS = 1_000_000
+
+_CUT_OFF = "The structure ends in the middle of an element."
+_TOO_LONG = "An element is longer than the structure."
+
+
+def header(buffer: Buffer, position: int, end: int) -> tuple[int, int, int]:
+    """The element at `position`: (tag, content start, content end or INDEFINITE).
+
+    The content end is never after `end`.
+    """
+    start = position + 2
+    if start > end:
+        raise Malformed(_CUT_OFF)
+    tag = buffer[position]
+    if tag & 0x1F == 0x1F:
+        raise Malformed("The structure has a tag that CMS does not know.")
+    length = buffer[position + 1]
+    if length < 0x80:
+        stop = start + length
+    elif length == 0x82 and start + 2 <= end:
+        stop = start + 2 + (buffer[start] << 8 | buffer[start + 1])
+        start += 2
+    elif length == 0x80:
+        if not tag & CONSTRUCTED:
+            raise Malformed("A primitive element has no length.")
+        return tag, start, INDEFINITE
+    else:
+        first = start
+        start += length & 0x7F
+        if length > 0x88 or start > end:
+            raise Malformed(_TOO_LONG)
+        stop = start + int.from_bytes(buffer[first:start])
+    if stop > end:
+        raise Malformed(_TOO_LONG)
+    return tag, start, stop
+
+
+def skip(buffer: Buffer, position: int, end: int) -> int:
+    """The offset behind the element at `position`, in one pass over what is indefinite."""
+    _, start, stop = header(buffer, position, end)
+    return end_of(buffer, start, stop, end)
+
+
+def end_of(buffer: Buffer, start: int, stop: int, end: int) -> int:
+    """The offset behind an element whose `header` is known (for indefinite ones: behind EOC)."""
+    if stop != INDEFINITE:
+        return stop
+    position, depth = start, 1
+    while depth:
+        if position + 2 > end:
+            raise Malformed(_CUT_OFF)
+        if buffer[position] == 0 and buffer[position + 1] == 0:
+            position += 2
+            depth -= 1
+            continue
+        _, start, stop = header(buffer, position, end)
+        if stop == INDEFINITE:
+            depth += 1
+            if depth > MAX_DEPTH:
+                raise Malformed("The structure is nested too deeply.")
+            position = start
+        else:
+            position = stop
+    return position
+
+
+class Reader:
+    """A forward cursor over the content of one constructed element."""
+
+    __slots__ = ("_end", "_indefinite", "buffer", "position")
+
+    def __init__(self, buffer: Buffer, start: int, stop: int, end: int) -> None:
+        """`stop` as `header` gives it; `end` bounds an indefinite element."""
+        self.buffer = buffer
+        self.position = start
+        self._indefinite = stop == INDEFINITE
+        self._end = end if self._indefinite else stop
+
+    def peek(self) -> int:
+        """The tag of the next element; -1 at the end."""
+        position = self.position
+        if position >= self._end:
+            if self._indefinite:
+                raise Malformed(_CUT_OFF)
+            return -1
+        tag = self.buffer[position]
+        if tag == 0 and self._indefinite:
+            return -1
+        return tag
+
+    def take(self, tag: int = 0) -> tuple[int, int]:
+        """Steps over the next element: (content start, content end), both definite.
+
+        Raises Malformed where its tag is not `tag` (0: any tag).
+        """
+        found, start, stop = header(self.buffer, self.position, self._end)
+        if tag and found != tag:
+            raise Malformed(f"The structure has tag {found:#04x} where {tag:#04x} belongs.")
+        if stop == INDEFINITE:
+            self.position = end_of(self.buffer, start, stop, self._end)
+            return start, self.position - 2
+        self.position = stop
+        return start, stop
+
+    def element(self, tag: int = 0) -> bytes:
+        """Steps over the next element and gives a copy of it, header included."""
+        start = self.position
+        self.take(tag)
+        return bytes(self.buffer[start : self.position])
+
+    def value(self, tag: int) -> bytes:
+        """Steps over the next element and gives a copy of its content."""
+        start, stop = self.take(tag)
+        return bytes(self.buffer[start:stop])
+
+    def enter(self, tag: int) -> Reader:
+        """A reader of the next element's content. Give it back to `leave` before going on."""
+        found, start, stop = header(self.buffer, self.position, self._end)
+        if found != tag:
+            raise Malformed(f"The structure has tag {found:#04x} where {tag:#04x} belongs.")
+        return Reader(self.buffer, start, stop, self._end)
+
+    def leave(self, inner: Reader) -> None:
+        """Goes on behind the element that `enter` opened, skipping what was not read."""
+        while inner.peek() != -1:
+            inner.position = skip(inner.buffer, inner.position, inner._end)
+        self.position = inner.position + 2 if inner._indefinite else inner.position
+
+    def octets(self, tag: int = OCTET_STRING) -> Iterator[tuple[int, int]]:
+        """Steps through an octet string, chunked or not: (start, end) of each piece.
+
+        `tag` is the primitive tag (0x80 for an implicit [0]); the constructed one is taken too.
+        The reader stands behind the string only when the iteration is exhausted.
+        """
+        buffer, end = self.buffer, self._end
+        found, start, stop = header(buffer, self.position, end)
+        if found == tag:
+            self.position = stop
+            yield start, stop
+            return
+        if found != tag | CONSTRUCTED:
+            raise Malformed(f"The structure has tag {found:#04x} where {tag:#04x} belongs.")
+        # Each open constructed string: where it ends (INDEFINITE until its EOC).
+        stack = [stop]
+        bounds = [end if stop == INDEFINITE else stop]
+        position, chunks = start, 0
+        while stack:
+            bound = bounds[-1]
+            if stack[-1] == INDEFINITE:
+                if position + 2 > bound:
+                    raise Malformed(_CUT_OFF)
+                if buffer[position] == 0 and buffer[position + 1] == 0:
+                    position += 2
+                    stack.pop()
+                    bounds.pop()
+                    continue
+            elif position >= bound:
+                stack.pop()
+                bounds.pop()
+                continue
+            found, start, stop = header(buffer, position, bound)
+            if found == OCTET_STRING:
+                chunks += 1
+                if chunks > MAX_CHUNKS:
+                    raise Malformed("The content is cut into too many pieces.")
+                yield start, stop
+                position = stop
+            elif found == OCTET_STRING | CONSTRUCTED:
+                if len(stack) >= MAX_DEPTH:
+                    raise Malformed("The structure is nested too deeply.")
+                stack.append(stop)
+                bounds.append(bound if stop == INDEFINITE else stop)
+                position = start
+            else:
+                raise Malformed("The content is not an octet string.")
+        self.position = position
+
+
+def reader(buffer: Buffer, tag: int = SEQUENCE, start: int = 0, end: int | None = None) -> Reader:
+    """A reader of the content of the one element at `start`."""
+    return reader_at(buffer, start, end).enter(tag)
+
+
+def octet_string(source: Reader, tag: int = OCTET_STRING) -> bytes:
+    """A small octet string in one piece."""
+    if source.peek() == tag:
+        return source.value(tag)
+    return b"".join(bytes(source.buffer[a:b]) for a, b in source.octets(tag))
+
+
+def encode(tag: int, content: bytes) -> bytes:
+    """One element in DER (X.690 section 10)."""
+    size = len(content)
+    if size < 0x80:
+        return bytes((tag, size)) + content
+    octets = size.to_bytes((size.bit_length() + 7) // 8)
+    return bytes((tag, 0x80 | len(octets))) + octets + content
+
+
+def to_der(element: bytes, depth: int = 0) -> bytes:
+    """A small BER element with definite lengths, chunked strings joined and sets sorted.
+
+    Signed attributes are hashed in DER however they were sent (RFC 5652 section 5.4).
+    """
+    if depth > MAX_DEPTH:
+        raise Malformed("The structure is nested too deeply.")
+    tag, start, stop = header(element, 0, len(element))
+    if not tag & CONSTRUCTED:
+        return encode(tag, element[start:stop])
+    if tag == OCTET_STRING | CONSTRUCTED:
+        return encode(OCTET_STRING, octet_string(reader_at(element)))
+    children: list[bytes] = []
+    inner = Reader(element, start, stop, len(element))
+    while inner.peek() != -1:
+        children.append(to_der(inner.element(), depth + 1))
+    if tag == SET:
+        children.sort()
+    return encode(tag, b"".join(children))
+
+
+def reader_at(buffer: Buffer, start: int = 0, end: int | None = None) -> Reader:
+    """A reader that stands before the element at `start`."""
+    stop = len(buffer) if end is None else end
+    return Reader(buffer, start, stop, stop)

@@ -1,0 +1,232 @@
+"""Unwrapping the content key with a private key: RSA (RFC 8017, 3560) and ECDH (RFC 5753, 8418).
+
+RSA PKCS #1 v1.5 never fails here: where the padding is wrong OpenSSL gives pseudo-random bytes
+(implicit rejection), and where their length is wrong a random key takes their place (RFC 3218
+section 2.3.2). The content then does not open, in the same time and with the same error as for
+any other damage; an attacker who can send many mails learns nothing from the answers.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.decrepit.ciphers.algorithms import TripleDES
+from cryptography.hazmat.primitives import hashes, keywrap
+from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa, x448, x25519
+from cryptography.hazmat.primitives.ciphers import Cipher, modes
+from cryptography.hazmat.primitives.constant_time import bytes_eq
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+from cryptography.hazmat.primitives.kdf.x963kdf import X963KDF
+
+from services.decryptor.cms.algorithms import (
+    SHA1,
+    Algorithm,
+    algorithm,
+    digest,
+    mask_digest,
+    tagged_parameters,
+)
+from services.decryptor.cms.ber import NULL, OCTET_STRING, OID, SEQUENCE, encode, reader_at
+from services.decryptor.cms.errors import NotOpened, Unsupported
+from services.decryptor.cms.oids import P_SPECIFIED, RSA, RSA_OAEP, dotted, oid
+from services.decryptor.cms.recipients import Recipient
+from shared.certificates import PrivateKey
+
+_PKCS1V15 = padding.PKCS1v15()
+
+
+@dataclass(frozen=True, slots=True)
+class _Derivation:
+    digest: hashes.HashAlgorithm
+    hkdf: bool = False
+
+
+_AGREEMENTS: dict[bytes, _Derivation] = {
+    # dhSinglePass-stdDH-*kdf-scheme, then the cofactor ones: all curves here have cofactor 1.
+    oid("1.3.133.16.840.63.0.2"): _Derivation(SHA1),
+    oid("1.3.132.1.11.0"): _Derivation(hashes.SHA224()),
+    oid("1.3.132.1.11.1"): _Derivation(hashes.SHA256()),
+    oid("1.3.132.1.11.2"): _Derivation(hashes.SHA384()),
+    oid("1.3.132.1.11.3"): _Derivation(hashes.SHA512()),
+    oid("1.3.133.16.840.63.0.3"): _Derivation(SHA1),
+    oid("1.3.132.1.14.0"): _Derivation(hashes.SHA224()),
+    oid("1.3.132.1.14.1"): _Derivation(hashes.SHA256()),
+    oid("1.3.132.1.14.2"): _Derivation(hashes.SHA384()),
+    oid("1.3.132.1.14.3"): _Derivation(hashes.SHA512()),
+    # BSI TR-03111 ECKA-EG with the X9.63 function (metering): the same by another name.
+    oid("0.4.0.127.0.7.1.1.5.1.1.1"): _Derivation(SHA1),
+    oid("0.4.0.127.0.7.1.1.5.1.1.2"): _Derivation(hashes.SHA224()),
+    oid("0.4.0.127.0.7.1.1.5.1.1.3"): _Derivation(hashes.SHA256()),
+    oid("0.4.0.127.0.7.1.1.5.1.1.4"): _Derivation(hashes.SHA384()),
+    oid("0.4.0.127.0.7.1.1.5.1.1.5"): _Derivation(hashes.SHA512()),
+    # RFC 8418: HKDF instead of the X9.63 function.
+    oid("1.2.840.113549.1.9.16.3.19"): _Derivation(hashes.SHA256(), hkdf=True),
+    oid("1.2.840.113549.1.9.16.3.20"): _Derivation(hashes.SHA384(), hkdf=True),
+    oid("1.2.840.113549.1.9.16.3.21"): _Derivation(hashes.SHA512(), hkdf=True),
+}
+
+_AES = "2.16.840.1.101.3.4.1."
+Unwrap = Callable[[bytes, bytes], bytes]
+
+
+def _triple_des_unwrap(wrapping_key: bytes, wrapped: bytes) -> bytes:
+    """CMS Triple-DES key wrap (RFC 3217 section 3.2): what some take together with 3DES."""
+    if len(wrapped) != 40:
+        raise keywrap.InvalidUnwrap
+    first = _triple_des(wrapping_key, bytes.fromhex("4adda22c79e82105"), wrapped)[::-1]
+    key = _triple_des(wrapping_key, first[:8], first[8:])
+    digest = hashes.Hash(SHA1)
+    digest.update(key[:24])
+    if not bytes_eq(digest.finalize()[:8], key[24:]):
+        raise keywrap.InvalidUnwrap
+    return key[:24]
+
+
+def _triple_des(key: bytes, nonce: bytes, data: bytes) -> bytes:
+    context = Cipher(TripleDES(key), modes.CBC(nonce)).decryptor()
+    return context.update(data) + context.finalize()
+
+
+#: Key wraps (RFC 3394, RFC 5649, RFC 3217) by OID: length of the key that wraps, in bytes.
+_WRAPS: dict[bytes, tuple[int, Unwrap]] = {
+    oid(_AES + "5"): (16, keywrap.aes_key_unwrap),
+    oid(_AES + "25"): (24, keywrap.aes_key_unwrap),
+    oid(_AES + "45"): (32, keywrap.aes_key_unwrap),
+    oid(_AES + "8"): (16, keywrap.aes_key_unwrap_with_padding),
+    oid(_AES + "28"): (24, keywrap.aes_key_unwrap_with_padding),
+    oid(_AES + "48"): (32, keywrap.aes_key_unwrap_with_padding),
+    oid("1.2.840.113549.1.9.16.3.6"): (24, _triple_des_unwrap),
+}
+
+
+def key_algorithm_name(recipient: Recipient) -> str:
+    """What people call the way in which the content key is protected."""
+    if recipient.kind == "transport":
+        if recipient.algorithm.oid == RSA:
+            return "RSA-PKCS1v15"
+        if recipient.algorithm.oid == RSA_OAEP:
+            return "RSA-OAEP"
+        return dotted(recipient.algorithm.oid)
+    return "ECDH" if recipient.kind == "agreement" else recipient.kind
+
+
+def unwrap(recipient: Recipient, key: PrivateKey, length: int) -> bytes:
+    """The content key, `length` bytes.
+
+    Raises Unsupported (the algorithm), Malformed, or NotOpened (never for PKCS #1 v1.5).
+    """
+    if recipient.kind == "transport":
+        if not isinstance(key, rsa.RSAPrivateKey):
+            raise NotOpened
+        return _transported(recipient, key, length)
+    if recipient.kind == "agreement":
+        return _agreed(recipient, key, length)
+    raise Unsupported(f"Keys wrapped with a {recipient.kind} are not supported.")
+
+
+def _transported(recipient: Recipient, key: rsa.RSAPrivateKey, length: int) -> bytes:
+    chosen = recipient.algorithm
+    if chosen.oid == RSA:
+        # Drawn in any case, so that both ways take the same time.
+        substitute = os.urandom(length)
+        try:
+            content_key = key.decrypt(recipient.wrapped_key, _PKCS1V15)
+        except ValueError:
+            return substitute
+        return content_key if len(content_key) == length else substitute
+    if chosen.oid != RSA_OAEP:
+        raise Unsupported(f"The key transport {dotted(chosen.oid)} is not supported.")
+    scheme = _oaep(chosen)
+    try:
+        content_key = key.decrypt(recipient.wrapped_key, scheme)
+    except UnsupportedAlgorithm as error:
+        raise Unsupported("This combination of digests in RSA-OAEP is not supported.") from error
+    except ValueError as error:
+        raise NotOpened from error
+    if len(content_key) != length:
+        raise NotOpened
+    return content_key
+
+
+def _oaep(chosen: Algorithm) -> padding.OAEP:
+    """RSAES-OAEP-params (RFC 4055 section 4.1); every field has a default."""
+    fields = tagged_parameters(chosen.parameters)
+    main: hashes.HashAlgorithm = SHA1
+    mask: hashes.HashAlgorithm = SHA1
+    label = b""
+    if 0 in fields:
+        main = digest(algorithm(fields[0]).oid)
+    if 1 in fields:
+        mask = mask_digest(fields[1])
+    if 2 in fields:
+        source = algorithm(fields[2])
+        if source.oid != P_SPECIFIED or source.parameters[:1] != bytes((OCTET_STRING,)):
+            raise Unsupported("The label of RSA-OAEP is not supported.")
+        label = reader_at(source.parameters).value(OCTET_STRING)
+    return padding.OAEP(padding.MGF1(mask), main, label or None)
+
+
+def _agreed(recipient: Recipient, key: PrivateKey, length: int) -> bytes:
+    derivation = _AGREEMENTS.get(recipient.algorithm.oid)
+    if derivation is None:
+        raise Unsupported(f"The agreement {dotted(recipient.algorithm.oid)} is not supported.")
+    if recipient.originator_algorithm is None:
+        raise Unsupported("Key agreement with a static sender key is not supported.")
+    wrap = algorithm(recipient.algorithm.parameters)
+    if wrap.oid not in _WRAPS:
+        raise Unsupported(f"The key wrap {dotted(wrap.oid)} is not supported.")
+    wrap_bytes, open_wrap = _WRAPS[wrap.oid]
+    secret = _shared_secret(recipient, key)
+    for info in _shared_infos(wrap, recipient.user_keying_material, wrap_bytes):
+        for wrapping_key in _derived(derivation, secret, info, recipient, wrap_bytes):
+            try:
+                content_key = open_wrap(wrapping_key, recipient.wrapped_key)
+            except (keywrap.InvalidUnwrap, ValueError):
+                continue
+            if len(content_key) == length:
+                return content_key
+    raise NotOpened
+
+
+def _shared_secret(recipient: Recipient, key: PrivateKey) -> bytes:
+    point = recipient.originator_key
+    try:
+        if isinstance(key, ec.EllipticCurvePrivateKey):
+            # The curve is that of our key whatever the sender repeats about it.
+            public = ec.EllipticCurvePublicKey.from_encoded_point(key.curve, point)
+            return key.exchange(ec.ECDH(), public)
+        if isinstance(key, x25519.X25519PrivateKey):
+            return key.exchange(x25519.X25519PublicKey.from_public_bytes(point))
+        if isinstance(key, x448.X448PrivateKey):
+            return key.exchange(x448.X448PublicKey.from_public_bytes(point))
+    except ValueError as error:
+        raise NotOpened from error
+    raise NotOpened
+
+
+def _shared_infos(wrap: Algorithm, material: bytes, wrap_bytes: int) -> list[bytes]:
+    """ECC-CMS-SharedInfo (RFC 5753 section 7.2) as the sender may have encoded it.
+
+    The key wrap algorithm enters as the sender wrote it; some hash it without the NULL that they
+    send, or with one that they do not send.
+    """
+    fields = encode(0xA0, encode(OCTET_STRING, material)) if material else b""
+    fields += encode(0xA2, encode(OCTET_STRING, (wrap_bytes * 8).to_bytes(4)))
+    name = encode(OID, wrap.oid)
+    written = [wrap.raw, encode(SEQUENCE, name), encode(SEQUENCE, name + bytes((NULL, 0)))]
+    return [encode(SEQUENCE, identifier + fields) for identifier in dict.fromkeys(written)]
+
+
+def _derived(
+    derivation: _Derivation, secret: bytes, info: bytes, recipient: Recipient, length: int
+) -> Iterator[bytes]:
+    """The keys that may wrap: with HKDF, senders differ in whether the keying material is salt."""
+    if not derivation.hkdf:
+        yield X963KDF(derivation.digest, length, info).derive(secret)
+        return
+    yield HKDF(derivation.digest, length, None, info).derive(secret)
+    if recipient.user_keying_material:
+        yield HKDF(derivation.digest, length, recipient.user_keying_material, info).derive(secret)

@@ -1,0 +1,260 @@
+"""Verifying one signature of a SignedData (RFC 5652 section 5.6, RFC 5754, RFC 8419).
+
+This says whether the bytes are what the holder of a key signed. Whose key it is, and whether
+anybody vouches for it, is the matter of `services.decryptor.trust`.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
+
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, padding, rsa, utils
+from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes
+
+from services.decryptor.cms.algorithms import (
+    SHA1,
+    Algorithm,
+    algorithm,
+    digest,
+    mask_digest,
+    tagged_parameters,
+)
+from services.decryptor.cms.ber import to_der
+from services.decryptor.cms.errors import CmsError, Malformed, Unsupported
+from services.decryptor.cms.oids import EC_PUBLIC_KEY, ED448, ED25519, RSA, RSA_PSS, dotted, oid
+from services.decryptor.cms.recipients import RecipientId
+from services.decryptor.cms.signed import SignedData, SignerInfo
+from services.decryptor.spool import Region
+from shared.certificates.naming import certificate_name
+
+#: Signature algorithms that name their digest too.
+_RSA_WITH: dict[bytes, hashes.HashAlgorithm] = {
+    oid("1.2.840.113549.1.1.5"): SHA1,
+    oid("1.2.840.113549.1.1.11"): hashes.SHA256(),
+    oid("1.2.840.113549.1.1.12"): hashes.SHA384(),
+    oid("1.2.840.113549.1.1.13"): hashes.SHA512(),
+    oid("1.2.840.113549.1.1.14"): hashes.SHA224(),
+    oid("2.16.840.1.101.3.4.3.14"): hashes.SHA3_256(),
+    oid("2.16.840.1.101.3.4.3.15"): hashes.SHA3_384(),
+    oid("2.16.840.1.101.3.4.3.16"): hashes.SHA3_512(),
+}
+_ECDSA_WITH: dict[bytes, hashes.HashAlgorithm] = {
+    oid("1.2.840.10045.4.1"): SHA1,
+    oid("1.2.840.10045.4.3.1"): hashes.SHA224(),
+    oid("1.2.840.10045.4.3.2"): hashes.SHA256(),
+    oid("1.2.840.10045.4.3.3"): hashes.SHA384(),
+    oid("1.2.840.10045.4.3.4"): hashes.SHA512(),
+    oid("2.16.840.1.101.3.4.3.10"): hashes.SHA3_256(),
+    oid("2.16.840.1.101.3.4.3.11"): hashes.SHA3_384(),
+    oid("2.16.840.1.101.3.4.3.12"): hashes.SHA3_512(),
+}
+#: An EdDSA signature without attributes covers the content itself, which must then be in memory.
+_MAX_UNHASHED = 1 << 26
+
+
+class Verified(NamedTuple):
+    """A signature and what it came to. `problem` is empty where it is mathematically right."""
+
+    signer: SignerInfo
+    certificate: x509.Certificate | None
+    problem: str
+    weak: bool = False
+
+
+class Content:
+    """What is signed, with its digests, each computed once."""
+
+    def __init__(self, part: Region, *, text: bool) -> None:
+        """`text`: where the digest differs, line ends are tried as they were in transport."""
+        self.part = part
+        self._text = text
+        self._digests: dict[tuple[str, bool], bytes] = {}
+
+    def digests(self, kind: hashes.HashAlgorithm) -> Iterator[bytes]:
+        """The digest of the bytes as they are; then, for text, with CRLF line ends."""
+        for canonical in (False, True) if self._text else (False,):
+            key = (kind.name, canonical)
+            if key not in self._digests:
+                context = hashes.Hash(kind)
+                windows: Iterable[memoryview | bytes] = self.part.windows()
+                for window in canonical_lines(windows) if canonical else windows:
+                    context.update(window)
+                self._digests[key] = context.finalize()
+            yield self._digests[key]
+
+
+def canonical_lines(windows: Iterable[memoryview | bytes]) -> Iterator[bytes]:
+    """The same text with every line end as CRLF (RFC 8551 section 3.1.1)."""
+    carry = b""
+    for window in windows:
+        piece = carry + bytes(window)
+        carry = b"\r" if piece.endswith(b"\r") else b""
+        if carry:
+            piece = piece[:-1]
+        yield piece.replace(b"\r\n", b"\n").replace(b"\n", b"\r\n")
+    yield carry
+
+
+def verify(
+    signed: SignedData, content: Content, known: Iterable[x509.Certificate] = ()
+) -> list[Verified]:
+    """Verifies every signature; certificates come from the message, else from `known`.
+
+    Never raises for what a message can hold.
+    """
+    certificates = [*load_certificates(signed.certificates), *known]
+    return [_verify_one(signed, signer, content, certificates) for signer in signed.signers]
+
+
+def load_certificates(encoded: Iterable[bytes]) -> list[x509.Certificate]:
+    """Those of the certificates that can be read."""
+    found: list[x509.Certificate] = []
+    for element in encoded:
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                found.append(x509.load_der_x509_certificate(element))
+        except ValueError:
+            continue
+    return found
+
+
+def _verify_one(
+    signed: SignedData,
+    signer: SignerInfo,
+    content: Content,
+    certificates: list[x509.Certificate],
+) -> Verified:
+    certificate = _find(signer.identifier, certificates)
+    if certificate is None:
+        return Verified(signer, None, "The certificate of the signer is not in the mail.")
+    try:
+        weak = _check(signed, signer, content, certificate.public_key())
+    except CmsError as error:
+        return Verified(signer, certificate, str(error))
+    except (ValueError, TypeError, UnsupportedAlgorithm):
+        return Verified(signer, certificate, "The signature cannot be checked.")
+    except InvalidSignature:
+        return Verified(signer, certificate, "The signature does not fit the key of the signer.")
+    return Verified(signer, certificate, "", weak)
+
+
+def _find(wanted: RecipientId, certificates: list[x509.Certificate]) -> x509.Certificate | None:
+    for certificate in certificates:
+        # The serial number is read already; the rest of the name costs a parse.
+        if not wanted.key_id and certificate.serial_number != wanted.serial:
+            continue
+        encoded = certificate.public_bytes(serialization.Encoding.DER)
+        if wanted.means(certificate_name(encoded)):
+            return certificate
+    return None
+
+
+def _check(
+    signed: SignedData, signer: SignerInfo, content: Content, key: CertificatePublicKeyTypes
+) -> bool:
+    """Raises where the signature is not right; tells whether its digest is a weak one."""
+    kind = digest(signer.digest.oid)
+    if kind.name == "md5":
+        raise Unsupported("The signature uses MD5, which proves nothing.")
+    weak = kind.name == "sha1"
+    if not signer.attributes:
+        _check_bare(signer, content, key, kind)
+        return weak
+    if signer.content_type != signed.content_type:
+        raise Malformed("The signature was made for another type of content.")
+    if not any(signer.message_digest == value for value in content.digests(kind)):
+        raise Malformed("The content was changed after it was signed.")
+    # As sent first: some toolkits sign attributes in an order that DER does not allow.
+    message = signer.attributes
+    try:
+        _check_signature(key, signer.signature_algorithm, kind, signer.signature, message)
+    except InvalidSignature:
+        canonical = to_der(message)
+        if canonical == message:
+            raise
+        _check_signature(key, signer.signature_algorithm, kind, signer.signature, canonical)
+    return weak
+
+
+def _check_bare(
+    signer: SignerInfo,
+    content: Content,
+    key: CertificatePublicKeyTypes,
+    kind: hashes.HashAlgorithm,
+) -> None:
+    """A signature without attributes covers the content directly."""
+    if isinstance(key, ed25519.Ed25519PublicKey | ed448.Ed448PublicKey):
+        if len(content.part) > _MAX_UNHASHED:
+            raise Unsupported("The signed content is too large for this signature.")
+        key.verify(signer.signature, content.part.copy())
+        return
+    for value in content.digests(kind):
+        try:
+            _check_signature(
+                key, signer.signature_algorithm, kind, signer.signature, value, hashed=True
+            )
+            return
+        except InvalidSignature:
+            continue
+    raise Malformed("The content was changed after it was signed, or the signature does not fit.")
+
+
+def _check_signature(
+    key: CertificatePublicKeyTypes,
+    chosen: Algorithm,
+    kind: hashes.HashAlgorithm,
+    signature: bytes,
+    message: bytes,
+    *,
+    hashed: bool = False,
+) -> None:
+    """Raises InvalidSignature. `hashed`: `message` is the digest already."""
+    how = utils.Prehashed(kind) if hashed else kind
+    if (isinstance(key, ed25519.Ed25519PublicKey) and chosen.oid == ED25519) or (
+        isinstance(key, ed448.Ed448PublicKey) and chosen.oid == ED448
+    ):
+        key.verify(signature, message)
+    elif isinstance(key, ec.EllipticCurvePublicKey):
+        if chosen.oid != EC_PUBLIC_KEY:
+            _same(kind, _ECDSA_WITH, chosen)
+        key.verify(signature, message, ec.ECDSA(how))
+    elif isinstance(key, rsa.RSAPublicKey):
+        if chosen.oid == RSA_PSS:
+            key.verify(signature, message, _pss(chosen, kind), how)
+            return
+        if chosen.oid != RSA:
+            _same(kind, _RSA_WITH, chosen)
+        key.verify(signature, message, padding.PKCS1v15(), how)
+    else:
+        raise Unsupported(f"The signature algorithm {dotted(chosen.oid)} is not supported.")
+
+
+def _same(
+    kind: hashes.HashAlgorithm,
+    known: dict[bytes, hashes.HashAlgorithm],
+    chosen: Algorithm,
+) -> None:
+    named = known.get(chosen.oid)
+    if named is None:
+        raise Unsupported(f"The signature algorithm {dotted(chosen.oid)} is not supported.")
+    if named.name != kind.name:
+        raise Malformed("The signature names two different digests.")
+
+
+def _pss(chosen: Algorithm, kind: hashes.HashAlgorithm) -> padding.PSS:
+    """RSASSA-PSS-params (RFC 4055 section 3.1). The digest must be the signer's (RFC 4056)."""
+    fields = tagged_parameters(chosen.parameters)
+    main = digest(algorithm(fields[0]).oid) if 0 in fields else SHA1
+    mask = mask_digest(fields[1]) if 1 in fields else SHA1
+    salt = 20
+    if 2 in fields:
+        salt = int.from_bytes(fields[2][2:])
+    if main.name != kind.name:
+        raise Malformed("The signature names two different digests.")
+    return padding.PSS(padding.MGF1(mask), salt)

@@ -1,0 +1,18 @@
+"""How much work and memory one mail can ask for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Bounds of opening one mail."""
+
+    #: How many layers (encrypted, signed, compressed) lie around the content. Triple-wrapped mail
+    #: has three; gateways add one or two.
+    nesting: int = 8
+    #: What compressed content may unpack to, in bytes. The default is the largest mail.
+    decompressed_bytes: int = 157_286_400
+    #: Up to this size, in bytes, each form of the mail is kept in memory, above it in a file.
+    memory_bytes: int = 1 << 24

@@ -1,0 +1,169 @@
+"""Opening a mail: what is encrypted is decrypted, what is signed is verified.
+
+`open_mail` never raises for what a mail can contain: whatever does not open is a fact of its
+`Security`, and the mail goes on as it came.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import BinaryIO
+
+from services.decryptor.facts import Facts
+from services.decryptor.headers import (
+    SHOWN,
+    authors,
+    compose,
+    decoded,
+    payload_of,
+    protected_fields,
+)
+from services.decryptor.layers import Peeler, is_pkcs7
+from services.decryptor.limits import Limits
+from services.decryptor.mime import Entity, entity, field_value
+from services.decryptor.spool import Region, Spool, region, source
+from services.decryptor.trust import TrustStore
+from shared.certificates import IdentityIndex
+from shared.security import Security
+
+__all__ = ["Limits", "Opened", "TrustStore", "may_be_secured", "open_mail"]
+
+_log = logging.getLogger(__name__)
+_NOTHING = Security()
+
+
+@dataclass(slots=True)
+class Opened:
+    """What became of one mail. Close it (or use `with`) when the content was taken over.
+
+    `content` is the whole mail as a handler should read it (RFC 5322, decrypted, opaque signatures
+    unwrapped), in memory or as the path of a temporary file; None where the mail as it came is
+    that already. `headers` holds the protected fields that are preferred over the outer ones,
+    decoded: `subject`, `from`, `to`, `cc`, `date`, `message_id`, where present.
+    """
+
+    security: Security
+    content: bytes | Path | None = None
+    headers: dict[str, str] = field(default_factory=dict)
+    _spool: Spool | None = field(default=None, repr=False)
+
+    def close(self) -> None:
+        """Removes the temporary file."""
+        if self._spool is not None:
+            self._spool.close()
+
+    def __enter__(self) -> Opened:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+def may_be_secured(header_block: bytes, *, inline: bool = True) -> bool:
+    """Whether a mail with this header can be encrypted or signed: if not, skip `open_mail`.
+
+    `inline`: count text/plain too, whose body may hold OpenPGP between its own lines; leave it
+    out where no OpenPGP key is attached.
+    """
+    return _secured(entity(region(header_block)), inline=inline)
+
+
+def _secured(whole: Entity, *, inline: bool) -> bool:
+    if whole.media_type in ("multipart/signed", "multipart/encrypted"):
+        return True
+    if whole.media_type == "text/plain":
+        return inline
+    return is_pkcs7(whole)
+
+
+def open_mail(
+    raw: BinaryIO | bytes | memoryview,
+    identities: IdentityIndex,
+    trust: TrustStore,
+    *,
+    limits: Limits | None = None,
+    spool_dir: Path,
+) -> Opened:
+    """Decrypts and verifies one mail.
+
+    `raw` is the mail as it was downloaded; a real file is mapped, not read. Memory stays bounded
+    by `limits`, not by the size of the mail. Raises OSError (disk full, unreadable file) only.
+    """
+    limits = limits or Limits()
+    spool = Spool(spool_dir, limits.memory_bytes)
+    try:
+        return _open(source(raw, spool), identities, trust, limits, spool)
+    except OSError:
+        spool.close()
+        raise
+    except Exception:
+        # Not foreseen, hence a bug of ours; but a mail must not be lost or retried for it.
+        _log.exception("a mail could not be opened")
+        spool.close()
+        return Opened(Security(status="failed", reason="The mail could not be analysed."))
+
+
+def _open(
+    mail: Region, identities: IdentityIndex, trust: TrustStore, limits: Limits, spool: Spool
+) -> Opened:
+    outer = entity(mail)
+    if not _secured(outer, inline=True):
+        spool.close()
+        return Opened(_NOTHING)
+    peeler = Peeler(identities, trust, limits, spool)
+    inner = peeler.peel(outer)
+    facts = peeler.facts
+    payload = payload_of(peeler.payload, outer) if peeler.payload else None
+    protected = protected_fields(payload) if payload else {}
+    claimed = field_value(payload.header, b"from") if payload and b"from" in protected else b""
+    from_header = payload.header if payload and claimed else outer.header
+    security = facts.judged(authors(from_header) if facts.signatures else set(), trust)
+    opened = Opened(security, _spool=spool)
+    if protected and payload:
+        _prefer(opened, facts, protected, payload, outer)
+    if inner is not outer and security.status in ("none", "decrypted"):
+        if payload is not None and inner.media_type == "message/rfc822" and payload is not inner:
+            inner = payload
+        opened.content = _composed(outer, protected, inner, spool)
+    spool.release_mappings()
+    return opened
+
+
+def _prefer(
+    opened: Opened, facts: Facts, protected: dict[bytes, bytes], payload: Entity, outer: Entity
+) -> None:
+    """Decides which protected fields are believed, and drops the others from `protected`.
+
+    Anyone can encrypt a mail, whoever its inner From names; so without a valid signature an author
+    is only taken from the inside where the outside (which the mail servers vouch for) agrees
+    (RFC 9788 section 4.4).
+    """
+    signed = opened.security.signature in ("valid", "untrusted")
+    if not signed and facts.status != "decrypted":
+        protected.clear()
+        return
+    if opened.security.signature != "valid" and authors(payload.header) != authors(outer.header):
+        protected.pop(b"from", None)
+    opened.headers = {SHOWN[name]: decoded(field_value(payload.header, name)) for name in protected}
+
+
+def _composed(
+    outer: Entity, protected: dict[bytes, bytes], inner: Entity, spool: Spool
+) -> bytes | Path:
+    header = compose(outer, protected, inner)
+    if len(inner.body) + len(header) <= spool.memory:
+        return header + inner.body.copy()
+    file, path = spool.named()
+    with file:
+        file.write(header)
+        for window in inner.body.windows():
+            file.write(window)
+    return path

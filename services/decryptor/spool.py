@@ -1,0 +1,181 @@
+"""Where the intermediate forms of a mail lie: in memory while small, in a file once large.
+
+A mail of 150 MB must not cost 150 MB of memory, nor one of 8 KB a file. What is written goes to a
+`Sink`; what comes back is a `Region` of bytes or of a memory-mapped file, which the readers treat
+alike. Pages of a mapped file that were read are given back at once, for a mapping that was read
+to its end would count as memory in full.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import mmap
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO, NamedTuple, Protocol
+
+#: How much of a region is looked at in one go, in bytes.
+WINDOW = 1 << 18
+_RELEASE_EVERY = 1 << 23
+
+
+class Region(NamedTuple):
+    """A part of a buffer, by offsets."""
+
+    buffer: bytes | mmap.mmap
+    start: int
+    end: int
+
+    def __len__(self) -> int:
+        return self.end - self.start
+
+    def copy(self, limit: int | None = None) -> bytes:
+        """The (first `limit`) bytes; for what is known to be small."""
+        end = self.end if limit is None else min(self.end, self.start + limit)
+        if self.start == 0 and end == len(self.buffer) and isinstance(self.buffer, bytes):
+            return self.buffer
+        return self.buffer[self.start : end]
+
+    def windows(self, size: int = WINDOW) -> Iterator[memoryview]:
+        """The bytes in pieces of at most `size`. A piece is valid until the next one is taken."""
+        released = self.start
+        with memoryview(self.buffer) as view:
+            for position in range(self.start, self.end, size):
+                with view[position : min(position + size, self.end)] as piece:
+                    yield piece
+                if position - released >= _RELEASE_EVERY:
+                    release(self.buffer, released, position)
+                    released = position
+        release(self.buffer, released, self.end)
+
+
+def region(buffer: bytes | mmap.mmap) -> Region:
+    """The whole of a buffer."""
+    return Region(buffer, 0, len(buffer))
+
+
+def release(buffer: bytes | mmap.mmap, start: int, end: int) -> None:
+    """Gives the pages of a mapping back to the system; they are read again when needed."""
+    if isinstance(buffer, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
+        start -= start % mmap.PAGESIZE
+        if end > start:
+            buffer.madvise(mmap.MADV_DONTNEED, start, end - start)
+
+
+class Writable(Protocol):
+    """Anything that takes bytes."""
+
+    def write(self, data: bytes | bytearray | memoryview, /) -> object: ...
+
+
+class Sink:
+    """Collects bytes; `finish` gives them back as a region."""
+
+    def __init__(self, spool: Spool) -> None:
+        self._spool = spool
+        self._parts: list[bytes] = []
+        self._size = 0
+        self._file: BinaryIO | None = None
+
+    def __len__(self) -> int:
+        return self._size
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        """Appends a copy of `data`. Raises OSError where the disk is full."""
+        self._size += len(data)
+        if self._file is not None:
+            self._file.write(data)
+        elif self._size <= self._spool.memory:
+            self._parts.append(bytes(data))
+        else:
+            # Unnamed from the start: nothing is left behind even by a kill.
+            self._file = tempfile.TemporaryFile(  # noqa: SIM115 -- `finish` closes it
+                dir=self._spool.directory, buffering=0
+            )
+            for part in self._parts:
+                self._file.write(part)
+            self._parts.clear()
+            self._file.write(data)
+
+    def finish(self) -> Region:
+        """What was written. The sink takes nothing more."""
+        if self._file is None:
+            parts, self._parts = self._parts, []
+            return region(parts[0] if len(parts) == 1 else b"".join(parts))
+        with self._file as file:
+            self._file = None
+            return region(self._spool.keep(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)))
+
+    def discard(self) -> None:
+        """Drops what was written: unauthentic plaintext must not be looked at."""
+        self._parts.clear()
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+
+class Spool:
+    """The temporary files of one mail in `directory`; `close` removes them.
+
+    `memory` is up to how many bytes one form of the mail stays in memory.
+    """
+
+    def __init__(self, directory: Path, memory: int) -> None:
+        self.directory = directory
+        self.memory = memory
+        self._mappings: list[mmap.mmap] = []
+        self._paths: list[Path] = []
+
+    def sink(self) -> Sink:
+        return Sink(self)
+
+    def keep(self, mapping: mmap.mmap) -> mmap.mmap:
+        """Closes `mapping` together with the spool."""
+        self._mappings.append(mapping)
+        return mapping
+
+    def drop(self, part: Region) -> None:
+        """Frees a form that is not needed any more; no other region of it may be in use."""
+        if isinstance(part.buffer, mmap.mmap) and part.buffer in self._mappings:
+            self._mappings.remove(part.buffer)
+            part.buffer.close()
+
+    def named(self) -> tuple[BinaryIO, Path]:
+        """A new file with a name, open for writing, that lives until the spool is closed."""
+        descriptor, name = tempfile.mkstemp(prefix="opened-", suffix=".eml", dir=self.directory)
+        self._paths.append(Path(name))
+        return os.fdopen(descriptor, "wb", buffering=0), Path(name)
+
+    def release_mappings(self) -> None:
+        """Closes the intermediate forms; the named files stay."""
+        for mapping in self._mappings:
+            # An exported view can only be left over by a bug; the garbage collector closes it.
+            with contextlib.suppress(BufferError):
+                mapping.close()
+        self._mappings.clear()
+
+    def close(self) -> None:
+        self.release_mappings()
+        for path in self._paths:
+            path.unlink(missing_ok=True)
+        self._paths.clear()
+
+
+def source(raw: BinaryIO | bytes | bytearray | memoryview, spool: Spool) -> Region:
+    """The mail as a region: files are mapped, other streams are copied to the spool first."""
+    if isinstance(raw, bytes):
+        return region(raw)
+    if isinstance(raw, bytearray | memoryview):
+        return region(bytes(raw))
+    try:
+        descriptor = raw.fileno()
+        if os.fstat(descriptor).st_size:
+            return region(spool.keep(mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ)))
+        return region(b"")
+    except (OSError, ValueError, AttributeError):
+        sink = spool.sink()
+        while piece := raw.read(WINDOW):
+            sink.write(piece)
+        return sink.finish()

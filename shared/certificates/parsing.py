@@ -1,0 +1,273 @@
+"""An uploaded file with a certificate and its private key: PKCS #12 of every age, or PEM."""
+
+from __future__ import annotations
+
+import re
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Literal
+
+from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec, rsa, x448, x25519
+from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes
+from cryptography.hazmat.primitives.serialization import pkcs12
+from cryptography.x509.oid import NameOID
+
+from shared.certificates import openpgp
+from shared.errors import InvalidInput
+
+#: No key file comes near this.
+MAX_UPLOAD_BYTES = 1 << 20
+
+_PEM = re.compile(rb"-----BEGIN ([A-Z0-9 ]+)-----.*?-----END \1-----", re.DOTALL)
+_NO_KEY = "There is no private key in this file."
+_NO_KEY_HINT = (
+    "Export the certificate together with its private key: as PKCS #12 (.p12, .pfx), or as PEM "
+    "with both in one file."
+)
+
+
+@dataclass(frozen=True, slots=True)
+class ParsedCertificate:
+    """What an upload holds. `private_key` is to be encrypted at rest, and shown to nobody.
+
+    `serial` and `fingerprint` (SHA-256 of the certificate; for OpenPGP the key's own fingerprint)
+    are lower-case hex. `private_key` is PKCS #8 DER for `smime`, opaque for `openpgp`.
+    `not_after` is None for a key without an end.
+    """
+
+    kind: Literal["smime", "openpgp"]
+    subject: str
+    issuer: str
+    serial: str
+    fingerprint: str
+    not_before: datetime
+    not_after: datetime | None
+    friendly_name: str
+    emails: tuple[str, ...]
+    key_type: str
+    certificate: bytes
+    private_key: bytes = field(repr=False)
+    chain: tuple[bytes, ...] = ()
+
+
+def parse_certificate(data: bytes, password: str | None = None) -> ParsedCertificate:
+    """Reads PKCS #12, PEM, or an OpenPGP secret key (armoured or not).
+
+    Raises InvalidInput with `field` `file` or `password`.
+    """
+    if len(data) > MAX_UPLOAD_BYTES:
+        raise InvalidInput("This file is too large for a certificate.", field="file")
+    if not data.strip():
+        raise InvalidInput("The file is empty.", field="file")
+    if openpgp.looks_like_openpgp(data):
+        key = openpgp.parse_openpgp(data, password)
+        return ParsedCertificate(
+            kind="openpgp",
+            subject=key.user_ids[0] if key.user_ids else key.fingerprint,
+            issuer="",
+            serial="",
+            fingerprint=key.fingerprint,
+            not_before=key.created,
+            not_after=key.expires,
+            friendly_name=key.user_ids[0] if key.user_ids else key.fingerprint,
+            emails=key.emails,
+            key_type=key.key_type,
+            certificate=key.certificate,
+            private_key=key.private_key,
+        )
+    with warnings.catch_warnings():
+        # Old certificates break rules that newer ones follow; they still open old mail.
+        warnings.simplefilter("ignore")
+        if b"-----BEGIN " in data:
+            return _pem(data, password)
+        return _pkcs12(data, password)
+
+
+def _pkcs12(data: bytes, password: str | None) -> ParsedCertificate:
+    if data[:1] != b"\x30":
+        raise InvalidInput(
+            "This is neither a PKCS #12 file nor PEM.", field="file", hint=_NO_KEY_HINT
+        )
+    loaded: pkcs12.PKCS12KeyAndCertificates | None = None
+    # An empty password and none at all are two different things in PKCS #12, but not to people.
+    tries = [password.encode()] if password else [b"", None]
+    cause: Exception | None = None
+    for candidate in tries:
+        try:
+            loaded = pkcs12.load_pkcs12(data, candidate)
+            break
+        except (ValueError, UnsupportedAlgorithm, TypeError) as error:
+            cause = error
+    if loaded is None:
+        raise _not_pkcs12(data, password, cause) from cause
+    if loaded.key is None:
+        raise InvalidInput(_NO_KEY, field="file", hint=_NO_KEY_HINT)
+    entries = ([loaded.cert] if loaded.cert else []) + list(loaded.additional_certs)
+    if not entries:
+        raise InvalidInput("There is no certificate in this file, only a key.", field="file")
+    names = {
+        entry.certificate.fingerprint(hashes.SHA256()): entry.friendly_name for entry in entries
+    }
+    return _parsed(loaded.key, [entry.certificate for entry in entries], names)
+
+
+def _not_pkcs12(data: bytes, password: str | None, cause: Exception | None) -> InvalidInput:
+    """Why a DER file did not load, as precisely as can be said."""
+    if isinstance(cause, UnsupportedAlgorithm):
+        return InvalidInput(
+            "This PKCS #12 file uses an encryption that is not supported.",
+            field="file",
+            hint="Export it again with a current program, or convert it with openssl.",
+        )
+    try:
+        x509.load_der_x509_certificate(data)
+        return InvalidInput(_NO_KEY, field="file", hint=_NO_KEY_HINT)
+    except ValueError:
+        pass
+    if cause is not None and "password" in str(cause).lower():
+        if password:
+            return InvalidInput("The password does not open this file.", field="password")
+        return InvalidInput("This file is protected by a password.", field="password")
+    return InvalidInput("This PKCS #12 file is damaged.", field="file")
+
+
+def _pem(data: bytes, password: str | None) -> ParsedCertificate:
+    blocks = [(match[1].decode("ascii"), match[0]) for match in _PEM.finditer(data)]
+    certificates = [
+        _certificate(block)
+        for label, block in blocks
+        if label in ("CERTIFICATE", "X509 CERTIFICATE", "TRUSTED CERTIFICATE")
+    ]
+    keys = [block for label, block in blocks if label.endswith("PRIVATE KEY")]
+    if not keys:
+        raise InvalidInput(_NO_KEY, field="file", hint=_NO_KEY_HINT)
+    if len(keys) > 1:
+        raise InvalidInput(
+            "There are several private keys in this file.",
+            field="file",
+            hint="Upload each key with its certificate as a file of its own.",
+        )
+    if not certificates:
+        raise InvalidInput("There is no certificate in this file, only a key.", field="file")
+    return _parsed(_private_key(keys[0], password), certificates, {})
+
+
+def _certificate(block: bytes) -> x509.Certificate:
+    block = block.replace(b" X509 CERTIFICATE", b" CERTIFICATE")
+    try:
+        return x509.load_pem_x509_certificate(block)
+    except ValueError as error:
+        raise InvalidInput("A certificate in this file is damaged.", field="file") from error
+
+
+def _private_key(block: bytes, password: str | None) -> object:
+    protected = b"ENCRYPTED" in block
+    if protected and not password:
+        raise InvalidInput("The key in this file is protected by a password.", field="password")
+    try:
+        secret = password.encode() if protected and password else None
+        return serialization.load_pem_private_key(block, secret)
+    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
+        if protected:
+            raise InvalidInput(
+                "The password does not open the key in this file.", field="password"
+            ) from error
+        raise InvalidInput("The private key in this file is damaged.", field="file") from error
+
+
+def _parsed(
+    key: object,
+    certificates: Sequence[x509.Certificate],
+    names: dict[bytes, bytes | None],
+) -> ParsedCertificate:
+    if not isinstance(
+        key,
+        rsa.RSAPrivateKey
+        | ec.EllipticCurvePrivateKey
+        | x25519.X25519PrivateKey
+        | x448.X448PrivateKey,
+    ):
+        raise InvalidInput(
+            "The key in this file can sign, but not decrypt.",
+            field="file",
+            hint="Upload the certificate that others encrypt for: RSA, elliptic curve or X25519.",
+        )
+    public = _public_bytes(key.public_key())
+    own = [one for one in certificates if _public_key_of(one) == public]
+    if not own:
+        raise InvalidInput(
+            "The private key in this file does not belong to a certificate in it.", field="file"
+        )
+    leaf = max(own, key=lambda one: one.not_valid_after_utc)
+    fingerprint = leaf.fingerprint(hashes.SHA256())
+    emails = addresses(leaf)
+    name = names.get(fingerprint)
+    subject = _name(leaf.subject)
+    return ParsedCertificate(
+        kind="smime",
+        subject=subject,
+        issuer=_name(leaf.issuer),
+        serial=f"{leaf.serial_number:x}",
+        fingerprint=fingerprint.hex(),
+        not_before=leaf.not_valid_before_utc,
+        not_after=leaf.not_valid_after_utc,
+        friendly_name=name.decode("utf-8", "replace") if name else "",
+        emails=emails,
+        key_type=_key_type(key),
+        certificate=leaf.public_bytes(serialization.Encoding.DER),
+        private_key=key.private_bytes(
+            serialization.Encoding.DER,
+            serialization.PrivateFormat.PKCS8,
+            serialization.NoEncryption(),
+        ),
+        chain=tuple(
+            one.public_bytes(serialization.Encoding.DER) for one in certificates if one is not leaf
+        ),
+    )
+
+
+def _public_bytes(key: PublicKeyTypes) -> bytes:
+    return key.public_bytes(
+        serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
+    )
+
+
+def _public_key_of(certificate: x509.Certificate) -> bytes | None:
+    try:
+        return _public_bytes(certificate.public_key())
+    except (ValueError, UnsupportedAlgorithm):
+        return None
+
+
+def _name(name: x509.Name) -> str:
+    return name.rfc4514_string()
+
+
+def addresses(certificate: x509.Certificate) -> tuple[str, ...]:
+    """The mail addresses of a certificate, in lower case: alternative names, then the subject."""
+    found: list[str] = []
+    try:
+        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+        found += names.get_values_for_type(x509.RFC822Name)
+        for other in names.get_values_for_type(x509.OtherName):
+            # SmtpUTF8Mailbox (RFC 9598): a UTF8String.
+            if other.type_id.dotted_string == "1.3.6.1.5.5.7.8.9" and other.value[:1] == b"\x0c":
+                found.append(other.value[2:].decode("utf-8", "replace"))
+    except (x509.ExtensionNotFound, ValueError):
+        pass
+    for attribute in certificate.subject.get_attributes_for_oid(NameOID.EMAIL_ADDRESS):
+        found.append(str(attribute.value))
+    return tuple(dict.fromkeys(address.lower() for address in found))
+
+
+def _key_type(key: object) -> str:
+    if isinstance(key, rsa.RSAPrivateKey):
+        return f"RSA-{key.key_size}"
+    if isinstance(key, ec.EllipticCurvePrivateKey):
+        return f"EC {key.curve.name}"
+    return "X25519" if isinstance(key, x25519.X25519PrivateKey) else "X448"

@@ -1,0 +1,76 @@
+"""What is known about the secrecy and the origin of one mail.
+
+The decryptor decides it, the ledger keeps it, the event carries it: plain values, so that every
+service and every store can pass them on without knowing S/MIME or OpenPGP.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+#: What became of the encryption: `none` (there was none), `decrypted`, `no_recipient` (encrypted
+#: for keys that are not here), `unsupported` (an algorithm that is not opened here), `failed`
+#: (damaged, or not what it says).
+Status = Literal["none", "decrypted", "no_recipient", "unsupported", "failed"]
+#: `aead`: whoever changed the encrypted bytes would have been noticed. `none`: they may have been
+#: changed by anyone on the way (RFC 8551 section 6). None: nothing was decrypted.
+Integrity = Literal["aead", "none"]
+#: `valid`: made by the owner of the From address, by a key that a trusted authority vouches for.
+#: `untrusted`: mathematically right, but nobody vouches for the signer (or for this address).
+#: `invalid`: the mail is not what was signed, or it cannot be checked.
+Signature = Literal["none", "valid", "untrusted", "invalid"]
+
+
+@dataclass(frozen=True, slots=True)
+class Security:
+    """The facts of one mail; the default is a mail that is neither encrypted nor signed."""
+
+    encrypted: bool = False
+    status: Status = "none"
+    #: The id of the uploaded certificate that opened it.
+    certificate: str | None = None
+    integrity: Integrity | None = None
+    signature: Signature = "none"
+    #: Who signed: the mail address, or the name where the certificate carries no address.
+    signer: str | None = None
+    #: A sentence for people; empty where there is nothing to explain.
+    reason: str = ""
+    #: Whom it was encrypted for: issuer and serial number, or key id.
+    recipients: tuple[str, ...] = ()
+    #: How the content key was protected (`RSA-OAEP`), and the content (`AES-256-GCM`).
+    key_algorithm: str | None = None
+    content_algorithm: str | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """A plain dict with every field, for JSON."""
+        return {
+            "encrypted": self.encrypted,
+            "status": self.status,
+            "certificate": self.certificate,
+            "integrity": self.integrity,
+            "signature": self.signature,
+            "signer": self.signer,
+            "reason": self.reason,
+            "recipients": list(self.recipients),
+            "key_algorithm": self.key_algorithm,
+            "content_algorithm": self.content_algorithm,
+        }
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Security:
+        """The reverse of `to_json`; unknown keys are ignored, missing ones take the default.
+
+        Raises ValueError where `status`, `integrity` or `signature` is not one of its words.
+        """
+        known: dict[str, Any] = {k: value[k] for k in cls.__slots__ if k in value}
+        known["recipients"] = tuple(known.get("recipients", ()))
+        for name, words in (
+            ("status", get_args(Status)),
+            ("integrity", (*get_args(Integrity), None)),
+            ("signature", get_args(Signature)),
+        ):
+            if name in known and known[name] not in words:
+                raise ValueError(f"{name} cannot be {known[name]!r}")
+        return cls(**known)

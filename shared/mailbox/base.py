@@ -16,6 +16,7 @@ from typing import Any, Protocol, runtime_checkable
 
 from shared.connections import AfterDownload, Selection
 from shared.errors import MailFailure, NeedsPerson, PosthouseError, TryAgain
+from shared.headers import HEADER_LIMIT as HEADER_LIMIT  # what `headers` cuts at
 from shared.messages import Key
 
 #: What a folder looked like when everything in it had been handled; opaque JSON, kept in Postgres.
@@ -123,10 +124,6 @@ class FolderMissing(Refused):
             f"The folder {folder!r} does not exist in this mailbox.", step="folder", hint=hint
         )
         self.near = tuple(near)
-
-
-#: No header block is read beyond this many octets.
-HEADER_LIMIT = 262_144
 
 
 @dataclass(frozen=True, slots=True)

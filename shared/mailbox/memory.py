@@ -32,6 +32,7 @@ from shared.mailbox.base import (
     mail_too_large,
     mail_vanished,
 )
+from shared.messages import Key
 
 _CHUNK = 65_536
 
@@ -238,6 +239,9 @@ class MemoryMailbox:
             more=len(new) - len(chosen),
             listed=[mail.uid for mail in mails],
         )
+
+    def keys(self) -> Sequence[Key]:
+        return sorted(self._place().mails)
 
     def cursor_after(
         self, cursor: Cursor, settled: Sequence[MailRef], action: AfterDownload

@@ -437,6 +437,17 @@ def test_whether_a_session_lives(kind: MailboxKind) -> None:
     assert not mailbox.is_alive()
 
 
+@pytest.mark.promise("M17")
+def test_the_keys_of_everything_that_is_there(kind: MailboxKind) -> None:
+    kind.deliver(mail("read"), seen=True)
+    kind.deliver(mail("unread"), mail("unread too"))
+    with session(kind) as mailbox:
+        keys = list(mailbox.keys())
+        new = mailbox.list_new(KnownKeys(), ALL).new
+        assert keys == [ref.key for ref in new]
+        assert mailbox.list_new(KnownKeys(keys), ALL).new == ()
+
+
 @pytest.mark.promise("M16")
 def test_mails_that_vanish_are_told_and_later_ones_found(kind: MailboxKind) -> None:
     """What POP3 needs most: the list shrinks below what is known, and grows elsewhere."""

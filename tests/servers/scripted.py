@@ -193,7 +193,8 @@ def imap(
 def _usual(name: str, rest: bytes, mails: Mapping[int, bytes], capability: bytes) -> bytes:
     """What a decent server answers, before the OK."""
     top = max(mails, default=0) + 1
-    wanted = [uid for uid in mails if uid in _set(rest.split(b" ")[0], top)] if rest else []
+    named = _set(rest.split(b" ")[0], top)
+    wanted = [uid for uid in mails if uid in named]
     match name:
         case "CAPABILITY":
             return b"* CAPABILITY " + capability + b"\r\n"

@@ -19,6 +19,7 @@ from shared.storage import authorisations, connections, credentials
 from shared.storage.authorisations import Authorisation, PostgresTokenCache
 from shared.storage.pool import Database
 from shared.vault import (
+    Place,
     Vault,
     client_certificate_place,
     client_secret_place,
@@ -183,5 +184,5 @@ class Logins:
             raise NotFound("The connection has no password.", hint="Enter it at the connection.")
         return self._vault.open(sealed, password_place(connection_id)).decode()
 
-    def _opened(self, sealed: bytes | None, place: Any) -> str | None:
+    def _opened(self, sealed: bytes | None, place: Place) -> str | None:
         return None if sealed is None else self._vault.open(sealed, place).decode()

@@ -37,6 +37,26 @@ class Place:
         return "|".join((self.table, self.column, self.row, key_id)).encode()
 
 
+def password_place(connection_id: int) -> Place:
+    """Where the password of a connection lives."""
+    return Place("connection", "password", str(connection_id))
+
+
+def client_secret_place(credential_id: int) -> Place:
+    """Where the client secret of an OAuth2 credential lives."""
+    return Place("credential", "client_secret", str(credential_id))
+
+
+def client_certificate_place(credential_id: int) -> Place:
+    """Where the client certificate with its key, or the service account's key, lives."""
+    return Place("credential", "client_certificate", str(credential_id))
+
+
+def private_key_place(certificate_id: int) -> Place:
+    """Where the private key of an uploaded certificate lives."""
+    return Place("certificate", "private_key", str(certificate_id))
+
+
 def tokens_place(connection_id: int) -> Place:
     """Where the OAuth2 tokens of a connection live."""
     return Place("authorisation", "cache", str(connection_id))

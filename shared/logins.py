@@ -99,8 +99,10 @@ class Logins:
         """
         state = query.get("state", "")
         with self._database.transaction() as transaction:
-            connection_id, sealed = authorisations.take_flow(transaction, state=state, by=session)
-        flow = self._vault.open(sealed, login_flow_place(state))
+            started = authorisations.take_flow(transaction, state)
+        started.check(session)
+        connection_id = started.connection_id
+        flow = self._vault.open(started.sealed_flow, login_flow_place(state))
         connection = self._connection(connection_id)
         credential = self.credential(connection)
         tokens = oauth.finish(connection, credential, self._secrets(credential), flow, query)

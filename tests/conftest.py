@@ -7,4 +7,5 @@ pytest_plugins = [
     "tests.servers.postgres",
     "tests.servers.rabbitmq",
     "tests.servers.redis",
+    "tests.servers.webhooks",
 ]

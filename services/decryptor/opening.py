@@ -158,7 +158,7 @@ def _prefer(
 def _composed(
     outer: Entity, protected: dict[bytes, bytes], inner: Entity, spool: Spool
 ) -> bytes | Path:
-    header = compose(outer.header, protected, inner.header)
+    header = compose(outer, protected, inner)
     if len(inner.body) + len(header) <= spool.memory:
         return header + inner.body.copy()
     file, path = spool.named()

@@ -18,13 +18,13 @@ _SQL = Queries("scheduling")
 
 @dataclass(frozen=True, slots=True)
 class Due:
-    """A connection whose turn has come. `lag` is in seconds since its job was last emitted."""
+    """A connection whose turn has come, `lag` seconds ago. `used`: an enabled handler takes it."""
 
     connection_id: int
     lane: str
     at: datetime
     used: bool
-    lag: float | None
+    lag: float
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@
 -- random phase, so that the backlog of an outage does not come back as a herd. `used` is false
 -- where no enabled handler takes the connection: nothing is fetched for it.
 WITH due AS (
-    SELECT connection_id FROM connection_state
+    SELECT connection_id, due_at FROM connection_state
     WHERE due_at <= now()
     ORDER BY due_at
     LIMIT %(limit)s
@@ -24,7 +24,7 @@ RETURNING s.connection_id, s.lane, now(), EXISTS (
     WHERE h.enabled AND (h.all_connections OR EXISTS (
         SELECT FROM handler_connection AS hc
         WHERE hc.handler_id = h.id AND hc.connection_id = s.connection_id))
-) AS used, extract(epoch FROM now() - s.emitted_at);
+) AS used, extract(epoch FROM now() - due.due_at)::double precision;
 
 -- name: enable
 -- Due at once; an edit or a new start also ends any back-off.

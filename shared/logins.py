@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import datetime
 
+from shared import clouds
 from shared.connections import OAUTH_MODES, Connection
 from shared.credentials import ClientSecrets, Credential
 from shared.errors import InvalidInput, NotFound, PosthouseError
@@ -56,6 +57,8 @@ class Logins:
                 secrets or self._secrets(credential),
                 self._cache(connection.id),
             ),
+            endpoint=clouds.endpoint(connection, credential),
+            ca_certificate=credential.setting("ca_certificate") or None,
         )
 
     def credential(self, connection: Connection) -> Credential:

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 
 import dramatiq
 import structlog
-from shared.mailbox.open import open_mailbox
 
 from services.fetcher.fetching import Fetching, Report
 from services.fetcher.leasing import LeaseKeeper
@@ -30,6 +29,7 @@ from shared.errors import (
 from shared.jobs import DECRYPT_ACTOR, DECRYPT_QUEUE, FETCH_ACTOR, FETCH_QUEUE, FETCH_SLOW_QUEUE
 from shared.logins import Logins
 from shared.mailbox.base import Mailbox
+from shared.mailbox.open import open_mailbox
 from shared.queueing.broker import build_broker, enqueue
 from shared.queueing.worker import pulse_of, run_worker
 from shared.storage.pool import Database

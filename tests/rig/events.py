@@ -73,9 +73,7 @@ def emptied(url: str, handlers: tuple[str, ...] = ("archive", "crm")) -> str:
     try:
         channel = connection.channel()
         jobs = [name + end for name in ("fetch", "fetch-slow", "decrypt") for end in ("", ".XQ")]
-        outputs = [
-            f"posthouse.handler.{name}{end}" for name in handlers for end in ("", ".dead")
-        ]
+        outputs = [f"posthouse.handler.{name}{end}" for name in handlers for end in ("", ".dead")]
         for queue in jobs + outputs:
             channel.queue_delete(queue)
     finally:

@@ -133,7 +133,7 @@ def _open_pop3(
     renew: bool,
 ) -> Mailbox:
     def log_in(renew_first: bool) -> Pop3Session:
-        attempt = _Attempt(connection, read_timeout_s, allow_host)
+        attempt = _Attempt(connection, login, read_timeout_s, allow_host)
         try:
             wire = attempt.connect()
             session = Pop3Session(wire)

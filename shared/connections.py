@@ -10,11 +10,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from datetime import datetime
 from enum import StrEnum
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
+from shared import fields as typed
 from shared.errors import InvalidInput
-
-E = TypeVar("E", bound=StrEnum)
 
 
 class Mode(StrEnum):
@@ -205,7 +204,7 @@ def edit(current: Connection | None, changes: Mapping[str, Any]) -> ConnectionEd
     unknown = sorted(set(changes) - _EDITABLE - SECRET_FIELDS)
     if unknown:
         raise InvalidInput(f"There is no field {unknown[0]!r} in a connection.", field=unknown[0])
-    mode = _choice(Mode, changes.get("mode", current.mode if current else None), "mode")
+    mode = typed.choice(Mode, changes.get("mode", current.mode if current else None), "mode")
     allowed = FIELDS_OF[mode]
     for name in changes:
         if name not in allowed and changes[name] not in (None, "", False):
@@ -222,9 +221,7 @@ def edit(current: Connection | None, changes: Mapping[str, Any]) -> ConnectionEd
             values[name] = getattr(current, name)
     if values.get("name") is None:
         raise InvalidInput("A connection needs a name.", field="name")
-    password = changes.get("password")
-    if password is not None and not isinstance(password, str):
-        raise InvalidInput("The password is a text.", field="password")
+    password = typed.secret("password", changes.get("password"), 4096)
     keeps_password = current is not None and current.has_password and "password" in allowed
     draft = Connection(
         **values,
@@ -259,81 +256,66 @@ def _complete(draft: Connection) -> Connection:
 def _parse(name: str, value: Any) -> Any:
     match name:
         case "name" | "username":
-            return _text(name, value, 1, 200)
+            return typed.text(name, value, 1, 200)
         case "description":
-            return _text(name, value, 0, 2000)
+            return typed.text(name, value, 0, 2000, lines=True)
         case "host":
-            text = _text(name, value, 1, 253)
-            if any(c.isspace() or c in "/@:" for c in text.strip("[]").replace(":", "")):
-                raise InvalidInput("The host is a name or an address, nothing else.", field=name)
-            return text
+            host = _host(name, typed.text(name, value, 1, 253))
+            if host.count(":") == 1:
+                raise InvalidInput(
+                    "The host holds a port.", field=name, hint="The port has a field of its own."
+                )
+            return host
         case "port":
-            return _whole(name, value, 1, 65535) if value not in (None, "", 0) else 0
+            return typed.whole(name, value, 1, 65535) if value not in (None, "", 0) else 0
         case "interval_minutes":
-            return _whole(name, value, 1, 60, unit="whole minutes")
+            return typed.whole(name, value, 1, 60, unit="whole minutes")
         case "timeout_ms":
-            return _whole(name, value, 1, 60_000, unit="milliseconds")
+            return typed.whole(name, value, 1, 60_000, unit="milliseconds")
         case "security":
-            return _choice(TransportSecurity, value, name)
+            return typed.choice(TransportSecurity, value, name)
         case "after_download":
-            return _choice(AfterDownload, value, name)
+            return typed.choice(AfterDownload, value, name)
         case "selection":
-            return _choice(Selection, value, name)
+            return typed.choice(Selection, value, name)
         case "folder":
             return _folder(value)
         case "certificate_ids":
-            return _ids(name, value)
+            return typed.ids(name, value)
         case "credential_id":
-            return None if value in (None, "") else _whole(name, value, 1, 2**63 - 1)
-        case "shared_mailbox" | "host_override" | "ca_certificate":
-            limit = 65_536 if name == "ca_certificate" else 320
-            text = _text(name, "" if value is None else value, 0, limit)
-            if name == "ca_certificate" and text and "-----BEGIN CERTIFICATE-----" not in text:
+            return None if value in (None, "") else typed.whole(name, value, 1, 2**63 - 1)
+        case "shared_mailbox":
+            return typed.text(name, "" if value is None else value, 0, 320) or None
+        case "host_override":
+            return _host_and_port(name, "" if value is None else value) or None
+        case "ca_certificate":
+            text = typed.text(name, "" if value is None else value, 0, 65_536, lines=True)
+            if text and "-----BEGIN CERTIFICATE-----" not in text:
                 raise InvalidInput("The private CA is given as PEM certificates.", field=name)
             return text or None
         case _:  # verify_certificate, permanent_delete, push, enabled
-            if not isinstance(value, bool):
-                raise InvalidInput(f"{name!r} is true or false.", field=name)
-            return value
+            return typed.truth(name, value)
 
 
-def _text(name: str, value: Any, shortest: int, longest: int) -> str:
-    if not isinstance(value, str):
-        raise InvalidInput(f"{name!r} is a text.", field=name)
-    text = value if name == "ca_certificate" else value.strip()
-    if name != "ca_certificate" and any(ord(c) < 32 and c not in "\n\t" for c in text):
-        raise InvalidInput(f"{name!r} holds a control character.", field=name)
-    if len(text) < shortest:
-        raise InvalidInput(f"{name!r} is empty.", field=name)
-    if len(text) > longest:
-        raise InvalidInput(f"{name!r} is longer than {longest} characters.", field=name)
+def _host(name: str, text: str) -> str:
+    if any(c.isspace() or c in "/@" for c in text):
+        raise InvalidInput("The host is a name or an address, nothing else.", field=name)
     return text
 
 
-def _whole(name: str, value: Any, lowest: int, highest: int, unit: str = "a whole number") -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or not lowest <= value <= highest:
-        raise InvalidInput(f"{name!r} is {unit} from {lowest} to {highest}.", field=name)
-    return value
-
-
-def _choice(kind: type[E], value: Any, name: str) -> E:
-    try:
-        return kind(value)
-    except ValueError:
-        raise InvalidInput(f"{name!r} is one of: {', '.join(kind)}.", field=name) from None
+def _host_and_port(name: str, value: Any) -> str:
+    text = _host(name, typed.text(name, value, 0, 253))
+    host, colon, port = text.partition(":")
+    if colon and not (host and port.isascii() and port.isdigit() and 1 <= int(port) <= 65535):
+        raise InvalidInput("The host is a name, with :port where it is not the usual.", field=name)
+    return text
 
 
 def _folder(value: Any) -> str:
-    text = _text("folder", "" if value is None else value, 0, 1000)
+    text = typed.text("folder", "" if value is None else value, 0, 1000)
     if text and any(not level for level in text.split("/")):
         raise InvalidInput(
             "The folder has an empty level: write Main/Sub, without a slash at either end.",
             field="folder",
         )
     return text
-
-
-def _ids(name: str, value: Any) -> tuple[int, ...]:
-    if not isinstance(value, (list, tuple)):
-        raise InvalidInput(f"{name!r} is a list of ids.", field=name)
-    return tuple(sorted({_whole(name, item, 1, 2**63 - 1) for item in value}))

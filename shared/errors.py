@@ -11,6 +11,8 @@ from its class, never from its text:
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 
 class PosthouseError(Exception):
     """The root. `str()` is a sentence for people: what failed and where.
@@ -19,6 +21,8 @@ class PosthouseError(Exception):
     """
 
     code = "internal"
+    #: The protocol lines that led here, secrets removed, where there was a protocol.
+    transcript: Sequence[str] = ()
 
     def __init__(self, message: str, *, hint: str = "", code: str | None = None) -> None:
         super().__init__(message)

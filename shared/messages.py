@@ -8,6 +8,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+#: Identifies a mail within its folder: IMAP the UID (int), POP3 the UIDL, Graph the immutable id.
+Key = int | str
+
 
 @dataclass(frozen=True, slots=True)
 class RawRef:
@@ -48,21 +51,6 @@ class NewMessage:
     headers: MailHeaders
     header_digest: bytes  # 16 octets: recognises the mail when UIDVALIDITY changes
     arrived_at: datetime | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Pending:
-    """A committed mail that has still to be published, with what the decryptor needs."""
-
-    id: uuid.UUID
-    connection_id: int
-    sequence: int
-    size: int
-    sha256: bytes
-    raw: RawRef
-    headers: MailHeaders
-    downloaded_at: datetime
-    attempts: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,6 +11,7 @@ import errno
 import os
 import tempfile
 from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
 from typing import IO, Any, Protocol
 from urllib.parse import unquote, urlsplit
@@ -101,6 +102,10 @@ class Store(Protocol):
         """Keys that sort before `before` (a day prefix such as `raw/2026/11/22`)."""
         ...
 
+    def sweep(self, before: datetime) -> int:
+        """Removes what processes that died left half-written before then; returns how much."""
+        ...
+
     def check(self) -> None:
         """Raises TryAgain where the store cannot be reached."""
         ...
@@ -169,6 +174,15 @@ class FileStore:
                     return
                 yield key
 
+    def sweep(self, before: datetime) -> int:
+        swept = 0
+        for path in self._spool.iterdir():
+            with contextlib.suppress(FileNotFoundError):  # its owner lived, and finished it
+                if path.stat().st_mtime < before.timestamp():
+                    path.unlink()
+                    swept += 1
+        return swept
+
     def check(self) -> None:
         with self.pack() as pack:
             pack.write(b"posthouse")
@@ -236,6 +250,10 @@ class ObjectStore:
             for found in sorted(str(item["path"]) for item in batch):
                 if found < before:
                     yield found
+
+    def sweep(self, before: datetime) -> int:
+        """Nothing to do: spools are temporary files of the machine, parts expire in the bucket."""
+        return 0
 
     def check(self) -> None:
         try:

@@ -32,7 +32,9 @@ CREATE TABLE certificate (
     key_type text NOT NULL DEFAULT '',
     certificate bytea NOT NULL,        -- DER (smime) or the public key (openpgp)
     chain bytea[] NOT NULL DEFAULT '{}',
-    private_key bytea NOT NULL,        -- PKCS#8 DER (smime) or the secret key (openpgp), sealed
+    private_key bytea,                 -- PKCS#8 DER (smime) or the secret key (openpgp), sealed;
+                                       -- NULL only inside the transaction that adds the row
+    search_text text NOT NULL DEFAULT '',
     created_at timestamptz NOT NULL DEFAULT now(),
     updated_at timestamptz NOT NULL DEFAULT now()
 );
@@ -41,9 +43,14 @@ CREATE UNIQUE INDEX certificate_name ON certificate (lower(name));
 CREATE TABLE trust_anchor (            -- certificate authorities that signers are checked against
     id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     name text NOT NULL,
-    certificate bytea NOT NULL,
+    subject text NOT NULL DEFAULT '',
+    fingerprint text NOT NULL,         -- SHA-256, hex
+    not_after timestamptz,
+    certificate bytea NOT NULL,        -- DER
     created_at timestamptz NOT NULL DEFAULT now()
 );
+
+CREATE UNIQUE INDEX trust_anchor_fingerprint ON trust_anchor (fingerprint);
 
 CREATE TABLE connection (
     id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
@@ -68,6 +75,9 @@ CREATE TABLE connection (
     permanent_delete boolean NOT NULL DEFAULT false,
     push boolean NOT NULL DEFAULT false,
     enabled boolean NOT NULL DEFAULT false,
+    -- Case-folded by Unicode's rules, which no collation that every Postgres has could do.
+    name_key text UNIQUE,
+    search_text text NOT NULL DEFAULT '',
     created_at timestamptz NOT NULL DEFAULT now(),
     updated_at timestamptz NOT NULL DEFAULT now()
 );
@@ -96,6 +106,9 @@ CREATE TABLE connection_state (
     sequence bigint NOT NULL DEFAULT 0,
     start_since timestamptz,           -- mails that arrived before are skipped
     skip_existing boolean NOT NULL DEFAULT false, -- the next run skips all that is there
+    skipped_before timestamptz,        -- when it did; to know those mails after a re-created folder
+    validity_changed_at timestamptz,   -- UIDVALIDITY changed: mails are being recognised by content
+    pruned_at timestamptz,             -- when what vanished from the server was last forgotten
     last_success_at timestamptz,
     last_run_at timestamptz,
     last_run_ms integer
@@ -129,7 +142,9 @@ CREATE TABLE authorisation (
     account text NOT NULL DEFAULT '',
     authorised_by text NOT NULL DEFAULT '',
     authorised_at timestamptz,
-    expires_at timestamptz,
+    expires_at timestamptz,            -- of the present access token
+    refreshed_at timestamptz,
+    lost_at timestamptz,               -- when the provider said that the grant is gone
     revoked boolean NOT NULL DEFAULT false
 );
 
@@ -139,4 +154,17 @@ CREATE TABLE oauth_flow (              -- one started login; taken out once, on 
     session text NOT NULL,
     flow bytea NOT NULL,               -- sealed
     created_at timestamptz NOT NULL DEFAULT now()
+);
+
+-- Requests under way at a mailbox of Graph, over all replicas. Worth nothing after a crash.
+CREATE UNLOGGED TABLE request_slot (
+    mailbox text NOT NULL,
+    slot smallint NOT NULL,
+    holder uuid NOT NULL,
+    until timestamptz NOT NULL,
+    PRIMARY KEY (mailbox, slot)
+);
+CREATE UNLOGGED TABLE request_pause (  -- what Retry-After asked for
+    mailbox text PRIMARY KEY,
+    until timestamptz NOT NULL
 );

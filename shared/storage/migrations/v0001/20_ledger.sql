@@ -49,11 +49,12 @@ CREATE TABLE outbox (
     message_id uuid PRIMARY KEY,
     connection_id bigint NOT NULL,
     next_attempt_at timestamptz NOT NULL,
-    attempts integer NOT NULL DEFAULT 0,
+    emissions integer NOT NULL DEFAULT 0,  -- how often a job was sent again for it
+    attempts integer NOT NULL DEFAULT 0,   -- how often a decryptor began with it
     claim uuid,
     claimed_until timestamptz,
-    only_handlers bigint[],            -- re-delivery on purpose: to these alone; NULL: to all
-    repeat boolean NOT NULL DEFAULT false, -- publish even where a delivery exists
+    initial boolean NOT NULL DEFAULT true, -- false: only the handlers named here, again
+    repeat_handlers bigint[] NOT NULL DEFAULT '{}',
     error text
 ) WITH (fillfactor = 60, autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_cost_delay = 0);
 CREATE INDEX outbox_due ON outbox (next_attempt_at);
@@ -83,6 +84,7 @@ CREATE TABLE known_key (
     connection_id bigint NOT NULL REFERENCES connection ON DELETE CASCADE,
     folder text NOT NULL,
     digest bytea NOT NULL,
+    vanished_on date,                  -- first day the server no longer listed it
     PRIMARY KEY (connection_id, folder, digest)
 );
 

@@ -22,8 +22,9 @@ CREATE TABLE handler_queue (
     handler_id bigint PRIMARY KEY REFERENCES handler ON DELETE CASCADE,
     output text NOT NULL DEFAULT '',   -- scheme and host it was created on
     generation uuid,
+    incarnation text NOT NULL DEFAULT '', -- the broker's own run, when last seen
     watermark timestamptz NOT NULL DEFAULT now(), -- everything published before is acknowledged
-    last_position text NOT NULL DEFAULT '',       -- Redis: the highest confirmed stream id
+    created_at timestamptz,            -- when Posthouse last created it; NULL: to be created
     backlog bigint NOT NULL DEFAULT 0,
     oldest_at timestamptz,
     dead bigint NOT NULL DEFAULT 0,

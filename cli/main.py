@@ -1,0 +1,124 @@
+"""The `posthouse` command. Each group of subcommands has a module of its own beside this one."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Annotated, Final
+
+import typer
+
+from cli import demo_commands, secrets_commands, tail, up
+from shared.errors import InvalidInput, PosthouseError
+
+_FAILED: Final = 1
+_MISUSED: Final = 2
+
+app = typer.Typer(
+    name="posthouse",
+    help="Watches mailboxes and hands every new mail, decrypted, to the programs that act on it.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command("up", rich_help_panel="Run")(up.up)
+app.add_typer(demo_commands.app, name="demo", rich_help_panel="Run")
+app.add_typer(secrets_commands.app, name="secrets", rich_help_panel="Administer")
+app.command("tail", rich_help_panel="Look")(tail.tail)
+
+
+@app.callback(invoke_without_command=True)
+def _options(
+    context: typer.Context,
+    debug: Annotated[
+        bool, typer.Option("--debug", help="Show where in the code an error came from.")
+    ] = False,
+    version: Annotated[bool, typer.Option("--version", help="Show the version.")] = False,
+) -> None:
+    if version:
+        from shared.telemetry.process import release
+
+        typer.echo(f"posthouse {release()}")
+        raise typer.Exit
+    context.obj = {"debug": debug}
+
+
+@app.command(rich_help_panel="Services")
+def scheduler() -> None:
+    """Sends due connections to the fetchers, drives again what was lost, keeps house."""
+    run_service("scheduler")
+
+
+@app.command(rich_help_panel="Services")
+def fetcher() -> None:
+    """Downloads new mails, makes them durable, marks them on their server."""
+    run_service("fetcher")
+
+
+@app.command(rich_help_panel="Services")
+def decryptor() -> None:
+    """Opens and verifies mails and publishes their events to the handlers' queues."""
+    run_service("decryptor")
+
+
+@app.command(rich_help_panel="Services")
+def admin() -> None:
+    """Serves the API and the pages."""
+    run_service("admin")
+
+
+@app.command(rich_help_panel="Services")
+def migrate(
+    wait: Annotated[
+        float | None,
+        typer.Option(
+            metavar="SECONDS", help="Change nothing: wait until somebody else has done it."
+        ),
+    ] = None,
+) -> None:
+    """Brings the database schema to this version. Safe to run at any time, by any number."""
+    from shared.settings import DatabaseSettings, load
+    from shared.storage import schema
+    from shared.storage.migrate import migrate as bring_up
+
+    url = load(DatabaseSettings).database_url.get_secret_value()
+    version = bring_up(url) if wait is None else schema.wait_until_there(url, wait)
+    typer.echo(f"The schema is at version {version}.")
+
+
+def run_service(name: str) -> None:
+    from cli.running import run  # what a service needs is not loaded for any other command
+
+    run(name)
+
+
+def main() -> None:
+    """The entry point: errors are told in words; exits 0, 1 (failed) or 2 (misused)."""
+    debug = "--debug" in sys.argv or bool(os.environ.get("POSTHOUSE_DEBUG"))
+    try:
+        app()
+    except PosthouseError as error:
+        if debug:
+            raise
+        say_error(error)
+        sys.exit(_MISUSED if isinstance(error, InvalidInput) else _FAILED)
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(_FAILED)
+
+
+def say_error(error: PosthouseError) -> None:
+    """One sentence about what failed, one about what to do, on standard error."""
+    from rich.console import Console
+    from rich.markup import escape
+
+    console = Console(stderr=True, highlight=False, soft_wrap=True)
+    console.print(f"[bold red]Error:[/] {escape(str(error))}")
+    if error.hint:
+        console.print(f"[dim]{escape(error.hint)}[/]")
+
+
+if __name__ == "__main__":
+    main()

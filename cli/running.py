@@ -1,0 +1,39 @@
+"""Runs one service in this process, until SIGTERM or SIGINT."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Final
+
+from shared import settings
+from shared.telemetry import logs, traces
+from shared.telemetry.process import banner, stop_on_signals
+
+SERVICES: Final = ("scheduler", "fetcher", "decryptor", "admin")
+
+
+def run(service: str) -> None:
+    """Builds a service from the environment and runs it. Raises InvalidInput on wrong settings.
+
+    A service is `services.<name>.main` with `build(settings)` and `run(stop)`, and
+    `services.<name>.settings` with `<Name>Settings`.
+    """
+    kind: type[settings.Settings] = getattr(
+        importlib.import_module(f"services.{service}.settings"), f"{service.title()}Settings"
+    )
+    chosen = settings.load(kind)
+    logs.configure(service, level=chosen.log_level, format=chosen.log_format)
+    traces.configure(service)
+    stop = stop_on_signals()
+    try:
+        built = importlib.import_module(f"services.{service}.main").build(chosen)
+        banner(
+            service,
+            broker=chosen.broker_url.get_secret_value().partition("://")[0],
+            store=chosen.store_url,
+            health_port=chosen.health_port or None,
+        )
+        built.run(stop)
+    finally:
+        traces.shutdown()
+    logs.logger(service).info("stopped")

@@ -1,0 +1,48 @@
+"""`posthouse secrets`: the keys that seal passwords, tokens and private keys at rest."""
+
+from __future__ import annotations
+
+import typer
+
+from shared.errors import SecretUnreadable
+from shared.vault import Place, Vault, new_key
+
+app = typer.Typer(help="The keys that seal secrets at rest.", no_args_is_help=True)
+
+
+@app.command("new-key")
+def print_new_key() -> None:
+    """Prints a fresh key for POSTHOUSE_SECRET_KEYS. Put it first to make it the active one."""
+    typer.echo(new_key())
+
+
+@app.command()
+def rotate() -> None:
+    """Seals every stored secret with the active key, in batches, while everything runs.
+
+    When it reports that nothing is left, the older keys may be taken out of POSTHOUSE_SECRET_KEYS.
+    """
+
+    from shared.settings import Settings, load
+    from shared.storage import secrets
+    from shared.storage.pool import Database
+
+    chosen = load(Settings)
+    vault = Vault.from_settings([key.get_secret_value() for key in chosen.secret_keys])
+
+    def reseal(table: str, column: str, row: str, sealed: bytes) -> bytes | None:
+        place = Place(table, column, row)
+        return None if vault.is_current(sealed) else vault.seal(vault.open(sealed, place), place)
+
+    unreadable = 0
+    with Database(chosen.database_url.get_secret_value(), size=2) as database:
+        for column in secrets.SEALED_COLUMNS:
+            found = secrets.rotate(database, column, reseal)
+            unreadable += found.unreadable
+            typer.echo(f"{column.table}.{column.column}: {found.resealed} sealed anew")
+    if unreadable:
+        raise SecretUnreadable(
+            f"{unreadable} secrets cannot be opened with the keys given.",
+            hint="Add the key that sealed them to POSTHOUSE_SECRET_KEYS, or enter them again.",
+        )
+    typer.echo("Every stored secret is sealed with the active key.")

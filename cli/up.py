@@ -1,0 +1,73 @@
+"""`posthouse up`: everything on this machine."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from pathlib import Path
+from types import FrameType
+from typing import Annotated
+
+import typer
+
+from cli.local.console import Console
+from cli.local.folder import DataFolder, default_folder
+from cli.local.supervisor import Supervisor
+
+
+def up(
+    data_dir: Annotated[
+        Path | None,
+        typer.Option(help="Where everything is kept.", show_default="the XDG data folder"),
+    ] = None,
+    port: Annotated[
+        int, typer.Option(min=1, max=65535, help="Port of the API and the pages.")
+    ] = 8025,
+    demo: Annotated[
+        bool,
+        typer.Option("--demo", help="Add a mailbox with sample mails and a handler that prints."),
+    ] = False,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", "-v", help="Show every log line, not just problems.")
+    ] = False,
+) -> None:
+    """Runs everything on this machine: Postgres, a broker, all services. Ctrl-C stops it.
+
+    What POSTHOUSE_DATABASE_URL, _BROKER_URL, _OUTPUT_URL or _STORE_URL name is used instead of its
+    own.
+    """
+    from cli.local.house import House  # only `up` pays for what it brings along
+
+    started = time.monotonic()
+    os.umask(0o077)  # logs and data are for whoever runs this, and nobody else
+    console = Console(verbose=verbose)
+    with DataFolder(data_dir or default_folder()) as held:
+        supervisor = Supervisor(held.root / "logs", held.root / "run", console)
+        stop = _stop_on_signals(supervisor)
+        house = House(held, supervisor, console, port=port, demo=demo)
+        try:
+            house.start(stop.is_set)
+            if not stop.is_set():
+                house.tell(time.monotonic() - started)
+            while not stop.wait(0.2):
+                house.tend()
+        finally:
+            console.say("Stopping …")
+            house.stop()
+            console.say("Stopped.")
+
+
+def _stop_on_signals(supervisor: Supervisor) -> threading.Event:
+    stop = threading.Event()
+
+    def on_signal(_number: int, _frame: FrameType | None) -> None:
+        supervisor.impatient = stop.is_set()
+        stop.set()
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, on_signal)
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # nohup(1) keeps us running
+        signal.signal(signal.SIGHUP, on_signal)
+    return stop

@@ -1,0 +1,299 @@
+"""The decrypt job: mails of the outbox are opened, and one event each goes to every handler.
+
+Order: claim, open, keep what was opened in the store, record it, publish, record the deliveries.
+A crash anywhere leaves the rows in the outbox; the scheduler sends them again, and a mail that was
+published just before goes out a second time with the same event id.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from hashlib import sha256
+from pathlib import Path
+from typing import Final
+
+import structlog
+from structlog.contextvars import bound_contextvars
+
+from services.decryptor.keyring import Keyring
+from services.decryptor.opening import Limits, Opened, may_be_secured, open_mail
+from services.decryptor.publishing import Publisher
+from services.decryptor.settings import DecryptorSettings
+from shared.alerts import AlertKind
+from shared.connections import Connection
+from shared.errors import NotFound, PosthouseError
+from shared.headers import HEADER_LIMIT, header_block
+from shared.messages import Outcome, RawRef
+from shared.security import Security
+from shared.storage import alerts, connections, outbox
+from shared.storage.outbox import Claimed, Release
+from shared.storage.pool import Database, DatabaseUnavailable
+from shared.store import Pack, Store
+
+_log = structlog.get_logger(__name__)
+
+STEPS: Final = ("claimed", "opened", "kept", "recorded", "published", "delivered")
+
+#: Octets of mails that are worked on together.
+_BATCH_OCTETS = 8 << 20
+_PLAIN = Security().to_json()
+
+
+@dataclass(slots=True)
+class Claims:
+    """What this process holds, so that it can be prolonged while a large mail is opened."""
+
+    database: Database
+    ttl: float
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+    _held: dict[uuid.UUID, list[uuid.UUID]] = field(default_factory=dict)
+
+    @contextmanager
+    def holding(self, token: uuid.UUID, ids: Sequence[uuid.UUID]) -> Iterator[None]:
+        with self._lock:
+            self._held[token] = list(ids)
+        try:
+            yield
+        finally:
+            with self._lock:
+                del self._held[token]
+
+    def run(self, stop: threading.Event) -> None:
+        """Renews every third of the time to live, until `stop` is set and nothing is held."""
+        while not stop.wait(self.ttl / 3) or self._held:
+            with self._lock:
+                held = dict(self._held)
+            if not held:
+                continue
+            try:
+                with self.database.transaction() as session:
+                    outbox.renew(
+                        session, list(held), [i for ids in held.values() for i in ids], self.ttl
+                    )
+            except DatabaseUnavailable as error:
+                _log.warning("claims not renewed", error=str(error))
+
+
+@dataclass(frozen=True, slots=True)
+class Decrypting:
+    """What every decrypt job of this process works with. `reached` is told every step."""
+
+    database: Database
+    store: Store
+    keyring: Keyring
+    publisher: Publisher
+    settings: DecryptorSettings
+    claims: Claims
+    observe: Callable[[Security, float], None]
+    reached: Callable[[str], None]
+
+    def run(self, message_ids: Sequence[str], correlation_id: str) -> None:
+        """Opens and publishes those of the mails that wait and that nobody else holds."""
+        with bound_contextvars(correlation_id=correlation_id):
+            token = uuid.uuid4()
+            ids = [uuid.UUID(item) for item in message_ids]
+            with self.database.transaction() as session:
+                claimed = outbox.claim(session, ids, token, self.settings.claim_seconds)
+                found = connections.get_many(session, sorted({c.connection_id for c in claimed}))
+            self.reached("claimed")
+            by_id = {connection.id: connection for connection in found}
+            with self.claims.holding(token, [mail.id for mail in claimed]):
+                for part in _parts(claimed):
+                    self._part(part, by_id, token)
+
+    def _part(
+        self, part: Sequence[Claimed], by_id: dict[int, Connection], token: uuid.UUID
+    ) -> None:
+        try:
+            healthy = [mail for mail in part if mail.attempts <= self.settings.decrypt_attempts]
+            for mail in part:
+                if mail.attempts > self.settings.decrypt_attempts:
+                    self._quarantine(mail, by_id.get(mail.connection_id), token)
+            outcomes = self._opened(healthy, by_id, token)
+            ready = [mail for mail in healthy if mail.id in outcomes]
+            self.publisher.publish(ready, outcomes, by_id, token, self.reached)
+        except PosthouseError as error:
+            # Ours to blame (store, database, output): the mails wait, and nothing counts
+            # against them.
+            _log.warning("a batch is tried again", mails=len(part), error=str(error))
+            self._release(part, token, str(error), blameless=True)
+        except Exception as error:
+            _log.exception("a batch broke off unexpectedly", mails=len(part))
+            self._release(part, token, f"{type(error).__name__}: {error}", blameless=False)
+
+    def _release(
+        self, part: Sequence[Claimed], token: uuid.UUID, reason: str, *, blameless: bool
+    ) -> None:
+        releases = [
+            Release(
+                mail.id,
+                reason[:1000],
+                delay=min(300.0, 5.0 * 2 ** min(mail.attempts, 6)),
+                blameless=blameless,
+            )
+            for mail in part
+        ]
+        try:
+            with self.database.transaction() as session:
+                outbox.release(session, token, releases)
+        except DatabaseUnavailable as error:
+            _log.warning("claims could not be given back: they run out", error=str(error))
+
+    def _quarantine(self, mail: Claimed, connection: Connection | None, token: uuid.UUID) -> None:
+        reason = (
+            f"The mail could not be processed in {self.settings.decrypt_attempts} attempts; "
+            "each ended in a crash or an unexpected error."
+        )
+        _log.error("mail quarantined", message=str(mail.id))
+        with self.database.transaction() as session:
+            outbox.quarantine(session, token, mail.id, "cannot-process", reason)
+            alerts.raise_transition(
+                session,
+                AlertKind.MAIL_QUARANTINED,
+                f"quarantine/{mail.id}",
+                {"name": connection.name if connection else "", "code": "cannot-process"},
+                dedupe=f"quarantine/{mail.id}",
+            )
+
+    def _opened(
+        self, part: Sequence[Claimed], by_id: dict[int, Connection], token: uuid.UUID
+    ) -> dict[uuid.UUID, tuple[Outcome, bytes | None]]:
+        """What each mail is, and the bytes for handlers where they ride in the event."""
+        results: dict[uuid.UUID, tuple[Outcome, bytes | None]] = {}
+        fresh: list[Outcome] = []
+        with self.store.pack() as pack:
+            for mail, head in self._heads(part, token):
+                if mail.outcome is not None:
+                    results[mail.id] = (mail.outcome, None)
+                    continue
+                # OpenPGP may stand within a plain text; everything else shows in the header.
+                inline = b"-----BEGIN PGP" in head
+                if not may_be_secured(header_block(head[:HEADER_LIMIT]), inline=inline):
+                    outcome = Outcome(id=mail.id, security=_PLAIN)
+                    whole = head if len(head) == mail.size else None
+                    results[mail.id] = (outcome, whole)
+                    self.observe(Security(), 0.0)
+                else:
+                    outcome = self._open(mail, head, by_id.get(mail.connection_id), pack)
+                    results[mail.id] = (outcome, None)
+                fresh.append(outcome)
+            self.reached("opened")
+            if pack.size:
+                pack.commit()
+            self.reached("kept")
+        with self.database.transaction() as session:
+            outbox.record_outcomes(session, fresh)
+        self.reached("recorded")
+        return results
+
+    def _heads(self, part: Sequence[Claimed], token: uuid.UUID) -> Iterator[tuple[Claimed, bytes]]:
+        """Each mail with its first octets: all of them where it is small.
+
+        Neighbours in the store are read in one go. A mail whose bytes are gone is given back.
+        """
+        inline = self.settings.inline_max_bytes
+        for run in _neighbours(part, inline):
+            first = run[0].raw
+            total = run[-1].raw.offset + min(run[-1].raw.size, _head_size(run[-1], inline))
+            try:
+                block = self.store.read(RawRef(first.key, first.offset, total - first.offset))
+            except NotFound as error:
+                _log.error("the store has lost mails", key=first.key, mails=len(run))
+                with self.database.transaction() as session:
+                    for mail in run:
+                        outbox.quarantine(session, token, mail.id, "bytes-missing", str(error))
+                continue
+            view = memoryview(block)
+            for mail in run:
+                start = mail.raw.offset - first.offset
+                yield mail, bytes(view[start : start + _head_size(mail, inline)])
+
+    def _open(
+        self, mail: Claimed, head: bytes, connection: Connection | None, pack: Pack
+    ) -> Outcome:
+        started = time.monotonic()
+        identities = self.keyring.identities(connection.certificate_ids if connection else ())
+        limits = Limits(decompressed_bytes=self.settings.max_message_bytes)
+        spool_dir = self.settings.spool_dir
+        trust = self.keyring.trust()
+        if len(head) == mail.size:
+            opened = open_mail(head, identities, trust, limits=limits, spool_dir=spool_dir)
+            outcome = self._keep(mail, opened, pack)
+        else:
+            copy = spool_dir / f"posthouse-{mail.id}"
+            try:
+                with copy.open("xb") as file:
+                    for chunk in self.store.stream(mail.raw):
+                        file.write(chunk)
+                with copy.open("rb") as file:
+                    opened = open_mail(file, identities, trust, limits=limits, spool_dir=spool_dir)
+                    outcome = self._keep(mail, opened, pack)
+            finally:
+                copy.unlink(missing_ok=True)
+        self.observe(opened.security, time.monotonic() - started)
+        return outcome
+
+    def _keep(self, mail: Claimed, opened: Opened, pack: Pack) -> Outcome:
+        """Writes the opened form beside the others of this batch."""
+        with opened:
+            security = {**opened.security.to_json(), "headers": opened.headers}
+            if opened.content is None:
+                return Outcome(id=mail.id, security=security)
+            offset, digest = pack.size, sha256()
+            for chunk in _chunks(opened.content):
+                digest.update(chunk)
+                pack.write(chunk)
+            return Outcome(
+                id=mail.id,
+                security=security,
+                opened=RawRef(pack.key, offset, pack.size - offset),
+                opened_sha256=digest.digest(),
+            )
+
+
+def _chunks(content: bytes | Path) -> Iterator[bytes]:
+    if isinstance(content, bytes):
+        yield content
+        return
+    with content.open("rb") as file:
+        while chunk := file.read(1 << 20):
+            yield chunk
+
+
+def _head_size(mail: Claimed, inline: int) -> int:
+    """Octets of a mail that are read at once: all of a small one, else enough for its header."""
+    return mail.raw.size if mail.raw.size <= max(inline, 1 << 18) else HEADER_LIMIT
+
+
+def _parts(claimed: Sequence[Claimed]) -> Iterator[list[Claimed]]:
+    """Mails in the order of the store, a few megabytes at a time."""
+    part: list[Claimed] = []
+    octets = 0
+    for mail in claimed:
+        part.append(mail)
+        octets += min(mail.size, _BATCH_OCTETS)
+        if octets >= _BATCH_OCTETS:
+            yield part
+            part, octets = [], 0
+    if part:
+        yield part
+
+
+def _neighbours(part: Sequence[Claimed], inline: int) -> Iterator[list[Claimed]]:
+    """Runs of mails that lie one after the other in one object and are read whole."""
+    run: list[Claimed] = []
+    for mail in part:
+        if run:
+            last = run[-1].raw
+            whole = _head_size(run[-1], inline) == last.size
+            if not whole or mail.raw.key != last.key or mail.raw.offset != last.offset + last.size:
+                yield run
+                run = []
+        run.append(mail)
+    if run:
+        yield run

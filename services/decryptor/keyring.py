@@ -1,0 +1,83 @@
+"""The private keys and trust anchors that mails of a connection are opened with."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Sequence
+from typing import Literal
+
+import structlog
+
+from services.decryptor.trust import TrustStore
+from shared.certificates import IdentityIndex
+from shared.errors import InvalidInput, SecretUnreadable
+from shared.storage import certificates
+from shared.storage.certificates import SealedKey
+from shared.storage.pool import Database
+from shared.vault import Place, Vault
+
+_log = structlog.get_logger(__name__)
+
+#: Sets of certificates whose keys stay loaded: loading a key costs more than opening a mail.
+_LOADED = 256
+#: Seconds until new trust anchors count.
+_TRUST_FRESH = 30.0
+
+
+class Keyring:
+    """Loads keys once for each version of a connection's certificates. Thread-safe."""
+
+    def __init__(self, database: Database, vault: Vault, *, system_trust: bool) -> None:
+        self._database = database
+        self._vault = vault
+        self._system_trust = system_trust
+        self._lock = threading.Lock()
+        self._loaded: OrderedDict[tuple[object, ...], IdentityIndex] = OrderedDict()
+        self._trust: tuple[float, TrustStore] | None = None
+
+    def identities(self, certificate_ids: Sequence[int]) -> IdentityIndex:
+        """Every key of these certificates that can be read; a broken one is logged and left out."""
+        if not certificate_ids:
+            return IdentityIndex()
+        with self._database.transaction() as session:
+            found = certificates.get_many(session, certificate_ids)
+            version = tuple((item.id, item.updated_at) for item in found)
+            with self._lock:
+                index = self._loaded.get(version)
+                if index is not None:
+                    self._loaded.move_to_end(version)
+                    return index
+            sealed = certificates.sealed_keys(session, [item.id for item in found])
+        index = self._load(sealed)
+        with self._lock:
+            self._loaded[version] = index
+            while len(self._loaded) > _LOADED:
+                self._loaded.popitem(last=False)
+        return index
+
+    def trust(self) -> TrustStore:
+        with self._lock:
+            if self._trust is not None and time.monotonic() - self._trust[0] < _TRUST_FRESH:
+                return self._trust[1]
+        with self._database.transaction() as session:
+            anchors = certificates.trust_anchor_ders(session)
+        store = TrustStore.load(anchors, system=self._system_trust)
+        with self._lock:
+            self._trust = (time.monotonic(), store)
+        return store
+
+    def _load(self, sealed: Sequence[SealedKey]) -> IdentityIndex:
+        readable: list[tuple[str, Literal["smime", "openpgp"], bytes, bytes]] = []
+        for key in sealed:
+            place = Place("certificate", "private_key", str(key.id))
+            try:
+                private = self._vault.open(key.private_key, place)
+                kind: Literal["smime", "openpgp"] = "openpgp" if key.kind == "openpgp" else "smime"
+                IdentityIndex.load([(str(key.id), kind, key.certificate, private)])
+            except (SecretUnreadable, InvalidInput) as error:
+                _log.error("a certificate cannot be used", certificate=key.id, error=str(error))
+                continue
+            readable.append((str(key.id), kind, key.certificate, private))
+        return IdentityIndex.load(readable)

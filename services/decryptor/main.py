@@ -1,0 +1,118 @@
+"""The decryptor: opens mails and hands them over. Scales by replicas."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+from functools import partial
+
+import dramatiq
+import structlog
+
+from services.decryptor.decrypting import Claims, Decrypting
+from services.decryptor.keyring import Keyring
+from services.decryptor.publishing import Publisher
+from services.decryptor.settings import DecryptorSettings
+from shared.jobs import DECRYPT_ACTOR, DECRYPT_QUEUE
+from shared.queueing.broker import build_broker
+from shared.queueing.output import Output, open_output
+from shared.queueing.worker import pulse_of, run_worker
+from shared.security import Security
+from shared.storage import schema
+from shared.storage.pool import Database
+from shared.store import Store, open_store
+from shared.telemetry import metrics
+from shared.telemetry.health import HealthServer, Heartbeat
+from shared.vault import Vault
+
+_log = structlog.get_logger(__name__)
+
+
+@dataclass(slots=True)
+class Decryptor:
+    """A running decryptor."""
+
+    settings: DecryptorSettings
+    database: Database
+    store: Store
+    output: Output
+    jobs: dramatiq.Broker
+    decrypting: Decrypting
+    heartbeat: Heartbeat
+
+    def run(self, stop: threading.Event) -> None:
+        """Works until `stop` is set; what is in hand is published."""
+        drained = threading.Event()
+        renewing = threading.Thread(
+            target=self.decrypting.claims.run, args=(drained,), name="claims"
+        )
+        worker = threading.Thread(
+            target=run_worker,
+            args=(self.jobs, {DECRYPT_ACTOR: self.decrypting.run}),
+            kwargs={
+                "queue": DECRYPT_QUEUE,
+                "threads": self.settings.decrypt_threads,
+                "stop": stop,
+            },
+            name=DECRYPT_QUEUE,
+        )
+        health = HealthServer(
+            self.settings.health_host,
+            self.settings.health_port,
+            heartbeat=self.heartbeat,
+            checks={
+                "database": partial(schema.check, self.database),
+                "store": self.store.check,
+                "output": self.output.check,
+            },
+        )
+        with self.database, health:
+            renewing.start()
+            worker.start()
+            while not stop.wait(1.0):
+                if pulse_of(self.jobs).idle_s < self.heartbeat.stale_after:
+                    self.heartbeat.beat()
+            worker.join()
+            drained.set()
+            renewing.join()
+            self.output.close()
+
+
+def build(settings: DecryptorSettings) -> Decryptor:
+    """Wires a decryptor; nothing is connected before `run`."""
+    database = Database(
+        settings.database_url.get_secret_value(), size=2 * settings.decrypt_threads + 4
+    )
+    store = open_store(settings.store_url)
+    vault = Vault.from_settings([key.get_secret_value() for key in settings.secret_keys])
+    output = open_output(settings.effective_output_url)
+    decrypting = Decrypting(
+        database=database,
+        store=store,
+        keyring=Keyring(database, vault, system_trust=settings.trust_system),
+        publisher=Publisher(
+            database, store, output, settings.public_url, settings.inline_max_bytes
+        ),
+        settings=settings,
+        claims=Claims(database, settings.claim_seconds),
+        observe=observe,
+        reached=lambda _step: None,
+    )
+    return Decryptor(
+        settings=settings,
+        database=database,
+        store=store,
+        output=output,
+        jobs=build_broker(settings.broker_url.get_secret_value(), queues=(DECRYPT_QUEUE,)),
+        decrypting=decrypting,
+        heartbeat=Heartbeat(),
+    )
+
+
+def observe(security: Security, seconds: float) -> None:
+    """Counts one opened mail."""
+    metrics.DECRYPTED_MESSAGES.labels(security.status).inc()
+    if security.status != "none" or security.signature != "none":
+        metrics.DECRYPT_SECONDS.observe(seconds)
+    if security.signature != "none":
+        metrics.SIGNATURES.labels(security.signature).inc()

@@ -1,0 +1,155 @@
+"""One event a mail to the queue of every handler that takes it."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import structlog
+
+from services.decryptor.events import compose
+from shared.clock import utc_now
+from shared.connections import Connection
+from shared.messages import Outcome
+from shared.queueing.output import Output, Publication
+from shared.storage import outbox
+from shared.storage.outbox import Claimed, Release, Target
+from shared.storage.pool import Database
+from shared.store import Store
+from shared.telemetry import metrics
+
+_log = structlog.get_logger(__name__)
+
+#: Seconds until a mail is tried again whose handlers' queues did not take its event.
+_OUTPUT_RETRY = 5.0
+#: Seconds between two looks for a handler, for mails that no enabled handler takes any more.
+_NO_HANDLER = 60.0
+
+Ready = Mapping[uuid.UUID, tuple[Outcome, bytes | None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Publisher:
+    """Publishes and records what was confirmed. Thread-safe where `output` is."""
+
+    database: Database
+    store: Store
+    output: Output
+    public_url: str
+    inline_max_bytes: int
+
+    def publish(
+        self,
+        mails: Sequence[Claimed],
+        ready: Ready,
+        connections: Mapping[int, Connection],
+        token: uuid.UUID,
+        reached: Callable[[str], None],
+    ) -> None:
+        """Finishes mails that every handler confirmed; gives the others back for later."""
+        if not mails:
+            return
+        ids = [mail.id for mail in mails]
+        with self.database.transaction() as session:
+            mine = outbox.still_mine(session, ids, token)
+            targets = outbox.targets(session, [mail.connection_id for mail in mails])
+            had = outbox.delivered(session, ids)
+        wanted: list[tuple[Claimed, Target]] = []
+        waiting: list[Release] = []
+        for mail in mails:
+            if mail.id not in mine:
+                continue
+            chosen = _targets(mail, targets, had.get(mail.id, set()))
+            wanted += [(mail, target) for target in chosen]
+            if not chosen and not had.get(mail.id) and mail.initial:
+                waiting.append(Release(mail.id, "No enabled handler takes it.", _NO_HANDLER))
+        idle = {release.id for release in waiting}
+        confirmed, failures = self._send(wanted, ready, connections)
+        reached("published")
+        failed = {mail_id for mail_id, _ in failures}
+        done = [i for i in ids if i in mine and i not in failed and i not in idle]
+        releases = waiting + [
+            Release(mail_id, reason[:1000], _OUTPUT_RETRY) for mail_id, reason in failures
+        ]
+        with self.database.transaction() as session:
+            outbox.record_deliveries(session, confirmed)
+            outbox.finish(session, token, done)
+            outbox.release(session, token, _first_of_each(releases))
+        reached("delivered")
+        _measure(mails, {mail_id for mail_id, _, _ in confirmed}, len(failures))
+
+    def _send(
+        self,
+        wanted: Sequence[tuple[Claimed, Target]],
+        ready: Ready,
+        connections: Mapping[int, Connection],
+    ) -> tuple[list[tuple[uuid.UUID, int, str]], list[tuple[uuid.UUID, str]]]:
+        """(message, handler, position) of the confirmed, (message, reason) of the others."""
+        events: dict[uuid.UUID, bytes] = {}
+        publications = []
+        for mail, target in wanted:
+            if mail.id not in events:
+                events[mail.id] = self._event(mail, ready[mail.id], connections)
+            publications.append(Publication(target.name, events[mail.id], str(mail.id)))
+        if not publications:
+            return [], []
+        with metrics.timed(metrics.PUBLISH_SECONDS):
+            results = self.output.publish(publications)
+        confirmed, failures = [], []
+        for (mail, target), result in zip(wanted, results, strict=True):
+            if isinstance(result, str):
+                confirmed.append((mail.id, target.handler_id, result))
+            else:
+                failures.append((mail.id, f"{target.name}: {result}"))
+        if failures:
+            reasons: dict[str, int] = defaultdict(int)
+            for _, reason in failures:
+                reasons[reason] += 1
+            _log.warning("events not confirmed", reasons=dict(reasons))
+        return confirmed, failures
+
+    def _event(
+        self,
+        mail: Claimed,
+        found: tuple[Outcome, bytes | None],
+        connections: Mapping[int, Connection],
+    ) -> bytes:
+        outcome, content = found
+        readable = outcome.opened or mail.raw
+        if content is None and readable.size <= self.inline_max_bytes:
+            content = self.store.read(readable)
+        if content is not None and len(content) > self.inline_max_bytes:
+            content = None
+        return compose(mail, outcome, connections.get(mail.connection_id), content, self.public_url)
+
+
+def _targets(mail: Claimed, targets: Iterable[Target], had: set[int]) -> list[Target]:
+    """The handlers that take this mail and miss it, and those that shall have it again."""
+    return [
+        target
+        for target in targets
+        if target.handler_id in mail.repeat_handlers
+        or (mail.initial and target.takes(mail.connection_id) and target.handler_id not in had)
+    ]
+
+
+def _first_of_each(releases: Sequence[Release]) -> list[Release]:
+    return list({release.id: release for release in reversed(releases)}.values())
+
+
+def _measure(mails: Sequence[Claimed], confirmed: set[uuid.UUID], failures: int) -> None:
+    now, wall = utc_now(), time.time()
+    for mail in mails:
+        if mail.id not in confirmed:
+            continue
+        first = mail.initial
+        metrics.PUBLISHED_EVENTS.labels("first" if first else "repeat").inc()
+        if first:
+            metrics.DOWNLOAD_TO_EVENT.observe((now - mail.downloaded_at).total_seconds())
+            if mail.arrived_at is not None:
+                metrics.ARRIVAL_TO_EVENT.observe(max(0.0, wall - mail.arrived_at.timestamp()))
+    if failures:
+        metrics.PUBLISH_FAILURES.inc(failures)

@@ -1,0 +1,29 @@
+"""What a decryptor can be told, besides what every service is told."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+from pydantic import Field
+
+from shared.settings import Settings
+
+
+class DecryptorSettings(Settings):
+    decrypt_threads: int = Field(
+        default=2, ge=1, le=64, description="Batches at the same time; one core needs two"
+    )
+    claim_seconds: float = Field(
+        default=120, ge=10, le=3600, description="A decryptor that died frees its mails after this"
+    )
+    decrypt_attempts: int = Field(
+        default=5, ge=1, le=100, description="A mail that failed this often goes to quarantine"
+    )
+    spool_dir: Path = Field(
+        default=Path(tempfile.gettempdir()),
+        description="Large mails are decrypted through files here",
+    )
+    trust_system: bool = Field(
+        default=True, description="Trust the operating system's authorities for signatures"
+    )

@@ -1,0 +1,109 @@
+"""Takes mails as they stream in and makes a batch of them durable."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from hashlib import sha256
+
+from shared.clock import new_id
+from shared.errors import MailFailure, PosthouseError
+from shared.headers import HEADER_LIMIT, header_block, header_digest, read_headers
+from shared.mailbox.base import MailRef
+from shared.messages import NewMessage, RawRef
+from shared.storage.ledger import Refused
+from shared.store import Pack, Store
+
+
+class Intake:
+    """A `Sink` that writes one pack. Use as a context manager; nothing stays without `keep`.
+
+    Memory is bounded: of each mail only the header block is held while it streams by.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self._pack: Pack = store.pack()
+        self._ref: MailRef | None = None
+        self._offset = 0
+        self._hash = sha256()
+        self._head = bytearray()
+        self.messages: list[NewMessage] = []
+        self.refs: list[MailRef] = []
+        self.refused: list[Refused] = []
+        #: Mails that could not be had this time; the next run lists them again.
+        self.postponed: list[tuple[MailRef, PosthouseError]] = []
+
+    def __enter__(self) -> Intake:
+        return self
+
+    def __exit__(self, *details: object) -> None:
+        self._pack.__exit__(*details)
+
+    @property
+    def octets(self) -> int:
+        return self._pack.size
+
+    def begin(self, ref: MailRef) -> None:
+        if self._ref is not None:
+            self._pack.truncate(self._offset)
+        self._ref = ref
+        self._offset = self._pack.size
+        self._hash = sha256()
+        self._head = bytearray()
+
+    def write(self, chunk: bytes | memoryview) -> None:
+        self._pack.write(chunk)
+        self._hash.update(chunk)
+        room = HEADER_LIMIT - len(self._head)
+        if room > 0:
+            self._head += chunk[:room]
+
+    def end(self) -> None:
+        ref, self._ref = self._ref, None
+        assert ref is not None, "a mail ends that never began"
+        block = header_block(bytes(self._head))
+        size = self._pack.size - self._offset
+        self.refs.append(ref)
+        self.messages.append(
+            NewMessage(
+                id=new_id(),
+                native_key=str(ref.key),
+                size=size,
+                sha256=self._hash.digest(),
+                raw=RawRef(self._pack.key, self._offset, size),
+                headers=read_headers(block),
+                header_digest=header_digest(block),
+                arrived_at=ref.arrived,
+            )
+        )
+
+    def abandon(self, ref: MailRef, reason: PosthouseError) -> None:
+        if self._ref is not None:
+            self._pack.truncate(self._offset)
+            self._ref = None
+        if isinstance(reason, MailFailure):
+            self.refused.append(
+                Refused(key=ref.key, code=reason.code, reason=str(reason), size=ref.size)
+            )
+        else:
+            self.postponed.append((ref, reason))
+
+    def keep(self) -> None:
+        """Makes the batch durable: after this its mails may be committed to the ledger."""
+        if self._ref is not None:
+            self._pack.truncate(self._offset)
+            self._ref = None
+        if self.messages:
+            self._pack.commit()
+
+
+def batches(refs: Sequence[MailRef], mails: int, octets: int) -> list[list[MailRef]]:
+    """Cuts a listing into batches by count and by the sizes that the server claims."""
+    cut: list[list[MailRef]] = []
+    room = 0
+    for ref in refs:
+        if not cut or len(cut[-1]) >= mails or ref.size > room:
+            cut.append([])
+            room = octets
+        cut[-1].append(ref)
+        room -= ref.size
+    return cut

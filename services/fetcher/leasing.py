@@ -1,0 +1,60 @@
+"""Keeps the leases of a fetcher alive while it works, and gives them back."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+
+import structlog
+
+from shared.errors import PosthouseError
+from shared.storage import leases
+from shared.storage.leases import Lease
+from shared.storage.pool import Database, Session
+
+_log = structlog.get_logger()
+
+
+class LeaseKeeper:
+    """Renews what this process holds every third of its time to live. Thread-safe."""
+
+    def __init__(self, database: Database, owner: str, ttl: float) -> None:
+        self._database = database
+        self._owner = owner
+        self._ttl = ttl
+        self._lock = threading.Lock()
+        self._held: set[Lease] = set()
+
+    def acquire(self, session: Session, mailboxes: Sequence[str]) -> dict[str, Lease]:
+        """Leases those mailboxes that are free, by lease key."""
+        taken = leases.acquire(session, mailboxes, self._owner, self._ttl)
+        with self._lock:
+            self._held.update(taken)
+        return {lease.mailbox: lease for lease in taken}
+
+    def release(self, session: Session, given_back: Sequence[Lease]) -> None:
+        self.forget(given_back)
+        leases.release(session, given_back)
+
+    def forget(self, given_back: Sequence[Lease]) -> None:
+        """Stops renewing: for leases that are lost, or whose release could not be said."""
+        with self._lock:
+            self._held.difference_update(given_back)
+
+    def run(self, stop: threading.Event) -> None:
+        """Renews until `stop` is set and nothing is held any more."""
+        while not stop.wait(self._ttl / 3) or self._held:
+            with self._lock:
+                held = list(self._held)
+            if not held:
+                continue
+            try:
+                with self._database.transaction() as session:
+                    still = leases.renew(session, held, self._ttl)
+            except PosthouseError as error:
+                _log.warning("leases not renewed", leases=len(held), error=str(error))
+                continue
+            lost = [lease for lease in held if lease not in still]
+            if lost:
+                self.forget(lost)
+                _log.warning("leases lost", mailboxes=[lease.mailbox for lease in lost])

@@ -1,0 +1,190 @@
+"""The fetcher: takes fetch jobs and runs them. Scales by replicas."""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+import uuid
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+
+import dramatiq
+import structlog
+
+from services.fetcher.fetching import Fetching, Report
+from services.fetcher.leasing import LeaseKeeper
+from services.fetcher.running import Runner
+from services.fetcher.sessions import SessionPool
+from services.fetcher.settings import FetcherSettings
+from shared.connections import Connection
+from shared.errors import (
+    LeaseLost,
+    NeedsAuthorisation,
+    NeedsPerson,
+    PosthouseError,
+    TryAgain,
+)
+from shared.jobs import DECRYPT_ACTOR, DECRYPT_QUEUE, FETCH_ACTOR, FETCH_QUEUE, FETCH_SLOW_QUEUE
+from shared.logins import Logins
+from shared.mailbox.base import Mailbox
+from shared.mailbox.open import open_mailbox
+from shared.queueing.broker import build_broker, enqueue
+from shared.queueing.worker import pulse_of, run_worker
+from shared.storage import schema
+from shared.storage.pool import Database
+from shared.store import Store, open_store
+from shared.telemetry import metrics
+from shared.telemetry.health import HealthServer, Heartbeat
+from shared.vault import Vault
+
+_log = structlog.get_logger(__name__)
+
+
+@dataclass(slots=True)
+class Fetcher:
+    """A running fetcher."""
+
+    settings: FetcherSettings
+    database: Database
+    store: Store
+    quick_jobs: dramatiq.Broker
+    slow_jobs: dramatiq.Broker
+    runner: Runner
+    stopping: threading.Event
+    heartbeat: Heartbeat
+
+    def run(self, stop: threading.Event) -> None:
+        """Works until `stop` is set; batches in hand are finished, leases given back."""
+        settings = self.settings
+        drained = threading.Event()
+        keeping = threading.Thread(target=self.runner.keeper.run, args=(drained,), name="leases")
+        # Jobs of the slow lane only hand over to the executor: few threads carry them.
+        lanes = [
+            (self.quick_jobs, FETCH_QUEUE, self.runner.quick, settings.fetch_threads),
+            (self.slow_jobs, FETCH_SLOW_QUEUE, self.runner.slow, 2),
+        ]
+        workers = [
+            threading.Thread(
+                target=run_worker,
+                args=(broker, {FETCH_ACTOR: work}),
+                kwargs={"queue": queue, "threads": threads, "stop": stop},
+                name=queue,
+            )
+            for broker, queue, work, threads in lanes
+        ]
+        health = HealthServer(
+            self.settings.health_host,
+            self.settings.health_port,
+            heartbeat=self.heartbeat,
+            checks={
+                "database": partial(schema.check, self.database),
+                "store": self.store.check,
+            },
+        )
+        with self.database, health:
+            for thread in (keeping, *workers):
+                thread.start()
+            while not stop.wait(1.0):
+                if pulse_of(self.quick_jobs).idle_s < self.heartbeat.stale_after:
+                    self.heartbeat.beat()
+            self.stopping.set()
+            for thread in workers:
+                thread.join()
+            self.runner.slow_executor.shutdown(wait=True)
+            drained.set()
+            keeping.join()
+            self.runner.sessions.close()
+
+
+def build(settings: FetcherSettings) -> Fetcher:
+    """Wires a fetcher; nothing is connected before `run`."""
+    url = settings.broker_url.get_secret_value()
+    slots = settings.fetch_threads + settings.fetch_slow_threads
+    database = Database(settings.database_url.get_secret_value(), size=slots + 4)
+    store = open_store(settings.store_url)
+    vault = Vault.from_settings([key.get_secret_value() for key in settings.secret_keys])
+    quick_jobs = build_broker(url, queues=(FETCH_QUEUE, DECRYPT_QUEUE))
+    slow_jobs = build_broker(url, queues=(FETCH_SLOW_QUEUE,))
+    logins = Logins(database, vault)
+    stopping = threading.Event()
+
+    def opened(connection: Connection) -> Mailbox:
+        return open_mailbox(
+            connection, logins.of(connection), read_timeout_s=settings.read_timeout_seconds
+        )
+
+    def hand_on(ids: Sequence[uuid.UUID]) -> None:
+        """A decrypt job for mails that are safe. Where it cannot be sent, the scheduler does."""
+        if not ids:
+            return
+        correlation = structlog.contextvars.get_contextvars().get("correlation_id", "")
+        try:
+            enqueue(
+                quick_jobs,
+                DECRYPT_QUEUE,
+                DECRYPT_ACTOR,
+                ([str(i) for i in ids], correlation),
+                correlation_id=correlation,
+            )
+        except TryAgain as error:
+            _log.warning("mails wait for the scheduler to hand them on", error=str(error))
+
+    runner = Runner(
+        fetching=Fetching(
+            database=database,
+            store=store,
+            settings=settings,
+            hand_on=hand_on,
+            stopping=stopping.is_set,
+            reached=lambda _step: None,
+        ),
+        sessions=SessionPool(
+            opened, kept=settings.kept_sessions, per_host=settings.sessions_per_host
+        ),
+        keeper=LeaseKeeper(database, _owner(), settings.lease_seconds),
+        database=database,
+        slow_executor=ThreadPoolExecutor(settings.fetch_slow_threads, thread_name_prefix="slow"),
+        slow_slots=threading.Semaphore(settings.fetch_slow_threads),
+        observe=observe,
+    )
+    return Fetcher(
+        settings=settings,
+        database=database,
+        store=store,
+        quick_jobs=quick_jobs,
+        slow_jobs=slow_jobs,
+        runner=runner,
+        stopping=stopping,
+        heartbeat=Heartbeat(),
+    )
+
+
+def observe(connection: Connection, result: Report | PosthouseError) -> None:
+    """Counts one run."""
+    mode = connection.mode.value
+    if isinstance(result, Report):
+        metrics.FETCH_RUNS.labels(mode, "mails" if result.downloaded else "idle").inc()
+        metrics.FETCH_SECONDS.labels(mode).observe(result.duration_ms / 1000)
+        metrics.DOWNLOADED_MESSAGES.labels(mode).inc(result.downloaded)
+        metrics.DOWNLOADED_BYTES.labels(mode).inc(result.octets)
+        return
+    outcomes = {
+        LeaseLost: "lease-lost",
+        NeedsAuthorisation: "needs-authorisation",
+        NeedsPerson: "needs-person",
+        TryAgain: "try-again",
+    }
+    outcome = next(
+        (word for kind, word in outcomes.items() if isinstance(result, kind)), "internal"
+    )
+    metrics.FETCH_RUNS.labels(mode, outcome).inc()
+    if outcome == "lease-lost":
+        metrics.LEASE_LOSSES.inc()
+
+
+def _owner() -> str:
+    """Tells this process from every other that ever was."""
+    return f"{socket.gethostname()}/{os.getpid()}/{uuid.uuid4().hex[:8]}"

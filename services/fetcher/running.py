@@ -1,0 +1,272 @@
+"""The fetch job: from connection ids to finished runs.
+
+A job is a hint. What is to be done is read from Postgres: connections that are enabled, have not
+run since the job was emitted, and whose mailbox nobody else is fetching from.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import datetime
+
+import structlog
+from structlog.contextvars import bound_contextvars
+
+from services.fetcher.fetching import Fetching, Report
+from services.fetcher.leasing import LeaseKeeper
+from services.fetcher.sessions import HostBusy, SessionPool
+from services.fetcher.verdicts import delay_after, described, health_after
+from shared.alerts import AlertKind
+from shared.clock import time_of
+from shared.connections import Connection, Health
+from shared.errors import LeaseLost, PosthouseError, TryAgain
+from shared.mailbox.base import Mailbox
+from shared.storage import alerts, connections, ledger, scheduling
+from shared.storage.leases import Lease
+from shared.storage.pool import Database, DatabaseUnavailable
+from shared.storage.scheduling import Finished, RunState
+from shared.store import StoreFull
+
+_log = structlog.get_logger()
+
+#: Seconds after which a connection that could not run (mailbox leased, host busy) is due again.
+_POSTPONED = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    connection: Connection
+    state: RunState
+    lease: Lease
+
+
+@dataclass(slots=True)
+class Runner:
+    """Runs fetch jobs; its `quick` and `slow` methods are the actors."""
+
+    fetching: Fetching
+    sessions: SessionPool
+    keeper: LeaseKeeper
+    database: Database
+    slow_executor: ThreadPoolExecutor
+    slow_slots: threading.Semaphore
+    observe: Callable[[Connection, Report | PosthouseError], None]
+
+    def quick(self, connection_ids: Sequence[int], correlation_id: str) -> None:
+        """Polls each connection in turn; several idle polls cost one job."""
+        with bound_contextvars(correlation_id=correlation_id):
+            runs = self._begin(connection_ids, time_of(uuid.UUID(correlation_id)))
+            finished: list[tuple[Run, Finished]] = []
+            try:
+                while runs:
+                    run = runs.pop()
+                    if self.fetching.stopping():
+                        self._postpone([run])
+                        continue
+                    done = self._one(run)
+                    if done is not None:
+                        finished.append((run, done))
+                        if not _is_idle(done):
+                            self._end(finished)
+                            finished = []
+            finally:
+                self._end(finished)
+                if runs:
+                    self._postpone(runs)
+
+    def slow(self, connection_ids: Sequence[int], correlation_id: str) -> None:
+        """Fetches in threads of its own, so that a slow server never stands before a quick one.
+
+        Waits for a free thread only briefly: with all of them taken the connections are due again
+        a little later.
+        """
+        for connection_id in connection_ids:
+            if not self.slow_slots.acquire(timeout=1.0):
+                with self.database.transaction() as session:
+                    scheduling.due_now(session, [connection_id], _POSTPONED)
+                continue
+            future = self.slow_executor.submit(self.quick, [connection_id], correlation_id)
+            future.add_done_callback(lambda _: self.slow_slots.release())
+
+    def _begin(self, connection_ids: Sequence[int], emitted: datetime) -> list[Run]:
+        with self.database.transaction() as session:
+            states = scheduling.runnable(session, connection_ids, emitted)
+            found = connections.get_many(session, list(states))
+            by_mailbox: dict[str, Connection] = {}
+            waiting = []
+            for connection in found:
+                if by_mailbox.setdefault(connection.lease_key(), connection) is not connection:
+                    waiting.append(connection.id)
+            held = self.keeper.acquire(session, list(by_mailbox))
+            waiting += [c.id for mailbox, c in by_mailbox.items() if mailbox not in held]
+            if waiting:
+                scheduling.due_now(session, waiting, _POSTPONED)
+        return [
+            Run(connection, states[connection.id], held[mailbox])
+            for mailbox, connection in by_mailbox.items()
+            if mailbox in held
+        ]
+
+    def _one(self, run: Run) -> Finished | None:
+        """One run to its end, whatever the end is; None where it failed (and is recorded so)."""
+        connection = run.connection
+        started = time.monotonic()
+        mailbox: Mailbox | None = None
+        with bound_contextvars(connection=connection.id):
+            try:
+                mailbox, report = self._attempt(run)
+            except HostBusy:
+                self._postpone([run])
+                return None
+            except LeaseLost as error:
+                self.keeper.forget([run.lease])
+                self.observe(connection, error)
+                _log.warning("lease lost in the middle of a run", error=str(error))
+                return None
+            except PosthouseError as error:
+                self._failed(run, error, started)
+                return None
+            except Exception as error:
+                _log.exception("a run broke off unexpectedly")
+                failure = TryAgain(f"An unexpected {type(error).__name__} stopped the run.")
+                self._failed(run, failure, started)
+                return None
+            self.sessions.give_back(connection, mailbox, healthy=True)
+            self.observe(connection, report)
+            if not report.idle:
+                _log.info(
+                    "fetched",
+                    found=report.found,
+                    downloaded=report.downloaded,
+                    octets=report.octets,
+                    milliseconds=report.duration_ms,
+                    again=report.again,
+                )
+            self._record(run, report)
+            return Finished(
+                connection_id=connection.id,
+                duration_ms=report.duration_ms,
+                cursor=report.cursor,
+                keep_cursor=report.keep_cursor,
+                uid_validity=report.uid_validity,
+                lane=report.lane,
+                again=report.again,
+            )
+
+    def _attempt(self, run: Run) -> tuple[Mailbox, Report]:
+        """A kept session may have died since the last poll: then once more with a fresh one."""
+        for _ in range(2):
+            mailbox, kept = self.sessions.take(run.connection)
+            try:
+                return mailbox, self.fetching.run(run.connection, run.state, run.lease, mailbox)
+            except PosthouseError as error:
+                transcript = tuple(mailbox.transcript)
+                self.sessions.discard(run.connection, mailbox)
+                ours = isinstance(error, (LeaseLost, DatabaseUnavailable, StoreFull))
+                if kept and isinstance(error, TryAgain) and not ours:
+                    continue
+                error.transcript = transcript
+                raise
+            except BaseException:
+                self.sessions.discard(run.connection, mailbox)
+                raise
+        raise AssertionError("a fresh session is never kept")
+
+    def _record(self, run: Run, report: Report) -> None:
+        recovered = run.state.health in {Health.FAILING, Health.NEEDS_AUTHORISATION}
+        if not (report.found or report.downloaded or recovered or report.oversize):
+            return
+        with self.database.transaction() as session:
+            ledger.record_run(
+                session,
+                run.connection.id,
+                duration_ms=report.duration_ms,
+                found=report.found,
+                downloaded=report.downloaded,
+                octets=report.octets,
+            )
+            if recovered:
+                alerts.raise_transition(
+                    session,
+                    AlertKind.CONNECTION_RECOVERED,
+                    f"connection/{run.connection.id}",
+                    {"name": run.connection.name, "failures": run.state.failures},
+                )
+            for identifier in report.oversize:
+                alerts.raise_transition(
+                    session,
+                    AlertKind.MAIL_QUARANTINED,
+                    f"quarantine/{identifier}",
+                    {"name": run.connection.name, "code": "too-large"},
+                    dedupe=f"quarantine/{identifier}",
+                )
+
+    def _failed(self, run: Run, error: PosthouseError, started: float) -> None:
+        connection, state = run.connection, run.state
+        self.observe(connection, error)
+        duration = int((time.monotonic() - started) * 1000)
+        _log.warning("run failed", code=error.code, error=str(error), failures=state.failures + 1)
+        details = described(error)
+        health = health_after(error)
+        try:
+            with self.database.transaction() as session:
+                before, failures = scheduling.fail_run(
+                    session,
+                    connection.id,
+                    duration_ms=duration,
+                    health=health,
+                    error=details,
+                    delay=delay_after(error, state.failures, connection.interval_minutes),
+                )
+                ledger.record_run(session, connection.id, duration_ms=duration, error=details)
+                self.keeper.release(session, [run.lease])
+                if before != health:
+                    alerts.raise_transition(
+                        session,
+                        AlertKind.CONNECTION_NEEDS_AUTHORISATION
+                        if health is Health.NEEDS_AUTHORISATION
+                        else AlertKind.CONNECTION_FAILING,
+                        f"connection/{connection.id}",
+                        _alert_data(connection, details, failures),
+                    )
+        except DatabaseUnavailable as outage:
+            # Nothing was recorded: the lease runs out, and the next interval tries again.
+            self.keeper.forget([run.lease])
+            _log.warning("a failed run could not be recorded", error=str(outage))
+
+    def _end(self, finished: Sequence[tuple[Run, Finished]]) -> None:
+        """Writes the end of several runs at once and gives their leases back."""
+        if not finished:
+            return
+        leases = [run.lease for run, _ in finished]
+        try:
+            with self.database.transaction() as session:
+                scheduling.finish_runs(session, [done for _, done in finished])
+                self.keeper.release(session, leases)
+        except DatabaseUnavailable as outage:
+            self.keeper.forget(leases)
+            _log.warning("finished runs could not be recorded", error=str(outage))
+
+    def _postpone(self, runs: Sequence[Run]) -> None:
+        with self.database.transaction() as session:
+            scheduling.due_now(session, [run.connection.id for run in runs], _POSTPONED)
+            self.keeper.release(session, [run.lease for run in runs])
+
+
+def _is_idle(done: Finished) -> bool:
+    return done.cursor is None and not done.again
+
+
+def _alert_data(
+    connection: Connection, details: Mapping[str, object], failures: int
+) -> dict[str, object]:
+    return {
+        "name": connection.name,
+        "failures": failures,
+        **{key: details[key] for key in ("code", "step", "message", "hint")},
+    }

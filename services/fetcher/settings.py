@@ -1,0 +1,40 @@
+"""What a fetcher can be told, besides what every service is told."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from shared.settings import Settings
+
+
+class FetcherSettings(Settings):
+    fetch_threads: int = Field(
+        default=8, ge=1, le=256, description="Connections polled at the same time"
+    )
+    fetch_slow_threads: int = Field(
+        default=8,
+        ge=1,
+        le=256,
+        description="Slow, failing or backlogged connections fetched at the same time, apart",
+    )
+    lease_seconds: float = Field(
+        default=60, ge=5, le=900, description="A fetcher that died frees its mailboxes after this"
+    )
+    batch_mails: int = Field(
+        default=250, ge=1, le=5000, description="Mails made durable and committed together"
+    )
+    batch_bytes: int = Field(
+        default=16_777_216, ge=65_536, description="Octets of such a batch (one mail may exceed it)"
+    )
+    slice_seconds: float = Field(
+        default=20, ge=1, le=600, description="A backlog lets others in after this"
+    )
+    kept_sessions: int = Field(
+        default=500, ge=0, le=20_000, description="Sessions kept open between polls"
+    )
+    sessions_per_host: int = Field(
+        default=50, ge=1, le=10_000, description="Sessions at one mail server at the same time"
+    )
+    read_timeout_seconds: float = Field(
+        default=60, ge=1, le=600, description="A server that stays silent this long is given up"
+    )

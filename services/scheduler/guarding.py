@@ -1,0 +1,155 @@
+"""Looks after the handlers' queues: creates them, refills lost ones, keeps the watermark.
+
+The broker may lose a queue at any instant. What it had and nobody acknowledged is published again
+from Postgres: everything recorded at or after the handler's watermark.
+"""
+
+from __future__ import annotations
+
+import uuid
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+import structlog
+
+from shared.errors import PosthouseError
+from shared.queueing.output import Output, QueueState
+from shared.storage import handler_queues, outbox
+from shared.storage.handler_queues import HandlerName, Remembered
+from shared.storage.pool import Database, Session
+from shared.telemetry import metrics
+
+_log = structlog.get_logger(__name__)
+
+#: An event is recorded as published within this time of being published: a claim lasts no longer.
+#: So an event that entered the queue after another was recorded at most this much earlier.
+RECORDING_MARGIN = timedelta(minutes=10)
+#: Between Postgres' clock and that of this machine, which reads the broker's.
+CLOCK_MARGIN = timedelta(minutes=1)
+
+
+@dataclass(frozen=True, slots=True)
+class Guard:
+    database: Database
+    output: Output
+    #: Where `output` is, without secrets: queues on another broker are new ones.
+    place: str
+
+    def look(self) -> int:
+        """One look at every handler's queue; how many were created. One that fails waits."""
+        with self.database.transaction() as session:
+            names = handler_queues.handlers(session)
+        refilled = 0
+        for handler in names:
+            try:
+                with self.database.transaction() as session:
+                    generation = self._look_at(session, handler)
+                if generation is not None:
+                    # Only after the commit: a queue that is there counts as filled.
+                    self.output.ensure(handler.name, str(generation))
+                    refilled += 1
+            except PosthouseError as error:
+                _log.warning(
+                    "a handler's queue was not checked", handler=handler.name, error=str(error)
+                )
+        return refilled
+
+    def _look_at(self, session: Session, handler: HandlerName) -> uuid.UUID | None:
+        """The generation of the queue that is to be created now, where the old one was lost."""
+        remembered = handler_queues.lock(session, handler.id)
+        if remembered is None:
+            return None  # another scheduler looks at it right now
+        positions: list[str] = []
+        if remembered.created_at is not None:
+            positions = handler_queues.recent_positions(session, handler.id, remembered.created_at)
+        # Read after the positions: whatever they say was in the queue by then.
+        state = self.output.inspect(handler.name)
+        reason = self._loss(handler, remembered, state, positions)
+        if reason:
+            return self._refill(session, handler, remembered, reason)
+        handler_queues.checked(
+            session,
+            handler.id,
+            watermark=self._watermark(session, handler, remembered, state),
+            incarnation=state.incarnation,
+            backlog=state.backlog,
+            oldest_at=state.oldest_at,
+            dead=state.dead,
+        )
+        if state.acknowledged_position:
+            self.output.trim(handler.name, state.acknowledged_position)
+        return None
+
+    def _loss(
+        self,
+        handler: HandlerName,
+        remembered: Remembered,
+        state: QueueState,
+        positions: list[str],
+    ) -> str:
+        """Why the queue, or a part of it, must be taken for lost; empty where it is whole."""
+        if remembered.created_at is None:
+            return "new"
+        if not state.exists:
+            return "gone"
+        if remembered.output != self.place:
+            return "another broker"
+        if state.generation and state.generation != str(remembered.generation):
+            return "created by somebody else"
+        if state.entries_gone:
+            return "entries are gone"
+        ordered = sorted(positions, key=_order)
+        if ordered and _order(ordered[-1]) > _order(state.last_position):
+            return "its end is gone"
+        if state.incarnation != remembered.incarnation:
+            unacknowledged = [
+                position
+                for position in ordered
+                if _order(position) > _order(state.acknowledged_position)
+            ]
+            if unacknowledged and self.output.missing(handler.name, unacknowledged):
+                return "the broker was restarted and has lost some of it"
+        return ""
+
+    def _refill(
+        self, session: Session, handler: HandlerName, remembered: Remembered, reason: str
+    ) -> uuid.UUID:
+        generation = uuid.uuid4()
+        handler_queues.created(session, handler.id, self.place, generation)
+        if remembered.created_at is None:
+            _log.info("a handler's queue is created", handler=handler.name)
+            return generation
+        again = outbox.refill(session, handler.id, remembered.watermark)
+        metrics.REDRIVEN.labels("refill").inc(len(again))
+        _log.warning(
+            "a handler's queue was lost and is filled again",
+            handler=handler.name,
+            reason=reason,
+            since=remembered.watermark.isoformat(),
+            mails=len(again),
+        )
+        return generation
+
+    def _watermark(
+        self, session: Session, handler: HandlerName, remembered: Remembered, state: QueueState
+    ) -> datetime:
+        """The latest instant before which everything recorded is surely acknowledged."""
+        if state.acknowledged_before is not None:
+            return min(state.acknowledged_before, remembered.now) - CLOCK_MARGIN
+        if state.drained:
+            # `now` was read before the queue was looked at: what is published later is recorded
+            # later, and what was published before is acknowledged.
+            return remembered.now
+        if state.lowest_pending_event_id:
+            published = handler_queues.published_at(
+                session, handler.id, uuid.UUID(state.lowest_pending_event_id)
+            )
+            if published is not None:
+                return published - RECORDING_MARGIN
+        return remembered.watermark
+
+
+def _order(position: str) -> tuple[int, int]:
+    """A stream id as Redis compares it; the empty one is the lowest."""
+    milliseconds, _, number = position.partition("-")
+    return (int(milliseconds or 0), int(number or 0))

@@ -1,0 +1,142 @@
+"""The scheduler: emits what is due, sends again what was lost, looks after queues, cleans up."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import timedelta
+from functools import partial
+
+import structlog
+
+from services.scheduler import alerting
+from services.scheduler.emitting import Emitter
+from services.scheduler.guarding import Guard
+from services.scheduler.retention import housekeeping
+from services.scheduler.settings import SchedulerSettings
+from shared.clock import utc_now
+from shared.errors import PosthouseError
+from shared.hosts import HostRules
+from shared.jobs import DECRYPT_QUEUE, FETCH_QUEUE, FETCH_SLOW_QUEUE
+from shared.queueing.broker import build_broker, enqueue_many
+from shared.queueing.output import Output, open_output
+from shared.storage import schema
+from shared.storage.fleet import read_fleet
+from shared.storage.pool import Database
+from shared.store import Store, open_store
+from shared.telemetry.fleet import fleet_metrics
+from shared.telemetry.health import HealthServer, Heartbeat
+from shared.vault import Vault
+
+_log = structlog.get_logger(__name__)
+
+_REDRIVE_SECONDS = 1.0
+_HOUSEKEEPING_SECONDS = 300.0
+_ALERTS_SECONDS = 5.0
+_EXPIRIES_SECONDS = 3600.0
+
+
+@dataclass(slots=True)
+class Scheduler:
+    """A running scheduler. Several may run; each loop takes only what no other holds."""
+
+    settings: SchedulerSettings
+    database: Database
+    store: Store
+    vault: Vault
+    output: Output
+    hosts: HostRules
+    emitter: Emitter
+    guard: Guard
+    heartbeat: Heartbeat
+
+    def run(self, stop: threading.Event) -> None:
+        """Works until `stop` is set; what is in hand is finished."""
+        settings = self.settings
+        loops: list[tuple[str, float, Callable[[], object]]] = [
+            ("redrive", _REDRIVE_SECONDS, self._redrive),
+            ("guard", settings.handler_check_seconds, self.guard.look),
+            ("housekeeping", _HOUSEKEEPING_SECONDS, self._housekeeping),
+            ("alerts", _ALERTS_SECONDS, self._alerts),
+            ("expiries", _EXPIRIES_SECONDS, lambda: alerting.raise_expiries(self.database)),
+        ]
+        threads = [
+            threading.Thread(target=_every, args=(stop, name, seconds, work), name=name)
+            for name, seconds, work in loops
+        ]
+        health = HealthServer(
+            settings.health_host,
+            settings.health_port,
+            heartbeat=self.heartbeat,
+            checks={
+                "database": partial(schema.check, self.database),
+                "output": self.output.check,
+            },
+        )
+        with self.database, health, fleet_metrics(partial(read_fleet, self.database)):
+            for thread in threads:
+                thread.start()
+            _every(stop, "emit", settings.tick_seconds, self._emit)
+            for thread in threads:
+                thread.join()
+
+    def _emit(self) -> None:
+        while self.emitter.emit_due():
+            self.heartbeat.beat()
+        self.heartbeat.beat()
+
+    def _redrive(self) -> None:
+        while self.emitter.redrive() == self.settings.redrive_batch:
+            pass
+
+    def _housekeeping(self) -> None:
+        housekeeping(self.database, self.store, utc_now(), self.settings.retention_days)
+
+    def _alerts(self) -> None:
+        alerting.raise_backlogs(
+            self.database, timedelta(minutes=self.settings.backlog_alert_minutes)
+        )
+        alerting.deliver_due(
+            self.database,
+            self.vault,
+            utc_now(),
+            public_url=self.settings.public_url,
+            hosts=self.hosts,
+        )
+
+
+def _every(stop: threading.Event, name: str, seconds: float, work: Callable[[], object]) -> None:
+    """Runs `work` now and then every `seconds`, whatever becomes of it, until `stop`."""
+    while True:
+        started = time.monotonic()
+        try:
+            work()
+        except PosthouseError as error:
+            _log.warning("a loop of the scheduler failed", loop=name, error=str(error))
+        except Exception:
+            _log.exception("a loop of the scheduler failed unexpectedly", loop=name)
+        if stop.wait(max(0.0, seconds - (time.monotonic() - started))):
+            return
+
+
+def build(settings: SchedulerSettings) -> Scheduler:
+    """Wires a scheduler; nothing is connected before `run`."""
+    database = Database(settings.database_url.get_secret_value(), size=8)
+    broker = build_broker(
+        settings.broker_url.get_secret_value(),
+        queues=(FETCH_QUEUE, FETCH_SLOW_QUEUE, DECRYPT_QUEUE),
+    )
+    output = open_output(settings.effective_output_url)
+    return Scheduler(
+        settings=settings,
+        database=database,
+        store=open_store(settings.store_url),
+        vault=Vault.from_settings([key.get_secret_value() for key in settings.secret_keys]),
+        output=output,
+        hosts=HostRules.parse(settings.allowed_hosts, settings.denied_hosts),
+        emitter=Emitter(database, settings, lambda jobs: enqueue_many(broker, jobs)),
+        guard=Guard(database, output, settings.output_place),
+        heartbeat=Heartbeat(),
+    )

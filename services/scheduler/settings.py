@@ -1,0 +1,31 @@
+"""What a scheduler can be told, besides what every service is told."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from shared.settings import Settings
+
+
+class SchedulerSettings(Settings):
+    tick_seconds: float = Field(
+        default=0.25, gt=0, le=10, description="Between two looks for connections that are due"
+    )
+    claim_batch: int = Field(
+        default=2000, ge=1, le=100_000, description="Connections taken at once by one scheduler"
+    )
+    polls_per_job: int = Field(
+        default=20, ge=1, le=1000, description="Idle polls that ride in one fetch job"
+    )
+    redrive_batch: int = Field(
+        default=5000, ge=1, le=100_000, description="Unpublished mails sent again at once"
+    )
+    mails_per_job: int = Field(
+        default=200, ge=1, le=5000, description="Mails that ride in one decrypt job"
+    )
+    handler_check_seconds: float = Field(
+        default=5, gt=0, le=300, description="Between two looks at the handlers' queues"
+    )
+    backlog_alert_minutes: int = Field(
+        default=15, ge=1, le=10_080, description="A handler this far behind is alerted"
+    )

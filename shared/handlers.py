@@ -1,0 +1,81 @@
+"""Handlers: named subscriptions to the mails of all connections, or of chosen ones."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final
+
+from shared import fields as typed
+from shared.errors import InvalidInput
+
+#: The name becomes part of queue names and routing keys.
+NAME: Final = re.compile(r"[a-z0-9]([a-z0-9-]{0,62}[a-z0-9])?")
+ALL: Final = "all"
+_FIELDS: Final = frozenset({"name", "description", "enabled", "connections"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Handler:
+    """`connection_ids` is None where it takes every connection, those to come included."""
+
+    id: int = 0
+    name: str
+    description: str = ""
+    enabled: bool = True
+    connection_ids: tuple[int, ...] | None = None
+    has_token: bool = False
+    created_at: datetime | None = None
+    updated_at: datetime | None = None
+
+    @property
+    def redis_stream(self) -> str:
+        return f"posthouse:handler:{self.name}"
+
+    @property
+    def rabbitmq_queue(self) -> str:
+        return f"posthouse.handler.{self.name}"
+
+
+def edit(current: Handler | None, changes: Mapping[str, Any]) -> Handler:
+    """Applies `changes` (field → JSON value) and checks them. Raises InvalidInput.
+
+    `connections` is `"all"` or a list of ids.
+    """
+    typed.only(changes, _FIELDS, "handler")
+    values: dict[str, Any] = {}
+    if "name" in changes or current is None:
+        name = typed.text("name", changes.get("name", ""), 0, 64)
+        if not NAME.fullmatch(name):
+            raise InvalidInput(
+                "A handler's name is made of a-z, 0-9 and hyphens, 64 at most.",
+                field="name",
+                hint="It becomes part of the queue's name: crm, ticket-system.",
+            )
+        if current is not None and name != current.name:
+            raise InvalidInput(
+                "A handler keeps its name: its queue and what waits in it are called by it.",
+                field="name",
+                hint="Add another handler, then delete this one when its queue is drained.",
+            )
+        values["name"] = name
+    if "description" in changes:
+        text = "" if changes["description"] is None else changes["description"]
+        values["description"] = typed.text("description", text, 0, 2000, lines=True)
+    if "enabled" in changes:
+        values["enabled"] = typed.truth("enabled", changes["enabled"])
+    if "connections" in changes:
+        chosen = changes["connections"]
+        values["connection_ids"] = None if chosen == ALL else _chosen(chosen)
+    base = {} if current is None else {n: getattr(current, n) for n in Handler.__slots__}
+    return Handler(**{**base, **values})
+
+
+def _chosen(value: Any) -> tuple[int, ...]:
+    if isinstance(value, str):
+        raise InvalidInput(
+            "'connections' is \"all\" or a list of connection ids.", field="connections"
+        )
+    return typed.ids("connections", value)

@@ -1,0 +1,124 @@
+"""The header block of a mail (RFC 5322 section 2.2), read as tolerantly as senders write it.
+
+Only the few fields that people search by are decoded; the rest of a mail is never parsed here.
+Whatever the octets are, there is a result: no input raises.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime
+from email.errors import HeaderParseError
+from email.header import decode_header
+from email.utils import getaddresses, parsedate_to_datetime
+from hashlib import blake2b
+
+from shared.messages import MailHeaders
+
+#: Octets of a header block that are looked at; what lies beyond is carried but not read.
+HEADER_LIMIT = 256 * 1024
+_TEXT_LIMIT = 998
+_ADDRESS_LIMIT = 100
+
+_WANTED = re.compile(
+    rb"^(message-id|from|to|cc|subject|date)[ \t]*:(.*(?:\r?\n[ \t].*)*)",
+    re.IGNORECASE | re.MULTILINE,
+)
+_END = re.compile(rb"\r?\n\r?\n")
+_FOLD = re.compile(r"\r?\n[ \t]*")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+_PLAIN_ADDRESS = re.compile(r"\s*<?([^\s<>\"(),:;@]+@[^\s<>\"(),:;@]+)>?\s*")
+_NAMED_ADDRESS = re.compile(r"\s*\"?[^\"<>(),:;@]*\"?\s*<([^\s<>\"(),:;@]+@[^\s<>\"(),:;@]+)>\s*")
+
+
+def header_block(start: bytes) -> bytes:
+    """The header block at the beginning of a mail, without the empty line that ends it."""
+    if start[:2] == b"\r\n" or start[:1] == b"\n":
+        return b""
+    end = _END.search(start)
+    return start[: end.start()] if end else start
+
+
+def header_digest(block: bytes) -> bytes:
+    """16 octets that recognise a mail by its header block, whatever the line ends."""
+    return blake2b(block.replace(b"\r\n", b"\n").strip(b"\n"), digest_size=16).digest()
+
+
+def read_headers(block: bytes) -> MailHeaders:
+    """The searchable fields; the first of each wins, except addresses, which add up."""
+    found: dict[bytes, str] = {}
+    for match in _WANTED.finditer(block):
+        name = match[1].lower()
+        if name not in found:
+            found[name] = _decoded(match[2])
+        elif name in (b"to", b"cc"):
+            found[name] += ", " + _decoded(match[2])
+    message_id = found.get(b"message-id", "").strip()
+    senders = _addresses(found.get(b"from", ""))
+    return MailHeaders(
+        message_id=message_id[:_TEXT_LIMIT],
+        sender=senders[0] if senders else found.get(b"from", "").strip()[:_TEXT_LIMIT],
+        to=_addresses(found.get(b"to", "")),
+        cc=_addresses(found.get(b"cc", "")),
+        subject=_words(found.get(b"subject", "")).strip()[:_TEXT_LIMIT],
+        date=_instant(found.get(b"date", "")),
+    )
+
+
+def _decoded(value: bytes) -> str:
+    """Unfolds a field body; 8-bit octets are UTF-8 (RFC 6532) or, failing that, Latin-1."""
+    try:
+        text = value.decode("utf-8")
+    except UnicodeDecodeError:
+        text = value.decode("latin-1")
+    if "\n" in text:
+        text = _FOLD.sub(" ", text)
+    return _CONTROL.sub(" ", text).strip()
+
+
+def _words(text: str) -> str:
+    """Decodes encoded words (RFC 2047); what cannot be decoded stays as it is."""
+    if "=?" not in text:
+        return text
+    try:
+        parts = decode_header(text)
+    except (HeaderParseError, ValueError, AssertionError):
+        return text
+    decoded = []
+    for part, charset in parts:
+        if isinstance(part, str):
+            decoded.append(part)
+            continue
+        try:
+            decoded.append(part.decode(charset or "latin-1"))
+        except (LookupError, ValueError):
+            decoded.append(part.decode("latin-1"))
+    return _CONTROL.sub(" ", "".join(decoded)).encode("utf-8", "replace").decode("utf-8")
+
+
+def _addresses(text: str) -> tuple[str, ...]:
+    """The addr-specs of an address list; display names are left out."""
+    if not text:
+        return ()
+    plain = _PLAIN_ADDRESS.fullmatch(text) or _NAMED_ADDRESS.fullmatch(text)
+    if plain:
+        return (plain[1][:320],)
+    if text.count(",") > 10 * _ADDRESS_LIMIT:
+        text = ",".join(text.split(",")[: 10 * _ADDRESS_LIMIT])
+    try:
+        pairs = getaddresses([text])
+    except (ValueError, IndexError, TypeError, RecursionError):
+        return ()
+    found = tuple(address[:320] for _, address in pairs if "@" in address)
+    return found[:_ADDRESS_LIMIT]
+
+
+def _instant(text: str) -> datetime | None:
+    if not text:
+        return None
+    try:
+        at = parsedate_to_datetime(text)
+        at = at.replace(tzinfo=UTC) if at.tzinfo is None else at.astimezone(UTC)
+    except (ValueError, TypeError, IndexError, OverflowError):
+        return None
+    return at if 1970 <= at.year <= 9000 else None

@@ -1,0 +1,270 @@
+"""Publishing to RabbitMQ in windows: many messages out, then their confirms.
+
+Waiting for each confirm costs a round trip and a disk sync a message (a few hundred a second); a
+window costs one for all. pika's blocking connection can only do the former, so this is its
+callback-driven connection in a thread of its own, which also keeps the heartbeats going while
+nobody publishes.
+"""
+
+from __future__ import annotations
+
+import enum
+import logging
+import threading
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import pika
+import pika.exceptions
+
+from shared.queueing.connect import (
+    ANSWER_TIMEOUT_S,
+    CONNECT_TIMEOUT_S,
+    BrokerDown,
+    rabbitmq_parameters,
+    translated,
+)
+
+#: Messages handed to pika before it gets to read again, so that confirms interleave.
+_STRIDE = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Outgoing:
+    """One persistent message. `message_id` and `routing_key` tell returned ones apart."""
+
+    exchange: str
+    routing_key: str
+    body: bytes
+    message_id: str
+    content_type: str
+    headers: dict[str, str] | None = None
+
+
+class Fate(enum.Enum):
+    """What became of one message of a window."""
+
+    CONFIRMED = "confirmed"
+    RETURNED = "returned"  # no queue is bound for it, or the exchange is missing
+    REFUSED = "refused"  # the broker said no (nack): it is not kept
+    UNKNOWN = "unknown"  # the connection broke off or time ran out: it may be there
+
+
+class _Window:
+    """A batch on its way; `done` is set once every message has a fate."""
+
+    def __init__(self, batch: Sequence[Outgoing]) -> None:
+        self.batch = batch
+        self.fates = [Fate.UNKNOWN] * len(batch)
+        self.open = len(batch)
+        self.done = threading.Event()
+
+    def settle(self, index: int, fate: Fate) -> None:
+        self.fates[index] = fate
+        self.open -= 1
+        if not self.open:
+            self.done.set()
+
+
+class ConfirmingPublisher:
+    """Publishes windows over one connection, which is made when needed and again when lost.
+
+    Thread-safe: windows of several threads share the connection.
+    """
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self._lock = threading.Lock()
+        self._link: _Link | None = None
+
+    def publish(
+        self, batch: Sequence[Outgoing], *, timeout_s: float = 2 * ANSWER_TIMEOUT_S
+    ) -> list[Fate]:
+        """The fate of each message, in order, after at most about `timeout_s` seconds.
+
+        Raises BrokerDown or BrokerRefused where there is no connection to begin with: then
+        nothing was sent.
+        """
+        if not batch:
+            return []
+        link = self._connected()
+        window = _Window(batch)
+        if not link.submit(window):
+            raise BrokerDown(str(translated(link.reason or ConnectionError("closed"), self._url)))
+        if not window.done.wait(timeout_s):
+            # What was sent and not confirmed stays in doubt; a connection that is this slow is
+            # given up, so that the next window starts on a fresh one.
+            with self._lock:
+                if self._link is link:
+                    self._link = None
+            link.close()
+            window.done.wait(CONNECT_TIMEOUT_S)
+        return list(window.fates)
+
+    def close(self) -> None:
+        with self._lock:
+            link, self._link = self._link, None
+        if link is not None:
+            link.close()
+            link.join(CONNECT_TIMEOUT_S)
+
+    def _connected(self) -> _Link:
+        with self._lock:
+            if self._link is None or not self._link.usable:
+                link = _Link(self._url)
+                link.start()
+                if not link.opened.wait(3 * CONNECT_TIMEOUT_S) or link.reason is not None:
+                    link.close()
+                    error = link.reason or TimeoutError("no answer in time")
+                    raise translated(error, self._url) from error
+                self._link = link
+            return self._link
+
+
+class _Link(threading.Thread):
+    """One connection and its channel in confirm mode, from opening to closing."""
+
+    def __init__(self, url: str) -> None:
+        super().__init__(name="posthouse-amqp-publisher", daemon=True)
+        self.opened = threading.Event()
+        self.reason: BaseException | None = None
+        self._url = url
+        self._gate = threading.Lock()  # between submit and the end of the connection
+        self._ended = False
+        self._connection: Any = None
+        self._channel: Any = None
+        self._exchange_missing = False
+        self._next_tag = 1
+        self._in_flight: dict[int, tuple[_Window, int]] = {}
+        self._windows: set[_Window] = set()
+        self._returned: Counter[tuple[str, str]] = Counter()
+
+    @property
+    def usable(self) -> bool:
+        return self.opened.is_set() and not self._ended
+
+    # From other threads.
+
+    def submit(self, window: _Window) -> bool:
+        """Takes a window in; False where the connection has ended already."""
+        with self._gate:
+            if self._ended:
+                return False
+            self._windows.add(window)
+            self._connection.ioloop.add_callback_threadsafe(partial(self._send, window, 0))
+            return True
+
+    def close(self) -> None:
+        with self._gate:
+            if not self._ended and self._connection is not None:
+                self._connection.ioloop.add_callback_threadsafe(self._shut)
+
+    # From here on in the thread of the connection.
+
+    def run(self) -> None:
+        try:
+            self._connection = pika.SelectConnection(
+                rabbitmq_parameters(self._url),
+                on_open_callback=self._on_open,
+                on_open_error_callback=self._on_failed,
+                on_close_callback=self._on_failed,
+            )
+            self._connection.ioloop.start()
+        except Exception as error:
+            self.reason = self.reason or error
+            logging.getLogger(__name__).debug("the publisher's connection ended", exc_info=True)
+        finally:
+            self._end()
+
+    def _on_open(self, connection: Any) -> None:
+        connection.channel(on_open_callback=self._on_channel)
+
+    def _on_channel(self, channel: Any) -> None:
+        self._channel = channel
+        channel.add_on_close_callback(self._on_channel_closed)
+        channel.add_on_return_callback(self._on_return)
+        channel.confirm_delivery(self._on_confirm, callback=lambda _: self.opened.set())
+
+    def _on_failed(self, _connection: Any, reason: BaseException) -> None:
+        self.reason = self.reason or reason
+        self._connection.ioloop.stop()
+
+    def _on_channel_closed(self, _channel: Any, reason: Any) -> None:
+        self.reason = self.reason or reason
+        self._exchange_missing = getattr(reason, "reply_code", None) == 404
+        self._shut()
+
+    def _shut(self) -> None:
+        if self._connection.is_open:
+            self._connection.close()
+        else:
+            self._connection.ioloop.stop()
+
+    def _send(self, window: _Window, start: int) -> None:
+        if self._channel is None or not self._channel.is_open:
+            return  # `_end` settles it
+        stop = min(start + _STRIDE, len(window.batch))
+        for index in range(start, stop):
+            message = window.batch[index]
+            self._in_flight[self._next_tag] = (window, index)
+            self._next_tag += 1
+            self._channel.basic_publish(
+                message.exchange,
+                message.routing_key,
+                message.body,
+                pika.BasicProperties(
+                    content_type=message.content_type,
+                    delivery_mode=2,
+                    message_id=message.message_id,
+                    headers=message.headers,
+                ),
+                mandatory=True,
+            )
+        if stop < len(window.batch):
+            self._connection.ioloop.add_callback(partial(self._send, window, stop))
+
+    def _on_return(self, _channel: Any, method: Any, properties: Any, _body: bytes) -> None:
+        # The broker sends the return before the confirm of the same message.
+        self._returned[method.routing_key, properties.message_id] += 1
+
+    def _on_confirm(self, frame: Any) -> None:
+        method = frame.method
+        fate = Fate.CONFIRMED if isinstance(method, pika.spec.Basic.Ack) else Fate.REFUSED
+        if not method.multiple:
+            self._settle(method.delivery_tag, fate)
+            return
+        # Tags were inserted in rising order, so the first ones are the lowest.
+        for tag in list(self._in_flight):
+            if tag > method.delivery_tag:
+                break
+            self._settle(tag, fate)
+
+    def _settle(self, tag: int, fate: Fate) -> None:
+        window, index = self._in_flight.pop(tag)
+        message = window.batch[index]
+        if self._returned:
+            key = (message.routing_key, message.message_id)
+            if self._returned[key]:
+                fate = Fate.RETURNED
+                self._returned[key] -= 1
+            if not self._returned[key]:
+                del self._returned[key]
+        window.settle(index, fate)
+        if not window.open:
+            self._windows.discard(window)
+
+    def _end(self) -> None:
+        with self._gate:
+            self._ended = True
+            windows, self._windows = self._windows, set()
+        if self._exchange_missing:
+            for window in windows:
+                window.fates = [
+                    Fate.RETURNED if fate is Fate.UNKNOWN else fate for fate in window.fates
+                ]
+        for window in windows:
+            window.done.set()
+        self.opened.set()

@@ -1,0 +1,281 @@
+"""The broker of the jobs: dramatiq over Redis or RabbitMQ, trimmed to what jobs need here.
+
+A job is a hint that work is waiting; Postgres is what counts. So nothing is retried or delayed by
+the broker (the scheduler drives again what was not done), no result is kept, and no broker is
+installed globally.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import dramatiq
+import dramatiq.errors
+import pika
+import pika.exceptions
+import redis
+from dramatiq.brokers.rabbitmq import RabbitmqBroker, _RabbitmqConsumer
+from dramatiq.brokers.redis import RedisBroker, _RedisConsumer
+from dramatiq.common import current_millis
+
+from shared.queueing.amqp import ConfirmingPublisher, Fate, Outgoing
+from shared.queueing.connect import (
+    ANSWER_TIMEOUT_S,
+    BrokerDown,
+    place,
+    rabbitmq_parameters,
+    redis_client,
+    scheme_of,
+    translated,
+)
+from shared.queueing.context import JobContext, Pulse, outgoing_context
+
+#: Jobs that go out in one pipeline or one window of confirms.
+BATCH: Final = 1000
+
+#: Chance in a million that a command also gives back what dead workers held (Redis). The library's
+#: own 0.1 % lets an idle queue wait for a quarter of an hour.
+_MAINTENANCE: Final = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One message of a job queue: `actor(*args)` somewhere. Arguments are ids, never content."""
+
+    queue: str
+    actor: str
+    args: tuple[Any, ...]
+
+
+def build_broker(url: str, *, queues: Sequence[str] = ()) -> dramatiq.Broker:
+    """A broker for `redis:// rediss:// amqp:// amqps://`, with `queues` declared.
+
+    Nothing is connected before the first use. Raises InvalidInput on an address it cannot use.
+    """
+    broker = RedisJobs(url) if scheme_of(url) == "redis" else RabbitmqJobs(url)
+    for queue in queues:
+        broker.declare_queue(queue)
+    return broker
+
+
+def enqueue(
+    broker: dramatiq.Broker,
+    queue: str,
+    actor: str,
+    args: Sequence[Any],
+    *,
+    correlation_id: str = "",
+) -> None:
+    """One job; see `enqueue_many`."""
+    enqueue_many(broker, [Job(queue, actor, tuple(args))], correlation_id=correlation_id)
+
+
+def enqueue_many(broker: dramatiq.Broker, jobs: Sequence[Job], *, correlation_id: str = "") -> None:
+    """Puts jobs on their queues, a thousand in a round trip; returns when the broker has them all.
+
+    Raises TryAgain (BrokerDown) within about half a minute where that is not sure: some may be
+    there all the same, so the caller enqueues again and a job may come twice.
+    """
+    assert isinstance(broker, RedisJobs | RabbitmqJobs)
+    context = outgoing_context(correlation_id)
+    for start in range(0, len(jobs), BATCH):
+        broker.enqueue_batch(
+            [
+                dramatiq.Message(
+                    queue_name=job.queue,
+                    actor_name=job.actor,
+                    args=job.args,
+                    kwargs={},
+                    options={"context": context},
+                )
+                for job in jobs[start : start + BATCH]
+            ]
+        )
+
+
+def queue_depth(url: str, queue: str) -> int:
+    """Jobs that wait on a queue or are held by a worker (RabbitMQ: that wait); 0 where it is not.
+
+    On Redis this is the length of the hash `dramatiq:<queue>.msgs`: what autoscaling reads too.
+    """
+    if scheme_of(url) == "redis":
+        try:
+            with redis_client(url) as client:
+                return int(client.hlen(f"dramatiq:{queue}.msgs"))
+        except (redis.RedisError, OSError) as error:
+            raise translated(error, url) from error
+    try:
+        connection = pika.BlockingConnection(rabbitmq_parameters(url))
+        try:
+            declared = connection.channel().queue_declare(queue, passive=True)
+            return int(declared.method.message_count)
+        except pika.exceptions.ChannelClosedByBroker as error:
+            if error.reply_code == 404:
+                return 0
+            raise
+        finally:
+            if connection.is_open:
+                connection.close()
+    except (pika.exceptions.AMQPError, OSError) as error:
+        raise translated(error, url) from error
+
+
+class RedisJobs(RedisBroker):
+    """dramatiq's Redis broker without delayed queues, with every wait bounded."""
+
+    def __init__(self, url: str) -> None:
+        super().__init__(
+            client=redis_client(url),
+            middleware=[JobContext()],
+            maintenance_chance=_MAINTENANCE,
+        )
+        self.url = url
+        self.pulse = Pulse()
+
+    @property
+    def consumer_class(self) -> type[_RedisConsumer]:
+        return _BoundedRedisConsumer
+
+    def declare_queue(self, queue_name: str) -> None:
+        if queue_name not in self.queues:
+            self.emit_before("declare_queue", queue_name)
+            self.queues.add(queue_name)
+            self.emit_after("declare_queue", queue_name)
+
+    def enqueue_batch(self, messages: Sequence[dramatiq.Message[Any]]) -> None:
+        try:
+            unpack_size = self._max_unpack_size()
+            pipeline = self.client.pipeline(transaction=False)
+            now = current_millis()
+            for message in messages:
+                # A message that is enqueued again needs an id of its own on Redis.
+                identifier = str(uuid.uuid4())
+                body = message.copy(options={"redis_message_id": identifier}).encode()
+                command: list[Any] = ["enqueue", now, message.queue_name, self.broker_id]
+                limits = [self.heartbeat_timeout, self.dead_message_ttl, 0, unpack_size]
+                self.scripts["dispatch"](
+                    args=[*command, *limits, identifier, body],
+                    keys=[self.namespace],
+                    client=pipeline,
+                )
+            pipeline.execute()
+        except (redis.RedisError, OSError) as error:
+            raise translated(error, self.url) from error
+
+    def close(self) -> None:
+        self.client.close()
+
+
+class _BoundedRedisConsumer(_RedisConsumer):
+    """Takes every failure of Redis as a lost connection, which the worker waits out.
+
+    The library does so for one class of errors only: a time-out, a server that is loading or a
+    replica that turned read-only would end in a message that nobody acknowledges.
+    """
+
+    def __next__(self) -> Any:
+        self.broker.pulse.beat()
+        try:
+            return super().__next__()
+        except (redis.RedisError, OSError) as error:
+            raise dramatiq.errors.ConnectionClosed(error) from None
+
+    def ack(self, message: Any) -> None:
+        try:
+            super().ack(message)
+        except (redis.RedisError, OSError) as error:
+            raise dramatiq.errors.ConnectionClosed(error) from None
+
+    def nack(self, message: Any) -> None:
+        try:
+            super().nack(message)
+        except (redis.RedisError, OSError) as error:
+            raise dramatiq.errors.ConnectionClosed(error) from None
+
+    def requeue(self, messages: Any) -> None:
+        try:
+            super().requeue(messages)
+        except (redis.RedisError, OSError) as error:
+            raise dramatiq.errors.ConnectionClosed(error) from None
+
+
+class RabbitmqJobs(RabbitmqBroker):
+    """dramatiq's RabbitMQ broker on quorum queues, publishing in windows."""
+
+    def __init__(self, url: str) -> None:
+        super().__init__(confirm_delivery=True, middleware=[JobContext()])
+        self.parameters = rabbitmq_parameters(url)
+        self.url = url
+        self.pulse = Pulse()
+        self._publisher = ConfirmingPublisher(url)
+
+    @property
+    def consumer_class(self) -> type[_RabbitmqConsumer]:
+        return _WatchedRabbitmqConsumer
+
+    def declare_queue(self, queue_name: str, *, ensure: bool = False) -> None:
+        if queue_name not in self.queues:
+            self.emit_before("declare_queue", queue_name)
+            self.queues.add(queue_name)
+            self.queues_pending.add(queue_name)
+            self.emit_after("declare_queue", queue_name)
+        if ensure:
+            self._ensure_queue(queue_name)
+
+    def consume(self, queue_name: str, prefetch: int = 1, timeout: int = 5000) -> Any:
+        self.pulse.beat()
+        try:
+            consumer = super().consume(queue_name, prefetch, timeout)
+        except OSError as error:  # a name that does not resolve
+            raise dramatiq.errors.ConnectionClosed(error) from None
+        del self.connection  # the consumer has its own; this one declared the queue
+        return consumer
+
+    def enqueue_batch(self, messages: Sequence[dramatiq.Message[Any]]) -> None:
+        waiting = [
+            Outgoing(
+                "", message.queue_name, message.encode(), message.message_id, "application/json"
+            )
+            for message in messages
+        ]
+        fates = self._publisher.publish(waiting, timeout_s=ANSWER_TIMEOUT_S)
+        returned = [out for out, fate in zip(waiting, fates, strict=True) if fate is Fate.RETURNED]
+        if returned:
+            self._declare_again({out.routing_key for out in returned})
+            fates += self._publisher.publish(returned, timeout_s=ANSWER_TIMEOUT_S)
+            fates = [fate for fate in fates[: len(waiting)] if fate is not Fate.RETURNED] + fates[
+                len(waiting) :
+            ]
+        failed = sum(fate is not Fate.CONFIRMED for fate in fates)
+        if failed:
+            raise BrokerDown(f"{place(self.url)} did not confirm {failed} of {len(waiting)} jobs.")
+
+    def close(self) -> None:
+        self._publisher.close()
+        super().close()
+
+    def _declare_again(self, queues: set[str]) -> None:
+        try:
+            for queue in queues:
+                self.declare_queue(queue)
+                self.queues_pending.add(queue)
+                self._ensure_queue(queue)
+        except (pika.exceptions.AMQPError, dramatiq.errors.ConnectionError, OSError) as error:
+            raise translated(error, self.url) from error
+        finally:
+            del self.connection
+
+    def _build_queue_arguments(self, queue_name: str) -> dict[str, Any]:
+        return {**super()._build_queue_arguments(queue_name), "x-queue-type": "quorum"}
+
+    def _declare_dq_queue(self, queue_name: str) -> None:
+        """Nothing is delayed by the broker: a worker would hold such jobs unacknowledged."""
+
+
+class _WatchedRabbitmqConsumer(_RabbitmqConsumer):
+    def __next__(self) -> Any:
+        self.broker.pulse.beat()
+        return super().__next__()

@@ -1,0 +1,166 @@
+"""The handlers' queues: one durable queue a handler, created by Posthouse alone.
+
+The names and the form of an entry are a contract with the handlers (see the SDK): whoever reads a
+queue never creates it, so a queue that was lost is noticed and filled again from Postgres.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import NamedTuple, Protocol
+
+from shared.errors import InvalidInput, NeedsPerson, PosthouseError, TryAgain
+
+CONTENT_TYPE = "application/cloudevents+json"
+_NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,62}[a-z0-9])?")
+
+
+class QueueLost(TryAgain):
+    """A handler's queue is not there (any more): it must be created and filled again."""
+
+    code = "queue-lost"
+
+    def __init__(self, handler: str) -> None:
+        super().__init__(
+            f"The queue of handler {handler} does not exist on the broker.",
+            hint="Posthouse creates it again and publishes what was not acknowledged.",
+        )
+        self.handler = handler
+
+
+class NotTaken(TryAgain):
+    """The broker did not confirm an event. It may be there: publishing again may repeat it."""
+
+    code = "not-taken"
+
+
+class Publication(NamedTuple):
+    """One event for one handler. `event` is the JSON as it goes out."""
+
+    handler: str
+    event: bytes
+    message_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QueueState:
+    """What a handler's queue looks like now; the facts from which the watermark is decided.
+
+    Everything up to `acknowledged_position` (Redis) or published before `acknowledged_before`
+    (RabbitMQ) has been acknowledged, provided that no loss is seen. A loss is seen by `exists`
+    false; by `entries_gone`; and on Redis by another `generation` than the one given to `ensure`,
+    by a `last_position` below one that was confirmed before, or by another `incarnation` (the
+    server was restarted or replaced and may have lost the end): then ask `missing`.
+    """
+
+    exists: bool
+    generation: str = ""
+    incarnation: str = ""
+    #: Not acknowledged yet. RabbitMQ without a management address: without those being handled.
+    backlog: int = 0
+    #: When the oldest of them came in; None where there is none, or the broker cannot tell.
+    oldest_at: datetime | None = None
+    dead: int = 0
+    #: Nothing waits, and nothing is being handled as far as the broker tells.
+    drained: bool = False
+    entries_gone: bool = False
+    #: Redis: stream ids. Empty on RabbitMQ.
+    acknowledged_position: str = ""
+    lowest_pending_position: str = ""
+    lowest_pending_event_id: str = ""
+    last_position: str = ""
+    #: RabbitMQ: None while it is not drained.
+    acknowledged_before: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeadLetter:
+    """An event that its handler rejected, or did not manage in too many attempts."""
+
+    event_id: str
+    reason: str
+    died_at: datetime | None
+    deliveries: int
+    size: int
+
+
+class Output(Protocol):
+    """Where events go. Thread-safe. Every method is bounded in time and raises TryAgain
+    (BrokerDown) or NeedsPerson (BrokerRefused) where the broker cannot be asked."""
+
+    def ensure(self, handler: str, generation: str) -> bool:
+        """Creates the queue where it is missing; True where it was. One that is there and whose
+        entries are partly gone is made whole again: what is gone no longer counts as pending.
+
+        Call it only after noting in Postgres that the queue of this `generation` has still to be
+        filled: a queue created without that would hide what was lost.
+        """
+        ...
+
+    def publish(self, batch: Sequence[Publication]) -> list[str | PosthouseError]:
+        """Publishes a batch at the price of about one round trip.
+
+        For each event, in order: its position (Redis: the stream id; RabbitMQ: empty) once the
+        broker has it, or why not: QueueLost, or NotTaken.
+        """
+        ...
+
+    def inspect(self, handler: str) -> QueueState: ...
+
+    def missing(self, handler: str, positions: Collection[str]) -> set[str]:
+        """Which of these confirmed, not yet acknowledged positions are no longer in the queue.
+
+        Ask before `trim`. On RabbitMQ, where positions are unknown, none.
+        """
+        ...
+
+    def trim(self, handler: str, up_to: str) -> None:
+        """Forgets what was acknowledged, up to and including the position `up_to`.
+
+        Redis keeps acknowledged entries until then; RabbitMQ drops them by itself.
+        """
+        ...
+
+    def purge(self, handler: str) -> None:
+        """Throws away what waits; the queue stays."""
+        ...
+
+    def delete(self, handler: str) -> None:
+        """Removes the queue with its dead letters; one that is gone already is fine."""
+        ...
+
+    def dead(self, handler: str, limit: int = 100) -> list[DeadLetter]:
+        """Dead letters, oldest first."""
+        ...
+
+    def redrive_dead(self, handler: str, event_ids: Collection[str] | None = None) -> int:
+        """Puts dead letters (None: all) back at the end of the queue; how many."""
+        ...
+
+    def check(self) -> None:
+        """Raises where the broker cannot be reached or does not let us in."""
+        ...
+
+    def close(self) -> None: ...
+
+
+def checked_name(handler: str) -> str:
+    """The name where it may stand in a queue's name. Raises InvalidInput."""
+    if not _NAME.fullmatch(handler):
+        raise InvalidInput(
+            f"{handler!r} is no name for a handler: use a-z, 0-9 and -, at most 64 characters.",
+            field="name",
+        )
+    return handler
+
+
+def not_taken(error: PosthouseError) -> PosthouseError:
+    """A failure of the broker as the fate of one event: what needs a person stays as it is."""
+    if isinstance(error, NeedsPerson):
+        return error
+    failure = NotTaken(str(error), hint=error.hint)
+    failure.__cause__ = error
+    return failure

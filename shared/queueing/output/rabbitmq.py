@@ -1,0 +1,292 @@
+"""Handlers' queues on RabbitMQ (3.10 or later): a durable quorum queue a handler.
+
+What is being handled right now cannot be asked over AMQP, only what waits. Without a management
+address, a queue that is seen empty therefore vouches only for what was published long enough ago
+that no consumer can still hold it: RabbitMQ takes a delivery back after its consumer timeout, and
+at most `DELIVERY_LIMIT` times.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+from urllib.parse import quote, urlsplit, urlunsplit
+
+import httpx
+import pika
+import pika.exceptions
+
+from shared.clock import utc_now
+from shared.errors import PosthouseError
+from shared.queueing.amqp import ConfirmingPublisher, Fate, Outgoing
+from shared.queueing.connect import rabbitmq_parameters, translated
+from shared.queueing.output.base import (
+    CONTENT_TYPE,
+    DeadLetter,
+    NotTaken,
+    Publication,
+    QueueLost,
+    QueueState,
+    checked_name,
+    not_taken,
+)
+
+EXCHANGE: Final = "posthouse.mail"
+
+#: Deliveries of one event before RabbitMQ moves it to the dead letters by itself.
+DELIVERY_LIMIT: Final = 20
+
+#: RabbitMQ's default for how long a consumer may hold a delivery.
+CONSUMER_TIMEOUT: Final = timedelta(minutes=30)
+
+#: The management plugin's figures are a few seconds old.
+_FIGURES_AGE: Final = timedelta(seconds=60)
+
+#: Looking at a dead letter is a delivery too, and must never be the last one.
+_LOOKS: Final = 1_000_000_000
+
+
+def queue_name(handler: str) -> str:
+    return f"posthouse.handler.{checked_name(handler)}"
+
+
+def dead_name(handler: str) -> str:
+    return f"{queue_name(handler)}.dead"
+
+
+def _marker_name(handler: str) -> str:
+    return f"{queue_name(handler)}.generation"
+
+
+class RabbitmqOutput:
+    """See `shared.queueing.output.base.Output`."""
+
+    def __init__(self, url: str, *, management_url: str = "") -> None:
+        self._url = url
+        self._parameters = rabbitmq_parameters(url)
+        self._management_url = management_url
+        self._publisher = ConfirmingPublisher(url)
+
+    def ensure(self, handler: str, generation: str) -> bool:
+        with self._channel() as channel:
+            channel.confirm_delivery()
+            channel.exchange_declare(EXCHANGE, "topic", durable=True)
+            channel.queue_declare(
+                dead_name(handler),
+                durable=True,
+                arguments={"x-queue-type": "quorum", "x-delivery-limit": _LOOKS},
+            )
+        created = self._count(queue_name(handler)) is None or not self._count(_marker_name(handler))
+        with self._channel() as channel:
+            channel.confirm_delivery()
+            channel.queue_declare(
+                queue_name(handler),
+                durable=True,
+                arguments={
+                    "x-queue-type": "quorum",
+                    "x-delivery-limit": DELIVERY_LIMIT,
+                    "x-dead-letter-exchange": "",
+                    "x-dead-letter-routing-key": dead_name(handler),
+                    "x-dead-letter-strategy": "at-least-once",
+                    "x-overflow": "reject-publish",
+                },
+            )
+            channel.queue_bind(queue_name(handler), EXCHANGE, f"handler.{handler}")
+            if created:
+                # Queues can come back empty (a node replaced, definitions imported). A message
+                # that never leaves its own queue tells that the messages are still those of old.
+                channel.queue_declare(_marker_name(handler), durable=True)
+                channel.queue_purge(_marker_name(handler))
+                channel.basic_publish(
+                    "",
+                    _marker_name(handler),
+                    generation.encode(),
+                    pika.BasicProperties(delivery_mode=2, content_type="text/plain"),
+                    mandatory=True,
+                )
+        return created
+
+    def publish(self, batch: Sequence[Publication]) -> list[str | PosthouseError]:
+        try:
+            fates = self._publisher.publish(
+                [
+                    Outgoing(EXCHANGE, f"handler.{p.handler}", p.event, p.message_id, CONTENT_TYPE)
+                    for p in batch
+                ]
+            )
+        except PosthouseError as error:
+            return [not_taken(error)] * len(batch)
+        return [_result(p, fate) for p, fate in zip(batch, fates, strict=True)]
+
+    def inspect(self, handler: str) -> QueueState:
+        asked_at = utc_now()
+        waiting = self._count(queue_name(handler))
+        marker = self._count(_marker_name(handler))
+        dead = self._count(dead_name(handler)) or 0
+        if waiting is None or not marker:
+            return QueueState(exists=False, dead=dead)
+        handled = self._handled(handler)
+        drained = not waiting and not handled
+        if handled is None:
+            vouched = asked_at - CONSUMER_TIMEOUT * (DELIVERY_LIMIT + 1)
+        else:
+            vouched = asked_at - _FIGURES_AGE
+        return QueueState(
+            exists=True,
+            backlog=waiting + (handled or 0),
+            dead=dead,
+            drained=drained,
+            acknowledged_before=vouched if drained else None,
+        )
+
+    def missing(self, handler: str, positions: Collection[str]) -> set[str]:
+        return set()
+
+    def trim(self, handler: str, up_to: str) -> None:
+        pass
+
+    def purge(self, handler: str) -> None:
+        with self._channel() as channel:
+            try:
+                channel.queue_purge(queue_name(handler))
+            except pika.exceptions.ChannelClosedByBroker as error:
+                if error.reply_code != 404:
+                    raise
+
+    def delete(self, handler: str) -> None:
+        with self._channel() as channel:
+            for name in (queue_name(handler), dead_name(handler), _marker_name(handler)):
+                channel.queue_delete(name)
+
+    def dead(self, handler: str, limit: int = 100) -> list[DeadLetter]:
+        found = []
+        for _, properties, body in self._dead_messages(handler, limit):
+            died_at, reason, deliveries = _death(properties)
+            found.append(
+                DeadLetter(
+                    event_id=_event_id(properties, body),
+                    reason=reason,
+                    died_at=died_at,
+                    deliveries=deliveries,
+                    size=len(body),
+                )
+            )
+        return found
+
+    def redrive_dead(self, handler: str, event_ids: Collection[str] | None = None) -> int:
+        wanted = None if event_ids is None else set(event_ids)
+        moved = 0
+        for acknowledge, properties, body in self._dead_messages(handler, None):
+            event_id = _event_id(properties, body)
+            if wanted is not None and event_id not in wanted:
+                continue
+            result = self.publish([Publication(handler, body, event_id)])[0]
+            if isinstance(result, PosthouseError):
+                raise result
+            acknowledge()
+            moved += 1
+        return moved
+
+    def check(self) -> None:
+        with self._channel():
+            pass
+
+    def close(self) -> None:
+        self._publisher.close()
+
+    @contextmanager
+    def _channel(self) -> Iterator[Any]:
+        """A channel for one errand. A blocking connection that idles would miss its heartbeats."""
+        try:
+            connection = pika.BlockingConnection(self._parameters)
+            try:
+                yield connection.channel()
+            finally:
+                if connection.is_open:
+                    connection.close()
+        except (pika.exceptions.AMQPError, OSError) as error:
+            raise translated(error, self._url) from error
+
+    def _count(self, name: str) -> int | None:
+        """Messages that wait in a queue; None where it does not exist."""
+        with self._channel() as channel:
+            try:
+                return int(channel.queue_declare(name, passive=True).method.message_count)
+            except pika.exceptions.ChannelClosedByBroker as error:
+                if error.reply_code == 404:
+                    return None
+                raise
+
+    def _handled(self, handler: str) -> int | None:
+        """Messages that consumers hold, from the management plugin; None where it is not asked."""
+        if not self._management_url:
+            return None
+        parts = urlsplit(self._management_url)
+        host = parts.netloc.rpartition("@")[2]
+        vhost = quote(self._parameters.virtual_host, safe="")
+        path = f"{parts.path.rstrip('/')}/api/queues/{vhost}/{queue_name(handler)}"
+        try:
+            answer = httpx.get(
+                urlunsplit((parts.scheme, host, path, "", "")),
+                auth=(parts.username or "guest", parts.password or "guest"),
+                timeout=5,
+            )
+            answer.raise_for_status()
+            figures = answer.json()
+            return int(figures["messages_unacknowledged"])
+        except (httpx.HTTPError, KeyError, ValueError):
+            return None
+
+    def _dead_messages(self, handler: str, limit: int | None) -> Iterator[tuple[Any, Any, bytes]]:
+        """Each of the present dead letters once; those not acknowledged go back at the end."""
+        name = dead_name(handler)
+        left = self._count(name) or 0
+        if limit is not None:
+            left = min(left, limit)
+        if not left:
+            return
+        with self._channel() as channel:
+            for _ in range(left):
+                method, properties, body = channel.basic_get(name)
+                if method is None:
+                    return
+                tag = method.delivery_tag
+                yield (lambda tag=tag: channel.basic_ack(tag)), properties, body
+
+
+def _result(publication: Publication, fate: Fate) -> str | PosthouseError:
+    if fate is Fate.CONFIRMED:
+        return ""
+    if fate is Fate.RETURNED:
+        return QueueLost(publication.handler)
+    if fate is Fate.REFUSED:
+        return NotTaken("RabbitMQ refused the event.")
+    return NotTaken("RabbitMQ did not confirm the event in time.")
+
+
+def _death(properties: Any) -> tuple[datetime | None, str, int]:
+    """When, why and after how many deliveries: our own headers, else RabbitMQ's `x-death`."""
+    headers = properties.headers or {}
+    deaths = headers.get("x-death") or [{}]
+    reason = str(headers.get("x-posthouse-reason") or deaths[0].get("reason") or "")
+    died = headers.get("x-posthouse-died-at")
+    if died is not None:
+        at: datetime | None = datetime.fromtimestamp(int(died), UTC)
+    else:
+        # pika gives AMQP timestamps as naive UTC.
+        stamp = deaths[0].get("time")
+        at = stamp.replace(tzinfo=UTC) if isinstance(stamp, datetime) else None
+    deliveries = headers.get("x-posthouse-deliveries", headers.get("x-delivery-count", 0))
+    return at, reason, int(deliveries)
+
+
+def _event_id(properties: Any, body: bytes) -> str:
+    if properties.message_id:
+        return str(properties.message_id)
+    try:
+        return str(json.loads(body)["id"])
+    except (ValueError, KeyError, TypeError):
+        return ""

@@ -1,0 +1,323 @@
+"""Handlers' queues as Redis streams (6.2 or later): one stream and one consumer group a handler.
+
+An entry has one field, `event`. Acknowledged entries stay until they are trimmed, and they are
+trimmed only up to what Postgres remembers as acknowledged; so an entry above that mark which is
+not in the stream was lost, and is published again.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from datetime import UTC, datetime
+from typing import Any, Final
+
+import redis
+
+from shared.errors import PosthouseError
+from shared.queueing.connect import redis_client, translated
+from shared.queueing.output.base import (
+    DeadLetter,
+    Publication,
+    QueueLost,
+    QueueState,
+    checked_name,
+    not_taken,
+)
+
+GROUP: Final = "posthouse"
+FIELD: Final = b"event"
+
+#: What is sent before answers are read: bounds what either side holds in memory.
+_PIPELINE_BYTES: Final = 8 << 20
+
+#: Answers, for each id given, whether the stream has that entry (without sending the entry).
+_PRESENT: Final = """
+local found = {}
+for i, id in ipairs(ARGV) do
+  found[i] = #redis.call('XRANGE', KEYS[1], id, id)
+end
+return found
+"""
+
+
+def stream_key(handler: str) -> str:
+    return f"posthouse:handler:{checked_name(handler)}"
+
+
+def dead_key(handler: str) -> str:
+    return f"{stream_key(handler)}:dead"
+
+
+def _generation_key(handler: str) -> str:
+    return f"{stream_key(handler)}:generation"
+
+
+class RedisOutput:
+    """See `shared.queueing.output.base.Output`."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self._client = redis_client(url)
+
+    def ensure(self, handler: str, generation: str) -> bool:
+        with _border(self._url):
+            pipeline = self._client.pipeline(transaction=True)
+            # From 0: a group that was lost alone gets what its stream still holds.
+            pipeline.execute_command("XGROUP CREATE", stream_key(handler), GROUP, "0", "MKSTREAM")
+            pipeline.execute_command("SET", _generation_key(handler), generation)
+            answer, _ = pipeline.execute(raise_on_error=False)
+            if isinstance(answer, Exception):
+                if not str(answer).startswith("BUSYGROUP"):
+                    raise answer
+                self._forget_gone(stream_key(handler))
+                return False
+            return True
+
+    def publish(self, batch: Sequence[Publication]) -> list[str | PosthouseError]:
+        results: list[str | PosthouseError] = []
+        for part in _by_size(batch):
+            pipeline = self._client.pipeline(transaction=False)
+            for publication in part:
+                # Without NOMKSTREAM a stream that was flushed away would come back without its
+                # group, and nobody would notice what went with it.
+                pipeline.execute_command(
+                    "XADD", stream_key(publication.handler), "NOMKSTREAM", "*", FIELD,
+                    publication.event,
+                )  # fmt: skip
+            try:
+                answers = pipeline.execute(raise_on_error=False)
+            except (redis.RedisError, OSError) as error:
+                failure = not_taken(translated(error, self._url))
+                results.extend([failure] * (len(batch) - len(results)))
+                return results
+            results.extend(self._result(p, a) for p, a in zip(part, answers, strict=True))
+        return results
+
+    def inspect(self, handler: str) -> QueueState:
+        key = stream_key(handler)
+        with _border(self._url):
+            pipeline = self._client.pipeline(transaction=True)
+            pipeline.execute_command("XINFO STREAM", key)
+            pipeline.execute_command("XINFO GROUPS", key)
+            pipeline.execute_command("XPENDING", key, GROUP)
+            pipeline.execute_command("XLEN", dead_key(handler))
+            pipeline.execute_command("GET", _generation_key(handler))
+            pipeline.execute_command("INFO", "server")
+            stream, groups, pending, dead, generation, info = pipeline.execute(raise_on_error=False)
+            for answer in (stream, groups, pending, dead, generation, info):
+                if isinstance(answer, Exception) and not _is_absent(answer):
+                    raise answer
+            facts: dict[str, Any] = {
+                "generation": (generation or b"").decode(),
+                "incarnation": str(info["run_id"]),
+                "dead": int(dead),
+            }
+            group = next((g for g in groups if g["name"] == GROUP.encode()), None) if isinstance(
+                groups, list
+            ) else None  # fmt: skip
+            if isinstance(stream, Exception) or group is None:
+                return QueueState(exists=False, **facts)
+            return self._state(key, stream, group, pending, facts)
+
+    def missing(self, handler: str, positions: Collection[str]) -> set[str]:
+        key, wanted = stream_key(handler), list(positions)
+        gone: set[str] = set()
+        with _border(self._url):
+            script = self._client.register_script(_PRESENT)
+            for start in range(0, len(wanted), 1000):
+                part = wanted[start : start + 1000]
+                found = script(keys=[key], args=part)
+                gone.update(p for p, present in zip(part, found, strict=True) if not present)
+        return gone
+
+    def trim(self, handler: str, up_to: str) -> None:
+        if not up_to:
+            return
+        with _border(self._url):
+            self._client.execute_command("XTRIM", stream_key(handler), "MINID", "=", _after(up_to))
+
+    def purge(self, handler: str) -> None:
+        key = stream_key(handler)
+        with _border(self._url):
+            pipeline = self._client.pipeline(transaction=True)
+            # The stream stays, so its last id goes on rising; a new group forgets what was pending.
+            pipeline.execute_command("XTRIM", key, "MAXLEN", "=", 0)
+            pipeline.execute_command("XGROUP DESTROY", key, GROUP)
+            pipeline.execute_command("XGROUP CREATE", key, GROUP, "$", "MKSTREAM")
+            pipeline.execute(raise_on_error=False)
+
+    def delete(self, handler: str) -> None:
+        with _border(self._url):
+            self._client.delete(stream_key(handler), dead_key(handler), _generation_key(handler))
+
+    def dead(self, handler: str, limit: int = 100) -> list[DeadLetter]:
+        with _border(self._url):
+            entries = self._client.xrange(dead_key(handler), count=limit)
+        return [
+            DeadLetter(
+                event_id=_event_id(fields.get(FIELD, b"")),
+                reason=fields.get(b"reason", b"").decode(errors="replace"),
+                died_at=_time_of(position.decode()),
+                deliveries=int(fields.get(b"deliveries", b"0")),
+                size=len(fields.get(FIELD, b"")),
+            )
+            for position, fields in entries
+        ]
+
+    def redrive_dead(self, handler: str, event_ids: Collection[str] | None = None) -> int:
+        key, wanted = dead_key(handler), None if event_ids is None else set(event_ids)
+        moved = 0
+        with _border(self._url):
+            last = self._client.xrevrange(key, count=1)
+            for position, fields in self._entries(key, last[0][0] if last else b"0"):
+                event = fields.get(FIELD, b"")
+                event_id = _event_id(event)
+                if wanted is not None and event_id not in wanted:
+                    continue
+                result = self.publish([Publication(handler, event, event_id)])[0]
+                if isinstance(result, PosthouseError):
+                    raise result
+                self._client.xdel(key, position)
+                moved += 1
+        return moved
+
+    def check(self) -> None:
+        with _border(self._url):
+            self._client.ping()
+
+    def close(self) -> None:
+        self._client.close()
+
+    def _result(self, publication: Publication, answer: Any) -> str | PosthouseError:
+        if isinstance(answer, bytes):
+            return answer.decode()
+        if answer is None:
+            return QueueLost(publication.handler)
+        return not_taken(translated(answer, self._url))
+
+    def _state(
+        self, key: str, stream: dict[str, Any], group: dict[str, Any], pending: Any, facts: Any
+    ) -> QueueState:
+        last = stream["last-generated-id"].decode()
+        delivered = group["last-delivered-id"].decode()
+        waiting = self._client.xrange(key, min=f"({delivered}", count=1)
+        count, lowest = int(pending["pending"]), pending["min"]
+        backlog = count + _undelivered(stream, group, waiting)
+        if count:
+            position = lowest.decode()
+            entry = self._client.xrange(key, min=position, max=position)
+            acknowledged = _before(position)
+        else:
+            position = waiting[0][0].decode() if waiting else ""
+            entry = waiting
+            acknowledged = delivered
+        gone = (not entry) if count else (not waiting and _order(delivered) < _order(last))
+        return QueueState(
+            exists=True,
+            backlog=backlog,
+            oldest_at=_time_of(position) if position else None,
+            drained=not count and _order(delivered) >= _order(last),
+            entries_gone=gone,
+            acknowledged_position=acknowledged,
+            lowest_pending_position=position,
+            lowest_pending_event_id=_event_id(entry[0][1].get(FIELD, b"")) if entry else "",
+            last_position=last,
+            **facts,
+        )
+
+    def _forget_gone(self, key: str) -> None:
+        """What was pending and is not in the stream any more can never be acknowledged."""
+        start = "-"
+        while True:
+            page = self._client.xpending_range(key, GROUP, min=start, max="+", count=1000)
+            if not page:
+                break
+            positions = [entry["message_id"] for entry in page]
+            present = self._client.eval(_PRESENT, 1, key, *positions)
+            gone = [p for p, found in zip(positions, present, strict=True) if not found]
+            if gone:
+                self._client.xack(key, GROUP, *gone)
+            start = f"({positions[-1].decode()}"
+        stream = self._client.execute_command("XINFO STREAM", key)
+        groups = self._client.execute_command("XINFO GROUPS", key)
+        last = stream["last-generated-id"].decode()
+        delivered = next(g["last-delivered-id"] for g in groups if g["name"] == GROUP.encode())
+        if not self._client.xrange(key, min=f"({delivered.decode()}", max=last, count=1):
+            # None is waiting up to `last`; one that came since has a higher id.
+            self._client.xgroup_setid(key, GROUP, last)
+
+    def _entries(self, key: str, last: bytes) -> Iterator[tuple[bytes, dict[bytes, bytes]]]:
+        start = "-"
+        while True:
+            page = self._client.xrange(key, min=start, max=last, count=50)
+            yield from page
+            if len(page) < 50:
+                return
+            start = f"({page[-1][0].decode()}"
+
+
+class _border:
+    """Failures of Redis leave as errors of ours."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, _kind: Any, error: BaseException | None, _trace: Any) -> None:
+        if isinstance(error, redis.RedisError | OSError):
+            raise translated(error, self._url) from error
+
+
+def _by_size(batch: Iterable[Publication]) -> Iterator[list[Publication]]:
+    part: list[Publication] = []
+    size = 0
+    for publication in batch:
+        part.append(publication)
+        size += len(publication.event)
+        if size >= _PIPELINE_BYTES:
+            yield part
+            part, size = [], 0
+    if part:
+        yield part
+
+
+def _is_absent(answer: Exception) -> bool:
+    text = str(answer)
+    return text.startswith("NOGROUP") or "no such key" in text
+
+
+def _undelivered(stream: dict[str, Any], group: dict[str, Any], waiting: Any) -> int:
+    """How many entries no consumer was given yet. Redis 6.2 keeps no `lag`: then at most."""
+    if not waiting:
+        return 0
+    lag = group.get("lag")
+    return int(stream["length"]) if lag is None else int(lag)
+
+
+def _order(position: str) -> tuple[int, int]:
+    milliseconds, _, number = position.partition("-")
+    return int(milliseconds), int(number or 0)
+
+
+def _after(position: str) -> str:
+    milliseconds, number = _order(position)
+    return f"{milliseconds}-{number + 1}"
+
+
+def _before(position: str) -> str:
+    milliseconds, number = _order(position)
+    return f"{milliseconds}-{number - 1}" if number else f"{milliseconds - 1}-{2**64 - 1}"
+
+
+def _time_of(position: str) -> datetime:
+    return datetime.fromtimestamp(_order(position)[0] / 1000, UTC)
+
+
+def _event_id(event: bytes) -> str:
+    try:
+        return str(json.loads(event)["id"])
+    except (ValueError, KeyError, TypeError):
+        return ""

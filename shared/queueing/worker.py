@@ -1,0 +1,85 @@
+"""Runs jobs inside a service's own process: no command line, no forks, no global broker."""
+
+from __future__ import annotations
+
+import functools
+import logging
+import threading
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import dramatiq
+import dramatiq.worker
+import structlog
+
+from shared.errors import PosthouseError
+from shared.queueing.broker import RabbitmqJobs, RedisJobs
+from shared.queueing.context import Pulse, restored_context
+
+#: How often an idle worker looks at a Redis queue, at most, in milliseconds. RabbitMQ pushes.
+_IDLE_MS = 250
+
+_log = structlog.get_logger(__name__)
+
+
+def run_worker(
+    broker: dramatiq.Broker,
+    actors: Mapping[str, Callable[..., None]],
+    *,
+    queue: str,
+    threads: int,
+    stop: threading.Event,
+    shutdown_timeout_s: float = 25.0,
+) -> bool:
+    """Works off `queue` with `threads` threads until `stop` is set; True after a clean stop.
+
+    `actors` says which callable runs a job of which name. A job that raises is logged and done
+    with: the scheduler finds in Postgres what it left behind. At most `threads` jobs are held at
+    a time. The broker may restart or lose everything meanwhile; the worker goes on once it is
+    back.
+
+    On `stop` no further job is begun, jobs held but not begun go back to the queue, running ones
+    have `shutdown_timeout_s` seconds to end (False where one did not: its broker redelivers it).
+
+    Several queues in one process are several brokers, each with a call of this in its thread.
+    """
+    assert isinstance(broker, RedisJobs | RabbitmqJobs)
+    logging.getLogger("dramatiq").setLevel(logging.ERROR)  # it tells of every single job
+    broker.declare_queue(queue)
+    for name, function in actors.items():
+        declare = dramatiq.actor(actor_name=name, queue_name=queue, broker=broker)
+        declare(_guarded(name, function, broker.pulse))
+    worker = dramatiq.worker.Worker(
+        broker, queues={queue}, worker_threads=threads, worker_timeout=_IDLE_MS
+    )
+    worker.queue_prefetch = threads
+    worker.start()
+    _log.info("worker started", queue=queue, threads=threads)
+    stop.wait()
+    worker.stop(timeout=int(shutdown_timeout_s * 1000))
+    left = broker.pulse.running_jobs
+    _log.info("worker stopped", queue=queue, unfinished=left)
+    return not left
+
+
+def pulse_of(broker: dramatiq.Broker) -> Pulse:
+    """The signs of life of the worker that runs on `broker`."""
+    assert isinstance(broker, RedisJobs | RabbitmqJobs)
+    return broker.pulse
+
+
+def _guarded(name: str, function: Callable[..., None], pulse: Pulse) -> Callable[..., None]:
+    @functools.wraps(function)
+    def run(*args: Any) -> None:
+        pulse.job_started()
+        try:
+            with restored_context(name):
+                function(*args)
+        except PosthouseError as error:
+            _log.warning("job failed", job=name, code=error.code, error=str(error))
+        except Exception:
+            _log.exception("job failed unexpectedly", job=name)
+        finally:
+            pulse.job_ended()
+
+    return run

@@ -1,0 +1,287 @@
+"""Webhooks, alerts and the log of their delivery, as rows.
+
+`raise_transition` is called inside the transaction of the change it tells of, so that an alert
+exists exactly when the change does.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+from psycopg import errors as pg
+from psycopg.types.json import Jsonb
+
+from shared.alerts import EXPIRY_DAYS, Alert, AlertKind, Template, expiry_stage
+from shared.clock import new_id
+from shared.errors import Conflict, InvalidInput, NotFound
+from shared.storage.pool import Session
+from shared.storage.queries import Queries
+
+_QUERIES = Queries("alerts")
+#: Where a webhook's secrets lie: seal and open them at `Place("webhook", column, str(id))`.
+WEBHOOK_TABLE: Final = "webhook"
+
+#: (column, row id, plain text) → sealed value: what `Vault.seal` gives for that place.
+Seal = Callable[[str, int, str], bytes]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Webhook:
+    """Who is told. Its address and signing secret are never part of this value."""
+
+    id: int
+    name: str
+    template: Template
+    enabled: bool
+    has_secret: bool
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Target:
+    """An enabled webhook that has still to be told, its `url` and `secret` sealed."""
+
+    id: int
+    name: str
+    url: bytes
+    secret: bytes | None
+    template: Template
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Delivery:
+    """One line of the execution log. `status` is HTTP's, None where no answer came."""
+
+    alert_id: uuid.UUID
+    webhook_id: int
+    webhook: str
+    attempted_at: datetime
+    status: int | None
+    error: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Backlog:
+    """How far an enabled handler is behind. `told`: an alert of it is open."""
+
+    handler_id: int
+    name: str
+    backlog: int
+    oldest_at: datetime | None
+    is_old: bool
+    told: bool
+
+
+def webhooks(session: Session) -> list[Webhook]:
+    return [_webhook(row) for row in session.execute(_QUERIES["webhooks"])]
+
+
+def webhook(session: Session, webhook_id: int) -> Webhook:
+    """Raises NotFound."""
+    row = session.execute(_QUERIES["webhook"], {"id": webhook_id}).fetchone()
+    if row is None:
+        raise NotFound(f"There is no webhook {webhook_id}.")
+    return _webhook(row)
+
+
+def create_webhook(
+    session: Session,
+    *,
+    name: str,
+    url: str,
+    secret: str,
+    template: Template,
+    seal: Seal,
+    enabled: bool = True,
+) -> Webhook:
+    """Raises Conflict where the name is taken. An empty `secret` leaves the body unsigned."""
+    row = session.execute(_QUERIES["new_webhook_id"]).fetchone()
+    assert row is not None
+    webhook_id = int(row[0])
+    values = {
+        "id": webhook_id,
+        "name": _named(name),
+        "url": seal("url", webhook_id, url),
+        "secret": seal("secret", webhook_id, secret) if secret else None,
+        "template": template.value,
+        "enabled": enabled,
+    }
+    try:
+        session.execute(_QUERIES["insert_webhook"], values)
+    except pg.UniqueViolation as error:
+        raise _taken(name) from error
+    return webhook(session, webhook_id)
+
+
+def update_webhook(
+    session: Session,
+    webhook_id: int,
+    *,
+    name: str,
+    template: Template,
+    enabled: bool,
+    seal: Seal,
+    url: str | None = None,
+    secret: str | None = None,
+) -> Webhook:
+    """None leaves the address or the secret as it is, an empty secret removes it."""
+    try:
+        session.execute(
+            _QUERIES["update_webhook"],
+            {
+                "id": webhook_id,
+                "name": _named(name),
+                "template": template.value,
+                "enabled": enabled,
+            },
+        )
+    except pg.UniqueViolation as error:
+        raise _taken(name) from error
+    if url is not None:
+        sealed = seal("url", webhook_id, url)
+        session.execute(_QUERIES["update_webhook_url"], {"id": webhook_id, "url": sealed})
+    if secret is not None:
+        hidden = seal("secret", webhook_id, secret) if secret else None
+        session.execute(_QUERIES["update_webhook_secret"], {"id": webhook_id, "secret": hidden})
+    return webhook(session, webhook_id)
+
+
+def delete_webhook(session: Session, webhook_id: int) -> None:
+    """Its lines of the execution log go with it. Raises NotFound."""
+    if not session.execute(_QUERIES["delete_webhook"], {"id": webhook_id}).rowcount:
+        raise NotFound(f"There is no webhook {webhook_id}.")
+
+
+def raise_transition(
+    session: Session,
+    kind: AlertKind,
+    subject: str,
+    data: Mapping[str, Any],
+    dedupe: str = "",
+) -> bool:
+    """Raises an alert in the caller's transaction; False where `dedupe` was raised before.
+
+    `subject` is `connection/7`; `data` needs a `name`, and holds neither secrets nor mail.
+    """
+    values = {
+        "id": new_id(),
+        "kind": kind.value,
+        "subject": subject,
+        "dedupe": dedupe,
+        "data": Jsonb(dict(data)),
+    }
+    return bool(session.execute(_QUERIES["raise_alert"], values).rowcount)
+
+
+def raise_expiries(session: Session, now: datetime) -> int:
+    """Raises what expires within 30, 7 or 1 days, once for each; returns how many were new.
+
+    Certificates count where a connection uses them. A later end (renewal) counts anew.
+    """
+    window = {"now": now, "within": timedelta(days=max(EXPIRY_DAYS))}
+    raised = 0
+    for query, kind, table in (
+        ("expiring_certificates", AlertKind.CERTIFICATE_EXPIRING, "certificate"),
+        ("expiring_secrets", AlertKind.CLIENT_SECRET_EXPIRING, "credential"),
+    ):
+        for row_id, name, ends_at in session.execute(_QUERIES[query], window).fetchall():
+            days = expiry_stage(ends_at, now)
+            data = {"name": name, "days": days, "ends_at": ends_at.isoformat()}
+            subject = f"{table}/{row_id}"
+            dedupe = f"{subject}:expiring:{ends_at:%Y%m%dT%H%M%S}:{days}"
+            raised += raise_transition(session, kind, subject, data, dedupe)
+    return raised
+
+
+def raise_backlogs(session: Session, limit: timedelta) -> int:
+    """Raises each handler whose oldest waiting mail is older than `limit`, and its recovery."""
+    raised = 0
+    for row in session.execute(_QUERIES["old_backlogs"], {"limit": limit}).fetchall():
+        handler_id, name, backlog, oldest_at, is_old, told = row
+        subject = f"handler/{handler_id}"
+        data = {
+            "name": name,
+            "backlog": backlog,
+            "oldest_at": oldest_at.isoformat(timespec="seconds") if oldest_at else None,
+        }
+        if is_old:
+            raised += raise_transition(
+                session, AlertKind.HANDLER_BACKLOG_OLD, subject, data, f"{subject}:backlog-old"
+            )
+        elif told:
+            session.execute(_QUERIES["close_episode"], {"dedupe": f"{subject}:backlog-old"})
+            raised += raise_transition(session, AlertKind.HANDLER_BACKLOG_RECOVERED, subject, data)
+    return raised
+
+
+def claim_due(session: Session, limit: int) -> list[Alert]:
+    """Takes due alerts for a minute; their `attempts` counts the one about to be made."""
+    rows = session.execute(_QUERIES["claim_alerts"], {"limit": limit}).fetchall()
+    return [_alert(row) for row in rows]
+
+
+def untold(session: Session, alert: Alert) -> list[Target]:
+    """The webhooks that have not taken this alert yet."""
+    rows = session.execute(_QUERIES["untold_webhooks"], {"id": alert.id, "raised_at": alert.at})
+    return [Target(id=i, name=n, url=u, secret=s, template=Template(t)) for i, n, u, s, t in rows]
+
+
+def log_delivery(
+    session: Session, alert: Alert, target: Target, status: int | None, error: str | None
+) -> None:
+    values = {"alert_id": alert.id, "webhook_id": target.id, "status": status, "error": error}
+    session.execute(_QUERIES["log_delivery"], values)
+
+
+def schedule(session: Session, alert: Alert, delay: timedelta | None) -> None:
+    """When the alert is tried again; None: never."""
+    session.execute(_QUERIES["schedule_alert"], {"id": alert.id, "delay": delay})
+
+
+def alerts(
+    session: Session, *, subject: str = "", before: uuid.UUID | None = None, limit: int = 50
+) -> list[tuple[Alert, bool]]:
+    """Newest first, each with whether it is still being delivered; `before` pages."""
+    values = {"subject": subject, "before": before, "limit": limit}
+    rows = session.execute(_QUERIES["alerts"], values).fetchall()
+    return [(_alert(row[:5]), bool(row[5])) for row in rows]
+
+
+def deliveries(session: Session, alert_ids: Sequence[uuid.UUID]) -> list[Delivery]:
+    """The execution log of these alerts, in order."""
+    rows = session.execute(_QUERIES["deliveries"], {"ids": list(alert_ids)})
+    return [
+        Delivery(alert_id=a, webhook_id=w, webhook=n, attempted_at=t, status=s, error=e)
+        for a, w, n, t, s, e in rows
+    ]
+
+
+def _webhook(row: Sequence[Any]) -> Webhook:
+    webhook_id, name, template, enabled, has_secret, created_at = row
+    return Webhook(
+        id=webhook_id,
+        name=name,
+        template=Template(template),
+        enabled=enabled,
+        has_secret=has_secret,
+        created_at=created_at,
+    )
+
+
+def _alert(row: Sequence[Any]) -> Alert:
+    alert_id, kind, subject, data, attempts = row
+    return Alert(id=alert_id, kind=AlertKind(kind), subject=subject, data=data, attempts=attempts)
+
+
+def _named(name: str) -> str:
+    if not name.strip():
+        raise InvalidInput("A webhook needs a name.", field="name")
+    return name.strip()
+
+
+def _taken(name: str) -> Conflict:
+    return Conflict(f"There is a webhook {name!r} already.", hint="Choose another name.")

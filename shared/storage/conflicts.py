@@ -1,0 +1,63 @@
+"""What Postgres refuses, as errors that name the field: taken names, and things in use."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from psycopg import errors as pg
+
+from shared.errors import Conflict, InvalidInput
+
+
+class NameTaken(Conflict):
+    """Something else of that kind has the name (names differ by more than case)."""
+
+    code = "name-taken"
+    field = "name"
+
+
+@dataclass(frozen=True, slots=True)
+class User:
+    """One thing that uses another: what it is (`connection`), its id and its name."""
+
+    kind: str
+    id: int
+    name: str
+
+
+class InUse(Conflict):
+    """It cannot be deleted: `used_by` says by what it is used."""
+
+    code = "in-use"
+
+    def __init__(self, message: str, used_by: Sequence[User], *, hint: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.used_by = tuple(used_by)
+
+
+@contextmanager
+def refused(
+    kind: str, name: str, references: Mapping[str, tuple[str, str]] | None = None
+) -> Iterator[None]:
+    """Turns what the constraints of a table refuse into words.
+
+    `references`: part of a foreign key's name → (field, what it should name). The transaction is
+    void afterwards, as always after an error of Postgres.
+    """
+    try:
+        yield
+    except pg.UniqueViolation as error:
+        raise NameTaken(
+            f"There is a {kind} named {name!r} already.",
+            hint="Names are compared without regard to case; choose another one.",
+        ) from error
+    except pg.ForeignKeyViolation as error:
+        constraint = error.diag.constraint_name or ""
+        for part, (field, what) in (references or {}).items():
+            if part in constraint:
+                raise InvalidInput(
+                    f"{field!r} names a {what} that is gone.", field=field
+                ) from error
+        raise

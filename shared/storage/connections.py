@@ -1,0 +1,268 @@
+"""Connections in Postgres: rows in, values out. Every function works in the caller's transaction.
+
+A password is opaque here: the caller seals and opens it (`shared.vault`), bound to the row's id.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime, time
+from typing import Any, Final, LiteralString
+
+from psycopg.rows import dict_row
+
+from shared.clock import first_id, utc_now
+from shared.connections import (
+    AfterDownload,
+    Connection,
+    Health,
+    Mode,
+    Selection,
+    TransportSecurity,
+)
+from shared.errors import Conflict, InvalidInput, NotFound
+from shared.storage.conflicts import refused
+from shared.storage.pool import Session
+from shared.storage.queries import Queries
+from shared.storage.searching import Page, contains, folded
+
+_SQL = Queries("connections")
+_REFERENCES: Final = {
+    "credential": ("credential_id", "credential"),
+    "certificate_id": ("certificate_ids", "certificate"),
+}
+#: What the list can be sorted by; a leading `-` turns it round.
+SORTS: Final[Mapping[str, LiteralString]] = {
+    "name": "coalesce(name_key, lower(name))",
+    "host": "lower(host)",
+    "username": "lower(username)",
+    "mode": "mode",
+    "health": "health",
+    "created": "created_at",
+    "next_run": "due_at",
+    "last_success": "last_success_at",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConnectionStatus:
+    """How a connection is doing, from Postgres alone.
+
+    `error` is the last failure ({code, step, message, hint, log, at}), None where it works.
+    `new_today` counts the mails downloaded since midnight UTC; `last_run_ms` is in milliseconds.
+    """
+
+    health: Health
+    error: Mapping[str, Any] | None = None
+    failures: int = 0
+    next_run_at: datetime | None = None
+    last_success_at: datetime | None = None
+    last_run_at: datetime | None = None
+    last_run_ms: int | None = None
+    start_since: datetime | None = None
+    skip_existing: bool = False
+    new_today: int = 0
+
+
+def get(session: Session, connection_id: int, *, lock: bool = False) -> Connection:
+    """Raises NotFound. `lock` keeps others from changing it until the transaction ends."""
+    found = get_many(session, [connection_id], lock=lock)
+    if not found:
+        raise NotFound(f"There is no connection {connection_id}.")
+    return found[0]
+
+
+def get_many(session: Session, ids: Sequence[int], *, lock: bool = False) -> list[Connection]:
+    """Those of `ids` that exist, by rising id."""
+    which = _SQL["of_ids_locked"] if lock else _SQL["of_ids"]
+    with session.cursor(row_factory=dict_row) as cursor:
+        cursor.execute(_SQL["columns"] + "\n" + which, {"ids": list(ids)})
+        return [_connection(row) for row in cursor]
+
+
+def by_name(session: Session, name: str) -> Connection | None:
+    """The connection of that name, whatever its case."""
+    with session.cursor(row_factory=dict_row) as cursor:
+        cursor.execute(
+            _SQL["columns"] + "\n" + _SQL["of_name"], {"name": name, "name_key": folded(name)}
+        )
+        row = cursor.fetchone()
+        return _connection(row) if row else None
+
+
+def insert(session: Session, connection: Connection) -> int:
+    """Adds it with its state; returns its id. Raises NameTaken, or InvalidInput naming the field
+    that points at nothing."""
+    values = _values(connection)
+    with refused("connection", connection.name, _REFERENCES):
+        row = session.execute(_SQL["insert"], values).fetchone()
+        assert row is not None
+        values["id"] = row[0]
+        session.execute(_SQL["insert_state"], values)
+        session.execute(_SQL["add_certificates"], values)
+    return int(row[0])
+
+
+def update(session: Session, connection: Connection) -> None:
+    """Writes every field but the password. Raises NotFound, NameTaken, InvalidInput."""
+    values = _values(connection)
+    with refused("connection", connection.name, _REFERENCES):
+        if session.execute(_SQL["update"], values).rowcount == 0:
+            raise NotFound(f"There is no connection {connection.id}.")
+        session.execute(_SQL["drop_certificates"], values)
+        session.execute(_SQL["add_certificates"], values)
+
+
+def delete(session: Session, connection_id: int) -> None:
+    """Takes it away with its state and what it knows. Its mails stay in the ledger.
+
+    Raises Conflict while mails of it have still to be handed over: they would be lost to the
+    handlers.
+    """
+    waiting = session.execute(_SQL["unpublished"], {"id": connection_id}).fetchone()
+    if waiting and waiting[0]:
+        raise Conflict(
+            f"{waiting[0]} mails of this connection have still to be handed over.",
+            hint="Disable it, wait until they are published (or drop them), then delete it.",
+            code="mails-waiting",
+        )
+    if session.execute(_SQL["delete"], {"id": connection_id}).rowcount == 0:
+        raise NotFound(f"There is no connection {connection_id}.")
+
+
+def sealed_password(session: Session, connection_id: int) -> bytes | None:
+    """The sealed password; None where there is none. Raises NotFound."""
+    row = session.execute(_SQL["sealed_password"], {"id": connection_id}).fetchone()
+    if row is None:
+        raise NotFound(f"There is no connection {connection_id}.")
+    return None if row[0] is None else bytes(row[0])
+
+
+def write_password(session: Session, connection_id: int, sealed: bytes | None) -> None:
+    """Keeps a sealed password, or takes it away."""
+    session.execute(_SQL["write_password"], {"id": connection_id, "sealed": sealed})
+
+
+def look_again(session: Session, connection_id: int) -> None:
+    """Forgets the folder's cursor: the next run lists it in full."""
+    session.execute(_SQL["look_again"], {"id": connection_id})
+
+
+def start_from(
+    session: Session, connection_id: int, *, since: datetime | None, skip_existing: bool
+) -> None:
+    """Which mails the next runs take: all, those that arrive `since`, or none that is there."""
+    session.execute(
+        _SQL["start_from"],
+        {"id": connection_id, "since": since, "skip_existing": skip_existing},
+    )
+
+
+def forget_mailbox(session: Session, connection_id: int) -> None:
+    """Forgets which mails are known: for a connection that now reads another mailbox."""
+    for name in (
+        "forget_uids",
+        "forget_keys",
+        "forget_contents",
+        "forget_settlements",
+        "forget_validity",
+    ):
+        session.execute(_SQL[name], {"id": connection_id})
+
+
+def search(
+    session: Session,
+    *,
+    q: str = "",
+    health: Health | None = None,
+    sort: str = "name",
+    page: int = 1,
+    per_page: int = 50,
+) -> Page[tuple[Connection, ConnectionStatus]]:
+    """The list: `q` is a part of the name, description, host or username, whatever its case.
+
+    `counts` of the page says how many match `q` per health.
+    """
+    key = sort.removeprefix("-")
+    if key not in SORTS:
+        raise InvalidInput(f"Sort by one of: {', '.join(SORTS)}.", field="sort")
+    direction: LiteralString = "DESC NULLS LAST" if sort.startswith("-") else "ASC NULLS LAST"
+    values = {
+        "pattern": contains(q),
+        "health": health.value if health else None,
+        "limit": per_page,
+        "offset": (page - 1) * per_page,
+    }
+    judged = _SQL["judged"] + "\n"
+    order: LiteralString = f"\nORDER BY {SORTS[key]} {direction}, id\n"
+    ids = [r[0] for r in session.execute(judged + _SQL["matching"] + order + _SQL["page"], values)]
+    counts = {Health(r[0]): int(r[1]) for r in session.execute(judged + _SQL["counted"], values)}
+    total = counts.get(health, 0) if health else sum(counts.values())
+    found = {connection.id: connection for connection in get_many(session, ids)}
+    how = statuses(session, ids)
+    items = tuple((found[i], how[i]) for i in ids)
+    return Page(items, total=total, page=page, per_page=per_page, counts=dict(counts))
+
+
+def statuses(session: Session, ids: Sequence[int]) -> dict[int, ConnectionStatus]:
+    """How each of `ids` is doing."""
+    midnight = datetime.combine(utc_now().date(), time(), UTC)
+    values = {"ids": list(ids), "today": first_id(midnight)}
+    with session.cursor(row_factory=dict_row) as cursor:
+        cursor.execute(_SQL["judged"] + "\n" + _SQL["statuses"], values)
+        return {row["id"]: _status(row) for row in cursor}
+
+
+def count_by_health(session: Session) -> dict[Health, int]:
+    """How many connections there are of each health."""
+    rows = session.execute(_SQL["judged"] + "\n" + _SQL["counted"], {"pattern": "%"})
+    return {Health(row[0]): int(row[1]) for row in rows}
+
+
+def twins(session: Session, connection: Connection) -> list[Connection]:
+    """Other connections that read the same folder of the same mailbox."""
+    values = {"id": connection.id, "mailbox": connection.mailbox}
+    ids = [row[0] for row in session.execute(_SQL["twins"], values)]
+    key = connection.lease_key()
+    return [other for other in get_many(session, ids) if other.lease_key() == key]
+
+
+def _values(connection: Connection) -> dict[str, Any]:
+    values = asdict(connection)
+    values["certificate_ids"] = list(connection.certificate_ids)
+    values["name_key"] = folded(connection.name)
+    values["search_text"] = folded(
+        connection.name,
+        connection.description,
+        connection.endpoint[0],
+        connection.username,
+        connection.shared_mailbox or "",
+    )
+    return values
+
+
+def _connection(row: Mapping[str, Any]) -> Connection:
+    values = dict(row)
+    values["mode"] = Mode(row["mode"])
+    values["security"] = TransportSecurity(row["security"])
+    values["after_download"] = AfterDownload(row["after_download"])
+    values["selection"] = Selection(row["selection"])
+    values["certificate_ids"] = tuple(row["certificate_ids"])
+    return Connection(**values)
+
+
+def _status(row: Mapping[str, Any]) -> ConnectionStatus:
+    health = Health(row["health"])
+    return ConnectionStatus(
+        health=health,
+        error=row["error"],
+        failures=row["failures"],
+        next_run_at=row["due_at"] if health is not Health.UNUSED else None,
+        last_success_at=row["last_success_at"],
+        last_run_at=row["last_run_at"],
+        last_run_ms=row["last_run_ms"],
+        start_since=row["start_since"],
+        skip_existing=row["skip_existing"],
+        new_today=row["new_today"],
+    )

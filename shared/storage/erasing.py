@@ -1,0 +1,77 @@
+"""Finds, moves and forgets mails when a person's mails are erased. Bytes: `shared.erasing`."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from shared.messages import RawRef
+from shared.storage.pool import Session
+from shared.storage.queries import Queries
+
+_QUERIES = Queries("erasing")
+
+
+@dataclass(frozen=True, slots=True)
+class Mail:
+    """One of the person's mails and the objects its bytes lie in."""
+
+    id: uuid.UUID
+    objects: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """What another mail has in such an object: its raw form, or the opened one."""
+
+    message_id: uuid.UUID
+    is_opened: bool
+    ref: RawRef
+
+
+def mails_of(session: Session, address: str, limit: int) -> list[Mail]:
+    """Mails that `address` (case-insensitive) sent or was addressed in, oldest first."""
+    rows = session.execute(_QUERIES["mails_of"], {"address": address.lower(), "limit": limit})
+    return [Mail(i, tuple(sorted({key for key in keys if key}))) for i, *keys in rows]
+
+
+def others_in(session: Session, address: str, keys: Sequence[str]) -> list[Share]:
+    """What must be kept of these objects, in the order in which it lies there."""
+    rows = session.execute(_QUERIES["others_in"], {"address": address.lower(), "keys": list(keys)})
+    return [Share(i, opened, RawRef(key, start, size)) for i, opened, key, start, size in rows]
+
+
+def move(
+    session: Session,
+    old: str,
+    new: str,
+    moved: Sequence[tuple[Share, int]],
+    erased: Sequence[uuid.UUID],
+) -> bool:
+    """Points the mails at their new places, (share, offset) each.
+
+    False, changing nothing, while one of them or one of the `erased` is being published.
+    """
+    ids = sorted({share.message_id for share, _ in moved} | set(erased))
+    if any(busy for (busy,) in session.execute(_QUERIES["lock_outbox"], {"ids": ids}).fetchall()):
+        return False
+    for query, is_opened in (
+        ("move_raw", False),
+        ("move_quarantined", False),
+        ("move_opened", True),
+    ):
+        chosen = [(s.message_id, start) for s, start in moved if s.is_opened is is_opened]
+        values = {
+            "old": old,
+            "new": new,
+            "ids": [identifier for identifier, _ in chosen],
+            "offsets": [start for _, start in chosen],
+        }
+        session.execute(_QUERIES[query], values)
+    return True
+
+
+def forget(session: Session, ids: Sequence[uuid.UUID]) -> int:
+    """Removes the mails' rows; returns how many there were."""
+    return session.execute(_QUERIES["forget"], {"ids": list(ids)}).rowcount

@@ -1,0 +1,123 @@
+"""Handlers in Postgres: rows in, values out, in the caller's transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from psycopg.rows import dict_row
+
+from shared.errors import NotFound
+from shared.handlers import Handler
+from shared.storage.conflicts import refused
+from shared.storage.pool import Session
+from shared.storage.queries import Queries
+from shared.storage.searching import contains
+
+_SQL = Queries("handlers")
+_REFERENCES = {"connection_id": ("connections", "connection")}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QueueState:
+    """A handler's queue when it was last looked at (`checked_at`; None: not yet).
+
+    `backlog` counts events that nobody acknowledged, `dead` those that the handler rejected,
+    `oldest_at` is when the oldest of the backlog was published.
+    """
+
+    backlog: int = 0
+    dead: int = 0
+    oldest_at: datetime | None = None
+    watermark: datetime | None = None
+    checked_at: datetime | None = None
+    output: str = ""
+
+
+def get(session: Session, handler_id: int, *, lock: bool = False) -> Handler:
+    """Raises NotFound. `lock` keeps others from changing it until the transaction ends."""
+    which = _SQL["of_id_locked"] if lock else _SQL["of_id"]
+    found = _select(session, _SQL["handlers"] + "\n" + which, {"id": handler_id})
+    if not found:
+        raise NotFound(f"There is no handler {handler_id}.")
+    return found[0]
+
+
+def search(session: Session, q: str = "") -> list[Handler]:
+    """All whose name or description holds `q`, by name."""
+    return _select(session, _SQL["handlers"] + "\n" + _SQL["matching"], {"pattern": contains(q)})
+
+
+def taking(session: Session, connection_id: int) -> list[Handler]:
+    """The enabled handlers that take this connection."""
+    return _select(
+        session, _SQL["handlers"] + "\n" + _SQL["taking"], {"connection_id": connection_id}
+    )
+
+
+def insert(session: Session, handler: Handler) -> int:
+    """Returns its id. Raises NameTaken, InvalidInput where a connection is gone."""
+    values = _values(handler)
+    with refused("handler", handler.name, _REFERENCES):
+        row = session.execute(_SQL["insert"], values).fetchone()
+        assert row is not None
+        values["id"] = row[0]
+        session.execute(_SQL["add_connections"], values)
+    return int(row[0])
+
+
+def update(session: Session, handler: Handler) -> None:
+    """Writes everything but the name and the token. Raises NotFound, InvalidInput."""
+    values = _values(handler)
+    with refused("handler", handler.name, _REFERENCES):
+        if session.execute(_SQL["update"], values).rowcount == 0:
+            raise NotFound(f"There is no handler {handler.id}.")
+        session.execute(_SQL["drop_connections"], values)
+        session.execute(_SQL["add_connections"], values)
+
+
+def delete(session: Session, handler_id: int) -> None:
+    if session.execute(_SQL["delete"], {"id": handler_id}).rowcount == 0:
+        raise NotFound(f"There is no handler {handler_id}.")
+
+
+def write_token(session: Session, handler_id: int, digest: bytes | None) -> None:
+    """Keeps the SHA-256 of the handler's token; the one before stops working."""
+    session.execute(_SQL["write_token"], {"id": handler_id, "digest": digest})
+
+
+def queues(session: Session, ids: Sequence[int]) -> dict[int, QueueState]:
+    """The queue of each of `ids`."""
+    with session.cursor(row_factory=dict_row) as cursor:
+        cursor.execute(_SQL["queues"], {"ids": list(ids)})
+        found = {row.pop("handler_id"): QueueState(**row) for row in cursor}
+    return {i: found.get(i, QueueState()) for i in ids}
+
+
+def waiting(session: Session) -> dict[int, int]:
+    """How many mails have still to be published to each handler, by id."""
+    return {row[0]: int(row[1]) for row in session.execute(_SQL["waiting"])}
+
+
+def _select(session: Session, query: Any, values: Mapping[str, Any]) -> list[Handler]:
+    with session.cursor(row_factory=dict_row) as cursor:
+        cursor.execute(query, values)
+        return [_handler(row) for row in cursor]
+
+
+def _handler(row: Mapping[str, Any]) -> Handler:
+    ids = row["connection_ids"]
+    return Handler(**{**row, "connection_ids": None if ids is None else tuple(ids)})
+
+
+def _values(handler: Handler) -> dict[str, Any]:
+    return {
+        "id": handler.id,
+        "name": handler.name,
+        "description": handler.description,
+        "enabled": handler.enabled,
+        "all_connections": handler.connection_ids is None,
+        "connection_ids": list(handler.connection_ids or ()),
+    }

@@ -1,0 +1,141 @@
+"""What a connection already had from a folder, answered in batches.
+
+IMAP UIDs are ranges (`known_uid`), every other key is a 16-octet digest (`known_key`). The header
+digests of mails that are still on an IMAP server (`known_content`) tell them from new ones when
+the server re-creates the folder with another UIDVALIDITY.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from hashlib import blake2b
+
+from shared.messages import Key
+from shared.storage.pool import Database, Session
+from shared.storage.queries import Queries
+
+_SQL = Queries("ledger")
+
+#: Days that a POP3 or Graph key stays known after the server stopped listing it.
+VANISHED_DAYS = 30
+
+
+def key_digest(key: str) -> bytes:
+    """16 octets that stand for a UIDL or a Graph id."""
+    return blake2b(key.encode("utf-8", "surrogateescape"), digest_size=16).digest()
+
+
+class KnownMails:
+    """`shared.mailbox.base.Known` over Postgres; one short transaction a question."""
+
+    def __init__(
+        self, database: Database, connection_id: int, folder: str, uid_validity: int | None
+    ) -> None:
+        self._database = database
+        self._place = {
+            "connection_id": connection_id,
+            "folder": folder,
+            "uid_validity": uid_validity or 0,
+        }
+
+    def missing(self, keys: Sequence[Key]) -> list[Key]:
+        if not keys:
+            return []
+        with self._database.transaction() as session:
+            if isinstance(keys[0], int):
+                rows = session.execute(_SQL["unknown_uids"], {**self._place, "uids": list(keys)})
+                return [row[0] for row in rows]
+            digests = {key: key_digest(str(key)) for key in keys}
+            rows = session.execute(
+                _SQL["known_keys"], {**self._place, "digests": list(digests.values())}
+            )
+            known = {row[0] for row in rows}
+            return [key for key in keys if digests[key] not in known]
+
+    def count(self) -> int:
+        with self._database.transaction() as session:
+            name = "count_uids" if self._place["uid_validity"] else "count_keys"
+            row = session.execute(_SQL[name], self._place).fetchone()
+            return int(row[0]) if row else 0
+
+
+def know(
+    session: Session, connection_id: int, folder: str, uid_validity: int | None, keys: Sequence[Key]
+) -> None:
+    """Marks keys as had: they are never new again."""
+    place = {"connection_id": connection_id, "folder": folder, "uid_validity": uid_validity or 0}
+    uids = [key for key in keys if isinstance(key, int)]
+    digests = sorted({key_digest(key) for key in keys if isinstance(key, str)})
+    if uids:
+        session.execute(_SQL["know_uids"], {**place, "uids": uids})
+    if digests:
+        session.execute(_SQL["know_keys"], {**place, "digests": digests})
+
+
+def forget(
+    session: Session, connection_id: int, folder: str, uid_validity: int | None, keys: Sequence[Key]
+) -> None:
+    """Makes keys new again: a quarantined mail that shall be fetched after all."""
+    place = {"connection_id": connection_id, "folder": folder, "uid_validity": uid_validity or 0}
+    uids = [key for key in keys if isinstance(key, int)]
+    digests = [key_digest(key) for key in keys if isinstance(key, str)]
+    if uids:
+        session.execute(_SQL["forget_uids"], {**place, "uids": uids})
+    if digests:
+        session.execute(_SQL["forget_keys"], {**place, "digests": digests})
+
+
+def prune(
+    session: Session,
+    connection_id: int,
+    folder: str,
+    uid_validity: int | None,
+    listed: Sequence[Key],
+) -> None:
+    """Lets go of what the server lists no longer. `listed` is the whole folder."""
+    place = {"connection_id": connection_id, "folder": folder, "uid_validity": uid_validity or 0}
+    if uid_validity is not None:
+        session.execute(_SQL["prune_content"], {**place, "uids": list(listed)})
+        return
+    digests = [key_digest(str(key)) for key in listed]
+    session.execute(_SQL["prune_keys"], {**place, "digests": digests})
+    session.execute(_SQL["drop_vanished_keys"], {**place, "days": VANISHED_DAYS})
+
+
+def recognise(
+    session: Session,
+    connection_id: int,
+    folder: str,
+    uid_validity: int,
+    digests: Mapping[int, bytes],
+) -> set[int]:
+    """Which of the mails (UID → header digest) are known from an earlier UIDVALIDITY.
+
+    Each earlier mail stands for one mail at most. The recognised ones become known under their
+    new UIDs, together with what was still to be settled.
+    """
+    place = {"connection_id": connection_id, "folder": folder, "uid_validity": uid_validity}
+    rows = session.execute(
+        _SQL["recognise"], {**place, "digests": list(set(digests.values()))}
+    ).fetchall()
+    earlier: dict[bytes, list[tuple[int, int]]] = defaultdict(list)
+    for old_validity, old_uid, digest in reversed(rows):
+        earlier[bytes(digest)].append((old_validity, old_uid))
+    moves = [
+        (*earlier[digest].pop(), uid) for uid, digest in sorted(digests.items()) if earlier[digest]
+    ]
+    if not moves:
+        return set()
+    session.execute(
+        _SQL["move_content"],
+        {
+            **place,
+            "old_validities": [move[0] for move in moves],
+            "old_uids": [move[1] for move in moves],
+            "new_uids": [move[2] for move in moves],
+        },
+    )
+    recognised = {move[2] for move in moves}
+    know(session, connection_id, folder, uid_validity, sorted(recognised))
+    return recognised

@@ -1,0 +1,60 @@
+"""Leases: at most one fetch per mailbox folder at a time, over all replicas.
+
+A lease carries a *fence*, a number that rises with every owner. Whatever a worker commits is
+committed only while the lease still has its fence (`assert_held`, in the same transaction), so a
+worker that stalled and lost its lease can do no harm when it wakes up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from shared.errors import LeaseLost
+from shared.storage.pool import Session
+from shared.storage.queries import Queries
+
+_SQL = Queries("leases")
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    mailbox: str
+    owner: str
+    fence: int
+
+
+def acquire(session: Session, mailboxes: Iterable[str], owner: str, ttl: float) -> list[Lease]:
+    """Leases those of `mailboxes` (lease keys) that are free, for `ttl` seconds."""
+    wanted = sorted(set(mailboxes))
+    rows = session.execute(_SQL["acquire"], {"mailboxes": wanted, "owner": owner, "ttl": ttl})
+    return [Lease(mailbox, owner, fence) for mailbox, fence in rows]
+
+
+def renew(session: Session, leases: Sequence[Lease], ttl: float) -> set[Lease]:
+    """Prolongs leases of one owner; returns those that are still held."""
+    if not leases:
+        return set()
+    owner = leases[0].owner
+    rows = session.execute(_SQL["renew"], {**_columns(leases), "owner": owner, "ttl": ttl})
+    return {Lease(mailbox, owner, fence) for mailbox, fence in rows}
+
+
+def release(session: Session, leases: Sequence[Lease]) -> None:
+    if leases:
+        session.execute(_SQL["release"], {**_columns(leases), "owner": leases[0].owner})
+
+
+def assert_held(session: Session, lease: Lease) -> None:
+    """Raises LeaseLost unless the lease is ours; keeps it so until the transaction ends."""
+    values = {"mailbox": lease.mailbox, "fence": lease.fence, "owner": lease.owner}
+    if session.execute(_SQL["assert_held"], values).fetchone() is None:
+        raise LeaseLost(f"Another fetcher has taken over {lease.mailbox}.")
+
+
+def _columns(leases: Sequence[Lease]) -> dict[str, list[str] | list[int]]:
+    ordered = sorted(leases, key=lambda lease: lease.mailbox)
+    return {
+        "mailboxes": [lease.mailbox for lease in ordered],
+        "fences": [lease.fence for lease in ordered],
+    }

@@ -1,0 +1,199 @@
+"""The ledger: one row a mail, committed before anything changes on its server."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from psycopg.types.json import Jsonb
+
+from shared.clock import new_id
+from shared.messages import Key, NewMessage
+from shared.storage import known, leases
+from shared.storage.leases import Lease
+from shared.storage.pool import Session
+from shared.storage.queries import Queries
+
+_SQL = Queries("ledger")
+#: Seconds until the scheduler sends a decrypt job again for a mail that is not published.
+REDRIVE_GRACE = 30
+_SEPARATOR = "\x1f"
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A folder of a connection, as it is now."""
+
+    connection_id: int
+    folder: str
+    uid_validity: int | None
+
+    def columns(self) -> dict[str, Any]:
+        return {
+            "connection_id": self.connection_id,
+            "folder": self.folder,
+            "uid_validity": self.uid_validity or 0,
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refused:
+    """A mail that was not downloaded and shall not be tried again by itself."""
+
+    key: Key
+    code: str
+    reason: str
+    size: int
+
+
+def commit_batch(
+    session: Session,
+    lease: Lease,
+    place: Place,
+    messages: Sequence[NewMessage],
+    refused: Sequence[Refused] = (),
+) -> list[uuid.UUID]:
+    """Records a batch whose bytes are durable; returns the ids of quarantined mails.
+
+    All or nothing: the mails, the work that follows from them (to publish, to settle) and the
+    knowledge that they were had. Raises LeaseLost where somebody took the mailbox over.
+    """
+    leases.assert_held(session, lease)
+    if messages:
+        _insert(session, place, messages)
+    keys: list[Key] = [_key(place, message.native_key) for message in messages]
+    keys += [item.key for item in refused]
+    if keys:
+        known.know(session, place.connection_id, place.folder, place.uid_validity, keys)
+    return [quarantine(session, place, item) for item in refused]
+
+
+def _insert(session: Session, place: Place, messages: Sequence[NewMessage]) -> None:
+    count = len(messages)
+    row = session.execute(
+        _SQL["next_sequence"], {"count": count, "id": place.connection_id}
+    ).fetchone()
+    last = row[0] if row else count  # the connection was deleted meanwhile: the fence will tell
+    headers = [message.headers for message in messages]
+    ids = [message.id for message in messages]
+    native_keys = [message.native_key for message in messages]
+    session.execute(
+        _SQL["insert_messages"],
+        {
+            "connection_id": place.connection_id,
+            "folder": place.folder,
+            "uid_validity": place.uid_validity,
+            "first_sequence": last - count + 1,
+            "ids": ids,
+            "native_keys": native_keys,
+            "sizes": [message.size for message in messages],
+            "sha256s": [message.sha256 for message in messages],
+            "raw_keys": [message.raw.key for message in messages],
+            "raw_offsets": [message.raw.offset for message in messages],
+            "message_ids": [header.message_id for header in headers],
+            "senders": [header.sender for header in headers],
+            "recipients": [_SEPARATOR.join(header.to) for header in headers],
+            "ccs": [_SEPARATOR.join(header.cc) for header in headers],
+            "subjects": [header.subject for header in headers],
+            "sent": [header.date for header in headers],
+            "arrived": [message.arrived_at for message in messages],
+        },
+    )
+    columns = place.columns()
+    session.execute(
+        _SQL["insert_outbox"],
+        {"connection_id": place.connection_id, "ids": ids, "grace": REDRIVE_GRACE},
+    )
+    session.execute(_SQL["insert_settlements"], {**columns, "ids": ids, "native_keys": native_keys})
+    if place.uid_validity is not None:
+        session.execute(
+            _SQL["know_content"],
+            {
+                **columns,
+                "uids": [int(key) for key in native_keys],
+                "digests": [message.header_digest for message in messages],
+            },
+        )
+
+
+def quarantine(session: Session, place: Place, item: Refused) -> uuid.UUID:
+    """Keeps the reason why a mail was left on its server."""
+    identifier = new_id()
+    session.execute(
+        _SQL["insert_quarantine"],
+        {
+            **place.columns(),
+            "id": identifier,
+            "native_key": str(item.key),
+            "code": item.code,
+            "reason": item.reason,
+            "size": item.size,
+            "raw_key": None,
+            "raw_offset": None,
+        },
+    )
+    return identifier
+
+
+def unsettled(
+    session: Session, connection_id: int, folder: str, limit: int
+) -> list[tuple[Place, Key]]:
+    """Mails of this folder that are safe here and whose server was not told yet."""
+    rows = session.execute(
+        _SQL["unsettled"], {"connection_id": connection_id, "folder": folder, "limit": limit}
+    )
+    return [
+        (
+            Place(connection_id, folder, validity or None),
+            int(key) if validity else key,
+        )
+        for validity, key, _ in rows
+    ]
+
+
+def settled(session: Session, place: Place, keys: Sequence[Key], *, deleted: bool) -> None:
+    """The server has confirmed: marked read or deleted."""
+    if not keys:
+        return
+    session.execute(_SQL["settled"], {**place.columns(), "native_keys": [str(key) for key in keys]})
+    if deleted and place.uid_validity is not None:
+        session.execute(_SQL["forget_content"], {**place.columns(), "uids": list(keys)})
+    elif deleted:
+        digests = [known.key_digest(str(key)) for key in keys]
+        session.execute(_SQL["vanish_keys"], {**place.columns(), "digests": digests})
+
+
+def drop_stale_settlements(session: Session, place: Place) -> None:
+    """After a re-created folder was recognised: what is not in it any more is settled."""
+    session.execute(_SQL["drop_stale_settlements"], place.columns())
+
+
+def record_run(
+    session: Session,
+    connection_id: int,
+    *,
+    duration_ms: int,
+    found: int = 0,
+    downloaded: int = 0,
+    octets: int = 0,
+    error: Mapping[str, Any] | None = None,
+) -> None:
+    """One line of a connection's history; idle runs leave none."""
+    session.execute(
+        _SQL["insert_run"],
+        {
+            "id": new_id(),
+            "connection_id": connection_id,
+            "duration_ms": duration_ms,
+            "found": found,
+            "downloaded": downloaded,
+            "bytes": octets,
+            "error": None if error is None else Jsonb(dict(error)),
+        },
+    )
+
+
+def _key(place: Place, native_key: str) -> Key:
+    return int(native_key) if place.uid_validity is not None else native_key

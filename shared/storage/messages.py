@@ -1,0 +1,354 @@
+"""Looking things up in the ledger: mails, their path, their bytes' place, and runs. Reads only."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import date, datetime, timedelta
+from enum import StrEnum
+from typing import Any, Final, LiteralString
+
+from psycopg import errors as pg
+from psycopg.rows import dict_row
+
+from shared.clock import first_id, time_of, utc_now
+from shared.errors import InvalidInput, NotFound
+from shared.messages import RawRef
+from shared.storage.pool import Session
+from shared.storage.queries import Queries
+
+_SQL = Queries("messages")
+#: A search that takes longer is given up, so that it cannot keep Postgres from its work.
+_SEARCH_SECONDS: Final = 5
+
+
+class MessageState(StrEnum):
+    """Where a mail is; `undecrypted` may be any of the others as well, and is only searched for."""
+
+    WAITING = "waiting"
+    RETRYING = "retrying"
+    PUBLISHED = "published"
+    QUARANTINED = "quarantined"
+    DROPPED = "dropped"
+    UNDECRYPTED = "undecrypted"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MessageFilter:
+    """What a search looks for; what is empty does not narrow it.
+
+    `q` is a message-id, or a part of sender, recipients, subject or message-id. `since` and
+    `until` bound the time of the download.
+    """
+
+    q: str = ""
+    connection_id: int | None = None
+    state: MessageState | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoggedMessage:
+    """One mail as the list shows it. `connection` is empty where that is gone."""
+
+    id: uuid.UUID
+    connection_id: int
+    connection: str
+    folder: str
+    sequence: int
+    size: int
+    message_id: str
+    sender: str
+    recipients: tuple[str, ...]
+    subject: str
+    sent_at: datetime | None
+    arrived_at: datetime | None
+    downloaded_at: datetime
+    settled_at: datetime | None
+    opened_at: datetime | None
+    published_at: datetime | None
+    security: Mapping[str, Any] | None
+    state: MessageState
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Delivered:
+    """One handler's event: when it was confirmed, where in its queue, how often again."""
+
+    handler_id: int
+    handler: str
+    published_at: datetime
+    position: str
+    repeats: int
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """One stop on a mail's path. `what` is stable for programs, `text` is for people."""
+
+    at: datetime
+    what: str
+    text: str
+    detail: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MessageDetail:
+    """One mail with everything that is known of it."""
+
+    message: LoggedMessage
+    cc: tuple[str, ...]
+    uid_validity: int | None
+    native_key: str
+    sha256: bytes
+    raw: RawRef
+    opened: RawRef | None
+    opened_sha256: bytes | None
+    attempts: int
+    next_attempt_at: datetime | None
+    error: str | None
+    quarantine: Mapping[str, Any] | None
+    deliveries: tuple[Delivered, ...]
+
+    @property
+    def path(self) -> list[Stop]:
+        """Where the mail was, in the order of time."""
+        message = self.message
+        stops = []
+        if message.arrived_at:
+            stops.append(Stop(message.arrived_at, "arrived", "Arrived in the mailbox"))
+        stops.append(
+            Stop(
+                message.downloaded_at,
+                "downloaded",
+                f"Downloaded by {message.connection or 'a connection that is gone'}",
+                {"connection_id": message.connection_id, "folder": message.folder},
+            )
+        )
+        if message.settled_at:
+            stops.append(
+                Stop(message.settled_at, "settled", "Marked read or deleted on the server")
+            )
+        if message.opened_at:
+            security = dict(message.security or {})
+            stops.append(Stop(message.opened_at, "opened", _opened_text(security), security))
+        for delivery in self.deliveries:
+            name = delivery.handler or "a handler that is gone"
+            again = f", {delivery.repeats} times again" if delivery.repeats else ""
+            stops.append(
+                Stop(
+                    delivery.published_at,
+                    "published",
+                    f"Published to {name}{again}",
+                    {"handler_id": delivery.handler_id, "position": delivery.position},
+                )
+            )
+        if self.quarantine:
+            stops.append(
+                Stop(
+                    self.quarantine["at"],
+                    "quarantined",
+                    f"Put into quarantine: {self.quarantine['reason']}",
+                    {"code": self.quarantine["code"]},
+                )
+            )
+        return sorted(stops, key=lambda stop: stop.at)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """One run that found something or failed. `bytes` are octets of raw mail."""
+
+    id: uuid.UUID
+    duration_ms: int
+    found: int
+    downloaded: int
+    bytes: int
+    error: Mapping[str, Any] | None
+
+    @property
+    def started_at(self) -> datetime:
+        return time_of(self.id)
+
+
+@dataclass(frozen=True, slots=True)
+class Day:
+    """What the runs of one day (UTC) brought."""
+
+    day: date
+    mails: int
+    bytes: int
+    failures: int
+
+
+def search(
+    session: Session,
+    wanted: MessageFilter,
+    *,
+    before: uuid.UUID | None = None,
+    limit: int = 50,
+) -> list[LoggedMessage]:
+    """Newest first; `before` continues after the last of the page before.
+
+    Raises InvalidInput where the search would take too long.
+    """
+    values: dict[str, Any] = {
+        "before": before,
+        "since": first_id(wanted.since) if wanted.since else None,
+        "until": first_id(wanted.until) if wanted.until else None,
+        "connection_id": wanted.connection_id,
+        "limit": limit,
+    }
+    parts: list[LiteralString] = [_SQL["messages"], _SQL["in_range"]]
+    if wanted.state:
+        parts.append(_SQL[wanted.state.value])
+    text = wanted.q.strip()
+    if text and not before:
+        # Looking up an exact message-id costs nothing, and is what people mostly have.
+        bare = text.strip("<>")
+        exact = {**values, "message_ids": [bare, f"<{bare}>", text]}
+        found = _rows(session, [*parts, _SQL["with_message_id"], _SQL["newest"]], exact)
+        if found:
+            return found
+    if text:
+        parts.append(_SQL["with_text"])
+        values["patterns"] = _patterns(text)
+    return _rows(session, [*parts, _SQL["newest"]], values)
+
+
+def get(session: Session, message_id: uuid.UUID) -> MessageDetail:
+    """Raises NotFound where there is none, or retention has removed it."""
+    with session.cursor(row_factory=dict_row) as cursor:
+        head = _SQL["messages"] + "\nWHERE m.id = %(id)s"
+        base = cursor.execute(head, {"id": message_id}).fetchone()
+        more = cursor.execute(_SQL["detail"], {"id": message_id}).fetchone()
+        if base is None or more is None:
+            raise NotFound(
+                f"There is no mail {message_id}.",
+                hint="Retention removes published mails after RETENTION_DAYS.",
+            )
+        deliveries = tuple(
+            Delivered(**row) for row in cursor.execute(_SQL["deliveries"], {"id": message_id})
+        )
+    message = _message(base)
+    return MessageDetail(
+        message=message,
+        cc=tuple(more["cc"]),
+        uid_validity=more["uid_validity"],
+        native_key=more["native_key"],
+        sha256=bytes(more["sha256"]),
+        raw=RawRef(more["raw_key"], more["raw_offset"], message.size),
+        opened=_opened(more),
+        opened_sha256=bytes(more["opened_sha256"]) if more["opened_sha256"] else None,
+        attempts=more["attempts"] or 0,
+        next_attempt_at=more["next_attempt_at"],
+        error=more["error"],
+        quarantine={
+            "code": more["quarantine_code"],
+            "reason": more["quarantine_reason"],
+            "at": more["quarantined_at"],
+        }
+        if more["quarantine_code"]
+        else None,
+        deliveries=deliveries,
+    )
+
+
+def raw(session: Session, message_id: uuid.UUID, *, original: bool = False) -> RawRef:
+    """Where the bytes lie: the opened form where there is one, unless `original`."""
+    with session.cursor(row_factory=dict_row) as cursor:
+        row = cursor.execute(_SQL["raw"], {"id": message_id}).fetchone()
+    if row is None:
+        raise NotFound(f"There is no mail {message_id}.")
+    opened = None if original else _opened(row)
+    return opened or RawRef(row["raw_key"], row["raw_offset"], row["size"])
+
+
+def handler_may_read(session: Session, handler_id: int, message_id: uuid.UUID) -> bool:
+    """Whether a mail is one of the handler's own: published to it, or of a connection it takes."""
+    row = session.execute(_SQL["raw"], {"id": message_id}).fetchone()
+    if row is None:
+        return False
+    values = {"id": message_id, "handler_id": handler_id, "connection_id": row[0]}
+    found = session.execute(_SQL["handler_has"], values).fetchone()
+    return bool(found and found[0])
+
+
+def runs(
+    session: Session, connection_id: int, *, before: uuid.UUID | None = None, limit: int = 50
+) -> list[Run]:
+    """A connection's runs, newest first."""
+    values = {"connection_id": connection_id, "before": before, "limit": limit}
+    with session.cursor(row_factory=dict_row) as cursor:
+        return [Run(**row) for row in cursor.execute(_SQL["runs"], values)]
+
+
+def per_day(session: Session, connection_id: int | None = None, *, days: int = 30) -> list[Day]:
+    """Mails a day, today last; days without a mail are there with zeros. None: all connections."""
+    today = utc_now().replace(hour=0, minute=0, second=0, microsecond=0)
+    first = today - timedelta(days=days - 1)
+    values = {"connection_id": connection_id, "since": first_id(first)}
+    rows = session.execute(_SQL["per_day"], values)
+    found = {row[0]: Day(_day(row[0]), int(row[1]), int(row[2]), int(row[3])) for row in rows}
+    start = int(first.timestamp()) // 86_400
+    return [found.get(n, Day(_day(n), 0, 0, 0)) for n in range(start, start + days)]
+
+
+def _day(number: int) -> date:
+    return date(1970, 1, 1) + timedelta(days=number)
+
+
+def _rows(
+    session: Session, parts: Sequence[LiteralString], values: Mapping[str, Any]
+) -> list[LoggedMessage]:
+    query: LiteralString = "\n".join(parts)
+    try:
+        with session.transaction(), session.cursor(row_factory=dict_row) as cursor:
+            cursor.execute(f"SET LOCAL statement_timeout = '{_SEARCH_SECONDS}s'")
+            return [_message(row) for row in cursor.execute(query, values)]
+    except pg.QueryCanceled as error:
+        raise InvalidInput(
+            f"This search was given up after {_SEARCH_SECONDS} seconds.",
+            field="q",
+            hint="Narrow it: by connection, by time, or with the whole message-id.",
+        ) from error
+
+
+def _message(row: Mapping[str, Any]) -> LoggedMessage:
+    return LoggedMessage(
+        **{
+            **row,
+            "connection": row["connection"] or "",
+            "recipients": tuple(row["recipients"]),
+            "state": MessageState(row["state"]),
+        }
+    )
+
+
+def _opened(row: Mapping[str, Any]) -> RawRef | None:
+    if row["opened_key"] is None:
+        return None
+    return RawRef(row["opened_key"], row["opened_offset"], row["opened_size"])
+
+
+def _patterns(text: str) -> list[str]:
+    # ILIKE folds ASCII everywhere, other letters only where the database's locale knows them.
+    escaped = text.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
+    forms = (escaped, escaped.lower(), escaped.upper(), escaped.title())
+    return list(dict.fromkeys(f"%{form}%" for form in forms))
+
+
+def _opened_text(security: Mapping[str, Any]) -> str:
+    status = security.get("status", "none")
+    signature = security.get("signature", "none")
+    words = {
+        "none": "Not encrypted",
+        "decrypted": "Decrypted",
+        "no_recipient": "Left encrypted: no attached certificate fits",
+        "unsupported": "Left encrypted: this encryption is not supported",
+        "failed": "Left encrypted: it could not be decrypted",
+    }
+    text = words.get(str(status), str(status))
+    return text if signature == "none" else f"{text}; signature {signature}"

@@ -1,0 +1,221 @@
+"""What has still to be published: claimed by a decryptor, finished once every handler has it.
+
+The outbox is why the broker may lose everything: a row leaves it only after the output queue of
+every handler that takes the mail has confirmed the event.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from psycopg.types.json import Jsonb
+
+from shared.messages import MailHeaders, Outcome, RawRef
+from shared.storage.pool import Session
+from shared.storage.queries import Queries
+
+_SQL = Queries("outbox")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claimed:
+    """A mail that this decryptor holds. `outcome` is set where it was opened before."""
+
+    id: uuid.UUID
+    connection_id: int
+    sequence: int
+    size: int
+    sha256: bytes
+    raw: RawRef
+    headers: MailHeaders
+    downloaded_at: datetime
+    arrived_at: datetime | None
+    attempts: int
+    initial: bool
+    repeat_handlers: frozenset[int]
+    outcome: Outcome | None
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """An enabled handler and the connections it takes (None: all)."""
+
+    handler_id: int
+    name: str
+    connections: frozenset[int] | None
+
+    def takes(self, connection_id: int) -> bool:
+        return self.connections is None or connection_id in self.connections
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """Gives a mail back for `delay` seconds. `blameless`: the attempt does not count against it."""
+
+    id: uuid.UUID
+    error: str
+    delay: float
+    blameless: bool = True
+
+
+def due(session: Session, limit: int) -> tuple[list[uuid.UUID], list[uuid.UUID]]:
+    """Mails that were not published in time: (in batches, each alone)."""
+    batch: list[uuid.UUID] = []
+    alone: list[uuid.UUID] = []
+    for identifier, suspect in session.execute(_SQL["due"], {"limit": limit}):
+        (alone if suspect else batch).append(identifier)
+    return batch, alone
+
+
+def claim(
+    session: Session, ids: Sequence[uuid.UUID], token: uuid.UUID, ttl: float
+) -> list[Claimed]:
+    """Takes those of `ids` that nobody holds, in the order in which they lie in the store."""
+    rows = session.execute(_SQL["claim"], {"ids": list(ids), "claim": token, "ttl": ttl})
+    return [_claimed(row) for row in rows]
+
+
+def _claimed(row: Sequence[Any]) -> Claimed:
+    identifier, size, key, offset = row[0], row[3], row[5], row[6]
+    security, opened_key, opened_offset, opened_size, opened_sha256 = row[18:23]
+    outcome = None
+    if security is not None:
+        opened = None if opened_key is None else RawRef(opened_key, opened_offset, opened_size)
+        outcome = Outcome(
+            id=identifier, security=security, opened=opened, opened_sha256=opened_sha256
+        )
+    return Claimed(
+        id=identifier,
+        connection_id=row[1],
+        sequence=row[2],
+        size=size,
+        sha256=row[4],
+        raw=RawRef(key, offset, size),
+        headers=MailHeaders(
+            row[7], row[8], tuple(row[9] or ()), tuple(row[10] or ()), row[11], row[12]
+        ),
+        downloaded_at=row[13],
+        arrived_at=row[14],
+        attempts=row[15],
+        initial=row[16],
+        repeat_handlers=frozenset(row[17]),
+        outcome=outcome,
+    )
+
+
+def renew(
+    session: Session, tokens: Sequence[uuid.UUID], ids: Sequence[uuid.UUID], ttl: float
+) -> None:
+    """Prolongs claims while their mails are being opened."""
+    session.execute(_SQL["renew"], {"claims": list(tokens), "ids": list(ids), "ttl": ttl})
+
+
+def still_mine(session: Session, ids: Sequence[uuid.UUID], token: uuid.UUID) -> set[uuid.UUID]:
+    """Asked right before publishing: a decryptor that stalled must not publish a second time."""
+    rows = session.execute(_SQL["still_mine"], {"ids": list(ids), "claim": token})
+    return {row[0] for row in rows}
+
+
+def release(session: Session, token: uuid.UUID, releases: Sequence[Release]) -> None:
+    if releases:
+        session.execute(
+            _SQL["release"],
+            {
+                "claim": token,
+                "ids": [item.id for item in releases],
+                "errors": [item.error for item in releases],
+                "delays": [item.delay for item in releases],
+                "blameless": [item.blameless for item in releases],
+            },
+        )
+
+
+def targets(session: Session, connection_ids: Iterable[int]) -> list[Target]:
+    rows = session.execute(_SQL["targets"], {"connection_ids": sorted(set(connection_ids))})
+    return [
+        Target(identifier, name, None if takes_all else frozenset(chosen))
+        for identifier, name, takes_all, chosen in rows
+    ]
+
+
+def delivered(session: Session, ids: Sequence[uuid.UUID]) -> Mapping[uuid.UUID, set[int]]:
+    """Which handlers already have which of these mails."""
+    found: dict[uuid.UUID, set[int]] = defaultdict(set)
+    for message_id, handler_id in session.execute(_SQL["delivered"], {"ids": list(ids)}):
+        found[message_id].add(handler_id)
+    return found
+
+
+def record_outcomes(session: Session, outcomes: Sequence[Outcome]) -> None:
+    """What was found inside: kept, so that a mail is opened once however often it is published."""
+    if not outcomes:
+        return
+    opened = [outcome.opened for outcome in outcomes]
+    session.execute(
+        _SQL["record_outcomes"],
+        {
+            "ids": [outcome.id for outcome in outcomes],
+            "securities": [Jsonb(dict(outcome.security)) for outcome in outcomes],
+            "keys": [ref and ref.key for ref in opened],
+            "offsets": [ref and ref.offset for ref in opened],
+            "sizes": [ref and ref.size for ref in opened],
+            "sha256s": [outcome.opened_sha256 for outcome in outcomes],
+        },
+    )
+
+
+def record_deliveries(session: Session, rows: Sequence[tuple[uuid.UUID, int, str]]) -> None:
+    """(message, handler, position) of events that the output queue has confirmed."""
+    if rows:
+        session.execute(
+            _SQL["record_deliveries"],
+            {
+                "ids": [row[0] for row in rows],
+                "handlers": [row[1] for row in rows],
+                "positions": [row[2] for row in rows],
+            },
+        )
+
+
+def finish(session: Session, token: uuid.UUID, ids: Sequence[uuid.UUID]) -> None:
+    """Every handler that takes these mails has them."""
+    if ids:
+        session.execute(_SQL["finish"], {"ids": list(ids), "claim": token})
+
+
+def quarantine(
+    session: Session, token: uuid.UUID, identifier: uuid.UUID, code: str, reason: str
+) -> None:
+    """Puts a mail aside with its bytes: it blocks nothing and waits for a person."""
+    values = {"id": identifier, "claim": token, "code": code, "reason": reason}
+    session.execute(_SQL["quarantine"], values)
+
+
+def redeliver(
+    session: Session, ids: Sequence[uuid.UUID], handlers: Sequence[int] = ()
+) -> list[uuid.UUID]:
+    """Asks for mails again (same event id), at `handlers` or at all that take them."""
+    rows = session.execute(_SQL["redeliver"], {"ids": list(ids), "handlers": list(handlers)})
+    return [row[0] for row in rows]
+
+
+def reopen(session: Session, ids: Sequence[uuid.UUID]) -> None:
+    """Lets mails be opened anew when they are published next: a certificate was attached."""
+    session.execute(_SQL["reopen"], {"ids": list(ids)})
+
+
+def refill(session: Session, handler_id: int, watermark: datetime) -> list[uuid.UUID]:
+    """Publishes again what a lost queue may not have handed over."""
+    rows = session.execute(_SQL["refill"], {"handler_id": handler_id, "watermark": watermark})
+    return [row[0] for row in rows]
+
+
+def size(session: Session) -> tuple[int, datetime | None]:
+    """How many mails wait to be published, and since when the oldest does."""
+    row = session.execute(_SQL["size"]).fetchone()
+    return (row[0], row[1]) if row else (0, None)

@@ -1,0 +1,87 @@
+"""Mails that could not be processed: listed, driven again, or dropped."""
+
+from __future__ import annotations
+
+import uuid
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from psycopg.rows import dict_row
+
+from shared.errors import NotFound
+from shared.messages import RawRef
+from shared.storage.pool import Session
+from shared.storage.queries import Queries
+
+_SQL = Queries("quarantine")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Quarantined:
+    """One mail with the reason. `raw` is None where it was left on the server (over the limit).
+
+    `in_ledger` says whether it was downloaded and committed; then `id` is its message id.
+    """
+
+    id: uuid.UUID
+    connection_id: int
+    connection: str
+    folder: str
+    native_key: str
+    uid_validity: int
+    code: str
+    reason: str
+    size: int
+    raw: RawRef | None
+    created_at: datetime
+    in_ledger: bool
+    subject: str
+    sender: str
+
+
+def entries(
+    session: Session,
+    *,
+    connection_id: int | None = None,
+    code: str | None = None,
+    before: uuid.UUID | None = None,
+    limit: int = 50,
+) -> list[Quarantined]:
+    """Newest first; `before` continues after the last of the page before."""
+    values = {"connection_id": connection_id, "code": code, "before": before, "limit": limit}
+    with session.cursor(row_factory=dict_row) as cursor:
+        cursor.execute(_SQL["entries"] + "\n" + _SQL["matching"], values)
+        return [_entry(row) for row in cursor]
+
+
+def get(session: Session, entry_id: uuid.UUID) -> Quarantined:
+    """Raises NotFound. Locks it until the transaction ends."""
+    with session.cursor(row_factory=dict_row) as cursor:
+        cursor.execute(_SQL["entries"] + "\n" + _SQL["of_id"], {"id": entry_id})
+        row = cursor.fetchone()
+    if row is None:
+        raise NotFound(f"There is no mail {entry_id} in quarantine.")
+    return _entry(row)
+
+
+def count(session: Session) -> int:
+    row = session.execute(_SQL["count"]).fetchone()
+    return int(row[0]) if row else 0
+
+
+def publish_anew(session: Session, entry_id: uuid.UUID) -> None:
+    """Sends a downloaded mail on its way again and takes it out of quarantine."""
+    session.execute(_SQL["publish_anew"], {"id": entry_id})
+    session.execute(_SQL["delete"], {"id": entry_id})
+
+
+def drop(session: Session, entry_id: uuid.UUID) -> None:
+    """Takes it out of quarantine for good; it stays known, so it never comes back by itself."""
+    session.execute(_SQL["delete"], {"id": entry_id})
+
+
+def _entry(row: dict[str, Any]) -> Quarantined:
+    key, offset = row.pop("raw_key"), row.pop("raw_offset")
+    raw = RawRef(key, offset or 0, row["size"]) if key else None
+    return Quarantined(**row, raw=raw)

@@ -1,0 +1,144 @@
+"""When a connection is due, and what a run leaves behind in its hot state."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from psycopg.types.json import Jsonb
+
+from shared.connections import Health
+from shared.storage.pool import Session
+from shared.storage.queries import Queries
+
+_SQL = Queries("scheduling")
+
+
+@dataclass(frozen=True, slots=True)
+class Due:
+    """A connection whose turn has come, `lag` seconds ago. `used`: an enabled handler takes it."""
+
+    connection_id: int
+    lane: str
+    at: datetime
+    used: bool
+    lag: float
+
+
+@dataclass(frozen=True, slots=True)
+class RunState:
+    """What a run begins with."""
+
+    connection_id: int
+    cursor: Mapping[str, Any] | None
+    uid_validity: int | None
+    failures: int
+    health: str
+    start_since: datetime | None
+    skip_existing: bool
+    skipped_before: datetime | None
+    validity_changed_at: datetime | None
+    prune_due: bool
+    has_unsettled: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finished:
+    """A run that succeeded. `cursor` is kept where `keep_cursor`; `again`: there is more."""
+
+    connection_id: int
+    duration_ms: int
+    cursor: Mapping[str, Any] | None = None
+    keep_cursor: bool = False
+    uid_validity: int | None = None
+    lane: str
+    again: bool = False
+
+
+def claim_due(session: Session, limit: int) -> list[Due]:
+    """Takes up to `limit` due connections and moves each to its next turn."""
+    return [Due(*row) for row in session.execute(_SQL["claim_due"], {"limit": limit})]
+
+
+def enable(session: Session, connection_id: int) -> None:
+    """Makes a connection due at once and forgets its back-off; also for an edited one."""
+    session.execute(_SQL["enable"], {"id": connection_id})
+
+
+def disable(session: Session, connection_id: int) -> None:
+    session.execute(_SQL["disable"], {"id": connection_id})
+
+
+def due_now(session: Session, connection_ids: Sequence[int], delay: float = 0) -> None:
+    """Moves enabled connections forward: due in `delay` seconds at the latest."""
+    session.execute(_SQL["due_now"], {"ids": list(connection_ids), "delay": delay})
+
+
+def runnable(
+    session: Session, connection_ids: Sequence[int], emitted: datetime
+) -> dict[int, RunState]:
+    """The state of those that are enabled and have not run since `emitted`."""
+    rows = session.execute(_SQL["runnable"], {"ids": list(connection_ids), "emitted_at": emitted})
+    return {row[0]: RunState(*row) for row in rows}
+
+
+def finish_runs(session: Session, runs: Sequence[Finished]) -> None:
+    if not runs:
+        return
+    ordered = sorted(runs, key=lambda run: run.connection_id)
+    session.execute(
+        _SQL["finish_runs"],
+        {
+            "ids": [run.connection_id for run in ordered],
+            "durations": [run.duration_ms for run in ordered],
+            "cursors": [None if r.cursor is None else Jsonb(dict(r.cursor)) for r in ordered],
+            "keep": [run.keep_cursor for run in ordered],
+            "validities": [run.uid_validity for run in ordered],
+            "lanes": [run.lane for run in ordered],
+            "again": [run.again for run in ordered],
+        },
+    )
+
+
+def fail_run(
+    session: Session,
+    connection_id: int,
+    *,
+    duration_ms: int,
+    health: Health,
+    error: Mapping[str, Any],
+    delay: float,
+) -> tuple[str, int]:
+    """Records a failure; due again in `delay` seconds. Returns (health before, failures now)."""
+    row = session.execute(
+        _SQL["fail_run"],
+        {
+            "id": connection_id,
+            "duration_ms": duration_ms,
+            "health": health.value,
+            "error": Jsonb(dict(error)),
+            "delay": delay,
+        },
+    ).fetchone()
+    return (row[0], row[1]) if row else ("", 0)
+
+
+def skipped_existing(session: Session, connection_id: int) -> None:
+    """What was in the folder at the start is skipped: done."""
+    session.execute(_SQL["skipped_existing"], {"id": connection_id})
+
+
+def pruned(session: Session, connection_id: int) -> None:
+    """What the server lists no longer was let go of just now."""
+    session.execute(_SQL["pruned"], {"id": connection_id})
+
+
+def validity_changed(session: Session, connection_id: int, uid_validity: int) -> None:
+    """The folder was re-created: from now on mails are recognised by their content."""
+    session.execute(_SQL["validity_changed"], {"id": connection_id, "uid_validity": uid_validity})
+
+
+def recognition_over(session: Session, connection_id: int, folder: str) -> None:
+    session.execute(_SQL["recognition_over"], {"id": connection_id, "folder": folder})

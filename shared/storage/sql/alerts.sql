@@ -1,0 +1,97 @@
+-- Webhooks, the alerts they are told, and the log of how that went.
+
+-- name: webhooks
+SELECT id, name, template, enabled, secret IS NOT NULL, created_at FROM webhook ORDER BY lower(name)
+
+-- name: webhook
+SELECT id, name, template, enabled, secret IS NOT NULL, created_at FROM webhook WHERE id = %(id)s
+
+-- name: new_webhook_id
+-- Taken first: the address is sealed for its row.
+SELECT nextval(pg_get_serial_sequence('webhook', 'id'))
+
+-- name: insert_webhook
+INSERT INTO webhook (id, name, url, secret, template, enabled) OVERRIDING SYSTEM VALUE
+VALUES (%(id)s, %(name)s, %(url)s, %(secret)s, %(template)s, %(enabled)s)
+
+-- name: update_webhook
+UPDATE webhook SET name = %(name)s, template = %(template)s, enabled = %(enabled)s
+WHERE id = %(id)s
+
+-- name: update_webhook_url
+UPDATE webhook SET url = %(url)s WHERE id = %(id)s
+
+-- name: update_webhook_secret
+UPDATE webhook SET secret = %(secret)s WHERE id = %(id)s
+
+-- name: delete_webhook
+DELETE FROM webhook WHERE id = %(id)s
+
+-- name: raise_alert
+-- One row; none where the same transition (`dedupe`) was raised before.
+INSERT INTO alert (id, kind, subject, dedupe, data, next_attempt_at)
+VALUES (%(id)s, %(kind)s, %(subject)s, %(dedupe)s, %(data)s, now())
+ON CONFLICT (dedupe) WHERE dedupe <> '' DO NOTHING
+
+-- name: close_episode
+-- What was raised under this key is over: the next time counts as new.
+UPDATE alert SET dedupe = '' WHERE dedupe = %(dedupe)s
+
+-- name: claim_alerts
+-- Due alerts, put off by a minute while the caller tells them: nobody else takes them meanwhile.
+UPDATE alert SET next_attempt_at = now() + interval '1 minute', attempts = attempts + 1
+WHERE id IN (
+    SELECT id FROM alert WHERE next_attempt_at <= now()
+    ORDER BY next_attempt_at LIMIT %(limit)s FOR UPDATE SKIP LOCKED)
+RETURNING id, kind, subject, data, attempts
+
+-- name: untold_webhooks
+-- Enabled webhooks that have not taken this alert yet; one made after the alert is not told (the
+-- alert's time is another machine's, hence the seconds of grace).
+SELECT w.id, w.name, w.url, w.secret, w.template
+FROM webhook w
+WHERE w.enabled AND w.created_at <= %(raised_at)s + interval '5 seconds'
+  AND NOT EXISTS (
+    SELECT 1 FROM alert_delivery d
+    WHERE d.alert_id = %(id)s AND d.webhook_id = w.id AND d.status BETWEEN 200 AND 299)
+ORDER BY w.id
+
+-- name: log_delivery
+INSERT INTO alert_delivery (alert_id, webhook_id, attempted_at, status, error)
+VALUES (%(alert_id)s, %(webhook_id)s, clock_timestamp(), %(status)s, %(error)s)
+
+-- name: schedule_alert
+-- When to try again; NULL: it is done, or given up.
+UPDATE alert SET next_attempt_at = now() + %(delay)s::interval WHERE id = %(id)s
+
+-- name: alerts
+-- Newest first; `before` is the id to go on from.
+SELECT id, kind, subject, data, attempts, next_attempt_at IS NOT NULL
+FROM alert
+WHERE (%(before)s::uuid IS NULL OR id < %(before)s::uuid)
+  AND (%(subject)s = '' OR subject = %(subject)s)
+ORDER BY id DESC LIMIT %(limit)s
+
+-- name: deliveries
+-- The execution log of some alerts, in order.
+SELECT d.alert_id, d.webhook_id, w.name, d.attempted_at, d.status, d.error
+FROM alert_delivery d JOIN webhook w ON w.id = d.webhook_id
+WHERE d.alert_id = ANY(%(ids)s)
+ORDER BY d.attempted_at
+
+-- name: expiring_certificates
+-- Certificates that end within `within` and are attached to a connection.
+SELECT c.id, c.name, c.not_after FROM certificate c
+WHERE c.not_after BETWEEN %(now)s AND %(now)s + %(within)s
+  AND EXISTS (SELECT 1 FROM connection_certificate cc WHERE cc.certificate_id = c.id)
+
+-- name: expiring_secrets
+SELECT id, name, secret_expires_at FROM credential
+WHERE secret_expires_at BETWEEN %(now)s AND %(now)s + %(within)s
+
+-- name: old_backlogs
+-- Enabled handlers: name, how many mails wait, since when, and whether people were told already.
+SELECT h.id, h.name, q.backlog, q.oldest_at, q.oldest_at < now() - %(limit)s,
+       EXISTS (SELECT 1 FROM alert a WHERE a.dedupe = 'handler/' || h.id || ':backlog-old')
+FROM handler h JOIN handler_queue q ON q.handler_id = h.id
+WHERE h.enabled

@@ -1,0 +1,141 @@
+-- name: columns
+-- What a Connection is made of. Ends before WHERE.
+SELECT c.id, c.name, c.description, c.mode, c.host, c.port, c.security, c.verify_certificate,
+       c.ca_certificate, c.username, c.password IS NOT NULL AS has_password, c.credential_id,
+       c.interval_minutes, c.folder, c.after_download, c.timeout_ms, c.selection,
+       c.shared_mailbox, c.host_override, c.permanent_delete, c.push, c.enabled, c.created_at,
+       c.updated_at,
+       ARRAY(SELECT cc.certificate_id FROM connection_certificate cc
+             WHERE cc.connection_id = c.id ORDER BY cc.certificate_id) AS certificate_ids
+FROM connection c
+
+-- name: of_ids
+WHERE c.id = ANY(%(ids)s) ORDER BY c.id
+
+-- name: of_ids_locked
+WHERE c.id = ANY(%(ids)s) ORDER BY c.id FOR UPDATE OF c
+
+-- name: of_name
+WHERE c.name_key = %(name_key)s OR lower(c.name) = lower(%(name)s)
+
+-- name: insert
+INSERT INTO connection (
+    name, description, mode, host, port, security, verify_certificate, ca_certificate, username,
+    credential_id, interval_minutes, folder, after_download, timeout_ms, selection,
+    shared_mailbox, host_override, permanent_delete, push, enabled, name_key, search_text)
+VALUES (
+    %(name)s, %(description)s, %(mode)s, %(host)s, %(port)s, %(security)s,
+    %(verify_certificate)s, %(ca_certificate)s, %(username)s, %(credential_id)s,
+    %(interval_minutes)s, %(folder)s, %(after_download)s, %(timeout_ms)s, %(selection)s,
+    %(shared_mailbox)s, %(host_override)s, %(permanent_delete)s, %(push)s, %(enabled)s,
+    %(name_key)s, %(search_text)s)
+RETURNING id
+
+-- name: insert_state
+-- The hot state that belongs to every connection; not due before it is enabled.
+INSERT INTO connection_state (connection_id, due_at)
+VALUES (%(id)s, CASE WHEN %(enabled)s THEN now() END)
+
+-- name: update
+UPDATE connection SET
+    name = %(name)s, description = %(description)s, mode = %(mode)s, host = %(host)s,
+    port = %(port)s, security = %(security)s, verify_certificate = %(verify_certificate)s,
+    ca_certificate = %(ca_certificate)s, username = %(username)s,
+    credential_id = %(credential_id)s, interval_minutes = %(interval_minutes)s,
+    folder = %(folder)s, after_download = %(after_download)s, timeout_ms = %(timeout_ms)s,
+    selection = %(selection)s, shared_mailbox = %(shared_mailbox)s,
+    host_override = %(host_override)s, permanent_delete = %(permanent_delete)s, push = %(push)s,
+    enabled = %(enabled)s, name_key = %(name_key)s, search_text = %(search_text)s,
+    updated_at = now()
+WHERE id = %(id)s
+
+-- name: delete
+DELETE FROM connection WHERE id = %(id)s
+
+-- name: unpublished
+-- Mails of a connection that are safe here and not yet with every handler.
+SELECT count(*) FROM outbox WHERE connection_id = %(id)s
+
+-- name: drop_certificates
+DELETE FROM connection_certificate
+WHERE connection_id = %(id)s AND certificate_id <> ALL(%(certificate_ids)s)
+
+-- name: add_certificates
+INSERT INTO connection_certificate (connection_id, certificate_id)
+SELECT %(id)s, unnest(%(certificate_ids)s::bigint[])
+ON CONFLICT DO NOTHING
+
+-- name: sealed_password
+SELECT password FROM connection WHERE id = %(id)s
+
+-- name: write_password
+UPDATE connection SET password = %(sealed)s, updated_at = now() WHERE id = %(id)s
+
+-- name: look_again
+UPDATE connection_state SET cursor = NULL WHERE connection_id = %(id)s
+
+-- name: start_from
+UPDATE connection_state SET start_since = %(since)s, skip_existing = %(skip_existing)s
+WHERE connection_id = %(id)s
+
+-- name: forget_uids
+DELETE FROM known_uid WHERE connection_id = %(id)s
+
+-- name: forget_keys
+DELETE FROM known_key WHERE connection_id = %(id)s
+
+-- name: forget_contents
+DELETE FROM known_content WHERE connection_id = %(id)s
+
+-- name: forget_settlements
+DELETE FROM settlement WHERE connection_id = %(id)s
+
+-- name: forget_validity
+UPDATE connection_state SET uid_validity = NULL, cursor = NULL WHERE connection_id = %(id)s
+
+-- name: judged
+-- Every connection with its health as the list shows it. Reads Postgres only, never a server.
+WITH judged AS (
+    SELECT c.id, c.name, c.name_key, c.host, c.username, c.created_at, c.search_text, c.mode,
+           c.enabled,
+           s.due_at, s.last_success_at, s.last_run_at, s.last_run_ms, s.failures, s.error,
+           s.start_since, s.skip_existing,
+           CASE
+               WHEN NOT c.enabled THEN 'disabled'
+               WHEN s.health = 'needs-authorisation' THEN 'needs-authorisation'
+               WHEN k.grant_type = 'authorization-code'
+                    AND (a.cache IS NULL OR a.revoked OR a.lost_at IS NOT NULL) THEN 'needs-authorisation'
+               WHEN NOT EXISTS (SELECT FROM handler h WHERE h.enabled AND h.all_connections)
+                    AND NOT EXISTS (SELECT FROM handler_connection hc
+                                    JOIN handler h ON h.id = hc.handler_id AND h.enabled
+                                    WHERE hc.connection_id = c.id) THEN 'unused'
+               ELSE s.health
+           END AS health
+    FROM connection c
+    JOIN connection_state s ON s.connection_id = c.id
+    LEFT JOIN credential k ON k.id = c.credential_id
+    LEFT JOIN authorisation a ON a.connection_id = c.id
+)
+
+-- name: matching
+-- The page of ids. Ends before ORDER BY.
+SELECT id FROM judged
+WHERE search_text LIKE %(pattern)s AND (%(health)s::text IS NULL OR health = %(health)s)
+
+-- name: page
+LIMIT %(limit)s OFFSET %(offset)s
+
+-- name: counted
+SELECT health, count(*) FROM judged WHERE search_text LIKE %(pattern)s GROUP BY health
+
+-- name: statuses
+SELECT id, health, due_at, last_success_at, last_run_at, last_run_ms, failures, error,
+       start_since, skip_existing,
+       (SELECT coalesce(sum(r.downloaded), 0)::bigint FROM fetch_run r
+        WHERE r.connection_id = judged.id AND r.id >= %(today)s) AS new_today
+FROM judged WHERE id = ANY(%(ids)s)
+
+-- name: twins
+-- Other connections of the same mode family that read as the same user.
+SELECT id FROM connection WHERE id <> %(id)s
+  AND (lower(username) = lower(%(mailbox)s) OR lower(shared_mailbox) = lower(%(mailbox)s))

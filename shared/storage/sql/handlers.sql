@@ -1,0 +1,62 @@
+-- name: handlers
+-- Ends before WHERE.
+SELECT h.id, h.name, h.description, h.enabled,
+       CASE WHEN NOT h.all_connections THEN
+           ARRAY(SELECT hc.connection_id FROM handler_connection hc
+                 WHERE hc.handler_id = h.id ORDER BY hc.connection_id) END AS connection_ids,
+       h.token_digest IS NOT NULL AS has_token, h.created_at, h.updated_at
+FROM handler h
+
+-- name: of_id
+WHERE h.id = %(id)s
+
+-- name: of_id_locked
+WHERE h.id = %(id)s FOR UPDATE OF h
+
+-- name: matching
+WHERE h.name LIKE %(pattern)s OR lower(h.description) LIKE %(pattern)s ORDER BY h.name
+
+-- name: taking
+-- The enabled handlers that take a connection.
+WHERE h.enabled AND (h.all_connections OR EXISTS (
+    SELECT FROM handler_connection hc
+    WHERE hc.handler_id = h.id AND hc.connection_id = %(connection_id)s)) ORDER BY h.name
+
+-- name: insert
+INSERT INTO handler (name, description, enabled, all_connections)
+VALUES (%(name)s, %(description)s, %(enabled)s, %(all_connections)s)
+RETURNING id
+
+-- name: update
+UPDATE handler SET description = %(description)s, enabled = %(enabled)s,
+    all_connections = %(all_connections)s, updated_at = now()
+WHERE id = %(id)s
+
+-- name: drop_connections
+DELETE FROM handler_connection
+WHERE handler_id = %(id)s AND connection_id <> ALL(%(connection_ids)s)
+
+-- name: add_connections
+INSERT INTO handler_connection (handler_id, connection_id)
+SELECT %(id)s, unnest(%(connection_ids)s::bigint[])
+ON CONFLICT DO NOTHING
+
+-- name: delete
+DELETE FROM handler WHERE id = %(id)s
+
+-- name: write_token
+UPDATE handler SET token_digest = %(digest)s, updated_at = now() WHERE id = %(id)s
+
+-- name: queues
+-- How each handler's queue looked when it was last checked.
+SELECT handler_id, output, watermark, backlog, oldest_at, dead, checked_at FROM handler_queue
+WHERE handler_id = ANY(%(ids)s)
+
+-- name: waiting
+-- Mails that have still to be published, per handler that takes them.
+SELECT h.id, count(*) FROM outbox o JOIN handler h
+  ON (o.initial AND h.enabled AND (h.all_connections OR EXISTS (
+          SELECT FROM handler_connection hc
+          WHERE hc.handler_id = h.id AND hc.connection_id = o.connection_id)))
+  OR h.id = ANY(o.repeat_handlers)
+GROUP BY h.id

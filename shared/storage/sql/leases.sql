@@ -1,0 +1,28 @@
+-- At most one fetch per mailbox folder at a time, over all replicas.
+
+-- name: acquire
+-- Free or run-out leases of these mailboxes, each with a fence higher than any before.
+INSERT INTO lease AS l (mailbox, owner, until, fence)
+SELECT mailbox, %(owner)s, now() + make_interval(secs => %(ttl)s), 1
+FROM unnest(%(mailboxes)s::text[]) AS mailbox ORDER BY mailbox
+ON CONFLICT (mailbox) DO UPDATE
+SET owner = excluded.owner, until = excluded.until, fence = l.fence + 1
+WHERE l.until < now()
+RETURNING l.mailbox, l.fence;
+
+-- name: renew
+UPDATE lease AS l SET until = now() + make_interval(secs => %(ttl)s)
+FROM unnest(%(mailboxes)s::text[], %(fences)s::bigint[]) AS held(mailbox, fence)
+WHERE l.mailbox = held.mailbox AND l.fence = held.fence AND l.owner = %(owner)s
+RETURNING l.mailbox, l.fence;
+
+-- name: release
+UPDATE lease AS l SET until = '-infinity'
+FROM unnest(%(mailboxes)s::text[], %(fences)s::bigint[]) AS held(mailbox, fence)
+WHERE l.mailbox = held.mailbox AND l.fence = held.fence AND l.owner = %(owner)s;
+
+-- name: assert_held
+-- Locks the lease row against a take-over until the commit that it protects.
+SELECT 1 FROM lease
+WHERE mailbox = %(mailbox)s AND fence = %(fence)s AND owner = %(owner)s
+FOR SHARE;

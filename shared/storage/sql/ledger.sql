@@ -1,0 +1,168 @@
+-- The ledger: what was downloaded, what the server has still to hear of, what is known.
+
+-- name: next_sequence
+UPDATE connection_state SET sequence = sequence + %(count)s
+WHERE connection_id = %(id)s RETURNING sequence;
+
+-- name: insert_messages
+INSERT INTO message (id, connection_id, folder, uid_validity, native_key, sequence, size, sha256,
+    raw_key, raw_offset, message_id, sender, recipients, cc, subject, sent_at, arrived_at,
+    downloaded_at)
+SELECT id, %(connection_id)s, %(folder)s, %(uid_validity)s, native_key,
+    %(first_sequence)s + n - 1, size, sha256, raw_key, raw_offset, message_id, sender,
+    string_to_array(recipients, E'\x1f'), string_to_array(cc, E'\x1f'),
+    subject, sent_at, arrived_at, now()
+FROM unnest(%(ids)s::uuid[], %(native_keys)s::text[], %(sizes)s::bigint[], %(sha256s)s::bytea[],
+    %(raw_keys)s::text[], %(raw_offsets)s::bigint[], %(message_ids)s::text[], %(senders)s::text[],
+    %(recipients)s::text[], %(ccs)s::text[], %(subjects)s::text[], %(sent)s::timestamptz[],
+    %(arrived)s::timestamptz[])
+    WITH ORDINALITY AS m(id, native_key, size, sha256, raw_key, raw_offset, message_id, sender,
+        recipients, cc, subject, sent_at, arrived_at, n);
+
+-- name: insert_outbox
+INSERT INTO outbox (message_id, connection_id, next_attempt_at)
+SELECT id, %(connection_id)s, now() + make_interval(secs => %(grace)s)
+FROM unnest(%(ids)s::uuid[]) AS id;
+
+-- name: insert_settlements
+INSERT INTO settlement (connection_id, folder, uid_validity, native_key, message_id)
+SELECT %(connection_id)s, %(folder)s, %(uid_validity)s, native_key, id
+FROM unnest(%(ids)s::uuid[], %(native_keys)s::text[]) AS m(id, native_key)
+ON CONFLICT DO NOTHING;
+
+-- name: unsettled
+SELECT uid_validity, native_key, message_id FROM settlement
+WHERE connection_id = %(connection_id)s AND folder = %(folder)s
+ORDER BY message_id LIMIT %(limit)s;
+
+-- name: settled
+WITH gone AS (
+    DELETE FROM settlement
+    WHERE connection_id = %(connection_id)s AND folder = %(folder)s
+      AND uid_validity = %(uid_validity)s AND native_key = ANY(%(native_keys)s)
+    RETURNING message_id
+)
+UPDATE message SET settled_at = now() WHERE id = ANY(ARRAY(SELECT message_id FROM gone));
+
+-- name: know_uids
+INSERT INTO known_uid AS k (connection_id, folder, uid_validity, uids)
+SELECT %(connection_id)s, %(folder)s, %(uid_validity)s,
+       coalesce(range_agg(int8range(uid, uid, '[]')), '{}')
+FROM unnest(%(uids)s::bigint[]) AS uid
+ON CONFLICT (connection_id, folder, uid_validity) DO UPDATE SET uids = k.uids + excluded.uids;
+
+-- name: unknown_uids
+SELECT uid FROM unnest(%(uids)s::bigint[]) WITH ORDINALITY AS listed(uid, n)
+WHERE NOT uid <@ coalesce((
+    SELECT uids FROM known_uid
+    WHERE connection_id = %(connection_id)s AND folder = %(folder)s
+      AND uid_validity = %(uid_validity)s), '{}'::int8multirange)
+ORDER BY n;
+
+-- name: count_uids
+SELECT coalesce(sum(upper(r) - lower(r)), 0)::bigint FROM known_uid, unnest(uids) AS r
+WHERE connection_id = %(connection_id)s AND folder = %(folder)s AND uid_validity = %(uid_validity)s;
+
+-- name: forget_uids
+UPDATE known_uid
+SET uids = uids - (SELECT range_agg(int8range(uid, uid, '[]')) FROM unnest(%(uids)s::bigint[]) AS uid)
+WHERE connection_id = %(connection_id)s AND folder = %(folder)s AND uid_validity = %(uid_validity)s;
+
+-- name: know_keys
+INSERT INTO known_key (connection_id, folder, digest)
+SELECT %(connection_id)s, %(folder)s, digest FROM unnest(%(digests)s::bytea[]) AS digest
+ON CONFLICT (connection_id, folder, digest) DO UPDATE SET vanished_on = NULL;
+
+-- name: known_keys
+SELECT digest FROM known_key
+WHERE connection_id = %(connection_id)s AND folder = %(folder)s AND digest = ANY(%(digests)s);
+
+-- name: count_keys
+SELECT count(*) FROM known_key
+WHERE connection_id = %(connection_id)s AND folder = %(folder)s AND vanished_on IS NULL;
+
+-- name: forget_keys
+DELETE FROM known_key
+WHERE connection_id = %(connection_id)s AND folder = %(folder)s AND digest = ANY(%(digests)s);
+
+-- name: vanish_keys
+-- Deleted on the server by ourselves: not counted any more, and for a while still known.
+UPDATE known_key SET vanished_on = current_date
+WHERE connection_id = %(connection_id)s AND folder = %(folder)s AND digest = ANY(%(digests)s);
+
+-- name: prune_keys
+-- Keys that the server lists no longer. They are kept for a while: a server that shows an empty
+-- mailbox for an hour must not make every mail in it new.
+UPDATE known_key AS k
+SET vanished_on = CASE WHEN listed.digest IS NULL THEN current_date END
+FROM known_key AS old LEFT JOIN unnest(%(digests)s::bytea[]) AS listed(digest)
+     ON listed.digest = old.digest
+WHERE k.connection_id = %(connection_id)s AND k.folder = %(folder)s
+  AND old.connection_id = k.connection_id AND old.folder = k.folder AND old.digest = k.digest
+  AND (k.vanished_on IS NULL) = (listed.digest IS NULL);
+
+-- name: drop_vanished_keys
+DELETE FROM known_key
+WHERE connection_id = %(connection_id)s AND folder = %(folder)s
+  AND vanished_on < current_date - %(days)s::integer;
+
+-- name: know_content
+INSERT INTO known_content (connection_id, folder, uid_validity, uid, digest)
+SELECT %(connection_id)s, %(folder)s, %(uid_validity)s, uid, digest
+FROM unnest(%(uids)s::bigint[], %(digests)s::bytea[]) AS c(uid, digest)
+ON CONFLICT DO NOTHING;
+
+-- name: forget_content
+DELETE FROM known_content
+WHERE connection_id = %(connection_id)s AND folder = %(folder)s
+  AND uid_validity = %(uid_validity)s AND uid = ANY(%(uids)s);
+
+-- name: prune_content
+DELETE FROM known_content AS k
+WHERE k.connection_id = %(connection_id)s AND k.folder = %(folder)s
+  AND k.uid_validity = %(uid_validity)s
+  AND NOT EXISTS (SELECT FROM unnest(%(uids)s::bigint[]) AS listed(uid) WHERE listed.uid = k.uid);
+
+-- name: recognise
+-- Known mails of an earlier UIDVALIDITY with one of these digests: (uid_validity, uid, digest).
+SELECT uid_validity, uid, digest FROM known_content
+WHERE connection_id = %(connection_id)s AND folder = %(folder)s
+  AND uid_validity <> %(uid_validity)s AND digest = ANY(%(digests)s)
+ORDER BY uid_validity DESC, uid;
+
+-- name: move_content
+-- The same mails under their new UIDs; what was still to be settled moves with them.
+WITH moved(old_validity, old_uid, new_uid) AS (
+    SELECT * FROM unnest(%(old_validities)s::bigint[], %(old_uids)s::bigint[], %(new_uids)s::bigint[])
+), settlements AS (
+    UPDATE settlement AS t
+    SET uid_validity = %(uid_validity)s, native_key = moved.new_uid::text
+    FROM moved
+    WHERE t.connection_id = %(connection_id)s AND t.folder = %(folder)s
+      AND t.uid_validity = moved.old_validity AND t.native_key = moved.old_uid::text
+)
+UPDATE known_content AS k SET uid_validity = %(uid_validity)s, uid = moved.new_uid
+FROM moved
+WHERE k.connection_id = %(connection_id)s AND k.folder = %(folder)s
+  AND k.uid_validity = moved.old_validity AND k.uid = moved.old_uid;
+
+-- name: drop_stale_settlements
+-- Mails of an earlier UIDVALIDITY that are gone from the folder need no settling any more.
+WITH gone AS (
+    DELETE FROM settlement
+    WHERE connection_id = %(connection_id)s AND folder = %(folder)s
+      AND uid_validity <> %(uid_validity)s
+    RETURNING message_id
+)
+UPDATE message SET settled_at = now() WHERE id = ANY(ARRAY(SELECT message_id FROM gone));
+
+-- name: insert_quarantine
+INSERT INTO quarantine (id, connection_id, folder, native_key, uid_validity, code, reason, size,
+    raw_key, raw_offset)
+VALUES (%(id)s, %(connection_id)s, %(folder)s, %(native_key)s, %(uid_validity)s, %(code)s,
+    %(reason)s, %(size)s, %(raw_key)s, %(raw_offset)s)
+ON CONFLICT (id) DO UPDATE SET code = excluded.code, reason = excluded.reason, created_at = now();
+
+-- name: insert_run
+INSERT INTO fetch_run (id, connection_id, duration_ms, found, downloaded, bytes, error)
+VALUES (%(id)s, %(connection_id)s, %(duration_ms)s, %(found)s, %(downloaded)s, %(bytes)s, %(error)s);

@@ -1,0 +1,92 @@
+-- name: messages
+-- What the list shows of a mail, with its state. Ends before WHERE.
+SELECT m.id, m.connection_id, c.name AS connection, m.folder, m.sequence, m.size, m.message_id,
+       m.sender, m.recipients, m.subject, m.sent_at, m.arrived_at, m.downloaded_at, m.settled_at,
+       m.opened_at, m.published_at, m.security,
+       CASE WHEN q.id IS NOT NULL THEN 'quarantined'
+            WHEN o.message_id IS NOT NULL AND o.error IS NOT NULL THEN 'retrying'
+            WHEN o.message_id IS NOT NULL THEN 'waiting'
+            WHEN m.published_at IS NULL THEN 'dropped'
+            ELSE 'published' END AS state
+FROM message m
+LEFT JOIN connection c ON c.id = m.connection_id
+LEFT JOIN outbox o ON o.message_id = m.id
+LEFT JOIN quarantine q ON q.id = m.id
+
+-- name: in_range
+WHERE (%(before)s::uuid IS NULL OR m.id < %(before)s)
+  AND (%(since)s::uuid IS NULL OR m.id >= %(since)s)
+  AND (%(until)s::uuid IS NULL OR m.id < %(until)s)
+  AND (%(connection_id)s::bigint IS NULL OR m.connection_id = %(connection_id)s)
+
+-- name: with_text
+  AND (m.sender ILIKE ANY (%(patterns)s) OR m.subject ILIKE ANY (%(patterns)s)
+       OR m.message_id ILIKE ANY (%(patterns)s)
+       OR array_to_string(m.recipients || m.cc, ' ') ILIKE ANY (%(patterns)s))
+
+-- name: with_message_id
+  AND m.message_id = ANY(%(message_ids)s)
+
+-- name: waiting
+  AND o.message_id IS NOT NULL AND o.error IS NULL
+
+-- name: retrying
+  AND o.message_id IS NOT NULL AND o.error IS NOT NULL
+
+-- name: quarantined
+  AND q.id IS NOT NULL
+
+-- name: published
+  AND m.published_at IS NOT NULL AND o.message_id IS NULL AND q.id IS NULL
+
+-- name: dropped
+  AND m.published_at IS NULL AND o.message_id IS NULL AND q.id IS NULL
+
+-- name: undecrypted
+  AND m.security ->> 'status' IN ('no_recipient', 'unsupported', 'failed')
+
+-- name: newest
+ORDER BY m.id DESC LIMIT %(limit)s
+
+-- name: detail
+-- Everything that is kept of one mail.
+SELECT m.uid_validity, m.native_key, m.cc, m.sha256, m.raw_key, m.raw_offset, m.opened_key,
+       m.opened_offset, m.opened_size, m.opened_sha256, o.attempts, o.next_attempt_at,
+       o.error, q.code AS quarantine_code, q.reason AS quarantine_reason,
+       q.created_at AS quarantined_at
+FROM message m
+LEFT JOIN outbox o ON o.message_id = m.id
+LEFT JOIN quarantine q ON q.id = m.id
+WHERE m.id = %(id)s
+
+-- name: deliveries
+SELECT d.handler_id, coalesce(h.name, '') AS handler, d.published_at, d.position, d.repeats
+FROM delivery d LEFT JOIN handler h ON h.id = d.handler_id
+WHERE d.message_id = %(id)s ORDER BY d.published_at
+
+-- name: raw
+SELECT connection_id, raw_key, raw_offset, size, opened_key, opened_offset, opened_size
+FROM message WHERE id = %(id)s
+
+-- name: handler_has
+-- Whether a handler was given a mail, or takes its connection.
+SELECT EXISTS (SELECT FROM delivery WHERE message_id = %(id)s AND handler_id = %(handler_id)s)
+    OR EXISTS (SELECT FROM handler h WHERE h.id = %(handler_id)s AND (h.all_connections OR EXISTS (
+        SELECT FROM handler_connection hc
+        WHERE hc.handler_id = h.id AND hc.connection_id = %(connection_id)s)))
+
+-- name: runs
+SELECT id, duration_ms, found, downloaded, bytes, error FROM fetch_run
+WHERE connection_id = %(connection_id)s AND (%(before)s::uuid IS NULL OR id < %(before)s)
+ORDER BY id DESC LIMIT %(limit)s
+
+-- name: per_day
+-- Mails a day, from the runs: their ids carry the time.
+SELECT floor(extract(epoch FROM r.at) / 86400)::bigint AS day,
+       sum(r.downloaded)::bigint, sum(r.bytes)::bigint, count(*) FILTER (WHERE r.error IS NOT NULL)
+FROM (SELECT downloaded, bytes, error, to_timestamp(
+          ('x' || lpad(left(replace(id::text, '-', ''), 12), 16, '0'))::bit(64)::bigint / 1000.0) AS at
+      FROM fetch_run
+      WHERE (%(connection_id)s::bigint IS NULL OR connection_id = %(connection_id)s)
+        AND id >= %(since)s) r
+GROUP BY 1 ORDER BY 1

@@ -1,0 +1,140 @@
+-- Mails that are safe here and not yet published to every handler that takes them.
+
+-- name: due
+-- What was not published in time, moved to its next turn: later and later, as the job may merely
+-- wait in a long queue. `alone` where a crash may have been this mail's fault.
+WITH late AS (
+    SELECT message_id FROM outbox
+    WHERE next_attempt_at <= now() AND (claimed_until IS NULL OR claimed_until < now())
+    ORDER BY next_attempt_at
+    LIMIT %(limit)s
+    FOR UPDATE SKIP LOCKED
+)
+UPDATE outbox AS o
+SET emissions = o.emissions + 1,
+    next_attempt_at = now() + make_interval(secs =>
+        least(600, 30 * power(2, least(o.emissions, 5))) * (0.75 + 0.5 * random()))
+FROM late WHERE o.message_id = late.message_id
+RETURNING o.message_id, o.attempts > 1;
+
+-- name: claim
+-- Takes these mails for one decryptor. What somebody else holds, or is published, is left out.
+WITH mine AS (
+    SELECT message_id FROM outbox
+    WHERE message_id = ANY(%(ids)s) AND (claimed_until IS NULL OR claimed_until < now())
+    ORDER BY message_id
+    FOR UPDATE SKIP LOCKED
+), taken AS (
+    UPDATE outbox AS o
+    SET claim = %(claim)s, claimed_until = now() + make_interval(secs => %(ttl)s),
+        attempts = o.attempts + 1
+    FROM mine WHERE o.message_id = mine.message_id
+    RETURNING o.message_id, o.attempts, o.initial, o.repeat_handlers
+)
+SELECT m.id, m.connection_id, m.sequence, m.size, m.sha256, m.raw_key, m.raw_offset, m.message_id,
+       m.sender, m.recipients, m.cc, m.subject, m.sent_at, m.downloaded_at, m.arrived_at,
+       taken.attempts, taken.initial, taken.repeat_handlers,
+       m.security, m.opened_key, m.opened_offset, m.opened_size, m.opened_sha256
+FROM taken JOIN message AS m ON m.id = taken.message_id
+WHERE m.id = ANY(%(ids)s)
+ORDER BY m.raw_key, m.raw_offset;
+
+-- name: renew
+UPDATE outbox SET claimed_until = now() + make_interval(secs => %(ttl)s)
+WHERE claim = ANY(%(claims)s) AND message_id = ANY(%(ids)s);
+
+-- name: still_mine
+SELECT message_id FROM outbox
+WHERE message_id = ANY(%(ids)s) AND claim = %(claim)s AND claimed_until > now();
+
+-- name: release
+-- Gives mails back, to be tried again after a while.
+UPDATE outbox AS o
+SET claim = NULL, claimed_until = NULL, error = r.error,
+    attempts = o.attempts - CASE WHEN r.blameless THEN 1 ELSE 0 END,
+    next_attempt_at = now() + make_interval(secs => r.delay)
+FROM unnest(%(ids)s::uuid[], %(errors)s::text[], %(delays)s::double precision[], %(blameless)s::boolean[])
+     AS r(id, error, delay, blameless)
+WHERE o.message_id = r.id AND o.claim = %(claim)s;
+
+-- name: targets
+-- Enabled handlers that take these connections, and those that already have a mail.
+SELECT h.id, h.name, h.all_connections,
+       ARRAY(SELECT hc.connection_id FROM handler_connection AS hc
+             WHERE hc.handler_id = h.id AND hc.connection_id = ANY(%(connection_ids)s))
+FROM handler AS h WHERE h.enabled ORDER BY h.id;
+
+-- name: delivered
+SELECT message_id, handler_id FROM delivery WHERE message_id = ANY(%(ids)s);
+
+-- name: record_deliveries
+INSERT INTO delivery AS d (message_id, handler_id, published_at, position)
+SELECT message_id, handler_id, now(), position
+FROM unnest(%(ids)s::uuid[], %(handlers)s::bigint[], %(positions)s::text[])
+     AS p(message_id, handler_id, position)
+ON CONFLICT (message_id, handler_id) DO UPDATE
+SET published_at = excluded.published_at, position = excluded.position, repeats = d.repeats + 1;
+
+-- name: record_outcomes
+UPDATE message AS m
+SET opened_at = now(), security = o.security, opened_key = o.opened_key,
+    opened_offset = o.opened_offset, opened_size = o.opened_size, opened_sha256 = o.opened_sha256
+FROM unnest(%(ids)s::uuid[], %(securities)s::jsonb[], %(keys)s::text[], %(offsets)s::bigint[],
+            %(sizes)s::bigint[], %(sha256s)s::bytea[])
+     AS o(id, security, opened_key, opened_offset, opened_size, opened_sha256)
+WHERE m.id = o.id AND m.id = ANY(%(ids)s);
+
+-- name: finish
+-- Everything that was asked for is confirmed: the work is done.
+WITH done AS (
+    DELETE FROM outbox WHERE message_id = ANY(%(ids)s) AND claim = %(claim)s RETURNING message_id
+)
+UPDATE message SET published_at = coalesce(published_at, now())
+WHERE id = ANY(%(ids)s) AND id IN (SELECT message_id FROM done);
+
+-- name: quarantine
+WITH gone AS (
+    DELETE FROM outbox WHERE message_id = %(id)s AND claim = %(claim)s
+    RETURNING message_id, connection_id
+)
+INSERT INTO quarantine (id, connection_id, folder, native_key, uid_validity, code, reason, size,
+    raw_key, raw_offset)
+SELECT m.id, m.connection_id, m.folder, m.native_key, coalesce(m.uid_validity, 0), %(code)s,
+    %(reason)s, m.size, m.raw_key, m.raw_offset
+FROM gone JOIN message AS m ON m.id = gone.message_id
+ON CONFLICT (id) DO UPDATE SET code = excluded.code, reason = excluded.reason, created_at = now();
+
+-- name: redeliver
+-- Asks for these mails again, at these handlers (empty: at every handler that takes them).
+INSERT INTO outbox AS o (message_id, connection_id, next_attempt_at, initial, repeat_handlers)
+SELECT m.id, m.connection_id, now(), false, CASE WHEN cardinality(%(handlers)s::bigint[]) > 0
+    THEN %(handlers)s::bigint[] ELSE ARRAY(
+        SELECT h.id FROM handler AS h WHERE h.enabled AND (h.all_connections OR EXISTS (
+            SELECT FROM handler_connection AS hc
+            WHERE hc.handler_id = h.id AND hc.connection_id = m.connection_id))) END
+FROM message AS m WHERE m.id = ANY(%(ids)s)
+ON CONFLICT (message_id) DO UPDATE
+SET repeat_handlers = ARRAY(SELECT DISTINCT unnest(o.repeat_handlers || excluded.repeat_handlers)),
+    next_attempt_at = now(), emissions = 0
+RETURNING o.message_id;
+
+-- name: reopen
+-- Opens these mails again (a certificate was attached): their findings are made anew.
+UPDATE message SET security = NULL, opened_key = NULL, opened_offset = NULL, opened_size = NULL,
+    opened_sha256 = NULL, opened_at = NULL
+WHERE id = ANY(%(ids)s);
+
+-- name: refill
+-- Publishes again whatever a lost queue may not have handed over: all that was published at or
+-- after the watermark.
+INSERT INTO outbox AS o (message_id, connection_id, next_attempt_at, initial, repeat_handlers)
+SELECT m.id, m.connection_id, now(), false, ARRAY[%(handler_id)s::bigint]
+FROM delivery AS d JOIN message AS m ON m.id = d.message_id
+WHERE d.handler_id = %(handler_id)s AND d.published_at >= %(watermark)s
+ON CONFLICT (message_id) DO UPDATE
+SET repeat_handlers = ARRAY(SELECT DISTINCT unnest(o.repeat_handlers || excluded.repeat_handlers)),
+    next_attempt_at = now(), emissions = 0
+RETURNING o.message_id;
+
+-- name: size
+SELECT count(*), min(m.downloaded_at) FROM outbox AS o JOIN message AS m ON m.id = o.message_id;

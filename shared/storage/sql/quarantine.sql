@@ -1,0 +1,30 @@
+-- name: entries
+-- Ends before WHERE.
+SELECT q.id, q.connection_id, coalesce(c.name, '') AS connection, q.folder, q.native_key,
+       q.uid_validity, q.code, q.reason, q.size, q.raw_key, q.raw_offset, q.created_at,
+       m.id IS NOT NULL AS in_ledger, coalesce(m.subject, '') AS subject,
+       coalesce(m.sender, '') AS sender
+FROM quarantine q
+LEFT JOIN connection c ON c.id = q.connection_id
+LEFT JOIN message m ON m.id = q.id
+
+-- name: matching
+WHERE (%(before)s::uuid IS NULL OR q.id < %(before)s)
+  AND (%(connection_id)s::bigint IS NULL OR q.connection_id = %(connection_id)s)
+  AND (%(code)s::text IS NULL OR q.code = %(code)s)
+ORDER BY q.id DESC LIMIT %(limit)s
+
+-- name: of_id
+WHERE q.id = %(id)s FOR UPDATE OF q
+
+-- name: count
+SELECT count(*) FROM quarantine
+
+-- name: delete
+DELETE FROM quarantine WHERE id = %(id)s
+
+-- name: publish_anew
+-- Back on its way, as if it had just been downloaded; its findings are made anew.
+INSERT INTO outbox (message_id, connection_id, next_attempt_at)
+SELECT id, connection_id, now() FROM message WHERE id = %(id)s
+ON CONFLICT (message_id) DO NOTHING

@@ -1,0 +1,81 @@
+-- What ages out, and what is kept because something still needs it.
+
+-- name: claim_chore
+-- One row where nobody has started this chore for `every`; then it is the caller's.
+INSERT INTO chore (name, started_at) VALUES (%(name)s, now())
+ON CONFLICT (name) DO UPDATE SET started_at = now()
+WHERE chore.started_at <= now() - %(every)s
+RETURNING name
+
+-- name: only_one
+-- Partitions are made and dropped by one process at a time.
+SELECT pg_try_advisory_xact_lock(%(lock)s)
+
+-- name: partitions
+-- Every dated partition of the ledger with its bounds as Postgres prints them.
+SELECT c.relname, pg_get_expr(c.relpartbound, c.oid)
+FROM pg_inherits i
+JOIN pg_class c ON c.oid = i.inhrelid
+WHERE i.inhparent = 'message'::regclass AND pg_get_expr(c.relpartbound, c.oid) <> 'DEFAULT'
+
+-- name: unacknowledged
+-- Enabled handlers that have not acknowledged every mail of this range of ids.
+SELECT h.name
+FROM handler h
+JOIN handler_queue q ON q.handler_id = h.id
+WHERE h.enabled AND EXISTS (
+    SELECT 1 FROM delivery d
+    WHERE d.handler_id = h.id AND d.published_at >= q.watermark
+      AND d.message_id >= %(lower)s AND d.message_id < %(upper)s)
+ORDER BY h.name
+
+-- name: hold
+-- Mails of this range that somebody still has to do something with.
+CREATE TEMPORARY TABLE held ON COMMIT DROP AS
+SELECT message_id FROM outbox WHERE message_id >= %(lower)s AND message_id < %(upper)s
+UNION
+SELECT message_id FROM settlement WHERE message_id >= %(lower)s AND message_id < %(upper)s
+UNION
+SELECT id FROM quarantine WHERE id >= %(lower)s AND id < %(upper)s
+
+-- name: drop_rest
+-- Old mails outside the dated partitions, in batches; the same rules, row by row.
+DELETE FROM message_rest WHERE id IN (
+    SELECT m.id FROM message_rest m
+    WHERE m.id < %(before)s
+      AND NOT EXISTS (SELECT 1 FROM outbox o WHERE o.message_id = m.id)
+      AND NOT EXISTS (SELECT 1 FROM settlement s WHERE s.message_id = m.id)
+      AND NOT EXISTS (SELECT 1 FROM quarantine q WHERE q.id = m.id)
+      AND (m.id < %(at_last)s OR NOT EXISTS (
+          SELECT 1 FROM delivery d
+          JOIN handler h ON h.id = d.handler_id AND h.enabled
+          JOIN handler_queue q ON q.handler_id = h.id
+          WHERE d.message_id = m.id AND d.published_at >= q.watermark))
+    LIMIT %(limit)s)
+
+-- name: drop_rest_deliveries
+DELETE FROM delivery_rest d
+WHERE d.message_id < %(before)s AND NOT EXISTS (SELECT 1 FROM message m WHERE m.id = d.message_id)
+
+-- name: referenced_objects
+-- Objects that rows older than the dated partitions still point into.
+SELECT raw_key FROM message WHERE id < %(floor)s
+UNION SELECT opened_key FROM message WHERE id < %(floor)s AND opened_key IS NOT NULL
+UNION SELECT raw_key FROM quarantine WHERE raw_key IS NOT NULL
+
+-- name: drop_runs
+DELETE FROM fetch_run WHERE id < %(before)s
+
+-- name: drop_alerts
+-- Alerts that are done; their execution log goes with them.
+DELETE FROM alert WHERE id < %(before)s AND next_attempt_at IS NULL
+
+-- name: drop_sessions
+DELETE FROM session WHERE expires_at < now()
+
+-- name: drop_oauth_flows
+-- Logins at a provider that nobody finished.
+DELETE FROM oauth_flow WHERE created_at < now() - interval '1 hour'
+
+-- name: drop_login_attempts
+DELETE FROM login_attempt WHERE at < now() - interval '1 day'

@@ -1,0 +1,113 @@
+-- What is due, and how a run ends.
+
+-- name: claim_due
+-- The most overdue connections, moved to their next turn. A connection that fell behind gets a
+-- random phase, so that the backlog of an outage does not come back as a herd. `used` is false
+-- where no enabled handler takes the connection: nothing is fetched for it.
+WITH due AS (
+    SELECT connection_id, due_at FROM connection_state
+    WHERE due_at <= now()
+    ORDER BY due_at
+    LIMIT %(limit)s
+    FOR UPDATE SKIP LOCKED
+)
+UPDATE connection_state AS s
+SET emitted_at = now(),
+    due_at = greatest(
+        s.due_at + make_interval(mins => c.interval_minutes),
+        now() + make_interval(secs => c.interval_minutes * 60 * random())
+    )
+FROM due, connection AS c
+WHERE s.connection_id = due.connection_id AND c.id = s.connection_id
+RETURNING s.connection_id, s.lane, now(), EXISTS (
+    SELECT FROM handler AS h
+    WHERE h.enabled AND (h.all_connections OR EXISTS (
+        SELECT FROM handler_connection AS hc
+        WHERE hc.handler_id = h.id AND hc.connection_id = s.connection_id))
+) AS used, extract(epoch FROM now() - due.due_at)::double precision;
+
+-- name: enable
+-- Due at once; an edit or a new start also ends any back-off.
+UPDATE connection_state
+SET due_at = now(), failures = 0, lane = 'fetch',
+    health = CASE WHEN health = 'working' THEN health ELSE 'pending' END
+WHERE connection_id = %(id)s;
+
+-- name: disable
+UPDATE connection_state SET due_at = NULL, failures = 0, lane = 'fetch'
+WHERE connection_id = %(id)s;
+
+-- name: due_now
+-- `fetch now`, push and slices: only for connections that are enabled.
+UPDATE connection_state SET due_at = least(due_at, now() + make_interval(secs => %(delay)s))
+WHERE connection_id = ANY(%(ids)s) AND due_at IS NOT NULL;
+
+-- name: runnable
+-- The state of connections that a job names, where they are enabled and have not run since the
+-- job was emitted.
+SELECT s.connection_id, s.cursor, s.uid_validity, s.failures, s.health, s.start_since,
+       s.skip_existing, s.skipped_before, s.validity_changed_at,
+       coalesce(s.pruned_at < now() - interval '1 day', true),
+       EXISTS (SELECT FROM settlement AS t WHERE t.connection_id = s.connection_id)
+FROM connection_state AS s JOIN connection AS c ON c.id = s.connection_id
+WHERE s.connection_id = ANY(%(ids)s) AND c.enabled
+  AND (s.last_run_at IS NULL OR s.last_run_at < %(emitted_at)s);
+
+-- name: finish_runs
+-- One row a run. A success keeps the cursor it is given and ends the back-off; `again` makes the
+-- connection due at once (there is more to fetch).
+UPDATE connection_state AS s
+SET last_run_at = now(),
+    last_run_ms = r.duration_ms,
+    last_success_at = now(),
+    health = 'working',
+    error = NULL,
+    failures = 0,
+    cursor = CASE WHEN r.keep_cursor THEN r.cursor ELSE s.cursor END,
+    uid_validity = coalesce(r.uid_validity, s.uid_validity),
+    lane = r.lane,
+    due_at = CASE WHEN r.again AND s.due_at IS NOT NULL THEN now() ELSE s.due_at END
+FROM unnest(%(ids)s::bigint[], %(durations)s::integer[], %(cursors)s::jsonb[], %(keep)s::boolean[],
+            %(validities)s::bigint[], %(lanes)s::text[], %(again)s::boolean[])
+     AS r(id, duration_ms, cursor, keep_cursor, uid_validity, lane, again)
+WHERE s.connection_id = r.id;
+
+-- name: fail_run
+-- Returns the health before, so that a transition can be told from a repetition.
+WITH before AS (
+    SELECT connection_id, health FROM connection_state WHERE connection_id = %(id)s FOR UPDATE
+)
+UPDATE connection_state AS s
+SET last_run_at = now(),
+    last_run_ms = %(duration_ms)s,
+    health = %(health)s,
+    error = %(error)s,
+    failures = s.failures + 1,
+    lane = 'fetch-slow',
+    due_at = CASE WHEN s.due_at IS NULL THEN NULL
+                  ELSE now() + make_interval(secs => %(delay)s) END
+FROM before
+WHERE s.connection_id = before.connection_id
+RETURNING before.health, s.failures;
+
+-- name: skipped_existing
+UPDATE connection_state SET skip_existing = false, skipped_before = now()
+WHERE connection_id = %(id)s;
+
+-- name: validity_changed
+UPDATE connection_state
+SET uid_validity = %(uid_validity)s, validity_changed_at = now(), cursor = NULL
+WHERE connection_id = %(id)s;
+
+-- name: recognition_over
+-- Content of mails that never re-appeared after the folder was re-created is forgotten.
+WITH over AS (
+    UPDATE connection_state SET validity_changed_at = NULL
+    WHERE connection_id = %(id)s RETURNING connection_id, uid_validity
+)
+DELETE FROM known_content AS k USING over
+WHERE k.connection_id = over.connection_id AND k.folder = %(folder)s
+  AND k.uid_validity <> over.uid_validity;
+
+-- name: pruned
+UPDATE connection_state SET pruned_at = now() WHERE connection_id = %(id)s;

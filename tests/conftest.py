@@ -1,0 +1,11 @@
+"""The fixtures of the servers; each lives in the module of its server."""
+
+pytest_plugins = [
+    "tests.servers.certificates",
+    "tests.servers.dovecot",
+    "tests.servers.oidc",
+    "tests.servers.postgres",
+    "tests.servers.rabbitmq",
+    "tests.servers.redis",
+    "tests.servers.webhooks",
+]

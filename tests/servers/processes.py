@@ -1,0 +1,154 @@
+"""What starting a server as a child process needs, whichever server it is.
+
+A session that is killed with SIGKILL runs no finaliser: a server ends with its parent
+(`end_with_parent`), or a guard that reads from a pipe notices (`ServerProcess`).
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+_PR_SET_PDEATHSIG = 1
+
+
+def free_port() -> int:
+    """A loopback port that nobody listens on right now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def end_with_parent() -> None:
+    """For `preexec_fn`: the kernel ends this child when the test session dies, however it dies."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+def private_folder(name: str, owner: str | None = None) -> Path:
+    """A new folder below the temporary one (short: some servers put sockets there)."""
+    folder = Path(tempfile.mkdtemp(prefix=f"posthouse-{name}-"))
+    if owner is not None and os.getuid() == 0:
+        shutil.chown(folder, user=owner)
+    return folder
+
+
+def wait_until(
+    ready: Callable[[], bool],
+    what: str,
+    *,
+    seconds: float = 30,
+    process: subprocess.Popen[bytes] | None = None,
+    log: Path | None = None,
+) -> None:
+    """Polls until `ready()`; fails with the end of the server's log where it never gets so."""
+    deadline = time.monotonic() + seconds
+    while not ready():
+        ended = process is not None and process.poll() is not None
+        if ended or time.monotonic() > deadline:
+            tail = log.read_text(errors="replace")[-3000:] if log and log.exists() else ""
+            why = "ended at once" if ended else f"was not ready in {seconds:.0f} s"
+            raise RuntimeError(f"{what} {why}.\n{tail}")
+        time.sleep(0.02)
+
+
+def children_of(pid: int) -> list[int]:
+    """The direct children of a process."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                stat = (entry / "stat").read_text()
+            except OSError:
+                continue
+            if int(stat.rpartition(")")[2].split()[1]) == pid:
+                found.append(int(entry.name))
+    return found
+
+
+def accepts(port: int) -> bool:
+    """Whether something accepts connections on a loopback port."""
+    try:
+        socket.create_connection(("127.0.0.1", port), timeout=1).close()
+    except OSError:
+        return False
+    return True
+
+
+class ServerProcess:
+    """One running server. `log` is the file that takes its output."""
+
+    def __init__(
+        self, argv: Sequence[str], *, log: Path, env: Mapping[str, str] | None = None
+    ) -> None:
+        self.log = log
+        with log.open("ab") as output:
+            self._process = subprocess.Popen(
+                list(argv),
+                env=None if env is None else dict(env),
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        self._guard = subprocess.Popen(
+            ["/bin/sh", "-c", f"read -r _; kill -9 -- -{self._process.pid} 2>/dev/null"],
+            stdin=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    @property
+    def running(self) -> bool:
+        return self._process.poll() is None
+
+    def wait_until(self, ready: Callable[[], bool], *, seconds: float = 60) -> None:
+        """Returns once `ready()`; raises with the end of the log where that does not come."""
+        deadline = time.monotonic() + seconds
+        while not ready():
+            if not self.running or time.monotonic() > deadline:
+                what = "did not come up" if self.running else "ended at once"
+                self.kill()
+                tail = self.log.read_text(errors="replace")[-3000:]
+                raise RuntimeError(f"{self._process.args} {what}:\n{tail}")
+            time.sleep(0.02)
+
+    def pause(self) -> None:
+        """SIGSTOP: the server keeps its connections and answers nothing."""
+        os.killpg(self.pid, signal.SIGSTOP)
+
+    def resume(self) -> None:
+        os.killpg(self.pid, signal.SIGCONT)
+
+    def stop(self, *, seconds: float = 30) -> None:
+        """SIGTERM, as an administrator stops it; SIGKILL where it takes longer than `seconds`."""
+        if self.running:
+            self._process.terminate()
+            try:
+                self._process.wait(seconds)
+            except subprocess.TimeoutExpired:
+                pass
+        self.kill()
+
+    def kill(self) -> None:
+        """SIGKILL to all of it, as the kernel does when memory runs out."""
+        self._guard.kill()
+        self._guard.wait()
+        if self._guard.stdin is not None:
+            self._guard.stdin.close()
+        try:
+            os.killpg(self.pid, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+        self._process.wait()

@@ -203,8 +203,9 @@ def test_it_runs_as_an_ordinary_user_too() -> None:
 def _ordinary_user() -> list[str]:
     """How to become `nobody`: for real where nobody may run this Python, else in a namespace."""
     plain = ["setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups"]
+    again = "import cli.main, subprocess, sys; subprocess.check_call([sys.executable, '-c', ''])"
     able = subprocess.run(
-        [*plain, sys.executable, "-c", "import cli.main"],
+        [*plain, sys.executable, "-c", again],
         env={"PYTHONPATH": str(Path(__file__).parents[2])},
         check=False,
         capture_output=True,

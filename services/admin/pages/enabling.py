@@ -46,11 +46,17 @@ def enable(request: Request, connection_id: int, form: Form) -> Response:
             ctx, connection_id, acknowledged=form.flag("acknowledged"), start_from=start
         )
     except AcknowledgementNeeded as needed:
-        return _ask(request, ctx, connection_id, needed.estimate, form=form)
+        asked = bool(form.text("start_from"))
+        unticked = InvalidInput("Tick this to enable it.", field="acknowledged") if asked else None
+        return _ask(request, ctx, connection_id, needed.estimate, unticked, form=form)
     except NotFound:
         raise
     except PosthouseError as error:
         return _ask(request, ctx, connection_id, None, error, form=form)
+    name = saved.seen.connection.name
+    if not saved.seen.handlers:
+        text = f"{name} is enabled, but nothing is downloaded before an enabled handler takes it."
+        return go(f"/connections/{connection_id}", text, "warn")
     return go(f"/connections/{connection_id}", saved.notice)
 
 

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 import structlog
 import uvicorn
-from shared.mailbox.open import open_mailbox
 from starlette.types import ASGIApp
 
 from services.admin.app import build_app
@@ -19,6 +18,7 @@ from shared.errors import InvalidInput
 from shared.hosts import Address, HostRules
 from shared.logins import Logins
 from shared.mailbox.base import Mailbox
+from shared.mailbox.open import open_mailbox
 from shared.storage.pool import Database
 from shared.store import open_store
 from shared.telemetry.health import HealthServer, Heartbeat, Readiness

@@ -4,6 +4,7 @@ pytest_plugins = [
     "tests.servers.certificates",
     "tests.servers.chromium",
     "tests.servers.dovecot",
+    "tests.servers.oidc",
     "tests.servers.postgres",
     "tests.servers.rabbitmq",
     "tests.servers.redis",

@@ -15,7 +15,7 @@ from services.admin.mail_work import MailWork
 from services.admin.settings import AdminSettings
 from shared.connections import Connection
 from shared.errors import InvalidInput
-from shared.hosts import Address, HostRules
+from shared.hosts import HostRules
 from shared.logins import Logins
 from shared.mailbox.base import Mailbox
 from shared.mailbox.open import open_mailbox
@@ -101,16 +101,10 @@ def build(settings: AdminSettings) -> Admin:
     rules = HostRules.parse(settings.allowed_hosts, settings.denied_hosts)
 
     def opened(connection: Connection, password: str | None) -> Mailbox:
-        host = connection.endpoint[0]
-
-        def allowed(address: Address) -> bool:
-            return rules.allows(host, address)
-
+        login = logins.of(connection, password=password)
+        host, _ = login.endpoint or connection.endpoint
         return open_mailbox(
-            connection,
-            logins.of(connection, password=password),
-            read_timeout_s=_READ_TIMEOUT,
-            allow_host=allowed,
+            connection, login, read_timeout_s=_READ_TIMEOUT, allow_host=rules.at(host)
         )
 
     house = House(settings, database, vault, store, MailWork(), logins, opened)

@@ -3,6 +3,7 @@
 pytest_plugins = [
     "tests.servers.certificates",
     "tests.servers.dovecot",
+    "tests.servers.graph",
     "tests.servers.oidc",
     "tests.servers.postgres",
     "tests.servers.rabbitmq",

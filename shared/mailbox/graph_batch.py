@@ -82,7 +82,7 @@ def _request(
     one: dict[str, Any] = {
         "id": number,
         "method": request["method"],
-        "url": f"{graph.user}/messages/{ref.key}{request.get('suffix', '')}",
+        "url": graph.message(ref) + str(request.get("suffix", "")),
         "headers": {"Prefer": IMMUTABLE_IDS},
     }
     if "body" in request:

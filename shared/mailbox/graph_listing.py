@@ -256,7 +256,10 @@ def _left_out(found: _Found, at_most: int) -> int:
 def _ref(row: Mapping[str, Any]) -> MailRef:
     size = 0
     for one in row.get("singleValueExtendedProperties") or []:
-        if str(one.get("id", "")).casefold() == _SIZE.casefold():
+        # Graph writes the tag back in its own way: "Integer 0xe08".
+        if str(one.get("id", "")).lower().replace("0x0", "0x") == _SIZE.lower().replace(
+            "0x0", "0x"
+        ):
             size = int(one.get("value") or 0)
     read = row.get("isRead")
     return MailRef(

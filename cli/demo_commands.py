@@ -10,8 +10,8 @@ from typing import Annotated
 
 import typer
 
-from cli.local.folder import default_folder, read_kept
-from shared.errors import InvalidInput, NotFound, TryAgain
+from cli.local.folder import default_folder, local_api, read_kept
+from shared.errors import InvalidInput, NotFound, PosthouseError, TryAgain
 
 app = typer.Typer(help="The demo mailbox of `up --demo`.", no_args_is_help=True)
 
@@ -36,9 +36,10 @@ def send(
     ] = False,
     data_dir: DataDir = None,
 ) -> None:
-    """Drops a mail into the demo mailbox; it shows up at the handler within its interval."""
+    """Drops a mail into the demo mailbox, and asks Posthouse to look there now."""
     from cli.demo.certificate import USER, DemoCertificate
     from cli.demo.samples import compose, encrypted
+    from cli.demo.seed import fetch_now
 
     root = (data_dir or default_folder()).expanduser().absolute()
     if file is not None:
@@ -61,7 +62,13 @@ def send(
             f"The demo mailbox does not take mail on port {port}: {error}",
             hint="Is `posthouse up --demo` running with this data folder?",
         ) from error
-    typer.echo(f"Sent {len(octets)} octets to {USER}.")
+    try:
+        fetch_now(*local_api(root))
+    except PosthouseError as error:
+        soon = f"it is fetched with the next poll ({error})"
+    else:
+        soon = "it is on its way to the handler"
+    typer.echo(f"Sent {len(octets)} octets to {USER}; {soon}.")
 
 
 @app.command()

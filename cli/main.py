@@ -7,13 +7,9 @@ import sys
 from typing import Annotated, Final
 
 import typer
-from rich.console import Console
-from rich.markup import escape
 
 from cli import demo_commands, secrets_commands, tail, up
-from cli.running import run as run_service
 from shared.errors import InvalidInput, PosthouseError
-from shared.telemetry.process import release
 
 _FAILED: Final = 1
 _MISUSED: Final = 2
@@ -40,6 +36,8 @@ def _options(
     version: Annotated[bool, typer.Option("--version", help="Show the version.")] = False,
 ) -> None:
     if version:
+        from shared.telemetry.process import release
+
         typer.echo(f"posthouse {release()}")
         raise typer.Exit
     context.obj = {"debug": debug}
@@ -70,13 +68,28 @@ def admin() -> None:
 
 
 @app.command(rich_help_panel="Services")
-def migrate() -> None:
+def migrate(
+    wait: Annotated[
+        float | None,
+        typer.Option(
+            metavar="SECONDS", help="Change nothing: wait until somebody else has done it."
+        ),
+    ] = None,
+) -> None:
     """Brings the database schema to this version. Safe to run at any time, by any number."""
-    from shared.settings import Settings, load
+    from shared.settings import DatabaseSettings, load
+    from shared.storage import schema
     from shared.storage.migrate import migrate as bring_up
 
-    version = bring_up(load(Settings).database_url.get_secret_value())
+    url = load(DatabaseSettings).database_url.get_secret_value()
+    version = bring_up(url) if wait is None else schema.wait_until_there(url, wait)
     typer.echo(f"The schema is at version {version}.")
+
+
+def run_service(name: str) -> None:
+    from cli.running import run  # what a service needs is not loaded for any other command
+
+    run(name)
 
 
 def main() -> None:
@@ -98,6 +111,9 @@ def main() -> None:
 
 def say_error(error: PosthouseError) -> None:
     """One sentence about what failed, one about what to do, on standard error."""
+    from rich.console import Console
+    from rich.markup import escape
+
     console = Console(stderr=True, highlight=False, soft_wrap=True)
     console.print(f"[bold red]Error:[/] {escape(str(error))}")
     if error.hint:

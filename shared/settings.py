@@ -18,7 +18,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from shared.errors import InvalidInput
 
 PREFIX = "POSTHOUSE_"
-S = TypeVar("S", bound="Settings")
+S = TypeVar("S", bound=BaseSettings)
 
 
 class Settings(BaseSettings):
@@ -93,6 +93,23 @@ class Settings(BaseSettings):
         """Where the handlers' queues are, without secrets: scheme, host, port and path."""
         parts = urlsplit(self.effective_output_url)
         return f"{parts.scheme}://{parts.hostname}:{parts.port or ''}{parts.path}"
+
+
+class DatabaseSettings(BaseSettings):
+    """For commands that need Postgres and nothing else."""
+
+    model_config = Settings.model_config
+
+    database_url: SecretStr = Field(description="Postgres, postgresql://user:password@host/name")
+
+
+class OutputSettings(BaseSettings):
+    """For commands that only look at the handlers' queues."""
+
+    model_config = Settings.model_config
+
+    broker_url: SecretStr | None = None
+    output_url: SecretStr | None = None
 
 
 def load(kind: type[S], **overrides: Any) -> S:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import socket
 from pathlib import Path
 from typing import Any, Final
@@ -17,47 +16,72 @@ _CERTIFICATE: Final = "Demo certificate"
 _CONNECTION: Final = "Demo mailbox"
 
 
-def seed(url: str, token: str, folder: Path, *, password: str, imap_port: int) -> None:
+def seed(
+    url: str,
+    token: str,
+    folder: Path,
+    *,
+    password: str,
+    imap_port: int,
+    handler_token: str | None,
+) -> str:
     """Brings the demo's objects about; what exists is kept, only the mailbox's port is corrected.
 
-    Raises PosthouseError with the API's own words where it refuses.
+    Returns the token of the handler: the given one where there is a handler already. Raises
+    PosthouseError with the API's own words where it refuses.
     """
     with httpx.Client(
-        base_url=f"{url}/api/v1/", headers={"Authorization": f"Bearer {token}"}, timeout=30
+        base_url=f"{url}/api/v1/", headers={"Authorization": f"Bearer {token}"}, timeout=60
     ) as api:
         certificate = _find(api, "certificates", _CERTIFICATE)
         if certificate is None:
-            certificate = _call(api, "POST", "certificates", json=_certificate(folder))
-        if _find(api, "handlers", HANDLER) is None:
-            handler = {"name": HANDLER, "enabled": True, "connections": "all"}
-            _call(api, "POST", "handlers", json=handler)
+            certificate = _call(
+                api,
+                "POST",
+                "certificates",
+                files={"file": ("demo.p12", DemoCertificate.of(folder).pkcs12)},
+                data={"password": PASSWORD, "name": _CERTIFICATE},
+            )
+        handler = _find(api, "handlers", HANDLER)
+        if handler is None:
+            handler = {"name": HANDLER, "description": "Prints what it gets.", "connections": "all"}
+            handler_token = _call(api, "POST", "handlers", json=handler)["token"]
+        elif handler_token is None:
+            handler_token = _call(api, "POST", f"handlers/{handler['id']}/token")["token"]
+        _connection(api, certificate["id"], password, imap_port)
+    return str(handler_token)
+
+
+def fetch_now(url: str, token: str) -> None:
+    """Asks for a look into the demo mailbox before its next minute. Raises PosthouseError."""
+    with httpx.Client(
+        base_url=f"{url}/api/v1/", headers={"Authorization": f"Bearer {token}"}, timeout=10
+    ) as api:
         connection = _find(api, "connections", _CONNECTION)
-        if connection is None:
-            connection = _call(
-                api,
-                "POST",
-                "connections",
-                json={
-                    "name": _CONNECTION,
-                    "description": "Sample mails of every kind; `posthouse demo send` adds more.",
-                    "mode": "imap",
-                    "host": "127.0.0.1",
-                    "port": imap_port,
-                    "security": "none",
-                    "username": USER,
-                    "password": password,
-                    "certificate_ids": [certificate["id"]],
-                },
-            )
-            _call(
-                api,
-                "POST",
-                f"connections/{connection['id']}/enable",
-                json={"acknowledged": True, "start_from": "everything"},
-            )
-        elif connection.get("port") != imap_port:
-            change = {"port": imap_port, "acknowledged": True}
-            _call(api, "PATCH", f"connections/{connection['id']}", json=change)
+        if connection is not None:
+            _call(api, "POST", f"connections/{connection['id']}/fetch")
+
+
+def _connection(api: httpx.Client, certificate_id: int, password: str, imap_port: int) -> None:
+    connection = _find(api, "connections", _CONNECTION)
+    if connection is None:
+        wanted = {
+            "name": _CONNECTION,
+            "description": "Sample mails of every kind; `posthouse demo send` adds more.",
+            "mode": "imap",
+            "host": "127.0.0.1",
+            "port": imap_port,
+            "security": "none",
+            "username": USER,
+            "password": password,
+            "certificate_ids": [certificate_id],
+            "enabled": True,
+            "acknowledged": True,
+        }
+        _call(api, "POST", "connections", json=wanted)
+    elif connection["port"] != imap_port:
+        change = {"port": imap_port, "password": password, "acknowledged": True}
+        _call(api, "PATCH", f"connections/{connection['id']}", json=change)
 
 
 def check_greeting(port: int) -> None:
@@ -71,17 +95,8 @@ def check_greeting(port: int) -> None:
         raise TryAgain(f"The demo mailbox on port {port} answers {greeting!r}.")
 
 
-def _certificate(folder: Path) -> dict[str, Any]:
-    return {
-        "name": _CERTIFICATE,
-        "file": base64.b64encode(DemoCertificate.of(folder).pkcs12).decode(),
-        "password": PASSWORD,
-    }
-
-
 def _find(api: httpx.Client, kind: str, name: str) -> dict[str, Any] | None:
-    found = _call(api, "GET", kind, params={"q": name})
-    items = found.get("items", []) if isinstance(found, dict) else found
+    items: list[dict[str, Any]] = _call(api, "GET", kind, params={"q": name})["items"]
     return next((item for item in items if item["name"] == name), None)
 
 
@@ -93,8 +108,7 @@ def _call(api: httpx.Client, method: str, path: str, **options: Any) -> Any:
     except httpx.HTTPStatusError as error:
         problem = error.response
         raise PosthouseError(
-            f"The demo could not be set up: {method} {path} answered {problem.status_code}: "
-            f"{problem.text[:500]}"
+            f"{method} {path} answered {problem.status_code}: {problem.text[:500]}"
         ) from error
     except (httpx.HTTPError, ValueError) as error:
-        raise TryAgain(f"The demo could not be set up: {error}") from error
+        raise TryAgain(f"The API at {api.base_url} does not answer: {error}") from error

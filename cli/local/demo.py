@@ -12,8 +12,8 @@ from typing import Final
 from cli.demo import seed
 from cli.demo.certificate import USER
 from cli.local.console import Console
-from cli.local.folder import DataFolder, default_folder
-from cli.local.supervisor import Child, Program, Supervisor
+from cli.local.folder import DataFolder, default_folder, read_kept
+from cli.local.supervisor import CRASH, Child, Program, Supervisor
 from shared.errors import PosthouseError
 
 _READY_SECONDS: Final = 30.0
@@ -38,13 +38,13 @@ class Demo:
             Program(
                 "demo-mailbox",
                 [
-                    *(sys.executable, "-m", "cli.main", "demo", "mailbox"),
+                    *(sys.executable, "-P", "-m", "cli.main", "demo", "mailbox"),
                     *("--folder", str(self._root), "--imap-port", str(self._imap_port)),
                     *("--smtp-port", str(self._smtp_port)),
                 ],
                 environment={**os.environ, "POSTHOUSE_DEMO_PASSWORD": self._password},
                 ready=lambda: seed.check_greeting(self._imap_port),
-                problem=rb"Error|Traceback",
+                problem=CRASH,
             )
         )
 
@@ -58,21 +58,24 @@ class Demo:
         if give_up():
             return
         try:
-            seed.seed(
+            token = seed.seed(
                 url,
                 environment["POSTHOUSE_ADMIN_TOKEN"],
                 self._root,
                 password=self._password,
                 imap_port=self._imap_port,
+                handler_token=read_kept(self._folder.root).get("demo_handler_token"),
             )
         except PosthouseError as error:
             self._console.problem("demo", f"{error} {error.hint}")
             return
+        self._folder.replace("demo_handler_token", token)
         self._handler = self._supervisor.start(
             Program(
                 "demo-handler",
-                [sys.executable, "-u", "-m", "cli.main", "demo", "handler"],
-                environment={**os.environ, **environment},
+                [sys.executable, "-P", "-u", "-m", "cli.main", "demo", "handler"],
+                environment={**os.environ, **environment, "POSTHOUSE_HANDLER_TOKEN": token},
+                problem=CRASH,
                 speaks=True,
             )
         )

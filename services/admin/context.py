@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from services.admin.mail_work import MailWork
 from services.admin.settings import AdminSettings
 from shared.connections import Connection
+from shared.logins import Logins
 from shared.mailbox.base import Mailbox
 from shared.people import Principal
 from shared.storage import audit
@@ -29,6 +30,7 @@ class House:
     vault: Vault
     store: Store
     mail_work: MailWork
+    logins: Logins
     open_mailbox: OpenMailbox
 
 

@@ -118,7 +118,7 @@ def _open(
     if not _secured(outer, inline=True):
         spool.close()
         return Opened(_NOTHING)
-    peeler = Peeler(identities, limits, spool)
+    peeler = Peeler(identities, trust, limits, spool)
     inner = peeler.peel(outer)
     facts = peeler.facts
     payload = payload_of(peeler.payload, outer) if peeler.payload else None

@@ -9,6 +9,7 @@ import uuid
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 
 import dramatiq
 import structlog
@@ -32,6 +33,7 @@ from shared.mailbox.base import Mailbox
 from shared.mailbox.open import open_mailbox
 from shared.queueing.broker import build_broker, enqueue
 from shared.queueing.worker import pulse_of, run_worker
+from shared.storage import schema
 from shared.storage.pool import Database
 from shared.store import Store, open_store
 from shared.telemetry import metrics
@@ -78,7 +80,7 @@ class Fetcher:
             self.settings.health_port,
             heartbeat=self.heartbeat,
             checks={
-                "database": self.database.check,
+                "database": partial(schema.check, self.database),
                 "store": self.store.check,
             },
         )

@@ -15,7 +15,7 @@ from datetime import datetime
 from typing import Any, Protocol, runtime_checkable
 
 from shared.connections import AfterDownload, Selection
-from shared.errors import NeedsPerson, PosthouseError, TryAgain
+from shared.errors import MailFailure, NeedsPerson, PosthouseError, TryAgain
 from shared.messages import Key
 
 #: What a folder looked like when everything in it had been handled; opaque JSON, kept in Postgres.
@@ -86,6 +86,30 @@ class OAuthRefused(Refused):
         )
         self.details = dict(details)
         self.server_text = server_text
+
+
+def mail_vanished() -> MailFailure:
+    """The reason to abandon a mail that somebody removed between the listing and now."""
+    return MailFailure("This mail is no longer on the server.", code="mail-vanished")
+
+
+def mail_refused(text: str) -> MailFailure:
+    """The reason to abandon a mail that the server lists and cannot give."""
+    return MailFailure(
+        f"The mail server cannot give this mail: {text}.",
+        code="mail-refused",
+        hint="Look at the mail with another program; it may be damaged there.",
+    )
+
+
+def mail_too_large(size: int, limit: int) -> MailFailure:
+    """The reason to abandon a mail over the limit; `size` as far as it is known."""
+    known = f"{size} octets" if size > limit else "more octets than the server says"
+    return MailFailure(
+        f"This mail has {known}; at most {limit} are taken.",
+        code="mail-too-large",
+        hint="Raise POSTHOUSE_MAX_MESSAGE_BYTES, or take the mail from the mailbox by hand.",
+    )
 
 
 class FolderMissing(Refused):
@@ -288,6 +312,10 @@ class Mailbox(Protocol):
         """
         ...
 
+    def keys(self) -> Sequence[Key]:
+        """Every key that the open folder lists now, cheaply. Changes nothing."""
+        ...
+
     def cursor_after(
         self, cursor: Cursor, settled: Sequence[MailRef], action: AfterDownload
     ) -> Cursor:
@@ -295,10 +323,6 @@ class Mailbox(Protocol):
 
         Without this the next poll takes our own flags for news, and looks once in vain.
         """
-        ...
-
-    def keys(self) -> Sequence[Key]:
-        """Every key that the open folder lists now, cheaply. Changes nothing."""
         ...
 
     def headers(self, refs: Sequence[MailRef]) -> Iterator[tuple[MailRef, bytes]]:

@@ -36,6 +36,7 @@ from shared.mailbox.imap_names import ListedFolder, Naming, listed_folders, nami
 from shared.mailbox.imap_search import refusal, searches
 from shared.mailbox.imap_session import ImapSession, Literal, Reply, string
 from shared.mailbox.imap_settle import settle
+from shared.messages import Key
 
 #: Without CONDSTORE equal counts can hide a swap: look in full this often (seconds).
 FULL_LOOK_S = 600
@@ -188,6 +189,13 @@ class ImapMailbox:
             more=more,
             listed=found.every,
         )
+
+    def keys(self) -> Sequence[Key]:
+        self._opened()
+        with self._step("list"):
+            found = searches(self._session, [b"ALL"])[0]
+            self._session.wire.rest()
+            return found
 
     def cursor_after(
         self, cursor: Cursor, settled: Sequence[MailRef], action: AfterDownload

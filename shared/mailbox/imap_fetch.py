@@ -15,8 +15,16 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import IO
 
-from shared.errors import MailFailure
-from shared.mailbox.base import HEADER_LIMIT, MailRef, SessionLost, Sink, Unreachable
+from shared.mailbox.base import (
+    HEADER_LIMIT,
+    MailRef,
+    SessionLost,
+    Sink,
+    Unreachable,
+    mail_refused,
+    mail_too_large,
+    mail_vanished,
+)
 from shared.mailbox.imap_session import ImapSession, Reply, uid_sets
 from shared.mailbox.wire import LARGE_BUFFER, SMALL_BUFFER
 
@@ -55,7 +63,7 @@ def fetch_bodies(session: ImapSession, refs: Sequence[MailRef], sink: Sink, limi
     wanted: list[MailRef] = []
     for ref in refs:
         if ref.size > limit:
-            sink.abandon(ref, _too_large(ref.size, limit))
+            sink.abandon(ref, mail_too_large(ref.size, limit))
         else:
             wanted.append(ref)
     session.wire.resize(LARGE_BUFFER)
@@ -113,7 +121,7 @@ class _Bodies:
         if reply.ok and not self._unnamed:
             for ref in missing:
                 self._forget(ref)
-                self._sink.abandon(ref, _vanished())
+                self._sink.abandon(ref, mail_vanished())
             return []
         return missing
 
@@ -128,7 +136,7 @@ class _Bodies:
                 continue
             if reply.ok:
                 self._forget(ref)
-                self._sink.abandon(ref, _vanished())
+                self._sink.abandon(ref, mail_vanished())
                 continue
             refused.append((ref, reply))
             nothing_works = self._ended == 0 and len(refused) >= 3
@@ -138,14 +146,7 @@ class _Bodies:
             raise _refusing(refused[-1][1])
         for ref, reply in refused:
             self._forget(ref)
-            self._sink.abandon(
-                ref,
-                MailFailure(
-                    f"The mail server cannot give this mail: {reply.text or reply.status}.",
-                    code="mail-refused",
-                    hint="Look at the mail with another program; it may be damaged there.",
-                ),
-            )
+            self._sink.abandon(ref, mail_refused(reply.text or reply.status))
 
     def _forget(self, ref: MailRef) -> None:
         self._expected.pop(int(ref.key), None)
@@ -253,7 +254,7 @@ class _Bodies:
             self._drop(size, read=True)
         elif size > self._limit:
             self._forget(ref)
-            self._sink.abandon(ref, _too_large(size, self._limit))
+            self._sink.abandon(ref, mail_too_large(size, self._limit))
             self._drop(size, read=True)
         else:
             self._forget(ref)
@@ -297,14 +298,7 @@ class _Bodies:
             uid = int(self._alone.key)
         ref = self._expected.pop(uid, None) if uid is not None else None
         if ref is not None:
-            self._sink.abandon(
-                ref,
-                MailFailure(
-                    "The mail server lists this mail but has no content for it.",
-                    code="mail-refused",
-                    hint="Look at the mail with another program; it may be damaged there.",
-                ),
-            )
+            self._sink.abandon(ref, mail_refused("it has no content for it"))
 
     def _skip_list(self, text: bytes, at: int) -> tuple[bytes, int]:
         """Past a parenthesised value, whatever is in it."""
@@ -375,18 +369,6 @@ def _close(text: bytes, at: int) -> int | None:
     while text[at : at + 1] == b" ":
         at += 1
     return at + 1 if text[at : at + 1] == b")" else None
-
-
-def _too_large(size: int, limit: int) -> MailFailure:
-    return MailFailure(
-        f"This mail has {size} octets; at most {limit} are taken.",
-        code="mail-too-large",
-        hint="Raise POSTHOUSE_MAX_MESSAGE_BYTES, or take the mail from the mailbox by hand.",
-    )
-
-
-def _vanished() -> MailFailure:
-    return MailFailure("This mail is no longer on the server.", code="mail-vanished")
 
 
 def _refusing(reply: Reply) -> Unreachable:

@@ -22,6 +22,8 @@ from shared.mailbox.graph_http import GraphHttp
 from shared.mailbox.imap import ImapMailbox
 from shared.mailbox.imap_session import ImapSession
 from shared.mailbox.limiting import ProcessLimiter, RequestLimiter
+from shared.mailbox.pop3 import Pop3Mailbox
+from shared.mailbox.pop3_session import Pop3Session
 from shared.mailbox.transcript import Transcript
 from shared.mailbox.wire import Wire
 
@@ -123,6 +125,34 @@ def _open_imap(
     return ImapMailbox(session, connection)
 
 
+def _open_pop3(
+    connection: Connection,
+    login: Login,
+    read_timeout_s: float,
+    allow_host: AllowHost | None,
+    renew: bool,
+) -> Mailbox:
+    def log_in(renew_first: bool) -> Pop3Session:
+        attempt = _Attempt(connection, login, read_timeout_s, allow_host)
+        try:
+            wire = attempt.connect()
+            session = Pop3Session(wire)
+            with attempt.greeting(wire):
+                session.read_greeting()
+                if attempt.starts_plain:
+                    session.start_tls(connection.endpoint[0])
+                    attempt.upgrade(wire)
+            session.ask_capabilities()
+            session.log_in(connection, login, renew=renew_first)
+            wire.rest()
+        except BaseException as error:
+            attempt.failed(error, "login")
+            raise
+        return session
+
+    return Pop3Mailbox(log_in(renew), lambda: log_in(False))
+
+
 class _Attempt:
     """One attempt to connect: the socket so far, the time left, the log."""
 
@@ -207,6 +237,7 @@ _Opener = Callable[[Connection, Login, float, AllowHost | None, bool], Mailbox]
 #: One opener a mode; the last argument says whether to renew the access token first.
 _OPENERS: dict[Mode, _Opener] = {
     Mode.IMAP: _open_imap,
+    Mode.POP3: _open_pop3,
     Mode.GOOGLE_IMAP: _open_imap,
     Mode.MICROSOFT_IMAP: _open_imap,
 }

@@ -4,61 +4,46 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import dramatiq
 import structlog
-from opentelemetry import context as otel_context
-from opentelemetry import propagate, trace
+from opentelemetry.trace import SpanKind
+
+from shared.telemetry import traces
 
 _KEPT = threading.local()
 
 
 def outgoing_context(correlation_id: str) -> dict[str, str]:
     """The context of the present thread, to be sent along."""
-    carrier: dict[str, str] = {}
-    propagate.inject(carrier)
+    carrier = traces.inject()
     if correlation_id:
         carrier["correlation_id"] = correlation_id
     return carrier
 
 
 class JobContext(dramatiq.Middleware):
-    """Restores a job's context around its run: trace span and log fields."""
+    """Keeps the context that came with a job for the thread that runs it."""
 
     def before_process_message(self, broker: dramatiq.Broker, message: Any) -> None:
-        carrier = message.options.get("context") or {}
-        fields = {"job": message.actor_name}
-        if "correlation_id" in carrier:
-            fields["correlation_id"] = carrier["correlation_id"]
-        span = trace.get_tracer("posthouse").start_span(
-            f"{message.actor_name} process",
-            context=propagate.extract(carrier),
-            kind=trace.SpanKind.CONSUMER,
-            attributes={"messaging.destination.name": message.queue_name},
-        )
-        _KEPT.tokens = structlog.contextvars.bind_contextvars(**fields)
-        _KEPT.span = span
-        _KEPT.attached = otel_context.attach(trace.set_span_in_context(span))
+        _KEPT.carrier = message.options.get("context") or {}
 
-    def after_process_message(
-        self,
-        broker: dramatiq.Broker,
-        message: Any,
-        *,
-        result: Any = None,
-        exception: BaseException | None = None,
-    ) -> None:
-        span = getattr(_KEPT, "span", None)
-        if span is None:
-            return
-        _KEPT.span = None
-        if exception is not None:
-            span.record_exception(exception)
-            span.set_status(trace.StatusCode.ERROR)
-        span.end()
-        otel_context.detach(_KEPT.attached)
-        structlog.contextvars.reset_contextvars(**_KEPT.tokens)
+
+@contextmanager
+def restored_context(job: str) -> Iterator[None]:
+    """A span and the log fields of the job that this thread runs now."""
+    carrier: dict[str, str] = getattr(_KEPT, "carrier", {})
+    fields = {"job": job}
+    if "correlation_id" in carrier:
+        fields["correlation_id"] = carrier["correlation_id"]
+    with (
+        structlog.contextvars.bound_contextvars(**fields),
+        traces.span(f"{job} job", headers=carrier, kind=SpanKind.CONSUMER),
+    ):
+        yield
 
 
 class Pulse:

@@ -14,7 +14,7 @@ import structlog
 
 from shared.errors import PosthouseError
 from shared.queueing.broker import RabbitmqJobs, RedisJobs
-from shared.queueing.context import Pulse
+from shared.queueing.context import Pulse, restored_context
 
 #: How often an idle worker looks at a Redis queue, at most, in milliseconds. RabbitMQ pushes.
 _IDLE_MS = 250
@@ -73,7 +73,8 @@ def _guarded(name: str, function: Callable[..., None], pulse: Pulse) -> Callable
     def run(*args: Any) -> None:
         pulse.job_started()
         try:
-            function(*args)
+            with restored_context(name):
+                function(*args)
         except PosthouseError as error:
             _log.warning("job failed", job=name, code=error.code, error=str(error))
         except Exception:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -17,7 +18,7 @@ import structlog
 from prometheus_client.core import GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from shared.telemetry.metrics import Description
+from shared.telemetry.metrics import REGISTRY, Description
 
 log = structlog.get_logger(__name__)
 
@@ -163,6 +164,17 @@ class FleetCollector(Collector):
             fleet = self._fleet
         if fleet is not None:
             yield from families(fleet)
+
+
+@contextmanager
+def fleet_metrics(read: Callable[[], Fleet]) -> Iterator[None]:
+    """The fleet is told in `/metrics` while the block runs."""
+    collector = FleetCollector(read)
+    REGISTRY.register(collector)
+    try:
+        yield
+    finally:
+        REGISTRY.unregister(collector)
 
 
 def families(fleet: Fleet) -> Iterator[Metric]:

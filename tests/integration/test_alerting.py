@@ -15,7 +15,8 @@ import pytest
 from services.scheduler.alerting import deliver_due, raise_backlogs, raise_expiries
 from shared.alerts import AlertKind, Template
 from shared.clock import utc_now
-from shared.errors import Conflict, InvalidInput
+from shared.errors import Conflict
+from shared.hosts import HostRules
 from shared.storage import alerts
 from shared.storage.pool import Database
 from shared.vault import Place, Vault, new_key
@@ -171,16 +172,25 @@ def test_a_redirect_is_not_followed(
 def test_an_address_that_is_not_permitted_is_never_called(
     database: Database, session: Session, vault: Vault, receiver: Receiver
 ) -> None:
-    def permit(host: str, port: int) -> None:
-        raise InvalidInput(f"Posthouse may not connect to {host}.")
-
+    hosts = HostRules.parse(["hooks.example.com", "10.0.0.0/8"], [])
     add_webhook(database, vault, receiver.url)
     tell(database, AlertKind.CONNECTION_RECOVERED)
-    deliver_due(database, vault, utc_now(), permit=permit)
+    deliver_due(database, vault, utc_now(), hosts=hosts)
     assert receiver.received == []
     row = session.execute("SELECT error FROM alert_delivery").fetchone()
     assert row is not None
     assert "may not connect" in str(row[0])
+
+
+def test_a_name_is_called_at_an_allowed_address_under_its_own_name(
+    database: Database, vault: Vault, receiver: Receiver
+) -> None:
+    url = receiver.url.replace("127.0.0.1", "localhost")
+    add_webhook(database, vault, url)
+    tell(database, AlertKind.CONNECTION_RECOVERED)
+    hosts = HostRules.parse(["127.0.0.0/8"], [])
+    deliver_due(database, vault, utc_now(), hosts=hosts)
+    assert receiver.received[0].headers["host"] == f"localhost:{receiver.port}"
 
 
 def test_slack_teams_and_opsgenie_get_what_they_read(

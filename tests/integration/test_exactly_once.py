@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -29,27 +30,27 @@ def test_two_thousand_mails(
     mails: list[bytes],
     dovecot: Dovecot,
     mail_user: str,
-    database_url: str,
     broker_url: str,
+    build_house: Callable[..., House],
     tmp_path: Path,
 ) -> None:
     user = mail_user
     dovecot.deliver(user, mails)
-    with House(database_url, broker_url, tmp_path) as house:
-        house.add_handler()
-        house.start("scheduler", "scheduler", "fetcher", "fetcher", "fetcher", "decryptor")
-        house.add_connection(
-            name=f"{mode} {after_download}",
-            mode=mode,
-            host="127.0.0.1",
-            port=dovecot.imap_port if mode == "imap" else dovecot.pop3_port,
-            security="none",
-            username=user,
-            after_download=after_download,
-        )
-        house.wait_settled(COUNT, seconds=120)
-        house.stop()
-        events = open_queue(broker_url, "archive").events()
+    house = build_house(broker_url)
+    house.add_handler()
+    house.start("scheduler", "scheduler", "fetcher", "fetcher", "fetcher", "decryptor")
+    house.add_connection(
+        name=f"{mode} {after_download}",
+        mode=mode,
+        host="127.0.0.1",
+        port=dovecot.imap_port if mode == "imap" else dovecot.pop3_port,
+        security="none",
+        username=user,
+        after_download=after_download,
+    )
+    house.wait_settled(COUNT, seconds=120)
+    house.stop()
+    events = open_queue(broker_url, "archive").events()
     assert sorted(event["data"]["sha256"] for event in events) == digests(mails)
     assert len({event["id"] for event in events}) == COUNT
     assert sorted(event["data"]["sequence"] for event in events) == list(range(1, COUNT + 1))

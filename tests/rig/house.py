@@ -9,10 +9,8 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +19,7 @@ from shared.handlers import Handler
 from shared.storage import connections, handlers, scheduling
 from shared.storage.pool import Database
 from shared.vault import Place, Vault, new_key
-from tests.servers.processes import end_with_parent
+from tests.rig.zygote import Child, Zygote
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -35,10 +33,12 @@ class House:
         broker_url: str,
         folder: Path,
         *,
+        zygote: Zygote,
         output_url: str = "",
         settings: Mapping[str, str] | None = None,
     ) -> None:
         self.folder = folder
+        self.zygote = zygote
         self.store = folder / "store"
         self.database = Database(database_url, size=4)
         self.key = new_key()
@@ -57,7 +57,7 @@ class House:
             "PYTHONPATH": str(ROOT),
             **{f"POSTHOUSE_{k.upper()}": v for k, v in (settings or {}).items()},
         }
-        self.processes: list[subprocess.Popen[bytes]] = []
+        self.processes: list[Child] = []
 
     def __enter__(self) -> House:
         self.database.open()
@@ -68,34 +68,19 @@ class House:
         self.database.close()
 
     def start(
-        self, *services: str, settings: Mapping[str, str] | None = None
-    ) -> list[subprocess.Popen[bytes]]:
+        self, *services: str, settings: Mapping[str, str] | None = None, die_at: str = ""
+    ) -> list[Child]:
         """One process for each name given; a name may stand there twice."""
-        return [
-            self.run([sys.executable, "-m", "tests.rig.service", service], service, settings)
-            for service in services
-        ]
-
-    def run(
-        self, argv: Sequence[str], name: str, settings: Mapping[str, str] | None = None
-    ) -> subprocess.Popen[bytes]:
         environment = {
             **self.environment,
             **{f"POSTHOUSE_{k.upper()}": v for k, v in (settings or {}).items()},
         }
-        with self.log_of(name).open("ab") as log:
-            process = subprocess.Popen(
-                argv,
-                cwd=self.folder,
-                env=environment,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-                preexec_fn=end_with_parent,
-            )
-        self.processes.append(process)
-        return process
+        started = [
+            self.zygote.fork(service, environment, self.log_of(service), die_at=die_at)
+            for service in services
+        ]
+        self.processes += started
+        return started
 
     def log_of(self, name: str) -> Path:
         return self.folder / f"{name}.log"
@@ -116,7 +101,7 @@ class House:
         self.processes.clear()
         assert not stuck, f"ended only by SIGKILL: {stuck}"
 
-    def kill(self, process: subprocess.Popen[bytes]) -> None:
+    def kill(self, process: Child) -> None:
         process.send_signal(signal.SIGKILL)
         process.wait()
         self.processes.remove(process)
@@ -140,6 +125,21 @@ class House:
     def fetch_now(self, connection_id: int) -> None:
         with self.database.transaction() as session:
             scheduling.due_now(session, [connection_id])
+
+    def hasten(self) -> None:
+        """Lets so much time pass that whatever a dead process held is free again."""
+        self._execute("UPDATE lease SET until = now() WHERE until > now()")
+        self._execute("UPDATE outbox SET claimed_until = NULL WHERE claimed_until IS NOT NULL")
+        self.hurry()
+
+    def hurry(self) -> None:
+        """Lets intervals, back-off and grace periods pass."""
+        self._execute("UPDATE outbox SET next_attempt_at = now() WHERE next_attempt_at > now()")
+        self._execute("UPDATE connection_state SET due_at = now() WHERE due_at IS NOT NULL")
+
+    def _execute(self, statement: str) -> None:
+        with self.database.transaction() as session:
+            session.execute(statement)  # type: ignore[call-overload]
 
     def query(self, sql: str, *values: Any) -> list[tuple[Any, ...]]:
         with self.database.transaction() as session:
@@ -173,9 +173,3 @@ class House:
             f"--- {path.name}\n{path.read_text(errors='replace')[-characters:]}"
             for path in sorted(self.folder.glob("*.log"))
         )
-
-
-@contextmanager
-def house(*args: Any, **options: Any) -> Iterator[House]:
-    with House(*args, **options) as built:
-        yield built

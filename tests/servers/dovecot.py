@@ -172,7 +172,8 @@ class Dovecot:
         """UID → flags (without \\\\Recent) of every mail in a folder."""
         with self.client(user) as session:
             session.select_folder(folder, readonly=True)
-            found = session.fetch(session.search("ALL") or [0], ["FLAGS"])
+            uids = session.search("ALL")
+            found = session.fetch(uids, ["FLAGS"]) if uids else {}
             return {
                 uid: {flag.decode() for flag in data[b"FLAGS"]} - {r"\Recent"}
                 for uid, data in found.items()

@@ -1,1 +1,20 @@
 """The Posthouse SDK: what a mail handler needs to consume mail events."""
+
+from posthouse.consumer import Consumer, Reject, Retry
+from posthouse.event import InvalidEvent, MailEvent, RawMismatch
+from posthouse.following import follow
+from posthouse.raw import RawUnavailable
+from posthouse.source import AccessRefused, SourceLost
+
+__all__ = [
+    "AccessRefused",
+    "Consumer",
+    "InvalidEvent",
+    "MailEvent",
+    "RawMismatch",
+    "RawUnavailable",
+    "Reject",
+    "Retry",
+    "SourceLost",
+    "follow",
+]

@@ -21,7 +21,15 @@ from shared.connections import (
 from shared.errors import Conflict, InvalidInput
 from shared.fields import instant
 from shared.handlers import Handler
-from shared.storage import certificates, connections, handlers, messages, scheduling
+from shared.storage import (
+    authorisations,
+    certificates,
+    connections,
+    handlers,
+    messages,
+    scheduling,
+)
+from shared.storage.authorisations import Authorisation
 from shared.storage.certificates import Certificate
 from shared.storage.connections import ConnectionStatus
 from shared.storage.messages import Day, Run
@@ -58,6 +66,7 @@ class Seen:
     warnings: tuple[Warning, ...] = ()
     handlers: tuple[Handler, ...] = ()
     certificates: tuple[Certificate, ...] = ()
+    authorisation: Authorisation | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -319,6 +328,7 @@ def _see(session: Session, connection: Connection) -> Seen:
         tuple(find(session, connection)),
         tuple(handlers.taking(session, connection.id)),
         tuple(certificates.get_many(session, connection.certificate_ids)),
+        authorisations.status(session, connection.id),
     )
 
 

@@ -32,7 +32,6 @@ STEPS: Final[Mapping[str, str]] = {
     "folder": "Open the folder",
 }
 _SAME_STEP: Final = {"list": "folder", "download": "folder", "settle": "folder"}
-_LISTED: Final = 100_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,19 +181,16 @@ def estimate(
             known = KnownMails(
                 ctx.house.database, connection.id, connection.folder, status.uid_validity
             )
-        listing = mailbox.list_new(known, connection.selection, since=since, limit=_LISTED)
-        partial = not listing.complete
+        listing = mailbox.list_new(
+            known, connection.selection, since=since, limit=0, count_known=True
+        )
         return Estimate(
-            new=len(listing.new),
+            new=listing.new_count,
             known=listing.known,
             reset=listing.reset,
             total=listing.total,
             unread=listing.unread,
-            confidence="partial" if partial else "exact",
-            reason=f"The mailbox holds more than {len(listing.new):,} new mails; there counting "
-            "stopped."
-            if partial
-            else _not_exact(mailbox),
+            reason=_not_exact(mailbox),
         )
 
     try:

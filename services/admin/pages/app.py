@@ -9,7 +9,19 @@ from starlette.responses import RedirectResponse, Response
 from starlette.staticfiles import StaticFiles
 from starlette.types import Scope
 
-from services.admin.pages import login, overview, people
+from services.admin.pages import (
+    certificates,
+    connection,
+    connections,
+    credentials,
+    enabling,
+    handlers,
+    login,
+    mails,
+    overview,
+    people,
+    quarantine,
+)
 from services.admin.pages.house import PagesHouse
 from services.admin.pages.posted import posted
 from services.admin.pages.rendering import STATIC, go, refusal
@@ -31,7 +43,19 @@ def build(house: PagesHouse) -> FastAPI:
     app.state.pages_house = house
     app.mount("/static", _Files(directory=STATIC))
     app.add_api_route("/favicon.ico", _icon)
-    for part in (overview, login, people):
+    for part in (
+        overview,
+        login,
+        connections,
+        enabling,
+        connection,
+        mails,
+        quarantine,
+        handlers,
+        certificates,
+        credentials,
+        people,
+    ):
         app.include_router(part.router)
     return app
 

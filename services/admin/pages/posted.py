@@ -14,7 +14,7 @@ from services.admin.people.gate import SAFE_METHODS, session_of
 from shared.errors import InvalidInput, PosthouseError
 
 CSRF_FIELD: Final = "csrf"
-LARGEST_FORM: Final = 4 << 20  # octets; certificates and CA bundles fit many times
+LARGEST_FORM: Final = 2 << 20  # octets; certificates and CA bundles fit many times
 
 
 class FormForged(PosthouseError):
@@ -64,7 +64,7 @@ async def posted(request: Request) -> Posted:
         return Posted()
     length = request.headers.get("content-length", "")
     if not length.isdecimal() or int(length) > LARGEST_FORM:
-        raise InvalidInput("The form is larger than 4 MB.")
+        raise InvalidInput("The form is larger than 2 MB.")
     fields: dict[str, list[str]] = {}
     uploads: dict[str, bytes] = {}
     form = await request.form(max_files=8, max_fields=20_000)

@@ -85,4 +85,4 @@ def counted(value: int, one: str, many: str = "") -> str:
 
 def milliseconds(value: float) -> str:
     """`350 ms`, `2.4 s`."""
-    return f"{value:.0f} ms" if value < 1000 else f"{value / 1000:.1f} s"
+    return f"{value:.0f} ms" if value < 1000 else f"{value / 1000:.1f}".removesuffix(".0") + " s"

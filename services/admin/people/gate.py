@@ -16,9 +16,10 @@ from urllib.parse import quote
 
 from anyio import to_thread
 from starlette.requests import HTTPConnection, Request
-from starlette.responses import JSONResponse, RedirectResponse, Response
+from starlette.responses import RedirectResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from services.admin.api.problems import problem
 from services.admin.people.access import Access
 from shared.errors import TryAgain
 from shared.people import Permission, Principal, SignedIn
@@ -161,7 +162,5 @@ class Gate:
     def _refuse(self, request: Request, status: int, message: str, hint: str) -> Response:
         if not request.url.path.startswith("/api/"):
             return self._refusal(request, status, message, hint)
-        titles = {401: "Not logged in", 403: "Not allowed", 503: "Not available"}
-        problem = {"type": "about:blank", "title": titles[status], "status": status}
-        problem |= {"detail": message} | ({"hint": hint} if hint else {})
-        return JSONResponse(problem, status, media_type="application/problem+json")
+        codes = {401: "token-needed", 403: "not-allowed", 503: "database-unavailable"}
+        return problem(status, codes[status], message, hint=hint)

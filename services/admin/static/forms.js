@@ -33,13 +33,14 @@ function offerCopy(button) {
 
 // A part marked data-modes="imap pop3" is shown, and sent, in these modes alone.
 function followMode(form) {
-  const mode = form.elements.mode;
+  const field = form.dataset.modeField || "mode";
+  const mode = form.elements[field];
   const port = form.elements.port;
   const security = form.elements.security;
   const ports = JSON.parse(form.dataset.ports || "{}");
   const known = new Set(Object.values(ports).map(String));
   const update = () => {
-    const chosen = mode.value ?? form.querySelector("[name=mode]:checked")?.value;
+    const chosen = mode.value;
     for (const section of form.querySelectorAll("[data-modes]")) {
       const wanted = section.dataset.modes.split(" ").includes(chosen);
       section.hidden = !wanted;
@@ -47,12 +48,12 @@ function followMode(form) {
         control.disabled = !wanted;
       }
     }
-    if (port && (port.value === "" || known.has(port.value))) {
+    if (port && security && (port.value === "" || known.has(port.value))) {
       port.value = ports[`${chosen} ${security.value}`] ?? "";
     }
   };
   form.addEventListener("change", (event) => {
-    if (event.target.name === "mode" || event.target.name === "security") update();
+    if (event.target.name === field || event.target.name === "security") update();
   });
   update();
 }

@@ -15,8 +15,10 @@ function follow(place, enliven) {
       || place.querySelector("details[open], input:checked");
     if (!busy) {
       try {
-        const html = await part(place.dataset.live);
+        const address = place.dataset.live;
+        const html = await part(address);
         if (html === null) return;
+        if (address !== place.dataset.live) throw new Error("searched anew meanwhile");
         failures = 0;
         if (html.trim() !== shown) {
           shown = html.trim();

@@ -23,6 +23,7 @@ function searchAsYouType(form, enliven) {
       if (html === null || mine !== latest) return;
       place.innerHTML = html;
       history.replaceState(null, "", address);
+      if (place.dataset.live) place.dataset.live = address;
       enliven(place);
     } catch { /* the button still works */ }
   };

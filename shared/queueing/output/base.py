@@ -92,7 +92,8 @@ class Output(Protocol):
     (BrokerDown) or NeedsPerson (BrokerRefused) where the broker cannot be asked."""
 
     def ensure(self, handler: str, generation: str) -> bool:
-        """Creates the queue where it is missing; True where it was.
+        """Creates the queue where it is missing; True where it was. One that is there and whose
+        entries are partly gone is made whole again: what is gone no longer counts as pending.
 
         Call it only after noting in Postgres that the queue of this `generation` has still to be
         filled: a queue created without that would hide what was lost.

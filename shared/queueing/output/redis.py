@@ -70,6 +70,7 @@ class RedisOutput:
             if isinstance(answer, Exception):
                 if not str(answer).startswith("BUSYGROUP"):
                     raise answer
+                self._forget_gone(stream_key(handler))
                 return False
             return True
 
@@ -224,6 +225,27 @@ class RedisOutput:
             last_position=last,
             **facts,
         )
+
+    def _forget_gone(self, key: str) -> None:
+        """What was pending and is not in the stream any more can never be acknowledged."""
+        start = "-"
+        while True:
+            page = self._client.xpending_range(key, GROUP, min=start, max="+", count=1000)
+            if not page:
+                break
+            positions = [entry["message_id"] for entry in page]
+            present = self._client.eval(_PRESENT, 1, key, *positions)
+            gone = [p for p, found in zip(positions, present, strict=True) if not found]
+            if gone:
+                self._client.xack(key, GROUP, *gone)
+            start = f"({positions[-1].decode()}"
+        stream = self._client.execute_command("XINFO STREAM", key)
+        groups = self._client.execute_command("XINFO GROUPS", key)
+        last = stream["last-generated-id"].decode()
+        delivered = next(g["last-delivered-id"] for g in groups if g["name"] == GROUP.encode())
+        if not self._client.xrange(key, min=f"({delivered.decode()}", max=last, count=1):
+            # None is waiting up to `last`; one that came since has a higher id.
+            self._client.xgroup_setid(key, GROUP, last)
 
     def _entries(self, key: str, last: bytes) -> Iterator[tuple[bytes, dict[bytes, bytes]]]:
         start = "-"

@@ -104,7 +104,7 @@ WITH judged AS (
                WHEN NOT c.enabled THEN 'disabled'
                WHEN s.health = 'needs-authorisation' THEN 'needs-authorisation'
                WHEN k.grant_type = 'authorization-code'
-                    AND (a.cache IS NULL OR a.revoked) THEN 'needs-authorisation'
+                    AND (a.cache IS NULL OR a.revoked OR a.lost_at IS NOT NULL) THEN 'needs-authorisation'
                WHEN NOT EXISTS (SELECT FROM handler h WHERE h.enabled AND h.all_connections)
                     AND NOT EXISTS (SELECT FROM handler_connection hc
                                     JOIN handler h ON h.id = hc.handler_id AND h.enabled

@@ -85,6 +85,11 @@ WHERE connection_id = %(connection_id)s AND folder = %(folder)s AND vanished_on 
 DELETE FROM known_key
 WHERE connection_id = %(connection_id)s AND folder = %(folder)s AND digest = ANY(%(digests)s);
 
+-- name: vanish_keys
+-- Deleted on the server by ourselves: not counted any more, and for a while still known.
+UPDATE known_key SET vanished_on = current_date
+WHERE connection_id = %(connection_id)s AND folder = %(folder)s AND digest = ANY(%(digests)s);
+
 -- name: prune_keys
 -- Keys that the server lists no longer. They are kept for a while: a server that shows an empty
 -- mailbox for an hour must not make every mail in it new.

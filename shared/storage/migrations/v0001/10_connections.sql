@@ -108,6 +108,7 @@ CREATE TABLE connection_state (
     skip_existing boolean NOT NULL DEFAULT false, -- the next run skips all that is there
     skipped_before timestamptz,        -- when it did; to know those mails after a re-created folder
     validity_changed_at timestamptz,   -- UIDVALIDITY changed: mails are being recognised by content
+    pruned_at timestamptz,             -- when what vanished from the server was last forgotten
     last_success_at timestamptz,
     last_run_at timestamptz,
     last_run_ms integer

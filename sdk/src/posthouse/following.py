@@ -1,0 +1,77 @@
+"""Watching a handler's events without taking any from it: for looking, not for handling."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from typing import Any
+from urllib.parse import urlsplit
+
+from posthouse.event import MailEvent
+from posthouse.source import SourceLost, open_source
+
+_WAIT_S = 1.0
+
+
+def follow(
+    url: str, handler: str, *, backlog: bool = False, stop: threading.Event | None = None
+) -> Iterator[MailEvent]:
+    """Events as they come, until `stop` is set. Nothing is acknowledged, nobody misses anything.
+
+    `backlog` (Redis): also what the stream still holds, from the oldest on. On RabbitMQ this reads
+    from a queue of its own that is bound beside the handler's, and vanishes with this program: it
+    sees what is published from now on. Raises SourceLost where the broker goes away, AccessRefused
+    where it does not let us in.
+    """
+    open_source(url, handler, prefetch=1, stale_after_s=60).close()  # checks both, and the library
+    stop = stop or threading.Event()
+    bodies = _redis if urlsplit(url).scheme in {"redis", "rediss"} else _rabbitmq
+    for body in bodies(url, handler, backlog, stop):
+        yield MailEvent.from_json(body)
+
+
+def _redis(url: str, handler: str, backlog: bool, stop: threading.Event) -> Iterator[bytes]:
+    from posthouse.redis_source import FIELD, border, entries_of, open_client, stream_key
+
+    key = stream_key(handler)
+    client = open_client(url)
+    try:
+        position: Any = "0"
+        if not backlog:
+            with border():
+                last = client.xrevrange(key, count=1)
+                position = last[0][0] if last else "0"
+        while not stop.is_set():
+            with border():
+                answer = client.execute_command(
+                    "XREAD", "COUNT", 20, "BLOCK", int(_WAIT_S * 1000), "STREAMS", key, position
+                )
+            for entry in entries_of(answer):
+                position = entry[0]
+                yield entry[1].get(FIELD, b"")
+    finally:
+        client.close()
+
+
+def _rabbitmq(url: str, handler: str, _backlog: bool, stop: threading.Event) -> Iterator[bytes]:
+    import pika.exceptions
+
+    from posthouse.rabbitmq_source import EXCHANGE, connect
+
+    connection = connect(url)
+    try:
+        channel = connection.channel()
+        queue = channel.queue_declare("", exclusive=True, auto_delete=True).method.queue
+        channel.queue_bind(queue, EXCHANGE, f"handler.{handler}")
+        channel.basic_qos(prefetch_count=20)
+        for method, _, body in channel.consume(queue, inactivity_timeout=_WAIT_S):
+            if stop.is_set():
+                return
+            if method is not None:
+                channel.basic_ack(method.delivery_tag)
+                yield body
+    except (pika.exceptions.AMQPError, OSError) as error:
+        raise SourceLost(f"RabbitMQ is away: {error!r}") from error
+    finally:
+        if connection.is_open:
+            connection.close()

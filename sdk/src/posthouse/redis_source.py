@@ -1,0 +1,196 @@
+"""A handler's queue on Redis: the stream `posthouse:handler:<name>`, consumer group `posthouse`."""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+import uuid
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import redis
+import redis.backoff
+import redis.exceptions
+import redis.retry
+
+from posthouse.source import AccessRefused, Held, SourceLost
+
+GROUP = "posthouse"
+FIELD = b"event"
+
+
+def stream_key(handler: str) -> str:
+    return f"posthouse:handler:{handler}"
+
+
+def open_client(url: str) -> Any:
+    """A client whose every wait is bounded, longer than the longest blocking read."""
+    return redis.Redis.from_url(
+        url,
+        protocol=2,
+        socket_connect_timeout=5,
+        socket_timeout=15,
+        socket_keepalive=True,
+        retry=redis.retry.Retry(redis.backoff.NoBackoff(), 0),
+    )
+
+
+class RedisSource:
+    """See `posthouse.source.Source`."""
+
+    longest_delay_s = 7 * 86400.0
+    keeps_held = True
+
+    def __init__(self, url: str, handler: str, *, stale_after_s: float) -> None:
+        self._client = open_client(url)
+        self._key = stream_key(handler)
+        self._name = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
+        self._stale_ms = int(stale_after_s * 1000)
+        self._looked_at = 0.0
+
+    def receive(self, room: int, wait_s: float) -> list[Held]:
+        if room <= 0:
+            return []
+        with border():
+            taken = self._take_over(room)
+            if taken:
+                return taken
+            command = ["XREADGROUP", "GROUP", GROUP, self._name, "COUNT", room]
+            if wait_s > 0:
+                command += ["BLOCK", max(1, int(wait_s * 1000))]
+            answer = self._client.execute_command(*command, "STREAMS", self._key, ">")
+            entries = entries_of(answer)
+            return [Held(position, fields.get(FIELD, b""), 1) for position, fields in entries]
+
+    def acknowledge(self, done: Sequence[Held]) -> None:
+        with border():
+            self._client.xack(self._key, GROUP, *(held.token for held in done))
+
+    def again(self, held: Held) -> Held | None:
+        with border():
+            # Claiming one's own entry counts a delivery and gives the bytes again.
+            answer = self._client.execute_command(
+                "XCLAIM", self._key, GROUP, self._name, 0, held.token
+            )
+            entries = self._present(_pairs(answer))
+            return Held(held.token, entries[0][1], held.attempt + 1) if entries else None
+
+    def bury(self, held: Held, reason: str) -> None:
+        with border():
+            body = held.body
+            if not body:
+                entry = self._client.xrange(self._key, min=held.token, max=held.token)
+                body = entry[0][1].get(FIELD, b"") if entry else b""
+            dead = {
+                FIELD: body,
+                b"reason": reason.encode(),
+                b"deliveries": str(held.attempt).encode(),
+                b"position": held.token,
+            }
+            pipeline = self._client.pipeline(transaction=True)
+            if body:
+                pipeline.xadd(f"{self._key}:dead", dead)
+            pipeline.xack(self._key, GROUP, held.token)
+            pipeline.execute()
+
+    def keep(self, held: Sequence[Held]) -> None:
+        wanted = {one.token for one in held}
+        if not wanted:
+            return
+        with border():
+            # Only what is still ours: another consumer may have taken over what we left idle.
+            mine = self._client.xpending_range(
+                self._key, GROUP, min="-", max="+", count=len(wanted) + 1000,
+                consumername=self._name,
+            )  # fmt: skip
+            alive = [entry["message_id"] for entry in mine if entry["message_id"] in wanted]
+            if alive:
+                self._client.xclaim(self._key, GROUP, self._name, 0, alive, justid=True)
+
+    def give_back(self, held: Sequence[Held]) -> None:
+        if not held:
+            return
+        with border():
+            # So idle that the next look of any consumer takes them over.
+            tokens = [one.token for one in held]
+            self._client.xclaim(
+                self._key, GROUP, self._name, 0, tokens, idle=self._stale_ms, justid=True
+            )
+
+    def close(self) -> None:
+        try:
+            # A consumer without pending entries is only a name; with some it must stay.
+            consumers = self._client.xinfo_consumers(self._key, GROUP)
+            if any(c["name"].decode() == self._name and not c["pending"] for c in consumers):
+                self._client.xgroup_delconsumer(self._key, GROUP, self._name)
+        except (redis.RedisError, OSError):
+            pass
+        self._client.close()
+
+    def _take_over(self, room: int) -> list[Held]:
+        """Entries that a consumer took and showed no sign of life for since; now and then."""
+        if time.monotonic() - self._looked_at < self._stale_ms / 4000:
+            return []
+        answer = self._client.execute_command(
+            "XAUTOCLAIM", self._key, GROUP, self._name, self._stale_ms, "0-0", "COUNT", room
+        )
+        entries = self._present(_pairs(answer[1]))
+        if not entries:
+            self._looked_at = time.monotonic()
+            return []
+        counts = self._client.xpending_range(
+            self._key, GROUP, min=entries[0][0], max=entries[-1][0], count=len(entries) + 1000,
+            consumername=self._name,
+        )  # fmt: skip
+        delivered = {entry["message_id"]: int(entry["times_delivered"]) for entry in counts}
+        return [Held(position, body, delivered.get(position, 2)) for position, body in entries]
+
+    def _present(
+        self, entries: Sequence[tuple[bytes, dict[bytes, bytes] | None]]
+    ) -> list[tuple[bytes, bytes]]:
+        """Those whose bytes are there; Redis 6.2 also names entries that were deleted."""
+        gone = [position for position, fields in entries if fields is None]
+        if gone:
+            self._client.xack(self._key, GROUP, *gone)
+        return [(p, fields.get(FIELD, b"")) for p, fields in entries if fields is not None]
+
+
+@contextmanager
+def border() -> Iterator[None]:
+    """Failures of redis-py as SourceLost or AccessRefused."""
+    try:
+        yield
+    except redis.exceptions.AuthenticationError as error:
+        raise AccessRefused(f"Redis refuses user or password: {error}") from error
+    except redis.exceptions.NoPermissionError as error:
+        raise AccessRefused(f"Redis: {error}") from error
+    except redis.exceptions.ResponseError as error:
+        if str(error).startswith(("NOGROUP", "UNBLOCKED")) or "no such key" in str(error):
+            raise SourceLost("Posthouse has not created the queue (again) yet") from error
+        raise SourceLost(f"Redis: {error}", 5.0) from error
+    except (redis.RedisError, OSError) as error:
+        raise SourceLost(f"Redis is away: {error}") from error
+
+
+def entries_of(answer: Any) -> list[tuple[bytes, dict[bytes, bytes]]]:
+    """The entries of the only stream in an answer of XREAD or XREADGROUP."""
+    if not answer:
+        return []
+    if isinstance(answer, dict):  # as redis-py gives it under RESP3
+        return [entry for groups in answer.values() for group in groups for entry in group]
+    return [(position, fields or {}) for position, fields in answer[0][1]]
+
+
+def _pairs(answer: Any) -> list[tuple[bytes, dict[bytes, bytes] | None]]:
+    """Entries of XCLAIM and XAUTOCLAIM, parsed by the library or not."""
+    found: list[tuple[bytes, dict[bytes, bytes] | None]] = []
+    for entry in answer or ():
+        if entry is None or entry[0] is None:
+            continue
+        position, fields = entry
+        if isinstance(fields, list):
+            fields = dict(zip(fields[::2], fields[1::2], strict=True))
+        found.append((position, fields))
+    return found

@@ -1,0 +1,91 @@
+"""Where a consumer's events come from: the seam between the consumer and the two brokers."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+from urllib.parse import urlsplit
+
+_NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,62}[a-z0-9])?")
+
+
+class SourceLost(Exception):
+    """The broker is away, or the queue is missing; try again after `pause_s` seconds."""
+
+    def __init__(self, message: str, pause_s: float = 1.0) -> None:
+        super().__init__(message)
+        self.pause_s = pause_s
+
+
+class AccessRefused(Exception):
+    """The broker does not let us in, or not do what a consumer does; waiting does not help."""
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """An event that the broker gave us and that is not settled yet.
+
+    `attempt` counts deliveries from 1; `token` is what the broker knows it by.
+    """
+
+    token: Any
+    body: bytes
+    attempt: int
+
+
+class Source(Protocol):
+    """One handler's queue. Used by one thread. Every method may raise SourceLost; unless
+    `keeps_held`, the broker then gives out again whatever was held."""
+
+    #: The longest that an event may be put off here, in seconds.
+    longest_delay_s: float
+    #: Whether what is held stays ours when the connection is lost.
+    keeps_held: bool
+
+    def receive(self, room: int, wait_s: float) -> list[Held]:
+        """Up to `room` events, waiting at most `wait_s` seconds for the first. Call it often,
+        with a `room` of 0 too: this is where heartbeats are answered."""
+        ...
+
+    def acknowledge(self, done: Sequence[Held]) -> None: ...
+
+    def again(self, held: Held) -> Held | None:
+        """A delayed event once more, one attempt later; None where the broker will give it."""
+        ...
+
+    def bury(self, held: Held, reason: str) -> None:
+        """Moves an event to the dead letters."""
+        ...
+
+    def keep(self, held: Sequence[Held]) -> None:
+        """These are still being worked on."""
+        ...
+
+    def give_back(self, held: Sequence[Held]) -> None:
+        """These are for another consumer, at once."""
+        ...
+
+    def close(self) -> None: ...
+
+
+def open_source(url: str, handler: str, *, prefetch: int, stale_after_s: float) -> Source:
+    """Nothing is connected yet. Raises ValueError on an address or a name it cannot use, and
+    ImportError, saying what to install, where the broker's library is missing."""
+    if not _NAME.fullmatch(handler):
+        raise ValueError(f"{handler!r} is no handler's name: a-z, 0-9 and -, at most 64")
+    scheme = urlsplit(url).scheme
+    if scheme in {"redis", "rediss"}:
+        try:
+            from posthouse.redis_source import RedisSource
+        except ModuleNotFoundError as error:
+            raise ImportError("Redis needs: pip install 'posthouse[redis]'") from error
+        return RedisSource(url, handler, stale_after_s=stale_after_s)
+    if scheme in {"amqp", "amqps"}:
+        try:
+            from posthouse.rabbitmq_source import RabbitmqSource
+        except ModuleNotFoundError as error:
+            raise ImportError("RabbitMQ needs: pip install 'posthouse[rabbitmq]'") from error
+        return RabbitmqSource(url, handler, prefetch=prefetch)
+    raise ValueError("the address must begin with redis:// rediss:// amqp:// or amqps://")

@@ -1,0 +1,146 @@
+"""For the tests of handlers: events without a mailbox, a consumer without a broker.
+
+from posthouse.testing import make_event, run_in_memory
+
+def test_a_ticket_is_opened():
+    report = run_in_memory(handle, [make_event(subject="Help")])
+    assert report.acknowledged and not report.dead
+"""
+
+from __future__ import annotations
+
+import hashlib
+import uuid
+from collections import deque
+from collections.abc import Callable, Iterable, MutableSet, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from email.message import EmailMessage
+
+from posthouse.consumer import Consumer
+from posthouse.event import Connection, Headers, MailEvent, Raw, Security
+from posthouse.source import Held
+
+
+def make_event(
+    *,
+    subject: str = "Hello",
+    sender: str = "Ann Example <ann@example.org>",
+    to: Sequence[str] = ("support@example.com",),
+    text: str = "Hello,\nthis is a mail.\n",
+    raw: bytes | None = None,
+    id: str | None = None,
+    connection: Connection | None = None,
+    sequence: int = 1,
+    security: Security | None = None,
+) -> MailEvent:
+    """A complete event; `raw` (an RFC 5322 mail) takes the place of the one made of the rest."""
+    identifier = id or str(uuid.uuid4())
+    now = datetime.now(UTC)
+    message_id = f"<{identifier}@example.org>"
+    if raw is None:
+        mail = EmailMessage()
+        mail["Message-ID"], mail["From"], mail["To"] = message_id, sender, ", ".join(to)
+        mail["Subject"], mail["Date"] = subject, now
+        mail.set_content(text)
+        raw = mail.as_bytes()
+    connection = connection or Connection(1, "Support", "imap", "support@example.com")
+    return MailEvent(
+        id=identifier,
+        source=f"/connections/{connection.id}",
+        time=now,
+        connection=connection,
+        sequence=sequence,
+        headers=Headers(message_id, sender, tuple(to), (), subject, now.replace(microsecond=0)),
+        size=len(raw),
+        sha256=hashlib.sha256(raw).hexdigest(),
+        raw=Raw(inline=raw),
+        security=security or Security(),
+        downloaded_at=now,
+    )
+
+
+@dataclass
+class Report:
+    """What became of the events: ids in the order in which they were settled."""
+
+    acknowledged: list[str] = field(default_factory=list)
+    #: (id, reason)
+    dead: list[tuple[str, str]] = field(default_factory=list)
+    #: (id, attempt) of every delivery that was put off.
+    retried: list[tuple[str, int]] = field(default_factory=list)
+
+
+def run_in_memory(
+    callback: Callable[[MailEvent], object],
+    events: Iterable[MailEvent],
+    *,
+    concurrency: int = 1,
+    max_deliveries: int = 10,
+    seen: MutableSet[str] | None = None,
+) -> Report:
+    """Runs the real consumer over `events` until each is settled. Delays pass at once."""
+    source = _MemorySource(events)
+    consumer = Consumer(
+        "memory://",
+        "test",
+        concurrency=concurrency,
+        max_deliveries=max_deliveries,
+        seen=seen,
+        source=source,
+    )
+    source.settled = consumer.stop
+    if not source.open:
+        return source.report
+    consumer.run(callback)
+    return source.report
+
+
+class _MemorySource:
+    longest_delay_s = 0.0
+    keeps_held = True
+
+    def __init__(self, events: Iterable[MailEvent]) -> None:
+        self._queue = deque(
+            (Held(number, event.to_json(), 1), event.id) for number, event in enumerate(events)
+        )
+        self._given: dict[object, tuple[bytes, str]] = {}
+        self.open = len(self._queue)
+        self.report = Report()
+        self.settled: Callable[[], None] = lambda: None
+
+    def receive(self, room: int, wait_s: float) -> list[Held]:
+        given = []
+        for _ in range(min(room, len(self._queue))):
+            held, event_id = self._queue.popleft()
+            self._given[held.token] = (held.body, event_id)
+            given.append(held)
+        return given
+
+    def acknowledge(self, done: Sequence[Held]) -> None:
+        for held in done:
+            self.report.acknowledged.append(self._close(held))
+
+    def again(self, held: Held) -> Held | None:
+        body, event_id = self._given[held.token]
+        self.report.retried.append((event_id, held.attempt))
+        return replace(held, body=body, attempt=held.attempt + 1)
+
+    def bury(self, held: Held, reason: str) -> None:
+        self.report.dead.append((self._close(held), reason))
+
+    def keep(self, held: Sequence[Held]) -> None:
+        pass
+
+    def give_back(self, held: Sequence[Held]) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+    def _close(self, held: Held) -> str:
+        _, event_id = self._given.pop(held.token)
+        self.open -= 1
+        if not self.open:
+            self.settled()
+        return event_id

@@ -4,6 +4,7 @@ pytest_plugins = [
     "tests.servers.certificates",
     "tests.servers.dovecot",
     "tests.servers.graph",
+    "tests.servers.oauth_dovecot",
     "tests.servers.oidc",
     "tests.servers.postgres",
     "tests.servers.rabbitmq",

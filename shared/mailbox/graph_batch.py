@@ -35,7 +35,8 @@ def settle(graph: GraphHttp, refs: Sequence[MailRef], request: Mapping[str, Any]
         failures += failed
     if failures and not settled:
         raise failures[0]
-    return settled
+    done_keys = {ref.key for ref in settled}
+    return [ref for ref in refs if ref.key in done_keys]
 
 
 def _batch(

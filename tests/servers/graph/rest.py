@@ -110,6 +110,10 @@ class Rest:
             self._server.note(f"{request.method} {path} {request.query}: {violation}")
             raise Refused(400, "BadRequest", str(violation)) from violation
         mailbox = self._mailbox(path, claims)
+        token = dict(request.query).get("$skiptoken") or dict(request.query).get("$deltatoken")
+        if token in self._deltas:  # the options are in the state
+            options = list(self._deltas[token]["query"].items())
+            target = self._server.schema.check_request("GET", path, options, None)
         with mailbox.lock:
             answer = self._route(request, path.split("/")[3:], mailbox, target)
         if answer.status < 400 and answer.content is None:

@@ -122,6 +122,12 @@ async function answerInteraction(request, response) {
   await provider.interactionFinished(request, response, result, { mergeWithLastSubmission: true });
 }
 
+const signed = (user, scope) => new SignJWT({ ...claimsOf(user), scope })
+  .setProtectedHeader({ alg: 'RS256', kid: 'test', typ: 'at+jwt' })
+  .setIssuer(issuer).setAudience('mail').setIssuedAt()
+  .setExpirationTime(`${settings.accessTokenTTL}s`)
+  .sign(privateKey);
+
 // Google's exchange of a signed assertion (RFC 7523): the token endpoint of service accounts.
 async function serviceAccount(request, response) {
   const form = new URLSearchParams(await body(request));
@@ -148,11 +154,7 @@ async function serviceAccount(request, response) {
     return refuse('unauthorized_client', 'Client is unauthorized to retrieve access tokens using '
       + 'this method, or client not authorized for any of the scopes requested.');
   }
-  const token = await new SignJWT({ ...claimsOf(claims.sub), scope: claims.scope })
-    .setProtectedHeader({ alg: 'RS256', kid: 'test', typ: 'at+jwt' })
-    .setIssuer(issuer).setAudience('mail').setIssuedAt()
-    .setExpirationTime(`${settings.accessTokenTTL}s`)
-    .sign(privateKey);
+  const token = await signed(claims.sub, claims.scope);
   return response.end(JSON.stringify({
     access_token: token, expires_in: settings.accessTokenTTL, token_type: 'Bearer',
   }));
@@ -170,6 +172,10 @@ async function route(request, response) {
   if (local === '/test/settings') {
     Object.assign(settings, JSON.parse(await body(request)));
     return response.end();
+  }
+  if (local === '/test/token') {
+    const { user, scope } = JSON.parse(await body(request));
+    return response.end(await signed(user, scope));
   }
   if (local === '/service-account') return serviceAccount(request, response);
   if (local.startsWith('/interaction/')) {

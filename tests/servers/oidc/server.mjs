@@ -49,6 +49,12 @@ const provider = new Provider(issuer, {
     ClientCredentials: () => settings.accessTokenTTL,
     RefreshToken: 86400, Session: 86400, Grant: 86400, Interaction: 600, IdToken: 3600,
   },
+  // Dovecot 2.3 knows no other type of token than JWT (RFC 9068 says at+jwt).
+  formats: {
+    customizers: {
+      jwt: async (ctx, token, jwt) => { jwt.header = { ...jwt.header, typ: 'JWT' }; },
+    },
+  },
   extraTokenClaims: async (ctx, token) => (token.accountId
     ? { ...claimsOf(token.accountId), scp: token.scope }
     : { roles: options.roles ?? ['Mail.ReadWrite'], email: `${token.clientId}@apps.example` }),
@@ -123,7 +129,7 @@ async function answerInteraction(request, response) {
 }
 
 const signed = (user, scope) => new SignJWT({ ...claimsOf(user), scope })
-  .setProtectedHeader({ alg: 'RS256', kid: 'test', typ: 'at+jwt' })
+  .setProtectedHeader({ alg: 'RS256', kid: 'test', typ: 'JWT' })
   .setIssuer(issuer).setAudience('mail').setIssuedAt()
   .setExpirationTime(`${settings.accessTokenTTL}s`)
   .sign(privateKey);

@@ -151,5 +151,10 @@ def authority(connection: Connection | None, credential: Credential) -> str:
     return f"https://{cloud.login}/{tenant}"
 
 
+def offers_permanent_delete(graph_host: str) -> bool:
+    """Whether Graph at this host has message: permanentDelete; of a gateway we assume it."""
+    return all(cloud.permanent_delete for cloud in CLOUDS if cloud.graph == graph_host.lower())
+
+
 def _host(cloud: Cloud, mode: Mode) -> str:
     return cloud.graph if mode is Mode.MICROSOFT_GRAPH else cloud.imap

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import datetime
 
+from shared import clouds
 from shared.connections import OAUTH_MODES, Connection
 from shared.credentials import ClientSecrets, Credential
 from shared.errors import InvalidInput, NotFound, PosthouseError
@@ -56,6 +57,8 @@ class Logins:
                 secrets or self._secrets(credential),
                 self._cache(connection.id),
             ),
+            endpoint=clouds.endpoint(connection, credential),
+            ca_certificate=credential.setting("ca_certificate") or None,
         )
 
     def credential(self, connection: Connection) -> Credential:
@@ -99,8 +102,10 @@ class Logins:
         """
         state = query.get("state", "")
         with self._database.transaction() as transaction:
-            connection_id, sealed = authorisations.take_flow(transaction, state=state, by=session)
-        flow = self._vault.open(sealed, login_flow_place(state))
+            started = authorisations.take_flow(transaction, state)
+        started.check(session)
+        connection_id = started.connection_id
+        flow = self._vault.open(started.sealed_flow, login_flow_place(state))
         connection = self._connection(connection_id)
         credential = self.credential(connection)
         tokens = oauth.finish(connection, credential, self._secrets(credential), flow, query)

@@ -233,12 +233,15 @@ class Login:
     """What proves who we are: a password, or a way to get a fresh OAuth2 access token.
 
     `access_token(renew)` gives a bearer token for the mailbox's protocol; `renew=True` after the
-    server refused the one it gave before.
+    server refused the one it gave before. `endpoint` and `ca_certificate` (PEM) are where an OAuth2
+    credential leads to, where that is elsewhere than the connection says (clouds, gateways).
     """
 
     username: str
     password: str | None = field(default=None, repr=False)
     access_token: Callable[[bool], str] | None = field(default=None, repr=False)
+    endpoint: tuple[str, int] | None = None
+    ca_certificate: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,8 +24,16 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from shared.errors import NeedsAuthorisation, NeedsPerson, PosthouseError, TryAgain
+from shared.mailbox.base import Refused, StepFailed, Unreachable
 
 _LONGEST = 300
+_STEP: Final = "authorisation"
+
+
+class LoginNeeded(StepFailed, NeedsAuthorisation):
+    """The provider wants somebody to log in (again)."""
+
+    step = "authorisation"
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +49,12 @@ class Diagnosis:
         """The error to raise; `words` are the provider's own, quoted after ours."""
         text = f"{self.message} ({shortened(words)})" if words else self.message
         if issubclass(self.verdict, TryAgain):
-            return self.verdict(text, hint=self.hint, code=self.code, retry_after=retry_after)
-        return self.verdict(text, hint=self.hint, code=self.code)
+            return Unreachable(
+                text, step=_STEP, hint=self.hint, code=self.code, retry_after=retry_after
+            )
+        if issubclass(self.verdict, NeedsAuthorisation):
+            return LoginNeeded(text, hint=self.hint, code=self.code)
+        return Refused(text, step=_STEP, hint=self.hint, code=self.code)
 
 
 def _person(code: str, message: str, hint: str) -> Diagnosis:
@@ -320,8 +332,9 @@ def of_token_answer(
     for name, part, diagnosis in _OAUTH:
         if error == name and part in both:
             return diagnosis.error(words, retry_after)
-    return NeedsPerson(
+    return Refused(
         f"The provider refused to give a token: {shortened(words) or f'HTTP {status}'}.",
+        step=_STEP,
         hint="Compare client id, secret, tenant and permissions with the provider's.",
         code="token-not-given",
     )
@@ -339,7 +352,11 @@ def of_login(refusal: str, *, token: bool) -> PosthouseError | None:
         if words in low:
             return diagnosis.error(refusal)
     if "[unavailable]" in low or "[inuse]" in low or "[limit]" in low:
-        return TryAgain(f"The mail server cannot log us in now ({shortened(refusal)}).")
+        return Unreachable(
+            f"The mail server cannot log us in now ({shortened(refusal)}).",
+            step="login",
+            code="login-unavailable",
+        )
     if not token:
         return None
     if detail is not None:
@@ -371,7 +388,7 @@ def of_graph(
     throttled = status in (408, 423, 429, 503, 504) or status >= 500 or _is_transient(code)
     if throttled:
         what = "throttles" if status == 429 else "cannot serve"
-        return TryAgain(
+        return Unreachable(
             f"Graph {what} this mailbox now{_while(doing)} ({shortened(words) or status}).",
             code="throttled" if status == 429 else "graph-unavailable",
             retry_after=retry_after,
@@ -386,7 +403,7 @@ def of_graph(
         return TOKEN_REFUSED.error(words)
     if status == 403:
         return ACCESS_DENIED.error(words)
-    return NeedsPerson(
+    return Refused(
         f"Graph refused the request{_while(doing)}: {code or status} {shortened(words)}".rstrip(),
         code="graph-refused",
     )

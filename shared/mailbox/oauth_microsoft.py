@@ -26,7 +26,7 @@ from shared.mailbox.https import client, translated
 from shared.mailbox.oauth_tokens import Tokens, lifetime
 
 # The answer comes back by GET: a POST from another site would come without the session's cookie.
-warnings.filterwarnings("ignore", message="response_mode='form_post' is recommended")
+_FORM_POST: Final = "response_mode='form_post' is recommended"
 _DISCOVERY_SECONDS: Final = 24 * 3600
 
 
@@ -45,7 +45,8 @@ class MicrosoftProvider:
         self, scopes: Sequence[str], *, redirect_uri: str, login_hint: str
     ) -> tuple[str, str, dict[str, Any]]:
         """Where to send the browser, the state, and the secret rest of the flow (JSON)."""
-        with self._application() as app:
+        with self._application() as app, warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=_FORM_POST)
             flow = app.initiate_auth_code_flow(
                 list(scopes),
                 redirect_uri=redirect_uri,

@@ -17,8 +17,11 @@ from shared.mailbox.connect import (
     start_tls,
     tls_context,
 )
+from shared.mailbox.graph import GraphMailbox
+from shared.mailbox.graph_http import GraphHttp
 from shared.mailbox.imap import ImapMailbox
 from shared.mailbox.imap_session import ImapSession
+from shared.mailbox.limiting import ProcessLimiter, RequestLimiter
 from shared.mailbox.pop3 import Pop3Mailbox
 from shared.mailbox.pop3_session import Pop3Session
 from shared.mailbox.transcript import Transcript
@@ -33,12 +36,14 @@ def open_mailbox(
     *,
     read_timeout_s: float = READ_TIMEOUT_S,
     allow_host: AllowHost | None = None,
+    limiter: RequestLimiter | None = None,
 ) -> Mailbox:
     """Connects and logs in; opens no folder yet.
 
     The connection's own timeout bounds everything up to the greeting, `read_timeout_s` each wait
     for the server after it. `allow_host` is asked about every address that the host resolves to
-    (see `connect.resolve`). A refused access token is renewed once.
+    (see `connect.resolve`). A refused access token is renewed once. `limiter` holds Graph's
+    requests at one mailbox down over all replicas; without one, in this process.
 
     Raises a `StepFailed` with `step`, `code`, `hint` and `transcript`: Unreachable (try again) or
     Refused (needs a person), OAuthRefused among them. The codes: `unknown-host`, `dns-failed`,
@@ -48,11 +53,49 @@ def open_mailbox(
     `server-refused`, `plaintext-login-refused`, `login-refused`, `login-unavailable`,
     `mailbox-in-use`, `oauth-refused`, `connection-lost`, `read-timeout`, `protocol-error`.
     """
+    if connection.mode is Mode.MICROSOFT_GRAPH:
+        return _open_graph(connection, login, read_timeout_s, allow_host, limiter or _HERE)
     opener = _OPENERS[connection.mode]
     try:
         return opener(connection, login, read_timeout_s, allow_host, False)
     except OAuthRefused:
         return opener(connection, login, read_timeout_s, allow_host, True)
+
+
+#: For those who run without Postgres: the requests of this process.
+_HERE = ProcessLimiter()
+
+
+def _open_graph(
+    connection: Connection,
+    login: Login,
+    read_timeout_s: float,
+    allow_host: AllowHost | None,
+    limiter: RequestLimiter,
+) -> Mailbox:
+    assert login.access_token is not None
+    host, port = endpoint = login.endpoint or connection.endpoint
+    seconds = connection.timeout_ms / 1000
+    transcript = Transcript()
+    if allow_host is not None:
+        resolve(host, port, Deadline(seconds), allow_host)
+    graph = GraphHttp(
+        endpoint,
+        connection.mailbox,
+        login.access_token,
+        limiter=limiter,
+        transcript=transcript,
+        ca_certificate=login.ca_certificate or "",
+        connect_timeout=seconds,
+        read_timeout=read_timeout_s,
+    )
+    mailbox = GraphMailbox(graph, connection)
+    try:
+        mailbox.log_in()
+    except BaseException:
+        mailbox.close()
+        raise
+    return mailbox
 
 
 def _open_imap(
@@ -62,7 +105,7 @@ def _open_imap(
     allow_host: AllowHost | None,
     renew: bool,
 ) -> Mailbox:
-    attempt = _Attempt(connection, read_timeout_s, allow_host)
+    attempt = _Attempt(connection, login, read_timeout_s, allow_host)
     try:
         wire = attempt.connect()
         session = ImapSession(wire)
@@ -90,7 +133,7 @@ def _open_pop3(
     renew: bool,
 ) -> Mailbox:
     def log_in(renew_first: bool) -> Pop3Session:
-        attempt = _Attempt(connection, read_timeout_s, allow_host)
+        attempt = _Attempt(connection, login, read_timeout_s, allow_host)
         try:
             wire = attempt.connect()
             session = Pop3Session(wire)
@@ -114,11 +157,16 @@ class _Attempt:
     """One attempt to connect: the socket so far, the time left, the log."""
 
     def __init__(
-        self, connection: Connection, read_timeout_s: float, allow_host: AllowHost | None
+        self,
+        connection: Connection,
+        login: Login,
+        read_timeout_s: float,
+        allow_host: AllowHost | None,
     ) -> None:
         self.transcript = Transcript()
         self._connection = connection
-        self._host, self._port = connection.endpoint
+        self._ca_certificate = login.ca_certificate or connection.ca_certificate
+        self._host, self._port = login.endpoint or connection.endpoint
         self._read_timeout_s = read_timeout_s
         self._allow_host = allow_host
         self._deadline = Deadline(connection.timeout_ms / 1000)
@@ -152,7 +200,7 @@ class _Attempt:
 
     def _handshake(self) -> None:
         assert self._socket is not None
-        context = tls_context(self._connection.verify_certificate, self._connection.ca_certificate)
+        context = tls_context(self._connection.verify_certificate, self._ca_certificate)
         self._socket = start_tls(self._socket, self._host, context, self._deadline, self.transcript)
 
     @contextlib.contextmanager

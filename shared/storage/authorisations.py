@@ -3,9 +3,10 @@ token is refreshed."""
 
 from __future__ import annotations
 
+import hmac
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final, Protocol
 
@@ -16,6 +17,7 @@ from shared.storage.queries import Queries
 _SQL = Queries("authorisations")
 #: A worker that cannot have the row within this time finds the provider hanging under another.
 _LOCK_TIMEOUT: Final = "90s"
+_AGAIN: Final = "Press Authorise at the connection again."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,6 +38,29 @@ class Authorisation:
     def valid(self) -> bool:
         """Whether tokens are to be had without a person, as far as we know."""
         return not self.revoked and self.lost_at is None and self.authorised_at is not None
+
+
+@dataclass(frozen=True, slots=True)
+class StartedFlow:
+    """A login that has started: for which connection, by which session of the admin pages."""
+
+    connection_id: int
+    by: str
+    sealed_flow: bytes = field(repr=False)
+    in_time: bool
+
+    def check(self, by: str) -> None:
+        """Raises InvalidInput where somebody else started it, or too long ago."""
+        if not hmac.compare_digest(self.by, by):
+            raise InvalidInput(
+                "This login was started in another session of the admin pages.",
+                field="state",
+                hint=_AGAIN,
+            )
+        if not self.in_time:
+            raise InvalidInput(
+                "This login took longer than 15 minutes.", field="state", hint=_AGAIN
+            )
 
 
 class Seal(Protocol):
@@ -62,30 +87,20 @@ def begin_flow(
     )
 
 
-def take_flow(session: Session, *, state: str, by: str) -> tuple[int, bytes]:
-    """Connection and sealed flow of a started login; it can be taken once.
+def take_flow(session: Session, state: str) -> StartedFlow:
+    """Takes a started login out: nobody can take it again. Raises InvalidInput where there is none
+    (replayed, made up).
 
-    Commit this before anything else happens, or a failure would bring the flow back. Raises
-    InvalidInput where there is none (replayed, too old) or somebody else started it.
+    Commit before looking at it (`StartedFlow.check`), or a refusal would bring it back.
     """
     row = session.execute(_SQL["take_flow"], {"state": state}).fetchone()
-    again = "Press Authorise at the connection again."
     if row is None:
         raise InvalidInput(
             "This login was not started here, or it was finished already.",
             field="state",
-            hint=again,
+            hint=_AGAIN,
         )
-    connection_id, owner, flow, in_time = row
-    if owner != by:
-        raise InvalidInput(
-            "This login was started in another session of the admin pages.",
-            field="state",
-            hint=again,
-        )
-    if not in_time:
-        raise InvalidInput("This login took longer than 15 minutes.", field="state", hint=again)
-    return int(connection_id), bytes(flow)
+    return StartedFlow(row[0], row[1], bytes(row[2]), row[3])
 
 
 def grant(

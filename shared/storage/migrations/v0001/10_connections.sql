@@ -155,3 +155,16 @@ CREATE TABLE oauth_flow (              -- one started login; taken out once, on 
     flow bytea NOT NULL,               -- sealed
     created_at timestamptz NOT NULL DEFAULT now()
 );
+
+-- Requests under way at a mailbox of Graph, over all replicas. Worth nothing after a crash.
+CREATE UNLOGGED TABLE request_slot (
+    mailbox text NOT NULL,
+    slot smallint NOT NULL,
+    holder uuid NOT NULL,
+    until timestamptz NOT NULL,
+    PRIMARY KEY (mailbox, slot)
+);
+CREATE UNLOGGED TABLE request_pause (  -- what Retry-After asked for
+    mailbox text PRIMARY KEY,
+    until timestamptz NOT NULL
+);

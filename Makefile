@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 UV := $(BIN)/uv
 UV_VERSION := 0.13.9
-INSTALL := $(UV) pip install --quiet --python $(BIN)/python
+INSTALL := $(UV) pip install --quiet --compile-bytecode --python $(BIN)/python
 
 .DEFAULT_GOAL := help
 .PHONY: help setup run check test unit bench storm format lock clean servers
@@ -28,6 +28,12 @@ $(VENV)/.dev: requirements/dev.lock $(VENV)/.run
 	$(INSTALL) --require-hashes -r requirements/dev.lock
 	@touch $@
 
+# checkov brings a hundred packages of its own, so it lives apart.
+$(VENV)/.policy: requirements/policy.lock $(VENV)/.dev
+	$(PYTHON) -m venv $(VENV)/policy
+	$(UV) pip install --quiet --python $(VENV)/policy/bin/python --require-hashes -r requirements/policy.lock
+	@touch $@
+
 run: $(VENV)/.run ## everything on this machine, with a demo mailbox (Ctrl-C stops it)
 	$(BIN)/posthouse up --demo $(ARGS)
 
@@ -40,7 +46,7 @@ check: $(VENV)/.dev ## format, lint, types, import contracts
 servers: ## the servers that the tests talk to (Debian packages), where they are missing
 	tests/servers/install.sh
 
-test: $(VENV)/.dev servers ## all tests, against real servers that the session starts itself
+test: $(VENV)/.dev $(VENV)/.policy servers ## all tests, against real servers that the session starts itself
 	$(BIN)/python -m pytest $(ARGS)
 
 unit: $(VENV)/.dev ## the tests that need no server
@@ -48,6 +54,9 @@ unit: $(VENV)/.dev ## the tests that need no server
 
 bench: $(VENV)/.dev servers ## a speed question beside its peers: make bench NAME=...
 	$(BIN)/python -m bench $(NAME) $(ARGS)
+
+storm: $(VENV)/.dev servers ## everything breaks at random while mails arrive: make storm MINUTES=10 BROKER=redis
+	$(BIN)/python -m tests.rig.storm --minutes $(or $(MINUTES),1) --broker $(or $(BROKER),redis) $(ARGS)
 
 format: $(VENV)/.dev ## format and sort imports
 	$(BIN)/ruff format .

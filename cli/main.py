@@ -7,13 +7,21 @@ import sys
 from typing import Annotated, Final
 
 import typer
-from rich.console import Console
-from rich.markup import escape
 
-from cli import demo_commands, secrets_commands, tail, up
-from cli.running import run as run_service
+from cli import (
+    certificates_commands,
+    connections_commands,
+    credentials_commands,
+    demo_commands,
+    handlers_commands,
+    messages_commands,
+    quarantine_commands,
+    secrets_commands,
+    tail,
+    up,
+)
+from cli.declared import commands as declared
 from shared.errors import InvalidInput, PosthouseError
-from shared.telemetry.process import release
 
 _FAILED: Final = 1
 _MISUSED: Final = 2
@@ -28,6 +36,14 @@ app = typer.Typer(
 app.command("up", rich_help_panel="Run")(up.up)
 app.add_typer(demo_commands.app, name="demo", rich_help_panel="Run")
 app.add_typer(secrets_commands.app, name="secrets", rich_help_panel="Administer")
+app.add_typer(connections_commands.app, name="connections", rich_help_panel="Administer")
+app.add_typer(certificates_commands.app, name="certificates", rich_help_panel="Administer")
+app.add_typer(credentials_commands.app, name="credentials", rich_help_panel="Administer")
+app.add_typer(handlers_commands.app, name="handlers", rich_help_panel="Administer")
+app.command("apply", rich_help_panel="Administer")(declared.apply)
+app.command("export", rich_help_panel="Administer")(declared.export)
+app.add_typer(messages_commands.app, name="messages", rich_help_panel="Look")
+app.add_typer(quarantine_commands.app, name="quarantine", rich_help_panel="Look")
 app.command("tail", rich_help_panel="Look")(tail.tail)
 
 
@@ -40,6 +56,8 @@ def _options(
     version: Annotated[bool, typer.Option("--version", help="Show the version.")] = False,
 ) -> None:
     if version:
+        from shared.telemetry.process import release
+
         typer.echo(f"posthouse {release()}")
         raise typer.Exit
     context.obj = {"debug": debug}
@@ -70,17 +88,32 @@ def admin() -> None:
 
 
 @app.command(rich_help_panel="Services")
-def migrate() -> None:
+def migrate(
+    wait: Annotated[
+        float | None,
+        typer.Option(
+            metavar="SECONDS", help="Change nothing: wait until somebody else has done it."
+        ),
+    ] = None,
+) -> None:
     """Brings the database schema to this version. Safe to run at any time, by any number."""
-    from shared.settings import Settings, load
+    from shared.settings import DatabaseSettings, load
+    from shared.storage import schema
     from shared.storage.migrate import migrate as bring_up
 
-    version = bring_up(load(Settings).database_url.get_secret_value())
+    url = load(DatabaseSettings).database_url.get_secret_value()
+    version = bring_up(url) if wait is None else schema.wait_until_there(url, wait)
     typer.echo(f"The schema is at version {version}.")
 
 
+def run_service(name: str) -> None:
+    from cli.running import run  # what a service needs is not loaded for any other command
+
+    run(name)
+
+
 def main() -> None:
-    """The entry point: runs the command, tells errors in words, exits 0, 1 (failed) or 2 (usage)."""
+    """The entry point: errors are told in words; exits 0, 1 (failed) or 2 (misused)."""
     debug = "--debug" in sys.argv or bool(os.environ.get("POSTHOUSE_DEBUG"))
     try:
         app()
@@ -98,6 +131,9 @@ def main() -> None:
 
 def say_error(error: PosthouseError) -> None:
     """One sentence about what failed, one about what to do, on standard error."""
+    from rich.console import Console
+    from rich.markup import escape
+
     console = Console(stderr=True, highlight=False, soft_wrap=True)
     console.print(f"[bold red]Error:[/] {escape(str(error))}")
     if error.hint:

@@ -13,7 +13,7 @@ SERVICES: Final = ("scheduler", "fetcher", "decryptor", "admin")
 
 
 def run(service: str) -> None:
-    """Builds a service from the environment and runs it. Settings that are wrong raise InvalidInput.
+    """Builds a service from the environment and runs it. Raises InvalidInput on wrong settings.
 
     A service is `services.<name>.main` with `build(settings)` and `run(stop)`, and
     `services.<name>.settings` with `<Name>Settings`.

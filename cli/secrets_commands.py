@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from shared.vault import Vault, new_key
+from shared.errors import SecretUnreadable
 
 app = typer.Typer(help="The keys that seal secrets at rest.", no_args_is_help=True)
 
@@ -12,6 +12,8 @@ app = typer.Typer(help="The keys that seal secrets at rest.", no_args_is_help=Tr
 @app.command("new-key")
 def print_new_key() -> None:
     """Prints a fresh key for POSTHOUSE_SECRET_KEYS. Put it first to make it the active one."""
+    from shared.vault import new_key
+
     typer.echo(new_key())
 
 
@@ -21,25 +23,28 @@ def rotate() -> None:
 
     When it reports that nothing is left, the older keys may be taken out of POSTHOUSE_SECRET_KEYS.
     """
-    from shared.storage.secrets import SealedColumn, rotate_all
 
     from shared.settings import Settings, load
+    from shared.storage import secrets
     from shared.storage.pool import Database
+    from shared.vault import Place, Vault
 
     chosen = load(Settings)
     vault = Vault.from_settings([key.get_secret_value() for key in chosen.secret_keys])
 
-    def tell(column: SealedColumn, resealed: int, unreadable: int) -> None:
-        line = f"{column.table}.{column.column}: {resealed} sealed anew"
-        typer.echo(line + (f", {unreadable} cannot be opened" if unreadable else ""))
+    def reseal(table: str, column: str, row: str, sealed: bytes) -> bytes | None:
+        place = Place(table, column, row)
+        return None if vault.is_current(sealed) else vault.seal(vault.open(sealed, place), place)
 
+    unreadable = 0
     with Database(chosen.database_url.get_secret_value(), size=2) as database:
-        unreadable = rotate_all(database, vault, tell)
+        for column in secrets.SEALED_COLUMNS:
+            found = secrets.rotate(database, column, reseal)
+            unreadable += found.unreadable
+            typer.echo(f"{column.table}.{column.column}: {found.resealed} sealed anew")
     if unreadable:
-        typer.echo(
-            f"{unreadable} secrets cannot be opened with the keys given: add the key that sealed "
-            "them, or enter these secrets again.",
-            err=True,
+        raise SecretUnreadable(
+            f"{unreadable} secrets cannot be opened with the keys given.",
+            hint="Add the key that sealed them to POSTHOUSE_SECRET_KEYS, or enter them again.",
         )
-        raise typer.Exit(1)
     typer.echo("Every stored secret is sealed with the active key.")

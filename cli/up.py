@@ -14,7 +14,6 @@ import typer
 
 from cli.local.console import Console
 from cli.local.folder import DataFolder, default_folder
-from cli.local.house import House
 from cli.local.supervisor import Supervisor
 
 
@@ -39,11 +38,12 @@ def up(
     What POSTHOUSE_DATABASE_URL, _BROKER_URL, _OUTPUT_URL or _STORE_URL name is used instead of its
     own.
     """
+    from cli.local.house import House  # only `up` pays for what it brings along
+
     started = time.monotonic()
+    os.umask(0o077)  # logs and data are for whoever runs this, and nobody else
     console = Console(verbose=verbose)
-    # Children that daemonise or outlive us would keep a relative folder's meaning to themselves.
-    folder = (data_dir or default_folder()).expanduser().absolute()
-    with DataFolder(folder) as held:
+    with DataFolder(data_dir or default_folder()) as held:
         supervisor = Supervisor(held.root / "logs", held.root / "run", console)
         stop = _stop_on_signals(supervisor)
         house = House(held, supervisor, console, port=port, demo=demo)
@@ -68,6 +68,6 @@ def _stop_on_signals(supervisor: Supervisor) -> threading.Event:
 
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, on_signal)
-    if hasattr(signal, "SIGHUP") and not os.environ.get("NOHUP"):
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # nohup(1) keeps us running
         signal.signal(signal.SIGHUP, on_signal)
     return stop

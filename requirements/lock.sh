@@ -9,3 +9,7 @@ lock() { "$uv" pip compile --quiet --universal --python-version 3.11 --generate-
 lock pyproject.toml --extra local --no-emit-package posthouse requirements/build.in -o requirements/run.lock
 lock pyproject.toml --extra local --no-emit-package posthouse requirements/build.in requirements/dev.in \
     -c requirements/run.lock -o requirements/dev.lock
+lock pyproject.toml --no-emit-package posthouse requirements/image.in \
+    -c requirements/run.lock -o requirements/image.lock
+lock requirements/sbom.in -o requirements/sbom.lock
+lock requirements/policy.in -o requirements/policy.lock

@@ -13,7 +13,7 @@ from typing import Final
 from shared.clock import new_id
 from shared.errors import InvalidInput, NotFound
 from shared.storage import erasing
-from shared.storage.erasing import Share
+from shared.storage.erasing import Mail, Share
 from shared.storage.pool import Database
 from shared.store import Store
 
@@ -24,7 +24,8 @@ _BATCH: Final = 500
 class Erased:
     """How many mails are gone and how many objects were removed or written anew.
 
-    `postponed` objects hold a mail that is being published right now: call again in a minute.
+    `postponed` objects are kept, with their mails, because one of them is being published right
+    now: call again in a minute.
     """
 
     messages: int
@@ -47,8 +48,13 @@ def erase_person(database: Database, store: Store, address: str) -> Erased:
             mails = erasing.mails_of(session, address, _BATCH)
             keys = sorted({key for mail in mails for key in mail.objects})
             shares = erasing.others_in(session, address, keys)
-        busy = {key for key in keys if not _rewrite(database, store, key, shares)}
+        busy = {key for key in keys if not _vacate(database, store, key, shares, mails)}
+        # What a postponed mail still needs stays for it.
+        busy |= {k for mail in mails if busy.intersection(mail.objects) for k in mail.objects}
         done = [mail.id for mail in mails if not busy.intersection(mail.objects)]
+        for key in keys:
+            if key not in busy:
+                store.delete(key)
         with database.transaction() as session:
             messages += erasing.forget(session, done)
         objects += len(keys) - len(busy)
@@ -56,28 +62,29 @@ def erase_person(database: Database, store: Store, address: str) -> Erased:
             return Erased(messages, objects, len(busy))
 
 
-def _rewrite(database: Database, store: Store, key: str, shares: list[Share]) -> bool:
-    """Removes the object `key`, after writing what others have in it to a new one of its day."""
-    kept = [share for share in shares if share.ref.key == key]
-    if kept:
-        with store.pack() as pack:
-            pack.key = f"{key.rpartition('/')[0]}/{new_id().hex}"
-            moved = []
-            for share in kept:
-                start = pack.size
-                try:
-                    for chunk in store.stream(share.ref):
-                        pack.write(chunk)
-                except NotFound:  # somebody else is erasing, and has moved it already
-                    pack.truncate(start)
-                    continue
-                moved.append((share, start))
+def _vacate(
+    database: Database, store: Store, key: str, shares: list[Share], mails: list[Mail]
+) -> bool:
+    """Moves what others have in the object `key` to a new one of its day; False while in use."""
+    erased = [mail.id for mail in mails if key in mail.objects]
+    with store.pack() as pack:
+        pack.key = f"{key.rpartition('/')[0]}/{new_id().hex}"
+        moved = []
+        for share in shares:
+            start = pack.size
+            if share.ref.key != key:
+                continue
+            try:
+                for chunk in store.stream(share.ref):
+                    pack.write(chunk)
+            except NotFound:  # somebody else is erasing, and has moved it already
+                pack.truncate(start)
+                continue
+            moved.append((share, start))
+        if moved:
             pack.commit()
-            new = pack.key
         with database.transaction() as session:
-            free = erasing.move(session, key, new, moved)
-        if not free:
-            store.delete(new)
-            return False
-    store.delete(key)
-    return True
+            free = erasing.move(session, key, pack.key, moved, erased)
+    if moved and not free:
+        store.delete(pack.key)
+    return free

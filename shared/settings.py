@@ -18,7 +18,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from shared.errors import InvalidInput
 
 PREFIX = "POSTHOUSE_"
-S = TypeVar("S", bound="Settings")
+S = TypeVar("S", bound=BaseSettings)
 
 
 class Settings(BaseSettings):
@@ -60,6 +60,16 @@ class Settings(BaseSettings):
         ge=1,
         description="Days that raw mail and ledger details of published mails stay",
     )
+    allowed_hosts: Annotated[tuple[str, ...], NoDecode] = Field(
+        default=(),
+        description="Mail servers that may be contacted, comma separated names (*.example.org) "
+        "and networks (10.0.0.0/8); empty: all that are not denied",
+    )
+    denied_hosts: Annotated[tuple[str, ...], NoDecode] = Field(
+        default=("169.254.0.0/16", "fe80::/10"),
+        description="Mail servers that must not be contacted, in the same form; by default the "
+        "link-local networks, where clouds serve their instances' secrets",
+    )
     health_host: str = Field(default="127.0.0.1", description="/healthz /readyz /metrics bind here")
     health_port: int = Field(
         default=0, description="Port of /healthz /readyz /metrics; 0: any free one"
@@ -67,7 +77,7 @@ class Settings(BaseSettings):
     log_level: str = Field(default="INFO", description="DEBUG INFO WARNING ERROR")
     log_format: str = Field(default="json", description="json, or console for people")
 
-    @field_validator("secret_keys", mode="before")
+    @field_validator("secret_keys", "allowed_hosts", "denied_hosts", mode="before")
     @classmethod
     def _split(cls, value: Any) -> Any:
         if isinstance(value, str):
@@ -83,6 +93,23 @@ class Settings(BaseSettings):
         """Where the handlers' queues are, without secrets: scheme, host, port and path."""
         parts = urlsplit(self.effective_output_url)
         return f"{parts.scheme}://{parts.hostname}:{parts.port or ''}{parts.path}"
+
+
+class DatabaseSettings(BaseSettings):
+    """For commands that need Postgres and nothing else."""
+
+    model_config = Settings.model_config
+
+    database_url: SecretStr = Field(description="Postgres, postgresql://user:password@host/name")
+
+
+class OutputSettings(BaseSettings):
+    """For commands that only look at the handlers' queues."""
+
+    model_config = Settings.model_config
+
+    broker_url: SecretStr | None = None
+    output_url: SecretStr | None = None
 
 
 def load(kind: type[S], **overrides: Any) -> S:

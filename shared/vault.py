@@ -37,6 +37,36 @@ class Place:
         return "|".join((self.table, self.column, self.row, key_id)).encode()
 
 
+def password_place(connection_id: int) -> Place:
+    """Where the password of a connection lives."""
+    return Place("connection", "password", str(connection_id))
+
+
+def client_secret_place(credential_id: int) -> Place:
+    """Where the client secret of an OAuth2 credential lives."""
+    return Place("credential", "client_secret", str(credential_id))
+
+
+def client_certificate_place(credential_id: int) -> Place:
+    """Where the client certificate with its key, or the service account's key, lives."""
+    return Place("credential", "client_certificate", str(credential_id))
+
+
+def private_key_place(certificate_id: int) -> Place:
+    """Where the private key of an uploaded certificate lives."""
+    return Place("certificate", "private_key", str(certificate_id))
+
+
+def tokens_place(connection_id: int) -> Place:
+    """Where the OAuth2 tokens of a connection live."""
+    return Place("authorisation", "cache", str(connection_id))
+
+
+def login_flow_place(state: str) -> Place:
+    """Where the secret half of a login that has started at a provider lives."""
+    return Place("oauth_flow", "flow", state)
+
+
 class Vault:
     """Seals with the first key, opens with any of them."""
 
@@ -88,6 +118,10 @@ class Vault:
                 hint="Enter it again.",
             ) from error
 
+    def at(self, place: Place) -> PlacedVault:
+        """This vault for one secret alone, for those who need not know where it lives."""
+        return PlacedVault(self, place)
+
     def is_current(self, sealed: bytes) -> bool:
         """Whether the first key sealed this: `secrets rotate` seals the others anew."""
         return self._split(sealed)[0] == self._active
@@ -110,6 +144,20 @@ class Vault:
             sealed[end : end + _NONCE],
             sealed[end + _NONCE :],
         )
+
+
+@dataclass(frozen=True, slots=True)
+class PlacedVault:
+    """Seals and opens one secret."""
+
+    _vault: Vault
+    _place: Place
+
+    def seal(self, secret: bytes) -> bytes:
+        return self._vault.seal(secret, self._place)
+
+    def open(self, sealed: bytes) -> bytes:
+        return self._vault.open(sealed, self._place)
 
 
 def new_key() -> str:

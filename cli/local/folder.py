@@ -81,7 +81,9 @@ class DataFolder:
         return self._kept[name]
 
     def replace(self, name: str, value: Any) -> None:
-        """Writes a value down, whatever was there. Durable when it returns."""
+        """Writes a value down where it is not the one kept. Durable when it returns."""
+        if name in self._kept and self._kept[name] == value:
+            return
         self._kept[name] = value
         write_private(self._path, json.dumps(self._kept, indent=1).encode())
 
@@ -133,6 +135,13 @@ def local_api(root: Path | None = None) -> tuple[str, str]:
             hint="Start one, or set POSTHOUSE_URL and POSTHOUSE_TOKEN to reach another.",
         )
     return str(kept["api_url"]), str(kept["admin_token"])
+
+
+def local_output(root: Path | None = None) -> str:
+    """Address of the handlers' queues of that Posthouse. Raises NotFound as `local_api` does."""
+    root = root or default_folder()
+    local_api(root)
+    return str(read_kept(root)["output_url"])
 
 
 def write_private(path: Path, content: bytes) -> None:

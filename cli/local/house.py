@@ -15,7 +15,7 @@ from cli.local.console import Console
 from cli.local.demo import Demo
 from cli.local.folder import DataFolder, free_port, is_free
 from cli.local.postgres import OwnPostgres
-from cli.local.supervisor import Child, Program, Supervisor
+from cli.local.supervisor import CRASH, Child, Program, Supervisor
 from cli.running import SERVICES
 from shared.errors import InvalidInput, TryAgain
 from shared.settings import PREFIX, Settings, load
@@ -135,12 +135,10 @@ class House:
             self._set("ADMIN_TOKEN", self._folder.password("admin_token"))
         if not _is_set("PUBLIC_URL"):
             self._set("PUBLIC_URL", self.url)
-        load(Settings, **self._overrides())
-        token_in_use = self._environment[f"{PREFIX}ADMIN_TOKEN"]
-        if self._folder.keep("api_url", lambda: self.url) != self.url:
-            self._folder.replace("api_url", self.url)
-        if self._folder.keep("admin_token", lambda: token_in_use) != token_in_use:
-            self._folder.replace("admin_token", token_in_use)
+        chosen = load(Settings, **self._overrides())
+        self._folder.replace("api_url", self.url)
+        self._folder.replace("admin_token", self._environment[f"{PREFIX}ADMIN_TOKEN"])
+        self._folder.replace("output_url", chosen.effective_output_url)
 
     def _migrate(self, give_up: Callable[[], bool]) -> None:
         """A Postgres that just started, or recovers from a crash, is given time to answer."""
@@ -162,17 +160,18 @@ class House:
         health_port = self._port if name == "admin" else free_port()
         if name == "admin":
             environment |= {
-                f"{PREFIX}HTTP_HOST": "127.0.0.1",
-                f"{PREFIX}HTTP_PORT": str(health_port),
+                f"{PREFIX}HOST": "127.0.0.1",
+                f"{PREFIX}PORT": str(health_port),
+                f"{PREFIX}HEALTH_PORT": "0",
             }
         else:
             environment[f"{PREFIX}HEALTH_PORT"] = str(health_port)
         return Program(
             name,
-            [sys.executable, "-m", "cli.main", name],
+            [sys.executable, "-P", "-m", "cli.main", name],
             environment=environment,
             health_port=health_port,
-            problem=rb"Error|Traceback",
+            problem=CRASH,
         )
 
     def _overrides(self) -> dict[str, str]:

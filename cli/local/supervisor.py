@@ -27,6 +27,8 @@ _RUNS_WELL: Final = 60.0
 _PROBE_EVERY: Final = 15.0
 _STUCK_AFTER: Final = 3
 _LARGEST_LOG: Final = 20 << 20
+#: How a Python program says why it ended: our own errors, or the last line of a traceback.
+CRASH: Final = rb"^([\w.]+\.)?(\w*Error|\w*Exception)\b"
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from typing import Literal, NamedTuple
 from cryptography import x509
 
 from services.decryptor.cms.verify import Verified
+from services.decryptor.openpgp.verifying import PgpSignature
 from services.decryptor.trust import TrustStore
 from shared.certificates.parsing import addresses
 from shared.security import Integrity, Security, Signature, Status
@@ -28,14 +29,13 @@ class Verdict(NamedTuple):
 class SignedLayer:
     """One signature around (a part of) the mail: verified, not yet judged.
 
-    `broken` says why it could not even be read. `verdict` is given where the judgement needs no
-    certificates (OpenPGP).
+    `broken` says why it could not even be read.
     """
 
     verified: list[Verified] = field(default_factory=list)
     certificates: list[x509.Certificate] = field(default_factory=list)
     broken: str = ""
-    verdict: Verdict | None = None
+    openpgp: PgpSignature | None = None
 
 
 @dataclass(slots=True)
@@ -97,12 +97,24 @@ class Facts:
 
 
 def _judge_layer(layer: SignedLayer, authors: set[str], trust: TrustStore) -> Verdict:
-    if layer.verdict is not None:
-        return layer.verdict
+    if layer.openpgp is not None:
+        return _judge_openpgp(layer.openpgp, authors)
     if layer.broken or not layer.verified:
         return Verdict("invalid", None, layer.broken or "The mail carries no signature.")
     verdicts = [_judge(one, layer.certificates, authors, trust) for one in layer.verified]
     return max(verdicts, key=lambda verdict: _RANK[verdict.signature])
+
+
+def _judge_openpgp(found: PgpSignature, authors: set[str]) -> Verdict:
+    matching = [email for email in found.emails if email in authors]
+    signer = matching[0] if matching else found.emails[0] if found.emails else found.name
+    if found.signature == "valid" and not matching:
+        return Verdict("untrusted", signer, _not_the_sender(signer))
+    return Verdict(found.signature, signer, found.reason)
+
+
+def _not_the_sender(signer: str | None) -> str:
+    return f"Signed by {signer}, who is not the sender of the mail."
 
 
 def _judge(
@@ -121,9 +133,7 @@ def _judge(
     if not answer.trusted:
         return Verdict("untrusted", signer, answer.reason)
     if not matching:
-        return Verdict(
-            "untrusted", signer, f"Signed by {signer}, who is not the sender of the mail."
-        )
+        return Verdict("untrusted", signer, _not_the_sender(signer))
     return Verdict("valid", signer, _since_expired(one.certificate))
 
 

@@ -12,7 +12,7 @@ from email.errors import HeaderParseError
 from email.header import decode_header
 from email.utils import getaddresses
 
-from services.decryptor.mime import Entity, entity, field_value
+from services.decryptor.mime import Entity, entity, field_end, field_value
 
 #: The fields that the event shows, by their name there.
 SHOWN = {
@@ -31,23 +31,14 @@ def fields(header: bytes) -> Iterator[tuple[bytes, bytes]]:
 
     A line that is no field (an mbox `From ` line, garbage) comes with the name b"".
     """
-    name, start, position = b"", 0, 0
-    for line in header.splitlines(keepends=True) if b"\r" not in header else _lines(header):
-        if position and line[:1] not in b" \t":
-            yield name, header[start:position]
-            start = position
-        if start == position:
-            before, colon, _ = line.partition(b":")
-            name = before.rstrip(b" \t").lower() if colon and b" " not in before.rstrip() else b""
-        position += len(line)
-    if position > start:
-        yield name, header[start:position]
-
-
-def _lines(header: bytes) -> list[bytes]:
-    lines = [line + b"\n" for line in header.split(b"\n")]
-    last = lines.pop()[:-1]
-    return [*lines, last] if last else lines
+    position = 0
+    while position < len(header):
+        end = field_end(header, position)
+        whole = header[position:end]
+        name, colon, _ = whole.partition(b":")
+        name = name.rstrip(b" \t").lower()
+        yield (name if colon and b" " not in name and b"\n" not in name else b""), whole
+        position = end
 
 
 def payload_of(whole: Entity, outer: Entity) -> Entity:
@@ -78,36 +69,58 @@ def authors(header: bytes) -> set[str]:
 def protected_fields(payload: Entity) -> dict[bytes, bytes]:
     """The protected fields that the event shows: the whole field as it lies there, by name."""
     found: dict[bytes, bytes] = {}
+    if len(payload.header) == sum(end - start for _, start, end in payload.described):
+        return found  # nothing but Content-* fields, as in most mails
     for name, whole in fields(payload.header):
         if name in SHOWN:
             found.setdefault(name, whole)
     return found
 
 
-def compose(outer: bytes, protected: dict[bytes, bytes], content: bytes) -> bytes:
+def compose(outer: Entity, protected: dict[bytes, bytes], content: Entity) -> bytes:
     """The header block of the opened mail, with its empty line.
 
     The outer fields are kept byte for byte, but for those about the content, which are those of
     the opened entity, and those that are there in a protected form.
     """
-    end = b"\r\n" if b"\r\n" in outer else b"\n"
+    end = b"\r\n" if b"\r\n" in outer.header else b"\n"
+    kept, _ = split_content_fields(outer)
+    _, described = split_content_fields(content)
+    if protected:
+        kept = _replaced(kept, protected, end)
+    if kept and not kept.endswith(b"\n"):
+        kept += end
+    if described and not described.endswith(b"\n"):
+        described += end
+    if not field_value(kept, b"mime-version"):
+        kept += b"MIME-Version: 1.0" + end
+    return kept + described + end
+
+
+def split_content_fields(whole: Entity) -> tuple[bytes, bytes]:
+    """(all other fields, the Content-* fields) of a header block, each byte for byte."""
+    header = whole.header
+    others: list[bytes] = []
+    content: list[bytes] = []
+    position = 0
+    for _, start, end in whole.described:
+        others.append(header[position:start])
+        content.append(header[start:end])
+        position = end
+    others.append(header[position:])
+    return b"".join(others), b"".join(content)
+
+
+def _replaced(header: bytes, protected: dict[bytes, bytes], end: bytes) -> bytes:
+    """The fields with the protected ones in the place of their outer forms."""
     kept: list[bytes] = []
-    missing = dict(protected)
-    has_version = False
-    for name, whole in fields(outer):
-        if name.startswith(b"content-"):
-            continue
-        if name in protected:
-            if name in missing:
-                kept.append(missing.pop(name))
-            continue
-        has_version = has_version or name == b"mime-version"
-        kept.append(whole)
-    kept.extend(missing.values())
-    if not has_version:
-        kept.append(b"MIME-Version: 1.0" + end)
-    kept.extend(whole for name, whole in fields(content) if name.startswith(b"content-"))
-    return b"".join(one if one.endswith(b"\n") else one + end for one in kept) + end
+    missing = {name: one if one.endswith(b"\n") else one + end for name, one in protected.items()}
+    for name, whole in fields(header):
+        if name not in protected:
+            kept.append(whole if whole.endswith(b"\n") else whole + end)
+        elif name in missing:
+            kept.append(missing.pop(name))
+    return b"".join([*kept, *missing.values()])
 
 
 def decoded(value: bytes) -> str:

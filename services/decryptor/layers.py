@@ -18,8 +18,10 @@ from services.decryptor.cms.verify import Content, load_certificates, verify
 from services.decryptor.facts import Facts, SignedLayer
 from services.decryptor.limits import Limits
 from services.decryptor.mime import Entity, entity, looks_like_header, parts
+from services.decryptor.openpgp.layers import OpenPGP
 from services.decryptor.spool import Region, Spool
 from services.decryptor.transfer import Undecodable, decode
+from services.decryptor.trust import TrustStore
 from shared.certificates import IdentityIndex
 from shared.security import Status
 
@@ -47,13 +49,18 @@ def is_pkcs7(whole: Entity) -> bool:
 class Peeler:
     """Opens the layers of one mail; what it learns is in `facts`."""
 
-    def __init__(self, identities: IdentityIndex, limits: Limits, spool: Spool) -> None:
+    def __init__(
+        self, identities: IdentityIndex, trust: TrustStore, limits: Limits, spool: Spool
+    ) -> None:
         self.facts = Facts()
         #: The innermost entity that encryption or a signature covers: its header is protected.
         self.payload: Entity | None = None
         self._identities = identities
         self._limits = limits
         self._spool = spool
+        self._openpgp = OpenPGP(
+            identities.openpgp, trust.keyring, self.facts, spool, limits.decompressed_bytes
+        )
 
     def peel(self, whole: Entity, depth: int = 0) -> Entity:
         """The innermost readable entity; `whole` itself where there was nothing to open."""
@@ -64,6 +71,12 @@ class Peeler:
             return self._pkcs7(whole, depth)
         if whole.media_type == "multipart/signed":
             return self._multipart_signed(whole, depth)
+        if whole.media_type == "multipart/encrypted":
+            content = self._openpgp.encrypted(whole)
+            return whole if content is None else self._inner(content, depth)
+        if whole.media_type == "text/plain":
+            content = self._openpgp.inline(whole)
+            return whole if content is None else self._inner(content, depth)
         return whole
 
     def _inner(self, content: Region, depth: int) -> Entity:
@@ -175,6 +188,11 @@ class Peeler:
             self.facts.signatures.append(layer)
             return whole
         attached = entity(pair[1])
+        before = entity(pair[0])
+        if attached.media_type == "application/pgp-signature":
+            self.payload = before
+            self._openpgp.signed(pair[0], attached)
+            return self._inside(whole, before, depth)
         if attached.media_type not in _PKCS7_SIGNATURE and not (
             attached.media_type in _PKCS7 or b".p7s" in attached.get(b"content-disposition")
         ):
@@ -190,11 +208,16 @@ class Peeler:
             )
         except (Undecodable, Malformed) as error:
             layer.broken = str(error)
-        before = entity(pair[0])
         self.payload = before
-        inner = self.peel(before, depth + 1)
-        # Where nothing inside had to be opened, the mail stays readable as it is, proof included.
-        return whole if inner is before else inner
+        return self._inside(whole, before, depth)
+
+    def _inside(self, whole: Entity, signed: Entity, depth: int) -> Entity:
+        """What the signed part of a multipart/signed holds.
+
+        Where nothing inside had to be opened, the mail stays readable as it is, proof included.
+        """
+        inner = self.peel(signed, depth + 1)
+        return whole if inner is signed else inner
 
     def _verify(self, layer: SignedLayer, signed: SignedData, content: Content) -> None:
         layer.certificates = load_certificates(signed.certificates)

@@ -15,4 +15,4 @@ class Limits:
     #: What compressed content may unpack to, in bytes. The default is the largest mail.
     decompressed_bytes: int = 157_286_400
     #: Up to this size, in bytes, each form of the mail is kept in memory, above it in a file.
-    memory_bytes: int = 1 << 22
+    memory_bytes: int = 1 << 24

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from dataclasses import dataclass
+from functools import partial
 
 import dramatiq
 import structlog
@@ -17,6 +18,7 @@ from shared.queueing.broker import build_broker
 from shared.queueing.output import Output, open_output
 from shared.queueing.worker import pulse_of, run_worker
 from shared.security import Security
+from shared.storage import schema
 from shared.storage.pool import Database
 from shared.store import Store, open_store
 from shared.telemetry import metrics
@@ -59,7 +61,7 @@ class Decryptor:
             self.settings.health_port,
             heartbeat=self.heartbeat,
             checks={
-                "database": self.database.check,
+                "database": partial(schema.check, self.database),
                 "store": self.store.check,
                 "output": self.output.check,
             },

@@ -8,9 +8,10 @@ its size, ours some microseconds.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from email.message import Message
+from functools import lru_cache
 
 from services.decryptor.spool import Region
 
@@ -32,32 +33,54 @@ class Entity:
     """One MIME entity inside a region: header block, then body.
 
     `header` is the block without the empty line, every line with its end; `body` the rest.
+    `described` says where in the header each Content-* field lies, by name in lower case.
     """
 
     whole: Region
     header: bytes
     body: Region
+    described: list[tuple[bytes, int, int]]
     media_type: str = "text/plain"
-    parameters: dict[str, str] = field(default_factory=dict)
+    parameters: Mapping[str, str] = field(default_factory=dict)
 
     def get(self, name: bytes) -> bytes:
-        """The unfolded value of the first field of that name (lower case), b"" where absent."""
-        return field_value(self.header, name)
+        """The unfolded value of the first Content-* field of that name; b"" where absent."""
+        for found, start, end in self.described:
+            if found == name:
+                return _unfolded(self.header[start:end])
+        return b""
 
     @property
     def transfer_encoding(self) -> str:
         """Content-Transfer-Encoding in lower case, `7bit` where absent."""
-        value = _COMMENT.sub(b"", self.get(b"content-transfer-encoding")).strip()
+        value = self.get(b"content-transfer-encoding")
+        if b"(" in value:
+            value = _COMMENT.sub(b"", value).strip()
         return value.lower().decode("ascii", "replace") or "7bit"
 
 
 def entity(part: Region) -> Entity:
     """Reads the header block of the entity that fills `part`."""
     header, body_start = split_header(part)
-    found = Entity(part, header, Region(part.buffer, body_start, part.end))
+    found = Entity(part, header, Region(part.buffer, body_start, part.end), _described(header))
     value = found.get(b"content-type")
     if value and len(value) <= MAX_CONTENT_TYPE:
         found.media_type, found.parameters = content_type(value)
+    return found
+
+
+def _described(header: bytes) -> list[tuple[bytes, int, int]]:
+    """Where the Content-* fields lie: (name in lower case, start, end behind the line end)."""
+    # With a line end before it, the position of a match is that of the field in the header itself.
+    lowered = b"\n" + header.lower()
+    found: list[tuple[bytes, int, int]] = []
+    start = lowered.find(b"\ncontent-")
+    while start >= 0:
+        end = field_end(header, start)
+        # Some write a space before the colon (RFC 5322 section 4.5).
+        name = lowered[start + 1 : end + 1].partition(b":")[0].rstrip(b" \t")
+        found.append((name, start, end))
+        start = lowered.find(b"\ncontent-", end)
     return found
 
 
@@ -94,37 +117,40 @@ def looks_like_header(block: bytes) -> bool:
 
 def field_value(header: bytes, name: bytes) -> bytes:
     """The unfolded value of the first field called `name` (lower case); b"" where absent."""
-    lowered = header.lower()
-    position = 0
-    size = len(name)
-    while True:
-        if not lowered.startswith(name, position):
-            position = lowered.find(b"\n" + name, position) + 1
-            if position == 0:
-                return b""
-        # Some write a space before the colon (RFC 5322 section 4.5).
-        colon = position + size
-        while lowered[colon : colon + 1] in (b" ", b"\t"):
+    lowered = b"\n" + header.lower()
+    start = lowered.find(b"\n" + name)
+    while start >= 0:
+        colon = start + len(name)
+        while header[colon : colon + 1] in (b" ", b"\t"):
             colon += 1
-        if lowered[colon : colon + 1] == b":":
-            break
-        position = colon
-    end = colon + 1
-    while True:
-        line_end = header.find(b"\n", end)
-        if line_end < 0:
-            end = len(header)
-            break
-        end = line_end + 1
-        if header[end : end + 1] not in (b" ", b"\t"):
-            break
-    value = header[colon + 1 : end]
+        if header[colon : colon + 1] == b":":
+            return _unfolded(header[start : field_end(header, start)])
+        start = lowered.find(b"\n" + name, start + 1)
+    return b""
+
+
+def _unfolded(whole: bytes) -> bytes:
+    """The value of a field, its line ends taken out (RFC 5322 section 2.2.3)."""
+    value = whole.partition(b":")[2].strip()
     if b"\n" in value:
         value = value.replace(b"\r\n", b"").replace(b"\n", b"")
-    return value.strip()
+    return value
 
 
-def content_type(value: bytes) -> tuple[str, dict[str, str]]:
+def field_end(header: bytes, start: int) -> int:
+    """The offset behind the field at `start`, its folded lines included."""
+    end = start
+    while True:
+        end = header.find(b"\n", end) + 1
+        if end == 0:
+            return len(header)
+        if header[end : end + 1] not in (b" ", b"\t"):
+            return end
+
+
+# Senders write few different ones, and each costs more to read than most of what follows.
+@lru_cache(maxsize=512)
+def content_type(value: bytes) -> tuple[str, Mapping[str, str]]:
     """(media type in lower case, parameters by lower-case name) of a Content-Type value.
 
     Parameters in the notation of RFC 2231 (`name*0=`, `name*=`) are joined and decoded.

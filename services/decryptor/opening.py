@@ -118,7 +118,7 @@ def _open(
     if not _secured(outer, inline=True):
         spool.close()
         return Opened(_NOTHING)
-    peeler = Peeler(identities, limits, spool)
+    peeler = Peeler(identities, trust, limits, spool)
     inner = peeler.peel(outer)
     facts = peeler.facts
     payload = payload_of(peeler.payload, outer) if peeler.payload else None
@@ -158,7 +158,7 @@ def _prefer(
 def _composed(
     outer: Entity, protected: dict[bytes, bytes], inner: Entity, spool: Spool
 ) -> bytes | Path:
-    header = compose(outer.header, protected, inner.header)
+    header = compose(outer, protected, inner)
     if len(inner.body) + len(header) <= spool.memory:
         return header + inner.body.copy()
     file, path = spool.named()

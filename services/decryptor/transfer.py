@@ -11,7 +11,7 @@ import quopri
 
 import pybase64
 
-from services.decryptor.spool import WINDOW, Region, Spool
+from services.decryptor.spool import WINDOW, Region, Spool, region
 
 _SPACE = b"\r\n \t"
 
@@ -35,8 +35,8 @@ def decode(body: Region, encoding: str, spool: Spool) -> Region:
 def _base64(body: Region, spool: Spool) -> Region:
     try:
         if len(body) <= spool.memory:
-            data = pybase64.b64decode(body.copy())
-            return Region(data, 0, len(data))
+            with memoryview(body.buffer) as view, view[body.start : body.end] as encoded:
+                return region(pybase64.b64decode(encoded))
         sink = spool.sink()
         carry = b""
         for window in body.windows():

@@ -17,6 +17,9 @@ from typing import NamedTuple
 from cryptography import x509
 from cryptography.x509 import verification
 from cryptography.x509.oid import ExtendedKeyUsageOID
+from pysequoia import Cert
+
+from services.decryptor.openpgp.verifying import Keyring
 
 #: A claimed time of signing further in the future than clocks differ counts as now.
 _CLOCK_SKEW = timedelta(days=1)
@@ -38,17 +41,23 @@ class Trust(NamedTuple):
 class TrustStore:
     """The authorities whose word counts."""
 
-    def __init__(self, authorities: Iterable[x509.Certificate] = ()) -> None:
+    def __init__(
+        self, authorities: Iterable[x509.Certificate] = (), openpgp: Iterable[Cert] = ()
+    ) -> None:
+        """`openpgp`: public keys whose owners are known; OpenPGP has no authorities."""
         self.authorities = tuple(authorities)
+        self.keyring = Keyring(openpgp)
         self._store = verification.Store(list(self.authorities)) if self.authorities else None
 
     @classmethod
-    def load(cls, pem: Iterable[bytes] = (), *, system: bool = True) -> TrustStore:
-        """The authorities of the operating system, and those of PEM (or DER) files.
+    def load(cls, files: Iterable[bytes] = (), *, system: bool = True) -> TrustStore:
+        """The authorities of the operating system, and what the administrator adds.
 
-        Raises ValueError where one of `pem` holds no certificate.
+        `files` hold certificates (PEM or DER) or OpenPGP public keys (armoured). Raises ValueError
+        where one holds neither.
         """
         found: list[x509.Certificate] = []
+        openpgp: list[Cert] = []
         with warnings.catch_warnings():
             # The system's own list has certificates that newer rules would not allow.
             warnings.simplefilter("ignore")
@@ -57,12 +66,14 @@ class TrustStore:
                 bundle = Path(paths.cafile or paths.openssl_cafile)
                 if bundle.is_file():
                     found += x509.load_pem_x509_certificates(bundle.read_bytes())
-            for data in pem:
-                if b"-----BEGIN" in data:
+            for data in files:
+                if b"-----BEGIN PGP" in data:
+                    openpgp += _public_keys(data)
+                elif b"-----BEGIN" in data:
                     found += x509.load_pem_x509_certificates(data)
                 else:
                     found.append(x509.load_der_x509_certificate(data))
-        return cls(found)
+        return cls(found, openpgp)
 
     def judge(
         self,
@@ -96,6 +107,13 @@ class TrustStore:
         except (verification.VerificationError, ValueError):
             return Trust(False, "No trusted authority vouches for the certificate of the signer.")
         return Trust(True)
+
+
+def _public_keys(data: bytes) -> list[Cert]:
+    try:
+        return Cert.split_bytes(data)
+    except RuntimeError as error:
+        raise ValueError("not an OpenPGP public key") from error
 
 
 def _may_sign_mail(certificate: x509.Certificate) -> bool:

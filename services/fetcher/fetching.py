@@ -61,6 +61,7 @@ class Report:
     keep_cursor: bool = False
     uid_validity: int | None = None
     oversize: list[uuid.UUID] = field(default_factory=list)
+    settled: list[MailRef] = field(default_factory=list)
     started: float = field(default_factory=time.monotonic)
 
     @property
@@ -145,6 +146,7 @@ class Fetching:
                 connection.selection,
                 since=state.start_since,
                 limit=_LISTED_AT_ONCE,
+                cursor=state.cursor,
             )
             self.reached("listed")
             new: Sequence[MailRef] = listing.new
@@ -153,20 +155,14 @@ class Fetching:
                 self._settle_leftovers(connection, place, mailbox, report)
             report.found += len(new)
             handled = self._fetch_listed(connection, lease, place, mailbox, new, report, deadline)
-            if listing.listed is not None:
-                with self.database.transaction() as session:
-                    prune(
-                        session,
-                        place.connection_id,
-                        place.folder,
-                        place.uid_validity,
-                        listing.listed,
-                    )
+            self._prune(state, place, mailbox, listing.listed)
             if not handled:
                 report.again = True
                 return
             if listing.complete:
-                report.cursor = listing.cursor
+                report.cursor = mailbox.cursor_after(
+                    listing.cursor, report.settled, connection.after_download
+                )
                 report.keep_cursor = True
                 if recognising:
                     self._recognised_all(connection, place)
@@ -174,6 +170,17 @@ class Fetching:
             if time.monotonic() > deadline or self.stopping():
                 report.again = True
                 return
+
+    def _prune(
+        self, state: RunState, place: Place, mailbox: Mailbox, listed: Sequence[Key] | None
+    ) -> None:
+        """Lets go of what the server lists no longer: whenever all is listed, else once a day."""
+        if listed is None and place.uid_validity is not None and state.prune_due:
+            listed = mailbox.keys()
+        if listed is not None:
+            with self.database.transaction() as session:
+                prune(session, place.connection_id, place.folder, place.uid_validity, listed)
+                scheduling.pruned(session, place.connection_id)
 
     def _recognised_all(self, connection: Connection, place: Place) -> None:
         """Everything that can be seen was compared; what else the old folder had is gone."""
@@ -230,10 +237,11 @@ class Fetching:
             self.reached("downloaded")
             intake.keep()
             self.reached("stored")
-            with self.database.transaction() as session:
-                report.oversize += ledger.commit_batch(
+            report.oversize += self.database.perform(
+                lambda session: ledger.commit_batch(
                     session, lease, place, intake.messages, intake.refused
                 )
+            )
             self.reached("committed")
             report.downloaded += len(intake.messages)
             report.octets += intake.octets
@@ -241,20 +249,22 @@ class Fetching:
             self.reached("handed-on")
             if interruption is not None:
                 raise interruption
-            self._settle(connection, place, mailbox, intake.refs)
+            report.settled += self._settle(connection, place, mailbox, intake.refs)
             return not intake.postponed
 
     def _settle(
         self, connection: Connection, place: Place, mailbox: Mailbox, refs: Sequence[MailRef]
-    ) -> None:
+    ) -> list[MailRef]:
+        """Marks read or deletes, and records what the server has confirmed."""
         if not refs:
-            return
-        settled: list[Key] = [ref.key for ref in mailbox.settle(refs, connection.after_download)]
+            return []
+        settled = mailbox.settle(refs, connection.after_download)
         self.reached("server-settled")
         deleted = connection.after_download is AfterDownload.DELETE
         with self.database.transaction() as session:
-            ledger.settled(session, place, settled, deleted=deleted)
+            ledger.settled(session, place, [ref.key for ref in settled], deleted=deleted)
         self.reached("settled")
+        return settled
 
     def _settle_leftovers(
         self, connection: Connection, place: Place, mailbox: Mailbox, report: Report

@@ -9,14 +9,13 @@ import uuid
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 
 import dramatiq
 import structlog
-from shared.mailbox.open import open_mailbox
 
 from services.fetcher.fetching import Fetching, Report
 from services.fetcher.leasing import LeaseKeeper
-from services.fetcher.logins import Logins
 from services.fetcher.running import Runner
 from services.fetcher.sessions import SessionPool
 from services.fetcher.settings import FetcherSettings
@@ -28,10 +27,14 @@ from shared.errors import (
     PosthouseError,
     TryAgain,
 )
+from shared.hosts import HostRules
 from shared.jobs import DECRYPT_ACTOR, DECRYPT_QUEUE, FETCH_ACTOR, FETCH_QUEUE, FETCH_SLOW_QUEUE
+from shared.logins import Logins
 from shared.mailbox.base import Mailbox
+from shared.mailbox.open import open_mailbox
 from shared.queueing.broker import build_broker, enqueue
 from shared.queueing.worker import pulse_of, run_worker
+from shared.storage import schema
 from shared.storage.pool import Database
 from shared.store import Store, open_store
 from shared.telemetry import metrics
@@ -78,7 +81,7 @@ class Fetcher:
             self.settings.health_port,
             heartbeat=self.heartbeat,
             checks={
-                "database": self.database.check,
+                "database": partial(schema.check, self.database),
                 "store": self.store.check,
             },
         )
@@ -107,11 +110,17 @@ def build(settings: FetcherSettings) -> Fetcher:
     quick_jobs = build_broker(url, queues=(FETCH_QUEUE, DECRYPT_QUEUE))
     slow_jobs = build_broker(url, queues=(FETCH_SLOW_QUEUE,))
     logins = Logins(database, vault)
+    rules = HostRules.parse(settings.allowed_hosts, settings.denied_hosts)
     stopping = threading.Event()
 
     def opened(connection: Connection) -> Mailbox:
+        login = logins.of(connection)
+        host, _ = login.endpoint or connection.endpoint
         return open_mailbox(
-            connection, logins.of(connection), read_timeout_s=settings.read_timeout_seconds
+            connection,
+            login,
+            read_timeout_s=settings.read_timeout_seconds,
+            allow_host=rules.at(host),
         )
 
     def hand_on(ids: Sequence[uuid.UUID]) -> None:

@@ -6,52 +6,31 @@ only its own calls. Call `deliver_due` on a thread of its own: it waits for rece
 
 from __future__ import annotations
 
-import contextlib
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
-from urllib.parse import urlsplit
 
-import httpx
 import structlog
 
 from shared import alerts as rules
 from shared.alerts import Alert
 from shared.clock import utc_now
-from shared.errors import InvalidInput, PosthouseError
+from shared.hosts import HostRules
 from shared.storage import alerts
 from shared.storage.alerts import Target
 from shared.storage.pool import Database
 from shared.telemetry import metrics
-from shared.vault import Place, Vault
+from shared.vault import Vault
+from shared.webhooks import Call, Caller
 
 log = structlog.get_logger(__name__)
 
-#: Raises InvalidInput where Posthouse may not connect to this host and port.
-Permit = Callable[[str, int], None]
-
-#: Seconds that a receiver may take to accept a connection, and to answer.
-_TIMEOUT: Final = httpx.Timeout(10.0, connect=5.0)
 _BATCH: Final = 16
 _RECEIVERS_AT_ONCE: Final = 8
 #: How much of an error goes to the log.
 _LONGEST_ERROR: Final = 300
-
-
-@dataclass(frozen=True, slots=True)
-class _Call:
-    alert: Alert
-    target: Target
-    status: int | None
-    error: str | None
-    retry_after: timedelta | None = None
-
-    @property
-    def is_taken(self) -> bool:
-        return self.error is None
 
 
 def deliver_due(
@@ -60,12 +39,11 @@ def deliver_due(
     now: datetime,
     *,
     public_url: str = "",
-    permit: Permit | None = None,
-    transport: httpx.BaseTransport | None = None,
+    hosts: HostRules | None = None,
 ) -> int:
     """Delivers what is due, oldest first; returns how many calls were made.
 
-    `permit` is asked about every address right before it is called.
+    `hosts` says which addresses may be called.
     """
     made = 0
     while True:
@@ -76,7 +54,7 @@ def deliver_due(
         for alert, targets in wanted:
             for target in targets:
                 by_target[target.id].append((alert, target))
-        caller = _Caller(vault, now, public_url, permit, transport)
+        caller = Caller(vault, now, public_url, hosts)
         with ThreadPoolExecutor(_RECEIVERS_AT_ONCE, thread_name_prefix="webhook") as pool:
             calls = [call for done in pool.map(caller.tell, by_target.values()) for call in done]
         _record(database, wanted, calls)
@@ -97,91 +75,8 @@ def raise_backlogs(database: Database, limit: timedelta) -> int:
         return alerts.raise_backlogs(session, limit)
 
 
-def send_test(
-    vault: Vault,
-    target: Target,
-    alert: Alert,
-    *,
-    public_url: str = "",
-    permit: Permit | None = None,
-) -> tuple[int | None, str | None]:
-    """Tells one alert to one webhook now, logging nothing; returns (HTTP status, error)."""
-    call = _Caller(vault, utc_now(), public_url, permit, None).tell([(alert, target)])[0]
-    return call.status, call.error
-
-
-class _Caller:
-    """Calls receivers; one `tell` a receiver, its alerts in the order they were raised."""
-
-    def __init__(
-        self,
-        vault: Vault,
-        now: datetime,
-        public_url: str,
-        permit: Permit | None,
-        transport: httpx.BaseTransport | None,
-    ) -> None:
-        self._vault = vault
-        self._now = now
-        self._public_url = public_url
-        self._permit = permit
-        self._transport = transport
-
-    def tell(self, work: Sequence[tuple[Alert, Target]]) -> list[_Call]:
-        """Stops at the first call that gets no answer: the receiver is down, the rest waits."""
-        calls = []
-        # A redirect is an error: it could lead where `permit` would not.
-        with httpx.Client(
-            timeout=_TIMEOUT, follow_redirects=False, trust_env=False, transport=self._transport
-        ) as client:
-            for alert, target in work:
-                calls.append(self._call(client, alert, target))
-                if calls[-1].status is None:
-                    break
-        return calls
-
-    def _call(self, client: httpx.Client, alert: Alert, target: Target) -> _Call:
-        try:
-            request = rules.compose(
-                alert,
-                target.template,
-                url=self._opened("url", target, target.url),
-                secret=self._opened("secret", target, target.secret),
-                public_url=self._public_url,
-                now=self._now,
-            )
-            self._check(request.url)
-            answer = client.post(request.url, headers=dict(request.headers), content=request.body)
-        except PosthouseError as error:
-            return _Call(alert, target, None, str(error))
-        except (httpx.HTTPError, httpx.InvalidURL) as error:
-            # The text of httpx's errors may hold the address, which is a secret.
-            return _Call(alert, target, None, f"No answer: {type(error).__name__}.")
-        if answer.is_success:
-            return _Call(alert, target, answer.status_code, None)
-        reason = f"The receiver answered {answer.status_code} {answer.reason_phrase}."
-        return _Call(alert, target, answer.status_code, reason, _retry_after(answer))
-
-    def _opened(self, column: str, target: Target, sealed: bytes | None) -> str:
-        if sealed is None:
-            return ""
-        place = Place(alerts.WEBHOOK_TABLE, column, str(target.id))
-        return self._vault.open(sealed, place).decode()
-
-    def _check(self, url: str) -> None:
-        try:
-            parts = urlsplit(url)
-            port = parts.port or (443 if parts.scheme == "https" else 80)
-        except ValueError:
-            parts, port = urlsplit(""), 0
-        if parts.scheme not in {"https", "http"} or not parts.hostname:
-            raise InvalidInput("The webhook's address is not an http(s) address.", field="url")
-        if self._permit is not None:
-            self._permit(parts.hostname, port)
-
-
 def _record(
-    database: Database, wanted: Sequence[tuple[Alert, list[Target]]], calls: Sequence[_Call]
+    database: Database, wanted: Sequence[tuple[Alert, list[Target]]], calls: Sequence[Call]
 ) -> None:
     """Logs the calls, and decides for each alert whether it is done or when it is tried again."""
     taken = {(call.alert.id, call.target.id) for call in calls if call.is_taken}
@@ -204,10 +99,3 @@ def _record(
                 metrics.ALERT_DELIVERIES.labels("given-up").inc()
                 log.error("webhook-given-up", webhook=target.name, alert=str(alert.id))
             alerts.schedule(session, alert, delay)
-
-
-def _retry_after(answer: httpx.Response) -> timedelta | None:
-    """RFC 9110 section 10.2.3, the form in seconds; at most a day."""
-    with contextlib.suppress(ValueError):
-        return timedelta(seconds=min(int(answer.headers.get("retry-after", "")), 86_400))
-    return None

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 
 import structlog
 
@@ -17,11 +18,15 @@ from services.scheduler.retention import housekeeping
 from services.scheduler.settings import SchedulerSettings
 from shared.clock import utc_now
 from shared.errors import PosthouseError
+from shared.hosts import HostRules
 from shared.jobs import DECRYPT_QUEUE, FETCH_QUEUE, FETCH_SLOW_QUEUE
 from shared.queueing.broker import build_broker, enqueue_many
 from shared.queueing.output import Output, open_output
+from shared.storage import schema
+from shared.storage.fleet import read_fleet
 from shared.storage.pool import Database
 from shared.store import Store, open_store
+from shared.telemetry.fleet import fleet_metrics
 from shared.telemetry.health import HealthServer, Heartbeat
 from shared.vault import Vault
 
@@ -42,6 +47,7 @@ class Scheduler:
     store: Store
     vault: Vault
     output: Output
+    hosts: HostRules
     emitter: Emitter
     guard: Guard
     heartbeat: Heartbeat
@@ -64,9 +70,12 @@ class Scheduler:
             settings.health_host,
             settings.health_port,
             heartbeat=self.heartbeat,
-            checks={"database": self.database.check, "output": self.output.check},
+            checks={
+                "database": partial(schema.check, self.database),
+                "output": self.output.check,
+            },
         )
-        with self.database, health:
+        with self.database, health, fleet_metrics(partial(read_fleet, self.database)):
             for thread in threads:
                 thread.start()
             _every(stop, "emit", settings.tick_seconds, self._emit)
@@ -89,7 +98,13 @@ class Scheduler:
         alerting.raise_backlogs(
             self.database, timedelta(minutes=self.settings.backlog_alert_minutes)
         )
-        alerting.deliver_due(self.database, self.vault, utc_now())
+        alerting.deliver_due(
+            self.database,
+            self.vault,
+            utc_now(),
+            public_url=self.settings.public_url,
+            hosts=self.hosts,
+        )
 
 
 def _every(stop: threading.Event, name: str, seconds: float, work: Callable[[], object]) -> None:
@@ -120,6 +135,7 @@ def build(settings: SchedulerSettings) -> Scheduler:
         store=open_store(settings.store_url),
         vault=Vault.from_settings([key.get_secret_value() for key in settings.secret_keys]),
         output=output,
+        hosts=HostRules.parse(settings.allowed_hosts, settings.denied_hosts),
         emitter=Emitter(database, settings, lambda jobs: enqueue_many(broker, jobs)),
         guard=Guard(database, output, settings.output_place),
         heartbeat=Heartbeat(),

@@ -5,11 +5,13 @@
 """
 
 from shared.certificates.identities import Identity, IdentityIndex, PrivateKey
+from shared.certificates.openpgp import OpenPGPKey
 from shared.certificates.parsing import ParsedCertificate, parse_certificate
 
 __all__ = [
     "Identity",
     "IdentityIndex",
+    "OpenPGPKey",
     "ParsedCertificate",
     "PrivateKey",
     "parse_certificate",

@@ -69,7 +69,7 @@ class IdentityIndex:
         self.identities: Sequence[Identity] = tuple(
             sorted(identities, key=lambda identity: identity.not_before, reverse=True)
         )
-        self.openpgp: Sequence[OpenPGPKey] = tuple(
+        self.openpgp: tuple[OpenPGPKey, ...] = tuple(
             sorted(openpgp, key=lambda key: key.created or _EPOCH, reverse=True)
         )
         self._by_serial: dict[int, list[Identity]] = {}

@@ -12,10 +12,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from shared.connections import AfterDownload, Selection
-from shared.errors import NeedsPerson, PosthouseError
+from shared.errors import MailFailure, NeedsPerson, PosthouseError, TryAgain
+from shared.headers import HEADER_LIMIT as HEADER_LIMIT  # what `headers` cuts at
 from shared.messages import Key
 
 #: What a folder looked like when everything in it had been handled; opaque JSON, kept in Postgres.
@@ -23,23 +24,105 @@ Cursor = Mapping[str, Any]
 
 
 class StepFailed(PosthouseError):
-    """Mixed into errors of opening a mailbox: `step` says where it stopped.
+    """Mixed into errors of a mailbox: `step` says where it stopped, `transcript` what was said.
 
-    One of `dns`, `tcp`, `tls`, `greeting`, `login`, `authorisation`, `folder`, `list`, `download`,
-    `settle`.
+    The step is one of `dns`, `tcp`, `tls`, `greeting`, `login`, `authorisation`, `folder`,
+    `list`, `download`, `settle`; empty where the session broke between two steps.
     """
 
     step: str = ""
+    transcript: Sequence[str] = ()
 
 
-class FolderMissing(NeedsPerson):
+class Unreachable(StepFailed, TryAgain):
+    """The server cannot be talked to at the moment; whatever the step."""
+
+    code = "unreachable"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        step: str = "",
+        hint: str = "",
+        code: str | None = None,
+        retry_after: float | None = None,
+    ) -> None:
+        super().__init__(message, hint=hint, code=code, retry_after=retry_after)
+        self.step = step
+
+
+class SessionLost(Unreachable):
+    """The session broke (hang-up, silence, nonsense): it must be closed, a new one may work."""
+
+    code = "connection-lost"
+
+
+class Refused(StepFailed, NeedsPerson):
+    """The server answers, and says no: somebody must change something."""
+
+    code = "refused"
+
+    def __init__(
+        self, message: str, *, step: str = "", hint: str = "", code: str | None = None
+    ) -> None:
+        super().__init__(message, hint=hint, code=code)
+        self.step = step
+
+
+class OAuthRefused(Refused):
+    """The server refused the access token.
+
+    `details` is the JSON object that it answered with (XOAUTH2 and RFC 7628 section 3.2.2: mostly
+    `status`, `schemes`, `scope`), empty where there was none; `server_text` is its last line.
+    """
+
+    code = "oauth-refused"
+
+    def __init__(self, message: str, *, details: Mapping[str, Any], server_text: str) -> None:
+        super().__init__(
+            message,
+            step="authorisation",
+            hint="Check that the account may use this protocol, then authorise again.",
+        )
+        self.details = dict(details)
+        self.server_text = server_text
+
+
+def mail_vanished() -> MailFailure:
+    """The reason to abandon a mail that somebody removed between the listing and now."""
+    return MailFailure("This mail is no longer on the server.", code="mail-vanished")
+
+
+def mail_refused(text: str) -> MailFailure:
+    """The reason to abandon a mail that the server lists and cannot give."""
+    return MailFailure(
+        f"The mail server cannot give this mail: {text}.",
+        code="mail-refused",
+        hint="Look at the mail with another program; it may be damaged there.",
+    )
+
+
+def mail_too_large(size: int, limit: int) -> MailFailure:
+    """The reason to abandon a mail over the limit; `size` as far as it is known."""
+    known = f"{size} octets" if size > limit else "more octets than the server says"
+    return MailFailure(
+        f"This mail has {known}; at most {limit} are taken.",
+        code="mail-too-large",
+        hint="Raise POSTHOUSE_MAX_MESSAGE_BYTES, or take the mail from the mailbox by hand.",
+    )
+
+
+class FolderMissing(Refused):
     """The configured folder does not exist; `near` holds names that look like it."""
 
     code = "folder-missing"
 
     def __init__(self, folder: str, near: Sequence[str] = ()) -> None:
         hint = f"Did you mean {', '.join(map(repr, near))}?" if near else "Pick one from the list."
-        super().__init__(f"The folder {folder!r} does not exist in this mailbox.", hint=hint)
+        super().__init__(
+            f"The folder {folder!r} does not exist in this mailbox.", step="folder", hint=hint
+        )
         self.near = tuple(near)
 
 
@@ -76,7 +159,7 @@ class MailRef:
     arrived: datetime | None = None
     seen: bool | None = None
     #: What only this implementation reads (a POP3 message number, X-GM-MSGID).
-    detail: Mapping[str, Any] = field(default_factory=dict)
+    detail: Mapping[str, Any] = field(default_factory=dict, compare=False)
 
 
 class Known(Protocol):
@@ -95,10 +178,12 @@ class Known(Protocol):
 class Listing:
     """What is new in the open folder.
 
-    `new` is oldest first. `reset` counts mails that are known and yet unread again (row M10).
-    `cursor` is to be kept once every mail of `new` is handled: `changed_since(folder, cursor)` is
-    then None until something changes. `complete` is False where the listing stopped early (a
-    slice of a huge mailbox): then there is more, and the cursor must not be kept.
+    `new` is oldest first. `known` counts the mails looked at that this connection already had
+    (with `count_known`: of the whole folder), `reset` those of them that are unread again (row
+    M10). `cursor` is to be kept once every mail of `new` is handled: `changed_since(folder,
+    cursor)` is then None until something changes (see `cursor_after` for what settling changes).
+    `more` is how many new mails a `limit` left out: then `complete` is False and the cursor must
+    not be kept.
     """
 
     new: tuple[MailRef, ...]
@@ -108,21 +193,38 @@ class Listing:
     unread: int | None
     cursor: Cursor
     complete: bool = True
+    more: int = 0
     #: Keys now listed by the server; None where the listing did not cover the whole folder.
     listed: Sequence[Key] | None = None
 
+    @property
+    def new_count(self) -> int:
+        """How many mails are new, with those that a slice left out."""
+        return len(self.new) + self.more
+
 
 class Sink(Protocol):
-    """Takes mails as they stream in: begin, write…, end, one mail after the other."""
+    """Takes mails as they stream in: begin, write…, end, one mail after the other.
+
+    The order is the server's, not that of the request. Each mail asked for is either ended or
+    abandoned exactly once, unless `download` raises. An error that a sink raises ends the session
+    and comes out of `download` as it is.
+    """
 
     def begin(self, ref: MailRef) -> None: ...
 
-    def write(self, chunk: bytes | memoryview) -> None: ...
+    def write(self, chunk: bytes | memoryview) -> None:
+        """Takes the next octets. A memoryview is reused after the call: copy what you keep."""
+        ...
 
     def end(self) -> None: ...
 
     def abandon(self, ref: MailRef, reason: PosthouseError) -> None:
-        """This mail only could not be had (vanished, refused, over the limit)."""
+        """This mail only could not be had; after `begin`, what was written of it is void.
+
+        The codes of `reason`: `mail-vanished` (gone from the server meanwhile), `mail-too-large`,
+        `mail-refused` (the server cannot give it).
+        """
         ...
 
 
@@ -131,12 +233,15 @@ class Login:
     """What proves who we are: a password, or a way to get a fresh OAuth2 access token.
 
     `access_token(renew)` gives a bearer token for the mailbox's protocol; `renew=True` after the
-    server refused the one it gave before.
+    server refused the one it gave before. `endpoint` and `ca_certificate` (PEM) are where an OAuth2
+    credential leads to, where that is elsewhere than the connection says (clouds, gateways).
     """
 
     username: str
     password: str | None = field(default=None, repr=False)
     access_token: Callable[[bool], str] | None = field(default=None, repr=False)
+    endpoint: tuple[str, int] | None = None
+    ca_certificate: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,6 +253,9 @@ class Capabilities:
     stable_keys: bool = True  # False: POP3 without UIDL, identity from header and size
     exact_delete: bool = True  # False: deleting could touch others' mails, so it only flags
     push: bool = False
+    #: An open session sees what arrives later. False for POP3: a session is a snapshot, so log in
+    #: again for each poll, and do not keep the session (it locks the mailbox).
+    keeps_open: bool = True
     names: tuple[str, ...] = ()  # the server's own words, for people
 
 
@@ -186,10 +294,18 @@ class Mailbox(Protocol):
         *,
         since: datetime | None = None,
         limit: int | None = None,
+        cursor: Cursor | None = None,
+        count_known: bool = False,
     ) -> Listing:
-        """What is new in the open folder: the oldest `limit` mails of it. Changes nothing.
+        """What is new in the open folder. Changes nothing.
 
-        Mails that arrived before `since` are left out (INTERNALDATE; POP3: the Date field).
+        `since`: only mails that arrived then or later. `limit`: at most so many in `new` (0: only
+        counts, which costs no look at any mail). `cursor`: everything that it covers was handled,
+        which spares looking there again with `Selection.ALL`. `count_known`: count the known mails
+        of the whole folder, for people.
+
+        With `Selection.UNREAD` a mail that somebody read or flagged deleted is left alone; `ALL`
+        takes every mail.
         """
         ...
 
@@ -197,8 +313,20 @@ class Mailbox(Protocol):
         """Every key that the open folder lists now, cheaply. Changes nothing."""
         ...
 
+    def cursor_after(
+        self, cursor: Cursor, settled: Sequence[MailRef], action: AfterDownload
+    ) -> Cursor:
+        """What `cursor` (of a listing) becomes once these mails of it were settled.
+
+        Without this the next poll takes our own flags for news, and looks once in vain.
+        """
+        ...
+
     def headers(self, refs: Sequence[MailRef]) -> Iterator[tuple[MailRef, bytes]]:
-        """The header block of each mail that still exists, octet for octet. Changes nothing."""
+        """The header block of each mail that still exists, octet for octet. Changes nothing.
+
+        With the empty line that ends it; cut at `HEADER_LIMIT` octets.
+        """
         ...
 
     def download(self, refs: Sequence[MailRef], sink: Sink, *, limit: int) -> None:
@@ -206,7 +334,7 @@ class Mailbox(Protocol):
 
         A mail that turns out longer than `limit` octets is abandoned with `MailFailure`, as is one
         that the server cannot give; when the session breaks, `TryAgain` is raised and a mail that
-        was begun and not ended is void.
+        was begun and not ended is void. Claimed sizes over `limit` are not even asked for.
         """
         ...
 
@@ -224,4 +352,21 @@ class Mailbox(Protocol):
 
     def close(self) -> None:
         """Ends the session politely where it still answers. Never raises, never expunges."""
+        ...
+
+
+@runtime_checkable
+class Pollable(Protocol):
+    """`changed_since` in two halves, for one thread with many kept-open sessions (IMAP has it).
+
+    Write to all of them first, then read from each: fifty polls cost one round trip. Between the
+    halves no other method may be called. Whether a mailbox has it: `isinstance(mailbox, Pollable)`.
+    """
+
+    def poll_send(self, folder: str, cursor: Cursor | None) -> None:
+        """Asks, and does not wait for the answer."""
+        ...
+
+    def poll_receive(self) -> FolderStatus | None:
+        """The answer, as `changed_since` gives it."""
         ...

@@ -144,12 +144,9 @@ def write_password(session: Session, connection_id: int, sealed: bytes | None) -
     session.execute(_SQL["write_password"], {"id": connection_id, "sealed": sealed})
 
 
-def start_afresh(session: Session, connection_id: int, *, look_again: bool) -> None:
-    """After an edit, enabling or disabling: ends any back-off and schedules it (or not).
-
-    `look_again` forgets the folder's cursor, so that the next run lists it in full.
-    """
-    session.execute(_SQL["settle_down"], {"id": connection_id, "look_again": look_again})
+def look_again(session: Session, connection_id: int) -> None:
+    """Forgets the folder's cursor: the next run lists it in full."""
+    session.execute(_SQL["look_again"], {"id": connection_id})
 
 
 def start_from(
@@ -160,11 +157,6 @@ def start_from(
         _SQL["start_from"],
         {"id": connection_id, "since": since, "skip_existing": skip_existing},
     )
-
-
-def fetch_now(session: Session, connection_id: int) -> None:
-    """Makes it due at once."""
-    session.execute(_SQL["due_now"], {"id": connection_id})
 
 
 def forget_mailbox(session: Session, connection_id: int) -> None:

@@ -42,9 +42,18 @@ def others_in(session: Session, address: str, keys: Sequence[str]) -> list[Share
     return [Share(i, opened, RawRef(key, start, size)) for i, opened, key, start, size in rows]
 
 
-def move(session: Session, old: str, new: str, moved: Sequence[tuple[Share, int]]) -> bool:
-    """Points the mails at their new places; False, changing nothing, while one is in publishing."""
-    ids = sorted({share.message_id for share, _ in moved})
+def move(
+    session: Session,
+    old: str,
+    new: str,
+    moved: Sequence[tuple[Share, int]],
+    erased: Sequence[uuid.UUID],
+) -> bool:
+    """Points the mails at their new places, (share, offset) each.
+
+    False, changing nothing, while one of them or one of the `erased` is being published.
+    """
+    ids = sorted({share.message_id for share, _ in moved} | set(erased))
     if any(busy for (busy,) in session.execute(_QUERIES["lock_outbox"], {"ids": ids}).fetchall()):
         return False
     for query, is_opened in (

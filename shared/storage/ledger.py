@@ -160,6 +160,9 @@ def settled(session: Session, place: Place, keys: Sequence[Key], *, deleted: boo
     session.execute(_SQL["settled"], {**place.columns(), "native_keys": [str(key) for key in keys]})
     if deleted and place.uid_validity is not None:
         session.execute(_SQL["forget_content"], {**place.columns(), "uids": list(keys)})
+    elif deleted:
+        digests = [known.key_digest(str(key)) for key in keys]
+        session.execute(_SQL["vanish_keys"], {**place.columns(), "digests": digests})
 
 
 def drop_stale_settlements(session: Session, place: Place) -> None:

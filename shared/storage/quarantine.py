@@ -76,11 +76,6 @@ def publish_anew(session: Session, entry_id: uuid.UUID) -> None:
     session.execute(_SQL["delete"], {"id": entry_id})
 
 
-def look_again(session: Session, connection_id: int) -> None:
-    """Makes the next run of a connection list its folder in full."""
-    session.execute(_SQL["look_again"], {"id": connection_id})
-
-
 def drop(session: Session, entry_id: uuid.UUID) -> None:
     """Takes it out of quarantine for good; it stays known, so it never comes back by itself."""
     session.execute(_SQL["delete"], {"id": entry_id})

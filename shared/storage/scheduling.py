@@ -40,6 +40,7 @@ class RunState:
     skip_existing: bool
     skipped_before: datetime | None
     validity_changed_at: datetime | None
+    prune_due: bool
     has_unsettled: bool
 
 
@@ -127,6 +128,11 @@ def fail_run(
 def skipped_existing(session: Session, connection_id: int) -> None:
     """What was in the folder at the start is skipped: done."""
     session.execute(_SQL["skipped_existing"], {"id": connection_id})
+
+
+def pruned(session: Session, connection_id: int) -> None:
+    """What the server lists no longer was let go of just now."""
+    session.execute(_SQL["pruned"], {"id": connection_id})
 
 
 def validity_changed(session: Session, connection_id: int, uid_validity: int) -> None:

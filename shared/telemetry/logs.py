@@ -38,6 +38,7 @@ _QUIET: Final = {
     "asyncio": logging.WARNING,
     "dramatiq": logging.WARNING,
     "httpcore": logging.WARNING,
+    "mail.log": logging.WARNING,  # aiosmtpd
     "httpx": logging.WARNING,
     "imapclient": logging.WARNING,
     "msal": logging.WARNING,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import NamedTuple
 
 from cryptography.hazmat.primitives import hashes
@@ -20,6 +21,7 @@ class Algorithm(NamedTuple):
     raw: bytes
 
 
+@lru_cache(maxsize=512)
 def algorithm(raw: bytes) -> Algorithm:
     """Reads one AlgorithmIdentifier. Raises Malformed."""
     inner = reader_at(raw).enter(raw[0] if raw[:1] else SEQUENCE)

@@ -26,35 +26,40 @@ MAX_DEPTH = 48
 #: than the largest mail. Without a bound, chunks of one byte would cost a minute of work each mail.
 MAX_CHUNKS = 1_000_000
 
+_CUT_OFF = "The structure ends in the middle of an element."
+_TOO_LONG = "An element is longer than the structure."
+
 
 def header(buffer: Buffer, position: int, end: int) -> tuple[int, int, int]:
     """The element at `position`: (tag, content start, content end or INDEFINITE).
 
     The content end is never after `end`.
     """
-    if position + 2 > end:
-        raise Malformed("The structure ends in the middle of an element.")
+    start = position + 2
+    if start > end:
+        raise Malformed(_CUT_OFF)
     tag = buffer[position]
     if tag & 0x1F == 0x1F:
         raise Malformed("The structure has a tag that CMS does not know.")
     length = buffer[position + 1]
-    position += 2
     if length < 0x80:
-        stop = position + length
+        stop = start + length
+    elif length == 0x82 and start + 2 <= end:
+        stop = start + 2 + (buffer[start] << 8 | buffer[start + 1])
+        start += 2
     elif length == 0x80:
         if not tag & CONSTRUCTED:
             raise Malformed("A primitive element has no length.")
-        return tag, position, INDEFINITE
+        return tag, start, INDEFINITE
     else:
-        count = length & 0x7F
-        start = position + count
-        if count > 8 or start > end:
-            raise Malformed("An element is longer than the structure.")
-        stop = start + int.from_bytes(buffer[position:start])
-        position = start
+        first = start
+        start += length & 0x7F
+        if length > 0x88 or start > end:
+            raise Malformed(_TOO_LONG)
+        stop = start + int.from_bytes(buffer[first:start])
     if stop > end:
-        raise Malformed("An element is longer than the structure.")
-    return tag, position, stop
+        raise Malformed(_TOO_LONG)
+    return tag, start, stop
 
 
 def skip(buffer: Buffer, position: int, end: int) -> int:
@@ -70,7 +75,7 @@ def end_of(buffer: Buffer, start: int, stop: int, end: int) -> int:
     position, depth = start, 1
     while depth:
         if position + 2 > end:
-            raise Malformed("The structure ends in the middle of an element.")
+            raise Malformed(_CUT_OFF)
         if buffer[position] == 0 and buffer[position + 1] == 0:
             position += 2
             depth -= 1
@@ -103,7 +108,7 @@ class Reader:
         position = self.position
         if position >= self._end:
             if self._indefinite:
-                raise Malformed("The structure ends in the middle of an element.")
+                raise Malformed(_CUT_OFF)
             return -1
         tag = self.buffer[position]
         if tag == 0 and self._indefinite:
@@ -170,7 +175,7 @@ class Reader:
             bound = bounds[-1]
             if stack[-1] == INDEFINITE:
                 if position + 2 > bound:
-                    raise Malformed("The structure ends in the middle of an element.")
+                    raise Malformed(_CUT_OFF)
                 if buffer[position] == 0 and buffer[position + 1] == 0:
                     position += 2
                     stack.pop()
@@ -205,6 +210,8 @@ def reader(buffer: Buffer, tag: int = SEQUENCE, start: int = 0, end: int | None 
 
 def octet_string(source: Reader, tag: int = OCTET_STRING) -> bytes:
     """A small octet string in one piece."""
+    if source.peek() == tag:
+        return source.value(tag)
     return b"".join(bytes(source.buffer[a:b]) for a, b in source.octets(tag))
 
 

@@ -6,9 +6,8 @@ can change the mail can change the plaintext (EFAIL), which is why the integrity
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Iterable, Iterator
+from typing import Literal, NamedTuple
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.decrepit.ciphers.algorithms import TripleDES
@@ -26,8 +25,7 @@ MIN_TAG_BYTES = 12
 _GATHER = 1 << 16
 
 
-@dataclass(frozen=True, slots=True)
-class ContentCipher:
+class ContentCipher(NamedTuple):
     """A content encryption algorithm with its parameters, ready for a key."""
 
     name: str
@@ -158,6 +156,12 @@ def decrypt_gcm(
 
 def gathered(pieces: Iterable[memoryview]) -> Iterable[memoryview | bytes]:
     """The same bytes in pieces worth a call: BER chunks of 1,000 bytes cost more than AES."""
+    if isinstance(pieces, tuple):
+        return pieces
+    return _gathered(pieces)
+
+
+def _gathered(pieces: Iterable[memoryview]) -> Iterator[memoryview | bytes]:
     waiting: list[bytes] = []
     size = 0
     for piece in pieces:

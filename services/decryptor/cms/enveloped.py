@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
 from typing import Literal, NamedTuple
 
 from services.decryptor.cms.algorithms import Algorithm, algorithm
@@ -19,15 +18,14 @@ from services.decryptor.cms.content import pieces
 from services.decryptor.cms.errors import CmsError, NoRecipient, NotOpened, Unsupported
 from services.decryptor.cms.keys import key_algorithm_name, unwrap
 from services.decryptor.cms.recipients import Recipient, read_recipients
-from services.decryptor.spool import Region, Sink, Spool
+from services.decryptor.spool import WINDOW, Region, Sink, Spool
 from shared.certificates import Identity, IdentityIndex
 
 #: Every matching pair of recipient and key is tried, but a mail cannot ask for endless tries.
 MAX_TRIES = 16
 
 
-@dataclass(frozen=True, slots=True)
-class Envelope:
+class Envelope(NamedTuple):
     """An encrypted content and for whom it is, read but not opened.
 
     `fields` stands before the encrypted content; whatever follows it is read while opening.
@@ -139,10 +137,17 @@ def _decrypt(envelope: Envelope, cipher: ContentCipher, key: bytes, spool: Spool
         envelope.outer.position = behind
 
 
-def _ciphertext(envelope: Envelope) -> Iterator[memoryview]:
-    if envelope.fields.peek() == -1:
+def _ciphertext(envelope: Envelope) -> Iterable[memoryview]:
+    fields = envelope.fields
+    tag = fields.peek()
+    if tag == -1:
         raise Unsupported("The encrypted content is not in the mail.")
-    return pieces(envelope.fields.octets(0x80), envelope.body)
+    if tag == 0x80:
+        start, end = fields.take()
+        if end - start <= WINDOW:
+            return (memoryview(envelope.body.buffer)[start:end],)
+        return Region(envelope.body.buffer, start, end).windows()
+    return pieces(fields.octets(0x80), envelope.body)
 
 
 def _authenticated(envelope: Envelope, cipher: ContentCipher, key: bytes, sink: Sink) -> None:

@@ -9,11 +9,15 @@ any other damage; an attacker who can send many mails learns nothing from the an
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.decrepit.ciphers.algorithms import TripleDES
 from cryptography.hazmat.primitives import hashes, keywrap
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa, x448, x25519
+from cryptography.hazmat.primitives.ciphers import Cipher, modes
+from cryptography.hazmat.primitives.constant_time import bytes_eq
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from cryptography.hazmat.primitives.kdf.x963kdf import X963KDF
 
@@ -52,6 +56,12 @@ _AGREEMENTS: dict[bytes, _Derivation] = {
     oid("1.3.132.1.14.1"): _Derivation(hashes.SHA256()),
     oid("1.3.132.1.14.2"): _Derivation(hashes.SHA384()),
     oid("1.3.132.1.14.3"): _Derivation(hashes.SHA512()),
+    # BSI TR-03111 ECKA-EG with the X9.63 function (metering): the same by another name.
+    oid("0.4.0.127.0.7.1.1.5.1.1.1"): _Derivation(SHA1),
+    oid("0.4.0.127.0.7.1.1.5.1.1.2"): _Derivation(hashes.SHA224()),
+    oid("0.4.0.127.0.7.1.1.5.1.1.3"): _Derivation(hashes.SHA256()),
+    oid("0.4.0.127.0.7.1.1.5.1.1.4"): _Derivation(hashes.SHA384()),
+    oid("0.4.0.127.0.7.1.1.5.1.1.5"): _Derivation(hashes.SHA512()),
     # RFC 8418: HKDF instead of the X9.63 function.
     oid("1.2.840.113549.1.9.16.3.19"): _Derivation(hashes.SHA256(), hkdf=True),
     oid("1.2.840.113549.1.9.16.3.20"): _Derivation(hashes.SHA384(), hkdf=True),
@@ -59,14 +69,36 @@ _AGREEMENTS: dict[bytes, _Derivation] = {
 }
 
 _AES = "2.16.840.1.101.3.4.1."
-#: Key wraps: length of the key that wraps, and whether with padding (RFC 3394, RFC 5649).
-_WRAPS: dict[bytes, tuple[int, bool]] = {
-    oid(_AES + "5"): (16, False),
-    oid(_AES + "25"): (24, False),
-    oid(_AES + "45"): (32, False),
-    oid(_AES + "8"): (16, True),
-    oid(_AES + "28"): (24, True),
-    oid(_AES + "48"): (32, True),
+Unwrap = Callable[[bytes, bytes], bytes]
+
+
+def _triple_des_unwrap(wrapping_key: bytes, wrapped: bytes) -> bytes:
+    """CMS Triple-DES key wrap (RFC 3217 section 3.2): what some take together with 3DES."""
+    if len(wrapped) != 40:
+        raise keywrap.InvalidUnwrap
+    first = _triple_des(wrapping_key, bytes.fromhex("4adda22c79e82105"), wrapped)[::-1]
+    key = _triple_des(wrapping_key, first[:8], first[8:])
+    digest = hashes.Hash(SHA1)
+    digest.update(key[:24])
+    if not bytes_eq(digest.finalize()[:8], key[24:]):
+        raise keywrap.InvalidUnwrap
+    return key[:24]
+
+
+def _triple_des(key: bytes, nonce: bytes, data: bytes) -> bytes:
+    context = Cipher(TripleDES(key), modes.CBC(nonce)).decryptor()
+    return context.update(data) + context.finalize()
+
+
+#: Key wraps (RFC 3394, RFC 5649, RFC 3217) by OID: length of the key that wraps, in bytes.
+_WRAPS: dict[bytes, tuple[int, Unwrap]] = {
+    oid(_AES + "5"): (16, keywrap.aes_key_unwrap),
+    oid(_AES + "25"): (24, keywrap.aes_key_unwrap),
+    oid(_AES + "45"): (32, keywrap.aes_key_unwrap),
+    oid(_AES + "8"): (16, keywrap.aes_key_unwrap_with_padding),
+    oid(_AES + "28"): (24, keywrap.aes_key_unwrap_with_padding),
+    oid(_AES + "48"): (32, keywrap.aes_key_unwrap_with_padding),
+    oid("1.2.840.113549.1.9.16.3.6"): (24, _triple_des_unwrap),
 }
 
 
@@ -146,17 +178,16 @@ def _agreed(recipient: Recipient, key: PrivateKey, length: int) -> bytes:
     wrap = algorithm(recipient.algorithm.parameters)
     if wrap.oid not in _WRAPS:
         raise Unsupported(f"The key wrap {dotted(wrap.oid)} is not supported.")
-    wrap_bytes, padded = _WRAPS[wrap.oid]
+    wrap_bytes, open_wrap = _WRAPS[wrap.oid]
     secret = _shared_secret(recipient, key)
     for info in _shared_infos(wrap, recipient.user_keying_material, wrap_bytes):
-        wrapping_key = _derive(derivation, secret, info, wrap_bytes)
-        try:
-            open_wrap = keywrap.aes_key_unwrap_with_padding if padded else keywrap.aes_key_unwrap
-            content_key = open_wrap(wrapping_key, recipient.wrapped_key)
-        except (keywrap.InvalidUnwrap, ValueError):
-            continue
-        if len(content_key) == length:
-            return content_key
+        for wrapping_key in _derived(derivation, secret, info, recipient, wrap_bytes):
+            try:
+                content_key = open_wrap(wrapping_key, recipient.wrapped_key)
+            except (keywrap.InvalidUnwrap, ValueError):
+                continue
+            if len(content_key) == length:
+                return content_key
     raise NotOpened
 
 
@@ -189,7 +220,13 @@ def _shared_infos(wrap: Algorithm, material: bytes, wrap_bytes: int) -> list[byt
     return [encode(SEQUENCE, identifier + fields) for identifier in dict.fromkeys(written)]
 
 
-def _derive(derivation: _Derivation, secret: bytes, info: bytes, length: int) -> bytes:
-    if derivation.hkdf:
-        return HKDF(derivation.digest, length, None, info).derive(secret)
-    return X963KDF(derivation.digest, length, info).derive(secret)
+def _derived(
+    derivation: _Derivation, secret: bytes, info: bytes, recipient: Recipient, length: int
+) -> Iterator[bytes]:
+    """The keys that may wrap: with HKDF, senders differ in whether the keying material is salt."""
+    if not derivation.hkdf:
+        yield X963KDF(derivation.digest, length, info).derive(secret)
+        return
+    yield HKDF(derivation.digest, length, None, info).derive(secret)
+    if recipient.user_keying_material:
+        yield HKDF(derivation.digest, length, recipient.user_keying_material, info).derive(secret)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from services.decryptor.cms.algorithms import Algorithm, algorithm
 from services.decryptor.cms.ber import (
@@ -22,8 +21,7 @@ from shared.certificates.naming import CertificateName, name_text, normalised_na
 MAX_RECIPIENTS = 2_000
 
 
-@dataclass(frozen=True, slots=True)
-class RecipientId:
+class RecipientId(NamedTuple):
     """Which certificate: by issuer (Name element) and serial number, or by key id."""
 
     issuer: bytes = b""
@@ -45,8 +43,7 @@ class RecipientId:
         return f"{name_text(self.issuer)}, serial {self.serial:x}"
 
 
-@dataclass(frozen=True, slots=True)
-class Recipient:
+class Recipient(NamedTuple):
     """One wrapped copy of the content key.
 
     `kind` is `transport` (RSA), `agreement` (ECDH), or another kind of RFC 5652 that no

@@ -71,23 +71,12 @@ SELECT password FROM connection WHERE id = %(id)s
 -- name: write_password
 UPDATE connection SET password = %(sealed)s, updated_at = now() WHERE id = %(id)s
 
--- name: settle_down
--- After an edit or a switch: no back-off is left over, and it is due at once where enabled.
-UPDATE connection_state s SET
-    failures = 0, lane = 'fetch', emitted_at = NULL,
-    error = CASE WHEN s.health = 'needs-authorisation' THEN error END,
-    health = CASE WHEN s.health = 'failing' THEN 'pending' ELSE s.health END,
-    due_at = CASE WHEN c.enabled THEN now() END,
-    cursor = CASE WHEN %(look_again)s THEN NULL ELSE s.cursor END
-FROM connection c WHERE c.id = s.connection_id AND c.id = %(id)s
+-- name: look_again
+UPDATE connection_state SET cursor = NULL WHERE connection_id = %(id)s
 
 -- name: start_from
 UPDATE connection_state SET start_since = %(since)s, skip_existing = %(skip_existing)s
 WHERE connection_id = %(id)s
-
--- name: due_now
--- A fetch out of turn: due at once, past any back-off.
-UPDATE connection_state SET due_at = now(), emitted_at = NULL WHERE connection_id = %(id)s
 
 -- name: forget_uids
 DELETE FROM known_uid WHERE connection_id = %(id)s
@@ -115,7 +104,7 @@ WITH judged AS (
                WHEN NOT c.enabled THEN 'disabled'
                WHEN s.health = 'needs-authorisation' THEN 'needs-authorisation'
                WHEN k.grant_type = 'authorization-code'
-                    AND (a.connection_id IS NULL OR a.revoked) THEN 'needs-authorisation'
+                    AND (a.cache IS NULL OR a.revoked OR a.lost_at IS NOT NULL) THEN 'needs-authorisation'
                WHEN NOT EXISTS (SELECT FROM handler h WHERE h.enabled AND h.all_connections)
                     AND NOT EXISTS (SELECT FROM handler_connection hc
                                     JOIN handler h ON h.id = hc.handler_id AND h.enabled

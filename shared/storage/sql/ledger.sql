@@ -10,7 +10,7 @@ INSERT INTO message (id, connection_id, folder, uid_validity, native_key, sequen
     downloaded_at)
 SELECT id, %(connection_id)s, %(folder)s, %(uid_validity)s, native_key,
     %(first_sequence)s + n - 1, size, sha256, raw_key, raw_offset, message_id, sender,
-    string_to_array(nullif(recipients, ''), E'\x1f'), string_to_array(nullif(cc, ''), E'\x1f'),
+    string_to_array(recipients, E'\x1f'), string_to_array(cc, E'\x1f'),
     subject, sent_at, arrived_at, now()
 FROM unnest(%(ids)s::uuid[], %(native_keys)s::text[], %(sizes)s::bigint[], %(sha256s)s::bytea[],
     %(raw_keys)s::text[], %(raw_offsets)s::bigint[], %(message_ids)s::text[], %(senders)s::text[],
@@ -83,6 +83,11 @@ WHERE connection_id = %(connection_id)s AND folder = %(folder)s AND vanished_on 
 
 -- name: forget_keys
 DELETE FROM known_key
+WHERE connection_id = %(connection_id)s AND folder = %(folder)s AND digest = ANY(%(digests)s);
+
+-- name: vanish_keys
+-- Deleted on the server by ourselves: not counted any more, and for a while still known.
+UPDATE known_key SET vanished_on = current_date
 WHERE connection_id = %(connection_id)s AND folder = %(folder)s AND digest = ANY(%(digests)s);
 
 -- name: prune_keys

@@ -28,8 +28,3 @@ DELETE FROM quarantine WHERE id = %(id)s
 INSERT INTO outbox (message_id, connection_id, next_attempt_at)
 SELECT id, connection_id, now() FROM message WHERE id = %(id)s
 ON CONFLICT (message_id) DO NOTHING
-
--- name: look_again
--- The next run lists the folder in full.
-UPDATE connection_state SET cursor = NULL, due_at = CASE WHEN due_at IS NOT NULL THEN now() END
-WHERE connection_id = %(id)s

@@ -47,6 +47,7 @@ WHERE connection_id = ANY(%(ids)s) AND due_at IS NOT NULL;
 -- job was emitted.
 SELECT s.connection_id, s.cursor, s.uid_validity, s.failures, s.health, s.start_since,
        s.skip_existing, s.skipped_before, s.validity_changed_at,
+       coalesce(s.pruned_at < now() - interval '1 day', true),
        EXISTS (SELECT FROM settlement AS t WHERE t.connection_id = s.connection_id)
 FROM connection_state AS s JOIN connection AS c ON c.id = s.connection_id
 WHERE s.connection_id = ANY(%(ids)s) AND c.enabled
@@ -107,3 +108,6 @@ WITH over AS (
 DELETE FROM known_content AS k USING over
 WHERE k.connection_id = over.connection_id AND k.folder = %(folder)s
   AND k.uid_validity <> over.uid_validity;
+
+-- name: pruned
+UPDATE connection_state SET pruned_at = now() WHERE connection_id = %(id)s;

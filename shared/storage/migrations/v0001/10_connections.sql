@@ -108,6 +108,7 @@ CREATE TABLE connection_state (
     skip_existing boolean NOT NULL DEFAULT false, -- the next run skips all that is there
     skipped_before timestamptz,        -- when it did; to know those mails after a re-created folder
     validity_changed_at timestamptz,   -- UIDVALIDITY changed: mails are being recognised by content
+    pruned_at timestamptz,             -- when what vanished from the server was last forgotten
     last_success_at timestamptz,
     last_run_at timestamptz,
     last_run_ms integer
@@ -141,7 +142,9 @@ CREATE TABLE authorisation (
     account text NOT NULL DEFAULT '',
     authorised_by text NOT NULL DEFAULT '',
     authorised_at timestamptz,
-    expires_at timestamptz,
+    expires_at timestamptz,            -- of the present access token
+    refreshed_at timestamptz,
+    lost_at timestamptz,               -- when the provider said that the grant is gone
     revoked boolean NOT NULL DEFAULT false
 );
 
@@ -151,4 +154,17 @@ CREATE TABLE oauth_flow (              -- one started login; taken out once, on 
     session text NOT NULL,
     flow bytea NOT NULL,               -- sealed
     created_at timestamptz NOT NULL DEFAULT now()
+);
+
+-- Requests under way at a mailbox of Graph, over all replicas. Worth nothing after a crash.
+CREATE UNLOGGED TABLE request_slot (
+    mailbox text NOT NULL,
+    slot smallint NOT NULL,
+    holder uuid NOT NULL,
+    until timestamptz NOT NULL,
+    PRIMARY KEY (mailbox, slot)
+);
+CREATE UNLOGGED TABLE request_pause (  -- what Retry-After asked for
+    mailbox text PRIMARY KEY,
+    until timestamptz NOT NULL
 );

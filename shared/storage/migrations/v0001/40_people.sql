@@ -3,12 +3,14 @@ CREATE TABLE person (
     name text NOT NULL,
     email text NOT NULL DEFAULT '',
     password_hash text,                -- argon2id; NULL: logs in through OIDC only
-    oidc_subject text,
+    oidc_subject text,                 -- "issuer subject", bound at the first login by its address
     role text NOT NULL CHECK (role IN ('admin', 'operator', 'viewer')),
     enabled boolean NOT NULL DEFAULT true,
-    created_at timestamptz NOT NULL DEFAULT now()
+    created_at timestamptz NOT NULL DEFAULT now(),
+    last_login_at timestamptz
 );
 CREATE UNIQUE INDEX person_name ON person (lower(name));
+CREATE UNIQUE INDEX person_email ON person (lower(email)) WHERE email <> '';
 CREATE UNIQUE INDEX person_oidc ON person (oidc_subject) WHERE oidc_subject IS NOT NULL;
 
 CREATE TABLE session (
@@ -18,19 +20,31 @@ CREATE TABLE session (
     created_at timestamptz NOT NULL DEFAULT now(),
     expires_at timestamptz NOT NULL
 );
+CREATE INDEX session_person ON session (person_id);
+CREATE INDEX session_expires ON session (expires_at);
+
+CREATE TABLE oidc_login (              -- one started login; taken out once, on return
+    state text PRIMARY KEY,
+    browser bytea NOT NULL,            -- SHA-256 of the cookie of the browser that started it
+    verifier text NOT NULL,
+    nonce text NOT NULL,
+    next text NOT NULL DEFAULT '/',
+    created_at timestamptz NOT NULL DEFAULT now()
+);
 
 CREATE TABLE api_token (
     id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     name text NOT NULL,
     digest bytea NOT NULL UNIQUE,
     role text NOT NULL CHECK (role IN ('admin', 'operator', 'viewer')),
-    person_id bigint REFERENCES person ON DELETE CASCADE,
+    created_by text NOT NULL DEFAULT '',
     created_at timestamptz NOT NULL DEFAULT now(),
     expires_at timestamptz,
     last_used_at timestamptz
 );
+CREATE UNIQUE INDEX api_token_name ON api_token (lower(name));
 
-CREATE TABLE login_attempt (           -- rate limit: failures per source and name
+CREATE TABLE login_attempt (           -- rate limit: failures per source (address or name)
     source text NOT NULL,
     at timestamptz NOT NULL DEFAULT now()
 );

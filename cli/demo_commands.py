@@ -1,0 +1,107 @@
+"""`posthouse demo`: the demo mailbox of `up --demo`, from the command line."""
+
+from __future__ import annotations
+
+import os
+import smtplib
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cli.local.folder import default_folder, local_api, read_kept
+from shared.errors import InvalidInput, NotFound, PosthouseError, TryAgain
+
+app = typer.Typer(help="The demo mailbox of `up --demo`.", no_args_is_help=True)
+
+DataDir = Annotated[
+    Path | None,
+    typer.Option(help="The folder `up` keeps everything in.", show_default="the XDG data folder"),
+]
+
+
+@app.command()
+def send(
+    file: Annotated[
+        Path | None, typer.Argument(help="A mail to send as it is (- reads standard input).")
+    ] = None,
+    subject: Annotated[str, typer.Option(help="Its subject.")] = "A mail from the command line",
+    sender: Annotated[
+        str, typer.Option("--from", help="Who it comes from.")
+    ] = "visitor@posthouse.example",
+    text: Annotated[str, typer.Option(help="What it says.")] = "Hello!",
+    to_encrypted: Annotated[
+        bool, typer.Option("--to-encrypted", help="Encrypt it for the demo mailbox (S/MIME).")
+    ] = False,
+    data_dir: DataDir = None,
+) -> None:
+    """Drops a mail into the demo mailbox, and asks Posthouse to look there now."""
+    from cli.demo.certificate import USER, DemoCertificate
+    from cli.demo.samples import compose, encrypted
+    from cli.demo.seed import fetch_now
+
+    root = (data_dir or default_folder()).expanduser().absolute()
+    if file is not None:
+        octets = _read(file)
+    else:
+        mail = compose(sender, USER, subject, text + "\n")
+        octets = (
+            encrypted(mail, DemoCertificate.of(root / "demo")) if to_encrypted else mail.as_bytes()
+        )
+    port = read_kept(root).get("demo_smtp_port")
+    if port is None:
+        raise NotFound(
+            f"There is no demo mailbox in {root}.", hint="Start one with `posthouse up --demo`."
+        )
+    try:
+        with smtplib.SMTP("127.0.0.1", int(port), timeout=30) as server:
+            server.sendmail("visitor@posthouse.example", [USER], octets)
+    except (OSError, smtplib.SMTPException) as error:
+        raise TryAgain(
+            f"The demo mailbox does not take mail on port {port}: {error}",
+            hint="Is `posthouse up --demo` running with this data folder?",
+        ) from error
+    try:
+        fetch_now(*local_api(root))
+    except PosthouseError as error:
+        soon = f"it is fetched with the next poll ({error})"
+    else:
+        soon = "it is on its way to the handler"
+    typer.echo(f"Sent {len(octets)} octets to {USER}; {soon}.")
+
+
+@app.command()
+def mailbox(
+    folder: Annotated[Path, typer.Option(help="Where its mails are kept.")],
+    imap_port: Annotated[int, typer.Option(help="IMAP without TLS.")] = 1143,
+    smtp_port: Annotated[int, typer.Option(help="SMTP; takes any sender and recipient.")] = 1025,
+    host: Annotated[str, typer.Option(help="The address to listen on.")] = "127.0.0.1",
+) -> None:
+    """Runs the demo mail server. Its password is POSTHOUSE_DEMO_PASSWORD."""
+    from cli.demo.certificate import USER
+    from cli.demo.mailbox import serve
+    from shared.telemetry import logs
+
+    password = os.environ.get("POSTHOUSE_DEMO_PASSWORD")
+    if not password:
+        raise InvalidInput("The demo mailbox has no password.", hint="Set POSTHOUSE_DEMO_PASSWORD.")
+    logs.configure("demo-mailbox")
+    serve(folder, user=USER, password=password, host=host, imap_port=imap_port, smtp_port=smtp_port)
+
+
+@app.command()
+def handler() -> None:
+    """Prints every mail that arrives at the handler `demo`."""
+    from cli.demo.handler import run
+
+    run()
+
+
+def _read(file: Path) -> bytes:
+    if str(file) == "-":
+        return sys.stdin.buffer.read()
+    try:
+        return file.read_bytes()
+    except OSError as error:
+        raise InvalidInput(f"{file} cannot be read: {error.strerror}.", field="file") from error

@@ -1,0 +1,64 @@
+"""`posthouse tail`: watch what a handler's queue gets, without taking anything from it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from shared.errors import InvalidInput, PosthouseError, TryAgain
+
+if TYPE_CHECKING:
+    from posthouse import MailEvent
+
+
+def tail(
+    handler: Annotated[str, typer.Argument(help="The handler's name.")],
+    backlog: Annotated[
+        bool, typer.Option("--backlog", help="Begin with what still waits (Redis).")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON event a line.")] = False,
+    data_dir: Annotated[
+        Path | None,
+        typer.Option(help="The folder of the `up` to look at, where no settings say which."),
+    ] = None,
+) -> None:
+    """Follows a handler's queue: shows every event as it is published, takes none away.
+
+    Looks at POSTHOUSE_OUTPUT_URL or POSTHOUSE_BROKER_URL, else at the `up` of this machine.
+    """
+    for event in _events(_output_url(data_dir), handler, backlog):
+        if as_json:
+            # Written anew, so that every event is one line whatever its sender made of it.
+            typer.echo(json.dumps(json.loads(event.to_json()), ensure_ascii=False))
+        else:
+            shown = f"{event.time:%H:%M:%S}  {event.headers.sender}  {event.headers.subject}"
+            secured = "" if event.security.status == "none" else f"  [{event.security.status}]"
+            typer.echo(f"{shown}{secured}  {event.size:,} octets  {event.id}")
+
+
+def _events(url: str, handler: str, backlog: bool) -> Iterator[MailEvent]:
+    from posthouse import AccessRefused, InvalidEvent, SourceLost, follow
+
+    try:
+        yield from follow(url, handler, backlog=backlog)
+    except (ValueError, AccessRefused, InvalidEvent) as error:
+        raise InvalidInput(f"The queue of {handler!r} cannot be followed: {error}") from error
+    except SourceLost as error:
+        raise TryAgain(
+            f"The queue of {handler!r} is out of reach: {error}", hint="Is the broker running?"
+        ) from error
+    except ImportError as error:
+        raise PosthouseError(str(error)) from error
+
+
+def _output_url(data_dir: Path | None) -> str:
+    from cli.local.folder import local_output
+    from shared.settings import OutputSettings, load
+
+    chosen = load(OutputSettings)
+    url = chosen.output_url or chosen.broker_url
+    return url.get_secret_value() if url and data_dir is None else local_output(data_dir)

@@ -1,0 +1,114 @@
+"""`/api/v1/certificates` and `/api/v1/trust-anchors`."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Annotated
+
+from fastapi import APIRouter, File, Form, UploadFile
+
+from services.admin.api.problems import UserOut, responses
+from services.admin.api.requests import Ctx, IdInPath, PageNumber, PerPage, SearchText
+from services.admin.api.schemas import (
+    CertificateOut,
+    PageOut,
+    RenameChanges,
+    TrustAnchorOut,
+)
+from services.admin.operations import certificates
+from services.admin.operations.certificates import CertificateSeen
+
+router = APIRouter(prefix="/certificates", tags=["certificates"])
+anchors = APIRouter(prefix="/trust-anchors", tags=["certificates"])
+
+Upload = Annotated[
+    UploadFile, File(description="PKCS #12 (.p12, .pfx), PEM with key, or an OpenPGP secret key")
+]
+Password = Annotated[str, Form(max_length=4096, description="Of the file; not kept")]
+Label = Annotated[str, Form(max_length=200)]
+
+
+@router.get("", responses=responses())
+def search(
+    ctx: Ctx, q: SearchText = "", page: PageNumber = 1, per_page: PerPage = 50
+) -> PageOut[CertificateOut]:
+    """By a part of name, alias, subject, address or fingerprint."""
+    found = certificates.search_certificates(ctx, q=q, page=page, per_page=per_page)
+    items = [_shown(seen, full=False) for seen in found.items]
+    return PageOut(items=items, total=found.total, page=page, per_page=per_page)
+
+
+@router.post("", status_code=201, responses=responses(409, 413))
+def upload(
+    ctx: Ctx, file: Upload, password: Password = "", name: Label = "", alias: Label = ""
+) -> CertificateOut:
+    """Adds the certificate and private key of a file. The name is its mail address where none is
+    given, the alias its friendly name."""
+    data = file.file.read()
+    return _shown(
+        certificates.upload_certificate(
+            ctx, data, password=password or None, name=name, alias=alias
+        )
+    )
+
+
+@router.get("/{certificate_id}", responses=responses(404))
+def get(ctx: Ctx, certificate_id: IdInPath) -> CertificateOut:
+    """One certificate and the connections that use it."""
+    return _shown(certificates.get_certificate(ctx, certificate_id))
+
+
+@router.patch("/{certificate_id}", responses=responses(404, 409))
+def rename(ctx: Ctx, certificate_id: IdInPath, body: RenameChanges) -> CertificateOut:
+    """Changes name and alias."""
+    return _shown(certificates.rename_certificate(ctx, certificate_id, body))
+
+
+@router.put("/{certificate_id}/file", responses=responses(404, 413))
+def replace(
+    ctx: Ctx, certificate_id: IdInPath, file: Upload, password: Password = ""
+) -> CertificateOut:
+    """Puts a new file in the place of the old one; name, alias and connections stay."""
+    data = file.file.read()
+    return _shown(
+        certificates.replace_certificate(ctx, certificate_id, data, password=password or None)
+    )
+
+
+@router.delete("/{certificate_id}", status_code=204, responses=responses(404, 409))
+def delete(ctx: Ctx, certificate_id: IdInPath) -> None:
+    """`409` with `used_by` while connections use it."""
+    certificates.delete_certificate(ctx, certificate_id)
+
+
+@anchors.get("", responses=responses())
+def list_anchors(ctx: Ctx) -> list[TrustAnchorOut]:
+    """The authorities that signers are checked against, besides the system's."""
+    return [TrustAnchorOut.model_validate(a) for a in certificates.list_trust_anchors(ctx)]
+
+
+@anchors.post("", status_code=201, responses=responses(409, 413))
+def add_anchors(
+    ctx: Ctx,
+    file: Annotated[UploadFile, File(description="PEM certificates, or one in DER")],
+    name: Label = "",
+) -> list[TrustAnchorOut]:
+    """Adds every authority of a file."""
+    new = set(certificates.add_trust_anchors(ctx, file.file.read(), name=name))
+    return [anchor for anchor in list_anchors(ctx) if anchor.id in new]
+
+
+@anchors.delete("/{anchor_id}", status_code=204, responses=responses(404))
+def delete_anchor(ctx: Ctx, anchor_id: IdInPath) -> None:
+    """Signers of this authority are no longer trusted."""
+    certificates.delete_trust_anchor(ctx, anchor_id)
+
+
+def _shown(seen: CertificateSeen, *, full: bool = True) -> CertificateOut:
+    users = [UserOut.model_validate(user) for user in seen.used_by] if full else None
+    return CertificateOut(
+        **dataclasses.asdict(seen.certificate),
+        label=seen.certificate.label,
+        uses=seen.uses,
+        used_by=users,
+    )

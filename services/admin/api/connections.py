@@ -1,0 +1,265 @@
+"""`/api/v1/connections`."""
+
+from __future__ import annotations
+
+import dataclasses
+import uuid
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Body, Query, Request
+
+from services.admin.api.problems import responses
+from services.admin.api.requests import (
+    Ctx,
+    IdInPath,
+    Limit,
+    PageNumber,
+    PerPage,
+    SearchText,
+    beside,
+)
+from services.admin.api.schemas import (
+    AuthorisationOut,
+    CertificateRef,
+    ConnectionBody,
+    ConnectionChanges,
+    ConnectionOut,
+    DayOut,
+    EnableIn,
+    EstimateIn,
+    EstimateOut,
+    FolderOut,
+    NamedOut,
+    PageOut,
+    RunOut,
+    SavedOut,
+    TestBody,
+    TestChanges,
+    TestOut,
+    WarningOut,
+)
+from services.admin.operations import connections, looking
+from services.admin.operations.connections import Saved, Seen
+from shared.connections import Health
+from shared.errors import InvalidInput
+
+router = APIRouter(prefix="/connections", tags=["connections"])
+
+
+@router.get("", responses=responses())
+def search(
+    ctx: Ctx,
+    q: SearchText = "",
+    health: Health | None = None,
+    sort: Annotated[
+        str,
+        Query(
+            description="name, host, username, mode, health, created, next_run, "
+            "last_success; - in front turns it round"
+        ),
+    ] = "name",
+    page: PageNumber = 1,
+    per_page: PerPage = 50,
+) -> PageOut[ConnectionOut]:
+    """The list: `q` is a part of the name, description, host or username, whatever its case.
+    `counts` says how many match `q` per health."""
+    found = connections.search_connections(
+        ctx, q=q, health=health, sort=sort, page=page, per_page=per_page
+    )
+    return PageOut(
+        items=[shown(seen, full=False) for seen in found.items],
+        total=found.total,
+        page=found.page,
+        per_page=found.per_page,
+        counts={str(key): count for key, count in found.counts.items()},
+    )
+
+
+@router.post("", status_code=201, responses=responses(409, 502))
+async def create(request: Request, ctx: Ctx, body: ConnectionBody) -> SavedOut:
+    """Adds a connection. It starts disabled, unless it says `enabled: true` and its new mails are
+    acknowledged."""
+    changes, acknowledged, start_from = _split(body)
+    saved = await beside(
+        request,
+        lambda: connections.create_connection(
+            ctx, changes, acknowledged=acknowledged, start_from=start_from
+        ),
+    )
+    return _saved(saved)
+
+
+@router.post("/test", responses=responses(404))
+async def test_unsaved(
+    request: Request,
+    ctx: Ctx,
+    body: TestBody,
+    connection: Annotated[
+        int | None,
+        Query(ge=1, le=2**63 - 1, description="Test changes of this one, with its password"),
+    ] = None,
+) -> TestOut:
+    """Tests a connection that is not saved (so). Changes nothing."""
+    return _tested(await beside(request, lambda: looking.test(ctx, body, connection)))
+
+
+@router.get("/{connection_id}", responses=responses(404))
+def get(ctx: Ctx, connection_id: IdInPath) -> ConnectionOut:
+    """One connection with health, warnings, and who takes it. Contacts no mail server."""
+    return shown(connections.get_connection(ctx, connection_id))
+
+
+@router.patch("/{connection_id}", responses=responses(404, 409, 502))
+async def update(
+    request: Request, ctx: Ctx, connection_id: IdInPath, body: ConnectionChanges
+) -> SavedOut:
+    """Changes the given fields. Where an enabled connection would then read other mails, or is
+    enabled by it, the answer is `409` with the estimate until `acknowledged: true`."""
+    changes, acknowledged, start_from = _split(body)
+    saved = await beside(
+        request,
+        lambda: connections.update_connection(
+            ctx, connection_id, changes, acknowledged=acknowledged, start_from=start_from
+        ),
+    )
+    return _saved(saved)
+
+
+@router.delete("/{connection_id}", status_code=204, responses=responses(404, 409))
+def delete(ctx: Ctx, connection_id: IdInPath) -> None:
+    """Deletes a connection; its mails stay in the ledger until retention removes them."""
+    connections.delete_connection(ctx, connection_id)
+
+
+@router.post("/{connection_id}/test", responses=responses(404))
+async def test_saved(
+    request: Request,
+    ctx: Ctx,
+    connection_id: IdInPath,
+    body: Annotated[TestChanges | None, Body()] = None,
+) -> TestOut:
+    """Tests a connection as it is, or as it would be after some changes. Changes nothing."""
+    return _tested(await beside(request, lambda: looking.test(ctx, body, connection_id)))
+
+
+@router.post("/{connection_id}/estimate", responses=responses(404, 502))
+async def estimate(
+    request: Request,
+    ctx: Ctx,
+    connection_id: IdInPath,
+    body: Annotated[EstimateIn | None, Body()] = None,
+) -> EstimateOut:
+    """Counts what enabling would download, within 20 seconds. Changes nothing."""
+    start_from = body.start_from if body else None
+    found = await beside(
+        request,
+        lambda: connections.estimate_connection(ctx, connection_id, start_from=start_from),
+    )
+    return EstimateOut.model_validate(found)
+
+
+@router.post("/{connection_id}/enable", responses=responses(404, 409, 502))
+async def enable(
+    request: Request,
+    ctx: Ctx,
+    connection_id: IdInPath,
+    body: Annotated[EnableIn | None, Body()] = None,
+) -> SavedOut:
+    """Enables at once where nothing is new, else `409` with the estimate until it comes with
+    `acknowledged: true`."""
+    wanted = body or EnableIn()
+    saved = await beside(
+        request,
+        lambda: connections.enable_connection(
+            ctx,
+            connection_id,
+            acknowledged=wanted.acknowledged,
+            start_from=wanted.start_from,
+        ),
+    )
+    return _saved(saved)
+
+
+@router.post("/{connection_id}/disable", responses=responses(404, 409))
+def disable(ctx: Ctx, connection_id: IdInPath) -> SavedOut:
+    """Stops fetching."""
+    return _saved(connections.disable_connection(ctx, connection_id))
+
+
+@router.post("/{connection_id}/fetch", status_code=202, responses=responses(404, 409))
+def fetch(ctx: Ctx, connection_id: IdInPath) -> dict[str, bool]:
+    """Fetches as soon as possible."""
+    connections.fetch_connection(ctx, connection_id)
+    return {"due": True}
+
+
+@router.get("/{connection_id}/folders", responses=responses(404, 502))
+async def folders(request: Request, ctx: Ctx, connection_id: IdInPath) -> list[FolderOut]:
+    """The mailbox's folders as the server lists them now."""
+    found = await beside(request, lambda: looking.folders(ctx, None, connection_id))
+    return [FolderOut.model_validate(folder) for folder in found]
+
+
+@router.post("/folders", responses=responses(404, 502))
+async def folders_unsaved(
+    request: Request,
+    ctx: Ctx,
+    body: TestBody,
+    connection: Annotated[int | None, Query(ge=1, le=2**63 - 1)] = None,
+) -> list[FolderOut]:
+    """The same for a connection that is not saved (so)."""
+    found = await beside(request, lambda: looking.folders(ctx, body, connection))
+    return [FolderOut.model_validate(folder) for folder in found]
+
+
+@router.get("/{connection_id}/runs", responses=responses(404))
+def runs(
+    ctx: Ctx, connection_id: IdInPath, before: uuid.UUID | None = None, limit: Limit = 50
+) -> list[RunOut]:
+    """Runs that found something or failed, newest first; `before` continues after an id."""
+    found = connections.runs_of_connection(ctx, connection_id, before=before, limit=limit)
+    return [RunOut.model_validate(run) for run in found]
+
+
+@router.get("/{connection_id}/days", responses=responses(404))
+def days(
+    ctx: Ctx, connection_id: IdInPath, days: Annotated[int, Query(ge=1, le=366)] = 30
+) -> list[DayOut]:
+    """Mails a day (UTC), today last."""
+    found = connections.days_of_connection(ctx, connection_id, days=days)
+    return [DayOut.model_validate(day) for day in found]
+
+
+def shown(seen: Seen, *, full: bool = True) -> ConnectionOut:
+    """A connection as the API shows it."""
+    return ConnectionOut.model_validate(_values(seen, full=full))
+
+
+def _values(seen: Seen, *, full: bool) -> dict[str, Any]:
+    values: dict[str, Any] = dataclasses.asdict(seen.connection) | dataclasses.asdict(seen.status)
+    if full:
+        values["warnings"] = [WarningOut.model_validate(w) for w in seen.warnings]
+        values["handlers"] = [NamedOut.model_validate(h) for h in seen.handlers]
+        values["certificates"] = [CertificateRef.model_validate(c) for c in seen.certificates]
+        if seen.authorisation:
+            values["authorisation"] = AuthorisationOut.model_validate(seen.authorisation)
+    return values
+
+
+def _saved(saved: Saved) -> SavedOut:
+    counted = EstimateOut.model_validate(saved.estimate) if saved.estimate else None
+    values = _values(saved.seen, full=True)
+    return SavedOut.model_validate({**values, "notice": saved.notice, "estimate": counted})
+
+
+def _tested(report: looking.TestReport) -> TestOut:
+    return TestOut.model_validate(report)
+
+
+def _split(body: dict[str, Any]) -> tuple[dict[str, Any], bool, Any]:
+    """Fields of the connection, and what is said about enabling it."""
+    changes = dict(body)
+    acknowledged = changes.pop("acknowledged", False)
+    if not isinstance(acknowledged, bool):
+        raise InvalidInput("'acknowledged' is true or false.", field="acknowledged")
+    return changes, acknowledged, changes.pop("start_from", None)

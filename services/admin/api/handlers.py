@@ -1,0 +1,84 @@
+"""`/api/v1/handlers`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Query
+
+from services.admin.api.problems import responses
+from services.admin.api.requests import Ctx, IdInPath, SearchText
+from services.admin.api.schemas import (
+    HandlerBody,
+    HandlerChanges,
+    HandlerOut,
+    PageOut,
+    QueueOut,
+)
+from services.admin.operations import handlers
+from services.admin.operations.handlers import HandlerSeen
+from shared.handlers import ALL
+
+router = APIRouter(prefix="/handlers", tags=["handlers"])
+
+
+@router.get("", responses=responses())
+def search(ctx: Ctx, q: SearchText = "") -> PageOut[HandlerOut]:
+    """All whose name or description holds `q`, with their queues."""
+    items = [shown(seen) for seen in handlers.search_handlers(ctx, q)]
+    return PageOut(items=items, total=len(items), page=1, per_page=max(1, len(items)))
+
+
+@router.post("", status_code=201, responses=responses(409))
+def create(ctx: Ctx, body: HandlerBody) -> HandlerOut:
+    """Adds a handler. The answer holds its token, once: it opens the handler's own mails."""
+    return shown(handlers.create_handler(ctx, body))
+
+
+@router.get("/{handler_id}", responses=responses(404))
+def get(ctx: Ctx, handler_id: IdInPath) -> HandlerOut:
+    """One handler with its queue."""
+    return shown(handlers.get_handler(ctx, handler_id))
+
+
+@router.patch("/{handler_id}", responses=responses(404, 409))
+def update(ctx: Ctx, handler_id: IdInPath, body: HandlerChanges) -> HandlerOut:
+    """Changes the given fields."""
+    return shown(handlers.update_handler(ctx, handler_id, body))
+
+
+@router.post("/{handler_id}/token", responses=responses(404))
+def renew_token(ctx: Ctx, handler_id: IdInPath) -> HandlerOut:
+    """A new token; the old one stops working at once."""
+    return shown(handlers.renew_token(ctx, handler_id))
+
+
+@router.delete("/{handler_id}", status_code=204, responses=responses(404, 409))
+def delete(
+    ctx: Ctx,
+    handler_id: IdInPath,
+    force: Annotated[bool, Query(description="Although mails wait for it")] = False,
+) -> None:
+    """`409` while mails wait for it, unless `force`."""
+    handlers.delete_handler(ctx, handler_id, force=force)
+
+
+def shown(seen: HandlerSeen) -> HandlerOut:
+    """A handler as the API shows it."""
+    handler = seen.handler
+    ids = handler.connection_ids
+    return HandlerOut(
+        id=handler.id,
+        name=handler.name,
+        description=handler.description,
+        enabled=handler.enabled,
+        connections=ALL if ids is None else list(ids),
+        has_token=handler.has_token,
+        token=seen.token,
+        redis_stream=handler.redis_stream,
+        rabbitmq_queue=handler.rabbitmq_queue,
+        queue=QueueOut.model_validate(seen.queue),
+        waiting=seen.waiting,
+        created_at=handler.created_at,
+        updated_at=handler.updated_at,
+    )

@@ -1,0 +1,207 @@
+"""`/api/v1/messages` and `/api/v1/quarantine`."""
+
+from __future__ import annotations
+
+import dataclasses
+import uuid
+from collections.abc import Iterator
+from typing import Annotated
+
+from fastapi import APIRouter, Query
+from fastapi.responses import StreamingResponse
+
+from services.admin.api.problems import responses
+from services.admin.api.requests import Ctx, Limit, SearchText
+from services.admin.api.schemas import (
+    CountOut,
+    DeliveryOut,
+    EntriesIn,
+    Id,
+    MessageDetailOut,
+    MessageOut,
+    MessagePageOut,
+    QuarantinedOut,
+    QuarantinePageOut,
+    RedeliveredOut,
+    RedeliverIn,
+    RedeliverManyIn,
+    StopOut,
+)
+from services.admin.operations import messages, quarantine
+from shared.fields import instant
+from shared.storage.messages import MessageDetail, MessageFilter, MessageState
+from shared.storage.quarantine import Quarantined
+
+router = APIRouter(prefix="/messages", tags=["messages"])
+quarantined = APIRouter(prefix="/quarantine", tags=["quarantine"])
+Instant = Annotated[str | None, Query(max_length=40, description="A date or time (ISO 8601)")]
+
+
+@router.get("", responses=responses())
+def search(
+    ctx: Ctx,
+    q: SearchText = "",
+    connection: Id | None = None,
+    state: MessageState | None = None,
+    since: Instant = None,
+    until: Instant = None,
+    before: Annotated[uuid.UUID | None, Query(description="`next` of the page before")] = None,
+    limit: Limit = 50,
+) -> MessagePageOut:
+    """Newest first. `q` is a message-id, or a part of sender, recipients, subject; `since` and
+    `until` bound the time of the download."""
+    wanted = MessageFilter(
+        q=q,
+        connection_id=connection,
+        state=state,
+        since=instant("since", since) if since else None,
+        until=instant("until", until) if until else None,
+    )
+    page = messages.search_messages(ctx, wanted, before=before, limit=limit)
+    items = [MessageOut.model_validate(message) for message in page.items]
+    return MessagePageOut(items=items, next=page.next)
+
+
+@router.get("/{message_id}", responses=responses(404))
+def get(ctx: Ctx, message_id: uuid.UUID) -> MessageDetailOut:
+    """One mail with its path: arrived, downloaded, settled, opened, published to whom."""
+    return _shown(messages.get_message(ctx, message_id))
+
+
+@router.get(
+    "/{message_id}/raw",
+    response_class=StreamingResponse,
+    responses={
+        **responses(404),
+        200: {"description": "The mail (RFC 5322)", "content": {"message/rfc822": {}}},
+    },
+)
+def raw(
+    ctx: Ctx,
+    message_id: uuid.UUID,
+    original: Annotated[bool, Query(description="As it was downloaded, not decrypted")] = False,
+) -> StreamingResponse:
+    """What a handler should read: decrypted where possible, unless `original`."""
+    mail = messages.read_message(ctx, message_id, original=original)
+    return _download(f"{message_id}.eml", mail.size, mail.chunks)
+
+
+@router.post("/redeliver", responses=responses())
+def redeliver_many(ctx: Ctx, body: RedeliverManyIn) -> RedeliveredOut:
+    """Publishes all that match again, newest first, 10,000 at most in one call."""
+    wanted = MessageFilter(
+        q=body.q,
+        connection_id=body.connection,
+        state=MessageState(body.state) if body.state else None,
+        since=instant("since", body.since) if body.since else None,
+        until=instant("until", body.until) if body.until else None,
+    )
+    done = messages.redeliver_messages(ctx, wanted, handler_ids=body.handlers, before=body.before)
+    return RedeliveredOut.model_validate(done)
+
+
+@router.post("/{message_id}/redeliver", status_code=202, responses=responses(404))
+def redeliver(ctx: Ctx, message_id: uuid.UUID, body: RedeliverIn | None = None) -> CountOut:
+    """Publishes a mail again, with the same event id. One that could not be decrypted is tried
+    again first."""
+    messages.redeliver_message(ctx, message_id, handler_ids=body.handlers if body else ())
+    return CountOut(count=1)
+
+
+@quarantined.get("", responses=responses())
+def search_quarantine(
+    ctx: Ctx,
+    connection: Id | None = None,
+    code: Annotated[str | None, Query(max_length=100, pattern=r"^[^\x00]*$")] = None,
+    before: uuid.UUID | None = None,
+    limit: Limit = 50,
+) -> QuarantinePageOut:
+    """Mails that could not be processed, newest first."""
+    page = quarantine.search_quarantine(
+        ctx, connection_id=connection, code=code, before=before, limit=limit
+    )
+    items = [_entry(entry) for entry in page.items]
+    return QuarantinePageOut(items=items, next=page.next, total=page.total)
+
+
+@quarantined.get("/{entry_id}", responses=responses(404))
+def get_quarantined(ctx: Ctx, entry_id: uuid.UUID) -> QuarantinedOut:
+    """One mail with the reason."""
+    return _entry(quarantine.get_quarantined(ctx, entry_id))
+
+
+@quarantined.get(
+    "/{entry_id}/raw",
+    response_class=StreamingResponse,
+    responses={
+        **responses(404),
+        200: {"description": "The mail (RFC 5322)", "content": {"message/rfc822": {}}},
+    },
+)
+def raw_quarantined(ctx: Ctx, entry_id: uuid.UUID) -> StreamingResponse:
+    """Its bytes; `404` where it was left on its server."""
+    size, chunks = quarantine.read_quarantined(ctx, entry_id)
+    return _download(f"{entry_id}.eml", size, chunks)
+
+
+@quarantined.post("/{entry_id}/redrive", status_code=202, responses=responses(404, 409))
+def redrive(ctx: Ctx, entry_id: uuid.UUID) -> CountOut:
+    """Lets it try again."""
+    quarantine.redrive(ctx, entry_id)
+    return CountOut(count=1)
+
+
+@quarantined.post("/redrive", responses=responses(409))
+def redrive_many(ctx: Ctx, body: EntriesIn) -> CountOut:
+    """Lets several try again."""
+    return CountOut(count=quarantine.redrive_many(ctx, body.ids))
+
+
+@quarantined.post("/drop", responses=responses())
+def drop_many(ctx: Ctx, body: EntriesIn) -> CountOut:
+    """Gives several up."""
+    return CountOut(count=quarantine.drop_many(ctx, body.ids))
+
+
+@quarantined.delete("/{entry_id}", status_code=204, responses=responses(404))
+def drop(ctx: Ctx, entry_id: uuid.UUID) -> None:
+    """Gives it up: it never comes back by itself."""
+    quarantine.drop(ctx, entry_id)
+
+
+def _shown(detail: MessageDetail) -> MessageDetailOut:
+    return MessageDetailOut(
+        **dataclasses.asdict(detail.message),
+        cc=list(detail.cc),
+        uid_validity=detail.uid_validity,
+        native_key=detail.native_key,
+        sha256=detail.sha256.hex(),
+        opened_size=detail.opened.size if detail.opened else None,
+        opened_sha256=detail.opened_sha256.hex() if detail.opened_sha256 else None,
+        attempts=detail.attempts,
+        next_attempt_at=detail.next_attempt_at,
+        error=detail.error,
+        quarantine=dict(detail.quarantine) if detail.quarantine else None,
+        deliveries=[DeliveryOut.model_validate(d) for d in detail.deliveries],
+        path=[StopOut.model_validate(stop) for stop in detail.path],
+    )
+
+
+def _entry(entry: Quarantined) -> QuarantinedOut:
+    values = {name: getattr(entry, name) for name in Quarantined.__slots__}
+    return QuarantinedOut.model_validate({**values, "has_raw": entry.raw is not None})
+
+
+def _download(name: str, size: int, chunks: Iterator[bytes]) -> StreamingResponse:
+    """Never shown by a browser: a mail may hold anything."""
+    return StreamingResponse(
+        chunks,
+        media_type="message/rfc822",
+        headers={
+            "Content-Length": str(size),
+            "Content-Disposition": f'attachment; filename="{name}"',
+            "X-Content-Type-Options": "nosniff",
+            "Content-Security-Policy": "sandbox; default-src 'none'",
+            "Cache-Control": "private, no-store",
+        },
+    )

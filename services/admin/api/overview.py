@@ -1,0 +1,38 @@
+"""`/api/v1/overview`."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter
+
+from services.admin.api.handlers import shown
+from services.admin.api.problems import responses
+from services.admin.api.requests import Ctx
+from services.admin.api.schemas import (
+    BacklogOut,
+    DelaysOut,
+    ExpiringOut,
+    OverviewOut,
+    SickOut,
+    SlotOut,
+)
+from services.admin.operations.overview import get_overview
+
+router = APIRouter(prefix="/overview", tags=["overview"])
+
+
+@router.get("", responses=responses())
+def get(ctx: Ctx) -> OverviewOut:
+    """How the house is doing. Contacts no mail server."""
+    seen = get_overview(ctx)
+    return OverviewOut(
+        at=seen.at,
+        connections={str(health): count for health, count in seen.connections.items()},
+        sick=[SickOut.model_validate(one) for one in seen.sick],
+        backlog=BacklogOut.model_validate(seen.backlog),
+        delays=DelaysOut.model_validate(seen.delays),
+        last_hour=[SlotOut.model_validate(slot) for slot in seen.last_hour],
+        last_day=[SlotOut.model_validate(slot) for slot in seen.last_day],
+        quarantined=seen.quarantined,
+        handlers=[shown(handler) for handler in seen.handlers],
+        expiring=[ExpiringOut.model_validate(one) for one in seen.expiring],
+    )

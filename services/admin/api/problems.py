@@ -1,0 +1,201 @@
+"""Errors as `application/problem+json` (RFC 9457), each with a stable code and what to do."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import structlog
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel, ConfigDict, Field
+from starlette.exceptions import HTTPException
+
+from services.admin.operations.connections import AcknowledgementNeeded
+from services.admin.people.access import LoginRefused, TooManyAttempts
+from shared.errors import (
+    Conflict,
+    InvalidInput,
+    NeedsPerson,
+    NotFound,
+    PosthouseError,
+    TryAgain,
+)
+from shared.mailbox.base import StepFailed
+from shared.storage.conflicts import InUse, NameTaken
+from shared.storage.pool import DatabaseUnavailable
+from shared.store import StoreFull
+
+_log = structlog.get_logger(__name__)
+MEDIA_TYPE = "application/problem+json"
+
+
+class UserOut(BaseModel):
+    """Something that uses something else: a connection its certificate."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    kind: str
+    id: int
+    name: str
+
+
+class Problem(BaseModel):
+    """What went wrong (RFC 9457). `code` is stable for programs, `detail` and `hint` are for
+    people, `field` names the offending field."""
+
+    type: str = Field(examples=["urn:posthouse:problem:invalid"])
+    title: str = Field(examples=["Not acceptable"])
+    status: int = Field(examples=[422])
+    detail: str = Field(examples=["'interval_minutes' is whole minutes from 1 to 60."])
+    code: str = Field(examples=["invalid"])
+    field: str | None = Field(default=None, examples=["interval_minutes"])
+    hint: str | None = None
+    step: str | None = Field(
+        default=None, description="Where contact with the mail server failed (dns, tcp, tls, …)"
+    )
+    used_by: list[UserOut] | None = None
+    estimate: dict[str, Any] | None = Field(
+        default=None, description="409 of enabling: what would be downloaded"
+    )
+
+
+_TITLES = {
+    400: "Not understood",
+    401: "Not logged in",
+    403: "Not allowed",
+    404: "Not found",
+    405: "Not possible here",
+    409: "Conflict",
+    413: "Too large",
+    415: "Wrong media type",
+    422: "Not acceptable",
+    429: "Too many attempts",
+    500: "Internal error",
+    502: "The mail server did not let us",
+    503: "Not available",
+}
+
+#: What every route may answer besides its own statuses, for the OpenAPI document.
+_SCHEMA = {"schema": {"$ref": "#/components/schemas/Problem"}}
+
+
+def responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """OpenAPI entries for these statuses and for those that every route may answer."""
+    return {
+        status: {
+            "model": Problem,
+            "description": _TITLES[status],
+            "content": {MEDIA_TYPE: _SCHEMA},
+        }
+        for status in sorted({401, 403, 422, 503, *statuses})
+    }
+
+
+def problem(
+    status: int,
+    code: str,
+    detail: str,
+    *,
+    hint: str = "",
+    headers: Mapping[str, str] | None = None,
+    **more: Any,
+) -> JSONResponse:
+    """One problem as an answer."""
+    body = {
+        "type": f"urn:posthouse:problem:{code}",
+        "title": _TITLES.get(status, "Error"),
+        "status": status,
+        "detail": detail,
+        "code": code,
+    }
+    body |= {"hint": hint} if hint else {}
+    body |= {name: value for name, value in more.items() if value not in (None, "", ())}
+    return JSONResponse(body, status, headers=dict(headers or {}), media_type=MEDIA_TYPE)
+
+
+def status_of(error: PosthouseError) -> int:
+    """The HTTP status that an error stands for."""
+    match error:
+        case InvalidInput():
+            return 422
+        case LoginRefused():
+            return 401
+        case NotFound():
+            return 404
+        case Conflict():
+            return 409
+        case TooManyAttempts():
+            return 429
+        case DatabaseUnavailable() | StoreFull():
+            return 503
+        case StepFailed() | NeedsPerson():
+            return 502
+        case TryAgain():
+            return 503
+        case _:
+            return 500
+
+
+def problem_of(error: PosthouseError) -> JSONResponse:
+    """An error of ours as an answer."""
+    more: dict[str, Any] = {}
+    if isinstance(error, InvalidInput | NameTaken):
+        more["field"] = error.field
+    if isinstance(error, InUse):
+        more["used_by"] = [dataclasses.asdict(user) for user in error.used_by]
+    if isinstance(error, AcknowledgementNeeded):
+        more["estimate"] = dataclasses.asdict(error.estimate)
+    if isinstance(error, StepFailed):
+        more["step"] = error.step
+    headers = {}
+    if isinstance(error, TryAgain) and error.retry_after:
+        headers["Retry-After"] = str(int(error.retry_after))
+    status = status_of(error)
+    if error.code == "internal":
+        status = 500
+    return problem(status, error.code, str(error), hint=error.hint, headers=headers, **more)
+
+
+def install(app: FastAPI) -> None:
+    """Makes every error of the application a problem."""
+
+    @app.exception_handler(PosthouseError)
+    def ours(_: Request, error: PosthouseError) -> JSONResponse:
+        return problem_of(error)
+
+    @app.exception_handler(RequestValidationError)
+    def invalid(_: Request, error: RequestValidationError) -> JSONResponse:
+        first = error.errors()[0]
+        if first["type"] == "json_invalid":
+            return problem(422, "not-json", "The body is not valid JSON.")
+        place = [str(part) for part in first["loc"][1:]]
+        name = ".".join(place)
+        text = f"{name!r}: {first['msg']}." if name else f"The body: {first['msg']}."
+        return problem(422, "invalid", text, field=name)
+
+    @app.exception_handler(HTTPException)
+    def http(request: Request, error: HTTPException) -> JSONResponse:
+        detail = {
+            404: "There is nothing at this address.",
+            405: f"{request.method} is not possible here.",
+        }.get(error.status_code, str(error.detail))
+        return problem(
+            error.status_code, f"http-{error.status_code}", detail, headers=error.headers
+        )
+
+    @app.exception_handler(Exception)
+    def unexpected(request: Request, error: Exception) -> JSONResponse:
+        _log.error(
+            "a request broke off unexpectedly",
+            path=request.url.path,
+            exc_info=(type(error), error, error.__traceback__),
+        )
+        return problem(
+            500,
+            "internal",
+            "Posthouse made a mistake; it is in the log of the admin service.",
+            hint="Try again; if it stays, look for this time in the log.",
+        )

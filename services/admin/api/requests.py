@@ -1,0 +1,40 @@
+"""What routes take from a request: who asks, and threads for those that wait for mail servers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Annotated, Final, TypeVar
+
+from anyio import CapacityLimiter, to_thread
+from fastapi import Depends, Path, Query, Request
+
+from services.admin.context import Context, House
+from services.admin.people.gate import principal_of
+
+T = TypeVar("T")
+#: Requests that wait for a mail server at the same time, apart from all others.
+_WAITING: Final = 32
+
+IdInPath = Annotated[int, Path(ge=1, le=2**63 - 1)]
+PageNumber = Annotated[int, Query(ge=1, le=1_000_000, description="Counts from 1")]
+PerPage = Annotated[int, Query(ge=1, le=500)]
+Limit = Annotated[int, Query(ge=1, le=500)]
+#: Postgres knows no NUL in a text.
+SearchText = Annotated[str, Query(max_length=1000, pattern=r"^[^\x00]*$")]
+
+
+def context_of(request: Request) -> Context:
+    """The operations' context of this request."""
+    house: House = request.app.state.house
+    return Context(house, principal_of(request))
+
+
+Ctx = Annotated[Context, Depends(context_of)]
+
+
+async def beside(request: Request, work: Callable[[], T]) -> T:
+    """Runs what may wait for a mail server, so that the other routes keep their threads."""
+    limiter: CapacityLimiter | None = getattr(request.app.state, "waiting", None)
+    if limiter is None:
+        limiter = request.app.state.waiting = CapacityLimiter(_WAITING)
+    return await to_thread.run_sync(work, limiter=limiter)

@@ -1,0 +1,166 @@
+"""The application: API, pages, health and metrics behind one gate."""
+
+from __future__ import annotations
+
+import time
+from typing import Any, Final
+
+from fastapi import APIRouter, FastAPI, Response
+from fastapi.openapi.utils import get_openapi
+from fastapi.responses import JSONResponse
+from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
+from starlette.datastructures import MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from services.admin.api import (
+    authorisation,
+    certificates,
+    connections,
+    credentials,
+    handlers,
+    messages,
+    overview,
+    problems,
+)
+from services.admin.context import House
+from services.admin.limits import BodyLimit, WrongTokens
+from services.admin.pages import app as pages
+from services.admin.pages.house import PagesHouse
+from services.admin.pages.rendering import refusal
+from services.admin.people.access import Access
+from services.admin.people.gate import Gate
+from services.admin.people.oidc import Oidc, Provider
+from shared.telemetry import metrics
+from shared.telemetry.health import Heartbeat, Readiness, live_answer, ready_answer
+from shared.telemetry.process import release
+
+PREFIX: Final = "/api/v1"
+_ROUTERS: Final[tuple[APIRouter, ...]] = (
+    connections.router,
+    authorisation.router,
+    certificates.router,
+    certificates.anchors,
+    credentials.router,
+    handlers.router,
+    messages.router,
+    messages.quarantined,
+    overview.router,
+)
+
+
+def build_app(house: House, heartbeat: Heartbeat, readiness: Readiness) -> ASGIApp:
+    """The ASGI application. Nothing is contacted before the first request."""
+    settings = house.settings
+    token = settings.admin_token
+    access = Access(house.database, token.get_secret_value() if token else None)
+    api = build_api(house)
+    _add_health(api, heartbeat, readiness)
+    sides = _Sides(api, pages.build(PagesHouse(house, access, _oidc(house, access))))
+    gate = Gate(sides, access=access, refusal=refusal)
+    return BodyLimit(WrongTokens(Counted(gate)))
+
+
+def build_api(house: House) -> FastAPI:
+    """The API alone, without the gate."""
+    app = FastAPI(
+        title="Posthouse",
+        version=release(),
+        description="Watches mailboxes and hands every new mail, decrypted, to the programs that "
+        "act on it. Every call carries `Authorization: Bearer` and a token; errors are problems "
+        "as in RFC 9457.",
+        openapi_url=f"{PREFIX}/openapi.json",
+        docs_url=None,  # its assets would come from elsewhere
+        redoc_url=None,
+        redirect_slashes=False,
+    )
+    app.state.house = house
+    for router in _ROUTERS:
+        app.include_router(router, prefix=PREFIX)
+    problems.install(app)
+    app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
+    return app
+
+
+class _Sides:
+    """The API and what machines ask on one side, the pages on the other."""
+
+    def __init__(self, api: ASGIApp, pages: ASGIApp) -> None:
+        self._api = api
+        self._pages = pages
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        path = scope.get("path", "")
+        machine = path.startswith("/api/") or path in ("/healthz", "/readyz", "/metrics")
+        await (self._api if machine else self._pages)(scope, receive, send)
+
+
+class Counted:
+    """Counts every answer by its route's template."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        started = time.monotonic()
+        api = scope["path"].startswith("/api/")
+
+        async def noted(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                route = getattr(scope.get("route"), "path", "none")
+                metrics.HTTP_REQUESTS.labels(scope["method"], route, message["status"]).inc()
+                metrics.HTTP_SECONDS.labels(route).observe(time.monotonic() - started)
+                if api:
+                    headers = MutableHeaders(scope=message)
+                    headers.setdefault("cache-control", "no-store")
+                    headers.setdefault("x-content-type-options", "nosniff")
+            await send(message)
+
+        await self._app(scope, receive, noted)
+
+
+def _oidc(house: House, access: Access) -> Oidc | None:
+    settings = house.settings
+    if not settings.oidc_issuer:
+        return None
+    secret = settings.oidc_client_secret
+    callback = settings.public_url.rstrip("/") + "/login/oidc/callback"
+    provider = Provider(
+        settings.oidc_issuer,
+        settings.oidc_client_id,
+        secret.get_secret_value() if secret else None,
+        callback,
+    )
+    return Oidc(provider, house.database, access)
+
+
+def _add_health(app: FastAPI, heartbeat: Heartbeat, readiness: Readiness) -> None:
+    @app.get("/healthz", include_in_schema=False)
+    async def healthz() -> JSONResponse:
+        status, body = live_answer(heartbeat)
+        return JSONResponse(body, status)
+
+    @app.get("/readyz", include_in_schema=False)
+    def readyz() -> JSONResponse:
+        status, body = ready_answer(readiness)
+        return JSONResponse(body, status)
+
+    @app.get("/metrics", include_in_schema=False)
+    def prometheus() -> Response:
+        return Response(generate_latest(metrics.REGISTRY), media_type=CONTENT_TYPE_LATEST)
+
+
+def _openapi(app: FastAPI) -> dict[str, Any]:
+    if app.openapi_schema is None:
+        schema = get_openapi(
+            title=app.title,
+            version=app.version,
+            description=app.description,
+            routes=app.routes,
+        )
+        schema["components"]["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
+        schema["security"] = [{"token": []}]
+        app.openapi_schema = schema
+    return app.openapi_schema

@@ -1,0 +1,61 @@
+"""What every operation works with: the parts of the house, and who asks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+
+from services.admin.mail_work import MailWork
+from services.admin.settings import AdminSettings
+from shared.connections import Connection
+from shared.logins import Logins
+from shared.mailbox.base import Mailbox
+from shared.people import Principal
+from shared.queueing.output import Output
+from shared.storage import audit
+from shared.storage.pool import Database, Session
+from shared.store import Store
+from shared.vault import Vault
+
+#: Opens the mailbox of a connection. The password is given where it is not the stored one.
+OpenMailbox = Callable[[Connection, str | None], Mailbox]
+
+
+@dataclass(frozen=True, slots=True)
+class House:
+    """Made once a process by `app.build`."""
+
+    settings: AdminSettings
+    database: Database
+    vault: Vault
+    store: Store
+    mail_work: MailWork
+    logins: Logins
+    open_mailbox: OpenMailbox
+    output: Output
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """One request: the house and the person or program that asks.
+
+    What a principal may do is decided before an operation is called (`people.gate`).
+    """
+
+    house: House
+    principal: Principal
+
+    def transaction(self) -> AbstractContextManager[Session]:
+        return self.house.database.transaction()
+
+    def record(
+        self,
+        session: Session,
+        action: str,
+        subject: str,
+        before: object | None = None,
+        after: object | None = None,
+    ) -> None:
+        """Writes the audit entry of a change, in the transaction of the change."""
+        audit.record(session, self.principal.name, action, subject, before, after)

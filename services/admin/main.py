@@ -1,0 +1,116 @@
+"""The admin service: API and pages, and the look into mailboxes on somebody's behalf."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+
+import structlog
+import uvicorn
+from starlette.types import ASGIApp
+
+from services.admin.app import build_app
+from services.admin.context import House
+from services.admin.mail_work import MailWork
+from services.admin.settings import AdminSettings
+from shared.connections import Connection
+from shared.errors import InvalidInput
+from shared.hosts import HostRules
+from shared.logins import Logins
+from shared.mailbox.base import Mailbox
+from shared.mailbox.open import open_mailbox
+from shared.queueing.output import open_output
+from shared.storage.pool import Database
+from shared.store import open_store
+from shared.telemetry.health import HealthServer, Heartbeat, Readiness
+from shared.vault import Vault
+
+_log = structlog.get_logger(__name__)
+#: Seconds of silence after which a mail server is given up while somebody waits.
+_READ_TIMEOUT = 15.0
+#: Seconds that requests in progress get to end when the service stops.
+_GRACE = 25
+
+
+@dataclass(slots=True)
+class Admin:
+    """A running admin service."""
+
+    settings: AdminSettings
+    house: House
+    app: ASGIApp
+    heartbeat: Heartbeat
+
+    def run(self, stop: threading.Event) -> None:
+        """Serves until `stop` is set; requests in progress are answered. Raises InvalidInput
+        where the port is taken."""
+        settings = self.settings
+        server = _Server(
+            uvicorn.Config(
+                self.app,
+                host=settings.host,
+                port=settings.port,
+                log_config=None,
+                access_log=False,
+                server_header=False,
+                timeout_graceful_shutdown=_GRACE,
+                proxy_headers=True,
+            )
+        )
+        health = HealthServer(
+            settings.health_host,
+            settings.health_port,
+            heartbeat=self.heartbeat,
+            checks={"database": self.house.database.check, "store": self.house.store.check},
+        )
+        with self.house.database, health:
+            thread = threading.Thread(target=server.serve_in_thread, name="http")
+            thread.start()
+            while thread.is_alive() and not stop.wait(0.5):
+                if server.started:
+                    self.heartbeat.beat()
+            server.should_exit = True
+            thread.join()
+            self.house.mail_work.close()
+            self.house.output.close()
+        if server.failed:
+            raise InvalidInput(
+                f"The API cannot listen on {settings.host}:{settings.port}.",
+                field="port",
+                hint="Choose another POSTHOUSE_PORT, or stop what listens there.",
+            )
+
+
+class _Server(uvicorn.Server):
+    """Signals belong to the process, not to the server; a taken port is told, not exited for."""
+
+    failed = False
+
+    def serve_in_thread(self) -> None:
+        try:
+            self.run()
+        except SystemExit:
+            self.failed = True
+        self.failed = self.failed or not self.started
+
+
+def build(settings: AdminSettings) -> Admin:
+    """Wires the service; nothing is connected before `run`."""
+    database = Database(settings.database_url.get_secret_value(), size=20)
+    vault = Vault.from_settings([key.get_secret_value() for key in settings.secret_keys])
+    store = open_store(settings.store_url)
+    logins = Logins(database, vault)
+    rules = HostRules.parse(settings.allowed_hosts, settings.denied_hosts)
+
+    def opened(connection: Connection, password: str | None) -> Mailbox:
+        login = logins.of(connection, password=password)
+        host, _ = login.endpoint or connection.endpoint
+        return open_mailbox(
+            connection, login, read_timeout_s=_READ_TIMEOUT, allow_host=rules.at(host)
+        )
+
+    output = open_output(settings.effective_output_url)
+    house = House(settings, database, vault, store, MailWork(), logins, opened, output)
+    heartbeat = Heartbeat()
+    readiness = Readiness({"database": database.check, "store": store.check})
+    return Admin(settings, house, build_app(house, heartbeat, readiness), heartbeat)

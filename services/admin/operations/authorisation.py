@@ -1,0 +1,46 @@
+"""Authorising a connection at its OAuth2 provider, by a person who logs in there."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from services.admin.context import Context
+from services.admin.operations.credentials import redirect_uri
+from shared.connections import Connection
+from shared.storage.authorisations import Authorisation
+
+
+def start(ctx: Context, connection_id: int, *, session: str) -> str:
+    """The address of the provider's login. Only `session`, which names the browser session or
+    the token that asks, can finish it. Raises NotFound, InvalidInput, NeedsPerson, TryAgain."""
+    return ctx.house.mail_work.run(
+        lambda: ctx.house.logins.start_authorisation(
+            connection_id, session=session, redirect_uri=redirect_uri(ctx)
+        )
+    )
+
+
+def finish(
+    ctx: Context, query: Mapping[str, str], *, session: str
+) -> tuple[Connection, Authorisation]:
+    """Takes what the provider sent the browser back with, and keeps the tokens.
+
+    Raises InvalidInput for a login that was not started so, WrongAccount, NeedsAuthorisation.
+    """
+    connection, authorisation = ctx.house.mail_work.run(
+        lambda: ctx.house.logins.finish_authorisation(
+            query, session=session, person=ctx.principal.name
+        )
+    )
+    with ctx.transaction() as transaction:
+        account = {"account": authorisation.account}
+        ctx.record(transaction, "authorise", f"connection/{connection.id}", after=account)
+    return connection, authorisation
+
+
+def revoke(ctx: Context, connection_id: int) -> bool:
+    """Forgets the tokens and takes the grant back; False where the provider did not confirm."""
+    confirmed = ctx.house.mail_work.run(lambda: ctx.house.logins.revoke(connection_id))
+    with ctx.transaction() as transaction:
+        ctx.record(transaction, "revoke", f"connection/{connection_id}")
+    return confirmed

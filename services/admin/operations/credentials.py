@@ -1,0 +1,189 @@
+"""OAuth2 credentials: what a provider knows Posthouse by."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+from services.admin.context import Context
+from shared import fields as typed
+from shared.clouds import cloud_named
+from shared.credentials import (
+    Credential,
+    Grant,
+    Provider,
+    check,
+    check_settings,
+    service_account_of,
+)
+from shared.errors import Conflict, InvalidInput
+from shared.storage import credentials
+from shared.storage.conflicts import User
+from shared.storage.pool import Session
+from shared.vault import client_certificate_place, client_secret_place
+
+_SECRETS: Final = frozenset({"client_secret", "client_certificate"})
+_FIELDS: Final = _SECRETS | {
+    "name",
+    "provider",
+    "grant",
+    "client_id",
+    "tenant",
+    "cloud",
+    "settings",
+    "secret_expires_at",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class CredentialSeen:
+    """A credential, what uses it, and the address that the provider must be told."""
+
+    credential: Credential
+    uses: int
+    redirect_uri: str
+    used_by: tuple[User, ...] = ()
+
+
+def redirect_uri(ctx: Context) -> str:
+    """Where providers send the browser back to: to be entered at the provider."""
+    return ctx.house.settings.public_url.rstrip("/") + "/api/v1/oauth/callback"
+
+
+def search_credentials(ctx: Context, q: str = "") -> Sequence[CredentialSeen]:
+    """All whose name or client id holds `q`."""
+    with ctx.transaction() as session:
+        found = credentials.search(session, q)
+        uses = credentials.uses(session, [c.id for c in found])
+    return [CredentialSeen(c, uses[c.id], redirect_uri(ctx)) for c in found]
+
+
+def get_credential(ctx: Context, credential_id: int) -> CredentialSeen:
+    """Raises NotFound."""
+    with ctx.transaction() as session:
+        return _see(ctx, session, credential_id)
+
+
+def create_credential(ctx: Context, changes: Mapping[str, Any]) -> CredentialSeen:
+    """Raises InvalidInput, NameTaken."""
+    credential = _edited(None, changes)
+    with ctx.transaction() as session:
+        new = credentials.insert(session, credential)
+        _keep_secrets(ctx, session, new, changes)
+        ctx.record(session, "create", f"credential/{new}", after=replace(credential, id=new))
+        return _see(ctx, session, new)
+
+
+def update_credential(
+    ctx: Context, credential_id: int, changes: Mapping[str, Any]
+) -> CredentialSeen:
+    """Secrets that are left out stay. Raises NotFound, InvalidInput, NameTaken, Conflict."""
+    with ctx.transaction() as session:
+        before = credentials.get(session, credential_id, lock=True)
+        after = _edited(before, changes)
+        _refuse_moved_secret(before, after, changes)
+        users = credentials.used_by(session, credential_id)
+        if users and (after.provider, after.grant) != (before.provider, before.grant):
+            raise Conflict(
+                "Connections use this credential: its provider and grant stay.",
+                hint="Create another credential and choose it in the connections.",
+                code="in-use",
+            )
+        credentials.update(session, after)
+        _keep_secrets(ctx, session, credential_id, changes)
+        given = {name: changes[name] for name in _SECRETS if changes.get(name)}
+        ctx.record(
+            session,
+            "change",
+            f"credential/{credential_id}",
+            {**_plain(before), **dict.fromkeys(given, "")},
+            {**_plain(after), **given},
+        )
+        return _see(ctx, session, credential_id)
+
+
+def delete_credential(ctx: Context, credential_id: int) -> None:
+    """Raises NotFound, InUse."""
+    with ctx.transaction() as session:
+        before = credentials.get(session, credential_id, lock=True)
+        credentials.delete(session, credential_id)
+        ctx.record(session, "delete", f"credential/{credential_id}", before=before)
+
+
+def _edited(current: Credential | None, changes: Mapping[str, Any]) -> Credential:
+    typed.only(changes, _FIELDS, "credential")
+    values: dict[str, Any] = {} if current is None else _plain(current)
+    for name in changes:
+        if name not in _SECRETS:
+            values[name] = _parsed(name, changes[name])
+        else:
+            given = typed.secret(name, changes[name], 65_536, lines=True)
+            if given is not None:
+                values[f"has_{name}"] = bool(given)
+    for name in ("name", "provider"):
+        if not values.get(name):
+            raise InvalidInput(f"A credential needs a {name}.", field=name)
+    credential = Credential(**values)
+    if credential.provider is Provider.MICROSOFT:
+        cloud_named(credential.cloud)
+    pasted = changes.get("client_certificate")
+    if pasted and credential.provider is Provider.GOOGLE:
+        service_account_of(pasted)
+    check(credential)
+    return credential
+
+
+def _parsed(name: str, value: Any) -> Any:
+    match name:
+        case "provider":
+            return typed.choice(Provider, value, name)
+        case "grant":
+            return typed.choice(Grant, value, name)
+        case "settings":
+            if not isinstance(value, dict):
+                raise InvalidInput("'settings' is an object of texts.", field=name)
+            check_settings(value)
+            return value
+        case "secret_expires_at":
+            return None if value in (None, "") else typed.instant(name, value)
+        case _:
+            shortest = 1 if name == "name" else 0
+            return typed.text(name, "" if value is None else value, shortest, 200)
+
+
+def _refuse_moved_secret(before: Credential, after: Credential, changes: Mapping[str, Any]) -> None:
+    """A stored secret goes to the authority it was stored for, and to no other one."""
+    moved = any(
+        before.setting(name) != after.setting(name) for name in ("authority", "ca_certificate")
+    )
+    for name in sorted(_SECRETS):
+        if moved and getattr(after, f"has_{name}") and not changes.get(name):
+            raise InvalidInput(
+                "Enter the secret again: it was stored for another authority.", field=name
+            )
+
+
+def _keep_secrets(
+    ctx: Context, session: Session, credential_id: int, changes: Mapping[str, Any]
+) -> None:
+    secret, certificate = changes.get("client_secret"), changes.get("client_certificate")
+    vault = ctx.house.vault
+    if secret is not None:
+        sealed = vault.seal(secret.encode(), client_secret_place(credential_id))
+        credentials.write_client_secret(session, credential_id, sealed if secret else None)
+    if certificate is not None:
+        sealed = vault.seal(certificate.encode(), client_certificate_place(credential_id))
+        credentials.write_client_certificate(
+            session, credential_id, sealed if certificate else None
+        )
+
+
+def _see(ctx: Context, session: Session, credential_id: int) -> CredentialSeen:
+    credential = credentials.get(session, credential_id)
+    users = tuple(credentials.used_by(session, credential_id))
+    return CredentialSeen(credential, len(users), redirect_uri(ctx), users)
+
+
+def _plain(credential: Credential) -> dict[str, Any]:
+    return {name: getattr(credential, name) for name in Credential.__slots__}

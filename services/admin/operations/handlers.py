@@ -1,0 +1,96 @@
+"""Handlers: who takes which connections' mails, and how far behind they are."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from services.admin.context import Context
+from services.admin.people.access import digest_of, new_token
+from shared.errors import Conflict
+from shared.handlers import Handler, edit
+from shared.storage import handlers
+from shared.storage.handlers import QueueState
+from shared.storage.pool import Session
+
+
+@dataclass(frozen=True, slots=True)
+class HandlerSeen:
+    """A handler with its queue. `waiting` counts mails that are still to be published to it.
+
+    `token` is set once, in the answer that made it.
+    """
+
+    handler: Handler
+    queue: QueueState
+    waiting: int = 0
+    token: str | None = None
+
+
+def search_handlers(ctx: Context, q: str = "") -> Sequence[HandlerSeen]:
+    """All whose name or description holds `q`, by name."""
+    with ctx.transaction() as session:
+        found = handlers.search(session, q)
+        queues = handlers.queues(session, [handler.id for handler in found])
+        waiting = handlers.waiting(session)
+    return [HandlerSeen(h, queues[h.id], waiting.get(h.id, 0)) for h in found]
+
+
+def get_handler(ctx: Context, handler_id: int) -> HandlerSeen:
+    """Raises NotFound."""
+    with ctx.transaction() as session:
+        return _see(session, handler_id)
+
+
+def create_handler(ctx: Context, changes: Mapping[str, Any]) -> HandlerSeen:
+    """Raises InvalidInput, NameTaken. The answer holds the handler's token, once."""
+    handler = edit(None, changes)
+    token = new_token()
+    with ctx.transaction() as session:
+        new = handlers.insert(session, handler)
+        handlers.write_token(session, new, digest_of(token))
+        ctx.record(session, "create", f"handler/{new}", after=replace(handler, id=new))
+        return replace(_see(session, new), token=token)
+
+
+def update_handler(ctx: Context, handler_id: int, changes: Mapping[str, Any]) -> HandlerSeen:
+    """Raises NotFound, InvalidInput."""
+    with ctx.transaction() as session:
+        before = handlers.get(session, handler_id, lock=True)
+        after = edit(before, changes)
+        handlers.update(session, after)
+        ctx.record(session, "change", f"handler/{handler_id}", before, after)
+        return _see(session, handler_id)
+
+
+def renew_token(ctx: Context, handler_id: int) -> HandlerSeen:
+    """A new token for the handler; the old one stops working at once."""
+    token = new_token()
+    with ctx.transaction() as session:
+        handlers.get(session, handler_id, lock=True)
+        handlers.write_token(session, handler_id, digest_of(token))
+        ctx.record(session, "renew token", f"handler/{handler_id}")
+        return replace(_see(session, handler_id), token=token)
+
+
+def delete_handler(ctx: Context, handler_id: int, *, force: bool = False) -> None:
+    """Raises NotFound; Conflict while events wait for it, unless `force`."""
+    with ctx.transaction() as session:
+        seen = _see(session, handler_id)
+        left = seen.queue.backlog + seen.waiting
+        if left and not force:
+            raise Conflict(
+                f"{left:,} mails wait for this handler.",
+                hint="Let it work them off (disable it so that no more come), or delete it with "
+                "force=true: then they are not handed over to it.",
+                code="in-use",
+            )
+        handlers.delete(session, handler_id)
+        ctx.record(session, "delete", f"handler/{handler_id}", before=seen.handler)
+
+
+def _see(session: Session, handler_id: int) -> HandlerSeen:
+    handler = handlers.get(session, handler_id)
+    waiting = handlers.waiting(session).get(handler_id, 0)
+    return HandlerSeen(handler, handlers.queues(session, [handler_id])[handler_id], waiting)

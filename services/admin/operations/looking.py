@@ -1,0 +1,295 @@
+"""Looking at a mailbox without changing anything: test, estimate, folders.
+
+These are the only operations that contact a mail server. Each is bounded in time.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Final, TypeVar
+
+from services.admin.context import Context
+from services.admin.operations.warnings import Warning, warnings_of
+from shared.connections import FIELDS_OF, OAUTH_MODES, Connection, ConnectionEdit, Mode, edit
+from shared.errors import InvalidInput, PosthouseError
+from shared.mailbox.base import Capabilities, Folder, FolderMissing, FolderStatus, Mailbox
+from shared.messages import Key
+from shared.storage import connections
+from shared.storage.known import KnownMails
+
+T = TypeVar("T")
+#: The steps of a test in their order, as people read them.
+STEPS: Final[Mapping[str, str]] = {
+    "authorisation": "Get a token",
+    "dns": "Find the server",
+    "tcp": "Connect",
+    "tls": "Encrypt",
+    "greeting": "Greet",
+    "login": "Log in",
+    "folder": "Open the folder",
+}
+_SAME_STEP: Final = {"list": "folder", "download": "folder", "settle": "folder"}
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One step of a test. `status` is `ok`, `failed` or `skipped`."""
+
+    name: str
+    title: str
+    status: str
+    text: str = ""
+    hint: str = ""
+    code: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TestReport:
+    """What a test found. `unread` is None where the protocol has no read flag.
+
+    `log` holds the last lines of the protocol, without secrets; `near` folders whose names look
+    like one that does not exist.
+    """
+
+    __test__ = False
+
+    ok: bool
+    steps: tuple[Step, ...]
+    server: str = ""
+    folder: str = ""
+    total: int | None = None
+    unread: int | None = None
+    capabilities: Capabilities | None = None
+    near: tuple[str, ...] = ()
+    warnings: tuple[Warning, ...] = ()
+    log: tuple[str, ...] = ()
+    duration_ms: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Estimate:
+    """What enabling would download. `confidence` is `exact` or `partial`, then with the reason.
+
+    `reset` counts mails that were handed over and are unread again; `known` those that were had.
+    """
+
+    new: int
+    known: int = 0
+    reset: int = 0
+    total: int = 0
+    unread: int | None = None
+    confidence: str = "exact"
+    reason: str = ""
+
+
+class NothingKnown:
+    """`Known` of a mailbox that Posthouse has never seen."""
+
+    def missing(self, keys: Sequence[Key]) -> list[Key]:
+        return list(keys)
+
+    def count(self) -> int:
+        return 0
+
+
+@dataclass(slots=True)
+class _Progress:
+    """How far the work got, for when nobody can wait any longer."""
+
+    step: str = ""
+    status: FolderStatus | None = None
+    transcript: Sequence[str] = field(default_factory=tuple)
+
+
+def draft(
+    ctx: Context, changes: Mapping[str, Any], connection_id: int | None = None
+) -> ConnectionEdit:
+    """A connection as it would be saved; nothing is. A name is not needed yet.
+
+    With `connection_id` it is that connection, changed, with its stored password unless another
+    is given.
+    """
+    values = dict(changes)
+    if connection_id is None:
+        values.setdefault("name", "not saved yet")
+        if values["name"] == "":
+            values["name"] = "not saved yet"
+        return edit(None, values)
+    with ctx.transaction() as session:
+        return edit(connections.get(session, connection_id), values)
+
+
+def test(
+    ctx: Context, changes: Mapping[str, Any] | None = None, connection_id: int | None = None
+) -> TestReport:
+    """Tests a saved connection (`connection_id`), an edited one (both), or an unsaved one.
+
+    Never raises for what the mail server does: that is the report. Changes no flag and no row.
+    """
+    wanted = draft(ctx, changes or {}, connection_id)
+    connection = wanted.connection
+    refuse_moved_password(ctx, wanted)
+    started = time.monotonic()
+    progress = _Progress()
+    report: dict[str, Any] = {}
+
+    def look(mailbox: Mailbox) -> None:
+        report["server"] = mailbox.server
+        report["capabilities"] = mailbox.capabilities
+        progress.step = "folder"
+        status = progress.status = mailbox.open(connection.folder)
+        report.update(folder=status.folder, total=status.total, unread=status.unread)
+
+    failure: PosthouseError | None = None
+    try:
+        _with_mailbox(ctx, wanted, progress, look)
+    except PosthouseError as error:
+        failure = error
+        report["near"] = error.near if isinstance(error, FolderMissing) else ()
+    return TestReport(
+        ok=failure is None,
+        steps=_steps(connection, progress, failure),
+        warnings=tuple(warnings_of(ctx, connection)),
+        log=tuple(getattr(failure, "transcript", ()) or progress.transcript)[-60:],
+        duration_ms=int((time.monotonic() - started) * 1000),
+        **report,
+    )
+
+
+def estimate(
+    ctx: Context,
+    wanted: ConnectionEdit,
+    *,
+    since: datetime | None = None,
+    another_mailbox: bool = False,
+) -> Estimate:
+    """Counts what a connection would download now. Changes nothing.
+
+    `another_mailbox`: what is known of the connection is about another one. Raises what opening
+    the mailbox raises; where only the counting takes too long, the estimate is partial.
+    """
+    connection = wanted.connection
+    progress = _Progress()
+
+    def count(mailbox: Mailbox) -> Estimate:
+        status = progress.status = mailbox.open(connection.folder)
+        known: NothingKnown | KnownMails = NothingKnown()
+        if connection.id and not another_mailbox:
+            known = KnownMails(
+                ctx.house.database, connection.id, connection.folder, status.uid_validity
+            )
+        listing = mailbox.list_new(
+            known, connection.selection, since=since, limit=0, count_known=True
+        )
+        return Estimate(
+            new=listing.new_count,
+            known=listing.known,
+            reset=listing.reset,
+            total=listing.total,
+            unread=listing.unread,
+            reason=_not_exact(mailbox),
+        )
+
+    try:
+        return _with_mailbox(ctx, wanted, progress, count)
+    except PosthouseError as error:
+        if progress.status is None:
+            raise
+        return _partial(progress.status, error)
+
+
+def folders(
+    ctx: Context, changes: Mapping[str, Any] | None = None, connection_id: int | None = None
+) -> list[Folder]:
+    """The folders of the mailbox, to pick one from. Raises what opening the mailbox raises."""
+    wanted = draft(ctx, changes or {}, connection_id)
+    if wanted.connection.mode is Mode.POP3:
+        raise InvalidInput("POP3 knows no folders.", field="folder")
+    refuse_moved_password(ctx, wanted)
+    found = _with_mailbox(ctx, wanted, _Progress(), lambda mailbox: mailbox.folders())
+    return sorted(found, key=lambda folder: folder.name.casefold())
+
+
+def _with_mailbox(
+    ctx: Context,
+    wanted: ConnectionEdit,
+    progress: _Progress,
+    use: Callable[[Mailbox], T],
+) -> T:
+    def work() -> T:
+        mailbox = ctx.house.open_mailbox(wanted.connection, wanted.password or None)
+        try:
+            return use(mailbox)
+        finally:
+            progress.transcript = tuple(mailbox.transcript)
+            mailbox.close()
+
+    return ctx.house.mail_work.run(work)
+
+
+def refuse_moved_password(ctx: Context, wanted: ConnectionEdit) -> None:
+    """A stored password goes to the server it was stored for, and to no other one."""
+    now = wanted.connection
+    if not now.id or wanted.password or not now.has_password:
+        return
+    with ctx.transaction() as session:
+        stored = connections.get(session, now.id)
+    weaker = (stored.verify_certificate, stored.security) != (now.verify_certificate, now.security)
+    if stored.endpoint != now.endpoint or weaker or stored.ca_certificate != now.ca_certificate:
+        raise InvalidInput(
+            "Enter the password again: it was stored for another server.",
+            field="password",
+            hint="Otherwise whoever may edit connections could have it sent to any server.",
+        )
+
+
+def _steps(
+    connection: Connection, progress: _Progress, failure: PosthouseError | None
+) -> tuple[Step, ...]:
+    """The steps up to the failing one, as far as they apply to this connection."""
+    names = [name for name in STEPS if _applies(name, connection)]
+    if failure is None:
+        return tuple(Step(name, STEPS[name], "ok") for name in names)
+    at = "folder" if isinstance(failure, FolderMissing) else getattr(failure, "step", "")
+    at = _SAME_STEP.get(at, at) or progress.step
+    if at not in names:
+        at = "login" if at == "authorisation" else names[0]
+    steps = []
+    position = names.index(at)
+    for index, name in enumerate(names):
+        if index < position:
+            steps.append(Step(name, STEPS[name], "ok"))
+        elif index == position:
+            steps.append(
+                Step(name, STEPS[name], "failed", str(failure), failure.hint, failure.code)
+            )
+        else:
+            steps.append(Step(name, STEPS[name], "skipped"))
+    return tuple(steps)
+
+
+def _applies(step: str, connection: Connection) -> bool:
+    if step == "authorisation":
+        return connection.mode in OAUTH_MODES
+    if step == "tls":
+        return "host" not in FIELDS_OF[connection.mode] or connection.security != "none"
+    return step != "greeting" or connection.mode is not Mode.MICROSOFT_GRAPH
+
+
+def _partial(status: FolderStatus, error: PosthouseError) -> Estimate:
+    return Estimate(
+        new=status.unread if status.unread is not None else status.total,
+        total=status.total,
+        unread=status.unread,
+        confidence="partial",
+        reason=f"The folder was opened, but counting broke off: {error}",
+    )
+
+
+def _not_exact(mailbox: Mailbox) -> str:
+    if mailbox.capabilities.stable_keys:
+        return ""
+    return "The server gives its mails no lasting names; they are told apart by their headers."

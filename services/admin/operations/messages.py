@@ -1,0 +1,157 @@
+"""Mails: find one, see its path, read it, have it delivered again."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import chain
+from typing import Final
+
+from services.admin.context import Context
+from shared.errors import InvalidInput, NotFound
+from shared.messages import RawRef
+from shared.storage import handlers, messages, outbox
+from shared.storage.messages import LoggedMessage, MessageDetail, MessageFilter
+
+#: One call re-delivers no more mails than this; another call continues.
+MOST_AT_ONCE: Final = 10_000
+_CHUNK: Final = 500
+_UNOPENED: Final = frozenset({"no_recipient", "unsupported", "failed"})
+
+
+@dataclass(frozen=True, slots=True)
+class MessagePage:
+    """A page of mails, newest first; `next` continues after it, None at the end."""
+
+    items: tuple[LoggedMessage, ...]
+    next: uuid.UUID | None
+
+
+@dataclass(frozen=True, slots=True)
+class Redelivered:
+    """How many mails are on their way again; `next` continues where more match."""
+
+    count: int
+    next: uuid.UUID | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RawMail:
+    """The bytes of one mail, in chunks of at most 1 MiB. `original`: as it was downloaded."""
+
+    size: int
+    original: bool
+    chunks: Iterator[bytes]
+
+
+def search_messages(
+    ctx: Context, wanted: MessageFilter, *, before: uuid.UUID | None = None, limit: int = 50
+) -> MessagePage:
+    """Raises InvalidInput where the search would take too long."""
+    with ctx.transaction() as session:
+        found = messages.search(session, wanted, before=before, limit=limit + 1)
+    more = len(found) > limit
+    return MessagePage(tuple(found[:limit]), found[limit - 1].id if more else None)
+
+
+def get_message(ctx: Context, message_id: uuid.UUID) -> MessageDetail:
+    """A mail with its path. Raises NotFound."""
+    with ctx.transaction() as session:
+        return messages.get(session, message_id)
+
+
+def read_message(ctx: Context, message_id: uuid.UUID, *, original: bool = False) -> RawMail:
+    """What a handler should read: decrypted where possible, unless `original`.
+
+    A handler gets its own mails only: those published to it, or of a connection that it takes.
+    Raises NotFound, also where retention has removed the bytes.
+    """
+    with ctx.transaction() as session:
+        handler_id = ctx.principal.handler_id
+        if handler_id is not None and not messages.handler_may_read(
+            session, handler_id, message_id
+        ):
+            raise NotFound(f"There is no mail {message_id}.")
+        as_it_came = messages.raw(session, message_id, original=True)
+        ref = as_it_came if original else messages.raw(session, message_id)
+    return RawMail(ref.size, ref == as_it_came, _stream(ctx, ref))
+
+
+def redeliver_message(
+    ctx: Context, message_id: uuid.UUID, *, handler_ids: Sequence[int] = ()
+) -> None:
+    """Publishes a mail again, with the same event id; to all handlers that take it where none is
+    named. A mail that could not be decrypted is tried again first. Raises NotFound."""
+    with ctx.transaction() as session:
+        _check_handlers(ctx, handler_ids)
+        detail = messages.get(session, message_id)
+        if detail.quarantine:
+            raise InvalidInput("This mail is in quarantine.", hint="Re-drive it there.", field="id")
+        if _is_unopened(detail.message):
+            outbox.reopen(session, [message_id])
+        outbox.redeliver(session, [message_id], handler_ids)
+        ctx.record(
+            session, "redeliver", f"message/{message_id}", after={"handlers": list(handler_ids)}
+        )
+
+
+def redeliver_messages(
+    ctx: Context,
+    wanted: MessageFilter,
+    *,
+    handler_ids: Sequence[int] = (),
+    before: uuid.UUID | None = None,
+    most: int = MOST_AT_ONCE,
+) -> Redelivered:
+    """The same for all that a search finds, newest first, at most `most` of them.
+
+    A filter that names nothing is refused: nobody means every mail there is.
+    """
+    if wanted == MessageFilter():
+        raise InvalidInput(
+            "The filter is empty: this would deliver every mail again.",
+            hint="Give a connection, a state, a time or a text.",
+        )
+    _check_handlers(ctx, handler_ids)
+    count = 0
+    while count < most:
+        limit = min(_CHUNK, most - count)
+        with ctx.transaction() as session:
+            found = messages.search(session, wanted, before=before, limit=limit)
+            fitting = [message for message in found if message.state != "quarantined"]
+            outbox.reopen(session, [m.id for m in fitting if _is_unopened(m)])
+            outbox.redeliver(session, [m.id for m in fitting], handler_ids)
+            count += len(fitting)
+            if found:
+                before = found[-1].id
+        if len(found) < limit:
+            before = None
+            break
+    with ctx.transaction() as session:
+        what = {"filter": str(wanted), "handlers": list(handler_ids), "count": count}
+        ctx.record(session, "redeliver", "messages", after=what)
+    return Redelivered(count, before)
+
+
+def _check_handlers(ctx: Context, handler_ids: Sequence[int]) -> None:
+    with ctx.transaction() as session:
+        known = {handler.id: handler for handler in handlers.search(session)}
+    for handler_id in handler_ids:
+        if handler_id not in known:
+            raise InvalidInput(f"There is no handler {handler_id}.", field="handlers")
+        if not known[handler_id].enabled:
+            raise InvalidInput(
+                f"The handler {known[handler_id].name!r} is disabled.", field="handlers"
+            )
+
+
+def _is_unopened(message: LoggedMessage) -> bool:
+    return (message.security or {}).get("status") in _UNOPENED
+
+
+def _stream(ctx: Context, ref: RawRef) -> Iterator[bytes]:
+    # The first chunk is read at once, so that a missing object is an error and no short answer.
+    chunks = ctx.house.store.stream(ref)
+    first = next(chunks, b"")
+    return chain([first], chunks)

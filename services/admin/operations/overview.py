@@ -1,0 +1,71 @@
+"""How the house is doing, in figures."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from services.admin.context import Context
+from services.admin.operations.handlers import HandlerSeen, search_handlers
+from shared.clock import utc_now
+from shared.connections import Health
+from shared.storage import certificates, connections, credentials, outbox, overview, quarantine
+from shared.storage.overview import Backlog, Delays, SickConnection, Slot
+
+#: From when on an end is announced.
+SOON = timedelta(days=30)
+
+
+@dataclass(frozen=True, slots=True)
+class Expiring:
+    """A certificate or client secret that ends soon, or has ended. `kind` is what it is."""
+
+    kind: str
+    id: int
+    name: str
+    expires_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Overview:
+    """`last_hour` in slots of a minute, `last_day` in slots of half an hour."""
+
+    at: datetime
+    connections: Mapping[Health, int]
+    sick: Sequence[SickConnection]
+    backlog: Backlog
+    delays: Delays
+    last_hour: Sequence[Slot]
+    last_day: Sequence[Slot]
+    quarantined: int
+    handlers: Sequence[HandlerSeen]
+    expiring: Sequence[Expiring]
+
+
+def get_overview(ctx: Context) -> Overview:
+    """Contacts no mail server."""
+    now = utc_now()
+    taking = search_handlers(ctx)
+    with ctx.transaction() as session:
+        soon = [
+            Expiring("certificate", c.id, c.label, c.not_after)
+            for c in certificates.expiring(session, now + SOON)
+            if c.not_after
+        ] + [
+            Expiring("credential", c.id, c.name, c.secret_expires_at)
+            for c in credentials.expiring(session, now + SOON)
+            if c.secret_expires_at
+        ]
+        return Overview(
+            at=now,
+            connections=connections.count_by_health(session),
+            sick=overview.sick(session),
+            backlog=Backlog(*outbox.size(session)),
+            delays=overview.delays(session),
+            last_hour=overview.throughput(session, slots=60, seconds=60),
+            last_day=overview.throughput(session, slots=48, seconds=1800),
+            quarantined=quarantine.count(session),
+            handlers=taking,
+            expiring=sorted(soon, key=lambda one: one.expires_at),
+        )

@@ -1,0 +1,113 @@
+"""Quarantine: mails that could not be processed, to be driven again or dropped."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+from services.admin.context import Context
+from shared.connections import Mode
+from shared.errors import Conflict, NotFound
+from shared.messages import Key
+from shared.storage import connections, known, quarantine, scheduling
+from shared.storage.pool import Session
+from shared.storage.quarantine import Quarantined
+
+
+@dataclass(frozen=True, slots=True)
+class QuarantinePage:
+    """A page, newest first; `next` continues after it, None at the end."""
+
+    items: tuple[Quarantined, ...]
+    next: uuid.UUID | None
+    total: int
+
+
+def search_quarantine(
+    ctx: Context,
+    *,
+    connection_id: int | None = None,
+    code: str | None = None,
+    before: uuid.UUID | None = None,
+    limit: int = 50,
+) -> QuarantinePage:
+    with ctx.transaction() as session:
+        found = quarantine.entries(
+            session, connection_id=connection_id, code=code, before=before, limit=limit + 1
+        )
+        total = quarantine.count(session)
+    following = found[limit - 1].id if len(found) > limit else None
+    return QuarantinePage(tuple(found[:limit]), following, total)
+
+
+def get_quarantined(ctx: Context, entry_id: uuid.UUID) -> Quarantined:
+    """Raises NotFound."""
+    with ctx.transaction() as session:
+        return quarantine.get(session, entry_id)
+
+
+def read_quarantined(ctx: Context, entry_id: uuid.UUID) -> tuple[int, Iterator[bytes]]:
+    """Size and bytes. Raises NotFound where the mail was left on the server."""
+    entry = get_quarantined(ctx, entry_id)
+    if entry.raw is None:
+        raise NotFound("This mail was left on its server: its bytes are not here.")
+    return entry.raw.size, ctx.house.store.stream(entry.raw)
+
+
+def redrive(ctx: Context, entry_id: uuid.UUID) -> None:
+    """Lets a mail try again: one that was downloaded goes through the decryptor anew, one that
+    was left on the server is fetched by the next run (where its limit was the reason, raise
+    MAX_MESSAGE_BYTES first). Raises NotFound, Conflict."""
+    with ctx.transaction() as session:
+        entry = quarantine.get(session, entry_id)
+        _redrive(session, entry)
+        ctx.record(session, "redrive", f"quarantine/{entry_id}", before={"reason": entry.reason})
+
+
+def drop(ctx: Context, entry_id: uuid.UUID) -> None:
+    """Gives a mail up. It stays known, so it never comes back by itself. Raises NotFound."""
+    with ctx.transaction() as session:
+        entry = quarantine.get(session, entry_id)
+        quarantine.drop(session, entry_id)
+        ctx.record(session, "drop", f"quarantine/{entry_id}", before={"reason": entry.reason})
+
+
+def redrive_many(ctx: Context, ids: Sequence[uuid.UUID]) -> int:
+    """Returns how many; those that are gone already are no error."""
+    return _many(ctx, ids, redrive)
+
+
+def drop_many(ctx: Context, ids: Sequence[uuid.UUID]) -> int:
+    """Returns how many; those that are gone already are no error."""
+    return _many(ctx, ids, drop)
+
+
+def _many(ctx: Context, ids: Sequence[uuid.UUID], act: Callable[[Context, uuid.UUID], None]) -> int:
+    done = 0
+    for entry_id in ids:
+        try:
+            act(ctx, entry_id)
+            done += 1
+        except NotFound:
+            continue
+    return done
+
+
+def _redrive(session: Session, entry: Quarantined) -> None:
+    if entry.in_ledger:
+        quarantine.publish_anew(session, entry.id)
+        return
+    found = connections.get_many(session, [entry.connection_id])
+    if not found:
+        raise Conflict(
+            "Its connection is gone: there is no mailbox to fetch it from.",
+            hint="Drop it.",
+            code="connection-gone",
+        )
+    numbers = found[0].mode not in (Mode.POP3, Mode.MICROSOFT_GRAPH)
+    key: Key = int(entry.native_key) if numbers else entry.native_key
+    known.forget(session, entry.connection_id, entry.folder, entry.uid_validity or None, [key])
+    quarantine.drop(session, entry.id)
+    connections.look_again(session, entry.connection_id)
+    scheduling.due_now(session, [entry.connection_id])

@@ -1,0 +1,78 @@
+"""What somebody should know before they rely on a connection."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from services.admin.context import Context
+from shared.connections import AfterDownload, Connection, Mode, TransportSecurity
+from shared.storage import connections, handlers
+from shared.storage.pool import Session
+
+
+@dataclass(frozen=True, slots=True)
+class Warning:
+    """`serious` ones are shown in red. `code` is stable for programs."""
+
+    code: str
+    text: str
+    serious: bool = False
+
+
+def warnings_of(ctx: Context, connection: Connection) -> list[Warning]:
+    """The warnings of a connection, saved or not; the serious ones first."""
+    with ctx.transaction() as session:
+        return find(session, connection)
+
+
+def find(session: Session, connection: Connection) -> list[Warning]:
+    """The same in the caller's transaction."""
+    found = []
+    if connection.security is TransportSecurity.NONE:
+        found.append(
+            Warning(
+                "plain-text",
+                "Password and mails travel unencrypted: anyone on the way can read them.",
+                serious=True,
+            )
+        )
+    elif not connection.verify_certificate:
+        found.append(
+            Warning(
+                "not-verified",
+                "The server's certificate is not verified: somebody on the way can read along "
+                "and take the password.",
+                serious=True,
+            )
+        )
+    if connection.mode is Mode.POP3 and connection.after_download is AfterDownload.MARK_READ:
+        found.append(
+            Warning(
+                "pop3-keeps",
+                "POP3 cannot mark mails read: they stay on the server as they are, and only "
+                "Posthouse knows which ones it has had. Another program sees all of them as new.",
+            )
+        )
+    twins = connections.twins(session, connection)
+    if twins:
+        names = ", ".join(repr(twin.name) for twin in twins[:3])
+        found.append(
+            Warning(
+                "same-mailbox",
+                f"{names} reads the same folder of the same mailbox: each mail is delivered for "
+                "both, and what one marks read or deletes the other may never see.",
+            )
+        )
+    if not _is_used(session, connection):
+        found.append(
+            Warning(
+                "unused",
+                "No enabled handler takes this connection: nothing is downloaded until one does.",
+            )
+        )
+    return sorted(found, key=lambda warning: not warning.serious)
+
+
+def _is_used(session: Session, connection: Connection) -> bool:
+    # An unsaved connection has id 0: only handlers that take all connections take it.
+    return bool(handlers.taking(session, connection.id))

@@ -1,0 +1,107 @@
+"""The application of the pages, to be mounted at `/` beside the API."""
+
+from __future__ import annotations
+
+from fastapi import Depends, FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.responses import RedirectResponse, Response
+from starlette.staticfiles import StaticFiles
+from starlette.types import Scope
+
+from services.admin.pages import (
+    certificates,
+    connection,
+    connections,
+    credentials,
+    enabling,
+    handlers,
+    login,
+    mails,
+    overview,
+    people,
+    quarantine,
+    settings,
+)
+from services.admin.pages.house import PagesHouse
+from services.admin.pages.posted import posted
+from services.admin.pages.rendering import STATIC, go, refusal
+from shared.errors import Conflict, NotFound, PosthouseError, TryAgain
+
+
+def build(house: PagesHouse) -> FastAPI:
+    """The pages on top of `house`. The gate (`services.admin.people.gate`) stands before them."""
+    # Every route depends on `posted`, so no form is taken without its CSRF token.
+    app = FastAPI(
+        openapi_url=None,
+        dependencies=[Depends(posted)],
+        exception_handlers={
+            PosthouseError: _failed,
+            RequestValidationError: _malformed,
+            HTTPException: _refused,
+        },
+    )
+    app.state.pages_house = house
+    app.mount("/static", _Files(directory=STATIC))
+    app.add_api_route("/favicon.ico", _icon)
+    for part in (
+        overview,
+        login,
+        connections,
+        enabling,
+        connection,
+        mails,
+        quarantine,
+        handlers,
+        certificates,
+        credentials,
+        people,
+        settings,
+    ):
+        app.include_router(part.router)
+    return app
+
+
+class _Files(StaticFiles):
+    """Our own files; their addresses change with their content, so browsers may keep them."""
+
+    async def get_response(self, path: str, scope: Scope) -> Response:
+        response = await super().get_response(path, scope)
+        response.headers["cache-control"] = "public, max-age=31536000, immutable"
+        response.headers["x-content-type-options"] = "nosniff"
+        return response
+
+
+def _icon() -> Response:
+    return RedirectResponse("/static/posthouse.svg")
+
+
+async def _failed(request: Request, error: Exception) -> Response:
+    """What no page caught: after a form back to where it was, else a page of its own."""
+    assert isinstance(error, PosthouseError)
+    match error:
+        case NotFound():
+            status = 404
+        case Conflict():
+            status = 409
+        case TryAgain():
+            status = 503
+        case _:
+            status = 400
+    if request.method == "POST" and status == 409:
+        back = request.headers.get("referer", "")
+        own = f"{request.url.scheme}://{request.url.netloc}/"
+        if back.startswith(own):
+            return go("/" + back.removeprefix(own), f"{error} {error.hint}".strip(), "bad")
+    return refusal(request, status, str(error), error.hint)
+
+
+async def _malformed(request: Request, error: Exception) -> Response:
+    return refusal(request, 404, "There is no such page.")
+
+
+async def _refused(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    if error.status_code == 404:
+        return refusal(request, 404, "There is no such page.")
+    return refusal(request, error.status_code, error.detail)

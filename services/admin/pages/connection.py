@@ -1,0 +1,117 @@
+"""One connection: how it is doing, its runs, its mails over time."""
+
+from __future__ import annotations
+
+import uuid
+from typing import Any
+from urllib.parse import urlsplit
+
+from fastapi import APIRouter, Request
+from starlette.responses import Response
+
+from services.admin.operations import authorisation, looking
+from services.admin.operations import connections as operations
+from services.admin.pages import charts
+from services.admin.pages.house import context_of, is_part
+from services.admin.pages.rendering import go, render
+from services.admin.pages.wording import counted
+from services.admin.people.gate import session_of
+from shared.connections import OAUTH_MODES
+from shared.errors import NotFound, PosthouseError
+from shared.storage import credentials
+from shared.storage.messages import Day
+
+router = APIRouter(prefix="/connections")
+_RUNS = 15
+
+
+@router.get("/{connection_id:int}")
+def page(request: Request, connection_id: int) -> Response:
+    return render(request, "connections/detail.html", report=None, **_read(request, connection_id))
+
+
+@router.get("/{connection_id:int}/live")
+def live(request: Request, connection_id: int) -> Response:
+    return render(request, "connections/_detail.html", **_read(request, connection_id))
+
+
+@router.get("/{connection_id:int}/runs")
+def runs(request: Request, connection_id: int, before: str = "") -> Response:
+    ctx = context_of(request)
+    try:
+        start = uuid.UUID(before) if before else None
+    except ValueError:
+        start = None
+    found = operations.runs_of_connection(ctx, connection_id, before=start, limit=51)
+    seen = operations.get_connection(ctx, connection_id)
+    return render(
+        request, "connections/runs.html", seen=seen, runs=found[:50], more=len(found) > 50
+    )
+
+
+@router.post("/{connection_id:int}/test")
+def test(request: Request, connection_id: int) -> Response:
+    report = looking.test(context_of(request), None, connection_id)
+    if is_part(request):
+        return render(request, "connections/_test.html", report=report, error=None)
+    context = _read(request, connection_id)
+    return render(request, "connections/detail.html", report=report, **context)
+
+
+@router.post("/{connection_id:int}/authorise")
+def authorise(request: Request, connection_id: int) -> Response:
+    """A page with the way to the provider: a form may not lead to another site by itself (the
+    content security policy), and people see where they are going."""
+    ctx, signed_in = context_of(request), session_of(request)
+    assert signed_in is not None
+    try:
+        address = authorisation.start(
+            ctx, connection_id, session=f"session {signed_in.digest.hex()}"
+        )
+    except NotFound:
+        raise
+    except PosthouseError as error:
+        return go(f"/connections/{connection_id}", f"{error} {error.hint}".strip(), "bad")
+    return render(
+        request,
+        "connections/authorise.html",
+        seen=operations.get_connection(ctx, connection_id),
+        address=address,
+        host=urlsplit(address).hostname,
+    )
+
+
+@router.post("/{connection_id:int}/revoke")
+def revoke(request: Request, connection_id: int) -> Response:
+    confirmed = authorisation.revoke(context_of(request), connection_id)
+    text = "The authorisation is taken back."
+    if not confirmed:
+        text += " The provider did not confirm it: remove Posthouse on its account page, too."
+    return go(f"/connections/{connection_id}", text, "good" if confirmed else "warn")
+
+
+def _read(request: Request, connection_id: int) -> dict[str, Any]:
+    ctx = context_of(request)
+    seen = operations.get_connection(ctx, connection_id)
+    credential = None
+    if seen.connection.mode in OAUTH_MODES and seen.connection.credential_id:
+        with ctx.transaction() as session:
+            credential = credentials.get(session, seen.connection.credential_id)
+    found = operations.runs_of_connection(ctx, connection_id, limit=_RUNS + 1)
+    return {
+        "seen": seen,
+        "credential": credential,
+        "authorised": ctx.house.logins.authorisation(connection_id) if credential else None,
+        "runs": found[:_RUNS],
+        "more": len(found) > _RUNS,
+        "chart": _chart(list(operations.days_of_connection(ctx, connection_id))),
+    }
+
+
+def _chart(days: list[Day]) -> charts.Chart:
+    total = sum(day.mails for day in days)
+    return charts.bars(
+        [(f"{day.day.day} {day.day:%b}", day.mails) for day in days],
+        f"Mails a day over the last {len(days)} days, {counted(total, 'mail')} in all.",
+        unit="mails",
+    )

@@ -1,0 +1,187 @@
+"""The form of a connection: what it shows in each mode, and what it sends as changes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any, Final
+
+from starlette.requests import Request
+
+from services.admin.pages.house import context_of
+from services.admin.pages.posted import Posted, Values
+from services.admin.pages.wording import MODES
+from shared.clouds import CLOUDS
+from shared.connections import (
+    DEFAULT_PORTS,
+    FIELDS_OF,
+    MICROSOFT_MODES,
+    Connection,
+    Mode,
+    TransportSecurity,
+)
+from shared.credentials import Credential, Provider
+from shared.errors import InvalidInput
+from shared.storage import certificates, credentials
+
+#: What each field is called on the page; errors speak of it by this name.
+LABELS: Final[Mapping[str, str]] = {
+    "name": "Name",
+    "description": "Description",
+    "mode": "Kind of mailbox",
+    "host": "Mail server",
+    "port": "Port",
+    "security": "Encryption",
+    "username": "Username",
+    "password": "Password",
+    "credential_id": "OAuth2 credential",
+    "folder": "Folder",
+    "interval_minutes": "Look for new mails every",
+    "certificate_ids": "Certificates",
+    "after_download": "After download",
+    "timeout_ms": "Connection timeout",
+    "selection": "Which mails",
+    "shared_mailbox": "Address of the shared mailbox",
+    "host_override": "Host",
+    "ca_certificate": "Private certificate authority",
+    "verify_certificate": "Do not verify the server's certificate",
+}
+_NUMBERS: Final = frozenset({"port", "interval_minutes", "timeout_ms", "credential_id"})
+_TEXTS: Final = frozenset(LABELS) - _NUMBERS - {"certificate_ids", "verify_certificate", "password"}
+_FLAGS: Final = ("permanent_delete", "push")
+_LISTED_CERTIFICATES: Final = 200
+
+
+def changes_of(form: Posted) -> dict[str, Any]:
+    """What was typed as an operation takes it; every rule is checked there.
+
+    A field that the mode has no use for is left out where it is empty, and sent where it is not,
+    so that it is refused like everywhere else.
+    """
+    try:
+        mode = Mode(form.text("mode"))
+    except ValueError:
+        raise InvalidInput("Choose what kind of mailbox it is.", field="mode") from None
+    allowed = FIELDS_OF[mode]
+    changes: dict[str, Any] = {}
+    for name in _TEXTS:
+        typed = form.text(name)
+        if name in ("security", "after_download", "selection") and not typed:
+            continue
+        if name in allowed or typed:
+            changes[name] = typed
+    for name in _NUMBERS:
+        typed = form.text(name)
+        if name in allowed and typed:
+            changes[name] = _number(typed)
+        elif name in allowed:
+            changes[name] = None if name in ("port", "credential_id") else typed
+    if not form.flag("shared"):
+        changes.pop("shared_mailbox", None)
+        if "shared_mailbox" in allowed:
+            changes["shared_mailbox"] = ""
+    elif not form.text("shared_mailbox"):
+        raise InvalidInput("The address of the shared mailbox is missing.", field="shared_mailbox")
+    if not form.flag("overridden"):
+        changes.pop("host_override", None)
+        if "host_override" in allowed:
+            changes["host_override"] = ""
+    if "verify_certificate" in allowed:
+        changes["verify_certificate"] = not form.flag("unverified")
+    for name in _FLAGS:
+        if name in allowed:
+            changes[name] = form.flag(name)
+    changes["certificate_ids"] = form.ids("certificate_ids")
+    if form.raw("password"):
+        changes["password"] = form.raw("password")
+    return changes
+
+
+def values_of(connection: Connection) -> Values:
+    """What the form shows of a saved connection."""
+    names = (*_TEXTS, *_NUMBERS, *_FLAGS, "certificate_ids")
+    values = Values({name: getattr(connection, name) for name in names})
+    values["port"] = connection.port or ""
+    values["shared"] = bool(connection.shared_mailbox)
+    values["overridden"] = bool(connection.host_override)
+    values["unverified"] = not connection.verify_certificate
+    values["has_password"] = connection.has_password
+    return values
+
+
+def typed_values(form: Posted, *, has_password: bool = False) -> Values:
+    """What was typed, to be shown again; never the password."""
+    values = Values({name: form.text(name) for name in (*_TEXTS, *_NUMBERS)})
+    values["ca_certificate"] = form.raw("ca_certificate")
+    for name in (*_FLAGS, "shared", "overridden", "unverified"):
+        values[name] = form.flag(name)
+    values["certificate_ids"] = tuple(form.ids("certificate_ids"))
+    values["has_password"] = has_password
+    return values
+
+
+def new_values(mode: str) -> Values:
+    """The defaults of a new connection."""
+    chosen = Mode(mode) if mode in set(Mode) else Mode.IMAP
+    return values_of(Connection(name="", mode=chosen))
+
+
+def form_context(request: Request, values: Values) -> dict[str, Any]:
+    """What the template needs besides the values."""
+    mode = values["mode"]
+    with context_of(request).transaction() as session:
+        listed = certificates.search(session, per_page=_LISTED_CERTIFICATES).items
+        attached = certificates.get_many(session, list(values["certificate_ids"] or ()))
+        known = credentials.search(session)
+    listed += tuple(c for c in attached if c.id not in {other.id for other in listed})
+    ports = {f"{m} {s}": port for (m, s), port in DEFAULT_PORTS.items()}
+    return {
+        "values": values,
+        "modes": [(m.value, words) for m, words in MODES.items()],
+        "modes_of": {
+            name: " ".join(m for m in Mode if name in FIELDS_OF[m]) for name in _every_field()
+        },
+        "shown": FIELDS_OF[Mode(mode)] if mode in set(Mode) else frozenset(),
+        "ports": json.dumps(ports),
+        "default_port": DEFAULT_PORTS.get(
+            (Mode(mode), TransportSecurity(values["security"] or "tls")), ""
+        )
+        if mode in set(Mode)
+        else "",
+        "certificates": listed,
+        "google": _of(known, Provider.GOOGLE),
+        "microsoft": _of(known, Provider.MICROSOFT),
+        "hosts": _hosts(),
+        "microsoft_modes": " ".join(sorted(MICROSOFT_MODES)),
+    }
+
+
+def worded(error: InvalidInput) -> InvalidInput:
+    """The error with the field called as on the page."""
+    label = LABELS.get(error.field)
+    if label is None:
+        return error
+    text = str(error).replace(repr(error.field), f"“{label}”")
+    return InvalidInput(text, field=error.field, hint=error.hint)
+
+
+def _number(typed: str) -> int | str:
+    """A whole number; anything else goes on as it is, to be refused by the field's rule."""
+    return int(typed) if typed.isascii() and typed.removeprefix("-").isdecimal() else typed
+
+
+def _of(known: list[Credential], provider: Provider) -> list[tuple[str, str]]:
+    return [("", "Choose one")] + [
+        (str(c.id), f"{c.name} ({'somebody logs in' if c.needs_login else 'application access'})")
+        for c in known
+        if c.provider is provider
+    ]
+
+
+def _hosts() -> list[tuple[str, str]]:
+    hosts = {cloud.imap: f"{cloud.title}, IMAP" for cloud in CLOUDS}
+    return list((hosts | {cloud.graph: f"{cloud.title}, Graph" for cloud in CLOUDS}).items())
+
+
+def _every_field() -> set[str]:
+    return set().union(*FIELDS_OF.values())

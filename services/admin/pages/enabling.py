@@ -1,0 +1,138 @@
+"""Enabling connections, one or many: count, acknowledge, start."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+from fastapi import APIRouter, Request
+from starlette.responses import Response
+
+from services.admin.context import Context
+from services.admin.operations import connections as operations
+from services.admin.operations.connections import AcknowledgementNeeded, Seen
+from services.admin.operations.looking import Estimate
+from services.admin.pages.connections import start_of
+from services.admin.pages.house import context_of
+from services.admin.pages.posted import Form
+from services.admin.pages.rendering import go, render
+from services.admin.pages.wording import counted
+from shared.errors import InvalidInput, NotFound, PosthouseError
+
+router = APIRouter(prefix="/connections")
+#: How many mail servers are asked at once when many connections are enabled.
+_TOGETHER = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Tried:
+    """What became of enabling one of many connections."""
+
+    seen: Seen
+    estimate: Estimate | None = None
+    error: PosthouseError | None = None
+    notice: str = ""
+
+
+@router.post("/{connection_id:int}/enable")
+def enable(request: Request, connection_id: int, form: Form) -> Response:
+    ctx = context_of(request)
+    try:
+        start = start_of(form)
+        if form.flag("recount"):
+            estimate = operations.estimate_connection(ctx, connection_id, start_from=start)
+            return _ask(request, ctx, connection_id, estimate, form=form)
+        saved = operations.enable_connection(
+            ctx, connection_id, acknowledged=form.flag("acknowledged"), start_from=start
+        )
+    except AcknowledgementNeeded as needed:
+        asked = bool(form.text("start_from"))
+        unticked = InvalidInput("Tick this to enable it.", field="acknowledged") if asked else None
+        return _ask(request, ctx, connection_id, needed.estimate, unticked, form=form)
+    except NotFound:
+        raise
+    except PosthouseError as error:
+        return _ask(request, ctx, connection_id, None, error, form=form)
+    name = saved.seen.connection.name
+    if not saved.seen.handlers:
+        text = f"{name} is enabled, but nothing is downloaded before an enabled handler takes it."
+        return go(f"/connections/{connection_id}", text, "warn")
+    return go(f"/connections/{connection_id}", saved.notice)
+
+
+@router.post("/{connection_id:int}/disable")
+def disable(request: Request, connection_id: int) -> Response:
+    saved = operations.disable_connection(context_of(request), connection_id)
+    name = saved.seen.connection.name
+    return go(
+        f"/connections/{connection_id}",
+        f"{name} is disabled: no mail is fetched. What is already here is still handed over.",
+    )
+
+
+@router.post("/{connection_id:int}/fetch")
+def fetch(request: Request, connection_id: int) -> Response:
+    operations.fetch_connection(context_of(request), connection_id)
+    return go(f"/connections/{connection_id}", "A fetch is on its way. This page shows its result.")
+
+
+@router.post("/disable")
+def disable_many(request: Request, form: Form) -> Response:
+    ctx, ids = context_of(request), form.ids("id")
+    for connection_id in ids:
+        operations.disable_connection(ctx, connection_id)
+    if not ids:
+        return go("/connections", "Tick the connections first.", "warn")
+    return go("/connections", f"{counted(len(ids), 'connection')} disabled.")
+
+
+@router.post("/enable")
+def enable_many(request: Request, form: Form) -> Response:
+    """Enables what has nothing new, or is ticked as acknowledged; asks about the rest."""
+    ctx, ids = context_of(request), form.ids("id")
+    acknowledged = set(form.ids("acknowledged"))
+    if not ids:
+        return go("/connections", "Tick the connections first.", "warn")
+
+    def attempt(connection_id: int) -> Tried:
+        seen = operations.get_connection(ctx, connection_id)
+        chosen = form.text(f"start_{connection_id}") or "everything"
+        try:
+            saved = operations.enable_connection(
+                ctx, connection_id, acknowledged=connection_id in acknowledged, start_from=chosen
+            )
+        except AcknowledgementNeeded as needed:
+            return Tried(seen, estimate=needed.estimate)
+        except PosthouseError as error:
+            return Tried(seen, error=error)
+        return Tried(saved.seen, notice=saved.notice)
+
+    with ThreadPoolExecutor(_TOGETHER) as threads:
+        tried = list(threads.map(attempt, ids))
+    if all(one.notice for one in tried):
+        return go("/connections", f"{counted(len(ids), 'connection')} enabled.")
+    return render(request, "connections/enable_many.html", tried=tried)
+
+
+def _ask(
+    request: Request,
+    ctx: Context,
+    connection_id: int,
+    estimate: Estimate | None,
+    error: PosthouseError | None = None,
+    *,
+    form: Form,
+) -> Response:
+    if isinstance(error, InvalidInput) and error.field == "start_from":
+        error = InvalidInput(str(error), field="since", hint=error.hint)
+    return render(
+        request,
+        "connections/enable.html",
+        422 if error else 200,
+        seen=operations.get_connection(ctx, connection_id),
+        estimate=estimate,
+        error=error,
+        start_from=form.text("start_from") or "everything",
+        since=form.text("since"),
+        log=getattr(error, "transcript", ()),
+    )

@@ -1,0 +1,193 @@
+"""Handlers: who takes which mails, what waits for them, and how a program subscribes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from fastapi import APIRouter, Request
+from starlette.responses import Response
+
+from services.admin.operations import connections as connection_operations
+from services.admin.operations import dead_letters
+from services.admin.operations import handlers as operations
+from services.admin.operations.connections import Seen
+from services.admin.operations.dead_letters import Rejected
+from services.admin.operations.handlers import HandlerSeen
+from services.admin.pages.house import context_of, settings_of
+from services.admin.pages.posted import Form, Posted, Values
+from services.admin.pages.rendering import go, render
+from services.admin.pages.subscribing import snippets
+from services.admin.pages.wording import counted
+from shared.errors import Conflict, InvalidInput, NeedsPerson, PosthouseError, TryAgain
+from shared.handlers import ALL
+from shared.storage import connections as stored_connections
+from shared.storage.conflicts import NameTaken
+
+router = APIRouter(prefix="/handlers")
+_LISTED = 500
+
+
+@router.get("")
+def list_handlers(request: Request) -> Response:
+    return render(
+        request, "handlers/list.html", found=operations.search_handlers(context_of(request))
+    )
+
+
+@router.get("/new")
+def new_handler(request: Request) -> Response:
+    return _form(request, Values(enabled=True, connections=ALL))
+
+
+@router.post("/new")
+def create(request: Request, form: Form) -> Response:
+    try:
+        seen = operations.create_handler(context_of(request), _changes(form))
+    except (InvalidInput, NameTaken) as error:
+        return _form(request, _typed(form), error=error)
+    return _detail(request, seen)
+
+
+@router.get("/{handler_id:int}")
+def detail(request: Request, handler_id: int) -> Response:
+    return _detail(request, operations.get_handler(context_of(request), handler_id))
+
+
+@router.get("/{handler_id:int}/live")
+def live(request: Request, handler_id: int) -> Response:
+    seen = operations.get_handler(context_of(request), handler_id)
+    return render(request, "handlers/_state.html", seen=seen)
+
+
+@router.get("/{handler_id:int}/edit")
+def edit(request: Request, handler_id: int) -> Response:
+    seen = operations.get_handler(context_of(request), handler_id)
+    handler = seen.handler
+    values = Values(
+        name=handler.name,
+        description=handler.description,
+        enabled=handler.enabled,
+        connections=ALL if handler.connection_ids is None else "chosen",
+        ids=handler.connection_ids or (),
+    )
+    return _form(request, values, seen)
+
+
+@router.post("/{handler_id:int}/edit")
+def change(request: Request, handler_id: int, form: Form) -> Response:
+    ctx = context_of(request)
+    seen = operations.get_handler(ctx, handler_id)
+    changes = _changes(form)
+    del changes["name"]
+    try:
+        operations.update_handler(ctx, handler_id, changes)
+    except InvalidInput as error:
+        return _form(request, _typed(form), seen, error)
+    return go(f"/handlers/{handler_id}", "Your changes are saved.")
+
+
+@router.post("/{handler_id:int}/token")
+def renew_token(request: Request, handler_id: int) -> Response:
+    return _detail(request, operations.renew_token(context_of(request), handler_id))
+
+
+@router.post("/{handler_id:int}/delete")
+def delete(request: Request, handler_id: int, form: Form) -> Response:
+    ctx = context_of(request)
+    seen = operations.get_handler(ctx, handler_id)
+    try:
+        operations.delete_handler(ctx, handler_id, force=form.flag("force"))
+    except Conflict as error:
+        return _detail(request, seen, error)
+    return go("/handlers", f"{seen.handler.name} is deleted.")
+
+
+@router.get("/{handler_id:int}/rejected")
+def rejected(request: Request, handler_id: int) -> Response:
+    """What the program rejected, asked of the broker: the one page of a handler that waits."""
+    ctx = context_of(request)
+    seen = operations.get_handler(ctx, handler_id)
+    found: Sequence[Rejected] = ()
+    error = None
+    try:
+        found = dead_letters.list_dead_letters(ctx, handler_id)
+    except (TryAgain, NeedsPerson) as failure:
+        error = failure
+    return render(
+        request,
+        "handlers/rejected.html",
+        503 if error else 200,
+        seen=seen,
+        found=found,
+        error=error,
+    )
+
+
+@router.post("/{handler_id:int}/rejected")
+def redrive(request: Request, handler_id: int, form: Form) -> Response:
+    ids = None if form.flag("all") else form.many("id")
+    back = f"/handlers/{handler_id}/rejected"
+    if ids == []:
+        return go(back, "Tick the mails first.", "warn")
+    try:
+        done = dead_letters.redrive_dead_letters(context_of(request), handler_id, ids)
+    except (TryAgain, NeedsPerson) as error:
+        return go(back, f"{error} {error.hint}".strip(), "bad")
+    return go(back, f"{counted(done, 'mail is', 'mails are')} back in the queue.")
+
+
+def _detail(request: Request, seen: HandlerSeen, error: PosthouseError | None = None) -> Response:
+    chosen: Sequence[Seen] = ()
+    ids = seen.handler.connection_ids
+    ctx = context_of(request)
+    if ids:
+        with ctx.transaction() as session:
+            found = stored_connections.get_many(session, ids[:_LISTED])
+            how = stored_connections.statuses(session, [c.id for c in found])
+        chosen = [Seen(c, how[c.id]) for c in found]
+    return render(
+        request,
+        "handlers/detail.html",
+        409 if error else 200,
+        seen=seen,
+        chosen=chosen,
+        snippets=snippets(seen, settings_of(request)),
+        error=error,
+    )
+
+
+def _form(
+    request: Request,
+    values: Values,
+    seen: HandlerSeen | None = None,
+    error: PosthouseError | None = None,
+) -> Response:
+    listed = connection_operations.search_connections(context_of(request), per_page=_LISTED)
+    return render(
+        request,
+        "handlers/form.html",
+        422 if error else 200,
+        seen=seen,
+        values=values,
+        error=error,
+        listed=[item.connection for item in listed.items],
+        unlisted=max(0, listed.total - _LISTED),
+    )
+
+
+def _changes(form: Posted) -> dict[str, Any]:
+    chosen = form.text("connections") == "chosen"
+    return {
+        "name": form.text("name"),
+        "description": form.text("description"),
+        "enabled": form.flag("enabled"),
+        "connections": form.ids("ids") if chosen else ALL,
+    }
+
+
+def _typed(form: Posted) -> Values:
+    values = Values({n: form.text(n) for n in ("name", "description", "connections")})
+    values["enabled"] = form.flag("enabled")
+    values["ids"] = form.ids("ids")
+    return values

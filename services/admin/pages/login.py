@@ -1,0 +1,163 @@
+"""Logging in and out, and one's own password."""
+
+from __future__ import annotations
+
+import secrets
+from typing import Any
+
+from fastapi import APIRouter, Request
+from starlette.responses import RedirectResponse, Response
+
+from services.admin.pages.house import access_of, database_of, oidc_of, settings_of
+from services.admin.pages.posted import Form
+from services.admin.pages.rendering import go, render
+from services.admin.people import passwords
+from services.admin.people.access import SESSION_LIFETIME, LoginRefused, TooManyAttempts
+from services.admin.people.gate import COOKIE, principal_of, session_of
+from shared.errors import InvalidInput, PosthouseError, TryAgain
+from shared.storage import audit, people
+
+router = APIRouter()
+_OIDC_COOKIE = "posthouse_oidc"
+#: Proves, before there is a session, that the login form came from our own page.
+_LOGIN_COOKIE = "posthouse_login"
+
+
+@router.get("/login")
+def login(request: Request, next: str = "/") -> Response:
+    return _form(request, follow=next)
+
+
+@router.post("/login")
+def log_in(request: Request, form: Form) -> Response:
+    access, follow = access_of(request), form.text("next")
+    address = request.client.host if request.client else ""
+    by_token = form.text("way") == "token"
+    try:
+        if by_token:
+            cookie = access.log_in_with_token(form.text("token"), address)
+        else:
+            cookie = access.log_in_with_password(form.text("name"), form.raw("password"), address)
+    except (LoginRefused, TooManyAttempts) as error:
+        status = 429 if isinstance(error, TooManyAttempts) else 401
+        return _form(request, follow, error, form.text("name"), by_token, status)
+    return _enter(request, cookie, follow)
+
+
+@router.get("/login/oidc")
+def start_oidc(request: Request, next: str = "/") -> Response:
+    oidc = oidc_of(request)
+    if oidc is None:
+        return RedirectResponse("/login", status_code=303)
+    try:
+        address, browser = oidc.start(_local(next))
+    except TryAgain as error:
+        return _form(request, next, error, status=503)
+    response = RedirectResponse(address, status_code=303)
+    _set(request, response, _OIDC_COOKIE, browser, 900)
+    return response
+
+
+@router.get("/login/oidc/callback")
+def finish_oidc(request: Request) -> Response:
+    oidc = oidc_of(request)
+    if oidc is None:
+        return RedirectResponse("/login", status_code=303)
+    try:
+        cookie, follow = oidc.finish(
+            dict(request.query_params), request.cookies.get(_OIDC_COOKIE, "")
+        )
+    except (LoginRefused, TryAgain) as error:
+        return _form(request, error=error, status=401)
+    response = _enter(request, cookie, follow)
+    response.delete_cookie(_OIDC_COOKIE)
+    return response
+
+
+@router.post("/logout")
+def log_out(request: Request) -> Response:
+    signed_in = session_of(request)
+    if signed_in:
+        access_of(request).log_out(signed_in)
+    response = go("/login", "You are logged out.")
+    response.delete_cookie(COOKIE)
+    return response
+
+
+@router.get("/account")
+def account(request: Request) -> Response:
+    return _account(request)
+
+
+@router.post("/account")
+def change_password(request: Request, form: Form) -> Response:
+    signed_in, me = session_of(request), principal_of(request)
+    if signed_in is None or me.person_id is None:
+        raise InvalidInput("The bootstrap token has no password to change.")
+    try:
+        with database_of(request).transaction() as session:
+            person = people.person(session, me.person_id)
+            found = people.password_of(session, person.name)
+            stored = found[1] if found else None
+            if stored and not passwords.matches(stored, form.raw("current")):
+                raise InvalidInput("This is not your current password.", field="current")
+            if form.raw("password") != form.raw("again"):
+                raise InvalidInput("The two new passwords differ.", field="again")
+            people.replace_hash(session, person.id, passwords.hashed(form.raw("password")))
+            people.end_sessions_of(session, person.id, keep=signed_in.digest)
+            audit.record(session, me.name, "change password", f"person/{person.id}")
+    except InvalidInput as error:
+        return _account(request, error)
+    return go("/account", "Your password is changed. Your other browsers have to log in again.")
+
+
+def _account(request: Request, error: InvalidInput | None = None) -> Response:
+    me, person = principal_of(request), None
+    if me.person_id is not None:
+        with database_of(request).transaction() as session:
+            person = people.person(session, me.person_id)
+    return render(request, "account.html", 422 if error else 200, person=person, error=error)
+
+
+def _form(
+    request: Request,
+    follow: str = "/",
+    error: PosthouseError | None = None,
+    name: str = "",
+    by_token: bool = False,
+    status: int = 200,
+) -> Response:
+    with database_of(request).transaction() as session:
+        first = not people.people(session)
+    token = request.cookies.get(_LOGIN_COOKIE) or secrets.token_urlsafe(32)
+    context: dict[str, Any] = {
+        "follow": _local(follow),
+        "error": error,
+        "name": name,
+        "first": first,
+        "by_token": by_token or first,
+        "has_token": access_of(request).has_bootstrap,
+        "oidc_name": settings_of(request).oidc_name if oidc_of(request) else "",
+        "login_csrf": token,
+    }
+    response = render(request, "login.html", status, **context)
+    _set(request, response, _LOGIN_COOKIE, token, 86_400)
+    return response
+
+
+def _enter(request: Request, cookie: str, follow: str) -> Response:
+    response = RedirectResponse(_local(follow), status_code=303)
+    _set(request, response, COOKIE, cookie, int(SESSION_LIFETIME.total_seconds()))
+    response.delete_cookie(_LOGIN_COOKIE)
+    return response
+
+
+def _set(request: Request, response: Response, name: str, value: str, seconds: int) -> None:
+    secure = settings_of(request).public_url.startswith("https://")
+    response.set_cookie(name, value, max_age=seconds, httponly=True, samesite="lax", secure=secure)
+
+
+def _local(path: str) -> str:
+    """Only paths of ours are followed: never another site's address."""
+    safe = path.startswith("/") and not path.startswith(("//", "/\\")) and "\n" not in path
+    return path if safe else "/"

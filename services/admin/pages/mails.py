@@ -1,0 +1,227 @@
+"""Mails: finding them, the path of one, what it says, and delivering again."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+from urllib.parse import urlencode
+
+from fastapi import APIRouter, Request
+from starlette.responses import HTMLResponse, Response, StreamingResponse
+
+from services.admin.context import Context
+from services.admin.operations import handlers as handler_operations
+from services.admin.operations import messages as operations
+from services.admin.pages import mail_content
+from services.admin.pages.house import context_of
+from services.admin.pages.posted import Form
+from services.admin.pages.rendering import HEADERS, go, render, static
+from services.admin.pages.wording import counted
+from shared.errors import InvalidInput, NotFound, PosthouseError
+from shared.people import Permission
+from shared.security import Security
+from shared.storage import certificates, connections
+from shared.storage.messages import MessageFilter, MessageState
+
+router = APIRouter(prefix="/mails")
+STATES: Final = {
+    MessageState.WAITING: "On its way",
+    MessageState.RETRYING: "Tried again soon",
+    MessageState.PUBLISHED: "Handed over",
+    MessageState.QUARANTINED: "In quarantine",
+    MessageState.DROPPED: "Given up",
+    MessageState.UNDECRYPTED: "Could not be decrypted",
+}
+#: A frame that shows a sanitised mail may load our style sheet and nothing else at all.
+_FRAME_HEADERS: Final = {
+    **HEADERS,
+    "content-security-policy": "sandbox; default-src 'none'; style-src 'self'; base-uri 'none'; "
+    "form-action 'none'; frame-ancestors 'self'",
+    "x-frame-options": "SAMEORIGIN",
+}
+
+
+@router.get("")
+def search(
+    request: Request,
+    q: str = "",
+    connection: str = "",
+    state: str = "",
+    since: str = "",
+    until: str = "",
+    before: str = "",
+) -> Response:
+    ctx = context_of(request)
+    query = {"q": q, "connection": connection, "state": state, "since": since, "until": until}
+    error: InvalidInput | None = None
+    page = operations.MessagePage((), None)
+    try:
+        wanted, name = _filter(ctx, query)
+        page = operations.search_messages(ctx, wanted, before=_identifier(before))
+    except InvalidInput as invalid:
+        error, name = invalid, connection
+
+    def link(**changes: str) -> str:
+        return "/mails?" + urlencode({n: v for n, v in (query | changes).items() if v})
+
+    return render(
+        request,
+        "mails/list.html",
+        422 if error else 200,
+        page=page,
+        query=query,
+        filtered=any(query.values()),
+        connection_name=name,
+        error=error,
+        link=link,
+        first=not before,
+        states=STATES,
+        handlers=handler_operations.search_handlers(ctx),
+    )
+
+
+@router.post("/redeliver")
+def redeliver_many(request: Request, form: Form) -> Response:
+    ctx = context_of(request)
+    names = ("q", "connection", "state", "since", "until")
+    query = {name: form.text(name) for name in names}
+    back = "/mails?" + urlencode({n: v for n, v in query.items() if v})
+    try:
+        wanted, _ = _filter(ctx, query)
+        done = operations.redeliver_messages(ctx, wanted, handler_ids=form.ids("handler"))
+    except InvalidInput as error:
+        return go(back, f"{error} {error.hint}".strip(), "bad")
+    text = f"{counted(done.count, 'mail is', 'mails are')} on the way again."
+    if done.next:
+        return go(back, f"{text} More match: narrow the search and deliver those, too.", "warn")
+    return go(back, text)
+
+
+@router.get("/{message_id:uuid}")
+def detail(request: Request, message_id: uuid.UUID) -> Response:
+    ctx = context_of(request)
+    found = operations.get_message(ctx, message_id)
+    content, missing = None, ""
+    if ctx.principal.may(Permission.READ_MAIL):
+        try:
+            content = mail_content.read(operations.read_message(ctx, message_id).chunks)
+        except PosthouseError as error:
+            missing = f"{error} {error.hint}".strip()
+    security = Security.from_json(found.message.security or {})
+    with ctx.transaction() as session:
+        opened_by = [c for c in certificates.get_many(session, _ids(security.certificate)) if c]
+    return render(
+        request,
+        "mails/detail.html",
+        detail=found,
+        message=found.message,
+        security=security,
+        opened_by=opened_by,
+        content=content,
+        missing=missing,
+        states=STATES,
+        handlers=handler_operations.search_handlers(ctx),
+    )
+
+
+@router.get("/{message_id:uuid}/content")
+def content_frame(request: Request, message_id: uuid.UUID) -> Response:
+    """The sanitised HTML of a mail, for the sandboxed frame."""
+    raw = operations.read_message(context_of(request), message_id)
+    content = mail_content.read(raw.chunks)
+    page = (
+        "<!doctype html><html lang='en'><head><meta charset='utf-8'><title>Mail</title>"
+        f"<link rel='stylesheet' href='{static('mail.css')}'></head><body>{content.html}"
+        "</body></html>"
+    )
+    return HTMLResponse(page, headers=_FRAME_HEADERS)
+
+
+@router.get("/{message_id:uuid}/raw")
+def raw(request: Request, message_id: uuid.UUID, original: bool = False) -> Response:
+    mail = operations.read_message(context_of(request), message_id, original=original)
+    return as_download(mail.chunks, mail.size, f"{message_id}.eml")
+
+
+@router.post("/{message_id:uuid}/redeliver")
+def redeliver(request: Request, message_id: uuid.UUID, form: Form) -> Response:
+    ids = form.ids("handler")
+    try:
+        operations.redeliver_message(context_of(request), message_id, handler_ids=ids)
+    except InvalidInput as error:
+        return go(f"/mails/{message_id}", f"{error} {error.hint}".strip(), "bad")
+    return go(f"/mails/{message_id}", "The mail is on its way again, with the same event id.")
+
+
+def as_download(chunks: Any, size: int, name: str) -> Response:
+    """Octets that the browser saves and never shows, whatever they claim to be."""
+    headers = {
+        "content-disposition": f'attachment; filename="{name}"',
+        "content-length": str(size),
+        "content-security-policy": "sandbox; default-src 'none'",
+        "x-content-type-options": "nosniff",
+        "cache-control": "no-store",
+    }
+    return StreamingResponse(chunks, media_type="message/rfc822", headers=headers)
+
+
+def _filter(ctx: Context, query: Mapping[str, str]) -> tuple[MessageFilter, str]:
+    """The filter, and the name of the connection it holds. Raises InvalidInput."""
+    connection_id, name = _connection(ctx, query["connection"].strip())
+    state = query["state"]
+    until = _day(query["until"], "until")
+    wanted = MessageFilter(
+        q=query["q"],
+        connection_id=connection_id,
+        state=MessageState(state) if state in set(MessageState) else None,
+        since=_day(query["since"], "since"),
+        until=until + timedelta(days=1) if until else None,  # that day included
+    )
+    return wanted, name
+
+
+def _connection(ctx: Context, typed: str) -> tuple[int | None, str]:
+    """By its id, its name, or a part of the name that no other one has."""
+    if not typed:
+        return None, ""
+    with ctx.transaction() as session:
+        if typed.isdecimal() and typed.isascii():
+            found = connections.get_many(session, [int(typed[:18])])
+            return int(typed[:18]), found[0].name if found else typed
+        exact = connections.by_name(session, typed)
+        if exact is not None:
+            return exact.id, exact.name
+        page = connections.search(session, q=typed, per_page=4)
+    if page.total == 1:
+        one = page.items[0][0]
+        return one.id, one.name
+    names = ", ".join(connection.name for connection, _ in page.items)
+    raise InvalidInput(
+        f"{page.total} connections match “{typed}”."
+        if page.total
+        else "No connection is so named.",
+        field="connection",
+        hint=f"Such as {names}. Type more of the name." if names else "",
+    )
+
+
+def _day(typed: str, name: str) -> datetime | None:
+    if not typed:
+        return None
+    try:
+        return datetime.fromisoformat(typed).replace(tzinfo=UTC)
+    except ValueError:
+        raise InvalidInput("This is not a date.", field=name, hint="Like 2026-01-31.") from None
+
+
+def _identifier(typed: str) -> uuid.UUID | None:
+    try:
+        return uuid.UUID(typed) if typed else None
+    except ValueError:
+        raise NotFound("There is no such page of the search.") from None
+
+
+def _ids(text: str | None) -> list[int]:
+    return [int(text)] if text and text.isdecimal() else []

@@ -1,0 +1,52 @@
+"""The first page: what flows, what is stuck, what needs somebody."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import APIRouter, Request
+from starlette.responses import Response
+
+from services.admin.operations.overview import get_overview
+from services.admin.pages import charts
+from services.admin.pages.house import context_of
+from services.admin.pages.rendering import render
+from services.admin.pages.wording import counted
+from shared.connections import Health
+from shared.storage import people
+
+router = APIRouter()
+
+
+@router.get("/")
+def page(request: Request) -> Response:
+    return render(request, "overview.html", **_read(request))
+
+
+@router.get("/overview/live")
+def live(request: Request) -> Response:
+    return render(request, "_overview.html", **_read(request))
+
+
+def _read(request: Request) -> dict[str, Any]:
+    ctx = context_of(request)
+    seen = get_overview(ctx)
+    with ctx.transaction() as session:
+        nobody = not people.people(session)
+    total = sum(slot.mails for slot in seen.last_day)
+    ill = (Health.FAILING, Health.NEEDS_AUTHORISATION)
+    return {
+        "overview": seen,
+        "nobody": nobody,
+        "connections": sum(seen.connections.values()),
+        "ill": sum(seen.connections.get(health, 0) for health in ill),
+        "mails_day": total,
+        "mails_hour": sum(slot.mails for slot in seen.last_hour),
+        "chart": charts.bars(
+            [(f"{slot.start:%H:%M}", slot.mails) for slot in seen.last_day],
+            f"Mails downloaded in each half hour of the last day, {counted(total, 'mail')} in all. "
+            "Times are UTC.",
+            unit="mails",
+            labels=8,
+        ),
+    }

@@ -1,0 +1,87 @@
+"""What a form sent: its fields, its files, and the proof that one of our pages sent it."""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Final
+
+from fastapi import Depends, Request
+from starlette.datastructures import UploadFile
+
+from services.admin.people.gate import SAFE_METHODS, session_of
+from shared.errors import InvalidInput, PosthouseError
+
+CSRF_FIELD: Final = "csrf"
+LARGEST_FORM: Final = 2 << 20  # octets; certificates and CA bundles fit many times
+
+
+class FormForged(PosthouseError):
+    """A form without its session's CSRF token: sent by another site, or from an older login."""
+
+    code = "form-forged"
+
+
+@dataclass(frozen=True, slots=True)
+class Posted:
+    """Fields by name, each a list as sent; empty for requests without a form."""
+
+    fields: Mapping[str, list[str]] = field(default_factory=dict)
+    files: Mapping[str, bytes] = field(default_factory=dict, repr=False)
+
+    def text(self, name: str) -> str:
+        """The last value, stripped; empty where the field is missing."""
+        return self.raw(name).strip()
+
+    def raw(self, name: str) -> str:
+        """The last value as typed: for passwords."""
+        values = self.fields.get(name)
+        return values[-1] if values else ""
+
+    def many(self, name: str) -> list[str]:
+        return [value.strip() for value in self.fields.get(name, []) if value.strip()]
+
+    def ids(self, name: str) -> list[int]:
+        """Those of its values that are whole numbers."""
+        return [int(value) for value in self.many(name) if value.isdecimal()]
+
+    def flag(self, name: str) -> bool:
+        """Whether a checkbox was ticked."""
+        return bool(self.text(name))
+
+
+class Values(dict[str, Any]):
+    """What a form shows in its fields; a field that nobody filled is empty."""
+
+    def __missing__(self, name: str) -> str:
+        return ""
+
+
+async def posted(request: Request) -> Posted:
+    """Reads the form and checks its CSRF token. Every page depends on it, so none can forget."""
+    if request.method in SAFE_METHODS:
+        return Posted()
+    length = request.headers.get("content-length", "")
+    if not length.isdecimal() or int(length) > LARGEST_FORM:
+        raise InvalidInput("The form is larger than 2 MB.")
+    fields: dict[str, list[str]] = {}
+    uploads: dict[str, bytes] = {}
+    form = await request.form(max_files=8, max_fields=20_000)
+    for name, value in form.multi_items():
+        if isinstance(value, UploadFile):
+            uploads[name] = await value.read()
+        else:
+            fields.setdefault(name, []).append(value.replace("\r\n", "\n"))
+    signed_in = session_of(request)
+    expected = signed_in.csrf if signed_in else request.cookies.get("posthouse_login", "")
+    given = fields.get(CSRF_FIELD, [""])[-1]
+    if not expected or not hmac.compare_digest(given.encode(), expected.encode()):
+        raise FormForged(
+            "This form was opened under another login.",
+            hint="Open the page again and send the form once more.",
+        )
+    return Posted(fields, uploads)
+
+
+Form = Annotated[Posted, Depends(posted)]

@@ -1,0 +1,64 @@
+"""Quarantine: mails that could not be processed, to be tried again or given up."""
+
+from __future__ import annotations
+
+import uuid
+from urllib.parse import urlencode
+
+from fastapi import APIRouter, Request
+from starlette.responses import Response
+
+from services.admin.operations import quarantine as operations
+from services.admin.pages.house import context_of
+from services.admin.pages.mails import as_download
+from services.admin.pages.posted import Form
+from services.admin.pages.rendering import go, render
+from services.admin.pages.wording import counted
+from shared.errors import NotFound, PosthouseError
+
+router = APIRouter(prefix="/quarantine")
+
+
+@router.get("")
+def list_quarantine(
+    request: Request, connection: str = "", code: str = "", before: str = ""
+) -> Response:
+    chosen = int(connection[:18]) if connection.isdecimal() and connection.isascii() else None
+    try:
+        start = uuid.UUID(before) if before else None
+    except ValueError:
+        raise NotFound("There is no such page.") from None
+    page = operations.search_quarantine(
+        context_of(request), connection_id=chosen, code=code or None, before=start
+    )
+
+    def link(**changes: str) -> str:
+        query = {"connection": connection, "code": code} | changes
+        return "/quarantine?" + urlencode({n: v for n, v in query.items() if v})
+
+    return render(request, "mails/quarantine.html", page=page, link=link, code=code, chosen=chosen)
+
+
+@router.get("/{entry_id:uuid}/raw")
+def raw(request: Request, entry_id: uuid.UUID) -> Response:
+    size, chunks = operations.read_quarantined(context_of(request), entry_id)
+    return as_download(chunks, size, f"{entry_id}.eml")
+
+
+@router.post("/act")
+def act(request: Request, form: Form) -> Response:
+    ctx = context_of(request)
+    try:
+        ids = [uuid.UUID(value) for value in form.many("id")]
+    except ValueError:
+        raise NotFound("There is no such mail in quarantine.") from None
+    if not ids:
+        return go("/quarantine", "Tick the mails first.", "warn")
+    try:
+        if form.text("do") == "drop":
+            done = operations.drop_many(ctx, ids)
+            return go("/quarantine", f"{counted(done, 'mail is', 'mails are')} given up.")
+        done = operations.redrive_many(ctx, ids)
+    except PosthouseError as error:
+        return go("/quarantine", f"{error} {error.hint}".strip(), "bad")
+    return go("/quarantine", f"{counted(done, 'mail is', 'mails are')} tried again.")

@@ -1,0 +1,121 @@
+"""Templates, notices and the headers that every page carries."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, Final, Literal
+from urllib.parse import quote, unquote
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, RedirectResponse, Response
+
+from services.admin.pages import wording
+from services.admin.people.gate import session_of
+from shared.people import Permission
+
+STATIC: Final = Path(str(files("services.admin") / "static"))
+NOTICE_COOKIE: Final = "posthouse_notice"
+Tone = Literal["good", "warn", "bad"]
+
+#: Nothing inline, nothing from elsewhere, no frame around us.
+HEADERS: Final[Mapping[str, str]] = {
+    "content-security-policy": "default-src 'none'; script-src 'self'; style-src 'self'; "
+    "img-src 'self'; connect-src 'self'; frame-src 'self'; form-action 'self'; "
+    "base-uri 'none'; frame-ancestors 'none'",
+    "x-content-type-options": "nosniff",
+    "x-frame-options": "DENY",
+    "referrer-policy": "same-origin",
+    "cross-origin-opener-policy": "same-origin",
+    "permissions-policy": "camera=(), geolocation=(), microphone=()",
+    "cache-control": "no-store",
+}
+
+
+@cache
+def static(name: str) -> str:
+    """The address of a file of ours; it changes with its content, so browsers may keep it."""
+    digest = hashlib.sha256((STATIC / name).read_bytes()).hexdigest()[:12]
+    return f"/static/{name}?v={digest}"
+
+
+def _environment() -> Environment:
+    environment = Environment(
+        loader=PackageLoader("services.admin", "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    for name in (
+        "ago",
+        "counted",
+        "day",
+        "exact",
+        "instant",
+        "milliseconds",
+        "number",
+        "size",
+        "span",
+    ):
+        environment.filters[name] = getattr(wording, name)
+    environment.globals.update(
+        static=static, MODES=wording.MODES, HEALTHS=wording.HEALTHS, Permission=Permission
+    )
+    return environment
+
+
+_ENVIRONMENT: Final = _environment()
+
+
+def render(request: Request, template: str, status: int = 200, **context: Any) -> HTMLResponse:
+    """A whole page, or a part of one (templates that begin with `_`)."""
+    signed_in = session_of(request)
+    notice = _notice(request)
+    body = _ENVIRONMENT.get_template(template).render(
+        request=request,
+        path=request.url.path,
+        me=getattr(request.state, "principal", None),
+        csrf_token=signed_in.csrf if signed_in else "",
+        notice=notice,
+        **context,
+    )
+    response = HTMLResponse(body, status, headers=dict(HEADERS))
+    if notice and not template.startswith("_"):
+        response.delete_cookie(NOTICE_COOKIE)
+    return response
+
+
+def go(path: str, text: str = "", tone: Tone = "good") -> Response:
+    """Leads on after a form (303), with a notice that the next page shows once."""
+    response = RedirectResponse(path, status_code=303)
+    if text:
+        response.set_cookie(
+            NOTICE_COOKIE,
+            quote(json.dumps({"text": text[:1500], "tone": tone})),
+            max_age=60,
+            httponly=True,
+            samesite="lax",
+        )
+    return response
+
+
+def refusal(request: Request, status: int, message: str, hint: str = "") -> Response:
+    """The page for what cannot be shown or done."""
+    titles = {403: "Not allowed", 404: "Not found", 409: "Not possible", 503: "Not available"}
+    title = titles.get(status, "Something went wrong")
+    return render(request, "refusal.html", status=status, title=title, message=message, hint=hint)
+
+
+def _notice(request: Request) -> Mapping[str, str] | None:
+    try:
+        found = json.loads(unquote(request.cookies.get(NOTICE_COOKIE, "")))
+        tone = found["tone"] if found["tone"] in ("good", "warn", "bad") else "good"
+        return {"text": str(found["text"]), "tone": tone}
+    except (ValueError, TypeError, KeyError):
+        return None

@@ -1,0 +1,166 @@
+"""The gate: the one place that decides whether a request may pass.
+
+Every request needs a proof of identity, but for a few public paths; what it needs beyond that is
+read from its method and path here, so that a new page or operation is closed until this table
+says otherwise. A change that rests on a cookie must carry the session's CSRF token: calls in a
+header, checked here; forms in a field, checked by `services.admin.pages` before any of its routes.
+"""
+
+from __future__ import annotations
+
+import hmac
+import re
+from collections.abc import Callable
+from typing import Final
+from urllib.parse import quote
+
+from anyio import to_thread
+from starlette.requests import HTTPConnection, Request
+from starlette.responses import RedirectResponse, Response
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from services.admin.api.problems import problem
+from services.admin.people.access import Access
+from shared.errors import TryAgain
+from shared.people import Permission, Principal, SignedIn
+
+COOKIE: Final = "posthouse_session"
+CSRF_HEADER: Final = "x-csrf-token"
+SAFE_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
+
+_PUBLIC: Final = re.compile(r"^/(healthz|readyz|metrics|favicon\.ico|static/.*|login(/.*)?)$")
+#: First match counts: (methods or None for all, path, permission).
+_RULES: Final[tuple[tuple[frozenset[str] | None, re.Pattern[str], Permission], ...]] = tuple(
+    (frozenset(methods.split()) if methods else None, re.compile(pattern), permission)
+    for methods, pattern, permission in (
+        ("", r"^/(account|logout)(/|$)", Permission.LOOK),
+        (
+            "",
+            r"^(/api/v1)?/(people|tokens|audit|settings|webhooks|trust-anchors)(/|$)",
+            Permission.ADMINISTER,
+        ),
+        ("POST PUT PATCH DELETE", r"^(/api/v1)?/credentials(/|$)", Permission.ADMINISTER),
+        ("", r"^/api/v1/oauth/", Permission.OPERATE),
+        ("GET", r"^(/api/v1)?/connections/[^/]+/folders$", Permission.OPERATE),
+        (
+            "GET HEAD",
+            r"^(/api/v1/messages|/mails|/quarantine)/[^/]+/(raw|headers|content)(/|$)",
+            Permission.READ_MAIL,
+        ),
+        ("GET HEAD OPTIONS", r"", Permission.LOOK),
+        ("", r"", Permission.OPERATE),
+    )
+)
+#: The only thing a handler's token opens; whose mail it is, the operation checks.
+_HANDLER: Final = re.compile(r"^/api/v1/messages/[^/]+/raw$")
+
+
+def needed(method: str, path: str) -> Permission | None:
+    """What a request needs; None where it is public."""
+    if _PUBLIC.match(path):
+        return None
+    for methods, pattern, permission in _RULES:
+        if (methods is None or method in methods) and pattern.search(path):
+            return permission
+    raise AssertionError("the last rule matches everything")
+
+
+def principal_of(request: HTTPConnection) -> Principal:
+    """Who makes this request. Only for paths that the gate does not leave public."""
+    principal: Principal = request.state.principal
+    return principal
+
+
+def session_of(request: HTTPConnection) -> SignedIn | None:
+    """The browser session; None for a program's bearer token and on public paths."""
+    signed_in: SignedIn | None = getattr(request.state, "signed_in", None)
+    return signed_in
+
+
+class Gate:
+    """ASGI middleware in front of pages and API.
+
+    Sets `request.state.principal` (Principal) and `request.state.signed_in` (SignedIn or None).
+    `refusal(request, status, message, hint)` renders the page that people see.
+    """
+
+    def __init__(
+        self, app: ASGIApp, access: Access, refusal: Callable[[Request, int, str, str], Response]
+    ) -> None:
+        self._app = app
+        self._access = access
+        self._refusal = refusal
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        request = Request(scope, receive)
+        refused = await self._check(request)
+        await (refused or self._app)(scope, receive, send)
+
+    async def _check(self, request: Request) -> Response | None:
+        method, path = request.method, request.url.path
+        permission = needed(method, path)
+        if permission is None:
+            return None
+        try:
+            principal, signed_in = await to_thread.run_sync(self._identify, request)
+        except TryAgain as error:
+            return self._refuse(request, 503, str(error), "Try again in a moment.")
+        if principal is None:
+            return self._unknown(request)
+        request.state.principal = principal
+        request.state.signed_in = signed_in
+        if principal.handler_id is not None:
+            if method in SAFE_METHODS and _HANDLER.match(path):
+                return None
+            return self._refuse(request, 403, "A handler's token opens its own mails only.", "")
+        if not principal.may(permission):
+            return self._refuse(
+                request,
+                403,
+                f"The role {principal.role} may not do this.",
+                "Ask an administrator of Posthouse for another role.",
+            )
+        # Pages carry the token in a form field: their router reads the body and checks it.
+        if signed_in is not None and method not in SAFE_METHODS and path.startswith("/api/"):
+            given = request.headers.get(CSRF_HEADER, "")
+            if not hmac.compare_digest(given.encode(), signed_in.csrf.encode()):
+                return self._refuse(
+                    request,
+                    403,
+                    "The CSRF token is missing or not this session's.",
+                    f"Send it as {CSRF_HEADER}, or use a bearer token.",
+                )
+        return None
+
+    def _identify(self, request: Request) -> tuple[Principal | None, SignedIn | None]:
+        scheme, _, token = request.headers.get("authorization", "").partition(" ")
+        if scheme:
+            known = self._access.bearer(token.strip()) if scheme.lower() == "bearer" else None
+            return known, None
+        cookie = request.cookies.get(COOKIE)
+        signed_in = self._access.cookie(cookie) if cookie else None
+        return (signed_in.principal if signed_in else None), signed_in
+
+    def _unknown(self, request: Request) -> Response:
+        path = request.url.path
+        if path.startswith("/api/"):
+            refused = self._refuse(
+                request,
+                401,
+                "A valid token is needed.",
+                "Send 'Authorization: Bearer …' with a token made on the page API tokens.",
+            )
+            refused.headers["www-authenticate"] = "Bearer"
+            return refused
+        target = path + (f"?{request.url.query}" if request.url.query else "")
+        follow = f"?next={quote(target)}" if request.method == "GET" and target != "/" else ""
+        return RedirectResponse(f"/login{follow}", status_code=303)
+
+    def _refuse(self, request: Request, status: int, message: str, hint: str) -> Response:
+        if not request.url.path.startswith("/api/"):
+            return self._refusal(request, status, message, hint)
+        codes = {401: "token-needed", 403: "not-allowed", 503: "database-unavailable"}
+        return problem(status, codes[status], message, hint=hint)

@@ -1,0 +1,16 @@
+// What the pages gain where JavaScript runs. Each module looks for its own marks and does nothing
+// on pages that have none.
+
+import { attach as attachForms } from "./forms.js";
+import { attach as attachLive } from "./live.js";
+import { attach as attachPickers } from "./pickers.js";
+import { attach as attachSearch } from "./search.js";
+
+const parts = [attachForms, attachLive, attachPickers, attachSearch];
+
+/** Brings a part of the page to life: the whole document, or what a fetch put into it. */
+export function enliven(root) {
+  for (const attach of parts) attach(root, enliven);
+}
+
+enliven(document);

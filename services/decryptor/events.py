@@ -1,0 +1,63 @@
+"""The event of one mail, as handlers receive it: the SDK's own builder, fed from the ledger."""
+
+from __future__ import annotations
+
+import posthouse.event as contract
+from shared.connections import Connection
+from shared.messages import Outcome
+from shared.storage.outbox import Claimed
+from shared.telemetry import traces
+
+#: What of the findings travels with the mail.
+_SECURITY = (
+    "encrypted",
+    "status",
+    "certificate",
+    "integrity",
+    "signature",
+    "signer",
+    "reason",
+    "recipients",
+)
+
+
+def compose(
+    mail: Claimed,
+    outcome: Outcome,
+    connection: Connection | None,
+    content: bytes | None,
+    public_url: str,
+) -> bytes:
+    """`content` rides inline; None: by reference, an address of the API that stays valid."""
+    address = f"{public_url.rstrip('/')}/api/v1/messages/{mail.id}/raw"
+    headers = mail.headers
+    inner = outcome.security.get("headers", {})
+    opened = outcome.opened
+    return contract.build_event(
+        id=str(mail.id),
+        connection=contract.Connection(
+            mail.connection_id,
+            connection.name if connection else "",
+            connection.mode.value if connection else "",
+            connection.mailbox if connection else "",
+        ),
+        sequence=mail.sequence,
+        headers=contract.Headers(
+            message_id=headers.message_id,
+            sender=headers.sender,
+            to=headers.to,
+            cc=headers.cc,
+            # Protected by encryption or signature, so the one that the sender meant (RFC 9788).
+            subject=inner.get("subject", headers.subject),
+            date=headers.date,
+        ),
+        size=mail.size if opened is None else opened.size,
+        sha256=(outcome.opened_sha256 or mail.sha256).hex(),
+        raw=contract.Raw(url=address) if content is None else contract.Raw(inline=content),
+        original=None
+        if opened is None
+        else contract.Original(f"{address}?original=1", mail.size, mail.sha256.hex()),
+        security={name: outcome.security.get(name) for name in _SECURITY},
+        downloaded_at=mail.downloaded_at,
+        traceparent=traces.inject().get("traceparent", ""),
+    )

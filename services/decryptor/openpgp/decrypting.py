@@ -1,0 +1,124 @@
+"""Decrypting one OpenPGP message with the uploaded keys, through a file of bounded size."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import mmap
+import resource
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from pysequoia import decrypt_file
+
+from services.decryptor.cms.errors import Malformed, NoRecipient, NotOpened, Unsupported
+from services.decryptor.openpgp.packets import Addressed
+from services.decryptor.openpgp.verifying import Keyring, PgpSignature, judge_failure
+from services.decryptor.spool import Region, Spool, region
+from shared.certificates import OpenPGPKey
+
+_size_limit = threading.Lock()
+
+
+class OpenedMessage(NamedTuple):
+    """A decrypted message; `signature` is None where it carries none."""
+
+    content: Region
+    key: OpenPGPKey
+    signature: PgpSignature | None
+
+
+def decrypt_message(
+    message: Region,
+    to: Addressed,
+    keys: tuple[OpenPGPKey, ...],
+    ring: Keyring,
+    spool: Spool,
+    limit: int,
+) -> OpenedMessage:
+    """Decrypts with the newest key that fits. `limit` bounds the unpacked content, in bytes.
+
+    Raises NoRecipient, Unsupported, Malformed (over the limit) or NotOpened.
+    """
+    fitting = [key for key in keys if to.anyone or any(_means(one, key) for one in to.key_ids)]
+    if not fitting:
+        if to.password and not to.key_ids:
+            raise Unsupported("The message is encrypted with a password, not for a key.")
+        raise NoRecipient("None of the keys here is among the recipients.")
+    file, path = spool.named()
+    with file:
+        for window in message.windows():
+            file.write(window)
+    for key in fitting:
+        try:
+            return _decrypt(path, key, ring, spool, limit)
+        except NotOpened:
+            continue
+    raise NotOpened
+
+
+def _means(key_id: str, key: OpenPGPKey) -> bool:
+    """Recipients are named by key id (version 3) or by fingerprint (version 6)."""
+    return key_id in key.key_ids or any(
+        key_id.startswith(own) or key_id.endswith(own) for own in key.key_ids
+    )
+
+
+def _decrypt(path: Path, key: OpenPGPKey, ring: Keyring, spool: Spool, limit: int) -> OpenedMessage:
+    file, output = spool.named()
+    file.close()
+    asked: list[str] = []
+
+    def store(key_ids: list[str]) -> list[object]:
+        asked.extend(key_ids)
+        return list(ring.certificates)
+
+    signature: PgpSignature | None = None
+    try:
+        with _bounded(limit):
+            result = decrypt_file(str(path), str(output), key.decryptor, store)
+        signature = ring.made_by(result.valid_sigs)
+    except RuntimeError:
+        # Asked to verify, Sequoia refuses what carries no signature that it can verify: unsigned
+        # messages too. Whether there was one is known from whether it asked for keys.
+        if asked:
+            signature = judge_failure(asked, ring)
+        try:
+            with _bounded(limit):
+                decrypt_file(str(path), str(output), key.decryptor)
+        except RuntimeError as error:
+            raise NotOpened from error
+    return OpenedMessage(_mapped(output, spool), key, signature)
+
+
+def _mapped(path: Path, spool: Spool) -> Region:
+    if path.stat().st_size <= spool.memory:
+        return region(path.read_bytes())
+    with path.open("rb") as file:
+        return region(spool.keep(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)))
+
+
+@contextlib.contextmanager
+def _bounded(limit: int) -> Iterator[None]:
+    """Bounds the file that Sequoia writes: a kilobyte of compressed packets can fill a disk.
+
+    The binding has no limit of its own. The one of the operating system counts for the whole
+    process, but the binding keeps every other Python thread waiting meanwhile, and no other file
+    written here is nearly as large.
+    """
+    with _size_limit:
+        soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+        if hard != resource.RLIM_INFINITY:
+            limit = min(limit, hard)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, hard))
+        try:
+            yield
+        except OSError as error:
+            # The binding raises it without its number.
+            if error.errno != errno.EFBIG and f"(os error {errno.EFBIG})" not in str(error):
+                raise
+            raise Malformed(f"The content unpacks to more than {limit} bytes.") from error
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))

@@ -1,0 +1,116 @@
+"""For whom an OpenPGP message is: its first packets, without reading the rest (RFC 9580)."""
+
+from __future__ import annotations
+
+import binascii
+from typing import NamedTuple
+
+from services.decryptor.spool import Region
+
+ARMOUR_MESSAGE = b"-----BEGIN PGP MESSAGE-----"
+ARMOUR_SIGNED = b"-----BEGIN PGP SIGNED MESSAGE-----"
+#: Where the encrypted data packet must have begun; some hundred recipients fit.
+_LOOK_BYTES = 1 << 17
+_ANYONE = "0" * 16
+
+_PUBLIC_KEY = {1: "RSA", 2: "RSA", 16: "ElGamal", 18: "ECDH", 25: "X25519", 26: "X448"}
+_SYMMETRIC = {7: "AES-128", 8: "AES-192", 9: "AES-256", 10: "Twofish", 11: "Camellia-128"}
+_AEAD = {1: "EAX", 2: "OCB", 3: "GCM"}
+
+
+class Addressed(NamedTuple):
+    """The recipients of a message: key ids or fingerprints in lower-case hex, `anyone` where the
+    sender hid them; `password` where a password opens it; and the algorithms in words."""
+
+    key_ids: tuple[str, ...]
+    anyone: bool
+    password: bool
+    key_algorithm: str | None
+    content_algorithm: str | None
+
+
+def addressed(message: Region) -> Addressed:
+    """Reads the packets before the encrypted data; whatever is damaged just ends the list."""
+    data = _binary(message.copy(_LOOK_BYTES))
+    key_ids: list[str] = []
+    key_algorithm = content_algorithm = None
+    password = False
+    position = 0
+    while packet := _packet(data, position):
+        kind, body, position = packet
+        if kind == 1 and len(body) > 10:
+            key_id, algorithm = _recipient(body)
+            key_ids.append(key_id)
+            key_algorithm = key_algorithm or _PUBLIC_KEY.get(algorithm, f"algorithm {algorithm}")
+        elif kind == 3:
+            password = True
+        elif kind == 18 and body:
+            content_algorithm = "CFB with MDC"
+            if body[0] == 2 and len(body) > 3:
+                cipher = _SYMMETRIC.get(body[1], f"cipher {body[1]}")
+                content_algorithm = f"{cipher}-{_AEAD.get(body[2], body[2])}"
+            break
+        elif kind not in (10, 21):  # markers and padding
+            break
+    return Addressed(
+        tuple(key_id for key_id in key_ids if key_id != _ANYONE),
+        _ANYONE in key_ids,
+        password,
+        key_algorithm,
+        content_algorithm,
+    )
+
+
+def _binary(data: bytes) -> bytes:
+    """The packets themselves: taken out of their armour where they are in one."""
+    begin = data.find(b"-----BEGIN PGP")
+    if begin < 0:
+        return data
+    text = data[begin:].replace(b"\r\n", b"\n")
+    _, _, rest = text.partition(b"\n")
+    headers, _, body = rest.partition(b"\n\n")
+    if b":" not in headers and headers.strip():
+        body = rest
+    body = body.partition(b"\n-----END")[0].partition(b"\n=")[0]
+    characters = b"".join(body.split())
+    try:
+        return binascii.a2b_base64(characters[: len(characters) // 4 * 4])
+    except binascii.Error:
+        return b""
+
+
+def _packet(data: bytes, position: int) -> tuple[int, bytes, int] | None:
+    """(type, body, offset behind it) of the packet at `position` (section 4.2).
+
+    The body of a packet of partial or indeterminate length is what is there.
+    """
+    if position + 2 > len(data) or not data[position] & 0x80:
+        return None
+    first, length = data[position], data[position + 1]
+    if first & 0x40:
+        kind, start = first & 0x3F, position + 2
+        if length >= 224 and length != 255:
+            return kind, data[start:], len(data)
+        if length == 255:
+            size, start = int.from_bytes(data[start : start + 4]), start + 4
+        elif length >= 192:
+            size = ((length - 192) << 8) + int.from_bytes(data[start : start + 1]) + 192
+            start += 1
+        else:
+            size = length
+    else:
+        kind, width = first >> 2 & 0x0F, (1, 2, 4, 0)[first & 3]
+        start = position + 1 + width
+        if not width:
+            return kind, data[start:], len(data)
+        size = int.from_bytes(data[position + 1 : start])
+    return kind, data[start : start + size], start + size
+
+
+def _recipient(body: bytes) -> tuple[str, int]:
+    """(key id or fingerprint, algorithm) of a Public-Key Encrypted Session Key (section 5.1)."""
+    if body[0] == 6:
+        size = body[1]
+        fingerprint = body[3 : 2 + size].hex() if size else _ANYONE
+        return fingerprint, body[2 + size] if len(body) > 2 + size else 0
+    return body[1:9].hex(), body[9]

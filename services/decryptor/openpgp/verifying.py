@@ -1,0 +1,112 @@
+"""OpenPGP signatures: checked against the public keys that the administrator trusts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from email.utils import parseaddr
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from pysequoia import Cert, Sig, verify
+from pysequoia.packet import PacketPile
+
+from services.decryptor.cms.verify import canonical_lines
+from services.decryptor.spool import Region, Spool
+from shared.security import Signature
+
+
+class PgpSignature(NamedTuple):
+    """What a signature is worth before the author of the mail is looked at.
+
+    `emails` are those of the key that signed; `name` says who it is where there are none.
+    """
+
+    signature: Signature
+    emails: tuple[str, ...] = ()
+    name: str | None = None
+    reason: str = ""
+
+
+class Keyring:
+    """Public keys whose owners are known."""
+
+    def __init__(self, certificates: Iterable[Cert] = ()) -> None:
+        self.certificates: Sequence[Cert] = tuple(certificates)
+
+    def made_by(self, valid: list[Any]) -> PgpSignature:
+        """The owner of the first of the signatures that were found right."""
+        for found in valid:
+            for certificate in self.certificates:
+                if certificate.fingerprint == found.certificate:
+                    addresses = (parseaddr(str(one))[1] for one in certificate.user_ids)
+                    emails = tuple(dict.fromkeys(one.lower() for one in addresses if "@" in one))
+                    return PgpSignature("valid", emails, certificate.fingerprint)
+        return PgpSignature("invalid", reason="The signature cannot be checked.")
+
+    def knows(self, key_id: str) -> bool:
+        """Whether a key id or fingerprint is that of a known key or of one of its subkeys."""
+        return any(key_id.lower() in names for names in map(_names, self.certificates))
+
+
+def _names(certificate: Cert) -> set[str]:
+    names: set[str] = set()
+    for packet in PacketPile.from_bytes(bytes(certificate)):
+        names |= {name for name in (packet.fingerprint, packet.key_id) if name}
+    return names
+
+
+def judge_failure(key_ids: list[str], ring: Keyring) -> PgpSignature:
+    """What a signature is that did not verify: wrong, or by somebody unknown."""
+    if any(ring.knows(key_id) for key_id in key_ids):
+        return PgpSignature("invalid", reason="The content was changed after it was signed.")
+    name = key_ids[0] if key_ids else None
+    return PgpSignature("untrusted", (), name, f"The key {name} that signed is not known here.")
+
+
+def verify_detached(part: Region, armoured: bytes, ring: Keyring, spool: Spool) -> PgpSignature:
+    """Verifies the signature of a multipart/signed (RFC 3156 section 5) over its first part."""
+    try:
+        signature = Sig.from_bytes(armoured)
+    except (RuntimeError, ValueError):
+        return PgpSignature("invalid", reason="The attached signature is not a signature.")
+    names = [name for name in (signature.issuer_fingerprint, signature.issuer_key_id) if name]
+    if not any(ring.knows(name) for name in names):
+        return judge_failure(names, ring)
+    for canonical in (False, True):
+        path = _written(part, spool, canonical=canonical)
+        try:
+            result = verify(file=str(path), store=ring_store(ring), signature=signature)
+        except (RuntimeError, ValueError):
+            continue
+        return ring.made_by(result.valid_sigs)
+    return judge_failure(names, ring)
+
+
+def verify_inline(text: bytes, ring: Keyring) -> PgpSignature:
+    """Verifies a text between its own signature lines (RFC 9580 section 7)."""
+    asked: list[str] = []
+
+    def store(key_ids: list[str]) -> list[Cert]:
+        asked.extend(key_ids)
+        return list(ring.certificates)
+
+    try:
+        result = verify(bytes=text, store=store)
+    except (RuntimeError, ValueError):
+        if not asked:
+            return PgpSignature("invalid", reason="The signature in the text is damaged.")
+        return judge_failure(asked, ring)
+    return ring.made_by(result.valid_sigs)
+
+
+def ring_store(ring: Keyring) -> Any:
+    """The callback by which Sequoia asks for keys."""
+    return lambda key_ids: list(ring.certificates)
+
+
+def _written(part: Region, spool: Spool, *, canonical: bool) -> Path:
+    file, path = spool.named()
+    with file:
+        for window in canonical_lines(part.windows()) if canonical else part.windows():
+            file.write(window)
+    return path

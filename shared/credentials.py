@@ -1,0 +1,154 @@
+"""OAuth2 credentials: what a provider knows Posthouse by, reused by many connections.
+
+Pure values and rules, as `shared.connections`: what each provider and grant needs is decided here.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+from shared.errors import InvalidInput
+
+
+class Provider(StrEnum):
+    GOOGLE = "google"
+    MICROSOFT = "microsoft"
+
+
+class Grant(StrEnum):
+    """How a token is had: somebody logs in, or the application acts by itself.
+
+    Google's form of the second is a service account with domain-wide delegation.
+    """
+
+    AUTHORIZATION_CODE = "authorization-code"
+    CLIENT_CREDENTIALS = "client-credentials"
+
+
+#: What `Credential.settings` may hold, for clouds that we do not know and gateways of one's own.
+#: Certificates stay verified: a private authority is named, not switched off.
+SETTINGS: Final[Mapping[str, str]] = {
+    "authority": "issuer of the authorisation server, https://host/path (OpenID Connect Discovery)",
+    "graph_host": "host or host:port that answers as Microsoft Graph",
+    "imap_host": "host or host:port that answers as the provider's IMAP server",
+    "ca_certificate": "PEM certificates of the private authority that signed for these hosts",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Credential:
+    """`tenant` is a domain or id in Microsoft Entra; `cloud` a key of `shared.clouds`.
+
+    `secret_expires_at` is when the client secret or certificate stops working, where known. The
+    secrets themselves are no part of this value (`ClientSecrets`).
+    """
+
+    id: int = 0
+    name: str
+    provider: Provider
+    grant: Grant = Grant.AUTHORIZATION_CODE
+    client_id: str = ""
+    has_client_secret: bool = False
+    has_client_certificate: bool = False
+    tenant: str = ""
+    cloud: str = "global"
+    settings: Mapping[str, str] = field(default_factory=dict)
+    secret_expires_at: datetime | None = None
+    created_at: datetime | None = None
+    updated_at: datetime | None = None
+
+    def setting(self, name: str) -> str:
+        """A setting of `SETTINGS`, empty where it was not given."""
+        return str(self.settings.get(name) or "")
+
+    @property
+    def needs_login(self) -> bool:
+        """Whether somebody must log in at the provider, once a connection."""
+        return self.grant is Grant.AUTHORIZATION_CODE
+
+
+@dataclass(frozen=True, slots=True)
+class ClientSecrets:
+    """What proves that we are the client, unsealed.
+
+    `client_certificate` is PEM, the private key and its certificate (Microsoft), or the JSON key
+    file of a service account (Google).
+    """
+
+    client_secret: str | None = field(default=None, repr=False)
+    client_certificate: str | None = field(default=None, repr=False)
+
+
+def check(credential: Credential) -> None:
+    """Raises InvalidInput naming the first field that provider and grant do not allow so."""
+    if not credential.name.strip():
+        raise InvalidInput("A credential needs a name.", field="name")
+    google = credential.provider is Provider.GOOGLE
+    service_account = google and not credential.needs_login
+    if not service_account and not credential.client_id:
+        raise InvalidInput("The client id is missing.", field="client_id")
+    if service_account and not credential.has_client_certificate:
+        raise InvalidInput(
+            "A service account needs its JSON key file.",
+            field="client_certificate",
+            hint="Google Cloud console, IAM, Service accounts, Keys, Add key, JSON.",
+        )
+    if not service_account and not (
+        credential.has_client_secret or credential.has_client_certificate
+    ):
+        raise InvalidInput("The client secret is missing.", field="client_secret")
+    if google and not service_account and not credential.has_client_secret:
+        raise InvalidInput("Google knows clients by a secret only.", field="client_secret")
+    one_tenant = not google and not credential.needs_login and not credential.setting("authority")
+    if one_tenant and credential.tenant.lower() in ("", "common", "organizations", "consumers"):
+        raise InvalidInput(
+            "Application access is given by one tenant: name it.",
+            field="tenant",
+            hint="The tenant id or a verified domain, such as contoso.onmicrosoft.com.",
+        )
+    check_settings(credential.settings)
+
+
+def check_settings(settings: Mapping[str, Any]) -> None:
+    """Raises InvalidInput on a setting that is not of `SETTINGS` or not of its form."""
+    for name, value in settings.items():
+        if name not in SETTINGS:
+            raise InvalidInput(
+                f"A credential has no setting {name!r}.",
+                field=f"settings.{name}",
+                hint=f"There are: {', '.join(SETTINGS)}.",
+            )
+        if not isinstance(value, str):
+            raise InvalidInput(f"The setting {name!r} is a text.", field=f"settings.{name}")
+        if name == "authority" and value:
+            parts = urlsplit(value)
+            if parts.scheme != "https" or not parts.hostname or parts.query:
+                raise InvalidInput("An authority is https://host/path.", field="settings.authority")
+        if name.endswith("_host") and (set(value) & set("/@ ?#") or value.count(":") > 1):
+            raise InvalidInput(f"{name!r} is host or host:port.", field=f"settings.{name}")
+        if name == "ca_certificate" and value and "-----BEGIN CERTIFICATE-----" not in value:
+            raise InvalidInput(
+                "The private CA is given as PEM certificates.", field="settings.ca_certificate"
+            )
+
+
+def service_account_of(text: str) -> dict[str, Any]:
+    """The JSON key file of a Google service account. Raises InvalidInput."""
+    try:
+        info = json.loads(text)
+    except ValueError:
+        info = None
+    needed = {"client_email", "private_key", "token_uri"}
+    if not isinstance(info, dict) or info.get("type") != "service_account" or needed - set(info):
+        raise InvalidInput(
+            "This is not the JSON key file of a Google service account.",
+            field="client_certificate",
+            hint="Paste the file that Google offered for download when the key was made.",
+        )
+    return info

@@ -1,0 +1,193 @@
+"""How Posthouse logs in to a connection's mailbox: its password unsealed, or fresh OAuth2 tokens.
+
+The one place where what the administrator entered, what the vault keeps and what the providers
+give come together; the fetcher and the admin service both ask it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+
+from shared import clouds
+from shared.connections import OAUTH_MODES, Connection
+from shared.credentials import ClientSecrets, Credential
+from shared.errors import InvalidInput, NotFound, PosthouseError
+from shared.mailbox import oauth
+from shared.mailbox.base import Login
+from shared.mailbox.oauth_tokens import Tokens
+from shared.storage import authorisations, connections, credentials
+from shared.storage.authorisations import Authorisation, PostgresTokenCache
+from shared.storage.pool import Database
+from shared.vault import (
+    Place,
+    Vault,
+    client_certificate_place,
+    client_secret_place,
+    login_flow_place,
+    password_place,
+    tokens_place,
+)
+
+
+class Logins:
+    """Logins for connections that are in Postgres, and the authorisations behind them."""
+
+    def __init__(self, database: Database, vault: Vault) -> None:
+        self._database = database
+        self._vault = vault
+
+    def of(
+        self,
+        connection: Connection,
+        *,
+        password: str | None = None,
+        secrets: ClientSecrets | None = None,
+    ) -> Login:
+        """What `shared.mailbox.open` needs. `password` and `secrets` stand in for stored ones
+        where somebody has typed them and not yet saved."""
+        if connection.mode not in OAUTH_MODES:
+            return Login(connection.username, password=password or self._password(connection.id))
+        credential = self.credential(connection)
+        return Login(
+            connection.username,
+            access_token=oauth.access_token_of(
+                connection,
+                credential,
+                secrets or self._secrets(credential),
+                self._cache(connection.id),
+            ),
+            endpoint=clouds.endpoint(connection, credential),
+            ca_certificate=credential.setting("ca_certificate") or None,
+        )
+
+    def credential(self, connection: Connection) -> Credential:
+        """The credential of a connection with OAuth2. Raises InvalidInput where it has none."""
+        if connection.credential_id is None:
+            raise InvalidInput(
+                f"The connection {connection.name!r} has no OAuth2 credential.",
+                field="credential_id",
+            )
+        with self._database.transaction() as session:
+            return credentials.get(session, connection.credential_id)
+
+    # ---- authorisation by a person (RFC 6749 section 4.1)
+
+    def start_authorisation(self, connection_id: int, *, session: str, redirect_uri: str) -> str:
+        """The address of the provider's login. `session` names the admin's session: only that one
+        can finish. Raises InvalidInput, NotFound, NeedsPerson, TryAgain."""
+        connection = self._connection(connection_id)
+        if connection.mode not in OAUTH_MODES:
+            raise InvalidInput(f"A connection in mode {connection.mode} is not authorised.")
+        credential = self.credential(connection)
+        started = oauth.start(connection, credential, self._secrets(credential), redirect_uri)
+        sealed = self._vault.seal(started.flow, login_flow_place(started.state))
+        with self._database.transaction() as transaction:
+            authorisations.begin_flow(
+                transaction,
+                connection_id=connection_id,
+                state=started.state,
+                by=session,
+                sealed_flow=sealed,
+            )
+        return started.url
+
+    def finish_authorisation(
+        self, query: Mapping[str, str], *, session: str, person: str
+    ) -> tuple[Connection, Authorisation]:
+        """Takes the provider's redirect: checks state, session and account, keeps the tokens.
+
+        `person` is who pressed the button, for the record. Raises InvalidInput for a state that
+        is unknown, replayed or of another session; `oauth.finish` says what else.
+        """
+        state = query.get("state", "")
+        with self._database.transaction() as transaction:
+            started = authorisations.take_flow(transaction, state)
+        started.check(session)
+        connection_id = started.connection_id
+        flow = self._vault.open(started.sealed_flow, login_flow_place(state))
+        connection = self._connection(connection_id)
+        credential = self.credential(connection)
+        tokens = oauth.finish(connection, credential, self._secrets(credential), flow, query)
+        with self._database.transaction() as transaction:
+            authorisations.grant(
+                transaction,
+                connection_id=connection_id,
+                sealed_tokens=self._vault.seal(tokens.to_bytes(), tokens_place(connection_id)),
+                account=tokens.account,
+                by=person,
+                expires_at=tokens.expires_at,
+            )
+            status = authorisations.status(transaction, connection_id)
+        assert status is not None
+        return connection, status
+
+    def authorisation(self, connection_id: int) -> Authorisation | None:
+        """Who authorised when, and whether it still holds; None where nobody did."""
+        with self._database.transaction() as session:
+            return authorisations.status(session, connection_id)
+
+    def revoke(self, connection_id: int) -> bool:
+        """Forgets the tokens and takes the grant back at the provider.
+
+        False where the provider did not confirm (Microsoft offers no way): the person can remove
+        the application at the provider's account page. The tokens are forgotten either way.
+        """
+        connection = self._connection(connection_id)
+        sealed = self._cache(connection_id).read()
+        with self._database.transaction() as session:
+            authorisations.revoke(session, connection_id)
+        if sealed is None:
+            return True
+        credential = self.credential(connection)
+        server = oauth.server_of(credential, self._secrets(credential), connection)
+        try:
+            return server.revoke(Tokens.from_bytes(sealed))
+        except PosthouseError:
+            return False
+
+    def keep_alive(self, before: datetime, limit: int = 100) -> int:
+        """Refreshes grants that nobody spent since `before`, as providers end those after months.
+
+        Returns how many were refreshed; one that is lost is marked so and counts not.
+        """
+        with self._database.transaction() as session:
+            waiting = authorisations.unused_since(session, before, limit)
+        refreshed = 0
+        for connection_id in waiting:
+            try:
+                login = self.of(self._connection(connection_id))
+                assert login.access_token is not None
+                login.access_token(False)
+                refreshed += 1
+            except PosthouseError:
+                continue
+        return refreshed
+
+    # ---- what the vault keeps
+
+    def _connection(self, connection_id: int) -> Connection:
+        with self._database.transaction() as session:
+            return connections.get(session, connection_id)
+
+    def _cache(self, connection_id: int) -> PostgresTokenCache:
+        seal = self._vault.at(tokens_place(connection_id))
+        return PostgresTokenCache(self._database, seal, connection_id)
+
+    def _secrets(self, credential: Credential) -> ClientSecrets:
+        with self._database.transaction() as session:
+            sealed = credentials.sealed_secrets(session, credential.id)
+        return ClientSecrets(
+            self._opened(sealed.client_secret, client_secret_place(credential.id)),
+            self._opened(sealed.client_certificate, client_certificate_place(credential.id)),
+        )
+
+    def _password(self, connection_id: int) -> str:
+        with self._database.transaction() as session:
+            sealed = connections.sealed_password(session, connection_id)
+        if sealed is None:
+            raise NotFound("The connection has no password.", hint="Enter it at the connection.")
+        return self._vault.open(sealed, password_place(connection_id)).decode()
+
+    def _opened(self, sealed: bytes | None, place: Place) -> str | None:
+        return None if sealed is None else self._vault.open(sealed, place).decode()

@@ -1,0 +1,226 @@
+"""From a host name to a connected socket, step by step: dns, tcp, tls.
+
+Each failure says its step and carries a stable code. The address that was checked by `allow_host`
+is the one connected to: the name is resolved once.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import ipaddress
+import queue
+import socket
+import ssl
+import threading
+import time
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+
+from shared.mailbox.base import Refused, Unreachable
+from shared.mailbox.transcript import Transcript
+
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+#: Says whether connections to this address are allowed; called with every resolved one.
+AllowHost = Callable[[Address], bool]
+
+# OpenSSL's X509_V_ERR_* numbers (x509_vfy.h).
+_EXPIRED = {9, 10}  # not yet valid, expired
+_WRONG_HOST = {62, 63, 64}
+
+
+class Deadline:
+    """How much is left of the time for a connection attempt."""
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+        self._end = time.monotonic() + seconds
+
+    def left(self) -> float:
+        """Seconds, never quite zero: a socket takes zero for "do not wait"."""
+        return max(self._end - time.monotonic(), 0.001)
+
+    def expired(self) -> bool:
+        return time.monotonic() >= self._end
+
+
+def resolve(host: str, port: int, deadline: Deadline, allow: AllowHost | None) -> list[Address]:
+    """The addresses of `host` that may be connected to, in the order to try them."""
+    try:
+        found = [ipaddress.ip_address(host.strip("[]"))]
+    except ValueError:
+        found = _look_up(host, port, deadline)
+    if allow is None:
+        return found
+    allowed = [address for address in found if allow(address)]
+    if not allowed:
+        raise Refused(
+            f"Connections to {host} are not allowed here.",
+            step="dns",
+            code="host-forbidden",
+            hint="The operator decides which hosts and networks may be connected to.",
+        )
+    return allowed
+
+
+def _look_up(host: str, port: int, deadline: Deadline) -> list[Address]:
+    # getaddrinfo knows no timeout: it runs aside, and is left alone when it takes too long.
+    answer: queue.SimpleQueue[list[Address] | Exception] = queue.SimpleQueue()
+
+    def ask() -> None:
+        try:
+            rows = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+            answer.put(list(dict.fromkeys(_address(str(row[4][0])) for row in rows)))
+        except Exception as error:  # handed over to the caller
+            answer.put(error)
+
+    threading.Thread(target=ask, name=f"resolve {host}", daemon=True).start()
+    try:
+        result = answer.get(timeout=deadline.left())
+    except queue.Empty:
+        raise Unreachable(
+            f"The name {host} was not resolved within {deadline.seconds:g} s.",
+            step="dns",
+            code="dns-timeout",
+            hint="The name server does not answer; try again later or raise the timeout.",
+        ) from None
+    if isinstance(result, list) and result:
+        return result
+    cause = result if isinstance(result, Exception) else None
+    temporary = isinstance(cause, socket.gaierror) and cause.errno == socket.EAI_AGAIN
+    raise Unreachable(
+        f"The host {host} could not be looked up: the name server fails at the moment."
+        if temporary
+        else f"There is no host named {host}.",
+        step="dns",
+        code="dns-failed" if temporary else "unknown-host",
+        hint="" if temporary else "Check the host for a typing error.",
+    ) from cause
+
+
+def _address(text: str) -> Address:
+    return ipaddress.ip_address(text.partition("%")[0])
+
+
+def connect_tcp(
+    host: str, addresses: Sequence[Address], port: int, deadline: Deadline, log: Transcript
+) -> socket.socket:
+    """Connects to the first address that answers; each gets its share of the time left."""
+    last: OSError | None = None
+    for position, address in enumerate(addresses):
+        share = deadline.left() / (len(addresses) - position)
+        try:
+            sock = socket.create_connection((str(address), port), timeout=share)
+        except OSError as error:
+            log.note(f"{address} port {port}: {error.strerror or error or 'no answer in time'}")
+            last = error
+            continue
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        log.note(f"connected to {address} port {port}")
+        return sock
+    where = f"{host} port {port}"
+    if isinstance(last, TimeoutError):
+        raise Unreachable(
+            f"{where} did not answer within {deadline.seconds:g} s.",
+            step="tcp",
+            code="connect-timeout",
+            hint="Check host and port; a firewall may drop the connection.",
+        ) from last
+    if isinstance(last, ConnectionRefusedError):
+        raise Unreachable(
+            f"{where} refuses connections.",
+            step="tcp",
+            code="connection-refused",
+            hint="Check the port: no server listens there.",
+        ) from last
+    raise Unreachable(
+        f"{where} could not be reached: {last.strerror or last if last else 'no address'}.",
+        step="tcp",
+        code="unreachable",
+        hint="Check the network between Posthouse and the mail server.",
+    ) from last
+
+
+@lru_cache(maxsize=256)
+def _context(verify: bool, ca_digest: bytes, ca_certificate: str | None) -> ssl.SSLContext:
+    # Loading the system's authorities takes milliseconds and a megabyte: one context for all.
+    context = ssl.create_default_context(cadata=ca_certificate)
+    if not verify:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    return context
+
+
+def tls_context(verify: bool, ca_certificate: str | None) -> ssl.SSLContext:
+    """A context that trusts the system's authorities, or only the private one that is given."""
+    digest = hashlib.sha256((ca_certificate or "").encode()).digest()
+    try:
+        return _context(verify, digest, ca_certificate)
+    except (ssl.SSLError, ValueError) as error:
+        raise Refused(
+            "The private CA certificate of this connection cannot be read.",
+            step="tls",
+            code="ca-unreadable",
+            hint="Give the CA's certificate in PEM form.",
+        ) from error
+
+
+def start_tls(
+    sock: socket.socket, host: str, context: ssl.SSLContext, deadline: Deadline, log: Transcript
+) -> ssl.SSLSocket:
+    """TLS over a connected socket, with the server's certificate checked for `host`."""
+    sock.settimeout(deadline.left())
+    name = host.strip("[]")
+    try:
+        wrapped = context.wrap_socket(sock, server_hostname=name)
+    except ssl.SSLCertVerificationError as error:
+        raise _certificate_error(host, error) from error
+    except TimeoutError as error:
+        raise Unreachable(
+            f"{host} did not finish the TLS handshake within {deadline.seconds:g} s.",
+            step="tls",
+            code="tls-failed",
+            hint="Perhaps this port does not start with TLS: try STARTTLS, or another port.",
+        ) from error
+    except (OSError, ValueError) as error:
+        plain = isinstance(error, ssl.SSLError) and error.reason in (
+            "WRONG_VERSION_NUMBER",
+            "RECORD_LAYER_FAILURE",
+        )
+        reason = getattr(error, "reason", None) or getattr(error, "strerror", None) or str(error)
+        raise Unreachable(
+            f"TLS with {host} failed: {reason}.",
+            step="tls",
+            code="tls-failed",
+            hint="This port does not start with TLS: try STARTTLS, or another port."
+            if plain
+            else "The server and Posthouse have no TLS version or cipher in common, or it is down.",
+        ) from error
+    cipher = wrapped.cipher()
+    log.note(f"TLS: {wrapped.version()}, {cipher[0] if cipher else '?'}")
+    return wrapped
+
+
+def _certificate_error(host: str, error: ssl.SSLCertVerificationError) -> Unreachable | Refused:
+    reason = error.verify_message.rstrip(".")
+    if error.verify_code in _EXPIRED:
+        # Heals as soon as the server gets a new one, so this is tried again.
+        return Unreachable(
+            f"The certificate of {host} is not valid at this time: {reason}.",
+            step="tls",
+            code="certificate-expired",
+            hint="Those who run the server must renew its certificate.",
+        )
+    if error.verify_code in _WRONG_HOST:
+        return Refused(
+            f"The certificate of the server is not for {host}: {reason}.",
+            step="tls",
+            code="certificate-wrong-host",
+            hint="Use the host name that the certificate is made for.",
+        )
+    return Refused(
+        f"The certificate of {host} is not trusted: {reason}.",
+        step="tls",
+        code="certificate-untrusted",
+        hint="If the server has a private CA, give the CA's certificate in the connection.",
+    )

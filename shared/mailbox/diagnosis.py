@@ -1,0 +1,464 @@
+"""What a provider's refusal means, and what to do about it.
+
+Authorisation servers, IMAP servers and Graph refuse in their own words; here each usual refusal
+becomes one error with a verdict, a stable code and a hint. Sources, by table:
+
+- Microsoft Entra: "Microsoft Entra authentication and authorization error codes" (AADSTS…),
+  learn.microsoft.com/entra/identity-platform/reference-error-codes
+- Google: "Using OAuth 2.0 for Web Server Applications", section Errors, and "Using OAuth 2.0 for
+  Server to Server Applications", JWT error codes, developers.google.com/identity/protocols/oauth2
+- IMAP: RFC 5530 response codes; RFC 7628 section 3.2.2 and Google's "OAuth 2.0 Mechanism"
+  (developers.google.com/workspace/gmail/imap/xoauth2-protocol) for the base64 error
+- Graph: "Microsoft Graph error responses and resource types" and "Limiting application permissions
+  to specific Exchange Online mailboxes"
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from shared.errors import NeedsAuthorisation, NeedsPerson, PosthouseError, TryAgain
+from shared.mailbox.base import Refused, StepFailed, Unreachable
+
+_LONGEST = 300
+_STEP: Final = "authorisation"
+
+
+class LoginNeeded(StepFailed, NeedsAuthorisation):
+    """The provider wants somebody to log in (again)."""
+
+    step = "authorisation"
+
+
+@dataclass(frozen=True, slots=True)
+class Diagnosis:
+    """One refusal understood. `verdict` is the class of `shared.errors` that it becomes."""
+
+    code: str
+    verdict: type[NeedsPerson] | type[TryAgain]
+    message: str
+    hint: str = ""
+
+    def error(self, words: str = "", retry_after: float | None = None) -> PosthouseError:
+        """The error to raise; `words` are the provider's own, quoted after ours."""
+        text = f"{self.message} ({shortened(words)})" if words else self.message
+        if issubclass(self.verdict, TryAgain):
+            return Unreachable(
+                text, step=_STEP, hint=self.hint, code=self.code, retry_after=retry_after
+            )
+        if issubclass(self.verdict, NeedsAuthorisation):
+            return LoginNeeded(text, hint=self.hint, code=self.code)
+        return Refused(text, step=_STEP, hint=self.hint, code=self.code)
+
+
+def _person(code: str, message: str, hint: str) -> Diagnosis:
+    return Diagnosis(code, NeedsPerson, message, hint)
+
+
+def _login(code: str, message: str, hint: str = "Authorise the connection again.") -> Diagnosis:
+    return Diagnosis(code, NeedsAuthorisation, message, hint)
+
+
+GRANT_LOST: Final = _login(
+    "grant-lost", "The authorisation is no longer valid at the provider: it expired or was revoked."
+)
+CONSENT_MISSING: Final = _person(
+    "consent-missing",
+    "Nobody consented to what this application asks for.",
+    "An administrator of the tenant grants consent: Entra admin center, App registrations, API "
+    "permissions, Grant admin consent. Then authorise or test again.",
+)
+CONSENT_DENIED: Final = _login(
+    "consent-denied",
+    "The consent was refused at the provider's login page.",
+    "Authorise again and accept what is asked for, or have an administrator consent.",
+)
+SCOPE_WRONG: Final = _person(
+    "scope-wrong",
+    "The application is not allowed the scope that reading mail needs.",
+    "Add the mail permission of the connection's mode to the application at the provider (IMAP: "
+    "IMAP.AccessAsUser.All or IMAP.AccessAsApp; Graph: Mail.ReadWrite; Google: "
+    "https://mail.google.com/), consent to it, then authorise again.",
+)
+SECRET_EXPIRED: Final = _person(
+    "client-secret-expired",
+    "The client secret of the credential has expired.",
+    "Make a new client secret at the provider and enter it in the credential. Connections that "
+    "use it go on by themselves.",
+)
+SECRET_WRONG: Final = _person(
+    "client-secret-wrong",
+    "The provider does not accept the client secret of the credential.",
+    "Enter the secret's value, not its id; make a new one where it is lost.",
+)
+CERTIFICATE_REFUSED: Final = _person(
+    "client-certificate-refused",
+    "The provider does not accept the client certificate of the credential.",
+    "Upload this certificate to the application at the provider, or a new one that has not "
+    "expired to both.",
+)
+CLIENT_UNKNOWN: Final = _person(
+    "client-unknown",
+    "The provider does not know the client id of the credential.",
+    "Compare the client id, and that the tenant and the cloud are those of the application.",
+)
+TENANT_UNKNOWN: Final = _person(
+    "tenant-unknown",
+    "The provider does not know the tenant of the credential.",
+    "Enter the tenant's id or a verified domain, and check the cloud.",
+)
+REDIRECT_WRONG: Final = _person(
+    "redirect-wrong",
+    "The redirect address is not registered for the application at the provider.",
+    "Copy the redirect address shown with the credential into the application, as type Web.",
+)
+USER_UNKNOWN: Final = _person(
+    "user-unknown",
+    "The provider does not know this user.",
+    "Compare the username with the mailbox's address at the provider, and the tenant.",
+)
+USER_BLOCKED: Final = _person(
+    "user-blocked",
+    "The account is disabled or may not use this application.",
+    "Have an administrator enable the account or assign it to the application.",
+)
+LOGIN_AGAIN: Final = _login(
+    "login-required",
+    "The provider asks for a new login (changed password, second factor or sign-in policy).",
+)
+POLICY_BLOCKED: Final = _person(
+    "policy-blocked",
+    "A conditional-access policy of the tenant blocks this login.",
+    "Have an administrator exclude the application or Posthouse's address from the policy.",
+)
+DELEGATION_MISSING: Final = _person(
+    "delegation-missing",
+    "The service account may not act for this mailbox: domain-wide delegation is missing.",
+    "Google Admin console, Security, API controls, Domain-wide delegation: add the service "
+    "account's client id with the scope https://www.googleapis.com/auth/gmail.imap_admin.",
+)
+PROVIDER_BUSY: Final = Diagnosis(
+    "provider-unavailable", TryAgain, "The provider's authorisation server is not available."
+)
+IMAP_OFF: Final = _person(
+    "imap-disabled",
+    "IMAP is switched off for this mailbox.",
+    "Google: Gmail settings, Forwarding and POP/IMAP, or the Admin console for the whole domain. "
+    "Microsoft: Exchange admin center, the mailbox's email apps, IMAP.",
+)
+POP_OFF: Final = _person(
+    "pop-disabled",
+    "POP3 is switched off for this mailbox.",
+    "Switch it on in the mailbox's settings or by an administrator.",
+)
+BASIC_AUTH_OFF: Final = _person(
+    "password-login-disabled",
+    "The server takes no password for this mailbox.",
+    "Use a mode with OAuth2 (google-imap, microsoft-imap, microsoft-graph), or an app password "
+    "where the provider still offers them.",
+)
+TOKEN_REFUSED: Final = _login(
+    "token-refused",
+    "The mail server refused the access token.",
+    "Check that the account that logged in may open this mailbox and that the mail scope was "
+    "consented to, then authorise again.",
+)
+NOT_CONNECTED: Final = _person(
+    "authenticated-not-connected",
+    "Exchange took the token, but not for this mailbox.",
+    "The usual causes: IMAP is switched off for the mailbox; the person who logged in has no Full "
+    "Access to the shared mailbox; the username is not the mailbox's address; for application "
+    "access the service principal lacks Add-MailboxPermission.",
+)
+TOO_MANY: Final = Diagnosis(
+    "too-many-connections", TryAgain, "The mailbox has too many sessions open.", ""
+)
+NOT_COVERED: Final = _person(
+    "access-policy",
+    "The tenant's application access policy does not cover this mailbox.",
+    "Exchange admin: add the mailbox to the group of the application access policy, or to the "
+    "scope of the application's role assignment. A change takes up to an hour or more to work.",
+)
+ACCESS_DENIED: Final = _person(
+    "access-denied",
+    "Graph does not let us open this mailbox.",
+    "Delegated: the person who logged in needs Full Access to the mailbox, and Mail.ReadWrite"
+    " (.Shared for a shared mailbox). Application: Mail.ReadWrite with admin consent.",
+)
+MAILBOX_MISSING: Final = _person(
+    "mailbox-missing",
+    "There is no mailbox of that name in Exchange Online.",
+    "Compare the address; a mailbox that is still on-premises or has no licence cannot be read "
+    "through Graph.",
+)
+
+#: AADSTS number → what it means. Numbers that are not here keep the server's own words.
+_AADSTS: Final[Mapping[int, Diagnosis]] = {
+    50011: REDIRECT_WRONG,
+    50020: USER_UNKNOWN,
+    50034: USER_UNKNOWN,
+    50055: LOGIN_AGAIN,
+    50057: USER_BLOCKED,
+    50058: LOGIN_AGAIN,
+    50059: TENANT_UNKNOWN,
+    50076: LOGIN_AGAIN,
+    50078: LOGIN_AGAIN,
+    50079: LOGIN_AGAIN,
+    50105: USER_BLOCKED,
+    50128: TENANT_UNKNOWN,
+    50132: LOGIN_AGAIN,
+    50133: LOGIN_AGAIN,
+    50173: LOGIN_AGAIN,
+    53000: POLICY_BLOCKED,
+    53001: POLICY_BLOCKED,
+    53003: POLICY_BLOCKED,
+    65001: CONSENT_MISSING,
+    65004: CONSENT_DENIED,
+    65005: SCOPE_WRONG,
+    70008: GRANT_LOST,
+    70011: SCOPE_WRONG,
+    70043: GRANT_LOST,
+    700003: LOGIN_AGAIN,
+    700016: CLIENT_UNKNOWN,
+    700027: CERTIFICATE_REFUSED,
+    700082: GRANT_LOST,
+    700084: GRANT_LOST,
+    7000112: CLIENT_UNKNOWN,
+    7000215: SECRET_WRONG,
+    7000216: SECRET_WRONG,
+    7000218: SECRET_WRONG,
+    7000222: SECRET_EXPIRED,
+    650053: SCOPE_WRONG,
+    650057: SCOPE_WRONG,
+    90002: TENANT_UNKNOWN,
+    90023: TENANT_UNKNOWN,
+    900023: TENANT_UNKNOWN,
+    90033: PROVIDER_BUSY,
+    90094: CONSENT_MISSING,
+    90095: CONSENT_MISSING,
+    500011: SCOPE_WRONG,
+    501051: USER_BLOCKED,
+}
+
+#: (OAuth error, part of its description or empty) → meaning, for servers without numbers. The
+#: first that fits wins, so the particular stand before the general.
+_OAUTH: Final[tuple[tuple[str, str, Diagnosis], ...]] = (
+    ("invalid_grant", "invalid email or user id", USER_UNKNOWN),
+    ("invalid_grant", "not a valid email or user id", USER_UNKNOWN),
+    ("invalid_grant", "account not found", USER_UNKNOWN),
+    ("invalid_grant", "invalid jwt signature", CERTIFICATE_REFUSED),
+    ("invalid_grant", "account has been deleted", USER_BLOCKED),
+    ("invalid_grant", "", GRANT_LOST),
+    ("interaction_required", "", LOGIN_AGAIN),
+    ("login_required", "", LOGIN_AGAIN),
+    ("consent_required", "", CONSENT_MISSING),
+    ("admin_policy_enforced", "", CONSENT_MISSING),
+    ("org_internal", "", USER_BLOCKED),
+    ("access_denied", "", CONSENT_DENIED),
+    ("unauthorized_client", "unauthorized to retrieve access tokens", DELEGATION_MISSING),
+    ("unauthorized_client", "", SCOPE_WRONG),
+    ("deleted_client", "", CLIENT_UNKNOWN),
+    ("invalid_client", "not found", CLIENT_UNKNOWN),
+    ("invalid_client", "client assertion", CERTIFICATE_REFUSED),
+    ("invalid_client", "", SECRET_WRONG),
+    ("invalid_scope", "", SCOPE_WRONG),
+    ("redirect_uri_mismatch", "", REDIRECT_WRONG),
+    ("temporarily_unavailable", "", PROVIDER_BUSY),
+    ("server_error", "", PROVIDER_BUSY),
+)
+
+#: Part of the tagged NO or BAD (POP3: -ERR) of a login → meaning. The first that fits wins.
+_LOGIN_WORDS: Final[tuple[tuple[str, Diagnosis], ...]] = (
+    ("not enabled for imap", IMAP_OFF),
+    ("imap access is disabled", IMAP_OFF),
+    ("not enabled for pop", POP_OFF),
+    ("pop access is disabled", POP_OFF),
+    ("authenticated but not connected", NOT_CONNECTED),
+    ("too many simultaneous connections", TOO_MANY),
+    ("too many connections", TOO_MANY),
+    ("application-specific password required", BASIC_AUTH_OFF),
+    ("basicauthblocked", BASIC_AUTH_OFF),
+    ("basic authentication is disabled", BASIC_AUTH_OFF),
+    ("web login required", LOGIN_AGAIN),
+    ("log in via your web browser", LOGIN_AGAIN),
+)
+
+#: Graph error code → meaning; `_GRAPH_WORDS` goes before it where a code means several things.
+_GRAPH_CODES: Final[Mapping[str, Diagnosis]] = {
+    "erroraccessdenied": ACCESS_DENIED,
+    "accessdenied": ACCESS_DENIED,
+    "authorization_requestdenied": CONSENT_MISSING,
+    "nopermissionsinaccesstoken": CONSENT_MISSING,
+    "errorinvaliduser": MAILBOX_MISSING,
+    "request_resourcenotfound": MAILBOX_MISSING,
+    "mailboxnotenabledforrestapi": MAILBOX_MISSING,
+    "mailboxnotsupportedforrestapi": MAILBOX_MISSING,
+    "errornonexistentmailbox": MAILBOX_MISSING,
+    "invalidauthenticationtoken": TOKEN_REFUSED,
+    "unauthenticated": TOKEN_REFUSED,
+    "insufficient_claims": LOGIN_AGAIN,
+}
+_GRAPH_WORDS: Final[tuple[tuple[str, Diagnosis], ...]] = (
+    ("appaccesspolicy", NOT_COVERED),
+    ("apponly accesspolicy", NOT_COVERED),
+    ("accesspolicy settings", NOT_COVERED),
+    ("[raop]", NOT_COVERED),
+)
+
+
+def of_token_answer(
+    status: int, answer: Mapping[str, Any], *, retry_after: float | None = None
+) -> PosthouseError:
+    """An error answer of an authorisation server (RFC 6749 sections 4.1.2.1 and 5.2).
+
+    `status` is HTTP's, 0 where the error came by redirect. What nothing is known of needs a person
+    when it is the client's fault (4xx), and is tried again when it is the server's.
+    """
+    error = str(answer.get("error") or "")
+    description = str(answer.get("error_description") or "")
+    words = _first_line(description) or error
+    for number in _aadsts(answer, description):
+        if number in _AADSTS:
+            return _AADSTS[number].error(words, retry_after)
+    if status == 429 or status >= 500:
+        return PROVIDER_BUSY.error(words, retry_after)
+    both = f"{error} {answer.get('error_subtype') or ''} {description}".lower()
+    for name, part, diagnosis in _OAUTH:
+        if error == name and part in both:
+            return diagnosis.error(words, retry_after)
+    return Refused(
+        f"The provider refused to give a token: {shortened(words) or f'HTTP {status}'}.",
+        step=_STEP,
+        hint="Compare client id, secret, tenant and permissions with the provider's.",
+        code="token-not-given",
+    )
+
+
+def of_login(refusal: str, *, token: bool) -> PosthouseError | None:
+    """What the words of a refused IMAP or POP3 login mean; None where they say nothing usual.
+
+    `refusal` is the text of the tagged answer, with the base64 challenge that came before it
+    (after a blank) where there was one; `token` says that OAuth2 was used.
+    """
+    detail = sasl_error(refusal)
+    low = refusal.lower()
+    for words, diagnosis in _LOGIN_WORDS:
+        if words in low:
+            return diagnosis.error(refusal)
+    if "[unavailable]" in low or "[inuse]" in low or "[limit]" in low:
+        return Unreachable(
+            f"The mail server cannot log us in now ({shortened(refusal)}).",
+            step="login",
+            code="login-unavailable",
+        )
+    if not token:
+        return None
+    if detail is not None:
+        status = str(detail.get("status", "")).lower()
+        if status in ("invalid_scope", "insufficient_scope", "403"):
+            return SCOPE_WRONG.error(f"the server wants {detail.get('scope')}")
+        # Google answers 400 to a token of another account or scope, 401 to one that is no good.
+        if status == "400":
+            scope = f"the server wants {detail['scope']}" if detail.get("scope") else refusal
+            return WRONG_ACCOUNT_OR_SCOPE.error(scope)
+        return TOKEN_REFUSED.error(status)
+    return TOKEN_REFUSED.error(refusal)
+
+
+WRONG_ACCOUNT_OR_SCOPE: Final = _login(
+    "token-not-for-mailbox",
+    "The token is not for this mailbox, or not for reading mail.",
+    "The username must be the account that logged in, and its consent must include mail; "
+    "authorise again with that account.",
+)
+
+
+def of_graph(
+    status: int, answer: Any, *, retry_after: float | None = None, doing: str = ""
+) -> PosthouseError:
+    """An error answer of Graph: {"error": {"code", "message", …}}. `doing` names what was tried."""
+    code, words = graph_error(answer)
+    low = words.lower()
+    throttled = status in (408, 423, 429, 503, 504) or status >= 500 or _is_transient(code)
+    if throttled:
+        what = "throttles" if status == 429 else "cannot serve"
+        return Unreachable(
+            f"Graph {what} this mailbox now{_while(doing)} ({shortened(words) or status}).",
+            code="throttled" if status == 429 else "graph-unavailable",
+            retry_after=retry_after,
+        )
+    for part, diagnosis in _GRAPH_WORDS:
+        if part in low:
+            return diagnosis.error(words)
+    found = _GRAPH_CODES.get(code.lower())
+    if found is not None:
+        return found.error(words)
+    if status == 401:
+        return TOKEN_REFUSED.error(words)
+    if status == 403:
+        return ACCESS_DENIED.error(words)
+    return Refused(
+        f"Graph refused the request{_while(doing)}: {code or status} {shortened(words)}".rstrip(),
+        code="graph-refused",
+    )
+
+
+def graph_error(answer: Any) -> tuple[str, str]:
+    """Code and message of a Graph error answer; the innermost code is the particular one."""
+    error = answer.get("error") if isinstance(answer, Mapping) else None
+    if not isinstance(error, Mapping):
+        return "", ""
+    return str(error.get("code") or ""), str(error.get("message") or "")
+
+
+def sasl_error(text: str) -> dict[str, Any] | None:
+    """The JSON that XOAUTH2 and OAUTHBEARER send in base64 when they refuse (RFC 7628 3.2.2)."""
+    for word in re.findall(r"[A-Za-z0-9+/]{16,}={0,2}", text):
+        try:
+            found = json.loads(base64.b64decode(word, validate=True))
+        except (binascii.Error, ValueError):
+            continue
+        if isinstance(found, dict):
+            return found
+    return None
+
+
+def shortened(text: str) -> str:
+    """Somebody else's words on one line, bounded: they end up in errors and logs."""
+    line = " ".join(text.split())
+    return line if len(line) <= _LONGEST else line[: _LONGEST - 1] + "…"
+
+
+def _aadsts(answer: Mapping[str, Any], description: str) -> list[int]:
+    codes = answer.get("error_codes")
+    numbers = [int(code) for code in codes or () if str(code).isdigit()]
+    return numbers + [int(number) for number in re.findall(r"AADSTS(\d+)", description)]
+
+
+def _first_line(text: str) -> str:
+    # Entra appends trace id, correlation id and time on lines of their own.
+    return text.strip().splitlines()[0].split(" Trace ID:")[0] if text.strip() else ""
+
+
+def _is_transient(code: str) -> bool:
+    return code.lower() in {
+        "applicationthrottled",
+        "errormailboxmoveinprogress",
+        "errormailboxstoreunavailable",
+        "errorserverbusy",
+        "errortoomanyobjectsopened",
+        "mailboxconcurrency",
+        "serviceunavailable",
+        "toomanyrequests",
+        "timeout",
+    }
+
+
+def _while(doing: str) -> str:
+    return f" while {doing}" if doing else ""

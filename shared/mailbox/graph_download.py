@@ -1,0 +1,155 @@
+"""Mails out of Graph: their MIME form, up to three at a time, spooled, handed on one by one.
+
+Source: "Get MIME content of a message" (GET …/messages/{id}/$value).
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import IO, Final
+
+from shared.errors import MailFailure, NeedsPerson, TryAgain
+from shared.mailbox import graph_mime
+from shared.mailbox.base import HEADER_LIMIT, MailRef, Sink
+from shared.mailbox.graph_http import GraphError, GraphHttp, judged
+from shared.mailbox.limiting import AT_ONCE
+
+_IN_MEMORY: Final = 1 << 20
+_CHUNK: Final = 1 << 18
+#: Times that a mail is begun anew when its connection breaks in the middle.
+_TRIES: Final = 3
+#: A mail that has no MIME form: Exchange could not convert it, or it is no mail.
+_NO_MIME: Final = frozenset({400, 405, 406, 415, 422, 500, 501})
+
+
+def download(graph: GraphHttp, refs: Sequence[MailRef], sink: Sink, limit: int) -> None:
+    """Streams each mail into `sink`. Memory: a megabyte a mail under way, the rest on disk."""
+    ahead: deque[tuple[MailRef, Future[IO[bytes] | MailFailure]]] = deque()
+    with ThreadPoolExecutor(AT_ONCE, thread_name_prefix="graph") as pool:
+        try:
+            for ref in refs:
+                if ref.size > limit and not _may_fit(ref, limit):
+                    sink.abandon(ref, too_large(limit))
+                    continue
+                ahead.append((ref, pool.submit(_fetch, graph, ref, limit)))
+                if len(ahead) > AT_ONCE:
+                    _hand_on(*ahead.popleft(), sink)
+            while ahead:
+                _hand_on(*ahead.popleft(), sink)
+        finally:
+            for _, future in ahead:
+                future.cancel()
+            for _, future in ahead:
+                if not future.cancelled() and future.exception() is None:
+                    spool = future.result()
+                    if not isinstance(spool, MailFailure):
+                        spool.close()
+
+
+def headers(graph: GraphHttp, refs: Sequence[MailRef]) -> Iterator[tuple[MailRef, bytes]]:
+    """The header block of each mail that still exists, with the empty line that ends it."""
+    for ref in refs:
+        try:
+            with graph.stream(graph.message(ref) + "/$value") as chunks:
+                yield ref, _header_block(chunks)
+        except GraphError as failure:
+            if failure.status == 404:
+                continue
+            with judged("reading a header"):
+                if failure.status not in _NO_MIME:
+                    raise
+                spool = graph_mime.rebuild(graph, ref, failure)
+            with spool:
+                yield ref, _header_block(iter(lambda file=spool: file.read(_CHUNK), b""))  # type: ignore[misc]
+
+
+def too_large(limit: int) -> MailFailure:
+    return MailFailure(f"The mail is larger than {limit:,} octets.", code="mail-too-large")
+
+
+def _may_fit(ref: MailRef, limit: int) -> bool:
+    # PidTagMessageSize counts what Exchange stores (two octets a character), not the MIME form,
+    # which is smaller at most by about half.
+    return ref.size <= limit * 2
+
+
+def _hand_on(ref: MailRef, future: Future[IO[bytes] | MailFailure], sink: Sink) -> None:
+    spool = future.result()
+    if isinstance(spool, MailFailure):
+        sink.abandon(ref, spool)
+        return
+    with spool:
+        sink.begin(ref)
+        while chunk := spool.read(_CHUNK):
+            sink.write(chunk)
+        sink.end()
+
+
+def _fetch(graph: GraphHttp, ref: MailRef, limit: int) -> IO[bytes] | MailFailure:
+    """The whole mail in a spool, or why this one alone cannot be had."""
+    for attempt in range(_TRIES):
+        spool: IO[bytes] = tempfile.SpooledTemporaryFile(_IN_MEMORY)  # noqa: SIM115 (handed on)
+        try:
+            with graph.stream(graph.message(ref) + "/$value") as chunks:
+                for chunk in chunks:
+                    spool.write(chunk)
+                    if spool.tell() > limit:
+                        spool.close()
+                        return too_large(limit)
+            spool.seek(0)
+            return spool
+        except GraphError as failure:
+            spool.close()
+            return _without_mime(graph, ref, limit, failure)
+        except TryAgain as error:
+            spool.close()
+            if attempt + 1 == _TRIES or error.code != "broken-off":
+                raise
+        except BaseException:
+            spool.close()
+            raise
+    raise AssertionError("unreachable")
+
+
+def _without_mime(
+    graph: GraphHttp, ref: MailRef, limit: int, failure: GraphError
+) -> IO[bytes] | MailFailure:
+    if failure.status in (404, 410):
+        return vanished()
+    with judged("downloading"):
+        if failure.status not in _NO_MIME:
+            raise failure
+    try:
+        with judged("reading the properties of a mail without MIME form"):
+            spool = graph_mime.rebuild(graph, ref, failure)
+    except NeedsPerson as error:
+        if getattr(error, "code", "") == "graph-refused":
+            return MailFailure(
+                f"Graph gives neither the MIME form nor the properties of this item: {error}",
+                code="mail-refused",
+            )
+        raise
+    if spool.seek(0, 2) > limit:
+        spool.close()
+        return too_large(limit)
+    spool.seek(0)
+    return spool
+
+
+def vanished() -> MailFailure:
+    return MailFailure("The mail is gone from the mailbox.", code="mail-vanished")
+
+
+def _header_block(chunks: Iterator[bytes]) -> bytes:
+    text = b""
+    for chunk in chunks:
+        text += chunk
+        for ending in (b"\r\n\r\n", b"\n\n"):
+            if ending in text:
+                return text[: text.index(ending) + len(ending)]
+        if len(text) >= HEADER_LIMIT:
+            break
+    return text[:HEADER_LIMIT]

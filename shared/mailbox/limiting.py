@@ -1,0 +1,82 @@
+"""How many requests one mailbox gets at once, and when it wants to be left alone.
+
+Graph serves four requests of an application at a mailbox at a time and answers 429 beyond
+(MailboxConcurrency, "Microsoft Graph service-specific throttling limits"): three leave room for
+what else the tenant runs.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from typing import Final, Protocol
+
+from shared.errors import TryAgain
+
+AT_ONCE: Final = 3
+
+
+class MailboxBusy(TryAgain):
+    """No place at the mailbox became free in time, or its server asked for a longer pause."""
+
+    code = "mailbox-busy"
+
+
+class RequestLimiter(Protocol):
+    """Shared by everybody who talks to a mailbox (`shared.storage.limiter` over all replicas)."""
+
+    def slot(self, mailbox: str, *, within: float) -> AbstractContextManager[None]:
+        """Holds one of the mailbox' places. Raises MailboxBusy after `within` seconds."""
+        ...
+
+    def pause(self, mailbox: str, seconds: float) -> None:
+        """Nobody gets a place before `seconds` have passed: what Retry-After asked for."""
+        ...
+
+
+class ProcessLimiter:
+    """The places of this process alone, for tools that run without Postgres."""
+
+    def __init__(self, at_once: int = AT_ONCE) -> None:
+        self._at_once = at_once
+        self._changed = threading.Condition()
+        self._held: dict[str, int] = {}
+        self._paused: dict[str, float] = {}
+
+    @contextmanager
+    def slot(self, mailbox: str, *, within: float) -> Iterator[None]:
+        deadline = time.monotonic() + within
+        with self._changed:
+            while True:
+                now = time.monotonic()
+                pause = self._paused.get(mailbox, 0.0) - now
+                if pause <= 0 and self._held.get(mailbox, 0) < self._at_once:
+                    break
+                if now >= deadline or now + pause > deadline:
+                    raise busy(mailbox, pause)
+                self._changed.wait(min(deadline - now, pause) if pause > 0 else deadline - now)
+            self._held[mailbox] = self._held.get(mailbox, 0) + 1
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._held[mailbox] -= 1
+                if not self._held[mailbox]:
+                    del self._held[mailbox]
+                self._changed.notify_all()
+
+    def pause(self, mailbox: str, seconds: float) -> None:
+        with self._changed:
+            until = time.monotonic() + seconds
+            self._paused[mailbox] = max(until, self._paused.get(mailbox, 0.0))
+
+
+def busy(mailbox: str, pause: float) -> MailboxBusy:
+    """The error to raise when no place was to be had."""
+    if pause > 0:
+        return MailboxBusy(
+            f"Graph wants the mailbox {mailbox} left alone for {pause:.0f} s.", retry_after=pause
+        )
+    return MailboxBusy(f"Others use all places at the mailbox {mailbox}.", retry_after=5)

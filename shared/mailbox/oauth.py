@@ -1,0 +1,148 @@
+"""OAuth2 for mailboxes: logging in at a provider, and fresh access tokens from then on.
+
+`start` and `finish` are the two halves of the authorisation-code flow (RFC 6749 section 4.1 with
+PKCE, RFC 7636); between them somebody logs in at the provider. `access_token_of` gives what a
+mailbox needs to log in, for every grant.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from shared.clouds import authority, scopes
+from shared.connections import Connection
+from shared.credentials import ClientSecrets, Credential, Provider
+from shared.errors import InvalidInput, NeedsAuthorisation
+from shared.mailbox.oauth_google import GoogleProvider
+from shared.mailbox.oauth_microsoft import MicrosoftProvider
+from shared.mailbox.oauth_tokens import ApplicationTokens, DelegatedToken, TokenCache, Tokens
+
+__all__ = ["TokenCache", "Tokens", "WrongAccount", "access_token_of", "finish", "start"]
+
+
+class WrongAccount(NeedsAuthorisation):
+    """Somebody else logged in than the connection's user; nothing was kept."""
+
+    code = "wrong-account"
+
+
+class AuthorisationServer(Protocol):
+    """What both providers offer (`oauth_google`, `oauth_microsoft`)."""
+
+    def start(
+        self, scopes: Sequence[str], *, redirect_uri: str, login_hint: str
+    ) -> tuple[str, str, dict[str, Any]]: ...
+
+    def redeem(self, flow: Mapping[str, Any], answer: Mapping[str, str]) -> Tokens: ...
+
+    def refresh(self, tokens: Tokens, scopes: Sequence[str]) -> Tokens: ...
+
+    def for_itself(self, scopes: Sequence[str], subject: str) -> Tokens: ...
+
+    def revoke(self, tokens: Tokens) -> bool: ...
+
+
+@dataclass(frozen=True, slots=True)
+class StartedLogin:
+    """`url` is for the browser, `state` names the flow, `flow` is secret and needed to finish."""
+
+    url: str
+    state: str
+    flow: bytes = field(repr=False)
+
+
+#: Tokens that applications have for themselves, shared by all connections of this process.
+_OWN = ApplicationTokens()
+
+
+def server_of(
+    credential: Credential, secrets: ClientSecrets, connection: Connection
+) -> AuthorisationServer:
+    """The authorisation server that a connection's tokens come from."""
+    timeout = connection.timeout_ms / 1000
+    if credential.provider is Provider.GOOGLE:
+        return GoogleProvider(credential, secrets, timeout=timeout)
+    where = credential.setting("authority").rstrip("/") or authority(connection, credential)
+    return MicrosoftProvider(credential, secrets, where, timeout=timeout)
+
+
+def start(
+    connection: Connection, credential: Credential, secrets: ClientSecrets, redirect_uri: str
+) -> StartedLogin:
+    """Begins a login. Raises InvalidInput where the grant needs none."""
+    if not credential.needs_login:
+        raise InvalidInput(
+            f"The credential {credential.name!r} gives application access: nobody logs in.",
+            field="credential_id",
+            hint="Test the connection instead.",
+        )
+    server = server_of(credential, secrets, connection)
+    url, state, flow = server.start(
+        scopes(connection, credential),
+        redirect_uri=redirect_uri,
+        login_hint=connection.username,
+    )
+    return StartedLogin(url, state, json.dumps(flow).encode())
+
+
+def finish(
+    connection: Connection,
+    credential: Credential,
+    secrets: ClientSecrets,
+    flow: bytes,
+    answer: Mapping[str, str],
+) -> Tokens:
+    """Ends a login with the query that the provider's redirect brought.
+
+    Raises WrongAccount where somebody else logged in (the grant is then given back where the
+    provider can), NeedsAuthorisation where consent was denied, NeedsPerson where the application
+    is not set up rightly.
+    """
+    server = server_of(credential, secrets, connection)
+    tokens = server.redeem(json.loads(flow), answer)
+    if same_account(tokens.account, connection.username):
+        return tokens
+    server.revoke(tokens)
+    raise WrongAccount(
+        f"{tokens.account or 'An unnamed account'} logged in, but this connection is for "
+        f"{connection.username}.",
+        hint=f"Log out at the provider (or use a private window), then authorise again as "
+        f"{connection.username}."
+        + (
+            f" That person needs access to {connection.shared_mailbox}."
+            if connection.shared_mailbox
+            else ""
+        ),
+    )
+
+
+def access_token_of(
+    connection: Connection,
+    credential: Credential,
+    secrets: ClientSecrets,
+    cache: TokenCache,
+) -> Callable[[bool], str]:
+    """`Login.access_token` for a connection: fresh tokens, whatever the grant."""
+    server = server_of(credential, secrets, connection)
+    wanted = scopes(connection, credential)
+    if credential.needs_login:
+        return DelegatedToken(cache, lambda tokens: server.refresh(tokens, wanted))
+    # A service account's token is for one mailbox, an application's for all it may open.
+    subject = connection.mailbox if credential.provider is Provider.GOOGLE else ""
+    key = (credential.id, credential.updated_at, wanted, authority(connection, credential), subject)
+    return _OWN.source(key, lambda: server.for_itself(wanted, subject))
+
+
+def same_account(account: str, username: str) -> bool:
+    """Whether two addresses name one account; Gmail ignores dots and has two domains."""
+    return bool(account) and _canonical(account) == _canonical(username)
+
+
+def _canonical(address: str) -> str:
+    local, at, domain = address.strip().casefold().rpartition("@")
+    if domain in ("gmail.com", "googlemail.com"):
+        local, domain = local.replace(".", ""), "gmail.com"
+    return f"{local}{at}{domain}"

@@ -1,0 +1,244 @@
+"""Opening a mailbox, step by step, so that a failure says exactly where it stopped and why."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+from collections.abc import Callable, Iterator
+
+from shared.connections import Connection, Mode, TransportSecurity
+from shared.mailbox import imap_login
+from shared.mailbox.base import Login, Mailbox, OAuthRefused, SessionLost, StepFailed, Unreachable
+from shared.mailbox.connect import (
+    AllowHost,
+    Deadline,
+    connect_tcp,
+    resolve,
+    start_tls,
+    tls_context,
+)
+from shared.mailbox.graph import GraphMailbox
+from shared.mailbox.graph_http import GraphHttp
+from shared.mailbox.imap import ImapMailbox
+from shared.mailbox.imap_session import ImapSession
+from shared.mailbox.limiting import ProcessLimiter, RequestLimiter
+from shared.mailbox.pop3 import Pop3Mailbox
+from shared.mailbox.pop3_session import Pop3Session
+from shared.mailbox.transcript import Transcript
+from shared.mailbox.wire import Wire
+
+READ_TIMEOUT_S = 60.0
+
+
+def open_mailbox(
+    connection: Connection,
+    login: Login,
+    *,
+    read_timeout_s: float = READ_TIMEOUT_S,
+    allow_host: AllowHost | None = None,
+    limiter: RequestLimiter | None = None,
+) -> Mailbox:
+    """Connects and logs in; opens no folder yet.
+
+    The connection's own timeout bounds everything up to the greeting, `read_timeout_s` each wait
+    for the server after it. `allow_host` is asked about every address that the host resolves to
+    (see `connect.resolve`). A refused access token is renewed once. `limiter` holds Graph's
+    requests at one mailbox down over all replicas; without one, in this process.
+
+    Raises a `StepFailed` with `step`, `code`, `hint` and `transcript`: Unreachable (try again) or
+    Refused (needs a person), OAuthRefused among them. The codes: `unknown-host`, `dns-failed`,
+    `dns-timeout`, `host-forbidden`, `connect-timeout`, `connection-refused`, `unreachable`,
+    `tls-failed`, `certificate-expired`, `certificate-untrusted`, `certificate-wrong-host`,
+    `ca-unreadable`, `starttls-refused`, `greeting-timeout`, `not-imap`, `not-pop3`, `preauth`,
+    `server-refused`, `plaintext-login-refused`, `login-refused`, `login-unavailable`,
+    `mailbox-in-use`, `oauth-refused`, `connection-lost`, `read-timeout`, `protocol-error`.
+    """
+    if connection.mode is Mode.MICROSOFT_GRAPH:
+        return _open_graph(connection, login, read_timeout_s, allow_host, limiter or _HERE)
+    opener = _OPENERS[connection.mode]
+    try:
+        return opener(connection, login, read_timeout_s, allow_host, False)
+    except OAuthRefused:
+        return opener(connection, login, read_timeout_s, allow_host, True)
+
+
+#: For those who run without Postgres: the requests of this process.
+_HERE = ProcessLimiter()
+
+
+def _open_graph(
+    connection: Connection,
+    login: Login,
+    read_timeout_s: float,
+    allow_host: AllowHost | None,
+    limiter: RequestLimiter,
+) -> Mailbox:
+    assert login.access_token is not None
+    host, port = endpoint = login.endpoint or connection.endpoint
+    seconds = connection.timeout_ms / 1000
+    transcript = Transcript()
+    if allow_host is not None:
+        resolve(host, port, Deadline(seconds), allow_host)
+    graph = GraphHttp(
+        endpoint,
+        connection.mailbox,
+        login.access_token,
+        limiter=limiter,
+        transcript=transcript,
+        ca_certificate=login.ca_certificate or "",
+        connect_timeout=seconds,
+        read_timeout=read_timeout_s,
+    )
+    mailbox = GraphMailbox(graph, connection)
+    try:
+        mailbox.log_in()
+    except BaseException:
+        mailbox.close()
+        raise
+    return mailbox
+
+
+def _open_imap(
+    connection: Connection,
+    login: Login,
+    read_timeout_s: float,
+    allow_host: AllowHost | None,
+    renew: bool,
+) -> Mailbox:
+    attempt = _Attempt(connection, login, read_timeout_s, allow_host)
+    try:
+        wire = attempt.connect()
+        session = ImapSession(wire)
+        with attempt.greeting(wire):
+            imap_login.read_greeting(session)
+            if attempt.starts_plain:
+                imap_login.start_tls(session, connection.endpoint[0])
+                attempt.upgrade(wire)
+        try:
+            imap_login.log_in(session, connection, login, renew=renew)
+        except SessionLost as error:
+            raise session.lost(error) from error
+        wire.rest()
+    except BaseException as error:
+        attempt.failed(error, "login")
+        raise
+    return ImapMailbox(session, connection)
+
+
+def _open_pop3(
+    connection: Connection,
+    login: Login,
+    read_timeout_s: float,
+    allow_host: AllowHost | None,
+    renew: bool,
+) -> Mailbox:
+    def log_in(renew_first: bool) -> Pop3Session:
+        attempt = _Attempt(connection, login, read_timeout_s, allow_host)
+        try:
+            wire = attempt.connect()
+            session = Pop3Session(wire)
+            with attempt.greeting(wire):
+                session.read_greeting()
+                if attempt.starts_plain:
+                    session.start_tls(connection.endpoint[0])
+                    attempt.upgrade(wire)
+            session.ask_capabilities()
+            session.log_in(connection, login, renew=renew_first)
+            wire.rest()
+        except BaseException as error:
+            attempt.failed(error, "login")
+            raise
+        return session
+
+    return Pop3Mailbox(log_in(renew), lambda: log_in(False))
+
+
+class _Attempt:
+    """One attempt to connect: the socket so far, the time left, the log."""
+
+    def __init__(
+        self,
+        connection: Connection,
+        login: Login,
+        read_timeout_s: float,
+        allow_host: AllowHost | None,
+    ) -> None:
+        self.transcript = Transcript()
+        self._connection = connection
+        self._ca_certificate = login.ca_certificate or connection.ca_certificate
+        self._host, self._port = login.endpoint or connection.endpoint
+        self._read_timeout_s = read_timeout_s
+        self._allow_host = allow_host
+        self._deadline = Deadline(connection.timeout_ms / 1000)
+        self._socket: socket.socket | None = None
+
+    @property
+    def security(self) -> TransportSecurity:
+        """Fixed for the hosted providers; what the administrator chose for others."""
+        own = self._connection.mode in (Mode.IMAP, Mode.POP3)
+        return self._connection.security if own else TransportSecurity.TLS
+
+    @property
+    def starts_plain(self) -> bool:
+        return self.security is TransportSecurity.STARTTLS
+
+    def connect(self) -> Wire:
+        """A connected socket, with TLS where it starts with that."""
+        addresses = resolve(self._host, self._port, self._deadline, self._allow_host)
+        self._socket = connect_tcp(
+            self._host, addresses, self._port, self._deadline, self.transcript
+        )
+        if self.security is TransportSecurity.TLS:
+            self._handshake()
+        return Wire(self._socket, self.transcript, self._read_timeout_s)
+
+    def upgrade(self, wire: Wire) -> None:
+        """TLS over a session that began in plain text."""
+        self._handshake()
+        assert self._socket is not None
+        wire.socket = self._socket
+
+    def _handshake(self) -> None:
+        assert self._socket is not None
+        context = tls_context(self._connection.verify_certificate, self._ca_certificate)
+        self._socket = start_tls(self._socket, self._host, context, self._deadline, self.transcript)
+
+    @contextlib.contextmanager
+    def greeting(self, wire: Wire) -> Iterator[None]:
+        """What the server says first belongs to the connection attempt and its timeout."""
+        wire.bound(self._deadline.left())
+        try:
+            yield
+        except SessionLost as error:
+            if error.code != "read-timeout":
+                error.step = error.step or "greeting"
+                raise
+            tls_first = self.security is not TransportSecurity.TLS
+            raise Unreachable(
+                f"{self._host} port {self._port} accepts connections but says nothing within "
+                f"{self._deadline.seconds:g} s.",
+                step="greeting",
+                code="greeting-timeout",
+                hint="Perhaps this port starts with TLS: choose TLS, or another port."
+                if tls_first
+                else "The server is overloaded, or this is not a mail server.",
+            ) from error
+        wire.bound(None)
+
+    def failed(self, error: BaseException, step: str) -> None:
+        """Leaves nothing open, and puts the protocol log into the error."""
+        if self._socket is not None:
+            self._socket.close()
+        if isinstance(error, StepFailed):
+            error.step = error.step or step
+            error.transcript = self.transcript.lines
+
+
+_Opener = Callable[[Connection, Login, float, AllowHost | None, bool], Mailbox]
+#: One opener a mode; the last argument says whether to renew the access token first.
+_OPENERS: dict[Mode, _Opener] = {
+    Mode.IMAP: _open_imap,
+    Mode.POP3: _open_pop3,
+    Mode.GOOGLE_IMAP: _open_imap,
+    Mode.MICROSOFT_IMAP: _open_imap,
+}

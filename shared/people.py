@@ -1,0 +1,88 @@
+"""Who may do what: people, their roles, and what each role permits.
+
+Pure values and rules. Pages and API ask `Principal.may`; nobody else decides.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Final
+
+
+class Role(StrEnum):
+    ADMIN = "admin"
+    OPERATOR = "operator"
+    VIEWER = "viewer"
+
+
+class Permission(StrEnum):
+    LOOK = "look"  # lists, states, paths of mails; no content of mails
+    READ_MAIL = "read-mail"  # the content of mails
+    OPERATE = "operate"  # change connections, certificates, handlers; re-deliver mails
+    ADMINISTER = "administer"  # people, tokens, credentials' secrets, audit, settings
+
+
+PERMISSIONS: Final[Mapping[Role, frozenset[Permission]]] = {
+    Role.VIEWER: frozenset({Permission.LOOK}),
+    Role.OPERATOR: frozenset({Permission.LOOK, Permission.READ_MAIL, Permission.OPERATE}),
+    Role.ADMIN: frozenset(Permission),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Person:
+    """Somebody who may log in: with a password, through the identity provider, or both."""
+
+    id: int
+    name: str
+    email: str
+    role: Role
+    enabled: bool
+    has_password: bool
+    uses_oidc: bool
+    created_at: datetime
+    last_login_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ApiToken:
+    """A program's way in. The token itself was shown once and is stored as a digest only."""
+
+    id: int
+    name: str
+    role: Role
+    created_by: str
+    created_at: datetime
+    expires_at: datetime | None
+    last_used_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Principal:
+    """Who makes this request, as told by its cookie or bearer token.
+
+    `name` is what the audit log shows (`alice`, `token deploy`, `bootstrap token`,
+    `handler crm`). A handler has no role: it reads its own mails and nothing else, which the one
+    operation that serves raw mail checks by `handler_id`.
+    """
+
+    name: str
+    role: Role | None
+    person_id: int | None = None
+    handler_id: int | None = None
+
+    def may(self, permission: Permission) -> bool:
+        return self.role is not None and permission in PERMISSIONS[self.role]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SignedIn:
+    """A browser's session. `csrf` is the token that each of its forms must carry."""
+
+    principal: Principal
+    csrf: str
+    digest: bytes
+    expires_at: datetime

@@ -1,0 +1,57 @@
+"""Reads the state of all connections and queues in a few numbers, for `/metrics`."""
+
+from __future__ import annotations
+
+from shared.clock import time_of, utc_now
+from shared.storage.pool import Database
+from shared.storage.queries import Queries
+from shared.telemetry.fleet import (
+    AGE_BOUNDS,
+    NAMED,
+    NAMED_HANDLERS,
+    Fleet,
+    HandlerQueue,
+    Named,
+)
+
+_QUERIES = Queries("fleet")
+_CONNECTIONS = Queries("connections")
+
+
+def read_fleet(database: Database) -> Fleet:
+    """A few aggregates over Postgres; some 0.2 s for 100,000 connections."""
+    now = utc_now()
+    with database.transaction() as session:
+        session.execute("SET LOCAL statement_timeout = '10s'")
+        by_health = session.execute(_CONNECTIONS["judged"] + _QUERIES["by_health"]).fetchall()
+        ages = [0] * (len(AGE_BOUNDS) + 1)
+        ages_sum = 0.0
+        for bucket, count, total in session.execute(
+            _QUERIES["success_ages"], {"bounds": list(AGE_BOUNDS)}
+        ):
+            ages[bucket] = count
+            ages_sum += total
+        successes = session.execute(_QUERIES["oldest_successes"], {"limit": NAMED}).fetchall()
+        pending = session.execute(_QUERIES["oldest_pending"], {"limit": NAMED}).fetchall()
+        totals = session.execute(_QUERIES["totals"]).fetchone()
+        handlers = session.execute(_QUERIES["handlers"], {"limit": NAMED_HANDLERS}).fetchall()
+        chores = session.execute(_QUERIES["chores"]).fetchall()
+    assert totals is not None
+    overdue, outbox, first, settlements, quarantined = totals
+    return Fleet(
+        connections=dict(by_health),
+        success_ages=ages,
+        success_ages_sum=ages_sum,
+        oldest_successes=[Named(*row) for row in successes],
+        oldest_pending=[
+            Named(identifier, name, max(0.0, (now - time_of(oldest)).total_seconds()))
+            for identifier, name, oldest in pending
+        ],
+        overdue=overdue,
+        outbox=outbox,
+        outbox_oldest_seconds=max(0.0, (now - time_of(first)).total_seconds()) if first else 0.0,
+        settlements=settlements,
+        quarantined=quarantined,
+        handlers=[HandlerQueue(n, b, oldest or 0.0, dead) for n, b, oldest, dead in handlers],
+        chores=dict(chores),
+    )

@@ -1,0 +1,76 @@
+"""The figures of the overview page, each from one quick query."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from shared.clock import first_id, utc_now
+from shared.storage.pool import Session
+from shared.storage.queries import Queries
+
+_SQL = Queries("overview")
+
+
+@dataclass(frozen=True, slots=True)
+class Backlog:
+    """Mails that are safe here and not yet with every handler; `oldest_at` by its download."""
+
+    mails: int
+    oldest_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Delays:
+    """Seconds from download to event, of the newest thousand mails of the last day."""
+
+    median: float | None
+    p95: float | None
+    mails: int
+
+
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """Mails downloaded from `start` on, until the next slot."""
+
+    start: datetime
+    mails: int
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class SickConnection:
+    """An enabled connection that fails or waits for an authorisation."""
+
+    id: int
+    name: str
+    health: str
+    error: Mapping[str, Any] | None
+    failures: int
+    last_success_at: datetime | None
+
+
+def delays(session: Session) -> Delays:
+    since = first_id(utc_now() - timedelta(days=1))
+    row = session.execute(_SQL["recent_delays"], {"since": since}).fetchone()
+    return Delays(row[0], row[1], int(row[2])) if row else Delays(None, None, 0)
+
+
+def throughput(session: Session, *, slots: int, seconds: int) -> list[Slot]:
+    """The last `slots` spans of `seconds`, the present one last; empty ones are there too."""
+    last = int(utc_now().timestamp()) // seconds
+    first = last - slots + 1
+    since = datetime.fromtimestamp(first * seconds, UTC)
+    rows = session.execute(_SQL["per_slot"], {"since": first_id(since), "seconds": seconds})
+    found = {int(row[0]): (int(row[1]), int(row[2])) for row in rows}
+    return [
+        Slot(datetime.fromtimestamp(n * seconds, UTC), *found.get(n, (0, 0)))
+        for n in range(first, last + 1)
+    ]
+
+
+def sick(session: Session, limit: int = 20) -> Sequence[SickConnection]:
+    """Those that need somebody, the longest ill first."""
+    return [SickConnection(*row) for row in session.execute(_SQL["sick"], {"limit": limit})]

@@ -1,0 +1,86 @@
+"""Every column that holds a sealed secret, and how all of them are sealed anew.
+
+A sealed value is bound to its table, column and primary key (see `shared.vault`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from psycopg import sql
+
+from shared.errors import SecretUnreadable
+from shared.storage.pool import Database
+from shared.storage.queries import Queries
+
+_queries = Queries("secrets")
+_BATCH: Final = 500
+
+
+@dataclass(frozen=True, slots=True)
+class SealedColumn:
+    table: str
+    column: str
+    key: str = "id"
+    key_type: str = "bigint"
+
+
+@dataclass(frozen=True, slots=True)
+class Rotation:
+    """What became of one column: values sealed anew, and values that no key opens."""
+
+    column: SealedColumn
+    resealed: int
+    unreadable: int
+
+
+#: Complete: a test compares it with the schema.
+SEALED_COLUMNS: Final = (
+    SealedColumn("connection", "password"),
+    SealedColumn("credential", "client_secret"),
+    SealedColumn("credential", "client_certificate"),
+    SealedColumn("certificate", "private_key"),
+    SealedColumn("authorisation", "cache", "connection_id"),
+    SealedColumn("oauth_flow", "flow", "state", "text"),
+    SealedColumn("webhook", "url"),
+    SealedColumn("webhook", "secret"),
+)
+
+#: Seals a value anew for `(table, column, row)`; None where the active key sealed it already.
+#: Raises SecretUnreadable.
+Reseal = Callable[[str, str, str, bytes], bytes | None]
+
+
+def rotate(database: Database, column: SealedColumn, reseal: Reseal) -> Rotation:
+    """Seals a column anew, a batch a transaction; what changes meanwhile keeps its new value."""
+    names = {
+        "table": sql.Identifier(column.table),
+        "column": sql.Identifier(column.column),
+        "key": sql.Identifier(column.key),
+        "type": sql.SQL("text") if column.key_type == "text" else sql.SQL("bigint"),
+    }
+    batch = sql.SQL(_queries["batch"]).format(**names)
+    replace = sql.SQL(_queries["replace"]).format(**names)
+    after: str | None = None
+    resealed = unreadable = 0
+    while True:
+        with database.transaction() as session:
+            rows = session.execute(batch, {"after": after, "size": _BATCH}).fetchall()
+            changes = []
+            for key, sealed in rows:
+                try:
+                    new = reseal(column.table, column.column, key, bytes(sealed))
+                except SecretUnreadable:
+                    unreadable += 1
+                    continue
+                if new is not None:
+                    changes.append((key, sealed, new))
+            if changes:
+                keys, old, fresh = (list(part) for part in zip(*changes, strict=True))
+                done = session.execute(replace, {"keys": keys, "old": old, "new": fresh})
+                resealed += done.rowcount
+        if len(rows) < _BATCH:
+            return Rotation(column, resealed, unreadable)
+        after = rows[-1][0]

@@ -1,0 +1,23 @@
+-- name: recent_delays
+-- Of the newest published mails: seconds from the download to the event.
+SELECT percentile_cont(0.5) WITHIN GROUP (ORDER BY d),
+       percentile_cont(0.95) WITHIN GROUP (ORDER BY d), count(*)
+FROM (SELECT extract(epoch FROM published_at - downloaded_at)::double precision AS d
+      FROM message WHERE id >= %(since)s AND published_at IS NOT NULL
+      ORDER BY id DESC LIMIT 1000) newest
+
+-- name: per_slot
+-- Mails downloaded per slot of %(seconds)s seconds.
+SELECT floor(extract(epoch FROM r.at) / %(seconds)s)::bigint, sum(r.downloaded)::bigint,
+       sum(r.bytes)::bigint
+FROM (SELECT downloaded, bytes, to_timestamp(
+          ('x' || lpad(left(replace(id::text, '-', ''), 12), 16, '0'))::bit(64)::bigint / 1000.0) AS at
+      FROM fetch_run WHERE id >= %(since)s) r
+GROUP BY 1 ORDER BY 1
+
+-- name: sick
+-- Connections that need somebody, the longest ill first.
+SELECT c.id, c.name, s.health, s.error, s.failures, s.last_success_at
+FROM connection_state s JOIN connection c ON c.id = s.connection_id
+WHERE c.enabled AND s.health IN ('failing', 'needs-authorisation')
+ORDER BY s.last_success_at NULLS FIRST, c.id LIMIT %(limit)s

@@ -1,0 +1,114 @@
+-- People, their sessions, API tokens, and failed logins.
+
+-- name: people
+SELECT id, name, email, role, enabled, password_hash IS NOT NULL, oidc_subject IS NOT NULL,
+       created_at, last_login_at
+FROM person ORDER BY lower(name)
+
+-- name: person
+SELECT id, name, email, role, enabled, password_hash IS NOT NULL, oidc_subject IS NOT NULL,
+       created_at, last_login_at
+FROM person WHERE id = %(id)s
+
+-- name: add_person
+INSERT INTO person (name, email, role, password_hash)
+VALUES (%(name)s, %(email)s, %(role)s, %(password_hash)s)
+RETURNING id
+
+-- name: change_person
+-- A NULL password_hash keeps the one there is.
+UPDATE person
+SET name = %(name)s, email = %(email)s, role = %(role)s, enabled = %(enabled)s,
+    password_hash = coalesce(%(password_hash)s, password_hash),
+    oidc_subject = CASE WHEN lower(email) = lower(%(email)s) THEN oidc_subject END
+WHERE id = %(id)s
+
+-- name: delete_person
+DELETE FROM person WHERE id = %(id)s
+
+-- name: lock_admins
+-- Locked, so that two changes at once cannot remove the last administrator together.
+SELECT id FROM person WHERE role = 'admin' AND enabled FOR UPDATE
+
+-- name: password_of
+SELECT id, password_hash FROM person WHERE lower(name) = lower(%(name)s) AND enabled
+
+-- name: replace_hash
+UPDATE person SET password_hash = %(password_hash)s WHERE id = %(id)s
+
+-- name: touch_login
+UPDATE person SET last_login_at = now() WHERE id = %(id)s
+
+-- name: person_of_subject
+-- Known by its subject; or, at the first login, by a verified address that nobody claimed yet.
+SELECT id FROM person
+WHERE enabled AND (oidc_subject = %(subject)s
+    OR (oidc_subject IS NULL AND email <> '' AND lower(email) = lower(%(email)s)))
+ORDER BY oidc_subject NULLS LAST LIMIT 1
+
+-- name: bind_subject
+UPDATE person SET oidc_subject = %(subject)s WHERE id = %(id)s
+
+-- name: start_session
+INSERT INTO session (digest, person_id, csrf, expires_at)
+VALUES (%(digest)s, %(person_id)s, %(csrf)s, now() + %(lifetime)s)
+
+-- name: session
+SELECT s.person_id, p.name, p.role, s.csrf, s.expires_at
+FROM session s LEFT JOIN person p ON p.id = s.person_id
+WHERE s.digest = %(digest)s AND s.expires_at > now() AND (s.person_id IS NULL OR p.enabled)
+
+-- name: end_session
+DELETE FROM session WHERE digest = %(digest)s
+
+-- name: end_sessions_of
+DELETE FROM session WHERE person_id = %(person_id)s AND digest <> %(keep)s
+
+-- name: sweep
+WITH old_sessions AS (DELETE FROM session WHERE expires_at <= now()),
+     old_logins AS (DELETE FROM oidc_login WHERE created_at < now() - interval '15 minutes')
+DELETE FROM login_attempt WHERE at < now() - interval '1 hour'
+
+-- name: keep_oidc_login
+INSERT INTO oidc_login (state, browser, verifier, nonce, next)
+VALUES (%(state)s, %(browser)s, %(verifier)s, %(nonce)s, %(next)s)
+
+-- name: take_oidc_login
+DELETE FROM oidc_login
+WHERE state = %(state)s AND browser = %(browser)s AND created_at > now() - interval '15 minutes'
+RETURNING verifier, nonce, next
+
+-- name: failures
+SELECT source, count(*) FROM login_attempt
+WHERE source = ANY(%(sources)s) AND at > now() - %(window)s
+GROUP BY source
+
+-- name: note_failure
+INSERT INTO login_attempt (source) SELECT unnest(%(sources)s::text[])
+
+-- name: forget_failures
+DELETE FROM login_attempt WHERE source = ANY(%(sources)s)
+
+-- name: tokens
+SELECT id, name, role, created_by, created_at, expires_at, last_used_at
+FROM api_token ORDER BY lower(name)
+
+-- name: add_token
+INSERT INTO api_token (name, digest, role, created_by, expires_at)
+VALUES (%(name)s, %(digest)s, %(role)s, %(created_by)s, %(expires_at)s)
+RETURNING id, name, role, created_by, created_at, expires_at, last_used_at
+
+-- name: delete_token
+DELETE FROM api_token WHERE id = %(id)s RETURNING name, role
+
+-- name: token_by_digest
+SELECT id, name, role, last_used_at FROM api_token
+WHERE digest = %(digest)s AND (expires_at IS NULL OR expires_at > now())
+
+-- name: touch_token
+-- At most once a minute, so that a busy program does not write with every request.
+UPDATE api_token SET last_used_at = now()
+WHERE id = %(id)s AND (last_used_at IS NULL OR last_used_at < now() - interval '1 minute')
+
+-- name: handler_by_token
+SELECT id, name FROM handler WHERE token_digest = %(digest)s

@@ -1,0 +1,221 @@
+"""What is told of all connections and handlers together: read from Postgres when scraped.
+
+The services count nothing per connection. Whoever has the database registers one `FleetCollector`;
+its cost and its number of series do not grow with the connections: counts, one histogram, and the
+few worst by name.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Final
+
+import structlog
+from prometheus_client.core import GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from shared.telemetry.metrics import REGISTRY, Description
+
+log = structlog.get_logger(__name__)
+
+#: How many of the worst connections, and how many handlers, are told by name.
+NAMED: Final = 20
+NAMED_HANDLERS: Final = 200
+#: Upper bounds, in seconds, of the ages of the last success.
+AGE_BOUNDS: Final = (60.0, 120.0, 300.0, 900.0, 3600.0, 14_400.0, 86_400.0)
+
+DESCRIBED: Final = tuple(
+    Description(f"posthouse_{name}", kind, labels, text)
+    for name, kind, labels, text in (
+        (
+            "chore_age_seconds",
+            "gauge",
+            ("chore",),
+            "Since any scheduler last began this chore (housekeeping and the like).",
+        ),
+        (
+            "connection_pending_seconds",
+            "gauge",
+            ("connection", "name"),
+            f"Age of the oldest unpublished mail, of the {NAMED} connections where it is oldest.",
+        ),
+        (
+            "connection_success_age_seconds",
+            "histogram",
+            (),
+            "Since the last successful run, over all enabled connections.",
+        ),
+        (
+            "connection_success_oldest_seconds",
+            "gauge",
+            ("connection", "name"),
+            f"Since the last success, of the {NAMED} enabled connections where it is longest ago.",
+        ),
+        ("connections", "gauge", ("health",), "Connections by health."),
+        (
+            "connections_overdue",
+            "gauge",
+            (),
+            "Enabled connections whose turn came more than a minute ago and was not taken.",
+        ),
+        (
+            "handler_backlog_messages",
+            "gauge",
+            ("handler",),
+            "Mails on the queue of an enabled handler, acknowledged by nobody yet.",
+        ),
+        (
+            "handler_dead_messages",
+            "gauge",
+            ("handler",),
+            "Mails on the dead-letter queue of an enabled handler.",
+        ),
+        (
+            "handler_oldest_seconds",
+            "gauge",
+            ("handler",),
+            "Age of the oldest mail that an enabled handler has not acknowledged; 0 where none.",
+        ),
+        ("outbox_messages", "gauge", (), "Downloaded mails not yet published to every handler."),
+        (
+            "outbox_oldest_seconds",
+            "gauge",
+            (),
+            "Age of the oldest downloaded mail not yet published to every handler; 0 where none.",
+        ),
+        ("quarantined_messages", "gauge", (), "Mails in quarantine, waiting for a person."),
+        (
+            "settlements_pending",
+            "gauge",
+            (),
+            "Downloaded mails whose server has still to mark them read or delete them.",
+        ),
+    )
+)
+_BY_NAME: Final = {description.name: description for description in DESCRIBED}
+
+
+@dataclass(frozen=True, slots=True)
+class Named:
+    """One of the worst: connection id, name, seconds."""
+
+    connection_id: int
+    name: str
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class HandlerQueue:
+    name: str
+    backlog: int
+    oldest_seconds: float
+    dead: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fleet:
+    """All of it at one moment. `success_ages`: how many fall below each of AGE_BOUNDS, and above.
+
+    `success_ages` has one more item than AGE_BOUNDS; ages are in seconds.
+    """
+
+    connections: Mapping[str, int] = field(default_factory=dict)
+    success_ages: Sequence[int] = (0,) * (len(AGE_BOUNDS) + 1)
+    success_ages_sum: float = 0.0
+    oldest_successes: Sequence[Named] = ()
+    oldest_pending: Sequence[Named] = ()
+    overdue: int = 0
+    outbox: int = 0
+    outbox_oldest_seconds: float = 0.0
+    settlements: int = 0
+    quarantined: int = 0
+    handlers: Sequence[HandlerQueue] = ()
+    chores: Mapping[str, float] = field(default_factory=dict)
+
+
+class FleetCollector(Collector):
+    """Reads the fleet when scraped, at most once in `fresh_seconds`; says nothing if it cannot."""
+
+    def __init__(self, read: Callable[[], Fleet], fresh_seconds: float = 10.0) -> None:
+        self._read = read
+        self._fresh_seconds = fresh_seconds
+        self._lock = threading.Lock()
+        self._fleet: Fleet | None = None
+        self._read_at = float("-inf")
+
+    def describe(self) -> list[Metric]:
+        """Nothing: registering must not read from Postgres."""
+        return []
+
+    def collect(self) -> Iterator[Metric]:
+        with self._lock:
+            if time.monotonic() - self._read_at >= self._fresh_seconds:
+                self._read_at = time.monotonic()
+                try:
+                    self._fleet = self._read()
+                except Exception as error:
+                    # Stale numbers would look like health; their absence is alerted on.
+                    self._fleet = None
+                    log.warning("fleet-unreadable", why=str(error))
+            fleet = self._fleet
+        if fleet is not None:
+            yield from families(fleet)
+
+
+@contextmanager
+def fleet_metrics(read: Callable[[], Fleet]) -> Iterator[None]:
+    """The fleet is told in `/metrics` while the block runs."""
+    collector = FleetCollector(read)
+    REGISTRY.register(collector)
+    try:
+        yield
+    finally:
+        REGISTRY.unregister(collector)
+
+
+def families(fleet: Fleet) -> Iterator[Metric]:
+    """The fleet as Prometheus' metric families."""
+    yield _gauge("connections", {(health,): n for health, n in fleet.connections.items()})
+    yield _success_ages(fleet)
+    for name, worst in (
+        ("connection_success_oldest_seconds", fleet.oldest_successes),
+        ("connection_pending_seconds", fleet.oldest_pending),
+    ):
+        yield _gauge(name, {(str(w.connection_id), w.name): w.seconds for w in worst})
+    for name, value in (
+        ("connections_overdue", fleet.overdue),
+        ("outbox_messages", fleet.outbox),
+        ("outbox_oldest_seconds", fleet.outbox_oldest_seconds),
+        ("settlements_pending", fleet.settlements),
+        ("quarantined_messages", fleet.quarantined),
+    ):
+        yield _gauge(name, {(): value})
+    queues = fleet.handlers
+    yield _gauge("handler_backlog_messages", {(q.name,): q.backlog for q in queues})
+    yield _gauge("handler_oldest_seconds", {(q.name,): q.oldest_seconds for q in queues})
+    yield _gauge("handler_dead_messages", {(q.name,): q.dead for q in queues})
+    yield _gauge("chore_age_seconds", {(name,): age for name, age in fleet.chores.items()})
+
+
+def _gauge(name: str, values: Mapping[tuple[str, ...], float]) -> Metric:
+    description = _BY_NAME[f"posthouse_{name}"]
+    family = GaugeMetricFamily(description.name, description.text, labels=description.labels)
+    for labels, value in values.items():
+        family.add_metric(labels, value)
+    return family
+
+
+def _success_ages(fleet: Fleet) -> Metric:
+    description = _BY_NAME["posthouse_connection_success_age_seconds"]
+    total = 0
+    buckets = []
+    for bound, count in zip((*AGE_BOUNDS, float("inf")), fleet.success_ages, strict=True):
+        total += count
+        buckets.append(("+Inf" if bound == float("inf") else str(bound), total))
+    family = HistogramMetricFamily(description.name, description.text)
+    family.add_metric((), buckets, fleet.success_ages_sum)
+    return family

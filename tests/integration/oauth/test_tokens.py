@@ -1,0 +1,219 @@
+"""Tokens stay fresh: rotation under many workers, early refresh, lost grants, revocation."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+from itertools import pairwise
+
+import pytest
+
+from shared.clock import utc_now
+from shared.credentials import Provider
+from shared.errors import NeedsAuthorisation, TryAgain
+from shared.logins import Logins
+from shared.mailbox import oauth
+from shared.mailbox.oauth_tokens import Tokens
+from shared.storage.pool import Database
+from tests.integration.oauth.conftest import House
+
+WORKERS = 8
+
+
+@pytest.mark.promise("A4")
+@pytest.mark.parametrize("provider", list(Provider))
+def test_no_rotation_is_lost_under_eight_workers(
+    house: House, database_url: str, provider: Provider
+) -> None:
+    """The authorisation server ends the whole grant when one refresh token is spent twice, so a
+    single lost or doubled rotation makes everybody after it fail."""
+    connection = house.connection(house.credential(provider=provider))
+    house.authorise(connection)
+    seen: set[str] = set()
+    start = threading.Barrier(WORKERS)
+
+    def work(_: int) -> list[str]:
+        # Each with a pool of its own, as another replica has it.
+        with Database(database_url, size=1) as database:
+            token = Logins(database, house.vault).of(connection).access_token
+            assert token is not None
+            got = [token(False)]
+            start.wait()
+            while len(seen) <= 101:  # the first came from the login: a hundred rotations
+                got.append(token(True))
+                seen.add(got[-1])
+        return got
+
+    with ThreadPoolExecutor(WORKERS) as pool:
+        answers = list(pool.map(work, range(WORKERS)))
+    # A worker may be served with what another fetched meanwhile, never with what it refused.
+    for got in answers:
+        assert all(before != after for before, after in pairwise(got))
+    # And the grant still lives: the last refresh token is the one that was saved.
+    token = house.logins.of(connection).access_token
+    assert token is not None
+    assert token(False) in seen
+    assert token(True) not in seen
+
+
+@pytest.mark.promise("A4")
+def test_a_refresh_is_shared_by_those_who_wait_for_it(house: House) -> None:
+    """Eight threads find the token about to expire; the provider is asked once."""
+    connection = house.connection(house.credential())
+    house.authorise(connection)
+    _age(house, connection.id, left=timedelta(seconds=30))
+    barrier = threading.Barrier(WORKERS)
+
+    def ask(_: int) -> str:
+        token = house.logins.of(connection).access_token
+        assert token is not None
+        barrier.wait()
+        return token(False)
+
+    with ThreadPoolExecutor(WORKERS) as pool:
+        assert len(Counter(pool.map(ask, range(WORKERS)))) == 1
+
+
+@pytest.mark.promise("A4")
+def test_a_token_is_refreshed_before_it_expires(house: House) -> None:
+    connection = house.connection(house.credential())
+    house.authorise(connection)
+    token = house.logins.of(connection).access_token
+    assert token is not None
+    first = token(False)
+    assert token(False) == first
+    _age(house, connection.id, left=timedelta(minutes=5))
+    assert token(False) != first
+
+
+@pytest.mark.promise("A4")
+def test_an_outage_of_the_provider_is_no_outage_while_the_token_lasts(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connection = house.connection(house.credential())
+    house.authorise(connection)
+    first = _tokens(house, connection.id).access_token
+    _unreachable(monkeypatch)
+    token = house.logins.of(connection).access_token
+    assert token is not None
+    _age(house, connection.id, left=timedelta(minutes=5))
+    assert token(False) == first
+    _age(house, connection.id, left=timedelta(seconds=-5))
+    with pytest.raises(TryAgain):
+        token(False)
+
+
+@pytest.mark.promise("A4")
+@pytest.mark.parametrize("provider", list(Provider))
+def test_a_revoked_grant_needs_authorisation_at_once_and_heals(
+    house: House, provider: Provider
+) -> None:
+    connection = house.connection(house.credential(provider=provider), enabled=True)
+    house.authorise(connection)
+    house.oidc.revoke(_tokens(house, connection.id).refresh_token)
+    token = house.logins.of(connection).access_token
+    assert token is not None
+    token(False)
+    with pytest.raises(NeedsAuthorisation):
+        token(True)
+    status = house.logins.authorisation(connection.id)
+    assert status is not None and not status.valid and status.lost_at is not None
+    # Nobody needs to ask the provider again to know it.
+    with pytest.raises(NeedsAuthorisation):
+        token(False)
+    with house.database.transaction() as session:
+        session.execute(
+            "UPDATE connection_state SET health = 'needs-authorisation', due_at = now() + '1 day'"
+        )
+    house.authorise(connection)
+    assert token(False)
+    with house.database.transaction() as session:
+        row = session.execute(
+            "SELECT health, due_at <= now() FROM connection_state WHERE connection_id = %s",
+            (connection.id,),
+        ).fetchone()
+    assert row == ("pending", True)
+
+
+@pytest.mark.promise("A4")
+def test_tokens_are_sealed_and_bound_to_their_connection(house: House) -> None:
+    one = house.connection(house.credential())
+    other = house.connection(house.credential())
+    house.authorise(one)
+    house.authorise(other)
+    secret = _tokens(house, one.id).refresh_token
+    with house.database.transaction() as session:
+        rows = session.execute("SELECT cache FROM authorisation").fetchall()
+        assert not any(secret.encode() in bytes(row[0]) for row in rows)
+        session.execute(
+            "UPDATE authorisation SET cache = (SELECT cache FROM authorisation "
+            "WHERE connection_id = %s) WHERE connection_id = %s",
+            (one.id, other.id),
+        )
+    token = house.logins.of(other).access_token
+    assert token is not None
+    with pytest.raises(Exception, match="was changed or moved"):
+        token(False)
+
+
+@pytest.mark.promise("A4")
+def test_grants_that_nobody_uses_are_kept_alive(house: House) -> None:
+    connection = house.connection(house.credential())
+    house.authorise(connection)
+    before = _tokens(house, connection.id)
+    assert house.logins.keep_alive(utc_now() - timedelta(days=7)) == 0
+    with house.database.transaction() as session:
+        session.execute("UPDATE authorisation SET authorised_at = now() - interval '30 days'")
+    _age(house, connection.id, left=timedelta(days=-29))
+    assert house.logins.keep_alive(utc_now() - timedelta(days=7)) == 1
+    assert _tokens(house, connection.id).refresh_token != before.refresh_token
+    assert house.logins.keep_alive(utc_now() - timedelta(days=7)) == 0
+
+
+@pytest.mark.promise("A4")
+@pytest.mark.parametrize("provider", list(Provider))
+def test_revoking_ends_the_grant_at_the_provider(house: House, provider: Provider) -> None:
+    credential = house.credential(provider=provider)
+    connection = house.connection(credential)
+    house.authorise(connection)
+    tokens = _tokens(house, connection.id)
+    assert house.logins.revoke(connection.id) is True
+    token = house.logins.of(connection).access_token
+    assert token is not None
+    with pytest.raises(NeedsAuthorisation):
+        token(False)
+    server = oauth.server_of(credential, house.logins._secrets(credential), connection)
+    with pytest.raises(NeedsAuthorisation):
+        server.refresh(tokens, ["https://mail.google.com/"])
+
+
+def _tokens(house: House, connection_id: int) -> Tokens:
+    text = house.logins._cache(connection_id).read()
+    assert text is not None
+    return Tokens.from_bytes(text)
+
+
+def _age(house: House, connection_id: int, *, left: timedelta) -> None:
+    """Makes the stored access token look as if it ended in `left`, after an hour of life."""
+    from dataclasses import replace
+
+    with house.logins._cache(connection_id).locked() as locked:
+        text = locked.load()
+        assert text is not None
+        ends = utc_now() + left
+        aged = replace(
+            Tokens.from_bytes(text), expires_at=ends, issued_at=ends - timedelta(hours=1)
+        )
+        locked.save(aged.to_bytes(), ends)
+    with house.database.transaction() as session:
+        session.execute("UPDATE authorisation SET refreshed_at = authorised_at")
+
+
+def _unreachable(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> Callable[[], None]:
+        raise TryAgain("The provider cannot be reached.")
+
+    monkeypatch.setattr("shared.mailbox.oauth_microsoft.MicrosoftProvider.refresh", refuse)

@@ -1,0 +1,65 @@
+"""Every mail arrives at the handler exactly once, octet for octet as the server has it."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.rig.events import open_queue
+from tests.rig.house import House
+from tests.rig.mails import digests, mixed
+from tests.servers.dovecot import Dovecot
+
+COUNT = 2000
+
+
+@pytest.fixture(scope="module")
+def mails() -> list[bytes]:
+    return list(mixed(COUNT, seed=7))
+
+
+@pytest.mark.promise("M7", "H1", "M2")
+@pytest.mark.parametrize("after_download", ["mark-read", "delete"])
+@pytest.mark.parametrize("mode", ["imap", "pop3"])
+def test_two_thousand_mails(
+    mode: str,
+    after_download: str,
+    mails: list[bytes],
+    dovecot: Dovecot,
+    mail_user: str,
+    broker_url: str,
+    build_house: Callable[..., House],
+    tmp_path: Path,
+) -> None:
+    user = mail_user
+    dovecot.deliver(user, mails)
+    house = build_house(broker_url)
+    house.add_handler()
+    house.start("scheduler", "scheduler", "fetcher", "fetcher", "fetcher", "decryptor")
+    house.add_connection(
+        name=f"{mode} {after_download}",
+        mode=mode,
+        host="127.0.0.1",
+        port=dovecot.imap_port if mode == "imap" else dovecot.pop3_port,
+        security="none",
+        username=user,
+        after_download=after_download,
+    )
+    house.wait_settled(COUNT, seconds=120)
+    house.stop()
+    events = open_queue(broker_url, "archive").events()
+    assert sorted(event["data"]["sha256"] for event in events) == digests(mails)
+    assert len({event["id"] for event in events}) == COUNT
+    assert sorted(event["data"]["sequence"] for event in events) == list(range(1, COUNT + 1))
+    left = dovecot.flags(user)
+    if after_download == "delete":
+        assert left == {}
+    elif mode == "imap":
+        assert all("\\Seen" in flags for flags in left.values())
+    else:
+        assert len(left) == COUNT
+    with contextlib.suppress(FileNotFoundError):
+        assert list((tmp_path / "store" / "spool").iterdir()) == []

@@ -1,0 +1,106 @@
+"""The numbers of all connections: right, and few however many connections there are."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import timedelta
+
+import psycopg
+import pytest
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.parser import text_string_to_metric_families
+
+from shared.clock import utc_now
+from shared.storage.fleet import read_fleet
+from shared.storage.pool import Database
+from shared.telemetry.fleet import DESCRIBED, Fleet, FleetCollector
+from tests.integration.rows import Session, add_connection, add_handler, add_message
+
+
+@pytest.fixture
+def database(database_url: str) -> Iterator[Database]:
+    with Database(database_url, size=2) as opened:
+        yield opened
+
+
+@pytest.fixture
+def session(database_url: str) -> Iterator[Session]:
+    with psycopg.connect(database_url, autocommit=True) as opened:
+        yield opened
+
+
+def samples(database: Database) -> dict[tuple[str, tuple[str, ...]], float]:
+    registry = CollectorRegistry()
+    registry.register(FleetCollector(lambda: read_fleet(database)))
+    text = generate_latest(registry).decode()
+    return {
+        (sample.name.removeprefix("posthouse_"), tuple(sample.labels.values())): sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+    }
+
+
+def test_the_numbers_tell_what_is_there(database: Database, session: Session) -> None:
+    add_handler(session, "tickets", utc_now())
+    quiet = add_connection(session, "quiet")
+    late = add_connection(session, "late")
+    session.execute(
+        "UPDATE connection_state SET last_success_at = now() - interval '10 minutes', "
+        "due_at = now() - interval '9 minutes' WHERE connection_id = %s",
+        (late,),
+    )
+    session.execute(
+        "UPDATE connection_state SET health = 'failing' WHERE connection_id = %s", (quiet,)
+    )
+    session.execute("UPDATE handler_queue SET backlog = 5, oldest_at = now() - interval '1 hour'")
+    add_message(session, quiet, utc_now() - timedelta(minutes=3), published=False)
+    found = samples(database)
+    assert found["connections", ("working",)] == 1
+    assert found["connections", ("failing",)] == 1
+    assert found["connections_overdue", ()] == 1
+    assert found["connection_success_age_seconds_bucket", ("60.0",)] == 1
+    assert found["connection_success_age_seconds_bucket", ("300.0",)] == 1
+    assert found["connection_success_age_seconds_bucket", ("900.0",)] == 2
+    assert found["connection_success_age_seconds_count", ()] == 2
+    assert found["connection_success_oldest_seconds", (str(late), "late")] > 599
+    assert found["connection_pending_seconds", (str(quiet), "quiet")] > 179
+    assert found["outbox_messages", ()] == 1
+    assert found["handler_backlog_messages", ("tickets",)] == 5
+    assert found["handler_oldest_seconds", ("tickets",)] > 3599
+
+
+def test_ten_thousand_connections_are_told_in_as_many_series(
+    database: Database, session: Session
+) -> None:
+    session.execute(
+        "INSERT INTO connection (name, mode, host, enabled) "
+        "SELECT 'c' || n, 'imap', 'mail.example', true FROM generate_series(1, 10000) n"
+    )
+    session.execute(
+        "INSERT INTO connection_state (connection_id, due_at) SELECT id, now() FROM connection"
+    )
+    session.execute(
+        "INSERT INTO outbox (message_id, connection_id, next_attempt_at) "
+        "SELECT gen_random_uuid(), id, now() FROM connection"
+    )
+    found = samples(database)
+    assert found["connections", ("unused",)] == 10_000
+    assert len(found) < 100
+
+
+def test_every_described_metric_is_told(database: Database, session: Session) -> None:
+    add_handler(session, "tickets", utc_now())
+    add_message(session, add_connection(session), utc_now(), published=False)
+    session.execute("INSERT INTO chore VALUES ('housekeeping', now())")
+    names = {
+        name.removesuffix("_bucket").removesuffix("_count").removesuffix("_sum")
+        for name, _ in samples(database)
+    }
+    assert names == {d.name.removeprefix("posthouse_") for d in DESCRIBED}
+
+
+def test_a_database_that_is_gone_leaves_no_numbers_that_look_like_health() -> None:
+    def broken() -> Fleet:
+        raise RuntimeError("Postgres does not answer.")
+
+    assert list(FleetCollector(broken).collect()) == []

@@ -1,0 +1,166 @@
+"""Killed at every step, nothing is lost and nothing comes twice.
+
+Each scenario kills one service with SIGKILL exactly at one named step, lets another one go on,
+and compares mailbox, store, ledger and the handler's queue to the exact state that is expected.
+Then everything runs once more, and nothing more happens.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from hashlib import sha256
+from pathlib import Path
+
+import pytest
+
+from services.decryptor.decrypting import STEPS as DECRYPT_STEPS
+from services.fetcher.fetching import STEPS as FETCH_STEPS
+from shared.messages import RawRef
+from shared.store import FileStore
+from tests.rig.events import Queue, open_queue
+from tests.rig.house import House
+from tests.rig.mails import digests, mail
+from tests.servers.dovecot import Dovecot
+
+MAILS = [mail(number, 2000 + 700 * number, seed=3) for number in range(5)]
+#: Two mails a batch: three batches.
+SETTINGS = {"batch_mails": "2", "tick_seconds": "0.05"}
+
+#: Between these two the event is out and Postgres does not know it yet: it may come once more.
+MAY_REPEAT = {"published"}
+
+
+def scenario(
+    house: House,
+    dovecot: Dovecot,
+    user: str,
+    broker_url: str,
+    mode: str,
+    after_download: str,
+    service: str,
+    die_at: str,
+) -> None:
+    dovecot.deliver(user, MAILS)
+    queue = open_queue(broker_url, "archive")
+    house.add_handler()
+    other = "decryptor" if service == "fetcher" else "fetcher"
+    house.start("scheduler", other)
+    (victim,) = house.start(service, die_at=die_at)
+    connection = house.add_connection(
+        name="c",
+        mode=mode,
+        host="127.0.0.1",
+        port=dovecot.imap_port if mode == "imap" else dovecot.pop3_port,
+        security="none",
+        username=user,
+        after_download=after_download,
+    )
+    house.wait(lambda: victim.poll() is not None, f"{service} dies at {die_at}")
+    house.processes.remove(victim)
+    house.hasten()
+    house.start(service)
+
+    def over() -> bool:
+        house.hurry()
+        (row,) = house.query(
+            "SELECT (SELECT count(*) FROM message WHERE published_at IS NOT NULL),"
+            " (SELECT count(*) FROM outbox), (SELECT count(*) FROM settlement)"
+        )
+        return row == (len(MAILS), 0, 0)
+
+    house.wait(over, "everything published and settled", 30)
+    check(house, dovecot, user, queue, mode, after_download, die_at)
+
+    before = house.query("SELECT last_run_at FROM connection_state")
+    house.fetch_now(connection)
+    house.wait(
+        lambda: house.query("SELECT last_run_at FROM connection_state") != before, "one more run"
+    )
+    house.stop()
+    check(house, dovecot, user, queue, mode, after_download, die_at)
+
+
+def check(
+    house: House,
+    dovecot: Dovecot,
+    user: str,
+    queue: Queue,
+    mode: str,
+    after_download: str,
+    die_at: str,
+) -> None:
+    # The handler's queue.
+    events = queue.events()
+    times = Counter(event["id"] for event in events)
+    assert sorted({e["id"]: e["data"]["sha256"] for e in events}.values()) == digests(MAILS)
+    if die_at.partition(":")[0] not in MAY_REPEAT:
+        assert set(times.values()) == {1}
+    else:
+        assert max(times.values()) <= 2
+    # The ledger.
+    rows = house.query(
+        "SELECT sequence, sha256, size, raw_key, raw_offset, settled_at IS NOT NULL FROM message"
+    )
+    assert sorted(row[0] for row in rows) == [1, 2, 3, 4, 5]
+    assert sorted(row[1].hex() for row in rows) == digests(MAILS)
+    assert all(row[5] for row in rows)
+    assert house.query("SELECT DISTINCT repeats FROM delivery") in ([(0,)], [(0,), (1,)])
+    assert house.count("delivery") == len(MAILS)
+    assert house.count("quarantine") == 0
+    # The store.
+    store = FileStore(house.store)
+    for _, digest, size, key, offset, _ in rows:
+        assert sha256(store.read(RawRef(key, offset, size))).digest() == digest
+    # The mailbox.
+    left = dovecot.flags(user)
+    if after_download == "delete":
+        assert left == {}
+    else:
+        assert len(left) == len(MAILS)
+        if mode == "imap":
+            assert all("\\Seen" in flags for flags in left.values())
+
+
+@pytest.mark.promise("M7")
+@pytest.mark.parametrize("after_download", ["mark-read", "delete"])
+@pytest.mark.parametrize("mode", ["imap", "pop3"])
+@pytest.mark.parametrize("step", FETCH_STEPS)
+def test_fetcher_dies(
+    step: str,
+    mode: str,
+    after_download: str,
+    broker_url: str,
+    dovecot: Dovecot,
+    mail_user: str,
+    build_house: Callable[..., House],
+    tmp_path: Path,
+) -> None:
+    house = build_house(broker_url, **SETTINGS)
+    scenario(house, dovecot, mail_user, broker_url, mode, after_download, "fetcher", step)
+
+
+@pytest.mark.promise("M7")
+@pytest.mark.parametrize("step", [s for s in FETCH_STEPS if s not in ("listed", "finished")])
+def test_fetcher_dies_in_a_later_batch(
+    step: str,
+    redis_url: str,
+    dovecot: Dovecot,
+    mail_user: str,
+    build_house: Callable[..., House],
+) -> None:
+    house = build_house(redis_url, **SETTINGS)
+    scenario(house, dovecot, mail_user, redis_url, "imap", "delete", "fetcher", f"{step}:2")
+
+
+@pytest.mark.promise("M7", "H1")
+@pytest.mark.parametrize("step", DECRYPT_STEPS)
+def test_decryptor_dies(
+    step: str,
+    broker_url: str,
+    dovecot: Dovecot,
+    mail_user: str,
+    build_house: Callable[..., House],
+) -> None:
+    house = build_house(broker_url, **SETTINGS)
+    scenario(house, dovecot, mail_user, broker_url, "imap", "mark-read", "decryptor", step)

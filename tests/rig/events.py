@@ -1,0 +1,81 @@
+"""Reads what is on a handler's queue, without the SDK: the contract as any language sees it."""
+
+from __future__ import annotations
+
+import base64
+import json
+import time
+from collections.abc import Iterator
+from typing import Any, Protocol
+
+import pika
+import redis
+
+
+class Queue(Protocol):
+    def events(self) -> list[dict[str, Any]]:
+        """Every event that was on the queue so far, in order, repeats included."""
+        ...
+
+
+class RedisQueue:
+    def __init__(self, url: str, handler: str) -> None:
+        self._client = redis.Redis.from_url(url)
+        self._key = f"posthouse:handler:{handler}"
+
+    def events(self) -> list[dict[str, Any]]:
+        return [json.loads(entry[b"event"]) for _, entry in self._client.xrange(self._key)]
+
+
+class RabbitmqQueue:
+    """Takes and acknowledges what is there, and remembers it."""
+
+    def __init__(self, url: str, handler: str) -> None:
+        self._parameters = pika.URLParameters(url)
+        self._queue = f"posthouse.handler.{handler}"
+        self._seen: list[dict[str, Any]] = []
+
+    def events(self) -> list[dict[str, Any]]:
+        connection = pika.BlockingConnection(self._parameters)
+        try:
+            channel = connection.channel()
+            quiet_since = time.monotonic()
+            while time.monotonic() - quiet_since < 0.5:
+                method, _, body = channel.basic_get(self._queue, auto_ack=False)
+                if method is None:
+                    time.sleep(0.05)
+                    continue
+                self._seen.append(json.loads(body))
+                channel.basic_ack(method.delivery_tag)
+                quiet_since = time.monotonic()
+        finally:
+            connection.close()
+        return list(self._seen)
+
+
+def open_queue(url: str, handler: str) -> Queue:
+    return RedisQueue(url, handler) if url.startswith("redis") else RabbitmqQueue(url, handler)
+
+
+def inline(events: list[dict[str, Any]]) -> Iterator[bytes]:
+    """The raw mails of events that carry them."""
+    for event in events:
+        if "inline" in event["data"]["raw"]:
+            yield base64.b64decode(event["data"]["raw"]["inline"])
+
+
+def emptied(url: str, handlers: tuple[str, ...] = ("archive", "crm")) -> str:
+    """The same address, once nothing of an earlier house is left there."""
+    if url.startswith("redis"):
+        redis.Redis.from_url(url).flushdb()
+        return url
+    connection = pika.BlockingConnection(pika.URLParameters(url))
+    try:
+        channel = connection.channel()
+        jobs = [name + end for name in ("fetch", "fetch-slow", "decrypt") for end in ("", ".XQ")]
+        outputs = [f"posthouse.handler.{name}{end}" for name in handlers for end in ("", ".dead")]
+        for queue in jobs + outputs:
+            channel.queue_delete(queue)
+    finally:
+        connection.close()
+    return url

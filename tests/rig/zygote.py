@@ -1,0 +1,167 @@
+"""Starts services in a blink: a process that has imported everything, and forks on demand.
+
+`Zygote` is the handle for tests; `python -m tests.rig.zygote` is the process itself. It reads one
+JSON line a child: environment, service, log, and the step at which the child shall be killed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import dataclasses
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from tests.servers.processes import end_with_parent
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+class Child:
+    """A service that the zygote forked. Its exit status is not known, only that it ended."""
+
+    def __init__(self, pid: int, service: str) -> None:
+        self.pid = pid
+        self.args = service
+
+    def poll(self) -> int | None:
+        """None while it runs."""
+        try:
+            os.kill(self.pid, 0)
+        except ProcessLookupError:
+            return 0
+        return None
+
+    def wait(self, timeout: float = 60) -> None:
+        deadline = time.monotonic() + timeout
+        while self.poll() is None:
+            if time.monotonic() > deadline:
+                raise subprocess.TimeoutExpired(self.args, timeout)
+            time.sleep(0.01)
+
+    def send_signal(self, number: int) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self.pid, number)
+
+    def terminate(self) -> None:
+        self.send_signal(signal.SIGTERM)
+
+    def kill(self) -> None:
+        self.send_signal(signal.SIGKILL)
+
+
+class Zygote:
+    """One a test session. Thread-safe."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "tests.rig.zygote"],
+            cwd=ROOT,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            preexec_fn=end_with_parent,
+            text=True,
+        )
+
+    def fork(
+        self, service: str, environment: Mapping[str, str], log: Path, *, die_at: str = ""
+    ) -> Child:
+        """`die_at` is `step` or `step:n`: SIGKILL when it is reached for the n-th time."""
+        order = {
+            "service": service,
+            "environment": dict(environment),
+            "log": str(log),
+            "die_at": die_at,
+        }
+        with self._lock:
+            assert self._process.stdin is not None
+            assert self._process.stdout is not None
+            self._process.stdin.write(json.dumps(order) + "\n")
+            self._process.stdin.flush()
+            return Child(int(self._process.stdout.readline()), service)
+
+    def close(self) -> None:
+        self._process.kill()
+        self._process.wait()
+
+
+def dying(die_at: str) -> Callable[[str], None]:
+    """A `reached` hook that ends this very process, as a power cut would."""
+    step, _, times = die_at.partition(":")
+    left = [int(times or 1)]
+
+    def reached(name: str) -> None:
+        if name == step:
+            left[0] -= 1
+            if left[0] == 0:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+    return reached
+
+
+def _be(order: dict[str, Any]) -> None:
+    import importlib
+
+    from shared import settings
+    from shared.telemetry import logs
+    from shared.telemetry.process import stop_on_signals
+
+    service = order["service"]
+    log = os.open(order["log"], os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+    os.dup2(log, 1)
+    os.dup2(log, 2)
+    os.environ.clear()
+    os.environ.update(order["environment"])
+    kind = getattr(
+        importlib.import_module(f"services.{service}.settings"), f"{service.title()}Settings"
+    )
+    chosen = settings.load(kind)
+    logs.configure(service, level=chosen.log_level)
+    stop = stop_on_signals()
+    built = importlib.import_module(f"services.{service}.main").build(chosen)
+    if order["die_at"]:
+        reached = dying(order["die_at"])
+        if service == "fetcher":
+            built.runner.fetching = dataclasses.replace(built.runner.fetching, reached=reached)
+        else:
+            built.decrypting = dataclasses.replace(built.decrypting, reached=reached)
+    built.run(stop)
+
+
+def main() -> None:
+    import services.decryptor.main
+    import services.fetcher.main
+    import services.scheduler.main  # noqa: F401
+
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # children are reaped by the kernel
+    for line in sys.stdin:
+        pid = os.fork()
+        if pid == 0:
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # ends with the zygote
+            os.setsid()
+            with open(os.devnull) as nothing:
+                os.dup2(nothing.fileno(), 0)
+            try:
+                _be(json.loads(line))
+            except BaseException:
+                import traceback
+
+                traceback.print_exc()
+                os._exit(1)
+            os._exit(0)
+        print(pid, flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,255 @@
+"""What senders produce opens: every key, every cipher, every encoding, by the openssl command."""
+
+from __future__ import annotations
+
+import base64
+from pathlib import Path
+
+import pytest
+
+from services.decryptor.opening import Limits
+from tests.unit.smime.mails import (
+    ENTITY,
+    HEADER,
+    TEXT,
+    Opener,
+    body,
+    encrypt,
+    mail,
+    pkcs7_entity,
+)
+from tests.unit.smime.pki import Holder, Pki, index, rsa_key
+
+pytestmark = pytest.mark.promise("C2")
+
+CIPHERS = {
+    "aes-128-cbc": ("AES-128-CBC", "none"),
+    "aes-192-cbc": ("AES-192-CBC", "none"),
+    "aes-256-cbc": ("AES-256-CBC", "none"),
+    "des3": ("3DES-CBC", "none"),
+    "aes-128-gcm": ("AES-128-GCM", "aead"),
+    "aes-192-gcm": ("AES-192-GCM", "aead"),
+    "aes-256-gcm": ("AES-256-GCM", "aead"),
+}
+OAEP = ("-keyopt", "rsa_padding_mode:oaep")
+KEYS: dict[str, tuple[str, tuple[str, ...], str]] = {
+    "rsa": ("rsa", (), "RSA-PKCS1v15"),
+    "oaep-sha1": ("rsa", OAEP, "RSA-OAEP"),
+    "oaep-sha256": ("rsa", (*OAEP, "-keyopt", "rsa_oaep_md:sha256"), "RSA-OAEP"),
+    "oaep-sha512-mgf-sha1": (
+        "rsa",
+        (*OAEP, "-keyopt", "rsa_oaep_md:sha512", "-keyopt", "rsa_mgf1_md:sha1"),
+        "RSA-OAEP",
+    ),
+    "p256": ("p256", (), "ECDH"),
+    "p256-sha256": ("p256", ("-keyopt", "ecdh_kdf_md:sha256"), "ECDH"),
+    "p384-sha512": ("p384", ("-keyopt", "ecdh_kdf_md:sha512"), "ECDH"),
+    "p521": ("p521", (), "ECDH"),
+    "p521-cofactor": ("p521", ("-keyopt", "ecdh_cofactor_mode:1"), "ECDH"),
+    "brainpool256": ("brainpool256", (), "ECDH"),
+    "brainpool384": ("brainpool384", ("-keyopt", "ecdh_kdf_md:sha384"), "ECDH"),
+    "brainpool512": ("brainpool512", (), "ECDH"),
+}
+
+
+@pytest.mark.parametrize("key", KEYS)
+@pytest.mark.parametrize("cipher", CIPHERS)
+def test_opens_and_says_how(
+    key: str, cipher: str, opener: Opener, holders: dict[str, Holder]
+) -> None:
+    name, options, key_algorithm = KEYS[key]
+    for encoding in ((), ("-stream", "-indef")):
+        for naming in ((), ("-keyid",)):
+            made = encrypt(f"-{cipher}", *encoding, *naming, "-recip", holders[name].cert, *options)
+            with opener(mail(made)) as opened:
+                security = opened.security
+                assert security.status == "decrypted", (encoding, naming, security.reason)
+                assert body(opened) == TEXT
+                assert security.encrypted
+                assert security.certificate == name
+                assert (security.content_algorithm, security.integrity) == CIPHERS[cipher]
+                assert security.key_algorithm == key_algorithm
+                assert security.signature == "none"
+                assert len(security.recipients) == 1
+                assert ("key id " in security.recipients[0]) == bool(naming)
+
+
+def test_content_is_the_outer_mail_with_the_inner_entity(
+    opener: Opener, holders: dict[str, Holder]
+) -> None:
+    with opener(mail(encrypt("-aes256", holders["rsa"].cert))) as opened:
+        assert opened.content == HEADER + ENTITY
+
+
+def test_several_recipients_of_mixed_kinds(opener: Opener, holders: dict[str, Holder]) -> None:
+    for ours in ("rsa", "p384", "brainpool256"):
+        made = encrypt(
+            "-aes256", "-recip", holders["stranger"].cert, "-recip", holders["alice-ec"].cert,
+            "-recip", holders[ours].cert, "-recip", holders["alice"].cert, *OAEP,
+        )  # fmt: skip
+        with opener(mail(made)) as opened:
+            assert opened.security.certificate == ours
+            assert body(opened) == TEXT
+            assert len(opened.security.recipients) == 4
+
+
+def test_password_recipient_beside_a_certificate(
+    opener: Opener, holders: dict[str, Holder]
+) -> None:
+    made = encrypt("-aes256", "-pwri_password", "secret", "-recip", holders["rsa"].cert)
+    with opener(mail(made)) as opened:
+        assert opened.security.status == "decrypted"
+
+
+def test_expired_certificate_still_opens(pki: Pki, tmp_path: Path) -> None:
+    old = pki.holder("expired", rsa_key(), days=(-800, -400))
+    with Opener(index(old), pki.trust, tmp_path)(mail(encrypt("-aes256", old.cert))) as opened:
+        assert body(opened) == TEXT
+
+
+def test_key_id_of_a_certificate_without_the_extension(pki: Pki, tmp_path: Path) -> None:
+    """Senders then take the SHA-1 of the key, as the extension would."""
+    key = rsa_key()
+    named, plain = pki.holder("with-id", key), pki.holder("without-id", key, key_id=False)
+    made = encrypt("-aes256", "-keyid", "-recip", named.cert)
+    with Opener(index(plain), pki.trust, tmp_path)(mail(made)) as opened:
+        assert opened.security.certificate == "without-id"
+
+
+def test_every_fitting_certificate_is_tried(pki: Pki, tmp_path: Path) -> None:
+    """Two authorities with one name gave out one serial number: only the key tells them apart."""
+    right, wrong = pki.holder("right", rsa_key()), pki.holder("wrong", rsa_key())
+    swapped = type(right.identity()).load("wrong", right.der, wrong.pkcs8)
+    both = type(index())([swapped, right.identity()])
+    for _ in range(20):
+        with Opener(both, pki.trust, tmp_path)(mail(encrypt("-aes256", right.cert))) as opened:
+            assert opened.security.certificate == "right"
+            assert body(opened) == TEXT
+
+
+@pytest.mark.parametrize(
+    "content_type",
+    [
+        b"application/pkcs7-mime; smime-type=enveloped-data; name=smime.p7m",
+        b"application/x-pkcs7-mime; name=smime.p7m",
+        b'APPLICATION/PKCS7-MIME;\r\n\tsmime-type="authEnveloped-data"',
+        b'application/octet-stream; name="smime.p7m"',
+        b"application/pkcs7-mime",
+    ],
+)
+@pytest.mark.parametrize("encoding", ["base64", "binary", "8bit", "quoted-printable"])
+def test_entity_forms(
+    content_type: bytes, encoding: str, opener: Opener, holders: dict[str, Holder]
+) -> None:
+    made = encrypt("-aes256", holders["rsa"].cert)
+    if encoding == "base64":
+        # One line without an end, as some gateways produce it.
+        encoded = base64.b64encode(made)
+    elif encoding == "quoted-printable":
+        encoded = b"=\r\n".join(b"".join(b"=%02X" % byte for byte in made[i : i + 24])
+                                for i in range(0, len(made), 24))  # fmt: skip
+    else:
+        encoded = made
+    raw = (
+        HEADER + b"Content-Type: " + content_type + b"\r\n"
+        b"Content-Transfer-Encoding: " + encoding.encode() + b"\r\n\r\n" + encoded
+    )
+    with opener(raw) as opened:
+        assert opened.security.status == "decrypted", opened.security.reason
+        assert body(opened) == TEXT
+
+
+def test_line_ends_of_a_unix_mailbox(opener: Opener, holders: dict[str, Holder]) -> None:
+    raw = mail(encrypt("-aes256", holders["rsa"].cert)).replace(b"\r\n", b"\n")
+    with opener(raw) as opened:
+        assert opened.security.status == "decrypted"
+        assert isinstance(opened.content, bytes)
+        assert opened.content.endswith(TEXT)
+
+
+def test_encrypted_in_encrypted(opener: Opener, holders: dict[str, Holder]) -> None:
+    inner = pkcs7_entity(encrypt("-aes-256-gcm", holders["p256"].cert))
+    with opener(mail(encrypt("-aes256", holders["rsa"].cert, data=inner))) as opened:
+        assert body(opened) == TEXT
+        assert opened.security.integrity == "none", "the weakest layer counts"
+        assert len(opened.security.recipients) == 2
+
+
+@pytest.mark.promise("C4")
+def test_no_recipient_goes_out_as_it_came(opener: Opener, holders: dict[str, Holder]) -> None:
+    with opener(mail(encrypt("-aes256", holders["stranger"].cert))) as opened:
+        assert opened.content is None
+        assert opened.security.encrypted
+        assert opened.security.status == "no_recipient"
+        assert opened.security.certificate is None
+        assert opened.security.integrity is None
+        serial = f"{holders['stranger'].certificate.serial_number:x}"
+        assert opened.security.recipients == (
+            f"CN=Example Root, O=Example Stadtwerke, C=DE, serial {serial}",
+        )
+
+
+@pytest.mark.promise("C4")
+@pytest.mark.parametrize(
+    ("sent", "shown"),
+    [
+        ("07", "AES-128-CCM"),
+        ("2f", "AES-256-CCM"),
+        ("63", "2.16.840.1.101.3.4.1.99"),
+    ],
+)
+def test_unsupported_cipher_is_named(
+    sent: str, shown: str, opener: Opener, holders: dict[str, Holder]
+) -> None:
+    """The openssl command cannot make them; the name of one that it makes is changed."""
+    made = encrypt("-aes-128-gcm", holders["rsa"].cert)
+    prefix = "0609608648016503040"
+    before = bytes.fromhex(prefix + "106")
+    assert made.count(before) == 1
+    after = bytes.fromhex(prefix + "1" + sent)
+    with opener(mail(made.replace(before, after))) as opened:
+        assert opened.security.status == "unsupported"
+        assert shown in opened.security.reason
+        assert opened.content is None
+
+
+def test_nesting_is_limited(opener: Opener, holders: dict[str, Holder]) -> None:
+    data = ENTITY
+    for _ in range(5):
+        data = pkcs7_entity(encrypt("-aes128", holders["rsa"].cert, data=data))
+    with opener(HEADER + data, Limits(nesting=5)) as opened:
+        assert opened.security.status == "decrypted"
+    with opener(HEADER + data, Limits(nesting=3)) as opened:
+        assert opened.security.status == "failed"
+        assert opened.content is None
+
+
+def test_compressed_within_its_limit(opener: Opener, holders: dict[str, Holder]) -> None:
+    packed = openssl_compress(ENTITY)
+    with opener(mail(packed, "compressed-data")) as opened:
+        assert body(opened) == TEXT
+        assert not opened.security.encrypted
+    sealed = encrypt("-aes256", holders["rsa"].cert, data=pkcs7_entity(packed, "compressed-data"))
+    with opener(mail(sealed)) as opened:
+        assert body(opened) == TEXT
+
+
+def test_compression_bomb_stays_a_fact(opener: Opener) -> None:
+    bomb = openssl_compress(b"Content-Type: text/plain\r\n\r\n" + b"\0" * 30_000_000)
+    assert len(bomb) < 100_000
+    with opener(mail(bomb, "compressed-data"), Limits(decompressed_bytes=1_000_000)) as opened:
+        assert opened.security.status == "failed"
+        assert "1000000" in opened.security.reason
+        assert opened.content is None
+
+
+def openssl_compress(data: bytes) -> bytes:
+    """CompressedData (RFC 3274), by hand: Debian's openssl is built without it."""
+    import zlib
+
+    from services.decryptor.cms.ber import encode
+    from services.decryptor.cms.oids import COMPRESSED_DATA, DATA, ZLIB
+
+    inner = encode(0x30, encode(6, DATA) + encode(0xA0, encode(4, zlib.compress(data))))
+    packed = encode(0x30, encode(2, b"\0") + encode(0x30, encode(6, ZLIB)) + inner)
+    return encode(0x30, encode(6, COMPRESSED_DATA) + encode(0xA0, packed))

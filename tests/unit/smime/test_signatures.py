@@ -1,0 +1,280 @@
+"""Signatures are `valid`, `untrusted` or `invalid`, and it is said whose they are."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+from cryptography.x509.oid import ExtendedKeyUsageOID
+
+from services.decryptor.trust import TrustStore
+from tests.unit.smime.mails import (
+    ENTITY,
+    HEADER,
+    TEXT,
+    Opener,
+    body,
+    encrypt,
+    mail,
+    multipart_signed,
+    openssl,
+    pkcs7_entity,
+    sign,
+)
+from tests.unit.smime.pki import NOW, Holder, Pki, index, rsa_key
+
+pytestmark = pytest.mark.promise("C3")
+
+PSS = ("-keyopt", "rsa_padding_mode:pss")
+KINDS = {
+    "rsa-sha256": ("alice", ("-md", "sha256")),
+    "rsa-sha384": ("alice", ("-md", "sha384")),
+    "rsa-sha512": ("alice", ("-md", "sha512")),
+    "pss-sha256": ("alice", ("-md", "sha256", *PSS)),
+    "pss-sha512-salt-20": ("alice", ("-md", "sha512", *PSS, "-keyopt", "rsa_pss_saltlen:20")),
+    "ecdsa-sha256": ("alice-ec", ("-md", "sha256")),
+    "ecdsa-sha512": ("alice-ec", ("-md", "sha512")),
+    "key-id": ("alice", ("-keyid",)),
+    "streamed": ("alice", ("-stream", "-indef")),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_opaque_and_detached(kind: str, opener: Opener, holders: dict[str, Holder]) -> None:
+    name, options = KINDS[kind]
+    who = holders[name]
+    with opener(mail(sign(who.cert, who.key, *options), "signed-data")) as opened:
+        assert opened.security.signature == "valid", opened.security.reason
+        assert opened.security.signer == "alice@example.org"
+        assert opened.security.reason == ""
+        assert not opened.security.encrypted
+        assert opened.content == HEADER + ENTITY
+    detached = HEADER + multipart_signed(who.cert, who.key, *options)
+    with opener(detached) as opened:
+        assert opened.security.signature == "valid", opened.security.reason
+        assert opened.content is None, "a mail that can be read stays as it is, proof included"
+
+
+@pytest.mark.parametrize("kind", ["rsa-sha256", "pss-sha256", "ecdsa-sha256"])
+def test_without_attributes(kind: str, opener: Opener, holders: dict[str, Holder]) -> None:
+    name, options = KINDS[kind]
+    made = sign(holders[name].cert, holders[name].key, "-noattr", *options)
+    with opener(mail(made, "signed-data")) as opened:
+        assert opened.security.signature == "valid", opened.security.reason
+    at = made.index(TEXT[:20])
+    with opener(mail(made[:at] + b"?" + made[at + 1 :], "signed-data")) as opened:
+        assert opened.security.signature == "invalid"
+
+
+def test_changed_content(opener: Opener, holders: dict[str, Holder]) -> None:
+    who = holders["alice"]
+    raw = HEADER + multipart_signed(who.cert, who.key)
+    with opener(raw.replace(b"Gr\xc3\xbc\xc3\x9fe", b"Graesse", 1)) as opened:
+        assert opened.security.signature == "invalid"
+        assert opened.security.signer == "alice@example.org"
+        assert "changed" in opened.security.reason
+        assert opened.content is None
+
+
+def test_line_ends_changed_on_the_way(opener: Opener, holders: dict[str, Holder]) -> None:
+    """A mail that was stored with LF is still what was signed."""
+    who = holders["alice"]
+    raw = (HEADER + multipart_signed(who.cert, who.key)).replace(b"\r\n", b"\n")
+    with opener(raw) as opened:
+        assert opened.security.signature == "valid", opened.security.reason
+
+
+def test_somebody_else_signed(opener: Opener, holders: dict[str, Holder]) -> None:
+    who = holders["stranger"]
+    with opener(HEADER + multipart_signed(who.cert, who.key)) as opened:
+        assert opened.security.signature == "untrusted"
+        assert opened.security.signer == "stranger@example.org"
+        assert "not the sender" in opened.security.reason
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"self_signed": True},
+        {"days": (-800, -400)},
+        {"days": (10, 20)},
+        {"purpose": ExtendedKeyUsageOID.SERVER_AUTH},
+    ],
+    ids=["unknown authority", "expired before signing", "not yet valid", "not for mail"],
+)
+def test_untrusted(options: dict[str, object], pki: Pki, opener: Opener) -> None:
+    who = pki.holder("somebody", rsa_key(), email="alice@example.org", **options)  # type: ignore[arg-type]
+    with opener(HEADER + multipart_signed(who.cert, who.key)) as opened:
+        assert opened.security.signature == "untrusted"
+        assert opened.security.signer == "alice@example.org"
+        assert opened.security.reason
+
+
+def test_sha1_proves_nothing(opener: Opener, holders: dict[str, Holder]) -> None:
+    who = holders["alice"]
+    with opener(HEADER + multipart_signed(who.cert, who.key, "-md", "sha1")) as opened:
+        assert opened.security.signature == "untrusted"
+        assert "SHA-1" in opened.security.reason
+
+
+def test_expired_after_signing(pki: Pki) -> None:
+    """The certificate counts at the time of signing, not at that of reading."""
+    who = pki.holder("retired", rsa_key(), days=(-800, -400))
+    assert pki.trust.judge(who.certificate, [], NOW - timedelta(days=600)).trusted
+    assert not pki.trust.judge(who.certificate, [], NOW - timedelta(days=300)).trusted
+    assert not pki.trust.judge(who.certificate, [], None).trusted
+
+
+def test_trust_is_extended_by_the_administrator(
+    pki: Pki, holders: dict[str, Holder], tmp_path: Path
+) -> None:
+    raw = HEADER + multipart_signed(holders["alice"].cert, holders["alice"].key)
+    with Opener(index(), TrustStore.load(), tmp_path)(raw) as opened:
+        assert opened.security.signature == "untrusted"
+    extended = TrustStore.load([pki.root_pem.read_bytes()])
+    with Opener(index(), extended, tmp_path)(raw) as opened:
+        assert opened.security.signature == "valid", opened.security.reason
+    with pytest.raises(ValueError):
+        TrustStore.load([b"nothing of the kind"])
+
+
+def test_intermediate_authority_from_the_mail(pki: Pki, tmp_path: Path) -> None:
+    from cryptography.hazmat.primitives import hashes, serialization
+
+    from tests.unit.smime.pki import DAY, common_name
+
+    key = rsa_key()
+    middle = (
+        x509.CertificateBuilder()
+        .subject_name(common_name("Issuing"))
+        .issuer_name(pki.root.subject)
+        .public_key(key.public_key())
+        .serial_number(4711)
+        .not_valid_before(NOW - DAY)
+        .not_valid_after(NOW + DAY)
+        .add_extension(x509.BasicConstraints(True, 0), True)
+        .sign(pki.root_key, hashes.SHA256())
+    )
+    leaf_key = rsa_key()
+    leaf = (
+        x509.CertificateBuilder()
+        .subject_name(common_name("Alice"))
+        .issuer_name(middle.subject)
+        .public_key(leaf_key.public_key())
+        .serial_number(4712)
+        .not_valid_before(NOW - DAY)
+        .not_valid_after(NOW + DAY)
+        .add_extension(x509.SubjectAlternativeName([x509.RFC822Name("alice@example.org")]), False)
+        .sign(key, hashes.SHA256())
+    )
+    for name, one in (("middle", middle), ("leaf", leaf)):
+        (tmp_path / f"{name}.pem").write_bytes(one.public_bytes(serialization.Encoding.PEM))
+    (tmp_path / "key.pem").write_bytes(
+        leaf_key.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.NoEncryption(),
+        )
+    )
+    chain = ("-certfile", tmp_path / "middle.pem")
+    for options, expected in ((chain, "valid"), ((), "untrusted")):
+        raw = HEADER + multipart_signed(tmp_path / "leaf.pem", tmp_path / "key.pem", *options)
+        with Opener(index(), pki.trust, tmp_path)(raw) as opened:
+            assert opened.security.signature == expected, opened.security.reason
+
+
+def test_signature_without_its_certificate(opener: Opener, holders: dict[str, Holder]) -> None:
+    who = holders["alice"]
+    with opener(HEADER + multipart_signed(who.cert, who.key, "-nocerts")) as opened:
+        assert opened.security.signature == "invalid"
+        assert "certificate" in opened.security.reason
+
+
+def test_several_signers(opener: Opener, holders: dict[str, Holder]) -> None:
+    alice, stranger = holders["alice"], holders["stranger"]
+    made = multipart_signed(stranger.cert, stranger.key, "-signer", alice.cert, "-inkey", alice.key)
+    with opener(HEADER + made) as opened:
+        assert opened.security.signature == "valid"
+        assert opened.security.signer == "alice@example.org"
+
+
+@pytest.mark.promise("C2")
+def test_signed_then_encrypted(opener: Opener, holders: dict[str, Holder]) -> None:
+    alice = holders["alice"]
+    opaque = pkcs7_entity(sign(alice.cert, alice.key), "signed-data")
+    with opener(mail(encrypt("-aes256", holders["rsa"].cert, data=opaque))) as opened:
+        assert body(opened) == TEXT
+        assert opened.security.status == "decrypted"
+        assert opened.security.signature == "valid"
+    detached = multipart_signed(alice.cert, alice.key)
+    with opener(mail(encrypt("-aes256", holders["rsa"].cert, data=detached))) as opened:
+        assert opened.content == HEADER + detached
+        assert opened.security.signature == "valid"
+
+
+@pytest.mark.promise("C2")
+def test_triple_wrapped(opener: Opener, holders: dict[str, Holder]) -> None:
+    """Signed, encrypted, signed again (RFC 2634): what is inside counts."""
+    alice, gateway = holders["alice"], holders["stranger"]
+    inner = pkcs7_entity(sign(alice.cert, alice.key), "signed-data")
+    sealed = pkcs7_entity(encrypt("-aes-256-gcm", holders["p256"].cert, data=inner))
+    for outer in (
+        multipart_signed(gateway.cert, gateway.key, entity=sealed),
+        pkcs7_entity(sign(gateway.cert, gateway.key, data=sealed), "signed-data"),
+    ):
+        with opener(HEADER + outer) as opened:
+            assert body(opened) == TEXT
+            assert opened.security.status == "decrypted"
+            assert opened.security.integrity == "aead"
+            assert opened.security.signature == "valid"
+            assert opened.security.signer == "alice@example.org"
+
+
+def test_broken_outer_signature_is_not_hidden_by_the_inner_one(
+    opener: Opener, holders: dict[str, Holder]
+) -> None:
+    alice = holders["alice"]
+    inner = pkcs7_entity(sign(alice.cert, alice.key), "signed-data")
+    outer = multipart_signed(alice.cert, alice.key, entity=inner)
+    with opener(HEADER + outer.replace(b"filename=", b"fileName=", 1)) as opened:
+        assert opened.security.signature == "invalid"
+
+
+def test_signature_of_an_encrypted_mail_that_does_not_open(
+    opener: Opener, holders: dict[str, Holder]
+) -> None:
+    alice = holders["alice"]
+    sealed = pkcs7_entity(encrypt("-aes256", holders["stranger"].cert))
+    with opener(HEADER + multipart_signed(alice.cert, alice.key, entity=sealed)) as opened:
+        assert opened.security.status == "no_recipient"
+        assert opened.security.signature == "valid"
+        assert opened.content is None
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        (b"--b1--", b"--b1\r\nContent-Type: text/plain\r\n\r\nadded\r\n--b1--"),
+        (b"boundary=", b"x-boundary="),
+        (b"This is a signed message.\r\n\r\n--b1", b"--b2"),
+    ],
+    ids=["a third part", "no boundary", "one part"],
+)
+def test_misshapen_multipart(
+    before: bytes, after: bytes, opener: Opener, holders: dict[str, Holder]
+) -> None:
+    alice = holders["alice"]
+    with opener(HEADER + multipart_signed(alice.cert, alice.key).replace(before, after)) as opened:
+        assert opened.security.signature == "invalid"
+        assert opened.content is None
+
+
+def test_certificates_only(opener: Opener, holders: dict[str, Holder]) -> None:
+    """A mail that carries certificates to somebody is neither signed nor encrypted."""
+    made = openssl("crl2pkcs7", "-nocrl", "-certfile", holders["alice"].cert, "-outform", "DER")
+    with opener(mail(made, "certs-only")) as opened:
+        assert opened.security.signature == "none"
+        assert opened.security.status == "none"
+        assert opened.content is None

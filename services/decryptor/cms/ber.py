@@ -120,7 +120,9 @@ def items(buffer: Buffer, start: int, stop: int) -> list[Item]:
     if stop - start > MAX_LIST:
         raise Malformed(_TOO_LARGE)
     found: list[Item] = []
-    while start < stop:
+    for _ in range(MAX_ITEMS):
+        if start >= stop:
+            return found
         tag, content, end = header(buffer, start, stop)
         if end == INDEFINITE:
             behind = end_of(buffer, content, end, stop)
@@ -129,9 +131,7 @@ def items(buffer: Buffer, start: int, stop: int) -> list[Item]:
         else:
             found.append(Item(tag, start, content, end, end))
             start = end
-        if len(found) > MAX_ITEMS:
-            raise Malformed(_TOO_LARGE)
-    return found
+    raise Malformed(_TOO_LARGE)
 
 
 def small(buffer: Buffer, start: int, stop: int) -> bytes:

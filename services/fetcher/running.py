@@ -202,7 +202,11 @@ class Runner:
                     session,
                     AlertKind.MAIL_QUARANTINED,
                     f"quarantine/{identifier}",
-                    {"name": run.connection.name, "code": "too-large"},
+                    {
+                        "name": run.connection.name,
+                        "code": "too-large",
+                        "reason": "it is over the size limit and was left on the server.",
+                    },
                     dedupe=f"quarantine/{identifier}",
                 )
 
@@ -271,6 +275,7 @@ def _alert_data(
 ) -> dict[str, object]:
     return {
         "name": connection.name,
+        "error": details["message"],
         "failures": failures,
-        **{key: details[key] for key in ("code", "step", "message", "hint")},
+        **{key: details[key] for key in ("code", "step", "hint")},
     }

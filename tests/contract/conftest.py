@@ -6,6 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 
+from shared.connections import Mode
+from tests.contract.cloud_kinds import graph, oauth_imap
 from tests.contract.mailbox_kinds import KINDS, MailboxKind
 from tests.servers.dovecot import Dovecot
 
@@ -22,6 +24,13 @@ def poor_dovecot() -> Iterator[Dovecot]:
     """A server that announces nothing but IMAP itself: no UIDPLUS, CONDSTORE, UNSELECT, ESEARCH."""
     with Dovecot(storage="sdbox", capabilities="IMAP4rev1") as server:
         yield server
+
+
+KINDS |= {
+    "google-imap": lambda request: oauth_imap(request, Mode.GOOGLE_IMAP),
+    "microsoft-imap": lambda request: oauth_imap(request, Mode.MICROSOFT_IMAP),
+    "microsoft-graph": graph,
+}
 
 
 @pytest.fixture(params=list(KINDS))

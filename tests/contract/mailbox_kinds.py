@@ -34,6 +34,10 @@ class MailboxKind(Protocol):
     deleted_flag: bool
     #: Folder names that this kind can hold, beyond plain ones.
     odd_folders: tuple[str, ...]
+    #: What the server claims as the size of a mail is its size (`MailRef.size` is a hint only).
+    exact_sizes: bool
+    #: A cursor that was not told (`cursor_after`) takes our own flags for news.
+    settling_is_news: bool
 
     def open(self) -> Mailbox:
         """A new session, logged in."""
@@ -66,6 +70,8 @@ class ImapKind:
     read_flag = True
     folders = True
     deleted_flag = True
+    exact_sizes = True
+    settling_is_news = True
     odd_folders = (
         "Main/Sub",
         "Entwürfe",
@@ -176,6 +182,8 @@ class MemoryKind:
     read_flag = True
     folders = True
     deleted_flag = True
+    exact_sizes = True
+    settling_is_news = True
     odd_folders = (
         "Main/Sub",
         "Entwürfe",

@@ -62,7 +62,8 @@ def test_new_mails_come_oldest_first_and_octet_for_octet(kind: MailboxKind) -> N
         sink = Collector()
         mailbox.download(listing.new, sink, limit=LIMIT)
     assert [sink.mails[ref.key] for ref in listing.new] == sent
-    assert [ref.size for ref in listing.new] == [len(raw) for raw in sent]
+    if kind.exact_sizes:
+        assert [ref.size for ref in listing.new] == [len(raw) for raw in sent]
     assert (listing.new_count, listing.known, listing.total) == (25, 0, 25)
     assert listing.unread in (25, None)
     assert listing.complete
@@ -352,7 +353,8 @@ def test_folders_by_the_names_that_people_use(kind: MailboxKind) -> None:
             (raw,) = read(mailbox, listing.new).values()
             assert subject_of(raw) == f"in {name}"
             mailbox.settle(listing.new, MARK_READ)
-            assert mailbox.changed_since(name, listing.cursor) is not None
+            if kind.settling_is_news:
+                assert mailbox.changed_since(name, listing.cursor) is not None
             assert kind.is_read(f"in {name}", name)
 
 

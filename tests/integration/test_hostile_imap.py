@@ -224,7 +224,8 @@ def test_endless_news_are_not_listened_to_for_ever() -> None:
 
     with (
         ScriptedServer(imap({"NOOP": answer, "STATUS": answer})) as server,
-        opened(connection_to(server.port)) as mailbox,pytest.raises(SessionLost) as caught
+        opened(connection_to(server.port)) as mailbox,
+        pytest.raises(SessionLost) as caught,
     ):
         mailbox.open("")
     assert caught.value.code == "protocol-error"

@@ -16,6 +16,7 @@ from typing import Any, Protocol, runtime_checkable
 
 from shared.connections import AfterDownload, Selection
 from shared.errors import MailFailure, NeedsPerson, PosthouseError, TryAgain
+from shared.headers import HEADER_LIMIT as HEADER_LIMIT  # what `headers` cuts at
 from shared.messages import Key
 
 #: What a folder looked like when everything in it had been handled; opaque JSON, kept in Postgres.
@@ -125,10 +126,6 @@ class FolderMissing(Refused):
         self.near = tuple(near)
 
 
-#: No header block is read beyond this many octets.
-HEADER_LIMIT = 262_144
-
-
 @dataclass(frozen=True, slots=True)
 class Folder:
     """A folder as people name it: decoded, `/` between levels."""
@@ -162,7 +159,7 @@ class MailRef:
     arrived: datetime | None = None
     seen: bool | None = None
     #: What only this implementation reads (a POP3 message number, X-GM-MSGID).
-    detail: Mapping[str, Any] = field(default_factory=dict)
+    detail: Mapping[str, Any] = field(default_factory=dict, compare=False)
 
 
 class Known(Protocol):

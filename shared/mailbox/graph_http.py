@@ -19,7 +19,7 @@ import httpx
 
 from shared.errors import PosthouseError, TryAgain
 from shared.mailbox import diagnosis, https
-from shared.mailbox.base import SessionLost
+from shared.mailbox.base import MailRef, SessionLost
 from shared.mailbox.limiting import RequestLimiter
 from shared.mailbox.transcript import Transcript
 
@@ -110,6 +110,10 @@ class GraphHttp:
             return f"{self._origin}{parts.path}" + (f"?{parts.query}" if parts.query else "")
         text = urlencode(query, quote_via=quote, safe="$,'()=") if query else ""
         return f"{self._origin}/v1.0{path}" + (f"?{text}" if text else "")
+
+    def message(self, ref: MailRef) -> str:
+        """The path of one mail; ids are compared with regard to case."""
+        return f"{self.user}/messages/{quote(str(ref.key), safe='=')}"
 
     def close(self) -> None:
         self._http.close()

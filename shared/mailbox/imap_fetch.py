@@ -159,6 +159,8 @@ class _Bodies:
         buffer, view, match_body = wire.buffer, wire.view, _BODY.match
         self._unnamed = 0
         wire.start_clock()
+        if (early := self._session.take_finished(tag)) is not None:
+            return early
         while True:
             match = match_body(buffer, wire.pos, wire.end)
             if match is not None:
@@ -195,11 +197,11 @@ class _Bodies:
                     self._session.note(self._session.parse(line))
                     self._drop(len(line))
                     wire.transcript.received(line)
-            elif line.startswith(tag + b" "):
-                wire.transcript.received(line)
-                return self._session.tagged(line, tag)
             elif not line.startswith(b"+"):
-                raise wire.nonsense(f"{wire.transcript.clean(line[:80])!r} instead of mails")
+                wire.transcript.received(line)
+                self._session.finished(line)
+                if (reply := self._session.take_finished(tag)) is not None:
+                    return reply
 
     def _items(self, text: bytes, uid: int | None) -> None:
         """The items of one FETCH response, in any order, from `text` and the lines after it."""

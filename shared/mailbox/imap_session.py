@@ -97,12 +97,17 @@ class ImapSession:
         self.greeting = ""
         self.farewell = ""
         self._count = 0
+        #: A server may finish commands in another order (RFC 3501 section 5.5).
+        self._under_way: set[bytes] = set()
+        self._finished: dict[bytes, Reply] = {}
 
     # ---- sending
 
     def next_tag(self) -> bytes:
         self._count += 1
-        return b"P%d" % self._count
+        tag = b"P%d" % self._count
+        self._under_way.add(tag)
+        return tag
 
     def send(self, command: bytes, *, shown: bytes | None = None) -> bytes:
         """Sends one command without literals; returns its tag. `shown` replaces secrets."""
@@ -147,7 +152,7 @@ class ImapSession:
             self.wire.transcript.received(line)
             if line.startswith(b"+"):
                 return None
-            if line.startswith(tag + b" "):
+            if not line.startswith(b"*"):
                 return self.tagged(line, tag)
             self.note(self.parse(line))
 
@@ -166,15 +171,13 @@ class ImapSession:
         """
         kept: list[Untagged] = []
         size = 0
-        while True:
+        while (reply := self._finished.pop(tag, None)) is None:
             line = self.wire.line(line_limit)
             if not line.startswith(b"*"):
                 self.wire.transcript.received(line)
-                if line.startswith(b"+"):
-                    continue
-                reply = self.tagged(line, tag)
-                reply.untagged = kept
-                return reply
+                if not line.startswith(b"+"):
+                    self.finished(line)
+                continue
             size += len(line)
             if size > _REPLY:
                 raise self.wire.nonsense("an answer without an end")
@@ -184,17 +187,32 @@ class ImapSession:
             self.wire.transcript.received(line)
             self.note(untagged)
             kept.append(untagged)
+        reply.untagged = kept
+        return reply
 
-    def tagged(self, line: bytes, tag: bytes) -> Reply:
+    def finished(self, line: bytes) -> bytes:
+        """Takes the tagged line that ends a command; returns the tag."""
         match = _TAGGED.match(line)
-        if match is None or match[1] != tag:
+        if match is None or match[1] not in self._under_way:
             raise self.wire.nonsense(f"{self.wire.transcript.clean(line[:80])!r} out of place")
-        return Reply(
+        self._under_way.discard(match[1])
+        self._finished[match[1]] = Reply(
             match[2].decode().upper(),
             (match[3] or b"").decode("ascii", "replace").strip(),
             match[4],
             self.wire.transcript,
         )
+        return match[1]
+
+    def take_finished(self, tag: bytes) -> Reply | None:
+        """The reply to `tag` if its end was read already, with no untagged responses in it."""
+        return self._finished.pop(tag, None)
+
+    def tagged(self, line: bytes, tag: bytes) -> Reply:
+        """The reply from the tagged line of `tag`, while nothing else is under way."""
+        if self.finished(line) != tag:
+            raise self.wire.nonsense(f"{self.wire.transcript.clean(line[:80])!r} out of place")
+        return self._finished.pop(tag)
 
     def parse(self, line: bytes) -> Untagged:
         """An untagged line, with the literals that follow it read from the wire."""

@@ -30,6 +30,7 @@ class Machine:
         self._as_user = list(as_user)
         self._process: subprocess.Popen[str] | None = None
         self._lines: list[str] = []
+        self.first_output = ""
         self._reader: Thread | None = None
 
     def __enter__(self) -> Machine:

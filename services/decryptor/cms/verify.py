@@ -149,8 +149,11 @@ def _find(wanted: RecipientId, certificates: list[x509.Certificate]) -> x509.Cer
         # The serial number is read already; the rest of the name costs a parse.
         if not wanted.key_id and certificate.serial_number != wanted.serial:
             continue
-        encoded = certificate.public_bytes(serialization.Encoding.DER)
-        if wanted.means(certificate_name(encoded)):
+        try:
+            name = certificate_name(certificate.public_bytes(serialization.Encoding.DER))
+        except ValueError:
+            continue
+        if wanted.means(name):
             return certificate
     return None
 

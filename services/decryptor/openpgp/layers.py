@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from services.decryptor.cms.errors import NoRecipient, NotOpened, Unsupported
+from services.decryptor.cms.errors import Malformed, NoRecipient, NotOpened, Unsupported
 from services.decryptor.facts import Facts, SignedLayer
 from services.decryptor.mime import Entity, entity, parts
 from services.decryptor.openpgp.decrypting import OpenedMessage, decrypt_message
@@ -106,7 +106,7 @@ class OpenPGP:
             facts.failed("no_recipient", str(error))
         except Unsupported as error:
             facts.failed("unsupported", str(error))
-        except NotOpened as error:
+        except (NotOpened, Malformed) as error:
             facts.failed("failed", str(error))
         else:
             facts.decrypted(

@@ -18,6 +18,13 @@ from tests.servers.graph.mailboxes import GraphMailbox as Box
 ALICE = "alice@example.org"
 
 
+class Unhurried(ProcessLimiter):
+    """Counts what Retry-After asks for without anybody waiting for it."""
+
+    def pause(self, mailbox: str, seconds: float) -> None:
+        pass
+
+
 @dataclass
 class Office:
     """One mailbox at the test Graph, and sessions with it."""
@@ -40,7 +47,7 @@ class Office:
             self.server.endpoint,
             connection.mailbox,
             self._access_token,
-            limiter=limiter or ProcessLimiter(),
+            limiter=limiter or Unhurried(),
             transcript=Transcript(),
             ca_certificate=self.server.ca,
             patience=patience,

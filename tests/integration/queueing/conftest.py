@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from shared.errors import TryAgain
 from shared.queueing.broker import build_broker
 from shared.queueing.output import Output, open_output
 from shared.queueing.worker import run_worker
@@ -33,6 +34,13 @@ def fragile_servers() -> Iterator[dict[str, Server]]:
                 return self[kind]
 
         yield Servers(started)
+
+
+@pytest.fixture(scope="session")
+def managed_rabbit() -> Iterator[RabbitServer]:
+    """With the management plugin; it may be paused."""
+    with RabbitServer(plugins=["rabbitmq_management"]) as server:
+        yield server
 
 
 @pytest.fixture(params=["redis", "rabbitmq"])
@@ -74,6 +82,19 @@ def eventually(true: Callable[[], object], *, seconds: float = 30) -> None:
     while not true():
         assert time.monotonic() < deadline, "did not come true in time"
         time.sleep(0.02)
+
+
+def make_queue(output: Output, handler: str, generation: str = "g") -> None:
+    """As the scheduler does: tries again where the broker does not manage in time."""
+
+    def made() -> bool:
+        try:
+            output.ensure(handler, generation)
+        except TryAgain:
+            return False
+        return output.inspect(handler).exists
+
+    eventually(made, seconds=60)
 
 
 class Workers:

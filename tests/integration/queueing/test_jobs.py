@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 import time
-from urllib.parse import urlsplit
 
 import dramatiq
 import pytest
@@ -100,7 +99,7 @@ def test_a_worker_holds_no_more_jobs_than_it_has_threads(
     broker.close()
 
 
-@pytest.mark.parametrize("how", ["restart", "kill", "wipe"])
+@pytest.mark.parametrize("how", ["kill", "wipe"])
 def test_a_worker_goes_on_after_its_broker_was_hurt(
     fragile: Server, queue: str, workers: Workers, how: str
 ) -> None:
@@ -113,7 +112,7 @@ def test_a_worker_goes_on_after_its_broker_was_hurt(
         fragile.kill()
         fragile.start()
     else:
-        getattr(fragile, how)()
+        fragile.wipe()
 
     def sent() -> bool:
         try:
@@ -124,20 +123,6 @@ def test_a_worker_goes_on_after_its_broker_was_hurt(
 
     eventually(sent)
     eventually(lambda: 2 in ran)
-    broker.close()
-
-
-@pytest.mark.promise("invariant-2")
-def test_a_broker_that_is_down_is_told_and_quickly(fragile: Server, queue: str) -> None:
-    broker = build_broker(fragile.url, queues=[queue])
-    enqueue(broker, queue, "work", [1])
-    fragile.stop()
-    with pytest.raises(TryAgain) as raised:
-        enqueue(broker, queue, "work", [2])
-    assert str(urlsplit(fragile.url).port) in str(raised.value)
-    assert "guest" not in str(raised.value)
-    fragile.start()
-    enqueue(broker, queue, "work", [3])
     broker.close()
 
 

@@ -171,9 +171,7 @@ def test_nothing_is_fetched_before_a_handler_takes_it(
         username=mail_user,
     )
     house.wait(
-        lambda: bool(
-            house.query("SELECT 1 FROM connection_state WHERE emitted_at IS NOT NULL")
-        ),
+        lambda: bool(house.query("SELECT 1 FROM connection_state WHERE emitted_at IS NOT NULL")),
         "its turn has come",
     )
     time.sleep(0.5)  # were a job on its way, it would be done by now
@@ -244,8 +242,7 @@ def test_a_mail_over_the_limit_is_listed_left_alone_and_alerted_once(
         before = house.query("SELECT last_run_at FROM connection_state")
         house.fetch_now(connection)
         house.wait(
-            lambda before=before: house.query("SELECT last_run_at FROM connection_state")
-            != before,
+            lambda before=before: house.query("SELECT last_run_at FROM connection_state") != before,
             "one more run",
         )
     assert dovecot.flags(mail_user) == {1: set()}

@@ -6,7 +6,6 @@ anybody vouches for it, is the matter of `services.decryptor.trust`.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
@@ -116,9 +115,7 @@ def load_certificates(encoded: Iterable[bytes]) -> list[x509.Certificate]:
     found: list[x509.Certificate] = []
     for element in encoded:
         try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                found.append(x509.load_der_x509_certificate(element))
+            found.append(x509.load_der_x509_certificate(element))
         except ValueError:
             continue
     return found

@@ -2,6 +2,7 @@
 
 pytest_plugins = [
     "tests.servers.certificates",
+    "tests.servers.chromium",
     "tests.servers.dovecot",
     "tests.servers.graph",
     "tests.servers.oidc",

@@ -15,10 +15,11 @@ from services.admin.mail_work import MailWork
 from services.admin.settings import AdminSettings
 from shared.connections import Connection
 from shared.errors import InvalidInput
-from shared.hosts import Address, HostRules
+from shared.hosts import HostRules
 from shared.logins import Logins
 from shared.mailbox.base import Mailbox
 from shared.mailbox.open import open_mailbox
+from shared.queueing.output import open_output
 from shared.storage.pool import Database
 from shared.store import open_store
 from shared.telemetry.health import HealthServer, Heartbeat, Readiness
@@ -71,6 +72,7 @@ class Admin:
             server.should_exit = True
             thread.join()
             self.house.mail_work.close()
+            self.house.output.close()
         if server.failed:
             raise InvalidInput(
                 f"The API cannot listen on {settings.host}:{settings.port}.",
@@ -101,19 +103,14 @@ def build(settings: AdminSettings) -> Admin:
     rules = HostRules.parse(settings.allowed_hosts, settings.denied_hosts)
 
     def opened(connection: Connection, password: str | None) -> Mailbox:
-        host = connection.endpoint[0]
-
-        def allowed(address: Address) -> bool:
-            return rules.allows(host, address)
-
+        login = logins.of(connection, password=password)
+        host, _ = login.endpoint or connection.endpoint
         return open_mailbox(
-            connection,
-            logins.of(connection, password=password),
-            read_timeout_s=_READ_TIMEOUT,
-            allow_host=allowed,
+            connection, login, read_timeout_s=_READ_TIMEOUT, allow_host=rules.at(host)
         )
 
-    house = House(settings, database, vault, store, MailWork(), logins, opened)
+    output = open_output(settings.effective_output_url)
+    house = House(settings, database, vault, store, MailWork(), logins, opened, output)
     heartbeat = Heartbeat()
     readiness = Readiness({"database": database.check, "store": store.check})
     return Admin(settings, house, build_app(house, heartbeat, readiness), heartbeat)

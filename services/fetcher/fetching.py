@@ -237,10 +237,11 @@ class Fetching:
             self.reached("downloaded")
             intake.keep()
             self.reached("stored")
-            with self.database.transaction() as session:
-                report.oversize += ledger.commit_batch(
+            report.oversize += self.database.perform(
+                lambda session: ledger.commit_batch(
                     session, lease, place, intake.messages, intake.refused
                 )
+            )
             self.reached("committed")
             report.downloaded += len(intake.messages)
             report.octets += intake.octets

@@ -28,7 +28,7 @@ from shared.errors import LeaseLost, PosthouseError, TryAgain
 from shared.mailbox.base import Mailbox
 from shared.storage import alerts, connections, ledger, scheduling
 from shared.storage.leases import Lease
-from shared.storage.pool import Database, DatabaseUnavailable
+from shared.storage.pool import Database, DatabaseUnavailable, Session
 from shared.storage.scheduling import Finished, RunState
 from shared.store import StoreFull
 
@@ -202,7 +202,11 @@ class Runner:
                     session,
                     AlertKind.MAIL_QUARANTINED,
                     f"quarantine/{identifier}",
-                    {"name": run.connection.name, "code": "too-large"},
+                    {
+                        "name": run.connection.name,
+                        "code": "too-large",
+                        "reason": "it is over the size limit and was left on the server.",
+                    },
                     dedupe=f"quarantine/{identifier}",
                 )
 
@@ -215,6 +219,7 @@ class Runner:
         health = health_after(error)
         try:
             with self.database.transaction() as session:
+                self.keeper.release(session, [run.lease])
                 before, failures = scheduling.fail_run(
                     session,
                     connection.id,
@@ -224,7 +229,6 @@ class Runner:
                     delay=delay_after(error, state.failures, connection.interval_minutes),
                 )
                 ledger.record_run(session, connection.id, duration_ms=duration, error=details)
-                self.keeper.release(session, [run.lease])
                 if before != health:
                     alerts.raise_transition(
                         session,
@@ -244,18 +248,22 @@ class Runner:
         if not finished:
             return
         leases = [run.lease for run, _ in finished]
+
+        def end(session: Session) -> None:
+            # Leases before states, here and everywhere: two orders would end in deadlocks.
+            self.keeper.release(session, leases)
+            scheduling.finish_runs(session, [done for _, done in finished])
+
         try:
-            with self.database.transaction() as session:
-                scheduling.finish_runs(session, [done for _, done in finished])
-                self.keeper.release(session, leases)
+            self.database.perform(end)
         except DatabaseUnavailable as outage:
             self.keeper.forget(leases)
             _log.warning("finished runs could not be recorded", error=str(outage))
 
     def _postpone(self, runs: Sequence[Run]) -> None:
         with self.database.transaction() as session:
-            scheduling.due_now(session, [run.connection.id for run in runs], _POSTPONED)
             self.keeper.release(session, [run.lease for run in runs])
+            scheduling.due_now(session, [run.connection.id for run in runs], _POSTPONED)
 
 
 def _is_idle(done: Finished) -> bool:
@@ -267,6 +275,7 @@ def _alert_data(
 ) -> dict[str, object]:
     return {
         "name": connection.name,
+        "error": details["message"],
         "failures": failures,
-        **{key: details[key] for key in ("code", "step", "message", "hint")},
+        **{key: details[key] for key in ("code", "step", "hint")},
     }

@@ -12,10 +12,11 @@ from datetime import UTC, datetime
 from email.utils import parseaddr
 
 from pysequoia import Cert, PyDecryptor, Tsk
-from pysequoia.packet import Packet, PacketPile
+from pysequoia.packet import Packet, PacketPile, Tag
 
 from shared.errors import InvalidInput
 
+_SECRET = (Tag.SecretKey, Tag.SecretSubkey)
 _ARMOUR = b"-----BEGIN PGP "
 
 
@@ -50,7 +51,7 @@ def parse_openpgp(data: bytes, password: str | None) -> OpenPGPKey:
         keys = Cert.split_bytes(data)
     except (RuntimeError, ValueError) as error:
         raise InvalidInput("This OpenPGP key is damaged.", field="file") from error
-    if not any(key.has_secret_keys for key in keys):
+    if not any(packet.tag in _SECRET for packet in PacketPile.from_bytes(data)):
         raise InvalidInput(
             "There is no private key in this file.",
             field="file",
@@ -62,9 +63,7 @@ def parse_openpgp(data: bytes, password: str | None) -> OpenPGPKey:
             field="file",
             hint="Upload each key as a file of its own.",
         )
-    secret = keys[0].secrets
-    assert secret is not None
-    return _opened("", secret, password)
+    return _opened("", Tsk.from_bytes(data), password)
 
 
 def load_openpgp(id: str, certificate: bytes, private_key: bytes) -> OpenPGPKey:

@@ -211,6 +211,7 @@ class _Attempt:
             yield
         except SessionLost as error:
             if error.code != "read-timeout":
+                error.step = error.step or "greeting"
                 raise
             tls_first = self.security is not TransportSecurity.TLS
             raise Unreachable(

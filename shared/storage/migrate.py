@@ -7,13 +7,15 @@ from pathlib import Path
 from alembic import command
 from alembic.config import Config
 from alembic.migration import MigrationContext
-from alembic.script import ScriptDirectory
 from sqlalchemy import create_engine
 from sqlalchemy.engine import Connection, make_url
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.pool import NullPool
 
+from shared.clock import utc_now
 from shared.errors import TryAgain
+from shared.storage.pool import Database
+from shared.storage.retention import create_partitions
 
 #: Any number that nobody else uses for an advisory lock in this database.
 _LOCK = 0x706F7374
@@ -25,7 +27,7 @@ def _config() -> Config:
     return config
 
 
-def migrate(database_url: str) -> str:
+def migrate(database_url: str, retention_days: int = 30) -> str:
     """Applies what is missing; returns the schema's version. TryAgain without a server."""
     url = make_url(database_url).set(drivername="postgresql+psycopg")
     engine = create_engine(url, poolclass=NullPool)
@@ -39,17 +41,15 @@ def migrate(database_url: str) -> str:
             connection.commit()
             version = _version(connection)
             connection.exec_driver_sql(f"SELECT pg_advisory_unlock({_LOCK})")
-            return version
     except OperationalError as error:
         raise TryAgain(
             f"Postgres at {url.host}:{url.port} does not answer: {error.orig}",
             hint="Check POSTHOUSE_DATABASE_URL and that Postgres runs.",
         ) from error
-
-
-def expected_version() -> str:
-    """The schema version that this code was written for."""
-    return ScriptDirectory.from_config(_config()).get_current_head() or ""
+    # Today's partitions of the ledger are there before the first mail is.
+    with Database(database_url, size=1) as database:
+        create_partitions(database, utc_now(), retention_days)
+    return version
 
 
 def _version(connection: Connection) -> str:

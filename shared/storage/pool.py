@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import contextlib
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 import psycopg
 from psycopg import errors as pg
 from psycopg_pool import ConnectionPool, PoolTimeout
 
 from shared.errors import TryAgain
+
+T = TypeVar("T")
 
 #: A connection whose rows are plain tuples; each aggregate turns them into values.
 Session = psycopg.Connection[tuple[Any, ...]]
@@ -20,6 +23,12 @@ class DatabaseUnavailable(TryAgain):
     """Postgres does not answer, or closed the connection under us."""
 
     code = "database-unavailable"
+
+
+class Contended(TryAgain):
+    """Two transactions stood in each other's way; nothing was changed, at once again is fine."""
+
+    code = "database-contended"
 
 
 class Database:
@@ -63,8 +72,23 @@ class Database:
                 yield session
         except PoolTimeout as error:
             raise DatabaseUnavailable("Postgres does not answer.") from error
+        except (pg.DeadlockDetected, pg.SerializationFailure, pg.LockNotAvailable) as error:
+            raise Contended(f"Postgres asks to repeat: {error}") from error
+        except pg.CheckViolation as error:
+            if error.diag.constraint_name is not None:
+                raise
+            # A partition of the ledger was attached between routing a row and writing it.
+            raise Contended("The ledger got a new partition at this moment.") from error
         except (pg.OperationalError, pg.InterfaceError) as error:
             raise DatabaseUnavailable(f"Postgres broke off: {error}") from error
+
+    def perform(self, work: Callable[[Session], T]) -> T:
+        """`work` in a transaction, up to three times where another one stands in its way."""
+        for _ in range(2):
+            with contextlib.suppress(Contended), self.transaction() as session:
+                return work(session)
+        with self.transaction() as session:
+            return work(session)
 
     def check(self) -> None:
         """Raises DatabaseUnavailable where a trivial query fails."""

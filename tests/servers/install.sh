@@ -14,6 +14,9 @@ need /usr/lib/dovecot/lmtp dovecot-lmtpd
 need redis-server redis-server
 need rabbitmq-server rabbitmq-server
 need openssl openssl
+need gpg gnupg
+need javac default-jdk-headless
+need /usr/share/java/bcpkix.jar libbcpkix-java
 need chromium chromium
 ls /usr/lib/postgresql/*/bin/postgres >/dev/null 2>&1 || missing="$missing postgresql"
 [ -z "$missing" ] && exit 0

@@ -193,7 +193,8 @@ def imap(
 def _usual(name: str, rest: bytes, mails: Mapping[int, bytes], capability: bytes) -> bytes:
     """What a decent server answers, before the OK."""
     top = max(mails, default=0) + 1
-    wanted = [uid for uid in mails if uid in _set(rest.split(b" ")[0], top)] if rest else []
+    named = _set(rest.split(b" ")[0], top)
+    wanted = [uid for uid in mails if uid in named]
     match name:
         case "CAPABILITY":
             return b"* CAPABILITY " + capability + b"\r\n"
@@ -247,14 +248,18 @@ def pop3(
     answers: Mapping[str, Answer] | None = None,
     *,
     mails: Mapping[int, bytes] = MAILS,
+    uidls: Mapping[int, bytes] | None = None,
     capabilities: bytes = b"UIDL\r\nTOP\r\nPIPELINING\r\n",
     greeting: bytes = b"+OK scripted server ready\r\n",
 ) -> Script:
-    """A whole POP3 server; session numbers are the keys of `mails`, UIDLs `uidl-<number>`.
+    """A whole POP3 server; session numbers are the keys of `mails`.
+
+    UIDLs are `uidl-<number>` where `uidls` does not give others.
 
     `answers` replaces what it says to single commands, status line and all.
     """
     given = dict(answers or {})
+    names = {number: b"uidl-%d" % number for number in mails} if uidls is None else uidls
 
     def script(talk: Conversation) -> None:
         talk.send(greeting)
@@ -268,7 +273,9 @@ def pop3(
             if callable(answer):
                 answer(talk, b"", rest)
                 continue
-            talk.send(_usual_pop3(key, rest, mails, capabilities) if answer is None else answer)
+            talk.send(
+                _usual_pop3(key, rest, mails, names, capabilities) if answer is None else answer
+            )
             if key == "QUIT":
                 return
 
@@ -281,7 +288,13 @@ def stuffed(mail: bytes) -> bytes:
     return text.replace(b"\r\n.", b"\r\n..")[2:] + b".\r\n"
 
 
-def _usual_pop3(name: str, rest: bytes, mails: Mapping[int, bytes], capabilities: bytes) -> bytes:
+def _usual_pop3(
+    name: str,
+    rest: bytes,
+    mails: Mapping[int, bytes],
+    uidls: Mapping[int, bytes],
+    capabilities: bytes,
+) -> bytes:
     number = int(rest.split()[0]) if rest[:1].isdigit() else 0
     if number and number not in mails:
         return b"-ERR no such message\r\n"
@@ -291,9 +304,9 @@ def _usual_pop3(name: str, rest: bytes, mails: Mapping[int, bytes], capabilities
         case "STAT":
             return b"+OK %d %d\r\n" % (len(mails), sum(map(len, mails.values())))
         case "UIDL" if number:
-            return b"+OK %d uidl-%d\r\n" % (number, number)
+            return b"+OK %d %s\r\n" % (number, uidls[number])
         case "UIDL":
-            return b"+OK\r\n" + b"".join(b"%d uidl-%d\r\n" % (n, n) for n in mails) + b".\r\n"
+            return b"+OK\r\n" + b"".join(b"%d %s\r\n" % pair for pair in uidls.items()) + b".\r\n"
         case "LIST" if number:
             return b"+OK %d %d\r\n" % (number, len(mails[number]))
         case "LIST":

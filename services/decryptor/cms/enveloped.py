@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from typing import Literal, NamedTuple
 
 from services.decryptor.cms.algorithms import Algorithm, algorithm
-from services.decryptor.cms.ber import INTEGER, OID, SEQUENCE, Reader, octet_string, to_der
+from services.decryptor.cms.ber import INTEGER, OID, SEQUENCE, SET, Reader, octet_string, to_der
 from services.decryptor.cms.ciphers import (
     ContentCipher,
     cipher_name,
@@ -61,7 +61,7 @@ def read_envelope(body: Region, content: Reader, *, authenticated: bool) -> Enve
     outer.take(INTEGER)
     if outer.peek() == 0xA0:
         outer.take()  # originatorInfo: certificates of the sender, of no use here
-    recipients = read_recipients(outer)
+    recipients = read_recipients(body.buffer, outer.item(SET))
     fields = outer.enter(SEQUENCE)
     content_type = fields.value(OID)
     chosen = algorithm(fields.element(SEQUENCE))

@@ -6,7 +6,6 @@ anybody vouches for it, is the matter of `services.decryptor.trust`.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
@@ -116,9 +115,7 @@ def load_certificates(encoded: Iterable[bytes]) -> list[x509.Certificate]:
     found: list[x509.Certificate] = []
     for element in encoded:
         try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                found.append(x509.load_der_x509_certificate(element))
+            found.append(x509.load_der_x509_certificate(element))
         except ValueError:
             continue
     return found
@@ -149,8 +146,11 @@ def _find(wanted: RecipientId, certificates: list[x509.Certificate]) -> x509.Cer
         # The serial number is read already; the rest of the name costs a parse.
         if not wanted.key_id and certificate.serial_number != wanted.serial:
             continue
-        encoded = certificate.public_bytes(serialization.Encoding.DER)
-        if wanted.means(certificate_name(encoded)):
+        try:
+            name = certificate_name(certificate.public_bytes(serialization.Encoding.DER))
+        except ValueError:
+            continue
+        if wanted.means(name):
             return certificate
     return None
 

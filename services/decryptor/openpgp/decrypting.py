@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import mmap
 import resource
 import threading
@@ -12,7 +13,7 @@ from typing import NamedTuple
 
 from pysequoia import decrypt_file
 
-from services.decryptor.cms.errors import NoRecipient, NotOpened, Unsupported
+from services.decryptor.cms.errors import Malformed, NoRecipient, NotOpened, Unsupported
 from services.decryptor.openpgp.packets import Addressed
 from services.decryptor.openpgp.verifying import Keyring, PgpSignature, judge_failure
 from services.decryptor.spool import Region, Spool, region
@@ -39,7 +40,7 @@ def decrypt_message(
 ) -> OpenedMessage:
     """Decrypts with the newest key that fits. `limit` bounds the unpacked content, in bytes.
 
-    Raises NoRecipient, Unsupported or NotOpened.
+    Raises NoRecipient, Unsupported, Malformed (over the limit) or NotOpened.
     """
     fitting = [key for key in keys if to.anyone or any(_means(one, key) for one in to.key_ids)]
     if not fitting:
@@ -78,18 +79,17 @@ def _decrypt(path: Path, key: OpenPGPKey, ring: Keyring, spool: Spool, limit: in
     try:
         with _bounded(limit):
             result = decrypt_file(str(path), str(output), key.decryptor, store)
+        signature = ring.made_by(result.valid_sigs)
+    except RuntimeError:
+        # Asked to verify, Sequoia refuses what carries no signature that it can verify: unsigned
+        # messages too. Whether there was one is known from whether it asked for keys.
         if asked:
-            signature = ring.made_by(result.valid_sigs)
-    except RuntimeError as error:
-        if not asked:
-            raise NotOpened from error
-        # It opens, but the signature inside does not verify: read it without looking at that.
-        signature = judge_failure(asked, ring)
+            signature = judge_failure(asked, ring)
         try:
             with _bounded(limit):
                 decrypt_file(str(path), str(output), key.decryptor)
-        except RuntimeError as again:
-            raise NotOpened from again
+        except RuntimeError as error:
+            raise NotOpened from error
     return OpenedMessage(_mapped(output, spool), key, signature)
 
 
@@ -115,5 +115,10 @@ def _bounded(limit: int) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_FSIZE, (limit, hard))
         try:
             yield
+        except OSError as error:
+            # The binding raises it without its number.
+            if error.errno != errno.EFBIG and f"(os error {errno.EFBIG})" not in str(error):
+                raise
+            raise Malformed(f"The content unpacks to more than {limit} bytes.") from error
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))

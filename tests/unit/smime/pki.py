@@ -60,6 +60,7 @@ class Pki:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self.holders: dict[str, Holder] = {}
         self.root_key = rsa.generate_private_key(65537, 2048)
         self.root = self._authority("Example Root", self.root_key)
         self.root_pem = folder / "root.pem"
@@ -128,7 +129,8 @@ class Pki:
             )
         )
         cert.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
-        return Holder(name, email, private, certificate, key, cert)
+        self.holders[name] = Holder(name, email, private, certificate, key, cert)
+        return self.holders[name]
 
 
 def rsa_key(bits: int = 2048) -> rsa.RSAPrivateKey:

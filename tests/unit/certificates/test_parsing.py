@@ -1,0 +1,206 @@
+"""An upload is read whatever its age and form, or it is said what is wrong with it."""
+
+from __future__ import annotations
+
+import subprocess
+from datetime import UTC
+from pathlib import Path
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from shared.certificates import Identity, IdentityIndex, ParsedCertificate, parse_certificate
+from shared.certificates.naming import certificate_name
+from shared.errors import InvalidInput
+from tests.unit.smime.pki import NOW, Holder, Pki, ec_key, ed25519_key, rsa_key, x25519_key
+
+pytestmark = pytest.mark.promise("C1")
+
+
+@pytest.fixture(scope="module")
+def pki(tmp_path_factory: pytest.TempPathFactory) -> Pki:
+    return Pki(tmp_path_factory.mktemp("pki"))
+
+
+@pytest.fixture(scope="module")
+def bob(pki: Pki) -> Holder:
+    return pki.holder("bob", rsa_key(), email="Bob@Example.org")
+
+
+def pkcs12(holder: Holder, *arguments: str, password: str = "secret") -> bytes:
+    done = subprocess.run(
+        ["openssl", "pkcs12", "-export", "-inkey", holder.key, "-in", holder.cert,
+         "-passout", f"pass:{password}", *arguments],
+        capture_output=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr.decode()
+    return done.stdout
+
+
+def pem(*files: Path) -> bytes:
+    return b"Bag Attributes\n    friendlyName: x\n".join(file.read_bytes() for file in files)
+
+
+def is_bob(parsed: ParsedCertificate, bob: Holder, name: str = "") -> None:
+    assert parsed.kind == "smime"
+    assert parsed.subject == "CN=bob,O=Example Stadtwerke,C=DE"
+    assert parsed.issuer == "CN=Example Root,O=Example Stadtwerke,C=DE"
+    assert int(parsed.serial, 16) == bob.certificate.serial_number
+    assert len(parsed.fingerprint) == 64
+    assert parsed.not_before < NOW.astimezone(UTC)
+    assert parsed.not_after is not None
+    assert parsed.not_after > NOW
+    assert parsed.friendly_name == name
+    assert parsed.emails == ("bob@example.org",)
+    assert parsed.key_type == "RSA-2048"
+    assert parsed.certificate == bob.der
+    assert "private_key" not in repr(parsed), "a key is never shown"
+    identity = Identity.load("id", parsed.certificate, parsed.private_key)
+    assert identity.private_key.public_key() == bob.private.public_key()  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        (),
+        ("-legacy", "-certpbe", "PBE-SHA1-RC2-40", "-keypbe", "PBE-SHA1-3DES"),
+        ("-legacy", "-certpbe", "PBE-SHA1-RC2-128", "-keypbe", "PBE-SHA1-RC2-128"),
+        ("-certpbe", "PBE-SHA1-3DES", "-keypbe", "PBE-SHA1-3DES", "-macalg", "sha1"),
+        ("-certpbe", "AES-128-CBC", "-keypbe", "AES-256-CBC", "-macalg", "sha512"),
+        ("-nomac",),
+        ("-certpbe", "NONE", "-keypbe", "NONE"),
+    ],
+    ids=["today", "RC2-40", "RC2-128", "3DES", "AES", "no MAC", "not encrypted"],
+)
+@pytest.mark.parametrize("password", ["secret", "", "Schlüssel€"])
+def test_pkcs12(options: tuple[str, ...], password: str, bob: Holder) -> None:
+    data = pkcs12(bob, *options, "-name", "Bob's key", password=password)
+    is_bob(parse_certificate(data, password), bob, "Bob's key")
+    if not password:
+        is_bob(parse_certificate(data), bob, "Bob's key")
+
+
+def test_chain_is_kept(pki: Pki, bob: Holder) -> None:
+    parsed = parse_certificate(pkcs12(bob, "-certfile", str(pki.root_pem)), "secret")
+    assert len(parsed.chain) == 1
+    assert certificate_name(parsed.chain[0]).serial == pki.root.serial_number
+    parsed = parse_certificate(pem(pki.root_pem, bob.key, bob.cert))
+    assert parsed.certificate == bob.der
+    assert len(parsed.chain) == 1
+
+
+@pytest.mark.parametrize("form", ["pkcs8", "encrypted pkcs8", "traditional", "old encrypted"])
+def test_pem(form: str, bob: Holder, tmp_path: Path) -> None:
+    key = tmp_path / "key.pem"
+    commands = {
+        "pkcs8": ["pkey"],
+        "encrypted pkcs8": ["pkcs8", "-topk8", "-passout", "pass:secret"],
+        "traditional": ["rsa", "-traditional"],
+        "old encrypted": ["rsa", "-traditional", "-aes256", "-passout", "pass:secret"],
+    }
+    subprocess.run(
+        ["openssl", *commands[form], "-in", bob.key, "-out", key], check=True, capture_output=True
+    )
+    data = pem(bob.cert, key)
+    is_bob(parse_certificate(data, "secret"), bob)
+    if "encrypted" in form:
+        for password in (None, "", "wrong"):
+            with pytest.raises(InvalidInput) as caught:
+                parse_certificate(data, password)
+            assert caught.value.field == "password"
+    else:
+        is_bob(parse_certificate(data), bob)
+
+
+@pytest.mark.parametrize(
+    ("kind", "shown"),
+    [("p256", "EC secp256r1"), ("brainpool", "EC brainpoolP384r1"), ("x25519", "X25519")],
+)
+def test_kinds_of_keys(kind: str, shown: str, pki: Pki) -> None:
+    keys = {
+        "p256": lambda: ec_key(ec.SECP256R1()),
+        "brainpool": lambda: ec_key(ec.BrainpoolP384R1()),
+        "x25519": x25519_key,
+    }
+    holder = pki.holder(kind, keys[kind]())
+    parsed = parse_certificate(pem(holder.cert, holder.key))
+    assert parsed.key_type == shown
+    Identity.load("id", parsed.certificate, parsed.private_key)
+
+
+def test_renewed_certificate_with_the_same_key(pki: Pki, bob: Holder) -> None:
+    newer = pki.holder("newer", bob.private, days=(-1, 700))
+    parsed = parse_certificate(pem(bob.cert, newer.cert, bob.key))
+    assert parsed.certificate == newer.der
+    assert parsed.chain == (bob.der,)
+
+
+@pytest.mark.parametrize(
+    ("data", "field", "words"),
+    [
+        (b"", "file", "empty"),
+        (b"  \n", "file", "empty"),
+        (b"hello", "file", "neither"),
+        (b"\x30\x82\x01\x00 damaged", "file", "damaged"),
+        (b"x" * 2_000_000, "file", "large"),
+        (b"-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n"
+         b"-----BEGIN PRIVATE KEY-----\nMIIB\n-----END PRIVATE KEY-----\n", "file", "damaged"),
+        (b"-----BEGIN PGP PRIVATE KEY BLOCK-----\n\nAAAA\n-----END PGP PRIVATE KEY BLOCK-----\n",
+         "file", "damaged"),
+    ],
+)  # fmt: skip
+def test_refused(data: bytes, field: str, words: str) -> None:
+    with pytest.raises(InvalidInput, match=words) as caught:
+        parse_certificate(data, "secret")
+    assert caught.value.field == field
+
+
+def test_what_is_missing_is_named(pki: Pki, bob: Holder) -> None:
+    other = pki.holder("other", rsa_key())
+    signer = pki.holder("signer", ed25519_key())
+    cases = [
+        (bob.cert.read_bytes(), "file", "no private key"),
+        (bob.der, "file", "no private key"),
+        (bob.key.read_bytes(), "file", "no certificate"),
+        (pem(bob.cert, other.key), "file", "does not belong"),
+        (pem(bob.cert, bob.key, other.cert, other.key), "file", "several private keys"),
+        (pem(signer.cert, signer.key), "file", "can sign, but not decrypt"),
+    ]
+    for data, field, words in cases:
+        with pytest.raises(InvalidInput, match=words) as caught:
+            parse_certificate(data)
+        assert caught.value.field == field
+
+
+def test_wrong_password_of_pkcs12(bob: Holder) -> None:
+    data = pkcs12(bob)
+    for password, words in (("wrong", "does not open"), (None, "protected"), ("", "protected")):
+        with pytest.raises(InvalidInput, match=words) as caught:
+            parse_certificate(data, password)
+        assert caught.value.field == "password"
+
+
+@pytest.mark.promise("C2")
+def test_found_by_another_spelling_of_the_issuer(bob: Holder) -> None:
+    """Senders re-encode names: another string type, another case."""
+    index = IdentityIndex([bob.identity()])
+    name = bob.identity().name
+    assert [one.id for one in index.matching(name.issuer, name.serial, b"")] == ["bob"]
+    respelled = name.issuer.replace(
+        b"\x0c\x0cExample Root", b"\x13\x0cEXAMPLE  ROOT"[:2] + b"EXAMPLE ROOT"
+    )
+    assert respelled != name.issuer
+    assert [one.id for one in index.matching(respelled, name.serial, b"")] == ["bob"]
+    assert list(index.matching(name.issuer.replace(b"Root", b"Ruut"), name.serial, b"")) == []
+    assert list(index.matching(b"\x30\x05garbage", name.serial, b"")) == []
+    assert list(index.matching(name.issuer, name.serial + 1, b"")) == []
+
+
+@pytest.mark.promise("C2")
+def test_newest_first(pki: Pki) -> None:
+    key = rsa_key()
+    old = pki.holder("old", key, days=(-900, -500))
+    new = pki.holder("new", key, days=(-10, 300))
+    index = IdentityIndex([old.identity(), new.identity()])
+    key_id = next(iter(old.identity().name.key_ids))
+    assert [one.id for one in index.matching(b"", 0, key_id)] == ["new", "old"]

@@ -82,6 +82,7 @@ class GraphHttp:
         self._patience = patience
         self._wait = wait
         self._mutex = threading.Lock()
+        self._shown_to_nobody = ""
         self._http = https.client(
             ca_certificate, connect=connect_timeout, read=read_timeout, connections=8
         )
@@ -205,7 +206,10 @@ class GraphHttp:
 
     def _headers(self, renew: bool, prefer: Sequence[str], accept: str) -> dict[str, str]:
         token = self._access_token(renew)
-        self.transcript.hide(token)
+        with self._mutex:
+            if token != self._shown_to_nobody:
+                self._shown_to_nobody = token
+                self.transcript.hide(token)
         return {
             "Authorization": f"Bearer {token}",
             "Prefer": ", ".join((IMMUTABLE_IDS, *prefer)),

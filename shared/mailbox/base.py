@@ -246,6 +246,8 @@ class Login:
     access_token: Callable[[bool], str] | None = field(default=None, repr=False)
     endpoint: tuple[str, int] | None = None
     ca_certificate: str | None = None
+    #: A person gave the grant and can give it again; False: the application acts for itself.
+    by_person: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -55,6 +55,9 @@ unit: $(VENV)/.dev ## the tests that need no server
 bench: $(VENV)/.dev servers ## a speed question beside its peers: make bench NAME=...
 	$(BIN)/python -m bench $(NAME) $(ARGS)
 
+storm: $(VENV)/.dev servers ## everything breaks at random while mails arrive: make storm MINUTES=10 BROKER=redis
+	$(BIN)/python -m tests.rig.storm --minutes $(or $(MINUTES),1) --broker $(or $(BROKER),redis) $(ARGS)
+
 format: $(VENV)/.dev ## format and sort imports
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .

@@ -8,7 +8,19 @@ from typing import Annotated, Final
 
 import typer
 
-from cli import demo_commands, secrets_commands, tail, up
+from cli import (
+    certificates_commands,
+    connections_commands,
+    credentials_commands,
+    demo_commands,
+    handlers_commands,
+    messages_commands,
+    quarantine_commands,
+    secrets_commands,
+    tail,
+    up,
+)
+from cli.declared import commands as declared
 from shared.errors import InvalidInput, PosthouseError
 
 _FAILED: Final = 1
@@ -24,6 +36,14 @@ app = typer.Typer(
 app.command("up", rich_help_panel="Run")(up.up)
 app.add_typer(demo_commands.app, name="demo", rich_help_panel="Run")
 app.add_typer(secrets_commands.app, name="secrets", rich_help_panel="Administer")
+app.add_typer(connections_commands.app, name="connections", rich_help_panel="Administer")
+app.add_typer(certificates_commands.app, name="certificates", rich_help_panel="Administer")
+app.add_typer(credentials_commands.app, name="credentials", rich_help_panel="Administer")
+app.add_typer(handlers_commands.app, name="handlers", rich_help_panel="Administer")
+app.command("apply", rich_help_panel="Administer")(declared.apply)
+app.command("export", rich_help_panel="Administer")(declared.export)
+app.add_typer(messages_commands.app, name="messages", rich_help_panel="Look")
+app.add_typer(quarantine_commands.app, name="quarantine", rich_help_panel="Look")
 app.command("tail", rich_help_panel="Look")(tail.tail)
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import typer
 
 from shared.errors import SecretUnreadable
-from shared.vault import Place, Vault, new_key
 
 app = typer.Typer(help="The keys that seal secrets at rest.", no_args_is_help=True)
 
@@ -13,6 +12,8 @@ app = typer.Typer(help="The keys that seal secrets at rest.", no_args_is_help=Tr
 @app.command("new-key")
 def print_new_key() -> None:
     """Prints a fresh key for POSTHOUSE_SECRET_KEYS. Put it first to make it the active one."""
+    from shared.vault import new_key
+
     typer.echo(new_key())
 
 
@@ -26,6 +27,7 @@ def rotate() -> None:
     from shared.settings import Settings, load
     from shared.storage import secrets
     from shared.storage.pool import Database
+    from shared.vault import Place, Vault
 
     chosen = load(Settings)
     vault = Vault.from_settings([key.get_secret_value() for key in chosen.secret_keys])

@@ -84,10 +84,10 @@ RETRY_DELAYS: Final = tuple(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Alert:
-    """One transition. `subject` is `connection/7`, `certificate/3`, `credential/2`, `handler/1`.
+    """One transition. `subject` is `connection/7`, `quarantine/<id>`, `certificate/3`, `handler/1`.
 
-    `data` holds what the sentence needs: `name`, and per kind `error`, `hint`, `days`, `ends_at`,
-    `reason`, `code`, `backlog`, `oldest_at`; no secrets, no content of mails.
+    `data` holds what the sentence needs: `name`, and per kind `message`, `hint`, `code`, `step`,
+    `days`, `ends_at`, `backlog`, `oldest_at`; no secrets, no content of mails.
     """
 
     id: uuid.UUID
@@ -154,7 +154,7 @@ def sentence(alert: Alert) -> str:
     name = str(data.get("name") or alert.subject)
     match alert.kind:
         case AlertKind.CONNECTION_FAILING:
-            return f"Connection “{name}” is failing: {data.get('error') or 'no reason was given.'}"
+            return f"Connection “{name}” is failing: {data.get('message') or 'no reason given.'}"
         case AlertKind.CONNECTION_RECOVERED:
             return f"Connection “{name}” works again."
         case AlertKind.CONNECTION_NEEDS_AUTHORISATION:
@@ -164,7 +164,7 @@ def sentence(alert: Alert) -> str:
         case AlertKind.CLIENT_SECRET_EXPIRING:
             return f"The client secret of “{name}” expires {_within(data)}."
         case AlertKind.MAIL_QUARANTINED:
-            reason = data.get("reason") or "no reason was given."
+            reason = data.get("message") or data.get("code") or "no reason given."
             return f"A mail of connection “{name}” is in quarantine: {reason}"
         case AlertKind.HANDLER_BACKLOG_OLD:
             backlog = data.get("backlog", "some")
@@ -182,7 +182,8 @@ def compose(
     `secret` signs the body (OpsGenie: is the API key); empty: unsigned. The alert's id is the
     idempotency key (`webhook-id`): a receiver that sees it twice has seen it.
     """
-    link = f"{public_url.rstrip('/')}/{_PAGES[alert.subject.partition('/')[0]]}{_row(alert)}"
+    what, _, row = alert.subject.partition("/")
+    link = f"{public_url.rstrip('/')}/{_PAGES.get(what, what)}/{row}"
     headers = {"content-type": "application/json", "user-agent": "Posthouse"}
     body: Mapping[str, Any]
     match template:
@@ -235,10 +236,6 @@ _COLOURS: Final = {
     Severity.WARNING: "warning",
     Severity.INFO: "good",
 }
-
-
-def _row(alert: Alert) -> str:
-    return "/" + alert.subject.partition("/")[2]
 
 
 def _within(data: Mapping[str, Any]) -> str:

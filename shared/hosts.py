@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import fnmatch
 import ipaddress
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from shared.errors import InvalidInput
@@ -35,6 +35,10 @@ class HostRules:
         allowed_names, allowed_networks = _split(allowed, "allowed_hosts")
         denied_names, denied_networks = _split(denied, "denied_hosts")
         return cls(allowed_names, allowed_networks, denied_names, denied_networks)
+
+    def at(self, host: str) -> Callable[[Address], bool]:
+        """`allows` for one host, as `shared.mailbox.open` asks it."""
+        return lambda address: self.allows(host, address)
 
     def allows(self, host: str, address: Address) -> bool:
         """Whether `host` may be contacted at `address`, one of those that it resolves to."""

@@ -2,8 +2,11 @@
 
 pytest_plugins = [
     "tests.servers.certificates",
+    "tests.servers.chromium",
     "tests.servers.dovecot",
+    "tests.servers.graph",
     "tests.servers.oidc",
+    "tests.servers.oauth_dovecot",
     "tests.servers.postgres",
     "tests.servers.rabbitmq",
     "tests.servers.redis",

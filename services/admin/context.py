@@ -12,6 +12,7 @@ from shared.connections import Connection
 from shared.logins import Logins
 from shared.mailbox.base import Mailbox
 from shared.people import Principal
+from shared.queueing.output import Output
 from shared.storage import audit
 from shared.storage.pool import Database, Session
 from shared.store import Store
@@ -32,6 +33,7 @@ class House:
     mail_work: MailWork
     logins: Logins
     open_mailbox: OpenMailbox
+    output: Output
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from dataclasses import dataclass
+from functools import partial
 
 import structlog
 import uvicorn
@@ -15,10 +16,13 @@ from services.admin.mail_work import MailWork
 from services.admin.settings import AdminSettings
 from shared.connections import Connection
 from shared.errors import InvalidInput
-from shared.hosts import Address, HostRules
+from shared.hosts import HostRules
 from shared.logins import Logins
 from shared.mailbox.base import Mailbox
 from shared.mailbox.open import open_mailbox
+from shared.queueing.output import open_output
+from shared.storage import schema
+from shared.storage.limiter import PostgresLimiter
 from shared.storage.pool import Database
 from shared.store import open_store
 from shared.telemetry.health import HealthServer, Heartbeat, Readiness
@@ -60,7 +64,10 @@ class Admin:
             settings.health_host,
             settings.health_port,
             heartbeat=self.heartbeat,
-            checks={"database": self.house.database.check, "store": self.house.store.check},
+            checks={
+                "database": partial(schema.check, self.house.database),
+                "store": self.house.store.check,
+            },
         )
         with self.house.database, health:
             thread = threading.Thread(target=server.serve_in_thread, name="http")
@@ -71,6 +78,7 @@ class Admin:
             server.should_exit = True
             thread.join()
             self.house.mail_work.close()
+            self.house.output.close()
         if server.failed:
             raise InvalidInput(
                 f"The API cannot listen on {settings.host}:{settings.port}.",
@@ -98,22 +106,22 @@ def build(settings: AdminSettings) -> Admin:
     vault = Vault.from_settings([key.get_secret_value() for key in settings.secret_keys])
     store = open_store(settings.store_url)
     logins = Logins(database, vault)
+    limiter = PostgresLimiter(database)
     rules = HostRules.parse(settings.allowed_hosts, settings.denied_hosts)
 
     def opened(connection: Connection, password: str | None) -> Mailbox:
-        host = connection.endpoint[0]
-
-        def allowed(address: Address) -> bool:
-            return rules.allows(host, address)
-
+        login = logins.of(connection, password=password)
+        host, _ = login.endpoint or connection.endpoint
         return open_mailbox(
             connection,
-            logins.of(connection, password=password),
+            login,
             read_timeout_s=_READ_TIMEOUT,
-            allow_host=allowed,
+            allow_host=rules.at(host),
+            limiter=limiter,
         )
 
-    house = House(settings, database, vault, store, MailWork(), logins, opened)
+    output = open_output(settings.effective_output_url)
+    house = House(settings, database, vault, store, MailWork(), logins, opened, output)
     heartbeat = Heartbeat()
-    readiness = Readiness({"database": database.check, "store": store.check})
+    readiness = Readiness({"database": partial(schema.check, database), "store": store.check})
     return Admin(settings, house, build_app(house, heartbeat, readiness), heartbeat)

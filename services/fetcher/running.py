@@ -31,6 +31,7 @@ from shared.storage.leases import Lease
 from shared.storage.pool import Database, DatabaseUnavailable, Session
 from shared.storage.scheduling import Finished, RunState
 from shared.store import StoreFull
+from shared.telemetry import metrics
 
 _log = structlog.get_logger()
 
@@ -119,7 +120,8 @@ class Runner:
         mailbox: Mailbox | None = None
         with bound_contextvars(connection=connection.id):
             try:
-                mailbox, report = self._attempt(run)
+                with metrics.FETCHES_RUNNING.track_inprogress():
+                    mailbox, report = self._attempt(run)
             except HostBusy:
                 self._postpone([run])
                 return None
@@ -138,6 +140,7 @@ class Runner:
                 return None
             self.sessions.give_back(connection, mailbox, healthy=True)
             self.observe(connection, report)
+            metrics.QUARANTINED.labels("too-large").inc(len(report.oversize))
             if not report.idle:
                 _log.info(
                     "fetched",
@@ -202,7 +205,11 @@ class Runner:
                     session,
                     AlertKind.MAIL_QUARANTINED,
                     f"quarantine/{identifier}",
-                    {"name": run.connection.name, "code": "too-large"},
+                    {
+                        "name": run.connection.name,
+                        "code": "too-large",
+                        "reason": "it is over the size limit and was left on the server.",
+                    },
                     dedupe=f"quarantine/{identifier}",
                 )
 
@@ -271,6 +278,7 @@ def _alert_data(
 ) -> dict[str, object]:
     return {
         "name": connection.name,
+        "error": details["message"],
         "failures": failures,
-        **{key: details[key] for key in ("code", "step", "message", "hint")},
+        **{key: details[key] for key in ("code", "step", "hint")},
     }

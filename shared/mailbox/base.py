@@ -16,6 +16,7 @@ from typing import Any, Protocol, runtime_checkable
 
 from shared.connections import AfterDownload, Selection
 from shared.errors import MailFailure, NeedsPerson, PosthouseError, TryAgain
+from shared.headers import HEADER_LIMIT as HEADER_LIMIT  # what `headers` cuts at
 from shared.messages import Key
 
 #: What a folder looked like when everything in it had been handled; opaque JSON, kept in Postgres.
@@ -88,9 +89,12 @@ class OAuthRefused(Refused):
         self.server_text = server_text
 
 
-def mail_vanished() -> MailFailure:
-    """The reason to abandon a mail that somebody removed between the listing and now."""
-    return MailFailure("This mail is no longer on the server.", code="mail-vanished")
+def mail_vanished() -> TryAgain:
+    """The reason to abandon a mail that somebody removed between the listing and now.
+
+    No MailFailure: there is nothing to put aside, and the next listing lacks the mail.
+    """
+    return TryAgain("This mail is no longer on the server.", code="mail-vanished")
 
 
 def mail_refused(text: str) -> MailFailure:
@@ -123,10 +127,6 @@ class FolderMissing(Refused):
             f"The folder {folder!r} does not exist in this mailbox.", step="folder", hint=hint
         )
         self.near = tuple(near)
-
-
-#: No header block is read beyond this many octets.
-HEADER_LIMIT = 262_144
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,7 +162,7 @@ class MailRef:
     arrived: datetime | None = None
     seen: bool | None = None
     #: What only this implementation reads (a POP3 message number, X-GM-MSGID).
-    detail: Mapping[str, Any] = field(default_factory=dict)
+    detail: Mapping[str, Any] = field(default_factory=dict, compare=False)
 
 
 class Known(Protocol):
@@ -225,8 +225,9 @@ class Sink(Protocol):
     def abandon(self, ref: MailRef, reason: PosthouseError) -> None:
         """This mail only could not be had; after `begin`, what was written of it is void.
 
-        The codes of `reason`: `mail-vanished` (gone from the server meanwhile), `mail-too-large`,
-        `mail-refused` (the server cannot give it).
+        `reason` is a MailFailure with code `mail-too-large` or `mail-refused` (the server lists
+        the mail and cannot give it), or a TryAgain with code `mail-vanished` (it is gone from the
+        server, and the next listing lacks it).
         """
         ...
 
@@ -245,6 +246,8 @@ class Login:
     access_token: Callable[[bool], str] | None = field(default=None, repr=False)
     endpoint: tuple[str, int] | None = None
     ca_certificate: str | None = None
+    #: A person gave the grant and can give it again; False: the application acts for itself.
+    by_person: bool = True
 
 
 @dataclass(frozen=True, slots=True)

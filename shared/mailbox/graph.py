@@ -47,6 +47,7 @@ class GraphMailbox:
         self._name = ""
         #: The last cursor that was compared, so that a listing goes on from it.
         self._compared: Cursor | None = None
+        self._closed = False
 
     # ---- what the server is
 
@@ -174,6 +175,8 @@ class GraphMailbox:
     # ---- the session
 
     def is_alive(self) -> bool:
+        if self._closed:
+            return False
         try:
             self.log_in()
         except PosthouseError:
@@ -181,6 +184,7 @@ class GraphMailbox:
         return True
 
     def close(self) -> None:
+        self._closed = True
         self._graph.close()
 
     @contextmanager

@@ -35,7 +35,8 @@ def settle(graph: GraphHttp, refs: Sequence[MailRef], request: Mapping[str, Any]
         failures += failed
     if failures and not settled:
         raise failures[0]
-    return settled
+    done_keys = {ref.key for ref in settled}
+    return [ref for ref in refs if ref.key in done_keys]
 
 
 def _batch(
@@ -82,7 +83,7 @@ def _request(
     one: dict[str, Any] = {
         "id": number,
         "method": request["method"],
-        "url": f"{graph.user}/messages/{ref.key}{request.get('suffix', '')}",
+        "url": graph.message(ref) + str(request.get("suffix", "")),
         "headers": {"Prefer": IMMUTABLE_IDS},
     }
     if "body" in request:

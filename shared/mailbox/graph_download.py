@@ -53,7 +53,7 @@ def headers(graph: GraphHttp, refs: Sequence[MailRef]) -> Iterator[tuple[MailRef
     """The header block of each mail that still exists, with the empty line that ends it."""
     for ref in refs:
         try:
-            with graph.stream(f"{graph.user}/messages/{ref.key}/$value") as chunks:
+            with graph.stream(graph.message(ref) + "/$value") as chunks:
                 yield ref, _header_block(chunks)
         except GraphError as failure:
             if failure.status == 404:
@@ -93,7 +93,7 @@ def _fetch(graph: GraphHttp, ref: MailRef, limit: int) -> IO[bytes] | MailFailur
     for attempt in range(_TRIES):
         spool: IO[bytes] = tempfile.SpooledTemporaryFile(_IN_MEMORY)  # noqa: SIM115 (handed on)
         try:
-            with graph.stream(f"{graph.user}/messages/{ref.key}/$value") as chunks:
+            with graph.stream(graph.message(ref) + "/$value") as chunks:
                 for chunk in chunks:
                     spool.write(chunk)
                     if spool.tell() > limit:

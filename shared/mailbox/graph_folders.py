@@ -15,6 +15,7 @@ from shared.mailbox.base import Folder, FolderMissing
 from shared.mailbox.graph_http import GraphHttp
 
 _SELECT: Final = "id,displayName,childFolderCount,totalItemCount,unreadItemCount"
+_INBOX: Final = "INBOX"
 _DEEPEST: Final = 30
 _MOST: Final = 5000
 
@@ -32,7 +33,7 @@ class GraphFolder:
 
 def find(graph: GraphHttp, path: str) -> GraphFolder:
     """The folder of that path (empty: the inbox). Raises FolderMissing with near matches."""
-    if not path or path.upper() == "INBOX":
+    if not path or path.upper() == _INBOX:
         return _folder(graph.get(f"{graph.user}/mailFolders/inbox", {"$select": _SELECT}))
     found = _descend(graph, None, path.split("/"))
     if found is None:
@@ -46,8 +47,11 @@ def again(graph: GraphHttp, folder_id: str) -> GraphFolder:
 
 
 def every(graph: GraphHttp) -> list[Folder]:
-    """All folders of the mailbox, parents before their children."""
-    return [Folder(path) for path, _ in _walk(graph, None, "", 0)]
+    """All folders of the mailbox, parents before their children. The inbox is called INBOX here,
+    whatever its language, as over IMAP."""
+    inbox = find(graph, "")
+    named = [Folder(path) for path, _ in _walk(graph, None, "", 0, inbox.id)]
+    return named if any(folder.name == _INBOX for folder in named) else [Folder(_INBOX), *named]
 
 
 def near(path: str, names: list[str]) -> list[str]:
@@ -62,7 +66,7 @@ def near(path: str, names: list[str]) -> list[str]:
 def _descend(graph: GraphHttp, parent: GraphFolder | None, parts: list[str]) -> GraphFolder | None:
     if not parts:
         return parent
-    if parent is None and parts[0].upper() == "INBOX":
+    if parent is None and parts[0].upper() == _INBOX:
         return _descend(graph, find(graph, ""), parts[1:])
     # A name may hold a slash itself: the longer ones are tried after the shorter.
     for size in range(1, len(parts) + 1):
@@ -90,15 +94,15 @@ def _child(graph: GraphHttp, parent: GraphFolder | None, name: str) -> GraphFold
 
 
 def _walk(
-    graph: GraphHttp, parent: GraphFolder | None, prefix: str, depth: int
+    graph: GraphHttp, parent: GraphFolder | None, prefix: str, depth: int, inbox: str
 ) -> Iterator[tuple[str, GraphFolder]]:
     rows = pages(graph, _children_of(graph, parent), {"$select": _SELECT, "$top": "100"})
     for count, row in enumerate(rows):
         folder = _folder(row)
-        path = f"{prefix}{folder.name}"
+        path = _INBOX if folder.id == inbox else f"{prefix}{folder.name}"
         yield path, folder
         if folder.children and depth < _DEEPEST and count < _MOST:
-            yield from _walk(graph, folder, f"{path}/", depth + 1)
+            yield from _walk(graph, folder, f"{path}/", depth + 1, inbox)
 
 
 def pages(

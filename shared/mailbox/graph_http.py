@@ -19,9 +19,10 @@ import httpx
 
 from shared.errors import PosthouseError, TryAgain
 from shared.mailbox import diagnosis, https
-from shared.mailbox.base import SessionLost
+from shared.mailbox.base import MailRef, SessionLost
 from shared.mailbox.limiting import RequestLimiter
 from shared.mailbox.transcript import Transcript
+from shared.telemetry import metrics
 
 #: On every request: ids that stay when a mail is moved, and folder ids as they were before.
 IMMUTABLE_IDS: Final = 'IdType="ImmutableId"'
@@ -40,6 +41,8 @@ class GraphError(Exception):
         self.answer = answer
         self.retry_after = retry_after
         self.code, self.words = diagnosis.graph_error(answer)
+        if status == 429:
+            metrics.PROVIDER_THROTTLED.labels("microsoft").inc()
 
     def error(self, doing: str = "") -> PosthouseError:
         return diagnosis.of_graph(
@@ -79,6 +82,7 @@ class GraphHttp:
         self._patience = patience
         self._wait = wait
         self._mutex = threading.Lock()
+        self._shown_to_nobody = ""
         self._http = https.client(
             ca_certificate, connect=connect_timeout, read=read_timeout, connections=8
         )
@@ -110,6 +114,10 @@ class GraphHttp:
             return f"{self._origin}{parts.path}" + (f"?{parts.query}" if parts.query else "")
         text = urlencode(query, quote_via=quote, safe="$,'()=") if query else ""
         return f"{self._origin}/v1.0{path}" + (f"?{text}" if text else "")
+
+    def message(self, ref: MailRef) -> str:
+        """The path of one mail; ids are compared with regard to case."""
+        return f"{self.user}/messages/{quote(str(ref.key), safe='=')}"
 
     def close(self) -> None:
         self._http.close()
@@ -198,7 +206,10 @@ class GraphHttp:
 
     def _headers(self, renew: bool, prefer: Sequence[str], accept: str) -> dict[str, str]:
         token = self._access_token(renew)
-        self.transcript.hide(token)
+        with self._mutex:
+            if token != self._shown_to_nobody:
+                self._shown_to_nobody = token
+                self.transcript.hide(token)
         return {
             "Authorization": f"Bearer {token}",
             "Prefer": ", ".join((IMMUTABLE_IDS, *prefer)),

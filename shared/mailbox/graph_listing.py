@@ -40,6 +40,8 @@ class _Found:
     reset: int = 0
     seen: set[str] = field(default_factory=set)
     whole: bool = True
+    #: Whether pages were left unread, as `limit` was reached.
+    cut: bool = False
 
     def take(self, rows: Sequence[Mapping[str, Any]]) -> bool:
         """Sorts a page into new and known; False where `limit` is reached."""
@@ -60,7 +62,8 @@ class _Found:
                 self.whole = False
                 break
             self.new.append(refs[str(key)])
-        return self.whole or self.limit == 0
+        self.cut = not self.whole and self.limit != 0
+        return not self.cut
 
 
 def list_unread(
@@ -162,8 +165,8 @@ def delta_has_news(graph: GraphHttp, cursor: Cursor) -> bool:
 
 
 def all_keys(graph: GraphHttp, folder: GraphFolder) -> list[str]:
-    """Every id in the folder."""
-    query = {"$select": "id", "$top": str(_COUNTING_PAGE)}
+    """Every id in the folder, the oldest mail first."""
+    query = {"$select": "id", "$orderby": "receivedDateTime", "$top": str(_COUNTING_PAGE)}
     path = f"{graph.user}/mailFolders/{folder.id}/messages"
     return list(dict.fromkeys(str(row["id"]) for row in pages(graph, path, query)))
 
@@ -247,16 +250,23 @@ def _query(criteria: str, limit: int | None) -> dict[str, str]:
 
 
 def _left_out(found: _Found, at_most: int) -> int:
-    """How many new mails `limit` left out; where pages were left unread, a lower bound of one."""
+    """How many new mails `limit` left out. Where pages were left unread, the folder's count has to
+    do: it also counts mails before `since`, and what is no mail."""
     if found.whole:
         return 0
-    return max(1, min(at_most - found.known_count, found.new_count) - len(found.new))
+    counted = found.new_count - len(found.new)
+    if not found.cut:
+        return counted
+    return max(1, counted, at_most - found.known_count - len(found.new))
 
 
 def _ref(row: Mapping[str, Any]) -> MailRef:
     size = 0
     for one in row.get("singleValueExtendedProperties") or []:
-        if str(one.get("id", "")).casefold() == _SIZE.casefold():
+        # Graph writes the tag back in its own way: "Integer 0xe08".
+        if str(one.get("id", "")).lower().replace("0x0", "0x") == _SIZE.lower().replace(
+            "0x0", "0x"
+        ):
             size = int(one.get("value") or 0)
     read = row.get("isRead")
     return MailRef(

@@ -47,7 +47,7 @@ _BASE64_CHUNK: Final = 57 * 1024  # octets that make whole lines
 
 def rebuild(graph: GraphHttp, ref: MailRef, failure: GraphError) -> IO[bytes]:
     """The mail in a spool, at its start. Raises GraphError where not even properties are given."""
-    path = f"{graph.user}/messages/{ref.key}"
+    path = graph.message(ref)
     item = graph.get(path, {"$select": _SELECT})
     spool: IO[bytes] = tempfile.SpooledTemporaryFile(_IN_MEMORY)  # noqa: SIM115 (handed on)
     try:

@@ -131,7 +131,7 @@ class ImapMailbox:
                 self._session.reply(tag)
             status = self._status_of(self._session.reply(poll.tags[-1]), poll.folder)
             self._session.wire.rest()
-        return None if cursor is not None and _unchanged(cursor, status.cursor) else status
+        return None if cursor is not None and unchanged(cursor, status.cursor) else status
 
     def open(self, folder: str) -> FolderStatus:
         with self._step("folder"):
@@ -142,6 +142,8 @@ class ImapMailbox:
             for tag in left:
                 self._session.reply(tag)
             reported, reply = self._session.reply(asked), self._session.reply(examined)
+            # Whichever was carried out first: each answer tells by itself what it is about.
+            reported.untagged = reply.untagged = [*reported.untagged, *reply.untagged]
             status = self._status_of(reported, folder)
             if not reply.ok:
                 raise self._no_folder(folder, reply)
@@ -183,7 +185,7 @@ class ImapMailbox:
             known=sum(1 for uid in looked if uid not in missing),
             reset=sum(1 for uid in found.unread if uid not in missing),
             total=status.total,
-            unread=len(found.unread),
+            unread=len(found.unread) if status.unread is None else status.unread,
             cursor={**status.cursor, "looked": int(time.time())},
             complete=more == 0 and refused is None,
             more=more,
@@ -402,10 +404,8 @@ class ImapMailbox:
             covered = int(cursor.get("uid_next", 1))
         unread_only = selection is Selection.UNREAD
         all_of_it = count_known or (not unread_only and covered <= 1)
-        queries = [b"UNSEEN"]
-        if unread_only:
-            queries.append(b"UNSEEN DELETED")
-        elif not all_of_it:
+        queries = [b"UNSEEN UNDELETED" if unread_only else b"UNSEEN"]
+        if not unread_only and not all_of_it:
             queries.append(b"UID %d:*" % covered)
         if all_of_it:
             queries.append(b"ALL")
@@ -416,8 +416,7 @@ class ImapMailbox:
         unread = answers[0]
         every = answers[queries.index(b"ALL")] if all_of_it else None
         if unread_only:
-            deleted = set(answers[1])
-            matching = [uid for uid in unread if uid not in deleted]
+            matching = unread
         elif every is not None:
             matching = every
         else:
@@ -466,7 +465,7 @@ class ImapMailbox:
         return FolderStatus(folder, cursor["messages"], numbers.get(b"UNSEEN"), validity, cursor)
 
 
-def _unchanged(cursor: Cursor, now: Cursor) -> bool:
+def unchanged(cursor: Cursor, now: Cursor) -> bool:
     """Whether nothing can have changed between two looks."""
     if any(
         cursor.get(key) != now[key] for key in ("uid_validity", "uid_next", "messages", "unseen")

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
-from shared.mailbox.base import Unreachable
+from shared.mailbox.base import StepFailed, Unreachable
+from shared.mailbox.diagnosis import NOT_CONNECTED
 from shared.mailbox.imap_session import ImapSession, Reply, Untagged, read_set
 
-#: A SEARCH answer is one line with every UID: two million of them fit here.
-_LONGEST_ANSWER = 16 << 20
+_TAG = re.compile(rb'\(TAG "([^"]*)"\)', re.I)
+_ALL = re.compile(rb"\bALL ([0-9:,]+)", re.I)
+#: A SEARCH answer is one line with every UID: a million of them fit here.
+_LONGEST_ANSWER = 8 << 20
 
 
 def search(session: ImapSession, *criteria: bytes) -> list[int]:
@@ -17,51 +21,48 @@ def search(session: ImapSession, *criteria: bytes) -> list[int]:
 
 
 def searches(session: ImapSession, queries: Sequence[bytes]) -> list[list[int]]:
-    """Several searches in one round trip."""
-    extended = bool({"ESEARCH", "IMAP4REV2"} & session.capabilities)
-    command = b"UID SEARCH RETURN (ALL) " if extended else b"UID SEARCH "
+    """Several searches, in one round trip where answers say what they answer (ESEARCH)."""
+    if not {"ESEARCH", "IMAP4REV2"} & session.capabilities:
+        # `* SEARCH` names no command, and commands may be answered in any order.
+        return [_results(session, [session.send(b"UID SEARCH " + query)])[0] for query in queries]
     session.wire.start_clock()
-    tags = [session.send(command + query) for query in queries]
-    return [_answer(session, tag) for tag in tags]
+    return _results(
+        session, [session.send(b"UID SEARCH RETURN (ALL) " + query) for query in queries]
+    )
 
 
-def _answer(session: ImapSession, tag: bytes) -> list[int]:
-    found: set[int] = set()
+def _results(session: ImapSession, tags: Sequence[bytes]) -> list[list[int]]:
+    found: dict[bytes, set[int]] = {tag: set() for tag in tags}
 
     def take(line: Untagged) -> bool:
         if line.keyword not in (b"SEARCH", b"ESEARCH"):
             return False
-        rest = line.rest.partition(b"(MODSEQ")[0] if line.keyword == b"SEARCH" else line.rest
-        session.wire.transcript.received(b"* " + line.keyword + b" " + rest[:200])
+        session.wire.transcript.received(b"* " + line.keyword + b" " + line.rest[:200])
         try:
             if line.keyword == b"SEARCH":
-                found.update(int(word) for word in rest.split())
-            else:
-                words = rest.split()
-                upper = [word.upper() for word in words]
-                if b"ALL" in upper:
-                    found.update(read_set(words[upper.index(b"ALL") + 1]))
-        except (ValueError, IndexError) as error:
+                words = line.rest.partition(b"(")[0].split()  # (MODSEQ n) may follow
+                found[tags[0]].update(map(int, words))
+            elif (tag := _TAG.search(line.rest)) is None or tag[1] in found:
+                every = _ALL.search(line.rest)
+                uids = read_set(every[1]) if every is not None else []
+                found[tag[1] if tag is not None else tags[0]].update(uids)
+        except ValueError as error:
             raise session.wire.nonsense("a search result that is none") from error
         return True
 
-    session.wire.start_clock()
-    reply = session.reply(tag, line_limit=_LONGEST_ANSWER, on_untagged=take)
-    if not reply.ok:
-        raise refusal(reply, "list")
-    return sorted(found)
+    for tag in tags:
+        session.wire.start_clock()
+        reply = session.reply(tag, line_limit=_LONGEST_ANSWER, on_untagged=take)
+        if not reply.ok:
+            raise refusal(reply, "list")
+    return [sorted(found[tag]) for tag in tags]
 
 
-def refusal(reply: Reply, step: str) -> Unreachable:
+def refusal(reply: Reply, step: str) -> StepFailed:
     """The error for a command that has no reason to be refused: worth another attempt."""
     text = reply.text or reply.status
     if "authenticated but not connected" in text.lower():
-        return Unreachable(
-            f"The mail server let us log in, but not to the mailbox: {text}.",
-            step="authorisation",
-            code="authenticated-not-connected",
-            hint="Check that the account may open this mailbox and that IMAP is on for it.",
-        )
+        return NOT_CONNECTED.error(text)
     return Unreachable(
         f"The mail server refuses: {text}.",
         step=step,

@@ -25,7 +25,7 @@ _PLAIN = re.compile(rb"[ !#-\[\]-~]*\Z")
 _QUOTABLE = re.compile(rb"[ -~]*\Z")
 #: Small literals (folder names) are read into memory up to this; all of one command: _REPLY.
 _SMALL_LITERAL = 1 << 20
-_REPLY = 64 << 20
+_REPLY = 48 << 20
 _FREE_TEXT = {b"OK", b"NO", b"BAD", b"BYE", b"PREAUTH"}
 
 #: A response that held literals: (line up to the marker, literal)…, rest; as imapclient takes it.
@@ -97,12 +97,17 @@ class ImapSession:
         self.greeting = ""
         self.farewell = ""
         self._count = 0
+        #: A server may finish commands in another order (RFC 3501 section 5.5).
+        self._under_way: set[bytes] = set()
+        self._finished: dict[bytes, Reply] = {}
 
     # ---- sending
 
     def next_tag(self) -> bytes:
         self._count += 1
-        return b"P%d" % self._count
+        tag = b"P%d" % self._count
+        self._under_way.add(tag)
+        return tag
 
     def send(self, command: bytes, *, shown: bytes | None = None) -> bytes:
         """Sends one command without literals; returns its tag. `shown` replaces secrets."""
@@ -147,7 +152,7 @@ class ImapSession:
             self.wire.transcript.received(line)
             if line.startswith(b"+"):
                 return None
-            if line.startswith(tag + b" "):
+            if not line.startswith(b"*"):
                 return self.tagged(line, tag)
             self.note(self.parse(line))
 
@@ -166,35 +171,48 @@ class ImapSession:
         """
         kept: list[Untagged] = []
         size = 0
-        while True:
+        while (reply := self._finished.pop(tag, None)) is None:
             line = self.wire.line(line_limit)
             if not line.startswith(b"*"):
                 self.wire.transcript.received(line)
-                if line.startswith(b"+"):
-                    continue
-                reply = self.tagged(line, tag)
-                reply.untagged = kept
-                return reply
-            size += len(line)
+                if not line.startswith(b"+"):
+                    self.finished(line)
+                continue
+            untagged = self.parse(line)
+            size += len(line) + sum(len(part[1]) for part in untagged.parts[:-1])
             if size > _REPLY:
                 raise self.wire.nonsense("an answer without an end")
-            untagged = self.parse(line)
             if on_untagged is not None and on_untagged(untagged):
                 continue
             self.wire.transcript.received(line)
             self.note(untagged)
             kept.append(untagged)
+        reply.untagged = kept
+        return reply
 
-    def tagged(self, line: bytes, tag: bytes) -> Reply:
+    def finished(self, line: bytes) -> bytes:
+        """Takes the tagged line that ends a command; returns the tag."""
         match = _TAGGED.match(line)
-        if match is None or match[1] != tag:
+        if match is None or match[1] not in self._under_way:
             raise self.wire.nonsense(f"{self.wire.transcript.clean(line[:80])!r} out of place")
-        return Reply(
+        self._under_way.discard(match[1])
+        self._finished[match[1]] = Reply(
             match[2].decode().upper(),
             (match[3] or b"").decode("ascii", "replace").strip(),
             match[4],
             self.wire.transcript,
         )
+        return match[1]
+
+    def take_finished(self, tag: bytes) -> Reply | None:
+        """The reply to `tag` if its end was read already, with no untagged responses in it."""
+        return self._finished.pop(tag, None)
+
+    def tagged(self, line: bytes, tag: bytes) -> Reply:
+        """The reply from the tagged line of `tag`, while nothing else is under way."""
+        if self.finished(line) != tag:
+            raise self.wire.nonsense(f"{self.wire.transcript.clean(line[:80])!r} out of place")
+        return self._finished.pop(tag)
 
     def parse(self, line: bytes) -> Untagged:
         """An untagged line, with the literals that follow it read from the wire."""
@@ -227,7 +245,7 @@ class ImapSession:
     def learn(self, words: bytes) -> None:
         """Takes the words of a CAPABILITY response."""
         names = words.decode("ascii", "replace").upper().split()
-        self.capabilities = frozenset(names[:500])
+        self.capabilities = frozenset(name[:60] for name in names[:300])
 
     def lost(self, error: SessionLost) -> SessionLost:
         """The same error with the server's own last words, where it had any."""
@@ -304,7 +322,7 @@ def read_set(text: bytes) -> list[int]:
         high = int(last) if colon else low
         low, high = min(low, high), max(low, high)
         total += high - low + 1
-        if low < 1 or high > 0xFFFFFFFF or total > 5_000_000:
+        if low < 1 or high > 0xFFFFFFFF or total > 1_000_000:
             raise ValueError(f"not a set of UIDs: {text[:40]!r}")
         ranges.append((low, high))
     return [uid for low, high in sorted(ranges) for uid in range(low, high + 1)]

@@ -203,7 +203,10 @@ class _BoundedRedisConsumer(_RedisConsumer):
 
 
 class RabbitmqJobs(RabbitmqBroker):
-    """dramatiq's RabbitMQ broker on quorum queues, publishing in windows."""
+    """dramatiq's RabbitMQ broker without delayed queues, publishing in windows of confirms.
+
+    Queues are of the virtual host's default type: classic, or quorum where a cluster says so.
+    """
 
     def __init__(self, url: str) -> None:
         super().__init__(confirm_delivery=True, middleware=[JobContext()])
@@ -267,9 +270,6 @@ class RabbitmqJobs(RabbitmqBroker):
             raise translated(error, self.url) from error
         finally:
             del self.connection
-
-    def _build_queue_arguments(self, queue_name: str) -> dict[str, Any]:
-        return {**super()._build_queue_arguments(queue_name), "x-queue-type": "quorum"}
 
     def _declare_dq_queue(self, queue_name: str) -> None:
         """Nothing is delayed by the broker: a worker would hold such jobs unacknowledged."""

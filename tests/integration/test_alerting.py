@@ -13,8 +13,8 @@ import psycopg
 import pytest
 
 from services.scheduler.alerting import deliver_due, raise_backlogs, raise_expiries
-from shared.alerts import AlertKind, Template
-from shared.clock import utc_now
+from shared.alerts import Alert, AlertKind, Template, compose
+from shared.clock import new_id, utc_now
 from shared.errors import Conflict
 from shared.hosts import HostRules
 from shared.storage import alerts
@@ -77,7 +77,7 @@ def test_a_transition_is_told_once_and_signed(
     database: Database, vault: Vault, receiver: Receiver
 ) -> None:
     add_webhook(database, vault, receiver.url)
-    tell(database, AlertKind.CONNECTION_FAILING, error="The password is wrong.")
+    tell(database, AlertKind.CONNECTION_FAILING, message="The password is wrong.")
     threads = [
         threading.Thread(target=deliver_due, args=(database, vault, utc_now())) for _ in range(3)
     ]
@@ -98,6 +98,17 @@ def test_a_transition_is_told_once_and_signed(
     expected = base64.b64encode(hmac.new(key, signed, hashlib.sha256).digest()).decode()
     assert request.headers["webhook-signature"] == f"v1,{expected}"
     assert request.headers["webhook-id"] == request.json["id"]
+
+
+@pytest.mark.parametrize("kind", AlertKind)
+@pytest.mark.parametrize("template", Template)
+def test_every_kind_can_be_told_in_every_form(kind: AlertKind, template: Template) -> None:
+    subject = "quarantine/0192" if kind is AlertKind.MAIL_QUARANTINED else "connection/7"
+    alert = Alert(id=new_id(), kind=kind, subject=subject, data={"name": "Invoices"})
+    request = compose(
+        alert, template, url="https://h.example", secret="", public_url="https://p", now=utc_now()
+    )
+    assert b"Invoices" in request.body
 
 
 def test_a_change_that_is_rolled_back_is_not_told(
@@ -198,7 +209,7 @@ def test_slack_teams_and_opsgenie_get_what_they_read(
 ) -> None:
     for template in (Template.SLACK, Template.TEAMS, Template.OPSGENIE):
         add_webhook(database, vault, receiver.url, template, name=template, secret="genie-key")
-    tell(database, AlertKind.CONNECTION_FAILING, error="<b> & | [x](http://evil)", hint="Look.")
+    tell(database, AlertKind.CONNECTION_FAILING, message="<b> & | [x](http://evil)", hint="Look.")
     deliver_due(database, vault, utc_now(), public_url="https://posthouse.example/")
     link = "https://posthouse.example/connections/7"
     slack = next(r for r in receiver.received if "blocks" in r.json)

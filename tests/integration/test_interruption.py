@@ -18,7 +18,7 @@ from services.decryptor.decrypting import STEPS as DECRYPT_STEPS
 from services.fetcher.fetching import STEPS as FETCH_STEPS
 from shared.messages import RawRef
 from shared.store import FileStore
-from tests.rig.events import open_queue
+from tests.rig.events import Queue, open_queue
 from tests.rig.house import House
 from tests.rig.mails import digests, mail
 from tests.servers.dovecot import Dovecot
@@ -42,6 +42,7 @@ def scenario(
     die_at: str,
 ) -> None:
     dovecot.deliver(user, MAILS)
+    queue = open_queue(broker_url, "archive")
     house.add_handler()
     other = "decryptor" if service == "fetcher" else "fetcher"
     house.start("scheduler", other)
@@ -69,7 +70,7 @@ def scenario(
         return row == (len(MAILS), 0, 0)
 
     house.wait(over, "everything published and settled", 30)
-    check(house, dovecot, user, broker_url, mode, after_download, die_at)
+    check(house, dovecot, user, queue, mode, after_download, die_at)
 
     before = house.query("SELECT last_run_at FROM connection_state")
     house.fetch_now(connection)
@@ -77,20 +78,20 @@ def scenario(
         lambda: house.query("SELECT last_run_at FROM connection_state") != before, "one more run"
     )
     house.stop()
-    check(house, dovecot, user, broker_url, mode, after_download, die_at)
+    check(house, dovecot, user, queue, mode, after_download, die_at)
 
 
 def check(
     house: House,
     dovecot: Dovecot,
     user: str,
-    broker_url: str,
+    queue: Queue,
     mode: str,
     after_download: str,
     die_at: str,
 ) -> None:
     # The handler's queue.
-    events = open_queue(broker_url, "archive").events()
+    events = queue.events()
     times = Counter(event["id"] for event in events)
     assert sorted({e["id"]: e["data"]["sha256"] for e in events}.values()) == digests(MAILS)
     if die_at.partition(":")[0] not in MAY_REPEAT:

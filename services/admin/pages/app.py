@@ -21,6 +21,7 @@ from services.admin.pages import (
     overview,
     people,
     quarantine,
+    settings,
 )
 from services.admin.pages.house import PagesHouse
 from services.admin.pages.posted import posted
@@ -55,6 +56,7 @@ def build(house: PagesHouse) -> FastAPI:
         certificates,
         credentials,
         people,
+        settings,
     ):
         app.include_router(part.router)
     return app

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import uuid
 from typing import Any
+from urllib.parse import urlsplit
 
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
+from services.admin.operations import authorisation, looking
 from services.admin.operations import connections as operations
-from services.admin.operations import looking
 from services.admin.pages import charts
-from services.admin.pages.house import context_of
-from services.admin.pages.rendering import render
+from services.admin.pages.house import context_of, is_part
+from services.admin.pages.rendering import go, render
 from services.admin.pages.wording import counted
+from services.admin.people.gate import session_of
 from shared.connections import OAUTH_MODES
+from shared.errors import NotFound, PosthouseError
 from shared.storage import credentials
 from shared.storage.messages import Day
 
@@ -49,10 +52,42 @@ def runs(request: Request, connection_id: int, before: str = "") -> Response:
 @router.post("/{connection_id:int}/test")
 def test(request: Request, connection_id: int) -> Response:
     report = looking.test(context_of(request), None, connection_id)
-    if request.headers.get("x-part") == "yes":
+    if is_part(request):
         return render(request, "connections/_test.html", report=report, error=None)
     context = _read(request, connection_id)
     return render(request, "connections/detail.html", report=report, **context)
+
+
+@router.post("/{connection_id:int}/authorise")
+def authorise(request: Request, connection_id: int) -> Response:
+    """A page with the way to the provider: a form may not lead to another site by itself (the
+    content security policy), and people see where they are going."""
+    ctx, signed_in = context_of(request), session_of(request)
+    assert signed_in is not None
+    try:
+        address = authorisation.start(
+            ctx, connection_id, session=f"session {signed_in.digest.hex()}"
+        )
+    except NotFound:
+        raise
+    except PosthouseError as error:
+        return go(f"/connections/{connection_id}", f"{error} {error.hint}".strip(), "bad")
+    return render(
+        request,
+        "connections/authorise.html",
+        seen=operations.get_connection(ctx, connection_id),
+        address=address,
+        host=urlsplit(address).hostname,
+    )
+
+
+@router.post("/{connection_id:int}/revoke")
+def revoke(request: Request, connection_id: int) -> Response:
+    confirmed = authorisation.revoke(context_of(request), connection_id)
+    text = "The authorisation is taken back."
+    if not confirmed:
+        text += " The provider did not confirm it: remove Posthouse on its account page, too."
+    return go(f"/connections/{connection_id}", text, "good" if confirmed else "warn")
 
 
 def _read(request: Request, connection_id: int) -> dict[str, Any]:
@@ -66,6 +101,7 @@ def _read(request: Request, connection_id: int) -> dict[str, Any]:
     return {
         "seen": seen,
         "credential": credential,
+        "authorised": ctx.house.logins.authorisation(connection_id) if credential else None,
         "runs": found[:_RUNS],
         "more": len(found) > _RUNS,
         "chart": _chart(list(operations.days_of_connection(ctx, connection_id))),

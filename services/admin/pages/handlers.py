@@ -9,14 +9,17 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from services.admin.operations import connections as connection_operations
+from services.admin.operations import dead_letters
 from services.admin.operations import handlers as operations
 from services.admin.operations.connections import Seen
+from services.admin.operations.dead_letters import Rejected
 from services.admin.operations.handlers import HandlerSeen
 from services.admin.pages.house import context_of, settings_of
 from services.admin.pages.posted import Form, Posted, Values
 from services.admin.pages.rendering import go, render
 from services.admin.pages.subscribing import snippets
-from shared.errors import Conflict, InvalidInput, PosthouseError
+from services.admin.pages.wording import counted
+from shared.errors import Conflict, InvalidInput, NeedsPerson, PosthouseError, TryAgain
 from shared.handlers import ALL
 from shared.storage import connections as stored_connections
 from shared.storage.conflicts import NameTaken
@@ -98,6 +101,40 @@ def delete(request: Request, handler_id: int, form: Form) -> Response:
     except Conflict as error:
         return _detail(request, seen, error)
     return go("/handlers", f"{seen.handler.name} is deleted.")
+
+
+@router.get("/{handler_id:int}/rejected")
+def rejected(request: Request, handler_id: int) -> Response:
+    """What the program rejected, asked of the broker: the one page of a handler that waits."""
+    ctx = context_of(request)
+    seen = operations.get_handler(ctx, handler_id)
+    found: Sequence[Rejected] = ()
+    error = None
+    try:
+        found = dead_letters.list_dead_letters(ctx, handler_id)
+    except (TryAgain, NeedsPerson) as failure:
+        error = failure
+    return render(
+        request,
+        "handlers/rejected.html",
+        503 if error else 200,
+        seen=seen,
+        found=found,
+        error=error,
+    )
+
+
+@router.post("/{handler_id:int}/rejected")
+def redrive(request: Request, handler_id: int, form: Form) -> Response:
+    ids = None if form.flag("all") else form.many("id")
+    back = f"/handlers/{handler_id}/rejected"
+    if ids == []:
+        return go(back, "Tick the mails first.", "warn")
+    try:
+        done = dead_letters.redrive_dead_letters(context_of(request), handler_id, ids)
+    except (TryAgain, NeedsPerson) as error:
+        return go(back, f"{error} {error.hint}".strip(), "bad")
+    return go(back, f"{counted(done, 'mail is', 'mails are')} back in the queue.")
 
 
 def _detail(request: Request, seen: HandlerSeen, error: PosthouseError | None = None) -> Response:

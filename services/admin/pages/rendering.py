@@ -52,7 +52,17 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    for name in ("ago", "counted", "day", "exact", "milliseconds", "number", "size", "span"):
+    for name in (
+        "ago",
+        "counted",
+        "day",
+        "exact",
+        "instant",
+        "milliseconds",
+        "number",
+        "size",
+        "span",
+    ):
         environment.filters[name] = getattr(wording, name)
     environment.globals.update(
         static=static, MODES=wording.MODES, HEALTHS=wording.HEALTHS, Permission=Permission

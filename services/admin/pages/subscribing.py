@@ -29,11 +29,12 @@ def snippets(seen: HandlerSeen, settings: AdminSettings) -> list[Snippet]:
             "Python, with the package posthouse",
             "\n".join(
                 (
-                    "import posthouse",
+                    "from posthouse import Consumer",
                     "",
-                    f'for event in posthouse.consume("{address}", handler="{handler.name}"):',
-                    "    print(event.subject, event.data.headers.sender)",
-                    "    event.ack()",
+                    "def handle(mail):",
+                    "    print(mail.headers.sender, mail.headers.subject)",
+                    "",
+                    f'Consumer("{address}", "{handler.name}").run(handle)',
                 )
             ),
         ),

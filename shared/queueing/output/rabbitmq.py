@@ -12,7 +12,7 @@ import json
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 from urllib.parse import quote, urlsplit, urlunsplit
 
 import httpx
@@ -45,6 +45,9 @@ CONSUMER_TIMEOUT: Final = timedelta(minutes=30)
 #: The management plugin's figures are a few seconds old.
 _FIGURES_AGE: Final = timedelta(seconds=60)
 
+#: Looks, a quarter of a second apart, at a queue that may be recovering.
+_RECOVERY_LOOKS: Final = 12
+
 #: Looking at a dead letter is a delivery too, and must never be the last one.
 _LOOKS: Final = 1_000_000_000
 
@@ -58,6 +61,8 @@ def dead_name(handler: str) -> str:
 
 
 def _marker_name(handler: str) -> str:
+    """A queue with one message that never leaves it. Queues can come back empty (a node replaced
+    or killed, definitions imported): then this one is empty too, and tells."""
     return f"{queue_name(handler)}.generation"
 
 
@@ -71,42 +76,32 @@ class RabbitmqOutput:
         self._publisher = ConfirmingPublisher(url)
 
     def ensure(self, handler: str, generation: str) -> bool:
-        with self._channel() as channel:
+        queue, dead, marker = queue_name(handler), dead_name(handler), _marker_name(handler)
+        with self._connection() as connection:
+            counts = [_counts(connection, name) for name in (queue, dead, marker)]
+            created = counts[0] is None or counts[2] is None or not counts[2].messages
+            if created:
+                _remove_dead_ends(connection, handler, counts[1])
+            channel = connection.channel()
             channel.confirm_delivery()
             channel.exchange_declare(EXCHANGE, "topic", durable=True)
-            channel.queue_declare(
-                dead_name(handler),
-                durable=True,
-                arguments={"x-queue-type": "quorum", "x-delivery-limit": _LOOKS},
-            )
-        created = self._count(queue_name(handler)) is None or not self._count(_marker_name(handler))
-        with self._channel() as channel:
-            channel.confirm_delivery()
-            channel.queue_declare(
-                queue_name(handler),
-                durable=True,
-                arguments={
-                    "x-queue-type": "quorum",
+            _declare(channel, dead, {"x-delivery-limit": _LOOKS})
+            _declare(
+                channel,
+                queue,
+                {
                     "x-delivery-limit": DELIVERY_LIMIT,
                     "x-dead-letter-exchange": "",
-                    "x-dead-letter-routing-key": dead_name(handler),
+                    "x-dead-letter-routing-key": dead,
                     "x-dead-letter-strategy": "at-least-once",
                     "x-overflow": "reject-publish",
                 },
             )
-            channel.queue_bind(queue_name(handler), EXCHANGE, f"handler.{handler}")
+            channel.queue_bind(queue, EXCHANGE, f"handler.{handler}")
             if created:
-                # Queues can come back empty (a node replaced, definitions imported). A message
-                # that never leaves its own queue tells that the messages are still those of old.
-                channel.queue_declare(_marker_name(handler), durable=True)
-                channel.queue_purge(_marker_name(handler))
-                channel.basic_publish(
-                    "",
-                    _marker_name(handler),
-                    generation.encode(),
-                    pika.BasicProperties(delivery_mode=2, content_type="text/plain"),
-                    mandatory=True,
-                )
+                _declare(channel, marker, {})
+                properties = pika.BasicProperties(delivery_mode=2, content_type="text/plain")
+                channel.basic_publish("", marker, generation.encode(), properties, mandatory=True)
         return created
 
     def publish(self, batch: Sequence[Publication]) -> list[str | PosthouseError]:
@@ -123,21 +118,28 @@ class RabbitmqOutput:
 
     def inspect(self, handler: str) -> QueueState:
         asked_at = utc_now()
-        waiting = self._count(queue_name(handler))
-        marker = self._count(_marker_name(handler))
-        dead = self._count(dead_name(handler)) or 0
-        if waiting is None or not marker:
-            return QueueState(exists=False, dead=dead)
+        names = queue_name(handler), dead_name(handler), _marker_name(handler)
+        with self._connection() as connection:
+            queue, dead, marker = (_counts(connection, name) for name in names)
+            for _ in range(_RECOVERY_LOOKS):
+                if marker is None or marker.messages:
+                    break
+                # A queue that is still recovering after a restart answers as if it were empty.
+                connection.sleep(0.25)
+                queue, dead, marker = (_counts(connection, name) for name in names)
+        dead_letters = dead.messages if dead else 0
+        if queue is None or marker is None or not marker.messages:
+            return QueueState(exists=False, dead=dead_letters)
         handled = self._handled(handler)
-        drained = not waiting and not handled
+        drained = not queue.messages and not handled
         if handled is None:
             vouched = asked_at - CONSUMER_TIMEOUT * (DELIVERY_LIMIT + 1)
         else:
             vouched = asked_at - _FIGURES_AGE
         return QueueState(
             exists=True,
-            backlog=waiting + (handled or 0),
-            dead=dead,
+            backlog=queue.messages + (handled or 0),
+            dead=dead_letters,
             drained=drained,
             acknowledged_before=vouched if drained else None,
         )
@@ -149,15 +151,13 @@ class RabbitmqOutput:
         pass
 
     def purge(self, handler: str) -> None:
-        with self._channel() as channel:
-            try:
-                channel.queue_purge(queue_name(handler))
-            except pika.exceptions.ChannelClosedByBroker as error:
-                if error.reply_code != 404:
-                    raise
+        with self._connection() as connection:
+            if _counts(connection, queue_name(handler)) is not None:
+                connection.channel().queue_purge(queue_name(handler))
 
     def delete(self, handler: str) -> None:
-        with self._channel() as channel:
+        with self._connection() as connection:
+            channel = connection.channel()
             for name in (queue_name(handler), dead_name(handler), _marker_name(handler)):
                 channel.queue_delete(name)
 
@@ -191,34 +191,24 @@ class RabbitmqOutput:
         return moved
 
     def check(self) -> None:
-        with self._channel():
+        with self._connection():
             pass
 
     def close(self) -> None:
         self._publisher.close()
 
     @contextmanager
-    def _channel(self) -> Iterator[Any]:
-        """A channel for one errand. A blocking connection that idles would miss its heartbeats."""
+    def _connection(self) -> Iterator[Any]:
+        """A connection for one errand. A blocking one that idles would miss its heartbeats."""
         try:
             connection = pika.BlockingConnection(self._parameters)
             try:
-                yield connection.channel()
+                yield connection
             finally:
                 if connection.is_open:
                     connection.close()
         except (pika.exceptions.AMQPError, OSError) as error:
             raise translated(error, self._url) from error
-
-    def _count(self, name: str) -> int | None:
-        """Messages that wait in a queue; None where it does not exist."""
-        with self._channel() as channel:
-            try:
-                return int(channel.queue_declare(name, passive=True).method.message_count)
-            except pika.exceptions.ChannelClosedByBroker as error:
-                if error.reply_code == 404:
-                    return None
-                raise
 
     def _handled(self, handler: str) -> int | None:
         """Messages that consumers hold, from the management plugin; None where it is not asked."""
@@ -243,18 +233,58 @@ class RabbitmqOutput:
     def _dead_messages(self, handler: str, limit: int | None) -> Iterator[tuple[Any, Any, bytes]]:
         """Each of the present dead letters once; those not acknowledged go back at the end."""
         name = dead_name(handler)
-        left = self._count(name) or 0
-        if limit is not None:
-            left = min(left, limit)
-        if not left:
-            return
-        with self._channel() as channel:
-            for _ in range(left):
+        with self._connection() as connection:
+            counts = _counts(connection, name)
+            left = counts.messages if counts else 0
+            channel = connection.channel()
+            for _ in range(left if limit is None else min(left, limit)):
                 method, properties, body = channel.basic_get(name)
                 if method is None:
                     return
                 tag = method.delivery_tag
                 yield (lambda tag=tag: channel.basic_ack(tag)), properties, body
+
+
+class _Counts(NamedTuple):
+    messages: int  # that wait
+    consumers: int
+
+
+def _counts(connection: Any, name: str) -> _Counts | None:
+    """What waits in a queue and who listens; None where it does not exist."""
+    channel = connection.channel()
+    try:
+        declared = channel.queue_declare(name, passive=True).method
+    except pika.exceptions.ChannelClosedByBroker as error:
+        if error.reply_code != 404:
+            raise
+        return None
+    channel.close()
+    return _Counts(int(declared.message_count), int(declared.consumer_count))
+
+
+def _declare(channel: Any, name: str, arguments: dict[str, Any]) -> None:
+    channel.queue_declare(name, durable=True, arguments={"x-queue-type": "quorum", **arguments})
+
+
+def _remove_dead_ends(connection: Any, handler: str, dead: _Counts | None) -> None:
+    """Removes queues of a handler that are there by name only.
+
+    A node that is killed can lose the replica of a quorum queue that was created shortly before:
+    the queue seems to be there, empty, and neither takes nor gives a message until it is deleted.
+    The marker's queue was created last, so where it kept its message, the others are sound.
+    """
+    channel = connection.channel()
+    queue = queue_name(handler)
+    if _counts(connection, queue) is not None:
+        # Events that come now are returned and published again later. What is there or being
+        # handled shows a sound queue, which stays.
+        channel.queue_unbind(queue, EXCHANGE, f"handler.{handler}")
+        if _counts(connection, queue) == (0, 0):
+            channel.queue_delete(queue)
+    if dead is not None and not dead.messages:
+        channel.queue_delete(dead_name(handler))
+    channel.queue_delete(_marker_name(handler))
 
 
 def _result(publication: Publication, fate: Fate) -> str | PosthouseError:

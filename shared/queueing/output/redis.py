@@ -243,7 +243,8 @@ class RedisOutput:
         groups = self._client.execute_command("XINFO GROUPS", key)
         last = stream["last-generated-id"].decode()
         delivered = next(g["last-delivered-id"] for g in groups if g["name"] == GROUP.encode())
-        if not self._client.xrange(key, min=f"({delivered.decode()}", max=last, count=1):
+        behind = _order(delivered.decode()) < _order(last)
+        if behind and not self._client.xrange(key, min=f"({delivered.decode()}", max=last, count=1):
             # None is waiting up to `last`; one that came since has a higher id.
             self._client.xgroup_setid(key, GROUP, last)
 

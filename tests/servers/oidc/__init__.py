@@ -107,6 +107,13 @@ class OidcServer:
             }
             client.post(f"{self.issuer}/token/revocation", data=data).raise_for_status()
 
+    def access_token(self, user: str, scope: str = SCOPES[0]) -> str:
+        """A token as this server makes them, for tests that are not about getting one."""
+        with self.client() as client:
+            answer = client.post(f"{self.issuer}/test/token", json={"user": user, "scope": scope})
+            answer.raise_for_status()
+            return answer.text
+
     def log_in(
         self, url: str, user: str | None = None, *, consent: bool = True
     ) -> Mapping[str, str]:

@@ -49,6 +49,12 @@ const provider = new Provider(issuer, {
     ClientCredentials: () => settings.accessTokenTTL,
     RefreshToken: 86400, Session: 86400, Grant: 86400, Interaction: 600, IdToken: 3600,
   },
+  // Dovecot 2.3 knows no other type of token than JWT (RFC 9068 says at+jwt).
+  formats: {
+    customizers: {
+      jwt: async (ctx, token, jwt) => { jwt.header = { ...jwt.header, typ: 'JWT' }; },
+    },
+  },
   extraTokenClaims: async (ctx, token) => (token.accountId
     ? { ...claimsOf(token.accountId), scp: token.scope }
     : { roles: options.roles ?? ['Mail.ReadWrite'], email: `${token.clientId}@apps.example` }),
@@ -122,6 +128,12 @@ async function answerInteraction(request, response) {
   await provider.interactionFinished(request, response, result, { mergeWithLastSubmission: true });
 }
 
+const signed = (user, scope) => new SignJWT({ ...claimsOf(user), scope })
+  .setProtectedHeader({ alg: 'RS256', kid: 'test', typ: 'JWT' })
+  .setIssuer(issuer).setAudience('mail').setIssuedAt()
+  .setExpirationTime(`${settings.accessTokenTTL}s`)
+  .sign(privateKey);
+
 // Google's exchange of a signed assertion (RFC 7523): the token endpoint of service accounts.
 async function serviceAccount(request, response) {
   const form = new URLSearchParams(await body(request));
@@ -148,11 +160,7 @@ async function serviceAccount(request, response) {
     return refuse('unauthorized_client', 'Client is unauthorized to retrieve access tokens using '
       + 'this method, or client not authorized for any of the scopes requested.');
   }
-  const token = await new SignJWT({ ...claimsOf(claims.sub), scope: claims.scope })
-    .setProtectedHeader({ alg: 'RS256', kid: 'test', typ: 'at+jwt' })
-    .setIssuer(issuer).setAudience('mail').setIssuedAt()
-    .setExpirationTime(`${settings.accessTokenTTL}s`)
-    .sign(privateKey);
+  const token = await signed(claims.sub, claims.scope);
   return response.end(JSON.stringify({
     access_token: token, expires_in: settings.accessTokenTTL, token_type: 'Bearer',
   }));
@@ -170,6 +178,10 @@ async function route(request, response) {
   if (local === '/test/settings') {
     Object.assign(settings, JSON.parse(await body(request)));
     return response.end();
+  }
+  if (local === '/test/token') {
+    const { user, scope } = JSON.parse(await body(request));
+    return response.end(await signed(user, scope));
   }
   if (local === '/service-account') return serviceAccount(request, response);
   if (local.startsWith('/interaction/')) {

@@ -1,0 +1,1 @@
+"""Speed questions, each answered beside its peers or its past: `python -m bench NAME`."""

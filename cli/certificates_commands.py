@@ -1,0 +1,153 @@
+"""`posthouse certificates`: what encrypted mails are opened with."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from cli import showing
+from cli.given import asked_secret, referred
+from cli.remote import Api, ApiInvalid
+from cli.showing import AsJson, Yes
+
+app = typer.Typer(help="What encrypted mails are opened with.", no_args_is_help=True)
+Name = Annotated[str, typer.Argument(help="Name or id.", show_default=False)]
+File = Annotated[
+    Path, typer.Argument(exists=True, dir_okay=False, help="PKCS #12, PEM with key, or OpenPGP.")
+]
+Password = Annotated[
+    str | None,
+    typer.Option("--password", metavar="env:NAME|file:PATH", help="Where its password is."),
+]
+PasswordStdin = Annotated[
+    bool, typer.Option("--password-stdin", help="Read the password from standard input.")
+]
+
+
+@app.command("list")
+def list_certificates(
+    query: Annotated[str, typer.Option("--query", "-q", help="Part of name, alias …")] = "",
+    as_json: AsJson = False,
+) -> None:
+    """Shows the certificates, when they end, and how many connections use them."""
+    with Api.from_environment() as api:
+        found = list(api.every("certificates", q=query))
+    if as_json:
+        showing.as_json({"items": found})
+        return
+    rows = [
+        (
+            item["id"],
+            item["label"],
+            item["key_type"],
+            ", ".join(item["emails"]),
+            (item["not_after"] or "never")[:10],
+            item["uses"],
+        )
+        for item in found
+    ]
+    showing.table(("id", "name", "key", "addresses", "until", "uses"), rows, empty="None yet.")
+
+
+@app.command()
+def show(name: Name, as_json: AsJson = False) -> None:
+    """Shows one certificate and who uses it."""
+    with Api.from_environment() as api:
+        _shown(api.named("certificates", name), as_json)
+
+
+@app.command()
+def upload(
+    file: File,
+    name: Annotated[str, typer.Option(help="Default: its mail address.")] = "",
+    alias: Annotated[str, typer.Option(help="Default: the file's friendly name.")] = "",
+    password: Password = None,
+    password_stdin: PasswordStdin = False,
+    as_json: AsJson = False,
+) -> None:
+    """Adds the certificate and private key of a file. The key is never shown again."""
+    with Api.from_environment() as api:
+        values = {"name": name, "alias": alias}
+        found = _send(api.post, "certificates", file, values, password, password_stdin)
+    _shown(found, as_json)
+
+
+@app.command()
+def replace(
+    name: Name,
+    file: File,
+    password: Password = None,
+    password_stdin: PasswordStdin = False,
+    as_json: AsJson = False,
+) -> None:
+    """Puts a new file in the place of the old one; name, alias and connections stay."""
+    with Api.from_environment() as api:
+        path = f"certificates/{api.named('certificates', name)['id']}/file"
+        found = _send(api.put, path, file, {}, password, password_stdin)
+    _shown(found, as_json)
+
+
+@app.command()
+def rename(
+    name: Name,
+    new_name: Annotated[str | None, typer.Option("--name")] = None,
+    alias: Annotated[str | None, typer.Option()] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Changes name and alias."""
+    changes = {k: v for k, v in (("name", new_name), ("alias", alias)) if v is not None}
+    with Api.from_environment() as api:
+        found = api.named("certificates", name)
+        _shown(api.patch(f"certificates/{found['id']}", changes), as_json)
+
+
+@app.command()
+def delete(name: Name, yes: Yes = False) -> None:
+    """Deletes a certificate that no connection uses."""
+    with Api.from_environment() as api:
+        found = api.named("certificates", name)
+        showing.confirmed(f"Delete the certificate {found['label']!r} and its key?", yes=yes)
+        api.delete(f"certificates/{found['id']}")
+    showing.say("Deleted.")
+
+
+def _send(
+    call: Any, path: str, file: Path, values: dict[str, str], password: str | None, stdin: bool
+) -> Any:
+    """Sends a file; asks for its password where it turns out to need one."""
+    content = file.read_bytes()
+    given = referred(password, "password") if password else None
+    if stdin:
+        given = asked_secret("Password", from_stdin=True)
+
+    def send(secret: str | None) -> Any:
+        data = values | ({"password": secret} if secret else {})
+        return call(path, files={"file": (file.name, content)}, data=data)
+
+    try:
+        return send(given)
+    except ApiInvalid as error:
+        if error.field != "password" or given is not None:
+            raise
+        asked = asked_secret(f"Password of {file.name}", from_stdin=False)
+        if asked is None:
+            raise
+        return send(asked)
+
+
+def _shown(found: dict[str, Any], as_json: bool) -> None:
+    if as_json:
+        showing.as_json(found)
+        return
+    names = ("id", "label", "kind", "key_type", "subject", "issuer", "serial", "fingerprint")
+    showing.pairs(
+        [
+            *((name.replace("_", " "), found[name]) for name in names),
+            ("addresses", ", ".join(found["emails"])),
+            ("from", found["not_before"]),
+            ("until", found["not_after"] or "no end"),
+            ("used by", ", ".join(user["name"] for user in found["used_by"] or ())),
+        ]
+    )

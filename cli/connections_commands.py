@@ -1,0 +1,335 @@
+"""`posthouse connections`: the mailboxes that are watched."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated, Any
+
+import typer
+
+from cli import showing
+from cli.given import Settings, asked_secret, fields
+from cli.remote import Api, ApiRefused
+from cli.showing import AsJson, Yes
+from shared.errors import InvalidInput
+
+app = typer.Typer(help="The mailboxes that are watched.", no_args_is_help=True)
+Name = Annotated[str, typer.Argument(help="Name or id.", show_default=False)]
+StartFrom = Annotated[
+    str | None,
+    typer.Option(
+        help='"everything" new, "now" (only what arrives from now on), or a date.',
+        show_default=False,
+    ),
+]
+Acknowledge = Annotated[
+    bool, typer.Option("--acknowledge", help="The new mails may be downloaded; do not ask.")
+]
+PasswordStdin = Annotated[
+    bool, typer.Option("--password-stdin", help="Read the password from standard input.")
+]
+_PASSWORD_MODES = ("imap", "pop3")
+
+
+@app.command("list")
+def list_connections(
+    query: Annotated[str, typer.Option("--query", "-q", help="Part of name, host, user …")] = "",
+    health: Annotated[
+        str | None, typer.Option(help="working failing unused disabled needs-authorisation pending")
+    ] = None,
+    sort: Annotated[str, typer.Option(help="name host username health next_run …")] = "name",
+    page: Annotated[int, typer.Option(min=1)] = 1,
+    per_page: Annotated[int, typer.Option(min=1, max=500)] = 50,
+    as_json: AsJson = False,
+) -> None:
+    """Shows the connections and how they are doing."""
+    with Api.from_environment() as api:
+        found = api.get(
+            "connections", q=query, health=health, sort=sort, page=page, per_page=per_page
+        )
+    if as_json:
+        showing.as_json(found)
+        return
+    rows = [
+        (
+            item["id"],
+            item["name"],
+            showing.coloured(item["health"]),
+            item["mode"],
+            item["username"],
+            item["folder"] or "inbox",
+            showing.when(item["last_success_at"]),
+            showing.when(item["next_run_at"]),
+            item["new_today"],
+        )
+        for item in found["items"]
+    ]
+    columns = ("id", "name", "health", "mode", "user", "folder", "success", "next", "today")
+    showing.table(columns, rows, empty="No connection matches.")
+    if found["total"] > len(rows):
+        showing.say(f"{len(rows)} of {found['total']}; --page {page + 1} shows more.", "dim")
+
+
+@app.command()
+def show(name: Name, as_json: AsJson = False) -> None:
+    """Shows one connection: fields, health, warnings, and who takes it."""
+    with Api.from_environment() as api:
+        found = api.named("connections", name)
+    if as_json:
+        showing.as_json(found)
+    else:
+        _show(found)
+
+
+@app.command()
+def add(
+    name: Annotated[str, typer.Argument(help="What it is called.")],
+    mode: Annotated[str, typer.Option(help="imap pop3 google-imap microsoft-imap microsoft-graph")],
+    username: Annotated[str, typer.Option(help="Who logs in.")],
+    host: Annotated[str | None, typer.Option(help="The mail server (imap, pop3).")] = None,
+    settings: Settings = None,
+    password_stdin: PasswordStdin = False,
+    enable: Annotated[bool, typer.Option("--enable", help="Enable it at once.")] = False,
+    acknowledge: Acknowledge = False,
+    start_from: StartFrom = None,
+    as_json: AsJson = False,
+) -> None:
+    """Adds a connection; it starts disabled unless --enable is given."""
+    body = {"name": name, "mode": mode, "username": username} | fields(settings)
+    if host is not None:
+        body["host"] = host
+    if mode in _PASSWORD_MODES and "password" not in body:
+        password = asked_secret("Password", from_stdin=password_stdin)
+        if password is not None:
+            body["password"] = password
+    with Api.from_environment() as api:
+        saved = api.post("connections", body)
+        if enable:
+            saved = _enable(api, saved["id"], acknowledge, start_from)
+    _saved(saved, as_json)
+
+
+@app.command()
+def edit(
+    name: Name,
+    settings: Settings = None,
+    password_stdin: PasswordStdin = False,
+    acknowledge: Acknowledge = False,
+    start_from: StartFrom = None,
+    as_json: AsJson = False,
+) -> None:
+    """Changes fields of a connection."""
+    body = fields(settings)
+    if password_stdin:
+        body["password"] = asked_secret("Password", from_stdin=True)
+    if not body:
+        raise InvalidInput("Nothing is to be changed: give --set FIELD=VALUE.", field="set")
+    with Api.from_environment() as api:
+        found = api.named("connections", name)
+        path = f"connections/{found['id']}"
+        saved = _acknowledged(acknowledge, start_from, lambda more: api.patch(path, body | more))
+    _saved(saved, as_json)
+
+
+@app.command()
+def delete(name: Name, yes: Yes = False) -> None:
+    """Deletes a connection; mails that it brought stay."""
+    with Api.from_environment() as api:
+        found = api.named("connections", name)
+        showing.confirmed(f"Delete the connection {found['name']!r}?", yes=yes)
+        api.delete(f"connections/{found['id']}")
+    showing.say("Deleted.")
+
+
+@app.command()
+def test(name: Name, as_json: AsJson = False) -> None:
+    """Tests a connection step by step. Changes nothing. Exit code 1 where it fails."""
+    with Api.from_environment() as api:
+        found = api.named("connections", name)
+        report = api.post(f"connections/{found['id']}/test")
+    if as_json:
+        showing.as_json(report)
+    else:
+        _show_test(report)
+    if not report["ok"]:
+        raise typer.Exit(1)
+
+
+@app.command()
+def estimate(name: Name, start_from: StartFrom = None, as_json: AsJson = False) -> None:
+    """Counts what enabling would download. Changes nothing."""
+    with Api.from_environment() as api:
+        found = api.named("connections", name)
+        counted = api.post(f"connections/{found['id']}/estimate", {"start_from": start_from})
+    if as_json:
+        showing.as_json(counted)
+    else:
+        _show_estimate(counted)
+
+
+@app.command()
+def enable(
+    name: Name,
+    acknowledge: Acknowledge = False,
+    start_from: StartFrom = None,
+    as_json: AsJson = False,
+) -> None:
+    """Enables a connection, once the number of new mails is acknowledged."""
+    with Api.from_environment() as api:
+        found = api.named("connections", name)
+        saved = _enable(api, found["id"], acknowledge, start_from)
+    _saved(saved, as_json)
+
+
+@app.command()
+def disable(name: Name, as_json: AsJson = False) -> None:
+    """Stops fetching from a connection."""
+    with Api.from_environment() as api:
+        found = api.named("connections", name)
+        saved = api.post(f"connections/{found['id']}/disable")
+    _saved(saved, as_json)
+
+
+@app.command()
+def fetch(name: Name) -> None:
+    """Fetches as soon as possible."""
+    with Api.from_environment() as api:
+        found = api.named("connections", name)
+        api.post(f"connections/{found['id']}/fetch")
+    showing.say(f"{found['name']} is due now.")
+
+
+@app.command()
+def folders(name: Name, as_json: AsJson = False) -> None:
+    """Lists the mailbox's folders as the server shows them now."""
+    with Api.from_environment() as api:
+        found = api.named("connections", name)
+        listed = api.get(f"connections/{found['id']}/folders")
+    if as_json:
+        showing.as_json(listed)
+        return
+    rows = [(folder["name"], folder["special_use"]) for folder in listed if folder["selectable"]]
+    showing.table(("folder", "use"), rows, empty="There is no folder.")
+
+
+@app.command()
+def runs(
+    name: Name, limit: Annotated[int, typer.Option(min=1, max=500)] = 20, as_json: AsJson = False
+) -> None:
+    """Shows the runs that found something or failed, newest first."""
+    with Api.from_environment() as api:
+        found = api.named("connections", name)
+        listed = api.get(f"connections/{found['id']}/runs", limit=limit)
+    if as_json:
+        showing.as_json(listed)
+        return
+    rows = [
+        (
+            showing.when(run["started_at"]),
+            f"{run['duration_ms']} ms",
+            run["found"],
+            run["downloaded"],
+            showing.octets(run["bytes"]),
+            ((run["error"] or {}).get("message", ""), "red"),
+        )
+        for run in listed
+    ]
+    showing.table(("when", "took", "found", "new", "size", "error"), rows, empty="No run yet.")
+
+
+@app.command()
+def authorize(name: Name) -> None:
+    """Says where a connection with OAuth2 is authorised: in the browser, on its page."""
+    with Api.from_environment() as api:
+        found = api.named("connections", name)
+        showing.say(f"Open this page and press Authorise: {api.url}/connections/{found['id']}")
+
+
+def _enable(api: Api, connection_id: int, acknowledge: bool, start_from: str | None) -> Any:
+    path = f"connections/{connection_id}/enable"
+    return _acknowledged(acknowledge, start_from, lambda more: api.post(path, more))
+
+
+def _acknowledged(acknowledge: bool, start_from: str | None, change: Any) -> Any:
+    """Makes a change; where it needs the acknowledgement, shows the estimate and asks."""
+    more: dict[str, Any] = {"start_from": start_from} if start_from is not None else {}
+    if acknowledge:
+        return change({**more, "acknowledged": True})
+    try:
+        return change(more)
+    except ApiRefused as error:
+        if error.code != "acknowledgement-needed" or not sys.stdin.isatty():
+            raise
+        _show_estimate(error.problem["estimate"])
+        typer.confirm("Download them?", abort=True)
+        return change({**more, "acknowledged": True})
+
+
+def _saved(saved: dict[str, Any], as_json: bool) -> None:
+    if as_json:
+        showing.as_json(saved)
+        return
+    if saved.get("notice"):
+        showing.say(f"{saved['notice']}", "green")
+    _show(saved)
+
+
+def _show(found: dict[str, Any]) -> None:
+    error = found["error"] or {}
+    showing.pairs(
+        [
+            ("name", f"{found['name']}  (id {found['id']})"),
+            ("health", showing.coloured(found["health"])),
+            ("error", (error.get("message", ""), "red") if error else None),
+            ("what to do", error.get("hint")),
+            ("description", found["description"]),
+            ("mode", found["mode"]),
+            (
+                "server",
+                f"{found['host']}:{found['port']} {found['security']}" if found["host"] else "",
+            ),
+            ("username", found["username"]),
+            ("shared mailbox", found["shared_mailbox"]),
+            ("folder", found["folder"] or "inbox"),
+            ("which mails", found["selection"]),
+            ("after download", found["after_download"]),
+            ("interval", f"{found['interval_minutes']} min"),
+            ("certificates", ", ".join(c["label"] for c in found.get("certificates") or ())),
+            ("handlers", ", ".join(h["name"] for h in found.get("handlers") or ())),
+            ("last success", showing.when(found["last_success_at"])),
+            ("next run", showing.when(found["next_run_at"])),
+            ("new today", found["new_today"]),
+        ]
+    )
+    for warning in found.get("warnings") or ():
+        style = "bold red" if warning["serious"] else "yellow"
+        showing.say(f"! {warning['text']}", style)
+
+
+def _show_test(report: dict[str, Any]) -> None:
+    marks = {"ok": "✓", "failed": "✗", "skipped": "–"}
+    for step in report["steps"]:
+        showing.say(f"{marks[step['status']]} {step['title']}", showing.COLOURS[step["status"]])
+        if step["text"]:
+            showing.say(f"  {step['text']}", "red")
+        if step["hint"]:
+            showing.say(f"  {step['hint']}", "dim")
+    if report["ok"]:
+        unread = "" if report["unread"] is None else f", {report['unread']} unread"
+        showing.say(f"{report['folder'] or 'inbox'}: {report['total']} mails{unread}")
+        if report["server"]:
+            showing.say(f"{report['server']}", "dim")
+
+
+def _show_estimate(counted: dict[str, Any]) -> None:
+    at_least = "at least " if counted["confidence"] == "partial" else ""
+    showing.pairs(
+        [
+            ("new", f"{at_least}{counted['new']}"),
+            ("known", counted["known"]),
+            ("reset", counted["reset"] or None),
+            ("total", counted["total"]),
+            ("unread", counted["unread"]),
+            ("note", counted["reason"]),
+        ]
+    )

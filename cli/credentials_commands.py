@@ -1,0 +1,97 @@
+"""`posthouse credentials`: the OAuth2 clients that connections log in with."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from cli import showing
+from cli.given import Settings, fields
+from cli.remote import Api
+from cli.showing import AsJson, Yes
+
+app = typer.Typer(help="The OAuth2 clients that connections log in with.", no_args_is_help=True)
+Name = Annotated[str, typer.Argument(help="Name or id.", show_default=False)]
+
+
+@app.command("list")
+def list_credentials(
+    query: Annotated[str, typer.Option("--query", "-q", help="Part of name or client id.")] = "",
+    as_json: AsJson = False,
+) -> None:
+    """Shows the credentials and how many connections use them."""
+    with Api.from_environment() as api:
+        found = api.get("credentials", q=query)
+    if as_json:
+        showing.as_json(found)
+        return
+    rows = [
+        (
+            item["id"],
+            item["name"],
+            item["provider"],
+            item["grant"],
+            item["client_id"],
+            (item["secret_expires_at"] or "")[:10],
+            item["uses"],
+        )
+        for item in found["items"]
+    ]
+    columns = ("id", "name", "provider", "grant", "client id", "secret until", "uses")
+    showing.table(columns, rows, empty="None yet.")
+
+
+@app.command()
+def show(name: Name, as_json: AsJson = False) -> None:
+    """Shows one credential, its redirect address, and who uses it."""
+    with Api.from_environment() as api:
+        _shown(api.named("credentials", name), as_json)
+
+
+@app.command()
+def add(
+    name: Annotated[str, typer.Argument(help="What it is called.")],
+    provider: Annotated[str, typer.Option(help="google or microsoft")],
+    client_id: Annotated[str, typer.Option(help="As the provider shows it.")] = "",
+    settings: Settings = None,
+    as_json: AsJson = False,
+) -> None:
+    """Adds a credential. Give its secret as --set client_secret=env:NAME (or file:PATH)."""
+    body = {"name": name, "provider": provider, "client_id": client_id} | fields(settings)
+    with Api.from_environment() as api:
+        _shown(api.post("credentials", body), as_json)
+
+
+@app.command()
+def edit(name: Name, settings: Settings = None, as_json: AsJson = False) -> None:
+    """Changes fields; secrets that are not given stay."""
+    with Api.from_environment() as api:
+        found = api.named("credentials", name)
+        _shown(api.patch(f"credentials/{found['id']}", fields(settings)), as_json)
+
+
+@app.command()
+def delete(name: Name, yes: Yes = False) -> None:
+    """Deletes a credential that no connection uses."""
+    with Api.from_environment() as api:
+        found = api.named("credentials", name)
+        showing.confirmed(f"Delete the credential {found['name']!r}?", yes=yes)
+        api.delete(f"credentials/{found['id']}")
+    showing.say("Deleted.")
+
+
+def _shown(found: dict[str, Any], as_json: bool) -> None:
+    if as_json:
+        showing.as_json(found)
+        return
+    names = ("id", "name", "provider", "grant", "client_id", "tenant", "cloud", "redirect_uri")
+    showing.pairs(
+        [
+            *((name.replace("_", " "), found[name]) for name in names),
+            ("secret", found["has_client_secret"]),
+            ("certificate", found["has_client_certificate"]),
+            ("secret until", found["secret_expires_at"]),
+            ("used by", ", ".join(user["name"] for user in found["used_by"] or ())),
+        ]
+    )

@@ -1,0 +1,134 @@
+"""`posthouse apply -f` and `posthouse export`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+import typer
+
+from cli import showing
+from cli.remote import Api
+from cli.showing import AsJson
+from shared.errors import PosthouseError
+
+_MARKS: Final = {"create": ("+", "green"), "change": ("~", "yellow"), "delete": ("-", "red")}
+
+
+def apply(
+    file: Annotated[
+        Path, typer.Option("--file", "-f", exists=True, dir_okay=False, help="A YAML file.")
+    ],
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show what would change; change nothing.")
+    ] = False,
+    prune: Annotated[
+        bool, typer.Option("--prune", help="Delete what the file does not name.")
+    ] = False,
+    secrets: Annotated[
+        bool, typer.Option("--secrets", help="Write the secrets of existing things anew.")
+    ] = False,
+    acknowledge: Annotated[
+        bool, typer.Option("--acknowledge", help="Downloading new mails is fine everywhere.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Brings connections, handlers, certificates and credentials to what a file says.
+
+    Applied again it changes nothing. What fails is told, the rest is done; the exit code is then 1.
+    """
+    from cli.declared.document import read
+    from cli.declared.plan import Plan
+
+    document = read(file)
+    with Api.from_environment() as api:
+        plan = Plan(
+            api,
+            document,
+            file.parent,
+            secrets=secrets,
+            prune=prune,
+            acknowledge=acknowledge,
+        )
+        if not as_json:
+            for change in plan.changes:
+                _show(change)
+        failures = [] if dry_run else _do(plan.changes, quiet=as_json)
+    if as_json:
+        failed = {
+            (change.kind, change.name): {"code": error.code, "message": str(error)}
+            for change, error in failures
+        }
+        shown = [
+            change.to_json() | {"error": failed.get((change.kind, change.name))}
+            for change in plan.changes
+        ]
+        showing.as_json({"dry_run": dry_run, "changes": shown})
+    else:
+        _sum_up(len(plan.changes), failures, dry_run=dry_run)
+    if failures:
+        raise typer.Exit(1)
+
+
+def export(
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="A file; default: standard output.")
+    ] = None,
+) -> None:
+    """Writes what there is as a file for `apply`, without secrets."""
+    from cli.declared.export import export as written
+
+    with Api.from_environment() as api:
+        text = written(api)
+    if output is None:
+        typer.echo(text, nl=False)
+    else:
+        output.write_text(text, encoding="utf-8")
+
+
+def _do(changes: list[Any], *, quiet: bool) -> list[tuple[Any, PosthouseError]]:
+    """Does each; what fails does not keep the others from being done."""
+    from rich.console import Console
+    from rich.progress import track
+
+    failures = []
+    console = Console(stderr=True)
+    still = quiet or len(changes) < 20 or not sys.stderr.isatty()
+    for change in track(changes, "Applying", console=console, transient=True, disable=still):
+        try:
+            change.act()
+        except PosthouseError as error:
+            failures.append((change, error))
+    return failures
+
+
+def _show(change: Any) -> None:
+    mark, colour = _MARKS[change.verb]
+    showing.say(f"{mark} {change.kind.removesuffix('s')} {change.name}", colour)
+    for one in change.differences:
+        if change.verb == "create":
+            showing.say(f"    {one.field}: {_short(one.after)}", "green")
+        else:
+            showing.say(f"    {one.field}: {_short(one.before)} → {_short(one.after)}", "yellow")
+
+
+def _sum_up(count: int, failures: list[tuple[Any, PosthouseError]], *, dry_run: bool) -> None:
+    for change, error in failures:
+        showing.say(f"✗ {change.kind.removesuffix('s')} {change.name}: {error}", "bold red")
+        if error.hint:
+            showing.say(f"  {error.hint}", "dim")
+    if not count:
+        showing.say("Everything is as the file says.", "green")
+    elif dry_run:
+        showing.say(f"{count} changes would be made.", "dim")
+    else:
+        showing.say(f"{count - len(failures)} of {count} changes made.")
+
+
+def _short(value: Any) -> str:
+    if value in (None, ""):
+        return "—"
+    text = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+    text = text.replace("\n", " ")
+    return text if len(text) <= 80 else text[:79] + "…"

@@ -1,0 +1,155 @@
+"""The file of `posthouse apply`: its form, read and checked before anything is asked or done."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+import yaml
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from shared.errors import InvalidInput
+
+
+def _refers(value: str) -> str:
+    if not value.startswith(("env:", "file:")) or value.endswith(":"):
+        raise ValueError("a secret does not stand in the file: write env:NAME or file:path")
+    return value
+
+
+#: Where a secret is: it never stands in the document itself.
+Reference = Annotated[str, AfterValidator(_refers)]
+Name = Annotated[str, Field(min_length=1, max_length=200)]
+
+
+class _Entry(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    name: Name
+
+
+class CredentialEntry(_Entry):
+    """An OAuth2 credential; the fields of the API, its secrets by reference."""
+
+    provider: str
+    grant: str = "authorization-code"
+    client_id: str = ""
+    client_secret: Reference | None = None
+    client_certificate: Reference | None = None
+    tenant: str = ""
+    cloud: str = "global"
+    settings: dict[str, str] = {}
+    secret_expires_at: str | None = None
+
+
+class CertificateEntry(_Entry):
+    """A certificate: the file it is in, or (as `export` writes it) the fingerprint that the one
+    of that name has to have."""
+
+    alias: str | None = None
+    file: Annotated[str, Field(pattern=r"^file:.+")] | None = None
+    password: Reference | None = None
+    fingerprint: Annotated[str, Field(pattern=r"^[0-9a-f]{40,64}$")] | None = None
+
+    @model_validator(mode="after")
+    def _has_one(self) -> CertificateEntry:
+        if self.file is None and self.fingerprint is None:
+            raise ValueError("give its file, as file:path")
+        return self
+
+
+class ConnectionEntry(_Entry):
+    """A connection; the fields of the API, but credential and certificates by their names.
+
+    Fields that are left out have their default. `enabled` left out leaves it as it is.
+    """
+
+    description: str | None = None
+    mode: str
+    host: str | None = None
+    port: int | None = None
+    security: str | None = None
+    verify_certificate: bool | None = None
+    ca_certificate: str | None = None
+    username: str
+    password: Reference | None = None
+    credential: str | None = None
+    interval_minutes: int | None = None
+    folder: str | None = None
+    certificates: list[str] = []
+    after_download: str | None = None
+    timeout_ms: int | None = None
+    selection: str | None = None
+    shared_mailbox: str | None = None
+    host_override: str | None = None
+    permanent_delete: bool | None = None
+    push: bool | None = None
+    enabled: bool | None = None
+    acknowledged: bool = False
+    start_from: str | None = None
+
+
+class HandlerEntry(_Entry):
+    """A handler; its connections by their names, or all."""
+
+    description: str = ""
+    enabled: bool = True
+    connections: Literal["all"] | list[str] = "all"
+
+
+class Document(BaseModel):
+    """The whole file."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    version: Literal[1] = 1
+    credentials: list[CredentialEntry] = []
+    certificates: list[CertificateEntry] = []
+    connections: list[ConnectionEntry] = []
+    handlers: list[HandlerEntry] = []
+
+    @model_validator(mode="after")
+    def _each_once(self) -> Document:
+        for kind in ("credentials", "certificates", "connections", "handlers"):
+            seen: set[str] = set()
+            for entry in getattr(self, kind):
+                folded = entry.name.casefold()
+                if folded in seen:
+                    raise ValueError(f"{entry.name!r} stands twice among the {kind}")
+                seen.add(folded)
+        return self
+
+
+E = TypeVar("E", bound=_Entry)
+
+
+def read(path: Path) -> Document:
+    """Raises InvalidInput that names the place."""
+    try:
+        loaded: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InvalidInput(f"{path} cannot be read: {error.strerror}.", field="file") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f", line {mark.line + 1}" if mark else ""
+        reason = getattr(error, "problem", None) or "it is not UTF-8"
+        raise InvalidInput(f"{path}{where} is not YAML: {reason}.", field="file") from error
+    if not isinstance(loaded, dict):
+        raise InvalidInput(f"{path} holds no mapping of connections, handlers …", field="file")
+    try:
+        return Document.model_validate(loaded)
+    except ValidationError as error:
+        first = error.errors(include_input=False, include_url=False)[0]
+        place = _place(loaded, first["loc"])
+        text = first["msg"].removeprefix("Value error, ")
+        raise InvalidInput(f"{path}: {place}{text}.", field=place.rstrip(": ")) from error
+
+
+def _place(loaded: dict[str, Any], loc: tuple[int | str, ...]) -> str:
+    """`connections 'Billing', interval_minutes: ` rather than numbers."""
+    parts: list[str] = [str(part) for part in loc if not isinstance(part, int)]
+    if len(loc) >= 2 and isinstance(loc[1], int):
+        entry = loaded[str(loc[0])][loc[1]]
+        name = entry.get("name") if isinstance(entry, dict) else None
+        parts[0] = f"{loc[0]} {name!r}" if name else f"{loc[0]}, number {loc[1] + 1}"
+    return ", ".join(parts) + ": " if parts else ""

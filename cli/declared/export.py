@@ -1,0 +1,100 @@
+"""What there is, written down as `posthouse apply` reads it; without any secret."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import yaml
+
+from cli.remote import Api
+from shared.connections import DEFAULT_PORTS, FIELDS_OF, Connection, Mode, TransportSecurity
+
+_HEAD = """\
+# Written by `posthouse export`. Secrets are not in here: passwords are named as variables of the
+# environment, certificates by their fingerprint (keys cannot be exported).
+"""
+
+
+def export(api: Api) -> str:
+    """The YAML document; applied to the same Posthouse it changes nothing."""
+    credentials = sorted(api.get("credentials")["items"], key=_order)
+    certificates = sorted(api.every("certificates"), key=_order)
+    connections = sorted(api.every("connections"), key=_order)
+    handlers = sorted(api.get("handlers")["items"], key=_order)
+    names = {
+        "credentials": {item["id"]: item["name"] for item in credentials},
+        "certificates": {item["id"]: item["name"] for item in certificates},
+        "connections": {item["id"]: item["name"] for item in connections},
+    }
+    document = {
+        "version": 1,
+        "credentials": [_credential(item) for item in credentials],
+        "certificates": [_certificate(item) for item in certificates],
+        "connections": [_connection(item, names) for item in connections],
+        "handlers": [_handler(item, names["connections"]) for item in handlers],
+    }
+    kept = {name: value for name, value in document.items() if value}
+    return _HEAD + yaml.safe_dump(kept, allow_unicode=True, sort_keys=False, width=100)
+
+
+def _credential(item: dict[str, Any]) -> dict[str, Any]:
+    entry = {"name": item["name"], "provider": item["provider"], "grant": item["grant"]}
+    defaults = {"client_id": "", "tenant": "", "cloud": "global", "settings": {}}
+    entry |= {name: item[name] for name in defaults if item[name] != defaults[name]}
+    if item["secret_expires_at"]:
+        entry["secret_expires_at"] = item["secret_expires_at"]
+    for secret in ("client_secret", "client_certificate"):
+        if item[f"has_{secret}"]:
+            entry[secret] = _variable(item["name"], secret)
+    return entry
+
+
+def _certificate(item: dict[str, Any]) -> dict[str, Any]:
+    return {"name": item["name"], "alias": item["alias"], "fingerprint": item["fingerprint"]}
+
+
+def _connection(item: dict[str, Any], names: dict[str, dict[int, str]]) -> dict[str, Any]:
+    """Fields that have their default are left out."""
+    mode = Mode(item["mode"])
+    plain = Connection(name="", mode=mode)
+    entry: dict[str, Any] = {"name": item["name"], "mode": item["mode"]}
+    for name in (field for field in Connection.__slots__ if field in FIELDS_OF[mode]):
+        if name in ("name", "mode", "credential_id", "certificate_ids"):
+            continue
+        default = getattr(plain, name)
+        if name == "port":
+            default = DEFAULT_PORTS.get((mode, TransportSecurity(item["security"])))
+        if item[name] != default or name == "enabled":
+            entry[name] = item[name]
+    if item["has_password"]:
+        entry["password"] = _variable(item["name"], "password")
+    if item["credential_id"]:
+        entry["credential"] = names["credentials"][item["credential_id"]]
+    if item["certificate_ids"]:
+        entry["certificates"] = sorted(
+            (names["certificates"][i] for i in item["certificate_ids"]), key=str.casefold
+        )
+    return entry
+
+
+def _handler(item: dict[str, Any], names: dict[int, str]) -> dict[str, Any]:
+    entry: dict[str, Any] = {"name": item["name"]}
+    if item["description"]:
+        entry["description"] = item["description"]
+    if not item["enabled"]:
+        entry["enabled"] = False
+    taken = item["connections"]
+    entry["connections"] = (
+        "all" if taken == "all" else sorted((names[i] for i in taken), key=str.casefold)
+    )
+    return entry
+
+
+def _variable(name: str, secret: str) -> str:
+    word = re.sub(r"[^A-Z0-9]+", "_", name.upper()).strip("_") or "UNNAMED"
+    return f"env:{word}_{secret.upper()}"
+
+
+def _order(item: dict[str, Any]) -> str:
+    return str(item["name"]).casefold()

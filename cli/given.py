@@ -1,0 +1,86 @@
+"""What people give on the command line: `--set field=value`, and secrets without showing them."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+import typer
+
+from shared.errors import InvalidInput
+
+Settings = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="FIELD=VALUE", help="Any field of the API; repeat it."),
+]
+_NUMBERS: Final = frozenset({"port", "interval_minutes", "timeout_ms", "credential_id"})
+_SWITCHES: Final = frozenset({"verify_certificate", "permanent_delete", "push", "enabled"})
+
+
+def fields(settings: Sequence[str] | None, base: Path | None = None) -> dict[str, Any]:
+    """`port=993`, `certificate_ids=1,2`, `password=env:NAME`, `ca_certificate=file:ca.pem`."""
+    found: dict[str, Any] = {}
+    for setting in settings or ():
+        name, equals, text = setting.partition("=")
+        name = name.strip()
+        if not equals or not name:
+            raise InvalidInput(f"{setting!r} is not of the form FIELD=VALUE.", field="set")
+        found[name] = _value(name, text, base)
+    return found
+
+
+def _value(name: str, text: str, base: Path | None) -> Any:
+    if text.startswith(("env:", "file:")):
+        return referred(text, name, base)
+    if text == "null":
+        return None
+    try:
+        if name in _NUMBERS:
+            return int(text)
+        if name == "certificate_ids":
+            return [int(part) for part in text.split(",") if part.strip()]
+        if name == "settings":
+            return json.loads(text)
+    except ValueError:
+        raise InvalidInput(f"{text!r} is no value for {name!r}.", field=name) from None
+    if name in _SWITCHES:
+        if text.lower() not in ("true", "false"):
+            raise InvalidInput(f"{name!r} is true or false.", field=name)
+        return text.lower() == "true"
+    return text
+
+
+def referred(reference: str, field: str, base: Path | None = None) -> str:
+    """The secret behind `env:NAME` or `file:path` (relative to `base`). Raises InvalidInput."""
+    kind, _, where = reference.partition(":")
+    if kind == "env":
+        if where not in os.environ:
+            raise InvalidInput(
+                f"The environment has no {where}, which {field!r} is in.", field=field
+            )
+        return os.environ[where]
+    return referred_bytes(reference, field, base).decode("utf-8").rstrip("\r\n")
+
+
+def referred_bytes(reference: str, field: str, base: Path | None = None) -> bytes:
+    """The content of `file:path`. Raises InvalidInput."""
+    path = (base or Path()) / Path(reference.removeprefix("file:")).expanduser()
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise InvalidInput(
+            f"{path}, which {field!r} is in, cannot be read: {error.strerror}.", field=field
+        ) from error
+
+
+def asked_secret(what: str, *, from_stdin: bool) -> str | None:
+    """A secret from standard input, or typed unseen; None where nobody is there to type."""
+    if from_stdin:
+        return sys.stdin.readline().rstrip("\r\n")
+    if sys.stdin.isatty():
+        return str(typer.prompt(what, hide_input=True))
+    return None

@@ -1,0 +1,145 @@
+"""`posthouse handlers`: the programs that take mails."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from cli import showing
+from cli.remote import Api
+from cli.showing import AsJson, Yes
+
+app = typer.Typer(help="The programs that take mails.", no_args_is_help=True)
+Name = Annotated[str, typer.Argument(help="Name or id.", show_default=False)]
+Connections = Annotated[
+    list[str] | None,
+    typer.Option("--connection", "-c", help="Name or id of a connection; repeat it."),
+]
+Enabled = Annotated[bool | None, typer.Option("--enabled/--disabled", show_default=False)]
+Description = Annotated[str | None, typer.Option(show_default=False)]
+
+
+@app.command("list")
+def list_handlers(as_json: AsJson = False) -> None:
+    """Shows the handlers and how far behind they are."""
+    with Api.from_environment() as api:
+        found = api.get("handlers")
+    if as_json:
+        showing.as_json(found)
+        return
+    rows = [
+        (
+            item["id"],
+            item["name"],
+            ("enabled", "green") if item["enabled"] else ("disabled", "dim"),
+            "all" if item["connections"] == "all" else len(item["connections"]),
+            item["waiting"],
+            item["queue"]["backlog"],
+            showing.when(item["queue"]["oldest_at"]),
+            (str(item["queue"]["dead"]), "red" if item["queue"]["dead"] else ""),
+        )
+        for item in found["items"]
+    ]
+    columns = ("id", "name", "state", "connections", "to publish", "backlog", "oldest", "dead")
+    showing.table(columns, rows, empty="No handler yet: nothing is downloaded before there is one.")
+
+
+@app.command()
+def show(name: Name, as_json: AsJson = False) -> None:
+    """Shows one handler, its queue and how to subscribe."""
+    with Api.from_environment() as api:
+        _shown(api.named("handlers", name), as_json)
+
+
+@app.command()
+def add(
+    name: Annotated[str, typer.Argument(help="a-z, 0-9 and hyphens: part of its queue's name.")],
+    connections: Connections = None,
+    description: Description = None,
+    enabled: Enabled = None,
+    as_json: AsJson = False,
+) -> None:
+    """Adds a handler, for all connections unless some are named. Shows its token, once."""
+    with Api.from_environment() as api:
+        body: dict[str, Any] = {"name": name, "connections": "all"}
+        _shown(
+            api.post("handlers", body | _changes(api, connections, description, enabled)), as_json
+        )
+
+
+@app.command()
+def edit(
+    name: Name,
+    connections: Connections = None,
+    everything: Annotated[bool, typer.Option("--all", help="Take all connections.")] = False,
+    description: Description = None,
+    enabled: Enabled = None,
+    as_json: AsJson = False,
+) -> None:
+    """Changes what a handler takes, or switches it on or off."""
+    with Api.from_environment() as api:
+        found = api.named("handlers", name)
+        changes = _changes(api, connections, description, enabled)
+        changes |= {"connections": "all"} if everything else {}
+        _shown(api.patch(f"handlers/{found['id']}", changes), as_json)
+
+
+@app.command()
+def token(name: Name, yes: Yes = False, as_json: AsJson = False) -> None:
+    """Makes a new token for a handler and shows it, once; the old one stops working."""
+    with Api.from_environment() as api:
+        found = api.named("handlers", name)
+        showing.confirmed(f"The present token of {found['name']} stops working. Go on?", yes=yes)
+        _shown(api.post(f"handlers/{found['id']}/token"), as_json)
+
+
+@app.command()
+def delete(
+    name: Name,
+    force: Annotated[bool, typer.Option("--force", help="Although mails wait for it.")] = False,
+    yes: Yes = False,
+) -> None:
+    """Deletes a handler."""
+    with Api.from_environment() as api:
+        found = api.named("handlers", name)
+        showing.confirmed(f"Delete the handler {found['name']!r}?", yes=yes)
+        api.delete(f"handlers/{found['id']}", force=force or None)
+    showing.say("Deleted.")
+
+
+def _changes(
+    api: Api, connections: list[str] | None, description: str | None, enabled: bool | None
+) -> dict[str, Any]:
+    changes: dict[str, Any] = {}
+    if connections:
+        changes["connections"] = [api.named("connections", one)["id"] for one in connections]
+    if description is not None:
+        changes["description"] = description
+    if enabled is not None:
+        changes["enabled"] = enabled
+    return changes
+
+
+def _shown(found: dict[str, Any], as_json: bool) -> None:
+    if as_json:
+        showing.as_json(found)
+        return
+    queue = found["queue"]
+    showing.pairs(
+        [
+            ("name", f"{found['name']}  (id {found['id']})"),
+            ("description", found["description"]),
+            ("enabled", found["enabled"]),
+            ("connections", found["connections"] if found["connections"] != "all" else "all"),
+            ("Redis stream", found["redis_stream"]),
+            ("RabbitMQ queue", found["rabbitmq_queue"]),
+            ("to publish", found["waiting"]),
+            ("backlog", queue["backlog"]),
+            ("oldest", showing.when(queue["oldest_at"])),
+            ("dead", queue["dead"]),
+            ("token", (found["token"], "bold") if found["token"] else None),
+        ]
+    )
+    if found["token"]:
+        showing.say("The token is shown this once. It opens this handler's mails only.", "yellow")

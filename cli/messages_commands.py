@@ -1,0 +1,205 @@
+"""`posthouse messages`: where is my mail?"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from cli import showing
+from cli.remote import Api
+from cli.showing import AsJson, Yes
+from shared.errors import InvalidInput
+
+app = typer.Typer(help="Where is my mail?", no_args_is_help=True)
+Query = Annotated[
+    str, typer.Option("--query", "-q", help="Message-id, or part of sender, recipient, subject.")
+]
+ConnectionName = Annotated[
+    str | None, typer.Option("--connection", "-c", help="Name or id of its connection.")
+]
+State = Annotated[
+    str | None,
+    typer.Option(help="waiting retrying published quarantined dropped undecrypted"),
+]
+Since = Annotated[str | None, typer.Option(help="Downloaded since this date or time.")]
+Until = Annotated[str | None, typer.Option(help="Downloaded before this date or time.")]
+Handlers = Annotated[
+    list[str] | None,
+    typer.Option("--handler", help="Only to this handler; repeat it. Default: all that take it."),
+]
+MessageId = Annotated[str, typer.Argument(help="The id that the list shows.", show_default=False)]
+
+
+@app.command("list")
+def list_messages(
+    query: Query = "",
+    connection: ConnectionName = None,
+    state: State = None,
+    since: Since = None,
+    until: Until = None,
+    limit: Annotated[int, typer.Option(min=1, max=500)] = 30,
+    before: Annotated[str | None, typer.Option(help="Continue after this id.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Finds mails, newest first."""
+    with Api.from_environment() as api:
+        wanted = _filter(api, query, connection, state, since, until)
+        found = api.get("messages", **wanted, limit=limit, before=before)
+    if as_json:
+        showing.as_json(found)
+        return
+    rows = [
+        (
+            item["id"],
+            showing.when(item["downloaded_at"]),
+            showing.coloured(item["state"]),
+            item["connection"],
+            item["sender"],
+            item["subject"],
+            showing.octets(item["size"]),
+        )
+        for item in found["items"]
+    ]
+    columns = ("id", "when", "state", "connection", "from", "subject", "size")
+    showing.table(columns, rows, empty="No mail matches.")
+    if found["next"]:
+        showing.say(f"--before {found['next']} shows more.", "dim")
+
+
+@app.command()
+def show(message_id: MessageId, as_json: AsJson = False) -> None:
+    """Shows one mail and its path."""
+    with Api.from_environment() as api:
+        found = api.get(f"messages/{message_id}")
+    if as_json:
+        showing.as_json(found)
+        return
+    security = found["security"] or {}
+    showing.pairs(
+        [
+            ("id", found["id"]),
+            ("state", showing.coloured(found["state"])),
+            ("error", (found["error"], "red") if found["error"] else None),
+            ("connection", found["connection"]),
+            ("from", found["sender"]),
+            ("to", ", ".join(found["recipients"])),
+            ("subject", found["subject"]),
+            ("message-id", found["message_id"]),
+            ("size", showing.octets(found["size"])),
+            ("sha256", found["sha256"]),
+            ("encryption", security.get("status")),
+            ("signature", security.get("signature")),
+            ("reason", security.get("reason")),
+        ]
+    )
+    rows = [(stop["at"][:19].replace("T", " "), stop["text"]) for stop in found["path"]]
+    showing.table(("when (UTC)", "what happened"), rows, empty="")
+
+
+@app.command()
+def raw(
+    message_id: MessageId,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="A file; default: standard output.")
+    ] = None,
+    original: Annotated[
+        bool, typer.Option("--original", help="As it was downloaded, not decrypted.")
+    ] = False,
+) -> None:
+    """Downloads the mail itself: decrypted where possible."""
+    with Api.from_environment() as api:
+        chunks = api.download(f"messages/{message_id}/raw", original=original or None)
+        if output is None:
+            for chunk in chunks:
+                sys.stdout.buffer.write(chunk)
+            sys.stdout.buffer.flush()
+            return
+        with output.open("wb") as file:
+            for chunk in chunks:
+                file.write(chunk)
+
+
+@app.command()
+def redeliver(
+    message_ids: Annotated[list[str] | None, typer.Argument(help="Ids of mails.")] = None,
+    query: Query = "",
+    connection: ConnectionName = None,
+    state: State = None,
+    since: Since = None,
+    until: Until = None,
+    handlers: Handlers = None,
+    yes: Yes = False,
+    as_json: AsJson = False,
+) -> None:
+    """Publishes mails again, with the same event id: those named, or all that match."""
+    with Api.from_environment() as api:
+        chosen = [api.named("handlers", one)["id"] for one in handlers or ()]
+        wanted = _filter(api, query, connection, state, since, until)
+        if message_ids:
+            if wanted:
+                raise InvalidInput("Give ids or a filter, not both.", field="message_ids")
+            for one in message_ids:
+                api.post(f"messages/{one}/redeliver", {"handlers": chosen})
+            count = len(message_ids)
+        else:
+            showing.confirmed("Publish every mail that matches again?", yes=yes)
+            count = _redeliver_all(api, wanted | {"handlers": chosen}, quiet=as_json)
+    if as_json:
+        showing.as_json({"count": count})
+    else:
+        showing.say(f"{count} mails are on their way again.")
+
+
+@app.command()
+def erase(
+    address: Annotated[str, typer.Argument(help="The mail address of a person.")],
+    yes: Yes = False,
+    as_json: AsJson = False,
+) -> None:
+    """Erases every mail that a person sent or was addressed in. It cannot be undone."""
+    question = f"Erase every mail from and to {address}, for ever?"
+    showing.confirmed(question, yes=yes)
+    with Api.from_environment() as api:
+        erased = api.post("messages/erase", {"address": address})
+    if as_json:
+        showing.as_json(erased)
+        return
+    showing.say(f"{erased['messages']} mails are erased.")
+    if erased["postponed"]:
+        showing.say("Some are being published right now: run this again in a minute.", "yellow")
+
+
+def _redeliver_all(api: Api, body: dict[str, Any], *, quiet: bool) -> int:
+    """As many calls as it takes; each takes a bounded number of mails."""
+    from rich.console import Console
+    from rich.progress import Progress, SpinnerColumn, TextColumn
+
+    count = 0
+    columns = (SpinnerColumn(), TextColumn("{task.completed} mails"))
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, transient=True, disable=quiet) as progress:
+        task = progress.add_task("", total=None)
+        while True:
+            done = api.post("messages/redeliver", body)
+            count += int(done["count"])
+            progress.update(task, completed=count)
+            if not done["next"]:
+                return count
+            body = {**body, "before": done["next"]}
+
+
+def _filter(
+    api: Api,
+    query: str,
+    connection: str | None,
+    state: str | None,
+    since: str | None,
+    until: str | None,
+) -> dict[str, Any]:
+    wanted: dict[str, Any] = {"q": query or None, "state": state, "since": since, "until": until}
+    if connection is not None:
+        wanted["connection"] = api.named("connections", connection)["id"]
+    return {name: value for name, value in wanted.items() if value is not None}

@@ -1,0 +1,93 @@
+"""`posthouse quarantine`: mails that could not be processed."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from cli import showing
+from cli.remote import Api
+from cli.showing import AsJson, Yes
+from shared.errors import InvalidInput
+
+app = typer.Typer(help="Mails that could not be processed.", no_args_is_help=True)
+Ids = Annotated[list[str] | None, typer.Argument(help="Ids as the list shows them.")]
+Everything = Annotated[bool, typer.Option("--all", help="All that are in quarantine.")]
+_AT_ONCE = 500
+
+
+@app.command("list")
+def list_entries(
+    connection: Annotated[
+        str | None, typer.Option("--connection", "-c", help="Name or id of a connection.")
+    ] = None,
+    limit: Annotated[int, typer.Option(min=1, max=500)] = 50,
+    as_json: AsJson = False,
+) -> None:
+    """Shows what is in quarantine, and why."""
+    with Api.from_environment() as api:
+        chosen = api.named("connections", connection)["id"] if connection else None
+        found = api.get("quarantine", connection=chosen, limit=limit)
+    if as_json:
+        showing.as_json(found)
+        return
+    rows = [
+        (
+            item["id"],
+            showing.when(item["created_at"]),
+            item["connection"],
+            showing.octets(item["size"]),
+            item["subject"],
+            (item["reason"], "red"),
+        )
+        for item in found["items"]
+    ]
+    columns = ("id", "since", "connection", "size", "subject", "reason")
+    showing.table(columns, rows, empty="Quarantine is empty.")
+
+
+@app.command()
+def redrive(
+    ids: Ids = None, everything: Everything = False, yes: Yes = False, as_json: AsJson = False
+) -> None:
+    """Lets mails try again."""
+    _act("redrive", "Let {} mails try again?", ids, everything, yes, as_json)
+
+
+@app.command()
+def drop(
+    ids: Ids = None, everything: Everything = False, yes: Yes = False, as_json: AsJson = False
+) -> None:
+    """Gives mails up: they never come back by themselves."""
+    _act("drop", "Give {} mails up for good?", ids, everything, yes, as_json)
+
+
+def _act(
+    verb: str, question: str, ids: list[str] | None, everything: bool, yes: bool, as_json: bool
+) -> None:
+    if bool(ids) == everything:
+        raise InvalidInput("Give ids, or --all.", field="ids")
+    with Api.from_environment() as api:
+        chosen = ids or [item["id"] for item in _every(api)]
+        if chosen:
+            showing.confirmed(question.format(len(chosen)), yes=yes or not everything)
+        count = 0
+        for start in range(0, len(chosen), _AT_ONCE):
+            body = {"ids": chosen[start : start + _AT_ONCE]}
+            count += api.post(f"quarantine/{verb}", body)["count"]
+    if as_json:
+        showing.as_json({"count": count})
+    else:
+        showing.say(f"{count} mails: done.")
+
+
+def _every(api: Api) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = []
+    before = None
+    while True:
+        page = api.get("quarantine", limit=_AT_ONCE, before=before)
+        found += page["items"]
+        before = page["next"]
+        if before is None:
+            return found

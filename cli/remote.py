@@ -1,0 +1,175 @@
+"""The API as the commands use it: where it is, its token, its problems as errors of ours."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, cast
+
+from shared.errors import InvalidInput, NotFound, PosthouseError, TryAgain
+
+if TYPE_CHECKING:
+    import httpx
+
+
+class ApiRefused(PosthouseError):
+    """The API said no; `problem` is its answer (RFC 9457)."""
+
+    code = "api-refused"
+
+    def __init__(self, problem: dict[str, Any], status: int) -> None:
+        text = str(problem.get("detail") or f"The API answered {status}.")
+        super().__init__(
+            text, hint=str(problem.get("hint") or ""), code=str(problem.get("code", self.code))
+        )
+        self.problem = problem
+        self.status = status
+
+
+class ApiInvalid(InvalidInput, ApiRefused):
+    """What was given is not acceptable: the command was misused."""
+
+    def __init__(self, problem: dict[str, Any], status: int) -> None:
+        ApiRefused.__init__(self, problem, status)
+        self.field = str(problem.get("field") or "")
+
+
+class Api:
+    """The API of `POSTHOUSE_URL` with `POSTHOUSE_TOKEN`, or of the local `posthouse up`.
+
+    A context manager. Every method gives decoded JSON, or raises ApiRefused (its subclass for
+    status 422), TryAgain where nobody answers, NotFound where no address is known.
+    """
+
+    def __init__(self, url: str, token: str, *, timeout: float = 60.0) -> None:
+        import httpx
+
+        self._http = httpx.Client(
+            base_url=url.rstrip("/") + "/api/v1/",
+            headers={"Authorization": f"Bearer {token}"},
+            timeout=timeout,
+        )
+        self.url = url
+
+    @classmethod
+    def from_environment(cls) -> Api:
+        url, token = os.environ.get("POSTHOUSE_URL"), os.environ.get("POSTHOUSE_TOKEN")
+        path = os.environ.get("POSTHOUSE_TOKEN_FILE")
+        if not token and path:
+            token = Path(path).read_text(encoding="utf-8").strip()
+        if url and token:
+            return cls(url, token)
+        if url or token:
+            missing = "POSTHOUSE_TOKEN" if url else "POSTHOUSE_URL"
+            raise InvalidInput(
+                f"{missing} is not set.",
+                field=missing,
+                hint="Both are needed to reach a Posthouse; neither for the local `posthouse up`.",
+            )
+        from cli.local.folder import local_api
+
+        return cls(*local_api())
+
+    def __enter__(self) -> Api:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._http.close()
+
+    def get(self, path: str, **params: Any) -> Any:
+        """Parameters that are None are left out."""
+        return self._call("GET", path, params=_given(params))
+
+    def post(self, path: str, body: Any = None, **options: Any) -> Any:
+        if body is not None:
+            options["json"] = body
+        return self._call("POST", path, **options)
+
+    def put(self, path: str, **options: Any) -> Any:
+        return self._call("PUT", path, **options)
+
+    def patch(self, path: str, body: Any) -> Any:
+        return self._call("PATCH", path, json=body)
+
+    def delete(self, path: str, **params: Any) -> None:
+        self._call("DELETE", path, params=_given(params))
+
+    def every(self, path: str, **params: Any) -> Iterator[dict[str, Any]]:
+        """The items of every page of a list."""
+        page = 1
+        while True:
+            found = self.get(path, **params, page=page, per_page=200)
+            yield from found["items"]
+            if page * found["per_page"] >= found["total"] or not found["items"]:
+                return
+            page += 1
+
+    def download(self, path: str, **params: Any) -> Iterator[bytes]:
+        """The bytes of an answer, chunk by chunk."""
+        import httpx
+
+        try:
+            with self._http.stream("GET", path, params=_given(params)) as answer:
+                if answer.is_error:
+                    answer.read()
+                    raise _refused(answer)
+                yield from answer.iter_bytes()
+        except httpx.HTTPError as error:
+            raise self._unreachable(error) from error
+
+    def named(self, kind: str, name_or_id: str) -> dict[str, Any]:
+        """The object of that id or name. Raises NotFound."""
+        if name_or_id.isascii() and name_or_id.isdigit():
+            return cast(dict[str, Any], self.get(f"{kind}/{int(name_or_id)}"))
+        for item in self.get(kind, q=name_or_id, **_paged(kind))["items"]:
+            if item["name"].casefold() == name_or_id.casefold():
+                return cast(dict[str, Any], self.get(f"{kind}/{item['id']}"))
+        raise NotFound(
+            f"There is no {kind.removesuffix('s')} named {name_or_id!r}.",
+            hint=f"`posthouse {kind} list` shows what there is.",
+        )
+
+    def _call(self, method: str, path: str, **options: Any) -> Any:
+        import httpx
+
+        try:
+            answer = self._http.request(method, path, **options)
+        except httpx.HTTPError as error:
+            raise self._unreachable(error) from error
+        if answer.is_error:
+            raise _refused(answer)
+        return answer.json() if answer.content else None
+
+    def _unreachable(self, error: Exception) -> TryAgain:
+        return TryAgain(
+            f"The API at {self.url} does not answer: {error}",
+            hint="Is `posthouse up` (or the admin service) running? POSTHOUSE_URL says where.",
+        )
+
+
+def _refused(answer: httpx.Response) -> PosthouseError:
+    try:
+        problem = json.loads(answer.content)
+    except ValueError:
+        problem = {}
+    if not isinstance(problem, dict):
+        problem = {}
+    if answer.status_code == 422:
+        return ApiInvalid(problem, answer.status_code)
+    return ApiRefused(problem, answer.status_code)
+
+
+def _given(params: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in params.items() if value is not None}
+
+
+def _paged(kind: str) -> dict[str, Any]:
+    return {"per_page": 500} if kind in ("connections", "certificates") else {}

@@ -1,0 +1,97 @@
+"""Settings: where alerts go, whom signatures are trusted from, and how this house is set up."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter, Request
+from starlette.responses import Response
+
+from services.admin.operations import certificates, webhooks
+from services.admin.pages.house import context_of, settings_of
+from services.admin.pages.posted import Form, Values
+from services.admin.pages.rendering import go, render
+from services.admin.pages.wording import counted
+from shared.alerts import Template
+from shared.clock import utc_now
+from shared.errors import Conflict, InvalidInput, PosthouseError
+
+router = APIRouter(prefix="/settings")
+_TEMPLATES = (
+    (Template.JSON, "CloudEvents JSON, for a program"),
+    (Template.SLACK, "Slack"),
+    (Template.TEAMS, "Microsoft Teams"),
+    (Template.OPSGENIE, "OpsGenie"),
+)
+
+
+@router.get("")
+def page(request: Request) -> Response:
+    return _page(request)
+
+
+@router.post("/webhooks")
+def add_webhook(request: Request, form: Form) -> Response:
+    changes = {
+        "name": form.text("name"),
+        "url": form.text("url"),
+        "secret": form.text("secret"),
+        "template": form.text("template"),
+    }
+    try:
+        made = webhooks.create_webhook(context_of(request), changes)
+    except (InvalidInput, Conflict) as error:
+        values = Values(name=changes["name"], template=changes["template"])
+        return _page(request, error, values)
+    return go("/settings", f"{made.name} is told of every alert from now on.")
+
+
+@router.post("/webhooks/{webhook_id:int}/switch")
+def switch_webhook(request: Request, webhook_id: int, form: Form) -> Response:
+    enabled = form.text("enabled") == "yes"
+    hook = webhooks.switch_webhook(context_of(request), webhook_id, enabled=enabled)
+    return go("/settings", f"{hook.name} is {'enabled' if enabled else 'disabled'}.")
+
+
+@router.post("/webhooks/{webhook_id:int}/delete")
+def delete_webhook(request: Request, webhook_id: int) -> Response:
+    hook = webhooks.delete_webhook(context_of(request), webhook_id)
+    return go("/settings", f"{hook.name} is deleted.")
+
+
+@router.post("/trust-anchors")
+def add_anchors(request: Request, form: Form) -> Response:
+    data = form.files.get("file", b"")
+    try:
+        if not data:
+            raise InvalidInput("Choose a file with the authority's certificate.", field="file")
+        ids = certificates.add_trust_anchors(
+            context_of(request), data, name=form.text("anchor_name")
+        )
+    except (InvalidInput, Conflict) as error:
+        return _page(request, error)
+    text = f"{counted(len(ids), 'authority is', 'authorities are')} trusted from now on."
+    return go("/settings", text)
+
+
+@router.post("/trust-anchors/{anchor_id:int}/delete")
+def delete_anchor(request: Request, anchor_id: int) -> Response:
+    certificates.delete_trust_anchor(context_of(request), anchor_id)
+    return go("/settings", "Signatures of this authority are no longer trusted.")
+
+
+def _page(
+    request: Request, error: PosthouseError | None = None, values: Values | None = None
+) -> Response:
+    ctx, settings = context_of(request), settings_of(request)
+    return render(
+        request,
+        "settings.html",
+        422 if error else 200,
+        webhooks=webhooks.list_webhooks(ctx),
+        log=webhooks.alert_log(ctx),
+        anchors=certificates.list_trust_anchors(ctx),
+        templates=_TEMPLATES,
+        values=values or Values(template=Template.JSON),
+        error=error,
+        settings=settings,
+        now=utc_now(),
+    )

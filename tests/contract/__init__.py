@@ -1,0 +1,1 @@
+"""What every implementation of a border must do, tested once over all of them."""

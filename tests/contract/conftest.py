@@ -1,0 +1,39 @@
+"""Servers that look like other people's, and the kind of mailbox that a test runs over."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from shared.connections import Mode
+from tests.contract.cloud_kinds import graph, oauth_imap
+from tests.contract.mailbox_kinds import KINDS, MailboxKind
+from tests.servers.dovecot import Dovecot
+
+
+@pytest.fixture(scope="session")
+def courier_like() -> Iterator[Dovecot]:
+    """Everything below `INBOX.`, dots between levels; no TLS."""
+    with Dovecot(separator=".", prefix="INBOX.", storage="sdbox") as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def poor_dovecot() -> Iterator[Dovecot]:
+    """A server that announces nothing but IMAP itself: no UIDPLUS, CONDSTORE, UNSELECT, ESEARCH."""
+    with Dovecot(storage="sdbox", capabilities="IMAP4rev1") as server:
+        yield server
+
+
+KINDS |= {
+    "google-imap": lambda request: oauth_imap(request, Mode.GOOGLE_IMAP),
+    "microsoft-imap": lambda request: oauth_imap(request, Mode.MICROSOFT_IMAP),
+    "microsoft-graph": graph,
+}
+
+
+@pytest.fixture(params=list(KINDS))
+def kind(request: pytest.FixtureRequest) -> MailboxKind:
+    """An empty mailbox of its own, of every kind in turn."""
+    return KINDS[request.param](request)

@@ -1,0 +1,57 @@
+"""One house with its pages for all browser tests; each test brings mailboxes of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from tests.e2e.site import Site
+from tests.rig.events import emptied
+from tests.rig.house import House
+from tests.rig.zygote import Zygote
+from tests.servers.chromium import Chromium
+from tests.servers.dovecot import Dovecot
+from tests.servers.postgres import PostgresServer
+from tests.servers.processes import free_port
+from tests.servers.redis import RedisServer
+
+# A busy machine takes its time to answer; what a test waits for is never the time itself.
+expect.set_options(timeout=20_000)
+
+
+@pytest.fixture(scope="session")
+def site(
+    postgres: PostgresServer,
+    schema_template: str,
+    redis_server: RedisServer,
+    dovecot: Dovecot,
+    chromium: Chromium,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Site]:
+    """Every service running, with real mail servers and an empty database to begin with."""
+    database = postgres.create_database(schema_template)
+    broker = emptied(redis_server.url.rpartition("/")[0] + "/7")
+    folder: Path = tmp_path_factory.mktemp("site")
+    port = free_port()
+    url = f"http://127.0.0.1:{port}"
+    zygote = Zygote()
+    try:
+        settings = {"port": str(port), "public_url": url}
+        with House(database, broker, folder, zygote=zygote, settings=settings) as house:
+            house.start("admin", "scheduler", "fetcher", "decryptor")
+            site = Site(house, url, dovecot, chromium)
+            site.wait()
+            yield site
+    finally:
+        zygote.close()
+        postgres.drop_database(database)
+
+
+@pytest.fixture
+def page(site: Site) -> Iterator[Page]:
+    """A browser logged in with the bootstrap token, 1280 pixels wide, light."""
+    with site.visitor() as visitor:
+        yield visitor

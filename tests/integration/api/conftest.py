@@ -1,0 +1,117 @@
+"""A running admin service for the tests of the API and of the commands over it."""
+
+from __future__ import annotations
+
+import threading
+import time
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from services.admin.main import Admin, build
+from services.admin.settings import AdminSettings
+from shared.storage.pool import Database
+from shared.vault import new_key
+from tests.servers.dovecot import PASSWORD, Dovecot
+from tests.servers.postgres import PostgresServer
+from tests.servers.processes import free_port
+
+TOKEN = "bootstrap-canary-4711"
+
+
+class Api:
+    """The service in a thread of this process, on a port of its own, and a client of it."""
+
+    def __init__(self, database_url: str, folder: Path, **settings: Any) -> None:
+        self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.settings = AdminSettings(
+            database_url=database_url,
+            broker_url="redis://127.0.0.1:1/0",
+            store_url=f"file://{folder}",
+            secret_keys=(new_key(),),
+            admin_token=TOKEN,
+            port=self.port,
+            public_url=self.url,
+            **settings,
+        )
+        self.admin: Admin = build(self.settings)
+        self.database: Database = self.admin.house.database
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self.admin.run, args=(self._stop,))
+        self.http = httpx.Client(
+            base_url=self.url + "/api/v1/",
+            headers={"Authorization": f"Bearer {TOKEN}"},
+            timeout=60,
+        )
+
+    def __enter__(self) -> Api:
+        self._thread.start()
+        deadline = time.monotonic() + 20
+        while time.monotonic() < deadline:
+            try:
+                if httpx.get(self.url + "/readyz", timeout=5).status_code == 200:
+                    return self
+            except httpx.TransportError:
+                assert self._thread.is_alive(), "the admin service ended at once"
+            time.sleep(0.02)
+        raise TimeoutError("the admin service does not answer")
+
+    def __exit__(self, *_: object) -> None:
+        self.http.close()
+        self._stop.set()
+        self._thread.join(timeout=40)
+        assert not self._thread.is_alive(), "the admin service does not stop"
+
+    def as_token(self, token: str) -> httpx.Client:
+        """A client with another token."""
+        return httpx.Client(
+            base_url=self.http.base_url, headers={"Authorization": f"Bearer {token}"}, timeout=60
+        )
+
+    def create(self, **fields: Any) -> dict[str, Any]:
+        """A connection; what is not given is made up."""
+        body = {
+            "name": f"box {uuid.uuid4().hex[:8]}",
+            "mode": "imap",
+            "host": "mail.invalid",
+            "username": "ann",
+            "password": "secret",
+        }
+        answer = self.http.post("connections", json=body | fields)
+        assert answer.status_code == 201, answer.text
+        found: dict[str, Any] = answer.json()
+        return found
+
+    def execute(self, sql: str, **values: Any) -> list[tuple[Any, ...]]:
+        with self.database.transaction() as session:
+            cursor = session.execute(sql, values)  # type: ignore[arg-type]
+            return cursor.fetchall() if cursor.description else []
+
+
+@pytest.fixture(scope="module")
+def api(
+    postgres: PostgresServer, schema_template: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Api]:
+    """One service a module, on a database of the module's own."""
+    url = postgres.create_database(schema_template)
+    with Api(url, tmp_path_factory.mktemp("store")) as running:
+        yield running
+    postgres.drop_database(url)
+
+
+@pytest.fixture
+def on_dovecot(dovecot: Dovecot, mail_user: str) -> dict[str, Any]:
+    """The fields of a connection to an empty mailbox of the session's Dovecot."""
+    return {
+        "mode": "imap",
+        "host": "127.0.0.1",
+        "port": dovecot.imap_port,
+        "security": "none",
+        "username": mail_user,
+        "password": PASSWORD,
+    }

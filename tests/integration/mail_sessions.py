@@ -1,0 +1,40 @@
+"""Opening mailboxes on test servers, in a line."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from shared.connections import Connection, Mode, TransportSecurity
+from shared.mailbox.base import Login, Mailbox
+from shared.mailbox.open import open_mailbox
+
+
+def connection_to(port: int, mode: Mode = Mode.IMAP, **changes: Any) -> Connection:
+    """A connection in plain text to a port of this machine, unless `changes` say otherwise."""
+    values: dict[str, Any] = {
+        "name": "under test",
+        "mode": mode,
+        "host": "127.0.0.1",
+        "port": port,
+        "security": TransportSecurity.NONE,
+        "username": "alice",
+        "has_password": True,
+        "timeout_ms": 5000,
+        **changes,
+    }
+    return Connection(**values)
+
+
+@contextmanager
+def opened(
+    connection: Connection, *, password: str = "secret", read_timeout_s: float = 5, **more: Any
+) -> Iterator[Mailbox]:
+    mailbox = open_mailbox(
+        connection, Login(connection.username, password), read_timeout_s=read_timeout_s, **more
+    )
+    try:
+        yield mailbox
+    finally:
+        mailbox.close()

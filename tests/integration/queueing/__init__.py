@@ -1,0 +1,1 @@
+"""Jobs and handlers' queues against real brokers."""

@@ -1,0 +1,101 @@
+"""The demo's mail server forgets nothing over a restart: no mail, no flag, no UID."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import imaplib
+import smtplib
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from cli.demo.certificate import USER
+from tests.servers.processes import accepts, free_port, wait_until
+
+_PASSWORD = "demo-password"
+
+
+class _Server:
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.imap_port, self.smtp_port = free_port(), free_port()
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        command = ["demo", "mailbox", "--folder", str(self.folder)]
+        ports = ["--imap-port", str(self.imap_port), "--smtp-port", str(self.smtp_port)]
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "cli.main", *command, *ports],
+            env={"POSTHOUSE_DEMO_PASSWORD": _PASSWORD},
+        )
+        wait_until(lambda: accepts(self.smtp_port), "the demo mailbox", process=self._process)
+
+    def kill(self) -> None:
+        assert self._process is not None
+        self._process.kill()
+        self._process.wait()
+
+    @contextlib.contextmanager
+    def imap(self, folder: str = "INBOX") -> Iterator[imaplib.IMAP4]:
+        with imaplib.IMAP4("127.0.0.1", self.imap_port) as client:
+            client.login(USER, _PASSWORD)
+            assert client.select(folder)[0] == "OK"
+            yield client
+
+    def content(self, folder: str = "INBOX") -> dict[str, tuple[str, str]]:
+        """UID → digest and flags, below the folder's UIDVALIDITY."""
+        found = {}
+        with self.imap(folder) as client:
+            found["validity"] = (str(client.response("UIDVALIDITY")[1]), "")
+            for uid in client.uid("SEARCH", "ALL")[1][0].split():
+                answer = client.uid("FETCH", uid, "(FLAGS BODY.PEEK[])")[1]
+                flags = imaplib.ParseFlags(answer[0][0])
+                digest = hashlib.sha256(answer[0][1]).hexdigest()
+                found[uid.decode()] = (digest, str(sorted(set(flags) - {b"\\Recent"})))
+        return found
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[_Server]:
+    made = _Server(tmp_path_factory.mktemp("demo-mailbox"))
+    made.start()
+    yield made
+    made.kill()
+
+
+def test_everything_is_as_it_was_after_a_kill(server: _Server) -> None:
+    with server.imap() as client:
+        uids = client.uid("SEARCH", "ALL")[1][0].split()
+        assert len(uids) >= 12
+        client.uid("STORE", uids[0], "+FLAGS.SILENT", r"(\Seen \Flagged)")
+        client.uid("STORE", uids[1], "+FLAGS.SILENT", r"(\Deleted)")
+        client.uid("EXPUNGE", uids[1])
+        client.uid("COPY", uids[2], "Archive")
+        client.uid("MOVE", uids[3], "Archive")
+        client.create("Later")
+        client.append("Later", "", "", b"Subject: kept\r\n\r\nbody\r\n")
+    before = {name: server.content(name) for name in ("INBOX", "Archive", "Later")}
+    assert uids[1].decode() not in before["INBOX"] and len(before["Archive"]) == 3
+    server.kill()
+    server.start()
+    assert {name: server.content(name) for name in before} == before
+
+
+def test_smtp_hands_in_what_imap_hands_out_octet_for_octet(server: _Server) -> None:
+    given = b"Subject: \xff\r\n\r\n.a dot\r\n\xe4 8-bit\r\n" + b"x" * 5000 + b"\r\n\r\n.\r\n"
+    with smtplib.SMTP("127.0.0.1", server.smtp_port) as client:
+        client.sendmail("anybody@example.org", ["whoever@example.org"], given)
+    digests = [digest for digest, _ in server.content().values()]
+    assert hashlib.sha256(given).hexdigest() in digests
+
+
+def test_a_wrong_password_is_refused(server: _Server) -> None:
+    with (
+        imaplib.IMAP4("127.0.0.1", server.imap_port) as client,
+        pytest.raises(imaplib.IMAP4.error),
+    ):
+        client.login(USER, "wrong")

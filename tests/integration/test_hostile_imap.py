@@ -1,0 +1,547 @@
+"""IMAP servers that break off, lie, or speak nonsense: bounded, told apart, and never believed."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Mapping
+
+import pytest
+
+from shared.connections import AfterDownload, Selection
+from shared.errors import PosthouseError
+from shared.mailbox.base import Listing, MailRef, SessionLost, Unreachable
+from tests.contract.recorders import Collector, KnownKeys
+from tests.integration.mail_sessions import connection_to, opened
+from tests.servers.scripted import (
+    MAILS,
+    Answer,
+    Conversation,
+    Script,
+    ScriptedServer,
+    body_response,
+    imap,
+)
+
+REFS = [MailRef(uid, len(raw)) for uid, raw in MAILS.items()]
+ENTERPRISE = b"IMAP4rev1 UIDPLUS UNSELECT ESEARCH CONDSTORE"
+
+
+def downloaded(
+    script: Script, refs: list[MailRef] = REFS, *, limit: int = 1 << 20, patience: float = 5
+) -> tuple[Collector, PosthouseError | None]:
+    """What a download got, and how it ended."""
+    sink = Collector()
+    with (
+        ScriptedServer(script) as server,
+        opened(connection_to(server.port), read_timeout_s=patience) as mailbox,
+    ):
+        mailbox.open("")
+        try:
+            mailbox.download(refs, sink, limit=limit)
+        except PosthouseError as error:
+            return sink, error
+    return sink, None
+
+
+def listed(script: Script, selection: Selection = Selection.UNREAD) -> Listing:
+    with ScriptedServer(script) as server, opened(connection_to(server.port)) as mailbox:
+        mailbox.open("")
+        return mailbox.list_new(KnownKeys(), selection)
+
+
+def bodies(*octets: bytes) -> dict[str, Answer]:
+    return {"UID FETCH": b"".join(octets)}
+
+
+def test_the_scripted_server_itself() -> None:
+    sink, error = downloaded(imap())
+    assert error is None
+    assert sink.mails == MAILS
+
+
+ODD_BUT_FINE: Mapping[str, bytes] = {
+    "other order": b"".join(body_response(uid, MAILS[uid]) for uid in (3, 1, 2)),
+    "uid behind the body": b"".join(
+        b"* %d FETCH (BODY[] {%d}\r\n%s UID %d)\r\n" % (uid, len(raw), raw, uid)
+        for uid, raw in MAILS.items()
+    ),
+    "more items": b"".join(
+        b'* %d FETCH (FLAGS (\\Seen "odd" (nested)) UID %d X-GM-LABELS ({3}\r\nabc "x") '
+        b"MODSEQ (12) BODY[] {%d}\r\n%s INTERNALDATE {26}\r\n22-Nov-2026 10:00:00 +0000)\r\n"
+        % (uid, uid, len(raw), raw)
+        for uid, raw in MAILS.items()
+    ),
+    "quoted strings": b"".join(
+        b'* %d FETCH (UID %d BODY[] "%s")\r\n' % (uid, uid, b"Subject: x") for uid in MAILS
+    ),
+    "lower case and spaces": b"".join(
+        b"* %d fetch ( uid %d  rfc822 {%d}\r\n%s )\r\n" % (uid, uid, len(raw), raw)
+        for uid, raw in MAILS.items()
+    ),
+    "news in between": b"* 9 EXISTS\r\n* 2 RECENT\r\n"
+    + body_response(1, MAILS[1])
+    + b"* 1 FETCH (FLAGS (\\Seen))\r\n* OK [ALERT] the disk {is} full {5}\r\n* VANISHED 99\r\n"
+    + body_response(2, MAILS[2])
+    + b"* 1 FETCH (UID 1 FLAGS (\\Seen \\Answered))\r\n* 7 EXPUNGE\r\n"
+    + body_response(3, MAILS[3]),
+    "one twice, one nobody asked for": body_response(1, MAILS[1])
+    + body_response(1, b"another")
+    + body_response(77, b"a stranger")
+    + body_response(2, MAILS[2])
+    + body_response(3, MAILS[3]),
+}
+
+
+@pytest.mark.parametrize("answer", ODD_BUT_FINE.values(), ids=ODD_BUT_FINE)
+def test_unusual_answers_that_the_protocol_allows(answer: bytes) -> None:
+    sink, error = downloaded(imap(bodies(answer)))
+    assert error is None
+    assert not sink.abandoned
+    if b'"Subject: x"' in answer:
+        assert sink.mails == dict.fromkeys(MAILS, b"Subject: x")
+    else:
+        assert sink.mails == MAILS
+
+
+def test_mails_in_tiny_pieces_and_commands_finished_in_another_order() -> None:
+    tags: list[bytes] = []
+
+    def trickle(talk: Conversation, tag: bytes, rest: bytes) -> None:
+        tags.append(tag)
+        if len(tags) < 2:
+            return
+        for uid, raw in many.items():
+            answer = body_response(uid, raw)
+            for start in range(0, len(answer), 7):
+                talk.send(answer[start : start + 7])
+        for each in reversed(tags):
+            talk.ok(each)
+
+    many = {uid: b"Subject: %d\r\n\r\n" % uid + b"z" * uid for uid in range(1, 601)}
+    sink, error = downloaded(
+        imap({"UID FETCH": trickle}, mails=many),
+        [MailRef(uid, len(raw)) for uid, raw in many.items()],
+    )
+    assert error is None
+    assert sink.mails == many
+
+
+def hang_up_after(octets: bytes) -> Callable[[Conversation, bytes, bytes], None]:
+    def answer(talk: Conversation, tag: bytes, rest: bytes) -> None:
+        talk.send(octets)
+        talk.hang_up()
+
+    return answer
+
+
+@pytest.mark.parametrize(
+    "last_words",
+    [
+        b"",
+        b"* 2 FET",
+        b"* 2 FETCH (UID 2 BODY[] {100000}\r\n",
+        b"* 2 FETCH (UID 2 BODY[] {100000}\r\nhalf a mai",
+        b"* 2 FETCH (UID 2 BODY[] {4}\r\nmail",
+        b"* 2 FETCH (BODY[] {4}\r\nmail UID 2",
+        b"* BYE the server goes down\r\n",
+    ],
+)
+def test_a_hang_up_in_the_middle_keeps_what_was_whole(last_words: bytes) -> None:
+    first = body_response(1, MAILS[1])
+    sink, error = downloaded(imap({"UID FETCH": hang_up_after(first + last_words)}))
+    assert isinstance(error, SessionLost)
+    assert (error.code, error.step) == ("connection-lost", "download")
+    assert sink.mails[1] == MAILS[1]
+    assert 3 not in sink.mails
+    assert not sink.abandoned
+    if b"BYE" in last_words:
+        assert "goes down" in str(error)
+
+
+@pytest.mark.promise("M8")
+@pytest.mark.parametrize("began", [b"", b"* 1 FETCH (UID 1 BODY[] {50}\r\nhalf"])
+def test_a_server_that_falls_silent_is_given_up(began: bytes) -> None:
+    def silent(talk: Conversation, tag: bytes, rest: bytes) -> None:
+        talk.send(began)
+        talk.say_nothing()
+
+    sink, error = downloaded(imap({"UID FETCH": silent}), patience=0.3)
+    assert isinstance(error, SessionLost)
+    assert (error.code, error.step) == ("read-timeout", "download")
+    assert not sink.mails
+
+
+@pytest.mark.promise("M8")
+def test_a_server_that_trickles_is_given_up() -> None:
+    """Each octet comes in time; all of them together never would."""
+
+    def trickle(talk: Conversation, tag: bytes, rest: bytes) -> None:
+        talk.send(b"* 1 FETCH (UID 1 BODY[] {100000}\r\n")
+        for _ in itertools.count():
+            talk.send(b"x")
+            talk._stopping.wait(0.02)
+
+    _, error = downloaded(imap({"UID FETCH": trickle}), patience=0.1)
+    assert isinstance(error, SessionLost)
+    assert error.code == "read-timeout"
+    assert "slowly" in str(error)
+
+
+NONSENSE: Mapping[str, bytes] = {
+    "no protocol": b"hello there\r\n",
+    "a tag of nobody": b"X99 OK done\r\n",
+    "half a list": b"* 1 FETCH (UID 1 BODY[]\r\n",
+    "no list": b"* 1 FETCH (((((((((\r\n",
+    "deep nesting": b"* 1 FETCH (UID 1 FLAGS " + b"(" * 100_000 + b"\r\n",
+    "behind the list": b"* 1 FETCH (UID 1 FLAGS ()) more\r\n",
+    "a literal too large for what it is": b"* LIST () {99999999}\r\n",
+    "a literal of 2^63 nobody asked for": b"* 1 FETCH (UID 9 BODY[] {9223372036854775808}\r\nx",
+    "an endless line": b"* " + b"A" * 3_000_000 + b"\r\n",
+    "a line without an end": b"* OK " + b"x" * 3_000_000,
+    "NUL": b"\0\0\0\0\r\n",
+    "nothing but line ends": b"\r\n",
+}
+
+
+@pytest.mark.parametrize("octets", NONSENSE.values(), ids=NONSENSE)
+def test_nonsense_ends_the_session_and_is_called_so(octets: bytes) -> None:
+    def answer(talk: Conversation, tag: bytes, rest: bytes) -> None:
+        talk.send(body_response(1, MAILS[1]) + octets)
+        talk.say_nothing()
+
+    sink, error = downloaded(imap({"UID FETCH": answer}))
+    assert isinstance(error, SessionLost)
+    assert (error.code, error.step) == ("protocol-error", "download")
+    assert error.transcript
+    assert sink.mails == {1: MAILS[1]}
+
+
+def test_endless_news_are_not_listened_to_for_ever() -> None:
+    def answer(talk: Conversation, tag: bytes, rest: bytes) -> None:
+        chunk = b"* OK " + b"still working on it " * 3000 + b"\r\n"
+        for _ in itertools.count():
+            talk.send(chunk)
+
+    with (
+        ScriptedServer(imap({"NOOP": answer, "STATUS": answer})) as server,
+        opened(connection_to(server.port)) as mailbox,
+        pytest.raises(SessionLost) as caught,
+    ):
+        mailbox.open("")
+    assert caught.value.code == "protocol-error"
+
+
+@pytest.mark.promise("H4")
+def test_a_mail_of_a_size_that_nothing_could_hold_is_put_aside() -> None:
+    """Then the session is over, as the literal cannot be read; the mail must not come up again."""
+
+    def answer(talk: Conversation, tag: bytes, rest: bytes) -> None:
+        talk.send(body_response(1, MAILS[1]))
+        talk.send(b"* 2 FETCH (UID 2 BODY[] {9223372036854775808}\r\n")
+        talk.say_nothing()
+
+    sink, error = downloaded(imap({"UID FETCH": answer}))
+    assert isinstance(error, SessionLost)
+    assert sink.mails == {1: MAILS[1]}
+    assert [sink.abandoned[2].code] == ["mail-too-large"]
+
+
+@pytest.mark.promise("H4")
+def test_sizes_that_lie() -> None:
+    large = {1: b"a" * 100, 2: b"b" * 5000, 3: b"c" * 100}
+    claims = [MailRef(1, 100), MailRef(2, 10), MailRef(3, 100)]
+    sink, error = downloaded(imap(mails=large), claims, limit=1000)
+    assert error is None
+    assert sink.mails == {1: large[1], 3: large[3]}
+    assert {uid: reason.code for uid, reason in sink.abandoned.items()} == {2: "mail-too-large"}
+
+
+@pytest.mark.promise("H4")
+def test_a_mail_known_to_be_too_large_is_not_even_asked_for() -> None:
+    sink = Collector()
+    with ScriptedServer(imap()) as server:
+        with opened(connection_to(server.port)) as mailbox:
+            mailbox.open("")
+            mailbox.download([REFS[0], MailRef(2, 10_000), REFS[2]], sink, limit=1000)
+        asked = [line for line in server.heard if b"BODY" in line]
+    assert [line.partition(b" ")[2] for line in asked] == [b"UID FETCH 1,3 (UID BODY.PEEK[])"]
+    assert set(sink.mails) == {1, 3}
+    assert sink.abandoned[2].code == "mail-too-large"
+
+
+@pytest.mark.promise("H4")
+def test_one_mail_that_the_server_cannot_give_stops_no_other() -> None:
+    def answer(talk: Conversation, tag: bytes, rest: bytes) -> None:
+        wanted = rest.split(b" ")[0]
+        if wanted == b"1:3":
+            talk.send(body_response(1, MAILS[1]) + tag + b" NO internal inconsistency\r\n")
+        elif wanted == b"2":
+            talk.send(tag + b" NO this message is damaged\r\n")
+        else:
+            talk.send(body_response(3, MAILS[3]))
+            talk.ok(tag)
+
+    sink, error = downloaded(imap({"UID FETCH": answer}))
+    assert error is None
+    assert sink.mails == {1: MAILS[1], 3: MAILS[3]}
+    assert sink.abandoned[2].code == "mail-refused"
+    assert "damaged" in str(sink.abandoned[2])
+
+
+@pytest.mark.parametrize("code", [b"", b"[UNAVAILABLE] ", b"[LIMIT] "])
+def test_a_server_that_gives_nothing_at_all_condemns_no_mail(code: bytes) -> None:
+    def answer(talk: Conversation, tag: bytes, rest: bytes) -> None:
+        talk.send(tag + b" NO " + code + b"storage is away\r\n")
+
+    sink, error = downloaded(imap({"UID FETCH": answer}))
+    assert isinstance(error, Unreachable)
+    assert (error.code, error.step) == ("server-refused", "download")
+    assert not sink.abandoned
+
+
+def test_bodies_without_a_uid_are_asked_for_alone() -> None:
+    def answer(talk: Conversation, tag: bytes, rest: bytes) -> None:
+        for uid in [1, 2, 3] if rest.startswith(b"1:3") else [int(rest.split(b" ")[0])]:
+            talk.send(b"* %d FETCH (BODY[] {%d}\r\n%s)\r\n" % (uid, len(MAILS[uid]), MAILS[uid]))
+        talk.ok(tag)
+
+    sink, error = downloaded(imap({"UID FETCH": answer}))
+    assert error is None
+    assert sink.mails == MAILS
+
+
+def test_a_mail_with_no_content_is_put_aside_and_an_empty_one_taken() -> None:
+    answer = (
+        body_response(1, b"")
+        + b"* 2 FETCH (UID 2 BODY[] NIL)\r\n"
+        + b'* 3 FETCH (UID 3 BODY[] "")\r\n'
+    )
+    sink, error = downloaded(imap(bodies(answer)))
+    assert error is None
+    assert sink.mails == {1: b"", 3: b""}
+    assert sink.abandoned[2].code == "mail-refused"
+
+
+@pytest.mark.promise("H4")
+@pytest.mark.parametrize(
+    ("listed_still", "code"), [(b" 2", "mail-refused"), (b"", "mail-vanished")]
+)
+def test_a_mail_that_does_not_come_is_gone_or_refused(listed_still: bytes, code: str) -> None:
+    answers = bodies(body_response(1, MAILS[1]), body_response(3, MAILS[3]))
+    sink, error = downloaded(imap({**answers, "UID SEARCH": b"* SEARCH" + listed_still + b"\r\n"}))
+    assert error is None
+    assert set(sink.mails) == {1, 3}
+    assert sink.abandoned[2].code == code
+
+
+class DiskFull(Exception):
+    pass
+
+
+def test_an_error_of_the_sink_comes_through_and_ends_the_session() -> None:
+    class Broken(Collector):
+        def write(self, chunk: bytes | memoryview) -> None:
+            raise DiskFull
+
+    with ScriptedServer(imap()) as server, opened(connection_to(server.port)) as mailbox:
+        mailbox.open("")
+        with pytest.raises(DiskFull):
+            mailbox.download(REFS, Broken(), limit=1000)
+        assert not mailbox.is_alive()
+
+
+# ---- listing
+
+
+def test_metadata_in_any_shape() -> None:
+    answer = (
+        b"* 1 FETCH (RFC822.SIZE 11 FLAGS (\\Recent) UID 1)\r\n"
+        b'* 2 FETCH (UID 2 FLAGS (\\Answered \\SEEN) INTERNALDATE " 1-jan-2026 00:30:00 +0100" '
+        b"RFC822.SIZE 22)\r\n"
+        b"* 2 FETCH (FLAGS (\\Seen))\r\n"
+        b'* 3 FETCH (UID 3 RFC822.SIZE 33 INTERNALDATE "not a date at all, no" FLAGS ())\r\n'
+        b"* 9 FETCH (UID 99 RFC822.SIZE 1 FLAGS ())\r\n"
+    )
+    many = {**MAILS, 4: b"described in no way at all", 5: b"size as a literal"}
+    answer += b"* 5 FETCH (UID 5 RFC822.SIZE {2}\r\n55 FLAGS ())\r\n"
+    listing = listed(imap({"METADATA": answer}, mails=many))
+    assert [(ref.key, ref.size, ref.seen) for ref in listing.new] == [
+        (1, 11, False),
+        (2, 22, True),
+        (3, 33, False),
+        (4, 0, None),
+        (5, 0, False),
+    ]
+    assert listing.new[0].arrived is None
+    assert str(listing.new[1].arrived) == "2025-12-31 23:30:00+00:00"
+    assert listing.new[2].arrived is None
+
+
+def test_a_search_result_of_any_length() -> None:
+    uids = range(1, 200_001)
+    line = b"* SEARCH " + b" ".join(b"%d" % uid for uid in uids) + b"\r\n"
+    with (
+        ScriptedServer(imap({"UID SEARCH": line})) as server,
+        opened(connection_to(server.port)) as mailbox,
+    ):
+        mailbox.open("")
+        listing = mailbox.list_new(KnownKeys(), Selection.UNREAD, limit=0)
+    assert listing.new_count == 200_000
+
+
+@pytest.mark.parametrize(
+    ("capability", "line"),
+    [
+        (ENTERPRISE, b'* ESEARCH (TAG "?") UID ALL 1:4294967295\r\n'),
+        (ENTERPRISE, b'* ESEARCH (TAG "?") UID ALL 0:5\r\n'),
+        (b"IMAP4rev1", b"* SEARCH one two\r\n"),
+    ],
+)
+def test_a_search_result_that_is_none(capability: bytes, line: bytes) -> None:
+    def answer(talk: Conversation, tag: bytes, rest: bytes) -> None:
+        talk.send(line.replace(b"?", tag))
+        talk.ok(tag)
+
+    with pytest.raises(SessionLost) as caught:
+        listed(imap({"UID SEARCH": answer}, capability=capability))
+    assert (caught.value.code, caught.value.step) == ("protocol-error", "list")
+
+
+def test_a_server_that_refuses_to_search_is_tried_again() -> None:
+    def answer(talk: Conversation, tag: bytes, rest: bytes) -> None:
+        talk.send(tag + b" BAD User is authenticated but not connected.\r\n")
+
+    with pytest.raises(Unreachable) as caught:
+        listed(imap({"UID SEARCH": answer}))
+    assert caught.value.code == "authenticated-not-connected"
+
+
+# ---- polls
+
+
+def test_an_idle_poll_asks_for_nothing_but_the_status() -> None:
+    with ScriptedServer(imap()) as server, opened(connection_to(server.port)) as mailbox:
+        mailbox.open("")
+        cursor = mailbox.list_new(KnownKeys(), Selection.UNREAD).cursor
+        before = len(server.heard)
+        for _ in range(3):
+            assert mailbox.changed_since("", cursor) is None
+        said = [line.split(b" ")[1] for line in server.heard[before:]]
+    assert said == [b"UNSELECT", b"STATUS", b"STATUS", b"STATUS"]
+
+
+def test_equal_counts_are_not_believed_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without CONDSTORE one mail may have been read and another set unread."""
+    import time
+
+    for capability, hidden in ((b"IMAP4rev1", True), (b"IMAP4rev1 CONDSTORE", False)):
+        status = b"* STATUS INBOX (MESSAGES 3 UIDNEXT 4 UIDVALIDITY 7 UNSEEN 3 %s)\r\n"
+        modseq = b"HIGHESTMODSEQ 12" if not hidden else b""
+        script = imap({"STATUS": status % modseq}, capability=capability)
+        with ScriptedServer(script) as server, opened(connection_to(server.port)) as mailbox:
+            mailbox.open("")
+            cursor = mailbox.list_new(KnownKeys(), Selection.UNREAD).cursor
+            assert mailbox.changed_since("", cursor) is None
+            now = time.time()
+            monkeypatch.setattr(time, "time", lambda now=now: now + 601)
+            assert (mailbox.changed_since("", cursor) is not None) == hidden
+            monkeypatch.undo()
+
+
+def test_without_unselect_a_folder_is_left_without_expunging() -> None:
+    with ScriptedServer(imap(capability=b"IMAP4rev1 UIDPLUS")) as server:
+        with opened(connection_to(server.port)) as mailbox:
+            mailbox.open("")
+            refs = mailbox.list_new(KnownKeys(), Selection.UNREAD).new
+            mailbox.settle(refs, AfterDownload.MARK_READ)
+            mailbox.changed_since("", None)
+        said = [line.split(b" ")[1] for line in server.heard if line]
+    assert said[said.index(b"CLOSE") - 1] == b"EXAMINE"  # read-only: CLOSE expunges nothing then
+    assert b"EXPUNGE" not in said
+
+
+def test_a_folder_that_is_re_created_in_between_is_not_touched() -> None:
+    def reborn(talk: Conversation, tag: bytes, rest: bytes) -> None:
+        talk.send(b"* 3 EXISTS\r\n* OK [UIDVALIDITY 8] new\r\n* OK [READ-WRITE] ok\r\n")
+        talk.ok(tag)
+
+    with ScriptedServer(imap({"SELECT": reborn})) as server:
+        with opened(connection_to(server.port)) as mailbox:
+            mailbox.open("")
+            with pytest.raises(Unreachable) as caught:
+                mailbox.settle(REFS, AfterDownload.DELETE)
+        assert caught.value.code == "uid-validity-changed"
+        assert not any(b"STORE" in line or b"EXPUNGE" in line for line in server.heard)
+
+
+# ---- settling
+
+
+@pytest.mark.promise("M7")
+@pytest.mark.parametrize(("flagged", "expunged"), [(b"1 2 3", True), (b"1 2 3 9", False)])
+def test_without_uidplus_nothing_is_expunged_while_others_flag_mails(
+    flagged: bytes, expunged: bool
+) -> None:
+    script = imap({"UID SEARCH": b"* SEARCH " + flagged + b"\r\n"}, capability=b"IMAP4rev1")
+    with ScriptedServer(script) as server:
+        with opened(connection_to(server.port)) as mailbox:
+            mailbox.open("")
+            assert mailbox.settle(REFS, AfterDownload.DELETE) == REFS
+            assert not mailbox.capabilities.exact_delete
+        said = [line.split(b" ", 1)[1] for line in server.heard if line]
+    assert b"UID STORE 1:3 +FLAGS.SILENT (\\Deleted)" in said
+    assert (b"EXPUNGE" in said) == expunged
+
+
+@pytest.mark.promise("M7")
+def test_what_the_server_did_not_mark_is_not_taken_for_settled() -> None:
+    def store(talk: Conversation, tag: bytes, rest: bytes) -> None:
+        talk.send(tag + b" NO some of the messages no longer exist\r\n")
+
+    script = imap({"UID STORE": store, "UID SEARCH": b"* SEARCH 2\r\n"})
+    with ScriptedServer(script) as server, opened(connection_to(server.port)) as mailbox:
+        mailbox.open("")
+        settled = mailbox.settle(REFS, AfterDownload.MARK_READ)
+    assert [ref.key for ref in settled] == [1, 3]
+
+
+@pytest.mark.promise("M7")
+def test_a_read_only_folder_needs_a_person() -> None:
+    select = b"* 3 EXISTS\r\n* OK [UIDVALIDITY 7] ok\r\n* OK [READ-ONLY] no rights\r\n"
+    with (
+        ScriptedServer(imap({"SELECT": select})) as server,
+        opened(connection_to(server.port)) as mailbox,
+    ):
+        mailbox.open("")
+        with pytest.raises(PosthouseError) as caught:
+            mailbox.settle(REFS, AfterDownload.MARK_READ)
+    assert (caught.value.code, caught.value.step) == ("read-only", "settle")  # type: ignore[attr-defined]
+
+
+@pytest.mark.promise("M7")
+def test_on_gmail_deleted_mails_move_to_the_trash() -> None:
+    listing = (
+        b'* LIST (\\HasNoChildren) "/" INBOX\r\n'
+        b'* LIST (\\HasNoChildren \\Trash) "/" "[Google Mail]/Papierkorb"\r\n'
+    )
+    script = imap({"LIST": listing}, capability=b"IMAP4rev1 UIDPLUS MOVE X-GM-EXT-1 UNSELECT")
+    with ScriptedServer(script) as server:
+        with opened(connection_to(server.port)) as mailbox:
+            mailbox.open("")
+            assert mailbox.settle(REFS, AfterDownload.DELETE) == REFS
+        said = [line.split(b" ", 1)[1] for line in server.heard if line]
+    assert b'UID MOVE 1:3 "[Google Mail]/Papierkorb"' in said
+    assert not any(b"STORE" in line or b"EXPUNGE" in line for line in said)
+
+
+def test_commands_stay_short_enough_for_exchange() -> None:
+    """Exchange refuses commands of more than 10,240 octets."""
+    uids = range(1, 20_001, 2)  # no ranges possible
+    mails = dict.fromkeys(uids, b"x")
+    with ScriptedServer(imap(mails=mails)) as server:
+        with opened(connection_to(server.port)) as mailbox:
+            mailbox.open("")
+            listing = mailbox.list_new(KnownKeys(), Selection.UNREAD)
+            mailbox.download(listing.new, Collector(), limit=1000)
+            assert len(mailbox.settle(listing.new, AfterDownload.DELETE)) == 10_000
+        assert max(map(len, server.heard)) < 8_000

@@ -1,0 +1,367 @@
+"""POP3 servers that are poor, break off, lie, or speak nonsense."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Mapping
+
+import pytest
+
+from shared.connections import AfterDownload, Mode, Selection
+from shared.errors import PosthouseError
+from shared.mailbox.base import MailRef, SessionLost, Unreachable
+from tests.contract.recorders import Collector, KnownKeys
+from tests.integration.mail_sessions import connection_to, opened
+from tests.servers.scripted import (
+    MAILS,
+    Answer,
+    Conversation,
+    Script,
+    ScriptedServer,
+    pop3,
+    stuffed,
+)
+
+ALL = Selection.ALL
+REFS = [MailRef(f"uidl-{number}", len(raw)) for number, raw in MAILS.items()]
+WHOLE = {f"uidl-{number}": raw for number, raw in MAILS.items()}
+
+
+def downloaded(
+    script: Script, refs: list[MailRef] = REFS, *, limit: int = 1 << 20, patience: float = 5
+) -> tuple[Collector, PosthouseError | None]:
+    sink = Collector()
+    with ScriptedServer(script) as server:
+        connection = connection_to(server.port, Mode.POP3)
+        with opened(connection, read_timeout_s=patience) as mailbox:
+            mailbox.open("")
+            try:
+                mailbox.download(refs, sink, limit=limit)
+            except PosthouseError as error:
+                return sink, error
+    return sink, None
+
+
+@pytest.mark.parametrize("capabilities", [b"UIDL\r\nPIPELINING\r\n", b"UIDL\r\n", b""])
+def test_with_and_without_pipelining_or_capabilities(capabilities: bytes) -> None:
+    sink, error = downloaded(pop3(capabilities=capabilities))
+    assert error is None
+    assert sink.mails == WHOLE
+
+
+def test_a_server_that_knows_no_capa() -> None:
+    sink, error = downloaded(pop3({"CAPA": b"-ERR what?\r\n"}))
+    assert error is None
+    assert sink.mails == WHOLE
+
+
+DOTS: Mapping[str, bytes] = {
+    "nothing": b"",
+    "one dot": b".\r\n",
+    "only dots": b".\r\n..\r\n...\r\n",
+    "an end inside": b"x\r\n.\r\ny\r\n",
+    "bare line ends": b"a\n.\nb\r.\r\r\nc\r\n",
+    "a carriage return before the end": b"x\r\r\n",
+    "empty lines": b"\r\n\r\n\r\n",
+    "long": b"0123456789\r\n.\r\n..x\r\n" * 30_000,
+}
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 5, 1000, 70_000])
+def test_dots_wherever_the_packets_are_cut(size: int) -> None:
+    mails = dict(enumerate(DOTS.values(), start=1))
+    if size < 1000:
+        mails.pop(len(DOTS))
+
+    def in_pieces(talk: Conversation, tag: bytes, rest: bytes) -> None:
+        answer = b"+OK here it comes\r\n" + stuffed(mails[int(rest)])
+        for start in range(0, len(answer), size):
+            talk.send(answer[start : start + size])
+
+    refs = [MailRef(f"uidl-{number}", len(raw)) for number, raw in mails.items()]
+    sink, error = downloaded(pop3({"RETR": in_pieces}, mails=mails), refs)
+    assert error is None
+    assert sink.mails == {f"uidl-{number}": raw for number, raw in mails.items()}
+
+
+# ---- which mails are new
+
+
+def new_mails(
+    mails: Mapping[int, bytes],
+    known: KnownKeys,
+    answers: Mapping[str, Answer] | None = None,
+    uidls: Mapping[int, bytes] | None = None,
+) -> list[bytes]:
+    """One fetch: what came, in order; `known` knows it afterwards."""
+    with (
+        ScriptedServer(pop3(answers, mails=mails, uidls=uidls)) as server,
+        opened(connection_to(server.port, Mode.POP3)) as mailbox,
+    ):
+        mailbox.open("")
+        listing = mailbox.list_new(known, ALL)
+        sink = Collector()
+        mailbox.download(listing.new, sink, limit=1 << 20)
+        known.add(listing.new)
+        return [sink.mails[ref.key] for ref in listing.new]
+
+
+def many(count: int) -> dict[int, bytes]:
+    return {n: b"Subject: %d\r\n\r\ntext\r\n" % n for n in range(1, count + 1)}
+
+
+@pytest.mark.promise("M9")
+def test_an_unchanged_mailbox_costs_a_few_octets_however_large() -> None:
+    mails = many(3000)
+    with ScriptedServer(pop3(mails=mails)) as server:
+        connection = connection_to(server.port, Mode.POP3)
+        with opened(connection) as mailbox:
+            mailbox.open("")
+            cursor = mailbox.list_new(KnownKeys(), ALL, limit=0).cursor
+        before = len(server.heard)
+        with opened(connection) as mailbox:
+            assert mailbox.changed_since("", cursor) is None
+        said = [line.split(b" ")[0] for line in server.heard[before:] if line]
+    assert said == [b"CAPA", b"USER", b"PASS", b"STAT", b"UIDL", b"QUIT"]
+
+
+@pytest.mark.promise("M9")
+def test_new_mails_are_found_from_the_top_of_the_list() -> None:
+    mails = many(3000)
+    known = KnownKeys(f"uidl-{n}" for n in range(1, 2991))
+    with ScriptedServer(pop3(mails=mails)) as server:
+        with opened(connection_to(server.port, Mode.POP3)) as mailbox:
+            mailbox.open("")
+            listing = mailbox.list_new(known, ALL)
+        said = [line for line in server.heard if line]
+    assert [ref.key for ref in listing.new] == [f"uidl-{n}" for n in range(2991, 3001)]
+    assert (listing.known, listing.total, listing.listed) == (2990, 3000, None)
+    assert b"UIDL" not in said  # never the whole list
+    assert len(said) < 40
+
+
+@pytest.mark.promise("M9")
+@pytest.mark.parametrize("vanished", [(1,), (100, 101), (150,)])
+def test_when_the_counts_do_not_add_up_the_whole_list_is_asked_for(
+    vanished: tuple[int, ...],
+) -> None:
+    """As many mails came as went: the count alone would tell of nothing new."""
+    mails = many(150 + len(vanished))
+    known = KnownKeys(f"uidl-{n}" for n in range(1, 151))
+    for number in vanished:
+        del mails[number]
+    numbered = dict(enumerate(mails.values(), start=1))
+    uidls = {i: b"uidl-%d" % n for i, n in enumerate(mails, start=1)}
+    with (
+        ScriptedServer(pop3(mails=numbered, uidls=uidls)) as server,
+        opened(connection_to(server.port, Mode.POP3)) as mailbox,
+    ):
+        mailbox.open("")
+        listing = mailbox.list_new(known, ALL)
+        sink = Collector()
+        mailbox.download(listing.new, sink, limit=1000)
+    expected = [f"uidl-{150 + n}" for n in range(1, len(vanished) + 1)]
+    assert [ref.key for ref in listing.new] == expected
+    assert [sink.mails[key] for key in expected] == [
+        mails[150 + n] for n in range(1, len(vanished) + 1)
+    ]
+    assert listing.listed is not None
+    assert known.keys - set(listing.listed) == {f"uidl-{n}" for n in vanished}
+
+
+@pytest.mark.promise("M9")
+def test_a_server_without_uidl() -> None:
+    refusal: dict[str, Answer] = {
+        "UIDL": b"-ERR unknown command\r\n",
+        "CAPA": b"-ERR unknown command\r\n",
+    }
+    mails = many(5)
+    mails[6] = mails[2]  # octet for octet the same: still a mail of its own
+    known = KnownKeys()
+    assert new_mails(mails, known, refusal) == list(mails.values())
+    assert new_mails(mails, known, refusal) == []
+    mails[7] = b"Subject: new\r\n\r\ntext\r\n"
+    assert new_mails(mails, known, refusal) == [mails[7]]
+    with ScriptedServer(pop3(refusal, mails=mails)) as server:
+        with opened(connection_to(server.port, Mode.POP3)) as mailbox:
+            mailbox.open("")
+            listing = mailbox.list_new(KnownKeys(), ALL)
+            assert not mailbox.capabilities.stable_keys
+            assert mailbox.settle(listing.new[2:3], AfterDownload.DELETE) == [listing.new[2]]
+        assert [line for line in server.heard if b"DELE" in line] == [b"DELE 3"]
+
+
+def test_a_server_with_neither_uidl_nor_top_needs_a_person() -> None:
+    no = b"-ERR unknown command\r\n"
+    with (
+        ScriptedServer(pop3({"UIDL": no, "TOP": no, "CAPA": no})) as server,
+        opened(connection_to(server.port, Mode.POP3)) as mailbox,
+        pytest.raises(PosthouseError) as caught,
+    ):
+        mailbox.open("")
+    assert caught.value.code == "no-identity"
+
+
+@pytest.mark.promise("M9")
+def test_mails_that_share_a_uidl_are_both_had() -> None:
+    uidls = {1: b"same", 2: b"other", 3: b"same"}
+    known = KnownKeys()
+    assert new_mails(MAILS, known, uidls=uidls) == list(MAILS.values())
+    assert new_mails(MAILS, known, uidls=uidls) == []
+
+
+# ---- settling
+
+
+@pytest.mark.promise("M7")
+def test_deleting_counts_only_when_quit_was_answered() -> None:
+    def hang_up(talk: Conversation, tag: bytes, rest: bytes) -> None:
+        talk.hang_up()
+
+    for quit_answer, outcome in (
+        (hang_up, SessionLost),
+        (b"-ERR some deleted messages not removed\r\n", None),
+    ):
+        with (
+            ScriptedServer(pop3({"QUIT": quit_answer})) as server,
+            opened(connection_to(server.port, Mode.POP3)) as mailbox,
+        ):
+            mailbox.open("")
+            if outcome is not None:
+                with pytest.raises(outcome):
+                    mailbox.settle(REFS, AfterDownload.DELETE)
+            else:
+                assert mailbox.settle(REFS, AfterDownload.DELETE) == []
+
+
+@pytest.mark.promise("M7")
+def test_a_settling_that_broke_off_is_not_carried_out_by_a_polite_end() -> None:
+    """QUIT would delete what was marked so far, though nobody will have recorded it."""
+
+    def broken(talk: Conversation, tag: bytes, rest: bytes) -> None:
+        talk.send(b"+OK\r\n" if rest == b"1" else b"nonsense\r\n")
+
+    with ScriptedServer(pop3({"DELE": broken})) as server:
+        with opened(connection_to(server.port, Mode.POP3)) as mailbox:
+            mailbox.open("")
+            with pytest.raises(SessionLost):
+                mailbox.settle(REFS, AfterDownload.DELETE)
+        assert b"QUIT" not in server.heard
+
+
+@pytest.mark.promise("M7")
+def test_marking_read_has_nothing_to_do() -> None:
+    with ScriptedServer(pop3()) as server:
+        with opened(connection_to(server.port, Mode.POP3)) as mailbox:
+            mailbox.open("")
+            assert mailbox.settle(REFS, AfterDownload.MARK_READ) == REFS
+        assert not any(b"DELE" in line for line in server.heard)
+
+
+@pytest.mark.promise("M7")
+def test_numbers_of_an_old_session_are_never_used_in_a_new_one() -> None:
+    with ScriptedServer(pop3(mails=many(9))) as server:
+        connection = connection_to(server.port, Mode.POP3)
+        with opened(connection) as mailbox:
+            mailbox.open("")
+            last = mailbox.list_new(KnownKeys(), ALL).new[-1]
+    left = {1: many(9)[9]}  # the others are gone: what was number 9 is number 1 now
+    with ScriptedServer(pop3(mails=left, uidls={1: b"uidl-9"})) as server:
+        with opened(connection_to(server.port, Mode.POP3)) as mailbox:
+            assert mailbox.settle([last], AfterDownload.DELETE) == [last]
+        assert b"DELE 1" in server.heard
+
+
+# ---- bad days
+
+
+def answer_then(octets: bytes, end: str) -> Callable[[Conversation, bytes, bytes], None]:
+    def answer(talk: Conversation, tag: bytes, rest: bytes) -> None:
+        if rest == b"1":
+            talk.send(b"+OK\r\n" + stuffed(MAILS[1]))
+        else:
+            talk.send(octets)
+            getattr(talk, end)()
+
+    return answer
+
+
+@pytest.mark.parametrize("began", [b"", b"+O", b"+OK\r\n", b"+OK\r\nhalf a mai", b"+OK\r\nx\r\n."])
+@pytest.mark.parametrize(
+    ("end", "code"), [("hang_up", "connection-lost"), ("say_nothing", "read-timeout")]
+)
+def test_breaking_off_keeps_what_was_whole(began: bytes, end: str, code: str) -> None:
+    sink, error = downloaded(pop3({"RETR": answer_then(began, end)}), patience=0.3)
+    assert isinstance(error, SessionLost)
+    assert (error.code, error.step) == (code, "download")
+    assert sink.mails == {"uidl-1": MAILS[1]}
+    assert not sink.abandoned
+
+
+@pytest.mark.parametrize(
+    "octets", [b"hello\r\n", b"\0\0\r\n", b"A" * 3_000_000, b"* OK wrong protocol\r\n"]
+)
+def test_nonsense_ends_the_session(octets: bytes) -> None:
+    sink, error = downloaded(pop3({"RETR": answer_then(octets, "say_nothing")}))
+    assert isinstance(error, SessionLost)
+    assert error.code == "protocol-error"
+    assert sink.mails == {"uidl-1": MAILS[1]}
+
+
+@pytest.mark.promise("H4")
+def test_a_mail_longer_than_it_claims_is_put_aside() -> None:
+    mails = {1: b"a\r\n" * 10, 2: b"b\r\n" * 100_000, 3: b"c\r\n" * 10}
+    refs = [MailRef(f"uidl-{n}", 30) for n in mails]
+    sink, error = downloaded(pop3(mails=mails), refs, limit=1000)
+    assert error is None
+    assert set(sink.mails) == {"uidl-1", "uidl-3"}
+    assert sink.abandoned["uidl-2"].code == "mail-too-large"
+
+
+@pytest.mark.promise("H4")
+def test_one_mail_that_the_server_cannot_give_stops_no_other() -> None:
+    def answer(talk: Conversation, tag: bytes, rest: bytes) -> None:
+        if rest == b"2":
+            talk.send(b"-ERR message is corrupt\r\n")
+        else:
+            talk.send(b"+OK\r\n" + stuffed(MAILS[int(rest)]))
+
+    sink, error = downloaded(pop3({"RETR": answer}))
+    assert error is None
+    assert set(sink.mails) == {"uidl-1", "uidl-3"}
+    assert sink.abandoned["uidl-2"].code == "mail-refused"
+
+
+@pytest.mark.parametrize("refusal", [b"-ERR [SYS/TEMP] storage is away\r\n", b"-ERR no\r\n"])
+def test_a_server_that_gives_nothing_at_all_condemns_no_mail(refusal: bytes) -> None:
+    sink, error = downloaded(pop3({"RETR": refusal}))
+    assert isinstance(error, Unreachable)
+    assert error.code == "server-refused"
+    assert not sink.abandoned
+
+
+def test_listings_without_an_end_are_given_up() -> None:
+    def endless(talk: Conversation, tag: bytes, rest: bytes) -> None:
+        talk.send(b"+OK\r\n")
+        for block in itertools.count():
+            talk.send(b"".join(b"%d uidl-%d\r\n" % (n, n) for n in range(block, block + 5000)))
+
+    with (
+        ScriptedServer(pop3({"UIDL": endless})) as server,
+        opened(connection_to(server.port, Mode.POP3)) as mailbox,
+        pytest.raises(SessionLost) as caught,
+    ):
+        mailbox.keys()
+    assert caught.value.code == "protocol-error"
+
+
+def test_headers_without_an_end_are_cut() -> None:
+    mails = {1: b"X-Long: " + b"h" * 2_000_000 + b"\r\nSubject: one\r\n\r\ntext\r\n", 2: MAILS[2]}
+    with (
+        ScriptedServer(pop3(mails=mails)) as server,
+        opened(connection_to(server.port, Mode.POP3)) as mailbox,
+    ):
+        mailbox.open("")
+        refs = mailbox.list_new(KnownKeys(), ALL).new
+        found = [block for _, block in mailbox.headers(refs)]
+    assert [len(block) for block in found] == [262_144, len(b"Subject: two\r\n\r\n")]

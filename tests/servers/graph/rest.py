@@ -1,0 +1,399 @@
+"""The REST rules of Graph's mail part, as documented; each rule names its page."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote, urlencode
+
+from tests.servers.graph.csdl import Target, Violation
+from tests.servers.graph.http import Answer, Request, parse_target
+from tests.servers.graph.mailboxes import (
+    Folder,
+    GraphMailbox,
+    Item,
+    attachment_row,
+    folder_row,
+    item_row,
+    sortable,
+)
+
+if TYPE_CHECKING:
+    from tests.servers.graph import GraphServer
+
+_IMMUTABLE = 'IdType="ImmutableId"'
+_SIZE = "integer 0x0e08"
+
+
+class Refused(Exception):
+    def __init__(self, status: int, code: str, message: str) -> None:
+        self.answer = Answer.error(status, code, message)
+
+
+class Rest:
+    def __init__(self, server: GraphServer) -> None:
+        self._server = server
+        self._deltas: dict[str, dict[str, Any]] = {}
+
+    def answer(self, request: Request) -> Answer:
+        """One request, checked on its way in and out."""
+        try:
+            claims = self._authorised(request)
+            if request.path == "/v1.0/$batch":
+                answer = self._batch(request, claims)
+            else:
+                answer = self._one(request, claims)
+        except Refused as refused:
+            answer = refused.answer
+        if answer.status >= 400:
+            self._checked(lambda: self._server.schema.check_error(answer.payload))
+        return answer
+
+    def _authorised(self, request: Request) -> Mapping[str, Any]:
+        token = request.headers.get("authorization", "").removeprefix("Bearer ")
+        claims = self._server.claims_of(token)
+        if claims is None:
+            raise Refused(
+                401,
+                "InvalidAuthenticationToken",
+                "Lifetime validation failed, the token is expired.",
+            )
+        return claims
+
+    def _batch(self, request: Request, claims: Mapping[str, Any]) -> Answer:
+        """Combine multiple HTTP requests using JSON batching: at most 20; each by itself."""
+        requests = (request.body or {}).get("requests")
+        if not isinstance(requests, list) or not 1 <= len(requests) <= 20:
+            raise Refused(400, "BadRequest", "Number of batch request steps exceeds the maximum.")
+        if len({str(one.get("id")).lower() for one in requests}) != len(requests):
+            raise Refused(400, "BadRequest", "Request id must be unique in the batch.")
+        responses = []
+        for one in requests:
+            if set(one) - {"id", "method", "url", "headers", "body", "dependsOn"}:
+                self._server.note(f"a batch request holds {sorted(one)}")
+            headers = {k.lower(): v for k, v in (one.get("headers") or {}).items()}
+            if "body" in one and headers.get("content-type") != "application/json":
+                raise Refused(400, "BadRequest", "Write request has a body without Content-Type.")
+            path, query = parse_target(str(one["url"]))
+            inner = Request(one["method"], f"/v1.0{path}", query, headers, one.get("body"))
+            fault = self._server.fault_for(inner.method, f"batch:{inner.path}")
+            if fault is not None:
+                answer = Answer.error(fault.status, fault.code, fault.message)
+                if fault.retry_after is not None:
+                    answer.headers["Retry-After"] = f"{fault.retry_after:g}"
+            else:
+                try:
+                    answer = self._one(inner, claims)
+                except Refused as refused:
+                    answer = refused.answer
+            response: dict[str, Any] = {"id": one["id"], "status": answer.status}
+            if answer.headers:
+                response["headers"] = answer.headers
+            if answer.payload is not None:
+                response["body"] = answer.payload
+            responses.append(response)
+        # "Individual responses might appear in a different order than the requests."
+        return Answer(200, {"responses": responses[::-1]})
+
+    def _one(self, request: Request, claims: Mapping[str, Any]) -> Answer:
+        if not request.path.startswith("/v1.0/"):
+            raise Refused(400, "BadRequest", "Invalid version.")
+        path = request.path.removeprefix("/v1.0")
+        if _IMMUTABLE not in request.headers.get("prefer", ""):
+            self._server.note(f"{request.method} {path} without {_IMMUTABLE}")
+        try:
+            target = self._server.schema.check_request(
+                request.method, path, request.query, request.body
+            )
+        except Violation as violation:
+            self._server.note(f"{request.method} {path} {request.query}: {violation}")
+            raise Refused(400, "BadRequest", str(violation)) from violation
+        mailbox = self._mailbox(path, claims)
+        token = dict(request.query).get("$skiptoken") or dict(request.query).get("$deltatoken")
+        if token in self._deltas:  # the options are in the state
+            options = list(self._deltas[token]["query"].items())
+            target = self._server.schema.check_request("GET", path, options, None)
+        with mailbox.lock:
+            answer = self._route(request, path.split("/")[3:], mailbox, target)
+        if answer.status < 400 and answer.content is None:
+            self._checked(lambda: self._server.schema.check_answer(target, answer.payload))
+        return answer
+
+    def _mailbox(self, path: str, claims: Mapping[str, Any]) -> GraphMailbox:
+        """Permissions ("Microsoft Graph permissions reference", Mail)."""
+        address = path.split("/")[2].lower()
+        mailbox = self._server.mailboxes.get(address)
+        if mailbox is None:
+            raise Refused(404, "ErrorInvalidUser", f"The requested user '{address}' is invalid.")
+        if "roles" in claims:
+            policy = self._server.access_policy
+            if policy is not None and address not in policy:
+                raise Refused(
+                    403,
+                    "ErrorAccessDenied",
+                    "Access to OData is disabled: [RAOP] : Blocked by tenant configured AppOnly "
+                    "AccessPolicy settings.",
+                )
+            allowed = "Mail.ReadWrite" in claims["roles"]
+        else:
+            own = claims["email"].lower() == address
+            scopes = set(str(claims["scp"]).split())
+            allowed = (own and bool(scopes & {"Mail.ReadWrite", "Mail.ReadWrite.Shared"})) or (
+                claims["email"].lower() in mailbox.delegates and "Mail.ReadWrite.Shared" in scopes
+            )
+        if not allowed:
+            raise Refused(
+                403, "ErrorAccessDenied", "Access is denied. Check credentials and try again."
+            )
+        return mailbox
+
+    # ---- routes below the user
+
+    def _route(
+        self, request: Request, parts: Sequence[str], mailbox: GraphMailbox, target: Target
+    ) -> Answer:
+        query = dict(request.query)
+        immutable = _IMMUTABLE in request.headers.get("prefer", "")
+        match parts:
+            case ["mailFolders"]:
+                return self._folders(request, mailbox, "", query)
+            case ["mailFolders", key]:
+                folder = self._folder(mailbox, key)
+                return Answer(200, _selected(folder_row(mailbox, folder), query))
+            case ["mailFolders", key, "childFolders"]:
+                return self._folders(request, mailbox, self._folder(mailbox, key).id, query)
+            case ["mailFolders", key, "messages"]:
+                return self._messages(request, mailbox, self._folder(mailbox, key), immutable)
+            case ["mailFolders", key, "messages", "delta"]:
+                return self._delta(request, mailbox, self._folder(mailbox, key), immutable)
+            case ["messages", key, *rest]:
+                item = mailbox.find(key)
+                if item is None:
+                    raise Refused(
+                        404,
+                        "ErrorItemNotFound",
+                        "The specified object was not found in the store.",
+                    )
+                return self._message(request, mailbox, item, rest, query, immutable)
+        raise Refused(400, "BadRequest", f"The test server does not know {request.path}.")
+
+    def _folders(
+        self, request: Request, mailbox: GraphMailbox, parent: str, query: Mapping[str, str]
+    ) -> Answer:
+        """List mailFolders / childFolders: hidden ones only when asked for."""
+        rows = [
+            folder_row(mailbox, folder)
+            for folder in mailbox.folders.values()
+            if folder.parent == parent
+            and (not folder.hidden or query.get("includeHiddenFolders") == "true")
+        ]
+        if "$filter" in query:
+            found = re.fullmatch(r"displayName eq '((?:[^']|'')*)'", query["$filter"])
+            if not found:
+                raise Refused(400, "ErrorInvalidUrlQueryFilter", "The query filter is invalid.")
+            name = found[1].replace("''", "'").casefold()
+            rows = [row for row in rows if row["displayName"].casefold() == name]
+        return self._page(request, [_selected(row, query) for row in rows])
+
+    def _messages(
+        self, request: Request, mailbox: GraphMailbox, folder: Folder, immutable: bool
+    ) -> Answer:
+        """List messages. "Using filter and orderby in the same query": properties of $orderby
+        come first in $filter, in the same order."""
+        query = dict(request.query)
+        items = mailbox.in_folder(folder.id)
+        terms = query["$filter"].split(" and ") if "$filter" in query else []
+        order = query.get("$orderby", "").split()
+        if terms and order and not terms[0].startswith(order[0]):
+            raise Refused(400, "InefficientFilter", "The restriction or sort order is too complex.")
+        rows = [(item, sortable(item)) for item in items]
+        for term in terms:
+            rows = [(item, row) for item, row in rows if _holds(row, term)]
+        key = order[0] if order else "receivedDateTime"
+        descending = order[1:] == ["desc"] if order else True
+        rows.sort(key=lambda pair: (pair[1][key], pair[0].number), reverse=descending)
+        answer = self._page(request, [item for item, _ in rows])
+        answer.payload["value"] = [
+            self._item(item, item_row(item), query, immutable) for item in answer.payload["value"]
+        ]
+        return answer
+
+    def _page(self, request: Request, rows: Sequence[Any]) -> Answer:
+        """Paging: $top (10 where none), @odata.nextLink with $skip: what leaves the filter between
+        two pages shifts the later ones."""
+        query = dict(request.query)
+        size, skip = int(query.get("$top", 10)), int(query.get("$skip", 0))
+        payload: dict[str, Any] = {
+            "@odata.context": f"{self._server.origin}/v1.0/$metadata#Collection(message)",
+            "value": list(rows[skip : skip + size]),
+        }
+        if skip + size < len(rows) or (self._server.loop_links and rows):
+            query["$skip"] = str(skip if self._server.loop_links else skip + size)
+            if self._server.duplicate_pages and skip + size < len(rows):
+                query["$skip"] = str(max(0, skip + size - 3))  # three rows come twice
+            payload["@odata.nextLink"] = self._link(request.path, query)
+        return Answer(200, payload)
+
+    def _delta(
+        self, request: Request, mailbox: GraphMailbox, folder: Folder, immutable: bool
+    ) -> Answer:
+        """message: delta. State tokens carry the options of the first request; the page size comes
+        by `Prefer: odata.maxpagesize`."""
+        query = dict(request.query)
+        token = query.get("$skiptoken") or query.get("$deltatoken")
+        if token:
+            state = self._deltas.get(token)
+            if state is None:
+                raise Refused(
+                    410,
+                    "SyncStateNotFound",
+                    "The sync state generation is not found.",
+                )
+            if len(query) > 1:
+                self._server.note(f"a state token with other options: {query}")
+        else:
+            if "$filter" in query and not re.match(r"receivedDateTime g[et] ", query["$filter"]):
+                raise Refused(400, "ErrorInvalidUrlQuery", "Change tracking has no such filter.")
+            if query.get("$orderby") not in (None, "receivedDateTime desc"):
+                raise Refused(400, "ErrorInvalidUrlQuery", "Change tracking has no such order.")
+            ids = [i.id for i in mailbox.in_folder(folder.id)]
+            state = {"query": query, "seq": len(mailbox.log), "ids": ids}
+        if "$deltatoken" in query:
+            state = self._changes(mailbox, folder, state)
+        found = re.search(r"odata\.maxpagesize=(\d+)", request.headers.get("prefer", ""))
+        size = int(found[1]) if found else 10
+        now, later = state["ids"][:size], state["ids"][size:]
+        rows: list[dict[str, Any]] = []
+        for one in now:
+            item = mailbox.items.get(one)
+            if item is None or item.folder != folder.id:
+                rows.append({"id": one, "@removed": {"reason": "deleted"}})
+            else:
+                rows.append(self._item(item, item_row(item), state["query"], immutable))
+        following = {**state, "ids": later}
+        name = f"state-{len(self._deltas)}-{folder.id[-6:]}"
+        if self._server.loop_links and token:
+            name = token
+        self._deltas[name] = following
+        payload: dict[str, Any] = {"value": rows}
+        kind = "nextLink" if later or self._server.loop_links else "deltaLink"
+        parameter = "$skiptoken" if kind == "nextLink" else "$deltatoken"
+        payload[f"@odata.{kind}"] = self._link(request.path, {parameter: name})
+        return Answer(200, payload)
+
+    def _changes(
+        self, mailbox: GraphMailbox, folder: Folder, state: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        wanted = state["query"].get("changeType")
+        happened: dict[str, str] = {}
+        for where, item_id, kind in mailbox.log[state["seq"] :]:
+            if where == folder.id and not (kind == "updated" and item_id in happened):
+                happened[item_id] = kind
+        ids = [one for one, kind in happened.items() if wanted in (None, kind)]
+        return {**state, "seq": len(mailbox.log), "ids": ids}
+
+    def _message(
+        self,
+        request: Request,
+        mailbox: GraphMailbox,
+        item: Item,
+        rest: Sequence[str],
+        query: Mapping[str, str],
+        immutable: bool,
+    ) -> Answer:
+        match request.method, rest:
+            case "GET", []:
+                return Answer(200, self._item(item, item_row(item), query, immutable))
+            case "GET", ["$value"]:
+                if item.mime is None:
+                    raise Refused(*item.mime_error)
+                return Answer(200, content=item.mime)
+            case "GET", ["attachments"]:
+                rows = [attachment_row(n, one) for n, one in enumerate(item.attachments)]
+                return self._page(request, [_selected(row, query) for row in rows])
+            case "GET", ["attachments", key, "$value"]:
+                for number, one in enumerate(item.attachments):
+                    if attachment_row(number, one)["id"] == key:
+                        if one.kind == "referenceAttachment":
+                            raise Refused(405, "ErrorInvalidRequest", "It has no content.")
+                        return Answer(200, content=one.content)
+                raise Refused(404, "ErrorItemNotFound", "The attachment was not found.")
+            case "PATCH", []:
+                if set(request.body) != {"isRead"}:
+                    self._server.note(f"PATCH of {sorted(request.body)}")
+                mailbox.mark(item.id, bool(request.body["isRead"]))
+                return Answer(200, self._item(item, item_row(item), {}, immutable))
+            case "DELETE", []:
+                if item.folder == mailbox.deleted:
+                    mailbox.remove(item.id)
+                else:
+                    mailbox.move(item.id, mailbox.deleted)
+                return Answer(204)
+            case "POST", ["permanentDelete"]:
+                if not self._server.permanent_delete:
+                    raise Refused(
+                        400,
+                        "BadRequest",
+                        "Resource not found for the segment 'permanentDelete'.",
+                    )
+                mailbox.remove(item.id)
+                return Answer(204)
+        raise Refused(405, "Request_BadRequest", "Specified HTTP method is not allowed.")
+
+    # ---- rows
+
+    def _folder(self, mailbox: GraphMailbox, key: str) -> Folder:
+        """By id, or by well-known name ("mailFolder resource type")."""
+        known = {"inbox": mailbox.inbox, "deleteditems": mailbox.deleted}
+        folder = mailbox.folders.get(known.get(key.lower(), key))
+        if folder is None:
+            raise Refused(
+                404, "ErrorItemNotFound", "The specified object was not found in the store."
+            )
+        return folder
+
+    def _item(
+        self, item: Item, row: Mapping[str, Any], query: Mapping[str, str], immutable: bool
+    ) -> dict[str, Any]:
+        chosen = _selected(row, query)
+        chosen["id"] = item.id if immutable else item.mutable_id
+        if item.kind != "message":
+            chosen["@odata.type"] = f"#microsoft.graph.{item.kind}"
+        expand = query.get("$expand", "")
+        if expand.startswith("singleValueExtendedProperties") and _SIZE in expand.lower():
+            one = {"id": "Integer 0xe08", "value": str(item.stored_size)}
+            chosen["singleValueExtendedProperties"] = [one]
+        return chosen
+
+    def _link(self, path: str, query: Mapping[str, str]) -> str:
+        return f"{self._server.origin}{quote(path)}?{urlencode(query, quote_via=quote)}"
+
+    def _checked(self, check: Any) -> None:
+        try:
+            check()
+        except Violation as violation:
+            self._server.note(f"the test server answered wrongly: {violation}")
+
+
+def _selected(row: Mapping[str, Any], query: Mapping[str, str]) -> dict[str, Any]:
+    if "$select" not in query:
+        return dict(row)
+    wanted = {*query["$select"].split(","), "id"}
+    return {k: v for k, v in row.items() if k in wanted or k.startswith("@odata.")}
+
+
+def _holds(row: Mapping[str, Any], term: str) -> bool:
+    name, operator, text = term.strip("() ").split(" ", 2)
+    value = row[name]
+    wanted: Any = text.strip("'") if text[0] in "'0123456789" else json.loads(text)
+    return bool(
+        {
+            "eq": value == wanted,
+            "ge": value >= wanted,
+            "gt": value > wanted,
+            "le": value <= wanted,
+            "lt": value < wanted,
+        }[operator]
+    )

@@ -1,0 +1,55 @@
+"""A Dovecot that takes access tokens of the tests' authorisation server: XOAUTH2 and OAUTHBEARER.
+
+The tokens are checked by Dovecot itself (local validation of the JWT's signature, issuer and end);
+the user that logs in must be the token's `email`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from tests.servers.certificates import Authority
+from tests.servers.dovecot import Dovecot
+from tests.servers.oidc import OidcServer
+
+
+@contextmanager
+def oauth_dovecot_server(
+    authority: Authority, oidc: OidcServer, **options: object
+) -> Iterator[Dovecot]:
+    """Dovecot with passwords (for other people) and tokens of `oidc`."""
+    server = Dovecot(
+        tls=authority.issue("localhost", "127.0.0.1"),
+        mechanisms=("plain", "login", "xoauth2", "oauthbearer"),
+        **options,  # type: ignore[arg-type]
+    )
+    keys = server.folder / "keys" / "default" / "RS256"
+    keys.mkdir(parents=True)
+    (keys / "test").write_bytes(oidc.public_key.read_bytes())
+    settings = server.folder / "oauth2.conf"
+    settings.write_text(
+        "introspection_mode = local\n"
+        f"local_validation_key_dict = fs:posix:prefix={server.folder}/keys/\n"
+        "username_attribute = email\n"
+        f"issuers = {oidc.issuer}\n"
+        # What Google's and Microsoft's servers say on a refusal is JSON too (RFC 7628 3.2.2).
+        "openid_configuration_url = https://example.org/.well-known/openid-configuration\n"
+    )
+    for path in (server.folder / "keys", keys.parent, keys, settings, keys / "test"):
+        path.chmod(0o755 if path.is_dir() else 0o644)
+    server.extra += (
+        "\npassdb {\n driver = oauth2\n mechanisms = xoauth2 oauthbearer\n"
+        f" args = {settings}\n}}\n"
+    )
+    with server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def oauth_dovecot(authority: Authority, oidc: OidcServer) -> Iterator[Dovecot]:
+    """The session's Dovecot with OAuth2."""
+    with oauth_dovecot_server(authority, oidc) as server:
+        yield server

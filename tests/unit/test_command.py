@@ -1,0 +1,71 @@
+"""The `posthouse` command tells errors in words and exits with a code that says what kind."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+from shared.vault import Vault
+
+
+def _run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "cli.main", *arguments],
+        env={"HOME": "/nonexistent", "COLUMNS": "200", **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_a_missing_setting_is_named_without_a_traceback() -> None:
+    done = _run("fetcher")
+    assert done.returncode == 2
+    assert "POSTHOUSE_DATABASE_URL" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_debug_shows_where_an_error_came_from() -> None:
+    done = _run("--debug", "fetcher")
+    assert done.returncode == 1 and "Traceback" in done.stderr
+
+
+def test_a_database_that_is_away_is_told_with_what_to_do() -> None:
+    url = "postgresql://posthouse:hunter2@127.0.0.1:1/posthouse"
+    done = _run("migrate", POSTHOUSE_DATABASE_URL=url)
+    assert done.returncode == 1
+    assert "127.0.0.1:1 does not answer" in done.stderr and "POSTHOUSE_DATABASE_URL" in done.stderr
+    assert "hunter2" not in done.stderr + done.stdout and "Traceback" not in done.stderr
+
+
+def test_an_unknown_command_is_a_usage_error() -> None:
+    assert _run("no-such-command").returncode == 2
+    assert _run("up", "--port", "0").returncode == 2
+
+
+def test_the_version_is_shown() -> None:
+    assert _run("--version").stdout.startswith("posthouse 0.")
+
+
+def test_a_new_key_can_be_used_and_is_another_every_time() -> None:
+    first, second = (_run("secrets", "new-key").stdout.strip() for _ in range(2))
+    assert first != second
+    Vault.from_settings([first, second])
+
+
+def test_the_demo_mailbox_is_missed_in_words(tmp_path: Path) -> None:
+    done = _run("demo", "send", "--data-dir", str(tmp_path))
+    assert done.returncode == 1 and "posthouse up --demo" in done.stderr
+    done = _run("demo", "send", str(tmp_path / "none.eml"))
+    assert done.returncode == 2 and "none.eml cannot be read" in done.stderr
+
+
+def test_a_service_needs_little_to_say_its_help() -> None:
+    """Help must not load the database, the broker or the mail libraries: it would take seconds."""
+    code = (
+        "import sys, cli.main\n"
+        "heavy = {'sqlalchemy', 'psycopg', 'dramatiq', 'fastapi', 'imapclient', 'cryptography'}\n"
+        "sys.exit(', '.join(heavy & set(sys.modules)) or 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

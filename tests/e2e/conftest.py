@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Page
+from playwright.sync_api import Page, expect
 
 from tests.e2e.site import Site
 from tests.rig.events import emptied
@@ -17,6 +17,9 @@ from tests.servers.dovecot import Dovecot
 from tests.servers.postgres import PostgresServer
 from tests.servers.processes import free_port
 from tests.servers.redis import RedisServer
+
+# A busy machine takes its time to answer; what a test waits for is never the time itself.
+expect.set_options(timeout=20_000)
 
 
 @pytest.fixture(scope="session")

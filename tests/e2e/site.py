@@ -7,7 +7,7 @@ import time
 import urllib.request
 import uuid
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import httpx
@@ -28,6 +28,8 @@ class Site:
     url: str
     dovecot: Dovecot
     chromium: Chromium
+    #: Of the first login with the bootstrap token: the others begin where it ended.
+    _cookies: list[Any] = field(default_factory=list)
 
     def wait(self) -> None:
         """Until the pages answer."""
@@ -53,13 +55,17 @@ class Site:
         Fails where the browser complained: a script's error, something that the content security
         policy stopped, an answer that is an error of ours (5xx).
         """
+        cookies = self._cookies if token == TOKEN else []
         context = self.chromium.context(dark=dark, phone=phone, scripts=scripts)
+        context.add_cookies(cookies)
         complaints: list[str] = []
         page = context.new_page()
         watch(page, complaints)
         try:
-            if token is not None:
+            if token is not None and not cookies:
                 self.log_in(page, token)
+                self._cookies = context.cookies()
+            page.goto(self.url)
             yield page
         finally:
             context.close()

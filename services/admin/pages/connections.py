@@ -23,6 +23,7 @@ from services.admin.pages.posted import Form, Posted, Values
 from services.admin.pages.rendering import go, render
 from shared.connections import Health
 from shared.errors import InvalidInput, PosthouseError
+from shared.storage.conflicts import NameTaken
 
 router = APIRouter(prefix="/connections")
 _COLUMNS = (
@@ -81,7 +82,7 @@ def add_connection(request: Request, form: Form) -> Response:
         return _form(request, typed_values(form))
     try:
         saved = operations.create_connection(context_of(request), changes_of(form))
-    except InvalidInput as error:
+    except (InvalidInput, NameTaken) as error:
         return _form(request, typed_values(form), error=error)
     connection = saved.seen.connection
     return go(

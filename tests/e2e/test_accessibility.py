@@ -1,0 +1,98 @@
+"""Every page in light, dark and on a phone: axe-core finds no fault, nothing sticks out."""
+
+from __future__ import annotations
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Page, expect
+
+from tests.e2e.site import Site, mail
+
+PATHS = (
+    "/",
+    "/connections",
+    "/connections/new",
+    "/connections/{connection}",
+    "/connections/{connection}/edit",
+    "/connections/{connection}/runs",
+    "/mails",
+    "/mails/{mail}",
+    "/quarantine",
+    "/handlers",
+    "/handlers/new",
+    "/handlers/{handler}",
+    "/handlers/{handler}/rejected",
+    "/certificates",
+    "/certificates/new",
+    "/credentials",
+    "/credentials/new",
+    "/people",
+    "/people/new",
+    "/tokens",
+    "/audit",
+    "/account",
+    "/settings",
+    "/nothing-here",
+)
+
+
+@pytest.fixture(scope="module")
+def places(site: Site) -> dict[str, str]:
+    """Things to look at, so that no page is empty."""
+    handler = site.add_handler()
+    user = site.new_mailbox()
+    site.dovecot.deliver(user, [mail("A mail to look at", user)])
+    connection = site.add_connection(user, enabled=True)
+    site.house.wait(
+        lambda: bool(
+            site.house.query(
+                "SELECT 1 FROM message WHERE connection_id = %s AND published_at IS NOT NULL",
+                connection,
+            )
+        ),
+        "the mail",
+    )
+    (row,) = site.house.query("SELECT id FROM message WHERE connection_id = %s", connection)
+    return {"handler": str(handler), "connection": str(connection), "mail": str(row[0])}
+
+
+@pytest.mark.parametrize(
+    ("dark", "phone"),
+    [(False, False), (True, False), (False, True)],
+    ids=["light", "dark", "phone"],
+)
+def test_axe_finds_no_fault(site: Site, places: dict[str, str], dark: bool, phone: bool) -> None:
+    faults = []
+    with site.visitor(dark=dark, phone=phone) as page:
+        for path in PATHS:
+            page.goto(site.url + path.format(**places))
+            for fault in Axe().run(page).response["violations"]:
+                nodes = [node["html"][:200] for node in fault["nodes"][:3]]
+                faults.append((path, fault["id"], fault["impact"], nodes))
+            if phone:
+                wide = page.evaluate(
+                    "document.documentElement.scrollWidth > document.documentElement.clientWidth"
+                )
+                assert not wide, f"{path} sticks out of a phone's screen"
+    assert faults == []
+
+
+def test_the_login_has_no_fault(site: Site) -> None:
+    with site.visitor(token=None) as page:
+        page.goto(f"{site.url}/login")
+        assert Axe().run(page).response["violations"] == []
+
+
+def test_the_keyboard_reaches_the_content_and_the_menu(site: Site, page: Page) -> None:
+    page.goto(f"{site.url}/connections")
+    page.keyboard.press("Tab")
+    skip = page.get_by_role("link", name="Skip to the content")
+    expect(skip).to_be_focused()
+    expect(skip).to_be_in_viewport()
+    page.keyboard.press("Enter")
+    expect(page.locator("main")).to_be_focused()
+    with site.visitor(phone=True) as phone:
+        expect(phone.get_by_role("link", name="Handlers", exact=True)).to_be_hidden()
+        phone.get_by_role("link", name="Menu", exact=True).press("Enter")
+        phone.get_by_role("link", name="Handlers", exact=True).press("Enter")
+        expect(phone.get_by_role("heading", level=1)).to_have_text("Handlers")

@@ -1,0 +1,169 @@
+"""Where is my mail? Search, path, what it says, delivering again, quarantine."""
+
+from __future__ import annotations
+
+import re
+import uuid
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from tests.e2e.site import Site, mail
+from tests.rig.events import open_queue
+
+EVIL = b"""From: Mallory <mallory@example.org>\r
+To: alice@example.com\r
+Subject: <script>alert(1)</script> %b\r
+Message-ID: <%b@example.org>\r
+MIME-Version: 1.0\r
+Content-Type: text/html; charset=utf-8\r
+\r
+<h1>Hello</h1><script>document.title='owned'</script>\r
+<img src="http://127.0.0.1:%b/pixel.png"><a href="javascript:alert(2)" onclick="alert(3)">link</a>\r
+<style>@import url(http://127.0.0.1:%b/style.css)</style><form action="/logout"><button>x</button>\r
+<iframe src="/people"></iframe><table><tr><td>cell</td></tr></table>\r
+"""
+
+
+def fetch(site: Site, *mails: bytes, handler: str = "") -> str:
+    """Mails through the whole pipeline; returns the name of their connection."""
+    site.add_handler(handler)
+    user = site.new_mailbox()
+    before = site.house.query("SELECT count(*) FROM message WHERE published_at IS NOT NULL")[0][0]
+    site.dovecot.deliver(user, mails)
+    site.add_connection(user, enabled=True)
+    site.house.wait_settled(int(before) + len(mails))
+    return user
+
+
+@pytest.mark.promise("H3")
+def test_a_mail_is_found_by_each_of_its_marks(site: Site, page: Page) -> None:
+    mark = uuid.uuid4().hex[:10]
+    body = mail(f"Rechnung {mark}", f"to-{mark}").replace(b"bob@", f"bob-{mark}@".encode())
+    user = fetch(site, body, mail("Another", "somebody"))
+    message_id = re.search(rb"Message-ID: (<[^>]+>)", body)
+    assert message_id is not None
+    for typed in (
+        message_id[1].decode(),
+        message_id[1].decode().strip("<>"),
+        f"echnung {mark}",
+        f"BOB-{mark}",
+        f"to-{mark}@example",
+    ):
+        page.goto(f"{site.url}/mails")
+        page.get_by_label("Message-id, sender, recipient or subject").fill(typed)
+        page.get_by_role("button", name="Search").click()
+        expect(page.locator("tbody tr")).to_have_count(1)
+        expect(page.get_by_role("link", name=f"Rechnung {mark}")).to_be_visible()
+    page.goto(f"{site.url}/mails")
+    page.get_by_label("Connection", exact=True).fill(user.upper())
+    page.get_by_role("button", name="Search").click()
+    expect(page.locator("tbody tr")).to_have_count(2)
+    page.get_by_label("To (UTC)").fill("2020-01-01")
+    page.get_by_role("button", name="Search").click()
+    expect(page.get_by_text("No mail matches")).to_be_visible()
+
+
+@pytest.mark.promise("H3", "H2")
+def test_one_mail_is_delivered_again_under_the_same_id(site: Site, page: Page) -> None:
+    handler = f"again-{uuid.uuid4().hex[:8]}"
+    mark = uuid.uuid4().hex[:10]
+    fetch(site, mail(f"Once more {mark}", "alice", "Grüße."), handler=handler)
+    queue = open_queue(site.house.output_url, handler)
+    page.goto(f"{site.url}/mails?q={mark}")
+    page.get_by_role("link", name=f"Once more {mark}").click()
+    timeline = page.get_by_role("list").filter(has_text="Arrived in the mailbox")
+    expect(timeline).to_contain_text(f"Published to {handler}")
+    expect(page.get_by_text("Grüße.")).to_be_visible()
+    with page.expect_download() as download:
+        page.get_by_role("link", name="Download", exact=True).click()
+    saved = download.value.path().read_bytes()
+    assert f"Subject: Once more {mark}\r\n".encode() in saved
+    page.get_by_label("Deliver again to").select_option(handler)
+    page.get_by_role("button", name="Deliver again").click()
+    expect(page.get_by_role("status").first).to_contain_text("on its way again")
+    site.house.wait(lambda: len(queue.events()) >= 2, "the repeat")
+    events = queue.events()
+    assert len({event["id"] for event in events}) == 1
+
+
+@pytest.mark.promise("H3")
+def test_all_that_a_search_finds_are_delivered_again(site: Site, page: Page) -> None:
+    handler = f"all-{uuid.uuid4().hex[:8]}"
+    mark = uuid.uuid4().hex[:10]
+    fetch(site, *[mail(f"Batch {mark} {n}", "alice") for n in range(3)], handler=handler)
+    queue = open_queue(site.house.output_url, handler)
+    page.goto(f"{site.url}/mails")
+    expect(page.get_by_role("button", name="Deliver again")).to_have_count(0)
+    page.goto(f"{site.url}/mails?q={mark}")
+    page.get_by_label("To", exact=True).select_option(handler)
+    page.once("dialog", lambda dialog: dialog.accept())
+    page.get_by_role("button", name="Deliver again").click()
+    expect(page.get_by_role("status").first).to_contain_text("3 mails are on the way again")
+    site.house.wait(lambda: len(queue.events()) >= 6, "the repeats")
+
+
+@pytest.mark.promise("H3")
+def test_html_is_shown_without_anything_active_and_loads_nothing(site: Site, page: Page) -> None:
+    mark = uuid.uuid4().hex[:10].encode()
+    fetch(site, EVIL % (mark, mark, b"9", b"9"))
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    page.goto(f"{site.url}/mails?q={mark.decode()}")
+    page.get_by_role("link", name="<script>alert(1)</script>").click()
+    frame = page.frame_locator("iframe.preview")
+    expect(frame.get_by_role("heading", name="Hello")).to_be_visible()
+    expect(frame.get_by_text("cell")).to_be_visible()
+    inner = frame.locator("html")
+    for tag in ("script", "img", "form", "iframe", "style", "a[href]", "[onclick]"):
+        expect(inner.locator(tag)).to_have_count(0)
+    assert page.locator("iframe.preview").get_attribute("sandbox") == ""
+    assert all(url.startswith(site.url) for url in asked)
+    # Opened by itself, it is still in a sandbox of its own.
+    address = page.locator("iframe.preview").get_attribute("src")
+    answer = page.request.get(f"{site.url}{address}")
+    policy = answer.headers["content-security-policy"]
+    assert policy.startswith("sandbox; default-src 'none'")
+
+
+@pytest.mark.promise("H4")
+def test_a_mail_over_the_limit_waits_in_quarantine_and_is_given_up(site: Site, page: Page) -> None:
+    user = site.new_mailbox()
+    number = site.add_connection(user)
+    entry = uuid.uuid4()
+    site.house.query(
+        "INSERT INTO quarantine (id, connection_id, native_key, code, reason, size)"
+        " VALUES (%s, %s, '7', 'too-large', 'It is larger than 150 MB.', 200000000) RETURNING 1",
+        entry,
+        number,
+    )
+    page.goto(f"{site.url}/quarantine?connection={number}")
+    row = page.get_by_role("row", name="Mail 7")
+    expect(row).to_contain_text("It is larger than 150 MB.")
+    expect(row).to_contain_text("left on the mail server")
+    row.get_by_role("checkbox").check()
+    page.get_by_role("button", name="Give up").click()
+    expect(page.get_by_role("status").first).to_contain_text("1 mail is given up")
+    page.goto(f"{site.url}/quarantine?connection={number}")
+    expect(page.get_by_text("The quarantine is empty")).to_be_visible()
+
+
+@pytest.mark.promise("H1")
+def test_a_handler_shows_its_backlog_and_what_it_rejected(site: Site, page: Page) -> None:
+    handler = f"slow-{uuid.uuid4().hex[:8]}"
+    fetch(site, mail("One", "alice"), mail("Two", "alice"), handler=handler)
+    page.goto(f"{site.url}/handlers")
+    row = page.get_by_role("row", name=handler)
+    expect(row).to_contain_text("Enabled")
+    page.get_by_role("link", name=handler).click()
+    tile = page.locator(".tile").filter(has_text="not acknowledged yet")
+    expect(tile).to_contain_text("2", timeout=30_000)
+    expect(page.get_by_text(f"posthouse tail {handler}")).to_be_visible()
+    page.get_by_role("link", name="rejected by the program").click()
+    expect(page.get_by_text("Nothing was rejected")).to_be_visible()
+    page.go_back()
+    page.once("dialog", lambda dialog: dialog.accept())
+    page.get_by_role("button", name="Delete", exact=True).click()
+    expect(page.get_by_role("alert")).to_contain_text("2 mails wait for this handler")
+    page.get_by_role("button", name="Delete all the same").click()
+    expect(page.get_by_role("status").first).to_contain_text("is deleted")

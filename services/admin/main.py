@@ -21,11 +21,8 @@ from shared.logins import Logins
 from shared.mailbox.base import Mailbox
 from shared.mailbox.open import open_mailbox
 from shared.queueing.output import open_output
-<<<<<<< HEAD
 from shared.storage import schema
-=======
 from shared.storage.limiter import PostgresLimiter
->>>>>>> graph
 from shared.storage.pool import Database
 from shared.store import open_store
 from shared.telemetry.health import HealthServer, Heartbeat, Readiness

@@ -199,7 +199,11 @@ def seed(url: str, connections: int) -> None:
 
 @contextmanager
 def running(world: World, saved: Path) -> Iterator[dict[str, list[subprocess.Popen[bytes]]]]:
-    """The services as processes; the block begins when all of them are ready."""
+    """The services as processes; the block begins when all of them are ready.
+
+    Fetchers and decryptors are many machines elsewhere; here they get the processor time that the
+    scheduler and Postgres leave.
+    """
     children: dict[str, list[subprocess.Popen[bytes]]] = {}
     ports = []
     try:
@@ -213,6 +217,7 @@ def running(world: World, saved: Path) -> Iterator[dict[str, list[subprocess.Pop
                         str(world.folder / f"{service}{number}.json"),
                     ],
                     env={**os.environ, "POSTHOUSE_HEALTH_PORT": str(ports[-1])},
+                    preexec_fn=None if service == "scheduler" else partial(os.nice, 10),
                 )
                 children[service].append(child)
         for port in ports:

@@ -153,6 +153,25 @@ def redeliver(
         showing.say(f"{count} mails are on their way again.")
 
 
+@app.command()
+def erase(
+    address: Annotated[str, typer.Argument(help="The mail address of a person.")],
+    yes: Yes = False,
+    as_json: AsJson = False,
+) -> None:
+    """Erases every mail that a person sent or was addressed in. It cannot be undone."""
+    question = f"Erase every mail from and to {address}, for ever?"
+    showing.confirmed(question, yes=yes)
+    with Api.from_environment() as api:
+        erased = api.post("messages/erase", {"address": address})
+    if as_json:
+        showing.as_json(erased)
+        return
+    showing.say(f"{erased['messages']} mails are erased.")
+    if erased["postponed"]:
+        showing.say("Some are being published right now: run this again in a minute.", "yellow")
+
+
 def _redeliver_all(api: Api, body: dict[str, Any], *, quiet: bool) -> int:
     """As many calls as it takes; each takes a bounded number of mails."""
     from rich.console import Console

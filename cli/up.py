@@ -38,9 +38,11 @@ def up(
     What POSTHOUSE_DATABASE_URL, _BROKER_URL, _OUTPUT_URL or _STORE_URL name is used instead of its
     own.
     """
-    from cli.local.house import House  # only `up` pays for what it brings along
+    from cli.local.house import House  # only `up` pays for what these bring along
+    from shared.telemetry import logs
 
     started = time.monotonic()
+    logs.configure("up", level="ERROR", format="console")
     os.umask(0o077)  # logs and data are for whoever runs this, and nobody else
     console = Console(verbose=verbose)
     with DataFolder(data_dir or default_folder()) as held:

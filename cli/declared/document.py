@@ -6,12 +6,19 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from shared.errors import InvalidInput
 
-#: Where a secret or a file is: it never stands in the document itself.
-Reference = Annotated[str, Field(pattern=r"^(env|file):.+")]
+
+def _refers(value: str) -> str:
+    if not value.startswith(("env:", "file:")) or value.endswith(":"):
+        raise ValueError("a secret does not stand in the file: write env:NAME or file:path")
+    return value
+
+
+#: Where a secret is: it never stands in the document itself.
+Reference = Annotated[str, AfterValidator(_refers)]
 Name = Annotated[str, Field(min_length=1, max_length=200)]
 
 

@@ -16,7 +16,7 @@ from cli.local.folder import DataFolder, default_folder, read_kept
 from cli.local.supervisor import CRASH, Child, Program, Supervisor
 from shared.errors import PosthouseError
 
-_READY_SECONDS: Final = 30.0
+_READY_SECONDS: Final = 120.0
 
 
 class Demo:

@@ -19,11 +19,12 @@ from cli.local.supervisor import CRASH, Child, Program, Supervisor
 from cli.running import SERVICES
 from shared.errors import InvalidInput, TryAgain
 from shared.settings import PREFIX, Settings, load
-from shared.storage.migrate import migrate
+from shared.storage import schema
+from shared.storage.pool import Database
 from shared.telemetry.logs import without_secrets
 from shared.vault import new_key
 
-_READY_SECONDS: Final = 60.0
+_READY_SECONDS: Final = 180.0  # a busy machine is slow, and a crashed Postgres recovers first
 
 
 class House:
@@ -117,7 +118,7 @@ class House:
             broker.prepare()
             self._grounds.append(self._supervisor.start(broker.program()))
             self._set("BROKER_URL", broker.url)
-            self._own.append(("Broker", f"127.0.0.1:{broker.port}", "own Valkey, kept below"))
+            self._own.append(("Broker", broker.url, "own Valkey; handlers' queues too"))
         if _is_set("STORE_URL"):
             self._note("Store", "STORE_URL")
         else:
@@ -147,7 +148,7 @@ class House:
         while not give_up():
             self._supervisor.tend()
             try:
-                migrate(url)
+                _bring_up(url)
             except TryAgain:
                 if time.monotonic() > deadline:
                     raise
@@ -183,6 +184,19 @@ class House:
     def _note(self, what: str, name: str) -> None:
         where = os.environ.get(PREFIX + name) or f"as {PREFIX}{name} says"
         self._own.append((what, without_secrets(where), "yours"))
+
+
+def _bring_up(url: str) -> None:
+    """Migrates where there is something to migrate: most starts need not load what that takes."""
+    with Database(url, size=1, timeout=1.0) as database:
+        try:
+            schema.check(database)
+            return
+        except schema.SchemaBehind:
+            pass
+    from shared.storage.migrate import migrate
+
+    migrate(url)
 
 
 def _is_set(name: str) -> bool:

@@ -90,21 +90,27 @@ class OwnPostgres:
         )
 
     def _run(self, argv: list[str | Path], text: str = "") -> None:
-        done = subprocess.run(
-            [str(part) for part in argv],
-            input=text,
-            capture_output=True,
-            text=True,
-            check=False,
-            cwd=self._root,
-            preexec_fn=self._become,
-            **self._options,
-        )
+        hint = "Choose another --data-dir, or set POSTHOUSE_DATABASE_URL to use your own."
+        try:
+            done = subprocess.run(
+                [str(part) for part in argv],
+                input=text,
+                capture_output=True,
+                text=True,
+                check=False,
+                cwd=self._root,
+                preexec_fn=self._become,
+                **self._options,
+            )
+        except (OSError, subprocess.SubprocessError) as error:
+            raise PosthouseError(
+                f"Posthouse's own Postgres cannot be started: {error}", hint=hint
+            ) from error
         if done.returncode:
             raise PosthouseError(
                 f"Posthouse's own Postgres could not be made in {self._root}: "
                 f"{(done.stderr or done.stdout).strip()[-800:]}",
-                hint="Choose another --data-dir, or set POSTHOUSE_DATABASE_URL to use your own.",
+                hint=hint,
             )
 
     def _own(self, path: Path) -> None:

@@ -188,7 +188,7 @@ class Supervisor:
                         f"{name} was not ready within {seconds:.0f} s: {error}",
                         hint=f"Its log is {log}.",
                     ) from error
-                time.sleep(0.05)
+                time.sleep(0.1)
             else:
                 waiting.pop(0)
 

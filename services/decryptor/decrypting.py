@@ -64,8 +64,8 @@ class Claims:
                 del self._held[token]
 
     def run(self, stop: threading.Event) -> None:
-        """Renews every third of the time to live, until `stop` is set and nothing is held."""
-        while not stop.wait(self.ttl / 3) or self._held:
+        """Renews every third of the time to live, until `stop` is set after the last batch."""
+        while not stop.wait(self.ttl / 3):
             with self._lock:
                 held = dict(self._held)
             if not held:

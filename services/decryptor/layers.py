@@ -18,7 +18,7 @@ from services.decryptor.cms.verify import Content, load_certificates, verify
 from services.decryptor.facts import Facts, SignedLayer
 from services.decryptor.limits import Limits
 from services.decryptor.mime import Entity, entity, looks_like_header, parts
-from services.decryptor.openpgp.layers import OpenPGP
+from services.decryptor.openpgp.layers import OpenPGP, may_have_armour
 from services.decryptor.spool import Region, Spool
 from services.decryptor.transfer import Undecodable, decode
 from services.decryptor.trust import TrustStore
@@ -57,9 +57,17 @@ class Peeler:
         self.payload: Entity | None = None
         self._identities = identities
         self._limits = limits
+        self._trust = trust
         self._spool = spool
-        self._openpgp = OpenPGP(
-            identities.openpgp, trust.keyring, self.facts, spool, limits.decompressed_bytes
+
+    @property
+    def _openpgp(self) -> OpenPGP:
+        return OpenPGP(
+            self._identities.openpgp,
+            self._trust.keyring,
+            self.facts,
+            self._spool,
+            self._limits.decompressed_bytes,
         )
 
     def peel(self, whole: Entity, depth: int = 0) -> Entity:
@@ -74,7 +82,7 @@ class Peeler:
         if whole.media_type == "multipart/encrypted":
             content = self._openpgp.encrypted(whole)
             return whole if content is None else self._inner(content, depth)
-        if whole.media_type == "text/plain":
+        if whole.media_type == "text/plain" and may_have_armour(whole):
             content = self._openpgp.inline(whole)
             return whole if content is None else self._inner(content, depth)
         return whole

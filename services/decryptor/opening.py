@@ -123,8 +123,7 @@ def _open(
     facts = peeler.facts
     payload = payload_of(peeler.payload, outer) if peeler.payload else None
     protected = protected_fields(payload) if payload else {}
-    claimed = field_value(payload.header, b"from") if payload and b"from" in protected else b""
-    from_header = payload.header if payload and claimed else outer.header
+    from_header = payload.header if payload and b"from" in protected else outer.header
     security = facts.judged(authors(from_header) if facts.signatures else set(), trust)
     opened = Opened(security, _spool=spool)
     if protected and payload:
@@ -160,7 +159,8 @@ def _composed(
 ) -> bytes | Path:
     header = compose(outer, protected, inner)
     if len(inner.body) + len(header) <= spool.memory:
-        return header + inner.body.copy()
+        with memoryview(inner.body.buffer) as whole:
+            return b"".join((header, whole[inner.body.start : inner.body.end]))
     file, path = spool.named()
     with file:
         file.write(header)

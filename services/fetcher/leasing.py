@@ -42,8 +42,8 @@ class LeaseKeeper:
             self._held.difference_update(given_back)
 
     def run(self, stop: threading.Event) -> None:
-        """Renews until `stop` is set and nothing is held any more."""
-        while not stop.wait(self._ttl / 3) or self._held:
+        """Renews until `stop` is set, which is to be after the last run has ended."""
+        while not stop.wait(self._ttl / 3):
             with self._lock:
                 held = list(self._held)
             if not held:

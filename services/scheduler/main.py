@@ -22,7 +22,7 @@ from shared.hosts import HostRules
 from shared.jobs import DECRYPT_QUEUE, FETCH_QUEUE, FETCH_SLOW_QUEUE
 from shared.queueing.broker import build_broker, enqueue_many
 from shared.queueing.output import Output, open_output
-from shared.storage import schema
+from shared.storage import retention, schema
 from shared.storage.fleet import read_fleet
 from shared.storage.pool import Database
 from shared.store import Store, open_store
@@ -92,7 +92,11 @@ class Scheduler:
             pass
 
     def _housekeeping(self) -> None:
-        housekeeping(self.database, self.store, utc_now(), self.settings.retention_days)
+        # Whichever scheduler comes first does it for all of them.
+        if retention.claim_chore(
+            self.database, "housekeeping", timedelta(seconds=0.9 * _HOUSEKEEPING_SECONDS)
+        ):
+            housekeeping(self.database, self.store, utc_now(), self.settings.retention_days)
 
     def _alerts(self) -> None:
         alerting.raise_backlogs(
@@ -128,7 +132,11 @@ def build(settings: SchedulerSettings) -> Scheduler:
         settings.broker_url.get_secret_value(),
         queues=(FETCH_QUEUE, FETCH_SLOW_QUEUE, DECRYPT_QUEUE),
     )
-    output = open_output(settings.effective_output_url)
+    management = settings.output_management_url
+    output = open_output(
+        settings.effective_output_url,
+        management_url=management.get_secret_value() if management else "",
+    )
     return Scheduler(
         settings=settings,
         database=database,

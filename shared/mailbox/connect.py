@@ -115,7 +115,7 @@ def connect_tcp(
             last = error
             continue
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        _keep_alive(sock)
         log.note(f"connected to {address} port {port}")
         return sock
     where = f"{host} port {port}"
@@ -139,6 +139,14 @@ def connect_tcp(
         code="unreachable",
         hint="Check the network between Posthouse and the mail server.",
     ) from last
+
+
+def _keep_alive(sock: socket.socket) -> None:
+    """A session kept open notices within four minutes that the other side is gone."""
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for option, value in (("TCP_KEEPIDLE", 120), ("TCP_KEEPINTVL", 30), ("TCP_KEEPCNT", 4)):
+        if hasattr(socket, option):  # not on every system
+            sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)
 
 
 @lru_cache(maxsize=256)

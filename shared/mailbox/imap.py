@@ -131,7 +131,7 @@ class ImapMailbox:
                 self._session.reply(tag)
             status = self._status_of(self._session.reply(poll.tags[-1]), poll.folder)
             self._session.wire.rest()
-        return None if cursor is not None and _unchanged(cursor, status.cursor) else status
+        return None if cursor is not None and unchanged(cursor, status.cursor) else status
 
     def open(self, folder: str) -> FolderStatus:
         with self._step("folder"):
@@ -465,7 +465,7 @@ class ImapMailbox:
         return FolderStatus(folder, cursor["messages"], numbers.get(b"UNSEEN"), validity, cursor)
 
 
-def _unchanged(cursor: Cursor, now: Cursor) -> bool:
+def unchanged(cursor: Cursor, now: Cursor) -> bool:
     """Whether nothing can have changed between two looks."""
     if any(
         cursor.get(key) != now[key] for key in ("uid_validity", "uid_next", "messages", "unseen")

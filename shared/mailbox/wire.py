@@ -144,23 +144,24 @@ class Wire:
         self.copy(count, lambda piece: pieces.append(bytes(piece)))
         return b"".join(pieces)
 
-    def has_unread(self) -> bool:
-        """Whether octets wait that nobody has taken, without waiting for them."""
-        if self.pos < self.end:
-            return True
-        if isinstance(self.socket, ssl.SSLSocket) and self.socket.pending():
-            return True
-        self.socket.settimeout(0)
+    def fill_now(self) -> bool:
+        """Takes what has arrived, on a socket that does not block; False where nothing has."""
         try:
             self.fill()
         except SessionLost as error:
-            if isinstance(error.__cause__, (BlockingIOError, ssl.SSLWantReadError)):
-                self.broken = False
-                return False
-            raise
-        finally:
-            self.socket.settimeout(self.read_timeout_s)
+            waiting = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
+            if not isinstance(error.__cause__, waiting):
+                raise
+            self.broken = False
+            return False
         return True
+
+    def line_now(self) -> bytes | None:
+        """The next line if all of it is in the buffer."""
+        at = self.buffer.find(b"\n", self.pos, self.end)
+        if at < 0:
+            return None
+        return self.line()
 
     def nonsense(self, what: str) -> SessionLost:
         """The error for a server that does not keep to the protocol."""

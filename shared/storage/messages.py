@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -214,7 +215,7 @@ def search(
             return found
     if text:
         parts.append(_SQL["with_text"])
-        values["patterns"] = _patterns(text)
+        values["pattern"] = _pattern(text)
     return _rows(session, [*parts, _SQL["newest"]], values)
 
 
@@ -333,11 +334,18 @@ def _opened(row: Mapping[str, Any]) -> RawRef | None:
     return RawRef(row["opened_key"], row["opened_offset"], row["opened_size"])
 
 
-def _patterns(text: str) -> list[str]:
-    # ILIKE folds ASCII everywhere, other letters only where the database's locale knows them.
-    escaped = text.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
-    forms = (escaped, escaped.lower(), escaped.upper(), escaped.title())
-    return list(dict.fromkeys(f"%{form}%" for form in forms))
+def _pattern(text: str) -> str:
+    """A regular expression of Postgres for `text` in any case.
+
+    It folds ASCII everywhere, other letters only where the database's locale knows them: those
+    are written out in each of their cases.
+    """
+    return "".join(
+        re.escape(c)
+        if c.isascii()
+        else "[" + "".join({v for v in (c, c.lower(), c.upper()) if len(v) == 1}) + "]"
+        for c in text
+    )
 
 
 def _opened_text(security: Mapping[str, Any]) -> str:

@@ -7,7 +7,6 @@ from pathlib import Path
 from alembic import command
 from alembic.config import Config
 from alembic.migration import MigrationContext
-from alembic.script import ScriptDirectory
 from sqlalchemy import create_engine
 from sqlalchemy.engine import Connection, make_url
 from sqlalchemy.exc import OperationalError
@@ -51,11 +50,6 @@ def migrate(database_url: str, retention_days: int = 30) -> str:
     with Database(database_url, size=1) as database:
         create_partitions(database, utc_now(), retention_days)
     return version
-
-
-def expected_version() -> str:
-    """The schema version that this code was written for."""
-    return ScriptDirectory.from_config(_config()).get_current_head() or ""
 
 
 def _version(connection: Connection) -> str:

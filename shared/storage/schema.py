@@ -13,12 +13,12 @@ from typing import Final
 from psycopg import errors as pg
 
 from shared.errors import TryAgain
-from shared.storage import migrate
+from shared.storage.migrations import expected_version
 from shared.storage.pool import Database
 
 _POLL_SECONDS: Final = 1.0
 
-_expected = cache(migrate.expected_version)
+_expected = cache(expected_version)
 
 
 class SchemaBehind(TryAgain):

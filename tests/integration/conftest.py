@@ -11,6 +11,7 @@ import pytest
 from tests.rig.events import emptied
 from tests.rig.house import House
 from tests.rig.zygote import Zygote
+from tests.servers.dovecot import Dovecot
 from tests.servers.rabbitmq import RabbitServer
 from tests.servers.redis import RedisServer
 
@@ -55,3 +56,17 @@ def build_house(
     yield build
     for house in built:
         house.__exit__()
+
+
+@pytest.fixture(scope="session")
+def plain_dovecot() -> Iterator[Dovecot]:
+    """A server without TLS: it refuses STARTTLS."""
+    with Dovecot() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def logging_dovecot() -> Iterator[Dovecot]:
+    """A server that keeps what its clients say."""
+    with Dovecot(rawlog=True) as server:
+        yield server

@@ -2,7 +2,8 @@
 
 import psycopg
 
-from shared.storage.migrate import expected_version, migrate
+from shared.storage.migrate import migrate
+from shared.storage.migrations import expected_version
 from tests.servers.postgres import PostgresServer
 
 

@@ -10,7 +10,7 @@ import psycopg
 import pytest
 
 from shared.storage import schema
-from shared.storage.migrate import expected_version
+from shared.storage.migrations import expected_version
 from shared.storage.pool import Database
 
 

@@ -79,7 +79,7 @@ class Machine:
             self.start()
         return self
 
-    def wait_for(self, pattern: str, *, seconds: float = 90) -> None:
+    def wait_for(self, pattern: str, *, seconds: float = 240) -> None:
         """Until the output shows this (a regular expression)."""
         deadline = time.monotonic() + seconds
         while not re.search(pattern, self.output):
@@ -96,7 +96,7 @@ class Machine:
         """Sends a signal to `up` alone; returns its exit code when it has ended."""
         assert self._process is not None and self._reader is not None
         self._process.send_signal(number)
-        code = self._process.wait(60)
+        code = self._process.wait(120)
         self._reader.join(10)
         return code
 
@@ -108,7 +108,7 @@ class Machine:
             capture_output=True,
             text=True,
             check=False,
-            timeout=60,
+            timeout=240,
             cwd="/",
             **options,
         )

@@ -16,6 +16,8 @@ from services.admin.api.schemas import (
     CountOut,
     DeliveryOut,
     EntriesIn,
+    ErasedOut,
+    EraseIn,
     Id,
     MessageDetailOut,
     MessageOut,
@@ -98,6 +100,13 @@ def redeliver_many(ctx: Ctx, body: RedeliverManyIn) -> RedeliveredOut:
     )
     done = messages.redeliver_messages(ctx, wanted, handler_ids=body.handlers, before=body.before)
     return RedeliveredOut.model_validate(done)
+
+
+@router.post("/erase", responses=responses())
+def erase(ctx: Ctx, body: EraseIn) -> ErasedOut:
+    """Erases every mail that a person sent or was addressed in. It cannot be undone; what
+    handlers already have is theirs to erase. Call again while `postponed` is not 0."""
+    return ErasedOut.model_validate(messages.erase_person(ctx, body.address))
 
 
 @router.post("/{message_id}/redeliver", status_code=202, responses=responses(404))

@@ -90,7 +90,7 @@ def responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
             "description": _TITLES[status],
             "content": {MEDIA_TYPE: _SCHEMA},
         }
-        for status in sorted({401, 403, 422, 503, *statuses})
+        for status in sorted({400, 401, 403, 422, 503, *statuses})
     }
 
 
@@ -179,6 +179,7 @@ def install(app: FastAPI) -> None:
     @app.exception_handler(HTTPException)
     def http(request: Request, error: HTTPException) -> JSONResponse:
         detail = {
+            400: "The body cannot be read: it is neither JSON in UTF-8 nor a form.",
             404: "There is nothing at this address.",
             405: f"{request.method} is not possible here.",
         }.get(error.status_code, str(error.detail))

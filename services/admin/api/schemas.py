@@ -554,6 +554,20 @@ class RedeliverManyIn(RedeliverIn):
     before: uuid.UUID | None = None
 
 
+class EraseIn(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    address: str = Field(min_length=3, max_length=320, description="The person's mail address")
+
+
+class ErasedOut(Out):
+    """How many mails are gone and how many objects of the store were removed or written anew."""
+
+    messages: int
+    objects: int
+    postponed: int = Field(description="Objects in use right now: call again in a minute")
+
+
 class EntriesIn(BaseModel):
     model_config = ConfigDict(extra="forbid")
 

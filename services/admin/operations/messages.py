@@ -9,6 +9,8 @@ from itertools import chain
 from typing import Final
 
 from services.admin.context import Context
+from shared import erasing
+from shared.erasing import Erased
 from shared.errors import InvalidInput, NotFound
 from shared.messages import RawRef
 from shared.storage import handlers, messages, outbox
@@ -132,6 +134,17 @@ def redeliver_messages(
         what = {"filter": str(wanted), "handlers": list(handler_ids), "count": count}
         ctx.record(session, "redeliver", "messages", after=what)
     return Redelivered(count, before)
+
+
+def erase_person(ctx: Context, address: str) -> Erased:
+    """Erases every mail that `address` sent or was addressed in: rows and bytes.
+
+    The audit log keeps that it was done, and not whom it concerned. Raises InvalidInput.
+    """
+    erased = erasing.erase_person(ctx.house.database, ctx.house.store, address)
+    with ctx.transaction() as session:
+        ctx.record(session, "erase", "messages", after=erased)
+    return erased
 
 
 def _check_handlers(ctx: Context, handler_ids: Sequence[int]) -> None:

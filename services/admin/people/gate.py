@@ -40,6 +40,7 @@ _RULES: Final[tuple[tuple[frozenset[str] | None, re.Pattern[str], Permission], .
             Permission.ADMINISTER,
         ),
         ("POST PUT PATCH DELETE", r"^(/api/v1)?/credentials(/|$)", Permission.ADMINISTER),
+        ("POST", r"^/api/v1/messages/erase$", Permission.ADMINISTER),
         ("", r"^/api/v1/oauth/", Permission.OPERATE),
         ("GET", r"^(/api/v1)?/connections/[^/]+/folders$", Permission.OPERATE),
         (

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from cryptography.hazmat.primitives import hashes
 
-from services.decryptor.cms.ber import NULL, OID, SEQUENCE, Reader, reader_at
+from services.decryptor.cms.ber import NULL, OID, SEQUENCE, Reader, items, reader_at
 from services.decryptor.cms.errors import Malformed, Unsupported
 from services.decryptor.cms.oids import MGF1, dotted, oid
 
@@ -21,13 +21,21 @@ class Algorithm(NamedTuple):
     raw: bytes
 
 
+#: Parameters are some names and a nonce; what was read is remembered.
+MAX_ALGORITHM = 1 << 12
+
+
 @lru_cache(maxsize=512)
 def algorithm(raw: bytes) -> Algorithm:
     """Reads one AlgorithmIdentifier. Raises Malformed."""
-    inner = reader_at(raw).enter(raw[0] if raw[:1] else SEQUENCE)
-    name = inner.value(OID)
-    parameters = inner.element() if inner.peek() != -1 else b""
-    return Algorithm(name, parameters, raw)
+    if not 0 < len(raw) <= MAX_ALGORITHM:
+        raise Malformed("An algorithm is not what it can be.")
+    whole = items(raw, 0, len(raw))[0]
+    fields = items(raw, whole.start, whole.stop)
+    if not fields or fields[0].tag != OID:
+        raise Malformed("An algorithm has no name.")
+    parameters = raw[fields[1].begin : fields[1].next] if len(fields) > 1 else b""
+    return Algorithm(raw[fields[0].start : fields[0].stop], parameters, raw)
 
 
 #: The default of many an old standard; a matter of reading what was sent, not of choice.

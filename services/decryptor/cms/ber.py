@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import mmap
 from collections.abc import Iterator
+from typing import NamedTuple
 
 from services.decryptor.cms.errors import Malformed
 
@@ -25,9 +26,16 @@ MAX_DEPTH = 48
 #: Chunks of one octet string. Senders use chunks of 1,000 bytes and more: 10^6 of them are more
 #: than the largest mail. Without a bound, chunks of one byte would cost a minute of work each mail.
 MAX_CHUNKS = 1_000_000
+#: What is copied out of a message piece by piece (names, keys, certificates) is small; only its
+#: content can be large, and that is streamed.
+MAX_SMALL = 1 << 18
+#: Bounds of a list of elements that is read at once: the recipients of a large distribution list.
+MAX_LIST = 1 << 22
+MAX_ITEMS = 10_000
 
 _CUT_OFF = "The structure ends in the middle of an element."
 _TOO_LONG = "An element is longer than the structure."
+_TOO_LARGE = "A part of the structure is larger than it can be."
 
 
 def header(buffer: Buffer, position: int, end: int) -> tuple[int, int, int]:
@@ -91,6 +99,55 @@ def end_of(buffer: Buffer, start: int, stop: int, end: int) -> int:
     return position
 
 
+class Item(NamedTuple):
+    """One element, by offsets: header from `begin`, content from `start` to `stop`, next at `next`.
+
+    All definite: the end marks of an indefinite length lie between `stop` and `next`.
+    """
+
+    tag: int
+    begin: int
+    start: int
+    stop: int
+    next: int
+
+
+def items(buffer: Buffer, start: int, stop: int) -> list[Item]:
+    """The elements between two offsets: the children of a small element, in one go.
+
+    For what is small: a large content would be walked here and again when it is read.
+    """
+    if stop - start > MAX_LIST:
+        raise Malformed(_TOO_LARGE)
+    found: list[Item] = []
+    for _ in range(MAX_ITEMS):
+        if start >= stop:
+            return found
+        tag, content, end = header(buffer, start, stop)
+        if end == INDEFINITE:
+            behind = end_of(buffer, content, end, stop)
+            found.append(Item(tag, start, content, behind - 2, behind))
+            start = behind
+        else:
+            found.append(Item(tag, start, content, end, end))
+            start = end
+    raise Malformed(_TOO_LARGE)
+
+
+def small(buffer: Buffer, start: int, stop: int) -> bytes:
+    """A copy of the bytes between two offsets. Raises Malformed where that is no small thing."""
+    if stop - start > MAX_SMALL:
+        raise Malformed(_TOO_LARGE)
+    return bytes(buffer[start:stop])
+
+
+def octets_of(buffer: Buffer, item: Item, tag: int = OCTET_STRING) -> bytes:
+    """A small octet string, chunked or not. `tag` is its primitive tag."""
+    if item.tag == tag:
+        return small(buffer, item.start, item.stop)
+    return octet_string(reader_at(buffer, item.begin, item.next), tag)
+
+
 class Reader:
     """A forward cursor over the content of one constructed element."""
 
@@ -129,16 +186,22 @@ class Reader:
         self.position = stop
         return start, stop
 
+    def item(self, tag: int) -> Item:
+        """Steps over the next element and gives its offsets."""
+        begin = self.position
+        start, stop = self.take(tag)
+        return Item(tag, begin, start, stop, self.position)
+
     def element(self, tag: int = 0) -> bytes:
         """Steps over the next element and gives a copy of it, header included."""
         start = self.position
         self.take(tag)
-        return bytes(self.buffer[start : self.position])
+        return small(self.buffer, start, self.position)
 
     def value(self, tag: int) -> bytes:
         """Steps over the next element and gives a copy of its content."""
         start, stop = self.take(tag)
-        return bytes(self.buffer[start:stop])
+        return small(self.buffer, start, stop)
 
     def enter(self, tag: int) -> Reader:
         """A reader of the next element's content. Give it back to `leave` before going on."""
@@ -212,7 +275,12 @@ def octet_string(source: Reader, tag: int = OCTET_STRING) -> bytes:
     """A small octet string in one piece."""
     if source.peek() == tag:
         return source.value(tag)
-    return b"".join(bytes(source.buffer[a:b]) for a, b in source.octets(tag))
+    joined = bytearray()
+    for start, stop in source.octets(tag):
+        joined += small(source.buffer, start, stop)
+        if len(joined) > MAX_SMALL:
+            raise Malformed(_TOO_LARGE)
+    return bytes(joined)
 
 
 def encode(tag: int, content: bytes) -> bytes:

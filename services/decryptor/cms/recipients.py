@@ -8,17 +8,21 @@ from services.decryptor.cms.algorithms import Algorithm, algorithm
 from services.decryptor.cms.ber import (
     BIT_STRING,
     INTEGER,
-    OCTET_STRING,
     SEQUENCE,
-    SET,
-    Reader,
-    octet_string,
+    Buffer,
+    Item,
+    items,
+    octets_of,
+    small,
 )
 from services.decryptor.cms.errors import Malformed
 from shared.certificates.naming import CertificateName, name_text, normalised_name
 
 #: Distribution lists have some hundreds of members; each costs its parse.
 MAX_RECIPIENTS = 2_000
+#: A name is some lines of text, in bytes; what was made of it is remembered.
+MAX_NAME = 1 << 13
+MAX_SERIAL = 64
 
 
 class RecipientId(NamedTuple):
@@ -68,87 +72,105 @@ _OTHER: dict[int, Literal["shared key", "password", "other"]] = {
 }
 
 
-def read_recipients(source: Reader) -> list[Recipient]:
-    """Reads the SET OF RecipientInfo before which `source` stands. Raises Malformed."""
-    infos = source.enter(SET)
+def read_recipients(buffer: Buffer, infos: Item) -> list[Recipient]:
+    """Reads a SET OF RecipientInfo. Raises Malformed."""
     found: list[Recipient] = []
-    while (tag := infos.peek()) != -1:
-        if tag == SEQUENCE:
-            inner = infos.enter(tag)
-            found.append(_transport(inner))
-            infos.leave(inner)
-        elif tag == 0xA1:
-            inner = infos.enter(tag)
-            found.extend(_agreement(inner))
-            infos.leave(inner)
-        elif tag in _OTHER:
-            infos.take()
-            found.append(Recipient(_OTHER[tag], RecipientId(), _NOTHING, b""))
+    for info in items(buffer, infos.start, infos.stop):
+        if info.tag == SEQUENCE:
+            found.append(_transport(buffer, info))
+        elif info.tag == 0xA1:
+            found.extend(_agreement(buffer, info))
+        elif info.tag in _OTHER:
+            found.append(Recipient(_OTHER[info.tag], RecipientId(), _NOTHING, b""))
         else:
-            raise Malformed("The recipients are not in a known form.")
+            raise _unknown()
         if len(found) > MAX_RECIPIENTS:
             raise Malformed("There are too many recipients.")
-    source.leave(infos)
     return found
 
 
-def _transport(fields: Reader) -> Recipient:
-    fields.take(INTEGER)
-    identifier = read_identifier(fields)
-    chosen = algorithm(fields.element(SEQUENCE))
-    return Recipient("transport", identifier, chosen, octet_string(fields))
-
-
-def read_identifier(fields: Reader) -> RecipientId:
+def read_identifier(buffer: Buffer, item: Item) -> RecipientId:
     """The certificate that a CHOICE of IssuerAndSerialNumber or [0] key id means."""
-    if fields.peek() == SEQUENCE:
-        inner = fields.enter(SEQUENCE)
-        issuer = inner.element(SEQUENCE)
-        serial = int.from_bytes(inner.value(INTEGER), signed=True)
-        fields.leave(inner)
-        return RecipientId(issuer, serial)
-    return RecipientId(key_id=octet_string(fields, 0x80))
+    if item.tag != SEQUENCE:
+        return RecipientId(key_id=octets_of(buffer, item, 0x80))
+    pair = items(buffer, item.start, item.stop)
+    if len(pair) != 2 or pair[0].tag != SEQUENCE or pair[1].tag != INTEGER:
+        raise _unknown()
+    issuer, serial = pair
+    if issuer.next - issuer.begin > MAX_NAME or serial.stop - serial.start > MAX_SERIAL:
+        raise _unknown()
+    return RecipientId(
+        small(buffer, issuer.begin, issuer.next),
+        int.from_bytes(buffer[serial.start : serial.stop], signed=True),
+    )
 
 
-def _agreement(fields: Reader) -> list[Recipient]:
-    fields.take(INTEGER)
-    originator = fields.enter(0xA0)
-    originator_algorithm, originator_key = None, b""
-    if originator.peek() == 0xA1:
-        public = originator.enter(0xA1)
-        originator_algorithm = algorithm(public.element(SEQUENCE))
-        originator_key = public.value(BIT_STRING)[1:]
-        originator.leave(public)
-    fields.leave(originator)
+def _transport(buffer: Buffer, info: Item) -> Recipient:
+    fields = items(buffer, info.start, info.stop)
+    if len(fields) < 4 or fields[2].tag != SEQUENCE:
+        raise _unknown()
+    _, identifier, chosen, wrapped = fields[:4]
+    return Recipient(
+        "transport",
+        read_identifier(buffer, identifier),
+        algorithm(small(buffer, chosen.begin, chosen.next)),
+        octets_of(buffer, wrapped),
+    )
+
+
+def _agreement(buffer: Buffer, info: Item) -> list[Recipient]:
+    fields = items(buffer, info.start, info.stop)
     material = b""
-    if fields.peek() == 0xA1:
-        inner = fields.enter(0xA1)
-        material = octet_string(inner)
-        fields.leave(inner)
-    chosen = algorithm(fields.element(SEQUENCE))
-    keys = fields.enter(SEQUENCE)
+    if len(fields) > 4 and fields[2].tag == 0xA1:
+        inner = items(buffer, fields[2].start, fields[2].stop)
+        material = octets_of(buffer, inner[0]) if inner else b""
+        del fields[2]
+    if len(fields) < 4 or (fields[1].tag, fields[2].tag, fields[3].tag) != (0xA0, 0x30, 0x30):
+        raise _unknown()
+    _, originator, chosen, keys = fields[:4]
+    public_algorithm, public_key = _originator(buffer, originator)
+    scheme = algorithm(small(buffer, chosen.begin, chosen.next))
     found: list[Recipient] = []
-    while keys.peek() != -1:
-        one = keys.enter(SEQUENCE)
-        if one.peek() == 0xA0:
-            by_key = one.enter(0xA0)
-            identifier = RecipientId(key_id=octet_string(by_key, OCTET_STRING))
-            one.leave(by_key)
+    for one in items(buffer, keys.start, keys.stop):
+        pair = items(buffer, one.start, one.stop)
+        if len(pair) != 2:
+            raise _unknown()
+        identifier, wrapped = pair
+        if identifier.tag == 0xA0:  # RecipientKeyIdentifier, of which only the key id counts
+            key_id = items(buffer, identifier.start, identifier.stop)
+            named = RecipientId(key_id=octets_of(buffer, key_id[0])) if key_id else RecipientId()
         else:
-            identifier = read_identifier(one)
+            named = read_identifier(buffer, identifier)
         found.append(
             Recipient(
                 "agreement",
-                identifier,
-                chosen,
-                octet_string(one),
-                originator_algorithm,
-                originator_key,
+                named,
+                scheme,
+                octets_of(buffer, wrapped),
+                public_algorithm,
+                public_key,
                 material,
             )
         )
-        keys.leave(one)
         if len(found) > MAX_RECIPIENTS:
             raise Malformed("There are too many recipients.")
-    fields.leave(keys)
     return found
+
+
+def _originator(buffer: Buffer, originator: Item) -> tuple[Algorithm | None, bytes]:
+    """The sender's ephemeral key: algorithm and point; None where it is only referred to."""
+    for choice in items(buffer, originator.start, originator.stop):
+        if choice.tag == 0xA1:
+            pair = items(buffer, choice.start, choice.stop)
+            if len(pair) != 2 or pair[1].tag != BIT_STRING:
+                raise _unknown()
+            chosen, point = pair
+            return (
+                algorithm(small(buffer, chosen.begin, chosen.next)),
+                small(buffer, point.start + 1, point.stop),
+            )
+    return None, b""
+
+
+def _unknown() -> Malformed:
+    return Malformed("The recipients are not in a known form.")

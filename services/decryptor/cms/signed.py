@@ -107,7 +107,7 @@ def _joined(source: Reader, body: Region, spool: Spool) -> Region:
 
 def _signer(fields: Reader) -> SignerInfo:
     fields.take(INTEGER)
-    identifier = read_identifier(fields)
+    identifier = read_identifier(fields.buffer, fields.item(fields.peek()))
     digest = algorithm(fields.element(SEQUENCE))
     attributes = b""
     if fields.peek() == 0xA0:

@@ -58,8 +58,6 @@ class OpenPGP:
         Only where the message is the whole body: other text around it could carry the decrypted
         text away, and would be lost without it.
         """
-        if not _may_have_armour(whole.body, whole.transfer_encoding):
-            return None
         try:
             body = decode(whole.body, whole.transfer_encoding, self._spool)
         except Undecodable:
@@ -142,11 +140,12 @@ class OpenPGP:
         return sink.finish()
 
 
-def _may_have_armour(body: Region, encoding: str) -> bool:
-    """A cheap look, so that ordinary texts are not decoded in vain."""
-    if encoding == "base64":
+def may_have_armour(whole: Entity) -> bool:
+    """A cheap look at a text, so that ordinary ones are not decoded in vain."""
+    buffer, start, end = whole.body
+    if buffer.find(b"-----BEGIN PGP ", start, min(end, start + _LOOK)) >= 0:
         return True
-    return body.buffer.find(b"-----BEGIN PGP ", body.start, min(body.end, body.start + _LOOK)) >= 0
+    return whole.transfer_encoding == "base64"
 
 
 def _trimmed(body: Region) -> tuple[int, int]:

@@ -45,6 +45,9 @@ CONSUMER_TIMEOUT: Final = timedelta(minutes=30)
 #: The management plugin's figures are a few seconds old.
 _FIGURES_AGE: Final = timedelta(seconds=60)
 
+#: Looks, a quarter of a second apart, at a queue that may be recovering.
+_RECOVERY_LOOKS: Final = 12
+
 #: Looking at a dead letter is a delivery too, and must never be the last one.
 _LOOKS: Final = 1_000_000_000
 
@@ -115,11 +118,15 @@ class RabbitmqOutput:
 
     def inspect(self, handler: str) -> QueueState:
         asked_at = utc_now()
+        names = queue_name(handler), dead_name(handler), _marker_name(handler)
         with self._connection() as connection:
-            queue, dead, marker = (
-                _counts(connection, name)
-                for name in (queue_name(handler), dead_name(handler), _marker_name(handler))
-            )
+            queue, dead, marker = (_counts(connection, name) for name in names)
+            for _ in range(_RECOVERY_LOOKS):
+                if marker is None or marker.messages:
+                    break
+                # A queue that is still recovering after a restart answers as if it were empty.
+                connection.sleep(0.25)
+                queue, dead, marker = (_counts(connection, name) for name in names)
         dead_letters = dead.messages if dead else 0
         if queue is None or marker is None or not marker.messages:
             return QueueState(exists=False, dead=dead_letters)

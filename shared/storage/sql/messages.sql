@@ -20,9 +20,8 @@ WHERE (%(before)s::uuid IS NULL OR m.id < %(before)s)
   AND (%(connection_id)s::bigint IS NULL OR m.connection_id = %(connection_id)s)
 
 -- name: with_text
-  AND (m.sender ILIKE ANY (%(patterns)s) OR m.subject ILIKE ANY (%(patterns)s)
-       OR m.message_id ILIKE ANY (%(patterns)s)
-       OR array_to_string(m.recipients || m.cc, ' ') ILIKE ANY (%(patterns)s))
+  AND (m.sender ~* %(pattern)s OR m.subject ~* %(pattern)s OR m.message_id ~* %(pattern)s
+       OR array_to_string(m.recipients || m.cc, ' ') ~* %(pattern)s)
 
 -- name: with_message_id
   AND m.message_id = ANY(%(message_ids)s)

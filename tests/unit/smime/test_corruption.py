@@ -227,3 +227,30 @@ def test_nothing_is_left_behind(opener: Opener, sealed: dict[str, bytes], tmp_pa
         with opener(HEADER + pkcs7_entity(sealed[kind])):
             pass
     assert list(tmp_path.iterdir()) == []
+
+
+def test_hostile_sizes_stay_small(opener: Opener, holders: dict[str, Holder]) -> None:
+    """Names, lists and numbers of many megabytes are refused before they are copied."""
+    from services.decryptor.cms.ber import encode
+    from services.decryptor.cms.oids import ENVELOPED_DATA
+
+    version = encode(2, b"\0")
+    huge = bytes(5_000_000)
+    serial = encode(0x30, encode(0x30, b"") + encode(2, b"\x7f" * 1000))
+    lists = [
+        encode(4, b"") * 2_000_000,
+        encode(0x30, version + serial + encode(0x30, encode(6, b"\x2a")) + encode(4, b"x")),
+        encode(0x30, version + encode(0x80, huge) + encode(0x30, b"") + encode(4, b"x")),
+        encode(0x30, encode(2, b"")) * 20_000,
+        encode(0xA2, b"") * 20_000,
+    ]
+    for recipients in lists:
+        cms = encode(
+            0x30,
+            encode(6, ENVELOPED_DATA)
+            + encode(0xA0, encode(0x30, version + encode(0x31, recipients))),
+        )
+        with opener(mail(cms)) as opened:
+            assert opened.security.status == "failed"
+            assert len(opened.security.reason) < 200
+            assert opened.security.recipients == ()

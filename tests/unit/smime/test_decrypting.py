@@ -3,10 +3,22 @@
 from __future__ import annotations
 
 import base64
+import os
+import zlib
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import x25519
+from cryptography.hazmat.primitives.ciphers import Cipher
+from cryptography.hazmat.primitives.ciphers.algorithms import AES
+from cryptography.hazmat.primitives.ciphers.modes import CBC
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+from cryptography.hazmat.primitives.kdf.x963kdf import X963KDF
+from cryptography.hazmat.primitives.keywrap import aes_key_wrap
 
+from services.decryptor.cms.ber import encode
+from services.decryptor.cms.oids import COMPRESSED_DATA, DATA, ENVELOPED_DATA, ZLIB, oid
 from services.decryptor.opening import Limits
 from tests.unit.smime.mails import (
     ENTITY,
@@ -213,6 +225,56 @@ def test_unsupported_cipher_is_named(
         assert opened.content is None
 
 
+@pytest.mark.parametrize("scheme", ["x963", "hkdf", "hkdf with salt"])
+@pytest.mark.parametrize("null", [False, True])
+def test_x25519(scheme: str, null: bool, opener: Opener, holders: dict[str, Holder]) -> None:
+    """RFC 8418, by hand: neither the openssl command nor Bouncy Castle of this age writes it."""
+    wrap = encode(0x30, encode(6, oid("2.16.840.1.101.3.4.1.45")) + (b"\x05\x00" if null else b""))
+    material = os.urandom(16)
+    info = encode(
+        0x30,
+        wrap + encode(0xA0, encode(4, material)) + encode(0xA2, encode(4, (256).to_bytes(4))),
+    )
+    ephemeral = x25519.X25519PrivateKey.generate()
+    receiver = holders["x25519"]
+    assert isinstance(receiver.private, x25519.X25519PrivateKey)
+    secret = ephemeral.exchange(receiver.private.public_key())
+    if scheme == "x963":
+        name = oid("1.3.132.1.11.1")
+        wrapping_key = X963KDF(hashes.SHA256(), 32, info).derive(secret)
+    else:
+        name = oid("1.2.840.113549.1.9.16.3.19")
+        salt = material if "salt" in scheme else None
+        wrapping_key = HKDF(hashes.SHA256(), 32, salt, info).derive(secret)
+    key, nonce = os.urandom(32), os.urandom(16)
+    point = ephemeral.public_key().public_bytes_raw()
+    originator = encode(
+        0xA1, encode(0x30, encode(6, oid("1.3.101.110"))) + encode(3, b"\0" + point)
+    )
+    issued = receiver.identity().name
+    identifier = encode(0x30, issued.issuer + encode(2, issued.serial.to_bytes(21)))
+    wrapped = encode(0x30, identifier + encode(4, aes_key_wrap(wrapping_key, key)))
+    recipient = (
+        encode(2, b"\3")
+        + encode(0xA0, originator)
+        + encode(0xA1, encode(4, material))
+        + encode(0x30, encode(6, name) + wrap)
+        + encode(0x30, wrapped)
+    )
+    padded = ENTITY + bytes((16 - len(ENTITY) % 16,)) * (16 - len(ENTITY) % 16)
+    cipher = Cipher(AES(key), CBC(nonce)).encryptor()
+    content = (
+        encode(6, oid("1.2.840.113549.1.7.1"))
+        + encode(0x30, encode(6, oid("2.16.840.1.101.3.4.1.42")) + encode(4, nonce))
+        + encode(0x80, cipher.update(padded) + cipher.finalize())
+    )
+    enveloped = encode(2, b"\2") + encode(0x31, encode(0xA1, recipient)) + encode(0x30, content)
+    made = encode(0x30, encode(6, ENVELOPED_DATA) + encode(0xA0, encode(0x30, enveloped)))
+    with opener(mail(made)) as opened:
+        assert opened.security.certificate == "x25519", opened.security.reason
+        assert body(opened) == TEXT
+
+
 def test_nesting_is_limited(opener: Opener, holders: dict[str, Holder]) -> None:
     data = ENTITY
     for _ in range(5):
@@ -245,11 +307,6 @@ def test_compression_bomb_stays_a_fact(opener: Opener) -> None:
 
 def openssl_compress(data: bytes) -> bytes:
     """CompressedData (RFC 3274), by hand: Debian's openssl is built without it."""
-    import zlib
-
-    from services.decryptor.cms.ber import encode
-    from services.decryptor.cms.oids import COMPRESSED_DATA, DATA, ZLIB
-
     inner = encode(0x30, encode(6, DATA) + encode(0xA0, encode(4, zlib.compress(data))))
     packed = encode(0x30, encode(2, b"\0") + encode(0x30, encode(6, ZLIB)) + inner)
     return encode(0x30, encode(6, COMPRESSED_DATA) + encode(0xA0, packed))

@@ -1,0 +1,60 @@
+#!/bin/sh
+# A handler without any SDK: redis-cli, jq and a shell. Prints sender and subject of every mail and
+# stores the mail itself as <id>.eml in the current folder.
+#
+#   ./no_sdk_redis.sh redis://127.0.0.1:6379/0 my-handler
+#
+# It shows all that a handler in any language has to do: read as a consumer of the group, handle,
+# acknowledge; take over what a crashed consumer left; reject to the dead letters; never create or
+# trim the stream.
+set -eu
+url=$1 handler=$2
+key="posthouse:handler:$handler" group=posthouse consumer="shell-$$"
+limit=5         # deliveries before an event is given up
+stale=60000     # milliseconds after which another consumer's event is taken over
+
+redis() { redis-cli --no-auth-warning -u "$url" "$@"; }
+
+handle() { # handle EVENT: exit status 0 is success
+    id=$(printf '%s' "$1" | jq -re .id) || return 1
+    printf '%s' "$1" | jq -re '"\(.data.headers.from): \(.data.headers.subject)"' || return 1
+    if printf '%s' "$1" | jq -e '.data.raw.inline' >/dev/null; then
+        printf '%s' "$1" | jq -r '.data.raw.inline' | base64 -d >"$id.eml.part"
+    else
+        curl -fsSL -H "Authorization: Bearer ${POSTHOUSE_HANDLER_TOKEN:-}" \
+            -o "$id.eml.part" "$(printf '%s' "$1" | jq -r '.data.raw.url')"
+    fi && mv "$id.eml.part" "$id.eml" # the id is the same when a mail comes again: one file
+}
+
+settle() { # settle POSITION EVENT
+    if handle "$2"; then
+        redis XACK "$key" "$group" "$1" >/dev/null
+        return
+    fi
+    deliveries=$(redis --json XPENDING "$key" "$group" "$1" "$1" 1 | jq '.[0][3] // 1')
+    if [ "$deliveries" -ge "$limit" ]; then
+        printf '%s' "$2" | redis -x XADD "$key:dead" '*' position "$1" deliveries "$deliveries" \
+            reason "failed $deliveries times" event >/dev/null
+        redis XACK "$key" "$group" "$1" >/dev/null
+    fi # else it stays pending and is taken over again when it is stale
+}
+
+stop=""
+trap 'stop=1' TERM INT
+while [ -z "$stop" ]; do
+    answer=$(redis --json XAUTOCLAIM "$key" "$group" "$consumer" "$stale" 0-0 COUNT 1 2>&1) || answer=""
+    entry=$(printf '%s' "$answer" | jq -c '.[1][0] // empty' 2>/dev/null) || entry=""
+    if [ -z "$entry" ]; then
+        answer=$(redis --json XREADGROUP GROUP "$group" "$consumer" COUNT 1 BLOCK 1000 \
+            STREAMS "$key" '>' 2>&1) || answer=""
+        entry=$(printf '%s' "$answer" | jq -c '
+            if type == "object" then .[] else .[0][1] end | .[0] // empty' 2>/dev/null) || entry=""
+    fi
+    if [ -n "$entry" ]; then
+        position=$(printf '%s' "$entry" | jq -r '.[0]')
+        event=$(printf '%s' "$entry" | jq -r '.[1] | .[index("event") + 1]')
+        settle "$position" "$event"
+    elif printf '%s' "$answer" | grep -Eq 'NOGROUP|Could not connect|Connection refused|LOADING'; then
+        sleep 1 # the queue is not there (again) yet, or Redis is away
+    fi
+done

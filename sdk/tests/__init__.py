@@ -1,0 +1,1 @@
+"""The SDK by itself: no broker."""

@@ -1,0 +1,137 @@
+"""What the consumer makes of a callback's behaviour, with the aids that handlers' tests use."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+from posthouse import Consumer, MailEvent, Reject, Retry
+from posthouse.testing import make_event, run_in_memory
+
+
+def test_events_are_handled_in_order_and_acknowledged() -> None:
+    events = [make_event(subject=str(n)) for n in range(40)]
+    seen: list[str] = []
+    report = run_in_memory(lambda event: seen.append(event.headers.subject), events)
+    assert seen == [str(n) for n in range(40)]
+    assert report.acknowledged == [event.id for event in events]
+    assert not report.dead
+
+
+def test_retry_comes_again_and_reject_does_not() -> None:
+    tries: list[str] = []
+
+    def handle(event: MailEvent) -> None:
+        tries.append(event.headers.subject)
+        if event.headers.subject == "later" and tries.count("later") < 3:
+            raise Retry(3600)
+        if event.headers.subject == "never":
+            raise Reject("no such customer")
+
+    later, never = make_event(subject="later"), make_event(subject="never")
+    report = run_in_memory(handle, [later, never])
+    assert tries.count("later") == 3
+    assert tries.count("never") == 1
+    assert report.acknowledged == [later.id]
+    assert report.dead == [(never.id, "no such customer")]
+    assert report.retried == [(later.id, 1), (later.id, 2)]
+
+
+def test_an_event_that_always_fails_ends_with_its_last_error() -> None:
+    calls = []
+
+    def handle(event: MailEvent) -> None:
+        calls.append(event.id)
+        raise ValueError(f"boom {len(calls)}")
+
+    event = make_event()
+    report = run_in_memory(handle, [event], max_deliveries=3)
+    assert len(calls) == 3
+    assert report.dead[0][0] == event.id
+    assert "ValueError: boom 3" in report.dead[0][1]
+
+
+def test_a_bad_event_does_not_stop_the_good_ones() -> None:
+    def handle(event: MailEvent) -> None:
+        if event.headers.subject == "bad":
+            raise SystemExit(3)
+
+    good = [make_event(subject="good") for _ in range(5)]
+    report = run_in_memory(handle, [make_event(subject="bad"), *good], max_deliveries=2)
+    assert sorted(report.acknowledged) == sorted(event.id for event in good)
+    assert len(report.dead) == 1
+
+
+def test_seen_ids_are_skipped_and_handled_ones_are_added() -> None:
+    first, second = make_event(), make_event()
+    seen = {first.id}
+    handled: list[str] = []
+    report = run_in_memory(lambda event: handled.append(event.id), [first, second], seen=seen)
+    assert handled == [second.id]
+    assert seen == {first.id, second.id}
+    assert sorted(report.acknowledged) == sorted([first.id, second.id])
+
+
+def test_the_same_event_is_never_in_two_hands_at_once() -> None:
+    """A broker may give an event again while its callback is still at work on it."""
+    event = make_event()
+    inside, most = [], []
+    lock = threading.Lock()
+
+    def handle(_: MailEvent) -> None:
+        with lock:
+            inside.append(1)
+            most.append(len(inside))
+        threading.Event().wait(0.05)
+        with lock:
+            inside.pop()
+
+    run_in_memory(handle, [event, event, event], concurrency=3)
+    assert max(most) == 1
+
+
+def test_concurrency_is_what_was_asked_for() -> None:
+    together = threading.Barrier(4, timeout=20)
+    report = run_in_memory(
+        lambda _: together.wait() and None, [make_event() for _ in range(8)], concurrency=4
+    )
+    assert len(report.acknowledged) == 8
+
+
+@pytest.mark.parametrize("url", ["", "http://x", "localhost"])
+def test_an_address_that_is_none_is_refused(url: str) -> None:
+    with pytest.raises(ValueError, match="redis://"):
+        Consumer(url, "tickets")
+
+
+@pytest.mark.parametrize("name", ["", "A", "a b", "a:b", "a" * 65, "tickets\n"])
+def test_a_name_that_is_none_is_refused(name: str) -> None:
+    with pytest.raises(ValueError, match="name"):
+        Consumer("redis://localhost", name)
+
+
+def test_a_bare_install_imports_and_says_what_is_missing() -> None:
+    """Nothing but the standard library: no site-packages."""
+    script = """
+import sys
+sys.path.insert(0, sys.argv[1])
+import posthouse
+from posthouse.testing import make_event, run_in_memory
+assert run_in_memory(lambda event: None, [make_event()]).acknowledged
+for url, extra in (("redis://x", "posthouse[redis]"), ("amqp://x", "posthouse[rabbitmq]")):
+    try:
+        posthouse.Consumer(url, "tickets")
+    except ImportError as error:
+        assert extra in str(error), error
+    else:
+        raise SystemExit("imported " + url)
+"""
+    source = Path(__file__).parent.parent / "src"
+    done = subprocess.run(
+        [sys.executable, "-I", "-S", "-c", script, str(source)], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr

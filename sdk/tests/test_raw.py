@@ -1,0 +1,117 @@
+"""Fetching large mails: the token opens the API, and nobody else gets to see it."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+
+from posthouse.event import MailEvent, Raw, RawMismatch
+from posthouse.raw import RawUnavailable
+from posthouse.testing import make_event
+
+MAIL = b"Subject: large\r\n\r\n" + b"x" * 100_000
+
+
+class Site:
+    """An HTTP server that answers `paths` and remembers the Authorization headers."""
+
+    def __init__(self) -> None:
+        self.tokens: list[str | None] = []
+        self.redirect_to = ""
+        site = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                site.tokens.append(self.headers.get("Authorization"))
+                if self.path == "/redirect":
+                    self.send_response(302)
+                    self.send_header("Location", site.redirect_to)
+                    self.end_headers()
+                    return
+                if self.path != "/raw":
+                    self.send_error(int(self.path[1:]))
+                    return
+                self.send_response(200)
+                self.send_header("Content-Length", str(len(MAIL)))
+                self.end_headers()
+                self.wfile.write(MAIL)
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
+        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+
+    def close(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+
+@pytest.fixture
+def api() -> Iterator[Site]:
+    site = Site()
+    yield site
+    site.close()
+
+
+@pytest.fixture
+def store() -> Iterator[Site]:
+    site = Site()
+    yield site
+    site.close()
+
+
+def by_reference(url: str) -> MailEvent:
+    return replace(
+        make_event(), raw=Raw(url=url), size=len(MAIL), sha256=hashlib.sha256(MAIL).hexdigest()
+    )
+
+
+def test_it_is_fetched_with_the_token(api: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert by_reference(f"{api.url}/raw").raw_bytes(token="t1") == MAIL
+    monkeypatch.setenv("POSTHOUSE_HANDLER_TOKEN", "t2")
+    with by_reference(f"{api.url}/raw").open_raw() as stream:
+        assert stream.read(7) == MAIL[:7]
+    assert api.tokens == ["Bearer t1", "Bearer t2"]
+
+
+def test_the_token_is_not_sent_on_to_the_store(api: Site, store: Site) -> None:
+    api.redirect_to = f"{store.url}/raw"
+    assert by_reference(f"{api.url}/redirect").raw_bytes(token="secret") == MAIL
+    assert api.tokens == ["Bearer secret"]
+    assert store.tokens == [None]
+
+
+def test_a_redirect_within_the_api_keeps_it(api: Site) -> None:
+    api.redirect_to = f"{api.url}/raw"
+    assert by_reference(f"{api.url}/redirect").raw_bytes(token="secret") == MAIL
+    assert api.tokens == ["Bearer secret", "Bearer secret"]
+
+
+@pytest.mark.parametrize(("status", "said"), [(401, "TOKEN"), (403, "handler"), (404, "retention")])
+def test_refusals_say_what_to_do(api: Site, status: int, said: str) -> None:
+    with pytest.raises(RawUnavailable, match=said) as raised:
+        by_reference(f"{api.url}/{status}").raw_bytes()
+    assert raised.value.status == status
+
+
+def test_other_bytes_than_the_event_was_made_for_are_noticed(api: Site) -> None:
+    with pytest.raises(RawMismatch):
+        replace(by_reference(f"{api.url}/raw"), sha256="0" * 64).raw_bytes()
+
+
+@pytest.mark.parametrize("url", ["file:///etc/passwd", "ftp://x/y", "/raw"])
+def test_only_http_is_followed(url: str) -> None:
+    with pytest.raises(RawUnavailable):
+        by_reference(url).raw_bytes()
+
+
+def test_a_server_that_is_away_is_an_os_error() -> None:
+    with pytest.raises(OSError, match="cannot be reached"):
+        by_reference("http://127.0.0.1:9/raw").raw_bytes(timeout_s=2)

@@ -1,0 +1,330 @@
+"""The `posthouse` commands over the API, as people and scripts use them."""
+
+from __future__ import annotations
+
+import io
+import json
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from cli.main import main
+from tests.integration.api.conftest import TOKEN, Api
+from tests.integration.api.test_certificates import p12
+from tests.integration.api.test_looking import mails
+from tests.integration.api.test_messages import add_mail, quarantine
+from tests.servers.dovecot import PASSWORD, Dovecot
+
+
+@dataclass(frozen=True)
+class Ran:
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.out)
+
+
+Posthouse = Callable[..., Ran]
+
+
+@pytest.fixture
+def posthouse(
+    api: Api, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> Posthouse:
+    """Runs a command as the console script does; standard input is no terminal."""
+    monkeypatch.setenv("POSTHOUSE_URL", api.url)
+    monkeypatch.setenv("POSTHOUSE_TOKEN", TOKEN)
+    monkeypatch.setenv("COLUMNS", "200")
+
+    def run(*words: str, stdin: str = "") -> Ran:
+        monkeypatch.setattr(sys, "argv", ["posthouse", *words])
+        monkeypatch.setattr(sys, "stdin", io.StringIO(stdin))
+        capfd.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            main()
+            sys.exit(0)
+        captured = capfd.readouterr()
+        code = ended.value.code
+        return Ran(code if isinstance(code, int) else 0, captured.out, captured.err)
+
+    return run
+
+
+def test_a_mailbox_is_added_tested_and_enabled(
+    posthouse: Posthouse, dovecot: Dovecot, on_dovecot: dict[str, Any]
+) -> None:
+    dovecot.deliver(on_dovecot["username"], mails(3))
+    user, port = on_dovecot["username"], str(dovecot.imap_port)
+    added = posthouse(
+        *("connections", "add", "From the shell", "--mode", "imap", "--host", "127.0.0.1"),
+        *("--username", user, "--set", f"port={port}", "--set", "security=none"),
+        *("--password-stdin", "--json"),
+        stdin=PASSWORD + "\n",
+    )
+    assert added.code == 0, added.err
+    assert added.json["enabled"] is False
+    tested = posthouse("connections", "test", "from the SHELL")
+    assert tested.code == 0
+    assert "3 mails, 3 unread" in tested.out
+    assert posthouse("connections", "estimate", "From the shell", "--json").json["new"] == 3
+    refused = posthouse("connections", "enable", "From the shell")
+    assert refused.code == 1
+    assert "3 mails" in refused.err
+    enabled = posthouse("connections", "enable", "From the shell", "--acknowledge")
+    assert enabled.code == 0
+    assert "is enabled" in enabled.out
+    listed = posthouse("connections", "list", "-q", "shell")
+    assert "From the shell" in listed.out
+    assert posthouse("connections", "disable", "From the shell", "--json").json["enabled"] is False
+    assert posthouse("connections", "delete", "From the shell").code == 1, "nobody confirmed"
+    assert posthouse("connections", "delete", "From the shell", "--yes").code == 0
+    gone = posthouse("connections", "show", "From the shell")
+    assert gone.code == 1
+    assert "no connection named" in gone.err
+
+
+def test_what_is_wrong_is_told_with_an_exit_code(posthouse: Posthouse, api: Api) -> None:
+    made = api.create(host="no-such-host.invalid")
+    failed = posthouse("connections", "test", made["name"])
+    assert failed.code == 1
+    assert "no host named" in failed.out
+    misused = posthouse("connections", "edit", made["name"], "--set", "interval_minutes=99")
+    assert misused.code == 2
+    assert "1 to 60" in misused.err
+    assert posthouse("connections", "edit", made["name"]).code == 2
+    assert posthouse("connections", "edit", made["name"], "--set", "port=many").code == 2
+    edited = posthouse("connections", "edit", made["name"], "--set", "interval_minutes=9", "--json")
+    assert edited.json["interval_minutes"] == 9
+
+
+def test_nobody_at_the_address_is_told(
+    posthouse: Posthouse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("POSTHOUSE_URL", "http://127.0.0.1:1")
+    ran = posthouse("handlers", "list")
+    assert ran.code == 1
+    assert "does not answer" in ran.err
+    monkeypatch.delenv("POSTHOUSE_TOKEN")
+    assert posthouse("handlers", "list").code == 2
+
+
+def test_certificates_are_uploaded_and_replaced(posthouse: Posthouse, tmp_path: Path) -> None:
+    first, second = tmp_path / "a.p12", tmp_path / "b.p12"
+    first.write_bytes(p12("shell@example.org"))
+    second.write_bytes(p12("shell@example.org", friendly=b"Newer"))
+    refused = posthouse("certificates", "upload", str(first))
+    assert refused.code == 2
+    assert "password" in refused.err
+    added = posthouse(
+        *("certificates", "upload", str(first), "--name", "Shell", "--password-stdin", "--json"),
+        stdin="open sesame\n",
+    )
+    assert added.code == 0, added.err
+    secret = tmp_path / "secret"
+    secret.write_text("open sesame\n")
+    replaced = posthouse(
+        *("certificates", "replace", "shell", str(second), "--password", f"file:{secret}", "--json")
+    )
+    assert replaced.json["id"] == added.json["id"]
+    assert replaced.json["fingerprint"] != added.json["fingerprint"]
+    assert "Shell (Friendly)" in posthouse("certificates", "list").out
+    assert posthouse("certificates", "delete", "Shell", "--yes").code == 0
+
+
+def test_a_handler_shows_its_token_once(posthouse: Posthouse, api: Api) -> None:
+    made = api.create()
+    added = posthouse("handlers", "add", "shell", "-c", made["name"], "--json")
+    assert added.json["connections"] == [made["id"]]
+    assert added.json["token"]
+    assert added.json["token"] not in posthouse("handlers", "show", "shell").out
+    everything = posthouse("handlers", "edit", "shell", "--all", "--disabled", "--json").json
+    assert (everything["connections"], everything["enabled"]) == ("all", False)
+    assert posthouse("handlers", "token", "shell", "--yes", "--json").json["token"]
+    assert "shell" in posthouse("handlers", "list").out
+    assert posthouse("handlers", "delete", "shell", "--yes").code == 0
+
+
+@pytest.mark.promise("H3")
+@pytest.mark.promise("H4")
+def test_mails_are_found_downloaded_and_delivered_again(
+    posthouse: Posthouse, api: Api, tmp_path: Path
+) -> None:
+    made = api.create()
+    mail = add_mail(api, made["id"], raw=b"Subject: raw\r\n\r\n\x00\xff", sender="[red]x@y.z")
+    listed = posthouse("messages", "list", "-c", made["name"])
+    assert str(mail) in listed.out
+    assert "[red]x@y.z" in listed.out
+    assert "Downloaded by" in posthouse("messages", "show", str(mail)).out
+    target = tmp_path / "mail.eml"
+    assert posthouse("messages", "raw", str(mail), "-o", str(target)).code == 0
+    assert target.read_bytes() == b"Subject: raw\r\n\r\n\x00\xff"
+    assert posthouse("messages", "redeliver", str(mail), "--json").json == {"count": 1}
+    again = posthouse("messages", "redeliver", "-c", made["name"], "--yes", "--json")
+    assert again.json == {"count": 1}
+    api.execute("DELETE FROM outbox")
+    quarantine(api, mail, made["id"])
+    assert "Too large." in posthouse("quarantine", "list").out
+    assert posthouse("quarantine", "redrive", "--all", "--yes", "--json").json == {"count": 1}
+    assert posthouse("quarantine", "list", "--json").json["total"] == 0
+    assert posthouse("quarantine", "drop").code == 2
+
+
+DOCUMENT = """
+version: 1
+credentials:
+  - name: Workspace
+    provider: google
+    client_id: abc
+    client_secret: env:WORKSPACE_SECRET
+certificates:
+  - name: Invoices 2026
+    file: file:keys/invoices.p12
+    password: file:keys/password
+connections:
+  - name: Invoices
+    mode: imap
+    host: mail.example.org
+    username: invoices@example.org
+    password: env:INVOICES_PASSWORD
+    folder: Main/Entwürfe
+    interval_minutes: 5
+    certificates: [invoices 2026]
+  - name: Sales
+    mode: google-imap
+    username: sales@example.org
+    credential: workspace
+handlers:
+  - name: crm
+    connections: [Sales, Invoices]
+  - name: everything
+"""
+
+
+@pytest.fixture
+def document(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    keys = tmp_path / "keys"
+    keys.mkdir()
+    (keys / "invoices.p12").write_bytes(p12("invoices@example.org"))
+    (keys / "password").write_text("open sesame\n")
+    monkeypatch.setenv("WORKSPACE_SECRET", "canary-secret")
+    monkeypatch.setenv("INVOICES_PASSWORD", "canary-password")
+    path = tmp_path / "posthouse.yaml"
+    path.write_text(DOCUMENT, encoding="utf-8")
+    return path
+
+
+@pytest.mark.promise("H6")
+def test_apply_makes_what_the_file_says_once_and_export_gives_it_back(
+    posthouse: Posthouse, api: Api, document: Path, tmp_path: Path
+) -> None:
+    api.execute("TRUNCATE connection, handler, certificate, credential, outbox CASCADE")
+    planned = posthouse("apply", "-f", str(document), "--dry-run")
+    assert planned.code == 0, planned.err
+    assert "+ connection Invoices" in planned.out
+    assert "canary" not in planned.out
+    assert api.http.get("connections").json()["total"] == 0, "a dry run changes nothing"
+
+    applied = posthouse("apply", "-f", str(document), "--json")
+    assert applied.code == 0, applied.out
+    assert [(c["kind"], c["name"], c["verb"]) for c in applied.json["changes"]] == [
+        ("credentials", "Workspace", "create"),
+        ("certificates", "Invoices 2026", "create"),
+        ("connections", "Invoices", "create"),
+        ("connections", "Sales", "create"),
+        ("handlers", "crm", "create"),
+        ("handlers", "everything", "create"),
+    ]
+    invoices = api.http.get("connections", params={"q": "invoices"}).json()["items"][0]
+    assert invoices["folder"] == "Main/Entwürfe"
+    assert invoices["has_password"] is True
+    assert invoices["enabled"] is False
+
+    assert posthouse("apply", "-f", str(document), "--json").json["changes"] == []
+    document.write_text(DOCUMENT.replace("minutes: 5", "minutes: 7").replace("Sales, Inv", "Inv"))
+    changed = posthouse("apply", "-f", str(document), "--json").json["changes"]
+    assert [(c["name"], c["verb"], c["fields"]) for c in changed] == [
+        ("Invoices", "change", {"interval_minutes": [5, 7]}),
+        ("crm", "change", {"connections": [["Invoices", "Sales"], ["Invoices"]]}),
+    ]
+
+    written = tmp_path / "exported.yaml"
+    assert posthouse("export", "-o", str(written)).code == 0
+    text = written.read_text(encoding="utf-8")
+    assert "canary" not in text
+    assert yaml.safe_load(text)["connections"][0]["certificates"] == ["Invoices 2026"]
+    again = posthouse("apply", "-f", str(written), "--prune", "--json")
+    assert again.code == 0, again.out + again.err
+    assert again.json["changes"] == []
+
+
+@pytest.mark.promise("H6")
+def test_apply_prunes_only_when_asked_and_never_what_is_in_use(
+    posthouse: Posthouse, api: Api, document: Path
+) -> None:
+    api.execute("TRUNCATE connection, handler, certificate, credential, outbox CASCADE")
+    assert posthouse("apply", "-f", str(document)).code == 0
+    document.write_text("version: 1\n")
+    assert posthouse("apply", "-f", str(document), "--json").json["changes"] == []
+    pruned = posthouse("apply", "-f", str(document), "--prune", "--json")
+    assert pruned.code == 0, pruned.out
+    assert {change["verb"] for change in pruned.json["changes"]} == {"delete"}
+    assert api.http.get("connections").json()["total"] == 0
+    assert api.http.get("certificates").json()["total"] == 0
+
+
+@pytest.mark.promise("M13")
+@pytest.mark.promise("H6")
+def test_apply_enables_only_what_is_acknowledged(
+    posthouse: Posthouse, api: Api, dovecot: Dovecot, on_dovecot: dict[str, Any], tmp_path: Path
+) -> None:
+    dovecot.deliver(on_dovecot["username"], mails(2))
+    (tmp_path / "password").write_text(PASSWORD)
+    entry = on_dovecot | {"name": "Applied", "enabled": True, "password": "file:password"}
+    path = tmp_path / "one.yaml"
+    path.write_text(yaml.safe_dump({"connections": [entry]}))
+    refused = posthouse("apply", "-f", str(path), "--json")
+    assert refused.code == 1
+    assert refused.json["changes"][0]["error"]["code"] == "acknowledgement-needed"
+    path.write_text(yaml.safe_dump({"connections": [entry | {"acknowledged": True}]}))
+    assert posthouse("apply", "-f", str(path)).code == 0
+    applied = api.http.get("connections", params={"q": "Applied"}).json()["items"][0]
+    assert applied["enabled"] is True
+
+
+@pytest.mark.promise("H6")
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("connections: [{name: A, mode: imap}]", ["connections 'A'", "username"]),
+        (
+            "connections: [{name: A, mode: imap, host: h, username: u, interval_minutes: 99}]",
+            ["connections 'A'", "1 to 60"],
+        ),
+        ("connections: [{name: A, mode: pop3, host: h, username: u, folder: x}]", ["folder"]),
+        ("handlers: [{name: h, connections: [Nobody]}]", ["Nobody"]),
+        ("handlers: [{name: h}, {name: H}]", ["twice"]),
+        (
+            "connections: [{name: A, mode: imap, username: u, password: plain}]",
+            ["connections 'A', password", "env:NAME"],
+        ),
+        ("- a list", ["mapping"]),
+        ("a: [", ["YAML"]),
+    ],
+)
+def test_a_file_that_is_wrong_is_refused_before_anything_is_done(
+    posthouse: Posthouse, tmp_path: Path, text: str, words: list[str]
+) -> None:
+    path = tmp_path / "wrong.yaml"
+    path.write_text(text)
+    ran = posthouse("apply", "-f", str(path))
+    assert ran.code == 2, ran.out
+    for word in words:
+        assert word in ran.err

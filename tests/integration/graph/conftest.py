@@ -1,0 +1,70 @@
+"""Sessions with the test Graph, whose pauses are counted and not waited for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+from shared.connections import Connection, Mode
+from shared.mailbox.graph import GraphMailbox
+from shared.mailbox.graph_http import GraphHttp
+from shared.mailbox.limiting import ProcessLimiter
+from shared.mailbox.transcript import Transcript
+from tests.servers.graph import GraphServer
+from tests.servers.graph.mailboxes import GraphMailbox as Box
+
+ALICE = "alice@example.org"
+
+
+class Unhurried(ProcessLimiter):
+    """Counts what Retry-After asks for without anybody waiting for it."""
+
+    def pause(self, mailbox: str, seconds: float) -> None:
+        pass
+
+
+@dataclass
+class Office:
+    """One mailbox at the test Graph, and sessions with it."""
+
+    server: GraphServer
+    box: Box
+    token: str
+    pauses: list[float] = field(default_factory=list)
+    renewed: int = 0
+
+    def open(self, *, limiter: Any = None, patience: float = 120, **changes: Any) -> GraphMailbox:
+        values: dict[str, Any] = {
+            "name": "graph",
+            "mode": Mode.MICROSOFT_GRAPH,
+            "username": ALICE,
+            "credential_id": 1,
+        }
+        connection = Connection(**(values | changes))
+        graph = GraphHttp(
+            self.server.endpoint,
+            connection.mailbox,
+            self._access_token,
+            limiter=limiter or Unhurried(),
+            transcript=Transcript(),
+            ca_certificate=self.server.ca,
+            patience=patience,
+            wait=self.pauses.append,
+        )
+        mailbox = GraphMailbox(graph, connection)
+        mailbox.log_in()
+        return mailbox
+
+    def _access_token(self, renew: bool) -> str:
+        if renew:
+            self.renewed += 1
+            self.token = self.server.token(ALICE)
+        return self.token
+
+
+@pytest.fixture
+def office(graph_server: GraphServer) -> Office:
+    box = graph_server.mailbox(ALICE)
+    return Office(graph_server, box, graph_server.token(ALICE))

@@ -1,0 +1,245 @@
+"""Graph misbehaves as it does in life; no mail is lost, none comes twice, nobody waits for ever."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from shared.connections import AfterDownload, Selection
+from shared.errors import NeedsAuthorisation, NeedsPerson, TryAgain
+from shared.mailbox.graph import GraphMailbox
+from shared.storage.limiter import PostgresLimiter
+from shared.storage.pool import Database
+from tests.contract.mailbox_kinds import mail, subject_of
+from tests.contract.recorders import Collector, KnownKeys
+from tests.integration.graph.conftest import Office
+
+LIMIT = 1 << 20
+UNREAD, ALL = Selection.UNREAD, Selection.ALL
+MARK_READ, DELETE = AfterDownload.MARK_READ, AfterDownload.DELETE
+
+
+def fetch(
+    mailbox: GraphMailbox,
+    known: KnownKeys,
+    action: AfterDownload = MARK_READ,
+    selection: Selection = UNREAD,
+) -> Collector:
+    """One whole fetch, as the fetcher does it."""
+    mailbox.open("")
+    listing = mailbox.list_new(known, selection)
+    sink = Collector()
+    mailbox.download(listing.new, sink, limit=LIMIT)
+    known.add(ref for ref in listing.new if ref.key in sink.mails)
+    mailbox.settle([ref for ref in listing.new if ref.key in sink.mails], action)
+    return sink
+
+
+def subjects(sink: Collector) -> list[str]:
+    return sorted(subject_of(raw) for raw in sink.mails.values())
+
+
+@pytest.mark.promise("M2")
+@pytest.mark.parametrize("action", [MARK_READ, DELETE])
+def test_two_thousand_mails_once_each_while_graph_throttles(
+    office: Office, action: AfterDownload
+) -> None:
+    """Every mail octet for octet and exactly once, by SHA-256, with every 7th request refused."""
+    chance = random.Random(7)
+    sent = [mail(f"mail {n}", chance.randbytes(chance.randint(10, 6000))) for n in range(2000)]
+    office.box.deliver(sent)
+    office.server.throttle_every = 7
+    known, got = KnownKeys(), []
+    mailbox = office.open(patience=100_000)
+    for _ in range(2):
+        got += [
+            hashlib.sha256(raw).digest() for raw in fetch(mailbox, known, action).mails.values()
+        ]
+    assert sorted(got) == sorted(hashlib.sha256(raw).digest() for raw in sent)
+    assert office.server.throttled > 300
+    assert office.server.peak <= office.server.at_once
+    left = office.box.in_folder(office.box.inbox)
+    assert [item for item in left if not item.read] == []
+    assert len(left) == (2000 if action is MARK_READ else 0)
+
+
+@pytest.mark.promise("M2")
+def test_retry_after_is_honoured_and_its_absence_survived(office: Office) -> None:
+    office.box.deliver([mail("one"), mail("two")])
+    mailbox = office.open()
+    office.server.fail("/$value", status=429, times=1, retry_after=17)
+    office.server.fail("/messages", status=429, times=2)
+    assert subjects(fetch(mailbox, KnownKeys())) == ["one", "two"]
+    assert 17 in office.pauses
+    unasked = [pause for pause in office.pauses if pause != 17]
+    assert len(unasked) == 2
+    assert unasked[1] > unasked[0] > 0  # backs off further each time
+
+
+@pytest.mark.promise("M2")
+def test_a_long_retry_after_is_left_to_the_scheduler(office: Office) -> None:
+    mailbox = office.open()
+    office.server.fail("/messages", status=429, times=9, retry_after=600)
+    with pytest.raises(TryAgain) as refused:
+        fetch(mailbox, KnownKeys())
+    assert refused.value.retry_after == 600
+    assert refused.value.code == "throttled"
+    assert office.pauses == []
+
+
+@pytest.mark.promise("M2")
+def test_a_burst_of_server_errors_is_sat_out(office: Office) -> None:
+    office.box.deliver(mail(f"mail {n}") for n in range(5))
+    mailbox = office.open()
+    office.server.fail("/$value", status=503, times=4)
+    office.server.fail("/$batch", status=502, times=2)
+    office.server.fail("/messages", status=504, times=2)
+    assert subjects(fetch(mailbox, KnownKeys())) == [f"mail {n}" for n in range(5)]
+    assert all(item.read for item in office.box.items.values())
+
+
+@pytest.mark.promise("M2")
+def test_an_outage_is_tried_again_later(office: Office) -> None:
+    mailbox = office.open()
+    office.server.fail("/messages", status=503, times=99)
+    with pytest.raises(TryAgain) as refused:
+        fetch(mailbox, KnownKeys())
+    assert refused.value.code == "graph-unavailable"
+    assert any("503" in line for line in refused.value.transcript)
+
+
+@pytest.mark.promise("A4")
+def test_a_token_that_ends_in_the_middle_is_renewed(office: Office) -> None:
+    sent = [mail(f"mail {n}") for n in range(12)]
+    office.box.deliver(sent)
+    mailbox = office.open()
+    office.token = office.server.token("alice@example.org", requests=5)
+    assert len(fetch(mailbox, KnownKeys()).mails) == 12
+    assert office.renewed >= 1
+
+
+@pytest.mark.promise("A4")
+def test_a_token_that_is_refused_twice_needs_authorisation(office: Office) -> None:
+    mailbox = office.open()
+    office.server.fail(
+        "/messages", status=401, times=9, code="InvalidAuthenticationToken", message="No."
+    )
+    with pytest.raises(NeedsAuthorisation) as refused:
+        fetch(mailbox, KnownKeys())
+    assert refused.value.code == "token-refused"
+    assert office.renewed == 1
+
+
+@pytest.mark.promise("M2")
+@pytest.mark.parametrize("after", [0, 1, 20_000, 90_000])
+def test_a_download_that_breaks_off_begins_anew(office: Office, after: int) -> None:
+    raw = mail("large", random.Random(1).randbytes(100_000))
+    office.box.deliver([raw])
+    mailbox = office.open()
+    office.server.fail("/$value", status=0, after=after, times=2)
+    (got,) = fetch(mailbox, KnownKeys()).mails.values()
+    assert got == raw
+
+
+@pytest.mark.promise("M2")
+def test_a_download_that_never_ends_well_voids_nothing_else(office: Office) -> None:
+    office.box.deliver([mail("one"), mail("two")])
+    mailbox = office.open()
+    office.server.fail("/$value", status=0, after=3, times=99)
+    with pytest.raises(TryAgain):
+        fetch(mailbox, KnownKeys())
+    assert not any(item.read for item in office.box.items.values())
+    office.server.faults.clear()
+    assert subjects(fetch(mailbox, KnownKeys())) == ["one", "two"]
+
+
+@pytest.mark.promise("M2")
+@pytest.mark.parametrize("selection", [UNREAD, ALL])
+def test_pages_that_lead_in_a_circle_end(office: Office, selection: Selection) -> None:
+    office.box.deliver(mail(f"mail {n}") for n in range(10))
+    mailbox = office.open()
+    office.server.loop_links = True
+    with pytest.raises(TryAgain, match="circle"):
+        fetch(mailbox, KnownKeys(), selection=selection)
+
+
+@pytest.mark.promise("M2")
+def test_a_mail_that_is_listed_twice_is_downloaded_once(office: Office) -> None:
+    office.box.deliver(mail(f"mail {n}") for n in range(700))
+    office.server.duplicate_pages = True
+    mailbox = office.open()
+    mailbox.open("")
+    listing = mailbox.list_new(KnownKeys(), UNREAD)
+    assert len(listing.new) == len({ref.key for ref in listing.new}) == 700
+
+
+@pytest.mark.promise("M2")
+def test_a_mail_that_vanishes_before_its_download_stops_no_other(office: Office) -> None:
+    items = office.box.deliver(mail(f"mail {n}") for n in range(5))
+    mailbox = office.open()
+    vanishing = items[2].id
+    office.server.fail(
+        "/$value", status=404, code="ErrorItemNotFound", before=lambda: office.box.remove(vanishing)
+    )
+    office.server.fail("/$value", times=0)
+    mailbox.open("")
+    refs = mailbox.list_new(KnownKeys(), UNREAD).new
+    sink = Collector()
+    mailbox.download(refs, sink, limit=LIMIT)
+    gone = [error.code for error in sink.abandoned.values()]
+    assert set(gone) == {"mail-vanished"}
+    assert len(sink.mails) + len(gone) == 5
+
+
+@pytest.mark.promise("M7")
+def test_requests_of_a_batch_are_throttled_by_themselves(office: Office) -> None:
+    office.box.deliver(mail(f"mail {n}") for n in range(45))
+    mailbox = office.open()
+    office.server.fail("batch:", status=429, times=7, retry_after=3)
+    office.server.fail("batch:", status=503, times=2)
+    office.server.fail("batch:", status=412, times=1, code="ErrorIrresolvableConflict")
+    fetch(mailbox, KnownKeys())
+    assert all(item.read for item in office.box.items.values())
+    assert 3 in office.pauses
+    batches = [line for line in office.server.requests if line.endswith("$batch")]
+    assert len(batches) < 10
+
+
+@pytest.mark.promise("M7")
+def test_what_cannot_be_settled_is_not_called_settled(office: Office) -> None:
+    office.box.deliver(mail(f"mail {n}") for n in range(3))
+    mailbox = office.open()
+    mailbox.open("")
+    refs = mailbox.list_new(KnownKeys(), UNREAD).new
+    office.server.fail("batch:", status=403, times=1, code="ErrorAccessDenied", message="No.")
+    settled = mailbox.settle(refs, MARK_READ)
+    assert len(settled) == 2
+    unread = [item.id for item in office.box.items.values() if not item.read]
+    assert {ref.key for ref in settled} == {ref.key for ref in refs} - set(unread)
+    office.server.fail("batch:", status=403, times=3, code="ErrorAccessDenied", message="No.")
+    with pytest.raises(NeedsPerson) as refused:
+        mailbox.settle([ref for ref in refs if ref.key in unread], DELETE)
+    assert refused.value.code == "access-denied"
+
+
+@pytest.mark.promise("M2")
+def test_three_requests_at_once_over_all_replicas(office: Office, database_url: str) -> None:
+    """Four fetchers in one mailbox (two folders, a test, an estimate) stay below Graph's limit."""
+    office.box.deliver(mail(f"mail {n}") for n in range(40))
+    office.server.delay = 0.01
+
+    def look(_: int) -> int:
+        with Database(database_url, size=4) as database:
+            mailbox = office.open(limiter=PostgresLimiter(database), patience=300)
+            mailbox.open("")
+            sink = Collector()
+            mailbox.download(mailbox.list_new(KnownKeys(), UNREAD).new, sink, limit=LIMIT)
+            return len(sink.mails)
+
+    with ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(look, range(4))) == [40] * 4
+    assert office.server.peak <= 3
+    assert office.server.throttled == 0

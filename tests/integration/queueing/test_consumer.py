@@ -1,0 +1,326 @@
+"""The SDK's consumer on real brokers: settles once, outlives its broker, gives back on stop."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+from pathlib import Path
+
+import pytest
+import redis
+
+from posthouse import AccessRefused, Consumer, MailEvent, Reject, Retry, follow
+from posthouse.testing import make_event
+from shared.queueing.output import Output, Publication, open_output
+from tests.integration.queueing.conftest import Consumers, Server, eventually, make_queue
+from tests.servers.rabbitmq import RabbitServer
+from tests.servers.redis import RedisServer
+
+EXAMPLES = Path(__file__).parents[3] / "sdk" / "examples"
+
+
+def send(output: Output, handler: str, *events: MailEvent) -> None:
+    results = output.publish([Publication(handler, e.to_json(), e.id) for e in events])
+    assert all(isinstance(result, str) for result in results), results
+
+
+@pytest.mark.promise("H1")
+def test_two_consumers_share_the_events_and_leave_nothing(
+    server: Server, output: Output, handler: str, consumers: Consumers
+) -> None:
+    make_queue(output, handler)
+    events = [make_event(subject=f"Grüße {n}") for n in range(300)]
+    got: list[str] = []
+    consumers.start(server.url, handler, lambda event: got.append(event.id), concurrency=2)
+    consumers.start(server.url, handler, lambda event: got.append(event.id))
+    send(output, handler, *events)
+    eventually(lambda: len(got) >= 300)
+    eventually(lambda: output.inspect(handler).drained)
+    assert sorted(got) == sorted(event.id for event in events)
+
+
+def test_a_large_mail_arrives_whole(
+    server: Server, output: Output, handler: str, consumers: Consumers
+) -> None:
+    make_queue(output, handler)
+    event = make_event(raw=os.urandom(1_000_000))
+    got: list[bytes] = []
+    consumers.start(server.url, handler, lambda event: got.append(event.raw_bytes()))
+    send(output, handler, event)
+    eventually(lambda: got)
+    assert got == [event.raw.inline]
+
+
+def test_retry_reject_and_failure_end_where_they_should(
+    server: Server, output: Output, handler: str, consumers: Consumers
+) -> None:
+    make_queue(output, handler)
+    calls: list[str] = []
+
+    def handle(event: MailEvent) -> None:
+        name = event.headers.subject
+        calls.append(name)
+        if name == "later" and calls.count("later") < 3:
+            raise Retry(0.1)
+        if name == "never":
+            raise Reject("kein Kunde: 日本")
+        if name == "broken":
+            raise ValueError("boom")
+
+    consumers.start(server.url, handler, handle, max_deliveries=3)
+    events = {name: make_event(subject=name) for name in ("later", "never", "broken", "fine")}
+    send(output, handler, *events.values())
+    output.publish([Publication(handler, b"nonsense", "not-an-event")])
+    eventually(lambda: output.inspect(handler).dead == 3 and calls.count("later") == 3)
+    eventually(lambda: output.inspect(handler).drained)
+    assert calls.count("broken") == 3
+    assert calls.count("never") == 1
+    assert calls.count("fine") == 1
+    dead = {letter.event_id: letter for letter in output.dead(handler)}
+    assert dead[events["never"].id].reason == "kein Kunde: 日本"
+    assert "boom" in dead[events["broken"].id].reason
+    assert dead[events["broken"].id].deliveries == 3
+    assert any("not a mail event" in letter.reason for letter in dead.values())
+
+
+def test_dead_letters_can_be_looked_at_and_driven_again(
+    server: Server, output: Output, handler: str, consumers: Consumers
+) -> None:
+    make_queue(output, handler)
+    good: list[str] = []
+    broken = threading.Event()
+    broken.set()
+
+    def handle(event: MailEvent) -> None:
+        if broken.is_set():
+            raise Reject("not today")
+        good.append(event.id)
+
+    consumers.start(server.url, handler, handle)
+    events = [make_event() for _ in range(3)]
+    send(output, handler, *events)
+    eventually(lambda: output.inspect(handler).dead == 3)
+    for _ in range(25):  # looking is no delivery that counts
+        assert len(output.dead(handler)) == 3
+    assert len(output.dead(handler, limit=2)) == 2
+    broken.clear()
+    assert output.redrive_dead(handler, [events[1].id]) == 1
+    eventually(lambda: good == [events[1].id])
+    eventually(lambda: output.inspect(handler).dead == 2)
+    assert output.redrive_dead(handler) == 2
+    eventually(lambda: sorted(good) == sorted(event.id for event in events))
+    assert output.inspect(handler).dead == 0
+
+
+def test_it_waits_for_a_queue_that_does_not_exist_yet(
+    server: Server, output: Output, handler: str, consumers: Consumers
+) -> None:
+    got: list[str] = []
+    consumers.start(server.url, handler, lambda event: got.append(event.id))
+    time.sleep(0.5)
+    assert not output.inspect(handler).exists, "a consumer must never create the queue"
+    make_queue(output, handler)
+    event = make_event()
+    send(output, handler, event)
+    eventually(lambda: got == [event.id])
+
+
+def test_a_queue_that_is_deleted_and_made_again_is_consumed(
+    server: Server, output: Output, handler: str, consumers: Consumers
+) -> None:
+    make_queue(output, handler)
+    got: list[str] = []
+    consumers.start(server.url, handler, lambda event: got.append(event.id))
+    first, second = make_event(), make_event()
+    send(output, handler, first)
+    eventually(lambda: got == [first.id])
+    output.delete(handler)
+    make_queue(output, handler, "g2")
+    send(output, handler, second)
+    eventually(lambda: got == [first.id, second.id])
+
+
+def test_stop_finishes_what_runs_and_gives_back_the_rest_at_once(
+    server: Server, output: Output, handler: str, consumers: Consumers
+) -> None:
+    make_queue(output, handler)
+    begun, finished, go = [], [], threading.Event()
+
+    def slow(event: MailEvent) -> None:
+        begun.append(event.id)
+        go.wait(20)
+        finished.append(event.id)
+
+    finish = consumers.start(server.url, handler, slow, stale_after_s=60.0)
+    events = [make_event() for _ in range(6)]
+    send(output, handler, *events)
+    eventually(lambda: begun)
+    threading.Timer(0.3, go.set).start()
+    finish()
+    assert begun == finished
+    consumers.start(
+        server.url, handler, lambda event: finished.append(event.id), stale_after_s=60.0
+    )
+    eventually(lambda: len(set(finished)) == 6, seconds=50)
+    assert len(finished) == 6, "what was finished was handled again"
+
+
+def test_a_slow_callback_keeps_its_event(
+    server: Server, output: Output, handler: str, consumers: Consumers
+) -> None:
+    """It takes three times as long as a consumer may be silent, while another one is hungry."""
+    make_queue(output, handler)
+    calls: list[str] = []
+
+    def slow(event: MailEvent) -> None:
+        calls.append(event.id)
+        time.sleep(3)
+
+    for _ in range(2):
+        consumers.start(server.url, handler, slow, stale_after_s=1.0)
+    send(output, handler, make_event())
+    eventually(lambda: output.inspect(handler).backlog == 0 and calls)
+    time.sleep(3.5)
+    eventually(lambda: output.inspect(handler).drained)
+    assert len(calls) == 1
+
+
+def test_a_killed_consumer_loses_nothing(
+    server: Server, output: Output, handler: str, consumers: Consumers
+) -> None:
+    make_queue(output, handler)
+    program = textwrap.dedent(
+        """
+        import sys, time
+        from posthouse import Consumer
+        def handle(event):
+            print(event.id, flush=True)
+            time.sleep(60)
+        Consumer(sys.argv[1], sys.argv[2], stale_after_s=2).run(handle)
+        """
+    )
+    child = subprocess.Popen(
+        [sys.executable, "-c", program, server.url, handler], stdout=subprocess.PIPE, text=True
+    )
+    event = make_event()
+    send(output, handler, event)
+    assert child.stdout is not None
+    assert child.stdout.readline().strip() == event.id
+    child.kill()
+    child.wait()
+    child.stdout.close()
+    got: list[str] = []
+    consumers.start(server.url, handler, lambda event: got.append(event.id))
+    eventually(lambda: got == [event.id])
+
+
+def test_a_repeat_of_the_broker_is_not_handled_again_but_a_redelivery_is(
+    redis_server: RedisServer, handler: str, consumers: Consumers
+) -> None:
+    output = open_output(redis_server.url)
+    make_queue(output, handler)
+    got: list[str] = []
+    consumers.start(redis_server.url, handler, lambda event: got.append(event.id))
+    event = make_event()
+    send(output, handler, event)
+    eventually(lambda: got == [event.id])
+    eventually(lambda: output.inspect(handler).drained)
+    # The acknowledgement was lost with the end of the append-only file: pending once more.
+    client = redis.Redis.from_url(redis_server.url, protocol=2)
+    key = f"posthouse:handler:{handler}"
+    position = client.xrevrange(key, count=1)[0][0]
+    client.xclaim(key, "posthouse", "gone", 0, [position], idle=9_000_000, force=True)
+    eventually(lambda: output.inspect(handler).drained)
+    assert got == [event.id]
+    send(output, handler, event)  # on purpose
+    eventually(lambda: got == [event.id, event.id])
+    output.close()
+
+
+def test_a_refused_password_ends_it(rabbit_server: RabbitServer, handler: str) -> None:
+    with RedisServer(password="right") as server:
+        for url in (
+            server.url.replace("right", "s3cret"),
+            rabbit_server.url.replace("guest:guest", "guest:s3cret"),
+        ):
+            with pytest.raises(AccessRefused) as raised:
+                Consumer(url, handler).run(lambda event: None)
+            assert "s3cret" not in str(raised.value)
+
+
+def test_following_takes_nothing_away(
+    server: Server, output: Output, handler: str, consumers: Consumers
+) -> None:
+    make_queue(output, handler)
+    stop, seen, got = threading.Event(), [], []
+    following = follow(server.url, handler, stop=stop)
+    thread = threading.Thread(target=lambda: seen.extend(event.id for event in following))
+    thread.start()
+    time.sleep(1.5)
+    events = [make_event() for _ in range(3)]
+    send(output, handler, *events)
+    eventually(lambda: len(seen) == 3 or not stop.wait(0.1))
+    consumers.start(server.url, handler, lambda event: got.append(event.id))
+    eventually(lambda: len(got) == 3)
+    stop.set()
+    thread.join(20)
+    assert seen == [event.id for event in events]
+    assert sorted(got) == sorted(seen)
+
+
+class Program:
+    """An example, run as its user would."""
+
+    def __init__(self, argv: list[str], folder: Path) -> None:
+        self._output = (folder / "output").open("w+b")
+        self._process = subprocess.Popen(
+            argv, cwd=folder, stdout=self._output, stderr=subprocess.STDOUT
+        )
+
+    def said(self) -> str:
+        assert self._process.poll() is None, "it ended"
+        return Path(str(self._output.name)).read_text(encoding="utf-8")
+
+    def stop(self) -> int:
+        self._process.send_signal(signal.SIGTERM)
+        code = self._process.wait(40)
+        self._output.close()
+        return code
+
+
+@pytest.mark.promise("H2")
+def test_the_example_with_the_sdk(
+    server: Server, output: Output, handler: str, tmp_path: Path
+) -> None:
+    make_queue(output, handler)
+    argv = [sys.executable, str(EXAMPLES / "python_handler.py"), server.url, handler]
+    program = Program(argv, tmp_path)
+    robot = make_event(raw=b"Auto-Submitted: auto-replied\r\nSubject: away\r\n\r\nI am away\r\n")
+    send(output, handler, make_event(subject="Grüße", text="Hallo Welt"), robot)
+    eventually(lambda: "Grüße" in program.said() and "Hallo Welt" in program.said())
+    eventually(lambda: output.inspect(handler).drained and output.inspect(handler).dead == 1)
+    assert output.dead(handler)[0].reason == "an answer of a machine"
+    assert program.stop() == 0
+
+
+@pytest.mark.promise("H2")
+def test_the_example_without_the_sdk(
+    redis_server: RedisServer, handler: str, tmp_path: Path
+) -> None:
+    output = open_output(redis_server.url)
+    program = Program([str(EXAMPLES / "no_sdk_redis.sh"), redis_server.url, handler], tmp_path)
+    time.sleep(0.5)
+    make_queue(output, handler)  # it waits until the queue is there
+    events = [make_event(subject=f"Grüße \\n {n}", text="x" * 5000) for n in range(5)]
+    send(output, handler, *events)
+    eventually(lambda: output.inspect(handler).drained)
+    eventually(lambda: "Grüße \\n 4" in program.said())
+    for event in events:
+        assert (tmp_path / f"{event.id}.eml").read_bytes() == event.raw.inline
+    program.stop()
+    output.close()

@@ -1,0 +1,377 @@
+"""What an administrator and an operator see of a whole house at work."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.rig.events import open_queue
+from tests.rig.house import House
+from tests.rig.mails import digests, mail
+from tests.servers.certificates import Authority
+from tests.servers.dovecot import Dovecot
+from tests.servers.processes import free_port
+
+MEGABYTE = 1 << 20
+
+
+def state(house: House, connection: int) -> tuple[str, dict[str, Any] | None]:
+    ((health, error),) = house.query(
+        "SELECT health, error FROM connection_state WHERE connection_id = %s", connection
+    )
+    return health, error
+
+
+def peak_megabytes(pid: int) -> float:
+    """The most resident memory that a process ever had."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    (line,) = [line for line in status.splitlines() if line.startswith("VmHWM")]
+    return int(line.split()[1]) / 1024
+
+
+@pytest.mark.promise("M19", "M3", "M14")
+@pytest.mark.parametrize(
+    ("fault", "code", "step"),
+    [
+        ({"password": "wrong"}, "login-refused", "login"),
+        ({"host": "no-such-host.invalid"}, "unknown-host", "dns"),
+        ({"security": "starttls", "port": "imap"}, "starttls-refused", "tls"),
+        ({"folder": "Nowhere"}, "folder-missing", "folder"),
+        ({"port": "nobody"}, "connection-refused", "tcp"),
+    ],
+)
+def test_each_fault_has_its_own_words_in_health(
+    fault: dict[str, Any],
+    code: str,
+    step: str,
+    redis_url: str,
+    plain_dovecot: Dovecot,
+    mail_user: str,
+    build_house: Callable[..., House],
+) -> None:
+    ports = {"imap": plain_dovecot.imap_port, "nobody": free_port()}
+    house = build_house(redis_url)
+    house.add_handler()
+    house.start("scheduler", "fetcher")
+    fields = {
+        "name": "faulty",
+        "mode": "imap",
+        "host": "127.0.0.1",
+        "port": plain_dovecot.imap_port,
+        "security": "none",
+        "username": mail_user,
+        **fault,
+    }
+    fields["port"] = ports.get(fields["port"], fields["port"])
+    connection = house.add_connection(**fields)
+    house.wait(lambda: state(house, connection)[0] == "failing", "the failure shows")
+    _, error = state(house, connection)
+    assert error is not None
+    assert (error["code"], error["step"]) == (code, step)
+    assert error["message"]
+    assert error["hint"]
+    assert "wrong" not in json.dumps(error["log"])
+    assert house.count("message") == 0
+
+
+@pytest.mark.promise("M3", "M19")
+def test_an_expired_certificate_is_named_and_recovery_is_noticed(
+    redis_url: str,
+    authority: Authority,
+    mail_user: str,
+    build_house: Callable[..., House],
+) -> None:
+    expired = authority.issue("localhost", expired=True)
+    with Dovecot(tls=expired) as server:
+        house = build_house(redis_url)
+        house.add_handler()
+        house.start("scheduler", "fetcher")
+        connection = house.add_connection(
+            name="expired",
+            mode="imap",
+            host="localhost",
+            port=server.imaps_port,
+            username=mail_user,
+            ca_certificate=authority.pem,
+        )
+        house.wait(lambda: state(house, connection)[0] == "failing", "the failure shows")
+        _, error = state(house, connection)
+        assert error is not None
+        assert error["code"] == "certificate-expired"
+        house.query(
+            "UPDATE connection SET verify_certificate = false, updated_at = now() RETURNING id"
+        )
+        house.hurry()
+        house.wait(lambda: state(house, connection) == ("working", None), "it recovers")
+        kinds = [kind for (kind,) in house.query("SELECT kind FROM alert ORDER BY id")]
+        assert kinds == ["connection-failing", "connection-recovered"]
+
+
+@pytest.mark.promise("M19")
+def test_an_idle_poll_looks_at_no_mail(
+    request: pytest.FixtureRequest,
+    redis_url: str,
+    mail_user: str,
+    build_house: Callable[..., House],
+) -> None:
+    dovecot = request.getfixturevalue("logging_dovecot")
+    dovecot.prepare_rawlog(mail_user)
+    dovecot.deliver(mail_user, [mail(1, 3000)])
+    house = build_house(redis_url)
+    house.add_handler()
+    house.start("scheduler", "fetcher", "decryptor")
+    connection = house.add_connection(
+        name="idle",
+        mode="imap",
+        host="127.0.0.1",
+        port=dovecot.imap_port,
+        security="none",
+        username=mail_user,
+    )
+    house.wait_settled(1)
+
+    def run_once() -> None:
+        before = house.query("SELECT last_run_at FROM connection_state")
+        house.fetch_now(connection)
+        house.wait(
+            lambda: house.query("SELECT last_run_at FROM connection_state") != before, "a run"
+        )
+
+    run_once()  # the first look after our own flag may still be a full one
+    said = len(dovecot.commands(mail_user))
+    run_once()
+    run_once()
+    idle = [line.split(" ", 1)[1] for line in dovecot.commands(mail_user)[said:]]
+    assert idle, "the polls did reach the server"
+    assert [line for line in idle if "SEARCH" in line or "FETCH" in line] == []
+
+
+@pytest.mark.promise("M18")
+def test_nothing_is_fetched_before_a_handler_takes_it(
+    redis_url: str,
+    dovecot: Dovecot,
+    mail_user: str,
+    build_house: Callable[..., House],
+) -> None:
+    dovecot.deliver(mail_user, [mail(1, 2000)])
+    house = build_house(redis_url)
+    house.start("scheduler", "fetcher", "decryptor")
+    house.add_connection(
+        name="unused",
+        mode="imap",
+        host="127.0.0.1",
+        port=dovecot.imap_port,
+        security="none",
+        username=mail_user,
+    )
+    house.wait(
+        lambda: bool(house.query("SELECT 1 FROM connection_state WHERE emitted_at IS NOT NULL")),
+        "its turn has come",
+    )
+    time.sleep(0.5)  # were a job on its way, it would be done by now
+    assert house.count("message") == 0
+    assert dovecot.flags(mail_user) == {1: set()}
+    house.add_handler()
+    house.hurry()
+    house.wait_settled(1)
+
+
+@pytest.mark.promise("M1")
+@pytest.mark.slow
+@pytest.mark.parametrize("mode", ["imap", "pop3"])
+def test_a_mail_of_150_megabytes_stays_out_of_memory(
+    mode: str,
+    redis_url: str,
+    dovecot: Dovecot,
+    mail_user: str,
+    build_house: Callable[..., House],
+) -> None:
+    size = 149 * MEGABYTE
+    large = mail(1, 1000) + (b"0123456789abcdef" * 4 + b"\r\n") * (size // 66)
+    small = mail(2, 1000)
+    dovecot.deliver(mail_user, [large, small])
+    house = build_house(redis_url)
+    house.add_handler()
+    processes = house.start("scheduler", "fetcher", "decryptor")
+    house.add_connection(
+        name="large",
+        mode=mode,
+        host="127.0.0.1",
+        port=dovecot.imap_port if mode == "imap" else dovecot.pop3_port,
+        security="none",
+        username=mail_user,
+    )
+    house.wait_settled(2, seconds=120)
+    peaks = {child.args: peak_megabytes(child.pid) for child in processes}
+    events = open_queue(redis_url, "archive").events()
+    assert sorted(event["data"]["sha256"] for event in events) == digests([large, small])
+    by_size = {event["data"]["size"]: event["data"]["raw"] for event in events}
+    assert set(by_size[len(large)]) == {"url"}
+    assert set(by_size[len(small)]) == {"inline"}
+    assert max(peaks.values()) < 200, peaks
+
+
+@pytest.mark.promise("H4")
+def test_a_mail_over_the_limit_is_listed_left_alone_and_alerted_once(
+    redis_url: str,
+    dovecot: Dovecot,
+    mail_user: str,
+    build_house: Callable[..., House],
+) -> None:
+    dovecot.deliver(mail_user, [mail(1, 300_000), mail(2, 2000)])
+    house = build_house(redis_url, max_message_bytes="100000")
+    house.add_handler()
+    house.start("scheduler", "fetcher", "decryptor")
+    connection = house.add_connection(
+        name="limited",
+        mode="imap",
+        host="127.0.0.1",
+        port=dovecot.imap_port,
+        security="none",
+        username=mail_user,
+        after_download="delete",
+    )
+    house.wait_settled(1)
+    for _ in range(2):
+        before = house.query("SELECT last_run_at FROM connection_state")
+        house.fetch_now(connection)
+        house.wait(
+            lambda before=before: house.query("SELECT last_run_at FROM connection_state") != before,
+            "one more run",
+        )
+    assert dovecot.flags(mail_user) == {1: set()}
+    ((code, size),) = house.query("SELECT code, size FROM quarantine")
+    assert code == "too-large"
+    assert size >= 300_000
+    assert house.query("SELECT kind FROM alert") == [("mail-quarantined",)]
+
+
+@pytest.mark.promise("H1")
+def test_a_lost_queue_is_noticed_and_filled_again(
+    broker_url: str,
+    dovecot: Dovecot,
+    mail_user: str,
+    build_house: Callable[..., House],
+) -> None:
+    mails = [mail(number, 2000) for number in range(30)]
+    dovecot.deliver(mail_user, mails)
+    house = build_house(broker_url)
+    house.add_handler()
+    house.start("scheduler", "fetcher", "decryptor")
+    house.add_connection(
+        name="refilled",
+        mode="imap",
+        host="127.0.0.1",
+        port=dovecot.imap_port,
+        security="none",
+        username=mail_user,
+    )
+    house.wait_settled(30)
+    delete_queue(broker_url, "archive")
+    house.wait(
+        lambda: house.query("SELECT min(repeats) FROM delivery") == [(1,)],
+        "everything unacknowledged is published again",
+    )
+    house.wait_settled(30)
+    house.stop()
+    events = open_queue(broker_url, "archive").events()
+    assert sorted(event["data"]["sha256"] for event in events) == digests(mails)
+    known = {str(identifier) for (identifier,) in house.query("SELECT id FROM message")}
+    assert {event["id"] for event in events} == known
+
+
+def delete_queue(url: str, handler: str) -> None:
+    if url.startswith("redis"):
+        import redis
+
+        redis.Redis.from_url(url).delete(f"posthouse:handler:{handler}")
+        return
+    import pika
+
+    connection = pika.BlockingConnection(pika.URLParameters(url))
+    connection.channel().queue_delete(f"posthouse.handler.{handler}")
+    connection.close()
+
+
+@pytest.mark.promise("M9")
+def test_a_recreated_folder_floods_nobody(
+    redis_url: str,
+    dovecot: Dovecot,
+    mail_user: str,
+    build_house: Callable[..., House],
+) -> None:
+    """A backup is restored: the same mails under another UIDVALIDITY, and two new ones."""
+    old = [mail(number, 2500, seed=11) for number in range(20)]
+    new = [mail(number, 2500, seed=12) for number in range(2)]
+    dovecot.deliver(mail_user, old)
+    house = build_house(redis_url)
+    house.add_handler()
+    house.start("scheduler", "fetcher", "decryptor")
+    connection = house.add_connection(
+        name="restored",
+        mode="imap",
+        host="127.0.0.1",
+        port=dovecot.imap_port,
+        security="none",
+        username=mail_user,
+        folder="Orders",
+        selection="all",
+    )
+    house.wait(lambda: state(house, connection)[0] == "failing", "the folder is missing yet")
+    dovecot.deliver(mail_user, old, folder="Orders")
+    house.hurry()
+    house.wait_settled(20)
+    with dovecot.client(mail_user) as session:
+        before = session.folder_status("Orders", ["UIDVALIDITY"])[b"UIDVALIDITY"]
+        session.delete_folder("Orders")
+        session.create_folder("Orders")
+    dovecot.deliver(mail_user, [new[0], *reversed(old), new[1]], folder="Orders")
+    with dovecot.client(mail_user) as session:
+        assert session.folder_status("Orders", ["UIDVALIDITY"])[b"UIDVALIDITY"] != before
+    house.hurry()
+    house.wait_settled(22)
+    house.fetch_now(connection)
+    house.stop()
+    events = open_queue(redis_url, "archive").events()
+    assert sorted(event["data"]["sha256"] for event in events) == digests(old + new)
+
+
+@pytest.mark.promise("H2")
+def test_the_store_has_the_bytes_of_the_server(
+    redis_url: str,
+    dovecot: Dovecot,
+    mail_user: str,
+    build_house: Callable[..., House],
+) -> None:
+    odd = [
+        b"no header at all, and no line end",
+        b"\r\nstarts with an empty line\r\n",
+        b"Subject: nul\r\n\r\nbefore\x00after\r\n",
+        b"Subject: \xff\xfe\r\nFrom: \xe4@x\r\n\r\n8-bit header\r\n",
+        b"Subject: " + b"x" * 200_000 + b"\r\n\r\nlong line\r\n",
+    ]
+    dovecot.deliver(mail_user, odd)
+    with dovecot.client(mail_user) as session:
+        session.select_folder("INBOX", readonly=True)
+        found = session.fetch(session.search("ALL"), ["BODY.PEEK[]"])
+    on_server = sorted(sha256(data[b"BODY[]"]).hexdigest() for data in found.values())
+    house = build_house(redis_url)
+    house.add_handler()
+    house.start("scheduler", "fetcher", "decryptor")
+    house.add_connection(
+        name="odd",
+        mode="imap",
+        host="127.0.0.1",
+        port=dovecot.imap_port,
+        security="none",
+        username=mail_user,
+    )
+    house.wait_settled(len(odd))
+    events = open_queue(redis_url, "archive").events()
+    assert sorted(event["data"]["sha256"] for event in events) == on_server

@@ -1,0 +1,153 @@
+"""Postgres and broker of `posthouse up`, alone: made, started, killed, and what they then hold."""
+
+from __future__ import annotations
+
+import io
+import os
+import signal
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+import redis
+import rich.console
+
+from cli.local import postgres as own
+from cli.local.broker import OwnBroker
+from cli.local.console import Console
+from cli.local.folder import DataFolder
+from cli.local.postgres import OwnPostgres
+from cli.local.supervisor import Child, Program, Supervisor
+from shared.errors import PosthouseError, TryAgain
+from tests.servers.processes import private_folder, wait_until
+
+_AS_NOBODY = (None, {"user": 65534, "group": 65534, "extra_groups": []})
+
+
+@pytest.fixture
+def folder() -> Iterator[DataFolder]:
+    root = private_folder("own")
+    root.chmod(0o711)
+    with DataFolder(root / "data") as opened:
+        yield opened
+    subprocess.run(["rm", "-rf", root], check=True)
+
+
+@pytest.fixture
+def house(folder: DataFolder) -> Iterator[Supervisor]:
+    console = Console()
+    console._rich = rich.console.Console(file=io.StringIO())
+    made = Supervisor(folder.root / "logs", folder.root / "run", console)
+    yield made
+    made.stop()
+
+
+def _started(house: Supervisor, program: Program, url: str) -> Child:
+    child = house.start(program)
+    wait_until(lambda: _answers(url), "Postgres", log=child.log)
+    return child
+
+
+def _answers(url: str) -> bool:
+    try:
+        psycopg.connect(url, connect_timeout=5).close()
+    except psycopg.OperationalError:
+        return False
+    return True
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="an ordinary user has one way to run it")
+def test_as_root_both_ways_to_run_postgres_can_take_turns(
+    folder: DataFolder, house: Supervisor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a namespace first, as the real nobody next, as in a container that forbids namespaces."""
+    for turn, way in enumerate([own._unprivileged(), _AS_NOBODY, own._unprivileged()]):
+        monkeypatch.setattr(own, "_unprivileged", lambda way=way: way)
+        server = OwnPostgres(folder)
+        server.prepare()
+        child = _started(house, server.program(), server.url)
+        status = Path(f"/proc/{child._process.pid}/status").read_text()  # type: ignore[union-attr]
+        effective = next(line for line in status.splitlines() if line.startswith("CapEff"))
+        assert (
+            int(effective.split()[1], 16) == 0
+        )  # whoever it looks like, it can do nothing special
+        with psycopg.connect(server.url) as session:
+            session.execute("CREATE TABLE IF NOT EXISTS turn (n int)")
+            session.execute("INSERT INTO turn VALUES (%s)", (turn,))
+            assert session.execute("SELECT count(*) FROM turn").fetchone() == (turn + 1,)
+        house.stop([child])
+
+
+def test_postgres_survives_a_kill_and_keeps_its_password(
+    folder: DataFolder, house: Supervisor
+) -> None:
+    server = OwnPostgres(folder)
+    server.prepare()
+    child = _started(house, server.program(), server.url)
+    with psycopg.connect(server.url) as session:
+        session.execute("CREATE TABLE kept AS SELECT 1 AS n")
+        shown = dict(session.execute("SELECT name, setting FROM pg_settings").fetchall())
+    assert shown["fsync"] == shown["synchronous_commit"] == "on"
+    assert shown["listen_addresses"] == "127.0.0.1" and shown["unix_socket_directories"] == ""
+    child.signal(signal.SIGKILL)
+    wait_until(lambda: not child.is_running, "the end")
+    again = OwnPostgres(folder)
+    again.prepare()
+    wait_until(lambda: (house.tend(), _answers(server.url))[1], "Postgres", log=child.log)
+    with psycopg.connect(again.url) as session:
+        assert session.execute("SELECT n FROM kept").fetchone() == (1,)
+    wrong = server.url.replace(folder.password("postgres_password"), "guess")
+    with pytest.raises(psycopg.OperationalError, match="password"):
+        psycopg.connect(wrong)
+
+
+def test_a_half_made_cluster_is_made_anew(folder: DataFolder, house: Supervisor) -> None:
+    (folder.root / "postgres" / "data").mkdir(parents=True)
+    (folder.root / "postgres" / "data" / "PG_VERSION").write_text("18\n")
+    server = OwnPostgres(folder)
+    server.prepare()
+    _started(house, server.program(), server.url)
+
+
+def test_a_cluster_that_cannot_be_made_is_told_in_words(
+    folder: DataFolder, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "initdb").write_text("#!/bin/sh\necho the disk is on fire >&2; exit 1\n")
+    (tmp_path / "initdb").chmod(0o755)
+    tmp_path.chmod(0o755)
+    monkeypatch.setattr(own, "_binaries", lambda: tmp_path)
+    monkeypatch.setattr(own, "_unprivileged", lambda: (None, {}))
+    with pytest.raises(PosthouseError, match="the disk is on fire") as caught:
+        OwnPostgres(folder).prepare()
+    assert "POSTHOUSE_DATABASE_URL" in caught.value.hint
+    (tmp_path / "initdb").unlink()
+    with pytest.raises(PosthouseError, match="cannot be started"):
+        OwnPostgres(folder).prepare()
+
+
+def test_the_broker_asks_for_its_password_and_keeps_what_it_has(
+    folder: DataFolder, house: Supervisor
+) -> None:
+    broker = OwnBroker(folder)
+    broker.prepare()
+    with pytest.raises(TryAgain):
+        broker.check()
+    child = house.start(broker.program())
+    house.wait_ready([child], 60, lambda: False)
+    with redis.Redis.from_url(broker.url) as client:
+        client.set("kept", 1)
+        assert client.config_get("appendonly") == {"appendonly": "yes"}
+    with (
+        redis.Redis(port=broker.port) as stranger,
+        pytest.raises(redis.exceptions.AuthenticationError),
+    ):
+        stranger.get("kept")
+    house.stop([child])
+    child = house.start(broker.program())
+    house.wait_ready([child], 60, lambda: False)
+    with redis.Redis.from_url(broker.url) as client:
+        assert client.get("kept") == b"1"
+    arguments = Path(f"/proc/{child._process.pid}/cmdline").read_bytes()  # type: ignore[union-attr]
+    assert folder.password("broker_password").encode() not in arguments

@@ -24,6 +24,8 @@ _log = structlog.get_logger(__name__)
 #: An event is recorded as published within this time of being published: a claim lasts no longer.
 #: So an event that entered the queue after another was recorded at most this much earlier.
 RECORDING_MARGIN = timedelta(minutes=10)
+#: After a restart of the broker: what was confirmed before is recorded within this time.
+RESTART_GRACE = timedelta(seconds=30)
 #: Between Postgres' clock and that of this machine, which reads the broker's.
 CLOCK_MARGIN = timedelta(minutes=1)
 
@@ -64,14 +66,20 @@ class Guard:
             positions = handler_queues.recent_positions(session, handler.id, remembered.created_at)
         # Read after the positions: whatever they say was in the queue by then.
         state = self.output.inspect(handler.name)
-        reason = self._loss(handler, remembered, state, positions)
+        reason = self._loss(handler, remembered, state, positions) or self._lost_in_restart(
+            session, handler, remembered, state
+        )
         if reason:
             return self._refill(session, handler, remembered, reason)
+        if _is_settling(remembered, state):
+            handler_queues.restarted(session, handler.id)
+            return None
         handler_queues.checked(
             session,
             handler.id,
             watermark=self._watermark(session, handler, remembered, state),
             incarnation=state.incarnation,
+            acknowledged=state.acknowledged_position,
             backlog=state.backlog,
             oldest_at=state.oldest_at,
             dead=state.dead,
@@ -101,14 +109,26 @@ class Guard:
         ordered = sorted(positions, key=_order)
         if ordered and _order(ordered[-1]) > _order(state.last_position):
             return "its end is gone"
-        if state.incarnation != remembered.incarnation:
-            unacknowledged = [
-                position
-                for position in ordered
-                if _order(position) > _order(state.acknowledged_position)
-            ]
-            if unacknowledged and self.output.missing(handler.name, unacknowledged):
-                return "the broker was restarted and has lost some of it"
+        return ""
+
+    def _lost_in_restart(
+        self, session: Session, handler: HandlerName, remembered: Remembered, state: QueueState
+    ) -> str:
+        """A broker that crashed may have lost its last moments, and gone on since.
+
+        Entries are trimmed only up to what was remembered as acknowledged, so whatever was
+        confirmed above that and is not there was lost, even where later ones are acknowledged.
+        """
+        if state.incarnation == remembered.incarnation or remembered.created_at is None:
+            return ""
+        since = max(remembered.watermark, remembered.created_at)
+        expected = [
+            position
+            for position in handler_queues.unacknowledged_positions(session, handler.id, since)
+            if _order(position) > _order(remembered.acknowledged)
+        ]
+        if expected and self.output.missing(handler.name, expected):
+            return "the broker was restarted and has lost some of it"
         return ""
 
     def _refill(
@@ -147,6 +167,14 @@ class Guard:
             if published is not None:
                 return published - RECORDING_MARGIN
         return remembered.watermark
+
+
+def _is_settling(remembered: Remembered, state: QueueState) -> bool:
+    """Whether events that were confirmed before a restart may still be about to be recorded."""
+    if not remembered.incarnation or state.incarnation == remembered.incarnation:
+        return False
+    since = remembered.restarted_at or remembered.now
+    return remembered.now - since < RESTART_GRACE
 
 
 def _order(position: str) -> tuple[int, int]:

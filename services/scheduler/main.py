@@ -132,7 +132,11 @@ def build(settings: SchedulerSettings) -> Scheduler:
         settings.broker_url.get_secret_value(),
         queues=(FETCH_QUEUE, FETCH_SLOW_QUEUE, DECRYPT_QUEUE),
     )
-    output = open_output(settings.effective_output_url)
+    management = settings.output_management_url
+    output = open_output(
+        settings.effective_output_url,
+        management_url=management.get_secret_value() if management else "",
+    )
     return Scheduler(
         settings=settings,
         database=database,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pydantic import Field
+from pydantic import Field, SecretStr
 
 from shared.settings import Settings
 
@@ -22,6 +22,11 @@ class SchedulerSettings(Settings):
     )
     mails_per_job: int = Field(
         default=200, ge=1, le=5000, description="Mails that ride in one decrypt job"
+    )
+    output_management_url: SecretStr | None = Field(
+        default=None,
+        description="RabbitMQ's management address, http://user:password@host:15672: it tells "
+        "how much is being handled, so that a lost queue is filled with little that was handled",
     )
     handler_check_seconds: float = Field(
         default=5, gt=0, le=300, description="Between two looks at the handlers' queues"

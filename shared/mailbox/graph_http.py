@@ -22,6 +22,7 @@ from shared.mailbox import diagnosis, https
 from shared.mailbox.base import MailRef, SessionLost
 from shared.mailbox.limiting import RequestLimiter
 from shared.mailbox.transcript import Transcript
+from shared.telemetry import metrics
 
 #: On every request: ids that stay when a mail is moved, and folder ids as they were before.
 IMMUTABLE_IDS: Final = 'IdType="ImmutableId"'
@@ -40,6 +41,8 @@ class GraphError(Exception):
         self.answer = answer
         self.retry_after = retry_after
         self.code, self.words = diagnosis.graph_error(answer)
+        if status == 429:
+            metrics.PROVIDER_THROTTLED.labels("microsoft").inc()
 
     def error(self, doing: str = "") -> PosthouseError:
         return diagnosis.of_graph(

@@ -11,8 +11,8 @@ from shared.mailbox.imap_session import ImapSession, Reply, Untagged, read_set
 
 _TAG = re.compile(rb'\(TAG "([^"]*)"\)', re.I)
 _ALL = re.compile(rb"\bALL ([0-9:,]+)", re.I)
-#: A SEARCH answer is one line with every UID: two million of them fit here.
-_LONGEST_ANSWER = 16 << 20
+#: A SEARCH answer is one line with every UID: a million of them fit here.
+_LONGEST_ANSWER = 8 << 20
 
 
 def search(session: ImapSession, *criteria: bytes) -> list[int]:

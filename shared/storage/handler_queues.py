@@ -32,6 +32,8 @@ class Remembered:
     output: str
     generation: uuid.UUID | None
     incarnation: str
+    restarted_at: datetime | None
+    acknowledged: str
     watermark: datetime
     created_at: datetime | None
     now: datetime
@@ -54,6 +56,17 @@ def recent_positions(session: Session, handler_id: int, since: datetime) -> list
     return [row[0] for row in rows]
 
 
+def unacknowledged_positions(session: Session, handler_id: int, since: datetime) -> list[str]:
+    """Positions of everything recorded as published at or after `since`, the watermark."""
+    rows = session.execute(_SQL["unacknowledged_positions"], {"id": handler_id, "since": since})
+    return [row[0] for row in rows]
+
+
+def restarted(session: Session, handler_id: int) -> None:
+    """Notes that the broker runs anew; keeps the time when that was first seen."""
+    session.execute(_SQL["restarted"], {"id": handler_id})
+
+
 def published_at(session: Session, handler_id: int, message_id: uuid.UUID) -> datetime | None:
     row = session.execute(
         _SQL["published_at"], {"id": handler_id, "message_id": message_id}
@@ -72,6 +85,7 @@ def checked(
     *,
     watermark: datetime,
     incarnation: str,
+    acknowledged: str,
     backlog: int,
     oldest_at: datetime | None,
     dead: int,
@@ -83,6 +97,7 @@ def checked(
             "id": handler_id,
             "watermark": watermark,
             "incarnation": incarnation,
+            "acknowledged": acknowledged,
             "backlog": backlog,
             "oldest_at": oldest_at,
             "dead": dead,

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
+import pika
 import pytest
+import redis
 
+from posthouse import Consumer, MailEvent
 from shared.errors import TryAgain
 from shared.queueing.broker import build_broker
-from shared.queueing.output import Output, open_output
+from shared.queueing.output import Output, Publication, open_output
 from shared.queueing.worker import run_worker
 from tests.servers.rabbitmq import RabbitServer
 from tests.servers.redis import RedisServer
@@ -97,6 +101,62 @@ def make_queue(output: Output, handler: str, generation: str = "g") -> None:
     eventually(made, seconds=60)
 
 
+def event(text: str = "", **more: Any) -> tuple[str, bytes]:
+    identifier = str(uuid.uuid4())
+    return identifier, json.dumps({"id": identifier, "text": text, **more}).encode()
+
+
+def publish(output: Output, handler: str, count: int = 1, text: str = "") -> list[str]:
+    """Publishes events that must be confirmed; their ids."""
+    made = [event(text) for _ in range(count)]
+    results = output.publish([Publication(handler, body, i) for i, body in made])
+    assert all(isinstance(result, str) for result in results), results[:3]
+    return [i for i, _ in made]
+
+
+@contextmanager
+def consuming(url: str, handler: str) -> Iterator[Callable[[], list[bytes]]]:
+    """A consumer as a program without the SDK would write it; `take()` gives what is there."""
+    if url.startswith("redis"):
+        client = redis.Redis.from_url(url, protocol=2)
+        key = f"posthouse:handler:{handler}"
+        held: list[bytes] = []
+
+        def take() -> list[bytes]:
+            answer = client.xreadgroup("posthouse", "c", {key: ">"}, count=10_000)
+            entries = answer[0][1] if answer else []
+            held.extend(position for position, _ in entries)
+            return [fields[b"event"] for _, fields in entries]
+
+        take.acknowledge = lambda: [client.xack(key, "posthouse", p) for p in held]
+        yield take
+        client.close()
+        return
+    with pika.BlockingConnection(pika.URLParameters(url)) as connection:
+        channel = connection.channel()
+        tags: list[int] = []
+
+        def take() -> list[bytes]:
+            found = []
+            while True:
+                method, _, body = channel.basic_get(f"posthouse.handler.{handler}")
+                if method is None:
+                    return found
+                tags.append(method.delivery_tag)
+                found.append(body)
+
+        take.acknowledge = lambda: [channel.basic_ack(tag) for tag in tags]
+        yield take
+
+
+def read(url: str, handler: str) -> list[bytes]:
+    """Takes and acknowledges all that waits."""
+    with consuming(url, handler) as take:
+        found = take()
+        take.acknowledge()
+    return found
+
+
 class Workers:
     """Workers of one test, stopped at its end."""
 
@@ -141,5 +201,41 @@ class Workers:
 @pytest.fixture
 def workers() -> Iterator[Workers]:
     made = Workers()
+    yield made
+    made.close()
+
+
+class Consumers:
+    """Consumers of one test, each in a thread, stopped at its end."""
+
+    def __init__(self) -> None:
+        self._running: list[tuple[Consumer, threading.Thread]] = []
+
+    def start(
+        self, url: str, handler: str, callback: Callable[[MailEvent], Any], **options: Any
+    ) -> Callable[[], None]:
+        """Returns what stops it and waits for its end."""
+        consumer = Consumer(url, handler, **{"stale_after_s": 2.0, "retry_delay_s": 0.2, **options})
+        thread = threading.Thread(target=consumer.run, args=(callback,))
+        thread.start()
+        self._running.append((consumer, thread))
+
+        def finish() -> None:
+            consumer.stop()
+            thread.join(40)
+            assert not thread.is_alive()
+
+        return finish
+
+    def close(self) -> None:
+        for consumer, _ in self._running:
+            consumer.stop()
+        for _, thread in self._running:
+            thread.join(40)
+
+
+@pytest.fixture
+def consumers() -> Iterator[Consumers]:
+    made = Consumers()
     yield made
     made.close()

@@ -9,9 +9,7 @@ import sys
 import textwrap
 import threading
 import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 import redis
@@ -19,7 +17,7 @@ import redis
 from posthouse import AccessRefused, Consumer, MailEvent, Reject, Retry, follow
 from posthouse.testing import make_event
 from shared.queueing.output import Output, Publication, open_output
-from tests.integration.queueing.conftest import Server, eventually, make_queue
+from tests.integration.queueing.conftest import Consumers, Server, eventually, make_queue
 from tests.servers.rabbitmq import RabbitServer
 from tests.servers.redis import RedisServer
 
@@ -29,42 +27,6 @@ EXAMPLES = Path(__file__).parents[3] / "sdk" / "examples"
 def send(output: Output, handler: str, *events: MailEvent) -> None:
     results = output.publish([Publication(handler, e.to_json(), e.id) for e in events])
     assert all(isinstance(result, str) for result in results), results
-
-
-class Consumers:
-    """Consumers of one test, each in a thread, stopped at its end."""
-
-    def __init__(self) -> None:
-        self._running: list[tuple[Consumer, threading.Thread]] = []
-
-    def start(
-        self, url: str, handler: str, callback: Callable[[MailEvent], Any], **options: Any
-    ) -> Callable[[], None]:
-        """Returns what stops it and waits for its end."""
-        consumer = Consumer(url, handler, **{"stale_after_s": 2.0, "retry_delay_s": 0.2, **options})
-        thread = threading.Thread(target=consumer.run, args=(callback,))
-        thread.start()
-        self._running.append((consumer, thread))
-
-        def finish() -> None:
-            consumer.stop()
-            thread.join(40)
-            assert not thread.is_alive()
-
-        return finish
-
-    def close(self) -> None:
-        for consumer, _ in self._running:
-            consumer.stop()
-        for _, thread in self._running:
-            thread.join(40)
-
-
-@pytest.fixture
-def consumers() -> Iterator[Consumers]:
-    made = Consumers()
-    yield made
-    made.close()
 
 
 @pytest.mark.promise("H1")
@@ -166,33 +128,6 @@ def test_it_waits_for_a_queue_that_does_not_exist_yet(
     event = make_event()
     send(output, handler, event)
     eventually(lambda: got == [event.id])
-
-
-@pytest.mark.promise("invariant-2")
-@pytest.mark.parametrize("how", ["kill", "wipe"])
-def test_it_goes_on_after_the_broker_was_hurt(
-    fragile: Server, handler: str, consumers: Consumers, how: str
-) -> None:
-    output = open_output(fragile.url)
-    make_queue(output, handler)
-    got: list[str] = []
-    consumers.start(fragile.url, handler, lambda event: got.append(event.id))
-    first, second = make_event(), make_event()
-    send(output, handler, first)
-    eventually(lambda: first.id in got)
-    if how == "kill":
-        fragile.kill()
-        fragile.start()
-    else:
-        fragile.wipe()
-    make_queue(output, handler, "g2")
-    eventually(
-        lambda: isinstance(
-            output.publish([Publication(handler, second.to_json(), second.id)])[0], str
-        )
-    )
-    eventually(lambda: second.id in got, seconds=90)
-    output.close()
 
 
 def test_a_queue_that_is_deleted_and_made_again_is_consumed(

@@ -99,33 +99,6 @@ def test_a_worker_holds_no_more_jobs_than_it_has_threads(
     broker.close()
 
 
-@pytest.mark.parametrize("how", ["kill", "wipe"])
-def test_a_worker_goes_on_after_its_broker_was_hurt(
-    fragile: Server, queue: str, workers: Workers, how: str
-) -> None:
-    ran: list[int] = []
-    broker = build_broker(fragile.url, queues=[queue])
-    workers.start(fragile.url, queue, ran.append)
-    enqueue(broker, queue, "work", [1])
-    eventually(lambda: 1 in ran)
-    if how == "kill":
-        fragile.kill()
-        fragile.start()
-    else:
-        fragile.wipe()
-
-    def sent() -> bool:
-        try:
-            enqueue(broker, queue, "work", [2])
-        except TryAgain:
-            return False
-        return True
-
-    eventually(sent)
-    eventually(lambda: 2 in ran)
-    broker.close()
-
-
 def test_a_broker_that_hangs_does_not_hang_the_scheduler(queue: str) -> None:
     with RedisServer() as server:
         broker = build_broker(server.url, queues=[queue])

@@ -3,81 +3,27 @@
 from __future__ import annotations
 
 import json
-import time
-import uuid
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from datetime import timedelta
-from typing import Any
 
 import pika
 import pytest
 import redis
 
 from shared.clock import utc_now
-from shared.errors import InvalidInput, NeedsPerson, PosthouseError, TryAgain
+from shared.errors import InvalidInput, NeedsPerson
 from shared.queueing.amqp import ConfirmingPublisher, Fate, Outgoing
-from shared.queueing.broker import build_broker, enqueue, queue_depth
 from shared.queueing.output import NotTaken, Output, Publication, QueueLost, open_output
-from tests.integration.queueing.conftest import Server, eventually, make_queue
+from tests.integration.queueing.conftest import (
+    Server,
+    consuming,
+    event,
+    eventually,
+    make_queue,
+    publish,
+    read,
+)
 from tests.servers.rabbitmq import RabbitServer
 from tests.servers.redis import RedisServer
-
-
-def event(text: str = "", **more: Any) -> tuple[str, bytes]:
-    identifier = str(uuid.uuid4())
-    return identifier, json.dumps({"id": identifier, "text": text, **more}).encode()
-
-
-def publish(output: Output, handler: str, count: int = 1, text: str = "") -> list[str]:
-    """Publishes events that must be confirmed; their ids."""
-    made = [event(text) for _ in range(count)]
-    results = output.publish([Publication(handler, body, i) for i, body in made])
-    assert all(isinstance(result, str) for result in results), results[:3]
-    return [i for i, _ in made]
-
-
-@contextmanager
-def consuming(url: str, handler: str) -> Iterator[Callable[[], list[bytes]]]:
-    """A consumer as a program without the SDK would write it; `take()` gives what is there."""
-    if url.startswith("redis"):
-        client = redis.Redis.from_url(url, protocol=2)
-        key = f"posthouse:handler:{handler}"
-        held: list[bytes] = []
-
-        def take() -> list[bytes]:
-            answer = client.xreadgroup("posthouse", "c", {key: ">"}, count=10_000)
-            entries = answer[0][1] if answer else []
-            held.extend(position for position, _ in entries)
-            return [fields[b"event"] for _, fields in entries]
-
-        take.acknowledge = lambda: [client.xack(key, "posthouse", p) for p in held]
-        yield take
-        client.close()
-        return
-    with pika.BlockingConnection(pika.URLParameters(url)) as connection:
-        channel = connection.channel()
-        tags: list[int] = []
-
-        def take() -> list[bytes]:
-            found = []
-            while True:
-                method, _, body = channel.basic_get(f"posthouse.handler.{handler}")
-                if method is None:
-                    return found
-                tags.append(method.delivery_tag)
-                found.append(body)
-
-        take.acknowledge = lambda: [channel.basic_ack(tag) for tag in tags]
-        yield take
-
-
-def read(url: str, handler: str) -> list[bytes]:
-    """Takes and acknowledges all that waits."""
-    with consuming(url, handler) as take:
-        found = take()
-        take.acknowledge()
-    return found
 
 
 @pytest.mark.promise("H1")
@@ -272,76 +218,6 @@ def test_delete_removes_it_and_may_be_repeated(
     assert not output.inspect(handler).exists
     assert output.ensure(handler, "g2")
     assert output.inspect(handler).backlog == 0
-
-
-@pytest.mark.promise("invariant-2")
-def test_confirmed_events_survive_a_kill_or_their_loss_is_seen(
-    fragile: Server, handler: str
-) -> None:
-    output = open_output(fragile.url)
-    make_queue(output, handler)
-    ids = publish(output, handler, 20)
-    time.sleep(1.1)  # Redis writes its file out every second
-    fragile.kill()
-    fragile.start()
-    if output.inspect(handler).exists:
-        assert {json.loads(body)["id"] for body in read(fragile.url, handler)} == set(ids)
-    else:  # RabbitMQ can lose a quorum queue that was just created: seen, and made anew
-        assert isinstance(fragile, RabbitServer)
-        make_queue(output, handler, "g2")
-    publish(output, handler, 1)
-    output.close()
-
-
-@pytest.mark.promise("invariant-2")
-def test_a_wiped_broker_is_noticed(fragile: Server, handler: str) -> None:
-    output = open_output(fragile.url)
-    make_queue(output, handler)
-    publish(output, handler, 3)
-    fragile.wipe()
-    results: list[str | PosthouseError] = []
-
-    def answered() -> bool:
-        results[:] = output.publish([Publication(handler, event()[1], "1")])
-        return not isinstance(results[0], NotTaken)
-
-    eventually(answered)
-    assert isinstance(results[0], QueueLost)
-    assert not output.inspect(handler).exists
-    make_queue(output, handler, "g2")
-    publish(output, handler, 1)
-    assert output.inspect(handler).backlog == 1
-    output.close()
-
-
-@pytest.mark.promise("invariant-2")
-def test_a_broker_that_is_down_is_told_and_keeps_what_it_had(
-    fragile: Server, handler: str, queue: str
-) -> None:
-    output, jobs = open_output(fragile.url), build_broker(fragile.url, queues=[queue])
-    make_queue(output, handler)
-    ids = publish(output, handler, 5)
-    enqueue(jobs, queue, "work", [1])
-    fragile.stop()
-    results = output.publish([Publication(handler, b"{}", "1"), Publication(handler, b"{}", "2")])
-    assert all(isinstance(result, NotTaken) for result in results)
-    for attempt in (
-        lambda: output.inspect(handler),
-        output.check,
-        lambda: enqueue(jobs, queue, "work", [2]),
-    ):
-        with pytest.raises(TryAgain) as raised:
-            attempt()
-        assert str(fragile.port) in str(raised.value)
-        assert "guest" not in str(raised.value)
-    fragile.start()
-    eventually(lambda: output.inspect(handler).exists)
-    assert [json.loads(body)["id"] for body in read(fragile.url, handler)] == ids
-    publish(output, handler, 1)
-    enqueue(jobs, queue, "work", [3])
-    assert queue_depth(fragile.url, queue) == 2
-    output.close()
-    jobs.close()
 
 
 def test_a_deleted_queue_is_noticed(server: Server, output: Output, handler: str) -> None:

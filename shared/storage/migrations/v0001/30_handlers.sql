@@ -22,7 +22,9 @@ CREATE TABLE handler_queue (
     handler_id bigint PRIMARY KEY REFERENCES handler ON DELETE CASCADE,
     output text NOT NULL DEFAULT '',   -- scheme and host it was created on
     generation uuid,
-    incarnation text NOT NULL DEFAULT '', -- the broker's own run, when last seen
+    incarnation text NOT NULL DEFAULT '', -- the broker's own run, when last seen whole
+    restarted_at timestamptz,          -- since when another run is seen, until it counts as whole
+    acknowledged text NOT NULL DEFAULT '', -- Redis: the position up to which it was trimmed
     watermark timestamptz NOT NULL DEFAULT now(), -- everything published before is acknowledged
     created_at timestamptz,            -- when Posthouse last created it; NULL: to be created
     backlog bigint NOT NULL DEFAULT 0,

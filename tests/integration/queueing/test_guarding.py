@@ -1,0 +1,147 @@
+"""The guard of the handlers' queues: what the broker loses is published again from Postgres."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator
+from datetime import timedelta
+
+import pytest
+
+from services.scheduler import guarding
+from services.scheduler.guarding import Guard
+from shared.clock import utc_now
+from shared.queueing.output import Publication, open_output
+from shared.storage import outbox
+from shared.storage.pool import Database
+from tests.integration.queueing.conftest import eventually
+from tests.integration.rows import add_connection, add_handler, add_message
+from tests.servers.redis import RedisServer
+
+
+class Place:
+    """A database, a Redis of its own, one handler and the guard of its queue."""
+
+    def __init__(self, database: Database, server: RedisServer, handler: str) -> None:
+        self.database, self.server, self.handler = database, server, handler
+        self.output = open_output(server.url)
+        self.guard = Guard(database, self.output, "redis://here")
+        with database.transaction() as session:
+            self.connection_id = add_connection(session)
+            self.handler_id = add_handler(session, handler, utc_now() - timedelta(minutes=5))
+        self.guard.look()
+
+    def publish(self, *, recorded: bool = True) -> tuple[uuid.UUID, str]:
+        """One mail, published; as the decryptor does it."""
+        with self.database.transaction() as session:
+            mail = add_message(session, self.connection_id, utc_now())
+        body = b'{"id":"%s"}' % str(mail).encode()
+        position = self.output.publish([Publication(self.handler, body, str(mail))])[0]
+        assert isinstance(position, str), position
+        if recorded:
+            self.record(mail, position)
+        return mail, position
+
+    def record(self, mail: uuid.UUID, position: str) -> None:
+        with self.database.transaction() as session:
+            outbox.record_deliveries(session, [(mail, self.handler_id, position)])
+
+    def acknowledge(self) -> list[str]:
+        """All that waits, as a handler would; the event ids."""
+        client = self.output._client  # type: ignore[attr-defined]
+        key = f"posthouse:handler:{self.handler}"
+        answer = client.xreadgroup("posthouse", "c", {key: ">"}, count=100)
+        entries = answer[0][1] if answer else []
+        for position, _ in entries:
+            client.xack(key, "posthouse", position)
+        return [fields[b"event"].decode()[7:-2] for _, fields in entries]
+
+    def waiting(self) -> set[uuid.UUID]:
+        """Mails that are to be published again."""
+        with self.database.transaction() as session:
+            return {row[0] for row in session.execute("SELECT message_id FROM outbox")}
+
+    def crash_without_the_last_entry(self) -> None:
+        self.server.kill()
+        file = next((self.server.folder / "appendonlydir").glob("*.incr.aof"))
+        content = file.read_bytes()
+        file.write_bytes(content[: content.rindex(b"XADD") - len(b"*6\r\n$4\r\n")])
+        self.server.start()
+        eventually(self._answers)
+
+    def _answers(self) -> bool:
+        return self.output.inspect(self.handler).exists
+
+
+@pytest.fixture
+def place(database_url: str, handler: str) -> Iterator[Place]:
+    with (
+        RedisServer(options=["--appendfsync", "no"]) as server,
+        Database(database_url, size=4) as database,
+    ):
+        made = Place(database, server, handler)
+        yield made
+        made.output.close()
+
+
+@pytest.mark.promise("invariant-2")
+def test_a_flushed_queue_is_filled_with_what_was_not_acknowledged(place: Place) -> None:
+    had, _ = place.publish()
+    place.acknowledge()
+    place.guard.look()
+    missing, _ = place.publish()
+    place.server.wipe()
+    assert place.guard.look() == 1
+    assert missing in place.waiting()
+    assert place.output.inspect(place.handler).exists
+    assert place.guard.look() == 0, "the same loss is made good twice"
+    assert had not in place.waiting(), "what was acknowledged is repeated"
+
+
+@pytest.mark.promise("invariant-2")
+def test_the_end_that_a_crash_took_is_filled_again_though_later_events_were_handled(
+    place: Place,
+) -> None:
+    place.publish()
+    place.acknowledge()
+    place.guard.look()
+    lost, _ = place.publish()
+    place.crash_without_the_last_entry()
+    place.publish()
+    assert str(lost) not in place.acknowledge()
+    place.guard.look()
+    assert lost in place.waiting()
+
+
+@pytest.mark.promise("invariant-2")
+def test_so_is_an_event_whose_publishing_was_recorded_only_after_the_restart(place: Place) -> None:
+    place.publish()
+    place.acknowledge()
+    place.guard.look()
+    lost, position = place.publish(recorded=False)
+    place.crash_without_the_last_entry()
+    place.publish()
+    place.acknowledge()
+    place.guard.look()
+    place.record(lost, position)
+    place.guard.look()
+    assert lost in place.waiting()
+
+
+def test_a_restart_that_lost_nothing_repeats_nothing(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place.publish()
+    place.acknowledge()
+    place.guard.look()
+    place.publish()
+    place.server.restart()
+    eventually(place._answers)
+    place.acknowledge()
+    for grace in (guarding.RESTART_GRACE, timedelta(0)):
+        monkeypatch.setattr(guarding, "RESTART_GRACE", grace)
+        assert place.guard.look() == 0
+        place.publish()
+        place.acknowledge()
+    assert place.guard.look() == 0
+    assert place.waiting() == set()

@@ -1,0 +1,137 @@
+"""A broker that is killed, emptied or stopped under everything that uses it at once."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from posthouse import MailEvent
+from posthouse.testing import make_event
+from shared.errors import PosthouseError, TryAgain
+from shared.queueing.broker import build_broker, enqueue, queue_depth
+from shared.queueing.output import NotTaken, Publication, QueueLost, open_output
+from tests.integration.queueing.conftest import (
+    Consumers,
+    Server,
+    Workers,
+    eventually,
+    make_queue,
+    publish,
+    read,
+)
+from tests.servers.rabbitmq import RabbitServer
+
+
+class Site:
+    """A worker of jobs, a handler with its queue, and what they got."""
+
+    def __init__(
+        self, server: Server, handler: str, queue: str, workers: Workers, consumers: Consumers
+    ) -> None:
+        self.server, self.handler, self.queue = server, handler, queue
+        self.jobs = build_broker(server.url, queues=[queue])
+        self.output = open_output(server.url)
+        self.worked: list[str] = []
+        self.handled: list[str] = []
+        make_queue(self.output, handler)
+        workers.start(server.url, queue, self.worked.append)
+        consumers.start(server.url, handler, lambda event: self.handled.append(event.id))
+
+    def send(self, event: MailEvent) -> str | PosthouseError:
+        publication = Publication(self.handler, event.to_json(), event.id)
+        return self.output.publish([publication])[0]
+
+    def send_surely(self, event: MailEvent) -> None:
+        eventually(lambda: isinstance(self.send(event), str), seconds=60)
+
+    def enqueue_surely(self, name: str) -> None:
+        def sent() -> bool:
+            try:
+                enqueue(self.jobs, self.queue, "work", [name])
+            except TryAgain:
+                return False
+            return True
+
+        eventually(sent, seconds=60)
+
+    def works(self, name: str) -> None:
+        """A job is worked off and an event is handled."""
+        event = make_event()
+        self.enqueue_surely(name)
+        self.send_surely(event)
+        eventually(lambda: name in self.worked, seconds=60)
+        eventually(lambda: event.id in self.handled, seconds=90)
+
+
+@pytest.fixture
+def site(
+    fragile: Server, handler: str, queue: str, workers: Workers, consumers: Consumers
+) -> Iterator[Site]:
+    made = Site(fragile, handler, queue, workers, consumers)
+    made.works("before")
+    yield made
+    made.output.close()
+    made.jobs.close()
+
+
+@pytest.mark.promise("invariant-2")
+def test_killed_and_started_again(site: Site, handler: str) -> None:
+    other = f"{handler}-2"
+    make_queue(site.output, other)
+    ids = publish(site.output, other, 20)
+    time.sleep(1.1)  # Redis writes its file out every second
+    site.server.kill()
+    site.server.start()
+    eventually(lambda: site.output.inspect(site.handler) is not None)
+    if site.output.inspect(other).exists:
+        assert {json.loads(body)["id"] for body in read(site.server.url, other)} == set(ids)
+    else:  # RabbitMQ can lose a quorum queue that was just created: seen, and made anew
+        assert isinstance(site.server, RabbitServer)
+    make_queue(site.output, other, "g2")
+    make_queue(site.output, site.handler, "g2")
+    publish(site.output, other, 1)
+    site.works("after")
+
+
+@pytest.mark.promise("invariant-2")
+def test_emptied_at_once(site: Site) -> None:
+    site.server.wipe()
+    results: list[str | PosthouseError] = []
+
+    def answered() -> bool:
+        results[:] = [site.send(make_event())]
+        return not isinstance(results[0], NotTaken)
+
+    eventually(answered)
+    assert isinstance(results[0], QueueLost), "a flushed queue came back by itself"
+    assert not site.output.inspect(site.handler).exists
+    make_queue(site.output, site.handler, "g2")
+    site.works("after")
+
+
+@pytest.mark.promise("invariant-2")
+def test_stopped_for_a_while(site: Site, handler: str, queue: str) -> None:
+    other, waiting = f"{handler}-2", f"{queue}-2"
+    make_queue(site.output, other)
+    ids = publish(site.output, other, 5)
+    enqueue(site.jobs, waiting, "work", ["1"])
+    site.server.stop()
+    assert isinstance(site.send(make_event()), NotTaken)
+    for attempt in (
+        lambda: site.output.inspect(other),
+        site.output.check,
+        lambda: enqueue(site.jobs, waiting, "work", ["2"]),
+    ):
+        with pytest.raises(TryAgain) as raised:
+            attempt()
+        assert str(site.server.port) in str(raised.value)
+        assert "guest" not in str(raised.value)
+    site.server.start()
+    eventually(lambda: site.output.inspect(other).exists)
+    assert [json.loads(body)["id"] for body in read(site.server.url, other)] == ids
+    enqueue(site.jobs, waiting, "work", ["3"])
+    assert queue_depth(site.server.url, waiting) == 2
+    site.works("after")

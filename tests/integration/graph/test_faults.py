@@ -45,9 +45,7 @@ def subjects(sink: Collector) -> list[str]:
 
 @pytest.mark.promise("M2")
 @pytest.mark.parametrize("action", [MARK_READ, DELETE])
-def test_every_mail_once_while_graph_throttles(
-    office: Office, action: AfterDownload
-) -> None:
+def test_every_mail_once_while_graph_throttles(office: Office, action: AfterDownload) -> None:
     """Every mail octet for octet and exactly once, by SHA-256, with every 7th request refused."""
     chance = random.Random(7)
     sent = [mail(f"mail {n}", chance.randbytes(chance.randint(10, 6000))) for n in range(COUNT)]

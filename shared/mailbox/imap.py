@@ -19,7 +19,6 @@ from shared.mailbox.base import (
     Capabilities,
     Cursor,
     Folder,
-    FolderMissing,
     FolderStatus,
     Known,
     Listing,
@@ -31,8 +30,8 @@ from shared.mailbox.base import (
     Unreachable,
 )
 from shared.mailbox.imap_fetch import fetch_bodies, fetch_headers
+from shared.mailbox.imap_folders import ImapFolders
 from shared.mailbox.imap_metadata import fetch_metadata, search_date
-from shared.mailbox.imap_names import ListedFolder, Naming, listed_folders, naming, near_matches
 from shared.mailbox.imap_search import refusal, searches
 from shared.mailbox.imap_session import ImapSession, Literal, Reply, string
 from shared.mailbox.imap_settle import settle
@@ -68,12 +67,11 @@ class ImapMailbox:
     def __init__(self, session: ImapSession, connection: Connection) -> None:
         self._session = session
         self._connection = connection
-        self._naming: Naming | None = None
+        self._folders = ImapFolders(session)
         self._selected: bytes | None = None
         self._writable = False
         self._status: FolderStatus | None = None
         self._poll: _Poll | None = None
-        self._trash: bytes | None = None
 
     # ---- what it is
 
@@ -109,7 +107,7 @@ class ImapMailbox:
 
     def folders(self) -> list[Folder]:
         with self._step("folder"):
-            return [item.folder for item in self._list()]
+            return [item.folder for item in self._folders.listed()]
 
     def changed_since(self, folder: str, cursor: Cursor | None) -> FolderStatus | None:
         self.poll_send(folder, cursor)
@@ -117,7 +115,7 @@ class ImapMailbox:
 
     def poll_send(self, folder: str, cursor: Cursor | None) -> None:
         with self._step("folder"):
-            name = self._name(folder)
+            name = self._folders.name_of(folder)
             left = self._leave()
             self._poll = _Poll([*left, self._send_status(name)], folder, cursor)
 
@@ -135,7 +133,7 @@ class ImapMailbox:
 
     def open(self, folder: str) -> FolderStatus:
         with self._step("folder"):
-            name = self._name(folder)
+            name = self._folders.name_of(folder)
             left = self._leave()
             asked = self._send_status(name)
             examined = self._session.send(b"EXAMINE " + _quoted(name) + self._condstore())
@@ -146,7 +144,7 @@ class ImapMailbox:
             reported.untagged = reply.untagged = [*reported.untagged, *reply.untagged]
             status = self._status_of(reported, folder)
             if not reply.ok:
-                raise self._no_folder(folder, reply)
+                raise self._folders.why_not(folder, reply)
             self._selected, self._writable = name, False
             self._same_folder(reply, status)
             self._status = status
@@ -285,55 +283,6 @@ class ImapMailbox:
     def _condstore(self) -> bytes:
         return b" (CONDSTORE)" if "CONDSTORE" in self._session.capabilities else b""
 
-    def _name(self, folder: str) -> bytes:
-        """The server's name of `folder`, found out once a session."""
-        if not folder or folder.upper() == "INBOX":
-            return b"INBOX"
-        name = self._names().encode(folder)
-        if name is None:
-            raise FolderMissing(folder, near_matches(folder, [f.folder for f in self._list()]))
-        return name
-
-    def _names(self) -> Naming:
-        if self._naming is None:
-            session = self._session
-            session.wire.start_clock()
-            asked = [session.send(b'LIST "" ""')]
-            if "NAMESPACE" in session.capabilities:
-                asked.append(session.send(b"NAMESPACE"))
-            replies = [session.reply(tag) for tag in asked]
-            self._naming = naming(
-                replies[0].of(b"LIST"), replies[1].of(b"NAMESPACE") if len(replies) > 1 else ()
-            )
-        return self._naming
-
-    def _list(self) -> list[ListedFolder]:
-        special = "SPECIAL-USE" in self._session.capabilities
-        extended = special and "LIST-EXTENDED" in self._session.capabilities
-        names = self._names()
-        reply = self._session.command(
-            b'LIST "" "*" RETURN (SPECIAL-USE)' if extended else b'LIST "" "*"'
-        )
-        if not reply.ok:
-            raise refusal(reply, "folder")
-        return listed_folders(reply.of(b"LIST"), names)
-
-    def _no_folder(self, folder: str, reply: Reply) -> PosthouseError:
-        """Why the server does not open a folder: it is not there, or there is another reason."""
-        wanted = folder or "INBOX"
-        listed = self._list()
-        there = [item.folder for item in listed if item.folder.name == wanted]
-        if not there:
-            return FolderMissing(wanted, near_matches(wanted, [item.folder for item in listed]))
-        if not any(found.selectable for found in there):
-            return Refused(
-                f"The folder {wanted!r} only holds other folders, no mails.",
-                step="folder",
-                code="folder-not-selectable",
-                hint="Choose a folder below it.",
-            )
-        return refusal(reply, "folder")
-
     def _leave(self) -> list[bytes]:
         """Leaves the open folder, as STATUS of it may be stale (RFC 3501 section 6.3.10).
 
@@ -357,7 +306,7 @@ class ImapMailbox:
             return
         reply = self._session.command(b"SELECT " + _quoted(self._selected) + self._condstore())
         if not reply.ok:
-            raise self._no_folder(status.folder, reply)
+            raise self._folders.why_not(status.folder, reply)
         self._same_folder(reply, status)
         if "READ-ONLY" in reply.codes():
             raise Refused(
@@ -381,14 +330,8 @@ class ImapMailbox:
 
     def _trash_folder(self) -> bytes | None:
         """Where deleted mails go on Gmail; None where they are deleted in place."""
-        if not self._moves_to_trash:
-            return None
-        if self._trash is None:
-            listed = self._list()
-            self._trash = next(
-                (item.name for item in listed if item.folder.special_use == "Trash"), None
-            )
-        return self._trash if self._trash != self._selected else None
+        trash = self._folders.trash() if self._moves_to_trash else None
+        return trash if trash != self._selected else None
 
     def _search(
         self,
@@ -445,7 +388,7 @@ class ImapMailbox:
 
     def _status_of(self, reply: Reply, folder: str) -> FolderStatus:
         if not reply.ok:
-            raise self._no_folder(folder, reply)
+            raise self._folders.why_not(folder, reply)
         numbers: dict[bytes, int] = {}
         for line in reply.of(b"STATUS"):
             inside = _IN_PARENTHESES.search(line.rest)

@@ -59,6 +59,7 @@ class Logins:
             ),
             endpoint=clouds.endpoint(connection, credential),
             ca_certificate=credential.setting("ca_certificate") or None,
+            by_person=credential.needs_login,
         )
 
     def credential(self, connection: Connection) -> Credential:

@@ -118,7 +118,7 @@ class House:
             broker.prepare()
             self._grounds.append(self._supervisor.start(broker.program()))
             self._set("BROKER_URL", broker.url)
-            self._own.append(("Broker", f"127.0.0.1:{broker.port}", "own Valkey, kept below"))
+            self._own.append(("Broker", broker.url, "own Valkey; handlers' queues too"))
         if _is_set("STORE_URL"):
             self._note("Store", "STORE_URL")
         else:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from dataclasses import dataclass
+from functools import partial
 
 import structlog
 import uvicorn
@@ -20,6 +21,8 @@ from shared.logins import Logins
 from shared.mailbox.base import Mailbox
 from shared.mailbox.open import open_mailbox
 from shared.queueing.output import open_output
+from shared.storage import schema
+from shared.storage.limiter import PostgresLimiter
 from shared.storage.pool import Database
 from shared.store import open_store
 from shared.telemetry.health import HealthServer, Heartbeat, Readiness
@@ -61,7 +64,10 @@ class Admin:
             settings.health_host,
             settings.health_port,
             heartbeat=self.heartbeat,
-            checks={"database": self.house.database.check, "store": self.house.store.check},
+            checks={
+                "database": partial(schema.check, self.house.database),
+                "store": self.house.store.check,
+            },
         )
         with self.house.database, health:
             thread = threading.Thread(target=server.serve_in_thread, name="http")
@@ -100,17 +106,22 @@ def build(settings: AdminSettings) -> Admin:
     vault = Vault.from_settings([key.get_secret_value() for key in settings.secret_keys])
     store = open_store(settings.store_url)
     logins = Logins(database, vault)
+    limiter = PostgresLimiter(database)
     rules = HostRules.parse(settings.allowed_hosts, settings.denied_hosts)
 
     def opened(connection: Connection, password: str | None) -> Mailbox:
         login = logins.of(connection, password=password)
         host, _ = login.endpoint or connection.endpoint
         return open_mailbox(
-            connection, login, read_timeout_s=_READ_TIMEOUT, allow_host=rules.at(host)
+            connection,
+            login,
+            read_timeout_s=_READ_TIMEOUT,
+            allow_host=rules.at(host),
+            limiter=limiter,
         )
 
     output = open_output(settings.effective_output_url)
     house = House(settings, database, vault, store, MailWork(), logins, opened, output)
     heartbeat = Heartbeat()
-    readiness = Readiness({"database": database.check, "store": store.check})
+    readiness = Readiness({"database": partial(schema.check, database), "store": store.check})
     return Admin(settings, house, build_app(house, heartbeat, readiness), heartbeat)

@@ -159,7 +159,8 @@ def _composed(
 ) -> bytes | Path:
     header = compose(outer, protected, inner)
     if len(inner.body) + len(header) <= spool.memory:
-        return header + inner.body.copy()
+        with memoryview(inner.body.buffer) as whole:
+            return b"".join((header, whole[inner.body.start : inner.body.end]))
     file, path = spool.named()
     with file:
         file.write(header)

@@ -14,7 +14,7 @@ import os
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO, NamedTuple, Protocol
+from typing import BinaryIO, NamedTuple
 
 #: How much of a region is looked at in one go, in bytes.
 WINDOW = 1 << 18
@@ -64,12 +64,6 @@ def release(buffer: bytes | mmap.mmap, start: int, end: int) -> None:
             buffer.madvise(mmap.MADV_DONTNEED, start, end - start)
 
 
-class Writable(Protocol):
-    """Anything that takes bytes."""
-
-    def write(self, data: bytes | bytearray | memoryview, /) -> object: ...
-
-
 class Sink:
     """Collects bytes; `finish` gives them back as a region."""
 
@@ -77,13 +71,16 @@ class Sink:
         self._spool = spool
         self._parts: list[bytes] = []
         self._size = 0
+        self._cut = 0
         self._file: BinaryIO | None = None
 
     def __len__(self) -> int:
         return self._size
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
-        """Appends a copy of `data`. Raises OSError where the disk is full."""
+        """Appends `data`. Raises OSError where the disk is full."""
+        if not data:
+            return
         self._size += len(data)
         if self._file is not None:
             self._file.write(data)
@@ -99,14 +96,20 @@ class Sink:
             self._parts.clear()
             self._file.write(data)
 
+    def cut(self, count: int) -> None:
+        """Leaves the last `count` bytes out of what `finish` gives."""
+        self._cut = count
+
     def finish(self) -> Region:
         """What was written. The sink takes nothing more."""
+        end = self._size - self._cut
         if self._file is None:
             parts, self._parts = self._parts, []
-            return region(parts[0] if len(parts) == 1 else b"".join(parts))
+            return Region(parts[0] if len(parts) == 1 else b"".join(parts), 0, end)
         with self._file as file:
             self._file = None
-            return region(self._spool.keep(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)))
+            mapping = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+            return Region(self._spool.keep(mapping), 0, end)
 
     def discard(self) -> None:
         """Drops what was written: unauthentic plaintext must not be looked at."""

@@ -15,15 +15,18 @@ from pathlib import Path
 from typing import NamedTuple
 
 from cryptography import x509
+from cryptography.hazmat.primitives import serialization
 from cryptography.x509 import verification
 from cryptography.x509.oid import ExtendedKeyUsageOID
 from pysequoia import Cert
 
 from services.decryptor.openpgp.verifying import Keyring
+from shared.certificates.naming import Unreadable
 
 #: A claimed time of signing further in the future than clocks differ counts as now.
 _CLOCK_SKEW = timedelta(days=1)
 _MAX_DEPTH = 8
+_MAX_INTERMEDIATES = 16
 
 _AUTHORITY = verification.ExtensionPolicy.permit_all().require_present(
     x509.BasicConstraints, verification.Criticality.AGNOSTIC, None
@@ -69,10 +72,8 @@ class TrustStore:
             for data in files:
                 if b"-----BEGIN PGP" in data:
                     openpgp += _public_keys(data)
-                elif b"-----BEGIN" in data:
-                    found += x509.load_pem_x509_certificates(data)
                 else:
-                    found.append(x509.load_der_x509_certificate(data))
+                    found += _authorities(data)
         return cls(found, openpgp)
 
     def judge(
@@ -101,12 +102,43 @@ class TrustStore:
             .extension_policies(ca_policy=_AUTHORITY, ee_policy=_SIGNER)
             .build_client_verifier()
         )
-        others = [one for one in intermediates if one != certificate]
+        others = _distinct(intermediates, certificate, at)
         try:
             verifier.verify(certificate, others)
-        except (verification.VerificationError, ValueError):
+        except (verification.VerificationError, *Unreadable):
             return Trust(False, "No trusted authority vouches for the certificate of the signer.")
         return Trust(True)
+
+
+def _distinct(
+    intermediates: Iterable[x509.Certificate], leaf: x509.Certificate, at: datetime
+) -> list[x509.Certificate]:
+    """The certificates that can lie on a path at that time, one for each name and key.
+
+    Dozens with one name and one key fit each below every other: the paths through them are more
+    than can ever be tried.
+    """
+    found: dict[tuple[bytes, bytes], x509.Certificate] = {}
+    for one in intermediates:
+        if one == leaf or not one.not_valid_before_utc <= at <= one.not_valid_after_utc:
+            continue
+        try:
+            key = one.public_key().public_bytes(
+                serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
+            )
+            found.setdefault((one.subject.public_bytes(), key), one)
+        except Unreadable:
+            continue
+    return list(found.values())[:_MAX_INTERMEDIATES]
+
+
+def _authorities(data: bytes) -> list[x509.Certificate]:
+    try:
+        if b"-----BEGIN" in data:
+            return x509.load_pem_x509_certificates(data)
+        return [x509.load_der_x509_certificate(data)]
+    except Unreadable as error:
+        raise ValueError("not a certificate") from error
 
 
 def _public_keys(data: bytes) -> list[Cert]:
@@ -120,7 +152,7 @@ def _may_sign_mail(certificate: x509.Certificate) -> bool:
     """RFC 8550 section 4.4: key usage and extended key usage, where they are present."""
     try:
         extensions = certificate.extensions
-    except ValueError:
+    except Unreadable:
         return False
     try:
         usage = extensions.get_extension_for_class(x509.KeyUsage).value

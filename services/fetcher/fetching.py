@@ -28,6 +28,7 @@ from shared.storage.ledger import Place, Refused
 from shared.storage.pool import Database
 from shared.storage.scheduling import RunState
 from shared.store import Store
+from shared.telemetry import metrics
 
 #: Where a process may die; the interruption tests do, at every one.
 STEPS: Final = (
@@ -243,6 +244,8 @@ class Fetching:
                 )
             )
             self.reached("committed")
+            for message in intake.messages:
+                metrics.MESSAGE_SIZE.observe(message.size)
             report.downloaded += len(intake.messages)
             report.octets += intake.octets
             self.hand_on([message.id for message in intake.messages])
@@ -264,6 +267,7 @@ class Fetching:
         with self.database.transaction() as session:
             ledger.settled(session, place, [ref.key for ref in settled], deleted=deleted)
         self.reached("settled")
+        metrics.SETTLED_MESSAGES.labels(connection.after_download.value).inc(len(settled))
         return settled
 
     def _settle_leftovers(

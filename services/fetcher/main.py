@@ -35,6 +35,7 @@ from shared.mailbox.open import open_mailbox
 from shared.queueing.broker import build_broker, enqueue
 from shared.queueing.worker import pulse_of, run_worker
 from shared.storage import schema
+from shared.storage.limiter import PostgresLimiter
 from shared.storage.pool import Database
 from shared.store import Store, open_store
 from shared.telemetry import metrics
@@ -110,6 +111,7 @@ def build(settings: FetcherSettings) -> Fetcher:
     quick_jobs = build_broker(url, queues=(FETCH_QUEUE, DECRYPT_QUEUE))
     slow_jobs = build_broker(url, queues=(FETCH_SLOW_QUEUE,))
     logins = Logins(database, vault)
+    limiter = PostgresLimiter(database)
     rules = HostRules.parse(settings.allowed_hosts, settings.denied_hosts)
     stopping = threading.Event()
 
@@ -121,6 +123,7 @@ def build(settings: FetcherSettings) -> Fetcher:
             login,
             read_timeout_s=settings.read_timeout_seconds,
             allow_host=rules.at(host),
+            limiter=limiter,
         )
 
     def hand_on(ids: Sequence[uuid.UUID]) -> None:

@@ -31,6 +31,7 @@ from shared.storage.leases import Lease
 from shared.storage.pool import Database, DatabaseUnavailable, Session
 from shared.storage.scheduling import Finished, RunState
 from shared.store import StoreFull
+from shared.telemetry import metrics
 
 _log = structlog.get_logger()
 
@@ -119,7 +120,8 @@ class Runner:
         mailbox: Mailbox | None = None
         with bound_contextvars(connection=connection.id):
             try:
-                mailbox, report = self._attempt(run)
+                with metrics.FETCHES_RUNNING.track_inprogress():
+                    mailbox, report = self._attempt(run)
             except HostBusy:
                 self._postpone([run])
                 return None
@@ -138,6 +140,7 @@ class Runner:
                 return None
             self.sessions.give_back(connection, mailbox, healthy=True)
             self.observe(connection, report)
+            metrics.QUARANTINED.labels("too-large").inc(len(report.oversize))
             if not report.idle:
                 _log.info(
                     "fetched",

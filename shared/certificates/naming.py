@@ -7,6 +7,18 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from asn1crypto import x509
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.x509 import DuplicateExtension, InvalidVersion, UnsupportedGeneralNameType
+
+#: What reading (a field of) a damaged certificate raises; not all of them are ValueErrors.
+Unreadable = (
+    ValueError,
+    TypeError,
+    UnsupportedAlgorithm,
+    InvalidVersion,
+    DuplicateExtension,
+    UnsupportedGeneralNameType,
+)
 
 
 class CertificateName(NamedTuple):

@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives.serialization import pkcs12
 from cryptography.x509.oid import NameOID
 
 from shared.certificates import openpgp
+from shared.certificates.naming import Unreadable
 from shared.errors import InvalidInput
 
 #: No key file comes near this.
@@ -83,9 +84,14 @@ def parse_certificate(data: bytes, password: str | None = None) -> ParsedCertifi
     with warnings.catch_warnings():
         # Old certificates break rules that newer ones follow; they still open old mail.
         warnings.simplefilter("ignore")
-        if b"-----BEGIN " in data:
-            return _pem(data, password)
-        return _pkcs12(data, password)
+        try:
+            if b"-----BEGIN " in data:
+                return _pem(data, password)
+            return _pkcs12(data, password)
+        except Unreadable as error:
+            raise InvalidInput(
+                "A certificate in this file cannot be read.", field="file"
+            ) from error
 
 
 def _pkcs12(data: bytes, password: str | None) -> ParsedCertificate:
@@ -101,7 +107,7 @@ def _pkcs12(data: bytes, password: str | None) -> ParsedCertificate:
         try:
             loaded = pkcs12.load_pkcs12(data, candidate)
             break
-        except (ValueError, UnsupportedAlgorithm, TypeError) as error:
+        except Unreadable as error:
             cause = error
     if loaded is None:
         raise _not_pkcs12(data, password, cause) from cause
@@ -127,7 +133,7 @@ def _not_pkcs12(data: bytes, password: str | None, cause: Exception | None) -> I
     try:
         x509.load_der_x509_certificate(data)
         return InvalidInput(_NO_KEY, field="file", hint=_NO_KEY_HINT)
-    except ValueError:
+    except Unreadable:
         pass
     if cause is not None and "password" in str(cause).lower():
         if password:
@@ -161,7 +167,7 @@ def _certificate(block: bytes) -> x509.Certificate:
     block = block.replace(b" X509 CERTIFICATE", b" CERTIFICATE")
     try:
         return x509.load_pem_x509_certificate(block)
-    except ValueError as error:
+    except Unreadable as error:
         raise InvalidInput("A certificate in this file is damaged.", field="file") from error
 
 
@@ -240,7 +246,7 @@ def _public_bytes(key: PublicKeyTypes) -> bytes:
 def _public_key_of(certificate: x509.Certificate) -> bytes | None:
     try:
         return _public_bytes(certificate.public_key())
-    except (ValueError, UnsupportedAlgorithm):
+    except Unreadable:
         return None
 
 
@@ -258,10 +264,13 @@ def addresses(certificate: x509.Certificate) -> tuple[str, ...]:
             # SmtpUTF8Mailbox (RFC 9598): a UTF8String.
             if other.type_id.dotted_string == "1.3.6.1.5.5.7.8.9" and other.value[:1] == b"\x0c":
                 found.append(other.value[2:].decode("utf-8", "replace"))
-    except (x509.ExtensionNotFound, ValueError):
+    except (x509.ExtensionNotFound, *Unreadable):
         pass
-    for attribute in certificate.subject.get_attributes_for_oid(NameOID.EMAIL_ADDRESS):
-        found.append(str(attribute.value))
+    try:
+        for attribute in certificate.subject.get_attributes_for_oid(NameOID.EMAIL_ADDRESS):
+            found.append(str(attribute.value))
+    except Unreadable:
+        pass
     return tuple(dict.fromkeys(address.lower() for address in found))
 
 

@@ -89,9 +89,12 @@ class OAuthRefused(Refused):
         self.server_text = server_text
 
 
-def mail_vanished() -> MailFailure:
-    """The reason to abandon a mail that somebody removed between the listing and now."""
-    return MailFailure("This mail is no longer on the server.", code="mail-vanished")
+def mail_vanished() -> TryAgain:
+    """The reason to abandon a mail that somebody removed between the listing and now.
+
+    No MailFailure: there is nothing to put aside, and the next listing lacks the mail.
+    """
+    return TryAgain("This mail is no longer on the server.", code="mail-vanished")
 
 
 def mail_refused(text: str) -> MailFailure:
@@ -222,8 +225,9 @@ class Sink(Protocol):
     def abandon(self, ref: MailRef, reason: PosthouseError) -> None:
         """This mail only could not be had; after `begin`, what was written of it is void.
 
-        The codes of `reason`: `mail-vanished` (gone from the server meanwhile), `mail-too-large`,
-        `mail-refused` (the server cannot give it).
+        `reason` is a MailFailure with code `mail-too-large` or `mail-refused` (the server lists
+        the mail and cannot give it), or a TryAgain with code `mail-vanished` (it is gone from the
+        server, and the next listing lacks it).
         """
         ...
 
@@ -242,6 +246,8 @@ class Login:
     access_token: Callable[[bool], str] | None = field(default=None, repr=False)
     endpoint: tuple[str, int] | None = None
     ca_certificate: str | None = None
+    #: A person gave the grant and can give it again; False: the application acts for itself.
+    by_person: bool = True
 
 
 @dataclass(frozen=True, slots=True)

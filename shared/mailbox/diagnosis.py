@@ -23,11 +23,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from shared.errors import NeedsAuthorisation, NeedsPerson, PosthouseError, TryAgain
-from shared.mailbox.base import Refused, StepFailed, Unreachable
+from shared.errors import NeedsAuthorisation, NeedsPerson, TryAgain
+from shared.mailbox.base import OAuthRefused, Refused, StepFailed, Unreachable
 
 _LONGEST = 300
 _STEP: Final = "authorisation"
+#: Errors of a login that say no more than that it was refused.
+_UNEXPLAINED: Final = frozenset({"login-refused", "login-unavailable", "refused"})
 
 
 class LoginNeeded(StepFailed, NeedsAuthorisation):
@@ -45,7 +47,7 @@ class Diagnosis:
     message: str
     hint: str = ""
 
-    def error(self, words: str = "", retry_after: float | None = None) -> PosthouseError:
+    def error(self, words: str = "", retry_after: float | None = None) -> StepFailed:
         """The error to raise; `words` are the provider's own, quoted after ours."""
         text = f"{self.message} ({shortened(words)})" if words else self.message
         if issubclass(self.verdict, TryAgain):
@@ -169,9 +171,11 @@ TOKEN_REFUSED: Final = _login(
     "Check that the account that logged in may open this mailbox and that the mail scope was "
     "consented to, then authorise again.",
 )
-NOT_CONNECTED: Final = _person(
+#: Mostly a missing right, at times an outage that passes: so it is tried again.
+NOT_CONNECTED: Final = Diagnosis(
     "authenticated-not-connected",
-    "Exchange took the token, but not for this mailbox.",
+    TryAgain,
+    "The mail server let us log in, but not to this mailbox.",
     "The usual causes: IMAP is switched off for the mailbox; the person who logged in has no Full "
     "Access to the shared mailbox; the username is not the mailbox's address; for application "
     "access the service principal lacks Add-MailboxPermission.",
@@ -314,7 +318,7 @@ _GRAPH_WORDS: Final[tuple[tuple[str, Diagnosis], ...]] = (
 
 def of_token_answer(
     status: int, answer: Mapping[str, Any], *, retry_after: float | None = None
-) -> PosthouseError:
+) -> StepFailed:
     """An error answer of an authorisation server (RFC 6749 sections 4.1.2.1 and 5.2).
 
     `status` is HTTP's, 0 where the error came by redirect. What nothing is known of needs a person
@@ -340,13 +344,15 @@ def of_token_answer(
     )
 
 
-def of_login(refusal: str, *, token: bool) -> PosthouseError | None:
+def of_login(refusal: str, *, token: bool) -> StepFailed | None:
     """What the words of a refused IMAP or POP3 login mean; None where they say nothing usual.
 
     `refusal` is the text of the tagged answer, with the base64 challenge that came before it
     (after a blank) where there was one; `token` says that OAuth2 was used.
     """
     detail = sasl_error(refusal)
+    if detail is not None:
+        refusal = re.sub(r"[A-Za-z0-9+/]{16,}={0,2}", "", refusal).strip()
     low = refusal.lower()
     for words, diagnosis in _LOGIN_WORDS:
         if words in low:
@@ -371,6 +377,32 @@ def of_login(refusal: str, *, token: bool) -> PosthouseError | None:
     return TOKEN_REFUSED.error(refusal)
 
 
+def of_refusal(error: StepFailed, *, token: bool) -> StepFailed:
+    """What a refused login means: `error` itself where its words say nothing usual."""
+    if isinstance(error, OAuthRefused):
+        challenge = base64.b64encode(json.dumps(error.details).encode()).decode()
+        words = f"{error.server_text} {challenge}" if error.details else error.server_text
+    elif error.step in ("login", "authorisation") and error.code in _UNEXPLAINED:
+        words, token = str(error), False
+    else:
+        return error
+    return of_login(words, token=token) or error
+
+
+def for_application(error: StepFailed) -> StepFailed:
+    """The same for application access, where nobody can log in to heal it."""
+    if not isinstance(error, LoginNeeded):
+        return error
+    return Refused(
+        str(error),
+        step=error.step,
+        code=error.code,
+        hint="Application access: check the permission and its admin consent (IMAP.AccessAsApp or "
+        "Mail.ReadWrite), that the service principal was given Full Access to the mailbox, and for "
+        "Google the domain-wide delegation.",
+    )
+
+
 WRONG_ACCOUNT_OR_SCOPE: Final = _login(
     "token-not-for-mailbox",
     "The token is not for this mailbox, or not for reading mail.",
@@ -381,7 +413,7 @@ WRONG_ACCOUNT_OR_SCOPE: Final = _login(
 
 def of_graph(
     status: int, answer: Any, *, retry_after: float | None = None, doing: str = ""
-) -> PosthouseError:
+) -> StepFailed:
     """An error answer of Graph: {"error": {"code", "message", …}}. `doing` names what was tried."""
     code, words = graph_error(answer)
     low = words.lower()

@@ -22,6 +22,7 @@ from shared.mailbox import diagnosis, https
 from shared.mailbox.base import MailRef, SessionLost
 from shared.mailbox.limiting import RequestLimiter
 from shared.mailbox.transcript import Transcript
+from shared.telemetry import metrics
 
 #: On every request: ids that stay when a mail is moved, and folder ids as they were before.
 IMMUTABLE_IDS: Final = 'IdType="ImmutableId"'
@@ -40,6 +41,8 @@ class GraphError(Exception):
         self.answer = answer
         self.retry_after = retry_after
         self.code, self.words = diagnosis.graph_error(answer)
+        if status == 429:
+            metrics.PROVIDER_THROTTLED.labels("microsoft").inc()
 
     def error(self, doing: str = "") -> PosthouseError:
         return diagnosis.of_graph(
@@ -79,6 +82,7 @@ class GraphHttp:
         self._patience = patience
         self._wait = wait
         self._mutex = threading.Lock()
+        self._shown_to_nobody = ""
         self._http = https.client(
             ca_certificate, connect=connect_timeout, read=read_timeout, connections=8
         )
@@ -202,7 +206,10 @@ class GraphHttp:
 
     def _headers(self, renew: bool, prefer: Sequence[str], accept: str) -> dict[str, str]:
         token = self._access_token(renew)
-        self.transcript.hide(token)
+        with self._mutex:
+            if token != self._shown_to_nobody:
+                self._shown_to_nobody = token
+                self.transcript.hide(token)
         return {
             "Authorization": f"Bearer {token}",
             "Prefer": ", ".join((IMMUTABLE_IDS, *prefer)),

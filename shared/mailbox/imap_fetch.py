@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 import tempfile
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import IO
 
@@ -25,7 +25,8 @@ from shared.mailbox.base import (
     mail_too_large,
     mail_vanished,
 )
-from shared.mailbox.imap_session import ImapSession, Reply, uid_sets
+from shared.mailbox.imap_search import search
+from shared.mailbox.imap_session import ImapSession, Reply, Untagged, uid_sets
 from shared.mailbox.wire import LARGE_BUFFER, SMALL_BUFFER
 
 #: What nearly every response looks like; anything else takes the patient path.
@@ -39,6 +40,7 @@ _WHOLE_BODY = {b"BODY[]", b"RFC822", b"BODY[]<0>"}
 #: Octets and mails of one command, and how many commands are under way.
 _BATCH_OCTETS = 4 << 20
 _BATCH_MAILS = 512
+_BATCH_HEADERS = 100
 _AHEAD = 4
 _SPOOL = 1 << 20
 #: What is read and dropped (mails nobody asked for, too large ones) before the session is given up.
@@ -88,6 +90,7 @@ class _Bodies:
         self._expected: dict[int, MailRef] = {}
         self._ended = 0
         self._dropped = 0
+        self._missing: list[MailRef] = []
         #: Bodies of the command being read that came without a UID.
         self._unnamed = 0
         #: The only mail asked for, while mails are asked for one by one.
@@ -104,6 +107,7 @@ class _Bodies:
         while under_way:
             again += self._finish(under_way.popleft())
         self._one_by_one(again)
+        self._explain_missing()
 
     def _ask(self, octets: bytes, members: Sequence[int], batch: Sequence[MailRef]) -> _Command:
         by_uid = {int(ref.key): ref for ref in batch}
@@ -119,9 +123,7 @@ class _Bodies:
         self._wire.transcript.note(f"{self._ended - before} mails read")
         missing = [ref for ref in command.refs if int(ref.key) in self._expected]
         if reply.ok and not self._unnamed:
-            for ref in missing:
-                self._forget(ref)
-                self._sink.abandon(ref, mail_vanished())
+            self._missing += missing
             return []
         return missing
 
@@ -135,8 +137,7 @@ class _Bodies:
             if int(ref.key) not in self._expected:
                 continue
             if reply.ok:
-                self._forget(ref)
-                self._sink.abandon(ref, mail_vanished())
+                self._missing.append(ref)
                 continue
             refused.append((ref, reply))
             nothing_works = self._ended == 0 and len(refused) >= 3
@@ -147,6 +148,19 @@ class _Bodies:
         for ref, reply in refused:
             self._forget(ref)
             self._sink.abandon(ref, mail_refused(reply.text or reply.status))
+
+    def _explain_missing(self) -> None:
+        """The server said OK and gave no mail: it is gone, or the server only says so."""
+        if not self._missing:
+            return
+        sets = uid_sets(sorted(int(ref.key) for ref in self._missing))
+        there = {uid for octets, _ in sets for uid in search(self._session, b"UID " + octets)}
+        for ref in self._missing:
+            self._forget(ref)
+            gone = int(ref.key) not in there
+            self._sink.abandon(
+                ref, mail_vanished() if gone else mail_refused("it lists it, and gives nothing")
+            )
 
     def _forget(self, ref: MailRef) -> None:
         self._expected.pop(int(ref.key), None)
@@ -336,21 +350,34 @@ class _Bodies:
 def fetch_headers(session: ImapSession, refs: Sequence[MailRef]) -> Iterator[tuple[MailRef, bytes]]:
     """The header block of each mail that exists, at most HEADER_LIMIT octets of it."""
     items = b" (UID BODY.PEEK[HEADER]<0.%d>)" % HEADER_LIMIT
-    for start in range(0, len(refs), 100):
-        by_uid = {int(ref.key): ref for ref in refs[start : start + 100]}
+    for start in range(0, len(refs), _BATCH_HEADERS):
+        by_uid = {int(ref.key): ref for ref in refs[start : start + _BATCH_HEADERS]}
+        found: list[tuple[MailRef, bytes]] = []
+
+        def take(line: Untagged, by_uid=by_uid, found=found) -> bool:  # type: ignore[no-untyped-def]
+            pair = _header_of(line, by_uid) if line.keyword == b"FETCH" else None
+            if pair is not None:
+                found.append(pair)
+                del by_uid[int(pair[0].key)]
+            return line.keyword == b"FETCH"
+
         for octets, _ in uid_sets(sorted(by_uid)):
-            reply = session.command(b"UID FETCH " + octets + items)
-            for line in reply.of(b"FETCH"):
-                values = line.values()
-                found = values[0] if values and isinstance(values[0], tuple) else ()
-                pairs = dict(zip(found[::2], found[1::2], strict=False))
-                ref = by_uid.get(pairs.get(b"UID", 0))
-                block = next(
-                    (v for k, v in pairs.items() if isinstance(k, bytes) and k[:5] == b"BODY["),
-                    None,
-                )
-                if ref is not None and isinstance(block, bytes):
-                    yield ref, block[:HEADER_LIMIT]
+            session.wire.start_clock()
+            session.reply(session.send(b"UID FETCH " + octets + items), on_untagged=take)
+        yield from found
+
+
+def _header_of(line: Untagged, wanted: Mapping[int, MailRef]) -> tuple[MailRef, bytes] | None:
+    """The mail and its header block from a FETCH response; None for one about anything else."""
+    values = line.values()
+    items = values[0] if values and isinstance(values[0], tuple) else ()
+    pairs = dict(zip(items[::2], items[1::2], strict=False))
+    ref = wanted.get(pairs.get(b"UID", 0))
+    names = [name for name in pairs if isinstance(name, bytes) and name[:5].upper() == b"BODY["]
+    block = pairs[names[0]] if names else None
+    if ref is None or not isinstance(block, bytes):
+        return None
+    return ref, block[:HEADER_LIMIT]
 
 
 def _batches(refs: Sequence[MailRef]) -> Iterator[list[MailRef]]:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
 from shared.mailbox.base import MailRef
+from shared.mailbox.imap_search import search
 from shared.mailbox.imap_session import ImapSession, Reply, Untagged, uid_sets
+from shared.messages import Key
 
 _ITEMS = b"(UID RFC822.SIZE INTERNALDATE FLAGS)"
 _GMAIL_ITEMS = b"(UID RFC822.SIZE INTERNALDATE FLAGS X-GM-MSGID)"
@@ -25,45 +27,59 @@ _NO_DETAIL: Mapping[str, Any] = {}
 
 
 def fetch_metadata(session: ImapSession, uids: Sequence[int]) -> tuple[list[MailRef], Reply | None]:
-    """The mails that still exist, in the order of `uids` (rising), and the last refusal if any."""
+    """The mails that still exist, in the order of `uids` (rising), and the last refusal if any.
+
+    A mail that exists but is described in a way we cannot read has size 0: it is not left out.
+    """
     gmail = "X-GM-EXT-1" in session.capabilities
     items = _GMAIL_ITEMS if gmail else _ITEMS
-    found: dict[int, MailRef] = {}
+    found: dict[Key, MailRef] = {}
 
     def take(line: Untagged) -> bool:
         if line.keyword != b"FETCH":
             return False
         ref = _parse(line)
-        if ref is not None:
-            found[ref.key] = ref  # type: ignore[index]
+        if ref is not None and (ref.size or ref.key not in found):
+            found[ref.key] = ref
         return True
 
-    refused: Reply | None = None
-    sets = uid_sets(uids)
-    session.wire.start_clock()
-    tags = [session.send(b"UID FETCH " + octets + b" " + items) for octets, _ in sets[:4]]
-    for position in range(len(sets)):
-        if position + 4 < len(sets):
-            tags.append(session.send(b"UID FETCH " + sets[position + 4][0] + b" " + items))
-        session.wire.start_clock()
-        reply = session.reply(tags[position], on_untagged=take)
-        refused = refused if reply.ok else reply
+    refused = _fetch(session, uids, items, take)
+    unclear = [uid for uid in uids if uid not in found]
+    if unclear:
+        sets = [octets for octets, _ in uid_sets(unclear)]
+        there = {uid for octets in sets for uid in search(session, b"UID " + octets)}
+        found |= {uid: MailRef(uid, 0) for uid in unclear if uid in there}
     return [found[uid] for uid in uids if uid in found], refused
 
 
+def _fetch(
+    session: ImapSession, uids: Sequence[int], items: bytes, take: Callable[[Untagged], bool]
+) -> Reply | None:
+    """A few commands under way at once; returns the last refusal, if any."""
+    refused: Reply | None = None
+    commands = [b"UID FETCH " + octets + b" " + items for octets, _ in uid_sets(uids)]
+    session.wire.start_clock()
+    tags = [session.send(command) for command in commands[:4]]
+    for position in range(len(commands)):
+        if position + 4 < len(commands):
+            tags.append(session.send(commands[position + 4]))
+        session.wire.start_clock()
+        reply = session.reply(tags[position], on_untagged=take)
+        refused = refused if reply.ok else reply
+    return refused
+
+
 def _parse(line: Untagged) -> MailRef | None:
-    """One FETCH response; None where it is about something else (a flag that changed)."""
-    rest = line.rest
-    if len(line.parts) > 1:  # a literal among fixed items: nothing we asked for
+    """One FETCH response; None where no UID says which mail it is about."""
+    rest = b" ".join(part if isinstance(part, bytes) else part[0] for part in line.parts)
+    uid = _UID.search(rest)
+    if uid is None:
         return None
-    uid, size = _UID.search(rest), _SIZE.search(rest)
-    if uid is None or size is None:
-        return None
-    date, flags = _DATE.search(rest), _FLAGS.search(rest)
+    size, date, flags = _SIZE.search(rest), _DATE.search(rest), _FLAGS.search(rest)
     gmail = _GMAIL.search(rest)
     return MailRef(
         int(uid[1]),
-        int(size[1]),
+        int(size[1]) if size else 0,
         parse_date(date[1]) if date else None,
         (b"\\seen" in flags[1].lower()) if flags else None,
         {"gmail_id": int(gmail[1])} if gmail else _NO_DETAIL,

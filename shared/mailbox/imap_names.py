@@ -7,6 +7,7 @@ modified UTF-7 (RFC 3501 section 5.1.3). INBOX is case-insensitive and never loc
 from __future__ import annotations
 
 import difflib
+import itertools
 import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from shared.mailbox.base import Folder
 from shared.mailbox.imap_session import Untagged
 
 #: RFC 6154 section 2, and what older servers call them.
+_MOST_FOLDERS = 20_000
 _SPECIAL_USES = ("All", "Archive", "Drafts", "Flagged", "Junk", "Sent", "Trash")
 
 
@@ -89,7 +91,7 @@ def naming(listed: Iterable[Untagged], namespaces: Iterable[Untagged]) -> Naming
 def listed_folders(lines: Iterable[Untagged], names: Naming) -> list[ListedFolder]:
     """From the answers to LIST; lines that make no sense are left out."""
     found: dict[bytes, ListedFolder] = {}
-    for line in lines:
+    for line in itertools.islice(lines, _MOST_FOLDERS):
         match line.values():
             case (tuple() as attributes, _, (bytes() | int()) as raw, *_):
                 name = raw if isinstance(raw, bytes) else str(raw).encode()

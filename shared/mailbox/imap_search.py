@@ -5,13 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from shared.mailbox.base import Unreachable
+from shared.mailbox.base import StepFailed, Unreachable
+from shared.mailbox.diagnosis import NOT_CONNECTED
 from shared.mailbox.imap_session import ImapSession, Reply, Untagged, read_set
 
 _TAG = re.compile(rb'\(TAG "([^"]*)"\)', re.I)
 _ALL = re.compile(rb"\bALL ([0-9:,]+)", re.I)
-#: A SEARCH answer is one line with every UID: two million of them fit here.
-_LONGEST_ANSWER = 16 << 20
+#: A SEARCH answer is one line with every UID: a million of them fit here.
+_LONGEST_ANSWER = 8 << 20
 
 
 def search(session: ImapSession, *criteria: bytes) -> list[int]:
@@ -57,16 +58,11 @@ def _results(session: ImapSession, tags: Sequence[bytes]) -> list[list[int]]:
     return [sorted(found[tag]) for tag in tags]
 
 
-def refusal(reply: Reply, step: str) -> Unreachable:
+def refusal(reply: Reply, step: str) -> StepFailed:
     """The error for a command that has no reason to be refused: worth another attempt."""
     text = reply.text or reply.status
     if "authenticated but not connected" in text.lower():
-        return Unreachable(
-            f"The mail server let us log in, but not to the mailbox: {text}.",
-            step="authorisation",
-            code="authenticated-not-connected",
-            hint="Check that the account may open this mailbox and that IMAP is on for it.",
-        )
+        return NOT_CONNECTED.error(text)
     return Unreachable(
         f"The mail server refuses: {text}.",
         step=step,

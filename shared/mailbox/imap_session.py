@@ -25,7 +25,7 @@ _PLAIN = re.compile(rb"[ !#-\[\]-~]*\Z")
 _QUOTABLE = re.compile(rb"[ -~]*\Z")
 #: Small literals (folder names) are read into memory up to this; all of one command: _REPLY.
 _SMALL_LITERAL = 1 << 20
-_REPLY = 64 << 20
+_REPLY = 48 << 20
 _FREE_TEXT = {b"OK", b"NO", b"BAD", b"BYE", b"PREAUTH"}
 
 #: A response that held literals: (line up to the marker, literal)…, rest; as imapclient takes it.
@@ -178,10 +178,10 @@ class ImapSession:
                 if not line.startswith(b"+"):
                     self.finished(line)
                 continue
-            size += len(line)
+            untagged = self.parse(line)
+            size += len(line) + sum(len(part[1]) for part in untagged.parts[:-1])
             if size > _REPLY:
                 raise self.wire.nonsense("an answer without an end")
-            untagged = self.parse(line)
             if on_untagged is not None and on_untagged(untagged):
                 continue
             self.wire.transcript.received(line)
@@ -245,7 +245,7 @@ class ImapSession:
     def learn(self, words: bytes) -> None:
         """Takes the words of a CAPABILITY response."""
         names = words.decode("ascii", "replace").upper().split()
-        self.capabilities = frozenset(names[:500])
+        self.capabilities = frozenset(name[:60] for name in names[:300])
 
     def lost(self, error: SessionLost) -> SessionLost:
         """The same error with the server's own last words, where it had any."""
@@ -322,7 +322,7 @@ def read_set(text: bytes) -> list[int]:
         high = int(last) if colon else low
         low, high = min(low, high), max(low, high)
         total += high - low + 1
-        if low < 1 or high > 0xFFFFFFFF or total > 5_000_000:
+        if low < 1 or high > 0xFFFFFFFF or total > 1_000_000:
             raise ValueError(f"not a set of UIDs: {text[:40]!r}")
         ranges.append((low, high))
     return [uid for low, high in sorted(ranges) for uid in range(low, high + 1)]

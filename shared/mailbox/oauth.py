@@ -15,10 +15,11 @@ from typing import Any, Protocol
 from shared.clouds import authority, scopes
 from shared.connections import Connection
 from shared.credentials import ClientSecrets, Credential, Provider
-from shared.errors import InvalidInput, NeedsAuthorisation
+from shared.errors import InvalidInput, NeedsAuthorisation, NeedsPerson
 from shared.mailbox.oauth_google import GoogleProvider
 from shared.mailbox.oauth_microsoft import MicrosoftProvider
 from shared.mailbox.oauth_tokens import ApplicationTokens, DelegatedToken, TokenCache, Tokens
+from shared.telemetry import metrics
 
 __all__ = ["TokenCache", "Tokens", "WrongAccount", "access_token_of", "finish", "start"]
 
@@ -129,11 +130,30 @@ def access_token_of(
     server = server_of(credential, secrets, connection)
     wanted = scopes(connection, credential)
     if credential.needs_login:
-        return DelegatedToken(cache, lambda tokens: server.refresh(tokens, wanted))
+        return DelegatedToken(
+            cache,
+            lambda tokens: _counted(credential.provider, lambda: server.refresh(tokens, wanted)),
+        )
     # A service account's token is for one mailbox, an application's for all it may open.
     subject = connection.mailbox if credential.provider is Provider.GOOGLE else ""
     key = (credential.id, credential.updated_at, wanted, authority(connection, credential), subject)
-    return _OWN.source(key, lambda: server.for_itself(wanted, subject))
+    return _OWN.source(
+        key, lambda: _counted(credential.provider, lambda: server.for_itself(wanted, subject))
+    )
+
+
+def _counted(provider: Provider, ask: Callable[[], Tokens]) -> Tokens:
+    """Asks for tokens, and counts what became of it."""
+    outcome = "failed"
+    try:
+        tokens = ask()
+        outcome = "ok"
+        return tokens
+    except NeedsPerson:
+        outcome = "refused"
+        raise
+    finally:
+        metrics.TOKEN_REFRESHES.labels(provider.value, outcome).inc()
 
 
 def same_account(account: str, username: str) -> bool:

@@ -7,7 +7,7 @@ import socket
 from collections.abc import Callable, Iterator
 
 from shared.connections import Connection, Mode, TransportSecurity
-from shared.mailbox import imap_login
+from shared.mailbox import diagnosis, imap_login
 from shared.mailbox.base import Login, Mailbox, OAuthRefused, SessionLost, StepFailed, Unreachable
 from shared.mailbox.connect import (
     AllowHost,
@@ -46,20 +46,29 @@ def open_mailbox(
     requests at one mailbox down over all replicas; without one, in this process.
 
     Raises a `StepFailed` with `step`, `code`, `hint` and `transcript`: Unreachable (try again) or
-    Refused (needs a person), OAuthRefused among them. The codes: `unknown-host`, `dns-failed`,
+    Refused (needs a person), or `diagnosis.LoginNeeded`. The usual refusals of providers have the
+    codes of `shared.mailbox.diagnosis`; the others: `unknown-host`, `dns-failed`,
     `dns-timeout`, `host-forbidden`, `connect-timeout`, `connection-refused`, `unreachable`,
     `tls-failed`, `certificate-expired`, `certificate-untrusted`, `certificate-wrong-host`,
     `ca-unreadable`, `starttls-refused`, `greeting-timeout`, `not-imap`, `not-pop3`, `preauth`,
     `server-refused`, `plaintext-login-refused`, `login-refused`, `login-unavailable`,
     `mailbox-in-use`, `oauth-refused`, `connection-lost`, `read-timeout`, `protocol-error`.
     """
-    if connection.mode is Mode.MICROSOFT_GRAPH:
-        return _open_graph(connection, login, read_timeout_s, allow_host, limiter or _HERE)
-    opener = _OPENERS[connection.mode]
+    opener = _OPENERS.get(connection.mode)
     try:
-        return opener(connection, login, read_timeout_s, allow_host, False)
-    except OAuthRefused:
-        return opener(connection, login, read_timeout_s, allow_host, True)
+        if opener is None:
+            return _open_graph(connection, login, read_timeout_s, allow_host, limiter or _HERE)
+        try:
+            return opener(connection, login, read_timeout_s, allow_host, False)
+        except OAuthRefused:
+            return opener(connection, login, read_timeout_s, allow_host, True)
+    except StepFailed as error:
+        understood = diagnosis.of_refusal(error, token=login.access_token is not None)
+        understood = diagnosis.for_application(understood) if not login.by_person else understood
+        if understood is error:
+            raise
+        understood.transcript = error.transcript
+        raise understood from error
 
 
 #: For those who run without Postgres: the requests of this process.

@@ -13,7 +13,7 @@ from shared.mailbox.wire import LARGE_BUFFER, SMALL_BUFFER
 _END = b"\r\n.\r\n"
 #: How far ahead mails are asked for: octets (as claimed) and commands.
 _AHEAD_OCTETS = 4 << 20
-_AHEAD_MAILS = 64
+_AHEAD_MAILS = 256
 #: What is read and dropped of a mail over the limit before the session is given up.
 _PATIENCE = 1 << 30
 _TEMPORARY = ("[SYS/TEMP", "[IN-USE")

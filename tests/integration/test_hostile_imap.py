@@ -322,6 +322,18 @@ def test_a_mail_with_no_content_is_put_aside_and_an_empty_one_taken() -> None:
     assert sink.abandoned[2].code == "mail-refused"
 
 
+@pytest.mark.promise("H4")
+@pytest.mark.parametrize(
+    ("listed_still", "code"), [(b" 2", "mail-refused"), (b"", "mail-vanished")]
+)
+def test_a_mail_that_does_not_come_is_gone_or_refused(listed_still: bytes, code: str) -> None:
+    answers = bodies(body_response(1, MAILS[1]), body_response(3, MAILS[3]))
+    sink, error = downloaded(imap({**answers, "UID SEARCH": b"* SEARCH" + listed_still + b"\r\n"}))
+    assert error is None
+    assert set(sink.mails) == {1, 3}
+    assert sink.abandoned[2].code == code
+
+
 class DiskFull(Exception):
     pass
 
@@ -350,11 +362,15 @@ def test_metadata_in_any_shape() -> None:
         b'* 3 FETCH (UID 3 RFC822.SIZE 33 INTERNALDATE "not a date at all, no" FLAGS ())\r\n'
         b"* 9 FETCH (UID 99 RFC822.SIZE 1 FLAGS ())\r\n"
     )
-    listing = listed(imap({"METADATA": answer}))
+    many = {**MAILS, 4: b"described in no way at all", 5: b"size as a literal"}
+    answer += b"* 5 FETCH (UID 5 RFC822.SIZE {2}\r\n55 FLAGS ())\r\n"
+    listing = listed(imap({"METADATA": answer}, mails=many))
     assert [(ref.key, ref.size, ref.seen) for ref in listing.new] == [
         (1, 11, False),
         (2, 22, True),
         (3, 33, False),
+        (4, 0, None),
+        (5, 0, False),
     ]
     assert listing.new[0].arrived is None
     assert str(listing.new[1].arrived) == "2025-12-31 23:30:00+00:00"

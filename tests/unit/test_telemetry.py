@@ -10,9 +10,10 @@ import threading
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
-from prometheus_client import CollectorRegistry
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
 
 from shared.errors import InvalidInput, NeedsPerson, TryAgain
 from shared.telemetry import logs, metrics, traces
@@ -177,3 +178,20 @@ def test_a_span_continues_in_the_next_process() -> None:
     with traces.span("fetch", headers=headers, connection=7) as second:
         assert second.get_span_context().trace_id == first.get_span_context().trace_id
         assert traces.inject()["traceparent"].split("-")[1] == headers["traceparent"].split("-")[1]
+
+
+def test_every_metric_is_counted_somewhere() -> None:
+    """A name that nothing counts would be a promise on a dashboard that stays empty."""
+    root = Path(__file__).parents[2]
+    code = "\n".join(
+        path.read_text(encoding="utf-8")
+        for folder in ("services", "shared", "cli")
+        for path in (root / folder).rglob("*.py")
+        if path != root / "shared" / "telemetry" / "metrics.py"
+    )
+    defined = [
+        name
+        for name, value in vars(metrics).items()
+        if isinstance(value, (Counter, Gauge, Histogram, Info))
+    ]
+    assert [n for n in defined if not re.search(rf"metrics\.{n}\b", code)] == []

@@ -17,7 +17,7 @@ from services.decryptor.cms.algorithms import Algorithm
 from services.decryptor.cms.ber import INTEGER, OCTET_STRING, SEQUENCE, octet_string, reader_at
 from services.decryptor.cms.errors import Malformed, NotOpened, Unsupported
 from services.decryptor.cms.oids import dotted, oid
-from services.decryptor.spool import Writable
+from services.decryptor.spool import Sink
 
 Mode = Literal["CBC", "GCM"]
 #: RFC 5084 section 3.2: aes-ICVlen DEFAULT 12. Shorter tags can be guessed.
@@ -88,7 +88,7 @@ def content_cipher(chosen: Algorithm) -> ContentCipher:
 
 
 def decrypt_cbc(
-    cipher: ContentCipher, key: bytes, pieces: Iterable[memoryview], sink: Writable
+    cipher: ContentCipher, key: bytes, pieces: Iterable[memoryview], sink: Sink
 ) -> None:
     """Writes the plaintext of CBC with the padding of RFC 5652 section 6.3.
 
@@ -97,28 +97,26 @@ def decrypt_cbc(
     algorithm = TripleDES(key) if cipher.block_bytes == 8 else algorithms.AES(key)
     context = Cipher(algorithm, modes.CBC(cipher.nonce)).decryptor()
     size = cipher.block_bytes
-    held = b""
+    last = b""
     for piece in gathered(pieces):
-        # One piece is held back: the last one carries the padding.
         if plain := context.update(piece):
-            if held:
-                sink.write(held)
-            held = plain
+            sink.write(plain)
+            last = plain[-size:]
     try:
-        held += context.finalize()
+        context.finalize()
     except ValueError as error:
         raise NotOpened from error
-    padding = held[-1] if held else 0
-    if not 1 <= padding <= size or held[-padding:] != bytes((padding,)) * padding:
+    padding = last[-1] if last else 0
+    if not 1 <= padding <= size or last[-padding:] != bytes((padding,)) * padding:
         raise NotOpened
-    sink.write(held[:-padding])
+    sink.cut(padding)
 
 
 def decrypt_gcm(
     cipher: ContentCipher,
     key: bytes,
     pieces: Iterable[memoryview],
-    sink: Writable,
+    sink: Sink,
     *,
     tag: bytes | None,
     associated: bytes = b"",

@@ -18,7 +18,7 @@ from services.decryptor.cms.content import pieces
 from services.decryptor.cms.errors import CmsError, NoRecipient, NotOpened, Unsupported
 from services.decryptor.cms.keys import key_algorithm_name, unwrap
 from services.decryptor.cms.recipients import Recipient, read_recipients
-from services.decryptor.spool import WINDOW, Region, Sink, Spool
+from services.decryptor.spool import Region, Sink, Spool
 from shared.certificates import Identity, IdentityIndex
 
 #: Every matching pair of recipient and key is tried, but a mail cannot ask for endless tries.
@@ -121,13 +121,13 @@ def _decrypt(envelope: Envelope, cipher: ContentCipher, key: bytes, spool: Spool
     sink = spool.sink()
     try:
         if envelope.authenticated:
-            _authenticated(envelope, cipher, key, sink)
+            _authenticated(envelope, cipher, key, sink, spool.memory)
         elif cipher.mode == "CBC":
-            decrypt_cbc(cipher, key, _ciphertext(envelope), sink)
+            decrypt_cbc(cipher, key, _ciphertext(envelope, spool.memory), sink)
             envelope.outer.leave(envelope.fields)
         else:
             # GCM where RFC 5084 does not foresee it: the tag is the end of the ciphertext.
-            decrypt_gcm(cipher, key, _ciphertext(envelope), sink, tag=None)
+            decrypt_gcm(cipher, key, _ciphertext(envelope, spool.memory), sink, tag=None)
         return sink.finish()
     except BaseException:
         sink.discard()
@@ -137,20 +137,22 @@ def _decrypt(envelope: Envelope, cipher: ContentCipher, key: bytes, spool: Spool
         envelope.outer.position = behind
 
 
-def _ciphertext(envelope: Envelope) -> Iterable[memoryview]:
+def _ciphertext(envelope: Envelope, memory: int) -> Iterable[memoryview]:
     fields = envelope.fields
     tag = fields.peek()
     if tag == -1:
         raise Unsupported("The encrypted content is not in the mail.")
     if tag == 0x80:
         start, end = fields.take()
-        if end - start <= WINDOW:
+        if end - start <= memory:
             return (memoryview(envelope.body.buffer)[start:end],)
         return Region(envelope.body.buffer, start, end).windows()
     return pieces(fields.octets(0x80), envelope.body)
 
 
-def _authenticated(envelope: Envelope, cipher: ContentCipher, key: bytes, sink: Sink) -> None:
+def _authenticated(
+    envelope: Envelope, cipher: ContentCipher, key: bytes, sink: Sink, memory: int
+) -> None:
     if cipher.mode != "GCM":
         raise Unsupported(f"{cipher.name} in AuthEnvelopedData is not supported.")
     # Attributes and tag come behind the content, and GCM wants the attributes first.
@@ -164,4 +166,4 @@ def _authenticated(envelope: Envelope, cipher: ContentCipher, key: bytes, sink: 
             associated = to_der(associated)
     tag = octet_string(envelope.outer)
     envelope.fields.position = ciphertext
-    decrypt_gcm(cipher, key, _ciphertext(envelope), sink, tag=tag, associated=associated)
+    decrypt_gcm(cipher, key, _ciphertext(envelope, memory), sink, tag=tag, associated=associated)

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, padding, rsa, utils
 from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes
@@ -29,7 +29,7 @@ from services.decryptor.cms.oids import EC_PUBLIC_KEY, ED448, ED25519, RSA, RSA_
 from services.decryptor.cms.recipients import RecipientId
 from services.decryptor.cms.signed import SignedData, SignerInfo
 from services.decryptor.spool import Region
-from shared.certificates.naming import certificate_name
+from shared.certificates.naming import Unreadable, certificate_name
 
 #: Signature algorithms that name their digest too.
 _RSA_WITH: dict[bytes, hashes.HashAlgorithm] = {
@@ -115,9 +115,13 @@ def load_certificates(encoded: Iterable[bytes]) -> list[x509.Certificate]:
     found: list[x509.Certificate] = []
     for element in encoded:
         try:
-            found.append(x509.load_der_x509_certificate(element))
-        except ValueError:
+            certificate = x509.load_der_x509_certificate(element)
+            # Read now what is read on demand, and would raise in the middle of a judgement.
+            _ = certificate.subject.rfc4514_string(), certificate.not_valid_before_utc
+            _ = certificate.issuer, certificate.not_valid_after_utc
+        except Unreadable:
             continue
+        found.append(certificate)
     return found
 
 
@@ -134,7 +138,7 @@ def _verify_one(
         weak = _check(signed, signer, content, certificate.public_key())
     except CmsError as error:
         return Verified(signer, certificate, str(error))
-    except (ValueError, TypeError, UnsupportedAlgorithm):
+    except Unreadable:
         return Verified(signer, certificate, "The signature cannot be checked.")
     except InvalidSignature:
         return Verified(signer, certificate, "The signature does not fit the key of the signer.")

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import base64
-import email.parser
-import email.policy
+import email
+import email.message
 import email.utils
 import itertools
+import re
 import threading
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import cached_property
 from typing import Any
 
 _EPOCH = datetime(2026, 1, 1, 8, tzinfo=UTC)
@@ -53,6 +55,12 @@ class Item:
         """What is given without `Prefer: IdType="ImmutableId"`: another one in each folder."""
         return _token(f"item {self.number} in {self.folder}")
 
+    @cached_property
+    def headers(self) -> email.message.Message:
+        """The header block, parsed once."""
+        block = re.split(rb"\r?\n\r?\n", self.mime or b"", maxsplit=1)[0]
+        return email.message_from_bytes(block)
+
     @property
     def stored_size(self) -> int:
         """PidTagMessageSize: what Exchange stores, not the size of the MIME form."""
@@ -78,6 +86,7 @@ class GraphMailbox:
         self.log: list[tuple[str, str, str]] = []  # folder id, item id, created|updated|deleted
         self.delegates: set[str] = set()
         self._numbers = itertools.count(1)
+        self._latest = _EPOCH
         self.inbox = self.create(inbox)
         self.deleted = self.create("Deleted Items")
 
@@ -124,6 +133,7 @@ class GraphMailbox:
                     **{k: v for k, v in changes.items() if k != "received"},
                 )
                 self.items[item.id] = item
+                self._latest = max(self._latest, moment)
                 self.log.append((where, item.id, "created"))
                 made.append(item)
         return made
@@ -161,7 +171,8 @@ class GraphMailbox:
             return next((i for i in self.items.values() if i.mutable_id == item_id), None)
 
     def _touch(self, item: Item) -> None:
-        item.modified = max(i.modified for i in self.items.values()) + timedelta(seconds=1)
+        self._latest = max(self._latest, item.modified) + timedelta(seconds=1)
+        item.modified = self._latest
 
 
 def folder_row(mailbox: GraphMailbox, folder: Folder) -> dict[str, Any]:
@@ -178,18 +189,23 @@ def folder_row(mailbox: GraphMailbox, folder: Folder) -> dict[str, Any]:
     }
 
 
+def sortable(item: Item) -> dict[str, Any]:
+    """The properties that mails are filtered and sorted by."""
+    return {
+        "receivedDateTime": _time(item.received),
+        "lastModifiedDateTime": _time(item.modified),
+        "isRead": item.read,
+    }
+
+
 def item_row(item: Item) -> dict[str, Any]:
     """message as JSON."""
-    parsed = email.parser.BytesHeaderParser(policy=email.policy.compat32).parsebytes(
-        item.mime or b""
-    )
+    parsed = item.headers
     row: dict[str, Any] = {
-        "receivedDateTime": _time(item.received),
+        **sortable(item),
         "sentDateTime": _time(item.received),
-        "lastModifiedDateTime": _time(item.modified),
         "createdDateTime": _time(item.received),
         "parentFolderId": item.folder,
-        "isRead": item.read,
         "isDraft": False,
         "hasAttachments": bool(item.attachments),
         "importance": "normal",

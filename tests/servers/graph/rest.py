@@ -17,6 +17,7 @@ from tests.servers.graph.mailboxes import (
     attachment_row,
     folder_row,
     item_row,
+    sortable,
 )
 
 if TYPE_CHECKING:
@@ -207,16 +208,19 @@ class Rest:
         order = query.get("$orderby", "").split()
         if terms and order and not terms[0].startswith(order[0]):
             raise Refused(400, "InefficientFilter", "The restriction or sort order is too complex.")
-        rows = [(item, item_row(item)) for item in items]
+        rows = [(item, sortable(item)) for item in items]
         for term in terms:
             rows = [(item, row) for item, row in rows if _holds(row, term)]
         key = order[0] if order else "receivedDateTime"
         descending = order[1:] == ["desc"] if order else True
         rows.sort(key=lambda pair: (pair[1][key], pair[0].number), reverse=descending)
-        wanted = [self._item(item, row, query, immutable) for item, row in rows]
-        return self._page(request, wanted)
+        answer = self._page(request, [item for item, _ in rows])
+        answer.payload["value"] = [
+            self._item(item, item_row(item), query, immutable) for item in answer.payload["value"]
+        ]
+        return answer
 
-    def _page(self, request: Request, rows: Sequence[Mapping[str, Any]]) -> Answer:
+    def _page(self, request: Request, rows: Sequence[Any]) -> Answer:
         """Paging: $top (10 where none), @odata.nextLink with $skip: what leaves the filter between
         two pages shifts the later ones."""
         query = dict(request.query)

@@ -192,6 +192,23 @@ def test_signature_without_its_certificate(opener: Opener, holders: dict[str, Ho
         assert "certificate" in opened.security.reason
 
 
+def test_certificate_that_cannot_be_read(opener: Opener, holders: dict[str, Holder]) -> None:
+    """A version that does not exist, an extension twice, a key of an unknown kind."""
+    made = sign(holders["alice"].cert, holders["alice"].key)
+    for before, after in (
+        ("a003020102", "a003020103"),
+        ("0603551d11", "0603551d25"),
+        ("06092a864886f70d010101", "06092a864886f70d010163"),
+        ("0603551d13", "0603551dff"),
+    ):
+        damaged = made.replace(bytes.fromhex(before), bytes.fromhex(after))
+        assert damaged != made
+        with opener(mail(damaged, "signed-data")) as opened:
+            assert opened.security.signature != "valid"
+            assert "analysed" not in opened.security.reason
+            assert opened.content == HEADER + ENTITY
+
+
 def test_several_signers(opener: Opener, holders: dict[str, Holder]) -> None:
     alice, stranger = holders["alice"], holders["stranger"]
     made = multipart_signed(stranger.cert, stranger.key, "-signer", alice.cert, "-inkey", alice.key)
@@ -278,3 +295,31 @@ def test_certificates_only(opener: Opener, holders: dict[str, Holder]) -> None:
         assert opened.security.signature == "none"
         assert opened.security.status == "none"
         assert opened.content is None
+
+
+def test_authorities_that_vouch_for_each_other_in_circles(
+    pki: Pki, holders: dict[str, Holder]
+) -> None:
+    """Dozens of certificates with one name and one key make more paths than can be tried."""
+    from cryptography.hazmat.primitives import hashes
+
+    from tests.unit.smime.pki import DAY, common_name
+
+    key = rsa_key()
+
+    def issued(subject: str, public: object) -> x509.Certificate:
+        return (
+            x509.CertificateBuilder()
+            .subject_name(common_name(subject))
+            .issuer_name(common_name("Circle"))
+            .public_key(public)  # type: ignore[arg-type]
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(NOW - DAY)
+            .not_valid_after(NOW + DAY)
+            .add_extension(x509.BasicConstraints(subject == "Circle", None), True)
+            .sign(key, hashes.SHA256())
+        )
+
+    circle = [issued("Circle", key.public_key()) for _ in range(40)]
+    leaf = issued("Leaf", holders["alice"].certificate.public_key())
+    assert not pki.trust.judge(leaf, circle, None).trusted

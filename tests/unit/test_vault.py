@@ -1,0 +1,65 @@
+"""Sealed secrets open where they belong, and nowhere else."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from shared.errors import InvalidInput, SecretUnreadable
+from shared.vault import Place, Vault, new_key
+
+HERE = Place("connection", "password", "7")
+
+
+@given(st.binary(max_size=4000))
+def test_what_is_sealed_opens(secret: bytes) -> None:
+    vault = Vault.from_settings([new_key()])
+    sealed = vault.seal(secret, HERE)
+    assert vault.open(sealed, HERE) == secret
+    assert len(secret) < 8 or secret not in sealed
+    assert vault.seal(secret, HERE) != sealed, "twice the same secret does not look the same"
+
+
+@pytest.mark.parametrize(
+    "elsewhere",
+    [
+        Place("connection", "password", "8"),
+        Place("connection", "token", "7"),
+        Place("credential", "password", "7"),
+    ],
+)
+def test_a_swapped_ciphertext_is_refused(elsewhere: Place) -> None:
+    vault = Vault.from_settings([new_key()])
+    with pytest.raises(SecretUnreadable):
+        vault.open(vault.seal(b"secret", HERE), elsewhere)
+
+
+def test_every_changed_octet_is_noticed() -> None:
+    vault = Vault.from_settings([new_key()])
+    sealed = vault.seal(b"secret", HERE)
+    for position in range(len(sealed)):
+        changed = bytearray(sealed)
+        changed[position] ^= 1
+        with pytest.raises(SecretUnreadable):
+            vault.open(bytes(changed), HERE)
+        with pytest.raises(SecretUnreadable):
+            vault.open(sealed[:position], HERE)
+
+
+def test_keys_rotate() -> None:
+    old, new = new_key(), new_key()
+    sealed = Vault.from_settings([old]).seal(b"secret", HERE)
+    both = Vault.from_settings([new, old])
+    assert both.open(sealed, HERE) == b"secret"
+    assert not both.is_current(sealed)
+    assert both.is_current(both.seal(b"secret", HERE))
+    with pytest.raises(SecretUnreadable, match="missing") as caught:
+        Vault.from_settings([new]).open(sealed, HERE)
+    assert "POSTHOUSE_SECRET_KEYS" in caught.value.hint
+
+
+@pytest.mark.parametrize("entry", ["", "k1", "k1:short", ":" + "A" * 44, "k1:" + "!" * 44])
+def test_a_key_of_another_form_is_refused(entry: str) -> None:
+    with pytest.raises(InvalidInput, match=r"secret key|no key"):
+        Vault.from_settings([entry])

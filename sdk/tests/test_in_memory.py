@@ -90,8 +90,9 @@ def test_the_same_event_is_never_in_two_hands_at_once() -> None:
         with lock:
             inside.pop()
 
-    run_in_memory(handle, [event, event, event], concurrency=3)
+    report = run_in_memory(handle, [event] * 5, concurrency=3)
     assert max(most) == 1
+    assert report.acknowledged == [event.id] * 5
 
 
 def test_concurrency_is_what_was_asked_for() -> None:

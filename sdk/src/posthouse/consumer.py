@@ -102,7 +102,7 @@ class Consumer:
         self._waiting: deque[Held] = deque()
         self._running: dict[Any, Held] = {}
         self._in_hand: set[str] = set()  # ids of the events that callbacks have
-        self._parked: dict[str, Held] = {}  # given again by the broker meanwhile
+        self._parked: dict[str, list[Held]] = {}  # given again by the broker meanwhile
         self._delayed: list[tuple[float, int, Held]] = []
         self._numbers = count()
         self._kept_at = time.monotonic()
@@ -139,7 +139,7 @@ class Consumer:
         self._settle(_BUSY_WAIT_S if busy else 0.0)
         self._wake_delayed()
         self._keep()
-        room = max(0, self._most - len(self._waiting) - len(self._running))
+        room = max(0, self._most - len(self._waiting) - len(self._running) - len(self._parked))
         wait = 0.0 if self._running or self._waiting else self._idle_wait()
         self._waiting.extend(self._source.receive(room, wait))
         if self._away:
@@ -164,7 +164,7 @@ class Consumer:
             self._source.bury(held, f"not handled in {self._max_deliveries} deliveries")
             return
         if event.id in self._in_hand:
-            self._parked[event.id] = held
+            self._parked.setdefault(event.id, []).append(held)
             return
         self._handled.pop(event.id, None)  # this delivery counts for itself
         self._in_hand.add(event.id)
@@ -193,9 +193,7 @@ class Consumer:
             wait_s = 0.0
             self._running.pop(held.token, None)
             self._in_hand.discard(event_id)
-            parked = self._parked.pop(event_id, None)
-            if parked is not None:
-                self._waiting.append(parked)
+            self._waiting.extend(self._parked.pop(event_id, ()))
             if failure is None:
                 self._remember(event_id)
                 done.append(held)
@@ -238,10 +236,11 @@ class Consumer:
         if time.monotonic() - self._kept_at < self._keep_every_s:
             return
         self._kept_at = time.monotonic()
-        delayed = (held for _, _, held in self._delayed)
-        self._source.keep(
-            [*self._running.values(), *self._waiting, *self._parked.values(), *delayed]
-        )
+        self._source.keep([*self._running.values(), *self._not_begun()])
+
+    def _not_begun(self) -> list[Held]:
+        parked = (held for repeats in self._parked.values() for held in repeats)
+        return [*self._waiting, *parked, *(held for _, _, held in self._delayed)]
 
     def _idle_wait(self) -> float:
         if not self._delayed:
@@ -274,8 +273,7 @@ class Consumer:
                 self._keep()
                 self._source.receive(0, 0.0)
             self._settle(0.0)
-            delayed = (held for _, _, held in self._delayed)
-            self._source.give_back([*self._waiting, *self._parked.values(), *delayed])
+            self._source.give_back(self._not_begun())
         except SourceLost as lost:
             _log.warning("stopped without the broker, which will deliver again: %s", lost)
         if self._running:

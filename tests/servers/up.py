@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -22,10 +23,14 @@ _READY = "Posthouse is ready"
 
 
 class Machine:
-    """A data folder and a port on which `up` runs, is ended one way or another, and runs again."""
+    """A data folder and a port on which `up` runs, is ended one way or another, and runs again.
 
-    def __init__(self, folder: Path, *, as_user: Sequence[str] = (), demo: bool = True) -> None:
-        self.folder = folder
+    `room`: an empty folder, which is removed at the end; the data folder is made in it.
+    """
+
+    def __init__(self, room: Path, *, as_user: Sequence[str] = (), demo: bool = True) -> None:
+        self._room = room
+        self.folder = room / "data"
         self.port = free_port()
         self.demo = demo
         self._as_user = list(as_user)
@@ -42,8 +47,9 @@ class Machine:
             self._process.kill()
             self._process.wait()
         for pid in self.processes():
-            os.kill(pid, signal.SIGKILL)
-        shutil.rmtree(self.folder, ignore_errors=True)
+            with contextlib.suppress(ProcessLookupError):  # its parent's end has reached it first
+                os.kill(pid, signal.SIGKILL)
+        shutil.rmtree(self._room, ignore_errors=True)
 
     @property
     def url(self) -> str:

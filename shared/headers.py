@@ -7,7 +7,7 @@ Whatever the octets are, there is a result: no input raises.
 from __future__ import annotations
 
 import re
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from email.errors import HeaderParseError
 from email.header import decode_header
 from email.utils import getaddresses, parsedate_to_datetime
@@ -27,8 +27,13 @@ _WANTED = re.compile(
 _END = re.compile(rb"\r?\n\r?\n")
 _FOLD = re.compile(r"\r?\n[ \t]*")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
-_PLAIN_ADDRESS = re.compile(r"\s*<?([^\s<>\"(),:;@]+@[^\s<>\"(),:;@]+)>?\s*")
-_NAMED_ADDRESS = re.compile(r"\s*\"?[^\"<>(),:;@]*\"?\s*<([^\s<>\"(),:;@]+@[^\s<>\"(),:;@]+)>\s*")
+_ATOM = r"[^\s<>\"(),:;@]+@[^\s<>\"(),:;@]+"
+_SIMPLE_ADDRESS = re.compile(rf"\s*(?:<?({_ATOM})>?|[^\"<>(),:;@]*<({_ATOM})>)\s*")
+_SIMPLE_DATE = re.compile(
+    r"(?:\w{3}, )?(\d{1,2}) (\w{3}) (\d{4}) (\d\d):(\d\d):(\d\d) ([+-])(\d\d)(\d\d)(?: \(\w+\))?"
+)
+_MONTH_NAMES = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
+_MONTHS = {name: number for number, name in enumerate(_MONTH_NAMES, 1)}
 
 
 def header_block(start: bytes) -> bytes:
@@ -100,9 +105,11 @@ def _addresses(text: str) -> tuple[str, ...]:
     """The addr-specs of an address list; display names are left out."""
     if not text:
         return ()
-    plain = _PLAIN_ADDRESS.fullmatch(text) or _NAMED_ADDRESS.fullmatch(text)
-    if plain:
-        return (plain[1][:320],)
+    if '"' not in text and "(" not in text:
+        # What nearly every sender writes costs a twentieth of the full grammar.
+        simple = [_SIMPLE_ADDRESS.fullmatch(part) for part in text.split(",")[:_ADDRESS_LIMIT]]
+        if all(simple):
+            return tuple((match[1] or match[2])[:320] for match in simple if match)
     if text.count(",") > 10 * _ADDRESS_LIMIT:
         text = ",".join(text.split(",")[: 10 * _ADDRESS_LIMIT])
     try:
@@ -117,6 +124,14 @@ def _instant(text: str) -> datetime | None:
     if not text:
         return None
     try:
+        simple = _SIMPLE_DATE.fullmatch(text)
+        if simple and simple[2] in _MONTHS:
+            day, month, year, hour, minute, second, sign, hours, minutes = simple.groups()
+            away = timedelta(hours=int(hours), minutes=int(minutes))
+            at = datetime(
+                int(year), _MONTHS[month], int(day), int(hour), int(minute), int(second), tzinfo=UTC
+            ) - (away if sign == "+" else -away)
+            return at if 1970 <= at.year <= 9000 else None
         at = parsedate_to_datetime(text)
         at = at.replace(tzinfo=UTC) if at.tzinfo is None else at.astimezone(UTC)
     except (ValueError, TypeError, IndexError, OverflowError):

@@ -39,15 +39,7 @@ def test_two_thousand_mails(
     house = build_house(broker_url)
     house.add_handler()
     house.start("scheduler", "scheduler", "fetcher", "fetcher", "fetcher", "decryptor")
-    house.add_connection(
-        name=f"{mode} {after_download}",
-        mode=mode,
-        host="127.0.0.1",
-        port=dovecot.imap_port if mode == "imap" else dovecot.pop3_port,
-        security="none",
-        username=user,
-        after_download=after_download,
-    )
+    house.watch(dovecot, user, mode=mode, after_download=after_download)
     house.wait_settled(COUNT, seconds=120)
     house.stop()
     events = open_queue(broker_url, "archive").events()

@@ -92,12 +92,12 @@ def test_an_expired_certificate_is_named_and_recovery_is_noticed(
         house = build_house(redis_url)
         house.add_handler()
         house.start("scheduler", "fetcher")
-        connection = house.add_connection(
-            name="expired",
-            mode="imap",
+        connection = house.watch(
+            server,
+            mail_user,
             host="localhost",
             port=server.imaps_port,
-            username=mail_user,
+            security="tls",
             ca_certificate=authority.pem,
         )
         house.wait(lambda: state(house, connection)[0] == "failing", "the failure shows")
@@ -126,27 +126,13 @@ def test_an_idle_poll_looks_at_no_mail(
     house = build_house(redis_url)
     house.add_handler()
     house.start("scheduler", "fetcher", "decryptor")
-    connection = house.add_connection(
-        name="idle",
-        mode="imap",
-        host="127.0.0.1",
-        port=dovecot.imap_port,
-        security="none",
-        username=mail_user,
-    )
+    connection = house.watch(dovecot, mail_user)
     house.wait_settled(1)
 
-    def run_once() -> None:
-        before = house.query("SELECT last_run_at FROM connection_state")
-        house.fetch_now(connection)
-        house.wait(
-            lambda: house.query("SELECT last_run_at FROM connection_state") != before, "a run"
-        )
-
-    run_once()  # the first look after our own flag may still be a full one
+    house.run_once(connection)  # the first look after our own flag may still be a full one
     said = len(dovecot.commands(mail_user))
-    run_once()
-    run_once()
+    house.run_once(connection)
+    house.run_once(connection)
     idle = [line.split(" ", 1)[1] for line in dovecot.commands(mail_user)[said:]]
     assert idle, "the polls did reach the server"
     assert [line for line in idle if "SEARCH" in line or "FETCH" in line] == []
@@ -162,14 +148,7 @@ def test_nothing_is_fetched_before_a_handler_takes_it(
     dovecot.deliver(mail_user, [mail(1, 2000)])
     house = build_house(redis_url)
     house.start("scheduler", "fetcher", "decryptor")
-    house.add_connection(
-        name="unused",
-        mode="imap",
-        host="127.0.0.1",
-        port=dovecot.imap_port,
-        security="none",
-        username=mail_user,
-    )
+    house.watch(dovecot, mail_user)
     house.wait(
         lambda: bool(house.query("SELECT 1 FROM connection_state WHERE emitted_at IS NOT NULL")),
         "its turn has come",
@@ -199,14 +178,7 @@ def test_a_mail_of_150_megabytes_stays_out_of_memory(
     house = build_house(redis_url)
     house.add_handler()
     processes = house.start("scheduler", "fetcher", "decryptor")
-    house.add_connection(
-        name="large",
-        mode=mode,
-        host="127.0.0.1",
-        port=dovecot.imap_port if mode == "imap" else dovecot.pop3_port,
-        security="none",
-        username=mail_user,
-    )
+    house.watch(dovecot, mail_user, mode=mode)
     house.wait_settled(2, seconds=120)
     peaks = {child.args: peak_megabytes(child.pid) for child in processes}
     events = open_queue(redis_url, "archive").events()
@@ -228,23 +200,10 @@ def test_a_mail_over_the_limit_is_listed_left_alone_and_alerted_once(
     house = build_house(redis_url, max_message_bytes="100000")
     house.add_handler()
     house.start("scheduler", "fetcher", "decryptor")
-    connection = house.add_connection(
-        name="limited",
-        mode="imap",
-        host="127.0.0.1",
-        port=dovecot.imap_port,
-        security="none",
-        username=mail_user,
-        after_download="delete",
-    )
+    connection = house.watch(dovecot, mail_user, after_download="delete")
     house.wait_settled(1)
     for _ in range(2):
-        before = house.query("SELECT last_run_at FROM connection_state")
-        house.fetch_now(connection)
-        house.wait(
-            lambda before=before: house.query("SELECT last_run_at FROM connection_state") != before,
-            "one more run",
-        )
+        house.run_once(connection)
     assert dovecot.flags(mail_user) == {1: set()}
     ((code, size),) = house.query("SELECT code, size FROM quarantine")
     assert code == "too-large"
@@ -264,14 +223,7 @@ def test_a_lost_queue_is_noticed_and_filled_again(
     house = build_house(broker_url)
     house.add_handler()
     house.start("scheduler", "fetcher", "decryptor")
-    house.add_connection(
-        name="refilled",
-        mode="imap",
-        host="127.0.0.1",
-        port=dovecot.imap_port,
-        security="none",
-        username=mail_user,
-    )
+    house.watch(dovecot, mail_user)
     house.wait_settled(30)
     delete_queue(broker_url, "archive")
     house.wait(
@@ -313,16 +265,7 @@ def test_a_recreated_folder_floods_nobody(
     house = build_house(redis_url)
     house.add_handler()
     house.start("scheduler", "fetcher", "decryptor")
-    connection = house.add_connection(
-        name="restored",
-        mode="imap",
-        host="127.0.0.1",
-        port=dovecot.imap_port,
-        security="none",
-        username=mail_user,
-        folder="Orders",
-        selection="all",
-    )
+    connection = house.watch(dovecot, mail_user, folder="Orders", selection="all")
     house.wait(lambda: state(house, connection)[0] == "failing", "the folder is missing yet")
     dovecot.deliver(mail_user, old, folder="Orders")
     house.hurry()
@@ -364,14 +307,7 @@ def test_the_store_has_the_bytes_of_the_server(
     house = build_house(redis_url)
     house.add_handler()
     house.start("scheduler", "fetcher", "decryptor")
-    house.add_connection(
-        name="odd",
-        mode="imap",
-        host="127.0.0.1",
-        port=dovecot.imap_port,
-        security="none",
-        username=mail_user,
-    )
+    house.watch(dovecot, mail_user)
     house.wait_settled(len(odd))
     events = open_queue(redis_url, "archive").events()
     assert sorted(event["data"]["sha256"] for event in events) == on_server

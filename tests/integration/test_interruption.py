@@ -47,15 +47,7 @@ def scenario(
     other = "decryptor" if service == "fetcher" else "fetcher"
     house.start("scheduler", other)
     (victim,) = house.start(service, die_at=die_at)
-    connection = house.add_connection(
-        name="c",
-        mode=mode,
-        host="127.0.0.1",
-        port=dovecot.imap_port if mode == "imap" else dovecot.pop3_port,
-        security="none",
-        username=user,
-        after_download=after_download,
-    )
+    connection = house.watch(dovecot, user, mode=mode, after_download=after_download)
     house.wait(lambda: victim.poll() is not None, f"{service} dies at {die_at}")
     house.processes.remove(victim)
     house.hasten()
@@ -72,11 +64,7 @@ def scenario(
     house.wait(over, "everything published and settled", 30)
     check(house, dovecot, user, queue, mode, after_download, die_at)
 
-    before = house.query("SELECT last_run_at FROM connection_state")
-    house.fetch_now(connection)
-    house.wait(
-        lambda: house.query("SELECT last_run_at FROM connection_state") != before, "one more run"
-    )
+    house.run_once(connection)
     house.stop()
     check(house, dovecot, user, queue, mode, after_download, die_at)
 

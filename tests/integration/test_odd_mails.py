@@ -38,14 +38,7 @@ def test_none_is_lost_and_nobody_crashes(
     house = build_house(redis_url)
     house.add_handler()
     processes = house.start("scheduler", "fetcher", "decryptor")
-    house.add_connection(
-        name="odd",
-        mode="imap",
-        host="127.0.0.1",
-        port=dovecot.imap_port,
-        security="none",
-        username=mail_user,
-    )
+    house.watch(dovecot, mail_user)
     house.wait(
         lambda: house.count("message") == COUNT and house.count("outbox") == 0,
         "every mail delivered or quarantined",

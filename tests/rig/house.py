@@ -20,6 +20,7 @@ from shared.storage import connections, handlers, scheduling
 from shared.storage.pool import Database
 from shared.vault import Place, Vault, new_key
 from tests.rig.zygote import Child, Zygote
+from tests.servers.dovecot import Dovecot
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -122,6 +123,28 @@ class House:
             scheduling.enable(session, identifier)
         return identifier
 
+    def watch(self, server: Dovecot, user: str, **fields: Any) -> int:
+        """An enabled connection to a mailbox of `server`, in plain text; IMAP unless said."""
+        mode = fields.get("mode", "imap")
+        return self.add_connection(
+            **{
+                "name": user,
+                "mode": mode,
+                "host": "127.0.0.1",
+                "port": server.imap_port if mode == "imap" else server.pop3_port,
+                "security": "none",
+                "username": user,
+                **fields,
+            }
+        )
+
+    def run_once(self, connection_id: int) -> None:
+        """Fetches now, and returns when that run is over."""
+        asked = "SELECT last_run_at FROM connection_state WHERE connection_id = %s"
+        before = self.query(asked, connection_id)
+        self.fetch_now(connection_id)
+        self.wait(lambda: self.query(asked, connection_id) != before, "one more run")
+
     def fetch_now(self, connection_id: int) -> None:
         with self.database.transaction() as session:
             scheduling.due_now(session, [connection_id])
@@ -169,7 +192,14 @@ class House:
         self.wait(settled, f"{mails} mails published and settled", seconds)
 
     def tails(self, characters: int = 2500) -> str:
-        return "\n".join(
+        """The ends of the logs, and the work that is left, for a message of failure."""
+        left = self.query(
+            "SELECT count(*), min(attempts), max(attempts), max(emissions), min(error),"
+            " min(next_attempt_at - now())::text, max(claimed_until - now())::text FROM outbox"
+        )
+        repeats = self.query("SELECT handler_id, repeats, count(*) FROM delivery GROUP BY 1, 2")
+        states = self.query("SELECT connection_id, health, lane, due_at FROM connection_state")
+        return f"outbox {left}\ndeliveries {repeats}\nstates {states}\n" + "\n".join(
             f"--- {path.name}\n{path.read_text(errors='replace')[-characters:]}"
             for path in sorted(self.folder.glob("*.log"))
         )

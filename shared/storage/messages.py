@@ -214,8 +214,8 @@ def search(
         if found:
             return found
     if text:
-        parts.append(_SQL["with_text"])
-        values["pattern"] = _pattern(text)
+        parts.append(_SQL["with_ascii" if text.isascii() else "with_text"])
+        values["pattern"] = _like(text) if text.isascii() else _pattern(text)
     return _rows(session, [*parts, _SQL["newest"]], values)
 
 
@@ -332,6 +332,11 @@ def _opened(row: Mapping[str, Any]) -> RawRef | None:
     if row["opened_key"] is None:
         return None
     return RawRef(row["opened_key"], row["opened_offset"], row["opened_size"])
+
+
+def _like(text: str) -> str:
+    escaped = text.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
+    return f"%{escaped}%"
 
 
 def _pattern(text: str) -> str:

@@ -118,12 +118,8 @@ WITH judged AS (
 )
 
 -- name: matching
--- The page of ids. Ends before ORDER BY.
-SELECT id FROM judged
-WHERE search_text LIKE %(pattern)s AND (%(health)s::text IS NULL OR health = %(health)s)
-
--- name: page
-LIMIT %(limit)s OFFSET %(offset)s
+-- Ends before ORDER BY.
+SELECT id, health FROM judged WHERE search_text LIKE %(pattern)s
 
 -- name: counted
 SELECT health, count(*) FROM judged WHERE search_text LIKE %(pattern)s GROUP BY health

@@ -19,6 +19,12 @@ WHERE (%(before)s::uuid IS NULL OR m.id < %(before)s)
   AND (%(until)s::uuid IS NULL OR m.id < %(until)s)
   AND (%(connection_id)s::bigint IS NULL OR m.connection_id = %(connection_id)s)
 
+-- name: with_ascii
+-- ILIKE is several times quicker than a regular expression, and folds ASCII everywhere.
+  AND (m.sender ILIKE %(pattern)s OR m.subject ILIKE %(pattern)s
+       OR m.message_id ILIKE %(pattern)s
+       OR array_to_string(m.recipients || m.cc, ' ') ILIKE %(pattern)s)
+
 -- name: with_text
   AND (m.sender ~* %(pattern)s OR m.subject ~* %(pattern)s OR m.message_id ~* %(pattern)s
        OR array_to_string(m.recipients || m.cc, ' ') ~* %(pattern)s)
@@ -80,12 +86,10 @@ WHERE connection_id = %(connection_id)s AND (%(before)s::uuid IS NULL OR id < %(
 ORDER BY id DESC LIMIT %(limit)s
 
 -- name: per_day
--- Mails a day, from the runs: their ids carry the time.
-SELECT floor(extract(epoch FROM r.at) / 86400)::bigint AS day,
-       sum(r.downloaded)::bigint, sum(r.bytes)::bigint, count(*) FILTER (WHERE r.error IS NOT NULL)
-FROM (SELECT downloaded, bytes, error, to_timestamp(
-          ('x' || lpad(left(replace(id::text, '-', ''), 12), 16, '0'))::bit(64)::bigint / 1000.0) AS at
-      FROM fetch_run
-      WHERE (%(connection_id)s::bigint IS NULL OR connection_id = %(connection_id)s)
-        AND id >= %(since)s) r
-GROUP BY 1 ORDER BY 1
+-- Mails a day, from the runs: the first 48 bits of an id are milliseconds.
+SELECT ('x' || encode(substring(uuid_send(id) FROM 1 FOR 6), 'hex'))::bit(48)::bigint / 86400000
+           AS day,
+       sum(downloaded)::bigint, sum(bytes)::bigint, count(*) FILTER (WHERE error IS NOT NULL)
+FROM fetch_run
+WHERE (%(connection_id)s::bigint IS NULL OR connection_id = %(connection_id)s) AND id >= %(since)s
+GROUP BY 1

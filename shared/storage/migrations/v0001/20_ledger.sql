@@ -30,6 +30,9 @@ CREATE TABLE message (
 ) PARTITION BY RANGE (id);
 CREATE INDEX message_connection ON message (connection_id, id DESC);
 CREATE INDEX message_message_id ON message (message_id) WHERE message_id <> '';
+-- Few rows: the mails that stayed encrypted, to be driven again once a certificate fits.
+CREATE INDEX message_undecrypted ON message (id DESC)
+    WHERE security ->> 'status' IN ('no_recipient', 'unsupported', 'failed');
 CREATE TABLE message_rest PARTITION OF message DEFAULT WITH (fillfactor = 80);
 
 -- One row a mail and handler, once its event is confirmed by the output queue.

@@ -20,6 +20,7 @@ from shared.clock import utc_now
 from shared.errors import PosthouseError
 from shared.hosts import HostRules
 from shared.jobs import DECRYPT_QUEUE, FETCH_QUEUE, FETCH_SLOW_QUEUE
+from shared.logins import Logins
 from shared.queueing.broker import build_broker, enqueue_many
 from shared.queueing.output import Output, open_output
 from shared.storage import retention, schema
@@ -36,6 +37,9 @@ _REDRIVE_SECONDS = 1.0
 _HOUSEKEEPING_SECONDS = 300.0
 _ALERTS_SECONDS = 5.0
 _EXPIRIES_SECONDS = 3600.0
+_GRANTS_SECONDS = 6 * 3600.0
+#: Providers end a grant that nobody uses (Microsoft after 90 days, Google after six months).
+_GRANTS_IDLE = timedelta(days=7)
 
 
 @dataclass(slots=True)
@@ -61,6 +65,7 @@ class Scheduler:
             ("housekeeping", _HOUSEKEEPING_SECONDS, self._housekeeping),
             ("alerts", _ALERTS_SECONDS, self._alerts),
             ("expiries", _EXPIRIES_SECONDS, lambda: alerting.raise_expiries(self.database)),
+            ("grants", _GRANTS_SECONDS, self._keep_grants),
         ]
         threads = [
             threading.Thread(target=_every, args=(stop, name, seconds, work), name=name)
@@ -97,6 +102,10 @@ class Scheduler:
             self.database, "housekeeping", timedelta(seconds=0.9 * _HOUSEKEEPING_SECONDS)
         ):
             housekeeping(self.database, self.store, utc_now(), self.settings.retention_days)
+
+    def _keep_grants(self) -> None:
+        """Refreshes what disabled connections were granted, so that they can be enabled again."""
+        Logins(self.database, self.vault).keep_alive(utc_now() - _GRANTS_IDLE)
 
     def _alerts(self) -> None:
         alerting.raise_backlogs(

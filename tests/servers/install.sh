@@ -18,6 +18,8 @@ need gpg gnupg
 need javac default-jdk-headless
 need /usr/share/java/bcpkix.jar libbcpkix-java
 need chromium chromium
+need node nodejs
+need npm npm
 ls /usr/lib/postgresql/*/bin/postgres >/dev/null 2>&1 || missing="$missing postgresql"
 [ -z "$missing" ] && exit 0
 echo "installing for the tests:$missing"

@@ -18,13 +18,12 @@ from tests.servers.oidc import OidcServer
 
 @contextmanager
 def oauth_dovecot_server(
-    authority: Authority, oidc: OidcServer, **options: object
+    authority: Authority, oidc: OidcServer, mechanisms: str = "xoauth2 oauthbearer"
 ) -> Iterator[Dovecot]:
     """Dovecot with passwords (for other people) and tokens of `oidc`."""
     server = Dovecot(
         tls=authority.issue("localhost", "127.0.0.1"),
-        mechanisms=("plain", "login", "xoauth2", "oauthbearer"),
-        **options,  # type: ignore[arg-type]
+        mechanisms=("plain", "login", *mechanisms.split()),
     )
     keys = server.folder / "keys" / "default" / "RS256"
     keys.mkdir(parents=True)
@@ -41,8 +40,7 @@ def oauth_dovecot_server(
     for path in (server.folder / "keys", keys.parent, keys, settings, keys / "test"):
         path.chmod(0o755 if path.is_dir() else 0o644)
     server.extra += (
-        "\npassdb {\n driver = oauth2\n mechanisms = xoauth2 oauthbearer\n"
-        f" args = {settings}\n}}\n"
+        f"\npassdb {{\n driver = oauth2\n mechanisms = {mechanisms}\n args = {settings}\n}}\n"
     )
     with server:
         yield server

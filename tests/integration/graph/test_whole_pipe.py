@@ -1,0 +1,76 @@
+"""From Graph to a handler's queue, through every service, while Graph throttles."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from shared.credentials import Credential, Grant, Provider
+from shared.storage import credentials
+from shared.vault import client_secret_place
+from tests.rig.events import open_queue
+from tests.rig.house import House
+from tests.rig.mails import digests, mixed
+from tests.servers.graph import GraphServer
+from tests.servers.oidc import OidcServer
+
+COUNT = 2000
+ALICE = "alice@example.org"
+
+
+@pytest.mark.slow
+@pytest.mark.promise("M2")
+@pytest.mark.promise("A3")
+def test_two_thousand_mails_out_of_a_throttled_graph(
+    graph_server: GraphServer,
+    oidc: OidcServer,
+    redis_url: str,
+    build_house: Callable[..., House],
+) -> None:
+    """Three fetchers, application access with tokens of the authorisation server, every 100th
+    request refused: each mail reaches the handler once, octet for octet (SHA-256)."""
+    oidc.settings(accessTokenTTL=3600)
+    mails = list(mixed(COUNT, seed=11))
+    graph_server.trust(oidc.public_key)
+    box = graph_server.mailbox(ALICE)
+    box.deliver(mails)
+    graph_server.throttle_every = 100
+    house = build_house(redis_url)
+    house.add_handler()
+    house.add_connection(
+        password="",
+        name="graph",
+        mode="microsoft-graph",
+        username=ALICE,
+        credential_id=_credential(house, graph_server, oidc),
+    )
+    house.start("scheduler", "fetcher", "fetcher", "fetcher", "decryptor")
+    house.wait_settled(COUNT, seconds=240)
+    house.stop()
+    events = open_queue(redis_url, "archive").events()
+    assert sorted(event["data"]["sha256"] for event in events) == digests(mails)
+    assert len({event["id"] for event in events}) == COUNT
+    assert [item for item in box.in_folder(box.inbox) if not item.read] == []
+    assert graph_server.throttled >= 20
+    assert graph_server.peak <= 3
+
+
+def _credential(house: House, graph: GraphServer, oidc: OidcServer) -> int:
+    credential = Credential(
+        name="application",
+        provider=Provider.MICROSOFT,
+        grant=Grant.CLIENT_CREDENTIALS,
+        client_id=oidc.client_id,
+        has_client_secret=True,
+        settings={
+            "authority": oidc.issuer,
+            "ca_certificate": oidc.ca,
+            "graph_host": f"localhost:{graph.port}",
+        },
+    )
+    with house.database.transaction() as session:
+        number = credentials.insert(session, credential)
+        sealed = house.vault.seal(oidc.client_secret.encode(), client_secret_place(number))
+        credentials.write_client_secret(session, number, sealed)
+    return number

@@ -1,0 +1,125 @@
+"""Real tokens at a real IMAP server: both mechanisms, an expired token, the wrong mailbox."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+
+from shared.clock import utc_now
+from shared.connections import Connection, Mode
+from shared.credentials import Credential, Provider
+from shared.errors import NeedsAuthorisation, NeedsPerson
+from shared.mailbox.base import Mailbox
+from shared.mailbox.oauth_tokens import Tokens
+from shared.mailbox.open import open_mailbox
+from tests.contract.mailbox_kinds import mail
+from tests.integration.oauth.conftest import ALICE, House
+from tests.servers.certificates import Authority
+from tests.servers.dovecot import Dovecot
+from tests.servers.oauth_dovecot import oauth_dovecot_server
+from tests.servers.oidc import OidcServer
+
+
+def opened(house: House, connection: Connection) -> Mailbox:
+    return open_mailbox(connection, house.logins.of(connection), read_timeout_s=20)
+
+
+def at(house: House, server: Dovecot, provider: Provider = Provider.MICROSOFT) -> Credential:
+    """A credential whose IMAP gateway is this server."""
+    host = f"localhost:{server.imaps_port}"
+    return house.credential(provider=provider, settings={"imap_host": host})
+
+
+@pytest.fixture(scope="module")
+def bearer_only(authority: Authority, oidc: OidcServer) -> Iterator[Dovecot]:
+    """A server that has OAUTHBEARER (RFC 7628) and no XOAUTH2."""
+    with oauth_dovecot_server(authority, oidc, "oauthbearer") as server:
+        yield server
+
+
+@pytest.mark.promise("M2")
+@pytest.mark.parametrize("provider", list(Provider))
+@pytest.mark.parametrize("fixture", ["oauth_dovecot", "bearer_only"])
+def test_an_authorised_connection_opens_its_mailbox(
+    house: House, provider: Provider, fixture: str, request: pytest.FixtureRequest
+) -> None:
+    server: Dovecot = request.getfixturevalue(fixture)
+    google = provider is Provider.GOOGLE
+    connection = house.connection(
+        at(house, server, provider), mode=Mode.GOOGLE_IMAP if google else Mode.MICROSOFT_IMAP
+    )
+    house.authorise(connection)
+    server.deliver(ALICE, [mail(f"{provider} {fixture}")])
+    mailbox = opened(house, connection)
+    assert mailbox.open("").total >= 1
+    log = "\n".join(mailbox.transcript)
+    assert ("OAUTHBEARER" if fixture == "bearer_only" else "XOAUTH2") in log
+    mailbox.close()
+
+
+@pytest.mark.promise("A4")
+def test_a_token_that_the_mail_server_refuses_is_renewed_once(
+    house: House, oauth_dovecot: Dovecot
+) -> None:
+    connection = house.connection(at(house, oauth_dovecot), mode=Mode.MICROSOFT_IMAP)
+    house.authorise(connection)
+    _spoil(house, connection.id)
+    opened(house, connection).close()
+
+
+@pytest.mark.promise("A5")
+def test_a_mailbox_of_somebody_else_is_refused_and_named(
+    house: House, oauth_dovecot: Dovecot
+) -> None:
+    """What the server answers in base64 before its NO is understood, not shown."""
+    connection = house.connection(at(house, oauth_dovecot), mode=Mode.MICROSOFT_IMAP)
+    house.authorise(connection)
+    with pytest.raises(NeedsAuthorisation) as refused:
+        opened(house, replace(connection, shared_mailbox="info@example.org"))
+    assert refused.value.code == "token-refused"
+    assert "may open this mailbox" in refused.value.hint
+    assert any("AUTHENTICATE XOAUTH2 ***" in line for line in refused.value.transcript)
+
+
+@pytest.mark.promise("A3")
+def test_an_application_that_may_not_open_the_mailbox_asks_nobody_to_log_in(
+    house: House, oauth_dovecot: Dovecot
+) -> None:
+    from shared.credentials import Grant
+
+    credential = house.credential(
+        grant=Grant.CLIENT_CREDENTIALS,
+        settings={"imap_host": f"localhost:{oauth_dovecot.imaps_port}"},
+    )
+    connection = house.connection(credential, mode=Mode.MICROSOFT_IMAP)
+    with pytest.raises(NeedsPerson) as refused:
+        opened(house, connection)
+    assert not isinstance(refused.value, NeedsAuthorisation)
+    assert "admin consent" in refused.value.hint
+
+
+@pytest.mark.promise("M2")
+def test_a_gateway_with_an_unknown_certificate_is_not_trusted(
+    house: House, oauth_dovecot: Dovecot
+) -> None:
+    connection = house.connection(at(house, oauth_dovecot), mode=Mode.MICROSOFT_IMAP)
+    house.authorise(connection)
+    login = replace(house.logins.of(connection), ca_certificate=None)
+    with pytest.raises(NeedsPerson) as refused:
+        open_mailbox(connection, login, read_timeout_s=20)
+    assert refused.value.code == "certificate-untrusted"
+
+
+def _spoil(house: House, connection_id: int) -> None:
+    """The stored token looks good for an hour, and its signature is not."""
+    with house.logins._cache(connection_id).locked() as locked:
+        text = locked.load()
+        assert text is not None
+        tokens = Tokens.from_bytes(text)
+        ends = utc_now() + timedelta(hours=1)
+        head, body, _ = tokens.access_token.split(".")
+        spoilt = replace(tokens, access_token=f"{head}.{body}.AAAA", expires_at=ends)
+        locked.save(spoilt.to_bytes(), ends)

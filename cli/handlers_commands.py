@@ -95,6 +95,51 @@ def token(name: Name, yes: Yes = False, as_json: AsJson = False) -> None:
 
 
 @app.command()
+def dead(name: Name, as_json: AsJson = False) -> None:
+    """Shows what a handler rejected, oldest first."""
+    with Api.from_environment() as api:
+        found = api.named("handlers", name)
+        letters = api.get(f"handlers/{found['id']}/dead")
+    if as_json:
+        showing.as_json(letters)
+        return
+    rows = [
+        (
+            one["event_id"],
+            showing.when(one["died_at"]),
+            one["deliveries"],
+            one["subject"],
+            (one["reason"], "red"),
+        )
+        for one in letters
+    ]
+    showing.table(("event", "since", "tries", "subject", "reason"), rows, empty="It rejected none.")
+
+
+@app.command()
+def redrive(
+    name: Name,
+    event_ids: Annotated[
+        list[str] | None, typer.Argument(help="Events as `dead` shows them; default: all.")
+    ] = None,
+    yes: Yes = False,
+    as_json: AsJson = False,
+) -> None:
+    """Puts rejected events back at the end of a handler's queue."""
+    with Api.from_environment() as api:
+        found = api.named("handlers", name)
+        if not event_ids:
+            question = f"Put everything that {found['name']} rejected back into its queue?"
+            showing.confirmed(question, yes=yes)
+        body = {"event_ids": event_ids} if event_ids else {}
+        done = api.post(f"handlers/{found['id']}/dead/redrive", body)
+    if as_json:
+        showing.as_json(done)
+    else:
+        showing.say(f"{done['count']} events are back in the queue.")
+
+
+@app.command()
 def delete(
     name: Name,
     force: Annotated[bool, typer.Option("--force", help="Although mails wait for it.")] = False,

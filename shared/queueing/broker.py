@@ -244,21 +244,24 @@ class RabbitmqJobs(RabbitmqBroker):
             )
             for message in messages
         ]
-        fates = self._publisher.publish(waiting, timeout_s=ANSWER_TIMEOUT_S)
-        returned = [out for out, fate in zip(waiting, fates, strict=True) if fate is Fate.RETURNED]
+        returned, unsure = self._publish(waiting)
         if returned:
-            self._declare_again({out.routing_key for out in returned})
-            fates += self._publisher.publish(returned, timeout_s=ANSWER_TIMEOUT_S)
-            fates = [fate for fate in fates[: len(waiting)] if fate is not Fate.RETURNED] + fates[
-                len(waiting) :
-            ]
-        failed = sum(fate is not Fate.CONFIRMED for fate in fates)
-        if failed:
+            self._declare_again({message.routing_key for message in returned})
+            returned, more = self._publish(returned)
+            unsure += more
+        if returned or unsure:
+            failed = len(returned) + unsure
             raise BrokerDown(f"{place(self.url)} did not confirm {failed} of {len(waiting)} jobs.")
 
     def close(self) -> None:
         self._publisher.close()
         super().close()
+
+    def _publish(self, batch: Sequence[Outgoing]) -> tuple[list[Outgoing], int]:
+        """Those that no queue took, and how many others were not confirmed."""
+        fates = self._publisher.publish(batch, timeout_s=ANSWER_TIMEOUT_S)
+        returned = [m for m, fate in zip(batch, fates, strict=True) if fate is Fate.RETURNED]
+        return returned, sum(fate in {Fate.REFUSED, Fate.UNKNOWN} for fate in fates)
 
     def _declare_again(self, queues: set[str]) -> None:
         try:
@@ -266,7 +269,7 @@ class RabbitmqJobs(RabbitmqBroker):
                 self.declare_queue(queue)
                 self.queues_pending.add(queue)
                 self._ensure_queue(queue)
-        except (pika.exceptions.AMQPError, dramatiq.errors.ConnectionError, OSError) as error:
+        except (pika.exceptions.AMQPError, dramatiq.errors.BrokerConnectionError, OSError) as error:
             raise translated(error, self.url) from error
         finally:
             del self.connection

@@ -69,7 +69,7 @@ def test_new_mails_come_oldest_first_and_octet_for_octet(kind: MailboxKind) -> N
     assert listing.complete
 
 
-@pytest.mark.promise("M14")
+@pytest.mark.promise("M14", "I8")
 def test_looking_and_downloading_change_nothing(kind: MailboxKind) -> None:
     kind.deliver(mail("one"), mail("two"))
     with session(kind) as mailbox:
@@ -202,7 +202,7 @@ def test_settling_what_an_earlier_run_downloaded(kind: MailboxKind) -> None:
     assert set(kind.stored()) == {"not downloaded"}
 
 
-@pytest.mark.promise("H4")
+@pytest.mark.promise("H4", "I5")
 def test_one_mail_that_vanished_or_is_too_large_stops_no_other(kind: MailboxKind) -> None:
     kind.deliver(mail("one"), mail("vanishes"), mail("large", b"x" * 70 + b"\r\n"), mail("last"))
     with session(kind) as mailbox:
@@ -393,7 +393,6 @@ ODD_MAILS = {
 }
 
 
-@pytest.mark.promise("C2")
 def test_odd_mails_arrive_as_the_server_has_them(kind: MailboxKind) -> None:
     kind.deliver(*(mail(subject, body) for subject, body in ODD_MAILS.items()))
     with session(kind) as mailbox:
@@ -472,7 +471,7 @@ def test_mails_that_vanish_are_told_and_later_ones_found(kind: MailboxKind) -> N
         assert set(read(mailbox, listing.new)) == {"one more"}
 
 
-@pytest.mark.promise("M19")
+@pytest.mark.promise("M19", "I7")
 def test_the_protocol_log_holds_no_secret_and_no_body(kind: MailboxKind) -> None:
     kind.deliver(mail("told", b"confidential words\r\n"))
     with session(kind) as mailbox:

@@ -163,15 +163,21 @@ def test_killed_with_all_its_children_left_to_fate_it_comes_back(machine: Machin
     assert len(re.findall("✉", machine.output)) == 1, machine.output
 
 
-@pytest.mark.parametrize("service", ["fetcher", "decryptor", "scheduler", "admin"])
-def test_a_service_that_dies_is_started_again(machine: Machine, service: str) -> None:
+@pytest.mark.parametrize(
+    "names",
+    [("fetcher", "decryptor", "scheduler", "admin", "demo handler"), ("postgres", "broker")],
+    ids=["services", "what they stand on"],
+)
+def test_what_dies_is_started_again(machine: Machine, names: tuple[str, ...]) -> None:
     machine.started()
-    before = machine.pid_of(service)
-    os.kill(before, signal.SIGKILL)
-    machine.wait_for(f"{service} was ended by SIGKILL; starting it again")
-    _until(lambda: machine.pid_of(service) != before)
+    before = {name: machine.pid_of(name) for name in names}
+    for pid in before.values():
+        os.kill(pid, signal.SIGKILL)
+    for name in names:
+        machine.wait_for(f"{name.replace(' ', '-')} was ended by SIGKILL; starting it again")
+        _until(lambda name=name: machine.pid_of(name) != before[name])
     _until(lambda: _answers(machine))  # `demo send` asks the API to look at once
-    _send(machine, f"After {service} died")
+    _send(machine, f"After {names[0]} died")
 
 
 def test_a_second_up_on_the_same_folder_is_refused(machine: Machine) -> None:

@@ -57,7 +57,7 @@ def large_mail(dovecot: Dovecot) -> tuple[str, str]:
     return "large-mail", dovecot.deliver_large("large-mail", "large", _SIZE)
 
 
-@pytest.mark.promise("M9")
+@pytest.mark.promise("I6")
 @pytest.mark.parametrize("mode", [Mode.IMAP, Mode.POP3])
 def test_150_mb_in_bounded_memory(
     dovecot: Dovecot, authority: Authority, large_mail: tuple[str, str], mode: Mode

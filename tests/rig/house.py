@@ -192,7 +192,14 @@ class House:
         self.wait(settled, f"{mails} mails published and settled", seconds)
 
     def tails(self, characters: int = 2500) -> str:
-        return "\n".join(
+        """The ends of the logs, and the work that is left, for a message of failure."""
+        left = self.query(
+            "SELECT count(*), min(attempts), max(attempts), max(emissions), min(error),"
+            " min(next_attempt_at - now())::text, max(claimed_until - now())::text FROM outbox"
+        )
+        repeats = self.query("SELECT handler_id, repeats, count(*) FROM delivery GROUP BY 1, 2")
+        states = self.query("SELECT connection_id, health, lane, due_at FROM connection_state")
+        return f"outbox {left}\ndeliveries {repeats}\nstates {states}\n" + "\n".join(
             f"--- {path.name}\n{path.read_text(errors='replace')[-characters:]}"
             for path in sorted(self.folder.glob("*.log"))
         )

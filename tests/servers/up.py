@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -118,13 +119,15 @@ class Machine:
         return clean | {"PYTHONPATH": f"{ROOT}:{ROOT / 'sdk' / 'src'}", "COLUMNS": "200"}
 
     def processes(self) -> list[int]:
-        """Every process that belongs to this folder, by its command line or its environment."""
+        """Every process that belongs to this folder: by its command line, its environment, or where
+        it works (some servers write over the other two)."""
         mark, found = str(self.folder).encode(), []
         for entry in Path("/proc").iterdir():
             if not entry.name.isdigit() or int(entry.name) == os.getpid():
                 continue
             try:
                 known = (entry / "cmdline").read_bytes() + (entry / "environ").read_bytes()
+                known += os.fsencode((entry / "cwd").readlink())
                 is_zombie = (entry / "stat").read_text().rpartition(")")[2].split()[0] == "Z"
             except OSError:
                 continue
@@ -132,13 +135,13 @@ class Machine:
                 found.append(int(entry.name))
         return found
 
-    def pid_of(self, service: str) -> int:
-        """The process that a service runs as now."""
-        for pid in self.processes():
-            arguments = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
-            if arguments[-2:-1] == [service.encode()]:
-                return pid
-        raise LookupError(f"no {service} runs")
+    def pid_of(self, name: str) -> int:
+        """The process that a child runs as now: a service, `demo handler`, `postgres`, `broker`."""
+        record = self.folder / "run" / f"{name.replace(' ', '-')}.json"
+        pid = int(json.loads(record.read_text())["pid"])
+        if pid not in self.processes():
+            raise LookupError(f"{name} does not run")
+        return pid
 
     def _read(self, process: subprocess.Popen[str]) -> None:
         assert process.stdout is not None

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Annotated
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Query, Request
 
 from services.admin.api.problems import responses
-from services.admin.api.requests import Ctx, IdInPath, SearchText
+from services.admin.api.requests import Ctx, IdInPath, SearchText, beside
 from services.admin.api.schemas import (
+    CountOut,
+    DeadLetterOut,
+    DeadLettersIn,
     HandlerBody,
     HandlerChanges,
     HandlerOut,
     PageOut,
     QueueOut,
 )
-from services.admin.operations import handlers
+from services.admin.operations import dead_letters, handlers
 from services.admin.operations.handlers import HandlerSeen
 from shared.handlers import ALL
 
@@ -51,6 +55,28 @@ def update(ctx: Ctx, handler_id: IdInPath, body: HandlerChanges) -> HandlerOut:
 def renew_token(ctx: Ctx, handler_id: IdInPath) -> HandlerOut:
     """A new token; the old one stops working at once."""
     return shown(handlers.renew_token(ctx, handler_id))
+
+
+@router.get("/{handler_id}/dead", responses=responses(404, 502))
+async def dead(request: Request, ctx: Ctx, handler_id: IdInPath) -> list[DeadLetterOut]:
+    """The oldest hundred events that the handler rejected. Asks the broker."""
+    found = await beside(request, lambda: dead_letters.list_dead_letters(ctx, handler_id))
+    return [
+        DeadLetterOut(
+            **dataclasses.asdict(one.letter), message_id=one.message_id, subject=one.subject
+        )
+        for one in found
+    ]
+
+
+@router.post("/{handler_id}/dead/redrive", responses=responses(404, 502))
+async def redrive_dead(
+    request: Request, ctx: Ctx, handler_id: IdInPath, body: DeadLettersIn | None = None
+) -> CountOut:
+    """Puts rejected events (all, or those named) back at the end of the handler's queue."""
+    ids = body.event_ids if body else None
+    count = await beside(request, lambda: dead_letters.redrive_dead_letters(ctx, handler_id, ids))
+    return CountOut(count=count)
 
 
 @router.delete("/{handler_id}", status_code=204, responses=responses(404, 409))

@@ -277,6 +277,26 @@ class HandlerOut(BaseModel):
     updated_at: datetime | None
 
 
+class DeadLetterOut(BaseModel):
+    """An event that its handler rejected, or did not manage in too many attempts."""
+
+    event_id: str
+    reason: str
+    died_at: datetime | None
+    deliveries: int
+    size: int
+    message_id: uuid.UUID | None
+    subject: str
+
+
+class DeadLettersIn(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    event_ids: list[str] | None = Field(
+        default=None, max_length=1000, description="Left out: all of them"
+    )
+
+
 class MessageOut(Out):
     """A mail as the list shows it."""
 

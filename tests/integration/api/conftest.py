@@ -11,6 +11,7 @@ from typing import Any
 
 import httpx
 import pytest
+import requests
 
 from services.admin.main import Admin, build
 from services.admin.settings import AdminSettings
@@ -41,11 +42,13 @@ class Api:
         )
         self.admin: Admin = build(self.settings)
         self.database: Database = self.admin.house.database
+        self.authorization = {"Authorization": f"Bearer {TOKEN}"}
+        self.session = requests.Session()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self.admin.run, args=(self._stop,))
         self.http = httpx.Client(
             base_url=self.url + "/api/v1/",
-            headers={"Authorization": f"Bearer {TOKEN}"},
+            headers=self.authorization,
             timeout=60,
         )
 
@@ -63,6 +66,7 @@ class Api:
 
     def __exit__(self, *_: object) -> None:
         self.http.close()
+        self.session.close()
         self._stop.set()
         self._thread.join(timeout=40)
         assert not self._thread.is_alive(), "the admin service does not stop"

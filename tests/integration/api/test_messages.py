@@ -269,3 +269,13 @@ def test_the_overview_counts_what_there_is(api: Api) -> None:
     assert sum(seen["connections"].values()) >= 1
     assert len(seen["last_hour"]) == 60
     api.execute("DELETE FROM outbox")
+
+
+@pytest.mark.promise("H1")
+def test_rejected_events_of_a_handler_are_out_of_reach_without_its_broker(api: Api) -> None:
+    handler = api.http.post("handlers", json={"name": "rejects"}).json()
+    answer = api.http.get(f"handlers/{handler['id']}/dead")
+    assert answer.status_code in (502, 503)
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert api.http.get(f"handlers/{handler['id']}").status_code == 200
+    problem(api.http.post("handlers/999999/dead/redrive"), 404)

@@ -84,7 +84,7 @@ def place(database_url: str, handler: str) -> Iterator[Place]:
         made.output.close()
 
 
-@pytest.mark.promise("invariant-2")
+@pytest.mark.promise("I2")
 def test_a_flushed_queue_is_filled_with_what_was_not_acknowledged(place: Place) -> None:
     had, _ = place.publish()
     place.acknowledge()
@@ -98,7 +98,7 @@ def test_a_flushed_queue_is_filled_with_what_was_not_acknowledged(place: Place) 
     assert had not in place.waiting(), "what was acknowledged is repeated"
 
 
-@pytest.mark.promise("invariant-2")
+@pytest.mark.promise("I2")
 def test_the_end_that_a_crash_took_is_filled_again_though_later_events_were_handled(
     place: Place,
 ) -> None:
@@ -113,7 +113,7 @@ def test_the_end_that_a_crash_took_is_filled_again_though_later_events_were_hand
     assert lost in place.waiting()
 
 
-@pytest.mark.promise("invariant-2")
+@pytest.mark.promise("I2")
 def test_so_is_an_event_whose_publishing_was_recorded_only_after_the_restart(place: Place) -> None:
     place.publish()
     place.acknowledge()

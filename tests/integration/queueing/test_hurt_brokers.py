@@ -77,7 +77,7 @@ def site(
     made.jobs.close()
 
 
-@pytest.mark.promise("invariant-2")
+@pytest.mark.promise("I2")
 def test_killed_and_started_again(site: Site, handler: str) -> None:
     other = f"{handler}-2"
     make_queue(site.output, other)
@@ -96,7 +96,7 @@ def test_killed_and_started_again(site: Site, handler: str) -> None:
     site.works("after")
 
 
-@pytest.mark.promise("invariant-2")
+@pytest.mark.promise("I2")
 def test_emptied_at_once(site: Site) -> None:
     site.server.wipe()
     results: list[str | PosthouseError] = []
@@ -112,7 +112,7 @@ def test_emptied_at_once(site: Site) -> None:
     site.works("after")
 
 
-@pytest.mark.promise("invariant-2")
+@pytest.mark.promise("I2")
 def test_stopped_for_a_while(site: Site, handler: str, queue: str) -> None:
     other, waiting = f"{handler}-2", f"{queue}-2"
     make_queue(site.output, other)

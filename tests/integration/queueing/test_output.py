@@ -47,7 +47,7 @@ def test_thousands_in_one_batch_keep_their_order(
     assert [json.loads(body)["id"] for body in read(server.url, handler)] == ids
 
 
-@pytest.mark.promise("invariant-2")
+@pytest.mark.promise("I2")
 def test_publishing_never_makes_a_queue(server: Server, output: Output, handler: str) -> None:
     """A queue that came back by itself would hide what was lost with the old one."""
     output.ensure(handler, "g")

@@ -48,6 +48,7 @@ SCOPES = (
     "https://graph.microsoft.com/.default",
 )
 REDIRECT = "http://127.0.0.1:8025/api/v1/oauth/callback"
+LOGIN_REDIRECT = "http://127.0.0.1:8025/login/oidc/callback"
 
 
 class OidcServer:
@@ -57,6 +58,8 @@ class OidcServer:
     client_id = "posthouse-tests"
     client_secret = "a-secret-that-only-tests-know"
     certificate_client_id = "posthouse-tests-certificate"
+    #: For people who log in to Posthouse itself; proves itself in the header (RFC 6749, 2.3.1).
+    login_client_id = "posthouse-tests-login"
 
     def __init__(self, authority: Authority, *, redirects: tuple[str, ...] = (REDIRECT,)) -> None:
         self.port = free_port()
@@ -171,6 +174,12 @@ class OidcServer:
                         "client_credentials",
                     ],
                     "token_endpoint_auth_method": "client_secret_post",
+                },
+                {
+                    "client_id": self.login_client_id,
+                    "client_secret": self.client_secret,
+                    "redirect_uris": [LOGIN_REDIRECT],
+                    "token_endpoint_auth_method": "client_secret_basic",
                 },
                 {
                     "client_id": self.certificate_client_id,

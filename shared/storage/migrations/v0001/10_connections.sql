@@ -83,6 +83,8 @@ CREATE TABLE connection (
 );
 CREATE UNIQUE INDEX connection_name ON connection (lower(name));
 CREATE INDEX connection_credential ON connection (credential_id);
+-- The list in its usual order: a page of it is read from here, without sorting.
+CREATE INDEX connection_list ON connection ((coalesce(name_key, lower(name))), id);
 
 CREATE TABLE connection_certificate (
     connection_id bigint NOT NULL REFERENCES connection ON DELETE CASCADE,
@@ -113,6 +115,9 @@ CREATE TABLE connection_state (
     last_run_at timestamptz,
     last_run_ms integer
 ) WITH (fillfactor = 60);
+-- Few of many: those that need somebody, for the first page.
+CREATE INDEX connection_state_ill ON connection_state (connection_id)
+    WHERE health IN ('failing', 'needs-authorisation');
 CREATE INDEX connection_state_due ON connection_state (due_at) WHERE due_at IS NOT NULL;
 
 -- At most one fetch per mailbox folder; the fence only ever rises (checked by every commit).

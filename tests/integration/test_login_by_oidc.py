@@ -1,0 +1,99 @@
+"""People log in to Posthouse through a certified OpenID Connect provider."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import pytest
+
+from services.admin.people.access import Access, LoginRefused
+from services.admin.people.oidc import Oidc, Provider
+from shared.people import Role
+from shared.storage import people
+from shared.storage.pool import Database
+from tests.servers.oidc import LOGIN_REDIRECT, OidcServer
+
+
+@dataclass
+class Door:
+    """Posthouse's login with one person, and the provider that people prove themselves at."""
+
+    server: OidcServer
+    database: Database
+    access: Access
+    oidc: Oidc
+
+    def add(self, email: str) -> int:
+        with self.database.transaction() as session:
+            return people.add_person(
+                session, name=email, email=email, role=Role.OPERATOR, password_hash=None
+            )
+
+    def enter(self, user: str) -> tuple[str, str]:
+        address, browser = self.oidc.start("/mails")
+        return self.oidc.finish(self.server.log_in(address, user), browser)
+
+
+@pytest.fixture
+def door(database_url: str, oidc: OidcServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[Door]:
+    # The test's authority is trusted as a company's own is: by the environment.
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(oidc._authority.certificate))
+    with Database(database_url) as database:
+        access = Access(database, None)
+        provider = Provider(oidc.issuer, oidc.login_client_id, oidc.client_secret, LOGIN_REDIRECT)
+        yield Door(oidc, database, access, Oidc(provider, database, access))
+
+
+def test_who_was_added_by_address_comes_in(door: Door) -> None:
+    number = door.add("Alice@Example.org")
+    cookie, follow = door.enter("alice@example.org")
+    signed_in = door.access.cookie(cookie)
+    assert signed_in is not None
+    assert signed_in.principal.person_id == number
+    assert signed_in.principal.role is Role.OPERATOR
+    assert follow == "/mails"
+    # From now on the subject counts: the address may change at either side.
+    with door.database.transaction() as session:
+        assert people.person(session, number).uses_oidc
+    door.enter("alice@example.org")
+
+
+def test_a_stranger_and_a_locked_out_person_stay_outside(door: Door) -> None:
+    number = door.add("bob@example.org")
+    with pytest.raises(LoginRefused, match=r"Nobody here has the account eve@example\.org"):
+        door.enter("eve@example.org")
+    with door.database.transaction() as session:
+        people.change_person(
+            session,
+            number,
+            name="bob",
+            email="bob@example.org",
+            role=Role.OPERATOR,
+            enabled=False,
+            password_hash=None,
+        )
+    with pytest.raises(LoginRefused):
+        door.enter("bob@example.org")
+
+
+def test_an_answer_counts_once_and_in_its_own_browser(door: Door) -> None:
+    door.add("alice@example.org")
+    address, browser = door.oidc.start("/")
+    answer = door.server.log_in(address, "alice@example.org")
+    with pytest.raises(LoginRefused, match="not started in this browser"):
+        door.oidc.finish(answer, "another browser's cookie")
+    door.oidc.finish(answer, browser)
+    with pytest.raises(LoginRefused, match="not started in this browser"):
+        door.oidc.finish(answer, browser)
+
+
+def test_a_code_of_another_login_is_refused(door: Door) -> None:
+    door.add("alice@example.org")
+    first, _ = door.oidc.start("/")
+    stolen = door.server.log_in(first, "alice@example.org")
+    second, browser = door.oidc.start("/")
+    mine = door.server.log_in(second, "alice@example.org")
+    with pytest.raises(LoginRefused):
+        # PKCE: the code was made for the other login's verifier.
+        door.oidc.finish({**mine, "code": stolen["code"]}, browser)

@@ -13,7 +13,7 @@ from typing import IO, Final
 
 from shared.errors import MailFailure, NeedsPerson, TryAgain
 from shared.mailbox import graph_mime
-from shared.mailbox.base import HEADER_LIMIT, MailRef, Sink
+from shared.mailbox.base import HEADER_LIMIT, MailRef, Sink, mail_vanished
 from shared.mailbox.graph_http import GraphError, GraphHttp, judged
 from shared.mailbox.limiting import AT_ONCE
 
@@ -118,7 +118,7 @@ def _without_mime(
     graph: GraphHttp, ref: MailRef, limit: int, failure: GraphError
 ) -> IO[bytes] | MailFailure:
     if failure.status in (404, 410):
-        return vanished()
+        return mail_vanished()
     with judged("downloading"):
         if failure.status not in _NO_MIME:
             raise failure
@@ -137,10 +137,6 @@ def _without_mime(
         return too_large(limit)
     spool.seek(0)
     return spool
-
-
-def vanished() -> MailFailure:
-    return MailFailure("The mail is gone from the mailbox.", code="mail-vanished")
 
 
 def _header_block(chunks: Iterator[bytes]) -> bytes:

@@ -27,7 +27,7 @@ _NO_MIME: Final = frozenset({400, 405, 406, 415, 422, 500, 501})
 
 def download(graph: GraphHttp, refs: Sequence[MailRef], sink: Sink, limit: int) -> None:
     """Streams each mail into `sink`. Memory: a megabyte a mail under way, the rest on disk."""
-    ahead: deque[tuple[MailRef, Future[IO[bytes] | MailFailure]]] = deque()
+    ahead: deque[tuple[MailRef, Future[IO[bytes] | PosthouseError]]] = deque()
     with ThreadPoolExecutor(AT_ONCE, thread_name_prefix="graph") as pool:
         try:
             for ref in refs:
@@ -45,7 +45,7 @@ def download(graph: GraphHttp, refs: Sequence[MailRef], sink: Sink, limit: int) 
             for _, future in ahead:
                 if not future.cancelled() and future.exception() is None:
                     spool = future.result()
-                    if not isinstance(spool, MailFailure):
+                    if not isinstance(spool, PosthouseError):
                         spool.close()
 
 
@@ -76,9 +76,9 @@ def _may_fit(ref: MailRef, limit: int) -> bool:
     return ref.size <= limit * 2
 
 
-def _hand_on(ref: MailRef, future: Future[IO[bytes] | MailFailure], sink: Sink) -> None:
+def _hand_on(ref: MailRef, future: Future[IO[bytes] | PosthouseError], sink: Sink) -> None:
     spool = future.result()
-    if isinstance(spool, MailFailure):
+    if isinstance(spool, PosthouseError):
         sink.abandon(ref, spool)
         return
     with spool:
@@ -88,7 +88,7 @@ def _hand_on(ref: MailRef, future: Future[IO[bytes] | MailFailure], sink: Sink) 
         sink.end()
 
 
-def _fetch(graph: GraphHttp, ref: MailRef, limit: int) -> IO[bytes] | MailFailure:
+def _fetch(graph: GraphHttp, ref: MailRef, limit: int) -> IO[bytes] | PosthouseError:
     """The whole mail in a spool, or why this one alone cannot be had."""
     for attempt in range(_TRIES):
         spool: IO[bytes] = tempfile.SpooledTemporaryFile(_IN_MEMORY)  # noqa: SIM115 (handed on)
@@ -116,7 +116,7 @@ def _fetch(graph: GraphHttp, ref: MailRef, limit: int) -> IO[bytes] | MailFailur
 
 def _without_mime(
     graph: GraphHttp, ref: MailRef, limit: int, failure: GraphError
-) -> IO[bytes] | MailFailure:
+) -> IO[bytes] | PosthouseError:
     if failure.status in (404, 410):
         return mail_vanished()
     with judged("downloading"):

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import IO, Final
 
-from shared.errors import MailFailure, NeedsPerson, TryAgain
+from shared.errors import MailFailure, NeedsPerson, PosthouseError, TryAgain
 from shared.mailbox import graph_mime
 from shared.mailbox.base import HEADER_LIMIT, MailRef, Sink, mail_vanished
 from shared.mailbox.graph_http import GraphError, GraphHttp, judged

@@ -21,7 +21,7 @@ def mails() -> list[bytes]:
     return list(mixed(COUNT, seed=7))
 
 
-@pytest.mark.promise("M7", "H1", "M2")
+@pytest.mark.promise("M2", "M7", "H1", "I3", "I4")
 @pytest.mark.parametrize("after_download", ["mark-read", "delete"])
 @pytest.mark.parametrize("mode", ["imap", "pop3"])
 def test_two_thousand_mails(

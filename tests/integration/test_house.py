@@ -161,7 +161,7 @@ def test_nothing_is_fetched_before_a_handler_takes_it(
     house.wait_settled(1)
 
 
-@pytest.mark.promise("M1")
+@pytest.mark.promise("I6")
 @pytest.mark.slow
 @pytest.mark.parametrize("mode", ["imap", "pop3"])
 def test_a_mail_of_150_megabytes_stays_out_of_memory(
@@ -211,7 +211,7 @@ def test_a_mail_over_the_limit_is_listed_left_alone_and_alerted_once(
     assert house.query("SELECT kind FROM alert") == [("mail-quarantined",)]
 
 
-@pytest.mark.promise("H1")
+@pytest.mark.promise("H1", "I2")
 def test_a_lost_queue_is_noticed_and_filled_again(
     broker_url: str,
     dovecot: Dovecot,
@@ -251,7 +251,7 @@ def delete_queue(url: str, handler: str) -> None:
     connection.close()
 
 
-@pytest.mark.promise("M9")
+@pytest.mark.promise("M9", "I9")
 def test_a_recreated_folder_floods_nobody(
     redis_url: str,
     dovecot: Dovecot,

@@ -110,7 +110,7 @@ def check(
             assert all("\\Seen" in flags for flags in left.values())
 
 
-@pytest.mark.promise("M7")
+@pytest.mark.promise("M7", "I1", "I3")
 @pytest.mark.parametrize("after_download", ["mark-read", "delete"])
 @pytest.mark.parametrize("mode", ["imap", "pop3"])
 @pytest.mark.parametrize("step", FETCH_STEPS)
@@ -128,7 +128,7 @@ def test_fetcher_dies(
     scenario(house, dovecot, mail_user, broker_url, mode, after_download, "fetcher", step)
 
 
-@pytest.mark.promise("M7")
+@pytest.mark.promise("M7", "I1", "I3")
 @pytest.mark.parametrize("step", [s for s in FETCH_STEPS if s not in ("listed", "finished")])
 def test_fetcher_dies_in_a_later_batch(
     step: str,
@@ -141,7 +141,7 @@ def test_fetcher_dies_in_a_later_batch(
     scenario(house, dovecot, mail_user, redis_url, "imap", "delete", "fetcher", f"{step}:2")
 
 
-@pytest.mark.promise("M7", "H1")
+@pytest.mark.promise("H1", "I3")
 @pytest.mark.parametrize("step", DECRYPT_STEPS)
 def test_decryptor_dies(
     step: str,

@@ -19,7 +19,7 @@ from tests.servers.dovecot import Dovecot
 COUNT = int(os.environ.get("ODD_MAILS", str(20 * len(MAKERS))))
 
 
-@pytest.mark.promise("H4", "C4")
+@pytest.mark.promise("H4", "C4", "I5")
 def test_none_is_lost_and_nobody_crashes(
     redis_url: str,
     dovecot: Dovecot,

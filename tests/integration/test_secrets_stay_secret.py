@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
+import pytest
 import redis
 
 from tests.rig.house import House
@@ -34,6 +35,7 @@ def everything_in_postgres(house: House) -> Iterator[tuple[str, str]]:
             yield table, row
 
 
+@pytest.mark.promise("I7")
 def test_a_canary_is_found_nowhere(
     redis_url: str,
     mail_user: str,

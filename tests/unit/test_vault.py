@@ -21,6 +21,7 @@ def test_what_is_sealed_opens(secret: bytes) -> None:
     assert vault.seal(secret, HERE) != sealed, "twice the same secret does not look the same"
 
 
+@pytest.mark.promise("I7")
 @pytest.mark.parametrize(
     "elsewhere",
     [

@@ -1,0 +1,199 @@
+"""The ledger under Postgres: leases and fences, what is known, what is to be published."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from hashlib import sha256
+
+import pytest
+
+from shared.clock import new_id
+from shared.connections import edit
+from shared.errors import LeaseLost
+from shared.handlers import Handler
+from shared.messages import MailHeaders, NewMessage, RawRef
+from shared.storage import connections, handlers, known, leases, ledger, outbox
+from shared.storage.known import KnownMails
+from shared.storage.ledger import Place, Refused
+from shared.storage.pool import Database
+
+
+@pytest.fixture
+def database(database_url: str) -> Iterator[Database]:
+    with Database(database_url, size=4) as opened:
+        yield opened
+
+
+@pytest.fixture
+def place(database: Database) -> Place:
+    fields = {"name": "c", "mode": "imap", "host": "h", "username": "u", "password": "p"}
+    with database.transaction() as session:
+        connection = connections.insert(session, edit(None, fields).connection)
+    return Place(connection, "", 100)
+
+
+def message(key: int, content: str = "") -> NewMessage:
+    return NewMessage(
+        id=new_id(),
+        native_key=str(key),
+        size=10,
+        sha256=sha256(str(key).encode()).digest(),
+        raw=RawRef("raw/x", 10 * key, 10),
+        headers=MailHeaders(message_id=f"<{key}@x>", to=("a@x", "b@x")),
+        header_digest=sha256((content or str(key)).encode()).digest()[:16],
+        arrived_at=datetime(2026, 1, 1, tzinfo=UTC),
+    )
+
+
+def lease(database: Database, owner: str, ttl: float = 60) -> leases.Lease:
+    with database.transaction() as session:
+        (taken,) = leases.acquire(session, ["box"], owner, ttl)
+        return taken
+
+
+def count(database: Database, table: str) -> int:
+    with database.transaction() as session:
+        row = session.execute(f"SELECT count(*) FROM {table}".encode()).fetchone()
+        return int(row[0]) if row else 0
+
+
+@pytest.mark.promise("I4")
+def test_only_one_holds_a_mailbox_and_the_fence_rises(database: Database) -> None:
+    first = lease(database, "a", ttl=0)
+    second = lease(database, "b")
+    assert second.fence > first.fence
+    with database.transaction() as session:
+        assert leases.acquire(session, ["box"], "c", 60) == []
+        leases.release(session, [second])
+    assert lease(database, "c").fence > second.fence
+
+
+@pytest.mark.promise("I4")
+def test_who_lost_the_lease_commits_nothing(database: Database, place: Place) -> None:
+    stale = lease(database, "sleeper", ttl=0)
+    lease(database, "successor")
+    with pytest.raises(LeaseLost), database.transaction() as session:
+        ledger.commit_batch(session, stale, place, [message(1)])
+    assert (count(database, "message"), count(database, "known_uid")) == (0, 0)
+    with database.transaction() as session:
+        assert leases.renew(session, [stale], 60) == set()
+
+
+@pytest.mark.promise("I3", "I9")
+def test_what_was_committed_is_known_and_waits_for_both_ends(
+    database: Database, place: Place
+) -> None:
+    held = lease(database, "a")
+    with database.transaction() as session:
+        ledger.commit_batch(
+            session,
+            held,
+            place,
+            [message(5), message(6)],
+            [Refused(key=9, code="too-large", reason="big", size=1)],
+        )
+    mails = KnownMails(database, place.connection_id, "", 100)
+    assert mails.missing([4, 5, 6, 7, 9, 10]) == [4, 7, 10]
+    assert KnownMails(database, place.connection_id, "", 101).missing([5]) == [5]
+    with database.transaction() as session:
+        waiting = ledger.unsettled(session, place.connection_id, "", 10)
+        assert waiting == [(place, 5), (place, 6)]
+        ledger.settled(session, place, [5], deleted=False)
+        assert ledger.unsettled(session, place.connection_id, "", 10) == [(place, 6)]
+    assert count(database, "outbox") == 2
+
+
+def test_digests_of_other_keys_vanish_slowly(database: Database, place: Place) -> None:
+    pop = Place(place.connection_id, "", None)
+    with database.transaction() as session:
+        known.know(session, pop.connection_id, "", None, ["a", "b", "c"])
+        known.prune(session, pop.connection_id, "", None, ["a"])
+    mails = KnownMails(database, pop.connection_id, "", None)
+    assert mails.count() == 1
+    assert mails.missing(["a", "b", "d"]) == ["d"], "a server that hides mails for an hour"
+    with database.transaction() as session:
+        session.execute(
+            "UPDATE known_key SET vanished_on = current_date - 40 WHERE vanished_on IS NOT NULL"
+        )
+        known.prune(session, pop.connection_id, "", None, ["a"])
+    assert mails.missing(["a", "b"]) == ["b"]
+
+
+@pytest.mark.promise("I9")
+def test_each_old_mail_recognises_one_new_one(database: Database, place: Place) -> None:
+    held = lease(database, "a")
+    twins = [message(1, "same"), message(2, "same"), message(3, "other")]
+    with database.transaction() as session:
+        ledger.commit_batch(session, held, place, twins)
+    digest = twins[0].header_digest
+    with database.transaction() as session:
+        recognised = known.recognise(
+            session,
+            place.connection_id,
+            "",
+            200,
+            {11: digest, 12: digest, 13: digest, 14: b"\x00" * 16},
+        )
+    assert recognised == {11, 12}
+    assert KnownMails(database, place.connection_id, "", 200).missing([11, 12, 13, 14]) == [13, 14]
+    with database.transaction() as session:
+        moved = ledger.unsettled(session, place.connection_id, "", 10)
+    assert sorted((where.uid_validity, key) for where, key in moved) == [
+        (100, 3),
+        (200, 11),
+        (200, 12),
+    ]
+
+
+@pytest.mark.promise("I3")
+def test_a_mail_is_claimed_by_one_and_published_by_who_still_holds_it(
+    database: Database, place: Place
+) -> None:
+    held = lease(database, "a")
+    mail = message(1)
+    with database.transaction() as session:
+        handler = handlers.insert(session, Handler(name="archive"))
+        ledger.commit_batch(session, held, place, [mail])
+    first, second = uuid.uuid4(), uuid.uuid4()
+    with database.transaction() as session:
+        (claimed,) = outbox.claim(session, [mail.id], first, 60)
+        assert claimed.headers.to == ("a@x", "b@x")
+        assert outbox.claim(session, [mail.id], second, 60) == []
+    with database.transaction() as session:
+        session.execute("UPDATE outbox SET claimed_until = now() - interval '1 s'")
+    with database.transaction() as session:
+        assert outbox.still_mine(session, [mail.id], first) == set()
+        assert len(outbox.claim(session, [mail.id], second, 60)) == 1
+        outbox.record_deliveries(session, [(mail.id, handler, "1-0")])
+        outbox.finish(session, first, [mail.id])
+    assert count(database, "outbox") == 1, "only its holder finishes it"
+    with database.transaction() as session:
+        outbox.finish(session, second, [mail.id])
+    assert count(database, "outbox") == 0
+
+
+@pytest.mark.promise("I2")
+def test_a_lost_queue_is_refilled_from_its_watermark(database: Database, place: Place) -> None:
+    held = lease(database, "a")
+    mails = [message(1), message(2), message(3)]
+    with database.transaction() as session:
+        handler = handlers.insert(session, Handler(name="archive"))
+        ledger.commit_batch(session, held, place, mails)
+        session.execute("DELETE FROM outbox")
+    for minute, mail in enumerate(mails):
+        with database.transaction() as session:
+            outbox.record_deliveries(session, [(mail.id, handler, "")])
+            session.execute(
+                "UPDATE delivery SET published_at = make_timestamptz(2026, 1, 1, 0, %s, 0, 'UTC')"
+                " WHERE message_id = %s",
+                (minute, mail.id),
+            )
+    with database.transaction() as session:
+        again = outbox.refill(session, handler, datetime(2026, 1, 1, 0, 1, tzinfo=UTC))
+    assert set(again) == {mails[1].id, mails[2].id}
+    with database.transaction() as session:
+        claimed = outbox.claim(session, again, uuid.uuid4(), 60)
+    assert {item.repeat_handlers for item in claimed} == {frozenset({handler})}
+    assert not any(item.initial for item in claimed)

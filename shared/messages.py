@@ -51,6 +51,7 @@ class NewMessage:
     headers: MailHeaders
     header_digest: bytes  # 16 octets: recognises the mail when UIDVALIDITY changes
     arrived_at: datetime | None
+    correlation_id: uuid.UUID | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -99,6 +99,14 @@ def test_the_trace_rides_along() -> None:
     assert "traceparent" not in json.loads(built())
 
 
+def test_the_correlation_id_rides_along() -> None:
+    wire = built(correlation_id="01a2")
+    VALIDATOR.validate(json.loads(wire))
+    assert json.loads(wire)["correlationid"] == "01a2"
+    assert MailEvent.from_json(wire).correlation_id == "01a2"
+    assert MailEvent.from_json(wire).to_json() == wire
+
+
 def test_the_same_mail_gives_the_same_bytes() -> None:
     elsewhere = NOW.astimezone(timezone(timedelta(hours=9)))
     assert built() == built(downloaded_at=elsewhere)

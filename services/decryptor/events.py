@@ -60,4 +60,5 @@ def compose(
         security={name: outcome.security.get(name) for name in _SECURITY},
         downloaded_at=mail.downloaded_at,
         traceparent=traces.inject().get("traceparent", ""),
+        correlation_id=str(mail.correlation_id or ""),
     )

@@ -79,6 +79,7 @@ class Publisher:
             outbox.finish(session, token, done)
             outbox.release(session, token, _first_of_each(releases))
         reached("delivered")
+        _log.info("published", mails=len(done), events=len(confirmed))
         _measure(mails, {mail_id for mail_id, _, _ in confirmed}, len(failures))
 
     def _send(

@@ -13,6 +13,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
+from structlog.contextvars import get_contextvars
+
 from services.fetcher.intake import Intake, batches
 from services.fetcher.recognising import recognise
 from services.fetcher.settings import FetcherSettings
@@ -226,7 +228,7 @@ class Fetching:
         batch: Sequence[MailRef],
         report: Report,
     ) -> bool:
-        with Intake(self.store) as intake:
+        with Intake(self.store, _correlation_id()) as intake:
             interruption: TryAgain | None = None
             try:
                 mailbox.download(batch, intake, limit=self.settings.max_message_bytes)
@@ -290,3 +292,9 @@ def _oversize(ref: MailRef, limit: int) -> Refused:
         reason=f"The mail has {ref.size:,} octets; the limit is {limit:,} (MAX_MESSAGE_BYTES).",
         size=ref.size,
     )
+
+
+def _correlation_id() -> uuid.UUID | None:
+    """Of the job that this thread runs."""
+    told = get_contextvars().get("correlation_id")
+    return uuid.UUID(told) if told else None

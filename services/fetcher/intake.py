@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Sequence
 from hashlib import sha256
 
@@ -20,7 +21,8 @@ class Intake:
     Memory is bounded: of each mail only the header block is held while it streams by.
     """
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, correlation_id: uuid.UUID | None = None) -> None:
+        self._correlation_id = correlation_id
         self._pack: Pack = store.pack()
         self._ref: MailRef | None = None
         self._offset = 0
@@ -73,6 +75,7 @@ class Intake:
                 headers=read_headers(block),
                 header_digest=header_digest(block),
                 arrived_at=ref.arrived,
+                correlation_id=self._correlation_id,
             )
         )
 

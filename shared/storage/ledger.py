@@ -85,6 +85,7 @@ def _insert(session: Session, place: Place, messages: Sequence[NewMessage]) -> N
             "connection_id": place.connection_id,
             "folder": place.folder,
             "uid_validity": place.uid_validity,
+            "correlation_id": messages[0].correlation_id,
             "first_sequence": last - count + 1,
             "ids": ids,
             "native_keys": native_keys,

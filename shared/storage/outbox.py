@@ -39,6 +39,7 @@ class Claimed:
     initial: bool
     repeat_handlers: frozenset[int]
     outcome: Outcome | None
+    correlation_id: uuid.UUID | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +106,7 @@ def _claimed(row: Sequence[Any]) -> Claimed:
         initial=row[16],
         repeat_handlers=frozenset(row[17]),
         outcome=outcome,
+        correlation_id=row[23],
     )
 
 

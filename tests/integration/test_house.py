@@ -311,3 +311,24 @@ def test_the_store_has_the_bytes_of_the_server(
     house.wait_settled(len(odd))
     events = open_queue(redis_url, "archive").events()
     assert sorted(event["data"]["sha256"] for event in events) == on_server
+
+
+@pytest.mark.promise("H3")
+def test_one_correlation_id_leads_from_the_fetch_job_to_the_event(
+    redis_url: str,
+    dovecot: Dovecot,
+    mail_user: str,
+    build_house: Callable[..., House],
+) -> None:
+    dovecot.deliver(mail_user, [mail(1, 2000)])
+    house = build_house(redis_url)
+    house.add_handler()
+    house.start("scheduler", "fetcher", "decryptor")
+    house.watch(dovecot, mail_user)
+    house.wait_settled(1)
+    house.stop()
+    (event,) = open_queue(redis_url, "archive").events()
+    for service, told in (("fetcher", "fetched"), ("decryptor", "published")):
+        lines = [json.loads(line) for line in house.log_of(service).read_text().splitlines()]
+        with_id = {line["correlation_id"] for line in lines if line["message"] == told}
+        assert event["correlationid"] in with_id, service

@@ -5,10 +5,10 @@ UPDATE connection_state SET sequence = sequence + %(count)s
 WHERE connection_id = %(id)s RETURNING sequence;
 
 -- name: insert_messages
-INSERT INTO message (id, connection_id, folder, uid_validity, native_key, sequence, size, sha256,
+INSERT INTO message (id, connection_id, folder, uid_validity, native_key, correlation_id, sequence, size, sha256,
     raw_key, raw_offset, message_id, sender, recipients, cc, subject, sent_at, arrived_at,
     downloaded_at)
-SELECT id, %(connection_id)s, %(folder)s, %(uid_validity)s, native_key,
+SELECT id, %(connection_id)s, %(folder)s, %(uid_validity)s, native_key, %(correlation_id)s,
     %(first_sequence)s + n - 1, size, sha256, raw_key, raw_offset, message_id, sender,
     string_to_array(recipients, E'\x1f'), string_to_array(cc, E'\x1f'),
     subject, sent_at, arrived_at, now()

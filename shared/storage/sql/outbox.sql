@@ -34,7 +34,7 @@ WITH mine AS (
 SELECT m.id, m.connection_id, m.sequence, m.size, m.sha256, m.raw_key, m.raw_offset, m.message_id,
        m.sender, m.recipients, m.cc, m.subject, m.sent_at, m.downloaded_at, m.arrived_at,
        taken.attempts, taken.initial, taken.repeat_handlers,
-       m.security, m.opened_key, m.opened_offset, m.opened_size, m.opened_sha256
+       m.security, m.opened_key, m.opened_offset, m.opened_size, m.opened_sha256, m.correlation_id
 FROM taken JOIN message AS m ON m.id = taken.message_id
 WHERE m.id = ANY(%(ids)s)
 ORDER BY m.raw_key, m.raw_offset;

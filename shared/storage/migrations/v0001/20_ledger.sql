@@ -6,6 +6,7 @@ CREATE TABLE message (
     folder text NOT NULL,
     uid_validity bigint,
     native_key text NOT NULL,
+    correlation_id uuid,               -- of the fetch job: in every log line of the mail's way
     sequence bigint NOT NULL,
     size bigint NOT NULL,
     sha256 bytea NOT NULL,

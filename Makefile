@@ -5,6 +5,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 UV := $(BIN)/uv
 UV_VERSION := 0.13.9
+# Test processes side by side, each with servers of its own. Most of their time is waiting.
+WORKERS ?= 2
 INSTALL := $(UV) pip install --quiet --compile-bytecode --python $(BIN)/python
 
 .DEFAULT_GOAL := help
@@ -47,7 +49,7 @@ servers: ## the servers that the tests talk to (Debian packages), where they are
 	tests/servers/install.sh
 
 test: $(VENV)/.dev $(VENV)/.policy servers ## all tests, against real servers that the session starts itself
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(ARGS)
 
 unit: $(VENV)/.dev ## the tests that need no server
 	$(BIN)/python -m pytest tests/unit $(ARGS)

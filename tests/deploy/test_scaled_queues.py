@@ -47,6 +47,7 @@ def test_keda_counts_the_jobs_on_rabbitmq(rabbit_server: RabbitServer) -> None:
     for trigger in triggers("production"):
         queue = trigger["queueName"]
         broker = build_broker(rabbit_server.url, queues=(queue,))
+        enqueue(broker, queue, "work", ([1],))  # the first job creates the queue
         channel.queue_purge(queue)
         enqueue(broker, queue, "work", ([1, 2, 3],))
         found = channel.queue_declare(queue, passive=True)

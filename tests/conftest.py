@@ -1,5 +1,13 @@
 """The fixtures of the servers; each lives in the module of its server."""
 
+import os
+
+from hypothesis import settings
+
+# A busy machine is no failure; CI judges a change by the same examples every time.
+settings.register_profile("posthouse", deadline=None, derandomize=bool(os.environ.get("CI")))
+settings.load_profile("posthouse")
+
 pytest_plugins = [
     "tests.servers.certificates",
     "tests.servers.chromium",

@@ -1,0 +1,158 @@
+"""How long others wait beside a mail server that hangs and a mailbox with 100,000 new mails.
+
+`make bench NAME=isolation`. One run, two phases with the same mailboxes at the usual interval of a
+minute: first alone, then with the troublemakers. The delay is from the mail's arrival at its
+server to its event on the handler's queue; the median and p95 of both phases and their ratio are
+printed and written to `bench/results/isolation.md`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import socket
+import statistics
+import tempfile
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import redis
+
+from shared.storage.migrate import migrate
+from tests.rig.house import House
+from tests.rig.mails import mail
+from tests.rig.zygote import Zygote
+from tests.servers.dovecot import Dovecot
+from tests.servers.postgres import PostgresServer
+from tests.servers.redis import RedisServer
+
+RESULTS = Path(__file__).parent / "results" / "isolation.md"
+
+
+class Silence:
+    """A mail server that accepts connections and never says a word."""
+
+    def __init__(self) -> None:
+        self._listener = socket.create_server(("127.0.0.1", 0), backlog=128)
+        self.port = int(self._listener.getsockname()[1])
+        self._held: list[socket.socket] = []
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self) -> None:
+        while True:
+            self._held.append(self._listener.accept()[0])
+
+
+class Watch:
+    """Notes when each mail's event came."""
+
+    def __init__(self, url: str, handler: str) -> None:
+        self._client = redis.Redis.from_url(url)
+        self._key = f"posthouse:handler:{handler}"
+        self.arrived: dict[str, float] = {}
+        threading.Thread(target=self._run, daemon=True).start()
+
+    def _run(self) -> None:
+        last = "0"
+        while True:
+            answer = self._client.xread({self._key: last}, block=1000, count=1000)
+            now = time.time()
+            for entry, fields in answer[0][1] if answer else []:
+                last = entry
+                event = json.loads(fields[b"event"])
+                self.arrived[event["data"]["headers"]["message_id"]] = now
+
+
+def phase(
+    dovecot: Dovecot, watch: Watch, users: Sequence[str], seconds: float, seed: int
+) -> list[float]:
+    """Delays of mails that come at random times to random mailboxes."""
+    rng = random.Random(seed)
+    sent: dict[str, float] = {}
+    until = time.monotonic() + seconds
+    number = 0
+    while time.monotonic() < until:
+        content = mail(number, 4000, seed)
+        identity = content.split(b"Message-ID: ", 1)[1].split(b"\r\n", 1)[0].decode()
+        dovecot.deliver(rng.choice(users), [content])
+        sent[identity] = time.time()
+        number += 1
+        time.sleep(rng.uniform(0.2, 0.6))
+    deadline = time.monotonic() + 90
+    while set(sent) - set(watch.arrived) and time.monotonic() < deadline:
+        time.sleep(0.5)
+    missing = set(sent) - set(watch.arrived)
+    assert not missing, f"{len(missing)} mails did not arrive"
+    return [watch.arrived[identity] - at for identity, at in sent.items()]
+
+
+def main(argv: Sequence[str]) -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--minutes", type=float, default=3, help="of each phase")
+    parser.add_argument("--mailboxes", type=int, default=40)
+    parser.add_argument("--backlog", type=int, default=100_000)
+    chosen = parser.parse_args(argv)
+    zygote = Zygote()
+    folder = Path(tempfile.mkdtemp(prefix="posthouse-isolation-"))
+    with PostgresServer(durable=True) as postgres, RedisServer() as broker, Dovecot() as dovecot:
+        url = postgres.create_database()
+        migrate(url)
+        with House(url, broker.url, folder, zygote=zygote) as house:
+            house.add_handler()
+            watch = Watch(broker.url, "archive")
+            house.start("scheduler", "fetcher", "decryptor")
+            users = [f"quiet{number}" for number in range(chosen.mailboxes)]
+            for user in users:
+                dovecot.deliver(user, [])
+                house.watch(dovecot, user)
+            for start in range(0, chosen.backlog, 5000):
+                dovecot.deliver("huge", [mail(n, 1500, 99) for n in range(start, start + 5000)])
+            time.sleep(70)  # every mailbox had its first turn, at its own phase
+            alone = phase(dovecot, watch, users, 60 * chosen.minutes, seed=1)
+            silence = Silence()
+            for number in range(3):
+                house.add_connection(
+                    name=f"silent{number}",
+                    mode="imap",
+                    host="127.0.0.1",
+                    port=silence.port,
+                    security="none",
+                    username=f"silent{number}",
+                )
+            house.watch(dovecot, "huge")
+            beside = phase(dovecot, watch, users, 60 * chosen.minutes, seed=2)
+            done = len(watch.arrived) - len(alone) - len(beside)
+    zygote.close()
+    report = table(alone, beside, done, chosen)
+    print(report)
+    RESULTS.parent.mkdir(exist_ok=True)
+    RESULTS.write_text(report, encoding="utf-8")
+    return 0
+
+
+def table(alone: list[float], beside: list[float], done: int, chosen: argparse.Namespace) -> str:
+    def row(name: str, delays: list[float]) -> str:
+        p95 = statistics.quantiles(delays, n=20)[-1]
+        return f"| {name} | {len(delays)} | {statistics.median(delays):.1f} | {p95:.1f} |"
+
+    ratio = statistics.quantiles(beside, n=20)[-1] / statistics.quantiles(alone, n=20)[-1]
+    return "\n".join(
+        [
+            "# Others beside a hanging server and a huge mailbox",
+            "",
+            f"{chosen.mailboxes} mailboxes at an interval of one minute, {chosen.minutes:g} "
+            "minutes a phase, one run. Beside: three mailboxes whose server never answers, and one "
+            f"with {chosen.backlog:,} new mails, of which {done:,} were delivered meanwhile.",
+            "",
+            "| phase | mails | median delay, s | p95 delay, s |",
+            "|---|---|---|---|",
+            row("alone", alone),
+            row("beside the troublemakers", beside),
+            "",
+            f"p95 beside / p95 alone: {ratio:.2f} (wanted: at most 1.5)",
+            "",
+        ]
+    )

@@ -19,6 +19,7 @@ _PLAIN = {
     ("trust_anchor", "certificate"),
     ("handler", "token_digest"),
     ("session", "digest"),
+    ("oidc_login", "browser"),
     ("api_token", "digest"),
     ("known_key", "digest"),
     ("known_content", "digest"),

@@ -19,11 +19,13 @@ RETURNING o.message_id, o.attempts > 1;
 
 -- name: claim
 -- Takes these mails for one decryptor. What somebody else holds, or is published, is left out.
+-- Waits for rows that are locked (a job can be here before the scheduler that sent it committed):
+-- skipping them would lose the job until it is sent again.
 WITH mine AS (
     SELECT message_id FROM outbox
     WHERE message_id = ANY(%(ids)s) AND (claimed_until IS NULL OR claimed_until < now())
     ORDER BY message_id
-    FOR UPDATE SKIP LOCKED
+    FOR UPDATE
 ), taken AS (
     UPDATE outbox AS o
     SET claim = %(claim)s, claimed_until = now() + make_interval(secs => %(ttl)s),

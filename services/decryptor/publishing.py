@@ -14,7 +14,7 @@ from services.decryptor.events import compose
 from shared.clock import utc_now
 from shared.connections import Connection
 from shared.messages import Outcome
-from shared.queueing.output import Output, Publication
+from shared.queueing.output import Output, Publication, QueueLost
 from shared.storage import outbox
 from shared.storage.outbox import Claimed, Release, Target
 from shared.storage.pool import Database
@@ -109,7 +109,10 @@ class Publisher:
             reasons: dict[str, int] = defaultdict(int)
             for _, reason in failures:
                 reasons[reason] += 1
-            _log.warning("events not confirmed", reasons=dict(reasons))
+            # A queue that is not there yet (a new handler) or any more is the scheduler's to make.
+            told = [result for result in results if not isinstance(result, str)]
+            tell = _log.info if all(isinstance(r, QueueLost) for r in told) else _log.warning
+            tell("events not confirmed", reasons=dict(reasons))
         return confirmed, failures
 
     def _event(

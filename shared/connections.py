@@ -86,10 +86,10 @@ _SERVER: Final = frozenset(
 #: The fields that each mode has a use for; every other field is refused.
 FIELDS_OF: Final[Mapping[Mode, frozenset[str]]] = {
     Mode.POP3: _ALWAYS | _SERVER,
-    Mode.IMAP: _ALWAYS | _SERVER | {"folder", "selection", "shared_mailbox", "push"},
-    Mode.GOOGLE_IMAP: _ALWAYS | {"credential_id", "folder", "selection", "push"},
+    Mode.IMAP: _ALWAYS | _SERVER | {"folder", "selection", "shared_mailbox"},
+    Mode.GOOGLE_IMAP: _ALWAYS | {"credential_id", "folder", "selection"},
     Mode.MICROSOFT_IMAP: _ALWAYS
-    | {"credential_id", "folder", "selection", "shared_mailbox", "host_override", "push"},
+    | {"credential_id", "folder", "selection", "shared_mailbox", "host_override"},
     Mode.MICROSOFT_GRAPH: _ALWAYS
     | {
         "credential_id",

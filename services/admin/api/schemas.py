@@ -101,7 +101,6 @@ class ConnectionOut(BaseModel):
     shared_mailbox: str | None
     host_override: str | None
     permanent_delete: bool
-    push: bool
     enabled: bool
     health: HealthWord
     error: dict[str, Any] | None = Field(
@@ -484,7 +483,6 @@ class ConnectionIn(BaseModel):
     shared_mailbox: _Text | None = Field(default=None, max_length=320)
     host_override: _Text | None = Field(default=None, max_length=253)
     permanent_delete: bool = False
-    push: bool = False
     enabled: bool = Field(default=False, description="Needs acknowledged: true as well")
 
 

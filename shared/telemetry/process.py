@@ -21,11 +21,16 @@ def stop_on_signals() -> threading.Event:
     For the main thread. Work in hand is finished or given back by whoever waits on the event.
     """
     stop = threading.Event()
+    asked = False
 
     def on_signal(number: int, _frame: FrameType | None) -> None:
-        if stop.is_set():
+        nonlocal asked
+        if asked:
             os._exit(128 + number)
-        stop.set()
+        asked = True
+        # From a thread of its own: this handler interrupts the main thread, which may hold the
+        # event's lock at that very moment (it waits on it), and would then wait for itself.
+        threading.Thread(target=stop.set, name="stop").start()
 
     for number in _STOPPING:
         signal.signal(number, on_signal)

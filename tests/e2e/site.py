@@ -98,25 +98,59 @@ class Site:
         assert answer.is_success, answer.text
         return answer.json() if answer.content else None
 
-    def add_connection(self, user: str, *, name: str = "", enabled: bool = False) -> int:
-        """A connection to that mailbox; `enabled` takes all its mails."""
-        body = {
-            "name": name or user,
-            "mode": "imap",
-            "host": "127.0.0.1",
-            "port": self.dovecot.imap_port,
-            "security": "none",
-            "username": user,
-            "password": PASSWORD,
-            "enabled": enabled,
-        }
-        if enabled:
-            body["acknowledged"] = True
-        made = self.api("POST", "/connections", body)
+    def add_connection(self, user: str, *, name: str = "", handler: str = "") -> int:
+        """A connection to that mailbox, disabled; `handler` names a new one that takes it alone.
+
+        It looks by itself once an hour: what a test does not ask for does not happen meanwhile.
+        """
+        made = self.api(
+            "POST",
+            "/connections",
+            {
+                "name": name or user,
+                "mode": "imap",
+                "host": "127.0.0.1",
+                "port": self.dovecot.imap_port,
+                "security": "none",
+                "username": user,
+                "password": PASSWORD,
+                "interval_minutes": 60,
+            },
+        )
+        number = int(made["id"])
+        if handler:
+            self.add_handler(number, handler)
+        return number
+
+    def add_handler(self, connection: int, name: str = "") -> int:
+        """A handler of this connection alone: no other test's late mails reach it."""
+        made = self.api(
+            "POST",
+            "/handlers",
+            {"name": name or f"handler-{uuid.uuid4().hex[:8]}", "connections": [connection]},
+        )
         return int(made["id"])
 
-    def add_handler(self, name: str = "") -> int:
-        return self.house.add_handler(name or f"handler-{uuid.uuid4().hex[:8]}")
+    def enable(self, connection: int) -> None:
+        """Takes all mails that are there."""
+        self.api("POST", f"/connections/{connection}/enable", {"acknowledged": True})
+
+    def wait_taken(self, connection: int, mails: int) -> None:
+        """Until this many mails of the connection are published, and none is left to do."""
+
+        def taken() -> bool:
+            (row,) = self.house.query(
+                "SELECT (SELECT count(*) FROM message WHERE connection_id = %s"
+                " AND published_at IS NOT NULL AND settled_at IS NOT NULL),"
+                " (SELECT count(*) FROM outbox WHERE connection_id = %s),"
+                " (SELECT count(*) FROM settlement WHERE connection_id = %s)",
+                connection,
+                connection,
+                connection,
+            )
+            return row == (mails, 0, 0)
+
+        self.house.wait(taken, f"{mails} mails of connection {connection}")
 
 
 def mail(subject: str, user: str, body: str = "Hello.") -> bytes:

@@ -39,19 +39,12 @@ PATHS = (
 @pytest.fixture(scope="module")
 def places(site: Site) -> dict[str, str]:
     """Things to look at, so that no page is empty."""
-    handler = site.add_handler()
     user = site.new_mailbox()
     site.dovecot.deliver(user, [mail("A mail to look at", user)])
-    connection = site.add_connection(user, enabled=True)
-    site.house.wait(
-        lambda: bool(
-            site.house.query(
-                "SELECT 1 FROM message WHERE connection_id = %s AND published_at IS NOT NULL",
-                connection,
-            )
-        ),
-        "the mail",
-    )
+    connection = site.add_connection(user)
+    handler = site.add_handler(connection)
+    site.enable(connection)
+    site.wait_taken(connection, 1)
     (row,) = site.house.query("SELECT id FROM message WHERE connection_id = %s", connection)
     return {"handler": str(handler), "connection": str(connection), "mail": str(row[0])}
 

@@ -114,6 +114,7 @@ def test_the_audit_log_says_who_changed_what_and_keeps_secrets(site: Site, page:
     connection = site.add_connection(site.new_mailbox())
     with site.visitor(token=None) as visitor:
         log_in(site, visitor, name)
+        expect(visitor.get_by_role("heading", level=1)).to_have_text("Overview")
         visitor.goto(f"{site.url}/connections/{connection}/edit")
         visitor.get_by_label("Look for new mails every").fill("7")
         visitor.get_by_label("Password", exact=False).fill("another-secret-word")
@@ -121,7 +122,7 @@ def test_the_audit_log_says_who_changed_what_and_keeps_secrets(site: Site, page:
         expect(visitor.get_by_role("status").first).to_contain_text("saved")
     page.goto(f"{site.url}/audit?q={name}")
     row = page.get_by_role("row", name=f"connection/{connection}")
-    expect(row).to_contain_text("interval_minutes 1 → 7")
+    expect(row).to_contain_text("interval_minutes 60 → 7")
     expect(row).to_contain_text("••••••")
     expect(page.locator("body")).not_to_contain_text("another-secret-word")
 

@@ -13,6 +13,7 @@ import sys
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -80,6 +81,22 @@ def _until(done: Callable[[], bool]) -> None:
                 return
         assert time.monotonic() < deadline
         time.sleep(0.05)
+
+
+def _acknowledged(machine: Machine) -> None:
+    """Until the handler has acknowledged all that it was given: what it had not would come again
+    after a kill, and rightly so."""
+    asked = datetime.now(UTC)
+
+    def drained() -> bool:
+        told = machine.run("handlers", "show", "demo", "--json")
+        if told.returncode:
+            return False
+        queue = json.loads(told.stdout)["queue"]
+        checked = datetime.fromisoformat(queue["checked_at"] or "1970-01-01T00:00:00+00:00")
+        return queue["backlog"] == 0 and checked > asked
+
+    _until(drained)
 
 
 def _answers(machine: Machine) -> bool:
@@ -162,6 +179,7 @@ def test_ctrl_c_leaves_no_process_and_a_second_start_repeats_no_mail(machine: Ma
 @pytest.mark.promise("I2")
 def test_killed_with_all_its_children_left_to_fate_it_comes_back(machine: Machine) -> None:
     machine.started()
+    _acknowledged(machine)
     assert machine.end(signal.SIGKILL) == -signal.SIGKILL
     machine.start()  # at once: what is left of the first one is still going down
     _send(machine, "After a kill")

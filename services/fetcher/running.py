@@ -181,7 +181,13 @@ class Runner:
         raise AssertionError("a fresh session is never kept")
 
     def _record(self, run: Run, report: Report) -> None:
+        subject = f"connection/{run.connection.id}"
         recovered = run.state.health in {Health.FAILING, Health.NEEDS_AUTHORISATION}
+        if run.state.health is Health.PENDING:
+            # An edit or a new login ends the back-off and makes it pending: whether it was ill
+            # before is then known from what was told.
+            with self.database.transaction() as session:
+                recovered = alerts.is_told_ill(session, subject)
         if not (report.found or report.downloaded or recovered or report.oversize):
             return
         with self.database.transaction() as session:
@@ -197,7 +203,7 @@ class Runner:
                 alerts.raise_transition(
                     session,
                     AlertKind.CONNECTION_RECOVERED,
-                    f"connection/{run.connection.id}",
+                    subject,
                     {"name": run.connection.name, "failures": run.state.failures},
                 )
             for identifier in report.oversize:

@@ -177,6 +177,12 @@ def raise_transition(
     return bool(session.execute(_QUERIES["raise_alert"], values).rowcount)
 
 
+def is_told_ill(session: Session, subject: str) -> bool:
+    """Whether the last that was told of this connection's health is that it does not work."""
+    row = session.execute(_QUERIES["last_health"], {"subject": subject}).fetchone()
+    return row is not None and row[0] != AlertKind.CONNECTION_RECOVERED
+
+
 def raise_expiries(session: Session, now: datetime) -> int:
     """Raises what expires within 30, 7 or 1 days, once for each; returns how many were new.
 

@@ -5,8 +5,7 @@ A password is opaque here: the caller seals and opens it (`shared.vault`), bound
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, time
 from typing import Any, Final, LiteralString
@@ -189,17 +188,22 @@ def search(
     if key not in SORTS:
         raise InvalidInput(f"Sort by one of: {', '.join(SORTS)}.", field="sort")
     direction: LiteralString = "DESC NULLS LAST" if sort.startswith("-") else "ASC NULLS LAST"
-    judged = _SQL["judged"] + "\n" + _SQL["matching"]
-    order: LiteralString = f"\nORDER BY {SORTS[key]} {direction}, id"
-    # One pass gives page, total and counts: judging ten thousand costs more than sending their ids.
-    rows = session.execute(judged + order, {"pattern": contains(q)}).fetchall()
-    counts = dict(Counter(Health(row[1]) for row in rows))
-    fitting = [row[0] for row in rows if health is None or row[1] == health.value]
-    ids = fitting[(page - 1) * per_page : page * per_page]
-    total = len(fitting)
+    order: LiteralString = f"\nORDER BY {SORTS[key]} {direction}, id\n"
+    values = {
+        "pattern": contains(q),
+        "health": health.value if health else None,
+        "per_page": per_page,
+        "skipped": min((page - 1) * per_page, 2**31),
+    }
+    counted = _SQL["counted_matching"] if q.strip() else _SQL["counted"]
+    counts = _counts(session.execute(_SQL["judged"] + "\n" + counted, values))
+    total = counts.get(health, 0) if health else sum(counts.values())
+    listed = _SQL["judged"] + "\n" + _SQL["fitting"] + order + _SQL["one_page"]
+    ids = [row[0] for row in session.execute(listed, values)]
     found = {connection.id: connection for connection in get_many(session, ids)}
     how = statuses(session, ids)
-    items = tuple((found[i], how[i]) for i in ids)
+    # Each statement sees what is committed by then: one that is deleted meanwhile is left out.
+    items = tuple((found[i], how[i]) for i in ids if i in found and i in how)
     return Page(items, total=total, page=page, per_page=per_page, counts=counts)
 
 
@@ -214,8 +218,7 @@ def statuses(session: Session, ids: Sequence[int]) -> dict[int, ConnectionStatus
 
 def count_by_health(session: Session) -> dict[Health, int]:
     """How many connections there are of each health."""
-    rows = session.execute(_SQL["judged"] + "\n" + _SQL["counted"], {"pattern": "%"})
-    return {Health(row[0]): int(row[1]) for row in rows}
+    return _counts(session.execute(_SQL["judged"] + "\n" + _SQL["counted"]))
 
 
 def twins(session: Session, connection: Connection) -> list[Connection]:
@@ -224,6 +227,10 @@ def twins(session: Session, connection: Connection) -> list[Connection]:
     ids = [row[0] for row in session.execute(_SQL["twins"], values)]
     key = connection.lease_key()
     return [other for other in get_many(session, ids) if other.lease_key() == key]
+
+
+def _counts(rows: Iterable[tuple[Any, ...]]) -> dict[Health, int]:
+    return {Health(row[0]): int(row[1]) for row in rows}
 
 
 def _values(connection: Connection) -> dict[str, Any]:

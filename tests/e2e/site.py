@@ -135,6 +135,16 @@ class Site:
         """Takes all mails that are there."""
         self.api("POST", f"/connections/{connection}/enable", {"acknowledged": True})
 
+    def fetch(self, *mails: bytes, handler: str = "") -> str:
+        """Mails through the whole pipeline, to a handler that gets no others; returns the name of
+        their connection."""
+        user = self.new_mailbox()
+        self.dovecot.deliver(user, mails)
+        connection = self.add_connection(user, handler=handler or f"takes-{user}")
+        self.enable(connection)
+        self.wait_taken(connection, len(mails))
+        return user
+
     def wait_taken(self, connection: int, mails: int) -> None:
         """Until this many mails of the connection are published, and none is left to do."""
 

@@ -25,22 +25,11 @@ Content-Type: text/html; charset=utf-8\r
 """
 
 
-def fetch(site: Site, *mails: bytes, handler: str = "") -> str:
-    """Mails through the whole pipeline, to a handler that gets no others; returns the name of
-    their connection."""
-    user = site.new_mailbox()
-    site.dovecot.deliver(user, mails)
-    connection = site.add_connection(user, handler=handler or f"takes-{user}")
-    site.enable(connection)
-    site.wait_taken(connection, len(mails))
-    return user
-
-
 @pytest.mark.promise("H3")
 def test_a_mail_is_found_by_each_of_its_marks(site: Site, page: Page) -> None:
     mark = uuid.uuid4().hex[:10]
     body = mail(f"Rechnung {mark}", f"to-{mark}").replace(b"bob@", f"bob-{mark}@".encode())
-    user = fetch(site, body, mail("Another", "somebody"))
+    user = site.fetch(body, mail("Another", "somebody"))
     message_id = re.search(rb"Message-ID: (<[^>]+>)", body)
     assert message_id is not None
     for typed in (
@@ -68,7 +57,7 @@ def test_a_mail_is_found_by_each_of_its_marks(site: Site, page: Page) -> None:
 def test_one_mail_is_delivered_again_under_the_same_id(site: Site, page: Page) -> None:
     handler = f"again-{uuid.uuid4().hex[:8]}"
     mark = uuid.uuid4().hex[:10]
-    fetch(site, mail(f"Once more {mark}", "alice", "Grüße."), handler=handler)
+    site.fetch(mail(f"Once more {mark}", "alice", "Grüße."), handler=handler)
     queue = open_queue(site.house.output_url, handler)
     page.goto(f"{site.url}/mails?q={mark}")
     page.get_by_role("link", name=f"Once more {mark}").click()
@@ -90,7 +79,7 @@ def test_one_mail_is_delivered_again_under_the_same_id(site: Site, page: Page) -
 def test_all_that_a_search_finds_are_delivered_again(site: Site, page: Page) -> None:
     handler = f"all-{uuid.uuid4().hex[:8]}"
     mark = uuid.uuid4().hex[:10]
-    fetch(site, *[mail(f"Batch {mark} {n}", "alice") for n in range(3)], handler=handler)
+    site.fetch(*[mail(f"Batch {mark} {n}", "alice") for n in range(3)], handler=handler)
     queue = open_queue(site.house.output_url, handler)
     page.goto(f"{site.url}/mails")
     expect(page.get_by_role("button", name="Deliver again")).to_have_count(0)
@@ -105,7 +94,7 @@ def test_all_that_a_search_finds_are_delivered_again(site: Site, page: Page) -> 
 @pytest.mark.promise("H3")
 def test_html_is_shown_without_anything_active_and_loads_nothing(site: Site, page: Page) -> None:
     mark = uuid.uuid4().hex[:10].encode()
-    fetch(site, EVIL % (mark, mark, b"9", b"9"))
+    site.fetch(EVIL % (mark, mark, b"9", b"9"))
     asked: list[str] = []
     page.on("request", lambda request: asked.append(request.url))
     page.goto(f"{site.url}/mails?q={mark.decode()}")
@@ -123,46 +112,3 @@ def test_html_is_shown_without_anything_active_and_loads_nothing(site: Site, pag
     answer = page.request.get(f"{site.url}{address}")
     policy = answer.headers["content-security-policy"]
     assert policy.startswith("sandbox; default-src 'none'")
-
-
-@pytest.mark.promise("H4")
-def test_a_mail_over_the_limit_waits_in_quarantine_and_is_given_up(site: Site, page: Page) -> None:
-    user = site.new_mailbox()
-    number = site.add_connection(user)
-    entry = uuid.uuid4()
-    site.house.query(
-        "INSERT INTO quarantine (id, connection_id, native_key, code, reason, size)"
-        " VALUES (%s, %s, '7', 'too-large', 'It is larger than 150 MB.', 200000000) RETURNING 1",
-        entry,
-        number,
-    )
-    page.goto(f"{site.url}/quarantine?connection={number}")
-    row = page.get_by_role("row", name="Mail 7")
-    expect(row).to_contain_text("It is larger than 150 MB.")
-    expect(row).to_contain_text("left on the mail server")
-    row.get_by_role("checkbox").check()
-    page.get_by_role("button", name="Give up").click()
-    expect(page.get_by_role("status").first).to_contain_text("1 mail is given up")
-    page.goto(f"{site.url}/quarantine?connection={number}")
-    expect(page.get_by_text("The quarantine is empty")).to_be_visible()
-
-
-@pytest.mark.promise("H1")
-def test_a_handler_shows_its_backlog_and_what_it_rejected(site: Site, page: Page) -> None:
-    handler = f"slow-{uuid.uuid4().hex[:8]}"
-    fetch(site, mail("One", "alice"), mail("Two", "alice"), handler=handler)
-    page.goto(f"{site.url}/handlers")
-    row = page.get_by_role("row", name=handler)
-    expect(row).to_contain_text("Enabled")
-    page.get_by_role("link", name=handler).click()
-    tile = page.locator(".tile").filter(has_text="not acknowledged yet")
-    expect(tile.locator(".value")).to_have_text("2", timeout=30_000)
-    expect(page.get_by_text(f"posthouse tail {handler}")).to_be_visible()
-    page.get_by_role("link", name="rejected by the program").click()
-    expect(page.get_by_text("Nothing was rejected")).to_be_visible()
-    page.go_back()
-    page.once("dialog", lambda dialog: dialog.accept())
-    page.get_by_role("button", name="Delete", exact=True).click()
-    expect(page.get_by_role("alert")).to_contain_text("2 mails wait for this handler")
-    page.get_by_role("button", name="Delete all the same").click()
-    expect(page.get_by_role("status").first).to_contain_text("is deleted")

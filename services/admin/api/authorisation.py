@@ -7,7 +7,7 @@ from starlette.responses import JSONResponse, Response
 
 from services.admin.api.problems import problem_of, responses
 from services.admin.api.requests import Ctx, IdInPath, beside
-from services.admin.api.schemas import AuthorisationOut, AuthorizeOut, RevokedOut
+from services.admin.api.schemas.connections import AuthorisationOut, AuthorizeOut, RevokedOut
 from services.admin.operations import authorisation
 from services.admin.pages.rendering import go
 from services.admin.people.gate import principal_of, session_of

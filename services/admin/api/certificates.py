@@ -9,12 +9,8 @@ from fastapi import APIRouter, File, Form, UploadFile
 
 from services.admin.api.problems import UserOut, responses
 from services.admin.api.requests import Ctx, IdInPath, PageNumber, PerPage, SearchText
-from services.admin.api.schemas import (
-    CertificateOut,
-    PageOut,
-    RenameChanges,
-    TrustAnchorOut,
-)
+from services.admin.api.schemas.keys import CertificateOut, RenameChanges, TrustAnchorOut
+from services.admin.api.schemas.parts import PageOut
 from services.admin.operations import certificates
 from services.admin.operations.certificates import CertificateSeen
 

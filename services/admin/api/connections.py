@@ -18,7 +18,7 @@ from services.admin.api.requests import (
     SearchText,
     beside,
 )
-from services.admin.api.schemas import (
+from services.admin.api.schemas.connections import (
     AuthorisationOut,
     CertificateRef,
     ConnectionBody,
@@ -29,8 +29,6 @@ from services.admin.api.schemas import (
     EstimateIn,
     EstimateOut,
     FolderOut,
-    NamedOut,
-    PageOut,
     RunOut,
     SavedOut,
     TestBody,
@@ -38,6 +36,7 @@ from services.admin.api.schemas import (
     TestOut,
     WarningOut,
 )
+from services.admin.api.schemas.parts import NamedOut, PageOut
 from services.admin.operations import connections, looking
 from services.admin.operations.connections import Saved, Seen
 from shared.connections import Health

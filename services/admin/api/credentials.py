@@ -8,12 +8,8 @@ from fastapi import APIRouter
 
 from services.admin.api.problems import UserOut, responses
 from services.admin.api.requests import Ctx, IdInPath, SearchText
-from services.admin.api.schemas import (
-    CredentialBody,
-    CredentialChanges,
-    CredentialOut,
-    PageOut,
-)
+from services.admin.api.schemas.keys import CredentialBody, CredentialChanges, CredentialOut
+from services.admin.api.schemas.parts import PageOut
 from services.admin.operations import credentials
 from services.admin.operations.credentials import CredentialSeen
 

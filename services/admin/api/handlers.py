@@ -9,16 +9,15 @@ from fastapi import APIRouter, Query, Request
 
 from services.admin.api.problems import responses
 from services.admin.api.requests import Ctx, IdInPath, SearchText, beside
-from services.admin.api.schemas import (
-    CountOut,
+from services.admin.api.schemas.handlers import (
     DeadLetterOut,
     DeadLettersIn,
     HandlerBody,
     HandlerChanges,
     HandlerOut,
-    PageOut,
     QueueOut,
 )
+from services.admin.api.schemas.parts import CountOut, PageOut
 from services.admin.operations import dead_letters, handlers
 from services.admin.operations.handlers import HandlerSeen
 from shared.handlers import ALL

@@ -12,13 +12,11 @@ from fastapi.responses import StreamingResponse
 
 from services.admin.api.problems import responses
 from services.admin.api.requests import Ctx, Limit, SearchText
-from services.admin.api.schemas import (
-    CountOut,
+from services.admin.api.schemas.messages import (
     DeliveryOut,
     EntriesIn,
     ErasedOut,
     EraseIn,
-    Id,
     MessageDetailOut,
     MessageOut,
     MessagePageOut,
@@ -29,6 +27,7 @@ from services.admin.api.schemas import (
     RedeliverManyIn,
     StopOut,
 )
+from services.admin.api.schemas.parts import CountOut, Id
 from services.admin.operations import messages, quarantine
 from shared.fields import instant
 from shared.storage.messages import MessageDetail, MessageFilter, MessageState

@@ -7,7 +7,7 @@ from fastapi import APIRouter
 from services.admin.api.handlers import shown
 from services.admin.api.problems import responses
 from services.admin.api.requests import Ctx
-from services.admin.api.schemas import (
+from services.admin.api.schemas.overview import (
     BacklogOut,
     DelaysOut,
     ExpiringOut,

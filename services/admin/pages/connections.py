@@ -26,6 +26,7 @@ from shared.errors import InvalidInput, PosthouseError
 from shared.storage.conflicts import NameTaken
 
 router = APIRouter(prefix="/connections")
+_PICKED = 20
 _COLUMNS = (
     ("name", "Name"),
     ("health", "State"),
@@ -69,6 +70,13 @@ def list_connections(
         columns=_COLUMNS,
         every=sum(found.counts.values()),
     )
+
+
+@router.get("/pick")
+def pick(request: Request, q: str = "") -> Response:
+    """The options of the picker in the handler's form."""
+    found = operations.search_connections(context_of(request), q=q, per_page=_PICKED)
+    return render(request, "connections/_pick.html", found=found)
 
 
 @router.get("/new")

@@ -163,7 +163,13 @@ def _form(
     seen: HandlerSeen | None = None,
     error: PosthouseError | None = None,
 ) -> Response:
-    listed = connection_operations.search_connections(context_of(request), per_page=_LISTED)
+    ctx = context_of(request)
+    first = connection_operations.search_connections(ctx, per_page=_LISTED)
+    with ctx.transaction() as session:
+        chosen = stored_connections.get_many(session, values["ids"] or ())
+    # What is ticked stays ticked, however many there are beyond the first.
+    listed = {one.id: one for one in chosen}
+    listed |= {item.connection.id: item.connection for item in first.items}
     return render(
         request,
         "handlers/form.html",
@@ -171,8 +177,8 @@ def _form(
         seen=seen,
         values=values,
         error=error,
-        listed=[item.connection for item in listed.items],
-        unlisted=max(0, listed.total - _LISTED),
+        listed=sorted(listed.values(), key=lambda one: one.name.casefold()),
+        unlisted=max(0, first.total - len(listed)),
     )
 
 

@@ -37,6 +37,12 @@ ON CONFLICT (dedupe) WHERE dedupe <> '' DO NOTHING
 -- What was raised under this key is over: the next time counts as new.
 UPDATE alert SET dedupe = '' WHERE dedupe = %(dedupe)s
 
+-- name: last_health
+SELECT kind FROM alert
+WHERE subject = %(subject)s
+  AND kind IN ('connection-failing', 'connection-needs-authorisation', 'connection-recovered')
+ORDER BY id DESC LIMIT 1
+
 -- name: claim_alerts
 -- Due alerts, put off by a minute while the caller tells them: nobody else takes them meanwhile.
 UPDATE alert SET next_attempt_at = now() + interval '1 minute', attempts = attempts + 1

@@ -117,12 +117,19 @@ WITH judged AS (
     LEFT JOIN authorisation a ON a.connection_id = c.id
 )
 
--- name: matching
--- Ends before ORDER BY.
-SELECT id, health FROM judged WHERE search_text LIKE %(pattern)s
+-- name: fitting
+-- Goes on with an ORDER BY and `one_page`. The first pages by name are read from an index.
+SELECT id FROM judged
+WHERE search_text LIKE %(pattern)s AND (%(health)s::text IS NULL OR health = %(health)s)
+
+-- name: one_page
+LIMIT %(per_page)s OFFSET %(skipped)s
+
+-- name: counted_matching
+SELECT health, count(*) FROM judged WHERE search_text LIKE %(pattern)s GROUP BY health
 
 -- name: counted
-SELECT health, count(*) FROM judged WHERE search_text LIKE %(pattern)s GROUP BY health
+SELECT health, count(*) FROM judged GROUP BY health
 
 -- name: statuses
 SELECT id, health, due_at, last_success_at, last_run_at, last_run_ms, failures, error,

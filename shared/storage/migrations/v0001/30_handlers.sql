@@ -55,6 +55,7 @@ CREATE TABLE alert (
     attempts integer NOT NULL DEFAULT 0
 );
 CREATE INDEX alert_due ON alert (next_attempt_at) WHERE next_attempt_at IS NOT NULL;
+CREATE INDEX alert_subject ON alert (subject, id DESC);
 CREATE UNIQUE INDEX alert_dedupe ON alert (dedupe) WHERE dedupe <> '';
 
 CREATE TABLE alert_delivery (          -- the execution log

@@ -1,0 +1,245 @@
+"""Connections, and what is found out about their mailboxes."""
+
+from __future__ import annotations
+
+import uuid
+from datetime import date, datetime
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from services.admin.api.schemas.parts import HealthWord, Id, NamedOut, Out, Text, described
+
+Mode = Literal["pop3", "imap", "google-imap", "microsoft-imap", "microsoft-graph"]
+START_FROM = (
+    '"everything" (all new mails), "now" (only mails that arrive from now on), or a date '
+    "(2026-01-31, or with a time): only mails that arrived since"
+)
+
+
+class WarningOut(Out):
+    """Something to know before relying on it; `serious` ones in red."""
+
+    code: str
+    text: str
+    serious: bool
+
+
+class CertificateRef(NamedOut):
+    label: str = Field(examples=["Billing (2026)"])
+
+
+class AuthorisationOut(Out):
+    """Who authorised a connection at its OAuth2 provider, and whether that still holds."""
+
+    account: str
+    authorised_by: str
+    authorised_at: datetime | None
+    expires_at: datetime | None
+    lost_at: datetime | None
+    revoked: bool
+    valid: bool
+
+
+class AuthorizeOut(BaseModel):
+    authorization_url: str = Field(description="Open it in the browser that will come back")
+
+
+class RevokedOut(BaseModel):
+    confirmed: bool = Field(description="Whether the provider confirmed; Microsoft never does")
+
+
+class ConnectionOut(BaseModel):
+    """A connection with its health. Secrets are never part of it."""
+
+    id: int
+    name: str
+    description: str
+    mode: Mode
+    host: str
+    port: int
+    security: Literal["tls", "starttls", "none"]
+    verify_certificate: bool
+    ca_certificate: str | None
+    username: str
+    has_password: bool
+    credential_id: int | None
+    interval_minutes: int
+    folder: str
+    certificate_ids: list[int]
+    after_download: Literal["mark-read", "delete"]
+    timeout_ms: int
+    selection: Literal["unread", "all"]
+    shared_mailbox: str | None
+    host_override: str | None
+    permanent_delete: bool
+    enabled: bool
+    health: HealthWord
+    error: dict[str, Any] | None = Field(
+        description="The last failure: code, step, message, hint, log (protocol lines), at"
+    )
+    failures: int
+    next_run_at: datetime | None
+    last_success_at: datetime | None
+    last_run_at: datetime | None
+    last_run_ms: int | None
+    new_today: int
+    start_since: datetime | None
+    created_at: datetime | None
+    updated_at: datetime | None
+    warnings: list[WarningOut] | None = None
+    handlers: list[NamedOut] | None = None
+    certificates: list[CertificateRef] | None = None
+    authorisation: AuthorisationOut | None = None
+
+
+class EstimateOut(Out):
+    """What enabling would download now."""
+
+    new: int
+    known: int
+    reset: int = Field(description="Handed over before and unread again: not delivered by itself")
+    total: int
+    unread: int | None
+    confidence: Literal["exact", "partial"]
+    reason: str
+
+
+class SavedOut(ConnectionOut):
+    """A connection after a change, and in words what the change started."""
+
+    notice: str
+    estimate: EstimateOut | None
+
+
+class StepOut(Out):
+    name: str
+    title: str
+    status: Literal["ok", "failed", "skipped"]
+    text: str
+    hint: str
+    code: str
+
+
+class CapabilitiesOut(Out):
+    read_flag: bool
+    folders: bool
+    stable_keys: bool
+    exact_delete: bool
+    push: bool
+    names: list[str]
+
+
+class TestOut(Out):
+    """What a test found, step by step."""
+
+    ok: bool
+    steps: list[StepOut]
+    server: str
+    folder: str
+    total: int | None
+    unread: int | None
+    capabilities: CapabilitiesOut | None
+    near: list[str]
+    warnings: list[WarningOut]
+    log: list[str]
+    duration_ms: int
+
+
+class FolderOut(Out):
+    name: str
+    selectable: bool
+    special_use: str | None
+
+
+class RunOut(Out):
+    id: uuid.UUID
+    started_at: datetime
+    duration_ms: int
+    found: int
+    downloaded: int
+    bytes: int
+    error: dict[str, Any] | None
+
+
+class DayOut(Out):
+    day: date
+    mails: int
+    bytes: int
+    failures: int
+
+
+class ConnectionIn(BaseModel):
+    """The fields of a connection. Those that the mode has no use for are refused."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={
+            "examples": [
+                {
+                    "name": "Billing",
+                    "mode": "imap",
+                    "host": "imap.example.org",
+                    "username": "billing@example.org",
+                    "password": "correct horse battery staple",
+                    "folder": "Main/Invoices",
+                }
+            ]
+        },
+    )
+
+    name: Text = Field(min_length=1, max_length=200)
+    description: str = Field(default="", max_length=2000)
+    mode: Mode
+    host: Text | None = Field(default=None, max_length=253, description="pop3, imap")
+    port: int | None = Field(
+        default=None, ge=1, le=65535, description="pop3, imap; default by mode and security"
+    )
+    security: Literal["tls", "starttls", "none"] = "tls"
+    verify_certificate: bool = True
+    ca_certificate: str | None = Field(default=None, max_length=65_536, description="PEM")
+    username: Text = Field(min_length=1, max_length=200)
+    password: str | None = Field(
+        default=None, max_length=4096, description="pop3, imap; never shown again"
+    )
+    credential_id: Id | None = Field(default=None, description="The OAuth2 modes")
+    interval_minutes: int = Field(default=1, ge=1, le=60)
+    folder: Text = Field(
+        default="", max_length=1000, description="Empty: the inbox; / between levels"
+    )
+    certificate_ids: list[Id] = []
+    after_download: Literal["mark-read", "delete"] = "mark-read"
+    timeout_ms: int = Field(default=10_000, ge=1, le=60_000)
+    selection: Literal["unread", "all"] = "unread"
+    shared_mailbox: Text | None = Field(default=None, max_length=320)
+    host_override: Text | None = Field(default=None, max_length=253)
+    permanent_delete: bool = False
+    enabled: bool = Field(default=False, description="Needs acknowledged: true as well")
+
+
+class ConnectionCreate(ConnectionIn):
+    acknowledged: bool = Field(
+        default=False, description="Mails may be downloaded without counting them first"
+    )
+    start_from: str | None = Field(default=None, description=START_FROM)
+
+
+class EnableIn(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    acknowledged: bool = Field(
+        default=False, strict=True, description="The new mails may be downloaded"
+    )
+    start_from: str | None = Field(default=None, max_length=40, description=START_FROM)
+
+
+class EstimateIn(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    start_from: str | None = Field(default=None, max_length=40, description=START_FROM)
+
+
+ConnectionBody = described(ConnectionCreate)
+ConnectionChanges = described(ConnectionCreate, partial=True)
+TestBody = described(ConnectionIn)
+TestChanges = described(ConnectionIn, partial=True)

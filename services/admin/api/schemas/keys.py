@@ -1,0 +1,98 @@
+"""Certificates, trusted authorities and OAuth2 credentials."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from services.admin.api.problems import UserOut
+from services.admin.api.schemas.parts import Out, Text, described
+
+
+class CertificateOut(BaseModel):
+    """A certificate; its private key is never shown."""
+
+    id: int
+    kind: Literal["smime", "openpgp"]
+    name: str
+    alias: str
+    label: str
+    subject: str
+    issuer: str
+    serial: str
+    fingerprint: str
+    not_before: datetime | None
+    not_after: datetime | None
+    emails: list[str]
+    key_type: str
+    uses: int
+    used_by: list[UserOut] | None
+    created_at: datetime | None
+    updated_at: datetime | None
+
+
+class TrustAnchorOut(Out):
+    id: int
+    name: str
+    subject: str
+    fingerprint: str
+    not_after: datetime | None
+    created_at: datetime
+
+
+class CredentialOut(BaseModel):
+    """An OAuth2 credential; its secrets are never shown."""
+
+    id: int
+    name: str
+    provider: Literal["google", "microsoft"]
+    grant: Literal["authorization-code", "client-credentials"]
+    client_id: str
+    has_client_secret: bool
+    has_client_certificate: bool
+    tenant: str
+    cloud: str
+    settings: dict[str, str]
+    secret_expires_at: datetime | None
+    redirect_uri: str = Field(description="To be entered at the provider")
+    uses: int
+    used_by: list[UserOut] | None
+    created_at: datetime | None
+    updated_at: datetime | None
+
+
+class CredentialIn(BaseModel):
+    """An OAuth2 credential; secrets are write-only."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    name: Text = Field(min_length=1, max_length=200)
+    provider: Literal["google", "microsoft"]
+    grant: Literal["authorization-code", "client-credentials"] = "authorization-code"
+    client_id: Text = Field(default="", max_length=200)
+    client_secret: str | None = Field(default=None, max_length=65_536)
+    client_certificate: str | None = Field(
+        default=None,
+        max_length=65_536,
+        description="Microsoft: PEM with key and certificate; Google: the service account's JSON",
+    )
+    tenant: Text = Field(default="", max_length=200)
+    cloud: str = Field(default="global", description="global, usgov, usdod, china")
+    settings: dict[str, str] = Field(
+        default={}, description="authority, graph_host, imap_host, ca_certificate"
+    )
+    secret_expires_at: datetime | None = None
+
+
+class RenameIn(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    name: Text = Field(default="", min_length=1, max_length=200)
+    alias: Text = Field(default="", max_length=200)
+
+
+CredentialBody = described(CredentialIn)
+CredentialChanges = described(CredentialIn, partial=True)
+RenameChanges = described(RenameIn, partial=True)

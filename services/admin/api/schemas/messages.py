@@ -1,0 +1,136 @@
+"""Mails in the ledger, their path, and those in quarantine."""
+
+from __future__ import annotations
+
+import uuid
+from datetime import datetime
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from services.admin.api.schemas.parts import Id, Out
+
+
+class MessageOut(Out):
+    """A mail as the list shows it."""
+
+    id: uuid.UUID
+    connection_id: int
+    connection: str
+    folder: str
+    sequence: int
+    size: int
+    message_id: str
+    sender: str
+    recipients: list[str]
+    subject: str
+    sent_at: datetime | None
+    arrived_at: datetime | None
+    downloaded_at: datetime
+    settled_at: datetime | None
+    opened_at: datetime | None
+    published_at: datetime | None
+    security: dict[str, Any] | None
+    state: Literal["waiting", "retrying", "published", "quarantined", "dropped"]
+
+
+class StopOut(Out):
+    at: datetime
+    what: Literal["arrived", "downloaded", "settled", "opened", "published", "quarantined"]
+    text: str
+    detail: dict[str, Any]
+
+
+class DeliveryOut(Out):
+    handler_id: int
+    handler: str
+    published_at: datetime
+    position: str
+    repeats: int
+
+
+class MessageDetailOut(MessageOut):
+    """A mail with its whole path."""
+
+    cc: list[str]
+    uid_validity: int | None
+    native_key: str
+    sha256: str
+    opened_size: int | None
+    opened_sha256: str | None
+    attempts: int
+    next_attempt_at: datetime | None
+    error: str | None
+    quarantine: dict[str, Any] | None
+    deliveries: list[DeliveryOut]
+    path: list[StopOut]
+
+
+class MessagePageOut(BaseModel):
+    """Newest first; give `next` as `before` to continue."""
+
+    items: list[MessageOut]
+    next: uuid.UUID | None
+
+
+class RedeliveredOut(Out):
+    count: int
+    next: uuid.UUID | None = Field(description="Where more match: repeat with it as `before`")
+
+
+class QuarantinedOut(Out):
+    id: uuid.UUID
+    connection_id: int
+    connection: str
+    folder: str
+    code: str
+    reason: str
+    size: int
+    has_raw: bool
+    in_ledger: bool
+    subject: str
+    sender: str
+    created_at: datetime
+
+
+class QuarantinePageOut(BaseModel):
+    items: list[QuarantinedOut]
+    next: uuid.UUID | None
+    total: int
+
+
+class RedeliverIn(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    handlers: list[Id] = Field(default=[], max_length=1000, description="Empty: all that take it")
+
+
+class RedeliverManyIn(RedeliverIn):
+    """A filter as of the list; at least one of its fields is needed."""
+
+    q: str = Field(default="", max_length=1000)
+    connection: Id | None = None
+    state: Literal["waiting", "retrying", "published", "dropped", "undecrypted"] | None = None
+    since: str | None = Field(default=None, max_length=40, description="A date or time")
+    until: str | None = Field(default=None, max_length=40, description="A date or time")
+    before: uuid.UUID | None = None
+
+
+class EraseIn(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    address: str = Field(min_length=3, max_length=320, description="The person's mail address")
+
+
+class ErasedOut(Out):
+    """How many mails are gone and how many objects of the store were removed or written anew."""
+
+    messages: int
+    objects: int
+    postponed: int = Field(description="Objects in use right now: call again in a minute")
+
+
+class EntriesIn(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    ids: list[uuid.UUID] = Field(min_length=1, max_length=1000)

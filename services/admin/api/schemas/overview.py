@@ -1,0 +1,61 @@
+"""The figures of the overview."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any, Literal
+
+from pydantic import BaseModel
+
+from services.admin.api.schemas.handlers import HandlerOut
+from services.admin.api.schemas.parts import HealthWord, Out
+
+
+class SlotOut(Out):
+    start: datetime
+    mails: int
+    bytes: int
+
+
+class BacklogOut(Out):
+    mails: int
+    oldest_at: datetime | None
+
+
+class DelaysOut(Out):
+    """Seconds from download to event, of the newest thousand mails of the last day."""
+
+    median: float | None
+    p95: float | None
+    mails: int
+
+
+class SickOut(Out):
+    id: int
+    name: str
+    health: HealthWord
+    error: dict[str, Any] | None
+    failures: int
+    last_success_at: datetime | None
+
+
+class ExpiringOut(Out):
+    kind: Literal["certificate", "credential"]
+    id: int
+    name: str
+    expires_at: datetime
+
+
+class OverviewOut(BaseModel):
+    """The figures of the overview."""
+
+    at: datetime
+    connections: dict[str, int]
+    sick: list[SickOut]
+    backlog: BacklogOut
+    delays: DelaysOut
+    last_hour: list[SlotOut]
+    last_day: list[SlotOut]
+    quarantined: int
+    handlers: list[HandlerOut]
+    expiring: list[ExpiringOut]

@@ -1,0 +1,47 @@
+"""What the answers and bodies of several resources are made of."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Generic, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
+
+T = TypeVar("T")
+Id = Annotated[int, Field(ge=1, le=2**63 - 1)]
+HealthWord = Literal["working", "failing", "unused", "disabled", "needs-authorisation", "pending"]
+#: Texts as Postgres takes them.
+Text = Annotated[str, Field(pattern=r"^[^\u0000-\u001f\u007f]*$")]
+
+
+class Out(BaseModel):
+    model_config = ConfigDict(from_attributes=True)
+
+
+class PageOut(BaseModel, Generic[T]):
+    """One page of a list; `total` counts all that match."""
+
+    items: list[T]
+    total: int
+    page: int
+    per_page: int
+    counts: dict[str, int] | None = None
+
+
+class NamedOut(Out):
+    id: int
+    name: str
+
+
+class CountOut(BaseModel):
+    count: int
+
+
+def described(model: type[BaseModel], *, partial: bool = False) -> Any:
+    """A JSON object that the operations check, described by `model`; `partial` needs nothing."""
+    schema = model.model_json_schema()
+    if partial:
+        schema.pop("required", None)
+        schema.pop("examples", None)
+        for field in schema["properties"].values():
+            field.pop("default", None)
+    return Annotated[dict[str, Any], WithJsonSchema(schema)]

@@ -1,0 +1,116 @@
+"""Handlers: which mails they take, how far behind they are, and what their programs rejected."""
+
+from __future__ import annotations
+
+import threading
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from posthouse import Consumer, MailEvent, Reject
+from tests.e2e.site import Site, mail
+
+
+@contextmanager
+def program(site: Site, handler: str, work: Callable[[MailEvent], None]) -> Iterator[None]:
+    """A program that consumes the handler's queue."""
+    consumer = Consumer(site.house.output_url, handler)
+    thread = threading.Thread(target=consumer.run, args=(work,))
+    thread.start()
+    try:
+        yield
+    finally:
+        consumer.stop()
+        thread.join()
+
+
+@pytest.mark.promise("H1")
+def test_a_handler_shows_its_backlog_and_what_it_rejected(site: Site, page: Page) -> None:
+    handler = f"slow-{uuid.uuid4().hex[:8]}"
+    site.fetch(mail("One", "alice"), mail("Two", "alice"), handler=handler)
+    page.goto(f"{site.url}/handlers")
+    row = page.get_by_role("row", name=handler)
+    expect(row).to_contain_text("Enabled")
+    page.get_by_role("link", name=handler).click()
+    tile = page.locator(".tile").filter(has_text="not acknowledged yet")
+    expect(tile.locator(".value")).to_have_text("2", timeout=30_000)
+    expect(page.get_by_text(f"posthouse tail {handler}")).to_be_visible()
+    page.get_by_role("link", name="rejected by the program").click()
+    expect(page.get_by_text("Nothing was rejected")).to_be_visible()
+    page.go_back()
+    page.once("dialog", lambda dialog: dialog.accept())
+    page.get_by_role("button", name="Delete", exact=True).click()
+    expect(page.get_by_role("alert")).to_contain_text("2 mails wait for this handler")
+    page.get_by_role("button", name="Delete all the same").click()
+    expect(page.get_by_role("status").first).to_contain_text("is deleted")
+
+
+@pytest.mark.promise("H1")
+def test_what_a_program_rejected_is_seen_and_put_back(site: Site, page: Page) -> None:
+    handler = f"rejects-{uuid.uuid4().hex[:8]}"
+    mark = uuid.uuid4().hex[:10]
+    mails = [mail(f"{word} {mark}", "alice") for word in ("Fine", "Odd", "Strange")]
+    site.fetch(*mails, handler=handler)
+
+    def reject(event: MailEvent) -> None:
+        if not event.headers.subject.startswith("Fine"):
+            raise Reject("There is no such ticket.")
+
+    page.goto(f"{site.url}/handlers")
+    page.get_by_role("link", name=handler).click()
+    dead = page.locator(".tile").filter(has_text="rejected by the program")
+    with program(site, handler, reject):
+        # The page keeps itself current.
+        expect(dead.locator(".value")).to_have_text("2", timeout=30_000)
+    dead.click()
+    expect(page.locator("tbody tr")).to_have_count(2)
+    row = page.get_by_role("row", name=f"Odd {mark}")
+    expect(row).to_contain_text("There is no such ticket.")
+    page.get_by_role("button", name="Put the ticked ones back").click()
+    expect(page.get_by_role("status").first).to_contain_text("Tick the mails first.")
+    row.get_by_role("checkbox").check()
+    page.get_by_role("button", name="Put the ticked ones back").click()
+    expect(page.get_by_role("status").first).to_contain_text("1 mail is back in the queue")
+    expect(page.locator("tbody tr")).to_have_count(1)
+    page.get_by_role("button", name="Put all back").click()
+    expect(page.get_by_text("Nothing was rejected")).to_be_visible()
+    seen: list[str] = []
+    with program(site, handler, lambda event: seen.append(event.headers.subject)):
+        site.house.wait(lambda: len(seen) == 2, "what was put back")
+    assert seen == [f"Odd {mark}", f"Strange {mark}"]
+
+
+@pytest.mark.promise("H1")
+def test_connections_are_chosen_by_typing_a_part_of_them(site: Site, page: Page) -> None:
+    mark = uuid.uuid4().hex[:8]
+    for name in ("Orders", "Invoices"):
+        site.add_connection(f"{name.lower()}-{mark}", name=f"{name} {mark}")
+    handler = f"chosen-{mark}"
+    page.goto(f"{site.url}/handlers/new")
+    page.get_by_label("Name").fill(handler)
+    search = page.get_by_role("combobox", name="Connections")
+    expect(search).to_be_hidden()
+    page.get_by_label("Only these").check()
+    search.fill(f"NVOICES {mark}")
+    expect(page.get_by_role("option", name=f"Invoices {mark}")).to_be_visible()
+    search.press("ArrowDown")
+    search.press("Enter")
+    # By its username, too.
+    search.fill(f"orders-{mark}")
+    page.get_by_role("option", name=f"Orders {mark}").click()
+    chosen = page.get_by_role("list", name="Chosen connections")
+    expect(chosen.get_by_role("listitem")).to_have_count(2)
+    chosen.get_by_role("button", name=f"Remove Orders {mark}").click()
+    search.fill(f"nothing-{mark}")
+    expect(page.get_by_role("option", name="No connection matches")).to_be_visible()
+    search.press("Escape")
+    page.get_by_role("button", name="Add", exact=True).click()
+    expect(page.get_by_role("heading", level=1)).to_have_text(handler)
+    taken = page.get_by_role("table", name="Connections of this handler")
+    expect(taken.get_by_role("link")).to_have_text([f"Invoices {mark}"])
+    page.get_by_role("link", name="Change", exact=True).click()
+    expect(chosen.get_by_role("listitem")).to_have_count(1)
+    expect(chosen).to_contain_text(f"Invoices {mark}")

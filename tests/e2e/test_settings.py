@@ -1,0 +1,91 @@
+"""Settings: webhooks that alerts go to, and the authorities that signatures are trusted from."""
+
+from __future__ import annotations
+
+import re
+import uuid
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from tests.e2e.site import Site
+from tests.servers.certificates import Authority
+from tests.servers.webhooks import Receiver
+
+
+@pytest.mark.promise("H5")
+def test_a_webhook_is_added_told_of_a_failure_and_of_its_end(
+    site: Site, page: Page, receiver: Receiver
+) -> None:
+    mark = uuid.uuid4().hex[:8]
+    hook = f"On call {mark}"
+    page.goto(f"{site.url}/settings")
+    adding = page.locator("details").filter(has_text="Add a webhook")
+    name = page.locator("#name")
+    if not name.is_visible():
+        adding.locator("summary").click()
+    name.fill(hook)
+    page.get_by_label("Address").fill("ftp://example.org/hook")
+    page.get_by_role("button", name="Add webhook").click()
+    field = page.get_by_label("Address")
+    expect(field).to_have_accessible_description(re.compile("begins with https://"))
+    expect(name).to_have_value(hook)
+    field.fill(receiver.url)
+    page.get_by_label("Signing secret").fill("whsec_" + "c2VjcmV0LXRoYXQtdGhlLXJlY2VpdmVy")
+    page.get_by_role("button", name="Add webhook").click()
+    expect(page.get_by_role("status").first).to_contain_text(f"{hook} is told of every alert")
+    row = page.get_by_role("table", name="Webhooks").get_by_role("row", name=hook)
+    expect(row).to_contain_text("signed")
+    expect(row).to_contain_text("Enabled")
+    assert "secret-path" not in page.content(), "the address is a secret"
+
+    # A mailbox whose password is wrong, and then right again.
+    user = site.new_mailbox()
+    connection = site.add_connection(user, handler=f"takes-{user}")
+    site.api("PATCH", f"/connections/{connection}", {"password": "wrong-password"})
+    site.enable(connection)
+
+    def heard(kind: str) -> bool:
+        return any(
+            f".{kind}." in one.json["type"] and user in one.body.decode()
+            for one in receiver.received
+        )
+
+    site.house.wait(lambda: heard("connection-failing"), "the alert")
+    site.api("PATCH", f"/connections/{connection}", {"password": "secret"})
+    site.house.wait(lambda: heard("connection-recovered"), "the end of it")
+    assert all("webhook-signature" in one.headers for one in receiver.received)
+    page.reload()
+    told = page.get_by_role("table", name="Alerts, newest first").get_by_role("row", name=user)
+    expect(told).to_have_count(2)
+    expect(told.first).to_contain_text(hook)
+
+    row.get_by_role("button", name="Disable").click()
+    expect(row).to_contain_text("Disabled")
+    page.once("dialog", lambda dialog: dialog.accept())
+    row.get_by_role("button", name="Delete").click()
+    expect(page.get_by_role("status").first).to_contain_text(f"{hook} is deleted")
+    expect(row).to_have_count(0)
+
+
+@pytest.mark.promise("C3")
+def test_an_authority_is_trusted_and_no_longer(site: Site, page: Page, tmp_path: Path) -> None:
+    mark = uuid.uuid4().hex[:8]
+    authority = Authority(tmp_path, f"Example Root {mark}")
+    page.goto(f"{site.url}/settings")
+    file = page.get_by_label("Certificate of the authority")
+    file.set_input_files({"name": "a.pem", "mimeType": "text/plain", "buffer": b"no certificate"})
+    page.get_by_role("button", name="Trust it").click()
+    expect(file).to_have_attribute("aria-invalid", "true")
+    file.set_input_files(authority.certificate)
+    page.get_by_label("Name").last.fill(f"Partners {mark}")
+    page.get_by_role("button", name="Trust it").click()
+    expect(page.get_by_role("status").first).to_contain_text("1 authority is trusted")
+    row = page.get_by_role("table", name="Trusted authorities").get_by_role("row", name=mark)
+    expect(row).to_contain_text(f"Partners {mark}")
+    expect(row).to_contain_text(f"Example Root {mark}")
+    page.once("dialog", lambda dialog: dialog.accept())
+    row.get_by_role("button", name="Remove").click()
+    expect(page.get_by_role("status").first).to_contain_text("no longer trusted")
+    expect(row).to_have_count(0)

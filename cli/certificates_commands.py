@@ -9,11 +9,11 @@ import typer
 
 from cli import showing
 from cli.given import asked_secret, referred
+from cli.objects import Name, deletable, listed
 from cli.remote import Api, ApiInvalid
-from cli.showing import AsJson, Yes
+from cli.showing import AsJson
 
 app = typer.Typer(help="What encrypted mails are opened with.", no_args_is_help=True)
-Name = Annotated[str, typer.Argument(help="Name or id.", show_default=False)]
 File = Annotated[
     Path, typer.Argument(exists=True, dir_okay=False, help="PKCS #12, PEM with key, or OpenPGP.")
 ]
@@ -34,21 +34,18 @@ def list_certificates(
     """Shows the certificates, when they end, and how many connections use them."""
     with Api.from_environment() as api:
         found = list(api.every("certificates", q=query))
-    if as_json:
-        showing.as_json({"items": found})
-        return
-    rows = [
-        (
-            item["id"],
-            item["label"],
-            item["key_type"],
-            ", ".join(item["emails"]),
-            (item["not_after"] or "never")[:10],
-            item["uses"],
-        )
-        for item in found
-    ]
-    showing.table(("id", "name", "key", "addresses", "until", "uses"), rows, empty="None yet.")
+    listed(
+        found,
+        as_json,
+        {
+            "id": lambda c: c["id"],
+            "name": lambda c: c["label"],
+            "key": lambda c: c["key_type"],
+            "addresses": lambda c: ", ".join(c["emails"]),
+            "until": lambda c: (c["not_after"] or "never")[:10],
+            "uses": lambda c: c["uses"],
+        },
+    )
 
 
 @app.command()
@@ -103,14 +100,13 @@ def rename(
         _shown(api.patch(f"certificates/{found['id']}", changes), as_json)
 
 
-@app.command()
-def delete(name: Name, yes: Yes = False) -> None:
-    """Deletes a certificate that no connection uses."""
-    with Api.from_environment() as api:
-        found = api.named("certificates", name)
-        showing.confirmed(f"Delete the certificate {found['label']!r} and its key?", yes=yes)
-        api.delete(f"certificates/{found['id']}")
-    showing.say("Deleted.")
+deletable(
+    app,
+    "certificates",
+    "certificate",
+    "Deletes a certificate that no connection uses, with its key.",
+    label="label",
+)
 
 
 def _send(

@@ -9,12 +9,12 @@ import typer
 
 from cli import showing
 from cli.given import Settings, asked_secret, fields
+from cli.objects import Name, deletable
 from cli.remote import Api, ApiRefused
-from cli.showing import AsJson, Yes
+from cli.showing import AsJson
 from shared.errors import InvalidInput
 
 app = typer.Typer(help="The mailboxes that are watched.", no_args_is_help=True)
-Name = Annotated[str, typer.Argument(help="Name or id.", show_default=False)]
 StartFrom = Annotated[
     str | None,
     typer.Option(
@@ -131,14 +131,7 @@ def edit(
     _saved(saved, as_json)
 
 
-@app.command()
-def delete(name: Name, yes: Yes = False) -> None:
-    """Deletes a connection; mails that it brought stay."""
-    with Api.from_environment() as api:
-        found = api.named("connections", name)
-        showing.confirmed(f"Delete the connection {found['name']!r}?", yes=yes)
-        api.delete(f"connections/{found['id']}")
-    showing.say("Deleted.")
+deletable(app, "connections", "connection", "Deletes a connection; mails that it brought stay.")
 
 
 @app.command()

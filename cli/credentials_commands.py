@@ -8,11 +8,11 @@ import typer
 
 from cli import showing
 from cli.given import Settings, fields
+from cli.objects import Name, deletable, listed
 from cli.remote import Api
-from cli.showing import AsJson, Yes
+from cli.showing import AsJson
 
 app = typer.Typer(help="The OAuth2 clients that connections log in with.", no_args_is_help=True)
-Name = Annotated[str, typer.Argument(help="Name or id.", show_default=False)]
 
 
 @app.command("list")
@@ -22,24 +22,20 @@ def list_credentials(
 ) -> None:
     """Shows the credentials and how many connections use them."""
     with Api.from_environment() as api:
-        found = api.get("credentials", q=query)
-    if as_json:
-        showing.as_json(found)
-        return
-    rows = [
-        (
-            item["id"],
-            item["name"],
-            item["provider"],
-            item["grant"],
-            item["client_id"],
-            (item["secret_expires_at"] or "")[:10],
-            item["uses"],
-        )
-        for item in found["items"]
-    ]
-    columns = ("id", "name", "provider", "grant", "client id", "secret until", "uses")
-    showing.table(columns, rows, empty="None yet.")
+        found = api.get("credentials", q=query)["items"]
+    listed(
+        found,
+        as_json,
+        {
+            "id": lambda c: c["id"],
+            "name": lambda c: c["name"],
+            "provider": lambda c: c["provider"],
+            "grant": lambda c: c["grant"],
+            "client id": lambda c: c["client_id"],
+            "secret until": lambda c: (c["secret_expires_at"] or "")[:10],
+            "uses": lambda c: c["uses"],
+        },
+    )
 
 
 @app.command()
@@ -71,14 +67,7 @@ def edit(name: Name, settings: Settings = None, as_json: AsJson = False) -> None
         _shown(api.patch(f"credentials/{found['id']}", fields(settings)), as_json)
 
 
-@app.command()
-def delete(name: Name, yes: Yes = False) -> None:
-    """Deletes a credential that no connection uses."""
-    with Api.from_environment() as api:
-        found = api.named("credentials", name)
-        showing.confirmed(f"Delete the credential {found['name']!r}?", yes=yes)
-        api.delete(f"credentials/{found['id']}")
-    showing.say("Deleted.")
+deletable(app, "credentials", "credential", "Deletes a credential that no connection uses.")
 
 
 def _shown(found: dict[str, Any], as_json: bool) -> None:

@@ -7,11 +7,11 @@ from typing import Annotated, Any
 import typer
 
 from cli import showing
+from cli.objects import Name, listed
 from cli.remote import Api
 from cli.showing import AsJson, Yes
 
 app = typer.Typer(help="The programs that take mails.", no_args_is_help=True)
-Name = Annotated[str, typer.Argument(help="Name or id.", show_default=False)]
 Connections = Annotated[
     list[str] | None,
     typer.Option("--connection", "-c", help="Name or id of a connection; repeat it."),
@@ -24,25 +24,22 @@ Description = Annotated[str | None, typer.Option(show_default=False)]
 def list_handlers(as_json: AsJson = False) -> None:
     """Shows the handlers and how far behind they are."""
     with Api.from_environment() as api:
-        found = api.get("handlers")
-    if as_json:
-        showing.as_json(found)
-        return
-    rows = [
-        (
-            item["id"],
-            item["name"],
-            ("enabled", "green") if item["enabled"] else ("disabled", "dim"),
-            "all" if item["connections"] == "all" else len(item["connections"]),
-            item["waiting"],
-            item["queue"]["backlog"],
-            showing.when(item["queue"]["oldest_at"]),
-            (str(item["queue"]["dead"]), "red" if item["queue"]["dead"] else ""),
-        )
-        for item in found["items"]
-    ]
-    columns = ("id", "name", "state", "connections", "to publish", "backlog", "oldest", "dead")
-    showing.table(columns, rows, empty="No handler yet: nothing is downloaded before there is one.")
+        found = api.get("handlers")["items"]
+    listed(
+        found,
+        as_json,
+        {
+            "id": lambda h: h["id"],
+            "name": lambda h: h["name"],
+            "state": lambda h: ("enabled", "green") if h["enabled"] else ("disabled", "dim"),
+            "connections": lambda h: "all" if h["connections"] == "all" else len(h["connections"]),
+            "to publish": lambda h: h["waiting"],
+            "backlog": lambda h: h["queue"]["backlog"],
+            "oldest": lambda h: showing.when(h["queue"]["oldest_at"]),
+            "dead": lambda h: (str(h["queue"]["dead"]), "red" if h["queue"]["dead"] else ""),
+        },
+        empty="No handler yet: nothing is downloaded before there is one.",
+    )
 
 
 @app.command()

@@ -15,10 +15,12 @@ from cli import (
     demo_commands,
     handlers_commands,
     messages_commands,
+    people_commands,
     quarantine_commands,
     secrets_commands,
     tail,
     up,
+    webhooks_commands,
 )
 from cli.declared import commands as declared
 from shared.errors import InvalidInput, PosthouseError
@@ -40,6 +42,10 @@ app.add_typer(connections_commands.app, name="connections", rich_help_panel="Adm
 app.add_typer(certificates_commands.app, name="certificates", rich_help_panel="Administer")
 app.add_typer(credentials_commands.app, name="credentials", rich_help_panel="Administer")
 app.add_typer(handlers_commands.app, name="handlers", rich_help_panel="Administer")
+app.add_typer(webhooks_commands.app, name="webhooks", rich_help_panel="Administer")
+app.add_typer(people_commands.app, name="people", rich_help_panel="Administer")
+app.add_typer(people_commands.tokens, name="tokens", rich_help_panel="Administer")
+app.command("audit", rich_help_panel="Look")(people_commands.audit)
 app.command("apply", rich_help_panel="Administer")(declared.apply)
 app.command("export", rich_help_panel="Administer")(declared.export)
 app.add_typer(messages_commands.app, name="messages", rich_help_panel="Look")

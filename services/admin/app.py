@@ -20,7 +20,9 @@ from services.admin.api import (
     handlers,
     messages,
     overview,
+    people,
     problems,
+    webhooks,
 )
 from services.admin.context import House
 from services.admin.limits import BodyLimit, WrongTokens
@@ -45,6 +47,8 @@ _ROUTERS: Final[tuple[APIRouter, ...]] = (
     messages.router,
     messages.quarantined,
     overview.router,
+    people.router,
+    webhooks.router,
 )
 
 

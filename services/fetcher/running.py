@@ -183,7 +183,7 @@ class Runner:
     def _record(self, run: Run, report: Report) -> None:
         subject = f"connection/{run.connection.id}"
         recovered = run.state.health in {Health.FAILING, Health.NEEDS_AUTHORISATION}
-        if run.state.health is Health.PENDING:
+        if run.state.health == Health.PENDING:
             # An edit or a new login ends the back-off and makes it pending: whether it was ill
             # before is then known from what was told.
             with self.database.transaction() as session:

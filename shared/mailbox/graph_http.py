@@ -18,7 +18,7 @@ from urllib.parse import quote, urlencode, urlsplit
 import httpx
 
 from shared.errors import PosthouseError, TryAgain
-from shared.mailbox import diagnosis, https
+from shared.mailbox import diagnosis, https, refusals
 from shared.mailbox.base import MailRef, SessionLost
 from shared.mailbox.limiting import RequestLimiter
 from shared.mailbox.transcript import Transcript
@@ -242,7 +242,7 @@ class GraphHttp:
         failure = GraphError(answer.status_code, found, https.retry_after(answer.headers))
         words = f"{failure.code}: {failure.words}" if failure.code else "no error code"
         asked = f", Retry-After {failure.retry_after:g}" if failure.retry_after else ""
-        self.transcript.received((diagnosis.shortened(words) + asked).encode())
+        self.transcript.received((refusals.shortened(words) + asked).encode())
         return failure
 
     def _chunks(self, answer: httpx.Response) -> Iterator[bytes]:

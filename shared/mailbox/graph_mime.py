@@ -18,9 +18,9 @@ from typing import IO, Any, Final
 from uuid import uuid4
 
 from shared.mailbox.base import MailRef
-from shared.mailbox.diagnosis import shortened
 from shared.mailbox.graph_folders import pages
 from shared.mailbox.graph_http import GraphError, GraphHttp
+from shared.mailbox.refusals import shortened
 
 _SELECT: Final = ",".join(
     (

@@ -6,8 +6,8 @@ import re
 from collections.abc import Sequence
 
 from shared.mailbox.base import StepFailed, Unreachable
-from shared.mailbox.diagnosis import NOT_CONNECTED
 from shared.mailbox.imap_session import ImapSession, Reply, Untagged, read_set
+from shared.mailbox.refusals import NOT_CONNECTED
 
 _TAG = re.compile(rb'\(TAG "([^"]*)"\)', re.I)
 _ALL = re.compile(rb"\bALL ([0-9:,]+)", re.I)

@@ -26,7 +26,7 @@ from google.oauth2 import service_account
 from shared.clock import utc_now
 from shared.credentials import ClientSecrets, Credential, service_account_of
 from shared.errors import NeedsPerson, TryAgain
-from shared.mailbox import diagnosis
+from shared.mailbox import diagnosis, refusals
 from shared.mailbox.https import client, retry_after, translated
 from shared.mailbox.oauth_tokens import Tokens, at, lifetime
 
@@ -111,7 +111,7 @@ class GoogleProvider:
             )
         granted = set(str(result.get("scope") or "").split())
         if granted and not granted >= set(flow["scope"]):
-            raise diagnosis.SCOPE_WRONG.error("the box for mail was not ticked on consent")
+            raise refusals.SCOPE_WRONG.error("the box for mail was not ticked on consent")
         return Tokens(
             access_token=str(result["access_token"]),
             refresh_token=str(result["refresh_token"]),

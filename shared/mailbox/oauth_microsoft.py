@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from shared.credentials import ClientSecrets, Credential
 from shared.errors import InvalidInput, NeedsPerson, PosthouseError
-from shared.mailbox import diagnosis
+from shared.mailbox import diagnosis, refusals
 from shared.mailbox.https import client, translated
 from shared.mailbox.oauth_tokens import Tokens, lifetime
 
@@ -125,8 +125,8 @@ class _Application:
         except ValueError as error:  # msal's word for an authority that discovery does not know
             self.http.close()
             if "private key" in str(error).lower() or "certificate" in str(error).lower():
-                raise diagnosis.CERTIFICATE_REFUSED.error(str(error)) from error
-            raise diagnosis.TENANT_UNKNOWN.error(f"{self._authority} is unknown") from error
+                raise refusals.CERTIFICATE_REFUSED.error(str(error)) from error
+            raise refusals.TENANT_UNKNOWN.error(f"{self._authority} is unknown") from error
         app.http = self.http
         return app
 
@@ -137,7 +137,7 @@ class _Application:
             # for an ID token that is not for us (issuer, audience, time).
             raise NeedsPerson(
                 f"The provider's answer does not fit the login: "
-                f"{diagnosis.shortened(str(error).split('Current epoch')[0])}.",
+                f"{refusals.shortened(str(error).split('Current epoch')[0])}.",
                 hint="Start the authorisation again; check the clock of this machine.",
                 code="login-answer-wrong",
             ) from error

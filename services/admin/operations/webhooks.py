@@ -33,6 +33,12 @@ def list_webhooks(ctx: Context) -> Sequence[Webhook]:
         return alerts.webhooks(session)
 
 
+def get_webhook(ctx: Context, webhook_id: int) -> Webhook:
+    """Raises NotFound."""
+    with ctx.transaction() as session:
+        return alerts.webhook(session, webhook_id)
+
+
 def create_webhook(ctx: Context, changes: Mapping[str, Any]) -> Webhook:
     """Raises InvalidInput naming the field, Conflict where the name is taken."""
     typed.only(changes, _FIELDS, "webhook")

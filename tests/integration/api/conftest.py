@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import io
+import json
+import sys
 import threading
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +17,7 @@ import httpx
 import pytest
 import requests
 
+from cli.main import main
 from services.admin.main import Admin, build
 from services.admin.settings import AdminSettings
 from shared.storage.pool import Database
@@ -119,3 +124,40 @@ def on_dovecot(dovecot: Dovecot, mail_user: str) -> dict[str, Any]:
         "username": mail_user,
         "password": PASSWORD,
     }
+
+
+@dataclass(frozen=True)
+class Ran:
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.out)
+
+
+Posthouse = Callable[..., Ran]
+
+
+@pytest.fixture
+def posthouse(
+    api: Api, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> Posthouse:
+    """Runs a command as the console script does; standard input is no terminal."""
+    monkeypatch.setenv("POSTHOUSE_URL", api.url)
+    monkeypatch.setenv("POSTHOUSE_TOKEN", TOKEN)
+    monkeypatch.setenv("COLUMNS", "200")
+
+    def run(*words: str, stdin: str = "") -> Ran:
+        monkeypatch.setattr(sys, "argv", ["posthouse", *words])
+        monkeypatch.setattr(sys, "stdin", io.StringIO(stdin))
+        capfd.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            main()
+            sys.exit(0)
+        captured = capfd.readouterr()
+        code = ended.value.code
+        return Ran(code if isinstance(code, int) else 0, captured.out, captured.err)
+
+    return run

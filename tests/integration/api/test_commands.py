@@ -2,60 +2,17 @@
 
 from __future__ import annotations
 
-import io
-import json
-import sys
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-from cli.main import main
-from tests.integration.api.conftest import TOKEN, Api
+from tests.integration.api.conftest import Api, Posthouse
 from tests.integration.api.test_certificates import p12
 from tests.integration.api.test_looking import mails
 from tests.integration.api.test_messages import add_mail, quarantine
 from tests.servers.dovecot import PASSWORD, Dovecot
-
-
-@dataclass(frozen=True)
-class Ran:
-    code: int
-    out: str
-    err: str
-
-    @property
-    def json(self) -> Any:
-        return json.loads(self.out)
-
-
-Posthouse = Callable[..., Ran]
-
-
-@pytest.fixture
-def posthouse(
-    api: Api, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
-) -> Posthouse:
-    """Runs a command as the console script does; standard input is no terminal."""
-    monkeypatch.setenv("POSTHOUSE_URL", api.url)
-    monkeypatch.setenv("POSTHOUSE_TOKEN", TOKEN)
-    monkeypatch.setenv("COLUMNS", "200")
-
-    def run(*words: str, stdin: str = "") -> Ran:
-        monkeypatch.setattr(sys, "argv", ["posthouse", *words])
-        monkeypatch.setattr(sys, "stdin", io.StringIO(stdin))
-        capfd.readouterr()
-        with pytest.raises(SystemExit) as ended:
-            main()
-            sys.exit(0)
-        captured = capfd.readouterr()
-        code = ended.value.code
-        return Ran(code if isinstance(code, int) else 0, captured.out, captured.err)
-
-    return run
 
 
 def test_a_mailbox_is_added_tested_and_enabled(

@@ -1,0 +1,43 @@
+"""What the groups of commands over named objects share: listing them, and deleting one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Annotated, Any
+
+import typer
+
+from cli import showing
+from cli.remote import Api
+from cli.showing import Yes
+
+Name = Annotated[str, typer.Argument(help="Name or id.", show_default=False)]
+Item = Mapping[str, Any]
+
+
+def listed(
+    items: Iterable[Item],
+    as_json: bool,
+    columns: Mapping[str, Callable[[Item], Any]],
+    *,
+    empty: str = "None yet.",
+) -> None:
+    """Items as `{"items": […]}`, or as a table of `columns`: heading to what stands below it."""
+    found = list(items)
+    if as_json:
+        showing.as_json({"items": found})
+        return
+    rows: Sequence[Sequence[Any]] = [[cell(item) for cell in columns.values()] for item in found]
+    showing.table(tuple(columns), rows, empty=empty)
+
+
+def deletable(app: typer.Typer, kind: str, noun: str, text: str, *, label: str = "name") -> None:
+    """Gives `app` the command `delete`, described by `text`; `kind` is the path in the API."""
+
+    @app.command("delete", help=text)
+    def delete(name: Name, yes: Yes = False) -> None:
+        with Api.from_environment() as api:
+            found = api.named(kind, name)
+            showing.confirmed(f"Delete the {noun} {found[label]!r}?", yes=yes)
+            api.delete(f"{kind}/{found['id']}")
+        showing.say("Deleted.")

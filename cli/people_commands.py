@@ -1,0 +1,165 @@
+"""`posthouse people`, `tokens` and `audit`: who may come in, and what they changed."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from cli import showing
+from cli.given import asked_secret, referred
+from cli.objects import Name, deletable, listed
+from cli.remote import Api
+from cli.showing import AsJson
+
+app = typer.Typer(help="Who may log in, and as what.", no_args_is_help=True)
+tokens = typer.Typer(help="API tokens: how programs come in.", no_args_is_help=True)
+Role = Annotated[str | None, typer.Option(help="admin, operator or viewer", show_default=False)]
+Email = Annotated[str | None, typer.Option(help="For single sign-on.", show_default=False)]
+Password = Annotated[
+    str | None,
+    typer.Option("--password", metavar="env:NAME|file:PATH", help="Where the password is."),
+]
+
+
+@app.command("list")
+def list_people(as_json: AsJson = False) -> None:
+    """Shows who may log in."""
+    with Api.from_environment() as api:
+        found = api.get("people")["items"]
+    listed(
+        found,
+        as_json,
+        {
+            "id": lambda p: p["id"],
+            "name": lambda p: p["name"],
+            "role": lambda p: p["role"],
+            "state": lambda p: ("enabled", "green") if p["enabled"] else ("disabled", "dim"),
+            "email": lambda p: p["email"],
+            "last login": lambda p: showing.when(p["last_login_at"]),
+        },
+        empty="Nobody yet: the bootstrap token is the only way in.",
+    )
+
+
+@app.command()
+def add(
+    name: Annotated[str, typer.Argument(help="Whom to let in.")],
+    role: Role = None,
+    email: Email = None,
+    password: Password = None,
+    as_json: AsJson = False,
+) -> None:
+    """Lets somebody in. Asks for the password unless it is given."""
+    given = referred(password, "password") if password else None
+    body = _given(name=name, role=role, email=email, password=given)
+    if given is None and not email:
+        body["password"] = asked_secret("Password", from_stdin=False)
+    with Api.from_environment() as api:
+        _shown(api.post("people", body), as_json)
+
+
+@app.command()
+def edit(
+    name: Name,
+    role: Role = None,
+    email: Email = None,
+    password: Password = None,
+    enabled: Annotated[
+        bool | None, typer.Option("--enabled/--disabled", show_default=False)
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Changes what is given; a new password ends the person's sessions."""
+    given = referred(password, "password") if password else None
+    changes = _given(role=role, email=email, password=given, enabled=enabled)
+    with Api.from_environment() as api:
+        found = api.named("people", name)
+        _shown(api.patch(f"people/{found['id']}", changes), as_json)
+
+
+deletable(app, "people", "person", "Lets somebody in no longer; ends the person's sessions.")
+
+
+@tokens.command("list")
+def list_tokens(as_json: AsJson = False) -> None:
+    """Shows the tokens, never what they are."""
+    with Api.from_environment() as api:
+        found = api.get("tokens")["items"]
+    listed(
+        found,
+        as_json,
+        {
+            "id": lambda t: t["id"],
+            "name": lambda t: t["name"],
+            "role": lambda t: t["role"],
+            "made by": lambda t: t["created_by"],
+            "until": lambda t: (t["expires_at"] or "no end")[:10],
+            "last used": lambda t: showing.when(t["last_used_at"]),
+        },
+    )
+
+
+@tokens.command("add")
+def add_token(
+    name: Annotated[str, typer.Argument(help="Which program it is for.")],
+    role: Annotated[str, typer.Option(help="admin, operator or viewer")] = "viewer",
+    days: Annotated[
+        int | None, typer.Option(help="How long it is valid.", show_default="no end")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Makes a token and shows it: only this once."""
+    with Api.from_environment() as api:
+        made = api.post("tokens", _given(name=name, role=role, days=days))
+    if as_json:
+        showing.as_json(made)
+        return
+    typer.echo(made["token"])
+    typer.echo("Copy it now: it is shown only this once.", err=True)
+
+
+deletable(tokens, "tokens", "token", "Revokes a token: it opens nothing from now on.")
+
+
+def audit(
+    query: Annotated[str, typer.Option("--query", "-q", help="Part of who, what or which.")] = "",
+    subject: Annotated[str, typer.Option(help="Exactly this one, such as connection/7.")] = "",
+    limit: Annotated[int, typer.Option(min=1, max=500)] = 50,
+    as_json: AsJson = False,
+) -> None:
+    """Shows who changed what, newest first."""
+    with Api.from_environment() as api:
+        found = api.get("audit", q=query, subject=subject, limit=limit)["items"]
+    listed(
+        found,
+        as_json,
+        {
+            "when": lambda e: e["at"][:19].replace("T", " "),
+            "who": lambda e: e["actor"],
+            "did": lambda e: e["action"],
+            "to": lambda e: e["subject"],
+            "change": _change,
+        },
+        empty="Nothing was changed.",
+    )
+
+
+def _change(entry: Any) -> str:
+    before, after = entry["before"] or {}, entry["after"] or {}
+    if entry["before"] is None or entry["after"] is None:
+        return ""
+    names = sorted({*before, *after})
+    return ", ".join(f"{name} {before.get(name)!r} → {after.get(name)!r}" for name in names)
+
+
+def _given(**values: Any) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def _shown(found: dict[str, Any], as_json: bool) -> None:
+    if as_json:
+        showing.as_json(found)
+        return
+    names = ("id", "name", "role", "email", "enabled", "last_login_at")
+    showing.pairs([(name.replace("_", " "), found[name]) for name in names])

@@ -1,0 +1,103 @@
+"""`/api/v1/people`, `/api/v1/tokens` and `/api/v1/audit`: for administrators."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Sequence
+from typing import Any
+
+from fastapi import APIRouter
+
+from services.admin.api.problems import responses
+from services.admin.api.requests import Ctx, IdInPath, Limit, SearchText
+from services.admin.api.schemas.parts import PageOut
+from services.admin.api.schemas.people import (
+    AuditEntryOut,
+    AuditPageOut,
+    PersonBody,
+    PersonChanges,
+    PersonOut,
+    TokenBody,
+    TokenOut,
+)
+from services.admin.operations import people
+from shared.errors import NotFound
+
+router = APIRouter(tags=["people"])
+
+
+@router.get("/people", responses=responses())
+def list_people(ctx: Ctx, q: SearchText = "") -> PageOut[PersonOut]:
+    """All who may log in and whose name holds `q`."""
+    found = [PersonOut.model_validate(p) for p in _named(people.list_people(ctx), q)]
+    return PageOut(items=found, total=len(found), page=1, per_page=max(1, len(found)))
+
+
+@router.post("/people", status_code=201, responses=responses())
+def create_person(ctx: Ctx, body: PersonBody) -> PersonOut:
+    """Lets somebody in."""
+    return PersonOut.model_validate(people.create_person(ctx, body))
+
+
+@router.get("/people/{person_id}", responses=responses(404))
+def get_person(ctx: Ctx, person_id: IdInPath) -> PersonOut:
+    return PersonOut.model_validate(people.get_person(ctx, person_id))
+
+
+@router.patch("/people/{person_id}", responses=responses(404, 409))
+def update_person(ctx: Ctx, person_id: IdInPath, body: PersonChanges) -> PersonOut:
+    """Changes the given fields; `409` where no administrator would be left."""
+    return PersonOut.model_validate(people.update_person(ctx, person_id, body))
+
+
+@router.delete("/people/{person_id}", status_code=204, responses=responses(404, 409))
+def delete_person(ctx: Ctx, person_id: IdInPath) -> None:
+    """Ends the person's sessions, too; `409` where no administrator would be left."""
+    people.delete_person(ctx, person_id)
+
+
+@router.get("/tokens", responses=responses())
+def list_tokens(ctx: Ctx, q: SearchText = "") -> PageOut[TokenOut]:
+    """The API tokens whose name holds `q`, without what they are."""
+    found = [TokenOut.model_validate(t) for t in _named(people.list_tokens(ctx), q)]
+    return PageOut(items=found, total=len(found), page=1, per_page=max(1, len(found)))
+
+
+@router.post("/tokens", status_code=201, responses=responses())
+def create_token(ctx: Ctx, body: TokenBody) -> TokenOut:
+    """Makes a token; the answer holds it, once."""
+    made, token = people.create_token(ctx, body)
+    return TokenOut.model_validate(made).model_copy(update={"token": token})
+
+
+@router.get("/tokens/{token_id}", responses=responses(404))
+def get_token(ctx: Ctx, token_id: IdInPath) -> TokenOut:
+    for one in people.list_tokens(ctx):
+        if one.id == token_id:
+            return TokenOut.model_validate(one)
+    raise NotFound("There is no such token (any more).")
+
+
+@router.delete("/tokens/{token_id}", status_code=204, responses=responses(404))
+def delete_token(ctx: Ctx, token_id: IdInPath) -> None:
+    """It opens nothing from now on."""
+    people.delete_token(ctx, token_id)
+
+
+@router.get("/audit", responses=responses())
+def audit(
+    ctx: Ctx,
+    q: SearchText = "",
+    subject: SearchText = "",
+    before: uuid.UUID | None = None,
+    limit: Limit = 50,
+) -> AuditPageOut:
+    """Every change: who, what, before and after. `subject` is exact (`connection/7`)."""
+    found, following = people.audit_log(ctx, q=q, subject=subject, before=before, limit=limit)
+    return AuditPageOut(
+        items=[AuditEntryOut.model_validate(entry) for entry in found], next=following
+    )
+
+
+def _named(found: Sequence[Any], part: str) -> list[Any]:
+    return [one for one in found if part.strip().casefold() in one.name.casefold()]

@@ -1,0 +1,71 @@
+"""`/api/v1/webhooks`: where alerts go, and what was told to whom. For administrators."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter
+
+from services.admin.api.problems import responses
+from services.admin.api.requests import Ctx, IdInPath, Limit, SearchText
+from services.admin.api.schemas.parts import PageOut
+from services.admin.api.schemas.people import (
+    AttemptOut,
+    ToldOut,
+    WebhookBody,
+    WebhookOut,
+    WebhookSwitch,
+)
+from services.admin.operations import webhooks
+
+router = APIRouter(prefix="/webhooks", tags=["webhooks"])
+
+
+@router.get("", responses=responses())
+def list_webhooks(ctx: Ctx, q: SearchText = "") -> PageOut[WebhookOut]:
+    """All whose name holds `q`."""
+    part = q.strip().casefold()
+    found = [
+        WebhookOut.model_validate(hook)
+        for hook in webhooks.list_webhooks(ctx)
+        if part in hook.name.casefold()
+    ]
+    return PageOut(items=found, total=len(found), page=1, per_page=max(1, len(found)))
+
+
+@router.post("", status_code=201, responses=responses(409))
+def create(ctx: Ctx, body: WebhookBody) -> WebhookOut:
+    """Adds a webhook: it is told of every alert from now on."""
+    return WebhookOut.model_validate(webhooks.create_webhook(ctx, body))
+
+
+@router.get("/alerts", responses=responses())
+def alerts(ctx: Ctx, limit: Limit = 50) -> list[ToldOut]:
+    """The latest alerts, newest first, with the log of their delivery."""
+    return [
+        ToldOut(
+            id=told.alert.id,
+            at=told.alert.at,
+            kind=told.alert.kind,
+            subject=told.alert.subject,
+            text=told.text,
+            open=told.open,
+            deliveries=[AttemptOut.model_validate(line) for line in told.deliveries],
+        )
+        for told in webhooks.alert_log(ctx, limit=limit)
+    ]
+
+
+@router.get("/{webhook_id}", responses=responses(404))
+def get(ctx: Ctx, webhook_id: IdInPath) -> WebhookOut:
+    return WebhookOut.model_validate(webhooks.get_webhook(ctx, webhook_id))
+
+
+@router.patch("/{webhook_id}", responses=responses(404))
+def switch(ctx: Ctx, webhook_id: IdInPath, body: WebhookSwitch) -> WebhookOut:
+    """Enables or disables it."""
+    return WebhookOut.model_validate(webhooks.switch_webhook(ctx, webhook_id, enabled=body.enabled))
+
+
+@router.delete("/{webhook_id}", status_code=204, responses=responses(404))
+def delete(ctx: Ctx, webhook_id: IdInPath) -> None:
+    """Its lines of the log go with it."""
+    webhooks.delete_webhook(ctx, webhook_id)

@@ -1,0 +1,163 @@
+"""People, API tokens and the audit log: who may come in, with what, and what was changed."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+from services.admin.context import Context
+from services.admin.people import passwords
+from services.admin.people.access import digest_of, new_token
+from shared import fields as typed
+from shared.clock import utc_now
+from shared.errors import InvalidInput
+from shared.people import ApiToken, Person, Role
+from shared.storage import audit, people
+from shared.storage.audit import Entry
+
+_PERSON: Final = frozenset({"name", "email", "role", "enabled", "password"})
+_TOKEN: Final = frozenset({"name", "role", "days"})
+_LONGEST_DAYS: Final = 3650
+
+
+def list_people(ctx: Context) -> Sequence[Person]:
+    with ctx.transaction() as session:
+        return people.people(session)
+
+
+def get_person(ctx: Context, person_id: int) -> Person:
+    """Raises NotFound."""
+    with ctx.transaction() as session:
+        return people.person(session, person_id)
+
+
+def create_person(ctx: Context, changes: Mapping[str, Any]) -> Person:
+    """Raises InvalidInput naming the field. A password may be missing only where the identity
+    provider proves who it is: then an email address is needed."""
+    typed.only(changes, _PERSON, "person")
+    email = _email(changes.get("email", ""))
+    password = _password(changes.get("password"))
+    if password is None and not (email and ctx.house.settings.oidc_issuer):
+        raise InvalidInput("A new person needs a password.", field="password")
+    with ctx.transaction() as session:
+        number = people.add_person(
+            session,
+            name=_name(changes.get("name", "")),
+            email=email,
+            role=typed.choice(Role, changes.get("role", Role.OPERATOR), "role"),
+            password_hash=password,
+        )
+        added = people.person(session, number)
+        ctx.record(session, "create", f"person/{number}", None, added)
+    return added
+
+
+def update_person(ctx: Context, person_id: int, changes: Mapping[str, Any]) -> Person:
+    """Changes the given fields; a new password, or disabling, ends the person's sessions.
+
+    Raises NotFound, InvalidInput; Conflict where no administrator would be left."""
+    typed.only(changes, _PERSON, "person")
+    password = _password(changes.get("password"))
+    with ctx.transaction() as session:
+        before = people.person(session, person_id)
+        enabled = typed.truth("enabled", changes.get("enabled", before.enabled))
+        people.change_person(
+            session,
+            person_id,
+            name=_name(changes.get("name", before.name)),
+            email=_email(changes.get("email", before.email)),
+            role=typed.choice(Role, changes.get("role", before.role), "role"),
+            enabled=enabled,
+            password_hash=password,
+        )
+        if password or not enabled:
+            people.end_sessions_of(session, person_id)
+        after = people.person(session, person_id)
+        ctx.record(session, "change", f"person/{person_id}", before, after)
+        if password:
+            ctx.record(session, "set password", f"person/{person_id}")
+    return after
+
+
+def delete_person(ctx: Context, person_id: int) -> Person:
+    """Raises NotFound; Conflict where no administrator would be left."""
+    with ctx.transaction() as session:
+        before = people.person(session, person_id)
+        people.delete_person(session, person_id)
+        ctx.record(session, "delete", f"person/{person_id}", before, None)
+    return before
+
+
+def list_tokens(ctx: Context) -> Sequence[ApiToken]:
+    with ctx.transaction() as session:
+        return people.tokens(session)
+
+
+def create_token(ctx: Context, changes: Mapping[str, Any]) -> tuple[ApiToken, str]:
+    """`days` None: without an end. The token itself is given here and never again."""
+    typed.only(changes, _TOKEN, "token")
+    days = changes.get("days")
+    if days is not None:
+        days = typed.whole("days", days, 1, _LONGEST_DAYS)
+    token = new_token()
+    with ctx.transaction() as session:
+        added = people.add_token(
+            session,
+            name=_name(changes.get("name", "")),
+            digest=digest_of(token),
+            role=typed.choice(Role, changes.get("role", Role.VIEWER), "role"),
+            created_by=ctx.principal.name,
+            expires_at=_end(days),
+        )
+        ctx.record(session, "create", f"token/{added.id}", None, added)
+    return added, token
+
+
+def delete_token(ctx: Context, token_id: int) -> str:
+    """It opens nothing from now on. Returns its name. Raises NotFound."""
+    with ctx.transaction() as session:
+        name, role = people.delete_token(session, token_id)
+        ctx.record(session, "delete", f"token/{token_id}", {"name": name, "role": role}, None)
+    return name
+
+
+def audit_log(
+    ctx: Context,
+    *,
+    q: str = "",
+    subject: str = "",
+    before: uuid.UUID | None = None,
+    limit: int = 50,
+) -> tuple[Sequence[Entry], uuid.UUID | None]:
+    """A page, newest first, and what to continue `before`; None at the end."""
+    with ctx.transaction() as session:
+        found = audit.entries(
+            session, subject=subject, query=q.strip(), before=before, limit=limit + 1
+        )
+    return found[:limit], found[limit - 1].id if len(found) > limit else None
+
+
+def _end(days: int | None) -> datetime | None:
+    return None if days is None else utc_now() + timedelta(days=days)
+
+
+def _name(value: Any) -> str:
+    name = typed.text("name", value, 0, 1000)
+    if not 1 <= len(name) <= 100:
+        raise InvalidInput("A name has 1 to 100 characters.", field="name")
+    return name
+
+
+def _email(value: Any) -> str:
+    email = typed.text("email", value, 0, 320)
+    if email and ("@" not in email or " " in email):
+        raise InvalidInput("This is not an email address.", field="email")
+    return email
+
+
+def _password(value: Any) -> str | None:
+    """The hash of a given password. Raises InvalidInput where it is too short."""
+    password = typed.secret("password", value, 1000)
+    return passwords.hashed(password) if password else None

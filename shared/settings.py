@@ -42,7 +42,8 @@ class Settings(BaseSettings):
         default=None, description="Bootstrap token with every right, for the first login"
     )
     public_url: str = Field(
-        default="http://127.0.0.1:8025", description="Where people and handlers reach the API"
+        default="http://127.0.0.1:8025",
+        description="Where people and handlers reach the API: https://host, without a path",
     )
     max_message_bytes: int = Field(
         default=157_286_400,
@@ -83,6 +84,20 @@ class Settings(BaseSettings):
         if isinstance(value, str):
             return tuple(part.strip() for part in value.split(",") if part.strip())
         return value
+
+    @field_validator("public_url")
+    @classmethod
+    def _is_origin(cls, value: str) -> str:
+        parts = urlsplit(value)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise ValueError("write it as https://posthouse.example.org")
+        if parts.path.strip("/") or parts.query or parts.fragment or parts.username:
+            # Addresses of pages and cookies begin at the root of a host.
+            raise ValueError(
+                "Posthouse needs a host name (or port) of its own: give the address without a "
+                "path, and let the proxy in front send that host's whole traffic here"
+            )
+        return value.rstrip("/")
 
     @property
     def effective_output_url(self) -> str:
@@ -132,7 +147,7 @@ def load(kind: type[S], **overrides: Any) -> S:
         first = error.errors(include_input=False, include_url=False)[0]
         name = str(first["loc"][0]) if first["loc"] else ""
         raise InvalidInput(
-            f"{PREFIX}{name.upper()} is not usable: {first['msg']}.",
+            f"{PREFIX}{name.upper()} is not usable: {first['msg'].removeprefix('Value error, ')}.",
             field=name,
             hint=(kind.model_fields[name].description or "") if name in kind.model_fields else "",
         ) from error

@@ -42,8 +42,8 @@ def test_a_mail_that_is_tried_again_reaches_its_handler(site: Site, page: Page) 
     ((entry, connection),) = site.house.query(
         "WITH mine AS (SELECT m.* FROM message m JOIN connection c ON c.id = m.connection_id"
         " WHERE c.name = %s), ungiven AS (DELETE FROM delivery USING mine"
-        " WHERE delivery.message_id = mine.id), unpublished AS (UPDATE message SET published_at = NULL"
-        " FROM mine WHERE message.id = mine.id)"
+        " WHERE delivery.message_id = mine.id), unpublished AS (UPDATE message"
+        " SET published_at = NULL FROM mine WHERE message.id = mine.id)"
         " INSERT INTO quarantine (id, connection_id, folder, native_key, uid_validity, code,"
         " reason, size, raw_key, raw_offset) SELECT id, connection_id, folder, native_key,"
         " uid_validity, 'crashed', 'It was begun three times and never ended.', size, raw_key,"

@@ -56,6 +56,16 @@ def test_a_webhook_is_added_told_of_a_failure_and_of_its_end(
     site.api("PATCH", f"/connections/{connection}", {"password": "secret"})
     site.house.wait(lambda: heard("connection-recovered"), "the end of it")
     assert all("webhook-signature" in one.headers for one in receiver.received)
+    # The log is written once the receiver has answered.
+    subject = f"connection/{connection}"
+    site.house.wait(
+        lambda: all(
+            told["deliveries"]
+            for told in site.api("GET", "/webhooks/alerts")
+            if told["subject"] == subject
+        ),
+        "the log of both",
+    )
     page.reload()
     told = page.get_by_role("table", name="Alerts, newest first").get_by_role("row", name=user)
     expect(told).to_have_count(2)

@@ -103,15 +103,14 @@ def test_people_tokens_and_audit_from_the_shell(
     added = posthouse("people", "add", name, "--role", "viewer", "--password", "env:NEW_PASSWORD")
     assert added.code == 0, added.err
     assert PASSWORD not in added.out
-    assert posthouse("people", "edit", name, "--role", "operator", "--json").json["role"] == (
-        "operator"
-    )
+    edited = posthouse("people", "edit", name, "--role", "operator", "--json").json
+    assert edited["role"] == "operator"
     assert name in posthouse("people", "list").out
     assert posthouse("people", "add", f"{name}-2").code == 2, "nobody is there to type a password"
     made = posthouse("tokens", "add", f"ci-{name}", "--days", "30")
     assert made.code == 0
     assert made.out.strip() not in posthouse("tokens", "list", "--json").out
-    audit = posthouse("audit", "--query", name)
+    audit = posthouse("audit", "--subject", f"person/{edited['id']}")
     assert "'viewer' → 'operator'" in audit.out
     assert PASSWORD not in audit.out
     for group, which in (("tokens", f"ci-{name}"), ("people", name)):

@@ -25,6 +25,9 @@ class Verdict(NamedTuple):
     reason: str
 
 
+_UNSIGNED = Verdict("none", None, "")
+
+
 @dataclass(slots=True)
 class SignedLayer:
     """One signature around (a part of) the mail: verified, not yet judged.
@@ -72,28 +75,29 @@ class Facts:
 
     def judged(self, authors: set[str], trust: TrustStore) -> Security:
         """The facts as a value. `authors` are the addresses that the mail says it is from."""
-        verdicts = [_judge_layer(layer, authors, trust) for layer in self.signatures]
-        overall = Verdict("none", None, "")
-        if verdicts:
-            # The innermost signature is the author's; those around it are made on the way, and
-            # matter when they show that something was changed there.
-            overall = verdicts[-1]
-            for outer in verdicts[:-1]:
-                if outer.signature == "invalid":
-                    overall = Verdict("invalid", overall.signer, outer.reason)
-        reasons = [reason for reason in (self.reason, overall.reason) if reason]
+        overall = self._overall(authors, trust) if self.signatures else _UNSIGNED
+        decrypted = self.status == "decrypted"
         return Security(
             encrypted=self.encrypted,
             status=self.status,
-            certificate=self.certificate if self.status == "decrypted" else None,
-            integrity=self.integrity if self.status == "decrypted" else None,
+            certificate=self.certificate if decrypted else None,
+            integrity=self.integrity if decrypted else None,
             signature=overall.signature,
             signer=overall.signer,
-            reason=" ".join(reasons),
+            reason=f"{self.reason} {overall.reason}".strip(),
             recipients=tuple(dict.fromkeys(self.recipients)),
             key_algorithm=self.key_algorithm,
             content_algorithm=self.content_algorithm,
         )
+
+    def _overall(self, authors: set[str], trust: TrustStore) -> Verdict:
+        """The innermost signature is the author's; those around it are made on the way, and
+        matter when they show that something was changed there."""
+        *around, overall = [_judge_layer(layer, authors, trust) for layer in self.signatures]
+        for outer in around:
+            if outer.signature == "invalid":
+                overall = Verdict("invalid", overall.signer, outer.reason)
+        return overall
 
 
 def _judge_layer(layer: SignedLayer, authors: set[str], trust: TrustStore) -> Verdict:

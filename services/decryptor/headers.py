@@ -84,8 +84,8 @@ def compose(outer: Entity, protected: dict[bytes, bytes], content: Entity) -> by
     the opened entity, and those that are there in a protected form.
     """
     end = b"\r\n" if b"\r\n" in outer.header else b"\n"
-    kept, _ = split_content_fields(outer)
-    _, described = split_content_fields(content)
+    kept = _without_content_fields(outer)
+    described = b"".join([content.header[start:stop] for _, start, stop in content.described])
     if protected:
         kept = _replaced(kept, protected, end)
     if kept and not kept.endswith(b"\n"):
@@ -97,18 +97,17 @@ def compose(outer: Entity, protected: dict[bytes, bytes], content: Entity) -> by
     return kept + described + end
 
 
-def split_content_fields(whole: Entity) -> tuple[bytes, bytes]:
-    """(all other fields, the Content-* fields) of a header block, each byte for byte."""
+def _without_content_fields(whole: Entity) -> bytes:
+    """All fields but Content-*, byte for byte."""
     header = whole.header
-    others: list[bytes] = []
-    content: list[bytes] = []
+    kept: list[bytes] = []
     position = 0
     for _, start, end in whole.described:
-        others.append(header[position:start])
-        content.append(header[start:end])
+        if start > position:
+            kept.append(header[position:start])
         position = end
-    others.append(header[position:])
-    return b"".join(others), b"".join(content)
+    kept.append(header[position:])
+    return b"".join(kept)
 
 
 def _replaced(header: bytes, protected: dict[bytes, bytes], end: bytes) -> bytes:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from email.message import Message
 from functools import lru_cache
 
@@ -20,6 +20,8 @@ MAX_HEADER_BYTES = 1 << 20
 MAX_BOUNDARY = 256
 MAX_CONTENT_TYPE = 1 << 13
 
+#: RFC 2045 section 5.2.
+_DEFAULT_TYPE: tuple[str, Mapping[str, str]] = ("text/plain", {})
 _PARAMETER = re.compile(
     rb';\s*([A-Za-z0-9!#$%&\'*+.^_`{|}~-]+)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^;\s]*))', re.DOTALL
 )
@@ -36,12 +38,11 @@ class Entity:
     `described` says where in the header each Content-* field lies, by name in lower case.
     """
 
-    whole: Region
     header: bytes
     body: Region
     described: list[tuple[bytes, int, int]]
-    media_type: str = "text/plain"
-    parameters: Mapping[str, str] = field(default_factory=dict)
+    media_type: str
+    parameters: Mapping[str, str]
 
     def get(self, name: bytes) -> bytes:
         """The unfolded value of the first Content-* field of that name; b"" where absent."""
@@ -62,11 +63,16 @@ class Entity:
 def entity(part: Region) -> Entity:
     """Reads the header block of the entity that fills `part`."""
     header, body_start = split_header(part)
-    found = Entity(part, header, Region(part.buffer, body_start, part.end), _described(header))
-    value = found.get(b"content-type")
-    if value and len(value) <= MAX_CONTENT_TYPE:
-        found.media_type, found.parameters = content_type(value)
-    return found
+    described = _described(header)
+    media_type, parameters = _DEFAULT_TYPE
+    for name, start, end in described:
+        if name == b"content-type":
+            value = _unfolded(header[start:end])
+            if value and len(value) <= MAX_CONTENT_TYPE:
+                media_type, parameters = content_type(value)
+            break
+    body = Region(part.buffer, body_start, part.end)
+    return Entity(header, body, described, media_type, parameters)
 
 
 def _described(header: bytes) -> list[tuple[bytes, int, int]]:
@@ -78,7 +84,8 @@ def _described(header: bytes) -> list[tuple[bytes, int, int]]:
     while start >= 0:
         end = field_end(header, start)
         # Some write a space before the colon (RFC 5322 section 4.5).
-        name = lowered[start + 1 : end + 1].partition(b":")[0].rstrip(b" \t")
+        colon = lowered.find(b":", start, end + 1)
+        name = lowered[start + 1 : end + 1 if colon < 0 else colon].rstrip(b" \t")
         found.append((name, start, end))
         start = lowered.find(b"\ncontent-", end)
     return found

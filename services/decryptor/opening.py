@@ -33,6 +33,7 @@ __all__ = ["Limits", "Opened", "TrustStore", "may_be_secured", "open_mail"]
 
 _log = logging.getLogger(__name__)
 _NOTHING = Security()
+_LIMITS = Limits()
 
 
 @dataclass(slots=True)
@@ -97,7 +98,7 @@ def open_mail(
     `raw` is the mail as it was downloaded; a real file is mapped, not read. Memory stays bounded
     by `limits`, not by the size of the mail. Raises OSError (disk full, unreadable file) only.
     """
-    limits = limits or Limits()
+    limits = limits or _LIMITS
     spool = Spool(spool_dir, limits.memory_bytes)
     try:
         return _open(source(raw, spool), identities, trust, limits, spool)

@@ -67,6 +67,8 @@ def release(buffer: bytes | mmap.mmap, start: int, end: int) -> None:
 class Sink:
     """Collects bytes; `finish` gives them back as a region."""
 
+    __slots__ = ("_cut", "_file", "_parts", "_size", "_spool")
+
     def __init__(self, spool: Spool) -> None:
         self._spool = spool
         self._parts: list[bytes] = []
@@ -124,6 +126,8 @@ class Spool:
 
     `memory` is up to how many bytes one form of the mail stays in memory.
     """
+
+    __slots__ = ("_mappings", "_paths", "directory", "memory")
 
     def __init__(self, directory: Path, memory: int) -> None:
         self.directory = directory

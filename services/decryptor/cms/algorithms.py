@@ -7,7 +7,17 @@ from typing import NamedTuple
 
 from cryptography.hazmat.primitives import hashes
 
-from services.decryptor.cms.ber import NULL, OID, SEQUENCE, Reader, items, reader_at
+from services.decryptor.cms.ber import (
+    INDEFINITE,
+    NULL,
+    OID,
+    SEQUENCE,
+    Reader,
+    end_of,
+    header,
+    reader_at,
+    skip,
+)
 from services.decryptor.cms.errors import Malformed, Unsupported
 from services.decryptor.cms.oids import MGF1, dotted, oid
 
@@ -27,15 +37,21 @@ MAX_ALGORITHM = 1 << 12
 
 @lru_cache(maxsize=512)
 def algorithm(raw: bytes) -> Algorithm:
-    """Reads one AlgorithmIdentifier. Raises Malformed."""
+    """Reads one AlgorithmIdentifier of those that come again and again. Raises Malformed."""
+    return fresh_algorithm(raw)
+
+
+def fresh_algorithm(raw: bytes) -> Algorithm:
+    """Reads one AlgorithmIdentifier whose parameters are new in each mail. Raises Malformed."""
     if not 0 < len(raw) <= MAX_ALGORITHM:
         raise Malformed("An algorithm is not what it can be.")
-    whole = items(raw, 0, len(raw))[0]
-    fields = items(raw, whole.start, whole.stop)
-    if not fields or fields[0].tag != OID:
+    _, first, end = header(raw, 0, len(raw))
+    if end == INDEFINITE:
+        end = end_of(raw, first, end, len(raw)) - 2
+    tag, start, stop = header(raw, first, end) if first < end else (0, 0, 0)
+    if tag != OID:
         raise Malformed("An algorithm has no name.")
-    parameters = raw[fields[1].begin : fields[1].next] if len(fields) > 1 else b""
-    return Algorithm(raw[fields[0].start : fields[0].stop], parameters, raw)
+    return Algorithm(raw[start:stop], raw[stop : skip(raw, stop, end)] if stop < end else b"", raw)
 
 
 #: The default of many an old standard; a matter of reading what was sent, not of choice.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
-from services.decryptor.cms.ber import OID, SEQUENCE, Reader, reader_at
+from services.decryptor.cms.ber import OID, SEQUENCE, Reader, reader
 from services.decryptor.spool import WINDOW, Region, release
 
 _RELEASE_EVERY = 1 << 23
@@ -23,9 +23,8 @@ def content_info(body: Region) -> ContentInfo:
 
     Raises Malformed.
     """
-    outer = reader_at(body.buffer, body.start, body.end).enter(SEQUENCE)
-    content_type = outer.value(OID)
-    return ContentInfo(content_type, outer.enter(0xA0))
+    outer = reader(body.buffer, SEQUENCE, body.start, body.end)
+    return ContentInfo(outer.value(OID), outer.enter(0xA0))
 
 
 def pieces(chunks: Iterable[tuple[int, int]], body: Region) -> Iterator[memoryview]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Literal, NamedTuple
 
 from services.decryptor.cms.algorithms import Algorithm, algorithm
@@ -23,6 +24,8 @@ MAX_RECIPIENTS = 2_000
 #: A name is some lines of text, in bytes; what was made of it is remembered.
 MAX_NAME = 1 << 13
 MAX_SERIAL = 64
+#: The usual lengths of a key that RSA wrapped, in bytes: 2048, 3072 and 4096 bits.
+_RSA_BYTES = (256, 384, 512)
 
 
 class RecipientId(NamedTuple):
@@ -72,10 +75,10 @@ _OTHER: dict[int, Literal["shared key", "password", "other"]] = {
 }
 
 
-def read_recipients(buffer: Buffer, infos: Item) -> list[Recipient]:
-    """Reads a SET OF RecipientInfo. Raises Malformed."""
+def read_recipients(buffer: Buffer, start: int, stop: int) -> list[Recipient]:
+    """Reads the content of a SET OF RecipientInfo. Raises Malformed."""
     found: list[Recipient] = []
-    for info in items(buffer, infos.start, infos.stop):
+    for info in items(buffer, start, stop):
         if info.tag == SEQUENCE:
             found.append(_transport(buffer, info))
         elif info.tag == 0xA1:
@@ -106,6 +109,12 @@ def read_identifier(buffer: Buffer, item: Item) -> RecipientId:
 
 
 def _transport(buffer: Buffer, info: Item) -> Recipient:
+    for size in _RSA_BYTES:
+        key = info.stop - size
+        if key - 4 > info.start and buffer[key - 4 : key] == b"\x04\x82" + size.to_bytes(2):
+            known = _before_key(bytes(buffer[info.start : key - 4]))
+            if known is not None:
+                return Recipient("transport", *known, bytes(buffer[key : info.stop]))
     fields = items(buffer, info.start, info.stop)
     if len(fields) < 4 or fields[2].tag != SEQUENCE:
         raise _unknown()
@@ -116,6 +125,20 @@ def _transport(buffer: Buffer, info: Item) -> Recipient:
         algorithm(small(buffer, chosen.begin, chosen.next)),
         octets_of(buffer, wrapped),
     )
+
+
+# A mailbox gets mail for the same few certificates all day: only the wrapped key is new.
+@lru_cache(maxsize=2048)
+def _before_key(content: bytes) -> tuple[RecipientId, Algorithm] | None:
+    """What stands before the wrapped key of a KeyTransRecipientInfo; None where it is not that."""
+    try:
+        fields = items(content, 0, len(content))
+        if len(fields) != 3 or fields[2].tag != SEQUENCE:
+            return None
+        _, identifier, chosen = fields
+        return read_identifier(content, identifier), algorithm(content[chosen.begin : chosen.next])
+    except Malformed:
+        return None
 
 
 def _agreement(buffer: Buffer, info: Item) -> list[Recipient]:

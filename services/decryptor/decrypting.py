@@ -171,9 +171,7 @@ class Decrypting:
                 if mail.outcome is not None:
                     results[mail.id] = (mail.outcome, None)
                     continue
-                # OpenPGP may stand within a plain text; everything else shows in the header.
-                inline = b"-----BEGIN PGP" in head
-                if not may_be_secured(header_block(head[:HEADER_LIMIT]), inline=inline):
+                if not may_be_secured(header_block(head[:HEADER_LIMIT]), head):
                     outcome = Outcome(id=mail.id, security=_PLAIN)
                     whole = head if len(head) == mail.size else None
                     results[mail.id] = (outcome, whole)

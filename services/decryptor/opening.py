@@ -32,6 +32,7 @@ from shared.security import Security
 __all__ = ["Limits", "Opened", "TrustStore", "may_be_secured", "open_mail"]
 
 _log = logging.getLogger(__name__)
+_MULTIPARTS = ("multipart/signed", "multipart/encrypted")
 _NOTHING = Security()
 _LIMITS = Limits()
 
@@ -68,21 +69,20 @@ class Opened:
         self.close()
 
 
-def may_be_secured(header_block: bytes, *, inline: bool = True) -> bool:
-    """Whether a mail with this header can be encrypted or signed: if not, skip `open_mail`.
+def may_be_secured(header_block: bytes, beginning: bytes) -> bool:
+    """Whether a mail can be encrypted or signed: if not, skip `open_mail`.
 
-    `inline`: count text/plain too, whose body may hold OpenPGP between its own lines; leave it
-    out where no OpenPGP key is attached.
+    Everything shows in the header but OpenPGP between the lines of a text, which is looked for in
+    `beginning` (the mail's first octets, or all of it).
     """
-    return _secured(entity(region(header_block)), inline=inline)
-
-
-def _secured(whole: Entity, *, inline: bool) -> bool:
-    if whole.media_type in ("multipart/signed", "multipart/encrypted"):
-        return True
+    whole = entity(region(header_block))
     if whole.media_type == "text/plain":
-        return inline
-    return is_pkcs7(whole)
+        return b"-----BEGIN PGP " in beginning or whole.transfer_encoding == "base64"
+    return _secured(whole)
+
+
+def _secured(whole: Entity) -> bool:
+    return whole.media_type in _MULTIPARTS or whole.media_type == "text/plain" or is_pkcs7(whole)
 
 
 def open_mail(
@@ -116,7 +116,7 @@ def _open(
     mail: Region, identities: IdentityIndex, trust: TrustStore, limits: Limits, spool: Spool
 ) -> Opened:
     outer = entity(mail)
-    if not _secured(outer, inline=True):
+    if not _secured(outer):
         spool.close()
         return Opened(_NOTHING)
     peeler = Peeler(identities, trust, limits, spool)

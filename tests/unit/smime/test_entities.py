@@ -46,8 +46,8 @@ PROTECTED = (
         ),
         (b"Content-Type: multipart/signed; boundary=x\r\n", True),
         (b"Content-Type: multipart/encrypted; boundary=x\r\n", True),
-        (b"Content-Type: text/plain\r\n", True),
-        (b"Subject: no type at all\r\n", True),
+        (b"Content-Type: text/plain\r\n", False),
+        (b"Subject: no type at all\r\n", False),
         (b"Content-Type: text/html\r\n", False),
         (b"Content-Type: multipart/mixed; boundary=x\r\n", False),
         (b"Content-Type: application/octet-stream; name=a.pdf\r\n", False),
@@ -57,13 +57,19 @@ PROTECTED = (
     ],
 )  # fmt: skip
 def test_may_be_secured(header: bytes, expected: bool) -> None:
-    assert may_be_secured(header) is expected
-    assert may_be_secured(header + b"\r\nContent-Type: application/pkcs7-mime") is expected
+    assert may_be_secured(header, header) is expected
+    more = header + b"\r\nContent-Type: application/pkcs7-mime"
+    assert may_be_secured(more, more) is expected
 
 
-def test_texts_are_left_out_where_there_is_no_openpgp_key() -> None:
-    assert not may_be_secured(b"Content-Type: text/plain\r\n", inline=False)
-    assert may_be_secured(b"Content-Type: application/pkcs7-mime\r\n", inline=False)
+def test_a_text_may_hold_openpgp() -> None:
+    text = b"Content-Type: text/plain\r\n"
+    armour = b"\r\nHello\r\n-----BEGIN PGP MESSAGE-----\r\n"
+    assert may_be_secured(text, text + armour)
+    assert may_be_secured(b"Subject: x\r\n", b"Subject: x\r\n" + armour)
+    # What lies in base64 can only be known by decoding it.
+    encoded = text + b"Content-Transfer-Encoding: base64\r\n"
+    assert may_be_secured(encoded, encoded + b"\r\nSGVsbG8=\r\n")
 
 
 def test_plain_mail_has_nothing_to_tell(opener: Opener) -> None:

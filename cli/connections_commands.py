@@ -98,7 +98,7 @@ def add(
     body = {"name": name, "mode": mode, "username": username} | fields(settings)
     if host is not None:
         body["host"] = host
-    if mode in _PASSWORD_MODES and "password" not in body:
+    if mode in _PASSWORD_MODES and not {"password", "credential_id"} & set(body):
         password = asked_secret("Password", from_stdin=password_stdin)
         if password is not None:
             body["password"] = password

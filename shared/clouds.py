@@ -17,7 +17,7 @@ from shared.credentials import Credential, Grant, Provider
 from shared.errors import InvalidInput
 
 GOOGLE_SCOPE: Final = "https://mail.google.com/"
-#: For service accounts: the same access, and every label of the mailbox is shown.
+#: For service accounts over IMAP: the same access, and every label of the mailbox is shown.
 GOOGLE_DELEGATED_SCOPE: Final = "https://www.googleapis.com/auth/gmail.imap_admin"
 
 
@@ -95,7 +95,7 @@ def cloud_of(connection: Connection, credential: Credential) -> Cloud:
 
     A host typed freely (a gateway, a new cloud) leaves the cloud to the credential.
     """
-    host = (connection.host_override or "").partition(":")[0].lower()
+    host = (connection.host_override or connection.host).partition(":")[0].lower()
     for cloud in CLOUDS:
         if host in (cloud.graph, cloud.imap, cloud.outlook):
             return cloud
@@ -108,6 +108,8 @@ def endpoint(connection: Connection, credential: Credential) -> tuple[str, int]:
     The credential's settings may name a gateway for all its connections: `imap_host`,
     `graph_host`; the host typed in at the connection goes before them.
     """
+    if connection.mode is Mode.POP3:
+        return connection.endpoint
     graph = connection.mode is Mode.MICROSOFT_GRAPH
     default = 443 if graph else 993
     typed = connection.host_override or ""
@@ -131,7 +133,7 @@ def scopes(connection: Connection, credential: Credential) -> tuple[str, ...]:
     administrator consented to; Google's service accounts name theirs.
     """
     if credential.provider is Provider.GOOGLE:
-        own = credential.grant is Grant.CLIENT_CREDENTIALS
+        own = credential.grant is Grant.CLIENT_CREDENTIALS and connection.mode is not Mode.POP3
         return (GOOGLE_DELEGATED_SCOPE if own else GOOGLE_SCOPE,)
     cloud = cloud_of(connection, credential)
     graph = connection.mode is Mode.MICROSOFT_GRAPH
@@ -139,7 +141,8 @@ def scopes(connection: Connection, credential: Credential) -> tuple[str, ...]:
         imap = "outlook.office365.com" if cloud.key == "global" else cloud.outlook
         return (f"https://{cloud.graph if graph else imap}/.default",)
     if not graph:
-        return (f"https://{cloud.outlook}/IMAP.AccessAsUser.All",)
+        protocol = "POP" if connection.mode is Mode.POP3 else "IMAP"
+        return (f"https://{cloud.outlook}/{protocol}.AccessAsUser.All",)
     shared = ".Shared" if connection.shared_mailbox else ""
     return (f"https://{cloud.graph}/Mail.ReadWrite{shared}",)
 

@@ -85,7 +85,8 @@ _SERVER: Final = frozenset(
 )
 #: The fields that each mode has a use for; every other field is refused.
 FIELDS_OF: Final[Mapping[Mode, frozenset[str]]] = {
-    Mode.POP3: _ALWAYS | _SERVER,
+    # In place of the password: Google and Microsoft take OAuth2 over POP3 as well.
+    Mode.POP3: _ALWAYS | _SERVER | {"credential_id"},
     Mode.IMAP: _ALWAYS | _SERVER | {"folder", "selection", "shared_mailbox"},
     Mode.GOOGLE_IMAP: _ALWAYS | {"credential_id", "folder", "selection"},
     Mode.MICROSOFT_IMAP: _ALWAYS
@@ -158,6 +159,12 @@ class Connection:
         return self.shared_mailbox or self.username
 
     @property
+    def uses_oauth(self) -> bool:
+        """Whether it logs in with OAuth2 tokens: always in the providers' own modes, over POP3
+        where a credential is chosen in place of the password."""
+        return self.mode in OAUTH_MODES or self.credential_id is not None
+
+    @property
     def endpoint(self) -> tuple[str, int]:
         """Host and port that are actually connected to."""
         if self.mode is Mode.GOOGLE_IMAP:
@@ -222,7 +229,18 @@ def edit(current: Connection | None, changes: Mapping[str, Any]) -> ConnectionEd
     if values.get("name") is None:
         raise InvalidInput("A connection needs a name.", field="name")
     password = typed.secret("password", changes.get("password"), 4096)
-    keeps_password = current is not None and current.has_password and "password" in allowed
+    if password and values.get("credential_id") is not None:
+        raise InvalidInput(
+            "A connection logs in with a password or with an OAuth2 credential, not with both.",
+            field="credential_id",
+            hint="Leave the credential empty to log in with the password.",
+        )
+    keeps_password = (
+        current is not None
+        and current.has_password
+        and "password" in allowed
+        and values.get("credential_id") is None
+    )
     draft = Connection(
         **values,
         id=current.id if current else 0,
@@ -240,8 +258,14 @@ def _complete(draft: Connection) -> Connection:
             raise InvalidInput("The host of the mail server is missing.", field="host")
         if not draft.port:
             draft = replace(draft, port=DEFAULT_PORTS[(draft.mode, draft.security)])
-        if not draft.has_password:
+        if not draft.has_password and draft.credential_id is None:
             raise InvalidInput("The password is missing.", field="password")
+        if draft.credential_id is not None and draft.security is TransportSecurity.NONE:
+            raise InvalidInput(
+                "An OAuth2 token is never sent in plain text.",
+                field="security",
+                hint="Choose tls, or starttls.",
+            )
     if not draft.username:
         raise InvalidInput("The username is missing.", field="username")
     if draft.mode in OAUTH_MODES and draft.credential_id is None:

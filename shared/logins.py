@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from datetime import datetime
 
 from shared import clouds
-from shared.connections import OAUTH_MODES, Connection
+from shared.connections import Connection
 from shared.credentials import ClientSecrets, Credential
 from shared.errors import InvalidInput, NotFound, PosthouseError
 from shared.mailbox import oauth
@@ -46,7 +46,7 @@ class Logins:
     ) -> Login:
         """What `shared.mailbox.open` needs. `password` and `secrets` stand in for stored ones
         where somebody has typed them and not yet saved."""
-        if connection.mode not in OAUTH_MODES:
+        if not connection.uses_oauth:
             return Login(connection.username, password=password or self._password(connection.id))
         credential = self.credential(connection)
         return Login(
@@ -58,7 +58,9 @@ class Logins:
                 self._cache(connection.id),
             ),
             endpoint=clouds.endpoint(connection, credential),
-            ca_certificate=credential.setting("ca_certificate") or None,
+            ca_certificate=connection.ca_certificate
+            or credential.setting("ca_certificate")
+            or None,
             by_person=credential.needs_login,
         )
 
@@ -78,8 +80,10 @@ class Logins:
         """The address of the provider's login. `session` names the admin's session: only that one
         can finish. Raises InvalidInput, NotFound, NeedsPerson, TryAgain."""
         connection = self._connection(connection_id)
-        if connection.mode not in OAUTH_MODES:
-            raise InvalidInput(f"A connection in mode {connection.mode} is not authorised.")
+        if not connection.uses_oauth:
+            raise InvalidInput(
+                f"A connection in mode {connection.mode} is not authorised: it has a password."
+            )
         credential = self.credential(connection)
         started = oauth.start(connection, credential, self._secrets(credential), redirect_uri)
         sealed = self._vault.seal(started.flow, login_flow_place(started.state))

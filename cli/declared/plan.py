@@ -220,7 +220,7 @@ class Plan:
                 given["ca_certificate"], "ca_certificate", self._folder
             )
         stand_in: dict[str, Any] = {}
-        if entry.mode in (Mode.IMAP, Mode.POP3):
+        if entry.mode in (Mode.IMAP, Mode.POP3) and not entry.credential:
             stand_in["password"] = "stands for the one that is kept"  # noqa: S105
         if entry.credential:
             stand_in["credential_id"] = 1

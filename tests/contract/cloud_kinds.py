@@ -1,4 +1,4 @@
-"""The kinds of mailbox that are logged in to with OAuth2: Google, Microsoft over IMAP, Graph."""
+"""The kinds of mailbox that are logged in to with OAuth2: over IMAP, over POP3, and Graph."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from shared.connections import Connection, Mode, TransportSecurity
 from shared.mailbox.base import Login, Mailbox
 from shared.mailbox.open import open_mailbox
-from tests.contract.mailbox_kinds import ImapKind, MailboxKind, subject_of
+from tests.contract.mailbox_kinds import ImapKind, MailboxKind, Pop3Kind, subject_of
 from tests.servers.dovecot import Dovecot
 from tests.servers.graph import GraphServer
 from tests.servers.graph.mailboxes import Item
@@ -35,6 +35,24 @@ class OAuthImapKind(ImapKind):
             endpoint=("localhost", self.server.imaps_port),
             ca_certificate=self._oidc.ca,
         )
+        return open_mailbox(self.connection, login, read_timeout_s=20)
+
+
+class OAuthPop3Kind(Pop3Kind):
+    """POP3 with a bearer token in place of the password."""
+
+    odd_folders: tuple[str, ...] = ()
+
+    def __init__(self, server: Dovecot, oidc: OidcServer) -> None:
+        super().__init__(server, TransportSecurity.TLS, oidc.ca)
+        self.user = f"user-{uuid.uuid4().hex[:10]}@example.org"
+        self.connection = replace(
+            self.connection, username=self.user, has_password=False, credential_id=1
+        )
+        self._oidc = oidc
+
+    def open(self) -> Mailbox:
+        login = Login(self.user, access_token=lambda renew: self._oidc.access_token(self.user))
         return open_mailbox(self.connection, login, read_timeout_s=20)
 
 
@@ -103,6 +121,11 @@ class GraphKind:
 def oauth_imap(request: pytest.FixtureRequest, mode: Mode) -> MailboxKind:
     server = request.getfixturevalue("oauth_dovecot")
     return OAuthImapKind(mode, server, request.getfixturevalue("oidc"))
+
+
+def oauth_pop3(request: pytest.FixtureRequest) -> MailboxKind:
+    server = request.getfixturevalue("oauth_dovecot")
+    return OAuthPop3Kind(server, request.getfixturevalue("oidc"))
 
 
 def graph(request: pytest.FixtureRequest) -> MailboxKind:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from shared.connections import Mode
-from tests.contract.cloud_kinds import graph, oauth_imap
+from tests.contract.cloud_kinds import graph, oauth_imap, oauth_pop3
 from tests.contract.mailbox_kinds import KINDS, MailboxKind
 from tests.servers.dovecot import Dovecot
 
@@ -30,6 +30,7 @@ KINDS |= {
     "google-imap": lambda request: oauth_imap(request, Mode.GOOGLE_IMAP),
     "microsoft-imap": lambda request: oauth_imap(request, Mode.MICROSOFT_IMAP),
     "microsoft-graph": graph,
+    "pop3-oauth2": oauth_pop3,
 }
 
 

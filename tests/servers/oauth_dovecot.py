@@ -1,7 +1,8 @@
 """A Dovecot that takes access tokens of the tests' authorisation server: XOAUTH2 and OAUTHBEARER.
 
 The tokens are checked by Dovecot itself (local validation of the JWT's signature, issuer and end);
-the user that logs in must be the token's `email`.
+the user that logs in must be the token's `email`, but for SHARED: a mailbox that one person may
+open with a token of their own, as Exchange's Full Access has it.
 """
 
 from __future__ import annotations
@@ -14,6 +15,9 @@ import pytest
 from tests.servers.certificates import Authority
 from tests.servers.dovecot import Dovecot
 from tests.servers.oidc import OidcServer
+
+#: A shared mailbox, and the person who may open it.
+SHARED = ("team@example.org", "alice@example.org")
 
 
 @contextmanager
@@ -28,7 +32,7 @@ def oauth_dovecot_server(
     keys = server.folder / "keys" / "default" / "RS256"
     keys.mkdir(parents=True)
     (keys / "test").write_bytes(oidc.public_key.read_bytes())
-    settings = server.folder / "oauth2.conf"
+    settings, delegated = server.folder / "oauth2.conf", server.folder / "shared.conf"
     settings.write_text(
         "introspection_mode = local\n"
         f"local_validation_key_dict = fs:posix:prefix={server.folder}/keys/\n"
@@ -37,11 +41,19 @@ def oauth_dovecot_server(
         # What Google's and Microsoft's servers say on a refusal is JSON too (RFC 7628 3.2.2).
         "openid_configuration_url = https://example.org/.well-known/openid-configuration\n"
     )
-    for path in (server.folder / "keys", keys.parent, keys, settings, keys / "test"):
-        path.chmod(0o755 if path.is_dir() else 0o644)
-    server.extra += (
-        f"\npassdb {{\n driver = oauth2\n mechanisms = {mechanisms}\n args = {settings}\n}}\n"
+    mailbox, person = SHARED
+    delegated.write_text(
+        # The person's own token, for a mailbox of another name in the same domain.
+        settings.read_text() + "username_format = %d\n"
+        f"active_attribute = email\nactive_value = {person}\n"
     )
+    for path in (server.folder / "keys", keys.parent, keys, settings, delegated, keys / "test"):
+        path.chmod(0o755 if path.is_dir() else 0o644)
+    for where, only in ((settings, ""), (delegated, f" username_filter = {mailbox}\n")):
+        server.extra += (
+            f"\npassdb {{\n driver = oauth2\n mechanisms = {mechanisms}\n{only}"
+            f" args = {where}\n}}\n"
+        )
     with server:
         yield server
 

@@ -13,7 +13,7 @@ from typing import Any, Final, TypeVar
 
 from services.admin.context import Context
 from services.admin.operations.warnings import Warning, warnings_of
-from shared.connections import FIELDS_OF, OAUTH_MODES, Connection, ConnectionEdit, Mode, edit
+from shared.connections import FIELDS_OF, Connection, ConnectionEdit, Mode, edit
 from shared.errors import InvalidInput, PosthouseError
 from shared.mailbox.base import Capabilities, Folder, FolderMissing, FolderStatus, Mailbox
 from shared.messages import Key
@@ -273,7 +273,7 @@ def _steps(
 
 def _applies(step: str, connection: Connection) -> bool:
     if step == "authorisation":
-        return connection.mode in OAUTH_MODES
+        return connection.uses_oauth
     if step == "tls":
         return "host" not in FIELDS_OF[connection.mode] or connection.security != "none"
     return step != "greeting" or connection.mode is not Mode.MICROSOFT_GRAPH

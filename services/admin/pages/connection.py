@@ -16,7 +16,6 @@ from services.admin.pages.house import context_of, is_part
 from services.admin.pages.rendering import go, render
 from services.admin.pages.wording import counted
 from services.admin.people.gate import session_of
-from shared.connections import OAUTH_MODES
 from shared.errors import NotFound, PosthouseError
 from shared.storage import credentials
 from shared.storage.messages import Day
@@ -94,7 +93,7 @@ def _read(request: Request, connection_id: int) -> dict[str, Any]:
     ctx = context_of(request)
     seen = operations.get_connection(ctx, connection_id)
     credential = None
-    if seen.connection.mode in OAUTH_MODES and seen.connection.credential_id:
+    if seen.connection.credential_id:
         with ctx.transaction() as session:
             credential = credentials.get(session, seen.connection.credential_id)
     found = operations.runs_of_connection(ctx, connection_id, limit=_RUNS + 1)

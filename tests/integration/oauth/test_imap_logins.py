@@ -9,17 +9,18 @@ from datetime import timedelta
 import pytest
 
 from shared.clock import utc_now
-from shared.connections import Connection, Mode
+from shared.connections import Connection, Mode, Selection
 from shared.credentials import Credential, Provider
 from shared.errors import NeedsAuthorisation, NeedsPerson
 from shared.mailbox.base import Mailbox
 from shared.mailbox.oauth_tokens import Tokens
 from shared.mailbox.open import open_mailbox
-from tests.contract.mailbox_kinds import mail
+from tests.contract.mailbox_kinds import mail, subject_of
+from tests.contract.recorders import Collector, KnownKeys
 from tests.integration.oauth.conftest import ALICE, House
 from tests.servers.certificates import Authority
 from tests.servers.dovecot import Dovecot
-from tests.servers.oauth_dovecot import oauth_dovecot_server
+from tests.servers.oauth_dovecot import SHARED, oauth_dovecot_server
 from tests.servers.oidc import OidcServer
 
 
@@ -82,6 +83,33 @@ def test_a_mailbox_of_somebody_else_is_refused_and_named(
     assert refused.value.code == "token-refused"
     assert "may open this mailbox" in refused.value.hint
     assert any("AUTHENTICATE XOAUTH2 ***" in line for line in refused.value.transcript)
+
+
+@pytest.mark.promise("M11")
+@pytest.mark.parametrize("fixture", ["oauth_dovecot", "bearer_only"])
+def test_a_shared_mailbox_opens_with_the_token_of_the_person_who_may(
+    house: House, fixture: str, request: pytest.FixtureRequest
+) -> None:
+    """The SASL user is the shared address, the token is Alice's; nobody else's opens it."""
+    server: Dovecot = request.getfixturevalue(fixture)
+    address, person = SHARED
+    shared = {"mode": Mode.MICROSOFT_IMAP, "shared_mailbox": address}
+    subject = f"for all of us, {fixture}"
+    server.deliver(address, [mail(subject)])
+    hers = house.connection(at(house, server), **shared)
+    house.authorise(hers, person)
+    mailbox = opened(house, hers)
+    mailbox.open("")
+    sink = Collector()
+    mailbox.download(mailbox.list_new(KnownKeys(), Selection.ALL).new, sink, limit=1 << 20)
+    assert subject in {subject_of(raw) for raw in sink.mails.values()}
+    assert house.logins.authorisation(hers.id).account == person  # type: ignore[union-attr]
+    mailbox.close()
+    others = house.connection(at(house, server), **shared, username="bob@example.org")
+    house.authorise(others, "bob@example.org")
+    with pytest.raises(NeedsAuthorisation) as refused:
+        opened(house, others)
+    assert refused.value.code == "token-refused"
 
 
 @pytest.mark.promise("A3")

@@ -42,6 +42,7 @@ SCOPES = (
     "https://mail.google.com/",
     "https://www.googleapis.com/auth/gmail.imap_admin",
     "https://outlook.office.com/IMAP.AccessAsUser.All",
+    "https://outlook.office.com/POP.AccessAsUser.All",
     "https://outlook.office365.com/.default",
     "https://graph.microsoft.com/Mail.ReadWrite",
     "https://graph.microsoft.com/Mail.ReadWrite.Shared",

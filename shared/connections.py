@@ -177,12 +177,16 @@ class Connection:
             return (host, int(port or (993 if self.mode is Mode.MICROSOFT_IMAP else 443)))
         return (self.host, self.port)
 
+    def mailbox_key(self) -> str:
+        """Names the mailbox, whatever the folder."""
+        host, port = self.endpoint
+        family = "pop3" if self.mode is Mode.POP3 else "mail"
+        return "|".join((family, host.lower(), str(port), self.mailbox.lower()))
+
     def lease_key(self) -> str:
         """Names the mailbox folder: two connections with one key never fetch at the same time."""
-        host, port = self.endpoint
         folder = self.folder if self.folder.upper() != "INBOX" else ""
-        family = "pop3" if self.mode is Mode.POP3 else "mail"
-        return "|".join((family, host.lower(), str(port), self.mailbox.lower(), folder))
+        return f"{self.mailbox_key()}|{folder}"
 
 
 _EDITABLE: Final = frozenset(f.name for f in fields(Connection)) - {

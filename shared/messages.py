@@ -52,6 +52,7 @@ class NewMessage:
     header_digest: bytes  # 16 octets: recognises the mail when UIDVALIDITY changes
     arrived_at: datetime | None
     correlation_id: uuid.UUID | None = None
+    gmail_id: int | None = None  # X-GM-MSGID (storage.labels), signed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,6 +15,7 @@ pytest_plugins = [
     "tests.servers.graph",
     "tests.servers.oidc",
     "tests.servers.oauth_dovecot",
+    "tests.servers.gmail",
     "tests.servers.postgres",
     "tests.servers.rabbitmq",
     "tests.servers.redis",

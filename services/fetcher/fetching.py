@@ -15,6 +15,7 @@ from typing import Final
 
 from structlog.contextvars import get_contextvars
 
+from services.fetcher.doubles import commit, without_doubles
 from services.fetcher.intake import Intake, batches
 from services.fetcher.recognising import recognise
 from services.fetcher.settings import FetcherSettings
@@ -157,11 +158,16 @@ class Fetching:
                 new = recognise(self.database, lease, place, mailbox, new, state.skipped_before)
                 self._settle_leftovers(connection, place, mailbox, report)
             report.found += len(new)
+            labelled = without_doubles(self.database, lease, connection, place, new)
+            new = labelled.new
+            report.settled += self._settle(connection, place, mailbox, labelled.doubles)
             handled = self._fetch_listed(connection, lease, place, mailbox, new, report, deadline)
             self._prune(state, place, mailbox, listing.listed)
             if not handled:
                 report.again = True
                 return
+            if labelled.undecided:
+                return  # without a cursor: the next interval looks again
             if listing.complete:
                 report.cursor = mailbox.cursor_after(
                     listing.cursor, report.settled, connection.after_download
@@ -240,22 +246,21 @@ class Fetching:
             self.reached("downloaded")
             intake.keep()
             self.reached("stored")
-            report.oversize += self.database.perform(
-                lambda session: ledger.commit_batch(
-                    session, lease, place, intake.messages, intake.refused
-                )
+            committed = self.database.perform(
+                lambda session: commit(session, lease, connection, place, intake)
             )
+            report.oversize += committed.quarantined
             self.reached("committed")
-            for message in intake.messages:
+            for message in committed.messages:
                 metrics.MESSAGE_SIZE.observe(message.size)
-            report.downloaded += len(intake.messages)
+            report.downloaded += len(committed.messages)
             report.octets += intake.octets
-            self.hand_on([message.id for message in intake.messages])
+            self.hand_on([message.id for message in committed.messages])
             self.reached("handed-on")
             if interruption is not None:
                 raise interruption
-            report.settled += self._settle(connection, place, mailbox, intake.refs)
-            return not intake.postponed
+            report.settled += self._settle(connection, place, mailbox, committed.had)
+            return not intake.postponed and len(committed.had) == len(intake.refs)
 
     def _settle(
         self, connection: Connection, place: Place, mailbox: Mailbox, refs: Sequence[MailRef]

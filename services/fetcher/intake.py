@@ -76,6 +76,7 @@ class Intake:
                 header_digest=header_digest(block),
                 arrived_at=ref.arrived,
                 correlation_id=self._correlation_id,
+                gmail_id=ref.detail.get("gmail_id"),
             )
         )
 

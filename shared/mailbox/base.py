@@ -161,7 +161,8 @@ class MailRef:
     size: int
     arrived: datetime | None = None
     seen: bool | None = None
-    #: What only this implementation reads (a POP3 message number, X-GM-MSGID).
+    #: What only some servers have: a POP3 message number (`number`), X-GM-MSGID (`gmail_id`, one
+    #: mail under several labels; 64 bits, signed).
     detail: Mapping[str, Any] = field(default_factory=dict, compare=False)
 
 

@@ -23,6 +23,7 @@ _MONTHS = {
     name: number
     for number, name in enumerate(b"jan feb mar apr may jun jul aug sep oct nov dec".split(), 1)
 }
+_BITS = (1 << 64) - 1
 _NO_DETAIL: Mapping[str, Any] = {}
 
 
@@ -82,8 +83,13 @@ def _parse(line: Untagged) -> MailRef | None:
         int(size[1]) if size else 0,
         parse_date(date[1]) if date else None,
         (b"\\seen" in flags[1].lower()) if flags else None,
-        {"gmail_id": int(gmail[1])} if gmail else _NO_DETAIL,
+        {"gmail_id": _signed(int(gmail[1]))} if gmail else _NO_DETAIL,
     )
+
+
+def _signed(number: int) -> int:
+    """64 bits as databases take them."""
+    return (number & _BITS) - (_BITS + 1 if number & _BITS >= 1 << 63 else 0)
 
 
 def parse_date(text: bytes) -> datetime | None:

@@ -221,12 +221,18 @@ def count_by_health(session: Session) -> dict[Health, int]:
     return _counts(session.execute(_SQL["judged"] + "\n" + _SQL["counted"]))
 
 
+def of_mailbox(session: Session, connection: Connection) -> list[Connection]:
+    """Other connections that read the same mailbox, whatever the folder."""
+    values = {"id": connection.id, "mailbox": connection.mailbox}
+    ids = [row[0] for row in session.execute(_SQL["of_mailbox"], values)]
+    key = connection.mailbox_key()
+    return [other for other in get_many(session, ids) if other.mailbox_key() == key]
+
+
 def twins(session: Session, connection: Connection) -> list[Connection]:
     """Other connections that read the same folder of the same mailbox."""
-    values = {"id": connection.id, "mailbox": connection.mailbox}
-    ids = [row[0] for row in session.execute(_SQL["twins"], values)]
     key = connection.lease_key()
-    return [other for other in get_many(session, ids) if other.lease_key() == key]
+    return [other for other in of_mailbox(session, connection) if other.lease_key() == key]
 
 
 def _counts(rows: Iterable[tuple[Any, ...]]) -> dict[Health, int]:

@@ -54,15 +54,22 @@ def commit_batch(
     place: Place,
     messages: Sequence[NewMessage],
     refused: Sequence[Refused] = (),
+    only_for: Mapping[int, Sequence[int]] | None = None,
 ) -> list[uuid.UUID]:
     """Records a batch whose bytes are durable; returns the ids of quarantined mails.
 
     All or nothing: the mails, the work that follows from them (to publish, to settle) and the
-    knowledge that they were had. Raises LeaseLost where somebody took the mailbox over.
+    knowledge that they were had. `only_for` names the handlers (ids) that mails are for, by UID,
+    where not all that take the connection need them. Raises LeaseLost where somebody took the
+    mailbox over.
     """
     leases.assert_held(session, lease)
     if messages:
         _insert(session, place, messages)
+    for message in messages if only_for else ():
+        handlers = only_for.get(int(message.native_key)) if only_for else None
+        if handlers is not None:
+            session.execute(_SQL["restrict_outbox"], {"id": message.id, "handlers": list(handlers)})
     keys: list[Key] = [_key(place, message.native_key) for message in messages]
     keys += [item.key for item in refused]
     if keys:
@@ -115,6 +122,8 @@ def _insert(session: Session, place: Place, messages: Sequence[NewMessage]) -> N
                 **columns,
                 "uids": [int(key) for key in native_keys],
                 "digests": [message.header_digest for message in messages],
+                "gmail_ids": [message.gmail_id for message in messages],
+                "ids": ids,
             },
         )
 

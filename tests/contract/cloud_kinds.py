@@ -20,19 +20,20 @@ from tests.servers.oidc import OidcServer
 class OAuthImapKind(ImapKind):
     """IMAP with a bearer token of the real authorisation server, checked by a real Dovecot."""
 
-    def __init__(self, mode: Mode, server: Dovecot, oidc: OidcServer) -> None:
+    def __init__(self, mode: Mode, server: Dovecot, oidc: OidcServer, port: int = 0) -> None:
         super().__init__(server, TransportSecurity.TLS, oidc.ca)
         self.user = f"user-{uuid.uuid4().hex[:10]}@example.org"
         self.connection = replace(
             self.connection, mode=mode, username=self.user, ca_certificate=None, host="", port=0
         )
         self._oidc = oidc
+        self._port = port or server.imaps_port
 
     def open(self) -> Mailbox:
         login = Login(
             self.user,
             access_token=lambda renew: self._oidc.access_token(self.user),
-            endpoint=("localhost", self.server.imaps_port),
+            endpoint=("localhost", self._port),
             ca_certificate=self._oidc.ca,
         )
         return open_mailbox(self.connection, login, read_timeout_s=20)
@@ -118,9 +119,15 @@ class GraphKind:
         return found
 
 
-def oauth_imap(request: pytest.FixtureRequest, mode: Mode) -> MailboxKind:
+def microsoft_imap(request: pytest.FixtureRequest) -> MailboxKind:
     server = request.getfixturevalue("oauth_dovecot")
-    return OAuthImapKind(mode, server, request.getfixturevalue("oidc"))
+    return OAuthImapKind(Mode.MICROSOFT_IMAP, server, request.getfixturevalue("oidc"))
+
+
+def google_imap(request: pytest.FixtureRequest) -> MailboxKind:
+    """With Gmail's extensions: deleting moves to the trash."""
+    front, server = request.getfixturevalue("oauth_gmail")
+    return OAuthImapKind(Mode.GOOGLE_IMAP, server, request.getfixturevalue("oidc"), port=front.port)
 
 
 def oauth_pop3(request: pytest.FixtureRequest) -> MailboxKind:

@@ -6,8 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from shared.connections import Mode
-from tests.contract.cloud_kinds import graph, oauth_imap, oauth_pop3
+from tests.contract.cloud_kinds import google_imap, graph, microsoft_imap, oauth_pop3
 from tests.contract.mailbox_kinds import KINDS, MailboxKind
 from tests.servers.dovecot import Dovecot
 
@@ -27,8 +26,8 @@ def poor_dovecot() -> Iterator[Dovecot]:
 
 
 KINDS |= {
-    "google-imap": lambda request: oauth_imap(request, Mode.GOOGLE_IMAP),
-    "microsoft-imap": lambda request: oauth_imap(request, Mode.MICROSOFT_IMAP),
+    "google-imap": google_imap,
+    "microsoft-imap": microsoft_imap,
     "microsoft-graph": graph,
     "pop3-oauth2": oauth_pop3,
 }

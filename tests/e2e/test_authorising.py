@@ -135,3 +135,66 @@ def test_a_replayed_answer_is_refused(site: Site, connection: int) -> None:
         page.wait_for_url(f"{site.url}/connections/{connection}**")
         page.goto(callbacks[0])
         expect(page.get_by_text("finished already").first).to_be_visible()
+
+
+@pytest.mark.promise("A3")
+def test_application_access_is_tested_as_soon_as_it_is_chosen(
+    site: Site, page: Page, provider: OidcServer, graph_server: GraphServer
+) -> None:
+    graph_server.trust(provider.public_key)
+    graph_server.mailbox(ALICE).deliver([b"Subject: waiting\r\n\r\nHello\r\n"])
+    good, bad = (
+        site.api(
+            "POST",
+            "/credentials",
+            {
+                "name": f"{name} {uuid.uuid4().hex[:8]}",
+                "provider": "microsoft",
+                "grant": "client-credentials",
+                "client_id": provider.client_id,
+                "client_secret": secret,
+                "settings": {
+                    "authority": provider.issuer,
+                    "ca_certificate": provider.ca,
+                    "graph_host": f"localhost:{graph_server.port}",
+                },
+            },
+        )
+        for name, secret in (("good", provider.client_secret), ("bad", "not the secret"))
+    )
+    page.goto(f"{site.url}/connections/new")
+    page.get_by_label("Kind of mailbox").select_option("microsoft-graph")
+    chosen = page.get_by_label("OAuth2 credential (Microsoft)")
+    result = page.get_by_label("Test result")
+    chosen.select_option(str(bad["id"]))
+    expect(result).to_be_empty()  # whose mailbox is not known yet
+    page.get_by_label("Username").fill(ALICE)
+    page.get_by_label("Username").blur()
+    expect(result).to_contain_text("does not accept the client secret")
+    chosen.select_option(str(good["id"]))
+    expect(result).to_contain_text("1 mail")
+    page.get_by_label("Name", exact=True).fill(f"application {uuid.uuid4().hex[:8]}")
+    page.get_by_role("button", name="Save", exact=True).click()
+    expect(
+        page.get_by_text("Application access was tested: the mailbox opens").first
+    ).to_be_visible()
+
+
+@pytest.mark.promise("M2")
+def test_pop3_is_authorised_like_the_others(
+    site: Site, page: Page, provider: OidcServer, connection: int
+) -> None:
+    held = site.api("GET", f"/connections/{connection}")["credential_id"]
+    page.goto(f"{site.url}/connections/new")
+    page.get_by_label("Name", exact=True).fill(f"by POP3 {uuid.uuid4().hex[:8]}")
+    kind = page.get_by_label("Kind of mailbox")
+    choice = page.get_by_label("OAuth2 credential in place of a password")
+    kind.select_option("imap")
+    expect(choice).to_be_hidden()
+    kind.select_option("pop3")
+    expect(choice).to_be_visible()
+    page.get_by_label("Mail server", exact=True).fill("outlook.office365.com")
+    page.get_by_label("Username").fill(ALICE)
+    choice.select_option(str(held))
+    page.get_by_role("button", name="Save", exact=True).click()
+    expect(page.get_by_role("button", name="Authorise").first).to_be_visible()

@@ -52,8 +52,9 @@ class Dovecot:
 
     `separator` and `prefix` shape the namespace (`INBOX.` is Courier's and Cyrus' way); `storage`
     is `maildir`, `sdbox` or `mdbox`; `tls` switches TLS listeners and STARTTLS on; `password` None
-    accepts any; `capabilities` (a list in IMAP's words) is announced in place of Dovecot's own, to
-    look like a poorer server; `extra` is appended to the configuration (a second passdb, …).
+    accepts any; `trash` is the name of its folder with that use; `capabilities` (a list in
+    IMAP's words) is announced in place of Dovecot's own, to look like a poorer server; `extra` is
+    appended to the configuration (a second passdb, …).
     """
 
     separator: str = "/"
@@ -67,6 +68,7 @@ class Dovecot:
     lmtp: bool = False
     rawlog: bool = False
     max_sessions: int = 5000
+    trash: str = "Trash"
     extra: str = ""
     imap_port: int = 0
     imaps_port: int = 0
@@ -275,7 +277,7 @@ class Dovecot:
             f"userdb {{\n driver = static\n args = home={folder}/mail/%u allow_all_users=yes\n}}",
             "namespace inbox {\n inbox = yes\n"
             f" separator = {self.separator}\n prefix = {self.prefix}\n"
-            " mailbox Trash {\n  auto = create\n  special_use = \\Trash\n }\n}",
+            f" mailbox {self.trash} {{\n  auto = create\n  special_use = \\Trash\n }}\n}}",
             # One process for many logins, as busy servers run it; penalties would slow tests.
             "service anvil {\n unix_listener anvil-auth-penalty {\n  mode = 0\n }\n chroot =\n}",
             self._login("imap", self.imap_port, self.imaps_port),

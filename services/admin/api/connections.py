@@ -248,7 +248,10 @@ def _values(seen: Seen, *, full: bool) -> dict[str, Any]:
 def _saved(saved: Saved) -> SavedOut:
     counted = EstimateOut.model_validate(saved.estimate) if saved.estimate else None
     values = _values(saved.seen, full=True)
-    return SavedOut.model_validate({**values, "notice": saved.notice, "estimate": counted})
+    access = _tested(saved.access) if saved.access else None
+    return SavedOut.model_validate(
+        {**values, "notice": saved.notice, "estimate": counted, "access": access}
+    )
 
 
 def _tested(report: looking.TestReport) -> TestOut:

@@ -8,7 +8,14 @@ from datetime import datetime
 from typing import Any
 
 from services.admin.context import Context
-from services.admin.operations.looking import Estimate, estimate, refuse_moved_password
+from services.admin.operations.access import check_access, told
+from services.admin.operations.credentials import refuse_misfit
+from services.admin.operations.looking import (
+    Estimate,
+    TestReport,
+    estimate,
+    refuse_moved_password,
+)
 from services.admin.operations.warnings import Warning, find
 from shared.connections import (
     ACKNOWLEDGED_FIELDS,
@@ -71,11 +78,13 @@ class Seen:
 
 @dataclass(frozen=True, slots=True)
 class Saved:
-    """What a change led to. `notice` says in words what was started, if anything."""
+    """What a change led to. `notice` says in words what was started, if anything; `access` what
+    the test found where application access was just chosen."""
 
     seen: Seen
     notice: str = ""
     estimate: Estimate | None = None
+    access: TestReport | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,11 +136,14 @@ def create_connection(
     start_from: Any = None,
 ) -> Saved:
     """Adds a connection, disabled; with `enabled: true` among the changes it is enabled too,
-    which has to be acknowledged like any enabling. Raises InvalidInput, NameTaken,
+    which has to be acknowledged like any enabling. Application access is tested at once, and does
+    not keep the connection from being saved. Raises InvalidInput, NameTaken,
     AcknowledgementNeeded."""
     start = Start.parse(start_from)
     wanted = edit(None, changes)
     enabling = wanted.connection.enabled
+    with ctx.transaction() as session:
+        refuse_misfit(session, wanted.connection)
     counted = _count(ctx, wanted, start) if enabling and not acknowledged else None
     with ctx.transaction() as session:
         draft = replace(wanted.connection, enabled=False)
@@ -142,7 +154,9 @@ def create_connection(
         if enabling:
             _switch_on(ctx, session, saved, start)
         seen = _see(session, connections.get(session, connection_id))
-    return Saved(seen, _notice(seen.connection, start, counted) if enabling else "", counted)
+    access = None if counted else check_access(ctx, None, seen.connection)
+    notice = _notice(seen.connection, start, counted) if enabling else ""
+    return Saved(seen, f"{notice} {told(access)}".strip(), counted, access)
 
 
 def update_connection(
@@ -162,8 +176,9 @@ def update_connection(
     with ctx.transaction() as session:
         before = connections.get(session, connection_id)
         start = _start(session, connection_id, start_from)
-    wanted = edit(before, changes)
-    after = wanted.connection
+        wanted = edit(before, changes)
+        after = wanted.connection
+        refuse_misfit(session, after)
     refuse_moved_password(ctx, wanted)
     enabling = after.enabled and not before.enabled
     other_mails = _differ(before, after) & ACKNOWLEDGED_FIELDS
@@ -199,7 +214,9 @@ def update_connection(
             recorded,
         )
         seen = _see(session, connections.get(session, connection_id))
-    return Saved(seen, _notice(seen.connection, start, counted) if asks else "", counted)
+    access = None if counted else check_access(ctx, before, seen.connection)
+    notice = _notice(seen.connection, start, counted) if asks else ""
+    return Saved(seen, f"{notice} {told(access)}".strip(), counted, access)
 
 
 def enable_connection(

@@ -9,6 +9,7 @@ from typing import Any, Final
 from services.admin.context import Context
 from shared import fields as typed
 from shared.clouds import cloud_named
+from shared.connections import Connection, Mode
 from shared.credentials import (
     Credential,
     Grant,
@@ -17,7 +18,7 @@ from shared.credentials import (
     check_settings,
     service_account_of,
 )
-from shared.errors import Conflict, InvalidInput
+from shared.errors import Conflict, InvalidInput, NotFound
 from shared.storage import credentials
 from shared.storage.conflicts import User
 from shared.storage.pool import Session
@@ -33,6 +34,13 @@ _FIELDS: Final = _SECRETS | {
     "cloud",
     "settings",
     "secret_expires_at",
+}
+
+#: Whose credentials a mode takes; POP3 takes those of either.
+_PROVIDERS: Final = {
+    Mode.GOOGLE_IMAP: Provider.GOOGLE,
+    Mode.MICROSOFT_IMAP: Provider.MICROSOFT,
+    Mode.MICROSOFT_GRAPH: Provider.MICROSOFT,
 }
 
 
@@ -109,6 +117,23 @@ def delete_credential(ctx: Context, credential_id: int) -> None:
         before = credentials.get(session, credential_id, lock=True)
         credentials.delete(session, credential_id)
         ctx.record(session, "delete", f"credential/{credential_id}", before=before)
+
+
+def refuse_misfit(session: Session, connection: Connection) -> None:
+    """Raises InvalidInput where the credential is not there, or not for this kind of mailbox."""
+    if connection.credential_id is None:
+        return
+    try:
+        credential = credentials.get(session, connection.credential_id)
+    except NotFound as error:
+        raise InvalidInput(str(error), field="credential_id") from error
+    wanted = _PROVIDERS.get(connection.mode, credential.provider)
+    if credential.provider is not wanted:
+        raise InvalidInput(
+            f"The credential {credential.name!r} is one of {credential.provider.title()}; a "
+            f"connection in mode {connection.mode} needs one of {wanted.title()}.",
+            field="credential_id",
+        )
 
 
 def _edited(current: Credential | None, changes: Mapping[str, Any]) -> Credential:

@@ -12,13 +12,15 @@ from datetime import datetime
 from typing import Any, Final, TypeVar
 
 from services.admin.context import Context
+from services.admin.operations.credentials import refuse_misfit
 from services.admin.operations.warnings import Warning, warnings_of
 from shared.connections import FIELDS_OF, Connection, ConnectionEdit, Mode, edit
 from shared.errors import InvalidInput, PosthouseError
 from shared.mailbox.base import Capabilities, Folder, FolderMissing, FolderStatus, Mailbox
 from shared.messages import Key
-from shared.storage import connections
+from shared.storage import connections, labels
 from shared.storage.known import KnownMails
+from shared.storage.pool import Session
 
 T = TypeVar("T")
 #: The steps of a test in their order, as people read them.
@@ -31,6 +33,10 @@ STEPS: Final[Mapping[str, str]] = {
     "login": "Log in",
     "folder": "Open the folder",
 }
+_BY_LABEL: Final = (
+    "Mails that came through another label of this Gmail account are counted; they are not "
+    "handed over again."
+)
 _SAME_STEP: Final = {"list": "folder", "download": "folder", "settle": "folder"}
 
 
@@ -117,9 +123,15 @@ def draft(
         values.setdefault("name", "not saved yet")
         if values["name"] == "":
             values["name"] = "not saved yet"
-        return edit(None, values)
+        with ctx.transaction() as session:
+            return _fitting(session, edit(None, values))
     with ctx.transaction() as session:
-        return edit(connections.get(session, connection_id), values)
+        return _fitting(session, edit(connections.get(session, connection_id), values))
+
+
+def _fitting(session: Session, wanted: ConnectionEdit) -> ConnectionEdit:
+    refuse_misfit(session, wanted.connection)
+    return wanted
 
 
 def test(
@@ -184,13 +196,15 @@ def estimate(
         listing = mailbox.list_new(
             known, connection.selection, since=since, limit=0, count_known=True
         )
+        labelled = bool(listing.new_count) and _came_by_label(ctx, mailbox, connection)
         return Estimate(
             new=listing.new_count,
+            confidence="partial" if labelled else "exact",
             known=listing.known,
             reset=listing.reset,
             total=listing.total,
             unread=listing.unread,
-            reason=_not_exact(mailbox),
+            reason=_BY_LABEL if labelled else _not_exact(mailbox),
         )
 
     try:
@@ -287,6 +301,13 @@ def _partial(status: FolderStatus, error: PosthouseError) -> Estimate:
         confidence="partial",
         reason=f"The folder was opened, but counting broke off: {error}",
     )
+
+
+def _came_by_label(ctx: Context, mailbox: Mailbox, connection: Connection) -> bool:
+    if "X-GM-EXT-1" not in mailbox.capabilities.names:
+        return False
+    with ctx.transaction() as session:
+        return labels.had_elsewhere(session, connection)
 
 
 def _not_exact(mailbox: Mailbox) -> str:

@@ -151,7 +151,7 @@ def form_context(request: Request, values: Values) -> dict[str, Any]:
         "certificates": listed,
         "google": _of(known, Provider.GOOGLE),
         "microsoft": _of(known, Provider.MICROSOFT),
-        "over_pop3": [("", "None: the password below"), *_of(known)[1:]],
+        "over_pop3": [("", "None: the password below", False), *_of(known)[1:]],
         "hosts": _hosts(),
         "microsoft_modes": " ".join(sorted(MICROSOFT_MODES)),
     }
@@ -171,9 +171,14 @@ def _number(typed: str) -> int | str:
     return int(typed) if typed.isascii() and typed.removeprefix("-").isdecimal() else typed
 
 
-def _of(known: list[Credential], provider: Provider | None = None) -> list[tuple[str, str]]:
-    return [("", "Choose one")] + [
-        (str(c.id), f"{c.name} ({'somebody logs in' if c.needs_login else 'application access'})")
+def _of(known: list[Credential], provider: Provider | None = None) -> list[tuple[str, str, bool]]:
+    """(id, what is shown, whether it gives application access)."""
+    return [("", "Choose one", False)] + [
+        (
+            str(c.id),
+            f"{c.name} ({'somebody logs in' if c.needs_login else 'application access'})",
+            not c.needs_login,
+        )
         for c in known
         if provider is None or c.provider is provider
     ]

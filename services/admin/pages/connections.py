@@ -20,7 +20,7 @@ from services.admin.pages.connection_form import (
 )
 from services.admin.pages.house import context_of, is_part
 from services.admin.pages.posted import Form, Posted, Values
-from services.admin.pages.rendering import go, render
+from services.admin.pages.rendering import Tone, go, render
 from shared.connections import Health
 from shared.errors import InvalidInput, PosthouseError
 from shared.storage.conflicts import NameTaken
@@ -95,7 +95,9 @@ def add_connection(request: Request, form: Form) -> Response:
     connection = saved.seen.connection
     return go(
         f"/connections/{connection.id}",
-        f"{connection.name} is saved, and disabled. Enable it when you are ready.",
+        f"{connection.name} is saved, and disabled. Enable it when you are ready. "
+        f"{saved.notice}".strip(),
+        _tone(saved),
     )
 
 
@@ -127,7 +129,8 @@ def change_connection(request: Request, connection_id: int, form: Form) -> Respo
     except PosthouseError as error:
         # The mail server refused while its mails were counted.
         return _form(request, values, connection_id, error)
-    return go(f"/connections/{connection_id}", saved.notice or "Your changes are saved.")
+    text = saved.notice or "Your changes are saved."
+    return go(f"/connections/{connection_id}", text, _tone(saved))
 
 
 @router.post("/test")
@@ -156,6 +159,10 @@ def delete_connection(request: Request, connection_id: int) -> Response:
     name = operations.get_connection(ctx, connection_id).connection.name
     operations.delete_connection(ctx, connection_id)
     return go("/connections", f"{name} is deleted. The mails it brought stay under Mails.")
+
+
+def _tone(saved: operations.Saved) -> Tone:
+    return "warn" if saved.access and not saved.access.ok else "good"
 
 
 def start_of(form: Posted) -> str | None:

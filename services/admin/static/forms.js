@@ -8,6 +8,7 @@ export function attach(root, enliven) {
   for (const button of root.querySelectorAll("[data-copy]")) offerCopy(button);
   for (const form of root.querySelectorAll("form[data-mode-form]")) followMode(form);
   for (const button of root.querySelectorAll("button[data-into]")) showAnswer(button, enliven);
+  for (const form of root.querySelectorAll("form[data-test-on-choice]")) testOnChoice(form);
   for (const box of root.querySelectorAll("input[data-check-all]")) checkAll(box);
   for (const box of root.querySelectorAll("[data-reveals]")) reveal(box);
   for (const form of root.querySelectorAll("form[data-once]")) sendOnce(form);
@@ -48,6 +49,8 @@ function followMode(form) {
         control.disabled = !wanted;
       }
     }
+    // Over POP3 a credential may stand in its place.
+    if (chosen === "pop3" && form.elements.password) form.elements.password.required = false;
     if (port && security && (port.value === "" || known.has(port.value))) {
       port.value = ports[`${chosen} ${security.value}`] ?? "";
     }
@@ -83,6 +86,22 @@ function showAnswer(button, enliven) {
     } finally {
       button.removeAttribute("aria-busy");
     }
+  });
+}
+
+// Application access needs no login, so it is tested once such a credential and a username are there.
+function testOnChoice(form) {
+  const chosen = () => {
+    const select = [...form.querySelectorAll("select[name=credential_id]")].find((s) => !s.disabled);
+    const option = select?.selectedOptions[0];
+    if (option?.dataset.application === undefined || !form.elements.username.value) return "";
+    return [form.elements.mode.value, option.value, form.elements.username.value].join("\n");
+  };
+  let tested = chosen();
+  form.addEventListener("change", () => {
+    const now = chosen();
+    if (now && now !== tested) form.querySelector("button[data-into]").click();
+    tested = now;
   });
 }
 

@@ -138,7 +138,7 @@ SELECT id, health, due_at, last_success_at, last_run_at, last_run_ms, failures, 
         WHERE r.connection_id = judged.id AND r.id >= %(today)s) AS new_today
 FROM judged WHERE id = ANY(%(ids)s)
 
--- name: twins
+-- name: of_mailbox
 -- Other connections of the same mode family that read as the same user.
 SELECT id FROM connection WHERE id <> %(id)s
   AND (lower(username) = lower(%(mailbox)s) OR lower(shared_mailbox) = lower(%(mailbox)s))

@@ -24,6 +24,11 @@ INSERT INTO outbox (message_id, connection_id, next_attempt_at)
 SELECT id, %(connection_id)s, now() + make_interval(secs => %(grace)s)
 FROM unnest(%(ids)s::uuid[]) AS id;
 
+-- name: restrict_outbox
+-- Only these handlers are to have this mail: the others had it under another label.
+UPDATE outbox SET initial = false, repeat_handlers = %(handlers)s::bigint[]
+WHERE message_id = %(id)s;
+
 -- name: insert_settlements
 INSERT INTO settlement (connection_id, folder, uid_validity, native_key, message_id)
 SELECT %(connection_id)s, %(folder)s, %(uid_validity)s, native_key, id
@@ -107,9 +112,11 @@ WHERE connection_id = %(connection_id)s AND folder = %(folder)s
   AND vanished_on < current_date - %(days)s::integer;
 
 -- name: know_content
-INSERT INTO known_content (connection_id, folder, uid_validity, uid, digest)
-SELECT %(connection_id)s, %(folder)s, %(uid_validity)s, uid, digest
-FROM unnest(%(uids)s::bigint[], %(digests)s::bytea[]) AS c(uid, digest)
+INSERT INTO known_content
+    (connection_id, folder, uid_validity, uid, digest, gmail_id, message_id)
+SELECT %(connection_id)s, %(folder)s, %(uid_validity)s, uid, digest, gmail_id, message_id
+FROM unnest(%(uids)s::bigint[], %(digests)s::bytea[], %(gmail_ids)s::bigint[], %(ids)s::uuid[])
+    AS c(uid, digest, gmail_id, message_id)
 ON CONFLICT DO NOTHING;
 
 -- name: forget_content

@@ -105,13 +105,6 @@ class EstimateOut(Out):
     reason: str
 
 
-class SavedOut(ConnectionOut):
-    """A connection after a change, and in words what the change started."""
-
-    notice: str
-    estimate: EstimateOut | None
-
-
 class StepOut(Out):
     name: str
     title: str
@@ -144,6 +137,18 @@ class TestOut(Out):
     warnings: list[WarningOut]
     log: list[str]
     duration_ms: int
+
+
+class SavedOut(ConnectionOut):
+    """A connection after a change, and in words what the change started."""
+
+    notice: str
+    estimate: EstimateOut | None
+    access: TestOut | None = Field(
+        default=None,
+        description="What the test found, where a credential with application access was chosen "
+        "or what it shall open was changed",
+    )
 
 
 class FolderOut(Out):

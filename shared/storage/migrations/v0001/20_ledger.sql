@@ -100,8 +100,11 @@ CREATE TABLE known_content (
     uid_validity bigint NOT NULL,
     uid bigint NOT NULL,
     digest bytea NOT NULL,
+    gmail_id bigint,                   -- X-GM-MSGID: one mail under several labels
+    message_id uuid,
     PRIMARY KEY (connection_id, folder, uid_validity, uid)
 );
+CREATE INDEX known_content_gmail ON known_content (gmail_id) WHERE gmail_id IS NOT NULL;
 
 -- Mails that could not be processed, with the reason; raw_key is NULL where the mail was left on
 -- the server (over the size limit).

@@ -1,0 +1,83 @@
+"""Gmail: what is found under one label and came through another one is had already.
+
+Looked at twice: before the download, which is then spared, and again in the commit, as the same
+mail may be on its way through two labels at once.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from services.fetcher.intake import Intake
+from shared.connections import Connection
+from shared.mailbox.base import MailRef
+from shared.messages import NewMessage
+from shared.storage import labels, ledger
+from shared.storage.leases import Lease
+from shared.storage.ledger import Place
+from shared.storage.pool import Database, Session
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """`new` is to be fetched; `doubles` are had and only to be settled; `undecided`: of some mails
+    it shows at the next look, as their twins are not yet handed over."""
+
+    new: Sequence[MailRef]
+    doubles: Sequence[MailRef] = ()
+    undecided: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Committed:
+    """`messages` are in the ledger, `had` (of the intake's refs) may be settled."""
+
+    messages: Sequence[NewMessage]
+    had: Sequence[MailRef]
+    quarantined: Sequence[uuid.UUID]
+
+
+def without_doubles(
+    database: Database,
+    lease: Lease,
+    connection: Connection,
+    place: Place,
+    refs: Sequence[MailRef],
+) -> Found:
+    """Costs one query where the server gives such ids (X-GM-MSGID), and nothing elsewhere."""
+    ids = {int(ref.key): ref.detail["gmail_id"] for ref in refs if "gmail_id" in ref.detail}
+    if not ids:
+        return Found(refs)
+    with database.transaction() as session:
+        found = labels.sort_out(session, connection, ids)
+        if found.doubles:
+            labels.take_as_had(session, lease, place, found.doubles)
+    had = {double.uid for double in found.doubles}
+    return Found(
+        [ref for ref in refs if ref.key not in had and ref.key not in found.waiting],
+        [ref for ref in refs if ref.key in had],
+        bool(found.waiting),
+    )
+
+
+def commit(
+    session: Session, lease: Lease, connection: Connection, place: Place, intake: Intake
+) -> Committed:
+    """Records a batch (`ledger.commit_batch`) but for the doubles in it. Raises LeaseLost."""
+    ids = {int(m.native_key): m.gmail_id for m in intake.messages if m.gmail_id is not None}
+    if not ids:
+        quarantined = ledger.commit_batch(session, lease, place, intake.messages, intake.refused)
+        return Committed(intake.messages, intake.refs, quarantined)
+    labels.lock(session, connection)
+    found = labels.sort_out(session, connection, ids)
+    left_out = {double.uid for double in found.doubles} | found.waiting
+    messages = [m for m in intake.messages if int(m.native_key) not in left_out]
+    quarantined = ledger.commit_batch(
+        session, lease, place, messages, intake.refused, found.only_for
+    )
+    if found.doubles:
+        labels.take_as_had(session, lease, place, found.doubles)
+    had = [ref for ref in intake.refs if ref.key not in found.waiting]
+    return Committed(messages, had, quarantined)

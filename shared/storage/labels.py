@@ -1,0 +1,108 @@
+"""Gmail shows one mail in a folder for each of its labels: the same mail, had once, not twice.
+
+X-GM-MSGID ("IMAP extensions", developers.google.com/workspace/gmail/imap/imap-extensions) names a
+mail within its account, whatever the label. A mail that came through one label is not handed over
+again because it is found under another one, by the same connection or by another of the account:
+each handler that takes both has it once. Within one folder the UID decides as everywhere.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from shared.connections import Connection
+from shared.storage import connections, known, leases
+from shared.storage.leases import Lease
+from shared.storage.ledger import Place
+from shared.storage.pool import Session
+from shared.storage.queries import Queries
+
+_SQL = Queries("labels")
+_LEDGER = Queries("ledger")
+
+
+@dataclass(frozen=True, slots=True)
+class Double:
+    """A mail (UID, X-GM-MSGID) that every handler of the connection had under another label."""
+
+    uid: int
+    gmail_id: int
+    message_id: uuid.UUID
+    digest: bytes
+
+
+@dataclass(slots=True)
+class Sorted:
+    """`doubles` are had. Of `waiting` (UIDs) it shows later whether they are, too: their mail is
+    not yet handed over. `only_for`: UIDs to be fetched for these handlers alone."""
+
+    doubles: list[Double] = field(default_factory=list)
+    waiting: set[int] = field(default_factory=set)
+    only_for: dict[int, list[int]] = field(default_factory=dict)
+
+
+def sort_out(session: Session, connection: Connection, found: Mapping[int, int]) -> Sorted:
+    """Which mails came through another label. `found`: UID → X-GM-MSGID of mails that are not
+    known in the connection's folder; what the answer does not name is new."""
+    rows = session.execute(
+        _SQL["had"], {**_where(session, connection), "gmail_ids": list(found.values())}
+    )
+    had: dict[int, list[tuple[uuid.UUID, bytes, bool, list[int]]]] = defaultdict(list)
+    for gmail_id, message_id, digest, waiting, handlers in rows:
+        had[gmail_id].append((message_id, bytes(digest), waiting, handlers))
+    answer = Sorted()
+    if not had:
+        return answer
+    taking = {row[0] for row in session.execute(_SQL["taking"], {"connection_id": connection.id})}
+    for uid, gmail_id in found.items():
+        twins = had.get(gmail_id)
+        if twins is None:
+            continue
+        missing = taking.difference(*(handlers for *_, handlers in twins))
+        if any(waiting for _, _, waiting, _ in twins):
+            answer.waiting.add(uid)
+        elif not missing:
+            answer.doubles.append(Double(uid, gmail_id, *twins[0][:2]))
+        elif missing != taking:
+            answer.only_for[uid] = sorted(missing)
+    return answer
+
+
+def lock(session: Session, connection: Connection) -> None:
+    """Until the transaction ends, nobody else commits mails of this mailbox: two labels are
+    fetched at the same time, and the same mail may be on its way through both."""
+    session.execute(_SQL["lock"], {"mailbox": connection.mailbox_key()})
+
+
+def take_as_had(session: Session, lease: Lease, place: Place, doubles: Sequence[Double]) -> None:
+    """Makes doubles known in this folder, and to be settled there as if they had come through it.
+
+    Raises LeaseLost.
+    """
+    leases.assert_held(session, lease)
+    uids = [double.uid for double in doubles]
+    values = {
+        **place.columns(),
+        "uids": uids,
+        "ids": [double.message_id for double in doubles],
+        "digests": [double.digest for double in doubles],
+        "gmail_ids": [double.gmail_id for double in doubles],
+    }
+    known.know(session, place.connection_id, place.folder, place.uid_validity, uids)
+    session.execute(_LEDGER["know_content"], values)
+    session.execute(_SQL["insert_settlements"], values)
+
+
+def had_elsewhere(session: Session, connection: Connection) -> bool:
+    """Whether any mail of this account came through another label."""
+    row = session.execute(_SQL["any_elsewhere"], _where(session, connection)).fetchone()
+    return bool(row and row[0])
+
+
+def _where(session: Session, connection: Connection) -> dict[str, object]:
+    folder = "" if connection.folder.upper() == "INBOX" else connection.folder
+    ids = [other.id for other in connections.of_mailbox(session, connection)]
+    return {"connection_ids": [*ids, connection.id], "inbox_or_folder": folder}

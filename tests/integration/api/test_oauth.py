@@ -1,0 +1,143 @@
+"""Credentials chosen for connections: they must fit, and application access is tested at once."""
+
+from __future__ import annotations
+
+import uuid
+from typing import Any
+
+import pytest
+
+from tests.integration.api.conftest import Api
+from tests.integration.api.test_connections import problem
+from tests.servers.dovecot import Dovecot
+from tests.servers.graph import GraphServer
+from tests.servers.oidc import OidcServer
+
+ALICE = "alice@example.org"
+
+
+@pytest.fixture
+def offered(api: Api, oidc: OidcServer, graph_server: GraphServer) -> Any:
+    """Makes a credential at the test authorisation server, for the test Graph; returns its id."""
+    graph_server.trust(oidc.public_key)
+    oidc.settings(accessTokenTTL=3600)
+
+    def offer(**changes: Any) -> int:
+        body = {
+            "name": f"credential {uuid.uuid4().hex[:8]}",
+            "provider": "microsoft",
+            "grant": "client-credentials",
+            "client_id": oidc.client_id,
+            "client_secret": oidc.client_secret,
+            "settings": {
+                "authority": oidc.issuer,
+                "ca_certificate": oidc.ca,
+                "graph_host": f"localhost:{graph_server.port}",
+            },
+        }
+        answer = api.http.post("credentials", json=body | changes)
+        assert answer.status_code == 201, answer.text
+        return int(answer.json()["id"])
+
+    return offer
+
+
+def graph(credential: int, **changes: Any) -> dict[str, Any]:
+    values = {"name": f"graph {uuid.uuid4().hex[:8]}", "mode": "microsoft-graph"}
+    return values | {"username": ALICE, "credential_id": credential} | changes
+
+
+@pytest.mark.promise("A3")
+def test_application_access_is_tested_when_the_credential_is_chosen(
+    api: Api, offered: Any, graph_server: GraphServer
+) -> None:
+    graph_server.mailbox(ALICE).deliver([b"Subject: one\r\n\r\none\r\n"])
+    answer = api.http.post("connections", json=graph(offered()))
+    assert answer.status_code == 201, answer.text
+    saved = answer.json()
+    assert saved["access"]["ok"] is True
+    assert (saved["access"]["total"], saved["access"]["unread"]) == (1, 1)
+    assert saved["enabled"] is False
+    path = f"connections/{saved['id']}"
+    assert api.http.patch(path, json={"interval_minutes": 5}).json()["access"] is None
+    wrong = offered(client_secret="not the secret")
+    changed = api.http.patch(path, json={"credential_id": wrong})
+    assert changed.status_code == 200, "it is told, and does not keep anybody from saving"
+    report = changed.json()["access"]
+    failed = [step for step in report["steps"] if step["status"] == "failed"]
+    assert [(step["name"], step["code"]) for step in failed] == [
+        ("authorisation", "client-secret-wrong")
+    ]
+    assert "does not accept the client secret" in changed.json()["notice"]
+    assert api.http.patch(path, json={"credential_id": offered()}).json()["access"]["ok"] is True
+
+
+@pytest.mark.promise("A3")
+@pytest.mark.promise("A5")
+def test_a_mailbox_that_the_application_may_not_open_is_told_when_it_is_typed(
+    api: Api, offered: Any, graph_server: GraphServer
+) -> None:
+    graph_server.mailbox(ALICE)
+    graph_server.mailbox("ceo@example.org")
+    graph_server.access_policy = {ALICE}
+    made = api.http.post("connections", json=graph(offered())).json()
+    assert made["access"]["ok"] is True
+    path = f"connections/{made['id']}"
+    shared = api.http.patch(path, json={"shared_mailbox": "ceo@example.org"}).json()["access"]
+    assert [s["code"] for s in shared["steps"] if s["status"] == "failed"] == ["access-policy"]
+    nobody = api.http.patch(path, json={"shared_mailbox": "", "username": "x@example.org"})
+    codes = [s["code"] for s in nobody.json()["access"]["steps"] if s["status"] == "failed"]
+    assert codes == ["mailbox-missing"] or codes == ["access-policy"]
+
+
+@pytest.mark.promise("A3")
+def test_a_username_is_needed_for_application_access(api: Api, offered: Any) -> None:
+    refused = problem(api.http.post("connections", json=graph(offered(), username="")), 422)
+    assert refused["field"] == "username"
+
+
+@pytest.mark.promise("A1")
+@pytest.mark.parametrize(
+    ("provider", "mode"), [("google", "microsoft-graph"), ("microsoft", "google-imap")]
+)
+def test_a_credential_of_another_provider_is_refused(
+    api: Api, offered: Any, provider: str, mode: str
+) -> None:
+    credential = offered(provider=provider, grant="authorization-code")
+    body = graph(credential, mode=mode)
+    for path in ("connections", "connections/test"):
+        refused = problem(api.http.post(path, json=body), 422)
+        assert refused["field"] == "credential_id", path
+        assert provider.title() in refused["detail"]
+
+
+@pytest.mark.promise("A1")
+def test_a_credential_that_is_not_there_is_refused(api: Api) -> None:
+    refused = problem(api.http.post("connections", json=graph(999_999_999)), 422)
+    assert refused["field"] == "credential_id"
+
+
+@pytest.mark.promise("M2")
+def test_pop3_with_a_credential_by_the_api(
+    api: Api, offered: Any, oauth_dovecot: Dovecot, oidc: OidcServer
+) -> None:
+    """Tested as application access, too; what the server does not allow it says so."""
+    body = {
+        "name": f"pop3 {uuid.uuid4().hex[:8]}",
+        "mode": "pop3",
+        "host": "localhost",
+        "port": oauth_dovecot.pop3s_port,
+        "username": ALICE,
+        "credential_id": offered(),
+        "ca_certificate": oidc.ca,
+    }
+    saved = api.http.post("connections", json=body).json()
+    names = [step["name"] for step in saved["access"]["steps"]]
+    assert names == ["authorisation", "dns", "tcp", "tls", "greeting", "login", "folder"]
+    assert saved["has_password"] is False
+    refused = problem(api.http.patch(f"connections/{saved['id']}", json={"password": "x"}), 422)
+    assert refused["field"] == "credential_id"
+    changed = api.http.patch(
+        f"connections/{saved['id']}", json={"password": "x", "credential_id": None}
+    ).json()
+    assert (changed["has_password"], changed["credential_id"]) == (True, None)

@@ -1,0 +1,217 @@
+"""Gmail: one mail under several labels is one mail, and deleting is moving to the trash."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from shared.connections import AfterDownload, Selection
+from shared.handlers import Handler
+from shared.storage import connections, handlers, labels
+from tests.contract.mailbox_kinds import mail
+from tests.contract.recorders import Collector, KnownKeys
+from tests.integration.mail_sessions import connection_to, opened
+from tests.rig.events import open_queue
+from tests.rig.house import House
+from tests.servers.dovecot import Dovecot
+from tests.servers.gmail import GmailFront
+
+TRASH = "[Gmail]/Papierkorb"
+
+
+@pytest.fixture
+def house(build_house: Callable[..., House], redis_url: str) -> House:
+    return build_house(redis_url)
+
+
+def watch(house: House, gmail: GmailFront, user: str, folder: str = "", **fields: Any) -> int:
+    return house.add_connection(
+        name=f"{user} {folder or 'inbox'}",
+        mode="imap",
+        host="127.0.0.1",
+        port=gmail.port,
+        security="none",
+        username=user,
+        folder=folder,
+        **{"selection": "all", **fields},
+    )
+
+
+def label(server: Dovecot, user: str, name: str, source: str = "INBOX") -> None:
+    """Every mail of `source` gets another label."""
+    with server.client(user) as other:
+        if not other.folder_exists(name):
+            other.create_folder(name)
+        other.select_folder(source, readonly=True)
+        other.copy(other.search("ALL"), name)
+
+
+def received(redis_url: str, handler: str) -> list[str]:
+    events = open_queue(redis_url, handler).events()
+    return sorted(event["data"]["headers"]["subject"] for event in events)
+
+
+def all_settled(house: House) -> None:
+    left = "SELECT (SELECT count(*) FROM settlement) + (SELECT count(*) FROM outbox)"
+    house.wait(lambda: house.query(left)[0][0] == 0, "everything settled and published")
+
+
+@pytest.mark.promise("I3")
+def test_a_mail_under_two_labels_reaches_a_handler_once(
+    house: House, gmail: GmailFront, gmail_dovecot: Dovecot, redis_url: str, mail_user: str
+) -> None:
+    """Both labels are fetched at the same time; in each of them the mail is settled."""
+    gmail_dovecot.deliver(mail_user, [mail(f"mail {n}") for n in range(30)])
+    label(gmail_dovecot, mail_user, "Support")
+    gmail_dovecot.deliver(mail_user, [mail("only Support")], "Support")
+    house.add_handler()
+    for folder in ("", "Support"):
+        watch(house, gmail, mail_user, folder)
+    house.start("scheduler", "fetcher", "fetcher", "decryptor")
+
+    def every_mail_read() -> bool:
+        house.hurry()
+        return all(
+            "\\Seen" in flags
+            for folder in ("INBOX", "Support")
+            for flags in gmail_dovecot.flags(mail_user, folder).values()
+        )
+
+    house.wait(every_mail_read, "both labels settled")
+    all_settled(house)
+    house.stop()
+    expected = sorted([*(f"mail {n}" for n in range(30)), "only Support"])
+    assert received(redis_url, "archive") == expected
+    assert house.count("message") == 31
+
+
+@pytest.mark.promise("I3")
+def test_a_handler_of_one_label_has_what_another_handler_had_already(
+    house: House, gmail: GmailFront, gmail_dovecot: Dovecot, redis_url: str, mail_user: str
+) -> None:
+    """Who takes both labels has the mail once; who takes the second one has it as well."""
+    gmail_dovecot.deliver(mail_user, [mail("for both")])
+    house.add_handler("archive")
+    inbox = watch(house, gmail, mail_user)
+    house.start("scheduler", "fetcher", "decryptor")
+    house.wait_settled(1)
+    label(gmail_dovecot, mail_user, "Support")
+    support = watch(house, gmail, mail_user, "Support")
+    with house.database.transaction() as session:
+        handlers.insert(session, Handler(name="tickets", connection_ids=(support,)))
+    house.fetch_now(support)
+    house.wait(lambda: received(redis_url, "tickets") == ["for both"], "the second handler")
+    all_settled(house)
+    house.run_once(inbox)
+    house.run_once(support)
+    house.stop()
+    assert received(redis_url, "archive") == received(redis_url, "tickets") == ["for both"]
+
+
+@pytest.mark.promise("M9")
+def test_another_folder_of_the_same_account_brings_no_mail_again(
+    house: House, gmail: GmailFront, gmail_dovecot: Dovecot, redis_url: str, mail_user: str
+) -> None:
+    """The inbox was watched, then All Mail is: what came through the inbox is known there."""
+    everything = "[Gmail]/Alle Nachrichten"
+    gmail_dovecot.deliver(mail_user, [mail("old"), mail("older")])
+    house.add_handler()
+    connection = watch(house, gmail, mail_user)
+    house.start("scheduler", "fetcher", "decryptor")
+    house.wait_settled(2)
+    label(gmail_dovecot, mail_user, everything)
+    gmail_dovecot.deliver(mail_user, [mail("archived at once")], everything)
+    with house.database.transaction() as session:
+        before = connections.get(session, connection)
+        connections.update(session, replace(before, folder=everything))
+        connections.look_again(session, connection)
+        assert labels.had_elsewhere(session, replace(before, folder=everything))
+        assert not labels.had_elsewhere(session, before)
+    house.fetch_now(connection)
+    house.wait(lambda: len(received(redis_url, "archive")) >= 3, "the archived mail")
+    all_settled(house)
+    house.stop()
+    assert received(redis_url, "archive") == ["archived at once", "old", "older"]
+
+
+@pytest.mark.promise("M10")
+def test_moved_out_of_a_label_and_back_in_is_a_new_mail(
+    house: House, gmail: GmailFront, gmail_dovecot: Dovecot, redis_url: str, mail_user: str
+) -> None:
+    gmail_dovecot.deliver(mail_user, [mail("wanderer")])
+    house.add_handler()
+    connection = watch(house, gmail, mail_user)
+    house.start("scheduler", "fetcher", "decryptor")
+    house.wait_settled(1)
+    with gmail_dovecot.client(mail_user) as other:
+        other.create_folder("Elsewhere")
+        for source, target in (("INBOX", "Elsewhere"), ("Elsewhere", "INBOX")):
+            other.select_folder(source)
+            other.move(other.search("ALL"), target)
+    house.fetch_now(connection)
+    house.wait(lambda: received(redis_url, "archive") == ["wanderer"] * 2, "it comes again")
+    house.stop()
+
+
+@pytest.mark.promise("I3")
+def test_a_mail_that_is_not_yet_handed_over_is_waited_for(
+    house: House, gmail: GmailFront, gmail_dovecot: Dovecot, redis_url: str, mail_user: str
+) -> None:
+    """While nothing is published, nobody can say who has the mail: the second label waits."""
+    gmail_dovecot.deliver(mail_user, [mail("slow")])
+    label(gmail_dovecot, mail_user, "Support")
+    house.add_handler()
+    inbox = watch(house, gmail, mail_user)
+    house.start("scheduler", "fetcher")
+    house.wait(lambda: house.count("message") == 1, "the first label")
+    support = watch(house, gmail, mail_user, "Support")
+    house.run_once(support)
+    house.run_once(support)
+    assert house.count("message") == 1
+    assert gmail_dovecot.flags(mail_user, "Support") == {1: set()}
+    house.start("decryptor")
+    house.wait(lambda: received(redis_url, "archive") == ["slow"], "the mail is handed over")
+    house.wait(lambda: house.count("outbox") == 0, "and recorded so")
+    house.run_once(support)
+    house.wait(lambda: gmail_dovecot.flags(mail_user, "Support") == {1: {"\\Seen"}}, "it is had")
+    house.run_once(inbox)
+    house.stop()
+    assert received(redis_url, "archive") == ["slow"]
+
+
+@pytest.mark.promise("M7")
+def test_deleting_moves_to_the_trash_whatever_its_name(
+    gmail: GmailFront, gmail_dovecot: Dovecot, mail_user: str
+) -> None:
+    """Gmail archives what is expunged: only its trash, found by its use, deletes."""
+    gmail_dovecot.deliver(mail_user, [mail("ours"), mail("not ours"), mail("ours too")])
+    with gmail_dovecot.client(mail_user) as other:
+        other.select_folder("INBOX")
+        other.add_flags([2], [rb"\Deleted"])
+    with opened(connection_to(gmail.port, username=mail_user)) as mailbox:
+        mailbox.open("")
+        assert mailbox.capabilities.exact_delete
+        refs = [ref for ref in mailbox.list_new(KnownKeys(), Selection.ALL).new if ref.key != 2]
+        mailbox.download(refs, Collector(), limit=1 << 20)
+        settled = mailbox.settle(refs, AfterDownload.DELETE)
+        assert [ref.key for ref in settled] == [1, 3]
+    assert set(gmail_dovecot.flags(mail_user)) == {2}
+    with gmail_dovecot.client(mail_user) as other:
+        other.select_folder(TRASH, readonly=True)
+        heads = other.fetch(other.search("ALL"), ["ENVELOPE"]).values()
+        assert sorted(head[b"ENVELOPE"].subject for head in heads) == [b"ours", b"ours too"]
+
+
+@pytest.mark.promise("M7")
+def test_what_is_in_the_trash_already_is_deleted_for_good(
+    gmail: GmailFront, gmail_dovecot: Dovecot, mail_user: str
+) -> None:
+    gmail_dovecot.deliver(mail_user, [mail("rubbish")], TRASH)
+    with opened(connection_to(gmail.port, username=mail_user)) as mailbox:
+        mailbox.open(TRASH)
+        refs = mailbox.list_new(KnownKeys(), Selection.ALL).new
+        assert len(mailbox.settle(refs, AfterDownload.DELETE)) == 1
+    assert gmail_dovecot.flags(mail_user, TRASH) == {}

@@ -1,0 +1,150 @@
+"""Gmail's extensions (X-GM-EXT-1) in front of a real Dovecot.
+
+    with GmailFront(dovecot.imap_port) as gmail:
+        gmail.port          # plain text, or TLS where an identity is given
+
+Source: "IMAP extensions", developers.google.com/workspace/gmail/imap/imap-extensions. X-GM-MSGID is
+Dovecot's X-GUID as a number of 64 bits: like Gmail's it stays the same when a mail is copied to
+another folder, which is what a label is here. Nothing else is changed on the way.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import re
+import select
+import socket
+import ssl
+import threading
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from tests.servers.certificates import Authority
+from tests.servers.dovecot import Dovecot, Identity
+from tests.servers.oauth_dovecot import oauth_dovecot_server
+from tests.servers.oidc import OidcServer
+
+_LITERAL = re.compile(rb"\{(\d+)\+?\}\r\n\Z")
+_GUID = re.compile(rb"X-GUID ([^ ()]+)")
+
+
+class GmailFront:
+    """Forwards one loopback port to a Dovecot's. Use as a context manager."""
+
+    def __init__(self, target: int, identity: Identity | None = None) -> None:
+        self._target = target
+        self._tls: ssl.SSLContext | None = None
+        if identity is not None:
+            self._tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            self._tls.load_cert_chain(identity.certificate, identity.key)
+        self._listener = socket.create_server(("127.0.0.1", 0), backlog=64)
+        self.port = int(self._listener.getsockname()[1])
+        self._open: set[socket.socket] = set()
+
+    def __enter__(self) -> GmailFront:
+        threading.Thread(target=self._accept, daemon=True).start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        # A blocked accept does not notice a mere close.
+        with contextlib.suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        for end in list(self._open):
+            with contextlib.suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                client, _ = self._listener.accept()
+            except OSError:
+                return
+            threading.Thread(target=self._serve, args=(client,), daemon=True).start()
+
+    def _serve(self, client: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            if self._tls is not None:
+                client = self._tls.wrap_socket(client, server_side=True)
+            with client, socket.create_connection(("127.0.0.1", self._target)) as server:
+                self._open |= {client, server}
+                self._pump(client, server)
+                self._open -= {client, server}
+
+    @staticmethod
+    def _pump(client: socket.socket, server: socket.socket) -> None:
+        """One thread for both ways: an SSL socket is no place for two."""
+        ways = {
+            client: (_Lines(lambda line: line.replace(b"X-GM-MSGID", b"X-GUID")), server),
+            server: (_Lines(_as_gmail), client),
+        }
+        while True:
+            held = isinstance(client, ssl.SSLSocket) and client.pending() > 0
+            ready = [client] if held else select.select([client, server], [], [])[0]
+            for source in ready:
+                chunk = source.recv(65_536)
+                if not chunk:
+                    return
+                lines, sink = ways[source]
+                sink.sendall(lines.feed(chunk))
+
+
+class _Lines:
+    """Rewrites whole lines; literals pass as they are."""
+
+    def __init__(self, rewrite: Callable[[bytes], bytes]) -> None:
+        self._rewrite = rewrite
+        self._held = b""
+        self._literal = 0
+
+    def feed(self, chunk: bytes) -> bytes:
+        out = bytearray()
+        self._held += chunk
+        while self._held:
+            if self._literal:
+                part, self._held = self._held[: self._literal], self._held[self._literal :]
+                self._literal -= len(part)
+                out += part
+                continue
+            line, ending, rest = self._held.partition(b"\r\n")
+            if not ending:
+                break
+            self._held = rest
+            literal = _LITERAL.search(line + ending)
+            self._literal = int(literal[1]) if literal else 0
+            out += self._rewrite(line) + ending
+        return bytes(out)
+
+
+def _as_gmail(line: bytes) -> bytes:
+    line = line.replace(b"CAPABILITY IMAP4rev1", b"CAPABILITY IMAP4rev1 X-GM-EXT-1")
+    return _GUID.sub(lambda found: b"X-GM-MSGID %d" % _number(found[1]), line)
+
+
+def _number(guid: bytes) -> int:
+    return int.from_bytes(hashlib.sha256(guid).digest()[:8], "big")
+
+
+@pytest.fixture(scope="session")
+def gmail_dovecot() -> Iterator[Dovecot]:
+    """What is behind Gmail: its trash has the name that Gmail gives it in German."""
+    with Dovecot(storage="sdbox", trash='"[Gmail]/Papierkorb"') as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def gmail(gmail_dovecot: Dovecot) -> Iterator[GmailFront]:
+    """Gmail's extensions in plain text, with passwords."""
+    with GmailFront(gmail_dovecot.imap_port) as front:
+        yield front
+
+
+@pytest.fixture(scope="session")
+def oauth_gmail(authority: Authority, oidc: OidcServer) -> Iterator[tuple[GmailFront, Dovecot]]:
+    """Gmail's extensions over TLS, with access tokens; and the Dovecot behind."""
+    with oauth_dovecot_server(authority, oidc, "xoauth2") as server:
+        identity = authority.issue("localhost", "127.0.0.1")
+        with GmailFront(server.imap_port, identity) as front:
+            yield front, server

@@ -13,6 +13,10 @@ from enum import StrEnum
 from typing import Any, Final
 from urllib.parse import urlsplit
 
+from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
+
 from shared.errors import InvalidInput
 
 
@@ -136,6 +140,19 @@ def check_settings(settings: Mapping[str, Any]) -> None:
             raise InvalidInput(
                 "The private CA is given as PEM certificates.", field="settings.ca_certificate"
             )
+
+
+def client_certificate_of(text: str) -> x509.Certificate:
+    """The certificate in what Microsoft takes: PEM, with its private key. Raises InvalidInput."""
+    pem = text.encode()
+    try:
+        load_pem_private_key(pem, None)
+        return x509.load_pem_x509_certificate(pem)
+    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
+        raise InvalidInput(
+            "The client certificate is PEM: an unencrypted private key and its certificate.",
+            field="client_certificate",
+        ) from error
 
 
 def service_account_of(text: str) -> dict[str, Any]:

@@ -15,12 +15,10 @@ from typing import Any, ClassVar, Final
 
 import httpx
 import msal
-from cryptography import x509
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
-from shared.credentials import ClientSecrets, Credential
-from shared.errors import InvalidInput, NeedsPerson, PosthouseError
+from shared.credentials import ClientSecrets, Credential, client_certificate_of
+from shared.errors import NeedsPerson, PosthouseError
 from shared.mailbox import diagnosis, refusals
 from shared.mailbox.https import client, translated
 from shared.mailbox.oauth_tokens import Tokens, lifetime
@@ -202,15 +200,7 @@ def _client_credential(secrets: ClientSecrets) -> Any:
     """msal's form: a secret, or a key with the SHA-256 thumbprint of its certificate."""
     if not secrets.client_certificate:
         return secrets.client_secret
-    pem = secrets.client_certificate.encode()
-    try:
-        certificate = x509.load_pem_x509_certificate(pem)
-        load_pem_private_key(pem, None)
-    except (ValueError, TypeError) as error:
-        raise InvalidInput(
-            "The client certificate is PEM: an unencrypted private key and its certificate.",
-            field="client_certificate",
-        ) from error
+    certificate = client_certificate_of(secrets.client_certificate)
     return {
         "private_key": secrets.client_certificate,
         "thumbprint": certificate.fingerprint(hashes.SHA1()).hex(),  # noqa: S303 (RFC 7515 x5t)

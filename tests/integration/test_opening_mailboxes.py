@@ -431,6 +431,21 @@ def test_names_for_a_shared_mailbox(
         assert f"USER {expected}\n" in heard
 
 
+@pytest.mark.promise("M11")
+@pytest.mark.parametrize("separator", ["\\", "/"])
+def test_a_shared_mailbox_with_a_password_on_a_real_server(
+    dovecot: Dovecot, mail_user: str, separator: str
+) -> None:
+    """The server knows the mailbox by the whole form, octet for octet, and by no other name."""
+    person = f"CORP{separator}{mail_user}"
+    dovecot.deliver(f"{person}{separator}support", [b"Subject: shared\r\n\r\n"])
+    typed = {"username": person, "shared_mailbox": "support"}
+    with opened(connection_to(dovecot.imap_port, Mode.IMAP, **typed)) as mailbox:
+        assert mailbox.open("").total == 1
+    with opened(connection_to(dovecot.imap_port, Mode.IMAP, username=person)) as mailbox:
+        assert mailbox.open("").total == 0
+
+
 # ---- OAuth2
 
 

@@ -16,6 +16,7 @@ from shared.credentials import (
     Provider,
     check,
     check_settings,
+    client_certificate_of,
     service_account_of,
 )
 from shared.errors import Conflict, InvalidInput, NotFound
@@ -155,6 +156,11 @@ def _edited(current: Credential | None, changes: Mapping[str, Any]) -> Credentia
     pasted = changes.get("client_certificate")
     if pasted and credential.provider is Provider.GOOGLE:
         service_account_of(pasted)
+    elif pasted:
+        ends = client_certificate_of(pasted).not_valid_after_utc
+        if not changes.get("secret_expires_at"):
+            # A client secret does not say when it ends; a certificate does.
+            credential = replace(credential, secret_expires_at=ends)
     check(credential)
     return credential
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -141,3 +142,17 @@ def test_pop3_with_a_credential_by_the_api(
         f"connections/{saved['id']}", json={"password": "x", "credential_id": None}
     ).json()
     assert (changed["has_password"], changed["credential_id"]) == (True, None)
+
+
+@pytest.mark.promise("A1")
+@pytest.mark.promise("H5")
+def test_when_a_client_certificate_ends_is_read_from_it(
+    api: Api, offered: Any, oidc: OidcServer
+) -> None:
+    made = offered(client_secret="", client_certificate=oidc.client_certificate)
+    ends = api.http.get(f"credentials/{made}").json()["secret_expires_at"]
+    left = datetime.fromisoformat(ends) - datetime.now(UTC)
+    assert timedelta(days=28) < left < timedelta(days=31)
+    body = {"client_certificate": "-----BEGIN CERTIFICATE-----\nno\n-----END CERTIFICATE-----"}
+    refused = problem(api.http.patch(f"credentials/{made}", json=body), 422)
+    assert refused["field"] == "client_certificate"

@@ -166,12 +166,15 @@ def test_pages_that_lead_in_a_circle_end(office: Office, selection: Selection) -
 
 
 @pytest.mark.promise("M2")
-def test_a_mail_that_is_listed_twice_is_downloaded_once(office: Office) -> None:
+@pytest.mark.parametrize("selection", [UNREAD, ALL])
+def test_a_mail_that_is_listed_twice_is_downloaded_once(
+    office: Office, selection: Selection
+) -> None:
     office.box.deliver(mail(f"mail {n}") for n in range(700))
     office.server.duplicate_pages = True
     mailbox = office.open()
     mailbox.open("")
-    listing = mailbox.list_new(KnownKeys(), UNREAD)
+    listing = mailbox.list_new(KnownKeys(), selection)
     assert len(listing.new) == len({ref.key for ref in listing.new}) == 700
 
 

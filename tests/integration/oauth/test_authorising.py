@@ -6,10 +6,12 @@ from datetime import timedelta
 
 import pytest
 
+from shared.clouds import CLOUDS, Cloud
 from shared.connections import Mode
 from shared.credentials import Grant, Provider
 from shared.errors import InvalidInput, NeedsAuthorisation, NeedsPerson
 from shared.mailbox.oauth import WrongAccount, same_account
+from shared.mailbox.oauth_tokens import Tokens
 from tests.integration.oauth.conftest import ALICE, House
 from tests.servers.oidc import REDIRECT
 
@@ -135,6 +137,27 @@ def test_an_application_gets_its_own_token(house: House, mode: Mode, proof: str)
     assert token(True) != first
     with pytest.raises(InvalidInput, match="nobody logs in"):
         house.logins.start_authorisation(connection.id, session="one", redirect_uri=REDIRECT)
+
+
+@pytest.mark.promise("M12")
+@pytest.mark.parametrize("cloud", CLOUDS, ids=lambda cloud: cloud.key)
+@pytest.mark.parametrize("mode", [Mode.MICROSOFT_GRAPH, Mode.MICROSOFT_IMAP])
+def test_a_token_is_for_the_chosen_cloud(house: House, cloud: Cloud, mode: Mode) -> None:
+    """Asked for and granted at a real authorisation server: the scope names the cloud's host."""
+    graph = mode is Mode.MICROSOFT_GRAPH
+    host = cloud.graph if graph else cloud.imap
+    scope = (
+        f"https://{cloud.graph}/Mail.ReadWrite"
+        if graph
+        else f"https://{cloud.outlook}/IMAP.AccessAsUser.All"
+    )
+    connection = house.connection(house.credential(), mode=mode, host_override=host)
+    house.authorise(connection)
+    sealed = house.logins._cache(connection.id).read()
+    assert sealed is not None
+    assert scope in Tokens.from_bytes(sealed).scope.split()
+    by_itself = house.credential(grant=Grant.CLIENT_CREDENTIALS, cloud=cloud.key)
+    assert _token(house, house.connection(by_itself, mode=mode))
 
 
 @pytest.mark.promise("A3")

@@ -272,6 +272,8 @@ class Rest:
                 rows.append({"id": one, "@removed": {"reason": "deleted"}})
             else:
                 rows.append(self._item(item, item_row(item), state["query"], immutable))
+        if self._server.duplicate_pages and later:
+            later = [*now[-3:], *later]  # three rows come twice
         following = {**state, "ids": later}
         name = f"state-{len(self._deltas)}-{folder.id[-6:]}"
         if self._server.loop_links and token:

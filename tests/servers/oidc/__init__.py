@@ -47,6 +47,21 @@ SCOPES = (
     "https://graph.microsoft.com/Mail.ReadWrite",
     "https://graph.microsoft.com/Mail.ReadWrite.Shared",
     "https://graph.microsoft.com/.default",
+    # The same in the national clouds, by the names of their hosts.
+    *(
+        f"https://{host}/{scope}"
+        for host in ("outlook.office365.us", "outlook-dod.office365.us", "partner.outlook.cn")
+        for scope in ("IMAP.AccessAsUser.All", "POP.AccessAsUser.All", ".default")
+    ),
+    *(
+        f"https://{host}/{scope}"
+        for host in (
+            "graph.microsoft.us",
+            "dod-graph.microsoft.us",
+            "microsoftgraph.chinacloudapi.cn",
+        )
+        for scope in ("Mail.ReadWrite", "Mail.ReadWrite.Shared", ".default")
+    ),
 )
 REDIRECT = "http://127.0.0.1:8025/api/v1/oauth/callback"
 LOGIN_REDIRECT = "http://127.0.0.1:8025/login/oidc/callback"

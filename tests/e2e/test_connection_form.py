@@ -251,3 +251,35 @@ def pkcs12(identity: object, password: bytes) -> dict[str, object]:
         BestAvailableEncryption(password),  # type: ignore[arg-type]
     )
     return {"name": "mine.p12", "mimeType": "application/x-pkcs12", "buffer": data}
+
+
+@pytest.mark.promise("M11")
+@pytest.mark.promise("M12")
+def test_a_shared_mailbox_in_a_national_cloud(site: Site, page: Page) -> None:
+    credential = site.api(
+        "POST",
+        "/credentials",
+        {
+            "name": f"tenant {uuid.uuid4().hex[:8]}",
+            "provider": "microsoft",
+            "client_id": "abc",
+            "client_secret": "secret",
+        },
+    )
+    open_form(page, site)
+    page.get_by_label("Kind of mailbox").select_option("microsoft-imap")
+    page.get_by_label("OAuth2 credential (Microsoft)").select_option(str(credential["id"]))
+    page.get_by_label("Username").fill("alice@example.org")
+    address = page.get_by_label("Address of the shared mailbox")
+    host = page.locator("#host_override")
+    expect(address).to_be_hidden()
+    expect(host).to_be_hidden()
+    page.get_by_label("It is a shared mailbox").check()
+    page.get_by_label("Override the default host").check()
+    offered = page.locator("#hosts option").evaluate_all("found => found.map((o) => o.value)")
+    assert {"outlook.office365.us", "outlook-dod.office365.us", "partner.outlook.cn"} < set(offered)
+    address.fill("info@example.org")
+    host.fill("outlook.office365.us")
+    page.get_by_role("button", name="Save", exact=True).click()
+    expect(page.get_by_text("shared, opened by alice@example.org")).to_be_visible()
+    expect(page.get_by_text("outlook.office365.us", exact=True)).to_be_visible()

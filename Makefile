@@ -10,7 +10,7 @@ WORKERS ?= 2
 INSTALL := $(UV) pip install --quiet --compile-bytecode --python $(BIN)/python
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run check test unit bench storm format lock clean servers
+.PHONY: help setup run check test unit bench storm format lock audit clean servers
 
 help: ## what can be made here
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -66,6 +66,9 @@ format: $(VENV)/.dev ## format and sort imports
 
 lock: | $(UV) ## re-lock the dependencies
 	requirements/lock.sh
+
+audit: $(VENV)/.dev ## known weaknesses of what is locked (asks an online database)
+	$(BIN)/pip-audit --require-hashes --disable-pip -r requirements/run.lock -r requirements/image.lock
 
 clean: ## remove the virtual environment and caches
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

@@ -11,7 +11,7 @@ from cli import showing
 from cli.given import Settings, asked_secret, fields
 from cli.objects import Name, deletable
 from cli.remote import Api, ApiRefused
-from cli.showing import AsJson
+from cli.showing import AsJson, Yes
 from shared.errors import InvalidInput
 
 app = typer.Typer(help="The mailboxes that are watched.", no_args_is_help=True)
@@ -231,6 +231,20 @@ def runs(
 
 
 @app.command()
+def revoke(name: Name, yes: Yes = False) -> None:
+    """Takes a connection's authorisation back; nothing is fetched until somebody authorises."""
+    with Api.from_environment() as api:
+        found = api.named("connections", name)
+        showing.confirmed(f"Take the authorisation of {found['name']!r} back?", yes=yes)
+        confirmed = api.post(f"connections/{found['id']}/revoke")["confirmed"]
+    showing.say("The authorisation is taken back.")
+    if not confirmed:
+        showing.say(
+            "The provider did not confirm it: remove Posthouse on its account page, too.", "yellow"
+        )
+
+
+@app.command()
 def authorize(name: Name) -> None:
     """Says where a connection with OAuth2 is authorised: in the browser, on its page."""
     with Api.from_environment() as api:
@@ -283,6 +297,7 @@ def _show(found: dict[str, Any]) -> None:
             ),
             ("username", found["username"]),
             ("shared mailbox", found["shared_mailbox"]),
+            ("authorised", _authorised(found.get("authorisation"))),
             ("folder", found["folder"] or "inbox"),
             ("which mails", found["selection"]),
             ("after download", found["after_download"]),
@@ -297,6 +312,15 @@ def _show(found: dict[str, Any]) -> None:
     for warning in found.get("warnings") or ():
         style = "bold red" if warning["serious"] else "yellow"
         showing.say(f"! {warning['text']}", style)
+
+
+def _authorised(status: dict[str, Any] | None) -> tuple[str, str] | None:
+    """Who authorised a connection with OAuth2, when, and whether it still holds."""
+    if status is None:
+        return None
+    when = showing.when(status["authorised_at"])
+    text = f"as {status['account'] or '?'} by {status['authorised_by']}, {when}"
+    return (text, "") if status["valid"] else (f"{text}; no longer valid", "red")
 
 
 def _show_test(report: dict[str, Any]) -> None:

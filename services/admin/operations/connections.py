@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
 from typing import Any
 
 from services.admin.context import Context
@@ -16,6 +15,7 @@ from services.admin.operations.looking import (
     estimate,
     refuse_moved_password,
 )
+from services.admin.operations.starting import Start, started
 from services.admin.operations.warnings import Warning, find
 from shared.connections import (
     ACKNOWLEDGED_FIELDS,
@@ -26,7 +26,6 @@ from shared.connections import (
     edit,
 )
 from shared.errors import Conflict, InvalidInput
-from shared.fields import instant
 from shared.handlers import Handler
 from shared.storage import (
     authorisations,
@@ -43,10 +42,6 @@ from shared.storage.messages import Day, Run
 from shared.storage.pool import Session
 from shared.storage.searching import Page
 from shared.vault import password_place
-
-#: `start_from` where it is no date.
-EVERYTHING = "everything"
-NOW = "now"
 
 
 class AcknowledgementNeeded(Conflict):
@@ -85,23 +80,6 @@ class Saved:
     notice: str = ""
     estimate: Estimate | None = None
     access: TestReport | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Start:
-    """Which mails to take: all new ones, those that arrive `since`, or none that is there now."""
-
-    since: datetime | None = None
-    skip_existing: bool = False
-
-    @classmethod
-    def parse(cls, value: Any) -> Start:
-        """`"everything"` (or None), `"now"`, or a date. Raises InvalidInput."""
-        if value is None or value == EVERYTHING:
-            return cls()
-        if value == NOW:
-            return cls(skip_existing=True)
-        return cls(since=instant("start_from", value))
 
 
 def search_connections(
@@ -155,7 +133,7 @@ def create_connection(
             _switch_on(ctx, session, saved, start)
         seen = _see(session, connections.get(session, connection_id))
     access = None if counted else check_access(ctx, None, seen.connection)
-    notice = _notice(seen.connection, start, counted) if enabling else ""
+    notice = started(seen.connection, start, counted) if enabling else ""
     return Saved(seen, f"{notice} {told(access)}".strip(), counted, access)
 
 
@@ -215,7 +193,7 @@ def update_connection(
         )
         seen = _see(session, connections.get(session, connection_id))
     access = None if counted else check_access(ctx, before, seen.connection)
-    notice = _notice(seen.connection, start, counted) if asks else ""
+    notice = started(seen.connection, start, counted) if asks else ""
     return Saved(seen, f"{notice} {told(access)}".strip(), counted, access)
 
 
@@ -366,23 +344,6 @@ def _is_other_mailbox(before: Connection, after: Connection) -> bool:
     """
     pop3 = (before.mode is Mode.POP3) != (after.mode is Mode.POP3)
     return pop3 or before.mailbox.casefold() != after.mailbox.casefold()
-
-
-def _notice(connection: Connection, start: Start, counted: Estimate | None) -> str:
-    every = (
-        "every minute"
-        if connection.interval_minutes == 1
-        else f"every {connection.interval_minutes} minutes"
-    )
-    if start.skip_existing:
-        which = "Mails that are there now are left alone; later ones are fetched"
-    elif start.since:
-        which = f"Mails that arrived since {start.since:%Y-%m-%d %H:%M} UTC are fetched"
-    elif counted is not None:
-        which = "Nothing is new at the moment; later mails are fetched"
-    else:
-        which = "All new mails are being fetched now, later ones"
-    return f"{connection.name} is enabled. {which} {every}."
 
 
 __all__ = [

@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from tests.integration.api.conftest import Api
+from tests.integration.api.conftest import Api, Posthouse
 from tests.integration.api.test_connections import problem
 from tests.servers.dovecot import Dovecot
 from tests.servers.graph import GraphServer
-from tests.servers.oidc import OidcServer
+from tests.servers.oidc import REDIRECT, OidcServer
 
 ALICE = "alice@example.org"
 
@@ -156,3 +156,21 @@ def test_when_a_client_certificate_ends_is_read_from_it(
     body = {"client_certificate": "-----BEGIN CERTIFICATE-----\nno\n-----END CERTIFICATE-----"}
     refused = problem(api.http.patch(f"credentials/{made}", json=body), 422)
     assert refused["field"] == "client_certificate"
+
+
+@pytest.mark.promise("A2")
+@pytest.mark.promise("A4")
+def test_the_command_shows_who_authorised_and_takes_it_back(
+    api: Api, offered: Any, oidc: OidcServer, posthouse: Posthouse
+) -> None:
+    made = api.http.post("connections", json=graph(offered(grant="authorization-code"))).json()
+    assert made["access"] is None
+    logins = api.admin.house.logins
+    url = logins.start_authorisation(made["id"], session="one", redirect_uri=REDIRECT)
+    logins.finish_authorisation(oidc.log_in(url), session="one", person="the admin")
+    shown = posthouse("connections", "show", made["name"]).out
+    assert f"as {ALICE} by the admin" in shown
+    revoked = posthouse("connections", "revoke", made["name"], "--yes")
+    assert revoked.code == 0, revoked.err
+    assert "no longer valid" in posthouse("connections", "show", made["name"]).out
+    assert api.http.get(f"connections/{made['id']}").json()["authorisation"]["valid"] is False

@@ -15,9 +15,11 @@ import hashlib
 import re
 import select
 import socket
+import socketserver
 import ssl
 import threading
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 
@@ -30,48 +32,37 @@ _LITERAL = re.compile(rb"\{(\d+)\+?\}\r\n\Z")
 _GUID = re.compile(rb"X-GUID ([^ ()]+)")
 
 
-class GmailFront:
+class GmailFront(socketserver.ThreadingTCPServer):
     """Forwards one loopback port to a Dovecot's. Use as a context manager."""
 
+    daemon_threads = True
+    block_on_close = False
+    request_queue_size = 64
+
     def __init__(self, target: int, identity: Identity | None = None) -> None:
+        super().__init__(("127.0.0.1", 0), socketserver.BaseRequestHandler)
+        self.port = int(self.server_address[1])
         self._target = target
         self._tls: ssl.SSLContext | None = None
         if identity is not None:
             self._tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
             self._tls.load_cert_chain(identity.certificate, identity.key)
-        self._listener = socket.create_server(("127.0.0.1", 0), backlog=64)
-        self.port = int(self._listener.getsockname()[1])
-        self._open: set[socket.socket] = set()
 
     def __enter__(self) -> GmailFront:
-        threading.Thread(target=self._accept, daemon=True).start()
+        threading.Thread(target=self.serve_forever, daemon=True).start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        # A blocked accept does not notice a mere close.
-        with contextlib.suppress(OSError):
-            self._listener.shutdown(socket.SHUT_RDWR)
-        self._listener.close()
-        for end in list(self._open):
-            with contextlib.suppress(OSError):
-                end.shutdown(socket.SHUT_RDWR)
+        self.shutdown()
+        self.server_close()
 
-    def _accept(self) -> None:
-        while True:
-            try:
-                client, _ = self._listener.accept()
-            except OSError:
-                return
-            threading.Thread(target=self._serve, args=(client,), daemon=True).start()
-
-    def _serve(self, client: socket.socket) -> None:
+    def finish_request(self, request: Any, client_address: Any) -> None:
+        """One session, in a thread of its own."""
         with contextlib.suppress(OSError):
             if self._tls is not None:
-                client = self._tls.wrap_socket(client, server_side=True)
-            with client, socket.create_connection(("127.0.0.1", self._target)) as server:
-                self._open |= {client, server}
-                self._pump(client, server)
-                self._open -= {client, server}
+                request = self._tls.wrap_socket(request, server_side=True)
+            with request, socket.create_connection(("127.0.0.1", self._target)) as server:
+                self._pump(request, server)
 
     @staticmethod
     def _pump(client: socket.socket, server: socket.socket) -> None:

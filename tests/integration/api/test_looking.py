@@ -10,6 +10,7 @@ import pytest
 from tests.integration.api.conftest import Api
 from tests.integration.api.test_connections import problem
 from tests.servers.dovecot import Dovecot
+from tests.servers.gmail import GmailFront
 
 
 def mails(count: int) -> list[bytes]:
@@ -242,3 +243,25 @@ def test_a_silent_mail_server_holds_up_nobody_else(api: Api, on_dovecot: dict[st
             assert api.http.get(f"connections/{made['id']}").status_code == 200
     finally:
         api.admin.house.mail_work.patience = 20.0
+
+
+@pytest.mark.promise("M16")
+def test_an_estimate_says_that_mails_of_other_labels_are_in_it(
+    api: Api, gmail: GmailFront, gmail_dovecot: Dovecot, on_dovecot: dict[str, Any]
+) -> None:
+    """Gmail: which of them came through another label shows when they are fetched."""
+    at_gmail = on_dovecot | {"port": gmail.port}
+    inbox = api.create(**at_gmail)
+    support = api.create(**at_gmail, folder="Support")
+    gmail_dovecot.deliver(on_dovecot["username"], mails(2), "Support")
+    path = f"connections/{support['id']}/estimate"
+    counted = api.http.post(path).json()
+    assert (counted["new"], counted["confidence"], counted["reason"]) == (2, "exact", "")
+    api.execute(
+        "INSERT INTO known_content (connection_id, folder, uid_validity, uid, digest, gmail_id) "
+        "VALUES (%(id)s, '', 1, 1, 'x', 5)",
+        id=inbox["id"],
+    )
+    counted = api.http.post(path).json()
+    assert (counted["new"], counted["confidence"]) == (2, "partial")
+    assert "another label" in counted["reason"]

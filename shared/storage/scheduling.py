@@ -76,6 +76,11 @@ def due_now(session: Session, connection_ids: Sequence[int], delay: float = 0) -
     session.execute(_SQL["due_now"], {"ids": list(connection_ids), "delay": delay})
 
 
+def taken_first(session: Session, handler_id: int) -> None:
+    """Makes due what no other enabled handler takes: nothing was fetched of it until now."""
+    session.execute(_SQL["taken_first"], {"handler_id": handler_id})
+
+
 def runnable(
     session: Session, connection_ids: Sequence[int], emitted: datetime
 ) -> dict[int, RunState]:

@@ -85,8 +85,14 @@ def test_a_connection_that_nobody_takes_is_yellow(site: Site, page: Page) -> Non
         page.get_by_role("button", name="Enable", exact=True).click()
         expect(page.get_by_role("status").first).to_contain_text("nothing is downloaded before")
         expect(page.locator(".health")).to_have_text("Not used by an enabled handler")
+        page.get_by_role("button", name="Fetch now").click()
+        expect(page.get_by_role("status").first).to_contain_text("No enabled handler takes")
+        # What waited for a handler begins with it, not an interval later.
+        site.add_handler(number)
+        site.wait_taken(number, 1)
+        expect(page.locator(".health")).to_have_text("Working")
     finally:
-        # Else its mail would be fetched as soon as a handler takes it, in the midst of other tests.
+        # Else the mail of a test that failed would come in the midst of others.
         site.api("POST", f"/connections/{number}/disable")
         for one in handlers:
             site.api("PATCH", f"/handlers/{one['id']}", {"enabled": True})

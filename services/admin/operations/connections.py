@@ -234,11 +234,18 @@ def estimate_connection(
 
 
 def fetch_connection(ctx: Context, connection_id: int) -> None:
-    """Makes an enabled connection due at once. Raises Conflict where it is disabled."""
+    """Makes an enabled connection due at once. Raises Conflict where it is disabled, or where
+    nobody would get its mails."""
     with ctx.transaction() as session:
         connection = connections.get(session, connection_id)
         if not connection.enabled:
             raise Conflict("The connection is disabled.", hint="Enable it first.", code="disabled")
+        if not handlers.taking(session, connection_id):
+            raise Conflict(
+                "No enabled handler takes this connection: nothing is fetched.",
+                hint="Add a handler that takes it; it is then fetched by itself.",
+                code="unused",
+            )
         scheduling.due_now(session, [connection_id])
 
 

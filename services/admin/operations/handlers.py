@@ -10,7 +10,7 @@ from services.admin.context import Context
 from services.admin.people.access import digest_of, new_token
 from shared.errors import Conflict
 from shared.handlers import Handler, edit
-from shared.storage import handlers
+from shared.storage import handlers, scheduling
 from shared.storage.handlers import QueueState
 from shared.storage.pool import Session
 
@@ -50,6 +50,7 @@ def create_handler(ctx: Context, changes: Mapping[str, Any]) -> HandlerSeen:
     with ctx.transaction() as session:
         new = handlers.insert(session, handler)
         handlers.write_token(session, new, digest_of(token))
+        scheduling.taken_first(session, new)
         ctx.record(session, "create", f"handler/{new}", after=replace(handler, id=new))
         return replace(_see(session, new), token=token)
 
@@ -60,6 +61,8 @@ def update_handler(ctx: Context, handler_id: int, changes: Mapping[str, Any]) ->
         before = handlers.get(session, handler_id, lock=True)
         after = edit(before, changes)
         handlers.update(session, after)
+        if not before.enabled or before.connection_ids != after.connection_ids:
+            scheduling.taken_first(session, handler_id)
         ctx.record(session, "change", f"handler/{handler_id}", before, after)
         return _see(session, handler_id)
 

@@ -42,6 +42,29 @@ WHERE connection_id = %(id)s;
 UPDATE connection_state SET due_at = least(due_at, now() + make_interval(secs => %(delay)s))
 WHERE connection_id = ANY(%(ids)s) AND due_at IS NOT NULL;
 
+-- name: taken_first
+-- Connections that nobody but this handler takes: they waited for it. Many begin one after the
+-- other, 200 a second. One that is locked is being claimed right now.
+WITH waited AS (
+    SELECT s.connection_id FROM connection_state AS s
+    WHERE s.due_at IS NOT NULL
+      AND EXISTS (
+        SELECT FROM handler AS h
+        WHERE h.id = %(handler_id)s AND h.enabled AND (h.all_connections OR EXISTS (
+            SELECT FROM handler_connection AS hc
+            WHERE hc.handler_id = h.id AND hc.connection_id = s.connection_id)))
+      AND NOT EXISTS (
+        SELECT FROM handler AS h
+        WHERE h.id <> %(handler_id)s AND h.enabled AND (h.all_connections OR EXISTS (
+            SELECT FROM handler_connection AS hc
+            WHERE hc.handler_id = h.id AND hc.connection_id = s.connection_id)))
+    FOR UPDATE OF s SKIP LOCKED
+)
+UPDATE connection_state AS s
+SET due_at = least(s.due_at, now() + make_interval(
+    secs => (SELECT count(*) FROM waited) / 200.0 * random()))
+FROM waited WHERE s.connection_id = waited.connection_id;
+
 -- name: runnable
 -- The state of connections that a job names, where they are enabled and have not run since the
 -- job was emitted.

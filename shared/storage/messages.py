@@ -215,7 +215,7 @@ def search(
             return found
     if text:
         parts.append(_SQL["with_ascii" if text.isascii() else "with_text"])
-        values["pattern"] = _like(text) if text.isascii() else _pattern(text)
+        values["pattern"] = _like(text.lower()) if text.isascii() else _pattern(text)
     return _rows(session, [*parts, _SQL["newest"]], values)
 
 

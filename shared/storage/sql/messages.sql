@@ -20,14 +20,14 @@ WHERE (%(before)s::uuid IS NULL OR m.id < %(before)s)
   AND (%(connection_id)s::bigint IS NULL OR m.connection_id = %(connection_id)s)
 
 -- name: with_ascii
--- ILIKE is several times quicker than a regular expression, and folds ASCII everywhere.
-  AND (m.sender ILIKE %(pattern)s OR m.subject ILIKE %(pattern)s
-       OR m.message_id ILIKE %(pattern)s
-       OR array_to_string(m.recipients || m.cc, ' ') ILIKE %(pattern)s)
+-- Every mail in the range is looked at, so this is as cheap as it can be: one text a mail, folded by
+-- ASCII alone (the pattern is lower case), which is several times quicker than ILIKE.
+  AND lower((m.sender || E'\n' || m.subject || E'\n' || m.message_id || E'\n'
+             || m.recipients::text || m.cc::text) COLLATE "C") LIKE %(pattern)s
 
 -- name: with_text
-  AND (m.sender ~* %(pattern)s OR m.subject ~* %(pattern)s OR m.message_id ~* %(pattern)s
-       OR array_to_string(m.recipients || m.cc, ' ') ~* %(pattern)s)
+  AND (m.sender || E'\n' || m.subject || E'\n' || m.message_id || E'\n'
+       || m.recipients::text || m.cc::text) ~* %(pattern)s
 
 -- name: with_message_id
   AND m.message_id = ANY(%(message_ids)s)

@@ -9,12 +9,14 @@ from typing import Annotated, Final
 import typer
 
 from cli import (
+    authorities_commands,
     certificates_commands,
     connections_commands,
     credentials_commands,
     demo_commands,
     handlers_commands,
     messages_commands,
+    overview,
     people_commands,
     quarantine_commands,
     secrets_commands,
@@ -40,11 +42,13 @@ app.add_typer(demo_commands.app, name="demo", rich_help_panel="Run")
 app.add_typer(secrets_commands.app, name="secrets", rich_help_panel="Administer")
 app.add_typer(connections_commands.app, name="connections", rich_help_panel="Administer")
 app.add_typer(certificates_commands.app, name="certificates", rich_help_panel="Administer")
+app.add_typer(authorities_commands.app, name="authorities", rich_help_panel="Administer")
 app.add_typer(credentials_commands.app, name="credentials", rich_help_panel="Administer")
 app.add_typer(handlers_commands.app, name="handlers", rich_help_panel="Administer")
 app.add_typer(webhooks_commands.app, name="webhooks", rich_help_panel="Administer")
 app.add_typer(people_commands.app, name="people", rich_help_panel="Administer")
 app.add_typer(people_commands.tokens, name="tokens", rich_help_panel="Administer")
+app.command("overview", rich_help_panel="Look")(overview.overview)
 app.command("audit", rich_help_panel="Look")(people_commands.audit)
 app.command("apply", rich_help_panel="Administer")(declared.apply)
 app.command("export", rich_help_panel="Administer")(declared.export)

@@ -196,6 +196,18 @@ def test_choices_are_kept_and_warnings_stand_where_they_matter(site: Site, page:
     expect(page.get_by_label("Test result")).to_contain_text("POP3 cannot mark mails read")
 
 
+@pytest.mark.promise("M11")
+def test_exchange_login_forms_are_kept_as_they_were_typed(site: Site, page: Page) -> None:
+    login = r"EXAMPLE\alice\Team.Mailbox"
+    open_form(page, site)
+    fill_server(page, site, login)
+    page.get_by_role("button", name="Save", exact=True).click()
+    expect(page.get_by_role("definition").filter(has_text=login)).to_be_visible()
+    page.get_by_role("link", name="Change", exact=True).click()
+    expect(page.get_by_label("Username")).to_have_value(login)
+    expect(page.get_by_label("It is a shared mailbox")).not_to_be_checked()
+
+
 @pytest.mark.promise("M14")
 @pytest.mark.parametrize(
     ("host", "port", "password", "step"),

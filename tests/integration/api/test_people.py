@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import uuid
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
 from tests.integration.api.conftest import Api, Posthouse
+from tests.servers.certificates import Authority
 
 PASSWORD = "a few words in a row"
 
@@ -135,3 +137,29 @@ def test_webhooks_from_the_shell(
     assert posthouse("webhooks", "enable", name).code == 0
     assert "No alert yet" in posthouse("webhooks", "alerts").out
     assert posthouse("webhooks", "delete", name, "--yes").code == 0
+
+
+@pytest.mark.promise("C3")
+def test_authorities_are_trusted_and_no_longer_from_the_shell(
+    posthouse: Posthouse, tmp_path: Path
+) -> None:
+    authority = Authority(tmp_path, f"Example Root {uuid.uuid4().hex[:6]}")
+    added = posthouse("authorities", "add", str(authority.certificate), "--name", "Partners")
+    assert "Partners is trusted" in added.out, added.err
+    assert "Example Root" in posthouse("authorities", "list").out
+    assert posthouse("authorities", "delete", "PARTNERS", "--yes").code == 0
+    assert posthouse("authorities", "delete", "Partners", "--yes").code == 1
+
+
+def test_the_overview_names_what_is_ill_in_the_shell(posthouse: Posthouse, api: Api) -> None:
+    ill = api.create(name=f"ill {uuid.uuid4().hex[:6]}")
+    api.execute("UPDATE connection SET enabled = true WHERE id = %(id)s", id=ill["id"])
+    api.execute(
+        "UPDATE connection_state SET health = 'failing',"
+        " error = jsonb_build_object('message', 'The mail server refused the login.')"
+        " WHERE connection_id = %(id)s",
+        id=ill["id"],
+    )
+    shown = posthouse("overview").out
+    assert f"{ill['name']}: failing. The mail server refused the login." in shown
+    assert posthouse("overview", "--json").json["quarantined"] == 0

@@ -1,0 +1,66 @@
+"""`posthouse authorities`: whom signatures are trusted from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cli import showing
+from cli.objects import Name, listed
+from cli.remote import Api
+from cli.showing import AsJson, Yes
+from shared.errors import NotFound
+
+app = typer.Typer(help="Whom signatures are trusted from.", no_args_is_help=True)
+
+
+@app.command("list")
+def list_authorities(as_json: AsJson = False) -> None:
+    """Shows the authorities that vouch for signers."""
+    with Api.from_environment() as api:
+        found = api.get("trust-anchors")
+    listed(
+        found,
+        as_json,
+        {
+            "id": lambda a: a["id"],
+            "name": lambda a: a["name"],
+            "subject": lambda a: a["subject"],
+            "until": lambda a: (a["not_after"] or "")[:10],
+            "fingerprint": lambda a: a["fingerprint"],
+        },
+        empty="None yet: every signature shows as untrusted.",
+    )
+
+
+@app.command()
+def add(
+    file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="PEM or DER.")],
+    name: Annotated[str, typer.Option(help="Default: its subject.")] = "",
+) -> None:
+    """Trusts the authorities in a file."""
+    with Api.from_environment() as api:
+        made = api.post(
+            "trust-anchors", files={"file": (file.name, file.read_bytes())}, data={"name": name}
+        )
+    for one in made:
+        showing.say(f"{one['name']} is trusted from now on.")
+
+
+@app.command()
+def delete(name: Name, yes: Yes = False) -> None:
+    """Trusts an authority no longer."""
+    with Api.from_environment() as api:
+        wanted = name.casefold()
+        for one in api.get("trust-anchors"):
+            if wanted in (str(one["id"]), one["name"].casefold()):
+                showing.confirmed(f"No longer trust {one['name']!r}?", yes=yes)
+                api.delete(f"trust-anchors/{one['id']}")
+                showing.say("Deleted.")
+                return
+    raise NotFound(
+        f"There is no authority named {name!r}.",
+        hint="`posthouse authorities list` shows what there is.",
+    )

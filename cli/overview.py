@@ -1,0 +1,44 @@
+"""`posthouse overview`: what flows, what is stuck, what needs somebody."""
+
+from __future__ import annotations
+
+from cli import showing
+from cli.remote import Api
+from cli.showing import AsJson
+
+
+def overview(as_json: AsJson = False) -> None:
+    """Shows what flows, what is stuck, and what needs somebody."""
+    with Api.from_environment() as api:
+        found = api.get("overview")
+    if as_json:
+        showing.as_json(found)
+        return
+    delays, backlog = found["delays"], found["backlog"]
+    showing.pairs(
+        [
+            ("connections", ", ".join(f"{n:,} {h}" for h, n in found["connections"].items())),
+            ("mails, last hour", sum(slot["mails"] for slot in found["last_hour"])),
+            ("mails, last day", sum(slot["mails"] for slot in found["last_day"])),
+            ("on their way", backlog["mails"]),
+            ("oldest of them", showing.when(backlog["oldest_at"])),
+            ("download to event", _seconds(delays["median"], delays["p95"])),
+            ("in quarantine", found["quarantined"]),
+        ]
+    )
+    for one in found["sick"]:
+        said = (one["error"] or {}).get("message", "")
+        showing.say(f"{one['name']}: {one['health']}. {said}".rstrip(), "red")
+    for one in found["expiring"]:
+        showing.say(f"{one['kind']} {one['name']} ends {one['expires_at'][:10]}", "yellow")
+    for one in found["handlers"]:
+        if one["queue"]["backlog"] or one["queue"]["dead"]:
+            since = showing.when(one["queue"]["oldest_at"])
+            showing.say(
+                f"handler {one['name']}: {one['queue']['backlog']} wait (the oldest since {since}),"
+                f" {one['queue']['dead']} rejected"
+            )
+
+
+def _seconds(median: float | None, p95: float | None) -> str:
+    return "" if median is None else f"{median:.1f} s, 95 of 100 within {p95:.1f} s"

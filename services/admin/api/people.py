@@ -41,6 +41,7 @@ def create_person(ctx: Ctx, body: PersonBody) -> PersonOut:
 
 @router.get("/people/{person_id}", responses=responses(404))
 def get_person(ctx: Ctx, person_id: IdInPath) -> PersonOut:
+    """Somebody who may log in."""
     return PersonOut.model_validate(people.get_person(ctx, person_id))
 
 
@@ -72,6 +73,7 @@ def create_token(ctx: Ctx, body: TokenBody) -> TokenOut:
 
 @router.get("/tokens/{token_id}", responses=responses(404))
 def get_token(ctx: Ctx, token_id: IdInPath) -> TokenOut:
+    """A token, without what it is."""
     for one in people.list_tokens(ctx):
         if one.id == token_id:
             return TokenOut.model_validate(one)

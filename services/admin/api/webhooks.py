@@ -56,6 +56,7 @@ def alerts(ctx: Ctx, limit: Limit = 50) -> list[ToldOut]:
 
 @router.get("/{webhook_id}", responses=responses(404))
 def get(ctx: Ctx, webhook_id: IdInPath) -> WebhookOut:
+    """A webhook, without its address and secret."""
     return WebhookOut.model_validate(webhooks.get_webhook(ctx, webhook_id))
 
 

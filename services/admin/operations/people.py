@@ -17,7 +17,8 @@ from shared.people import ApiToken, Person, Role
 from shared.storage import audit, people
 from shared.storage.audit import Entry
 
-_PERSON: Final = frozenset({"name", "email", "role", "enabled", "password"})
+_NEW_PERSON: Final = frozenset({"name", "email", "role", "password"})
+_PERSON: Final = _NEW_PERSON | {"enabled"}
 _TOKEN: Final = frozenset({"name", "role", "days"})
 _LONGEST_DAYS: Final = 3650
 
@@ -36,7 +37,7 @@ def get_person(ctx: Context, person_id: int) -> Person:
 def create_person(ctx: Context, changes: Mapping[str, Any]) -> Person:
     """Raises InvalidInput naming the field. A password may be missing only where the identity
     provider proves who it is: then an email address is needed."""
-    typed.only(changes, _PERSON, "person")
+    typed.only(changes, _NEW_PERSON, "new person")
     email = _email(changes.get("email", ""))
     password = _password(changes.get("password"))
     if password is None and not (email and ctx.house.settings.oidc_issuer):

@@ -99,8 +99,11 @@ class PersonIn(BaseModel):
     name: Text = Field(min_length=1, max_length=100)
     email: Text = Field(default="", max_length=320)
     role: RoleWord = "operator"
-    enabled: bool = True
     password: str | None = Field(default=None, description="Never shown again")
+
+
+class PersonChange(PersonIn):
+    enabled: bool = True
 
 
 class TokenIn(BaseModel):
@@ -130,6 +133,6 @@ class WebhookSwitch(BaseModel):
 
 
 PersonBody = described(PersonIn)
-PersonChanges = described(PersonIn, partial=True)
+PersonChanges = described(PersonChange, partial=True)
 TokenBody = described(TokenIn)
 WebhookBody = described(WebhookIn)

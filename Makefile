@@ -4,22 +4,22 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 UV := $(BIN)/uv
-UV_VERSION := 0.13.9
 # Test processes side by side, each with servers of its own. Most of their time is waiting.
 WORKERS ?= 2
 INSTALL := $(UV) pip install --quiet --compile-bytecode --python $(BIN)/python
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run check test unit bench storm format lock audit clean servers
+.PHONY: help setup run check test image-check unit bench storm format lock audit clean servers
 
 help: ## what can be made here
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
 
 setup: $(VENV)/.run ## the virtual environment with what `make run` needs
 
-$(UV):
+$(UV): requirements/installer.lock
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $<
+	@touch $@
 
 $(VENV)/.run: requirements/run.lock pyproject.toml sdk/pyproject.toml | $(UV)
 	$(INSTALL) --require-hashes -r requirements/run.lock
@@ -50,6 +50,9 @@ servers: ## the servers that the tests talk to (Debian packages), where they are
 
 test: $(VENV)/.dev $(VENV)/.policy servers ## all tests, against real servers that the session starts itself
 	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(ARGS)
+
+image-check: $(VENV)/.dev servers ## build the container image and test it, on a Docker engine of its own
+	deploy/image/check.sh $(ARGS)
 
 unit: $(VENV)/.dev ## the tests that need no server
 	$(BIN)/python -m pytest tests/unit $(ARGS)

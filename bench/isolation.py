@@ -9,18 +9,14 @@ printed and written to `bench/results/isolation.md`.
 from __future__ import annotations
 
 import argparse
-import json
-import random
 import socket
 import statistics
 import tempfile
 import threading
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
-import redis
-
+from bench.arrivals import Watch, delays, lasting, p95, spread_turns
 from shared.storage.migrate import migrate
 from tests.rig.house import House
 from tests.rig.mails import mail
@@ -46,49 +42,6 @@ class Silence:
             self._held.append(self._listener.accept()[0])
 
 
-class Watch:
-    """Notes when each mail's event came."""
-
-    def __init__(self, url: str, handler: str) -> None:
-        self._client = redis.Redis.from_url(url)
-        self._key = f"posthouse:handler:{handler}"
-        self.arrived: dict[str, float] = {}
-        threading.Thread(target=self._run, daemon=True).start()
-
-    def _run(self) -> None:
-        last = "0"
-        while True:
-            answer = self._client.xread({self._key: last}, block=1000, count=1000)
-            now = time.time()
-            for entry, fields in answer[0][1] if answer else []:
-                last = entry
-                event = json.loads(fields[b"event"])
-                self.arrived[event["data"]["headers"]["message_id"]] = now
-
-
-def phase(
-    dovecot: Dovecot, watch: Watch, users: Sequence[str], seconds: float, seed: int
-) -> list[float]:
-    """Delays of mails that come at random times to random mailboxes."""
-    rng = random.Random(seed)
-    sent: dict[str, float] = {}
-    until = time.monotonic() + seconds
-    number = 0
-    while time.monotonic() < until:
-        content = mail(number, 4000, seed)
-        identity = content.split(b"Message-ID: ", 1)[1].split(b"\r\n", 1)[0].decode()
-        dovecot.deliver(rng.choice(users), [content])
-        sent[identity] = time.time()
-        number += 1
-        time.sleep(rng.uniform(0.2, 0.6))
-    deadline = time.monotonic() + 90
-    while set(sent) - set(watch.arrived) and time.monotonic() < deadline:
-        time.sleep(0.5)
-    missing = set(sent) - set(watch.arrived)
-    assert not missing, f"{len(missing)} mails did not arrive"
-    return [watch.arrived[identity] - at for identity, at in sent.items()]
-
-
 def main(argv: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--minutes", type=float, default=3, help="of each phase")
@@ -110,8 +63,8 @@ def main(argv: Sequence[str]) -> int:
                 house.watch(dovecot, user)
             for start in range(0, chosen.backlog, 5000):
                 dovecot.deliver("huge", [mail(n, 1500, 99) for n in range(start, start + 5000)])
-            time.sleep(70)  # every mailbox had its first turn, at its own phase
-            alone = phase(dovecot, watch, users, 60 * chosen.minutes, seed=1)
+            spread_turns(house)
+            alone = delays(dovecot, watch, users, lasting(60 * chosen.minutes), seed=1)
             silence = Silence()
             for number in range(3):
                 house.add_connection(
@@ -123,7 +76,7 @@ def main(argv: Sequence[str]) -> int:
                     username=f"silent{number}",
                 )
             house.watch(dovecot, "huge")
-            beside = phase(dovecot, watch, users, 60 * chosen.minutes, seed=2)
+            beside = delays(dovecot, watch, users, lasting(60 * chosen.minutes), seed=2)
             done = len(watch.arrived) - len(alone) - len(beside)
     zygote.close()
     report = table(alone, beside, done, chosen)
@@ -135,10 +88,9 @@ def main(argv: Sequence[str]) -> int:
 
 def table(alone: list[float], beside: list[float], done: int, chosen: argparse.Namespace) -> str:
     def row(name: str, delays: list[float]) -> str:
-        p95 = statistics.quantiles(delays, n=20)[-1]
-        return f"| {name} | {len(delays)} | {statistics.median(delays):.1f} | {p95:.1f} |"
+        return f"| {name} | {len(delays)} | {statistics.median(delays):.1f} | {p95(delays):.1f} |"
 
-    ratio = statistics.quantiles(beside, n=20)[-1] / statistics.quantiles(alone, n=20)[-1]
+    ratio = p95(beside) / p95(alone)
     return "\n".join(
         [
             "# Others beside a hanging server and a huge mailbox",

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import importlib
+import sys
 from typing import Final
 
 from shared import settings
+from shared.errors import PosthouseError
 from shared.telemetry import logs, traces
 from shared.telemetry.process import banner, stop_on_signals
 
@@ -37,3 +39,19 @@ def run(service: str) -> None:
     finally:
         traces.shutdown()
     logs.logger(service).info("stopped")
+
+
+def main() -> None:
+    """`python -m cli.running SERVICE`: a service without the weight of every other command.
+
+    `posthouse up` starts its children so; an error is told in words and exits 1.
+    """
+    try:
+        run(sys.argv[1])
+    except PosthouseError as error:
+        sys.stderr.write(f"Error: {error}\n{error.hint}\n")
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

@@ -63,10 +63,14 @@ def up(
 
 def _stop_on_signals(supervisor: Supervisor) -> threading.Event:
     stop = threading.Event()
+    asked = False
 
     def on_signal(_number: int, _frame: FrameType | None) -> None:
-        supervisor.impatient = stop.is_set()
-        stop.set()
+        nonlocal asked
+        supervisor.impatient = asked
+        asked = True
+        # From a thread of its own: the main thread, which this interrupts, may hold the lock.
+        threading.Thread(target=stop.set, name="stop").start()
 
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, on_signal)

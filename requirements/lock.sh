@@ -13,3 +13,4 @@ lock pyproject.toml --no-emit-package posthouse requirements/image.in \
     -c requirements/run.lock -o requirements/image.lock
 lock requirements/sbom.in -o requirements/sbom.lock
 lock requirements/policy.in -o requirements/policy.lock
+lock requirements/installer.in -o requirements/installer.lock

@@ -169,7 +169,7 @@ class House:
             environment[f"{PREFIX}HEALTH_PORT"] = str(health_port)
         return Program(
             name,
-            [sys.executable, "-P", "-m", "cli.main", name],
+            [sys.executable, "-P", "-m", "cli.running", name],
             environment=environment,
             health_port=health_port,
             problem=CRASH,

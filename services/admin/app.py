@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from fastapi import APIRouter, FastAPI, Response
 from fastapi.openapi.utils import get_openapi
@@ -31,10 +31,12 @@ from services.admin.pages.house import PagesHouse
 from services.admin.pages.rendering import refusal
 from services.admin.people.access import Access
 from services.admin.people.gate import Gate
-from services.admin.people.oidc import Oidc, Provider
 from shared.telemetry import metrics
 from shared.telemetry.health import Heartbeat, Readiness, live_answer, ready_answer
 from shared.telemetry.process import release
+
+if TYPE_CHECKING:
+    from services.admin.people.oidc import Oidc
 
 PREFIX: Final = "/api/v1"
 _ROUTERS: Final[tuple[APIRouter, ...]] = (
@@ -129,6 +131,8 @@ def _oidc(house: House, access: Access) -> Oidc | None:
     settings = house.settings
     if not settings.oidc_issuer:
         return None
+    from services.admin.people.oidc import Oidc, Provider  # heavy, and most houses have no issuer
+
     secret = settings.oidc_client_secret
     callback = settings.public_url.rstrip("/") + "/login/oidc/callback"
     provider = Provider(

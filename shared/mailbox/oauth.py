@@ -16,8 +16,6 @@ from shared.clouds import authority, scopes
 from shared.connections import Connection
 from shared.credentials import ClientSecrets, Credential, Provider
 from shared.errors import InvalidInput, NeedsAuthorisation, NeedsPerson
-from shared.mailbox.oauth_google import GoogleProvider
-from shared.mailbox.oauth_microsoft import MicrosoftProvider
 from shared.mailbox.oauth_tokens import ApplicationTokens, DelegatedToken, TokenCache, Tokens
 from shared.telemetry import metrics
 
@@ -63,9 +61,14 @@ def server_of(
     credential: Credential, secrets: ClientSecrets, connection: Connection
 ) -> AuthorisationServer:
     """The authorisation server that a connection's tokens come from."""
+    # The vendors' libraries take long to load: only who needs a token waits for them.
     timeout = connection.timeout_ms / 1000
     if credential.provider is Provider.GOOGLE:
+        from shared.mailbox.oauth_google import GoogleProvider
+
         return GoogleProvider(credential, secrets, timeout=timeout)
+    from shared.mailbox.oauth_microsoft import MicrosoftProvider
+
     where = credential.setting("authority").rstrip("/") or authority(connection, credential)
     return MicrosoftProvider(credential, secrets, where, timeout=timeout)
 

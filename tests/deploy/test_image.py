@@ -1,30 +1,28 @@
-"""The image, where a Docker engine has it: every service starts as any user, with nothing writable.
+"""The image, where a Docker engine has it: as any user, with nothing writable but /tmp.
 
-Build it first: `docker build -f deploy/Dockerfile -t posthouse:0.1.0 .`
+`make image-check` builds it, with an engine of its own where none runs, and runs these tests.
 """
 
 from __future__ import annotations
 
-import contextlib
 import json
 import shutil
-import subprocess
-import uuid
 from collections.abc import Iterator
+from pathlib import Path
 
-import httpx
 import pytest
 
-from shared.vault import new_key
+from tests.rig.containers import HARDENED, IMAGE, Containers, docker
+from tests.rig.events import emptied, open_queue
+from tests.rig.house import House
+from tests.rig.mails import digests, mixed
+from tests.rig.rollout import Rollout
+from tests.servers.dovecot import Dovecot
 from tests.servers.postgres import PostgresServer
-from tests.servers.processes import free_port, wait_until
 from tests.servers.redis import RedisServer
 
-IMAGE = "posthouse:0.1.0"
-
-
-def docker(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(["docker", *arguments], capture_output=True, text=True, timeout=300)
+COUNT = 2000
+ONE_EACH = {"scheduler": 1, "fetcher": 1, "decryptor": 1, "admin": 1}
 
 
 def image_is_there() -> bool:
@@ -35,65 +33,65 @@ pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(not image_is_there(), reason=f"no Docker engine has {IMAGE}"),
 ]
-HARDENED = [
-    *("--rm", "--user", "47110:47110", "--read-only", "--tmpfs", "/tmp:mode=1777"),
-    *("--cap-drop", "ALL", "--security-opt", "no-new-privileges", "--network", "host"),
-]
 
 
 @pytest.fixture
-def environment(empty_database_url: str, redis_server: RedisServer) -> list[str]:
-    values = {
-        "DATABASE_URL": empty_database_url,
-        "BROKER_URL": redis_server.url,
-        "STORE_URL": "file:///tmp/store",
-        "SECRET_KEYS": new_key(),
-        "ADMIN_TOKEN": "token",
-    }
-    return [
-        part for name, value in values.items() for part in ("--env", f"POSTHOUSE_{name}={value}")
-    ]
-
-
-@contextlib.contextmanager
-def service(name: str, environment: list[str], port: int) -> Iterator[str]:
-    """A running service; returns its container's name."""
-    container = f"posthouse-{name}-{uuid.uuid4().hex[:8]}"
-    chosen = {"PORT": port} if name == "admin" else {"HEALTH_PORT": port}
-    more = [part for n, v in chosen.items() for part in ("--env", f"POSTHOUSE_{n}={v}")]
-    started = docker(
-        "run", "--detach", "--name", container, *HARDENED, *environment, *more, IMAGE, name
-    )
-    assert started.returncode == 0, started.stderr
+def house(empty_database_url: str, redis_server: RedisServer, tmp_path: Path) -> Iterator[House]:
+    """A house whose services run in containers; the image itself has migrated its database."""
+    containers = Containers(folders=[tmp_path / "store"])
+    broker = emptied(redis_server.url.rpartition("/")[0] + "/8")
     try:
-        yield container
+        with House(empty_database_url, broker, tmp_path, zygote=containers) as built:
+            migration = containers.fork("migrate", built.environment, built.log_of("migrate"))
+            migration.wait(120)
+            assert migration.poll() == 0, built.log_of("migrate").read_text()
+            yield built
     finally:
-        docker("kill", container)
+        containers.close()
 
 
-def test_every_service_starts_as_any_user_on_a_read_only_root(
-    environment: list[str], postgres: PostgresServer
+def test_every_service_starts_and_ends_as_any_user_on_a_read_only_root(
+    house: House, postgres: PostgresServer
 ) -> None:
-    migrated = docker("run", *HARDENED, *environment, IMAGE, "migrate")
-    assert migrated.returncode == 0, migrated.stderr
-    for name in ("scheduler", "fetcher", "decryptor", "admin"):
-        port = free_port()
-        with service(name, environment, port) as container:
+    rollout = Rollout(house, ONE_EACH)
+    ended = list(house.processes)
+    for service in ONE_EACH:
+        rollout.restart(service)
+    assert [container.poll() for container in ended] == [0, 0, 0, 0]
 
-            def is_ready(port: int = port) -> bool:
-                with contextlib.suppress(httpx.TransportError):
-                    return httpx.get(f"http://127.0.0.1:{port}/readyz").status_code == 200
-                return False
 
-            wait_until(is_ready, f"{name}: {docker('logs', container).stderr}", seconds=120)
-            stopped = docker("stop", "--time", "60", container)
-            assert stopped.returncode == 0
+@pytest.mark.promise("I1", "I3", "I4")
+@pytest.mark.parametrize("after_download", ["mark-read", "delete"])
+def test_two_thousand_mails_exactly_once(
+    after_download: str, house: House, dovecot: Dovecot, mail_user: str
+) -> None:
+    mails = list(mixed(COUNT, seed=7))
+    dovecot.deliver(mail_user, mails)
+    house.add_handler()
+    house.start("scheduler", "scheduler", "fetcher", "fetcher", "fetcher", "decryptor")
+    house.watch(dovecot, mail_user, after_download=after_download)
+    house.wait_settled(COUNT, seconds=180)
+    house.stop()
+    events = open_queue(house.broker_url, "archive").events()
+    assert sorted(event["data"]["sha256"] for event in events) == digests(mails)
+    assert len({event["id"] for event in events}) == COUNT
+    left = dovecot.flags(mail_user)
+    if after_download == "delete":
+        assert left == {}
+    else:
+        assert len(left) == COUNT
+        assert all("\\Seen" in flags for flags in left.values())
 
 
 def test_nothing_to_build_with_is_inside() -> None:
     for command in ("cc", "gcc", "make", "pip", "pip3"):
         found = docker("run", "--rm", "--entrypoint", "sh", IMAGE, "-c", f"command -v {command}")
         assert found.stdout == "", command
+
+
+def test_nothing_of_the_root_is_written() -> None:
+    written = docker("run", *HARDENED, "--entrypoint", "sh", IMAGE, "-c", "echo x > /opt/x")
+    assert written.returncode != 0
 
 
 def test_it_tells_what_it_is_made_of() -> None:

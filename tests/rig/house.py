@@ -12,17 +12,25 @@ import subprocess
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from shared.connections import edit
 from shared.handlers import Handler
 from shared.storage import connections, handlers, scheduling
 from shared.storage.pool import Database
 from shared.vault import Place, Vault, new_key
-from tests.rig.zygote import Child, Zygote
+from tests.rig.zygote import Child
 from tests.servers.dovecot import Dovecot
 
 ROOT = Path(__file__).resolve().parents[2]
+
+
+class Starter(Protocol):
+    """Starts one process of a service, however that is done (`Zygote`, `Containers`)."""
+
+    def fork(
+        self, service: str, environment: Mapping[str, str], log: Path, *, die_at: str = ""
+    ) -> Child: ...
 
 
 class House:
@@ -34,7 +42,7 @@ class House:
         broker_url: str,
         folder: Path,
         *,
-        zygote: Zygote,
+        zygote: Starter,
         output_url: str = "",
         settings: Mapping[str, str] | None = None,
     ) -> None:

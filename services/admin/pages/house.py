@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from starlette.requests import Request
 
 from services.admin.context import Context, House
 from services.admin.people.access import Access
 from services.admin.people.gate import principal_of
-from services.admin.people.oidc import Oidc
 from services.admin.settings import AdminSettings
 from shared.storage.pool import Database
+
+if TYPE_CHECKING:
+    from services.admin.people.oidc import Oidc
 
 
 @dataclass(frozen=True, slots=True)

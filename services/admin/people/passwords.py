@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
 
@@ -12,8 +14,6 @@ SHORTEST = 12
 LONGEST = 256
 
 _HASHER = PasswordHasher()
-#: What a login under an unknown name is checked against, so that it takes as long as any other.
-_NOBODY = _HASHER.hash("nobody has this password")
 
 
 def hashed(password: str) -> str:
@@ -29,10 +29,17 @@ def hashed(password: str) -> str:
     return _HASHER.hash(password)
 
 
+@functools.cache
+def _nobody() -> str:
+    """What a login under an unknown name is checked against, so that it takes as long as any."""
+    return _HASHER.hash("nobody has this password")
+
+
 def matches(stored: str | None, password: str) -> bool:
     """Whether `password` is the one behind `stored`; False (as slowly) where there is none."""
+    nobody = _nobody()  # made beforehand, whoever asks: making it is as slow as checking it
     try:
-        _HASHER.verify(stored or _NOBODY, password[:LONGEST])
+        _HASHER.verify(stored or nobody, password[:LONGEST])
     except (VerificationError, InvalidHashError):
         return False
     return stored is not None

@@ -1,0 +1,127 @@
+"""Replaces a house's processes one by one while it works, as Kubernetes does with a new image.
+
+`maxSurge: 1, maxUnavailable: 0` of deploy/k8s/base: a new replica is ready before an old one gets
+SIGTERM, and nobody waits for the old one's end before the next one starts.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import subprocess
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import httpx
+
+from tests.rig.house import House
+from tests.rig.zygote import Child
+from tests.servers.processes import free_port
+
+#: Seconds between the end of new requests to an API and its SIGTERM (preStop in admin.yaml).
+_PRE_STOP = 0.5
+#: terminationGracePeriodSeconds of deploy/k8s/base; SIGKILL comes after it.
+GRACE = {"scheduler": 45, "admin": 45, "fetcher": 120, "decryptor": 120}
+
+
+@dataclass(frozen=True, slots=True)
+class Replica:
+    child: Child
+    port: int
+
+    def is_ready(self) -> bool:
+        with contextlib.suppress(httpx.HTTPError):
+            return httpx.get(f"http://127.0.0.1:{self.port}/readyz", timeout=10).status_code == 200
+        return False
+
+
+class Rollout:
+    """`replicas` of each service; `restart(service)` replaces all of its replicas."""
+
+    def __init__(self, house: House, replicas: Mapping[str, int]) -> None:
+        self.house = house
+        self.running: dict[str, list[Replica]] = {
+            service: [self._start(service) for _ in range(count)]
+            for service, count in replicas.items()
+        }
+        for service in replicas:
+            for replica in self.running[service]:
+                self._await(service, replica)
+
+    def restart(self, service: str) -> None:
+        """Returns when the old replicas have ended; fails where one outlives its grace."""
+        ending = []
+        for old in tuple(self.running[service]):
+            new = self._start(service)
+            self._await(service, new)
+            self.running[service] = [r for r in self.running[service] if r is not old] + [new]
+            if service == "admin":
+                time.sleep(_PRE_STOP)
+            old.child.terminate()
+            ending.append(old)
+        for old in ending:
+            try:
+                old.child.wait(GRACE[service])
+            except subprocess.TimeoutExpired:
+                raise AssertionError(
+                    f"a {service} did not end by SIGTERM\n{self.house.tails()}"
+                ) from None
+            self.house.processes.remove(old.child)
+
+    def api(self) -> str:
+        """The address of an API that takes new requests, as a Service chooses one."""
+        return f"http://127.0.0.1:{self.running['admin'][0].port}/api/v1"
+
+    def _start(self, service: str) -> Replica:
+        port = free_port()
+        name = "port" if service == "admin" else "health_port"
+        (child,) = self.house.start(service, settings={name: str(port)})
+        return Replica(child, port)
+
+    def _await(self, service: str, replica: Replica) -> None:
+        self.house.wait(replica.is_ready, f"a new {service} is ready", 120)
+
+
+class Caller(threading.Thread):
+    """Somebody who uses the API all the while; `failures` tells what was not answered as asked."""
+
+    def __init__(
+        self,
+        rollout: Rollout,
+        connections: list[int],
+        *,
+        fetching: bool = True,
+        pause: float = 0.1,
+    ) -> None:
+        super().__init__(daemon=True)
+        self.failures: list[str] = []
+        self.answered = 0
+        self._rollout = rollout
+        self._connections = connections
+        self._fetching = fetching
+        self._pause = pause
+        self._stop_calling = threading.Event()
+
+    def run(self) -> None:
+        """Asks what is known of each connection in turn, after having it fetched (`fetching`)."""
+        headers = {"Authorization": "Bearer test-token"}
+        number = 0
+        while not self._stop_calling.wait(self._pause):
+            path = f"/connections/{self._connections[number % len(self._connections)]}"
+            number += 1
+            try:
+                with httpx.Client(
+                    base_url=self._rollout.api(), headers=headers, timeout=60
+                ) as client:
+                    answers = [client.post(f"{path}/fetch")] if self._fetching else []
+                    answers.append(client.get(path))
+            except httpx.HTTPError as error:
+                self.failures.append(repr(error))
+                continue
+            self.failures += [answer.text for answer in answers if answer.is_error]
+            self.answered += len(answers)
+
+    def stop(self) -> None:
+        self._stop_calling.set()
+        self.join(60)

@@ -8,8 +8,9 @@
 # `BASE=python:3.13-slim-bookworm deploy/image/check.sh`.
 set -eu
 cd "$(dirname "$0")/../.."
-for command in dockerd docker ${BASE:-debootstrap}; do
-    case $command in *[:/]*) continue ;; esac
+needed="dockerd docker"
+[ -n "${BASE:-}" ] || needed="$needed debootstrap"
+for command in $needed; do
     command -v "$command" >/dev/null ||
         { echo "$command is missing: apt-get install docker.io debootstrap" >&2; exit 1; }
 done

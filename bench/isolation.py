@@ -9,10 +9,8 @@ printed and written to `bench/results/isolation.md`.
 from __future__ import annotations
 
 import argparse
-import socket
 import statistics
 import tempfile
-import threading
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -20,26 +18,13 @@ from bench.arrivals import Watch, delays, lasting, p95, spread_turns
 from shared.storage.migrate import migrate
 from tests.rig.house import House
 from tests.rig.mails import mail
+from tests.rig.silence import Silence
 from tests.rig.zygote import Zygote
 from tests.servers.dovecot import Dovecot
 from tests.servers.postgres import PostgresServer
 from tests.servers.redis import RedisServer
 
 RESULTS = Path(__file__).parent / "results" / "isolation.md"
-
-
-class Silence:
-    """A mail server that accepts connections and never says a word."""
-
-    def __init__(self) -> None:
-        self._listener = socket.create_server(("127.0.0.1", 0), backlog=128)
-        self.port = int(self._listener.getsockname()[1])
-        self._held: list[socket.socket] = []
-        threading.Thread(target=self._accept, daemon=True).start()
-
-    def _accept(self) -> None:
-        while True:
-            self._held.append(self._listener.accept()[0])
 
 
 def main(argv: Sequence[str]) -> int:

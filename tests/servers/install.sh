@@ -20,7 +20,17 @@ need /usr/share/java/bcpkix.jar libbcpkix-java
 need chromium chromium
 need node nodejs
 need npm npm
+need docker-compose docker-compose
 ls /usr/lib/postgresql/*/bin/postgres >/dev/null 2>&1 || missing="$missing postgresql"
+if ! command -v kubectl >/dev/null && ! command -v kustomize >/dev/null; then
+    # The manifests need kustomize 4 or later, which kubectl has from 1.21 on; Debian 12's is older.
+    case $(apt-cache policy kubernetes-client 2>/dev/null | sed -n 's/^ *Candidate: //p') in
+    "" | "(none)" | 1.1[0-9].* | 1.20.*)
+        echo "tests/deploy needs kubectl 1.21 or later, or kustomize 4 or later: install one by hand" >&2
+        ;;
+    *) missing="$missing kubernetes-client" ;;
+    esac
+fi
 [ -z "$missing" ] && exit 0
 echo "installing for the tests:$missing"
 command -v apt-get >/dev/null || { echo "install these by hand:$missing" >&2; exit 1; }

@@ -1,0 +1,67 @@
+"""What others are served while some mail servers never answer and one mailbox is endless."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from tests.rig.events import open_queue
+from tests.rig.house import House
+from tests.rig.mails import digests, mail
+from tests.rig.silence import Silence
+from tests.servers.dovecot import Dovecot
+from tests.servers.processes import free_port
+
+SILENT = 12
+QUIET = 6
+BACKLOG = 2000
+
+
+@pytest.mark.slow
+@pytest.mark.promise("I5")
+def test_others_are_served_beside_hanging_servers_and_a_huge_mailbox(
+    redis_url: str,
+    dovecot: Dovecot,
+    mail_user: str,
+    build_house: Callable[..., House],
+) -> None:
+    house = build_house(redis_url, fetch_threads="2", fetch_slow_threads="2")
+    house.add_handler()
+    house.start("scheduler", "fetcher", "decryptor")
+    port = free_port()
+    silent = [
+        house.add_connection(
+            name=f"silent{number}",
+            mode="imap",
+            host="127.0.0.1",
+            port=port,
+            security="none",
+            username=f"silent{number}",
+            timeout_ms=60_000,
+        )
+        for number in range(SILENT)
+    ]
+    # At first nobody listens there: that is told at once, and they are slow ones from then on.
+    failing = "SELECT count(*) FROM connection_state WHERE lane = 'fetch-slow'"
+    house.wait(lambda: house.query(failing) == [(SILENT,)], "all are known to fail")
+    with Silence(port) as silence:
+        for number in silent:
+            house.fetch_now(number)
+        house.wait(lambda: silence.held >= 2, "every thread for slow ones waits for the silence")
+        dovecot.deliver(f"{mail_user}-huge", [mail(n, 1500, seed=5) for n in range(BACKLOG)])
+        house.watch(dovecot, f"{mail_user}-huge")
+        mails = [mail(number, 2000, seed=6) for number in range(QUIET)]
+        for number, content in enumerate(mails):
+            dovecot.deliver(f"{mail_user}-{number}", [content])
+            house.watch(dovecot, f"{mail_user}-{number}")
+        # Served one after another, the silent ones alone would keep two threads for six minutes.
+        served = (
+            "SELECT count(*) FROM message AS m JOIN connection AS c ON c.id = m.connection_id "
+            "WHERE m.published_at IS NOT NULL AND c.name LIKE %s"
+        )
+        house.wait(
+            lambda: house.query(served, f"{mail_user}-_") == [(QUIET,)], "the others' mails", 150
+        )
+    events = open_queue(redis_url, "archive").events()
+    assert set(digests(mails)) <= {event["data"]["sha256"] for event in events}

@@ -9,8 +9,8 @@ from __future__ import annotations
 import contextlib
 import subprocess
 import threading
-import time
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import httpx
@@ -19,8 +19,6 @@ from tests.rig.house import House
 from tests.rig.zygote import Child
 from tests.servers.processes import free_port
 
-#: Seconds between the end of new requests to an API and its SIGTERM (preStop in admin.yaml).
-_PRE_STOP = 0.5
 #: terminationGracePeriodSeconds of deploy/k8s/base; SIGKILL comes after it.
 GRACE = {"scheduler": 45, "admin": 45, "fetcher": 120, "decryptor": 120}
 
@@ -41,6 +39,8 @@ class Rollout:
 
     def __init__(self, house: House, replicas: Mapping[str, int]) -> None:
         self.house = house
+        self._turn = threading.Condition()
+        self._asked: Counter[int] = Counter()
         self.running: dict[str, list[Replica]] = {
             service: [self._start(service) for _ in range(count)]
             for service, count in replicas.items()
@@ -55,9 +55,11 @@ class Rollout:
         for old in tuple(self.running[service]):
             new = self._start(service)
             self._await(service, new)
-            self.running[service] = [r for r in self.running[service] if r is not old] + [new]
-            if service == "admin":
-                time.sleep(_PRE_STOP)
+            with self._turn:
+                self.running[service] = [r for r in self.running[service] if r is not old] + [new]
+                # Requests that were on their way to it have arrived before it is told to stop:
+                # what the sleep of preStop in admin.yaml is for.
+                assert self._turn.wait_for(lambda old=old: not self._asked[old.port], 90)
             old.child.terminate()
             ending.append(old)
         for old in ending:
@@ -69,9 +71,18 @@ class Rollout:
                 ) from None
             self.house.processes.remove(old.child)
 
-    def api(self) -> str:
-        """The address of an API that takes new requests, as a Service chooses one."""
-        return f"http://127.0.0.1:{self.running['admin'][0].port}/api/v1"
+    @contextlib.contextmanager
+    def api(self) -> Iterator[str]:
+        """The address of an API that takes requests, as a Service chooses one; for the block."""
+        with self._turn:
+            port = self.running["admin"][0].port
+            self._asked[port] += 1
+        try:
+            yield f"http://127.0.0.1:{port}/api/v1"
+        finally:
+            with self._turn:
+                self._asked[port] -= 1
+                self._turn.notify_all()
 
     def _start(self, service: str) -> Replica:
         port = free_port()
@@ -111,9 +122,10 @@ class Caller(threading.Thread):
             path = f"/connections/{self._connections[number % len(self._connections)]}"
             number += 1
             try:
-                with httpx.Client(
-                    base_url=self._rollout.api(), headers=headers, timeout=60
-                ) as client:
+                with (
+                    self._rollout.api() as api,
+                    httpx.Client(base_url=api, headers=headers, timeout=60) as client,
+                ):
                     answers = [client.post(f"{path}/fetch")] if self._fetching else []
                     answers.append(client.get(path))
             except httpx.HTTPError as error:

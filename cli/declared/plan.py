@@ -190,8 +190,9 @@ class Plan:
             found = {n: wanted[n] for n in fields if n in wanted}
             if "certificates" in fields:
                 found["certificate_ids"] = [self._id("certificates", n) for n in names]
-            if "credential" in fields and entry.credential:
-                found["credential_id"] = self._id("credentials", entry.credential)
+            if "credential" in fields:
+                named = entry.credential
+                found["credential_id"] = self._id("credentials", named) if named else None
             if "password" in fields:
                 found["password"] = self._secret(entry.password, "password")
             if "enabled" in fields:

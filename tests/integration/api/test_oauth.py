@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import uuid
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from tests.integration.api.conftest import Api, Posthouse
 from tests.integration.api.test_connections import problem
@@ -174,3 +176,29 @@ def test_the_command_shows_who_authorised_and_takes_it_back(
     assert revoked.code == 0, revoked.err
     assert "no longer valid" in posthouse("connections", "show", made["name"]).out
     assert api.http.get(f"connections/{made['id']}").json()["authorisation"]["valid"] is False
+
+
+@pytest.mark.promise("H6")
+@pytest.mark.promise("M2")
+def test_apply_takes_pop3_with_a_credential_and_back_to_a_password(
+    api: Api, offered: Any, posthouse: Posthouse, tmp_path: Path
+) -> None:
+    credential = api.http.get(f"credentials/{offered(grant='authorization-code')}").json()["name"]
+    (tmp_path / "password").write_text("secret")
+    name = f"declared {uuid.uuid4().hex[:8]}"
+    entry = {"name": name, "mode": "pop3", "host": "outlook.office365.com", "username": ALICE}
+    path = tmp_path / "posthouse.yaml"
+
+    def applied(**more: Any) -> dict[str, Any]:
+        path.write_text(yaml.safe_dump({"version": 1, "connections": [entry | more]}))
+        ran = posthouse("apply", "-f", str(path), "--json")
+        assert ran.code == 0, ran.out + ran.err
+        found: dict[str, Any] = api.http.get("connections", params={"q": name}).json()["items"][0]
+        return found
+
+    there = applied(credential=credential)
+    assert (there["credential_id"] is None, there["has_password"]) == (False, False)
+    there = applied(password="file:password")
+    assert (there["credential_id"] is None, there["has_password"]) == (True, True)
+    there = applied(credential=credential)
+    assert (there["credential_id"] is None, there["has_password"]) == (False, False)

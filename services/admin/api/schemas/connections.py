@@ -207,7 +207,9 @@ class ConnectionIn(BaseModel):
     password: str | None = Field(
         default=None, max_length=4096, description="pop3, imap; never shown again"
     )
-    credential_id: Id | None = Field(default=None, description="The OAuth2 modes")
+    credential_id: Id | None = Field(
+        default=None, description="The OAuth2 modes; `pop3` in place of the password"
+    )
     interval_minutes: int = Field(default=1, ge=1, le=60)
     folder: Text = Field(
         default="", max_length=1000, description="Empty: the inbox; / between levels"

@@ -58,6 +58,7 @@ unit: $(VENV)/.dev ## the tests that need no server
 	$(BIN)/python -m pytest tests/unit $(ARGS)
 
 bench: $(VENV)/.dev servers ## a speed question beside its peers: make bench NAME=...
+	bench/install.sh
 	$(BIN)/python -m bench $(NAME) $(ARGS)
 
 storm: $(VENV)/.dev servers ## everything breaks at random while mails arrive: make storm MINUTES=10 BROKER=redis

@@ -51,11 +51,13 @@ def table(series: Sequence[Series], unit: str, ours: str) -> list[str]:
     return lines
 
 
-def parts(used: Iterable[Mapping[str, float]], walls: Sequence[float], mails: int) -> list[str]:
+def parts(
+    used: Iterable[Mapping[str, float]], walls: Sequence[float], mails: int, *, each: str = "mail"
+) -> list[str]:
     """Where the processor's time went: medians over the turns, for each part."""
     turns = list(used)
     lines = [
-        "| part | seconds of processor time | share of the wall clock | µs a mail |",
+        f"| part | seconds of processor time | share of the wall clock | µs a {each} |",
         "|---|---|---|---|",
     ]
     wall = statistics.median(walls)

@@ -11,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 from email.errors import HeaderParseError
 from email.header import decode_header
 from email.utils import getaddresses, parsedate_to_datetime
+from functools import lru_cache
 from hashlib import blake2b
 
 from shared.messages import MailHeaders
@@ -20,11 +21,9 @@ HEADER_LIMIT = 256 * 1024
 _TEXT_LIMIT = 998
 _ADDRESS_LIMIT = 100
 
-_WANTED = re.compile(
-    rb"^(message-id|from|to|cc|subject|date)[ \t]*:(.*(?:\r?\n[ \t].*)*)",
-    re.IGNORECASE | re.MULTILINE,
-)
-_END = re.compile(rb"\r?\n\r?\n")
+_WANTED = frozenset((b"message-id", b"from", b"to", b"cc", b"subject", b"date"))
+_INITIALS = frozenset(bytes((letter,)) for letter in b"mftcsdMFTCSD")
+_FOLDED = (b" ", b"\t")
 _FOLD = re.compile(r"\r?\n[ \t]*")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _ATOM = r"[^\s<>\"(),:;@]+@[^\s<>\"(),:;@]+"
@@ -40,8 +39,12 @@ def header_block(start: bytes) -> bytes:
     """The header block at the beginning of a mail, without the empty line that ends it."""
     if start[:2] == b"\r\n" or start[:1] == b"\n":
         return b""
-    end = _END.search(start)
-    return start[: end.start()] if end else start
+    end = start.find(b"\n\r\n")
+    bare = start.find(b"\n\n", 0, end + 1 if end >= 0 else len(start))
+    end = bare if bare >= 0 else end
+    if end < 0:
+        return start
+    return start[: end - 1] if start[end - 1 : end] == b"\r" else start[:end]
 
 
 def header_digest(block: bytes) -> bytes:
@@ -52,12 +55,21 @@ def header_digest(block: bytes) -> bytes:
 def read_headers(block: bytes) -> MailHeaders:
     """The searchable fields; the first of each wins, except addresses, which add up."""
     found: dict[bytes, str] = {}
-    for match in _WANTED.finditer(block):
-        name = match[1].lower()
+    lines = block.split(b"\n")
+    for number, line in enumerate(lines, 1):
+        if line[:1] not in _INITIALS:
+            continue
+        name, colon, body = line.partition(b":")
+        name = name.rstrip(b" \t").lower()
+        if not colon or name not in _WANTED:
+            continue
+        while number < len(lines) and lines[number][:1] in _FOLDED:
+            body += b"\n" + lines[number]
+            number += 1
         if name not in found:
-            found[name] = _decoded(match[2])
+            found[name] = _decoded(body)
         elif name in (b"to", b"cc"):
-            found[name] += ", " + _decoded(match[2])
+            found[name] += ", " + _decoded(body)
     message_id = found.get(b"message-id", "").strip()
     senders = _addresses(found.get(b"from", ""))
     return MailHeaders(
@@ -76,6 +88,9 @@ def _decoded(value: bytes) -> str:
         text = value.decode("utf-8")
     except UnicodeDecodeError:
         text = value.decode("latin-1")
+    text = text.strip()
+    if text.isprintable():  # what nearly every field is
+        return text
     if "\n" in text:
         text = _FOLD.sub(" ", text)
     return _CONTROL.sub(" ", text).strip()
@@ -105,6 +120,11 @@ def _addresses(text: str) -> tuple[str, ...]:
     """The addr-specs of an address list; display names are left out."""
     if not text:
         return ()
+    # The mails of a mailbox are mostly to the same few.
+    return _few_addresses(text) if len(text) <= 200 else _any_addresses(text)
+
+
+def _any_addresses(text: str) -> tuple[str, ...]:
     if '"' not in text and "(" not in text:
         # What nearly every sender writes costs a twentieth of the full grammar.
         simple = [_SIMPLE_ADDRESS.fullmatch(part) for part in text.split(",")[:_ADDRESS_LIMIT]]
@@ -120,6 +140,9 @@ def _addresses(text: str) -> tuple[str, ...]:
     return found[:_ADDRESS_LIMIT]
 
 
+_few_addresses = lru_cache(maxsize=4096)(_any_addresses)
+
+
 def _instant(text: str) -> datetime | None:
     if not text:
         return None
@@ -127,10 +150,12 @@ def _instant(text: str) -> datetime | None:
         simple = _SIMPLE_DATE.fullmatch(text)
         if simple and simple[2] in _MONTHS:
             day, month, year, hour, minute, second, sign, hours, minutes = simple.groups()
-            away = timedelta(hours=int(hours), minutes=int(minutes))
             at = datetime(
                 int(year), _MONTHS[month], int(day), int(hour), int(minute), int(second), tzinfo=UTC
-            ) - (away if sign == "+" else -away)
+            )
+            if hours != "00" or minutes != "00":
+                away = timedelta(hours=int(hours), minutes=int(minutes))
+                at -= away if sign == "+" else -away
             return at if 1970 <= at.year <= 9000 else None
         at = parsedate_to_datetime(text)
         at = at.replace(tzinfo=UTC) if at.tzinfo is None else at.astimezone(UTC)

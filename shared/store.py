@@ -128,7 +128,7 @@ class FileStore:
 
     def pack(self) -> Pack:
         try:
-            file = tempfile.NamedTemporaryFile(dir=self._spool, delete=False, buffering=CHUNK)  # noqa: SIM115 (the pack closes it)
+            file = (self._spool / new_id().hex).open("xb", buffering=CHUNK)
         except OSError as error:
             raise _translated(error, "write to") from error
         return Pack(self, file, new_key())

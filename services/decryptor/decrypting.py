@@ -163,7 +163,11 @@ class Decrypting:
     def _opened(
         self, part: Sequence[Claimed], by_id: dict[int, Connection], token: uuid.UUID
     ) -> dict[uuid.UUID, tuple[Outcome, bytes | None]]:
-        """What each mail is, and the bytes for handlers where they ride in the event."""
+        """What each mail is, and the bytes for handlers where they ride in the event.
+
+        What took work to find out is recorded at once; that a mail is plain is recorded with its
+        publication, which spares a row version.
+        """
         results: dict[uuid.UUID, tuple[Outcome, bytes | None]] = {}
         fresh: list[Outcome] = []
         with self.store.pack() as pack:
@@ -179,13 +183,14 @@ class Decrypting:
                 else:
                     outcome = self._open(mail, head, by_id.get(mail.connection_id), pack)
                     results[mail.id] = (outcome, None)
-                fresh.append(outcome)
+                    fresh.append(outcome)
             self.reached("opened")
             if pack.size:
                 pack.commit()
             self.reached("kept")
-        with self.database.transaction() as session:
-            outbox.record_outcomes(session, fresh)
+        if fresh:
+            with self.database.transaction() as session:
+                outbox.record_outcomes(session, fresh)
         self.reached("recorded")
         return results
 

@@ -6,7 +6,6 @@ import posthouse.event as contract
 from shared.connections import Connection
 from shared.messages import Outcome
 from shared.storage.outbox import Claimed
-from shared.telemetry import traces
 
 #: What of the findings travels with the mail.
 _SECURITY = (
@@ -27,14 +26,19 @@ def compose(
     connection: Connection | None,
     content: bytes | None,
     public_url: str,
+    traceparent: str,
 ) -> bytes:
-    """`content` rides inline; None: by reference, an address of the API that stays valid."""
-    address = f"{public_url.rstrip('/')}/api/v1/messages/{mail.id}/raw"
+    """`content` rides inline; None: by reference, an address of the API that stays valid.
+
+    `traceparent` is that of the batch: asking for it costs as much as an event.
+    """
+    identifier = str(mail.id)
+    address = f"{public_url.rstrip('/')}/api/v1/messages/{identifier}/raw"
     headers = mail.headers
     inner = outcome.security.get("headers", {})
     opened = outcome.opened
     return contract.build_event(
-        id=str(mail.id),
+        id=identifier,
         connection=contract.Connection(
             mail.connection_id,
             connection.name if connection else "",
@@ -59,6 +63,6 @@ def compose(
         else contract.Original(f"{address}?original=1", mail.size, mail.sha256.hex()),
         security={name: outcome.security.get(name) for name in _SECURITY},
         downloaded_at=mail.downloaded_at,
-        traceparent=traces.inject().get("traceparent", ""),
+        traceparent=traceparent,
         correlation_id=str(mail.correlation_id or ""),
     )

@@ -19,7 +19,7 @@ from shared.storage import outbox
 from shared.storage.outbox import Claimed, Release, Target
 from shared.storage.pool import Database
 from shared.store import Store
-from shared.telemetry import metrics
+from shared.telemetry import metrics, traces
 
 _log = structlog.get_logger(__name__)
 
@@ -77,6 +77,7 @@ class Publisher:
         with self.database.transaction() as session:
             outbox.record_deliveries(session, confirmed)
             outbox.finish(session, token, done)
+            outbox.record_outcomes(session, [ready[r.id][0] for r in _first_of_each(releases)])
             outbox.release(session, token, _first_of_each(releases))
         reached("delivered")
         _log.info("published", mails=len(done), events=len(confirmed))
@@ -91,9 +92,10 @@ class Publisher:
         """(message, handler, position) of the confirmed, (message, reason) of the others."""
         events: dict[uuid.UUID, bytes] = {}
         publications = []
+        trace = traces.inject().get("traceparent", "")
         for mail, target in wanted:
             if mail.id not in events:
-                events[mail.id] = self._event(mail, ready[mail.id], connections)
+                events[mail.id] = self._event(mail, ready[mail.id], connections, trace)
             publications.append(Publication(target.name, events[mail.id], str(mail.id)))
         if not publications:
             return [], []
@@ -120,6 +122,7 @@ class Publisher:
         mail: Claimed,
         found: tuple[Outcome, bytes | None],
         connections: Mapping[int, Connection],
+        trace: str,
     ) -> bytes:
         outcome, content = found
         readable = outcome.opened or mail.raw
@@ -127,7 +130,8 @@ class Publisher:
             content = self.store.read(readable)
         if content is not None and len(content) > self.inline_max_bytes:
             content = None
-        return compose(mail, outcome, connections.get(mail.connection_id), content, self.public_url)
+        connection = connections.get(mail.connection_id)
+        return compose(mail, outcome, connection, content, self.public_url, trace)
 
 
 def _targets(mail: Claimed, targets: Iterable[Target], had: set[int]) -> list[Target]:
@@ -146,12 +150,12 @@ def _first_of_each(releases: Sequence[Release]) -> list[Release]:
 
 def _measure(mails: Sequence[Claimed], confirmed: set[uuid.UUID], failures: int) -> None:
     now, wall = utc_now(), time.time()
-    for mail in mails:
-        if mail.id not in confirmed:
-            continue
-        first = mail.initial
-        metrics.PUBLISHED_EVENTS.labels("first" if first else "repeat").inc()
-        if first:
+    done = [mail for mail in mails if mail.id in confirmed]
+    first = sum(1 for mail in done if mail.initial)
+    metrics.PUBLISHED_EVENTS.labels("first").inc(first)
+    metrics.PUBLISHED_EVENTS.labels("repeat").inc(len(done) - first)
+    for mail in done:
+        if mail.initial:
             metrics.DOWNLOAD_TO_EVENT.observe((now - mail.downloaded_at).total_seconds())
             if mail.arrived_at is not None:
                 metrics.ARRIVAL_TO_EVENT.observe(max(0.0, wall - mail.arrived_at.timestamp()))

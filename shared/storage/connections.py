@@ -129,6 +129,9 @@ def delete(session: Session, connection_id: int) -> None:
         )
     if session.execute(_SQL["delete"], {"id": connection_id}).rowcount == 0:
         raise NotFound(f"There is no connection {connection_id}.")
+    # These have no reference to it. What was being committed is waited for (it locks the state).
+    for name in ("forget_contents", "forget_settlements"):
+        session.execute(_SQL[name], {"id": connection_id})
 
 
 def sealed_password(session: Session, connection_id: int) -> bytes | None:

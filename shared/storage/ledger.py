@@ -10,8 +10,10 @@ from typing import Any
 from psycopg.types.json import Jsonb
 
 from shared.clock import new_id
+from shared.errors import LeaseLost
 from shared.messages import Key, NewMessage
 from shared.storage import known, leases
+from shared.storage.arrays import array, octets_array, text_array
 from shared.storage.leases import Lease
 from shared.storage.pool import Session
 from shared.storage.queries import Queries
@@ -19,7 +21,6 @@ from shared.storage.queries import Queries
 _SQL = Queries("ledger")
 #: Seconds until the scheduler sends a decrypt job again for a mail that is not published.
 REDRIVE_GRACE = 30
-_SEPARATOR = "\x1f"
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,50 +83,62 @@ def _insert(session: Session, place: Place, messages: Sequence[NewMessage]) -> N
     row = session.execute(
         _SQL["next_sequence"], {"count": count, "id": place.connection_id}
     ).fetchone()
-    last = row[0] if row else count  # the connection was deleted meanwhile: the fence will tell
-    headers = [message.headers for message in messages]
-    ids = [message.id for message in messages]
-    native_keys = [message.native_key for message in messages]
-    session.execute(
-        _SQL["insert_messages"],
-        {
-            "connection_id": place.connection_id,
-            "folder": place.folder,
-            "uid_validity": place.uid_validity,
-            "correlation_id": messages[0].correlation_id,
-            "first_sequence": last - count + 1,
-            "ids": ids,
-            "native_keys": native_keys,
-            "sizes": [message.size for message in messages],
-            "sha256s": [message.sha256 for message in messages],
-            "raw_keys": [message.raw.key for message in messages],
-            "raw_offsets": [message.raw.offset for message in messages],
-            "message_ids": [header.message_id for header in headers],
-            "senders": [header.sender for header in headers],
-            "recipients": [_SEPARATOR.join(header.to) for header in headers],
-            "ccs": [_SEPARATOR.join(header.cc) for header in headers],
-            "subjects": [header.subject for header in headers],
-            "sent": [header.date for header in headers],
-            "arrived": [message.arrived_at for message in messages],
-        },
-    )
+    if row is None:
+        raise LeaseLost(f"The connection {place.connection_id} was deleted meanwhile.")
+    last = row[0]
+    _copy(session, place, messages, last - count + 1)
+    ids = array(message.id.hex for message in messages)
     columns = place.columns()
     session.execute(
         _SQL["insert_outbox"],
         {"connection_id": place.connection_id, "ids": ids, "grace": REDRIVE_GRACE},
     )
+    native_keys = text_array(message.native_key for message in messages)
     session.execute(_SQL["insert_settlements"], {**columns, "ids": ids, "native_keys": native_keys})
     if place.uid_validity is not None:
         session.execute(
             _SQL["know_content"],
             {
                 **columns,
-                "uids": [int(key) for key in native_keys],
-                "digests": [message.header_digest for message in messages],
-                "gmail_ids": [message.gmail_id for message in messages],
+                "uids": array(message.native_key for message in messages),
+                "digests": octets_array(message.header_digest for message in messages),
+                "gmail_ids": array(str(message.gmail_id or "NULL") for message in messages),
                 "ids": ids,
             },
         )
+
+
+def _copy(session: Session, place: Place, messages: Sequence[NewMessage], sequence: int) -> None:
+    """COPY costs half of what an INSERT from arrays does, on both sides."""
+    row = session.execute("SELECT now()").fetchone()
+    assert row is not None
+    now = str(row[0])
+    with session.cursor() as cursor, cursor.copy(_SQL["copy_messages"]) as copy:
+        for number, message in enumerate(messages, sequence):
+            header = message.headers
+            copy.write_row(
+                (
+                    place.connection_id,
+                    place.folder,
+                    place.uid_validity,
+                    message.correlation_id and message.correlation_id.hex,
+                    message.id.hex,
+                    message.native_key,
+                    number,
+                    message.size,
+                    "\\x" + message.sha256.hex(),
+                    message.raw.key,
+                    message.raw.offset,
+                    header.message_id,
+                    header.sender,
+                    text_array(header.to),
+                    text_array(header.cc),
+                    header.subject,
+                    header.date and str(header.date),
+                    message.arrived_at and str(message.arrived_at),
+                    now,
+                )
+            )
 
 
 def quarantine(session: Session, place: Place, item: Refused) -> uuid.UUID:
@@ -167,7 +180,8 @@ def settled(session: Session, place: Place, keys: Sequence[Key], *, deleted: boo
     """The server has confirmed: marked read or deleted."""
     if not keys:
         return
-    session.execute(_SQL["settled"], {**place.columns(), "native_keys": [str(key) for key in keys]})
+    told = text_array(str(key) for key in keys)
+    session.execute(_SQL["settled"], {**place.columns(), "native_keys": told})
     if deleted and place.uid_validity is not None:
         session.execute(_SQL["forget_content"], {**place.columns(), "uids": list(keys)})
     elif deleted:

@@ -16,10 +16,13 @@ from typing import Any
 from psycopg.types.json import Jsonb
 
 from shared.messages import MailHeaders, Outcome, RawRef
+from shared.security import Security
+from shared.storage.arrays import array, text_array
 from shared.storage.pool import Session
 from shared.storage.queries import Queries
 
 _SQL = Queries("outbox")
+_PLAIN = Jsonb(Security().to_json())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,7 +80,7 @@ def claim(
     session: Session, ids: Sequence[uuid.UUID], token: uuid.UUID, ttl: float
 ) -> list[Claimed]:
     """Takes those of `ids` that nobody holds, in the order in which they lie in the store."""
-    rows = session.execute(_SQL["claim"], {"ids": list(ids), "claim": token, "ttl": ttl})
+    rows = session.execute(_SQL["claim"], {"ids": _uuids(ids), "claim": token, "ttl": ttl})
     return [_claimed(row) for row in rows]
 
 
@@ -114,12 +117,12 @@ def renew(
     session: Session, tokens: Sequence[uuid.UUID], ids: Sequence[uuid.UUID], ttl: float
 ) -> None:
     """Prolongs claims while their mails are being opened."""
-    session.execute(_SQL["renew"], {"claims": list(tokens), "ids": list(ids), "ttl": ttl})
+    session.execute(_SQL["renew"], {"claims": list(tokens), "ids": _uuids(ids), "ttl": ttl})
 
 
 def still_mine(session: Session, ids: Sequence[uuid.UUID], token: uuid.UUID) -> set[uuid.UUID]:
     """Asked right before publishing: a decryptor that stalled must not publish a second time."""
-    rows = session.execute(_SQL["still_mine"], {"ids": list(ids), "claim": token})
+    rows = session.execute(_SQL["still_mine"], {"ids": _uuids(ids), "claim": token})
     return {row[0] for row in rows}
 
 
@@ -129,7 +132,7 @@ def release(session: Session, token: uuid.UUID, releases: Sequence[Release]) -> 
             _SQL["release"],
             {
                 "claim": token,
-                "ids": [item.id for item in releases],
+                "ids": _uuids(item.id for item in releases),
                 "errors": [item.error for item in releases],
                 "delays": [item.delay for item in releases],
                 "blameless": [item.blameless for item in releases],
@@ -148,7 +151,7 @@ def targets(session: Session, connection_ids: Iterable[int]) -> list[Target]:
 def delivered(session: Session, ids: Sequence[uuid.UUID]) -> Mapping[uuid.UUID, set[int]]:
     """Which handlers already have which of these mails."""
     found: dict[uuid.UUID, set[int]] = defaultdict(set)
-    for message_id, handler_id in session.execute(_SQL["delivered"], {"ids": list(ids)}):
+    for message_id, handler_id in session.execute(_SQL["delivered"], {"ids": _uuids(ids)}):
         found[message_id].add(handler_id)
     return found
 
@@ -161,7 +164,7 @@ def record_outcomes(session: Session, outcomes: Sequence[Outcome]) -> None:
     session.execute(
         _SQL["record_outcomes"],
         {
-            "ids": [outcome.id for outcome in outcomes],
+            "ids": _uuids(outcome.id for outcome in outcomes),
             "securities": [Jsonb(dict(outcome.security)) for outcome in outcomes],
             "keys": [ref and ref.key for ref in opened],
             "offsets": [ref and ref.offset for ref in opened],
@@ -177,17 +180,17 @@ def record_deliveries(session: Session, rows: Sequence[tuple[uuid.UUID, int, str
         session.execute(
             _SQL["record_deliveries"],
             {
-                "ids": [row[0] for row in rows],
-                "handlers": [row[1] for row in rows],
-                "positions": [row[2] for row in rows],
+                "ids": _uuids(row[0] for row in rows),
+                "handlers": array(str(row[1]) for row in rows),
+                "positions": text_array(row[2] for row in rows),
             },
         )
 
 
 def finish(session: Session, token: uuid.UUID, ids: Sequence[uuid.UUID]) -> None:
-    """Every handler that takes these mails has them."""
+    """Every handler that takes these mails has them. Those without an outcome were plain."""
     if ids:
-        session.execute(_SQL["finish"], {"ids": list(ids), "claim": token})
+        session.execute(_SQL["finish"], {"ids": _uuids(ids), "claim": token, "plain": _PLAIN})
 
 
 def quarantine(
@@ -202,13 +205,13 @@ def redeliver(
     session: Session, ids: Sequence[uuid.UUID], handlers: Sequence[int] = ()
 ) -> list[uuid.UUID]:
     """Asks for mails again (same event id), at `handlers` or at all that take them."""
-    rows = session.execute(_SQL["redeliver"], {"ids": list(ids), "handlers": list(handlers)})
+    rows = session.execute(_SQL["redeliver"], {"ids": _uuids(ids), "handlers": list(handlers)})
     return [row[0] for row in rows]
 
 
 def reopen(session: Session, ids: Sequence[uuid.UUID]) -> None:
     """Lets mails be opened anew when they are published next: a certificate was attached."""
-    session.execute(_SQL["reopen"], {"ids": list(ids)})
+    session.execute(_SQL["reopen"], {"ids": _uuids(ids)})
 
 
 def refill(session: Session, handler_id: int, watermark: datetime) -> list[uuid.UUID]:
@@ -221,3 +224,7 @@ def size(session: Session) -> tuple[int, datetime | None]:
     """How many mails wait to be published, and since when the oldest does."""
     row = session.execute(_SQL["size"]).fetchone()
     return (row[0], row[1]) if row else (0, None)
+
+
+def _uuids(ids: Iterable[uuid.UUID]) -> str:
+    return array(identifier.hex for identifier in ids)

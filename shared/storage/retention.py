@@ -189,15 +189,15 @@ def _ledger(database: Database) -> Iterator[Session | None]:
 
 def _create(session: Session, partition: Partition) -> str:
     lower, upper = (sql.Literal(str(value)) for value in partition.bounds.values())
-    for parent, key in (("message", "id"), ("delivery", "message_id")):
+    for parent, key, filled in (("message", "id", 50), ("delivery", "message_id", 80)):
         rest = sql.Identifier(f"{parent}_rest")
         name = sql.Identifier(f"{parent}_{partition.name}")
         column = sql.Identifier(key)
         # Attaching checks that the DEFAULT partition holds none of the new one's rows.
         session.execute(sql.SQL("LOCK TABLE {} IN ACCESS EXCLUSIVE MODE").format(rest))
         session.execute(
-            sql.SQL("CREATE TABLE {} (LIKE {} INCLUDING ALL) WITH (fillfactor = 80)").format(
-                name, sql.Identifier(parent)
+            sql.SQL("CREATE TABLE {} (LIKE {} INCLUDING ALL) WITH (fillfactor = {})").format(
+                name, sql.Identifier(parent), sql.Literal(filled)
             )
         )
         session.execute(

@@ -4,20 +4,11 @@
 UPDATE connection_state SET sequence = sequence + %(count)s
 WHERE connection_id = %(id)s RETURNING sequence;
 
--- name: insert_messages
-INSERT INTO message (id, connection_id, folder, uid_validity, native_key, correlation_id, sequence, size, sha256,
-    raw_key, raw_offset, message_id, sender, recipients, cc, subject, sent_at, arrived_at,
+-- name: copy_messages
+COPY message (connection_id, folder, uid_validity, correlation_id, id, native_key, sequence, size,
+    sha256, raw_key, raw_offset, message_id, sender, recipients, cc, subject, sent_at, arrived_at,
     downloaded_at)
-SELECT id, %(connection_id)s, %(folder)s, %(uid_validity)s, native_key, %(correlation_id)s,
-    %(first_sequence)s + n - 1, size, sha256, raw_key, raw_offset, message_id, sender,
-    string_to_array(recipients, E'\x1f'), string_to_array(cc, E'\x1f'),
-    subject, sent_at, arrived_at, now()
-FROM unnest(%(ids)s::uuid[], %(native_keys)s::text[], %(sizes)s::bigint[], %(sha256s)s::bytea[],
-    %(raw_keys)s::text[], %(raw_offsets)s::bigint[], %(message_ids)s::text[], %(senders)s::text[],
-    %(recipients)s::text[], %(ccs)s::text[], %(subjects)s::text[], %(sent)s::timestamptz[],
-    %(arrived)s::timestamptz[])
-    WITH ORDINALITY AS m(id, native_key, size, sha256, raw_key, raw_offset, message_id, sender,
-        recipients, cc, subject, sent_at, arrived_at, n);
+FROM STDIN;
 
 -- name: insert_outbox
 INSERT INTO outbox (message_id, connection_id, next_attempt_at)
@@ -41,11 +32,17 @@ WHERE connection_id = %(connection_id)s AND folder = %(folder)s
 ORDER BY message_id LIMIT %(limit)s;
 
 -- name: settled
-WITH gone AS (
-    DELETE FROM settlement
-    WHERE connection_id = %(connection_id)s AND folder = %(folder)s
-      AND uid_validity = %(uid_validity)s AND native_key = ANY(%(native_keys)s)
-    RETURNING message_id
+-- Joined by the whole key: with its first columns alone compared to constants, every open
+-- settlement of the folder would be compared with every key.
+WITH told AS MATERIALIZED (
+    SELECT %(connection_id)s::bigint AS connection_id, %(folder)s::text AS folder,
+           %(uid_validity)s::bigint AS uid_validity, native_key
+    FROM unnest(%(native_keys)s::text[]) AS native_key
+), gone AS (
+    DELETE FROM settlement AS s USING told
+    WHERE (s.connection_id, s.folder, s.uid_validity, s.native_key)
+        = (told.connection_id, told.folder, told.uid_validity, told.native_key)
+    RETURNING s.message_id
 )
 UPDATE message SET settled_at = now() WHERE id = ANY(ARRAY(SELECT message_id FROM gone));
 
@@ -125,10 +122,13 @@ WHERE connection_id = %(connection_id)s AND folder = %(folder)s
   AND uid_validity = %(uid_validity)s AND uid = ANY(%(uids)s);
 
 -- name: prune_content
+-- Against a multirange, which is searched: joined with an array of unknown length, a folder of
+-- ten thousand mails would be compared pair by pair.
 DELETE FROM known_content AS k
 WHERE k.connection_id = %(connection_id)s AND k.folder = %(folder)s
   AND k.uid_validity = %(uid_validity)s
-  AND NOT EXISTS (SELECT FROM unnest(%(uids)s::bigint[]) AS listed(uid) WHERE listed.uid = k.uid);
+  AND NOT k.uid <@ (SELECT coalesce(range_agg(int8range(uid, uid, '[]')), '{}')
+                    FROM unnest(%(uids)s::bigint[]) AS uid);
 
 -- name: recognise
 -- Known mails of an earlier UIDVALIDITY with one of these digests: (uid_validity, uid, digest).

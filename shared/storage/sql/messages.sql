@@ -48,7 +48,7 @@ WHERE (%(before)s::uuid IS NULL OR m.id < %(before)s)
   AND m.published_at IS NULL AND o.message_id IS NULL AND q.id IS NULL
 
 -- name: undecrypted
-  AND m.security ->> 'status' IN ('no_recipient', 'unsupported', 'failed')
+  AND m.undecrypted
 
 -- name: newest
 ORDER BY m.id DESC LIMIT %(limit)s

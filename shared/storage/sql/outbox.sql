@@ -23,7 +23,7 @@ RETURNING o.message_id, o.attempts > 1;
 -- skipping them would lose the job until it is sent again.
 WITH mine AS (
     SELECT message_id FROM outbox
-    WHERE message_id = ANY(%(ids)s) AND (claimed_until IS NULL OR claimed_until < now())
+    WHERE message_id = ANY(%(ids)s::uuid[]) AND (claimed_until IS NULL OR claimed_until < now())
     ORDER BY message_id
     FOR UPDATE
 ), taken AS (
@@ -38,16 +38,16 @@ SELECT m.id, m.connection_id, m.sequence, m.size, m.sha256, m.raw_key, m.raw_off
        taken.attempts, taken.initial, taken.repeat_handlers,
        m.security, m.opened_key, m.opened_offset, m.opened_size, m.opened_sha256, m.correlation_id
 FROM taken JOIN message AS m ON m.id = taken.message_id
-WHERE m.id = ANY(%(ids)s)
+WHERE m.id = ANY(%(ids)s::uuid[])
 ORDER BY m.raw_key, m.raw_offset;
 
 -- name: renew
 UPDATE outbox SET claimed_until = now() + make_interval(secs => %(ttl)s)
-WHERE claim = ANY(%(claims)s) AND message_id = ANY(%(ids)s);
+WHERE claim = ANY(%(claims)s) AND message_id = ANY(%(ids)s::uuid[]);
 
 -- name: still_mine
 SELECT message_id FROM outbox
-WHERE message_id = ANY(%(ids)s) AND claim = %(claim)s AND claimed_until > now();
+WHERE message_id = ANY(%(ids)s::uuid[]) AND claim = %(claim)s AND claimed_until > now();
 
 -- name: release
 -- Gives mails back, to be tried again after a while.
@@ -67,7 +67,7 @@ SELECT h.id, h.name, h.all_connections,
 FROM handler AS h WHERE h.enabled ORDER BY h.id;
 
 -- name: delivered
-SELECT message_id, handler_id FROM delivery WHERE message_id = ANY(%(ids)s);
+SELECT message_id, handler_id FROM delivery WHERE message_id = ANY(%(ids)s::uuid[]);
 
 -- name: record_deliveries
 INSERT INTO delivery AS d (message_id, handler_id, published_at, position)
@@ -80,19 +80,24 @@ SET published_at = excluded.published_at, position = excluded.position, repeats 
 -- name: record_outcomes
 UPDATE message AS m
 SET opened_at = now(), security = o.security, opened_key = o.opened_key,
-    opened_offset = o.opened_offset, opened_size = o.opened_size, opened_sha256 = o.opened_sha256
+    opened_offset = o.opened_offset, opened_size = o.opened_size, opened_sha256 = o.opened_sha256,
+    undecrypted = coalesce(
+        o.security ->> 'status' IN ('no_recipient', 'unsupported', 'failed'), false)
 FROM unnest(%(ids)s::uuid[], %(securities)s::jsonb[], %(keys)s::text[], %(offsets)s::bigint[],
             %(sizes)s::bigint[], %(sha256s)s::bytea[])
      AS o(id, security, opened_key, opened_offset, opened_size, opened_sha256)
-WHERE m.id = o.id AND m.id = ANY(%(ids)s);
+WHERE m.id = o.id AND m.id = ANY(%(ids)s::uuid[]);
 
 -- name: finish
--- Everything that was asked for is confirmed: the work is done.
+-- Everything that was asked for is confirmed: the work is done. What was found in a mail is here
+-- already, or the mail is a plain one. One array, not a join: that would sort the ids for each row.
 WITH done AS (
-    DELETE FROM outbox WHERE message_id = ANY(%(ids)s) AND claim = %(claim)s RETURNING message_id
+    DELETE FROM outbox WHERE message_id = ANY(%(ids)s::uuid[]) AND claim = %(claim)s RETURNING message_id
 )
-UPDATE message SET published_at = coalesce(published_at, now())
-WHERE id = ANY(%(ids)s) AND id IN (SELECT message_id FROM done);
+UPDATE message
+SET published_at = coalesce(published_at, now()), opened_at = coalesce(opened_at, now()),
+    security = coalesce(security, %(plain)s)
+WHERE id = ANY(ARRAY(SELECT message_id FROM done));
 
 -- name: quarantine
 WITH gone AS (
@@ -114,7 +119,7 @@ SELECT m.id, m.connection_id, now(), false, CASE WHEN cardinality(%(handlers)s::
         SELECT h.id FROM handler AS h WHERE h.enabled AND (h.all_connections OR EXISTS (
             SELECT FROM handler_connection AS hc
             WHERE hc.handler_id = h.id AND hc.connection_id = m.connection_id))) END
-FROM message AS m WHERE m.id = ANY(%(ids)s)
+FROM message AS m WHERE m.id = ANY(%(ids)s::uuid[])
 ON CONFLICT (message_id) DO UPDATE
 SET repeat_handlers = ARRAY(SELECT DISTINCT unnest(o.repeat_handlers || excluded.repeat_handlers)),
     next_attempt_at = now(), emissions = 0
@@ -123,8 +128,8 @@ RETURNING o.message_id;
 -- name: reopen
 -- Opens these mails again (a certificate was attached): their findings are made anew.
 UPDATE message SET security = NULL, opened_key = NULL, opened_offset = NULL, opened_size = NULL,
-    opened_sha256 = NULL, opened_at = NULL
-WHERE id = ANY(%(ids)s);
+    opened_sha256 = NULL, opened_at = NULL, undecrypted = false
+WHERE id = ANY(%(ids)s::uuid[]);
 
 -- name: refill
 -- Publishes again whatever a lost queue may not have handed over: all that was published at or

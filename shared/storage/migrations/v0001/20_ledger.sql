@@ -24,6 +24,8 @@ CREATE TABLE message (
     opened_at timestamptz,
     published_at timestamptz,
     security jsonb,
+    -- What `security` says, apart: indexed there, each outcome would have to be written to every index.
+    undecrypted boolean NOT NULL DEFAULT false,
     opened_key text,
     opened_offset bigint,
     opened_size bigint,
@@ -32,9 +34,9 @@ CREATE TABLE message (
 CREATE INDEX message_connection ON message (connection_id, id DESC);
 CREATE INDEX message_message_id ON message (message_id) WHERE message_id <> '';
 -- Few rows: the mails that stayed encrypted, to be driven again once a certificate fits.
-CREATE INDEX message_undecrypted ON message (id DESC)
-    WHERE security ->> 'status' IN ('no_recipient', 'unsupported', 'failed');
-CREATE TABLE message_rest PARTITION OF message DEFAULT WITH (fillfactor = 80);
+CREATE INDEX message_undecrypted ON message (id DESC) WHERE undecrypted;
+-- Each row is changed twice soon after it was written: with room beside it no index hears of that.
+CREATE TABLE message_rest PARTITION OF message DEFAULT WITH (fillfactor = 50);
 
 -- One row a mail and handler, once its event is confirmed by the output queue.
 CREATE TABLE delivery (
@@ -66,7 +68,7 @@ CREATE INDEX outbox_connection ON outbox (connection_id);
 
 -- Mails whose ledger row is committed and which the server has still to mark read or delete.
 CREATE TABLE settlement (
-    connection_id bigint NOT NULL REFERENCES connection ON DELETE CASCADE,
+    connection_id bigint NOT NULL,     -- no reference: checked row by row, it doubles the cost
     folder text NOT NULL,
     uid_validity bigint NOT NULL DEFAULT 0,
     native_key text NOT NULL,
@@ -95,7 +97,7 @@ CREATE TABLE known_key (
 -- Header digests of mails that are still on an IMAP server, to know them again when UIDVALIDITY
 -- changes. Pruned with the UIDs that vanish.
 CREATE TABLE known_content (
-    connection_id bigint NOT NULL REFERENCES connection ON DELETE CASCADE,
+    connection_id bigint NOT NULL,     -- no reference: checked row by row, it doubles the cost
     folder text NOT NULL,
     uid_validity bigint NOT NULL,
     uid bigint NOT NULL,

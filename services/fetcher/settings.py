@@ -21,7 +21,7 @@ class FetcherSettings(Settings):
         default=60, ge=5, le=900, description="A fetcher that died frees its mailboxes after this"
     )
     batch_mails: int = Field(
-        default=250, ge=1, le=5000, description="Mails made durable and committed together"
+        default=500, ge=1, le=5000, description="Mails made durable and committed together"
     )
     batch_bytes: int = Field(
         default=16_777_216, ge=65_536, description="Octets of such a batch (one mail may exceed it)"

@@ -90,8 +90,9 @@ def remember(stand: Stand, slow: peers.Fetchmail, user: str) -> None:
     known = [line.split()[1].decode() for line in box.uidl()[1]]
     box.quit()
     text = "".join(f"{user}@box-{user} {uidl}\n" for uidl in known)
-    (slow.folder / ".fetchids").write_text(text)
-    (slow.folder / "fetchids").write_text(text)
+    record = slow.folder / ".fetchids"
+    record.write_text(text)
+    record.chmod(0o600)
 
 
 def _report(

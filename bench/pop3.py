@@ -89,7 +89,7 @@ def remember(stand: Stand, slow: peers.Fetchmail, user: str) -> None:
     box.pass_(peers.PASSWORD)
     known = [line.split()[1].decode() for line in box.uidl()[1]]
     box.quit()
-    text = "".join(f"{user}@box-{user} {uidl}\n" for uidl in known)
+    text = "".join(f"{user}@127.0.0.1 {uidl}\n" for uidl in known)
     record = slow.folder / ".fetchids"
     record.write_text(text)
     record.chmod(0o600)

@@ -11,7 +11,7 @@ import json
 import mmap
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -96,7 +96,19 @@ class SimulatedMailboxes:
 
     def discard(self, connection: Connection, mailbox: SimulatedMailbox) -> None: ...
 
-    def close(self) -> None: ...
+    def keeps(self, connection_id: int) -> bool:
+        return False
+
+    def __len__(self) -> int:
+        return 0
+
+    def prune(self, wanted: Mapping[int, datetime], asked: float) -> list[int]:
+        return []
+
+    def __enter__(self) -> SimulatedMailboxes:
+        return self
+
+    def __exit__(self, *_: object) -> None: ...
 
 
 class SimulatedMailbox:

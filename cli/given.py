@@ -18,7 +18,7 @@ Settings = Annotated[
     typer.Option("--set", metavar="FIELD=VALUE", help="Any field of the API; repeat it."),
 ]
 _NUMBERS: Final = frozenset({"port", "interval_minutes", "timeout_ms", "credential_id"})
-_SWITCHES: Final = frozenset({"verify_certificate", "permanent_delete", "enabled"})
+_SWITCHES: Final = frozenset({"verify_certificate", "permanent_delete", "push", "enabled"})
 
 
 def fields(settings: Sequence[str] | None, base: Path | None = None) -> dict[str, Any]:

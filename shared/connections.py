@@ -87,10 +87,10 @@ _SERVER: Final = frozenset(
 FIELDS_OF: Final[Mapping[Mode, frozenset[str]]] = {
     # In place of the password: Google and Microsoft take OAuth2 over POP3 as well.
     Mode.POP3: _ALWAYS | _SERVER | {"credential_id"},
-    Mode.IMAP: _ALWAYS | _SERVER | {"folder", "selection", "shared_mailbox"},
-    Mode.GOOGLE_IMAP: _ALWAYS | {"credential_id", "folder", "selection"},
+    Mode.IMAP: _ALWAYS | _SERVER | {"folder", "selection", "shared_mailbox", "push"},
+    Mode.GOOGLE_IMAP: _ALWAYS | {"credential_id", "folder", "selection", "push"},
     Mode.MICROSOFT_IMAP: _ALWAYS
-    | {"credential_id", "folder", "selection", "shared_mailbox", "host_override"},
+    | {"credential_id", "folder", "selection", "shared_mailbox", "host_override", "push"},
     Mode.MICROSOFT_GRAPH: _ALWAYS
     | {
         "credential_id",

@@ -83,6 +83,7 @@ class ConnectionEntry(_Entry):
     shared_mailbox: str | None = None
     host_override: str | None = None
     permanent_delete: bool | None = None
+    push: bool | None = None
     enabled: bool | None = None
     acknowledged: bool = False
     start_from: str | None = None

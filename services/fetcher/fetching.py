@@ -67,14 +67,15 @@ class Report:
     oversize: list[uuid.UUID] = field(default_factory=list)
     settled: list[MailRef] = field(default_factory=list)
     started: float = field(default_factory=time.monotonic)
+    ended: float | None = None
 
     @property
     def duration_ms(self) -> int:
-        return int((time.monotonic() - self.started) * 1000)
+        return int(((self.ended or time.monotonic()) - self.started) * 1000)
 
     @property
     def lane(self) -> str:
-        slow = self.again or time.monotonic() - self.started > SLOW_SECONDS
+        slow = self.again or self.duration_ms > SLOW_SECONDS * 1000
         return FETCH_SLOW_QUEUE if slow else FETCH_QUEUE
 
 
@@ -94,11 +95,20 @@ class Fetching:
     reached: Callable[[str], None]
 
     def run(
-        self, connection: Connection, state: RunState, lease: Lease, mailbox: Mailbox
+        self,
+        connection: Connection,
+        state: RunState,
+        lease: Lease,
+        mailbox: Mailbox,
+        *,
+        changed: bool = False,
     ) -> Report:
-        """Raises the errors of `shared.mailbox`, LeaseLost, or TryAgain for our own servers."""
+        """`changed`: that there is something new is known already, so it is not asked for first.
+
+        Raises the errors of `shared.mailbox`, LeaseLost, or TryAgain for our own servers.
+        """
         report = Report()
-        if not state.has_unsettled and not state.skip_existing:
+        if not (changed or state.has_unsettled or state.skip_existing):
             status = mailbox.changed_since(connection.folder, state.cursor)
             if status is None:
                 report.idle = True

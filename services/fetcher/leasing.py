@@ -20,14 +20,14 @@ class LeaseKeeper:
 
     def __init__(self, database: Database, owner: str, ttl: float) -> None:
         self._database = database
-        self._owner = owner
+        self.owner = owner
         self._ttl = ttl
         self._lock = threading.Lock()
         self._held: set[Lease] = set()
 
     def acquire(self, session: Session, mailboxes: Sequence[str]) -> dict[str, Lease]:
         """Leases those mailboxes that are free, by lease key."""
-        taken = leases.acquire(session, mailboxes, self._owner, self._ttl)
+        taken = leases.acquire(session, mailboxes, self.owner, self._ttl)
         with self._lock:
             self._held.update(taken)
         return {lease.mailbox: lease for lease in taken}

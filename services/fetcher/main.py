@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import socket
 import threading
 import uuid
@@ -15,9 +16,11 @@ import dramatiq
 import structlog
 
 from services.fetcher.fetching import Fetching, Report
+from services.fetcher.keeping import Keeper
 from services.fetcher.leasing import LeaseKeeper
+from services.fetcher.news import News
 from services.fetcher.running import Runner
-from services.fetcher.sessions import SessionPool
+from services.fetcher.sessions import Limits, SessionPool
 from services.fetcher.settings import FetcherSettings
 from shared.connections import Connection
 from shared.errors import (
@@ -55,6 +58,7 @@ class Fetcher:
     quick_jobs: dramatiq.Broker
     slow_jobs: dramatiq.Broker
     runner: Runner
+    home: Keeper
     stopping: threading.Event
     heartbeat: Heartbeat
 
@@ -77,6 +81,10 @@ class Fetcher:
             )
             for broker, queue, work, threads in lanes
         ]
+        keepers = [
+            threading.Thread(target=work, args=(self.stopping,), name=name)
+            for name, work in (("polls", self.home.poll), ("news", self.home.listen))
+        ]
         health = HealthServer(
             self.settings.health_host,
             self.settings.health_port,
@@ -86,25 +94,27 @@ class Fetcher:
                 "store": self.store.check,
             },
         )
-        with self.database, health:
-            for thread in (keeping, *workers):
+        _open_files()
+        with self.database, health, self.runner.sessions:
+            for thread in (keeping, *keepers, *workers):
                 thread.start()
             while not stop.wait(1.0):
                 if pulse_of(self.quick_jobs).idle_s < self.heartbeat.stale_after:
                     self.heartbeat.beat()
             self.stopping.set()
-            for thread in workers:
+            for thread in (*keepers, *workers):
                 thread.join()
+            self.home.executor.shutdown(wait=True)
             self.runner.slow_executor.shutdown(wait=True)
+            self.home.depart()
             drained.set()
             keeping.join()
-            self.runner.sessions.close()
 
 
 def build(settings: FetcherSettings) -> Fetcher:
     """Wires a fetcher; nothing is connected before `run`."""
     url = settings.broker_url.get_secret_value()
-    slots = settings.fetch_threads + settings.fetch_slow_threads
+    slots = 2 * settings.fetch_threads + settings.fetch_slow_threads
     database = Database(settings.database_url.get_secret_value(), size=slots + 4)
     store = open_store(settings.store_url)
     vault = Vault.from_settings([key.get_secret_value() for key in settings.secret_keys])
@@ -142,6 +152,7 @@ def build(settings: FetcherSettings) -> Fetcher:
         except TryAgain as error:
             _log.warning("mails wait for the scheduler to hand them on", error=str(error))
 
+    news = News()
     runner = Runner(
         fetching=Fetching(
             database=database,
@@ -152,8 +163,17 @@ def build(settings: FetcherSettings) -> Fetcher:
             reached=lambda _step: None,
         ),
         sessions=SessionPool(
-            opened, kept=settings.kept_sessions, per_host=settings.sessions_per_host
+            opened,
+            Limits(
+                kept=settings.kept_sessions,
+                listening=settings.push_sessions,
+                per_host=settings.sessions_per_host,
+                per_mailbox=settings.sessions_per_mailbox,
+            ),
+            on_news=news.heard,
+            on_lost=news.lost,
         ),
+        news=news,
         keeper=LeaseKeeper(database, _owner(), settings.lease_seconds),
         database=database,
         slow_executor=ThreadPoolExecutor(settings.fetch_slow_threads, thread_name_prefix="slow"),
@@ -167,6 +187,12 @@ def build(settings: FetcherSettings) -> Fetcher:
         quick_jobs=quick_jobs,
         slow_jobs=slow_jobs,
         runner=runner,
+        home=Keeper(
+            runner=runner,
+            executor=ThreadPoolExecutor(settings.fetch_threads, thread_name_prefix="home"),
+            room=4 * settings.fetch_threads,
+            lease_seconds=settings.lease_seconds,
+        ),
         stopping=stopping,
         heartbeat=Heartbeat(),
     )
@@ -193,6 +219,13 @@ def observe(connection: Connection, result: Report | PosthouseError) -> None:
     metrics.FETCH_RUNS.labels(mode, outcome).inc()
     if outcome == "lease-lost":
         metrics.LEASE_LOSSES.inc()
+
+
+def _open_files() -> None:
+    """Each session is an open file: as many as the system lets this process have."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def _owner() -> str:

@@ -19,6 +19,7 @@ from structlog.contextvars import bound_contextvars
 
 from services.fetcher.fetching import Fetching, Report
 from services.fetcher.leasing import LeaseKeeper
+from services.fetcher.news import News
 from services.fetcher.sessions import HostBusy, SessionPool
 from services.fetcher.verdicts import delay_after, described, health_after
 from shared.alerts import AlertKind
@@ -41,9 +42,12 @@ _POSTPONED = 5.0
 
 @dataclass(frozen=True, slots=True)
 class Run:
+    """One connection's turn. `changed`: its server has told that there is something new."""
+
     connection: Connection
     state: RunState
     lease: Lease
+    changed: bool = False
 
 
 @dataclass(slots=True)
@@ -52,6 +56,7 @@ class Runner:
 
     fetching: Fetching
     sessions: SessionPool
+    news: News
     keeper: LeaseKeeper
     database: Database
     slow_executor: ThreadPoolExecutor
@@ -60,25 +65,28 @@ class Runner:
 
     def quick(self, connection_ids: Sequence[int], correlation_id: str) -> None:
         """Polls each connection in turn; several idle polls cost one job."""
+        self.fetch(self.begin(connection_ids, time_of(uuid.UUID(correlation_id))), correlation_id)
+
+    def fetch(self, runs: list[Run], correlation_id: str) -> None:
+        """Runs what was begun, one after the other, each to its end."""
         with bound_contextvars(correlation_id=correlation_id):
-            runs = self._begin(connection_ids, time_of(uuid.UUID(correlation_id)))
-            finished: list[tuple[Run, Finished]] = []
+            ended: list[tuple[Run, Report]] = []
             try:
                 while runs:
                     run = runs.pop()
                     if self.fetching.stopping():
-                        self._postpone([run])
+                        self.postpone([run])
                         continue
-                    done = self._one(run)
-                    if done is not None:
-                        finished.append((run, done))
-                        if not _is_idle(done):
-                            self._end(finished)
-                            finished = []
+                    report = self._one(run)
+                    if report is not None:
+                        ended.append((run, report))
+                        if not report.idle:
+                            self.end(ended)
+                            ended = []
             finally:
-                self._end(finished)
+                self.end(ended)
                 if runs:
-                    self._postpone(runs)
+                    self.postpone(runs)
 
     def slow(self, connection_ids: Sequence[int], correlation_id: str) -> None:
         """Fetches in threads of its own, so that a slow server never stands before a quick one.
@@ -94,7 +102,15 @@ class Runner:
             future = self.slow_executor.submit(self.quick, [connection_id], correlation_id)
             future.add_done_callback(lambda _: self.slow_slots.release())
 
-    def _begin(self, connection_ids: Sequence[int], emitted: datetime) -> list[Run]:
+    def begin(
+        self,
+        connection_ids: Sequence[int],
+        emitted: datetime,
+        *,
+        changed: bool = False,
+        postponed: float = _POSTPONED,
+    ) -> list[Run]:
+        """Leases what may run now; the others are due again in `postponed` seconds."""
         with self.database.transaction() as session:
             states = scheduling.runnable(session, connection_ids, emitted)
             found = connections.get_many(session, list(states))
@@ -106,14 +122,14 @@ class Runner:
             held = self.keeper.acquire(session, list(by_mailbox))
             waiting += [c.id for mailbox, c in by_mailbox.items() if mailbox not in held]
             if waiting:
-                scheduling.due_now(session, waiting, _POSTPONED)
+                scheduling.due_now(session, waiting, postponed)
         return [
-            Run(connection, states[connection.id], held[mailbox])
+            Run(connection, states[connection.id], held[mailbox], changed)
             for mailbox, connection in by_mailbox.items()
             if mailbox in held
         ]
 
-    def _one(self, run: Run) -> Finished | None:
+    def _one(self, run: Run) -> Report | None:
         """One run to its end, whatever the end is; None where it failed (and is recorded so)."""
         connection = run.connection
         started = time.monotonic()
@@ -123,7 +139,7 @@ class Runner:
                 with metrics.FETCHES_RUNNING.track_inprogress():
                     mailbox, report = self._attempt(run)
             except HostBusy:
-                self._postpone([run])
+                self.postpone([run])
                 return None
             except LeaseLost as error:
                 self.keeper.forget([run.lease])
@@ -139,34 +155,33 @@ class Runner:
                 self._failed(run, failure, started)
                 return None
             self.sessions.give_back(connection, mailbox, healthy=True)
-            self.observe(connection, report)
-            metrics.QUARANTINED.labels("too-large").inc(len(report.oversize))
-            if not report.idle:
-                _log.info(
-                    "fetched",
-                    found=report.found,
-                    downloaded=report.downloaded,
-                    octets=report.octets,
-                    milliseconds=report.duration_ms,
-                    again=report.again,
-                )
-            self._record(run, report)
-            return Finished(
-                connection_id=connection.id,
-                duration_ms=report.duration_ms,
-                cursor=report.cursor,
-                keep_cursor=report.keep_cursor,
-                uid_validity=report.uid_validity,
-                lane=report.lane,
+            self.succeeded(run, report)
+            return report
+
+    def succeeded(self, run: Run, report: Report) -> None:
+        """Tells of a run that came to a good end: metrics, log, history, alerts."""
+        report.ended = time.monotonic()
+        self.observe(run.connection, report)
+        metrics.QUARANTINED.labels("too-large").inc(len(report.oversize))
+        if not report.idle:
+            _log.info(
+                "fetched",
+                found=report.found,
+                downloaded=report.downloaded,
+                octets=report.octets,
+                milliseconds=report.duration_ms,
                 again=report.again,
             )
+        self._record(run, report)
 
     def _attempt(self, run: Run) -> tuple[Mailbox, Report]:
         """A kept session may have died since the last poll: then once more with a fresh one."""
         for _ in range(2):
             mailbox, kept = self.sessions.take(run.connection)
             try:
-                return mailbox, self.fetching.run(run.connection, run.state, run.lease, mailbox)
+                return mailbox, self.fetching.run(
+                    run.connection, run.state, run.lease, mailbox, changed=run.changed
+                )
             except PosthouseError as error:
                 transcript = tuple(mailbox.transcript)
                 self.sessions.discard(run.connection, mailbox)
@@ -235,7 +250,7 @@ class Runner:
                     duration_ms=duration,
                     health=health,
                     error=details,
-                    delay=delay_after(error, state.failures, connection.interval_minutes),
+                    delay=delay_after(error, state.failures, _first_delay(connection)),
                 )
                 ledger.record_run(session, connection.id, duration_ms=duration, error=details)
                 if before != health:
@@ -252,31 +267,74 @@ class Runner:
             self.keeper.forget([run.lease])
             _log.warning("a failed run could not be recorded", error=str(outage))
 
-    def _end(self, finished: Sequence[tuple[Run, Finished]]) -> None:
+    def end(self, ended: Sequence[tuple[Run, Report]]) -> None:
         """Writes the end of several runs at once and gives their leases back."""
-        if not finished:
+        if not ended:
             return
-        leases = [run.lease for run, _ in finished]
+        leases = [run.lease for run, _ in ended]
+        finished = [self._finished(run, report) for run, report in ended]
 
         def end(session: Session) -> None:
             # Leases before states, here and everywhere: two orders would end in deadlocks.
             self.keeper.release(session, leases)
-            scheduling.finish_runs(session, [done for _, done in finished])
+            scheduling.finish_runs(session, finished)
 
         try:
             self.database.perform(end)
         except DatabaseUnavailable as outage:
             self.keeper.forget(leases)
             _log.warning("finished runs could not be recorded", error=str(outage))
+            return
+        for run, report in ended:
+            if run.connection.push:
+                self._listen(run, report)
 
-    def _postpone(self, runs: Sequence[Run]) -> None:
+    def _finished(self, run: Run, report: Report) -> Finished:
+        identifier = run.connection.id
+        return Finished(
+            connection_id=identifier,
+            duration_ms=report.duration_ms,
+            cursor=report.cursor,
+            keep_cursor=report.keep_cursor,
+            uid_validity=report.uid_validity,
+            lane=report.lane,
+            home=self.keeper.owner if self.sessions.keeps(identifier) else None,
+            again=report.again,
+        )
+
+    def _listen(self, run: Run, report: Report) -> None:
+        """Waits for news where everything that was there is handled."""
+        connection = run.connection
+        self.news.ran(connection.id, fruitful=report.downloaded > 0)
+        if report.again or self.fetching.stopping():
+            return
+        if not self.news.may_listen(connection.id, connection.updated_at):
+            return
+        cursor = report.cursor if report.keep_cursor else run.state.cursor
+        try:
+            if self.sessions.listen(connection, cursor):
+                self.news.listening(connection.id)
+        except PosthouseError as error:
+            self.news.lost(connection.id, error)
+
+    def postpone(self, runs: Sequence[Run]) -> None:
+        """Gives up before anything was done; the connections are due again a little later."""
         with self.database.transaction() as session:
             self.keeper.release(session, [run.lease for run in runs])
             scheduling.due_now(session, [run.connection.id for run in runs], _POSTPONED)
 
+    def to_slow_lane(self, runs: Sequence[Run]) -> None:
+        """Leaves them to those who may wait for a server."""
+        if not runs:
+            return
+        with self.database.transaction() as session:
+            self.keeper.release(session, [run.lease for run in runs])
+            scheduling.to_slow_lane(session, [run.connection.id for run in runs])
 
-def _is_idle(done: Finished) -> bool:
-    return done.cursor is None and not done.again
+
+def _first_delay(connection: Connection) -> int:
+    """Minutes. With push the interval may be long, and until it is back nobody listens."""
+    return 1 if connection.push else connection.interval_minutes
 
 
 def _alert_data(

@@ -1,19 +1,28 @@
-"""Mail sessions that stay open between polls: a login costs ten times what a poll does."""
+"""Mail sessions that stay open between polls: a login costs ten times what a poll does.
+
+A kept session either waits for its next poll or, where the connection asks for push, listens:
+IDLE runs on it in a thread that all of them share, and a run takes it out of there.
+"""
 
 from __future__ import annotations
 
 import threading
+import time
 from collections import Counter, OrderedDict
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from shared.connections import Connection, Mode
-from shared.errors import TryAgain
-from shared.mailbox.base import Mailbox
+from shared.errors import PosthouseError, TryAgain
+from shared.mailbox.base import Cursor, Mailbox
+from shared.mailbox.idle import IdleLoop
+from shared.telemetry import metrics
 
 #: Servers log idle clients out after 30 minutes (RFC 9051 section 5.4).
 LONGEST_IDLE_MINUTES = 20
+#: Of each limit, one fifth (one session at least) never listens: polls of other folders need it.
+_NEVER_LISTENING = 5
 
 
 class HostBusy(TryAgain):
@@ -23,98 +32,297 @@ class HostBusy(TryAgain):
 
 
 @dataclass(frozen=True, slots=True)
+class Limits:
+    """How many sessions there may be: kept ones that wait, those that listen, and all together at
+    one server and at one mailbox (by who logs in)."""
+
+    kept: int
+    listening: int
+    per_host: int
+    per_mailbox: int
+
+
+@dataclass(frozen=True, slots=True)
 class _Kept:
     mailbox: Mailbox
-    host: str
+    places: tuple[str, str]
     version: datetime | None
+    since: float = field(default_factory=time.monotonic)
 
 
 class SessionPool:
-    """At most `kept` idle sessions, and at most `per_host` at one server. Thread-safe.
+    """The sessions of a fetcher, bounded. Thread-safe; one connection is used by one run at a time.
 
-    A session belongs to a connection as it was edited last; an edit makes it useless.
+    A session belongs to a connection as it was edited last; an edit makes it useless. `on_news`
+    and `on_lost` tell of listening sessions, by the connection's id, from the loop's thread.
     """
 
     def __init__(
-        self, opener: Callable[[Connection], Mailbox], *, kept: int, per_host: int
+        self,
+        opener: Callable[[Connection], Mailbox],
+        limits: Limits,
+        *,
+        on_news: Callable[[int], None],
+        on_lost: Callable[[int, PosthouseError], None],
     ) -> None:
         self._opener = opener
-        self._limit = kept
-        self._per_host = per_host
+        self._limits = limits
+        self._on_lost = on_lost
         self._lock = threading.Lock()
-        self._idle: OrderedDict[int, _Kept] = OrderedDict()
+        self._waiting: OrderedDict[int, _Kept] = OrderedDict()
+        self._listening: dict[int, _Kept] = {}
+        self._beginning: set[int] = set()  # those whose folder is being opened to listen
         self._count: Counter[str] = Counter()
+        self._hearing: Counter[str] = Counter()
+        self._loop = IdleLoop(lambda key: on_news(_id(key)), self._lost)
+
+    def __enter__(self) -> SessionPool:
+        self._loop.__enter__()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __len__(self) -> int:
+        return len(self._waiting) + len(self._listening)
+
+    def listens(self, connection_id: int) -> bool:
+        return connection_id in self._listening
+
+    def keeps(self, connection_id: int) -> bool:
+        """Whether a session of this connection is open here, and nobody uses it."""
+        return connection_id in self._waiting or connection_id in self._listening
+
+    # ---- for one run
 
     def take(self, connection: Connection) -> tuple[Mailbox, bool]:
         """A session for this connection, and whether it was open already.
 
         Raises HostBusy, or whatever opening a mailbox raises.
         """
-        host = connection.endpoint[0].lower()
-        stale: list[_Kept] = []
+        places = _places(connection)
         with self._lock:
-            kept = self._idle.pop(connection.id, None)
-            if kept is not None:
-                if kept.version == connection.updated_at:
-                    return kept.mailbox, True
-                stale.append(kept)
-                self._count[kept.host] -= 1
-            if self._count[host] >= self._per_host:
-                victim = next((i for i, k in self._idle.items() if k.host == host), None)
-                if victim is None:
-                    raise HostBusy(
-                        f"{host} already serves {self._per_host} sessions of this fetcher.",
-                        retry_after=2,
-                    )
-                stale.append(self._idle.pop(victim))
-                self._count[host] -= 1
-            self._count[host] += 1
-        for session in stale:
-            session.mailbox.close()
+            if connection.id in self._beginning:
+                raise HostBusy("The session of this mailbox begins to listen just now.")
+            kept = self._waiting.pop(connection.id, None)
+            heard = self._listening.pop(connection.id, None)
+        answers = kept is not None
+        if heard is not None:
+            answers = self._loop.release(connection.id) is not None
+            self._count_listening(heard, -1)
+            kept = heard
+        if kept is not None:
+            if answers and kept.version == connection.updated_at:
+                return kept.mailbox, True
+            self._end([kept])
+        self._end(self._make_room(places))
         try:
             return self._opener(connection), False
         except BaseException:
-            self._forget(host)
+            self._forget(places)
             raise
+
+    def take_waiting(self, connection: Connection) -> Mailbox | None:
+        """The session of this connection if it is open, current and does not listen."""
+        with self._lock:
+            kept = self._waiting.get(connection.id)
+            if kept is None or kept.version != connection.updated_at:
+                return None
+            del self._waiting[connection.id]
+            return kept.mailbox
+
+    def wake(self, connection: Connection, patience: float) -> bool:
+        """Whether a session of this connection waits here; one that listens is taken out of that,
+        which its server has to confirm within `patience` seconds."""
+        with self._lock:
+            if connection.id in self._waiting or connection.id in self._beginning:
+                return connection.id in self._waiting
+            kept = self._listening.pop(connection.id, None)
+        if kept is None:
+            return False
+        self._count_listening(kept, -1)
+        if self._loop.release(connection.id, timeout_s=patience) is None:
+            self._end([kept])
+            return False
+        with self._lock:
+            self._waiting[connection.id] = kept
+        return True
 
     def give_back(self, connection: Connection, mailbox: Mailbox, *, healthy: bool) -> None:
         """Keeps the session for the next poll where that is of use, else closes it."""
-        host = connection.endpoint[0].lower()
+        kept = _Kept(mailbox, _places(connection), connection.updated_at)
         useful = (
             healthy
-            and self._limit > 0
+            and self._limits.kept > 0
             and connection.mode is not Mode.POP3  # locks the mailbox and shows a snapshot
-            and connection.interval_minutes <= LONGEST_IDLE_MINUTES
+            and (connection.push or connection.interval_minutes <= LONGEST_IDLE_MINUTES)
         )
-        closing: list[Mailbox] = []
+        closing = [] if useful else [kept]
         with self._lock:
             if useful:
-                self._idle[connection.id] = _Kept(mailbox, host, connection.updated_at)
-                if len(self._idle) > self._limit:
-                    oldest = self._idle.popitem(last=False)[1]
-                    self._count[oldest.host] -= 1
-                    closing.append(oldest.mailbox)
-            else:
-                self._count[host] -= 1
-                closing.append(mailbox)
-        for session in closing:
-            session.close()
+                self._waiting[connection.id] = kept
+                if len(self._waiting) > self._limits.kept:
+                    closing.append(self._waiting.popitem(last=False)[1])
+        self._end(closing)
 
     def discard(self, connection: Connection, mailbox: Mailbox) -> None:
         """Closes a session that was taken and turned out broken."""
-        self._forget(connection.endpoint[0].lower())
-        mailbox.close()
+        self._end([_Kept(mailbox, _places(connection), None)])
+
+    # ---- listening
+
+    def listen(self, connection: Connection, cursor: Cursor | None) -> bool:
+        """Lets a session that waits here listen instead; False where it cannot, and waits on.
+
+        What changed since `cursor` is news at once. Blocks for a round trip. Raises what opening
+        the folder raises; the session is closed then.
+        """
+        with self._lock:
+            kept = self._waiting.get(connection.id)
+            if (
+                kept is None
+                or kept.version != connection.updated_at
+                or not kept.mailbox.capabilities.push
+                or not self._may_listen(kept)
+            ):
+                return False
+            del self._waiting[connection.id]
+            self._beginning.add(connection.id)
+        self._count_listening(kept, 1)
+        # From here on it may be lost at any time: that is told by its key, so it is known first.
+        self._listening[connection.id] = kept
+        try:
+            self._loop.watch(connection.id, kept.mailbox, connection.folder, cursor)
+        except BaseException:
+            self._drop_listening(connection.id)
+            raise
+        finally:
+            with self._lock:
+                self._beginning.discard(connection.id)
+        return True
+
+    def _may_listen(self, kept: _Kept) -> bool:
+        host, mailbox = kept.places
+        limits = self._limits
+        return (
+            len(self._listening) < limits.listening
+            and self._hearing[host] < _share(limits.per_host)
+            and self._hearing[mailbox] < _share(limits.per_mailbox)
+        )
+
+    def _lost(self, key: Hashable, error: PosthouseError) -> None:
+        connection_id = _id(key)
+        self._drop_listening(connection_id)
+        self._on_lost(connection_id, error)
+
+    def _drop_listening(self, connection_id: int) -> None:
+        kept = self._listening.pop(connection_id, None)
+        if kept is not None:
+            self._count_listening(kept, -1)
+            self._end([kept])
+
+    # ---- for all of them
+
+    def prune(self, wanted: Mapping[int, datetime], asked: float) -> list[int]:
+        """Ends sessions that are not `wanted` (id → last edit) and were here at `asked`
+        (time.monotonic) already; returns their ids."""
+        with self._lock:
+            everything = [*self._waiting.items(), *self._listening.items()]
+            gone = [
+                i
+                for i, kept in everything
+                if kept.since < asked and i not in self._beginning and wanted.get(i) != kept.version
+            ]
+        self.drop(gone)
+        return gone
+
+    def oldest(self, count: int) -> list[int]:
+        """So many connections with a session here, those that wait first."""
+        with self._lock:
+            return [*self._waiting, *self._listening][:count]
+
+    def drop(self, connection_ids: Collection[int]) -> None:
+        """Ends the sessions of these connections, where nobody uses them."""
+        ending = []
+        for connection_id in connection_ids:
+            with self._lock:
+                if connection_id in self._beginning:
+                    continue
+                kept = self._waiting.pop(connection_id, None)
+                heard = self._listening.pop(connection_id, None)
+            if heard is not None:
+                self._loop.release(connection_id)
+                self._count_listening(heard, -1)
+                ending.append(heard)
+            if kept is not None:
+                ending.append(kept)
+        self._end(ending)
 
     def close(self) -> None:
+        """Ends every session that nobody uses, and the listening."""
+        self._loop.close()
         with self._lock:
-            sessions = [kept.mailbox for kept in self._idle.values()]
-            self._idle.clear()
-        for session in sessions:
-            session.close()
+            waiting = list(self._waiting.values())
+            self._waiting.clear()
+            self._listening.clear()
+        for kept in waiting:
+            kept.mailbox.close()
 
-    def __len__(self) -> int:
-        return len(self._idle)
+    # ---- counting
 
-    def _forget(self, host: str) -> None:
+    def _make_room(self, places: tuple[str, str]) -> list[_Kept]:
+        """Counts one more session at both places, and takes out what has to go for that."""
+        host, mailbox = places
+        limits = ((host, self._limits.per_host), (mailbox, self._limits.per_mailbox))
+        victims: dict[int, _Kept] = {}
         with self._lock:
-            self._count[host] -= 1
+            for place, limit in limits:
+                going = sum(place in kept.places for kept in victims.values())
+                if self._count[place] - going < limit:
+                    continue
+                found = next((p for p in self._waiting.items() if place in p[1].places), None)
+                if found is None:
+                    raise HostBusy(
+                        f"{place} already has {self._count[place]} sessions of this fetcher.",
+                        retry_after=2,
+                    )
+                victims[found[0]] = found[1]
+            for victim in victims:
+                del self._waiting[victim]
+            self._count.update(places)
+        return list(victims.values())
+
+    def _count_listening(self, kept: _Kept, by: int) -> None:
+        with self._lock:
+            for place in kept.places:
+                self._hearing[place] += by
+                if not self._hearing[place]:
+                    del self._hearing[place]
+        metrics.PUSH_SESSIONS.inc(by)
+
+    def _end(self, sessions: Sequence[_Kept]) -> None:
+        for kept in sessions:
+            self._forget(kept.places)
+            kept.mailbox.close()
+
+    def _forget(self, places: tuple[str, str]) -> None:
+        with self._lock:
+            for place in places:
+                self._count[place] -= 1
+                if not self._count[place]:
+                    del self._count[place]
+
+
+def _places(connection: Connection) -> tuple[str, str]:
+    """Where a session counts: its server, and who logs in there."""
+    host = connection.endpoint[0].lower()
+    return (host, f"{connection.mailbox.lower()} at {host}")
+
+
+def _share(limit: int) -> int:
+    return limit - max(1, limit // _NEVER_LISTENING)
+
+
+def _id(key: Hashable) -> int:
+    assert isinstance(key, int)
+    return key

@@ -30,10 +30,23 @@ class FetcherSettings(Settings):
         default=20, ge=1, le=600, description="A backlog lets others in after this"
     )
     kept_sessions: int = Field(
-        default=500, ge=0, le=20_000, description="Sessions kept open between polls"
+        default=2500, ge=0, le=20_000, description="Sessions kept open between polls"
+    )
+    push_sessions: int = Field(
+        default=2500,
+        ge=0,
+        le=20_000,
+        description="Sessions kept open to be told of news at once, on connections with push",
     )
     sessions_per_host: int = Field(
-        default=50, ge=1, le=10_000, description="Sessions at one mail server at the same time"
+        default=2500, ge=1, le=20_000, description="Sessions at one mail server at the same time"
+    )
+    sessions_per_mailbox: int = Field(
+        default=5,
+        ge=1,
+        le=1000,
+        description="Sessions at one mailbox at the same time (its folders); Gmail allows 15, "
+        "Exchange about 20, Dovecot 10, to all fetchers and people together",
     )
     read_timeout_seconds: float = Field(
         default=60, ge=1, le=600, description="A server that stays silent this long is given up"

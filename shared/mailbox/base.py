@@ -374,6 +374,6 @@ class Pollable(Protocol):
         """Asks, and does not wait for the answer."""
         ...
 
-    def poll_receive(self) -> FolderStatus | None:
-        """The answer, as `changed_since` gives it."""
+    def poll_receive(self, *, within: float | None = None) -> FolderStatus | None:
+        """The answer, as `changed_since` gives it; `within` seconds, or the session is lost."""
         ...

@@ -119,12 +119,12 @@ class ImapMailbox:
             left = self._leave()
             self._poll = _Poll([*left, self._send_status(name)], folder, cursor)
 
-    def poll_receive(self) -> FolderStatus | None:
+    def poll_receive(self, *, within: float | None = None) -> FolderStatus | None:
         if self._poll is None:
             raise AssertionError("poll_receive without poll_send")
         poll, self._poll = self._poll, None
         cursor = poll.cursor
-        with self._step("folder"):
+        with self._step("folder"), self._session.wire.bounded(within):
             for tag in poll.tags[:-1]:
                 self._session.reply(tag)
             status = self._status_of(self._session.reply(poll.tags[-1]), poll.folder)
@@ -200,6 +200,8 @@ class ImapMailbox:
     def cursor_after(
         self, cursor: Cursor, settled: Sequence[MailRef], action: AfterDownload
     ) -> Cursor:
+        if not settled:
+            return cursor
         after = {key: value for key, value in cursor.items() if key != "modseq"}
         after["unseen"] = cursor["unseen"] - sum(1 for ref in settled if ref.seen is False)
         if action is AfterDownload.DELETE:

@@ -191,7 +191,7 @@ class MemoryMailbox:
     def poll_send(self, folder: str, cursor: Cursor | None) -> None:
         self._poll = (folder, cursor)
 
-    def poll_receive(self) -> FolderStatus | None:
+    def poll_receive(self, *, within: float | None = None) -> FolderStatus | None:
         if self._poll is None:
             raise AssertionError("poll_receive without poll_send")
         (folder, cursor), self._poll = self._poll, None

@@ -7,10 +7,11 @@ themselves; everything else calls `line` and `copy`.
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import ssl
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from shared.mailbox.base import SessionLost
 from shared.mailbox.transcript import Transcript
@@ -57,6 +58,16 @@ class Wire:
         self._fixed = None if seconds is None else time.monotonic() + seconds
         self.socket.settimeout(self.read_timeout_s if seconds is None else seconds)
         self.start_clock()
+
+    @contextlib.contextmanager
+    def bounded(self, seconds: float | None) -> Iterator[None]:
+        """Everything inside must come within so many seconds (None: the usual bounds)."""
+        if seconds is None:
+            yield
+            return
+        self.bound(seconds)
+        yield
+        self.bound(None)
 
     def send(self, octets: bytes) -> None:
         try:

@@ -15,6 +15,9 @@ from shared.storage.queries import Queries
 
 _SQL = Queries("scheduling")
 
+#: Seconds that a fetcher has to come for a due mailbox whose session it keeps, before any may.
+HEAD_START = 2.0
+
 
 @dataclass(frozen=True, slots=True)
 class Due:
@@ -46,7 +49,10 @@ class RunState:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finished:
-    """A run that succeeded. `cursor` is kept where `keep_cursor`; `again`: there is more."""
+    """A run that succeeded. `cursor` is kept where `keep_cursor`; `again`: there is more.
+
+    `home` is the fetcher that keeps the mailbox's session open, None where nobody does.
+    """
 
     connection_id: int
     duration_ms: int
@@ -54,12 +60,23 @@ class Finished:
     keep_cursor: bool = False
     uid_validity: int | None = None
     lane: str
+    home: str | None = None
     again: bool = False
 
 
-def claim_due(session: Session, limit: int) -> list[Due]:
-    """Takes up to `limit` due connections and moves each to its next turn."""
-    return [Due(*row) for row in session.execute(_SQL["claim_due"], {"limit": limit})]
+def claim_due(session: Session, limit: int, home: str | None = None) -> list[Due]:
+    """Takes up to `limit` due connections and moves each to its next turn.
+
+    A fetcher names itself as `home` and gets those whose sessions it keeps open.
+    """
+    values = {"limit": limit, "home": home, "head_start": HEAD_START}
+    return [Due(*row) for row in session.execute(_SQL["claim_due"], values)]
+
+
+def claim_news(session: Session, connection_ids: Sequence[int], home: str) -> list[Due]:
+    """Those of `connection_ids` that are enabled and at home there: to be fetched at once."""
+    values = {"ids": list(connection_ids), "home": home}
+    return [Due(*row) for row in session.execute(_SQL["claim_news"], values)]
 
 
 def enable(session: Session, connection_id: int) -> None:
@@ -79,6 +96,11 @@ def due_now(session: Session, connection_ids: Sequence[int], delay: float = 0) -
 def taken_first(session: Session, handler_id: int) -> None:
     """Makes due what no other enabled handler takes: nothing was fetched of it until now."""
     session.execute(_SQL["taken_first"], {"handler_id": handler_id})
+
+
+def to_slow_lane(session: Session, connection_ids: Sequence[int]) -> None:
+    """Due at once, in the lane whose jobs may wait for a server."""
+    session.execute(_SQL["to_slow_lane"], {"ids": list(connection_ids)})
 
 
 def runnable(
@@ -102,6 +124,7 @@ def finish_runs(session: Session, runs: Sequence[Finished]) -> None:
             "keep": [run.keep_cursor for run in ordered],
             "validities": [run.uid_validity for run in ordered],
             "lanes": [run.lane for run in ordered],
+            "homes": [run.home for run in ordered],
             "again": [run.again for run in ordered],
         },
     )

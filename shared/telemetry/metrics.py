@@ -79,6 +79,15 @@ FETCH_SECONDS: Final = _histogram(
     "fetch_seconds", "How long one run over a mailbox took.", _SECONDS, "mode"
 )
 FETCHES_RUNNING: Final = _gauge("fetches_running", "Runs in progress in this process.")
+PUSH_SESSIONS: Final = _gauge(
+    "push_sessions", "Sessions on which this process waits for news (IMAP IDLE)."
+)
+PUSH_NEWS: Final = _counter(
+    "push_news_total", "Runs that began because a server told of news, without a job."
+)
+KEPT_POLLS: Final = _counter(
+    "kept_polls_total", "Polls that a fetcher began by itself, over sessions that it keeps open."
+)
 DOWNLOADED_MESSAGES: Final = _counter(
     "downloaded_messages_total", "Mails committed to the ledger.", "mode"
 )

@@ -48,7 +48,7 @@ LABELS: Final[Mapping[str, str]] = {
 }
 _NUMBERS: Final = frozenset({"port", "interval_minutes", "timeout_ms", "credential_id"})
 _TEXTS: Final = frozenset(LABELS) - _NUMBERS - {"certificate_ids", "verify_certificate", "password"}
-_FLAGS: Final = ("permanent_delete",)
+_FLAGS: Final = ("permanent_delete", "push")
 _LISTED_CERTIFICATES: Final = 200
 
 

@@ -4,9 +4,15 @@
 -- The most overdue connections, moved to their next turn. A connection that fell behind gets a
 -- random phase, so that the backlog of an outage does not come back as a herd. `used` is false
 -- where no enabled handler takes the connection: nothing is fetched for it.
+-- A fetcher (`home`) takes the quick ones whose sessions it keeps open; a scheduler (NULL) takes all
+-- others at once, and those too when their home has not come for them in time.
 WITH due AS (
     SELECT connection_id, due_at FROM connection_state
     WHERE due_at <= now()
+      AND CASE WHEN %(home)s::text IS NULL
+               THEN home IS NULL OR lane <> 'fetch'
+                    OR due_at <= now() - make_interval(secs => %(head_start)s)
+               ELSE home = %(home)s AND lane = 'fetch' END
     ORDER BY due_at
     LIMIT %(limit)s
     FOR UPDATE SKIP LOCKED
@@ -26,6 +32,24 @@ RETURNING s.connection_id, s.lane, now(), EXISTS (
         WHERE hc.handler_id = h.id AND hc.connection_id = s.connection_id))
 ) AS used, extract(epoch FROM now() - due.due_at)::double precision;
 
+-- name: claim_news
+-- Connections whose servers told this fetcher of news: run now, their next turn stays. `used` and
+-- the rest as in claim_due.
+UPDATE connection_state AS s SET emitted_at = now()
+FROM (
+    SELECT connection_id FROM connection_state
+    WHERE connection_id = ANY(%(ids)s) AND home = %(home)s AND due_at IS NOT NULL
+    ORDER BY connection_id
+    FOR UPDATE SKIP LOCKED
+) AS told
+WHERE s.connection_id = told.connection_id
+RETURNING s.connection_id, s.lane, now(), EXISTS (
+    SELECT FROM handler AS h
+    WHERE h.enabled AND (h.all_connections OR EXISTS (
+        SELECT FROM handler_connection AS hc
+        WHERE hc.handler_id = h.id AND hc.connection_id = s.connection_id))
+) AS used, 0::double precision;
+
 -- name: enable
 -- Due at once; an edit or a new start also ends any back-off.
 UPDATE connection_state
@@ -34,7 +58,7 @@ SET due_at = now(), failures = 0, lane = 'fetch',
 WHERE connection_id = %(id)s;
 
 -- name: disable
-UPDATE connection_state SET due_at = NULL, failures = 0, lane = 'fetch'
+UPDATE connection_state SET due_at = NULL, failures = 0, lane = 'fetch', home = NULL
 WHERE connection_id = %(id)s;
 
 -- name: due_now
@@ -65,6 +89,12 @@ SET due_at = least(s.due_at, now() + make_interval(
     secs => (SELECT count(*) FROM waited) / 200.0 * random()))
 FROM waited WHERE s.connection_id = waited.connection_id;
 
+-- name: to_slow_lane
+-- Their sessions are gone or keep us waiting: whoever has time to wait opens new ones.
+UPDATE connection_state
+SET lane = 'fetch-slow', home = NULL, due_at = least(due_at, now())
+WHERE connection_id = ANY(%(ids)s) AND due_at IS NOT NULL;
+
 -- name: runnable
 -- The state of connections that a job names, where they are enabled and have not run since the
 -- job was emitted.
@@ -89,10 +119,11 @@ SET last_run_at = now(),
     cursor = CASE WHEN r.keep_cursor THEN r.cursor ELSE s.cursor END,
     uid_validity = coalesce(r.uid_validity, s.uid_validity),
     lane = r.lane,
+    home = r.home,
     due_at = CASE WHEN r.again AND s.due_at IS NOT NULL THEN now() ELSE s.due_at END
 FROM unnest(%(ids)s::bigint[], %(durations)s::integer[], %(cursors)s::jsonb[], %(keep)s::boolean[],
-            %(validities)s::bigint[], %(lanes)s::text[], %(again)s::boolean[])
-     AS r(id, duration_ms, cursor, keep_cursor, uid_validity, lane, again)
+            %(validities)s::bigint[], %(lanes)s::text[], %(homes)s::text[], %(again)s::boolean[])
+     AS r(id, duration_ms, cursor, keep_cursor, uid_validity, lane, home, again)
 WHERE s.connection_id = r.id;
 
 -- name: fail_run
@@ -107,6 +138,7 @@ SET last_run_at = now(),
     error = %(error)s,
     failures = s.failures + 1,
     lane = 'fetch-slow',
+    home = NULL,
     due_at = CASE WHEN s.due_at IS NULL THEN NULL
                   ELSE now() + make_interval(secs => %(delay)s) END
 FROM before

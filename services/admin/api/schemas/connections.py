@@ -73,6 +73,7 @@ class ConnectionOut(BaseModel):
     shared_mailbox: str | None
     host_override: str | None
     permanent_delete: bool
+    push: bool
     enabled: bool
     health: HealthWord
     error: dict[str, Any] | None = Field(
@@ -221,6 +222,7 @@ class ConnectionIn(BaseModel):
     shared_mailbox: Text | None = Field(default=None, max_length=320)
     host_override: Text | None = Field(default=None, max_length=253)
     permanent_delete: bool = False
+    push: bool = False
     enabled: bool = Field(default=False, description="Needs acknowledged: true as well")
 
 

@@ -1,0 +1,54 @@
+"""Asks many mailboxes at once whether anything has changed: all questions, then all answers."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from enum import Enum
+from typing import TypeVar
+
+from shared.errors import PosthouseError
+from shared.mailbox.base import Cursor, Mailbox, Pollable
+
+T = TypeVar("T")
+
+#: Seconds for all answers together: a server that takes longer keeps nobody else waiting.
+PATIENCE = 2.0
+#: Seconds for an answer once that is over. All were asked at the start, so most are there by then.
+_GLANCE = 0.01
+
+
+class Answer(Enum):
+    UNCHANGED = "nothing has changed since the cursor"
+    CHANGED = "something has changed"
+    UNASKED = "this kind of mailbox has to be asked in another way"
+    BROKEN = "the session broke, or its server keeps us waiting"
+
+
+def ask_all(
+    sessions: Sequence[tuple[T, Mailbox, str, Cursor | None]], patience: float = PATIENCE
+) -> Iterator[tuple[T, Mailbox, Answer]]:
+    """Each of (whatever, session, folder, cursor) with its answer, in at most `patience` seconds.
+
+    Never raises; a session that is BROKEN is to be closed.
+    """
+    asked: list[tuple[T, Mailbox, bool]] = []
+    for item, mailbox, folder, cursor in sessions:
+        if not isinstance(mailbox, Pollable):
+            yield item, mailbox, Answer.UNASKED
+            continue
+        try:
+            mailbox.poll_send(folder, cursor)
+            asked.append((item, mailbox, True))
+        except PosthouseError:
+            asked.append((item, mailbox, False))
+    deadline = time.monotonic() + patience
+    for item, mailbox, sent in asked:
+        answer = Answer.BROKEN
+        if sent and isinstance(mailbox, Pollable):
+            try:
+                status = mailbox.poll_receive(within=max(deadline - time.monotonic(), _GLANCE))
+                answer = Answer.UNCHANGED if status is None else Answer.CHANGED
+            except PosthouseError:
+                pass  # whoever runs this mailbox next finds out what it is, and tells
+        yield item, mailbox, answer

@@ -1,0 +1,49 @@
+"""Homes: which fetcher keeps the session of a mailbox open, and polls it therefore.
+
+A hint, never a right: what may fetch is decided by the lease alone. A fetcher that died loses its
+mailboxes when its time runs out; one that was only paused finds that out when it looks (`held`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from shared.storage.pool import Session
+from shared.storage.queries import Queries
+
+_SQL = Queries("homes")
+
+
+def beat(session: Session, owner: str, ttl: float) -> None:
+    """The fetcher `owner` lives for `ttl` more seconds."""
+    session.execute(_SQL["beat"], {"owner": owner, "ttl": ttl})
+
+
+def free_dead(session: Session) -> int:
+    """Takes mailboxes from fetchers that are no more; how many there were."""
+    session.execute(_SQL["bury"])
+    return session.execute(_SQL["free"]).rowcount
+
+
+def depart(session: Session, owner: str) -> None:
+    """The fetcher ends: its mailboxes are free at once."""
+    session.execute(_SQL["depart"], {"owner": owner})
+    session.execute(_SQL["free"])
+
+
+def leave(session: Session, owner: str, connection_ids: Sequence[int]) -> None:
+    """These mailboxes have no session here any more."""
+    session.execute(_SQL["leave"], {"owner": owner, "ids": list(connection_ids)})
+
+
+def held(session: Session, owner: str) -> dict[int, datetime]:
+    """Mailboxes that are at home here and still wanted → when their connection was edited last."""
+    return {row[0]: row[1] for row in session.execute(_SQL["held"], {"owner": owner})}
+
+
+def share(session: Session, owner: str) -> tuple[int, int, int]:
+    """(mailboxes at home here, at home anywhere, fetchers that live)."""
+    row = session.execute(_SQL["share"], {"owner": owner}).fetchone()
+    assert row is not None
+    return (int(row[0]), int(row[1]), int(row[2]))

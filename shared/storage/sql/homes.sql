@@ -1,0 +1,58 @@
+-- Which fetcher keeps a mailbox's session open, and which fetchers live.
+
+-- name: beat
+INSERT INTO fetcher (owner, until) VALUES (%(owner)s, now() + make_interval(secs => %(ttl)s))
+ON CONFLICT (owner) DO UPDATE SET until = excluded.until;
+
+-- name: bury
+DELETE FROM fetcher WHERE until < now();
+
+-- name: free
+-- Mailboxes of fetchers that are no more. Those with push are polled soon, as nobody listens there;
+-- not all in one moment.
+WITH homeless AS (
+    SELECT connection_id FROM connection_state
+    WHERE home IS NOT NULL AND home NOT IN (SELECT owner FROM fetcher)
+    ORDER BY connection_id
+    FOR UPDATE SKIP LOCKED
+)
+UPDATE connection_state AS s
+SET home = NULL,
+    due_at = CASE WHEN c.push THEN least(s.due_at, now() + make_interval(secs => 5 * random()))
+                  ELSE s.due_at END
+FROM homeless AS h JOIN connection AS c ON c.id = h.connection_id
+WHERE s.connection_id = h.connection_id AND s.due_at IS NOT NULL
+RETURNING s.connection_id;
+
+-- name: depart
+DELETE FROM fetcher WHERE owner = %(owner)s;
+
+-- name: leave
+WITH left_alone AS (
+    SELECT connection_id FROM connection_state
+    WHERE connection_id = ANY(%(ids)s) AND home = %(owner)s
+    ORDER BY connection_id
+    FOR UPDATE SKIP LOCKED
+)
+UPDATE connection_state AS s
+SET home = NULL,
+    due_at = CASE WHEN c.push THEN least(s.due_at, now() + make_interval(secs => 5 * random()))
+                  ELSE s.due_at END
+FROM left_alone AS l JOIN connection AS c ON c.id = l.connection_id
+WHERE s.connection_id = l.connection_id;
+
+-- name: held
+-- What is at home with a fetcher and still to be watched there, as it was edited last.
+SELECT s.connection_id, c.updated_at
+FROM connection_state AS s JOIN connection AS c ON c.id = s.connection_id
+WHERE s.home = %(owner)s AND c.enabled AND EXISTS (
+    SELECT FROM handler AS h
+    WHERE h.enabled AND (h.all_connections OR EXISTS (
+        SELECT FROM handler_connection AS hc
+        WHERE hc.handler_id = h.id AND hc.connection_id = s.connection_id)));
+
+-- name: share
+-- How many mailboxes this fetcher has, all have together, and how many fetchers there are.
+SELECT count(*) FILTER (WHERE home = %(owner)s), count(*),
+       (SELECT count(*) FROM fetcher WHERE until > now())
+FROM connection_state WHERE home IS NOT NULL;

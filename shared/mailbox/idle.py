@@ -206,6 +206,9 @@ class IdleLoop:
             action(watched)
         except PosthouseError as error:
             self._lose(watched, error)
+        except Exception as error:  # whatever one session does, the thread serves all others
+            _log.exception("A session of the idle loop failed.")
+            self._lose(watched, SessionLost(f"An unexpected {type(error).__name__}."))
 
     def _idle(self, watched: _Watched) -> None:
         watched.tag = watched.mailbox.session.send(b"IDLE")

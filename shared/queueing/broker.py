@@ -7,6 +7,8 @@ installed globally.
 
 from __future__ import annotations
 
+import random
+import time
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -39,6 +41,9 @@ BATCH: Final = 1000
 #: Chance in a million that a command also gives back what dead workers held (Redis). The library's
 #: own 0.1 % lets an idle queue wait for a quarter of an hour.
 _MAINTENANCE: Final = 10_000
+
+#: Seconds until a worker that has as many jobs as it may hold looks whether one ended.
+_FULL_S: Final = 0.01
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,14 +179,42 @@ class _BoundedRedisConsumer(_RedisConsumer):
 
     The library does so for one class of errors only: a time-out, a server that is loading or a
     replica that turned read-only would end in a message that nobody acknowledges.
+
+    Waits for jobs where they arrive, while the library looks now and then: it would let a job lie
+    for as long as a look is apart.
     """
+
+    def __init__(self, broker: Any, queue_name: str, prefetch: int, timeout: int) -> None:
+        super().__init__(broker, queue_name, prefetch, timeout=0)
+        self._idle_s = timeout / 1000
+        self._woken = False
 
     def __next__(self) -> Any:
         self.broker.pulse.beat()
         try:
-            return super().__next__()
+            message = super().__next__()
+            if message is None:
+                self._wait()
+            else:
+                self._woken = False
+            return message
         except (redis.RedisError, OSError) as error:
             raise dramatiq.errors.ConnectionClosed(error) from None
+
+    def _wait(self) -> None:
+        if self.outstanding_message_count >= self.prefetch:
+            time.sleep(_FULL_S)
+        elif self._woken:
+            # Others were quicker: all who wait are woken by one job.
+            self._woken = False
+            time.sleep(random.uniform(0, self._idle_s))  # noqa: S311 (jitter)
+        else:
+            # Moves the first id of the queue to where it is: that is, waits until there is one.
+            queue = f"{self.broker.namespace}:{self.queue_name}"
+            found = self.broker.client.execute_command(
+                "BLMOVE", queue, queue, "LEFT", "LEFT", self._idle_s
+            )
+            self._woken = found is not None
 
     def ack(self, message: Any) -> None:
         try:

@@ -16,7 +16,7 @@ from shared.errors import PosthouseError
 from shared.queueing.broker import RabbitmqJobs, RedisJobs
 from shared.queueing.context import Pulse, restored_context
 
-#: How often an idle worker looks at a Redis queue, at most, in milliseconds. RabbitMQ pushes.
+#: How long an idle worker waits at a Redis queue before it looks after itself, in milliseconds.
 _IDLE_MS = 250
 
 _log = structlog.get_logger(__name__)

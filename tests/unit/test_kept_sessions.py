@@ -1,0 +1,169 @@
+"""How many sessions a fetcher keeps, and for whom."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from services.fetcher.polling import Answer, ask_all
+from services.fetcher.sessions import HostBusy, Limits, SessionPool
+from shared.connections import Connection, Mode
+from shared.mailbox.base import Mailbox, SessionLost
+from shared.mailbox.memory import MemoryAccount, MemoryMailbox
+
+EDITED = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+def connection(number: int, host: str = "mail.example.org", **fields: Any) -> Connection:
+    return Connection(
+        id=number,
+        name=f"c{number}",
+        host=host,
+        username=fields.pop("username", f"user{number}"),
+        mode=fields.pop("mode", Mode.IMAP),
+        updated_at=EDITED,
+        **fields,
+    )
+
+
+class Opened:
+    """Opens mailboxes in memory, and remembers for whom."""
+
+    def __init__(self) -> None:
+        self.calls: list[int] = []
+        self.closed: list[int] = []
+        self.failure: Exception | None = None
+
+    def __call__(self, wanted: Connection) -> Mailbox:
+        self.calls.append(wanted.id)
+        if self.failure is not None:
+            raise self.failure
+        mailbox = MemoryMailbox(MemoryAccount())
+        mailbox.close = lambda: self.closed.append(wanted.id)  # type: ignore[method-assign]
+        return mailbox
+
+
+def pool(opened: Opened, **limits: int) -> SessionPool:
+    chosen = {"kept": 10, "listening": 10, "per_host": 10, "per_mailbox": 5, **limits}
+    return SessionPool(
+        opened,
+        Limits(**chosen),
+        on_news=lambda connection_id: None,
+        on_lost=lambda connection_id, error: None,
+    )
+
+
+def use(sessions: SessionPool, wanted: Connection) -> bool:
+    """One run; whether its session was open already."""
+    mailbox, kept = sessions.take(wanted)
+    sessions.give_back(wanted, mailbox, healthy=True)
+    return kept
+
+
+def test_a_session_serves_the_next_run() -> None:
+    opened = Opened()
+    sessions = pool(opened)
+    assert [use(sessions, connection(1)) for _ in range(3)] == [False, True, True]
+    assert opened.calls == [1]
+
+
+def test_an_edit_makes_a_session_useless() -> None:
+    opened = Opened()
+    sessions = pool(opened)
+    use(sessions, connection(1))
+    edited = replace(connection(1), updated_at=datetime(2026, 1, 2, tzinfo=UTC))
+    assert sessions.take_waiting(edited) is None
+    assert not use(sessions, edited)
+    assert opened.closed == [1]
+
+
+@pytest.mark.parametrize(
+    "fields", [{"mode": Mode.POP3}, {"interval_minutes": 60}], ids=["pop3", "rare"]
+)
+def test_sessions_that_would_not_last_are_closed(fields: dict[str, Any]) -> None:
+    opened = Opened()
+    sessions = pool(opened)
+    use(sessions, connection(1, **fields))
+    assert opened.closed == [1]
+    assert not sessions.keeps(1)
+
+
+def test_with_push_a_session_stays_whatever_the_interval() -> None:
+    sessions = pool(Opened())
+    use(sessions, connection(1, interval_minutes=60, push=True))
+    assert sessions.keeps(1)
+
+
+@pytest.mark.parametrize(
+    ("limits", "second", "freed"),
+    [
+        ({"per_host": 1}, connection(2), True),
+        ({"per_host": 1}, connection(2, host="other.example.org"), False),
+        ({"per_mailbox": 1}, connection(2, username="user1"), True),
+        ({"per_mailbox": 1}, connection(2), False),
+        ({"kept": 1}, connection(2, host="other.example.org"), True),
+    ],
+)
+def test_a_session_that_waits_makes_room_within_a_limit(
+    limits: dict[str, int], second: Connection, freed: bool
+) -> None:
+    opened = Opened()
+    sessions = pool(opened, **limits)
+    use(sessions, connection(1))
+    use(sessions, second)
+    assert sessions.keeps(2)
+    assert sessions.keeps(1) is not freed
+    assert opened.closed == ([1] if freed else [])
+
+
+def test_sessions_in_use_are_waited_for() -> None:
+    opened = Opened()
+    sessions = pool(opened, per_host=2, per_mailbox=1)
+    use(sessions, connection(1))
+    in_use, _ = sessions.take(connection(2))
+    with pytest.raises(HostBusy):
+        sessions.take(connection(3, username="user2"))
+    assert sessions.keeps(1), "nobody's session ends for a run that does not begin"
+    sessions.discard(connection(2), in_use)
+    assert not use(sessions, connection(3, username="user2"))
+
+
+def test_a_login_that_fails_takes_no_place() -> None:
+    opened = Opened()
+    sessions = pool(opened, per_host=1)
+    opened.failure = SessionLost("cut")
+    for _ in range(3):
+        with pytest.raises(SessionLost):
+            sessions.take(connection(1))
+    opened.failure = None
+    assert not use(sessions, connection(2))
+
+
+def test_what_is_not_wanted_any_more_is_pruned() -> None:
+    opened = Opened()
+    sessions = pool(opened)
+    for number in (1, 2, 3):
+        use(sessions, connection(number))
+    later = sessions._waiting[3].since + 1
+    gone = sessions.prune({1: EDITED, 2: datetime(2026, 1, 2, tzinfo=UTC)}, later)
+    assert sorted(gone) == sorted(opened.closed) == [2, 3]
+    assert len(sessions) == 1
+
+
+def test_many_are_asked_and_a_broken_one_spoils_no_other() -> None:
+    accounts = [MemoryAccount() for _ in range(4)]
+    mailboxes = [MemoryMailbox(account) for account in accounts]
+    cursors = [mailbox.open("").cursor for mailbox in mailboxes]
+    accounts[1].deliver(b"Subject: new\r\n\r\n")
+    accounts[2].fail("folder", SessionLost("cut"))
+    asking = [(n, m, "", c) for n, (m, c) in enumerate(zip(mailboxes, cursors, strict=True))]
+    answers = {number: answer for number, _, answer in ask_all(asking)}
+    assert answers == {
+        0: Answer.UNCHANGED,
+        1: Answer.CHANGED,
+        2: Answer.BROKEN,
+        3: Answer.UNCHANGED,
+    }

@@ -32,7 +32,7 @@ _log = structlog.get_logger()
 #: Seconds between two looks for mailboxes at home that are due.
 _TICK = 0.25
 #: Seconds between two looks which of them are still wanted: how long one that was disabled listens.
-_PRUNE = 2.0
+_PRUNE = 5.0
 #: Mailboxes that are polled in one round.
 _ROUND = 200
 #: Seconds after which news is looked for again where somebody else has the mailbox in hand.
@@ -160,10 +160,10 @@ class Keeper:
 
     def _fetch_news(self, connection_ids: Sequence[int]) -> None:
         with self.runner.database.transaction() as session:
-            claimed = scheduling.claim_news(session, connection_ids, self.owner)
+            told = scheduling.with_news(session, connection_ids, self.owner)
         quick: list[Due] = []
         slow: list[int] = []
-        for due in claimed:
+        for due in told:
             if due.used and due.lane == FETCH_QUEUE and self._in_hand < 4 * self.room:
                 quick.append(due)
             elif due.used:

@@ -21,6 +21,14 @@ from shared.telemetry import metrics
 
 #: Servers log idle clients out after 30 minutes (RFC 9051 section 5.4).
 LONGEST_IDLE_MINUTES = 20
+#: Refusals that a server gives where too many sessions are open.
+_TOO_MANY = frozenset({"server-refused", "login-unavailable", "too-many-connections"})
+#: Fewer sessions at a server than this are hardly the reason.
+_MANY = 20
+#: Seconds that a server's own limit is kept in mind once it was met.
+_REMEMBERED = 3600.0
+#: Seconds to wait for a session that begins to listen at this moment.
+_BEGIN_S = 2.0
 #: Of each limit, one fifth (one session at least) never listens: polls of other folders need it.
 _NEVER_LISTENING = 5
 
@@ -69,11 +77,13 @@ class SessionPool:
         self._limits = limits
         self._on_lost = on_lost
         self._lock = threading.Lock()
+        self._begun = threading.Condition(self._lock)
         self._waiting: OrderedDict[int, _Kept] = OrderedDict()
         self._listening: dict[int, _Kept] = {}
         self._beginning: set[int] = set()  # those whose folder is being opened to listen
         self._count: Counter[str] = Counter()
         self._hearing: Counter[str] = Counter()
+        self._allowed: dict[str, tuple[int, float]] = {}
         self._loop = IdleLoop(lambda key: on_news(_id(key)), self._lost)
 
     def __enter__(self) -> SessionPool:
@@ -102,7 +112,7 @@ class SessionPool:
         """
         places = _places(connection)
         with self._lock:
-            if connection.id in self._beginning:
+            if not self._settled(connection.id, _BEGIN_S):
                 raise HostBusy("The session of this mailbox begins to listen just now.")
             kept = self._waiting.pop(connection.id, None)
             heard = self._listening.pop(connection.id, None)
@@ -118,8 +128,10 @@ class SessionPool:
         self._end(self._make_room(places))
         try:
             return self._opener(connection), False
-        except BaseException:
+        except BaseException as error:
             self._forget(places)
+            if isinstance(error, TryAgain) and error.code in _TOO_MANY and self._give_way(places):
+                raise HostBusy(f"{places[0]} takes no more sessions: {error}") from error
             raise
 
     def take_waiting(self, connection: Connection) -> Mailbox | None:
@@ -135,8 +147,10 @@ class SessionPool:
         """Whether a session of this connection waits here; one that listens is taken out of that,
         which its server has to confirm within `patience` seconds."""
         with self._lock:
-            if connection.id in self._waiting or connection.id in self._beginning:
-                return connection.id in self._waiting
+            if not self._settled(connection.id, patience):
+                return False
+            if connection.id in self._waiting:
+                return True
             kept = self._listening.pop(connection.id, None)
         if kept is None:
             return False
@@ -155,7 +169,10 @@ class SessionPool:
             healthy
             and self._limits.kept > 0
             and connection.mode is not Mode.POP3  # locks the mailbox and shows a snapshot
-            and (connection.push or connection.interval_minutes <= LONGEST_IDLE_MINUTES)
+            and (
+                connection.interval_minutes <= LONGEST_IDLE_MINUTES
+                or (connection.push and mailbox.capabilities.push)
+            )
         )
         closing = [] if useful else [kept]
         with self._lock:
@@ -199,15 +216,19 @@ class SessionPool:
         finally:
             with self._lock:
                 self._beginning.discard(connection.id)
+                self._begun.notify_all()
         return True
+
+    def _settled(self, connection_id: int, patience: float) -> bool:
+        """Waits, with the lock, while the session begins to listen; False where it takes longer."""
+        return self._begun.wait_for(lambda: connection_id not in self._beginning, patience)
 
     def _may_listen(self, kept: _Kept) -> bool:
         host, mailbox = kept.places
-        limits = self._limits
         return (
-            len(self._listening) < limits.listening
-            and self._hearing[host] < _share(limits.per_host)
-            and self._hearing[mailbox] < _share(limits.per_mailbox)
+            len(self._listening) < self._limits.listening
+            and self._hearing[host] < _share(self._limit(host, mailbox=False))
+            and self._hearing[mailbox] < _share(self._limit(mailbox, mailbox=True))
         )
 
     def _lost(self, key: Hashable, error: PosthouseError) -> None:
@@ -272,11 +293,10 @@ class SessionPool:
 
     def _make_room(self, places: tuple[str, str]) -> list[_Kept]:
         """Counts one more session at both places, and takes out what has to go for that."""
-        host, mailbox = places
-        limits = ((host, self._limits.per_host), (mailbox, self._limits.per_mailbox))
         victims: dict[int, _Kept] = {}
         with self._lock:
-            for place, limit in limits:
+            for place in places:
+                limit = self._limit(place, mailbox=place == places[1])
                 going = sum(place in kept.places for kept in victims.values())
                 if self._count[place] - going < limit:
                     continue
@@ -291,6 +311,26 @@ class SessionPool:
                 del self._waiting[victim]
             self._count.update(places)
         return list(victims.values())
+
+    def _limit(self, place: str, *, mailbox: bool) -> int:
+        """What is configured, or what the server itself allowed when it was met last."""
+        configured = self._limits.per_mailbox if mailbox else self._limits.per_host
+        allowed, until = self._allowed.get(place, (configured, 0.0))
+        return min(configured, allowed) if time.monotonic() < until else configured
+
+    def _give_way(self, places: tuple[str, str]) -> bool:
+        """Whether sessions of ours may be why a server refused one; there are fewer from now on."""
+        host, mailbox = places
+        with self._lock:
+            place, fewest = (mailbox, 1) if self._count[mailbox] else (host, _MANY)
+            have = self._count[place]
+            if have < fewest:
+                return False
+            self._allowed[place] = (max(fewest, have - have // 10), time.monotonic() + _REMEMBERED)
+            waiting = [i for i, kept in self._waiting.items() if place in kept.places]
+            going = [self._waiting.pop(i) for i in waiting[: max(1, have // 10)]]
+        self._end(going)
+        return bool(going)
 
     def _count_listening(self, kept: _Kept, by: int) -> None:
         with self._lock:

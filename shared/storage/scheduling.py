@@ -73,10 +73,10 @@ def claim_due(session: Session, limit: int, home: str | None = None) -> list[Due
     return [Due(*row) for row in session.execute(_SQL["claim_due"], values)]
 
 
-def claim_news(session: Session, connection_ids: Sequence[int], home: str) -> list[Due]:
+def with_news(session: Session, connection_ids: Sequence[int], home: str) -> list[Due]:
     """Those of `connection_ids` that are enabled and at home there: to be fetched at once."""
     values = {"ids": list(connection_ids), "home": home}
-    return [Due(*row) for row in session.execute(_SQL["claim_news"], values)]
+    return [Due(*row) for row in session.execute(_SQL["news"], values)]
 
 
 def enable(session: Session, connection_id: int) -> None:

@@ -11,7 +11,7 @@ import pytest
 from services.fetcher.polling import Answer, ask_all
 from services.fetcher.sessions import HostBusy, Limits, SessionPool
 from shared.connections import Connection, Mode
-from shared.mailbox.base import Mailbox, SessionLost
+from shared.mailbox.base import Mailbox, SessionLost, Unreachable
 from shared.mailbox.memory import MemoryAccount, MemoryMailbox
 
 EDITED = datetime(2026, 1, 1, tzinfo=UTC)
@@ -91,12 +91,6 @@ def test_sessions_that_would_not_last_are_closed(fields: dict[str, Any]) -> None
     assert not sessions.keeps(1)
 
 
-def test_with_push_a_session_stays_whatever_the_interval() -> None:
-    sessions = pool(Opened())
-    use(sessions, connection(1, interval_minutes=60, push=True))
-    assert sessions.keeps(1)
-
-
 @pytest.mark.parametrize(
     ("limits", "second", "freed"),
     [
@@ -140,6 +134,42 @@ def test_a_login_that_fails_takes_no_place() -> None:
             sessions.take(connection(1))
     opened.failure = None
     assert not use(sessions, connection(2))
+
+
+def test_a_server_that_takes_no_more_sessions_gets_fewer() -> None:
+    opened = Opened()
+    sessions = pool(opened, kept=100, per_host=100)
+    for number in range(40):
+        use(sessions, connection(number))
+    opened.failure = Unreachable("Too many", step="login", code="login-unavailable")
+    with pytest.raises(HostBusy):
+        sessions.take(connection(40))
+    opened.failure = None
+    assert opened.closed == [0, 1, 2, 3], "the oldest make room"
+    use(sessions, connection(40))
+    assert len(sessions) <= 36
+
+
+def test_a_refusal_with_few_sessions_is_the_servers_own_trouble() -> None:
+    opened = Opened()
+    sessions = pool(opened)
+    use(sessions, connection(1))
+    opened.failure = Unreachable("Go away", step="login", code="login-unavailable")
+    with pytest.raises(Unreachable):
+        sessions.take(connection(2))
+    assert sessions.keeps(1)
+
+
+def test_folders_of_one_mailbox_give_way_to_each_other() -> None:
+    opened = Opened()
+    sessions = pool(opened)
+    use(sessions, connection(1, username="team", folder="A"))
+    opened.failure = Unreachable("Maximum reached", step="login", code="login-unavailable")
+    with pytest.raises(HostBusy):
+        sessions.take(connection(2, username="team", folder="B"))
+    opened.failure = None
+    use(sessions, connection(2, username="team", folder="B"))
+    assert opened.closed == [1]
 
 
 def test_what_is_not_wanted_any_more_is_pruned() -> None:

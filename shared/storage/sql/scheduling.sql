@@ -32,23 +32,17 @@ RETURNING s.connection_id, s.lane, now(), EXISTS (
         WHERE hc.handler_id = h.id AND hc.connection_id = s.connection_id))
 ) AS used, extract(epoch FROM now() - due.due_at)::double precision;
 
--- name: claim_news
--- Connections whose servers told this fetcher of news: run now, their next turn stays. `used` and
--- the rest as in claim_due.
-UPDATE connection_state AS s SET emitted_at = now()
-FROM (
-    SELECT connection_id FROM connection_state
-    WHERE connection_id = ANY(%(ids)s) AND home = %(home)s AND due_at IS NOT NULL
-    ORDER BY connection_id
-    FOR UPDATE SKIP LOCKED
-) AS told
-WHERE s.connection_id = told.connection_id
-RETURNING s.connection_id, s.lane, now(), EXISTS (
+-- name: news
+-- Connections whose servers told this fetcher of news, where they are enabled and at home there.
+-- Their next turn stays as it is. `used` as in claim_due.
+SELECT s.connection_id, s.lane, now(), EXISTS (
     SELECT FROM handler AS h
     WHERE h.enabled AND (h.all_connections OR EXISTS (
         SELECT FROM handler_connection AS hc
         WHERE hc.handler_id = h.id AND hc.connection_id = s.connection_id))
-) AS used, 0::double precision;
+) AS used, 0::double precision
+FROM connection_state AS s
+WHERE s.connection_id = ANY(%(ids)s) AND s.home = %(home)s AND s.due_at IS NOT NULL;
 
 -- name: enable
 -- Due at once; an edit or a new start also ends any back-off.

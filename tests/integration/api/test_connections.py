@@ -48,6 +48,7 @@ def test_a_name_is_required(api: Api) -> None:
     [
         ({"mode": "pop3", "folder": "Sub"}, "folder"),
         ({"mode": "pop3", "shared_mailbox": "team@x.org"}, "shared_mailbox"),
+        ({"mode": "pop3", "push": True}, "push"),
         ({"mode": "imap", "credential_id": 1}, "credential_id"),
         ({"mode": "google-imap", "host": "h", "credential_id": 1, "password": None}, "host"),
         ({"mode": "microsoft-graph", "password": "x", "host": None}, "password"),
@@ -61,6 +62,15 @@ def test_fields_that_a_mode_has_no_use_for_are_refused(
 ) -> None:
     body = {"name": "n", "mode": "imap", "host": "h", "username": "u", "password": "p"} | fields
     assert problem(api.http.post("connections", json=body), 422)["field"] == field
+
+
+@pytest.mark.promise("M2", "H6")
+def test_push_is_switched_on_and_off(api: Api) -> None:
+    made = api.create(name="Told at once", push=True)
+    assert made["push"] is True
+    changed = api.http.patch(f"connections/{made['id']}", json={"push": False})
+    assert changed.json()["push"] is False
+    assert api.create(name="Asked now and then")["push"] is False
 
 
 @pytest.mark.promise("M4")

@@ -96,6 +96,8 @@ class SimulatedMailboxes:
 
     def discard(self, connection: Connection, mailbox: SimulatedMailbox) -> None: ...
 
+    def take_waiting(self, connection: Connection) -> None: ...
+
     def keeps(self, connection_id: int) -> bool:
         return False
 

@@ -12,17 +12,15 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import structlog
 
-from services.fetcher.fetching import Report
-from services.fetcher.polling import PATIENCE, Answer, ask_all
+from services.fetcher.polling import PATIENCE
 from services.fetcher.running import Run, Runner
 from shared.clock import new_id
 from shared.errors import PosthouseError
 from shared.jobs import FETCH_QUEUE
-from shared.mailbox.base import Cursor, Mailbox
 from shared.storage import homes, scheduling
 from shared.storage.scheduling import Due
 from shared.telemetry import metrics
@@ -43,7 +41,7 @@ _UNEVEN, _UNEVEN_BY = 1.2, 5
 
 @dataclass(slots=True)
 class Keeper:
-    """Two threads: `poll` for turns that have come, `listen` for news."""
+    """Threads of its own: `poll` and `help` for turns that have come, `listen` for news."""
 
     runner: Runner
     executor: ThreadPoolExecutor
@@ -57,6 +55,17 @@ class Keeper:
     @property
     def owner(self) -> str:
         return self.runner.keeper.owner
+
+    def help(self, stop: threading.Event) -> None:
+        """Until `stop`: comes for due mailboxes too, while others wait for servers and Postgres."""
+        while not stop.wait(_TICK):
+            try:
+                while self._poll_round() and not stop.is_set():
+                    pass
+            except PosthouseError as error:
+                _log.warning("mailboxes at home were not polled", error=str(error))
+            except Exception:
+                _log.exception("mailboxes at home were not polled")
 
     def poll(self, stop: threading.Event) -> None:
         """Until `stop`: comes for due mailboxes, and keeps house."""
@@ -120,41 +129,10 @@ class Keeper:
                 metrics.SCHEDULING_LAG.observe(due.lag)
             correlation_id = str(new_id(wanted[0].at))
             runs = self.runner.begin([due.connection_id for due in wanted], wanted[0].at)
-            self._poll(runs, correlation_id)
+            changed, without = self.runner.ask(runs)
+            self.runner.to_slow_lane(without)
+            self._submit(changed, correlation_id)
         return len(claimed) == _ROUND
-
-    def _poll(self, runs: Sequence[Run], correlation_id: str) -> None:
-        """Asks every mailbox whose session waits, in one round trip; runs those with news."""
-        runner = self.runner
-        started = time.monotonic()
-        asking: list[tuple[Run, Mailbox, str, Cursor | None]] = []
-        over_open: list[Run] = []
-        elsewhere: list[Run] = []
-        for run in runs:
-            plain = not (run.state.has_unsettled or run.state.skip_existing)
-            mailbox = runner.sessions.take_waiting(run.connection) if plain else None
-            if mailbox is not None:
-                asking.append((run, mailbox, run.connection.folder, run.state.cursor))
-            elif runner.sessions.keeps(run.connection.id):
-                over_open.append(run)
-            else:
-                elsewhere.append(run)
-        idle: list[tuple[Run, Report]] = []
-        for run, mailbox, answer in ask_all(asking):
-            if answer is Answer.BROKEN:
-                runner.sessions.discard(run.connection, mailbox)
-                elsewhere.append(run)
-                continue
-            runner.sessions.give_back(run.connection, mailbox, healthy=True)
-            if answer is Answer.UNCHANGED:
-                report = Report(idle=True, started=started)
-                runner.succeeded(run, report)
-                idle.append((run, report))
-            else:
-                over_open.append(replace(run, changed=answer is Answer.CHANGED))
-        runner.end(idle)
-        runner.to_slow_lane(elsewhere)
-        self._submit(over_open, correlation_id)
 
     # ---- news
 

@@ -83,7 +83,11 @@ class Fetcher:
         ]
         keepers = [
             threading.Thread(target=work, args=(self.stopping,), name=name)
-            for name, work in (("polls", self.home.poll), ("news", self.home.listen))
+            for name, work in (
+                ("polls", self.home.poll),
+                ("more-polls", self.home.help),
+                ("news", self.home.listen),
+            )
         ]
         health = HealthServer(
             self.settings.health_host,

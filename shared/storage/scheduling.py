@@ -16,7 +16,7 @@ from shared.storage.queries import Queries
 _SQL = Queries("scheduling")
 
 #: Seconds that a fetcher has to come for a due mailbox whose session it keeps, before any may.
-HEAD_START = 2.0
+HEAD_START = 5.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ import time
 from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import pika
@@ -18,6 +19,9 @@ EXCHANGE = "posthouse.mail"
 
 #: Events that may be put off at a time, beside those being handled: each fills a prefetch slot.
 _DELAYED = 50
+#: Seconds of silence after which the subscription is renewed. RabbitMQ tells consumers that their
+#: queue is gone, but not where it is there again at once: such a consumer would wait for ever.
+_SILENT_S = 15.0
 
 
 def queue_name(handler: str) -> str:
@@ -53,7 +57,7 @@ def connect(url: str) -> Any:
 
 
 class RabbitmqSource:
-    """See `posthouse.source.Source`. A token is (connection's number, delivery tag)."""
+    """See `posthouse.source.Source`. A token is (subscription's number, delivery tag)."""
 
     longest_delay_s = 900.0
     keeps_held = False
@@ -68,6 +72,8 @@ class RabbitmqSource:
         self._dead_channel: Any = None
         self._arrived: deque[Held] = deque()
         self._cancelled = False
+        self._unsettled = 0
+        self._heard_at = 0.0
 
     def receive(self, room: int, wait_s: float) -> list[Held]:
         with self._border():
@@ -75,6 +81,10 @@ class RabbitmqSource:
             self._connection.process_data_events(time_limit=0 if self._arrived else wait_s)
             if self._cancelled:
                 raise SourceLost("Posthouse has not created the queue (again) yet")
+            if not self._unsettled and time.monotonic() - self._heard_at > _SILENT_S:
+                silent = self._channel
+                self._subscribe()
+                silent.close()
             return [self._arrived.popleft() for _ in range(min(room, len(self._arrived)))]
 
     def acknowledge(self, done: Sequence[Held]) -> None:
@@ -82,17 +92,20 @@ class RabbitmqSource:
             for held in done:
                 if self._current(held):
                     self._channel.basic_ack(held.token[1])
+                    self._unsettled -= 1
 
     def again(self, held: Held) -> Held | None:
         with self._border():
             if self._current(held):
                 self._channel.basic_nack(held.token[1], requeue=True)
+                self._unsettled -= 1
         return None
 
     def bury(self, held: Held, reason: str) -> None:
         with self._border():
             if not self._current(held):
                 return
+            self._unsettled -= 1
             if held.body and self._publish_dead(held, reason):
                 self._channel.basic_ack(held.token[1])
             else:
@@ -121,21 +134,33 @@ class RabbitmqSource:
         if self._connection is not None:
             return
         self._connection = connect(self._url)
-        self._number += 1
         self._cancelled = False
+        self._subscribe()
+
+    def _subscribe(self) -> None:
+        """Begins anew on a channel of its own; the tags of an earlier one mean nothing here."""
+        self._number += 1
         self._arrived.clear()
+        self._unsettled = 0
+        self._heard_at = time.monotonic()
         self._channel = self._connection.channel()
         self._channel.basic_qos(prefetch_count=self._prefetch + _DELAYED)
         self._channel.add_on_cancel_callback(self._on_cancel)
-        self._channel.basic_consume(self._queue, self._on_message)
+        self._channel.basic_consume(self._queue, partial(self._on_message, self._number))
 
     def _current(self, held: Held) -> bool:
-        """Tags die with their connection; RabbitMQ then delivers again."""
+        """Tags die with their channel; RabbitMQ then delivers again."""
         return self._connection is not None and held.token[0] == self._number
 
-    def _on_message(self, _channel: Any, method: Any, properties: Any, body: bytes) -> None:
+    def _on_message(
+        self, number: int, _channel: Any, method: Any, properties: Any, body: bytes
+    ) -> None:
+        if number != self._number:
+            return  # for a subscription that was given up: it comes again
         deliveries = int((properties.headers or {}).get("x-delivery-count", 0))
         attempt = max(deliveries + 1, 2 if method.redelivered else 1)
+        self._unsettled += 1
+        self._heard_at = time.monotonic()
         self._arrived.append(Held((self._number, method.delivery_tag), body, attempt))
 
     def _on_cancel(self, _frame: Any) -> None:

@@ -117,7 +117,7 @@ def test_the_audit_log_says_who_changed_what_and_keeps_secrets(site: Site, page:
         expect(visitor.get_by_role("heading", level=1)).to_have_text("Overview")
         visitor.goto(f"{site.url}/connections/{connection}/edit")
         visitor.get_by_label("Look for new mails every").fill("7")
-        visitor.get_by_label("Password", exact=False).fill("another-secret-word")
+        visitor.get_by_role("textbox", name="Password").fill("another-secret-word")
         visitor.get_by_role("button", name="Save changes").click()
         expect(visitor.get_by_role("status").first).to_contain_text("saved")
     page.goto(f"{site.url}/audit?q={name}")

@@ -70,7 +70,8 @@ function typeahead(box) {
       option.addEventListener("mousedown", (event) => { event.preventDefault(); take(option); });
     }
   };
-  input.addEventListener("input", () => { clearTimeout(timer); timer = setTimeout(look, 150); });
+  // What was found for the text before must not be taken for this one.
+  input.addEventListener("input", () => { latest += 1; close(); clearTimeout(timer); timer = setTimeout(look, 150); });
   input.addEventListener("focus", look);
   input.addEventListener("blur", close);
   input.addEventListener("keydown", (event) => {

@@ -216,7 +216,11 @@ def test_a_mail_that_could_not_be_decrypted_is_opened_anew_when_delivered_again(
     mail = add_mail(
         api,
         made["id"],
-        columns={"security": '{"status": "no_recipient"}', "opened_at": utc_now()},
+        columns={
+            "security": '{"status": "no_recipient"}',
+            "opened_at": utc_now(),
+            "undecrypted": True,
+        },
     )
     found = api.http.get("messages", params={"state": "undecrypted", "connection": made["id"]})
     assert [item["id"] for item in found.json()["items"]] == [str(mail)]

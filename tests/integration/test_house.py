@@ -238,6 +238,36 @@ def test_a_lost_queue_is_noticed_and_filled_again(
     assert {event["id"] for event in events} == known
 
 
+@pytest.mark.promise("H1", "M7")
+def test_a_handler_without_a_queue_holds_up_no_other(
+    broker_url: str,
+    dovecot: Dovecot,
+    mail_user: str,
+    build_house: Callable[..., House],
+) -> None:
+    """The one has every mail at once, and only once, while the other's queue is made anew."""
+    mails = [mail(number, 2000) for number in range(12)]
+    dovecot.deliver(mail_user, mails)
+    house = build_house(broker_url)
+    for name in ("archive", "crm"):
+        house.add_handler(name)
+    house.start("scheduler", "fetcher")
+    house.watch(dovecot, mail_user)
+    house.wait(lambda: house.count("settlement") == 0 < house.count("message"), "all fetched")
+    house.stop()  # nobody makes a queue now
+    delete_queue(broker_url, "crm")
+    house.start("decryptor")
+    house.wait(lambda: house.count("delivery") == 12, "the mails of the one that has a queue")
+    assert house.count("outbox") == 12
+    house.start("scheduler")
+    house.wait(lambda: (house.hurry(), house.count("outbox"))[1] == 0, "the mails of the other")
+    house.stop()
+    for name in ("archive", "crm"):
+        events = open_queue(broker_url, name).events()
+        assert sorted(event["data"]["sha256"] for event in events) == digests(mails), name
+    assert house.query("SELECT count(*), max(repeats) FROM delivery") == [(24, 0)]
+
+
 def delete_queue(url: str, handler: str) -> None:
     if url.startswith("redis"):
         import redis

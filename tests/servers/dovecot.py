@@ -389,6 +389,9 @@ def dovecot(authority: Authority) -> Iterator[Dovecot]:
 
 
 @pytest.fixture
-def mail_user() -> str:
+def mail_user(request: pytest.FixtureRequest) -> Iterator[str]:
     """A user name that nobody had before: an empty mailbox of the test's own."""
-    return f"user-{uuid.uuid4().hex[:12]}"
+    name = f"user-{uuid.uuid4().hex[:12]}"
+    yield name
+    if "dovecot" in request.fixturenames:
+        shutil.rmtree(request.getfixturevalue("dovecot").home(name), ignore_errors=True)

@@ -10,7 +10,7 @@ import os
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
 
 import pika
@@ -66,11 +66,12 @@ class RabbitServer:
         self.folder.mkdir(parents=True, exist_ok=True)
         self.folder.chmod(0o700)
         (self.folder / "plugins").write_text(f"[{','.join(self._plugins)}].")
-        (self.folder / "rabbitmq.conf").write_text(
-            f"management.tcp.ip = 127.0.0.1\nmanagement.tcp.port = {self.management_port}\n"
-            if "rabbitmq_management" in self._plugins
-            else ""
-        )
+        # Left alone, the quorum queues' common log grows to half a gigabyte.
+        settings = f"raft.wal_max_size_bytes = {64 << 20}\n"
+        if "rabbitmq_management" in self._plugins:
+            settings += "management.tcp.ip = 127.0.0.1\n"
+            settings += f"management.tcp.port = {self.management_port}\n"
+        (self.folder / "rabbitmq.conf").write_text(settings)
         if self._epmd is None or not self._epmd.running:
             # Started by RabbitMQ itself it would outlive it.
             self._epmd = ServerProcess(
@@ -158,9 +159,42 @@ class RabbitServer:
             return False
         return True
 
+    def takes_queues(self) -> bool:
+        """Whether a quorum queue can be made. After a full disk none can until a restart."""
+        try:
+            with pika.BlockingConnection(pika.URLParameters(self.url)) as connection:
+                channel = connection.channel()
+                channel.queue_declare("probe", durable=True, arguments={"x-queue-type": "quorum"})
+                channel.queue_delete("probe")
+        except pika.exceptions.AMQPError:
+            return False
+        return True
+
+    def last_errors(self) -> str:
+        """The end of what the node's log has of errors."""
+        log = self.folder / "logs" / "posthouse@localhost.log"
+        lines = log.read_text(errors="replace").splitlines() if log.exists() else []
+        return "\n".join([line for line in lines if "[error]" in line][-40:])
+
+
+_SHARED: list[RabbitServer] = []
+
 
 @pytest.fixture(scope="session")
 def rabbit_server() -> Iterator[RabbitServer]:
     """One for the whole session: tests keep to names of their own, or start their own server."""
     with RabbitServer() as server:
+        _SHARED.append(server)
         yield server
+        _SHARED.remove(server)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """A node that broke under a test is told, and does not fail the tests after it."""
+    report = yield
+    for server in _SHARED if report.failed else ():
+        if not server.takes_queues():
+            report.sections.append(("RabbitMQ is broken", server.last_errors()))
+            server.wipe()
+    return report

@@ -92,7 +92,7 @@ def compose(outer: Entity, protected: dict[bytes, bytes], content: Entity) -> by
         kept += end
     if described and not described.endswith(b"\n"):
         described += end
-    if not field_value(kept, b"mime-version"):
+    if b"\nMIME-Version:" not in kept and not field_value(kept, b"mime-version"):
         kept += b"MIME-Version: 1.0" + end
     return kept + described + end
 

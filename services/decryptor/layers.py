@@ -10,7 +10,12 @@ from services.decryptor.cms import oids
 from services.decryptor.cms.ber import Reader, reader_at
 from services.decryptor.cms.compressed import decompress
 from services.decryptor.cms.content import content_info
-from services.decryptor.cms.enveloped import open_envelope, read_envelope
+from services.decryptor.cms.enveloped import (
+    Envelope,
+    any_envelope,
+    open_envelope,
+    usual_envelope,
+)
 from services.decryptor.cms.errors import Malformed, NoRecipient, NotOpened, Unsupported
 from services.decryptor.cms.keys import key_algorithm_name
 from services.decryptor.cms.signed import SignedData, read_signed
@@ -96,6 +101,9 @@ class Peeler:
     def _pkcs7(self, whole: Entity, depth: int) -> Entity:
         try:
             body = decode(whole.body, whole.transfer_encoding, self._spool)
+            envelope = usual_envelope(body)
+            if envelope is not None:
+                return self._enveloped(whole, envelope, depth)
             content_type, content = content_info(body)
         except (Undecodable, Malformed) as error:
             return self._broken(whole, str(error))
@@ -108,7 +116,14 @@ class Peeler:
             self.facts.failed("failed", "The mail is nested too deeply.")
             return whole
         if content_type in (oids.ENVELOPED_DATA, oids.AUTH_ENVELOPED_DATA):
-            return self._enveloped(whole, body, content_type, content, depth)
+            authenticated = content_type == oids.AUTH_ENVELOPED_DATA
+            try:
+                envelope = any_envelope(body, content, authenticated=authenticated)
+            except Malformed as error:
+                self.facts.encrypted = True
+                self.facts.failed("failed", str(error))
+                return whole
+            return self._enveloped(whole, envelope, depth)
         if content_type == oids.SIGNED_DATA:
             return self._signed(whole, body, content, depth)
         if content_type == oids.COMPRESSED_DATA:
@@ -125,18 +140,9 @@ class Peeler:
             return self._cms(whole, content, content_type, reader, depth + 1)
         return self._inner(content, depth)
 
-    def _enveloped(
-        self, whole: Entity, body: Region, content_type: bytes, content: Reader, depth: int
-    ) -> Entity:
+    def _enveloped(self, whole: Entity, envelope: Envelope, depth: int) -> Entity:
         facts = self.facts
         facts.encrypted = True
-        try:
-            envelope = read_envelope(
-                body, content, authenticated=content_type == oids.AUTH_ENVELOPED_DATA
-            )
-        except Malformed as error:
-            facts.failed("failed", str(error))
-            return whole
         facts.recipients.extend(str(one.identifier) for one in envelope.recipients)
         facts.content_algorithm = envelope.cipher
         if envelope.recipients:

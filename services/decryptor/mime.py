@@ -40,7 +40,7 @@ class Entity:
 
     header: bytes
     body: Region
-    described: list[tuple[bytes, int, int]]
+    described: tuple[tuple[bytes, int, int], ...]
     media_type: str
     parameters: Mapping[str, str]
 
@@ -62,33 +62,40 @@ class Entity:
 
 def entity(part: Region) -> Entity:
     """Reads the header block of the entity that fills `part`."""
-    header, body_start = split_header(part)
-    described = _described(header)
-    media_type, parameters = _DEFAULT_TYPE
-    for name, start, end in described:
-        if name == b"content-type":
-            value = _unfolded(header[start:end])
-            if value and len(value) <= MAX_CONTENT_TYPE:
-                media_type, parameters = content_type(value)
-            break
-    body = Region(part.buffer, body_start, part.end)
-    return Entity(header, body, described, media_type, parameters)
+    header, start = split_header(part)
+    read = _read_again if len(header) < _SHORT_HEADER else _read
+    return Entity(header, Region(part.buffer, start, part.end), *read(header))
 
 
-def _described(header: bytes) -> list[tuple[bytes, int, int]]:
-    """Where the Content-* fields lie: (name in lower case, start, end behind the line end)."""
+def _read(
+    header: bytes,
+) -> tuple[tuple[tuple[bytes, int, int], ...], str, Mapping[str, str]]:
+    """Where the Content-* fields lie (name in lower case, start, end behind the line end), and what
+    Content-Type says: media type and parameters."""
     # With a line end before it, the position of a match is that of the field in the header itself.
     lowered = b"\n" + header.lower()
     found: list[tuple[bytes, int, int]] = []
+    media_type, parameters = _DEFAULT_TYPE
+    typed = False
     start = lowered.find(b"\ncontent-")
     while start >= 0:
         end = field_end(header, start)
         # Some write a space before the colon (RFC 5322 section 4.5).
         colon = lowered.find(b":", start, end + 1)
         name = lowered[start + 1 : end + 1 if colon < 0 else colon].rstrip(b" \t")
+        if name == b"content-type" and not typed:
+            typed = True
+            value = _unfolded(header[start:end])
+            if value and len(value) <= MAX_CONTENT_TYPE:
+                media_type, parameters = content_type(value)
         found.append((name, start, end))
         start = lowered.find(b"\ncontent-", end)
-    return found
+    return tuple(found), media_type, parameters
+
+
+#: What is inside a mail mostly has one short field, the same in mail after mail.
+_SHORT_HEADER = 256
+_read_again = lru_cache(maxsize=512)(_read)
 
 
 def split_header(part: Region) -> tuple[bytes, int]:
@@ -96,9 +103,10 @@ def split_header(part: Region) -> tuple[bytes, int]:
     buffer, start = part.buffer, part.start
     limit = min(part.end, start + MAX_HEADER_BYTES)
     # An entity without any field starts with its empty line.
-    if buffer[start : start + 2] == b"\r\n":
+    first = buffer[start : start + 2]
+    if first == b"\r\n":
         return b"", start + 2
-    if buffer[start : start + 1] == b"\n":
+    if first[:1] == b"\n":
         return b"", start + 1
     crlf = buffer.find(b"\r\n\r\n", start, limit)
     lf = buffer.find(b"\n\n", start, limit if crlf < 0 else crlf)
@@ -144,15 +152,14 @@ def _unfolded(whole: bytes) -> bytes:
     return value
 
 
+_TO_FIELD_END = re.compile(rb"[^\n]*(?:\n[ \t][^\n]*)*\n?")
+
+
 def field_end(header: bytes, start: int) -> int:
     """The offset behind the field at `start`, its folded lines included."""
-    end = start
-    while True:
-        end = header.find(b"\n", end) + 1
-        if end == 0:
-            return len(header)
-        if header[end : end + 1] not in (b" ", b"\t"):
-            return end
+    found = _TO_FIELD_END.match(header, start)
+    assert found is not None  # it matches whatever is there
+    return found.end()
 
 
 # Senders write few different ones, and each costs more to read than most of what follows.

@@ -157,17 +157,15 @@ class Spool:
 
     def release_mappings(self) -> None:
         """Closes the intermediate forms; the named files stay."""
-        for mapping in self._mappings:
+        while self._mappings:
             # An exported view can only be left over by a bug; the garbage collector closes it.
             with contextlib.suppress(BufferError):
-                mapping.close()
-        self._mappings.clear()
+                self._mappings.pop().close()
 
     def close(self) -> None:
         self.release_mappings()
-        for path in self._paths:
-            path.unlink(missing_ok=True)
-        self._paths.clear()
+        while self._paths:
+            self._paths.pop().unlink(missing_ok=True)
 
 
 def source(raw: BinaryIO | bytes | bytearray | memoryview, spool: Spool) -> Region:

@@ -11,13 +11,19 @@ from typing import Literal, NamedTuple
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.decrepit.ciphers.algorithms import TripleDES
-from cryptography.hazmat.primitives.ciphers import AEADDecryptionContext, Cipher, algorithms, modes
+from cryptography.hazmat.primitives.ciphers import (
+    AEADDecryptionContext,
+    Cipher,
+    CipherContext,
+    algorithms,
+    modes,
+)
 
 from services.decryptor.cms.algorithms import Algorithm
 from services.decryptor.cms.ber import INTEGER, OCTET_STRING, SEQUENCE, octet_string, reader_at
 from services.decryptor.cms.errors import Malformed, NotOpened, Unsupported
 from services.decryptor.cms.oids import dotted, oid
-from services.decryptor.spool import Sink
+from services.decryptor.spool import Region, Sink
 
 Mode = Literal["CBC", "GCM"]
 #: RFC 5084 section 3.2: aes-ICVlen DEFAULT 12. Shorter tags can be guessed.
@@ -71,13 +77,16 @@ def content_cipher(chosen: Algorithm) -> ContentCipher:
     if known is None:
         raise Unsupported(f"The content encryption {cipher_name(chosen.oid)} is not supported.")
     name, key_bytes, block_bytes, mode = known
-    parameters = reader_at(chosen.parameters)
+    written = chosen.parameters
     if mode == "CBC":
-        nonce = octet_string(parameters)
+        if len(written) == 2 + block_bytes and written[:2] == bytes((OCTET_STRING, block_bytes)):
+            nonce = written[2:]
+        else:
+            nonce = octet_string(reader_at(written))
         if len(nonce) != block_bytes:
             raise Malformed("The initialisation vector has the wrong length.")
         return ContentCipher(name, key_bytes, block_bytes, mode, nonce)
-    fields = parameters.enter(SEQUENCE)
+    fields = reader_at(written).enter(SEQUENCE)
     nonce = octet_string(fields, OCTET_STRING)
     tag_bytes = int.from_bytes(fields.value(INTEGER)) if fields.peek() == INTEGER else 12
     if not MIN_TAG_BYTES <= tag_bytes <= 16:
@@ -94,22 +103,39 @@ def decrypt_cbc(
 
     Raises NotOpened; what was written until then must be discarded.
     """
-    algorithm = TripleDES(key) if cipher.block_bytes == 8 else algorithms.AES(key)
-    context = Cipher(algorithm, modes.CBC(cipher.nonce)).decryptor()
-    size = cipher.block_bytes
+    context = _cbc(cipher, key)
     last = b""
-    for piece in gathered(pieces):
+    for piece in _gathered(pieces):
         if plain := context.update(piece):
             sink.write(plain)
-            last = plain[-size:]
+            last = plain[-cipher.block_bytes :]
     try:
         context.finalize()
     except ValueError as error:
         raise NotOpened from error
-    padding = last[-1] if last else 0
-    if not 1 <= padding <= size or last[-padding:] != bytes((padding,)) * padding:
+    sink.cut(_padding(last, cipher.block_bytes))
+
+
+def cbc_in_memory(cipher: ContentCipher, key: bytes, content: memoryview) -> Region:
+    """The plaintext of a small content in CBC. Raises NotOpened."""
+    size = cipher.block_bytes
+    if not content or len(content) % size:
         raise NotOpened
-    sink.cut(padding)
+    plain = _cbc(cipher, key).update(content)
+    return Region(plain, 0, len(plain) - _padding(plain[-size:], size))
+
+
+def _cbc(cipher: ContentCipher, key: bytes) -> CipherContext:
+    algorithm = TripleDES(key) if cipher.block_bytes == 8 else algorithms.AES(key)
+    return Cipher(algorithm, modes.CBC(cipher.nonce)).decryptor()
+
+
+def _padding(last: bytes, block_bytes: int) -> int:
+    """How much of the last block is padding. Raises NotOpened where it is none."""
+    count = last[-1] if last else 0
+    if not 1 <= count <= block_bytes or last[-count:] != bytes((count,)) * count:
+        raise NotOpened
+    return count
 
 
 def decrypt_gcm(
@@ -135,11 +161,11 @@ def decrypt_gcm(
     if associated:
         context.authenticate_additional_data(associated)
     if tag is not None:
-        for piece in gathered(pieces):
+        for piece in _gathered(pieces):
             sink.write(context.update(piece))
     else:
         held = b""
-        for piece in gathered(pieces):
+        for piece in _gathered(pieces):
             held += bytes(piece)
             sink.write(context.update(held[: -cipher.tag_bytes]))
             held = held[-cipher.tag_bytes :]
@@ -152,14 +178,8 @@ def decrypt_gcm(
         raise NotOpened from error
 
 
-def gathered(pieces: Iterable[memoryview]) -> Iterable[memoryview | bytes]:
-    """The same bytes in pieces worth a call: BER chunks of 1,000 bytes cost more than AES."""
-    if isinstance(pieces, tuple):
-        return pieces
-    return _gathered(pieces)
-
-
 def _gathered(pieces: Iterable[memoryview]) -> Iterator[memoryview | bytes]:
+    """The same bytes in pieces worth a call: BER chunks of 1,000 bytes cost more than AES."""
     waiting: list[bytes] = []
     size = 0
     for piece in pieces:

@@ -44,6 +44,7 @@ class RecipientId(NamedTuple):
             or normalised_name(self.issuer) == normalised_name(name.issuer)
         )
 
+    @lru_cache(maxsize=2048)  # noqa: B019 -- a value, and few of them come again and again
     def __str__(self) -> str:
         if self.key_id:
             return f"key id {self.key_id[:64].hex()}"
@@ -77,10 +78,14 @@ _OTHER: dict[int, Literal["shared key", "password", "other"]] = {
 
 def read_recipients(buffer: Buffer, start: int, stop: int) -> list[Recipient]:
     """Reads the content of a SET OF RecipientInfo. Raises Malformed."""
+    if buffer[start : start + 2] == b"\x30\x82":  # as RSA makes it, mostly for one recipient
+        first = start + 4
+        if first + int.from_bytes(buffer[start + 2 : first]) == stop:
+            return [_transport(buffer, first, stop)]
     found: list[Recipient] = []
     for info in items(buffer, start, stop):
         if info.tag == SEQUENCE:
-            found.append(_transport(buffer, info))
+            found.append(_transport(buffer, info.start, info.stop))
         elif info.tag == 0xA1:
             found.extend(_agreement(buffer, info))
         elif info.tag in _OTHER:
@@ -108,14 +113,14 @@ def read_identifier(buffer: Buffer, item: Item) -> RecipientId:
     )
 
 
-def _transport(buffer: Buffer, info: Item) -> Recipient:
+def _transport(buffer: Buffer, start: int, stop: int) -> Recipient:
     for size in _RSA_BYTES:
-        key = info.stop - size
-        if key - 4 > info.start and buffer[key - 4 : key] == b"\x04\x82" + size.to_bytes(2):
-            known = _before_key(bytes(buffer[info.start : key - 4]))
+        key = stop - size
+        if key - 4 > start and buffer[key - 4 : key] == b"\x04\x82" + size.to_bytes(2):
+            known = _before_key(bytes(buffer[start : key - 4]))
             if known is not None:
-                return Recipient("transport", *known, bytes(buffer[key : info.stop]))
-    fields = items(buffer, info.start, info.stop)
+                return Recipient("transport", *known, bytes(buffer[key:stop]))
+    fields = items(buffer, start, stop)
     if len(fields) < 4 or fields[2].tag != SEQUENCE:
         raise _unknown()
     _, identifier, chosen, wrapped = fields[:4]

@@ -25,7 +25,8 @@ from types import TracebackType
 
 from shared.errors import PosthouseError
 from shared.mailbox.base import Cursor, Mailbox, Refused, SessionLost
-from shared.mailbox.imap import ImapMailbox, unchanged
+from shared.mailbox.imap import ImapMailbox
+from shared.mailbox.imap_status import unchanged
 
 _log = logging.getLogger(__name__)
 #: RFC 2177 section 3: at least every 29 minutes.

@@ -7,11 +7,10 @@ Folders are opened read-only (EXAMINE), so the server itself guards that looking
 from __future__ import annotations
 
 import contextlib
-import re
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 
 from shared.connections import AfterDownload, Connection, Selection
 from shared.errors import PosthouseError
@@ -31,16 +30,13 @@ from shared.mailbox.base import (
 )
 from shared.mailbox.imap_fetch import fetch_bodies, fetch_headers
 from shared.mailbox.imap_folders import ImapFolders
-from shared.mailbox.imap_metadata import fetch_metadata, search_date
+from shared.mailbox.imap_metadata import fetch_metadata
 from shared.mailbox.imap_search import refusal, searches
-from shared.mailbox.imap_session import ImapSession, Literal, Reply, string
+from shared.mailbox.imap_selection import arrived_since, select
+from shared.mailbox.imap_session import ImapSession, Reply
 from shared.mailbox.imap_settle import settle
+from shared.mailbox.imap_status import quoted, send_status, status_of, unchanged
 from shared.messages import Key
-
-#: Without CONDSTORE equal counts can hide a swap: look in full this often (seconds).
-FULL_LOOK_S = 600
-_NUMBERS = re.compile(rb"([A-Z]+) +(\d{1,20})", re.I)
-_IN_PARENTHESES = re.compile(rb"\(([^()]*)\) *\Z")
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,15 +46,6 @@ class _Poll:
     tags: Sequence[bytes]
     folder: str
     cursor: Cursor | None
-
-
-@dataclass(frozen=True, slots=True)
-class _Found:
-    """UIDs: those that match the selection, the unread ones, and all where that was looked at."""
-
-    matching: list[int]
-    unread: list[int]
-    every: list[int] | None
 
 
 class ImapMailbox:
@@ -117,7 +104,7 @@ class ImapMailbox:
         with self._step("folder"):
             name = self._folders.name_of(folder)
             left = self._leave()
-            self._poll = _Poll([*left, self._send_status(name)], folder, cursor)
+            self._poll = _Poll([*left, send_status(self._session, name)], folder, cursor)
 
     def poll_receive(self, *, within: float | None = None) -> FolderStatus | None:
         if self._poll is None:
@@ -135,8 +122,8 @@ class ImapMailbox:
         with self._step("folder"):
             name = self._folders.name_of(folder)
             left = self._leave()
-            asked = self._send_status(name)
-            examined = self._session.send(b"EXAMINE " + _quoted(name) + self._condstore())
+            asked = send_status(self._session, name)
+            examined = self._session.send(b"EXAMINE " + quoted(name) + self._condstore())
             for tag in left:
                 self._session.reply(tag)
             reported, reply = self._session.reply(asked), self._session.reply(examined)
@@ -165,13 +152,13 @@ class ImapMailbox:
     ) -> Listing:
         status = self._opened()
         with self._step("list"):
-            found = self._search(status, selection, since, cursor, count_known)
+            found = select(self._session, status, selection, since, cursor, count_known)
         looked = found.matching if found.every is None else found.every
         missing = set(known.missing(sorted({*looked, *found.matching, *found.unread})))
         with self._step("list"):
             new = [uid for uid in found.matching if uid in missing]
             if since is not None:
-                new = self._arrived_since(new, since)
+                new = arrived_since(self._session, new, since)
             chosen = new if limit is None else new[:limit]
             refs, refused = fetch_metadata(self._session, chosen) if chosen else ([], None)
             if refused is not None and not refs:
@@ -285,6 +272,11 @@ class ImapMailbox:
     def _condstore(self) -> bytes:
         return b" (CONDSTORE)" if "CONDSTORE" in self._session.capabilities else b""
 
+    def _status_of(self, reply: Reply, folder: str) -> FolderStatus:
+        if not reply.ok:
+            raise self._folders.why_not(folder, reply)
+        return status_of(self._session, reply, folder)
+
     def _leave(self) -> list[bytes]:
         """Leaves the open folder, as STATUS of it may be stale (RFC 3501 section 6.3.10).
 
@@ -296,7 +288,7 @@ class ImapMailbox:
             return []
         if {"UNSELECT", "IMAP4REV2"} & self._session.capabilities:
             return [self._session.send(b"UNSELECT")]
-        reply = self._session.command(b"EXAMINE " + _quoted(name))
+        reply = self._session.command(b"EXAMINE " + quoted(name))
         if reply.ok and "READ-ONLY" in reply.codes():
             # Of a folder opened read-only CLOSE expunges nothing (RFC 3501 section 6.4.2).
             return [self._session.send(b"CLOSE")]
@@ -306,7 +298,7 @@ class ImapMailbox:
         """Opens the folder for changes; it must still be the one that was looked at."""
         if self._writable or self._selected is None:
             return
-        reply = self._session.command(b"SELECT " + _quoted(self._selected) + self._condstore())
+        reply = self._session.command(b"SELECT " + quoted(self._selected) + self._condstore())
         if not reply.ok:
             raise self._folders.why_not(status.folder, reply)
         self._same_folder(reply, status)
@@ -334,94 +326,3 @@ class ImapMailbox:
         """Where deleted mails go on Gmail; None where they are deleted in place."""
         trash = self._folders.trash() if self._moves_to_trash else None
         return trash if trash != self._selected else None
-
-    def _search(
-        self,
-        status: FolderStatus,
-        selection: Selection,
-        since: datetime | None,
-        cursor: Cursor | None,
-        count_known: bool,
-    ) -> _Found:
-        """Which mails come into question, in one round trip."""
-        covered = 1
-        if cursor is not None and cursor.get("uid_validity") == status.uid_validity:
-            covered = int(cursor.get("uid_next", 1))
-        unread_only = selection is Selection.UNREAD
-        all_of_it = count_known or (not unread_only and covered <= 1)
-        queries = [b"UNSEEN UNDELETED" if unread_only else b"UNSEEN"]
-        if not unread_only and not all_of_it:
-            queries.append(b"UID %d:*" % covered)
-        if all_of_it:
-            queries.append(b"ALL")
-        if since is not None:
-            # Compared by the day, in a time zone of the server's choice: a day more, checked later.
-            queries.append(b"SINCE " + search_date(since.astimezone(UTC) - timedelta(days=1)))
-        answers = searches(self._session, queries)
-        unread = answers[0]
-        every = answers[queries.index(b"ALL")] if all_of_it else None
-        if unread_only:
-            matching = unread
-        elif every is not None:
-            matching = every
-        else:
-            matching = [uid for uid in answers[1] if uid >= covered]  # `*` matches always
-        if since is not None:
-            recent = set(answers[-1])
-            matching = [uid for uid in matching if uid in recent]
-        return _Found(matching, unread, every)
-
-    def _arrived_since(self, uids: list[int], since: datetime) -> list[int]:
-        """Those of `uids` that arrived at `since` or later, to the second."""
-        if not uids:
-            return uids
-        later = since.astimezone(UTC) + timedelta(days=2)
-        sure = set(searches(self._session, [b"SINCE " + search_date(later)])[0])
-        doubtful = [uid for uid in uids if uid not in sure]
-        refs, _ = fetch_metadata(self._session, doubtful) if doubtful else ([], None)
-        sure |= {int(ref.key) for ref in refs if ref.arrived is None or ref.arrived >= since}
-        return [uid for uid in uids if uid in sure]
-
-    def _send_status(self, name: bytes) -> bytes:
-        items = b"MESSAGES UIDNEXT UIDVALIDITY UNSEEN"
-        if "CONDSTORE" in self._session.capabilities:
-            items += b" HIGHESTMODSEQ"
-        return self._session.send(b"STATUS " + _quoted(name) + b" (" + items + b")")
-
-    def _status_of(self, reply: Reply, folder: str) -> FolderStatus:
-        if not reply.ok:
-            raise self._folders.why_not(folder, reply)
-        numbers: dict[bytes, int] = {}
-        for line in reply.of(b"STATUS"):
-            inside = _IN_PARENTHESES.search(line.rest)
-            if inside is not None:
-                numbers = {k.upper(): int(v) for k, v in _NUMBERS.findall(inside[1])}
-        validity, following = numbers.get(b"UIDVALIDITY", 0), numbers.get(b"UIDNEXT", 0)
-        if b"MESSAGES" not in numbers or not validity:
-            raise self._session.wire.nonsense("a STATUS without what was asked for")
-        cursor = {
-            "uid_validity": validity,
-            "uid_next": following,
-            "messages": numbers[b"MESSAGES"],
-            "unseen": numbers.get(b"UNSEEN", 0),
-        }
-        if numbers.get(b"HIGHESTMODSEQ"):
-            cursor["modseq"] = numbers[b"HIGHESTMODSEQ"]
-        return FolderStatus(folder, cursor["messages"], numbers.get(b"UNSEEN"), validity, cursor)
-
-
-def unchanged(cursor: Cursor, now: Cursor) -> bool:
-    """Whether nothing can have changed between two looks."""
-    if any(
-        cursor.get(key) != now[key] for key in ("uid_validity", "uid_next", "messages", "unseen")
-    ):
-        return False
-    if "modseq" in cursor and "modseq" in now:
-        return bool(cursor["modseq"] == now["modseq"])
-    return time.time() - float(cursor.get("looked", 0)) < FULL_LOOK_S
-
-
-def _quoted(name: bytes) -> bytes:
-    quoted = string(name)  # modified UTF-7 is printable ASCII: never a literal
-    assert not isinstance(quoted, Literal)
-    return quoted

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import email.utils
-import hashlib
 import re
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
@@ -25,21 +24,17 @@ from shared.mailbox.base import (
     Known,
     Listing,
     MailRef,
-    Refused,
     SessionLost,
     Sink,
     StepFailed,
     Unreachable,
     mail_vanished,
 )
+from shared.mailbox.pop3_list import Pop3List, uidl_of
 from shared.mailbox.pop3_retrieve import retrieve
-from shared.mailbox.pop3_session import Answer, Pop3Session
+from shared.mailbox.pop3_session import Pop3Session
 from shared.messages import Key
 
-#: More new mails than this are found faster by asking for the whole list.
-_MOST_FROM_TOP = 1000
-#: Without pipelining each question costs a round trip.
-_MOST_ONE_BY_ONE = 8
 _DATE = re.compile(
     rb"^(?:Received:[^;]*(?:\r\n[ \t][^;\r]*)*;|Date:)([^\r\n]+(?:\r\n[ \t][^\r\n]*)*)", re.I | re.M
 )
@@ -54,9 +49,7 @@ class Pop3Mailbox:
         self._log_in_again = log_in_again
         self._status: FolderStatus | None = None
         self._looked = False
-        self._has_uidl: bool | None = True if "UIDL" in session.capabilities else None
-        #: Session numbers of the mails seen in this session.
-        self._numbers: dict[Key, int] = {}
+        self._list = Pop3List(self._live, "UIDL" in session.capabilities)
         self._to_delete = False
 
     # ---- what it is
@@ -66,7 +59,7 @@ class Pop3Mailbox:
         return Capabilities(
             read_flag=False,
             folders=False,
-            stable_keys=self._has_uidl is not False,
+            stable_keys=self._list.has_uidl is not False,
             keeps_open=False,
             names=tuple(sorted(self._last.capabilities)),
         )
@@ -107,7 +100,7 @@ class Pop3Mailbox:
         session.wire.start_clock()
         # The last mail of the cursor is asked for in the same breath; that it may be gone is fine.
         expected = int(cursor.get("count", 0)) if cursor is not None else 0
-        ask_last = session.pipelining and self._has_uidl is True and expected > 0
+        ask_last = session.pipelining and self._list.has_uidl is True and expected > 0
         session.send(b"STAT", *([b"UIDL %d" % expected] if ask_last else []))
         numbers = session.answer().numbers()
         last = session.answer() if ask_last else None
@@ -117,11 +110,11 @@ class Pop3Mailbox:
         if not count:
             key = ""
         elif last is not None and count == expected and last.ok:
-            key = _uidl_of(last) or ""
+            key = uidl_of(last) or ""
         elif cursor is not None and (count, octets) != (expected, cursor.get("octets")):
             key = "?"  # it changed, whatever the last mail is; the listing will know
         else:
-            key = str(self._keys([count])[0])
+            key = str(self._list.keys([count])[0])
         self._status = FolderStatus(
             "", count, None, None, {"count": count, "octets": octets, "last": key}
         )
@@ -142,22 +135,22 @@ class Pop3Mailbox:
     ) -> Listing:
         status = self._opened()
         with self._step("list"):
-            found = self._from_top(known, status.total)
+            found = self._list.from_top(known, status.total)
             listed: list[Key] | None = None
             if found is None:
-                listed = self._all_keys(status.total)
+                listed = self._list.all_keys(status.total)
                 missing = set(known.missing(listed))
                 found = [key for key in listed if key in missing]
             new = found if since is None else self._arrived_since(found, since)
             chosen = new if limit is None else new[:limit]
-            sizes = self._sizes(chosen, status.total)
+            sizes = self._list.sizes(chosen, status.total)
             last = status.cursor["last"]
             if last == "?":
-                last = str(self._keys([status.total])[0])
+                last = str(self._list.keys([status.total])[0])
             self._live().wire.rest()
         return Listing(
             new=tuple(
-                MailRef(key, sizes.get(key, 0), detail={"number": self._numbers[key]})
+                MailRef(key, sizes.get(key, 0), detail={"number": self._list.numbers[key]})
                 for key in chosen
             ),
             known=status.total - len(found),
@@ -173,7 +166,7 @@ class Pop3Mailbox:
     def keys(self) -> Sequence[Key]:
         status = self._opened()
         with self._step("list"):
-            found = self._all_keys(status.total)
+            found = self._list.all_keys(status.total)
             self._live().wire.rest()
             return found
 
@@ -184,92 +177,6 @@ class Pop3Mailbox:
             return cursor
         # Which mail is the last one then is not known: the next poll looks, at a small mailbox.
         return {**cursor, "count": cursor["count"] - len(settled), "last": "?"}
-
-    def _from_top(self, known: Known, count: int) -> list[Key] | None:
-        """The new keys, oldest first, if exactly the mails at the top are new; else None."""
-        had = known.count()
-        new = count - had
-        most = _MOST_FROM_TOP if self._live().pipelining else _MOST_ONE_BY_ONE
-        if not had or new < 0 or new > most or new * 2 >= count:
-            return None
-        numbers = range(count - new, count + 1)
-        keys = self._keys(numbers)
-        missing = set(known.missing(keys))
-        if keys[0] in missing or len(missing) != new or len(set(keys)) != len(keys):
-            return None
-        self._numbers.update(zip(keys, numbers, strict=True))
-        return keys[1:]
-
-    def _all_keys(self, count: int) -> list[Key]:
-        """The key of every mail, in the server's order; keeps their session numbers."""
-        session = self._live()
-        keys: list[Key] = []
-        numbers: list[int] = []
-        if count and self._has_uidl is not False:
-            answer = session.command(b"UIDL")
-            self._has_uidl = answer.ok
-            if answer.ok:
-                for line in session.lines():
-                    number, _, key = line.strip().partition(b" ")
-                    if number.isdigit() and key.strip():
-                        numbers.append(int(number[:10]))
-                        keys.append(key.strip().decode("latin-1"))
-        if count and self._has_uidl is False:
-            numbers = list(range(1, count + 1))
-            keys = self._keys(numbers)
-        keys = _unique(keys)
-        self._numbers = dict(zip(keys, numbers, strict=True))
-        return keys
-
-    def _keys(self, numbers: Sequence[int]) -> list[Key]:
-        """The keys of some mails: their UIDLs, or what stands for them on a poorer server."""
-        session = self._live()
-        if self._has_uidl is not False:
-            answers = list(session.commands([b"UIDL %d" % number for number in numbers]))
-            keys = [_uidl_of(answer) for answer in answers]
-            if all(key is not None for key in keys):
-                self._has_uidl = True
-                return [key for key in keys if key is not None]
-            if self._has_uidl:
-                raise session.wire.nonsense("no UIDL for a mail that it counts")
-            self._has_uidl = False
-        sizes = self._listed_sizes(numbers)
-        commands = [b"TOP %d 0" % number for number in numbers]
-        found: list[Key] = []
-        for number, answer in zip(numbers, session.commands(commands, ahead=16), strict=True):
-            if not answer.ok:
-                raise Refused(
-                    "The mail server offers neither UIDL nor TOP: mails cannot be told apart.",
-                    step="list",
-                    code="no-identity",
-                    hint="Use IMAP for this mailbox.",
-                )
-            digest = hashlib.sha256(session.headers())
-            digest.update(b"%d" % sizes.get(number, 0))
-            found.append("top:" + digest.hexdigest()[:40])
-        return found
-
-    def _sizes(self, keys: Sequence[Key], count: int) -> dict[Key, int]:
-        numbers = [self._numbers[key] for key in keys]
-        by_number = self._listed_sizes(numbers, count)
-        return {key: by_number.get(self._numbers[key], 0) for key in keys}
-
-    def _listed_sizes(self, numbers: Sequence[int], count: int = 0) -> dict[int, int]:
-        """Octets by session number (LIST); one by one where that is less than the whole list."""
-        session = self._live()
-        sizes: dict[int, int] = {}
-        few = len(numbers) <= (_MOST_FROM_TOP if session.pipelining else _MOST_ONE_BY_ONE)
-        if few and (not count or len(numbers) * 3 < count):
-            for answer in session.commands([b"LIST %d" % number for number in numbers]):
-                pair = answer.numbers() if answer.ok else []
-                if len(pair) >= 2:
-                    sizes[pair[0]] = pair[1]
-        elif session.command(b"LIST").ok:
-            for line in session.lines():
-                words = line.split()
-                if len(words) >= 2 and words[0].isdigit() and words[1].isdigit():
-                    sizes[int(words[0][:10])] = int(words[1][:19])
-        return sizes
 
     def _arrived_since(self, keys: Sequence[Key], since: datetime) -> list[Key]:
         """POP3 tells no arrival: the newest Received or Date field stands for it."""
@@ -307,12 +214,14 @@ class Pop3Mailbox:
     def _numbered(self, refs: Sequence[MailRef]) -> tuple[list[tuple[int, MailRef]], list[MailRef]]:
         """Session numbers for `refs`, and those that are not on the server any more."""
         self._opened()
-        if any(ref.key not in self._numbers for ref in refs):
+        if any(ref.key not in self._list.numbers for ref in refs):
             assert self._status is not None
-            self._all_keys(self._status.total)
-        numbered = [(self._numbers[ref.key], ref) for ref in refs if ref.key in self._numbers]
+            self._list.all_keys(self._status.total)
+        numbered = [
+            (self._list.numbers[ref.key], ref) for ref in refs if ref.key in self._list.numbers
+        ]
         return sorted(numbered, key=lambda pair: pair[0]), [
-            ref for ref in refs if ref.key not in self._numbers
+            ref for ref in refs if ref.key not in self._list.numbers
         ]
 
     # ---- what changes the mailbox
@@ -365,7 +274,7 @@ class Pop3Mailbox:
 
     def _drop_session(self, *, polite: bool = True) -> None:
         session, self._session = self._session, None
-        self._status, self._numbers, self._looked = None, {}, False
+        self._status, self._list.numbers, self._looked = None, {}, False
         if session is None:
             return
         try:
@@ -390,24 +299,6 @@ class Pop3Mailbox:
             if isinstance(error, SessionLost):
                 self._drop_session(polite=False)
             raise
-
-
-def _uidl_of(answer: Answer) -> str | None:
-    """The UIDL from `+OK number uidl`; None where there is none."""
-    words = answer.words.split()
-    if not answer.ok or len(words) < 2 or not words[0].isdigit():
-        return None
-    return words[1].decode("latin-1")
-
-
-def _unique(keys: Sequence[Key]) -> list[Key]:
-    """Some servers give equal mails one UIDL: the second becomes `…#2`, so that it is not lost."""
-    seen: dict[Key, int] = {}
-    found: list[Key] = []
-    for key in keys:
-        seen[key] = seen.get(key, 0) + 1
-        found.append(key if seen[key] == 1 else f"{key}#{seen[key]}")
-    return found
 
 
 def _first_date(block: bytes) -> datetime | None:

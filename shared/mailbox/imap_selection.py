@@ -1,0 +1,70 @@
+"""Which mails of an open IMAP folder come into question: asked in one round trip."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from shared.connections import Selection
+from shared.mailbox.base import Cursor, FolderStatus
+from shared.mailbox.imap_metadata import fetch_metadata, search_date
+from shared.mailbox.imap_search import searches
+from shared.mailbox.imap_session import ImapSession
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """UIDs: those that match the selection, the unread ones, and all where that was looked at."""
+
+    matching: list[int]
+    unread: list[int]
+    every: list[int] | None
+
+
+def select(
+    session: ImapSession,
+    status: FolderStatus,
+    selection: Selection,
+    since: datetime | None,
+    cursor: Cursor | None,
+    count_known: bool,
+) -> Found:
+    """Which mails come into question, in one round trip."""
+    covered = 1
+    if cursor is not None and cursor.get("uid_validity") == status.uid_validity:
+        covered = int(cursor.get("uid_next", 1))
+    unread_only = selection is Selection.UNREAD
+    all_of_it = count_known or (not unread_only and covered <= 1)
+    queries = [b"UNSEEN UNDELETED" if unread_only else b"UNSEEN"]
+    if not unread_only and not all_of_it:
+        queries.append(b"UID %d:*" % covered)
+    if all_of_it:
+        queries.append(b"ALL")
+    if since is not None:
+        # Compared by the day, in a time zone of the server's choice: a day more, checked later.
+        queries.append(b"SINCE " + search_date(since.astimezone(UTC) - timedelta(days=1)))
+    answers = searches(session, queries)
+    unread = answers[0]
+    every = answers[queries.index(b"ALL")] if all_of_it else None
+    if unread_only:
+        matching = unread
+    elif every is not None:
+        matching = every
+    else:
+        matching = [uid for uid in answers[1] if uid >= covered]  # `*` matches always
+    if since is not None:
+        recent = set(answers[-1])
+        matching = [uid for uid in matching if uid in recent]
+    return Found(matching, unread, every)
+
+
+def arrived_since(session: ImapSession, uids: list[int], since: datetime) -> list[int]:
+    """Those of `uids` that arrived at `since` or later, to the second."""
+    if not uids:
+        return uids
+    later = since.astimezone(UTC) + timedelta(days=2)
+    sure = set(searches(session, [b"SINCE " + search_date(later)])[0])
+    doubtful = [uid for uid in uids if uid not in sure]
+    refs, _ = fetch_metadata(session, doubtful) if doubtful else ([], None)
+    sure |= {int(ref.key) for ref in refs if ref.arrived is None or ref.arrived >= since}
+    return [uid for uid in uids if uid in sure]

@@ -7,6 +7,7 @@ Then everything runs once more, and nothing more happens.
 
 from __future__ import annotations
 
+import signal
 from collections import Counter
 from collections.abc import Callable
 from hashlib import sha256
@@ -21,6 +22,7 @@ from shared.store import FileStore
 from tests.rig.events import Queue, open_queue
 from tests.rig.house import House
 from tests.rig.mails import digests, mail
+from tests.rig.zygote import Child
 from tests.servers.dovecot import Dovecot
 
 MAILS = [mail(number, 2000 + 700 * number, seed=3) for number in range(5)]
@@ -52,7 +54,15 @@ def scenario(
     house.processes.remove(victim)
     house.hasten()
     house.start(service)
+    wait_until_over(house)
+    check(house, dovecot, user, queue, mode, after_download, die_at)
 
+    house.run_once(connection)
+    house.stop()
+    check(house, dovecot, user, queue, mode, after_download, die_at)
+
+
+def wait_until_over(house: House) -> None:
     def over() -> bool:
         house.hurry()
         (row,) = house.query(
@@ -62,11 +72,6 @@ def scenario(
         return row == (len(MAILS), 0, 0)
 
     house.wait(over, "everything published and settled", 30)
-    check(house, dovecot, user, queue, mode, after_download, die_at)
-
-    house.run_once(connection)
-    house.stop()
-    check(house, dovecot, user, queue, mode, after_download, die_at)
 
 
 def check(
@@ -152,3 +157,36 @@ def test_decryptor_dies(
 ) -> None:
     house = build_house(broker_url, **SETTINGS)
     scenario(house, dovecot, mail_user, broker_url, "imap", "mark-read", "decryptor", step)
+
+
+@pytest.mark.promise("H1", "I3")
+def test_a_decryptor_that_slept_publishes_nothing_again(
+    broker_url: str,
+    dovecot: Dovecot,
+    mail_user: str,
+    build_house: Callable[..., House],
+) -> None:
+    """It stalls with a mail in hand; another one is just publishing that when it wakes up."""
+    house = build_house(broker_url, **SETTINGS)
+    dovecot.deliver(mail_user, MAILS[:1])
+    house.add_handler()
+    house.start("scheduler", "fetcher")
+    (sleeper,) = house.start("decryptor", stall_at="recorded")
+    house.watch(dovecot, mail_user)
+    house.wait(lambda: stopped(sleeper), "the decryptor stalls")
+    house.hasten()
+    (other,) = house.start("decryptor", stall_at="published")
+    house.wait(lambda: (house.hurry(), stopped(other))[1], "another has published")
+    sleeper.send_signal(signal.SIGCONT)
+    told = '"mails": 0'
+    house.wait(lambda: told in house.log_of("decryptor").read_text(), "it goes on, too late")
+    other.send_signal(signal.SIGCONT)
+    house.wait_settled(1)
+    house.stop()
+    (event,) = open_queue(broker_url, "archive").events()
+    assert event["data"]["sha256"] in digests(MAILS[:1])
+
+
+def stopped(process: Child) -> bool:
+    state = Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()[0]
+    return state == "T"

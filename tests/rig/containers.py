@@ -58,9 +58,15 @@ class Containers:
             self._mounts += ["--volume", f"{folder}:{folder}"]
 
     def fork(
-        self, service: str, environment: Mapping[str, str], log: Path, *, die_at: str = ""
+        self,
+        service: str,
+        environment: Mapping[str, str],
+        log: Path,
+        *,
+        die_at: str = "",
+        stall_at: str = "",
     ) -> Container:
-        assert not die_at, "a container cannot be told where to die"
+        assert not die_at + stall_at, "a container cannot be told where to die"
         name = f"posthouse-{service}-{uuid.uuid4().hex[:8]}"
         settings = [
             part

@@ -29,7 +29,13 @@ class Starter(Protocol):
     """Starts one process of a service, however that is done (`Zygote`, `Containers`)."""
 
     def fork(
-        self, service: str, environment: Mapping[str, str], log: Path, *, die_at: str = ""
+        self,
+        service: str,
+        environment: Mapping[str, str],
+        log: Path,
+        *,
+        die_at: str = "",
+        stall_at: str = "",
     ) -> Child: ...
 
 
@@ -77,7 +83,11 @@ class House:
         self.database.close()
 
     def start(
-        self, *services: str, settings: Mapping[str, str] | None = None, die_at: str = ""
+        self,
+        *services: str,
+        settings: Mapping[str, str] | None = None,
+        die_at: str = "",
+        stall_at: str = "",
     ) -> list[Child]:
         """One process for each name given; a name may stand there twice."""
         environment = {
@@ -85,7 +95,9 @@ class House:
             **{f"POSTHOUSE_{k.upper()}": v for k, v in (settings or {}).items()},
         }
         started = [
-            self.zygote.fork(service, environment, self.log_of(service), die_at=die_at)
+            self.zygote.fork(
+                service, environment, self.log_of(service), die_at=die_at, stall_at=stall_at
+            )
             for service in services
         ]
         self.processes += started

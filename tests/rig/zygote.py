@@ -74,14 +74,24 @@ class Zygote:
         )
 
     def fork(
-        self, service: str, environment: Mapping[str, str], log: Path, *, die_at: str = ""
+        self,
+        service: str,
+        environment: Mapping[str, str],
+        log: Path,
+        *,
+        die_at: str = "",
+        stall_at: str = "",
     ) -> Child:
-        """`die_at` is `step` or `step:n`: SIGKILL when it is reached for the n-th time."""
+        """`die_at` is `step` or `step:n`: SIGKILL when it is reached for the n-th time.
+
+        `stall_at` likewise: SIGSTOP, as a machine without memory or a moved virtual one does it.
+        """
         order = {
             "service": service,
             "environment": dict(environment),
             "log": str(log),
-            "die_at": die_at,
+            "at": die_at or stall_at,
+            "signal": signal.SIGKILL if die_at else signal.SIGSTOP,
         }
         with self._lock:
             assert self._process.stdin is not None
@@ -95,16 +105,16 @@ class Zygote:
         self._process.wait()
 
 
-def dying(die_at: str) -> Callable[[str], None]:
-    """A `reached` hook that ends this very process, as a power cut would."""
-    step, _, times = die_at.partition(":")
+def struck(at: str, number: int) -> Callable[[str], None]:
+    """A `reached` hook that sends a signal to this very process: SIGKILL is a power cut."""
+    step, _, times = at.partition(":")
     left = [int(times or 1)]
 
     def reached(name: str) -> None:
         if name == step:
             left[0] -= 1
             if left[0] == 0:
-                os.kill(os.getpid(), signal.SIGKILL)
+                os.kill(os.getpid(), number)
 
     return reached
 
@@ -129,8 +139,8 @@ def _be(order: dict[str, Any]) -> None:
     logs.configure(service, level=chosen.log_level)
     stop = stop_on_signals()
     built = importlib.import_module(f"services.{service}.main").build(chosen)
-    if order["die_at"]:
-        reached = dying(order["die_at"])
+    if order["at"]:
+        reached = struck(order["at"], order["signal"])
         if service == "fetcher":
             built.runner.fetching = dataclasses.replace(built.runner.fetching, reached=reached)
         else:

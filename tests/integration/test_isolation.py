@@ -65,3 +65,36 @@ def test_others_are_served_beside_hanging_servers_and_a_huge_mailbox(
         )
     events = open_queue(redis_url, "archive").events()
     assert set(digests(mails)) <= {event["data"]["sha256"] for event in events}
+
+
+@pytest.mark.promise("H4", "I5")
+def test_a_mail_that_kills_its_decryptor_ends_in_quarantine_and_others_go_on(
+    broker_url: str,
+    dovecot: Dovecot,
+    mail_user: str,
+    build_house: Callable[..., House],
+) -> None:
+    poison, sound = mail(1, 2000), mail(2, 2000)
+    dovecot.deliver(mail_user, [poison])
+    house = build_house(broker_url, decrypt_attempts="2")
+    house.add_handler()
+    house.start("scheduler", "fetcher")
+    connection = house.watch(dovecot, mail_user)
+    for _ in range(2):
+        (victim,) = house.start("decryptor", die_at="claimed")
+        house.wait(lambda v=victim: (house.hurry(), v.poll())[1] is not None, "one more is dead")
+        house.processes.remove(victim)
+        house.hasten()
+    dovecot.deliver(mail_user, [sound])
+    house.start("decryptor")
+    house.fetch_now(connection)
+    house.wait(lambda: (house.hurry(), house.count("outbox"))[1] == 0, "both are dealt with")
+    house.wait(lambda: house.query("SELECT kind FROM alert") == [("mail-quarantined",)], "alert")
+    house.stop()
+    ((digest, code, reason),) = house.query(
+        "SELECT m.sha256, q.code, q.reason FROM quarantine AS q JOIN message AS m USING (id)"
+    )
+    assert [digest.hex()] == digests([poison])
+    assert code == "cannot-process" and "2 attempts" in reason
+    (event,) = open_queue(broker_url, "archive").events()
+    assert event["data"]["sha256"] in digests([sound])

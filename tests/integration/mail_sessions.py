@@ -6,8 +6,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import pytest
+
 from shared.connections import Connection, Mode, TransportSecurity
-from shared.mailbox.base import Login, Mailbox
+from shared.mailbox.base import Login, Mailbox, StepFailed
 from shared.mailbox.open import open_mailbox
 
 
@@ -38,3 +40,15 @@ def opened(
         yield mailbox
     finally:
         mailbox.close()
+
+
+def failure(port: int, mode: Mode = Mode.IMAP, *, password: str = "secret", **changes: Any) -> Any:
+    """How opening fails; a StepFailed with everything that a person needs."""
+    with (
+        pytest.raises(StepFailed) as caught,
+        opened(connection_to(port, mode, **changes), password=password),
+    ):
+        pass
+    error: Any = caught.value
+    assert str(error)
+    return error

@@ -32,7 +32,7 @@ from shared.messages import Outcome, RawRef
 from shared.security import Security
 from shared.storage import alerts, connections, outbox
 from shared.storage.outbox import Claimed, Release
-from shared.storage.pool import Database, DatabaseUnavailable
+from shared.storage.pool import Database, DatabaseUnavailable, Session
 from shared.store import Pack, Store
 
 _log = structlog.get_logger(__name__)
@@ -189,8 +189,7 @@ class Decrypting:
                 pack.commit()
             self.reached("kept")
         if fresh:
-            with self.database.transaction() as session:
-                outbox.record_outcomes(session, fresh)
+            self.database.perform(lambda session: _record(session, fresh, token))
         self.reached("recorded")
         return results
 
@@ -285,6 +284,12 @@ def _parts(claimed: Sequence[Claimed]) -> Iterator[list[Claimed]]:
             part, octets = [], 0
     if part:
         yield part
+
+
+def _record(session: Session, outcomes: Sequence[Outcome], token: uuid.UUID) -> None:
+    """For mails that are still ours: another one may be to open them anew by now."""
+    held = outbox.hold(session, [outcome.id for outcome in outcomes], token)
+    outbox.record_outcomes(session, [outcome for outcome in outcomes if outcome.id in held])
 
 
 def _neighbours(part: Sequence[Claimed], inline: int) -> Iterator[list[Claimed]]:

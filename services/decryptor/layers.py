@@ -143,7 +143,7 @@ class Peeler:
     def _enveloped(self, whole: Entity, envelope: Envelope, depth: int) -> Entity:
         facts = self.facts
         facts.encrypted = True
-        facts.recipients.extend(str(one.identifier) for one in envelope.recipients)
+        facts.recipients += [str(one.identifier) for one in envelope.recipients]
         facts.content_algorithm = envelope.cipher
         if envelope.recipients:
             facts.key_algorithm = key_algorithm_name(envelope.recipients[0])
@@ -250,7 +250,7 @@ class Peeler:
 
 def _plausible(content_type: bytes, content: Region) -> bool:
     """Whether a decrypted content starts as its type does."""
-    start = content.copy(1024)
+    start = content.copy(256)
     if content_type in _CMS_TYPES:
         return start[:1] == b"\x30"
     return looks_like_header(start)

@@ -26,6 +26,9 @@ _PARAMETER = re.compile(
     rb';\s*([A-Za-z0-9!#$%&\'*+.^_`{|}~-]+)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^;\s]*))', re.DOTALL
 )
 _FIELD = re.compile(rb"([\x21-\x39\x3b-\x7e]+)[ \t]*:")
+_CONTENT_FIELD = re.compile(
+    rb"\n([Cc][Oo][Nn][Tt][Ee][Nn][Tt]-[^:\n]*)(:?)[^\n]*(?:\n[ \t][^\n]*)*"
+)
 _COMMENT = re.compile(rb"\([^()]*\)")
 _QUOTED_PAIR = re.compile(rb"\\(.)", re.DOTALL)
 
@@ -72,24 +75,20 @@ def _read(
 ) -> tuple[tuple[tuple[bytes, int, int], ...], str, Mapping[str, str]]:
     """Where the Content-* fields lie (name in lower case, start, end behind the line end), and what
     Content-Type says: media type and parameters."""
-    # With a line end before it, the position of a match is that of the field in the header itself.
-    lowered = b"\n" + header.lower()
     found: list[tuple[bytes, int, int]] = []
     media_type, parameters = _DEFAULT_TYPE
     typed = False
-    start = lowered.find(b"\ncontent-")
-    while start >= 0:
-        end = field_end(header, start)
-        # Some write a space before the colon (RFC 5322 section 4.5).
-        colon = lowered.find(b":", start, end + 1)
-        name = lowered[start + 1 : end + 1 if colon < 0 else colon].rstrip(b" \t")
+    size = len(header)
+    # With a line end before it, the position of a match is that of the field in the header itself.
+    for match in _CONTENT_FIELD.finditer(b"\n" + header):
+        # Some write a space before the colon (RFC 5322 section 4.5); without one it is no field.
+        name = match[1].rstrip(b" \t").lower() if match[2] else b""
         if name == b"content-type" and not typed:
             typed = True
-            value = _unfolded(header[start:end])
+            value = _unfolded(match[0])
             if value and len(value) <= MAX_CONTENT_TYPE:
                 media_type, parameters = content_type(value)
-        found.append((name, start, end))
-        start = lowered.find(b"\ncontent-", end)
+        found.append((name, match.start(), min(match.end(), size)))
     return tuple(found), media_type, parameters
 
 

@@ -17,7 +17,7 @@ from shared.messages import Outcome
 from shared.queueing.output import Output, Publication, QueueLost
 from shared.storage import outbox
 from shared.storage.outbox import Claimed, Release, Target
-from shared.storage.pool import Database
+from shared.storage.pool import Database, Session
 from shared.store import Store
 from shared.telemetry import metrics, traces
 
@@ -74,13 +74,20 @@ class Publisher:
         releases = waiting + [
             Release(mail_id, reason[:1000], _OUTPUT_RETRY) for mail_id, reason in failures
         ]
-        with self.database.transaction() as session:
-            outbox.record_deliveries(session, confirmed)
-            outbox.finish(session, token, done)
-            outbox.record_outcomes(session, [ready[r.id][0] for r in _first_of_each(releases)])
-            outbox.release(session, token, _first_of_each(releases))
+        given_back = _first_of_each(releases)
+
+        def record(session: Session) -> list[uuid.UUID]:
+            held = outbox.hold(session, ids, token)
+            finished = [i for i in done if i in held]
+            outbox.record_deliveries(session, [row for row in confirmed if row[0] in held])
+            outbox.finish(session, token, finished)
+            outbox.record_outcomes(session, [ready[r.id][0] for r in given_back if r.id in held])
+            outbox.release(session, token, given_back)
+            return finished
+
+        finished = self.database.perform(record)
         reached("delivered")
-        _log.info("published", mails=len(done), events=len(confirmed))
+        _log.info("published", mails=len(finished), events=len(confirmed))
         _measure(mails, {mail_id for mail_id, _, _ in confirmed}, len(failures))
 
     def _send(

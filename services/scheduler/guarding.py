@@ -139,6 +139,12 @@ class Guard:
         if remembered.created_at is None:
             _log.info("a handler's queue is created", handler=handler.name)
             return generation
+        if not handler_queues.has_published(session, handler.id, remembered.created_at):
+            # It was noted and then not made, or another scheduler is making it right now: what
+            # belongs into it waits already. Only what is on its way may have been in it.
+            outbox.withdraw(session, handler.id, remembered.created_at)
+            _log.info("a handler's queue is made", handler=handler.name, reason=reason)
+            return generation
         again = outbox.refill(session, handler.id, remembered.watermark)
         metrics.REDRIVEN.labels("refill").inc(len(again))
         _log.warning(

@@ -56,6 +56,12 @@ def recent_positions(session: Session, handler_id: int, since: datetime) -> list
     return [row[0] for row in rows]
 
 
+def has_published(session: Session, handler_id: int, since: datetime) -> bool:
+    """Whether an event was recorded as published at or after `since`."""
+    row = session.execute(_SQL["has_published"], {"id": handler_id, "since": since}).fetchone()
+    return bool(row and row[0])
+
+
 def unacknowledged_positions(session: Session, handler_id: int, since: datetime) -> list[str]:
     """Positions of everything recorded as published at or after `since`, the watermark."""
     rows = session.execute(_SQL["unacknowledged_positions"], {"id": handler_id, "since": since})

@@ -126,6 +126,16 @@ def still_mine(session: Session, ids: Sequence[uuid.UUID], token: uuid.UUID) -> 
     return {row[0] for row in rows}
 
 
+def hold(session: Session, ids: Sequence[uuid.UUID], token: uuid.UUID) -> set[uuid.UUID]:
+    """Those of `ids` that are still ours, and stay it until the transaction ends.
+
+    Asked before anything is recorded or finished: whoever took a claim back wants the mail
+    published once more.
+    """
+    rows = session.execute(_SQL["hold"], {"ids": _uuids(ids), "claim": token})
+    return {row[0] for row in rows}
+
+
 def release(session: Session, token: uuid.UUID, releases: Sequence[Release]) -> None:
     if releases:
         session.execute(
@@ -175,7 +185,10 @@ def record_outcomes(session: Session, outcomes: Sequence[Outcome]) -> None:
 
 
 def record_deliveries(session: Session, rows: Sequence[tuple[uuid.UUID, int, str]]) -> None:
-    """(message, handler, position) of events that the output queue has confirmed."""
+    """(message, handler, position) of events that the output queue has confirmed.
+
+    For mails that `hold` gave in this transaction.
+    """
     if rows:
         session.execute(
             _SQL["record_deliveries"],
@@ -210,14 +223,24 @@ def redeliver(
 
 
 def reopen(session: Session, ids: Sequence[uuid.UUID]) -> None:
-    """Lets mails be opened anew when they are published next: a certificate was attached."""
+    """Lets mails be opened anew when they are published next: a certificate was attached.
+
+    After `redeliver`, which takes them out of the hands of who might just be recording them.
+    """
     session.execute(_SQL["reopen"], {"ids": _uuids(ids)})
 
 
 def refill(session: Session, handler_id: int, watermark: datetime) -> list[uuid.UUID]:
-    """Publishes again what a lost queue may not have handed over."""
+    """Publishes again what a lost queue may not have handed over, also what is on its way."""
+    withdraw(session, handler_id, watermark)
     rows = session.execute(_SQL["refill"], {"handler_id": handler_id, "watermark": watermark})
     return [row[0] for row in rows]
+
+
+def withdraw(session: Session, handler_id: int, watermark: datetime) -> None:
+    """Takes back the claims of all decryptors: what they publish now is not recorded."""
+    session.execute(_SQL["take_turns"])
+    session.execute(_SQL["withdraw"], {"handler_id": handler_id, "watermark": watermark})
 
 
 def size(session: Session) -> tuple[int, datetime | None]:

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.rig.events import open_queue
+from tests.rig.events import delete_queue, open_queue
 from tests.rig.house import House
 from tests.rig.mails import digests, mail
 from tests.servers.certificates import Authority
@@ -266,19 +266,6 @@ def test_a_handler_without_a_queue_holds_up_no_other(
         events = open_queue(broker_url, name).events()
         assert sorted(event["data"]["sha256"] for event in events) == digests(mails), name
     assert house.query("SELECT count(*), max(repeats) FROM delivery") == [(24, 0)]
-
-
-def delete_queue(url: str, handler: str) -> None:
-    if url.startswith("redis"):
-        import redis
-
-        redis.Redis.from_url(url).delete(f"posthouse:handler:{handler}")
-        return
-    import pika
-
-    connection = pika.BlockingConnection(pika.URLParameters(url))
-    connection.channel().queue_delete(f"posthouse.handler.{handler}")
-    connection.close()
 
 
 @pytest.mark.promise("M9", "I9")

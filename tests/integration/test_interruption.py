@@ -19,7 +19,7 @@ from services.decryptor.decrypting import STEPS as DECRYPT_STEPS
 from services.fetcher.fetching import STEPS as FETCH_STEPS
 from shared.messages import RawRef
 from shared.store import FileStore
-from tests.rig.events import Queue, open_queue
+from tests.rig.events import Queue, delete_queue, open_queue, queue_exists
 from tests.rig.house import House
 from tests.rig.mails import digests, mail
 from tests.rig.zygote import Child
@@ -190,3 +190,66 @@ def test_a_decryptor_that_slept_publishes_nothing_again(
 def stopped(process: Child) -> bool:
     state = Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()[0]
     return state == "T"
+
+
+@pytest.mark.promise("H1", "I2")
+def test_an_event_that_was_in_a_lost_queue_and_not_recorded_yet_comes_again(
+    broker_url: str,
+    dovecot: Dovecot,
+    mail_user: str,
+    build_house: Callable[..., House],
+) -> None:
+    """The decryptor stalls between confirmation and record; the queue is lost and made anew."""
+    house = build_house(broker_url, **SETTINGS)
+    dovecot.deliver(mail_user, MAILS[:1])
+    house.add_handler()
+    house.start("scheduler", "fetcher")
+    (sleeper,) = house.start("decryptor", stall_at="published")
+    house.watch(dovecot, mail_user)
+    house.wait(lambda: stopped(sleeper), "the event is out")
+    lose_queue(house, broker_url, "archive")
+    sleeper.send_signal(signal.SIGCONT)
+    house.wait(lambda: (house.hurry(), house.count("outbox"))[1] == 0, "all is published")
+    house.stop()
+    (event,) = open_queue(broker_url, "archive").events()
+    assert event["data"]["sha256"] in digests(MAILS[:1])
+
+
+@pytest.mark.promise("H1", "I2")
+def test_a_second_queue_that_is_lost_while_the_first_is_filled_again_is_filled_too(
+    broker_url: str,
+    dovecot: Dovecot,
+    mail_user: str,
+    build_house: Callable[..., House],
+) -> None:
+    house = build_house(broker_url, **SETTINGS)
+    dovecot.deliver(mail_user, MAILS[:1])
+    for name in ("archive", "crm"):
+        house.add_handler(name)
+    house.start("scheduler", "fetcher")
+    (first,) = house.start("decryptor")
+    house.watch(dovecot, mail_user)
+    house.wait_settled(1)
+    house.kill(first)
+    (sleeper,) = house.start("decryptor", stall_at="published")
+    lose_queue(house, broker_url, "archive")
+    house.wait(lambda: (house.hurry(), stopped(sleeper))[1], "it is published to the first again")
+    lose_queue(house, broker_url, "crm")
+    sleeper.send_signal(signal.SIGCONT)
+    house.wait(lambda: (house.hurry(), house.count("outbox"))[1] == 0, "all is published")
+    house.stop()
+    for name in ("archive", "crm"):
+        found = {event["data"]["sha256"] for event in open_queue(broker_url, name).events()}
+        assert sorted(found) == digests(MAILS[:1]), name
+
+
+def lose_queue(house: House, url: str, handler: str) -> None:
+    """Until the schedulers have noticed and made it anew."""
+    made = (
+        "SELECT q.generation FROM handler_queue AS q JOIN handler AS h ON h.id = q.handler_id "
+        "WHERE h.name = %s"
+    )
+    before = house.query(made, handler)
+    delete_queue(url, handler)
+    house.wait(lambda: house.query(made, handler) != before, "the queue is noticed")
+    house.wait(lambda: queue_exists(url, handler), "the queue is made anew")

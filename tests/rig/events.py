@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from typing import Any, Protocol
 
 import pika
+import pika.exceptions
 import redis
 
 
@@ -79,3 +80,26 @@ def emptied(url: str, handlers: tuple[str, ...] = ("archive", "crm")) -> str:
     finally:
         connection.close()
     return url
+
+
+def delete_queue(url: str, handler: str) -> None:
+    """The broker loses a handler's queue."""
+    if url.startswith("redis"):
+        redis.Redis.from_url(url).delete(f"posthouse:handler:{handler}")
+        return
+    connection = pika.BlockingConnection(pika.URLParameters(url))
+    connection.channel().queue_delete(f"posthouse.handler.{handler}")
+    connection.close()
+
+
+def queue_exists(url: str, handler: str) -> bool:
+    if url.startswith("redis"):
+        return bool(redis.Redis.from_url(url).exists(f"posthouse:handler:{handler}"))
+    connection = pika.BlockingConnection(pika.URLParameters(url))
+    try:
+        connection.channel().queue_declare(f"posthouse.handler.{handler}", passive=True)
+    except pika.exceptions.ChannelClosedByBroker:
+        return False
+    finally:
+        connection.close()
+    return True

@@ -90,9 +90,9 @@ def redeliver_message(
         detail = messages.get(session, message_id)
         if detail.quarantine:
             raise InvalidInput("This mail is in quarantine.", hint="Re-drive it there.", field="id")
+        outbox.redeliver(session, [message_id], handler_ids)
         if _is_unopened(detail.message):
             outbox.reopen(session, [message_id])
-        outbox.redeliver(session, [message_id], handler_ids)
         ctx.record(
             session, "redeliver", f"message/{message_id}", after={"handlers": list(handler_ids)}
         )
@@ -122,8 +122,8 @@ def redeliver_messages(
         with ctx.transaction() as session:
             found = messages.search(session, wanted, before=before, limit=limit)
             fitting = [message for message in found if message.state != "quarantined"]
-            outbox.reopen(session, [m.id for m in fitting if _is_unopened(m)])
             outbox.redeliver(session, [m.id for m in fitting], handler_ids)
+            outbox.reopen(session, [m.id for m in fitting if _is_unopened(m)])
             count += len(fitting)
             if found:
                 before = found[-1].id

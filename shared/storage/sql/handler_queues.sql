@@ -15,6 +15,9 @@ SELECT position FROM delivery
 WHERE handler_id = %(id)s AND published_at > %(since)s AND position <> ''
 ORDER BY published_at DESC LIMIT 500;
 
+-- name: has_published
+SELECT EXISTS (SELECT FROM delivery WHERE handler_id = %(id)s AND published_at >= %(since)s);
+
 -- name: unacknowledged_positions
 -- Confirmed positions that are not known to be acknowledged, and some that are.
 SELECT position FROM delivery

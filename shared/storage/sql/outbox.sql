@@ -42,12 +42,27 @@ WHERE m.id = ANY(%(ids)s::uuid[])
 ORDER BY m.raw_key, m.raw_offset;
 
 -- name: renew
-UPDATE outbox SET claimed_until = now() + make_interval(secs => %(ttl)s)
-WHERE claim = ANY(%(claims)s) AND message_id = ANY(%(ids)s::uuid[]);
+WITH mine AS (
+    SELECT message_id FROM outbox
+    WHERE claim = ANY(%(claims)s) AND message_id = ANY(%(ids)s::uuid[])
+    ORDER BY message_id
+    FOR UPDATE
+)
+UPDATE outbox AS o SET claimed_until = now() + make_interval(secs => %(ttl)s)
+FROM mine WHERE o.message_id = mine.message_id;
 
 -- name: still_mine
 SELECT message_id FROM outbox
 WHERE message_id = ANY(%(ids)s::uuid[]) AND claim = %(claim)s AND claimed_until > now();
+
+-- name: hold
+-- Those that are still ours, until the transaction ends. Whoever took a claim back (the queue was
+-- lost, or more is wanted by now) wants the work done once more, so nothing of it is recorded.
+-- Rows are locked in this order everywhere, so that nobody waits for each other.
+SELECT message_id FROM outbox
+WHERE message_id = ANY(%(ids)s::uuid[]) AND claim = %(claim)s
+ORDER BY message_id
+FOR UPDATE;
 
 -- name: release
 -- Gives mails back, to be tried again after a while.
@@ -112,7 +127,8 @@ FROM gone JOIN message AS m ON m.id = gone.message_id
 ON CONFLICT (id) DO UPDATE SET code = excluded.code, reason = excluded.reason, created_at = now();
 
 -- name: redeliver
--- Asks for these mails again, at these handlers (empty: at every handler that takes them).
+-- Asks for these mails again, at these handlers (empty: at every handler that takes them). Who holds
+-- one may have published it already, but not for this.
 INSERT INTO outbox AS o (message_id, connection_id, next_attempt_at, initial, repeat_handlers)
 SELECT m.id, m.connection_id, now(), false, CASE WHEN cardinality(%(handlers)s::bigint[]) > 0
     THEN %(handlers)s::bigint[] ELSE ARRAY(
@@ -120,9 +136,11 @@ SELECT m.id, m.connection_id, now(), false, CASE WHEN cardinality(%(handlers)s::
             SELECT FROM handler_connection AS hc
             WHERE hc.handler_id = h.id AND hc.connection_id = m.connection_id))) END
 FROM message AS m WHERE m.id = ANY(%(ids)s::uuid[])
+ORDER BY m.id
 ON CONFLICT (message_id) DO UPDATE
 SET repeat_handlers = ARRAY(SELECT DISTINCT unnest(o.repeat_handlers || excluded.repeat_handlers)),
-    next_attempt_at = now(), emissions = 0
+    next_attempt_at = now(), emissions = 0, claim = NULL, claimed_until = NULL,
+    attempts = o.attempts - CASE WHEN o.claim IS NULL THEN 0 ELSE 1 END
 RETURNING o.message_id;
 
 -- name: reopen
@@ -131,6 +149,27 @@ UPDATE message SET security = NULL, opened_key = NULL, opened_offset = NULL, ope
     opened_sha256 = NULL, opened_at = NULL, undecrypted = false
 WHERE id = ANY(%(ids)s::uuid[]);
 
+-- name: take_turns
+-- Until the transaction ends: refills of several queues touch the same rows.
+SELECT pg_advisory_xact_lock(hashtextextended('posthouse refill', 0));
+
+-- name: withdraw
+-- Takes all claims back. An event that was confirmed and is not recorded yet may have been in the
+-- lost queue: who holds it shall not record it, and it is published once more. Waits for those who
+-- are just recording; what a refill will touch is locked too, in the order of everybody.
+WITH held AS (
+    SELECT o.message_id FROM outbox AS o
+    WHERE o.claim IS NOT NULL OR EXISTS (
+        SELECT FROM delivery AS d
+        WHERE d.message_id = o.message_id AND d.handler_id = %(handler_id)s
+          AND d.published_at >= %(watermark)s)
+    ORDER BY o.message_id
+    FOR UPDATE
+)
+UPDATE outbox AS o
+SET claim = NULL, claimed_until = NULL, attempts = o.attempts - 1, next_attempt_at = now()
+FROM held WHERE o.message_id = held.message_id AND o.claim IS NOT NULL;
+
 -- name: refill
 -- Publishes again whatever a lost queue may not have handed over: all that was published at or
 -- after the watermark.
@@ -138,6 +177,7 @@ INSERT INTO outbox AS o (message_id, connection_id, next_attempt_at, initial, re
 SELECT m.id, m.connection_id, now(), false, ARRAY[%(handler_id)s::bigint]
 FROM delivery AS d JOIN message AS m ON m.id = d.message_id
 WHERE d.handler_id = %(handler_id)s AND d.published_at >= %(watermark)s
+ORDER BY m.id
 ON CONFLICT (message_id) DO UPDATE
 SET repeat_handlers = ARRAY(SELECT DISTINCT unnest(o.repeat_handlers || excluded.repeat_handlers)),
     next_attempt_at = now(), emissions = 0

@@ -7,8 +7,7 @@ service and every store can pass them on without knowing S/MIME or OpenPGP.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 #: What became of the encryption: `none` (there was none), `decrypted`, `no_recipient` (encrypted
 #: for keys that are not here), `unsupported` (an algorithm that is not opened here), `failed`
@@ -23,8 +22,7 @@ Integrity = Literal["aead", "none"]
 Signature = Literal["none", "valid", "untrusted", "invalid"]
 
 
-@dataclass(frozen=True, slots=True)
-class Security:
+class Security(NamedTuple):
     """The facts of one mail; the default is a mail that is neither encrypted nor signed."""
 
     encrypted: bool = False
@@ -64,7 +62,7 @@ class Security:
 
         Raises ValueError where `status`, `integrity` or `signature` is not one of its words.
         """
-        known: dict[str, Any] = {k: value[k] for k in cls.__slots__ if k in value}
+        known: dict[str, Any] = {k: value[k] for k in cls._fields if k in value}
         known["recipients"] = tuple(known.get("recipients", ()))
         for name, words in (
             ("status", get_args(Status)),

@@ -84,7 +84,7 @@ class Facts:
             integrity=self.integrity if decrypted else None,
             signature=overall.signature,
             signer=overall.signer,
-            reason=f"{self.reason} {overall.reason}".strip(),
+            reason=f"{self.reason} {overall.reason}".strip() if overall.reason else self.reason,
             recipients=tuple(dict.fromkeys(self.recipients)),
             key_algorithm=self.key_algorithm,
             content_algorithm=self.content_algorithm,

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from email.message import Message
 from functools import lru_cache
+from typing import NamedTuple
 
 from services.decryptor.spool import Region
 
@@ -39,6 +40,7 @@ class Entity:
 
     `header` is the block without the empty line, every line with its end; `body` the rest.
     `described` says where in the header each Content-* field lies, by name in lower case.
+    `transfer_encoding` is in lower case, `7bit` where the field is absent.
     """
 
     header: bytes
@@ -46,6 +48,7 @@ class Entity:
     described: tuple[tuple[bytes, int, int], ...]
     media_type: str
     parameters: Mapping[str, str]
+    transfer_encoding: str
 
     def get(self, name: bytes) -> bytes:
         """The unfolded value of the first Content-* field of that name; b"" where absent."""
@@ -53,14 +56,6 @@ class Entity:
             if found == name:
                 return _unfolded(self.header[start:end])
         return b""
-
-    @property
-    def transfer_encoding(self) -> str:
-        """Content-Transfer-Encoding in lower case, `7bit` where absent."""
-        value = self.get(b"content-transfer-encoding")
-        if b"(" in value:
-            value = _COMMENT.sub(b"", value).strip()
-        return value.lower().decode("ascii", "replace") or "7bit"
 
 
 def entity(part: Region) -> Entity:
@@ -70,26 +65,41 @@ def entity(part: Region) -> Entity:
     return Entity(header, Region(part.buffer, start, part.end), *read(header))
 
 
-def _read(
-    header: bytes,
-) -> tuple[tuple[tuple[bytes, int, int], ...], str, Mapping[str, str]]:
-    """Where the Content-* fields lie (name in lower case, start, end behind the line end), and what
-    Content-Type says: media type and parameters."""
+class _Described(NamedTuple):
+    """What the Content-* fields say: the fields of an `Entity` from `described` on."""
+
+    fields: tuple[tuple[bytes, int, int], ...]
+    media_type: str
+    parameters: Mapping[str, str]
+    transfer_encoding: str
+
+
+def _read(header: bytes) -> _Described:
     found: list[tuple[bytes, int, int]] = []
-    media_type, parameters = _DEFAULT_TYPE
-    typed = False
+    kind = encoding = b""
     size = len(header)
     # With a line end before it, the position of a match is that of the field in the header itself.
     for match in _CONTENT_FIELD.finditer(b"\n" + header):
         # Some write a space before the colon (RFC 5322 section 4.5); without one it is no field.
         name = match[1].rstrip(b" \t").lower() if match[2] else b""
-        if name == b"content-type" and not typed:
-            typed = True
-            value = _unfolded(match[0])
-            if value and len(value) <= MAX_CONTENT_TYPE:
-                media_type, parameters = content_type(value)
+        if name == b"content-type":
+            kind = kind or match[0]
+        elif name == b"content-transfer-encoding":
+            encoding = encoding or match[0]
         found.append((name, match.start(), min(match.end(), size)))
-    return tuple(found), media_type, parameters
+    media_type, parameters = _DEFAULT_TYPE
+    if kind:
+        value = _unfolded(kind)
+        if value and len(value) <= MAX_CONTENT_TYPE:
+            media_type, parameters = content_type(value)
+    return _Described(tuple(found), media_type, parameters, _encoding(encoding))
+
+
+def _encoding(field: bytes) -> str:
+    value = _unfolded(field)
+    if b"(" in value:
+        value = _COMMENT.sub(b"", value).strip()
+    return value.lower().decode("ascii", "replace") or "7bit"
 
 
 #: What is inside a mail mostly has one short field, the same in mail after mail.

@@ -24,8 +24,9 @@ MAX_RECIPIENTS = 2_000
 #: A name is some lines of text, in bytes; what was made of it is remembered.
 MAX_NAME = 1 << 13
 MAX_SERIAL = 64
-#: The usual lengths of a key that RSA wrapped, in bytes: 2048, 3072 and 4096 bits.
-_RSA_BYTES = (256, 384, 512)
+#: The usual lengths of a key that RSA wrapped, in bytes (2048, 3072 and 4096 bits), and how the
+#: OCTET STRING of each begins.
+_RSA_KEYS = tuple((size, b"\x04\x82" + size.to_bytes(2)) for size in (256, 384, 512))
 
 
 class RecipientId(NamedTuple):
@@ -114,9 +115,9 @@ def read_identifier(buffer: Buffer, item: Item) -> RecipientId:
 
 
 def _transport(buffer: Buffer, start: int, stop: int) -> Recipient:
-    for size in _RSA_BYTES:
+    for size, beginning in _RSA_KEYS:
         key = stop - size
-        if key - 4 > start and buffer[key - 4 : key] == b"\x04\x82" + size.to_bytes(2):
+        if key - 4 > start and buffer[key - 4 : key] == beginning:
             known = _before_key(bytes(buffer[start : key - 4]))
             if known is not None:
                 return Recipient("transport", *known, bytes(buffer[key:stop]))

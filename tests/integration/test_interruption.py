@@ -168,12 +168,7 @@ def test_a_decryptor_that_slept_publishes_nothing_again(
 ) -> None:
     """It stalls with a mail in hand; another one is just publishing that when it wakes up."""
     house = build_house(broker_url, **SETTINGS)
-    dovecot.deliver(mail_user, MAILS[:1])
-    house.add_handler()
-    house.start("scheduler", "fetcher")
-    (sleeper,) = house.start("decryptor", stall_at="recorded")
-    house.watch(dovecot, mail_user)
-    house.wait(lambda: stopped(sleeper), "the decryptor stalls")
+    sleeper = stalled_decryptor(house, dovecot, mail_user, "recorded")
     house.hasten()
     (other,) = house.start("decryptor", stall_at="published")
     house.wait(lambda: (house.hurry(), stopped(other))[1], "another has published")
@@ -185,6 +180,17 @@ def test_a_decryptor_that_slept_publishes_nothing_again(
     house.stop()
     (event,) = open_queue(broker_url, "archive").events()
     assert event["data"]["sha256"] in digests(MAILS[:1])
+
+
+def stalled_decryptor(house: House, dovecot: Dovecot, user: str, step: str) -> Child:
+    """Lets one mail come for one handler; returns the decryptor that stalls with it at `step`."""
+    dovecot.deliver(user, MAILS[:1])
+    house.add_handler()
+    house.start("scheduler", "fetcher")
+    (sleeper,) = house.start("decryptor", stall_at=step)
+    house.watch(dovecot, user)
+    house.wait(lambda: stopped(sleeper), f"the decryptor stalls at {step}")
+    return sleeper
 
 
 def stopped(process: Child) -> bool:
@@ -201,12 +207,7 @@ def test_an_event_that_was_in_a_lost_queue_and_not_recorded_yet_comes_again(
 ) -> None:
     """The decryptor stalls between confirmation and record; the queue is lost and made anew."""
     house = build_house(broker_url, **SETTINGS)
-    dovecot.deliver(mail_user, MAILS[:1])
-    house.add_handler()
-    house.start("scheduler", "fetcher")
-    (sleeper,) = house.start("decryptor", stall_at="published")
-    house.watch(dovecot, mail_user)
-    house.wait(lambda: stopped(sleeper), "the event is out")
+    sleeper = stalled_decryptor(house, dovecot, mail_user, "published")
     lose_queue(house, broker_url, "archive")
     sleeper.send_signal(signal.SIGCONT)
     house.wait(lambda: (house.hurry(), house.count("outbox"))[1] == 0, "all is published")

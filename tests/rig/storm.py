@@ -336,18 +336,16 @@ def main() -> int:
     try:
         storm.build()
         until = time.monotonic() + 60 * chosen.minutes
-        threads = [
-            threading.Thread(target=storm.send, args=(until, chosen.rate)),
-            threading.Thread(target=storm.rage, args=(until,)),
-            threading.Thread(target=storm.hurry),
-        ]
-        for thread in threads:
-            thread.start()
-        for thread in threads[:2]:
-            thread.join()
+        sending = threading.Thread(target=storm.send, args=(until, chosen.rate))
+        hurrying = threading.Thread(target=storm.hurry)
+        sending.start()
+        hurrying.start()
+        # In this thread: a server ends with the thread that started it.
+        storm.rage(until)
+        sending.join()
         settled = storm.settle(300)
         storm.calm.set()
-        threads[2].join()
+        hurrying.join()
         return 0 if storm.report(settled) else 1
     finally:
         storm.close()

@@ -35,7 +35,10 @@ def free_port() -> int:
 
 
 def end_with_parent() -> None:
-    """For `preexec_fn`: the kernel ends this child when the test session dies, however it dies."""
+    """For `preexec_fn`: the kernel ends this child when the test session dies, however it dies.
+
+    To the kernel the parent is the thread: a server that is to stay is not started by a short one.
+    """
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 

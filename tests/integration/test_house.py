@@ -262,9 +262,11 @@ def test_a_handler_without_a_queue_holds_up_no_other(
     house.start("scheduler")
     house.wait(lambda: (house.hurry(), house.count("outbox"))[1] == 0, "the mails of the other")
     house.stop()
-    for name in ("archive", "crm"):
-        events = open_queue(broker_url, name).events()
-        assert sorted(event["data"]["sha256"] for event in events) == digests(mails), name
+    found = [event["data"]["sha256"] for event in open_queue(broker_url, "archive").events()]
+    assert sorted(found) == digests(mails)
+    # A decryptor that had them in hand while that queue was made has published them in vain.
+    again = {event["data"]["sha256"] for event in open_queue(broker_url, "crm").events()}
+    assert sorted(again) == digests(mails)
     assert house.query("SELECT count(*), max(repeats) FROM delivery") == [(24, 0)]
 
 

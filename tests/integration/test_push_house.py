@@ -196,7 +196,8 @@ def test_mailboxes_are_spread_over_fetchers(
 
     def spread() -> bool:
         homes = [home_of(house, c) for c in watched]
-        return None not in homes and homes.count(second.pid) >= 3
+        # Who gets one that was given up is chance; the first keeps at most 14 (`_UNEVEN`).
+        return None not in homes and homes.count(second.pid) >= 2
 
     house.wait(spread, "the second one has some")
     server.deliver_lmtp([f"{mail_user}-{n}" for n in range(16)], [mail(1, 2000)])

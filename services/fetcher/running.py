@@ -195,6 +195,7 @@ class Runner:
                 failure = TryAgain(f"An unexpected {type(error).__name__} stopped the run.")
                 self._failed(run, failure, started)
                 return None
+            report.started = started  # a login is part of what a run takes
             self.sessions.give_back(connection, mailbox, healthy=True)
             self.succeeded(run, report)
             return report

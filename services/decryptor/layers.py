@@ -6,17 +6,27 @@ multipart, where those could carry its text away (EFAIL). What does not open sta
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from services.decryptor.cms import oids
 from services.decryptor.cms.ber import Reader, reader_at
 from services.decryptor.cms.compressed import decompress
 from services.decryptor.cms.content import content_info
 from services.decryptor.cms.enveloped import (
     Envelope,
+    Fitting,
     any_envelope,
+    fitting,
     open_envelope,
     usual_envelope,
 )
-from services.decryptor.cms.errors import Malformed, NoRecipient, NotOpened, Unsupported
+from services.decryptor.cms.errors import (
+    CmsError,
+    Malformed,
+    NoRecipient,
+    NotOpened,
+    Unsupported,
+)
 from services.decryptor.cms.keys import key_algorithm_name
 from services.decryptor.cms.signed import SignedData, read_signed
 from services.decryptor.cms.verify import Content, load_certificates, verify
@@ -51,8 +61,20 @@ def is_pkcs7(whole: Entity) -> bool:
     return name.endswith(".p7m") or b".p7m" in disposition
 
 
+class _Ready(NamedTuple):
+    """What was read of an encrypted entity before any key was used, None where it is not usual."""
+
+    whole: Entity
+    body: Region
+    envelope: Envelope | None
+    fitting: Fitting | None
+
+
 class Peeler:
-    """Opens the layers of one mail; what it learns is in `facts`."""
+    """Opens the layers of one mail; what it learns is in `facts`.
+
+    `read` and `unwrap` may be called before `peel`, which then goes on from there.
+    """
 
     def __init__(
         self, identities: IdentityIndex, trust: TrustStore, limits: Limits, spool: Spool
@@ -64,6 +86,32 @@ class Peeler:
         self._limits = limits
         self._trust = trust
         self._spool = spool
+        self._ready: _Ready | None = None
+        self._first_key: bytes | None = None
+
+    def read(self, whole: Entity) -> None:
+        """Finds out who can open the mail. What is wrong with it comes up again in `peel`."""
+        if not is_pkcs7(whole):
+            return
+        envelope = keys = None
+        try:
+            body = decode(whole.body, whole.transfer_encoding, self._spool)
+            envelope = usual_envelope(body)
+            if envelope is not None:
+                keys = fitting(envelope, self._identities)
+        except Undecodable:
+            return
+        except CmsError:
+            pass
+        self._ready = _Ready(whole, body, envelope, keys)
+
+    def unwrap(self) -> None:
+        """The private key operation, where `read` found one to be done."""
+        if self._ready is not None and self._ready.fitting is not None:
+            try:
+                self._first_key = self._ready.fitting.unwrap()
+            except CmsError:
+                pass
 
     @property
     def _openpgp(self) -> OpenPGP:
@@ -99,11 +147,15 @@ class Peeler:
         return self.peel(whole, depth + 1)
 
     def _pkcs7(self, whole: Entity, depth: int) -> Entity:
+        ready, self._ready = self._ready, None
         try:
-            body = decode(whole.body, whole.transfer_encoding, self._spool)
-            envelope = usual_envelope(body)
+            if ready is not None and ready.whole is whole:
+                body, envelope, keys = ready.body, ready.envelope, ready.fitting
+            else:
+                body = decode(whole.body, whole.transfer_encoding, self._spool)
+                envelope, keys = usual_envelope(body), None
             if envelope is not None:
-                return self._enveloped(whole, envelope, depth)
+                return self._enveloped(whole, envelope, depth, keys)
             content_type, content = content_info(body)
         except (Undecodable, Malformed) as error:
             return self._broken(whole, str(error))
@@ -140,8 +192,11 @@ class Peeler:
             return self._cms(whole, content, content_type, reader, depth + 1)
         return self._inner(content, depth)
 
-    def _enveloped(self, whole: Entity, envelope: Envelope, depth: int) -> Entity:
+    def _enveloped(
+        self, whole: Entity, envelope: Envelope, depth: int, keys: Fitting | None = None
+    ) -> Entity:
         facts = self.facts
+        first_key = self._first_key if keys is not None else None
         facts.encrypted = True
         facts.recipients += [str(one.identifier) for one in envelope.recipients]
         facts.content_algorithm = envelope.cipher
@@ -149,7 +204,9 @@ class Peeler:
             facts.key_algorithm = key_algorithm_name(envelope.recipients[0])
         status: Status
         try:
-            opened = open_envelope(envelope, self._identities, self._spool, _plausible)
+            if keys is None:
+                keys = fitting(envelope, self._identities)
+            opened = open_envelope(envelope, keys, self._spool, _plausible, first_key=first_key)
         except NoRecipient as error:
             status, reason = "no_recipient", str(error)
         except Unsupported as error:
@@ -250,7 +307,6 @@ class Peeler:
 
 def _plausible(content_type: bytes, content: Region) -> bool:
     """Whether a decrypted content starts as its type does."""
-    start = content.copy(256)
     if content_type in _CMS_TYPES:
-        return start[:1] == b"\x30"
-    return looks_like_header(start)
+        return content.copy(1) == b"\x30"
+    return looks_like_header(content)

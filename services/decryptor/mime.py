@@ -12,7 +12,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from email.message import Message
 from functools import lru_cache
-from typing import NamedTuple
 
 from services.decryptor.spool import Region
 
@@ -20,15 +19,23 @@ from services.decryptor.spool import Region
 MAX_HEADER_BYTES = 1 << 20
 MAX_BOUNDARY = 256
 MAX_CONTENT_TYPE = 1 << 13
+#: What is shorter and comes again and again is remembered.
+_SHORT_HEADER = 256
 
 #: RFC 2045 section 5.2.
 _DEFAULT_TYPE: tuple[str, Mapping[str, str]] = ("text/plain", {})
 _PARAMETER = re.compile(
     rb';\s*([A-Za-z0-9!#$%&\'*+.^_`{|}~-]+)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^;\s]*))', re.DOTALL
 )
-_FIELD = re.compile(rb"([\x21-\x39\x3b-\x7e]+)[ \t]*:")
+_START = re.compile(rb"\r?\n|[\x21-\x39\x3b-\x7e]+[ \t]*:")
+_LONGEST_NAME = 256
+_VALUE = rb"([^\n]*(?:\n[ \t][^\n]*)*)"
+#: Its groups: the value of Content-Type, that of Content-Transfer-Encoding, or the name of another
+#: field, whose colon (some write a space before it, RFC 5322 section 4.5) may be missing.
 _CONTENT_FIELD = re.compile(
-    rb"\n([Cc][Oo][Nn][Tt][Ee][Nn][Tt]-[^:\n]*)(:?)[^\n]*(?:\n[ \t][^\n]*)*"
+    rb"\n[Cc][Oo][Nn][Tt][Ee][Nn][Tt]-(?:[Tt][Yy][Pp][Ee][ \t]*:%b"
+    rb"|[Tt][Rr][Aa][Nn][Ss][Ff][Ee][Rr]-[Ee][Nn][Cc][Oo][Dd][Ii][Nn][Gg][ \t]*:%b"
+    rb"|([^:\n]*)(:?)[^\n]*(?:\n[ \t][^\n]*)*)" % (_VALUE, _VALUE)
 )
 _COMMENT = re.compile(rb"\([^()]*\)")
 _QUOTED_PAIR = re.compile(rb"\\(.)", re.DOTALL)
@@ -54,7 +61,7 @@ class Entity:
         """The unfolded value of the first Content-* field of that name; b"" where absent."""
         for found, start, end in self.described:
             if found == name:
-                return _unfolded(self.header[start:end])
+                return _value(self.header[start:end])
         return b""
 
 
@@ -65,52 +72,61 @@ def entity(part: Region) -> Entity:
     return Entity(header, Region(part.buffer, start, part.end), *read(header))
 
 
-class _Described(NamedTuple):
-    """What the Content-* fields say: the fields of an `Entity` from `described` on."""
-
-    fields: tuple[tuple[bytes, int, int], ...]
-    media_type: str
-    parameters: Mapping[str, str]
-    transfer_encoding: str
+#: What the Content-* fields say: the fields of an `Entity` from `described` on.
+_Described = tuple[tuple[tuple[bytes, int, int], ...], str, Mapping[str, str], str]
 
 
 def _read(header: bytes) -> _Described:
     found: list[tuple[bytes, int, int]] = []
-    kind = encoding = b""
+    kind = encoding = None
     size = len(header)
     # With a line end before it, the position of a match is that of the field in the header itself.
     for match in _CONTENT_FIELD.finditer(b"\n" + header):
-        # Some write a space before the colon (RFC 5322 section 4.5); without one it is no field.
-        name = match[1].rstrip(b" \t").lower() if match[2] else b""
-        if name == b"content-type":
-            kind = kind or match[0]
-        elif name == b"content-transfer-encoding":
-            encoding = encoding or match[0]
-        found.append((name, match.start(), min(match.end(), size)))
+        start, end = match.span()
+        which = match.lastindex
+        if which == 1:
+            name = b"content-type"
+            if kind is None:
+                kind = match[1]
+        elif which == 2:
+            name = b"content-transfer-encoding"
+            if encoding is None:
+                encoding = match[2]
+        else:
+            name = b"content-" + match[3].rstrip(b" \t").lower() if match[4] else b""
+        found.append((name, start, end if end < size else size))
     media_type, parameters = _DEFAULT_TYPE
-    if kind:
-        value = _unfolded(kind)
-        if value and len(value) <= MAX_CONTENT_TYPE:
-            media_type, parameters = content_type(value)
-    return _Described(tuple(found), media_type, parameters, _encoding(encoding))
+    if kind is not None and len(kind) <= MAX_CONTENT_TYPE:
+        media_type, parameters = _type(kind)
+    if encoding is None:
+        return tuple(found), media_type, parameters, "7bit"
+    named = _encoding(encoding) if len(encoding) <= _SHORT_HEADER else _encoding_of(encoding)
+    return tuple(found), media_type, parameters, named
 
 
-def _encoding(field: bytes) -> str:
+# Senders write few different ones, and each costs more to read than most of what follows.
+@lru_cache(maxsize=512)
+def _type(field: bytes) -> tuple[str, Mapping[str, str]]:
+    value = _unfolded(field)
+    return content_type(value) if value else _DEFAULT_TYPE
+
+
+def _encoding_of(field: bytes) -> str:
     value = _unfolded(field)
     if b"(" in value:
         value = _COMMENT.sub(b"", value).strip()
     return value.lower().decode("ascii", "replace") or "7bit"
 
 
+_encoding = lru_cache(maxsize=512)(_encoding_of)
 #: What is inside a mail mostly has one short field, the same in mail after mail.
-_SHORT_HEADER = 256
 _read_again = lru_cache(maxsize=512)(_read)
 
 
 def split_header(part: Region) -> tuple[bytes, int]:
     """(header block, offset of the body). Line ends may be CRLF or LF."""
-    buffer, start = part.buffer, part.start
-    limit = min(part.end, start + MAX_HEADER_BYTES)
+    buffer, start, end = part
+    limit = end if end - start <= MAX_HEADER_BYTES else start + MAX_HEADER_BYTES
     # An entity without any field starts with its empty line.
     first = buffer[start : start + 2]
     if first == b"\r\n":
@@ -123,20 +139,19 @@ def split_header(part: Region) -> tuple[bytes, int]:
         return buffer[start : lf + 1], lf + 2
     if crlf >= 0:
         return buffer[start : crlf + 2], crlf + 4
-    if limit < part.end:
+    if limit < end:
         return b"", start
-    return buffer[start : part.end], part.end
+    return buffer[start:end], end
 
 
-def looks_like_header(block: bytes) -> bool:
-    """Whether bytes start as an entity does: with a header field, or with an empty line.
+def looks_like_header(content: Region) -> bool:
+    """Whether something starts as an entity does: with a header field, or with an empty line.
 
     What a wrong key makes of a content passes the padding check once in 256 times; it does not
     look like this (once in some millions).
     """
-    if block[:2] == b"\r\n" or block[:1] == b"\n":
-        return True
-    return _FIELD.match(block) is not None
+    buffer, start, end = content
+    return _START.match(buffer, start, min(end, start + _LONGEST_NAME)) is not None
 
 
 def field_value(header: bytes, name: bytes) -> bytes:
@@ -148,14 +163,18 @@ def field_value(header: bytes, name: bytes) -> bytes:
         while header[colon : colon + 1] in (b" ", b"\t"):
             colon += 1
         if header[colon : colon + 1] == b":":
-            return _unfolded(header[start : field_end(header, start)])
+            return _value(header[start : field_end(header, start)])
         start = lowered.find(b"\n" + name, start + 1)
     return b""
 
 
-def _unfolded(whole: bytes) -> bytes:
+def _value(field: bytes) -> bytes:
+    return _unfolded(field.partition(b":")[2])
+
+
+def _unfolded(value: bytes) -> bytes:
     """The value of a field, its line ends taken out (RFC 5322 section 2.2.3)."""
-    value = whole.partition(b":")[2].strip()
+    value = value.strip()
     if b"\n" in value:
         value = value.replace(b"\r\n", b"").replace(b"\n", b"")
     return value
@@ -171,8 +190,6 @@ def field_end(header: bytes, start: int) -> int:
     return found.end()
 
 
-# Senders write few different ones, and each costs more to read than most of what follows.
-@lru_cache(maxsize=512)
 def content_type(value: bytes) -> tuple[str, Mapping[str, str]]:
     """(media type in lower case, parameters by lower-case name) of a Content-Type value.
 

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -24,16 +25,17 @@ from services.decryptor.headers import (
 from services.decryptor.layers import Peeler, is_pkcs7
 from services.decryptor.limits import Limits
 from services.decryptor.mime import Entity, entity, field_value
-from services.decryptor.spool import Region, Spool, region, source
+from services.decryptor.spool import Spool, region, source
 from services.decryptor.trust import TrustStore
 from shared.certificates import IdentityIndex
 from shared.security import Security
 
-__all__ = ["Limits", "Opened", "TrustStore", "may_be_secured", "open_mail"]
+__all__ = ["Limits", "Opened", "TrustStore", "may_be_secured", "open_mail", "open_mails"]
 
 _log = logging.getLogger(__name__)
 _MULTIPARTS = ("multipart/signed", "multipart/encrypted")
 _NOTHING = Security()
+_NOT_ANALYSED = Security(status="failed", reason="The mail could not be analysed.")
 _LIMITS = Limits()
 
 
@@ -98,28 +100,90 @@ def open_mail(
     `raw` is the mail as it was downloaded; a real file is mapped, not read. Memory stays bounded
     by `limits`, not by the size of the mail. Raises OSError (disk full, unreadable file) only.
     """
+    (opened,) = open_mails((raw,), identities, trust, limits=limits, spool_dir=spool_dir)
+    return opened
+
+
+def open_mails(
+    raws: Sequence[BinaryIO | bytes | memoryview],
+    identities: IdentityIndex,
+    trust: TrustStore,
+    *,
+    limits: Limits | None = None,
+    spool_dir: Path,
+) -> list[Opened]:
+    """Several small mails, each as `open_mail` does it, in less time than one after the other.
+
+    A private key operation between two mails drives all else out of the processor's nearest
+    caches: so all mails are read, then all content keys unwrapped, then all contents opened.
+    """
     limits = limits or _LIMITS
-    spool = Spool(spool_dir, limits.memory_bytes)
+    begun: list[_Mail] = []
     try:
-        return _open(source(raw, spool), identities, trust, limits, spool)
-    except OSError:
-        spool.close()
+        for raw in raws:
+            begun.append(_Mail(identities, trust, limits, Spool(spool_dir, limits.memory_bytes)))
+            begun[-1].read(raw)
+        for mail in begun:
+            mail.unwrap()
+        return [mail.open() for mail in begun]
+    except BaseException:
+        for mail in begun:
+            mail.close()
         raise
-    except Exception:
+
+
+class _Mail:
+    """One mail on its way through the steps, of which each may raise OSError only."""
+
+    __slots__ = ("_failed", "_outer", "_peeler", "_spool", "_trust")
+
+    def __init__(
+        self, identities: IdentityIndex, trust: TrustStore, limits: Limits, spool: Spool
+    ) -> None:
+        self._spool = spool
+        self._trust = trust
+        self._peeler = Peeler(identities, trust, limits, spool)
+        self._outer: Entity | None = None
+        self._failed = False
+
+    def read(self, raw: BinaryIO | bytes | memoryview) -> None:
+        try:
+            outer = entity(source(raw, self._spool))
+            if _secured(outer):
+                self._outer = outer
+                self._peeler.read(outer)
+        except OSError:
+            raise
+        except Exception:
+            self._fail()
+
+    def unwrap(self) -> None:
+        try:
+            self._peeler.unwrap()
+        except Exception:
+            self._fail()
+
+    def open(self) -> Opened:
+        if self._outer is not None and not self._failed:
+            try:
+                return _opened(self._peeler, self._outer, self._trust, self._spool)
+            except OSError:
+                raise
+            except Exception:
+                self._fail()
+        self.close()
+        return Opened(_NOT_ANALYSED if self._failed else _NOTHING)
+
+    def close(self) -> None:
+        self._spool.close()
+
+    def _fail(self) -> None:
         # Not foreseen, hence a bug of ours; but a mail must not be lost or retried for it.
         _log.exception("a mail could not be opened")
-        spool.close()
-        return Opened(Security(status="failed", reason="The mail could not be analysed."))
+        self._failed = True
 
 
-def _open(
-    mail: Region, identities: IdentityIndex, trust: TrustStore, limits: Limits, spool: Spool
-) -> Opened:
-    outer = entity(mail)
-    if not _secured(outer):
-        spool.close()
-        return Opened(_NOTHING)
-    peeler = Peeler(identities, trust, limits, spool)
+def _opened(peeler: Peeler, outer: Entity, trust: TrustStore, spool: Spool) -> Opened:
     inner = peeler.peel(outer)
     facts = peeler.facts
     payload = payload_of(peeler.payload, outer) if peeler.payload else None

@@ -72,10 +72,13 @@ class IdentityIndex:
         self.openpgp: tuple[OpenPGPKey, ...] = tuple(
             sorted(openpgp, key=lambda key: key.created or _EPOCH, reverse=True)
         )
+        self._by_name: dict[tuple[bytes, int], list[Identity]] = {}
         self._by_serial: dict[int, list[Identity]] = {}
         self._by_key_id: dict[bytes, list[Identity]] = {}
         for identity in self.identities:
-            self._by_serial.setdefault(identity.name.serial, []).append(identity)
+            issuer, serial, _ = identity.name
+            self._by_name.setdefault((issuer, serial), []).append(identity)
+            self._by_serial.setdefault(serial, []).append(identity)
             for key_id in identity.name.key_ids:
                 self._by_key_id.setdefault(key_id, []).append(identity)
 
@@ -106,12 +109,12 @@ class IdentityIndex:
         """
         if key_id:
             return self._by_key_id.get(key_id, ())
+        exact = self._by_name.get((issuer, serial))
+        if exact is not None:
+            return exact
         candidates = self._by_serial.get(serial)
         if candidates is None:
             return ()
-        exact = [identity for identity in candidates if identity.name.issuer == issuer]
-        if exact:
-            return exact
         wanted = normalised_name(issuer)
         return [
             identity for identity in candidates if normalised_name(identity.name.issuer) == wanted

@@ -21,8 +21,10 @@ from pathlib import Path
 import atheris
 
 with atheris.instrument_imports(include=["services.decryptor"]):
+    from services.decryptor.layers import Peeler
     from services.decryptor.limits import Limits
-    from services.decryptor.opening import _open
+    from services.decryptor.mime import entity
+    from services.decryptor.opening import _opened
     from services.decryptor.spool import Spool, region
     from services.decryptor.trust import TrustStore
 
@@ -116,7 +118,11 @@ def main() -> None:
         raw = WRAPPINGS[data[0] % len(WRAPPINGS)] + data[1:]
         spool = Spool(spools, LIMITS.memory_bytes)
         began = time.thread_time()
-        with _open(region(raw), identities, trust, LIMITS, spool) as opened:
+        outer = entity(region(raw))
+        peeler = Peeler(identities, trust, LIMITS, spool)
+        peeler.read(outer)
+        peeler.unwrap()
+        with _opened(peeler, outer, trust, spool) as opened:
             assert Security.from_json(opened.security.to_json()) == opened.security
         assert time.thread_time() - began < MAX_SECONDS, "too slow"
 

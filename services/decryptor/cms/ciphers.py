@@ -29,6 +29,7 @@ Mode = Literal["CBC", "GCM"]
 #: RFC 5084 section 3.2: aes-ICVlen DEFAULT 12. Shorter tags can be guessed.
 MIN_TAG_BYTES = 12
 _GATHER = 1 << 16
+_PADDINGS = [bytes((count,)) * count for count in range(17)]
 
 
 class ContentCipher(NamedTuple):
@@ -133,7 +134,7 @@ def _cbc(cipher: ContentCipher, key: bytes) -> CipherContext:
 def _padding(last: bytes, block_bytes: int) -> int:
     """How much of the last block is padding. Raises NotOpened where it is none."""
     count = last[-1] if last else 0
-    if not 1 <= count <= block_bytes or last[-count:] != bytes((count,)) * count:
+    if not 1 <= count <= block_bytes or not last.endswith(_PADDINGS[count]):
         raise NotOpened
     return count
 

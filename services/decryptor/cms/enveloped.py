@@ -139,34 +139,51 @@ def any_envelope(body: Region, content: Reader, *, authenticated: bool) -> Envel
     return Envelope(body, recipients, content_type, chosen, Fields(authenticated, outer, fields))
 
 
+class Fitting(NamedTuple):
+    """The recipients whose private keys are here, newest first, and the cipher of the content."""
+
+    pairs: list[tuple[Recipient, Identity]]
+    cipher: ContentCipher
+
+    def unwrap(self, number: int = 0) -> bytes:
+        """The content key by one of the pairs. Raises Unsupported, Malformed or NotOpened."""
+        recipient, identity = self.pairs[number]
+        return unwrap(recipient, identity.private_key, self.cipher.key_bytes)
+
+
+def fitting(envelope: Envelope, identities: IdentityIndex) -> Fitting:
+    """Raises NoRecipient, or Unsupported and Malformed where the cipher is to blame."""
+    pairs = []
+    for recipient in envelope.recipients:
+        for identity in identities.matching(*recipient.identifier):
+            pairs.append((recipient, identity))
+    if not pairs:
+        raise NoRecipient("None of the certificates here is among the recipients.")
+    if len(pairs) > 1:
+        pairs.sort(key=lambda pair: pair[1].not_before, reverse=True)
+    return Fitting(pairs, content_cipher(envelope.content_algorithm))
+
+
 def open_envelope(
     envelope: Envelope,
-    identities: IdentityIndex,
+    fitting: Fitting,
     spool: Spool,
     plausible: Callable[[bytes, Region], bool],
+    *,
+    first_key: bytes | None = None,
 ) -> OpenedEnvelope:
-    """Decrypts with the newest identity that fits.
+    """Decrypts with the newest identity that fits; `first_key` is what it unwrapped already.
 
     `plausible(content type, content)` says whether a content without integrity can be what it
     should be: a wrong key yields noise that passes the padding check once in 256 times.
-    Raises NoRecipient, Unsupported, Malformed or NotOpened.
+    Raises Unsupported, Malformed or NotOpened.
     """
-    fitting = [
-        (recipient, identity)
-        for recipient in envelope.recipients
-        for identity in identities.matching(
-            recipient.identifier.issuer, recipient.identifier.serial, recipient.identifier.key_id
-        )
-    ]
-    if not fitting:
-        raise NoRecipient("None of the certificates here is among the recipients.")
-    if len(fitting) > 1:
-        fitting.sort(key=lambda pair: pair[1].not_before, reverse=True)
-    cipher = content_cipher(envelope.content_algorithm)
+    cipher = fitting.cipher
     failure: CmsError = NotOpened()
-    for recipient, identity in fitting[:MAX_TRIES]:
+    for number, (recipient, identity) in enumerate(fitting.pairs[:MAX_TRIES]):
         try:
-            key = unwrap(recipient, identity.private_key, cipher.key_bytes)
+            key = first_key or fitting.unwrap(number)
+            first_key = None
             content = _decrypt(envelope, cipher, key, spool)
         except Unsupported as error:
             failure = error

@@ -8,30 +8,20 @@ published just before goes out a second time with the same event id.
 from __future__ import annotations
 
 import threading
-import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from hashlib import sha256
-from pathlib import Path
 from typing import Final
 
 import structlog
 from structlog.contextvars import bound_contextvars
 
-from services.decryptor.keyring import Keyring
-from services.decryptor.opening import (
-    Limits,
-    Opened,
-    may_be_secured,
-    open_mail,
-    open_mails,
-)
+from services.decryptor.opening import may_be_secured
 from services.decryptor.publishing import Publisher
+from services.decryptor.secured import SecuredMails
 from services.decryptor.settings import DecryptorSettings
 from shared.alerts import AlertKind
-from shared.certificates import IdentityIndex
 from shared.connections import Connection
 from shared.errors import NotFound, PosthouseError
 from shared.headers import HEADER_LIMIT, header_block
@@ -40,7 +30,7 @@ from shared.security import Security
 from shared.storage import alerts, connections, outbox
 from shared.storage.outbox import Claimed, Release
 from shared.storage.pool import Database, DatabaseUnavailable, Session
-from shared.store import Pack, Store
+from shared.store import Store
 
 _log = structlog.get_logger(__name__)
 
@@ -48,8 +38,6 @@ STEPS: Final = ("claimed", "opened", "kept", "recorded", "published", "delivered
 
 #: Octets of mails that are worked on together.
 _BATCH_OCTETS = 8 << 20
-#: Small encrypted mails that are opened together.
-_TOGETHER = 64
 _PLAIN = Security().to_json()
 
 
@@ -94,11 +82,10 @@ class Decrypting:
 
     database: Database
     store: Store
-    keyring: Keyring
+    secured: SecuredMails
     publisher: Publisher
     settings: DecryptorSettings
     claims: Claims
-    observe: Callable[[Security, float], None]
     reached: Callable[[str], None]
 
     def run(self, message_ids: Sequence[str], correlation_id: str) -> None:
@@ -189,15 +176,14 @@ class Decrypting:
                     outcome = Outcome(id=mail.id, security=_PLAIN)
                     whole = head if len(head) == mail.size else None
                     results[mail.id] = (outcome, whole)
-                    self.observe(Security(), 0.0)
+                    self.secured.observe(Security(), 0.0)
                 elif len(head) == mail.size:
                     small.setdefault(mail.connection_id, []).append((mail, head))
                 else:
-                    fresh.append(self._open(mail, by_id.get(mail.connection_id), pack))
+                    connection = by_id.get(mail.connection_id)
+                    fresh.append(self.secured.open_large(mail, connection, pack))
             for connection_id, mails in small.items():
-                for start in range(0, len(mails), _TOGETHER):
-                    together = mails[start : start + _TOGETHER]
-                    fresh += self._open_small(together, by_id.get(connection_id), pack)
+                fresh += self.secured.open_small(mails, by_id.get(connection_id), pack)
             results.update({outcome.id: (outcome, None) for outcome in fresh})
             self.reached("opened")
             if pack.size:
@@ -229,87 +215,6 @@ class Decrypting:
             for mail in run:
                 start = mail.raw.offset - first.offset
                 yield mail, bytes(view[start : start + _head_size(mail, inline)])
-
-    def _open_small(
-        self, mails: Sequence[tuple[Claimed, bytes]], connection: Connection | None, pack: Pack
-    ) -> list[Outcome]:
-        """Mails of one connection that are in memory already."""
-        started = time.monotonic()
-        with ExitStack() as stack:
-            found = open_mails(
-                [whole for _, whole in mails],
-                self._identities(connection),
-                self.keyring.trust(),
-                limits=self._limits,
-                spool_dir=self.settings.spool_dir,
-            )
-            for opened in found:
-                stack.enter_context(opened)
-            outcomes = [
-                _kept(mail, opened, pack) for (mail, _), opened in zip(mails, found, strict=True)
-            ]
-        # Opened together, so each is told its share of the time.
-        seconds = (time.monotonic() - started) / len(mails)
-        for opened in found:
-            self.observe(opened.security, seconds)
-        return outcomes
-
-    def _open(self, mail: Claimed, connection: Connection | None, pack: Pack) -> Outcome:
-        """A large mail, by way of a file."""
-        started = time.monotonic()
-        copy = self.settings.spool_dir / f"posthouse-{mail.id}"
-        try:
-            with copy.open("xb") as written:
-                for chunk in self.store.stream(mail.raw):
-                    written.write(chunk)
-            with (
-                copy.open("rb") as file,
-                open_mail(
-                    file,
-                    self._identities(connection),
-                    self.keyring.trust(),
-                    limits=self._limits,
-                    spool_dir=self.settings.spool_dir,
-                ) as opened,
-            ):
-                outcome = _kept(mail, opened, pack)
-        finally:
-            copy.unlink(missing_ok=True)
-        self.observe(opened.security, time.monotonic() - started)
-        return outcome
-
-    def _identities(self, connection: Connection | None) -> IdentityIndex:
-        return self.keyring.identities(connection.certificate_ids if connection else ())
-
-    @property
-    def _limits(self) -> Limits:
-        return Limits(decompressed_bytes=self.settings.max_message_bytes)
-
-
-def _kept(mail: Claimed, opened: Opened, pack: Pack) -> Outcome:
-    """Writes the opened form beside the others of this batch."""
-    security = {**opened.security.to_json(), "headers": opened.headers}
-    if opened.content is None:
-        return Outcome(id=mail.id, security=security)
-    offset, digest = pack.size, sha256()
-    for chunk in _chunks(opened.content):
-        digest.update(chunk)
-        pack.write(chunk)
-    return Outcome(
-        id=mail.id,
-        security=security,
-        opened=RawRef(pack.key, offset, pack.size - offset),
-        opened_sha256=digest.digest(),
-    )
-
-
-def _chunks(content: bytes | Path) -> Iterator[bytes]:
-    if isinstance(content, bytes):
-        yield content
-        return
-    with content.open("rb") as file:
-        while chunk := file.read(1 << 20):
-            yield chunk
 
 
 def _head_size(mail: Claimed, inline: int) -> int:

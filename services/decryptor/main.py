@@ -12,6 +12,7 @@ import structlog
 from services.decryptor.decrypting import Claims, Decrypting
 from services.decryptor.keyring import Keyring
 from services.decryptor.publishing import Publisher
+from services.decryptor.secured import SecuredMails
 from services.decryptor.settings import DecryptorSettings
 from shared.jobs import DECRYPT_ACTOR, DECRYPT_QUEUE
 from shared.queueing.broker import build_broker
@@ -89,13 +90,17 @@ def build(settings: DecryptorSettings) -> Decryptor:
     decrypting = Decrypting(
         database=database,
         store=store,
-        keyring=Keyring(database, vault, system_trust=settings.trust_system),
+        secured=SecuredMails(
+            store,
+            Keyring(database, vault, system_trust=settings.trust_system),
+            settings,
+            observe,
+        ),
         publisher=Publisher(
             database, store, output, settings.public_url, settings.inline_max_bytes
         ),
         settings=settings,
         claims=Claims(database, settings.claim_seconds),
-        observe=observe,
         reached=lambda _step: None,
     )
     return Decryptor(

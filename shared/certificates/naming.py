@@ -21,6 +21,10 @@ Unreadable = (
 )
 
 
+#: What asn1crypto raises for a structure that is none.
+_DAMAGED = (ValueError, TypeError, KeyError, AttributeError)
+
+
 class CertificateName(NamedTuple):
     """`issuer` is the Name element as it lies in the certificate.
 
@@ -45,7 +49,7 @@ def certificate_name(certificate: bytes) -> CertificateName:
         return CertificateName(
             tbs["issuer"].dump(), tbs["serial_number"].native, frozenset(key_ids)
         )
-    except (TypeError, KeyError) as error:
+    except _DAMAGED as error:
         raise ValueError("not a certificate") from error
 
 
@@ -57,7 +61,7 @@ def normalised_name(name: bytes) -> str:
     """
     try:
         return str(x509.Name.load(name).hashable)
-    except (ValueError, TypeError, KeyError):
+    except _DAMAGED:
         return name.hex()
 
 
@@ -71,7 +75,7 @@ def name_text(name: bytes) -> str:
             for pair in relative
         ]
         return ", ".join(parts)[:500]
-    except (ValueError, TypeError, KeyError):
+    except _DAMAGED:
         return name[:64].hex()
 
 

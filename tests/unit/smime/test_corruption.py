@@ -254,3 +254,15 @@ def test_hostile_sizes_stay_small(opener: Opener, holders: dict[str, Holder]) ->
             assert opened.security.status == "failed"
             assert len(opened.security.reason) < 200
             assert opened.security.recipients == ()
+
+
+def test_a_recipient_whose_name_cannot_be_read_is_a_stranger(
+    opener: Opener, holders: dict[str, Holder]
+) -> None:
+    made = encrypt("-aes256", holders["rsa"].cert)
+    # Another type of attribute, with a value of a type that no name has.
+    strange = made.replace(bytes.fromhex("06035504030c"), bytes.fromhex("060355000008"))
+    assert strange != made
+    security = opener(mail(strange)).security
+    assert security.status == "no_recipient"
+    assert len(security.recipients) == 1

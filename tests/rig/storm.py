@@ -265,9 +265,9 @@ class Storm:
         print(f"mails: {len(wanted)} to {len(self.boxes)} mailboxes, {len(HANDLERS)} handlers")
         print(
             f"repeats: {repeats} with the same event id: {by_broker} given again by the broker "
-            f"after a lost acknowledgement; {refilled} events were published again into lost queues "
-            "(what is lost there once more repeats nothing); the rest was published right before a "
-            "crash that came before the record"
+            f"after a lost acknowledgement; {refilled} were published again into lost queues (what "
+            "is lost there once more repeats nothing); the rest was published right before a crash "
+            "that came before the record"
         )
         print(f"mails with two event ids: {twice}")
         print(f"quarantined: {quarantined}; leases held: {leases}; jobs left: {self.jobs_left()}")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pybase64
+
 import posthouse.event as contract
 from shared.connections import Connection
 from shared.messages import Outcome
@@ -65,4 +67,6 @@ def compose(
         downloaded_at=mail.downloaded_at,
         traceparent=traceparent,
         correlation_id=str(mail.correlation_id or ""),
+        # The standard library's took an eighth of the time of a small mail.
+        base64_encode=pybase64.b64encode,
     )

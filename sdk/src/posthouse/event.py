@@ -7,11 +7,10 @@ sender does not fill has its default. What may change without a new `type` is on
 from __future__ import annotations
 
 import base64
-import binascii
 import hashlib
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -195,16 +194,18 @@ def build_event(
     downloaded_at: datetime,
     traceparent: str = "",
     correlation_id: str = "",
+    base64_encode: Callable[[bytes], bytes] = base64.b64encode,
 ) -> bytes:
     """The JSON of an event, made for speed: base64 is spliced in, never seen by the encoder.
 
     The same arguments give the same bytes, so a repeat is a true repeat. `traceparent` is the
     trace that the event belongs to (CloudEvents' distributed tracing extension), `correlation_id`
-    what every log line of Posthouse about this mail carries.
+    what every log line of Posthouse about this mail carries. `base64_encode` may be a faster one
+    than the standard library's, without line ends.
     """
     at = _rfc3339(downloaded_at)
     if raw.inline is not None:
-        body = b'{"inline":"' + binascii.b2a_base64(raw.inline, newline=False) + b'"}}}'
+        body = b'{"inline":"' + base64_encode(raw.inline) + b'"}}}'
     else:
         body = b'{"url":' + _string(raw.url or "").encode() + b"}}}"
     message_id, sender, subject = map(
@@ -272,7 +273,9 @@ def _security_fields(security: Security) -> dict[str, Any]:
 
 def _rfc3339(at: datetime) -> str:
     """UTC with microseconds, as RFC 3339 wants it."""
-    return at.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+    if at.tzinfo is not UTC:
+        at = at.astimezone(UTC)
+    return at.isoformat(timespec="microseconds")[: -len("+00:00")] + "Z"
 
 
 def _read(fields: Mapping[str, Any]) -> MailEvent:

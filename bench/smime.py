@@ -280,7 +280,7 @@ def measure(rig: Rig, turns: int, seconds: float) -> list[str]:
         label = "10 MB, AES-256-CBC" + (", streamed" if "streamed" in name else "")
         lines.append(
             f"| {label} | {big:,.1f}/s | `openssl cms -decrypt` {other:,.1f}/s "
-            f"| {faster:.1f} | ≥ 3 |"
+            f"| {faster:.2f} | ≥ 3 |"
         )
     for name, label in (
         ("oaep", "8 KB, RSA-OAEP-SHA256"),

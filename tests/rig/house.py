@@ -181,8 +181,8 @@ class House:
         self._execute("UPDATE connection_state SET due_at = now() WHERE due_at IS NOT NULL")
 
     def _execute(self, statement: str) -> None:
-        with self.database.transaction() as session:
-            session.execute(statement)  # type: ignore[call-overload]
+        # Over many rows in no order, beside services that hold some: Postgres may ask to repeat.
+        self.database.perform(lambda session: session.execute(statement))  # type: ignore[call-overload]
 
     def query(self, sql: str, *values: Any) -> list[tuple[Any, ...]]:
         with self.database.transaction() as session:

@@ -119,6 +119,7 @@ def _encoding_of(field: bytes) -> str:
 
 
 _encoding = lru_cache(maxsize=512)(_encoding_of)
+
 #: What is inside a mail mostly has one short field, the same in mail after mail.
 _read_again = lru_cache(maxsize=512)(_read)
 

@@ -25,7 +25,10 @@ _TOGETHER = 64
 
 @dataclass(frozen=True, slots=True)
 class SecuredMails:
-    """`observe` is told the facts of each mail and the seconds that it took."""
+    """Opens them with what is attached to their connections, and keeps the opened forms.
+
+    `observe` is told the facts of each mail and the seconds that it took.
+    """
 
     store: Store
     keyring: Keyring

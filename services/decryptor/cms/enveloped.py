@@ -152,7 +152,7 @@ class Fitting(NamedTuple):
 
 
 def fitting(envelope: Envelope, identities: IdentityIndex) -> Fitting:
-    """Raises NoRecipient, or Unsupported and Malformed where the cipher is to blame."""
+    """Who here can open it. Raises NoRecipient, or Unsupported and Malformed for its cipher."""
     pairs = []
     for recipient in envelope.recipients:
         for identity in identities.matching(*recipient.identifier):
@@ -166,23 +166,23 @@ def fitting(envelope: Envelope, identities: IdentityIndex) -> Fitting:
 
 def open_envelope(
     envelope: Envelope,
-    fitting: Fitting,
+    keys: Fitting,
     spool: Spool,
     plausible: Callable[[bytes, Region], bool],
     *,
     first_key: bytes | None = None,
 ) -> OpenedEnvelope:
-    """Decrypts with the newest identity that fits; `first_key` is what it unwrapped already.
+    """Decrypts with the newest of the `keys` that fits; `first_key` is what it unwrapped already.
 
     `plausible(content type, content)` says whether a content without integrity can be what it
     should be: a wrong key yields noise that passes the padding check once in 256 times.
     Raises Unsupported, Malformed or NotOpened.
     """
-    cipher = fitting.cipher
+    cipher = keys.cipher
     failure: CmsError = NotOpened()
-    for number, (recipient, identity) in enumerate(fitting.pairs[:MAX_TRIES]):
+    for number, (recipient, identity) in enumerate(keys.pairs[:MAX_TRIES]):
         try:
-            key = first_key or fitting.unwrap(number)
+            key = first_key or keys.unwrap(number)
             first_key = None
             content = _decrypt(envelope, cipher, key, spool)
         except Unsupported as error:

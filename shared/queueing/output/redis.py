@@ -31,6 +31,9 @@ FIELD: Final = b"event"
 #: What is sent before answers are read: bounds what either side holds in memory.
 _PIPELINE_BYTES: Final = 8 << 20
 
+#: The highest number an entry can have within its millisecond.
+_LAST_NUMBER: Final = 2**64 - 1
+
 #: Answers, for each id given, whether the stream has that entry (without sending the entry).
 _PRESENT: Final = """
 local found = {}
@@ -305,12 +308,12 @@ def _order(position: str) -> tuple[int, int]:
 
 def _after(position: str) -> str:
     milliseconds, number = _order(position)
-    return f"{milliseconds}-{number + 1}"
+    return f"{milliseconds}-{number + 1}" if number < _LAST_NUMBER else f"{milliseconds + 1}-0"
 
 
 def _before(position: str) -> str:
     milliseconds, number = _order(position)
-    return f"{milliseconds}-{number - 1}" if number else f"{milliseconds - 1}-{2**64 - 1}"
+    return f"{milliseconds}-{number - 1}" if number else f"{milliseconds - 1}-{_LAST_NUMBER}"
 
 
 def _time_of(position: str) -> datetime:

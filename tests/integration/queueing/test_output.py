@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from datetime import timedelta
+from typing import Any
 
 import pika
 import pytest
@@ -108,6 +109,32 @@ def test_redis_knows_the_oldest_unacknowledged_event(
     assert state.lowest_pending_event_id == ids[2], "one not yet delivered too"
     output.trim(handler, state.acknowledged_position)
     assert client.xlen(key) == 1
+    output.close()
+
+
+def milliseconds(client: Any) -> int:
+    seconds, micros = client.time()
+    return int(seconds) * 1000 + int(micros) // 1000
+
+
+def test_trims_what_came_at_different_moments(redis_server: RedisServer, handler: str) -> None:
+    """The first entry of a millisecond has number 0: before it is the end of another one."""
+    output = open_output(redis_server.url)
+    output.ensure(handler, "g")
+    client = redis.Redis.from_url(redis_server.url, protocol=2)
+    key = f"posthouse:handler:{handler}"
+    ids = []
+    for _ in range(3):
+        ids += publish(output, handler, 1)
+        entry = client.xinfo_stream(key)["last-generated-id"]
+        while milliseconds(client) <= int(entry.split(b"-")[0]):
+            pass
+    (first, _), *_rest = client.xreadgroup("posthouse", "c", {key: ">"}, count=2)[0][1]
+    client.xack(key, "posthouse", first)
+    state = output.inspect(handler)
+    assert state.lowest_pending_event_id == ids[1]
+    output.trim(handler, state.acknowledged_position)
+    assert client.xlen(key) == 2
     output.close()
 
 

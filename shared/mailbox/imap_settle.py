@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 from shared.connections import AfterDownload
 from shared.mailbox.base import MailRef, Refused, Unreachable
-from shared.mailbox.imap_search import search
+from shared.mailbox.imap_search import search, searches
 from shared.mailbox.imap_session import ImapSession, Reply, Untagged, string, uid_sets
 
 _PERMANENT = {"NOPERM", "READ-ONLY", "CANNOT", "OVERQUOTA"}
@@ -55,12 +55,16 @@ def _store(session: ImapSession, uids: Sequence[int], flag: bytes) -> list[int]:
 
 
 def _expunge(session: ImapSession, uids: Sequence[int]) -> list[int]:
+    """Removes `uids` and no others, and believes it when a search finds them no more.
+
+    Dovecot (2.3.19, Maildir) may say OK to an `UID EXPUNGE` that comes in one go with its STORE,
+    and remove nothing: the flags were not in its view yet. So one comes after the other.
+    """
     sets = [octets for octets, _ in uid_sets(uids)]
-    flag = [b"UID STORE " + octets + b" +FLAGS.SILENT (\\Deleted)" for octets in sets]
-    remove = [b"UID EXPUNGE " + octets for octets in sets]
-    replies = _pipelined(session, [c for pair in zip(flag, remove, strict=True) for c in pair])
-    if all(reply.ok for reply in replies):
-        return list(uids)
+    replies = _pipelined(
+        session, [b"UID STORE " + octets + b" +FLAGS.SILENT (\\Deleted)" for octets in sets]
+    )
+    replies += _pipelined(session, [b"UID EXPUNGE " + octets for octets in sets])
     return _gone(session, uids, replies)
 
 
@@ -73,11 +77,19 @@ def _move(session: ImapSession, uids: Sequence[int], trash: bytes) -> list[int]:
 
 
 def _gone(session: ImapSession, uids: Sequence[int], replies: Sequence[Reply]) -> list[int]:
-    """Which of `uids` are no longer there, after a command about them was refused."""
-    there = set(search(session, b"UID " + b",".join(octets for octets, _ in uid_sets(uids))))
+    """Which of `uids` are no longer there after these replies. Raises where none has gone."""
+    found = searches(session, [b"UID " + octets for octets, _ in uid_sets(uids)])
+    there = {uid for part in found for uid in part}
     done = [uid for uid in uids if uid not in there]
     if not done:
-        raise _refused(next(reply for reply in replies if not reply.ok))
+        refusals = [reply for reply in replies if not reply.ok]
+        if not refusals:
+            raise Unreachable(
+                "The mail server says that it deleted the mails, but they are still there.",
+                step="settle",
+                code="not-deleted",
+            )
+        raise _refused(refusals[0])
     return done
 
 

@@ -183,6 +183,18 @@ def test_what_the_server_did_not_mark_is_not_taken_for_settled() -> None:
 
 
 @pytest.mark.promise("M7")
+def test_what_the_server_only_says_it_deleted_is_not_taken_for_settled() -> None:
+    script = imap({"UID SEARCH": b"* SEARCH 2\r\n"}, capability=b"IMAP4rev1 UIDPLUS")
+    with ScriptedServer(script) as server, opened(connection_to(server.port)) as mailbox:
+        mailbox.open("")
+        settled = mailbox.settle(REFS, AfterDownload.DELETE)
+        assert [ref.key for ref in settled] == [1, 3]
+        with pytest.raises(Unreachable) as caught:
+            mailbox.settle(REFS[1:2], AfterDownload.DELETE)
+    assert caught.value.code == "not-deleted"
+
+
+@pytest.mark.promise("M7")
 def test_a_read_only_folder_needs_a_person() -> None:
     select = b"* 3 EXISTS\r\n* OK [UIDVALIDITY 7] ok\r\n* OK [READ-ONLY] no rights\r\n"
     with (

@@ -165,6 +165,7 @@ def imap(
     FETCH of sizes, `HEADERS` for one of headers).
     """
     given = dict(answers or {})
+    there = dict(mails)
 
     def script(talk: Conversation) -> None:
         talk.send(greeting)
@@ -181,7 +182,7 @@ def imap(
                 answer(talk, tag, rest)
                 continue
             if answer is None:
-                answer = _usual(key, rest, mails, capability)
+                answer = _usual(key, rest, there, capability)
             talk.send(answer)
             talk.ok(tag)
             if name == b"LOGOUT":
@@ -190,8 +191,8 @@ def imap(
     return script
 
 
-def _usual(name: str, rest: bytes, mails: Mapping[int, bytes], capability: bytes) -> bytes:
-    """What a decent server answers, before the OK."""
+def _usual(name: str, rest: bytes, mails: dict[int, bytes], capability: bytes) -> bytes:
+    """What a decent server answers, before the OK; it forgets `mails` that are expunged."""
     top = max(mails, default=0) + 1
     named = _set(rest.split(b" ")[0], top)
     wanted = [uid for uid in mails if uid in named]
@@ -222,6 +223,9 @@ def _usual(name: str, rest: bytes, mails: Mapping[int, bytes], capability: bytes
             )
         case "UID FETCH":
             return b"".join(body_response(uid, mails[uid]) for uid in wanted)
+        case "UID EXPUNGE":
+            for uid in wanted:
+                del mails[uid]
         case "LIST":
             return b'* LIST (\\HasNoChildren) "/" INBOX\r\n'
         case "LOGOUT":

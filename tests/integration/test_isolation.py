@@ -88,6 +88,7 @@ def test_a_mail_that_kills_its_decryptor_ends_in_quarantine_and_others_go_on(
     dovecot.deliver(mail_user, [sound])
     house.start("decryptor")
     house.fetch_now(connection)
+    house.wait(lambda: house.count("message") == 2, "the sound one is here too")
     house.wait(lambda: (house.hurry(), house.count("outbox"))[1] == 0, "both are dealt with")
     house.wait(lambda: house.query("SELECT kind FROM alert") == [("mail-quarantined",)], "alert")
     house.stop()

@@ -126,6 +126,7 @@ def _fetched(stand: Stand, connections: Sequence[int], mails: int) -> float:
     for child in decryptors:
         child.send_signal(signal.SIGSTOP)
     try:
+        peers.quiet_disk()
         started = time.perf_counter()
         for identifier in connections:
             stand.house.fetch_now(identifier)

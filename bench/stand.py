@@ -19,6 +19,7 @@ from typing import Any
 
 import redis
 
+from bench.peers import quiet_disk
 from shared.storage.migrate import migrate
 from tests.rig.house import House
 from tests.rig.zygote import Zygote
@@ -103,6 +104,7 @@ class Stand:
     def turn(self, connections: Sequence[int], mails: int, seconds: float = 120) -> float:
         """Seconds from the moment at which these are due until so many more events are there."""
         wanted = self.events() + mails
+        quiet_disk()
         started = time.perf_counter()
         for identifier in connections:
             self.house.fetch_now(identifier)

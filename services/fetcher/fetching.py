@@ -10,13 +10,15 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from typing import Final
 
 from structlog.contextvars import get_contextvars
 
-from services.fetcher.doubles import commit, without_doubles
+from services.fetcher.doubles import Committed, commit, without_doubles
 from services.fetcher.intake import Intake, batches
+from services.fetcher.overlapping import overlapped
 from services.fetcher.recognising import recognise
 from services.fetcher.settings import FetcherSettings
 from shared.connections import AfterDownload, Connection, Selection
@@ -220,57 +222,68 @@ class Fetching:
     ) -> bool:
         """Fetches what is listed; False where time ran out or a mail has to be tried again."""
         limit = self.settings.max_message_bytes
-        complete = True
         fitting = [ref for ref in refs if ref.size <= limit]
         oversize = [_oversize(ref, limit) for ref in refs if ref.size > limit]
         if oversize:
             with self.database.transaction() as session:
                 report.oversize += ledger.commit_batch(session, lease, place, (), oversize)
         cut = batches(fitting, self.settings.batch_mails, self.settings.batch_bytes)
-        for batch in cut:
-            if time.monotonic() > deadline or self.stopping():
-                return False
-            complete = (
-                self._fetch_batch(connection, lease, place, mailbox, batch, report) and complete
-            )
-        return complete
+        interruption: TryAgain | None = None
 
-    def _fetch_batch(
-        self,
-        connection: Connection,
-        lease: Lease,
-        place: Place,
-        mailbox: Mailbox,
-        batch: Sequence[MailRef],
-        report: Report,
-    ) -> bool:
-        with Intake(self.store, _correlation_id()) as intake:
-            interruption: TryAgain | None = None
-            try:
-                mailbox.download(batch, intake, limit=self.settings.max_message_bytes)
-            except TryAgain as error:
-                # What arrived whole before the session broke is worth keeping.
-                if not intake.messages:
-                    raise
-                interruption = error
-            self.reached("downloaded")
+        def read(batch: Sequence[MailRef]) -> Intake:
+            nonlocal interruption
+            with ExitStack() as unless_read:
+                intake = unless_read.enter_context(Intake(self.store, _correlation_id()))
+                try:
+                    mailbox.download(batch, intake, limit=limit)
+                except TryAgain as error:
+                    # What arrived whole before the session broke is worth keeping.
+                    if not intake.messages:
+                        raise
+                    interruption = error
+                self.reached("downloaded")
+                unless_read.pop_all()
+                return intake
+
+        def keep(intake: Intake) -> tuple[Intake, Committed]:
+            return intake, self._keep(connection, lease, place, intake)
+
+        def ended() -> bool:
+            return interruption is not None or time.monotonic() > deadline or self.stopping()
+
+        complete, handled = True, 0
+        with closing(overlapped(cut, read, keep, ended)) as batches_kept:
+            for intake, committed in batches_kept:
+                if interruption is not None:
+                    continue  # nothing can be settled over this session
+                report.oversize += committed.quarantined
+                report.downloaded += len(committed.messages)
+                report.octets += intake.octets
+                report.settled += self._settle(connection, place, mailbox, committed.had)
+                handled += 1
+                complete = (
+                    complete and not intake.postponed and len(committed.had) == len(intake.refs)
+                )
+        if interruption is not None:
+            raise interruption
+        return complete and handled == len(cut)
+
+    def _keep(
+        self, connection: Connection, lease: Lease, place: Place, intake: Intake
+    ) -> Committed:
+        """Makes a batch durable, commits it to the ledger and hands it on."""
+        with intake:
             intake.keep()
             self.reached("stored")
             committed = self.database.perform(
                 lambda session: commit(session, lease, connection, place, intake)
             )
-            report.oversize += committed.quarantined
             self.reached("committed")
             for message in committed.messages:
                 metrics.MESSAGE_SIZE.observe(message.size)
-            report.downloaded += len(committed.messages)
-            report.octets += intake.octets
             self.hand_on([message.id for message in committed.messages])
             self.reached("handed-on")
-            if interruption is not None:
-                raise interruption
-            report.settled += self._settle(connection, place, mailbox, committed.had)
-            return not intake.postponed and len(committed.had) == len(intake.refs)
+            return committed
 
     def _settle(
         self, connection: Connection, place: Place, mailbox: Mailbox, refs: Sequence[MailRef]

@@ -20,6 +20,7 @@ from pathlib import Path
 
 from bench import report
 from bench.corpora import small
+from bench.peers import quiet_disk
 from bench.report import Series
 from bench.stand import Stand, spent
 
@@ -126,7 +127,7 @@ def _fetched(stand: Stand, connections: Sequence[int], mails: int) -> float:
     for child in decryptors:
         child.send_signal(signal.SIGSTOP)
     try:
-        peers.quiet_disk()
+        quiet_disk()
         started = time.perf_counter()
         for identifier in connections:
             stand.house.fetch_now(identifier)

@@ -14,6 +14,7 @@ from services.decryptor.keyring import Keyring
 from services.decryptor.publishing import Publisher
 from services.decryptor.secured import SecuredMails
 from services.decryptor.settings import DecryptorSettings
+from shared.heap import keep_freed
 from shared.jobs import DECRYPT_ACTOR, DECRYPT_QUEUE
 from shared.queueing.broker import build_broker
 from shared.queueing.output import Output, open_output
@@ -43,6 +44,7 @@ class Decryptor:
 
     def run(self, stop: threading.Event) -> None:
         """Works until `stop` is set; what is in hand is published."""
+        keep_freed()
         drained = threading.Event()
         renewing = threading.Thread(
             target=self.decrypting.claims.run, args=(drained,), name="claims"

@@ -34,7 +34,7 @@ from services.decryptor.facts import Facts, SignedLayer
 from services.decryptor.limits import Limits
 from services.decryptor.mime import Entity, entity, looks_like_header, parts
 from services.decryptor.openpgp.layers import OpenPGP, may_have_armour
-from services.decryptor.spool import Region, Spool
+from services.decryptor.spool import Region, Spool, made
 from services.decryptor.transfer import Undecodable, decode
 from services.decryptor.trust import TrustStore
 from shared.certificates import IdentityIndex
@@ -103,7 +103,7 @@ class Peeler:
             return
         except CmsError:
             pass
-        self._ready = _Ready(whole, body, envelope, keys)
+        self._ready = made(_Ready, (whole, body, envelope, keys))
 
     def unwrap(self) -> None:
         """The private key operation, where `read` found one to be done."""
@@ -199,7 +199,7 @@ class Peeler:
         first_key = self._first_key if keys is not None else None
         facts.encrypted = True
         facts.recipients += [str(one.identifier) for one in envelope.recipients]
-        facts.content_algorithm = envelope.cipher
+        facts.content_algorithm = cipher = envelope.cipher
         if envelope.recipients:
             facts.key_algorithm = key_algorithm_name(envelope.recipients[0])
         status: Status
@@ -214,9 +214,7 @@ class Peeler:
         except (NotOpened, Malformed) as error:
             status, reason = "failed", str(error)
         else:
-            facts.decrypted(
-                opened.identity.id, opened.integrity, opened.key_algorithm, envelope.cipher
-            )
+            facts.decrypted(opened.identity.id, opened.integrity, opened.key_algorithm, cipher)
             return self._content(whole, opened.content_type, opened.content, depth)
         facts.failed(status, reason)
         return whole

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from email.message import Message
 from functools import lru_cache
+from typing import NamedTuple
 
-from services.decryptor.spool import Region
+from services.decryptor.spool import Region, made
 
 #: A longer header block is not a header block.
 MAX_HEADER_BYTES = 1 << 20
@@ -29,6 +29,7 @@ _PARAMETER = re.compile(
 )
 _START = re.compile(rb"\r?\n|[\x21-\x39\x3b-\x7e]+[ \t]*:")
 _LONGEST_NAME = 256
+_CR = 13
 _VALUE = rb"([^\n]*(?:\n[ \t][^\n]*)*)"
 #: Its groups: the value of Content-Type, that of Content-Transfer-Encoding, or the name of another
 #: field, whose colon (some write a space before it, RFC 5322 section 4.5) may be missing.
@@ -41,8 +42,7 @@ _COMMENT = re.compile(rb"\([^()]*\)")
 _QUOTED_PAIR = re.compile(rb"\\(.)", re.DOTALL)
 
 
-@dataclass(slots=True)
-class Entity:
+class Entity(NamedTuple):
     """One MIME entity inside a region: header block, then body.
 
     `header` is the block without the empty line, every line with its end; `body` the rest.
@@ -69,7 +69,8 @@ def entity(part: Region) -> Entity:
     """Reads the header block of the entity that fills `part`."""
     header, start = split_header(part)
     read = _read_again if len(header) < _SHORT_HEADER else _read
-    return Entity(header, Region(part.buffer, start, part.end), *read(header))
+    body = made(Region, (part.buffer, start, part.end))
+    return made(Entity, (header, body, *read(header)))
 
 
 #: What the Content-* fields say: the fields of an `Entity` from `described` on.
@@ -128,12 +129,13 @@ def split_header(part: Region) -> tuple[bytes, int]:
     """(header block, offset of the body). Line ends may be CRLF or LF."""
     buffer, start, end = part
     limit = end if end - start <= MAX_HEADER_BYTES else start + MAX_HEADER_BYTES
-    # An entity without any field starts with its empty line.
-    first = buffer[start : start + 2]
-    if first == b"\r\n":
-        return b"", start + 2
-    if first[:1] == b"\n":
-        return b"", start + 1
+    if start < end and buffer[start] <= _CR:
+        # An entity without any field starts with its empty line.
+        first = buffer[start : start + 2]
+        if first == b"\r\n":
+            return b"", start + 2
+        if first[:1] == b"\n":
+            return b"", start + 1
     crlf = buffer.find(b"\r\n\r\n", start, limit)
     lf = buffer.find(b"\n\n", start, limit if crlf < 0 else crlf)
     if lf >= 0:

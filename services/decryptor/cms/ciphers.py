@@ -23,7 +23,7 @@ from services.decryptor.cms.algorithms import Algorithm
 from services.decryptor.cms.ber import INTEGER, OCTET_STRING, SEQUENCE, octet_string, reader_at
 from services.decryptor.cms.errors import Malformed, NotOpened, Unsupported
 from services.decryptor.cms.oids import dotted, oid
-from services.decryptor.spool import Region, Sink
+from services.decryptor.spool import Region, Sink, made
 
 Mode = Literal["CBC", "GCM"]
 #: RFC 5084 section 3.2: aes-ICVlen DEFAULT 12. Shorter tags can be guessed.
@@ -87,7 +87,7 @@ def content_cipher(chosen: Algorithm) -> ContentCipher:
             nonce = octet_string(reader_at(written))
         if len(nonce) != block_bytes:
             raise Malformed("The initialisation vector has the wrong length.")
-        return ContentCipher(name, key_bytes, block_bytes, mode, nonce)
+        return made(ContentCipher, (name, key_bytes, block_bytes, mode, nonce, 0))
     fields = reader_at(written).enter(SEQUENCE)
     nonce = octet_string(fields, OCTET_STRING)
     tag_bytes = int.from_bytes(fields.value(INTEGER)) if fields.peek() == INTEGER else 12
@@ -123,7 +123,7 @@ def cbc_in_memory(cipher: ContentCipher, key: bytes, content: memoryview) -> Reg
     if not content or len(content) % size:
         raise NotOpened
     plain = _cbc(cipher, key).update(content)
-    return Region(plain, 0, len(plain) - _padding(plain[-size:], size))
+    return made(Region, (plain, 0, len(plain) - _padding(plain[-size:], size)))
 
 
 def _cbc(cipher: ContentCipher, key: bytes) -> CipherContext:

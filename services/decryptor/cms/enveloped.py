@@ -21,7 +21,7 @@ from services.decryptor.cms.content import pieces
 from services.decryptor.cms.errors import CmsError, Malformed, NoRecipient, NotOpened, Unsupported
 from services.decryptor.cms.keys import key_algorithm_name, unwrap
 from services.decryptor.cms.recipients import Recipient, read_recipients
-from services.decryptor.spool import Region, Sink, Spool
+from services.decryptor.spool import Region, Sink, Spool, made
 from shared.certificates import Identity, IdentityIndex
 
 #: Every matching pair of recipient and key is tried, but a mail cannot ask for endless tries.
@@ -114,13 +114,8 @@ def usual_envelope(body: Region) -> Envelope | None:
         known = read_recipients(buffer, start, stop)
     except Malformed:
         return None
-    return Envelope(
-        body,
-        known,
-        content_type,
-        Algorithm(algorithm, nonce, b"\x30\x1d" + parameters),
-        (position, behind),
-    )
+    chosen = made(Algorithm, (algorithm, nonce, b"\x30\x1d" + parameters))
+    return made(Envelope, (body, known, content_type, chosen, (position, behind)))
 
 
 def any_envelope(body: Region, content: Reader, *, authenticated: bool) -> Envelope:
@@ -161,7 +156,7 @@ def fitting(envelope: Envelope, identities: IdentityIndex) -> Fitting:
         raise NoRecipient("None of the certificates here is among the recipients.")
     if len(pairs) > 1:
         pairs.sort(key=lambda pair: pair[1].not_before, reverse=True)
-    return Fitting(pairs, content_cipher(envelope.content_algorithm))
+    return made(Fitting, (pairs, content_cipher(envelope.content_algorithm)))
 
 
 def open_envelope(
@@ -193,13 +188,9 @@ def open_envelope(
         if cipher.mode == "CBC" and not plausible(envelope.content_type, content):
             spool.drop(content)
             continue
-        return OpenedEnvelope(
-            envelope.content_type,
-            content,
-            identity,
-            key_algorithm_name(recipient),
-            "aead" if cipher.mode == "GCM" else "none",
-        )
+        integrity = "aead" if cipher.mode == "GCM" else "none"
+        name = key_algorithm_name(recipient)
+        return made(OpenedEnvelope, (envelope.content_type, content, identity, name, integrity))
     raise failure
 
 

@@ -17,6 +17,7 @@ from services.decryptor.cms.ber import (
     small,
 )
 from services.decryptor.cms.errors import Malformed
+from services.decryptor.spool import made
 from shared.certificates.naming import CertificateName, name_text, normalised_name
 
 #: Distribution lists have some hundreds of members; each costs its parse.
@@ -120,16 +121,17 @@ def _transport(buffer: Buffer, start: int, stop: int) -> Recipient:
         if key - 4 > start and buffer[key - 4 : key] == beginning:
             known = _before_key(bytes(buffer[start : key - 4]))
             if known is not None:
-                return Recipient("transport", *known, bytes(buffer[key:stop]))
+                wrapped = bytes(buffer[key:stop])
+                return made(Recipient, ("transport", *known, wrapped, None, b"", b""))
     fields = items(buffer, start, stop)
     if len(fields) < 4 or fields[2].tag != SEQUENCE:
         raise _unknown()
-    _, identifier, chosen, wrapped = fields[:4]
+    _, identifier, chosen, encrypted = fields[:4]
     return Recipient(
         "transport",
         read_identifier(buffer, identifier),
         algorithm(small(buffer, chosen.begin, chosen.next)),
-        octets_of(buffer, wrapped),
+        octets_of(buffer, encrypted),
     )
 
 

@@ -99,6 +99,7 @@ def prune(
         session.execute(_SQL["prune_content"], {**place, "uids": list(listed)})
         return
     digests = [key_digest(str(key)) for key in listed]
+    session.execute(_SQL["room_to_hash"])
     session.execute(_SQL["prune_keys"], {**place, "digests": digests})
     session.execute(_SQL["drop_vanished_keys"], {**place, "days": VANISHED_DAYS})
 

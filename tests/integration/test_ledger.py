@@ -18,6 +18,7 @@ from shared.storage import connections, handlers, known, leases, ledger, outbox
 from shared.storage.known import KnownMails
 from shared.storage.ledger import Place, Refused
 from shared.storage.pool import Database
+from shared.storage.queries import Queries
 
 
 @pytest.fixture
@@ -120,6 +121,35 @@ def test_digests_of_other_keys_vanish_slowly(database: Database, place: Place) -
         )
         known.prune(session, pop.connection_id, "", None, ["a"])
     assert mails.missing(["a", "b"]) == ["b"]
+
+
+def test_letting_go_of_keys_does_not_compare_each_with_each(
+    database: Database, place: Place
+) -> None:
+    """A table that just grew by thousands: what Postgres believes about it is long out of date."""
+    pop = Place(place.connection_id, "", None)
+    keys = [f"uidl-{number}" for number in range(5000)]
+    with database.transaction() as session:
+        known.know(session, pop.connection_id, "", None, keys)
+        known.prune(session, pop.connection_id, "", None, keys[:-1])
+        ((vanished,),) = session.execute(
+            "SELECT count(*) FROM known_key WHERE vanished_on IS NOT NULL"
+        ).fetchall()
+        assert vanished == 1
+        known.prune(session, pop.connection_id, "", None, keys)
+        plan = "\n".join(
+            line
+            for (line,) in session.execute(
+                "EXPLAIN " + Queries("ledger")["prune_keys"],
+                {
+                    "connection_id": pop.connection_id,
+                    "folder": "",
+                    "digests": [known.key_digest(key) for key in keys],
+                },
+            )
+        )
+    assert "hashed SubPlan" in plan
+    assert "Nested Loop" not in plan
 
 
 @pytest.mark.promise("I9")

@@ -76,8 +76,13 @@ SELECT %(connection_id)s, %(folder)s, digest FROM unnest(%(digests)s::bytea[]) A
 ON CONFLICT (connection_id, folder, digest) DO UPDATE SET vanished_on = NULL;
 
 -- name: known_keys
-SELECT digest FROM known_key
-WHERE connection_id = %(connection_id)s AND folder = %(folder)s AND digest = ANY(%(digests)s);
+-- One look into the index for each. `digest = ANY(...)` was a filter over all keys of the mailbox once
+-- the plan was cached: 40 s for 50,000 of 50,000.
+SELECT digest FROM unnest(%(digests)s::bytea[]) AS asked(digest) CROSS JOIN LATERAL (
+    SELECT FROM known_key AS k
+    WHERE k.connection_id = %(connection_id)s AND k.folder = %(folder)s
+      AND k.digest = asked.digest
+    LIMIT 1) AS known;
 
 -- name: count_keys
 SELECT count(*) FROM known_key

@@ -93,9 +93,14 @@ DELETE FROM known_key
 WHERE connection_id = %(connection_id)s AND folder = %(folder)s AND digest = ANY(%(digests)s);
 
 -- name: vanish_keys
--- Deleted on the server by ourselves: not counted any more, and for a while still known.
-UPDATE known_key SET vanished_on = current_date
-WHERE connection_id = %(connection_id)s AND folder = %(folder)s AND digest = ANY(%(digests)s);
+-- Deleted on the server by ourselves: not counted any more, and for a while still known. Joined by
+-- the whole key, as in `settled`.
+WITH deleted AS MATERIALIZED (
+    SELECT %(connection_id)s::bigint AS connection_id, %(folder)s::text AS folder, digest
+    FROM unnest(%(digests)s::bytea[]) AS digest
+)
+UPDATE known_key AS k SET vanished_on = current_date FROM deleted AS d
+WHERE (k.connection_id, k.folder, k.digest) = (d.connection_id, d.folder, d.digest);
 
 -- name: prune_keys
 -- Keys that the server lists no longer. They are kept for a while: a server that shows an empty
@@ -126,9 +131,14 @@ FROM unnest(%(uids)s::bigint[], %(digests)s::bytea[], %(gmail_ids)s::bigint[], %
 ON CONFLICT DO NOTHING;
 
 -- name: forget_content
-DELETE FROM known_content
-WHERE connection_id = %(connection_id)s AND folder = %(folder)s
-  AND uid_validity = %(uid_validity)s AND uid = ANY(%(uids)s);
+WITH deleted AS MATERIALIZED (
+    SELECT %(connection_id)s::bigint AS connection_id, %(folder)s::text AS folder,
+           %(uid_validity)s::bigint AS uid_validity, uid
+    FROM unnest(%(uids)s::bigint[]) AS uid
+)
+DELETE FROM known_content AS k USING deleted AS d
+WHERE (k.connection_id, k.folder, k.uid_validity, k.uid)
+    = (d.connection_id, d.folder, d.uid_validity, d.uid);
 
 -- name: prune_content
 -- Against a multirange, which is searched: joined with an array of unknown length, a folder of

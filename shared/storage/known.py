@@ -117,8 +117,10 @@ def recognise(
     new UIDs, together with what was still to be settled.
     """
     place = {"connection_id": connection_id, "folder": folder, "uid_validity": uid_validity}
+    # Not prepared: only a plan that sees the array makes a hash table of it, a cached one compares
+    # each mail of the folder with each digest.
     rows = session.execute(
-        _SQL["recognise"], {**place, "digests": list(set(digests.values()))}
+        _SQL["recognise"], {**place, "digests": list(set(digests.values()))}, prepare=False
     ).fetchall()
     earlier: dict[bytes, list[tuple[int, int]]] = defaultdict(list)
     for old_validity, old_uid, digest in reversed(rows):

@@ -234,6 +234,16 @@ class _BoundedRedisConsumer(_RedisConsumer):
         except (redis.RedisError, OSError) as error:
             raise dramatiq.errors.ConnectionClosed(error) from None
 
+    def close(self) -> None:
+        """Gives back what was fetched and not handed out.
+
+        The library leaves it to maintenance, which waits until this process was silent for a
+        minute.
+        """
+        fetched, self.message_cache = self.message_cache, []
+        self.requeue([dramatiq.Message.decode(data) for data in fetched if data is not None])
+        super().close()
+
 
 class RabbitmqJobs(RabbitmqBroker):
     """dramatiq's RabbitMQ broker without delayed queues, publishing in windows of confirms.

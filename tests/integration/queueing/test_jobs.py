@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from typing import Any
 
 import dramatiq
 import pytest
@@ -53,6 +54,28 @@ def test_a_job_that_raises_is_done_with(server: Server, queue: str, workers: Wor
     workers.start(server.url, queue, work)
     eventually(lambda: len(ran) == 3)
     eventually(lambda: queue_depth(server.url, queue) == 0)
+    broker.close()
+
+
+def test_a_consumer_gives_back_what_it_fetched_and_did_not_hand_out(
+    server: Server, queue: str
+) -> None:
+    """A worker that stops in between would keep these jobs from all others for a minute."""
+    broker = build_broker(server.url, queues=[queue])
+    enqueue_many(broker, [Job(queue, "work", (n,)) for n in range(5)])
+    consumer = broker.consume(queue, prefetch=5, timeout=100)
+    first: list[Any] = []
+    eventually(lambda: first.extend(m for m in [next(consumer)] if m is not None) or first)
+    consumer.close()
+    other = broker.consume(queue, prefetch=9, timeout=100)
+    found: set[int] = set()
+    eventually(
+        lambda: (
+            found.update(m.args[0] for m in [next(other)] if m is not None)
+            or found >= set(range(5)) - {first[0].args[0]}
+        )
+    )
+    other.close()
     broker.close()
 
 

@@ -73,7 +73,7 @@ def _move(session: ImapSession, uids: Sequence[int], trash: bytes) -> list[int]:
     replies = [
         session.command(b"UID MOVE " + octets + b" ", target) for octets, _ in uid_sets(uids)
     ]
-    return list(uids) if all(reply.ok for reply in replies) else _gone(session, uids, replies)
+    return _gone(session, uids, replies)
 
 
 def _gone(session: ImapSession, uids: Sequence[int], replies: Sequence[Reply]) -> list[int]:

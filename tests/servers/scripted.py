@@ -192,7 +192,7 @@ def imap(
 
 
 def _usual(name: str, rest: bytes, mails: dict[int, bytes], capability: bytes) -> bytes:
-    """What a decent server answers, before the OK; it forgets `mails` that are expunged."""
+    """What a decent server answers, before the OK; it forgets `mails` that are removed."""
     top = max(mails, default=0) + 1
     named = _set(rest.split(b" ")[0], top)
     wanted = [uid for uid in mails if uid in named]
@@ -223,7 +223,7 @@ def _usual(name: str, rest: bytes, mails: dict[int, bytes], capability: bytes) -
             )
         case "UID FETCH":
             return b"".join(body_response(uid, mails[uid]) for uid in wanted)
-        case "UID EXPUNGE":
+        case "UID EXPUNGE" | "UID MOVE":
             for uid in wanted:
                 del mails[uid]
         case "LIST":

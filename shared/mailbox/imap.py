@@ -28,8 +28,9 @@ from shared.mailbox.base import (
     StepFailed,
     Unreachable,
 )
-from shared.mailbox.imap_fetch import fetch_bodies, fetch_headers
+from shared.mailbox.imap_fetch import fetch_bodies
 from shared.mailbox.imap_folders import ImapFolders
+from shared.mailbox.imap_headers import fetch_headers
 from shared.mailbox.imap_metadata import fetch_metadata
 from shared.mailbox.imap_search import refusal, searches
 from shared.mailbox.imap_selection import arrived_since, select

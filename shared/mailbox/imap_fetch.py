@@ -11,12 +11,11 @@ from __future__ import annotations
 import re
 import tempfile
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import IO
 
 from shared.mailbox.base import (
-    HEADER_LIMIT,
     MailRef,
     SessionLost,
     Sink,
@@ -26,7 +25,7 @@ from shared.mailbox.base import (
     mail_vanished,
 )
 from shared.mailbox.imap_search import search
-from shared.mailbox.imap_session import ImapSession, Reply, Untagged, uid_sets
+from shared.mailbox.imap_session import ImapSession, Reply, uid_sets
 from shared.mailbox.wire import LARGE_BUFFER, SMALL_BUFFER
 
 #: What nearly every response looks like; anything else takes the patient path.
@@ -40,7 +39,6 @@ _WHOLE_BODY = {b"BODY[]", b"RFC822", b"BODY[]<0>"}
 #: Octets and mails of one command, and how many commands are under way.
 _BATCH_OCTETS = 4 << 20
 _BATCH_MAILS = 512
-_BATCH_HEADERS = 100
 _AHEAD = 4
 _SPOOL = 1 << 20
 #: What is read and dropped (mails nobody asked for, too large ones) before the session is given up.
@@ -345,39 +343,6 @@ class _Bodies:
 
     def _nonsense(self, text: bytes) -> SessionLost:
         return self._wire.nonsense(f"{self._wire.transcript.clean(text[:80])!r} in a FETCH")
-
-
-def fetch_headers(session: ImapSession, refs: Sequence[MailRef]) -> Iterator[tuple[MailRef, bytes]]:
-    """The header block of each mail that exists, at most HEADER_LIMIT octets of it."""
-    items = b" (UID BODY.PEEK[HEADER]<0.%d>)" % HEADER_LIMIT
-    for start in range(0, len(refs), _BATCH_HEADERS):
-        by_uid = {int(ref.key): ref for ref in refs[start : start + _BATCH_HEADERS]}
-        found: list[tuple[MailRef, bytes]] = []
-
-        def take(line: Untagged, by_uid=by_uid, found=found) -> bool:  # type: ignore[no-untyped-def]
-            pair = _header_of(line, by_uid) if line.keyword == b"FETCH" else None
-            if pair is not None:
-                found.append(pair)
-                del by_uid[int(pair[0].key)]
-            return line.keyword == b"FETCH"
-
-        for octets, _ in uid_sets(sorted(by_uid)):
-            session.wire.start_clock()
-            session.reply(session.send(b"UID FETCH " + octets + items), on_untagged=take)
-        yield from found
-
-
-def _header_of(line: Untagged, wanted: Mapping[int, MailRef]) -> tuple[MailRef, bytes] | None:
-    """The mail and its header block from a FETCH response; None for one about anything else."""
-    values = line.values()
-    items = values[0] if values and isinstance(values[0], tuple) else ()
-    pairs = dict(zip(items[::2], items[1::2], strict=False))
-    ref = wanted.get(pairs.get(b"UID", 0))
-    names = [name for name in pairs if isinstance(name, bytes) and name[:5].upper() == b"BODY["]
-    block = pairs[names[0]] if names else None
-    if ref is None or not isinstance(block, bytes):
-        return None
-    return ref, block[:HEADER_LIMIT]
 
 
 def _batches(refs: Sequence[MailRef]) -> Iterator[list[MailRef]]:

@@ -1,56 +1,25 @@
-"""What every mailbox must do, over every kind of it (tests/contract/mailbox_kinds.py)."""
+"""What every mailbox must do, over every kind of it (tests/contract/mailbox_kinds.py).
+
+Settling and listing have files of their own: test_settling.py, test_listing.py.
+"""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
-
 import pytest
 
-from shared.connections import AfterDownload, Selection
-from shared.mailbox.base import FolderMissing, Listing, Mailbox, MailRef, Pollable
+from shared.mailbox.base import FolderMissing
 from tests.contract.mailbox_kinds import MailboxKind, mail, subject_of
 from tests.contract.recorders import Collector, KnownKeys
-
-LIMIT = 150 << 20
-UNREAD, ALL = Selection.UNREAD, Selection.ALL
-MARK_READ, DELETE = AfterDownload.MARK_READ, AfterDownload.DELETE
-
-
-@contextmanager
-def session(kind: MailboxKind, folder: str | None = "") -> Iterator[Mailbox]:
-    mailbox = kind.open()
-    try:
-        if folder is not None:
-            mailbox.open(folder)
-        yield mailbox
-    finally:
-        mailbox.close()
-
-
-def read(mailbox: Mailbox, refs: list[MailRef] | tuple[MailRef, ...], limit: int = LIMIT) -> dict:
-    sink = Collector()
-    mailbox.download(refs, sink, limit=limit)
-    assert not sink.abandoned
-    return {subject_of(raw): raw for raw in sink.mails.values()}
-
-
-def new_subjects(kind: MailboxKind, known: KnownKeys, selection: Selection = UNREAD) -> set[str]:
-    with session(kind) as mailbox:
-        return set(read(mailbox, mailbox.list_new(known, selection).new))
-
-
-def fetched(kind: MailboxKind, known: KnownKeys, action: AfterDownload = MARK_READ) -> Listing:
-    """One whole fetch: list, download, know, settle. Returns the listing."""
-    with session(kind) as mailbox:
-        listing = mailbox.list_new(known, UNREAD)
-        read(mailbox, listing.new)
-        known.add(listing.new)
-        settled = mailbox.settle(listing.new, action)
-        assert {ref.key for ref in settled} == {ref.key for ref in listing.new}
-        return listing
+from tests.contract.sessions import (
+    ALL,
+    LIMIT,
+    MARK_READ,
+    UNREAD,
+    fetched,
+    new_subjects,
+    read,
+    session,
+)
 
 
 @pytest.mark.promise("M9")
@@ -131,200 +100,6 @@ def test_a_mail_that_comes_again_is_new(kind: MailboxKind) -> None:
     kind.remove("wanderer")
     kind.deliver(mail("wanderer"))
     assert new_subjects(kind, known) == {"wanderer"}
-
-
-@pytest.mark.promise("M7")
-def test_mark_read_marks_exactly_these_mails(kind: MailboxKind) -> None:
-    kind.deliver(mail("ours"), mail("later"), mail("ours too"))
-    with session(kind) as mailbox:
-        refs = mailbox.list_new(KnownKeys(), UNREAD).new
-        settled = mailbox.settle([refs[0], refs[2]], MARK_READ)
-    assert [ref.key for ref in settled] == [refs[0].key, refs[2].key]
-    assert set(kind.stored()) == {"ours", "later", "ours too"}
-    if kind.read_flag:
-        assert kind.is_read("ours")
-        assert kind.is_read("ours too")
-    assert not kind.is_read("later")
-
-
-@pytest.mark.promise("M7")
-def test_delete_removes_exactly_these_mails(kind: MailboxKind) -> None:
-    kind.deliver(mail("ours"), mail("somebody's"), mail("later"))
-    with session(kind) as mailbox:
-        refs = mailbox.list_new(KnownKeys(), UNREAD).new
-        settled = mailbox.settle([refs[0]], DELETE)
-        assert [ref.key for ref in settled] == [refs[0].key]
-    assert set(kind.stored()) == {"somebody's", "later"}
-
-
-@pytest.mark.promise("M7")
-def test_delete_never_removes_what_somebody_else_flagged(kind: MailboxKind) -> None:
-    if not kind.deleted_flag:
-        pytest.skip("this kind has no deleted flag")
-    kind.deliver(mail("ours"), mail("flagged by somebody"), mail("later"))
-    kind.flag_deleted("flagged by somebody")
-    with session(kind) as mailbox:
-        exact = mailbox.capabilities.exact_delete
-        refs = mailbox.list_new(KnownKeys(), UNREAD).new
-        ours = [ref for ref in refs if ref.key == refs[0].key]
-        assert mailbox.settle(ours, DELETE) == ours
-    left = set(kind.stored())
-    assert {"flagged by somebody", "later"} <= left
-    # A server that cannot delete single mails keeps ours, flagged, for the sake of the other.
-    assert ("ours" in left) == (not exact)
-
-
-@pytest.mark.promise("M7")
-@pytest.mark.parametrize("action", [MARK_READ, DELETE])
-def test_settling_again_and_what_is_gone_already_is_fine(
-    kind: MailboxKind, action: AfterDownload
-) -> None:
-    kind.deliver(mail("removed by somebody"), mail("ours"), mail("later"))
-    with session(kind) as mailbox:
-        refs = mailbox.list_new(KnownKeys(), UNREAD).new[:2]
-    kind.remove("removed by somebody")
-    keys = {ref.key for ref in refs}
-    for _ in range(2):
-        with session(kind) as mailbox:
-            assert {ref.key for ref in mailbox.settle(refs, action)} == keys
-    assert set(kind.stored()) == ({"ours", "later"} if action is MARK_READ else {"later"})
-    assert not kind.is_read("later")
-
-
-@pytest.mark.promise("M7")
-def test_settling_what_an_earlier_run_downloaded(kind: MailboxKind) -> None:
-    """After a crash only the keys are left, in a new session."""
-    kind.deliver(mail("downloaded"), mail("not downloaded"))
-    with session(kind) as mailbox:
-        key = mailbox.list_new(KnownKeys(), UNREAD).new[0].key
-    with session(kind) as mailbox:
-        assert [ref.key for ref in mailbox.settle([MailRef(key, 0)], DELETE)] == [key]
-    assert set(kind.stored()) == {"not downloaded"}
-
-
-@pytest.mark.promise("H4", "I5")
-def test_one_mail_that_vanished_or_is_too_large_stops_no_other(kind: MailboxKind) -> None:
-    kind.deliver(mail("one"), mail("vanishes"), mail("large", b"x" * 70 + b"\r\n"), mail("last"))
-    with session(kind) as mailbox:
-        refs = mailbox.list_new(KnownKeys(), UNREAD).new
-        gone, large = refs[1].key, refs[2].key
-    kind.deliver(mail("very large", (b"y" * 70 + b"\r\n") * 400))
-    kind.remove("vanishes")
-    with session(kind) as mailbox:
-        refs = (*refs, *mailbox.list_new(KnownKeys({ref.key for ref in refs}), UNREAD).new)
-        sink = Collector()
-        mailbox.download(refs, sink, limit=20_000)
-    assert {subject_of(raw) for raw in sink.mails.values()} == {"one", "large", "last"}
-    assert large in sink.mails
-    codes = {key: reason.code for key, reason in sink.abandoned.items()}
-    assert codes == {gone: "mail-vanished", refs[-1].key: "mail-too-large"}
-    assert "very large" in kind.stored()
-
-
-@pytest.mark.promise("M4")
-def test_an_unchanged_mailbox_is_recognised_and_news_are_noticed(kind: MailboxKind) -> None:
-    known = KnownKeys()
-    kind.deliver(mail("first"), mail("second"))
-    with session(kind) as mailbox:
-        listing = mailbox.list_new(known, UNREAD)
-        known.add(listing.new)
-        assert mailbox.changed_since("", None) is not None
-        assert mailbox.changed_since("", listing.cursor) is None
-    with session(kind, None) as mailbox:
-        assert mailbox.changed_since("", listing.cursor) is None
-        kind.deliver(mail("third"))
-        status = mailbox.changed_since("", listing.cursor)
-        assert status is not None
-        assert status.total == 3
-    assert new_subjects(kind, known) == {"third"}
-
-
-@pytest.mark.promise("M4")
-@pytest.mark.parametrize("action", [MARK_READ, DELETE])
-def test_our_own_settling_is_no_news(kind: MailboxKind, action: AfterDownload) -> None:
-    known = KnownKeys()
-    kind.deliver(mail("kept"), seen=True)
-    kind.deliver(*(mail(f"mail {n}") for n in range(5)))
-    with session(kind) as mailbox:
-        listing = mailbox.list_new(known, UNREAD)
-        settled = mailbox.settle(listing.new, action)
-        cursor = mailbox.cursor_after(listing.cursor, settled, action)
-    with session(kind, None) as mailbox:
-        status = mailbox.changed_since("", cursor)
-        assert status is None or not kind.read_flag
-    kind.deliver(mail("one more"))
-    with session(kind, None) as mailbox:
-        assert mailbox.changed_since("", cursor) is not None
-
-
-def test_many_kept_open_sessions_are_polled_together(kind: MailboxKind) -> None:
-    with session(kind) as one, session(kind) as other:
-        if not isinstance(one, Pollable) or not isinstance(other, Pollable):
-            pytest.skip("this kind cannot poll in two halves")
-        cursor = one.list_new(KnownKeys(), UNREAD).cursor
-        for expected in (True, False):
-            for mailbox in (one, other):
-                mailbox.poll_send("", cursor)
-            assert [m.poll_receive() is None for m in (one, other)] == [expected, expected]
-            kind.deliver(mail("news"))
-
-
-@pytest.mark.promise("M9")
-def test_a_huge_mailbox_is_listed_in_slices(kind: MailboxKind) -> None:
-    known = KnownKeys()
-    subjects = [f"slice {n}" for n in range(23)]
-    kind.deliver(*map(mail, subjects))
-    found: list[str] = []
-    with session(kind) as mailbox:
-        counted = mailbox.list_new(known, UNREAD, limit=0)
-        assert (counted.new_count, counted.new, counted.complete) == (23, (), False)
-        while True:
-            listing = mailbox.list_new(known, UNREAD, limit=10)
-            assert listing.new_count + len(found) == 23
-            sink = Collector()
-            mailbox.download(listing.new, sink, limit=LIMIT)
-            found += [subject_of(sink.mails[ref.key]) for ref in listing.new]
-            known.add(listing.new)
-            if listing.complete:
-                break
-    assert found == subjects
-    with session(kind, None) as mailbox:
-        assert mailbox.changed_since("", listing.cursor) is None
-
-
-@pytest.mark.promise("M9")
-def test_all_mails_are_found_again_from_where_the_last_listing_ended(kind: MailboxKind) -> None:
-    known = KnownKeys()
-    kind.deliver(mail("old"), seen=True)
-    with session(kind) as mailbox:
-        before = mailbox.list_new(known, ALL)
-        known.add(before.new)
-        assert mailbox.list_new(known, ALL, cursor=before.cursor).new == ()
-    kind.deliver(mail("new and read"), seen=True)
-    with session(kind) as mailbox:
-        listing = mailbox.list_new(known, ALL, cursor=before.cursor)
-        assert set(read(mailbox, listing.new)) == {"new and read"}
-
-
-@pytest.mark.promise("M17")
-def test_only_mails_since_a_moment(kind: MailboxKind) -> None:
-    moment = datetime.now(UTC).replace(microsecond=0)
-    dates = [moment - timedelta(days=3), moment - timedelta(hours=1), moment + timedelta(hours=1)]
-    if kind.read_flag:  # the server knows when a mail arrived
-        kind.deliver(mail("arrived before"))
-        time.sleep(1.1)
-        since = datetime.now(UTC).replace(microsecond=0)
-        kind.deliver(mail("arrived after"))
-        expected = {"arrived after"}
-    else:
-        since = moment
-        for date in dates:
-            line = date.strftime("Date: %a, %d %b %Y %H:%M:%S +0000\r\n").encode()
-            kind.deliver(line + mail(f"of {date:%d %H}"))
-        expected = {f"of {dates[2]:%d %H}"}
-    with session(kind) as mailbox:
-        listing = mailbox.list_new(KnownKeys(), UNREAD, since=since)
-        assert set(read(mailbox, listing.new)) == expected
 
 
 @pytest.mark.promise("M5")

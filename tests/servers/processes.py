@@ -93,16 +93,22 @@ def accepts(port: int) -> bool:
 
 
 class ServerProcess:
-    """One running server. `log` is the file that takes its output."""
+    """One running server. `log` takes its output; in `folder` it leaves its crash dumps."""
 
     def __init__(
-        self, argv: Sequence[str], *, log: Path, env: Mapping[str, str] | None = None
+        self,
+        argv: Sequence[str],
+        *,
+        log: Path,
+        env: Mapping[str, str] | None = None,
+        folder: Path | None = None,
     ) -> None:
         self.log = log
         with log.open("ab") as output:
             self._process = subprocess.Popen(
                 list(argv),
                 env=None if env is None else dict(env),
+                cwd=folder,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,

@@ -82,6 +82,7 @@ class RabbitServer:
             [str(_home() / "sbin" / "rabbitmq-server")],
             log=self.folder / "rabbitmq.log",
             env=self._environment(),
+            folder=self.folder,
         )
         self._process.wait_until(self._answers, seconds=120)
 

@@ -1,0 +1,42 @@
+"""What is tracked belongs there: no dumps, logs or binaries, and nothing large without a reason."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+LARGEST = 200_000
+#: Locks grow with what they pin.
+LARGE_ON_PURPOSE = {".lock"}
+#: What programs leave behind when they end badly, or while they run.
+LEFT_BEHIND = ("MnesiaCore.", "erl_crash.dump", "core.", "dump.rdb", "nohup.out")
+
+
+def tracked() -> list[Path]:
+    listed = subprocess.run(
+        ["git", "ls-files", "-z"], cwd=ROOT, check=True, capture_output=True, text=True
+    )
+    return [ROOT / name for name in listed.stdout.split("\0") if name and (ROOT / name).is_file()]
+
+
+def test_no_large_file_is_tracked() -> None:
+    large = [
+        f"{path.relative_to(ROOT)}: {path.stat().st_size} octets"
+        for path in tracked()
+        if path.suffix not in LARGE_ON_PURPOSE and path.stat().st_size > LARGEST
+    ]
+    assert not large
+
+
+def test_nothing_that_a_program_left_behind_is_tracked() -> None:
+    assert not [str(path) for path in tracked() if path.name.startswith(LEFT_BEHIND)]
+
+
+def test_no_binary_is_tracked_outside_test_data() -> None:
+    binary = [
+        str(path.relative_to(ROOT))
+        for path in tracked()
+        if b"\0" in path.read_bytes()[:8192] and "tests" not in path.parts
+    ]
+    assert not binary

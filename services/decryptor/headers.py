@@ -7,38 +7,23 @@ outer header with the content's own fields and, where there are any, the protect
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from email.errors import HeaderParseError
 from email.header import decode_header
 from email.utils import getaddresses
 
-from services.decryptor.mime import Entity, entity, field_end, field_value
+from shared.mail.fields import HeaderBlock
+from shared.mail.structure import Entity, entity
 
 #: The fields that the event shows, by their name there.
 SHOWN = {
-    b"subject": "subject",
-    b"from": "from",
-    b"to": "to",
-    b"cc": "cc",
-    b"date": "date",
-    b"message-id": "message_id",
+    "subject": "subject",
+    "from": "from",
+    "to": "to",
+    "cc": "cc",
+    "date": "date",
+    "message-id": "message_id",
 }
 _MAX_VALUE = 1 << 16
-
-
-def fields(header: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """(name in lower case, the field as it lies there with its line ends) of a header block.
-
-    A line that is no field (an mbox `From ` line, garbage) comes with the name b"".
-    """
-    position = 0
-    while position < len(header):
-        end = field_end(header, position)
-        whole = header[position:end]
-        name, colon, _ = whole.partition(b":")
-        name = name.rstrip(b" \t").lower()
-        yield (name if colon and b" " not in name and b"\n" not in name else b""), whole
-        position = end
 
 
 def payload_of(whole: Entity, outer: Entity) -> Entity:
@@ -60,66 +45,49 @@ def payload_of(whole: Entity, outer: Entity) -> Entity:
     return whole
 
 
-def authors(header: bytes) -> set[str]:
+def authors(header: HeaderBlock) -> set[str]:
     """The addresses of From, in lower case."""
-    value = decoded(field_value(header, b"from"))
+    value = decoded(header.value("from"))
     return {address.lower() for _, address in getaddresses([value]) if "@" in address}
 
 
-def protected_fields(payload: Entity) -> dict[bytes, bytes]:
+def protected_fields(payload: Entity) -> dict[str, bytes]:
     """The protected fields that the event shows: the whole field as it lies there, by name."""
-    found: dict[bytes, bytes] = {}
-    if len(payload.header) == sum(end - start for _, start, end in payload.described):
-        return found  # nothing but Content-* fields, as in most mails
-    for name, whole in fields(payload.header):
+    found: dict[str, bytes] = {}
+    for name, _, start, end in payload.header.fields:
         if name in SHOWN:
-            found.setdefault(name, whole)
+            found.setdefault(name, payload.header.octets[start:end])
     return found
 
 
-def compose(outer: Entity, protected: dict[bytes, bytes], content: Entity) -> bytes:
+def compose(outer: Entity, protected: dict[str, bytes], content: Entity) -> bytes:
     """The header block of the opened mail, with its empty line.
 
     The outer fields are kept byte for byte, but for those about the content, which are those of
     the opened entity, and those that are there in a protected form.
     """
-    end = b"\r\n" if b"\r\n" in outer.header else b"\n"
-    kept = _without_content_fields(outer)
-    described = b"".join([content.header[start:stop] for _, start, stop in content.described])
-    if protected:
-        kept = _replaced(kept, protected, end)
-    if kept and not kept.endswith(b"\n"):
-        kept += end
-    if described and not described.endswith(b"\n"):
-        described += end
-    if b"\nMIME-Version:" not in kept and not field_value(kept, b"mime-version"):
-        kept += b"MIME-Version: 1.0" + end
-    return kept + described + end
-
-
-def _without_content_fields(whole: Entity) -> bytes:
-    """All fields but Content-*, byte for byte."""
-    header = whole.header
+    octets = outer.header.octets
+    end = b"\r\n" if b"\r\n" in octets else b"\n"
     kept: list[bytes] = []
-    position = 0
-    for _, start, end in whole.described:
-        if start > position:
-            kept.append(header[position:start])
-        position = end
-    kept.append(header[position:])
-    return b"".join(kept)
-
-
-def _replaced(header: bytes, protected: dict[bytes, bytes], end: bytes) -> bytes:
-    """The fields with the protected ones in the place of their outer forms."""
-    kept: list[bytes] = []
-    missing = {name: one if one.endswith(b"\n") else one + end for name, one in protected.items()}
-    for name, whole in fields(header):
+    missing = dict(protected)
+    versioned = False
+    for name, _, start, stop in outer.header.fields:
+        if name.startswith("content-"):
+            continue
+        versioned = versioned or name == "mime-version"
         if name not in protected:
-            kept.append(whole if whole.endswith(b"\n") else whole + end)
+            kept.append(octets[start:stop])
         elif name in missing:
             kept.append(missing.pop(name))
-    return b"".join([*kept, *missing.values()])
+    kept += missing.values()
+    if not versioned:
+        kept.append(b"MIME-Version: 1.0" + end)
+    kept += [
+        content.header.octets[start:stop]
+        for name, _, start, stop in content.header.fields
+        if name.startswith("content-")
+    ]
+    return b"".join([one if one.endswith(b"\n") else one + end for one in kept]) + end
 
 
 def decoded(value: bytes) -> str:

@@ -6,6 +6,7 @@ multipart, where those could carry its text away (EFAIL). What does not open sta
 
 from __future__ import annotations
 
+import re
 from typing import NamedTuple
 
 from services.decryptor.cms import oids
@@ -32,16 +33,20 @@ from services.decryptor.cms.signed import SignedData, read_signed
 from services.decryptor.cms.verify import Content, load_certificates, verify
 from services.decryptor.facts import Facts, SignedLayer
 from services.decryptor.limits import Limits
-from services.decryptor.mime import Entity, entity, looks_like_header, parts
 from services.decryptor.openpgp.layers import OpenPGP, may_have_armour
-from services.decryptor.spool import Region, Spool, made
+from services.decryptor.spool import Spool
 from services.decryptor.transfer import Undecodable, decode
 from services.decryptor.trust import TrustStore
 from shared.certificates import IdentityIndex
+from shared.mail.region import Region, made
+from shared.mail.structure import Entity, entity, split_multipart
 from shared.security import Status
 
 _PKCS7 = ("application/pkcs7-mime", "application/x-pkcs7-mime")
 _PKCS7_SIGNATURE = ("application/pkcs7-signature", "application/x-pkcs7-signature")
+#: How an entity begins: with a header field, or with an empty line.
+_START = re.compile(rb"\r?\n|[\x21-\x39\x3b-\x7e]+[ \t]*:")
+_LONGEST_NAME = 256
 _CMS_TYPES = (
     oids.ENVELOPED_DATA,
     oids.AUTH_ENVELOPED_DATA,
@@ -57,7 +62,7 @@ def is_pkcs7(whole: Entity) -> bool:
     if whole.media_type != "application/octet-stream":
         return False
     name = whole.parameters.get("name", "").lower()
-    disposition = whole.get(b"content-disposition").lower()
+    disposition = whole.header.value("content-disposition").lower()
     return name.endswith(".p7m") or b".p7m" in disposition
 
 
@@ -250,7 +255,7 @@ class Peeler:
         return self._content(whole, signed.content_type, signed.content, depth)
 
     def _multipart_signed(self, whole: Entity, depth: int) -> Entity:
-        pair = parts(whole, 3)
+        pair = split_multipart(whole, 3).parts
         layer = SignedLayer()
         if len(pair) != 2:
             layer.broken = "The signed mail does not have the two parts that it must have."
@@ -263,7 +268,7 @@ class Peeler:
             self._openpgp.signed(pair[0], attached)
             return self._inside(whole, before, depth)
         if attached.media_type not in _PKCS7_SIGNATURE and not (
-            attached.media_type in _PKCS7 or b".p7s" in attached.get(b"content-disposition")
+            attached.media_type in _PKCS7 or b".p7s" in attached.header.value("content-disposition")
         ):
             return whole
         self.facts.signatures.append(layer)
@@ -307,4 +312,5 @@ def _plausible(content_type: bytes, content: Region) -> bool:
     """Whether a decrypted content starts as its type does."""
     if content_type in _CMS_TYPES:
         return content.copy(1) == b"\x30"
-    return looks_like_header(content)
+    buffer, start, end = content
+    return _START.match(buffer, start, min(end, start + _LONGEST_NAME)) is not None

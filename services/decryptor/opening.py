@@ -24,10 +24,11 @@ from services.decryptor.headers import (
 )
 from services.decryptor.layers import Peeler, is_pkcs7
 from services.decryptor.limits import Limits
-from services.decryptor.mime import Entity, entity, field_value
-from services.decryptor.spool import Spool, region, source
+from services.decryptor.spool import Spool, source
 from services.decryptor.trust import TrustStore
 from shared.certificates import IdentityIndex
+from shared.mail.region import region
+from shared.mail.structure import Entity, entity
 from shared.security import Security
 
 __all__ = ["Limits", "Opened", "TrustStore", "may_be_secured", "open_mail", "open_mails"]
@@ -188,7 +189,7 @@ def _opened(peeler: Peeler, outer: Entity, trust: TrustStore, spool: Spool) -> O
     facts = peeler.facts
     payload = payload_of(peeler.payload, outer) if peeler.payload else None
     protected = protected_fields(payload) if payload else {}
-    from_header = payload.header if payload and b"from" in protected else outer.header
+    from_header = payload.header if payload and "from" in protected else outer.header
     security = facts.judged(authors(from_header) if facts.signatures else set(), trust)
     opened = Opened(security, _spool=spool)
     if protected and payload:
@@ -202,7 +203,7 @@ def _opened(peeler: Peeler, outer: Entity, trust: TrustStore, spool: Spool) -> O
 
 
 def _prefer(
-    opened: Opened, facts: Facts, protected: dict[bytes, bytes], payload: Entity, outer: Entity
+    opened: Opened, facts: Facts, protected: dict[str, bytes], payload: Entity, outer: Entity
 ) -> None:
     """Decides which protected fields are believed, and drops the others from `protected`.
 
@@ -215,12 +216,12 @@ def _prefer(
         protected.clear()
         return
     if opened.security.signature != "valid" and authors(payload.header) != authors(outer.header):
-        protected.pop(b"from", None)
-    opened.headers = {SHOWN[name]: decoded(field_value(payload.header, name)) for name in protected}
+        protected.pop("from", None)
+    opened.headers = {SHOWN[name]: decoded(payload.header.value(name)) for name in protected}
 
 
 def _composed(
-    outer: Entity, protected: dict[bytes, bytes], inner: Entity, spool: Spool
+    outer: Entity, protected: dict[str, bytes], inner: Entity, spool: Spool
 ) -> bytes | Path:
     header = compose(outer, protected, inner)
     if len(inner.body) + len(header) <= spool.memory:

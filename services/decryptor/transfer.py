@@ -11,7 +11,8 @@ import quopri
 
 import pybase64
 
-from services.decryptor.spool import WINDOW, Region, Sink, Spool, region
+from services.decryptor.spool import Sink, Spool
+from shared.mail.region import WINDOW, Region, region
 
 _SPACE = b"\r\n \t"
 #: RFC 5321 section 4.5.3.1.6: no line of a mail is longer.

@@ -23,10 +23,11 @@ import atheris
 with atheris.instrument_imports(include=["services.decryptor"]):
     from services.decryptor.layers import Peeler
     from services.decryptor.limits import Limits
-    from services.decryptor.mime import entity
     from services.decryptor.opening import _opened
-    from services.decryptor.spool import Spool, region
+    from services.decryptor.spool import Spool
     from services.decryptor.trust import TrustStore
+    from shared.mail.region import region
+    from shared.mail.structure import entity
 
 from shared.certificates import IdentityIndex, parse_certificate
 from shared.security import Security

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from services.decryptor.cms.errors import Malformed
-from services.decryptor.spool import made
+from shared.mail.region import made
 
 Buffer = bytes | bytearray | memoryview | mmap.mmap
 

@@ -23,7 +23,8 @@ from services.decryptor.cms.algorithms import Algorithm
 from services.decryptor.cms.ber import INTEGER, OCTET_STRING, SEQUENCE, octet_string, reader_at
 from services.decryptor.cms.errors import Malformed, NotOpened, Unsupported
 from services.decryptor.cms.oids import dotted, oid
-from services.decryptor.spool import Region, Sink, made
+from services.decryptor.spool import Sink
+from shared.mail.region import Region, made
 
 Mode = Literal["CBC", "GCM"]
 #: RFC 5084 section 3.2: aes-ICVlen DEFAULT 12. Shorter tags can be guessed.

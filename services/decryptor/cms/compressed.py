@@ -9,7 +9,8 @@ from services.decryptor.cms.ber import INTEGER, OID, SEQUENCE, Reader
 from services.decryptor.cms.content import pieces
 from services.decryptor.cms.errors import Malformed, Unsupported
 from services.decryptor.cms.oids import ZLIB, dotted
-from services.decryptor.spool import WINDOW, Region, Sink, Spool
+from services.decryptor.spool import Sink, Spool
+from shared.mail.region import WINDOW, Region
 
 
 def decompress(body: Region, content: Reader, spool: Spool, limit: int) -> tuple[bytes, Region]:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from services.decryptor.cms.ber import OID, SEQUENCE, Reader, reader
-from services.decryptor.spool import WINDOW, Region, release
+from shared.mail.region import WINDOW, Region, release
 
 _RELEASE_EVERY = 1 << 23
 

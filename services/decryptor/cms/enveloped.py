@@ -21,8 +21,9 @@ from services.decryptor.cms.content import pieces
 from services.decryptor.cms.errors import CmsError, Malformed, NoRecipient, NotOpened, Unsupported
 from services.decryptor.cms.keys import key_algorithm_name, unwrap
 from services.decryptor.cms.recipients import Recipient, read_recipients
-from services.decryptor.spool import Region, Sink, Spool, made
+from services.decryptor.spool import Sink, Spool
 from shared.certificates import Identity, IdentityIndex
+from shared.mail.region import Region, made
 
 #: Every matching pair of recipient and key is tried, but a mail cannot ask for endless tries.
 MAX_TRIES = 16

@@ -17,8 +17,8 @@ from services.decryptor.cms.ber import (
     small,
 )
 from services.decryptor.cms.errors import Malformed
-from services.decryptor.spool import made
 from shared.certificates.naming import CertificateName, name_text, normalised_name
+from shared.mail.region import made
 
 #: Distribution lists have some hundreds of members; each costs its parse.
 MAX_RECIPIENTS = 2_000

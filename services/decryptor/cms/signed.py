@@ -23,7 +23,8 @@ from services.decryptor.cms.content import pieces
 from services.decryptor.cms.errors import Malformed
 from services.decryptor.cms.oids import CONTENT_TYPE, MESSAGE_DIGEST, SIGNING_TIME
 from services.decryptor.cms.recipients import RecipientId, read_identifier
-from services.decryptor.spool import Region, Spool
+from services.decryptor.spool import Spool
+from shared.mail.region import Region
 
 MAX_SIGNERS = 16
 MAX_CERTIFICATES = 64

@@ -28,8 +28,8 @@ from services.decryptor.cms.errors import CmsError, Malformed, Unsupported
 from services.decryptor.cms.oids import EC_PUBLIC_KEY, ED448, ED25519, RSA, RSA_PSS, dotted, oid
 from services.decryptor.cms.recipients import RecipientId
 from services.decryptor.cms.signed import SignedData, SignerInfo
-from services.decryptor.spool import Region
 from shared.certificates.naming import Unreadable, certificate_name
+from shared.mail.region import Region
 
 #: Signature algorithms that name their digest too.
 _RSA_WITH: dict[bytes, hashes.HashAlgorithm] = {

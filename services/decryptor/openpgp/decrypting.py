@@ -16,8 +16,9 @@ from pysequoia import decrypt_file
 from services.decryptor.cms.errors import Malformed, NoRecipient, NotOpened, Unsupported
 from services.decryptor.openpgp.packets import Addressed
 from services.decryptor.openpgp.verifying import Keyring, PgpSignature, judge_failure
-from services.decryptor.spool import Region, Spool, region
+from services.decryptor.spool import Spool
 from shared.certificates import OpenPGPKey
+from shared.mail.region import Region, region
 
 _size_limit = threading.Lock()
 

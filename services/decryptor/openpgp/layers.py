@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from services.decryptor.cms.errors import Malformed, NoRecipient, NotOpened, Unsupported
 from services.decryptor.facts import Facts, SignedLayer
-from services.decryptor.mime import Entity, entity, parts
 from services.decryptor.openpgp.decrypting import OpenedMessage, decrypt_message
 from services.decryptor.openpgp.packets import ARMOUR_MESSAGE, ARMOUR_SIGNED, addressed
 from services.decryptor.openpgp.verifying import Keyring, verify_detached, verify_inline
-from services.decryptor.spool import Region, Spool
+from services.decryptor.spool import Spool
 from services.decryptor.transfer import Undecodable, decode
 from shared.certificates import OpenPGPKey
+from shared.mail.region import Region
+from shared.mail.structure import Entity, entity, split_multipart
 
 #: A signed text is verified in memory; longer texts are not written by people.
 _MAX_TEXT = 1 << 24
@@ -37,7 +38,7 @@ class OpenPGP:
     def encrypted(self, whole: Entity) -> Region | None:
         """The entity inside a multipart/encrypted (RFC 3156 section 4); None if not opened."""
         self._facts.encrypted = True
-        pair = parts(whole, 3)
+        pair = split_multipart(whole, 3).parts
         if len(pair) != 2:
             self._facts.failed(
                 "failed", "The encrypted mail does not have the two parts that it must have."

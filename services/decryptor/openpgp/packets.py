@@ -5,7 +5,7 @@ from __future__ import annotations
 import binascii
 from typing import NamedTuple
 
-from services.decryptor.spool import Region
+from shared.mail.region import Region
 
 ARMOUR_MESSAGE = b"-----BEGIN PGP MESSAGE-----"
 ARMOUR_SIGNED = b"-----BEGIN PGP SIGNED MESSAGE-----"

@@ -11,7 +11,8 @@ from pysequoia import Cert, Sig, verify
 from pysequoia.packet import PacketPile
 
 from services.decryptor.cms.verify import canonical_lines
-from services.decryptor.spool import Region, Spool
+from services.decryptor.spool import Spool
+from shared.mail.region import Region
 from shared.security import Signature
 
 

@@ -9,8 +9,9 @@ from random import Random
 import pybase64
 import pytest
 
-from services.decryptor.spool import WINDOW, Spool, region
+from services.decryptor.spool import Spool
 from services.decryptor.transfer import Undecodable, decode
+from shared.mail.region import WINDOW, region
 
 CONTENT = Random(7).randbytes(3 * WINDOW)
 

@@ -7,7 +7,7 @@ import pytest
 from services.decryptor.cms.content import content_info
 from services.decryptor.cms.enveloped import Envelope, Fields, any_envelope, usual_envelope
 from services.decryptor.cms.errors import Malformed
-from services.decryptor.spool import region
+from shared.mail.region import region
 from tests.unit.smime.mails import encrypt
 from tests.unit.smime.pki import Holder
 

@@ -1,0 +1,188 @@
+"""The fields of a header block (RFC 5322 section 2.2), with their places, as tolerant as senders.
+
+A line ends with CRLF or LF. A bare CR ends no line here and is a finding, since others let it.
+A line that begins with a space or a tabulator belongs to the field before it.
+"""
+
+from __future__ import annotations
+
+import mmap
+import re
+from typing import NamedTuple
+
+from shared.mail.findings import Finding, Kind
+from shared.mail.region import Region
+
+#: Octets of a header block that are read; what lies beyond is carried but says nothing.
+HEADER_LIMIT = 256 * 1024
+
+_REST = rb"[^\n]*(?:\n[ \t][^\n]*)*\n?"
+# A name is of printable characters but the colon (RFC 5322 section 2.2). The second form is a line
+# that is no field.
+_FIELD = re.compile(rb"([!-9;-~]++)[ \t]*+:(%b)|%b" % (_REST, _REST))
+_FOLD = re.compile(rb"\r?\n(?=[ \t])")
+_BARE_CR = re.compile(rb"\r(?!\n)")
+_CONTROL = re.compile(rb"[\x01-\x08\x0b\x0c\x0e-\x1f\x7f]")
+_BLANK_FOLDED = re.compile(rb"\n[ \t]++\r?(?:\n|\Z)")
+
+#: Fields that a mail has once: RFC 5322 section 3.6, RFC 2045, RFC 2183.
+SINGLE_FIELDS = frozenset(
+    (
+        "date", "from", "sender", "reply-to", "to", "cc", "bcc", "message-id", "in-reply-to",
+        "references", "subject", "mime-version", "content-type", "content-transfer-encoding",
+        "content-disposition", "content-id", "content-description",
+    )
+)  # fmt: skip
+
+
+class Field(NamedTuple):
+    """One field. `name` is in lower case, "" for a line that is no field.
+
+    `value` is what stands behind the colon as it lies there, folded, without its last line end;
+    for a line that is no field, the line. `start` and `end` are offsets in the block, `end`
+    behind the line end.
+    """
+
+    name: str
+    value: bytes
+    start: int
+    end: int
+
+    @property
+    def unfolded(self) -> bytes:
+        """The value on one line (RFC 5322 section 2.2.3), without the white space around it."""
+        return unfold(self.value)
+
+
+class HeaderBlock:
+    """The fields of one header block in their order. `octets` is the block, every line end in it.
+
+    It does not change once it is made.
+    """
+
+    __slots__ = ("_findings", "_too_long", "fields", "octets")
+
+    def __init__(self, octets: bytes, fields: tuple[Field, ...], *, too_long: bool = False) -> None:
+        self.octets = octets
+        self.fields = fields
+        self._too_long = too_long
+        self._findings: tuple[Finding, ...] | None = None
+
+    def first(self, name: str) -> Field | None:
+        """The first field of that name (in lower case); None where there is none."""
+        for one in self.fields:
+            if one.name == name:
+                return one
+        return None
+
+    def all(self, name: str) -> list[Field]:
+        """Every field of that name (in lower case)."""
+        return [one for one in self.fields if one.name == name]
+
+    def value(self, name: str) -> bytes:
+        """The unfolded value of the first field of that name; b"" where there is none."""
+        found = self.first(name)
+        return b"" if found is None else unfold(found.value)
+
+    @property
+    def findings(self) -> tuple[Finding, ...]:
+        """What others may read differently, by its offset in the block."""
+        if self._findings is None:
+            self._findings = tuple(_findings(self, too_long=self._too_long))
+        return self._findings
+
+
+def read_fields(block: bytes) -> HeaderBlock:
+    """Reads a header block, with or without the empty line that ends it.
+
+    What lies behind an empty line is not looked at, nor what is longer than `HEADER_LIMIT`.
+    """
+    end, _ = header_end(block, 0, len(block))
+    too_long = end > HEADER_LIMIT
+    octets = block[: min(end, HEADER_LIMIT)]
+    return HeaderBlock(octets, _fields(octets), too_long=too_long)
+
+
+def split_header(whole: Region) -> tuple[HeaderBlock, int]:
+    """(the header block of the entity that fills `whole`, the offset of its body)."""
+    buffer, start, end = whole
+    stop, body = header_end(buffer, start, end)
+    too_long = stop - start > HEADER_LIMIT
+    octets = buffer[start : start + HEADER_LIMIT if too_long else stop]
+    return HeaderBlock(octets, _fields(octets), too_long=too_long), body
+
+
+def header_end(buffer: bytes | mmap.mmap, start: int, end: int) -> tuple[int, int]:
+    """(the end of the header block with its last line end, the offset behind the empty line).
+
+    An empty line is a line end straight behind another, CRLF or LF. Without one all is header.
+    """
+    first = buffer[start : min(end, start + 2)]
+    if first == b"\r\n":
+        return start, start + 2
+    if first[:1] == b"\n":
+        return start, start + 1
+    crlf = buffer.find(b"\n\r\n", start, end)
+    lf = buffer.find(b"\n\n", start, end if crlf < 0 else crlf + 1)
+    if lf >= 0:
+        return lf + 1, lf + 2
+    if crlf >= 0:
+        return crlf + 1, crlf + 3
+    return end, end
+
+
+def unfold(value: bytes) -> bytes:
+    """The value of a field on one line, without the white space around it."""
+    if b"\n" in value:
+        value = _FOLD.sub(b"", value)
+    return value.strip(b" \t\r\n")
+
+
+def _fields(octets: bytes) -> tuple[Field, ...]:
+    found: list[Field] = []
+    for match in _FIELD.finditer(octets):
+        start, end = match.span()
+        name, value = match.groups()
+        if name is None:
+            if start == end:
+                continue  # the end of the block
+            found.append(Field("", _ended(match[0]), start, end))
+        else:
+            found.append(Field(name.decode("ascii").lower(), _ended(value), start, end))
+    return tuple(found)
+
+
+def _ended(line: bytes) -> bytes:
+    if line[-1:] != b"\n":
+        return line
+    return line[:-2] if line[-2:-1] == b"\r" else line[:-1]
+
+
+def _findings(block: HeaderBlock, *, too_long: bool) -> list[Finding]:
+    octets = block.octets
+    found: list[Finding] = []
+    if too_long:
+        found.append(Finding(Kind.HEADER_TOO_LONG, len(octets)))
+    if b"\r" in octets and (match := _BARE_CR.search(octets)):
+        found.append(Finding(Kind.BARE_CR, match.start()))
+    if (where := octets.find(b"\0")) >= 0:
+        found.append(Finding(Kind.NUL, where))
+    if match := _CONTROL.search(octets):
+        found.append(Finding(Kind.CONTROL_CHARACTER, match.start()))
+    if match := _BLANK_FOLDED.search(octets):
+        found.append(Finding(Kind.BLANK_FOLDED_LINE, match.start() + 1))
+    seen: set[str] = set()
+    for name, _, start, _ in block.fields:
+        if not name:
+            found.append(Finding(Kind.MALFORMED_FIELD, start))
+            continue
+        if octets[start + len(name) : start + len(name) + 1] != b":":
+            found.append(Finding(Kind.SPACE_BEFORE_COLON, start, name))
+        if name in seen and name in SINGLE_FIELDS:
+            kind = {
+                "from": Kind.DUPLICATE_FROM,
+                "content-type": Kind.DUPLICATE_CONTENT_TYPE,
+            }.get(name, Kind.DUPLICATE_FIELD)
+            found.append(Finding(kind, start, name))
+        seen.add(name)
+    return sorted(found, key=lambda one: one.where)

@@ -1,0 +1,63 @@
+"""What in a mail can be read in more than one way, in plain words.
+
+A finding is no error: the mail was read, in the way that its reader documents. Other readers may
+have read it differently, and an attacker chooses for whom a mail says what.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import NamedTuple
+
+
+class Kind(StrEnum):
+    """The word of a finding; events and pages carry it as it stands here."""
+
+    #: A carriage return without a line feed: some readers end the line there.
+    BARE_CR = "bare-cr"
+    NUL = "nul"
+    #: A control character other than those two and the tabulator, in a header block.
+    CONTROL_CHARACTER = "control-character"
+    DUPLICATE_FROM = "duplicate-from"
+    DUPLICATE_CONTENT_TYPE = "duplicate-content-type"
+    #: Another field that RFC 5322 section 3.6 or RFC 2045 allows once is there twice.
+    DUPLICATE_FIELD = "duplicate-field"
+    #: A line of a header block that is no field: no colon, or a name with other characters.
+    MALFORMED_FIELD = "malformed-field"
+    #: White space between a field's name and its colon (RFC 5322 section 4.5).
+    SPACE_BEFORE_COLON = "space-before-colon"
+    #: A folded line with nothing but white space: some readers end the header there.
+    BLANK_FOLDED_LINE = "blank-folded-line"
+    #: A header block longer than is read, or one that no empty line ends.
+    HEADER_TOO_LONG = "header-too-long"
+    #: A parameter twice, or plain and extended (RFC 2231) beside each other.
+    DUPLICATE_PARAMETER = "duplicate-parameter"
+    MALFORMED_PARAMETER = "malformed-parameter"
+    #: A Content-Type or Content-Disposition that names no type.
+    MALFORMED_CONTENT_TYPE = "malformed-content-type"
+    #: The boundary in the extended form of RFC 2231, which few readers know for it.
+    ENCODED_BOUNDARY = "encoded-boundary"
+    #: A multipart without a boundary, or with one that RFC 2046 section 5.1.1 does not allow.
+    MALFORMED_BOUNDARY = "malformed-boundary"
+    #: A line that begins like a delimiter and is none, or a closing one with text behind it.
+    DELIMITER_WITH_TAIL = "delimiter-with-tail"
+    #: Text before the first or behind the last part of a multipart.
+    TEXT_OUTSIDE_PARTS = "text-outside-parts"
+    #: A multipart that its closing delimiter does not end.
+    UNCLOSED_MULTIPART = "unclosed-multipart"
+    #: A multipart or message whose content transfer encoding is another than 7bit, 8bit, binary.
+    ENCODED_MULTIPART = "encoded-multipart"
+    #: A content transfer encoding that nobody registered.
+    UNKNOWN_TRANSFER_ENCODING = "unknown-transfer-encoding"
+    #: More parts, or parts more deeply nested, than are looked at.
+    TOO_MANY_PARTS = "too-many-parts"
+    TOO_DEEP = "too-deep"
+
+
+class Finding(NamedTuple):
+    """One finding. `where` is the offset, in octets, in the buffer or block that was read."""
+
+    kind: Kind
+    where: int
+    #: What it is about: the name of a field or parameter, `preamble`, `epilogue`; may be empty.
+    detail: str = ""

@@ -1,0 +1,206 @@
+"""Values with parameters: Content-Type, Content-Disposition (RFC 2045, 2183, 2231).
+
+Read from left to right, once. The first of two parameters with one name counts, a plain one before
+an extended one; both are a finding, since readers differ on it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import NamedTuple
+from urllib.parse import unquote_to_bytes
+
+from shared.mail.fields import unfold
+from shared.mail.findings import Finding, Kind
+
+#: Octets of one value that are read.
+VALUE_LIMIT = 1 << 13
+#: What is shorter is remembered: senders write few different values, again and again.
+_SHORT_VALUE = 256
+
+_SPACE = re.compile(rb"[ \t\r\n]*+")
+_COMMENT_PART = re.compile(rb"(?:[^()\\]|\\.)*+", re.DOTALL)
+_TO_PARAMETERS = re.compile(rb"[^;]*+")
+# Tolerant: RFC 2045 allows less in names and values; no delimiter of ours is among what is taken.
+_NAME = re.compile(rb"[^\s=;\"()]++")
+_QUOTED = re.compile(rb'"((?:[^"\\]|\\.)*+)"', re.DOTALL)
+_TOKEN = re.compile(rb"[^;\s]*+")
+_QUOTED_PAIR = re.compile(rb"\\(.)", re.DOTALL)
+_SECTION = re.compile(r"([^*]+)(?:\*(\d{1,3}))?(\*)?")
+_TYPE = re.compile(rb"[!#$%&'*+.^_`{|}~0-9A-Za-z-]+(?:/[!#$%&'*+.^_`{|}~0-9A-Za-z-]+)?")
+
+
+class Parameterised(NamedTuple):
+    """`value` is what stands before the first semicolon, in lower case, without comments.
+
+    `parameters` are decoded, by their name in lower case; `findings` have offsets in the value.
+    """
+
+    value: str
+    parameters: Mapping[str, str]
+    findings: tuple[Finding, ...]
+
+
+class _Piece(NamedTuple):
+    where: int
+    octets: bytes
+    extended: bool
+
+
+def read_parameters(value: bytes) -> Parameterised:
+    """Reads the value of a field, folded or not."""
+    if len(value) <= _SHORT_VALUE:
+        return _read_again(value)
+    return _read(value)
+
+
+def _read(folded: bytes) -> Parameterised:
+    value = unfold(folded)
+    found: list[Finding] = []
+    if len(value) > VALUE_LIMIT:
+        found.append(Finding(Kind.MALFORMED_PARAMETER, VALUE_LIMIT))
+        value = value[:VALUE_LIMIT]
+    head = _TO_PARAMETERS.match(value)
+    stop = head.end() if head else 0
+    kind = value[:stop]
+    if b"(" in kind:
+        kind, stop = _without_comments(value, found)
+    kind = kind.strip()
+    if not _TYPE.fullmatch(kind):
+        found.append(Finding(Kind.MALFORMED_CONTENT_TYPE, 0))
+    pieces = _pieces(value, stop, found) if stop < len(value) else {}
+    parameters = {name: _joined(name, parts, found) for name, parts in pieces.items()}
+    text = kind.decode("ascii", "replace").lower()
+    return Parameterised(text, parameters, tuple(sorted(found, key=lambda one: one.where)))
+
+
+_read_again = lru_cache(maxsize=512)(_read)
+
+
+def _without_comments(value: bytes, found: list[Finding]) -> tuple[bytes, int]:
+    """(what stands before the first semicolon outside a comment, the offset of that semicolon)."""
+    kept, position = b"", 0
+    while position < len(value) and value[position] != 0x3B:
+        if value[position] == 0x28:
+            position = _behind_comment(value, position, found)
+        else:
+            kept += value[position : position + 1]
+            position += 1
+    return kept, position
+
+
+def _behind_comment(value: bytes, start: int, found: list[Finding]) -> int:
+    """The offset behind the comment (they nest) that begins at `start`; the end if it has none."""
+    depth, position = 0, start
+    while position < len(value):
+        octet = value[position]
+        depth += (octet == 0x28) - (octet == 0x29)
+        position += 1
+        if depth == 0:
+            return position
+        match = _COMMENT_PART.match(value, position)
+        position = match.end() if match else position
+        if position < len(value) and value[position] == 0x5C:
+            position += 1  # a backslash at the very end
+    found.append(Finding(Kind.MALFORMED_PARAMETER, start))
+    return position
+
+
+def _skip(value: bytes, position: int, found: list[Finding]) -> int:
+    """The offset behind white space and comments."""
+    while True:
+        match = _SPACE.match(value, position)
+        position = match.end() if match else position
+        if value[position : position + 1] != b"(":
+            return position
+        position = _behind_comment(value, position, found)
+
+
+def _pieces(value: bytes, position: int, found: list[Finding]) -> dict[str, dict[int, _Piece]]:
+    """The parameters, by name and number of the section; -1 is one without a number."""
+    pieces: dict[str, dict[int, _Piece]] = {}
+    while position < len(value):
+        # Stands before the semicolon that begins the next parameter.
+        start = position = _skip(value, position, found)
+        if value[position : position + 1] == b";":
+            start = position = _skip(value, position + 1, found)
+        elif position < len(value):
+            found.append(Finding(Kind.MALFORMED_PARAMETER, position))
+            position = _next(value, position)
+            continue
+        if position >= len(value) or value[position : position + 1] == b";":
+            continue  # a semicolon at the end is frequent, and harmless
+        name = _NAME.match(value, position)
+        after = _skip(value, name.end(), found) if name else position
+        if name is None or value[after : after + 1] != b"=":
+            found.append(Finding(Kind.MALFORMED_PARAMETER, start))
+            position = _next(value, position)
+            continue
+        position = _skip(value, after + 1, found)
+        quoted = _QUOTED.match(value, position)
+        if quoted:
+            octets, position = _QUOTED_PAIR.sub(rb"\1", quoted[1]), quoted.end()
+        else:
+            token = _TOKEN.match(value, position)
+            octets = token[0] if token else b""
+            if b'"' in octets or b"(" in octets:
+                found.append(Finding(Kind.MALFORMED_PARAMETER, position))
+            position += len(octets)
+        _add(pieces, name[0].decode("ascii", "replace").lower(), octets, start, found)
+    return pieces
+
+
+def _next(value: bytes, position: int) -> int:
+    """The next semicolon."""
+    where = value.find(b";", position)
+    return len(value) if where < 0 else where
+
+
+def _add(
+    pieces: dict[str, dict[int, _Piece]], name: str, octets: bytes, where: int, found: list[Finding]
+) -> None:
+    section = _SECTION.fullmatch(name)
+    if section is None:
+        found.append(Finding(Kind.MALFORMED_PARAMETER, where, name))
+        return
+    base, number, star = section.groups()
+    sections = pieces.setdefault(base, {})
+    index = -1 if number is None else int(number)
+    if (star or number is not None) and base == "boundary":
+        found.append(Finding(Kind.ENCODED_BOUNDARY, where))
+    if index in sections or (sections and (index == -1) != (-1 in sections)):
+        found.append(Finding(Kind.DUPLICATE_PARAMETER, where, base))
+        plain_first = index == -1 and not star and (-1 not in sections or sections[-1].extended)
+        if not plain_first:
+            return
+        sections.clear()
+    sections[index] = _Piece(where, octets, bool(star))
+
+
+def _joined(name: str, sections: Mapping[int, _Piece], found: list[Finding]) -> str:
+    """The sections of a parameter in their order, decoded (RFC 2231 sections 3 and 4)."""
+    if sections.keys() == {-1} and not sections[-1].extended:
+        return sections[-1].octets.decode("utf-8", "replace")
+    numbers = sorted(sections)
+    if numbers != list(range(numbers[0], numbers[0] + len(numbers))) or numbers[0] > 0:
+        found.append(Finding(Kind.MALFORMED_PARAMETER, sections[numbers[0]].where, name))
+    charset = "utf-8"
+    whole = b""
+    for number in numbers:
+        _, octets, extended = sections[number]
+        if extended:
+            if number == numbers[0] and octets.count(b"'") >= 2:
+                label, _, octets = octets.split(b"'", 2)
+                charset = label.decode("ascii", "replace") or charset
+            octets = unquote_to_bytes(octets)
+        whole += octets
+    return _decoded(whole, charset)
+
+
+def _decoded(octets: bytes, charset: str) -> str:
+    try:
+        return octets.decode(charset, "replace")
+    except (LookupError, ValueError):
+        return octets.decode("utf-8", "replace")

@@ -1,0 +1,92 @@
+"""Header fields: their names, values and places, and what others may read differently."""
+
+import pytest
+
+from shared.mail.fields import HEADER_LIMIT, read_fields, split_header
+from shared.mail.findings import Kind
+from shared.mail.region import region
+
+
+def kinds(block: bytes) -> list[str]:
+    return [str(one.kind) for one in read_fields(block).findings]
+
+
+@pytest.mark.parametrize("end", [b"\n", b"\r\n"])
+def test_fields_have_names_values_and_places(end: bytes) -> None:
+    block = b"From: a@x" + end + b"SUBJECT:one" + end + b"\ttwo" + end + b"X-Empty:" + end
+    read = read_fields(block)
+    assert [one.name for one in read.fields] == ["from", "subject", "x-empty"]
+    assert b"".join(block[one.start : one.end] for one in read.fields) == block
+    assert read.value("subject") == b"one\ttwo"
+    subject = read.first("subject")
+    assert subject is not None and subject.value == b"one" + end + b"\ttwo"
+    assert read.first("to") is None and read.value("to") == b""
+    assert read.findings == ()
+
+
+@pytest.mark.parametrize(
+    ("whole", "header", "body"),
+    [
+        (b"A: b\r\n\r\nbody", b"A: b\r\n", b"body"),
+        (b"A: b\n\nbody\r\n\r\nmore", b"A: b\n", b"body\r\n\r\nmore"),
+        (b"A: b\n\r\nbody\n\n", b"A: b\n", b"body\n\n"),
+        (b"A: b\r\n\nbody", b"A: b\r\n", b"body"),
+        (b"\r\nbody", b"", b"body"),
+        (b"\nbody", b"", b"body"),
+        (b"A: b", b"A: b", b""),
+        (b"A: b\r\r\n\r\nbody", b"A: b\r\r\n", b"body"),
+        (b"", b"", b""),
+    ],
+)
+def test_the_first_empty_line_ends_the_header(whole: bytes, header: bytes, body: bytes) -> None:
+    block, start = split_header(region(whole))
+    assert (block.octets, whole[start:]) == (header, body)
+    assert read_fields(whole).octets == header
+
+
+@pytest.mark.parametrize(
+    ("block", "kind"),
+    [
+        (b"Subject: x\rFrom: b@y\r\nFrom: a@x\r\n", Kind.BARE_CR),
+        (b"From: a@x\r\r\n", Kind.BARE_CR),
+        (b"From: a@x\0\r\n", Kind.NUL),
+        (b"From: a@x\x0b\r\n", Kind.CONTROL_CHARACTER),
+        (b"From: a@x\x0cFrom: b@y\r\n", Kind.CONTROL_CHARACTER),
+        (b"From: a@x\r\nfrom: b@y\r\n", Kind.DUPLICATE_FROM),
+        (b"Content-Type: a/b\nCONTENT-TYPE: c/d\n", Kind.DUPLICATE_CONTENT_TYPE),
+        (b"Subject: a\r\nSubject: b\r\n", Kind.DUPLICATE_FIELD),
+        (b"From: a@x\r\nno field\r\n", Kind.MALFORMED_FIELD),
+        (b"From a@x Sat Nov 28\r\nFrom: a@x\r\n", Kind.MALFORMED_FIELD),
+        (b" folded: at the start\r\nFrom: a@x\r\n", Kind.MALFORMED_FIELD),
+        ("Frоm: a@x\r\n".encode(), Kind.MALFORMED_FIELD),
+        (b": no name\r\n", Kind.MALFORMED_FIELD),
+        (b"From : a@x\r\n", Kind.SPACE_BEFORE_COLON),
+        (b"From: a@x\r\n \r\nTo: b@y\r\n", Kind.BLANK_FOLDED_LINE),
+        (b"From: a@x\r\n\t", Kind.BLANK_FOLDED_LINE),
+        (b"X: y\r\n" * (HEADER_LIMIT // 6 + 1), Kind.HEADER_TOO_LONG),
+    ],
+)
+def test_what_others_read_differently_is_found(block: bytes, kind: Kind) -> None:
+    assert kind in kinds(block)
+
+
+def test_fields_that_may_repeat_are_no_finding() -> None:
+    assert kinds(b"Received: a\r\nReceived: b\r\nX-A: \xff\r\nComments: c\r\nComments: d\r\n") == []
+
+
+def test_a_bare_cr_ends_no_line_here() -> None:
+    read = read_fields(b"Subject: x\rFrom: evil@x\r\nFrom: a@x\r\n")
+    assert [one.value for one in read.all("from")] == [b" a@x"]
+
+
+def test_no_header_takes_the_square_of_its_length() -> None:
+    blocks = [
+        b"a" * HEADER_LIMIT,
+        b"\n " * (HEADER_LIMIT // 2),
+        b"a:\r" * (HEADER_LIMIT // 3),
+        b"a" + b" " * (HEADER_LIMIT - 1),
+        b"a\n" * (HEADER_LIMIT // 2),
+        b"\n" + b" " * (HEADER_LIMIT - 1),
+    ]
+    for block in blocks:
+        assert read_fields(b"X: y\n" + block).findings is not None

@@ -21,8 +21,8 @@ class Role(StrEnum):
 class Permission(StrEnum):
     LOOK = "look"  # lists, states, paths of mails; no content of mails
     READ_MAIL = "read-mail"  # the content of mails
-    OPERATE = "operate"  # change connections, certificates, handlers; re-deliver mails
-    ADMINISTER = "administer"  # people, tokens, credentials' secrets, audit, settings
+    OPERATE = "operate"  # change connections and handlers; re-deliver mails
+    ADMINISTER = "administer"  # people, tokens, credentials, certificates, audit, settings
 
 
 PERMISSIONS: Final[Mapping[Role, frozenset[Permission]]] = {

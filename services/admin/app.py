@@ -1,4 +1,4 @@
-"""The application: API, pages, health and metrics behind one gate."""
+"""The application: API, pages, health and metrics. Who asks is found out in front of all of it."""
 
 from __future__ import annotations
 
@@ -25,12 +25,13 @@ from services.admin.api import (
     webhooks,
 )
 from services.admin.context import House
-from services.admin.limits import BodyLimit, WrongTokens
+from services.admin.limits import BodyLimit
 from services.admin.pages import app as pages
 from services.admin.pages.house import PagesHouse
 from services.admin.pages.rendering import refusal
 from services.admin.people.access import Access
-from services.admin.people.gate import Gate
+from services.admin.people.authentication import Authentication
+from services.admin.people.authorization import PUBLIC, declared
 from shared.telemetry import metrics
 from shared.telemetry.health import Heartbeat, Readiness, live_answer, ready_answer
 from shared.telemetry.process import release
@@ -55,19 +56,24 @@ _ROUTERS: Final[tuple[APIRouter, ...]] = (
 
 
 def build_app(house: House, heartbeat: Heartbeat, readiness: Readiness) -> ASGIApp:
-    """The ASGI application. Nothing is contacted before the first request."""
+    """The ASGI application. Nothing is contacted before the first request.
+
+    Raises RuntimeError where a route does not declare who may use it.
+    """
     settings = house.settings
     token = settings.admin_token
     access = Access(house.database, token.get_secret_value() if token else None)
     api = build_api(house)
     _add_health(api, heartbeat, readiness)
-    sides = _Sides(api, pages.build(PagesHouse(house, access, _oidc(house, access))))
-    gate = Gate(sides, access=access, refusal=refusal)
-    return BodyLimit(WrongTokens(Counted(gate)))
+    site = pages.build(PagesHouse(house, access, _oidc(house, access)))
+    for app in (api, site):
+        declared(app)
+    known = Authentication(_Sides(api, site), access=access, refusal=refusal)
+    return BodyLimit(Counted(known))
 
 
 def build_api(house: House) -> FastAPI:
-    """The API alone, without the gate."""
+    """The API alone, without asking who is there."""
     app = FastAPI(
         title="Posthouse",
         version=release(),
@@ -145,17 +151,17 @@ def _oidc(house: House, access: Access) -> Oidc | None:
 
 
 def _add_health(app: FastAPI, heartbeat: Heartbeat, readiness: Readiness) -> None:
-    @app.get("/healthz", include_in_schema=False)
+    @app.get("/healthz", dependencies=[PUBLIC], include_in_schema=False)
     async def healthz() -> JSONResponse:
         status, body = live_answer(heartbeat)
         return JSONResponse(body, status)
 
-    @app.get("/readyz", include_in_schema=False)
+    @app.get("/readyz", dependencies=[PUBLIC], include_in_schema=False)
     def readyz() -> JSONResponse:
         status, body = ready_answer(readiness)
         return JSONResponse(body, status)
 
-    @app.get("/metrics", include_in_schema=False)
+    @app.get("/metrics", dependencies=[PUBLIC], include_in_schema=False)
     def prometheus() -> Response:
         return Response(generate_latest(metrics.REGISTRY), media_type=CONTENT_TYPE_LATEST)
 

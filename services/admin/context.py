@@ -40,7 +40,7 @@ class House:
 class Context:
     """One request: the house and the person or program that asks.
 
-    What a principal may do is decided before an operation is called (`people.gate`).
+    What a principal may do is decided before an operation is called (`people.authorization`).
     """
 
     house: House

@@ -10,13 +10,16 @@ from services.admin.api.requests import Ctx, IdInPath, beside
 from services.admin.api.schemas.connections import AuthorisationOut, AuthorizeOut, RevokedOut
 from services.admin.operations import authorisation
 from services.admin.pages.rendering import go
-from services.admin.people.gate import principal_of, session_of
+from services.admin.people.authentication import session_of
+from services.admin.people.authorization import OPERATE, principal_of
 from shared.errors import PosthouseError
 
 router = APIRouter(tags=["authorisation"])
 
 
-@router.post("/connections/{connection_id}/authorize", responses=responses(404, 502))
+@router.post(
+    "/connections/{connection_id}/authorize", dependencies=[OPERATE], responses=responses(404, 502)
+)
 async def authorize(request: Request, ctx: Ctx, connection_id: IdInPath) -> AuthorizeOut:
     """Begins a login at the provider. The browser (or token) that began it has to finish it."""
     by = _session(request)
@@ -24,7 +27,9 @@ async def authorize(request: Request, ctx: Ctx, connection_id: IdInPath) -> Auth
     return AuthorizeOut(authorization_url=address)
 
 
-@router.post("/connections/{connection_id}/revoke", responses=responses(404))
+@router.post(
+    "/connections/{connection_id}/revoke", dependencies=[OPERATE], responses=responses(404)
+)
 async def revoke(request: Request, ctx: Ctx, connection_id: IdInPath) -> RevokedOut:
     """Forgets the tokens and takes the grant back at the provider."""
     confirmed = await beside(request, lambda: authorisation.revoke(ctx, connection_id))
@@ -33,6 +38,7 @@ async def revoke(request: Request, ctx: Ctx, connection_id: IdInPath) -> Revoked
 
 @router.get(
     "/oauth/callback",
+    dependencies=[OPERATE],
     response_model=AuthorisationOut,
     responses={**responses(502), 303: {"description": "Back to the page of the connection"}},
 )

@@ -13,6 +13,7 @@ from services.admin.api.schemas.keys import CertificateOut, RenameChanges, Trust
 from services.admin.api.schemas.parts import PageOut
 from services.admin.operations import certificates
 from services.admin.operations.certificates import CertificateSeen
+from services.admin.people.authorization import ADMINISTER, LOOK
 
 router = APIRouter(prefix="/certificates", tags=["certificates"])
 anchors = APIRouter(prefix="/trust-anchors", tags=["certificates"])
@@ -24,7 +25,7 @@ Password = Annotated[str, Form(max_length=4096, description="Of the file; not ke
 Label = Annotated[str, Form(max_length=200)]
 
 
-@router.get("", responses=responses())
+@router.get("", dependencies=[LOOK], responses=responses())
 def search(
     ctx: Ctx, q: SearchText = "", page: PageNumber = 1, per_page: PerPage = 50
 ) -> PageOut[CertificateOut]:
@@ -34,7 +35,7 @@ def search(
     return PageOut(items=items, total=found.total, page=page, per_page=per_page)
 
 
-@router.post("", status_code=201, responses=responses(409, 413))
+@router.post("", dependencies=[ADMINISTER], status_code=201, responses=responses(409, 413))
 def upload(
     ctx: Ctx, file: Upload, password: Password = "", name: Label = "", alias: Label = ""
 ) -> CertificateOut:
@@ -48,19 +49,19 @@ def upload(
     )
 
 
-@router.get("/{certificate_id}", responses=responses(404))
+@router.get("/{certificate_id}", dependencies=[LOOK], responses=responses(404))
 def get(ctx: Ctx, certificate_id: IdInPath) -> CertificateOut:
     """One certificate and the connections that use it."""
     return _shown(certificates.get_certificate(ctx, certificate_id))
 
 
-@router.patch("/{certificate_id}", responses=responses(404, 409))
+@router.patch("/{certificate_id}", dependencies=[ADMINISTER], responses=responses(404, 409))
 def rename(ctx: Ctx, certificate_id: IdInPath, body: RenameChanges) -> CertificateOut:
     """Changes name and alias."""
     return _shown(certificates.rename_certificate(ctx, certificate_id, body))
 
 
-@router.put("/{certificate_id}/file", responses=responses(404, 413))
+@router.put("/{certificate_id}/file", dependencies=[ADMINISTER], responses=responses(404, 413))
 def replace(
     ctx: Ctx, certificate_id: IdInPath, file: Upload, password: Password = ""
 ) -> CertificateOut:
@@ -71,19 +72,21 @@ def replace(
     )
 
 
-@router.delete("/{certificate_id}", status_code=204, responses=responses(404, 409))
+@router.delete(
+    "/{certificate_id}", dependencies=[ADMINISTER], status_code=204, responses=responses(404, 409)
+)
 def delete(ctx: Ctx, certificate_id: IdInPath) -> None:
     """`409` with `used_by` while connections use it."""
     certificates.delete_certificate(ctx, certificate_id)
 
 
-@anchors.get("", responses=responses())
+@anchors.get("", dependencies=[ADMINISTER], responses=responses())
 def list_anchors(ctx: Ctx) -> list[TrustAnchorOut]:
     """The authorities that signers are checked against, besides the system's."""
     return [TrustAnchorOut.model_validate(a) for a in certificates.list_trust_anchors(ctx)]
 
 
-@anchors.post("", status_code=201, responses=responses(409, 413))
+@anchors.post("", dependencies=[ADMINISTER], status_code=201, responses=responses(409, 413))
 def add_anchors(
     ctx: Ctx,
     file: Annotated[UploadFile, File(description="PEM certificates, or one in DER")],
@@ -94,7 +97,9 @@ def add_anchors(
     return [anchor for anchor in list_anchors(ctx) if anchor.id in new]
 
 
-@anchors.delete("/{anchor_id}", status_code=204, responses=responses(404))
+@anchors.delete(
+    "/{anchor_id}", dependencies=[ADMINISTER], status_code=204, responses=responses(404)
+)
 def delete_anchor(ctx: Ctx, anchor_id: IdInPath) -> None:
     """Signers of this authority are no longer trusted."""
     certificates.delete_trust_anchor(ctx, anchor_id)

@@ -39,13 +39,14 @@ from services.admin.api.schemas.connections import (
 from services.admin.api.schemas.parts import NamedOut, PageOut
 from services.admin.operations import connections, looking
 from services.admin.operations.connections import Saved, Seen
+from services.admin.people.authorization import LOOK, OPERATE
 from shared.connections import Health
 from shared.errors import InvalidInput
 
 router = APIRouter(prefix="/connections", tags=["connections"])
 
 
-@router.get("", responses=responses())
+@router.get("", dependencies=[LOOK], responses=responses())
 def search(
     ctx: Ctx,
     q: SearchText = "",
@@ -74,7 +75,7 @@ def search(
     )
 
 
-@router.post("", status_code=201, responses=responses(409, 502))
+@router.post("", dependencies=[OPERATE], status_code=201, responses=responses(409, 502))
 async def create(request: Request, ctx: Ctx, body: ConnectionBody) -> SavedOut:
     """Adds a connection. It starts disabled, unless it says `enabled: true` and its new mails are
     acknowledged."""
@@ -88,7 +89,7 @@ async def create(request: Request, ctx: Ctx, body: ConnectionBody) -> SavedOut:
     return _saved(saved)
 
 
-@router.post("/test", responses=responses(404))
+@router.post("/test", dependencies=[OPERATE], responses=responses(404))
 async def test_unsaved(
     request: Request,
     ctx: Ctx,
@@ -102,13 +103,13 @@ async def test_unsaved(
     return _tested(await beside(request, lambda: looking.test(ctx, body, connection)))
 
 
-@router.get("/{connection_id}", responses=responses(404))
+@router.get("/{connection_id}", dependencies=[LOOK], responses=responses(404))
 def get(ctx: Ctx, connection_id: IdInPath) -> ConnectionOut:
     """One connection with health, warnings, and who takes it. Contacts no mail server."""
     return shown(connections.get_connection(ctx, connection_id))
 
 
-@router.patch("/{connection_id}", responses=responses(404, 409, 502))
+@router.patch("/{connection_id}", dependencies=[OPERATE], responses=responses(404, 409, 502))
 async def update(
     request: Request, ctx: Ctx, connection_id: IdInPath, body: ConnectionChanges
 ) -> SavedOut:
@@ -124,13 +125,15 @@ async def update(
     return _saved(saved)
 
 
-@router.delete("/{connection_id}", status_code=204, responses=responses(404, 409))
+@router.delete(
+    "/{connection_id}", dependencies=[OPERATE], status_code=204, responses=responses(404, 409)
+)
 def delete(ctx: Ctx, connection_id: IdInPath) -> None:
     """Deletes a connection; its mails stay in the ledger until retention removes them."""
     connections.delete_connection(ctx, connection_id)
 
 
-@router.post("/{connection_id}/test", responses=responses(404))
+@router.post("/{connection_id}/test", dependencies=[OPERATE], responses=responses(404))
 async def test_saved(
     request: Request,
     ctx: Ctx,
@@ -141,7 +144,7 @@ async def test_saved(
     return _tested(await beside(request, lambda: looking.test(ctx, body, connection_id)))
 
 
-@router.post("/{connection_id}/estimate", responses=responses(404, 502))
+@router.post("/{connection_id}/estimate", dependencies=[OPERATE], responses=responses(404, 502))
 async def estimate(
     request: Request,
     ctx: Ctx,
@@ -157,7 +160,7 @@ async def estimate(
     return EstimateOut.model_validate(found)
 
 
-@router.post("/{connection_id}/enable", responses=responses(404, 409, 502))
+@router.post("/{connection_id}/enable", dependencies=[OPERATE], responses=responses(404, 409, 502))
 async def enable(
     request: Request,
     ctx: Ctx,
@@ -179,27 +182,29 @@ async def enable(
     return _saved(saved)
 
 
-@router.post("/{connection_id}/disable", responses=responses(404, 409))
+@router.post("/{connection_id}/disable", dependencies=[OPERATE], responses=responses(404, 409))
 def disable(ctx: Ctx, connection_id: IdInPath) -> SavedOut:
     """Stops fetching."""
     return _saved(connections.disable_connection(ctx, connection_id))
 
 
-@router.post("/{connection_id}/fetch", status_code=202, responses=responses(404, 409))
+@router.post(
+    "/{connection_id}/fetch", dependencies=[OPERATE], status_code=202, responses=responses(404, 409)
+)
 def fetch(ctx: Ctx, connection_id: IdInPath) -> dict[str, bool]:
     """Fetches as soon as possible."""
     connections.fetch_connection(ctx, connection_id)
     return {"due": True}
 
 
-@router.get("/{connection_id}/folders", responses=responses(404, 502))
+@router.get("/{connection_id}/folders", dependencies=[OPERATE], responses=responses(404, 502))
 async def folders(request: Request, ctx: Ctx, connection_id: IdInPath) -> list[FolderOut]:
     """The mailbox's folders as the server lists them now."""
     found = await beside(request, lambda: looking.folders(ctx, None, connection_id))
     return [FolderOut.model_validate(folder) for folder in found]
 
 
-@router.post("/folders", responses=responses(404, 502))
+@router.post("/folders", dependencies=[OPERATE], responses=responses(404, 502))
 async def folders_unsaved(
     request: Request,
     ctx: Ctx,
@@ -211,7 +216,7 @@ async def folders_unsaved(
     return [FolderOut.model_validate(folder) for folder in found]
 
 
-@router.get("/{connection_id}/runs", responses=responses(404))
+@router.get("/{connection_id}/runs", dependencies=[LOOK], responses=responses(404))
 def runs(
     ctx: Ctx, connection_id: IdInPath, before: uuid.UUID | None = None, limit: Limit = 50
 ) -> list[RunOut]:
@@ -220,7 +225,7 @@ def runs(
     return [RunOut.model_validate(run) for run in found]
 
 
-@router.get("/{connection_id}/days", responses=responses(404))
+@router.get("/{connection_id}/days", dependencies=[LOOK], responses=responses(404))
 def days(
     ctx: Ctx, connection_id: IdInPath, days: Annotated[int, Query(ge=1, le=366)] = 30
 ) -> list[DayOut]:

@@ -12,36 +12,39 @@ from services.admin.api.schemas.keys import CredentialBody, CredentialChanges, C
 from services.admin.api.schemas.parts import PageOut
 from services.admin.operations import credentials
 from services.admin.operations.credentials import CredentialSeen
+from services.admin.people.authorization import ADMINISTER, LOOK
 
 router = APIRouter(prefix="/credentials", tags=["credentials"])
 
 
-@router.get("", responses=responses())
+@router.get("", dependencies=[LOOK], responses=responses())
 def search(ctx: Ctx, q: SearchText = "") -> PageOut[CredentialOut]:
     """All whose name or client id holds `q`."""
     items = [_shown(seen, full=False) for seen in credentials.search_credentials(ctx, q)]
     return PageOut(items=items, total=len(items), page=1, per_page=max(1, len(items)))
 
 
-@router.post("", status_code=201, responses=responses(409))
+@router.post("", dependencies=[ADMINISTER], status_code=201, responses=responses(409))
 def create(ctx: Ctx, body: CredentialBody) -> CredentialOut:
     """Adds a credential; `redirect_uri` of the answer is to be entered at the provider."""
     return _shown(credentials.create_credential(ctx, body))
 
 
-@router.get("/{credential_id}", responses=responses(404))
+@router.get("/{credential_id}", dependencies=[LOOK], responses=responses(404))
 def get(ctx: Ctx, credential_id: IdInPath) -> CredentialOut:
     """One credential and the connections that use it."""
     return _shown(credentials.get_credential(ctx, credential_id))
 
 
-@router.patch("/{credential_id}", responses=responses(404, 409))
+@router.patch("/{credential_id}", dependencies=[ADMINISTER], responses=responses(404, 409))
 def update(ctx: Ctx, credential_id: IdInPath, body: CredentialChanges) -> CredentialOut:
     """Changes the given fields; secrets that are left out stay."""
     return _shown(credentials.update_credential(ctx, credential_id, body))
 
 
-@router.delete("/{credential_id}", status_code=204, responses=responses(404, 409))
+@router.delete(
+    "/{credential_id}", dependencies=[ADMINISTER], status_code=204, responses=responses(404, 409)
+)
 def delete(ctx: Ctx, credential_id: IdInPath) -> None:
     """`409` with `used_by` while connections use it."""
     credentials.delete_credential(ctx, credential_id)

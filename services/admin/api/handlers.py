@@ -20,43 +20,44 @@ from services.admin.api.schemas.handlers import (
 from services.admin.api.schemas.parts import CountOut, PageOut
 from services.admin.operations import dead_letters, handlers
 from services.admin.operations.handlers import HandlerSeen
+from services.admin.people.authorization import LOOK, OPERATE
 from shared.handlers import ALL
 
 router = APIRouter(prefix="/handlers", tags=["handlers"])
 
 
-@router.get("", responses=responses())
+@router.get("", dependencies=[LOOK], responses=responses())
 def search(ctx: Ctx, q: SearchText = "") -> PageOut[HandlerOut]:
     """All whose name or description holds `q`, with their queues."""
     items = [shown(seen) for seen in handlers.search_handlers(ctx, q)]
     return PageOut(items=items, total=len(items), page=1, per_page=max(1, len(items)))
 
 
-@router.post("", status_code=201, responses=responses(409))
+@router.post("", dependencies=[OPERATE], status_code=201, responses=responses(409))
 def create(ctx: Ctx, body: HandlerBody) -> HandlerOut:
     """Adds a handler. The answer holds its token, once: it opens the handler's own mails."""
     return shown(handlers.create_handler(ctx, body))
 
 
-@router.get("/{handler_id}", responses=responses(404))
+@router.get("/{handler_id}", dependencies=[LOOK], responses=responses(404))
 def get(ctx: Ctx, handler_id: IdInPath) -> HandlerOut:
     """One handler with its queue."""
     return shown(handlers.get_handler(ctx, handler_id))
 
 
-@router.patch("/{handler_id}", responses=responses(404, 409))
+@router.patch("/{handler_id}", dependencies=[OPERATE], responses=responses(404, 409))
 def update(ctx: Ctx, handler_id: IdInPath, body: HandlerChanges) -> HandlerOut:
     """Changes the given fields."""
     return shown(handlers.update_handler(ctx, handler_id, body))
 
 
-@router.post("/{handler_id}/token", responses=responses(404))
+@router.post("/{handler_id}/token", dependencies=[OPERATE], responses=responses(404))
 def renew_token(ctx: Ctx, handler_id: IdInPath) -> HandlerOut:
     """A new token; the old one stops working at once."""
     return shown(handlers.renew_token(ctx, handler_id))
 
 
-@router.get("/{handler_id}/dead", responses=responses(404, 502))
+@router.get("/{handler_id}/dead", dependencies=[LOOK], responses=responses(404, 502))
 async def dead(request: Request, ctx: Ctx, handler_id: IdInPath) -> list[DeadLetterOut]:
     """The oldest hundred events that the handler rejected. Asks the broker."""
     found = await beside(request, lambda: dead_letters.list_dead_letters(ctx, handler_id))
@@ -68,7 +69,7 @@ async def dead(request: Request, ctx: Ctx, handler_id: IdInPath) -> list[DeadLet
     ]
 
 
-@router.post("/{handler_id}/dead/redrive", responses=responses(404, 502))
+@router.post("/{handler_id}/dead/redrive", dependencies=[OPERATE], responses=responses(404, 502))
 async def redrive_dead(
     request: Request, ctx: Ctx, handler_id: IdInPath, body: DeadLettersIn | None = None
 ) -> CountOut:
@@ -78,7 +79,9 @@ async def redrive_dead(
     return CountOut(count=count)
 
 
-@router.delete("/{handler_id}", status_code=204, responses=responses(404, 409))
+@router.delete(
+    "/{handler_id}", dependencies=[OPERATE], status_code=204, responses=responses(404, 409)
+)
 def delete(
     ctx: Ctx,
     handler_id: IdInPath,

@@ -29,6 +29,7 @@ from services.admin.api.schemas.messages import (
 )
 from services.admin.api.schemas.parts import CountOut, Id
 from services.admin.operations import messages, quarantine
+from services.admin.people.authorization import ADMINISTER, LOOK, OPERATE, READ_MAIL, READ_OWN_MAIL
 from shared.fields import instant
 from shared.storage.messages import MessageDetail, MessageFilter, MessageState
 from shared.storage.quarantine import Quarantined
@@ -38,7 +39,7 @@ quarantined = APIRouter(prefix="/quarantine", tags=["quarantine"])
 Instant = Annotated[str | None, Query(max_length=40, description="A date or time (ISO 8601)")]
 
 
-@router.get("", responses=responses())
+@router.get("", dependencies=[LOOK], responses=responses())
 def search(
     ctx: Ctx,
     q: SearchText = "",
@@ -63,7 +64,7 @@ def search(
     return MessagePageOut(items=items, next=page.next)
 
 
-@router.get("/{message_id}", responses=responses(404))
+@router.get("/{message_id}", dependencies=[LOOK], responses=responses(404))
 def get(ctx: Ctx, message_id: uuid.UUID) -> MessageDetailOut:
     """One mail with its path: arrived, downloaded, settled, opened, published to whom."""
     return _shown(messages.get_message(ctx, message_id))
@@ -71,6 +72,7 @@ def get(ctx: Ctx, message_id: uuid.UUID) -> MessageDetailOut:
 
 @router.get(
     "/{message_id}/raw",
+    dependencies=[READ_OWN_MAIL],
     response_class=StreamingResponse,
     responses={
         **responses(404),
@@ -87,7 +89,7 @@ def raw(
     return _download(f"{message_id}.eml", mail.size, mail.chunks)
 
 
-@router.post("/redeliver", responses=responses())
+@router.post("/redeliver", dependencies=[OPERATE], responses=responses())
 def redeliver_many(ctx: Ctx, body: RedeliverManyIn) -> RedeliveredOut:
     """Publishes all that match again, newest first, 10,000 at most in one call."""
     wanted = MessageFilter(
@@ -101,14 +103,16 @@ def redeliver_many(ctx: Ctx, body: RedeliverManyIn) -> RedeliveredOut:
     return RedeliveredOut.model_validate(done)
 
 
-@router.post("/erase", responses=responses())
+@router.post("/erase", dependencies=[ADMINISTER], responses=responses())
 def erase(ctx: Ctx, body: EraseIn) -> ErasedOut:
     """Erases every mail that a person sent or was addressed in. It cannot be undone; what
     handlers already have is theirs to erase. Call again while `postponed` is not 0."""
     return ErasedOut.model_validate(messages.erase_person(ctx, body.address))
 
 
-@router.post("/{message_id}/redeliver", status_code=202, responses=responses(404))
+@router.post(
+    "/{message_id}/redeliver", dependencies=[OPERATE], status_code=202, responses=responses(404)
+)
 def redeliver(ctx: Ctx, message_id: uuid.UUID, body: RedeliverIn | None = None) -> CountOut:
     """Publishes a mail again, with the same event id. One that could not be decrypted is tried
     again first."""
@@ -116,7 +120,7 @@ def redeliver(ctx: Ctx, message_id: uuid.UUID, body: RedeliverIn | None = None) 
     return CountOut(count=1)
 
 
-@quarantined.get("", responses=responses())
+@quarantined.get("", dependencies=[LOOK], responses=responses())
 def search_quarantine(
     ctx: Ctx,
     connection: Id | None = None,
@@ -132,7 +136,7 @@ def search_quarantine(
     return QuarantinePageOut(items=items, next=page.next, total=page.total)
 
 
-@quarantined.get("/{entry_id}", responses=responses(404))
+@quarantined.get("/{entry_id}", dependencies=[LOOK], responses=responses(404))
 def get_quarantined(ctx: Ctx, entry_id: uuid.UUID) -> QuarantinedOut:
     """One mail with the reason."""
     return _entry(quarantine.get_quarantined(ctx, entry_id))
@@ -140,6 +144,7 @@ def get_quarantined(ctx: Ctx, entry_id: uuid.UUID) -> QuarantinedOut:
 
 @quarantined.get(
     "/{entry_id}/raw",
+    dependencies=[READ_MAIL],
     response_class=StreamingResponse,
     responses={
         **responses(404),
@@ -152,26 +157,30 @@ def raw_quarantined(ctx: Ctx, entry_id: uuid.UUID) -> StreamingResponse:
     return _download(f"{entry_id}.eml", size, chunks)
 
 
-@quarantined.post("/{entry_id}/redrive", status_code=202, responses=responses(404, 409))
+@quarantined.post(
+    "/{entry_id}/redrive", dependencies=[OPERATE], status_code=202, responses=responses(404, 409)
+)
 def redrive(ctx: Ctx, entry_id: uuid.UUID) -> CountOut:
     """Lets it try again."""
     quarantine.redrive(ctx, entry_id)
     return CountOut(count=1)
 
 
-@quarantined.post("/redrive", responses=responses(409))
+@quarantined.post("/redrive", dependencies=[OPERATE], responses=responses(409))
 def redrive_many(ctx: Ctx, body: EntriesIn) -> CountOut:
     """Lets several try again."""
     return CountOut(count=quarantine.redrive_many(ctx, body.ids))
 
 
-@quarantined.post("/drop", responses=responses())
+@quarantined.post("/drop", dependencies=[OPERATE], responses=responses())
 def drop_many(ctx: Ctx, body: EntriesIn) -> CountOut:
     """Gives several up."""
     return CountOut(count=quarantine.drop_many(ctx, body.ids))
 
 
-@quarantined.delete("/{entry_id}", status_code=204, responses=responses(404))
+@quarantined.delete(
+    "/{entry_id}", dependencies=[OPERATE], status_code=204, responses=responses(404)
+)
 def drop(ctx: Ctx, entry_id: uuid.UUID) -> None:
     """Gives it up: it never comes back by itself."""
     quarantine.drop(ctx, entry_id)

@@ -16,11 +16,12 @@ from services.admin.api.schemas.overview import (
     SlotOut,
 )
 from services.admin.operations.overview import get_overview
+from services.admin.people.authorization import LOOK
 
 router = APIRouter(prefix="/overview", tags=["overview"])
 
 
-@router.get("", responses=responses())
+@router.get("", dependencies=[LOOK], responses=responses())
 def get(ctx: Ctx) -> OverviewOut:
     """How the house is doing. Contacts no mail server."""
     seen = get_overview(ctx)

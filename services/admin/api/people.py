@@ -21,57 +21,60 @@ from services.admin.api.schemas.people import (
     TokenOut,
 )
 from services.admin.operations import people
+from services.admin.people.authorization import ADMINISTER
 from shared.errors import NotFound
 
 router = APIRouter(tags=["people"])
 
 
-@router.get("/people", responses=responses())
+@router.get("/people", dependencies=[ADMINISTER], responses=responses())
 def list_people(ctx: Ctx, q: SearchText = "") -> PageOut[PersonOut]:
     """All who may log in and whose name holds `q`."""
     found = [PersonOut.model_validate(p) for p in _named(people.list_people(ctx), q)]
     return PageOut(items=found, total=len(found), page=1, per_page=max(1, len(found)))
 
 
-@router.post("/people", status_code=201, responses=responses())
+@router.post("/people", dependencies=[ADMINISTER], status_code=201, responses=responses())
 def create_person(ctx: Ctx, body: PersonBody) -> PersonOut:
     """Lets somebody in."""
     return PersonOut.model_validate(people.create_person(ctx, body))
 
 
-@router.get("/people/{person_id}", responses=responses(404))
+@router.get("/people/{person_id}", dependencies=[ADMINISTER], responses=responses(404))
 def get_person(ctx: Ctx, person_id: IdInPath) -> PersonOut:
     """Somebody who may log in."""
     return PersonOut.model_validate(people.get_person(ctx, person_id))
 
 
-@router.patch("/people/{person_id}", responses=responses(404, 409))
+@router.patch("/people/{person_id}", dependencies=[ADMINISTER], responses=responses(404, 409))
 def update_person(ctx: Ctx, person_id: IdInPath, body: PersonChanges) -> PersonOut:
     """Changes the given fields; `409` where no administrator would be left."""
     return PersonOut.model_validate(people.update_person(ctx, person_id, body))
 
 
-@router.delete("/people/{person_id}", status_code=204, responses=responses(404, 409))
+@router.delete(
+    "/people/{person_id}", dependencies=[ADMINISTER], status_code=204, responses=responses(404, 409)
+)
 def delete_person(ctx: Ctx, person_id: IdInPath) -> None:
     """Ends the person's sessions, too; `409` where no administrator would be left."""
     people.delete_person(ctx, person_id)
 
 
-@router.get("/tokens", responses=responses())
+@router.get("/tokens", dependencies=[ADMINISTER], responses=responses())
 def list_tokens(ctx: Ctx, q: SearchText = "") -> PageOut[TokenOut]:
     """The API tokens whose name holds `q`, without what they are."""
     found = [TokenOut.model_validate(t) for t in _named(people.list_tokens(ctx), q)]
     return PageOut(items=found, total=len(found), page=1, per_page=max(1, len(found)))
 
 
-@router.post("/tokens", status_code=201, responses=responses())
+@router.post("/tokens", dependencies=[ADMINISTER], status_code=201, responses=responses())
 def create_token(ctx: Ctx, body: TokenBody) -> TokenOut:
     """Makes a token; the answer holds it, once."""
     made, token = people.create_token(ctx, body)
     return TokenOut.model_validate(made).model_copy(update={"token": token})
 
 
-@router.get("/tokens/{token_id}", responses=responses(404))
+@router.get("/tokens/{token_id}", dependencies=[ADMINISTER], responses=responses(404))
 def get_token(ctx: Ctx, token_id: IdInPath) -> TokenOut:
     """A token, without what it is."""
     for one in people.list_tokens(ctx):
@@ -80,13 +83,15 @@ def get_token(ctx: Ctx, token_id: IdInPath) -> TokenOut:
     raise NotFound("There is no such token (any more).")
 
 
-@router.delete("/tokens/{token_id}", status_code=204, responses=responses(404))
+@router.delete(
+    "/tokens/{token_id}", dependencies=[ADMINISTER], status_code=204, responses=responses(404)
+)
 def delete_token(ctx: Ctx, token_id: IdInPath) -> None:
     """It opens nothing from now on."""
     people.delete_token(ctx, token_id)
 
 
-@router.get("/audit", responses=responses())
+@router.get("/audit", dependencies=[ADMINISTER], responses=responses())
 def audit(
     ctx: Ctx,
     q: SearchText = "",

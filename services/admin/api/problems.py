@@ -15,6 +15,7 @@ from starlette.exceptions import HTTPException
 
 from services.admin.operations.connections import AcknowledgementNeeded
 from services.admin.people.access import LoginRefused, TooManyAttempts
+from services.admin.people.authorization import NotAllowed
 from shared.errors import (
     Conflict,
     InvalidInput,
@@ -123,6 +124,8 @@ def status_of(error: PosthouseError) -> int:
             return 422
         case LoginRefused():
             return 401
+        case NotAllowed():
+            return 403
         case NotFound():
             return 404
         case Conflict():
@@ -178,10 +181,11 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(HTTPException)
     def http(request: Request, error: HTTPException) -> JSONResponse:
+        allowed = (error.headers or {}).get("Allow", "")
         detail = {
             400: "The body cannot be read: it is neither JSON in UTF-8 nor a form.",
             404: "There is nothing at this address.",
-            405: f"{request.method} is not possible here.",
+            405: f"{request.method} is not possible here. Possible is: {allowed}.",
         }.get(error.status_code, str(error.detail))
         return problem(
             error.status_code, f"http-{error.status_code}", detail, headers=error.headers

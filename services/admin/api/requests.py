@@ -9,7 +9,7 @@ from anyio import CapacityLimiter, to_thread
 from fastapi import Depends, Path, Query, Request
 
 from services.admin.context import Context, House
-from services.admin.people.gate import principal_of
+from services.admin.people.authorization import principal_of
 
 T = TypeVar("T")
 #: Requests that wait for a mail server at the same time, apart from all others.

@@ -15,11 +15,12 @@ from services.admin.api.schemas.people import (
     WebhookSwitch,
 )
 from services.admin.operations import webhooks
+from services.admin.people.authorization import ADMINISTER
 
 router = APIRouter(prefix="/webhooks", tags=["webhooks"])
 
 
-@router.get("", responses=responses())
+@router.get("", dependencies=[ADMINISTER], responses=responses())
 def list_webhooks(ctx: Ctx, q: SearchText = "") -> PageOut[WebhookOut]:
     """All whose name holds `q`."""
     part = q.strip().casefold()
@@ -31,13 +32,13 @@ def list_webhooks(ctx: Ctx, q: SearchText = "") -> PageOut[WebhookOut]:
     return PageOut(items=found, total=len(found), page=1, per_page=max(1, len(found)))
 
 
-@router.post("", status_code=201, responses=responses(409))
+@router.post("", dependencies=[ADMINISTER], status_code=201, responses=responses(409))
 def create(ctx: Ctx, body: WebhookBody) -> WebhookOut:
     """Adds a webhook: it is told of every alert from now on."""
     return WebhookOut.model_validate(webhooks.create_webhook(ctx, body))
 
 
-@router.get("/alerts", responses=responses())
+@router.get("/alerts", dependencies=[ADMINISTER], responses=responses())
 def alerts(ctx: Ctx, limit: Limit = 50) -> list[ToldOut]:
     """The latest alerts, newest first, with the log of their delivery."""
     return [
@@ -54,19 +55,21 @@ def alerts(ctx: Ctx, limit: Limit = 50) -> list[ToldOut]:
     ]
 
 
-@router.get("/{webhook_id}", responses=responses(404))
+@router.get("/{webhook_id}", dependencies=[ADMINISTER], responses=responses(404))
 def get(ctx: Ctx, webhook_id: IdInPath) -> WebhookOut:
     """A webhook, without its address and secret."""
     return WebhookOut.model_validate(webhooks.get_webhook(ctx, webhook_id))
 
 
-@router.patch("/{webhook_id}", responses=responses(404))
+@router.patch("/{webhook_id}", dependencies=[ADMINISTER], responses=responses(404))
 def switch(ctx: Ctx, webhook_id: IdInPath, body: WebhookSwitch) -> WebhookOut:
     """Enables or disables it."""
     return WebhookOut.model_validate(webhooks.switch_webhook(ctx, webhook_id, enabled=body.enabled))
 
 
-@router.delete("/{webhook_id}", status_code=204, responses=responses(404))
+@router.delete(
+    "/{webhook_id}", dependencies=[ADMINISTER], status_code=204, responses=responses(404)
+)
 def delete(ctx: Ctx, webhook_id: IdInPath) -> None:
     """Its lines of the log go with it."""
     webhooks.delete_webhook(ctx, webhook_id)

@@ -26,11 +26,12 @@ from services.admin.pages import (
 from services.admin.pages.house import PagesHouse
 from services.admin.pages.posted import posted
 from services.admin.pages.rendering import STATIC, go, refusal
+from services.admin.people.authorization import PUBLIC, NotAllowed
 from shared.errors import Conflict, NotFound, PosthouseError, TryAgain
 
 
 def build(house: PagesHouse) -> FastAPI:
-    """The pages on top of `house`. The gate (`services.admin.people.gate`) stands before them."""
+    """The pages on top of `house`. `services.admin.people.authentication` stands before them."""
     # Every route depends on `posted`, so no form is taken without its CSRF token.
     app = FastAPI(
         openapi_url=None,
@@ -43,7 +44,7 @@ def build(house: PagesHouse) -> FastAPI:
     )
     app.state.pages_house = house
     app.mount("/static", _Files(directory=STATIC))
-    app.add_api_route("/favicon.ico", _icon)
+    app.add_api_route("/favicon.ico", _icon, dependencies=[PUBLIC])
     for part in (
         overview,
         login,
@@ -80,6 +81,8 @@ async def _failed(request: Request, error: Exception) -> Response:
     """What no page caught: after a form back to where it was, else a page of its own."""
     assert isinstance(error, PosthouseError)
     match error:
+        case NotAllowed():
+            status = 403
         case NotFound():
             status = 404
         case Conflict():

@@ -12,6 +12,7 @@ from services.admin.operations.overview import SOON
 from services.admin.pages.house import context_of, is_part
 from services.admin.pages.posted import Form, Posted, Values
 from services.admin.pages.rendering import go, render
+from services.admin.people.authorization import ADMINISTER, LOOK
 from shared.clock import utc_now
 from shared.errors import InvalidInput, PosthouseError
 from shared.storage.conflicts import InUse, NameTaken
@@ -20,7 +21,7 @@ router = APIRouter(prefix="/certificates")
 _PICKED = 20
 
 
-@router.get("")
+@router.get("", dependencies=[LOOK])
 def list_certificates(request: Request, q: str = "", page: str = "1") -> Response:
     number = int(page) if page.isdecimal() and page.isascii() else 1
     found = operations.search_certificates(context_of(request), q=q, page=max(1, number))
@@ -32,19 +33,19 @@ def list_certificates(request: Request, q: str = "", page: str = "1") -> Respons
     return render(request, template, found=found, q=q, link=link, now=utc_now(), soon=SOON)
 
 
-@router.get("/pick")
+@router.get("/pick", dependencies=[LOOK])
 def pick(request: Request, q: str = "") -> Response:
     """The options of the picker in the connection's form."""
     found = operations.search_certificates(context_of(request), q=q, per_page=_PICKED)
     return render(request, "certificates/_pick.html", found=found)
 
 
-@router.get("/new")
+@router.get("/new", dependencies=[ADMINISTER])
 def new_certificate(request: Request) -> Response:
     return render(request, "certificates/upload.html", values=Values(), error=None)
 
 
-@router.post("/new")
+@router.post("/new", dependencies=[ADMINISTER])
 def upload(request: Request, form: Form) -> Response:
     try:
         seen = operations.upload_certificate(
@@ -64,12 +65,12 @@ def upload(request: Request, form: Form) -> Response:
     )
 
 
-@router.get("/{certificate_id:int}")
+@router.get("/{certificate_id:int}", dependencies=[LOOK])
 def detail(request: Request, certificate_id: int) -> Response:
     return _detail(request, certificate_id)
 
 
-@router.post("/{certificate_id:int}")
+@router.post("/{certificate_id:int}", dependencies=[ADMINISTER])
 def rename(request: Request, certificate_id: int, form: Form) -> Response:
     changes = {"name": form.text("name"), "alias": form.text("alias")}
     try:
@@ -79,7 +80,7 @@ def rename(request: Request, certificate_id: int, form: Form) -> Response:
     return go(f"/certificates/{certificate_id}", "Your changes are saved.")
 
 
-@router.post("/{certificate_id:int}/replace")
+@router.post("/{certificate_id:int}/replace", dependencies=[ADMINISTER])
 def replace(request: Request, certificate_id: int, form: Form) -> Response:
     try:
         operations.replace_certificate(
@@ -94,7 +95,7 @@ def replace(request: Request, certificate_id: int, form: Form) -> Response:
     )
 
 
-@router.post("/{certificate_id:int}/delete")
+@router.post("/{certificate_id:int}/delete", dependencies=[ADMINISTER])
 def delete(request: Request, certificate_id: int) -> Response:
     ctx = context_of(request)
     name = operations.get_certificate(ctx, certificate_id).certificate.name

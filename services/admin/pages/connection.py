@@ -15,7 +15,8 @@ from services.admin.pages import charts
 from services.admin.pages.house import context_of, is_part
 from services.admin.pages.rendering import go, render
 from services.admin.pages.wording import counted
-from services.admin.people.gate import session_of
+from services.admin.people.authentication import session_of
+from services.admin.people.authorization import LOOK, OPERATE
 from shared.errors import NotFound, PosthouseError
 from shared.storage import credentials
 from shared.storage.messages import Day
@@ -24,17 +25,17 @@ router = APIRouter(prefix="/connections")
 _RUNS = 15
 
 
-@router.get("/{connection_id:int}")
+@router.get("/{connection_id:int}", dependencies=[LOOK])
 def page(request: Request, connection_id: int) -> Response:
     return render(request, "connections/detail.html", report=None, **_read(request, connection_id))
 
 
-@router.get("/{connection_id:int}/live")
+@router.get("/{connection_id:int}/live", dependencies=[LOOK])
 def live(request: Request, connection_id: int) -> Response:
     return render(request, "connections/_detail.html", **_read(request, connection_id))
 
 
-@router.get("/{connection_id:int}/runs")
+@router.get("/{connection_id:int}/runs", dependencies=[LOOK])
 def runs(request: Request, connection_id: int, before: str = "") -> Response:
     ctx = context_of(request)
     try:
@@ -48,7 +49,7 @@ def runs(request: Request, connection_id: int, before: str = "") -> Response:
     )
 
 
-@router.post("/{connection_id:int}/test")
+@router.post("/{connection_id:int}/test", dependencies=[OPERATE])
 def test(request: Request, connection_id: int) -> Response:
     report = looking.test(context_of(request), None, connection_id)
     if is_part(request):
@@ -57,7 +58,7 @@ def test(request: Request, connection_id: int) -> Response:
     return render(request, "connections/detail.html", report=report, **context)
 
 
-@router.post("/{connection_id:int}/authorise")
+@router.post("/{connection_id:int}/authorise", dependencies=[OPERATE])
 def authorise(request: Request, connection_id: int) -> Response:
     """A page with the way to the provider: a form may not lead to another site by itself (the
     content security policy), and people see where they are going."""
@@ -80,7 +81,7 @@ def authorise(request: Request, connection_id: int) -> Response:
     )
 
 
-@router.post("/{connection_id:int}/revoke")
+@router.post("/{connection_id:int}/revoke", dependencies=[OPERATE])
 def revoke(request: Request, connection_id: int) -> Response:
     confirmed = authorisation.revoke(context_of(request), connection_id)
     text = "The authorisation is taken back."

@@ -21,6 +21,7 @@ from services.admin.pages.connection_form import (
 from services.admin.pages.house import context_of, is_part
 from services.admin.pages.posted import Form, Posted, Values
 from services.admin.pages.rendering import Tone, go, render
+from services.admin.people.authorization import LOOK, OPERATE
 from shared.connections import Health
 from shared.errors import InvalidInput, PosthouseError
 from shared.storage.conflicts import NameTaken
@@ -36,7 +37,7 @@ _COLUMNS = (
 )
 
 
-@router.get("")
+@router.get("", dependencies=[LOOK])
 def list_connections(
     request: Request, q: str = "", health: str = "", sort: str = "name", page: str = "1"
 ) -> Response:
@@ -72,19 +73,19 @@ def list_connections(
     )
 
 
-@router.get("/pick")
+@router.get("/pick", dependencies=[LOOK])
 def pick(request: Request, q: str = "") -> Response:
     """The options of the picker in the handler's form."""
     found = operations.search_connections(context_of(request), q=q, per_page=_PICKED)
     return render(request, "connections/_pick.html", found=found)
 
 
-@router.get("/new")
+@router.get("/new", dependencies=[OPERATE])
 def new_connection(request: Request, mode: str = "") -> Response:
     return _form(request, new_values(mode))
 
 
-@router.post("/new")
+@router.post("/new", dependencies=[OPERATE])
 def add_connection(request: Request, form: Form) -> Response:
     if form.flag("switch"):
         return _form(request, typed_values(form))
@@ -101,13 +102,13 @@ def add_connection(request: Request, form: Form) -> Response:
     )
 
 
-@router.get("/{connection_id:int}/edit")
+@router.get("/{connection_id:int}/edit", dependencies=[OPERATE])
 def edit_connection(request: Request, connection_id: int) -> Response:
     seen = operations.get_connection(context_of(request), connection_id)
     return _form(request, values_of(seen.connection), connection_id)
 
 
-@router.post("/{connection_id:int}/edit")
+@router.post("/{connection_id:int}/edit", dependencies=[OPERATE])
 def change_connection(request: Request, connection_id: int, form: Form) -> Response:
     ctx = context_of(request)
     stored = operations.get_connection(ctx, connection_id).connection
@@ -133,27 +134,27 @@ def change_connection(request: Request, connection_id: int, form: Form) -> Respo
     return go(f"/connections/{connection_id}", text, _tone(saved))
 
 
-@router.post("/test")
+@router.post("/test", dependencies=[OPERATE])
 def test_unsaved(request: Request, form: Form) -> Response:
     return _test(request, form, None)
 
 
-@router.post("/{connection_id:int}/edit/test")
+@router.post("/{connection_id:int}/edit/test", dependencies=[OPERATE])
 def test_edited(request: Request, connection_id: int, form: Form) -> Response:
     return _test(request, form, connection_id)
 
 
-@router.post("/folders")
+@router.post("/folders", dependencies=[OPERATE])
 def folders_of_unsaved(request: Request, form: Form) -> Response:
     return _folders(request, form, None)
 
 
-@router.post("/{connection_id:int}/edit/folders")
+@router.post("/{connection_id:int}/edit/folders", dependencies=[OPERATE])
 def folders_of_edited(request: Request, connection_id: int, form: Form) -> Response:
     return _folders(request, form, connection_id)
 
 
-@router.post("/{connection_id:int}/delete")
+@router.post("/{connection_id:int}/delete", dependencies=[OPERATE])
 def delete_connection(request: Request, connection_id: int) -> Response:
     ctx = context_of(request)
     name = operations.get_connection(ctx, connection_id).connection.name

@@ -11,6 +11,7 @@ from services.admin.operations import credentials as operations
 from services.admin.pages.house import context_of
 from services.admin.pages.posted import Form, Posted, Values
 from services.admin.pages.rendering import go, render
+from services.admin.people.authorization import ADMINISTER, LOOK
 from shared.clock import utc_now
 from shared.clouds import CLOUDS
 from shared.credentials import SETTINGS
@@ -22,19 +23,19 @@ _TEXTS: Final = ("name", "provider", "grant", "client_id", "tenant", "cloud", "s
 _SECRETS: Final = ("client_secret", "client_certificate")
 
 
-@router.get("")
+@router.get("", dependencies=[LOOK])
 def list_credentials(request: Request) -> Response:
     found = operations.search_credentials(context_of(request))
     return render(request, "credentials/list.html", found=found, now=utc_now())
 
 
-@router.get("/new")
+@router.get("/new", dependencies=[ADMINISTER])
 def new_credential(request: Request, provider: str = "microsoft") -> Response:
     values = Values(provider=provider, grant="authorization-code", cloud="global")
     return _form(request, values)
 
 
-@router.post("/new")
+@router.post("/new", dependencies=[ADMINISTER])
 def create(request: Request, form: Form) -> Response:
     try:
         seen = operations.create_credential(context_of(request), _changes(form))
@@ -46,7 +47,7 @@ def create(request: Request, form: Form) -> Response:
     )
 
 
-@router.get("/{credential_id:int}")
+@router.get("/{credential_id:int}", dependencies=[LOOK])
 def detail(request: Request, credential_id: int) -> Response:
     credential = operations.get_credential(context_of(request), credential_id).credential
     values = Values({n: getattr(credential, n) for n in (*_TEXTS, *(f"has_{s}" for s in _SECRETS))})
@@ -56,7 +57,7 @@ def detail(request: Request, credential_id: int) -> Response:
     return _form(request, values, credential_id)
 
 
-@router.post("/{credential_id:int}")
+@router.post("/{credential_id:int}", dependencies=[ADMINISTER])
 def change(request: Request, credential_id: int, form: Form) -> Response:
     try:
         operations.update_credential(context_of(request), credential_id, _changes(form))
@@ -65,7 +66,7 @@ def change(request: Request, credential_id: int, form: Form) -> Response:
     return go(f"/credentials/{credential_id}", "Your changes are saved.")
 
 
-@router.post("/{credential_id:int}/delete")
+@router.post("/{credential_id:int}/delete", dependencies=[ADMINISTER])
 def delete(request: Request, credential_id: int) -> Response:
     ctx = context_of(request)
     name = operations.get_credential(ctx, credential_id).credential.name

@@ -17,6 +17,7 @@ from services.admin.pages.house import context_of
 from services.admin.pages.posted import Form
 from services.admin.pages.rendering import go, render
 from services.admin.pages.wording import counted
+from services.admin.people.authorization import OPERATE
 from shared.errors import InvalidInput, NotFound, PosthouseError
 
 router = APIRouter(prefix="/connections")
@@ -34,7 +35,7 @@ class Tried:
     notice: str = ""
 
 
-@router.post("/{connection_id:int}/enable")
+@router.post("/{connection_id:int}/enable", dependencies=[OPERATE])
 def enable(request: Request, connection_id: int, form: Form) -> Response:
     ctx = context_of(request)
     try:
@@ -60,7 +61,7 @@ def enable(request: Request, connection_id: int, form: Form) -> Response:
     return go(f"/connections/{connection_id}", saved.notice)
 
 
-@router.post("/{connection_id:int}/disable")
+@router.post("/{connection_id:int}/disable", dependencies=[OPERATE])
 def disable(request: Request, connection_id: int) -> Response:
     saved = operations.disable_connection(context_of(request), connection_id)
     name = saved.seen.connection.name
@@ -70,13 +71,13 @@ def disable(request: Request, connection_id: int) -> Response:
     )
 
 
-@router.post("/{connection_id:int}/fetch")
+@router.post("/{connection_id:int}/fetch", dependencies=[OPERATE])
 def fetch(request: Request, connection_id: int) -> Response:
     operations.fetch_connection(context_of(request), connection_id)
     return go(f"/connections/{connection_id}", "A fetch is on its way. This page shows its result.")
 
 
-@router.post("/disable")
+@router.post("/disable", dependencies=[OPERATE])
 def disable_many(request: Request, form: Form) -> Response:
     ctx, ids = context_of(request), form.ids("id")
     for connection_id in ids:
@@ -86,7 +87,7 @@ def disable_many(request: Request, form: Form) -> Response:
     return go("/connections", f"{counted(len(ids), 'connection')} disabled.")
 
 
-@router.post("/enable")
+@router.post("/enable", dependencies=[OPERATE])
 def enable_many(request: Request, form: Form) -> Response:
     """Enables what has nothing new, or is ticked as acknowledged; asks about the rest."""
     ctx, ids = context_of(request), form.ids("id")

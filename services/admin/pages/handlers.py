@@ -19,6 +19,7 @@ from services.admin.pages.posted import Form, Posted, Values
 from services.admin.pages.rendering import go, render
 from services.admin.pages.subscribing import snippets
 from services.admin.pages.wording import counted
+from services.admin.people.authorization import LOOK, OPERATE
 from shared.errors import Conflict, InvalidInput, NeedsPerson, PosthouseError, TryAgain
 from shared.handlers import ALL
 from shared.storage import connections as stored_connections
@@ -28,19 +29,19 @@ router = APIRouter(prefix="/handlers")
 _LISTED = 500
 
 
-@router.get("")
+@router.get("", dependencies=[LOOK])
 def list_handlers(request: Request) -> Response:
     return render(
         request, "handlers/list.html", found=operations.search_handlers(context_of(request))
     )
 
 
-@router.get("/new")
+@router.get("/new", dependencies=[OPERATE])
 def new_handler(request: Request) -> Response:
     return _form(request, Values(enabled=True, connections=ALL))
 
 
-@router.post("/new")
+@router.post("/new", dependencies=[OPERATE])
 def create(request: Request, form: Form) -> Response:
     try:
         seen = operations.create_handler(context_of(request), _changes(form))
@@ -49,18 +50,18 @@ def create(request: Request, form: Form) -> Response:
     return _detail(request, seen)
 
 
-@router.get("/{handler_id:int}")
+@router.get("/{handler_id:int}", dependencies=[LOOK])
 def detail(request: Request, handler_id: int) -> Response:
     return _detail(request, operations.get_handler(context_of(request), handler_id))
 
 
-@router.get("/{handler_id:int}/live")
+@router.get("/{handler_id:int}/live", dependencies=[LOOK])
 def live(request: Request, handler_id: int) -> Response:
     seen = operations.get_handler(context_of(request), handler_id)
     return render(request, "handlers/_state.html", seen=seen)
 
 
-@router.get("/{handler_id:int}/edit")
+@router.get("/{handler_id:int}/edit", dependencies=[OPERATE])
 def edit(request: Request, handler_id: int) -> Response:
     seen = operations.get_handler(context_of(request), handler_id)
     handler = seen.handler
@@ -74,7 +75,7 @@ def edit(request: Request, handler_id: int) -> Response:
     return _form(request, values, seen)
 
 
-@router.post("/{handler_id:int}/edit")
+@router.post("/{handler_id:int}/edit", dependencies=[OPERATE])
 def change(request: Request, handler_id: int, form: Form) -> Response:
     ctx = context_of(request)
     seen = operations.get_handler(ctx, handler_id)
@@ -87,12 +88,12 @@ def change(request: Request, handler_id: int, form: Form) -> Response:
     return go(f"/handlers/{handler_id}", "Your changes are saved.")
 
 
-@router.post("/{handler_id:int}/token")
+@router.post("/{handler_id:int}/token", dependencies=[OPERATE])
 def renew_token(request: Request, handler_id: int) -> Response:
     return _detail(request, operations.renew_token(context_of(request), handler_id))
 
 
-@router.post("/{handler_id:int}/delete")
+@router.post("/{handler_id:int}/delete", dependencies=[OPERATE])
 def delete(request: Request, handler_id: int, form: Form) -> Response:
     ctx = context_of(request)
     seen = operations.get_handler(ctx, handler_id)
@@ -103,7 +104,7 @@ def delete(request: Request, handler_id: int, form: Form) -> Response:
     return go("/handlers", f"{seen.handler.name} is deleted.")
 
 
-@router.get("/{handler_id:int}/rejected")
+@router.get("/{handler_id:int}/rejected", dependencies=[LOOK])
 def rejected(request: Request, handler_id: int) -> Response:
     """What the program rejected, asked of the broker: the one page of a handler that waits."""
     ctx = context_of(request)
@@ -124,7 +125,7 @@ def rejected(request: Request, handler_id: int) -> Response:
     )
 
 
-@router.post("/{handler_id:int}/rejected")
+@router.post("/{handler_id:int}/rejected", dependencies=[OPERATE])
 def redrive(request: Request, handler_id: int, form: Form) -> Response:
     ids = None if form.flag("all") else form.many("id")
     back = f"/handlers/{handler_id}/rejected"

@@ -9,7 +9,7 @@ from starlette.requests import Request
 
 from services.admin.context import Context, House
 from services.admin.people.access import Access
-from services.admin.people.gate import principal_of
+from services.admin.people.authorization import principal_of
 from services.admin.settings import AdminSettings
 from shared.storage.pool import Database
 

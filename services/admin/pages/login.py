@@ -13,7 +13,8 @@ from services.admin.pages.posted import Form
 from services.admin.pages.rendering import go, render
 from services.admin.people import passwords
 from services.admin.people.access import SESSION_LIFETIME, LoginRefused, TooManyAttempts
-from services.admin.people.gate import COOKIE, principal_of, session_of
+from services.admin.people.authentication import COOKIE, session_of
+from services.admin.people.authorization import LOOK, PUBLIC, principal_of
 from shared.errors import InvalidInput, PosthouseError, TryAgain
 from shared.storage import audit, people
 
@@ -23,12 +24,12 @@ _OIDC_COOKIE = "posthouse_oidc"
 _LOGIN_COOKIE = "posthouse_login"
 
 
-@router.get("/login")
+@router.get("/login", dependencies=[PUBLIC])
 def login(request: Request, next: str = "/") -> Response:
     return _form(request, follow=next)
 
 
-@router.post("/login")
+@router.post("/login", dependencies=[PUBLIC])
 def log_in(request: Request, form: Form) -> Response:
     access, follow = access_of(request), form.text("next")
     address = request.client.host if request.client else ""
@@ -44,7 +45,7 @@ def log_in(request: Request, form: Form) -> Response:
     return _enter(request, cookie, follow)
 
 
-@router.get("/login/oidc")
+@router.get("/login/oidc", dependencies=[PUBLIC])
 def start_oidc(request: Request, next: str = "/") -> Response:
     oidc = oidc_of(request)
     if oidc is None:
@@ -58,7 +59,7 @@ def start_oidc(request: Request, next: str = "/") -> Response:
     return response
 
 
-@router.get("/login/oidc/callback")
+@router.get("/login/oidc/callback", dependencies=[PUBLIC])
 def finish_oidc(request: Request) -> Response:
     oidc = oidc_of(request)
     if oidc is None:
@@ -74,7 +75,7 @@ def finish_oidc(request: Request) -> Response:
     return response
 
 
-@router.post("/logout")
+@router.post("/logout", dependencies=[LOOK])
 def log_out(request: Request) -> Response:
     signed_in = session_of(request)
     if signed_in:
@@ -84,12 +85,12 @@ def log_out(request: Request) -> Response:
     return response
 
 
-@router.get("/account")
+@router.get("/account", dependencies=[LOOK])
 def account(request: Request) -> Response:
     return _account(request)
 
 
-@router.post("/account")
+@router.post("/account", dependencies=[LOOK])
 def change_password(request: Request, form: Form) -> Response:
     signed_in, me = session_of(request), principal_of(request)
     if signed_in is None or me.person_id is None:

@@ -19,6 +19,7 @@ from services.admin.pages.house import context_of
 from services.admin.pages.posted import Form
 from services.admin.pages.rendering import HEADERS, go, render, static
 from services.admin.pages.wording import counted
+from services.admin.people.authorization import LOOK, OPERATE, READ_MAIL
 from shared.errors import InvalidInput, NotFound, PosthouseError
 from shared.people import Permission
 from shared.security import Security
@@ -43,7 +44,7 @@ _FRAME_HEADERS: Final = {
 }
 
 
-@router.get("")
+@router.get("", dependencies=[LOOK])
 def search(
     request: Request,
     q: str = "",
@@ -82,7 +83,7 @@ def search(
     )
 
 
-@router.post("/redeliver")
+@router.post("/redeliver", dependencies=[OPERATE])
 def redeliver_many(request: Request, form: Form) -> Response:
     ctx = context_of(request)
     names = ("q", "connection", "state", "since", "until")
@@ -99,7 +100,7 @@ def redeliver_many(request: Request, form: Form) -> Response:
     return go(back, text)
 
 
-@router.get("/{message_id:uuid}")
+@router.get("/{message_id:uuid}", dependencies=[LOOK])
 def detail(request: Request, message_id: uuid.UUID) -> Response:
     ctx = context_of(request)
     found = operations.get_message(ctx, message_id)
@@ -126,7 +127,7 @@ def detail(request: Request, message_id: uuid.UUID) -> Response:
     )
 
 
-@router.get("/{message_id:uuid}/content")
+@router.get("/{message_id:uuid}/content", dependencies=[READ_MAIL])
 def content_frame(request: Request, message_id: uuid.UUID) -> Response:
     """The sanitised HTML of a mail, for the sandboxed frame."""
     raw = operations.read_message(context_of(request), message_id)
@@ -139,13 +140,13 @@ def content_frame(request: Request, message_id: uuid.UUID) -> Response:
     return HTMLResponse(page, headers=_FRAME_HEADERS)
 
 
-@router.get("/{message_id:uuid}/raw")
+@router.get("/{message_id:uuid}/raw", dependencies=[READ_MAIL])
 def raw(request: Request, message_id: uuid.UUID, original: bool = False) -> Response:
     mail = operations.read_message(context_of(request), message_id, original=original)
     return as_download(mail.chunks, mail.size, f"{message_id}.eml")
 
 
-@router.post("/{message_id:uuid}/redeliver")
+@router.post("/{message_id:uuid}/redeliver", dependencies=[OPERATE])
 def redeliver(request: Request, message_id: uuid.UUID, form: Form) -> Response:
     ids = form.ids("handler")
     try:

@@ -12,18 +12,19 @@ from services.admin.pages import charts
 from services.admin.pages.house import context_of
 from services.admin.pages.rendering import render
 from services.admin.pages.wording import counted
+from services.admin.people.authorization import LOOK
 from shared.connections import Health
 from shared.storage import people
 
 router = APIRouter()
 
 
-@router.get("/")
+@router.get("/", dependencies=[LOOK])
 def page(request: Request) -> Response:
     return render(request, "overview.html", **_read(request))
 
 
-@router.get("/overview/live")
+@router.get("/overview/live", dependencies=[LOOK])
 def live(request: Request) -> Response:
     return render(request, "_overview.html", **_read(request))
 

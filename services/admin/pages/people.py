@@ -13,6 +13,7 @@ from services.admin.pages.house import context_of, oidc_of
 from services.admin.pages.posted import Form, Posted, Values
 from services.admin.pages.rendering import go, render
 from services.admin.people import passwords
+from services.admin.people.authorization import ADMINISTER
 from shared.clock import utc_now
 from shared.errors import InvalidInput
 from shared.people import Role
@@ -21,17 +22,17 @@ router = APIRouter()
 _LIFETIMES: Final = {"30": "30 days", "90": "90 days", "365": "a year", "": "no end"}
 
 
-@router.get("/people")
+@router.get("/people", dependencies=[ADMINISTER])
 def list_people(request: Request) -> Response:
     return render(request, "people/list.html", people=operations.list_people(context_of(request)))
 
 
-@router.get("/people/new")
+@router.get("/people/new", dependencies=[ADMINISTER])
 def new_person(request: Request) -> Response:
     return _person_form(request, values={"role": Role.OPERATOR, "enabled": True})
 
 
-@router.post("/people/new")
+@router.post("/people/new", dependencies=[ADMINISTER])
 def add_person(request: Request, form: Form) -> Response:
     try:
         added = operations.create_person(context_of(request), _changes(form))
@@ -40,14 +41,14 @@ def add_person(request: Request, form: Form) -> Response:
     return go("/people", f"{added.name} may log in now, as {added.role}.")
 
 
-@router.get("/people/{person_id}")
+@router.get("/people/{person_id}", dependencies=[ADMINISTER])
 def edit_person(request: Request, person_id: int) -> Response:
     person = operations.get_person(context_of(request), person_id)
     values = {n: getattr(person, n) for n in ("name", "email", "role", "enabled")}
     return _person_form(request, person_id, values)
 
 
-@router.post("/people/{person_id}")
+@router.post("/people/{person_id}", dependencies=[ADMINISTER])
 def change_person(request: Request, person_id: int, form: Form) -> Response:
     changes = _changes(form) | {"enabled": form.flag("enabled")}
     try:
@@ -57,18 +58,18 @@ def change_person(request: Request, person_id: int, form: Form) -> Response:
     return go("/people", f"{changed.name} is changed.")
 
 
-@router.post("/people/{person_id}/delete")
+@router.post("/people/{person_id}/delete", dependencies=[ADMINISTER])
 def delete_person(request: Request, person_id: int) -> Response:
     gone = operations.delete_person(context_of(request), person_id)
     return go("/people", f"{gone.name} can no longer log in.")
 
 
-@router.get("/tokens")
+@router.get("/tokens", dependencies=[ADMINISTER])
 def list_tokens(request: Request) -> Response:
     return _tokens(request)
 
 
-@router.post("/tokens")
+@router.post("/tokens", dependencies=[ADMINISTER])
 def add_token(request: Request, form: Form) -> Response:
     days = form.text("days")
     changes = {"name": form.text("name"), "role": form.text("role")}
@@ -83,13 +84,13 @@ def add_token(request: Request, form: Form) -> Response:
     return _tokens(request, made=token, name=added.name)
 
 
-@router.post("/tokens/{token_id}/delete")
+@router.post("/tokens/{token_id}/delete", dependencies=[ADMINISTER])
 def delete_token(request: Request, token_id: int) -> Response:
     name = operations.delete_token(context_of(request), token_id)
     return go("/tokens", f"The token {name} no longer opens anything.")
 
 
-@router.get("/audit")
+@router.get("/audit", dependencies=[ADMINISTER])
 def list_audit(request: Request, q: str = "", subject: str = "", before: str = "") -> Response:
     start: uuid.UUID | None
     try:

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Final
 from fastapi import Depends, Request
 from starlette.datastructures import UploadFile
 
-from services.admin.people.gate import SAFE_METHODS, session_of
+from services.admin.people.authentication import SAFE_METHODS, session_of
 from shared.errors import InvalidInput, PosthouseError
 
 CSRF_FIELD: Final = "csrf"

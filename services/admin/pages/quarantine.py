@@ -14,12 +14,13 @@ from services.admin.pages.mails import as_download
 from services.admin.pages.posted import Form
 from services.admin.pages.rendering import go, render
 from services.admin.pages.wording import counted
+from services.admin.people.authorization import LOOK, OPERATE, READ_MAIL
 from shared.errors import NotFound, PosthouseError
 
 router = APIRouter(prefix="/quarantine")
 
 
-@router.get("")
+@router.get("", dependencies=[LOOK])
 def list_quarantine(
     request: Request, connection: str = "", code: str = "", before: str = ""
 ) -> Response:
@@ -39,13 +40,13 @@ def list_quarantine(
     return render(request, "mails/quarantine.html", page=page, link=link, code=code, chosen=chosen)
 
 
-@router.get("/{entry_id:uuid}/raw")
+@router.get("/{entry_id:uuid}/raw", dependencies=[READ_MAIL])
 def raw(request: Request, entry_id: uuid.UUID) -> Response:
     size, chunks = operations.read_quarantined(context_of(request), entry_id)
     return as_download(chunks, size, f"{entry_id}.eml")
 
 
-@router.post("/act")
+@router.post("/act", dependencies=[OPERATE])
 def act(request: Request, form: Form) -> Response:
     ctx = context_of(request)
     try:

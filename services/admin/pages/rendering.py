@@ -16,7 +16,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from services.admin.pages import wording
-from services.admin.people.gate import session_of
+from services.admin.people.authentication import session_of
 from shared.people import Permission
 
 STATIC: Final = Path(str(files("services.admin") / "static"))

@@ -10,6 +10,7 @@ from services.admin.pages.house import context_of, settings_of
 from services.admin.pages.posted import Form, Values
 from services.admin.pages.rendering import go, render
 from services.admin.pages.wording import counted
+from services.admin.people.authorization import ADMINISTER
 from shared.alerts import Template
 from shared.clock import utc_now
 from shared.errors import Conflict, InvalidInput, PosthouseError
@@ -23,12 +24,12 @@ _TEMPLATES = (
 )
 
 
-@router.get("")
+@router.get("", dependencies=[ADMINISTER])
 def page(request: Request) -> Response:
     return _page(request)
 
 
-@router.post("/webhooks")
+@router.post("/webhooks", dependencies=[ADMINISTER])
 def add_webhook(request: Request, form: Form) -> Response:
     changes = {
         "name": form.text("name"),
@@ -44,20 +45,20 @@ def add_webhook(request: Request, form: Form) -> Response:
     return go("/settings", f"{made.name} is told of every alert from now on.")
 
 
-@router.post("/webhooks/{webhook_id:int}/switch")
+@router.post("/webhooks/{webhook_id:int}/switch", dependencies=[ADMINISTER])
 def switch_webhook(request: Request, webhook_id: int, form: Form) -> Response:
     enabled = form.text("enabled") == "yes"
     hook = webhooks.switch_webhook(context_of(request), webhook_id, enabled=enabled)
     return go("/settings", f"{hook.name} is {'enabled' if enabled else 'disabled'}.")
 
 
-@router.post("/webhooks/{webhook_id:int}/delete")
+@router.post("/webhooks/{webhook_id:int}/delete", dependencies=[ADMINISTER])
 def delete_webhook(request: Request, webhook_id: int) -> Response:
     hook = webhooks.delete_webhook(context_of(request), webhook_id)
     return go("/settings", f"{hook.name} is deleted.")
 
 
-@router.post("/trust-anchors")
+@router.post("/trust-anchors", dependencies=[ADMINISTER])
 def add_anchors(request: Request, form: Form) -> Response:
     data = form.files.get("file", b"")
     try:
@@ -72,7 +73,7 @@ def add_anchors(request: Request, form: Form) -> Response:
     return go("/settings", text)
 
 
-@router.post("/trust-anchors/{anchor_id:int}/delete")
+@router.post("/trust-anchors/{anchor_id:int}/delete", dependencies=[ADMINISTER])
 def delete_anchor(request: Request, anchor_id: int) -> Response:
     certificates.delete_trust_anchor(context_of(request), anchor_id)
     return go("/settings", "Signatures of this authority are no longer trusted.")

@@ -12,6 +12,7 @@ from datetime import timedelta
 from typing import Final
 
 from services.admin.people import passwords
+from services.admin.people.guessing import WINDOW_SECONDS, TokenGuesses
 from shared.errors import NotFound, TryAgain
 from shared.people import ApiToken, Principal, Role, SignedIn
 from shared.storage import audit, people
@@ -48,17 +49,30 @@ class Access:
     def __init__(self, database: Database, admin_token: str | None) -> None:
         self._database = database
         self._admin_token = admin_token or ""
+        self._guesses = TokenGuesses()
 
     @property
     def has_bootstrap(self) -> bool:
         return bool(self._admin_token)
 
-    def bearer(self, token: str) -> Principal | None:
-        """The principal of an `Authorization: Bearer` token; None for one nobody knows."""
+    def bearer(self, token: str, address: str) -> Principal | None:
+        """The principal of an `Authorization: Bearer` token; None for one nobody knows.
+
+        Raises TooManyAttempts where too many wrong ones came from this address."""
+        digest = digest_of(token)
+        if self._guesses.refuses(address, digest):
+            raise TooManyAttempts(
+                "Too many wrong tokens from this address.",
+                hint="Wait a minute, then try again with a valid one.",
+                retry_after=WINDOW_SECONDS,
+            )
         if self._is_bootstrap(token):
-            return Principal(name=people.BOOTSTRAP, role=Role.ADMIN)
-        with self._database.transaction() as session:
-            return people.bearer(session, digest_of(token))
+            found: Principal | None = Principal(name=people.BOOTSTRAP, role=Role.ADMIN)
+        else:
+            with self._database.transaction() as session:
+                found = people.bearer(session, digest)
+        self._guesses.note(address, digest, wrong=found is None)
+        return found
 
     def cookie(self, value: str) -> SignedIn | None:
         """The session of a browser's cookie; None where it ended."""

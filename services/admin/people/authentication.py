@@ -1,9 +1,9 @@
-"""The gate: the one place that decides whether a request may pass.
+"""Who makes a request: asked in front of pages and API, for every path but a few public ones.
 
-Every request needs a proof of identity, but for a few public paths; what it needs beyond that is
-read from its method and path here, so that a new page or operation is closed until this table
-says otherwise. A change that rests on a cookie must carry the session's CSRF token: calls in a
-header, checked here; forms in a field, checked by `services.admin.pages` before any of its routes.
+What somebody may do is declared at each route (`people.authorization`). Bearer tokens are looked at
+under `/api/` only; people come in with a cookie. A change that rests on a cookie must carry the
+session's CSRF token: calls in a header, checked here; forms in a field, checked by
+`services.admin.pages` before any of its routes.
 """
 
 from __future__ import annotations
@@ -19,57 +19,17 @@ from starlette.requests import HTTPConnection, Request
 from starlette.responses import RedirectResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from services.admin.api.problems import problem
-from services.admin.people.access import Access
+from services.admin.api.problems import problem, problem_of
+from services.admin.people.access import Access, TooManyAttempts
 from shared.errors import TryAgain
-from shared.people import Permission, Principal, SignedIn
+from shared.people import Principal, SignedIn
 
 COOKIE: Final = "posthouse_session"
 CSRF_HEADER: Final = "x-csrf-token"
 SAFE_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 
+#: Nobody is asked who he is here. What else there is needs a proof of identity, known or not.
 _PUBLIC: Final = re.compile(r"^/(healthz|readyz|metrics|favicon\.ico|static/.*|login(/.*)?)$")
-#: First match counts: (methods or None for all, path, permission).
-_RULES: Final[tuple[tuple[frozenset[str] | None, re.Pattern[str], Permission], ...]] = tuple(
-    (frozenset(methods.split()) if methods else None, re.compile(pattern), permission)
-    for methods, pattern, permission in (
-        ("", r"^/(account|logout)(/|$)", Permission.LOOK),
-        (
-            "",
-            r"^(/api/v1)?/(people|tokens|audit|settings|webhooks|trust-anchors)(/|$)",
-            Permission.ADMINISTER,
-        ),
-        ("POST PUT PATCH DELETE", r"^(/api/v1)?/credentials(/|$)", Permission.ADMINISTER),
-        ("POST", r"^/api/v1/messages/erase$", Permission.ADMINISTER),
-        ("", r"^/api/v1/oauth/", Permission.OPERATE),
-        ("GET", r"^(/api/v1)?/connections/[^/]+/folders$", Permission.OPERATE),
-        (
-            "GET HEAD",
-            r"^(/api/v1/messages|/mails|/quarantine)/[^/]+/(raw|headers|content)(/|$)",
-            Permission.READ_MAIL,
-        ),
-        ("GET HEAD OPTIONS", r"", Permission.LOOK),
-        ("", r"", Permission.OPERATE),
-    )
-)
-#: The only thing a handler's token opens; whose mail it is, the operation checks.
-_HANDLER: Final = re.compile(r"^/api/v1/messages/[^/]+/raw$")
-
-
-def needed(method: str, path: str) -> Permission | None:
-    """What a request needs; None where it is public."""
-    if _PUBLIC.match(path):
-        return None
-    for methods, pattern, permission in _RULES:
-        if (methods is None or method in methods) and pattern.search(path):
-            return permission
-    raise AssertionError("the last rule matches everything")
-
-
-def principal_of(request: HTTPConnection) -> Principal:
-    """Who makes this request. Only for paths that the gate does not leave public."""
-    principal: Principal = request.state.principal
-    return principal
 
 
 def session_of(request: HTTPConnection) -> SignedIn | None:
@@ -78,7 +38,12 @@ def session_of(request: HTTPConnection) -> SignedIn | None:
     return signed_in
 
 
-class Gate:
+def address_of(request: HTTPConnection) -> str:
+    """Where a request comes from: the peer, or what a trusted proxy says (TRUSTED_PROXIES)."""
+    return request.client.host if request.client else ""
+
+
+class Authentication:
     """ASGI middleware in front of pages and API.
 
     Sets `request.state.principal` (Principal) and `request.state.signed_in` (SignedIn or None).
@@ -102,28 +67,18 @@ class Gate:
 
     async def _check(self, request: Request) -> Response | None:
         method, path = request.method, request.url.path
-        permission = needed(method, path)
-        if permission is None:
+        if _PUBLIC.match(path):
             return None
         try:
             principal, signed_in = await to_thread.run_sync(self._identify, request)
+        except TooManyAttempts as error:
+            return problem_of(error)
         except TryAgain as error:
             return self._refuse(request, 503, str(error), "Try again in a moment.")
         if principal is None:
             return self._unknown(request)
         request.state.principal = principal
         request.state.signed_in = signed_in
-        if principal.handler_id is not None:
-            if method in SAFE_METHODS and _HANDLER.match(path):
-                return None
-            return self._refuse(request, 403, "A handler's token opens its own mails only.", "")
-        if not principal.may(permission):
-            return self._refuse(
-                request,
-                403,
-                f"The role {principal.role} may not do this.",
-                "Ask an administrator of Posthouse for another role.",
-            )
         # Pages carry the token in a form field: their router reads the body and checks it.
         if signed_in is not None and method not in SAFE_METHODS and path.startswith("/api/"):
             given = request.headers.get(CSRF_HEADER, "")
@@ -138,9 +93,10 @@ class Gate:
 
     def _identify(self, request: Request) -> tuple[Principal | None, SignedIn | None]:
         scheme, _, token = request.headers.get("authorization", "").partition(" ")
-        if scheme:
-            known = self._access.bearer(token.strip()) if scheme.lower() == "bearer" else None
-            return known, None
+        if scheme and request.url.path.startswith("/api/"):
+            if scheme.lower() != "bearer":
+                return None, None
+            return self._access.bearer(token.strip(), address_of(request)), None
         cookie = request.cookies.get(COOKIE)
         signed_in = self._access.cookie(cookie) if cookie else None
         return (signed_in.principal if signed_in else None), signed_in

@@ -1,0 +1,90 @@
+"""What a route needs: declared at the route, checked before it runs, missing nowhere.
+
+Each route of API and pages has one of the dependencies below (`dependencies=[OPERATE]`). An
+application with a route that has none is refused when it is built, so a new route is closed until
+somebody has said who may use it. Who asks is found out before (`people.authentication`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+from fastapi import Depends, FastAPI
+from fastapi.routing import APIRoute, iter_route_contexts
+from starlette.requests import HTTPConnection, Request
+
+from shared.errors import PosthouseError
+from shared.people import Permission, Principal
+
+
+class NotAllowed(PosthouseError):
+    """Who asks is known, and may not do this."""
+
+    code = "not-allowed"
+
+
+@dataclass(frozen=True, slots=True)
+class Needs:
+    """The dependency of a route. `permission` None: everybody may, also who is not known.
+
+    `handlers`: a handler's token opens this route too; whose mail it is, the operation checks.
+    """
+
+    permission: Permission | None
+    handlers: bool = False
+
+    async def __call__(self, request: Request) -> None:
+        """Raises NotAllowed."""
+        if self.permission is None:
+            return
+        principal = principal_of(request)
+        if principal.handler_id is not None:
+            if not self.handlers:
+                raise NotAllowed("A handler's token opens its own mails only.")
+        elif not principal.may(self.permission):
+            raise NotAllowed(
+                f"The role {principal.role} may not do this.",
+                hint="Ask an administrator of Posthouse for another role.",
+            )
+
+
+PUBLIC: Final[Any] = Depends(Needs(None))
+LOOK: Final[Any] = Depends(Needs(Permission.LOOK))
+READ_MAIL: Final[Any] = Depends(Needs(Permission.READ_MAIL))
+READ_OWN_MAIL: Final[Any] = Depends(Needs(Permission.READ_MAIL, handlers=True))
+OPERATE: Final[Any] = Depends(Needs(Permission.OPERATE))
+ADMINISTER: Final[Any] = Depends(Needs(Permission.ADMINISTER))
+
+
+def principal_of(request: HTTPConnection) -> Principal:
+    """Who makes this request. Only for paths that are not public."""
+    principal: Principal = request.state.principal
+    return principal
+
+
+@dataclass(frozen=True, slots=True)
+class Declared:
+    """A route with what it needs. `path` is its template, with the prefixes of its routers."""
+
+    path: str
+    methods: frozenset[str]
+    needs: Needs
+
+
+def declared(app: FastAPI) -> list[Declared]:
+    """Every route of an application. Raises RuntimeError where one declares nothing, or more than
+    one thing."""
+    found = []
+    for context in iter_route_contexts(app.routes):
+        if not isinstance(context.original_route, APIRoute):
+            continue  # static files, and the OpenAPI document, which holds no secret
+        path, methods = str(context.path), frozenset(context.methods or ())
+        needs = [d.dependency for d in context.dependencies if isinstance(d.dependency, Needs)]
+        if len(needs) != 1:
+            raise RuntimeError(
+                f"{sorted(methods)} {path} declares {len(needs)} permissions; it must have exactly "
+                "one of those in services.admin.people.authorization."
+            )
+        found.append(Declared(path, methods, needs[0]))
+    return found

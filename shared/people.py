@@ -78,6 +78,17 @@ class Principal:
         return self.role is not None and permission in PERMISSIONS[self.role]
 
 
+@dataclass(frozen=True, slots=True)
+class BrowserSession:
+    """An open session as its owner sees it. `digest` names it; it is no secret."""
+
+    digest: bytes
+    created_at: datetime
+    seen_at: datetime
+    expires_at: datetime
+    address: str
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SignedIn:
     """A browser's session. `csrf` is the token that each of its forms must carry."""

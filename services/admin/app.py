@@ -68,8 +68,9 @@ def build_app(house: House, heartbeat: Heartbeat, readiness: Readiness) -> ASGIA
     site = pages.build(PagesHouse(house, access, _oidc(house, access)))
     for app in (api, site):
         declared(app)
-    known = Authentication(_Sides(api, site), access=access, refusal=refusal)
-    return BodyLimit(Counted(known))
+    sides = _Sides(api, site)
+    known = Authentication(sides, access, settings.public_url, refusal)
+    return BodyLimit(Counted(known, https=settings.public_url.startswith("https://")))
 
 
 def build_api(house: House) -> FastAPI:
@@ -106,11 +107,16 @@ class _Sides:
         await (self._api if machine else self._pages)(scope, receive, send)
 
 
-class Counted:
-    """Counts every answer by its route's template."""
+#: A year (RFC 6797): whoever came over HTTPS once does not come without it again.
+_HSTS: Final = "max-age=31536000"
 
-    def __init__(self, app: ASGIApp) -> None:
+
+class Counted:
+    """Counts every answer by its route's template, and adds what all of them carry."""
+
+    def __init__(self, app: ASGIApp, *, https: bool) -> None:
         self._app = app
+        self._https = https
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -124,8 +130,10 @@ class Counted:
                 route = getattr(scope.get("route"), "path", "none")
                 metrics.HTTP_REQUESTS.labels(scope["method"], route, message["status"]).inc()
                 metrics.HTTP_SECONDS.labels(route).observe(time.monotonic() - started)
+                headers = MutableHeaders(scope=message)
+                if self._https:
+                    headers["strict-transport-security"] = _HSTS
                 if api:
-                    headers = MutableHeaders(scope=message)
                     headers.setdefault("cache-control", "no-store")
                     headers.setdefault("x-content-type-options", "nosniff")
             await send(message)

@@ -57,7 +57,8 @@ class Admin:
                 access_log=False,
                 server_header=False,
                 timeout_graceful_shutdown=_GRACE,
-                proxy_headers=True,
+                proxy_headers=bool(settings.trusted_proxies),
+                forwarded_allow_ips=list(settings.trusted_proxies),
             )
         )
         health = HealthServer(

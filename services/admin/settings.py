@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
-from pydantic import Field, SecretStr
+import ipaddress
+from typing import Annotated, Any
+
+from pydantic import Field, SecretStr, field_validator
+from pydantic_settings import NoDecode
 
 from shared.settings import Settings
+
+#: Nobody guesses 20 random characters, so logins with it need no lock.
+SHORTEST_ADMIN_TOKEN = 20
 
 
 class AdminSettings(Settings):
@@ -12,6 +19,11 @@ class AdminSettings(Settings):
 
     host: str = Field(default="127.0.0.1", description="API and pages bind here")
     port: int = Field(default=8025, ge=0, le=65535, description="Port of API and pages")
+    trusted_proxies: Annotated[tuple[str, ...], NoDecode] = Field(
+        default=(),
+        description="Proxies whose X-Forwarded-For and X-Forwarded-Proto are believed, comma "
+        "separated addresses and networks; empty: none, every caller is its own address",
+    )
     oidc_issuer: str = Field(
         default="", description="OpenID Connect issuer (https://…) for the login; empty: none"
     )
@@ -22,3 +34,22 @@ class AdminSettings(Settings):
     oidc_name: str = Field(
         default="single sign-on", description="What the login button calls the issuer"
     )
+
+    @field_validator("trusted_proxies", mode="before")
+    @classmethod
+    def _networks(cls, value: Any) -> Any:
+        if isinstance(value, str):
+            value = tuple(part.strip() for part in value.split(",") if part.strip())
+        for network in value:
+            ipaddress.ip_network(network)  # a ValueError says which is none
+        return value
+
+    @field_validator("admin_token")
+    @classmethod
+    def _is_long(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None and len(value.get_secret_value()) < SHORTEST_ADMIN_TOKEN:
+            raise ValueError(
+                f"it has every right, so it has at least {SHORTEST_ADMIN_TOKEN} characters: "
+                "`openssl rand -base64 32` makes one"
+            )
+        return value

@@ -9,13 +9,13 @@ from __future__ import annotations
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, is_dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import Enum
 from typing import Any, Final
 
 from psycopg.types.json import Jsonb
 
-from shared.clock import new_id, time_of
+from shared.clock import first_id, new_id, time_of, utc_now
 from shared.storage.pool import Session
 from shared.storage.queries import Queries
 
@@ -42,6 +42,20 @@ class Entry:
     @property
     def at(self) -> datetime:
         return time_of(self.id)
+
+
+def record_once(session: Session, actor: str, action: str, subject: str, within: timedelta) -> None:
+    """Writes one entry unless there is one like it within that time: for what repeats itself."""
+    session.execute(
+        _QUERIES["record_once"],
+        {
+            "id": new_id(),
+            "since": first_id(utc_now() - within),
+            "actor": actor,
+            "action": action,
+            "subject": subject,
+        },
+    )
 
 
 def record(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import re
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +58,11 @@ def compose_services() -> dict[str, Manifest]:
 
 
 def compose_environment(service: Manifest) -> dict[str, str]:
-    return {name: str(value) for name, value in service.get("environment", {}).items()}
+    """As compose sets it where nothing is set outside: `${NAME:-default}` is its default."""
+    return {
+        name: re.sub(r"\${\w+:-([^}]*)}", r"\1", str(value))
+        for name, value in service.get("environment", {}).items()
+    }
 
 
 def check_command(arguments: list[str]) -> None:

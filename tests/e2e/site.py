@@ -17,7 +17,7 @@ from tests.rig.house import House
 from tests.servers.chromium import Chromium
 from tests.servers.dovecot import PASSWORD, Dovecot
 
-TOKEN = "test-token"
+TOKEN = "test-token-of-20-characters"
 
 
 @dataclass

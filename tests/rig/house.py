@@ -67,7 +67,7 @@ class House:
             "POSTHOUSE_OUTPUT_URL": self.output_url,
             "POSTHOUSE_STORE_URL": f"file://{self.store}",
             "POSTHOUSE_SECRET_KEYS": self.key,
-            "POSTHOUSE_ADMIN_TOKEN": "test-token",
+            "POSTHOUSE_ADMIN_TOKEN": "test-token-of-20-characters",
             "POSTHOUSE_HANDLER_CHECK_SECONDS": "0.5",
             "PYTHONPATH": str(ROOT),
             **{f"POSTHOUSE_{k.upper()}": v for k, v in (settings or {}).items()},

@@ -116,7 +116,7 @@ class Caller(threading.Thread):
 
     def run(self) -> None:
         """Asks what is known of each connection in turn, after having it fetched (`fetching`)."""
-        headers = {"Authorization": "Bearer test-token"}
+        headers = {"Authorization": "Bearer test-token-of-20-characters"}
         number = 0
         while not self._stop_calling.wait(self._pause):
             path = f"/connections/{self._connections[number % len(self._connections)]}"

@@ -67,11 +67,15 @@ def _marks(nodes: list[ast.expr]) -> list[str]:
 def test_every_promise_has_a_state() -> None:
     found = promises()
     expected = {
-        *(f"M{n}" for n in range(1, 21)),
+        *(f"M{n}" for n in range(1, 28)),
         *(f"A{n}" for n in range(1, 6)),
         *(f"C{n}" for n in range(1, 5)),
         *(f"H{n}" for n in range(1, 7)),
         *(f"I{n}" for n in range(1, 10)),
+        *(f"F{n}" for n in range(1, 6)),
+        *(f"R{n}" for n in range(1, 4)),
+        *(f"D{n}" for n in range(1, 3)),
+        *(f"T{n}" for n in range(1, 5)),
     }
     assert set(found) == expected
     assert {state for state, _ in found.values()} <= _STATES

@@ -16,6 +16,7 @@ from starlette.exceptions import HTTPException
 from services.admin.operations.connections import AcknowledgementNeeded
 from services.admin.people.access import LoginRefused, TooManyAttempts
 from services.admin.people.authorization import NotAllowed
+from services.admin.people.passwords import Busy
 from shared.errors import (
     Conflict,
     InvalidInput,
@@ -130,7 +131,7 @@ def status_of(error: PosthouseError) -> int:
             return 404
         case Conflict():
             return 409
-        case TooManyAttempts():
+        case TooManyAttempts() | Busy():
             return 429
         case DatabaseUnavailable() | StoreFull():
             return 503

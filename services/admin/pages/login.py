@@ -11,17 +11,15 @@ from starlette.responses import RedirectResponse, Response
 from services.admin.pages.house import access_of, database_of, oidc_of, settings_of
 from services.admin.pages.posted import Form
 from services.admin.pages.rendering import go, render
-from services.admin.people import passwords
-from services.admin.people.access import SESSION_LIFETIME, LoginRefused, TooManyAttempts
-from services.admin.people.authentication import COOKIE, session_of
+from services.admin.people import cookies, passwords
+from services.admin.people.access import SESSION_LIFETIME, LoginRefused, Origin, TooManyAttempts
+from services.admin.people.authentication import address_of, session_of
 from services.admin.people.authorization import LOOK, PUBLIC, principal_of
 from shared.errors import InvalidInput, PosthouseError, TryAgain
 from shared.storage import audit, people
 
 router = APIRouter()
-_OIDC_COOKIE = "posthouse_oidc"
-#: Proves, before there is a session, that the login form came from our own page.
-_LOGIN_COOKIE = "posthouse_login"
+_DEVICE_SECONDS = 180 * 86_400
 
 
 @router.get("/login", dependencies=[PUBLIC])
@@ -32,17 +30,19 @@ def login(request: Request, next: str = "/") -> Response:
 @router.post("/login", dependencies=[PUBLIC])
 def log_in(request: Request, form: Form) -> Response:
     access, follow = access_of(request), form.text("next")
-    address = request.client.host if request.client else ""
+    origin = Origin(address_of(request), cookies.read(request, cookies.DEVICE))
     by_token = form.text("way") == "token"
     try:
         if by_token:
-            cookie = access.log_in_with_token(form.text("token"), address)
+            cookie = access.log_in_with_token(form.text("token"), origin)
         else:
-            cookie = access.log_in_with_password(form.text("name"), form.raw("password"), address)
-    except (LoginRefused, TooManyAttempts) as error:
-        status = 429 if isinstance(error, TooManyAttempts) else 401
+            cookie = access.log_in_with_password(form.text("name"), form.raw("password"), origin)
+    except (LoginRefused, TooManyAttempts, passwords.Busy) as error:
+        status = 401 if isinstance(error, LoginRefused) else 429
         return _form(request, follow, error, form.text("name"), by_token, status)
-    return _enter(request, cookie, follow)
+    response = _enter(request, cookie, follow)
+    cookies.write(request, response, cookies.DEVICE, access.new_device(cookie), _DEVICE_SECONDS)
+    return response
 
 
 @router.get("/login/oidc", dependencies=[PUBLIC])
@@ -55,7 +55,7 @@ def start_oidc(request: Request, next: str = "/") -> Response:
     except TryAgain as error:
         return _form(request, next, error, status=503)
     response = RedirectResponse(address, status_code=303)
-    _set(request, response, _OIDC_COOKIE, browser, 900)
+    cookies.write(request, response, cookies.OIDC, browser, 900)
     return response
 
 
@@ -66,12 +66,12 @@ def finish_oidc(request: Request) -> Response:
         return RedirectResponse("/login", status_code=303)
     try:
         cookie, follow = oidc.finish(
-            dict(request.query_params), request.cookies.get(_OIDC_COOKIE, "")
+            dict(request.query_params), cookies.read(request, cookies.OIDC)
         )
     except (LoginRefused, TryAgain) as error:
         return _form(request, error=error, status=401)
     response = _enter(request, cookie, follow)
-    response.delete_cookie(_OIDC_COOKIE)
+    cookies.delete(request, response, cookies.OIDC)
     return response
 
 
@@ -81,7 +81,7 @@ def log_out(request: Request) -> Response:
     if signed_in:
         access_of(request).log_out(signed_in)
     response = go("/login", "You are logged out.")
-    response.delete_cookie(COOKIE)
+    cookies.delete(request, response, cookies.SESSION)
     return response
 
 
@@ -100,8 +100,9 @@ def change_password(request: Request, form: Form) -> Response:
             person = people.person(session, me.person_id)
             found = people.password_of(session, person.name)
             stored = found[1] if found else None
-            if stored and not passwords.matches(stored, form.raw("current")):
-                raise InvalidInput("This is not your current password.", field="current")
+            with passwords.admitted():
+                if stored and not passwords.matches(stored, form.raw("current")):
+                    raise InvalidInput("This is not your current password.", field="current")
             if form.raw("password") != form.raw("again"):
                 raise InvalidInput("The two new passwords differ.", field="again")
             people.replace_hash(session, person.id, passwords.hashed(form.raw("password")))
@@ -130,7 +131,7 @@ def _form(
 ) -> Response:
     with database_of(request).transaction() as session:
         first = not people.people(session)
-    token = request.cookies.get(_LOGIN_COOKIE) or secrets.token_urlsafe(32)
+    token = cookies.read(request, cookies.LOGIN) or secrets.token_urlsafe(32)
     context: dict[str, Any] = {
         "follow": _local(follow),
         "error": error,
@@ -142,20 +143,15 @@ def _form(
         "login_csrf": token,
     }
     response = render(request, "login.html", status, **context)
-    _set(request, response, _LOGIN_COOKIE, token, 86_400)
+    cookies.write(request, response, cookies.LOGIN, token, 86_400)
     return response
 
 
 def _enter(request: Request, cookie: str, follow: str) -> Response:
     response = RedirectResponse(_local(follow), status_code=303)
-    _set(request, response, COOKIE, cookie, int(SESSION_LIFETIME.total_seconds()))
-    response.delete_cookie(_LOGIN_COOKIE)
+    cookies.write(request, response, cookies.SESSION, cookie, int(SESSION_LIFETIME.total_seconds()))
+    cookies.delete(request, response, cookies.LOGIN)
     return response
-
-
-def _set(request: Request, response: Response, name: str, value: str, seconds: int) -> None:
-    secure = settings_of(request).public_url.startswith("https://")
-    response.set_cookie(name, value, max_age=seconds, httponly=True, samesite="lax", secure=secure)
 
 
 def _local(path: str) -> str:

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Final
 from fastapi import Depends, Request
 from starlette.datastructures import UploadFile
 
+from services.admin.people import cookies
 from services.admin.people.authentication import SAFE_METHODS, session_of
 from shared.errors import InvalidInput, PosthouseError
 
@@ -74,7 +75,7 @@ async def posted(request: Request) -> Posted:
         else:
             fields.setdefault(name, []).append(value.replace("\r\n", "\n"))
     signed_in = session_of(request)
-    expected = signed_in.csrf if signed_in else request.cookies.get("posthouse_login", "")
+    expected = signed_in.csrf if signed_in else cookies.read(request, cookies.LOGIN)
     given = fields.get(CSRF_FIELD, [""])[-1]
     if not expected or not hmac.compare_digest(given.encode(), expected.encode()):
         raise FormForged(

@@ -11,18 +11,17 @@ import secrets
 from datetime import timedelta
 from typing import Final
 
-from services.admin.people import passwords
+from services.admin.people import attempts, passwords
+from services.admin.people.attempts import Origin, TooManyAttempts
 from services.admin.people.guessing import WINDOW_SECONDS, TokenGuesses
-from shared.errors import NotFound, TryAgain
+from shared.errors import NotFound
 from shared.people import ApiToken, Principal, Role, SignedIn
 from shared.storage import audit, people
 from shared.storage.pool import Database, Session
 
 SESSION_LIFETIME: Final = timedelta(hours=12)
-#: Failed logins within the window, after which further ones are refused unseen.
-WINDOW: Final = timedelta(minutes=15)
-FAILURES_OF_A_NAME: Final = 10
-FAILURES_OF_AN_ADDRESS: Final = 50
+#: A session that nobody uses for so long ends; a page that only refreshes itself is no use.
+SESSION_IDLE: Final = timedelta(hours=2)
 _BOOTSTRAP_MARK: Final = "b."
 
 
@@ -30,12 +29,6 @@ class LoginRefused(NotFound):
     """Name or password is wrong; which of them is not told."""
 
     code = "login-refused"
-
-
-class TooManyAttempts(TryAgain):
-    """Logins under this name or from this address are refused for a while."""
-
-    code = "too-many-attempts"
 
 
 def digest_of(token: str) -> bytes:
@@ -74,55 +67,78 @@ class Access:
         self._guesses.note(address, digest, wrong=found is None)
         return found
 
-    def cookie(self, value: str) -> SignedIn | None:
-        """The session of a browser's cookie; None where it ended."""
+    def cookie(self, value: str, *, used: bool = True) -> SignedIn | None:
+        """The session of a browser's cookie; None where it ended. `used`: somebody does something,
+        and not only a page that refreshes itself."""
         digest = self._session_digest(value)
         if digest is None:
             return None
         with self._database.transaction() as session:
-            return people.signed_in(session, digest)
+            return people.signed_in(session, digest, SESSION_IDLE, touch=used)
 
-    def log_in_with_token(self, token: str, address: str) -> str:
-        """Starts a session for the bootstrap token; returns the cookie. Raises LoginRefused."""
-        sources = [f"address {address}", "bootstrap"]
-        self._refuse_too_many(sources)
+    def log_in_with_token(self, token: str, origin: Origin) -> str:
+        """Starts a session for the bootstrap token; returns the cookie.
+
+        Raises LoginRefused or TooManyAttempts."""
+        known = self._knows(origin, None)
+        attempt = attempts.begin(self._database, attempts.BOOTSTRAP, origin, known_device=known)
         if not self._is_bootstrap(token):
-            self._note_failure(sources)
+            attempts.failed(self._database, attempt)
             raise LoginRefused(
                 "This is not the bootstrap token.",
                 hint="It is the value of POSTHOUSE_ADMIN_TOKEN; `posthouse up` prints it.",
             )
+        attempts.succeeded(self._database, attempt)
         with self._database.transaction() as session:
-            people.forget_failures(session, sources)
-            return self.start_session(session, None, people.BOOTSTRAP)
+            return self.start_session(session, None, people.BOOTSTRAP, origin.address)
 
-    def log_in_with_password(self, name: str, password: str, address: str) -> str:
-        """Starts a session; returns the cookie. Raises LoginRefused or TooManyAttempts."""
-        sources = [f"address {address}", f"name {name.strip().lower()[:200]}"]
-        self._refuse_too_many(sources)
+    def log_in_with_password(self, name: str, password: str, origin: Origin) -> str:
+        """Starts a session; returns the cookie. Raises LoginRefused, TooManyAttempts or Busy."""
+        name = name.strip()
         with self._database.transaction() as session:
-            found = people.password_of(session, name.strip())
+            found = people.password_of(session, name)
+        known = found is not None and self._knows(origin, found[0])
         stored = found[1] if found else None
-        if not passwords.matches(stored, password) or found is None or stored is None:
-            self._note_failure(sources)
+        with passwords.admitted():  # first: who is sent away unheard has had no attempt
+            attempt = attempts.begin(self._database, name.lower()[:200], origin, known_device=known)
+            matches = passwords.matches(stored, password)
+        if not matches or found is None or stored is None:
+            attempts.failed(self._database, attempt)
             raise LoginRefused("Name or password is wrong.")
+        attempts.succeeded(self._database, attempt)
+        renewed = passwords.hashed(password) if passwords.is_dated(stored) else None
         with self._database.transaction() as session:
-            if passwords.is_dated(stored):
-                people.replace_hash(session, found[0], passwords.hashed(password))
-            people.forget_failures(session, sources[1:])
-            return self.start_session(session, found[0], name.strip())
+            if renewed:
+                people.replace_hash(session, found[0], renewed)
+            return self.start_session(session, found[0], name, origin.address)
 
-    def start_session(self, session: Session, person_id: int | None, name: str) -> str:
+    def start_session(
+        self, session: Session, person_id: int | None, name: str, address: str = ""
+    ) -> str:
         """A new cookie for somebody whose identity has been proved; None: the bootstrap token."""
         value = ("" if person_id else _BOOTSTRAP_MARK) + secrets.token_urlsafe(32)
         digest = self._session_digest(value)
         assert digest is not None
         people.start_session(
-            session, digest, person_id, secrets.token_urlsafe(32), SESSION_LIFETIME
+            session, digest, person_id, secrets.token_urlsafe(32), SESSION_LIFETIME, address
         )
         subject = f"person/{person_id}" if person_id else "bootstrap"
         audit.record(session, name, "log in", subject)
         return value
+
+    def new_device(self, cookie: str) -> str:
+        """A device cookie for the browser of this session: it has logged in here once."""
+        digest = self._session_digest(cookie)
+        value = secrets.token_urlsafe(32)
+        with self._database.transaction() as session:
+            people.add_device(session, digest_of(value), digest or b"")
+        return value
+
+    def _knows(self, origin: Origin, person_id: int | None) -> bool:
+        if not origin.device:
+            return False
+        with self._database.transaction() as session:
+            return people.is_device_of(session, digest_of(origin.device), person_id)
 
     def log_out(self, signed_in: SignedIn) -> None:
         with self._database.transaction() as session:
@@ -139,22 +155,6 @@ class Access:
             return digest_of(value + self._admin_token) if self._admin_token else None
         return digest_of(value)
 
-    def _refuse_too_many(self, sources: list[str]) -> None:
-        with self._database.transaction() as session:
-            counts = people.failures(session, sources, WINDOW)
-        for source, count in counts.items():
-            limit = FAILURES_OF_AN_ADDRESS if source.startswith("address ") else FAILURES_OF_A_NAME
-            if count >= limit:
-                raise TooManyAttempts(
-                    "Too many failed logins.",
-                    hint="Wait a quarter of an hour, then try again.",
-                    retry_after=WINDOW.total_seconds(),
-                )
-
-    def _note_failure(self, sources: list[str]) -> None:
-        with self._database.transaction() as session:
-            people.note_failure(session, sources)
-
 
 def new_token() -> str:
     """A fresh API or handler token; the prefix lets secret scanners know it."""
@@ -165,6 +165,7 @@ __all__ = [
     "Access",
     "ApiToken",
     "LoginRefused",
+    "Origin",
     "TooManyAttempts",
     "digest_of",
     "new_token",

@@ -12,22 +12,26 @@ import hmac
 import re
 from collections.abc import Callable
 from typing import Final
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 from anyio import to_thread
 from starlette.requests import HTTPConnection, Request
-from starlette.responses import RedirectResponse, Response
+from starlette.responses import PlainTextResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from services.admin.api.problems import problem, problem_of
+from services.admin.people import cookies
 from services.admin.people.access import Access, TooManyAttempts
 from shared.errors import TryAgain
 from shared.people import Principal, SignedIn
 
-COOKIE: Final = "posthouse_session"
+#: Asked for by a script of ours that refreshes a part of a page: nobody did anything.
+PART_HEADER: Final = "x-part"
 CSRF_HEADER: Final = "x-csrf-token"
 SAFE_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 
+_MACHINES: Final = frozenset({"/healthz", "/readyz", "/metrics"})
+_LOOPBACK: Final = frozenset({"127.0.0.1", "::1", "localhost"})
 #: Nobody is asked who he is here. What else there is needs a proof of identity, known or not.
 _PUBLIC: Final = re.compile(r"^/(healthz|readyz|metrics|favicon\.ico|static/.*|login(/.*)?)$")
 
@@ -51,19 +55,39 @@ class Authentication:
     """
 
     def __init__(
-        self, app: ASGIApp, access: Access, refusal: Callable[[Request, int, str, str], Response]
+        self,
+        app: ASGIApp,
+        access: Access,
+        public_url: str,
+        refusal: Callable[[Request, int, str, str], Response],
     ) -> None:
         self._app = app
         self._access = access
         self._refusal = refusal
+        public = urlsplit(public_url)
+        self._https = public.scheme == "https"
+        self._hosts = {str(public.hostname), *_LOOPBACK}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
         request = Request(scope, receive)
-        refused = await self._check(request)
+        request.state.https = self._https
+        refused = self._wrong_host(request) or await self._check(request)
         await (refused or self._app)(scope, receive, send)
+
+    def _wrong_host(self, request: Request) -> Response | None:
+        """Pages answer under their own name only: a name that somebody else made point here (DNS
+        rebinding) would be another site to the browser. Machines come with a token instead."""
+        path = request.url.path
+        if path.startswith("/api/") or path in _MACHINES or request.url.hostname in self._hosts:
+            return None
+        return PlainTextResponse(
+            f"Posthouse is not known as {request.url.hostname}.\n"
+            "Set POSTHOUSE_PUBLIC_URL to the address that people use.\n",
+            status_code=421,
+        )
 
     async def _check(self, request: Request) -> Response | None:
         method, path = request.method, request.url.path
@@ -97,8 +121,9 @@ class Authentication:
             if scheme.lower() != "bearer":
                 return None, None
             return self._access.bearer(token.strip(), address_of(request)), None
-        cookie = request.cookies.get(COOKIE)
-        signed_in = self._access.cookie(cookie) if cookie else None
+        cookie = cookies.read(request, cookies.SESSION)
+        used = PART_HEADER not in request.headers
+        signed_in = self._access.cookie(cookie, used=used) if cookie else None
         return (signed_in.principal if signed_in else None), signed_in
 
     def _unknown(self, request: Request) -> Response:

@@ -4,6 +4,14 @@
 INSERT INTO audit (id, actor, action, subject, before, after)
 VALUES (%(id)s, %(actor)s, %(action)s, %(subject)s, %(before)s, %(after)s)
 
+-- name: record_once
+INSERT INTO audit (id, actor, action, subject)
+SELECT %(id)s, %(actor)s, %(action)s, %(subject)s
+WHERE NOT EXISTS (
+    SELECT FROM audit
+    WHERE subject = %(subject)s AND id > %(since)s::uuid
+      AND actor = %(actor)s AND action = %(action)s)
+
 -- name: entries
 -- Newest first; `before` is the id to go on from.
 SELECT id, actor, action, subject, before, after

@@ -42,8 +42,7 @@ class Api:
             secret_keys=(new_key(),),
             admin_token=TOKEN,
             port=self.port,
-            public_url=self.url,
-            **settings,
+            **({"public_url": self.url} | settings),
         )
         self.admin: Admin = build(self.settings)
         self.database: Database = self.admin.house.database

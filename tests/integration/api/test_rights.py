@@ -15,8 +15,9 @@ from services.admin.app import build_api
 from services.admin.pages import app as pages
 from services.admin.pages.house import PagesHouse
 from services.admin.people.access import Access
-from services.admin.people.authentication import COOKIE, SAFE_METHODS
+from services.admin.people.authentication import SAFE_METHODS
 from services.admin.people.authorization import Needs, declared
+from services.admin.people.cookies import SESSION
 from shared.people import Principal, Role
 from tests.integration.api.conftest import TOKEN, Api
 from tests.integration.api.test_access import add_token
@@ -108,7 +109,7 @@ def test_each_page_is_open_to_whom_it_says(api: Api, role: Role) -> None:
     signed_in = access.cookie(cookie)
     assert signed_in is not None
     wrong = []
-    with httpx.Client(base_url=api.url, cookies={COOKIE: cookie}, timeout=60) as browser:
+    with httpx.Client(base_url=api.url, cookies={SESSION: cookie}, timeout=60) as browser:
         for route in page_routes(api):
             form = None if route.method in SAFE_METHODS else {"csrf": signed_in.csrf}
             answer = browser.request(route.method, route.concrete, data=form)
@@ -154,6 +155,7 @@ def test_a_bearer_token_opens_no_page(api: Api) -> None:
 
 
 def test_guessing_is_counted_wherever_a_token_is_looked_up(api: Api) -> None:
+    assert api.http.get("handlers").status_code == 200  # so that the right token is known
     with httpx.Client(base_url=api.url) as guesser:
         codes = [
             guesser.get(

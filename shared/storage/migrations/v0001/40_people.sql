@@ -18,6 +18,8 @@ CREATE TABLE session (
     person_id bigint REFERENCES person ON DELETE CASCADE, -- NULL: the bootstrap token
     csrf text NOT NULL,
     created_at timestamptz NOT NULL DEFAULT now(),
+    seen_at timestamptz NOT NULL DEFAULT now(), -- used by somebody, not by a page's own refresh
+    address text NOT NULL DEFAULT '',  -- where it was started from
     expires_at timestamptz NOT NULL
 );
 CREATE INDEX session_person ON session (person_id);
@@ -44,7 +46,13 @@ CREATE TABLE api_token (
 );
 CREATE UNIQUE INDEX api_token_name ON api_token (lower(name));
 
-CREATE TABLE login_attempt (           -- rate limit: failures per source (address or name)
+CREATE TABLE login_device (            -- browsers in which somebody has logged in before
+    digest bytea PRIMARY KEY,          -- SHA-256 of the device cookie
+    person_id bigint REFERENCES person ON DELETE CASCADE, -- NULL: the bootstrap token
+    created_at timestamptz NOT NULL DEFAULT now()
+);
+
+CREATE TABLE login_attempt (           -- rate limit: attempts by source (network, name, device)
     source text NOT NULL,
     at timestamptz NOT NULL DEFAULT now()
 );

@@ -7,26 +7,38 @@ so the password is stored with the key: both together are what the vault encrypt
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from email.utils import parseaddr
 
-from pysequoia import Cert, PyDecryptor, Tsk
-from pysequoia.packet import Packet, PacketPile, Tag
+from pysequoia import Cert, Tsk
+from pysequoia.packet import Packet, PacketPile, SignatureType, Tag
 
+from shared.certificates.openpgp_subkeys import Subkey, decrypting_parts
 from shared.errors import InvalidInput
 
 _SECRET = (Tag.SecretKey, Tag.SecretSubkey)
+_SELF_SIGNATURES = (
+    SignatureType.GenericCertification,
+    SignatureType.PersonaCertification,
+    SignatureType.CasualCertification,
+    SignatureType.PositiveCertification,
+    SignatureType.DirectKey,
+)
 _ARMOUR = b"-----BEGIN PGP "
 
 
 @dataclass(frozen=True, slots=True)
 class OpenPGPKey:
-    """A secret key that can decrypt. `certificate` is its public part, binary."""
+    """A secret key that can decrypt. `certificate` is its public part, binary.
+
+    `subkeys` are all parts that decrypt, expired and revoked ones too: the mails that were
+    encrypted for them do not change.
+    """
 
     id: str
     fingerprint: str
-    key_ids: frozenset[str]
     user_ids: tuple[str, ...]
     emails: tuple[str, ...]
     key_type: str
@@ -34,7 +46,7 @@ class OpenPGPKey:
     expires: datetime | None
     certificate: bytes
     private_key: bytes = field(repr=False)
-    decryptor: PyDecryptor = field(repr=False)
+    subkeys: tuple[Subkey, ...] = field(repr=False)
 
 
 def looks_like_openpgp(data: bytes) -> bool:
@@ -48,10 +60,12 @@ def looks_like_openpgp(data: bytes) -> bool:
 def parse_openpgp(data: bytes, password: str | None) -> OpenPGPKey:
     """Reads one secret key. Raises InvalidInput with `field` `file` or `password`."""
     try:
+        packets = list(PacketPile.from_bytes(data))
+        _refuse_version_5(packets)
         keys = Cert.split_bytes(data)
     except (RuntimeError, ValueError) as error:
         raise InvalidInput("This OpenPGP key is damaged.", field="file") from error
-    if not any(packet.tag in _SECRET for packet in PacketPile.from_bytes(data)):
+    if not any(packet.tag in _SECRET for packet in packets):
         raise InvalidInput(
             "There is no private key in this file.",
             field="file",
@@ -78,43 +92,88 @@ def load_openpgp(id: str, certificate: bytes, private_key: bytes) -> OpenPGPKey:
 
 
 def _opened(id: str, secret: Tsk, password: str | None) -> OpenPGPKey:
-    try:
-        decryptor = secret.decryptor(password)
-    except (RuntimeError, ValueError) as error:
-        raise _not_opened(secret, password) from error
+    subkeys, protected = decrypting_parts(secret, password)
+    if not subkeys:
+        raise _not_opened(password, protected=protected)
     certificate = secret.extract_certificate()
     packets = [packet for packet in PacketPile.from_bytes(bytes(secret)) if packet.key_id]
-    user_ids = tuple(str(user_id) for user_id in certificate.user_ids)
-    emails = tuple(dict.fromkeys(e.lower() for u in user_ids if "@" in (e := parseaddr(u)[1])))
+    user_ids = user_ids_of(certificate)
     stored = (password or "").encode()
     return OpenPGPKey(
         id=id,
         fingerprint=certificate.fingerprint,
-        key_ids=frozenset(packet.key_id for packet in packets),
         user_ids=user_ids,
-        emails=emails,
+        emails=emails_of(user_ids),
         key_type=_key_type(packets),
-        created=next((p.key_created for p in packets if p.key_created), datetime.now(UTC)),
-        expires=certificate.expiration,
+        created=created_of(certificate),
+        expires=expiry_of(certificate),
         certificate=bytes(certificate),
         private_key=len(stored).to_bytes(2) + stored + bytes(secret),
-        decryptor=decryptor,
+        subkeys=subkeys,
     )
 
 
-def _not_opened(secret: Tsk, password: str | None) -> InvalidInput:
-    try:
-        secret.decryptor()
-    except (RuntimeError, ValueError) as error:
-        if "encrypted" in str(error).partition("\n")[0]:
-            if password:
-                return InvalidInput("The password does not open this key.", field="password")
-            return InvalidInput("This key is protected by a password.", field="password")
+def _not_opened(password: str | None, *, protected: bool) -> InvalidInput:
+    """Why none of the parts opened."""
+    if protected:
+        if password:
+            return InvalidInput("The password does not open this key.", field="password")
+        return InvalidInput("This key is protected by a password.", field="password")
     return InvalidInput(
         "This OpenPGP key has no part that can decrypt.",
         field="file",
-        hint="It needs a valid subkey for encryption whose secret is in the file.",
+        hint="It needs a subkey for encryption whose secret is in the file.",
     )
+
+
+def _refuse_version_5(packets: list[Packet]) -> None:
+    keys = (*_SECRET, Tag.PublicKey, Tag.PublicSubkey)
+    if any(packet.tag in keys and packet.body[:1] == b"\x05" for packet in packets):
+        raise InvalidInput(
+            "This is an OpenPGP key of version 5, a form of GnuPG's own that is not supported.",
+            field="file",
+            hint="Versions 4 and 6 (RFC 9580) are. GnuPG makes version 4 unless told otherwise.",
+        )
+
+
+def user_ids_of(certificate: Cert) -> tuple[str, ...]:
+    """Of a key whatever its signatures are worth: for showing, never for trusting."""
+    found = (packet.user_id for packet in PacketPile.from_bytes(bytes(certificate)))
+    return tuple(dict.fromkeys(user_id for user_id in found if user_id))
+
+
+def emails_of(user_ids: Iterable[str]) -> tuple[str, ...]:
+    """The mail addresses in user ids, in lower case, each once."""
+    addresses = (parseaddr(user_id)[1] for user_id in user_ids)
+    return tuple(dict.fromkeys(one.lower() for one in addresses if "@" in one))
+
+
+def created_of(certificate: Cert) -> datetime:
+    """When the primary key was made."""
+    packets = PacketPile.from_bytes(bytes(certificate))
+    return next((p.key_created for p in packets if p.key_created), datetime.now(UTC))
+
+
+def expiry_of(certificate: Cert) -> datetime | None:
+    """When a key ends, by its newest self-signature, whatever that is worth; None: without end."""
+    created = created_of(certificate)
+    newest: tuple[datetime, timedelta | None] | None = None
+    own: set[str | None] = set()
+    for packet in PacketPile.from_bytes(bytes(certificate)):
+        if packet.tag == Tag.PublicSubkey:
+            break
+        if packet.tag == Tag.PublicKey:
+            own = {packet.key_id, packet.fingerprint}
+        if packet.tag != Tag.Signature or packet.signature_type not in _SELF_SIGNATURES:
+            continue
+        if not own & {packet.issuer_key_id, packet.issuer_fingerprint} - {None}:
+            continue  # somebody else's certification
+        made = packet.signature_created
+        if made is not None and (newest is None or made >= newest[0]):
+            newest = (made, packet.key_validity_period)
+    if newest is None or newest[1] is None:
+        return None
+    return created + newest[1]
 
 
 def _key_type(packets: list[Packet]) -> str:

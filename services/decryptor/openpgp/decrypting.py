@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import mmap
+import re
 import resource
 import threading
 from collections.abc import Iterator
@@ -13,13 +14,16 @@ from typing import NamedTuple
 
 from pysequoia import decrypt_file
 
-from services.decryptor.cms.errors import Malformed, NoRecipient, NotOpened, Unsupported
+from services.decryptor.cms.errors import CmsError, Malformed, NoRecipient, NotOpened, Unsupported
 from services.decryptor.openpgp.packets import Addressed
 from services.decryptor.openpgp.verifying import Keyring, PgpSignature, judge_failure
 from services.decryptor.spool import Spool
 from shared.certificates import OpenPGPKey
+from shared.certificates.openpgp_subkeys import Subkey
 from shared.mail.region import Region, region
 
+#: Subkeys that are tried: a message to hidden recipients is tried with every key.
+MAX_TRIES = 64
 _size_limit = threading.Lock()
 
 
@@ -39,11 +43,17 @@ def decrypt_message(
     spool: Spool,
     limit: int,
 ) -> OpenedMessage:
-    """Decrypts with the newest key that fits. `limit` bounds the unpacked content, in bytes.
+    """Decrypts with the first subkey that fits, of the newest key first. `limit` bounds the
+    unpacked content, in bytes.
 
     Raises NoRecipient, Unsupported, Malformed (over the limit) or NotOpened.
     """
-    fitting = [key for key in keys if to.anyone or any(_means(one, key) for one in to.key_ids)]
+    fitting = [
+        (key, subkey)
+        for key in keys
+        for subkey in key.subkeys
+        if to.anyone or any(_means(one, subkey) for one in to.key_ids)
+    ]
     if not fitting:
         if to.password and not to.key_ids:
             raise Unsupported("The message is encrypted with a password, not for a key.")
@@ -52,22 +62,23 @@ def decrypt_message(
     with file:
         for window in message.windows():
             file.write(window)
-    for key in fitting:
+    fitting.sort(key=lambda pair: not any(_means(one, pair[1]) for one in to.key_ids))
+    for key, subkey in fitting[:MAX_TRIES]:
         try:
-            return _decrypt(path, key, ring, spool, limit)
+            return _decrypt(path, key, subkey, ring, spool, limit)
         except NotOpened:
             continue
     raise NotOpened
 
 
-def _means(key_id: str, key: OpenPGPKey) -> bool:
+def _means(key_id: str, subkey: Subkey) -> bool:
     """Recipients are named by key id (version 3) or by fingerprint (version 6)."""
-    return key_id in key.key_ids or any(
-        key_id.startswith(own) or key_id.endswith(own) for own in key.key_ids
-    )
+    return key_id in (subkey.key_id, subkey.fingerprint)
 
 
-def _decrypt(path: Path, key: OpenPGPKey, ring: Keyring, spool: Spool, limit: int) -> OpenedMessage:
+def _decrypt(
+    path: Path, key: OpenPGPKey, subkey: Subkey, ring: Keyring, spool: Spool, limit: int
+) -> OpenedMessage:
     file, output = spool.named()
     file.close()
     asked: list[str] = []
@@ -79,7 +90,7 @@ def _decrypt(path: Path, key: OpenPGPKey, ring: Keyring, spool: Spool, limit: in
     signature: PgpSignature | None = None
     try:
         with _bounded(limit):
-            result = decrypt_file(str(path), str(output), key.decryptor, store)
+            result = decrypt_file(str(path), str(output), subkey.decryptor, store)
         signature = ring.made_by(result.valid_sigs)
     except RuntimeError:
         # Asked to verify, Sequoia refuses what carries no signature that it can verify: unsigned
@@ -88,10 +99,19 @@ def _decrypt(path: Path, key: OpenPGPKey, ring: Keyring, spool: Spool, limit: in
             signature = judge_failure(asked, ring)
         try:
             with _bounded(limit):
-                decrypt_file(str(path), str(output), key.decryptor)
+                decrypt_file(str(path), str(output), subkey.decryptor)
         except RuntimeError as error:
-            raise NotOpened from error
+            raise _refused(error) from error
     return OpenedMessage(_mapped(output, spool), key, signature)
+
+
+def _refused(error: RuntimeError) -> CmsError:
+    """Sequoia opens no cipher that its policy calls broken, and names it behind its first line."""
+    first, _, rest = str(error).partition("\n")
+    if "Policy rejected" not in first:
+        return NotOpened()
+    named = re.search(r"^\s*(\S+) is not considered secure", rest, re.MULTILINE)
+    return Unsupported(f"The encryption {named[1] if named else first} is not supported.")
 
 
 def _mapped(path: Path, spool: Spool) -> Region:

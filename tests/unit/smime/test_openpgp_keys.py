@@ -1,0 +1,159 @@
+"""Every part of an OpenPGP key opens what was encrypted for it, whatever its age (RFC 9580)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from pysequoia import CipherSuite, Profile, Tsk, encrypt
+
+from services.decryptor.opening import TrustStore
+from shared.certificates import IdentityIndex, parse_certificate
+from shared.errors import InvalidInput
+from tests.unit.smime.gnupg import GnuPG
+from tests.unit.smime.mails import ENTITY, HEADER, Opener
+from tests.unit.smime.test_openpgp import multipart_encrypted
+
+pytestmark = pytest.mark.promise("C2")
+
+CASES = Path(__file__).parents[4] / "shared" / "cases" / "mail" / "decrypt"
+OLD = "20150101T000000"
+LATER = "20150601T000000"
+
+
+@pytest.fixture(scope="module")
+def gnupg(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GnuPG]:
+    gnupg = GnuPG(tmp_path_factory.mktemp("gnupg"))
+    yield gnupg
+    gnupg.close()
+
+
+def opener(secret: bytes, folder: Path, password: str | None = None) -> Opener:
+    parsed = parse_certificate(secret, password)
+    stored = ("key", parsed.kind, parsed.certificate, parsed.private_key)
+    return Opener(IdentityIndex.load([stored]), TrustStore(), folder)
+
+
+def assert_opens(opener: Opener, message: bytes) -> None:
+    with opener(HEADER + multipart_encrypted(message)) as opened:
+        assert opened.security.status == "decrypted", opened.security
+        assert opened.content == HEADER + ENTITY
+
+
+def test_mail_to_an_older_subkey(tmp_path: Path) -> None:
+    opens = opener((CASES / "pgp-two-subkeys.asc").read_bytes(), tmp_path)
+    with opens((CASES / "pgp-older-subkey.eml").read_bytes()) as opened:
+        assert isinstance(opened.content, bytes)
+        assert opened.content.endswith(b"\r\n\r\nto the first subkey\r\n")
+
+
+@pytest.mark.parametrize(
+    "subkeys", [("rsa2048", "rsa2048"), ("cv25519", "cv25519", "rsa3072"), ("nistp384", "nistp521")]
+)
+def test_each_subkey(subkeys: tuple[str, ...], gnupg: GnuPG, tmp_path: Path) -> None:
+    name = "-".join(subkeys)
+    gnupg.key(f"{name}@example.org", *subkeys)
+    opens = opener(gnupg.secret(f"{name}@example.org"), tmp_path)
+    parts = gnupg.fingerprints(f"{name}@example.org")[1:]
+    assert len(parts) == len(subkeys)
+    for part in parts:
+        assert_opens(opens, gnupg.encrypt(ENTITY, part))
+        assert_opens(opens, gnupg.encrypt(ENTITY, part, "--throw-keyids"))
+
+
+def test_primary_key_that_encrypts_beside_a_subkey(gnupg: GnuPG, tmp_path: Path) -> None:
+    gnupg("--quick-gen-key", "both@example.org", "rsa2048", "sign,cert,encrypt", "never")
+    primary = gnupg.fingerprints("both@example.org")[0]
+    gnupg("--quick-add-key", primary, "cv25519", "encrypt", "never")
+    opens = opener(gnupg.secret("both@example.org"), tmp_path)
+    for part in gnupg.fingerprints("both@example.org"):
+        assert_opens(opens, gnupg.encrypt(ENTITY, part))
+
+
+def test_primary_key_that_stays_elsewhere(gnupg: GnuPG, tmp_path: Path) -> None:
+    gnupg.key("offline@example.org", "cv25519", "rsa2048")
+    opens = opener(gnupg.secret("offline@example.org", subkeys=True), tmp_path)
+    for part in gnupg.fingerprints("offline@example.org")[1:]:
+        assert_opens(opens, gnupg.encrypt(ENTITY, part))
+
+
+def test_expired_key_with_sha1_signatures(gnupg: GnuPG, tmp_path: Path) -> None:
+    """Policy is for signing and verifying, not for reading one's own mail."""
+    gnupg.key("old@example.org", "rsa2048", "nistp256", at=OLD, expire="1y")
+    parsed = parse_certificate(gnupg.secret("old@example.org"))
+    assert parsed.emails == ("old@example.org",)
+    assert parsed.not_before.isoformat().startswith("2015-01-01")
+    assert parsed.not_after is not None
+    assert parsed.not_after.year in (2015, 2016)
+    opens = opener(gnupg.secret("old@example.org"), tmp_path)
+    for part in gnupg.fingerprints("old@example.org")[1:]:
+        assert_opens(opens, gnupg.encrypt(ENTITY, part, at=LATER))
+
+
+def test_sha1_signatures_without_end(gnupg: GnuPG, tmp_path: Path) -> None:
+    gnupg.key("sha1@example.org", "cv25519", at=OLD)
+    parsed = parse_certificate(gnupg.secret("sha1@example.org"))
+    assert (parsed.emails, parsed.not_after) == (("sha1@example.org",), None)
+    opens = opener(gnupg.secret("sha1@example.org"), tmp_path)
+    assert_opens(opens, gnupg.encrypt(ENTITY, gnupg.fingerprints("sha1@example.org")[1], at=LATER))
+
+
+def test_revoked_subkey(gnupg: GnuPG, tmp_path: Path) -> None:
+    primary = gnupg.key("revoked@example.org", "rsa2048", "rsa2048")
+    part = gnupg.fingerprints("revoked@example.org")[1]
+    message = gnupg.encrypt(ENTITY, part)
+    gnupg(
+        "--command-fd", "0", "--edit-key", primary,
+        data=b"key 1\nrevkey\ny\n0\n\ny\nsave\n",
+    )  # fmt: skip
+    assert b"\nsub:r:" in gnupg("--list-keys", "--with-colons", "revoked@example.org")
+    assert_opens(opener(gnupg.secret("revoked@example.org"), tmp_path), message)
+
+
+def test_parts_behind_a_password(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    gnupg = GnuPG(tmp_path_factory.mktemp("protected"), "hunter2")
+    try:
+        gnupg.key("safe@example.org", "rsa2048", "cv25519")
+        secret = gnupg.secret("safe@example.org")
+        for wrong in (None, "wrong"):
+            with pytest.raises(InvalidInput) as caught:
+                parse_certificate(secret, wrong)
+            assert caught.value.field == "password"
+        opens = opener(secret, tmp_path, "hunter2")
+        for part in gnupg.fingerprints("safe@example.org")[1:]:
+            assert_opens(opens, gnupg.encrypt(ENTITY, part))
+    finally:
+        gnupg.close()
+
+
+@pytest.mark.parametrize("profile", [Profile.RFC4880, Profile.RFC9580])
+@pytest.mark.parametrize("suite", [CipherSuite.Cv25519, CipherSuite.Cv448, CipherSuite.P256])
+def test_keys_of_another_implementation(
+    profile: Profile, suite: CipherSuite, tmp_path: Path
+) -> None:
+    secret = Tsk.generate("b <b@example.org>", profile=profile, cipher_suite=suite)
+    message = encrypt(ENTITY, [secret.extract_certificate()])
+    assert_opens(opener(str(secret).encode(), tmp_path), message)
+
+
+def test_post_quantum_key(tmp_path: Path) -> None:
+    """ML-KEM-768 with X25519, in a key of version 6."""
+    secret = Tsk.generate(
+        "b <b@example.org>", profile=Profile.RFC9580, cipher_suite=CipherSuite.MLDSA65_Ed25519
+    )
+    message = encrypt(ENTITY, [secret.extract_certificate()])
+    assert_opens(opener(str(secret).encode(), tmp_path), message)
+
+
+def test_key_that_only_signs_is_refused(gnupg: GnuPG) -> None:
+    gnupg.key("signs@example.org")
+    with pytest.raises(InvalidInput, match="no part that can decrypt"):
+        parse_certificate(gnupg.secret("signs@example.org"))
+
+
+def test_key_of_version_5_is_named() -> None:
+    """A form that only GnuPG makes; what it holds is not read, so its first octets will do."""
+    body = b"\x05" + bytes(4) + b"\x16" + (51).to_bytes(4) + bytes(120)
+    with pytest.raises(InvalidInput, match="version 5"):
+        parse_certificate(bytes((0xC5, len(body))) + body)

@@ -65,6 +65,8 @@ class GraphKind:
     deleted_flag = False
     exact_sizes = False
     settling_is_news = False
+    takes_malformed = True
+    arrival_order = True
     odd_folders: tuple[str, ...] = ImapKind.odd_folders
 
     def __init__(self, server: GraphServer) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.contract.cloud_kinds import google_imap, graph, microsoft_imap, oauth_pop3
-from tests.contract.mailbox_kinds import KINDS, MailboxKind
+from tests.contract.mailbox_kinds import KINDS, ROOTED, MailboxKind
 from tests.servers.dovecot import Dovecot
 
 
@@ -33,7 +33,11 @@ KINDS |= {
 }
 
 
-@pytest.fixture(params=list(KINDS))
+@pytest.fixture(
+    params=[
+        pytest.param(name, marks=pytest.mark.rooted) if name in ROOTED else name for name in KINDS
+    ]
+)
 def kind(request: pytest.FixtureRequest) -> MailboxKind:
     """An empty mailbox of its own, of every kind in turn."""
     return KINDS[request.param](request)

@@ -21,7 +21,7 @@ from shared.connections import Connection, Mode, TransportSecurity
 from shared.mailbox.base import Login, Mailbox
 from shared.mailbox.memory import MemoryAccount, MemoryMailbox
 from shared.mailbox.open import open_mailbox
-from tests.servers.dovecot import PASSWORD, Dovecot
+from tests.servers.mail_server import PASSWORD, MailServer
 
 
 class MailboxKind(Protocol):
@@ -38,6 +38,10 @@ class MailboxKind(Protocol):
     exact_sizes: bool
     #: A cursor that was not told (`cursor_after`) takes our own flags for news.
     settling_is_news: bool
+    #: The server takes mails with NUL octets and without header fields.
+    takes_malformed: bool
+    #: Mails are listed in the order of their arrival.
+    arrival_order: bool
 
     def open(self) -> Mailbox:
         """A new session, logged in."""
@@ -65,13 +69,15 @@ class MailboxKind(Protocol):
 
 
 class ImapKind:
-    """An IMAP mailbox on a real Dovecot."""
+    """An IMAP mailbox on a real server."""
 
     read_flag = True
     folders = True
     deleted_flag = True
     exact_sizes = True
     settling_is_news = True
+    takes_malformed = True
+    arrival_order = True
     odd_folders = (
         "Main/Sub",
         "Entwürfe",
@@ -82,9 +88,10 @@ class ImapKind:
         "back\\slash",
     )
 
-    def __init__(self, server: Dovecot, security: TransportSecurity, ca: str | None) -> None:
+    def __init__(self, server: MailServer, security: TransportSecurity, ca: str | None) -> None:
         self.server = server
         self.user = f"user-{uuid.uuid4().hex[:10]}"
+        server.add_user(self.user)
         self.connection = Connection(
             name="under test",
             mode=Mode.IMAP,
@@ -154,15 +161,22 @@ class ImapKind:
         return int(uid)
 
 
+class CyrusKind(ImapKind):
+    """A mailbox on Cyrus, which allows few characters in the names of folders."""
+
+    odd_folders = ("Main/Sub", "Entwürfe", "日本/東京", "with space")
+    takes_malformed = False
+
+
 class Pop3Kind(ImapKind):
-    """The same Dovecot's mailbox over POP3; other people use IMAP."""
+    """The same server's mailbox over POP3; other people use IMAP."""
 
     read_flag = False
     folders = False
     deleted_flag = False
     odd_folders = ()
 
-    def __init__(self, server: Dovecot, security: TransportSecurity, ca: str | None) -> None:
+    def __init__(self, server: MailServer, security: TransportSecurity, ca: str | None) -> None:
         super().__init__(server, security, ca)
         self.connection = Connection(
             name="under test",
@@ -176,6 +190,18 @@ class Pop3Kind(ImapKind):
         )
 
 
+class CyrusPop3Kind(Pop3Kind):
+    """Cyrus over POP3."""
+
+    takes_malformed = False
+
+
+class CourierPop3Kind(Pop3Kind):
+    """Courier's POP3 lists mails by the names of their files."""
+
+    arrival_order = False
+
+
 class MemoryKind:
     """The mailbox in memory."""
 
@@ -184,6 +210,8 @@ class MemoryKind:
     deleted_flag = True
     exact_sizes = True
     settling_is_news = True
+    takes_malformed = True
+    arrival_order = True
     odd_folders = (
         "Main/Sub",
         "Entwürfe",
@@ -250,6 +278,8 @@ def _plain(request: pytest.FixtureRequest, fixture: str, kind: type[ImapKind]) -
     return kind(request.getfixturevalue(fixture), TransportSecurity.NONE, None)
 
 
+#: Kinds whose server runs only as root.
+ROOTED = {"imap-cyrus", "pop3-cyrus", "imap-courier-5", "pop3-courier-5"}
 #: Every kind by name; a function of the request, so that only servers in use are started.
 KINDS: dict[str, Callable[[pytest.FixtureRequest], MailboxKind]] = {
     "imap": lambda request: _over_tls(request, ImapKind),
@@ -257,5 +287,9 @@ KINDS: dict[str, Callable[[pytest.FixtureRequest], MailboxKind]] = {
     "imap-poor": lambda request: _plain(request, "poor_dovecot", ImapKind),
     "pop3": lambda request: _over_tls(request, Pop3Kind),
     "pop3-plain": lambda request: _plain(request, "courier_like", Pop3Kind),
+    "imap-cyrus": lambda request: _plain(request, "cyrus", CyrusKind),
+    "pop3-cyrus": lambda request: _plain(request, "cyrus", CyrusPop3Kind),
+    "imap-courier-5": lambda request: _plain(request, "courier", ImapKind),
+    "pop3-courier-5": lambda request: _plain(request, "courier", CourierPop3Kind),
     "memory": lambda request: MemoryKind(),
 }

@@ -89,7 +89,9 @@ def test_a_huge_mailbox_is_listed_in_slices(kind: MailboxKind) -> None:
             known.add(listing.new)
             if listing.complete:
                 break
-    assert found == subjects
+    assert sorted(found) == sorted(subjects)
+    if kind.arrival_order:
+        assert found == subjects
     with session(kind, None) as mailbox:
         assert mailbox.changed_since("", listing.cursor) is None
 

@@ -15,7 +15,8 @@ from playwright.sync_api import Page, expect
 
 from tests.rig.house import House
 from tests.servers.chromium import Chromium
-from tests.servers.dovecot import PASSWORD, Dovecot
+from tests.servers.dovecot import Dovecot
+from tests.servers.mail_server import PASSWORD
 
 TOKEN = "test-token-of-20-characters"
 

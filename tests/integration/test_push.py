@@ -17,7 +17,8 @@ from shared.mailbox.open import open_mailbox
 from tests.contract.mailbox_kinds import mail
 from tests.contract.recorders import KnownKeys
 from tests.integration.mail_sessions import connection_to, opened
-from tests.servers.dovecot import PASSWORD, Dovecot
+from tests.servers.dovecot import Dovecot
+from tests.servers.mail_server import PASSWORD
 from tests.servers.scripted import Conversation, ScriptedServer, imap
 
 IDLE = b"IMAP4rev1 IDLE UNSELECT"

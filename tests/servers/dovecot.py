@@ -11,13 +11,11 @@ Every user name exists, with the password `secret`. Runs as root and as an ordin
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
 import pwd
 import shutil
 import signal
 import smtplib
-import socket
 import ssl
 import subprocess
 import uuid
@@ -25,29 +23,16 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Protocol
 
 import pytest
 
 from tests.servers.certificates import Authority
+from tests.servers.mail_server import PASSWORD, Identity, ImapAccess
 from tests.servers.processes import accepts, end_with_parent, free_port, private_folder, wait_until
-
-PASSWORD = "secret"
-_APPEND_BATCH = 4 << 20  # octets a MULTIAPPEND
-
-
-class Identity(Protocol):
-    """A certificate and its key as PEM files (tests.servers.certificates makes them)."""
-
-    @property
-    def certificate(self) -> Path: ...
-
-    @property
-    def key(self) -> Path: ...
 
 
 @dataclass
-class Dovecot:
+class Dovecot(ImapAccess):
     """Dovecot as a child process, in a folder of its own.
 
     `separator` and `prefix` shape the namespace (`INBOX.` is Courier's and Cyrus' way); `storage`
@@ -139,39 +124,13 @@ class Dovecot:
         """Where a user's mails lie."""
         return self.folder / "mail" / user
 
-    # ---- what arrives, and what other people do
+    # ---- users and what arrives
 
-    def deliver(
-        self,
-        user: str,
-        mails: Iterable[bytes],
-        folder: str = "INBOX",
-        *,
-        flags: str = "",
-        password: str = PASSWORD,
-    ) -> None:
-        """Appends mails in large transactions (RFC 3502): thousands a second, on any storage.
+    def add_user(self, user: str, password: str = PASSWORD) -> None:
+        """Every user exists already."""
 
-        `folder` is in the server's own words (delimiter, modified UTF-7); it is created where
-        missing. `flags` as IMAP writes them: `\\\\Seen \\\\Flagged`.
-        """
-        with _Appender(self.imap_port, user, password) as appender:
-            appender.append(mails, folder, flags)
-
-    def deliver_large(self, user: str, subject: str, octets: int) -> str:
-        """Appends one mail of at least so many octets in little memory; returns its SHA-256."""
-        head = f"Subject: {subject}\r\n\r\n".encode()
-        block = b"".join(b"%076d\r\n" % n for n in range(10_000))
-        blocks = -(-octets // len(block))
-        digest = hashlib.sha256(head)
-        with _Appender(self.imap_port, user, PASSWORD) as appender:
-            appender.begin(len(head) + blocks * len(block))
-            appender.send(head)
-            for _ in range(blocks):
-                digest.update(block)
-                appender.send(block)
-            appender.finish()
-        return digest.hexdigest()
+    def forget_user(self, user: str) -> None:
+        shutil.rmtree(self.home(user), ignore_errors=True)
 
     def deliver_lmtp(self, recipients: Sequence[str], mails: Iterable[bytes]) -> None:
         """Hands each mail to all `recipients` as an MTA does; returns when Dovecot accepted."""
@@ -179,26 +138,6 @@ class Dovecot:
             for mail in mails:
                 for recipient in recipients:  # smtplib reads one answer a DATA, LMTP gives many
                     session.sendmail("sender@example.org", [recipient], mail)
-
-    @contextlib.contextmanager
-    def client(self, user: str, password: str = PASSWORD) -> Iterator[Any]:
-        """An IMAPClient session in plain text, to look at a mailbox and to be somebody else."""
-        from imapclient import IMAPClient
-
-        with IMAPClient(self.host, self.imap_port, ssl=False, timeout=30) as session:
-            session.login(user, password)
-            yield session
-
-    def flags(self, user: str, folder: str = "INBOX") -> dict[int, set[str]]:
-        """UID → flags (without \\\\Recent) of every mail in a folder."""
-        with self.client(user) as session:
-            session.select_folder(folder, readonly=True)
-            uids = session.search("ALL")
-            found = session.fetch(uids, ["FLAGS"]) if uids else {}
-            return {
-                uid: {flag.decode() for flag in data[b"FLAGS"]} - {r"\Recent"}
-                for uid, data in found.items()
-            }
 
     def commands(self, user: str) -> list[str]:
         """The lines that clients sent after login, oldest session first (needs `rawlog`)."""
@@ -324,58 +263,6 @@ def _group_of(gid: int) -> str:
     return grp.getgrgid(gid).gr_name
 
 
-class _Appender:
-    """A session that appends with non-synchronising literals, many mails a command."""
-
-    def __init__(self, port: int, user: str, password: str) -> None:
-        self._socket = socket.create_connection(("127.0.0.1", port), timeout=60)
-        self._answers = self._socket.makefile("rb")
-        self._answers.readline()
-        quoted = user.replace("\\", "\\\\").replace('"', '\\"')
-        self._command(f'LOGIN "{quoted}" "{password}"'.encode())
-
-    def __enter__(self) -> _Appender:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._answers.close()
-        self._socket.close()
-
-    def append(self, mails: Iterable[bytes], folder: str, flags: str) -> None:
-        name = '"' + folder.replace("\\", "\\\\").replace('"', '\\"') + '"'
-        if folder.upper() != "INBOX":
-            self._command(b"CREATE " + name.encode(), may_fail=True)
-        head = b" (" + flags.encode() + b")"
-        batch: list[bytes] = []
-        held = 0
-        for mail in mails:
-            batch += [head + b" {%d+}\r\n" % len(mail), mail]
-            held += len(mail)
-            if held > _APPEND_BATCH or len(batch) >= 2000:
-                self._command(b"".join([b"APPEND ", name.encode(), *batch]))
-                batch, held = [], 0
-        if batch:
-            self._command(b"".join([b"APPEND ", name.encode(), *batch]))
-
-    def begin(self, size: int) -> None:
-        """A mail of `size` octets for the inbox, whose octets follow with `send`."""
-        self.send(b"x APPEND INBOX {%d+}\r\n" % size)
-
-    def send(self, octets: bytes) -> None:
-        self._socket.sendall(octets)
-
-    def finish(self) -> None:
-        self._command(b"", begun=True)
-
-    def _command(self, command: bytes, *, may_fail: bool = False, begun: bool = False) -> None:
-        self._socket.sendall(b"\r\n" if begun else b"x " + command + b"\r\n")
-        while not (answer := self._answers.readline()).startswith(b"x "):
-            if not answer:
-                raise ConnectionError("Dovecot hung up")
-        if not answer.startswith(b"x OK") and not may_fail:
-            raise RuntimeError(f"Dovecot refused {command[:60]!r}: {answer!r}")
-
-
 def trusting(authority: Path) -> ssl.SSLContext:
     """A client's context that trusts one authority, for sessions of the tests' own."""
     return ssl.create_default_context(cafile=str(authority))
@@ -394,4 +281,4 @@ def mail_user(request: pytest.FixtureRequest) -> Iterator[str]:
     name = f"user-{uuid.uuid4().hex[:12]}"
     yield name
     if "dovecot" in request.fixturenames:
-        shutil.rmtree(request.getfixturevalue("dovecot").home(name), ignore_errors=True)
+        request.getfixturevalue("dovecot").forget_user(name)

@@ -24,7 +24,8 @@ from typing import Any
 import pytest
 
 from tests.servers.certificates import Authority
-from tests.servers.dovecot import Dovecot, Identity
+from tests.servers.dovecot import Dovecot
+from tests.servers.mail_server import Identity
 from tests.servers.oauth_dovecot import oauth_dovecot_server
 from tests.servers.oidc import OidcServer
 

@@ -21,6 +21,7 @@ need chromium chromium
 need node nodejs
 need npm npm
 need docker-compose docker-compose
+need mmdebstrap mmdebstrap
 ls /usr/lib/postgresql/*/bin/postgres >/dev/null 2>&1 || missing="$missing postgresql"
 if ! command -v kubectl >/dev/null && ! command -v kustomize >/dev/null; then
     # The manifests need kustomize 4 or later, which kubectl has from 1.21 on; Debian 12's is older.
@@ -31,7 +32,7 @@ if ! command -v kubectl >/dev/null && ! command -v kustomize >/dev/null; then
     *) missing="$missing kubernetes-client" ;;
     esac
 fi
-[ -z "$missing" ] && exit 0
+[ -z "$missing" ] && exec "$(dirname "$0")/roots.sh"
 echo "installing for the tests:$missing"
 command -v apt-get >/dev/null || { echo "install these by hand:$missing" >&2; exit 1; }
 as_root=""
@@ -46,3 +47,4 @@ fi
 $as_root apt-get update -qq
 # shellcheck disable=SC2086
 DEBIAN_FRONTEND=noninteractive $as_root apt-get install -y -qq --no-install-recommends $missing >/dev/null
+"$(dirname "$0")/roots.sh" # no exec: the trap still has its work

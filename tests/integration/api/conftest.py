@@ -22,7 +22,8 @@ from services.admin.main import Admin, build
 from services.admin.settings import AdminSettings
 from shared.storage.pool import Database
 from shared.vault import new_key
-from tests.servers.dovecot import PASSWORD, Dovecot
+from tests.servers.dovecot import Dovecot
+from tests.servers.mail_server import PASSWORD
 from tests.servers.postgres import PostgresServer
 from tests.servers.processes import free_port
 

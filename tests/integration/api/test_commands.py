@@ -12,7 +12,8 @@ from tests.integration.api.conftest import Api, Posthouse
 from tests.integration.api.test_certificates import p12
 from tests.integration.api.test_looking import mails
 from tests.integration.api.test_messages import add_mail, quarantine
-from tests.servers.dovecot import PASSWORD, Dovecot
+from tests.servers.dovecot import Dovecot
+from tests.servers.mail_server import PASSWORD
 
 
 def test_a_mailbox_is_added_tested_and_enabled(

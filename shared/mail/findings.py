@@ -52,6 +52,41 @@ class Kind(StrEnum):
     #: More parts, or parts more deeply nested, than are looked at.
     TOO_MANY_PARTS = "too-many-parts"
     TOO_DEEP = "too-deep"
+    #: A label of a character set that nobody knows, and octets that are none of what theirs says.
+    UNKNOWN_CHARSET = "unknown-charset"
+    CHARSET_MISMATCH = "charset-mismatch"
+    #: What begins like an encoded word (RFC 2047) and cannot be read as one.
+    MALFORMED_WORD = "malformed-encoded-word"
+    #: An encoded word with a comma, an at sign, a bracket or a quote in it, in an address field:
+    #: others take these for the field's own.
+    SPECIALS_IN_WORD = "specials-in-encoded-word"
+    #: An encoded word where an address belongs, or for a whole address field.
+    WORD_FOR_ADDRESS = "encoded-word-for-address"
+    #: A display name with a comma, a colon or an at sign outside quotes.
+    UNQUOTED_NAME = "unquoted-name"
+    #: A display name that says an address, and another one than the mail is from.
+    ADDRESS_IN_NAME = "address-in-name"
+    #: A quote, bracket or parenthesis without the other one.
+    UNBALANCED_DELIMITER = "unbalanced-delimiter"
+    #: Addresses with something other than a comma between them.
+    ODD_SEPARATOR = "odd-separator"
+    #: A name and no address, or what cannot be one.
+    NAME_WITHOUT_ADDRESS = "name-without-address"
+    MALFORMED_ADDRESS = "malformed-address"
+    #: An address without brackets beside a name.
+    MISSING_BRACKETS = "missing-brackets"
+    #: A route before an address (RFC 5322 section 4.4): it is left out.
+    SOURCE_ROUTE = "source-route"
+    #: More addresses than are read.
+    TOO_MANY_ADDRESSES = "too-many-addresses"
+    #: No From, or one without an address; From with several addresses.
+    MISSING_AUTHOR = "missing-author"
+    SEVERAL_AUTHORS = "several-authors"
+    #: A date that says no instant for certain; one in a form that RFC 5322 does not know; one
+    #: without a zone, read as UTC.
+    UNREADABLE_DATE = "unreadable-date"
+    NONSTANDARD_DATE = "nonstandard-date"
+    DATE_WITHOUT_ZONE = "date-without-zone"
 
 
 class Finding(NamedTuple):

@@ -1,0 +1,299 @@
+"""Octets and the label of a character set, to text: by what senders mean, not what labels say.
+
+Labels are those of the WHATWG encoding standard, which every mail client follows, and beside them
+those that only mails carry. A label names the superset that is really sent under it: gb2312 holds
+GB 18030, ks_c_5601-1987 code page 949, iso-8859-1 code page 1252 (WHATWG Encoding, section 4.2;
+MS-UCODEREF). No other name reaches a codec of Python: some of those are no character sets, and
+some take quadratic time.
+"""
+
+from __future__ import annotations
+
+import codecs
+import re
+from collections.abc import Callable
+from functools import lru_cache
+from typing import NamedTuple
+
+import webencodings
+
+from shared.mail.findings import Kind
+
+#: Octets of a label that are looked at.
+_LABEL_LIMIT = 64
+_SEPARATORS = re.compile(r"[\s_.:()-]+")
+_CODE_PAGE = re.compile(r"(?:x|cs)?(?:cp|ibm|dos|windows|win|ms|oem|cswindows|codepage)(\d{3,5})")
+_ISO_8859 = re.compile(r"(?:x|cs)?(?:iso|isoir)?8859(\d{1,2})(?:19\d\d)?[ie]?")
+
+#: Labels without their separators, to a name of this module or of Python: what WHATWG leaves out,
+#: and where a mail means more than a page does.
+_MAIL_LABELS: dict[str, str] = {
+    **dict.fromkeys(("gb2312", "gb231280", "gbk", "xgbk", "cp936", "ms936", "euccn"), "gb18030"),
+    **dict.fromkeys(("xeuccn", "chinese", "csgb2312", "gb180302000", "xmacchinesesimp"), "gb18030"),
+    **dict.fromkeys(("ksc56011987", "ksc5601", "ksc56011989", "ksc560187"), "cp949"),
+    **dict.fromkeys(("uhc", "euckr", "xeuckr", "xmackorean", "xwindows949"), "cp949"),
+    **dict.fromkeys(("big5", "big5hkscs", "big5hkscs2004", "xxbig5", "csbig5"), "big5"),
+    **dict.fromkeys(("cnbig5", "big5eten", "eten", "xmacchinesetrad"), "big5"),
+    **dict.fromkeys(("iso2022jp", "iso2022jpms", "csiso2022jp", "iso2022jp1"), "iso-2022-jp"),
+    **dict.fromkeys(("iso2022jp2", "iso2022jp3", "iso2022jpext", "iso2022jp2004"), "iso-2022-jp"),
+    **dict.fromkeys(("cp50220", "cp50221", "cp50222", "jis", "xjis"), "iso-2022-jp"),
+    **dict.fromkeys(("windows50220", "windows50221", "windows50222"), "iso-2022-jp"),
+    **dict.fromkeys(("eucjp", "xeucjp", "eucjpms", "cp51932", "eucjpwin", "ujis"), "euc-jp"),
+    **dict.fromkeys(
+        ("shiftjis", "sjis", "xsjis", "mskanji", "windows31j", "xmacjapanese"), "cp932"
+    ),
+    **dict.fromkeys(("iso2022kr", "csiso2022kr"), "iso2022_kr"),
+    **dict.fromkeys(("hzgb2312", "hz"), "hz"),
+    **dict.fromkeys(("utf7", "unicode11utf7", "xunicode20utf7", "csunicode11utf7"), "utf-7"),
+    **dict.fromkeys(("utf8", "unicode11utf8", "xunicode20utf8", "utf8bom", "cp65001"), "utf-8"),
+    **dict.fromkeys(("utf8mb4", "utf8n", "unicode20utf8"), "utf-8"),
+    **dict.fromkeys(("utf16", "unicode", "csunicode", "ucs2", "iso10646ucs2"), "utf-16"),
+    **dict.fromkeys(("tis620", "xtis620", "iso885911", "xmacthai", "windows874"), "cp874"),
+    **dict.fromkeys(("latin1", "l1", "iso88591", "iso885911987", "csisolatin1"), "cp1252"),
+    **dict.fromkeys(("macintosh", "xmacroman", "macroman", "mac", "csmacintosh"), "mac-roman"),
+    **dict.fromkeys(("xmacce", "xmaccentraleurroman", "xmaccentraleurope"), "mac-latin2"),
+    **dict.fromkeys(("xmaccyrillic", "xmacukrainian"), "mac-cyrillic"),
+    "xmacgreek": "mac-greek",
+    "xmacturkish": "mac-turkish",
+    "xmacicelandic": "mac-iceland",
+    "xmaccroatian": "mac-croatian",
+    "xmacromanian": "mac-romanian",
+    "xmacarabic": "mac-arabic",
+    "xmacfarsi": "mac-farsi",
+    "johab": "johab",
+    "koi8": "koi8-r",
+    "koi8ru": "koi8-u",
+    "koi8t": "koi8-t",
+    "kz1048": "kz1048",
+    "ptcp154": "ptcp154",
+    "hproman8": "hp-roman8",
+}
+#: These say that nobody knows: the octets decide.
+_NO_LABELS = frozenset(
+    {"", "ascii", "usascii", "ansix341968", "iso646us", "unknown8bit", "unknown", "xunknown"}
+    | {"8bit", "7bit", "default", "defaultcharset", "none", "binary", "charset", "ansi"}
+)
+_CODE_PAGES = frozenset(
+    {437, 720, 737, 775, 850, 852, 855, 856, 857, 858, 860, 861, 862, 863, 864, 865, 866, 869, 874}
+    | {932, 949, 950, 1006, 1125, 1250, 1251, 1252, 1253, 1254, 1255, 1256, 1257, 1258}
+)
+#: Code pages by number that have other names in Python.
+_NUMBERED = {936: "gb18030", 20127: "", 20866: "koi8-r", 21866: "koi8-u", 54936: "gb18030"} | {
+    51949: "cp949", 51936: "gb18030", 52936: "hz", 65000: "utf-7", 65001: "utf-8",
+    50220: "iso-2022-jp", 50221: "iso-2022-jp", 50222: "iso-2022-jp", 50225: "iso2022_kr",
+    51932: "euc-jp", 20932: "euc-jp", 1361: "johab", 1200: "utf-16", 10000: "mac-roman",
+    10007: "mac-cyrillic", 10006: "mac-greek", 10029: "mac-latin2", 10081: "mac-turkish",
+} | {28590 + part: f"iso-8859-{part}" for part in (2, 3, 4, 5, 6, 7, 8, 13, 15)} | {
+    28591: "cp1252", 28599: "cp1254", 950: "big5",
+}  # fmt: skip
+_ISO_SUPERSETS = {1: "cp1252", 9: "cp1254", 11: "cp874"}
+
+_ESCAPE = re.compile(rb"\x1b(\([BJIH]|\$[@B]|\$\([@BDOPQ])")
+_SHIFT_OUT = b"\x1b$"
+
+
+class Decoded(NamedTuple):
+    """Text, and what was doubtful about it: None, `UNKNOWN_CHARSET` or `CHARSET_MISMATCH`.
+
+    The text holds no surrogates; octets that mean nothing are U+FFFD.
+    """
+
+    text: str
+    doubt: Kind | None = None
+
+
+def decode(octets: bytes, label: str) -> Decoded:
+    """The octets under a label, as a sender wrote it (any case, RFC 2231 language and all)."""
+    if not label:
+        return decode_unlabelled(octets)
+    name = codec_of(label[:_LABEL_LIMIT])
+    if name is None:
+        return Decoded(decode_unlabelled(octets).text, Kind.UNKNOWN_CHARSET)
+    if not name:
+        return decode_unlabelled(octets)
+    text = _strictly(octets, name)
+    if text is not None:
+        return Decoded(text)
+    if name != "utf-8":
+        try:
+            return Decoded(octets.decode("utf-8"), Kind.CHARSET_MISMATCH)
+        except UnicodeDecodeError:
+            pass
+    return Decoded(_loosely(octets, name), Kind.CHARSET_MISMATCH)
+
+
+def decode_strictly(octets: bytes, label: str) -> str | None:
+    """The text where every octet has a meaning under a known label, else None."""
+    name = codec_of(label[:_LABEL_LIMIT])
+    return _strictly(octets, name) if name else None
+
+
+def decode_unlabelled(octets: bytes, hint: str = "") -> Decoded:
+    """Octets that nothing was said of: UTF-8 (RFC 6532), then what `hint` says, then cp1252.
+
+    `hint` is a label that stands elsewhere in the mail, such as the body's charset.
+    """
+    if octets.isascii():
+        if _SHIFT_OUT in octets:
+            text = _strictly(octets, "iso-2022-jp")
+            if text is not None:
+                return Decoded(text, Kind.CHARSET_MISMATCH)
+        return Decoded(octets.decode("ascii"))
+    try:
+        return Decoded(octets.decode("utf-8"))
+    except UnicodeDecodeError:
+        pass
+    name = codec_of(hint[:_LABEL_LIMIT]) if hint else None
+    if name and name != "utf-8":
+        text = _strictly(octets, name)
+        if text is not None:
+            return Decoded(text, Kind.CHARSET_MISMATCH)
+    return Decoded(octets.decode("cp1252", "replace"), Kind.CHARSET_MISMATCH)
+
+
+@lru_cache(maxsize=1024)
+def codec_of(label: str) -> str | None:
+    """What a label means here: a codec, "" where it says nothing, None where it is unknown."""
+    plain = label.strip(" \t\r\n\"'").partition("*")[0].lower()
+    squeezed = _SEPARATORS.sub("", plain)
+    if squeezed in _NO_LABELS:
+        return ""
+    if squeezed in _MAIL_LABELS:
+        return _MAIL_LABELS[squeezed]
+    part = _ISO_8859.fullmatch(squeezed)
+    if part and (number := int(part[1])) in (1, *range(2, 12), *range(13, 17)):
+        return _ISO_SUPERSETS.get(number, f"iso-8859-{number}")
+    page = _CODE_PAGE.fullmatch(squeezed)
+    if page:
+        number = int(page[1])
+        if number in _NUMBERED:
+            return _NUMBERED[number]
+        if number in _CODE_PAGES:
+            return f"cp{number}"
+    known = webencodings.lookup(plain)
+    if known is None or known.name in ("replacement", "x-user-defined"):
+        return None
+    return _MAIL_LABELS.get(_SEPARATORS.sub("", known.name), known.codec_info.name)
+
+
+def _strictly(octets: bytes, name: str) -> str | None:
+    try:
+        return _WITHOUT_CODEC.get(name, _by_codec(name))(octets, "strict")
+    except (UnicodeError, ValueError):
+        return None
+
+
+def _loosely(octets: bytes, name: str) -> str:
+    return _WITHOUT_CODEC.get(name, _by_codec(name))(octets, "replace")
+
+
+@lru_cache(maxsize=128)
+def _by_codec(name: str) -> Callable[[bytes, str], str]:
+    def decoded(octets: bytes, errors: str) -> str:
+        text: str = octets.decode(name, errors)
+        # UTF-7 and UTF-16 let halves of surrogate pairs through.
+        return text.encode("utf-8", errors).decode("utf-8") if name == "utf-7" else text
+
+    return decoded
+
+
+def _big5(octets: bytes, errors: str) -> str:
+    """Big5 with Hong Kong's supplement, as WHATWG has it, and Microsoft's additions (the euro)."""
+    return octets.decode("big5hkscs", _BIG5_ERRORS + errors)
+
+
+def _euc_jp(octets: bytes, errors: str) -> str:
+    return octets.decode("euc_jp", _EUC_JP_ERRORS + errors)
+
+
+def _utf_16(octets: bytes, errors: str) -> str:
+    """By its mark, else little-endian (WHATWG) unless the zeros say otherwise."""
+    if octets[:2] in (b"\xff\xfe", b"\xfe\xff"):
+        order = "utf-16-le" if octets[0] == 0xFF else "utf-16-be"
+        return octets[2:].decode(order, errors)
+    big = octets[::2].count(0) > octets[1::2].count(0)
+    return octets.decode("utf-16-be" if big else "utf-16-le", errors)
+
+
+def _iso_2022_jp(octets: bytes, errors: str) -> str:
+    """ISO-2022-JP (RFC 1468) with row 13, the IBM extensions and half-width kana of cp932."""
+    text: list[str] = []
+    pieces = _ESCAPE.split(octets)
+    for escape, piece in zip((b"(B", *pieces[1::2]), pieces[::2], strict=True):
+        if escape in (b"(B", b"(J", b"(H"):
+            if not piece.isascii() or (errors == "strict" and b"\x1b" in piece):
+                # Eight bits among seven: what such senders mean is Shift JIS.
+                text.append(piece.decode("cp932", errors))
+            else:
+                text.append(piece.decode("ascii"))
+        elif escape == b"(I":
+            text.append(bytes(octet | 0x80 for octet in piece).decode("cp932", errors))
+        else:
+            text.append(_from_jis(piece, errors, supplement=escape == b"$(D"))
+    return "".join(text)
+
+
+def _from_jis(piece: bytes, errors: str, *, supplement: bool) -> str:
+    """Two seven-bit octets a character; a line end inside means that the escape back is missing."""
+    if len(piece) % 2 and errors == "strict":
+        raise ValueError("half a character")
+    if supplement:
+        high = bytes(octet | 0x80 for octet in piece)
+        pairs = (high[at : at + 2] for at in range(0, len(high), 2))
+        return b"".join(b"\x8f" + pair for pair in pairs).decode("euc_jp", errors)
+    pairs = (_shift_jis(piece[at], piece[at + 1]) for at in range(0, len(piece) - 1, 2))
+    return b"".join(pairs).decode("cp932", errors)
+
+
+def _shift_jis(row: int, cell: int) -> bytes:
+    """One character of JIS X 0208, from its seven-bit form to that of Shift JIS."""
+    if not (0x21 <= row <= 0x7E and 0x21 <= cell <= 0x7E):
+        return b"\xff\xff" if row > 0x20 else bytes((row & 0x7F, cell & 0x7F))
+    lead = (row + 1) // 2 + (0x70 if row < 0x5F else 0xB0)
+    if row % 2 == 0:
+        return bytes((lead, cell + 0x7E))
+    return bytes((lead, cell + (0x20 if cell >= 0x60 else 0x1F)))
+
+
+_WITHOUT_CODEC: dict[str, Callable[[bytes, str], str]] = {
+    "big5": _big5,
+    "euc-jp": _euc_jp,
+    "utf-16": _utf_16,
+    "iso-2022-jp": _iso_2022_jp,
+}
+
+
+def _second_chance(
+    reader: Callable[[bytes], str], errors: str
+) -> Callable[[UnicodeError], tuple[str, int]]:
+    """An error handler: what the codec does not know may be a pair of a vendor's."""
+
+    def handle(error: UnicodeError) -> tuple[str, int]:
+        if not isinstance(error, UnicodeDecodeError):
+            raise error
+        pair = error.object[error.start : error.start + 2]
+        try:
+            if len(pair) == 2:
+                return reader(pair), error.start + 2
+        except UnicodeDecodeError:
+            pass
+        if errors == "strict":
+            raise error
+        return "\N{REPLACEMENT CHARACTER}", error.start + 1
+
+    return handle
+
+
+def _vendor_euc_jp(pair: bytes) -> str:
+    if pair[0] < 0xA1 or pair[1] < 0xA1:
+        pair.decode("ascii")
+    return _shift_jis(pair[0] & 0x7F, pair[1] & 0x7F).decode("cp932")
+
+
+_BIG5_ERRORS = "posthouse-big5-"
+_EUC_JP_ERRORS = "posthouse-euc-jp-"
+for _errors in ("strict", "replace"):
+    codecs.register_error(
+        _BIG5_ERRORS + _errors, _second_chance(lambda pair: pair.decode("cp950"), _errors)
+    )
+    codecs.register_error(_EUC_JP_ERRORS + _errors, _second_chance(_vendor_euc_jp, _errors))

@@ -1,0 +1,156 @@
+"""Character sets: what senders mean by a label, not what it says."""
+
+import codecs
+import time
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from shared.mail.charsets import codec_of, decode, decode_unlabelled
+from shared.mail.findings import Kind
+
+
+@pytest.mark.parametrize(
+    ("label", "octets", "text"),
+    [
+        # Simplified Chinese: GBK and GB 18030 under the name of GB 2312.
+        ("gb2312", "喆鑫镕".encode("gb18030"), "喆鑫镕"),
+        ("GB2312", "朱镕基".encode("gbk"), "朱镕基"),
+        ("gb_2312-80", "€100".encode("gb18030"), "€100"),
+        ("x-gbk", "㐂".encode("gb18030"), "㐂"),
+        ("cp936", "報價單".encode("gbk"), "報價單"),
+        ("euc-cn", "𠮷".encode("gb18030"), "𠮷"),
+        # Korean: code page 949.
+        ("ks_c_5601-1987", "똠방각하".encode("cp949"), "똠방각하"),
+        ("euc-kr", "펲시콜라".encode("cp949"), "펲시콜라"),
+        ("ks_c_5601", "쓩".encode("cp949"), "쓩"),
+        ("uhc", "햏".encode("cp949"), "햏"),
+        ("windows-949", "뷁".encode("cp949"), "뷁"),
+        # Traditional Chinese: ETEN's and Hong Kong's characters, and Microsoft's euro.
+        ("big5", b"\xf9\xda", "恒"),
+        ("big5", b"\xa3\xe1 100", "€ 100"),
+        ("big5", b"\xa3\xe1\xfa\x40", "€𠕇"),
+        ("Big5-HKSCS", b"\x87\x40", "䏰"),
+        ("cp950", b"\xf9\xd6", "碁"),
+        ("x-x-big5", "報價單".encode("big5"), "報價單"),
+        # Japanese: NEC's row 13, IBM's extensions and half-width kana.
+        ("iso-2022-jp", b"\x1b$B-!\x1b(B", "①"),
+        ("ISO-2022-JP-MS", b"\x1b$B-j\x1b(J", "㈱"),
+        ("cp50221", b"\x1b(I1\x1b(B", "ｱ"),
+        ("csISO2022JP", b"\x1b$B|b\x1b(B", "髙"),
+        ("iso-2022-jp-1", b"\x1b$(D0!\x1b(B", "丂"),
+        ("iso-2022-jp", b"a \x1b$@$3$s\x1b(J b", "a こん b"),
+        ("shift_jis", b"\x87\x40\x87\x8a", "①㈱"),
+        ("x-sjis", b"\xfb\xfc", "髙"),
+        ("euc-jp", b"\xad\xa1\xfc\xe2", "①髙"),
+        ("windows-31j", b"\x81\x60", "～"),
+        # Thai, Western European, and what the first personal computers wrote.
+        ("windows-874", b"\xca\xc7\xd1\x85", "สวั…"),
+        ("tis-620", b"\xca\x80", "ส€"),
+        ("iso-8859-11", b"\xca\xc7", "สว"),
+        ("TIS620", b"\x91\x92", "‘’"),
+        ("x-mac-thai", b"\xa1", "ก"),
+        ("iso-8859-1", b"\x80 \x93x\x94", "€ “x”"),
+        ("latin1", b"\x85", "…"),
+        ("ISO_8859-1:1987", b"\x99", "™"),
+        ("iso88591", b"\x96", "–"),
+        ("windows-1252", b"\x9e", "ž"),
+        ("iso-8859-9", b"\x80\xfd", "€ı"),
+        ("iso-8859-15", b"\xa4", "€"),
+        ("iso-8859-8-i", b"\xf9\xec\xe5\xed", "שלום"),
+        ("x-mac-roman", b"\x8a\xdb", "ä€"),
+        ("macintosh", b"\x9f", "ü"),
+        ("x-mac-ce", b"\x8e", "é"),
+        ("x-mac-cyrillic", b"\x8f\xe0", "Па"),
+        ("x-mac-greek", b"\xb0", "Α"),
+        ("x-mac-japanese", b"\x83\x41", "ア"),
+        ("cp-850", b"\x81\xe1", "üß"),
+        ("ibm850", b"\x84", "ä"),
+        ("DOS-866", b"\x8f", "П"),
+        ("cp 437", b"\x9c", "£"),
+        ("x-cp1251", b"\xcf\xf0", "Пр"),
+        ("win-1250", b"\x9a", "š"),
+        ("cp1252", b"\x80", "€"),
+        ("koi8-ru", b"\xa4", "є"),
+        ("utf8", "ü".encode(), "ü"),
+        ("unicode-1-1-utf-7", b"+AOQ-", "ä"),
+        ("utf-8*de", "ü".encode(), "ü"),
+        ('"utf-8"', "ü".encode(), "ü"),
+        ("utf-16", b"\xff\xfea\x00", "a"),
+        ("utf-16", b"\x00a\x00b", "ab"),
+        ("hz-gb-2312", b"~{VPND~}", "中文"),
+        ("iso-2022-kr", b"\x1b$)C\x0e0!\x0f", "가"),
+    ],
+)
+def test_labels_mean_what_senders_mean(label: str, octets: bytes, text: str) -> None:
+    assert decode(octets, label) == (text, None)
+
+
+@pytest.mark.parametrize(
+    ("label", "octets", "text"),
+    [
+        ("gb2312", "10 € net".encode(), "10 € net"),
+        ("iso-2022-jp", "こん".encode("cp932"), "こん"),
+        ("us-ascii", "Grüße".encode(), "Grüße"),
+        ("unknown-8bit", "Grüße".encode("cp1252"), "Grüße"),
+        ("no-such", "Grüße".encode(), "Grüße"),
+        ("big5", "Grüße".encode(), "Grüße"),
+        ("utf-8", b"Gr\xc3\xbc\xc3", "Grü\ufffd"),
+    ],
+)
+def test_octets_win_where_the_label_cannot_be_right(label: str, octets: bytes, text: str) -> None:
+    assert decode(octets, label).text == text
+
+
+@pytest.mark.parametrize(
+    ("octets", "hint", "text"),
+    [
+        ("Счёт".encode(), "windows-1251", "Счёт"),
+        ("Счёт".encode("cp1251"), "windows-1251", "Счёт"),
+        ("Счёт".encode("koi8-r"), "koi8-r", "Счёт"),
+        ("お知らせ".encode("cp932"), "shift_jis", "お知らせ"),
+        ("关于".encode("gbk"), "gb2312", "关于"),
+        ("Prix 10 €".encode("cp1252"), "", "Prix 10 €"),
+        ("Prix 10 €".encode("cp1252"), "utf-8", "Prix 10 €"),
+        (b"\x1b$B$3$s\x1b(B", "", "こん"),
+    ],
+)
+def test_raw_octets_are_utf_8_then_what_the_body_is(octets: bytes, hint: str, text: str) -> None:
+    assert decode_unlabelled(octets, hint).text == text
+
+
+def test_what_was_guessed_is_said() -> None:
+    assert decode("ü".encode("cp1252"), "no-such").doubt is Kind.UNKNOWN_CHARSET
+    assert decode(b"\xff", "utf-8").doubt is Kind.CHARSET_MISMATCH
+    assert decode_unlabelled(b"\xfc").doubt is Kind.CHARSET_MISMATCH
+    assert decode_unlabelled("ü".encode()).doubt is None
+
+
+@pytest.mark.parametrize(
+    "label",
+    ["rot13", "zlib", "base64", "hex", "bz2", "idna", "punycode", "unicode_escape", "raw_unicode"
+     "_escape", "undefined", "mbcs", "string-escape", "utf_8_sig\0", "x-user-defined"],
+)  # fmt: skip
+def test_a_label_never_reaches_a_codec_that_is_no_character_set(label: str) -> None:
+    assert codec_of(label) is None
+    began = time.thread_time()
+    assert decode(b"x" * 200_000, label) == ("x" * 200_000, Kind.UNKNOWN_CHARSET)
+    assert time.thread_time() - began < 1
+
+
+def test_every_name_is_a_codec() -> None:
+    ours = {"big5", "euc-jp", "utf-16", "iso-2022-jp"}
+    for label in ("gb2312", "euc-kr", "cp850", "iso-8859-16", "x-mac-farsi", "koi8-t", "cp1125"):
+        name = codec_of(label)
+        assert name in ours or codecs.lookup(name or "none")
+
+
+_LABELS = ["big5", "euc-jp", "utf-16", "iso-2022-jp", "utf-7", "gb18030", "hz", "iso-2022-kr"]
+
+
+@given(st.binary(max_size=300), st.one_of(st.sampled_from(_LABELS), st.text(max_size=20)))
+def test_no_octets_raise_and_no_surrogates_come_out(octets: bytes, label: str) -> None:
+    decode(octets, label).text.encode("utf-8")
+    decode(b"\x1b$B" + octets, "iso-2022-jp").text.encode("utf-8")
+    decode_unlabelled(octets, label).text.encode("utf-8")

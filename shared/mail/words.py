@@ -1,0 +1,156 @@
+"""Text of header fields: encoded words (RFC 2047, RFC 2231 section 5) as people send them.
+
+Words stand inside other words, hold spaces, split a character between them, and lie beside raw
+octets. What cannot be read stays as it was sent and is a finding; one pass, no recursion: what a
+word decodes to is never read again.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+from typing import NamedTuple
+
+import pybase64
+
+from shared.mail import charsets
+from shared.mail.findings import Finding, Kind
+
+#: The beginning of a word up to its text. The lengths keep each look ahead short.
+WORD_START = re.compile(rb"=\?([^?\s=<>]{1,80})\?([bBqQ])\?")
+_WORD_END = b"?="
+_FOLD = re.compile(rb"[ \t]*\r?\n[ \t]*")
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f]")
+_HEX = re.compile(rb"=([0-9A-Fa-f]{2})")
+_NOT_BASE64 = re.compile(rb"[^A-Za-z0-9+/=]")
+_PADDED = re.compile(rb"([A-Za-z0-9+/]+)=*")
+_SHORT = 200
+#: Octets of a word's text where it is looked for among addresses (RFC 2047 allows 75).
+_LONGEST_WORD = 4096
+
+
+class Text(NamedTuple):
+    """Decoded text on one line, without control characters or surrogates, and what was doubtful.
+
+    Offsets of findings are those in the value that was given.
+    """
+
+    text: str
+    findings: tuple[Finding, ...] = ()
+
+
+class _Word(NamedTuple):
+    start: int
+    end: int
+    label: str
+    octets: bytes
+
+
+def read_text(value: bytes, hint: str = "") -> Text:
+    """An unstructured value or a phrase, folded or not; `hint` is the body's charset, if any."""
+    if len(value) > _SHORT:
+        return _read_text(value, hint)
+    return _read_short_text(value, hint)
+
+
+def _read_text(value: bytes, hint: str) -> Text:
+    found: list[Finding] = []
+    words = _words(value, found) if b"=?" in value else []
+    pieces: list[str] = []
+    position = at = 0
+    while at < len(words):
+        first = words[at]
+        between = value[position : first.start]
+        if between.strip(b" \t\r\n") or not position:
+            pieces.append(_plain(between, hint, position, found))
+        last = at + 1
+        while (
+            last < len(words)
+            and words[last].label == first.label
+            and not value[words[last - 1].end : words[last].start].strip(b" \t\r\n")
+        ):
+            last += 1
+        pieces.append(_joined(words[at:last], found))
+        position = words[last - 1].end
+        at = last
+    pieces.append(_plain(value[position:], hint, position, found))
+    return Text(clean("".join(pieces)), tuple(found))
+
+
+_read_short_text = lru_cache(maxsize=2048)(_read_text)
+
+
+def clean(text: str) -> str:
+    """Text on one line: control characters are blanks, halves of characters are marked."""
+    if not text.isprintable():
+        text = _CONTROL.sub(" ", text).encode("utf-8", "replace").decode("utf-8")
+    return text.strip()
+
+
+def end_of_word(value: bytes, start: int, match: re.Match[bytes] | None = None) -> int:
+    """The offset behind the encoded word that begins at `start`; -1 where none does."""
+    match = match or WORD_START.match(value, start)
+    if match is None:
+        return -1
+    end = value.find(_WORD_END, match.end(), match.end() + _LONGEST_WORD)
+    if end < 0:
+        return -1
+    inner = WORD_START.search(value, match.end(), end + 1)
+    return -1 if inner else end + 2
+
+
+def _words(value: bytes, found: list[Finding]) -> list[_Word]:
+    words: list[_Word] = []
+    starts = list(WORD_START.finditer(value))
+    for number, match in enumerate(starts):
+        limit = starts[number + 1].start() if number + 1 < len(starts) else len(value)
+        end = value.find(_WORD_END, match.end(), limit)
+        octets = None if end < 0 else _octets(match[2], value[match.end() : end])
+        if octets is None:
+            found.append(Finding(Kind.MALFORMED_WORD, match.start()))
+            continue
+        label = match[1].partition(b"*")[0].decode("ascii", "replace").lower()
+        words.append(_Word(match.start(), end + 2, label, octets))
+    return words
+
+
+def _octets(encoding: bytes, text: bytes) -> bytes | None:
+    """What a word's text stands for; None where it is not in that encoding."""
+    if encoding in b"qQ":
+        if b"\n" in text:
+            text = _FOLD.sub(b" ", text)
+        text = text.replace(b"_", b" ")
+        return _HEX.sub(lambda match: bytes((int(match[1], 16),)), text) if b"=" in text else text
+    kept = _NOT_BASE64.sub(b"", text)
+    if not kept.strip(b"="):
+        return b"" if not text.strip() else None
+    octets = b""
+    # Some join pieces that were encoded, and padded, one by one.
+    for match in _PADDED.finditer(kept):
+        piece = match[1]
+        if len(piece) % 4 == 1:
+            piece = piece[:-1]
+        octets += pybase64.b64decode(piece + b"=" * (-len(piece) % 4))
+    return octets or None
+
+
+def _joined(words: list[_Word], found: list[Finding]) -> str:
+    """Neighbours of one charset: each by itself, or together where a character was split."""
+    decoded = [charsets.decode(word.octets, word.label) for word in words]
+    if len(words) > 1 and any(one.doubt is Kind.CHARSET_MISMATCH for one in decoded):
+        text = charsets.decode_strictly(b"".join([w.octets for w in words]), words[0].label)
+        if text is not None:
+            return text
+    for word, (_, doubt) in zip(words, decoded, strict=True):
+        if doubt is not None:
+            found.append(Finding(doubt, word.start, word.label))
+    return "".join([one.text for one in decoded])
+
+
+def _plain(octets: bytes, hint: str, where: int, found: list[Finding]) -> str:
+    if b"\n" in octets:
+        octets = _FOLD.sub(b" ", octets)
+    text, doubt = charsets.decode_unlabelled(octets, hint)
+    if doubt is not None:
+        found.append(Finding(doubt, where))
+    return text

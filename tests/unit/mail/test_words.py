@@ -1,0 +1,126 @@
+"""Encoded words as people send them (RFC 2047), and what lies beside them."""
+
+import base64
+import time
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from shared.mail.findings import Kind
+from shared.mail.words import read_text
+
+
+@pytest.mark.parametrize(
+    ("sent", "text"),
+    [
+        ("plain", "plain"),
+        ("Grüße", "Grüße"),
+        ("folded\r\n over\r\n\tlines", "folded over lines"),
+        ("nul\x00 and bell\x07", "nul  and bell"),
+        # White space between words is none of the text; that beside other text is (section 6.2).
+        ("=?utf-8?q?a?= =?utf-8?q?b?=", "ab"),
+        ("=?utf-8?q?a?=\r\n  =?iso-8859-1?q?=E4?=", "aä"),
+        ("x =?utf-8?q?a?= y", "x a y"),
+        ("=?utf-8?Q?a_b?=", "a b"),
+        ("=?iso-8859-1?q?Gr=FC=DFe?= aus =?utf-8?b?S8O2bG4=?=", "Grüße aus Köln"),
+        # Words inside other text, without white space.
+        ("Stra=?utf-8?B?w58=?=e", "Straße"),
+        ("(=?utf-8?Q?=C3=BC?=)", "(ü)"),
+        ('"=?utf-8?Q?=C3=BC?="', '"ü"'),
+        ("AW:=?UTF-8?B?w7w=?=", "AW:ü"),
+        ("=?utf-8?Q?a?==?utf-8?Q?b?=", "ab"),
+        # Raw octets beside words.
+        ("Счёт =?UTF-8?Q?f=C3=BCr?= Москва", "Счёт für Москва"),
+        ("[外部] =?gb2312?B?udjT2g==?=", "[外部] 关于"),
+        ("=?utf-8?Q?ü?=", "ü"),
+        ("=?iso-8859-1?Q?=FC?= ü", "ü ü"),
+        ("日本 =?iso-2022-jp?B?GyRCRnxLXBsoQg==?=", "日本 日本"),
+        # White space and other signs in words.
+        ("=?UTF-8?Q?Gr=C3=BC=C3=9Fe aus K=C3=B6ln?=", "Grüße aus Köln"),
+        ("=?utf-8?B?w5w gYg==?=", "Ü b"),
+        ("=?utf-8?Q?a\r\n b?=", "a b"),
+        ("=?utf-8?Q?what?huh?=", "what?huh"),
+        ("=?utf-8?Q?100%=?=", "100%="),
+        ("=?utf-8?Q?=C3=BC?=", "ü"),
+        ("=?utf-8?Q??=", ""),
+        # Characters split over words, in both encodings.
+        ("=?UTF-8?B?ww==?=\r\n =?UTF-8?B?nGJlcg==?=", "Über"),
+        ("=?UTF-8?Q?=C3?= =?UTF-8?Q?=9Cber?=", "Über"),
+        ("=?UTF-8?Q?=C3?= =?utf-8?B?nGJlcg==?=", "Über"),
+        ("=?gb2312?B?udg=?= =?gb2312?B?0w==?= =?gb2312?B?2g==?=", "关于"),
+        ("=?utf-8?B?8J+Y?= =?utf-8?B?gA==?=", "😀"),
+        ("=?shift_jis?B?gg==?= =?shift_jis?B?oA==?=", "あ"),
+        # Languages, quotes, padding.
+        ("=?utf-8*de?Q?=C3=BC?=", "ü"),
+        ("=?US-ASCII*EN?Q?Keith_Moore?=", "Keith Moore"),
+        ("=?utf-8*de-CH?B?w7w=?=", "ü"),
+        ("=?iso-8859-1*?Q?=FC?=", "ü"),
+        ("=?UTF-8*?B?w7w?=", "ü"),
+        ("=?utf-8?B?w7w?=", "ü"),
+        ("=?utf-8?B?w7w=w7w=?=", "üü"),
+        ("=?utf-8?b?w7w=====?=", "ü"),
+        # What is no word stays.
+        ("=?utf-8?B?!!!?= x", "=?utf-8?B?!!!?= x"),
+        ("=?utf-8?B?=?= =?utf-8?B?w7w=?=", "=?utf-8?B?=?= ü"),
+        ("=?utf-8?B?A?= b", "=?utf-8?B?A?= b"),
+        ("=?utf-8?X?abc?=", "=?utf-8?X?abc?="),
+        ("=?utf-8?Q?abc", "=?utf-8?Q?abc"),
+        ("=?utf-8?Q?a =?utf-8?Q?b?=", "=?utf-8?Q?a b"),
+        ("=??Q?abc?=", "=??Q?abc?="),
+        ("1 =? 2 ?= 3", "1 =? 2 ?= 3"),
+        ("=?no-such-charset?q?abc?=", "abc"),
+        # Decoded once: what comes out is text.
+        ("=?utf-8?Q?=3D=3Futf-8=3FQ=3Fa=3F=3D?=", "=?utf-8?Q?a?="),
+    ],
+)
+def test_texts(sent: str, text: str) -> None:
+    assert read_text(sent.encode()).text == text
+
+
+@pytest.mark.parametrize(
+    ("sent", "kind"),
+    [
+        (b"=?utf-8?B?!!!?=", Kind.MALFORMED_WORD),
+        (b"=?utf-8?Q?abc", Kind.MALFORMED_WORD),
+        (b"=?utf-8?Q?=FF?=", Kind.CHARSET_MISMATCH),
+        (b"=?no-such?Q?a?=", Kind.UNKNOWN_CHARSET),
+        (b"Gr\xfc\xdfe", Kind.CHARSET_MISMATCH),
+    ],
+)
+def test_what_was_doubtful_is_said(sent: bytes, kind: Kind) -> None:
+    assert [one.kind for one in read_text(b"ok " + sent).findings] == [kind]
+
+
+def test_the_octets_of_a_bad_word_do_not_hurt_the_others() -> None:
+    assert read_text(b"=?utf-8?Q?=FF?= =?utf-8?Q?=C3=BC?= x").text == "\ufffdü x"
+
+
+@given(st.text(max_size=60), st.sampled_from(["utf-8", "utf-16", "gb18030"]), st.booleans())
+def test_what_is_encoded_comes_back(text: str, charset: str, quoted: bool) -> None:
+    text = "".join(char for char in text if char.isprintable()).strip()
+    octets = text.encode(charset)
+    encoded = b"".join(b"=%02X" % octet for octet in octets) if quoted else base64.b64encode(octets)
+    word = b"=?%b?%b?%b?=" % (charset.encode(), b"Q" if quoted else b"B", encoded)
+    assert read_text(word).text == text
+
+
+@given(st.binary(max_size=400))
+def test_no_octets_raise(octets: bytes) -> None:
+    for start in (b"", b"=?utf-8?b?", b"=?utf-7?q?", b"=?iso-2022-jp?q?=1B$B"):
+        text = read_text(start + octets + b"?=").text
+        text.encode("utf-8")
+        assert not any(ord(char) < 32 or 127 <= ord(char) < 160 for char in text)
+
+
+@pytest.mark.parametrize(
+    "unit",
+    [
+        b"=?", b"=?a?q?", b"=?a?q? ", b"=?utf-8?B?ww==?= ", b"?=", b"=?utf-8?q?=C3?=", b"=",
+        b"\x1b$B", b"=?utf-8?B?", b" \r\n", b"=?iso-2022-jp?q?=1B$B?= ",
+    ],
+)  # fmt: skip
+def test_the_work_grows_no_faster_than_the_value(unit: bytes) -> None:
+    began = time.thread_time()
+    read_text(unit * (256 * 1024 // len(unit)))
+    assert time.thread_time() - began < 1

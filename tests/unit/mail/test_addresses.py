@@ -1,0 +1,243 @@
+"""Addresses as people send them; what a display name says is never one."""
+
+import time
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from shared.mail.addresses import ADDRESS_LIMIT, AMBIGUOUS, VALUE_LIMIT, read_addresses
+from shared.mail.findings import Kind
+
+
+def pairs(sent: str) -> list[tuple[str, str]]:
+    return [(one.name, one.address) for one in read_addresses(sent.encode()).addresses]
+
+
+def kinds(sent: str) -> set[Kind]:
+    return {one.kind for one in read_addresses(sent.encode()).findings}
+
+
+@pytest.mark.parametrize(
+    ("sent", "read"),
+    [
+        ("a@x.org", [("", "a@x.org")]),
+        ("<a@x.org>", [("", "a@x.org")]),
+        ("Anna <a@x.org>, b@x.org", [("Anna", "a@x.org"), ("", "b@x.org")]),
+        ('"Doe, Jane" <j@x.org>', [("Doe, Jane", "j@x.org")]),
+        ('"a \\"b\\" c" <j@x.org>', [('a "b" c', "j@x.org")]),
+        ("Anna\r\n <a@x.org>,\r\n\tb@x.org", [("Anna", "a@x.org"), ("", "b@x.org")]),
+        ("a@[192.0.2.1], <b@[IPv6:::1]>", [("", "a@[192.0.2.1]"), ("", "b@[IPv6:::1]")]),
+        # Comments (section 3.2.2): a name where there is no other.
+        ("a@x.org (Anna)", [("Anna", "a@x.org")]),
+        ("a@x.org (Anna (nested), B)", [("Anna (nested), B", "a@x.org")]),
+        ("Dr. A. Meier (Praxis) <m@x.org>", [("Dr. A. Meier", "m@x.org")]),
+        ("a(c)@(d)x.org", [("c d", "a@x.org")]),
+        ("<a@x.org (work)>", [("", "a@x.org")]),
+        # Quoted local parts: the quotes stay where the address needs them.
+        ('"joe"@x.org', [("", "joe@x.org")]),
+        ('"joe smith"@x.org', [("", '"joe smith"@x.org')]),
+        ('"a@b"@x.org', [("", '"a@b"@x.org')]),
+        ('<"joe smith"@x.org>', [("", '"joe smith"@x.org')]),
+        # Groups (section 3.4).
+        ("undisclosed-recipients:;", []),
+        ("Team: a@x.org, B <b@x.org>;", [("", "a@x.org"), ("B", "b@x.org")]),
+        ("Team: a@x.org;, c@x.org", [("", "a@x.org"), ("", "c@x.org")]),
+        ("A: a@x.org; B: b@x.org;", [("", "a@x.org"), ("", "b@x.org")]),
+        ('"My Team": a@x.org, b@x.org;', [("", "a@x.org"), ("", "b@x.org")]),
+        # Obsolete forms (section 4.4): routes, dots and white space, empty elements.
+        ("<@a.org,@b.org:c@d.org>", [("", "c@d.org")]),
+        ("Anna <@relay.org:a@x.org>", [("Anna", "a@x.org")]),
+        ("a @ x . org", [("", "a@x.org")]),
+        ("Info < info@x.org >", [("Info", "info@x.org")]),
+        ("Info <info @x.org>", [("Info", "info@x.org")]),
+        ("a@x.org,, b@x.org,", [("", "a@x.org"), ("", "b@x.org")]),
+        (", a@x.org", [("", "a@x.org")]),
+        ("Anna B. C. <a@x.org>", [("Anna B. C.", "a@x.org")]),
+        ("a..b.@docomo.ne.jp", [("", "a..b.@docomo.ne.jp")]),
+        # Commas that nobody quoted.
+        ("Doe, Jane <j@x.org>", [("Doe, Jane", "j@x.org")]),
+        ("Doe, Jane, Dr. <j@x.org>", [("Doe, Jane, Dr.", "j@x.org")]),
+        ("a@x.org, Doe, Jane <j@x.org>", [("", "a@x.org"), ("Doe, Jane", "j@x.org")]),
+        ("Doe, J <j@x.org>, Roe, R <r@x.org>", [("Doe, J", "j@x.org"), ("Roe, R", "r@x.org")]),
+        ('"Doe", Jane <j@x.org>', [("Doe, Jane", "j@x.org")]),
+        ("root, a@x.org", [("", "a@x.org")]),
+        # At signs that nobody quoted.
+        ("shop@x.org <noreply@y.org>", [("shop@x.org", "noreply@y.org")]),
+        ("Team @ Werk <t@x.org>", [("Team @ Werk", "t@x.org")]),
+        ("boss@corp.example via List <l@x.org>", [("boss@corp.example via List", "l@x.org")]),
+        ("<l@x.org> boss@corp.example", [("boss@corp.example", "l@x.org")]),
+        ("boss@corp.example <>", []),
+        ("boss@corp.example<l@x.org>", [("boss@corp.example", "l@x.org")]),
+        ("'boss@corp.example' <l@x.org>", [("'boss@corp.example'", "l@x.org")]),
+        ('"boss@corp.example" <l@x.org>', [("boss@corp.example", "l@x.org")]),
+        ('"boss@corp.example" l@x.org', [("boss@corp.example", "l@x.org")]),
+        ('"boss@corp.example"', []),
+        # Colons and square brackets in names.
+        ("Support: Level 2 [Queue] <s@x.org>", [("Support: Level 2 [Queue]", "s@x.org")]),
+        ("Re: offer <s@x.org>", [("Re: offer", "s@x.org")]),
+        ("[EXT] Anna <a@x.org>", [("[EXT] Anna", "a@x.org")]),
+        ("Anna [a@y.org] <a@x.org>", [("Anna [a@y.org]", "a@x.org")]),
+        ("12:30 Club <c@x.org>", [("12:30 Club", "c@x.org")]),
+        # Quotes, brackets and parentheses without the other one.
+        ('"Werk Nord <n@x.org>', [("Werk Nord", "n@x.org")]),
+        ('Werk" Nord <n@x.org>', [("Werk Nord", "n@x.org")]),
+        ('"A" <a@x.org>, "B <b@x.org>', [("A", "a@x.org"), ("B", "b@x.org")]),
+        ("Anna (Sales <a@x.org>", [("Anna Sales", "a@x.org")]),
+        ("Anna <a@x.org, Bob <b@x.org>", [("Anna", "a@x.org"), ("Bob", "b@x.org")]),
+        ("Anna <a@x.org", [("Anna", "a@x.org")]),
+        ("<<a@x.org>>", [("", "a@x.org")]),
+        ("Anna a@x.org>", [("Anna", "a@x.org")]),
+        # Other separators.
+        ("a@x.org; b@x.org", [("", "a@x.org"), ("", "b@x.org")]),
+        ("A <a@x.org>; B <b@x.org>;", [("A", "a@x.org"), ("B", "b@x.org")]),
+        ("a@x.org b@x.org", [("", "a@x.org"), ("", "b@x.org")]),
+        ("A <a@x.org> B <b@x.org>", [("A", "a@x.org"), ("B", "b@x.org")]),
+        ("a@x.org;b@x.org,c@x.org", [("", "a@x.org"), ("", "b@x.org"), ("", "c@x.org")]),
+        ("a@x.org\r\n b@x.org", [("", "a@x.org"), ("", "b@x.org")]),
+        # Brackets missing.
+        ("Anna a@x.org", [("Anna", "a@x.org")]),
+        ("Anna Example a@x.org, b@x.org", [("Anna Example", "a@x.org"), ("", "b@x.org")]),
+        ('"Anna" a@x.org', [("Anna", "a@x.org")]),
+        ("=?utf-8?Q?J=C3=B6rg?= j@x.org", [("Jörg", "j@x.org")]),
+        ("a@x.org Anna", [("Anna", "a@x.org")]),
+        ("<mailto:a@x.org>", [("", "a@x.org")]),
+        # Encoded words are names, whatever they decode to.
+        ("=?ISO-8859-1?Q?M=FCller=2C_Eva?= <e@x.org>", [("Müller, Eva", "e@x.org")]),
+        ("=?utf-8?Q?M=C3=BCller,_Eva?= <e@x.org>", [("Müller, Eva", "e@x.org")]),
+        ('"=?utf-8?Q?J=C3=B6rg?=" <j@x.org>', [("Jörg", "j@x.org")]),
+        ("=?utf-8?Q?J=C3=B6?= =?utf-8?Q?rg?= K <j@x.org>", [("Jörg K", "j@x.org")]),
+        ("=?utf-8?Q?J=C3=B6rg?=<j@x.org>", [("Jörg", "j@x.org")]),
+        ("=?utf-8?Q?boss=40corp.example=2C?= <m@x.org>", [("boss@corp.example,", "m@x.org")]),
+        ("=?utf-8?Q?x <boss@corp.example>, ?= <m@x.org>", [("x <boss@corp.example>,", "m@x.org")]),
+        ("=?utf-8?B?Ym9zc0Bjb3JwLmV4YW1wbGU=?= <m@x.org>", [("boss@corp.example", "m@x.org")]),
+        ("=?utf-8?Q?Anna_=3Ca=40x=2Eorg=3E?=", []),
+        ("=?utf-8?Q?a=40x=2Eorg?=", []),
+        ("Anna <=?utf-8?Q?a?=@x.org>", []),
+        # Raw octets (RFC 6532).
+        ("Jörg <jörg@exämple.org>", [("Jörg", "jörg@exämple.org")]),
+        ("日本 <a@x.org>", [("日本", "a@x.org")]),
+        # No address.
+        ("Scanner Flur 2", []),
+        ("<>", []),
+        ("", []),
+        ("<a b@x.org>", []),
+        ("<boss@corp.example@evil.example>", []),
+        ("a@", []),
+        ("@x.org", []),
+    ],
+)  # fmt: skip
+def test_addresses(sent: str, read: list[tuple[str, str]]) -> None:
+    assert pairs(sent) == read
+
+
+@pytest.mark.parametrize(
+    ("sent", "kind"),
+    [
+        ("Doe, Jane <j@x.org>", Kind.UNQUOTED_NAME),
+        ("shop@x.org <noreply@y.org>", Kind.UNQUOTED_NAME),
+        ("Support: L2 <s@x.org>", Kind.UNQUOTED_NAME),
+        ('"shop@x.org" <noreply@y.org>', Kind.ADDRESS_IN_NAME),
+        ("=?utf-8?Q?boss=40corp.example?= <m@x.org>", Kind.ADDRESS_IN_NAME),
+        ('"Werk Nord <n@x.org>', Kind.UNBALANCED_DELIMITER),
+        ("Anna (x <n@x.org>", Kind.UNBALANCED_DELIMITER),
+        ("a@x.org; b@x.org", Kind.ODD_SEPARATOR),
+        ("a@x.org <b@x.org> <c@x.org>", Kind.ODD_SEPARATOR),
+        ("Anna a@x.org", Kind.MISSING_BRACKETS),
+        ("=?utf-8?Q?a=40x=2Eorg?=", Kind.WORD_FOR_ADDRESS),
+        ("=?utf-8?Q?x <b@x.org>, ?= <m@x.org>", Kind.SPECIALS_IN_WORD),
+        ("Scanner Flur 2", Kind.NAME_WITHOUT_ADDRESS),
+        ("<a@b@x.org>", Kind.MALFORMED_ADDRESS),
+        ("<@a.org:c@d.org>", Kind.SOURCE_ROUTE),
+        (", ".join(["a@x.org"] * 101), Kind.TOO_MANY_ADDRESSES),
+    ],
+)
+def test_what_others_may_read_differently_is_said(sent: str, kind: Kind) -> None:
+    assert kind in kinds(sent)
+    assert kind in AMBIGUOUS or kind is Kind.ADDRESS_IN_NAME
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        "a@x.org", "Anna <a@x.org>", '"Doe, Jane" <j@x.org>', "=?utf-8?Q?J=C3=B6rg?= <j@x.org>",
+        "a@x.org (Anna)", "Team: a@x.org;", '"a@x.org" <a@x.org>', "a@x.org, b@x.org,",
+    ],
+)  # fmt: skip
+def test_what_is_plain_has_no_findings(sent: str) -> None:
+    assert kinds(sent) == set()
+
+
+def test_a_long_list_is_read_to_a_bound() -> None:
+    sent = ", ".join(f"a{number}@x.org" for number in range(50_000)).encode()
+    read = read_addresses(sent)
+    assert len(read.addresses) == ADDRESS_LIMIT
+    assert read.addresses[99].address == "a99@x.org"
+
+
+def test_no_address_is_cut() -> None:
+    """Half an address is somebody else's."""
+    assert pairs("a@x" + "y" * 320 + ".org") == []
+    assert pairs(f"{'N ' * 40_000}, a@x.example.org") == []
+    assert pairs(f"A <a@x.org>, ({'c' * (VALUE_LIMIT - 22)}) b@example.org, c@x.org") == [
+        ("A", "a@x.org")
+    ]
+
+
+@pytest.mark.parametrize(
+    "unit",
+    [
+        b"(", b")", b"((", b"(()", b'"', b'"\\', b"<", b">", b"<<", b'<"', b'<"<"', b"<(", b"<(a",
+        b",", b";", b":", b"a:", b"a:;", b"@", b"a@x,", b"=?", b"=?a?q?", b"=?a?q? ", b"=?a?q?x?= ",
+        b"a ", b"\\", b"a, ", b"a@[", b"@[1]", b"<@a,", b"<a@x>", b"\xff", b"\0", b" \r\n", b"a@x ",
+        b'"a"@', b".",
+    ],
+)  # fmt: skip
+def test_the_work_grows_no_faster_than_the_value(unit: bytes) -> None:
+    for start in (b"", b'"', b"<"):
+        sent = start + unit * (VALUE_LIMIT // len(unit))
+        began = time.thread_time()
+        read_addresses(sent)
+        assert time.thread_time() - began < 1
+
+
+_PIECES = ["a@x.org", "<", ">", "(", ")", '"', ",", ";", ":", " ", "\\", "Anna", "@", "[", "]", "."]
+_MORE = [
+    "=?utf-8?Q?boss=40corp.example?=",
+    "boss@corp.example",
+    "ü",
+    "\r\n ",
+    "=?",
+    "?=",
+    "mailto:",
+]
+
+
+@given(st.lists(st.sampled_from(_PIECES + _MORE), max_size=30))
+def test_an_address_is_always_a_word_of_the_field(pieces: list[str]) -> None:
+    sent = "".join(pieces)
+    for one in read_addresses(sent.encode()).addresses:
+        bare = one.address.replace('"', "")
+        squeezed = "".join(sent.replace('"', "").split())
+        assert "@" in one.address and (bare in squeezed or "(" in sent), one
+        assert not any(char in one.name for char in "\r\n")
+
+
+@given(st.sampled_from(["{}", '"{}"', "=?utf-8?Q?{}?="]), st.text("ab <>,@.;:()", max_size=20))
+def test_the_text_of_a_display_name_is_never_the_address(form: str, text: str) -> None:
+    """Whatever stands in a name that is quoted or encoded, the one address is the bracketed one."""
+    if form == "{}":
+        text = "".join(char for char in text if char not in "<>,;:()")
+    elif form.startswith("="):
+        text = "".join(f"={ord(char):02X}" for char in text)
+    read = read_addresses(f"{form.format(text)} <m@evil.example>".encode())
+    assert [one.address for one in read.addresses] == ["m@evil.example"]
+
+
+@given(st.binary(max_size=300))
+def test_no_octets_raise(octets: bytes) -> None:
+    for start in (b"", b"Anna <", b'"', b"a@x.org, (", b"=?utf-8?q?"):
+        for one in read_addresses(start + octets).addresses:
+            one.name.encode("utf-8")
+            one.address.encode("utf-8")
+            assert "@" in one.address and "\0" not in one.name + one.address

@@ -43,6 +43,7 @@ class Person:
     enabled: bool
     has_password: bool
     uses_oidc: bool
+    has_second_factor: bool
     created_at: datetime
     last_login_at: datetime | None
 

@@ -62,6 +62,11 @@ def tokens_place(connection_id: int) -> Place:
     return Place("authorisation", "cache", str(connection_id))
 
 
+def totp_place(person_id: int) -> Place:
+    """Where the secret of a person's one-time codes lives."""
+    return Place("person", "totp_secret", str(person_id))
+
+
 def login_flow_place(state: str) -> Place:
     """Where the secret half of a login that has started at a provider lives."""
     return Place("oauth_flow", "flow", state)

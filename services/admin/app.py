@@ -62,7 +62,7 @@ def build_app(house: House, heartbeat: Heartbeat, readiness: Readiness) -> ASGIA
     """
     settings = house.settings
     token = settings.admin_token
-    access = Access(house.database, token.get_secret_value() if token else None)
+    access = Access(house.database, house.vault, token.get_secret_value() if token else None)
     api = build_api(house)
     _add_health(api, heartbeat, readiness)
     site = pages.build(PagesHouse(house, access, _oidc(house, access)))

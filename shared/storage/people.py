@@ -115,7 +115,18 @@ def _refuse_without_admin(session: Session, leaving: int) -> None:
 
 
 def _person(row: tuple[Any, ...]) -> Person:
-    number, name, email, role, enabled, has_password, uses_oidc, created_at, last_login_at = row
+    (
+        number,
+        name,
+        email,
+        role,
+        enabled,
+        has_password,
+        uses_oidc,
+        has_second_factor,
+        created_at,
+        last_login_at,
+    ) = row
     return Person(
         id=number,
         name=name,
@@ -124,6 +135,7 @@ def _person(row: tuple[Any, ...]) -> Person:
         enabled=bool(enabled),
         has_password=bool(has_password),
         uses_oidc=bool(uses_oidc),
+        has_second_factor=bool(has_second_factor),
         created_at=created_at,
         last_login_at=last_login_at,
     )
@@ -149,8 +161,11 @@ def start_session(
     csrf: str,
     lifetime: timedelta,
     address: str,
+    *,
+    pending: bool = False,
 ) -> None:
-    """`person_id` None is the bootstrap token. Sweeps what has expired."""
+    """`person_id` None is the bootstrap token. `pending`: a second factor is still missing, so
+    that nobody is signed in by it. Sweeps what has expired."""
     session.execute(_QUERIES["sweep"])
     session.execute(
         _QUERIES["start_session"],
@@ -160,9 +175,10 @@ def start_session(
             "csrf": csrf,
             "lifetime": lifetime,
             "address": address,
+            "pending": pending,
         },
     )
-    if person_id is not None:
+    if person_id is not None and not pending:
         session.execute(_QUERIES["touch_login"], {"id": person_id})
 
 
@@ -188,6 +204,20 @@ def sessions_of(session: Session, person_id: int | None, idle: timedelta) -> lis
     return [BrowserSession(*row) for row in rows]
 
 
+def pending_session(session: Session, digest: bytes) -> tuple[int, str] | None:
+    """Id and name of whose password was right, and whose second factor is still missing."""
+    row = session.execute(_QUERIES["pending_session"], {"digest": digest}).fetchone()
+    return None if row is None else (int(row[0]), str(row[1]))
+
+
+def end_own_session(session: Session, digest: bytes, person_id: int | None) -> bool:
+    """Whether there was such a session of this person (None: of the bootstrap token)."""
+    row = session.execute(
+        _QUERIES["end_own_session"], {"digest": digest, "person_id": person_id}
+    ).fetchone()
+    return row is not None
+
+
 def end_session(session: Session, digest: bytes) -> None:
     session.execute(_QUERIES["end_session"], {"digest": digest})
 
@@ -195,6 +225,60 @@ def end_session(session: Session, digest: bytes) -> None:
 def end_sessions_of(session: Session, person_id: int, *, keep: bytes = b"") -> None:
     """After a new password or role: every other browser has to log in again."""
     session.execute(_QUERIES["end_sessions_of"], {"person_id": person_id, "keep": keep})
+
+
+# --- one-time codes -------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Totp:
+    """`secret` is sealed and in use; `offered` is sealed and waits for its first code."""
+
+    name: str
+    secret: bytes | None
+    offered: bytes | None
+
+
+def totp(session: Session, person_id: int) -> Totp:
+    """Locks the person, so that one code is not taken twice. Raises NotFound."""
+    row = session.execute(_QUERIES["totp"], {"id": person_id}).fetchone()
+    if row is None:
+        raise NotFound("There is no such person (any more).")
+    name, sealed, in_use = row
+    return Totp(name, sealed if in_use else None, None if in_use else sealed)
+
+
+def offer_totp(session: Session, person_id: int, sealed: bytes) -> None:
+    """Raises Conflict where one is in use."""
+    values = {"id": person_id, "sealed": sealed}
+    if session.execute(_QUERIES["offer_totp"], values).fetchone() is None:
+        raise Conflict("There is a second factor already.", hint="Switch it off first.")
+
+
+def enable_totp(
+    session: Session, person_id: int, step: int, recovery_digests: Sequence[bytes]
+) -> None:
+    session.execute(
+        _QUERIES["enable_totp"],
+        {"id": person_id, "step": step, "digests": list(recovery_digests)},
+    )
+
+
+def use_totp(session: Session, person_id: int, step: int) -> bool:
+    """False where a code of this time step, or of a later one, was used already."""
+    row = session.execute(_QUERIES["use_totp"], {"id": person_id, "step": step}).fetchone()
+    return row is not None
+
+
+def use_recovery_code(session: Session, person_id: int, digest: bytes) -> bool:
+    row = session.execute(
+        _QUERIES["use_recovery_code"], {"id": person_id, "digest": digest}
+    ).fetchone()
+    return row is not None
+
+
+def disable_totp(session: Session, person_id: int) -> None:
+    session.execute(_QUERIES["disable_totp"], {"id": person_id})
 
 
 # --- logins through the identity provider ---------------------------------------------------
@@ -275,6 +359,7 @@ def add_token(
     digest: bytes,
     role: Role,
     created_by: str,
+    person_id: int | None,
     expires_at: datetime | None,
 ) -> ApiToken:
     """Raises InvalidInput where the name is taken."""
@@ -286,11 +371,34 @@ def add_token(
                 "digest": digest,
                 "role": role,
                 "created_by": created_by,
+                "person_id": person_id,
                 "expires_at": expires_at,
             },
         ).fetchone()
     assert row is not None
     return _token(row)
+
+
+def tokens_of(session: Session, person_id: int) -> list[ApiToken]:
+    """Those that this person made."""
+    return [_token(row) for row in session.execute(_QUERIES["tokens_of"], {"person_id": person_id})]
+
+
+def end_tokens_of(session: Session, person_id: int) -> list[str]:
+    """Returns their names."""
+    rows = session.execute(_QUERIES["end_tokens_of"], {"person_id": person_id})
+    return [row[0] for row in rows]
+
+
+def take_over_tokens_of(
+    session: Session, person_id: int, heir: int | None, heir_name: str
+) -> list[str]:
+    """They are the heir's from now on (None: nobody's in particular). Returns their names."""
+    rows = session.execute(
+        _QUERIES["take_over_tokens_of"],
+        {"person_id": person_id, "heir": heir, "heir_name": heir_name},
+    )
+    return [row[0] for row in rows]
 
 
 def delete_token(session: Session, token_id: int) -> tuple[str, Role]:

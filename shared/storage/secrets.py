@@ -44,6 +44,7 @@ SEALED_COLUMNS: Final = (
     SealedColumn("certificate", "private_key"),
     SealedColumn("authorisation", "cache", "connection_id"),
     SealedColumn("oauth_flow", "flow", "state", "text"),
+    SealedColumn("person", "totp_secret"),
     SealedColumn("webhook", "url"),
     SealedColumn("webhook", "secret"),
 )

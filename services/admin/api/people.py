@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Sequence
-from typing import Any
+from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Query
 
 from services.admin.api.problems import responses
 from services.admin.api.requests import Ctx, IdInPath, Limit, SearchText
@@ -55,9 +55,34 @@ def update_person(ctx: Ctx, person_id: IdInPath, body: PersonChanges) -> PersonO
 @router.delete(
     "/people/{person_id}", dependencies=[ADMINISTER], status_code=204, responses=responses(404, 409)
 )
-def delete_person(ctx: Ctx, person_id: IdInPath) -> None:
-    """Ends the person's sessions, too; `409` where no administrator would be left."""
-    people.delete_person(ctx, person_id)
+def delete_person(
+    ctx: Ctx, person_id: IdInPath, tokens: Annotated[Literal["end", "take-over"], Query()] = "end"
+) -> None:
+    """Ends the person's sessions, and the tokens that they made unless you take them over; `409`
+    where no administrator would be left."""
+    people.delete_person(ctx, person_id, take_over_tokens=tokens == "take-over")
+
+
+@router.delete(
+    "/people/{person_id}/sessions",
+    dependencies=[ADMINISTER],
+    status_code=204,
+    responses=responses(404),
+)
+def end_sessions(ctx: Ctx, person_id: IdInPath) -> None:
+    """Every browser of this person has to log in again."""
+    people.end_sessions(ctx, person_id)
+
+
+@router.delete(
+    "/people/{person_id}/second-factor",
+    dependencies=[ADMINISTER],
+    status_code=204,
+    responses=responses(404),
+)
+def remove_second_factor(ctx: Ctx, person_id: IdInPath) -> None:
+    """For somebody who lost it: the password is enough until they set up another one."""
+    people.remove_second_factor(ctx, person_id)
 
 
 @router.get("/tokens", dependencies=[ADMINISTER], responses=responses())

@@ -14,7 +14,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
 
 from services.admin.operations.connections import AcknowledgementNeeded
-from services.admin.people.access import LoginRefused, TooManyAttempts
+from services.admin.people.access import LoginRefused
+from services.admin.people.attempts import TooManyAttempts
 from services.admin.people.authorization import NotAllowed
 from services.admin.people.passwords import Busy
 from shared.errors import (

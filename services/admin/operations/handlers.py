@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from services.admin.context import Context
-from services.admin.people.access import digest_of, new_token
+from services.admin.people.tokens import digest_of, new_token
 from shared.errors import Conflict
 from shared.handlers import Handler, edit
 from shared.storage import handlers, scheduling

@@ -9,11 +9,12 @@ from typing import Any, Final
 
 from services.admin.context import Context
 from services.admin.people import passwords
-from services.admin.people.access import digest_of, new_token
+from services.admin.people.access import SESSION_IDLE
+from services.admin.people.tokens import digest_of, new_token
 from shared import fields as typed
 from shared.clock import utc_now
-from shared.errors import InvalidInput
-from shared.people import ApiToken, Person, Role
+from shared.errors import InvalidInput, NotFound
+from shared.people import ApiToken, BrowserSession, Person, Role
 from shared.storage import audit, people
 from shared.storage.audit import Entry
 
@@ -47,7 +48,7 @@ def create_person(ctx: Context, changes: Mapping[str, Any]) -> Person:
             session,
             name=_name(changes.get("name", "")),
             email=email,
-            role=typed.choice(Role, changes.get("role", Role.OPERATOR), "role"),
+            role=typed.choice(Role, changes.get("role", Role.VIEWER), "role"),
             password_hash=password,
         )
         added = people.person(session, number)
@@ -82,13 +83,62 @@ def update_person(ctx: Context, person_id: int, changes: Mapping[str, Any]) -> P
     return after
 
 
-def delete_person(ctx: Context, person_id: int) -> Person:
-    """Raises NotFound; Conflict where no administrator would be left."""
+def delete_person(ctx: Context, person_id: int, *, take_over_tokens: bool = False) -> Person:
+    """The API tokens that the person made end too, or are taken over by who asks.
+
+    Raises NotFound; Conflict where no administrator would be left."""
     with ctx.transaction() as session:
         before = people.person(session, person_id)
+        if take_over_tokens:
+            names = people.take_over_tokens_of(
+                session, person_id, ctx.principal.person_id, ctx.principal.name
+            )
+        else:
+            names = people.end_tokens_of(session, person_id)
         people.delete_person(session, person_id)
         ctx.record(session, "delete", f"person/{person_id}", before, None)
+        if names:
+            action = "take over tokens" if take_over_tokens else "end tokens"
+            ctx.record(session, action, f"person/{person_id}", None, {"names": names})
     return before
+
+
+def tokens_of(ctx: Context, person_id: int) -> Sequence[ApiToken]:
+    """The API tokens that this person made."""
+    with ctx.transaction() as session:
+        return people.tokens_of(session, person_id)
+
+
+def sessions_of(ctx: Context, person_id: int | None) -> Sequence[BrowserSession]:
+    """The open sessions of a person; None: of the bootstrap token."""
+    with ctx.transaction() as session:
+        return people.sessions_of(session, person_id, SESSION_IDLE)
+
+
+def end_session(ctx: Context, person_id: int | None, digest: bytes) -> None:
+    """Ends one. Raises NotFound."""
+    with ctx.transaction() as session:
+        if not people.end_own_session(session, digest, person_id):
+            raise NotFound("There is no such session (any more).")
+        subject = "bootstrap" if person_id is None else f"person/{person_id}"
+        ctx.record(session, "end session", subject)
+
+
+def end_sessions(ctx: Context, person_id: int) -> None:
+    """Ends all of a person. Raises NotFound."""
+    with ctx.transaction() as session:
+        people.person(session, person_id)
+        people.end_sessions_of(session, person_id)
+        ctx.record(session, "end sessions", f"person/{person_id}")
+
+
+def remove_second_factor(ctx: Context, person_id: int) -> None:
+    """For somebody who lost it. Their sessions end too. Raises NotFound."""
+    with ctx.transaction() as session:
+        people.person(session, person_id)
+        people.disable_totp(session, person_id)
+        people.end_sessions_of(session, person_id)
+        ctx.record(session, "remove second factor", f"person/{person_id}")
 
 
 def list_tokens(ctx: Context) -> Sequence[ApiToken]:
@@ -110,6 +160,7 @@ def create_token(ctx: Context, changes: Mapping[str, Any]) -> tuple[ApiToken, st
             digest=digest_of(token),
             role=typed.choice(Role, changes.get("role", Role.VIEWER), "role"),
             created_by=ctx.principal.name,
+            person_id=ctx.principal.person_id,
             expires_at=_end(days),
         )
         ctx.record(session, "create", f"token/{added.id}", None, added)

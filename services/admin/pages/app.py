@@ -10,6 +10,7 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import Scope
 
 from services.admin.pages import (
+    account,
     certificates,
     connection,
     connections,
@@ -48,6 +49,7 @@ def build(house: PagesHouse) -> FastAPI:
     for part in (
         overview,
         login,
+        account,
         connections,
         enabling,
         connection,

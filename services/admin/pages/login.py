@@ -1,9 +1,10 @@
-"""Logging in and out, and one's own password."""
+"""Logging in and out."""
 
 from __future__ import annotations
 
 import secrets
 from typing import Any
+from urllib.parse import urlencode
 
 from fastapi import APIRouter, Request
 from starlette.responses import RedirectResponse, Response
@@ -12,14 +13,16 @@ from services.admin.pages.house import access_of, database_of, oidc_of, settings
 from services.admin.pages.posted import Form
 from services.admin.pages.rendering import go, render
 from services.admin.people import cookies, passwords
-from services.admin.people.access import SESSION_LIFETIME, LoginRefused, Origin, TooManyAttempts
+from services.admin.people.access import SESSION_LIFETIME, LoginRefused
+from services.admin.people.attempts import Origin, TooManyAttempts
 from services.admin.people.authentication import address_of, session_of
-from services.admin.people.authorization import LOOK, PUBLIC, principal_of
-from shared.errors import InvalidInput, PosthouseError, TryAgain
-from shared.storage import audit, people
+from services.admin.people.authorization import LOOK, PUBLIC
+from shared.errors import PosthouseError, TryAgain
+from shared.storage import people
 
 router = APIRouter()
 _DEVICE_SECONDS = 180 * 86_400
+_CODE_SECONDS = 300
 
 
 @router.get("/login", dependencies=[PUBLIC])
@@ -34,15 +37,34 @@ def log_in(request: Request, form: Form) -> Response:
     by_token = form.text("way") == "token"
     try:
         if by_token:
-            cookie = access.log_in_with_token(form.text("token"), origin)
+            entered = access.log_in_with_token(form.text("token"), origin)
         else:
-            cookie = access.log_in_with_password(form.text("name"), form.raw("password"), origin)
+            entered = access.log_in_with_password(form.text("name"), form.raw("password"), origin)
     except (LoginRefused, TooManyAttempts, passwords.Busy) as error:
         status = 401 if isinstance(error, LoginRefused) else 429
         return _form(request, follow, error, form.text("name"), by_token, status)
-    response = _enter(request, cookie, follow)
-    cookies.write(request, response, cookies.DEVICE, access.new_device(cookie), _DEVICE_SECONDS)
+    if not entered.needs_code:
+        return _enter_known(request, entered.cookie, follow)
+    response = RedirectResponse(f"/login/code?{urlencode({'next': follow})}", status_code=303)
+    cookies.write(request, response, cookies.SESSION, entered.cookie, _CODE_SECONDS)
     return response
+
+
+@router.get("/login/code", dependencies=[PUBLIC])
+def ask_code(request: Request, next: str = "/") -> Response:
+    return _code_form(request, next)
+
+
+@router.post("/login/code", dependencies=[PUBLIC])
+def take_code(request: Request, form: Form) -> Response:
+    follow = form.text("next")
+    origin = Origin(address_of(request), cookies.read(request, cookies.DEVICE))
+    pending = cookies.read(request, cookies.SESSION)
+    try:
+        cookie = access_of(request).give_code(pending, form.text("code"), origin)
+    except (LoginRefused, TooManyAttempts) as error:
+        return _code_form(request, follow, error, 401 if isinstance(error, LoginRefused) else 429)
+    return _enter_known(request, cookie, follow)
 
 
 @router.get("/login/oidc", dependencies=[PUBLIC])
@@ -85,42 +107,6 @@ def log_out(request: Request) -> Response:
     return response
 
 
-@router.get("/account", dependencies=[LOOK])
-def account(request: Request) -> Response:
-    return _account(request)
-
-
-@router.post("/account", dependencies=[LOOK])
-def change_password(request: Request, form: Form) -> Response:
-    signed_in, me = session_of(request), principal_of(request)
-    if signed_in is None or me.person_id is None:
-        raise InvalidInput("The bootstrap token has no password to change.")
-    try:
-        with database_of(request).transaction() as session:
-            person = people.person(session, me.person_id)
-            found = people.password_of(session, person.name)
-            stored = found[1] if found else None
-            with passwords.admitted():
-                if stored and not passwords.matches(stored, form.raw("current")):
-                    raise InvalidInput("This is not your current password.", field="current")
-            if form.raw("password") != form.raw("again"):
-                raise InvalidInput("The two new passwords differ.", field="again")
-            people.replace_hash(session, person.id, passwords.hashed(form.raw("password")))
-            people.end_sessions_of(session, person.id, keep=signed_in.digest)
-            audit.record(session, me.name, "change password", f"person/{person.id}")
-    except InvalidInput as error:
-        return _account(request, error)
-    return go("/account", "Your password is changed. Your other browsers have to log in again.")
-
-
-def _account(request: Request, error: InvalidInput | None = None) -> Response:
-    me, person = principal_of(request), None
-    if me.person_id is not None:
-        with database_of(request).transaction() as session:
-            person = people.person(session, me.person_id)
-    return render(request, "account.html", 422 if error else 200, person=person, error=error)
-
-
 def _form(
     request: Request,
     follow: str = "/",
@@ -144,6 +130,24 @@ def _form(
     }
     response = render(request, "login.html", status, **context)
     cookies.write(request, response, cookies.LOGIN, token, 86_400)
+    return response
+
+
+def _code_form(
+    request: Request, follow: str, error: PosthouseError | None = None, status: int = 200
+) -> Response:
+    token = cookies.read(request, cookies.LOGIN) or secrets.token_urlsafe(32)
+    context = {"follow": _local(follow), "error": error, "login_csrf": token}
+    response = render(request, "code.html", status, **context)
+    cookies.write(request, response, cookies.LOGIN, token, 86_400)
+    return response
+
+
+def _enter_known(request: Request, cookie: str, follow: str) -> Response:
+    """Like `_enter`; from now on this browser is one in which that person has logged in."""
+    response = _enter(request, cookie, follow)
+    device = access_of(request).new_device(cookie)
+    cookies.write(request, response, cookies.DEVICE, device, _DEVICE_SECONDS)
     return response
 
 

@@ -29,7 +29,7 @@ def list_people(request: Request) -> Response:
 
 @router.get("/people/new", dependencies=[ADMINISTER])
 def new_person(request: Request) -> Response:
-    return _person_form(request, values={"role": Role.OPERATOR, "enabled": True})
+    return _person_form(request, values={"role": Role.VIEWER, "enabled": True})
 
 
 @router.post("/people/new", dependencies=[ADMINISTER])
@@ -59,9 +59,23 @@ def change_person(request: Request, person_id: int, form: Form) -> Response:
 
 
 @router.post("/people/{person_id}/delete", dependencies=[ADMINISTER])
-def delete_person(request: Request, person_id: int) -> Response:
-    gone = operations.delete_person(context_of(request), person_id)
+def delete_person(request: Request, person_id: int, form: Form) -> Response:
+    gone = operations.delete_person(
+        context_of(request), person_id, take_over_tokens=form.text("tokens") == "take-over"
+    )
     return go("/people", f"{gone.name} can no longer log in.")
+
+
+@router.post("/people/{person_id}/sessions", dependencies=[ADMINISTER])
+def end_sessions(request: Request, person_id: int) -> Response:
+    operations.end_sessions(context_of(request), person_id)
+    return go(f"/people/{person_id}", "Every browser of this person has to log in again.")
+
+
+@router.post("/people/{person_id}/second-factor", dependencies=[ADMINISTER])
+def remove_second_factor(request: Request, person_id: int) -> Response:
+    operations.remove_second_factor(context_of(request), person_id)
+    return go(f"/people/{person_id}", "The password alone is enough until they set up another one.")
 
 
 @router.get("/tokens", dependencies=[ADMINISTER])
@@ -115,6 +129,7 @@ def _person_form(
     values: dict[str, Any] | None = None,
     error: InvalidInput | None = None,
 ) -> Response:
+    ctx = context_of(request)
     return render(
         request,
         "people/form.html",
@@ -125,6 +140,9 @@ def _person_form(
         roles=list(Role),
         shortest=passwords.SHORTEST,
         has_oidc=oidc_of(request) is not None,
+        person=operations.get_person(ctx, person_id) if person_id else None,
+        sessions=operations.sessions_of(ctx, person_id) if person_id else (),
+        tokens=operations.tokens_of(ctx, person_id) if person_id else (),
     )
 
 

@@ -1,27 +1,29 @@
-"""Proofs of identity: bootstrap token, password, API or handler token, browser session.
-
-Random tokens are kept as SHA-256 digests: with 256 bits of randomness a slow hash adds nothing.
-"""
+"""Proofs of identity: bootstrap token, password with its second factor, API or handler token,
+browser session."""
 
 from __future__ import annotations
 
-import hashlib
 import hmac
 import secrets
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final
 
-from services.admin.people import attempts, passwords
+from services.admin.people import attempts, passwords, second_factor
 from services.admin.people.attempts import Origin, TooManyAttempts
 from services.admin.people.guessing import WINDOW_SECONDS, TokenGuesses
+from services.admin.people.tokens import digest_of
 from shared.errors import NotFound
-from shared.people import ApiToken, Principal, Role, SignedIn
+from shared.people import Principal, Role, SignedIn
 from shared.storage import audit, people
 from shared.storage.pool import Database, Session
+from shared.vault import Vault
 
 SESSION_LIFETIME: Final = timedelta(hours=12)
 #: A session that nobody uses for so long ends; a page that only refreshes itself is no use.
 SESSION_IDLE: Final = timedelta(hours=2)
+#: How long a code may take after the password.
+_CODE_WITHIN: Final = timedelta(minutes=5)
 _BOOTSTRAP_MARK: Final = "b."
 
 
@@ -31,16 +33,20 @@ class LoginRefused(NotFound):
     code = "login-refused"
 
 
-def digest_of(token: str) -> bytes:
-    """What is stored of a random token."""
-    return hashlib.sha256(token.encode()).digest()
+@dataclass(frozen=True, slots=True)
+class Entered:
+    """A login that came through: the session's cookie, and whether a code is still missing."""
+
+    cookie: str
+    needs_code: bool = False
 
 
 class Access:
     """Who a request comes from. Blocking: call it from a worker thread."""
 
-    def __init__(self, database: Database, admin_token: str | None) -> None:
+    def __init__(self, database: Database, vault: Vault, admin_token: str | None) -> None:
         self._database = database
+        self._vault = vault
         self._admin_token = admin_token or ""
         self._guesses = TokenGuesses()
 
@@ -76,8 +82,8 @@ class Access:
         with self._database.transaction() as session:
             return people.signed_in(session, digest, SESSION_IDLE, touch=used)
 
-    def log_in_with_token(self, token: str, origin: Origin) -> str:
-        """Starts a session for the bootstrap token; returns the cookie.
+    def log_in_with_token(self, token: str, origin: Origin) -> Entered:
+        """Starts a session for the bootstrap token.
 
         Raises LoginRefused or TooManyAttempts."""
         known = self._knows(origin, None)
@@ -90,10 +96,11 @@ class Access:
             )
         attempts.succeeded(self._database, attempt)
         with self._database.transaction() as session:
-            return self.start_session(session, None, people.BOOTSTRAP, origin.address)
+            return Entered(self.start_session(session, None, people.BOOTSTRAP, origin.address))
 
-    def log_in_with_password(self, name: str, password: str, origin: Origin) -> str:
-        """Starts a session; returns the cookie. Raises LoginRefused, TooManyAttempts or Busy."""
+    def log_in_with_password(self, name: str, password: str, origin: Origin) -> Entered:
+        """Starts a session, which signs nobody in before `give_code` where a second factor is set
+        up. Raises LoginRefused, TooManyAttempts or Busy."""
         name = name.strip()
         with self._database.transaction() as session:
             found = people.password_of(session, name)
@@ -110,18 +117,52 @@ class Access:
         with self._database.transaction() as session:
             if renewed:
                 people.replace_hash(session, found[0], renewed)
-            return self.start_session(session, found[0], name, origin.address)
+            needs_code = people.person(session, found[0]).has_second_factor
+            cookie = self.start_session(session, found[0], name, origin.address, pending=needs_code)
+        return Entered(cookie, needs_code)
+
+    def give_code(self, cookie: str, code: str, origin: Origin) -> str:
+        """The second factor after the password; returns the cookie of the session that signs in.
+
+        Raises LoginRefused or TooManyAttempts."""
+        digest = digest_of(cookie)
+        with self._database.transaction() as session:
+            found = people.pending_session(session, digest)
+        if found is None:
+            raise LoginRefused("This login took too long.", hint="Start again.")
+        person_id, name = found
+        known = self._knows(origin, person_id)
+        who = f"code of {name.lower()[:200]}"
+        attempt = attempts.begin(self._database, who, origin, known_device=known)
+        with self._database.transaction() as session:
+            accepted = second_factor.accepts(session, self._vault, person_id, code)
+            if accepted:
+                people.end_session(session, digest)
+                cookie = self.start_session(session, person_id, name, origin.address)
+        if not accepted:
+            attempts.failed(self._database, attempt)
+            raise LoginRefused("This is not a code of now, or it was used already.")
+        attempts.succeeded(self._database, attempt)
+        return cookie
 
     def start_session(
-        self, session: Session, person_id: int | None, name: str, address: str = ""
+        self,
+        session: Session,
+        person_id: int | None,
+        name: str,
+        address: str = "",
+        *,
+        pending: bool = False,
     ) -> str:
         """A new cookie for somebody whose identity has been proved; None: the bootstrap token."""
         value = ("" if person_id else _BOOTSTRAP_MARK) + secrets.token_urlsafe(32)
         digest = self._session_digest(value)
         assert digest is not None
-        people.start_session(
-            session, digest, person_id, secrets.token_urlsafe(32), SESSION_LIFETIME, address
-        )
+        lifetime = _CODE_WITHIN if pending else SESSION_LIFETIME
+        csrf = secrets.token_urlsafe(32)
+        people.start_session(session, digest, person_id, csrf, lifetime, address, pending=pending)
+        if pending:
+            return value
         subject = f"person/{person_id}" if person_id else "bootstrap"
         audit.record(session, name, "log in", subject)
         return value
@@ -154,19 +195,3 @@ class Access:
         if value.startswith(_BOOTSTRAP_MARK):
             return digest_of(value + self._admin_token) if self._admin_token else None
         return digest_of(value)
-
-
-def new_token() -> str:
-    """A fresh API or handler token; the prefix lets secret scanners know it."""
-    return f"posthouse_{secrets.token_urlsafe(32)}"
-
-
-__all__ = [
-    "Access",
-    "ApiToken",
-    "LoginRefused",
-    "Origin",
-    "TooManyAttempts",
-    "digest_of",
-    "new_token",
-]

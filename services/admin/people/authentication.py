@@ -21,7 +21,8 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from services.admin.api.problems import problem, problem_of
 from services.admin.people import cookies
-from services.admin.people.access import Access, TooManyAttempts
+from services.admin.people.access import Access
+from services.admin.people.attempts import TooManyAttempts
 from shared.errors import TryAgain
 from shared.people import Principal, SignedIn
 

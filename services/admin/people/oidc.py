@@ -19,7 +19,8 @@ from joserfc import jwt
 from joserfc.errors import JoseError
 from joserfc.jwk import KeySet
 
-from services.admin.people.access import Access, LoginRefused, digest_of
+from services.admin.people.access import Access, LoginRefused
+from services.admin.people.tokens import digest_of
 from shared.errors import TryAgain
 from shared.storage import people
 from shared.storage.pool import Database

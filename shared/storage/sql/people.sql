@@ -2,13 +2,35 @@
 
 -- name: people
 SELECT id, name, email, role, enabled, password_hash IS NOT NULL, oidc_subject IS NOT NULL,
-       created_at, last_login_at
+       totp_step IS NOT NULL, created_at, last_login_at
 FROM person ORDER BY lower(name)
 
 -- name: person
 SELECT id, name, email, role, enabled, password_hash IS NOT NULL, oidc_subject IS NOT NULL,
-       created_at, last_login_at
+       totp_step IS NOT NULL, created_at, last_login_at
 FROM person WHERE id = %(id)s
+
+-- name: totp
+SELECT name, totp_secret, totp_step IS NOT NULL FROM person WHERE id = %(id)s FOR UPDATE
+
+-- name: offer_totp
+-- Not over one that is in use.
+UPDATE person SET totp_secret = %(sealed)s WHERE id = %(id)s AND totp_step IS NULL RETURNING id
+
+-- name: enable_totp
+WITH person AS (UPDATE person SET totp_step = %(step)s WHERE id = %(id)s RETURNING id)
+INSERT INTO recovery_code (person_id, digest)
+SELECT person.id, digest FROM person, unnest(%(digests)s::bytea[]) AS digest
+
+-- name: use_totp
+UPDATE person SET totp_step = %(step)s WHERE id = %(id)s AND totp_step < %(step)s RETURNING id
+
+-- name: use_recovery_code
+DELETE FROM recovery_code WHERE person_id = %(id)s AND digest = %(digest)s RETURNING digest
+
+-- name: disable_totp
+WITH codes AS (DELETE FROM recovery_code WHERE person_id = %(id)s)
+UPDATE person SET totp_secret = NULL, totp_step = NULL WHERE id = %(id)s
 
 -- name: add_person
 INSERT INTO person (name, email, role, password_hash)
@@ -50,14 +72,18 @@ ORDER BY oidc_subject NULLS LAST LIMIT 1
 UPDATE person SET oidc_subject = %(subject)s WHERE id = %(id)s
 
 -- name: start_session
-INSERT INTO session (digest, person_id, csrf, expires_at, address)
-VALUES (%(digest)s, %(person_id)s, %(csrf)s, now() + %(lifetime)s, %(address)s)
+INSERT INTO session (digest, person_id, csrf, expires_at, address, pending)
+VALUES (%(digest)s, %(person_id)s, %(csrf)s, now() + %(lifetime)s, %(address)s, %(pending)s)
+
+-- name: pending_session
+SELECT s.person_id, p.name FROM session AS s JOIN person AS p ON p.id = s.person_id
+WHERE s.digest = %(digest)s AND s.pending AND s.expires_at > now() AND p.enabled
 
 -- name: session
 SELECT s.person_id, p.name, p.role, s.csrf, s.expires_at, s.seen_at > now() - interval '1 minute'
 FROM session s LEFT JOIN person p ON p.id = s.person_id
 WHERE s.digest = %(digest)s AND s.expires_at > now() AND s.seen_at > now() - %(idle)s
-  AND (s.person_id IS NULL OR p.enabled)
+  AND NOT s.pending AND (s.person_id IS NULL OR p.enabled)
 
 -- name: touch_session
 UPDATE session SET seen_at = now() WHERE digest = %(digest)s
@@ -65,7 +91,7 @@ UPDATE session SET seen_at = now() WHERE digest = %(digest)s
 -- name: sessions_of
 SELECT digest, created_at, seen_at, expires_at, address FROM session
 WHERE person_id IS NOT DISTINCT FROM %(person_id)s
-  AND expires_at > now() AND seen_at > now() - %(idle)s
+  AND NOT pending AND expires_at > now() AND seen_at > now() - %(idle)s
 ORDER BY seen_at DESC
 
 -- name: end_own_session
@@ -128,9 +154,20 @@ WHERE digest = %(digest)s AND person_id IS NOT DISTINCT FROM %(person_id)s
 SELECT id, name, role, created_by, created_at, expires_at, last_used_at
 FROM api_token ORDER BY lower(name)
 
+-- name: tokens_of
+SELECT id, name, role, created_by, created_at, expires_at, last_used_at
+FROM api_token WHERE person_id = %(person_id)s ORDER BY lower(name)
+
+-- name: end_tokens_of
+DELETE FROM api_token WHERE person_id = %(person_id)s RETURNING name
+
+-- name: take_over_tokens_of
+UPDATE api_token SET person_id = %(heir)s, created_by = %(heir_name)s
+WHERE person_id = %(person_id)s RETURNING name
+
 -- name: add_token
-INSERT INTO api_token (name, digest, role, created_by, expires_at)
-VALUES (%(name)s, %(digest)s, %(role)s, %(created_by)s, %(expires_at)s)
+INSERT INTO api_token (name, digest, role, created_by, person_id, expires_at)
+VALUES (%(name)s, %(digest)s, %(role)s, %(created_by)s, %(person_id)s, %(expires_at)s)
 RETURNING id, name, role, created_by, created_at, expires_at, last_used_at
 
 -- name: delete_token

@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
+import pyotp
 import pytest
 from pydantic import ValidationError
 
@@ -219,3 +220,134 @@ def test_a_short_admin_token_is_refused_at_the_start(tmp_path: Path) -> None:
             secret_keys=(),
             admin_token="nineteen-characters",
         )
+
+
+def test_two_browsers_of_a_person_and_the_end_of_one(api: Api) -> None:
+    name = a_person(api)
+    with browser(api) as one, browser(api) as other:
+        for client in (one, other):
+            assert is_in(log_in(client, name=name, password=PASSWORD))
+        page = one.get("/account").text
+        assert page.count("this browser") == 1
+        ending = re.findall(r'name="session" value="([0-9a-f]+)"', page)
+        assert len(ending) == 1
+        csrf = re.search(r'name="csrf" value="([^"]+)"', page)
+        assert csrf
+        one.post("/account/sessions", data={"csrf": csrf[1], "session": ending[0]})
+        assert one.get("/").status_code == 200
+        assert other.get("/").status_code == 303
+
+
+def test_nobody_ends_the_session_of_another(api: Api) -> None:
+    mine, theirs = a_person(api), a_person(api)
+    with browser(api) as one, browser(api) as other:
+        assert is_in(log_in(one, name=mine, password=PASSWORD))
+        assert is_in(log_in(other, name=theirs, password=PASSWORD))
+        ((digest,),) = api.execute(
+            "SELECT digest FROM session s JOIN person p ON p.id = s.person_id WHERE name = %(n)s",
+            n=theirs,
+        )
+        csrf = re.search(r'name="csrf" value="([^"]+)"', one.get("/account").text)
+        assert csrf
+        form = {"csrf": csrf[1], "session": bytes(digest).hex()}
+        assert one.post("/account/sessions", data=form).status_code == 404
+        assert other.get("/").status_code == 200
+
+
+def set_up_codes(client: httpx.Client) -> tuple[pyotp.TOTP, list[str]]:
+    def send(path: str, **fields: str) -> str:
+        csrf = re.search(r'name="csrf" value="([^"]+)"', client.get("/account").text)
+        assert csrf
+        return client.post(path, data={"csrf": csrf[1], **fields}).text
+
+    page = send("/account/second-factor", current=PASSWORD)
+    assert "<svg" in page
+    secret = re.search(r"<pre[^>]*>([A-Z2-7]{32})</pre>", page)
+    assert secret
+    totp = pyotp.TOTP(secret[1])
+    assert "not the code" in send("/account/second-factor/confirm", code="000000")
+    page = send("/account/second-factor/confirm", code=totp.now())
+    codes = re.findall(r"[0-9a-f]{6}-[0-9a-f]{6}", page)
+    assert len(codes) == 8
+    return totp, codes
+
+
+def give_code(client: httpx.Client, code: str) -> httpx.Response:
+    csrf = re.search(r'name="csrf" value="([^"]+)"', client.get("/login/code").text)
+    assert csrf
+    return client.post("/login/code", data={"csrf": csrf[1], "code": code, "next": "/"})
+
+
+@pytest.mark.promise("T1")
+def test_a_password_alone_opens_nothing_where_a_second_factor_is_set_up(api: Api) -> None:
+    name = a_person(api)
+    with browser(api) as first:
+        assert is_in(log_in(first, name=name, password=PASSWORD))
+        totp, codes = set_up_codes(first)
+    with browser(api) as client:
+        answer = log_in(client, name=name, password=PASSWORD)
+        assert answer.headers["location"].startswith("/login/code")
+        assert client.get("/").status_code == 303, "not logged in yet"
+        assert client.get("/account").status_code == 303
+        assert give_code(client, "123456").status_code == 401
+        assert give_code(client, totp.now()).status_code == 401, "used when it was set up"
+        soon = totp.at(time.time() + 30)
+        assert is_in(give_code(client, soon))
+        assert client.get("/").status_code == 200
+    with browser(api) as client:
+        log_in(client, name=name, password=PASSWORD)
+        assert give_code(client, soon).status_code == 401, "each code works once"
+        assert is_in(give_code(client, codes[0]))
+    with browser(api) as client:
+        log_in(client, name=name, password=PASSWORD)
+        assert give_code(client, codes[0]).status_code == 401
+        # An administrator helps who lost the phone and the codes.
+        (person,) = api.http.get("people", params={"q": name}).json()["items"]
+        assert person["has_second_factor"] is True
+        assert api.http.delete(f"people/{person['id']}/second-factor").status_code == 204
+    with browser(api) as client:
+        assert log_in(client, name=name, password=PASSWORD).headers["location"] == "/"
+
+
+def test_codes_are_not_guessed(api: Api) -> None:
+    name = a_person(api)
+    with browser(api) as client:
+        log_in(client, name=name, password=PASSWORD)
+        set_up_codes(client)
+    api.execute("DELETE FROM login_attempt")
+    with browser(api) as client:
+        log_in(client, name=name, password=PASSWORD)
+        codes = [give_code(client, f"{n:06}").status_code for n in range(OF_A_NAME + 1)]
+    assert codes[-1] == 429
+    api.execute("DELETE FROM login_attempt")
+
+
+@pytest.mark.parametrize("tokens", ["end", "take-over"])
+def test_what_a_person_who_leaves_made_ends_or_is_taken_over(api: Api, tokens: str) -> None:
+    name = a_person(api)
+    for one in (name, a_person(api)):  # the last administrator cannot leave
+        (person,) = api.http.get("people", params={"q": one}).json()["items"]
+        api.http.patch(f"people/{person['id']}", json={"role": "admin"})
+    (person,) = api.http.get("people", params={"q": name}).json()["items"]
+    with browser(api) as client:
+        log_in(client, name=name, password=PASSWORD)
+        csrf = re.search(r'name="csrf" value="([^"]+)"', client.get("/tokens").text)
+        assert csrf
+        form = {"csrf": csrf[1], "name": f"token of {name}", "role": "viewer", "days": "30"}
+        made = re.search(r"posthouse_[\w-]{43}", client.post("/tokens", data=form).text)
+        assert made
+    assert f"token of {name}" in page_as_admin(api, f"/people/{person['id']}")
+    gone = api.http.delete(f"people/{person['id']}", params={"tokens": tokens})
+    assert gone.status_code == 204
+    with api.as_token(made[0]) as program:
+        assert program.get("overview").status_code == (401 if tokens == "end" else 200)
+    (entry, *_) = api.http.get("audit", params={"subject": f"person/{person['id']}"}).json()[
+        "items"
+    ]
+    assert f"token of {name}" in str(entry["after"])
+
+
+def page_as_admin(api: Api, path: str) -> str:
+    with browser(api) as client:
+        assert is_in(log_in(client, token=TOKEN))
+        return client.get(path).text

@@ -69,7 +69,7 @@ def api_routes(api: Api) -> list[Route]:
 
 def page_routes(api: Api) -> list[Route]:
     house = api.admin.house
-    site = pages.build(PagesHouse(house, Access(house.database, TOKEN), None))
+    site = pages.build(PagesHouse(house, Access(house.database, house.vault, TOKEN), None))
     return [r for r in routes_of(site) if r.path != "/logout"]
 
 
@@ -98,7 +98,7 @@ def test_each_operation_is_open_to_whom_it_says(api: Api, role: Role) -> None:
 @pytest.mark.promise("T1")
 @pytest.mark.parametrize("role", list(Role))
 def test_each_page_is_open_to_whom_it_says(api: Api, role: Role) -> None:
-    access = Access(api.database, TOKEN)
+    access = Access(api.database, api.admin.house.vault, TOKEN)
     ((person,),) = api.execute(
         "INSERT INTO person (name, role) VALUES (%(n)s, %(r)s) RETURNING id",
         n=f"{role}-{uuid.uuid4().hex[:6]}",

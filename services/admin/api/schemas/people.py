@@ -24,6 +24,7 @@ class PersonOut(Out):
     enabled: bool
     has_password: bool
     uses_oidc: bool
+    has_second_factor: bool
     created_at: datetime
     last_login_at: datetime | None
 

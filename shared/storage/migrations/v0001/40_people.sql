@@ -4,6 +4,8 @@ CREATE TABLE person (
     email text NOT NULL DEFAULT '',
     password_hash text,                -- argon2id; NULL: logs in through OIDC only
     oidc_subject text,                 -- "issuer subject", bound at the first login by its address
+    totp_secret bytea,                 -- sealed; counts where totp_step is not NULL
+    totp_step bigint,                  -- the last time step whose code was used: each works once
     role text NOT NULL CHECK (role IN ('admin', 'operator', 'viewer')),
     enabled boolean NOT NULL DEFAULT true,
     created_at timestamptz NOT NULL DEFAULT now(),
@@ -13,10 +15,16 @@ CREATE UNIQUE INDEX person_name ON person (lower(name));
 CREATE UNIQUE INDEX person_email ON person (lower(email)) WHERE email <> '';
 CREATE UNIQUE INDEX person_oidc ON person (oidc_subject) WHERE oidc_subject IS NOT NULL;
 
+CREATE TABLE recovery_code (           -- stands in for a lost authenticator, once
+    digest bytea PRIMARY KEY,
+    person_id bigint NOT NULL REFERENCES person ON DELETE CASCADE
+);
+
 CREATE TABLE session (
     digest bytea PRIMARY KEY,          -- SHA-256 of the cookie
     person_id bigint REFERENCES person ON DELETE CASCADE, -- NULL: the bootstrap token
     csrf text NOT NULL,
+    pending boolean NOT NULL DEFAULT false, -- the password was right, the second factor is missing
     created_at timestamptz NOT NULL DEFAULT now(),
     seen_at timestamptz NOT NULL DEFAULT now(), -- used by somebody, not by a page's own refresh
     address text NOT NULL DEFAULT '',  -- where it was started from
@@ -40,6 +48,7 @@ CREATE TABLE api_token (
     digest bytea NOT NULL UNIQUE,
     role text NOT NULL CHECK (role IN ('admin', 'operator', 'viewer')),
     created_by text NOT NULL DEFAULT '',
+    person_id bigint REFERENCES person, -- who made it; NULL: the bootstrap token, or a program
     created_at timestamptz NOT NULL DEFAULT now(),
     expires_at timestamptz,
     last_used_at timestamptz

@@ -1,0 +1,138 @@
+"""One's own account: password, second factor, open sessions."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import APIRouter, Request
+from starlette.responses import Response
+
+from services.admin.operations import people as operations
+from services.admin.pages.house import context_of
+from services.admin.pages.posted import Form
+from services.admin.pages.rendering import go, render
+from services.admin.people import passwords, second_factor
+from services.admin.people.authentication import session_of
+from services.admin.people.authorization import LOOK, principal_of
+from shared.errors import InvalidInput, PosthouseError
+from shared.people import SignedIn
+from shared.storage import audit, people
+
+router = APIRouter(prefix="/account")
+
+
+@router.get("", dependencies=[LOOK])
+def account(request: Request) -> Response:
+    return _page(request)
+
+
+@router.post("", dependencies=[LOOK])
+def change_password(request: Request, form: Form) -> Response:
+    signed_in, person_id = _person(request)
+    ctx = context_of(request)
+    try:
+        if form.raw("password") != form.raw("again"):
+            raise InvalidInput("The two new passwords differ.", field="again")
+        _check_password(request, form.raw("current"))
+        hashed = passwords.hashed(form.raw("password"))
+        with ctx.transaction() as session:
+            people.replace_hash(session, person_id, hashed)
+            people.end_sessions_of(session, person_id, keep=signed_in.digest)
+            audit.record(session, ctx.principal.name, "change password", f"person/{person_id}")
+    except (InvalidInput, passwords.Busy) as error:
+        return _page(request, error=error)
+    return go("/account", "Your password is changed. Your other browsers have to log in again.")
+
+
+@router.post("/sessions", dependencies=[LOOK])
+def end_session(request: Request, form: Form) -> Response:
+    try:
+        digest = bytes.fromhex(form.text("session"))
+    except ValueError as error:
+        raise InvalidInput("This is not one of your sessions.") from error
+    operations.end_session(context_of(request), principal_of(request).person_id, digest)
+    return go("/account", "That browser has to log in again.")
+
+
+@router.post("/second-factor", dependencies=[LOOK])
+def offer(request: Request, form: Form) -> Response:
+    _, person_id = _person(request)
+    ctx = context_of(request)
+    try:
+        _check_password(request, form.raw("current"))
+    except (InvalidInput, passwords.Busy) as error:
+        return _page(request, factor_error=error)
+    with ctx.transaction() as session:
+        offered = second_factor.offer(session, ctx.house.vault, person_id, ctx.principal.name)
+    return _page(request, offered=offered)
+
+
+@router.post("/second-factor/confirm", dependencies=[LOOK])
+def confirm(request: Request, form: Form) -> Response:
+    signed_in, person_id = _person(request)
+    ctx = context_of(request)
+    try:
+        with ctx.transaction() as session:
+            codes = second_factor.confirm(session, ctx.house.vault, person_id, form.text("code"))
+            people.end_sessions_of(session, person_id, keep=signed_in.digest)
+            audit.record(session, ctx.principal.name, "add second factor", f"person/{person_id}")
+    except InvalidInput as error:
+        return _page(request, factor_error=error)
+    return _page(request, recovery_codes=codes)
+
+
+@router.post("/second-factor/remove", dependencies=[LOOK])
+def remove(request: Request, form: Form) -> Response:
+    _, person_id = _person(request)
+    ctx = context_of(request)
+    try:
+        _check_password(request, form.raw("current"))
+    except (InvalidInput, passwords.Busy) as error:
+        return _page(request, factor_error=error)
+    with ctx.transaction() as session:
+        people.disable_totp(session, person_id)
+        audit.record(session, ctx.principal.name, "remove second factor", f"person/{person_id}")
+    return go("/account", "Your password alone is enough from now on.")
+
+
+def _person(request: Request) -> tuple[SignedIn, int]:
+    signed_in, person_id = session_of(request), principal_of(request).person_id
+    if signed_in is None or person_id is None:
+        raise InvalidInput("The bootstrap token is nobody in particular: it has no password.")
+    return signed_in, person_id
+
+
+def _check_password(request: Request, given: str) -> None:
+    """Raises InvalidInput where it is not the one in use, Busy."""
+    _, person_id = _person(request)
+    with context_of(request).transaction() as session:
+        found = people.password_of(session, people.person(session, person_id).name)
+    stored = found[1] if found else None
+    if stored is None:
+        return
+    with passwords.admitted():
+        if not passwords.matches(stored, given):
+            raise InvalidInput("This is not your current password.", field="current")
+
+
+def _page(
+    request: Request,
+    *,
+    error: PosthouseError | None = None,
+    factor_error: PosthouseError | None = None,
+    **more: Any,
+) -> Response:
+    ctx, signed_in = context_of(request), session_of(request)
+    person_id = principal_of(request).person_id
+    return render(
+        request,
+        "account.html",
+        422 if error or factor_error else 200,
+        person=None if person_id is None else operations.get_person(ctx, person_id),
+        sessions=operations.sessions_of(ctx, person_id),
+        this_session=signed_in.digest if signed_in else b"",
+        error=error,
+        factor_error=factor_error,
+        offered=more.get("offered"),
+        recovery_codes=more.get("recovery_codes", ()),
+    )

@@ -92,6 +92,7 @@ def show(message_id: MessageId, as_json: AsJson = False) -> None:
             ("sha256", found["sha256"]),
             ("encryption", security.get("status")),
             ("signature", security.get("signature")),
+            ("signer", security.get("signer")),
             ("reason", security.get("reason")),
         ]
     )

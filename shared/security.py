@@ -16,10 +16,32 @@ Status = Literal["none", "decrypted", "no_recipient", "unsupported", "failed"]
 #: `aead`: whoever changed the encrypted bytes would have been noticed. `none`: they may have been
 #: changed by anyone on the way (RFC 8551 section 6). None: nothing was decrypted.
 Integrity = Literal["aead", "none"]
-#: `valid`: made by the owner of the From address, by a key that a trusted authority vouches for.
-#: `untrusted`: mathematically right, but nobody vouches for the signer (or for this address).
-#: `invalid`: the mail is not what was signed, or it cannot be checked.
-Signature = Literal["none", "valid", "untrusted", "invalid"]
+#: `valid`: all of what is handed out was signed by the owner of the one From address that every
+#: reader sees, with a key that a trusted authority vouches for.
+#: `mismatch`: right and vouched for, but the signer is not (the only) author that the mail shows.
+#: `partial`: right, but it does not cover all of the content: text or parts beside it, or only an
+#: encrypted form.
+#: `ambiguous`: right, but readers differ on what the mail says or on who wrote it.
+#: `untrusted`: mathematically right, but nobody vouches for the signer.
+#: `invalid`: the content is not what was signed, or the signature cannot be checked.
+Signature = Literal["none", "valid", "mismatch", "partial", "ambiguous", "untrusted", "invalid"]
+Format = Literal["smime", "openpgp"]
+#: What a signature lies around; `ciphertext` is an encryption that lies inside it.
+Covers = Literal["content", "ciphertext", "part"]
+
+
+class Layer(NamedTuple):
+    """One layer of a mail, from the outermost to the innermost.
+
+    `kind` is `encryption`, `signature` or `compression`. `verdict` is a word of `Status`, of
+    `Signature`, or `opened`; `signer` and `covers` are those of a signature.
+    """
+
+    kind: Literal["encryption", "signature", "compression"]
+    format: Format
+    verdict: str
+    signer: str | None = None
+    covers: Covers | None = None
 
 
 class Security(NamedTuple):
@@ -40,6 +62,8 @@ class Security(NamedTuple):
     #: How the content key was protected (`RSA-OAEP`), and the content (`AES-256-GCM`).
     key_algorithm: str | None = None
     content_algorithm: str | None = None
+    #: Each encryption, signature and compression, from the outermost to the innermost.
+    layers: tuple[Layer, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """A plain dict with every field, for JSON."""
@@ -54,6 +78,7 @@ class Security(NamedTuple):
             "recipients": list(self.recipients),
             "key_algorithm": self.key_algorithm,
             "content_algorithm": self.content_algorithm,
+            "layers": [layer._asdict() for layer in self.layers],
         }
 
     @classmethod
@@ -64,6 +89,7 @@ class Security(NamedTuple):
         """
         known: dict[str, Any] = {k: value[k] for k in cls._fields if k in value}
         known["recipients"] = tuple(known.get("recipients", ()))
+        known["layers"] = tuple(Layer(**layer) for layer in known.get("layers", ()))
         for name, words in (
             ("status", get_args(Status)),
             ("integrity", (*get_args(Integrity), None)),

@@ -17,7 +17,7 @@ from typing import Final
 import structlog
 from structlog.contextvars import bound_contextvars
 
-from services.decryptor.opening import may_be_secured
+from services.decryptor.opening import is_searched, may_be_secured
 from services.decryptor.publishing import Publisher
 from services.decryptor.secured import SecuredMails
 from services.decryptor.settings import DecryptorSettings
@@ -172,7 +172,7 @@ class Decrypting:
                 if mail.outcome is not None:
                     results[mail.id] = (mail.outcome, None)
                     continue
-                if not may_be_secured(header_block(head[:HEADER_LIMIT]), head):
+                if not self._is_secured(mail, head):
                     outcome = Outcome(id=mail.id, security=_PLAIN)
                     whole = head if len(head) == mail.size else None
                     results[mail.id] = (outcome, whole)
@@ -193,6 +193,13 @@ class Decrypting:
             self.database.perform(lambda session: _record(session, fresh, token))
         self.reached("recorded")
         return results
+
+    def _is_secured(self, mail: Claimed, head: bytes) -> bool:
+        """Whether the mail must be opened. A large one is searched where its parts may tell."""
+        block = header_block(head[:HEADER_LIMIT])
+        if may_be_secured(block, head):
+            return True
+        return len(head) < mail.size and is_searched(block) and self.secured.search(mail)
 
     def _heads(self, part: Sequence[Claimed], token: uuid.UUID) -> Iterator[tuple[Claimed, bytes]]:
         """Each mail with its first octets: all of them where it is small.

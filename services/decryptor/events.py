@@ -19,6 +19,7 @@ _SECURITY = (
     "signer",
     "reason",
     "recipients",
+    "layers",
 )
 
 

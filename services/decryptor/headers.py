@@ -7,11 +7,12 @@ outer header with the content's own fields and, where there are any, the protect
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from email.errors import HeaderParseError
 from email.header import decode_header
 from email.utils import getaddresses
 
-from shared.mail.fields import HeaderBlock
+from shared.mail.fields import SINGLE_FIELDS, HeaderBlock
 from shared.mail.structure import Entity, entity
 
 #: The fields that the event shows, by their name there.
@@ -23,6 +24,15 @@ SHOWN = {
     "date": "date",
     "message-id": "message_id",
 }
+#: Fields by which a server tells what it found; one from the inside would speak in its name.
+_OF_SERVERS = (
+    "authentication-results",
+    "arc-",
+    "received-spf",
+    "return-path",
+    "x-posthouse-",
+    "x-spam",
+)
 _MAX_VALUE = 1 << 16
 
 
@@ -51,35 +61,40 @@ def authors(header: HeaderBlock) -> set[str]:
     return {address.lower() for _, address in getaddresses([value]) if "@" in address}
 
 
-def protected_fields(payload: Entity) -> dict[str, bytes]:
-    """The protected fields that the event shows: the whole field as it lies there, by name."""
-    found: dict[str, bytes] = {}
+def inner_fields(payload: Entity) -> dict[str, list[bytes]]:
+    """The fields of a content that are handed on with it: whole, as they lie there, by name.
+
+    All but those about the content itself, and but those by which servers tell what they checked.
+    """
+    found: dict[str, list[bytes]] = {}
     for name, _, start, end in payload.header.fields:
-        if name in SHOWN:
-            found.setdefault(name, payload.header.octets[start:end])
+        if name and name != "mime-version" and not name.startswith(("content-", *_OF_SERVERS)):
+            found.setdefault(name, []).append(payload.header.octets[start:end])
     return found
 
 
-def compose(outer: Entity, protected: dict[str, bytes], content: Entity) -> bytes:
+def compose(outer: Entity, inner: Mapping[str, Sequence[bytes]], content: Entity) -> bytes:
     """The header block of the opened mail, with its empty line.
 
     The outer fields are kept byte for byte, but for those about the content, which are those of
-    the opened entity, and those that are there in a protected form.
+    the opened entity. Of the `inner` fields, those that a mail has once take the place of their
+    outer forms; the others stand behind all outer ones.
     """
     octets = outer.header.octets
     end = b"\r\n" if b"\r\n" in octets else b"\n"
     kept: list[bytes] = []
-    missing = dict(protected)
+    missing = dict(inner)
     versioned = False
     for name, _, start, stop in outer.header.fields:
         if name.startswith("content-"):
             continue
         versioned = versioned or name == "mime-version"
-        if name not in protected:
+        if name not in inner or name not in SINGLE_FIELDS:
             kept.append(octets[start:stop])
         elif name in missing:
-            kept.append(missing.pop(name))
-    kept += missing.values()
+            kept += missing.pop(name)
+    for fields in missing.values():
+        kept += fields
     if not versioned:
         kept.append(b"MIME-Version: 1.0" + end)
     kept += [
@@ -87,7 +102,8 @@ def compose(outer: Entity, protected: dict[str, bytes], content: Entity) -> byte
         for name, _, start, stop in content.header.fields
         if name.startswith("content-")
     ]
-    return b"".join([one if one.endswith(b"\n") else one + end for one in kept]) + end
+    lines = [one if one.endswith(b"\n") else one + end for one in kept]
+    return b"".join(lines) + (b"\r\n" if lines[-1].endswith(b"\r\n") else b"\n")
 
 
 def decoded(value: bytes) -> str:

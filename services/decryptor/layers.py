@@ -6,9 +6,9 @@ multipart, where those could carry its text away (EFAIL). What does not open sta
 
 from __future__ import annotations
 
-import re
 from typing import NamedTuple
 
+from services.decryptor.author import ambiguity
 from services.decryptor.cms import oids
 from services.decryptor.cms.ber import Reader, reader_at
 from services.decryptor.cms.compressed import decompress
@@ -31,22 +31,21 @@ from services.decryptor.cms.errors import (
 from services.decryptor.cms.keys import key_algorithm_name
 from services.decryptor.cms.signed import SignedData, read_signed
 from services.decryptor.cms.verify import Content, load_certificates, verify
-from services.decryptor.facts import Facts, SignedLayer
+from services.decryptor.content import entity_of, looks_readable
+from services.decryptor.coverage import doubt_about, limit_of, parts_beside, telling_parts
+from services.decryptor.facts import CompressedLayer, Facts, SignedLayer
 from services.decryptor.limits import Limits
-from services.decryptor.openpgp.layers import OpenPGP, may_have_armour
+from services.decryptor.openpgp.layers import OpenPGP, kind_of_text, may_have_armour
 from services.decryptor.spool import Spool
 from services.decryptor.transfer import Undecodable, decode
 from services.decryptor.trust import TrustStore
 from shared.certificates import IdentityIndex
 from shared.mail.region import Region, made
-from shared.mail.structure import Entity, entity, split_multipart
+from shared.mail.structure import Entity, Part, entity, split_multipart
 from shared.security import Status
 
 _PKCS7 = ("application/pkcs7-mime", "application/x-pkcs7-mime")
 _PKCS7_SIGNATURE = ("application/pkcs7-signature", "application/x-pkcs7-signature")
-#: How an entity begins: with a header field, or with an empty line.
-_START = re.compile(rb"\r?\n|[\x21-\x39\x3b-\x7e]+[ \t]*:")
-_LONGEST_NAME = 256
 _CMS_TYPES = (
     oids.ENVELOPED_DATA,
     oids.AUTH_ENVELOPED_DATA,
@@ -87,6 +86,8 @@ class Peeler:
         self.facts = Facts()
         #: The innermost entity that encryption or a signature covers: its header is protected.
         self.payload: Entity | None = None
+        #: Every such entity, from the outermost on.
+        self.covered: list[Entity] = []
         self._identities = identities
         self._limits = limits
         self._trust = trust
@@ -125,7 +126,7 @@ class Peeler:
             self._trust.keyring,
             self.facts,
             self._spool,
-            self._limits.decompressed_bytes,
+            self._limits,
         )
 
     def peel(self, whole: Entity, depth: int = 0) -> Entity:
@@ -137,19 +138,49 @@ class Peeler:
             return self._pkcs7(whole, depth)
         if whole.media_type == "multipart/signed":
             return self._multipart_signed(whole, depth)
-        if whole.media_type == "multipart/encrypted":
-            content = self._openpgp.encrypted(whole)
-            return whole if content is None else self._inner(content, depth)
-        if whole.media_type == "text/plain" and may_have_armour(whole):
-            content = self._openpgp.inline(whole)
-            return whole if content is None else self._inner(content, depth)
+        if whole.media_type.startswith("multipart/"):
+            return self._multipart(whole, depth)
+        if may_have_armour(whole):
+            text = self._openpgp.inline(whole)
+            return whole if text is None else self._within(text, depth)
         return whole
 
     def _inner(self, content: Region, depth: int) -> Entity:
         """What a layer held, and what is inside that."""
-        whole = entity(content)
-        self.payload = whole
+        return self._within(entity_of(content), depth)
+
+    def _within(self, whole: Entity, depth: int) -> Entity:
+        self._covers(whole)
         return self.peel(whole, depth + 1)
+
+    def _covers(self, whole: Entity) -> None:
+        self.payload = whole
+        self.covered.append(whole)
+
+    def _multipart(self, whole: Entity, depth: int) -> Entity:
+        """A multipart that holds nothing but one encrypted or signed entity is that entity.
+
+        Exchange, Google and Proton deliver the two parts of PGP/MIME in a multipart/mixed, with
+        an empty text before them.
+        """
+        multipart = split_multipart(whole)
+        before = len(self.facts.layers)
+        opened = whole
+        parts = [entity(one) for one in telling_parts(multipart)[:3]]
+        if whole.media_type == "multipart/encrypted":
+            content = self._openpgp.encrypted(whole)
+            opened = whole if content is None else self._inner(content, depth)
+        elif len(parts) == 2 and parts[0].media_type == "application/pgp-encrypted":
+            content = self._openpgp.message(parts[1])
+            opened = whole if content is None else self._inner(content, depth)
+        elif len(parts) == 1:
+            inner = self.peel(parts[0], depth + 1)
+            opened = whole if inner is parts[0] else inner
+        limit = limit_of(whole, multipart)
+        for layer in self.facts.layers[before:]:
+            if limit is not None and isinstance(layer, SignedLayer):
+                layer.limited(*limit)
+        return opened
 
     def _pkcs7(self, whole: Entity, depth: int) -> Entity:
         ready, self._ready = self._ready, None
@@ -177,7 +208,7 @@ class Peeler:
             try:
                 envelope = any_envelope(body, content, authenticated=authenticated)
             except Malformed as error:
-                self.facts.encrypted = True
+                self.facts.encryption("smime")
                 self.facts.failed("failed", str(error))
                 return whole
             return self._enveloped(whole, envelope, depth)
@@ -202,7 +233,7 @@ class Peeler:
     ) -> Entity:
         facts = self.facts
         first_key = self._first_key if keys is not None else None
-        facts.encrypted = True
+        facts.encryption("smime")
         facts.recipients += [str(one.identifier) for one in envelope.recipients]
         facts.content_algorithm = cipher = envelope.cipher
         if envelope.recipients:
@@ -225,10 +256,13 @@ class Peeler:
         return whole
 
     def _compressed(self, whole: Entity, body: Region, content: Reader, depth: int) -> Entity:
+        if any(isinstance(layer, CompressedLayer) for layer in self.facts.layers):
+            self.facts.failed("failed", "The mail holds compressed data in compressed data.")
+            return whole
+        self.facts.layers.append(CompressedLayer())
+        limit = self._limits.unpacked(len(body))
         try:
-            content_type, unpacked = decompress(
-                body, content, self._spool, self._limits.decompressed_bytes
-            )
+            content_type, unpacked = decompress(body, content, self._spool, limit)
         except Unsupported as error:
             self.facts.failed("unsupported", str(error))
         except Malformed as error:
@@ -243,11 +277,11 @@ class Peeler:
             signed = read_signed(body, content, self._spool)
         except Malformed as error:
             layer.broken = str(error)
-            self.facts.signatures.append(layer)
+            self.facts.signature(layer)
             return whole
         if not signed.signers and signed.content is None:
             return whole  # certs-only (RFC 8551 section 3.8): keys for somebody, not a mail
-        self.facts.signatures.append(layer)
+        self.facts.signature(layer)
         if signed.content is None:
             layer.broken = "The signature came without what it signs."
             return whole
@@ -255,43 +289,139 @@ class Peeler:
         return self._content(whole, signed.content_type, signed.content, depth)
 
     def _multipart_signed(self, whole: Entity, depth: int) -> Entity:
-        pair = split_multipart(whole, 3).parts
-        layer = SignedLayer()
-        if len(pair) != 2:
+        """The signed part alone, where it is what was signed, or where something opened inside.
+
+        Otherwise the mail stays as it came: what lies around the signed part is not lost.
+        """
+        signature = self._signed_part(whole)
+        if signature is None:
+            return whole
+        layer, signed = signature
+        if signed is None:
+            return whole
+        self._covers(signed)
+        inner = self.peel(signed, depth + 1)
+        if inner is not signed or (layer.is_right and layer.limit is None):
+            return inner
+        return whole
+
+    def _signed_part(self, whole: Entity) -> tuple[SignedLayer, Entity | None] | None:
+        """The signature of a multipart/signed (RFC 1847) and the part that it lies beside.
+
+        None where it is a signature of another kind.
+        """
+        multipart = split_multipart(whole, 3)
+        if len(multipart.parts) != 2:
+            layer = self.facts.signature(SignedLayer())
             layer.broken = "The signed mail does not have the two parts that it must have."
-            self.facts.signatures.append(layer)
-            return whole
-        attached = entity(pair[1])
-        before = entity(pair[0])
+            return layer, None
+        part = multipart.parts[0]
+        signed, attached = entity(part), entity(multipart.parts[1])
         if attached.media_type == "application/pgp-signature":
-            self.payload = before
-            self._openpgp.signed(pair[0], attached)
-            return self._inside(whole, before, depth)
-        if attached.media_type not in _PKCS7_SIGNATURE and not (
-            attached.media_type in _PKCS7 or b".p7s" in attached.header.value("content-disposition")
-        ):
-            return whole
-        self.facts.signatures.append(layer)
+            layer = self._openpgp.signed(part, attached)
+        elif attached.media_type in (*_PKCS7_SIGNATURE, *_PKCS7) or _names_signature(attached):
+            layer = self._detached(part, attached)
+        else:
+            return None
+        limit = limit_of(whole, multipart)
+        if limit is not None:
+            layer.limited(*limit)
+        doubt = doubt_about(attached.findings) or ambiguity(attached.header)
+        if doubt:
+            layer.limited("ambiguous", f"The part of the signature is ambiguous: {doubt}.")
+        if attached.media_type.startswith("text/"):
+            layer.limited("partial", "The signature lies in a part that shows as a text.")
+        return layer, signed
+
+    def _detached(self, part: Region, attached: Entity) -> SignedLayer:
+        layer = self.facts.signature(SignedLayer())
         try:
             body = decode(attached.body, attached.transfer_encoding, self._spool)
             content_type, content = content_info(body)
             if content_type != oids.SIGNED_DATA:
                 raise Malformed("The attached signature is not a signature.")
-            self._verify(
-                layer, read_signed(body, content, self._spool), Content(pair[0], text=True)
-            )
+            signed = read_signed(body, content, self._spool)
+            if signed.content is not None and not _is_same(signed.content, part):
+                raise Malformed("The attached signature brings a content of its own.")
+            self._verify(layer, signed, Content(part, text=True))
         except (Undecodable, Malformed) as error:
             layer.broken = str(error)
-        self.payload = before
-        return self._inside(whole, before, depth)
+        return layer
 
-    def _inside(self, whole: Entity, signed: Entity, depth: int) -> Entity:
-        """What the signed part of a multipart/signed holds.
+    def look_beside(self, inner: Entity) -> None:
+        """Says what in the mail as it is handed out is still encrypted, or signed for itself.
 
-        Where nothing inside had to be opened, the mail stays readable as it is, proof included.
+        Such parts stay as they are: a text that was decrypted among others could be carried away
+        by them (EFAIL), and a signature covers its own part only.
         """
-        inner = self.peel(signed, depth + 1)
-        return whole if inner is signed else inner
+        if not inner.media_type.startswith("multipart/") or (
+            self.facts.encrypted and self.facts.status != "decrypted"
+        ):
+            return
+        signed = encrypted = False
+        for part, forwarded in parts_beside(inner):
+            found = self._kind_of(part.entity)
+            if found == "encryption" and not encrypted:
+                encrypted = True
+                self._encrypted_beside(part.entity)
+            elif found == "signature" and not signed and not forwarded and not self.facts.signed:
+                signed = True
+                self._signed_beside(part)
+
+    def _kind_of(self, part: Entity) -> str:
+        if part.media_type in ("multipart/encrypted", "application/pgp-encrypted"):
+            return "encryption"
+        if part.media_type == "multipart/signed":
+            return "signature"
+        if is_pkcs7(part):
+            return self._kind_of_pkcs7(part)
+        if may_have_armour(part) or part.media_type == "text/html":
+            return kind_of_text(part, self._spool)
+        return ""
+
+    def _kind_of_pkcs7(self, part: Entity) -> str:
+        try:
+            content_type, _ = content_info(decode(part.body, part.transfer_encoding, self._spool))
+        except (Undecodable, Malformed):
+            kind = part.parameters.get("smime-type", "").lower()
+            return "encryption" if "enveloped" in kind or not kind else ""
+        if content_type in (oids.ENVELOPED_DATA, oids.AUTH_ENVELOPED_DATA):
+            return "encryption"
+        return "signature" if content_type == oids.SIGNED_DATA else ""
+
+    def _encrypted_beside(self, part: Entity) -> None:
+        reason = "A part of the mail is encrypted; it is not opened, since other parts lie beside."
+        if self.facts.encrypted:
+            self.facts.remark(reason)
+            return
+        self.facts.encryption("smime" if is_pkcs7(part) else "openpgp")
+        self.facts.failed("unsupported", reason)
+
+    def _signed_beside(self, part: Part) -> None:
+        before = len(self.facts.layers)
+        read = part.entity
+        if read.media_type == "multipart/signed":
+            self._signed_part(read)
+        elif is_pkcs7(read):
+            self._opaque(read)
+        else:
+            self._openpgp.inline(read)
+        for layer in self.facts.layers[before:]:
+            if isinstance(layer, SignedLayer):
+                layer.limit = ("partial", "Only a part of the mail is signed.")
+
+    def _opaque(self, whole: Entity) -> None:
+        layer = SignedLayer()
+        try:
+            body = decode(whole.body, whole.transfer_encoding, self._spool)
+            signed = read_signed(body, content_info(body).content, self._spool)
+        except (Undecodable, Malformed) as error:
+            layer.broken = str(error)
+        else:
+            if signed.content is None:
+                return
+            self._verify(layer, signed, Content(signed.content, text=False))
+        self.facts.signature(layer)
 
     def _verify(self, layer: SignedLayer, signed: SignedData, content: Content) -> None:
         layer.certificates = load_certificates(signed.certificates)
@@ -301,10 +431,11 @@ class Peeler:
         """A body that says it is CMS and is not."""
         kind = whole.parameters.get("smime-type", "").lower()
         if kind == "signed-data":
-            self.facts.signatures.append(SignedLayer(broken=reason))
-        else:
-            self.facts.encrypted = "enveloped" in kind or not kind
-            self.facts.failed("failed", reason)
+            self.facts.signature(SignedLayer(broken=reason))
+            return whole
+        if "enveloped" in kind or not kind:
+            self.facts.encryption("smime")
+        self.facts.failed("failed", reason)
         return whole
 
 
@@ -312,5 +443,18 @@ def _plausible(content_type: bytes, content: Region) -> bool:
     """Whether a decrypted content starts as its type does."""
     if content_type in _CMS_TYPES:
         return content.copy(1) == b"\x30"
-    buffer, start, end = content
-    return _START.match(buffer, start, min(end, start + _LONGEST_NAME)) is not None
+    return looks_readable(content)
+
+
+def _is_same(one: Region, other: Region) -> bool:
+    """Whether a content that a detached signature repeats is the one beside it, or empty."""
+    if not len(one):
+        return True
+    return len(one) == len(other) and all(
+        bytes(mine) == bytes(theirs)
+        for mine, theirs in zip(one.windows(), other.windows(), strict=True)
+    )
+
+
+def _names_signature(attached: Entity) -> bool:
+    return b".p7s" in attached.header.value("content-disposition").lower()

@@ -16,3 +16,10 @@ class Limits:
     decompressed_bytes: int = 157_286_400
     #: Up to this size, in bytes, each form of the mail is kept in memory, above it in a file.
     memory_bytes: int = 1 << 24
+    #: How many octets one octet of compressed content may unpack to; a free megabyte is for
+    #: small ones. Texts reach 20, tables 100, an attack 1000.
+    ratio: int = 100
+
+    def unpacked(self, size: int) -> int:
+        """What a compressed content of `size` bytes may unpack to, in bytes."""
+        return min(self.decompressed_bytes, max(1 << 20, size * self.ratio))

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import base64
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -13,20 +14,17 @@ from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO
 
-from services.decryptor.facts import Facts
-from services.decryptor.headers import (
-    SHOWN,
-    authors,
-    compose,
-    decoded,
-    payload_of,
-    protected_fields,
-)
+from services.decryptor.author import Author, read_author
+from services.decryptor.coverage import content_doubt
+from services.decryptor.headers import SHOWN, compose, decoded, inner_fields, payload_of
+from services.decryptor.judging import judged
 from services.decryptor.layers import Peeler, is_pkcs7
 from services.decryptor.limits import Limits
+from services.decryptor.openpgp.layers import may_be_armoured
 from services.decryptor.spool import Spool, source
 from services.decryptor.trust import TrustStore
 from shared.certificates import IdentityIndex
+from shared.mail.fields import unfold
 from shared.mail.region import region
 from shared.mail.structure import Entity, entity
 from shared.security import Security
@@ -38,6 +36,19 @@ _MULTIPARTS = ("multipart/signed", "multipart/encrypted")
 _NOTHING = Security()
 _NOT_ANALYSED = Security(status="failed", reason="The mail could not be analysed.")
 _LIMITS = Limits()
+_ARMOUR = b"-----BEGIN PGP "
+#: In lower case; the last three are the beginning of OpenPGP lines in base64.
+_MARKS = (
+    b"pkcs7",
+    b".p7m",
+    b"/pgp",
+    _ARMOUR.lower(),
+    *(base64.b64encode(b"-" * n + b"BEGIN PGP ")[2:-4].lower() for n in (3, 4, 5)),
+)
+#: Longer than any of these marks.
+MARK_LENGTH = 32
+#: Signatures whose octets are what somebody signed, and all that is handed out.
+_RIGHT = ("valid", "mismatch", "untrusted")
 
 
 @dataclass(slots=True)
@@ -75,17 +86,34 @@ class Opened:
 def may_be_secured(header_block: bytes, beginning: bytes) -> bool:
     """Whether a mail can be encrypted or signed: if not, skip `open_mail`.
 
-    Everything shows in the header but OpenPGP between the lines of a text, which is looked for in
-    `beginning` (the mail's first octets, or all of it).
+    Mostly this shows in the header. OpenPGP between the lines of a text, and what lies in the
+    parts of a multipart, is looked for in `beginning` (the mail's first octets, or all of it):
+    where that is not the whole mail, `holds_secured` looks at the rest.
     """
     whole = entity(region(header_block))
-    if whole.media_type == "text/plain":
+    if whole.media_type in _MULTIPARTS or is_pkcs7(whole):
+        return True
+    if whole.media_type.startswith("multipart/"):
+        return holds_secured(beginning)
+    if may_be_armoured(whole):
         return b"-----BEGIN PGP " in beginning or whole.transfer_encoding == "base64"
-    return _secured(whole)
+    return False
+
+
+def is_searched(header_block: bytes) -> bool:
+    """Whether something encrypted or signed may lie anywhere in the mail, not just at its start."""
+    whole = entity(region(header_block))
+    return whole.media_type.startswith("multipart/") or may_be_armoured(whole)
+
+
+def holds_secured(octets: bytes) -> bool:
+    """Whether a stretch of a mail has a word that no encrypted or signed part is without."""
+    lowered = octets.lower()
+    return any(mark in lowered for mark in _MARKS)
 
 
 def _secured(whole: Entity) -> bool:
-    return whole.media_type in _MULTIPARTS or whole.media_type == "text/plain" or is_pkcs7(whole)
+    return whole.media_type.startswith("multipart/") or may_be_armoured(whole) or is_pkcs7(whole)
 
 
 def open_mail(
@@ -185,45 +213,52 @@ class _Mail:
 
 
 def _opened(peeler: Peeler, outer: Entity, trust: TrustStore, spool: Spool) -> Opened:
-    inner = peeler.peel(outer)
     facts = peeler.facts
+    inner = peeler.peel(outer)
+    is_open = facts.is_open
+    peeler.look_beside(inner)
     payload = payload_of(peeler.payload, outer) if peeler.payload else None
-    protected = protected_fields(payload) if payload else {}
-    from_header = payload.header if payload and "from" in protected else outer.header
-    security = facts.judged(authors(from_header) if facts.signatures else set(), trust)
-    opened = Opened(security, _spool=spool)
-    if protected and payload:
-        _prefer(opened, facts, protected, payload, outer)
-    if inner is not outer and security.status in ("none", "decrypted"):
-        if payload is not None and inner.media_type == "message/rfc822" and payload is not inner:
-            inner = payload
-        opened.content = _composed(outer, protected, inner, spool)
+    if payload is not None and inner.media_type == "message/rfc822" and payload is not inner:
+        inner = payload
+    author, doubt = Author(None), ""
+    if facts.signed:
+        covered = [one.header for one in (*peeler.covered, *([payload] if payload else []))]
+        author = read_author(outer.header, covered)
+        doubt = content_doubt(inner)
+    opened = Opened(judged(facts, author, doubt, trust), _spool=spool)
+    fields = _believed(opened.security, payload, outer) if payload else {}
+    opened.headers = {
+        SHOWN[name]: decoded(unfold(lines[0].partition(b":")[2]))
+        for name, lines in fields.items()
+        if name in SHOWN
+    }
+    if inner is not outer and is_open:
+        opened.content = _composed(outer, fields, inner, spool)
     spool.release_mappings()
     return opened
 
 
-def _prefer(
-    opened: Opened, facts: Facts, protected: dict[str, bytes], payload: Entity, outer: Entity
-) -> None:
-    """Decides which protected fields are believed, and drops the others from `protected`.
+def _believed(security: Security, payload: Entity, outer: Entity) -> dict[str, list[bytes]]:
+    """The fields of the content that are handed on.
 
-    Anyone can encrypt a mail, whoever its inner From names; so without a valid signature an author
-    is only taken from the inside where the outside (which the mail servers vouch for) agrees
-    (RFC 9788 section 4.4).
+    Anyone can encrypt a mail, whoever its inner From names; so an author is only taken from the
+    inside where the outside (which the mail servers vouch for) names the same (RFC 9788 section
+    4.4).
     """
-    signed = opened.security.signature in ("valid", "untrusted")
-    if not signed and facts.status != "decrypted":
-        protected.clear()
-        return
-    if opened.security.signature != "valid" and authors(payload.header) != authors(outer.header):
-        protected.pop("from", None)
-    opened.headers = {SHOWN[name]: decoded(payload.header.value(name)) for name in protected}
+    fields = inner_fields(payload)
+    if security.status != "decrypted" and security.signature not in _RIGHT:
+        return {name: lines for name, lines in fields.items() if name not in SHOWN}
+    if "from" in fields:
+        inside, outside = read_author(payload.header, ()), read_author(outer.header, ())
+        if inside.address is None or inside.address != outside.address:
+            del fields["from"]
+    return {name: lines[:1] if name in SHOWN else lines for name, lines in fields.items()}
 
 
 def _composed(
-    outer: Entity, protected: dict[str, bytes], inner: Entity, spool: Spool
+    outer: Entity, fields: dict[str, list[bytes]], inner: Entity, spool: Spool
 ) -> bytes | Path:
-    header = compose(outer, protected, inner)
+    header = compose(outer, fields, inner)
     if len(inner.body) + len(header) <= spool.memory:
         with memoryview(inner.body.buffer) as whole:
             return b"".join((header, whole[inner.body.start : inner.body.end]))

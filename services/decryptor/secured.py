@@ -10,7 +10,14 @@ from hashlib import sha256
 from pathlib import Path
 
 from services.decryptor.keyring import Keyring
-from services.decryptor.opening import Limits, Opened, open_mail, open_mails
+from services.decryptor.opening import (
+    MARK_LENGTH,
+    Limits,
+    Opened,
+    holds_secured,
+    open_mail,
+    open_mails,
+)
 from services.decryptor.settings import DecryptorSettings
 from shared.certificates import IdentityIndex
 from shared.connections import Connection
@@ -66,6 +73,16 @@ class SecuredMails:
         for opened in found:
             self.observe(opened.security, seconds)
         return outcomes
+
+    def search(self, mail: Claimed) -> bool:
+        """Whether something encrypted or signed may lie in any part of a large mail."""
+        carry = b""
+        for chunk in self.store.stream(mail.raw):
+            piece = carry + chunk
+            if holds_secured(piece):
+                return True
+            carry = piece[-MARK_LENGTH:]
+        return False
 
     def open_large(self, mail: Claimed, connection: Connection | None, pack: Pack) -> Outcome:
         """A large mail, by way of a file."""

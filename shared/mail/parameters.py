@@ -121,13 +121,14 @@ def _skip(value: bytes, position: int, found: list[Finding]) -> int:
 def _pieces(value: bytes, position: int, found: list[Finding]) -> dict[str, dict[int, _Piece]]:
     """The parameters, by name and number of the section; -1 is one without a number."""
     pieces: dict[str, dict[int, _Piece]] = {}
+    last = ""
     while position < len(value):
         # Stands before the semicolon that begins the next parameter.
         start = position = _skip(value, position, found)
         if value[position : position + 1] == b";":
             start = position = _skip(value, position + 1, found)
         elif position < len(value):
-            found.append(Finding(Kind.MALFORMED_PARAMETER, position))
+            found.append(Finding(Kind.MALFORMED_PARAMETER, position, last))
             position = _next(value, position)
             continue
         if position >= len(value) or value[position : position + 1] == b";":
@@ -138,6 +139,7 @@ def _pieces(value: bytes, position: int, found: list[Finding]) -> dict[str, dict
             found.append(Finding(Kind.MALFORMED_PARAMETER, start))
             position = _next(value, position)
             continue
+        last = name[0].decode("ascii", "replace").lower()
         position = _skip(value, after + 1, found)
         quoted = _QUOTED.match(value, position)
         if quoted:
@@ -146,9 +148,9 @@ def _pieces(value: bytes, position: int, found: list[Finding]) -> dict[str, dict
             token = _TOKEN.match(value, position)
             octets = token[0] if token else b""
             if b'"' in octets or b"(" in octets:
-                found.append(Finding(Kind.MALFORMED_PARAMETER, position))
+                found.append(Finding(Kind.MALFORMED_PARAMETER, position, last))
             position += len(octets)
-        _add(pieces, name[0].decode("ascii", "replace").lower(), octets, start, found)
+        _add(pieces, last, octets, start, found)
     return pieces
 
 

@@ -36,7 +36,6 @@ _TRANSFER_ENCODINGS = (*_IDENTITY, "base64", "quoted-printable")
 _UUENCODE = ("x-uuencode", "uuencode", "x-uue")
 _TAIL = re.compile(rb"[ \t]*+(?:\r?\n|\Z)")
 _TAIL_LIMIT = 80
-_BARE_CR = re.compile(rb"\r(?!\n)")
 _COMMENT = re.compile(r"\([^()]*\)")
 
 
@@ -97,7 +96,8 @@ def _findings(whole: Entity) -> Iterator[Finding]:
         field = whole.header.first(name)
         if field is not None:
             for one in read_parameters(field.value).findings:
-                yield one._replace(where=field.start)
+                detail = one.detail if name == "content-type" else f"{name} {one.detail}".strip()
+                yield Finding(one.kind, field.start, detail)
             if name == "content-type" and "/" not in whole.media_type:
                 yield Finding(Kind.MALFORMED_CONTENT_TYPE, field.start)
     encoding = whole.header.first("content-transfer-encoding")
@@ -248,6 +248,11 @@ def read_structure(whole: Region) -> Part:
     return _part(whole, entity(whole), 0, _Budget())
 
 
+def read_entity(read: Entity) -> Part:
+    """The tree of an entity that was read already; its `whole` is its body."""
+    return _part(read.body, read, 0, _Budget())
+
+
 class _Budget:
     """How many parts of the mail may still be looked at."""
 
@@ -284,4 +289,12 @@ def _part(whole: Region, read: Entity, depth: int, budget: _Budget) -> Part:
 
 def has_bare_cr(part: Region) -> bool:
     """Whether a carriage return without its line feed occurs."""
-    return _BARE_CR.search(part.buffer, part.start, part.end) is not None
+    open_end = False
+    for window in part.windows():
+        octets = bytes(window)
+        if open_end and octets[:1] != b"\n":
+            return True
+        open_end = octets[-1:] == b"\r"
+        if octets.count(b"\r") - octets.count(b"\r\n") > open_end:
+            return True
+    return open_end

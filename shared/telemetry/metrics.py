@@ -125,7 +125,7 @@ DECRYPT_SECONDS: Final = _histogram(
     "decrypt_seconds", "How long opening and verifying one mail took.", _SECONDS
 )
 SIGNATURES: Final = _counter(
-    "signatures_total", "Signed mails: valid, untrusted, invalid.", "signature"
+    "signatures_total", "Signed mails, by what the signature is worth.", "signature"
 )
 PUBLISHED_EVENTS: Final = _counter(
     "published_events_total", "Events confirmed by the output queue. kind: first, repeat.", "kind"

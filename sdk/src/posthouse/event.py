@@ -70,7 +70,7 @@ class Raw:
 
 @dataclass(frozen=True, slots=True)
 class Original:
-    """The mail as it was downloaded, where `raw` is a decrypted form of it."""
+    """The mail as it was downloaded, where `raw` is what was decrypted or signed in it."""
 
     url: str
     size: int
@@ -78,11 +78,30 @@ class Original:
 
 
 @dataclass(frozen=True, slots=True)
+class Layer:
+    """One layer of a mail. `kind`: `encryption`, `signature`, `compression`; `format`: `smime`,
+    `openpgp`.
+
+    `verdict` is a word of `Security.status` or of `Security.signature`; `covers` is what a
+    signature lies around: `content`, `ciphertext` (an encryption inside it) or `part`.
+    """
+
+    kind: str
+    format: str
+    verdict: str
+    signer: str = ""
+    covers: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Security:
     """What Posthouse found out about encryption and signature. `details` has every field.
 
     `status`: `none`, `decrypted`, or why not (`no_recipient`, `unsupported`, `failed`).
-    `signature`: `none`, `valid`, `untrusted`, `invalid`. `integrity`: `none` or `aead`.
+    `signature`: `none`, `valid`, or what keeps it from being that: `mismatch` (the signer is not
+    the one author that the mail shows), `partial` (it does not cover all of the content),
+    `ambiguous` (readers differ on what the mail says), `untrusted` (nobody vouches for the
+    signer), `invalid`. `integrity`: `none` or `aead`.
     """
 
     encrypted: bool = False
@@ -92,6 +111,8 @@ class Security:
     signature: str = "none"
     signer: str = ""
     reason: str = ""
+    #: From the outermost to the innermost.
+    layers: tuple[Layer, ...] = ()
     details: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
 
@@ -268,6 +289,16 @@ def _security_fields(security: Security) -> dict[str, Any]:
         "signature": security.signature,
         "signer": security.signer,
         "reason": security.reason,
+        "layers": [
+            {
+                "kind": one.kind,
+                "format": one.format,
+                "verdict": one.verdict,
+                "signer": one.signer or None,
+                "covers": one.covers or None,
+            }
+            for one in security.layers
+        ],
     }
 
 
@@ -319,6 +350,9 @@ def _read(fields: Mapping[str, Any]) -> MailEvent:
     )
 
 
+_LAYER = ("kind", "format", "verdict", "signer", "covers")
+
+
 def _security(fields: Mapping[str, Any]) -> Security:
     return Security(
         encrypted=bool(fields.get("encrypted")),
@@ -328,6 +362,11 @@ def _security(fields: Mapping[str, Any]) -> Security:
         signature=_text(fields.get("signature")) or "none",
         signer=_text(fields.get("signer")),
         reason=_text(fields.get("reason")),
+        layers=tuple(
+            Layer(*(_text(one.get(name)) for name in _LAYER))
+            for one in fields.get("layers") or ()
+            if isinstance(one, Mapping)
+        ),
         details=dict(fields),
     )
 

@@ -2,20 +2,31 @@
 
 from __future__ import annotations
 
+import re
+
 from services.decryptor.cms.errors import Malformed, NoRecipient, NotOpened, Unsupported
+from services.decryptor.content import has_header, text_entity
 from services.decryptor.facts import Facts, SignedLayer
+from services.decryptor.limits import Limits
+from services.decryptor.openpgp.cleartext import is_same_text, signed_text
 from services.decryptor.openpgp.decrypting import OpenedMessage, decrypt_message
 from services.decryptor.openpgp.packets import ARMOUR_MESSAGE, ARMOUR_SIGNED, addressed
 from services.decryptor.openpgp.verifying import Keyring, verify_detached, verify_inline
 from services.decryptor.spool import Spool
 from services.decryptor.transfer import Undecodable, decode
 from shared.certificates import OpenPGPKey
-from shared.mail.region import Region
+from shared.mail.region import Region, region
 from shared.mail.structure import Entity, entity, split_multipart
 
 #: A signed text is verified in memory; longer texts are not written by people.
 _MAX_TEXT = 1 << 24
 _LOOK = 1 << 12
+_ARMOUR_END = b"-----END PGP MESSAGE-----"
+_TEXT_AROUND = "There is other text around what is signed."
+#: Where a message lies in the lines of the body, and not in a multipart.
+_TEXTS = ("text/plain", "application/pgp", "application/pgp-encrypted")
+_NAMES = (".asc", ".pgp", ".gpg")
+_LABEL = re.compile(r"[A-Za-z0-9_:.-]+")
 
 
 class OpenPGP:
@@ -27,24 +38,28 @@ class OpenPGP:
         ring: Keyring,
         facts: Facts,
         spool: Spool,
-        limit: int,
+        limits: Limits,
     ) -> None:
         self._keys = keys
         self._ring = ring
         self._facts = facts
         self._spool = spool
-        self._limit = limit
+        self._limits = limits
 
     def encrypted(self, whole: Entity) -> Region | None:
-        """The entity inside a multipart/encrypted (RFC 3156 section 4); None if not opened."""
-        self._facts.encrypted = True
+        """The content of a multipart/encrypted (RFC 3156 section 4); None if not opened."""
         pair = split_multipart(whole, 3).parts
-        if len(pair) != 2:
-            self._facts.failed(
-                "failed", "The encrypted mail does not have the two parts that it must have."
-            )
-            return None
-        data = entity(pair[1])
+        if len(pair) == 2:
+            return self.message(entity(pair[1]))
+        self._facts.encryption("openpgp")
+        self._facts.failed(
+            "failed", "The encrypted mail does not have the two parts that it must have."
+        )
+        return None
+
+    def message(self, data: Entity) -> Region | None:
+        """The content of an OpenPGP message that is a part of its own; None if not opened."""
+        self._facts.encryption("openpgp")
         try:
             message = decode(data.body, data.transfer_encoding, self._spool)
         except Undecodable as error:
@@ -53,8 +68,8 @@ class OpenPGP:
         opened = self._open(message)
         return opened.content if opened else None
 
-    def inline(self, whole: Entity) -> Region | None:
-        """The entity that a text between OpenPGP lines decrypts to; None if there is none.
+    def inline(self, whole: Entity) -> Entity | None:
+        """The text that a text between OpenPGP lines holds; None if there is none.
 
         Only where the message is the whole body: other text around it could carry the decrypted
         text away, and would be lost without it.
@@ -63,34 +78,38 @@ class OpenPGP:
             body = decode(whole.body, whole.transfer_encoding, self._spool)
         except Undecodable:
             return None
-        start, end = _trimmed(body)
-        message = Region(body.buffer, start, end)
+        message = _trimmed(body)
         beginning = message.copy(_LOOK)
         if beginning.startswith(ARMOUR_SIGNED):
-            self._signed_text(message)
+            return self._signed_text(whole, message)
+        buffer, start, end = message
+        where = buffer.find(ARMOUR_MESSAGE, start, end)
+        if where < 0:
+            if buffer.find(ARMOUR_SIGNED, start, end) >= 0:
+                self._facts.signature(SignedLayer("openpgp", broken=_TEXT_AROUND))
             return None
-        if ARMOUR_MESSAGE not in beginning:
-            return None
-        self._facts.encrypted = True
-        tail = body.buffer[max(start, end - 64) : end]
-        if not beginning.startswith(ARMOUR_MESSAGE) or not tail.endswith(
-            b"-----END PGP MESSAGE-----"
-        ):
+        if where > start or buffer.find(_ARMOUR_END, start, end) != end - len(_ARMOUR_END):
+            self._facts.encryption("openpgp")
             self._facts.failed("unsupported", "There is other text around the encrypted message.")
             return None
+        self._facts.encryption("openpgp")
         opened = self._open(message)
-        return self._as_text(whole, opened.content) if opened else None
+        if opened is None:
+            return None
+        if whole.media_type != "text/plain" and has_header(opened.content):
+            return entity(opened.content)
+        return text_entity(opened.content, _charset(whole))
 
-    def signed(self, part: Region, attached: Entity) -> None:
+    def signed(self, part: Region, attached: Entity) -> SignedLayer:
         """Verifies the signature of a multipart/signed over its first part."""
-        layer = SignedLayer()
-        self._facts.signatures.append(layer)
+        layer = self._facts.signature(SignedLayer("openpgp"))
         try:
             armoured = decode(attached.body, attached.transfer_encoding, self._spool)
         except Undecodable as error:
             layer.broken = str(error)
-            return
+            return layer
         layer.openpgp = verify_detached(part, armoured.copy(_MAX_TEXT), self._ring, self._spool)
+        return layer
 
     def _open(self, message: Region) -> OpenedMessage | None:
         facts = self._facts
@@ -100,7 +119,8 @@ class OpenPGP:
             facts.recipients.append("a hidden key")
         facts.key_algorithm, facts.content_algorithm = to.key_algorithm, to.content_algorithm
         try:
-            opened = decrypt_message(message, to, self._keys, self._ring, self._spool, self._limit)
+            limit = self._limits.unpacked(len(message))
+            opened = decrypt_message(message, to, self._keys, self._ring, self._spool, limit)
         except NoRecipient as error:
             facts.failed("no_recipient", str(error))
         except Unsupported as error:
@@ -112,46 +132,77 @@ class OpenPGP:
                 opened.key.id, "aead", to.key_algorithm or "?", to.content_algorithm or "?"
             )
             if opened.signature:
-                facts.signatures.append(SignedLayer(openpgp=opened.signature))
+                facts.signature(SignedLayer("openpgp", openpgp=opened.signature))
             return opened
         return None
 
-    def _signed_text(self, message: Region) -> None:
+    def _signed_text(self, whole: Entity, message: Region) -> Entity | None:
+        """The text without its signature lines, where all of it was signed."""
+        layer = self._facts.signature(SignedLayer("openpgp"))
         if len(message) > _MAX_TEXT:
-            self._facts.signatures.append(SignedLayer(broken="The signed text is too long."))
-            return
-        text = message.copy()
-        layer = SignedLayer(openpgp=verify_inline(text, self._ring))
-        if not text.endswith(b"-----END PGP SIGNATURE-----"):
-            layer = SignedLayer(broken="There is other text around what is signed.")
-        self._facts.signatures.append(layer)
-
-    def _as_text(self, whole: Entity, content: Region) -> Region:
-        """A decrypted text as an entity; OpenPGP texts are UTF-8 unless the mail says otherwise."""
-        charset = whole.parameters.get("charset", "utf-8")
-        if charset.lower() == "us-ascii" or not charset.isascii() or '"' in charset:
+            layer.broken = "The signed text is too long."
+            return None
+        framed = message.copy()
+        layer.openpgp = verify_inline(framed, self._ring)
+        text = signed_text(framed)
+        if text is None:
+            layer.broken = _TEXT_AROUND
+            return None
+        if not layer.is_right:
+            return None
+        if not is_same_text(text, layer.openpgp.content):
+            layer.broken = _TEXT_AROUND
+            return None
+        charset = _charset(whole)
+        try:
+            text.decode("utf-8")
             charset = "utf-8"
-        sink = self._spool.sink()
-        sink.write(
-            f'Content-Type: text/plain; charset="{charset}"\r\n'
-            "Content-Transfer-Encoding: 8bit\r\n\r\n".encode()
-        )
-        for window in content.windows():
-            sink.write(window)
-        return sink.finish()
+        except UnicodeDecodeError:
+            # Whoever changes the character set that the header names changes the text.
+            layer.limited("ambiguous", "The signature does not cover the character set.")
+        return text_entity(region(text), charset)
+
+
+def may_be_armoured(whole: Entity) -> bool:
+    """Whether an entity is of a kind that OpenPGP lines are written in."""
+    return whole.media_type in _TEXTS or (
+        whole.media_type == "application/octet-stream"
+        and whole.parameters.get("name", "").lower().endswith(_NAMES)
+    )
 
 
 def may_have_armour(whole: Entity) -> bool:
     """A cheap look at a text, so that ordinary ones are not decoded in vain."""
+    if not may_be_armoured(whole):
+        return False
     buffer, start, end = whole.body
-    if buffer.find(b"-----BEGIN PGP ", start, min(end, start + _LOOK)) >= 0:
+    if whole.transfer_encoding == "base64":
         return True
-    return whole.transfer_encoding == "base64"
+    return buffer.find(b"-----BEGIN PGP ", start, end) >= 0
 
 
-def _trimmed(body: Region) -> tuple[int, int]:
+def kind_of_text(whole: Entity, spool: Spool) -> str:
+    """`encryption` or `signature` where OpenPGP lies somewhere in a text; else ""."""
+    try:
+        buffer, start, end = decode(whole.body, whole.transfer_encoding, spool)
+    except Undecodable:
+        return ""
+    if buffer.find(ARMOUR_MESSAGE, start, end) >= 0:
+        return "encryption"
+    return "signature" if buffer.find(ARMOUR_SIGNED, start, end) >= 0 else ""
+
+
+def _charset(whole: Entity) -> str:
+    """OpenPGP texts are UTF-8 unless the mail says otherwise."""
+    charset = whole.parameters.get("charset", "utf-8")
+    if charset.lower() == "us-ascii" or not _LABEL.fullmatch(charset):
+        return "utf-8"
+    return charset
+
+
+def _trimmed(body: Region) -> Region:
     """The body without the empty lines around it."""
     head = body.copy(_LOOK)
     start = body.start + len(head) - len(head.lstrip())
     tail = body.buffer[max(start, body.end - _LOOK) : body.end]
-    return start, body.end - (len(tail) - len(tail.rstrip()))
+    return Region(body.buffer, start, body.end - (len(tail) - len(tail.rstrip())))

@@ -20,12 +20,14 @@ class PgpSignature(NamedTuple):
     """What a signature is worth before the author of the mail is looked at.
 
     `emails` are those of the key that signed; `name` says who it is where there are none.
+    `content` is what was verified, where the signature lies in a text.
     """
 
     signature: Signature
     emails: tuple[str, ...] = ()
     name: str | None = None
     reason: str = ""
+    content: bytes = b""
 
 
 class Keyring:
@@ -97,7 +99,7 @@ def verify_inline(text: bytes, ring: Keyring) -> PgpSignature:
         if not asked:
             return PgpSignature("invalid", reason="The signature in the text is damaged.")
         return judge_failure(asked, ring)
-    return ring.made_by(result.valid_sigs)
+    return ring.made_by(result.valid_sigs)._replace(content=result.bytes or b"")
 
 
 def ring_store(ring: Keyring) -> Any:

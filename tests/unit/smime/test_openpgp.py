@@ -93,7 +93,7 @@ def test_pgp_mime(profile: Profile, armoured: bool, tmp_path: Path) -> None:
 
 @pytest.mark.promise("C3")
 def test_signed_and_encrypted(pgp: Opener, alice: Person, stranger: Person, bob: Person) -> None:
-    for who, expected in ((alice, "valid"), (stranger, "untrusted"), (bob, "untrusted")):
+    for who, expected in ((alice, "valid"), (stranger, "untrusted"), (bob, "mismatch")):
         if who is bob:
             pgp.trust = TrustStore.load([str(bob.public).encode()], system=False)
         message = encrypt(ENTITY, [bob.public], signer=who.secret.signer())
@@ -101,7 +101,7 @@ def test_signed_and_encrypted(pgp: Opener, alice: Person, stranger: Person, bob:
             assert opened.content == HEADER + ENTITY
             assert opened.security.signature == expected, opened.security.reason
     with pgp(HEADER + multipart_encrypted(encrypt(multipart_signed(bob), [bob.public]))) as opened:
-        assert opened.security.signature == "untrusted"
+        assert opened.security.signature == "mismatch"
         assert opened.security.signer == "bob@example.org"
         assert "not the sender" in opened.security.reason
 
@@ -110,7 +110,7 @@ def test_signed_and_encrypted(pgp: Opener, alice: Person, stranger: Person, bob:
 def test_detached_signature(pgp: Opener, alice: Person, stranger: Person) -> None:
     raw = HEADER + multipart_signed(alice)
     with pgp(raw) as opened:
-        assert opened.content is None
+        assert opened.content == HEADER + ENTITY
         assert opened.security.signature == "valid", opened.security.reason
         assert opened.security.signer == "alice@example.org"
     with pgp(raw.replace(b"\r\n", b"\n")) as opened:
@@ -142,7 +142,8 @@ def test_signed_text(pgp: Opener, alice: Person) -> None:
     text = sign(alice.secret.signer(), b"Good morning\n", mode=SignatureMode.CLEAR)
     with pgp(HEADER + b"\r\n" + text) as opened:
         assert opened.security.signature == "valid", opened.security.reason
-        assert opened.content is None
+        assert isinstance(opened.content, bytes)
+        assert opened.content.endswith(b"8bit\r\n\r\nGood morning\n")
     with pgp(HEADER + b"\r\n" + text.replace(b"morning", b"evening")) as opened:
         assert opened.security.signature == "invalid"
     with pgp(HEADER + b"\r\n" + text + b"and one more thing") as opened:

@@ -1,4 +1,4 @@
-"""Signatures are `valid`, `untrusted` or `invalid`, and it is said whose they are."""
+"""What signatures are worth, in words, and whose they are."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def test_opaque_and_detached(kind: str, opener: Opener, holders: dict[str, Holde
     detached = HEADER + multipart_signed(who.cert, who.key, *options)
     with opener(detached) as opened:
         assert opened.security.signature == "valid", opened.security.reason
-        assert opened.content is None, "a mail that can be read stays as it is, proof included"
+        assert opened.content == HEADER + ENTITY, "what was verified is what is handed out"
 
 
 @pytest.mark.parametrize("kind", ["rsa-sha256", "pss-sha256", "ecdsa-sha256"])
@@ -89,7 +89,7 @@ def test_line_ends_changed_on_the_way(opener: Opener, holders: dict[str, Holder]
 def test_somebody_else_signed(opener: Opener, holders: dict[str, Holder]) -> None:
     who = holders["stranger"]
     with opener(HEADER + multipart_signed(who.cert, who.key)) as opened:
-        assert opened.security.signature == "untrusted"
+        assert opened.security.signature == "mismatch"
         assert opened.security.signer == "stranger@example.org"
         assert "not the sender" in opened.security.reason
 
@@ -227,7 +227,7 @@ def test_signed_then_encrypted(opener: Opener, holders: dict[str, Holder]) -> No
         assert opened.security.signature == "valid"
     detached = multipart_signed(alice.cert, alice.key)
     with opener(mail(encrypt("-aes256", holders["rsa"].cert, data=detached))) as opened:
-        assert opened.content == HEADER + detached
+        assert opened.content == HEADER + ENTITY
         assert opened.security.signature == "valid"
 
 
@@ -266,8 +266,13 @@ def test_signature_of_an_encrypted_mail_that_does_not_open(
     sealed = pkcs7_entity(encrypt("-aes256", holders["stranger"].cert))
     with opener(HEADER + multipart_signed(alice.cert, alice.key, entity=sealed)) as opened:
         assert opened.security.status == "no_recipient"
-        assert opened.security.signature == "valid"
+        assert opened.security.signature == "partial"
+        assert opened.security.signer == "alice@example.org"
         assert opened.content is None
+        assert [(one.kind, one.verdict, one.covers) for one in opened.security.layers] == [
+            ("signature", "partial", "ciphertext"),
+            ("encryption", "no_recipient", None),
+        ]
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,135 @@
+"""Who wrote a mail, as far as every reader agrees on it.
+
+A signature is worth what the shown author is worth: readers that differ on From are where an
+attacker puts one name for people and another for the check. So this grammar is narrow (a mailbox
+of RFC 5322 section 3.4 without its obsolete forms), and what it does not take has no author.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from services.decryptor.headers import decoded
+from shared.mail.fields import HeaderBlock
+from shared.mail.findings import Kind
+from shared.security import Signature
+
+_ATOM = r"[^\x00-\x20\x7f()<>\[\]:;@\\,.\"]++"
+_ADDRESS = rf"{_ATOM}(?:\.{_ATOM})*+@{_ATOM}(?:\.{_ATOM})*+"
+_QUOTED = r'"(?:[^"\\\x00-\x08\x0a-\x1f\x7f]|\\[\x20-\x7e])*+"'
+_COMMENT = r"\([^()\\<>@,;:\"\x00-\x08\x0a-\x1f\x7f]*+\)"
+_NAME = rf"(?:(?:{_QUOTED}|{_COMMENT}|{_ATOM}|\.)[ \t]*+)*+"
+_ANGLED = re.compile(rf"(?P<name>{_NAME})<(?P<address>{_ADDRESS})>")
+_PLAIN = re.compile(rf"(?P<address>{_ADDRESS})(?P<name>[ \t]++{_COMMENT})?")
+_LONGEST = 1000
+#: Findings about the header that leave open who the author is.
+_AMBIGUOUS = (
+    Kind.BARE_CR,
+    Kind.NUL,
+    Kind.CONTROL_CHARACTER,
+    Kind.MALFORMED_FIELD,
+    Kind.BLANK_FOLDED_LINE,
+    Kind.HEADER_TOO_LONG,
+)
+#: Fields whose doubling or odd spelling leaves open who wrote what.
+_TELLING = frozenset(
+    ("from", "sender", "reply-to", "subject", "date", "mime-version", "content-type",
+     "content-transfer-encoding", "content-disposition")
+)  # fmt: skip
+_ODD = (
+    Kind.DUPLICATE_FROM,
+    Kind.DUPLICATE_CONTENT_TYPE,
+    Kind.DUPLICATE_FIELD,
+    Kind.SPACE_BEFORE_COLON,
+)
+
+
+class Author(NamedTuple):
+    """`address` is the one address of From, in lower case; None where no reader may rely on it.
+
+    `problem` is the word of the verdict then, and `reason` a sentence.
+    """
+
+    address: str | None
+    problem: Signature = "none"
+    reason: str = ""
+
+
+def read_author(outer: HeaderBlock, protected: Iterable[HeaderBlock]) -> Author:
+    """The author that the header of the mail shows and that no protected header contradicts."""
+    author = _author(outer, "The header")
+    for inner in protected:
+        if not inner.fields:
+            continue
+        if author.problem == "none" and (doubt := ambiguity(inner)):
+            author = Author(None, "ambiguous", f"The signed header is ambiguous: {doubt}.")
+        if author.problem == "none" and inner.first("from") is not None:
+            found = _author(inner, "The signed header")
+            if found.problem != "none":
+                author = found
+            elif found.address != author.address:
+                author = Author(
+                    None,
+                    "mismatch",
+                    f"The mail says that it is from {author.address}, "
+                    f"what was signed says that it is from {found.address}.",
+                )
+    return author
+
+
+def ambiguity(header: HeaderBlock) -> str:
+    """What in a header block leaves open what it says, as the words of its findings."""
+    kinds = [
+        one.kind
+        for one in header.findings
+        if one.kind in _AMBIGUOUS or (one.kind in _ODD and one.detail in _TELLING)
+    ]
+    return ", ".join(dict.fromkeys(kinds))
+
+
+def _author(header: HeaderBlock, where: str) -> Author:
+    doubt = ambiguity(header)
+    if doubt:
+        return Author(None, "ambiguous", f"{where} of the mail is ambiguous: {doubt}.")
+    field = header.first("from")
+    if field is None:
+        return Author(None, "mismatch", f"{where} of the mail names no author.")
+    raw = field.unfolded
+    try:
+        text = raw.decode("utf-8")
+    except UnicodeDecodeError:
+        text = ""
+    match = None
+    if len(text) <= _LONGEST:
+        match = _ANGLED.fullmatch(text) or _PLAIN.fullmatch(text)
+    if match is None or not match["address"].isprintable():
+        several = raw.count(b"@") > 1 and b"," in raw
+        return Author(
+            None,
+            "mismatch" if several else "ambiguous",
+            f"{where} of the mail names several authors."
+            if several
+            else f"Not every reader reads the author of the mail alike: {_shown(raw)}",
+        )
+    address = match["address"].lower()
+    name = decoded((match["name"] or "").encode())
+    # Some letters look like others, and are the same for a reader who folds them.
+    plain = unicodedata.normalize("NFKC", name).lower()
+    if "@" in plain and set(_addresses_in(plain)) != {address}:
+        return Author(None, "mismatch", f"The name of the author shows another address: {name}")
+    if any(unicodedata.category(c) in ("Cc", "Cf", "Zl", "Zp") for c in name):
+        return Author(None, "ambiguous", "The name of the author holds invisible characters.")
+    return Author(address)
+
+
+def _addresses_in(text: str) -> list[str]:
+    """What looks like an address; "@" for an at sign that belongs to none."""
+    found = re.findall(_ADDRESS, text)
+    return [*found, *["@"] * (text.count("@") - len(found))]
+
+
+def _shown(raw: bytes) -> str:
+    return raw[:200].decode("utf-8", "replace")

@@ -1,0 +1,109 @@
+"""What a layer held: a MIME entity, or a text without header fields.
+
+Programs encrypt texts as they are (the openssl command without -text, gpg in a pipe). Where a
+content does not begin with a header, all of it is the text: nothing that was decrypted is dropped.
+"""
+
+from __future__ import annotations
+
+import codecs
+import re
+from collections.abc import Mapping
+
+from shared.mail.fields import SINGLE_FIELDS, HeaderBlock, read_fields, split_header
+from shared.mail.region import Region, made
+from shared.mail.structure import Entity, entity
+
+#: An entity begins with a header field or with an empty line.
+_START = re.compile(rb"\r?\n|[!-9;-~]+[ \t]*:")
+_LONGEST_NAME = 256
+#: Fields that a mail may have many times, and that no letter begins with.
+_KNOWN = SINGLE_FIELDS | {
+    "received", "return-path", "resent-from", "resent-to", "resent-date", "keywords", "comments",
+    "delivered-to", "dkim-signature", "autocrypt", "user-agent", "hp-outer",
+}  # fmt: skip
+_LOOK = 1 << 12
+_CONTROL = re.compile(rb"[\x00-\x08\x0b\x0e-\x1a\x1c-\x1f\x7f]")
+#: A text in another character set than UTF-8 has more octets below 128 than above.
+_SHORT_TEXT = 64
+
+
+def entity_of(content: Region) -> Entity:
+    """The entity that fills `content`; where that has no header, a text around all of it."""
+    if has_header(content):
+        return entity(content)
+    charset = _charset_of(content)
+    if charset is None:
+        return _around(content, "application/octet-stream", {}, "binary")
+    return text_entity(content, charset)
+
+
+def text_entity(content: Region, charset: str) -> Entity:
+    """An entity around a text that has no header of its own."""
+    return _around(content, "text/plain", {"charset": charset}, "8bit")
+
+
+def _around(
+    content: Region, media_type: str, parameters: Mapping[str, str], encoding: str
+) -> Entity:
+    given = "".join(f'; {name}="{value}"' for name, value in parameters.items())
+    header = f"Content-Type: {media_type}{given}\r\nContent-Transfer-Encoding: {encoding}\r\n"
+    return made(Entity, (read_fields(header.encode()), content, media_type, parameters, encoding))
+
+
+def has_header(content: Region) -> bool:
+    """Whether a content begins with a header: fields alone, of which one is of MIME or of mail.
+
+    A letter may begin with a line that has a colon.
+    """
+    buffer, start, end = content
+    if _START.match(buffer, start, min(end, start + _LONGEST_NAME)) is None:
+        return False
+    header, _ = split_header(content)
+    return not header.fields or _is_header(header)
+
+
+def _is_header(header: HeaderBlock) -> bool:
+    names = {one.name for one in header.fields}
+    if "" in names:
+        return False
+    if any(name.startswith("content-") or name == "mime-version" for name in names):
+        return True
+    return all(name in _KNOWN or name.startswith(("x-", "list-", "arc-")) for name in names)
+
+
+def _charset_of(content: Region) -> str | None:
+    """The character set of a text without a header; None where it is no text."""
+    if _CONTROL.search(content.copy(_LOOK)):
+        return None
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    charset = "utf-8"
+    for window in content.windows():
+        octets = bytes(window)
+        if b"\0" in octets:
+            return None
+        if charset == "utf-8":
+            try:
+                decoder.decode(octets)
+            except UnicodeDecodeError:
+                charset = "windows-1252"
+    return charset
+
+
+def looks_readable(content: Region) -> bool:
+    """Whether a content can be what somebody encrypted: an entity, or a text.
+
+    What a wrong key makes of a content passes the padding check once in 256 times; it does not
+    look like this (once in some millions).
+    """
+    beginning = content.copy(_LOOK)
+    if not beginning or _START.match(beginning[:_LONGEST_NAME]):
+        return True
+    if _CONTROL.search(beginning):
+        return False
+    try:
+        codecs.getincrementaldecoder("utf-8")().decode(beginning)
+    except UnicodeDecodeError:
+        high = sum(octet > 127 for octet in beginning)
+        return len(beginning) >= _SHORT_TEXT or high * 4 <= len(beginning)
+    return True

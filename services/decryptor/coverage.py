@@ -1,0 +1,100 @@
+"""What lies beside what is signed or encrypted, and whether all readers read the content alike."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+
+from services.decryptor.author import ambiguity
+from shared.mail.findings import Finding, Kind
+from shared.mail.region import Region
+from shared.mail.structure import Entity, Multipart, Part, entity, read_entity
+from shared.security import Signature
+
+#: What programs write before the first part, for readers that know no MIME: no room for more.
+_HARMLESS = re.compile(
+    rb"\s*This is an? (?:(?:cryptographically|OpenPGP/MIME|S/MIME|MIME|signed|encrypted"
+    rb"|multi-?part) )*message(?: in MIME format)?(?: \(RFC [0-9]{4}(?: and [0-9]{4})?\))?\.?\s*"
+)
+_LONGEST_HARMLESS = 200
+#: Parameters that change what is read; a file name does not.
+_TELLING = ("", "boundary", "charset", "protocol", "delsp", "format", "type")
+_STRUCTURE = frozenset(
+    (
+        Kind.MALFORMED_CONTENT_TYPE,
+        Kind.ENCODED_BOUNDARY,
+        Kind.MALFORMED_BOUNDARY,
+        Kind.DELIMITER_WITH_TAIL,
+        Kind.UNCLOSED_MULTIPART,
+        Kind.ENCODED_MULTIPART,
+        Kind.UNKNOWN_TRANSFER_ENCODING,
+        Kind.TOO_MANY_PARTS,
+        Kind.TOO_DEEP,
+        Kind.BARE_CR,
+        Kind.NUL,
+    )
+)
+_SMALL = 1 << 12
+
+
+def limit_of(whole: Entity, multipart: Multipart) -> tuple[Signature, str] | None:
+    """Why a signature around a part of `multipart` does not cover all that a reader may see."""
+    for one in multipart.findings:
+        if one.kind == Kind.TEXT_OUTSIDE_PARTS and not (
+            one.detail == "preamble" and _is_harmless(multipart.preamble)
+        ):
+            return "partial", f"There is text outside the signed part: in the {one.detail}."
+    doubt = doubt_about(whole.findings, multipart.findings)
+    return ("ambiguous", f"The structure of the mail is ambiguous: {doubt}.") if doubt else None
+
+
+def content_doubt(content: Entity) -> str:
+    """A sentence where readers may differ on what the content says; empty where they agree."""
+    for part in read_entity(content).walk():
+        doubt = doubt_about(part.findings) or ambiguity(part.entity.header)
+        if doubt:
+            return f"The structure of the content is ambiguous: {doubt}."
+    return ""
+
+
+def doubt_about(*findings: Iterable[Finding]) -> str:
+    """The words of those findings on which readers differ about the text."""
+    kinds = [
+        one.kind
+        for some in findings
+        for one in some
+        if one.kind in _STRUCTURE
+        or (
+            one.kind in (Kind.DUPLICATE_PARAMETER, Kind.MALFORMED_PARAMETER)
+            and one.detail in _TELLING
+        )
+    ]
+    return ", ".join(dict.fromkeys(kinds))
+
+
+def _is_harmless(preamble: Region) -> bool:
+    return len(preamble) <= _LONGEST_HARMLESS and bool(_HARMLESS.fullmatch(preamble.copy()))
+
+
+def telling_parts(multipart: Multipart) -> list[Region]:
+    """The parts of a multipart but for texts that are empty: servers put them in."""
+    return [one for one in multipart.parts if not _is_empty_text(one)]
+
+
+def _is_empty_text(part: Region) -> bool:
+    if len(part) > _SMALL:
+        return False
+    read = entity(part)
+    return read.media_type == "text/plain" and not read.body.copy().strip()
+
+
+def parts_beside(content: Entity) -> Iterator[tuple[Part, bool]]:
+    """(part, whether it lies in a forwarded message) of what is left as it came, but its root."""
+
+    def below(part: Part, forwarded: bool) -> Iterator[tuple[Part, bool]]:
+        for one in part.parts:
+            inside = forwarded or part.entity.media_type == "message/rfc822"
+            yield one, inside
+            yield from below(one, inside)
+
+    yield from below(read_entity(content), False)

@@ -1,0 +1,166 @@
+"""What the signatures of a mail are worth, each for itself and for the mail as a whole.
+
+A signature is `valid` for exactly what is handed out, and for its author alone; everything else
+has a word of its own. docs/threat-model.md says what each word promises.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import NamedTuple
+
+from cryptography import x509
+
+from services.decryptor.author import Author
+from services.decryptor.cms.verify import Verified
+from services.decryptor.facts import EncryptedLayer, Facts, SignedLayer
+from services.decryptor.openpgp.verifying import PgpSignature
+from services.decryptor.trust import TrustStore
+from shared.certificates.parsing import addresses
+from shared.security import Covers, Layer, Security, Signature
+
+_RANK: dict[Signature, int] = {
+    "none": 0,
+    "invalid": 1,
+    "untrusted": 2,
+    "mismatch": 3,
+    "valid": 4,
+}
+
+
+class Verdict(NamedTuple):
+    """What one signature is worth."""
+
+    signature: Signature
+    signer: str | None
+    reason: str
+
+
+def judged(facts: Facts, author: Author, doubt: str, trust: TrustStore) -> Security:
+    """The facts as a value. `doubt` says what in the content that is handed out is ambiguous."""
+    layers: list[Layer] = []
+    verdicts: list[tuple[Verdict, bool]] = []
+    last_encryption = max(
+        (n for n, one in enumerate(facts.layers) if isinstance(one, EncryptedLayer)), default=-1
+    )
+    for number, layer in enumerate(facts.layers):
+        if isinstance(layer, SignedLayer):
+            around = number < last_encryption
+            verdict = _judge_layer(layer, author, doubt, trust, around=around)
+            verdicts.append((verdict, around))
+            covers: Covers = "ciphertext" if around else "part" if layer.limit else "content"
+            layers.append(
+                Layer("signature", layer.format, verdict.signature, verdict.signer, covers)
+            )
+        elif isinstance(layer, EncryptedLayer):
+            layers.append(Layer("encryption", layer.format, layer.status))
+        else:
+            layers.append(Layer("compression", layer.format, "opened"))
+    overall = _overall(verdicts)
+    decrypted = facts.status == "decrypted"
+    return Security(
+        encrypted=facts.encrypted,
+        status=facts.status,
+        certificate=facts.certificate if decrypted else None,
+        integrity=facts.integrity if decrypted else None,
+        signature=overall.signature,
+        signer=overall.signer,
+        reason=" ".join([*facts.reasons, overall.reason]).strip(),
+        recipients=tuple(dict.fromkeys(facts.recipients)),
+        key_algorithm=facts.key_algorithm,
+        content_algorithm=facts.content_algorithm,
+        layers=tuple(layers),
+    )
+
+
+def _overall(verdicts: list[tuple[Verdict, bool]]) -> Verdict:
+    """The innermost signature is the author's; those around it are made on the way, and matter
+    when they show that something was changed there."""
+    if not verdicts:
+        return Verdict("none", None, "")
+    overall = verdicts[-1][0]
+    for outer, _ in verdicts[:-1]:
+        if outer.signature == "invalid":
+            overall = Verdict("invalid", overall.signer, outer.reason)
+    return overall
+
+
+def _judge_layer(
+    layer: SignedLayer, author: Author, doubt: str, trust: TrustStore, *, around: bool
+) -> Verdict:
+    if layer.openpgp is not None:
+        verdict = _judge_openpgp(layer.openpgp, author)
+    elif layer.broken or not layer.verified:
+        verdict = Verdict("invalid", None, layer.broken or "The mail carries no signature.")
+    else:
+        verdicts = [_judge(one, layer.certificates, author, trust) for one in layer.verified]
+        verdict = max(verdicts, key=lambda verdict: _RANK[verdict.signature])
+    if layer.broken and layer.openpgp is not None:
+        verdict = Verdict("invalid", verdict.signer, layer.broken)
+    return _limited(verdict, layer, author, doubt, around=around)
+
+
+def _limited(
+    verdict: Verdict, layer: SignedLayer, author: Author, doubt: str, *, around: bool
+) -> Verdict:
+    """What a signature that is right proves at most, where it stands."""
+    if verdict.signature == "invalid":
+        return verdict
+    if around:
+        return Verdict(
+            "partial",
+            verdict.signer,
+            "The signature covers the encrypted form only, and proves nothing about its content.",
+        )
+    if layer.limit is not None:
+        return Verdict(layer.limit[0], verdict.signer, layer.limit[1])
+    if verdict.signature == "untrusted":
+        return verdict
+    if author.problem == "ambiguous" or doubt:
+        return Verdict("ambiguous", verdict.signer, author.reason or doubt)
+    if author.problem != "none":
+        return Verdict(author.problem, verdict.signer, author.reason)
+    return verdict
+
+
+def _judge_openpgp(found: PgpSignature, author: Author) -> Verdict:
+    matching = author.address if author.address in found.emails else None
+    signer = matching or (found.emails[0] if found.emails else found.name)
+    if found.signature == "valid" and not matching:
+        return Verdict("mismatch", signer, _not_the_sender(signer))
+    return Verdict(found.signature, signer, found.reason)
+
+
+def _not_the_sender(signer: str | None) -> str:
+    return f"Signed by {signer}, who is not the sender of the mail."
+
+
+def _judge(
+    one: Verified, certificates: list[x509.Certificate], author: Author, trust: TrustStore
+) -> Verdict:
+    if one.certificate is None:
+        return Verdict("invalid", None, one.problem)
+    emails = addresses(one.certificate)
+    matching = author.address if author.address in emails else None
+    signer = matching or [*emails, _common_name(one.certificate)][0]
+    if one.problem:
+        return Verdict("invalid", signer, one.problem)
+    if one.weak:
+        return Verdict("untrusted", signer, "The signature uses SHA-1, which can be forged.")
+    answer = trust.judge(one.certificate, certificates, one.signer.signing_time)
+    if not answer.trusted:
+        return Verdict("untrusted", signer, answer.reason)
+    if not matching:
+        return Verdict("mismatch", signer, _not_the_sender(signer))
+    return Verdict("valid", signer, _since_expired(one.certificate))
+
+
+def _since_expired(certificate: x509.Certificate) -> str:
+    if certificate.not_valid_after_utc < datetime.now(certificate.not_valid_after_utc.tzinfo):
+        return "The certificate of the signer has expired since it signed."
+    return ""
+
+
+def _common_name(certificate: x509.Certificate) -> str:
+    names = certificate.subject.get_attributes_for_oid(x509.NameOID.COMMON_NAME)
+    return str(names[0].value) if names else certificate.subject.rfc4514_string()

@@ -1,0 +1,48 @@
+"""A text between its own signature lines (RFC 9580 section 7), read as narrowly as it is written.
+
+Whatever is not exactly one such message could be text that nobody signed.
+"""
+
+from __future__ import annotations
+
+import re
+
+_BEGIN = re.compile(
+    rb"-----BEGIN PGP SIGNED MESSAGE-----[ \t]*\r?\n"
+    rb"(?:Hash:[ \t]*[A-Za-z0-9-]+(?:,[ \t]*[A-Za-z0-9-]+)*[ \t]*\r?\n)*[ \t]*\r?\n"
+)
+_SIGNATURE = b"-----BEGIN PGP SIGNATURE-----"
+_END = b"-----END PGP SIGNATURE-----"
+_DASHED = re.compile(rb"^- ", re.MULTILINE)
+_BARE_DASH = re.compile(rb"^-(?! )", re.MULTILINE)
+_TRAILING = re.compile(rb"[ \t\r]+$", re.MULTILINE)
+
+
+def signed_text(message: bytes) -> bytes | None:
+    """The text of the message without its framework; None where it is anything else than that.
+
+    `message` has no white space around it.
+    """
+    begin = _BEGIN.match(message)
+    if begin is None:
+        return None
+    signature = message.find(b"\n" + _SIGNATURE, begin.end() - 1)
+    if signature < 0 or not message.endswith(_END) or message.count(_END) != 1:
+        return None
+    armour = message[signature + 1 + len(_SIGNATURE) : -len(_END)]
+    if b"-----" in armour:
+        return None
+    text = message[begin.end() : max(begin.end(), signature)]
+    text = text[:-1] if text.endswith(b"\r") else text
+    if _BARE_DASH.search(text):
+        return None
+    return _DASHED.sub(b"", text)
+
+
+def is_same_text(one: bytes, other: bytes) -> bool:
+    """Whether two texts differ in line ends and in white space before them only."""
+    return _plain(one) == _plain(other)
+
+
+def _plain(text: bytes) -> bytes:
+    return _TRAILING.sub(b"", text).rstrip(b"\n")

@@ -12,6 +12,7 @@ from services.admin.people.oidc import Oidc, Provider
 from shared.people import Role
 from shared.storage import people
 from shared.storage.pool import Database
+from shared.vault import Vault, new_key
 from tests.servers.oidc import LOGIN_REDIRECT, OidcServer
 
 
@@ -40,7 +41,7 @@ def door(database_url: str, oidc: OidcServer, monkeypatch: pytest.MonkeyPatch) -
     # The test's authority is trusted as a company's own is: by the environment.
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(oidc._authority.certificate))
     with Database(database_url) as database:
-        access = Access(database, None)
+        access = Access(database, Vault.from_settings([new_key()]), None)
         provider = Provider(oidc.issuer, oidc.login_client_id, oidc.client_secret, LOGIN_REDIRECT)
         yield Door(oidc, database, access, Oidc(provider, database, access))
 

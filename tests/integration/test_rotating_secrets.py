@@ -19,6 +19,8 @@ _PLAIN = {
     ("trust_anchor", "certificate"),
     ("handler", "token_digest"),
     ("session", "digest"),
+    ("login_device", "digest"),
+    ("recovery_code", "digest"),
     ("oidc_login", "browser"),
     ("api_token", "digest"),
     ("known_key", "digest"),

@@ -34,11 +34,11 @@ def test_a_person_is_let_in_changed_and_shut_out(api: Api) -> None:
         "role",
     )
     made = api.http.post("people", json={"name": name, "password": PASSWORD}).json()
-    assert (made["role"], made["enabled"], made["has_password"]) == ("operator", True, True)
+    assert (made["role"], made["enabled"], made["has_password"]) == ("viewer", True, True)
     assert PASSWORD not in json.dumps(made)
     refused(api.http.post("people", json={"name": name, "password": PASSWORD}), 422, "name")
-    changed = api.http.patch(f"people/{made['id']}", json={"role": "viewer", "enabled": False})
-    assert (changed.json()["role"], changed.json()["enabled"]) == ("viewer", False)
+    changed = api.http.patch(f"people/{made['id']}", json={"role": "operator", "enabled": False})
+    assert (changed.json()["role"], changed.json()["enabled"]) == ("operator", False)
     assert [p["name"] for p in api.http.get("people", params={"q": name}).json()["items"]] == [name]
     assert api.http.delete(f"people/{made['id']}").status_code == 204
     refused(api.http.get(f"people/{made['id']}"), 404)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from typing import Final
@@ -17,20 +17,23 @@ from typing import Final
 from structlog.contextvars import get_contextvars
 
 from services.fetcher.doubles import Committed, commit, without_doubles
+from services.fetcher.downloading import Downloads
 from services.fetcher.intake import Intake, batches
 from services.fetcher.overlapping import overlapped
 from services.fetcher.recognising import recognise
 from services.fetcher.settings import FetcherSettings
 from shared.connections import AfterDownload, Connection, Selection
-from shared.errors import TryAgain
+from shared.errors import PosthouseError, TryAgain
 from shared.jobs import FETCH_QUEUE, FETCH_SLOW_QUEUE
-from shared.mailbox.base import Cursor, Mailbox, MailRef
+from shared.mailbox.base import Cursor, Mailbox, MailRef, StepFailed
+from shared.mailbox.refused_mails import MailRefused
 from shared.messages import Key
-from shared.storage import ledger, scheduling
+from shared.storage import download_failures, ledger, scheduling
+from shared.storage.download_failures import DownloadFailure
 from shared.storage.known import KnownMails, know, prune
 from shared.storage.leases import Lease
 from shared.storage.ledger import Place, Refused
-from shared.storage.pool import Database
+from shared.storage.pool import Database, Session
 from shared.storage.scheduling import RunState
 from shared.store import Store
 from shared.telemetry import metrics
@@ -50,6 +53,8 @@ STEPS: Final = (
 #: A run that took longer than this is slow: its next one goes to the other lane.
 SLOW_SECONDS = 2.0
 _UNSETTLED_AT_ONCE = 1000
+#: Errors of Graph that are no StepFailed.
+_BUSY: Final = frozenset({"mailbox-busy", "broken-off", "timeout", "unreachable"})
 #: Mails whose sizes are asked for at once; a larger backlog is listed again after these.
 _LISTED_AT_ONCE = 5000
 
@@ -66,7 +71,8 @@ class Report:
     cursor: Cursor | None = None
     keep_cursor: bool = False
     uid_validity: int | None = None
-    oversize: list[uuid.UUID] = field(default_factory=list)
+    quarantined: list[tuple[uuid.UUID, Refused]] = field(default_factory=list)
+    session_broke: bool = False
     settled: list[MailRef] = field(default_factory=list)
     started: float = field(default_factory=time.monotonic)
     ended: float | None = None
@@ -102,19 +108,20 @@ class Fetching:
         state: RunState,
         lease: Lease,
         mailbox: Mailbox,
+        report: Report,
         *,
         changed: bool = False,
-    ) -> Report:
-        """`changed`: that there is something new is known already, so it is not asked for first.
+    ) -> None:
+        """Fills `report`, which holds what was reached also where an error ends the run.
 
+        `changed`: that there is something new is known already, so it is not asked for first.
         Raises the errors of `shared.mailbox`, LeaseLost, or TryAgain for our own servers.
         """
-        report = Report()
-        if not (changed or state.has_unsettled or state.skip_existing):
+        if not (changed or state.needs_look):
             status = mailbox.changed_since(connection.folder, state.cursor)
             if status is None:
                 report.idle = True
-                return report
+                return
         status = mailbox.open(connection.folder)
         place = Place(connection.id, connection.folder, status.uid_validity)
         report.uid_validity = status.uid_validity
@@ -125,7 +132,6 @@ class Fetching:
             self._skip_existing(lease, place, mailbox)
         self._fetch(connection, state, lease, place, mailbox, report, recognising)
         self.reached("finished")
-        return report
 
     def _note_validity(self, state: RunState, place: Place) -> bool:
         """Whether mails must be recognised by content, as the folder was re-created."""
@@ -173,8 +179,12 @@ class Fetching:
             labelled = without_doubles(self.database, lease, connection, place, new)
             new = labelled.new
             report.settled += self._settle(connection, place, mailbox, labelled.doubles)
-            handled = self._fetch_listed(connection, lease, place, mailbox, new, report, deadline)
-            self._prune(state, place, mailbox, listing.listed)
+            failed = self._failed_downloads(state, place, new, listing.complete)
+            handled = self._fetch_listed(
+                connection, lease, place, mailbox, new, failed, report, deadline
+            )
+            if not report.session_broke:
+                self._prune(state, place, mailbox, listing.listed)
             if not handled:
                 report.again = True
                 return
@@ -210,6 +220,19 @@ class Fetching:
             if connection.selection is Selection.ALL:
                 scheduling.recognition_over(session, place.connection_id, place.folder)
 
+    def _failed_downloads(
+        self, state: RunState, place: Place, refs: Sequence[MailRef], complete: bool
+    ) -> dict[Key, DownloadFailure]:
+        """Those of `refs` at which an earlier download broke off."""
+        if not state.has_failed_downloads:
+            return {}
+        listed = {ref.key for ref in refs}
+        with self.database.transaction() as session:
+            failed = download_failures.of_place(session, place)
+            if complete:
+                download_failures.forget(session, place, failed.keys() - listed)
+        return {key: failure for key, failure in failed.items() if key in listed}
+
     def _fetch_listed(
         self,
         connection: Connection,
@@ -217,73 +240,145 @@ class Fetching:
         place: Place,
         mailbox: Mailbox,
         refs: Sequence[MailRef],
+        failed: Mapping[Key, DownloadFailure],
         report: Report,
         deadline: float,
     ) -> bool:
-        """Fetches what is listed; False where time ran out or a mail has to be tried again."""
+        """Fetches what is listed; False where time ran out or a mail has to be tried again.
+
+        Mails at which a download broke off (`failed`) are asked for alone, after all others.
+        """
         limit = self.settings.max_message_bytes
         fitting = [ref for ref in refs if ref.size <= limit]
-        oversize = [_oversize(ref, limit) for ref in refs if ref.size > limit]
-        if oversize:
-            with self.database.transaction() as session:
-                report.oversize += ledger.commit_batch(session, lease, place, (), oversize)
-        cut = batches(fitting, self.settings.batch_mails, self.settings.batch_bytes)
-        interruption: TryAgain | None = None
+        self._quarantine(
+            lease, place, [_oversize(ref, limit) for ref in refs if ref.size > limit], report
+        )
+        together = [ref for ref in fitting if ref.key not in failed]
+        alone = [ref for ref in fitting if ref.key in failed]
+        alone.sort(key=lambda ref: (failed[ref.key].alone, failed[ref.key].first))
+        cut = batches(together, self.settings.batch_mails, self.settings.batch_bytes)
+        cut += [[ref] for ref in alone]
+        downloads = Downloads(mailbox, limit)
 
         def read(batch: Sequence[MailRef]) -> Intake:
-            nonlocal interruption
             with ExitStack() as unless_read:
                 intake = unless_read.enter_context(Intake(self.store, _correlation_id()))
-                try:
-                    mailbox.download(batch, intake, limit=limit)
-                except TryAgain as error:
-                    # What arrived whole before the session broke is worth keeping.
-                    if not intake.messages:
-                        raise
-                    interruption = error
+                downloads.into(intake, batch)
                 self.reached("downloaded")
                 unless_read.pop_all()
                 return intake
 
         def keep(intake: Intake) -> tuple[Intake, Committed]:
-            return intake, self._keep(connection, lease, place, intake)
+            return intake, self._keep(connection, lease, place, intake, bool(failed))
 
         def ended() -> bool:
-            return interruption is not None or time.monotonic() > deadline or self.stopping()
+            late = time.monotonic() > deadline or self.stopping()
+            return downloads.stopped is not None or late
 
         complete, handled = True, 0
+        trouble: TryAgain | None = None
         with closing(overlapped(cut, read, keep, ended)) as batches_kept:
             for intake, committed in batches_kept:
-                if interruption is not None:
-                    continue  # nothing can be settled over this session
-                report.oversize += committed.quarantined
+                report.quarantined += zip(committed.quarantined, intake.refused, strict=True)
                 report.downloaded += len(committed.messages)
                 report.octets += intake.octets
-                report.settled += self._settle(connection, place, mailbox, committed.had)
+                for ref, reason in intake.suspected:
+                    if not self._blame(lease, place, [ref], reason, report, alone=True):
+                        trouble = reason.of_server()
+                if downloads.session_broke:
+                    continue  # nothing can be settled over this session
+                report.settled += self._settle_while(
+                    downloads.stopped, connection, place, mailbox, committed.had
+                )
                 handled += 1
                 complete = (
                     complete and not intake.postponed and len(committed.had) == len(intake.refs)
                 )
-        if interruption is not None:
-            raise interruption
+        if downloads.broken:
+            report.session_broke = True
+            error = downloads.stopped
+            assert error is not None
+            if self._blame(lease, place, downloads.broken, error, report, alone=downloads.alone):
+                return False  # the cause is put aside: the others in a session of their own
+        if downloads.stopped is not None:
+            raise downloads.stopped
+        if trouble is not None:
+            raise trouble
         return complete and handled == len(cut)
 
+    def _blame(
+        self,
+        lease: Lease,
+        place: Place,
+        refs: Sequence[MailRef],
+        reason: PosthouseError,
+        report: Report,
+        *,
+        alone: bool,
+    ) -> bool:
+        """A download failed at the first of `refs`, before the others: whether that one was put
+        aside as the cause, as it failed alone twice while others were given."""
+        with self.database.transaction() as session:
+            known = download_failures.note(
+                session, place, [ref.key for ref in refs], alone=alone, others=report.downloaded > 0
+            )
+            if not known.is_cause:
+                return False
+            download_failures.forget(session, place, [refs[0].key])
+        self._quarantine(lease, place, [_unreadable(refs[0], reason)], report)
+        return True
+
+    def _quarantine(
+        self, lease: Lease, place: Place, refused: Sequence[Refused], report: Report
+    ) -> None:
+        """Leaves these mails on their server, and says why."""
+        if refused:
+            with self.database.transaction() as session:
+                ids = ledger.commit_batch(session, lease, place, (), refused)
+            report.quarantined += zip(ids, refused, strict=True)
+
     def _keep(
-        self, connection: Connection, lease: Lease, place: Place, intake: Intake
+        self,
+        connection: Connection,
+        lease: Lease,
+        place: Place,
+        intake: Intake,
+        after_failures: bool,
     ) -> Committed:
         """Makes a batch durable, commits it to the ledger and hands it on."""
+
+        def record(session: Session) -> Committed:
+            committed = commit(session, lease, connection, place, intake)
+            if after_failures and intake.messages:
+                download_failures.given(session, place, [ref.key for ref in intake.refs])
+            return committed
+
         with intake:
             intake.keep()
             self.reached("stored")
-            committed = self.database.perform(
-                lambda session: commit(session, lease, connection, place, intake)
-            )
+            committed = self.database.perform(record)
             self.reached("committed")
             for message in committed.messages:
                 metrics.MESSAGE_SIZE.observe(message.size)
             self.hand_on([message.id for message in committed.messages])
             self.reached("handed-on")
             return committed
+
+    def _settle_while(
+        self,
+        stopped: TryAgain | None,
+        connection: Connection,
+        place: Place,
+        mailbox: Mailbox,
+        refs: Sequence[MailRef],
+    ) -> list[MailRef]:
+        """Settles; where the server `stopped` giving mails, as far as it lets us do that."""
+        try:
+            return self._settle(connection, place, mailbox, refs)
+        except TryAgain as error:
+            if stopped is None or not (isinstance(error, StepFailed) or error.code in _BUSY):
+                raise
+            return []  # the next run settles it; why this one stopped is told first
 
     def _settle(
         self, connection: Connection, place: Place, mailbox: Mailbox, refs: Sequence[MailRef]
@@ -318,6 +413,19 @@ def _oversize(ref: MailRef, limit: int) -> Refused:
         key=ref.key,
         code="too-large",
         reason=f"The mail has {ref.size:,} octets; the limit is {limit:,} (MAX_MESSAGE_BYTES).",
+        size=ref.size,
+    )
+
+
+def _unreadable(ref: MailRef, reason: PosthouseError) -> Refused:
+    if isinstance(reason, MailRefused):
+        return Refused(key=ref.key, code=reason.code, reason=str(reason), size=ref.size)
+    return Refused(
+        key=ref.key,
+        code="breaks-session",
+        reason=f"Asked for this mail alone, the mail server ended the session each time, while it "
+        f"gave others: {reason} The mail was left on the server; look at it with another program, "
+        "or have those who run the server look at its file.",
         size=ref.size,
     )
 

@@ -10,6 +10,7 @@ from shared.clock import new_id
 from shared.errors import MailFailure, PosthouseError
 from shared.headers import HEADER_LIMIT, header_block, header_digest, read_headers
 from shared.mailbox.base import MailRef
+from shared.mailbox.refused_mails import MailRefused
 from shared.messages import NewMessage, RawRef
 from shared.storage.ledger import Refused
 from shared.store import Pack, Store
@@ -33,6 +34,10 @@ class Intake:
         self.refused: list[Refused] = []
         #: Mails that could not be had this time; the next run lists them again.
         self.postponed: list[tuple[MailRef, PosthouseError]] = []
+        #: Mails that the server did not give, not yet judged (`downloading`).
+        self.withheld: list[tuple[MailRef, MailRefused]] = []
+        #: Refused beside others that were given, with words that promise to pass.
+        self.suspected: list[tuple[MailRef, MailRefused]] = []
 
     def __enter__(self) -> Intake:
         return self
@@ -84,12 +89,38 @@ class Intake:
         if self._ref is not None:
             self._pack.truncate(self._offset)
             self._ref = None
-        if isinstance(reason, MailFailure):
-            self.refused.append(
-                Refused(key=ref.key, code=reason.code, reason=str(reason), size=ref.size)
-            )
+        if isinstance(reason, MailRefused):
+            self.withheld.append((ref, reason))
+        elif isinstance(reason, MailFailure):
+            self.refuse(ref, reason)
         else:
             self.postponed.append((ref, reason))
+
+    def refuse(self, ref: MailRef, reason: MailFailure) -> None:
+        """This mail goes to quarantine, and stays on its server."""
+        text = f"{reason} {reason.hint}".strip()
+        self.refused.append(Refused(key=ref.key, code=reason.code, reason=text, size=ref.size))
+
+    def take_withheld(self) -> list[tuple[MailRef, MailRefused]]:
+        """What is to be judged, from now on in the hands of who judges it."""
+        taken, self.withheld = self.withheld, []
+        return taken
+
+    def take_not_asked(self) -> MailRef | None:
+        """The first of the mails left out as others were refused, to be tried after all."""
+        for position, (ref, reason) in enumerate(self.postponed):
+            if reason.code == "mail-not-asked":
+                del self.postponed[position]
+                return ref
+        return None
+
+    def unhandled(self, refs: Sequence[MailRef]) -> list[MailRef]:
+        """Those of `refs` that were neither had nor abandoned, the one under way first."""
+        done = {ref.key for ref in self.refs} | {item.key for item in self.refused}
+        done |= {ref.key for ref, _ in [*self.postponed, *self.withheld, *self.suspected]}
+        under_way = self._ref
+        left = [ref for ref in refs if ref.key not in done and ref is not under_way]
+        return left if under_way is None else [under_way, *left]
 
     def keep(self) -> None:
         """Makes the batch durable: after this its mails may be committed to the ledger."""

@@ -27,7 +27,7 @@ from shared.alerts import AlertKind
 from shared.clock import time_of
 from shared.connections import Connection, Health
 from shared.errors import LeaseLost, PosthouseError, TryAgain
-from shared.mailbox.base import Cursor, Mailbox
+from shared.mailbox.base import Cursor, Mailbox, SessionLost
 from shared.storage import alerts, connections, ledger, scheduling
 from shared.storage.leases import Lease
 from shared.storage.pool import Database, DatabaseUnavailable, Session
@@ -82,8 +82,9 @@ class Runner:
         over_open: list[Run] = []
         without: list[Run] = []
         for run in runs:
-            plain = not (run.state.has_unsettled or run.state.skip_existing)
-            mailbox = self.sessions.take_waiting(run.connection) if plain else None
+            mailbox = None
+            if not run.state.needs_look:
+                mailbox = self.sessions.take_waiting(run.connection)
             if mailbox is not None:
                 asking.append((run, mailbox, run.connection.folder, run.state.cursor))
             elif self.sessions.keeps(run.connection.id):
@@ -173,12 +174,11 @@ class Runner:
     def _one(self, run: Run) -> Report | None:
         """One run to its end, whatever the end is; None where it failed (and is recorded so)."""
         connection = run.connection
-        started = time.monotonic()
-        mailbox: Mailbox | None = None
+        report = Report()
         with bound_contextvars(connection=connection.id):
             try:
                 with metrics.FETCHES_RUNNING.track_inprogress():
-                    mailbox, report = self._attempt(run)
+                    mailbox = self._attempt(run, report)
             except HostBusy:
                 self.postpone([run])
                 return None
@@ -188,15 +188,14 @@ class Runner:
                 _log.warning("lease lost in the middle of a run", error=str(error))
                 return None
             except PosthouseError as error:
-                self._failed(run, error, started)
+                self._failed(run, error, report)
                 return None
             except Exception as error:
                 _log.exception("a run broke off unexpectedly")
                 failure = TryAgain(f"An unexpected {type(error).__name__} stopped the run.")
-                self._failed(run, failure, started)
+                self._failed(run, failure, report)
                 return None
-            report.started = started  # a login is part of what a run takes
-            self.sessions.give_back(connection, mailbox, healthy=True)
+            self.sessions.give_back(connection, mailbox, healthy=not report.session_broke)
             self.succeeded(run, report)
             return report
 
@@ -204,7 +203,6 @@ class Runner:
         """Tells of a run that came to a good end: metrics, log, history, alerts."""
         report.ended = time.monotonic()
         self.observe(run.connection, report)
-        metrics.QUARANTINED.labels("too-large").inc(len(report.oversize))
         if not report.idle:
             _log.info(
                 "fetched",
@@ -216,26 +214,28 @@ class Runner:
             )
         self._record(run, report)
 
-    def _attempt(self, run: Run) -> tuple[Mailbox, Report]:
+    def _attempt(self, run: Run, report: Report) -> Mailbox:
         """A kept session may have died since the last poll: then once more with a fresh one."""
-        for _ in range(2):
+        state = run.state
+        while True:
             mailbox, kept = self.sessions.take(run.connection)
             try:
-                return mailbox, self.fetching.run(
-                    run.connection, run.state, run.lease, mailbox, changed=run.changed
+                self.fetching.run(
+                    run.connection, state, run.lease, mailbox, report, changed=run.changed
                 )
+                return mailbox
             except PosthouseError as error:
                 transcript = tuple(mailbox.transcript)
                 self.sessions.discard(run.connection, mailbox)
-                ours = isinstance(error, (LeaseLost, DatabaseUnavailable, StoreFull))
-                if kept and isinstance(error, TryAgain) and not ours:
+                if kept and _fresh_session_may_help(error):
+                    state = replace(state, has_failed_downloads=True)
+                    report.found = report.downloaded  # the rest is found again
                     continue
                 error.transcript = transcript
                 raise
             except BaseException:
                 self.sessions.discard(run.connection, mailbox)
                 raise
-        raise AssertionError("a fresh session is never kept")
 
     def _record(self, run: Run, report: Report) -> None:
         subject = f"connection/{run.connection.id}"
@@ -245,7 +245,7 @@ class Runner:
             # before is then known from what was told.
             with self.database.transaction() as session:
                 recovered = alerts.is_told_ill(session, subject)
-        if not (report.found or report.downloaded or recovered or report.oversize):
+        if not (report.found or report.downloaded or recovered or report.quarantined):
             return
         with self.database.transaction() as session:
             ledger.record_run(
@@ -263,26 +263,25 @@ class Runner:
                     subject,
                     {"name": run.connection.name, "failures": run.state.failures},
                 )
-            for identifier in report.oversize:
-                alerts.raise_transition(
-                    session,
-                    AlertKind.MAIL_QUARANTINED,
-                    f"quarantine/{identifier}",
-                    {
-                        "name": run.connection.name,
-                        "code": "too-large",
-                        "reason": "it is over the size limit and was left on the server.",
-                    },
-                    dedupe=f"quarantine/{identifier}",
-                )
+            _tell_quarantined(session, run.connection, report)
 
-    def _failed(self, run: Run, error: PosthouseError, started: float) -> None:
+    def _failed(self, run: Run, error: PosthouseError, report: Report) -> None:
         connection, state = run.connection, run.state
         self.observe(connection, error)
-        duration = int((time.monotonic() - started) * 1000)
-        _log.warning("run failed", code=error.code, error=str(error), failures=state.failures + 1)
+        metrics.DOWNLOADED_MESSAGES.labels(connection.mode.value).inc(report.downloaded)
+        metrics.DOWNLOADED_BYTES.labels(connection.mode.value).inc(report.octets)
+        duration = report.duration_ms
+        _log.warning(
+            "run failed",
+            code=error.code,
+            error=str(error),
+            failures=state.failures + 1,
+            downloaded=report.downloaded,
+        )
         details = described(error)
         health = health_after(error)
+        # What makes progress is not backed off.
+        failed_before = 0 if report.downloaded else state.failures
         try:
             with self.database.transaction() as session:
                 self.keeper.release(session, [run.lease])
@@ -292,9 +291,18 @@ class Runner:
                     duration_ms=duration,
                     health=health,
                     error=details,
-                    delay=delay_after(error, state.failures, _first_delay(connection)),
+                    delay=delay_after(error, failed_before, _first_delay(connection)),
                 )
-                ledger.record_run(session, connection.id, duration_ms=duration, error=details)
+                ledger.record_run(
+                    session,
+                    connection.id,
+                    duration_ms=duration,
+                    found=report.found,
+                    downloaded=report.downloaded,
+                    octets=report.octets,
+                    error=details,
+                )
+                _tell_quarantined(session, connection, report)
                 if before != health:
                     alerts.raise_transition(
                         session,
@@ -372,6 +380,30 @@ class Runner:
         with self.database.transaction() as session:
             self.keeper.release(session, [run.lease for run in runs])
             scheduling.to_slow_lane(session, [run.connection.id for run in runs])
+
+
+def _fresh_session_may_help(error: PosthouseError) -> bool:
+    """Not where our own servers failed, nor where the mail server wants to be left alone."""
+    if isinstance(error, SessionLost):
+        return True
+    return (
+        isinstance(error, TryAgain)
+        and not isinstance(error, (LeaseLost, DatabaseUnavailable, StoreFull))
+        and error.retry_after is None
+        and getattr(error, "step", "") != "download"
+    )
+
+
+def _tell_quarantined(session: Session, connection: Connection, report: Report) -> None:
+    for identifier, refused in report.quarantined:
+        metrics.QUARANTINED.labels(refused.code).inc()
+        alerts.raise_transition(
+            session,
+            AlertKind.MAIL_QUARANTINED,
+            f"quarantine/{identifier}",
+            {"name": connection.name, "code": refused.code, "message": refused.reason},
+            dedupe=f"quarantine/{identifier}",
+        )
 
 
 def _first_delay(connection: Connection) -> int:

@@ -97,15 +97,6 @@ def mail_vanished() -> TryAgain:
     return TryAgain("This mail is no longer on the server.", code="mail-vanished")
 
 
-def mail_refused(text: str) -> MailFailure:
-    """The reason to abandon a mail that the server lists and cannot give."""
-    return MailFailure(
-        f"The mail server cannot give this mail: {text}.",
-        code="mail-refused",
-        hint="Look at the mail with another program; it may be damaged there.",
-    )
-
-
 def mail_too_large(size: int, limit: int) -> MailFailure:
     """The reason to abandon a mail over the limit; `size` as far as it is known."""
     known = f"{size} octets" if size > limit else "more octets than the server says"
@@ -226,9 +217,10 @@ class Sink(Protocol):
     def abandon(self, ref: MailRef, reason: PosthouseError) -> None:
         """This mail only could not be had; after `begin`, what was written of it is void.
 
-        `reason` is a MailFailure with code `mail-too-large` or `mail-refused` (the server lists
-        the mail and cannot give it), or a TryAgain with code `mail-vanished` (it is gone from the
-        server, and the next listing lacks it).
+        `reason` is a MailFailure with code `mail-too-large`, a `MailRefused` (the server lists the
+        mail and does not give it: its fault or the server's state), or a TryAgain with code
+        `mail-vanished` (it is gone from the server, and the next listing lacks it) or
+        `mail-not-asked` (others were refused one after another, so it was not tried).
         """
         ...
 
@@ -339,9 +331,10 @@ class Mailbox(Protocol):
     def download(self, refs: Sequence[MailRef], sink: Sink, *, limit: int) -> None:
         """Streams each mail into `sink`, octet for octet, in bounded memory. Changes nothing.
 
-        A mail that turns out longer than `limit` octets is abandoned with `MailFailure`, as is one
-        that the server cannot give; when the session breaks, `TryAgain` is raised and a mail that
-        was begun and not ended is void. Claimed sizes over `limit` are not even asked for.
+        A mail that turns out longer than `limit` octets is abandoned with `MailFailure`, one that
+        the server does not give with `MailRefused`: the session is in step then and goes on. When
+        the session breaks, `SessionLost` is raised and a mail that was begun and not ended is
+        void. Claimed sizes over `limit` are not even asked for.
         """
         ...
 

@@ -11,6 +11,7 @@ from typing import Any, Final
 
 import httpx
 
+from shared.errors import TryAgain
 from shared.mailbox.base import MailRef, SessionLost
 from shared.mailbox.graph_http import IMMUTABLE_IDS, GraphError, GraphHttp
 from shared.mailbox.https import retry_after
@@ -33,6 +34,8 @@ def settle(graph: GraphHttp, refs: Sequence[MailRef], request: Mapping[str, Any]
         done, failed = _batch(graph, refs[start : start + SIZE], request)
         settled += done
         failures += failed
+        if any(failure.status in _PASSING for failure in failed):
+            break  # throttled for longer than we wait: the others would be too
     if failures and not settled:
         raise failures[0]
     done_keys = {ref.key for ref in settled}
@@ -73,7 +76,11 @@ def _batch(
             failed += passing
             break
         asked = [failure.retry_after for failure in passing if failure.retry_after is not None]
-        graph.pause(max(asked, default=None), attempt, passing[0].error("settling mails"))
+        try:
+            graph.pause(max(asked, default=None), attempt, passing[0].error("settling mails"))
+        except TryAgain:
+            failed += passing  # what was settled before is so all the same
+            break
     return settled, failed
 
 

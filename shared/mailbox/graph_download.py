@@ -16,6 +16,7 @@ from shared.mailbox import graph_mime
 from shared.mailbox.base import HEADER_LIMIT, MailRef, Sink, mail_vanished
 from shared.mailbox.graph_http import GraphError, GraphHttp, judged
 from shared.mailbox.limiting import AT_ONCE
+from shared.mailbox.refused_mails import MailRefused, RefusedMails
 
 _IN_MEMORY: Final = 1 << 20
 _CHUNK: Final = 1 << 18
@@ -24,9 +25,19 @@ _TRIES: Final = 3
 #: A mail that has no MIME form: Exchange could not convert it, or it is no mail.
 _NO_MIME: Final = frozenset({400, 405, 406, 415, 422, 500, 501})
 
+#: Errors by which Graph does not give a mail now.
+_OF_GRAPH: Final = frozenset(
+    {"throttled", "graph-unavailable", "mailbox-busy", "broken-off", "timeout", "unreachable"}
+)
+
 
 def download(graph: GraphHttp, refs: Sequence[MailRef], sink: Sink, limit: int) -> None:
-    """Streams each mail into `sink`. Memory: a megabyte a mail under way, the rest on disk."""
+    """Streams each mail into `sink`. Memory: a megabyte a mail under way, the rest on disk.
+
+    A mail that Graph throttles, or whose answer breaks off each time, is abandoned as refused:
+    requests are independent of each other, so the others may come.
+    """
+    refusals = RefusedMails(sink)
     ahead: deque[tuple[MailRef, Future[IO[bytes] | PosthouseError]]] = deque()
     with ThreadPoolExecutor(AT_ONCE, thread_name_prefix="graph") as pool:
         try:
@@ -34,11 +45,14 @@ def download(graph: GraphHttp, refs: Sequence[MailRef], sink: Sink, limit: int) 
                 if ref.size > limit and not _may_fit(ref, limit):
                     sink.abandon(ref, too_large(limit))
                     continue
+                if refusals.enough:
+                    refusals.not_asked([ref])
+                    continue
                 ahead.append((ref, pool.submit(_fetch, graph, ref, limit)))
                 if len(ahead) > AT_ONCE:
-                    _hand_on(*ahead.popleft(), sink)
+                    _hand_on(*ahead.popleft(), sink, refusals)
             while ahead:
-                _hand_on(*ahead.popleft(), sink)
+                _hand_on(*ahead.popleft(), sink, refusals)
         finally:
             for _, future in ahead:
                 future.cancel()
@@ -76,8 +90,16 @@ def _may_fit(ref: MailRef, limit: int) -> bool:
     return ref.size <= limit * 2
 
 
-def _hand_on(ref: MailRef, future: Future[IO[bytes] | PosthouseError], sink: Sink) -> None:
+def _hand_on(
+    ref: MailRef,
+    future: Future[IO[bytes] | PosthouseError],
+    sink: Sink,
+    refusals: RefusedMails,
+) -> None:
     spool = future.result()
+    if isinstance(spool, MailRefused):
+        refusals.refused(ref, spool)
+        return
     if isinstance(spool, PosthouseError):
         sink.abandon(ref, spool)
         return
@@ -86,10 +108,21 @@ def _hand_on(ref: MailRef, future: Future[IO[bytes] | PosthouseError], sink: Sin
         while chunk := spool.read(_CHUNK):
             sink.write(chunk)
         sink.end()
+    refusals.given()
 
 
 def _fetch(graph: GraphHttp, ref: MailRef, limit: int) -> IO[bytes] | PosthouseError:
-    """The whole mail in a spool, or why this one alone cannot be had."""
+    """The whole mail in a spool, or why it cannot be had."""
+    try:
+        return _streamed(graph, ref, limit)
+    except TryAgain as error:
+        if error.code not in _OF_GRAPH:
+            raise  # our own servers, or the one that gives tokens
+        throttled = error.code in ("throttled", "mailbox-busy")
+        return MailRefused(str(error), throttled=throttled, passing=True, because=error)
+
+
+def _streamed(graph: GraphHttp, ref: MailRef, limit: int) -> IO[bytes] | PosthouseError:
     for attempt in range(_TRIES):
         spool: IO[bytes] = tempfile.SpooledTemporaryFile(_IN_MEMORY)  # noqa: SIM115 (handed on)
         try:
@@ -127,9 +160,8 @@ def _without_mime(
             spool = graph_mime.rebuild(graph, ref, failure)
     except NeedsPerson as error:
         if getattr(error, "code", "") == "graph-refused":
-            return MailFailure(
-                f"Graph gives neither the MIME form nor the properties of this item: {error}",
-                code="mail-refused",
+            return MailRefused(
+                f"Graph gives neither the MIME form nor the properties of this item: {error}"
             )
         raise
     if spool.seek(0, 2) > limit:

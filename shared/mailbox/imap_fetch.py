@@ -17,15 +17,13 @@ from typing import IO
 
 from shared.mailbox.base import (
     MailRef,
-    SessionLost,
     Sink,
-    Unreachable,
-    mail_refused,
     mail_too_large,
     mail_vanished,
 )
 from shared.mailbox.imap_search import search
 from shared.mailbox.imap_session import ImapSession, Reply, uid_sets
+from shared.mailbox.refused_mails import MailRefused, RefusedMails
 from shared.mailbox.wire import LARGE_BUFFER, SMALL_BUFFER
 
 #: What nearly every response looks like; anything else takes the patient path.
@@ -43,7 +41,6 @@ _AHEAD = 4
 _SPOOL = 1 << 20
 #: What is read and dropped (mails nobody asked for, too large ones) before the session is given up.
 _PATIENCE = 1 << 30
-_TEMPORARY = {"UNAVAILABLE", "INUSE", "LIMIT", "SERVERBUG", "EXPIRED"}
 
 
 @dataclass(slots=True)
@@ -54,11 +51,19 @@ class _Command:
     refs: Sequence[MailRef]
 
 
+class _Malformed(Exception):
+    """A FETCH response that does not keep to the grammar; `text` is the line read last."""
+
+    def __init__(self, text: bytes) -> None:
+        super().__init__()
+        self.text = text
+
+
 def fetch_bodies(session: ImapSession, refs: Sequence[MailRef], sink: Sink, limit: int) -> None:
     """Streams every mail of `refs` into `sink`; those over `limit` octets are abandoned.
 
-    Raises SessionLost or Unreachable; whatever `sink` raises comes through. In both cases the
-    session is out of step and must be closed.
+    Raises SessionLost; whatever `sink` raises comes through. In both cases the session is out of
+    step and must be closed. What the server refuses is abandoned, and the session goes on.
     """
     wanted: list[MailRef] = []
     for ref in refs:
@@ -89,23 +94,34 @@ class _Bodies:
         self._ended = 0
         self._dropped = 0
         self._missing: list[MailRef] = []
+        self._refusals = RefusedMails(sink)
+        #: Why a whole command was refused, where that is no single mail's fault.
+        self._throttled: MailRefused | None = None
         #: Bodies of the command being read that came without a UID.
         self._unnamed = 0
+        #: A response of that command that made no sense, shortened; empty: there was none.
+        self._malformed = ""
         #: The only mail asked for, while mails are asked for one by one.
         self._alone: MailRef | None = None
 
     def run(self, refs: Sequence[MailRef]) -> None:
         again: list[MailRef] = []
+        not_asked: list[MailRef] = []
         under_way: deque[_Command] = deque()
         for batch in _batches(refs):
             for octets, members in uid_sets([int(ref.key) for ref in batch]):
                 if len(under_way) >= _AHEAD:
                     again += self._finish(under_way.popleft())
-                under_way.append(self._ask(octets, members, batch))
+                if self._throttled is None:
+                    under_way.append(self._ask(octets, members, batch))
+                else:
+                    chosen = set(members)
+                    not_asked += [ref for ref in batch if int(ref.key) in chosen]
         while under_way:
             again += self._finish(under_way.popleft())
         self._one_by_one(again)
         self._explain_missing()
+        self._refusals.not_asked(not_asked)
 
     def _ask(self, octets: bytes, members: Sequence[int], batch: Sequence[MailRef]) -> _Command:
         by_uid = {int(ref.key): ref for ref in batch}
@@ -120,32 +136,42 @@ class _Bodies:
         reply = self._read(command.tag)
         self._wire.transcript.note(f"{self._ended - before} mails read")
         missing = [ref for ref in command.refs if int(ref.key) in self._expected]
-        if reply.ok and not self._unnamed:
+        if reply.ok and not self._unnamed and not self._malformed:
             self._missing += missing
             return []
+        if not reply.ok and (reason := _refusal(reply)).throttled:
+            self._throttled = reason
         return missing
 
     def _one_by_one(self, refs: Sequence[MailRef]) -> None:
         """The server refused a whole command, perhaps because of a single mail: find out which."""
-        refused: list[tuple[MailRef, Reply]] = []
-        for ref in refs:
-            self._alone = ref
+        for position, ref in enumerate(refs):
+            if self._throttled is not None and not self._refusals.enough:
+                self._refuse(ref, self._throttled)
+                continue
+            if self._refusals.enough:
+                for left_out in refs[position:]:
+                    self._forget(left_out)
+                self._refusals.not_asked(refs[position:])
+                break
+            self._alone, before = ref, self._ended
             tag = self._session.send(b"UID FETCH %d (UID BODY.PEEK[])" % int(ref.key))
             reply = self._read(tag)
-            if int(ref.key) not in self._expected:
-                continue
-            if reply.ok:
+            if self._ended > before:
+                self._refusals.given()
+            elif int(ref.key) not in self._expected:
+                continue  # abandoned: too large, or without content
+            elif not reply.ok:
+                self._refuse(ref, _refusal(reply))
+            elif self._malformed:
+                self._refuse(ref, MailRefused(f"its answer is malformed ({self._malformed})"))
+            else:
                 self._missing.append(ref)
-                continue
-            refused.append((ref, reply))
-            nothing_works = self._ended == 0 and len(refused) >= 3
-            if nothing_works or reply.code.partition(" ")[0].upper() in _TEMPORARY:
-                raise _refusing(reply)
-        if refused and not self._session.command(b"NOOP").ok:
-            raise _refusing(refused[-1][1])
-        for ref, reply in refused:
-            self._forget(ref)
-            self._sink.abandon(ref, mail_refused(reply.text or reply.status))
+        self._alone = None
+
+    def _refuse(self, ref: MailRef, reason: MailRefused) -> None:
+        self._forget(ref)
+        self._refusals.refused(ref, reason)
 
     def _explain_missing(self) -> None:
         """The server said OK and gave no mail: it is gone, or the server only says so."""
@@ -154,11 +180,11 @@ class _Bodies:
         sets = uid_sets(sorted(int(ref.key) for ref in self._missing))
         there = {uid for octets, _ in sets for uid in search(self._session, b"UID " + octets)}
         for ref in self._missing:
-            self._forget(ref)
-            gone = int(ref.key) not in there
-            self._sink.abandon(
-                ref, mail_vanished() if gone else mail_refused("it lists it, and gives nothing")
-            )
+            if int(ref.key) in there:
+                self._refuse(ref, MailRefused("it lists it, and gives nothing"))
+            else:
+                self._forget(ref)
+                self._sink.abandon(ref, mail_vanished())
 
     def _forget(self, ref: MailRef) -> None:
         self._expected.pop(int(ref.key), None)
@@ -169,7 +195,7 @@ class _Bodies:
         """The hot loop. Whole mails in the buffer go to the sink without a copy."""
         wire, sink, expected, limit = self._wire, self._sink, self._expected, self._limit
         buffer, view, match_body = wire.buffer, wire.view, _BODY.match
-        self._unnamed = 0
+        self._unnamed, self._malformed = 0, ""
         wire.start_clock()
         if (early := self._session.take_finished(tag)) is not None:
             return early
@@ -216,19 +242,34 @@ class _Bodies:
                     return reply
 
     def _items(self, text: bytes, uid: int | None) -> None:
-        """The items of one FETCH response, in any order, from `text` and the lines after it."""
+        """The items of one FETCH response, in any order, from `text` and the lines after it.
+
+        A response that makes no sense is left out whole: its mail is asked for again, alone.
+        """
+        try:
+            self._understand(text, uid)
+        except _Malformed as error:
+            self._malformed = self._malformed or self._wire.transcript.clean(error.text[:80])
+            self._wire.transcript.note(f"malformed: {self._malformed}")
+            text = error.text
+            while (literal := _LITERAL.search(text)) is not None:
+                self._drop(int(literal[1]), read=True)
+                text = self._wire.line()
+                self._drop(len(text))
+
+    def _understand(self, text: bytes, uid: int | None) -> None:
         spooled: IO[bytes] | None = None
         body: bytes | None = None
         at = 0
         try:
             while True:
                 if (close := _close(text, at)) is not None:
-                    if close != len(text.rstrip(b" ")):
-                        raise self._nonsense(text)
+                    if text[close:].strip(b" )"):  # parentheses too many do no harm
+                        raise _Malformed(text)
                     break
                 name = _NAME.match(text, at)
                 if name is None:
-                    raise self._nonsense(text)
+                    raise _Malformed(text)
                 item, at = name[1].upper(), name.end()
                 if (literal := _LITERAL.match(text, at)) is not None:
                     size = int(literal[1])
@@ -252,7 +293,7 @@ class _Bodies:
                     elif item in _WHOLE_BODY and atom[0].upper() == b"NIL":
                         self._nothing(uid)
                 else:
-                    raise self._nonsense(text)
+                    raise _Malformed(text)
             if spooled is not None:
                 self._replay(uid, iter(lambda: spooled.read(65536), b""))
             elif body is not None:
@@ -312,7 +353,7 @@ class _Bodies:
             uid = int(self._alone.key)
         ref = self._expected.pop(uid, None) if uid is not None else None
         if ref is not None:
-            self._sink.abandon(ref, mail_refused("it has no content for it"))
+            self._refusals.refused(ref, MailRefused("it has no content for it"))
 
     def _skip_list(self, text: bytes, at: int) -> tuple[bytes, int]:
         """Past a parenthesised value, whatever is in it."""
@@ -327,7 +368,7 @@ class _Bodies:
                 at = quoted.end()
                 continue
             if not sign:
-                raise self._nonsense(text)
+                raise _Malformed(text)
             depth += (sign == b"(") - (sign == b")")
             at += 1
             if depth == 0:
@@ -340,9 +381,6 @@ class _Bodies:
             raise self._wire.nonsense(f"{size} octets that nobody asked for or can take")
         if read:
             self._wire.copy(size, None)
-
-    def _nonsense(self, text: bytes) -> SessionLost:
-        return self._wire.nonsense(f"{self._wire.transcript.clean(text[:80])!r} in a FETCH")
 
 
 def _batches(refs: Sequence[MailRef]) -> Iterator[list[MailRef]]:
@@ -365,9 +403,6 @@ def _close(text: bytes, at: int) -> int | None:
     return at + 1 if text[at : at + 1] == b")" else None
 
 
-def _refusing(reply: Reply) -> Unreachable:
-    return Unreachable(
-        f"The mail server does not give out mails at the moment: {reply.text or reply.status}.",
-        step="download",
-        code="server-refused",
-    )
+def _refusal(reply: Reply) -> MailRefused:
+    code = f"[{reply.code}] " if reply.code else ""
+    return MailRefused(f"{code}{reply.text or reply.status}")

@@ -28,10 +28,10 @@ from shared.mailbox.base import (
     MailRef,
     SessionLost,
     Sink,
-    mail_refused,
     mail_too_large,
     mail_vanished,
 )
+from shared.mailbox.refused_mails import MailRefused
 from shared.messages import Key
 
 _CHUNK = 65_536
@@ -267,7 +267,7 @@ class MemoryMailbox:
             if mail is None:
                 sink.abandon(ref, mail_vanished())
             elif mail.damaged:
-                sink.abandon(ref, mail_refused("it is damaged"))
+                sink.abandon(ref, MailRefused("it is damaged"))
             elif len(mail.raw) > limit:
                 sink.abandon(ref, mail_too_large(len(mail.raw), limit))
             else:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Sequence
 
-from shared.mailbox.base import MailRef, Sink, Unreachable, mail_refused, mail_too_large
+from shared.mailbox.base import MailRef, Sink, mail_too_large
 from shared.mailbox.pop3_session import Pop3Session
 from shared.mailbox.pop3_text import DOT, read_text
+from shared.mailbox.refused_mails import MailRefused, RefusedMails
 from shared.mailbox.wire import LARGE_BUFFER, SMALL_BUFFER
 
 _END = b"\r\n.\r\n"
@@ -16,7 +17,6 @@ _AHEAD_OCTETS = 4 << 20
 _AHEAD_MAILS = 256
 #: What is read and dropped of a mail over the limit before the session is given up.
 _PATIENCE = 1 << 30
-_TEMPORARY = ("[SYS/TEMP", "[IN-USE")
 
 
 def retrieve(
@@ -49,13 +49,12 @@ def _retrieve(
             wanted.append((number, ref))
     under_way: deque[MailRef] = deque()
     ahead = 0
-    refused: list[tuple[MailRef, str]] = []
-    read = 0
-    while wanted or under_way:
+    refusals = RefusedMails(sink)
+    while under_way or (wanted and not refusals.enough):
         commands: list[bytes] = []
         most = _AHEAD_MAILS if session.pipelining else 1
         # Refilled in halves, so that commands share packets.
-        if len(under_way) <= most // 2 and ahead <= _AHEAD_OCTETS // 2:
+        if len(under_way) <= most // 2 and ahead <= _AHEAD_OCTETS // 2 and not refusals.enough:
             while wanted and len(under_way) < most and (ahead <= _AHEAD_OCTETS or not under_way):
                 number, ref = wanted.popleft()
                 under_way.append(ref)
@@ -70,21 +69,14 @@ def _retrieve(
         first = session.wire.line()
         if first[:3].upper() == b"+OK":
             _body(session, ref, sink, limit)
-            read += 1
+            refusals.given()
         elif first[:4].upper() == b"-ERR":
             session.wire.transcript.received(first)
             text = session.wire.transcript.clean(first[4:]).strip()
-            refused.append((ref, text))
-            if text.upper().startswith(_TEMPORARY) or (read == 0 and len(refused) >= 3):
-                raise Unreachable(
-                    f"The mail server does not give out mails at the moment: {text}.",
-                    step="download",
-                    code="server-refused",
-                )
+            refusals.refused(ref, MailRefused(text or "-ERR"))
         else:
             raise session.wire.nonsense(f"{session.wire.transcript.clean(first[:80])!r}")
-    for ref, text in refused:
-        sink.abandon(ref, mail_refused(text))
+    refusals.not_asked(ref for _, ref in wanted)
 
 
 def _body(session: Pop3Session, ref: MailRef, sink: Sink, limit: int) -> None:

@@ -45,6 +45,13 @@ class RunState:
     validity_changed_at: datetime | None
     prune_due: bool
     has_unsettled: bool
+    #: Mails at which a download broke off are to be asked for alone (`download_failures`).
+    has_failed_downloads: bool
+
+    @property
+    def needs_look(self) -> bool:
+        """Whether there is something to do even where nothing changed on the server."""
+        return self.has_unsettled or self.skip_existing or self.has_failed_downloads
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,7 +8,8 @@ from collections.abc import Callable, Mapping
 import pytest
 
 from shared.errors import PosthouseError
-from shared.mailbox.base import MailRef, SessionLost, Unreachable
+from shared.mailbox.base import MailRef, SessionLost
+from shared.mailbox.refused_mails import MailRefused
 from tests.contract.recorders import Collector
 from tests.integration.mail_sessions import connection_to, opened
 from tests.servers.scripted import (
@@ -182,10 +183,6 @@ def test_a_server_that_trickles_is_given_up() -> None:
 NONSENSE: Mapping[str, bytes] = {
     "no protocol": b"hello there\r\n",
     "a tag of nobody": b"X99 OK done\r\n",
-    "half a list": b"* 1 FETCH (UID 1 BODY[]\r\n",
-    "no list": b"* 1 FETCH (((((((((\r\n",
-    "deep nesting": b"* 1 FETCH (UID 1 FLAGS " + b"(" * 100_000 + b"\r\n",
-    "behind the list": b"* 1 FETCH (UID 1 FLAGS ()) more\r\n",
     "a literal too large for what it is": b"* LIST () {99999999}\r\n",
     "a literal of 2^63 nobody asked for": b"* 1 FETCH (UID 9 BODY[] {9223372036854775808}\r\nx",
     "an endless line": b"* " + b"A" * 3_000_000 + b"\r\n",
@@ -206,6 +203,38 @@ def test_nonsense_ends_the_session_and_is_called_so(octets: bytes) -> None:
     assert (error.code, error.step) == ("protocol-error", "download")
     assert error.transcript
     assert sink.mails == {1: MAILS[1]}
+
+
+MALFORMED: Mapping[str, bytes] = {
+    "no content": b"* 2 FETCH (UID 2 BODY[] )\r\n",
+    "half a list": b"* 2 FETCH (UID 2 BODY[]\r\n",
+    "no list": b"* 2 FETCH (((((((((\r\n",
+    "deep nesting": b"* 2 FETCH (UID 2 FLAGS " + b"(" * 100_000 + b"\r\n",
+    "behind the list": b"* 2 FETCH (UID 2 FLAGS ()) more\r\n",
+    "a literal in a list that is none": b"* 2 FETCH ((UID 2 BODY[] {6}\r\nsecond)\r\n",
+    "no list around it": b"* 2 FETCH UID 2 BODY[] {6}\r\nsecond\r\n",
+}
+
+
+@pytest.mark.promise("H4", "I5")
+@pytest.mark.parametrize("octets", MALFORMED.values(), ids=MALFORMED)
+def test_a_malformed_answer_is_the_matter_of_its_mail_only(octets: bytes) -> None:
+    def answer(talk: Conversation, tag: bytes, rest: bytes) -> None:
+        for uid in (1, 2, 3) if rest.startswith(b"1:3") else [int(rest.split(b" ")[0])]:
+            talk.send(octets if uid == 2 else body_response(uid, MAILS[uid]))
+        talk.ok(tag)
+
+    sink, error = downloaded(imap({"UID FETCH": answer}))
+    assert error is None
+    assert sink.mails == {1: MAILS[1], 3: MAILS[3]}
+    assert sink.abandoned[2].code == "mail-refused"
+
+
+def test_parentheses_too_many_behind_a_whole_mail_do_no_harm() -> None:
+    answer = body_response(1, MAILS[1]) + body_response(2, MAILS[2]).replace(b")\r\n", b")))\r\n")
+    sink, error = downloaded(imap(bodies(answer, body_response(3, MAILS[3]))))
+    assert error is None
+    assert sink.mails == MAILS
 
 
 def test_endless_news_are_not_listened_to_for_ever() -> None:
@@ -280,15 +309,40 @@ def test_one_mail_that_the_server_cannot_give_stops_no_other() -> None:
     assert "damaged" in str(sink.abandoned[2])
 
 
-@pytest.mark.parametrize("code", [b"", b"[UNAVAILABLE] ", b"[LIMIT] "])
-def test_a_server_that_gives_nothing_at_all_condemns_no_mail(code: bytes) -> None:
+@pytest.mark.promise("M27")
+@pytest.mark.parametrize(
+    ("words", "throttled", "delay", "asked_alone"),
+    [
+        (b"storage is away", False, None, 2),
+        (b"[UNAVAILABLE] storage is away", False, None, 2),
+        (b"[LIMIT] enough for today", True, None, 0),
+        (b"[OVERQUOTA] Account exceeded command or bandwidth limits.", True, 3600, 0),
+        (
+            b"Request is throttled. Suggested Backoff Time: 299910 milliseconds",
+            True,
+            299.91,
+            0,
+        ),
+    ],
+)
+def test_a_server_that_refuses_everything_is_not_asked_for_everything(
+    words: bytes, throttled: bool, delay: float | None, asked_alone: int
+) -> None:
+    """Whose fault it is is left open, and what was left out is told apart from what was refused."""
+    asked: list[bytes] = []
+
     def answer(talk: Conversation, tag: bytes, rest: bytes) -> None:
-        talk.send(tag + b" NO " + code + b"storage is away\r\n")
+        asked.append(rest)
+        talk.send(tag + b" NO " + words + b"\r\n")
 
     sink, error = downloaded(imap({"UID FETCH": answer}))
-    assert isinstance(error, Unreachable)
-    assert (error.code, error.step) == ("server-refused", "download")
-    assert not sink.abandoned
+    assert error is None
+    assert len(asked) == 1 + asked_alone
+    refused = [reason for reason in sink.abandoned.values() if isinstance(reason, MailRefused)]
+    assert len(refused) == (1 if throttled else 2)
+    assert refused[0].throttled is throttled
+    assert refused[0].retry_after == delay
+    assert sink.abandoned[3].code == "mail-not-asked"
 
 
 def test_bodies_without_a_uid_are_asked_for_alone() -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from shared.connections import AfterDownload, Mode, Selection
 from shared.errors import PosthouseError
-from shared.mailbox.base import MailRef, SessionLost, Unreachable
+from shared.mailbox.base import MailRef, SessionLost
 from tests.contract.recorders import Collector, KnownKeys
 from tests.integration.mail_sessions import connection_to, opened
 from tests.servers.scripted import (
@@ -332,12 +332,22 @@ def test_one_mail_that_the_server_cannot_give_stops_no_other() -> None:
     assert sink.abandoned["uidl-2"].code == "mail-refused"
 
 
-@pytest.mark.parametrize("refusal", [b"-ERR [SYS/TEMP] storage is away\r\n", b"-ERR no\r\n"])
-def test_a_server_that_gives_nothing_at_all_condemns_no_mail(refusal: bytes) -> None:
-    sink, error = downloaded(pop3({"RETR": refusal}))
-    assert isinstance(error, Unreachable)
-    assert error.code == "server-refused"
-    assert not sink.abandoned
+@pytest.mark.promise("M27")
+@pytest.mark.parametrize("pipelining", [True, False])
+@pytest.mark.parametrize(
+    "refusal", [b"-ERR [SYS/TEMP] storage is away\r\n", b"-ERR Server Unavailable. 21\r\n"]
+)
+def test_a_server_that_refuses_everything_is_not_asked_for_everything(
+    refusal: bytes, pipelining: bool
+) -> None:
+    more = b"PIPELINING\r\n" if pipelining else b""
+    sink, error = downloaded(pop3({"RETR": refusal}, capabilities=b"UIDL\r\nTOP\r\n" + more))
+    assert error is None
+    assert not sink.mails
+    codes = [reason.code for reason in sink.abandoned.values()]
+    assert codes == ["mail-refused"] * (3 if pipelining else 2) + ["mail-not-asked"] * (
+        0 if pipelining else 1
+    )
 
 
 def test_listings_without_an_end_are_given_up() -> None:

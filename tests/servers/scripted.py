@@ -158,14 +158,17 @@ def imap(
     mails: Mapping[int, bytes] = MAILS,
     capability: bytes = CAPABILITY,
     greeting: bytes = b"* OK scripted server ready\r\n",
+    settles: bool = False,
 ) -> Script:
-    """A whole IMAP server with `mails` (UID → octets) in its inbox, all unread.
+    """A whole IMAP server with `mails` (UID → octets) in its inbox, all unread for ever, or with
+    `settles` until they are marked read.
 
     `answers` replaces what it says to single commands (`UID FETCH`, `LOGIN`, …; `METADATA` for a
     FETCH of sizes, `HEADERS` for one of headers).
     """
     given = dict(answers or {})
     there = dict(mails)
+    read: set[int] = set()
 
     def script(talk: Conversation) -> None:
         talk.send(greeting)
@@ -182,7 +185,9 @@ def imap(
                 answer(talk, tag, rest)
                 continue
             if answer is None:
-                answer = _usual(key, rest, there, capability)
+                if settles and key == "UID STORE" and b"Seen" in rest:
+                    read.update(read_set(rest.split(b" ")[0], max(there, default=0)))
+                answer = _usual(key, rest, there, capability, read)
             talk.send(answer)
             talk.ok(tag)
             if name == b"LOGOUT":
@@ -191,10 +196,12 @@ def imap(
     return script
 
 
-def _usual(name: str, rest: bytes, mails: dict[int, bytes], capability: bytes) -> bytes:
+def _usual(
+    name: str, rest: bytes, mails: dict[int, bytes], capability: bytes, read: set[int]
+) -> bytes:
     """What a decent server answers, before the OK; it forgets `mails` that are removed."""
     top = max(mails, default=0) + 1
-    named = _set(rest.split(b" ")[0], top)
+    named = read_set(rest.split(b" ")[0], top)
     wanted = [uid for uid in mails if uid in named]
     match name:
         case "CAPABILITY":
@@ -204,7 +211,7 @@ def _usual(name: str, rest: bytes, mails: dict[int, bytes], capability: bytes) -
                 b"* STATUS "
                 + rest.partition(b" (")[0]
                 + b" (MESSAGES %d UIDNEXT %d UIDVALIDITY 7 UNSEEN %d)\r\n"
-                % (len(mails), top, len(mails))
+                % (len(mails), top, len(mails.keys() - read))
             )
         case "SELECT" | "EXAMINE":
             access = b"READ-WRITE" if name == "SELECT" else b"READ-ONLY"
@@ -213,7 +220,9 @@ def _usual(name: str, rest: bytes, mails: dict[int, bytes], capability: bytes) -
                 b"* OK [%s] ok\r\n" % (len(mails), top, access)
             )
         case "UID SEARCH":
-            found = () if b"DELETED" in rest.replace(b"UNDELETED", b"") else mails
+            found = [uid for uid in mails if uid not in read or b"UNSEEN" not in rest]
+            if b"DELETED" in rest.replace(b"UNDELETED", b""):
+                found = []
             return b"* SEARCH" + b"".join(b" %d" % uid for uid in found) + b"\r\n"
         case "METADATA":
             return b"".join(
@@ -238,7 +247,8 @@ def body_response(uid: int, mail: bytes) -> bytes:
     return b"* %d FETCH (UID %d BODY[] {%d}\r\n%s)\r\n" % (uid, uid, len(mail), mail)
 
 
-def _set(text: bytes, top: int) -> set[int]:
+def read_set(text: bytes, top: int) -> set[int]:
+    """The UIDs of a sequence set; `*` is `top`."""
     found: set[int] = set()
     for word in text.split(b","):
         first, _, last = word.partition(b":")

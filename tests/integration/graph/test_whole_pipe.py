@@ -6,9 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from shared.credentials import Credential, Grant, Provider
-from shared.storage import credentials
-from shared.vault import client_secret_place
+from tests.integration.graph.application import application_credential
 from tests.rig.events import open_queue
 from tests.rig.house import House
 from tests.rig.mails import digests, mixed
@@ -43,7 +41,7 @@ def test_two_thousand_mails_out_of_a_throttled_graph(
         name="graph",
         mode="microsoft-graph",
         username=ALICE,
-        credential_id=_credential(house, graph_server, oidc),
+        credential_id=application_credential(house, graph_server, oidc),
     )
     house.start("scheduler", "fetcher", "fetcher", "fetcher", "decryptor")
     house.wait_settled(COUNT, seconds=240)
@@ -54,23 +52,3 @@ def test_two_thousand_mails_out_of_a_throttled_graph(
     assert [item for item in box.in_folder(box.inbox) if not item.read] == []
     assert graph_server.throttled >= 20
     assert graph_server.peak <= 3
-
-
-def _credential(house: House, graph: GraphServer, oidc: OidcServer) -> int:
-    credential = Credential(
-        name="application",
-        provider=Provider.MICROSOFT,
-        grant=Grant.CLIENT_CREDENTIALS,
-        client_id=oidc.client_id,
-        has_client_secret=True,
-        settings={
-            "authority": oidc.issuer,
-            "ca_certificate": oidc.ca,
-            "graph_host": f"localhost:{graph.port}",
-        },
-    )
-    with house.database.transaction() as session:
-        number = credentials.insert(session, credential)
-        sealed = house.vault.seal(oidc.client_secret.encode(), client_secret_place(number))
-        credentials.write_client_secret(session, number, sealed)
-    return number

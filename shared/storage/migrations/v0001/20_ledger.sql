@@ -108,6 +108,19 @@ CREATE TABLE known_content (
 );
 CREATE INDEX known_content_gmail ON known_content (gmail_id) WHERE gmail_id IS NOT NULL;
 
+-- Mails at which a download broke off or was refused for now: each is asked for alone, after all
+-- others. Few rows, gone once the mail was had, put aside, or is no longer on its server.
+CREATE TABLE download_failure (
+    connection_id bigint NOT NULL REFERENCES connection ON DELETE CASCADE,
+    folder text NOT NULL,
+    uid_validity bigint NOT NULL DEFAULT 0,
+    native_key text NOT NULL,
+    first boolean NOT NULL,            -- it was under way; the others were still to come
+    alone integer NOT NULL DEFAULT 0,  -- how often it failed while it was asked for alone
+    others boolean NOT NULL DEFAULT false, -- other mails were given since
+    PRIMARY KEY (connection_id, folder, uid_validity, native_key)
+);
+
 -- Mails that could not be processed, with the reason; raw_key is NULL where the mail was left on
 -- the server (over the size limit).
 CREATE TABLE quarantine (

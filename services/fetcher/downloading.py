@@ -1,0 +1,130 @@
+"""Downloads of one run, and whose fault it is where a server gives no mail.
+
+A refusal may be the mail's fault (it is damaged there) or the server's state (it throttles, a disk
+is away). One rule tells them apart, for every kind of mailbox: *a mail is put aside only if it is
+refused while another one is given afterwards, and refused once more after that.* Everything else is
+tried again, with the delay that the server states.
+
+A session that breaks says nothing about the mails behind the one under way: they are asked for
+alone in the next run, that one last (`shared.storage.download_failures`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence, Set
+
+from services.fetcher.intake import Intake
+from shared.errors import PosthouseError, TryAgain
+from shared.mailbox.base import Mailbox, MailRef, SessionLost
+from shared.mailbox.refused_mails import MailRefused
+from shared.messages import Key
+
+
+class Downloads:
+    """Not shared between threads. After `stopped` nothing more is to be asked for."""
+
+    def __init__(self, mailbox: Mailbox, limit: int) -> None:
+        self._mailbox = mailbox
+        self._limit = limit
+        self._proof: MailRef | None = None
+        #: Why the run cannot go on.
+        self.stopped: TryAgain | None = None
+        #: Where the session broke: mails asked for and not had, the one under way first.
+        self.broken: Sequence[MailRef] = ()
+        #: Whether that one was asked for alone.
+        self.alone = False
+        #: Mails were given in this run.
+        self.gave = False
+
+    @property
+    def session_broke(self) -> bool:
+        return isinstance(self.stopped, SessionLost)
+
+    def into(self, intake: Intake, batch: Sequence[MailRef]) -> None:
+        """Downloads `batch`; what arrived whole is in `intake`, whatever stopped the rest."""
+        try:
+            self._ask(intake, batch)
+            if intake.withheld:
+                self._judge(intake)
+        except TryAgain as error:
+            self.stopped = error
+        self._remember(intake)
+
+    def _ask(self, intake: Intake, refs: Sequence[MailRef]) -> None:
+        try:
+            self._mailbox.download(refs, intake, limit=self._limit)
+        except SessionLost:
+            self.broken = intake.unhandled(refs)
+            self.alone = len(refs) == 1
+            raise
+
+    def _judge(self, intake: Intake) -> None:
+        """Decides about what was refused. Raises TryAgain where it is the server's state."""
+        withheld = intake.take_withheld()
+        self._unless_throttled(withheld)
+        self._remember(intake)
+        if not self._gives_another(intake, {ref.key for ref, _ in withheld}):
+            raise withheld[-1][1].of_server()
+        self._unless_throttled(intake.take_withheld())
+        for ref, _ in withheld:
+            self._ask(intake, [ref])
+        again = intake.take_withheld()
+        self._unless_throttled(again)
+        for ref, reason in again:
+            if reason.passing:
+                intake.suspected.append((ref, reason))
+            else:
+                intake.refuse(ref, reason)
+
+    def _gives_another(self, intake: Intake, asked: Set[Key]) -> bool:
+        """Whether the server gives another mail now: one that it gave before, else the next one
+        that was not asked for yet, else one of an earlier run."""
+        if self._proof is not None and self._comes(self._proof):
+            return True
+        ref = intake.take_not_asked()
+        if ref is not None:
+            before = len(intake.messages)
+            self._ask(intake, [ref])
+            return len(intake.messages) > before
+        # POP3 servers may remove what is retrieved, and it may be a mail that was never taken.
+        if self._proof is not None or not self._mailbox.capabilities.keeps_open:
+            return False
+        listed = self._mailbox.keys()
+        earlier = [key for key in listed if key not in asked]
+        return bool(earlier) and self._comes(MailRef(earlier[-1], 0))
+
+    def _comes(self, ref: MailRef) -> bool:
+        proof = _Proof()
+        self._mailbox.download([ref], proof, limit=self._limit)
+        return proof.given
+
+    def _remember(self, intake: Intake) -> None:
+        """The smallest mail given last; earlier ones may be settled, and gone, by now."""
+        if intake.refs:
+            self.gave = True
+            self._proof = min(intake.refs, key=lambda ref: ref.size or self._limit)
+
+    @staticmethod
+    def _unless_throttled(refused: Sequence[tuple[MailRef, MailRefused]]) -> None:
+        throttled = [reason.of_server() for _, reason in refused if reason.throttled]
+        if throttled:  # what the server said itself before what followed from it
+            raise max(throttled, key=lambda e: (e.code == "throttled", e.retry_after or 0))
+
+
+class _Proof:
+    """A sink that only sees whether a mail comes."""
+
+    def __init__(self) -> None:
+        self.given = False
+
+    def begin(self, ref: MailRef) -> None:
+        pass
+
+    def write(self, chunk: bytes | memoryview) -> None:
+        pass
+
+    def end(self) -> None:
+        self.given = True
+
+    def abandon(self, ref: MailRef, reason: PosthouseError) -> None:
+        pass

@@ -1,0 +1,52 @@
+"""What a server's words say about waiting: whether it throttles, and for how long.
+
+Sources: Gmail's `[OVERQUOTA] Account exceeded command or bandwidth limits`; Exchange's `Request is
+throttled. Suggested Backoff Time: N milliseconds`, after any command that is over the budget;
+response codes of RFC 5530 (`[LIMIT]`, `[UNAVAILABLE]`, …) and RFC 3206 (`[SYS/TEMP]`).
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+_UNITS: Final = {"milli": 0.001, "ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
+_DELAY = re.compile(
+    r"(?:back-?off time|try again|retry|wait)[^0-9\r\n]{0,40}?(\d{1,9})\s*(millisecond|ms\b|second|"
+    r"sec\b|s\b|minute|min\b|hour)",
+    re.I,
+)
+_THROTTLED = re.compile(
+    r"overquota|throttl|bandwidth limit|back-?off time|too many (?:requests|commands)"
+    r"|rate limit|\[limit\b|download(?:ing)? limit",
+    re.I,
+)
+#: Response codes by which a server calls its refusal a passing one (RFC 5530, RFC 3206).
+_PASSING = re.compile(
+    r"\[(?:UNAVAILABLE|INUSE|IN-USE|SERVERBUG|EXPIRED|SYS/TEMP)\b|server unavailable"
+    r"|temporar(?:y|ily)|try again",
+    re.I,
+)
+#: Gmail gives no time with its bandwidth limits: "an hour or more".
+_BANDWIDTH_S: Final = 3600.0
+_BANDWIDTH = re.compile(r"overquota|bandwidth limit", re.I)
+
+
+def is_throttled(words: str) -> bool:
+    """Whether these words are about how much the server serves us, whatever was asked for."""
+    return _THROTTLED.search(words) is not None
+
+
+def is_passing(words: str) -> bool:
+    """Whether the server itself calls its refusal a passing one."""
+    return is_throttled(words) or _PASSING.search(words) is not None
+
+
+def stated_delay(words: str) -> float | None:
+    """Seconds that the server asks us to wait, None where it does not say."""
+    found = _DELAY.search(words)
+    if found is not None:
+        unit = found[2].lower()
+        factor = next(factor for start, factor in _UNITS.items() if unit.startswith(start))
+        return int(found[1]) * factor
+    return _BANDWIDTH_S if _BANDWIDTH.search(words) else None

@@ -1,0 +1,82 @@
+"""Mails at which a download broke off: remembered, so that they do not stop those behind them.
+
+A break says only that one of the mails under way may be its cause. So each of them is asked for
+alone from then on, after all others, the first one last; what fails alone twice, while others are
+given, is the cause.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from shared.messages import Key
+from shared.storage.arrays import text_array
+from shared.storage.ledger import Place
+from shared.storage.pool import Session
+from shared.storage.queries import Queries
+
+_SQL = Queries("download_failures")
+#: How often a mail has to fail alone before it is put aside.
+ENOUGH: Final = 2
+
+
+@dataclass(frozen=True, slots=True)
+class DownloadFailure:
+    """What is known of one mail. `first`: it was under way when a session broke. `alone`: how
+    often it failed while asked for alone. `others`: other mails were given since."""
+
+    first: bool
+    alone: int
+    others: bool
+
+    @property
+    def is_cause(self) -> bool:
+        return self.alone >= ENOUGH and self.others
+
+
+def of_place(session: Session, place: Place) -> dict[Key, DownloadFailure]:
+    """The mails of a folder that are to be asked for alone; those of a folder re-created since are
+    forgotten."""
+    session.execute(_SQL["forget_elsewhere"], place.columns())
+    rows = session.execute(_SQL["of_place"], place.columns())
+    return {
+        int(key) if place.uid_validity is not None else key: DownloadFailure(*rest)
+        for key, *rest in rows
+    }
+
+
+def note(
+    session: Session, place: Place, keys: Sequence[Key], *, alone: bool, others: bool
+) -> DownloadFailure:
+    """A download broke off with these mails still to come, the first one under way.
+
+    `alone`: it was asked for alone; `others`: the run had other mails before. Returns what is
+    known of the first one now.
+    """
+    session.execute(
+        _SQL["note"],
+        {
+            **place.columns(),
+            "native_keys": text_array(str(key) for key in keys),
+            "first": True,
+            "alone": alone,
+            "others": others,
+        },
+    )
+    return of_place(session, place)[keys[0]]
+
+
+def given(session: Session, place: Place, keys: Collection[Key]) -> None:
+    """These mails were had: they are not the cause, and the server gives mails."""
+    forget(session, place, keys)
+    session.execute(_SQL["others_given"], place.columns())
+
+
+def forget(session: Session, place: Place, keys: Collection[Key]) -> None:
+    """These mails were put aside, or are no longer there."""
+    session.execute(
+        _SQL["forget"],
+        {**place.columns(), "native_keys": text_array(str(key) for key in keys)},
+    )

@@ -1,0 +1,30 @@
+-- Mails at which a download broke off.
+
+-- name: of_place
+SELECT native_key, first, alone, others FROM download_failure
+WHERE connection_id = %(connection_id)s AND folder = %(folder)s AND uid_validity = %(uid_validity)s;
+
+-- name: note
+INSERT INTO download_failure AS f
+    (connection_id, folder, uid_validity, native_key, first, alone, others)
+SELECT %(connection_id)s, %(folder)s, %(uid_validity)s, native_key, n = 1 AND %(first)s,
+       %(alone)s::boolean::integer, %(others)s
+FROM unnest(%(native_keys)s::text[]) WITH ORDINALITY AS m(native_key, n)
+ON CONFLICT (connection_id, folder, uid_validity, native_key) DO UPDATE
+SET first = f.first OR excluded.first, alone = f.alone + excluded.alone,
+    others = f.others OR excluded.others;
+
+-- name: others_given
+UPDATE download_failure SET others = true
+WHERE connection_id = %(connection_id)s AND folder = %(folder)s AND uid_validity = %(uid_validity)s;
+
+-- name: forget
+DELETE FROM download_failure
+WHERE connection_id = %(connection_id)s AND folder = %(folder)s AND uid_validity = %(uid_validity)s
+  AND native_key = ANY(%(native_keys)s::text[]);
+
+-- name: forget_elsewhere
+-- After the folder was re-created: UIDs of before mean nothing any more.
+DELETE FROM download_failure
+WHERE connection_id = %(connection_id)s
+  AND (folder, uid_validity) <> (%(folder)s, %(uid_validity)s);

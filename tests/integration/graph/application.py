@@ -1,0 +1,31 @@
+"""Application access to the test Graph, with tokens of the test session's authorisation server."""
+
+from __future__ import annotations
+
+from shared.credentials import Credential, Grant, Provider
+from shared.storage import credentials
+from shared.vault import client_secret_place
+from tests.rig.house import House
+from tests.servers.graph import GraphServer
+from tests.servers.oidc import OidcServer
+
+
+def application_credential(house: House, graph: GraphServer, oidc: OidcServer) -> int:
+    """A credential in the house that opens every mailbox of `graph`; its id."""
+    credential = Credential(
+        name="application",
+        provider=Provider.MICROSOFT,
+        grant=Grant.CLIENT_CREDENTIALS,
+        client_id=oidc.client_id,
+        has_client_secret=True,
+        settings={
+            "authority": oidc.issuer,
+            "ca_certificate": oidc.ca,
+            "graph_host": f"localhost:{graph.port}",
+        },
+    )
+    with house.database.transaction() as session:
+        number = credentials.insert(session, credential)
+        sealed = house.vault.seal(oidc.client_secret.encode(), client_secret_place(number))
+        credentials.write_client_secret(session, number, sealed)
+    return number

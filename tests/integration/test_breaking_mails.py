@@ -1,0 +1,173 @@
+"""One mail that breaks the session stops no other: they all come within two intervals.
+
+For an administrator: until the mail is put aside the connection is failing with what happened;
+then it is well, the mail stands in quarantine with the reason (page, `mail-quarantined` alert,
+`posthouse_quarantined_total{code="breaks-session"}`), and its original is as it was.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from tests.rig.events import open_queue
+from tests.rig.house import House
+from tests.rig.mails import digests, mail
+from tests.servers.scripted import (
+    Answer,
+    Conversation,
+    ScriptedServer,
+    body_response,
+    imap,
+    pop3,
+    read_set,
+    stuffed,
+)
+
+COUNT = 20
+BAD = 7
+MAILS = [mail(number, 600, seed=41) for number in range(COUNT)]
+BY_NUMBER = dict(enumerate(MAILS, 1))
+OTHERS = [raw for number, raw in BY_NUMBER.items() if number != BAD]
+ALICE = "alice@example.org"
+
+
+def hangs_up(talk: Conversation, tag: bytes) -> None:
+    talk.hang_up()
+
+
+def hangs_up_in_the_middle(talk: Conversation, tag: bytes) -> None:
+    talk.send(body_response(BAD, BY_NUMBER[BAD])[:200])
+    talk.hang_up()
+
+
+def says_goodbye(talk: Conversation, tag: bytes) -> None:
+    talk.send(b"* BYE Cached message size larger than expected\r\n")
+    talk.hang_up()
+
+
+def talks_nonsense(talk: Conversation, tag: bytes) -> None:
+    talk.send(b"\0\0\0 core dumped\r\n")
+    talk.say_nothing()
+
+
+def refuses(talk: Conversation, tag: bytes) -> None:
+    talk.send(tag + b" NO [SERVERBUG] Internal error occurred\r\n")
+
+
+def breaking_imap(breaks: Callable[[Conversation, bytes], None]) -> Answer:
+    def fetch(talk: Conversation, tag: bytes, rest: bytes) -> None:
+        for uid in sorted(read_set(rest.split(b" ")[0], COUNT)):
+            if uid == BAD:
+                breaks(talk, tag)
+                return
+            talk.send(body_response(uid, BY_NUMBER[uid]))
+        talk.ok(tag)
+
+    return fetch
+
+
+def breaking_pop3(breaks: Callable[[Conversation, bytes], None]) -> Answer:
+    def retrieve(talk: Conversation, tag: bytes, rest: bytes) -> None:
+        if int(rest) == BAD:
+            breaks(talk, tag)
+        talk.send(b"+OK\r\n" + stuffed(BY_NUMBER[int(rest)]))
+
+    return retrieve
+
+
+def run(house: House, connection: int) -> None:
+    """One interval: what is due by then."""
+    house.run_once(connection)
+
+
+def check_two_intervals(house: House, connection: int, redis_url: str, others: list[bytes]) -> None:
+    """The first run began by itself; one more and every other mail is there."""
+    ended = "SELECT last_run_at IS NOT NULL FROM connection_state"
+    house.wait(lambda: house.query(ended) == [(True,)], "the first run")
+    if house.count("message") < len(others):
+        asked = "SELECT health, error ->> 'message' FROM connection_state"
+        ((health, message),) = house.query(asked)
+        assert health == "failing"
+        assert message
+        run(house, connection)
+    house.wait(lambda: house.count("delivery") == len(others), "every other mail is delivered", 20)
+    assert sorted(
+        event["data"]["sha256"] for event in open_queue(redis_url, "archive").events()
+    ) == digests(others)
+
+
+def check_put_aside(house: House, connection: int, code: str) -> None:
+    """After some more intervals the mail is put aside, told of, and the connection is well."""
+    for _ in range(3):
+        if house.count("quarantine"):
+            break
+        run(house, connection)
+    ((found, reason),) = house.query("SELECT code, reason FROM quarantine")
+    assert found == code, reason
+    told = "SELECT data ->> 'code' FROM alert WHERE kind = 'mail-quarantined'"
+    house.wait(lambda: house.query(told) == [(code,)], "the alert")
+    asked = "SELECT health FROM connection_state"
+    house.wait(lambda: house.query(asked) == [("working",)], "the connection is well")
+    run(house, connection)
+    assert house.query(asked) == [("working",)]
+    assert house.count("quarantine") == 1
+    assert house.count("download_failure") == 0
+
+
+SCRIPTED: dict[str, tuple[str, Callable[[Conversation, bytes], None], str]] = {
+    "imap hangs up": ("imap", hangs_up, "breaks-session"),
+    "imap hangs up in the middle": ("imap", hangs_up_in_the_middle, "breaks-session"),
+    "imap says goodbye": ("imap", says_goodbye, "breaks-session"),
+    "imap talks nonsense": ("imap", talks_nonsense, "breaks-session"),
+    "imap refuses for now": ("imap", refuses, "mail-refused"),
+    "pop3 hangs up": ("pop3", hangs_up, "breaks-session"),
+    "pop3 talks nonsense": ("pop3", talks_nonsense, "breaks-session"),
+}
+
+
+@pytest.mark.promise("M27", "H4", "I5")
+@pytest.mark.parametrize("case", SCRIPTED, ids=SCRIPTED)
+@pytest.mark.parametrize("after_download", ["mark-read", "delete"])
+def test_one_mail_that_breaks_the_session_stops_no_other(
+    case: str, after_download: str, redis_url: str, build_house: Callable[..., House]
+) -> None:
+    mode, breaks, code = SCRIPTED[case]
+    house = build_house(redis_url)
+    house.add_handler()
+    script = (
+        imap({"UID FETCH": breaking_imap(breaks)}, mails=BY_NUMBER, settles=True)
+        if mode == "imap"
+        else pop3({"RETR": breaking_pop3(breaks)}, mails=BY_NUMBER)
+    )
+    with ScriptedServer(script) as there:
+        house.start("scheduler", "fetcher", "decryptor")
+        connection = house.add_connection(
+            name="broken",
+            mode=mode,
+            host="127.0.0.1",
+            port=there.port,
+            security="none",
+            username="alice",
+            after_download=after_download,
+        )
+        check_two_intervals(house, connection, redis_url, OTHERS)
+        if code == "mail-refused" and after_download == "delete":
+            # Nothing is left that the server could give to show whose fault it is.
+            run(house, connection)
+            asked = "SELECT health, error ->> 'message' FROM connection_state"
+            ((health, message),) = house.query(asked)
+            assert health == "failing"
+            assert "Internal error occurred" in message
+            assert house.count("quarantine") == 0
+        else:
+            check_put_aside(house, connection, code)
+        house.stop()
+    touched = [
+        line
+        for line in there.heard
+        if (b"STORE" in line or b"EXPUNGE" in line or b"DELE" in line)
+        and BAD in read_set(line.split()[-3] if b"STORE" in line else line.split()[-1], COUNT)
+    ]
+    assert touched == []

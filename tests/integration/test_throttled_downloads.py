@@ -1,0 +1,193 @@
+"""A server that stops giving mails in the middle: its state, and no mail's fault.
+
+For an administrator: the connection is failing with the server's words and what to do (pages,
+`connection-failing` alert, `posthouse_fetch_runs_total{outcome="try-again"}`), the quarantine stays
+empty, and everything comes once the server serves again.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import pytest
+
+from tests.integration.graph.application import application_credential
+from tests.rig.events import open_queue
+from tests.rig.house import House
+from tests.rig.mails import digests, mail
+from tests.servers.graph import GraphServer
+from tests.servers.oidc import OidcServer
+from tests.servers.scripted import (
+    Conversation,
+    ScriptedServer,
+    body_response,
+    imap,
+    pop3,
+    read_set,
+    stuffed,
+)
+
+COUNT = 40
+MAILS = [mail(number, 600, seed=40) for number in range(COUNT)]
+BY_NUMBER = dict(enumerate(MAILS, 1))
+ALICE = "alice@example.org"
+
+
+@dataclass
+class Budget:
+    """So many mails are given, then none until it is `free`."""
+
+    left: int = 2
+    free: threading.Event = field(default_factory=threading.Event)
+
+    def gives(self) -> bool:
+        self.left -= 1
+        return self.free.is_set() or self.left >= 0
+
+
+def throttled_imap(budget: Budget, words: bytes) -> Callable[[Conversation, bytes, bytes], None]:
+    def fetch(talk: Conversation, tag: bytes, rest: bytes) -> None:
+        for uid in sorted(read_set(rest.split(b" ")[0], COUNT)):
+            if not budget.gives():
+                talk.send(tag + b" NO " + words + b"\r\n")
+                return
+            talk.send(body_response(uid, BY_NUMBER[uid]))
+        talk.ok(tag)
+
+    return fetch
+
+
+def throttled_pop3(budget: Budget, words: bytes) -> Callable[[Conversation, bytes, bytes], None]:
+    def retrieve(talk: Conversation, _: bytes, rest: bytes) -> None:
+        given = budget.gives()
+        talk.send(
+            b"+OK\r\n" + stuffed(BY_NUMBER[int(rest)]) if given else b"-ERR " + words + b"\r\n"
+        )
+
+    return retrieve
+
+
+WORDS = {
+    "gmail": ("imap", b"[OVERQUOTA] Account exceeded command or bandwidth limits."),
+    "exchange": (
+        "imap",
+        b"Request is throttled. Suggested Backoff Time: 299910 milliseconds",
+    ),
+    "any server": ("imap", b"[UNAVAILABLE] the store is away"),
+    "exchange pop": ("pop3", b"Server Unavailable. 21"),
+    "any pop server": ("pop3", b"[SYS/TEMP] try later"),
+}
+DELAYS = {"gmail": 3600, "exchange": 299.91}
+
+
+def scripted(mode: str, words: bytes, budget: Budget) -> ScriptedServer:
+    if mode == "imap":
+        return ScriptedServer(
+            imap({"UID FETCH": throttled_imap(budget, words)}, mails=BY_NUMBER, settles=True)
+        )
+    return ScriptedServer(pop3({"RETR": throttled_pop3(budget, words)}, mails=BY_NUMBER))
+
+
+def failing(house: House, connection: int) -> dict[str, str]:
+    """Waits until the connection is shown as failing; the error as pages show it."""
+    asked = "SELECT health, error FROM connection_state WHERE connection_id = %s"
+    house.wait(lambda: house.query(asked, connection)[0][0] == "failing", "it is failing")
+    error: dict[str, str] = house.query(asked, connection)[0][1]
+    return error
+
+
+def check_the_end(house: House, redis_url: str, connection: int) -> None:
+    house.fetch_now(connection)
+    house.wait_settled(COUNT)
+    asked = "SELECT health, error FROM connection_state WHERE connection_id = %s"
+    house.wait(lambda: house.query(asked, connection) == [("working", None)], "it is well again")
+    house.stop()
+    assert house.count("quarantine") == 0
+    assert house.count("download_failure") == 0
+    events = open_queue(redis_url, "archive").events()
+    assert sorted(event["data"]["sha256"] for event in events) == digests(MAILS)
+
+
+@pytest.mark.promise("M27", "I1")
+@pytest.mark.parametrize("server", WORDS, ids=WORDS)
+def test_forty_mails_throttled_after_two_and_freed_later(
+    server: str, redis_url: str, build_house: Callable[..., House]
+) -> None:
+    mode, words = WORDS[server]
+    budget = Budget()
+    house = build_house(redis_url)
+    house.add_handler()
+    with scripted(mode, words, budget) as there:
+        house.start("scheduler", "fetcher", "decryptor")
+        connection = house.add_connection(
+            name="busy",
+            mode=mode,
+            host="127.0.0.1",
+            port=there.port,
+            security="none",
+            username="alice",
+        )
+        error = failing(house, connection)
+        assert words.decode().rpartition("] ")[2].rstrip(".") in error["message"]
+        assert "tried again by itself" in error["hint"]
+        assert error["code"] == ("throttled" if server in DELAYS else "server-refused")
+        if server in DELAYS:
+            waits = "SELECT extract(epoch FROM due_at - now()) FROM connection_state"
+            assert 0.9 * DELAYS[server] < house.query(waits)[0][0] <= DELAYS[server]
+        # What came before is safe, handed over and settled, and nobody was told of a bad mail.
+        house.wait(lambda: house.count("delivery") == 2, "the first two are delivered")
+        assert house.count("settlement") == 0
+        assert house.count("quarantine") == 0
+        assert house.query("SELECT DISTINCT kind FROM alert") in ([], [("connection-failing",)])
+        budget.free.set()
+        check_the_end(house, redis_url, connection)
+
+
+@contextmanager
+def graph_house(
+    graph: GraphServer, oidc: OidcServer, build: Callable[..., House], url: str
+) -> Iterator[tuple[House, int]]:
+    graph.trust(oidc.public_key)
+    house = build(url)
+    house.add_handler()
+    connection = house.add_connection(
+        password="",
+        name="graph",
+        mode="microsoft-graph",
+        username=ALICE,
+        credential_id=application_credential(house, graph, oidc),
+    )
+    yield house, connection
+
+
+@pytest.mark.promise("M27", "I1")
+@pytest.mark.parametrize(("status", "code"), [(429, "throttled"), (503, "graph-unavailable")])
+def test_forty_mails_of_graph_throttled_after_two_and_freed_later(
+    status: int,
+    code: str,
+    graph_server: GraphServer,
+    oidc: OidcServer,
+    redis_url: str,
+    build_house: Callable[..., House],
+) -> None:
+    box = graph_server.mailbox(ALICE)
+    box.deliver(MAILS)
+    for item in box.in_folder(box.inbox)[2:]:
+        graph_server.fail(f"{item.id}/$value", status=status, times=99, retry_after=600)
+    with graph_house(graph_server, oidc, build_house, redis_url) as (house, connection):
+        house.start("scheduler", "fetcher", "decryptor")
+        error = failing(house, connection)
+        assert error["code"] == code
+        first = house.count("message")
+        assert 1 <= first <= 2  # three are asked for at a time: the second may come too late
+        house.wait(lambda: house.count("delivery") == first, "the first ones are delivered")
+        # Paused by Retry-After, the mailbox takes no change either: that follows.
+        assert house.count("settlement") == (first if status == 429 else 0)
+        assert house.count("quarantine") == 0
+        graph_server.faults.clear()
+        house.query("DELETE FROM request_pause RETURNING 1")
+        check_the_end(house, redis_url, connection)
+    assert [item for item in box.in_folder(box.inbox) if not item.read] == []

@@ -9,11 +9,46 @@ import fnmatch
 import ipaddress
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from shared.errors import InvalidInput
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+
+#: What nobody's mail server has: link-local networks and the other addresses where clouds serve
+#: their instances' secrets (EC2 over IPv6, GCE over IPv6, Alibaba, Azure's wire server, Oracle).
+INSTANCE_SECRETS: Final = (
+    "169.254.0.0/16",
+    "fe80::/10",
+    "fd00:ec2::254",
+    "fd20:ce::254",
+    "100.100.100.200",
+    "168.63.129.16",
+    "192.0.0.192",
+)
+#: Networks that are not of the internet: this machine, "this host", private use (RFC 1918, RFC
+#: 4193), shared address space (RFC 6598).
+PRIVATE: Final[tuple[Network, ...]] = tuple(
+    ipaddress.ip_network(text)
+    for text in (
+        "0.0.0.0/8",
+        "10.0.0.0/8",
+        "100.64.0.0/10",
+        "127.0.0.0/8",
+        "172.16.0.0/12",
+        "192.168.0.0/16",
+        "::/127",
+        "fc00::/7",
+        "fec0::/10",
+    )
+)
+#: IPv6 networks whose last four octets are an IPv4 address: IPv4-compatible (RFC 4291 section
+#: 2.5.5.1), IPv4-translated (RFC 2765), NAT64 (RFC 6052, RFC 8215).
+_LAST_FOUR_OCTETS: Final = tuple(
+    ipaddress.IPv6Network(text)
+    for text in ("::/96", "::ffff:0:0:0/96", "64:ff9b::/96", "64:ff9b:1::/48")
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,20 +56,24 @@ class HostRules:
     """Names (`*.example.org`) and networks (`10.0.0.0/8`) that are allowed or denied.
 
     What is denied is refused whatever is allowed. Where something is allowed, everything else is
-    refused: a host passes by its name or by its address.
+    refused: a host passes by its name or by its address. Where nothing is, `private` says whether
+    the networks that are not of the internet are open.
     """
 
     allowed_names: tuple[str, ...] = ()
     allowed_networks: tuple[Network, ...] = ()
     denied_names: tuple[str, ...] = ()
     denied_networks: tuple[Network, ...] = ()
+    private: bool = True
 
     @classmethod
-    def parse(cls, allowed: Sequence[str], denied: Sequence[str]) -> HostRules:
+    def parse(
+        cls, allowed: Sequence[str], denied: Sequence[str], *, private: bool = True
+    ) -> HostRules:
         """Raises InvalidInput on an entry that is neither a network nor a name."""
         allowed_names, allowed_networks = _split(allowed, "allowed_hosts")
         denied_names, denied_networks = _split(denied, "denied_hosts")
-        return cls(allowed_names, allowed_networks, denied_names, denied_networks)
+        return cls(allowed_names, allowed_networks, denied_names, denied_networks, private)
 
     def at(self, host: str) -> Callable[[Address], bool]:
         """`allows` for one host, as `shared.mailbox.open` asks it."""
@@ -43,12 +82,20 @@ class HostRules:
     def allows(self, host: str, address: Address) -> bool:
         """Whether `host` may be contacted at `address`, one of those that it resolves to."""
         name = host.strip("[]").rstrip(".").lower()
-        plain = _plain(address)
-        if _matches(name, self.denied_names) or any(plain in n for n in self.denied_networks):
+        if self.denies(name, address):
             return False
         if not (self.allowed_names or self.allowed_networks):
-            return True
-        return _matches(name, self.allowed_names) or any(plain in n for n in self.allowed_networks)
+            return self.private or not _within(address, PRIVATE)
+        return _matches(name, self.allowed_names) or _within(address, self.allowed_networks)
+
+    def denies(self, host: str, address: Address) -> bool:
+        """Whether `host` is refused at `address` whatever else is allowed."""
+        name = host.strip("[]").rstrip(".").lower()
+        return _matches(name, self.denied_names) or _within(address, self.denied_networks)
+
+
+def _within(address: Address, networks: Sequence[Network]) -> bool:
+    return any(form in network for form in _forms(address) for network in networks)
 
 
 def _matches(name: str, globs: Sequence[str]) -> bool:
@@ -72,7 +119,11 @@ def _split(entries: Sequence[str], setting: str) -> tuple[tuple[str, ...], tuple
     return tuple(names), tuple(networks)
 
 
-def _plain(address: Address) -> Address:
-    """An IPv4 address in IPv6 clothes (RFC 4291 section 2.5.5.2) is the IPv4 address."""
-    mapped = getattr(address, "ipv4_mapped", None)
-    return mapped or address
+def _forms(address: Address) -> tuple[Address, ...]:
+    """The address, and the IPv4 address that it leads to where it is one in IPv6 clothes."""
+    if isinstance(address, ipaddress.IPv4Address):
+        return (address,)
+    inner = address.ipv4_mapped or address.sixtofour
+    if inner is None and any(address in network for network in _LAST_FOUR_OCTETS):
+        inner = ipaddress.IPv4Address(int(address) & 0xFFFF_FFFF)
+    return (address,) if inner is None else (address, inner)

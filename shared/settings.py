@@ -16,6 +16,7 @@ from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from shared.errors import InvalidInput
+from shared.hosts import INSTANCE_SECRETS, HostRules
 
 PREFIX = "POSTHOUSE_"
 S = TypeVar("S", bound=BaseSettings)
@@ -67,9 +68,15 @@ class Settings(BaseSettings):
         "and networks (10.0.0.0/8); empty: all that are not denied",
     )
     denied_hosts: Annotated[tuple[str, ...], NoDecode] = Field(
-        default=("169.254.0.0/16", "fe80::/10"),
+        default=INSTANCE_SECRETS,
         description="Mail servers that must not be contacted, in the same form; by default the "
-        "link-local networks, where clouds serve their instances' secrets",
+        "link-local networks and the addresses where clouds serve their instances' secrets",
+    )
+    private_networks: bool = Field(
+        default=True,
+        description="Whether mail servers, gateways and webhooks in private networks may be "
+        "contacted while POSTHOUSE_ALLOWED_HOSTS is empty (10/8, 172.16/12, 192.168/16, "
+        "100.64/10, fc00::/7, and this machine)",
     )
     health_host: str = Field(default="127.0.0.1", description="/healthz /readyz /metrics bind here")
     health_port: int = Field(
@@ -98,6 +105,11 @@ class Settings(BaseSettings):
                 "path, and let the proxy in front send that host's whole traffic here"
             )
         return value.rstrip("/")
+
+    @property
+    def host_rules(self) -> HostRules:
+        """Which hosts may be contacted. Raises InvalidInput."""
+        return HostRules.parse(self.allowed_hosts, self.denied_hosts, private=self.private_networks)
 
     @property
     def effective_output_url(self) -> str:

@@ -23,18 +23,24 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from shared.mailbox.base import OAuthRefused, Refused, StepFailed, Unreachable
+from shared.mailbox.entra_numbers import MEANINGS
 from shared.mailbox.refusals import (
     ACCESS_DENIED,
+    API_OFF,
     AUTHORISATION_STEP,
     BASIC_AUTH_OFF,
     CERTIFICATE_REFUSED,
+    CLIENT_DISABLED,
     CLIENT_UNKNOWN,
+    CLOCK_WRONG,
     CONSENT_DENIED,
     CONSENT_MISSING,
     DELEGATION_MISSING,
     GRANT_LOST,
     IMAP_OFF,
     LOGIN_AGAIN,
+    LOGIN_IN_BROWSER,
+    LOGIN_LATER,
     MAILBOX_MISSING,
     NOT_CONNECTED,
     NOT_COVERED,
@@ -43,9 +49,8 @@ from shared.mailbox.refusals import (
     PROVIDER_BUSY,
     REDIRECT_WRONG,
     SCOPE_WRONG,
-    SECRET_EXPIRED,
     SECRET_WRONG,
-    TENANT_UNKNOWN,
+    THROTTLED,
     TOKEN_REFUSED,
     TOO_MANY,
     USER_BLOCKED,
@@ -55,57 +60,12 @@ from shared.mailbox.refusals import (
     LoginNeeded,
     shortened,
 )
+from shared.mailbox.throttling import is_throttled, stated_delay
 
+#: Refusals of an access token by mail servers, which know nothing of the grant behind it.
+_OF_MAIL_SERVER: Final = frozenset({TOKEN_REFUSED.code, WRONG_ACCOUNT_OR_SCOPE.code})
 #: Errors of a login that say no more than that it was refused.
 _UNEXPLAINED: Final = frozenset({"login-refused", "login-unavailable", "refused"})
-
-#: AADSTS number → what it means. Numbers that are not here keep the server's own words.
-_AADSTS: Final[Mapping[int, Diagnosis]] = {
-    50011: REDIRECT_WRONG,
-    50020: USER_UNKNOWN,
-    50034: USER_UNKNOWN,
-    50055: LOGIN_AGAIN,
-    50057: USER_BLOCKED,
-    50058: LOGIN_AGAIN,
-    50059: TENANT_UNKNOWN,
-    50076: LOGIN_AGAIN,
-    50078: LOGIN_AGAIN,
-    50079: LOGIN_AGAIN,
-    50105: USER_BLOCKED,
-    50128: TENANT_UNKNOWN,
-    50132: LOGIN_AGAIN,
-    50133: LOGIN_AGAIN,
-    50173: LOGIN_AGAIN,
-    53000: POLICY_BLOCKED,
-    53001: POLICY_BLOCKED,
-    53003: POLICY_BLOCKED,
-    65001: CONSENT_MISSING,
-    65004: CONSENT_DENIED,
-    65005: SCOPE_WRONG,
-    70008: GRANT_LOST,
-    70011: SCOPE_WRONG,
-    70043: GRANT_LOST,
-    700003: LOGIN_AGAIN,
-    700016: CLIENT_UNKNOWN,
-    700027: CERTIFICATE_REFUSED,
-    700082: GRANT_LOST,
-    700084: GRANT_LOST,
-    7000112: CLIENT_UNKNOWN,
-    7000215: SECRET_WRONG,
-    7000216: SECRET_WRONG,
-    7000218: SECRET_WRONG,
-    7000222: SECRET_EXPIRED,
-    650053: SCOPE_WRONG,
-    650057: SCOPE_WRONG,
-    90002: TENANT_UNKNOWN,
-    90023: TENANT_UNKNOWN,
-    900023: TENANT_UNKNOWN,
-    90033: PROVIDER_BUSY,
-    90094: CONSENT_MISSING,
-    90095: CONSENT_MISSING,
-    500011: SCOPE_WRONG,
-    501051: USER_BLOCKED,
-}
 
 #: (OAuth error, part of its description or empty) → meaning, for servers without numbers. The
 #: first that fits wins, so the particular stand before the general.
@@ -113,18 +73,24 @@ _OAUTH: Final[tuple[tuple[str, str, Diagnosis], ...]] = (
     ("invalid_grant", "invalid email or user id", USER_UNKNOWN),
     ("invalid_grant", "not a valid email or user id", USER_UNKNOWN),
     ("invalid_grant", "account not found", USER_UNKNOWN),
+    ("invalid_grant", "reasonable timeframe", CLOCK_WRONG),
     ("invalid_grant", "invalid jwt signature", CERTIFICATE_REFUSED),
+    ("invalid_grant", "invalid signature for token", CERTIFICATE_REFUSED),
     ("invalid_grant", "account has been deleted", USER_BLOCKED),
+    ("invalid_grant", "account has been disabled", USER_BLOCKED),
+    ("invalid_grant", "invalid_rapt", LOGIN_AGAIN),
     ("invalid_grant", "", GRANT_LOST),
     ("interaction_required", "", LOGIN_AGAIN),
     ("login_required", "", LOGIN_AGAIN),
     ("consent_required", "", CONSENT_MISSING),
     ("admin_policy_enforced", "", CONSENT_MISSING),
     ("org_internal", "", USER_BLOCKED),
+    ("access_denied", "account restricted", POLICY_BLOCKED),
     ("access_denied", "", CONSENT_DENIED),
     ("unauthorized_client", "unauthorized to retrieve access tokens", DELEGATION_MISSING),
     ("unauthorized_client", "", SCOPE_WRONG),
     ("deleted_client", "", CLIENT_UNKNOWN),
+    ("disabled_client", "", CLIENT_DISABLED),
     ("invalid_client", "not found", CLIENT_UNKNOWN),
     ("invalid_client", "client assertion", CERTIFICATE_REFUSED),
     ("invalid_client", "", SECRET_WRONG),
@@ -132,22 +98,55 @@ _OAUTH: Final[tuple[tuple[str, str, Diagnosis], ...]] = (
     ("redirect_uri_mismatch", "", REDIRECT_WRONG),
     ("temporarily_unavailable", "", PROVIDER_BUSY),
     ("server_error", "", PROVIDER_BUSY),
+    ("rate_limit_exceeded", "", PROVIDER_BUSY),
+    ("ratelimitexceeded", "", PROVIDER_BUSY),
+    ("slow_down", "", PROVIDER_BUSY),
+    ("internal_failure", "", PROVIDER_BUSY),
+    ("backend_error", "", PROVIDER_BUSY),
 )
+#: Entra's `suberror` of an invalid_grant whose number we do not know, where the token is dead.
+_DEAD: Final = frozenset({"bad_token", "token_expired"})
 
 #: Part of the tagged NO or BAD (POP3: -ERR) of a login → meaning. The first that fits wins.
 _LOGIN_WORDS: Final[tuple[tuple[str, Diagnosis], ...]] = (
     ("not enabled for imap", IMAP_OFF),
     ("imap access is disabled", IMAP_OFF),
+    ("imap is disabled", IMAP_OFF),
+    ("enable imap", IMAP_OFF),
     ("not enabled for pop", POP_OFF),
     ("pop access is disabled", POP_OFF),
+    ("pop3 is disabled", POP_OFF),
+    ("pop/imap access is disabled", POP_OFF),
     ("authenticated but not connected", NOT_CONNECTED),
     ("too many simultaneous connections", TOO_MANY),
+    ("maximum number of connections", TOO_MANY),
+    ("maximum number of concurrent", TOO_MANY),
+    ("connection limit", TOO_MANY),
     ("too many connections", TOO_MANY),
-    ("application-specific password required", BASIC_AUTH_OFF),
+    ("application-specific password", BASIC_AUTH_OFF),
+    ("app password", BASIC_AUTH_OFF),
+    ("authorization code", BASIC_AUTH_OFF),
     ("basicauthblocked", BASIC_AUTH_OFF),
     ("basic authentication is disabled", BASIC_AUTH_OFF),
-    ("web login required", LOGIN_AGAIN),
-    ("log in via your web browser", LOGIN_AGAIN),
+    ("web login required", LOGIN_IN_BROWSER),
+    ("weblogin", LOGIN_IN_BROWSER),
+    ("via your web browser", LOGIN_IN_BROWSER),
+    ("unsafe login", LOGIN_IN_BROWSER),
+)
+#: Parts of a refused login that say: not now. Whatever else they are, they are no wrong password.
+_NOT_NOW = re.compile(
+    r"\[(?:unavailable|inuse|in-use|limit|serverbug|sys/temp|login-delay|overquota|contactadmin)\b"
+    r"|temporar|try again|try later|unavailable|internal (?:server )?error|system error|busy"
+    r"|timed? ?out|overload|lookup failed|backend|allowed only every|exceeded the login limit"
+    r"|too many (?:login|failed|attempt|request|auth)|rate limit|not ready|maintenance"
+    r"|mailbox is locked|already (?:open|locked|in use)|unable to lock",
+    re.I,
+)
+#: … unless they say that it is one, perhaps among other reasons.
+_WRONG = re.compile(
+    r"\[authenticationfailed\]|\[auth\]|\[sys/perm\]|password is (?:incorrect|wrong)"
+    r"|(?:incorrect|wrong|invalid) (?:user\s?name or )?password",
+    re.I,
 )
 
 #: Graph error code → meaning; `_GRAPH_WORDS` goes before it where a code means several things.
@@ -161,6 +160,8 @@ _GRAPH_CODES: Final[Mapping[str, Diagnosis]] = {
     "mailboxnotenabledforrestapi": MAILBOX_MISSING,
     "mailboxnotsupportedforrestapi": MAILBOX_MISSING,
     "errornonexistentmailbox": MAILBOX_MISSING,
+    # What people typed is no SMTP address of a mailbox, or its mailbox is on premises.
+    "resourcenotfound": MAILBOX_MISSING,
     "invalidauthenticationtoken": TOKEN_REFUSED,
     "unauthenticated": TOKEN_REFUSED,
     "insufficient_claims": LOGIN_AGAIN,
@@ -170,6 +171,7 @@ _GRAPH_WORDS: Final[tuple[tuple[str, Diagnosis], ...]] = (
     ("apponly accesspolicy", NOT_COVERED),
     ("accesspolicy settings", NOT_COVERED),
     ("[raop]", NOT_COVERED),
+    ("access to odata is disabled", API_OFF),
 )
 
 
@@ -184,19 +186,26 @@ def of_token_answer(
     error = str(answer.get("error") or "")
     description = str(answer.get("error_description") or "")
     words = _first_line(description) or error
-    for number in _aadsts(answer, description):
-        if number in _AADSTS:
-            return _AADSTS[number].error(words, retry_after)
+    numbers = _aadsts(answer, description)
+    for number in numbers:
+        if number in MEANINGS:
+            return MEANINGS[number].error(words, retry_after)
     if status == 429 or status >= 500:
         return PROVIDER_BUSY.error(words, retry_after)
+    if numbers and error == "invalid_grant":
+        # A number that we do not know loses nothing, unless it is said to.
+        if str(answer.get("suberror") or "") in _DEAD:
+            return GRANT_LOST.error(words)
+        error = ""
     both = f"{error} {answer.get('error_subtype') or ''} {description}".lower()
     for name, part, diagnosis in _OAUTH:
-        if error == name and part in both:
+        if error.lower() == name and part in both:
             return diagnosis.error(words, retry_after)
     return Refused(
         f"The provider refused to give a token: {shortened(words) or f'HTTP {status}'}.",
         step=AUTHORISATION_STEP,
-        hint="Compare client id, secret, tenant and permissions with the provider's.",
+        hint="Compare client id, secret, tenant and permissions with the provider's. The "
+        "authorisation is kept and tried again by itself.",
         code="token-not-given",
     )
 
@@ -211,15 +220,14 @@ def of_login(refusal: str, *, token: bool) -> StepFailed | None:
     if detail is not None:
         refusal = re.sub(r"[A-Za-z0-9+/]{16,}={0,2}", "", refusal).strip()
     low = refusal.lower()
+    delay = stated_delay(refusal)
+    if is_throttled(refusal):
+        return THROTTLED.error(refusal, delay)
     for words, diagnosis in _LOGIN_WORDS:
         if words in low:
-            return diagnosis.error(refusal)
-    if "[unavailable]" in low or "[inuse]" in low or "[limit]" in low:
-        return Unreachable(
-            f"The mail server cannot log us in now ({shortened(refusal)}).",
-            step="login",
-            code="login-unavailable",
-        )
+            return diagnosis.error(refusal, delay)
+    if _NOT_NOW.search(refusal) and not _WRONG.search(refusal):
+        return LOGIN_LATER.error(refusal, delay)
     if not token:
         return None
     if detail is not None:
@@ -240,7 +248,8 @@ def of_refusal(error: StepFailed, *, token: bool) -> StepFailed:
         challenge = base64.b64encode(json.dumps(error.details).encode()).decode()
         words = f"{error.server_text} {challenge}" if error.details else error.server_text
     elif error.step in ("login", "authorisation") and error.code in _UNEXPLAINED:
-        words, token = str(error), False
+        text = str(error)
+        words, token = text.partition(": ")[2] or text, False
     else:
         return error
     return of_login(words, token=token) or error
@@ -266,12 +275,13 @@ def of_graph(
     """An error answer of Graph: {"error": {"code", "message", …}}. `doing` names what was tried."""
     code, words = graph_error(answer)
     low = words.lower()
-    throttled = status in (408, 423, 429, 503, 504) or status >= 500 or _is_transient(code)
-    if throttled:
+    if graph_passes(status, code, words):
         what = "throttles" if status == 429 else "cannot serve"
         return Unreachable(
             f"Graph {what} this mailbox now{_while(doing)} ({shortened(words) or status}).",
             code="throttled" if status == 429 else "graph-unavailable",
+            hint="Nothing needs to be done here, unless it stays so: then compare Microsoft's "
+            "service health. It is tried again by itself.",
             retry_after=retry_after,
         )
     for part, diagnosis in _GRAPH_WORDS:
@@ -287,7 +297,28 @@ def of_graph(
     return Refused(
         f"Graph refused the request{_while(doing)}: {code or status} {shortened(words)}".rstrip(),
         code="graph-refused",
+        hint="Compare the mailbox' address, the folder and the cloud. If they are right, report "
+        "these words: Posthouse does not know this refusal yet. It is tried again by itself.",
     )
+
+
+def graph_passes(status: int, code: str, words: str) -> bool:
+    """Whether an error answer of Graph is about the moment: throttling, outages, and those that
+    say nothing at all (reported: 400 with an empty body, 401 UnknownError without words)."""
+    if status in (408, 423, 429) or status >= 500 or _is_transient(code):
+        return True
+    return status in (400, 401) and not words and code.lower() in ("", "unknownerror")
+
+
+def of_account_that_worked(error: StepFailed) -> StepFailed:
+    """The same, where this account worked before with tokens like the one that was just issued.
+
+    A mail server that refuses such a token says nothing about the grant: only the token endpoint
+    does that (`refusals.GrantLost`).
+    """
+    if not (isinstance(error, LoginNeeded) and error.code in _OF_MAIL_SERVER):
+        return error
+    return Unreachable(str(error), step=error.step, code=error.code, hint=error.hint)
 
 
 def graph_error(answer: Any) -> tuple[str, str]:
@@ -328,7 +359,9 @@ def _is_transient(code: str) -> bool:
         "errormailboxstoreunavailable",
         "errorserverbusy",
         "errortoomanyobjectsopened",
+        "errortimeoutexpired",
         "mailboxconcurrency",
+        "mailboxinfostale",
         "serviceunavailable",
         "toomanyrequests",
         "timeout",

@@ -16,6 +16,7 @@ from shared.clouds import authority, scopes
 from shared.connections import Connection
 from shared.credentials import ClientSecrets, Credential, Provider
 from shared.errors import InvalidInput, NeedsAuthorisation, NeedsPerson
+from shared.mailbox.https import Reach
 from shared.mailbox.oauth_tokens import ApplicationTokens, DelegatedToken, TokenCache, Tokens
 from shared.telemetry import metrics
 
@@ -43,6 +44,11 @@ class AuthorisationServer(Protocol):
 
     def revoke(self, tokens: Tokens) -> bool: ...
 
+    @property
+    def revokes(self) -> bool:
+        """Whether `revoke` ends anything at the provider."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class StartedLogin:
@@ -58,23 +64,31 @@ _OWN = ApplicationTokens()
 
 
 def server_of(
-    credential: Credential, secrets: ClientSecrets, connection: Connection
+    credential: Credential,
+    secrets: ClientSecrets,
+    connection: Connection,
+    reach: Reach | None = None,
 ) -> AuthorisationServer:
-    """The authorisation server that a connection's tokens come from."""
+    """The authorisation server that a connection's tokens come from; `reach` says where it may be
+    looked for."""
     # The vendors' libraries take long to load: only who needs a token waits for them.
     timeout = connection.timeout_ms / 1000
     if credential.provider is Provider.GOOGLE:
         from shared.mailbox.oauth_google import GoogleProvider
 
-        return GoogleProvider(credential, secrets, timeout=timeout)
+        return GoogleProvider(credential, secrets, timeout=timeout, reach=reach)
     from shared.mailbox.oauth_microsoft import MicrosoftProvider
 
     where = credential.setting("authority").rstrip("/") or authority(connection, credential)
-    return MicrosoftProvider(credential, secrets, where, timeout=timeout)
+    return MicrosoftProvider(credential, secrets, where, timeout=timeout, reach=reach)
 
 
 def start(
-    connection: Connection, credential: Credential, secrets: ClientSecrets, redirect_uri: str
+    connection: Connection,
+    credential: Credential,
+    secrets: ClientSecrets,
+    redirect_uri: str,
+    reach: Reach | None = None,
 ) -> StartedLogin:
     """Begins a login. Raises InvalidInput where the grant needs none."""
     if not credential.needs_login:
@@ -83,7 +97,7 @@ def start(
             field="credential_id",
             hint="Test the connection instead.",
         )
-    server = server_of(credential, secrets, connection)
+    server = server_of(credential, secrets, connection, reach)
     url, state, flow = server.start(
         scopes(connection, credential),
         redirect_uri=redirect_uri,
@@ -98,18 +112,20 @@ def finish(
     secrets: ClientSecrets,
     flow: bytes,
     answer: Mapping[str, str],
+    reach: Reach | None = None,
 ) -> Tokens:
     """Ends a login with the query that the provider's redirect brought.
 
-    Raises WrongAccount where somebody else logged in (the grant is then given back where the
-    provider can), NeedsAuthorisation where consent was denied, NeedsPerson where the application
-    is not set up rightly.
+    Raises WrongAccount where somebody else logged in, NeedsAuthorisation where consent was denied,
+    NeedsPerson where the application is not set up rightly. Tokens of a wrong account are only
+    forgotten: taking them back would end that account's whole grant, and other connections may
+    live on it.
     """
-    server = server_of(credential, secrets, connection)
+    server = server_of(credential, secrets, connection, reach)
     tokens = server.redeem(json.loads(flow), answer)
-    if same_account(tokens.account, connection.username):
+    names = tokens.names or (tokens.account,)
+    if any(same_account(name, connection.username) for name in names):
         return tokens
-    server.revoke(tokens)
     raise WrongAccount(
         f"{tokens.account or 'An unnamed account'} logged in, but this connection is for "
         f"{connection.username}.",
@@ -128,9 +144,10 @@ def access_token_of(
     credential: Credential,
     secrets: ClientSecrets,
     cache: TokenCache,
+    reach: Reach | None = None,
 ) -> Callable[[bool], str]:
     """`Login.access_token` for a connection: fresh tokens, whatever the grant."""
-    server = server_of(credential, secrets, connection)
+    server = server_of(credential, secrets, connection, reach)
     wanted = scopes(connection, credential)
     if credential.needs_login:
         return DelegatedToken(

@@ -26,8 +26,7 @@ from google.oauth2 import service_account
 from shared.clock import utc_now
 from shared.credentials import ClientSecrets, Credential, service_account_of
 from shared.errors import NeedsPerson, TryAgain
-from shared.mailbox import diagnosis, refusals
-from shared.mailbox.https import client, retry_after, translated
+from shared.mailbox import diagnosis, https, refusals
 from shared.mailbox.oauth_tokens import Tokens, at, lifetime
 
 #: What https://accounts.google.com/.well-known/openid-configuration says.
@@ -46,10 +45,18 @@ _SKEW: Final = 120  # seconds that two clocks may differ
 class GoogleProvider:
     """One credential; `authority` (a setting) names another OpenID provider in Google's place."""
 
-    def __init__(self, credential: Credential, secrets: ClientSecrets, *, timeout: float) -> None:
+    def __init__(
+        self,
+        credential: Credential,
+        secrets: ClientSecrets,
+        *,
+        timeout: float,
+        reach: https.Reach | None = None,
+    ) -> None:
         self._credential = credential
         self._secrets = secrets
         self._timeout = timeout
+        self._reach = reach
 
     def start(
         self, scopes: Sequence[str], *, redirect_uri: str, login_hint: str
@@ -109,6 +116,8 @@ class GoogleProvider:
                 hint="Remove Posthouse at myaccount.google.com/connections, authorise again.",
                 code="no-refresh-token",
             )
+        # Given where the grant is not for good: an application in the state "Testing" (7 days).
+        ends = result.get("refresh_token_expires_in")
         granted = set(str(result.get("scope") or "").split())
         if granted and not granted >= set(flow["scope"]):
             raise refusals.SCOPE_WRONG.error("the box for mail was not ticked on consent")
@@ -118,6 +127,7 @@ class GoogleProvider:
             expires_at=lifetime(result.get("expires_in")),
             account=str(claims.get("email") or ""),
             scope=str(result.get("scope") or ""),
+            grant_ends_at=lifetime(ends) if ends else None,
         )
 
     def refresh(self, tokens: Tokens, scopes: Sequence[str]) -> Tokens:
@@ -141,8 +151,15 @@ class GoogleProvider:
         with self._http() as http:
             return self._fetched(held, http)
 
+    @property
+    def revokes(self) -> bool:
+        return True
+
     def revoke(self, tokens: Tokens) -> bool:
-        """Takes the grant back at the provider (RFC 7009); True where it is gone for certain."""
+        """Takes the grant back at the provider (RFC 7009); True where it is gone for certain.
+
+        Google ends with it every token that this person gave this application.
+        """
         with self._http() as http:
             endpoint = self._endpoints(http).get("revocation_endpoint", "")
             if not endpoint:
@@ -150,13 +167,15 @@ class GoogleProvider:
             data = {"token": tokens.refresh_token or tokens.access_token}
             if self._credential.setting("authority"):
                 data |= self._client()
-            with translated(endpoint):
+            with https.translated(endpoint):
                 answer = http.post(endpoint, data=data)
         # 400 invalid_token: it was revoked or had expired already.
         return answer.status_code in (200, 400)
 
     def _http(self) -> httpx.Client:
-        return client(self._credential.setting("ca_certificate"), connect=self._timeout)
+        return https.client(
+            self._credential.setting("ca_certificate"), connect=self._timeout, reach=self._reach
+        )
 
     def _extra_scopes(self) -> tuple[str, ...]:
         # Elsewhere than at Google a refresh token is asked for by scope (OpenID Connect Core 11).
@@ -166,9 +185,9 @@ class GoogleProvider:
         issuer = self._credential.setting("authority").rstrip("/")
         if not issuer:
             return GOOGLE
-        with translated(issuer):
+        with https.translated(issuer):
             answer = http.get(f"{issuer}/.well-known/openid-configuration")
-        document = _json(answer)
+        document = _told(answer, issuer)
         if answer.status_code != 200 or str(document.get("issuer", "")).rstrip("/") != issuer:
             raise NeedsPerson(
                 f"{issuer} is not an OpenID provider (HTTP {answer.status_code}).",
@@ -184,12 +203,12 @@ class GoogleProvider:
         }
 
     def _post(self, http: httpx.Client, url: str, data: Mapping[str, str]) -> dict[str, Any]:
-        with translated(url):
+        with https.translated(url):
             answer = http.post(url, data={**data, **self._client()})
-        result = _json(answer)
+        result = _told(answer, url)
         if answer.status_code != 200 or "access_token" not in result:
             raise diagnosis.of_token_answer(
-                answer.status_code, result, retry_after=retry_after(answer.headers)
+                answer.status_code, result, retry_after=https.retry_after(answer.headers)
             )
         return result
 
@@ -249,10 +268,11 @@ class _GoogleTransport(transport.Request):
         timeout: float | None = None,
         **_: Any,
     ) -> Any:
-        with translated(url):
+        with https.translated(url):
             answer = self._http.request(method, url, content=body, headers=headers)
+        _told(answer, url)
         self.status = answer.status_code
-        self.retry_after = retry_after(answer.headers)
+        self.retry_after = https.retry_after(answer.headers)
         return _GoogleAnswer(answer)
 
 
@@ -273,12 +293,17 @@ class _GoogleAnswer(transport.Response):
         return self._answer.content
 
 
-def _json(answer: httpx.Response) -> dict[str, Any]:
+def _told(answer: httpx.Response, where: str) -> dict[str, Any]:
+    """The JSON of an answer. Raises what is no answer of the provider: outages, throttling, pages
+    for people."""
+    status = answer.status_code
+    if status != 429 and status < 500:
+        return https.json_object(answer, where)
     try:
-        found = answer.json()
-    except ValueError:
-        return {}
-    return found if isinstance(found, dict) else {}
+        told = https.json_object(answer, where)
+    except TryAgain:  # an outage has a page for people, too
+        told = {}
+    raise diagnosis.of_token_answer(status, told, retry_after=https.retry_after(answer.headers))
 
 
 def _unfit(why: str) -> NeedsPerson:

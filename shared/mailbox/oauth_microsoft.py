@@ -18,26 +18,34 @@ import msal
 from cryptography.hazmat.primitives import hashes
 
 from shared.credentials import ClientSecrets, Credential, client_certificate_of
-from shared.errors import NeedsPerson, PosthouseError
-from shared.mailbox import diagnosis, refusals
-from shared.mailbox.https import client, translated
+from shared.errors import NeedsPerson, PosthouseError, TryAgain
+from shared.mailbox import diagnosis, https, refusals
 from shared.mailbox.oauth_tokens import Tokens, lifetime
 
 # The answer comes back by GET: a POST from another site would come without the session's cookie.
 _FORM_POST: Final = "response_mode='form_post' is recommended"
 _DISCOVERY_SECONDS: Final = 24 * 3600
+#: Claims that name the account; `email` differs from the others where the UPN is no mail address.
+_NAMES: Final = ("preferred_username", "upn", "email")
 
 
 class MicrosoftProvider:
     """One credential at one authority (`https://login host/tenant`)."""
 
     def __init__(
-        self, credential: Credential, secrets: ClientSecrets, authority: str, *, timeout: float
+        self,
+        credential: Credential,
+        secrets: ClientSecrets,
+        authority: str,
+        *,
+        timeout: float,
+        reach: https.Reach | None = None,
     ) -> None:
         self._credential = credential
         self._secrets = secrets
         self._authority = authority
         self._timeout = timeout
+        self._reach = reach
 
     def start(
         self, scopes: Sequence[str], *, redirect_uri: str, login_hint: str
@@ -57,7 +65,7 @@ class MicrosoftProvider:
         """The tokens for the code that came back; `account` from the ID token."""
         with self._application() as app:
             result = app.acquire_token_by_auth_code_flow(dict(flow), dict(answer))
-        tokens = _tokens(result)
+            tokens = _tokens(result, app.http)
         if not tokens.refresh_token:
             raise NeedsPerson(
                 "The provider gave no refresh token: the access would end within the hour.",
@@ -68,12 +76,17 @@ class MicrosoftProvider:
 
     def refresh(self, tokens: Tokens, scopes: Sequence[str]) -> Tokens:
         with self._application() as app:
-            return _tokens(app.acquire_token_by_refresh_token(tokens.refresh_token, list(scopes)))
+            result = app.acquire_token_by_refresh_token(tokens.refresh_token, list(scopes))
+            return _tokens(result, app.http)
 
     def for_itself(self, scopes: Sequence[str], subject: str) -> Tokens:
         """A token of the application (RFC 6749 section 4.4); it is for any mailbox it may open."""
         with self._application() as app:
-            return _tokens(app.acquire_token_for_client(list(scopes)))
+            return _tokens(app.acquire_token_for_client(list(scopes)), app.http)
+
+    @property
+    def revokes(self) -> bool:
+        return bool(self._credential.setting("authority"))
 
     def revoke(self, tokens: Tokens) -> bool:
         """RFC 7009, where the authority offers it. Entra does not: then False."""
@@ -96,14 +109,21 @@ class MicrosoftProvider:
         return bool(answer.status_code == 200)
 
     def _application(self) -> _Application:
-        return _Application(self._credential, self._secrets, self._authority, self._timeout)
+        return _Application(
+            self._credential, self._secrets, self._authority, self._timeout, self._reach
+        )
 
 
 class _Application:
     """An msal application for a few calls; closes its connections, translates its errors."""
 
     def __init__(
-        self, credential: Credential, secrets: ClientSecrets, authority: str, timeout: float
+        self,
+        credential: Credential,
+        secrets: ClientSecrets,
+        authority: str,
+        timeout: float,
+        reach: https.Reach | None,
     ) -> None:
         self._authority = authority
         self._arguments: dict[str, Any] = {
@@ -112,7 +132,7 @@ class _Application:
             "instance_discovery": False,  # the authority is from our table or the administrator
             "oidc_authority" if credential.setting("authority") else "authority": authority,
         }
-        self.http = _MsalTransport(credential.setting("ca_certificate"), timeout, authority)
+        self.http = _MsalTransport(credential.setting("ca_certificate"), timeout, authority, reach)
 
     def __enter__(self) -> Any:
         try:
@@ -142,15 +162,23 @@ class _Application:
 
 
 class _MsalTransport:
-    """httpx for msal: verified against the credential's CA, whatever the environment says."""
+    """httpx for msal: verified against the credential's CA, whatever the environment says.
+
+    What is no answer of the provider (outages, throttling, pages for people) is raised here, before
+    msal takes it for one. `status` and `retry_after` are those of the last answer.
+    """
 
     _documents: ClassVar[dict[tuple[str, str], tuple[float, httpx.Response]]] = {}
     _mutex = threading.Lock()
 
-    def __init__(self, ca_certificate: str, timeout: float, where: str) -> None:
+    def __init__(
+        self, ca_certificate: str, timeout: float, where: str, reach: https.Reach | None
+    ) -> None:
         self._ca = ca_certificate
         self._where = where
-        self._client = client(ca_certificate, connect=timeout)
+        self._client = https.client(ca_certificate, connect=timeout, reach=reach)
+        self.status = 0
+        self.retry_after: float | None = None
 
     def get(
         self,
@@ -165,8 +193,14 @@ class _MsalTransport:
             found = self._documents.get(slot)
         if found is not None and found[0] > time.monotonic():
             return found[1]
-        with translated(self._where):
-            answer = self._client.get(url, params=params, headers=headers)
+        try:
+            with https.translated(self._where):
+                answer = self._client.get(url, params=params, headers=headers)
+            self._check(answer)
+        except TryAgain:
+            if found is None:
+                raise
+            return found[1]  # it hardly ever changes: an old document is better than none
         if answer.status_code == 200:
             with self._mutex:
                 self._documents[slot] = (time.monotonic() + _DISCOVERY_SECONDS, answer)
@@ -186,11 +220,22 @@ class _MsalTransport:
             for name, value in (data or {}).items()
             if value is not None
         }
-        with translated(self._where):
+        with https.translated(self._where):
             answer = self._client.post(url, params=params, data=given, headers=headers)
-        if answer.status_code >= 500 or answer.status_code == 429:
-            raise diagnosis.of_token_answer(answer.status_code, {})
+        self._check(answer)
         return answer
+
+    def _check(self, answer: httpx.Response) -> None:
+        """Raises what is no answer that msal understands."""
+        self.status = answer.status_code
+        self.retry_after = https.retry_after(answer.headers)
+        if self.status == 429 or self.status >= 500:
+            try:
+                told = https.json_object(answer, self._where)
+            except TryAgain:  # an outage has a page for people, too
+                told = {}
+            raise diagnosis.of_token_answer(self.status, told, retry_after=self.retry_after)
+        https.json_object(answer, self._where)
 
     def close(self) -> None:
         self._client.close()
@@ -208,14 +253,16 @@ def _client_credential(secrets: ClientSecrets) -> Any:
     }
 
 
-def _tokens(result: Mapping[str, Any] | None) -> Tokens:
+def _tokens(result: Mapping[str, Any] | None, http: _MsalTransport) -> Tokens:
     if not result or "access_token" not in result:
-        raise diagnosis.of_token_answer(0, result or {})
+        raise diagnosis.of_token_answer(http.status, result or {}, retry_after=http.retry_after)
     claims = result.get("id_token_claims") or {}
+    names = [str(claims[name]) for name in _NAMES if claims.get(name)]
     return Tokens(
         access_token=str(result["access_token"]),
         refresh_token=str(result.get("refresh_token") or ""),
         expires_at=lifetime(result.get("expires_in")),
-        account=str(claims.get("preferred_username") or claims.get("upn") or ""),
+        account=names[0] if names else "",
+        names=tuple(names),
         scope=str(result.get("scope") or ""),
     )

@@ -17,10 +17,16 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol
 
 from shared.clock import utc_now
-from shared.errors import NeedsAuthorisation, SecretUnreadable, TryAgain
+from shared.errors import NeedsAuthorisation, PosthouseError, SecretUnreadable
+from shared.mailbox.refusals import GrantLost
 
 #: A token is refreshed this long before it expires, but at most in the last fifth of its life.
 EARLY = timedelta(minutes=10)
+#: After an early refresh that failed, the token in hand is used this long before the next one.
+_PAUSE = timedelta(minutes=1)
+
+
+_MOMENTS = ("expires_at", "issued_at", "grant_ends_at")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,6 +39,10 @@ class Tokens:
     refresh_token: str = field(default="", repr=False)
     account: str = ""
     scope: str = ""
+    #: When the refresh token itself ends, where the provider says so (Google, state "Testing").
+    grant_ends_at: datetime | None = None
+    #: Every address that the ID token names for the account.
+    names: tuple[str, ...] = ()
 
     @property
     def refresh_due(self) -> datetime:
@@ -46,12 +56,14 @@ class Tokens:
             refresh_token=fresh.refresh_token or self.refresh_token,
             account=fresh.account or self.account,
             scope=fresh.scope or self.scope,
+            grant_ends_at=fresh.grant_ends_at or self.grant_ends_at,
+            names=fresh.names or self.names,
         )
 
     def to_bytes(self) -> bytes:
         values: dict[str, Any] = asdict(self)
-        for name in ("expires_at", "issued_at"):
-            values[name] = values[name].isoformat()
+        for name in _MOMENTS:
+            values[name] = values[name].isoformat() if values[name] else None
         return json.dumps(values).encode()
 
     @classmethod
@@ -59,8 +71,9 @@ class Tokens:
         """Raises SecretUnreadable where this is not what `to_bytes` wrote."""
         try:
             values = json.loads(text)
-            for name in ("expires_at", "issued_at"):
-                values[name] = datetime.fromisoformat(values[name])
+            for name in _MOMENTS:
+                values[name] = datetime.fromisoformat(values[name]) if values[name] else None
+            values["names"] = tuple(values["names"])
             return cls(**values)
         except (ValueError, TypeError, KeyError) as error:
             raise SecretUnreadable(
@@ -117,13 +130,14 @@ class DelegatedToken:
         self._refresh = refresh
         self._now = now
         self._given = ""
+        self._next_early = datetime.min.replace(tzinfo=UTC)
         self._mutex = threading.Lock()
 
     def __call__(self, renew: bool = False) -> str:
         """A token that works. `renew`: the server refused the one that was given before.
 
-        Raises NeedsAuthorisation where there is no grant (any more), TryAgain where the provider
-        cannot be reached.
+        Raises NeedsAuthorisation where there is no grant (any more), and what the token endpoint
+        refused with: only GrantLost loses the grant, everything else leaves it to the next time.
         """
         with self._mutex:
             refused = self._given if renew else ""
@@ -134,10 +148,13 @@ class DelegatedToken:
             return tokens.access_token
 
     def _usable(self, tokens: Tokens, refused: str) -> bool:
-        return tokens.refresh_due > self._now() and tokens.access_token != refused
+        if tokens.access_token == refused:
+            return False
+        now = self._now()
+        return tokens.refresh_due > now or (tokens.expires_at > now and now < self._next_early)
 
     def _refreshed(self, refused: str) -> Tokens:
-        lost: NeedsAuthorisation | None = None
+        lost: GrantLost | None = None
         with self._cache.locked() as locked:
             tokens = _opened(locked.load())
             if self._usable(tokens, refused):
@@ -145,13 +162,14 @@ class DelegatedToken:
             try:
                 tokens = tokens.renewed(self._refresh(tokens))
                 locked.save(tokens.to_bytes(), tokens.expires_at)
-            except NeedsAuthorisation as error:
+            except GrantLost as error:
                 locked.lose()
                 lost = error
-            except TryAgain:
-                # Refreshed early, so an outage of the provider is not yet one of ours.
+            except PosthouseError:
+                # Refreshed early, so what the provider cannot or will not do is not yet our outage.
                 if tokens.access_token == refused or tokens.expires_at <= self._now():
                     raise
+                self._next_early = self._now() + _PAUSE
         if lost is not None:
             raise lost
         return tokens
@@ -189,7 +207,7 @@ class ApplicationTokens:
                 if stale or (renew and held[0].access_token == given):
                     try:
                         held[:] = [fetch()]
-                    except TryAgain:
+                    except PosthouseError:
                         if renew or not held or held[0].expires_at <= self._now():
                             raise
                 given = held[0].access_token

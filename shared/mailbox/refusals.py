@@ -15,19 +15,25 @@ AUTHORISATION_STEP: Final = "authorisation"
 
 
 class LoginNeeded(StepFailed, NeedsAuthorisation):
-    """The provider wants somebody to log in (again)."""
+    """The provider wants somebody to log in (again). The refresh token is kept all the same."""
 
     step = "authorisation"
 
 
+class GrantLost(LoginNeeded):
+    """The provider says that the refresh token is dead: the one refusal that loses it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Diagnosis:
-    """One refusal understood. `verdict` is the class of `shared.errors` that it becomes."""
+    """One refusal understood. `verdict` is the class of `shared.errors` that it becomes; `pause`
+    the seconds to leave the other side alone where it does not say itself (TryAgain only)."""
 
     code: str
     verdict: type[NeedsPerson] | type[TryAgain]
     message: str
-    hint: str = ""
+    hint: str
+    pause: float | None = None
 
     def error(self, words: str = "", retry_after: float | None = None) -> StepFailed:
         """The error to raise; `words` are the provider's own, quoted after ours."""
@@ -38,10 +44,11 @@ class Diagnosis:
                 step=AUTHORISATION_STEP,
                 hint=self.hint,
                 code=self.code,
-                retry_after=retry_after,
+                retry_after=self.pause if retry_after is None else retry_after,
             )
         if issubclass(self.verdict, NeedsAuthorisation):
-            return LoginNeeded(text, hint=self.hint, code=self.code)
+            kind = self.verdict if issubclass(self.verdict, LoginNeeded) else LoginNeeded
+            return kind(text, hint=self.hint, code=self.code)
         return Refused(text, step=AUTHORISATION_STEP, hint=self.hint, code=self.code)
 
 
@@ -53,8 +60,18 @@ def _login(code: str, message: str, hint: str = "Authorise the connection again.
     return Diagnosis(code, NeedsAuthorisation, message, hint)
 
 
-GRANT_LOST: Final = _login(
-    "grant-lost", "The authorisation is no longer valid at the provider: it expired or was revoked."
+def _passing(code: str, message: str, hint: str, pause: float | None = None) -> Diagnosis:
+    return Diagnosis(code, TryAgain, message, hint, pause)
+
+
+_BY_ITSELF: Final = "It is tried again by itself."
+_KEPT: Final = "The authorisation is kept and tried again by itself."
+
+GRANT_LOST: Final = Diagnosis(
+    "grant-lost",
+    GrantLost,
+    "The authorisation is no longer valid at the provider: it expired or was revoked.",
+    "Authorise the connection again.",
 )
 CONSENT_MISSING: Final = _person(
     "consent-missing",
@@ -118,12 +135,63 @@ USER_BLOCKED: Final = _person(
 )
 LOGIN_AGAIN: Final = _login(
     "login-required",
-    "The provider asks for a new login (changed password, second factor or sign-in policy).",
+    "The provider asks for a new login: the last one ended by its rules.",
+    f"Authorise the connection again. {_KEPT}",
+)
+SECOND_FACTOR: Final = _person(
+    "second-factor-required",
+    "The provider wants a second factor for this login.",
+    "Authorise the connection again and give the second factor there; or have an administrator "
+    f"exclude Posthouse's address or the application from that policy. {_KEPT}",
 )
 POLICY_BLOCKED: Final = _person(
     "policy-blocked",
     "A conditional-access policy of the tenant blocks this login.",
-    "Have an administrator exclude the application or Posthouse's address from the policy.",
+    "Have an administrator exclude the application or Posthouse's address from the policy (Entra "
+    f"admin center, Sign-in logs, says which one). {_KEPT}",
+)
+PASSWORD_EXPIRED: Final = _person(
+    "password-expired",
+    "The password of the account has expired or must be changed.",
+    f"Its owner changes it at the provider, then authorises the connection again. {_KEPT}",
+)
+ACCOUNT_LOCKED: Final = _passing(
+    "account-locked",
+    "The account is locked at the provider for the moment (too many logins, or from where it saw "
+    "an attack).",
+    "It opens by itself, or by an administrator; other programs with an old password keep it "
+    f"locked. {_KEPT}",
+    pause=600.0,
+)
+CLIENT_LOOP: Final = _passing(
+    "client-loop",
+    "The provider took our requests for a loop and refuses them for a while.",
+    "Several installations with the same application and account look like one. " + _KEPT,
+    pause=600.0,
+)
+CLOCK_WRONG: Final = _passing(
+    "clock-wrong",
+    "The provider does not believe the time in our request.",
+    "Set the clock of the machine that Posthouse runs on (NTP): it differs from the provider's by "
+    "more than minutes.",
+    pause=300.0,
+)
+TENANT_WRONG: Final = _person(
+    "tenant-wrong",
+    "The application cannot be used through this tenant or endpoint.",
+    "Enter the tenant's id or domain in the credential's field Tenant; empty is for applications "
+    "of several tenants. Compare the cloud, too.",
+)
+CLIENT_DISABLED: Final = _person(
+    "client-disabled",
+    "The application is disabled at the provider.",
+    "Whoever owns the application enables it there: Entra admin center, Enterprise applications, "
+    "Properties; or Google Cloud console, APIs and services, Credentials.",
+)
+CLIENT_PUBLIC: Final = _person(
+    "client-is-public",
+    "The application is registered as a public client, which must not show a secret.",
+    "Register the redirect address under the platform Web, and switch public client flows off.",
 )
 DELEGATION_MISSING: Final = _person(
     "delegation-missing",
@@ -131,8 +199,10 @@ DELEGATION_MISSING: Final = _person(
     "Google Admin console, Security, API controls, Domain-wide delegation: add the service "
     "account's client id with the scope https://www.googleapis.com/auth/gmail.imap_admin.",
 )
-PROVIDER_BUSY: Final = Diagnosis(
-    "provider-unavailable", TryAgain, "The provider's authorisation server is not available."
+PROVIDER_BUSY: Final = _passing(
+    "provider-unavailable",
+    "The provider's authorisation server is not available, or throttles us.",
+    f"Nothing needs to be done here. {_KEPT}",
 )
 IMAP_OFF: Final = _person(
     "imap-disabled",
@@ -154,20 +224,39 @@ BASIC_AUTH_OFF: Final = _person(
 TOKEN_REFUSED: Final = _login(
     "token-refused",
     "The mail server refused the access token.",
-    "Check that the account that logged in may open this mailbox and that the mail scope was "
-    "consented to, then authorise again.",
+    "If it stays: check that the account that logged in may open this mailbox by this protocol and "
+    "that the mail scope was consented to, then authorise again.",
 )
-#: Mostly a missing right, at times an outage that passes: so it is tried again.
-NOT_CONNECTED: Final = Diagnosis(
+#: Mostly a missing right, at times an outage that passes: what needs a person is tried again too.
+NOT_CONNECTED: Final = _person(
     "authenticated-not-connected",
-    TryAgain,
     "The mail server let us log in, but not to this mailbox.",
     "The usual causes: IMAP is switched off for the mailbox; the person who logged in has no Full "
     "Access to the shared mailbox; the username is not the mailbox's address; for application "
     "access the service principal lacks Add-MailboxPermission.",
 )
-TOO_MANY: Final = Diagnosis(
-    "too-many-connections", TryAgain, "The mailbox has too many sessions open.", ""
+TOO_MANY: Final = _passing(
+    "too-many-connections",
+    "The mailbox has too many sessions open.",
+    "Other programs that read it count as well: close some, or lower "
+    f"POSTHOUSE_SESSIONS_PER_MAILBOX. {_BY_ITSELF}",
+)
+LOGIN_LATER: Final = _passing(
+    "login-unavailable",
+    "The mail server cannot log us in at the moment.",
+    f"Nothing needs to be done here, unless it stays so. {_BY_ITSELF}",
+)
+THROTTLED: Final = _passing(
+    "throttled",
+    "The mail server throttles this mailbox.",
+    "Everything that reads the mailbox counts: lengthen the interval, or close other programs. "
+    + _BY_ITSELF,
+)
+LOGIN_IN_BROWSER: Final = _person(
+    "web-login-required",
+    "The provider wants somebody to log in with a browser first.",
+    "Log in to the account in a browser (from Posthouse's network, if possible), confirm what is "
+    f"asked there, then test again. {_KEPT}",
 )
 NOT_COVERED: Final = _person(
     "access-policy",
@@ -180,6 +269,12 @@ ACCESS_DENIED: Final = _person(
     "Graph does not let us open this mailbox.",
     "Delegated: the person who logged in needs Full Access to the mailbox, and Mail.ReadWrite"
     " (.Shared for a shared mailbox). Application: Mail.ReadWrite with admin consent.",
+)
+API_OFF: Final = _person(
+    "api-disabled",
+    "Access by programs is switched off for this mailbox or tenant.",
+    "Exchange admin: EwsEnabled and EwsApplicationAccessPolicy with its lists, of the mailbox (Get-"
+    "CASMailbox) and of the organisation (Get-OrganizationConfig), rule Graph's mail access too.",
 )
 MAILBOX_MISSING: Final = _person(
     "mailbox-missing",

@@ -15,7 +15,13 @@ from typing import Any, Final
 from shared.clouds import offers_permanent_delete
 from shared.connections import AfterDownload, Connection, Selection
 from shared.errors import PosthouseError
-from shared.mailbox import graph_batch, graph_download, graph_folders, graph_listing
+from shared.mailbox import (
+    diagnosis,
+    graph_batch,
+    graph_download,
+    graph_folders,
+    graph_listing,
+)
 from shared.mailbox.base import (
     Capabilities,
     Cursor,
@@ -192,7 +198,10 @@ class GraphMailbox:
         try:
             yield
         except GraphError as failure:
+            # Past the login this account has worked, a moment ago.
             error = failure.error(_DOING[step])
+            if step != "authorisation":
+                error = diagnosis.of_account_that_worked(error)
             raise self._at(error, step) from failure
         except PosthouseError as error:
             self._at(error, step)

@@ -19,15 +19,13 @@ import httpx
 
 from shared.errors import PosthouseError, TryAgain
 from shared.mailbox import diagnosis, https, refusals
-from shared.mailbox.base import MailRef, SessionLost
-from shared.mailbox.limiting import RequestLimiter
+from shared.mailbox.base import MailRef, SessionLost, StepFailed
+from shared.mailbox.limiting import AT_ONCE, RequestLimiter
 from shared.mailbox.transcript import Transcript
 from shared.telemetry import metrics
 
 #: On every request: ids that stay when a mail is moved, and folder ids as they were before.
 IMMUTABLE_IDS: Final = 'IdType="ImmutableId"'
-#: What is tried again at once, with a pause: throttling and what passes by itself.
-_PASSING: Final = frozenset({408, 423, 429, 500, 502, 503, 504})
 _FIRST_PAUSE: Final = 1.0
 _LONGEST_PAUSE: Final = 30.0
 
@@ -41,13 +39,24 @@ class GraphError(Exception):
         self.answer = answer
         self.retry_after = retry_after
         self.code, self.words = diagnosis.graph_error(answer)
+        #: Whether it is about the moment, and tried again after a pause.
+        self.passes = diagnosis.graph_passes(status, self.code, self.words)
         if status == 429:
             metrics.PROVIDER_THROTTLED.labels("microsoft").inc()
 
-    def error(self, doing: str = "") -> PosthouseError:
+    def error(self, doing: str = "") -> StepFailed:
         return diagnosis.of_graph(
             self.status, self.answer, retry_after=self.retry_after, doing=doing
         )
+
+    @property
+    def forgets_link(self) -> bool:
+        """Whether the server means a link that it once gave: beginning anew helps then.
+
+        410 is what is documented; 400 (ErrorInvalidIdMalformed, "Badly formed token") and 404 were
+        reported. Not what is about the login or the moment.
+        """
+        return 400 <= self.status < 500 and self.status not in (401, 403, 408, 423, 429)
 
 
 class GraphHttp:
@@ -70,6 +79,7 @@ class GraphHttp:
         read_timeout: float = https.READ_TIMEOUT,
         patience: float = 120.0,
         wait: Callable[[float], None] = time.sleep,
+        reach: https.Reach | None = None,
     ) -> None:
         host, port = endpoint
         self.host = host
@@ -84,7 +94,11 @@ class GraphHttp:
         self._mutex = threading.Lock()
         self._shown_to_nobody = ""
         self._http = https.client(
-            ca_certificate, connect=connect_timeout, read=read_timeout, connections=8
+            ca_certificate,
+            connect=connect_timeout,
+            read=read_timeout,
+            connections=8,
+            reach=reach,
         )
 
     # ---- requests
@@ -96,14 +110,18 @@ class GraphHttp:
         return self._json("GET", self.url(path, query), prefer=prefer)
 
     def post(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
-        """Only for what may be repeated without harm ($batch of such requests)."""
-        return self._json("POST", self.url(path), body=body)
+        """Only for what may be repeated without harm ($batch of such requests).
+
+        The requests of a batch count each by itself and run side by side, so it takes every place
+        at the mailbox ("JSON batching", "Throttling and batching").
+        """
+        return self._json("POST", self.url(path), body=body, places=AT_ONCE)
 
     @contextmanager
     def stream(self, path: str) -> Iterator[Iterator[bytes]]:
         """The octets of `path` as they come, in chunks of at most 64 KiB; a place at the mailbox
         is held until the end of the block."""
-        with self._answered("GET", self.url(path), accept="*/*") as answer:
+        with self._answered("GET", self.url(path), accept="*/*", streamed=True) as answer:
             yield self._chunks(answer)
 
     def url(self, path: str, query: Mapping[str, str] | None = None) -> str:
@@ -148,13 +166,16 @@ class GraphHttp:
         *,
         body: Mapping[str, Any] | None = None,
         prefer: Sequence[str] = (),
+        places: int = 1,
     ) -> dict[str, Any]:
-        with self._answered(method, url, body=body, prefer=prefer) as answer:
+        with self._answered(method, url, body=body, prefer=prefer, places=places) as answer:
             with https.translated(self.host):
                 text = answer.read()
             try:
                 found = json.loads(text) if text else {}
-            except ValueError as error:
+            except (ValueError, RecursionError) as error:
+                if https.is_page(answer):
+                    raise https.not_the_provider(self.host) from error
                 raise SessionLost(f"{self.host} answered with broken JSON.") from error
             return found if isinstance(found, dict) else {}
 
@@ -167,8 +188,10 @@ class GraphHttp:
         body: Mapping[str, Any] | None = None,
         prefer: Sequence[str] = (),
         accept: str = "application/json",
+        streamed: bool = False,
+        places: int = 1,
     ) -> Iterator[httpx.Response]:
-        """The answer of a request that succeeded, open, with its place at the mailbox."""
+        """The answer of a request that succeeded, open, with its places at the mailbox."""
         renew = renewed = given = False
         attempt = 0
         while True:
@@ -176,8 +199,8 @@ class GraphHttp:
             failure: GraphError | TryAgain
             try:
                 with (
-                    self._limiter.slot(self.mailbox, within=self._patience),
-                    self._sent(method, url, headers, body) as answer,
+                    self._limiter.slot(self.mailbox, within=self._patience, places=places),
+                    self._sent(method, url, headers, body, streamed) as answer,
                 ):
                     if answer.status_code < 400:
                         given = True
@@ -185,7 +208,7 @@ class GraphHttp:
                         return
                     failure = self._failure(answer)
             except TryAgain as error:
-                if given or not isinstance(error.__cause__, httpx.ConnectError):
+                if given or getattr(error, "step", "") != "tcp":
                     raise
                 failure = error
             renew = False
@@ -193,7 +216,7 @@ class GraphHttp:
                 if failure.status == 401 and not renewed:
                     renew = renewed = True  # the token ended early, or its rights were changed
                     continue
-                if failure.status not in _PASSING or attempt >= 5:
+                if not failure.passes or attempt >= 5:
                     raise failure
                 if failure.status == 429 and failure.retry_after:
                     self._limiter.pause(self.mailbox, failure.retry_after)
@@ -218,10 +241,21 @@ class GraphHttp:
 
     @contextmanager
     def _sent(
-        self, method: str, url: str, headers: Mapping[str, str], body: Mapping[str, Any] | None
+        self,
+        method: str,
+        url: str,
+        headers: Mapping[str, str],
+        body: Mapping[str, Any] | None,
+        streamed: bool,
     ) -> Iterator[httpx.Response]:
         self.transcript.sent(f"{method} {url.removeprefix(self._origin)}".encode())
-        request = self._http.build_request(method, url, headers=dict(headers), json=body)
+        request = self._http.build_request(
+            method,
+            url,
+            headers=dict(headers),
+            json=body,
+            extensions=https.STREAMED if streamed else None,
+        )
         with https.translated(self.host):
             answer = self._http.send(request, stream=True)
         try:
@@ -237,7 +271,7 @@ class GraphHttp:
             text = answer.read()
         try:
             found = json.loads(text)
-        except ValueError:
+        except (ValueError, RecursionError):
             found = {}
         failure = GraphError(answer.status_code, found, https.retry_after(answer.headers))
         words = f"{failure.code}: {failure.words}" if failure.code else "no error code"

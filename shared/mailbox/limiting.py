@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Final, Protocol
 
@@ -27,8 +27,9 @@ class MailboxBusy(TryAgain):
 class RequestLimiter(Protocol):
     """Shared by everybody who talks to a mailbox (`shared.storage.limiter` over all replicas)."""
 
-    def slot(self, mailbox: str, *, within: float) -> AbstractContextManager[None]:
-        """Holds one of the mailbox' places. Raises MailboxBusy after `within` seconds."""
+    def slot(self, mailbox: str, *, within: float, places: int = 1) -> AbstractContextManager[None]:
+        """Holds `places` of the mailbox' places, all or none. Raises MailboxBusy after `within`
+        seconds."""
         ...
 
     def pause(self, mailbox: str, seconds: float) -> None:
@@ -43,29 +44,52 @@ class ProcessLimiter:
         self._at_once = at_once
         self._changed = threading.Condition()
         self._held: dict[str, int] = {}
+        self._gathering: set[str] = set()
         self._paused: dict[str, float] = {}
 
     @contextmanager
-    def slot(self, mailbox: str, *, within: float) -> Iterator[None]:
+    def slot(self, mailbox: str, *, within: float, places: int = 1) -> Iterator[None]:
         deadline = time.monotonic() + within
-        with self._changed:
-            while True:
-                now = time.monotonic()
-                pause = self._paused.get(mailbox, 0.0) - now
-                if pause <= 0 and self._held.get(mailbox, 0) < self._at_once:
-                    break
-                if now >= deadline or now + pause > deadline:
-                    raise busy(mailbox, pause)
-                self._changed.wait(min(deadline - now, pause) if pause > 0 else deadline - now)
-            self._held[mailbox] = self._held.get(mailbox, 0) + 1
+        wanted, held = min(places, self._at_once), 0
+        # One at a time gathers several places: two would wait for each other's.
+        gathering = False
         try:
+            with self._changed:
+                if wanted > 1:
+                    self._wait(mailbox, deadline, lambda: mailbox not in self._gathering)
+                    self._gathering.add(mailbox)
+                    gathering = True
+                while held < wanted:
+                    self._wait(
+                        mailbox, deadline, lambda: self._held.get(mailbox, 0) < self._at_once
+                    )
+                    self._held[mailbox] = self._held.get(mailbox, 0) + 1
+                    held += 1
+                if gathering:
+                    self._gathering.discard(mailbox)
+                    gathering = False
+                    self._changed.notify_all()
             yield
         finally:
             with self._changed:
-                self._held[mailbox] -= 1
-                if not self._held[mailbox]:
-                    del self._held[mailbox]
+                if gathering:
+                    self._gathering.discard(mailbox)
+                if held:
+                    self._held[mailbox] -= held
+                    if not self._held[mailbox]:
+                        del self._held[mailbox]
                 self._changed.notify_all()
+
+    def _wait(self, mailbox: str, deadline: float, free: Callable[[], bool]) -> None:
+        """Until `free`, and the mailbox is not left alone. Raises MailboxBusy at `deadline`."""
+        while True:
+            now = time.monotonic()
+            pause = self._paused.get(mailbox, 0.0) - now
+            if pause <= 0 and free():
+                return
+            if now >= deadline or now + pause > deadline:
+                raise busy(mailbox, pause)
+            self._changed.wait(min(deadline - now, pause) if pause > 0 else deadline - now)
 
     def pause(self, mailbox: str, seconds: float) -> None:
         with self._changed:

@@ -45,16 +45,25 @@ class PostgresLimiter:
         self._wait = wait
 
     @contextmanager
-    def slot(self, mailbox: str, *, within: float) -> Iterator[None]:
-        """Holds one of the mailbox' places. Raises NoPlace after `within` seconds."""
+    def slot(self, mailbox: str, *, within: float, places: int = 1) -> Iterator[None]:
+        """Holds `places` of the mailbox' places. Raises NoPlace after `within` seconds.
+
+        Several are taken one after the other, the lowest first: nobody waits in a circle, and
+        those who want one place each cannot keep somebody who wants all from ever getting them.
+        """
         key, holder = mailbox.lower(), uuid4()
-        slot = self._acquire(key, holder, within)
+        deadline = time.monotonic() + within
+        many = min(places, self._at_once)
+        taken: list[int] = []
         try:
+            for wanted in range(1, many + 1) if many > 1 else (None,):
+                taken.append(self._acquire(key, holder, deadline, wanted))
             yield
         finally:
-            with self._database.transaction() as session:
-                values = {"mailbox": key, "slot": slot, "holder": holder}
-                session.execute(_SQL["release"], values)
+            if taken:
+                with self._database.transaction() as session:
+                    values = {"mailbox": key, "slots": taken, "holder": holder}
+                    session.execute(_SQL["release"], values)
 
     def pause(self, mailbox: str, seconds: float) -> None:
         """Nobody gets a place before `seconds` have passed."""
@@ -62,9 +71,14 @@ class PostgresLimiter:
         with self._database.transaction() as session:
             session.execute(_SQL["pause"], values)
 
-    def _acquire(self, key: str, holder: UUID, within: float) -> int:
-        values = {"mailbox": key, "holder": holder, "at_once": self._at_once, "hold": _HOLD}
-        deadline = time.monotonic() + within
+    def _acquire(self, key: str, holder: UUID, deadline: float, wanted: int | None) -> int:
+        values = {
+            "mailbox": key,
+            "holder": holder,
+            "at_once": self._at_once,
+            "hold": _HOLD,
+            "wanted": wanted,
+        }
         look = _FIRST_LOOK
         while True:
             with self._database.transaction() as session:

@@ -7,6 +7,7 @@ WITH pause AS (
 ), place AS (
     SELECT n FROM generate_series(1, %(at_once)s) AS n
     WHERE coalesce((SELECT left_s FROM pause), 0) = 0
+      AND (%(wanted)s::integer IS NULL OR n = %(wanted)s)
       AND NOT EXISTS (
         SELECT 1 FROM request_slot s
         WHERE s.mailbox = %(mailbox)s AND s.slot = n AND s.until > clock_timestamp()
@@ -24,7 +25,7 @@ SELECT (SELECT slot FROM taken), coalesce((SELECT left_s FROM pause), 0)
 
 -- name: release
 DELETE FROM request_slot
-WHERE mailbox = %(mailbox)s AND slot = %(slot)s AND holder = %(holder)s
+WHERE mailbox = %(mailbox)s AND slot = ANY(%(slots)s) AND holder = %(holder)s
 
 -- name: pause
 INSERT INTO request_pause AS p (mailbox, until)

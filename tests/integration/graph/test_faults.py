@@ -121,15 +121,96 @@ def test_a_token_that_ends_in_the_middle_is_renewed(office: Office) -> None:
 
 
 @pytest.mark.promise("A4")
-def test_a_token_that_is_refused_twice_needs_authorisation(office: Office) -> None:
+def test_a_token_that_is_refused_in_the_middle_is_no_lost_grant(office: Office) -> None:
+    """The account worked a moment ago, and the token endpoint gave a fresh token: whether the grant
+    is gone is for the token endpoint to say."""
     mailbox = office.open()
     office.server.fail(
         "/messages", status=401, times=9, code="InvalidAuthenticationToken", message="No."
     )
-    with pytest.raises(NeedsAuthorisation) as refused:
+    with pytest.raises(TryAgain) as refused:
         fetch(mailbox, KnownKeys())
     assert refused.value.code == "token-refused"
+    assert "authorise again" in refused.value.hint
     assert office.renewed == 1
+
+
+@pytest.mark.promise("A4")
+def test_a_token_that_never_opened_the_mailbox_needs_authorisation(office: Office) -> None:
+    office.server.fail(
+        "/inbox", status=401, times=9, code="InvalidAuthenticationToken", message="No."
+    )
+    with pytest.raises(NeedsAuthorisation) as refused:
+        office.open()
+    assert refused.value.code == "token-refused"
+
+
+@pytest.mark.promise("M2")
+@pytest.mark.parametrize(("status", "code"), [(401, "UnknownError"), (400, "")])
+def test_refusals_that_say_nothing_pass(office: Office, status: int, code: str) -> None:
+    """Reported of Graph: 401 UnknownError without words, 400 with an empty body."""
+    office.box.deliver([mail("one"), mail("two")])
+    mailbox = office.open()
+    office.server.fail("/messages", status=status, code=code, message="", times=2)
+    assert subjects(fetch(mailbox, KnownKeys())) == ["one", "two"]
+    office.server.fail("/messages", status=status, code=code, message="", times=99)
+    with pytest.raises(TryAgain) as refused:
+        fetch(mailbox, KnownKeys())
+    assert refused.value.code == "graph-unavailable"
+
+
+LINKS = [
+    (410, "SyncStateNotFound", "The sync state generation is not found."),
+    (400, "ErrorInvalidIdMalformed", "Id is malformed."),
+    (400, "BadRequest", "Badly formed token."),
+    (404, "ErrorItemNotFound", "The specified object was not found in the store."),
+]
+
+
+@pytest.mark.promise("M2")
+@pytest.mark.parametrize(("status", "code", "message"), LINKS)
+def test_a_stored_link_that_is_not_taken_any_more_begins_anew_once(
+    office: Office, status: int, code: str, message: str
+) -> None:
+    office.box.deliver(mail(f"mail {n}") for n in range(3))
+    mailbox, known = office.open(selection=ALL), KnownKeys()
+    mailbox.open("")
+    listing = mailbox.list_new(known, ALL)
+    known.add(listing.new)
+    office.box.deliver([mail("later")])
+    office.server.fail("/delta", status=status, code=code, message=message, times=2)
+    assert mailbox.changed_since("", listing.cursor) is not None
+    again = mailbox.list_new(known, ALL, cursor=listing.cursor)
+    assert (len(again.new), again.known) == (1, 3), "what is known stays known"
+    office.server.fail("/delta", status=status, code=code, message=message, times=99)
+    with pytest.raises((NeedsPerson, TryAgain)):
+        mailbox.list_new(known, ALL, cursor=listing.cursor)
+    office.server.faults.clear()
+    requests = len(office.server.requests)
+    office.server.fail("/delta", status=403, code="ErrorAccessDenied", message="No.", times=1)
+    with pytest.raises(NeedsPerson):
+        mailbox.list_new(known, ALL, cursor=listing.cursor)
+    assert len(office.server.requests) == requests + 1, "a missing right is no forgotten link"
+
+
+@pytest.mark.promise("M2")
+def test_a_first_round_that_is_forgotten_half_way_begins_anew(office: Office) -> None:
+    """Reported: while pages are read, the links of earlier ones turn to SyncStateNotFound."""
+    office.box.deliver(mail(f"mail {n}") for n in range(600))
+    mailbox = office.open()
+    mailbox.open("")
+    office.server.forget_state_after = 1
+    listing = mailbox.list_new(KnownKeys(), ALL)
+    assert len({ref.key for ref in listing.new}) == len(listing.new) == 600
+
+
+@pytest.mark.promise("M2")
+def test_a_server_that_tells_no_sizes_is_read_without_them(office: Office) -> None:
+    """Reported of the cloud of 21Vianet: it does not know extended properties of a message."""
+    office.box.deliver([mail("one"), mail("two")])
+    office.server.extended_properties = False
+    mailbox = office.open()
+    assert subjects(fetch(mailbox, KnownKeys())) == ["one", "two"]
 
 
 @pytest.mark.promise("M2")

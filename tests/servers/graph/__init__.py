@@ -72,6 +72,10 @@ class GraphServer:
     #: Seconds that each answer takes.
     delay: float = 0.0
     loop_links: bool = False
+    #: So many pages of a delta are served before their state is forgotten; below 0: all.
+    forget_state_after: int = -1
+    #: Whether a message has singleValueExtendedProperties.
+    extended_properties: bool = True
     duplicate_pages: bool = False
     mailboxes: dict[str, GraphMailbox] = field(default_factory=dict)
     #: Mailboxes that the tenant's application access policy covers; None: there is no policy.
@@ -255,7 +259,8 @@ def without_faults(server: GraphServer) -> Mapping[str, Any]:
     server.throttle_every = server.throttled = server.peak = 0
     server.delay = 0.0
     server.loop_links = server.duplicate_pages = False
-    server.permanent_delete = True
+    server.permanent_delete = server.extended_properties = True
+    server.forget_state_after = -1
     server.access_policy = None
     return {}
 

@@ -203,6 +203,8 @@ class Rest:
         """List messages. "Using filter and orderby in the same query": properties of $orderby
         come first in $filter, in the same order."""
         query = dict(request.query)
+        if "singleValueExtendedProperties" in query.get("$expand", ""):
+            self._refuse_extended_properties()
         items = mailbox.in_folder(folder.id)
         terms = query["$filter"].split(" and ") if "$filter" in query else []
         order = query.get("$orderby", "").split()
@@ -219,6 +221,16 @@ class Rest:
             self._item(item, item_row(item), query, immutable) for item in answer.payload["value"]
         ]
         return answer
+
+    def _refuse_extended_properties(self) -> None:
+        """Reported of Graph at 21Vianet."""
+        if not self._server.extended_properties:
+            raise Refused(
+                400,
+                "BadRequest",
+                "Parsing OData Select and Expand failed: Could not find a property named "
+                "'singleValueExtendedProperties' on type 'microsoft.graph.message'.",
+            )
 
     def _page(self, request: Request, rows: Sequence[Any]) -> Answer:
         """Paging: $top (10 where none), @odata.nextLink with $skip: what leaves the filter between
@@ -251,9 +263,23 @@ class Rest:
                     "SyncStateNotFound",
                     "The sync state generation is not found.",
                 )
+            if "$skiptoken" in query and self._server.forget_state_after == 0:
+                self._deltas.clear()
+                self._server.forget_state_after = -1
+                raise Refused(410, "SyncStateNotFound", "The sync state generation is not found.")
+            self._server.forget_state_after -= "$skiptoken" in query
             if len(query) > 1:
                 self._server.note(f"a state token with other options: {query}")
         else:
+            if re.search(r"\(.*\$filter", query.get("$expand", "")):
+                # Reported: behind a function the URL parser has no type for the nested $filter.
+                self._server.note(f"delta with a $filter inside $expand: {query['$expand']}")
+                raise Refused(
+                    400,
+                    "BadRequest",
+                    "Parsing OData Select and Expand failed: Value cannot be null. "
+                    "(Parameter 'initialState')",
+                )
             if "$filter" in query and not re.match(r"receivedDateTime g[et] ", query["$filter"]):
                 raise Refused(400, "ErrorInvalidUrlQuery", "Change tracking has no such filter.")
             if query.get("$orderby") not in (None, "receivedDateTime desc"):

@@ -3,8 +3,12 @@
 One row decides the authority, the Graph host, the IMAP host and the scopes together, so that a
 mailbox of a national cloud is never asked with a token of another. Sources: "Microsoft Entra
 authentication and national clouds", "Microsoft Graph national cloud deployments" and "Authenticate
-an IMAP, POP or SMTP connection using OAuth" (learn.microsoft.com). Hosts that those pages do not
-name (the IMAP host of the DoD cloud) are what Exchange Online's address list gives.
+an IMAP, POP or SMTP connection using OAuth" (learn.microsoft.com); Bleu, Delos and GovSG as msal
+and the Graph PowerShell SDK know them. Hosts that those do not name (the IMAP hosts of the DoD and
+of the sovereign clouds) are what Exchange Online's address lists and tools give, and unverified.
+
+A token goes to these hosts, or to those that the credential names, and nowhere else (`endpoint`):
+who may edit connections may not choose where it goes.
 """
 
 from __future__ import annotations
@@ -12,11 +16,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from shared.connections import Connection, Mode
+from shared.connections import GOOGLE_IMAP_HOST, Connection, Mode
 from shared.credentials import Credential, Grant, Provider
 from shared.errors import InvalidInput
 
 GOOGLE_SCOPE: Final = "https://mail.google.com/"
+_GOOGLE_LOGIN_HOSTS: Final = frozenset({"accounts.google.com", "oauth2.googleapis.com"})
 #: For service accounts over IMAP: the same access, and every label of the mailbox is shown.
 GOOGLE_DELEGATED_SCOPE: Final = "https://www.googleapis.com/auth/gmail.imap_admin"
 
@@ -71,7 +76,32 @@ CLOUDS: Final = (
         "partner.outlook.cn",
         "partner.outlook.cn",
     ),
+    Cloud(
+        "bleu",
+        "France (Bleu)",
+        "login.sovcloud-identity.fr",
+        "graph.svc.sovcloud.fr",
+        "outlook.sovcloud.fr",
+        "outlook.sovcloud.fr",
+    ),
+    Cloud(
+        "delos",
+        "Germany (Delos)",
+        "login.sovcloud-identity.de",
+        "graph.svc.sovcloud.de",
+        "outlook.sovcloud.de",
+        "outlook.sovcloud.de",
+    ),
+    Cloud(
+        "govsg",
+        "Singapore (GovSG)",
+        "login.sovcloud-identity.sg",
+        "graph.svc.sovcloud.sg",
+        "outlook.sovcloud.sg",
+        "outlook.sovcloud.sg",
+    ),
 )
+_GOOGLE_HOSTS: Final = frozenset({GOOGLE_IMAP_HOST, "pop.gmail.com"})
 _BY_KEY: Final = {cloud.key: cloud for cloud in CLOUDS}
 
 
@@ -90,39 +120,93 @@ def hosts(mode: Mode) -> tuple[tuple[str, str], ...]:
     return tuple((_host(cloud, mode), cloud.title) for cloud in CLOUDS)
 
 
-def cloud_of(connection: Connection, credential: Credential) -> Cloud:
-    """The cloud that a connection is in: that of its host where we know it, else its credential's.
+class ForeignHost(InvalidInput):
+    """An OAuth2 token would go to a host that neither the clouds nor the credential name."""
 
-    A host typed freely (a gateway, a new cloud) leaves the cloud to the credential.
-    """
-    host = (connection.host_override or connection.host).partition(":")[0].lower()
-    for cloud in CLOUDS:
-        if host in (cloud.graph, cloud.imap, cloud.outlook):
-            return cloud
+    code = "host-not-of-credential"
+
+
+class MailboxNotCovered(InvalidInput):
+    """The credential is limited to other mailboxes."""
+
+    code = "mailbox-not-of-credential"
+
+
+def cloud_of(connection: Connection, credential: Credential) -> Cloud:
+    """The cloud that a connection is in: that of its host where we know it, else of the host that
+    the credential names, else the credential's."""
+    named = (credential.setting("graph_host"), credential.setting("imap_host"))
+    for text in (connection.host_override or connection.host, *named):
+        host = text.partition(":")[0].lower()
+        for cloud in CLOUDS:
+            if host in (cloud.graph, cloud.imap, cloud.outlook):
+                return cloud
     return cloud_named(credential.cloud)
 
 
 def endpoint(connection: Connection, credential: Credential) -> tuple[str, int]:
-    """Host and port that a connection with OAuth2 really talks to.
+    """Host and port that a connection with OAuth2 really talks to, and its tokens go to.
 
-    The credential's settings may name a gateway for all its connections: `imap_host`,
-    `graph_host`; the host typed in at the connection goes before them.
+    The credential's settings may name a gateway for all its connections (`imap_host`,
+    `graph_host`, `pop3_host`); a host typed in at the connection is a cloud's or that one.
+    Raises ForeignHost.
     """
+    google = credential.provider is Provider.GOOGLE
+    cloud = cloud_of(connection, credential)
+    own = _GOOGLE_HOSTS if google else {cloud.graph, cloud.imap, cloud.outlook}
     if connection.mode is Mode.POP3:
-        return connection.endpoint
+        host, port = connection.endpoint
+        if host.lower() not in own and not _is_named(host, port, credential, "pop3_host", 995):
+            raise _foreign(f"{host}:{port}", "host")
+        return host, port
     graph = connection.mode is Mode.MICROSOFT_GRAPH
-    default = 443 if graph else 993
-    typed = connection.host_override or ""
-    if connection.mode is Mode.GOOGLE_IMAP:
-        typed, standard = "", connection.endpoint[0]
-    else:
-        cloud = cloud_of(connection, credential)
-        standard = _host(cloud, connection.mode)
-        if typed.partition(":")[0].lower() in (cloud.graph, cloud.imap, cloud.outlook):
-            typed = ""  # a cloud was chosen, not a machine: the mode says which of its hosts
-    text = typed or credential.setting("graph_host" if graph else "imap_host") or standard
+    default, setting = (443, "graph_host") if graph else (993, "imap_host")
+    typed = "" if google else connection.host_override or ""
+    host, port = _split(typed, default)
+    if host.lower() in own:
+        typed = ""  # a cloud was chosen, not a machine: the mode says which of its hosts
+    elif typed and not _is_named(host, port, credential, setting, default):
+        raise _foreign(typed, "host_override")
+    standard = GOOGLE_IMAP_HOST if google else _host(cloud, connection.mode)
+    return _split(typed or credential.setting(setting) or standard, default)
+
+
+def check_use(connection: Connection, credential: Credential) -> None:
+    """Raises ForeignHost or MailboxNotCovered where the credential is not for this connection."""
+    endpoint(connection, credential)
+    mailbox = connection.mailbox.strip().casefold()
+    allowed = [one.casefold() for one in credential.setting("mailboxes").replace(",", " ").split()]
+    domain = mailbox.partition("@")[2]
+    if allowed and not any(mailbox == one or domain == one.lstrip("@") for one in allowed):
+        raise MailboxNotCovered(
+            f"The credential {credential.name!r} is not for the mailbox {connection.mailbox}.",
+            field="shared_mailbox" if connection.shared_mailbox else "username",
+            hint="Who manages credentials adds the address or its domain to it (Mailboxes).",
+        )
+
+
+def login_hosts() -> frozenset[str]:
+    """The authorisation servers that are known by themselves."""
+    return frozenset({cloud.login for cloud in CLOUDS} | _GOOGLE_LOGIN_HOSTS)
+
+
+def _is_named(host: str, port: int, credential: Credential, setting: str, default: int) -> bool:
+    named = credential.setting(setting)
+    return bool(named) and (host.lower(), port) == _split(named.lower(), default)
+
+
+def _split(text: str, default: int) -> tuple[str, int]:
     host, _, port = text.partition(":")
     return host, int(port or default)
+
+
+def _foreign(where: str, field: str) -> ForeignHost:
+    return ForeignHost(
+        f"The credential's tokens are not for {where}.",
+        field=field,
+        hint="Tokens go to the provider's own hosts. A gateway of your own is named in the "
+        "credential (Gateways and private clouds), by who manages credentials.",
+    )
 
 
 def scopes(connection: Connection, credential: Credential) -> tuple[str, ...]:

@@ -270,6 +270,18 @@ def _complete(draft: Connection) -> Connection:
                 field="security",
                 hint="Choose tls, or starttls.",
             )
+        if draft.credential_id is not None and not draft.verify_certificate:
+            raise InvalidInput(
+                "An OAuth2 token is only sent to a server whose certificate is verified.",
+                field="verify_certificate",
+                hint="A private authority is named in the credential.",
+            )
+        if draft.credential_id is not None and draft.ca_certificate:
+            raise InvalidInput(
+                "Whom to trust with OAuth2 tokens is said by the credential.",
+                field="ca_certificate",
+                hint="Name the private authority in the credential.",
+            )
     if not draft.username:
         raise InvalidInput("The username is missing.", field="username")
     if draft.mode in OAUTH_MODES and draft.credential_id is None:

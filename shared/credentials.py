@@ -41,6 +41,8 @@ SETTINGS: Final[Mapping[str, str]] = {
     "authority": "issuer of the authorisation server, https://host/path (OpenID Connect Discovery)",
     "graph_host": "host or host:port that answers as Microsoft Graph",
     "imap_host": "host or host:port that answers as the provider's IMAP server",
+    "pop3_host": "host or host:port that answers as the provider's POP3 server",
+    "mailboxes": "addresses and domains that it may be used for, comma separated; empty: all",
     "ca_certificate": "PEM certificates of the private authority that signed for these hosts",
 }
 

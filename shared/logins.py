@@ -6,15 +6,18 @@ give come together; the fetcher and the admin service both ask it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
+from enum import StrEnum
 
 from shared import clouds
 from shared.connections import Connection
 from shared.credentials import ClientSecrets, Credential
-from shared.errors import InvalidInput, NotFound, PosthouseError
+from shared.errors import Conflict, InvalidInput, NotFound, PosthouseError
+from shared.hosts import HostRules
 from shared.mailbox import oauth
 from shared.mailbox.base import Login
+from shared.mailbox.connect import AllowHost
 from shared.mailbox.oauth_tokens import Tokens
 from shared.storage import authorisations, connections, credentials
 from shared.storage.authorisations import Authorisation, PostgresTokenCache
@@ -30,12 +33,37 @@ from shared.vault import (
 )
 
 
+class Others(StrEnum):
+    """What becomes of other connections that live on a grant that is taken back."""
+
+    ASK = "ask"
+    KEEP = "keep"  # forget the tokens here only: the provider is not told
+    END = "end"
+
+
+class GrantShared(Conflict):
+    """Other connections live on the same grant: somebody has to say what becomes of them."""
+
+    code = "grant-shared"
+
+    def __init__(self, names: Sequence[str]) -> None:
+        shown = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+        super().__init__(
+            f"Other connections live on the same authorisation: {shown}. Taken back at the "
+            "provider, it ends for them, too.",
+            hint='Repeat it with others: "end" for all of them, or "keep" to forget it here only.',
+        )
+        self.names = tuple(names)
+
+
 class Logins:
     """Logins for connections that are in Postgres, and the authorisations behind them."""
 
-    def __init__(self, database: Database, vault: Vault) -> None:
+    def __init__(self, database: Database, vault: Vault, hosts: HostRules | None = None) -> None:
+        """`hosts` says which authorisation servers may be connected to."""
         self._database = database
         self._vault = vault
+        self._hosts = hosts
 
     def of(
         self,
@@ -49,6 +77,7 @@ class Logins:
         if not connection.uses_oauth:
             return Login(connection.username, password=password or self._password(connection.id))
         credential = self.credential(connection)
+        clouds.check_use(connection, credential)
         return Login(
             connection.username,
             access_token=oauth.access_token_of(
@@ -56,12 +85,12 @@ class Logins:
                 credential,
                 secrets or self._secrets(credential),
                 self._cache(connection.id),
+                self._reach,
             ),
             endpoint=clouds.endpoint(connection, credential),
-            ca_certificate=connection.ca_certificate
-            or credential.setting("ca_certificate")
-            or None,
+            ca_certificate=credential.setting("ca_certificate") or None,
             by_person=credential.needs_login,
+            worked=self._worked(connection.id),
         )
 
     def credential(self, connection: Connection) -> Credential:
@@ -85,7 +114,10 @@ class Logins:
                 f"A connection in mode {connection.mode} is not authorised: it has a password."
             )
         credential = self.credential(connection)
-        started = oauth.start(connection, credential, self._secrets(credential), redirect_uri)
+        clouds.check_use(connection, credential)
+        started = oauth.start(
+            connection, credential, self._secrets(credential), redirect_uri, self._reach
+        )
         sealed = self._vault.seal(started.flow, login_flow_place(started.state))
         with self._database.transaction() as transaction:
             authorisations.begin_flow(
@@ -113,7 +145,9 @@ class Logins:
         flow = self._vault.open(started.sealed_flow, login_flow_place(state))
         connection = self._connection(connection_id)
         credential = self.credential(connection)
-        tokens = oauth.finish(connection, credential, self._secrets(credential), flow, query)
+        tokens = oauth.finish(
+            connection, credential, self._secrets(credential), flow, query, self._reach
+        )
         with self._database.transaction() as transaction:
             authorisations.grant(
                 transaction,
@@ -132,20 +166,33 @@ class Logins:
         with self._database.transaction() as session:
             return authorisations.status(session, connection_id)
 
-    def revoke(self, connection_id: int) -> bool:
+    def revoke(self, connection_id: int, *, others: Others = Others.ASK) -> bool:
         """Forgets the tokens and takes the grant back at the provider.
 
-        False where the provider did not confirm (Microsoft offers no way): the person can remove
-        the application at the provider's account page. The tokens are forgotten either way.
+        Google ends the whole grant of that person and application with it: where other connections
+        live on the same grant, `others` says what becomes of them (`Others.ASK`: raises
+        GrantShared). False where the provider did not confirm (Microsoft offers no way): the
+        person can remove the application at the provider's account page. The tokens are forgotten
+        either way.
         """
         connection = self._connection(connection_id)
         sealed = self._cache(connection_id).read()
+        credential = self.credential(connection)
+        server = oauth.server_of(credential, self._secrets(credential), connection, self._reach)
+        ends = [connection_id]
         with self._database.transaction() as session:
-            authorisations.revoke(session, connection_id)
+            sharing = authorisations.sharing(session, connection_id)
+            if sharing and server.revokes and sealed is not None:
+                if others is Others.ASK:
+                    raise GrantShared([name for _, name in sharing])
+                if others is Others.END:
+                    ends += [number for number, _ in sharing]
+            for number in ends:
+                authorisations.revoke(session, number)
         if sealed is None:
             return True
-        credential = self.credential(connection)
-        server = oauth.server_of(credential, self._secrets(credential), connection)
+        if sharing and others is Others.KEEP:
+            return False
         try:
             return server.revoke(Tokens.from_bytes(sealed))
         except PosthouseError:
@@ -174,6 +221,20 @@ class Logins:
     def _connection(self, connection_id: int) -> Connection:
         with self._database.transaction() as session:
             return connections.get(session, connection_id)
+
+    def _reach(self, host: str) -> AllowHost:
+        """The rule for an authorisation server. The providers' own are known, so a list of allowed
+        mail servers need not name them; what is denied is denied to them as well."""
+        rules = self._hosts
+        if rules is None:
+            return lambda _: True
+        if host.lower() in clouds.login_hosts():
+            return lambda address: not rules.denies(host, address)
+        return rules.at(host)
+
+    def _worked(self, connection_id: int) -> bool:
+        with self._database.transaction() as session:
+            return authorisations.worked(session, connection_id)
 
     def _cache(self, connection_id: int) -> PostgresTokenCache:
         seal = self._vault.at(tokens_place(connection_id))

@@ -16,7 +16,6 @@ from services.admin.mail_work import MailWork
 from services.admin.settings import AdminSettings
 from shared.connections import Connection
 from shared.errors import InvalidInput
-from shared.hosts import HostRules
 from shared.logins import Logins
 from shared.mailbox.base import Mailbox
 from shared.mailbox.open import open_mailbox
@@ -106,9 +105,9 @@ def build(settings: AdminSettings) -> Admin:
     database = Database(settings.database_url.get_secret_value(), size=20)
     vault = Vault.from_settings([key.get_secret_value() for key in settings.secret_keys])
     store = open_store(settings.store_url)
-    logins = Logins(database, vault)
+    rules = settings.host_rules
+    logins = Logins(database, vault, rules)
     limiter = PostgresLimiter(database)
-    rules = HostRules.parse(settings.allowed_hosts, settings.denied_hosts)
 
     def opened(connection: Connection, password: str | None) -> Mailbox:
         login = logins.of(connection, password=password)

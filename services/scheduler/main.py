@@ -105,7 +105,7 @@ class Scheduler:
 
     def _keep_grants(self) -> None:
         """Refreshes what disabled connections were granted, so that they can be enabled again."""
-        Logins(self.database, self.vault).keep_alive(utc_now() - _GRANTS_IDLE)
+        Logins(self.database, self.vault, self.hosts).keep_alive(utc_now() - _GRANTS_IDLE)
 
     def _alerts(self) -> None:
         alerting.raise_backlogs(
@@ -152,7 +152,7 @@ def build(settings: SchedulerSettings) -> Scheduler:
         store=open_store(settings.store_url),
         vault=Vault.from_settings([key.get_secret_value() for key in settings.secret_keys]),
         output=output,
-        hosts=HostRules.parse(settings.allowed_hosts, settings.denied_hosts),
+        hosts=settings.host_rules,
         emitter=Emitter(database, settings, lambda jobs: enqueue_many(broker, jobs)),
         guard=Guard(database, output, settings.output_place),
         heartbeat=Heartbeat(),

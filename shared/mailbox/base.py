@@ -241,6 +241,8 @@ class Login:
     ca_certificate: str | None = None
     #: A person gave the grant and can give it again; False: the application acts for itself.
     by_person: bool = True
+    #: This account logged in and was read before: a token that is refused now says little.
+    worked: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -64,6 +64,8 @@ def open_mailbox(
             return opener(connection, login, read_timeout_s, allow_host, True)
     except StepFailed as error:
         understood = diagnosis.of_refusal(error, token=login.access_token is not None)
+        if login.worked:
+            understood = diagnosis.of_account_that_worked(understood)
         understood = diagnosis.for_application(understood) if not login.by_person else understood
         if understood is error:
             raise
@@ -83,11 +85,9 @@ def _open_graph(
     limiter: RequestLimiter,
 ) -> Mailbox:
     assert login.access_token is not None
-    host, port = endpoint = login.endpoint or connection.endpoint
+    endpoint = login.endpoint or connection.endpoint
     seconds = connection.timeout_ms / 1000
     transcript = Transcript()
-    if allow_host is not None:
-        resolve(host, port, Deadline(seconds), allow_host)
     graph = GraphHttp(
         endpoint,
         connection.mailbox,
@@ -97,6 +97,7 @@ def _open_graph(
         ca_certificate=login.ca_certificate or "",
         connect_timeout=seconds,
         read_timeout=read_timeout_s,
+        reach=None if allow_host is None else lambda _: allow_host,
     )
     mailbox = GraphMailbox(graph, connection)
     try:
@@ -174,7 +175,12 @@ class _Attempt:
     ) -> None:
         self.transcript = Transcript()
         self._connection = connection
-        self._ca_certificate = login.ca_certificate or connection.ca_certificate
+        # A token goes over verified TLS only, to whom the credential trusts (`shared.clouds`).
+        self._token = login.access_token is not None
+        self._verify = connection.verify_certificate or self._token
+        self._ca_certificate = login.ca_certificate
+        if not self._token:
+            self._ca_certificate = login.ca_certificate or connection.ca_certificate
         self._host, self._port = login.endpoint or connection.endpoint
         self._read_timeout_s = read_timeout_s
         self._allow_host = allow_host
@@ -185,7 +191,10 @@ class _Attempt:
     def security(self) -> TransportSecurity:
         """Fixed for the hosted providers; what the administrator chose for others."""
         own = self._connection.mode in (Mode.IMAP, Mode.POP3)
-        return self._connection.security if own else TransportSecurity.TLS
+        chosen = self._connection.security if own else TransportSecurity.TLS
+        if self._token and chosen is TransportSecurity.NONE:
+            return TransportSecurity.TLS  # in plain text a token goes nowhere, whatever is stored
+        return chosen
 
     @property
     def starts_plain(self) -> bool:
@@ -209,7 +218,7 @@ class _Attempt:
 
     def _handshake(self) -> None:
         assert self._socket is not None
-        context = tls_context(self._connection.verify_certificate, self._ca_certificate)
+        context = tls_context(self._verify, self._ca_certificate)
         self._socket = start_tls(self._socket, self._host, context, self._deadline, self.transcript)
 
     @contextlib.contextmanager

@@ -131,6 +131,29 @@ def revoke(session: Session, connection_id: int) -> None:
     session.execute(_SQL["revoke"], {"connection_id": connection_id})
 
 
+def forget(session: Session, connection_id: int) -> None:
+    """Forgets what was stored for another host, account or credential; nobody is told."""
+    session.execute(_SQL["forget"], {"connection_id": connection_id})
+
+
+def forget_credential(session: Session, credential_id: int) -> None:
+    """The same for every connection of a credential."""
+    session.execute(_SQL["forget_credential"], {"credential_id": credential_id})
+
+
+def sharing(session: Session, connection_id: int) -> list[tuple[int, str]]:
+    """Id and name of the other connections whose tokens are of the same grant: the same account
+    and the same application."""
+    rows = session.execute(_SQL["sharing"], {"connection_id": connection_id})
+    return [(row[0], row[1]) for row in rows]
+
+
+def worked(session: Session, connection_id: int) -> bool:
+    """Whether a run of this connection ever came to a good end."""
+    row = session.execute(_SQL["worked"], {"connection_id": connection_id}).fetchone()
+    return row is not None and bool(row[0])
+
+
 def status(session: Session, connection_id: int) -> Authorisation | None:
     """None where nobody ever authorised the connection."""
     return statuses(session, [connection_id]).get(connection_id)

@@ -174,6 +174,8 @@ def update_connection(
             )
         connections.update(session, after)
         _keep_password(ctx, session, connection_id, wanted)
+        if _is_other_grant(before, after):
+            authorisations.forget(session, connection_id)
         if other_mailbox:
             connections.forget_mailbox(session, connection_id)
         elif other_mails:
@@ -341,6 +343,17 @@ def _plain(connection: Connection) -> dict[str, Any]:
 
 def _differ(before: Connection, after: Connection) -> set[str]:
     return {name for name in Connection.__slots__ if getattr(before, name) != getattr(after, name)}
+
+
+def _is_other_grant(before: Connection, after: Connection) -> bool:
+    """Whether stored tokens were given for another host, account or application."""
+    return before.uses_oauth and (
+        before.endpoint != after.endpoint
+        or before.credential_id != after.credential_id
+        or before.mode is not after.mode
+        or before.username.casefold() != after.username.casefold()
+        or bool(before.shared_mailbox) != bool(after.shared_mailbox)
+    )
 
 
 def _is_other_mailbox(before: Connection, after: Connection) -> bool:

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from services.admin.context import Context
 from shared import fields as typed
-from shared.clouds import cloud_named
+from shared.clouds import check_use, cloud_named
 from shared.connections import Connection, Mode
 from shared.credentials import (
     Credential,
@@ -20,7 +20,7 @@ from shared.credentials import (
     service_account_of,
 )
 from shared.errors import Conflict, InvalidInput, NotFound
-from shared.storage import credentials
+from shared.storage import authorisations, credentials
 from shared.storage.conflicts import User
 from shared.storage.pool import Session
 from shared.vault import client_certificate_place, client_secret_place
@@ -100,6 +100,9 @@ def update_credential(
                 code="in-use",
             )
         credentials.update(session, after)
+        if _authority(before) != _authority(after):
+            # Refresh tokens would go to another authorisation server than the one that gave them.
+            authorisations.forget_credential(session, credential_id)
         _keep_secrets(ctx, session, credential_id, changes)
         given = {name: changes[name] for name in _SECRETS if changes.get(name)}
         ctx.record(
@@ -135,6 +138,7 @@ def refuse_misfit(session: Session, connection: Connection) -> None:
             f"connection in mode {connection.mode} needs one of {wanted.title()}.",
             field="credential_id",
         )
+    check_use(connection, credential)
 
 
 def _edited(current: Credential | None, changes: Mapping[str, Any]) -> Credential:
@@ -193,6 +197,12 @@ def _refuse_moved_secret(before: Credential, after: Credential, changes: Mapping
             raise InvalidInput(
                 "Enter the secret again: it was stored for another authority.", field=name
             )
+
+
+def _authority(credential: Credential) -> tuple[str, ...]:
+    """What decides where tokens are fetched."""
+    settings = (credential.setting("authority"), credential.setting("ca_certificate"))
+    return (credential.cloud, credential.client_id, *settings)
 
 
 def _keep_secrets(

@@ -62,3 +62,29 @@ SELECT connection_id FROM authorisation
 WHERE NOT revoked AND lost_at IS NULL AND cache IS NOT NULL
   AND coalesce(refreshed_at, authorised_at) < %(before)s
 ORDER BY connection_id LIMIT %(limit)s
+
+-- name: forget
+WITH flows AS (DELETE FROM oauth_flow WHERE connection_id = %(connection_id)s)
+DELETE FROM authorisation WHERE connection_id = %(connection_id)s
+
+-- name: forget_credential
+WITH users AS (SELECT id FROM connection WHERE credential_id = %(credential_id)s),
+flows AS (DELETE FROM oauth_flow WHERE connection_id IN (SELECT id FROM users))
+DELETE FROM authorisation WHERE connection_id IN (SELECT id FROM users)
+
+-- name: sharing
+SELECT other.connection_id, oc.name
+FROM authorisation mine
+JOIN connection mc ON mc.id = mine.connection_id
+JOIN credential mk ON mk.id = mc.credential_id
+JOIN authorisation other ON other.connection_id <> mine.connection_id
+JOIN connection oc ON oc.id = other.connection_id
+JOIN credential ok ON ok.id = oc.credential_id
+WHERE mine.connection_id = %(connection_id)s
+  AND ok.provider = mk.provider AND ok.client_id = mk.client_id
+  AND lower(other.account) = lower(mine.account)
+  AND NOT other.revoked AND other.lost_at IS NULL AND other.cache IS NOT NULL
+ORDER BY oc.name
+
+-- name: worked
+SELECT last_success_at IS NOT NULL FROM connection_state WHERE connection_id = %(connection_id)s

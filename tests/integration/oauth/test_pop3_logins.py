@@ -9,7 +9,7 @@ import pytest
 
 from shared import clouds
 from shared.connections import Mode, TransportSecurity, edit
-from shared.credentials import Grant, Provider
+from shared.credentials import Credential, Grant, Provider
 from shared.errors import InvalidInput, NeedsAuthorisation, NeedsPerson
 from shared.mailbox import diagnosis
 from shared.mailbox.open import open_mailbox
@@ -32,12 +32,19 @@ def at(server: Dovecot, **changes: Any) -> dict[str, Any]:
     return values | {"security": TransportSecurity.TLS} | changes
 
 
+def credential(house: House, server: Dovecot, **changes: Any) -> Credential:
+    """One that names the server: else no token of it would go there."""
+    return house.credential(settings={"pop3_host": f"localhost:{server.pop3s_port}"}, **changes)
+
+
 @pytest.mark.promise("M2")
 @pytest.mark.parametrize("provider", list(Provider))
 def test_an_authorised_connection_opens_its_mailbox_over_pop3(
     house: House, provider: Provider, oauth_dovecot: Dovecot
 ) -> None:
-    connection = house.connection(house.credential(provider=provider), **at(oauth_dovecot))
+    connection = house.connection(
+        credential(house, oauth_dovecot, provider=provider), **at(oauth_dovecot)
+    )
     house.authorise(connection)
     oauth_dovecot.deliver(ALICE, [mail(f"over POP3, {provider}")])
     mailbox = open_mailbox(connection, house.logins.of(connection), read_timeout_s=20)
@@ -62,6 +69,8 @@ def test_pop3_takes_a_credential_in_place_of_the_password(security: str) -> None
         ({"password": "secret"}, "credential_id"),
         ({"security": "none"}, "security"),
         ({"credential_id": None}, "password"),
+        ({"verify_certificate": False}, "verify_certificate"),
+        ({"ca_certificate": "-----BEGIN CERTIFICATE-----"}, "ca_certificate"),
         ({"mode": "imap", "host": "imap.gmail.com"}, "credential_id"),
     ],
 )
@@ -102,7 +111,7 @@ def test_the_scope_is_that_of_pop3_in_the_cloud_of_the_host(house: House) -> Non
 def test_a_mailbox_that_the_person_may_not_open_is_named(
     house: House, oauth_dovecot: Dovecot
 ) -> None:
-    connection = house.connection(house.credential(), **at(oauth_dovecot))
+    connection = house.connection(credential(house, oauth_dovecot), **at(oauth_dovecot))
     house.authorise(connection)
     login = house.logins.of(connection)
     other = replace(connection, username="bob@example.org")
@@ -125,7 +134,7 @@ def test_pop3_switched_off_is_told_apart() -> None:
 
 @pytest.mark.promise("A4")
 def test_a_refused_token_is_renewed_once_over_pop3(house: House, oauth_dovecot: Dovecot) -> None:
-    connection = house.connection(house.credential(), **at(oauth_dovecot))
+    connection = house.connection(credential(house, oauth_dovecot), **at(oauth_dovecot))
     house.authorise(connection)
     login = house.logins.of(connection)
     assert login.access_token is not None

@@ -50,7 +50,14 @@ SCOPES = (
     # The same in the national clouds, by the names of their hosts.
     *(
         f"https://{host}/{scope}"
-        for host in ("outlook.office365.us", "outlook-dod.office365.us", "partner.outlook.cn")
+        for host in (
+            "outlook.office365.us",
+            "outlook-dod.office365.us",
+            "partner.outlook.cn",
+            "outlook.sovcloud.fr",
+            "outlook.sovcloud.de",
+            "outlook.sovcloud.sg",
+        )
         for scope in ("IMAP.AccessAsUser.All", "POP.AccessAsUser.All", ".default")
     ),
     *(
@@ -59,6 +66,9 @@ SCOPES = (
             "graph.microsoft.us",
             "dod-graph.microsoft.us",
             "microsoftgraph.chinacloudapi.cn",
+            "graph.svc.sovcloud.fr",
+            "graph.svc.sovcloud.de",
+            "graph.svc.sovcloud.sg",
         )
         for scope in ("Mail.ReadWrite", "Mail.ReadWrite.Shared", ".default")
     ),

@@ -79,9 +79,12 @@ class CredentialIn(BaseModel):
         description="Microsoft: PEM with key and certificate; Google: the service account's JSON",
     )
     tenant: Text = Field(default="", max_length=200)
-    cloud: str = Field(default="global", description="global, usgov, usdod, china")
+    cloud: str = Field(
+        default="global", description="global, usgov, usdod, china, bleu, delos, govsg"
+    )
     settings: dict[str, str] = Field(
-        default={}, description="authority, graph_host, imap_host, ca_certificate"
+        default={},
+        description="authority, graph_host, imap_host, pop3_host, ca_certificate, mailboxes",
     )
     secret_expires_at: datetime | None = None
 

@@ -16,17 +16,6 @@ from shared.errors import InvalidInput
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
-#: What nobody's mail server has: link-local networks and the other addresses where clouds serve
-#: their instances' secrets (EC2 over IPv6, GCE over IPv6, Alibaba, Azure's wire server, Oracle).
-INSTANCE_SECRETS: Final = (
-    "169.254.0.0/16",
-    "fe80::/10",
-    "fd00:ec2::254",
-    "fd20:ce::254",
-    "100.100.100.200",
-    "168.63.129.16",
-    "192.0.0.192",
-)
 #: Networks that are not of the internet: this machine, "this host", private use (RFC 1918, RFC
 #: 4193), shared address space (RFC 6598).
 PRIVATE: Final[tuple[Network, ...]] = tuple(

@@ -16,6 +16,7 @@ from services.admin.mail_work import MailWork
 from services.admin.settings import AdminSettings
 from shared.connections import Connection
 from shared.errors import InvalidInput
+from shared.hosts import HostRules
 from shared.logins import Logins
 from shared.mailbox.base import Mailbox
 from shared.mailbox.open import open_mailbox
@@ -105,7 +106,9 @@ def build(settings: AdminSettings) -> Admin:
     database = Database(settings.database_url.get_secret_value(), size=20)
     vault = Vault.from_settings([key.get_secret_value() for key in settings.secret_keys])
     store = open_store(settings.store_url)
-    rules = settings.host_rules
+    rules = HostRules.parse(
+        settings.allowed_hosts, settings.denied_hosts, private=settings.private_networks
+    )
     logins = Logins(database, vault, rules)
     limiter = PostgresLimiter(database)
 

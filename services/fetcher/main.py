@@ -30,6 +30,7 @@ from shared.errors import (
     PosthouseError,
     TryAgain,
 )
+from shared.hosts import HostRules
 from shared.jobs import DECRYPT_ACTOR, DECRYPT_QUEUE, FETCH_ACTOR, FETCH_QUEUE, FETCH_SLOW_QUEUE
 from shared.logins import Logins
 from shared.mailbox.base import Mailbox
@@ -123,7 +124,9 @@ def build(settings: FetcherSettings) -> Fetcher:
     vault = Vault.from_settings([key.get_secret_value() for key in settings.secret_keys])
     quick_jobs = build_broker(url, queues=(FETCH_QUEUE, DECRYPT_QUEUE))
     slow_jobs = build_broker(url, queues=(FETCH_SLOW_QUEUE,))
-    rules = settings.host_rules
+    rules = HostRules.parse(
+        settings.allowed_hosts, settings.denied_hosts, private=settings.private_networks
+    )
     logins = Logins(database, vault, rules)
     limiter = PostgresLimiter(database)
     stopping = threading.Event()

@@ -152,7 +152,9 @@ def build(settings: SchedulerSettings) -> Scheduler:
         store=open_store(settings.store_url),
         vault=Vault.from_settings([key.get_secret_value() for key in settings.secret_keys]),
         output=output,
-        hosts=settings.host_rules,
+        hosts=HostRules.parse(
+            settings.allowed_hosts, settings.denied_hosts, private=settings.private_networks
+        ),
         emitter=Emitter(database, settings, lambda jobs: enqueue_many(broker, jobs)),
         guard=Guard(database, output, settings.output_place),
         heartbeat=Heartbeat(),

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from datetime import timedelta
+from typing import Final
 
 from services.admin.mail_work import MailWork
 from services.admin.settings import AdminSettings
@@ -17,6 +19,9 @@ from shared.storage import audit
 from shared.storage.pool import Database, Session
 from shared.store import Store
 from shared.vault import Vault
+
+#: Readings of one mail by the same person within this time are one entry of the audit log.
+_SAME_READING: Final = timedelta(minutes=10)
 
 #: Opens the mailbox of a connection. The password is given where it is not the stored one.
 OpenMailbox = Callable[[Connection, str | None], Mailbox]
@@ -48,6 +53,13 @@ class Context:
 
     def transaction(self) -> AbstractContextManager[Session]:
         return self.house.database.transaction()
+
+    def record_reading(self, session: Session, subject: str) -> None:
+        """Writes that somebody read the content of a mail, once in a while for the same mail.
+
+        A handler reads what was delivered to it: the path of the mail says so already."""
+        if self.principal.handler_id is None:
+            audit.record_once(session, self.principal.name, "read mail", subject, _SAME_READING)
 
     def record(
         self,

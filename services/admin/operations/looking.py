@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Final, TypeVar
 
 from services.admin.context import Context
@@ -18,11 +18,13 @@ from shared.connections import FIELDS_OF, Connection, ConnectionEdit, Mode, edit
 from shared.errors import InvalidInput, PosthouseError
 from shared.mailbox.base import Capabilities, Folder, FolderMissing, FolderStatus, Mailbox
 from shared.messages import Key
-from shared.storage import connections, labels
+from shared.storage import audit, connections, labels
 from shared.storage.known import KnownMails
 from shared.storage.pool import Session
 
 T = TypeVar("T")
+#: Tests of one connection or host by the same person within this time are one audit entry.
+_SAME_TEST: Final = timedelta(minutes=1)
 #: The steps of a test in their order, as people read them.
 STEPS: Final[Mapping[str, str]] = {
     "authorisation": "Get a token",
@@ -144,6 +146,11 @@ def test(
     wanted = draft(ctx, changes or {}, connection_id)
     connection = wanted.connection
     refuse_moved_password(ctx, wanted)
+    host, port = connection.endpoint
+    with ctx.transaction() as session:
+        # Whoever may test makes this machine connect to hosts of their choice.
+        subject = f"connection/{connection_id}" if connection_id else f"host/{host}:{port}"
+        audit.record_once(session, ctx.principal.name, "test", subject, _SAME_TEST)
     started = time.monotonic()
     progress = _Progress()
     report: dict[str, Any] = {}

@@ -77,6 +77,7 @@ def read_message(ctx: Context, message_id: uuid.UUID, *, original: bool = False)
             raise NotFound(f"There is no mail {message_id}.")
         as_it_came = messages.raw(session, message_id, original=True)
         ref = as_it_came if original else messages.raw(session, message_id)
+        ctx.record_reading(session, f"message/{message_id}")
     return RawMail(ref.size, ref == as_it_came, _stream(ctx, ref))
 
 

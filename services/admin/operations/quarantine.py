@@ -52,6 +52,8 @@ def read_quarantined(ctx: Context, entry_id: uuid.UUID) -> tuple[int, Iterator[b
     entry = get_quarantined(ctx, entry_id)
     if entry.raw is None:
         raise NotFound("This mail was left on its server: its bytes are not here.")
+    with ctx.transaction() as session:
+        ctx.record_reading(session, f"quarantine/{entry_id}")
     return entry.raw.size, ctx.house.store.stream(entry.raw)
 
 

@@ -9,15 +9,19 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final
 
+import structlog
+
 from services.admin.people import attempts, passwords, second_factor
 from services.admin.people.attempts import Origin, TooManyAttempts
-from services.admin.people.guessing import WINDOW_SECONDS, TokenGuesses
+from services.admin.people.guessing import WINDOW_SECONDS, TokenGuesses, network_of
 from services.admin.people.tokens import digest_of
 from shared.errors import NotFound
 from shared.people import Principal, Role, SignedIn
 from shared.storage import audit, people
 from shared.storage.pool import Database, Session
 from shared.vault import Vault
+
+_log = structlog.get_logger(__name__)
 
 SESSION_LIFETIME: Final = timedelta(hours=12)
 #: A session that nobody uses for so long ends; a page that only refreshes itself is no use.
@@ -71,6 +75,11 @@ class Access:
             with self._database.transaction() as session:
                 found = people.bearer(session, digest)
         self._guesses.note(address, digest, wrong=found is None)
+        if found is None:
+            _log.warning("a token was refused", network=network_of(address))
+            with self._database.transaction() as session:
+                subject = f"network/{network_of(address)}"
+                audit.record_once(session, "nobody", "token refused", subject, attempts.WINDOW)
         return found
 
     def cookie(self, value: str, *, used: bool = True) -> SignedIn | None:

@@ -6,6 +6,8 @@ import re
 from collections.abc import Iterable, Iterator
 
 from services.decryptor.author import ambiguity
+from services.decryptor.readable import text_doubt
+from services.decryptor.spool import Spool
 from shared.mail.findings import Finding, Kind
 from shared.mail.region import Region
 from shared.mail.structure import Entity, Multipart, Part, entity, read_entity
@@ -48,12 +50,15 @@ def limit_of(whole: Entity, multipart: Multipart) -> tuple[Signature, str] | Non
     return ("ambiguous", f"The structure of the mail is ambiguous: {doubt}.") if doubt else None
 
 
-def content_doubt(content: Entity) -> str:
+def content_doubt(content: Entity, spool: Spool) -> str:
     """A sentence where readers may differ on what the content says; empty where they agree."""
     for part in read_entity(content).walk():
         doubt = doubt_about(part.findings) or ambiguity(part.entity.header)
         if doubt:
             return f"The structure of the content is ambiguous: {doubt}."
+        doubt = text_doubt(part.entity, spool)
+        if doubt:
+            return f"Not every reader reads the text alike: {doubt}."
     return ""
 
 

@@ -224,7 +224,7 @@ def _opened(peeler: Peeler, outer: Entity, trust: TrustStore, spool: Spool) -> O
     if facts.signed:
         covered = [one.header for one in (*peeler.covered, *([payload] if payload else []))]
         author = read_author(outer.header, covered)
-        doubt = content_doubt(inner)
+        doubt = content_doubt(inner, spool)
     opened = Opened(judged(facts, author, doubt, trust), _spool=spool)
     fields = _believed(opened.security, payload, outer) if payload else {}
     opened.headers = {

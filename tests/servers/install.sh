@@ -22,6 +22,8 @@ need node nodejs
 need npm npm
 need docker-compose docker-compose
 need mmdebstrap mmdebstrap
+ls /usr/lib/*/girepository-1.0/GMime-3.0.typelib >/dev/null 2>&1 || missing="$missing gir1.2-gmime-3.0"
+need /usr/lib/python3/dist-packages/gi python3-gi
 ls /usr/lib/postgresql/*/bin/postgres >/dev/null 2>&1 || missing="$missing postgresql"
 if ! command -v kubectl >/dev/null && ! command -v kustomize >/dev/null; then
     # The manifests need kustomize 4 or later, which kubectl has from 1.21 on; Debian 12's is older.

@@ -1,0 +1,166 @@
+"""Readers of mail by others, which must see what a verdict calls `valid`.
+
+    with ForeignReaders() as readers:
+        for name, seen in readers.read(mail).items():
+            seen.authors, seen.text
+
+They are Python's `email` with its default policy, npm's `mailparser` and `postal-mime` (installed
+by npm once a machine, by the integrity in `package-lock.json`), and GMime where Debian has it.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from email import message_from_bytes, policy
+from email.message import EmailMessage
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from tests.servers.processes import end_with_parent, private_folder
+
+_HERE = Path(__file__).parent
+_DEBIAN_PYTHON = "/usr/bin/python3"
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What one reader shows: the addresses of From in lower case, all text, all HTML."""
+
+    authors: tuple[str, ...]
+    text: str
+    html: str = ""
+    error: str = ""
+
+    @property
+    def everything(self) -> str:
+        return self.text + self.html
+
+
+class ForeignReaders:
+    """The readers as child processes that end with the test session."""
+
+    def __init__(self) -> None:
+        folder = _installed()
+        self._processes = [self._started("node", str(folder / "readers.mjs"))]
+        self.has_gmime = (
+            subprocess.run(
+                [_DEBIAN_PYTHON, "-c", "import gi; gi.require_version('GMime', '3.0')"],
+                check=False,
+                capture_output=True,
+            ).returncode
+            == 0
+        )
+        if self.has_gmime:
+            self._processes.append(self._started(_DEBIAN_PYTHON, str(_HERE / "gmime_reader.py")))
+
+    @staticmethod
+    def _started(*command: str) -> subprocess.Popen[bytes]:
+        return subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            preexec_fn=end_with_parent,
+            # GLib writes a warning for every odd mail.
+            stderr=subprocess.DEVNULL,
+        )
+
+    def __enter__(self) -> ForeignReaders:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        for process in self._processes:
+            process.kill()
+            process.wait()
+
+    def read(self, mail: bytes) -> Mapping[str, Seen]:
+        """What each of them shows of a mail."""
+        line = base64.b64encode(mail) + b"\n"
+        for process in self._processes:
+            assert process.stdin is not None
+            process.stdin.write(line)
+            process.stdin.flush()
+        found = {"email": _python(mail)}
+        for process in self._processes:
+            assert process.stdout is not None
+            for name, answer in json.loads(process.stdout.readline()).items():
+                found[name] = _seen(answer)
+        return found
+
+
+def _seen(answer: Mapping[str, Any]) -> Seen:
+    if "error" in answer:
+        return Seen((), "", error=answer["error"])
+    authors = tuple(str(one).lower() for one in answer["authors"])
+    return Seen(authors, answer["text"], answer["html"])
+
+
+def _python(mail: bytes) -> Seen:
+    try:
+        message = message_from_bytes(mail, policy=policy.default)
+        assert isinstance(message, EmailMessage)
+        authors = tuple(
+            address.addr_spec.lower()
+            for field in message.get_all("from", [])
+            for address in field.addresses
+        )
+        return Seen(authors, _texts(message, "plain"), _texts(message, "html"))
+    except Exception as error:
+        return Seen((), "", error=repr(error))
+
+
+def _texts(message: EmailMessage, kind: str) -> str:
+    return "\n".join(
+        str(part.get_content())
+        for part in _leaves(message)
+        if part.get_content_type() == f"text/{kind}"
+        and part.get_content_disposition() in (None, "inline")
+    )
+
+
+def _leaves(part: EmailMessage) -> Iterator[EmailMessage]:
+    """The parts that are no multiparts, without those of a message that is attached."""
+    if part.is_multipart() and part.get_content_maintype() == "multipart":
+        for one in part.iter_parts():
+            assert isinstance(one, EmailMessage)
+            yield from _leaves(one)
+    else:
+        yield part
+
+
+def _installed() -> Path:
+    """The folder of the npm packages, installed once a machine."""
+    files = [_HERE / name for name in ("package.json", "package-lock.json", "readers.mjs")]
+    digest = sha256(b"".join(one.read_bytes() for one in files)).hexdigest()[:16]
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    folder = cache / "posthouse-tests" / f"foreign-readers-{digest}"
+    if not (folder / "node_modules" / "mailparser").exists():
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        fresh = private_folder("npm")
+        for one in files:
+            shutil.copy(one, fresh)
+        subprocess.run(
+            [
+                *("npm", "ci", "--no-audit", "--no-fund", "--silent", "--ignore-scripts"),
+                *("--prefix", str(fresh)),
+            ],
+            check=True,
+            timeout=240,
+        )
+        try:
+            shutil.move(fresh, folder)
+        except OSError:  # somebody else was quicker
+            shutil.rmtree(fresh, ignore_errors=True)
+    return folder
+
+
+def words(text: str) -> str:
+    """A text whatever its white space: readers join flowed lines (RFC 3676) or leave them."""
+    return re.sub(r"\s+", "", text)

@@ -1,0 +1,36 @@
+// Two readers of mail by others: a line of base64 in, a line of JSON out.
+import { createInterface } from "node:readline";
+import { simpleParser } from "mailparser";
+import PostalMime from "postal-mime";
+
+const addresses = (list) =>
+  (list ?? []).flatMap((one) => (one.group ? addresses(one.group) : [one.address ?? ""]));
+
+async function mailparser(raw) {
+  const mail = await simpleParser(raw, { skipTextToHtml: true, skipImageLinks: true });
+  const from = mail.from ? (Array.isArray(mail.from) ? mail.from : [mail.from]) : [];
+  return {
+    authors: from.flatMap((one) => addresses(one.value)),
+    text: mail.text ?? "",
+    html: mail.html || "",
+  };
+}
+
+async function postalMime(raw) {
+  const mail = await PostalMime.parse(raw, { forceRfc822Attachments: true });
+  return { authors: addresses(mail.from ? [mail.from] : []), text: mail.text ?? "", html: mail.html ?? "" };
+}
+
+async function tried(read, raw) {
+  try {
+    return await read(raw);
+  } catch (error) {
+    return { error: String(error) };
+  }
+}
+
+for await (const line of createInterface({ input: process.stdin, crlfDelay: Infinity })) {
+  const raw = Buffer.from(line, "base64");
+  const answer = { mailparser: await tried(mailparser, raw), "postal-mime": await tried(postalMime, raw) };
+  process.stdout.write(JSON.stringify(answer) + "\n");
+}

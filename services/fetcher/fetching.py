@@ -7,9 +7,10 @@ fetcher, goes on from what the ledger says.
 
 from __future__ import annotations
 
+import contextlib
 import time
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from typing import Final
@@ -23,9 +24,9 @@ from services.fetcher.overlapping import overlapped
 from services.fetcher.recognising import recognise
 from services.fetcher.settings import FetcherSettings
 from shared.connections import AfterDownload, Connection, Selection
-from shared.errors import PosthouseError, TryAgain
+from shared.errors import MailFailure, PosthouseError, TryAgain
 from shared.jobs import FETCH_QUEUE, FETCH_SLOW_QUEUE
-from shared.mailbox.base import Cursor, Mailbox, MailRef, StepFailed
+from shared.mailbox.base import Cursor, LoginTooSoon, Mailbox, MailRef, StepFailed, Unreachable
 from shared.mailbox.refused_mails import MailRefused
 from shared.messages import Key
 from shared.storage import download_failures, ledger, scheduling
@@ -55,6 +56,8 @@ SLOW_SECONDS = 2.0
 _UNSETTLED_AT_ONCE = 1000
 #: Errors of Graph that are no StepFailed.
 _BUSY: Final = frozenset({"mailbox-busy", "broken-off", "timeout", "unreachable"})
+#: Where a server wants more time than this between logins, a run does not last as long.
+_LONGEST_SLICE_S = 300.0
 #: Mails whose sizes are asked for at once; a larger backlog is listed again after these.
 _LISTED_AT_ONCE = 5000
 
@@ -74,6 +77,10 @@ class Report:
     quarantined: list[tuple[uuid.UUID, Refused]] = field(default_factory=list)
     session_broke: bool = False
     settled: list[MailRef] = field(default_factory=list)
+    #: Committed, and to be settled at the end of the run (`Capabilities.settles_by_ending`).
+    unsettled: list[MailRef] = field(default_factory=list)
+    #: Seconds that the server wants until the next login.
+    pause: float = 0.0
     started: float = field(default_factory=time.monotonic)
     ended: float | None = None
 
@@ -117,6 +124,7 @@ class Fetching:
         `changed`: that there is something new is known already, so it is not asked for first.
         Raises the errors of `shared.mailbox`, LeaseLost, or TryAgain for our own servers.
         """
+        report.pause = mailbox.capabilities.login_delay
         if not (changed or state.needs_look):
             status = mailbox.changed_since(connection.folder, state.cursor)
             if status is None:
@@ -130,7 +138,14 @@ class Fetching:
             self._settle_leftovers(connection, place, mailbox, report)
         if state.skip_existing:
             self._skip_existing(lease, place, mailbox)
-        self._fetch(connection, state, lease, place, mailbox, report, recognising)
+        try:
+            self._fetch(connection, state, lease, place, mailbox, report, recognising)
+        except TryAgain as error:
+            # What is committed is settled whatever stopped the run, as far as the server lets us.
+            if isinstance(error, Unreachable) and not isinstance(error, LoginTooSoon):
+                with _unless_stopped(error):
+                    self._settle_at_end(connection, place, mailbox, report)
+            raise
         self.reached("finished")
 
     def _note_validity(self, state: RunState, place: Place) -> bool:
@@ -161,7 +176,13 @@ class Fetching:
         recognising: bool,
     ) -> None:
         known = KnownMails(self.database, place.connection_id, place.folder, place.uid_validity)
-        deadline = report.started + self.settings.slice_seconds
+        # Where the next login has to wait, others gain nothing from an early end.
+        patience = max(self.settings.slice_seconds, min(report.pause, _LONGEST_SLICE_S))
+        deadline = report.started + patience
+
+        def ended() -> bool:
+            return time.monotonic() > deadline or self.stopping()
+
         while True:
             listing = mailbox.list_new(
                 known,
@@ -178,13 +199,24 @@ class Fetching:
             report.found += len(new)
             labelled = without_doubles(self.database, lease, connection, place, new)
             new = labelled.new
-            report.settled += self._settle(connection, place, mailbox, labelled.doubles)
+            self._settle(connection, place, mailbox, labelled.doubles, report)
             failed = self._failed_downloads(state, place, new, listing.complete)
             handled = self._fetch_listed(
                 connection, lease, place, mailbox, new, failed, report, deadline
             )
+            self._quarantine(
+                lease,
+                place,
+                [_undated(ref, e) for ref, e in listing.undated if isinstance(e, MailFailure)],
+                report,
+            )
             if not report.session_broke:
                 self._prune(state, place, mailbox, listing.listed)
+            if not handled or listing.complete or labelled.undecided or ended():
+                self._settle_at_end(connection, place, mailbox, report)
+            undated = next((e for _, e in listing.undated if isinstance(e, TryAgain)), None)
+            if undated is not None:
+                raise undated
             if not handled:
                 report.again = True
                 return
@@ -198,7 +230,7 @@ class Fetching:
                 if recognising:
                     self._recognised_all(connection, place)
                 return
-            if time.monotonic() > deadline or self.stopping():
+            if ended():
                 report.again = True
                 return
 
@@ -285,10 +317,10 @@ class Fetching:
                 for ref, reason in intake.suspected:
                     if not self._blame(lease, place, [ref], reason, report, alone=True):
                         trouble = reason.of_server()
-                if downloads.session_broke:
+                if downloads.session_broke and not mailbox.capabilities.settles_by_ending:
                     continue  # nothing can be settled over this session
-                report.settled += self._settle_while(
-                    downloads.stopped, connection, place, mailbox, committed.had
+                self._settle(
+                    connection, place, mailbox, committed.had, report, stopped=downloads.stopped
                 )
                 handled += 1
                 complete = (
@@ -364,26 +396,43 @@ class Fetching:
             self.reached("handed-on")
             return committed
 
-    def _settle_while(
+    def _settle(
         self,
-        stopped: TryAgain | None,
         connection: Connection,
         place: Place,
         mailbox: Mailbox,
         refs: Sequence[MailRef],
-    ) -> list[MailRef]:
-        """Settles; where the server `stopped` giving mails, as far as it lets us do that."""
-        try:
-            return self._settle(connection, place, mailbox, refs)
-        except TryAgain as error:
-            if stopped is None or not (isinstance(error, StepFailed) or error.code in _BUSY):
-                raise
-            return []  # the next run settles it; why this one stopped is told first
+        report: Report,
+        *,
+        stopped: TryAgain | None = None,
+    ) -> None:
+        """Settles what is committed; where the server `stopped` giving mails, as far as it lets us.
 
-    def _settle(
+        At the end of the run where settling ends the session: more may have been read ahead than is
+        committed.
+        """
+        if mailbox.capabilities.settles_by_ending:
+            report.unsettled += refs
+            return
+        with _unless_stopped(stopped):
+            report.settled += self._settle_now(connection, place, mailbox, refs)
+
+    def _settle_at_end(
+        self, connection: Connection, place: Place, mailbox: Mailbox, report: Report
+    ) -> None:
+        """Settles what waited for the end. Whatever is left, the next run finds in the ledger."""
+        refs = list({ref.key: ref for ref in report.unsettled}.values())
+        report.unsettled = []
+        try:
+            report.settled += self._settle_now(connection, place, mailbox, refs)
+        except LoginTooSoon as error:
+            report.again = True
+            report.pause = error.retry_after or report.pause
+
+    def _settle_now(
         self, connection: Connection, place: Place, mailbox: Mailbox, refs: Sequence[MailRef]
     ) -> list[MailRef]:
-        """Marks read or deletes, and records what the server has confirmed."""
+        """Tells the server, and records what it has confirmed."""
         if not refs:
             return []
         settled = mailbox.settle(refs, connection.after_download)
@@ -404,7 +453,7 @@ class Fetching:
                 session, place.connection_id, place.folder, _UNSETTLED_AT_ONCE
             )
         keys = [key for where, key in waiting if where == place]
-        self._settle(connection, place, mailbox, [MailRef(key, 0) for key in keys])
+        self._settle(connection, place, mailbox, [MailRef(key, 0) for key in keys], report)
         report.again = report.again or len(waiting) == _UNSETTLED_AT_ONCE
 
 
@@ -415,6 +464,21 @@ def _oversize(ref: MailRef, limit: int) -> Refused:
         reason=f"The mail has {ref.size:,} octets; the limit is {limit:,} (MAX_MESSAGE_BYTES).",
         size=ref.size,
     )
+
+
+@contextlib.contextmanager
+def _unless_stopped(stopped: TryAgain | None) -> Iterator[None]:
+    """Where a run is stopped already, why it is comes first: the next run settles the rest."""
+    try:
+        yield
+    except TryAgain as error:
+        if stopped is None or not (isinstance(error, StepFailed) or error.code in _BUSY):
+            raise
+
+
+def _undated(ref: MailRef, reason: MailFailure) -> Refused:
+    text = f"{reason} {reason.hint}".strip()
+    return Refused(key=ref.key, code=reason.code, reason=text, size=ref.size)
 
 
 def _unreadable(ref: MailRef, reason: PosthouseError) -> Refused:

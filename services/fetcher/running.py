@@ -27,7 +27,7 @@ from shared.alerts import AlertKind
 from shared.clock import time_of
 from shared.connections import Connection, Health
 from shared.errors import LeaseLost, PosthouseError, TryAgain
-from shared.mailbox.base import Cursor, Mailbox, SessionLost
+from shared.mailbox.base import Cursor, LoginTooSoon, Mailbox, SessionLost
 from shared.storage import alerts, connections, ledger, scheduling
 from shared.storage.leases import Lease
 from shared.storage.pool import Database, DatabaseUnavailable, Session
@@ -181,6 +181,10 @@ class Runner:
                     mailbox = self._attempt(run, report)
             except HostBusy:
                 self.postpone([run])
+                return None
+            except LoginTooSoon as error:
+                _log.info("the server wants time between logins", error=str(error))
+                self.wait(run, error.retry_after or _POSTPONED)
                 return None
             except LeaseLost as error:
                 self.keeper.forget([run.lease])
@@ -350,6 +354,7 @@ class Runner:
             lane=report.lane,
             home=self.keeper.owner if self.sessions.keeps(identifier) else None,
             again=report.again,
+            pause=report.pause,
         )
 
     def _listen(self, run: Run, report: Report) -> None:
@@ -372,6 +377,12 @@ class Runner:
         with self.database.transaction() as session:
             self.keeper.release(session, [run.lease for run in runs])
             scheduling.due_now(session, [run.connection.id for run in runs], _POSTPONED)
+
+    def wait(self, run: Run, seconds: float) -> None:
+        """Due again when the server takes a login; not earlier, whatever the interval."""
+        with self.database.transaction() as session:
+            self.keeper.release(session, [run.lease])
+            scheduling.due_after(session, run.connection.id, seconds)
 
     def to_slow_lane(self, runs: Sequence[Run]) -> None:
         """Leaves them to those who may wait for a server."""

@@ -58,6 +58,24 @@ class SessionLost(Unreachable):
     code = "connection-lost"
 
 
+class LoginTooSoon(Unreachable):
+    """The server wants time between two logins (LOGIN-DELAY, RFC 2449 section 6.5): no failure.
+
+    `retry_after` is always given.
+    """
+
+    code = "login-delay"
+
+    def __init__(self, message: str, *, retry_after: float) -> None:
+        super().__init__(
+            message,
+            step="login",
+            hint="Nothing needs to be done: the next login waits as long as the server wants. "
+            "Another program that reads the mailbox counts as well.",
+            retry_after=retry_after,
+        )
+
+
 class Refused(StepFailed, NeedsPerson):
     """The server answers, and says no: somebody must change something."""
 
@@ -189,6 +207,9 @@ class Listing:
     cursor: Cursor
     complete: bool = True
     more: int = 0
+    #: Mails that may be new and whose date, which `since` asks for, cannot be had now: with the
+    #: reason. They are not in `new`, and looked at again.
+    undated: Sequence[tuple[MailRef, PosthouseError]] = ()
     #: Keys now listed by the server; None where the listing did not cover the whole folder.
     listed: Sequence[Key] | None = None
 
@@ -257,6 +278,19 @@ class Capabilities:
     #: An open session sees what arrives later. False for POP3: a session is a snapshot, so log in
     #: again for each poll, and do not keep the session (it locks the mailbox).
     keeps_open: bool = True
+    #: Settling ends the session, and the end of a session settles. True for POP3: QUIT carries out
+    #: deletions, and confirms to some servers what was retrieved. So one settling a session.
+    settles_by_ending: bool = False
+    #: Whether a mail's date can be had without the mail. False: POP3 without TOP.
+    dates: bool = True
+    #: Days that the server keeps a mail once it was retrieved (EXPIRE, RFC 2449 section 6.7): 0
+    #: means that it goes with the end of the session. None: as long as nobody deletes it.
+    expires_days: int | None = None
+    #: The server lists only its oldest mails that were not retrieved yet (Gmail over POP3): newer
+    #: ones show as those are taken.
+    window: bool = False
+    #: Seconds that the server wants between two logins (LOGIN-DELAY, RFC 2449 section 6.5).
+    login_delay: float = 0.0
     names: tuple[str, ...] = ()  # the server's own words, for people
 
 
@@ -343,8 +377,10 @@ class Mailbox(Protocol):
     def settle(self, refs: Sequence[MailRef], action: AfterDownload) -> list[MailRef]:
         """Marks read or deletes exactly these mails; returns those now settled for certain.
 
-        A mail that is gone already counts as settled. Idempotent. On POP3 this ends the session
-        with QUIT, as only that deletes (RFC 1939 section 6); the next call logs in again.
+        A mail that is gone already counts as settled. Idempotent. Whoever calls it says that these
+        mails are durable and committed here: a POP3 session that retrieved any other mail ends
+        without QUIT, whatever happens. On POP3 this ends the session with QUIT, as only that
+        deletes (RFC 1939 section 6); the next call logs in again.
         """
         ...
 
@@ -353,7 +389,11 @@ class Mailbox(Protocol):
         ...
 
     def close(self) -> None:
-        """Ends the session politely where it still answers. Never raises, never expunges."""
+        """Ends the session politely where it still answers. Never raises, never expunges.
+
+        Over POP3 a polite end confirms what was retrieved: it is said only where all of that was
+        given to `settle`, else the connection is closed without a word.
+        """
         ...
 
 

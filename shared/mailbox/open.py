@@ -7,7 +7,7 @@ import socket
 from collections.abc import Callable, Iterator
 
 from shared.connections import Connection, Mode, TransportSecurity
-from shared.mailbox import diagnosis, imap_login
+from shared.mailbox import diagnosis, imap_login, pop3_login
 from shared.mailbox.base import Login, Mailbox, OAuthRefused, SessionLost, StepFailed, Unreachable
 from shared.mailbox.connect import (
     AllowHost,
@@ -52,7 +52,8 @@ def open_mailbox(
     `tls-failed`, `certificate-expired`, `certificate-untrusted`, `certificate-wrong-host`,
     `ca-unreadable`, `starttls-refused`, `greeting-timeout`, `not-imap`, `not-pop3`, `preauth`,
     `server-refused`, `plaintext-login-refused`, `login-refused`, `login-unavailable`,
-    `mailbox-in-use`, `oauth-refused`, `connection-lost`, `read-timeout`, `protocol-error`.
+    `mailbox-in-use`, `login-delay`, `login-method-missing`, `oauth-refused`, `connection-lost`,
+    `read-timeout`, `protocol-error`.
     """
     opener = _OPENERS.get(connection.mode)
     try:
@@ -153,7 +154,7 @@ def _open_pop3(
                     session.start_tls(connection.endpoint[0])
                     attempt.upgrade(wire)
             session.ask_capabilities()
-            session.log_in(connection, login, renew=renew_first)
+            pop3_login.log_in(session, connection, login, renew=renew_first)
             wire.rest()
         except BaseException as error:
             attempt.failed(error, "login")

@@ -2,16 +2,20 @@
 
 The cost of a poll grows with what is new, not with the mailbox. An unchanged mailbox is recognised
 from `STAT` and the last mail's UIDL; new mails are looked for from the top of the list, and only
-where the counts do not add up is the whole list asked for. Deleting happens at QUIT.
+where the counts do not add up is the whole list asked for.
+
+QUIT is the only word that changes a mailbox: it deletes what was marked (RFC 1939 section 6), and a
+server may delete or hide whatever was retrieved in the session (section 8; EXPIRE 0, RFC 2449
+section 6.7). So it is said only where every mail that was retrieved was given to `settle`, by a
+caller who has it safe. In all other cases the connection is closed, and the server begins anew.
 """
 
 from __future__ import annotations
 
 import contextlib
-import email.utils
-import re
+import time
 from collections.abc import Callable, Iterator, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 
 from shared.connections import AfterDownload, Selection
 from shared.errors import PosthouseError
@@ -30,14 +34,15 @@ from shared.mailbox.base import (
     Unreachable,
     mail_vanished,
 )
+from shared.mailbox.pop3_dates import date_refused, first_date, mail_without_date, no_dates
 from shared.mailbox.pop3_list import Pop3List, uidl_of
 from shared.mailbox.pop3_retrieve import retrieve
 from shared.mailbox.pop3_session import Pop3Session
+from shared.mailbox.pop3_settle import mark_deleted, retrieve_again
 from shared.messages import Key
 
-_DATE = re.compile(
-    rb"^(?:Received:[^;]*(?:\r\n[ \t][^;\r]*)*;|Date:)([^\r\n]+(?:\r\n[ \t][^\r\n]*)*)", re.I | re.M
-)
+#: Seconds to wait before each further login while the mailbox is locked.
+_LOCKED_S = (0.2, 0.5, 1.0, 0.0)
 
 
 class Pop3Mailbox:
@@ -50,6 +55,8 @@ class Pop3Mailbox:
         self._status: FolderStatus | None = None
         self._looked = False
         self._list = Pop3List(self._live, "UIDL" in session.capabilities)
+        #: Mails that are safe here, whatever the server does with them.
+        self._safe: set[Key] = set()
         self._to_delete = False
 
     # ---- what it is
@@ -61,8 +68,18 @@ class Pop3Mailbox:
             folders=False,
             stable_keys=self._list.has_uidl is not False,
             keeps_open=False,
+            settles_by_ending=True,
+            dates=self._has_top,
+            expires_days=self._last.expires_days,
+            window=self._last.window,
+            login_delay=self._last.login_delay,
             names=tuple(sorted(self._last.capabilities)),
         )
+
+    @property
+    def _has_top(self) -> bool:
+        """Some servers have it and do not say so: without CAPA (or after a look) that is open."""
+        return not self._last.capabilities or "TOP" in self._last.capabilities
 
     @property
     def server(self) -> str:
@@ -141,7 +158,10 @@ class Pop3Mailbox:
                 listed = self._list.all_keys(status.total)
                 missing = set(known.missing(listed))
                 found = [key for key in listed if key in missing]
-            new = found if since is None else self._arrived_since(found, since)
+            undated: list[tuple[MailRef, PosthouseError]] = []
+            new = found
+            if since is not None and found:
+                new, undated = self._arrived_since(found, since)
             chosen = new if limit is None else new[:limit]
             sizes = self._list.sizes(chosen, status.total)
             last = status.cursor["last"]
@@ -158,8 +178,9 @@ class Pop3Mailbox:
             total=status.total,
             unread=None,
             cursor={**status.cursor, "last": last},
-            complete=len(chosen) == len(new),
+            complete=len(chosen) == len(new) and not undated,
             more=len(new) - len(chosen),
+            undated=undated,
             listed=listed,
         )
 
@@ -178,15 +199,30 @@ class Pop3Mailbox:
         # Which mail is the last one then is not known: the next poll looks, at a small mailbox.
         return {**cursor, "count": cursor["count"] - len(settled), "last": "?"}
 
-    def _arrived_since(self, keys: Sequence[Key], since: datetime) -> list[Key]:
-        """POP3 tells no arrival: the newest Received or Date field stands for it."""
+    def _arrived_since(
+        self, keys: Sequence[Key], since: datetime
+    ) -> tuple[list[Key], list[tuple[MailRef, PosthouseError]]]:
+        """Those that arrived since, and those of which that cannot be known now.
+
+        POP3 tells no arrival: the newest Received or Date field stands for it. Raises Refused where
+        the server shows no header at all.
+        """
         refs = [MailRef(key, 0) for key in keys]
-        old: set[Key] = set()
-        for ref, block in self.headers(refs):
-            moment = _first_date(block)
-            if moment is not None and moment < since:
-                old.add(ref.key)
-        return [key for key in keys if key not in old]
+        moments = {ref.key: first_date(block) for ref, block in self.headers(refs)}
+        if not moments and (len(keys) > 1 or "TOP" not in self._last.capabilities):
+            raise no_dates()
+        new: list[Key] = []
+        undated: list[tuple[MailRef, PosthouseError]] = []
+        for ref in refs:
+            moment = moments.get(ref.key)
+            if moment is not None:
+                if moment >= since:
+                    new.append(ref.key)
+            elif ref.key in moments:
+                undated.append((ref, mail_without_date()))
+            else:
+                undated.append((ref, date_refused()))
+        return new, undated
 
     # ---- reading
 
@@ -206,6 +242,7 @@ class Pop3Mailbox:
 
     def download(self, refs: Sequence[MailRef], sink: Sink, *, limit: int) -> None:
         with self._step("download"):
+            self._renew_unless_plain()
             numbered, gone = self._numbered(refs)
             for ref in gone:
                 sink.abandon(ref, mail_vanished())
@@ -227,25 +264,25 @@ class Pop3Mailbox:
     # ---- what changes the mailbox
 
     def settle(self, refs: Sequence[MailRef], action: AfterDownload) -> list[MailRef]:
-        if action is AfterDownload.MARK_READ or not refs:
+        self._safe.update(ref.key for ref in refs)
+        confirms = self._last.expires_days == 0
+        if not refs or (action is AfterDownload.MARK_READ and not confirms):
             return list(refs)  # POP3 has no flag to set: nothing is left to do
         with self._step("settle"):
+            if not self._may_quit():
+                self._drop_session()
             numbered, gone = self._numbered(refs)
             session = self._live()
-            self._to_delete = True
-            answers = session.commands([b"DELE %d" % number for number, _ in numbered])
-            marked = [ref for (_, ref), answer in zip(numbered, answers, strict=True) if answer.ok]
-            if numbered and not marked:
-                raise Unreachable(
-                    "The mail server deletes none of these mails.",
-                    step="settle",
-                    code="server-refused",
-                )
-            done = session.command(b"QUIT")
+            if action is AfterDownload.DELETE:
+                self._to_delete = True
+                done = mark_deleted(session, numbered)
+            else:
+                done = retrieve_again(session, numbered)
+            ended = session.command(b"QUIT")
             self._to_delete = False
             self._drop_session(polite=False)
             # An -ERR says that some, nobody knows which, were not deleted (RFC 1939 section 6).
-            return [*gone, *marked] if done.ok else gone
+            return [*gone, *done] if ended.ok else gone
 
     # ---- the session itself
 
@@ -262,8 +299,17 @@ class Pop3Mailbox:
         self._drop_session()
 
     def _live(self) -> Pop3Session:
-        if self._session is None:
-            self._session = self._last = self._log_in_again()
+        for pause in _LOCKED_S:
+            if self._session is not None:
+                break
+            try:
+                self._session = self._last = self._log_in_again()
+            except Unreachable as error:
+                # A session of ours that was closed without QUIT holds the lock a moment longer.
+                if error.code != "mailbox-in-use" or not pause:
+                    raise
+                time.sleep(pause)
+        assert self._session is not None
         return self._session
 
     def _opened(self) -> FolderStatus:
@@ -272,14 +318,29 @@ class Pop3Mailbox:
                 return self._look("", None)
         return self._status
 
+    def _may_quit(self) -> bool:
+        """Whether QUIT would confirm nothing but what is safe here."""
+        session = self._session
+        return session is None or (
+            not self._to_delete
+            and not session.wire.broken
+            and not session.looked_into
+            and session.retrieved <= self._safe
+        )
+
+    def _renew_unless_plain(self) -> None:
+        """What TOP may have confirmed is never said with what RETR does: a session of its own."""
+        if self._session is not None and self._session.looked_into:
+            self._drop_session()
+
     def _drop_session(self, *, polite: bool = True) -> None:
+        polite = polite and self._may_quit()
         session, self._session = self._session, None
         self._status, self._list.numbers, self._looked = None, {}, False
         if session is None:
             return
         try:
-            # QUIT carries out what was marked deleted: a settling that broke off must not.
-            if polite and not session.wire.broken and not self._to_delete:
+            if polite:
                 session.wire.bound(2)
                 session.command(b"QUIT")
         except PosthouseError:
@@ -299,15 +360,3 @@ class Pop3Mailbox:
             if isinstance(error, SessionLost):
                 self._drop_session(polite=False)
             raise
-
-
-def _first_date(block: bytes) -> datetime | None:
-    """The date of the topmost Received field, or of Date, whichever stands first."""
-    match = _DATE.search(block)
-    if match is None:
-        return None
-    try:
-        moment = email.utils.parsedate_to_datetime(match[1].decode("ascii", "replace").strip())
-    except (ValueError, TypeError, IndexError, OverflowError):
-        return None
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)

@@ -6,17 +6,15 @@ the next session only.
 
 from __future__ import annotations
 
-import base64
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from shared.connections import Connection
-from shared.mailbox.base import HEADER_LIMIT, Login, OAuthRefused, Refused, Unreachable
-from shared.mailbox.imap_login import bearer_message, decode_challenge, login_error, login_name
+from shared.mailbox.base import HEADER_LIMIT, Refused, Unreachable
 from shared.mailbox.pop3_text import read_text
 from shared.mailbox.transcript import Transcript
 from shared.mailbox.wire import Wire
+from shared.messages import Key
 
 _ANSWER = re.compile(rb"(\+OK|-ERR)(?: +(.*)|\Z)", re.I | re.S)
 _CODE = re.compile(r"\[([A-Z0-9/._-]+)\]", re.I)
@@ -53,16 +51,42 @@ class Answer:
 
 
 class Pop3Session:
-    """Sends commands and reads their answers, in order."""
+    """Sends commands and reads their answers, in order.
+
+    `retrieved` holds the keys of the mails that were asked for with RETR, and `looked_into` those
+    of which TOP was read where the server may take that for a retrieval: what QUIT could confirm.
+    """
 
     def __init__(self, wire: Wire) -> None:
         self.wire = wire
         self.capabilities: dict[str, str] = {}
         self.greeting = ""
+        self.retrieved: set[Key] = set()
+        self.looked_into = False
 
     @property
     def pipelining(self) -> bool:
         return "PIPELINING" in self.capabilities
+
+    @property
+    def expires_days(self) -> int | None:
+        """Days that a retrieved mail stays (EXPIRE, RFC 2449 section 6.7); None: for ever."""
+        word = self._argument("EXPIRE")
+        return int(word) if word.isdigit() and len(word) < 6 else None
+
+    @property
+    def login_delay(self) -> float:
+        """Seconds between two logins (LOGIN-DELAY, RFC 2449 section 6.5); 0 where none is told."""
+        word = self._argument("LOGIN-DELAY")
+        return float(word) if word.isdigit() and len(word) < 6 else 0.0
+
+    @property
+    def window(self) -> bool:
+        """Gmail, which lists its oldest mails that nobody retrieved yet, some 250 of them."""
+        return "X-GOOGLE-RICO" in self.capabilities or self.greeting.startswith("Gpop ")
+
+    def _argument(self, name: str) -> str:
+        return (self.capabilities.get(name, "").split() or [""])[0]
 
     def send(self, *commands: bytes, shown: bytes | None = None) -> None:
         for command in commands:
@@ -72,10 +96,20 @@ class Pop3Session:
     def answer(self) -> Answer:
         line = self.wire.line()
         self.wire.transcript.received(line)
+        return self.understood(line)
+
+    def understood(self, line: bytes) -> Answer:
+        """A first line as an answer; the session is lost where it is none."""
         match = _ANSWER.match(line)
         if match is None:
             raise self.wire.nonsense(f"{self.wire.transcript.clean(line[:80])!r}")
         return Answer(match[1].upper() == b"+OK", match[2] or b"", self.wire.transcript)
+
+    @property
+    def depends_on_user(self) -> bool:
+        return any(
+            "USER" in self.capabilities.get(name, "").split() for name in ("EXPIRE", "LOGIN-DELAY")
+        )
 
     def command(self, command: bytes, *, shown: bytes | None = None) -> Answer:
         self.wire.start_clock()
@@ -106,6 +140,9 @@ class Pop3Session:
 
     def headers(self) -> bytes:
         """The answer to `TOP n 0`, octet for octet; read to its end, cut at HEADER_LIMIT."""
+        # RFC 1939 section 8 counts RETR alone and leaves it to the server what TOP means where
+        # what was downloaded is deleted. What Gmail makes of it is not documented.
+        self.looked_into = self.looked_into or self.expires_days == 0
         kept = bytearray()
         read_text(self.wire, lambda piece: kept.extend(piece[: HEADER_LIMIT - len(kept)]))
         return bytes(kept)
@@ -133,7 +170,10 @@ class Pop3Session:
             )
 
     def ask_capabilities(self) -> None:
-        """CAPA (RFC 2449); a server without it has no capabilities."""
+        """CAPA (RFC 2449); a server without it has no capabilities.
+
+        Asked again after the login where some of them depend on the user (section 6: `USER`).
+        """
         self.capabilities = {}
         if self.command(b"CAPA").ok:
             for line in self.lines():
@@ -152,88 +192,3 @@ class Pop3Session:
             )
         if self.wire.pos < self.wire.end:
             raise self.wire.nonsense("plain text behind its agreement to STLS")
-
-    # ---- login
-
-    def log_in(self, connection: Connection, login: Login, *, renew: bool) -> None:
-        if login.access_token is not None:
-            self._bearer(connection, login.access_token(renew))
-            return
-        username, password = login_name(connection, login), login.password or ""
-        if any(c in username + password for c in "\r\n\0"):
-            raise Refused(
-                "POP3 cannot carry a username or password with a line break in it.",
-                step="login",
-                code="login-refused",
-            )
-        self.wire.transcript.hide(password)
-        user = b"USER " + username.encode()
-        secret = b"PASS " + password.encode()
-        if self.pipelining:
-            self.wire.start_clock()
-            self.send(user)
-            self.send(secret, shown=b"PASS ***")
-            answers = [self.answer(), self.answer()]
-        else:
-            answers = [self.command(user)]
-            if answers[0].ok:
-                answers.append(self.command(secret, shown=b"PASS ***"))
-        refused = next((answer for answer in answers if not answer.ok), None)
-        if refused is not None:
-            raise self._refused(refused)
-
-    def _refused(self, answer: Answer) -> Exception:
-        code, text = answer.code, answer.text or "-ERR"
-        if code == "IN-USE" or "lock" in text.lower():
-            return Unreachable(
-                f"Another program has the mailbox open: {text}",
-                step="login",
-                code="mailbox-in-use",
-                hint="A POP3 mailbox serves one session at a time.",
-            )
-        if code in ("SYS/TEMP", "LOGIN-DELAY"):
-            return login_error("UNAVAILABLE", text)
-        if code in ("AUTH", "SYS/PERM"):
-            return login_error("AUTHENTICATIONFAILED", text)
-        return login_error("", text)
-
-    def _bearer(self, connection: Connection, token: str) -> None:
-        offered = self.capabilities.get("SASL", "").split()
-        mechanism = b"XOAUTH2"
-        if "XOAUTH2" not in offered and "OAUTHBEARER" in offered:
-            mechanism = b"OAUTHBEARER"
-        message = bearer_message(mechanism, connection, token)
-        self.wire.transcript.hide(token)
-        self.wire.transcript.hide(message.decode())
-        encoded = base64.b64encode(message)
-        details: dict[str, object] = {}
-        # The initial response may not fit a command line (RFC 5034 section 4): sent on its own.
-        self.wire.start_clock()
-        self.send(b"AUTH " + mechanism)
-        sent = False
-        for _ in range(5):
-            line = self.wire.line()
-            if not line.startswith(b"+ ") and line != b"+":
-                break
-            if not sent:
-                self.wire.transcript.received(line)
-                self.send(encoded, shown=b"***")
-                sent = True
-            else:
-                self.wire.transcript.received(line)
-                details = decode_challenge(line[1:])
-                self.send(b"AQ==" if mechanism == b"OAUTHBEARER" else b"")
-        self.wire.transcript.received(line)
-        match = _ANSWER.match(line)
-        if match is None:
-            raise self.wire.nonsense("no answer to AUTH")
-        answer = Answer(match[1].upper() == b"+OK", match[2] or b"", self.wire.transcript)
-        if answer.ok:
-            return
-        if not details and answer.code in ("SYS/TEMP", "LOGIN-DELAY", "IN-USE"):
-            raise self._refused(answer)
-        raise OAuthRefused(
-            f"The mail server refused the access token for {connection.mailbox}: {answer.text}",
-            details=details,
-            server_text=answer.text,
-        )

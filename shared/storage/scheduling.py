@@ -58,7 +58,8 @@ class RunState:
 class Finished:
     """A run that succeeded. `cursor` is kept where `keep_cursor`; `again`: there is more.
 
-    `home` is the fetcher that keeps the mailbox's session open, None where nobody does.
+    `home` is the fetcher that keeps the mailbox's session open, None where nobody does. `pause` is
+    how many seconds its server wants until the next login.
     """
 
     connection_id: int
@@ -69,6 +70,7 @@ class Finished:
     lane: str
     home: str | None = None
     again: bool = False
+    pause: float = 0.0
 
 
 def claim_due(session: Session, limit: int, home: str | None = None) -> list[Due]:
@@ -98,6 +100,11 @@ def disable(session: Session, connection_id: int) -> None:
 def due_now(session: Session, connection_ids: Sequence[int], delay: float = 0) -> None:
     """Moves enabled connections forward: due in `delay` seconds at the latest."""
     session.execute(_SQL["due_now"], {"ids": list(connection_ids), "delay": delay})
+
+
+def due_after(session: Session, connection_id: int, seconds: float) -> None:
+    """Moves an enabled connection: due in `seconds`, not earlier."""
+    session.execute(_SQL["due_after"], {"id": connection_id, "seconds": seconds})
 
 
 def taken_first(session: Session, handler_id: int) -> None:
@@ -133,6 +140,7 @@ def finish_runs(session: Session, runs: Sequence[Finished]) -> None:
             "lanes": [run.lane for run in ordered],
             "homes": [run.home for run in ordered],
             "again": [run.again for run in ordered],
+            "pauses": [run.pause for run in ordered],
         },
     )
 

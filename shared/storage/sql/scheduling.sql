@@ -60,6 +60,11 @@ WHERE connection_id = %(id)s;
 UPDATE connection_state SET due_at = least(due_at, now() + make_interval(secs => %(delay)s))
 WHERE connection_id = ANY(%(ids)s) AND due_at IS NOT NULL;
 
+-- name: due_after
+-- The server wants time between two logins.
+UPDATE connection_state SET due_at = now() + make_interval(secs => %(seconds)s)
+WHERE connection_id = %(id)s AND due_at IS NOT NULL;
+
 -- name: taken_first
 -- Connections that nobody but this handler takes: they waited for it. Many begin one after the
 -- other, 200 a second. One that is locked is being claimed right now.
@@ -103,7 +108,7 @@ WHERE s.connection_id = ANY(%(ids)s) AND c.enabled
 
 -- name: finish_runs
 -- One row a run. A success keeps the cursor it is given and ends the back-off; `again` makes the
--- connection due at once (there is more to fetch).
+-- connection due at once (there is more to fetch), but for the pause that its server wants.
 UPDATE connection_state AS s
 SET last_run_at = now(),
     last_run_ms = r.duration_ms,
@@ -115,10 +120,13 @@ SET last_run_at = now(),
     uid_validity = coalesce(r.uid_validity, s.uid_validity),
     lane = r.lane,
     home = r.home,
-    due_at = CASE WHEN r.again AND s.due_at IS NOT NULL THEN now() ELSE s.due_at END
+    due_at = CASE WHEN s.due_at IS NOT NULL
+                  THEN greatest(CASE WHEN r.again THEN now() ELSE s.due_at END,
+                                now() + make_interval(secs => r.pause)) END
 FROM unnest(%(ids)s::bigint[], %(durations)s::integer[], %(cursors)s::jsonb[], %(keep)s::boolean[],
-            %(validities)s::bigint[], %(lanes)s::text[], %(homes)s::text[], %(again)s::boolean[])
-     AS r(id, duration_ms, cursor, keep_cursor, uid_validity, lane, home, again)
+            %(validities)s::bigint[], %(lanes)s::text[], %(homes)s::text[], %(again)s::boolean[],
+            %(pauses)s::double precision[])
+     AS r(id, duration_ms, cursor, keep_cursor, uid_validity, lane, home, again, pause)
 WHERE s.connection_id = r.id;
 
 -- name: fail_run

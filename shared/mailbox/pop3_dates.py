@@ -1,0 +1,58 @@
+"""When a mail arrived, as far as POP3 lets one see it: from the newest Received or Date field."""
+
+from __future__ import annotations
+
+import email.utils
+import re
+from datetime import UTC, datetime
+
+from shared.errors import MailFailure
+from shared.mailbox.base import Refused, Unreachable
+
+_DATE = re.compile(
+    rb"^(?:Received:[^;]*(?:\r\n[ \t][^;\r]*)*;|Date:)([^\r\n]+(?:\r\n[ \t][^\r\n]*)*)", re.I | re.M
+)
+
+
+def first_date(block: bytes) -> datetime | None:
+    """The date of the topmost Received field, or of Date, whichever stands first in a header block
+    (RFC 5321 section 4.4: the newest Received field stands on top)."""
+    match = _DATE.search(block)
+    if match is None:
+        return None
+    try:
+        moment = email.utils.parsedate_to_datetime(match[1].decode("ascii", "replace").strip())
+    except (ValueError, TypeError, IndexError, OverflowError):
+        return None
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+def no_dates() -> Refused:
+    """The server has no TOP: no mail of it can be dated."""
+    return Refused(
+        "This mail server does not tell when its mails arrived (it has no TOP), so mails cannot be "
+        "chosen by date. Nothing was fetched.",
+        step="list",
+        code="no-dates",
+        hint="Start from everything, or only with mails that arrive from now on; or use IMAP.",
+    )
+
+
+def mail_without_date() -> MailFailure:
+    """The reason to put a mail aside that bears no date while one is asked for."""
+    return MailFailure(
+        "This mail has neither a Received nor a Date field that can be read, so it is not known "
+        "whether it arrived since the date that the connection starts from.",
+        code="mail-undated",
+        hint="Take the mail from the mailbox by hand, or start the connection from everything.",
+    )
+
+
+def date_refused() -> Unreachable:
+    """The reason to leave a mail for now whose header the server refused."""
+    return Unreachable(
+        "The mail server did not show the header of a mail, so its date is not known. The mail is "
+        "not taken; it is tried again.",
+        step="list",
+        code="date-refused",
+    )

@@ -1,0 +1,91 @@
+"""A whole fetcher in the test's own process, for tests that let its parts fail at a step.
+
+No job, no scheduler: a test says when a connection runs, as often as it likes. Postgres, the store
+and the mail server are real.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from collections.abc import Callable, Iterator
+from hashlib import sha256
+
+from services.fetcher.main import Fetcher, build
+from services.fetcher.settings import FetcherSettings
+from shared.clock import new_id
+from shared.messages import RawRef
+from shared.store import FileStore
+from tests.rig.house import House
+
+
+class FetcherHere:
+    """The fetcher of a house; `reached` is called with every step that a run comes to."""
+
+    def __init__(self, house: House, **settings: str) -> None:
+        values = {
+            name.removeprefix("POSTHOUSE_").lower(): value
+            for name, value in house.environment.items()
+            if name.startswith("POSTHOUSE_")
+        }
+        known = {
+            k: v for k, v in {**values, **settings}.items() if k in FetcherSettings.model_fields
+        }
+        self.house = house
+        self.fetcher: Fetcher = build(FetcherSettings(**known))  # type: ignore[arg-type]
+        self.reached: Callable[[str], None] = lambda step: None
+        self.fetcher.runner.fetching = dataclasses.replace(
+            self.fetcher.runner.fetching, reached=lambda step: self.reached(step)
+        )
+
+    @contextlib.contextmanager
+    def working(self) -> Iterator[FetcherHere]:
+        with self.fetcher.database, self.fetcher.runner.sessions:
+            yield self
+        self.fetcher.runner.slow_executor.shutdown(wait=True)
+
+    def run(self, connection_id: int) -> None:
+        """One run, whatever its end is; the interval before it has passed."""
+        self.house.hasten()
+        self.fetcher.runner.quick([connection_id], str(new_id()))
+
+    def run_until_idle(self, connection_id: int, most: int = 20) -> int:
+        """Runs until two in a row change nothing in the ledger; returns how many it took."""
+        before, same = None, 0
+        for number in range(1, most + 1):
+            self.run(connection_id)
+            now = (self.house.count("message"), self.house.count("settlement"))
+            same = same + 1 if now == before else 0
+            if same == 1:
+                return number
+            before = now
+        return most
+
+    def fail_at(self, step: str, error: Callable[[], BaseException], time: int = 1) -> list[str]:
+        """Raises `error` when `step` is reached for the n-th time; the list fills when it did."""
+        happened: list[str] = []
+        left = [time]
+
+        def reached(name: str) -> None:
+            if name == step:
+                left[0] -= 1
+                if left[0] == 0:
+                    happened.append(name)
+                    raise error()
+
+        self.reached = reached
+        return happened
+
+    def stop_failing(self) -> None:
+        self.reached = lambda step: None
+
+    def had(self) -> list[str]:
+        """SHA-256 of every mail of the ledger, read back from the store; sorted."""
+        store = FileStore(self.house.store)
+        rows = self.house.query("SELECT raw_key, raw_offset, size, sha256 FROM message")
+        found = []
+        for key, offset, size, digest in rows:
+            there = sha256(store.read(RawRef(key, offset, size)))
+            assert there.digest() == digest
+            found.append(there.hexdigest())
+        return sorted(found)

@@ -152,7 +152,7 @@ def _judge(
         return Verdict("untrusted", signer, answer.reason)
     if not matching:
         return Verdict("mismatch", signer, _not_the_sender(signer))
-    return Verdict("valid", signer, _since_expired(one.certificate))
+    return Verdict("valid", signer, answer.reason or _since_expired(one.certificate))
 
 
 def _since_expired(certificate: x509.Certificate) -> str:

@@ -425,7 +425,7 @@ class Peeler:
 
     def _verify(self, layer: SignedLayer, signed: SignedData, content: Content) -> None:
         layer.certificates = load_certificates(signed.certificates)
-        layer.verified = verify(signed, content, layer.certificates)
+        layer.verified = verify(signed, content, self._trust.senders)
 
     def _broken(self, whole: Entity, reason: str) -> Entity:
         """A body that says it is CMS and is not."""

@@ -25,5 +25,7 @@ class DecryptorSettings(Settings):
         description="Large mails are decrypted through files here",
     )
     trust_system: bool = Field(
-        default=True, description="Trust the operating system's authorities for signatures"
+        default=False,
+        description="Trust the operating system's authorities for signatures too, though that "
+        "list is made for web servers; the event then says so",
     )

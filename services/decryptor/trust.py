@@ -1,80 +1,77 @@
-"""Who vouches for a signer: certificate paths to the authorities that are trusted here.
+"""Who vouches for a signer: an authority that is trusted here, or the administrator himself.
 
-Paths are built and checked (validity, constraints, signatures; RFC 5280 section 6) by the
-`cryptography` library, at the time of signing: a certificate that expired since then was good when
-it was used. Revocation is not asked for: no answer about a mail may wait for the network.
+A certificate counts at the time of signing: one that expired since then was good when it was used.
+Revocation is not asked for: no answer about a mail may wait for the network.
 """
 
 from __future__ import annotations
 
 import ssl
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import NamedTuple
 
 from cryptography import x509
-from cryptography.hazmat.primitives import serialization
-from cryptography.x509 import verification
-from cryptography.x509.oid import ExtendedKeyUsageOID
 from pysequoia import Cert
 
 from services.decryptor.openpgp.verifying import Keyring
+from services.decryptor.paths import NoPath, Paths
+from shared.certificates.authorities import may_sign_mail
 from shared.certificates.naming import Unreadable
 
 #: A claimed time of signing further in the future than clocks differ counts as now.
 _CLOCK_SKEW = timedelta(days=1)
-_MAX_DEPTH = 8
-_MAX_INTERMEDIATES = 16
-
-_AUTHORITY = verification.ExtensionPolicy.permit_all().require_present(
-    x509.BasicConstraints, verification.Criticality.AGNOSTIC, None
-)
-_SIGNER = verification.ExtensionPolicy.permit_all()
 
 
 class Trust(NamedTuple):
-    """Whether somebody trusted vouches for a certificate; if not, `reason` says why."""
+    """Whether somebody trusted vouches for a certificate; `reason` says why not, or what is to be
+    known about it."""
 
     trusted: bool
     reason: str = ""
 
 
 class TrustStore:
-    """The authorities whose word counts."""
+    """The authorities and senders whose word counts."""
 
     def __init__(
-        self, authorities: Iterable[x509.Certificate] = (), openpgp: Iterable[Cert] = ()
+        self,
+        authorities: Iterable[x509.Certificate] = (),
+        openpgp: Iterable[Cert] = (),
+        *,
+        senders: Iterable[x509.Certificate] = (),
+        system: Iterable[x509.Certificate] = (),
     ) -> None:
-        """`openpgp`: public keys whose owners are known; OpenPGP has no authorities."""
-        self.authorities = tuple(authorities)
+        """`openpgp` and `senders` are keys and certificates whose owners the administrator knows;
+        `system` are authorities of the operating system's list."""
         self.keyring = Keyring(openpgp)
-        self._store = verification.Store(list(self.authorities)) if self.authorities else None
+        self.senders: Sequence[x509.Certificate] = tuple(senders)
+        self._given = Paths(authorities)
+        self._system = Paths(system)
 
     @classmethod
-    def load(cls, files: Iterable[bytes] = (), *, system: bool = True) -> TrustStore:
-        """The authorities of the operating system, and what the administrator adds.
+    def load(
+        cls, authorities: Iterable[bytes] = (), senders: Iterable[bytes] = (), *, system: bool
+    ) -> TrustStore:
+        """What the administrator gave, and with `system` the operating system's authorities.
 
-        `files` hold certificates (PEM or DER) or OpenPGP public keys (armoured). Raises ValueError
-        where one holds neither.
+        `authorities` are certificates, `senders` certificates (PEM or DER) or OpenPGP public keys.
+        Raises ValueError where one is neither.
         """
-        found: list[x509.Certificate] = []
         openpgp: list[Cert] = []
+        known: list[x509.Certificate] = []
         with warnings.catch_warnings():
             # The system's own list has certificates that newer rules would not allow.
             warnings.simplefilter("ignore")
-            if system:
-                paths = ssl.get_default_verify_paths()
-                bundle = Path(paths.cafile or paths.openssl_cafile)
-                if bundle.is_file():
-                    found += x509.load_pem_x509_certificates(bundle.read_bytes())
-            for data in files:
-                if b"-----BEGIN PGP" in data:
-                    openpgp += _public_keys(data)
+            given = [one for data in authorities for one in _certificates(data)]
+            for data in senders:
+                if data.lstrip()[:1] in (b"-", b"\x30") and b"-----BEGIN PGP" not in data:
+                    known += _certificates(data)
                 else:
-                    found += _authorities(data)
-        return cls(found, openpgp)
+                    openpgp += _public_keys(data)
+            return cls(given, openpgp, senders=known, system=_of_the_system() if system else ())
 
     def judge(
         self,
@@ -82,7 +79,7 @@ class TrustStore:
         intermediates: Iterable[x509.Certificate],
         signed_at: datetime | None,
     ) -> Trust:
-        """Whether a path leads from an authority to the signer's certificate.
+        """Whether the certificate was given as a sender's, or a path leads to an authority.
 
         `signed_at` is the time that the signer claims; None means now.
         """
@@ -90,49 +87,34 @@ class TrustStore:
         at = now if signed_at is None or signed_at > now + _CLOCK_SKEW else signed_at
         if not certificate.not_valid_before_utc <= at <= certificate.not_valid_after_utc:
             return Trust(False, "The certificate of the signer was not valid when it signed.")
-        if not _may_sign_mail(certificate):
+        if not may_sign_mail(certificate):
             return Trust(False, "The certificate of the signer is not meant for mail.")
-        if self._store is None:
-            return Trust(False, "No authority is trusted here.")
-        verifier = (
-            verification.PolicyBuilder()
-            .store(self._store)
-            .time(at)
-            .max_chain_depth(_MAX_DEPTH)
-            .extension_policies(ca_policy=_AUTHORITY, ee_policy=_SIGNER)
-            .build_client_verifier()
-        )
-        others = _distinct(intermediates, certificate, at)
+        if certificate in self.senders:
+            return Trust(True)
+        others = list(intermediates)
         try:
-            verifier.verify(certificate, others)
-        except (verification.VerificationError, *Unreadable):
-            return Trust(False, "No trusted authority vouches for the certificate of the signer.")
+            self._given.check(certificate, others, at)
+        except NoPath as refusal:
+            try:
+                self._system.check(certificate, [*others, *self._given.authorities], at)
+            except NoPath:
+                return Trust(False, str(refusal))
+            return Trust(True, _BY_THE_SYSTEM)
         return Trust(True)
 
 
-def _distinct(
-    intermediates: Iterable[x509.Certificate], leaf: x509.Certificate, at: datetime
-) -> list[x509.Certificate]:
-    """The certificates that can lie on a path at that time, one for each name and key.
-
-    Dozens with one name and one key fit each below every other: the paths through them are more
-    than can ever be tried.
-    """
-    found: dict[tuple[bytes, bytes], x509.Certificate] = {}
-    for one in intermediates:
-        if one == leaf or not one.not_valid_before_utc <= at <= one.not_valid_after_utc:
-            continue
-        try:
-            key = one.public_key().public_bytes(
-                serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
-            )
-            found.setdefault((one.subject.public_bytes(), key), one)
-        except Unreadable:
-            continue
-    return list(found.values())[:_MAX_INTERMEDIATES]
+_BY_THE_SYSTEM = (
+    "The authority is one of the operating system's list, which is made for web servers."
+)
 
 
-def _authorities(data: bytes) -> list[x509.Certificate]:
+def _of_the_system() -> list[x509.Certificate]:
+    paths = ssl.get_default_verify_paths()
+    bundle = Path(paths.cafile or paths.openssl_cafile)
+    return x509.load_pem_x509_certificates(bundle.read_bytes()) if bundle.is_file() else []
+
+
+def _certificates(data: bytes) -> list[x509.Certificate]:
     try:
         if b"-----BEGIN" in data:
             return x509.load_pem_x509_certificates(data)
@@ -146,25 +128,3 @@ def _public_keys(data: bytes) -> list[Cert]:
         return Cert.split_bytes(data)
     except RuntimeError as error:
         raise ValueError("not an OpenPGP public key") from error
-
-
-def _may_sign_mail(certificate: x509.Certificate) -> bool:
-    """RFC 8550 section 4.4: key usage and extended key usage, where they are present."""
-    try:
-        extensions = certificate.extensions
-    except Unreadable:
-        return False
-    try:
-        usage = extensions.get_extension_for_class(x509.KeyUsage).value
-        if not (usage.digital_signature or usage.content_commitment):
-            return False
-    except x509.ExtensionNotFound:
-        pass
-    try:
-        purposes = extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
-    except x509.ExtensionNotFound:
-        return True
-    return (
-        ExtendedKeyUsageOID.EMAIL_PROTECTION in purposes
-        or ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE in purposes
-    )

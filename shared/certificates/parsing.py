@@ -25,6 +25,7 @@ from shared.errors import InvalidInput
 MAX_UPLOAD_BYTES = 1 << 20
 
 _PEM = re.compile(rb"-----BEGIN ([A-Z0-9 ]+)-----.*?-----END \1-----", re.DOTALL)
+_SMTP_UTF8_MAILBOX = "1.3.6.1.5.5.7.8.9"
 _NO_KEY = "There is no private key in this file."
 _NO_KEY_HINT = (
     "Export the certificate together with its private key: as PKCS #12 (.p12, .pfx), or as PEM "
@@ -261,9 +262,8 @@ def addresses(certificate: x509.Certificate) -> tuple[str, ...]:
         names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
         found += names.get_values_for_type(x509.RFC822Name)
         for other in names.get_values_for_type(x509.OtherName):
-            # SmtpUTF8Mailbox (RFC 9598): a UTF8String.
-            if other.type_id.dotted_string == "1.3.6.1.5.5.7.8.9" and other.value[:1] == b"\x0c":
-                found.append(other.value[2:].decode("utf-8", "replace"))
+            if other.type_id.dotted_string == _SMTP_UTF8_MAILBOX:
+                found += _utf8_mailbox(other.value)
     except (x509.ExtensionNotFound, *Unreadable):
         pass
     try:
@@ -272,6 +272,21 @@ def addresses(certificate: x509.Certificate) -> tuple[str, ...]:
     except Unreadable:
         pass
     return tuple(dict.fromkeys(address.lower() for address in found))
+
+
+def _utf8_mailbox(value: bytes) -> list[str]:
+    """The address of a SmtpUTF8Mailbox (RFC 9598 section 3), a UTF8String.
+
+    None where its local part is ASCII: such an address belongs into rfc822Name, and here it would
+    pass by the constraints for names of that kind.
+    """
+    if value[:1] != b"\x0c" or len(value) < 2 or value[1] >= 0x80 or len(value) != value[1] + 2:
+        return []
+    try:
+        address = value[2:].decode("utf-8")
+    except UnicodeDecodeError:
+        return []
+    return [] if address.rpartition("@")[0].isascii() else [address]
 
 
 def _key_type(key: object) -> str:

@@ -45,7 +45,7 @@ def stranger() -> Person:
 @pytest.fixture
 def pgp(bob: Person, alice: Person, tmp_path: Path) -> Opener:
     identities = IdentityIndex.load([bob.stored("bob")])  # type: ignore[list-item]
-    trust = TrustStore.load([str(alice.public).encode()], system=False)
+    trust = TrustStore.load(senders=[str(alice.public).encode()], system=False)
     return Opener(identities, trust, tmp_path)
 
 
@@ -95,7 +95,7 @@ def test_pgp_mime(profile: Profile, armoured: bool, tmp_path: Path) -> None:
 def test_signed_and_encrypted(pgp: Opener, alice: Person, stranger: Person, bob: Person) -> None:
     for who, expected in ((alice, "valid"), (stranger, "untrusted"), (bob, "mismatch")):
         if who is bob:
-            pgp.trust = TrustStore.load([str(bob.public).encode()], system=False)
+            pgp.trust = TrustStore.load(senders=[str(bob.public).encode()], system=False)
         message = encrypt(ENTITY, [bob.public], signer=who.secret.signer())
         with pgp(HEADER + multipart_encrypted(message)) as opened:
             assert opened.content == HEADER + ENTITY

@@ -131,13 +131,13 @@ def test_trust_is_extended_by_the_administrator(
     pki: Pki, holders: dict[str, Holder], tmp_path: Path
 ) -> None:
     raw = HEADER + multipart_signed(holders["alice"].cert, holders["alice"].key)
-    with Opener(index(), TrustStore.load(), tmp_path)(raw) as opened:
+    with Opener(index(), TrustStore.load(system=True), tmp_path)(raw) as opened:
         assert opened.security.signature == "untrusted"
-    extended = TrustStore.load([pki.root_pem.read_bytes()])
+    extended = TrustStore.load([pki.root_pem.read_bytes()], system=True)
     with Opener(index(), extended, tmp_path)(raw) as opened:
         assert opened.security.signature == "valid", opened.security.reason
     with pytest.raises(ValueError):
-        TrustStore.load([b"nothing of the kind"])
+        TrustStore.load([b"nothing of the kind"], system=False)
 
 
 def test_intermediate_authority_from_the_mail(pki: Pki, tmp_path: Path) -> None:
@@ -190,6 +190,37 @@ def test_signature_without_its_certificate(opener: Opener, holders: dict[str, Ho
     with opener(HEADER + multipart_signed(who.cert, who.key, "-nocerts")) as opened:
         assert opened.security.signature == "invalid"
         assert "certificate" in opened.security.reason
+
+
+def test_signature_of_a_known_sender_without_its_certificate(
+    pki: Pki, holders: dict[str, Holder], tmp_path: Path
+) -> None:
+    """Looked for among the senders that the administrator gave."""
+    alice, stranger = holders["alice"], holders["stranger"]
+    for given, options, expected in (
+        (alice, (), "valid"),
+        (alice, ("-keyid",), "valid"),
+        (stranger, (), "invalid"),
+    ):
+        raw = HEADER + multipart_signed(alice.cert, alice.key, "-nocerts", *options)
+        trust = TrustStore.load(senders=[given.der], system=False)
+        with Opener(index(), trust, tmp_path)(raw) as opened:
+            assert opened.security.signature == expected, opened.security.reason
+        changed = raw.replace(b"aus K", b"aus k", 1)
+        with Opener(index(), trust, tmp_path)(changed) as opened:
+            assert opened.security.signature == "invalid"
+
+
+def test_sender_that_was_given_signs_for_his_own_address_only(
+    holders: dict[str, Holder], tmp_path: Path
+) -> None:
+    stranger = holders["stranger"]
+    trust = TrustStore.load(senders=[stranger.der], system=False)
+    with Opener(index(), trust, tmp_path)(
+        HEADER + multipart_signed(stranger.cert, stranger.key)
+    ) as opened:
+        assert opened.security.signature == "untrusted"
+        assert "not the sender" in opened.security.reason
 
 
 def test_certificate_that_cannot_be_read(opener: Opener, holders: dict[str, Holder]) -> None:

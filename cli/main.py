@@ -20,6 +20,7 @@ from cli import (
     people_commands,
     quarantine_commands,
     secrets_commands,
+    senders_commands,
     tail,
     up,
     webhooks_commands,
@@ -43,6 +44,7 @@ app.add_typer(secrets_commands.app, name="secrets", rich_help_panel="Administer"
 app.add_typer(connections_commands.app, name="connections", rich_help_panel="Administer")
 app.add_typer(certificates_commands.app, name="certificates", rich_help_panel="Administer")
 app.add_typer(authorities_commands.app, name="authorities", rich_help_panel="Administer")
+app.add_typer(senders_commands.app, name="senders", rich_help_panel="Administer")
 app.add_typer(credentials_commands.app, name="credentials", rich_help_panel="Administer")
 app.add_typer(handlers_commands.app, name="handlers", rich_help_panel="Administer")
 app.add_typer(webhooks_commands.app, name="webhooks", rich_help_panel="Administer")

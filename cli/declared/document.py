@@ -58,6 +58,12 @@ class CertificateEntry(_Entry):
         return self
 
 
+class TrustedEntry(_Entry):
+    """An authority, or the key or certificate of a sender: its text, or `file:path`."""
+
+    certificate: Annotated[str, Field(min_length=1)]
+
+
 class ConnectionEntry(_Entry):
     """A connection; the fields of the API, but credential and certificates by their names.
 
@@ -105,6 +111,8 @@ class Document(BaseModel):
     version: Literal[1] = 1
     credentials: list[CredentialEntry] = []
     certificates: list[CertificateEntry] = []
+    authorities: list[TrustedEntry] = []
+    senders: list[TrustedEntry] = []
     connections: list[ConnectionEntry] = []
     handlers: list[HandlerEntry] = []
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import yaml
 
+from cli.declared.trusted import exported
 from cli.remote import Api
 from shared.connections import DEFAULT_PORTS, FIELDS_OF, Connection, Mode, TransportSecurity
 
@@ -31,6 +32,8 @@ def export(api: Api) -> str:
         "version": 1,
         "credentials": [_credential(item) for item in credentials],
         "certificates": [_certificate(item) for item in certificates],
+        "authorities": exported(sorted(api.get("trust-anchors"), key=_order)),
+        "senders": exported(sorted(api.get("sender-keys"), key=_order)),
         "connections": [_connection(item, names) for item in connections],
         "handlers": [_handler(item, names["connections"]) for item in handlers],
     }

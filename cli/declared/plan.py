@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+from cli.declared.changes import Change, Difference
 from cli.declared.document import (
     CertificateEntry,
     ConnectionEntry,
@@ -19,6 +19,7 @@ from cli.declared.document import (
     Document,
     HandlerEntry,
 )
+from cli.declared.trusted import Trusted
 from cli.given import referred, referred_bytes
 from cli.remote import Api
 from shared.connections import FIELDS_OF, Mode, edit
@@ -29,32 +30,6 @@ _HIDDEN: Final = "(secret)"
 _SERVER: Final = frozenset(
     {"host", "port", "security", "verify_certificate", "ca_certificate", "mode"}
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Difference:
-    field: str
-    before: Any
-    after: Any
-
-
-@dataclass(frozen=True, slots=True)
-class Change:
-    """One thing to do. `verb` is `create`, `change` or `delete`; `act` does it."""
-
-    kind: str
-    name: str
-    verb: str
-    differences: tuple[Difference, ...]
-    act: Callable[[], None] = field(repr=False, compare=False)
-
-    def to_json(self) -> dict[str, Any]:
-        return {
-            "kind": self.kind,
-            "name": self.name,
-            "verb": self.verb,
-            "fields": {d.field: [d.before, d.after] for d in self.differences},
-        }
 
 
 class Plan:
@@ -86,9 +61,11 @@ class Plan:
         }
         self._document = document
         self._check_references()
+        trusted = Trusted(api, document, folder)
         self.changes = [change for change in self._wanted() if change is not None]
+        self.changes += trusted.changes()
         if prune:
-            self.changes += self._leftovers()
+            self.changes += [*self._leftovers(), *trusted.leftovers()]
 
     def _wanted(self) -> Iterator[Change | None]:
         for credential in self._document.credentials:

@@ -45,6 +45,7 @@ _ROUTERS: Final[tuple[APIRouter, ...]] = (
     authorisation.router,
     certificates.router,
     certificates.anchors,
+    certificates.senders,
     credentials.router,
     handlers.router,
     messages.router,

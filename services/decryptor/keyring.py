@@ -16,6 +16,7 @@ from shared.errors import InvalidInput, SecretUnreadable
 from shared.storage import certificates
 from shared.storage.certificates import SealedKey
 from shared.storage.pool import Database
+from shared.storage.sender_keys import sender_certificates
 from shared.vault import Place, Vault
 
 _log = structlog.get_logger(__name__)
@@ -63,7 +64,8 @@ class Keyring:
                 return self._trust[1]
         with self._database.transaction() as session:
             anchors = certificates.trust_anchor_ders(session)
-        store = TrustStore.load(anchors, system=self._system_trust)
+            senders = sender_certificates(session)
+        store = TrustStore.load(anchors, senders, system=self._system_trust)
         with self._lock:
             self._trust = (time.monotonic(), store)
         return store

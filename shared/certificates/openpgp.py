@@ -61,7 +61,7 @@ def parse_openpgp(data: bytes, password: str | None) -> OpenPGPKey:
     """Reads one secret key. Raises InvalidInput with `field` `file` or `password`."""
     try:
         packets = list(PacketPile.from_bytes(data))
-        _refuse_version_5(packets)
+        refuse_version_5(packets)
         keys = Cert.split_bytes(data)
     except (RuntimeError, ValueError) as error:
         raise InvalidInput("This OpenPGP key is damaged.", field="file") from error
@@ -126,7 +126,8 @@ def _not_opened(password: str | None, *, protected: bool) -> InvalidInput:
     )
 
 
-def _refuse_version_5(packets: list[Packet]) -> None:
+def refuse_version_5(packets: list[Packet]) -> None:
+    """Raises InvalidInput where a key is of the version that only GnuPG knows."""
     keys = (*_SECRET, Tag.PublicKey, Tag.PublicSubkey)
     if any(packet.tag in keys and packet.body[:1] == b"\x05" for packet in packets):
         raise InvalidInput(

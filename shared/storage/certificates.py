@@ -61,13 +61,14 @@ class SealedKey:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrustAnchor:
-    """A certificate authority that signers are checked against."""
+    """A certificate authority that signers are checked against; `certificate` is DER."""
 
     id: int
     name: str
     subject: str
     fingerprint: str
     not_after: datetime | None
+    certificate: bytes = field(repr=False)
     created_at: datetime
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from playwright.sync_api import Page, expect
+from pysequoia import Tsk
 
 from tests.e2e.site import Site
 from tests.servers.certificates import Authority
@@ -89,7 +90,7 @@ def test_an_authority_is_trusted_and_no_longer(site: Site, page: Page, tmp_path:
     page.get_by_role("button", name="Trust it").click()
     expect(file).to_have_attribute("aria-invalid", "true")
     file.set_input_files(authority.certificate)
-    page.get_by_label("Name").last.fill(f"Partners {mark}")
+    page.locator("#anchor_name").fill(f"Partners {mark}")
     page.get_by_role("button", name="Trust it").click()
     expect(page.get_by_role("status").first).to_contain_text("1 authority is trusted")
     row = page.get_by_role("table", name="Trusted authorities").get_by_role("row", name=mark)
@@ -98,4 +99,26 @@ def test_an_authority_is_trusted_and_no_longer(site: Site, page: Page, tmp_path:
     page.once("dialog", lambda dialog: dialog.accept())
     row.get_by_role("button", name="Remove").click()
     expect(page.get_by_role("status").first).to_contain_text("no longer trusted")
+    expect(row).to_have_count(0)
+
+
+@pytest.mark.promise("F3")
+def test_a_sender_is_known_and_no_longer(site: Site, page: Page) -> None:
+    mark = uuid.uuid4().hex[:8]
+    key = str(Tsk.generate(f"Alice <alice-{mark}@example.org>").extract_certificate())
+    page.goto(f"{site.url}/settings")
+    file = page.get_by_label("Public key or certificate of the sender")
+    file.set_input_files({"name": "a.asc", "mimeType": "text/plain", "buffer": b"no key"})
+    page.get_by_role("button", name="Know this sender").click()
+    expect(file).to_have_attribute("aria-invalid", "true")
+    file.set_input_files({"name": "a.asc", "mimeType": "text/plain", "buffer": key.encode()})
+    page.locator("#sender_name").fill(f"Alice {mark}")
+    page.get_by_role("button", name="Know this sender").click()
+    expect(page.get_by_role("status").first).to_contain_text("1 sender is known")
+    row = page.get_by_role("table", name="Known senders").get_by_role("row", name=mark)
+    expect(row).to_contain_text("OpenPGP")
+    expect(row).to_contain_text(f"alice-{mark}@example.org")
+    page.once("dialog", lambda dialog: dialog.accept())
+    row.get_by_role("button", name="Remove").click()
+    expect(page.get_by_role("status").first).to_contain_text("no longer count")
     expect(row).to_have_count(0)

@@ -1,4 +1,4 @@
-"""`/api/v1/certificates` and `/api/v1/trust-anchors`."""
+"""`/api/v1/certificates`, `/api/v1/trust-anchors` and `/api/v1/sender-keys`."""
 
 from __future__ import annotations
 
@@ -9,14 +9,22 @@ from fastapi import APIRouter, File, Form, UploadFile
 
 from services.admin.api.problems import UserOut, responses
 from services.admin.api.requests import Ctx, IdInPath, PageNumber, PerPage, SearchText
-from services.admin.api.schemas.keys import CertificateOut, RenameChanges, TrustAnchorOut
+from services.admin.api.schemas.keys import (
+    CertificateOut,
+    RenameChanges,
+    SenderKeyOut,
+    TrustAnchorOut,
+)
 from services.admin.api.schemas.parts import PageOut
 from services.admin.operations import certificates
+from services.admin.operations import senders as known
 from services.admin.operations.certificates import CertificateSeen
 from services.admin.people.authorization import ADMINISTER, LOOK
+from shared.certificates.senders import text_of
 
 router = APIRouter(prefix="/certificates", tags=["certificates"])
 anchors = APIRouter(prefix="/trust-anchors", tags=["certificates"])
+senders = APIRouter(prefix="/sender-keys", tags=["certificates"])
 
 Upload = Annotated[
     UploadFile, File(description="PKCS #12 (.p12, .pfx), PEM with key, or an OpenPGP secret key")
@@ -83,7 +91,12 @@ def delete(ctx: Ctx, certificate_id: IdInPath) -> None:
 @anchors.get("", dependencies=[ADMINISTER], responses=responses())
 def list_anchors(ctx: Ctx) -> list[TrustAnchorOut]:
     """The authorities that signers are checked against, besides the system's."""
-    return [TrustAnchorOut.model_validate(a) for a in certificates.list_trust_anchors(ctx)]
+    return [
+        TrustAnchorOut(
+            **(dataclasses.asdict(one) | {"certificate": text_of("smime", one.certificate)})
+        )
+        for one in certificates.list_trust_anchors(ctx)
+    ]
 
 
 @anchors.post("", dependencies=[ADMINISTER], status_code=201, responses=responses(409, 413))
@@ -103,6 +116,40 @@ def add_anchors(
 def delete_anchor(ctx: Ctx, anchor_id: IdInPath) -> None:
     """Signers of this authority are no longer trusted."""
     certificates.delete_trust_anchor(ctx, anchor_id)
+
+
+@senders.get("", dependencies=[ADMINISTER], responses=responses())
+def list_senders(ctx: Ctx) -> list[SenderKeyOut]:
+    """The senders whose signatures count without an authority."""
+    return [
+        SenderKeyOut(
+            **(dataclasses.asdict(one) | {"certificate": text_of(one.kind, one.certificate)})
+        )
+        for one in known.list_sender_keys(ctx)
+    ]
+
+
+@senders.post("", dependencies=[ADMINISTER], status_code=201, responses=responses(409, 413))
+def add_senders(
+    ctx: Ctx,
+    file: Annotated[
+        UploadFile,
+        File(description="OpenPGP public keys, PEM certificates, or one certificate in DER"),
+    ],
+    name: Label = "",
+) -> list[SenderKeyOut]:
+    """Adds every sender's key or certificate of a file. The name is its address where none is
+    given."""
+    new = set(known.add_sender_keys(ctx, file.file.read(), name=name))
+    return [sender for sender in list_senders(ctx) if sender.id in new]
+
+
+@senders.delete(
+    "/{sender_id}", dependencies=[ADMINISTER], status_code=204, responses=responses(404)
+)
+def delete_sender(ctx: Ctx, sender_id: IdInPath) -> None:
+    """Signatures of this sender need an authority again, or count no longer."""
+    known.delete_sender_key(ctx, sender_id)
 
 
 def _shown(seen: CertificateSeen, *, full: bool = True) -> CertificateOut:

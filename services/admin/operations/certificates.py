@@ -13,6 +13,8 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from services.admin.context import Context
 from shared import fields as typed
 from shared.certificates import ParsedCertificate, parse_certificate
+from shared.certificates.authorities import why_no_authority
+from shared.certificates.senders import read_certificates
 from shared.errors import InvalidInput
 from shared.storage import certificates
 from shared.storage.certificates import Certificate, TrustAnchor
@@ -128,13 +130,7 @@ def add_trust_anchors(ctx: Context, data: bytes, *, name: str = "") -> Sequence[
 
     Raises InvalidInput where a certificate is none of an authority, NameTaken where it is there.
     """
-    try:
-        if b"-----BEGIN" in data:
-            found = x509.load_pem_x509_certificates(data)
-        else:
-            found = [x509.load_der_x509_certificate(data)]
-    except ValueError as error:
-        raise InvalidInput("This file holds no readable certificate.", field="file") from error
+    found = read_certificates(data)
     with ctx.transaction() as session:
         return [_add_anchor(ctx, session, one, name) for one in found]
 
@@ -147,18 +143,12 @@ def delete_trust_anchor(ctx: Context, anchor_id: int) -> None:
 
 def _add_anchor(ctx: Context, session: Session, one: x509.Certificate, name: str) -> int:
     subject = one.subject.rfc4514_string()
-    try:
-        constraints = one.extensions.get_extension_for_class(x509.BasicConstraints)
-        authority = constraints.value.ca
-    except x509.ExtensionNotFound:
-        authority = one.subject == one.issuer  # roots older than the extension
-    except ValueError as error:
-        raise InvalidInput("This certificate is damaged.", field="file") from error
-    if not authority:
+    why = why_no_authority(one)
+    if why:
         raise InvalidInput(
-            f"{subject} is not the certificate of an authority.",
+            f"{subject} cannot count as an authority: {why}.",
             field="file",
-            hint="Signers' own certificates come with their mails; give the authority's.",
+            hint="The certificate or OpenPGP key of a sender belongs among the known senders.",
         )
     values = {
         "name": _name(name) or subject[:200],

@@ -5,7 +5,7 @@ from __future__ import annotations
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from services.admin.operations import certificates, webhooks
+from services.admin.operations import certificates, senders, webhooks
 from services.admin.pages.house import context_of, settings_of
 from services.admin.pages.posted import Form, Values
 from services.admin.pages.rendering import go, render
@@ -79,6 +79,28 @@ def delete_anchor(request: Request, anchor_id: int) -> Response:
     return go("/settings", "Signatures of this authority are no longer trusted.")
 
 
+@router.post("/sender-keys", dependencies=[ADMINISTER])
+def add_senders(request: Request, form: Form) -> Response:
+    data = form.files.get("sender_file", b"")
+    try:
+        if not data:
+            raise InvalidInput("Choose a file with the sender's key.", field="file")
+        ids = senders.add_sender_keys(context_of(request), data, name=form.text("sender_name"))
+    except InvalidInput as error:
+        named = InvalidInput(str(error), field="sender_file", hint=error.hint)
+        return _page(request, named)
+    except Conflict as error:
+        return _page(request, error)
+    text = f"{counted(len(ids), 'sender is', 'senders are')} known from now on."
+    return go("/settings", text)
+
+
+@router.post("/sender-keys/{sender_id:int}/delete", dependencies=[ADMINISTER])
+def delete_sender(request: Request, sender_id: int) -> Response:
+    senders.delete_sender_key(context_of(request), sender_id)
+    return go("/settings", "Signatures of this sender no longer count by themselves.")
+
+
 def _page(
     request: Request, error: PosthouseError | None = None, values: Values | None = None
 ) -> Response:
@@ -90,6 +112,7 @@ def _page(
         webhooks=webhooks.list_webhooks(ctx),
         log=webhooks.alert_log(ctx),
         anchors=certificates.list_trust_anchors(ctx),
+        senders=senders.list_sender_keys(ctx),
         templates=_TEMPLATES,
         values=values or Values(template=Template.JSON),
         error=error,

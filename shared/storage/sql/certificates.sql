@@ -63,7 +63,7 @@ SELECT certificate_id, count(*) FROM connection_certificate
 WHERE certificate_id = ANY(%(ids)s) GROUP BY certificate_id
 
 -- name: anchors
-SELECT id, name, subject, fingerprint, not_after, created_at FROM trust_anchor
+SELECT id, name, subject, fingerprint, not_after, certificate, created_at FROM trust_anchor
 ORDER BY lower(name), id
 
 -- name: anchor_ders

@@ -11,7 +11,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import pkcs12
-from cryptography.x509.oid import NameOID
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+from pysequoia import Tsk
 
 from shared.vault import private_key_place
 from tests.integration.api.conftest import Api
@@ -138,6 +139,78 @@ def test_trust_anchors_are_authorities(api: Api) -> None:
     assert problem(api.http.post("trust-anchors", files=wrong), 422)["field"] == "file"
     for anchor in api.http.get("trust-anchors").json():
         assert api.http.delete(f"trust-anchors/{anchor['id']}").status_code == 204
+
+
+def test_an_authority_that_cannot_count_is_refused_with_the_reason(api: Api) -> None:
+    key, _ = certificate("weak@example.org", authority=True)
+    weak_key = rsa.generate_private_key(65537, 1024)
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Weak")])
+    now = datetime.datetime.now(datetime.UTC)
+    builder = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .serial_number(7)
+        .not_valid_before(now)
+        .not_valid_after(now + datetime.timedelta(days=20))
+    )
+    authority = x509.BasicConstraints(ca=True, path_length=None)
+    server = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH])
+    made = {
+        "1024 bits": builder.public_key(weak_key.public_key())
+        .add_extension(authority, critical=True)
+        .sign(weak_key, hashes.SHA256()),
+        "basic constraints": builder.public_key(key.public_key()).sign(key, hashes.SHA256()),
+        "not meant for mail": builder.public_key(key.public_key())
+        .add_extension(authority, critical=True)
+        .add_extension(server, critical=False)
+        .sign(key, hashes.SHA256()),
+    }
+    for reason, one in made.items():
+        files = {"file": ("ca.pem", one.public_bytes(serialization.Encoding.PEM))}
+        refused = problem(api.http.post("trust-anchors", files=files), 422)
+        assert refused["field"] == "file"
+        assert reason in refused["detail"], refused
+
+
+@pytest.mark.promise("F3")
+def test_senders_keys_are_given_and_taken_back(api: Api) -> None:
+    openpgp = Tsk.generate("Alice <Alice@example.org>").extract_certificate()
+    _, own = certificate("bob@example.org")
+    pem = own.public_bytes(serialization.Encoding.PEM)
+    for data, kind, email in (
+        (str(openpgp).encode(), "openpgp", "alice@example.org"),
+        (pem, "smime", "bob@example.org"),
+    ):
+        added = api.http.post("sender-keys", files={"file": ("key", data)})
+        assert added.status_code == 201, added.text
+        [sender] = added.json()
+        assert (sender["kind"], sender["name"], sender["emails"]) == (kind, email, [email])
+        problem(api.http.post("sender-keys", files={"file": ("key", data)}), 409)
+        again = {"file": ("key", sender["certificate"].encode())}
+        problem(api.http.post("sender-keys", files=again), 409)
+        assert sender in api.http.get("sender-keys").json()
+        assert api.http.delete(f"sender-keys/{sender['id']}").status_code == 204
+        problem(api.http.delete(f"sender-keys/{sender['id']}"), 404)
+    assert api.http.get("sender-keys").json() == []
+
+
+@pytest.mark.promise("F3")
+def test_what_makes_no_signature_count_is_no_senders_key(api: Api) -> None:
+    secret = Tsk.generate("Alice <alice@example.org>")
+    nobody = Tsk.generate("Nobody").extract_certificate()
+    for data, reason in (
+        (str(secret).encode(), "secret key"),
+        (str(nobody).encode(), "no mail address"),
+        (b"GIF89a", "no readable certificate"),
+        (
+            b"-----BEGIN PGP PUBLIC KEY BLOCK-----\n\nAAAA\n-----END PGP PUBLIC KEY BLOCK-----\n",
+            "damaged",
+        ),
+    ):
+        refused = problem(api.http.post("sender-keys", files={"file": ("key", data)}), 422)
+        assert refused["field"] == "file"
+        assert reason in refused["detail"], refused
 
 
 @pytest.mark.promise("A1")

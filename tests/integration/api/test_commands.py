@@ -7,9 +7,11 @@ from typing import Any
 
 import pytest
 import yaml
+from cryptography.hazmat.primitives import serialization
+from pysequoia import Tsk
 
 from tests.integration.api.conftest import Api, Posthouse
-from tests.integration.api.test_certificates import p12
+from tests.integration.api.test_certificates import certificate, p12
 from tests.integration.api.test_looking import mails
 from tests.integration.api.test_messages import add_mail, quarantine
 from tests.servers.dovecot import Dovecot
@@ -221,6 +223,61 @@ def test_apply_makes_what_the_file_says_once_and_export_gives_it_back(
     again = posthouse("apply", "-f", str(written), "--prune", "--json")
     assert again.code == 0, again.out + again.err
     assert again.json["changes"] == []
+
+
+@pytest.mark.promise("H6")
+@pytest.mark.promise("F3")
+def test_apply_knows_authorities_and_senders_and_export_gives_them_back(
+    posthouse: Posthouse, api: Api, tmp_path: Path
+) -> None:
+    _, authority = certificate("ca@example.org", authority=True)
+    openpgp = Tsk.generate("Alice <alice@example.org>").extract_certificate()
+    (tmp_path / "ca.pem").write_bytes(authority.public_bytes(serialization.Encoding.PEM))
+    wanted = {
+        "authorities": [{"name": "Partners", "certificate": "file:ca.pem"}],
+        "senders": [{"name": "Alice", "certificate": str(openpgp)}],
+    }
+    path = tmp_path / "trusted.yaml"
+    path.write_text(yaml.safe_dump(wanted))
+    applied = posthouse("apply", "-f", str(path), "--json")
+    assert applied.code == 0, applied.out + applied.err
+    assert [(c["kind"], c["name"], c["verb"]) for c in applied.json["changes"]] == [
+        ("authorities", "Partners", "create"),
+        ("senders", "Alice", "create"),
+    ]
+    assert posthouse("apply", "-f", str(path), "--json").json["changes"] == []
+    wanted["senders"][0]["name"] = "Alice of sales"
+    path.write_text(yaml.safe_dump(wanted))
+    changed = posthouse("apply", "-f", str(path), "--json").json["changes"]
+    assert [(c["name"], c["verb"]) for c in changed] == [("Alice of sales", "change")]
+    assert [one["name"] for one in api.http.get("sender-keys").json()] == ["Alice of sales"]
+
+    written = tmp_path / "exported.yaml"
+    assert posthouse("export", "-o", str(written)).code == 0
+    again = posthouse("apply", "-f", str(written), "--prune", "--json")
+    assert again.json["changes"] == []
+    path.write_text("version: 1\nsenders: [{name: A, certificate: nothing}]\n")
+    assert posthouse("apply", "-f", str(path)).code == 2
+    kept = yaml.safe_load(written.read_text())
+    del kept["authorities"], kept["senders"]
+    written.write_text(yaml.safe_dump(kept))
+    pruned = posthouse("apply", "-f", str(written), "--prune", "--json").json["changes"]
+    assert [(c["kind"], c["verb"]) for c in pruned] == [
+        ("authorities", "delete"),
+        ("senders", "delete"),
+    ]
+    assert api.http.get("sender-keys").json() == []
+
+
+@pytest.mark.promise("F3")
+def test_senders_are_known_and_no_longer(posthouse: Posthouse, tmp_path: Path) -> None:
+    key = tmp_path / "bob.asc"
+    key.write_text(str(Tsk.generate("Bob <bob@example.org>").extract_certificate()))
+    assert "bob@example.org is known" in posthouse("senders", "add", str(key)).out
+    assert "openpgp" in posthouse("senders", "list").out
+    assert posthouse("senders", "delete", "bob@example.org").code == 1, "nobody confirmed"
+    assert posthouse("senders", "delete", "bob@example.org", "--yes").code == 0
+    assert posthouse("senders", "list", "--json").json["items"] == []
 
 
 @pytest.mark.promise("H6")

@@ -8,7 +8,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from services.admin.api.problems import UserOut
-from services.admin.api.schemas.parts import Out, Text, described
+from services.admin.api.schemas.parts import Text, described
 
 
 class CertificateOut(BaseModel):
@@ -33,12 +33,29 @@ class CertificateOut(BaseModel):
     updated_at: datetime | None
 
 
-class TrustAnchorOut(Out):
+class TrustAnchorOut(BaseModel):
+    """An authority that vouches for signers."""
+
     id: int
     name: str
     subject: str
     fingerprint: str
     not_after: datetime | None
+    certificate: str = Field(description="PEM")
+    created_at: datetime
+
+
+class SenderKeyOut(BaseModel):
+    """A sender whose signatures count without an authority."""
+
+    id: int
+    kind: Literal["smime", "openpgp"]
+    name: str
+    subject: str
+    emails: list[str]
+    fingerprint: str
+    not_after: datetime | None
+    certificate: str = Field(description="The certificate in PEM, or the OpenPGP key armoured")
     created_at: datetime
 
 

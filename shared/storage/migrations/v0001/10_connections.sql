@@ -52,6 +52,20 @@ CREATE TABLE trust_anchor (            -- certificate authorities that signers a
 
 CREATE UNIQUE INDEX trust_anchor_fingerprint ON trust_anchor (fingerprint);
 
+CREATE TABLE sender_key (              -- senders that need no authority: the administrator knows them
+    id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    kind text NOT NULL CHECK (kind IN ('smime', 'openpgp')),
+    name text NOT NULL,
+    subject text NOT NULL,
+    emails text[] NOT NULL,
+    fingerprint text NOT NULL,         -- SHA-256 of the certificate, or the OpenPGP key's own; hex
+    not_after timestamptz,
+    certificate bytea NOT NULL,        -- DER (smime) or the public key (openpgp)
+    created_at timestamptz NOT NULL DEFAULT now()
+);
+
+CREATE UNIQUE INDEX sender_key_fingerprint ON sender_key (fingerprint);
+
 CREATE TABLE connection (
     id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     name text NOT NULL,

@@ -1,0 +1,33 @@
+"""What `posthouse apply` does: one change to one thing, and how it is shown."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    field: str
+    before: Any
+    after: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One thing to do. `verb` is `create`, `change` or `delete`; `act` does it."""
+
+    kind: str
+    name: str
+    verb: str
+    differences: tuple[Difference, ...]
+    act: Callable[[], None] = field(repr=False, compare=False)
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "kind": self.kind,
+            "name": self.name,
+            "verb": self.verb,
+            "fields": {d.field: [d.before, d.after] for d in self.differences},
+        }

@@ -1,0 +1,67 @@
+"""`posthouse senders`: whose signatures count without an authority."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cli import showing
+from cli.objects import Name, listed
+from cli.remote import Api
+from cli.showing import AsJson, Yes
+from shared.errors import NotFound
+
+app = typer.Typer(help="Whose signatures count without an authority.", no_args_is_help=True)
+
+
+@app.command("list")
+def list_senders(as_json: AsJson = False) -> None:
+    """Shows the senders whose OpenPGP keys and certificates are known."""
+    with Api.from_environment() as api:
+        found = api.get("sender-keys")
+    listed(
+        found,
+        as_json,
+        {
+            "id": lambda s: s["id"],
+            "name": lambda s: s["name"],
+            "kind": lambda s: s["kind"],
+            "addresses": lambda s: ", ".join(s["emails"]),
+            "until": lambda s: (s["not_after"] or "never")[:10],
+            "fingerprint": lambda s: s["fingerprint"],
+        },
+        empty="None yet: every OpenPGP signature shows as untrusted.",
+    )
+
+
+@app.command()
+def add(
+    file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="OpenPGP, PEM or DER.")],
+    name: Annotated[str, typer.Option(help="Default: its address.")] = "",
+) -> None:
+    """Knows the senders whose public keys or certificates are in a file."""
+    with Api.from_environment() as api:
+        made = api.post(
+            "sender-keys", files={"file": (file.name, file.read_bytes())}, data={"name": name}
+        )
+    for one in made:
+        showing.say(f"{one['name']} is known from now on.")
+
+
+@app.command()
+def delete(name: Name, yes: Yes = False) -> None:
+    """Knows a sender no longer."""
+    with Api.from_environment() as api:
+        wanted = name.casefold()
+        for one in api.get("sender-keys"):
+            if wanted in (str(one["id"]), one["name"].casefold()):
+                showing.confirmed(f"No longer know {one['name']!r}?", yes=yes)
+                api.delete(f"sender-keys/{one['id']}")
+                showing.say("Deleted.")
+                return
+    raise NotFound(
+        f"There is no sender named {name!r}.",
+        hint="`posthouse senders list` shows what there is.",
+    )

@@ -1,0 +1,49 @@
+"""Senders whose signatures count without an authority: their certificates and OpenPGP keys."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from services.admin.context import Context
+from shared import fields as typed
+from shared.certificates.senders import parse_senders
+from shared.storage import sender_keys
+from shared.storage.sender_keys import SenderKey
+
+
+def list_sender_keys(ctx: Context) -> Sequence[SenderKey]:
+    """All of them, by name."""
+    with ctx.transaction() as session:
+        return sender_keys.sender_keys(session)
+
+
+def add_sender_keys(ctx: Context, data: bytes, *, name: str = "") -> Sequence[int]:
+    """Adds every certificate or OpenPGP key of a file; returns their ids.
+
+    The name is the first address where none is given. Raises InvalidInput where one of them could
+    never make a signature count, NameTaken where it is there.
+    """
+    wanted = typed.text("name", name, 0, 200)
+    new: list[int] = []
+    with ctx.transaction() as session:
+        for sender in parse_senders(data):
+            named = wanted or sender.emails[0][:200]
+            added = sender_keys.insert_sender_key(session, sender, named)
+            after = {
+                "name": named,
+                "kind": sender.kind,
+                "subject": sender.subject,
+                "emails": list(sender.emails),
+                "fingerprint": sender.fingerprint,
+                "not_after": sender.not_after,
+            }
+            ctx.record(session, "create", f"sender-key/{added}", after=after)
+            new.append(added)
+    return new
+
+
+def delete_sender_key(ctx: Context, sender_id: int) -> None:
+    """Raises NotFound."""
+    with ctx.transaction() as session:
+        name = sender_keys.delete_sender_key(session, sender_id)
+        ctx.record(session, "delete", f"sender-key/{sender_id}", before={"name": name})

@@ -1,0 +1,141 @@
+"""Certificates and OpenPGP keys of senders, and authorities: public parts that somebody uploads.
+
+An OpenPGP key has no authority that vouches for it; a certificate may have one that is not known
+here. Who uploads one as a sender's says: I know whose it is. It then counts for its own addresses.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Literal
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from pysequoia import Cert
+from pysequoia.packet import PacketPile, Tag
+
+from shared.certificates.authorities import may_sign_mail, weak_key
+from shared.certificates.naming import Unreadable
+from shared.certificates.openpgp import (
+    emails_of,
+    expiry_of,
+    looks_like_openpgp,
+    refuse_version_5,
+)
+from shared.certificates.parsing import MAX_UPLOAD_BYTES, addresses
+from shared.errors import InvalidInput
+
+
+@dataclass(frozen=True, slots=True)
+class ParsedSender:
+    """What an upload holds of one sender. `certificate` is DER, or an OpenPGP key in binary.
+
+    `fingerprint` is that of the certificate (SHA-256) or of the OpenPGP key, in lower-case hex;
+    `not_after` is None for a key without an end.
+    """
+
+    kind: Literal["smime", "openpgp"]
+    subject: str
+    emails: tuple[str, ...]
+    fingerprint: str
+    not_after: datetime | None
+    certificate: bytes = field(repr=False)
+
+
+def parse_senders(data: bytes) -> Sequence[ParsedSender]:
+    """Reads certificates (PEM, or one in DER) or OpenPGP public keys (armoured or not).
+
+    Raises InvalidInput (`file`) where one of them could never make a signature count.
+    """
+    if len(data) > MAX_UPLOAD_BYTES:
+        raise InvalidInput("This file is too large for a certificate.", field="file")
+    if not data.strip():
+        raise InvalidInput("The file is empty.", field="file")
+    if looks_like_openpgp(data):
+        return _openpgp(data)
+    return [_certificate(one) for one in read_certificates(data)]
+
+
+def read_certificates(data: bytes) -> list[x509.Certificate]:
+    """The certificates of a file in PEM, or the one in DER. Raises InvalidInput (`file`)."""
+    try:
+        if b"-----BEGIN" in data:
+            return x509.load_pem_x509_certificates(data)
+        return [x509.load_der_x509_certificate(data)]
+    except Unreadable as error:
+        raise InvalidInput("This file holds no readable certificate.", field="file") from error
+
+
+def text_of(kind: str, certificate: bytes) -> str:
+    """A stored certificate or OpenPGP key as text: PEM, or armoured."""
+    if kind == "openpgp":
+        return str(Cert.from_bytes(certificate))
+    read = x509.load_der_x509_certificate(certificate)
+    return read.public_bytes(serialization.Encoding.PEM).decode()
+
+
+def _certificate(one: x509.Certificate) -> ParsedSender:
+    try:
+        subject = one.subject.rfc4514_string()
+        emails = addresses(one)
+        weak = weak_key(one)
+    except Unreadable as error:
+        raise InvalidInput("This certificate is damaged.", field="file") from error
+    why = weak or ("" if may_sign_mail(one) else "it is not meant for signing mail")
+    if not emails:
+        why = "it names no mail address"
+    if why:
+        raise InvalidInput(
+            f"{subject} cannot be the certificate of a sender: {why}.",
+            field="file",
+            hint="The certificate of an authority belongs among the trusted authorities.",
+        )
+    return ParsedSender(
+        kind="smime",
+        subject=subject or emails[0],
+        emails=emails,
+        fingerprint=one.fingerprint(hashes.SHA256()).hex(),
+        not_after=one.not_valid_after_utc,
+        certificate=one.public_bytes(serialization.Encoding.DER),
+    )
+
+
+def _openpgp(data: bytes) -> list[ParsedSender]:
+    try:
+        packets = list(PacketPile.from_bytes(data))
+        refuse_version_5(packets)
+        keys = Cert.split_bytes(data)
+    except (RuntimeError, ValueError) as error:
+        raise InvalidInput("This OpenPGP key is damaged.", field="file") from error
+    if any(packet.tag in (Tag.SecretKey, Tag.SecretSubkey) for packet in packets):
+        raise InvalidInput(
+            "This file holds a secret key.",
+            field="file",
+            hint="Of a sender, give the public key only: gpg --export --armor ADDRESS",
+        )
+    return [_key(key) for key in keys]
+
+
+def _key(key: Cert) -> ParsedSender:
+    try:
+        user_ids = tuple(str(user_id) for user_id in key.user_ids)
+    except (RuntimeError, ValueError):
+        user_ids = ()
+    emails = emails_of(user_ids)
+    if not emails:
+        raise InvalidInput(
+            f"The key {key.fingerprint} binds no mail address to itself.",
+            field="file",
+            hint="Its user ids are missing, revoked, or signed with SHA-1, which can be forged: "
+            "its owner has to renew it.",
+        )
+    return ParsedSender(
+        kind="openpgp",
+        subject=user_ids[0],
+        emails=emails,
+        fingerprint=key.fingerprint,
+        not_after=expiry_of(key),
+        certificate=bytes(key),
+    )

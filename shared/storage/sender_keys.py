@@ -1,0 +1,67 @@
+"""Certificates and OpenPGP keys of known senders in Postgres, in the caller's transaction."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from psycopg.rows import dict_row
+
+from shared.certificates.senders import ParsedSender
+from shared.errors import NotFound
+from shared.storage.conflicts import refused
+from shared.storage.pool import Session
+from shared.storage.queries import Queries
+
+_SQL = Queries("sender_keys")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SenderKey:
+    """A sender whose signatures count without an authority. `kind` is `smime` or `openpgp`."""
+
+    id: int
+    kind: str
+    name: str
+    subject: str
+    emails: list[str]
+    fingerprint: str
+    not_after: datetime | None
+    certificate: bytes = field(repr=False)
+    created_at: datetime
+
+
+def sender_keys(session: Session) -> list[SenderKey]:
+    """All of them, by name."""
+    with session.cursor(row_factory=dict_row) as cursor:
+        return [SenderKey(**row) for row in cursor.execute(_SQL["all"])]
+
+
+def sender_certificates(session: Session) -> list[bytes]:
+    """The certificates (DER) and OpenPGP keys themselves."""
+    return [bytes(row[0]) for row in session.execute(_SQL["certificates"])]
+
+
+def insert_sender_key(session: Session, sender: ParsedSender, name: str) -> int:
+    """Returns its id. Raises NameTaken where it is there already."""
+    values = {
+        "kind": sender.kind,
+        "name": name,
+        "subject": sender.subject,
+        "emails": list(sender.emails),
+        "fingerprint": sender.fingerprint,
+        "not_after": sender.not_after,
+        "certificate": sender.certificate,
+    }
+    with refused("sender's key", sender.subject):
+        row = session.execute(_SQL["insert"], values).fetchone()
+    assert row is not None
+    return int(row[0])
+
+
+def delete_sender_key(session: Session, sender_id: int) -> str:
+    """Returns its name. Raises NotFound."""
+    row = session.execute(_SQL["delete"], {"id": sender_id}).fetchone()
+    if row is None:
+        raise NotFound(f"There is no sender's key {sender_id}.")
+    return str(row[0])

@@ -40,7 +40,7 @@ def identities() -> IdentityIndex:
 @pytest.fixture
 def case_opener(identities: IdentityIndex, tmp_path: Path) -> Opener:
     files = [(CASES / "forged" / name).read_bytes() for name in ("ca.pem", "boss.asc")]
-    return Opener(identities, TrustStore.load(files, system=False), tmp_path)
+    return Opener(identities, TrustStore.load(files[:1], files[1:], system=False), tmp_path)
 
 
 @pytest.mark.promise("F2")

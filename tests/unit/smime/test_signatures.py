@@ -219,7 +219,7 @@ def test_sender_that_was_given_signs_for_his_own_address_only(
     with Opener(index(), trust, tmp_path)(
         HEADER + multipart_signed(stranger.cert, stranger.key)
     ) as opened:
-        assert opened.security.signature == "untrusted"
+        assert opened.security.signature == "mismatch"
         assert "not the sender" in opened.security.reason
 
 

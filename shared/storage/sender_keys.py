@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
 from psycopg.rows import dict_row
 
-from shared.certificates.senders import ParsedSender
 from shared.errors import NotFound
 from shared.storage.conflicts import refused
 from shared.storage.pool import Session
@@ -42,18 +42,28 @@ def sender_certificates(session: Session) -> list[bytes]:
     return [bytes(row[0]) for row in session.execute(_SQL["certificates"])]
 
 
-def insert_sender_key(session: Session, sender: ParsedSender, name: str) -> int:
+def insert_sender_key(
+    session: Session,
+    *,
+    kind: str,
+    name: str,
+    subject: str,
+    emails: Sequence[str],
+    fingerprint: str,
+    not_after: datetime | None,
+    certificate: bytes,
+) -> int:
     """Returns its id. Raises NameTaken where it is there already."""
     values = {
-        "kind": sender.kind,
+        "kind": kind,
         "name": name,
-        "subject": sender.subject,
-        "emails": list(sender.emails),
-        "fingerprint": sender.fingerprint,
-        "not_after": sender.not_after,
-        "certificate": sender.certificate,
+        "subject": subject,
+        "emails": list(emails),
+        "fingerprint": fingerprint,
+        "not_after": not_after,
+        "certificate": certificate,
     }
-    with refused("sender's key", sender.subject):
+    with refused("sender's key", subject):
         row = session.execute(_SQL["insert"], values).fetchone()
     assert row is not None
     return int(row[0])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 
 from services.admin.context import Context
@@ -28,15 +29,10 @@ def add_sender_keys(ctx: Context, data: bytes, *, name: str = "") -> Sequence[in
     with ctx.transaction() as session:
         for sender in parse_senders(data):
             named = wanted or sender.emails[0][:200]
-            added = sender_keys.insert_sender_key(session, sender, named)
-            after = {
-                "name": named,
-                "kind": sender.kind,
-                "subject": sender.subject,
-                "emails": list(sender.emails),
-                "fingerprint": sender.fingerprint,
-                "not_after": sender.not_after,
-            }
+            values = dataclasses.asdict(sender) | {"name": named}
+            added = sender_keys.insert_sender_key(session, **values)
+            after = {field: value for field, value in values.items() if field != "certificate"}
+            after["emails"] = list(sender.emails)
             ctx.record(session, "create", f"sender-key/{added}", after=after)
             new.append(added)
     return new

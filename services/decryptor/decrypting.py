@@ -181,7 +181,7 @@ class Decrypting:
                     small.setdefault(mail.connection_id, []).append((mail, head))
                 else:
                     connection = by_id.get(mail.connection_id)
-                    fresh.append(self.secured.open_large(mail, connection, pack))
+                    fresh.append(self.secured.open_large(mail, connection, pack, self.reached))
             for connection_id, mails in small.items():
                 fresh += self.secured.open_small(mails, by_id.get(connection_id), pack)
             results.update({outcome.id: (outcome, None) for outcome in fresh})

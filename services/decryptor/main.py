@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 
@@ -11,6 +12,7 @@ import structlog
 
 from services.decryptor.decrypting import Claims, Decrypting
 from services.decryptor.keyring import Keyring
+from services.decryptor.private_folder import PrivateFolder
 from services.decryptor.publishing import Publisher
 from services.decryptor.secured import SecuredMails
 from services.decryptor.settings import DecryptorSettings
@@ -40,6 +42,7 @@ class Decryptor:
     output: Output
     jobs: dramatiq.Broker
     decrypting: Decrypting
+    folder: PrivateFolder
     heartbeat: Heartbeat
 
     def run(self, stop: threading.Event) -> None:
@@ -69,7 +72,8 @@ class Decryptor:
                 "output": self.output.check,
             },
         )
-        with self.database, health:
+        _ = self.folder.path  # removes what an earlier one left, and says so if it cannot be made
+        with closing(self.folder), self.database, health:
             renewing.start()
             worker.start()
             while not stop.wait(1.0):
@@ -89,6 +93,7 @@ def build(settings: DecryptorSettings) -> Decryptor:
     store = open_store(settings.store_url)
     vault = Vault.from_settings([key.get_secret_value() for key in settings.secret_keys])
     output = open_output(settings.effective_output_url)
+    folder = PrivateFolder(settings.spool_dir)
     decrypting = Decrypting(
         database=database,
         store=store,
@@ -96,6 +101,7 @@ def build(settings: DecryptorSettings) -> Decryptor:
             store,
             Keyring(database, vault, system_trust=settings.trust_system),
             settings,
+            folder,
             observe,
         ),
         publisher=Publisher(
@@ -112,6 +118,7 @@ def build(settings: DecryptorSettings) -> Decryptor:
         output=output,
         jobs=build_broker(settings.broker_url.get_secret_value(), queues=(DECRYPT_QUEUE,)),
         decrypting=decrypting,
+        folder=folder,
         heartbeat=Heartbeat(),
     )
 

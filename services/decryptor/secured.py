@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
+from typing import Final
 
 from services.decryptor.keyring import Keyring
 from services.decryptor.opening import (
@@ -18,6 +20,7 @@ from services.decryptor.opening import (
     open_mail,
     open_mails,
 )
+from services.decryptor.private_folder import PrivateFolder
 from services.decryptor.settings import DecryptorSettings
 from shared.certificates import IdentityIndex
 from shared.connections import Connection
@@ -28,18 +31,22 @@ from shared.store import Pack, Store
 
 #: Small mails that are opened together.
 _TOGETHER = 64
+#: The step of a large mail that others do not come by.
+SPOOLED: Final = "spooled"
 
 
 @dataclass(frozen=True, slots=True)
 class SecuredMails:
     """Opens them with what is attached to their connections, and keeps the opened forms.
 
-    `observe` is told the facts of each mail and the seconds that it took.
+    Large ones go through files in `folder`. `observe` is told the facts of each mail and the
+    seconds that it took.
     """
 
     store: Store
     keyring: Keyring
     settings: DecryptorSettings
+    folder: PrivateFolder
     observe: Callable[[Security, float], None]
 
     def open_small(
@@ -61,7 +68,7 @@ class SecuredMails:
                 self._identities(connection),
                 self.keyring.trust(),
                 limits=self._limits,
-                spool_dir=self.settings.spool_dir,
+                spool_dir=self.folder.path,
             )
             for opened in found:
                 stack.enter_context(opened)
@@ -84,27 +91,29 @@ class SecuredMails:
             carry = piece[-MARK_LENGTH:]
         return False
 
-    def open_large(self, mail: Claimed, connection: Connection | None, pack: Pack) -> Outcome:
-        """A large mail, by way of a file."""
+    def open_large(
+        self,
+        mail: Claimed,
+        connection: Connection | None,
+        pack: Pack,
+        reached: Callable[[str], None],
+    ) -> Outcome:
+        """A large mail, by way of a file; `reached` is told when that lies there (`SPOOLED`)."""
         started = time.monotonic()
-        copy = self.settings.spool_dir / f"posthouse-{mail.id}"
-        try:
-            with copy.open("xb") as written:
-                for chunk in self.store.stream(mail.raw):
-                    written.write(chunk)
-            with (
-                copy.open("rb") as file,
-                open_mail(
-                    file,
-                    self._identities(connection),
-                    self.keyring.trust(),
-                    limits=self._limits,
-                    spool_dir=self.settings.spool_dir,
-                ) as opened,
-            ):
+        # Without a name: nothing of it is left by a kill, and nothing is in the next one's way.
+        with tempfile.TemporaryFile(dir=self.folder.path) as copy:
+            for chunk in self.store.stream(mail.raw):
+                copy.write(chunk)
+            copy.flush()
+            reached(SPOOLED)
+            with open_mail(
+                copy,
+                self._identities(connection),
+                self.keyring.trust(),
+                limits=self._limits,
+                spool_dir=self.folder.path,
+            ) as opened:
                 outcome = _kept(mail, opened, pack)
-        finally:
-            copy.unlink(missing_ok=True)
         self.observe(opened.security, time.monotonic() - started)
         return outcome
 

@@ -1,0 +1,51 @@
+"""A decryptor that is killed while it opens a large mail stops nobody, and leaves no plaintext."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from services.decryptor.secured import SPOOLED
+from tests.rig.events import open_queue
+from tests.rig.house import House
+from tests.rig.mails import digests
+from tests.servers.dovecot import Dovecot
+
+#: Signed, as a mail without any protection is not opened; larger than what goes through memory.
+LARGE = (
+    b"From: a@example.org\r\nTo: b@example.org\r\nSubject: large\r\nMIME-Version: 1.0\r\n"
+    b'Content-Type: multipart/signed; protocol="application/pkcs7-signature"; micalg=sha-256;'
+    b' boundary="b"\r\n\r\n--b\r\nContent-Type: text/plain\r\n\r\n'
+    + b"A line of a large mail that goes through a file.\r\n"
+    * 20_000
+    + b"\r\n--b\r\nContent-Type: application/pkcs7-signature\r\n"
+    b"Content-Transfer-Encoding: base64\r\n\r\nMAA=\r\n--b--\r\n"
+)
+
+
+@pytest.mark.promise("I5")
+def test_a_large_mail_is_opened_after_its_decryptor_was_killed(
+    redis_url: str,
+    dovecot: Dovecot,
+    mail_user: str,
+    build_house: Callable[..., House],
+    tmp_path: Path,
+) -> None:
+    spool = tmp_path / "spool-of-decryptors"
+    dovecot.deliver(mail_user, [LARGE])
+    house = build_house(redis_url, spool_dir=str(spool))
+    house.add_handler()
+    house.start("scheduler", "fetcher")
+    (victim,) = house.start("decryptor", die_at=SPOOLED)
+    house.watch(dovecot, mail_user)
+    house.wait(lambda: victim.poll() is not None, "it dies with the mail in hand")
+    house.processes.remove(victim)
+    house.hasten()
+    house.start("decryptor")
+    house.wait_settled(1)
+    (event,) = open_queue(redis_url, "archive").events()
+    assert [event["data"]["sha256"]] == digests([LARGE])
+    house.stop()
+    assert list(spool.iterdir()) == []

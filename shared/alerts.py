@@ -1,42 +1,37 @@
-"""Alerts: what people should hear of, when it is raised, and how it is written to a webhook.
+"""Alerts: what people should hear of, one type a kind, and when each is raised.
 
 Pure values and rules. An alert is a *transition*: it is raised once when something changes, in the
-transaction of that change, and delivered to every enabled webhook.
-
-Bodies follow the receivers' own documents: Slack's incoming webhooks (Block Kit), Microsoft Teams
-Workflows (a message with an Adaptive Card), OpsGenie's Alert API, and, for programs, CloudEvents
-1.0 structured JSON signed as Standard Webhooks 1.0 describes.
+transaction of that change, and delivered to every enabled webhook. Who raises one and who writes
+its text share its type, so that a reason cannot be lost between them.
 """
 
 from __future__ import annotations
 
-import base64
-import binascii
-import hashlib
-import hmac
-import json
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Any, Final
-from urllib.parse import quote
+from typing import Any, ClassVar, Final
+
+from pydantic import TypeAdapter
 
 from shared.clock import time_of
-from shared.connections import Health
-from shared.errors import InvalidInput
 
 
 class AlertKind(StrEnum):
     CONNECTION_FAILING = "connection-failing"
     CONNECTION_RECOVERED = "connection-recovered"
     CONNECTION_NEEDS_AUTHORISATION = "connection-needs-authorisation"
+    CONNECTIONS_OVERDUE = "connections-overdue"
+    CONNECTIONS_ON_TIME = "connections-on-time"
     CERTIFICATE_EXPIRING = "certificate-expiring"
     CLIENT_SECRET_EXPIRING = "client-secret-expiring"  # noqa: S105 (a kind, no secret)
     MAIL_QUARANTINED = "mail-quarantined"
     HANDLER_BACKLOG_OLD = "handler-backlog-old"
     HANDLER_BACKLOG_RECOVERED = "handler-backlog-recovered"
+    SERVICE_FAILING = "service-failing"
+    SERVICE_RECOVERED = "service-recovered"
 
 
 class Severity(StrEnum):
@@ -52,26 +47,6 @@ class Template(StrEnum):
     OPSGENIE = "opsgenie"
 
 
-SEVERITIES: Final[Mapping[AlertKind, Severity]] = {
-    AlertKind.CONNECTION_FAILING: Severity.CRITICAL,
-    AlertKind.CONNECTION_RECOVERED: Severity.INFO,
-    AlertKind.CONNECTION_NEEDS_AUTHORISATION: Severity.CRITICAL,
-    AlertKind.CERTIFICATE_EXPIRING: Severity.WARNING,
-    AlertKind.CLIENT_SECRET_EXPIRING: Severity.WARNING,
-    AlertKind.MAIL_QUARANTINED: Severity.WARNING,
-    AlertKind.HANDLER_BACKLOG_OLD: Severity.CRITICAL,
-    AlertKind.HANDLER_BACKLOG_RECOVERED: Severity.INFO,
-}
-
-#: A recovery closes what this kind opened, where the receiver knows open and closed (OpsGenie).
-CLOSES: Final[Mapping[AlertKind, tuple[AlertKind, ...]]] = {
-    AlertKind.CONNECTION_RECOVERED: (
-        AlertKind.CONNECTION_FAILING,
-        AlertKind.CONNECTION_NEEDS_AUTHORISATION,
-    ),
-    AlertKind.HANDLER_BACKLOG_RECOVERED: (AlertKind.HANDLER_BACKLOG_OLD,),
-}
-
 #: Days before the end of a certificate or client secret at which people are told, once each.
 EXPIRY_DAYS: Final = (30, 7, 1)
 
@@ -83,17 +58,332 @@ RETRY_DELAYS: Final = tuple(
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Alert:
-    """One transition. `subject` is `connection/7`, `quarantine/<id>`, `certificate/3`, `handler/1`.
+class _Told:
+    """What every kind has. No field holds a secret or the content of a mail."""
 
-    `data` holds what the sentence needs: `name`, and per kind `message`, `hint`, `code`, `step`,
-    `days`, `ends_at`, `backlog`, `oldest_at`; no secrets, no content of mails.
+    kind: ClassVar[AlertKind]
+    level: ClassVar[Severity] = Severity.CRITICAL
+
+    name: str
+
+    @property
+    def severity(self) -> Severity:
+        return self.level
+
+    @property
+    def subject(self) -> str:
+        """What it is about, such as `connection/7`."""
+        raise NotImplementedError
+
+    @property
+    def page(self) -> str:
+        """The path of the page that shows it."""
+        raise NotImplementedError
+
+    @property
+    def sentence(self) -> str:
+        """What happened, in one sentence for people."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _OfConnection(_Told):
+    connection_id: int
+
+    @property
+    def subject(self) -> str:
+        return f"connection/{self.connection_id}"
+
+    @property
+    def page(self) -> str:
+        return f"/connections/{self.connection_id}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConnectionFailing(_OfConnection):
+    """`message`: why, in words; `step`: where (DNS, TCP, TLS, login …)."""
+
+    kind = AlertKind.CONNECTION_FAILING
+
+    message: str
+    hint: str = ""
+    code: str = ""
+    step: str = ""
+    failures: int = 1
+
+    @property
+    def sentence(self) -> str:
+        return f"Connection “{self.name}” is failing: {self.message}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConnectionNeedsAuthorisation(ConnectionFailing):
+    kind = AlertKind.CONNECTION_NEEDS_AUTHORISATION
+
+    @property
+    def sentence(self) -> str:
+        return f"Connection “{self.name}” needs somebody to authorise it again: {self.message}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConnectionRecovered(_OfConnection):
+    kind = AlertKind.CONNECTION_RECOVERED
+    level = Severity.INFO
+
+    failures: int = 0
+
+    @property
+    def sentence(self) -> str:
+        return f"Connection “{self.name}” works again."
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConnectionsOverdue(_Told):
+    """Turns that nobody takes: no fetcher works, or too few. One alert for all of them.
+
+    `count`: how many; `name`: one of them; `oldest_success_at`: ISO 8601, of the worst.
     """
 
+    kind = AlertKind.CONNECTIONS_OVERDUE
+
+    count: int
+    oldest_success_at: str | None = None
+    hint: str = "Is a fetcher running? The overview shows each service and what it misses."
+
+    @property
+    def subject(self) -> str:
+        return "connections/overdue"
+
+    @property
+    def page(self) -> str:
+        return "/connections?health=overdue"
+
+    @property
+    def sentence(self) -> str:
+        last = f"the last success was at {self.oldest_success_at}" if self.oldest_success_at else (
+            "it never succeeded"
+        )  # fmt: skip
+        if self.count == 1:
+            return f"Connection “{self.name}” is overdue: {last}."
+        return f"{self.count:,} connections are overdue. Of “{self.name}”, {last}."
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConnectionsOnTime(_Told):
+    kind = AlertKind.CONNECTIONS_ON_TIME
+    level = Severity.INFO
+
+    @property
+    def subject(self) -> str:
+        return "connections/overdue"
+
+    @property
+    def page(self) -> str:
+        return "/connections"
+
+    @property
+    def sentence(self) -> str:
+        return "No connection is overdue any more."
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Expiring(_Told):
+    level = Severity.WARNING
+
+    days: int
+    ends_at: str
+
+    @property
+    def severity(self) -> Severity:
+        return Severity.CRITICAL if self.days == 1 else self.level
+
+    @property
+    def _within(self) -> str:
+        within = "within a day" if self.days == 1 else f"within {self.days} days"
+        return f"{within}, on {self.ends_at[:10]}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CertificateExpiring(_Expiring):
+    kind = AlertKind.CERTIFICATE_EXPIRING
+
+    certificate_id: int
+
+    @property
+    def subject(self) -> str:
+        return f"certificate/{self.certificate_id}"
+
+    @property
+    def page(self) -> str:
+        return f"/certificates/{self.certificate_id}"
+
+    @property
+    def sentence(self) -> str:
+        return f"Certificate “{self.name}” expires {self._within}."
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClientSecretExpiring(_Expiring):
+    kind = AlertKind.CLIENT_SECRET_EXPIRING
+
+    credential_id: int
+
+    @property
+    def subject(self) -> str:
+        return f"credential/{self.credential_id}"
+
+    @property
+    def page(self) -> str:
+        return f"/credentials/{self.credential_id}"
+
+    @property
+    def sentence(self) -> str:
+        return f"The client secret of “{self.name}” expires {self._within}."
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MailQuarantined(_Told):
+    """`name`: of the connection; `entry_id`: of the entry in quarantine; `reason`: a sentence."""
+
+    kind = AlertKind.MAIL_QUARANTINED
+    level = Severity.WARNING
+
+    entry_id: str
+    code: str
+    reason: str
+
+    @property
+    def subject(self) -> str:
+        return f"quarantine/{self.entry_id}"
+
+    @property
+    def page(self) -> str:
+        return f"/quarantine/{self.entry_id}"
+
+    @property
+    def sentence(self) -> str:
+        return f"A mail of connection “{self.name}” is in quarantine: {self.reason}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _OfHandler(_Told):
+    handler_id: int
+    backlog: int
+    oldest_at: str | None
+
+    @property
+    def subject(self) -> str:
+        return f"handler/{self.handler_id}"
+
+    @property
+    def page(self) -> str:
+        return f"/handlers/{self.handler_id}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HandlerBacklogOld(_OfHandler):
+    kind = AlertKind.HANDLER_BACKLOG_OLD
+
+    @property
+    def sentence(self) -> str:
+        since = self.oldest_at or "a while ago"
+        return (
+            f"Handler “{self.name}” is behind: {self.backlog} mails wait, the oldest since {since}."
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HandlerBacklogRecovered(_OfHandler):
+    kind = AlertKind.HANDLER_BACKLOG_RECOVERED
+    level = Severity.INFO
+
+    @property
+    def sentence(self) -> str:
+        return f"Handler “{self.name}” has caught up."
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServiceFailing(_Told):
+    """A service that cannot reach what it needs, or is gone. `name`: fetcher, decryptor …
+
+    `check`: which of its needs (database, store, broker, output, heartbeat); `message`: why.
+    """
+
+    kind = AlertKind.SERVICE_FAILING
+
+    check: str
+    message: str
+
+    @property
+    def subject(self) -> str:
+        return f"service/{self.name}/{self.check}"
+
+    @property
+    def page(self) -> str:
+        return "/"
+
+    @property
+    def sentence(self) -> str:
+        return f"Service {self.name} is failing ({self.check}): {self.message}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServiceRecovered(_Told):
+    kind = AlertKind.SERVICE_RECOVERED
+    level = Severity.INFO
+
+    check: str
+
+    @property
+    def subject(self) -> str:
+        return f"service/{self.name}/{self.check}"
+
+    @property
+    def page(self) -> str:
+        return "/"
+
+    @property
+    def sentence(self) -> str:
+        return f"Service {self.name} works again ({self.check})."
+
+
+#: One of the types above.
+AlertData = (
+    ConnectionFailing
+    | ConnectionNeedsAuthorisation
+    | ConnectionRecovered
+    | ConnectionsOverdue
+    | ConnectionsOnTime
+    | CertificateExpiring
+    | ClientSecretExpiring
+    | MailQuarantined
+    | HandlerBacklogOld
+    | HandlerBacklogRecovered
+    | ServiceFailing
+    | ServiceRecovered
+)
+TYPES: Final[Mapping[AlertKind, TypeAdapter[AlertData]]] = {
+    type_.kind: TypeAdapter(type_) for type_ in AlertData.__args__
+}
+
+#: A recovery closes what this kind opened, where the receiver knows open and closed (OpsGenie).
+CLOSES: Final[Mapping[AlertKind, tuple[AlertKind, ...]]] = {
+    AlertKind.CONNECTION_RECOVERED: (
+        AlertKind.CONNECTION_FAILING,
+        AlertKind.CONNECTION_NEEDS_AUTHORISATION,
+    ),
+    AlertKind.CONNECTIONS_ON_TIME: (AlertKind.CONNECTIONS_OVERDUE,),
+    AlertKind.HANDLER_BACKLOG_RECOVERED: (AlertKind.HANDLER_BACKLOG_OLD,),
+    AlertKind.SERVICE_RECOVERED: (AlertKind.SERVICE_FAILING,),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Alert:
+    """One transition that was raised: what it says, and how often it was told."""
+
     id: uuid.UUID
-    kind: AlertKind
-    subject: str
-    data: Mapping[str, Any]
+    data: AlertData
     attempts: int = 0
 
     @property
@@ -101,37 +391,27 @@ class Alert:
         return time_of(self.id)
 
     @property
+    def kind(self) -> AlertKind:
+        return self.data.kind
+
+    @property
+    def subject(self) -> str:
+        return self.data.subject
+
+    @property
     def severity(self) -> Severity:
-        if self.data.get("days") == 1:
-            return Severity.CRITICAL
-        return SEVERITIES[self.kind]
+        return self.data.severity
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
-    """What is posted to a webhook."""
-
-    url: str
-    headers: Mapping[str, str]
-    body: bytes
+def to_json(data: AlertData) -> dict[str, Any]:
+    """The fields, as they are stored and sent to programs."""
+    found: dict[str, Any] = TYPES[data.kind].dump_python(data, mode="json")
+    return found
 
 
-def transition(before: Health, after: Health) -> AlertKind | None:
-    """The alert that a change of health raises, None where there is nothing to tell.
-
-    A connection that has never worked recovers silently; one that goes from failing to "needs
-    authorisation" tells it, because somebody else has to act now.
-    """
-    if before == after:
-        return None
-    broken = {Health.FAILING, Health.NEEDS_AUTHORISATION}
-    if after is Health.NEEDS_AUTHORISATION:
-        return AlertKind.CONNECTION_NEEDS_AUTHORISATION
-    if after is Health.FAILING and before is not Health.NEEDS_AUTHORISATION:
-        return AlertKind.CONNECTION_FAILING
-    if after is Health.WORKING and before in broken:
-        return AlertKind.CONNECTION_RECOVERED
-    return None
+def from_json(kind: str, fields: Mapping[str, Any]) -> AlertData:
+    """What `to_json` made."""
+    return TYPES[AlertKind(kind)].validate_python(dict(fields))
 
 
 def expiry_stage(ends_at: datetime, now: datetime) -> int | None:
@@ -146,205 +426,3 @@ def expiry_stage(ends_at: datetime, now: datetime) -> int | None:
 def retry_delay(attempts: int) -> timedelta | None:
     """How long after the attempt number `attempts` (from 1) comes the next; None: give up."""
     return RETRY_DELAYS[attempts - 1] if attempts <= len(RETRY_DELAYS) else None
-
-
-def sentence(alert: Alert) -> str:
-    """What happened, in one sentence for people."""
-    data = alert.data
-    name = str(data.get("name") or alert.subject)
-    match alert.kind:
-        case AlertKind.CONNECTION_FAILING:
-            return f"Connection “{name}” is failing: {data.get('message') or 'no reason given.'}"
-        case AlertKind.CONNECTION_RECOVERED:
-            return f"Connection “{name}” works again."
-        case AlertKind.CONNECTION_NEEDS_AUTHORISATION:
-            return f"Connection “{name}” needs somebody to authorise it again."
-        case AlertKind.CERTIFICATE_EXPIRING:
-            return f"Certificate “{name}” expires {_within(data)}."
-        case AlertKind.CLIENT_SECRET_EXPIRING:
-            return f"The client secret of “{name}” expires {_within(data)}."
-        case AlertKind.MAIL_QUARANTINED:
-            reason = data.get("message") or data.get("code") or "no reason given."
-            return f"A mail of connection “{name}” is in quarantine: {reason}"
-        case AlertKind.HANDLER_BACKLOG_OLD:
-            backlog = data.get("backlog", "some")
-            since = data.get("oldest_at") or "a while ago"
-            return f"Handler “{name}” is behind: {backlog} mails wait, the oldest since {since}."
-        case AlertKind.HANDLER_BACKLOG_RECOVERED:
-            return f"Handler “{name}” has caught up."
-
-
-def compose(
-    alert: Alert, template: Template, *, url: str, secret: str, public_url: str, now: datetime
-) -> Request:
-    """The request that tells `alert` to one webhook.
-
-    `secret` signs the body (OpsGenie: is the API key); empty: unsigned. The alert's id is the
-    idempotency key (`webhook-id`): a receiver that sees it twice has seen it.
-    """
-    what, _, row = alert.subject.partition("/")
-    link = f"{public_url.rstrip('/')}/{_PAGES.get(what, what)}/{row}"
-    headers = {"content-type": "application/json", "user-agent": "Posthouse"}
-    body: Mapping[str, Any]
-    match template:
-        case Template.SLACK:
-            body = _slack(alert, link)
-        case Template.TEAMS:
-            body = _teams(alert, link)
-        case Template.OPSGENIE:
-            if secret:
-                headers["authorization"] = f"GenieKey {secret}"
-            url, body = _opsgenie(alert, link, url)
-        case Template.JSON:
-            headers["content-type"] = "application/cloudevents+json"
-            body = _cloud_event(alert, link)
-    octets = json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode()
-    headers["webhook-id"] = str(alert.id)
-    headers["webhook-timestamp"] = str(int(now.timestamp()))
-    if secret and template is not Template.OPSGENIE:
-        headers["webhook-signature"] = sign(
-            secret, headers["webhook-id"], headers["webhook-timestamp"], octets
-        )
-    return Request(url, headers, octets)
-
-
-def sign(secret: str, identifier: str, timestamp: str, body: bytes) -> str:
-    """`v1,` and the base64 of HMAC-SHA256 over `id.timestamp.body` (Standard Webhooks 1.0).
-
-    A secret that begins with `whsec_` is the base64 of the key, any other is the key itself.
-    """
-    signed = f"{identifier}.{timestamp}.".encode() + body
-    digest = hmac.new(_key(secret), signed, hashlib.sha256).digest()
-    return "v1," + base64.b64encode(digest).decode()
-
-
-def check_secret(secret: str) -> None:
-    """Raises InvalidInput where a `whsec_` secret is not base64."""
-    _key(secret)
-
-
-_PAGES: Final = {
-    "connection": "connections",
-    "certificate": "certificates",
-    "credential": "credentials",
-    "handler": "handlers",
-    "message": "messages",
-}
-_ROUTING: Final = {Severity.CRITICAL: "P2", Severity.WARNING: "P3", Severity.INFO: "P5"}
-_COLOURS: Final = {
-    Severity.CRITICAL: "attention",
-    Severity.WARNING: "warning",
-    Severity.INFO: "good",
-}
-
-
-def _within(data: Mapping[str, Any]) -> str:
-    ends = str(data.get("ends_at") or "")[:10]
-    days = data.get("days")
-    within = "within a day" if days == 1 else f"within {days} days"
-    return f"{within}, on {ends}" if ends else within
-
-
-def _key(secret: str) -> bytes:
-    if not secret.startswith("whsec_"):
-        return secret.encode()
-    try:
-        return base64.b64decode(secret.removeprefix("whsec_"), validate=True)
-    except binascii.Error as error:
-        raise InvalidInput(
-            "A signing secret that begins with whsec_ goes on with base64.", field="secret"
-        ) from error
-
-
-def _facts(alert: Alert) -> list[tuple[str, str]]:
-    facts = [("Severity", alert.severity.value), ("At", f"{alert.at:%Y-%m-%d %H:%M:%S} UTC")]
-    hint = alert.data.get("hint")
-    return [*facts, ("What to do", str(hint))] if hint else facts
-
-
-def _cloud_event(alert: Alert, link: str) -> dict[str, Any]:
-    return {
-        "specversion": "1.0",
-        "id": str(alert.id),
-        "type": f"posthouse.alert.{alert.kind}.v1",
-        "source": "/" + alert.subject,
-        "time": alert.at.isoformat(),
-        "datacontenttype": "application/json",
-        "data": {
-            **alert.data,
-            "severity": alert.severity.value,
-            "summary": sentence(alert),
-            "url": link,
-        },
-    }
-
-
-def _slack(alert: Alert, link: str) -> dict[str, Any]:
-    text = sentence(alert)
-    details = " · ".join(f"*{name}:* {_mrkdwn(value)}" for name, value in _facts(alert))
-    return {
-        "text": _mrkdwn(text),
-        "blocks": [
-            {
-                "type": "section",
-                "text": {"type": "mrkdwn", "text": f"<{link}|{_mrkdwn(text[:2900])}>"},
-            },
-            {"type": "context", "elements": [{"type": "mrkdwn", "text": details[:2900]}]},
-        ],
-    }
-
-
-def _mrkdwn(text: str) -> str:
-    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;").replace("|", "¦")
-
-
-def _teams(alert: Alert, link: str) -> dict[str, Any]:
-    card = {
-        "$schema": "http://adaptivecards.io/schemas/adaptive-card.json",
-        "type": "AdaptiveCard",
-        "version": "1.4",
-        "body": [
-            {
-                "type": "TextBlock",
-                "text": sentence(alert),
-                "wrap": True,
-                "weight": "bolder",
-                "color": _COLOURS[alert.severity],
-            },
-            {
-                "type": "FactSet",
-                "facts": [{"title": name, "value": value} for name, value in _facts(alert)],
-            },
-        ],
-        "actions": [{"type": "Action.OpenUrl", "title": "Open in Posthouse", "url": link}],
-    }
-    return {
-        "type": "message",
-        "attachments": [
-            {"contentType": "application/vnd.microsoft.card.adaptive", "content": card}
-        ],
-    }
-
-
-def _opsgenie(alert: Alert, link: str, url: str) -> tuple[str, dict[str, Any]]:
-    """A new alert, or the closing of the one that a recovery ends; both known by their alias."""
-    if alert.kind in CLOSES:
-        # Failing and needing authorisation share an alias, so one call closes either.
-        opened = _alias(CLOSES[alert.kind][0], alert.subject)
-        closing = f"{url.rstrip('/')}/{quote(opened, safe='')}/close?identifierType=alias"
-        return closing, {"source": "Posthouse", "note": sentence(alert)}
-    return url, {
-        "message": sentence(alert)[:130],
-        "alias": _alias(alert.kind, alert.subject),
-        "description": f"{sentence(alert)}\n{link}",
-        "details": {name: str(value) for name, value in alert.data.items()},
-        "entity": alert.subject,
-        "source": "Posthouse",
-        "tags": ["posthouse", alert.kind.value],
-        "priority": _ROUTING[alert.severity],
-    }
-
-
-def _alias(kind: AlertKind, subject: str) -> str:
-    topic = "health" if kind.startswith("connection-") else kind.value
-    return f"posthouse:{subject}:{topic}"

@@ -12,7 +12,7 @@ from typing import Final
 
 import httpx
 
-from shared import alerts as rules
+from shared.alert_requests import compose
 from shared.alerts import Alert
 from shared.clock import utc_now
 from shared.errors import InvalidInput, PosthouseError, TryAgain
@@ -67,7 +67,7 @@ class Caller:
 
     def _call(self, client: httpx.Client, alert: Alert, target: Target) -> Call:
         try:
-            request = rules.compose(
+            request = compose(
                 alert,
                 target.template,
                 url=self._opened("url", target, target.url),

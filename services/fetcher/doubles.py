@@ -6,7 +6,6 @@ mail may be on its way through two labels at once.
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -36,7 +35,6 @@ class Committed:
 
     messages: Sequence[NewMessage]
     had: Sequence[MailRef]
-    quarantined: Sequence[uuid.UUID]
 
 
 def without_doubles(
@@ -68,16 +66,14 @@ def commit(
     """Records a batch (`ledger.commit_batch`) but for the doubles in it. Raises LeaseLost."""
     ids = {int(m.native_key): m.gmail_id for m in intake.messages if m.gmail_id is not None}
     if not ids:
-        quarantined = ledger.commit_batch(session, lease, place, intake.messages, intake.refused)
-        return Committed(intake.messages, intake.refs, quarantined)
+        ledger.commit_batch(session, lease, place, intake.messages, intake.refused)
+        return Committed(intake.messages, intake.refs)
     labels.lock(session, connection)
     found = labels.sort_out(session, connection, ids)
     left_out = {double.uid for double in found.doubles} | found.waiting
     messages = [m for m in intake.messages if int(m.native_key) not in left_out]
-    quarantined = ledger.commit_batch(
-        session, lease, place, messages, intake.refused, found.only_for
-    )
+    ledger.commit_batch(session, lease, place, messages, intake.refused, found.only_for)
     if found.doubles:
         labels.take_as_had(session, lease, place, found.doubles)
     had = [ref for ref in intake.refs if ref.key not in found.waiting]
-    return Committed(messages, had, quarantined)
+    return Committed(messages, had)

@@ -74,7 +74,6 @@ class Report:
     cursor: Cursor | None = None
     keep_cursor: bool = False
     uid_validity: int | None = None
-    quarantined: list[tuple[uuid.UUID, Refused]] = field(default_factory=list)
     session_broke: bool = False
     settled: list[MailRef] = field(default_factory=list)
     #: Committed, and to be settled at the end of the run (`Capabilities.settles_by_ending`).
@@ -282,9 +281,7 @@ class Fetching:
         """
         limit = self.settings.max_message_bytes
         fitting = [ref for ref in refs if ref.size <= limit]
-        self._quarantine(
-            lease, place, [_oversize(ref, limit) for ref in refs if ref.size > limit], report
-        )
+        self._quarantine(lease, place, [_oversize(ref, limit) for ref in refs if ref.size > limit])
         together = [ref for ref in fitting if ref.key not in failed]
         alone = [ref for ref in fitting if ref.key in failed]
         alone.sort(key=lambda ref: (failed[ref.key].alone, failed[ref.key].first))
@@ -311,7 +308,6 @@ class Fetching:
         trouble: TryAgain | None = None
         with closing(overlapped(cut, read, keep, ended)) as batches_kept:
             for intake, committed in batches_kept:
-                report.quarantined += zip(committed.quarantined, intake.refused, strict=True)
                 report.downloaded += len(committed.messages)
                 report.octets += intake.octets
                 for ref, reason in intake.suspected:
@@ -357,17 +353,14 @@ class Fetching:
             if not known.is_cause:
                 return False
             download_failures.forget(session, place, [refs[0].key])
-        self._quarantine(lease, place, [_unreadable(refs[0], reason)], report)
+        self._quarantine(lease, place, [_unreadable(refs[0], reason)])
         return True
 
-    def _quarantine(
-        self, lease: Lease, place: Place, refused: Sequence[Refused], report: Report
-    ) -> None:
+    def _quarantine(self, lease: Lease, place: Place, refused: Sequence[Refused]) -> None:
         """Leaves these mails on their server, and says why."""
         if refused:
             with self.database.transaction() as session:
-                ids = ledger.commit_batch(session, lease, place, (), refused)
-            report.quarantined += zip(ids, refused, strict=True)
+                ledger.commit_batch(session, lease, place, (), refused)
 
     def _keep(
         self,

@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import datetime
+from typing import Any
 
 import structlog
 from structlog.contextvars import bound_contextvars
@@ -23,7 +24,11 @@ from services.fetcher.news import News
 from services.fetcher.polling import Answer, ask_all
 from services.fetcher.sessions import HostBusy, SessionPool
 from services.fetcher.verdicts import delay_after, described, health_after
-from shared.alerts import AlertKind
+from shared.alerts import (
+    ConnectionFailing,
+    ConnectionNeedsAuthorisation,
+    ConnectionRecovered,
+)
 from shared.clock import time_of
 from shared.connections import Connection, Health
 from shared.errors import LeaseLost, PosthouseError, TryAgain
@@ -249,7 +254,7 @@ class Runner:
             # before is then known from what was told.
             with self.database.transaction() as session:
                 recovered = alerts.is_told_ill(session, subject)
-        if not (report.found or report.downloaded or recovered or report.quarantined):
+        if not (report.found or report.downloaded or recovered):
             return
         with self.database.transaction() as session:
             ledger.record_run(
@@ -263,11 +268,12 @@ class Runner:
             if recovered:
                 alerts.raise_transition(
                     session,
-                    AlertKind.CONNECTION_RECOVERED,
-                    subject,
-                    {"name": run.connection.name, "failures": run.state.failures},
+                    ConnectionRecovered(
+                        connection_id=run.connection.id,
+                        name=run.connection.name,
+                        failures=run.state.failures,
+                    ),
                 )
-            _tell_quarantined(session, run.connection, report)
 
     def _failed(self, run: Run, error: PosthouseError, report: Report) -> None:
         connection, state = run.connection, run.state
@@ -306,16 +312,8 @@ class Runner:
                     octets=report.octets,
                     error=details,
                 )
-                _tell_quarantined(session, connection, report)
                 if before != health:
-                    alerts.raise_transition(
-                        session,
-                        AlertKind.CONNECTION_NEEDS_AUTHORISATION
-                        if health is Health.NEEDS_AUTHORISATION
-                        else AlertKind.CONNECTION_FAILING,
-                        f"connection/{connection.id}",
-                        _alert_data(connection, details, failures),
-                    )
+                    alerts.raise_transition(session, _alert(connection, details, health, failures))
         except DatabaseUnavailable as outage:
             # Nothing was recorded: the lease runs out, and the next interval tries again.
             self.keeper.forget([run.lease])
@@ -405,29 +403,23 @@ def _fresh_session_may_help(error: PosthouseError) -> bool:
     )
 
 
-def _tell_quarantined(session: Session, connection: Connection, report: Report) -> None:
-    for identifier, refused in report.quarantined:
-        metrics.QUARANTINED.labels(refused.code).inc()
-        alerts.raise_transition(
-            session,
-            AlertKind.MAIL_QUARANTINED,
-            f"quarantine/{identifier}",
-            {"name": connection.name, "code": refused.code, "message": refused.reason},
-            dedupe=f"quarantine/{identifier}",
-        )
-
-
 def _first_delay(connection: Connection) -> int:
     """Minutes. With push the interval may be long, and until it is back nobody listens."""
     return 1 if connection.push else connection.interval_minutes
 
 
-def _alert_data(
-    connection: Connection, details: Mapping[str, object], failures: int
-) -> dict[str, object]:
-    return {
-        "name": connection.name,
-        "error": details["message"],
-        "failures": failures,
-        **{key: details[key] for key in ("code", "step", "hint")},
-    }
+def _alert(
+    connection: Connection, details: Mapping[str, Any], health: Health, failures: int
+) -> ConnectionFailing:
+    kind = (
+        ConnectionNeedsAuthorisation if health is Health.NEEDS_AUTHORISATION else ConnectionFailing
+    )
+    return kind(
+        connection_id=connection.id,
+        name=connection.name,
+        message=details["message"],
+        hint=details["hint"],
+        code=details["code"],
+        step=details["step"],
+        failures=failures,
+    )

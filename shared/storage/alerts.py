@@ -7,15 +7,28 @@ exists exactly when the change does.
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, Final
+from typing import Any, Final, TypedDict
 
 from psycopg import errors as pg
 from psycopg.types.json import Jsonb
 
-from shared.alerts import EXPIRY_DAYS, Alert, AlertKind, Template, expiry_stage
+from shared.alerts import (
+    EXPIRY_DAYS,
+    Alert,
+    AlertData,
+    AlertKind,
+    CertificateExpiring,
+    ClientSecretExpiring,
+    HandlerBacklogOld,
+    HandlerBacklogRecovered,
+    Template,
+    expiry_stage,
+    from_json,
+    to_json,
+)
 from shared.clock import new_id
 from shared.errors import Conflict, InvalidInput, NotFound
 from shared.storage.pool import Session
@@ -64,16 +77,17 @@ class Delivery:
     error: str | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Backlog:
-    """How far an enabled handler is behind. `told`: an alert of it is open."""
-
-    handler_id: int
+class _Ending(TypedDict):
     name: str
+    days: int
+    ends_at: str
+
+
+class _Backlog(TypedDict):
+    name: str
+    handler_id: int
     backlog: int
-    oldest_at: datetime | None
-    is_old: bool
-    told: bool
+    oldest_at: str | None
 
 
 def webhooks(session: Session) -> list[Webhook]:
@@ -156,25 +170,21 @@ def delete_webhook(session: Session, webhook_id: int) -> None:
         raise NotFound(f"There is no webhook {webhook_id}.")
 
 
-def raise_transition(
-    session: Session,
-    kind: AlertKind,
-    subject: str,
-    data: Mapping[str, Any],
-    dedupe: str = "",
-) -> bool:
-    """Raises an alert in the caller's transaction; False where `dedupe` was raised before.
-
-    `subject` is `connection/7`; `data` needs a `name`, and holds neither secrets nor mail.
-    """
+def raise_transition(session: Session, data: AlertData, dedupe: str = "") -> bool:
+    """Raises an alert in the caller's transaction; False where `dedupe` was raised before."""
     values = {
         "id": new_id(),
-        "kind": kind.value,
-        "subject": subject,
+        "kind": data.kind.value,
+        "subject": data.subject,
         "dedupe": dedupe,
-        "data": Jsonb(dict(data)),
+        "data": Jsonb(to_json(data)),
     }
     return bool(session.execute(_QUERIES["raise_alert"], values).rowcount)
+
+
+def end_episode(session: Session, dedupe: str) -> bool:
+    """What was raised under this key is over: the next time counts as new. False: none was."""
+    return bool(session.execute(_QUERIES["close_episode"], {"dedupe": dedupe}).rowcount)
 
 
 def is_told_ill(session: Session, subject: str) -> bool:
@@ -189,18 +199,25 @@ def raise_expiries(session: Session, now: datetime) -> int:
     Certificates count where a connection uses them. A later end (renewal) counts anew.
     """
     window = {"now": now, "within": timedelta(days=max(EXPIRY_DAYS))}
-    raised = 0
-    for query, kind, table in (
-        ("expiring_certificates", AlertKind.CERTIFICATE_EXPIRING, "certificate"),
-        ("expiring_secrets", AlertKind.CLIENT_SECRET_EXPIRING, "credential"),
-    ):
-        for row_id, name, ends_at in session.execute(_QUERIES[query], window).fetchall():
-            days = expiry_stage(ends_at, now)
-            data = {"name": name, "days": days, "ends_at": ends_at.isoformat()}
-            subject = f"{table}/{row_id}"
-            dedupe = f"{subject}:expiring:{ends_at:%Y%m%dT%H%M%S}:{days}"
-            raised += raise_transition(session, kind, subject, data, dedupe)
-    return raised
+    found: list[tuple[CertificateExpiring | ClientSecretExpiring, datetime]] = []
+    for row_id, name, ends_at in session.execute(_QUERIES["expiring_certificates"], window):
+        ending = _ending(name, ends_at, now)
+        found.append((CertificateExpiring(certificate_id=row_id, **ending), ends_at))
+    for row_id, name, ends_at in session.execute(_QUERIES["expiring_secrets"], window):
+        ending = _ending(name, ends_at, now)
+        found.append((ClientSecretExpiring(credential_id=row_id, **ending), ends_at))
+    return sum(
+        raise_transition(
+            session, data, f"{data.subject}:expiring:{ends_at:%Y%m%dT%H%M%S}:{data.days}"
+        )
+        for data, ends_at in found
+    )
+
+
+def _ending(name: str, ends_at: datetime, now: datetime) -> _Ending:
+    days = expiry_stage(ends_at, now)
+    assert days is not None, "the query gives what ends within the widest stage"
+    return {"name": name, "days": days, "ends_at": ends_at.isoformat()}
 
 
 def raise_backlogs(session: Session, limit: timedelta) -> int:
@@ -208,19 +225,18 @@ def raise_backlogs(session: Session, limit: timedelta) -> int:
     raised = 0
     for row in session.execute(_QUERIES["old_backlogs"], {"limit": limit}).fetchall():
         handler_id, name, backlog, oldest_at, is_old, told = row
-        subject = f"handler/{handler_id}"
-        data = {
+        facts: _Backlog = {
             "name": name,
+            "handler_id": handler_id,
             "backlog": backlog,
             "oldest_at": oldest_at.isoformat(timespec="seconds") if oldest_at else None,
         }
+        old = HandlerBacklogOld(**facts)
         if is_old:
-            raised += raise_transition(
-                session, AlertKind.HANDLER_BACKLOG_OLD, subject, data, f"{subject}:backlog-old"
-            )
+            raised += raise_transition(session, old, f"{old.subject}:backlog-old")
         elif told:
-            session.execute(_QUERIES["close_episode"], {"dedupe": f"{subject}:backlog-old"})
-            raised += raise_transition(session, AlertKind.HANDLER_BACKLOG_RECOVERED, subject, data)
+            end_episode(session, f"{old.subject}:backlog-old")
+            raised += raise_transition(session, HandlerBacklogRecovered(**facts))
     return raised
 
 
@@ -279,8 +295,8 @@ def _webhook(row: Sequence[Any]) -> Webhook:
 
 
 def _alert(row: Sequence[Any]) -> Alert:
-    alert_id, kind, subject, data, attempts = row
-    return Alert(id=alert_id, kind=AlertKind(kind), subject=subject, data=data, attempts=attempts)
+    alert_id, kind, _, data, attempts = row
+    return Alert(id=alert_id, data=from_json(kind, data), attempts=attempts)
 
 
 def _named(name: str) -> str:

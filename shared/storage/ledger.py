@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,7 +11,7 @@ from psycopg.types.json import Jsonb
 from shared.clock import new_id
 from shared.errors import LeaseLost
 from shared.messages import Key, NewMessage
-from shared.storage import known, leases
+from shared.storage import known, leases, quarantine
 from shared.storage.arrays import array, octets_array, text_array
 from shared.storage.leases import Lease
 from shared.storage.pool import Session
@@ -56,8 +55,8 @@ def commit_batch(
     messages: Sequence[NewMessage],
     refused: Sequence[Refused] = (),
     only_for: Mapping[int, Sequence[int]] | None = None,
-) -> list[uuid.UUID]:
-    """Records a batch whose bytes are durable; returns the ids of quarantined mails.
+) -> None:
+    """Records a batch whose bytes are durable; what was refused goes to quarantine.
 
     All or nothing: the mails, the work that follows from them (to publish, to settle) and the
     knowledge that they were had. `only_for` names the handlers (ids) that mails are for, by UID,
@@ -75,7 +74,8 @@ def commit_batch(
     keys += [item.key for item in refused]
     if keys:
         known.know(session, place.connection_id, place.folder, place.uid_validity, keys)
-    return [quarantine(session, place, item) for item in refused]
+    for item in refused:
+        _put_aside(session, place, item)
 
 
 def _insert(session: Session, place: Place, messages: Sequence[NewMessage]) -> None:
@@ -141,23 +141,17 @@ def _copy(session: Session, place: Place, messages: Sequence[NewMessage], sequen
             )
 
 
-def quarantine(session: Session, place: Place, item: Refused) -> uuid.UUID:
+def _put_aside(session: Session, place: Place, item: Refused) -> None:
     """Keeps the reason why a mail was left on its server."""
-    identifier = new_id()
-    session.execute(
-        _SQL["insert_quarantine"],
-        {
-            **place.columns(),
-            "id": identifier,
-            "native_key": str(item.key),
-            "code": item.code,
-            "reason": item.reason,
-            "size": item.size,
-            "raw_key": None,
-            "raw_offset": None,
-        },
+    entry = quarantine.NewEntry(
+        id=new_id(),
+        native_key=str(item.key),
+        code=item.code,
+        reason=item.reason,
+        size=item.size,
+        **place.columns(),
     )
-    return identifier
+    quarantine.add(session, entry)
 
 
 def unsettled(

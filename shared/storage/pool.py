@@ -6,6 +6,7 @@ import contextlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
+from weakref import WeakKeyDictionary
 
 import psycopg
 from psycopg import errors as pg
@@ -17,6 +18,17 @@ T = TypeVar("T")
 
 #: A connection whose rows are plain tuples; each aggregate turns them into values.
 Session = psycopg.Connection[tuple[Any, ...]]
+
+
+#: What is done once the transaction that is open on a session is committed.
+_AFTER_COMMIT: WeakKeyDictionary[Session, list[Callable[[], object]]] = WeakKeyDictionary()
+
+
+def after_commit(session: Session, act: Callable[[], object]) -> None:
+    """Does `act` once the transaction is committed (counts something, say), never without."""
+    acts = _AFTER_COMMIT.get(session)
+    if acts is not None:
+        acts.append(act)
 
 
 class DatabaseUnavailable(TryAgain):
@@ -69,7 +81,11 @@ class Database:
         """
         try:
             with self._pool.connection() as session:
-                yield session
+                session_after_commit = _AFTER_COMMIT[session] = []
+                try:
+                    yield session
+                finally:
+                    del _AFTER_COMMIT[session]
         except PoolTimeout as error:
             raise DatabaseUnavailable("Postgres does not answer.") from error
         except (pg.DeadlockDetected, pg.SerializationFailure, pg.LockNotAvailable) as error:
@@ -81,6 +97,8 @@ class Database:
             raise Contended("The ledger got a new partition at this moment.") from error
         except (pg.OperationalError, pg.InterfaceError) as error:
             raise DatabaseUnavailable(f"Postgres broke off: {error}") from error
+        for act in session_after_commit:
+            act()
 
     def perform(self, work: Callable[[Session], T]) -> T:
         """`work` in a transaction, up to three times where another one stands in its way."""

@@ -1,4 +1,4 @@
-"""Mails that could not be processed: listed, driven again, or dropped."""
+"""Mails that could not be processed: put aside, listed, driven again, or dropped."""
 
 from __future__ import annotations
 
@@ -9,10 +9,13 @@ from typing import Any
 
 from psycopg.rows import dict_row
 
+from shared.alerts import MailQuarantined
 from shared.errors import NotFound
 from shared.messages import RawRef
-from shared.storage.pool import Session
+from shared.storage import alerts
+from shared.storage.pool import Session, after_commit
 from shared.storage.queries import Queries
+from shared.telemetry import metrics
 
 _SQL = Queries("quarantine")
 
@@ -38,6 +41,54 @@ class Quarantined:
     in_ledger: bool
     subject: str
     sender: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewEntry:
+    """A mail to be put aside. `id` is its message id where it was downloaded.
+
+    `reason` is a sentence for people; `raw` is None where the mail was left on its server.
+    """
+
+    id: uuid.UUID
+    connection_id: int
+    folder: str
+    native_key: str
+    uid_validity: int
+    code: str
+    reason: str
+    size: int
+    raw: RawRef | None = None
+
+
+def add(session: Session, entry: NewEntry) -> None:
+    """The only way into quarantine: the entry, an alert with the reason, and the count.
+
+    All of it or nothing, with the caller's transaction.
+    """
+    row = session.execute(
+        _SQL["insert"],
+        {
+            "id": entry.id,
+            "connection_id": entry.connection_id,
+            "folder": entry.folder,
+            "native_key": entry.native_key,
+            "uid_validity": entry.uid_validity,
+            "code": entry.code,
+            "reason": entry.reason,
+            "size": entry.size,
+            "raw_key": entry.raw.key if entry.raw else None,
+            "raw_offset": entry.raw.offset if entry.raw else None,
+        },
+    ).fetchone()
+    alert = MailQuarantined(
+        name=row[0] if row and row[0] else "(deleted)",
+        entry_id=str(entry.id),
+        code=entry.code,
+        reason=entry.reason,
+    )
+    alerts.raise_transition(session, alert, dedupe=alert.subject)
+    after_commit(session, metrics.QUARANTINED.labels(entry.code).inc)
 
 
 def entries(
@@ -73,12 +124,13 @@ def count(session: Session) -> int:
 def publish_anew(session: Session, entry_id: uuid.UUID) -> None:
     """Sends a downloaded mail on its way again and takes it out of quarantine."""
     session.execute(_SQL["publish_anew"], {"id": entry_id})
-    session.execute(_SQL["delete"], {"id": entry_id})
+    drop(session, entry_id)
 
 
 def drop(session: Session, entry_id: uuid.UUID) -> None:
     """Takes it out of quarantine for good; it stays known, so it never comes back by itself."""
     session.execute(_SQL["delete"], {"id": entry_id})
+    alerts.end_episode(session, f"quarantine/{entry_id}")  # put aside once more, it is told anew
 
 
 def _entry(row: dict[str, Any]) -> Quarantined:

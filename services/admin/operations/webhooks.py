@@ -9,7 +9,8 @@ from urllib.parse import urlsplit
 
 from services.admin.context import Context
 from shared import fields as typed
-from shared.alerts import Alert, Template, check_secret, sentence
+from shared.alert_requests import check_secret
+from shared.alerts import Alert, Template
 from shared.errors import InvalidInput
 from shared.storage import alerts
 from shared.storage.alerts import WEBHOOK_TABLE, Delivery, Webhook
@@ -95,7 +96,7 @@ def alert_log(ctx: Context, *, limit: int = 30) -> Sequence[Told]:
     return [
         Told(
             alert,
-            sentence(alert),
+            alert.data.sentence,
             is_open,
             tuple(line for line in log if line.alert_id == alert.id),
         )

@@ -6,9 +6,10 @@ import uuid
 from urllib.parse import urlencode
 
 from fastapi import APIRouter, Request
-from starlette.responses import Response
+from starlette.responses import RedirectResponse, Response
 
 from services.admin.operations import quarantine as operations
+from services.admin.operations.messages import get_message
 from services.admin.pages.house import context_of
 from services.admin.pages.mails import as_download
 from services.admin.pages.posted import Form
@@ -38,6 +39,22 @@ def list_quarantine(
         return "/quarantine?" + urlencode({n: v for n, v in query.items() if v})
 
     return render(request, "mails/quarantine.html", page=page, link=link, code=code, chosen=chosen)
+
+
+@router.get("/{entry_id:uuid}", dependencies=[LOOK])
+def show(request: Request, entry_id: uuid.UUID) -> Response:
+    """One entry: where alerts lead. Once it is decided about, its mail if there is one."""
+    ctx = context_of(request)
+    try:
+        entry = operations.get_quarantined(ctx, entry_id)
+    except NotFound:
+        try:
+            get_message(ctx, entry_id)
+        except NotFound:
+            return go("/quarantine", "That mail is not in quarantine any more.", "warn")
+        return RedirectResponse(f"/mails/{entry_id}", 303)
+    page = operations.QuarantinePage((entry,), None, 1)
+    return render(request, "mails/quarantine.html", page=page, link=None, code="", chosen=entry.id)
 
 
 @router.get("/{entry_id:uuid}/raw", dependencies=[READ_MAIL])

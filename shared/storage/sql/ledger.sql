@@ -182,13 +182,6 @@ WITH gone AS (
 )
 UPDATE message SET settled_at = now() WHERE id = ANY(ARRAY(SELECT message_id FROM gone));
 
--- name: insert_quarantine
-INSERT INTO quarantine (id, connection_id, folder, native_key, uid_validity, code, reason, size,
-    raw_key, raw_offset)
-VALUES (%(id)s, %(connection_id)s, %(folder)s, %(native_key)s, %(uid_validity)s, %(code)s,
-    %(reason)s, %(size)s, %(raw_key)s, %(raw_offset)s)
-ON CONFLICT (id) DO UPDATE SET code = excluded.code, reason = excluded.reason, created_at = now();
-
 -- name: insert_run
 INSERT INTO fetch_run (id, connection_id, duration_ms, found, downloaded, bytes, error)
 VALUES (%(id)s, %(connection_id)s, %(duration_ms)s, %(found)s, %(downloaded)s, %(bytes)s, %(error)s);

@@ -1,3 +1,12 @@
+-- name: insert
+-- Gives the name of the connection, for the alert.
+INSERT INTO quarantine (id, connection_id, folder, native_key, uid_validity, code, reason, size,
+    raw_key, raw_offset)
+VALUES (%(id)s, %(connection_id)s, %(folder)s, %(native_key)s, %(uid_validity)s, %(code)s,
+    %(reason)s, %(size)s, %(raw_key)s, %(raw_offset)s)
+ON CONFLICT (id) DO UPDATE SET code = excluded.code, reason = excluded.reason, created_at = now()
+RETURNING (SELECT name FROM connection WHERE id = %(connection_id)s);
+
 -- name: entries
 -- Ends before WHERE.
 SELECT q.id, q.connection_id, coalesce(c.name, '') AS connection, q.folder, q.native_key,

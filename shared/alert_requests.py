@@ -1,0 +1,193 @@
+"""How an alert is written to a webhook.
+
+Bodies follow the receivers' own documents: Slack's incoming webhooks (Block Kit), Microsoft Teams
+Workflows (a message with an Adaptive Card), OpsGenie's Alert API, and, for programs, CloudEvents
+1.0 structured JSON signed as Standard Webhooks 1.0 describes.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import hmac
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final
+from urllib.parse import quote
+
+from shared.alerts import CLOSES, Alert, AlertKind, Severity, Template, to_json
+from shared.errors import InvalidInput
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What is posted to a webhook."""
+
+    url: str
+    headers: Mapping[str, str]
+    body: bytes
+
+
+def compose(
+    alert: Alert, template: Template, *, url: str, secret: str, public_url: str, now: datetime
+) -> Request:
+    """The request that tells `alert` to one webhook.
+
+    `secret` signs the body (OpsGenie: is the API key); empty: unsigned. The alert's id is the
+    idempotency key (`webhook-id`): a receiver that sees it twice has seen it.
+    """
+    link = public_url.rstrip("/") + alert.data.page
+    headers = {"content-type": "application/json", "user-agent": "Posthouse"}
+    body: Mapping[str, Any]
+    match template:
+        case Template.SLACK:
+            body = _slack(alert, link)
+        case Template.TEAMS:
+            body = _teams(alert, link)
+        case Template.OPSGENIE:
+            if secret:
+                headers["authorization"] = f"GenieKey {secret}"
+            url, body = _opsgenie(alert, link, url)
+        case Template.JSON:
+            headers["content-type"] = "application/cloudevents+json"
+            body = _cloud_event(alert, link)
+    octets = json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode()
+    headers["webhook-id"] = str(alert.id)
+    headers["webhook-timestamp"] = str(int(now.timestamp()))
+    if secret and template is not Template.OPSGENIE:
+        headers["webhook-signature"] = sign(
+            secret, headers["webhook-id"], headers["webhook-timestamp"], octets
+        )
+    return Request(url, headers, octets)
+
+
+def sign(secret: str, identifier: str, timestamp: str, body: bytes) -> str:
+    """`v1,` and the base64 of HMAC-SHA256 over `id.timestamp.body` (Standard Webhooks 1.0).
+
+    A secret that begins with `whsec_` is the base64 of the key, any other is the key itself.
+    """
+    signed = f"{identifier}.{timestamp}.".encode() + body
+    digest = hmac.new(_key(secret), signed, hashlib.sha256).digest()
+    return "v1," + base64.b64encode(digest).decode()
+
+
+def check_secret(secret: str) -> None:
+    """Raises InvalidInput where a `whsec_` secret is not base64."""
+    _key(secret)
+
+
+_ROUTING: Final = {Severity.CRITICAL: "P2", Severity.WARNING: "P3", Severity.INFO: "P5"}
+_COLOURS: Final = {
+    Severity.CRITICAL: "attention",
+    Severity.WARNING: "warning",
+    Severity.INFO: "good",
+}
+
+
+def _key(secret: str) -> bytes:
+    if not secret.startswith("whsec_"):
+        return secret.encode()
+    try:
+        return base64.b64decode(secret.removeprefix("whsec_"), validate=True)
+    except binascii.Error as error:
+        raise InvalidInput(
+            "A signing secret that begins with whsec_ goes on with base64.", field="secret"
+        ) from error
+
+
+def _facts(alert: Alert) -> list[tuple[str, str]]:
+    facts = [("Severity", alert.severity.value), ("At", f"{alert.at:%Y-%m-%d %H:%M:%S} UTC")]
+    hint = getattr(alert.data, "hint", "")
+    return [*facts, ("What to do", hint)] if hint else facts
+
+
+def _cloud_event(alert: Alert, link: str) -> dict[str, Any]:
+    return {
+        "specversion": "1.0",
+        "id": str(alert.id),
+        "type": f"posthouse.alert.{alert.kind}.v1",
+        "source": "/" + alert.subject,
+        "time": alert.at.isoformat(),
+        "datacontenttype": "application/json",
+        "data": {
+            **to_json(alert.data),
+            "severity": alert.severity.value,
+            "summary": alert.data.sentence,
+            "url": link,
+        },
+    }
+
+
+def _slack(alert: Alert, link: str) -> dict[str, Any]:
+    text = alert.data.sentence
+    details = " · ".join(f"*{name}:* {_mrkdwn(value)}" for name, value in _facts(alert))
+    return {
+        "text": _mrkdwn(text),
+        "blocks": [
+            {
+                "type": "section",
+                "text": {"type": "mrkdwn", "text": f"<{link}|{_mrkdwn(text[:2900])}>"},
+            },
+            {"type": "context", "elements": [{"type": "mrkdwn", "text": details[:2900]}]},
+        ],
+    }
+
+
+def _mrkdwn(text: str) -> str:
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;").replace("|", "¦")
+
+
+def _teams(alert: Alert, link: str) -> dict[str, Any]:
+    card = {
+        "$schema": "http://adaptivecards.io/schemas/adaptive-card.json",
+        "type": "AdaptiveCard",
+        "version": "1.4",
+        "body": [
+            {
+                "type": "TextBlock",
+                "text": alert.data.sentence,
+                "wrap": True,
+                "weight": "bolder",
+                "color": _COLOURS[alert.severity],
+            },
+            {
+                "type": "FactSet",
+                "facts": [{"title": name, "value": value} for name, value in _facts(alert)],
+            },
+        ],
+        "actions": [{"type": "Action.OpenUrl", "title": "Open in Posthouse", "url": link}],
+    }
+    return {
+        "type": "message",
+        "attachments": [
+            {"contentType": "application/vnd.microsoft.card.adaptive", "content": card}
+        ],
+    }
+
+
+def _opsgenie(alert: Alert, link: str, url: str) -> tuple[str, dict[str, Any]]:
+    """A new alert, or the closing of the one that a recovery ends; both known by their alias."""
+    if alert.kind in CLOSES:
+        # Failing and needing authorisation share an alias, so one call closes either.
+        opened = _alias(CLOSES[alert.kind][0], alert.subject)
+        closing = f"{url.rstrip('/')}/{quote(opened, safe='')}/close?identifierType=alias"
+        return closing, {"source": "Posthouse", "note": alert.data.sentence}
+    return url, {
+        "message": alert.data.sentence[:130],
+        "alias": _alias(alert.kind, alert.subject),
+        "description": f"{alert.data.sentence}\n{link}",
+        "details": {name: str(value) for name, value in to_json(alert.data).items()},
+        "entity": alert.subject,
+        "source": "Posthouse",
+        "tags": ["posthouse", alert.kind.value],
+        "priority": _ROUTING[alert.severity],
+    }
+
+
+def _alias(kind: AlertKind, subject: str) -> str:
+    # Whether a connection fails or needs authorising is one matter to a receiver.
+    topic = "health" if kind.startswith("connection-") else kind.value
+    return f"posthouse:{subject}:{topic}"

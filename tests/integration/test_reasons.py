@@ -1,0 +1,110 @@
+"""From the real cause to the text of the webhook: the reason arrives, and the link exists."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable
+from typing import Any
+
+import httpx
+import pytest
+
+from shared.alerts import Template
+from shared.storage import alerts
+from shared.vault import Place
+from tests.rig.house import House
+from tests.rig.mails import mail
+from tests.servers.dovecot import Dovecot
+from tests.servers.processes import free_port
+from tests.servers.webhooks import Receiver
+
+pytestmark = pytest.mark.promise("H5")
+
+
+def listen(house: House, receiver: Receiver) -> None:
+    def seal(column: str, row: int, text: str) -> bytes:
+        return house.vault.seal(text.encode(), Place(alerts.WEBHOOK_TABLE, column, str(row)))
+
+    with house.database.transaction() as session:
+        alerts.create_webhook(
+            session,
+            name="on call",
+            url=receiver.url,
+            secret="",
+            template=Template.JSON,
+            seal=seal,
+        )
+
+
+def told(house: House, receiver: Receiver, kind: str) -> dict[str, Any]:
+    """What the webhook was told of this kind, once it was."""
+
+    def found() -> list[dict[str, Any]]:
+        return [r.json["data"] for r in receiver.received if f".{kind}." in r.json["type"]]
+
+    house.wait(lambda: bool(found()), f"the webhook hears of {kind}")
+    (data,) = found()
+    return data
+
+
+def test_a_refused_login_is_told_with_the_words_that_the_page_has(
+    redis_url: str,
+    dovecot: Dovecot,
+    mail_user: str,
+    build_house: Callable[..., House],
+    receiver: Receiver,
+) -> None:
+    house = build_house(redis_url)
+    listen(house, receiver)
+    house.add_handler()
+    house.start("scheduler", "fetcher")
+    connection = house.watch(dovecot, mail_user, password="wrong")
+    data = told(house, receiver, "connection-failing")
+    ((error,),) = house.query("SELECT error FROM connection_state")
+    assert error["message"] and error["message"] in data["summary"]
+    assert data["hint"] == error["hint"] != ""
+    assert data["url"].endswith(f"/connections/{connection}")
+
+
+@pytest.mark.promise("H4")
+def test_a_mail_in_quarantine_is_told_with_its_reason_and_a_link_that_opens(
+    redis_url: str,
+    dovecot: Dovecot,
+    mail_user: str,
+    build_house: Callable[..., House],
+    receiver: Receiver,
+) -> None:
+    port, health = free_port(), free_port()
+    url = f"http://127.0.0.1:{port}"
+    dovecot.deliver(mail_user, [mail(1, 50_000)])
+    token = "a-token-of-more-than-20-characters"
+    house = build_house(
+        redis_url, max_message_bytes="20000", public_url=url, port=str(port), admin_token=token
+    )
+    listen(house, receiver)
+    house.add_handler()
+    house.start("scheduler", "admin")
+    house.start("fetcher", settings={"health_port": str(health)})
+    house.watch(dovecot, mail_user)
+    data = told(house, receiver, "mail-quarantined")
+    assert "the limit is 20,000 (MAX_MESSAGE_BYTES)" in data["summary"]
+    metrics = httpx.get(f"http://127.0.0.1:{health}/metrics").text
+    assert 'posthouse_quarantined_total{code="too-large"} 1.0' in metrics
+
+    with httpx.Client(base_url=url, follow_redirects=True) as browser:
+        house.wait(lambda: is_up(browser), "the pages answer")
+        page = browser.get("/login").text
+        csrf = page.partition('name="csrf" value="')[2].partition('"')[0]
+        browser.post("/login", data={"token": token, "csrf": csrf, "way": "token", "next": "/"})
+        shown = browser.get(data["url"].removeprefix(url))
+        assert shown.status_code == 200
+        assert "the limit is 20,000 (MAX_MESSAGE_BYTES)" in shown.text
+        gone = browser.get(f"/quarantine/{uuid.uuid4()}")
+        assert "not in quarantine any more" in gone.text
+
+
+def is_up(browser: httpx.Client) -> bool:
+    try:
+        return browser.get("/healthz").is_success
+    except httpx.TransportError:
+        return False

@@ -1,0 +1,92 @@
+"""Every kind of alert says its reason, can be told in every form, and leads to a page."""
+
+from __future__ import annotations
+
+import json
+from typing import cast
+
+import pytest
+from starlette.routing import Match
+
+from services.admin.pages.app import build
+from services.admin.pages.house import PagesHouse
+from shared.alert_requests import compose
+from shared.alerts import (
+    TYPES,
+    Alert,
+    AlertData,
+    AlertKind,
+    CertificateExpiring,
+    ClientSecretExpiring,
+    ConnectionFailing,
+    ConnectionNeedsAuthorisation,
+    ConnectionRecovered,
+    ConnectionsOnTime,
+    ConnectionsOverdue,
+    HandlerBacklogOld,
+    HandlerBacklogRecovered,
+    MailQuarantined,
+    ServiceFailing,
+    ServiceRecovered,
+    Template,
+    from_json,
+    to_json,
+)
+from shared.clock import new_id, utc_now
+
+_ENTRY = str(new_id())
+#: One of each kind, and the words that its sentence must have.
+SAMPLES: list[tuple[AlertData, str]] = [
+    (ConnectionFailing(connection_id=7, name="Box", message="Wrong password."), "Wrong password."),
+    (
+        ConnectionNeedsAuthorisation(connection_id=7, name="Box", message="The grant is gone."),
+        "The grant is gone.",
+    ),
+    (ConnectionRecovered(connection_id=7, name="Box"), "works again"),
+    (
+        ConnectionsOverdue(name="Box", count=3, oldest_success_at="2026-11-22T10:00:00+00:00"),
+        "3 connections are overdue",
+    ),
+    (ConnectionsOnTime(name="Box"), "No connection is overdue"),
+    (CertificateExpiring(certificate_id=3, name="Box", days=7, ends_at="2026-11-22"), "7 days"),
+    (ClientSecretExpiring(credential_id=3, name="Box", days=1, ends_at="2026-11-22"), "a day"),
+    (MailQuarantined(name="Box", entry_id=_ENTRY, code="x", reason="Too large."), "Too large."),
+    (HandlerBacklogOld(name="Box", handler_id=1, backlog=9, oldest_at=None), "9 mails wait"),
+    (HandlerBacklogRecovered(name="Box", handler_id=1, backlog=0, oldest_at=None), "caught up"),
+    (ServiceFailing(name="fetcher", check="broker", message="Refused."), "(broker): Refused."),
+    (ServiceRecovered(name="fetcher", check="broker"), "works again"),
+]
+_data = pytest.mark.parametrize(("data", "words"), SAMPLES, ids=lambda v: getattr(v, "kind", ""))
+
+
+def test_no_kind_is_left_out() -> None:
+    assert {data.kind for data, _ in SAMPLES} == set(AlertKind) == set(TYPES)
+
+
+@_data
+def test_it_comes_back_from_its_row_as_it_went_there(data: AlertData, words: str) -> None:
+    assert from_json(data.kind, json.loads(json.dumps(to_json(data)))) == data
+    assert words in data.sentence
+
+
+@_data
+@pytest.mark.promise("H5")
+def test_its_link_leads_to_a_page(data: AlertData, words: str) -> None:
+    pages = build(cast(PagesHouse, object()))
+    path = data.page.partition("?")[0]
+    scope = {"type": "http", "method": "GET", "path": path, "root_path": "", "headers": []}
+    assert any(route.matches(scope)[0] is Match.FULL for route in pages.routes), data.page
+
+
+@_data
+@pytest.mark.parametrize("template", Template)
+def test_it_can_be_told_in_every_form(data: AlertData, words: str, template: Template) -> None:
+    request = compose(
+        Alert(id=new_id(), data=data),
+        template,
+        url="https://h.example",
+        secret="",
+        public_url="https://p/",
+        now=utc_now(),
+    )
+    assert words in request.body.decode()

@@ -107,15 +107,31 @@ def migrate(
             metavar="SECONDS", help="Change nothing: wait until somebody else has done it."
         ),
     ] = None,
+    adopt_store: Annotated[
+        bool,
+        typer.Option(
+            "--adopt-store",
+            help="Also make the store at POSTHOUSE_STORE_URL this database's own: after it was "
+            "moved or restored, never because a service merely refuses it.",
+        ),
+    ] = False,
 ) -> None:
     """Brings the database schema to this version. Safe to run at any time, by any number."""
-    from shared.settings import DatabaseSettings, load
+    from shared.settings import DatabaseSettings, StoreSettings, load
     from shared.storage import schema
     from shared.storage.migrate import migrate as bring_up
 
     url = load(DatabaseSettings).database_url.get_secret_value()
     version = bring_up(url) if wait is None else schema.wait_until_there(url, wait)
     typer.echo(f"The schema is at version {version}.")
+    if adopt_store:
+        from shared.own_store import adopt_store as adopt
+        from shared.storage.pool import Database
+        from shared.store import open_store
+
+        with Database(url, size=1) as database:
+            identity = adopt(database, open_store(load(StoreSettings).store_url))
+        typer.echo(f"The store {identity} belongs to this database now.")
 
 
 def run_service(name: str) -> None:

@@ -137,6 +137,14 @@ class DatabaseSettings(BaseSettings):
     database_url: SecretStr = Field(description="Postgres, postgresql://user:password@host/name")
 
 
+class StoreSettings(BaseSettings):
+    """For commands that need the store and nothing else."""
+
+    model_config = Settings.model_config
+
+    store_url: str = Field(description="Raw mail: file:///path s3://bucket gs://… az://…")
+
+
 class OutputSettings(BaseSettings):
     """For commands that only look at the handlers' queues."""
 

@@ -10,6 +10,7 @@ import contextlib
 import errno
 import os
 import tempfile
+import uuid
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
@@ -21,12 +22,20 @@ from shared.errors import InvalidInput, NotFound, TryAgain
 from shared.messages import RawRef
 
 CHUNK = 1 << 20
+#: The object that says whose store it is.
+MARKER = "posthouse-store"
 
 
 class StoreFull(TryAgain):
     """There is no room for another mail; fetching waits until there is."""
 
     code = "store-full"
+
+
+class MissingObject(NotFound):
+    """The store does not have what was written to it."""
+
+    code = "bytes-missing"
 
 
 class Pack:
@@ -49,6 +58,14 @@ class Pack:
         except OSError as error:
             raise _translated(error, "write to") from error
         self.size += len(chunk)
+
+    def flush(self) -> None:
+        """Writes what is buffered, so that a full disk shows."""
+        assert self._file is not None
+        try:
+            self._file.flush()
+        except OSError as error:
+            raise _translated(error, "write to") from error
 
     def truncate(self, size: int) -> None:
         """Takes back what was written after `size`: a mail that broke off half-way."""
@@ -87,7 +104,7 @@ class Store(Protocol):
         ...
 
     def read(self, ref: RawRef) -> bytes:
-        """The bytes of one mail. Raises NotFound where retention has removed them."""
+        """The bytes of one mail. Raises MissingObject where they are not there."""
         ...
 
     def stream(self, ref: RawRef) -> Iterator[bytes]:
@@ -107,7 +124,23 @@ class Store(Protocol):
         ...
 
     def check(self) -> None:
-        """Raises TryAgain where the store cannot be reached."""
+        """Raises TryAgain where the store cannot be reached, StoreFull where it is full."""
+        ...
+
+    def marker(self) -> uuid.UUID | None:
+        """Whose store it is (see `shared.own_store`); None where nobody wrote that yet."""
+        ...
+
+    def mark(self, identity: uuid.UUID) -> None:
+        """Writes whose store it is, durably, over what stands there."""
+        ...
+
+    def is_empty(self) -> bool:
+        """Whether no mail lies in it."""
+        ...
+
+    def space(self) -> tuple[int, int] | None:
+        """(free, total) octets, None where the store has no such bounds."""
         ...
 
 
@@ -153,7 +186,7 @@ class FileStore:
                 while left:
                     chunk = file.read(min(left, CHUNK))
                     if not chunk:
-                        raise NotFound(f"The store's object {ref.key} is shorter than it was.")
+                        raise MissingObject(f"The store's object {ref.key} is shorter than it was.")
                     left -= len(chunk)
                     yield chunk
         except FileNotFoundError as error:
@@ -186,6 +219,33 @@ class FileStore:
     def check(self) -> None:
         with self.pack() as pack:
             pack.write(b"posthouse")
+            pack.flush()
+
+    def marker(self) -> uuid.UUID | None:
+        try:
+            return _identity((self._root / MARKER).read_bytes())
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise _translated(error, "read from") from error
+
+    def mark(self, identity: uuid.UUID) -> None:
+        try:
+            with (self._spool / new_id().hex).open("xb") as file:
+                file.write(str(identity).encode() + b"\n")
+                self.keep(file, MARKER)
+        except OSError as error:
+            raise _translated(error, "write to") from error
+
+    def is_empty(self) -> bool:
+        return next(self.keys("raw/~"), None) is None
+
+    def space(self) -> tuple[int, int] | None:
+        try:
+            found = os.statvfs(self._root)
+        except OSError as error:
+            raise _translated(error, "read from") from error
+        return found.f_bavail * found.f_frsize, found.f_blocks * found.f_frsize
 
     def _make_durable_folder(self, folder: Path) -> None:
         missing = [p for p in (folder, *folder.parents) if not p.exists()]
@@ -261,6 +321,29 @@ class ObjectStore:
         except Exception as error:
             raise TryAgain(f"The store did not answer: {error}") from error
 
+    def marker(self) -> uuid.UUID | None:
+        try:
+            return _identity(bytes(self._bucket.get(MARKER).bytes()))
+        except FileNotFoundError:
+            return None
+        except Exception as error:
+            raise TryAgain(f"The store did not answer: {error}") from error
+
+    def mark(self, identity: uuid.UUID) -> None:
+        try:
+            self._bucket.put(MARKER, str(identity).encode() + b"\n")
+        except Exception as error:
+            raise TryAgain(f"The store did not take an object: {error}") from error
+
+    def is_empty(self) -> bool:
+        try:
+            return not next(iter(self._bucket.list(prefix="raw/", chunk_size=1)), None)
+        except Exception as error:
+            raise TryAgain(f"The store did not answer: {error}") from error
+
+    def space(self) -> tuple[int, int] | None:
+        return None
+
 
 def open_store(url: str) -> Store:
     """`file:///path`, `s3://bucket/prefix`, `gs://…`, `az://…`. Raises InvalidInput on others."""
@@ -284,6 +367,18 @@ def open_store(url: str) -> Store:
     )
 
 
+def _identity(text: bytes) -> uuid.UUID:
+    """Raises InvalidInput where it is no such thing."""
+    try:
+        return uuid.UUID(text.decode("ascii").strip())
+    except ValueError as error:
+        raise InvalidInput(
+            f"The store's object {MARKER} does not hold the identity of a store.",
+            field="store_url",
+            hint="Is POSTHOUSE_STORE_URL right? Restore the object, or adopt the store.",
+        ) from error
+
+
 def _discard(file: IO[bytes]) -> None:
     with contextlib.suppress(OSError):
         file.close()
@@ -291,8 +386,8 @@ def _discard(file: IO[bytes]) -> None:
         Path(file.name).unlink(missing_ok=True)
 
 
-def _gone(key: str) -> NotFound:
-    return NotFound(
+def _gone(key: str) -> MissingObject:
+    return MissingObject(
         f"The store has no object {key}.", hint="Retention removes raw mail after RETENTION_DAYS."
     )
 

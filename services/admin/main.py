@@ -20,11 +20,11 @@ from shared.hosts import HostRules
 from shared.logins import Logins
 from shared.mailbox.base import Mailbox
 from shared.mailbox.open import open_mailbox
+from shared.own_store import open_own_store
 from shared.queueing.output import open_output
 from shared.storage import schema
 from shared.storage.limiter import PostgresLimiter
 from shared.storage.pool import Database
-from shared.store import open_store
 from shared.telemetry.health import HealthServer, Heartbeat, Readiness
 from shared.vault import Vault
 
@@ -67,7 +67,7 @@ class Admin:
             heartbeat=self.heartbeat,
             checks={
                 "database": partial(schema.check, self.house.database),
-                "store": self.house.store.check,
+                "store": self.house.store.check_identity,
             },
         )
         with self.house.database, health:
@@ -105,7 +105,7 @@ def build(settings: AdminSettings) -> Admin:
     """Wires the service; nothing is connected before `run`."""
     database = Database(settings.database_url.get_secret_value(), size=20)
     vault = Vault.from_settings([key.get_secret_value() for key in settings.secret_keys])
-    store = open_store(settings.store_url)
+    store = open_own_store(settings.store_url, database)
     rules = HostRules.parse(
         settings.allowed_hosts, settings.denied_hosts, private=settings.private_networks
     )
@@ -126,5 +126,7 @@ def build(settings: AdminSettings) -> Admin:
     output = open_output(settings.effective_output_url)
     house = House(settings, database, vault, store, MailWork(), logins, opened, output)
     heartbeat = Heartbeat()
-    readiness = Readiness({"database": partial(schema.check, database), "store": store.check})
+    readiness = Readiness(
+        {"database": partial(schema.check, database), "store": store.check_identity}
+    )
     return Admin(settings, house, build_app(house, heartbeat, readiness), heartbeat)

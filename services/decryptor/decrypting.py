@@ -8,6 +8,7 @@ published just before goes out a second time with the same event id.
 from __future__ import annotations
 
 import threading
+import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -21,16 +22,16 @@ from services.decryptor.opening import is_searched, may_be_secured
 from services.decryptor.publishing import Publisher
 from services.decryptor.secured import SecuredMails
 from services.decryptor.settings import DecryptorSettings
-from shared.alerts import AlertKind
 from shared.connections import Connection
-from shared.errors import NotFound, PosthouseError
+from shared.errors import PosthouseError, TryAgain
 from shared.headers import HEADER_LIMIT, header_block
 from shared.messages import Outcome, RawRef
 from shared.security import Security
-from shared.storage import alerts, connections, outbox
+from shared.storage import connections, outbox
 from shared.storage.outbox import Claimed, Release
 from shared.storage.pool import Database, DatabaseUnavailable, Session
-from shared.store import Store
+from shared.store import MissingObject, Store
+from shared.telemetry import metrics
 
 _log = structlog.get_logger(__name__)
 
@@ -38,6 +39,9 @@ STEPS: Final = ("claimed", "opened", "kept", "recorded", "published", "delivered
 
 #: Octets of mails that are worked on together.
 _BATCH_OCTETS = 8 << 20
+#: Seconds. A mail whose bytes are missing is tried again at least so often, and for so long.
+_MISSING_LONGEST = 600.0
+_MISSING_GIVEN_UP = 86_400.0
 _PLAIN = Security().to_json()
 
 
@@ -76,6 +80,24 @@ class Claims:
                 _log.warning("claims not renewed", error=str(error))
 
 
+@dataclass(slots=True)
+class MissingBytes:
+    """Whether the store lacked bytes lately: a decryptor that cannot read mails is not ready."""
+
+    _seen_at: float = float("-inf")
+
+    def seen(self) -> None:
+        self._seen_at = time.monotonic()
+
+    def check(self) -> None:
+        """Raises TryAgain until nothing was missing for longer than mails are put off."""
+        if time.monotonic() - self._seen_at < 1.5 * _MISSING_LONGEST:
+            raise TryAgain(
+                "The store lacks mails that were written to it.",
+                hint="Is POSTHOUSE_STORE_URL right? They are tried again until they are there.",
+            )
+
+
 @dataclass(frozen=True, slots=True)
 class Decrypting:
     """What every decrypt job of this process works with. `reached` is told every step."""
@@ -87,6 +109,7 @@ class Decrypting:
     settings: DecryptorSettings
     claims: Claims
     reached: Callable[[str], None]
+    missing: MissingBytes = field(default_factory=MissingBytes)
 
     def run(self, message_ids: Sequence[str], correlation_id: str) -> None:
         """Opens and publishes those of the mails that wait and that nobody else holds."""
@@ -109,10 +132,17 @@ class Decrypting:
             healthy = [mail for mail in part if mail.attempts <= self.settings.decrypt_attempts]
             for mail in part:
                 if mail.attempts > self.settings.decrypt_attempts:
-                    self._quarantine(mail, by_id.get(mail.connection_id), token)
+                    self._quarantine(mail, token)
             outcomes = self._opened(healthy, by_id, token)
             ready = [mail for mail in healthy if mail.id in outcomes]
             self.publisher.publish(ready, outcomes, by_id, token, self.reached)
+        except MissingObject as error:
+            # Nothing of the part was published yet: everything is read before. Others go on.
+            if len(part) > 1:
+                for mail in part:
+                    self._part([mail], by_id, token)
+            else:
+                self._missing(part, token, error)
         except PosthouseError as error:
             # Ours to blame (store, database, output): the mails wait, and nothing counts
             # against them.
@@ -140,21 +170,39 @@ class Decrypting:
         except DatabaseUnavailable as error:
             _log.warning("claims could not be given back: they run out", error=str(error))
 
-    def _quarantine(self, mail: Claimed, connection: Connection | None, token: uuid.UUID) -> None:
+    def _missing(self, mails: Sequence[Claimed], token: uuid.UUID, error: MissingObject) -> None:
+        """The store lacks bytes that are in the ledger: its fault, not the mails'.
+
+        They are tried again, ever more rarely; only after a day somebody has to decide.
+        """
+        _log.error("the store lacks mails", key=mails[0].raw.key, mails=len(mails))
+        metrics.MISSING_BYTES.inc(len(mails))
+        self.missing.seen()
+        releases = [
+            Release(
+                mail.id,
+                str(error),
+                delay=min(_MISSING_LONGEST, max(5.0, mail.missing_s or 0.0)),
+                missing=True,
+            )
+            for mail in mails
+            if (mail.missing_s or 0.0) < _MISSING_GIVEN_UP
+        ]
+        with self.database.transaction() as session:
+            outbox.release(session, token, releases)
+            for mail in mails:
+                if (mail.missing_s or 0.0) >= _MISSING_GIVEN_UP:
+                    reason = f"Its bytes were not in the store for a day. {error}"
+                    outbox.put_aside(session, token, mail.id, "bytes-missing", reason)
+
+    def _quarantine(self, mail: Claimed, token: uuid.UUID) -> None:
         reason = (
             f"The mail could not be processed in {self.settings.decrypt_attempts} attempts; "
             "each ended in a crash or an unexpected error."
         )
         _log.error("mail quarantined", message=str(mail.id))
         with self.database.transaction() as session:
-            outbox.quarantine(session, token, mail.id, "cannot-process", reason)
-            alerts.raise_transition(
-                session,
-                AlertKind.MAIL_QUARANTINED,
-                f"quarantine/{mail.id}",
-                {"name": connection.name if connection else "", "code": "cannot-process"},
-                dedupe=f"quarantine/{mail.id}",
-            )
+            outbox.put_aside(session, token, mail.id, "cannot-process", reason)
 
     def _opened(
         self, part: Sequence[Claimed], by_id: dict[int, Connection], token: uuid.UUID
@@ -212,11 +260,8 @@ class Decrypting:
             total = run[-1].raw.offset + min(run[-1].raw.size, _head_size(run[-1], inline))
             try:
                 block = self.store.read(RawRef(first.key, first.offset, total - first.offset))
-            except NotFound as error:
-                _log.error("the store has lost mails", key=first.key, mails=len(run))
-                with self.database.transaction() as session:
-                    for mail in run:
-                        outbox.quarantine(session, token, mail.id, "bytes-missing", str(error))
+            except MissingObject as error:
+                self._missing(run, token, error)
                 continue
             view = memoryview(block)
             for mail in run:

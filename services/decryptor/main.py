@@ -18,13 +18,14 @@ from services.decryptor.secured import SecuredMails
 from services.decryptor.settings import DecryptorSettings
 from shared.heap import keep_freed
 from shared.jobs import DECRYPT_ACTOR, DECRYPT_QUEUE
+from shared.own_store import open_own_store
 from shared.queueing.broker import build_broker
 from shared.queueing.output import Output, open_output
 from shared.queueing.worker import pulse_of, run_worker
 from shared.security import Security
 from shared.storage import schema
 from shared.storage.pool import Database
-from shared.store import Store, open_store
+from shared.store import Store
 from shared.telemetry import metrics
 from shared.telemetry.health import HealthServer, Heartbeat
 from shared.vault import Vault
@@ -70,6 +71,7 @@ class Decryptor:
                 "database": partial(schema.check, self.database),
                 "store": self.store.check,
                 "output": self.output.check,
+                "mails": self.decrypting.missing.check,
             },
         )
         _ = self.folder.path  # removes what an earlier one left, and says so if it cannot be made
@@ -90,7 +92,7 @@ def build(settings: DecryptorSettings) -> Decryptor:
     database = Database(
         settings.database_url.get_secret_value(), size=2 * settings.decrypt_threads + 4
     )
-    store = open_store(settings.store_url)
+    store = open_own_store(settings.store_url, database)
     vault = Vault.from_settings([key.get_secret_value() for key in settings.secret_keys])
     output = open_output(settings.effective_output_url)
     folder = PrivateFolder(settings.spool_dir)

@@ -35,12 +35,13 @@ from shared.jobs import DECRYPT_ACTOR, DECRYPT_QUEUE, FETCH_ACTOR, FETCH_QUEUE, 
 from shared.logins import Logins
 from shared.mailbox.base import Mailbox
 from shared.mailbox.open import open_mailbox
+from shared.own_store import open_own_store
 from shared.queueing.broker import build_broker, enqueue
 from shared.queueing.worker import pulse_of, run_worker
 from shared.storage import schema
 from shared.storage.limiter import PostgresLimiter
 from shared.storage.pool import Database
-from shared.store import Store, open_store
+from shared.store import Store
 from shared.telemetry import metrics
 from shared.telemetry.health import HealthServer, Heartbeat
 from shared.vault import Vault
@@ -120,7 +121,7 @@ def build(settings: FetcherSettings) -> Fetcher:
     url = settings.broker_url.get_secret_value()
     slots = 2 * settings.fetch_threads + settings.fetch_slow_threads
     database = Database(settings.database_url.get_secret_value(), size=slots + 4)
-    store = open_store(settings.store_url)
+    store = open_own_store(settings.store_url, database)
     vault = Vault.from_settings([key.get_secret_value() for key in settings.secret_keys])
     quick_jobs = build_broker(url, queues=(FETCH_QUEUE, DECRYPT_QUEUE))
     slow_jobs = build_broker(url, queues=(FETCH_SLOW_QUEUE,))

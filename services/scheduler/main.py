@@ -21,12 +21,13 @@ from shared.errors import PosthouseError
 from shared.hosts import HostRules
 from shared.jobs import DECRYPT_QUEUE, FETCH_QUEUE, FETCH_SLOW_QUEUE
 from shared.logins import Logins
+from shared.own_store import open_own_store
 from shared.queueing.broker import build_broker, enqueue_many
 from shared.queueing.output import Output, open_output
 from shared.storage import retention, schema
 from shared.storage.fleet import read_fleet
 from shared.storage.pool import Database
-from shared.store import Store, open_store
+from shared.store import Store
 from shared.telemetry.fleet import fleet_metrics
 from shared.telemetry.health import HealthServer, Heartbeat
 from shared.vault import Vault
@@ -149,7 +150,7 @@ def build(settings: SchedulerSettings) -> Scheduler:
     return Scheduler(
         settings=settings,
         database=database,
-        store=open_store(settings.store_url),
+        store=open_own_store(settings.store_url, database),
         vault=Vault.from_settings([key.get_secret_value() for key in settings.secret_keys]),
         output=output,
         hosts=HostRules.parse(

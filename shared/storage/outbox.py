@@ -17,6 +17,7 @@ from psycopg.types.json import Jsonb
 
 from shared.messages import MailHeaders, Outcome, RawRef
 from shared.security import Security
+from shared.storage import quarantine
 from shared.storage.arrays import array, text_array
 from shared.storage.pool import Session
 from shared.storage.queries import Queries
@@ -43,6 +44,8 @@ class Claimed:
     repeat_handlers: frozenset[int]
     outcome: Outcome | None
     correlation_id: uuid.UUID | None = None
+    #: Seconds since the store was first seen to lack its bytes, None where it does not.
+    missing_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,12 +62,16 @@ class Target:
 
 @dataclass(frozen=True, slots=True)
 class Release:
-    """Gives a mail back for `delay` seconds. `blameless`: the attempt does not count against it."""
+    """Gives a mail back for `delay` seconds.
+
+    `blameless`: the attempt does not count against it; `missing`: its bytes are not in the store.
+    """
 
     id: uuid.UUID
     error: str
     delay: float
     blameless: bool = True
+    missing: bool = False
 
 
 def due(session: Session, limit: int) -> tuple[list[uuid.UUID], list[uuid.UUID]]:
@@ -110,6 +117,7 @@ def _claimed(row: Sequence[Any]) -> Claimed:
         repeat_handlers=frozenset(row[17]),
         outcome=outcome,
         correlation_id=row[23],
+        missing_s=row[24],
     )
 
 
@@ -146,6 +154,7 @@ def release(session: Session, token: uuid.UUID, releases: Sequence[Release]) -> 
                 "errors": [item.error for item in releases],
                 "delays": [item.delay for item in releases],
                 "blameless": [item.blameless for item in releases],
+                "missing": [item.missing for item in releases],
             },
         )
 
@@ -206,12 +215,26 @@ def finish(session: Session, token: uuid.UUID, ids: Sequence[uuid.UUID]) -> None
         session.execute(_SQL["finish"], {"ids": _uuids(ids), "claim": token, "plain": _PLAIN})
 
 
-def quarantine(
-    session: Session, token: uuid.UUID, identifier: uuid.UUID, code: str, reason: str
+def put_aside(
+    session: Session, token: uuid.UUID, message_id: uuid.UUID, code: str, reason: str
 ) -> None:
-    """Puts a mail aside with its bytes: it blocks nothing and waits for a person."""
-    values = {"id": identifier, "claim": token, "code": code, "reason": reason}
-    session.execute(_SQL["quarantine"], values)
+    """Moves a mail that is still ours to quarantine."""
+    row = session.execute(_SQL["take_out"], {"id": message_id, "claim": token}).fetchone()
+    if row is None:
+        return
+    connection_id, folder, native_key, uid_validity, size, raw_key, raw_offset = row
+    entry = quarantine.NewEntry(
+        id=message_id,
+        connection_id=connection_id,
+        folder=folder,
+        native_key=native_key,
+        uid_validity=uid_validity,
+        code=code,
+        reason=reason,
+        size=size,
+        raw=RawRef(raw_key, raw_offset, size),
+    )
+    quarantine.add(session, entry)
 
 
 def redeliver(

@@ -113,6 +113,8 @@ TOKEN_REFRESHES: Final = _counter(
 QUARANTINED: Final = _counter(
     "quarantined_total", "Mails put into quarantine, by the code of the reason.", "code"
 )
+for _code in ("too-large", "mail-refused", "cannot-process", "bytes-missing"):
+    QUARANTINED.labels(_code)  # there from the start, so that the first one is a rise
 
 # Decryptor and hand-over
 DECRYPTED_MESSAGES: Final = _counter(
@@ -120,6 +122,10 @@ DECRYPTED_MESSAGES: Final = _counter(
     "Mails that went through the decryptor. status as in the event: plain, decrypted, "
     "no-certificate, unsupported, failed.",
     "status",
+)
+MISSING_BYTES: Final = _counter(
+    "missing_bytes_total",
+    "Times that the store lacked the bytes of a mail that was to be opened; it is tried again.",
 )
 DECRYPT_SECONDS: Final = _histogram(
     "decrypt_seconds", "How long opening and verifying one mail took.", _SECONDS

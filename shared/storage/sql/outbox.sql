@@ -31,12 +31,13 @@ WITH mine AS (
     SET claim = %(claim)s, claimed_until = now() + make_interval(secs => %(ttl)s),
         attempts = o.attempts + 1
     FROM mine WHERE o.message_id = mine.message_id
-    RETURNING o.message_id, o.attempts, o.initial, o.repeat_handlers
+    RETURNING o.message_id, o.attempts, o.initial, o.repeat_handlers, o.missing_since
 )
 SELECT m.id, m.connection_id, m.sequence, m.size, m.sha256, m.raw_key, m.raw_offset, m.message_id,
        m.sender, m.recipients, m.cc, m.subject, m.sent_at, m.downloaded_at, m.arrived_at,
        taken.attempts, taken.initial, taken.repeat_handlers,
-       m.security, m.opened_key, m.opened_offset, m.opened_size, m.opened_sha256, m.correlation_id
+       m.security, m.opened_key, m.opened_offset, m.opened_size, m.opened_sha256, m.correlation_id,
+       extract(epoch FROM now() - taken.missing_since)::double precision
 FROM taken JOIN message AS m ON m.id = taken.message_id
 WHERE m.id = ANY(%(ids)s::uuid[])
 ORDER BY m.raw_key, m.raw_offset;
@@ -69,9 +70,11 @@ FOR UPDATE;
 UPDATE outbox AS o
 SET claim = NULL, claimed_until = NULL, error = r.error,
     attempts = o.attempts - CASE WHEN r.blameless THEN 1 ELSE 0 END,
-    next_attempt_at = now() + make_interval(secs => r.delay)
-FROM unnest(%(ids)s::uuid[], %(errors)s::text[], %(delays)s::double precision[], %(blameless)s::boolean[])
-     AS r(id, error, delay, blameless)
+    next_attempt_at = now() + make_interval(secs => r.delay),
+    missing_since = CASE WHEN r.missing THEN coalesce(o.missing_since, now()) END
+FROM unnest(%(ids)s::uuid[], %(errors)s::text[], %(delays)s::double precision[],
+            %(blameless)s::boolean[], %(missing)s::boolean[])
+     AS r(id, error, delay, blameless, missing)
 WHERE o.message_id = r.id AND o.claim = %(claim)s;
 
 -- name: targets
@@ -114,17 +117,14 @@ SET published_at = coalesce(published_at, now()), opened_at = coalesce(opened_at
     security = coalesce(security, %(plain)s)
 WHERE id = ANY(ARRAY(SELECT message_id FROM done));
 
--- name: quarantine
+-- name: take_out
+-- Of a mail that is still ours: what its entry in quarantine needs to know.
 WITH gone AS (
-    DELETE FROM outbox WHERE message_id = %(id)s AND claim = %(claim)s
-    RETURNING message_id, connection_id
+    DELETE FROM outbox WHERE message_id = %(id)s AND claim = %(claim)s RETURNING message_id
 )
-INSERT INTO quarantine (id, connection_id, folder, native_key, uid_validity, code, reason, size,
-    raw_key, raw_offset)
-SELECT m.id, m.connection_id, m.folder, m.native_key, coalesce(m.uid_validity, 0), %(code)s,
-    %(reason)s, m.size, m.raw_key, m.raw_offset
-FROM gone JOIN message AS m ON m.id = gone.message_id
-ON CONFLICT (id) DO UPDATE SET code = excluded.code, reason = excluded.reason, created_at = now();
+SELECT m.connection_id, m.folder, m.native_key, coalesce(m.uid_validity, 0), m.size, m.raw_key,
+       m.raw_offset
+FROM gone JOIN message AS m ON m.id = gone.message_id;
 
 -- name: redeliver
 -- Asks for these mails again, at these handlers (empty: at every handler that takes them). Who holds

@@ -61,6 +61,7 @@ CREATE TABLE outbox (
     claimed_until timestamptz,
     initial boolean NOT NULL DEFAULT true, -- false: only the handlers named here, again
     repeat_handlers bigint[] NOT NULL DEFAULT '{}',
+    missing_since timestamptz,             -- the store did not have its bytes, from then on
     error text
 ) WITH (fillfactor = 60, autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_cost_delay = 0);
 CREATE INDEX outbox_due ON outbox (next_attempt_at);

@@ -3,3 +3,10 @@ CREATE TABLE chore (
     name text PRIMARY KEY,
     started_at timestamptz NOT NULL
 );
+
+-- The store of raw mails that belongs to this database; the same id lies in the store.
+CREATE TABLE store (
+    single boolean PRIMARY KEY DEFAULT true CHECK (single),
+    identity uuid NOT NULL,
+    since timestamptz NOT NULL DEFAULT now()
+);

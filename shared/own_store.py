@@ -1,0 +1,158 @@
+"""The store of this installation, and no other: an id lies in it and in Postgres.
+
+A wrong STORE_URL, a bucket that was swapped, a database restored beside another store: bytes would
+be looked for where they never were, written where nobody looks for them, and deleted because no
+row of this database points to them. So nothing is read, written or deleted before both ids were
+seen to be the same.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+import uuid
+from collections.abc import Iterator
+from datetime import datetime
+from typing import IO, Final
+
+import structlog
+
+from shared.errors import TryAgain
+from shared.messages import RawRef
+from shared.storage import store_identity
+from shared.storage.pool import Database
+from shared.store import Pack, Store, open_store
+
+_log = structlog.get_logger(__name__)
+
+#: Seconds for which a store that was recognised is taken for the same.
+_TRUSTED_SECONDS: Final = 30.0
+_ADOPT: Final = (
+    "Is POSTHOUSE_STORE_URL right? Where the store was moved or restored on purpose, run "
+    "`posthouse migrate --adopt-store` once with the same settings."
+)
+
+
+class ForeignStore(TryAgain):
+    """The store is another installation's, or an empty one in place of ours."""
+
+    code = "foreign-store"
+
+
+class OwnStore:
+    """A `Store` that refuses with ForeignStore what is not this installation's. Thread-safe."""
+
+    def __init__(self, database: Database, store: Store) -> None:
+        self._database = database
+        self._store = store
+        self._lock = threading.Lock()
+        self._recognised_at = float("-inf")
+
+    def recognise(self, *, anew: bool = False) -> None:
+        """Raises ForeignStore; asks once in half a minute unless `anew`.
+
+        An empty store becomes ours where no mail is known yet.
+        """
+        with self._lock:
+            if not anew and time.monotonic() - self._recognised_at < _TRUSTED_SECONDS:
+                return
+            self._recognised_at = float("-inf")
+            self._compare()
+            self._recognised_at = time.monotonic()
+
+    def _compare(self) -> None:
+        with self._database.transaction() as session:
+            expected = store_identity.known(session)
+            has_mails = store_identity.has_mails(session)
+        found = self._store.marker()
+        if found is not None and found == expected:
+            return
+        if found is not None:
+            raise ForeignStore(
+                "The store belongs to another installation of Posthouse: nothing is read from it, "
+                "written to it or deleted in it.",
+                hint=_ADOPT,
+            )
+        if has_mails:
+            raise ForeignStore(
+                "The store is not the one that holds the mails which the database knows: "
+                "it does not say whose it is.",
+                hint=_ADOPT,
+            )
+        if not self._store.is_empty():
+            raise ForeignStore(
+                "The store holds mails of which the database knows nothing.", hint=_ADOPT
+            )
+        # The row first: a store that was marked by a process that died would be nobody's.
+        with self._database.transaction() as session:
+            identity = store_identity.know(session, expected or uuid.uuid4())
+        self._store.mark(identity)
+        _log.info("the empty store belongs to this installation from now on", store=str(identity))
+
+    def pack(self) -> Pack:
+        self.recognise()
+        return self._store.pack()
+
+    def keep(self, file: IO[bytes], key: str) -> None:
+        self._store.keep(file, key)
+
+    def read(self, ref: RawRef) -> bytes:
+        self.recognise()
+        return self._store.read(ref)
+
+    def stream(self, ref: RawRef) -> Iterator[bytes]:
+        self.recognise()
+        return self._store.stream(ref)
+
+    def delete(self, key: str) -> None:
+        self.recognise()
+        self._store.delete(key)
+
+    def keys(self, before: str) -> Iterator[str]:
+        self.recognise(anew=True)
+        return self._store.keys(before)
+
+    def sweep(self, before: datetime) -> int:
+        self.recognise()
+        return self._store.sweep(before)
+
+    def check(self) -> None:
+        self.recognise(anew=True)
+        self._store.check()
+
+    def check_identity(self) -> None:
+        """Raises ForeignStore only: for who can do without the store while it is away or full."""
+        try:
+            self.recognise(anew=True)
+        except ForeignStore:
+            raise
+        except TryAgain as error:
+            _log.warning("the store does not answer", error=str(error))
+
+    def marker(self) -> uuid.UUID | None:
+        return self._store.marker()
+
+    def mark(self, identity: uuid.UUID) -> None:
+        self._store.mark(identity)
+
+    def is_empty(self) -> bool:
+        return self._store.is_empty()
+
+    def space(self) -> tuple[int, int] | None:
+        return self._store.space()
+
+
+def open_own_store(url: str, database: Database) -> OwnStore:
+    """See `open_store`; nothing is read or written before the first use."""
+    return OwnStore(database, open_store(url))
+
+
+def adopt_store(database: Database, store: Store) -> uuid.UUID:
+    """Makes this store the installation's: an administrator says that it is. Gives its id."""
+    found = store.marker()
+    with database.transaction() as session:
+        identity = found or store_identity.known(session) or uuid.uuid4()
+        store_identity.replace(session, identity)
+    if found is None:
+        store.mark(identity)
+    return identity

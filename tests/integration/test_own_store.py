@@ -1,0 +1,209 @@
+"""Bytes that are not there are not a bad mail, and a store is its installation's alone."""
+
+from __future__ import annotations
+
+import shutil
+import uuid
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from pathlib import Path
+
+import httpx
+import pytest
+
+from cli.main import main
+from services.scheduler.retention import housekeeping
+from shared.clock import utc_now
+from shared.own_store import ForeignStore, OwnStore, adopt_store
+from shared.storage.pool import Database
+from shared.store import FileStore
+from tests.integration.rows import add_connection, add_message
+from tests.rig.events import open_queue
+from tests.rig.house import House
+from tests.rig.mails import digests, mail
+from tests.servers.dovecot import Dovecot
+from tests.servers.processes import free_port
+
+MAILS = [mail(number, 2000, seed=9) for number in range(20)]
+
+
+@pytest.fixture
+def database(database_url: str) -> Iterator[Database]:
+    with Database(database_url, size=4) as opened:
+        yield opened
+
+
+def readiness(port: int) -> dict[str, str]:
+    try:
+        found: dict[str, str] = httpx.get(f"http://127.0.0.1:{port}/readyz").json()["checks"]
+    except httpx.TransportError:
+        return {}
+    return found
+
+
+@pytest.mark.promise("I5")
+@pytest.mark.parametrize("other", ["empty", "another installation's"])
+def test_a_decryptor_with_a_wrong_store_harms_no_mail(
+    redis_url: str,
+    dovecot: Dovecot,
+    mail_user: str,
+    build_house: Callable[..., House],
+    tmp_path: Path,
+    other: str,
+) -> None:
+    dovecot.deliver(mail_user, MAILS)
+    house = build_house(redis_url)
+    house.add_handler()
+    house.start("scheduler", "fetcher")
+    house.watch(dovecot, mail_user)
+    house.wait(lambda: house.count("message") == len(MAILS), "all are in the ledger")
+    wrong, port = tmp_path / "typo", free_port()
+    if other != "empty":
+        FileStore(wrong).mark(uuid.uuid4())
+    (lost,) = house.start(
+        "decryptor", settings={"store_url": f"file://{wrong}", "health_port": str(port)}
+    )
+    house.wait(
+        lambda: (
+            (house.hurry(), "--adopt-store" in house.log_of("decryptor").read_text())[1]
+            or house.query("SELECT count(*) FROM outbox WHERE error ~ 'store'") == [(len(MAILS),)]
+        ),
+        "it came for them",
+    )
+    words = "another installation" if other != "empty" else "not the one that holds"
+    house.wait(lambda: words in readiness(port).get("store", ""), "it says that it is not ready")
+    assert house.count("quarantine") == 0
+    assert house.count("outbox") == len(MAILS)
+    house.kill(lost)
+    house.hasten()
+    house.start("decryptor")
+    house.wait_settled(len(MAILS))
+    events = open_queue(redis_url, "archive").events()
+    assert sorted(event["data"]["sha256"] for event in events) == digests(MAILS)
+
+
+@pytest.mark.promise("I5")
+def test_missing_bytes_are_tried_again_counted_and_fail_readiness(
+    redis_url: str,
+    dovecot: Dovecot,
+    mail_user: str,
+    build_house: Callable[..., House],
+    tmp_path: Path,
+) -> None:
+    dovecot.deliver(mail_user, MAILS[:4])
+    house = build_house(redis_url, batch_mails="2")
+    house.add_handler()
+    house.start("scheduler", "fetcher")
+    house.watch(dovecot, mail_user)
+    house.wait(lambda: house.count("message") == 4, "all are in the ledger")
+    ((key,),) = house.query("SELECT raw_key FROM message ORDER BY raw_key LIMIT 1")
+    away = tmp_path / "away"
+    shutil.move(house.store / key, away)
+    port = free_port()
+    house.start("decryptor", settings={"health_port": str(port)})
+    house.wait(
+        lambda: (
+            house.query("SELECT count(*) FROM outbox WHERE missing_since IS NOT NULL") == [(2,)]
+            and house.count("outbox") == 2
+        ),
+        "the others are published, these wait",
+    )
+    house.wait(lambda: "lacks mails" in readiness(port).get("mails", ""), "it is not ready")
+    metrics = httpx.get(f"http://127.0.0.1:{port}/metrics").text
+    (line,) = [r for r in metrics.splitlines() if r.startswith("posthouse_missing_bytes_total ")]
+    assert float(line.split()[1]) >= 2
+    assert house.count("quarantine") == 0
+    shutil.move(away, house.store / key)
+    house.hurry()
+    house.wait_settled(4)
+    events = open_queue(redis_url, "archive").events()
+    assert sorted(event["data"]["sha256"] for event in events) == digests(MAILS[:4])
+
+
+def test_after_a_day_somebody_has_to_decide(
+    redis_url: str,
+    dovecot: Dovecot,
+    mail_user: str,
+    build_house: Callable[..., House],
+) -> None:
+    dovecot.deliver(mail_user, MAILS[:1])
+    house = build_house(redis_url)
+    house.add_handler()
+    house.start("scheduler", "fetcher")
+    house.watch(dovecot, mail_user)
+    house.wait(lambda: house.count("message") == 1, "it is in the ledger")
+    ((key,),) = house.query("SELECT raw_key FROM message")
+    (house.store / key).unlink()
+    house.query(
+        "UPDATE outbox SET missing_since = now() - interval '25 hours' RETURNING message_id"
+    )
+    house.start("decryptor")
+    house.wait(lambda: (house.hurry(), house.count("quarantine"))[1] == 1, "it is put aside")
+    assert house.query("SELECT code FROM quarantine") == [("bytes-missing",)]
+    ((kind, data),) = house.query("SELECT kind, data FROM alert WHERE kind = 'mail-quarantined'")
+    assert kind == "mail-quarantined"
+    assert "not in the store for a day" in data["reason"]
+
+
+def test_retention_deletes_nothing_in_a_store_that_is_not_ours(
+    database: Database, tmp_path: Path
+) -> None:
+    with database.transaction() as session:
+        connection = add_connection(session)
+    old = utc_now() - timedelta(days=100)
+    theirs = FileStore(tmp_path / "theirs")
+    OwnStore(database, FileStore(tmp_path / "ours")).check()
+    theirs.mark(uuid.uuid4())
+    path = tmp_path / "theirs" / "raw" / f"{old:%Y/%m/%d}" / ("0" * 32)
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"a mail of somebody else")
+    with database.transaction() as session:
+        add_message(session, connection, utc_now())
+    with pytest.raises(ForeignStore, match="another installation"):
+        housekeeping(database, OwnStore(database, theirs), utc_now(), 30)
+    assert path.exists()
+
+
+def test_a_moved_store_is_refused_until_an_administrator_adopts_it(
+    database: Database,
+    database_url: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    ours, moved = tmp_path / "ours", tmp_path / "moved"
+    OwnStore(database, FileStore(ours)).check()
+    with database.transaction() as session:
+        add_message(session, add_connection(session), utc_now())
+    shutil.copytree(ours, moved)
+    OwnStore(database, FileStore(moved)).check()  # moved whole: known by what lies in it
+    (moved / "posthouse-store").unlink()
+    store = OwnStore(database, FileStore(moved))
+    with pytest.raises(ForeignStore) as refused:
+        store.check()
+    assert "posthouse migrate --adopt-store" in refused.value.hint
+    monkeypatch.setenv("POSTHOUSE_DATABASE_URL", database_url)
+    monkeypatch.setenv("POSTHOUSE_STORE_URL", f"file://{moved}")
+    monkeypatch.setattr("sys.argv", ["posthouse", "migrate", "--adopt-store"])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code in (0, None)
+    assert "belongs to this database now" in capsys.readouterr().out
+    store.check()
+    foreign = FileStore(tmp_path / "foreign")
+    foreign.mark(uuid.uuid4())
+    adopt_store(database, foreign)
+    OwnStore(database, foreign).check()
+    with pytest.raises(ForeignStore, match="another installation"):
+        store.check()
+
+
+def test_a_store_with_mails_is_not_taken_for_an_empty_one(
+    database: Database, tmp_path: Path
+) -> None:
+    """A new database beside an old store: housekeeping would drop what no row points to."""
+    path = tmp_path / "raw" / "2026" / "01" / "01" / ("0" * 32)
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"mails")
+    with pytest.raises(ForeignStore, match="knows nothing"):
+        OwnStore(database, FileStore(tmp_path)).check()

@@ -207,7 +207,6 @@ class Fetching:
                 lease,
                 place,
                 [_undated(ref, e) for ref, e in listing.undated if isinstance(e, MailFailure)],
-                report,
             )
             if not report.session_broke:
                 self._prune(state, place, mailbox, listing.listed)

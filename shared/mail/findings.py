@@ -47,7 +47,7 @@ class Kind(StrEnum):
     UNCLOSED_MULTIPART = "unclosed-multipart"
     #: A multipart or message whose content transfer encoding is another than 7bit, 8bit, binary.
     ENCODED_MULTIPART = "encoded-multipart"
-    #: A content transfer encoding that nobody registered.
+    #: A content transfer encoding that nobody registered, or with more than its name.
     UNKNOWN_TRANSFER_ENCODING = "unknown-transfer-encoding"
     #: More parts, or parts more deeply nested, than are looked at.
     TOO_MANY_PARTS = "too-many-parts"

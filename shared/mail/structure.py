@@ -33,7 +33,6 @@ _DEFAULT_TYPE = Parameterised("text/plain", {}, ())
 #: RFC 2045 section 6.4 allows a multipart or a message these only.
 _IDENTITY = ("7bit", "8bit", "binary")
 _TRANSFER_ENCODINGS = (*_IDENTITY, "base64", "quoted-printable")
-_UUENCODE = ("x-uuencode", "uuencode", "x-uue")
 _TAIL = re.compile(rb"[ \t]*+(?:\r?\n|\Z)")
 _TAIL_LIMIT = 80
 _COMMENT = re.compile(r"\([^()]*\)")
@@ -104,7 +103,8 @@ def _findings(whole: Entity) -> Iterator[Finding]:
     if encoding is None:
         return
     composite = whole.media_type.startswith(("multipart/", "message/"))
-    if whole.transfer_encoding not in (*_TRANSFER_ENCODINGS, *_UUENCODE):
+    plain = encoding.unfolded.decode("ascii", "replace").lower()
+    if plain not in _TRANSFER_ENCODINGS:
         yield Finding(Kind.UNKNOWN_TRANSFER_ENCODING, encoding.start)
     elif composite and whole.transfer_encoding not in _IDENTITY:
         yield Finding(Kind.ENCODED_MULTIPART, encoding.start)

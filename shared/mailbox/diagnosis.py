@@ -302,9 +302,22 @@ def of_graph(
     )
 
 
+#: What an item is refused with that Exchange has no MIME form of, whatever the status.
+_NO_MIME = frozenset(
+    (
+        "errormimecontentconversionfailed",
+        "errormimecontentinvalid",
+        "errormimecontentinvalidbase64string",
+        "errorcontentconversionfailed",
+    )
+)
+
+
 def graph_passes(status: int, code: str, words: str) -> bool:
     """Whether an error answer of Graph is about the moment: throttling, outages, and those that
     say nothing at all (reported: 400 with an empty body, 401 UnknownError without words)."""
+    if code.lower() in _NO_MIME:
+        return False
     if status in (408, 423, 429) or status >= 500 or _is_transient(code):
         return True
     return status in (400, 401) and not words and code.lower() in ("", "unknownerror")

@@ -9,6 +9,7 @@ import tempfile
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
 from typing import IO, Final
 
 from shared.errors import MailFailure, NeedsPerson, PosthouseError, TryAgain
@@ -22,6 +23,8 @@ _IN_MEMORY: Final = 1 << 20
 _CHUNK: Final = 1 << 18
 #: Times that a mail is begun anew when its connection breaks in the middle.
 _TRIES: Final = 3
+#: Refusals that are not about what the item is.
+_NOT_OF_ITEM: Final = frozenset({401, 429})
 #: A mail that has no MIME form: Exchange could not convert it, or it is no mail.
 _NO_MIME: Final = frozenset({400, 405, 406, 415, 422, 500, 501})
 
@@ -67,7 +70,7 @@ def headers(graph: GraphHttp, refs: Sequence[MailRef]) -> Iterator[tuple[MailRef
     """The header block of each mail that still exists, with the empty line that ends it."""
     for ref in refs:
         try:
-            with graph.stream(graph.message(ref) + "/$value") as chunks:
+            with _value(graph, ref) as chunks:
                 yield ref, _header_block(chunks)
         except GraphError as failure:
             if failure.status == 404:
@@ -78,6 +81,38 @@ def headers(graph: GraphHttp, refs: Sequence[MailRef]) -> Iterator[tuple[MailRef
                 spool = graph_mime.rebuild(graph, ref, failure)
             with spool:
                 yield ref, _header_block(iter(lambda file=spool: file.read(_CHUNK), b""))  # type: ignore[misc]
+
+
+@contextmanager
+def _value(graph: GraphHttp, ref: MailRef) -> Iterator[Iterator[bytes]]:
+    """The octets of the MIME form; of an S/MIME item that has none, those of its attachment.
+
+    A refusal that may pass is waited out only where it is not about such an item: Exchange answers
+    for them with whatever status.
+    """
+    stored: IO[bytes] | None = None
+
+    def is_smime(failure: GraphError) -> bool:
+        nonlocal stored
+        if failure.status not in _NOT_OF_ITEM:
+            stored = graph_mime.of_smime(graph, ref, failure)
+        return stored is not None
+
+    with ExitStack() as stack:
+        try:
+            path = graph.message(ref) + "/$value"
+            chunks = stack.enter_context(graph.stream(path, unless=is_smime))
+        except GraphError as failure:
+            if stored is None and (failure.passes or not is_smime(failure)):
+                raise
+            assert stored is not None
+            chunks = _pieces(stack.enter_context(stored))
+        yield chunks
+
+
+def _pieces(spool: IO[bytes]) -> Iterator[bytes]:
+    while chunk := spool.read(_CHUNK):
+        yield chunk
 
 
 def too_large(limit: int) -> MailFailure:
@@ -126,7 +161,7 @@ def _streamed(graph: GraphHttp, ref: MailRef, limit: int) -> IO[bytes] | Posthou
     for attempt in range(_TRIES):
         spool: IO[bytes] = tempfile.SpooledTemporaryFile(_IN_MEMORY)  # noqa: SIM115 (handed on)
         try:
-            with graph.stream(graph.message(ref) + "/$value") as chunks:
+            with _value(graph, ref) as chunks:
                 for chunk in chunks:
                     spool.write(chunk)
                     if spool.tell() > limit:

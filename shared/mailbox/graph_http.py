@@ -104,10 +104,18 @@ class GraphHttp:
     # ---- requests
 
     def get(
-        self, path: str, query: Mapping[str, str] | None = None, *, prefer: Sequence[str] = ()
+        self,
+        path: str,
+        query: Mapping[str, str] | None = None,
+        *,
+        prefer: Sequence[str] = (),
+        unless: Callable[[GraphError], bool] | None = None,
     ) -> dict[str, Any]:
-        """The JSON of `path` below /v1.0 (or of a link that an answer gave)."""
-        return self._json("GET", self.url(path, query), prefer=prefer)
+        """The JSON of `path` below /v1.0 (or of a link that an answer gave).
+
+        What is about the moment is tried again, `unless` that says so of the first error answer.
+        """
+        return self._json("GET", self.url(path, query), prefer=prefer, unless=unless)
 
     def post(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
         """Only for what may be repeated without harm ($batch of such requests).
@@ -118,10 +126,14 @@ class GraphHttp:
         return self._json("POST", self.url(path), body=body, places=AT_ONCE)
 
     @contextmanager
-    def stream(self, path: str) -> Iterator[Iterator[bytes]]:
+    def stream(
+        self, path: str, *, unless: Callable[[GraphError], bool] | None = None
+    ) -> Iterator[Iterator[bytes]]:
         """The octets of `path` as they come, in chunks of at most 64 KiB; a place at the mailbox
-        is held until the end of the block."""
-        with self._answered("GET", self.url(path), accept="*/*", streamed=True) as answer:
+        is held until the end of the block. `unless` as for `get`."""
+        with self._answered(
+            "GET", self.url(path), accept="*/*", streamed=True, unless=unless
+        ) as answer:
             yield self._chunks(answer)
 
     def url(self, path: str, query: Mapping[str, str] | None = None) -> str:
@@ -167,8 +179,11 @@ class GraphHttp:
         body: Mapping[str, Any] | None = None,
         prefer: Sequence[str] = (),
         places: int = 1,
+        unless: Callable[[GraphError], bool] | None = None,
     ) -> dict[str, Any]:
-        with self._answered(method, url, body=body, prefer=prefer, places=places) as answer:
+        with self._answered(
+            method, url, body=body, prefer=prefer, places=places, unless=unless
+        ) as answer:
             with https.translated(self.host):
                 text = answer.read()
             try:
@@ -190,6 +205,7 @@ class GraphHttp:
         accept: str = "application/json",
         streamed: bool = False,
         places: int = 1,
+        unless: Callable[[GraphError], bool] | None = None,
     ) -> Iterator[httpx.Response]:
         """The answer of a request that succeeded, open, with its places at the mailbox."""
         renew = renewed = given = False
@@ -218,6 +234,9 @@ class GraphHttp:
                     continue
                 if not failure.passes or attempt >= 5:
                     raise failure
+                if unless is not None and unless(failure):
+                    raise failure
+                unless = None
                 if failure.status == 429 and failure.retry_after:
                     self._limiter.pause(self.mailbox, failure.retry_after)
                 self.pause(failure.retry_after, attempt, failure.error())

@@ -3,12 +3,13 @@
 Exchange keeps no MIME; for some items (broken conversions, notes, meeting items of other clients)
 it gives none. Their header fields, body and attachments are put into a MIME message here. Such a
 mail carries `X-Posthouse-Rebuilt` with the reason: it is not what travelled over the wire, and no
-signature in it can be verified.
+signature in it can be verified. Only an S/MIME mail lies in Exchange as it travelled.
 """
 
 from __future__ import annotations
 
 import base64
+import itertools
 import tempfile
 from collections.abc import Iterator, Mapping
 from datetime import datetime
@@ -43,6 +44,67 @@ _SELECT: Final = ",".join(
 _STRUCTURE: Final = ("content-", "mime-version", "x-posthouse-")
 _IN_MEMORY: Final = 1 << 20
 _BASE64_CHUNK: Final = 57 * 1024  # octets that make whole lines
+
+
+#: The media types of S/MIME, and those that its one attachment has where its own was lost.
+_PKCS7: Final = ("application/pkcs7-mime", "application/x-pkcs7-mime")
+_OF_ATTACHMENT: Final = {"$select": "id,name,contentType,size"}
+
+
+def of_smime(graph: GraphHttp, ref: MailRef, failure: GraphError) -> IO[bytes] | None:
+    """The S/MIME mail that an item with one attachment is; None for any other item.
+
+    Exchange stores an S/MIME mail as a message whose only attachment is what was signed or
+    encrypted, as it came ([MS-OXOSMIME] 2.1.3): a CMS structure, or a whole multipart/signed with
+    its header. Its octets are those that travelled, so it opens and verifies.
+    """
+    path = graph.message(ref)
+    try:
+        answer = graph.get(f"{path}/attachments", _OF_ATTACHMENT, unless=lambda failure: True)
+        rows = answer.get("value") or []
+        if len(rows) != 1 or "@odata.nextLink" in answer or not _is_smime(rows[0]):
+            return None
+        item = graph.get(path, {"$select": _SELECT})
+    except GraphError:
+        return None
+    spool: IO[bytes] = tempfile.SpooledTemporaryFile(_IN_MEMORY)  # noqa: SIM115 (handed on)
+    try:
+        for name, value in _fields(item, failure):
+            spool.write(f"{name}: {value}\r\n".encode("utf-8", "replace"))
+        spool.write(b"MIME-Version: 1.0\r\n")
+        with graph.stream(f"{path}/attachments/{rows[0]['id']}/$value") as chunks:
+            _write_smime(spool, str(rows[0].get("contentType") or ""), chunks)
+        spool.seek(0)
+    except BaseException:
+        spool.close()
+        raise
+    return spool
+
+
+def _is_smime(row: Mapping[str, Any]) -> bool:
+    media = str(row.get("contentType") or "").partition(";")[0].strip().lower()
+    name = str(row.get("name") or "").strip().lower()
+    return "fileAttachment" in str(row.get("@odata.type") or "fileAttachment") and (
+        media in (*_PKCS7, "multipart/signed") or name == "smime.p7m"
+    )
+
+
+def _write_smime(spool: IO[bytes], media: str, chunks: Iterator[bytes]) -> None:
+    """The attachment as the body of the mail: behind its own header where it has one."""
+    begun = next(chunks, b"")
+    if media.lower().startswith("multipart/signed") or begun[:8].lower() == b"content-":
+        spool.write(begun)
+        for chunk in chunks:
+            spool.write(chunk)
+        return
+    if media.partition(";")[0].strip().lower() not in _PKCS7 or not media.isascii():
+        media = 'application/pkcs7-mime; name="smime.p7m"'
+    spool.write(
+        f"Content-Type: {' '.join(media.split())}\r\n"
+        'Content-Disposition: attachment; filename="smime.p7m"\r\n'
+        "Content-Transfer-Encoding: base64\r\n\r\n".encode()
+    )
+    _write_base64(spool, itertools.chain([begun], chunks))
 
 
 def rebuild(graph: GraphHttp, ref: MailRef, failure: GraphError) -> IO[bytes]:

@@ -6,12 +6,14 @@ import re
 
 from services.decryptor.cms.errors import Malformed, NoRecipient, NotOpened, Unsupported
 from services.decryptor.content import has_header, text_entity
+from services.decryptor.coverage import doubt_about
 from services.decryptor.facts import Facts, SignedLayer
 from services.decryptor.limits import Limits
 from services.decryptor.openpgp.cleartext import is_same_text, signed_text
 from services.decryptor.openpgp.decrypting import OpenedMessage, decrypt_message
 from services.decryptor.openpgp.packets import ARMOUR_MESSAGE, ARMOUR_SIGNED, addressed
 from services.decryptor.openpgp.verifying import Keyring, verify_detached, verify_inline
+from services.decryptor.readable import text_doubt
 from services.decryptor.spool import Spool
 from services.decryptor.transfer import Undecodable, decode
 from shared.certificates import OpenPGPKey
@@ -160,6 +162,9 @@ class OpenPGP:
         except UnicodeDecodeError:
             # Whoever changes the character set that the header names changes the text.
             layer.limited("ambiguous", "The signature does not cover the character set.")
+        doubt = doubt_about(whole.findings) or text_doubt(whole, self._spool)
+        if doubt:
+            layer.limited("ambiguous", f"Not every reader reads the text alike: {doubt}.")
         return text_entity(region(text), charset)
 
 

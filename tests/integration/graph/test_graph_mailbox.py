@@ -211,7 +211,9 @@ def test_an_item_that_graph_gives_in_no_form_is_abandoned_alone(office: Office) 
     mailbox = office.open()
     mailbox.open("")
     refs = mailbox.list_new(KnownKeys(), UNREAD).new
-    office.server.fail("/attachments", status=400, code="ErrorCorruptData", message="Corrupt.")
+    office.server.fail(
+        "/attachments", status=400, code="ErrorCorruptData", message="Corrupt.", times=2
+    )
     sink = Collector()
     mailbox.download(refs, sink, limit=LIMIT)
     assert len(sink.mails) == 2
@@ -246,3 +248,99 @@ def test_counting_a_large_mailbox_takes_few_requests(office: Office) -> None:
     assert (counted.new_count, counted.known, counted.reset) == (2400, 100, 100)
     assert (counted.total, counted.unread) == (2500, 2500)
     assert len(office.server.requests) == 3
+
+
+@pytest.mark.promise("F3")
+@pytest.mark.parametrize(
+    "refusal",
+    [
+        (500, "ErrorMimeContentConversionFailed", "The MIME content could not be converted."),
+        (400, "ErrorMimeContentConversionFailed", "Failed to convert the item to MIME."),
+        (500, "ErrorInternalServerError", "An internal server error occurred."),
+        (501, "ErrorMimeContentInvalid", "The MIME content is invalid."),
+        (404, "ErrorItemNotFound", "It has no MIME content."),
+        (403, "ErrorAccessDenied", "Access is denied."),
+    ],
+    ids=lambda refusal: f"{refusal[0]} {refusal[1]}",
+)
+def test_an_item_with_one_smime_attachment_is_that_mail(
+    refusal: tuple[int, str, str], office: Office
+) -> None:
+    """[MS-OXOSMIME] 2.1.3: Exchange keeps an S/MIME mail as its only attachment."""
+    structure = bytes(range(256)) * 600
+    office.box.deliver([mail("before")])
+    (item,) = office.box.deliver(
+        [None],
+        properties={
+            "subject": "Geheim für Alice",
+            "from": {"emailAddress": {"name": "Bob", "address": "bob@example.org"}},
+            "toRecipients": [{"emailAddress": {"name": "Alice", "address": ALICE}}],
+            "body": {"contentType": "html", "content": ""},
+        },
+        attachments=[Attachment("smime.p7m", structure, "application/octet-stream")],
+    )
+    item.mime_error = refusal
+    office.box.deliver([mail("after")])
+    mailbox = office.open()
+    mailbox.open("")
+    refs = mailbox.list_new(KnownKeys(), UNREAD).new
+    sink = Collector()
+    mailbox.download(refs, sink, limit=LIMIT)
+    assert office.pauses == [], "it is found out at once"
+    message = email.message_from_bytes(list(sink.mails.values())[1], policy=email.policy.default)
+    assert message.get_content_type() == "application/pkcs7-mime"
+    assert message.get_filename() == "smime.p7m"
+    assert message.get_content() == structure
+    assert message["Subject"] == "Geheim für Alice"
+    assert message["From"].addresses[0].addr_spec == "bob@example.org"
+    headers = dict(mailbox.headers(refs))
+    assert b"application/pkcs7-mime" in headers[refs[1]]
+
+
+@pytest.mark.promise("F3")
+def test_an_item_with_one_signed_attachment_is_that_mail(office: Office) -> None:
+    signed = (
+        b'Content-Type: multipart/signed; protocol="application/pkcs7-signature"; boundary=b\r\n'
+        b"\r\n--b\r\n\r\nHello\r\n--b\r\nContent-Type: application/pkcs7-signature\r\n\r\nx"
+        b"\r\n--b--"
+    )
+    (item,) = office.box.deliver(
+        [None],
+        properties={
+            "subject": "Signed",
+            "body": {"contentType": "text", "content": "Hello, as Outlook shows it"},
+        },
+        attachments=[Attachment("smime.p7m", signed, "multipart/signed")],
+    )
+    item.mime_error = (500, "ErrorMimeContentConversionFailed", "No.")
+    mailbox = office.open()
+    mailbox.open("")
+    sink = Collector()
+    mailbox.download(mailbox.list_new(KnownKeys(), UNREAD).new, sink, limit=LIMIT)
+    (raw,) = sink.mails.values()
+    assert raw.endswith(signed)
+    assert email.message_from_bytes(raw).get_content_type() == "multipart/signed"
+
+
+@pytest.mark.promise("F3")
+def test_other_attachments_make_no_smime_mail(office: Office) -> None:
+    for attachments in (
+        [Attachment("smime.p7m", b"x"), Attachment("note.txt", b"y")],
+        [Attachment("invoice.p7m", b"x")],
+        [Attachment("smime.p7s", b"x", "application/pkcs7-signature")],
+        [],
+    ):
+        (item,) = office.box.deliver(
+            [None],
+            properties={"subject": "x", "body": {"contentType": "text", "content": "text"}},
+            attachments=attachments,
+        )
+        item.mime_error = (500, "ErrorMimeContentConversionFailed", "No.")
+    mailbox = office.open()
+    mailbox.open("")
+    sink = Collector()
+    mailbox.download(mailbox.list_new(KnownKeys(), UNREAD).new, sink, limit=LIMIT)
+    assert len(sink.mails) == 4
+    for raw in sink.mails.values():
+        assert email.message_from_bytes(raw).get_content_type() == "multipart/mixed"
+    assert office.pauses == []

@@ -8,12 +8,17 @@ then it is well, the mail stands in quarantine with the reason (page, `mail-quar
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
+from tests.integration.graph.application import application_credential
 from tests.rig.events import open_queue
 from tests.rig.house import House
 from tests.rig.mails import digests, mail
+from tests.servers.dovecot import Dovecot
+from tests.servers.graph import GraphServer
+from tests.servers.oidc import OidcServer
 from tests.servers.scripted import (
     Answer,
     Conversation,
@@ -171,3 +176,88 @@ def test_one_mail_that_breaks_the_session_stops_no_other(
         and BAD in read_set(line.split()[-3] if b"STORE" in line else line.split()[-1], COUNT)
     ]
     assert touched == []
+
+
+def unreadable_file(box: Dovecot, user: str) -> None:
+    """The server's own account cannot read it: another owner's, after a restore by root."""
+    file = mail_file(box, user)
+    file.unlink()
+    file.symlink_to("/proc/1/mem")
+
+
+def lying_name(box: Dovecot, user: str) -> None:
+    """Its name says another size than the file has, as after an editor or a faulty restore."""
+    file = mail_file(box, user)
+    named, _, rest = file.name.partition(",S=")
+    file.rename(file.with_name(f"{named},S=100,W=102:{rest.rpartition(':')[2]}"))
+
+
+def mail_file(box: Dovecot, user: str) -> Path:
+    """The file of the mail that is bad."""
+    (found,) = [
+        file
+        for file in (box.home(user)).rglob("*")
+        if file.is_file()
+        and file.parent.name in ("cur", "new")
+        and file.read_bytes().replace(b"\r\n", b"\n") == BY_NUMBER[BAD].replace(b"\r\n", b"\n")
+    ]
+    return found
+
+
+@pytest.mark.promise("M27", "H4", "I5")
+@pytest.mark.parametrize(
+    ("mode", "spoil", "code"),
+    [
+        ("imap", unreadable_file, "breaks-session"),
+        ("imap", lying_name, "breaks-session"),
+        ("pop3", unreadable_file, "mail-refused"),
+    ],
+)
+def test_one_mail_that_a_real_dovecot_cannot_read_stops_no_other(
+    mode: str,
+    spoil: Callable[[Dovecot, str], None],
+    code: str,
+    dovecot: Dovecot,
+    mail_user: str,
+    redis_url: str,
+    build_house: Callable[..., House],
+) -> None:
+    dovecot.deliver(mail_user, MAILS)
+    spoil(dovecot, mail_user)
+    house = build_house(redis_url)
+    house.add_handler()
+    house.start("scheduler", "fetcher", "decryptor")
+    connection = house.watch(dovecot, mail_user, mode=mode)
+    check_two_intervals(house, connection, redis_url, OTHERS)
+    check_put_aside(house, connection, code)
+
+
+@pytest.mark.promise("M27", "H4", "I5")
+@pytest.mark.parametrize(
+    "fault", [{"status": 0, "after": 3}, {"status": 504, "retry_after": 0.1}], ids=["cut", "504"]
+)
+def test_one_mail_that_graph_never_gives_whole_stops_no_other(
+    fault: dict[str, float],
+    graph_server: GraphServer,
+    oidc: OidcServer,
+    redis_url: str,
+    build_house: Callable[..., House],
+) -> None:
+    graph_server.trust(oidc.public_key)
+    box = graph_server.mailbox(ALICE)
+    box.deliver(MAILS)
+    bad = box.in_folder(box.inbox)[BAD - 1]
+    graph_server.fail(f"{bad.id}/$value", times=1000, **fault)
+    house = build_house(redis_url)
+    house.add_handler()
+    house.start("scheduler", "fetcher", "decryptor")
+    connection = house.add_connection(
+        password="",
+        name="graph",
+        mode="microsoft-graph",
+        username=ALICE,
+        credential_id=application_credential(house, graph_server, oidc),
+    )
+    check_two_intervals(house, connection, redis_url, OTHERS)
+    check_put_aside(house, connection, "mail-refused")
+    assert [item for item in box.in_folder(box.inbox) if not item.read] == [bad]

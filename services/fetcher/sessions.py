@@ -6,27 +6,30 @@ IDLE runs on it in a thread that all of them share, and a run takes it out of th
 
 from __future__ import annotations
 
+import itertools
 import threading
 import time
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from services.fetcher.session_limits import (
+    LearnedLimits,
+    concerns_host,
+    may_be_too_many,
+    says_too_many,
+)
 from shared.connections import Connection, Mode
 from shared.errors import PosthouseError, TryAgain
-from shared.mailbox.base import Cursor, Mailbox
+from shared.mailbox.base import Cursor, Mailbox, StepFailed
 from shared.mailbox.idle import IdleLoop
 from shared.telemetry import metrics
 
 #: Servers log idle clients out after 30 minutes (RFC 9051 section 5.4).
 LONGEST_IDLE_MINUTES = 20
-#: Refusals that a server gives where too many sessions are open.
-_TOO_MANY = frozenset({"server-refused", "login-unavailable", "too-many-connections"})
-#: Fewer sessions at a server than this are hardly the reason.
-_MANY = 20
-#: Seconds that a server's own limit is kept in mind once it was met.
-_REMEMBERED = 3600.0
+#: Seconds until the place of a session that was closed is taken again by the server.
+_UNTIL_FREE_S = (0.3, 1.2)
 #: Seconds to wait for a session that begins to listen at this moment.
 _BEGIN_S = 2.0
 #: Of each limit, one fifth (one session at least) never listens: polls of other folders need it.
@@ -72,10 +75,12 @@ class SessionPool:
         *,
         on_news: Callable[[int], None],
         on_lost: Callable[[int, PosthouseError], None],
+        wait: Callable[[float], None] = time.sleep,
     ) -> None:
         self._opener = opener
         self._limits = limits
         self._on_lost = on_lost
+        self._wait = wait
         self._lock = threading.Lock()
         self._begun = threading.Condition(self._lock)
         self._waiting: OrderedDict[int, _Kept] = OrderedDict()
@@ -83,7 +88,7 @@ class SessionPool:
         self._beginning: set[int] = set()  # those whose folder is being opened to listen
         self._count: Counter[str] = Counter()
         self._hearing: Counter[str] = Counter()
-        self._allowed: dict[str, tuple[int, float]] = {}
+        self._learned = LearnedLimits()
         self._loop = IdleLoop(lambda key: on_news(_id(key)), self._lost)
 
     def __enter__(self) -> SessionPool:
@@ -125,14 +130,50 @@ class SessionPool:
             if answers and kept.version == connection.updated_at:
                 return kept.mailbox, True
             self._end([kept])
-        self._end(self._make_room(places))
+        self._make_room(places)
         try:
-            return self._opener(connection), False
-        except BaseException as error:
+            return self._opened(connection, places), False
+        except BaseException:
             self._forget(places)
-            if isinstance(error, TryAgain) and error.code in _TOO_MANY and self._give_way(places):
-                raise HostBusy(f"{places[0]} takes no more sessions: {error}") from error
             raise
+
+    def _opened(self, connection: Connection, places: tuple[str, str]) -> Mailbox:
+        """Opens a session; where the server takes no more of them, kept ones give way."""
+        try:
+            return self._opener(connection)
+        except StepFailed as error:
+            if not may_be_too_many(error):
+                raise
+            failure = error
+        place = places[0] if concerns_host(failure) else self._crowded(places)
+        with self._lock:
+            have = self._count[place] - 1
+        if have < 1:
+            raise failure
+        told = says_too_many(failure)
+        if told:
+            self._learned.learn(place, max(1, have - have // 10))
+        if not self._give_way(place, max(1, have // 10) if told else 1):
+            raise HostBusy(f"{place} takes no more sessions: {failure}") from failure
+        for pause in _UNTIL_FREE_S:
+            self._wait(pause)
+            try:
+                mailbox = self._opener(connection)
+            except StepFailed as error:
+                if not may_be_too_many(error):
+                    raise
+                continue
+            if not told:  # one had to go, and it worked: that many there may be
+                self._learned.learn(place, have)
+            return mailbox
+        if told:
+            raise HostBusy(f"{place} takes no more sessions: {failure}") from failure
+        raise failure  # room was made in vain: the server has another reason
+
+    def _crowded(self, places: tuple[str, str]) -> str:
+        """Where a refusal after the login belongs: the mailbox, if it has other sessions."""
+        with self._lock:
+            return places[1] if self._count[places[1]] > 1 else places[0]
 
     def take_waiting(self, connection: Connection) -> Mailbox | None:
         """The session of this connection if it is open, current and does not listen."""
@@ -264,20 +305,29 @@ class SessionPool:
 
     def drop(self, connection_ids: Collection[int]) -> None:
         """Ends the sessions of these connections, where nobody uses them."""
-        ending = []
         for connection_id in connection_ids:
             with self._lock:
-                if connection_id in self._beginning:
-                    continue
-                kept = self._waiting.pop(connection_id, None)
-                heard = self._listening.pop(connection_id, None)
-            if heard is not None:
+                taken = self._take_out([connection_id])
+            self._end_taken(taken)
+
+    def _take_out(self, connection_ids: Iterable[int]) -> list[tuple[int, _Kept, bool]]:
+        """With the lock: takes sessions that nobody uses; the last word says which listened."""
+        taken = []
+        for connection_id in connection_ids:
+            if connection_id in self._beginning:
+                continue
+            for place, listened in ((self._waiting, False), (self._listening, True)):
+                kept = place.pop(connection_id, None)
+                if kept is not None:
+                    taken.append((connection_id, kept, listened))
+        return taken
+
+    def _end_taken(self, taken: Sequence[tuple[int, _Kept, bool]]) -> None:
+        for connection_id, kept, listened in taken:
+            if listened:
                 self._loop.release(connection_id)
-                self._count_listening(heard, -1)
-                ending.append(heard)
-            if kept is not None:
-                ending.append(kept)
-        self._end(ending)
+                self._count_listening(kept, -1)
+            self._end([kept])
 
     def close(self) -> None:
         """Ends every session that nobody uses, and the listening."""
@@ -291,8 +341,8 @@ class SessionPool:
 
     # ---- counting
 
-    def _make_room(self, places: tuple[str, str]) -> list[_Kept]:
-        """Counts one more session at both places, and takes out what has to go for that."""
+    def _make_room(self, places: tuple[str, str]) -> None:
+        """Counts one more session at both places, and ends those that have to go for that."""
         victims: dict[int, _Kept] = {}
         with self._lock:
             for place in places:
@@ -300,37 +350,36 @@ class SessionPool:
                 going = sum(place in kept.places for kept in victims.values())
                 if self._count[place] - going < limit:
                     continue
-                found = next((p for p in self._waiting.items() if place in p[1].places), None)
+                found = next(self._may_go(place), None)
                 if found is None:
                     raise HostBusy(
                         f"{place} already has {self._count[place]} sessions of this fetcher.",
                         retry_after=2,
                     )
                 victims[found[0]] = found[1]
-            for victim in victims:
-                del self._waiting[victim]
+            taken = self._take_out(victims)
             self._count.update(places)
-        return list(victims.values())
+        self._end_taken(taken)
+
+    def _may_go(self, place: str) -> Iterator[tuple[int, _Kept]]:
+        """Sessions at `place` that nobody uses, those that wait longest first."""
+        for connection_id, kept in [*self._waiting.items(), *self._listening.items()]:
+            if place in kept.places and connection_id not in self._beginning:
+                yield connection_id, kept
 
     def _limit(self, place: str, *, mailbox: bool) -> int:
         """What is configured, or what the server itself allowed when it was met last."""
-        configured = self._limits.per_mailbox if mailbox else self._limits.per_host
-        allowed, until = self._allowed.get(place, (configured, 0.0))
-        return min(configured, allowed) if time.monotonic() < until else configured
+        return self._learned.at(
+            place, self._limits.per_mailbox if mailbox else self._limits.per_host
+        )
 
-    def _give_way(self, places: tuple[str, str]) -> bool:
-        """Whether sessions of ours may be why a server refused one; there are fewer from now on."""
-        host, mailbox = places
+    def _give_way(self, place: str, count: int) -> bool:
+        """Ends so many sessions there that nobody uses; whether there was any."""
         with self._lock:
-            place, fewest = (mailbox, 1) if self._count[mailbox] else (host, _MANY)
-            have = self._count[place]
-            if have < fewest:
-                return False
-            self._allowed[place] = (max(fewest, have - have // 10), time.monotonic() + _REMEMBERED)
-            waiting = [i for i, kept in self._waiting.items() if place in kept.places]
-            going = [self._waiting.pop(i) for i in waiting[: max(1, have // 10)]]
-        self._end(going)
-        return bool(going)
+            found = itertools.islice(self._may_go(place), count)
+            taken = self._take_out([connection_id for connection_id, _ in found])
+        self._end_taken(taken)
+        return bool(taken)
 
     def _count_listening(self, kept: _Kept, by: int) -> None:
         with self._lock:

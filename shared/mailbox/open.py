@@ -24,6 +24,7 @@ from shared.mailbox.imap_session import ImapSession
 from shared.mailbox.limiting import ProcessLimiter, RequestLimiter
 from shared.mailbox.pop3 import Pop3Mailbox
 from shared.mailbox.pop3_session import Pop3Session
+from shared.mailbox.refusals import TOO_MANY
 from shared.mailbox.transcript import Transcript
 from shared.mailbox.wire import Wire
 
@@ -231,6 +232,10 @@ class _Attempt:
         except SessionLost as error:
             if error.code != "read-timeout":
                 error.step = error.step or "greeting"
+                error.hint = error.hint or (
+                    "The server ends the connection before it says a word. Many do so where more "
+                    f"sessions are open than they allow. {TOO_MANY.hint}"
+                )
                 raise
             tls_first = self.security is not TransportSecurity.TLS
             raise Unreachable(

@@ -238,8 +238,10 @@ NOT_CONNECTED: Final = _person(
 TOO_MANY: Final = _passing(
     "too-many-connections",
     "The mailbox has too many sessions open.",
-    "Other programs that read it count as well: close some, or lower "
-    f"POSTHOUSE_SESSIONS_PER_MAILBOX. {_BY_ITSELF}",
+    "Other programs that read it count as well: close some, let the server take more sessions from "
+    "this address and of this user (Courier: MAXPERIP; Dovecot: mail_max_userip_connections; "
+    "Cyrus: maxlogins_per_host), or lower POSTHOUSE_SESSIONS_PER_MAILBOX and "
+    f"POSTHOUSE_SESSIONS_PER_HOST. {_BY_ITSELF}",
 )
 LOGIN_LATER: Final = _passing(
     "login-unavailable",

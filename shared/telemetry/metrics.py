@@ -101,6 +101,10 @@ SETTLED_MESSAGES: Final = _counter(
 LEASE_LOSSES: Final = _counter(
     "lease_losses_total", "Commits refused because another worker had taken the lease over."
 )
+SESSION_LIMITS: Final = _counter(
+    "session_limits_total",
+    "Times that a mail server took no more sessions of ours, so that kept ones give way.",
+)
 PROVIDER_THROTTLED: Final = _counter(
     "provider_throttled_total", "Answers of a provider that asked to come back later.", "provider"
 )

@@ -20,14 +20,18 @@ class Proxy:
     once); `slow` (ten milliseconds more each way); `cut` (a connection ends after some kilobytes
     from the server, in mid-literal as like as not); `no` / `bad` (now and then the server's tagged
     OK becomes NO or BAD).
+    `most`: connections beyond so many end at once, without a word, as Courier's do.
     """
 
-    def __init__(self, target: int, seed: int) -> None:
+    def __init__(self, target: int, seed: int, most: int | None = None) -> None:
         self.target = target
+        self.most = most
         self.mood = "pass"
         self._rng = random.Random(seed)
         self._open: set[socket.socket] = set()
         self._lock = threading.Lock()
+        #: Connections that were one too many.
+        self.turned_away = 0
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=128)
         self.port = int(self._listener.getsockname()[1])
         threading.Thread(target=self._accept, daemon=True).start()
@@ -50,7 +54,10 @@ class Proxy:
                 client, _ = self._listener.accept()
             except OSError:
                 return
-            if self.mood == "refuse":
+            with self._lock:
+                full = self.most is not None and len(self._open) // 2 >= self.most
+            if self.mood == "refuse" or full:
+                self.turned_away += full
                 client.close()
                 continue
             try:

@@ -36,13 +36,24 @@ class Opened:
         self.calls: list[int] = []
         self.closed: list[int] = []
         self.failure: Exception | None = None
+        #: With more sessions open than this, the next one ends at the greeting.
+        self.most: int | None = None
+        self.open = 0
 
     def __call__(self, wanted: Connection) -> Mailbox:
         self.calls.append(wanted.id)
         if self.failure is not None:
             raise self.failure
+        if self.most is not None and self.open >= self.most:
+            raise SessionLost("The mail server closed the connection.", step="greeting")
         mailbox = MemoryMailbox(MemoryAccount())
-        mailbox.close = lambda: self.closed.append(wanted.id)  # type: ignore[method-assign]
+        self.open += 1
+
+        def close() -> None:
+            self.open -= 1
+            self.closed.append(wanted.id)
+
+        mailbox.close = close  # type: ignore[method-assign]
         return mailbox
 
 
@@ -53,6 +64,7 @@ def pool(opened: Opened, **limits: int) -> SessionPool:
         Limits(**chosen),
         on_news=lambda connection_id: None,
         on_lost=lambda connection_id, error: None,
+        wait=lambda seconds: None,
     )
 
 
@@ -150,21 +162,54 @@ def test_a_server_that_takes_no_more_sessions_gets_fewer() -> None:
     assert len(sessions) <= 36
 
 
-def test_a_refusal_with_few_sessions_is_the_servers_own_trouble() -> None:
+@pytest.mark.promise("M27")
+@pytest.mark.parametrize("most", [1, 4])
+def test_a_server_that_closes_at_the_greeting_is_understood_at_any_number(most: int) -> None:
+    opened = Opened()
+    opened.most = most
+    sessions = pool(opened)
+    for _ in range(2):
+        for number in range(8):
+            assert not use(sessions, connection(number))
+    assert len(sessions) == most
+    assert opened.closed == [*range(8), *range(8 - most)], "in turn, the oldest first"
+    # Once the limit is known, nobody runs into it any more.
+    assert len(opened.calls) == 16 + 1
+
+
+@pytest.mark.promise("M27")
+def test_room_made_in_vain_is_no_limit_but_the_servers_own_trouble() -> None:
     opened = Opened()
     sessions = pool(opened)
-    use(sessions, connection(1))
+    for number in range(3):
+        use(sessions, connection(number))
     opened.failure = Unreachable("Go away", step="login", code="login-unavailable")
-    with pytest.raises(Unreachable):
+    with pytest.raises(Unreachable, match="Go away"):
+        sessions.take(connection(3))
+    assert opened.closed == [0]
+    opened.failure = None
+    for number in range(8):
+        use(sessions, connection(number))
+    assert len(sessions) == 8
+
+
+@pytest.mark.promise("M27")
+def test_sessions_in_use_are_no_reason_to_call_a_server_broken() -> None:
+    opened = Opened()
+    opened.most = 1
+    sessions = pool(opened)
+    in_use, _ = sessions.take(connection(1))
+    with pytest.raises(HostBusy):
         sessions.take(connection(2))
-    assert sessions.keeps(1)
+    sessions.give_back(connection(1), in_use, healthy=True)
+    assert not use(sessions, connection(2))
 
 
 def test_folders_of_one_mailbox_give_way_to_each_other() -> None:
     opened = Opened()
     sessions = pool(opened)
     use(sessions, connection(1, username="team", folder="A"))
-    opened.failure = Unreachable("Maximum reached", step="login", code="login-unavailable")
+    opened.failure = Unreachable("Maximum sessions", step="login", code="login-unavailable")
     with pytest.raises(HostBusy):
         sessions.take(connection(2, username="team", folder="B"))
     opened.failure = None

@@ -1,0 +1,87 @@
+"""How many sessions a mail server takes, found out by the refusals that it gives.
+
+Courier closes the connection at the greeting without a word (by default beyond four an address),
+others refuse it, end it in the TLS handshake, or say so at the login in words of their own.
+"""
+
+from __future__ import annotations
+
+import re
+import threading
+import time
+from typing import Final
+
+import structlog
+
+from shared.errors import TryAgain
+from shared.mailbox.base import StepFailed
+from shared.mailbox.refusals import TOO_MANY
+from shared.telemetry import metrics
+
+_log = structlog.get_logger()
+
+#: Failures of a login that too many open sessions may be the reason of.
+_CODES: Final = frozenset(
+    {
+        "too-many-connections",
+        "server-refused",
+        "login-unavailable",
+        "connection-lost",
+        "connection-refused",
+        "unreachable",
+        "tls-failed",
+    }
+)
+_BEFORE_LOGIN: Final = frozenset({"tcp", "tls", "greeting"})
+_LOGIN: Final = frozenset({"login", "authorisation"})
+_WORDS = re.compile(
+    r"too many|max(?:imum|\.)?\b.{0,40}(?:connection|session|login)|connection limit|\[limit\b"
+    r"|mail_max_userip|(?:connection|session)s?.{0,30}exceeded",
+    re.I,
+)
+#: Seconds that a server's own limit is kept in mind once it was met.
+_REMEMBERED: Final = 3600.0
+
+
+def may_be_too_many(error: StepFailed) -> bool:
+    """Whether a session that could not be opened may have been one too many."""
+    return (
+        isinstance(error, TryAgain)
+        and error.code in _CODES
+        and error.step in _BEFORE_LOGIN | _LOGIN
+    )
+
+
+def says_too_many(error: StepFailed) -> bool:
+    """Whether the server says so itself."""
+    return error.code == "too-many-connections" or _WORDS.search(str(error)) is not None
+
+
+def concerns_host(error: StepFailed) -> bool:
+    """Whether the server refused before it could know who logs in."""
+    return error.step in _BEFORE_LOGIN
+
+
+class LearnedLimits:
+    """What servers and mailboxes allowed when they were met last. Thread-safe."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._allowed: dict[str, tuple[int, float]] = {}
+
+    def at(self, place: str, configured: int) -> int:
+        with self._lock:
+            allowed, until = self._allowed.get(place, (configured, 0.0))
+        return min(configured, allowed) if time.monotonic() < until else configured
+
+    def learn(self, place: str, allowed: int) -> None:
+        """`place` takes so many sessions of ours, and no more."""
+        with self._lock:
+            self._allowed[place] = (allowed, time.monotonic() + _REMEMBERED)
+        metrics.SESSION_LIMITS.inc()
+        _log.warning(
+            "a mail server takes no more sessions: kept ones are closed in turn",
+            place=place,
+            allowed=allowed,
+            hint=TOO_MANY.hint,
+        )

@@ -1,0 +1,61 @@
+"""A server that takes few sessions serves all mailboxes: kept sessions give way in turn.
+
+For an administrator: the limit that was met is a warning in the fetcher's log with the setting to
+change, and counts in `posthouse_session_limits_total`. The connections stay well.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from tests.rig.events import open_queue
+from tests.rig.house import House
+from tests.rig.mails import digests, mail
+from tests.rig.proxy import Proxy
+from tests.servers.dovecot import Dovecot
+
+MAILBOXES = 8
+LIMIT = 4
+
+
+@pytest.mark.promise("M27")
+@pytest.mark.parametrize("push", [False, True], ids=["polled", "push"])
+def test_a_limit_of_four_sessions_and_eight_mailboxes(
+    push: bool,
+    dovecot: Dovecot,
+    mail_user: str,
+    redis_url: str,
+    build_house: Callable[..., House],
+) -> None:
+    users = [f"{mail_user}-{number}" for number in range(MAILBOXES)]
+    sent = [mail(number, 500, seed=44) for number in range(3 * MAILBOXES)]
+    for number, user in enumerate(users):
+        dovecot.deliver(user, [sent[number]])
+    proxy = Proxy(dovecot.imap_port, seed=1, most=LIMIT)
+    house = build_house(redis_url)
+    house.add_handler()
+    house.start("scheduler", "fetcher", "decryptor")
+    try:
+        for user in users:
+            house.watch(dovecot, user, push=push, port=proxy.port)
+        house.wait(lambda: house.count("delivery") == MAILBOXES, "each mailbox gave its mail", 50)
+        assert proxy.turned_away > 0
+        assert "MAXPERIP" in house.log_of("fetcher").read_text()
+        before = proxy.turned_away
+        for round_number in (1, 2):
+            for number, user in enumerate(users):
+                dovecot.deliver(user, [sent[round_number * MAILBOXES + number]])
+            house.hurry()  # one interval
+            wanted = (round_number + 1) * MAILBOXES
+            house.wait(lambda n=wanted: house.count("delivery") == n, "the new mails come", 50)
+        # The limit is known by now: nobody runs into it again and again.
+        assert proxy.turned_away <= before + 2 * MAILBOXES
+        assert house.query("SELECT DISTINCT health FROM connection_state") == [("working",)]
+        assert house.query("SELECT kind FROM alert WHERE kind = 'connection-failing'") == []
+        house.stop()
+    finally:
+        proxy.close()
+    events = open_queue(redis_url, "archive").events()
+    assert sorted(event["data"]["sha256"] for event in events) == digests(sent)

@@ -29,6 +29,7 @@ from services.admin.limits import BodyLimit
 from services.admin.pages import app as pages
 from services.admin.pages.house import PagesHouse
 from services.admin.pages.rendering import refusal
+from services.admin.patience import BodyTimeout
 from services.admin.people.access import Access
 from services.admin.people.authentication import Authentication
 from services.admin.people.authorization import PUBLIC, declared
@@ -71,7 +72,7 @@ def build_app(house: House, heartbeat: Heartbeat, readiness: Readiness) -> ASGIA
         declared(app)
     sides = _Sides(api, site)
     known = Authentication(sides, access, settings.public_url, refusal)
-    return BodyLimit(Counted(known, https=settings.public_url.startswith("https://")))
+    return BodyLimit(BodyTimeout(Counted(known, https=settings.public_url.startswith("https://"))))
 
 
 def build_api(house: House) -> FastAPI:

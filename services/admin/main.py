@@ -13,6 +13,7 @@ from starlette.types import ASGIApp
 from services.admin.app import build_app
 from services.admin.context import House
 from services.admin.mail_work import MailWork
+from services.admin.patience import CONNECTIONS, BoundedProtocol
 from services.admin.settings import AdminSettings
 from shared.connections import Connection
 from shared.errors import InvalidInput
@@ -56,6 +57,8 @@ class Admin:
                 log_config=None,
                 access_log=False,
                 server_header=False,
+                http=BoundedProtocol,
+                limit_concurrency=CONNECTIONS,
                 timeout_graceful_shutdown=_GRACE,
                 proxy_headers=bool(settings.trusted_proxies),
                 forwarded_allow_ips=list(settings.trusted_proxies),

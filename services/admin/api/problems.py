@@ -71,6 +71,7 @@ _TITLES = {
     403: "Not allowed",
     404: "Not found",
     405: "Not possible here",
+    408: "Too slow",
     409: "Conflict",
     413: "Too large",
     415: "Wrong media type",

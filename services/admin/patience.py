@@ -1,0 +1,97 @@
+"""Half a request is not waited for without end: a request's head has its time, and its body.
+
+Uvicorn bounds neither (it closes a connection that is idle between two requests, and knows how many
+there are): so whoever opens connections and sends a line a minute would keep them all.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, Final
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from services.admin.api.problems import problem
+
+#: Seconds for the request line and the header fields, and between two pieces of a body.
+HEAD_SECONDS: Final = 10.0
+BODY_SECONDS: Final = 20.0
+#: Connections at the same time; further requests are answered 503.
+CONNECTIONS: Final = 512
+
+
+class BoundedProtocol(H11Protocol):
+    """HTTP/1.1 whose requests' heads must be there in time."""
+
+    _head: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: Any) -> None:
+        super().connection_made(transport)
+        self._expect_head()
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        cycle = self.cycle
+        if cycle is not None and not cycle.response_complete:
+            self._stop_waiting()
+        elif self._head is None:
+            self._expect_head()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._stop_waiting()
+        super().connection_lost(exc)
+
+    def _expect_head(self) -> None:
+        self._head = self.loop.call_later(HEAD_SECONDS, self._give_up)
+
+    def _stop_waiting(self) -> None:
+        if self._head is not None:
+            self._head.cancel()
+            self._head = None
+
+    def _give_up(self) -> None:
+        self._head = None
+        if not self.transport.is_closing():
+            self.transport.close()
+
+
+class BodyTimeout:
+    """ASGI middleware: gives up on a body whose next piece does not come in time."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        whole = started = False
+
+        async def timed() -> Message:
+            nonlocal whole
+            if whole:  # what comes now is the end of the connection, which may take its time
+                return await receive()
+            try:
+                message = await asyncio.wait_for(receive(), BODY_SECONDS)
+            except TimeoutError:
+                raise _TooSlow from None
+            whole = not message.get("more_body", False)
+            return message
+
+        async def noted(message: Message) -> None:
+            nonlocal started
+            started = started or message["type"] == "http.response.start"
+            await send(message)
+
+        try:
+            await self._app(scope, timed, noted)
+        except _TooSlow:
+            if not started:
+                answer = problem(408, "too-slow", "The body did not come in time.")
+                answer.headers["connection"] = "close"
+                await answer(scope, receive, send)
+
+
+class _TooSlow(BaseException):
+    """Passes through everything that handles errors, up to where it was raised."""

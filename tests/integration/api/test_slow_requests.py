@@ -1,0 +1,58 @@
+"""Half a request is given up, and costs others nothing."""
+
+from __future__ import annotations
+
+import socket
+
+import pytest
+
+from services.admin import patience
+from tests.integration.api.conftest import TOKEN, Api
+
+
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(patience, "HEAD_SECONDS", 0.5)
+    monkeypatch.setattr(patience, "BODY_SECONDS", 0.5)
+
+
+def connected(api: Api) -> socket.socket:
+    return socket.create_connection(("127.0.0.1", api.port), timeout=30)
+
+
+@pytest.mark.promise("T1")
+@pytest.mark.parametrize("begun", [b"", b"GET /login HT", b"GET /login HTTP/1.1\r\nHost: x\r\n"])
+def test_a_head_that_does_not_come_ends_the_connection(api: Api, begun: bytes) -> None:
+    with connected(api) as half:
+        half.sendall(begun)
+        assert half.recv(100) == b""
+
+
+def test_a_second_request_on_a_connection_is_no_different(api: Api) -> None:
+    with connected(api) as half:
+        half.sendall(b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
+        assert half.recv(10_000).startswith(b"HTTP/1.1 200")
+        half.sendall(b"GET /heal")
+        rest = b""
+        while chunk := half.recv(10_000):
+            rest += chunk
+        assert not rest.startswith(b"HTTP/1.1 200")
+
+
+@pytest.mark.promise("T1")
+def test_a_body_that_does_not_come_is_answered(api: Api) -> None:
+    with connected(api) as half:
+        half.sendall(
+            b"POST /api/v1/connections HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n"
+            b"Content-Type: application/json\r\nAuthorization: Bearer %b\r\n\r\n{" % TOKEN.encode()
+        )
+        assert half.recv(100).startswith(b"HTTP/1.1 408")
+
+
+def test_an_answer_that_takes_long_is_not_cut(api: Api, on_dovecot: dict[str, object]) -> None:
+    """The time is for what the caller has to send, not for what we do about it."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        body = on_dovecot | {"port": silent.getsockname()[1], "timeout_ms": 2000}
+        report = api.http.post("connections/test", json=body)
+    assert report.status_code == 200
+    assert report.json()["ok"] is False

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 from typing import Final
 
 from starlette.datastructures import Headers
@@ -11,6 +13,9 @@ from services.admin.api.problems import problem
 
 #: Octets. Nothing that the API takes comes near it; certificates are bounded more tightly.
 MAX_BODY_BYTES: Final = 2 << 20
+#: What is read and dropped of a body that is refused.
+_READ_ON_BYTES: Final = 16 << 20
+_READ_ON_SECONDS: Final = 2.0
 
 
 class BodyLimit:
@@ -52,9 +57,22 @@ class BodyLimit:
                 await self._refuse(scope, receive, send)
 
     async def _refuse(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self._read_on(receive)
         answer = problem(413, "too-large", f"A body has at most {self._limit:,} octets here.")
         answer.headers["connection"] = "close"
         await answer(scope, receive, send)
+
+    async def _read_on(self, receive: Receive) -> None:
+        """Takes a little more of what is coming: a connection that is closed while the caller still
+        sends is reset, and the answer is lost with it."""
+        rest = _READ_ON_BYTES
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_READ_ON_SECONDS):
+                while rest > 0:
+                    message = await receive()
+                    rest -= len(message.get("body", b""))
+                    if not message.get("more_body", False):
+                        return
 
 
 class _TooLarge(BaseException):

@@ -27,6 +27,7 @@ from shared.storage import schema
 from shared.storage.limiter import PostgresLimiter
 from shared.storage.pool import Database
 from shared.telemetry.health import HealthServer, Heartbeat, Readiness
+from shared.telemetry.listening import listening_socket
 from shared.vault import Vault
 
 _log = structlog.get_logger(__name__)
@@ -49,11 +50,17 @@ class Admin:
         """Serves until `stop` is set; requests in progress are answered. Raises InvalidInput
         where the port is taken."""
         settings = self.settings
-        server = _Server(
+        try:
+            listening = listening_socket(settings.host, settings.port, backlog=2048)
+        except OSError as error:
+            raise InvalidInput(
+                f"The API cannot listen on {settings.host}:{settings.port}: {error.strerror}.",
+                field="port",
+                hint="Choose another POSTHOUSE_PORT, or stop what listens there.",
+            ) from error
+        server = uvicorn.Server(
             uvicorn.Config(
                 self.app,
-                host=settings.host,
-                port=settings.port,
                 log_config=None,
                 access_log=False,
                 server_header=False,
@@ -74,7 +81,8 @@ class Admin:
             },
         )
         with self.house.database, health:
-            thread = threading.Thread(target=server.serve_in_thread, name="http")
+            # Signals belong to the process: outside the main thread the server takes none.
+            thread = threading.Thread(target=server.run, args=([listening],), name="http")
             thread.start()
             while thread.is_alive() and not stop.wait(0.5):
                 if server.started:
@@ -83,25 +91,6 @@ class Admin:
             thread.join()
             self.house.mail_work.close()
             self.house.output.close()
-        if server.failed:
-            raise InvalidInput(
-                f"The API cannot listen on {settings.host}:{settings.port}.",
-                field="port",
-                hint="Choose another POSTHOUSE_PORT, or stop what listens there.",
-            )
-
-
-class _Server(uvicorn.Server):
-    """Signals belong to the process, not to the server; a taken port is told, not exited for."""
-
-    failed = False
-
-    def serve_in_thread(self) -> None:
-        try:
-            self.run()
-        except SystemExit:
-            self.failed = True
-        self.failed = self.failed or not self.started
 
 
 def build(settings: AdminSettings) -> Admin:

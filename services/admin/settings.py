@@ -17,7 +17,10 @@ SHORTEST_ADMIN_TOKEN = 20
 class AdminSettings(Settings):
     """Where API and pages listen, and who proves people's identity."""
 
-    host: str = Field(default="127.0.0.1", description="API and pages bind here")
+    host: str = Field(
+        default="127.0.0.1",
+        description="API and pages bind here; :: for every address of IPv4 and IPv6",
+    )
     port: int = Field(default=8025, ge=0, le=65535, description="Port of API and pages")
     trusted_proxies: Annotated[tuple[str, ...], NoDecode] = Field(
         default=(),

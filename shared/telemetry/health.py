@@ -7,6 +7,7 @@ restarted for being busy.
 from __future__ import annotations
 
 import json
+import socket
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -18,6 +19,7 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
 from shared.errors import InvalidInput, PosthouseError
 from shared.telemetry import logs, metrics
+from shared.telemetry.listening import listening_socket
 
 #: Raises where what it checks cannot be used; returns quickly.
 Check = Callable[[], None]
@@ -103,7 +105,9 @@ class HealthServer:
         self.heartbeat = heartbeat or Heartbeat(float("inf"))
         self._readiness = Readiness(checks or {})
         try:
-            self._server = _Server((host, port), _handler(self.heartbeat, self._readiness))
+            self._server = _Server(
+                listening_socket(host, port, backlog=32), _handler(self.heartbeat, self._readiness)
+            )
         except OSError as error:
             raise InvalidInput(
                 f"/healthz cannot listen on {host}:{port}: {error.strerror}.",
@@ -128,7 +132,13 @@ class HealthServer:
 
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
-    request_queue_size = 32
+
+    def __init__(self, listening: socket.socket, handler: type[BaseHTTPRequestHandler]) -> None:
+        super().__init__(("", 0), handler, bind_and_activate=False)
+        self.socket.close()
+        self.socket = listening
+        self.server_address = listening.getsockname()
+        self.server_name, self.server_port = "", int(listening.getsockname()[1])
 
 
 def live_answer(heartbeat: Heartbeat) -> tuple[int, dict[str, Any]]:

@@ -160,7 +160,7 @@ def test_ports_and_probes_are_where_the_service_listens(container: Container) ->
     port = int(chosen.get(f"POSTHOUSE_{field.upper()}") or kind.model_fields[field].default)
     assert list(container.ports().values()) == [port]
     host = "POSTHOUSE_HOST" if service == "admin" else "POSTHOUSE_HEALTH_HOST"
-    assert chosen[host] == "0.0.0.0"
+    assert chosen[host] == "::"
     paths = {
         "startupProbe": "/healthz",
         "livenessProbe": "/healthz",

@@ -309,6 +309,10 @@ def _show(found: dict[str, Any]) -> None:
             ("new today", found["new_today"]),
         ]
     )
+    _show_warnings(found)
+
+
+def _show_warnings(found: dict[str, Any]) -> None:
     for warning in found.get("warnings") or ():
         style = "bold red" if warning["serious"] else "yellow"
         showing.say(f"! {warning['text']}", style)
@@ -336,6 +340,7 @@ def _show_test(report: dict[str, Any]) -> None:
         showing.say(f"{report['folder'] or 'inbox'}: {report['total']} mails{unread}")
         if report["server"]:
             showing.say(f"{report['server']}", "dim")
+    _show_warnings(report)
 
 
 def _show_estimate(counted: dict[str, Any]) -> None:
@@ -350,3 +355,4 @@ def _show_estimate(counted: dict[str, Any]) -> None:
             ("note", counted["reason"]),
         ]
     )
+    _show_warnings(counted)

@@ -28,6 +28,7 @@ from shared.errors import MailFailure, PosthouseError, TryAgain
 from shared.jobs import FETCH_QUEUE, FETCH_SLOW_QUEUE
 from shared.mailbox.base import Cursor, LoginTooSoon, Mailbox, MailRef, StepFailed, Unreachable
 from shared.mailbox.refused_mails import MailRefused
+from shared.mailbox.start_rules import start_refusal
 from shared.messages import Key
 from shared.storage import download_failures, ledger, scheduling
 from shared.storage.download_failures import DownloadFailure
@@ -135,6 +136,13 @@ class Fetching:
         recognising = self._note_validity(state, place)
         if state.has_unsettled:
             self._settle_leftovers(connection, place, mailbox, report)
+        refusal = start_refusal(
+            mailbox.capabilities,
+            by_date=state.start_since is not None,
+            skip_existing=state.skip_existing,
+        )
+        if refusal is not None:
+            raise refusal
         if state.skip_existing:
             self._skip_existing(lease, place, mailbox)
         try:

@@ -34,11 +34,12 @@ from shared.mailbox.base import (
     Unreachable,
     mail_vanished,
 )
-from shared.mailbox.pop3_dates import date_refused, first_date, mail_without_date, no_dates
+from shared.mailbox.pop3_dates import date_refused, first_date, mail_without_date
 from shared.mailbox.pop3_list import Pop3List, uidl_of
 from shared.mailbox.pop3_retrieve import retrieve
 from shared.mailbox.pop3_session import Pop3Session
 from shared.mailbox.pop3_settle import mark_deleted, retrieve_again
+from shared.mailbox.start_rules import no_dates
 from shared.messages import Key
 
 #: Seconds to wait before each further login while the mailbox is locked.

@@ -7,7 +7,7 @@ import re
 from datetime import UTC, datetime
 
 from shared.errors import MailFailure
-from shared.mailbox.base import Refused, Unreachable
+from shared.mailbox.base import Unreachable
 
 _DATE = re.compile(
     rb"^(?:Received:[^;]*(?:\r\n[ \t][^;\r]*)*;|Date:)([^\r\n]+(?:\r\n[ \t][^\r\n]*)*)", re.I | re.M
@@ -25,17 +25,6 @@ def first_date(block: bytes) -> datetime | None:
     except (ValueError, TypeError, IndexError, OverflowError):
         return None
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-
-
-def no_dates() -> Refused:
-    """The server has no TOP: no mail of it can be dated."""
-    return Refused(
-        "This mail server does not tell when its mails arrived (it has no TOP), so mails cannot be "
-        "chosen by date. Nothing was fetched.",
-        step="list",
-        code="no-dates",
-        hint="Start from everything, or only with mails that arrive from now on; or use IMAP.",
-    )
 
 
 def mail_without_date() -> MailFailure:

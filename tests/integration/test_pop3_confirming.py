@@ -55,7 +55,7 @@ def here(redis_url: str, build_house: Callable[..., House]) -> Any:
 
 def watch(here: FetcherHere, server: RuledPop3, after_download: str, **fields: Any) -> int:
     return here.house.add_connection(
-        name="ruled",
+        name=f"ruled {server.pop3_port}",
         mode="pop3",
         host=server.host,
         port=server.pop3_port,

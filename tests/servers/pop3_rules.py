@@ -54,6 +54,10 @@ class RuledPop3:
     pipelining: bool = False
     #: Asked for each RETR, with the number of mails given so far: words to refuse it with, or None.
     refuse: Callable[[Stored, int], bytes | None] = lambda mail, given: None
+    #: What LIST says of a mail.
+    size: Callable[[bytes], int] = len
+    #: Words to refuse every login with, or None.
+    login_words: Callable[[], bytes | None] = lambda: None
     #: The same for TOP.
     refuse_top: Callable[[Stored], bytes | None] = lambda mail: None
     host: str = "127.0.0.1"
@@ -119,6 +123,12 @@ class RuledPop3:
             for mail in self._mails[user]:
                 mail.uidl = name(mail)
 
+    def pass_time(self, seconds: float) -> None:
+        """So much later, as far as the time between logins is concerned."""
+        with self._lock:
+            for user in self._last_login:
+                self._last_login[user] -= seconds
+
     def remove(self, user: str) -> None:
         """Somebody clears the mailbox."""
         with self._lock:
@@ -164,6 +174,10 @@ class RuledPop3:
                     user = rest.decode()
                     talk.send(b"+OK send PASS\r\n")
                 case b"PASS":
+                    words = self.login_words()
+                    if words:
+                        talk.send(b"-ERR " + words + b"\r\n")
+                        continue
                     with self._lock:
                         since = time.monotonic() - self._last_login.get(user, -1e9)
                         if since < self.login_delay:
@@ -204,12 +218,12 @@ class RuledPop3:
                 case b"UIDL" if number:
                     talk.send(b"+OK %d %s\r\n" % (number, there[number].uidl.encode()))
                 case b"LIST" if number:
-                    talk.send(b"+OK %d %d\r\n" % (number, len(there[number].raw)))
+                    talk.send(b"+OK %d %d\r\n" % (number, self.size(there[number].raw)))
                 case b"UIDL":
                     lines = (b"%d %s\r\n" % (n, mail.uidl.encode()) for n, mail in there.items())
                     talk.send(b"+OK\r\n" + b"".join(lines) + b".\r\n")
                 case b"LIST":
-                    lines = (b"%d %d\r\n" % (n, len(mail.raw)) for n, mail in there.items())
+                    lines = (b"%d %d\r\n" % (n, self.size(mail.raw)) for n, mail in there.items())
                     talk.send(b"+OK\r\n" + b"".join(lines) + b".\r\n")
                 case b"TOP" if self.top:
                     words = self.refuse_top(there[number])

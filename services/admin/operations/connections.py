@@ -12,6 +12,7 @@ from services.admin.operations.credentials import refuse_misfit
 from services.admin.operations.looking import (
     Estimate,
     TestReport,
+    check_start,
     estimate,
     refuse_moved_password,
 )
@@ -122,7 +123,7 @@ def create_connection(
     enabling = wanted.connection.enabled
     with ctx.transaction() as session:
         refuse_misfit(session, wanted.connection)
-    counted = _count(ctx, wanted, start) if enabling and not acknowledged else None
+    counted = _count(ctx, wanted, start, acknowledged=acknowledged) if enabling else None
     with ctx.transaction() as session:
         draft = replace(wanted.connection, enabled=False)
         connection_id = connections.insert(session, draft)
@@ -163,8 +164,10 @@ def update_connection(
     asks = enabling or (after.enabled and bool(other_mails))
     other_mailbox = _is_other_mailbox(before, after)
     counted = None
-    if asks and not acknowledged:
-        counted = _count(ctx, wanted, start, another_mailbox=other_mailbox)
+    if asks:
+        counted = _count(
+            ctx, wanted, start, acknowledged=acknowledged, another_mailbox=other_mailbox
+        )
     with ctx.transaction() as session:
         if connections.get(session, connection_id, lock=True) != before:
             raise Conflict(
@@ -231,7 +234,13 @@ def estimate_connection(
     wanted = edit(before, changes or {})
     refuse_moved_password(ctx, wanted)
     other = _is_other_mailbox(before, wanted.connection)
-    found = estimate(ctx, wanted, since=start.since, another_mailbox=other)
+    found = estimate(
+        ctx,
+        wanted,
+        since=start.since,
+        skip_existing=start.skip_existing,
+        another_mailbox=other,
+    )
     return replace(found, new=0) if start.skip_existing else found
 
 
@@ -284,10 +293,20 @@ def _start(session: Session, connection_id: int, start_from: Any) -> Start:
 
 
 def _count(
-    ctx: Context, wanted: ConnectionEdit, start: Start, *, another_mailbox: bool = False
+    ctx: Context,
+    wanted: ConnectionEdit,
+    start: Start,
+    *,
+    acknowledged: bool,
+    another_mailbox: bool = False,
 ) -> Estimate | None:
-    """Raises AcknowledgementNeeded where there is something to download."""
-    if start.skip_existing:
+    """Raises AcknowledgementNeeded where there is something to download, and InvalidInput where
+    the server makes this start impossible; None where nothing needs to be counted."""
+    if start.skip_existing or acknowledged:
+        # Over POP3 it depends on the server whether mails can be skipped or chosen by date.
+        chosen = start.skip_existing or start.since is not None
+        if wanted.connection.mode is Mode.POP3 and chosen:
+            check_start(ctx, wanted, by_date=start.since is not None)
         return None
     found = estimate(ctx, wanted, since=start.since, another_mailbox=another_mailbox)
     if found.new or found.confidence == "partial":

@@ -11,16 +11,21 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Final, TypeVar
 
+import structlog
+
 from services.admin.context import Context
 from services.admin.operations.credentials import refuse_misfit
-from services.admin.operations.warnings import Warning, warnings_of
+from services.admin.operations.warnings import Warning, of_server, warnings_of
 from shared.connections import FIELDS_OF, Connection, ConnectionEdit, Mode, edit
 from shared.errors import InvalidInput, PosthouseError
 from shared.mailbox.base import Capabilities, Folder, FolderMissing, FolderStatus, Mailbox
+from shared.mailbox.start_rules import start_refusal
 from shared.messages import Key
 from shared.storage import audit, connections, labels
 from shared.storage.known import KnownMails
 from shared.storage.pool import Session
+
+_log = structlog.get_logger()
 
 T = TypeVar("T")
 #: Tests of one connection or host by the same person within this time are one audit entry.
@@ -82,6 +87,7 @@ class Estimate:
     """What enabling would download. `confidence` is `exact` or `partial`, then with the reason.
 
     `reset` counts mails that were handed over and are unread again; `known` those that were had.
+    `warnings` are what the server itself said that should be known before.
     """
 
     new: int
@@ -91,6 +97,7 @@ class Estimate:
     unread: int | None = None
     confidence: str = "exact"
     reason: str = ""
+    warnings: tuple[Warning, ...] = ()
 
 
 class NothingKnown:
@@ -168,10 +175,12 @@ def test(
     except PosthouseError as error:
         failure = error
         report["near"] = error.near if isinstance(error, FolderMissing) else ()
+    capabilities: Capabilities | None = report.get("capabilities")
+    said = () if capabilities is None else of_server(connection, capabilities)
     return TestReport(
         ok=failure is None,
         steps=_steps(connection, progress, failure),
-        warnings=tuple(warnings_of(ctx, connection)),
+        warnings=(*said, *warnings_of(ctx, connection)),
         log=tuple(getattr(failure, "transcript", ()) or progress.transcript)[-60:],
         duration_ms=int((time.monotonic() - started) * 1000),
         **report,
@@ -183,17 +192,20 @@ def estimate(
     wanted: ConnectionEdit,
     *,
     since: datetime | None = None,
+    skip_existing: bool = False,
     another_mailbox: bool = False,
 ) -> Estimate:
     """Counts what a connection would download now. Changes nothing.
 
     `another_mailbox`: what is known of the connection is about another one. Raises what opening
-    the mailbox raises; where only the counting takes too long, the estimate is partial.
+    the mailbox raises, and InvalidInput (`start_from`) where the server makes this start
+    impossible; where only the counting takes too long, the estimate is partial.
     """
     connection = wanted.connection
     progress = _Progress()
 
     def count(mailbox: Mailbox) -> Estimate:
+        _refuse_start(mailbox.capabilities, by_date=since is not None, skip_existing=skip_existing)
         status = progress.status = mailbox.open(connection.folder)
         known: NothingKnown | KnownMails = NothingKnown()
         if connection.id and not another_mailbox:
@@ -204,22 +216,53 @@ def estimate(
             known, connection.selection, since=since, limit=0, count_known=True
         )
         labelled = bool(listing.new_count) and _came_by_label(ctx, mailbox, connection)
+        undated = len(listing.undated)
         return Estimate(
             new=listing.new_count,
-            confidence="partial" if labelled else "exact",
+            confidence="partial" if labelled or undated else "exact",
             known=listing.known,
             reset=listing.reset,
             total=listing.total,
             unread=listing.unread,
-            reason=_BY_LABEL if labelled else _not_exact(mailbox),
+            reason=_BY_LABEL if labelled else _without_date(undated) or _not_exact(mailbox),
+            warnings=tuple(of_server(connection, mailbox.capabilities)),
         )
 
     try:
         return _with_mailbox(ctx, wanted, progress, count)
     except PosthouseError as error:
+        if error.code == "no-dates":
+            raise InvalidInput(str(error), field="start_from", hint=error.hint) from error
         if progress.status is None:
             raise
         return _partial(progress.status, error)
+
+
+def check_start(ctx: Context, wanted: ConnectionEdit, *, by_date: bool) -> None:
+    """Asks the server whether this start is possible, where nothing is to be counted.
+
+    Raises InvalidInput (`start_from`). A server that cannot be asked now is asked by the first
+    fetch, which takes nothing then.
+    """
+    try:
+        _with_mailbox(
+            ctx,
+            wanted,
+            _Progress(),
+            lambda mailbox: _refuse_start(
+                mailbox.capabilities, by_date=by_date, skip_existing=not by_date
+            ),
+        )
+    except InvalidInput:
+        raise
+    except PosthouseError as error:
+        _log.info("the start could not be checked", error=str(error))
+
+
+def _refuse_start(capabilities: Capabilities, *, by_date: bool, skip_existing: bool) -> None:
+    refusal = start_refusal(capabilities, by_date=by_date, skip_existing=skip_existing)
+    if refusal is not None:
+        raise InvalidInput(str(refusal), field="start_from", hint=refusal.hint)
 
 
 def folders(
@@ -315,6 +358,15 @@ def _came_by_label(ctx: Context, mailbox: Mailbox, connection: Connection) -> bo
         return False
     with ctx.transaction() as session:
         return labels.had_elsewhere(session, connection)
+
+
+def _without_date(count: int) -> str:
+    if not count:
+        return ""
+    return (
+        f"{count} more could not be dated and would not be taken: the server did not show their "
+        "headers, or they bear no date."
+    )
 
 
 def _not_exact(mailbox: Mailbox) -> str:

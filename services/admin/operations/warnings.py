@@ -6,8 +6,18 @@ from dataclasses import dataclass
 
 from services.admin.context import Context
 from shared.connections import AfterDownload, Connection, Mode, TransportSecurity
+from shared.mailbox.base import Capabilities
 from shared.storage import connections, handlers
 from shared.storage.pool import Session
+
+#: Where Gmail's rules for POP apply, known without asking.
+_GMAIL_POP = frozenset({"pop.gmail.com", "pop.googlemail.com"})
+_WINDOW = (
+    "Over POP3 this server lists only its oldest mails that no program has retrieved yet (Gmail: "
+    "some 250), and lets go of each as soon as it was fetched. So fetching starts from everything, "
+    "and no other program should read the mailbox with POP. What becomes of a fetched mail there "
+    "is set in Gmail's POP settings. The mode google-imap has none of these limits."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +55,9 @@ def find(session: Session, connection: Connection) -> list[Warning]:
                 serious=True,
             )
         )
-    if connection.mode is Mode.POP3 and connection.after_download is AfterDownload.MARK_READ:
+    if connection.mode is Mode.POP3 and connection.host.lower() in _GMAIL_POP:
+        found.append(Warning("pop3-window", _WINDOW))
+    elif connection.mode is Mode.POP3 and connection.after_download is AfterDownload.MARK_READ:
         found.append(
             Warning(
                 "pop3-keeps",
@@ -68,6 +80,52 @@ def find(session: Session, connection: Connection) -> list[Warning]:
             Warning(
                 "unused",
                 "No enabled handler takes this connection: nothing is downloaded until one does.",
+            )
+        )
+    return sorted(found, key=lambda warning: not warning.serious)
+
+
+def of_server(connection: Connection, capabilities: Capabilities) -> list[Warning]:
+    """What the server itself said that somebody should know; the serious ones first."""
+    found = []
+    keeps = connection.after_download is AfterDownload.MARK_READ
+    days = capabilities.expires_days
+    if capabilities.window:
+        if connection.host.lower() not in _GMAIL_POP:
+            found.append(Warning("pop3-window", _WINDOW))
+    elif days == 0:
+        found.append(
+            Warning(
+                "server-deletes",
+                "This server deletes every mail that was fetched (it says EXPIRE 0), also where "
+                "nothing is to be deleted here. Posthouse confirms a mail only when it is safe; "
+                "another program that reads this mailbox gets what is left.",
+                serious=keeps,
+            )
+        )
+    elif days is not None and keeps:
+        found.append(
+            Warning(
+                "server-expires",
+                f"This server deletes mails by itself (it says EXPIRE {days}): they stay for "
+                f"{days} days at most.",
+            )
+        )
+    if not capabilities.dates:
+        found.append(
+            Warning(
+                "no-dates",
+                "This server does not tell when its mails arrived (it has no TOP): fetching cannot "
+                "start from a date.",
+            )
+        )
+    if capabilities.login_delay:
+        found.append(
+            Warning(
+                "login-delay",
+                f"This server wants {capabilities.login_delay:g} seconds between two logins; "
+                "fetching waits for them, whatever the interval. Other programs that read the "
+                "mailbox count as well.",
             )
         )
     return sorted(found, key=lambda warning: not warning.serious)

@@ -124,7 +124,8 @@ def _ask(
     *,
     form: Form,
 ) -> Response:
-    if isinstance(error, InvalidInput) and error.field == "start_from":
+    by_date = form.text("start_from") == "since"
+    if isinstance(error, InvalidInput) and error.field == "start_from" and by_date:
         error = InvalidInput(str(error), field="since", hint=error.hint)
     return render(
         request,

@@ -117,6 +117,7 @@ def test_enabling_asks_for_the_number_of_new_mails_first(
         "unread": 4,
         "confidence": "exact",
         "reason": "",
+        "warnings": [],
     }
     refused = problem(api.http.post(f"{path}/enable"), 409)
     assert refused["code"] == "acknowledgement-needed"

@@ -104,6 +104,9 @@ class EstimateOut(Out):
     unread: int | None
     confidence: Literal["exact", "partial"]
     reason: str
+    warnings: list[WarningOut] = Field(
+        default=[], description="What the server itself said that should be known before"
+    )
 
 
 class StepOut(Out):
@@ -121,6 +124,14 @@ class CapabilitiesOut(Out):
     stable_keys: bool
     exact_delete: bool
     push: bool
+    dates: bool = Field(description="Mails can be chosen by date")
+    expires_days: int | None = Field(
+        description="POP3: days that a retrieved mail stays (EXPIRE); 0: it goes at once"
+    )
+    window: bool = Field(
+        description="POP3: only the oldest mails that were not retrieved yet are listed (Gmail)"
+    )
+    login_delay: float = Field(description="POP3: seconds between two logins (LOGIN-DELAY)")
     names: list[str]
 
 

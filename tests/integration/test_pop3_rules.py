@@ -1,0 +1,219 @@
+"""Fetching by the rules that POP3 servers have: dates, cut mails, time between logins.
+
+For an administrator: what is not taken is in the quarantine with the reason and what to do (page,
+`mail-quarantined` alert, `posthouse_quarantined_total`), or the connection is failing with it
+(`connection-failing` alert, `posthouse_fetch_runs_total`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+
+import pytest
+
+from shared.storage import connections
+from tests.integration.test_pop3_confirming import watch
+from tests.rig.fetching import FetcherHere
+from tests.rig.house import House
+from tests.rig.mails import digests, mail
+from tests.servers.pop3_rules import RuledPop3, Stored, gmail_rules
+
+OLD = [
+    b"Date: Mon, 05 Jan 2026 10:00:0%d +0000\r\nSubject: old %d\r\n\r\nold\r\n" % (n, n)
+    for n in range(4)
+]
+NEW = [mail(number, 700, seed=6) for number in range(3)]  # of June 2026
+SINCE = datetime(2026, 3, 1, tzinfo=UTC)
+
+
+@pytest.fixture
+def here(redis_url: str, build_house: Callable[..., House]) -> Iterator[FetcherHere]:
+    house = build_house(redis_url, batch_mails="2")
+    house.add_handler()
+    with FetcherHere(house).working() as fetcher:
+        yield fetcher
+
+
+def start(here: FetcherHere, connection: int, *, now: bool = False) -> None:
+    with here.house.database.transaction() as session:
+        connections.start_from(session, connection, since=None if now else SINCE, skip_existing=now)
+
+
+def error(here: FetcherHere) -> str:
+    ((found,),) = here.house.query("SELECT error->>'code' FROM connection_state")
+    return str(found)
+
+
+def quarantined(here: FetcherHere) -> list[str]:
+    return [row[0] for row in here.house.query("SELECT code FROM quarantine ORDER BY code")]
+
+
+# ---- dates
+
+
+@pytest.mark.promise("M17", "M7")
+def test_without_top_nothing_is_fetched_from_a_date_and_nothing_deleted(
+    here: FetcherHere,
+) -> None:
+    with RuledPop3(top=False) as server:
+        server.deliver("alice", [*OLD, *NEW])
+        connection = watch(here, server, "delete")
+        start(here, connection)
+        here.run(connection)
+        assert error(here) == "no-dates"
+        assert server.left("alice") == [*OLD, *NEW]
+        assert here.had() == []
+        assert server.retrieved == 0
+
+
+@pytest.mark.promise("M17", "M7")
+def test_a_mail_whose_header_is_refused_once_waits_and_is_judged_later(here: FetcherHere) -> None:
+    refusing = [True]
+    hidden = OLD[1]
+
+    def refuse(stored: Stored) -> bytes | None:
+        return b"[SYS/TEMP] try again" if refusing and stored.raw == hidden else None
+
+    with RuledPop3(refuse_top=refuse) as server:
+        server.deliver("alice", [*OLD, *NEW])
+        connection = watch(here, server, "delete")
+        start(here, connection)
+        here.run(connection)
+        # All others came, it is shown, and it is untouched.
+        assert here.had() == digests(NEW)
+        assert error(here) == "date-refused"
+        assert server.left("alice") == OLD
+        refusing.clear()
+        here.run_until_idle(connection)
+        assert here.had() == digests(NEW)
+        assert server.left("alice") == OLD
+        assert here.house.query("SELECT health FROM connection_state") == [("working",)]
+
+
+@pytest.mark.promise("M17")
+def test_a_mail_without_a_date_is_put_aside_where_one_is_asked_for(here: FetcherHere) -> None:
+    undated = b"Subject: no date\r\n\r\ntext\r\n"
+    with RuledPop3() as server:
+        server.deliver("alice", [undated, *NEW])
+        connection = watch(here, server, "delete")
+        start(here, connection)
+        here.run_until_idle(connection)
+        assert here.had() == digests(NEW)
+        assert quarantined(here) == ["mail-undated"]
+        assert server.left("alice") == [undated]
+
+
+@pytest.mark.promise("M17")
+@pytest.mark.parametrize("now", [True, False])
+def test_a_start_that_gmail_makes_impossible_takes_nothing_and_says_so(
+    now: bool, here: FetcherHere
+) -> None:
+    with gmail_rules() as server:
+        server.deliver("alice", [*OLD, *NEW])
+        connection = watch(here, server, "delete")
+        start(here, connection, now=now)
+        here.run(connection)
+        assert error(here) == "start-impossible"
+        assert server.listed("alice") == [*OLD, *NEW]
+        assert here.had() == []
+
+
+# ---- servers that do not stuff dots
+
+
+@pytest.mark.promise("H4", "I1")
+@pytest.mark.parametrize("pipelining", [True, False])
+@pytest.mark.parametrize("position", [0, 1, 2])
+def test_a_mail_cut_at_a_lone_dot_is_put_aside_and_stays_on_the_server(
+    position: int, pipelining: bool, here: FetcherHere
+) -> None:
+    cut = (
+        b"Subject: cut\r\nDate: Mon, 01 Jun 2026 10:00:00 +0000\r\n\r\nbefore\r\n.\r\n"
+        b"the rest of it\r\n"
+    )
+    plain = [b"Subject: plain %d\r\n\r\nno dot\r\n" % n for n in range(2)]
+    mails = [*plain[:position], cut, *plain[position:]]
+    with RuledPop3(stuffs=False, pipelining=pipelining) as server:
+        server.deliver("alice", mails)
+        connection = watch(here, server, "delete")
+        for _ in range(6):
+            here.run(connection)
+        assert here.had() == digests(plain)
+        assert quarantined(here) == ["mail-cut"]
+        assert server.left("alice") == [cut]
+        assert here.house.query("SELECT health FROM connection_state") == [("working",)]
+
+
+@pytest.mark.promise("I1")
+def test_sizes_that_a_server_lists_wrongly_put_no_mail_aside(here: FetcherHere) -> None:
+    """Larger than they are, or counted with bare line feeds: seen at Exchange, and at mbox."""
+    with RuledPop3(size=lambda raw: len(raw) + 40) as large:
+        large.deliver("alice", NEW)
+        here.run_until_idle(watch(here, large, "delete"))
+        assert large.left("alice") == []
+    assert here.had() == digests(NEW)
+    more = [mail(number, 700, seed=7) for number in range(3)]
+    with RuledPop3(size=lambda raw: len(raw) - raw.count(b"\r\n")) as small:
+        small.deliver("alice", more)
+        here.run_until_idle(watch(here, small, "delete", description="small"))
+        assert small.left("alice") == []
+    assert here.had() == digests([*NEW, *more])
+    assert quarantined(here) == []
+
+
+# ---- time between logins
+
+
+@pytest.mark.promise("M4")
+def test_many_mails_come_in_one_session_and_one_settling(here: FetcherHere) -> None:
+    mails = [mail(number, 400, seed=8) for number in range(41)]
+    with RuledPop3(login_delay=600) as server:
+        server.deliver("alice", mails)
+        connection = watch(here, server, "delete")
+        here.run(connection)
+        assert here.had() == digests(mails)
+        assert server.left("alice") == []
+        assert (server.logins, server.quits) == (1, 1)
+
+
+@pytest.mark.promise("M4", "M27")
+@pytest.mark.parametrize(
+    ("words", "seconds"),
+    [
+        (b"[LOGIN-DELAY] Logins must be at least 10 minutes apart", 600),
+        (b"[LOGIN-DELAY] minimum time between mail checks violation", 600),
+        (b"login allowed only every 15 minutes", 900),
+    ],
+)
+def test_a_login_too_soon_is_waited_for_and_no_failure(
+    words: bytes, seconds: int, here: FetcherHere
+) -> None:
+    with RuledPop3(login_delay=600, delay_words=words) as server:
+        server.deliver("alice", NEW[:1])
+        connection = watch(here, server, "mark-read")
+        here.run(connection)
+        due = "SELECT extract(epoch FROM due_at - now()) FROM connection_state"
+        # The next turn waits by itself for as long as the server said before.
+        ((wait,),) = here.house.query(due)
+        assert 580 < wait <= 600
+        server.deliver("alice", NEW[1:2])
+        here.run(connection)
+        assert here.house.query("SELECT health, failures, error FROM connection_state") == [
+            ("working", 0, None)
+        ]
+        ((wait,),) = here.house.query(due)
+        assert seconds - 20 < wait <= seconds
+        server.pass_time(seconds)
+        here.run(connection)
+        assert here.had() == digests(NEW[:2])
+
+
+@pytest.mark.promise("M27")
+def test_a_locked_mailbox_is_no_wrong_password(here: FetcherHere) -> None:
+    with RuledPop3(login_words=lambda: b"another session is already open") as server:
+        server.deliver("alice", NEW)
+        connection = watch(here, server, "mark-read")
+        here.run(connection)
+        assert error(here) == "mailbox-in-use"
+        assert here.house.query("SELECT health FROM connection_state") == [("failing",)]

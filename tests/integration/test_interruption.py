@@ -8,111 +8,21 @@ Then everything runs once more, and nothing more happens.
 from __future__ import annotations
 
 import signal
-from collections import Counter
 from collections.abc import Callable
-from hashlib import sha256
-from pathlib import Path
 
 import pytest
 
 from services.decryptor.decrypting import STEPS as DECRYPT_STEPS
 from services.fetcher.fetching import STEPS as FETCH_STEPS
-from shared.messages import RawRef
-from shared.store import FileStore
-from tests.rig.events import Queue, delete_queue, open_queue, queue_exists
+from tests.rig.events import delete_queue, open_queue, queue_exists
 from tests.rig.house import House
-from tests.rig.mails import digests, mail
+from tests.rig.interruption import MAILS, SETTINGS, Scenario, stopped
+from tests.rig.mails import digests
+from tests.rig.server_kinds import KINDS
 from tests.rig.zygote import Child
 from tests.servers.dovecot import Dovecot
 
-MAILS = [mail(number, 2000 + 700 * number, seed=3) for number in range(5)]
-#: Two mails a batch: three batches. One thread: what another one does when it is killed is open.
-SETTINGS = {"batch_mails": "2", "tick_seconds": "0.05", "decrypt_threads": "1"}
-
-#: Between these two the event is out and Postgres does not know it yet: it may come once more.
-MAY_REPEAT = {"published"}
-
-
-def scenario(
-    house: House,
-    dovecot: Dovecot,
-    user: str,
-    broker_url: str,
-    mode: str,
-    after_download: str,
-    service: str,
-    die_at: str,
-) -> None:
-    dovecot.deliver(user, MAILS)
-    queue = open_queue(broker_url, "archive")
-    house.add_handler()
-    other = "decryptor" if service == "fetcher" else "fetcher"
-    house.start("scheduler", other)
-    (victim,) = house.start(service, die_at=die_at)
-    connection = house.watch(dovecot, user, mode=mode, after_download=after_download)
-    house.wait(lambda: victim.poll() is not None, f"{service} dies at {die_at}")
-    house.processes.remove(victim)
-    house.hasten()
-    house.start(service)
-    wait_until_over(house)
-    check(house, dovecot, user, queue, mode, after_download, die_at)
-
-    house.run_once(connection)
-    house.stop()
-    check(house, dovecot, user, queue, mode, after_download, die_at)
-
-
-def wait_until_over(house: House) -> None:
-    def over() -> bool:
-        house.hurry()
-        (row,) = house.query(
-            "SELECT (SELECT count(*) FROM message WHERE published_at IS NOT NULL),"
-            " (SELECT count(*) FROM outbox), (SELECT count(*) FROM settlement)"
-        )
-        return row == (len(MAILS), 0, 0)
-
-    house.wait(over, "everything published and settled", 30)
-
-
-def check(
-    house: House,
-    dovecot: Dovecot,
-    user: str,
-    queue: Queue,
-    mode: str,
-    after_download: str,
-    die_at: str,
-) -> None:
-    # The handler's queue.
-    events = queue.events()
-    times = Counter(event["id"] for event in events)
-    assert sorted({e["id"]: e["data"]["sha256"] for e in events}.values()) == digests(MAILS)
-    if die_at.partition(":")[0] not in MAY_REPEAT:
-        assert set(times.values()) == {1}
-    else:
-        assert max(times.values()) <= 2
-    # The ledger.
-    rows = house.query(
-        "SELECT sequence, sha256, size, raw_key, raw_offset, settled_at IS NOT NULL FROM message"
-    )
-    assert sorted(row[0] for row in rows) == [1, 2, 3, 4, 5]
-    assert sorted(row[1].hex() for row in rows) == digests(MAILS)
-    assert all(row[5] for row in rows)
-    assert house.query("SELECT DISTINCT repeats FROM delivery") in ([(0,)], [(0,), (1,)])
-    assert house.count("delivery") == len(MAILS)
-    assert house.count("quarantine") == 0
-    # The store.
-    store = FileStore(house.store)
-    for _, digest, size, key, offset, _ in rows:
-        assert sha256(store.read(RawRef(key, offset, size))).digest() == digest
-    # The mailbox.
-    left = dovecot.flags(user)
-    if after_download == "delete":
-        assert left == {}
-    else:
-        assert len(left) == len(MAILS)
-        if mode == "imap":
-            assert all("\\Seen" in flags for flags in left.values())
+DOVECOT = {kind.mode: kind for kind in KINDS if kind.first}
 
 
 @pytest.mark.promise("M7", "I1", "I3")
@@ -127,10 +37,11 @@ def test_fetcher_dies(
     dovecot: Dovecot,
     mail_user: str,
     build_house: Callable[..., House],
-    tmp_path: Path,
 ) -> None:
     house = build_house(broker_url, **SETTINGS)
-    scenario(house, dovecot, mail_user, broker_url, mode, after_download, "fetcher", step)
+    Scenario(house, DOVECOT[mode], dovecot, mail_user, broker_url, after_download).kill(
+        "fetcher", step
+    )
 
 
 @pytest.mark.promise("M7", "I1", "I3")
@@ -143,7 +54,9 @@ def test_fetcher_dies_in_a_later_batch(
     build_house: Callable[..., House],
 ) -> None:
     house = build_house(redis_url, **SETTINGS)
-    scenario(house, dovecot, mail_user, redis_url, "imap", "delete", "fetcher", f"{step}:2")
+    Scenario(house, DOVECOT["imap"], dovecot, mail_user, redis_url, "delete").kill(
+        "fetcher", f"{step}:2"
+    )
 
 
 @pytest.mark.promise("H1", "I3")
@@ -156,7 +69,9 @@ def test_decryptor_dies(
     build_house: Callable[..., House],
 ) -> None:
     house = build_house(broker_url, **SETTINGS)
-    scenario(house, dovecot, mail_user, broker_url, "imap", "mark-read", "decryptor", step)
+    Scenario(house, DOVECOT["imap"], dovecot, mail_user, broker_url, "mark-read").kill(
+        "decryptor", step
+    )
 
 
 @pytest.mark.promise("H1", "I3")
@@ -191,11 +106,6 @@ def stalled_decryptor(house: House, dovecot: Dovecot, user: str, step: str) -> C
     house.watch(dovecot, user)
     house.wait(lambda: stopped(sleeper), f"the decryptor stalls at {step}")
     return sleeper
-
-
-def stopped(process: Child) -> bool:
-    state = Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()[0]
-    return state == "T"
 
 
 @pytest.mark.promise("H1", "I2")

@@ -20,7 +20,7 @@ from shared.storage import connections, handlers, scheduling
 from shared.storage.pool import Database
 from shared.vault import Place, Vault, new_key
 from tests.rig.zygote import Child
-from tests.servers.dovecot import Dovecot
+from tests.servers.mail_server import MailServer
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -55,6 +55,7 @@ class House:
         self.folder = folder
         self.zygote = zygote
         self.store = folder / "store"
+        self.database_url = database_url
         self.database = Database(database_url, size=4)
         self.key = new_key()
         self.vault = Vault.from_settings([self.key])
@@ -143,8 +144,9 @@ class House:
             scheduling.enable(session, identifier)
         return identifier
 
-    def watch(self, server: Dovecot, user: str, **fields: Any) -> int:
+    def watch(self, server: MailServer, user: str, **fields: Any) -> int:
         """An enabled connection to a mailbox of `server`, in plain text; IMAP unless said."""
+        server.add_user(user)
         mode = fields.get("mode", "imap")
         return self.add_connection(
             **{
@@ -171,16 +173,17 @@ class House:
 
     def hasten(self) -> None:
         """Lets so much time pass that whatever a dead process held is free again."""
-        self._execute("UPDATE lease SET until = now() WHERE until > now()")
-        self._execute("UPDATE outbox SET claimed_until = NULL WHERE claimed_until IS NOT NULL")
+        self.execute("UPDATE lease SET until = now() WHERE until > now()")
+        self.execute("UPDATE outbox SET claimed_until = NULL WHERE claimed_until IS NOT NULL")
         self.hurry()
 
     def hurry(self) -> None:
         """Lets intervals, back-off and grace periods pass."""
-        self._execute("UPDATE outbox SET next_attempt_at = now() WHERE next_attempt_at > now()")
-        self._execute("UPDATE connection_state SET due_at = now() WHERE due_at IS NOT NULL")
+        self.execute("UPDATE outbox SET next_attempt_at = now() WHERE next_attempt_at > now()")
+        self.execute("UPDATE connection_state SET due_at = now() WHERE due_at IS NOT NULL")
 
-    def _execute(self, statement: str) -> None:
+    def execute(self, statement: str) -> None:
+        """Changes the database behind the services' backs."""
         # Over many rows in no order, beside services that hold some: Postgres may ask to repeat.
         self.database.perform(lambda session: session.execute(statement))  # type: ignore[call-overload]
 

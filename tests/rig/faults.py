@@ -1,0 +1,107 @@
+"""Our own servers failing for a while: each fault begins at a step of a run and ends again.
+
+The failures are real ones: Postgres itself refuses to write, the store's folder is no folder any
+more, the broker's process is gone, another owner has the lease.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+
+import psycopg
+
+from tests.rig.house import House
+from tests.servers.redis import RedisServer
+
+Fault = Callable[[House, RedisServer], AbstractContextManager[None]]
+
+
+def prepare(house: House) -> None:
+    """Lets `database_without_space` begin later without a lock that a stalled service could hold.
+
+    Each table looks before it is written at a sequence, whose value is in no transaction.
+    """
+    with psycopg.connect(house.database_url) as session:
+        session.execute("CREATE SEQUENCE no_space_now")
+        session.execute(
+            "CREATE FUNCTION no_space() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN"
+            " IF (SELECT last_value FROM no_space_now) > 1 THEN RAISE"
+            " 'could not extend file: No space left on device' USING ERRCODE = '53100';"
+            " END IF; RETURN NULL; END $$"
+        )
+        tables = session.execute(
+            "SELECT c.oid::regclass::text FROM pg_class AS c WHERE c.relkind IN ('r', 'p')"
+            " AND NOT c.relispartition AND c.relnamespace = 'public'::regnamespace"
+        ).fetchall()
+        for (table,) in tables:
+            session.execute(
+                f"CREATE TRIGGER no_space BEFORE INSERT OR UPDATE OR DELETE ON {table}"  # type: ignore[arg-type]
+                " FOR EACH STATEMENT EXECUTE FUNCTION no_space()"
+            )
+
+
+@contextmanager
+def database_without_space(house: House, _: RedisServer) -> Iterator[None]:
+    """Every statement that writes ends with Postgres' own word for it (53100)."""
+    with psycopg.connect(house.database_url, autocommit=True) as session:
+        session.execute("SELECT setval('no_space_now', 2)")
+        yield
+        session.execute("SELECT setval('no_space_now', 1)")
+
+
+@contextmanager
+def database_read_only(house: House, _: RedisServer) -> Iterator[None]:
+    """As after a failover to a standby: sessions end, new ones only read."""
+    name = house.database_url.rpartition("/")[2]
+    server = house.database_url.rpartition("/")[0] + "/postgres"
+
+    def switch(value: str) -> None:
+        with psycopg.connect(server, autocommit=True) as session:
+            session.execute(
+                f'ALTER DATABASE "{name}" SET default_transaction_read_only = {value}'  # type: ignore[arg-type]
+            )
+            session.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", (name,)
+            )
+
+    switch("on")
+    yield
+    switch("off")
+
+
+@contextmanager
+def store_away(house: House, _: RedisServer) -> Iterator[None]:
+    """The volume is not mounted: what lies in its place is no folder."""
+    away = house.store.with_name("store.away")
+    house.store.rename(away)
+    house.store.touch()
+    yield
+    house.store.unlink()
+    away.rename(house.store)
+
+
+@contextmanager
+def broker_away(_: House, redis: RedisServer) -> Iterator[None]:
+    redis.stop()
+    yield
+    redis.start()
+
+
+@contextmanager
+def lease_lost(house: House, _: RedisServer) -> Iterator[None]:
+    """Another fetcher took the mailbox over, as after a pause that was too long."""
+    house.execute(
+        "UPDATE lease SET owner = 'another', fence = fence + 1, until = now() + interval '1 hour'"
+    )
+    yield
+    house.execute("UPDATE lease SET until = now()")
+
+
+FAULTS: dict[str, Fault] = {
+    "database-without-space": database_without_space,
+    "database-read-only": database_read_only,
+    "store-away": store_away,
+    "broker-away": broker_away,
+    "lease-lost": lease_lost,
+}

@@ -352,10 +352,19 @@ def _host_and_port(name: str, value: Any) -> str:
 
 
 def _folder(value: Any) -> str:
-    text = typed.text("folder", "" if value is None else value, 0, 1000)
-    if text and any(not level for level in text.split("/")):
+    """Names keep the spaces at their ends. A leading `/` is a folder outside the personal ones."""
+    if isinstance(value, str) and any(ord(c) < 32 or ord(c) == 127 for c in value.strip()):
         raise InvalidInput(
-            "The folder has an empty level: write Main/Sub, without a slash at either end.",
+            "The folder's name holds a control character, a tab perhaps.",
+            field="folder",
+            hint="Mail servers list such a folder and do not open it: rename it there.",
+        )
+    text = typed.text("folder", "" if value is None else value, 0, 1000, strip=False)
+    if not text.strip():
+        return ""
+    if any(not level for level in text.removeprefix("/").split("/")):
+        raise InvalidInput(
+            "The folder has an empty level: write Main/Sub, without a slash at the end.",
             field="folder",
         )
     return text

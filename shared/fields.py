@@ -19,23 +19,27 @@ def only(changes: Mapping[str, Any], allowed: Set[str], what: str) -> None:
             raise InvalidInput(f"There is no field {name!r} in a {what}.", field=name)
 
 
-def text(name: str, value: Any, shortest: int, longest: int, *, lines: bool = False) -> str:
+def text(
+    name: str, value: Any, shortest: int, longest: int, *, lines: bool = False, strip: bool = True
+) -> str:
     """A text without control characters, stripped, of `shortest` to `longest` characters.
 
     A line break is refused unless `lines`: in a username it would be a protocol command.
     """
     if not isinstance(value, str):
         raise InvalidInput(f"{name!r} is a text.", field=name)
-    stripped = value.replace("\r\n", "\n").strip()
-    if any((ord(c) < 32 or ord(c) == 127) and not (lines and c in "\n\t") for c in stripped):
+    found = value.replace("\r\n", "\n")
+    if strip:
+        found = found.strip()
+    if any((ord(c) < 32 or ord(c) == 127) and not (lines and c in "\n\t") for c in found):
         raise InvalidInput(f"{name!r} holds a control character.", field=name)
-    if any(0xD800 <= ord(c) < 0xE000 for c in stripped):
+    if any(0xD800 <= ord(c) < 0xE000 for c in found):
         raise InvalidInput(f"{name!r} holds half a character.", field=name)
-    if len(stripped) < shortest:
+    if len(found) < shortest:
         raise InvalidInput(f"{name!r} is empty.", field=name)
-    if len(stripped) > longest:
+    if len(found) > longest:
         raise InvalidInput(f"{name!r} is longer than {longest} characters.", field=name)
-    return stripped
+    return found
 
 
 def whole(name: str, value: Any, lowest: int, highest: int, unit: str = "a whole number") -> int:

@@ -34,9 +34,9 @@ from shared.mailbox.imap_headers import fetch_headers
 from shared.mailbox.imap_metadata import fetch_metadata
 from shared.mailbox.imap_search import refusal, searches
 from shared.mailbox.imap_selection import arrived_since, select
-from shared.mailbox.imap_session import ImapSession, Reply
+from shared.mailbox.imap_session import ImapSession, Reply, string
 from shared.mailbox.imap_settle import settle
-from shared.mailbox.imap_status import quoted, send_status, status_of, unchanged
+from shared.mailbox.imap_status import send_status, status_of, unchanged
 from shared.messages import Key
 
 
@@ -95,7 +95,7 @@ class ImapMailbox:
 
     def folders(self) -> list[Folder]:
         with self._step("folder"):
-            return [item.folder for item in self._folders.listed()]
+            return self._folders.offered()
 
     def changed_since(self, folder: str, cursor: Cursor | None) -> FolderStatus | None:
         self.poll_send(folder, cursor)
@@ -124,7 +124,7 @@ class ImapMailbox:
             name = self._folders.name_of(folder)
             left = self._leave()
             asked = send_status(self._session, name)
-            examined = self._session.send(b"EXAMINE " + quoted(name) + self._condstore())
+            examined = self._session.begin(b"EXAMINE ", string(name), self._condstore())
             for tag in left:
                 self._session.reply(tag)
             reported, reply = self._session.reply(asked), self._session.reply(examined)
@@ -289,7 +289,7 @@ class ImapMailbox:
             return []
         if {"UNSELECT", "IMAP4REV2"} & self._session.capabilities:
             return [self._session.send(b"UNSELECT")]
-        reply = self._session.command(b"EXAMINE " + quoted(name))
+        reply = self._session.command(b"EXAMINE ", string(name))
         if reply.ok and "READ-ONLY" in reply.codes():
             # Of a folder opened read-only CLOSE expunges nothing (RFC 3501 section 6.4.2).
             return [self._session.send(b"CLOSE")]
@@ -299,7 +299,7 @@ class ImapMailbox:
         """Opens the folder for changes; it must still be the one that was looked at."""
         if self._writable or self._selected is None:
             return
-        reply = self._session.command(b"SELECT " + quoted(self._selected) + self._condstore())
+        reply = self._session.command(b"SELECT ", string(self._selected), self._condstore())
         if not reply.ok:
             raise self._folders.why_not(status.folder, reply)
         self._same_folder(reply, status)

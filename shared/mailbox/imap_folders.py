@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from shared.errors import PosthouseError
-from shared.mailbox.base import FolderMissing, Refused
-from shared.mailbox.imap_names import ListedFolder, Naming, listed_folders, naming, near_matches
+from shared.mailbox.base import Folder, FolderMissing, Refused
+from shared.mailbox.imap_names import (
+    ListedFolder,
+    Naming,
+    find_folder,
+    listed_folders,
+    naming,
+    near_matches,
+)
 from shared.mailbox.imap_search import refusal
-from shared.mailbox.imap_session import ImapSession, Reply
+from shared.mailbox.imap_session import ImapSession, Reply, string
+
+#: Folders of others that are tried before they are offered; more are offered untried.
+_MOST_TRIED = 500
 
 
 class ImapFolders:
@@ -16,15 +28,29 @@ class ImapFolders:
         self._session = session
         self._naming: Naming | None = None
         self._trash: bytes | None = None
+        self._found: dict[str, bytes] = {}
 
     def name_of(self, folder: str) -> bytes:
-        """The server's name of `folder`, found out once a session."""
+        """The server's own name of `folder`, looked up in LIST once a session."""
         if not folder or folder.upper() == "INBOX":
             return b"INBOX"
-        name = self._names().encode(folder)
-        if name is None:
-            raise FolderMissing(folder, near_matches(folder, [f.folder for f in self.listed()]))
-        return name
+        if folder not in self._found:
+            self._found[folder] = self._look_up(folder)
+        return self._found[folder]
+
+    def _look_up(self, folder: str) -> bytes:
+        likely = self._names().likely(folder)
+        if likely is not None:
+            # One line in place of thousands; where the name holds wildcards, a few more.
+            reply = self._session.command(b'LIST "" ', string(likely))
+            found = find_folder(folder, listed_folders(reply.of(b"LIST"), self._names()))
+            if found is not None:
+                return found.name
+        listed = self.listed()
+        found = find_folder(folder, listed)
+        if found is None:
+            raise FolderMissing(folder, near_matches(folder, [item.folder for item in listed]))
+        return found.name
 
     def _names(self) -> Naming:
         if self._naming is None:
@@ -40,24 +66,51 @@ class ImapFolders:
         return self._naming
 
     def listed(self) -> list[ListedFolder]:
-        special = "SPECIAL-USE" in self._session.capabilities
-        extended = special and "LIST-EXTENDED" in self._session.capabilities
+        """Every folder of every namespace, as LIST has it."""
         names = self._names()
-        reply = self._session.command(
-            b'LIST "" "*" RETURN (SPECIAL-USE)' if extended else b'LIST "" "*"'
-        )
-        if not reply.ok:
-            raise refusal(reply, "folder")
-        return listed_folders(reply.of(b"LIST"), names)
+        session = self._session
+        special = "SPECIAL-USE" in session.capabilities
+        extended = special and "LIST-EXTENDED" in session.capabilities
+        session.wire.start_clock()
+        tags = [session.send(b'LIST "" "*"' + (b" RETURN (SPECIAL-USE)" if extended else b""))]
+        # "*" leaves out other namespaces on some servers (Courier, Dovecot with list=children).
+        patterns = [string(prefix + b"*") for prefix in names.others]
+        tags += [session.send(b'LIST "" ' + p) for p in patterns if isinstance(p, bytes)]
+        replies = [session.reply(tag) for tag in tags]
+        if not replies[0].ok:
+            raise refusal(replies[0], "folder")
+        return listed_folders([line for reply in replies for line in reply.of(b"LIST")], names)
+
+    def offered(self) -> list[Folder]:
+        """Every folder; `selectable` are those that this account can really open.
+
+        Folders of other people are listed to those who may not read them (RFC 4314 section 4, the
+        rights `l` and `r`): each is asked for its STATUS, which changes nothing.
+        """
+        listed = self.listed()
+        tried = [item for item in listed if not item.personal and item.folder.selectable]
+        refused: set[bytes] = set()
+        for item in tried[:_MOST_TRIED]:
+            if not self._session.command(
+                b"STATUS ", string(item.name), b" (MESSAGES UIDVALIDITY)"
+            ).ok:
+                refused.add(item.name)
+        return [
+            replace(item.folder, selectable=False)
+            if item.name in refused or _unspeakable(item.folder.name)
+            else item.folder
+            for item in listed
+        ]
 
     def why_not(self, folder: str, reply: Reply) -> PosthouseError:
         """Why the server does not open a folder: it is not there, or there is another reason."""
+        self._found.pop(folder, None)
         wanted = folder or "INBOX"
         listed = self.listed()
-        there = [item.folder for item in listed if item.folder.name == wanted]
-        if not there:
+        found = find_folder(wanted, listed)
+        if found is None:
             return FolderMissing(wanted, near_matches(wanted, [item.folder for item in listed]))
-        if not any(found.selectable for found in there):
+        if not found.folder.selectable:
             return Refused(
                 f"The folder {wanted!r} only holds other folders, no mails.",
                 step="folder",
@@ -73,3 +126,8 @@ class ImapFolders:
                 (item.name for item in self.listed() if item.folder.special_use == "Trash"), None
             )
         return self._trash
+
+
+def _unspeakable(name: str) -> bool:
+    """A tab or another control character: servers list such names and do not open them."""
+    return any(ord(character) < 32 or ord(character) == 127 for character in name)

@@ -1,13 +1,22 @@
-"""Folder names: what people write (`Main/Sub`, `Entwürfe`) and what the server calls them.
+"""Folder names: what the server calls a folder, and what people read and write in its place.
 
-The server's delimiter and personal prefix come from LIST and NAMESPACE (RFC 2342); names are in
-modified UTF-7 (RFC 3501 section 5.1.3). INBOX is case-insensitive and never localised.
+A name on the wire is in modified UTF-7 (RFC 3501 section 5.1.3), in UTF-8 (RFC 9051 section 5.1,
+and servers that never learnt the other one), or in neither. It is shown with `/` between the levels
+and without the prefix of the personal namespace (RFC 2342). No two folders are shown alike:
+
+- The inbox is `INBOX`, whatever its case. A folder below it keeps that first level, so that
+  `INBOX.Inbox` is `INBOX/Inbox` and not the inbox.
+- Where personal folders have a prefix, folders outside of it (shared ones, other people's) begin
+  with `/`: `/Support` is the server's `Support`, while `Support` is its `INBOX.Support`.
 """
 
 from __future__ import annotations
 
+import base64
+import binascii
 import difflib
 import itertools
+import re
 import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -17,9 +26,12 @@ from imapclient import imap_utf7
 from shared.mailbox.base import Folder
 from shared.mailbox.imap_session import Untagged
 
-#: RFC 6154 section 2, and what older servers call them.
 _MOST_FOLDERS = 20_000
+#: RFC 6154 section 2, and what older servers call them.
 _SPECIAL_USES = ("All", "Archive", "Drafts", "Flagged", "Junk", "Sent", "Trash")
+_SHIFTED = re.compile(rb"&([A-Za-z0-9+,]*)-")
+#: Namespaces that hold no mail folders of anybody, as RFC 2342 shows them: not asked for.
+_NO_MAIL = (b"#news", b"#ftp", b"#mh", b"~")
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,30 +40,46 @@ class Naming:
 
     delimiter: str = "/"
     prefix: str = ""  # of the personal namespace, with its delimiter: "INBOX."
+    #: Prefixes of all other namespaces as they are on the wire; "" is not among them.
+    others: tuple[bytes, ...] = ()
 
-    def encode(self, folder: str) -> bytes | None:
-        """The server's name for `folder`; None where no folder can have this name here."""
-        levels = _normal(folder).split("/")
-        if not folder or (len(levels) == 1 and levels[0].upper() == "INBOX"):
-            return b"INBOX"
-        if self.delimiter and any(self.delimiter in level for level in levels):
-            return None
-        if len(levels) > 1 and not self.delimiter:
-            return None
-        if levels[0].upper() == "INBOX":
-            return bytes(imap_utf7.encode(self.delimiter.join(["INBOX", *levels[1:]])))
-        return bytes(imap_utf7.encode(self.prefix + self.delimiter.join(levels)))
+    def shown(self, name: bytes, delimiter: str | None = None) -> str:
+        """What people call the folder that the server calls `name`.
 
-    def decode(self, name: bytes) -> str:
-        """What people call the folder that the server calls `name`."""
+        `delimiter` is the one of its line in LIST, where it is not that of the personal namespace.
+        """
         text = decode_name(name)
         if text.upper() == "INBOX":
             return "INBOX"
-        if self.prefix and text.startswith(self.prefix) and len(text) > len(self.prefix):
-            text = text[len(self.prefix) :]
-        if self.delimiter and self.delimiter != "/":
-            text = text.replace(self.delimiter, "/")
-        return text
+        between = self.delimiter if delimiter is None else delimiter
+        if between not in ("", "/") and "/" in text:
+            return "/" + text  # levels would appear where there are none
+        levelled = text.replace(between, "/") if between else text
+        if not self.prefix:
+            return levelled
+        if not self._is_personal(text):
+            return "/" + levelled
+        below = levelled[len(self.prefix) :]
+        return levelled if _first_level(below) == "INBOX" else below
+
+    def likely(self, folder: str) -> bytes | None:
+        """What the server probably calls `folder`: to ask for, not to believe.
+
+        None where no folder of this server can be shown like that.
+        """
+        full = folder[1:] if folder.startswith("/") else folder
+        if self.delimiter == "" and "/" in full:
+            return None
+        if self.delimiter not in ("", "/") and self.delimiter in full:
+            return None
+        if full is folder and _first_level(full) != "INBOX":
+            full = self.prefix + full
+        return bytes(imap_utf7.encode(full.replace("/", self.delimiter or "/")))
+
+    def _is_personal(self, text: str) -> bool:
+        if _first_level(self.prefix.replace(self.delimiter, "/")) == "INBOX":  # in any case
+            return text[: len(self.prefix)].upper() == self.prefix.upper()
+        return text.startswith(self.prefix)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,50 +88,97 @@ class ListedFolder:
 
     name: bytes
     folder: Folder
+    #: It is in the personal namespace.
+    personal: bool = True
 
 
 def decode_name(name: bytes) -> str:
-    """Modified UTF-7, or whatever a server sends in its place."""
+    """Modified UTF-7, or whatever a server sends in its place; never two names to one text."""
     try:
-        return _normal(str(imap_utf7.decode(name)))
-    except (UnicodeError, ValueError):
-        return _normal(name.decode("utf-8", "replace"))
+        if not name.isascii():
+            return name.decode("utf-8")
+        if _SHIFTED.sub(b"", name).count(b"&") == 0:
+            return _SHIFTED.sub(_unshifted, name).decode("utf-8")
+    except (UnicodeError, binascii.Error):
+        pass
+    return name.decode("ascii", "backslashreplace")
+
+
+def _unshifted(match: re.Match[bytes]) -> bytes:
+    """The characters of one shift sequence, in UTF-8."""
+    if not match[1]:
+        return b"&"
+    padded = match[1].replace(b",", b"/") + b"=" * (-len(match[1]) % 4)
+    return base64.b64decode(padded).decode("utf-16-be").encode()
 
 
 def naming(listed: Iterable[Untagged], namespaces: Iterable[Untagged]) -> Naming:
     """From the answers to `LIST "" ""` and NAMESPACE."""
     delimiter, prefix = "/", ""
+    others: list[bytes] = []
     for line in listed:
-        match line.values():
-            case (tuple(), bytes() as found, *_):
-                delimiter = found.decode("ascii", "replace")
-            case (tuple(), None, *_):
-                delimiter = ""
+        delimiter = _delimiter_of(line.values(), delimiter)
     for line in namespaces:
-        match line.values():
-            case (((bytes() as first, found, *_), *_), *_):
+        kinds = line.values()[:3]  # personal, other users', shared
+        found = [entry for kind in kinds if isinstance(kind, tuple) for entry in kind]
+        match kinds:
+            case (((bytes() as first, between, *_), *_), *_):
                 prefix = decode_name(first)
-                if isinstance(found, bytes):
-                    delimiter = found.decode("ascii", "replace")
-    return Naming(delimiter, prefix)
+                delimiter = between.decode("ascii", "replace") if between else delimiter
+        for entry in found:
+            match entry:
+                case (bytes() as name, *_) if name and decode_name(name) != prefix:
+                    others.append(name)
+    asked = [name for name in dict.fromkeys(others) if not name.startswith(_NO_MAIL)]
+    return Naming(delimiter, prefix, tuple(asked))
+
+
+def _delimiter_of(values: Sequence[object], otherwise: str) -> str:
+    match values:
+        case (tuple(), bytes() as found, *_):
+            return found.decode("ascii", "replace")
+        case (tuple(), None, *_):
+            return ""
+    return otherwise
 
 
 def listed_folders(lines: Iterable[Untagged], names: Naming) -> list[ListedFolder]:
     """From the answers to LIST; lines that make no sense are left out."""
     found: dict[bytes, ListedFolder] = {}
+    taken: set[str] = set()
     for line in itertools.islice(lines, _MOST_FOLDERS):
-        match line.values():
+        values = line.values()
+        match values:
             case (tuple() as attributes, _, (bytes() | int()) as raw, *_):
                 name = raw if isinstance(raw, bytes) else str(raw).encode()
+                if name in found:
+                    continue
                 words = {
                     bytes(a).decode("ascii", "replace").lstrip("\\").lower()
                     for a in attributes
                     if isinstance(a, bytes)
                 }
+                shown = names.shown(name, _delimiter_of(values, names.delimiter))
+                if shown in taken:  # one name in two encodings: the second as it is on the wire
+                    shown = "/" + name.decode("ascii", "backslashreplace")
+                taken.add(shown)
                 special = next((use for use in _SPECIAL_USES if use.lower() in words), None)
                 selectable = not words & {"noselect", "nonexistent"}
-                found[name] = ListedFolder(name, Folder(names.decode(name), selectable, special))
+                personal = not (names.prefix and shown.startswith("/"))
+                personal = personal and not name.startswith(names.others or (b"\0",))
+                found[name] = ListedFolder(name, Folder(shown, selectable, special), personal)
     return sorted(found.values(), key=lambda item: item.folder.name.casefold())
+
+
+def find_folder(folder: str, listed: Sequence[ListedFolder]) -> ListedFolder | None:
+    """The one that is shown as `folder`; else the only one that differs in nothing but the
+    composition of its characters (RFC 3629 text comes composed and decomposed)."""
+    for item in listed:
+        if item.folder.name == folder:
+            return item
+    wanted = _normal(folder)
+    same = [item for item in listed if _normal(item.folder.name) == wanted]
+    return same[0] if len(same) == 1 else None
 
 
 def near_matches(folder: str, folders: Sequence[Folder]) -> list[str]:
@@ -120,6 +195,10 @@ def near_matches(folder: str, folders: Sequence[Folder]) -> list[str]:
     folded = {n.casefold(): n for n in names}
     similar = [folded[n] for n in difflib.get_close_matches(wanted, folded, n=3, cutoff=0.6)]
     return list(dict.fromkeys([*same, *level, *similar]))[:5]
+
+
+def _first_level(text: str) -> str:
+    return text.partition("/")[0].upper()
 
 
 def _normal(text: str) -> str:

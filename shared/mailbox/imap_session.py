@@ -26,6 +26,7 @@ _QUOTABLE = re.compile(rb"[ -~]*\Z")
 #: Small literals (folder names) are read into memory up to this; all of one command: _REPLY.
 _SMALL_LITERAL = 1 << 20
 _REPLY = 48 << 20
+_EARLY = 1000
 _FREE_TEXT = {b"OK", b"NO", b"BAD", b"BYE", b"PREAUTH"}
 
 #: A response that held literals: (line up to the marker, literal)…, rest; as imapclient takes it.
@@ -100,6 +101,8 @@ class ImapSession:
         #: A server may finish commands in another order (RFC 3501 section 5.5).
         self._under_way: set[bytes] = set()
         self._finished: dict[bytes, Reply] = {}
+        #: Untagged responses that came while a command waited for leave to send a literal.
+        self._early: list[Untagged] = []
 
     # ---- sending
 
@@ -125,6 +128,16 @@ class ImapSession:
     ) -> Reply:
         """Sends a command, with literals where needed, and waits for its end."""
         self.wire.start_clock()
+        tag = self.begin(*pieces, shown=shown, tag=tag)
+        return self.reply(tag, line_limit=line_limit)
+
+    def begin(
+        self, *pieces: bytes | Literal, shown: bytes | None = None, tag: bytes | None = None
+    ) -> bytes:
+        """Sends a command, with literals where needed; returns its tag.
+
+        Others may be under way: what the server says of them before it wants a literal is kept.
+        """
         tag = tag or self.next_tag()
         plain = b"".join(piece.shown() if isinstance(piece, Literal) else piece for piece in pieces)
         self.wire.transcript.sent(tag + b" " + (shown or plain))
@@ -139,22 +152,26 @@ class ImapSession:
             else:
                 out += b"{%d}\r\n" % len(piece.octets)
                 self.wire.send(bytes(out))
-                refused = self._await_continuation(tag)
-                if refused is not None:
-                    return refused
+                if not self._await_continuation(tag):
+                    return tag  # refused: its reply is there already
                 out = bytearray(piece.octets)
         self.wire.send(bytes(out) + b"\r\n")
-        return self.reply(tag, line_limit=line_limit)
+        return tag
 
-    def _await_continuation(self, tag: bytes) -> Reply | None:
+    def _await_continuation(self, tag: bytes) -> bool:
+        """False where the command ended in place of being continued."""
         while True:
             line = self.wire.line()
+            if line.startswith(b"*"):
+                self._early.append(self._taken(line))
+                if len(self._early) > _EARLY:
+                    raise self.wire.nonsense("an answer without an end")
+                continue
             self.wire.transcript.received(line)
             if line.startswith(b"+"):
-                return None
-            if not line.startswith(b"*"):
-                return self.tagged(line, tag)
-            self.note(self.parse(line))
+                return True
+            if self.finished(line) == tag:
+                return False
 
     # ---- receiving
 
@@ -169,7 +186,8 @@ class ImapSession:
 
         `on_untagged` sees each untagged response first and says whether it took it.
         """
-        kept: list[Untagged] = []
+        early, self._early = self._early, []
+        kept = [line for line in early if on_untagged is None or not on_untagged(line)]
         size = 0
         while (reply := self._finished.pop(tag, None)) is None:
             line = self.wire.line(line_limit)
@@ -189,6 +207,12 @@ class ImapSession:
             kept.append(untagged)
         reply.untagged = kept
         return reply
+
+    def _taken(self, line: bytes) -> Untagged:
+        self.wire.transcript.received(line)
+        untagged = self.parse(line)
+        self.note(untagged)
+        return untagged
 
     def finished(self, line: bytes) -> bytes:
         """Takes the tagged line that ends a command; returns the tag."""

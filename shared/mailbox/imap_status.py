@@ -6,7 +6,7 @@ import re
 import time
 
 from shared.mailbox.base import Cursor, FolderStatus
-from shared.mailbox.imap_session import ImapSession, Literal, Reply, string
+from shared.mailbox.imap_session import ImapSession, Reply, string
 
 #: Without CONDSTORE equal counts can hide a swap: look in full this often (seconds).
 FULL_LOOK_S = 600
@@ -19,7 +19,7 @@ def send_status(session: ImapSession, name: bytes) -> bytes:
     items = b"MESSAGES UIDNEXT UIDVALIDITY UNSEEN"
     if "CONDSTORE" in session.capabilities:
         items += b" HIGHESTMODSEQ"
-    return session.send(b"STATUS " + quoted(name) + b" (" + items + b")")
+    return session.begin(b"STATUS ", string(name), b" (" + items + b")")
 
 
 def status_of(session: ImapSession, reply: Reply, folder: str) -> FolderStatus:
@@ -52,10 +52,3 @@ def unchanged(cursor: Cursor, now: Cursor) -> bool:
     if "modseq" in cursor and "modseq" in now:
         return bool(cursor["modseq"] == now["modseq"])
     return time.time() - float(cursor.get("looked", 0)) < FULL_LOOK_S
-
-
-def quoted(name: bytes) -> bytes:
-    """A folder name on the wire as a quoted string."""
-    quoted = string(name)  # modified UTF-7 is printable ASCII: never a literal
-    assert not isinstance(quoted, Literal)
-    return quoted

@@ -17,8 +17,21 @@ from shared.mailbox.base import Folder, MailRef, SessionLost
 from shared.mailbox.imap import ImapMailbox
 from shared.mailbox.imap_fetch import fetch_bodies
 from shared.mailbox.imap_metadata import parse_date, search_date
-from shared.mailbox.imap_names import Naming, near_matches
-from shared.mailbox.imap_session import ImapSession, Literal, read_set, string, uid_sets
+from shared.mailbox.imap_names import (
+    ListedFolder,
+    Naming,
+    find_folder,
+    listed_folders,
+    near_matches,
+)
+from shared.mailbox.imap_session import (
+    ImapSession,
+    Literal,
+    Untagged,
+    read_set,
+    string,
+    uid_sets,
+)
 from shared.mailbox.pop3 import Pop3Mailbox
 from shared.mailbox.pop3_session import Pop3Session
 from shared.mailbox.pop3_text import read_text
@@ -33,34 +46,84 @@ SLASH, COURIER, FLAT = Naming("/", ""), Naming(".", "INBOX."), Naming("", "")
 @pytest.mark.parametrize(
     ("folder", "slash", "courier"),
     [
-        ("", b"INBOX", b"INBOX"),
-        ("Inbox", b"INBOX", b"INBOX"),
+        ("INBOX", b"INBOX", b"INBOX"),
+        ("INBOX", b"Inbox", b"inbox"),
         ("Main/Sub", b"Main/Sub", b"INBOX.Main.Sub"),
-        ("INBOX/Sub", b"INBOX/Sub", b"INBOX.Sub"),
         ("Entwürfe", b"Entw&APw-rfe", b"INBOX.Entw&APw-rfe"),
         ("日本/R&D", b"&ZeVnLA-/R&-D", b"INBOX.&ZeVnLA-.R&-D"),
-        ("Entwu\u0308rfe", b"Entw&APw-rfe", b"INBOX.Entw&APw-rfe"),  # decomposed, as macOS types it
+        (" both ends ", b" both ends ", b"INBOX. both ends "),
+        ("Entwürfe", "Entwürfe".encode(), "INBOX.Entwürfe".encode()),  # UTF-8 on the wire
+        ("R&D", b"R&D", b"INBOX.R&D"),  # neither of both encodings
     ],
 )
-def test_folder_names_become_the_servers(folder: str, slash: bytes, courier: bytes) -> None:
-    assert SLASH.encode(folder) == slash
-    assert COURIER.encode(folder) == courier
+def test_folder_names_are_shown_without_the_servers_ways(
+    folder: str, slash: bytes, courier: bytes
+) -> None:
+    assert SLASH.shown(slash) == folder
+    assert COURIER.shown(courier) == folder
 
 
-def test_names_that_cannot_exist_on_a_server() -> None:
-    assert COURIER.encode("Version 1.0") is None  # the dot separates levels there
-    assert FLAT.encode("Main/Sub") is None
-    assert FLAT.encode("Main") == b"Main"
+@pytest.mark.promise("M5")
+@pytest.mark.parametrize(
+    ("raw", "folder"),
+    [
+        (b"INBOX", "INBOX"),
+        (b"INBOX.Inbox", "INBOX/Inbox"),  # not the inbox
+        (b"INBOX.Support", "Support"),
+        (b"Support", "/Support"),  # of a shared namespace, and another folder
+        (b"user.bob.Team", "/user/bob/Team"),
+        (b"INBOX.and/or", "/INBOX.and/or"),
+        (b"INBOX.and.or", "and/or"),
+    ],
+)
+def test_no_two_folders_are_shown_alike(raw: bytes, folder: str) -> None:
+    assert COURIER.shown(raw) == folder
+
+
+def test_names_that_no_folder_of_a_server_can_have() -> None:
+    assert COURIER.likely("Version 1.0") is None  # the dot separates levels there
+    assert FLAT.likely("Main/Sub") is None
+    assert FLAT.likely("Main") == b"Main"
 
 
 @given(st.lists(st.text(st.characters(exclude_characters="/.", exclude_categories=["C"]),
                         min_size=1, max_size=8), min_size=1, max_size=4))  # fmt: skip
-def test_every_name_that_is_listed_can_be_opened(levels: list[str]) -> None:
+def test_what_is_asked_for_is_what_would_be_shown(levels: list[str]) -> None:
     folder = "/".join(levels)
     for names in (SLASH, COURIER):
-        raw = names.encode(folder)
-        assert raw is not None
-        assert names.encode(names.decode(raw)) == raw
+        for name in (folder, "/" + folder):
+            raw = names.likely(name)
+            assert raw is not None
+            shown = names.shown(raw)
+            assert names.likely(shown) == raw or shown == "INBOX"
+
+
+@given(st.lists(st.binary(max_size=12), max_size=20))
+def test_listed_folders_all_have_names_of_their_own(names: list[bytes]) -> None:
+    """Whatever bytes a server sends: each can be chosen, and what is chosen is found."""
+    lines = [Untagged(None, b"LIST", ((b'() "." {%d}' % len(name), name), b"")) for name in names]
+    for naming_ in (SLASH, COURIER, FLAT):
+        listed = listed_folders(lines, naming_)
+        assert len({item.folder.name for item in listed}) == len(listed)
+        for item in listed:
+            assert find_folder(item.folder.name, listed) == item
+
+
+def test_characters_may_come_composed_and_decomposed() -> None:
+    composed, decomposed = "Entw\u00fcrfe", "Entwu\u0308rfe"
+    raw = {text: SLASH.likely(text) or b"" for text in (composed, decomposed)}
+    assert raw[composed] != raw[decomposed]
+
+    def listed(*names: bytes) -> list[ListedFolder]:
+        lines = [Untagged(None, b"LIST", (b'() "/" "' + name + b'"',)) for name in names]
+        return listed_folders(lines, SLASH)
+
+    for asked in raw:
+        for there in raw.values():  # the only one is meant, however it is typed
+            found = find_folder(asked, listed(there))
+            assert found is not None and found.name == there
+        both = find_folder(asked, listed(*raw.values()))
+        assert both is not None and both.name == raw[asked]
 
 
 @pytest.mark.promise("M5")

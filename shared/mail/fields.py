@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import mmap
 import re
+from functools import lru_cache
 from typing import NamedTuple
 
 from shared.mail.findings import Finding, Kind
-from shared.mail.region import Region
+from shared.mail.region import Region, made
 
 #: Octets of a header block that are read; what lies beyond is carried but says nothing.
 HEADER_LIMIT = 256 * 1024
 
-_REST = rb"[^\n]*(?:\n[ \t][^\n]*)*\n?"
+_REST = rb".*+(?:\n[ \t].*+)*+\n?+"
 # A name is of printable characters but the colon (RFC 5322 section 2.2). The second form is a line
 # that is no field.
 _FIELD = re.compile(rb"([!-9;-~]++)[ \t]*+:(%b)|%b" % (_REST, _REST))
@@ -24,6 +25,10 @@ _FOLD = re.compile(rb"\r?\n(?=[ \t])")
 _BARE_CR = re.compile(rb"\r(?!\n)")
 _CONTROL = re.compile(rb"[\x01-\x08\x0b\x0c\x0e-\x1f\x7f]")
 _BLANK_FOLDED = re.compile(rb"\n[ \t]++\r?(?:\n|\Z)")
+
+#: Octets that are never a finding by themselves.
+_ORDINARY = bytes({*range(256)} - {*range(0x20), 0x7F} | {0x09, 0x0A})
+_DUPLICATES = {"from": Kind.DUPLICATE_FROM, "content-type": Kind.DUPLICATE_CONTENT_TYPE}
 
 #: Fields that a mail has once: RFC 5322 section 3.6, RFC 2045, RFC 2183.
 SINGLE_FIELDS = frozenset(
@@ -99,7 +104,7 @@ def read_fields(block: bytes) -> HeaderBlock:
     """
     end, _ = header_end(block, 0, len(block))
     too_long = end > HEADER_LIMIT
-    octets = block[: min(end, HEADER_LIMIT)]
+    octets = _cut(block[:HEADER_LIMIT]) if too_long else block[:end]
     return HeaderBlock(octets, _fields(octets), too_long=too_long)
 
 
@@ -108,8 +113,13 @@ def split_header(whole: Region) -> tuple[HeaderBlock, int]:
     buffer, start, end = whole
     stop, body = header_end(buffer, start, end)
     too_long = stop - start > HEADER_LIMIT
-    octets = buffer[start : start + HEADER_LIMIT if too_long else stop]
+    octets = _cut(buffer[start : start + HEADER_LIMIT]) if too_long else buffer[start:stop]
     return HeaderBlock(octets, _fields(octets), too_long=too_long), body
+
+
+def _cut(octets: bytes) -> bytes:
+    """Not between the two octets of a line end: half of it would be a finding."""
+    return octets[:-1] if octets[-1:] == b"\r" else octets
 
 
 def header_end(buffer: bytes | mmap.mmap, start: int, end: int) -> tuple[int, int]:
@@ -148,7 +158,8 @@ def _fields(octets: bytes) -> tuple[Field, ...]:
                 continue  # the end of the block
             found.append(Field("", _ended(match[0]), start, end))
         else:
-            found.append(Field(name.decode("ascii").lower(), _ended(value), start, end))
+            value = value[:-2] if value[-2:] == b"\r\n" else _ended(value)
+            found.append(made(Field, (_name(name), value, start, end)))
     return tuple(found)
 
 
@@ -158,31 +169,38 @@ def _ended(line: bytes) -> bytes:
     return line[:-2] if line[-2:-1] == b"\r" else line[:-1]
 
 
+@lru_cache(maxsize=4096)
+def _name(octets: bytes) -> str:
+    return octets.decode("ascii").lower()
+
+
 def _findings(block: HeaderBlock, *, too_long: bool) -> list[Finding]:
     octets = block.octets
     found: list[Finding] = []
     if too_long:
         found.append(Finding(Kind.HEADER_TOO_LONG, len(octets)))
-    if b"\r" in octets and (match := _BARE_CR.search(octets)):
-        found.append(Finding(Kind.BARE_CR, match.start()))
-    if (where := octets.find(b"\0")) >= 0:
-        found.append(Finding(Kind.NUL, where))
-    if match := _CONTROL.search(octets):
-        found.append(Finding(Kind.CONTROL_CHARACTER, match.start()))
+    # What is left is one CR a line end, in nearly every mail.
+    odd = octets.translate(None, _ORDINARY)
+    if odd != b"\r" * octets.count(b"\r\n"):
+        if match := _BARE_CR.search(octets):
+            found.append(Finding(Kind.BARE_CR, match.start()))
+        if (where := octets.find(b"\0")) >= 0:
+            found.append(Finding(Kind.NUL, where))
+        if match := _CONTROL.search(octets):
+            found.append(Finding(Kind.CONTROL_CHARACTER, match.start()))
     if match := _BLANK_FOLDED.search(octets):
         found.append(Finding(Kind.BLANK_FOLDED_LINE, match.start() + 1))
+    spaced = b" :" in octets or b"\t:" in octets
     seen: set[str] = set()
     for name, _, start, _ in block.fields:
-        if not name:
+        if name in seen:
+            if name in SINGLE_FIELDS:
+                found.append(Finding(_DUPLICATES.get(name, Kind.DUPLICATE_FIELD), start, name))
+        elif not name:
             found.append(Finding(Kind.MALFORMED_FIELD, start))
             continue
-        if octets[start + len(name) : start + len(name) + 1] != b":":
+        else:
+            seen.add(name)
+        if spaced and octets[start + len(name) : start + len(name) + 1] != b":":
             found.append(Finding(Kind.SPACE_BEFORE_COLON, start, name))
-        if name in seen and name in SINGLE_FIELDS:
-            kind = {
-                "from": Kind.DUPLICATE_FROM,
-                "content-type": Kind.DUPLICATE_CONTENT_TYPE,
-            }.get(name, Kind.DUPLICATE_FIELD)
-            found.append(Finding(kind, start, name))
-        seen.add(name)
     return sorted(found, key=lambda one: one.where)

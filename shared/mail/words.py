@@ -48,6 +48,10 @@ class _Word(NamedTuple):
 
 def read_text(value: bytes, hint: str = "") -> Text:
     """An unstructured value or a phrase, folded or not; `hint` is the body's charset, if any."""
+    if value.isascii() and b"=?" not in value:
+        text = value.decode("ascii").strip()
+        if text.isprintable():  # what nearly every value is
+            return Text(text)
     if len(value) > _SHORT:
         return _read_text(value, hint)
     return _read_short_text(value, hint)

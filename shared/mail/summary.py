@@ -1,0 +1,212 @@
+"""What the ledger, the event, searches and pages say of a mail's header, read once.
+
+Only the few fields that people search by; the first field of a name counts, except that
+recipients add up. Whatever the octets are, there is a result.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from hashlib import blake2b
+from typing import Any, Final, NamedTuple
+
+from shared.mail import charsets
+from shared.mail.addresses import ADDRESS_LIMIT, Address, AddressList, read_addresses
+from shared.mail.dates import read_date
+from shared.mail.fields import HEADER_LIMIT, Field, HeaderBlock, header_end, read_fields, unfold
+from shared.mail.findings import Finding, Kind
+from shared.mail.parameters import read_parameters
+from shared.mail.words import clean, read_text
+
+_TEXT_LIMIT: Final = 998
+#: Octets of a subject or message id that are read.
+_VALUE_LIMIT: Final = 16 * 1024
+_FINDING_LIMIT: Final = 50
+_DETAIL_LIMIT: Final = 80
+_KINDS: Final = frozenset(Kind)
+_WANTED: Final = frozenset(("message-id", "from", "to", "cc", "subject", "date"))
+
+
+class MailHeaders(NamedTuple):
+    """The searchable fields, decoded and bounded; empty strings where absent.
+
+    `sender` is the first address of From and never the text of a display name; `date` is the Date
+    field as an instant (UTC) where it says one for certain. There are as many names as addresses,
+    empty where the sender gave none. `findings` have their place in the header block, and the
+    field's name as their detail.
+    """
+
+    message_id: str = ""
+    sender: str = ""
+    to: tuple[str, ...] = ()
+    cc: tuple[str, ...] = ()
+    subject: str = ""
+    date: datetime | None = None
+    sender_name: str = ""
+    to_names: tuple[str, ...] = ()
+    cc_names: tuple[str, ...] = ()
+    findings: tuple[Finding, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """The fields by their names in the event, without the findings."""
+        return {
+            "message_id": self.message_id,
+            "from": self.sender,
+            "from_name": self.sender_name,
+            "to": list(self.to),
+            "to_names": list(self.to_names),
+            "cc": list(self.cc),
+            "cc_names": list(self.cc_names),
+            "subject": self.subject,
+            "date": self.date and self.date.isoformat(),
+        }
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any], default: MailHeaders) -> MailHeaders:
+        """The reverse of `to_json`; what is missing is that of `default`, its findings too."""
+        date = value.get("date")
+        return cls(
+            message_id=value.get("message_id", default.message_id),
+            sender=value.get("from", default.sender),
+            to=tuple(value.get("to", default.to)),
+            cc=tuple(value.get("cc", default.cc)),
+            subject=value.get("subject", default.subject),
+            date=datetime.fromisoformat(date)
+            if date
+            else None
+            if "date" in value
+            else default.date,
+            sender_name=value.get("from_name", default.sender_name),
+            to_names=tuple(value.get("to_names", default.to_names)),
+            cc_names=tuple(value.get("cc_names", default.cc_names)),
+            findings=default.findings,
+        )
+
+
+def findings_to_json(findings: Iterable[Finding]) -> list[dict[str, Any]]:
+    """As the ledger and the event carry them."""
+    return [
+        {"kind": str(kind), "where": where, "detail": detail} for kind, where, detail in findings
+    ]
+
+
+def findings_from_json(values: Iterable[Mapping[str, Any]]) -> tuple[Finding, ...]:
+    """The reverse of `findings_to_json`; words that this version does not know are left out."""
+    return tuple(
+        Finding(Kind(one["kind"]), one["where"], one["detail"])
+        for one in values
+        if one["kind"] in _KINDS
+    )
+
+
+def header_octets(start: bytes) -> bytes:
+    """The header block at the beginning of a mail, without the empty line, cut as it is read."""
+    return start[: min(header_end(start, 0, len(start))[0], HEADER_LIMIT)]
+
+
+def header_digest(octets: bytes) -> bytes:
+    """16 octets that recognise a mail by its header block, whatever the line ends."""
+    return blake2b(octets.replace(b"\r\n", b"\n").strip(b"\r\n"), digest_size=16).digest()
+
+
+def read_headers(start: bytes) -> MailHeaders:
+    """The summary of a mail that begins with these octets."""
+    return summarise(read_fields(start))
+
+
+class _Summary:
+    """Collects what the fields of one block say."""
+
+    def __init__(self, block: HeaderBlock) -> None:
+        self.fields: dict[str, list[Field]] = {}
+        for field in block.fields:
+            if field.name in _WANTED:
+                self.fields.setdefault(field.name, []).append(field)
+        self.hint = ""
+        if not block.octets.isascii():
+            self.hint = read_parameters(block.value("content-type")).parameters.get("charset", "")
+        self.findings: dict[tuple[Kind, str], Finding] = {}
+        for one in block.findings:
+            self.say(one.kind, one.where, one.detail)
+
+    def say(self, kind: Kind, where: int, detail: str) -> None:
+        detail = detail[:_DETAIL_LIMIT]
+        if (kind, detail) not in self.findings and len(self.findings) < _FINDING_LIMIT:
+            self.findings[kind, detail] = Finding(kind, where, detail)
+
+    def first(self, name: str) -> Field | None:
+        found = self.fields.get(name)
+        return found[0] if found else None
+
+    def addresses(self, name: str) -> list[Address]:
+        """Those of all fields of that name."""
+        found: list[Address] = []
+        for field in self.fields.get(name, ()):
+            found += self.read(field).addresses
+            if len(found) >= ADDRESS_LIMIT:
+                break
+        return found[:ADDRESS_LIMIT]
+
+    def read(self, field: Field) -> AddressList:
+        read = read_addresses(field.value, self.hint)
+        for one in read.findings:
+            self.say(one.kind, field.start, field.name)
+        return read
+
+    def author(self) -> Address:
+        field = self.first("from")
+        if field is None:
+            self.say(Kind.MISSING_AUTHOR, 0, "from")
+            return Address("", "")
+        found, _, unaddressed = self.read(field)
+        if not found:
+            self.say(Kind.MISSING_AUTHOR, field.start, "from")
+            return Address(unaddressed, "")
+        if len(found) > 1:
+            self.say(Kind.SEVERAL_AUTHORS, field.start, "from")
+        return found[0]
+
+    def subject(self) -> str:
+        field = self.first("subject")
+        if field is None:
+            return ""
+        text, findings = read_text(field.value[:_VALUE_LIMIT], self.hint)
+        for one in findings:
+            self.say(one.kind, field.start, "subject")
+        return text[:_TEXT_LIMIT].strip()
+
+    def date(self) -> datetime | None:
+        field = self.first("date")
+        if field is None:
+            return None
+        at, findings = read_date(field.value)
+        for one in findings:
+            self.say(one.kind, field.start, "date")
+        return at
+
+    def message_id(self) -> str:
+        field = self.first("message-id")
+        if field is None:
+            return ""
+        octets = unfold(field.value[:_VALUE_LIMIT])
+        return clean(charsets.decode_unlabelled(octets).text)[:_TEXT_LIMIT]
+
+
+def summarise(block: HeaderBlock) -> MailHeaders:
+    """The searchable fields of a header block that was read."""
+    summary = _Summary(block)
+    author = summary.author()
+    to, cc = summary.addresses("to"), summary.addresses("cc")
+    return MailHeaders(
+        message_id=summary.message_id(),
+        sender=author.address,
+        to=tuple([one.address for one in to]),
+        cc=tuple([one.address for one in cc]),
+        subject=summary.subject(),
+        date=summary.date(),
+        sender_name=author.name,
+        to_names=tuple([one.name for one in to]),
+        cc_names=tuple([one.name for one in cc]),
+        findings=tuple(sorted(summary.findings.values(), key=lambda one: one.where)),
+    )

@@ -1,0 +1,43 @@
+"""Mails that other products read wrongly, each with what every good reader makes of it."""
+
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from shared.mail.findings import Kind
+from shared.mail.summary import read_headers
+
+CASES = Path(__file__).parents[2] / "data" / "mail" / "headers"
+EXPECTED: dict[str, dict[str, Any]] = json.loads((CASES / "expected.json").read_text())
+
+
+@pytest.mark.promise("F1")
+@pytest.mark.parametrize("name", sorted(EXPECTED))
+def test_case(name: str) -> None:
+    read = read_headers((CASES / f"{name}.eml").read_bytes())
+    expected = EXPECTED[name]
+    assert expected
+    for field, value in expected.items():
+        if field == "subject":
+            assert read.subject == value
+        elif field == "subject_starts":
+            assert read.subject.startswith(value)
+        elif field == "to":
+            assert list(read.to) == value
+        elif field == "date":
+            instant, _, may_be_none = value.partition(" or ")
+            at = datetime.fromisoformat(instant).replace(tzinfo=UTC)
+            assert read.date == at or (may_be_none and read.date is None)
+        elif name.startswith("h7") and name != "h7d-two-from":
+            # No address in From: none is invented, and it is said.
+            assert read.sender == ""
+            assert Kind.MISSING_AUTHOR in {one.kind for one in read.findings}
+        else:
+            assert read.sender == value
+
+
+def test_every_case_is_tried() -> None:
+    assert {path.stem for path in CASES.glob("*.eml")} == set(EXPECTED)

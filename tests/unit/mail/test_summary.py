@@ -1,0 +1,166 @@
+"""The header fields that people search by, however a sender wrote them."""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from shared.mail.fields import HEADER_LIMIT
+from shared.mail.findings import Kind
+from shared.mail.summary import (
+    MailHeaders,
+    findings_from_json,
+    findings_to_json,
+    header_digest,
+    header_octets,
+    read_headers,
+)
+
+
+@pytest.mark.promise("H3")
+@pytest.mark.parametrize(
+    ("written", "read"),
+    [
+        (b"a@example.org", ("a@example.org",)),
+        (b"<a@example.org>", ("a@example.org",)),
+        (b"Anna <a@example.org>, b@example.org", ("a@example.org", "b@example.org")),
+        (b'"Last, First" <a@example.org>', ("a@example.org",)),
+        (b"a@example.org (a comment), Team: b@example.org;", ("a@example.org", "b@example.org")),
+        (
+            b"=?utf-8?q?J=C3=B6rg?= <j@example.org>,\r\n\tb@example.org",
+            ("j@example.org", "b@example.org"),
+        ),
+        (b"undisclosed-recipients:;", ()),
+    ],
+)
+def test_addresses(written: bytes, read: tuple[str, ...]) -> None:
+    assert read_headers(b"To: " + written + b"\r\n").to == read
+
+
+@pytest.mark.parametrize(
+    ("written", "read"),
+    [
+        (b"Mon, 01 Jun 2026 12:30:05 +0200", datetime(2026, 6, 1, 10, 30, 5, tzinfo=UTC)),
+        (b"1 Jun 2026 10:30:05 -0130 (CET)", datetime(2026, 6, 1, 12, 0, 5, tzinfo=UTC)),
+        (b"Mon, 1 Jun 26 10:30 GMT", datetime(2026, 6, 1, 10, 30, tzinfo=UTC)),
+        (b"Mon, 31 Feb 2026 10:30:05 +0000", None),
+        (b"yesterday", None),
+        (b"01 Jun 9999 23:59:59 -9959", None),
+    ],
+)
+def test_dates(written: bytes, read: datetime | None) -> None:
+    assert read_headers(b"Date: " + written + b"\r\n").date == read
+
+
+@pytest.mark.parametrize(
+    ("written", "read"),
+    [
+        (b"plain", "plain"),
+        (b"=?iso-8859-1?q?Gr=FC=DFe?= aus =?utf-8?b?S8O2bG4=?=", "Grüße aus Köln"),
+        ("Grüße".encode(), "Grüße"),
+        ("Grüße".encode("latin-1"), "Grüße"),
+        (b"folded\r\n over\r\n\tlines", "folded over lines"),
+        (b"=?no-such-charset?q?abc?=", "abc"),
+        (b"nul\x00 and bell\x07", "nul  and bell"),
+    ],
+)
+def test_subjects(written: bytes, read: str) -> None:
+    assert read_headers(b"Subject: " + written + b"\r\n").subject == read
+
+
+def test_the_first_of_each_field_counts() -> None:
+    block = b"Subject: first\r\nsubject: second\r\nMessage-Id: <1@x>\r\nMESSAGE-ID: <2@x>\r\n"
+    headers = read_headers(block)
+    assert (headers.subject, headers.message_id) == ("first", "<1@x>")
+
+
+def test_the_block_ends_at_the_empty_line() -> None:
+    assert header_octets(b"A: 1\r\nB: 2\r\n\r\nC: 3\r\n") == b"A: 1\r\nB: 2\r\n"
+    assert header_octets(b"A: 1\n\nbody") == b"A: 1\n"
+    assert header_octets(b"\r\nbody") == b""
+
+
+def test_line_ends_do_not_change_the_digest() -> None:
+    assert header_digest(b"A: 1\r\nB: 2") == header_digest(b"A: 1\nB: 2\n")
+    assert header_digest(b"A: 1\r\nB: 2") != header_digest(b"A: 1\r\nB: 3")
+
+
+@given(st.binary(max_size=2000))
+def test_no_octets_raise(octets: bytes) -> None:
+    for start in (b"", b"From: ", b"Subject: =?utf-8?b?", b"Date: ", b"To: "):
+        headers = read_headers(header_octets(start + octets))
+        for text in (headers.subject, headers.sender, *headers.to, headers.message_id):
+            text.encode("utf-8")
+            assert "\x00" not in text
+
+
+@pytest.mark.parametrize(
+    ("block", "sender", "name"),
+    [
+        (b"Subject: x\r\n", "", ""),
+        (b"Reply-To: antwort@example.org\r\nReturn-Path: <b@example.org>\r\n", "", ""),
+        (b"From: \r\nSender: s@example.org\r\n", "", ""),
+        (b"From: Scanner Flur 2\r\n", "", "Scanner Flur 2"),
+        (b"From: <>\r\n", "", ""),
+        (b"From: =?utf-8?Q?boss=40corp=2Eexample?=\r\n", "", "boss@corp.example"),
+        (b'From: "boss@corp.example"\r\n', "", "boss@corp.example"),
+        (b"From: MAILER-DAEMON\r\n", "", "MAILER-DAEMON"),
+    ],
+)
+def test_a_mail_without_an_author_has_none(block: bytes, sender: str, name: str) -> None:
+    read = read_headers(block)
+    assert (read.sender, read.sender_name) == (sender, name)
+    assert Kind.MISSING_AUTHOR in {one.kind for one in read.findings}
+
+
+@pytest.mark.parametrize(
+    ("block", "kinds"),
+    [
+        (b"From: eins@x\r\nFrom: zwei@x\r\n", {Kind.DUPLICATE_FROM}),
+        (b"From: a@x\r\nSubject: 1\r\nSubject: 2\r\n", {Kind.DUPLICATE_FIELD}),
+        (
+            b"From: a@x\rFrom: b@x\r\n",
+            {Kind.BARE_CR, Kind.SEVERAL_AUTHORS, Kind.UNQUOTED_NAME, Kind.ODD_SEPARATOR},
+        ),
+        (b"From: a@x, b@x\r\n", {Kind.SEVERAL_AUTHORS}),
+        (b"From: a@x\r\nno field\r\n", {Kind.MALFORMED_FIELD}),
+        (b"From: a@x\r\nTo: shop@y <b@x>\r\n", {Kind.UNQUOTED_NAME, Kind.ADDRESS_IN_NAME}),
+        (b"From: a@x\r\nDate: yesterday\r\n", {Kind.UNREADABLE_DATE}),
+        (b"From: a@x\r\nSubject: =?utf-8?B?!?=\r\n", {Kind.MALFORMED_WORD}),
+        (b"From: a@x\r\n" + b"X: y\r\n" * 50_000, {Kind.HEADER_TOO_LONG}),
+    ],
+)
+def test_what_was_ambiguous_is_said(block: bytes, kinds: set[Kind]) -> None:
+    read = read_headers(block)
+    assert {one.kind for one in read.findings} == kinds
+    assert findings_from_json(findings_to_json(read.findings)) == read.findings
+
+
+def test_names_stand_beside_their_addresses() -> None:
+    read = read_headers(
+        b"From: Anna <a@x>\r\nTo: B <b@x>, c@x\r\nTo: =?utf-8?Q?D=C3=B6?= <d@x>\r\nCc: e@x\r\n"
+    )
+    assert (read.sender_name, read.sender) == ("Anna", "a@x")
+    assert dict(zip(read.to, read.to_names, strict=True)) == {"b@x": "B", "c@x": "", "d@x": "Dö"}
+    assert (read.cc, read.cc_names) == (("e@x",), ("",))
+    assert MailHeaders.from_json(read.to_json(), read) == read
+
+
+def test_raw_octets_are_those_of_the_body() -> None:
+    block = b"Subject: \xcf\xf0\r\nContent-Type: text/plain; charset=windows-1251\r\n"
+    assert read_headers(block).subject == "Пр"
+
+
+@pytest.mark.parametrize(
+    "line",
+    [b"From: a@x\r\n", b"To: a@x, b@x\r\n", b"X\r\n", b":\r\n", b"\r", b" \n", b"Subject: =?\r\n"],
+)
+def test_the_work_grows_no_faster_than_the_header(line: bytes) -> None:
+    began = time.thread_time()
+    read = read_headers(line * (HEADER_LIMIT // len(line)))
+    assert time.thread_time() - began < 1
+    assert len(read.findings) <= 50

@@ -90,6 +90,11 @@ def when(value: str | None) -> str:
     return "now"
 
 
+def mailbox(name: str, address: str) -> str:
+    """A display name and an address, where there are any."""
+    return f"{name} <{address}>" if name and address else name or address
+
+
 def octets(size: int) -> str:
     """A size as people read it."""
     amount, unit = float(size), "B"

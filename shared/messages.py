@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from shared.mail.summary import MailHeaders
+
 #: Identifies a mail within its folder: IMAP the UID (int), POP3 the UIDL, Graph the immutable id.
 Key = int | str
 
@@ -22,21 +24,6 @@ class RawRef:
     key: str
     offset: int
     size: int
-
-
-@dataclass(frozen=True, slots=True)
-class MailHeaders:
-    """The few header fields that people search by and events carry; decoded (RFC 2047), bounded.
-
-    `date` is the Date field as an instant where it can be read. Empty strings where absent.
-    """
-
-    message_id: str = ""
-    sender: str = ""
-    to: tuple[str, ...] = ()
-    cc: tuple[str, ...] = ()
-    subject: str = ""
-    date: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -65,7 +65,9 @@ def built(**changes: Any) -> bytes:
 def test_every_event_fits_the_schema_and_comes_back(
     subject: str, sender: str, to: tuple[str, ...], name: str, raw: bytes, date: datetime | None
 ) -> None:
-    headers = Headers("<a@b>", sender, to, ("c@d",), subject, date)
+    headers = Headers(
+        "<a@b>", sender, to, ("c@d",), subject, date, name, tuple(reversed(to)), ("C",)
+    )
     connection = Connection(1, name, "pop3", "a")
     digest = hashlib.sha256(raw).hexdigest()
     wire = built(

@@ -12,9 +12,9 @@ import unicodedata
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from services.decryptor.headers import decoded
 from shared.mail.fields import HeaderBlock
 from shared.mail.findings import Kind
+from shared.mail.words import read_text
 from shared.security import Signature
 
 _ATOM = r"[^\x00-\x20\x7f()<>\[\]:;@\\,.\"]++"
@@ -115,7 +115,7 @@ def _author(header: HeaderBlock, where: str) -> Author:
             else f"Not every reader reads the author of the mail alike: {_shown(raw)}",
         )
     address = match["address"].lower()
-    name = decoded((match["name"] or "").encode())
+    name = read_text((match["name"] or "").encode()).text
     # Some letters look like others, and are the same for a reader who folds them.
     plain = unicodedata.normalize("NFKC", name).lower()
     if "@" in plain and set(_addresses_in(plain)) != {address}:

@@ -24,7 +24,8 @@ from services.decryptor.secured import SecuredMails
 from services.decryptor.settings import DecryptorSettings
 from shared.connections import Connection
 from shared.errors import PosthouseError, TryAgain
-from shared.headers import HEADER_LIMIT, header_block
+from shared.mail.fields import HEADER_LIMIT
+from shared.mail.summary import header_octets
 from shared.messages import Outcome, RawRef
 from shared.security import Security
 from shared.storage import connections, outbox
@@ -244,7 +245,7 @@ class Decrypting:
 
     def _is_secured(self, mail: Claimed, head: bytes) -> bool:
         """Whether the mail must be opened. A large one is searched where its parts may tell."""
-        block = header_block(head[:HEADER_LIMIT])
+        block = header_octets(head)
         if may_be_secured(block, head):
             return True
         return len(head) < mail.size and is_searched(block) and self.secured.search(mail)

@@ -6,6 +6,7 @@ import pybase64
 
 import posthouse.event as contract
 from shared.connections import Connection
+from shared.mail.summary import MailHeaders, findings_to_json
 from shared.messages import Outcome
 from shared.storage.outbox import Claimed
 
@@ -37,8 +38,9 @@ def compose(
     """
     identifier = str(mail.id)
     address = f"{public_url.rstrip('/')}/api/v1/messages/{identifier}/raw"
-    headers = mail.headers
-    inner = outcome.security.get("headers", {})
+    # Protected by encryption or signature, so those that the sender meant (RFC 9788).
+    headers = MailHeaders.from_json(outcome.security.get("headers", {}), mail.headers)
+    findings = findings_to_json(headers.findings) + list(outcome.security.get("findings", ()))
     opened = outcome.opened
     return contract.build_event(
         id=identifier,
@@ -54,9 +56,11 @@ def compose(
             sender=headers.sender,
             to=headers.to,
             cc=headers.cc,
-            # Protected by encryption or signature, so the one that the sender meant (RFC 9788).
-            subject=inner.get("subject", headers.subject),
+            subject=headers.subject,
             date=headers.date,
+            sender_name=headers.sender_name,
+            to_names=headers.to_names,
+            cc_names=headers.cc_names,
         ),
         size=mail.size if opened is None else opened.size,
         sha256=(outcome.opened_sha256 or mail.sha256).hex(),
@@ -64,6 +68,7 @@ def compose(
         original=None
         if opened is None
         else contract.Original(f"{address}?original=1", mail.size, mail.sha256.hex()),
+        findings=list(dict.fromkeys(contract.Finding(f["kind"], f["detail"]) for f in findings)),
         security={name: outcome.security.get(name) for name in _SECURITY},
         downloaded_at=mail.downloaded_at,
         traceparent=traceparent,

@@ -8,22 +8,13 @@ outer header with the content's own fields and, where there are any, the protect
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from email.errors import HeaderParseError
-from email.header import decode_header
-from email.utils import getaddresses
 
+from shared.mail.addresses import read_addresses
 from shared.mail.fields import SINGLE_FIELDS, HeaderBlock
 from shared.mail.structure import Entity, entity
 
-#: The fields that the event shows, by their name there.
-SHOWN = {
-    "subject": "subject",
-    "from": "from",
-    "to": "to",
-    "cc": "cc",
-    "date": "date",
-    "message-id": "message_id",
-}
+#: The fields that the event shows.
+SHOWN = frozenset(("subject", "from", "to", "cc", "date", "message-id"))
 #: Fields by which a server tells what it found; one from the inside would speak in its name.
 _OF_SERVERS = (
     "authentication-results",
@@ -33,7 +24,6 @@ _OF_SERVERS = (
     "x-posthouse-",
     "x-spam",
 )
-_MAX_VALUE = 1 << 16
 
 
 def payload_of(whole: Entity, outer: Entity) -> Entity:
@@ -57,8 +47,7 @@ def payload_of(whole: Entity, outer: Entity) -> Entity:
 
 def authors(header: HeaderBlock) -> set[str]:
     """The addresses of From, in lower case."""
-    value = decoded(header.value("from"))
-    return {address.lower() for _, address in getaddresses([value]) if "@" in address}
+    return {one.address.lower() for one in read_addresses(header.value("from")).addresses}
 
 
 def inner_fields(payload: Entity) -> dict[str, list[bytes]]:
@@ -104,25 +93,3 @@ def compose(outer: Entity, inner: Mapping[str, Sequence[bytes]], content: Entity
     ]
     lines = [one if one.endswith(b"\n") else one + end for one in kept]
     return b"".join(lines) + (b"\r\n" if lines[-1].endswith(b"\r\n") else b"\n")
-
-
-def decoded(value: bytes) -> str:
-    """An unstructured or address field as text: encoded words (RFC 2047) and UTF-8 decoded."""
-    value = value[:_MAX_VALUE]
-    text = value.decode("utf-8", "surrogateescape")
-    if "=?" not in text:
-        return value.decode("utf-8", "replace")
-    try:
-        parts = decode_header(text)
-    except (HeaderParseError, ValueError):
-        return value.decode("utf-8", "replace")
-    result = ""
-    for part, charset in parts:
-        if isinstance(part, str):
-            result += part
-            continue
-        try:
-            result += part.decode(charset or "utf-8", "replace")
-        except LookupError:
-            result += part.decode("utf-8", "replace")
-    return result.encode("utf-8", "replace").decode()

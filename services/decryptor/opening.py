@@ -16,7 +16,7 @@ from typing import BinaryIO
 
 from services.decryptor.author import Author, read_author
 from services.decryptor.coverage import content_doubt
-from services.decryptor.headers import SHOWN, compose, decoded, inner_fields, payload_of
+from services.decryptor.headers import SHOWN, compose, inner_fields, payload_of
 from services.decryptor.judging import judged
 from services.decryptor.layers import Peeler, is_pkcs7
 from services.decryptor.limits import Limits
@@ -24,9 +24,9 @@ from services.decryptor.openpgp.layers import may_be_armoured
 from services.decryptor.spool import Spool, source
 from services.decryptor.trust import TrustStore
 from shared.certificates import IdentityIndex
-from shared.mail.fields import unfold
 from shared.mail.region import region
 from shared.mail.structure import Entity, entity
+from shared.mail.summary import MailHeaders, read_headers
 from shared.security import Security
 
 __all__ = ["Limits", "Opened", "TrustStore", "may_be_secured", "open_mail", "open_mails"]
@@ -57,13 +57,13 @@ class Opened:
 
     `content` is the whole mail as a handler should read it (RFC 5322, decrypted, opaque signatures
     unwrapped), in memory or as the path of a temporary file; None where the mail as it came is
-    that already. `headers` holds the protected fields that are preferred over the outer ones,
-    decoded: `subject`, `from`, `to`, `cc`, `date`, `message_id`, where present.
+    that already. `headers` is what the header of `content` says, where protected fields stand in it
+    in the place of outer ones.
     """
 
     security: Security
     content: bytes | Path | None = None
-    headers: dict[str, str] = field(default_factory=dict)
+    headers: MailHeaders | None = None
     _spool: Spool | None = field(default=None, repr=False)
 
     def close(self) -> None:
@@ -227,13 +227,11 @@ def _opened(peeler: Peeler, outer: Entity, trust: TrustStore, spool: Spool) -> O
         doubt = content_doubt(inner, spool)
     opened = Opened(judged(facts, author, doubt, trust), _spool=spool)
     fields = _believed(opened.security, payload, outer) if payload else {}
-    opened.headers = {
-        SHOWN[name]: decoded(unfold(lines[0].partition(b":")[2]))
-        for name, lines in fields.items()
-        if name in SHOWN
-    }
     if inner is not outer and is_open:
-        opened.content = _composed(outer, fields, inner, spool)
+        header = compose(outer, fields, inner)
+        opened.content = _composed(header, inner, spool)
+        if not SHOWN.isdisjoint(fields):
+            opened.headers = read_headers(header)
     spool.release_mappings()
     return opened
 
@@ -255,10 +253,7 @@ def _believed(security: Security, payload: Entity, outer: Entity) -> dict[str, l
     return {name: lines[:1] if name in SHOWN else lines for name, lines in fields.items()}
 
 
-def _composed(
-    outer: Entity, fields: dict[str, list[bytes]], inner: Entity, spool: Spool
-) -> bytes | Path:
-    header = compose(outer, fields, inner)
+def _composed(header: bytes, inner: Entity, spool: Spool) -> bytes | Path:
     if len(inner.body) + len(header) <= spool.memory:
         with memoryview(inner.body.buffer) as whole:
             return b"".join((header, whole[inner.body.start : inner.body.end]))

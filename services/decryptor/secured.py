@@ -24,6 +24,7 @@ from services.decryptor.private_folder import PrivateFolder
 from services.decryptor.settings import DecryptorSettings
 from shared.certificates import IdentityIndex
 from shared.connections import Connection
+from shared.mail.summary import findings_to_json
 from shared.messages import Outcome, RawRef
 from shared.security import Security
 from shared.storage.outbox import Claimed
@@ -127,7 +128,10 @@ class SecuredMails:
 
 def _kept(mail: Claimed, opened: Opened, pack: Pack) -> Outcome:
     """Writes the opened form beside the others of this batch."""
-    security = {**opened.security.to_json(), "headers": opened.headers}
+    security = opened.security.to_json()
+    if opened.headers is not None:
+        security["headers"] = opened.headers.to_json()
+        security["findings"] = findings_to_json(opened.headers.findings)
     if opened.content is None:
         return Outcome(id=mail.id, security=security)
     offset, digest = pack.size, sha256()

@@ -8,7 +8,8 @@ from hashlib import sha256
 
 from shared.clock import new_id
 from shared.errors import MailFailure, PosthouseError
-from shared.headers import HEADER_LIMIT, header_block, header_digest, read_headers
+from shared.mail.fields import HEADER_LIMIT, read_fields
+from shared.mail.summary import header_digest, summarise
 from shared.mailbox.base import MailRef
 from shared.mailbox.refused_mails import MailRefused
 from shared.messages import NewMessage, RawRef
@@ -60,14 +61,14 @@ class Intake:
     def write(self, chunk: bytes | memoryview) -> None:
         self._pack.write(chunk)
         self._hash.update(chunk)
-        room = HEADER_LIMIT - len(self._head)
+        room = HEADER_LIMIT + 1 - len(self._head)
         if room > 0:
             self._head += chunk[:room]
 
     def end(self) -> None:
         ref, self._ref = self._ref, None
         assert ref is not None, "a mail ends that never began"
-        block = header_block(bytes(self._head))
+        block = read_fields(bytes(self._head))
         size = self._pack.size - self._offset
         self.refs.append(ref)
         self.messages.append(
@@ -77,8 +78,8 @@ class Intake:
                 size=size,
                 sha256=self._hash.digest(),
                 raw=RawRef(self._pack.key, self._offset, size),
-                headers=read_headers(block),
-                header_digest=header_digest(block),
+                headers=summarise(block),
+                header_digest=header_digest(block.octets),
                 arrived_at=ref.arrived,
                 correlation_id=self._correlation_id,
                 gmail_id=ref.detail.get("gmail_id"),

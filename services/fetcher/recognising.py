@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 
-from shared.headers import HEADER_LIMIT, header_block, header_digest
+from shared.mail.summary import header_digest, header_octets
 from shared.mailbox.base import Mailbox, MailRef
 from shared.storage import leases
 from shared.storage.known import know
@@ -35,7 +35,7 @@ def recognise(
     digests: dict[int, bytes] = {}
     for ref, block in mailbox.headers(refs):
         if isinstance(ref.key, int):
-            digests[ref.key] = header_digest(header_block(block[:HEADER_LIMIT]))
+            digests[ref.key] = header_digest(header_octets(block))
     skipped = [
         ref.key
         for ref in refs

@@ -16,7 +16,7 @@ from typing import Any, Protocol, runtime_checkable
 
 from shared.connections import AfterDownload, Selection
 from shared.errors import MailFailure, NeedsPerson, PosthouseError, TryAgain
-from shared.headers import HEADER_LIMIT as HEADER_LIMIT  # what `headers` cuts at
+from shared.mail.fields import HEADER_LIMIT as HEADER_LIMIT  # what `headers` cuts at
 from shared.messages import Key
 
 #: What a folder looked like when everything in it had been handled; opaque JSON, kept in Postgres.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,6 +11,7 @@ from psycopg.types.json import Jsonb
 
 from shared.clock import new_id
 from shared.errors import LeaseLost
+from shared.mail.summary import findings_to_json
 from shared.messages import Key, NewMessage
 from shared.storage import known, leases, quarantine
 from shared.storage.arrays import array, octets_array, text_array
@@ -137,6 +139,10 @@ def _copy(session: Session, place: Place, messages: Sequence[NewMessage], sequen
                     header.date and str(header.date),
                     message.arrived_at and str(message.arrived_at),
                     now,
+                    header.sender_name,
+                    text_array(header.to_names) if any(header.to_names) else "{}",
+                    text_array(header.cc_names) if any(header.cc_names) else "{}",
+                    json.dumps(findings_to_json(header.findings)) if header.findings else None,
                 )
             )
 

@@ -15,6 +15,7 @@ from psycopg.rows import dict_row
 
 from shared.clock import first_id, time_of, utc_now
 from shared.errors import InvalidInput, NotFound
+from shared.mail.summary import MailHeaders, findings_from_json
 from shared.messages import RawRef
 from shared.storage.pool import Session
 from shared.storage.queries import Queries
@@ -22,6 +23,7 @@ from shared.storage.queries import Queries
 _SQL = Queries("messages")
 #: A search that takes longer is given up, so that it cannot keep Postgres from its work.
 _SEARCH_SECONDS: Final = 5
+_CONTENT: Final = frozenset(("headers", "findings"))
 
 
 class MessageState(StrEnum):
@@ -62,6 +64,7 @@ class LoggedMessage:
     size: int
     message_id: str
     sender: str
+    sender_name: str
     recipients: tuple[str, ...]
     subject: str
     sent_at: datetime | None
@@ -101,6 +104,8 @@ class MessageDetail:
 
     message: LoggedMessage
     cc: tuple[str, ...]
+    headers: MailHeaders  # as the mail came
+    handed_out: MailHeaders  # as its event shows them: protected ones in their place
     uid_validity: int | None
     native_key: str
     sha256: bytes
@@ -234,9 +239,13 @@ def get(session: Session, message_id: uuid.UUID) -> MessageDetail:
             Delivered(**row) for row in cursor.execute(_SQL["deliveries"], {"id": message_id})
         )
     message = _message(base)
+    headers = _headers(message, more)
+    inner = (base["security"] or {}).get("headers", {})
     return MessageDetail(
         message=message,
         cc=tuple(more["cc"]),
+        headers=headers,
+        handed_out=MailHeaders.from_json(inner, headers),
         uid_validity=more["uid_validity"],
         native_key=more["native_key"],
         sha256=bytes(more["sha256"]),
@@ -317,15 +326,38 @@ def _rows(
         ) from error
 
 
+def _headers(message: LoggedMessage, more: Mapping[str, Any]) -> MailHeaders:
+    return MailHeaders(
+        message_id=message.message_id,
+        sender=message.sender,
+        to=message.recipients,
+        cc=tuple(more["cc"]),
+        subject=message.subject,
+        date=message.sent_at,
+        sender_name=message.sender_name,
+        to_names=tuple(more["recipient_names"] or [""] * len(message.recipients)),
+        cc_names=tuple(more["cc_names"] or [""] * len(more["cc"])),
+        findings=findings_from_json(more["findings"] or ()),
+    )
+
+
 def _message(row: Mapping[str, Any]) -> LoggedMessage:
     return LoggedMessage(
         **{
             **row,
             "connection": row["connection"] or "",
             "recipients": tuple(row["recipients"]),
+            "security": _without_content(row["security"]),
             "state": MessageState(row["state"]),
         }
     )
+
+
+def _without_content(security: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """Without what was read inside the encryption: that is for those who may read mails."""
+    if security is None:
+        return None
+    return {name: value for name, value in security.items() if name not in _CONTENT}
 
 
 def _opened(row: Mapping[str, Any]) -> RawRef | None:

@@ -15,7 +15,8 @@ from typing import Any
 
 from psycopg.types.json import Jsonb
 
-from shared.messages import MailHeaders, Outcome, RawRef
+from shared.mail.summary import MailHeaders, findings_from_json
+from shared.messages import Outcome, RawRef
 from shared.security import Security
 from shared.storage import quarantine
 from shared.storage.arrays import array, text_array
@@ -108,7 +109,16 @@ def _claimed(row: Sequence[Any]) -> Claimed:
         sha256=row[4],
         raw=RawRef(key, offset, size),
         headers=MailHeaders(
-            row[7], row[8], tuple(row[9] or ()), tuple(row[10] or ()), row[11], row[12]
+            message_id=row[7],
+            sender=row[8],
+            to=tuple(row[9] or ()),
+            cc=tuple(row[10] or ()),
+            subject=row[11],
+            date=row[12],
+            sender_name=row[24],
+            to_names=tuple(row[25] or [""] * len(row[9] or ())),
+            cc_names=tuple(row[26] or [""] * len(row[10] or ())),
+            findings=findings_from_json(row[27] or ()),
         ),
         downloaded_at=row[13],
         arrived_at=row[14],
@@ -117,7 +127,7 @@ def _claimed(row: Sequence[Any]) -> Claimed:
         repeat_handlers=frozenset(row[17]),
         outcome=outcome,
         correlation_id=row[23],
-        missing_s=row[24],
+        missing_s=row[28],
     )
 
 

@@ -13,7 +13,8 @@ from shared.clock import new_id
 from shared.connections import edit
 from shared.errors import LeaseLost
 from shared.handlers import Handler
-from shared.messages import MailHeaders, NewMessage, RawRef
+from shared.mail.summary import MailHeaders
+from shared.messages import NewMessage, RawRef
 from shared.storage import connections, handlers, known, leases, ledger, outbox
 from shared.storage.known import KnownMails
 from shared.storage.ledger import Place, Refused

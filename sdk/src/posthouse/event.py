@@ -49,7 +49,9 @@ class Connection:
 class Headers:
     """A few header fields, decoded (RFC 2047); empty where the mail has none.
 
-    `sender` is the field `from` of the JSON; `date` is the Date field where it can be read.
+    `sender` is the field `from` of the JSON, the address of the first author, and empty where From
+    has none; `date` is the Date field where it says one instant. `to_names` and `cc_names` have a
+    display name for each address, empty where the sender gave none.
     """
 
     message_id: str = ""
@@ -58,6 +60,17 @@ class Headers:
     cc: tuple[str, ...] = ()
     subject: str = ""
     date: datetime | None = None
+    sender_name: str = ""
+    to_names: tuple[str, ...] = ()
+    cc_names: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What of a mail others may read differently: a word such as `duplicate-from`, and where."""
+
+    kind: str
+    detail: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +148,7 @@ class MailEvent:
     raw: Raw
     original: Original | None = None
     security: Security = Security()
+    findings: tuple[Finding, ...] = ()
     downloaded_at: datetime
     traceparent: str = ""
     correlation_id: str = ""
@@ -168,6 +182,7 @@ class MailEvent:
             sha256=self.sha256,
             raw=self.raw,
             original=self.original,
+            findings=self.findings,
             security=self.security.details or _security_fields(self.security),
             downloaded_at=self.downloaded_at,
             traceparent=self.traceparent,
@@ -211,6 +226,7 @@ def build_event(
     sha256: str,
     raw: Raw,
     original: Original | None = None,
+    findings: Sequence[Finding] = (),
     security: Mapping[str, Any],
     downloaded_at: datetime,
     traceparent: str = "",
@@ -229,9 +245,11 @@ def build_event(
         body = b'{"inline":"' + base64_encode(raw.inline) + b'"}}}'
     else:
         body = b'{"url":' + _string(raw.url or "").encode() + b"}}}"
-    message_id, sender, subject = map(
-        _string, (headers.message_id, headers.sender, headers.subject)
+    message_id, sender, sender_name, subject = map(
+        _string, (headers.message_id, headers.sender, headers.sender_name, headers.subject)
     )
+    to_names = _names(headers.to_names, headers.to)
+    cc_names = _names(headers.cc_names, headers.cc)
     date = "null" if headers.date is None else f'"{_rfc3339(headers.date)}"'
     kept = "" if original is None else f'"original":{_original(original)},'
     trace = f'"traceparent":{_string(traceparent)},' if traceparent else ""
@@ -242,8 +260,9 @@ def build_event(
         f'"type":"{TYPE}","time":"{at}","subject":"messages/{id}",'
         f'"datacontenttype":"application/json",{trace}"data":{{"connection":{_connection(connection)},'
         f'"sequence":{sequence},"headers":{{"message_id":{message_id},"from":{sender},'
+        f'"from_name":{sender_name},"to_names":{to_names},"cc_names":{cc_names},'
         f'"to":{_strings(headers.to)},"cc":{_strings(headers.cc)},"subject":{subject},'
-        f'"date":{date}}},"size":{size},"sha256":"{sha256}","security":{_encode(security)},'
+        f'"date":{date}}},"mail":{{"findings":{_findings(findings)}}},"size":{size},"sha256":"{sha256}","security":{_encode(security)},'
         f'{kept}"downloaded_at":"{at}","raw":'
     )
     if "\\ud" in head:
@@ -262,6 +281,18 @@ def _paired(match: re.Match[str]) -> str:
 
 def _strings(values: Sequence[str]) -> str:
     return f"[{','.join(map(_string, values))}]"
+
+
+def _names(names: Sequence[str], addresses: Sequence[str]) -> str:
+    """A name for each address, whatever was given."""
+    missing = len(addresses) - len(names)
+    return _strings([*names[: len(addresses)], *[""] * missing] if missing else names)
+
+
+def _findings(findings: Sequence[Finding]) -> str:
+    if not findings:
+        return "[]"
+    return _encode([{"kind": one.kind, "detail": one.detail} for one in findings])
 
 
 def _original(original: Original) -> str:
@@ -333,6 +364,9 @@ def _read(fields: Mapping[str, Any]) -> MailEvent:
             cc=_texts(headers.get("cc")),
             subject=_text(headers.get("subject")),
             date=datetime.fromisoformat(headers["date"]) if headers.get("date") else None,
+            sender_name=_text(headers.get("from_name")),
+            to_names=_texts(headers.get("to_names")),
+            cc_names=_texts(headers.get("cc_names")),
         ),
         size=int(data["size"]),
         sha256=_text(data["sha256"]),
@@ -344,6 +378,10 @@ def _read(fields: Mapping[str, Any]) -> MailEvent:
         if not original
         else Original(_text(original["url"]), int(original["size"]), _text(original["sha256"])),
         security=_security(data.get("security") or {}),
+        findings=tuple(
+            Finding(_text(one.get("kind")), _text(one.get("detail")))
+            for one in (data.get("mail") or {}).get("findings") or ()
+        ),
         downloaded_at=downloaded_at,
         traceparent=_text(fields.get("traceparent")),
         correlation_id=_text(fields.get("correlationid")),

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable, MutableSet, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from email.message import EmailMessage
+from email.utils import formataddr
 
 from posthouse.consumer import Consumer
 from posthouse.event import Connection, Headers, MailEvent, Raw, Security
@@ -25,7 +26,8 @@ from posthouse.source import Held
 def make_event(
     *,
     subject: str = "Hello",
-    sender: str = "Ann Example <ann@example.org>",
+    sender: str = "ann@example.org",
+    sender_name: str = "Ann Example",
     to: Sequence[str] = ("support@example.com",),
     text: str = "Hello,\nthis is a mail.\n",
     raw: bytes | None = None,
@@ -40,7 +42,8 @@ def make_event(
     message_id = f"<{identifier}@example.org>"
     if raw is None:
         mail = EmailMessage()
-        mail["Message-ID"], mail["From"], mail["To"] = message_id, sender, ", ".join(to)
+        mail["Message-ID"], mail["To"] = message_id, ", ".join(to)
+        mail["From"] = formataddr((sender_name, sender))
         mail["Subject"], mail["Date"] = subject, now
         mail.set_content(text)
         raw = mail.as_bytes()
@@ -51,7 +54,15 @@ def make_event(
         time=now,
         connection=connection,
         sequence=sequence,
-        headers=Headers(message_id, sender, tuple(to), (), subject, now.replace(microsecond=0)),
+        headers=Headers(
+            message_id,
+            sender,
+            tuple(to),
+            subject=subject,
+            date=now.replace(microsecond=0),
+            sender_name=sender_name,
+            to_names=("",) * len(to),
+        ),
         size=len(raw),
         sha256=hashlib.sha256(raw).hexdigest(),
         raw=Raw(inline=raw),

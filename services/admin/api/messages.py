@@ -17,6 +17,7 @@ from services.admin.api.schemas.messages import (
     EntriesIn,
     ErasedOut,
     EraseIn,
+    FindingOut,
     MessageDetailOut,
     MessageOut,
     MessagePageOut,
@@ -189,7 +190,10 @@ def drop(ctx: Ctx, entry_id: uuid.UUID) -> None:
 def _shown(detail: MessageDetail) -> MessageDetailOut:
     return MessageDetailOut(
         **dataclasses.asdict(detail.message),
+        recipient_names=list(detail.headers.to_names),
         cc=list(detail.cc),
+        cc_names=list(detail.headers.cc_names),
+        findings=[FindingOut(kind=one.kind, detail=one.detail) for one in detail.headers.findings],
         uid_validity=detail.uid_validity,
         native_key=detail.native_key,
         sha256=detail.sha256.hex(),

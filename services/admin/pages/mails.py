@@ -104,8 +104,9 @@ def redeliver_many(request: Request, form: Form) -> Response:
 def detail(request: Request, message_id: uuid.UUID) -> Response:
     ctx = context_of(request)
     found = operations.get_message(ctx, message_id)
-    content, missing = None, ""
+    content, missing, headers = None, "", found.headers
     if ctx.principal.may(Permission.READ_MAIL):
+        headers = found.handed_out
         try:
             content = mail_content.read(operations.read_message(ctx, message_id).chunks)
         except PosthouseError as error:
@@ -120,6 +121,7 @@ def detail(request: Request, message_id: uuid.UUID) -> Response:
         message=found.message,
         security=security,
         opened_by=opened_by,
+        headers=headers,
         content=content,
         missing=missing,
         states=STATES,

@@ -1,8 +1,8 @@
 -- name: messages
 -- What the list shows of a mail, with its state. Ends before WHERE.
 SELECT m.id, m.connection_id, c.name AS connection, m.folder, m.sequence, m.size, m.message_id,
-       m.sender, m.recipients, m.subject, m.sent_at, m.arrived_at, m.downloaded_at, m.settled_at,
-       m.opened_at, m.published_at, m.security,
+       m.sender, m.sender_name, m.recipients, m.subject, m.sent_at, m.arrived_at, m.downloaded_at,
+       m.settled_at, m.opened_at, m.published_at, m.security,
        CASE WHEN q.id IS NOT NULL THEN 'quarantined'
             WHEN o.message_id IS NOT NULL AND o.error IS NOT NULL THEN 'retrying'
             WHEN o.message_id IS NOT NULL THEN 'waiting'
@@ -22,11 +22,11 @@ WHERE (%(before)s::uuid IS NULL OR m.id < %(before)s)
 -- name: with_ascii
 -- Every mail in the range is looked at, so this is as cheap as it can be: one text a mail, folded by
 -- ASCII alone (the pattern is lower case), which is several times quicker than ILIKE.
-  AND lower((m.sender || E'\n' || m.subject || E'\n' || m.message_id || E'\n'
+  AND lower((m.sender || E'\n' || m.sender_name || E'\n' || m.subject || E'\n' || m.message_id || E'\n'
              || m.recipients::text || m.cc::text) COLLATE "C") LIKE %(pattern)s
 
 -- name: with_text
-  AND (m.sender || E'\n' || m.subject || E'\n' || m.message_id || E'\n'
+  AND (m.sender || E'\n' || m.sender_name || E'\n' || m.subject || E'\n' || m.message_id || E'\n'
        || m.recipients::text || m.cc::text) ~* %(pattern)s
 
 -- name: with_message_id
@@ -55,7 +55,7 @@ ORDER BY m.id DESC LIMIT %(limit)s
 
 -- name: detail
 -- Everything that is kept of one mail.
-SELECT m.uid_validity, m.native_key, m.cc, m.sha256, m.raw_key, m.raw_offset, m.opened_key,
+SELECT m.uid_validity, m.native_key, m.recipient_names, m.cc, m.cc_names, m.findings, m.sha256, m.raw_key, m.raw_offset, m.opened_key,
        m.opened_offset, m.opened_size, m.opened_sha256, o.attempts, o.next_attempt_at,
        o.error, q.code AS quarantine_code, q.reason AS quarantine_reason,
        q.created_at AS quarantined_at

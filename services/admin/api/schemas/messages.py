@@ -21,7 +21,8 @@ class MessageOut(Out):
     sequence: int
     size: int
     message_id: str
-    sender: str
+    sender: str = Field(description="The address of the first author; empty where From has none")
+    sender_name: str
     recipients: list[str]
     subject: str
     sent_at: datetime | None
@@ -32,6 +33,13 @@ class MessageOut(Out):
     published_at: datetime | None
     security: dict[str, Any] | None
     state: Literal["waiting", "retrying", "published", "quarantined", "dropped"]
+
+
+class FindingOut(BaseModel):
+    """What of a mail's header other readers may read differently."""
+
+    kind: str
+    detail: str
 
 
 class StopOut(Out):
@@ -52,7 +60,10 @@ class DeliveryOut(Out):
 class MessageDetailOut(MessageOut):
     """A mail with its whole path."""
 
+    recipient_names: list[str] = Field(description="One for each recipient, maybe empty")
     cc: list[str]
+    cc_names: list[str]
+    findings: list[FindingOut]
     uid_validity: int | None
     native_key: str
     sha256: str

@@ -16,6 +16,10 @@ CREATE TABLE message (
     sender text NOT NULL DEFAULT '',
     recipients text[] NOT NULL DEFAULT '{}',
     cc text[] NOT NULL DEFAULT '{}',
+    sender_name text NOT NULL DEFAULT '',
+    recipient_names text[] NOT NULL DEFAULT '{}', -- as many as recipients, or none
+    cc_names text[] NOT NULL DEFAULT '{}',
+    findings jsonb,                    -- what of the header others may read differently
     subject text NOT NULL DEFAULT '',
     sent_at timestamptz,
     arrived_at timestamptz,

@@ -234,7 +234,7 @@ class Peeler:
         facts = self.facts
         first_key = self._first_key if keys is not None else None
         facts.encryption("smime")
-        facts.recipients += [str(one.identifier) for one in envelope.recipients]
+        facts.recipients += [str(one) for one in envelope.recipients]
         facts.content_algorithm = cipher = envelope.cipher
         if envelope.recipients:
             facts.key_algorithm = key_algorithm_name(envelope.recipients[0])

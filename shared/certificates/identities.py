@@ -9,7 +9,7 @@ from typing import Literal
 
 from asn1crypto import x509
 from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import ec, rsa, x448, x25519
+from cryptography.hazmat.primitives.asymmetric import ec, mlkem, rsa, x448, x25519
 
 from shared.certificates.naming import CertificateName, certificate_name, normalised_name
 from shared.certificates.openpgp import OpenPGPKey, load_openpgp
@@ -17,7 +17,12 @@ from shared.errors import InvalidInput
 
 #: The private keys that can open a mail.
 PrivateKey = (
-    rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey | x25519.X25519PrivateKey | x448.X448PrivateKey
+    rsa.RSAPrivateKey
+    | ec.EllipticCurvePrivateKey
+    | x25519.X25519PrivateKey
+    | x448.X448PrivateKey
+    | mlkem.MLKEM768PrivateKey
+    | mlkem.MLKEM1024PrivateKey
 )
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)

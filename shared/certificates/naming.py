@@ -6,7 +6,7 @@ import hashlib
 from functools import lru_cache
 from typing import NamedTuple
 
-from asn1crypto import x509
+from asn1crypto import core, x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.x509 import DuplicateExtension, InvalidVersion, UnsupportedGeneralNameType
 
@@ -22,7 +22,7 @@ Unreadable = (
 
 
 #: What asn1crypto raises for a structure that is none.
-_DAMAGED = (ValueError, TypeError, KeyError, AttributeError)
+_DAMAGED = (ValueError, TypeError, KeyError, AttributeError, IndexError)
 
 
 class CertificateName(NamedTuple):
@@ -41,8 +41,9 @@ def certificate_name(certificate: bytes) -> CertificateName:
     """Of a certificate in DER. Raises ValueError where it cannot be read."""
     try:
         tbs = x509.Certificate.load(certificate)["tbs_certificate"]
-        public = bytes(tbs["subject_public_key_info"]["public_key"])
-        key_ids = {hashlib.sha1(public, usedforsecurity=False).digest()}
+        # Its bits, whatever algorithm they belong to: the library stops at those that it knows.
+        public = core.SequenceOf.load(tbs["subject_public_key_info"].dump(), spec=core.Any)[1]
+        key_ids = {hashlib.sha1(public.contents[1:], usedforsecurity=False).digest()}
         for extension in tbs["extensions"]:
             if extension["extn_id"].native == "key_identifier":
                 key_ids.add(bytes(extension["extn_value"].parsed))

@@ -12,12 +12,13 @@ from typing import Literal
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec, rsa, x448, x25519
+from cryptography.hazmat.primitives.asymmetric import ec, mlkem, rsa, x448, x25519
 from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes
 from cryptography.hazmat.primitives.serialization import pkcs12
 from cryptography.x509.oid import NameOID
 
 from shared.certificates import openpgp
+from shared.certificates.identities import PrivateKey
 from shared.certificates.naming import Unreadable
 from shared.errors import InvalidInput
 
@@ -192,17 +193,11 @@ def _parsed(
     certificates: Sequence[x509.Certificate],
     names: dict[bytes, bytes | None],
 ) -> ParsedCertificate:
-    if not isinstance(
-        key,
-        rsa.RSAPrivateKey
-        | ec.EllipticCurvePrivateKey
-        | x25519.X25519PrivateKey
-        | x448.X448PrivateKey,
-    ):
+    if not isinstance(key, PrivateKey):
         raise InvalidInput(
             "The key in this file can sign, but not decrypt.",
             field="file",
-            hint="Upload the certificate that others encrypt for: RSA, elliptic curve or X25519.",
+            hint="Upload the one that others encrypt for: RSA, elliptic curve, X25519 or ML-KEM.",
         )
     public = _public_bytes(key.public_key())
     own = [one for one in certificates if _public_key_of(one) == public]
@@ -294,4 +289,10 @@ def _key_type(key: object) -> str:
         return f"RSA-{key.key_size}"
     if isinstance(key, ec.EllipticCurvePrivateKey):
         return f"EC {key.curve.name}"
-    return "X25519" if isinstance(key, x25519.X25519PrivateKey) else "X448"
+    names: dict[type, str] = {
+        x25519.X25519PrivateKey: "X25519",
+        x448.X448PrivateKey: "X448",
+        mlkem.MLKEM768PrivateKey: "ML-KEM-768",
+        mlkem.MLKEM1024PrivateKey: "ML-KEM-1024",
+    }
+    return next(name for kind, name in names.items() if isinstance(key, kind))

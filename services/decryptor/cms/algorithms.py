@@ -67,6 +67,8 @@ DIGESTS: dict[bytes, hashes.HashAlgorithm] = {
     oid(_SHA2 + "8"): hashes.SHA3_256(),
     oid(_SHA2 + "9"): hashes.SHA3_384(),
     oid(_SHA2 + "10"): hashes.SHA3_512(),
+    oid(_SHA2 + "11"): hashes.SHAKE128(32),
+    oid(_SHA2 + "12"): hashes.SHAKE256(64),
     oid("1.2.840.113549.2.5"): hashes.MD5(),  # noqa: S303 -- named, so that it can be refused
 }
 

@@ -19,7 +19,7 @@ from services.decryptor.cms.ciphers import (
 )
 from services.decryptor.cms.content import pieces
 from services.decryptor.cms.errors import CmsError, Malformed, NoRecipient, NotOpened, Unsupported
-from services.decryptor.cms.keys import key_algorithm_name, unwrap
+from services.decryptor.cms.keys import can_be_opened, key_algorithm_name, unwrap
 from services.decryptor.cms.recipients import Recipient, read_recipients
 from services.decryptor.spool import Sink, Spool
 from shared.certificates import Identity, IdentityIndex
@@ -154,6 +154,9 @@ def fitting(envelope: Envelope, identities: IdentityIndex) -> Fitting:
         for identity in identities.matching(*recipient.identifier):
             pairs.append((recipient, identity))
     if not pairs:
+        if envelope.recipients and not any(map(can_be_opened, envelope.recipients)):
+            names = dict.fromkeys(map(key_algorithm_name, envelope.recipients))
+            raise Unsupported(f"Encryption for a {' or '.join(names)} is not supported.")
         raise NoRecipient("None of the certificates here is among the recipients.")
     if len(pairs) > 1:
         pairs.sort(key=lambda pair: pair[1].not_before, reverse=True)

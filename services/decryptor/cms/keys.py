@@ -1,5 +1,7 @@
 """Unwrapping the content key with a private key: RSA (RFC 8017, 3560) and ECDH (RFC 5753, 8418).
 
+ML-KEM is in `encapsulation`.
+
 RSA PKCS #1 v1.5 never fails here: where the padding is wrong OpenSSL gives pseudo-random bytes
 (implicit rejection), and where their length is wrong a random key takes their place (RFC 3218
 section 2.3.2). The content then does not open, in the same time and with the same error as for
@@ -9,15 +11,12 @@ any other damage; an attacker who can send many mails learns nothing from the an
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.decrepit.ciphers.algorithms import TripleDES
 from cryptography.hazmat.primitives import hashes, keywrap
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa, x448, x25519
-from cryptography.hazmat.primitives.ciphers import Cipher, modes
-from cryptography.hazmat.primitives.constant_time import bytes_eq
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from cryptography.hazmat.primitives.kdf.x963kdf import X963KDF
 
@@ -30,9 +29,21 @@ from services.decryptor.cms.algorithms import (
     tagged_parameters,
 )
 from services.decryptor.cms.ber import NULL, OCTET_STRING, OID, SEQUENCE, encode, reader_at
+from services.decryptor.cms.encapsulation import ENCAPSULATIONS, encapsulated
 from services.decryptor.cms.errors import NotOpened, Unsupported
-from services.decryptor.cms.oids import P_SPECIFIED, RSA, RSA_OAEP, dotted, oid
+from services.decryptor.cms.oids import (
+    ML_KEM_512,
+    ML_KEM_768,
+    ML_KEM_1024,
+    P_SPECIFIED,
+    RSA,
+    RSA_KEM,
+    RSA_OAEP,
+    dotted,
+    oid,
+)
 from services.decryptor.cms.recipients import Recipient
+from services.decryptor.cms.wraps import WRAPS
 from shared.certificates import PrivateKey
 
 _PKCS1V15 = padding.PKCS1v15()
@@ -68,49 +79,28 @@ _AGREEMENTS: dict[bytes, _Derivation] = {
     oid("1.2.840.113549.1.9.16.3.21"): _Derivation(hashes.SHA512(), hkdf=True),
 }
 
-_AES = "2.16.840.1.101.3.4.1."
-Unwrap = Callable[[bytes, bytes], bytes]
-
-
-def _triple_des_unwrap(wrapping_key: bytes, wrapped: bytes) -> bytes:
-    """CMS Triple-DES key wrap (RFC 3217 section 3.2): what some take together with 3DES."""
-    if len(wrapped) != 40:
-        raise keywrap.InvalidUnwrap
-    first = _triple_des(wrapping_key, bytes.fromhex("4adda22c79e82105"), wrapped)[::-1]
-    key = _triple_des(wrapping_key, first[:8], first[8:])
-    digest = hashes.Hash(SHA1)
-    digest.update(key[:24])
-    if not bytes_eq(digest.finalize()[:8], key[24:]):
-        raise keywrap.InvalidUnwrap
-    return key[:24]
-
-
-def _triple_des(key: bytes, nonce: bytes, data: bytes) -> bytes:
-    context = Cipher(TripleDES(key), modes.CBC(nonce)).decryptor()
-    return context.update(data) + context.finalize()
-
-
-#: Key wraps (RFC 3394, RFC 5649, RFC 3217) by OID: length of the key that wraps, in bytes.
-_WRAPS: dict[bytes, tuple[int, Unwrap]] = {
-    oid(_AES + "5"): (16, keywrap.aes_key_unwrap),
-    oid(_AES + "25"): (24, keywrap.aes_key_unwrap),
-    oid(_AES + "45"): (32, keywrap.aes_key_unwrap),
-    oid(_AES + "8"): (16, keywrap.aes_key_unwrap_with_padding),
-    oid(_AES + "28"): (24, keywrap.aes_key_unwrap_with_padding),
-    oid(_AES + "48"): (32, keywrap.aes_key_unwrap_with_padding),
-    oid("1.2.840.113549.1.9.16.3.6"): (24, _triple_des_unwrap),
+_NAMES = {
+    RSA: "RSA-PKCS1v15",
+    RSA_OAEP: "RSA-OAEP",
+    RSA_KEM: "RSA-KEM",
+    ML_KEM_512: "ML-KEM-512",
+    ML_KEM_768: "ML-KEM-768",
+    ML_KEM_1024: "ML-KEM-1024",
 }
 
 
 def key_algorithm_name(recipient: Recipient) -> str:
     """What people call the way in which the content key is protected."""
-    if recipient.kind == "transport":
-        if recipient.algorithm.oid == RSA:
-            return "RSA-PKCS1v15"
-        if recipient.algorithm.oid == RSA_OAEP:
-            return "RSA-OAEP"
-        return dotted(recipient.algorithm.oid)
+    if recipient.kind in ("transport", "encapsulation", "other"):
+        return _NAMES.get(recipient.algorithm.oid, dotted(recipient.algorithm.oid))
     return "ECDH" if recipient.kind == "agreement" else recipient.kind
+
+
+def can_be_opened(recipient: Recipient) -> bool:
+    """Whether there are certificates, here or elsewhere, whose keys open it by what is known."""
+    if recipient.kind == "encapsulation":
+        return recipient.algorithm.oid in ENCAPSULATIONS
+    return recipient.kind in ("transport", "agreement") and recipient.algorithm.oid != RSA_KEM
 
 
 def unwrap(recipient: Recipient, key: PrivateKey, length: int) -> bytes:
@@ -124,6 +114,8 @@ def unwrap(recipient: Recipient, key: PrivateKey, length: int) -> bytes:
         return _transported(recipient, key, length)
     if recipient.kind == "agreement":
         return _agreed(recipient, key, length)
+    if recipient.kind == "encapsulation":
+        return encapsulated(recipient, key, length)
     raise Unsupported(f"Keys wrapped with a {recipient.kind} are not supported.")
 
 
@@ -138,7 +130,7 @@ def _transported(recipient: Recipient, key: rsa.RSAPrivateKey, length: int) -> b
             return substitute
         return content_key if len(content_key) == length else substitute
     if chosen.oid != RSA_OAEP:
-        raise Unsupported(f"The key transport {dotted(chosen.oid)} is not supported.")
+        raise Unsupported(f"The key transport {key_algorithm_name(recipient)} is not supported.")
     scheme = _oaep(chosen)
     try:
         content_key = key.decrypt(recipient.wrapped_key, scheme)
@@ -176,9 +168,9 @@ def _agreed(recipient: Recipient, key: PrivateKey, length: int) -> bytes:
     if recipient.originator_algorithm is None:
         raise Unsupported("Key agreement with a static sender key is not supported.")
     wrap = algorithm(recipient.algorithm.parameters)
-    if wrap.oid not in _WRAPS:
+    if wrap.oid not in WRAPS:
         raise Unsupported(f"The key wrap {dotted(wrap.oid)} is not supported.")
-    wrap_bytes, open_wrap = _WRAPS[wrap.oid]
+    wrap_bytes, open_wrap = WRAPS[wrap.oid]
     secret = _shared_secret(recipient, key)
     for info in _shared_infos(wrap, recipient.user_keying_material, wrap_bytes):
         for wrapping_key in _derived(derivation, secret, info, recipient, wrap_bytes):

@@ -52,6 +52,18 @@ MGF1 = oid("1.2.840.113549.1.1.8")
 P_SPECIFIED = oid("1.2.840.113549.1.1.9")
 RSA_PSS = oid("1.2.840.113549.1.1.10")
 
+# Key encapsulation: RFC 9629, RFC 9936, RFC 9690.
+ORI_KEM = oid("1.2.840.113549.1.9.16.13.3")
+RSA_KEM = oid("1.2.840.113549.1.9.16.3.14")
+ML_KEM_512 = oid("2.16.840.1.101.3.4.4.1")
+ML_KEM_768 = oid("2.16.840.1.101.3.4.4.2")
+ML_KEM_1024 = oid("2.16.840.1.101.3.4.4.3")
+
+# Signatures with ML-DSA: RFC 9882.
+ML_DSA_44 = oid("2.16.840.1.101.3.4.3.17")
+ML_DSA_65 = oid("2.16.840.1.101.3.4.3.18")
+ML_DSA_87 = oid("2.16.840.1.101.3.4.3.19")
+
 ZLIB = oid("1.2.840.113549.1.9.16.3.8")
 
 # Public keys that an originator of a key agreement may send: RFC 5480, RFC 8410.

@@ -9,6 +9,7 @@ from services.decryptor.cms.algorithms import Algorithm, algorithm
 from services.decryptor.cms.ber import (
     BIT_STRING,
     INTEGER,
+    OID,
     SEQUENCE,
     Buffer,
     Item,
@@ -17,6 +18,7 @@ from services.decryptor.cms.ber import (
     small,
 )
 from services.decryptor.cms.errors import Malformed
+from services.decryptor.cms.oids import ORI_KEM
 from shared.certificates.naming import CertificateName, name_text, normalised_name
 from shared.mail.region import made
 
@@ -53,29 +55,42 @@ class RecipientId(NamedTuple):
         return f"{name_text(self.issuer)}, serial {self.serial:x}"
 
 
+class Encapsulation(NamedTuple):
+    """What a KEMRecipientInfo (RFC 9629) has beside the wrapped key: the encapsulated secret, and
+    how the key that wraps, of `key_bytes` octets, comes from it."""
+
+    ciphertext: bytes
+    derivation: Algorithm
+    key_bytes: int
+    wrap: Algorithm
+
+
 class Recipient(NamedTuple):
     """One wrapped copy of the content key.
 
-    `kind` is `transport` (RSA), `agreement` (ECDH), or another kind of RFC 5652 that no
-    certificate opens. `originator_key` is the sender's ephemeral public key of an agreement:
-    algorithm and point; b"" where the sender is only referred to.
+    `kind` is `transport` (RSA), `agreement` (ECDH), `encapsulation` (ML-KEM), or another kind of
+    RFC 5652 that no certificate opens. `originator_key` is the sender's ephemeral public key of an
+    agreement: algorithm and point; b"" where the sender is only referred to.
     """
 
-    kind: Literal["transport", "agreement", "shared key", "password", "other"]
+    kind: Literal["transport", "agreement", "encapsulation", "shared key", "password", "other"]
     identifier: RecipientId
     algorithm: Algorithm
     wrapped_key: bytes
     originator_algorithm: Algorithm | None = None
     originator_key: bytes = b""
     user_keying_material: bytes = b""
+    encapsulation: Encapsulation | None = None
+
+    def __str__(self) -> str:
+        """For whom, for people."""
+        if self.kind in ("shared key", "password"):
+            return f"a {self.kind}"
+        return "a recipient of an unknown kind" if self.kind == "other" else str(self.identifier)
 
 
 _NOTHING = Algorithm(b"", b"", b"")
-_OTHER: dict[int, Literal["shared key", "password", "other"]] = {
-    0xA2: "shared key",
-    0xA3: "password",
-    0xA4: "other",
-}
+_OTHER: dict[int, Literal["shared key", "password"]] = {0xA2: "shared key", 0xA3: "password"}
 
 
 def read_recipients(buffer: Buffer, start: int, stop: int) -> list[Recipient]:
@@ -90,6 +105,8 @@ def read_recipients(buffer: Buffer, start: int, stop: int) -> list[Recipient]:
             found.append(_transport(buffer, info.start, info.stop))
         elif info.tag == 0xA1:
             found.extend(_agreement(buffer, info))
+        elif info.tag == 0xA4:
+            found.append(_other(buffer, info))
         elif info.tag in _OTHER:
             found.append(Recipient(_OTHER[info.tag], RecipientId(), _NOTHING, b""))
         else:
@@ -122,7 +139,7 @@ def _transport(buffer: Buffer, start: int, stop: int) -> Recipient:
             known = _before_key(bytes(buffer[start : key - 4]))
             if known is not None:
                 wrapped = bytes(buffer[key:stop])
-                return made(Recipient, ("transport", *known, wrapped, None, b"", b""))
+                return made(Recipient, ("transport", *known, wrapped, None, b"", b"", None))
     fields = items(buffer, start, stop)
     if len(fields) < 4 or fields[2].tag != SEQUENCE:
         raise _unknown()
@@ -186,6 +203,40 @@ def _agreement(buffer: Buffer, info: Item) -> list[Recipient]:
         if len(found) > MAX_RECIPIENTS:
             raise Malformed("There are too many recipients.")
     return found
+
+
+def _other(buffer: Buffer, info: Item) -> Recipient:
+    """An OtherRecipientInfo, of which the one kind that anybody uses is KEMRecipientInfo."""
+    pair = items(buffer, info.start, info.stop)
+    if len(pair) != 2 or pair[0].tag != OID:
+        raise _unknown()
+    kind, value = pair
+    name = small(buffer, kind.start, kind.stop)
+    if name != ORI_KEM or value.tag != SEQUENCE:
+        return Recipient("other", RecipientId(), Algorithm(name, b"", b""), b"")
+    fields = items(buffer, value.start, value.stop)
+    material = b""
+    if len(fields) == 9 and fields[6].tag == 0xA0:
+        inner = items(buffer, fields[6].start, fields[6].stop)
+        material = octets_of(buffer, inner[0]) if inner else b""
+        del fields[6]
+    tags = [one.tag for one in fields]
+    if len(tags) != 8 or (tags[2], tags[4], tags[5], tags[6]) != (0x30, 0x30, INTEGER, 0x30):
+        raise _unknown()
+    _, identifier, encapsulated, ciphertext, derivation, size, wrap, wrapped = fields
+    return Recipient(
+        "encapsulation",
+        read_identifier(buffer, identifier),
+        algorithm(small(buffer, encapsulated.begin, encapsulated.next)),
+        octets_of(buffer, wrapped),
+        user_keying_material=material,
+        encapsulation=Encapsulation(
+            octets_of(buffer, ciphertext),
+            algorithm(small(buffer, derivation.begin, derivation.next)),
+            int.from_bytes(small(buffer, size.start, size.stop)),
+            algorithm(small(buffer, wrap.begin, wrap.next)),
+        ),
+    )
 
 
 def _originator(buffer: Buffer, originator: Item) -> tuple[Algorithm | None, bytes]:

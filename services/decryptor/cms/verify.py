@@ -12,7 +12,7 @@ from typing import NamedTuple
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, padding, rsa, utils
+from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, mldsa, padding, rsa, utils
 from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes
 
 from services.decryptor.cms.algorithms import (
@@ -25,7 +25,18 @@ from services.decryptor.cms.algorithms import (
 )
 from services.decryptor.cms.ber import to_der
 from services.decryptor.cms.errors import CmsError, Malformed, Unsupported
-from services.decryptor.cms.oids import EC_PUBLIC_KEY, ED448, ED25519, RSA, RSA_PSS, dotted, oid
+from services.decryptor.cms.oids import (
+    EC_PUBLIC_KEY,
+    ED448,
+    ED25519,
+    ML_DSA_44,
+    ML_DSA_65,
+    ML_DSA_87,
+    RSA,
+    RSA_PSS,
+    dotted,
+    oid,
+)
 from services.decryptor.cms.recipients import RecipientId
 from services.decryptor.cms.signed import SignedData, SignerInfo
 from shared.certificates.naming import Unreadable, certificate_name
@@ -52,7 +63,15 @@ _ECDSA_WITH: dict[bytes, hashes.HashAlgorithm] = {
     oid("2.16.840.1.101.3.4.3.11"): hashes.SHA3_384(),
     oid("2.16.840.1.101.3.4.3.12"): hashes.SHA3_512(),
 }
-#: An EdDSA signature without attributes covers the content itself, which must then be in memory.
+#: Keys that sign the message itself, or hash it in their own way.
+_Unhashed = (
+    ed25519.Ed25519PublicKey
+    | ed448.Ed448PublicKey
+    | mldsa.MLDSA44PublicKey
+    | mldsa.MLDSA65PublicKey
+    | mldsa.MLDSA87PublicKey
+)
+#: Without attributes, such a signature covers the content itself, which must then be in memory.
 _MAX_UNHASHED = 1 << 26
 
 
@@ -193,7 +212,8 @@ def _check_bare(
     kind: hashes.HashAlgorithm,
 ) -> None:
     """A signature without attributes covers the content directly."""
-    if isinstance(key, ed25519.Ed25519PublicKey | ed448.Ed448PublicKey):
+    if isinstance(key, _Unhashed):
+        _check_unhashed(key, signer.signature_algorithm)
         if len(content.part) > _MAX_UNHASHED:
             raise Unsupported("The signed content is too large for this signature.")
         key.verify(signer.signature, content.part.copy())
@@ -220,9 +240,8 @@ def _check_signature(
 ) -> None:
     """Raises InvalidSignature. `hashed`: `message` is the digest already."""
     how = utils.Prehashed(kind) if hashed else kind
-    if (isinstance(key, ed25519.Ed25519PublicKey) and chosen.oid == ED25519) or (
-        isinstance(key, ed448.Ed448PublicKey) and chosen.oid == ED448
-    ):
+    if isinstance(key, _Unhashed):
+        _check_unhashed(key, chosen)
         key.verify(signature, message)
     elif isinstance(key, ec.EllipticCurvePublicKey):
         if chosen.oid != EC_PUBLIC_KEY:
@@ -236,6 +255,19 @@ def _check_signature(
             _same(kind, _RSA_WITH, chosen)
         key.verify(signature, message, padding.PKCS1v15(), how)
     else:
+        raise Unsupported(f"The signature algorithm {dotted(chosen.oid)} is not supported.")
+
+
+def _check_unhashed(key: _Unhashed, chosen: Algorithm) -> None:
+    """RFC 8419, RFC 9882: the algorithm is that of the key; raises Unsupported for another."""
+    names = {
+        ed25519.Ed25519PublicKey: ED25519,
+        ed448.Ed448PublicKey: ED448,
+        mldsa.MLDSA44PublicKey: ML_DSA_44,
+        mldsa.MLDSA65PublicKey: ML_DSA_65,
+        mldsa.MLDSA87PublicKey: ML_DSA_87,
+    }
+    if not any(isinstance(key, kind) and chosen.oid == name for kind, name in names.items()):
         raise Unsupported(f"The signature algorithm {dotted(chosen.oid)} is not supported.")
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa, x25519
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, mldsa, padding, rsa, x25519
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from services.decryptor.trust import TrustStore
@@ -116,7 +116,8 @@ class Pki:
         certificate = builder.sign(
             private if self_signed else self.root_key,  # type: ignore[arg-type]
             None
-            if self_signed and isinstance(private, ed25519.Ed25519PrivateKey)
+            if self_signed
+            and isinstance(private, ed25519.Ed25519PrivateKey | mldsa.MLDSA65PrivateKey)
             else hashes.SHA256(),
             rsa_padding=scheme,
         )

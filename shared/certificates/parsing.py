@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes
 from cryptography.hazmat.primitives.serialization import pkcs12
 from cryptography.x509.oid import NameOID
 
-from shared.certificates import openpgp
+from shared.certificates import armour, openpgp
 from shared.certificates.identities import PrivateKey
 from shared.certificates.naming import Unreadable
 from shared.errors import InvalidInput
@@ -87,9 +87,10 @@ def parse_certificate(data: bytes, password: str | None = None) -> ParsedCertifi
         # Old certificates break rules that newer ones follow; they still open old mail.
         warnings.simplefilter("ignore")
         try:
-            if b"-----BEGIN " in data:
+            armoured = armour.unarmoured_pkcs12(data)
+            if armoured is None and b"-----BEGIN " in data:
                 return _pem(data, password)
-            return _pkcs12(data, password)
+            return _pkcs12(armoured or data, password)
         except Unreadable as error:
             raise InvalidInput(
                 "A certificate in this file cannot be read.", field="file"
@@ -100,6 +101,13 @@ def _pkcs12(data: bytes, password: str | None) -> ParsedCertificate:
     if data[:1] != b"\x30":
         raise InvalidInput(
             "This is neither a PKCS #12 file nor PEM.", field="file", hint=_NO_KEY_HINT
+        )
+    names = armour.key_names(data)
+    if len(names) > 1:
+        raise InvalidInput(
+            f"There are {len(names)} private keys in this file: {', '.join(names)}.",
+            field="file",
+            hint="Export each key with its certificate into a file of its own.",
         )
     loaded: pkcs12.PKCS12KeyAndCertificates | None = None
     # An empty password and none at all are two different things in PKCS #12, but not to people.
@@ -118,10 +126,10 @@ def _pkcs12(data: bytes, password: str | None) -> ParsedCertificate:
     entries = ([loaded.cert] if loaded.cert else []) + list(loaded.additional_certs)
     if not entries:
         raise InvalidInput("There is no certificate in this file, only a key.", field="file")
-    names = {
+    friendly = {
         entry.certificate.fingerprint(hashes.SHA256()): entry.friendly_name for entry in entries
     }
-    return _parsed(loaded.key, [entry.certificate for entry in entries], names)
+    return _parsed(loaded.key, [entry.certificate for entry in entries], friendly)
 
 
 def _not_pkcs12(data: bytes, password: str | None, cause: Exception | None) -> InvalidInput:

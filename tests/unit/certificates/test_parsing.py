@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import base64
 import subprocess
 from datetime import UTC
 from pathlib import Path
 
 import pytest
+from asn1crypto import core
+from asn1crypto import pkcs12 as asn1
+from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from shared.certificates import Identity, IdentityIndex, ParsedCertificate, parse_certificate
@@ -204,3 +208,34 @@ def test_newest_first(pki: Pki) -> None:
     index = IdentityIndex([old.identity(), new.identity()])
     key_id = next(iter(old.identity().name.key_ids))
     assert [one.id for one in index.matching(b"", 0, key_id)] == ["new", "old"]
+
+
+@pytest.mark.parametrize("label", [b"PKCS12", b"PKCS #12", b""])
+def test_pkcs12_in_armour(label: bytes, bob: Holder) -> None:
+    data = base64.encodebytes(pkcs12(bob))
+    if label:
+        data = (
+            b"Issuer ...: /CN=Example\n-----BEGIN " + label + b"-----\n" + data
+            + b"-----END " + label + b"-----\n"
+        )  # fmt: skip
+    assert (
+        parse_certificate(data, "secret").fingerprint
+        == bob.certificate.fingerprint(hashes.SHA256()).hex()
+    )
+    with pytest.raises(InvalidInput) as caught:
+        parse_certificate(data, "wrong")
+    assert caught.value.field == "password"
+
+
+def test_two_keys_in_one_pkcs12_are_named(pki: Pki, bob: Holder) -> None:
+    """As Java's keytool writes them: each key in a bag of its own."""
+    carol = pki.holder("carol", ec_key(ec.SECP256R1()))
+    first, second = (
+        asn1.Pfx.load(pkcs12(who, "-name", name)) for who, name in ((bob, "old"), (carol, "new"))
+    )
+    safes = [*first.authenticated_safe, *second.authenticated_safe]
+    first["auth_safe"]["content"] = core.OctetString(asn1.AuthenticatedSafe(safes).dump())
+    with pytest.raises(InvalidInput, match="2 private keys in this file: old, new") as caught:
+        parse_certificate(first.dump(force=True), "secret")
+    assert caught.value.field == "file"
+    assert caught.value.hint

@@ -5,6 +5,8 @@
     def handle(event):
         ...                      # returning acknowledges; raising tries again later
 
+    # or: async def handle(event): ...
+
     Consumer("redis://localhost:6379/0", "tickets").run(handle)
 
 The same consumer works on Redis and on RabbitMQ. It never creates a queue: it waits until
@@ -27,6 +29,7 @@ from dataclasses import replace
 from itertools import count
 from typing import Any
 
+from posthouse.callbacks import Callback, Caller
 from posthouse.event import InvalidEvent, MailEvent
 from posthouse.source import Held, Source, SourceLost, open_source
 
@@ -112,29 +115,34 @@ class Consumer:
         """Ends `run` soon: running callbacks finish, the rest goes back. From any thread."""
         self._stop.set()
 
-    def run(
-        self, callback: Callable[[MailEvent], object], *, stop: threading.Event | None = None
-    ) -> None:
+    def run(self, callback: Callback, *, stop: threading.Event | None = None) -> None:
         """Calls back for every event until `stop` (the event or the method), SIGTERM or SIGINT.
+
+        `callback` is a function or a coroutine function (`async def`). Coroutines, up to
+        `concurrency` at a time, run on one event loop that lives until `run` returns; it is not
+        the loop that `run` may have been called from. Raises TypeError at once for what cannot
+        handle an event: a generator, or a function with other arguments.
 
         Does not end because the broker is away or the queue is missing: it waits. Raises
         AccessRefused where the user, the password or the rights are not enough.
         """
+        caller = Caller(callback)
         self._stop = stop or self._stop
         pool = ThreadPoolExecutor(self._concurrency, thread_name_prefix="posthouse-handler")
         with _signals(self._stop.set):
             try:
                 while not self._stop.is_set():
                     try:
-                        self._turn(pool, callback)
+                        self._turn(pool, caller)
                     except SourceLost as lost:
                         self._lost(lost)
                 self._wind_down()
             finally:
                 pool.shutdown(wait=False, cancel_futures=True)
+                caller.close()
                 self._source.close()
 
-    def _turn(self, pool: ThreadPoolExecutor, callback: Callable[[MailEvent], object]) -> None:
+    def _turn(self, pool: ThreadPoolExecutor, caller: Caller) -> None:
         busy = bool(self._running)
         self._settle(_BUSY_WAIT_S if busy else 0.0)
         self._wake_delayed()
@@ -146,11 +154,9 @@ class Consumer:
             self._away = False
             _log.info("the queue is there again")
         while self._waiting and len(self._running) < self._concurrency:
-            self._dispatch(self._waiting.popleft(), pool, callback)
+            self._dispatch(self._waiting.popleft(), pool, caller)
 
-    def _dispatch(
-        self, held: Held, pool: ThreadPoolExecutor, callback: Callable[[MailEvent], object]
-    ) -> None:
+    def _dispatch(self, held: Held, pool: ThreadPoolExecutor, caller: Caller) -> None:
         try:
             event = MailEvent.from_json(held.body)
         except InvalidEvent as error:
@@ -173,7 +179,7 @@ class Consumer:
         def work() -> None:
             failure: BaseException | None = None
             try:
-                callback(event)
+                caller(event)
             except BaseException as error:
                 failure = error
             self._outcomes.put((held, event.id, failure))

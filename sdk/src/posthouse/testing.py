@@ -18,6 +18,7 @@ from datetime import UTC, datetime
 from email.message import EmailMessage
 from email.utils import formataddr
 
+from posthouse.callbacks import Callback, refuse_unusable
 from posthouse.consumer import Consumer
 from posthouse.event import Connection, Headers, MailEvent, Raw, Security
 from posthouse.source import Held
@@ -83,14 +84,18 @@ class Report:
 
 
 def run_in_memory(
-    callback: Callable[[MailEvent], object],
+    callback: Callback,
     events: Iterable[MailEvent],
     *,
     concurrency: int = 1,
     max_deliveries: int = 10,
     seen: MutableSet[str] | None = None,
 ) -> Report:
-    """Runs the real consumer over `events` until each is settled. Delays pass at once."""
+    """Runs the real consumer over `events` until each is settled. Delays pass at once.
+
+    Raises TypeError for a callback that `Consumer.run` would refuse.
+    """
+    refuse_unusable(callback)
     source = _MemorySource(events)
     consumer = Consumer(
         "memory://",

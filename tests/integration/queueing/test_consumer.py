@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import subprocess
@@ -324,3 +325,29 @@ def test_the_example_without_the_sdk(
         assert (tmp_path / f"{event.id}.eml").read_bytes() == event.raw.inline
     program.stop()
     output.close()
+
+
+@pytest.mark.promise("F5")
+def test_a_coroutine_is_awaited_before_its_mail_is_acknowledged(
+    server: Server, output: Output, handler: str, consumers: Consumers
+) -> None:
+    make_queue(output, handler)
+    begun: list[str] = []
+    done: list[str] = []
+
+    async def never_ends(event: MailEvent) -> None:
+        begun.append(event.id)
+        await asyncio.Event().wait()
+
+    async def handle(event: MailEvent) -> None:
+        await asyncio.sleep(0.02)
+        done.append(event.id)
+
+    stop = consumers.start(server.url, handler, never_ends, concurrency=3, stop_timeout_s=0)
+    events = [make_event() for _ in range(3)]
+    send(output, handler, *events)
+    eventually(lambda: len(begun) == 3)
+    stop()
+    consumers.start(server.url, handler, handle)
+    eventually(lambda: output.inspect(handler).drained and len(done) == 3)
+    assert sorted(done) == sorted(event.id for event in events)

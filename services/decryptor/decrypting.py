@@ -79,6 +79,8 @@ class Claims:
                     )
             except DatabaseUnavailable as error:
                 _log.warning("claims not renewed", error=str(error))
+            except Exception:  # without this thread every large mail would be taken over
+                _log.exception("claims not renewed")
 
 
 @dataclass(slots=True)

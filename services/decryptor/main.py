@@ -28,6 +28,7 @@ from shared.storage.pool import Database
 from shared.store import Store
 from shared.telemetry import metrics
 from shared.telemetry.health import HealthServer, Heartbeat
+from shared.telemetry.threads import ServiceThreads
 from shared.vault import Vault
 
 _log = structlog.get_logger(__name__)
@@ -47,21 +48,22 @@ class Decryptor:
     heartbeat: Heartbeat
 
     def run(self, stop: threading.Event) -> None:
-        """Works until `stop` is set; what is in hand is published."""
+        """Works until `stop` is set; what is in hand is published.
+
+        Raises ThreadEnded where a part of it died: it is to be started anew.
+        """
         keep_freed()
         drained = threading.Event()
-        renewing = threading.Thread(
-            target=self.decrypting.claims.run, args=(drained,), name="claims"
-        )
-        worker = threading.Thread(
-            target=run_worker,
-            args=(self.jobs, {DECRYPT_ACTOR: self.decrypting.run}),
-            kwargs={
-                "queue": DECRYPT_QUEUE,
-                "threads": self.settings.decrypt_threads,
-                "stop": stop,
-            },
-            name=DECRYPT_QUEUE,
+        threads = ServiceThreads()
+        threads.add("claims", self.decrypting.claims.run, drained)
+        threads.add(
+            DECRYPT_QUEUE,
+            run_worker,
+            self.jobs,
+            {DECRYPT_ACTOR: self.decrypting.run},
+            queue=DECRYPT_QUEUE,
+            threads=self.settings.decrypt_threads,
+            stop=stop,
         )
         health = HealthServer(
             self.settings.health_host,
@@ -72,19 +74,22 @@ class Decryptor:
                 "store": self.store.check,
                 "output": self.output.check,
                 "mails": self.decrypting.missing.check,
+                "threads": threads.check,
             },
         )
         _ = self.folder.path  # removes what an earlier one left, and says so if it cannot be made
         with closing(self.folder), self.database, health:
-            renewing.start()
-            worker.start()
-            while not stop.wait(1.0):
+            threads.start()
+            while not (ended := threads.ended(stop)) and not stop.wait(1.0):
                 if pulse_of(self.jobs).idle_s < self.heartbeat.stale_after:
                     self.heartbeat.beat()
-            worker.join()
+            stop.set()
+            threads.join([DECRYPT_QUEUE])
             drained.set()
-            renewing.join()
+            threads.join()
             self.output.close()
+        if ended:
+            raise ended
 
 
 def build(settings: DecryptorSettings) -> Decryptor:

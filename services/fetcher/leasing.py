@@ -54,6 +54,9 @@ class LeaseKeeper:
             except PosthouseError as error:
                 _log.warning("leases not renewed", leases=len(held), error=str(error))
                 continue
+            except Exception:  # without this thread every run would lose its mailbox
+                _log.exception("leases not renewed", leases=len(held))
+                continue
             lost = [lease for lease in held if lease not in still]
             if lost:
                 self.forget(lost)

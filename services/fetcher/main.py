@@ -44,6 +44,7 @@ from shared.storage.pool import Database
 from shared.store import Store
 from shared.telemetry import metrics
 from shared.telemetry.health import HealthServer, Heartbeat
+from shared.telemetry.threads import ServiceThreads, ThreadEnded
 from shared.vault import Vault
 
 _log = structlog.get_logger(__name__)
@@ -64,32 +65,27 @@ class Fetcher:
     heartbeat: Heartbeat
 
     def run(self, stop: threading.Event) -> None:
-        """Works until `stop` is set; batches in hand are finished, leases given back."""
+        """Works until `stop` is set; batches in hand are finished, leases given back.
+
+        Raises ThreadEnded where a part of it died: it is to be started anew.
+        """
         settings = self.settings
         drained = threading.Event()
-        keeping = threading.Thread(target=self.runner.keeper.run, args=(drained,), name="leases")
+        threads = ServiceThreads()
+        threads.add("leases", self.runner.keeper.run, drained)
+        for name, poll in (
+            ("polls", self.home.poll),
+            ("more-polls", self.home.help),
+            ("news", self.home.listen),
+        ):
+            threads.add(name, poll, self.stopping)
         # Jobs of the slow lane only hand over to the executor: few threads carry them.
-        lanes = [
+        for broker, queue, work, count in (
             (self.quick_jobs, FETCH_QUEUE, self.runner.quick, settings.fetch_threads),
             (self.slow_jobs, FETCH_SLOW_QUEUE, self.runner.slow, 2),
-        ]
-        workers = [
-            threading.Thread(
-                target=run_worker,
-                args=(broker, {FETCH_ACTOR: work}),
-                kwargs={"queue": queue, "threads": threads, "stop": stop},
-                name=queue,
-            )
-            for broker, queue, work, threads in lanes
-        ]
-        keepers = [
-            threading.Thread(target=work, args=(self.stopping,), name=name)
-            for name, work in (
-                ("polls", self.home.poll),
-                ("more-polls", self.home.help),
-                ("news", self.home.listen),
-            )
-        ]
+        ):
+            actors = {FETCH_ACTOR: work}
+            threads.add(queue, run_worker, broker, actors, queue=queue, threads=count, stop=stop)
         health = HealthServer(
             self.settings.health_host,
             self.settings.health_port,
@@ -97,23 +93,31 @@ class Fetcher:
             checks={
                 "database": partial(schema.check, self.database),
                 "store": self.store.check,
+                "threads": threads.check,
             },
         )
         _open_files()
         with self.database, health, self.runner.sessions:
-            for thread in (keeping, *keepers, *workers):
-                thread.start()
-            while not stop.wait(1.0):
-                if pulse_of(self.quick_jobs).idle_s < self.heartbeat.stale_after:
+            threads.start()
+            while not (ended := self._ended(threads, stop)) and not stop.wait(1.0):
+                idle_s = max(pulse_of(jobs).idle_s for jobs in (self.quick_jobs, self.slow_jobs))
+                if idle_s < self.heartbeat.stale_after:
                     self.heartbeat.beat()
+            stop.set()
             self.stopping.set()
-            for thread in (*keepers, *workers):
-                thread.join()
+            threads.join(["polls", "more-polls", "news", FETCH_QUEUE, FETCH_SLOW_QUEUE])
             self.home.executor.shutdown(wait=True)
             self.runner.slow_executor.shutdown(wait=True)
             self.home.depart()
             drained.set()
-            keeping.join()
+            threads.join()
+        if ended:
+            raise ended
+
+    def _ended(self, threads: ServiceThreads, stop: threading.Event) -> ThreadEnded | None:
+        if not self.runner.sessions.is_listening:
+            return ThreadEnded("The thread that waits for pushed mails ended.")
+        return threads.ended(stop)
 
 
 def build(settings: FetcherSettings) -> Fetcher:

@@ -91,6 +91,11 @@ class SessionPool:
         self._learned = LearnedLimits()
         self._loop = IdleLoop(lambda key: on_news(_id(key)), self._lost)
 
+    @property
+    def is_listening(self) -> bool:
+        """Whether the thread that waits for pushed mails lives."""
+        return self._loop.is_alive
+
     def __enter__(self) -> SessionPool:
         self._loop.__enter__()
         return self

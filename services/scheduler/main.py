@@ -30,6 +30,7 @@ from shared.storage.pool import Database
 from shared.store import Store
 from shared.telemetry.fleet import fleet_metrics
 from shared.telemetry.health import HealthServer, Heartbeat
+from shared.telemetry.threads import ServiceThreads
 from shared.vault import Vault
 
 _log = structlog.get_logger(__name__)
@@ -58,7 +59,10 @@ class Scheduler:
     heartbeat: Heartbeat
 
     def run(self, stop: threading.Event) -> None:
-        """Works until `stop` is set; what is in hand is finished."""
+        """Works until `stop` is set; what is in hand is finished.
+
+        Raises ThreadEnded where a part of it died: it is to be started anew.
+        """
         settings = self.settings
         loops: list[tuple[str, float, Callable[[], object]]] = [
             ("redrive", _REDRIVE_SECONDS, self._redrive),
@@ -68,10 +72,10 @@ class Scheduler:
             ("expiries", _EXPIRIES_SECONDS, lambda: alerting.raise_expiries(self.database)),
             ("grants", _GRANTS_SECONDS, self._keep_grants),
         ]
-        threads = [
-            threading.Thread(target=_every, args=(stop, name, seconds, work), name=name)
-            for name, seconds, work in loops
-        ]
+        threads = ServiceThreads()
+        for name, seconds, work in loops:
+            threads.add(name, _every, stop, name, seconds, work)
+        threads.add("emit", _every, stop, "emit", settings.tick_seconds, self._emit)
         health = HealthServer(
             settings.health_host,
             settings.health_port,
@@ -79,14 +83,17 @@ class Scheduler:
             checks={
                 "database": partial(schema.check, self.database),
                 "output": self.output.check,
+                "threads": threads.check,
             },
         )
         with self.database, health, fleet_metrics(partial(read_fleet, self.database)):
-            for thread in threads:
-                thread.start()
-            _every(stop, "emit", settings.tick_seconds, self._emit)
-            for thread in threads:
-                thread.join()
+            threads.start()
+            while not (ended := threads.ended(stop)) and not stop.wait(1.0):
+                pass
+            stop.set()
+            threads.join()
+        if ended:
+            raise ended
 
     def _emit(self) -> None:
         while self.emitter.emit_due():

@@ -93,6 +93,11 @@ class IdleLoop:
     ) -> None:
         self.close()
 
+    @property
+    def is_alive(self) -> bool:
+        """Whether its thread runs: without it nothing is heard any more."""
+        return self._thread.is_alive()
+
     def __len__(self) -> int:
         return len(self._watched)
 

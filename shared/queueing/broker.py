@@ -15,10 +15,12 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import dramatiq
+import dramatiq.broker
 import dramatiq.errors
 import pika
 import pika.exceptions
 import redis
+import structlog
 from dramatiq.brokers.rabbitmq import RabbitmqBroker, _RabbitmqConsumer
 from dramatiq.brokers.redis import RedisBroker, _RedisConsumer
 from dramatiq.common import current_millis
@@ -34,6 +36,9 @@ from shared.queueing.connect import (
     translated,
 )
 from shared.queueing.context import JobContext, Pulse, outgoing_context
+from shared.telemetry import metrics
+
+_log = structlog.get_logger(__name__)
 
 #: Jobs that go out in one pipeline or one window of confirms.
 BATCH: Final = 1000
@@ -192,14 +197,35 @@ class _BoundedRedisConsumer(_RedisConsumer):
     def __next__(self) -> Any:
         self.broker.pulse.beat()
         try:
-            message = super().__next__()
-            if message is None:
-                self._wait()
-            else:
+            if not self.message_cache and self.outstanding_message_count < self.prefetch:
+                room = self.prefetch - self.outstanding_message_count
+                self.message_cache = self.broker.do_fetch(self.queue_name, room)
+            while self.message_cache:
+                data = self.message_cache.pop(0)
+                message = _decoded(data)
+                if message is None or "redis_message_id" not in message.options:
+                    self._put_aside(data)
+                    continue
                 self._woken = False
-            return message
+                self.queued_message_ids.add(message.message_id)
+                return dramatiq.broker.MessageProxy(message)
+            self._wait()
         except (redis.RedisError, OSError) as error:
             raise dramatiq.errors.ConnectionClosed(error) from None
+        return None
+
+    def _put_aside(self, data: bytes | None) -> None:
+        """Moves what is no job to the dead letters of its queue. What was fetched says no id."""
+        _count_put_aside(self.queue_name, data)
+        broker, client = self.broker, self.broker.client
+        acks = f"{broker.namespace}:__acks__.{broker.broker_id}.{self.queue_name}"
+        held = list(client.smembers(acks))
+        bodies = client.hmget(f"{broker.namespace}:{self.queue_name}.msgs", held) if held else []
+        for identifier, body in zip(held, bodies, strict=True):
+            if body is None:
+                client.srem(acks, identifier)
+            elif body == data:
+                broker.do_nack(self.queue_name, identifier)
 
     def _wait(self) -> None:
         if self.outstanding_message_count >= self.prefetch:
@@ -241,7 +267,9 @@ class _BoundedRedisConsumer(_RedisConsumer):
         minute.
         """
         fetched, self.message_cache = self.message_cache, []
-        self.requeue([dramatiq.Message.decode(data) for data in fetched if data is not None])
+        decoded = [(data, _decoded(data)) for data in fetched]
+        # What is no job stays where whoever takes over from this process finds it.
+        self.requeue([m for _, m in decoded if m is not None and "redis_message_id" in m.options])
         super().close()
 
 
@@ -324,4 +352,46 @@ class RabbitmqJobs(RabbitmqBroker):
 class _WatchedRabbitmqConsumer(_RabbitmqConsumer):
     def __next__(self) -> Any:
         self.broker.pulse.beat()
-        return super().__next__()
+        message = super().__next__()
+        if message is None or _is_job(message):
+            return message
+        self.known_tags.discard(message._tag)
+        self._nack(message._tag)
+        return None
+
+    def _nack(self, tag: int) -> None:
+        """RabbitMQ moves it to the dead letters of its queue."""
+        _count_put_aside(self.queue_name, None)
+        super()._nack(tag)
+
+
+def _decoded(data: bytes | None) -> dramatiq.Message[Any] | None:
+    """The job, None where these octets are none."""
+    if data is None:
+        return None
+    try:
+        message = dramatiq.Message.decode(data)
+    except dramatiq.errors.DecodeError:
+        return None
+    return message if _is_job(message) else None
+
+
+def _is_job(message: Any) -> bool:
+    """Whether it has the parts that the library relies on. Jobs are never delayed (`eta`)."""
+    return (
+        isinstance(message.actor_name, str)
+        and isinstance(message.message_id, str)
+        and isinstance(message.options, dict)
+        and isinstance(message.kwargs, dict)
+        and "eta" not in message.options
+    )
+
+
+def _count_put_aside(queue: str, data: bytes | None) -> None:
+    metrics.JOBS_PUT_ASIDE.labels(queue).inc()
+    _log.error(
+        "a job that cannot be read is put aside",
+        queue=queue,
+        octets=None if data is None else len(data),
+        hint="Postgres knows what was to be done: it is sent again.",
+    )

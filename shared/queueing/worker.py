@@ -15,6 +15,7 @@ import structlog
 from shared.errors import PosthouseError
 from shared.queueing.broker import RabbitmqJobs, RedisJobs
 from shared.queueing.context import Pulse, restored_context
+from shared.telemetry.threads import ThreadEnded
 
 #: How long an idle worker waits at a Redis queue before it looks after itself, in milliseconds.
 _IDLE_MS = 250
@@ -40,6 +41,7 @@ def run_worker(
 
     On `stop` no further job is begun, jobs held but not begun go back to the queue, running ones
     have `shutdown_timeout_s` seconds to end (False where one did not: its broker redelivers it).
+    Raises ThreadEnded where a thread that takes or runs jobs died.
 
     Several queues in one process are several brokers, each with a call of this in its thread.
     """
@@ -55,11 +57,21 @@ def run_worker(
     worker.queue_prefetch = threads
     worker.start()
     _log.info("worker started", queue=queue, threads=threads)
-    stop.wait()
+    while not (ended := _ended(worker)) and not stop.wait(1.0):
+        pass
     worker.stop(timeout=int(shutdown_timeout_s * 1000))
+    if ended:
+        raise ThreadEnded(f"{ended} of the queue {queue} ended; nothing is taken from it any more")
     left = broker.pulse.running_jobs
     _log.info("worker stopped", queue=queue, unfinished=left)
     return not left
+
+
+def _ended(worker: dramatiq.worker.Worker) -> str:
+    """Which kind of thread died, empty where all live."""
+    if not all(thread.is_alive() for thread in worker.consumers.values()):
+        return "The consumer"
+    return "" if all(thread.is_alive() for thread in worker.workers) else "A worker"
 
 
 def pulse_of(broker: dramatiq.Broker) -> Pulse:

@@ -167,6 +167,11 @@ ALERT_DELIVERIES: Final = _counter(
 )
 
 # Every service
+JOBS_PUT_ASIDE: Final = _counter(
+    "jobs_put_aside_total",
+    "Jobs that could not be read or have no meaning here, moved to the broker's dead letters.",
+    "queue",
+)
 HEARTBEAT_AGE: Final = _gauge(
     "heartbeat_age_seconds", "Since the service last made progress; /healthz fails on it."
 )

@@ -1,0 +1,133 @@
+"""What is no job is put aside, one by one; the others run, and nobody dies of it."""
+
+from __future__ import annotations
+
+import json
+import threading
+import uuid
+from typing import Any
+
+import pika
+import pytest
+import redis
+
+from shared.queueing.broker import Job, RabbitmqJobs, RedisJobs, build_broker, enqueue_many
+from shared.queueing.context import Pulse
+from shared.queueing.worker import run_worker
+from shared.telemetry import metrics
+from shared.telemetry.threads import ThreadEnded
+from tests.integration.queueing.conftest import Server, Workers, eventually
+from tests.servers.redis import RedisServer
+
+#: What JSON can make of a job, and what is not even JSON.
+_GOOD = {
+    "queue_name": "q",
+    "actor_name": "work",
+    "args": [1],
+    "kwargs": {},
+    "options": {},
+    "message_id": "m",
+    "message_timestamp": 1,
+}
+BAD: list[bytes] = [
+    b"",
+    b"\xff\xfe not json",
+    b"[]",
+    b"null",
+    b"{}",
+    json.dumps({**_GOOD, "unknown": 1}).encode(),
+    json.dumps({**_GOOD, "options": None}).encode(),
+    json.dumps({**_GOOD, "options": "x"}).encode(),
+    json.dumps({**_GOOD, "kwargs": []}).encode(),
+    json.dumps({**_GOOD, "args": 7}).encode(),
+    json.dumps({**_GOOD, "message_id": ["not", "a", "name"]}).encode(),
+    json.dumps({**_GOOD, "actor_name": {}}).encode(),
+    json.dumps({**_GOOD, "options": {"eta": 1e18, "redis_message_id": "x"}}).encode(),
+    json.dumps({**_GOOD, "options": {"eta": "x", "redis_message_id": "x"}}).encode(),
+]
+
+
+def put(server: Server, queue: str, bodies: list[bytes]) -> None:
+    """As whoever can write to the broker does."""
+    if isinstance(server, RedisServer):
+        client = redis.Redis.from_url(server.url)
+        for body in bodies:
+            identifier = str(uuid.uuid4())
+            client.hset(f"dramatiq:{queue}.msgs", identifier, body)
+            client.rpush(f"dramatiq:{queue}", identifier)
+        client.rpush(f"dramatiq:{queue}", "an id without a job")
+        client.close()
+        return
+    with pika.BlockingConnection(pika.URLParameters(server.url)) as connection:
+        channel = connection.channel()
+        for body in bodies:
+            channel.basic_publish("", queue, body)
+
+
+def put_aside(queue: str) -> float:
+    return metrics.JOBS_PUT_ASIDE.labels(queue)._value.get()
+
+
+def left(server: Server, queue: str) -> tuple[int, int]:
+    """(waiting or held, dead letters)"""
+    if isinstance(server, RedisServer):
+        with redis.Redis.from_url(server.url) as client:
+            held = [client.scard(k) for k in client.scan_iter(f"dramatiq:__acks__.*.{queue}")]
+            waiting: Any = client.llen(f"dramatiq:{queue}")
+            return waiting + sum(held), int(client.zcard(f"dramatiq:{queue}.XQ"))
+    with pika.BlockingConnection(pika.URLParameters(server.url)) as connection:
+        channel = connection.channel()
+        waiting = channel.queue_declare(queue, passive=True).method.message_count
+        return waiting, channel.queue_declare(f"{queue}.XQ", passive=True).method.message_count
+
+
+@pytest.mark.parametrize("threads", [1, 8])
+def test_jobs_that_cannot_be_read_are_put_aside_and_the_others_run(
+    server: Server, queue: str, workers: Workers, threads: int
+) -> None:
+    ran: list[int] = []
+    broker = build_broker(server.url, queues=[queue])
+    enqueue_many(broker, [Job(queue, "work", (0,))])
+    workers.start(server.url, queue, ran.append, threads=threads)
+    eventually(lambda: ran == [0])
+    put(server, queue, BAD)
+    enqueue_many(broker, [Job(queue, "work", (n,)) for n in (1, 2, 3)])
+    put(server, queue, BAD)
+    enqueue_many(broker, [Job(queue, "work", (4,))])
+    eventually(lambda: sorted(ran) == [0, 1, 2, 3, 4])
+    eventually(lambda: left(server, queue) == (0, 2 * len(BAD)))
+    assert put_aside(queue) >= 2 * len(BAD)
+    broker.close()
+
+
+def test_a_worker_that_stops_amid_them_leaves_them_to_the_next(
+    server: Server, queue: str, workers: Workers
+) -> None:
+    """Held in the cache of a consumer that is closed: closing must not fail on them."""
+    broker = build_broker(server.url, queues=[queue])
+    enqueue_many(broker, [Job(queue, "work", (n,)) for n in (1, 2)])
+    consumer = broker.consume(queue, prefetch=20, timeout=100)
+    put(server, queue, BAD)
+    eventually(lambda: next(consumer) is not None)
+    consumer.close()
+    ran: list[int] = []
+    workers.start(server.url, queue, ran.append)
+    eventually(lambda: ran)
+    broker.close()
+
+
+class _Deadly(Pulse):
+    """Ends the thread that takes jobs, as no `except Exception` would notice."""
+
+    def beat(self) -> None:
+        if threading.current_thread() is not threading.main_thread():
+            raise SystemExit
+
+
+def test_a_consumer_that_dies_ends_what_it_served(server: Server, queue: str) -> None:
+    broker = build_broker(server.url, queues=[queue])
+    assert isinstance(broker, RedisJobs | RabbitmqJobs)
+    broker.pulse = _Deadly()
+    with pytest.raises(ThreadEnded, match=queue):
+        run_worker(broker, {"work": print}, queue=queue, threads=1, stop=threading.Event())
+    broker.close()

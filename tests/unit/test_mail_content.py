@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import base64
+import time
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -94,3 +97,67 @@ def test_no_octets_make_reading_fail(data: bytes) -> None:
 def test_no_parameter_makes_reading_fail(value: str, name: str) -> None:
     head = f"Content-Type: text/html; {name}={value}\r\nContent-Disposition: {value}\r\n\r\nx"
     read([head.encode("utf-8", "replace")])
+
+
+def _nested(depth: int) -> bytes:
+    levels = [b"Content-Type: multipart/mixed; boundary=b%d\r\n\r\n--b%d\r\n" % (n, n)
+              for n in range(depth)]  # fmt: skip
+    return b"".join(levels) + b"Content-Type: text/plain\r\n\r\ndeep\r\n"
+
+
+@pytest.mark.parametrize(
+    "mail",
+    [
+        _nested(800),
+        b"Content-Type: message/rfc822\r\n\r\n" * 1800 + b"end\r\n",
+        b"Content-Type: multipart/mixed; boundary=b\r\n\r\n" + b"--b\r\n" * 12_000,
+        b"Content-Type: multipart/mixed; boundary=b\r\n\r\n" + b"--b\r\n\r\nx\r\n" * 6000,
+        b"Content-Type: text/plain" + b"; a=b" * 12_000 + b"\r\n\r\nx",
+        b"Content-Type: text/plain; a=" + b"(" * 50_000 + b"\r\n\r\nx",
+        b"Content-Type: text/plain; a*0*=''" + b"%" * 50_000 + b"\r\n\r\nx",
+        b"Content-Disposition: attachment" + b"; filename*%d*=x" * 3000 + b"\r\n\r\nx",
+        b"Content-Disposition: attachment; filename=" + b'"\\' * 25_000 + b"\r\n\r\nx",
+        b"Content-Disposition: attachment; filename=" + b"=?a?q?" * 9000 + b"\r\n\r\nx",
+        b"Subject: " + b"=?utf-8?q?" * 5000 + b"\r\n\r\nx",
+        b"To: " + b"(" * 50_000 + b"\r\n\r\nx",
+        b"To: " + b"a@x " * 13_000 + b"\r\n\r\nx",
+        b"X: y\r\n" * 9000 + b"\r\nx",
+        b"X:\r\n" + b" \r\n" * 18_000 + b"\r\nx",
+        b"Content-Type: text/html\r\n\r\n" + b"<div>" * 10_000,
+        b"Content-Type: text/html\r\n\r\n" + b"<ul><li>" * 7000,
+        b"Content-Type: text/html\r\n\r\n" + b"&" * 54_000,
+        b"Content-Type: text/html\r\n\r\n" + b"<b><p></b>" * 5400,
+        b"Content-Type: text/plain; charset=idna\r\n\r\n" + b"x" * 54_000,
+        b"Content-Transfer-Encoding: quoted-printable\r\n\r\n" + b"=" * 54_000,
+        b"Content-Transfer-Encoding: base64\r\n\r\n" + b"=A" * 27_000,
+    ],
+    ids=range(22),
+)
+def test_no_small_mail_takes_long_or_raises(mail: bytes) -> None:
+    began = time.thread_time()
+    read([mail])
+    assert time.thread_time() - began < 1
+
+
+def test_the_text_is_read_as_the_octets_are() -> None:
+    head = b"Content-Type: text/plain; charset=gb2312\r\nContent-Transfer-Encoding: base64\r\n\r\n"
+    assert read([head + base64.b64encode("喆鑫".encode("gbk"))[:-1]]).text.startswith("喆")
+    assert read([head.replace(b"gb2312", b"no-such") + base64.b64encode("ü".encode())]).text == "ü"
+
+
+def test_a_mail_in_a_mail_is_shown_as_one_unless_it_is_all() -> None:
+    inner = b"Subject: inner\r\nContent-Type: text/plain\r\n\r\nforwarded\r\n"
+    alone = b"Content-Type: message/rfc822\r\n\r\n" + inner
+    assert read([alone]).text.strip() == "forwarded"
+    beside = (
+        b"Content-Type: multipart/mixed; boundary=b\r\n\r\n--b\r\n\r\nsee below\r\n"
+        b"--b\r\n" + alone + b"\r\n--b--\r\n"
+    )
+    content = read([beside])
+    assert content.text.strip() == "see below"
+    assert [a.content_type for a in content.attachments] == ["message/rfc822"]
+
+
+def test_what_others_read_differently_is_said() -> None:
+    mail = b"Content-Type: multipart/mixed; boundary=b\r\n\r\nhidden\r\n--b\r\n\r\nx\r\n--b--\r\n"
+    assert "text-outside-parts" in {str(one.kind) for one in read([mail]).findings}

@@ -1,23 +1,41 @@
 """What a mail says, made safe to look at: its header, its text, its HTML without anything active.
 
-Nothing here trusts the mail: it is parsed from a bounded piece, HTML keeps only harmless tags
-without any address to load from or go to, and the page shows it in a sandboxed frame.
+Nothing here trusts the mail: it is read from a bounded piece by the one reader (`shared.mail`),
+with bounds on parts, depth, header and HTML. HTML keeps only harmless tags without any address to
+load from or go to, and the page shows it in a sandboxed frame.
 """
 
 from __future__ import annotations
 
-import email
-import email.policy
-from collections.abc import Iterable
+import binascii
+import re
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from email.message import EmailMessage
 from typing import Final
 
 import nh3
+import pybase64
+
+from shared.mail import charsets
+from shared.mail.findings import Finding
+from shared.mail.parameters import Parameterised, read_parameters
+from shared.mail.region import region
+from shared.mail.structure import Part, read_structure
+from shared.mail.words import read_text
 
 #: Octets of a mail that are read for showing it; the rest can be downloaded.
 SHOWN_OCTETS: Final = 4 << 20
 _LONGEST_TEXT: Final = 200_000  # characters
+_LONGEST_HEADER: Final = 1 << 16
+_MOST_ATTACHMENTS: Final = 200
+#: How deep elements may lie in each other: sanitising takes the square of it.
+_DEEPEST_HTML: Final = 1000
+_NOT_BASE64: Final = re.compile(rb"[^A-Za-z0-9+/=]+")
+#: Start tags that no end tag need follow do not count (HTML, section 13.1.2.4, and void elements).
+_TAG: Final = re.compile(
+    r"<(?:(/)[a-z]|(?!(?:p|li|dt|dd|tr|td|th|br|hr|img|input|meta|link|col|wbr|area|option)\b)[a-z])",
+    re.IGNORECASE,
+)
 _TAGS: Final = frozenset(
     {"a", "abbr", "b", "blockquote", "br", "caption", "cite", "code", "col", "colgroup", "dd"}
     | {"del", "div", "dl", "dt", "em", "h1", "h2", "h3", "h4", "h5", "h6", "hr", "i", "ins"}
@@ -44,10 +62,11 @@ class Content:
     html: str
     attachments: tuple[Attachment, ...]
     whole: bool
+    findings: tuple[Finding, ...] = ()
 
 
 def read(chunks: Iterable[bytes]) -> Content:
-    """Parses the first `SHOWN_OCTETS` of a raw mail. Never raises for what a mail holds."""
+    """Reads the first `SHOWN_OCTETS` of a raw mail. Never raises for what a mail holds."""
     raw = bytearray()
     whole = True
     for chunk in chunks:
@@ -56,24 +75,28 @@ def read(chunks: Iterable[bytes]) -> Content:
             del raw[SHOWN_OCTETS:]
             whole = False
             break
-    data = bytes(raw)
-    message = email.message_from_bytes(data, policy=email.policy.default)
-    text, html, attachments = "", "", []
-    for part in message.walk():
-        if part.is_multipart():
-            continue
-        kind = part.get_content_type()
-        if kind == "text/plain" and not text and not _is_attached(part):
-            text = _text_of(part)
-        elif kind == "text/html" and not html and not _is_attached(part):
-            html = sanitised(_text_of(part))
-        else:
+    root = read_structure(region(bytes(raw)))
+    texts: dict[str, str] = {}
+    attachments: list[Attachment] = []
+    for part in _leaves(root):
+        kind = part.entity.media_type
+        if kind in ("text/plain", "text/html") and kind not in texts and not _is_attached(part):
+            texts[kind] = _text_of(part)
+        elif len(attachments) < _MOST_ATTACHMENTS:
             attachments.append(_attachment(part, kind))
-    return Content(_header_of(data), text, html, tuple(attachments), whole)
+    return Content(
+        _header_of(root),
+        texts.get("text/plain", ""),
+        sanitised(texts["text/html"]) if "text/html" in texts else "",
+        tuple(attachments),
+        whole,
+        root.all_findings,
+    )
 
 
 def sanitised(html: str) -> str:
     """HTML without scripts, styles, forms, images and links: words and tables stay."""
+    html = _not_too_deep(html)
     return nh3.clean(
         html,
         tags=set(_TAGS),
@@ -84,41 +107,72 @@ def sanitised(html: str) -> str:
     )
 
 
-def _is_attached(part: EmailMessage) -> bool:
-    try:
-        return part.get_content_disposition() == "attachment"
-    except (ValueError, AttributeError, IndexError, TypeError):
-        return False
+def _not_too_deep(html: str) -> str:
+    """Cut off where elements lie too deep in each other."""
+    depth = 0
+    for tag in _TAG.finditer(html):
+        depth += -1 if tag[1] else 1
+        if depth > _DEEPEST_HTML:
+            return html[: tag.start()]
+    return html
 
 
-def _text_of(part: EmailMessage) -> str:
-    """Decoded as far as its charset lets it; the parser's own errors must not hide a mail."""
-    try:
-        octets = part.get_payload(decode=True)
-    except (ValueError, LookupError, AssertionError):
-        octets = b""
-    if not isinstance(octets, bytes):
-        return ""
-    charset = str(part.get_content_charset() or "utf-8")
-    try:
-        text = octets.decode(charset, "replace")
-    except (LookupError, ValueError):
-        text = octets.decode("utf-8", "replace")
+def _leaves(root: Part) -> Iterator[Part]:
+    """The parts that hold something. A message in a mail is one, unless it is all there is."""
+    if root.entity.media_type == "message/rfc822" and root.parts:
+        yield from _leaves(root.parts[0])
+    elif root.multipart is None or not root.parts:
+        yield root
+    else:
+        for one in root.parts:
+            if one.entity.media_type == "message/rfc822":
+                yield one
+            else:
+                yield from _leaves(one)
+
+
+def _disposition(part: Part) -> Parameterised:
+    field = part.entity.header.first("content-disposition")
+    return read_parameters(b"" if field is None else field.value)
+
+
+def _is_attached(part: Part) -> bool:
+    return _disposition(part).value == "attachment"
+
+
+def _octets(part: Part) -> bytes:
+    """The body without its transfer encoding, as far as it can be undone."""
+    body = part.entity.body.copy()
+    if part.entity.transfer_encoding == "base64":
+        return _from_base64(body)
+    if part.entity.transfer_encoding == "quoted-printable":
+        return binascii.a2b_qp(body)
+    return body
+
+
+def _from_base64(body: bytes) -> bytes:
+    """Cut off, badly padded, or with other signs among it: what can be decoded is."""
+    kept = _NOT_BASE64.sub(b"", body).partition(b"=")[0]
+    kept = kept[: len(kept) - (len(kept) % 4 == 1)]
+    return pybase64.b64decode(kept + b"=" * (-len(kept) % 4))
+
+
+def _text_of(part: Part) -> str:
+    """Decoded by what the octets are (`shared.mail.charsets`)."""
+    octets = _octets(part)[: 4 * _LONGEST_TEXT]
+    text = charsets.decode(octets, part.entity.parameters.get("charset", "")).text
     cut = text.replace("\r\n", "\n").replace("\0", "")
     return cut if len(cut) <= _LONGEST_TEXT else cut[:_LONGEST_TEXT] + "\n…"
 
 
-def _attachment(part: EmailMessage, kind: str) -> Attachment:
-    try:
-        name = part.get_filename() or ""
-        octets = part.get_payload(decode=True)
-    except (ValueError, LookupError, AssertionError, AttributeError, IndexError, TypeError):
-        name, octets = "", b""
-    return Attachment(str(name), kind, len(octets) if isinstance(octets, bytes) else 0)
+def _attachment(part: Part, kind: str) -> Attachment:
+    name = _disposition(part).parameters.get("filename") or part.entity.parameters.get("name", "")
+    return Attachment(
+        read_text(name.encode("utf-8", "replace")).text[:255], kind, len(_octets(part))
+    )
 
 
-def _header_of(data: bytes) -> str:
-    """The header block as it came, up to the empty line (RFC 5322 section 2.1)."""
-    ends = [at for at in (data.find(b"\r\n\r\n"), data.find(b"\n\n")) if at >= 0]
-    block = data[: min(ends)] if ends else data[:65_536]
+def _header_of(root: Part) -> str:
+    """The header block as it came (RFC 5322 section 2.1)."""
+    block = root.entity.header.octets[:_LONGEST_HEADER].rstrip(b"\r\n")
     return block.decode("utf-8", "replace").replace("\r\n", "\n").replace("\0", "")

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
+from html import escape
 from typing import Any, Final
 from urllib.parse import urlencode
 
+import structlog
 from fastapi import APIRouter, Request
 from starlette.responses import HTMLResponse, Response, StreamingResponse
 
@@ -26,6 +29,7 @@ from shared.security import Security
 from shared.storage import certificates, connections
 from shared.storage.messages import MessageFilter, MessageState
 
+_log = structlog.get_logger(__name__)
 router = APIRouter(prefix="/mails")
 STATES: Final = {
     MessageState.WAITING: "On its way",
@@ -35,6 +39,9 @@ STATES: Final = {
     MessageState.DROPPED: "Given up",
     MessageState.UNDECRYPTED: "Could not be decrypted",
 }
+#: Mails are read beside the page, which waits for so many seconds and no longer.
+_PATIENCE_S: Final = 3.0
+_READERS: Final = ThreadPoolExecutor(max_workers=2, thread_name_prefix="mail-content")
 #: A frame that shows a sanitised mail may load our style sheet and nothing else at all.
 _FRAME_HEADERS: Final = {
     **HEADERS,
@@ -107,10 +114,8 @@ def detail(request: Request, message_id: uuid.UUID) -> Response:
     content, missing, headers = None, "", found.headers
     if ctx.principal.may(Permission.READ_MAIL):
         headers = found.handed_out
-        try:
-            content = mail_content.read(operations.read_message(ctx, message_id).chunks)
-        except PosthouseError as error:
-            missing = f"{error} {error.hint}".strip()
+        content, missing = _content(ctx, message_id)
+    findings = (*headers.findings, *(content.findings if content else ()))
     security = Security.from_json(found.message.security or {})
     with ctx.transaction() as session:
         opened_by = [c for c in certificates.get_many(session, _ids(security.certificate)) if c]
@@ -122,6 +127,7 @@ def detail(request: Request, message_id: uuid.UUID) -> Response:
         security=security,
         opened_by=opened_by,
         headers=headers,
+        findings=list(dict.fromkeys((str(one.kind), one.detail) for one in findings)),
         content=content,
         missing=missing,
         states=STATES,
@@ -129,14 +135,31 @@ def detail(request: Request, message_id: uuid.UUID) -> Response:
     )
 
 
+def _content(ctx: Context, message_id: uuid.UUID) -> tuple[mail_content.Content | None, str]:
+    """What a mail says, or why that cannot be shown: its path is shown all the same, and soon."""
+    try:
+        chunks = operations.read_message(ctx, message_id).chunks
+        reading = _READERS.submit(mail_content.read, chunks)
+        try:
+            return reading.result(_PATIENCE_S), ""
+        except TimeoutError:
+            reading.cancel()
+            return None, "What it says takes long to read. Try again in a moment, or download it."
+    except PosthouseError as error:
+        return None, f"{error} {error.hint}".strip()
+    except Exception:  # whatever a mail holds: the page is how people find out about it
+        _log.exception("a mail cannot be shown", message_id=str(message_id))
+        return None, "What it says cannot be shown. It can be downloaded."
+
+
 @router.get("/{message_id:uuid}/content", dependencies=[READ_MAIL])
 def content_frame(request: Request, message_id: uuid.UUID) -> Response:
     """The sanitised HTML of a mail, for the sandboxed frame."""
-    raw = operations.read_message(context_of(request), message_id)
-    content = mail_content.read(raw.chunks)
+    content, missing = _content(context_of(request), message_id)
+    html = content.html if content else escape(missing)
     page = (
         "<!doctype html><html lang='en'><head><meta charset='utf-8'><title>Mail</title>"
-        f"<link rel='stylesheet' href='{static('mail.css')}'></head><body>{content.html}"
+        f"<link rel='stylesheet' href='{static('mail.css')}'></head><body>{html}"
         "</body></html>"
     )
     return HTMLResponse(page, headers=_FRAME_HEADERS)

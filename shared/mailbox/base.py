@@ -57,6 +57,18 @@ class SessionLost(Unreachable):
 
     code = "connection-lost"
 
+    def __init__(
+        self,
+        message: str,
+        *,
+        step: str = "",
+        hint: str = "It is tried again by itself. If it stays: the server may limit connections, "
+        "or something between here and there ends them; the protocol log shows the last words.",
+        code: str | None = None,
+        retry_after: float | None = None,
+    ) -> None:
+        super().__init__(message, step=step, hint=hint, code=code, retry_after=retry_after)
+
 
 class LoginTooSoon(Unreachable):
     """The server wants time between two logins (LOGIN-DELAY, RFC 2449 section 6.5): no failure.

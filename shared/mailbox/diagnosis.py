@@ -41,6 +41,7 @@ from shared.mailbox.refusals import (
     LOGIN_AGAIN,
     LOGIN_IN_BROWSER,
     LOGIN_LATER,
+    MAILBOX_FULL,
     MAILBOX_MISSING,
     NOT_CONNECTED,
     NOT_COVERED,
@@ -160,6 +161,7 @@ _GRAPH_CODES: Final[Mapping[str, Diagnosis]] = {
     "mailboxnotenabledforrestapi": MAILBOX_MISSING,
     "mailboxnotsupportedforrestapi": MAILBOX_MISSING,
     "errornonexistentmailbox": MAILBOX_MISSING,
+    "errorquotaexceeded": MAILBOX_FULL,
     # What people typed is no SMTP address of a mailbox, or its mailbox is on premises.
     "resourcenotfound": MAILBOX_MISSING,
     "invalidauthenticationtoken": TOKEN_REFUSED,
@@ -242,6 +244,36 @@ def of_login(refusal: str, *, token: bool) -> StepFailed | None:
     return TOKEN_REFUSED.error(refusal)
 
 
+def of_greeting(words: str) -> StepFailed:
+    """What it means that a server greets with a refusal: it passes, mostly."""
+    found = of_command(words, "greeting")
+    return found or Unreachable(
+        f"The mail server does not want us at the moment: {shortened(words)}",
+        step="greeting",
+        code="server-refused",
+        hint="It is tried again by itself. If it stays: the server may limit connections, or those "
+        "from this address.",
+        retry_after=stated_delay(words),
+    )
+
+
+def of_command(words: str, step: str) -> StepFailed | None:
+    """What the words of a refused command mean, whatever the command; None where they say nothing
+    that is about the mailbox as a whole. `step` is where it was said."""
+    low = words.lower()
+    found: StepFailed | None = None
+    if is_throttled(words):
+        found = THROTTLED.error(words, stated_delay(words))
+    else:
+        for part, diagnosis in _LOGIN_WORDS:
+            if part in low:
+                found = diagnosis.error(words, stated_delay(words))
+                break
+    if found is not None and step:
+        found.step = step
+    return found
+
+
 def of_refusal(error: StepFailed, *, token: bool) -> StepFailed:
     """What a refused login means: `error` itself where its words say nothing usual."""
     if isinstance(error, OAuthRefused):
@@ -316,7 +348,8 @@ _NO_MIME = frozenset(
 def graph_passes(status: int, code: str, words: str) -> bool:
     """Whether an error answer of Graph is about the moment: throttling, outages, and those that
     say nothing at all (reported: 400 with an empty body, 401 UnknownError without words)."""
-    if code.lower() in _NO_MIME:
+    # As if they were outages, with 500 or 507.
+    if code.lower() in _NO_MIME or code.lower() == "errorquotaexceeded":
         return False
     if status in (408, 423, 429) or status >= 500 or _is_transient(code):
         return True

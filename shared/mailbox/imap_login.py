@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from shared.connections import Connection
+from shared.mailbox import diagnosis
 from shared.mailbox.base import Login, OAuthRefused, Refused, SessionLost, Unreachable
 from shared.mailbox.imap_session import ImapSession, Literal, Reply, string
 
@@ -36,11 +37,7 @@ def read_greeting(session: ImapSession) -> None:
     word = match[1].upper()
     session.greeting = session.wire.transcript.clean(match[3])
     if word in (b"BYE", b"NO"):
-        raise Unreachable(
-            f"The mail server does not want us at the moment: {session.greeting}",
-            step="greeting",
-            code="server-refused",
-        )
+        raise diagnosis.of_greeting(session.greeting)
     if word == b"PREAUTH":
         # Before STARTTLS this is how an attacker keeps a session in plain text.
         raise Refused(
@@ -219,6 +216,7 @@ def login_error(code: str, text: str) -> Unreachable | Refused | SessionLost:
             f"The mail server cannot log us in at the moment: {text}",
             step="login",
             code="login-unavailable",
+            hint="Nothing needs to be done here, unless it stays so. It is tried again by itself.",
         )
     return Refused(
         f"The mail server refused the login: {text}",

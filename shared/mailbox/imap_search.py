@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+from shared.mailbox import diagnosis
 from shared.mailbox.base import StepFailed, Unreachable
 from shared.mailbox.imap_session import ImapSession, Reply, Untagged, read_set
-from shared.mailbox.refusals import NOT_CONNECTED
+from shared.mailbox.throttling import stated_delay
 
 _TAG = re.compile(rb'\(TAG "([^"]*)"\)', re.I)
 _ALL = re.compile(rb"\bALL ([0-9:,]+)", re.I)
@@ -61,11 +62,13 @@ def _results(session: ImapSession, tags: Sequence[bytes]) -> list[list[int]]:
 def refusal(reply: Reply, step: str) -> StepFailed:
     """The error for a command that has no reason to be refused: worth another attempt."""
     text = reply.text or reply.status
-    if "authenticated but not connected" in text.lower():
-        return NOT_CONNECTED.error(text)
+    understood = diagnosis.of_command(text, step)
+    if understood is not None:
+        return understood
     return Unreachable(
         f"The mail server refuses: {text}.",
         step=step,
         code="server-refused",
+        retry_after=stated_delay(text),
         hint="If this stays, look at the protocol log and ask those who run the server.",
     )

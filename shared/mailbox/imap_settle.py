@@ -11,9 +11,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from shared.connections import AfterDownload
-from shared.mailbox.base import MailRef, Refused, Unreachable
+from shared.mailbox import diagnosis
+from shared.mailbox.base import MailRef, Refused, StepFailed, Unreachable
 from shared.mailbox.imap_search import search, searches
 from shared.mailbox.imap_session import ImapSession, Reply, Untagged, string, uid_sets
+from shared.mailbox.throttling import stated_delay
 
 _PERMANENT = {"NOPERM", "READ-ONLY", "CANNOT", "OVERQUOTA"}
 
@@ -116,17 +118,25 @@ def _is_news(line: Untagged) -> bool:
     return line.keyword in (b"EXPUNGE", b"VANISHED", b"FETCH", b"EXISTS", b"RECENT")
 
 
-def _refused(reply: Reply) -> Unreachable | Refused:
+def _refused(reply: Reply) -> StepFailed:
     text = reply.text or reply.status
-    if reply.code.partition(" ")[0].upper() in _PERMANENT:
+    understood = diagnosis.of_command(text, "settle")
+    # [OVERQUOTA] is Gmail's word for its bandwidth limits, and others' for a full mailbox.
+    if reply.code.partition(" ")[0].upper() in _PERMANENT and not (
+        understood is not None and "bandwidth" in text.lower()
+    ):
         return Refused(
             f"The mail server does not let us change this folder: {text}.",
             step="settle",
             code="read-only",
             hint="Give the account the right to change flags and to delete in this folder.",
         )
+    if understood is not None:
+        return understood
     return Unreachable(
         f"The mail server did not carry out what is to be done after download: {text}.",
         step="settle",
         code="server-refused",
+        hint="Nothing is lost: the mails are here, and this is tried again by itself.",
+        retry_after=stated_delay(text),
     )

@@ -233,17 +233,15 @@ class GoogleProvider:
         return dict(claims)
 
     def _fetched(self, held: Any, http: httpx.Client) -> Tokens:
-        request = _GoogleTransport(http)
         try:
-            held.refresh(request)
-        except google_errors.RefreshError as error:
-            answer = error.args[1] if len(error.args) > 1 else {}
-            described = answer if isinstance(answer, dict) else {"error": str(error)}
-            raise diagnosis.of_token_answer(
-                request.status, described, retry_after=request.retry_after
+            held.refresh(_GoogleTransport(http))
+        except google_errors.GoogleAuthError as error:
+            raise TryAgain(
+                f"Google's authorisation server answered with something else than a token: "
+                f"{refusals.shortened(str(error))}.",
+                code="provider-unavailable",
+                hint="The authorisation is kept and tried again by itself.",
             ) from error
-        except google_errors.TransportError as error:
-            raise TryAgain(f"Google's authorisation server failed: {error}.") from error
         return Tokens(
             access_token=str(held.token),
             refresh_token=str(getattr(held, "refresh_token", None) or ""),
@@ -256,8 +254,6 @@ class _GoogleTransport(transport.Request):
 
     def __init__(self, http: httpx.Client) -> None:
         self._http = http
-        self.status = 0
-        self.retry_after: float | None = None
 
     def __call__(
         self,
@@ -270,9 +266,12 @@ class _GoogleTransport(transport.Request):
     ) -> Any:
         with https.translated(url):
             answer = self._http.request(method, url, content=body, headers=headers)
-        _told(answer, url)
-        self.status = answer.status_code
-        self.retry_after = https.retry_after(answer.headers)
+        told = _told(answer, url)
+        if answer.status_code >= 400:
+            # Judged here: google-auth tries some again by itself, and asks a terminal for others.
+            raise diagnosis.of_token_answer(
+                answer.status_code, told, retry_after=https.retry_after(answer.headers)
+            )
         return _GoogleAnswer(answer)
 
 

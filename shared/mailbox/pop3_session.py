@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from shared.mailbox import diagnosis
 from shared.mailbox.base import HEADER_LIMIT, Refused, Unreachable
 from shared.mailbox.pop3_text import read_text
 from shared.mailbox.transcript import Transcript
@@ -163,11 +164,7 @@ class Pop3Session:
             )
         self.greeting = self.wire.transcript.clean(line[4:])
         if line.startswith(b"-"):
-            raise Unreachable(
-                f"The mail server does not want us at the moment: {self.greeting}",
-                step="greeting",
-                code="server-refused",
-            )
+            raise diagnosis.of_greeting(self.greeting)
 
     def ask_capabilities(self) -> None:
         """CAPA (RFC 2449); a server without it has no capabilities.

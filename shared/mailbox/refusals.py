@@ -284,6 +284,12 @@ MAILBOX_MISSING: Final = _person(
     "Compare the address; a mailbox that is still on-premises or has no licence cannot be read "
     "through Graph.",
 )
+MAILBOX_FULL: Final = _person(
+    "mailbox-full",
+    "The mailbox is over its quota, and Exchange serves it no more.",
+    "Somebody deletes mails there (and empties Deleted Items), or an administrator raises the "
+    f"quota. {_BY_ITSELF}",
+)
 WRONG_ACCOUNT_OR_SCOPE: Final = _login(
     "token-not-for-mailbox",
     "The token is not for this mailbox, or not for reading mail.",

@@ -55,6 +55,8 @@ class Fault:
     retry_after: float | None = None
     after: int = 0
     method: str = ""
+    #: In place of an error object: a page for people, or nothing at all.
+    content: bytes | None = None
     before: Callable[[], None] | None = None
 
 
@@ -231,6 +233,8 @@ class GraphServer:
                 fault.before()
             if fault.status:
                 answer = Answer.error(fault.status, fault.code, fault.message)
+                if fault.content is not None:
+                    answer = Answer(fault.status, content=fault.content)
                 if fault.retry_after is not None:
                     answer.headers["Retry-After"] = f"{fault.retry_after:g}"
                 return answer

@@ -1,0 +1,168 @@
+"""An OAuth2 provider over HTTPS that says what a test wants it to say.
+
+    with ScriptedProvider(identity) as provider:
+        provider.issuer                       # https://localhost:port/tenant
+        provider.say(400, {"error": ...})     # every token request from now on
+        provider.say_page(200, "<html>…")     # the same as a page; discovery=True: there, too
+        provider.speak()                      # well again
+
+Its discovery documents are those of Entra's v2.0 endpoint and of OpenID Connect Discovery alike.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import json
+import ssl
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+from urllib.parse import parse_qs
+
+from tests.servers.certificates import ServerIdentity
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """One answer. `octets` are sent as they are, whatever the headers say of them."""
+
+    status: int
+    octets: bytes
+    kind: str = "application/json"
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+class ScriptedProvider:
+    """Listens on a loopback port. `asked` holds every request: its path and its form."""
+
+    def __init__(self, identity: ServerIdentity) -> None:
+        self._number = itertools.count(1)
+        self._token: Said | None = None
+        self._discovery: Said | None = None
+        self.more: dict[str, Any] = {}
+        self.asked: list[tuple[str, dict[str, str]]] = []
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(identity.certificate, identity.key)
+        outer = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def setup(self) -> None:
+                self.request.settimeout(30)
+                self.request = context.wrap_socket(self.request, server_side=True)
+                super().setup()
+
+            def handle(self) -> None:
+                with contextlib.suppress(OSError):
+                    super().handle()
+
+            def finish(self) -> None:
+                with contextlib.suppress(OSError):
+                    super().finish()
+                    self.request.close()
+
+            def log_message(self, *_: Any) -> None:
+                pass
+
+            def _serve(self) -> None:
+                length = int(self.headers.get("Content-Length") or 0)
+                form = parse_qs(self.rfile.read(length).decode())
+                said = outer._answer(self.path, {name: v[0] for name, v in form.items()})
+                self.send_response(said.status)
+                self.send_header("Content-Type", said.kind)
+                self.send_header("Content-Length", str(len(said.octets)))
+                for name, value in said.headers.items():
+                    self.send_header(name, value)
+                self.end_headers()
+                self.wfile.write(said.octets)
+
+            do_GET = do_POST = _serve
+
+        class Server(ThreadingHTTPServer):
+            daemon_threads = True
+
+            def handle_error(self, request: Any, client_address: Any) -> None:
+                pass  # clients that hang up are part of the tests
+
+        self._server = Server(("127.0.0.1", 0), Handler)
+        self.port = int(self._server.server_address[1])
+        self.issuer = f"https://localhost:{self.port}/tenant"
+
+    def __enter__(self) -> ScriptedProvider:
+        threading.Thread(
+            target=self._server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True
+        ).start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+    # ---- what it says
+
+    def speak(self, **more: Any) -> None:
+        """Everything is well; `more` goes into every token answer."""
+        self._token = self._discovery = None
+        self.more = more
+
+    def say(
+        self,
+        status: int,
+        answer: Any,
+        *,
+        retry_after: float | None = None,
+        discovery: bool = False,
+    ) -> None:
+        self.say_octets(
+            Said(
+                status,
+                json.dumps(answer).encode(),
+                headers={} if retry_after is None else {"Retry-After": f"{retry_after:g}"},
+            ),
+            discovery=discovery,
+        )
+
+    def say_page(self, status: int, page: str, *, discovery: bool = False) -> None:
+        self.say_octets(
+            Said(status, page.encode(), "text/html; charset=utf-8"), discovery=discovery
+        )
+
+    def say_octets(self, said: Said, *, discovery: bool = False) -> None:
+        self._token = said
+        self._discovery = said if discovery else None
+
+    # ---- one request
+
+    @property
+    def token_requests(self) -> int:
+        return sum(path.endswith("/token") for path, _ in self.asked)
+
+    def _answer(self, path: str, form: dict[str, str]) -> Said:
+        self.asked.append((path, form))
+        if ".well-known" in path:
+            return self._discovery or Said(200, json.dumps(self._document(path)).encode())
+        if path.endswith("/revoke"):
+            return Said(200, b"{}")
+        if self._token is not None:
+            return self._token
+        number = next(self._number)
+        tokens = {
+            "token_type": "Bearer",
+            "access_token": f"access-{number}",
+            "refresh_token": f"refresh-{number}",
+            "expires_in": 3600,
+            **self.more,
+        }
+        return Said(200, json.dumps(tokens).encode())
+
+    def _document(self, path: str) -> dict[str, Any]:
+        return {
+            "issuer": f"{self.issuer}/v2.0" if "/v2.0/" in path else self.issuer,
+            "authorization_endpoint": f"{self.issuer}/authorize",
+            "token_endpoint": f"{self.issuer}/token",
+            "revocation_endpoint": f"{self.issuer}/revoke",
+        }

@@ -14,6 +14,7 @@ from shared.connections import Connection
 from shared.mailbox.base import MailRef
 from shared.messages import NewMessage
 from shared.storage import labels, ledger
+from shared.storage.key_contents import recognise_keys
 from shared.storage.leases import Lease
 from shared.storage.ledger import Place
 from shared.storage.pool import Database, Session
@@ -61,9 +62,24 @@ def without_doubles(
 
 
 def commit(
-    session: Session, lease: Lease, connection: Connection, place: Place, intake: Intake
+    session: Session,
+    lease: Lease,
+    connection: Connection,
+    place: Place,
+    intake: Intake,
+    *,
+    keys_changed: bool = False,
 ) -> Committed:
-    """Records a batch (`ledger.commit_batch`) but for the doubles in it. Raises LeaseLost."""
+    """Records a batch (`ledger.commit_batch`) but for the doubles in it. Raises LeaseLost.
+
+    `keys_changed`: what is had may come under another key (POP3 servers that show no headers).
+    """
+    if keys_changed:
+        contents = {message.native_key: message.header_digest for message in intake.messages}
+        had_before = recognise_keys(session, place, (), contents)
+        new = [m for m in intake.messages if m.native_key not in had_before]
+        ledger.commit_batch(session, lease, place, new, intake.refused)
+        return Committed(new, intake.refs)
     ids = {int(m.native_key): m.gmail_id for m in intake.messages if m.gmail_id is not None}
     if not ids:
         ledger.commit_batch(session, lease, place, intake.messages, intake.refused)

@@ -22,6 +22,7 @@ from services.fetcher.downloading import Downloads
 from services.fetcher.intake import Intake, batches
 from services.fetcher.overlapping import overlapped
 from services.fetcher.recognising import recognise
+from services.fetcher.recognising_keys import keys_changed, recognise_by_headers
 from services.fetcher.settings import FetcherSettings
 from shared.connections import AfterDownload, Connection, Selection
 from shared.errors import MailFailure, PosthouseError, TryAgain
@@ -158,7 +159,7 @@ class Fetching:
     def _note_validity(self, state: RunState, place: Place) -> bool:
         """Whether mails must be recognised by content, as the folder was re-created."""
         if place.uid_validity is None:
-            return False
+            return state.validity_changed_at is not None
         if state.uid_validity is not None and state.uid_validity != place.uid_validity:
             with self.database.transaction() as session:
                 scheduling.validity_changed(session, place.connection_id, place.uid_validity)
@@ -200,7 +201,17 @@ class Fetching:
             )
             self.reached("listed")
             new: Sequence[MailRef] = listing.new
-            if recognising and place.uid_validity is not None:
+            if place.uid_validity is None and (recognising or keys_changed(known, listing)):
+                if not recognising:
+                    recognising = True
+                    with self.database.transaction() as session:
+                        scheduling.validity_changed(session, place.connection_id, None)
+                new, had = recognise_by_headers(
+                    self.database, lease, place, mailbox, listing, state.skipped_before
+                )
+                self._settle_leftovers(connection, place, mailbox, report)
+                self._settle(connection, place, mailbox, had, report)
+            elif recognising and place.uid_validity is not None:
                 new = recognise(self.database, lease, place, mailbox, new, state.skipped_before)
                 self._settle_leftovers(connection, place, mailbox, report)
             report.found += len(new)
@@ -209,7 +220,7 @@ class Fetching:
             self._settle(connection, place, mailbox, labelled.doubles, report)
             failed = self._failed_downloads(state, place, new, listing.complete)
             handled = self._fetch_listed(
-                connection, lease, place, mailbox, new, failed, report, deadline
+                connection, lease, place, mailbox, new, failed, report, deadline, recognising
             )
             self._quarantine(
                 lease,
@@ -255,7 +266,7 @@ class Fetching:
         """Everything that can be seen was compared; what else the old folder had is gone."""
         with self.database.transaction() as session:
             ledger.drop_stale_settlements(session, place)
-            if connection.selection is Selection.ALL:
+            if connection.selection is Selection.ALL or place.uid_validity is None:
                 scheduling.recognition_over(session, place.connection_id, place.folder)
 
     def _failed_downloads(
@@ -281,6 +292,7 @@ class Fetching:
         failed: Mapping[Key, DownloadFailure],
         report: Report,
         deadline: float,
+        recognising: bool,
     ) -> bool:
         """Fetches what is listed; False where time ran out or a mail has to be tried again.
 
@@ -305,7 +317,14 @@ class Fetching:
                 return intake
 
         def keep(intake: Intake) -> tuple[Intake, Committed]:
-            return intake, self._keep(connection, lease, place, intake, bool(failed))
+            return intake, self._keep(
+                connection,
+                lease,
+                place,
+                intake,
+                after_failures=bool(failed),
+                keys_changed=recognising and place.uid_validity is None,
+            )
 
         def ended() -> bool:
             late = time.monotonic() > deadline or self.stopping()
@@ -375,12 +394,14 @@ class Fetching:
         lease: Lease,
         place: Place,
         intake: Intake,
+        *,
         after_failures: bool,
+        keys_changed: bool,
     ) -> Committed:
         """Makes a batch durable, commits it to the ledger and hands it on."""
 
         def record(session: Session) -> Committed:
-            committed = commit(session, lease, connection, place, intake)
+            committed = commit(session, lease, connection, place, intake, keys_changed=keys_changed)
             if after_failures and intake.messages:
                 download_failures.given(session, place, [ref.key for ref in intake.refs])
             return committed

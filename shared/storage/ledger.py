@@ -13,7 +13,7 @@ from shared.clock import new_id
 from shared.errors import LeaseLost
 from shared.mail.summary import findings_to_json
 from shared.messages import Key, NewMessage
-from shared.storage import known, leases, quarantine
+from shared.storage import key_contents, known, leases, quarantine
 from shared.storage.arrays import array, octets_array, text_array
 from shared.storage.leases import Lease
 from shared.storage.pool import Session
@@ -72,8 +72,12 @@ def commit_batch(
         handlers = only_for.get(int(message.native_key)) if only_for else None
         if handlers is not None:
             session.execute(_SQL["restrict_outbox"], {"id": message.id, "handlers": list(handlers)})
-    keys: list[Key] = [_key(place, message.native_key) for message in messages]
-    keys += [item.key for item in refused]
+    keys: list[Key] = [item.key for item in refused]
+    if place.uid_validity is None:
+        contents = {message.native_key: message.header_digest for message in messages}
+        key_contents.know_contents(session, place, contents)
+    else:
+        keys += [int(message.native_key) for message in messages]
     if keys:
         known.know(session, place.connection_id, place.folder, place.uid_validity, keys)
     for item in refused:
@@ -217,7 +221,3 @@ def record_run(
             "error": None if error is None else Jsonb(dict(error)),
         },
     )
-
-
-def _key(place: Place, native_key: str) -> Key:
-    return int(native_key) if place.uid_validity is not None else native_key

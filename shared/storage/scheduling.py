@@ -178,8 +178,9 @@ def pruned(session: Session, connection_id: int) -> None:
     session.execute(_SQL["pruned"], {"id": connection_id})
 
 
-def validity_changed(session: Session, connection_id: int, uid_validity: int) -> None:
-    """The folder was re-created: from now on mails are recognised by their content."""
+def validity_changed(session: Session, connection_id: int, uid_validity: int | None) -> None:
+    """The folder was re-created, or every key in it changed (None): from now on mails are
+    recognised by their content."""
     session.execute(_SQL["validity_changed"], {"id": connection_id, "uid_validity": uid_validity})
 
 

@@ -52,6 +52,7 @@ class RuledPop3:
     login_delay: int = 0
     delay_words: bytes = b"[LOGIN-DELAY] Logins must be at least 1 minute apart"
     pipelining: bool = False
+    refuse_deletions: bool = False
     #: Asked for each RETR, with the number of mails given so far: words to refuse it with, or None.
     refuse: Callable[[Stored, int], bytes | None] = lambda mail, given: None
     #: What LIST says of a mail.
@@ -238,6 +239,8 @@ class RuledPop3:
                     retrieved.add(number)
                     raw = there[number].raw
                     talk.send(b"+OK\r\n" + (stuffed(raw) if self.stuffs else raw + b".\r\n"))
+                case b"DELE" if self.refuse_deletions:
+                    talk.send(b"-ERR not now\r\n")
                 case b"DELE":
                     deleted.add(number)
                     talk.send(b"+OK\r\n")

@@ -96,6 +96,7 @@ CREATE TABLE known_key (
     folder text NOT NULL,
     digest bytea NOT NULL,
     vanished_on date,                  -- first day the server no longer listed it
+    content bytea,                     -- header digest, to know the mail when all keys change
     PRIMARY KEY (connection_id, folder, digest)
 );
 

@@ -1,0 +1,74 @@
+"""After every key of a mailbox changed (POP3's UIDLs, Graph's ids): which mails are had already?
+
+A migrated server, or one that began to form its ids in another way, lists the same mails under keys
+that nobody knows. Taken for new they would flood the handlers. Their header blocks are the same.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from shared.mail.summary import header_digest, header_octets
+from shared.mailbox.base import Known, Listing, Mailbox, MailRef
+from shared.mailbox.pop3_dates import first_date
+from shared.storage import leases
+from shared.storage.key_contents import recognise_keys
+from shared.storage.known import know
+from shared.storage.leases import Lease
+from shared.storage.ledger import Place
+from shared.storage.pool import Database
+
+#: Of the known keys, one in so many may still be listed: what came in between changed no key.
+_FEW = 10
+
+
+def keys_changed(known: Known, listing: Listing) -> bool:
+    """Whether a full listing has new keys and (nearly) none of those that are known.
+
+    Somebody who clears a mailbox makes it look the same: then no content is recognised either, and
+    the look at the headers was in vain.
+    """
+    if listing.listed is None or not listing.new_count:
+        return False
+    had = known.count()
+    if not had:
+        return False
+    still = len(listing.listed) - len(known.missing(listing.listed))
+    return still * _FEW <= had
+
+
+def recognise_by_headers(
+    database: Database,
+    lease: Lease,
+    place: Place,
+    mailbox: Mailbox,
+    listing: Listing,
+    skipped_before: datetime | None,
+) -> tuple[list[MailRef], list[MailRef]]:
+    """Of the new mails those that are really new, and those that were had: they are known now.
+
+    A mail that was skipped when the connection was enabled has no digest; it is told by its date,
+    and is neither. Where the server shows no headers, all seem new: see `doubles.commit`.
+    """
+    if not mailbox.capabilities.dates:
+        return list(listing.new), []
+    digests: dict[str, bytes] = {}
+    skipped: list[str] = []
+    for ref, block in mailbox.headers(listing.new):
+        head = header_octets(block)
+        digests[str(ref.key)] = header_digest(head)
+        arrived = ref.arrived or first_date(head)
+        if skipped_before is not None and arrived is not None and arrived < skipped_before:
+            skipped.append(str(ref.key))
+    with database.transaction() as session:
+        leases.assert_held(session, lease)
+        listed = [str(key) for key in listing.listed or ()]
+        had = recognise_keys(session, place, listed, digests)
+        passed_over = [key for key in skipped if key not in had]
+        if passed_over:
+            know(session, place.connection_id, place.folder, None, passed_over)
+    left_out = {*had, *passed_over}
+    return (
+        [ref for ref in listing.new if ref.key not in left_out],
+        [ref for ref in listing.new if ref.key in had],
+    )

@@ -1,0 +1,76 @@
+"""Mails that are known by a key of the server's (POP3, Graph), told by their content when every
+key changed: after a migration, or when a server began to form its keys in another way.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from shared.storage.arrays import octets_array
+from shared.storage.known import key_digest
+from shared.storage.pool import Session
+from shared.storage.queries import Queries
+
+if TYPE_CHECKING:
+    from shared.storage.ledger import Place
+
+_SQL = Queries("key_contents")
+
+
+def recognise_keys(
+    session: Session, place: Place, listed: Sequence[str], digests: Mapping[str, bytes]
+) -> set[str]:
+    """Which of the new mails (key → header digest) are known under a key that is not `listed`.
+
+    Each earlier mail stands for one mail at most. The recognised ones become known under their new
+    keys, together with what was still to be settled.
+    """
+    if not digests:
+        return set()
+    columns = place.columns()
+    now = [key_digest(key) for key in {*listed, *digests}]
+    # Not prepared, as in `known.recognise`: only a plan that sees the arrays hashes them.
+    rows = session.execute(
+        _SQL["earlier"],
+        {**columns, "contents": list(set(digests.values())), "listed": now},
+        prepare=False,
+    ).fetchall()
+    earlier: dict[bytes, list[bytes]] = defaultdict(list)
+    for digest, content in rows:
+        earlier[bytes(content)].append(bytes(digest))
+    moved = {key: earlier[content].pop() for key, content in digests.items() if earlier[content]}
+    if not moved:
+        return set()
+    session.execute(_SQL["give_up"], {**columns, "digests": list(moved.values())})
+    know_contents(session, place, {key: digests[key] for key in moved})
+    _move_settlements(session, place, {old: key for key, old in moved.items()})
+    return set(moved)
+
+
+def know_contents(session: Session, place: Place, contents: Mapping[str, bytes]) -> None:
+    """Marks keys as had, with the digests of their mails' headers."""
+    if contents:
+        # In order, so that two that write at the same time do not wait for each other.
+        rows = sorted((key_digest(key), content) for key, content in contents.items())
+        session.execute(
+            _SQL["know"],
+            {
+                **place.columns(),
+                "digests": octets_array(digest for digest, _ in rows),
+                "contents": octets_array(content for _, content in rows),
+            },
+        )
+
+
+def _move_settlements(session: Session, place: Place, moved: Mapping[bytes, str]) -> None:
+    rows = session.execute(_SQL["settlements"], place.columns()).fetchall()
+    olds, news = [], []
+    for (native_key,) in rows:
+        new = moved.get(key_digest(native_key))
+        if new is not None:
+            olds.append(native_key)
+            news.append(new)
+    if olds:
+        session.execute(_SQL["move_settlements"], {**place.columns(), "olds": olds, "news": news})

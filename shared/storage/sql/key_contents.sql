@@ -1,0 +1,30 @@
+-- Mails that are known by a key of the server's, and by what they hold.
+
+-- name: know
+INSERT INTO known_key (connection_id, folder, digest, content)
+SELECT %(connection_id)s, %(folder)s, digest, content
+FROM unnest(%(digests)s::bytea[], %(contents)s::bytea[]) AS k(digest, content)
+ON CONFLICT (connection_id, folder, digest)
+DO UPDATE SET vanished_on = NULL, content = excluded.content;
+
+-- name: earlier
+-- Known mails with one of these contents, under keys that the server does not list now.
+SELECT digest, content FROM known_key
+WHERE connection_id = %(connection_id)s AND folder = %(folder)s
+  AND content = ANY(%(contents)s::bytea[]) AND digest <> ALL(%(listed)s::bytea[]);
+
+-- name: give_up
+-- They live on under other keys.
+UPDATE known_key SET content = NULL, vanished_on = coalesce(vanished_on, current_date)
+WHERE connection_id = %(connection_id)s AND folder = %(folder)s
+  AND digest = ANY(%(digests)s::bytea[]);
+
+-- name: settlements
+SELECT native_key FROM settlement
+WHERE connection_id = %(connection_id)s AND folder = %(folder)s AND uid_validity = 0;
+
+-- name: move_settlements
+UPDATE settlement AS t SET native_key = moved.new
+FROM unnest(%(olds)s::text[], %(news)s::text[]) AS moved(old, new)
+WHERE t.connection_id = %(connection_id)s AND t.folder = %(folder)s AND t.uid_validity = 0
+  AND t.native_key = moved.old;

@@ -1,0 +1,137 @@
+"""Every unique id of a POP3 mailbox changes: mails that were had are known by their content."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from hashlib import md5
+
+import pytest
+
+from shared.storage import connections
+from shared.storage.pool import DatabaseUnavailable
+from tests.integration.test_pop3_confirming import watch
+from tests.rig.fetching import FetcherHere
+from tests.rig.house import House
+from tests.rig.mails import digests, mail
+from tests.servers.pop3_rules import RuledPop3, Stored, gmail_rules
+
+MAILS = [mail(number, 600, seed=12) for number in range(12)]
+LATER = [mail(number, 600, seed=13) for number in range(2)]
+
+RULES: dict[str, Callable[[], RuledPop3]] = {
+    "keeps": lambda: RuledPop3(pipelining=True),
+    "without-top": lambda: RuledPop3(top=False),
+}
+
+
+@pytest.fixture
+def here(redis_url: str, build_house: Callable[..., House]) -> Iterator[FetcherHere]:
+    house = build_house(redis_url, batch_mails="5")
+    house.add_handler()
+    with FetcherHere(house).working() as fetcher:
+        yield fetcher
+
+
+def migrated(stored: Stored) -> str:
+    return md5(stored.uidl.encode()).hexdigest()
+
+
+def handed_over(here: FetcherHere) -> int:
+    return here.house.count("outbox")
+
+
+@pytest.mark.promise("I9")
+@pytest.mark.parametrize("rules", RULES)
+def test_a_change_of_all_unique_ids_hands_nothing_over_again(rules: str, here: FetcherHere) -> None:
+    with RULES[rules]() as server:
+        server.deliver("alice", MAILS)
+        connection = watch(here, server, "mark-read")
+        here.run_until_idle(connection)
+        assert handed_over(here) == len(MAILS)
+        server.rename("alice", migrated)
+        server.deliver("alice", LATER)
+        here.run_until_idle(connection)
+        assert here.had() == digests([*MAILS, *LATER])
+        # And from then on as before.
+        before = server.retrieved
+        server.deliver("alice", [mail(99, 600, seed=13)])
+        here.run_until_idle(connection)
+        assert server.retrieved == before + 1
+        server.rename("alice", migrated)
+        here.run_until_idle(connection)
+        assert handed_over(here) == len(MAILS) + len(LATER) + 1
+
+
+@pytest.mark.promise("I9")
+@pytest.mark.parametrize("step", ["listed", "stored", "committed"])
+def test_a_recognition_that_broke_off_goes_on(step: str, here: FetcherHere) -> None:
+    with RuledPop3(top=False) as server:
+        server.deliver("alice", MAILS)
+        connection = watch(here, server, "mark-read")
+        here.run_until_idle(connection)
+        server.rename("alice", migrated)
+        here.fail_at(step, lambda: DatabaseUnavailable("Postgres went away."), 2)
+        here.run(connection)
+        here.stop_failing()
+        here.run_until_idle(connection)
+        assert here.had() == digests(MAILS)
+
+
+@pytest.mark.promise("I9", "M7")
+def test_what_was_still_to_be_deleted_is_deleted_under_its_new_id(here: FetcherHere) -> None:
+    with RuledPop3() as server:
+        server.deliver("alice", MAILS)
+        connection = watch(here, server, "delete")
+        here.fail_at("finished", lambda: DatabaseUnavailable("Postgres went away."))
+        server.refuse_deletions = True
+        here.run(connection)
+        here.stop_failing()
+        assert here.house.count("settlement") == len(MAILS)
+        server.refuse_deletions = False
+        server.rename("alice", migrated)
+        here.run_until_idle(connection)
+        assert here.had() == digests(MAILS)
+        assert here.house.count("settlement") == 0
+        assert server.left("alice") == []
+
+
+@pytest.mark.promise("I9", "M17")
+def test_what_was_skipped_at_the_start_stays_skipped(here: FetcherHere) -> None:
+    with RuledPop3() as server:
+        server.deliver("alice", MAILS)
+        connection = watch(here, server, "delete")
+        with here.house.database.transaction() as session:
+            connections.start_from(session, connection, since=None, skip_existing=True)
+        here.run_until_idle(connection)
+        server.rename("alice", migrated)
+        here.run_until_idle(connection)
+        assert here.had() == []
+        assert server.left("alice") == MAILS
+
+
+def test_a_cleared_mailbox_is_no_change_of_ids(here: FetcherHere) -> None:
+    with RuledPop3() as server:
+        server.deliver("alice", MAILS)
+        connection = watch(here, server, "mark-read")
+        here.run_until_idle(connection)
+        server.remove("alice")
+        server.deliver("alice", LATER)
+        here.run_until_idle(connection)
+        assert here.had() == digests([*MAILS, *LATER])
+
+
+@pytest.mark.promise("I9")
+def test_at_gmail_the_window_moves_on_over_mails_that_are_recognised(here: FetcherHere) -> None:
+    with gmail_rules(window=4) as server:
+        server.deliver("alice", MAILS)
+        connection = watch(here, server, "mark-read")
+        # Killed before QUIT: four are committed and stand in the window, then all ids change.
+        here.fail_at("handed-on", lambda: SystemExit(9))
+        with pytest.raises(SystemExit):
+            here.run(connection)
+        here.stop_failing()
+        here.house.hasten()
+        server.rename("alice", migrated)
+        here.run_until_idle(connection)
+        assert here.had() == digests(MAILS)
+        assert server.listed("alice") == []

@@ -256,10 +256,25 @@ def tls_context(verify: bool, ca_certificate: str | None) -> ssl.SSLContext:
         ) from error
 
 
+_BROKEN_STARTTLS = (
+    "The server offers STARTTLS and cannot do it: those who run it must mend its certificate or "
+    "key. Until then try TLS on its own port."
+)
+
+
 def start_tls(
-    sock: socket.socket, host: str, context: ssl.SSLContext, deadline: Deadline, log: Transcript
+    sock: socket.socket,
+    host: str,
+    context: ssl.SSLContext,
+    deadline: Deadline,
+    log: Transcript,
+    *,
+    agreed: bool = False,
 ) -> ssl.SSLSocket:
-    """TLS over a connected socket, with the server's certificate checked for `host`."""
+    """TLS over a connected socket, with the server's certificate checked for `host`.
+
+    `agreed`: the server has just said yes to STARTTLS.
+    """
     sock.settimeout(deadline.left())
     name = host.strip("[]")
     try:
@@ -271,7 +286,9 @@ def start_tls(
             f"{host} did not finish the TLS handshake within {deadline.seconds:g} s.",
             step="tls",
             code="tls-failed",
-            hint="Perhaps this port does not start with TLS: try STARTTLS, or another port.",
+            hint=_BROKEN_STARTTLS
+            if agreed
+            else "Perhaps this port does not start with TLS: try STARTTLS, or another port.",
         ) from error
     except (OSError, ValueError) as error:
         plain = isinstance(error, ssl.SSLError) and error.reason in (
@@ -280,10 +297,14 @@ def start_tls(
         )
         reason = getattr(error, "reason", None) or getattr(error, "strerror", None) or str(error)
         raise Unreachable(
-            f"TLS with {host} failed: {reason}.",
+            f"{host} agreed to STARTTLS, and then TLS failed: {reason}."
+            if agreed
+            else f"TLS with {host} failed: {reason}.",
             step="tls",
             code="tls-failed",
-            hint="This port does not start with TLS: try STARTTLS, or another port."
+            hint=_BROKEN_STARTTLS
+            if agreed and plain
+            else "This port does not start with TLS: try STARTTLS, or another port."
             if plain
             else "The server and Posthouse have no TLS version or cipher in common, or it is down.",
         ) from error

@@ -6,6 +6,7 @@ import base64
 import binascii
 import json
 import re
+import ssl
 from collections.abc import Callable
 from typing import Any
 
@@ -13,6 +14,7 @@ from shared.connections import Connection
 from shared.mailbox import diagnosis
 from shared.mailbox.base import Login, OAuthRefused, Refused, SessionLost, Unreachable
 from shared.mailbox.imap_session import ImapSession, Literal, Reply, string
+from shared.mailbox.scram import MECHANISM, Scram, unproved
 
 _TEMPORARY_CODES = {"UNAVAILABLE", "INUSE", "LIMIT", "SERVERBUG"}
 _TEMPORARY_WORDS = re.compile(
@@ -91,6 +93,7 @@ def log_in(session: ImapSession, connection: Connection, login: Login, *, renew:
         session.learn(reply.code[11:].encode())
     elif session.capabilities == before:
         ask_capabilities(session)
+    identify(session)
 
 
 def login_name(connection: Connection, login: Login) -> str:
@@ -108,28 +111,83 @@ def login_name(connection: Connection, login: Login) -> str:
 
 
 def _password(session: ImapSession, username: str, password: str) -> Reply:
+    """LOGIN wherever it is allowed: what else is announced often works for no account."""
     hidden = session.wire.transcript
     hidden.hide(password)
-    plain_text = "LOGINDISABLED" in session.capabilities
-    sasl = "AUTH=PLAIN" in session.capabilities
-    if plain_text and not sasl:
+    mechanism = _mechanism(session, username + password)
+    if mechanism == "LOGIN command":
+        name, secret = string(username), string(password)
+        if isinstance(secret, Literal):
+            secret = Literal(secret.octets, secret=True)
+        return session.command(
+            b"LOGIN ", name, b" ", secret, shown=b"LOGIN " + username.encode() + b" ***"
+        )
+    if mechanism == "PLAIN":
+        message = f"\0{username}\0{password}"
+        hidden.hide(message)
+        return _authenticate(session, b"PLAIN", message.encode(), lambda _: b"*")
+    if mechanism == "LOGIN":
+        # Never standardised: the server asks for the name, then for the password.
+        answers = iter([username.encode(), password.encode()])
+        return _authenticate(session, b"LOGIN", None, _coded(lambda _: next(answers, b"*")))
+    scram = Scram(username, password)
+    reply = _authenticate(session, MECHANISM.encode(), scram.first(), _coded(scram.respond))
+    if reply.ok and not scram.verified:
+        raise unproved()
+    return reply
+
+
+def _mechanism(session: ImapSession, credentials: str) -> str:
+    """How to give the password to a server that offers what it offers."""
+    offered = session.capabilities
+    if "LOGINDISABLED" not in offered:
+        eight_bit = not credentials.isascii()
+        return "PLAIN" if eight_bit and "AUTH=PLAIN" in offered else "LOGIN command"
+    # In plain text the one first that does not show the password.
+    encrypted = isinstance(session.wire.socket, ssl.SSLSocket)
+    order = ["PLAIN", MECHANISM, "LOGIN"] if encrypted else [MECHANISM, "PLAIN", "LOGIN"]
+    chosen = next((name for name in order if f"AUTH={name}" in offered), None)
+    if chosen is None:
         raise Refused(
             "The mail server takes no passwords over this connection.",
             step="login",
             code="plaintext-login-refused",
             hint="Choose TLS or STARTTLS; or the server wants OAuth2.",
         )
-    eight_bit = not (username + password).isascii()
-    if plain_text or (eight_bit and sasl):
-        message = f"\0{username}\0{password}"
-        hidden.hide(message)
-        return _authenticate(session, b"PLAIN", message.encode(), lambda _: b"*")
-    name, secret = string(username), string(password)
-    if isinstance(secret, Literal):
-        secret = Literal(secret.octets, secret=True)
-    return session.command(
-        b"LOGIN ", name, b" ", secret, shown=b"LOGIN " + username.encode() + b" ***"
-    )
+    return chosen
+
+
+def _coded(respond: Callable[[bytes], bytes]) -> Callable[[bytes], bytes]:
+    """Challenge and answer in base64, as they are on the wire; nonsense is an empty challenge."""
+
+    def answer(challenge: bytes) -> bytes:
+        try:
+            decoded = base64.b64decode(challenge.strip())
+        except binascii.Error:
+            decoded = b""
+        found = respond(decoded)
+        return found if found == b"*" else base64.b64encode(found)
+
+    return answer
+
+
+def identify(session: ImapSession) -> None:
+    """ID (RFC 2971): some servers open no folder to a client that did not say who it is (NetEase:
+    "SELECT Unsafe Login"). What the server says of itself is for people."""
+    if "ID" not in session.capabilities:
+        return
+    reply = session.command(b'ID ("name" "Posthouse" "vendor" "Posthouse" "support-url" NIL)')
+    for line in reply.of(b"ID"):
+        match line.values():
+            case (tuple() as told, *_):
+                fields = {
+                    bytes(key).lower(): value.decode("utf-8", "replace")
+                    for key, value in zip(told[::2], told[1::2], strict=False)
+                    if isinstance(key, bytes) and isinstance(value, bytes)
+                }
+                named = [fields[key] for key in (b"name", b"version") if fields.get(key)]
+                if named:
+                    session.greeting = session.wire.transcript.clean(" ".join(named).encode())
 
 
 def _bearer(session: ImapSession, connection: Connection, token: str) -> Reply:
@@ -177,16 +235,22 @@ def decode_challenge(challenge: bytes) -> dict[str, Any]:
 
 
 def _authenticate(
-    session: ImapSession, mechanism: bytes, message: bytes, on_challenge: Callable[[bytes], bytes]
+    session: ImapSession,
+    mechanism: bytes,
+    message: bytes | None,
+    on_challenge: Callable[[bytes], bytes],
 ) -> Reply:
-    """AUTHENTICATE, with the initial response in the command where offered (RFC 4959)."""
-    encoded = base64.b64encode(message)
-    at_once = "SASL-IR" in session.capabilities
+    """AUTHENTICATE, with the initial response in the command where offered (RFC 4959).
+
+    `message` None: the server speaks first.
+    """
+    encoded = base64.b64encode(message or b"")
+    at_once = message is not None and "SASL-IR" in session.capabilities
     command = b"AUTHENTICATE " + mechanism
     shown = command + b" ***"
     session.wire.start_clock()
     tag = session.send(command + b" " + encoded, shown=shown) if at_once else session.send(command)
-    sent = at_once
+    sent = at_once or message is None
     for _ in range(5):
         line = session.wire.line()
         while line.startswith(b"*"):
@@ -198,6 +262,7 @@ def _authenticate(
             return session.tagged(line, tag)
         if sent:
             session.wire.send(on_challenge(line[1:]) + b"\r\n")
+            session.wire.transcript.sent(b"***")
         else:
             session.wire.send(encoded + b"\r\n")
             session.wire.transcript.sent(b"***")
@@ -205,7 +270,9 @@ def _authenticate(
     raise session.wire.nonsense("one challenge after the other")
 
 
-def login_error(code: str, text: str) -> Unreachable | Refused | SessionLost:
+def login_error(
+    code: str, text: str, protocol: str = "IMAP"
+) -> Unreachable | Refused | SessionLost:
     """What a refused login means: the wrong password, or a server that cannot look at it now."""
     word = code.partition(" ")[0].upper()
     if word in _TEMPORARY_CODES or (
@@ -223,5 +290,5 @@ def login_error(code: str, text: str) -> Unreachable | Refused | SessionLost:
         step="login",
         code="login-refused",
         hint="Check username and password; some servers want an app password or have "
-        "IMAP switched off for the account.",
+        f"{protocol} switched off for the account.",
     )

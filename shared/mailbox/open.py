@@ -214,14 +214,16 @@ class _Attempt:
 
     def upgrade(self, wire: Wire) -> None:
         """TLS over a session that began in plain text."""
-        self._handshake()
+        self._handshake(agreed=True)
         assert self._socket is not None
         wire.socket = self._socket
 
-    def _handshake(self) -> None:
+    def _handshake(self, *, agreed: bool = False) -> None:
         assert self._socket is not None
         context = tls_context(self._verify, self._ca_certificate)
-        self._socket = start_tls(self._socket, self._host, context, self._deadline, self.transcript)
+        self._socket = start_tls(
+            self._socket, self._host, context, self._deadline, self.transcript, agreed=agreed
+        )
 
     @contextlib.contextmanager
     def greeting(self, wire: Wire) -> Iterator[None]:

@@ -19,6 +19,7 @@ from shared.mailbox.base import (
 )
 from shared.mailbox.imap_login import bearer_message, decode_challenge, login_error, login_name
 from shared.mailbox.pop3_session import Answer, Pop3Session
+from shared.mailbox.scram import MECHANISM, Scram, unproved
 
 #: The timestamp of a greeting that offers APOP (RFC 1939 section 7): a message id, and nothing that
 #: no message id has, as an attacker in the middle would need to choose it (CVE-2007-1558).
@@ -106,6 +107,16 @@ def _without_user(
         message = f"\0{username}\0{password}".encode()
         session.wire.transcript.hide(message.decode())
         answer = authenticate(session, b"PLAIN", lambda _: message)
+    elif MECHANISM in offered:
+        scram = Scram(username, password)
+        first = iter([scram.first()])
+        answer = authenticate(
+            session,
+            MECHANISM.encode(),
+            lambda challenge: next(first, None) or scram.respond(base64.b64decode(challenge)),
+        )
+        if answer.ok and not scram.verified:
+            raise unproved()
     elif "LOGIN" in offered:
         # Never standardised: the server asks for the name, then for the password.
         rest = iter([username.encode(), password.encode()])
@@ -151,10 +162,10 @@ def refusal(session: Pop3Session, answer: Answer) -> Unreachable | Refused | Ses
             hint="A POP3 mailbox serves one session at a time.",
         )
     if code == "SYS/TEMP":
-        return login_error("UNAVAILABLE", text)
+        return login_error("UNAVAILABLE", text, "POP3")
     if code in ("AUTH", "SYS/PERM"):
-        return login_error("AUTHENTICATIONFAILED", text)
-    return login_error("", text)
+        return login_error("AUTHENTICATIONFAILED", text, "POP3")
+    return login_error("", text, "POP3")
 
 
 def _delay(text: str) -> float | None:

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 
-from shared.connections import Mode
+from shared.connections import Mode, TransportSecurity
 from shared.errors import NeedsPerson, TryAgain
 from shared.mailbox.base import Login, OAuthRefused, StepFailed
 from shared.mailbox.open import open_mailbox
+from shared.mailbox.scram import Scram
 from tests.integration.mail_sessions import connection_to, failure, opened
+from tests.servers.cyrus import Cyrus
 from tests.servers.dovecot import Dovecot
 from tests.servers.scripted import Conversation, Script, ScriptedServer, imap, pop3
 
@@ -256,3 +258,148 @@ def test_the_providers_refusal_is_decoded(mode: Mode) -> None:
     assert asked == [False, True]
     assert seen[1] == b""  # the empty answer that the refusal asks for
     assert "revoked-token" not in str(error) + "\n".join(error.transcript)
+
+
+@pytest.fixture(scope="module")
+def scram_dovecot() -> Iterator[Dovecot]:
+    """On 127.0.0.2 it takes no password in plain text, as the client's address is another one."""
+    extra = "disable_plaintext_auth = yes\nlisten = 127.0.0.1, 127.0.0.2\n"
+    with Dovecot(mechanisms=("plain", "login", "scram-sha-256"), extra=extra) as server:
+        yield server
+
+
+@pytest.mark.promise("M2")
+@BOTH
+def test_scram_where_a_password_may_not_go_over_the_wire(
+    scram_dovecot: Dovecot, mode: Mode
+) -> None:
+    server = scram_dovecot
+    port = server.imap_port if mode is Mode.IMAP else server.pop3_port
+    with opened(connection_to(port, mode, host="127.0.0.2")) as mailbox:
+        mailbox.open("")
+        assert not any("secret" in line for line in mailbox.transcript)
+        assert any("SCRAM-SHA-256" in line for line in mailbox.transcript)
+    error = failure(port, mode, host="127.0.0.2", password="wrong")
+    assert (error.step, error.code) == ("login", "login-refused")
+
+
+def test_the_example_of_rfc_7677() -> None:
+    scram = Scram("user", "pencil", nonce="rOprNGfwEbeRWgbNEkqO")
+    assert scram.first() == b"n,,n=user,r=rOprNGfwEbeRWgbNEkqO"
+    final = scram.respond(
+        b"r=rOprNGfwEbeRWgbNEkqO%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0,s=W22ZaJ0SNY7soEsUEjb6gQ==,i=4096"
+    )
+    assert final == (
+        b"c=biws,r=rOprNGfwEbeRWgbNEkqO%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0,"
+        b"p=dHzbZapWIk4jUhN+Ute9ytag9zjfMHgsqmmiz7AndVQ="
+    )
+    assert not scram.verified
+    assert scram.respond(b"v=6rriTRBi23WpRR/wtup+mMhUZUn/dB5nLTJRsjl95G4=") == b""
+    assert scram.verified
+
+
+@pytest.mark.parametrize(
+    ("challenges", "code"),
+    [
+        ([], "scram-failed"),  # OK at once: whoever answers need not know the password
+        ([b"r=another,s=W22ZaJ0SNY7soEsUEjb6gQ==,i=4096"], "scram-failed"),
+        ([b"nonsense"], "scram-failed"),
+        ([b"r=%s1,s=W22ZaJ0SNY7soEsUEjb6gQ==,i=900000000"], "scram-failed"),
+        ([b"r=%s1,s=W22ZaJ0SNY7soEsUEjb6gQ==,i=4096", b"v=AAAA"], "scram-failed"),
+        ([b"r=%s1,s=W22ZaJ0SNY7soEsUEjb6gQ==,i=4096"], "scram-failed"),
+    ],
+)
+def test_a_server_that_does_not_prove_that_it_knows_the_password(
+    challenges: list[bytes], code: str
+) -> None:
+    def authenticate(talk: Conversation, tag: bytes, rest: bytes) -> None:
+        nonce = b"".join(base64.b64decode(rest.split()[1]).rpartition(b"r=")[2:])
+        for challenge in challenges:
+            words = challenge.replace(b"%s", nonce)
+            talk.send(b"+ " + base64.b64encode(words) + b"\r\n")
+            talk.line()
+        talk.ok(tag)
+
+    script = imap(
+        {"AUTHENTICATE": authenticate},
+        capability=b"IMAP4rev1 LOGINDISABLED SASL-IR AUTH=SCRAM-SHA-256",
+    )
+    with ScriptedServer(script) as server:
+        error = failure(server.port)
+    assert (error.step, error.code) == ("login", code)
+
+
+def test_a_server_that_offers_only_the_old_login_mechanism() -> None:
+    said: list[bytes] = []
+
+    def authenticate(talk: Conversation, tag: bytes, rest: bytes) -> None:
+        said.append(rest)
+        for prompt in (b"Username:", b"Password:"):
+            talk.send(b"+ " + base64.b64encode(prompt) + b"\r\n")
+            said.append(base64.b64decode(talk.line()))
+        talk.ok(tag)
+
+    script = imap(
+        {"AUTHENTICATE": authenticate}, capability=b"IMAP4rev1 LOGINDISABLED SASL-IR AUTH=LOGIN"
+    )
+    with ScriptedServer(script) as server, opened(connection_to(server.port)) as mailbox:
+        assert not any("c2VjcmV0" in line for line in mailbox.transcript)
+    assert said == [b"LOGIN", b"alice", b"secret"]
+
+
+@pytest.mark.promise("M26")
+def test_a_server_that_opens_no_folder_to_a_client_without_a_name() -> None:
+    """NetEase (163.com, 126.com, yeah.net, 188.com)."""
+    identified: list[bytes] = []
+
+    def identify(talk: Conversation, tag: bytes, rest: bytes) -> None:
+        identified.append(rest)
+        talk.send(b'* ID ("name" "Coremail Imap" "vendor" "Mailtech" "version" "2.1")\r\n')
+        talk.ok(tag)
+
+    def examine(talk: Conversation, tag: bytes, rest: bytes) -> None:
+        if identified:
+            talk.send(b"* 0 EXISTS\r\n* OK [UIDVALIDITY 7] ok\r\n")
+            talk.ok(tag)
+        else:
+            talk.send(tag + b" NO SELECT Unsafe Login. Please contact kefu@188.com for help\r\n")
+
+    script = imap({"ID": identify, "EXAMINE": examine}, capability=b"IMAP4rev1 ID UIDPLUS")
+    with ScriptedServer(script) as server, opened(connection_to(server.port)) as mailbox:
+        mailbox.open("")
+        assert mailbox.server == "Coremail Imap 2.1"
+    assert b"Posthouse" in identified[0]
+
+
+@pytest.mark.rooted
+@pytest.mark.promise("M26")
+def test_cyrus_takes_our_name_and_tells_its_own(cyrus: Cyrus) -> None:
+    cyrus.add_user("named")
+    with opened(connection_to(cyrus.imap_port, username="named")) as mailbox:
+        assert mailbox.server.startswith("Cyrus IMAPD 3.")
+
+
+@BOTH
+def test_starttls_that_fails_after_the_server_agreed(mode: Mode) -> None:
+    def agree(talk: Conversation, tag: bytes, rest: bytes) -> None:
+        talk.send(tag + b" OK begin\r\n" if tag else b"+OK begin\r\n")
+        talk.send(b"454 no certificate here\r\n")
+        talk.line()
+
+    script = (
+        imap({"STARTTLS": agree}, capability=b"IMAP4rev1 STARTTLS")
+        if mode is Mode.IMAP
+        else pop3({"STLS": agree}, capabilities=b"STLS\r\nUSER\r\n")
+    )
+    with ScriptedServer(script) as server:
+        error = failure(server.port, mode, security=TransportSecurity.STARTTLS)
+    assert error.step == "tls"
+    assert "STARTTLS" in str(error) + error.hint
+    assert "try STARTTLS" not in error.hint
+
+
+@BOTH
+def test_hints_speak_of_the_protocol_in_use(dovecot: Dovecot, mode: Mode) -> None:
+    port = dovecot.imap_port if mode is Mode.IMAP else dovecot.pop3_port
+    hint = failure(port, mode, password="wrong").hint
+    assert f"{mode.value.upper()} switched off" in hint

@@ -33,6 +33,9 @@ STAGGER: Final = 0.25
 # OpenSSL's X509_V_ERR_* numbers (x509_vfy.h).
 _EXPIRED = {9, 10}  # not yet valid, expired
 _WRONG_HOST = {62, 63, 64}
+#: X509_V_ERR_PATHLEN_INVALID_FOR_NON_CA to X509_V_ERR_EXTENSIONS_REQUIRE_VERSION_3: what only
+#: VERIFY_X509_STRICT looks at.
+_NOT_STRICT = range(80, 94)
 
 
 class Deadline:
@@ -236,10 +239,26 @@ def _keep_alive(sock: socket.socket) -> None:
 def _context(verify: bool, ca_digest: bytes, ca_certificate: str | None) -> ssl.SSLContext:
     # Loading the system's authorities takes milliseconds and a megabyte: one context for all.
     context = ssl.create_default_context(cadata=ca_certificate)
+    set_strictness(context, given=bool(ca_certificate))
     if not verify:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
     return context
+
+
+def set_strictness(context: ssl.SSLContext, *, given: bool) -> None:
+    """The same checks of certificates on every Python. `given`: the CA was given by hand.
+
+    From 3.13 on, Python's default context refuses certificates that break the letter of RFC 5280
+    (VERIFY_X509_STRICT): CAs without key usage, certificates without key identifiers, as many a
+    private CA makes them. Authorities of the system are held to it on every version; whoever gives
+    a CA by hand knows it, and its certificates are taken as OpenSSL takes them otherwise.
+    """
+    context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+    if given:
+        context.verify_flags &= ~ssl.VERIFY_X509_STRICT
+    else:
+        context.verify_flags |= ssl.VERIFY_X509_STRICT
 
 
 def tls_context(verify: bool, ca_certificate: str | None) -> ssl.SSLContext:
@@ -329,6 +348,15 @@ def _certificate_error(host: str, error: ssl.SSLCertVerificationError) -> Unreac
             step="tls",
             code="certificate-wrong-host",
             hint="Use the host name that the certificate is made for.",
+        )
+    if error.verify_code in _NOT_STRICT:
+        return Refused(
+            f"A certificate of {host} breaks the rules for certificates: {reason}.",
+            step="tls",
+            code="certificate-untrusted",
+            hint="The private CA makes certificates without an extension that RFC 5280 requires "
+            f"({reason}): renew them with it, or give the CA's certificate in the connection, "
+            "which then takes them as they are.",
         )
     return Refused(
         f"The certificate of {host} is not trusted: {reason}.",

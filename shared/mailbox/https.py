@@ -20,7 +20,7 @@ import httpx
 from shared.clock import utc_now
 from shared.errors import InvalidInput, TryAgain
 from shared.mailbox.base import Unreachable
-from shared.mailbox.connect import AllowHost
+from shared.mailbox.connect import AllowHost, set_strictness
 from shared.mailbox.https_transport import ANSWER_LIMIT, BoundedTransport
 
 __all__ = ["ANSWER_LIMIT", "READ_TIMEOUT", "Reach", "client", "retry_after", "translated"]
@@ -37,6 +37,7 @@ STREAMED: Final = {"answer_limit": None}
 def trust(ca_certificate: str) -> ssl.SSLContext:
     """The system's authorities, and those given as PEM. Raises InvalidInput."""
     context = ssl.create_default_context()
+    set_strictness(context, given=bool(ca_certificate))
     if ca_certificate:
         try:
             context.load_verify_locations(cadata=ca_certificate)

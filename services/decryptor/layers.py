@@ -40,6 +40,7 @@ from services.decryptor.spool import Spool
 from services.decryptor.transfer import Undecodable, decode
 from services.decryptor.trust import TrustStore
 from shared.certificates import IdentityIndex
+from shared.mail.fields import HeaderBlock
 from shared.mail.region import Region, made
 from shared.mail.structure import Entity, Part, entity, split_multipart
 from shared.security import Status
@@ -74,6 +75,9 @@ class _Ready(NamedTuple):
     fitting: Fitting | None
 
 
+_NO_HEADER = HeaderBlock(b"", ())
+
+
 class Peeler:
     """Opens the layers of one mail; what it learns is in `facts`.
 
@@ -94,6 +98,7 @@ class Peeler:
         self._spool = spool
         self._ready: _Ready | None = None
         self._first_key: bytes | None = None
+        self._header = _NO_HEADER
 
     def read(self, whole: Entity) -> None:
         """Finds out who can open the mail. What is wrong with it comes up again in `peel`."""
@@ -124,6 +129,7 @@ class Peeler:
         return OpenPGP(
             self._identities.openpgp,
             self._trust.keyring,
+            self._header,
             self.facts,
             self._spool,
             self._limits,
@@ -134,6 +140,8 @@ class Peeler:
         if depth > self._limits.nesting:
             self.facts.failed("failed", "The mail is nested too deeply.")
             return whole
+        if not depth:
+            self._header = whole.header
         if is_pkcs7(whole):
             return self._pkcs7(whole, depth)
         if whole.media_type == "multipart/signed":

@@ -16,7 +16,13 @@ from pysequoia import decrypt_file
 
 from services.decryptor.cms.errors import CmsError, Malformed, NoRecipient, NotOpened, Unsupported
 from services.decryptor.openpgp.packets import Addressed
-from services.decryptor.openpgp.verifying import Keyring, PgpSignature, judge_failure
+from services.decryptor.openpgp.verifying import (
+    Keyring,
+    PgpSignature,
+    Rings,
+    judge_failure,
+    with_hints,
+)
 from services.decryptor.spool import Spool
 from shared.certificates import OpenPGPKey
 from shared.certificates.openpgp_subkeys import Subkey
@@ -39,7 +45,7 @@ def decrypt_message(
     message: Region,
     to: Addressed,
     keys: tuple[OpenPGPKey, ...],
-    ring: Keyring,
+    rings: Rings,
     spool: Spool,
     limit: int,
 ) -> OpenedMessage:
@@ -58,6 +64,8 @@ def decrypt_message(
         if to.password and not to.key_ids:
             raise Unsupported("The message is encrypted with a password, not for a key.")
         raise NoRecipient("None of the keys here is among the recipients.")
+    if to.unsupported:
+        raise Unsupported(to.unsupported)
     file, path = spool.named()
     with file:
         for window in message.windows():
@@ -65,7 +73,7 @@ def decrypt_message(
     fitting.sort(key=lambda pair: not any(_means(one, pair[1]) for one in to.key_ids))
     for key, subkey in fitting[:MAX_TRIES]:
         try:
-            return _decrypt(path, key, subkey, ring, spool, limit)
+            return _decrypt(path, key, subkey, rings, spool, limit)
         except NotOpened:
             continue
     raise NotOpened
@@ -77,26 +85,29 @@ def _means(key_id: str, subkey: Subkey) -> bool:
 
 
 def _decrypt(
-    path: Path, key: OpenPGPKey, subkey: Subkey, ring: Keyring, spool: Spool, limit: int
+    path: Path, key: OpenPGPKey, subkey: Subkey, rings: Rings, spool: Spool, limit: int
 ) -> OpenedMessage:
     file, output = spool.named()
     file.close()
-    asked: list[str] = []
 
-    def store(key_ids: list[str]) -> list[object]:
-        asked.extend(key_ids)
-        return list(ring.certificates)
+    def check(ring: Keyring) -> PgpSignature | None:
+        asked: list[str] = []
 
-    signature: PgpSignature | None = None
-    try:
-        with _bounded(limit):
-            result = decrypt_file(str(path), str(output), subkey.decryptor, store)
-        signature = ring.made_by(result.valid_sigs)
-    except RuntimeError:
-        # Asked to verify, Sequoia refuses what carries no signature that it can verify: unsigned
-        # messages too. Whether there was one is known from whether it asked for keys.
-        if asked:
-            signature = judge_failure(asked, ring)
+        def store(key_ids: list[str]) -> list[object]:
+            asked.extend(key_ids)
+            return list(ring.certificates)
+
+        try:
+            with _bounded(limit):
+                result = decrypt_file(str(path), str(output), subkey.decryptor, store)
+        except RuntimeError:
+            # Asked to verify, Sequoia refuses what carries no signature that it can verify:
+            # unsigned messages too. Whether there was one is known from whether it asked for keys.
+            return judge_failure(asked, ring) if asked else None
+        return ring.made_by(result.valid_sigs)
+
+    signature = with_hints(check, rings)
+    if signature is None or signature.signature != "valid":
         try:
             with _bounded(limit):
                 decrypt_file(str(path), str(output), subkey.decryptor)

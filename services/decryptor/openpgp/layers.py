@@ -9,14 +9,16 @@ from services.decryptor.content import has_header, text_entity
 from services.decryptor.coverage import doubt_about
 from services.decryptor.facts import Facts, SignedLayer
 from services.decryptor.limits import Limits
+from services.decryptor.openpgp.autocrypt import keys_of
 from services.decryptor.openpgp.cleartext import is_same_text, signed_text
 from services.decryptor.openpgp.decrypting import OpenedMessage, decrypt_message
 from services.decryptor.openpgp.packets import ARMOUR_MESSAGE, ARMOUR_SIGNED, addressed
-from services.decryptor.openpgp.verifying import Keyring, verify_detached, verify_inline
+from services.decryptor.openpgp.verifying import Keyring, Rings, verify_detached, verify_inline
 from services.decryptor.readable import text_doubt
 from services.decryptor.spool import Spool
 from services.decryptor.transfer import Undecodable, decode
 from shared.certificates import OpenPGPKey
+from shared.mail.fields import HeaderBlock
 from shared.mail.region import Region, region
 from shared.mail.structure import Entity, entity, split_multipart
 
@@ -38,15 +40,22 @@ class OpenPGP:
         self,
         keys: tuple[OpenPGPKey, ...],
         ring: Keyring,
+        header: HeaderBlock,
         facts: Facts,
         spool: Spool,
         limits: Limits,
     ) -> None:
+        """`header` is that of the mail, which may bring the sender's key along."""
         self._keys = keys
         self._ring = ring
+        self._header = header
         self._facts = facts
         self._spool = spool
         self._limits = limits
+
+    @property
+    def _rings(self) -> Rings:
+        return Rings(self._ring, Keyring(keys_of(self._header)))
 
     def encrypted(self, whole: Entity) -> Region | None:
         """The content of a multipart/encrypted (RFC 3156 section 4); None if not opened."""
@@ -110,7 +119,7 @@ class OpenPGP:
         except Undecodable as error:
             layer.broken = str(error)
             return layer
-        layer.openpgp = verify_detached(part, armoured.copy(_MAX_TEXT), self._ring, self._spool)
+        layer.openpgp = verify_detached(part, armoured.copy(_MAX_TEXT), self._rings, self._spool)
         return layer
 
     def _open(self, message: Region) -> OpenedMessage | None:
@@ -119,10 +128,12 @@ class OpenPGP:
         facts.recipients.extend(f"key id {key_id}" for key_id in to.key_ids)
         if to.anyone:
             facts.recipients.append("a hidden key")
+        if to.password:
+            facts.recipients.append("a password")
         facts.key_algorithm, facts.content_algorithm = to.key_algorithm, to.content_algorithm
         try:
             limit = self._limits.unpacked(len(message))
-            opened = decrypt_message(message, to, self._keys, self._ring, self._spool, limit)
+            opened = decrypt_message(message, to, self._keys, self._rings, self._spool, limit)
         except NoRecipient as error:
             facts.failed("no_recipient", str(error))
         except Unsupported as error:
@@ -145,7 +156,7 @@ class OpenPGP:
             layer.broken = "The signed text is too long."
             return None
         framed = message.copy()
-        layer.openpgp = verify_inline(framed, self._ring)
+        layer.openpgp = verify_inline(framed, self._rings)
         text = signed_text(framed)
         if text is None:
             layer.broken = _TEXT_AROUND

@@ -13,20 +13,31 @@ ARMOUR_SIGNED = b"-----BEGIN PGP SIGNED MESSAGE-----"
 _LOOK_BYTES = 1 << 17
 _ANYONE = "0" * 16
 
-_PUBLIC_KEY = {1: "RSA", 2: "RSA", 16: "ElGamal", 18: "ECDH", 25: "X25519", 26: "X448"}
+_PUBLIC_KEY = {
+    1: "RSA",
+    2: "RSA",
+    16: "ElGamal",
+    18: "ECDH",
+    25: "X25519",
+    26: "X448",
+    35: "ML-KEM-768+X25519",
+    36: "ML-KEM-1024+X448",
+}
 _SYMMETRIC = {7: "AES-128", 8: "AES-192", 9: "AES-256", 10: "Twofish", 11: "Camellia-128"}
 _AEAD = {1: "EAX", 2: "OCB", 3: "GCM"}
 
 
 class Addressed(NamedTuple):
     """The recipients of a message: key ids or fingerprints in lower-case hex, `anyone` where the
-    sender hid them; `password` where a password opens it; and the algorithms in words."""
+    sender hid them; `password` where a password opens it; and the algorithms in words.
+    `unsupported` says why it is not opened, whoever has the key; empty where it may be."""
 
     key_ids: tuple[str, ...]
     anyone: bool
     password: bool
     key_algorithm: str | None
     content_algorithm: str | None
+    unsupported: str = ""
 
 
 def addressed(message: Region) -> Addressed:
@@ -34,6 +45,7 @@ def addressed(message: Region) -> Addressed:
     data = _binary(message.copy(_LOOK_BYTES))
     key_ids: list[str] = []
     key_algorithm = content_algorithm = None
+    unsupported = ""
     password = False
     position = 0
     while packet := _packet(data, position):
@@ -50,6 +62,18 @@ def addressed(message: Region) -> Addressed:
                 cipher = _SYMMETRIC.get(body[1], f"cipher {body[1]}")
                 content_algorithm = f"{cipher}-{_AEAD.get(body[2], body[2])}"
             break
+        elif kind == 20 and len(body) > 3:
+            cipher = _SYMMETRIC.get(body[1], f"cipher {body[1]}")
+            content_algorithm = f"{cipher}-{_AEAD.get(body[2], body[2])}"
+            unsupported = (
+                f"The message is encrypted in a form of GnuPG's own (packet type 20, "
+                f"{content_algorithm}), which is not supported."
+            )
+            break
+        elif kind == 9:
+            content_algorithm = "CFB without MDC"
+            unsupported = "The message has nothing that shows changes, and is not opened (EFAIL)."
+            break
         elif kind not in (10, 21):  # markers and padding
             break
     return Addressed(
@@ -58,6 +82,7 @@ def addressed(message: Region) -> Addressed:
         password,
         key_algorithm,
         content_algorithm,
+        unsupported,
     )
 
 

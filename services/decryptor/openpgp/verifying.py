@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from email.utils import parseaddr
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -51,6 +51,35 @@ class Keyring:
         return any(key_id.lower() in names for names in map(_names, self.certificates))
 
 
+class Rings(NamedTuple):
+    """The keys of known senders, and those that a mail brings itself, which prove nothing."""
+
+    known: Keyring
+    hints: Keyring
+
+
+def with_hints(
+    check: Callable[[Keyring], PgpSignature | None], rings: Rings
+) -> PgpSignature | None:
+    """What `check` says with the known keys; of an unknown signer, with the mail's own key.
+
+    A signature that is wrong by the mail's own key is wrong, whoever made it.
+    """
+    found = check(rings.known)
+    if found is None or found.signature != "untrusted" or not rings.hints.knows(found.name or ""):
+        return found
+    hinted = check(rings.hints)
+    if hinted is None or hinted.signature != "valid":
+        return PgpSignature(
+            "invalid", (), found.name, "The content was changed after it was signed."
+        )
+    return found._replace(
+        content=hinted.content,
+        reason=f"The key {hinted.name} that signed came with the mail (Autocrypt): nobody vouches "
+        "for it.",
+    )
+
+
 def _names(certificate: Cert) -> set[str]:
     names: set[str] = set()
     for packet in PacketPile.from_bytes(bytes(certificate)):
@@ -61,45 +90,61 @@ def _names(certificate: Cert) -> set[str]:
 def judge_failure(key_ids: list[str], ring: Keyring) -> PgpSignature:
     """What a signature is that did not verify: wrong, or by somebody unknown."""
     if any(ring.knows(key_id) for key_id in key_ids):
-        return PgpSignature("invalid", reason="The content was changed after it was signed.")
+        return PgpSignature(
+            "invalid",
+            reason="The signature does not verify with the known key: the content was changed, or "
+            "key or digest were no longer good for signing.",
+        )
     name = key_ids[0] if key_ids else None
     return PgpSignature("untrusted", (), name, f"The key {name} that signed is not known here.")
 
 
-def verify_detached(part: Region, armoured: bytes, ring: Keyring, spool: Spool) -> PgpSignature:
+def verify_detached(part: Region, armoured: bytes, rings: Rings, spool: Spool) -> PgpSignature:
     """Verifies the signature of a multipart/signed (RFC 3156 section 5) over its first part."""
     try:
         signature = Sig.from_bytes(armoured)
     except (RuntimeError, ValueError):
         return PgpSignature("invalid", reason="The attached signature is not a signature.")
     names = [name for name in (signature.issuer_fingerprint, signature.issuer_key_id) if name]
-    if not any(ring.knows(name) for name in names):
+
+    def check(ring: Keyring) -> PgpSignature:
+        if not any(ring.knows(name) for name in names):
+            return judge_failure(names, ring)
+        for canonical in (False, True):
+            path = _written(part, spool, canonical=canonical)
+            try:
+                result = verify(file=str(path), store=ring_store(ring), signature=signature)
+            except (RuntimeError, ValueError):
+                continue
+            return ring.made_by(result.valid_sigs)
         return judge_failure(names, ring)
-    for canonical in (False, True):
-        path = _written(part, spool, canonical=canonical)
-        try:
-            result = verify(file=str(path), store=ring_store(ring), signature=signature)
-        except (RuntimeError, ValueError):
-            continue
-        return ring.made_by(result.valid_sigs)
-    return judge_failure(names, ring)
+
+    found = with_hints(check, rings)
+    assert found is not None
+    return found
 
 
-def verify_inline(text: bytes, ring: Keyring) -> PgpSignature:
+def verify_inline(text: bytes, rings: Rings) -> PgpSignature:
     """Verifies a text between its own signature lines (RFC 9580 section 7)."""
-    asked: list[str] = []
 
-    def store(key_ids: list[str]) -> list[Cert]:
-        asked.extend(key_ids)
-        return list(ring.certificates)
+    def check(ring: Keyring) -> PgpSignature:
+        asked: list[str] = []
 
-    try:
-        result = verify(bytes=text, store=store)
-    except (RuntimeError, ValueError):
-        if not asked:
-            return PgpSignature("invalid", reason="The signature in the text is damaged.")
-        return judge_failure(asked, ring)
-    return ring.made_by(result.valid_sigs)._replace(content=result.bytes or b"")
+        def store(key_ids: list[str]) -> list[Cert]:
+            asked.extend(key_ids)
+            return list(ring.certificates)
+
+        try:
+            result = verify(bytes=text, store=store)
+        except (RuntimeError, ValueError):
+            if not asked:
+                return PgpSignature("invalid", reason="The signature in the text is damaged.")
+            return judge_failure(asked, ring)
+        return ring.made_by(result.valid_sigs)._replace(content=result.bytes or b"")
+
+    found = with_hints(check, rings)
+    assert found is not None
+    return found
 
 
 def ring_store(ring: Keyring) -> Any:

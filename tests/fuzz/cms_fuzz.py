@@ -21,6 +21,8 @@ from pathlib import Path
 import atheris
 
 with atheris.instrument_imports(include=["services.decryptor"]):
+    from services.decryptor.cms.content import content_info
+    from services.decryptor.cms.enveloped import Fields, any_envelope, usual_envelope
     from services.decryptor.layers import Peeler
     from services.decryptor.limits import Limits
     from services.decryptor.opening import _opened
@@ -98,6 +100,18 @@ def seed(corpus: Path, rsa: Path, ec: Path) -> None:
         (corpus / f"seed-{number}").write_bytes(one)
 
 
+def assert_read_alike(cms: bytes) -> None:
+    """The short way through the usual shape says what the long way says."""
+    body = region(cms)
+    short = usual_envelope(body)
+    if short is None:
+        return
+    long = any_envelope(body, content_info(body).content, authenticated=False)
+    assert isinstance(long.content, Fields)
+    place = long.content.inner.take(0x80)
+    assert short[1:] == (*long[1:4], place)
+
+
 def main() -> None:
     corpus = Path(sys.argv[1])
     corpus.mkdir(parents=True, exist_ok=True)
@@ -110,13 +124,14 @@ def main() -> None:
     identities = IdentityIndex.load(
         (one.key_type, one.kind, one.certificate, one.private_key) for one in parsed
     )
-    trust = TrustStore.load([one.certificate for one in parsed], system=False)
+    trust = TrustStore.load(senders=[one.certificate for one in parsed], system=False)
     spools = Path(tempfile.mkdtemp(prefix="fuzz-"))
 
     def one_input(data: bytes) -> None:
         if not data:
             return
         raw = WRAPPINGS[data[0] % len(WRAPPINGS)] + data[1:]
+        assert_read_alike(data[1:])
         spool = Spool(spools, LIMITS.memory_bytes)
         began = time.thread_time()
         outer = entity(region(raw))

@@ -53,7 +53,12 @@ class OAuthPop3Kind(Pop3Kind):
         self._oidc = oidc
 
     def open(self) -> Mailbox:
-        login = Login(self.user, access_token=lambda renew: self._oidc.access_token(self.user))
+        # An authority of one's own is the credential's to name: the token goes nowhere else.
+        login = Login(
+            self.user,
+            access_token=lambda renew: self._oidc.access_token(self.user),
+            ca_certificate=self._oidc.ca,
+        )
         return open_mailbox(self.connection, login, read_timeout_s=20)
 
 

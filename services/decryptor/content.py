@@ -10,7 +10,7 @@ import codecs
 import re
 from collections.abc import Mapping
 
-from shared.mail.fields import SINGLE_FIELDS, HeaderBlock, read_fields, split_header
+from shared.mail.fields import SINGLE_FIELDS, HeaderBlock, read_fields
 from shared.mail.region import Region, made
 from shared.mail.structure import Entity, entity
 
@@ -22,6 +22,8 @@ _KNOWN = SINGLE_FIELDS | {
     "received", "return-path", "resent-from", "resent-to", "resent-date", "keywords", "comments",
     "delivered-to", "dkim-signature", "autocrypt", "user-agent", "hp-outer",
 }  # fmt: skip
+_OF_MIME = ("content-", "mime-version")
+_FAMILIES = ("x-", "list-", "arc-")
 _LOOK = 1 << 12
 _CONTROL = re.compile(rb"[\x00-\x08\x0b\x0e-\x1a\x1c-\x1f\x7f]")
 #: A text in another character set than UTF-8 has more octets below 128 than above.
@@ -30,8 +32,9 @@ _SHORT_TEXT = 64
 
 def entity_of(content: Region) -> Entity:
     """The entity that fills `content`; where that has no header, a text around all of it."""
-    if has_header(content):
-        return entity(content)
+    read = _read(content)
+    if read is not None:
+        return read
     charset = _charset_of(content)
     if charset is None:
         return _around(content, "application/octet-stream", {}, "binary")
@@ -56,20 +59,27 @@ def has_header(content: Region) -> bool:
 
     A letter may begin with a line that has a colon.
     """
+    return _read(content) is not None
+
+
+def _read(content: Region) -> Entity | None:
     buffer, start, end = content
     if _START.match(buffer, start, min(end, start + _LONGEST_NAME)) is None:
-        return False
-    header, _ = split_header(content)
-    return not header.fields or _is_header(header)
+        return None
+    read = entity(content)
+    return read if _is_header(read.header) else None
 
 
 def _is_header(header: HeaderBlock) -> bool:
-    names = {one.name for one in header.fields}
-    if "" in names:
-        return False
-    if any(name.startswith("content-") or name == "mime-version" for name in names):
-        return True
-    return all(name in _KNOWN or name.startswith(("x-", "list-", "arc-")) for name in names)
+    known, of_mime = True, not header.fields
+    for name, _, _, _ in header.fields:
+        if not name:
+            return False
+        if name.startswith(_OF_MIME):
+            of_mime = True
+        elif name not in _KNOWN and not name.startswith(_FAMILIES):
+            known = False
+    return known or of_mime
 
 
 def _charset_of(content: Region) -> str | None:

@@ -74,14 +74,18 @@ def compose(outer: Entity, inner: Mapping[str, Sequence[bytes]], content: Entity
     kept: list[bytes] = []
     missing = dict(inner)
     versioned = False
+    begun = 0  # of the fields that are kept as they lie
     for name, _, start, stop in outer.header.fields:
         if name.startswith("content-"):
+            replaced: Sequence[bytes] = ()
+        elif name in inner and name in SINGLE_FIELDS:
+            replaced = missing.pop(name, ())
+        else:
+            versioned = versioned or name == "mime-version"
             continue
-        versioned = versioned or name == "mime-version"
-        if name not in inner or name not in SINGLE_FIELDS:
-            kept.append(octets[start:stop])
-        elif name in missing:
-            kept += missing.pop(name)
+        kept += [octets[begun:start], *replaced]
+        begun = stop
+    kept.append(octets[begun:])
     for fields in missing.values():
         kept += fields
     if not versioned:
@@ -91,5 +95,5 @@ def compose(outer: Entity, inner: Mapping[str, Sequence[bytes]], content: Entity
         for name, _, start, stop in content.header.fields
         if name.startswith("content-")
     ]
-    lines = [one if one.endswith(b"\n") else one + end for one in kept]
+    lines = [one if one.endswith(b"\n") else one + end for one in kept if one]
     return b"".join(lines) + (b"\r\n" if lines[-1].endswith(b"\r\n") else b"\n")

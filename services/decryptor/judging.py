@@ -40,9 +40,10 @@ def judged(facts: Facts, author: Author, doubt: str, trust: TrustStore) -> Secur
     """The facts as a value. `doubt` says what in the content that is handed out is ambiguous."""
     layers: list[Layer] = []
     verdicts: list[tuple[Verdict, bool]] = []
-    last_encryption = max(
-        (n for n, one in enumerate(facts.layers) if isinstance(one, EncryptedLayer)), default=-1
-    )
+    last_encryption = -1
+    for number, layer in enumerate(facts.layers):
+        if isinstance(layer, EncryptedLayer):
+            last_encryption = number
     for number, layer in enumerate(facts.layers):
         if isinstance(layer, SignedLayer):
             around = number < last_encryption

@@ -148,7 +148,7 @@ class Peeler:
             return self._multipart_signed(whole, depth)
         if whole.media_type.startswith("multipart/"):
             return self._multipart(whole, depth)
-        if may_have_armour(whole):
+        if may_have_armour(whole, everywhere=depth == 0):
             text = self._openpgp.inline(whole)
             return whole if text is None else self._within(text, depth)
         return whole

@@ -16,11 +16,13 @@ from shared.mail.region import Region, made
 
 #: Octets of a header block that are read; what lies beyond is carried but says nothing.
 HEADER_LIMIT = 256 * 1024
+_SHORT_HEADER = 256
+_LF = 10
 
-_REST = rb".*+(?:\n[ \t].*+)*+\n?+"
+_LINES = rb".*+(?:\n[ \t].*+)*+"
 # A name is of printable characters but the colon (RFC 5322 section 2.2). The second form is a line
 # that is no field.
-_FIELD = re.compile(rb"([!-9;-~]++)[ \t]*+:(%b)|%b" % (_REST, _REST))
+_FIELD = re.compile(rb"(?:([!-9;-~]++)[ \t]*+:)?(%b)\n?+" % _LINES)
 _FOLD = re.compile(rb"\r?\n(?=[ \t])")
 _BARE_CR = re.compile(rb"\r(?!\n)")
 _CONTROL = re.compile(rb"[\x01-\x08\x0b\x0c\x0e-\x1f\x7f]")
@@ -148,25 +150,25 @@ def unfold(value: bytes) -> bytes:
     return value.strip(b" \t\r\n")
 
 
-def _fields(octets: bytes) -> tuple[Field, ...]:
+def _read(octets: bytes) -> tuple[Field, ...]:
     found: list[Field] = []
     for match in _FIELD.finditer(octets):
         start, end = match.span()
+        if start == end:
+            break  # the end of the block
         name, value = match.groups()
-        if name is None:
-            if start == end:
-                continue  # the end of the block
-            found.append(Field("", _ended(match[0]), start, end))
-        else:
-            value = value[:-2] if value[-2:] == b"\r\n" else _ended(value)
-            found.append(made(Field, (_name(name), value, start, end)))
+        if value[-1:] == b"\r" and octets[end - 1] == _LF:
+            value = value[:-1]
+        found.append(made(Field, (_name(name) if name else "", value, start, end)))
     return tuple(found)
 
 
-def _ended(line: bytes) -> bytes:
-    if line[-1:] != b"\n":
-        return line
-    return line[:-2] if line[-2:-1] == b"\r" else line[:-1]
+#: What is inside a mail mostly has one short field or two, the same in mail after mail.
+_read_again = lru_cache(maxsize=512)(_read)
+
+
+def _fields(octets: bytes) -> tuple[Field, ...]:
+    return _read_again(octets) if len(octets) < _SHORT_HEADER else _read(octets)
 
 
 @lru_cache(maxsize=4096)

@@ -187,13 +187,18 @@ def may_be_armoured(whole: Entity) -> bool:
     )
 
 
-def may_have_armour(whole: Entity) -> bool:
-    """A cheap look at a text, so that ordinary ones are not decoded in vain."""
+def may_have_armour(whole: Entity, *, everywhere: bool = True) -> bool:
+    """A cheap look at a text, so that ordinary ones are not decoded in vain.
+
+    Unless `everywhere`, at its beginning only: where the message is all of the text, it is there.
+    """
     if not may_be_armoured(whole):
         return False
     buffer, start, end = whole.body
     if whole.transfer_encoding == "base64":
         return True
+    if not everywhere:
+        end = min(end, start + _LOOK)
     return buffer.find(b"-----BEGIN PGP ", start, end) >= 0
 
 

@@ -89,9 +89,8 @@ def test_honest_mails_are_valid(
 
 @pytest.mark.parametrize("path", sorted(CASES.glob("*.eml")), ids=lambda path: path.stem)
 def test_forged_cases(path: Path, readers: ForeignReaders, tmp_path: Path) -> None:
-    trust = TrustStore.load(
-        [(CASES / name).read_bytes() for name in ("ca.pem", "boss.asc")], system=False
-    )
+    authority, boss = [(CASES / name).read_bytes() for name in ("ca.pem", "boss.asc")]
+    trust = TrustStore.load([authority], [boss], system=False)
     security, problem = disagreement(path.read_bytes(), IdentityIndex(()), trust, readers, tmp_path)
     assert not problem, security
     assert (security.signature == "valid") is path.stem.endswith("honest")

@@ -1,0 +1,253 @@
+"""Encrypted content is found where it is: opened where it stands alone, else named."""
+
+from __future__ import annotations
+
+import base64
+from pathlib import Path
+
+import pytest
+from pysequoia import encrypt as pgp_encrypt
+
+from services.decryptor.opening import Limits, holds_secured, may_be_secured
+from services.decryptor.trust import TrustStore
+from shared.certificates import IdentityIndex
+from tests.unit.smime.mails import (
+    ENTITY,
+    HEADER,
+    TEXT,
+    Opener,
+    body,
+    encrypt,
+    mail,
+    pkcs7_entity,
+    sign,
+)
+from tests.unit.smime.pki import Holder
+from tests.unit.smime.test_decrypting import openssl_compress
+from tests.unit.smime.test_openpgp import Person, multipart_encrypted, multipart_signed
+
+pytestmark = pytest.mark.promise("F3")
+EMPTY = b"Content-Type: text/plain; charset=us-ascii\r\n\r\n\r\n"
+FOOTER = b"Content-Type: text/plain\r\n\r\n-- \r\nsent by a list\r\n"
+
+
+def mixed(*parts: bytes, kind: bytes = b"mixed", boundary: bytes = b"m") -> bytes:
+    return (
+        b"Content-Type: multipart/" + kind + b"; boundary=" + boundary + b"\r\n\r\n"
+        + b"".join(b"--" + boundary + b"\r\n" + one + b"\r\n" for one in parts)
+        + b"--" + boundary + b"--\r\n"
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def bob() -> Person:
+    return Person("bob@example.org")
+
+
+@pytest.fixture
+def pgp(bob: Person, tmp_path: Path) -> Opener:
+    identities = IdentityIndex.load([bob.stored("bob")])  # type: ignore[list-item]
+    return Opener(identities, TrustStore(), tmp_path)
+
+
+def rearranged(bob: Person) -> dict[str, bytes]:
+    """What is left of PGP/MIME behind servers that know it not."""
+    message = pgp_encrypt(ENTITY, [bob.public])
+    version = b"Content-Type: application/pgp-encrypted\r\n\r\nVersion: 1\r\n"
+    data = b"Content-Type: application/octet-stream; name=encrypted.asc\r\n\r\n" + message
+    encoded = (
+        b"Content-Type: application/octet-stream\r\nContent-Transfer-Encoding: base64\r\n"
+        b"Content-Disposition: attachment; filename=msg.asc\r\n\r\n" + base64.encodebytes(message)
+    )
+    return {
+        "Exchange": mixed(EMPTY, version, data),
+        "Exchange, base64": mixed(
+            EMPTY, version.replace(b"\r\n\r\n", b"\r\nContent-Disposition: attachment\r\n\r\n"),
+            encoded,
+        ),
+        "without the text": mixed(version, data),
+        "the text behind": mixed(version, data, EMPTY),
+        "an empty text in quoted-printable": mixed(
+            EMPTY.replace(b"\r\n\r\n", b"\r\nContent-Transfer-Encoding: quoted-printable\r\n\r\n"),
+            version, data,
+        ),
+        "a multipart of one part": mixed(multipart_encrypted(message)),
+        "an empty text, then PGP/MIME": mixed(EMPTY, multipart_encrypted(message)),
+        "a multipart in a multipart": mixed(mixed(multipart_encrypted(message), boundary=b"n")),
+        "one part, lines of OpenPGP": mixed(b"Content-Type: text/plain\r\n\r\n" + message),
+        "lines of OpenPGP in a file": mixed(data),
+        "the whole mail is the file": data,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("name", rearranged(Person("x@example.org")))
+def test_rearranged_openpgp_is_opened(name: str, pgp: Opener, bob: Person) -> None:
+    raw = HEADER + rearranged(bob)[name]
+    assert may_be_secured(HEADER + rearranged(bob)[name].partition(b"\r\n\r\n")[0], raw)
+    with pgp(raw) as opened:
+        assert opened.security.status == "decrypted", opened.security.reason
+        assert isinstance(opened.content, bytes)
+        assert TEXT in opened.content
+        assert b"sent by a list" not in opened.content
+
+
+def test_a_multipart_of_one_smime_part_is_opened(
+    opener: Opener, holders: dict[str, Holder]
+) -> None:
+    sealed = pkcs7_entity(encrypt("-aes-256-gcm", holders["rsa"].cert))
+    alice = holders["alice"]
+    signed = pkcs7_entity(sign(alice.cert, alice.key), "signed-data")
+    gateway = b"Content-Type: multipart/mixed; boundary=m\r\n\r\nfrom a gateway\r\n--m\r\n"
+    for raw in (
+        mixed(sealed),
+        mixed(sealed, kind=b"related"),
+        mixed(EMPTY, sealed),
+        mixed(sealed, EMPTY, kind=b"alternative"),
+        mixed(EMPTY, mixed(sealed, boundary=b"n")),
+        gateway + sealed,
+    ):
+        with opener(HEADER + raw) as opened:
+            assert opened.security.status == "decrypted", opened.security.reason
+            assert opened.content == HEADER + ENTITY
+    with opener(HEADER + mixed(signed)) as opened:
+        assert opened.security.signature == "valid", opened.security.reason
+        assert opened.content == HEADER + ENTITY
+
+
+def beside(holders: dict[str, Holder], bob: Person) -> dict[str, bytes]:
+    sealed = pkcs7_entity(encrypt("-aes256", holders["rsa"].cert))
+    message = pgp_encrypt(ENTITY, [bob.public])
+    octets = sealed.replace(
+        b"application/pkcs7-mime; smime-type=enveloped-data;", b"application/octet-stream;"
+    )
+    lines = b"Content-Type: text/plain\r\n\r\n" + message
+    nothing = b"Content-Type: application/pkcs7-mime; smime-type=enveloped-data\r\n\r\nnothing"
+    return {
+        "a footer": mixed(sealed, FOOTER),
+        "a disclaimer before": mixed(FOOTER, sealed),
+        "html": mixed(sealed, b"Content-Type: text/html\r\n\r\n<p>confidential</p>"),
+        "deep": mixed(FOOTER, mixed(sealed, kind=b"related", boundary=b"n")),
+        "the media type lost": mixed(octets, FOOTER),
+        "PGP/MIME and a footer": mixed(multipart_encrypted(message), FOOTER),
+        "rearranged PGP/MIME and a text": mixed(
+            FOOTER, b"Content-Type: application/pgp-encrypted\r\n\r\nVersion: 1\r\n",
+            b"Content-Type: application/octet-stream\r\n\r\n" + message,
+        ),
+        "lines of OpenPGP and a footer": mixed(lines, FOOTER),
+        "lines of OpenPGP in base64": mixed(
+            b"Content-Type: text/plain\r\nContent-Transfer-Encoding: base64\r\n\r\n"
+            + base64.encodebytes(message), FOOTER,
+        ),
+        "lines of OpenPGP in html": mixed(
+            b"Content-Type: text/html\r\n\r\n<pre>" + message + b"</pre>", FOOTER
+        ),
+        "in a forwarded mail": mixed(
+            FOOTER, b"Content-Type: message/rfc822\r\n\r\nSubject: x\r\n" + sealed
+        ),
+        "an unreadable structure": mixed(nothing, FOOTER),
+    }  # fmt: skip
+
+
+BESIDE = (
+    "a footer", "a disclaimer before", "html", "deep", "the media type lost",
+    "PGP/MIME and a footer", "rearranged PGP/MIME and a text", "lines of OpenPGP and a footer",
+    "lines of OpenPGP in base64", "lines of OpenPGP in html", "in a forwarded mail",
+    "an unreadable structure",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("name", BESIDE)
+def test_what_is_encrypted_beside_other_parts_is_named(
+    name: str, opener: Opener, holders: dict[str, Holder], bob: Person
+) -> None:
+    cases = beside(holders, bob)
+    assert tuple(cases) == BESIDE
+    raw = HEADER + cases[name]
+    assert may_be_secured(raw.partition(b"\r\n\r\n")[0], raw)
+    assert holds_secured(raw)
+    with opener(raw) as opened:
+        assert opened.security.encrypted
+        assert opened.security.status == "unsupported"
+        assert "other parts" in opened.security.reason
+        assert opened.content is None, "it is never merged with what lies beside it"
+        assert [one.kind for one in opened.security.layers] == ["encryption"]
+
+
+@pytest.mark.parametrize("kind", ["detached", "opaque", "lines"])
+def test_what_is_signed_beside_other_parts_is_partial(
+    kind: str, pgp: Opener, opener: Opener, bob: Person, holders: dict[str, Holder]
+) -> None:
+    alice = holders["alice"]
+    if kind == "opaque":
+        used, part = opener, pkcs7_entity(sign(alice.cert, alice.key), "signed-data")
+    else:
+        used, part = pgp, multipart_signed(bob)
+        used.trust = TrustStore.load(senders=[str(bob.public).encode()], system=False)
+        if kind == "lines":
+            from pysequoia import SignatureMode
+            from pysequoia import sign as pgp_sign
+
+            part = b"Content-Type: text/plain\r\n\r\n" + pgp_sign(
+                bob.secret.signer(), b"Hello\n", mode=SignatureMode.CLEAR
+            )
+    with used(HEADER + mixed(part, FOOTER)) as opened:
+        assert opened.security.signature == "partial", opened.security.reason
+        assert opened.security.signer in ("alice@example.org", "bob@example.org")
+        assert opened.security.layers[0].covers == "part"
+        assert opened.content is None
+
+
+def test_ordinary_multiparts_have_nothing_to_tell(opener: Opener) -> None:
+    for raw in (
+        mixed(FOOTER, FOOTER),
+        mixed(FOOTER),
+        mixed(b"Content-Type: application/octet-stream; name=smime.p7s\r\n\r\nx", FOOTER),
+        mixed(),
+        b"Content-Type: multipart/mixed\r\n\r\nno boundary",
+    ):
+        with opener(HEADER + raw) as opened:
+            assert not opened.security.encrypted
+            assert opened.security.signature == "none"
+            assert opened.content is None
+
+
+@pytest.mark.promise("C4")
+def test_compressed_data_in_compressed_data_is_refused(
+    opener: Opener, holders: dict[str, Holder]
+) -> None:
+    """1.2 kB of it unpacked to 148 MB."""
+    packed = openssl_compress(b"Content-Type: text/plain\r\n\r\n" + b"\0" * 140_000_000)
+    twice = openssl_compress(pkcs7_entity(packed, "compressed-data"))
+    for raw in (
+        mail(twice, "compressed-data"),
+        mail(encrypt("-aes256", holders["rsa"].cert, data=pkcs7_entity(twice, "compressed-data"))),
+    ):
+        assert len(raw) < 20_000
+        with opener(raw) as opened:
+            assert opened.content is None
+            assert opened.security.status == "failed"
+
+
+@pytest.mark.promise("C4")
+def test_the_ratio_of_compression_is_bounded(opener: Opener, holders: dict[str, Holder]) -> None:
+    text = b"Content-Type: text/plain\r\n\r\n" + b"0" * 20_000_000
+    packed = pkcs7_entity(openssl_compress(text), "compressed-data")
+    sealed = mail(encrypt("-aes256", holders["rsa"].cert, data=packed))
+    with opener(sealed) as opened:
+        assert opened.security.status == "failed"
+        assert opened.content is None
+    lines = b"".join(b"line %d\r\n" % number for number in range(90_000))
+    usual = b"Content-Type: text/plain\r\n\r\n" + lines
+    packed = pkcs7_entity(openssl_compress(usual), "compressed-data")
+    with opener(mail(encrypt("-aes256", holders["rsa"].cert, data=packed))) as opened:
+        assert body(opened) == usual.partition(b"\r\n\r\n")[2]
+
+
+@pytest.mark.promise("C4")
+def test_the_ratio_of_openpgp_is_bounded(pgp: Opener, bob: Person) -> None:
+    """gpg compresses what it encrypts; so does who attacks."""
+    message = pgp_encrypt(ENTITY + b"0" * 3_000_000, [bob.public])
+    assert len(message) < 6_000_000
+    with pgp(HEADER + multipart_encrypted(message), Limits(ratio=0)) as opened:
+        assert opened.security.status == "failed"
+        assert opened.content is None

@@ -12,6 +12,7 @@ import unicodedata
 from collections.abc import Iterable
 from typing import NamedTuple
 
+from shared.mail.addresses import read_addresses
 from shared.mail.fields import HeaderBlock
 from shared.mail.findings import Kind
 from shared.mail.words import read_text
@@ -33,7 +34,10 @@ _AMBIGUOUS = (
     Kind.MALFORMED_FIELD,
     Kind.BLANK_FOLDED_LINE,
     Kind.HEADER_TOO_LONG,
+    # The header of some readers ends there.
+    Kind.SPACE_BEFORE_COLON,
 )
+_INVISIBLE = (Kind.CONTROL_CHARACTER, Kind.MALFORMED_WORD, Kind.UNKNOWN_CHARSET)
 #: Fields whose doubling or odd spelling leaves open who wrote what.
 _TELLING = frozenset(
     ("from", "sender", "reply-to", "subject", "date", "mime-version", "content-type",
@@ -43,7 +47,6 @@ _ODD = (
     Kind.DUPLICATE_FROM,
     Kind.DUPLICATE_CONTENT_TYPE,
     Kind.DUPLICATE_FIELD,
-    Kind.SPACE_BEFORE_COLON,
 )
 
 
@@ -115,13 +118,18 @@ def _author(header: HeaderBlock, where: str) -> Author:
             else f"Not every reader reads the author of the mail alike: {_shown(raw)}",
         )
     address = match["address"].lower()
-    name = read_text((match["name"] or "").encode()).text
+    name, doubts = read_text((match["name"] or "").encode())
     # Some letters look like others, and are the same for a reader who folds them.
     plain = unicodedata.normalize("NFKC", name).lower()
     if "@" in plain and set(_addresses_in(plain)) != {address}:
         return Author(None, "mismatch", f"The name of the author shows another address: {name}")
-    if any(unicodedata.category(c) in ("Cc", "Cf", "Zl", "Zp") for c in name):
+    if any(unicodedata.category(c) in ("Cf", "Zl", "Zp") for c in name) or any(
+        one.kind in _INVISIBLE for one in doubts
+    ):
         return Author(None, "ambiguous", "The name of the author holds invisible characters.")
+    # What the event, the ledger and the pages show.
+    if [one.address.lower() for one in read_addresses(raw).addresses] != [address]:
+        return Author(None, "ambiguous", f"Not every reader reads the author alike: {_shown(raw)}")
     return Author(address)
 
 

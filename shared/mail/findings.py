@@ -16,7 +16,8 @@ class Kind(StrEnum):
     #: A carriage return without a line feed: some readers end the line there.
     BARE_CR = "bare-cr"
     NUL = "nul"
-    #: A control character other than those two and the tabulator, in a header block.
+    #: A control character other than those two and the tabulator in a header block; any in an
+    #: encoded word.
     CONTROL_CHARACTER = "control-character"
     DUPLICATE_FROM = "duplicate-from"
     DUPLICATE_CONTENT_TYPE = "duplicate-content-type"

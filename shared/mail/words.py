@@ -74,7 +74,10 @@ def _read_text(value: bytes, hint: str) -> Text:
             and not value[words[last - 1].end : words[last].start].strip(b" \t\r\n")
         ):
             last += 1
-        pieces.append(_joined(words[at:last], found))
+        joined = _joined(words[at:last], found)
+        if _CONTROL.search(joined):
+            found.append(Finding(Kind.CONTROL_CHARACTER, first.start))
+        pieces.append(joined)
         position = words[last - 1].end
         at = last
     pieces.append(_plain(value[position:], hint, position, found))

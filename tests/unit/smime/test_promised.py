@@ -1,0 +1,195 @@
+"""What docs/threat-model.md promises of a verdict, where no other test says it."""
+
+from __future__ import annotations
+
+import pytest
+
+from services.decryptor.opening import Limits
+from shared.mail.fields import read_fields
+from shared.mail.summary import read_headers
+from tests.unit.smime.mails import (
+    ENTITY,
+    HEADER,
+    TEXT,
+    Opener,
+    body,
+    encrypt,
+    mail,
+    multipart_signed,
+    pkcs7_entity,
+    sign,
+)
+from tests.unit.smime.pki import Holder
+
+pytestmark = pytest.mark.promise("F2")
+FROM = b"From: Alice Example <alice@example.org>"
+
+
+@pytest.mark.parametrize(
+    "author",
+    [
+        b"alice@example.org",
+        b"<alice@example.org>",
+        b'"Example, Alice" <alice@example.org>',
+        b"Alice (Sales) Example <ALICE@example.org>",
+        b"=?utf-8?q?Ali=C3=A7e?= <alice@example.org>",
+        b'"alice@example.org" <alice@example.org>',
+        b"Alice\r\n Example <alice@example.org>",
+        "Alice Größe <alice@example.org>".encode(),
+    ],
+)
+def test_event_and_page_and_raw_show_the_author_who_signed(
+    author: bytes, opener: Opener, holders: dict[str, Holder]
+) -> None:
+    alice = holders["alice"]
+    header = HEADER.replace(FROM, b"From: " + author)
+    with opener(header + multipart_signed(alice.cert, alice.key)) as opened:
+        assert opened.security.signature == "valid", opened.security.reason
+        assert opened.security.signer == "alice@example.org"
+        assert isinstance(opened.content, bytes)
+        shown = read_headers(opened.content.partition(b"\r\n\r\n")[0])
+        assert shown.sender.lower() == "alice@example.org"
+        assert read_headers(header).sender == shown.sender
+        assert len(read_fields(opened.content).all("from")) == 1
+
+
+def test_the_outer_subject_is_not_covered(opener: Opener, holders: dict[str, Holder]) -> None:
+    """Whoever carries a signed mail can write another subject on it."""
+    alice = holders["alice"]
+    signed = multipart_signed(alice.cert, alice.key)
+    with opener(HEADER.replace(b"Invoice 4711", b"Invoice 9999") + signed) as opened:
+        assert opened.security.signature == "valid"
+    protected = multipart_signed(
+        alice.cert, alice.key, entity=b"Subject: Invoice 4711\r\n" + ENTITY
+    )
+    with opener(HEADER.replace(b"Invoice 4711", b"Invoice 9999") + protected) as opened:
+        assert opened.security.signature == "valid"
+        assert isinstance(opened.content, bytes)
+        assert b"Subject: Invoice 4711\r\n" in opened.content
+        assert b"9999" not in opened.content
+
+
+def test_layers_tell_who_signed_what(opener: Opener, holders: dict[str, Holder]) -> None:
+    alice, gateway = holders["alice"], holders["stranger"]
+    inner = pkcs7_entity(sign(alice.cert, alice.key), "signed-data")
+    sealed = pkcs7_entity(encrypt("-aes-256-gcm", holders["p256"].cert, data=inner))
+    with opener(HEADER + multipart_signed(gateway.cert, gateway.key, entity=sealed)) as opened:
+        assert [tuple(one) for one in opened.security.layers] == [
+            ("signature", "smime", "partial", "stranger@example.org", "ciphertext"),
+            ("encryption", "smime", "decrypted", None, None),
+            ("signature", "smime", "valid", "alice@example.org", "content"),
+        ]
+        assert opened.security.signature == "valid"
+
+
+@pytest.mark.parametrize("detached", [True, False])
+def test_a_signature_around_a_ciphertext_proves_nothing(
+    detached: bool, opener: Opener, holders: dict[str, Holder]
+) -> None:
+    """Whoever takes another's ciphertext and signs around it has not written it."""
+    alice = holders["alice"]
+    sealed = pkcs7_entity(encrypt("-aes-256-gcm", holders["p256"].cert))
+    wrapped = (
+        multipart_signed(alice.cert, alice.key, entity=sealed)
+        if detached
+        else pkcs7_entity(sign(alice.cert, alice.key, data=sealed), "signed-data")
+    )
+    with opener(HEADER + wrapped) as opened:
+        assert body(opened) == TEXT
+        assert opened.security.status == "decrypted"
+        assert opened.security.signature == "partial"
+        assert "encrypted form" in opened.security.reason
+
+
+@pytest.mark.parametrize(
+    "preamble",
+    [
+        b"",
+        b"This is a cryptographically signed message in MIME format.",
+        b"This is an S/MIME signed message",
+        b"This is an OpenPGP/MIME signed message (RFC 4880 and 3156)",
+        b"This is a multi-part message in MIME format.",
+        b"This is a multipart message in MIME format.",
+    ],
+)
+def test_what_programs_write_before_the_parts_harms_nothing(
+    preamble: bytes, opener: Opener, holders: dict[str, Holder]
+) -> None:
+    alice = holders["alice"]
+    made = multipart_signed(alice.cert, alice.key)
+    with opener(HEADER + made.replace(b"This is a signed message.", preamble)) as opened:
+        assert opened.security.signature == "valid", opened.security.reason
+        assert opened.content == HEADER + ENTITY
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "word"),
+    [
+        (b"This is a signed message.", b"Please pay to Mallory.", "partial"),
+        (b"This is a signed message.", b"This is a signed message. Pay!", "partial"),
+        (b"--b1--\r\n", b"--b1--\r\nPlease pay to Mallory.\r\n", "partial"),
+        (b"--b1--\r\n", b"--b1--tail\r\n", "ambiguous"),
+        (b"\r\n--b1--\r\n", b"", "ambiguous"),
+        (b'boundary="b1"', b'boundary="b1"; boundary="b2"', "ambiguous"),
+        (b'boundary="b1"', b"boundary*=us-ascii''b1", "ambiguous"),
+        (b'boundary="b1"', b'boundary="b1"\r\nContent-Type: text/plain', "ambiguous"),
+        (b'boundary="b1"', b'boundary="b1"\r\nX: y\rContent-Type: text/plain', "ambiguous"),
+        (b"name=smime.p7s", b"name=smime.p7s\r\nContent-Type: text/plain", "ambiguous"),
+    ],
+)
+def test_a_mail_that_can_be_read_otherwise_is_handed_out_as_it_came(
+    before: bytes, after: bytes, word: str, opener: Opener, holders: dict[str, Holder]
+) -> None:
+    alice = holders["alice"]
+    made = multipart_signed(alice.cert, alice.key)
+    assert before in made
+    with opener(HEADER + made.replace(before, after, 1)) as opened:
+        assert opened.security.signature == word, opened.security.reason
+        assert opened.security.signer == "alice@example.org"
+        assert opened.content is None or word == "ambiguous"
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"Content-Type: text/plain; charset=utf-7\r\n\r\n+AGEAYg-\r\n",
+        b"Content-Type: text/plain; charset=no-such\r\n\r\nHello\r\n",
+        b"Content-Type: text/plain\r\n\r\nGr\xc3\xbc\xc3\x9fe\r\n",
+        b"Content-Type: text/plain; charset=utf-8\r\n\r\nGr\xfc\xdfe\r\n",
+        b"Content-Type: text/plain; charset=iso-8859-1\r\n\r\n\x93Hello\x94\r\n",
+        b"Content-Type: text/plain\r\n\r\none\rtwo\r\n",
+        b"Content-Type: text/plain\r\n\r\none\0two\r\n",
+        b"Content-Type: text/plain\r\nContent-Type: text/html\r\n\r\n<b>one</b>\r\n",
+        b"Content-Type: text/plain\r\nContent-Transfer-Encoding: base64 (x)\r\n\r\nUGF5\r\n",
+        b"Content-Type: text/plain\r\nContent-Transfer-Encoding: base64\r\n\r\nUG!F5\r\n",
+        b"Content-Type: text/plain\r\nContent-Transfer-Encoding: x-own\r\n\r\nHello\r\n",
+    ],
+)
+def test_a_text_that_readers_decode_otherwise_is_ambiguous(
+    content: bytes, opener: Opener, holders: dict[str, Holder]
+) -> None:
+    alice = holders["alice"]
+    with opener(mail(sign(alice.cert, alice.key, data=content), "signed-data")) as opened:
+        assert opened.security.signature == "ambiguous", opened.security.reason
+        assert opened.security.reason
+
+
+def test_deep_and_wide_mails_are_read_within_bounds(
+    opener: Opener, holders: dict[str, Holder]
+) -> None:
+    """Layers, parts and depth are counted; what lies beyond is never called valid."""
+    alice = holders["alice"]
+    wide = (
+        b"Content-Type: multipart/mixed; boundary=w\r\n\r\n"
+        + b"--w\r\n\r\nx\r\n" * 2000
+        + b"--w--\r\n"
+    )
+    deep = b"Content-Type: message/rfc822\r\n\r\n" * 100 + b"\r\nx\r\n"
+    for content in (wide, deep):
+        with opener(HEADER + multipart_signed(alice.cert, alice.key, entity=content)) as opened:
+            assert opened.security.signature == "ambiguous", opened.security.reason
+    nested = ENTITY
+    for _ in range(12):
+        nested = pkcs7_entity(sign(alice.cert, alice.key, data=nested), "signed-data")
+    with opener(HEADER + nested, Limits(nesting=8)) as opened:
+        assert opened.security.signature != "valid" or opened.content is None

@@ -156,6 +156,7 @@ class Logins:
                 account=tokens.account,
                 by=person,
                 expires_at=tokens.expires_at,
+                grant_ends_at=tokens.grant_ends_at,
             )
             status = authorisations.status(transaction, connection_id)
         assert status is not None

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import ipaddress
-import socket
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -15,13 +13,17 @@ import httpx
 from shared.alert_requests import compose
 from shared.alerts import Alert
 from shared.clock import utc_now
-from shared.errors import InvalidInput, PosthouseError, TryAgain
+from shared.errors import InvalidInput, PosthouseError
 from shared.hosts import HostRules
+from shared.mailbox import https
+from shared.mailbox.base import Refused
 from shared.storage.alerts import WEBHOOK_TABLE, Target
 from shared.vault import Place, Vault
 
 #: Seconds that a receiver may take to accept a connection, and to answer.
-_TIMEOUT: Final = httpx.Timeout(10.0, connect=5.0)
+_CONNECT_S: Final = 5.0
+_READ_S: Final = 10.0
+_WHERE: Final = "POSTHOUSE_ALLOWED_HOSTS and POSTHOUSE_DENIED_HOSTS say where it may."
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +60,8 @@ class Caller:
         """Stops at the first call that gets no answer: the receiver is down, the rest waits."""
         calls = []
         # A redirect is an error: it could lead where the rules would not.
-        with httpx.Client(timeout=_TIMEOUT, follow_redirects=False, trust_env=False) as client:
+        reach = self._hosts.at if self._hosts is not None else None
+        with https.client(connect=_CONNECT_S, read=_READ_S, reach=reach) as client:
             for alert, target in work:
                 calls.append(self._call(client, alert, target))
                 if calls[-1].status is None:
@@ -75,13 +78,12 @@ class Caller:
                 public_url=self._public_url,
                 now=self._now,
             )
-            url, name = self._pinned(request.url)
-            answer = client.post(
-                url,
-                headers={**request.headers, "host": name},
-                content=request.body,
-                # The certificate must be the name's, though the address is called.
-                extensions={"sni_hostname": httpx.URL(request.url).host},
+            _refuse_other_schemes(request.url)
+            answer = client.post(request.url, headers=dict(request.headers), content=request.body)
+        except Refused as error:
+            # Also what is said of an address that is not allowed.
+            return Call(
+                alert, target, None, f"{error} {_WHERE if 'forbidden' in error.code else ''}"
             )
         except PosthouseError as error:
             return Call(alert, target, None, str(error))
@@ -99,29 +101,11 @@ class Caller:
         place = Place(WEBHOOK_TABLE, column, str(target.id))
         return self._vault.open(sealed, place).decode()
 
-    def _pinned(self, url: str) -> tuple[httpx.URL, str]:
-        """The address to call, resolved once and allowed, and what to call it in `Host`.
 
-        Resolved here, so that a name cannot point elsewhere after it was looked at. Raises
-        InvalidInput.
-        """
-        parts = httpx.URL(url)
-        if parts.scheme not in {"https", "http"} or not parts.host:
-            raise InvalidInput("The webhook's address is not an http(s) address.", field="url")
-        port = parts.port or (443 if parts.scheme == "https" else 80)
-        try:
-            found = socket.getaddrinfo(parts.host, port, type=socket.SOCK_STREAM)
-        except OSError as error:
-            raise TryAgain(f"The webhook's host {parts.host} cannot be resolved.") from error
-        for *_, address in found:
-            literal = ipaddress.ip_address(str(address[0]).partition("%")[0])
-            if self._hosts is None or self._hosts.allows(parts.host, literal):
-                return parts.copy_with(host=str(literal)), parts.netloc.decode()
-        raise InvalidInput(
-            f"Posthouse may not connect to {parts.host}.",
-            field="url",
-            hint="POSTHOUSE_ALLOWED_HOSTS and POSTHOUSE_DENIED_HOSTS say where it may.",
-        )
+def _refuse_other_schemes(url: str) -> None:
+    parts = httpx.URL(url)
+    if parts.scheme not in {"https", "http"} or not parts.host:
+        raise InvalidInput("The webhook's address is not an http(s) address.", field="url")
 
 
 def send_test(

@@ -74,24 +74,33 @@ class _Unfolded(httpx.SyncByteStream):
         self._host = host
 
     def __iter__(self) -> Iterator[bytes]:
-        if self._encoding == "identity":
-            pieces: Iterable[bytes] = self._stream
-        elif self._encoding in ("gzip", "x-gzip"):
-            pieces = _gunzipped(self._stream)
-        else:
-            raise httpx.DecodingError(f"the answer is encoded as {self._encoding[:40]!r}")
-        size = 0
-        for piece in pieces:
-            size += len(piece)
-            if self._limit is not None and size > self._limit:
-                raise TryAgain(
-                    f"{self._host} answers with more than {self._limit >> 20} MiB.",
-                    code="answer-too-large",
-                )
-            yield piece
+        yield from unfolded(self._stream, self._encoding, self._limit, self._host)
 
     def close(self) -> None:
         self._stream.close()
+
+
+def unfolded(
+    chunks: Iterable[bytes], encoding: str, limit: int | None, host: str
+) -> Iterator[bytes]:
+    """The pieces of an answer of `host`, decompressed, `limit` octets of them at most.
+
+    Raises TryAgain beyond; httpx.DecodingError for what was not asked for.
+    """
+    if encoding == "identity":
+        pieces: Iterable[bytes] = chunks
+    elif encoding in ("gzip", "x-gzip"):
+        pieces = _gunzipped(chunks)
+    else:
+        raise httpx.DecodingError(f"the answer is encoded as {encoding[:40]!r}")
+    size = 0
+    for piece in pieces:
+        size += len(piece)
+        if limit is not None and size > limit:
+            raise TryAgain(
+                f"{host} answers with more than {limit >> 20} MiB.", code="answer-too-large"
+            )
+        yield piece
 
 
 def _gunzipped(chunks: Iterable[bytes]) -> Iterator[bytes]:

@@ -33,6 +33,8 @@ class Authorisation:
     refreshed_at: datetime | None
     lost_at: datetime | None
     revoked: bool
+    #: When the grant itself ends, where the provider said so (Google, applications in "Testing").
+    grant_ends_at: datetime | None = None
 
     @property
     def valid(self) -> bool:
@@ -111,6 +113,7 @@ def grant(
     account: str,
     by: str,
     expires_at: datetime,
+    grant_ends_at: datetime | None = None,
 ) -> None:
     """Keeps what a login gave, and lets the connection go on where it waited for it."""
     session.execute(
@@ -121,6 +124,7 @@ def grant(
             "account": account,
             "by": by,
             "expires_at": expires_at,
+            "grant_ends_at": grant_ends_at,
         },
     )
     session.execute(_SQL["resume"], {"connection_id": connection_id})
@@ -172,6 +176,7 @@ def statuses(session: Session, ids: Sequence[int]) -> dict[int, Authorisation]:
             refreshed_at=row[5],
             lost_at=row[6],
             revoked=row[7],
+            grant_ends_at=row[8],
         )
     return found
 

@@ -184,7 +184,8 @@ def test_an_address_that_is_not_permitted_is_never_called(
     assert receiver.received == []
     row = session.execute("SELECT error FROM alert_delivery").fetchone()
     assert row is not None
-    assert "may not connect" in str(row[0])
+    assert "not allowed here" in str(row[0])
+    assert "POSTHOUSE_ALLOWED_HOSTS" in str(row[0])
 
 
 def test_a_name_is_called_at_an_allowed_address_under_its_own_name(

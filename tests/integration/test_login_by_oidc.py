@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gzip
+import tracemalloc
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -9,11 +11,14 @@ import pytest
 
 from services.admin.people.access import Access, LoginRefused
 from services.admin.people.oidc import Oidc, Provider
+from shared.errors import TryAgain
 from shared.people import Role
 from shared.storage import people
 from shared.storage.pool import Database
 from shared.vault import Vault, new_key
+from tests.servers.certificates import Authority
 from tests.servers.oidc import LOGIN_REDIRECT, OidcServer
+from tests.servers.provider import Said, ScriptedProvider
 
 
 @dataclass
@@ -98,3 +103,27 @@ def test_a_code_of_another_login_is_refused(door: Door) -> None:
     with pytest.raises(LoginRefused):
         # PKCE: the code was made for the other login's verifier.
         door.oidc.finish({**mine, "code": stolen["code"]}, browser)
+
+
+def test_an_answer_of_the_provider_is_counted_as_it_unfolds(
+    database_url: str, authority: Authority, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """200 MiB in 200 kB of gzip: nobody's memory is filled, and people are told."""
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(authority.certificate))
+    with (
+        ScriptedProvider(authority.issue("localhost", "127.0.0.1")) as server,
+        Database(database_url) as database,
+    ):
+        bomb = gzip.compress(b" " * (200 << 20))
+        server.say_octets(Said(200, bomb, headers={"Content-Encoding": "gzip"}), discovery=True)
+        access = Access(database, Vault.from_settings([new_key()]), None)
+        provider = Provider(server.issuer, "id", "secret", LOGIN_REDIRECT)
+        tracemalloc.start()
+        try:
+            with pytest.raises(TryAgain) as refused:
+                Oidc(provider, database, access).start("/mails")
+            _, peak = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+    assert refused.value.code == "answer-too-large"
+    assert peak < 80 << 20

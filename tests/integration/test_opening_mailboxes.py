@@ -104,6 +104,25 @@ def test_the_next_address_is_tried_and_the_time_is_shared(
     assert f"connected to 127.0.0.1 port {server.port}" in log
 
 
+def test_a_silent_address_holds_nobody_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """RFC 8305: the next address is tried beside it, and nobody waits for it to fail."""
+    with ScriptedServer(imap()) as server, socket.socket() as silent:
+        silent.bind(("127.0.0.2", server.port))
+        silent.listen(0)
+        held = [socket.socket() for _ in range(4)]
+        for sock in held:
+            sock.setblocking(False)
+            sock.connect_ex(("127.0.0.2", server.port))
+        found = [ipaddress.ip_address(text) for text in ("127.0.0.2", "127.0.0.1")]
+        monkeypatch.setattr(connect, "_look_up", lambda *_: found)
+        with opened(connection_to(server.port, host="mail.example.org")) as mailbox:
+            log = "\n".join(mailbox.transcript)
+        for sock in held:
+            sock.close()
+    assert f"connected to 127.0.0.1 port {server.port}" in log
+    assert "127.0.0.2" not in log, "it neither failed nor ran out of time"
+
+
 @pytest.mark.promise("M14")
 def test_forbidden_addresses_are_not_connected_to(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[str] = []
@@ -274,9 +293,10 @@ def test_one_protocol_where_the_other_is_expected(dovecot: Dovecot) -> None:
 def test_a_server_that_has_no_room(mode: Mode, greeting: bytes) -> None:
     with ScriptedServer(lambda talk: talk.send(greeting)) as server:
         error = failure(server.port, mode)
-    assert (error.step, error.code) == ("greeting", "server-refused")
+    assert (error.step, error.code) == ("greeting", "too-many-connections")
     assert isinstance(error, TryAgain)
     assert "too many connections" in str(error)
+    assert "tried again by itself" in error.hint
 
 
 @pytest.mark.promise("M8")

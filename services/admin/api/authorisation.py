@@ -8,11 +8,12 @@ from starlette.responses import JSONResponse, Response
 from services.admin.api.problems import problem_of, responses
 from services.admin.api.requests import Ctx, IdInPath, beside
 from services.admin.api.schemas.connections import AuthorisationOut, AuthorizeOut, RevokedOut
-from services.admin.operations import authorisation
+from services.admin.operations import authorisation, consents
 from services.admin.pages.rendering import go
 from services.admin.people.authentication import session_of
 from services.admin.people.authorization import OPERATE, principal_of
 from shared.errors import PosthouseError
+from shared.logins import Others
 
 router = APIRouter(tags=["authorisation"])
 
@@ -28,11 +29,18 @@ async def authorize(request: Request, ctx: Ctx, connection_id: IdInPath) -> Auth
 
 
 @router.post(
-    "/connections/{connection_id}/revoke", dependencies=[OPERATE], responses=responses(404)
+    "/connections/{connection_id}/revoke", dependencies=[OPERATE], responses=responses(404, 409)
 )
-async def revoke(request: Request, ctx: Ctx, connection_id: IdInPath) -> RevokedOut:
-    """Forgets the tokens and takes the grant back at the provider."""
-    confirmed = await beside(request, lambda: authorisation.revoke(ctx, connection_id))
+async def revoke(
+    request: Request, ctx: Ctx, connection_id: IdInPath, others: Others = Others.ASK
+) -> RevokedOut:
+    """Forgets the tokens and takes the grant back at the provider.
+
+    Some providers end with it the whole grant of that person and application. Where other
+    connections live on it, this is refused (`grant-shared`) until `others` says what becomes of
+    them: `end` ends them too, `keep` only forgets the tokens here.
+    """
+    confirmed = await beside(request, lambda: authorisation.revoke(ctx, connection_id, others))
     return RevokedOut(confirmed=confirmed)
 
 
@@ -43,9 +51,19 @@ async def revoke(request: Request, ctx: Ctx, connection_id: IdInPath) -> Revoked
     responses={**responses(502), 303: {"description": "Back to the page of the connection"}},
 )
 async def callback(request: Request, ctx: Ctx) -> Response:
-    """Where providers send the browser back to, with `code` and `state` or an `error`."""
+    """Where providers send the browser back to, with `code` and `state` or an `error`; after an
+    administrator of a tenant was asked for consent, with what became of it."""
     by, query = _session(request), dict(request.query_params)
     in_browser = session_of(request) is not None
+    consent = consents.landed(query)
+    if consent is not None:
+        if in_browser:
+            return go(
+                f"/credentials/{consent.credential_id}",
+                consent.text,
+                "good" if consent.given else "bad",
+            )
+        return JSONResponse({"consented": consent.given, "detail": consent.text})
     try:
         connection, done = await beside(
             request, lambda: authorisation.finish(ctx, query, session=by)
@@ -56,7 +74,9 @@ async def callback(request: Request, ctx: Ctx) -> Response:
         return problem_of(error)
     if in_browser:
         text = f"{connection.name} is authorised as {done.account}."
-        return go(f"/connections/{connection.id}", text)
+        if done.grant_ends_at is not None:
+            text += " The provider ends that in a few days: see below."
+        return go(f"/connections/{connection.id}", text, "warn" if done.grant_ends_at else "good")
     return JSONResponse(AuthorisationOut.model_validate(done).model_dump(mode="json"))
 
 

@@ -55,6 +55,8 @@ def _shown(seen: CredentialSeen, *, full: bool = True) -> CredentialOut:
     return CredentialOut(
         **dataclasses.asdict(seen.credential),
         redirect_uri=seen.redirect_uri,
+        admin_consent_url=seen.admin_consent_url,
+        redirect_problem=seen.redirect_problem,
         uses=seen.uses,
         used_by=users,
     )

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from services.admin.context import Context
 from services.admin.operations.credentials import redirect_uri
 from shared.connections import Connection
+from shared.logins import Others
 from shared.storage.authorisations import Authorisation
 
 
@@ -38,9 +39,17 @@ def finish(
     return connection, authorisation
 
 
-def revoke(ctx: Context, connection_id: int) -> bool:
-    """Forgets the tokens and takes the grant back; False where the provider did not confirm."""
-    confirmed = ctx.house.mail_work.run(lambda: ctx.house.logins.revoke(connection_id))
+def revoke(ctx: Context, connection_id: int, others: Others = Others.ASK) -> bool:
+    """Forgets the tokens and takes the grant back; False where the provider did not confirm.
+
+    Raises GrantShared where other connections live on the same grant and nobody said what becomes
+    of them.
+    """
+    confirmed = ctx.house.mail_work.run(
+        lambda: ctx.house.logins.revoke(connection_id, others=others)
+    )
     with ctx.transaction() as transaction:
-        ctx.record(transaction, "revoke", f"connection/{connection_id}")
+        ctx.record(
+            transaction, "revoke", f"connection/{connection_id}", after={"others": others.value}
+        )
     return confirmed

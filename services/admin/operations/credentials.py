@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from services.admin.context import Context
+from services.admin.operations import consents
 from shared import fields as typed
 from shared.clouds import check_use, cloud_named
 from shared.connections import Connection, Mode
@@ -17,6 +18,7 @@ from shared.credentials import (
     check,
     check_settings,
     client_certificate_of,
+    pem_of,
     service_account_of,
 )
 from shared.errors import Conflict, InvalidInput, NotFound
@@ -53,6 +55,10 @@ class CredentialSeen:
     uses: int
     redirect_uri: str
     used_by: tuple[User, ...] = ()
+    #: Where an administrator of the tenant consents; empty where there is no such link.
+    admin_consent_url: str = ""
+    #: Why the provider will not take `redirect_uri`; empty where it will.
+    redirect_problem: str = ""
 
 
 def redirect_uri(ctx: Context) -> str:
@@ -65,7 +71,7 @@ def search_credentials(ctx: Context, q: str = "") -> Sequence[CredentialSeen]:
     with ctx.transaction() as session:
         found = credentials.search(session, q)
         uses = credentials.uses(session, [c.id for c in found])
-    return [CredentialSeen(c, uses[c.id], redirect_uri(ctx)) for c in found]
+    return [_seen(ctx, credential, uses[credential.id]) for credential in found]
 
 
 def get_credential(ctx: Context, credential_id: int) -> CredentialSeen:
@@ -161,7 +167,7 @@ def _edited(current: Credential | None, changes: Mapping[str, Any]) -> Credentia
     if pasted and credential.provider is Provider.GOOGLE:
         service_account_of(pasted)
     elif pasted:
-        ends = client_certificate_of(pasted).not_valid_after_utc
+        ends = client_certificate_of(pem_of(pasted)).not_valid_after_utc
         if not changes.get("secret_expires_at"):
             # A client secret does not say when it ends; a certificate does.
             credential = replace(credential, secret_expires_at=ends)
@@ -214,7 +220,9 @@ def _keep_secrets(
         sealed = vault.seal(secret.encode(), client_secret_place(credential_id))
         credentials.write_client_secret(session, credential_id, sealed if secret else None)
     if certificate is not None:
-        sealed = vault.seal(certificate.encode(), client_certificate_place(credential_id))
+        microsoft = credentials.get(session, credential_id).provider is Provider.MICROSOFT
+        kept = pem_of(certificate) if certificate and microsoft else certificate
+        sealed = vault.seal(kept.encode(), client_certificate_place(credential_id))
         credentials.write_client_certificate(
             session, credential_id, sealed if certificate else None
         )
@@ -223,7 +231,23 @@ def _keep_secrets(
 def _see(ctx: Context, session: Session, credential_id: int) -> CredentialSeen:
     credential = credentials.get(session, credential_id)
     users = tuple(credentials.used_by(session, credential_id))
-    return CredentialSeen(credential, len(users), redirect_uri(ctx), users)
+    return _seen(ctx, credential, len(users), users)
+
+
+def _seen(
+    ctx: Context, credential: Credential, uses: int, users: tuple[User, ...] = ()
+) -> CredentialSeen:
+    address = redirect_uri(ctx)
+    own = bool(credential.setting("authority"))
+    problem = consents.redirect_problem(credential.provider, address, own)
+    return CredentialSeen(
+        credential,
+        uses,
+        address,
+        users,
+        admin_consent_url=consents.link(credential, address),
+        redirect_problem=problem if credential.needs_login else "",
+    )
 
 
 def _plain(credential: Credential) -> dict[str, Any]:

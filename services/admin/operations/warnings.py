@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from services.admin.context import Context
 from shared.connections import AfterDownload, Connection, Mode, TransportSecurity
 from shared.mailbox.base import Capabilities
-from shared.storage import connections, handlers
+from shared.storage import authorisations, connections, handlers
 from shared.storage.pool import Session
 
 #: Where Gmail's rules for POP apply, known without asking.
@@ -63,6 +63,29 @@ def find(session: Session, connection: Connection) -> list[Warning]:
                 "pop3-keeps",
                 "POP3 cannot mark mails read: they stay on the server as they are, and only "
                 "Posthouse knows which ones it has had. Another program sees all of them as new.",
+            )
+        )
+    authorised = authorisations.status(session, connection.id)
+    if authorised is not None and authorised.grant_ends_at is not None and authorised.valid:
+        found.append(
+            Warning(
+                "grant-ends",
+                "The provider ends this authorisation on "
+                f"{authorised.grant_ends_at:%-d %B %Y, %H:%M} UTC, whatever is done with it. At "
+                'Google that is so for applications in the state "Testing": publish the '
+                "application (Google Auth Platform, Audience), then authorise again.",
+                serious=True,
+            )
+        )
+    if connection.mode is Mode.MICROSOFT_GRAPH and (
+        connection.after_download is AfterDownload.MARK_READ
+    ):
+        found.append(
+            Warning(
+                "read-receipts",
+                "Where a sender asked for a read receipt, Exchange may send one when Posthouse "
+                "marks the mail read: Graph has no way to hold it back. An administrator may "
+                "try Set-MailboxMessageConfiguration -ReadReceiptResponse NeverSend (unverified).",
             )
         )
     twins = connections.twins(session, connection)

@@ -13,11 +13,13 @@ from services.admin.operations import authorisation, looking
 from services.admin.operations import connections as operations
 from services.admin.pages import charts
 from services.admin.pages.house import context_of, is_part
+from services.admin.pages.posted import Form
 from services.admin.pages.rendering import go, render
 from services.admin.pages.wording import counted
 from services.admin.people.authentication import session_of
 from services.admin.people.authorization import LOOK, OPERATE
 from shared.errors import NotFound, PosthouseError
+from shared.logins import GrantShared, Others
 from shared.storage import credentials
 from shared.storage.messages import Day
 
@@ -82,9 +84,18 @@ def authorise(request: Request, connection_id: int) -> Response:
 
 
 @router.post("/{connection_id:int}/revoke", dependencies=[OPERATE])
-def revoke(request: Request, connection_id: int) -> Response:
-    confirmed = authorisation.revoke(context_of(request), connection_id)
+def revoke(request: Request, connection_id: int, form: Form) -> Response:
+    ctx = context_of(request)
+    chosen = form.text("others")
+    others = Others(chosen) if chosen in set(Others) else Others.ASK
+    try:
+        confirmed = authorisation.revoke(ctx, connection_id, others)
+    except GrantShared as shared:
+        seen = operations.get_connection(ctx, connection_id)
+        return render(request, "connections/take_back.html", seen=seen, names=shared.names)
     text = "The authorisation is taken back."
+    if others is Others.KEEP:
+        return go(f"/connections/{connection_id}", "The authorisation is forgotten here.")
     if not confirmed:
         text += " The provider did not confirm it: remove Posthouse on its account page, too."
     return go(f"/connections/{connection_id}", text, "good" if confirmed else "warn")

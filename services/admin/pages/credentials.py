@@ -7,6 +7,7 @@ from typing import Any, Final
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
+from services.admin.operations import consents
 from services.admin.operations import credentials as operations
 from services.admin.pages.house import context_of
 from services.admin.pages.posted import Form, Posted, Values
@@ -14,7 +15,7 @@ from services.admin.pages.rendering import go, render
 from services.admin.people.authorization import ADMINISTER, LOOK
 from shared.clock import utc_now
 from shared.clouds import CLOUDS
-from shared.credentials import SETTINGS
+from shared.credentials import SETTINGS, Provider
 from shared.errors import Conflict, InvalidInput, PosthouseError
 from shared.storage.conflicts import InUse
 
@@ -97,6 +98,11 @@ def _form(
         error=error,
         clouds=[(cloud.key, cloud.title) for cloud in CLOUDS],
         redirect_uri=operations.redirect_uri(ctx),
+        redirect_problem=consents.redirect_problem(
+            Provider.GOOGLE if values["provider"] == "google" else Provider.MICROSOFT,
+            operations.redirect_uri(ctx),
+            bool(values["setting_authority"]),
+        ),
         settings=SETTINGS,
         now=utc_now(),
     )

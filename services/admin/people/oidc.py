@@ -20,6 +20,7 @@ from joserfc.errors import JoseError
 from joserfc.jwk import KeySet
 
 from services.admin.people.access import Access, LoginRefused
+from services.admin.people.bounded_adapter import BoundedAdapter
 from services.admin.people.tokens import digest_of
 from shared.errors import TryAgain
 from shared.storage import people
@@ -137,7 +138,7 @@ class Oidc:
 
     def _client(self) -> OAuth2Session:
         provider = self._provider
-        return OAuth2Session(
+        session = OAuth2Session(
             provider.client_id,
             provider.client_secret,
             token_endpoint_auth_method="client_secret_basic" if provider.client_secret else "none",
@@ -145,6 +146,8 @@ class Oidc:
             redirect_uri=provider.callback,
             code_challenge_method="S256",
         )
+        session.mount("https://", BoundedAdapter())
+        return session
 
     def _silent(self, error: Exception) -> TryAgain:
         return TryAgain(
@@ -154,6 +157,8 @@ class Oidc:
 
 
 def _json_of(address: str) -> Any:
-    answer = requests.get(address, timeout=_TIMEOUT)
-    answer.raise_for_status()
-    return answer.json()
+    with requests.Session() as session:
+        session.mount("https://", BoundedAdapter())
+        answer = session.get(address, timeout=_TIMEOUT)
+        answer.raise_for_status()
+        return answer.json()

@@ -11,14 +11,17 @@ RETURNING connection_id, session, flow, created_at > now() - interval '15 minute
 
 -- name: grant
 INSERT INTO authorisation
-    (connection_id, cache, account, authorised_by, authorised_at, expires_at, revoked, lost_at)
-VALUES (%(connection_id)s, %(cache)s, %(account)s, %(by)s, now(), %(expires_at)s, false, NULL)
+    (connection_id, cache, account, authorised_by, authorised_at, expires_at, grant_ends_at,
+     revoked, lost_at)
+VALUES (%(connection_id)s, %(cache)s, %(account)s, %(by)s, now(), %(expires_at)s,
+        %(grant_ends_at)s, false, NULL)
 ON CONFLICT (connection_id) DO UPDATE SET
     cache = excluded.cache,
     account = excluded.account,
     authorised_by = excluded.authorised_by,
     authorised_at = excluded.authorised_at,
     expires_at = excluded.expires_at,
+    grant_ends_at = excluded.grant_ends_at,
     revoked = false,
     lost_at = NULL
 
@@ -53,7 +56,8 @@ UPDATE authorisation SET revoked = true, cache = NULL, expires_at = NULL
 WHERE connection_id = %(connection_id)s
 
 -- name: status
-SELECT connection_id, account, authorised_by, authorised_at, expires_at, refreshed_at, lost_at, revoked
+SELECT connection_id, account, authorised_by, authorised_at, expires_at, refreshed_at, lost_at, revoked,
+       grant_ends_at
 FROM authorisation WHERE connection_id = ANY(%(ids)s)
 
 -- name: unused_since

@@ -6,6 +6,7 @@ import uuid
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 import yaml
@@ -15,6 +16,7 @@ from tests.integration.api.test_connections import problem
 from tests.servers.dovecot import Dovecot
 from tests.servers.graph import GraphServer
 from tests.servers.oidc import REDIRECT, OidcServer
+from tests.servers.scripted import ScriptedServer
 
 ALICE = "alice@example.org"
 
@@ -131,8 +133,13 @@ def test_pop3_with_a_credential_by_the_api(
         "host": "localhost",
         "port": oauth_dovecot.pop3s_port,
         "username": ALICE,
-        "credential_id": offered(),
-        "ca_certificate": oidc.ca,
+        "credential_id": offered(
+            settings={
+                "authority": oidc.issuer,
+                "ca_certificate": oidc.ca,
+                "pop3_host": f"localhost:{oauth_dovecot.pop3s_port}",
+            }
+        ),
     }
     saved = api.http.post("connections", json=body).json()
     names = [step["name"] for step in saved["access"]["steps"]]
@@ -202,3 +209,50 @@ def test_apply_takes_pop3_with_a_credential_and_back_to_a_password(
     assert (there["credential_id"] is None, there["has_password"]) == (True, True)
     there = applied(credential=credential)
     assert (there["credential_id"] is None, there["has_password"]) == (False, False)
+
+
+@pytest.mark.promise("A1")
+def test_a_token_is_not_sent_to_a_host_that_somebody_typed(
+    api: Api, offered: Any, oidc: OidcServer
+) -> None:
+    """Who may edit and test connections must not have the application's token sent to himself."""
+    credential = offered()
+    with ScriptedServer(lambda talk: talk.say_nothing()) as mine:
+        typed = graph(credential, host_override=f"127.0.0.1:{mine.port}")
+        pop3 = graph(credential, mode="pop3", host="127.0.0.1", port=mine.port)
+        for body, field in ((typed, "host_override"), (pop3, "host")):
+            for path in ("connections/test", "connections"):
+                refused = problem(api.http.post(path, json=body), 422)
+                assert refused["field"] == field, path
+        unverified = {**pop3, "verify_certificate": False}
+        refused = problem(api.http.post("connections/test", json=unverified), 422)
+        assert refused["field"] == "verify_certificate"
+        assert mine.connections == 0
+
+
+@pytest.mark.promise("A1")
+def test_an_admin_consent_link_leads_there_and_back(api: Api) -> None:
+    body = {
+        "name": f"credential {uuid.uuid4().hex[:8]}",
+        "provider": "microsoft",
+        "grant": "client-credentials",
+        "client_id": "0f0f",
+        "client_secret": "secret",
+        "tenant": "contoso.example",
+        "cloud": "delos",
+    }
+    made = api.http.post("credentials", json=body).json()
+    link = urlsplit(made["admin_consent_url"])
+    assert (link.hostname, link.path) == (
+        "login.sovcloud-identity.de",
+        "/contoso.example/v2.0/adminconsent",
+    )
+    query = {name: values[0] for name, values in parse_qs(link.query).items()}
+    assert query["redirect_uri"] == made["redirect_uri"]
+    assert query["scope"] == "https://graph.svc.sovcloud.de/.default"
+    back = {"state": query["state"], "admin_consent": "True", "tenant": "t-1"}
+    landed = api.http.get("oauth/callback", params=back).json()
+    assert landed["consented"] is True and "t-1" in landed["detail"]
+    back = {"state": query["state"], "error": "access_denied", "error_description": "Not now."}
+    landed = api.http.get("oauth/callback", params=back).json()
+    assert landed == {"consented": False, "detail": "The consent was not given: Not now."}

@@ -217,7 +217,7 @@ def pop3_script(line: Line, mails: dict[int, bytes], names: dict[int, bytes]) ->
     return pop3({place: refuse}, mails=mails, uidls=names, capabilities=POP3)
 
 
-@pytest.mark.promise("A5")
+@pytest.mark.promise("A5", "M27")
 @pytest.mark.parametrize("protocol", ["imap", "pop3"])
 def test_words_of_mail_servers(
     office: Office,
@@ -297,7 +297,7 @@ def said(provider: ScriptedProvider, line: Line) -> None:
         provider.say(status, line.json, retry_after=asked)
 
 
-@pytest.mark.promise("A4", "A5")
+@pytest.mark.promise("A4", "A5", "M27")
 @pytest.mark.parametrize("vendor", list(Provider))
 def test_words_of_token_endpoints(
     office: Office,
@@ -411,7 +411,7 @@ def graph_connection(office: Office, graph: GraphServer, **changes: Any) -> Conn
     return connection
 
 
-@pytest.mark.promise("A5", "M2")
+@pytest.mark.promise("A5", "M2", "M27")
 @pytest.mark.parametrize("selection", ["unread", "all"])
 def test_words_of_graph(graph_office: Office, graph_server: GraphServer, selection: str) -> None:
     office, box = graph_office, graph_server.mailbox(ALICE)

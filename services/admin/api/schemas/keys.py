@@ -74,6 +74,14 @@ class CredentialOut(BaseModel):
     settings: dict[str, str]
     secret_expires_at: datetime | None
     redirect_uri: str = Field(description="To be entered at the provider")
+    admin_consent_url: str = Field(
+        default="",
+        description="Where an administrator of the tenant consents (Microsoft); the browser comes "
+        "back to the redirect address",
+    )
+    redirect_problem: str = Field(
+        default="", description="Why the provider will not take the redirect address, if so"
+    )
     uses: int
     used_by: list[UserOut] | None
     created_at: datetime | None
@@ -93,7 +101,8 @@ class CredentialIn(BaseModel):
     client_certificate: str | None = Field(
         default=None,
         max_length=65_536,
-        description="Microsoft: PEM with key and certificate; Google: the service account's JSON",
+        description="Microsoft: key and certificate as PEM, or a PFX in base64 (after its "
+        "password and a colon where it has one); Google: the service account's JSON",
     )
     tenant: Text = Field(default="", max_length=200)
     cloud: str = Field(

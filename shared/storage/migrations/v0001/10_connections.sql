@@ -171,6 +171,7 @@ CREATE TABLE authorisation (
     authorised_at timestamptz,
     expires_at timestamptz,            -- of the present access token
     refreshed_at timestamptz,
+    grant_ends_at timestamptz,         -- the provider said when the refresh token itself ends
     lost_at timestamptz,               -- when the provider said that the grant is gone
     revoked boolean NOT NULL DEFAULT false
 );

@@ -15,7 +15,7 @@ from shared.storage.limiter import PostgresLimiter
 from shared.storage.pool import Database
 from tests.contract.mailbox_kinds import mail, subject_of
 from tests.contract.recorders import Collector, KnownKeys
-from tests.integration.graph.conftest import Office
+from tests.integration.graph.conftest import Office, Unhurried
 
 LIMIT = 1 << 20
 COUNT = 600
@@ -326,4 +326,31 @@ def test_three_requests_at_once_over_all_replicas(office: Office, database_url: 
     with ThreadPoolExecutor(4) as pool:
         assert list(pool.map(look, range(4))) == [40] * 4
     assert office.server.peak <= 3
+    assert office.server.throttled == 0
+
+
+@pytest.mark.promise("M2")
+@pytest.mark.parametrize("kind", ["in this process", "over all replicas"])
+def test_a_batch_counts_as_its_requests(office: Office, database_url: str, kind: str) -> None:
+    """While one settles twenty mails at once, nobody else asks anything of the mailbox: Graph
+    counts each request of a batch, and would refuse some of both."""
+    office.box.deliver(mail(f"mail {n}") for n in range(60))
+    office.server.delay = 0.02
+    here = Unhurried()
+
+    def work(number: int) -> int:
+        with Database(database_url, size=4) as database:
+            limiter = here if kind == "in this process" else PostgresLimiter(database)
+            mailbox = office.open(limiter=limiter, patience=300)
+            mailbox.open("")
+            refs = mailbox.list_new(KnownKeys(), UNREAD).new
+            if number:
+                return len(mailbox.settle(refs, MARK_READ))
+            sink = Collector()
+            mailbox.download(refs, sink, limit=LIMIT)
+            return len(sink.mails)
+
+    with ThreadPoolExecutor(3) as pool:
+        assert len(list(pool.map(work, range(3)))) == 3
+    assert office.server.peak <= office.server.at_once
     assert office.server.throttled == 0

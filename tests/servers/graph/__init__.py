@@ -24,6 +24,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import pytest
 from cryptography.exceptions import InvalidSignature
@@ -196,10 +197,10 @@ class GraphServer:
     # ---- one request
 
     def _answer(self, request: Request) -> Answer:
-        mailbox = request.path.split("/")[3] if request.path.count("/") > 2 else ""
+        mailbox, weight = _weighed(request, self.at_once)
         with self._lock:
             self.requests.append(f"{request.method} {request.path}")
-            self._running[mailbox] += 1
+            self._running[mailbox] += weight
             self.peak = max(self.peak, self._running[mailbox])
             crowded = self._running[mailbox] > self.at_once
             number = next(self._count)
@@ -209,14 +210,14 @@ class GraphServer:
             answer = self._judge(request, number, crowded)
         finally:
             if not answer_is_long(request):
-                self._leave(mailbox)
+                self._leave(mailbox, weight)
         if answer_is_long(request):
-            answer.done = lambda: self._leave(mailbox)
+            answer.done = lambda: self._leave(mailbox, weight)
         return answer
 
-    def _leave(self, mailbox: str) -> None:
+    def _leave(self, mailbox: str, weight: int) -> None:
         with self._lock:
-            self._running[mailbox] -= 1
+            self._running[mailbox] -= weight
 
     def _judge(self, request: Request, number: int, crowded: bool) -> Answer:
         if crowded or (self.throttle_every and number % self.throttle_every == 0):
@@ -243,6 +244,16 @@ class GraphServer:
                 answer.cut = fault.after
                 return answer
         return self._rest.answer(request)
+
+
+def _weighed(request: Request, at_once: int) -> tuple[str, int]:
+    """Whose mailbox a request is about, and as how many it counts: the requests of a batch count
+    each by itself ("Throttling and batching"), as many as the mailbox takes at a time."""
+    if request.path.endswith("/$batch"):
+        inner = (request.body or {}).get("requests") or [{}]
+        mailbox = str(inner[0].get("url", "")).partition("/users/")[2].partition("/")[0]
+        return unquote(mailbox), min(at_once, len(inner))
+    return (request.path.split("/")[3] if request.path.count("/") > 2 else ""), 1
 
 
 def answer_is_long(request: Request) -> bool:

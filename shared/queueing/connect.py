@@ -18,6 +18,7 @@ import redis.backoff
 import redis.exceptions
 import redis.retry
 
+from posthouse.redis_connection import is_wrong_server, open_moving_client
 from shared.errors import InvalidInput, NeedsPerson, PosthouseError, TryAgain
 
 REDIS_SCHEMES: Final = frozenset({"redis", "rediss"})
@@ -73,10 +74,11 @@ def place(url: str) -> str:
 def redis_client(url: str, *, answer_timeout_s: float = ANSWER_TIMEOUT_S) -> Any:
     """A Redis client (RESP2, bytes) that never repeats a command by itself.
 
-    A repeated XADD would be a second event; whoever asked decides whether to ask again.
+    A repeated XADD would be a second event; whoever asked decides whether to ask again. After a
+    failover it connects anew (`posthouse.redis_connection`).
     """
     try:
-        return redis.Redis.from_url(
+        return open_moving_client(
             url,
             protocol=2,
             socket_connect_timeout=CONNECT_TIMEOUT_S,
@@ -127,6 +129,8 @@ def translated(error: BaseException, url: str) -> PosthouseError:
             f"{where} is out of memory and takes nothing more.",
             hint="Raise maxmemory, or let the handlers work off their backlog.",
         )
+    if is_wrong_server(inner):
+        return BrokerDown(f"{where} failed over or is not ready: {inner}. It is asked again.")
     if isinstance(inner, socket.gaierror):
         return BrokerDown(f"{where}: the host name does not resolve.")
     detail = str(inner).strip().rstrip(".") or type(inner).__name__

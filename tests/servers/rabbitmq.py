@@ -32,9 +32,16 @@ class RabbitServer:
     """Start, stop, kill and wipe a RabbitMQ node; its ports stay the same over restarts.
 
     `plugins` such as `rabbitmq_management` are enabled at start; `management_url` then answers.
+    `options` are keys and values of its application, such as `consumer_timeout 3000`.
     """
 
-    def __init__(self, folder: Path | None = None, *, plugins: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        folder: Path | None = None,
+        *,
+        plugins: Sequence[str] = (),
+        options: Sequence[str] = (),
+    ) -> None:
         self._own_folder = folder is None
         self.folder = (
             Path(tempfile.mkdtemp(prefix="posthouse-rabbit-")) if folder is None else folder
@@ -44,6 +51,7 @@ class RabbitServer:
         self._epmd_port = free_port()
         self._dist_port = free_port()
         self._plugins = tuple(plugins)
+        self._options = tuple(options)
         self._epmd: ServerProcess | None = None
         self._process: ServerProcess | None = None
 
@@ -150,7 +158,8 @@ class RabbitServer:
             "RABBITMQ_PID_FILE": str(folder / "pid"),
             "RABBITMQ_ENABLED_PLUGINS_FILE": str(folder / "plugins"),
             "RABBITMQ_CONF_ENV_FILE": "/dev/null",
-            "RABBITMQ_SERVER_START_ARGS": "-kernel inet_dist_use_interface {127,0,0,1}",
+            "RABBITMQ_SERVER_START_ARGS": "-kernel inet_dist_use_interface {127,0,0,1}"
+            + "".join(f" -rabbit {option}" for option in self._options),
         }
 
     def _answers(self) -> bool:

@@ -79,6 +79,10 @@ class RabbitmqSource:
         with self._border():
             self._connect()
             self._connection.process_data_events(time_limit=0 if self._arrived else wait_s)
+            if self._channel.is_closed:
+                # Nobody tells: without a channel nothing would ever come again.
+                reason = getattr(self._channel, "_closing_reason", None)
+                raise reason or pika.exceptions.ChannelWrongStateError("the channel is closed")
             if self._cancelled:
                 raise SourceLost("Posthouse has not created the queue (again) yet")
             if not self._unsettled and time.monotonic() - self._heard_at > _SILENT_S:
@@ -202,6 +206,13 @@ class RabbitmqSource:
             self.close()
             if error.reply_code == 404:
                 raise SourceLost("Posthouse has not created the queue (again) yet") from error
+            if "delivery acknowledgement" in error.reply_text:
+                # What this consumer held comes again; a callback that goes on is waited for.
+                raise SourceLost(
+                    "a callback took longer than RabbitMQ's consumer_timeout, so RabbitMQ took all "
+                    f"its events back; subscribing anew ({error.reply_text})",
+                    0.0,
+                ) from error
             raise SourceLost(f"RabbitMQ: {error.reply_text}", 5.0) from error
         except (pika.exceptions.AMQPError, OSError) as error:
             self.close()

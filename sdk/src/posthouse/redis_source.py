@@ -15,6 +15,7 @@ import redis.backoff
 import redis.exceptions
 import redis.retry
 
+from posthouse.redis_connection import is_wrong_server, open_moving_client
 from posthouse.source import AccessRefused, Held, SourceLost
 
 GROUP = "posthouse"
@@ -27,7 +28,7 @@ def stream_key(handler: str) -> str:
 
 def open_client(url: str) -> Any:
     """A client whose every wait is bounded, longer than the longest blocking read."""
-    return redis.Redis.from_url(
+    return open_moving_client(
         url,
         protocol=2,
         socket_connect_timeout=5,
@@ -166,11 +167,16 @@ def border() -> Iterator[None]:
         raise AccessRefused(f"Redis refuses user or password: {error}") from error
     except redis.exceptions.NoPermissionError as error:
         raise AccessRefused(f"Redis: {error}") from error
-    except redis.exceptions.ResponseError as error:
+    except redis.exceptions.RedisError as error:
+        if is_wrong_server(error):
+            # The next question goes to whatever server is behind the address by then.
+            raise SourceLost(f"Redis failed over, connecting anew: {error}") from error
+        if not isinstance(error, redis.exceptions.ResponseError):
+            raise SourceLost(f"Redis is away: {error}") from error
         if str(error).startswith(("NOGROUP", "UNBLOCKED")) or "no such key" in str(error):
             raise SourceLost("Posthouse has not created the queue (again) yet") from error
         raise SourceLost(f"Redis: {error}", 5.0) from error
-    except (redis.RedisError, OSError) as error:
+    except OSError as error:
         raise SourceLost(f"Redis is away: {error}") from error
 
 

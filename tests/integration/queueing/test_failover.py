@@ -1,0 +1,156 @@
+"""A broker that fails over, or takes a consumer's channel away, with nobody's connection closed."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Iterator
+
+import pytest
+import redis
+
+from posthouse import MailEvent
+from posthouse.testing import make_event
+from shared.errors import TryAgain
+from shared.queueing.broker import build_broker, enqueue
+from shared.queueing.output import Publication, open_output
+from tests.integration.queueing.conftest import Consumers, Workers, eventually, make_queue
+from tests.rig.proxy import Proxy
+from tests.servers.rabbitmq import RabbitServer
+from tests.servers.redis import RedisServer
+
+pytestmark = pytest.mark.promise("I2")
+
+
+class Pair:
+    """Two servers behind one address: a master and its replica."""
+
+    def __init__(self, first: RedisServer, second: RedisServer) -> None:
+        self.first, self.second = first, second
+        self._follow(second, first)
+        eventually(lambda: self._info(second)["master_link_status"] == "up")
+        self.proxy = Proxy(first.port, seed=1)
+        self.url = f"redis://127.0.0.1:{self.proxy.port}/0"
+
+    def fail_over(self) -> None:
+        """The replica becomes master, the old master its read-only replica; nothing is cut."""
+        with (
+            redis.Redis.from_url(self.first.url) as old,
+            redis.Redis.from_url(self.second.url) as new,
+        ):
+            behind = lambda: (  # noqa: E731
+                self._info(self.second)["slave_repl_offset"] < old.info()["master_repl_offset"]
+            )
+            eventually(lambda: not behind())
+            new.replicaof("NO", "ONE")
+            self.proxy.target = self.second.port
+            self._follow(self.first, self.second)
+
+    def _follow(self, follower: RedisServer, master: RedisServer) -> None:
+        with redis.Redis.from_url(follower.url) as client:
+            client.replicaof("127.0.0.1", str(master.port))
+
+    def _info(self, server: RedisServer) -> dict[str, object]:
+        with redis.Redis.from_url(server.url) as client:
+            return dict(client.info("replication"))
+
+
+@pytest.fixture
+def pair() -> Iterator[Pair]:
+    with RedisServer() as first, RedisServer() as second:
+        made = Pair(first, second)
+        yield made
+        made.proxy.close()
+
+
+def test_redis_fails_over_behind_one_address(
+    pair: Pair, handler: str, queue: str, workers: Workers, consumers: Consumers
+) -> None:
+    jobs, output = build_broker(pair.url, queues=[queue]), open_output(pair.url)
+    worked: list[str] = []
+    handled: list[str] = []
+    make_queue(output, handler)
+    workers.start(pair.url, queue, worked.append)
+    consumers.start(pair.url, handler, lambda event: handled.append(event.id))
+
+    def published(event: MailEvent) -> bool:
+        return isinstance(output.publish([Publication(handler, event.to_json(), event.id)])[0], str)
+
+    def enqueued(name: str) -> bool:
+        try:
+            enqueue(jobs, queue, "work", [name])
+        except TryAgain:
+            return False
+        return True
+
+    before, after = make_event(), make_event()
+    eventually(lambda: published(before) and enqueued("before"))
+    eventually(lambda: worked == ["before"] and handled == [before.id])
+    pair.fail_over()
+    at = time.monotonic()
+    eventually(lambda: published(after))
+    eventually(lambda: enqueued("after"))
+    eventually(lambda: "after" in worked and after.id in handled)
+    print(f"healed after {time.monotonic() - at:.1f} s")
+    assert handled == [before.id, after.id]
+    jobs.close()
+    output.close()
+
+
+@pytest.fixture(scope="module")
+def impatient_rabbit() -> Iterator[RabbitServer]:
+    """Takes back after a few seconds what is not acknowledged; it looks every second."""
+    with RabbitServer(options=["consumer_timeout 3000", "channel_tick_interval 1000"]) as made:
+        yield made
+
+
+def test_a_callback_over_the_acknowledgement_timeout_costs_the_consumer_nothing(
+    impatient_rabbit: RabbitServer,
+    handler: str,
+    consumers: Consumers,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    output = open_output(impatient_rabbit.url)
+    make_queue(output, handler)
+    go = threading.Event()
+    handled: list[str] = []
+    slow, quick = make_event(subject="slow"), make_event(subject="quick")
+
+    def handle(event: MailEvent) -> None:
+        if event.headers.subject == "slow":
+            go.wait(60)
+        handled.append(event.id)
+
+    caplog.set_level(logging.WARNING, "posthouse")
+    consumers.start(impatient_rabbit.url, handler, handle, concurrency=2)
+    output.publish([Publication(handler, slow.to_json(), slow.id)])
+    eventually(lambda: "consumer_timeout" in caplog.text, seconds=60)
+    output.publish([Publication(handler, quick.to_json(), quick.id)])
+    eventually(lambda: handled == [quick.id])
+    go.set()
+    eventually(lambda: output.inspect(handler).drained and len(handled) >= 2)
+    assert handled == [quick.id, slow.id], "handled twice"
+    output.close()
+
+
+def test_a_job_over_the_acknowledgement_timeout_costs_the_worker_nothing(
+    impatient_rabbit: RabbitServer, queue: str, workers: Workers
+) -> None:
+    go = threading.Event()
+    worked: list[str] = []
+
+    def work(name: str) -> None:
+        if name == "slow":
+            go.wait(20)
+        worked.append(name)
+
+    broker = build_broker(impatient_rabbit.url, queues=[queue])
+    enqueue(broker, queue, "work", ["slow"])
+    workers.start(impatient_rabbit.url, queue, work, threads=4)
+    time.sleep(8)  # longer than the timeout and the broker's look: what is being tested
+    enqueue(broker, queue, "work", ["quick"])
+    eventually(lambda: "quick" in worked)
+    go.set()
+    eventually(lambda: "slow" in worked)
+    broker.close()

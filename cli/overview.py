@@ -26,6 +26,17 @@ def overview(as_json: AsJson = False) -> None:
             ("in quarantine", found["quarantined"]),
         ]
     )
+    for one in found["services"]:
+        if one["is_silent"]:
+            showing.say(f"{one['name']}: not running since {showing.when(one['seen_at'])}", "red")
+        for check, why in one["failing"].items():
+            showing.say(f"{one['name']}: {check}: {why}", "red")
+    for name in found["absent"]:
+        showing.say(f"{name}: never seen", "red")
+    spaces = [one for one in found["services"] if one["total"]]
+    if spaces:
+        worst = min(spaces, key=lambda one: int(one["free"]))
+        showing.say(f"store: {worst['free'] >> 20:,} of {worst['total'] >> 20:,} MB free")
     for one in found["sick"]:
         said = (one["error"] or {}).get("message", "")
         showing.say(f"{one['name']}: {one['health']}. {said}".rstrip(), "red")

@@ -18,6 +18,7 @@ COLOURS: Final = {
     "needs-authorisation": "bold red",
     "unused": "yellow",
     "pending": "cyan",
+    "overdue": "bold red",
     "disabled": "dim",
     "ok": "green",
     "failed": "bold red",

@@ -49,6 +49,7 @@ class Health(StrEnum):
     DISABLED = "disabled"
     NEEDS_AUTHORISATION = "needs-authorisation"
     PENDING = "pending"  # enabled, not yet polled
+    OVERDUE = "overdue"  # its turn is long over, and nobody took it
 
 
 OAUTH_MODES: Final = frozenset({Mode.GOOGLE_IMAP, Mode.MICROSOFT_IMAP, Mode.MICROSOFT_GRAPH})

@@ -17,6 +17,7 @@ from services.admin.patience import CONNECTIONS, BoundedProtocol
 from services.admin.settings import AdminSettings
 from shared.connections import Connection
 from shared.errors import InvalidInput
+from shared.heartbeats import HeartbeatWriter
 from shared.hosts import HostRules
 from shared.logins import Logins
 from shared.mailbox.base import Mailbox
@@ -26,7 +27,7 @@ from shared.queueing.output import open_output
 from shared.storage import schema
 from shared.storage.limiter import PostgresLimiter
 from shared.storage.pool import Database
-from shared.telemetry.health import HealthServer, Heartbeat, Readiness
+from shared.telemetry.health import Check, HealthServer, Heartbeat, Readiness
 from shared.telemetry.listening import listening_socket
 from shared.vault import Vault
 
@@ -71,24 +72,32 @@ class Admin:
                 forwarded_allow_ips=list(settings.trusted_proxies),
             )
         )
+        # The pages stay while the store is away or full: they say so.
+        checks: dict[str, Check] = {
+            "database": partial(schema.check, self.house.database),
+            "store": self.house.store.check_identity,
+        }
+        house = self.house
+        writer = HeartbeatWriter("admin", house.database, house.store, checks)
+        heartbeat = threading.Thread(target=writer.run, args=(stop,), name="heartbeat", daemon=True)
         health = HealthServer(
             settings.health_host,
             settings.health_port,
             heartbeat=self.heartbeat,
-            checks={
-                "database": partial(schema.check, self.house.database),
-                "store": self.house.store.check_identity,
-            },
+            checks=checks,
         )
         with self.house.database, health:
             # Signals belong to the process: outside the main thread the server takes none.
             thread = threading.Thread(target=server.run, args=([listening],), name="http")
             thread.start()
+            heartbeat.start()
             while thread.is_alive() and not stop.wait(0.5):
                 if server.started:
                     self.heartbeat.beat()
             server.should_exit = True
             thread.join()
+            stop.set()
+            heartbeat.join()
             self.house.mail_work.close()
             self.house.output.close()
 

@@ -7,7 +7,6 @@ from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 
-import dramatiq
 import structlog
 
 from services.decryptor.decrypting import Claims, Decrypting
@@ -17,17 +16,17 @@ from services.decryptor.publishing import Publisher
 from services.decryptor.secured import SecuredMails
 from services.decryptor.settings import DecryptorSettings
 from shared.heap import keep_freed
+from shared.heartbeats import HeartbeatWriter
 from shared.jobs import DECRYPT_ACTOR, DECRYPT_QUEUE
-from shared.own_store import open_own_store
-from shared.queueing.broker import build_broker
+from shared.own_store import OwnStore, open_own_store
+from shared.queueing.broker import RabbitmqJobs, RedisJobs, build_broker
 from shared.queueing.output import Output, open_output
 from shared.queueing.worker import pulse_of, run_worker
 from shared.security import Security
 from shared.storage import schema
 from shared.storage.pool import Database
-from shared.store import Store
 from shared.telemetry import metrics
-from shared.telemetry.health import HealthServer, Heartbeat
+from shared.telemetry.health import Check, HealthServer, Heartbeat
 from shared.telemetry.threads import ServiceThreads
 from shared.vault import Vault
 
@@ -40,9 +39,9 @@ class Decryptor:
 
     settings: DecryptorSettings
     database: Database
-    store: Store
+    store: OwnStore
     output: Output
-    jobs: dramatiq.Broker
+    jobs: RedisJobs | RabbitmqJobs
     decrypting: Decrypting
     folder: PrivateFolder
     heartbeat: Heartbeat
@@ -65,17 +64,21 @@ class Decryptor:
             threads=self.settings.decrypt_threads,
             stop=stop,
         )
+        checks: dict[str, Check] = {
+            "database": partial(schema.check, self.database),
+            "store": self.store.check,
+            "broker": self.jobs.check,
+            "output": self.output.check,
+            "mails": self.decrypting.missing.check,
+            "threads": threads.check,
+        }
+        writer = HeartbeatWriter("decryptor", self.database, self.store, checks)
+        threads.add("heartbeat", writer.run, stop)
         health = HealthServer(
             self.settings.health_host,
             self.settings.health_port,
             heartbeat=self.heartbeat,
-            checks={
-                "database": partial(schema.check, self.database),
-                "store": self.store.check,
-                "output": self.output.check,
-                "mails": self.decrypting.missing.check,
-                "threads": threads.check,
-            },
+            checks=checks,
         )
         _ = self.folder.path  # removes what an earlier one left, and says so if it cannot be made
         with closing(self.folder), self.database, health:

@@ -12,7 +12,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 
-import dramatiq
 import structlog
 
 from services.fetcher.fetching import Fetching, Report
@@ -30,20 +29,20 @@ from shared.errors import (
     PosthouseError,
     TryAgain,
 )
+from shared.heartbeats import HeartbeatWriter
 from shared.hosts import HostRules
 from shared.jobs import DECRYPT_ACTOR, DECRYPT_QUEUE, FETCH_ACTOR, FETCH_QUEUE, FETCH_SLOW_QUEUE
 from shared.logins import Logins
 from shared.mailbox.base import Mailbox
 from shared.mailbox.open import open_mailbox
-from shared.own_store import open_own_store
-from shared.queueing.broker import build_broker, enqueue
+from shared.own_store import OwnStore, open_own_store
+from shared.queueing.broker import RabbitmqJobs, RedisJobs, build_broker, enqueue
 from shared.queueing.worker import pulse_of, run_worker
 from shared.storage import schema
 from shared.storage.limiter import PostgresLimiter
 from shared.storage.pool import Database
-from shared.store import Store
 from shared.telemetry import metrics
-from shared.telemetry.health import HealthServer, Heartbeat
+from shared.telemetry.health import Check, HealthServer, Heartbeat
 from shared.telemetry.threads import ServiceThreads, ThreadEnded
 from shared.vault import Vault
 
@@ -56,9 +55,9 @@ class Fetcher:
 
     settings: FetcherSettings
     database: Database
-    store: Store
-    quick_jobs: dramatiq.Broker
-    slow_jobs: dramatiq.Broker
+    store: OwnStore
+    quick_jobs: RedisJobs | RabbitmqJobs
+    slow_jobs: RedisJobs | RabbitmqJobs
     runner: Runner
     home: Keeper
     stopping: threading.Event
@@ -86,15 +85,19 @@ class Fetcher:
         ):
             actors = {FETCH_ACTOR: work}
             threads.add(queue, run_worker, broker, actors, queue=queue, threads=count, stop=stop)
+        checks: dict[str, Check] = {
+            "database": partial(schema.check, self.database),
+            "store": self.store.check,
+            "broker": self.quick_jobs.check,
+            "threads": threads.check,
+        }
+        writer = HeartbeatWriter("fetcher", self.database, self.store, checks)
+        threads.add("heartbeat", writer.run, stop)
         health = HealthServer(
             self.settings.health_host,
             self.settings.health_port,
             heartbeat=self.heartbeat,
-            checks={
-                "database": partial(schema.check, self.database),
-                "store": self.store.check,
-                "threads": threads.check,
-            },
+            checks=checks,
         )
         _open_files()
         with self.database, health, self.runner.sessions:
@@ -160,7 +163,7 @@ def build(settings: FetcherSettings) -> Fetcher:
                 ([str(i) for i in ids], correlation),
                 correlation_id=correlation,
             )
-        except TryAgain as error:
+        except PosthouseError as error:  # a refused password too: the mails are safe here
             _log.warning("mails wait for the scheduler to hand them on", error=str(error))
 
     news = News()

@@ -18,7 +18,7 @@ from shared import alerts as rules
 from shared.alerts import Alert
 from shared.clock import utc_now
 from shared.hosts import HostRules
-from shared.storage import alerts
+from shared.storage import alerts, services
 from shared.storage.alerts import Target
 from shared.storage.pool import Database
 from shared.telemetry import metrics
@@ -73,6 +73,13 @@ def raise_backlogs(database: Database, limit: timedelta) -> int:
     """Raises handlers whose oldest waiting mail is older than `limit`, and those that caught up."""
     with database.transaction() as session:
         return alerts.raise_backlogs(session, limit)
+
+
+def raise_own_health(database: Database) -> None:
+    """Raises turns that nobody takes, services that fail or are gone, and their recoveries."""
+    with database.transaction() as session:
+        alerts.raise_overdue(session)
+        services.raise_failing(session)
 
 
 def _record(

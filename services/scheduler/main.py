@@ -18,18 +18,18 @@ from services.scheduler.retention import housekeeping
 from services.scheduler.settings import SchedulerSettings
 from shared.clock import utc_now
 from shared.errors import PosthouseError
+from shared.heartbeats import HeartbeatWriter
 from shared.hosts import HostRules
 from shared.jobs import DECRYPT_QUEUE, FETCH_QUEUE, FETCH_SLOW_QUEUE
 from shared.logins import Logins
-from shared.own_store import open_own_store
-from shared.queueing.broker import build_broker, enqueue_many
+from shared.own_store import OwnStore, open_own_store
+from shared.queueing.broker import RabbitmqJobs, RedisJobs, build_broker, enqueue_many
 from shared.queueing.output import Output, open_output
 from shared.storage import retention, schema
 from shared.storage.fleet import read_fleet
 from shared.storage.pool import Database
-from shared.store import Store
 from shared.telemetry.fleet import fleet_metrics
-from shared.telemetry.health import HealthServer, Heartbeat
+from shared.telemetry.health import Check, HealthServer, Heartbeat
 from shared.telemetry.threads import ServiceThreads
 from shared.vault import Vault
 
@@ -50,7 +50,8 @@ class Scheduler:
 
     settings: SchedulerSettings
     database: Database
-    store: Store
+    store: OwnStore
+    jobs: RedisJobs | RabbitmqJobs
     vault: Vault
     output: Output
     hosts: HostRules
@@ -76,15 +77,21 @@ class Scheduler:
         for name, seconds, work in loops:
             threads.add(name, _every, stop, name, seconds, work)
         threads.add("emit", _every, stop, "emit", settings.tick_seconds, self._emit)
+        checks: dict[str, Check] = {
+            "database": partial(schema.check, self.database),
+            # Only housekeeping needs the store: a full or absent one must not stop the rest.
+            "store": self.store.check_identity,
+            "broker": self.jobs.check,
+            "output": self.output.check,
+            "threads": threads.check,
+        }
+        writer = HeartbeatWriter("scheduler", self.database, self.store, checks)
+        threads.add("heartbeat", writer.run, stop)
         health = HealthServer(
             settings.health_host,
             settings.health_port,
             heartbeat=self.heartbeat,
-            checks={
-                "database": partial(schema.check, self.database),
-                "output": self.output.check,
-                "threads": threads.check,
-            },
+            checks=checks,
         )
         with self.database, health, fleet_metrics(partial(read_fleet, self.database)):
             threads.start()
@@ -119,6 +126,7 @@ class Scheduler:
         alerting.raise_backlogs(
             self.database, timedelta(minutes=self.settings.backlog_alert_minutes)
         )
+        alerting.raise_own_health(self.database)
         alerting.deliver_due(
             self.database,
             self.vault,
@@ -158,6 +166,7 @@ def build(settings: SchedulerSettings) -> Scheduler:
         settings=settings,
         database=database,
         store=open_own_store(settings.store_url, database),
+        jobs=broker,
         vault=Vault.from_settings([key.get_secret_value() for key in settings.secret_keys]),
         output=output,
         hosts=HostRules.parse(

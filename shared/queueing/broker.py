@@ -60,12 +60,14 @@ class Job:
     args: tuple[Any, ...]
 
 
-def build_broker(url: str, *, queues: Sequence[str] = ()) -> dramatiq.Broker:
+def build_broker(url: str, *, queues: Sequence[str] = ()) -> RedisJobs | RabbitmqJobs:
     """A broker for `redis:// rediss:// amqp:// amqps://`, with `queues` declared.
 
     Nothing is connected before the first use. Raises InvalidInput on an address it cannot use.
     """
-    broker = RedisJobs(url) if scheme_of(url) == "redis" else RabbitmqJobs(url)
+    broker: RedisJobs | RabbitmqJobs = (
+        RedisJobs(url) if scheme_of(url) == "redis" else RabbitmqJobs(url)
+    )
     for queue in queues:
         broker.declare_queue(queue)
     return broker
@@ -172,6 +174,13 @@ class RedisJobs(RedisBroker):
                     client=pipeline,
                 )
             pipeline.execute()
+        except (redis.RedisError, OSError) as error:
+            raise translated(error, self.url) from error
+
+    def check(self) -> None:
+        """Raises BrokerDown or BrokerRefused where no job could be sent or taken."""
+        try:
+            self.client.ping()
         except (redis.RedisError, OSError) as error:
             raise translated(error, self.url) from error
 
@@ -323,6 +332,13 @@ class RabbitmqJobs(RabbitmqBroker):
         if returned or unsure:
             failed = len(returned) + unsure
             raise BrokerDown(f"{place(self.url)} did not confirm {failed} of {len(waiting)} jobs.")
+
+    def check(self) -> None:
+        """Raises BrokerDown or BrokerRefused where no job could be sent or taken."""
+        try:
+            pika.BlockingConnection(rabbitmq_parameters(self.url)).close()
+        except (pika.exceptions.AMQPError, OSError) as error:
+            raise translated(error, self.url) from error
 
     def close(self) -> None:
         self._publisher.close()

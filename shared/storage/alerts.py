@@ -22,6 +22,8 @@ from shared.alerts import (
     AlertKind,
     CertificateExpiring,
     ClientSecretExpiring,
+    ConnectionsOnTime,
+    ConnectionsOverdue,
     HandlerBacklogOld,
     HandlerBacklogRecovered,
     Template,
@@ -37,6 +39,9 @@ from shared.storage.queries import Queries
 _QUERIES = Queries("alerts")
 #: Where a webhook's secrets lie: seal and open them at `Place("webhook", column, str(id))`.
 WEBHOOK_TABLE: Final = "webhook"
+
+#: Seconds beyond which an overdue connection is told of: a restart of all fetchers is no news.
+_OVERDUE_TOLD_S: Final = 30.0
 
 #: (column, row id, plain text) → sealed value: what `Vault.seal` gives for that place.
 Seal = Callable[[str, int, str], bytes]
@@ -238,6 +243,21 @@ def raise_backlogs(session: Session, limit: timedelta) -> int:
             end_episode(session, f"{old.subject}:backlog-old")
             raised += raise_transition(session, HandlerBacklogRecovered(**facts))
     return raised
+
+
+def raise_overdue(session: Session) -> bool:
+    """Raises connections whose turn is long over, as one alert for all, and when none is left."""
+    row = session.execute(_QUERIES["overdue"], {"grace": _OVERDUE_TOLD_S}).fetchone()
+    count, name, last = row or (0, None, None)
+    if count:
+        alert = ConnectionsOverdue(
+            name=name,
+            count=count,
+            oldest_success_at=last.isoformat(timespec="seconds") if last else None,
+        )
+        return raise_transition(session, alert, dedupe=alert.subject)
+    over = ConnectionsOnTime(name="")
+    return end_episode(session, over.subject) and raise_transition(session, over)
 
 
 def claim_due(session: Session, limit: int) -> list[Alert]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from shared.clock import time_of, utc_now
+from shared.storage import services
 from shared.storage.pool import Database
 from shared.storage.queries import Queries
 from shared.telemetry.fleet import (
@@ -36,8 +37,9 @@ def read_fleet(database: Database) -> Fleet:
         totals = session.execute(_QUERIES["totals"]).fetchone()
         handlers = session.execute(_QUERIES["handlers"], {"limit": NAMED_HANDLERS}).fetchall()
         chores = session.execute(_QUERIES["chores"]).fetchall()
+        failing = services.failing(session)
     assert totals is not None
-    overdue, outbox, first, settlements, quarantined = totals
+    outbox, first, settlements, quarantined = totals
     return Fleet(
         connections=dict(by_health),
         success_ages=ages,
@@ -47,11 +49,12 @@ def read_fleet(database: Database) -> Fleet:
             Named(identifier, name, max(0.0, (now - time_of(oldest)).total_seconds()))
             for identifier, name, oldest in pending
         ],
-        overdue=overdue,
+        overdue=dict(by_health).get("overdue", 0),
         outbox=outbox,
         outbox_oldest_seconds=max(0.0, (now - time_of(first)).total_seconds()) if first else 0.0,
         settlements=settlements,
         quarantined=quarantined,
         handlers=[HandlerQueue(n, b, oldest or 0.0, dead) for n, b, oldest, dead in handlers],
         chores=dict(chores),
+        failing=[(name, check) for name, check, _ in failing],
     )

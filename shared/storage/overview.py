@@ -12,6 +12,7 @@ from shared.storage.pool import Session
 from shared.storage.queries import Queries
 
 _SQL = Queries("overview")
+_CONNECTIONS = Queries("connections")
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +43,7 @@ class Slot:
 
 @dataclass(frozen=True, slots=True)
 class SickConnection:
-    """An enabled connection that fails or waits for an authorisation."""
+    """An enabled connection that fails, waits for an authorisation or is overdue."""
 
     id: int
     name: str
@@ -73,4 +74,5 @@ def throughput(session: Session, *, slots: int, seconds: int) -> list[Slot]:
 
 def sick(session: Session, limit: int = 20) -> Sequence[SickConnection]:
     """Those that need somebody, the longest ill first."""
-    return [SickConnection(*row) for row in session.execute(_SQL["sick"], {"limit": limit})]
+    judged = _CONNECTIONS["judged"] + "\n" + _SQL["sick"]
+    return [SickConnection(*row) for row in session.execute(judged, {"limit": limit})]

@@ -60,7 +60,7 @@ DESCRIBED: Final = tuple(
             "connections_overdue",
             "gauge",
             (),
-            "Enabled connections whose turn came more than a minute ago and was not taken.",
+            "Enabled connections without a run for one and a half intervals, whatever the reason.",
         ),
         (
             "handler_backlog_messages",
@@ -88,6 +88,13 @@ DESCRIBED: Final = tuple(
             "Age of the oldest downloaded mail not yet published to every handler; 0 where none.",
         ),
         ("quarantined_messages", "gauge", (), "Mails in quarantine, waiting for a person."),
+        (
+            "service_failing",
+            "gauge",
+            ("service", "check"),
+            "1 where a process of this service cannot reach what the check names, or (heartbeat) "
+            "none is at work.",
+        ),
         (
             "settlements_pending",
             "gauge",
@@ -135,6 +142,7 @@ class Fleet:
     quarantined: int = 0
     handlers: Sequence[HandlerQueue] = ()
     chores: Mapping[str, float] = field(default_factory=dict)
+    failing: Sequence[tuple[str, str]] = ()
 
 
 class FleetCollector(Collector):
@@ -198,6 +206,7 @@ def families(fleet: Fleet) -> Iterator[Metric]:
     yield _gauge("handler_backlog_messages", {(q.name,): q.backlog for q in queues})
     yield _gauge("handler_oldest_seconds", {(q.name,): q.oldest_seconds for q in queues})
     yield _gauge("handler_dead_messages", {(q.name,): q.dead for q in queues})
+    yield _gauge("service_failing", dict.fromkeys(fleet.failing, 1.0))
     yield _gauge("chore_age_seconds", {(name,): age for name, age in fleet.chores.items()})
 
 

@@ -12,6 +12,7 @@ from services.admin.api.schemas.overview import (
     DelaysOut,
     ExpiringOut,
     OverviewOut,
+    ServiceOut,
     SickOut,
     SlotOut,
 )
@@ -35,5 +36,7 @@ def get(ctx: Ctx) -> OverviewOut:
         last_day=[SlotOut.model_validate(slot) for slot in seen.last_day],
         quarantined=seen.quarantined,
         handlers=[shown(handler) for handler in seen.handlers],
+        services=[ServiceOut.model_validate(one) for one in seen.services],
+        absent=list(seen.absent),
         expiring=[ExpiringOut.model_validate(one) for one in seen.expiring],
     )

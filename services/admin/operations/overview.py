@@ -10,8 +10,17 @@ from services.admin.context import Context
 from services.admin.operations.handlers import HandlerSeen, search_handlers
 from shared.clock import utc_now
 from shared.connections import Health
-from shared.storage import certificates, connections, credentials, outbox, overview, quarantine
+from shared.storage import (
+    certificates,
+    connections,
+    credentials,
+    outbox,
+    overview,
+    quarantine,
+    services,
+)
 from shared.storage.overview import Backlog, Delays, SickConnection, Slot
+from shared.storage.services import Heartbeat
 
 #: From when on an end is announced.
 SOON = timedelta(days=30)
@@ -29,7 +38,10 @@ class Expiring:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Overview:
-    """`last_hour` in slots of a minute, `last_day` in slots of half an hour."""
+    """`absent`: services of which no process was ever seen.
+
+    `last_hour` in slots of a minute, `last_day` in slots of half an hour.
+    """
 
     at: datetime
     connections: Mapping[Health, int]
@@ -41,6 +53,8 @@ class Overview:
     quarantined: int
     handlers: Sequence[HandlerSeen]
     expiring: Sequence[Expiring]
+    services: Sequence[Heartbeat]
+    absent: Sequence[str]
 
 
 def get_overview(ctx: Context) -> Overview:
@@ -57,6 +71,7 @@ def get_overview(ctx: Context) -> Overview:
             for c in credentials.expiring(session, now + SOON)
             if c.secret_expires_at
         ]
+        running = services.heartbeats(session)
         return Overview(
             at=now,
             connections=connections.count_by_health(session),
@@ -68,4 +83,6 @@ def get_overview(ctx: Context) -> Overview:
             quarantined=quarantine.count(session),
             handlers=taking,
             expiring=sorted(soon, key=lambda one: one.expires_at),
+            services=running,
+            absent=[name for name in services.NAMES if name not in {s.name for s in running}],
         )

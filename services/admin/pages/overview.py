@@ -35,7 +35,7 @@ def _read(request: Request) -> dict[str, Any]:
     with ctx.transaction() as session:
         nobody = not people.people(session)
     total = sum(slot.mails for slot in seen.last_day)
-    ill = (Health.FAILING, Health.NEEDS_AUTHORISATION)
+    ill = (Health.FAILING, Health.NEEDS_AUTHORISATION, Health.OVERDUE)
     return {
         "overview": seen,
         "nobody": nobody,

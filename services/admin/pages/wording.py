@@ -24,6 +24,7 @@ HEALTHS: Final[Mapping[Health, str]] = {
     Health.DISABLED: "Disabled",
     Health.NEEDS_AUTHORISATION: "Needs authorisation",
     Health.PENDING: "Waiting for its first run",
+    Health.OVERDUE: "Overdue",
 }
 
 _UNITS: Final = (

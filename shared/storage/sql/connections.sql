@@ -109,6 +109,13 @@ WITH judged AS (
                     AND NOT EXISTS (SELECT FROM handler_connection hc
                                     JOIN handler h ON h.id = hc.handler_id AND h.enabled
                                     WHERE hc.connection_id = c.id) THEN 'unused'
+               -- Its turn came and nobody took it, whatever the reason: half an interval late, by
+               -- the last success or from when runs are expected. (A turn beyond the next interval
+               -- is put off on purpose: its server wants time.)
+               WHEN s.health IN ('working', 'pending')
+                    AND s.due_at < now() + make_interval(mins => c.interval_minutes)
+                    AND greatest(s.last_success_at, s.awaited_since)
+                        < now() - make_interval(secs => 90 * c.interval_minutes) THEN 'overdue'
                ELSE s.health
            END AS health
     FROM connection c

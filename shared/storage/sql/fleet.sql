@@ -35,7 +35,6 @@ LEFT JOIN connection c ON c.id = o.connection_id
 
 -- name: totals
 SELECT
-    (SELECT count(*) FROM connection_state WHERE due_at < now() - interval '1 minute'),
     (SELECT count(*) FROM outbox),
     (SELECT message_id FROM outbox ORDER BY message_id LIMIT 1),
     (SELECT count(*) FROM settlement),

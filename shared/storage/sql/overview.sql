@@ -15,8 +15,7 @@ FROM fetch_run WHERE id >= %(since)s
 GROUP BY 1
 
 -- name: sick
--- Connections that need somebody, the longest ill first.
-SELECT c.id, c.name, s.health, s.error, s.failures, s.last_success_at
-FROM connection_state s JOIN connection c ON c.id = s.connection_id
-WHERE c.enabled AND s.health IN ('failing', 'needs-authorisation')
-ORDER BY s.last_success_at NULLS FIRST, c.id LIMIT %(limit)s
+-- Connections that need somebody, the longest ill first. After connections.judged.
+SELECT id, name, health, error, failures, last_success_at FROM judged
+WHERE health IN ('failing', 'needs-authorisation', 'overdue')
+ORDER BY last_success_at NULLS FIRST, id LIMIT %(limit)s

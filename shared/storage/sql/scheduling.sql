@@ -47,7 +47,7 @@ WHERE s.connection_id = ANY(%(ids)s) AND s.home = %(home)s AND s.due_at IS NOT N
 -- name: enable
 -- Due at once; an edit or a new start also ends any back-off.
 UPDATE connection_state
-SET due_at = now(), failures = 0, lane = 'fetch',
+SET due_at = now(), awaited_since = now(), failures = 0, lane = 'fetch',
     health = CASE WHEN health = 'working' THEN health ELSE 'pending' END
 WHERE connection_id = %(id)s;
 
@@ -84,7 +84,7 @@ WITH waited AS (
     FOR UPDATE OF s SKIP LOCKED
 )
 UPDATE connection_state AS s
-SET due_at = least(s.due_at, now() + make_interval(
+SET awaited_since = now(), due_at = least(s.due_at, now() + make_interval(
     secs => (SELECT count(*) FROM waited) / 200.0 * random()))
 FROM waited WHERE s.connection_id = waited.connection_id;
 

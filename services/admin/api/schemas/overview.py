@@ -46,6 +46,20 @@ class ExpiringOut(Out):
     expires_at: datetime
 
 
+class ServiceOut(Out):
+    """A process of Posthouse. `failing`: what it cannot reach, and why."""
+
+    name: str
+    instance: str
+    version: str
+    started_at: datetime
+    seen_at: datetime
+    is_silent: bool
+    failing: dict[str, str]
+    free: int | None
+    total: int | None
+
+
 class OverviewOut(BaseModel):
     """The figures of the overview."""
 
@@ -59,3 +73,5 @@ class OverviewOut(BaseModel):
     quarantined: int
     handlers: list[HandlerOut]
     expiring: list[ExpiringOut]
+    services: list[ServiceOut]
+    absent: list[str]

@@ -8,7 +8,9 @@ from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
 
 T = TypeVar("T")
 Id = Annotated[int, Field(ge=1, le=2**63 - 1)]
-HealthWord = Literal["working", "failing", "unused", "disabled", "needs-authorisation", "pending"]
+HealthWord = Literal[
+    "working", "failing", "unused", "disabled", "needs-authorisation", "pending", "overdue"
+]
 #: Texts as Postgres takes them.
 Text = Annotated[str, Field(pattern=r"^[^\u0000-\u001f\u007f]*$")]
 

@@ -127,6 +127,7 @@ CREATE TABLE connection_state (
     validity_changed_at timestamptz,   -- UIDVALIDITY changed: mails are being recognised by content
     pruned_at timestamptz,             -- when what vanished from the server was last forgotten
     last_success_at timestamptz,
+    awaited_since timestamptz NOT NULL DEFAULT now(), -- enabled, or first taken: runs are expected
     last_run_at timestamptz,
     last_run_ms integer
 ) WITH (fillfactor = 60);

@@ -10,3 +10,16 @@ CREATE TABLE store (
     identity uuid NOT NULL,
     since timestamptz NOT NULL DEFAULT now()
 );
+
+-- Processes of Posthouse, as each says every few seconds how it is.
+CREATE TABLE service (
+    instance text PRIMARY KEY,
+    name text NOT NULL,
+    version text NOT NULL,
+    started_at timestamptz NOT NULL DEFAULT now(),
+    seen_at timestamptz NOT NULL DEFAULT now(),
+    failing jsonb NOT NULL,            -- what it cannot reach: {check: why}
+    failing_since timestamptz,
+    free bigint,                       -- octets of its store
+    total bigint
+);

@@ -1,0 +1,65 @@
+"""Says every few seconds how this process is, so that the pages can."""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+import uuid
+from collections.abc import Mapping
+
+import structlog
+
+from shared.errors import PosthouseError
+from shared.own_store import OwnStore
+from shared.storage import services
+from shared.storage.pool import Database
+from shared.telemetry.health import Check, Readiness
+from shared.telemetry.process import release
+
+_log = structlog.get_logger(__name__)
+
+#: Seconds between two heartbeats.
+_EVERY_S = 10.0
+
+
+class HeartbeatWriter:
+    """`run` on a thread of its own; the checks are those of the service's readiness."""
+
+    def __init__(
+        self, name: str, database: Database, store: OwnStore, checks: Mapping[str, Check]
+    ) -> None:
+        self._name = name
+        self._database = database
+        self._store = store
+        self._readiness = Readiness(checks)
+        self._instance = f"{socket.gethostname()}/{os.getpid()}/{uuid.uuid4().hex[:8]}"
+
+    def run(self, stop: threading.Event) -> None:
+        """Until `stop`. What cannot be written shows by being old."""
+        while True:
+            try:
+                self._beat()
+            except PosthouseError as error:
+                _log.warning("heartbeat not written", error=str(error))
+            except Exception:
+                _log.exception("heartbeat not written")
+            if stop.wait(_EVERY_S):
+                self._readiness.close()
+                return
+
+    def _beat(self) -> None:
+        failing = self._readiness.failures()
+        try:
+            space = self._store.space()
+        except PosthouseError:
+            space = None  # the check of the store says why
+        with self._database.transaction() as session:
+            services.beat(
+                session,
+                instance=self._instance,
+                name=self._name,
+                version=release(),
+                failing=failing,
+                space=space,
+            )

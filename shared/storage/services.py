@@ -1,0 +1,94 @@
+"""How each process of Posthouse is, as it says itself every few seconds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+
+from psycopg.rows import class_row
+from psycopg.types.json import Jsonb
+
+from shared.alerts import ServiceFailing, ServiceRecovered
+from shared.storage import alerts
+from shared.storage.pool import Session
+from shared.storage.queries import Queries
+
+_SQL = Queries("services")
+
+NAMES: Final = ("scheduler", "fetcher", "decryptor", "admin")
+#: Seconds after its last heartbeat from when on a process is taken for dead.
+SILENT_S: Final = 45.0
+#: Seconds for which something has to be wrong before anybody is told: a restart is no news.
+_TOLD_AFTER_S: Final = 60.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Heartbeat:
+    """One process. `failing`: what it cannot reach, with the reason; empty where all is well.
+
+    `free`, `total`: octets of its store, None where that has no bounds.
+    """
+
+    instance: str
+    name: str
+    version: str
+    started_at: datetime
+    seen_at: datetime
+    is_silent: bool
+    failing: Mapping[str, str]
+    free: int | None
+    total: int | None
+
+
+def beat(
+    session: Session,
+    *,
+    instance: str,
+    name: str,
+    version: str,
+    failing: Mapping[str, str],
+    space: tuple[int, int] | None,
+) -> None:
+    """Writes what a process says of itself, and forgets those that are long gone."""
+    free, total = space or (None, None)
+    session.execute(
+        _SQL["beat"],
+        {
+            "instance": instance,
+            "name": name,
+            "version": version,
+            "failing": Jsonb(dict(failing)),
+            "free": free,
+            "total": total,
+        },
+    )
+    session.execute(_SQL["forget"])
+
+
+def heartbeats(session: Session) -> list[Heartbeat]:
+    """Those at work, and of a service of which none is, the last that was; by name."""
+    with session.cursor(row_factory=class_row(Heartbeat)) as cursor:
+        return cursor.execute(_SQL["heartbeats"], {"silent": SILENT_S}).fetchall()
+
+
+def failing(session: Session, after_s: float = 0.0) -> list[tuple[str, str, str]]:
+    """(service, check, why) of what has been wrong for so many seconds."""
+    values = {"silent": SILENT_S, "after": after_s}
+    return [(n, c, m) for n, c, m in session.execute(_SQL["failing"], values)]
+
+
+def raise_failing(session: Session) -> int:
+    """Raises what has been failing for a minute, once each, and what works again."""
+    raised = 0
+    wrong: set[str] = set()
+    for name, check, message in failing(session, _TOLD_AFTER_S):
+        alert = ServiceFailing(name=name, check=check, message=message)
+        wrong.add(alert.subject)
+        raised += alerts.raise_transition(session, alert, dedupe=alert.subject)
+    for (subject,) in session.execute(_SQL["told"]).fetchall():
+        _, name, check = subject.split("/", 2)
+        if subject not in wrong and alerts.end_episode(session, subject):
+            raised += alerts.raise_transition(session, ServiceRecovered(name=name, check=check))
+    return raised

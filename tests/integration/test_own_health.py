@@ -1,0 +1,186 @@
+"""Nothing stays green that is not well: connections, services and what they need."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.integration.test_reasons import listen, told
+from tests.rig.house import House
+from tests.rig.mails import mail
+from tests.servers.dovecot import Dovecot
+from tests.servers.processes import free_port
+from tests.servers.redis import RedisServer
+from tests.servers.webhooks import Receiver
+
+pytestmark = pytest.mark.promise("T3", "M19")
+
+TOKEN = "a-token-of-more-than-20-characters"
+
+
+@pytest.fixture
+def locked_redis() -> Iterator[RedisServer]:
+    with RedisServer(password="right") as server:
+        yield server
+
+
+def get(port: int, path: str) -> Any:
+    headers = {"Authorization": f"Bearer {TOKEN}"}
+    return httpx.get(f"http://127.0.0.1:{port}{path}", headers=headers, timeout=20)
+
+
+def overview(house: House, port: int) -> Any:
+    """As the API and the command show it, once it answers."""
+
+    def answers() -> bool:
+        try:
+            return bool(get(port, "/healthz").is_success)
+        except httpx.TransportError:
+            return False
+
+    house.wait(answers, "the API answers")
+    return get(port, "/api/v1/overview").json()
+
+
+def two_intervals_pass(house: House) -> None:
+    house.query(
+        "UPDATE connection_state SET last_success_at = last_success_at - interval '2 minutes',"
+        " awaited_since = awaited_since - interval '2 minutes' RETURNING connection_id"
+    )
+
+
+def test_without_a_fetcher_connections_are_overdue_everywhere(
+    redis_url: str,
+    dovecot: Dovecot,
+    mail_user: str,
+    build_house: Callable[..., House],
+    receiver: Receiver,
+) -> None:
+    port, health = free_port(), free_port()
+    house = build_house(redis_url, port=str(port), admin_token=TOKEN)
+    listen(house, receiver)
+    house.add_handler()
+    house.start("admin")
+    house.start("scheduler", settings={"health_port": str(health)})
+    (fetcher,) = house.start("fetcher")
+    connection = house.watch(dovecot, mail_user)
+    house.run_once(connection)
+    assert overview(house, port)["connections"] == {"working": 1}
+
+    house.kill(fetcher)
+    two_intervals_pass(house)
+    # Claimed by the scheduler again and again, and run by nobody.
+    assert get(port, f"/api/v1/connections/{connection}").json()["health"] == "overdue"
+    shown = overview(house, port)
+    assert shown["connections"] == {"overdue": 1}
+    assert [one["health"] for one in shown["sick"]] == ["overdue"]
+    data = told_after(house, receiver, "connections-overdue")
+    assert mail_user in data["summary"] and data["url"].endswith("/connections?health=overdue")
+    house.wait(
+        lambda: "posthouse_connections_overdue 1.0" in get(health, "/metrics").text, "the metric"
+    )
+
+    house.start("fetcher")
+    house.fetch_now(connection)
+    told(house, receiver, "connections-on-time")
+    assert overview(house, port)["connections"] == {"working": 1}
+
+
+def told_after(house: House, receiver: Receiver, kind: str) -> dict[str, Any]:
+    """What comes once more of the time has passed that a restart would take."""
+    two_intervals_pass(house)
+    return told(house, receiver, kind)
+
+
+def test_a_wrong_password_of_the_broker_in_every_fetcher(
+    locked_redis: RedisServer,
+    dovecot: Dovecot,
+    mail_user: str,
+    build_house: Callable[..., House],
+    receiver: Receiver,
+) -> None:
+    port, health, metrics = free_port(), free_port(), free_port()
+    house = build_house(locked_redis.url, port=str(port), admin_token=TOKEN)
+    listen(house, receiver)
+    house.add_handler()
+    house.start("admin", "decryptor")
+    house.start("scheduler", settings={"health_port": str(metrics)})
+    wrong = locked_redis.url.replace("right", "wrong")
+    house.start(
+        "fetcher",
+        settings={"broker_url": wrong, "output_url": wrong, "health_port": str(health)},
+    )
+    dovecot.deliver(mail_user, [mail(1, 2000)])
+    house.watch(dovecot, mail_user)
+    house.wait(lambda: bool(house.query("SELECT 1 FROM service WHERE failing ? 'broker'")), "said")
+    # Not ready, so that no roll-out goes on; alive, so that nothing is replaced for it.
+    assert "refuses the user" in get(health, "/readyz").json()["checks"]["broker"]
+    assert get(health, "/readyz").status_code == 503
+    assert get(health, "/healthz").status_code == 200
+    two_intervals_pass(house)
+    shown = overview(house, port)
+    assert shown["connections"] == {"overdue": 1}
+    failing = {one["name"]: one["failing"] for one in shown["services"]}
+    assert "refuses the user" in failing["fetcher"]["broker"]
+    assert set(failing) == {"scheduler", "fetcher", "decryptor", "admin"}
+    house.query(
+        "UPDATE service SET failing_since = failing_since - interval '2 minutes' RETURNING name"
+    )
+    data = told(house, receiver, "service-failing")
+    assert "refuses the user" in data["summary"] and "fetcher" in data["summary"]
+    house.wait(
+        lambda: (
+            'posthouse_service_failing{check="broker",service="fetcher"} 1.0'
+            in get(metrics, "/metrics").text
+        ),
+        "the metric",
+    )
+
+
+def test_a_service_that_is_gone_is_said_to_be(
+    redis_url: str, build_house: Callable[..., House], receiver: Receiver
+) -> None:
+    port = free_port()
+    house = build_house(redis_url, port=str(port), admin_token=TOKEN)
+    listen(house, receiver)
+    house.start("scheduler", "admin")
+    (decryptor,) = house.start("decryptor")
+    house.wait(
+        lambda: bool(house.query("SELECT 1 FROM service WHERE name = 'decryptor'")), "it is seen"
+    )
+    assert overview(house, port)["absent"] == ["fetcher"]
+    house.kill(decryptor)
+    house.query(
+        "UPDATE service SET seen_at = now() - interval '3 minutes' WHERE name = 'decryptor'"
+        " RETURNING 1"
+    )
+    data = told(house, receiver, "service-failing")
+    assert data["summary"].startswith("Service decryptor is failing (heartbeat)")
+    silent = [one["name"] for one in overview(house, port)["services"] if one["is_silent"]]
+    assert silent == ["decryptor"]
+    house.start("decryptor")
+    told(house, receiver, "service-recovered")
+
+
+def test_a_store_that_cannot_be_written_is_said_and_the_pages_stay(
+    redis_url: str, build_house: Callable[..., House]
+) -> None:
+    port, health = free_port(), free_port()
+    house = build_house(redis_url, port=str(port), admin_token=TOKEN)
+    house.start("admin", "scheduler")
+    house.start("fetcher", settings={"health_port": str(health)})
+    house.wait(lambda: house.count("service") == 3, "all are seen")
+    spool = house.store / "spool"
+    spool.rename(house.store / "away")
+    house.wait(
+        lambda: bool(house.query("SELECT 1 FROM service WHERE failing ? 'store'")), "it is said"
+    )
+    assert get(health, "/readyz").status_code == 503
+    shown = overview(house, port)
+    failing = {one["name"]: set(one["failing"]) for one in shown["services"]}
+    assert failing == {"fetcher": {"store"}, "scheduler": set(), "admin": set()}
+    assert all(one["total"] for one in shown["services"])
+    assert get(port, "/readyz").status_code == 200

@@ -23,6 +23,7 @@ pytest_plugins = [
     "tests.servers.oauth_dovecot",
     "tests.servers.gmail",
     "tests.servers.mailutils",
+    "tests.servers.pop3_rules",
     "tests.servers.postgres",
     "tests.servers.rabbitmq",
     "tests.servers.redis",

@@ -59,6 +59,8 @@ KINDS = [
         retrieving_removes=True,
         alters_mails=True,
     ),
+    ServerKind("gmail-pop3", "pop3", "gmail_pop3", retrieving_removes=True),
+    ServerKind("pop3-without-top", "pop3", "pop3_without_top"),
 ]
 FOREIGN = [kind for kind in KINDS if not kind.first]
 

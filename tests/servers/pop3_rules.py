@@ -22,11 +22,16 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from hashlib import sha256
 from types import TracebackType
+from typing import Any
 
+import pytest
+
+from tests.servers.mail_server import PASSWORD
 from tests.servers.scripted import Conversation, ScriptedServer, stuffed
 
 GMAIL_GREETING = b"+OK Gpop ready for requests from 127.0.0.1 y3mb1234567\r\n"
@@ -105,13 +110,21 @@ class RuledPop3:
 
     # ---- what people do
 
-    def add_user(self, user: str, password: str = "secret") -> None:
+    def add_user(self, user: str, password: str = PASSWORD) -> None:
         self._mails.setdefault(user, [])
 
     def forget_user(self, user: str) -> None:
         self._mails.pop(user, None)
 
-    def deliver(self, user: str, mails: Iterable[bytes], folder: str = "INBOX") -> None:
+    def deliver(
+        self,
+        user: str,
+        mails: Iterable[bytes],
+        folder: str = "INBOX",
+        *,
+        flags: str = "",
+        password: str = PASSWORD,
+    ) -> None:
         self.add_user(user)
         with self._lock:
             for raw in mails:
@@ -141,6 +154,9 @@ class RuledPop3:
     def left(self, user: str) -> list[bytes]:
         with self._lock:
             return [mail.raw for mail in self._mails.get(user, [])]
+
+    def client(self, user: str, password: str = PASSWORD) -> AbstractContextManager[Any]:
+        raise NotImplementedError("this server speaks POP3 only")
 
     def flags(self, user: str, folder: str = "INBOX") -> dict[int, set[str]]:
         """Number → nothing, for what POP3 would list."""
@@ -281,3 +297,16 @@ class RuledPop3:
 def gmail_rules(**rules: object) -> RuledPop3:
     """Gmail's, without its LOGIN-DELAY of 300 seconds unless said."""
     return RuledPop3(**{"window": 250, "expire": 0, "hides": True, "gmail": True, **rules})  # type: ignore[arg-type]
+
+
+@pytest.fixture(scope="session")
+def gmail_pop3() -> Iterator[RuledPop3]:
+    """Gmail's rules with a window of three: new mails show only as old ones were let go of."""
+    with gmail_rules(window=3) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def pop3_without_top() -> Iterator[RuledPop3]:
+    with RuledPop3(top=False, pipelining=True) as server:
+        yield server

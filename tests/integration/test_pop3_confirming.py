@@ -201,3 +201,23 @@ def test_what_an_earlier_session_had_is_let_go_of_without_deleting_it() -> None:
         assert "DELE" not in said(server)
         assert server.left("alice") == MAILS
         assert server.listed("alice") == MAILS[3:6]
+
+
+@pytest.mark.promise("I1")
+def test_a_mail_that_is_refused_again_was_retrieved_all_the_same() -> None:
+    """It came, was asked for once more to see whether the server gives mails, and was refused."""
+    refusing: list[bool] = []
+    with RuledPop3(
+        expire=0, refuse=lambda mail, given: b"Server Unavailable. 21" if refusing else None
+    ) as server:
+        server.deliver("alice", MAILS[:1])
+        with opened(connection_to(server.pop3_port, Mode.POP3)) as mailbox:
+            mailbox.open("")
+            refs = mailbox.list_new(KnownKeys(), Selection.ALL).new
+            mailbox.download(refs, Collector(), limit=1 << 20)
+            refusing.append(True)
+            sink = Collector()
+            mailbox.download(refs, sink, limit=1 << 20)
+            assert not sink.mails
+        assert server.quits == 0
+        assert server.left("alice") == MAILS[:1]

@@ -91,6 +91,14 @@ def load_openpgp(id: str, certificate: bytes, private_key: bytes) -> OpenPGPKey:
     return _opened(id, secret, password)
 
 
+def secret_packet(key: OpenPGPKey, fingerprint: str) -> tuple[bytes, str]:
+    """The body of the secret key packet of one part, and the password of the key."""
+    size = int.from_bytes(key.private_key[:2])
+    packets = PacketPile.from_bytes(key.private_key[2 + size :])
+    body = next((p.body for p in packets if p.tag in _SECRET and p.fingerprint == fingerprint), b"")
+    return body, key.private_key[2 : 2 + size].decode()
+
+
 def _opened(id: str, secret: Tsk, password: str | None) -> OpenPGPKey:
     subkeys, protected = decrypting_parts(secret, password)
     if not subkeys:

@@ -8,19 +8,21 @@ import mmap
 import re
 import resource
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 from pysequoia import decrypt_file
 
 from services.decryptor.cms.errors import CmsError, Malformed, NoRecipient, NotOpened, Unsupported
-from services.decryptor.openpgp.packets import Addressed
+from services.decryptor.openpgp.gnupg_form import MAX_BYTES, inside, turned
+from services.decryptor.openpgp.packets import Addressed, Message, whole_message
 from services.decryptor.openpgp.verifying import (
     Keyring,
     PgpSignature,
     Rings,
     judge_failure,
+    verify_inline,
     with_hints,
 )
 from services.decryptor.spool import Spool
@@ -34,11 +36,15 @@ _size_limit = threading.Lock()
 
 
 class OpenedMessage(NamedTuple):
-    """A decrypted message; `signature` is None where it carries none."""
+    """A decrypted message; `signature` is None where it carries none.
+
+    `compressed`: there is one inside compression, which was not verified yet.
+    """
 
     content: Region
     key: OpenPGPKey
     signature: PgpSignature | None
+    compressed: bool = False
 
 
 def decrypt_message(
@@ -66,17 +72,54 @@ def decrypt_message(
         raise NoRecipient("None of the keys here is among the recipients.")
     if to.unsupported:
         raise Unsupported(to.unsupported)
-    file, path = spool.named()
-    with file:
-        for window in message.windows():
-            file.write(window)
     fitting.sort(key=lambda pair: not any(_means(one, pair[1]) for one in to.key_ids))
+    whole = None if to.turned else _written(message.windows(), spool)
+    packets = _read(message) if to.turned else None
     for key, subkey in fitting[:MAX_TRIES]:
         try:
-            return _decrypt(path, key, subkey, rings, spool, limit)
+            path = whole or _written([turned(packets, key, subkey)] if packets else [], spool)
+            opened = _decrypt(path, key, subkey, rings, spool, limit)
         except NotOpened:
             continue
+        if opened.compressed:
+            return _looked_inside(message, opened, subkey, rings)
+        return opened
     raise NotOpened
+
+
+def _looked_inside(
+    message: Region, opened: OpenedMessage, subkey: Subkey, rings: Rings
+) -> OpenedMessage:
+    """Verifies what Sequoia's binding does not: a signature inside compression, as GnuPG makes it.
+
+    Decrypting, it expects the signature right inside the encryption; verifying, it does not.
+    """
+    length = len(opened.content)
+    try:
+        if max(len(message), length) > MAX_BYTES // 4:
+            raise Unsupported("")
+        signed = inside(whole_message(message), opened.key, subkey).packets
+    except (NotOpened, Unsupported):
+        reason = "The signature lies in a form that is not verified here."
+        return opened._replace(signature=PgpSignature("untrusted", reason=reason))
+    found = verify_inline(signed, rings)
+    if found.signature == "valid" and found.content != opened.content.copy():
+        found = PgpSignature("invalid", reason="The signature does not cover the content.")
+    return opened._replace(signature=found)
+
+
+def _read(message: Region) -> Message:
+    if len(message) > MAX_BYTES:
+        raise Unsupported("The message is too long for a form of GnuPG's own.")
+    return whole_message(message)
+
+
+def _written(windows: Iterable[memoryview | bytes], spool: Spool) -> Path:
+    file, path = spool.named()
+    with file:
+        for window in windows:
+            file.write(window)
+    return path
 
 
 def _means(key_id: str, subkey: Subkey) -> bool:
@@ -89,8 +132,10 @@ def _decrypt(
 ) -> OpenedMessage:
     file, output = spool.named()
     file.close()
+    compressed = False
 
     def check(ring: Keyring) -> PgpSignature | None:
+        nonlocal compressed
         asked: list[str] = []
 
         def store(key_ids: list[str]) -> list[object]:
@@ -100,7 +145,8 @@ def _decrypt(
         try:
             with _bounded(limit):
                 result = decrypt_file(str(path), str(output), subkey.decryptor, store)
-        except RuntimeError:
+        except RuntimeError as error:
+            compressed = bool(asked) and "Unexpected message structure" in str(error)
             # Asked to verify, Sequoia refuses what carries no signature that it can verify:
             # unsigned messages too. Whether there was one is known from whether it asked for keys.
             return judge_failure(asked, ring) if asked else None
@@ -113,7 +159,7 @@ def _decrypt(
                 decrypt_file(str(path), str(output), subkey.decryptor)
         except RuntimeError as error:
             raise _refused(error) from error
-    return OpenedMessage(_mapped(output, spool), key, signature)
+    return OpenedMessage(_mapped(output, spool), key, signature, compressed)
 
 
 def _refused(error: RuntimeError) -> CmsError:

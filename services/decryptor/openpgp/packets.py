@@ -11,7 +11,7 @@ ARMOUR_MESSAGE = b"-----BEGIN PGP MESSAGE-----"
 ARMOUR_SIGNED = b"-----BEGIN PGP SIGNED MESSAGE-----"
 #: Where the encrypted data packet must have begun; some hundred recipients fit.
 _LOOK_BYTES = 1 << 17
-_ANYONE = "0" * 16
+ANYONE = "0" * 16
 
 _PUBLIC_KEY = {
     1: "RSA",
@@ -27,10 +27,20 @@ _SYMMETRIC = {7: "AES-128", 8: "AES-192", 9: "AES-256", 10: "Twofish", 11: "Came
 _AEAD = {1: "EAX", 2: "OCB", 3: "GCM"}
 
 
+class Message(NamedTuple):
+    """The packets of an encrypted message: the bodies for its recipients, and the encrypted one
+    with its type (0 where there is none)."""
+
+    recipients: tuple[bytes, ...]
+    kind: int
+    data: bytes
+
+
 class Addressed(NamedTuple):
     """The recipients of a message: key ids or fingerprints in lower-case hex, `anyone` where the
     sender hid them; `password` where a password opens it; and the algorithms in words.
-    `unsupported` says why it is not opened, whoever has the key; empty where it may be."""
+    `unsupported` says why it is not opened, whoever has the key; empty where it may be.
+    `turned`: it has to be put into another form first (`gnupg_form`)."""
 
     key_ids: tuple[str, ...]
     anyone: bool
@@ -38,6 +48,7 @@ class Addressed(NamedTuple):
     key_algorithm: str | None
     content_algorithm: str | None
     unsupported: str = ""
+    turned: bool = False
 
 
 def addressed(message: Region) -> Addressed:
@@ -46,12 +57,12 @@ def addressed(message: Region) -> Addressed:
     key_ids: list[str] = []
     key_algorithm = content_algorithm = None
     unsupported = ""
-    password = False
+    password = turned = False
     position = 0
     while packet := _packet(data, position):
         kind, body, position = packet
         if kind == 1 and len(body) > 10:
-            key_id, algorithm = _recipient(body)
+            key_id, algorithm = recipient_of(body)
             key_ids.append(key_id)
             key_algorithm = key_algorithm or _PUBLIC_KEY.get(algorithm, f"algorithm {algorithm}")
         elif kind == 3:
@@ -65,10 +76,12 @@ def addressed(message: Region) -> Addressed:
         elif kind == 20 and len(body) > 3:
             cipher = _SYMMETRIC.get(body[1], f"cipher {body[1]}")
             content_algorithm = f"{cipher}-{_AEAD.get(body[2], body[2])}"
-            unsupported = (
-                f"The message is encrypted in a form of GnuPG's own (packet type 20, "
-                f"{content_algorithm}), which is not supported."
-            )
+            turned = body[1] in (7, 8, 9) and body[2] == 2
+            if not turned:
+                unsupported = (
+                    f"The message is encrypted in a form of GnuPG's own (packet type 20, "
+                    f"{content_algorithm}), which is not supported."
+                )
             break
         elif kind == 9:
             content_algorithm = "CFB without MDC"
@@ -77,13 +90,50 @@ def addressed(message: Region) -> Addressed:
         elif kind not in (10, 21):  # markers and padding
             break
     return Addressed(
-        tuple(key_id for key_id in key_ids if key_id != _ANYONE),
-        _ANYONE in key_ids,
+        tuple(key_id for key_id in key_ids if key_id != ANYONE),
+        ANYONE in key_ids,
         password,
         key_algorithm,
         content_algorithm,
         unsupported,
+        turned,
     )
+
+
+def whole_message(message: Region) -> Message:
+    """The packets of a message up to the encrypted one, that in one piece. Reads all of it."""
+    data = _binary(message.copy())
+    recipients: list[bytes] = []
+    position = 0
+    while packet := _packet(data, position):
+        kind, body, behind = packet
+        if kind == 1:
+            recipients.append(body)
+        elif kind not in (3, 10, 21):
+            return Message(tuple(recipients), kind, _joined(data, position, body))
+        position = behind
+    return Message(tuple(recipients), 0, b"")
+
+
+def _joined(data: bytes, position: int, body: bytes) -> bytes:
+    """The body of a packet at `position`: its parts together where its length is partial."""
+    if not data[position] & 0x40 or not 224 <= data[position + 1] < 255:
+        return body
+    joined = bytearray()
+    at = position + 1
+    while at < len(data) and 224 <= data[at] < 255:
+        size = 1 << (data[at] & 0x1F)
+        joined += data[at + 1 : at + 1 + size]
+        at += 1 + size
+    first = data[at] if at < len(data) else 0
+    width = 1 if first < 192 else 2 if first < 224 else 5
+    if width == 1:
+        size = first
+    elif width == 2:
+        size = ((first - 192) << 8) + int.from_bytes(data[at + 1 : at + 2]) + 192
+    else:
+        size = int.from_bytes(data[at + 1 : at + 5])
+    return bytes(joined + data[at + width : at + width + size])
 
 
 def _binary(data: bytes) -> bytes:
@@ -132,10 +182,10 @@ def _packet(data: bytes, position: int) -> tuple[int, bytes, int] | None:
     return kind, data[start : start + size], start + size
 
 
-def _recipient(body: bytes) -> tuple[str, int]:
+def recipient_of(body: bytes) -> tuple[str, int]:
     """(key id or fingerprint, algorithm) of a Public-Key Encrypted Session Key (section 5.1)."""
     if body[0] == 6:
         size = body[1]
-        fingerprint = body[3 : 2 + size].hex() if size else _ANYONE
+        fingerprint = body[3 : 2 + size].hex() if size else ANYONE
         return fingerprint, body[2 + size] if len(body) > 2 + size else 0
     return body[1:9].hex(), body[9]

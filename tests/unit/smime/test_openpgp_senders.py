@@ -118,11 +118,11 @@ def packet(kind: int, body: bytes) -> bytes:
 @pytest.mark.parametrize(
     ("data", "word"),
     [
-        (packet(20, b"\x01\x09\x02\x10" + bytes(15) + bytes(80)), "AES-256-OCB"),
+        (packet(20, b"\x01\x0a\x02\x10" + bytes(15) + bytes(80)), "Twofish-OCB"),
         (packet(20, b"\x01\x07\x01\x10" + bytes(16) + bytes(80)), "AES-128-EAX"),
         (packet(9, bytes(90)), "EFAIL"),
     ],
-    ids=["GnuPG OCB", "GnuPG EAX", "without integrity"],
+    ids=["GnuPG with Twofish", "GnuPG EAX", "without integrity"],
 )
 def test_forms_that_are_not_opened_are_named(
     data: bytes, word: str, bob: Person, alice: Person, nobody_known: Opener, tmp_path: Path

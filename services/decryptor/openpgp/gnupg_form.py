@@ -1,0 +1,123 @@
+"""GnuPG's own encrypted packet (type 20, OCB), put into a form that Sequoia reads.
+
+GnuPG from 2.3 on encrypts so for keys that it made itself. The packet was in drafts of what became
+RFC 9580 (draft-ietf-openpgp-rfc4880bis-10 section 5.16) and is in no standard. It is decrypted
+here, chunk by chunk with its tags, and encrypted again under the same session key as a packet of
+type 18: what the message holds is then read, verified and bounded like that of any other.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from typing import NamedTuple
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.decrepit.ciphers.modes import CFB
+from cryptography.hazmat.primitives.ciphers import Cipher, algorithms
+from cryptography.hazmat.primitives.ciphers.aead import AESOCB3
+from cryptography.hazmat.primitives.constant_time import bytes_eq
+
+from services.decryptor.cms.errors import CmsError, NotOpened, Unsupported
+from services.decryptor.openpgp.packets import ANYONE, Message, recipient_of
+from services.decryptor.openpgp.session_keys import SessionKey, session_key
+from shared.certificates import OpenPGPKey
+from shared.certificates.openpgp import secret_packet
+from shared.certificates.openpgp_subkeys import Subkey
+
+_OCB = 2
+#: How a packet of type 19 with a SHA-1 begins.
+_MDC = b"\xd3\x14"
+_TAG_BYTES = 16
+_NONCE_BYTES = 15
+#: A message of this form is in memory several times over while it is turned.
+MAX_BYTES = 1 << 26
+#: Recipients that are tried: each costs an operation with the private key.
+MAX_RECIPIENTS = 64
+
+
+class Inside(NamedTuple):
+    """What a message holds: its packets, and how they came out."""
+
+    packets: bytes
+    recipient: bytes
+    key: SessionKey
+
+
+def turned(message: Message, key: OpenPGPKey, subkey: Subkey) -> bytes:
+    """The message for that subkey, with an encrypted packet of type 18 version 1.
+
+    Raises NotOpened (damaged, or another key) or Unsupported.
+    """
+    plain, recipient, found = inside(message, key, subkey)
+    prefix = os.urandom(16)
+    prefix += prefix[-2:]
+    body = prefix + plain + _MDC
+    body += hashlib.sha1(body, usedforsecurity=False).digest()
+    context = Cipher(algorithms.AES(found.key), CFB(bytes(16))).encryptor()
+    sealed = b"\1" + context.update(body) + context.finalize()
+    return _packet(1, recipient) + _packet(18, sealed)
+
+
+def inside(message: Message, key: OpenPGPKey, subkey: Subkey) -> Inside:
+    """The packets inside, by that subkey. Raises NotOpened or Unsupported."""
+    secret, password = secret_packet(key, subkey.fingerprint)
+    failure: CmsError = NotOpened()
+    for recipient in message.recipients[:MAX_RECIPIENTS]:
+        if len(recipient) < 12 or recipient_of(recipient)[0] not in (subkey.key_id, ANYONE):
+            continue
+        try:
+            found = session_key(secret, subkey.fingerprint, password, recipient)
+            opens = _plain if message.kind == 20 else _plain_18
+            return Inside(opens(message.data, found), recipient, found)
+        except (NotOpened, Unsupported) as error:
+            failure = error
+    raise failure
+
+
+def _plain_18(data: bytes, key: SessionKey) -> bytes:
+    """What a packet of type 18 version 1 holds (RFC 9580 section 5.13.1)."""
+    if data[:1] != b"\1":
+        raise Unsupported("This version of the encrypted packet is not read here.")
+    context = Cipher(algorithms.AES(key.key), CFB(bytes(16))).decryptor()
+    body = context.update(data[1:]) + context.finalize()
+    digest = hashlib.sha1(body[:-20], usedforsecurity=False).digest()
+    if len(body) < 40 or body[-22:-20] != _MDC or not bytes_eq(digest, body[-20:]):
+        raise NotOpened
+    return body[18:-22]
+
+
+def _plain(data: bytes, key: SessionKey) -> bytes:
+    """What the packet holds: chunks of 2^(c+6) octets, each with its tag, then the final tag."""
+    if len(data) < 4 + _NONCE_BYTES + _TAG_BYTES or data[0] != 1:
+        raise NotOpened
+    cipher, mode, size = data[1:4]
+    if cipher != key.cipher:
+        raise NotOpened
+    if mode != _OCB or size > 22:
+        raise Unsupported("This mode of GnuPG's own form of encryption is not supported.")
+    head, nonce = b"\xd4" + data[:4], data[4 : 4 + _NONCE_BYTES]
+    chunk = (1 << size + 6) + _TAG_BYTES
+    sealed, final = data[4 + _NONCE_BYTES : -_TAG_BYTES], data[-_TAG_BYTES:]
+    context = AESOCB3(key.key)
+    found: list[bytes] = []
+    number = 0
+    try:
+        for number, at in enumerate(range(0, len(sealed), chunk)):
+            piece = sealed[at : at + chunk]
+            ad = head + number.to_bytes(8)
+            found.append(context.decrypt(_nonce(nonce, number), piece, ad))
+        number = len(found)
+        total = sum(map(len, found)).to_bytes(8)
+        context.decrypt(_nonce(nonce, number), final, head + number.to_bytes(8) + total)
+    except (InvalidTag, ValueError) as error:
+        raise NotOpened from error
+    return b"".join(found)
+
+
+def _nonce(start: bytes, number: int) -> bytes:
+    return start[:-8] + (int.from_bytes(start[-8:]) ^ number).to_bytes(8)
+
+
+def _packet(kind: int, body: bytes) -> bytes:
+    return bytes((0xC0 | kind, 0xFF)) + len(body).to_bytes(4) + body

@@ -1,0 +1,182 @@
+"""The session key of an OpenPGP message, for the one form that Sequoia does not read.
+
+Sequoia gives no session keys out. Here are the keys that GnuPG makes: RSA, and ECDH on Curve25519
+and the NIST curves, plain or behind a password (RFC 9580 sections 5.1, 5.5 and 3.7).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import NamedTuple
+
+from cryptography.hazmat.decrepit.ciphers.modes import CFB
+from cryptography.hazmat.primitives import keywrap
+from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa, x25519
+from cryptography.hazmat.primitives.ciphers import Cipher, algorithms
+
+from services.decryptor.cms.errors import NotOpened, Unsupported
+
+_RSA, _ECDH = (1, 2), 18
+_AES = {7: 16, 8: 24, 9: 32}
+_HASHES = {2: "sha1", 8: "sha256", 9: "sha384", 10: "sha512", 11: "sha224"}
+_CURVES: dict[bytes, ec.EllipticCurve] = {
+    bytes.fromhex("2a8648ce3d030107"): ec.SECP256R1(),
+    bytes.fromhex("2b81040022"): ec.SECP384R1(),
+    bytes.fromhex("2b81040023"): ec.SECP521R1(),
+}
+_CURVE25519 = bytes.fromhex("2b060104019755010501")
+_UNSUPPORTED = "GnuPG's own form of encryption (packet type 20) is not supported for this key."
+
+
+class SessionKey(NamedTuple):
+    """The symmetric algorithm (RFC 9580 section 9.3) and its key."""
+
+    cipher: int
+    key: bytes
+
+
+class _Octets:
+    """A forward reader of a packet's body. Raises NotOpened at its end."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+        self.position = 0
+
+    def take(self, count: int) -> bytes:
+        found = self._data[self.position : self.position + count]
+        if len(found) != count:
+            raise NotOpened
+        self.position += count
+        return found
+
+    def number(self, count: int) -> int:
+        return int.from_bytes(self.take(count))
+
+    def mpi(self) -> bytes:
+        return self.take((self.number(2) + 7) // 8)
+
+    def rest(self) -> bytes:
+        return self._data[self.position :]
+
+
+def session_key(
+    secret_body: bytes, fingerprint: str, password: str, encrypted: bytes
+) -> SessionKey:
+    """By the body of a secret key packet of version 4 and that of a PKESK of version 3.
+
+    Raises NotOpened, or Unsupported for keys that GnuPG does not make.
+    """
+    key = _Octets(secret_body)
+    if key.number(1) != 4 or encrypted[:1] != b"\x03":
+        raise Unsupported(_UNSUPPORTED)
+    key.take(4)
+    algorithm = key.number(1)
+    message = _Octets(encrypted[10:])
+    if algorithm in _RSA:
+        n, e = key.mpi(), key.mpi()
+        found = _rsa(n, e, _secret(key, password), message)
+    elif algorithm == _ECDH:
+        found = _ecdh(key, fingerprint, password, message)
+    else:
+        raise Unsupported(_UNSUPPORTED)
+    cipher, value, check = found[0], found[1:-2], int.from_bytes(found[-2:])
+    if _AES.get(cipher) != len(value) or sum(value) & 0xFFFF != check:
+        raise NotOpened
+    return SessionKey(cipher, value)
+
+
+def _rsa(n: bytes, e: bytes, secret: _Octets, message: _Octets) -> bytes:
+    d, p, q, _ = (int.from_bytes(secret.mpi()) for _ in range(4))
+    public = rsa.RSAPublicNumbers(int.from_bytes(e), int.from_bytes(n))
+    numbers = rsa.RSAPrivateNumbers(
+        p, q, d, rsa.rsa_crt_dmp1(d, p), rsa.rsa_crt_dmq1(d, q), rsa.rsa_crt_iqmp(p, q), public
+    )
+    private = numbers.private_key(unsafe_skip_rsa_key_validation=True)
+    wrapped = message.mpi().rjust(len(n), b"\0")
+    try:
+        found = private.decrypt(wrapped, padding.PKCS1v15())
+    except ValueError as error:
+        raise NotOpened from error
+    if len(found) < 4:
+        raise NotOpened
+    return found
+
+
+def _ecdh(key: _Octets, fingerprint: str, password: str, message: _Octets) -> bytes:
+    """RFC 9580 section 11.5."""
+    curve = key.take(key.number(1))
+    key.mpi()
+    size, _, hash_id, wrap = key.take(4)
+    scalar = _secret(key, password).mpi()
+    point = message.mpi()
+    wrapped = message.take(message.number(1))
+    digest = _HASHES.get(hash_id)
+    if size != 3 or digest is None or wrap not in _AES:
+        raise Unsupported(_UNSUPPORTED)
+    try:
+        shared = _agreed(curve, scalar, point)
+        info = bytes((len(curve),)) + curve + bytes((_ECDH, 3, 1, hash_id, wrap))
+        info += b"Anonymous Sender    " + bytes.fromhex(fingerprint)
+        kek = hashlib.new(digest, b"\0\0\0\1" + shared + info, usedforsecurity=False).digest()
+        found = keywrap.aes_key_unwrap(kek[: _AES[wrap]], wrapped)
+    except (ValueError, keywrap.InvalidUnwrap) as error:
+        raise NotOpened from error
+    pad = found[-1]
+    if not 1 <= pad <= 8 or found[-pad:] != bytes((pad,)) * pad or len(found) - pad < 4:
+        raise NotOpened
+    return found[:-pad]
+
+
+def _agreed(curve: bytes, scalar: bytes, point: bytes) -> bytes:
+    if curve == _CURVE25519:
+        private = x25519.X25519PrivateKey.from_private_bytes(scalar.rjust(32, b"\0")[::-1])
+        return private.exchange(x25519.X25519PublicKey.from_public_bytes(point[1:]))
+    known = _CURVES.get(curve)
+    if known is None:
+        raise Unsupported(_UNSUPPORTED)
+    owner = ec.derive_private_key(int.from_bytes(scalar), known)
+    return owner.exchange(ec.ECDH(), ec.EllipticCurvePublicKey.from_encoded_point(known, point))
+
+
+def _secret(key: _Octets, password: str) -> _Octets:
+    """The secret part in the clear (RFC 9580 section 5.5.3): as it is, or by CFB and a password."""
+    usage = key.number(1)
+    if usage == 0:
+        return key
+    if usage != 254:
+        raise Unsupported(_UNSUPPORTED)
+    cipher = key.number(1)
+    size = _AES.get(cipher)
+    if size is None:
+        raise Unsupported(_UNSUPPORTED)
+    wrapping = _stretched(key, password.encode(), size)
+    nonce = key.take(16)
+    context = Cipher(algorithms.AES(wrapping), CFB(nonce)).decryptor()
+    plain = context.update(key.rest()) + context.finalize()
+    if hashlib.sha1(plain[:-20], usedforsecurity=False).digest() != plain[-20:]:
+        raise NotOpened
+    return _Octets(plain[:-20])
+
+
+def _stretched(key: _Octets, password: bytes, size: int) -> bytes:
+    """A key from a password: simple, salted, or iterated (RFC 9580 section 3.7.1)."""
+    kind, hash_id = key.number(1), key.number(1)
+    digest = _HASHES.get(hash_id)
+    if kind not in (0, 1, 3) or digest is None:
+        raise Unsupported(_UNSUPPORTED)
+    data = (key.take(8) if kind else b"") + password
+    count = len(data)
+    if kind == 3:
+        coded = key.number(1)
+        count = max(count, (16 + (coded & 15)) << ((coded >> 4) + 6))
+    found = b""
+    while len(found) < size:
+        context = hashlib.new(digest, bytes(len(found) and 1), usedforsecurity=False)
+        block = data * (65536 // len(data) + 1)
+        left = count
+        while left > 0:
+            step = min(left, len(block) // len(data) * len(data))
+            context.update(block[:step])
+            left -= step
+        found += context.digest()
+    return found[:size]

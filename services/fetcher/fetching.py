@@ -154,6 +154,8 @@ class Fetching:
                 with _unless_stopped(error):
                     self._settle_at_end(connection, place, mailbox, report)
             raise
+        with contextlib.suppress(Unreachable):  # nothing is lost by it: the next poll notices
+            mailbox.leave()
         self.reached("finished")
 
     def _note_validity(self, state: RunState, place: Place) -> bool:

@@ -213,7 +213,8 @@ class Listing:
 
     new: tuple[MailRef, ...]
     known: int
-    reset: int
+    #: Keys of the mails that were had and are unread; empty without a read flag.
+    reset_keys: Sequence[Key]
     total: int
     unread: int | None
     cursor: Cursor
@@ -224,6 +225,11 @@ class Listing:
     undated: Sequence[tuple[MailRef, PosthouseError]] = ()
     #: Keys now listed by the server; None where the listing did not cover the whole folder.
     listed: Sequence[Key] | None = None
+
+    @property
+    def reset(self) -> int:
+        """How many mails that were had are unread."""
+        return len(self.reset_keys)
 
     @property
     def new_count(self) -> int:
@@ -393,6 +399,14 @@ class Mailbox(Protocol):
         mails are durable and committed here: a POP3 session that retrieved any other mail ends
         without QUIT, whatever happens. On POP3 this ends the session with QUIT, as only that
         deletes (RFC 1939 section 6); the next call logs in again.
+        """
+        ...
+
+    def leave(self) -> None:
+        """Ends the work in the open folder, where `settle` changed something in it.
+
+        Some servers write changed flags only when the folder is left: until then everybody else
+        sees the mails as unread. The session goes on.
         """
         ...
 

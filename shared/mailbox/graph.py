@@ -180,6 +180,9 @@ class GraphMailbox:
 
     # ---- the session
 
+    def leave(self) -> None:
+        """Everything is written at once."""
+
     def is_alive(self) -> bool:
         if self._closed:
             return False

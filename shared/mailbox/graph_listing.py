@@ -35,7 +35,7 @@ class _Found:
     new: list[MailRef] = field(default_factory=list)
     new_count: int = 0
     known_count: int = 0
-    reset: int = 0
+    reset: list[str] = field(default_factory=list)
     seen: set[str] = field(default_factory=set)
     whole: bool = True
     #: Whether pages were left unread, as `limit` was reached.
@@ -55,7 +55,7 @@ class _Found:
         missing = self.known.missing(list(refs)) if refs else []
         wanted = {str(key) for key in missing}
         self.known_count += len(refs) - len(wanted)
-        self.reset += sum(ref.seen is False for key, ref in refs.items() if key not in wanted)
+        self.reset += [key for key, ref in refs.items() if ref.seen is False and key not in wanted]
         self.new_count += len(wanted)
         for key in missing:
             if self.limit is not None and len(self.new) >= self.limit:
@@ -89,7 +89,7 @@ def list_unread(
     return Listing(
         new=tuple(found.new),
         known=found.known_count,
-        reset=found.reset,
+        reset_keys=tuple(found.reset),
         total=folder.total,
         unread=folder.unread,
         cursor=unread_cursor(folder, None),
@@ -149,7 +149,7 @@ def list_all(
     return Listing(
         new=tuple(found.new),
         known=found.known_count,
-        reset=found.reset,
+        reset_keys=tuple(found.reset),
         total=folder.total,
         unread=folder.unread,
         cursor=delta_cursor(folder, following),

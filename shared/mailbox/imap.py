@@ -169,7 +169,7 @@ class ImapMailbox:
         return Listing(
             new=tuple(refs),
             known=sum(1 for uid in looked if uid not in missing),
-            reset=sum(1 for uid in found.unread if uid not in missing),
+            reset_keys=tuple(uid for uid in found.unread if uid not in missing),
             total=status.total,
             unread=len(found.unread) if status.unread is None else status.unread,
             cursor={**status.cursor, "looked": int(time.time())},
@@ -223,6 +223,15 @@ class ImapMailbox:
             done = settle(self._session, refs, action, trash)
             self._session.wire.rest()
             return done
+
+    def leave(self) -> None:
+        if self._selected is None or not self._writable:
+            return
+        with self._step("settle"):
+            for tag in self._leave():
+                self._session.reply(tag)
+            self._writable = False
+            self._session.wire.rest()
 
     # ---- the session itself
 

@@ -231,7 +231,9 @@ class MemoryMailbox:
         return Listing(
             new=tuple(MailRef(mail.uid, len(mail.raw), mail.arrived, mail.seen) for mail in chosen),
             known=sum(mail.uid not in missing for mail in looked),
-            reset=sum(mail.uid not in missing and not mail.seen for mail in mails),
+            reset_keys=tuple(
+                mail.uid for mail in mails if mail.uid not in missing and not mail.seen
+            ),
             total=len(mails),
             unread=sum(not mail.seen for mail in mails),
             cursor=self._status.cursor,
@@ -297,6 +299,9 @@ class MemoryMailbox:
         if fault is not None:
             self._break(fault.error)
         return list(refs)
+
+    def leave(self) -> None:
+        """Everything is written at once."""
 
     def is_alive(self) -> bool:
         return not self._broken

@@ -175,7 +175,7 @@ class Pop3Mailbox:
                 for key in chosen
             ),
             known=status.total - len(found),
-            reset=0,
+            reset_keys=(),
             total=status.total,
             unread=None,
             cursor={**status.cursor, "last": last},
@@ -286,6 +286,9 @@ class Pop3Mailbox:
             return [*gone, *done] if ended.ok else gone
 
     # ---- the session itself
+
+    def leave(self) -> None:
+        """A session ends with `settle` or `close`."""
 
     def is_alive(self) -> bool:
         session = self._session

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -11,7 +12,7 @@ from psycopg.rows import dict_row
 
 from shared.alerts import MailQuarantined
 from shared.errors import NotFound
-from shared.messages import RawRef
+from shared.messages import Key, RawRef
 from shared.storage import alerts
 from shared.storage.pool import Session, after_commit
 from shared.storage.queries import Queries
@@ -114,6 +115,23 @@ def get(session: Session, entry_id: uuid.UUID) -> Quarantined:
     if row is None:
         raise NotFound(f"There is no mail {entry_id} in quarantine.")
     return _entry(row)
+
+
+def never_downloaded(
+    session: Session,
+    connection_id: int,
+    folder: str,
+    uid_validity: int | None,
+    keys: Sequence[Key],
+) -> int:
+    """How many of `keys` were put aside without their bytes: too large, or not given."""
+    values = {
+        "connection_id": connection_id,
+        "folder": folder,
+        "uid_validity": uid_validity or 0,
+        "keys": [str(key) for key in keys],
+    }
+    return len(session.execute(_SQL["never_downloaded"], values).fetchall())
 
 
 def count(session: Session) -> int:

@@ -178,6 +178,12 @@ def pruned(session: Session, connection_id: int) -> None:
     session.execute(_SQL["pruned"], {"id": connection_id})
 
 
+def last_validity(session: Session, connection_id: int) -> int | None:
+    """The UIDVALIDITY that the folder had in the last run; None before the first one."""
+    row = session.execute(_SQL["validity"], {"id": connection_id}).fetchone()
+    return None if row is None else row[0]
+
+
 def validity_changed(session: Session, connection_id: int, uid_validity: int | None) -> None:
     """The folder was re-created, or every key in it changed (None): from now on mails are
     recognised by their content."""

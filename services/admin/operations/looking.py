@@ -18,10 +18,17 @@ from services.admin.operations.credentials import refuse_misfit
 from services.admin.operations.warnings import Warning, of_server, warnings_of
 from shared.connections import FIELDS_OF, Connection, ConnectionEdit, Mode, edit
 from shared.errors import InvalidInput, PosthouseError
-from shared.mailbox.base import Capabilities, Folder, FolderMissing, FolderStatus, Mailbox
+from shared.mailbox.base import (
+    Capabilities,
+    Folder,
+    FolderMissing,
+    FolderStatus,
+    Listing,
+    Mailbox,
+)
 from shared.mailbox.start_rules import start_refusal
 from shared.messages import Key
-from shared.storage import audit, connections, labels
+from shared.storage import audit, connections, labels, quarantine, scheduling
 from shared.storage.known import KnownMails
 from shared.storage.pool import Session
 
@@ -43,6 +50,10 @@ STEPS: Final[Mapping[str, str]] = {
 _BY_LABEL: Final = (
     "Mails that came through another label of this Gmail account are counted; they are not "
     "handed over again."
+)
+_RECREATED: Final = (
+    "The folder was re-created since the last run (another UIDVALIDITY), so every mail counts as "
+    "new. A run recognises those that were handed over by their content and hands none over again."
 )
 _SAME_STEP: Final = {"list": "folder", "download": "folder", "settle": "folder"}
 
@@ -215,16 +226,20 @@ def estimate(
         listing = mailbox.list_new(
             known, connection.selection, since=since, limit=0, count_known=True
         )
-        labelled = bool(listing.new_count) and _came_by_label(ctx, mailbox, connection)
+        reason, never = "", 0
+        if connection.id and not another_mailbox:
+            reason, never = _of_a_known_mailbox(ctx, connection, status, listing)
+        if not reason and listing.new_count and _came_by_label(ctx, mailbox, connection):
+            reason = _BY_LABEL
         undated = len(listing.undated)
         return Estimate(
             new=listing.new_count,
-            confidence="partial" if labelled or undated else "exact",
+            confidence="partial" if reason or undated else "exact",
             known=listing.known,
-            reset=listing.reset,
+            reset=listing.reset - never,
             total=listing.total,
             unread=listing.unread,
-            reason=_BY_LABEL if labelled else _without_date(undated) or _not_exact(mailbox),
+            reason=reason or _without_date(undated) or _not_exact(mailbox),
             warnings=tuple(of_server(connection, mailbox.capabilities)),
         )
 
@@ -351,6 +366,20 @@ def _partial(status: FolderStatus, error: PosthouseError) -> Estimate:
         confidence="partial",
         reason=f"The folder was opened, but counting broke off: {error}",
     )
+
+
+def _of_a_known_mailbox(
+    ctx: Context, connection: Connection, status: FolderStatus, listing: Listing
+) -> tuple[str, int]:
+    """Why its count is not exact, and how many of its unread mails were never handed over."""
+    validity = status.uid_validity
+    with ctx.transaction() as session:
+        before = scheduling.last_validity(session, connection.id)
+        never = quarantine.never_downloaded(
+            session, connection.id, connection.folder, validity, listing.reset_keys
+        )
+    recreated = validity is not None and before not in (None, validity)
+    return (_RECREATED if recreated and listing.new_count else ""), never
 
 
 def _came_by_label(ctx: Context, mailbox: Mailbox, connection: Connection) -> bool:

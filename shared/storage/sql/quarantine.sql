@@ -26,6 +26,12 @@ ORDER BY q.id DESC LIMIT %(limit)s
 -- name: of_id
 WHERE q.id = %(id)s FOR UPDATE OF q
 
+-- name: never_downloaded
+-- Keys of mails that are on their server and were never had here.
+SELECT q.native_key FROM quarantine AS q
+WHERE q.connection_id = %(connection_id)s AND q.folder = %(folder)s
+  AND q.uid_validity = %(uid_validity)s AND q.native_key = ANY(%(keys)s) AND q.raw_key IS NULL
+
 -- name: count
 SELECT count(*) FROM quarantine
 

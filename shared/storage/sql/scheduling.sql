@@ -152,6 +152,9 @@ RETURNING before.health, s.failures;
 UPDATE connection_state SET skip_existing = false, skipped_before = now()
 WHERE connection_id = %(id)s;
 
+-- name: validity
+SELECT uid_validity FROM connection_state WHERE connection_id = %(id)s
+
 -- name: validity_changed
 UPDATE connection_state
 SET uid_validity = %(uid_validity)s, validity_changed_at = now(), cursor = NULL

@@ -130,6 +130,40 @@ def test_enabling_asks_for_the_number_of_new_mails_first(
     assert enabled.json()["next_run_at"] or enabled.json()["health"] == "unused"
 
 
+@pytest.mark.promise("M16")
+def test_an_estimate_after_the_folder_was_recreated_says_what_a_run_will_do(
+    api: Api, dovecot: Dovecot, on_dovecot: dict[str, Any]
+) -> None:
+    dovecot.deliver(on_dovecot["username"], mails(4))
+    made = api.create(**on_dovecot)
+    api.execute(f"UPDATE connection_state SET uid_validity = 1 WHERE connection_id = {made['id']}")
+    estimate = api.http.post(f"connections/{made['id']}/estimate").json()
+    assert (estimate["new"], estimate["confidence"]) == (4, "partial")
+    assert "recognises" in estimate["reason"]
+
+
+@pytest.mark.promise("M10", "M16")
+def test_a_mail_over_the_limit_is_not_counted_as_set_unread_again(
+    api: Api, dovecot: Dovecot, on_dovecot: dict[str, Any]
+) -> None:
+    user = on_dovecot["username"]
+    dovecot.deliver(user, mails(3))
+    made = api.create(**on_dovecot)
+    with dovecot.client(user) as other:
+        validity = other.folder_status("INBOX", ["UIDVALIDITY"])[b"UIDVALIDITY"]
+    place = f"{made['id']}, '', {validity}"
+    api.execute(
+        "INSERT INTO known_uid (connection_id, folder, uid_validity, uids)"
+        f" VALUES ({place}, '{{[1,3)}}')"
+    )
+    api.execute(
+        "INSERT INTO quarantine (id, connection_id, folder, uid_validity, native_key, code, reason)"
+        f" VALUES (gen_random_uuid(), {place}, '1', 'too-large', 'It is too large.')"
+    )
+    estimate = api.http.post(f"connections/{made['id']}/estimate").json()
+    assert (estimate["new"], estimate["known"], estimate["reset"]) == (1, 2, 1)
+
+
 @pytest.mark.promise("M15")
 def test_an_empty_mailbox_is_enabled_at_once(api: Api, on_dovecot: dict[str, Any]) -> None:
     made = api.create(**on_dovecot)

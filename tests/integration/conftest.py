@@ -66,6 +66,13 @@ def plain_dovecot() -> Iterator[Dovecot]:
 
 
 @pytest.fixture(scope="session")
+def imap_without_uidplus() -> Iterator[Dovecot]:
+    """A server that announces nothing but IMAP itself."""
+    with Dovecot(capabilities="IMAP4rev1") as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
 def logging_dovecot() -> Iterator[Dovecot]:
     """A server that keeps what its clients say."""
     with Dovecot(rawlog=True) as server:

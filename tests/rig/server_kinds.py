@@ -61,6 +61,7 @@ KINDS = [
     ),
     ServerKind("gmail-pop3", "pop3", "gmail_pop3", retrieving_removes=True),
     ServerKind("pop3-without-top", "pop3", "pop3_without_top"),
+    ServerKind("poor-imap", "imap", "imap_without_uidplus"),
 ]
 FOREIGN = [kind for kind in KINDS if not kind.first]
 

@@ -53,7 +53,7 @@ servers: ## the servers that the tests talk to (Debian packages), where they are
 test: $(VENV)/.dev $(VENV)/.policy servers ## all tests, against real servers that the session starts itself
 	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m "not long $(NOT_HERE)" $(ARGS)
 
-servers-check: $(VENV)/.dev servers ## the long suites, over every mail server: a quarter of an hour
+servers-check: $(VENV)/.dev servers ## the long suites, over every mail server: about an hour
 	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m "long $(NOT_HERE)" $(ARGS)
 
 image-check: $(VENV)/.dev servers ## build the container image and test it, on a Docker engine of its own

@@ -322,7 +322,7 @@ def test_a_server_that_does_not_prove_that_it_knows_the_password(
 
     script = imap(
         {"AUTHENTICATE": authenticate},
-        capability=b"IMAP4rev1 LOGINDISABLED SASL-IR AUTH=SCRAM-SHA-256",
+        capability=b"IMAP4rev1 LOGINDISABLED SASL-IR AUTH=PLAIN AUTH=LOGIN AUTH=SCRAM-SHA-256",
     )
     with ScriptedServer(script) as server:
         error = failure(server.port)

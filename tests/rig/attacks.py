@@ -28,9 +28,26 @@ _NEVER_VALID = ("mismatch", "partial", "ambiguous", "untrusted", "invalid", "non
 _Made = Callable[[Forger], bytes]
 
 
-def _author(author: bytes, who: str = MALLORY) -> _Made:
-    """Another author than the one who signs, in every place where one can stand."""
-    return lambda forger: author + _REST + forger.multipart(who, _TEXT)
+class _Author:
+    """Another author than mallory, who signs, in every place where one can stand."""
+
+    def __init__(self, author: bytes) -> None:
+        self._header = author + _REST
+
+    def __call__(self, forger: Forger) -> bytes:
+        return self._header + forger.multipart(MALLORY, _TEXT)
+
+    def opaque(self, forger: Forger) -> bytes:
+        """The same above an opaque signature."""
+        return self._header + forger.opaque(MALLORY, _TEXT)
+
+    def encrypted(self, forger: Forger) -> bytes:
+        """The same above a signature inside an encryption."""
+        return self._header + forger.encrypted(_TEXT, MALLORY)
+
+
+def _author(author: bytes) -> _Author:
+    return _Author(author)
 
 
 def _pair(first: bytes, second: bytes, parameters: bytes = b"boundary=BB") -> bytes:
@@ -314,7 +331,13 @@ _UI: dict[str, _Made] = {
         b"From: The Boss of corp.example (boss) <" + _MALLORY + b">\r\n"
     ),
 }  # fmt: skip
-_KINDS = {**_MIME, **_CMS, **_GPG, **_ID, **_UI}
+_OTHER_SHAPES: dict[str, _Made] = {
+    f"{name}, {shape}": getattr(made, shape)
+    for name, made in _ID.items()
+    if isinstance(made, _Author)
+    for shape in ("opaque", "encrypted")
+}
+_KINDS = {**_MIME, **_CMS, **_GPG, **_OTHER_SHAPES, **_ID, **_UI}
 ATTACKS = tuple(_KINDS)
 
 

@@ -23,6 +23,8 @@ ADDRESS_LIMIT = 100
 #: Octets of one address (RFC 5321 section 4.5.3.1) and characters of a name.
 _LONGEST_ADDRESS = 320
 _LONGEST_NAME = 998
+#: With comments and white space; what follows takes the square of it.
+_LONGEST_CONTENT = 2000
 _SHORT = 200
 
 _ATOM = rb"[^\s\x00-\x20\x7f\"(),:;<>@\[\]\\]+"
@@ -37,9 +39,9 @@ _QUOTED_PAIR = re.compile(rb"\\(.)", re.DOTALL)
 _LOOKS_LIKE_ADDRESS = re.compile(r"[^\s<>()\[\]\",;:@]+@[^\s<>()\[\]\",;:@]+")
 _SPECIALS = re.compile(rb"[<>,\"@();:]")
 _NAME = rb"[A-Za-z0-9!#$%&'*+/^_`{|}~. -]*"
-_SIMPLE_ATOM = rb"[A-Za-z0-9!#$%&'*+/^_`{|}~.=-]+"
+_SIMPLE_ATOM = rb"[A-Za-z0-9!#$%&'*+/^_`{|}~=-]+(?:\.[A-Za-z0-9!#$%&'*+/^_`{|}~=-]+)*"
 _SIMPLE = re.compile(
-    rb"\s*(?:(%b)<(%b@%b)>|(%b@%b))\s*" % (_NAME, *[_SIMPLE_ATOM] * 4)
+    rb"\s*+(?:(?!\.)(%b)<(%b@%b)>|(%b@%b))\s*" % (_NAME, *[_SIMPLE_ATOM] * 4)
 )  # fmt: skip
 
 
@@ -65,7 +67,7 @@ class AddressList(NamedTuple):
 AMBIGUOUS = frozenset(
     {Kind.SPECIALS_IN_WORD, Kind.WORD_FOR_ADDRESS, Kind.UNBALANCED_DELIMITER, Kind.ODD_SEPARATOR}
     | {Kind.NAME_WITHOUT_ADDRESS, Kind.MALFORMED_ADDRESS, Kind.SOURCE_ROUTE, Kind.UNQUOTED_NAME}
-    | {Kind.TOO_MANY_ADDRESSES, Kind.MISSING_BRACKETS}
+    | {Kind.TOO_MANY_ADDRESSES, Kind.MISSING_BRACKETS, Kind.OBSOLETE_ADDRESS}
 )
 
 
@@ -224,17 +226,16 @@ class _Reader:
                 read.append((address, phrase))
             elif content.strip():
                 self.say(Kind.MALFORMED_ADDRESS, where)
-        if len(angles) > 1:
+        if len(angles) > 1 or any(piece.kind != "space" for piece in behind):
             self.say(Kind.ODD_SEPARATOR, where)
         if not read:
             self.waiting.append(b"".join([p.octets for one in (*phrases, behind) for p in one]))
             return
-        if any(
-            piece.kind == "text" and b"@" in piece.raw
-            for one in (*phrases, behind)
-            for piece in one
-        ):
-            self.say(Kind.UNQUOTED_NAME, where, "@")
+        for char in (b"@", b"[", b"]"):
+            if any(p.kind == "text" and char in p.raw for one in (*phrases, behind) for p in one):
+                self.say(Kind.UNQUOTED_NAME, where, char.decode("ascii"))
+        if next((p.raw[:1] == b"." for p in phrases[0] if p.kind != "space"), False):
+            self.say(Kind.UNQUOTED_NAME, where, ".")
         if len(read) == 1:
             read = [(read[0][0], [piece for one in (*phrases, behind) for piece in one])]
         for address, phrase in read:
@@ -270,8 +271,11 @@ class _Reader:
     def addr_spec(self, content: bytes, where: int) -> str:
         """The address that `content` is; "" where it is none, or more than one."""
         content = content.strip()
+        if len(content) > _LONGEST_CONTENT:
+            return ""
         if b"(" in content:
             content = _COMMENT.sub(b" ", content).strip()
+            self.say(Kind.OBSOLETE_ADDRESS, where)
         if content[:1] == b"@" and b":" in content:
             self.say(Kind.SOURCE_ROUTE, where)
             content = content.rpartition(b":")[2].strip()
@@ -285,12 +289,16 @@ class _Reader:
         if match is None and b'"' not in content:
             squeezed = _AROUND.sub(rb"\1", content)
             match = None if squeezed[-1:] == b"." else _ADDR_SPEC.fullmatch(squeezed)
+            if match:
+                self.say(Kind.OBSOLETE_ADDRESS, where)
         if match is None or len(content) > _LONGEST_ADDRESS:
             return ""
         local, domain = match.groups()
         quoted = _QUOTED_ATOM.fullmatch(local)
         if quoted and _DOT_ATOM.fullmatch(quoted[1]):
             local = quoted[1]
+        elif local[:1] != b'"' and not _DOT_ATOM.fullmatch(local):
+            self.say(Kind.OBSOLETE_ADDRESS, where)
         text, doubt = charsets.decode_unlabelled(local + b"@" + domain, self.hint)
         if doubt is not None:
             self.say(Kind.MALFORMED_ADDRESS, where)

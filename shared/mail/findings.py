@@ -63,7 +63,7 @@ class Kind(StrEnum):
     SPECIALS_IN_WORD = "specials-in-encoded-word"
     #: An encoded word where an address belongs, or for a whole address field.
     WORD_FOR_ADDRESS = "encoded-word-for-address"
-    #: A display name with a comma, a colon or an at sign outside quotes.
+    #: A display name with a comma, a colon, an at sign or a square bracket outside quotes.
     UNQUOTED_NAME = "unquoted-name"
     #: A display name that says an address, and another one than the mail is from.
     ADDRESS_IN_NAME = "address-in-name"
@@ -76,6 +76,8 @@ class Kind(StrEnum):
     MALFORMED_ADDRESS = "malformed-address"
     #: An address without brackets beside a name.
     MISSING_BRACKETS = "missing-brackets"
+    #: White space, a comment or an odd dot within an address (RFC 5322 section 4.4).
+    OBSOLETE_ADDRESS = "obsolete-address"
     #: A route before an address (RFC 5322 section 4.4): it is left out.
     SOURCE_ROUTE = "source-route"
     #: More addresses than are read.

@@ -18,6 +18,7 @@ import shutil
 import subprocess
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from email import message_from_bytes, policy
 from email.message import EmailMessage
 from hashlib import sha256
@@ -32,12 +33,15 @@ _DEBIAN_PYTHON = "/usr/bin/python3"
 
 @dataclass(frozen=True)
 class Seen:
-    """What one reader shows: the addresses of From in lower case, all text, all HTML."""
+    """What one reader shows: the addresses of From and To in lower case, all text, all HTML."""
 
     authors: tuple[str, ...]
     text: str
     html: str = ""
     error: str = ""
+    to: tuple[str, ...] = ()
+    subject: str = ""
+    date: datetime | None = None
 
     @property
     def everything(self) -> str:
@@ -98,20 +102,28 @@ class ForeignReaders:
 def _seen(answer: Mapping[str, Any]) -> Seen:
     if "error" in answer:
         return Seen((), "", error=answer["error"])
-    authors = tuple(str(one).lower() for one in answer["authors"])
-    return Seen(authors, answer["text"], answer["html"])
+    authors, to = (tuple(str(one).lower() for one in answer[name]) for name in ("authors", "to"))
+    date = datetime.fromisoformat(answer["date"]) if answer["date"] else None
+    subject = answer["subject"]
+    return Seen(authors, answer["text"], answer["html"], to=to, subject=subject, date=date)
 
 
 def _python(mail: bytes) -> Seen:
     try:
         message = message_from_bytes(mail, policy=policy.default)
         assert isinstance(message, EmailMessage)
-        authors = tuple(
-            address.addr_spec.lower()
-            for field in message.get_all("from", [])
-            for address in field.addresses
+        authors, to = (
+            tuple(
+                address.addr_spec.lower()
+                for field in message.get_all(name, [])
+                for address in field.addresses
+            )
+            for name in ("from", "to")
         )
-        return Seen(authors, _texts(message, "plain"), _texts(message, "html"))
+        date = message["date"].datetime if message["date"] else None
+        subject = str(message["subject"] or "")
+        text, html = _texts(message, "plain"), _texts(message, "html")
+        return Seen(authors, text, html, to=to, subject=subject, date=date)
     except Exception as error:
         return Seen((), "", error=repr(error))
 

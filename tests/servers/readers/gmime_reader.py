@@ -39,6 +39,9 @@ def read(raw):
     body = message.get_mime_part()
     return {
         "authors": list(addresses(message.get_from())),
+        "to": list(addresses(message.get_to())),
+        "subject": message.get_subject() or "",
+        "date": date.to_utc().format("%Y-%m-%dT%H:%M:%SZ") if (date := message.get_date()) else "",
         "text": "\n".join(texts(body, "plain")),
         "html": "\n".join(texts(body, "html")),
     }

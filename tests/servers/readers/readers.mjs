@@ -6,11 +6,16 @@ import PostalMime from "postal-mime";
 const addresses = (list) =>
   (list ?? []).flatMap((one) => (one.group ? addresses(one.group) : [one.address ?? ""]));
 
+const lists = (found) => (found ? [found].flat() : []);
+const instant = (date) => (date && !Number.isNaN(new Date(date).getTime()) ? new Date(date).toISOString() : "");
+
 async function mailparser(raw) {
   const mail = await simpleParser(raw, { skipTextToHtml: true, skipImageLinks: true });
-  const from = mail.from ? (Array.isArray(mail.from) ? mail.from : [mail.from]) : [];
   return {
-    authors: from.flatMap((one) => addresses(one.value)),
+    authors: lists(mail.from).flatMap((one) => addresses(one.value)),
+    to: lists(mail.to).flatMap((one) => addresses(one.value)),
+    subject: mail.subject ?? "",
+    date: instant(mail.date),
     text: mail.text ?? "",
     html: mail.html || "",
   };
@@ -18,7 +23,14 @@ async function mailparser(raw) {
 
 async function postalMime(raw) {
   const mail = await PostalMime.parse(raw, { forceRfc822Attachments: true });
-  return { authors: addresses(mail.from ? [mail.from] : []), text: mail.text ?? "", html: mail.html ?? "" };
+  return {
+    authors: addresses(mail.from ? [mail.from] : []),
+    to: addresses(mail.to),
+    subject: mail.subject ?? "",
+    date: instant(mail.date),
+    text: mail.text ?? "",
+    html: mail.html ?? "",
+  };
 }
 
 async function tried(read, raw) {

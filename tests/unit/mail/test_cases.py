@@ -1,11 +1,15 @@
 """Mails that other products read wrongly, each with what every good reader makes of it."""
 
 import json
+import time
 from datetime import UTC, datetime
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from shared.mail.findings import Kind
 from shared.mail.summary import read_headers
@@ -41,3 +45,26 @@ def test_case(name: str) -> None:
 
 def test_every_case_is_tried() -> None:
     assert {path.stem for path in CASES.glob("*.eml")} == set(EXPECTED)
+
+
+@settings(deadline=None, max_examples=150)
+@given(name=st.sampled_from(sorted(EXPECTED)), random=st.randoms(use_true_random=False))
+def test_no_mutilated_case_raises_or_takes_long(name: str, random: Random) -> None:
+    mail = bytearray((CASES / f"{name}.eml").read_bytes())
+    for _ in range(random.randrange(1, 12)):
+        at = random.randrange(len(mail))
+        piece = mail[at : at + random.randrange(1, 12)]
+        mail[at : at + random.randrange(3)] = random.choice(
+            [
+                b"",
+                bytes((random.randrange(256),)),
+                piece * random.choice((2, 2000)),
+                b"=?",
+                b'"',
+                b"<",
+            ]
+        )
+    began = time.thread_time()
+    read = read_headers(bytes(mail))
+    assert time.thread_time() - began < 1
+    (read.subject + read.sender + read.sender_name).encode("utf-8")

@@ -10,13 +10,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from email.utils import parseaddr
 
 from pysequoia import Cert, Tsk
 from pysequoia.packet import Packet, PacketPile, SignatureType, Tag
 
 from shared.certificates.openpgp_subkeys import Subkey, decrypting_parts
 from shared.errors import InvalidInput
+from shared.mail.addresses import read_addresses
 
 _SECRET = (Tag.SecretKey, Tag.SecretSubkey)
 _SELF_SIGNATURES = (
@@ -152,9 +152,9 @@ def user_ids_of(certificate: Cert) -> tuple[str, ...]:
 
 
 def emails_of(user_ids: Iterable[str]) -> tuple[str, ...]:
-    """The mail addresses in user ids, in lower case, each once."""
-    addresses = (parseaddr(user_id)[1] for user_id in user_ids)
-    return tuple(dict.fromkeys(one.lower() for one in addresses if "@" in one))
+    """The mail addresses in user ids, in lower case, each once; none of one that names several."""
+    read = (read_addresses(one.encode("utf-8", "replace")).addresses for one in user_ids)
+    return tuple(dict.fromkeys(found[0].address.lower() for found in read if len(found) == 1))
 
 
 def created_of(certificate: Cert) -> datetime:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import email.utils
 import re
-from datetime import UTC, datetime
+from datetime import datetime
 
 from shared.errors import MailFailure
+from shared.mail.dates import read_date
 from shared.mailbox.base import Unreachable
 
 _DATE = re.compile(
@@ -20,11 +20,7 @@ def first_date(block: bytes) -> datetime | None:
     match = _DATE.search(block)
     if match is None:
         return None
-    try:
-        moment = email.utils.parsedate_to_datetime(match[1].decode("ascii", "replace").strip())
-    except (ValueError, TypeError, IndexError, OverflowError):
-        return None
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    return read_date(match[1]).at
 
 
 def mail_without_date() -> MailFailure:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from email.utils import parseaddr
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,6 +11,7 @@ from pysequoia.packet import PacketPile
 
 from services.decryptor.cms.verify import canonical_lines
 from services.decryptor.spool import Spool
+from shared.certificates.openpgp import emails_of
 from shared.mail.region import Region
 from shared.security import Signature
 
@@ -41,8 +41,7 @@ class Keyring:
         for found in valid:
             for certificate in self.certificates:
                 if certificate.fingerprint == found.certificate:
-                    addresses = (parseaddr(str(one))[1] for one in certificate.user_ids)
-                    emails = tuple(dict.fromkeys(one.lower() for one in addresses if "@" in one))
+                    emails = emails_of(map(str, certificate.user_ids))
                     return PgpSignature("valid", emails, certificate.fingerprint)
         return PgpSignature("invalid", reason="The signature cannot be checked.")
 

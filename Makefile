@@ -11,7 +11,7 @@ WORKERS ?= 2
 INSTALL := $(UV) pip install --quiet --compile-bytecode --python $(BIN)/python
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run check test servers-check image-check unit bench storm fuzz format lock audit clean servers
+.PHONY: help setup run check test servers-check image-check unit bench storm fuzz fuzz-reader unit-image format lock audit clean servers
 
 help: ## what can be made here
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -61,6 +61,20 @@ image-check: $(VENV)/.dev servers ## build the container image and test it, on a
 
 unit: $(VENV)/.dev ## the tests that need no server
 	$(BIN)/python -m pytest tests/unit $(ARGS)
+
+unit-image: $(VENV)/.dev ## the unit tests on the image's Python, where it is here
+	tests/on_image_python.sh tests/unit $(ARGS)
+
+.fuzz/.ready: requirements/run.lock requirements/fuzz.lock | $(UV)
+	$(UV) venv --quiet --allow-existing --python $(BIN)/python .fuzz
+	$(UV) pip install --quiet --python .fuzz/bin/python --require-hashes -r requirements/run.lock
+	$(UV) pip install --quiet --python .fuzz/bin/python --require-hashes -r requirements/fuzz.lock
+	$(UV) pip install --quiet --python .fuzz/bin/python --no-deps --no-build-isolation -e sdk -e .
+	@touch $@
+
+fuzz-reader: .fuzz/.ready ## hostile mails, guided by coverage, at the reader: make fuzz-reader MINUTES=10
+	.fuzz/bin/python tests/fuzz/mail_fuzz.py .fuzz/mail -max_total_time=$$(( $(or $(MINUTES),10) * 60 )) \
+		-timeout=30 -rss_limit_mb=400 -max_len=60000 -artifact_prefix=.fuzz/
 
 bench: $(VENV)/.dev servers ## a speed question beside its peers: make bench NAME=...
 	bench/install.sh

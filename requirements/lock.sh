@@ -11,6 +11,7 @@ lock pyproject.toml --extra local --no-emit-package posthouse requirements/build
     -c requirements/run.lock -o requirements/dev.lock
 lock pyproject.toml --no-emit-package posthouse requirements/image.in \
     -c requirements/run.lock -o requirements/image.lock
+lock requirements/fuzz.in -o requirements/fuzz.lock
 lock requirements/sbom.in -o requirements/sbom.lock
 lock requirements/policy.in -o requirements/policy.lock
 lock requirements/installer.in -o requirements/installer.lock

@@ -46,6 +46,7 @@ def test_the_numbers_tell_what_is_there(database: Database, session: Session) ->
     late = add_connection(session, "late")
     session.execute(
         "UPDATE connection_state SET last_success_at = now() - interval '10 minutes', "
+        "awaited_since = now() - interval '1 hour', "
         "due_at = now() - interval '9 minutes' WHERE connection_id = %s",
         (late,),
     )
@@ -55,7 +56,7 @@ def test_the_numbers_tell_what_is_there(database: Database, session: Session) ->
     session.execute("UPDATE handler_queue SET backlog = 5, oldest_at = now() - interval '1 hour'")
     add_message(session, quiet, utc_now() - timedelta(minutes=3), published=False)
     found = samples(database)
-    assert found["connections", ("working",)] == 1
+    assert found["connections", ("overdue",)] == 1
     assert found["connections", ("failing",)] == 1
     assert found["connections_overdue", ()] == 1
     assert found["connection_success_age_seconds_bucket", ("60.0",)] == 1
@@ -92,6 +93,10 @@ def test_every_described_metric_is_told(database: Database, session: Session) ->
     add_handler(session, "tickets", utc_now())
     add_message(session, add_connection(session), utc_now(), published=False)
     session.execute("INSERT INTO chore VALUES ('housekeeping', now())")
+    session.execute(
+        "INSERT INTO service (instance, name, version, failing, failing_since)"
+        " VALUES ('host/1', 'fetcher', '1', '{\"broker\": \"Refused.\"}', now() - interval '1 s')"
+    )
     names = {
         name.removesuffix("_bucket").removesuffix("_count").removesuffix("_sum")
         for name, _ in samples(database)

@@ -16,6 +16,10 @@ GROUP BY 1
 
 -- name: sick
 -- Connections that need somebody, the longest ill first. After connections.judged.
-SELECT id, name, health, error, failures, last_success_at FROM judged
-WHERE health IN ('failing', 'needs-authorisation', 'overdue')
-ORDER BY last_success_at NULLS FIRST, id LIMIT %(limit)s
+-- One that failed and is not used by a handler (any more) is told as what it is.
+SELECT j.id, j.name, CASE j.health WHEN 'unused' THEN s.health ELSE j.health END, j.error,
+       j.failures, j.last_success_at
+FROM judged AS j JOIN connection_state AS s ON s.connection_id = j.id
+WHERE j.health IN ('failing', 'needs-authorisation', 'overdue')
+   OR j.health = 'unused' AND s.health IN ('failing', 'needs-authorisation')
+ORDER BY j.last_success_at NULLS FIRST, j.id LIMIT %(limit)s

@@ -12,6 +12,7 @@ from shared.mail.fields import HEADER_LIMIT, read_fields
 from shared.mail.summary import header_digest, summarise
 from shared.mailbox.base import MailRef
 from shared.mailbox.refused_mails import MailRefused
+from shared.mailbox.server_notes import ServerNote, is_server_note
 from shared.messages import NewMessage, RawRef
 from shared.storage.ledger import Refused
 from shared.store import Pack, Store
@@ -68,8 +69,13 @@ class Intake:
     def end(self) -> None:
         ref, self._ref = self._ref, None
         assert ref is not None, "a mail ends that never began"
-        block = read_fields(bytes(self._head))
+        head = bytes(self._head)
+        block = read_fields(head)
         size = self._pack.size - self._offset
+        if is_server_note(block.octets, head, size, ref.size):
+            self._pack.truncate(self._offset)
+            self.refuse(ref, ServerNote())
+            return
         self.refs.append(ref)
         self.messages.append(
             NewMessage(

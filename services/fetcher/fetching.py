@@ -15,6 +15,7 @@ from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from typing import Final
 
+import structlog
 from structlog.contextvars import get_contextvars
 
 from services.fetcher.doubles import Committed, commit, without_doubles
@@ -40,6 +41,8 @@ from shared.storage.pool import Database, Session
 from shared.storage.scheduling import RunState
 from shared.store import Store
 from shared.telemetry import metrics
+
+_log = structlog.get_logger()
 
 #: Where a process may die; the interruption tests do, at every one.
 STEPS: Final = (
@@ -214,7 +217,15 @@ class Fetching:
                 self._settle_leftovers(connection, place, mailbox, report)
                 self._settle(connection, place, mailbox, had, report)
             elif recognising and place.uid_validity is not None:
-                new = recognise(self.database, lease, place, mailbox, new, state.skipped_before)
+                new = recognise(
+                    self.database,
+                    lease,
+                    place,
+                    mailbox,
+                    new,
+                    state.skipped_before,
+                    connection.after_download,
+                )
                 self._settle_leftovers(connection, place, mailbox, report)
             report.found += len(new)
             labelled = without_doubles(self.database, lease, connection, place, new)
@@ -458,11 +469,24 @@ class Fetching:
         """Tells the server, and records what it has confirmed."""
         if not refs:
             return []
+        deleted = connection.after_download is AfterDownload.DELETE
+        only_flags = deleted and not mailbox.capabilities.exact_delete
+        if only_flags:
+            # What could only be flagged before is ours as well, and goes with these.
+            asked = {ref.key for ref in refs}
+            with self.database.transaction() as session:
+                earlier = ledger.flagged(session, place)
+            refs = [*refs, *(MailRef(key, 0) for key in earlier if key not in asked)]
         settled = mailbox.settle(refs, connection.after_download)
         self.reached("server-settled")
-        deleted = connection.after_download is AfterDownload.DELETE
+        done = {ref.key for ref in settled}
+        left = [ref.key for ref in refs if ref.key not in done] if only_flags else []
         with self.database.transaction() as session:
-            ledger.settled(session, place, [ref.key for ref in settled], deleted=deleted)
+            ledger.settled(session, place, list(done), deleted=deleted)
+            if left:
+                ledger.only_flagged(session, place, left)
+        if left:
+            _log.warning("mails are flagged deleted and cannot be removed yet", mails=len(left))
         self.reached("settled")
         metrics.SETTLED_MESSAGES.labels(connection.after_download.value).inc(len(settled))
         return settled

@@ -2,8 +2,13 @@
 
 Deleting (row M7) never removes what somebody else flagged: `UID EXPUNGE` (RFC 4315) names the
 mails. A server without it gets a plain EXPUNGE only while nothing but our mails is flagged deleted;
-else our mails stay flagged, which is all that can be done there. On Gmail `\\Deleted` archives or
-does what the owner configured, so mails are moved to the folder with the special use `\\Trash`.
+else ours stay flagged and count as not settled, so that they are tried again with later ones.
+Others' flags are never taken away around an EXPUNGE: that would change what they see, and lose the
+flag where we break off in between. Between the last look and the EXPUNGE somebody may still flag a
+mail: such a server cannot exclude that, so it is one command right behind the other.
+
+On Gmail `\\Deleted` archives or does what the owner configured, so mails are moved to the folder
+with the special use `\\Trash`.
 """
 
 from __future__ import annotations
@@ -36,8 +41,7 @@ def settle(
     elif "UIDPLUS" in session.capabilities or "IMAP4REV2" in session.capabilities:
         done = _expunge(session, uids)
     else:
-        done = _store(session, uids, b"\\Deleted")
-        _expunge_if_alone(session, done)
+        done = _expunge_if_alone(session, _store(session, uids, b"\\Deleted"))
     return [by_uid[uid] for uid in done]
 
 
@@ -95,9 +99,15 @@ def _gone(session: ImapSession, uids: Sequence[int], replies: Sequence[Reply]) -
     return done
 
 
-def _expunge_if_alone(session: ImapSession, uids: Sequence[int]) -> None:
-    if uids and set(search(session, b"DELETED")) <= set(uids):
-        session.command(b"EXPUNGE")
+def _expunge_if_alone(session: ImapSession, uids: Sequence[int]) -> list[int]:
+    """Those of `uids` (flagged by us) that are gone: none while others' mails are flagged too."""
+    if not uids:
+        return []
+    if set(search(session, b"DELETED")) <= set(uids):
+        return _gone(session, uids, [session.command(b"EXPUNGE")])
+    found = searches(session, [b"UID " + octets for octets, _ in uid_sets(uids)])
+    there = {uid for part in found for uid in part}
+    return [uid for uid in uids if uid not in there]
 
 
 def _pipelined(session: ImapSession, commands: Sequence[bytes]) -> list[Reply]:

@@ -8,7 +8,7 @@ the server re-creates the folder with another UIDVALIDITY.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from hashlib import blake2b
 
 from shared.messages import Key
@@ -110,11 +110,13 @@ def recognise(
     folder: str,
     uid_validity: int,
     digests: Mapping[int, bytes],
+    again: Set[int] = frozenset(),
 ) -> set[int]:
     """Which of the mails (UID → header digest) are known from an earlier UIDVALIDITY.
 
     Each earlier mail stands for one mail at most. The recognised ones become known under their
-    new UIDs, together with what was still to be settled.
+    new UIDs, together with what was still to be settled. Those of them in `again` are as they were
+    before they were settled, and are to be settled once more.
     """
     place = {"connection_id": connection_id, "folder": folder, "uid_validity": uid_validity}
     # Not prepared: only a plan that sees the array makes a hash table of it, a cached one compares
@@ -140,5 +142,7 @@ def recognise(
         },
     )
     recognised = {move[2] for move in moves}
+    unsettled = sorted(recognised & again)
+    session.execute(_SQL["settle_recognised"], {**place, "uids": unsettled})
     know(session, connection_id, folder, uid_validity, sorted(recognised))
     return recognised

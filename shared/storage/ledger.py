@@ -180,6 +180,23 @@ def unsettled(
     ]
 
 
+def flagged(session: Session, place: Place) -> list[Key]:
+    """UIDs of mails that we flagged deleted and whose server could not remove them yet."""
+    return [int(row[0]) for row in session.execute(_SQL["flagged"], place.columns())]
+
+
+def only_flagged(session: Session, place: Place, keys: Sequence[Key]) -> None:
+    """These mails are flagged deleted by us, and not removed."""
+    told = text_array(str(key) for key in keys)
+    session.execute(_SQL["only_flagged"], {**place.columns(), "native_keys": told})
+
+
+def count_flagged(session: Session, connection_id: int) -> int:
+    """How many mails of a connection are flagged deleted by us and still there."""
+    row = session.execute(_SQL["count_flagged"], {"connection_id": connection_id}).fetchone()
+    return int(row[0]) if row else 0
+
+
 def settled(session: Session, place: Place, keys: Sequence[Key], *, deleted: bool) -> None:
     """The server has confirmed: marked read or deleted."""
     if not keys:

@@ -50,7 +50,8 @@ def test_delete_never_removes_what_somebody_else_flagged(kind: MailboxKind) -> N
         exact = mailbox.capabilities.exact_delete
         refs = mailbox.list_new(KnownKeys(), UNREAD).new
         ours = [ref for ref in refs if ref.key == refs[0].key]
-        assert mailbox.settle(ours, DELETE) == ours
+        # What could only be flagged is not settled: it is tried again with later ones.
+        assert mailbox.settle(ours, DELETE) == (ours if exact else [])
     left = set(kind.stored())
     assert {"flagged by somebody", "later"} <= left
     # A server that cannot delete single mails keeps ours, flagged, for the sake of the other.

@@ -6,7 +6,11 @@ from collections.abc import Callable
 
 import pytest
 
+from services.admin.operations.warnings import find
+from shared.storage import connections
 from tests.rig.house import House
+from tests.rig.mails import mail
+from tests.servers.dovecot import Dovecot
 from tests.servers.scripted import MAILS, Conversation, ScriptedServer, pop3
 
 
@@ -43,3 +47,81 @@ def test_a_deletion_that_the_server_refused_is_asked_for_again(
         house.stop()
     assert house.count("delivery") == len(MAILS)
     assert set(asked[len(MAILS) :]) == {b"%d" % number for number in MAILS}
+
+
+@pytest.mark.promise("M7")
+def test_one_mail_that_somebody_flagged_deleted_does_not_end_deleting(
+    redis_url: str, mail_user: str, build_house: Callable[..., House]
+) -> None:
+    """At a server without UIDPLUS. For an administrator: the warning `only-flagged` at the
+    connection, a line in the fetcher's log, and `posthouse_settlements_pending`."""
+    sent = [mail(number, 500, seed=45) for number in range(6)]
+    house = build_house(redis_url)
+    house.add_handler()
+    with Dovecot(capabilities="IMAP4rev1") as server:
+        server.deliver(mail_user, [b"Subject: a stranger\r\n\r\n"], flags=r"\Deleted \Seen")
+        server.deliver(mail_user, sent[:2])
+        house.start("scheduler", "fetcher", "decryptor")
+        connection = house.watch(server, mail_user, after_download="delete")
+        house.wait(lambda: house.count("delivery") == 2, "the first mails")
+        flagged = "SELECT count(*) FROM settlement WHERE flagged_at IS NOT NULL"
+        house.wait(lambda: house.query(flagged) == [(2,)], "they could only be flagged")
+        server.deliver(mail_user, sent[2:4])
+        house.run_once(connection)
+        house.wait(lambda: house.query(flagged) == [(4,)], "and so could the next ones")
+        assert len(server.flags(mail_user)) == 5
+        with house.database.transaction() as session:
+            found = find(session, connections.get(session, connection))
+        assert [w.code for w in found if "4 mails are flagged" in w.text] == ["only-flagged"]
+        # Somebody takes that flag back: with the next mail everything of ours goes.
+        with server.client(mail_user) as other:
+            other.select_folder("INBOX")
+            other.remove_flags(other.search("SUBJECT stranger"), [r"\Deleted"])
+        server.deliver(mail_user, sent[4:])
+        house.run_once(connection)
+        house.wait_settled(len(sent))
+        left = server.flags(mail_user)
+        house.stop()
+    assert list(left.values()) == [{r"\Seen"}], "the stranger's mail, and nothing of ours"
+    assert house.query(flagged) == [(0,)]
+
+
+@pytest.mark.promise("M7", "I9")
+@pytest.mark.parametrize("after_download", ["mark-read", "delete"])
+def test_recognised_mails_of_a_folder_made_anew_are_settled(
+    after_download: str,
+    redis_url: str,
+    dovecot: Dovecot,
+    mail_user: str,
+    build_house: Callable[..., House],
+) -> None:
+    """A backup of before the run is restored: the mails are unread again, under new UIDs."""
+    sent = [mail(number, 500, seed=46) for number in range(3)]
+    house = build_house(redis_url)
+    house.add_handler()
+    with dovecot.client(mail_user) as other:
+        other.create_folder("Orders")
+    dovecot.deliver(mail_user, sent, "Orders")
+    house.start("scheduler", "fetcher", "decryptor")
+    # The mails stay in the folder; what is done with them changes before the folder is lost.
+    connection = house.watch(dovecot, mail_user, folder="Orders")
+    house.wait_settled(len(sent))
+    house.query(
+        "UPDATE connection SET after_download = %s, updated_at = now() RETURNING id", after_download
+    )
+    with dovecot.client(mail_user) as other:
+        other.delete_folder("Orders")
+        other.create_folder("Orders")
+    dovecot.deliver(mail_user, sent, "Orders")
+    house.run_once(connection)
+
+    def settled() -> bool:
+        flags = dovecot.flags(mail_user, "Orders")
+        if after_download == "delete":
+            return flags == {}
+        return all(r"\Seen" in of_one for of_one in flags.values())
+
+    house.wait(settled, "they are settled again")
+    house.stop()
+    assert house.count("delivery") == len(sent)
+    assert house.count("settlement") == 0

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from services.admin.context import Context
 from shared.connections import AfterDownload, Connection, Mode, TransportSecurity
 from shared.mailbox.base import Capabilities
-from shared.storage import authorisations, connections, handlers
+from shared.storage import authorisations, connections, handlers, ledger
 from shared.storage.pool import Session
 
 #: Where Gmail's rules for POP apply, known without asking.
@@ -96,6 +96,17 @@ def find(session: Session, connection: Connection) -> list[Warning]:
                 "same-mailbox",
                 f"{names} reads the same folder of the same mailbox: each mail is delivered for "
                 "both, and what one marks read or deletes the other may never see.",
+            )
+        )
+    flagged = ledger.count_flagged(session, connection.id)
+    if flagged:
+        found.append(
+            Warning(
+                "only-flagged",
+                f"{flagged} mails are flagged deleted and still in the folder: this server cannot "
+                "remove single mails (it has no UIDPLUS), and somebody else's mails are flagged "
+                "deleted there, which Posthouse never removes. They go by themselves once those "
+                "are expunged or no longer flagged.",
             )
         )
     if not _is_used(session, connection):

@@ -27,9 +27,24 @@ FROM unnest(%(ids)s::uuid[], %(native_keys)s::text[]) AS m(id, native_key)
 ON CONFLICT DO NOTHING;
 
 -- name: unsettled
+-- What could only be flagged waits a while before the server is asked to remove it again.
 SELECT uid_validity, native_key, message_id FROM settlement
 WHERE connection_id = %(connection_id)s AND folder = %(folder)s
+  AND (flagged_at IS NULL OR flagged_at < now() - interval '10 minutes')
 ORDER BY message_id LIMIT %(limit)s;
+
+-- name: flagged
+SELECT native_key FROM settlement
+WHERE connection_id = %(connection_id)s AND folder = %(folder)s
+  AND uid_validity = %(uid_validity)s AND flagged_at IS NOT NULL;
+
+-- name: only_flagged
+UPDATE settlement SET flagged_at = now()
+WHERE connection_id = %(connection_id)s AND folder = %(folder)s
+  AND uid_validity = %(uid_validity)s AND native_key = ANY(%(native_keys)s::text[]);
+
+-- name: count_flagged
+SELECT count(*) FROM settlement WHERE connection_id = %(connection_id)s AND flagged_at IS NOT NULL;
 
 -- name: settled
 -- Joined by the whole key: with its first columns alone compared to constants, every open
@@ -171,6 +186,14 @@ UPDATE known_content AS k SET uid_validity = %(uid_validity)s, uid = moved.new_u
 FROM moved
 WHERE k.connection_id = %(connection_id)s AND k.folder = %(folder)s
   AND k.uid_validity = moved.old_validity AND k.uid = moved.old_uid;
+
+-- name: settle_recognised
+-- In a folder made anew from an older state the mails are as they were before they were settled.
+INSERT INTO settlement (connection_id, folder, uid_validity, native_key, message_id)
+SELECT connection_id, folder, uid_validity, uid::text, message_id FROM known_content
+WHERE connection_id = %(connection_id)s AND folder = %(folder)s
+  AND uid_validity = %(uid_validity)s AND uid = ANY(%(uids)s) AND message_id IS NOT NULL
+ON CONFLICT DO NOTHING;
 
 -- name: drop_stale_settlements
 -- Mails of an earlier UIDVALIDITY that are gone from the folder need no settling any more.

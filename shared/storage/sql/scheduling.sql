@@ -100,7 +100,8 @@ WHERE connection_id = ANY(%(ids)s) AND due_at IS NOT NULL;
 SELECT s.connection_id, s.cursor, s.uid_validity, s.failures, s.health, s.start_since,
        s.skip_existing, s.skipped_before, s.validity_changed_at,
        coalesce(s.pruned_at < now() - interval '1 day', true),
-       EXISTS (SELECT FROM settlement AS t WHERE t.connection_id = s.connection_id),
+       EXISTS (SELECT FROM settlement AS t WHERE t.connection_id = s.connection_id
+               AND (t.flagged_at IS NULL OR t.flagged_at < now() - interval '10 minutes')),
        EXISTS (SELECT FROM download_failure AS f WHERE f.connection_id = s.connection_id)
 FROM connection_state AS s JOIN connection AS c ON c.id = s.connection_id
 WHERE s.connection_id = ANY(%(ids)s) AND c.enabled

@@ -78,6 +78,7 @@ CREATE TABLE settlement (
     uid_validity bigint NOT NULL DEFAULT 0,
     native_key text NOT NULL,
     message_id uuid NOT NULL,
+    flagged_at timestamptz,            -- flagged deleted by us, and the server cannot remove it yet
     PRIMARY KEY (connection_id, folder, uid_validity, native_key)
 ) WITH (autovacuum_vacuum_scale_factor = 0.02);
 

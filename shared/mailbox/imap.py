@@ -33,7 +33,7 @@ from shared.mailbox.imap_folders import ImapFolders
 from shared.mailbox.imap_headers import fetch_headers
 from shared.mailbox.imap_metadata import fetch_metadata
 from shared.mailbox.imap_search import refusal, searches
-from shared.mailbox.imap_selection import arrived_since, select
+from shared.mailbox.imap_selection import all_there, arrived_since, select
 from shared.mailbox.imap_session import ImapSession, Reply, string
 from shared.mailbox.imap_settle import settle
 from shared.mailbox.imap_status import send_status, status_of, unchanged
@@ -179,9 +179,9 @@ class ImapMailbox:
         )
 
     def keys(self) -> Sequence[Key]:
-        self._opened()
+        status = self._opened()
         with self._step("list"):
-            found = searches(self._session, [b"ALL"])[0]
+            found = all_there(self._session, status, searches(self._session, [b"ALL"])[0])
             self._session.wire.rest()
             return found
 
@@ -234,6 +234,12 @@ class ImapMailbox:
             self._session.wire.rest()
 
     # ---- the session itself
+
+    def leave(self) -> None:
+        with self._step("settle"):
+            for tag in self._leave():
+                self._session.reply(tag)
+            self._session.wire.rest()
 
     def is_alive(self) -> bool:
         if self._session.wire.broken:

@@ -1,8 +1,14 @@
-"""UID SEARCH, with compact answers where the server has ESEARCH (RFC 4731, RFC 9051)."""
+"""UID SEARCH, with compact answers where the server has ESEARCH (RFC 4731, RFC 9051).
+
+Servers cut long answers: at a number of results, at a length of the line, or as RFC 9738 has it
+(MESSAGELIMIT, which begins with the highest UIDs). So after a long answer it is asked once more
+below and above what came, until nothing more comes.
+"""
 
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Sequence
 
 from shared.mailbox import diagnosis
@@ -12,6 +18,10 @@ from shared.mailbox.throttling import stated_delay
 
 _TAG = re.compile(rb'\(TAG "([^"]*)"\)', re.I)
 _ALL = re.compile(rb"\bALL ([0-9:,]+)", re.I)
+#: Shorter answers are cut by no server that is known.
+_LONG = 100
+#: Seconds that a search may go on while the server tells of its progress.
+_LONGEST_SEARCH = 1800.0
 #: A SEARCH answer is one line with every UID: a million of them fit here.
 _LONGEST_ANSWER = 8 << 20
 
@@ -23,6 +33,32 @@ def search(session: ImapSession, *criteria: bytes) -> list[int]:
 
 def searches(session: ImapSession, queries: Sequence[bytes]) -> list[list[int]]:
     """Several searches, in one round trip where answers say what they answer (ESEARCH)."""
+    answers = _asked(session, queries)
+    return [
+        _completed(session, query, found) if len(found) >= _LONG or cut else found
+        for query, (found, cut) in zip(queries, answers, strict=True)
+    ]
+
+
+def _completed(session: ImapSession, query: bytes, found: list[int]) -> list[int]:
+    """`found`, and what the server left out below and above it."""
+    every = set(found)
+    low, high = (min(found), max(found)) if found else (1, 0)
+    while True:
+        around = [b"UID %d:* " % (high + 1) + query]
+        if low > 1:
+            around.append(b"UID 1:%d " % (low - 1) + query)
+        # `*` stands for the last mail, also where that is below the range.
+        more = {uid for part, _ in _asked(session, around) for uid in part} - every
+        if not more:
+            return sorted(every)
+        session.wire.transcript.note(f"a search was cut: {len(more)} mails more")
+        every |= more
+        low, high = min(every), max(every)
+
+
+def _asked(session: ImapSession, queries: Sequence[bytes]) -> list[tuple[list[int], bool]]:
+    """What the server answers to each, and whether it says itself that this is not all."""
     if not {"ESEARCH", "IMAP4REV2"} & session.capabilities:
         # `* SEARCH` names no command, and commands may be answered in any order.
         return [_results(session, [session.send(b"UID SEARCH " + query)])[0] for query in queries]
@@ -32,10 +68,14 @@ def searches(session: ImapSession, queries: Sequence[bytes]) -> list[list[int]]:
     )
 
 
-def _results(session: ImapSession, tags: Sequence[bytes]) -> list[list[int]]:
+def _results(session: ImapSession, tags: Sequence[bytes]) -> list[tuple[list[int], bool]]:
     found: dict[bytes, set[int]] = {tag: set() for tag in tags}
+    cut: dict[bytes, bool] = {}
+    patience = time.monotonic() + _LONGEST_SEARCH
 
     def take(line: Untagged) -> bool:
+        if line.keyword == b"OK" and time.monotonic() < patience:
+            session.wire.start_clock()  # `* OK still searching`: it is at work
         if line.keyword not in (b"SEARCH", b"ESEARCH"):
             return False
         session.wire.transcript.received(b"* " + line.keyword + b" " + line.rest[:200])
@@ -54,9 +94,16 @@ def _results(session: ImapSession, tags: Sequence[bytes]) -> list[list[int]]:
     for tag in tags:
         session.wire.start_clock()
         reply = session.reply(tag, line_limit=_LONGEST_ANSWER, on_untagged=take)
-        if not reply.ok:
+        limited = is_limited(reply)
+        if not reply.ok and not (limited and found[tag]):
             raise refusal(reply, "list")
-    return [sorted(found[tag]) for tag in tags]
+        cut[tag] = limited
+    return [(sorted(found[tag]), cut[tag]) for tag in tags]
+
+
+def is_limited(reply: Reply) -> bool:
+    """Whether the server carried out a command for some of its mails only (RFC 9738)."""
+    return reply.code.partition(" ")[0].upper() == "MESSAGELIMIT"
 
 
 def refusal(reply: Reply, step: str) -> StepFailed:

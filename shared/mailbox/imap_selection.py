@@ -11,6 +11,9 @@ from shared.mailbox.imap_metadata import fetch_metadata, search_date
 from shared.mailbox.imap_search import searches
 from shared.mailbox.imap_session import ImapSession
 
+#: Mails of one search where answers are found to be cut.
+_WINDOW = 500
+
 
 @dataclass(frozen=True, slots=True)
 class Found:
@@ -45,7 +48,7 @@ def select(
         queries.append(b"SINCE " + search_date(since.astimezone(UTC) - timedelta(days=1)))
     answers = searches(session, queries)
     unread = answers[0]
-    every = answers[queries.index(b"ALL")] if all_of_it else None
+    every = all_there(session, status, answers[queries.index(b"ALL")]) if all_of_it else None
     if unread_only:
         matching = unread
     elif every is not None:
@@ -56,6 +59,25 @@ def select(
         recent = set(answers[-1])
         matching = [uid for uid in matching if uid in recent]
     return Found(matching, unread, every)
+
+
+def all_there(session: ImapSession, status: FolderStatus, found: list[int]) -> list[int]:
+    """`found` by a search for ALL, made complete where it is less than the folder has."""
+    if len(found) >= status.total:
+        return found
+    every = set(found)
+    step = _WINDOW
+    first = 1
+    while first <= status.total:
+        last = min(first + step - 1, status.total)
+        # By sequence numbers: of these there are exactly so many.
+        part = set(searches(session, [b"%d:%d" % (first, last)])[0])
+        if len(part) < last - first + 1 and step > 1:
+            step = max(1, step // 2)  # cut again, or one of them vanished
+            continue
+        every |= part
+        first, step = last + 1, min(_WINDOW, step * 2)
+    return sorted(every)
 
 
 def arrived_since(session: ImapSession, uids: list[int], since: datetime) -> list[int]:

@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from shared.connections import AfterDownload
 from shared.mailbox import diagnosis
 from shared.mailbox.base import MailRef, Refused, StepFailed, Unreachable
-from shared.mailbox.imap_search import search, searches
+from shared.mailbox.imap_search import is_limited, search, searches
 from shared.mailbox.imap_session import ImapSession, Reply, Untagged, string, uid_sets
 from shared.mailbox.throttling import stated_delay
 
@@ -50,13 +50,13 @@ def _store(session: ImapSession, uids: Sequence[int], flag: bytes) -> list[int]:
         b"UID STORE " + octets + b" +FLAGS.SILENT (" + flag + b")" for octets, _ in uid_sets(uids)
     ]
     replies = _pipelined(session, commands)
-    if all(reply.ok for reply in replies):
+    if all(reply.ok and not is_limited(reply) for reply in replies):
         return list(uids)
     # One mail that vanished may fail a whole command (RFC 2180 section 4.2): look what is so now.
     lacking = set(search(session, b"UN" + flag.lstrip(b"\\").upper()))
     done = [uid for uid in uids if uid not in lacking]
     if not done:
-        raise _refused(next(reply for reply in replies if not reply.ok))
+        raise _refused(next((reply for reply in replies if not reply.ok), replies[0]))
     return done
 
 

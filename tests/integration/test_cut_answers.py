@@ -1,0 +1,146 @@
+"""Servers that cut long answers, each in its way: every mail is found all the same."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+import pytest
+
+from shared.connections import AfterDownload, Selection
+from shared.mailbox.base import MailRef
+from tests.contract.recorders import KnownKeys
+from tests.integration.mail_sessions import connection_to, opened
+from tests.servers.scripted import Conversation, ScriptedServer, imap, read_set
+
+UIDS = [3 * n for n in range(1, 1301)]
+MAILS = {uid: b"Subject: %d\r\n\r\n" % uid for uid in UIDS}
+READ = set(UIDS[::7])
+
+
+def matching(rest: bytes) -> list[int]:
+    """What a server would find: UID sets, sequence sets, UNSEEN."""
+    found = list(UIDS)
+    words = rest.upper().replace(b"RETURN (ALL)", b"").split()
+    while words:
+        word = words.pop(0)
+        if word == b"UID":
+            wanted = read_set(words.pop(0), UIDS[-1])
+            found = [uid for uid in found if uid in wanted]
+        elif word == b"UNSEEN":
+            found = [uid for uid in found if uid not in READ]
+        elif re.fullmatch(rb"[\d:*,]+", word):
+            wanted = {UIDS[n - 1] for n in read_set(word, len(UIDS))}
+            found = [uid for uid in found if uid in wanted]
+    return found
+
+
+def shortened_line(found: list[int]) -> list[int]:
+    kept: list[int] = []
+    for uid in found:
+        if len(b" ".join(b"%d" % one for one in [*kept, uid])) > 990:
+            break
+        kept.append(uid)
+    return kept
+
+
+CUTS: dict[str, Callable[[list[int]], list[int]]] = {
+    "the first thousand": lambda found: found[:1000],
+    "the last thousand": lambda found: found[-1000:],
+    "a line of a thousand octets": shortened_line,
+    "forty": lambda found: found[:40],
+}
+
+
+def cutting(cut: Callable[[list[int]], list[int]], code: bytes = b"") -> ScriptedServer:
+    def search(talk: Conversation, tag: bytes, rest: bytes) -> None:
+        found = matching(rest)
+        told = cut(found)
+        talk.send(b"* SEARCH" + b"".join(b" %d" % uid for uid in told) + b"\r\n")
+        talk.ok(tag, (code if len(told) < len(found) else b"") + b" done")
+
+    return ScriptedServer(imap({"UID SEARCH": search}, mails=MAILS))
+
+
+@pytest.mark.promise("M9")
+@pytest.mark.parametrize("cut", CUTS, ids=CUTS)
+def test_every_mail_is_listed_where_searches_are_cut(cut: str) -> None:
+    with cutting(CUTS[cut]) as server, opened(connection_to(server.port)) as mailbox:
+        mailbox.open("")
+        listing = mailbox.list_new(KnownKeys(), Selection.ALL)
+        assert [ref.key for ref in listing.new] == UIDS
+        assert listing.listed == UIDS, "else what is left out would be forgotten"
+        assert mailbox.keys() == UIDS
+
+
+@pytest.mark.promise("M9")
+@pytest.mark.parametrize("cut", [cut for cut in CUTS if cut != "forty"])
+def test_every_unread_mail_is_listed_where_searches_are_cut(cut: str) -> None:
+    with cutting(CUTS[cut]) as server, opened(connection_to(server.port)) as mailbox:
+        mailbox.open("")
+        listing = mailbox.list_new(KnownKeys(), Selection.UNREAD)
+        assert [ref.key for ref in listing.new] == [uid for uid in UIDS if uid not in READ]
+        since = {"uid_validity": 7, "uid_next": 30}
+        later = mailbox.list_new(KnownKeys(), Selection.ALL, cursor=since)
+        assert [ref.key for ref in later.new] == [uid for uid in UIDS if uid >= 30]
+
+
+@pytest.mark.promise("M9")
+def test_a_limit_that_the_server_tells_of_is_gone_beyond_at_any_number() -> None:
+    """MESSAGELIMIT (RFC 9738): the highest UIDs come first."""
+    server = cutting(lambda found: found[-30:], b"[MESSAGELIMIT 30 %d]" % UIDS[-30])
+    with server, opened(connection_to(server.port)) as mailbox:
+        mailbox.open("")
+        listing = mailbox.list_new(KnownKeys(), Selection.UNREAD)
+    assert [ref.key for ref in listing.new] == [uid for uid in UIDS if uid not in READ]
+
+
+@pytest.mark.promise("M7")
+def test_what_a_limited_store_left_out_is_not_taken_for_settled() -> None:
+    def store(talk: Conversation, tag: bytes, rest: bytes) -> None:
+        talk.ok(tag, b"[MESSAGELIMIT 1000 %d] done" % UIDS[300])
+
+    script = imap({"UID STORE": store, "UID SEARCH": b"* SEARCH 3 6\r\n"}, mails=MAILS)
+    refs = [MailRef(uid, 10) for uid in UIDS[:10]]
+    with ScriptedServer(script) as server, opened(connection_to(server.port)) as mailbox:
+        mailbox.open("")
+        settled = mailbox.settle(refs, AfterDownload.MARK_READ)
+    assert [ref.key for ref in settled] == UIDS[2:10]
+
+
+@pytest.mark.promise("I9")
+def test_headers_that_were_left_out_are_asked_for_again() -> None:
+    """Else known mails of a folder made anew would come as new ones."""
+
+    def headers(talk: Conversation, tag: bytes, rest: bytes) -> None:
+        for uid in sorted(read_set(rest.split(b" ")[0], UIDS[-1]) & MAILS.keys())[:20]:
+            block = MAILS[uid]
+            talk.send(
+                b"* 1 FETCH (UID %d BODY[HEADER]<0> {%d}\r\n%s)\r\n" % (uid, len(block), block)
+            )
+        talk.ok(tag)
+
+    refs = [MailRef(uid, 10) for uid in UIDS[:50]]
+    script = imap({"HEADERS": headers}, mails=MAILS)
+    with ScriptedServer(script) as server, opened(connection_to(server.port)) as mailbox:
+        mailbox.open("")
+        found = [ref.key for ref, _ in mailbox.headers(refs)]
+    assert sorted(found) == UIDS[:50]
+
+
+def test_a_search_that_tells_of_its_progress_is_waited_for() -> None:
+    def search(talk: Conversation, tag: bytes, rest: bytes) -> None:
+        for _ in range(12):
+            talk._stopping.wait(0.1)
+            talk.send(b"* OK still searching\r\n")
+        talk.send(b"* SEARCH 3 6\r\n")
+        talk.ok(tag)
+
+    script = imap({"UID SEARCH": search}, mails=MAILS)
+    with (
+        ScriptedServer(script) as server,
+        opened(connection_to(server.port), read_timeout_s=0.2) as mailbox,
+    ):
+        mailbox.open("")
+        listing = mailbox.list_new(KnownKeys(), Selection.UNREAD)
+    assert [ref.key for ref in listing.new] == [3, 6]

@@ -235,12 +235,6 @@ class ImapMailbox:
 
     # ---- the session itself
 
-    def leave(self) -> None:
-        with self._step("settle"):
-            for tag in self._leave():
-                self._session.reply(tag)
-            self._session.wire.rest()
-
     def is_alive(self) -> bool:
         if self._session.wire.broken:
             return False

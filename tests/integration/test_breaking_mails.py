@@ -261,3 +261,63 @@ def test_one_mail_that_graph_never_gives_whole_stops_no_other(
     check_two_intervals(house, connection, redis_url, OTHERS)
     check_put_aside(house, connection, "mail-refused")
     assert [item for item in box.in_folder(box.inbox) if not item.read] == [bad]
+
+
+@pytest.mark.promise("M27")
+def test_a_mail_alone_in_its_mailbox_is_not_blamed_for_what_may_be_the_server(
+    redis_url: str, build_house: Callable[..., House]
+) -> None:
+    """While nothing else comes, the server may be as much the cause: it is failing, and says so."""
+    house = build_house(redis_url)
+    house.add_handler()
+    script = imap({"UID FETCH": breaking_imap(hangs_up)}, mails={BAD: BY_NUMBER[BAD]})
+    with ScriptedServer(script) as there:
+        house.start("scheduler", "fetcher")
+        connection = house.add_connection(
+            name="broken",
+            mode="imap",
+            host="127.0.0.1",
+            port=there.port,
+            security="none",
+            username="alice",
+        )
+        for _ in range(4):
+            house.run_once(connection)
+        house.stop()
+    assert house.query("SELECT health FROM connection_state") == [("failing",)]
+    assert house.count("quarantine") == 0
+
+
+@pytest.mark.promise("M27", "I1")
+def test_our_own_failures_are_no_break_by_a_mail(
+    redis_url: str, build_house: Callable[..., House]
+) -> None:
+    """The store cannot be written, four times in the middle of the same mails."""
+    house = build_house(redis_url)
+    house.add_handler()
+    with ScriptedServer(imap(mails=BY_NUMBER, settles=True)) as there:
+        house.start("scheduler", "decryptor")
+        house.start("fetcher", settings={"max_message_bytes": "100000"})
+        raw = house.store / "raw"
+        house.wait(house.store.exists, "the store is there")
+        raw.parent.mkdir(exist_ok=True)
+        if raw.exists():
+            raw.rename(house.store / "raw-aside")
+        raw.write_text("a file where the folder of raw mails belongs")
+        connection = house.add_connection(
+            name="ours",
+            mode="imap",
+            host="127.0.0.1",
+            port=there.port,
+            security="none",
+            username="alice",
+        )
+        for _ in range(4):
+            house.run_once(connection)
+        assert house.query("SELECT health FROM connection_state") == [("failing",)]
+        assert house.count("download_failure") == 0
+        raw.unlink()
+        house.fetch_now(connection)
+        house.wait_settled(COUNT)
+        house.stop()
+    assert house.count("quarantine") == 0

@@ -11,7 +11,7 @@ from shared.storage import connections
 from tests.rig.house import House
 from tests.rig.mails import mail
 from tests.servers.dovecot import Dovecot
-from tests.servers.scripted import MAILS, Conversation, ScriptedServer, pop3
+from tests.servers.scripted import MAILS, Conversation, ScriptedServer, imap, pop3
 
 
 @pytest.mark.promise("M7")
@@ -84,6 +84,37 @@ def test_one_mail_that_somebody_flagged_deleted_does_not_end_deleting(
         house.stop()
     assert list(left.values()) == [{r"\Seen"}], "the stranger's mail, and nothing of ours"
     assert house.query(flagged) == [(0,)]
+
+
+@pytest.mark.promise("M7")
+@pytest.mark.parametrize(
+    ("capability", "ending"),
+    [(b"IMAP4rev1 UIDPLUS UNSELECT", [b"UNSELECT"]), (b"IMAP4rev1", [b"EXAMINE", b"CLOSE"])],
+)
+def test_the_folder_is_left_at_the_end_of_a_run_that_settled(
+    capability: bytes, ending: list[bytes], redis_url: str, build_house: Callable[..., House]
+) -> None:
+    """Some servers write flags only then (mailutils): a person saw the mails as unread for long.
+    Read-only, CLOSE removes nothing (RFC 3501 section 6.4.2)."""
+    house = build_house(redis_url)
+    house.add_handler()
+    with ScriptedServer(imap(capability=capability, settles=True)) as server:
+        house.start("scheduler", "fetcher", "decryptor")
+        house.add_connection(
+            name="one",
+            mode="imap",
+            host="127.0.0.1",
+            port=server.port,
+            security="none",
+            username="alice",
+        )
+        house.wait_settled(len(MAILS))
+        asked = "SELECT last_success_at IS NOT NULL FROM connection_state"
+        house.wait(lambda: house.query(asked) == [(True,)], "the run is over")
+        said = [line.split(b" ")[1] for line in list(server.heard) if b" " in line]
+        house.stop()
+    stored = len(said) - 1 - said[::-1].index(b"UID")
+    assert said[stored + 1 :][: len(ending)] == ending
 
 
 @pytest.mark.promise("M7", "I9")

@@ -77,6 +77,7 @@ WORDS = {
         b"Request is throttled. Suggested Backoff Time: 299910 milliseconds",
     ),
     "any server": ("imap", b"[UNAVAILABLE] the store is away"),
+    "a server without a code": ("imap", b"FETCH error while reading"),
     "exchange pop": ("pop3", b"Server Unavailable. 21"),
     "any pop server": ("pop3", b"[SYS/TEMP] try later"),
 }

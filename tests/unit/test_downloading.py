@@ -1,0 +1,100 @@
+"""Whose fault it is where a download gives no mail: a mail's, the server's, or our own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from services.fetcher.downloading import Downloads
+from services.fetcher.intake import Intake
+from shared.mailbox.base import MailRef, SessionLost
+from shared.mailbox.memory import MemoryAccount, MemoryMailbox
+from shared.store import FileStore, Pack, StoreFull
+
+LIMIT = 1 << 20
+
+
+class TightPack(Pack):
+    """Has room for so many octets."""
+
+    room = 100
+
+    def write(self, chunk: bytes | memoryview) -> None:
+        if self.size + len(chunk) > self.room:
+            raise StoreFull("There is no room for another mail.")
+        super().write(chunk)
+
+
+class TightStore(FileStore):
+    def pack(self) -> Pack:
+        return TightPack(self, (self._spool / "tight").open("xb"), "raw/tight")
+
+
+@pytest.fixture
+def account() -> MemoryAccount:
+    found = MemoryAccount()
+    for number in range(4):
+        found.deliver(b"Subject: %d\r\n\r\n" % number + b"x" * 60)
+    return found
+
+
+@pytest.fixture
+def intake(tmp_path: Path) -> Iterator[Intake]:
+    with Intake(FileStore(tmp_path)) as found:
+        yield found
+
+
+def download(account: MemoryAccount, intake: Intake, *uids: int) -> Downloads:
+    mailbox = MemoryMailbox(account)
+    mailbox.open("")
+    downloads = Downloads(mailbox, LIMIT)
+    downloads.into(intake, [MailRef(uid, 75) for uid in uids])
+    return downloads
+
+
+@pytest.mark.promise("M27")
+def test_a_full_store_is_no_break_by_the_mail_under_way(
+    account: MemoryAccount, tmp_path: Path
+) -> None:
+    with Intake(TightStore(tmp_path)) as intake:
+        downloads = download(account, intake, 1, 2, 3)
+        assert isinstance(downloads.stopped, StoreFull)
+        assert not downloads.session_broke
+        assert not downloads.broken
+        assert [ref.key for ref in intake.refs] == [1]
+
+
+@pytest.mark.promise("M27")
+def test_a_session_that_breaks_names_the_mail_under_way_first(
+    account: MemoryAccount, intake: Intake
+) -> None:
+    account.fail("download", SessionLost("cut"), after_octets=100)
+    downloads = download(account, intake, 1, 2, 3, 4)
+    assert downloads.session_broke
+    assert [ref.key for ref in downloads.broken] == [2, 3, 4]
+    assert not downloads.alone
+
+
+@pytest.mark.promise("M27", "H4")
+@pytest.mark.parametrize("bad", [{2}, {4}, {2, 3}, {3, 4}])
+def test_damaged_mails_are_put_aside_while_others_are_given(
+    bad: set[int], account: MemoryAccount, intake: Intake
+) -> None:
+    for uid in bad:
+        account.change(uid, damaged=True)
+    downloads = download(account, intake, 1, 2, 3, 4)
+    assert downloads.stopped is None
+    assert {item.key for item in intake.refused} == bad
+    assert {int(ref.key) for ref in intake.refs} == {1, 2, 3, 4} - bad
+
+
+@pytest.mark.promise("M27")
+def test_where_nothing_is_given_no_mail_is_blamed(account: MemoryAccount, intake: Intake) -> None:
+    for uid in range(1, 5):
+        account.change(uid, damaged=True)
+    downloads = download(account, intake, 1, 2, 3, 4)
+    assert downloads.stopped is not None
+    assert downloads.stopped.code == "server-refused"
+    assert not intake.refused

@@ -72,9 +72,10 @@ class Keeper:
         chores: list[tuple[float, Callable[[], None]]] = [
             (self.lease_seconds / 3, self._beat),
             (_PRUNE, self._prune),
+            (_PRUNE, self._give_way),
             (self.lease_seconds / 3, self._share),
         ]
-        due = [0.0, time.monotonic() + _PRUNE, time.monotonic() + self.lease_seconds / 3]
+        due = [0.0, *(time.monotonic() + seconds for seconds, _ in chores[1:])]
         while True:
             full = False
             try:
@@ -203,6 +204,13 @@ class Keeper:
         leaving = absent & self._missing
         self._missing = absent - leaving
         self._leave([*leaving, *gone])
+
+    def _give_way(self) -> None:
+        """Ends a session at each server that turned another fetcher away just now."""
+        with self.runner.database.transaction() as session:
+            hosts = homes.crowded(session, _PRUNE)
+        for host in hosts:
+            self.runner.sessions.give_way(host)
 
     def _share(self) -> None:
         """Gives up some mailboxes where other fetchers have far fewer."""

@@ -38,7 +38,7 @@ from shared.mailbox.open import open_mailbox
 from shared.own_store import OwnStore, open_own_store
 from shared.queueing.broker import RabbitmqJobs, RedisJobs, build_broker, enqueue
 from shared.queueing.worker import pulse_of, run_worker
-from shared.storage import schema
+from shared.storage import homes, schema
 from shared.storage.limiter import PostgresLimiter
 from shared.storage.pool import Database
 from shared.telemetry import metrics
@@ -166,6 +166,12 @@ def build(settings: FetcherSettings) -> Fetcher:
         except PosthouseError as error:  # a refused password too: the mails are safe here
             _log.warning("mails wait for the scheduler to hand them on", error=str(error))
 
+    owner = _owner()
+
+    def crowded(host: str) -> bool:
+        with database.transaction() as session:
+            return homes.note_crowded(session, owner, host)
+
     news = News()
     runner = Runner(
         fetching=Fetching(
@@ -186,9 +192,10 @@ def build(settings: FetcherSettings) -> Fetcher:
             ),
             on_news=news.heard,
             on_lost=news.lost,
+            crowded=crowded,
         ),
         news=news,
-        keeper=LeaseKeeper(database, _owner(), settings.lease_seconds),
+        keeper=LeaseKeeper(database, owner, settings.lease_seconds),
         database=database,
         slow_executor=ThreadPoolExecutor(settings.fetch_slow_threads, thread_name_prefix="slow"),
         slow_slots=threading.Semaphore(settings.fetch_slow_threads),

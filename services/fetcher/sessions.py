@@ -32,6 +32,8 @@ LONGEST_IDLE_MINUTES = 20
 _UNTIL_FREE_S = (0.3, 1.2)
 #: Seconds to wait for a session that begins to listen at this moment.
 _BEGIN_S = 2.0
+#: How often in a row a connection waits for other fetchers to give way.
+_TURNED_AWAY = 12
 #: Of each limit, one fifth (one session at least) never listens: polls of other folders need it.
 _NEVER_LISTENING = 5
 
@@ -66,6 +68,8 @@ class SessionPool:
 
     A session belongs to a connection as it was edited last; an edit makes it useless. `on_news`
     and `on_lost` tell of listening sessions, by the connection's id, from the loop's thread.
+    `crowded` is told a host that turned us away although no session of this fetcher is open there,
+    and says whether other fetchers have some that may give way.
     """
 
     def __init__(
@@ -75,11 +79,13 @@ class SessionPool:
         *,
         on_news: Callable[[int], None],
         on_lost: Callable[[int, PosthouseError], None],
+        crowded: Callable[[str], bool] = lambda host: False,
         wait: Callable[[float], None] = time.sleep,
     ) -> None:
         self._opener = opener
         self._limits = limits
         self._on_lost = on_lost
+        self._crowded_host = crowded
         self._wait = wait
         self._lock = threading.Lock()
         self._begun = threading.Condition(self._lock)
@@ -89,6 +95,7 @@ class SessionPool:
         self._count: Counter[str] = Counter()
         self._hearing: Counter[str] = Counter()
         self._learned = LearnedLimits()
+        self._turned_away: Counter[int] = Counter()
         self._loop = IdleLoop(lambda key: on_news(_id(key)), self._lost)
 
     @property
@@ -145,7 +152,9 @@ class SessionPool:
     def _opened(self, connection: Connection, places: tuple[str, str]) -> Mailbox:
         """Opens a session; where the server takes no more of them, kept ones give way."""
         try:
-            return self._opener(connection)
+            mailbox = self._opener(connection)
+            self._turned_away.pop(connection.id, None)
+            return mailbox
         except StepFailed as error:
             if not may_be_too_many(error):
                 raise
@@ -154,6 +163,11 @@ class SessionPool:
         with self._lock:
             have = self._count[place] - 1
         if have < 1:
+            # Others have a minute to give way: if it is not that, it has to show.
+            self._turned_away[connection.id] += 1
+            patient = self._turned_away[connection.id] <= _TURNED_AWAY and concerns_host(failure)
+            if patient and self._crowded_host(places[0]):
+                raise HostBusy(f"Others keep sessions at {places[0]}: {failure}") from failure
             raise failure
         told = says_too_many(failure)
         if told:
@@ -377,6 +391,10 @@ class SessionPool:
         return self._learned.at(
             place, self._limits.per_mailbox if mailbox else self._limits.per_host
         )
+
+    def give_way(self, host: str) -> bool:
+        """Ends a session at `host` that nobody uses, for another fetcher; whether there was one."""
+        return self._give_way(host, 1)
 
     def _give_way(self, place: str, count: int) -> bool:
         """Ends so many sessions there that nobody uses; whether there was any."""

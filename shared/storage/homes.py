@@ -42,6 +42,18 @@ def held(session: Session, owner: str) -> dict[int, datetime]:
     return {row[0]: row[1] for row in session.execute(_SQL["held"], {"owner": owner})}
 
 
+def note_crowded(session: Session, owner: str, host: str) -> bool:
+    """A server turned `owner` away, which has no session there; whether other fetchers have."""
+    session.execute(_SQL["note_crowded"], {"host": host})
+    row = session.execute(_SQL["others_keep"], {"owner": owner, "host": host}).fetchone()
+    return bool(row and row[0])
+
+
+def crowded(session: Session, seconds: float) -> list[str]:
+    """Servers that turned a fetcher away within the last `seconds`."""
+    return [row[0] for row in session.execute(_SQL["crowded"], {"seconds": seconds})]
+
+
 def share(session: Session, owner: str) -> tuple[int, int, int]:
     """(mailboxes at home here, at home anywhere, fetchers that live)."""
     row = session.execute(_SQL["share"], {"owner": owner}).fetchone()

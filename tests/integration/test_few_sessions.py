@@ -6,6 +6,7 @@ change, and counts in `posthouse_session_limits_total`. The connections stay wel
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable
 
 import pytest
@@ -59,3 +60,37 @@ def test_a_limit_of_four_sessions_and_eight_mailboxes(
         proxy.close()
     events = open_queue(redis_url, "archive").events()
     assert sorted(event["data"]["sha256"] for event in events) == digests(sent)
+
+
+@pytest.mark.promise("M27")
+def test_sessions_of_another_fetcher_give_way_too(
+    dovecot: Dovecot, mail_user: str, redis_url: str, build_house: Callable[..., House]
+) -> None:
+    """One keeps all sessions that the server takes; a mailbox of another one is served."""
+    users = [f"{mail_user}-{number}" for number in range(3)]
+    for number, user in enumerate(users):
+        dovecot.deliver(user, [mail(number, 500, seed=47)])
+    proxy = Proxy(dovecot.imap_port, seed=1, most=2)
+    house = build_house(redis_url)
+    house.add_handler()
+    house.start("scheduler", "decryptor")
+    (first,) = house.start("fetcher")
+    try:
+        for user in users[:2]:
+            house.watch(dovecot, user, push=True, port=proxy.port)
+        kept = "SELECT count(home) FROM connection_state"
+        house.wait(lambda: house.query(kept) == [(2,)], "the first one keeps two sessions")
+        # It is given no more jobs, as a busy one would be; its own mailboxes it looks after itself.
+        first.send_signal(signal.SIGSTOP)
+        house.start("fetcher")
+        house.watch(dovecot, users[2], port=proxy.port)
+        house.wait(lambda: proxy.turned_away > 0, "the other one is turned away")
+        first.send_signal(signal.SIGCONT)
+        house.wait(lambda: house.count("delivery") == 3, "it is served all the same", 50)
+        asked = "SELECT DISTINCT health FROM connection_state"
+        house.wait(lambda: house.query(asked) == [("working",)], "all of them are well")
+        assert house.query("SELECT kind FROM alert WHERE kind = 'connection-failing'") == []
+        house.stop()
+    finally:
+        first.send_signal(signal.SIGCONT)
+        proxy.close()

@@ -51,6 +51,18 @@ WHERE s.home = %(owner)s AND c.enabled AND EXISTS (
         SELECT FROM handler_connection AS hc
         WHERE hc.handler_id = h.id AND hc.connection_id = s.connection_id)));
 
+-- name: note_crowded
+INSERT INTO crowded_host (host, at) VALUES (%(host)s, now())
+ON CONFLICT (host) DO UPDATE SET at = excluded.at;
+
+-- name: others_keep
+SELECT EXISTS (
+    SELECT FROM connection_state AS s JOIN connection AS c ON c.id = s.connection_id
+    WHERE s.home <> %(owner)s AND lower(c.host) = %(host)s);
+
+-- name: crowded
+SELECT host FROM crowded_host WHERE at > now() - make_interval(secs => %(seconds)s);
+
 -- name: share
 -- How many mailboxes this fetcher has, all have together, and how many fetchers there are.
 SELECT count(*) FILTER (WHERE home = %(owner)s), count(*),

@@ -143,6 +143,12 @@ CREATE TABLE fetcher (
     until timestamptz NOT NULL
 );
 
+-- Servers that turned a fetcher away which had no session there: the others' kept ones give way.
+CREATE UNLOGGED TABLE crowded_host (
+    host text PRIMARY KEY,
+    at timestamptz NOT NULL
+);
+
 -- At most one fetch per mailbox folder; the fence only ever rises (checked by every commit).
 CREATE TABLE lease (
     mailbox text PRIMARY KEY,

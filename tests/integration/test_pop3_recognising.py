@@ -87,8 +87,10 @@ def test_what_was_still_to_be_deleted_is_deleted_under_its_new_id(here: FetcherH
         here.run(connection)
         here.stop_failing()
         assert here.house.count("settlement") == len(MAILS)
-        server.refuse_deletions = False
         server.rename("alice", migrated)
+        here.run(connection)  # recognised, and again not deleted
+        assert here.house.count("settlement") == len(MAILS)
+        server.refuse_deletions = False
         here.run_until_idle(connection)
         assert here.had() == digests(MAILS)
         assert here.house.count("settlement") == 0

@@ -16,7 +16,7 @@ from services.scheduler.retention import housekeeping
 from shared.clock import utc_now
 from shared.own_store import ForeignStore, OwnStore, adopt_store
 from shared.storage.pool import Database
-from shared.store import FileStore
+from shared.store import FileStore, ObjectStore
 from tests.integration.rows import add_connection, add_message
 from tests.rig.events import open_queue
 from tests.rig.house import House
@@ -207,3 +207,19 @@ def test_a_store_with_mails_is_not_taken_for_an_empty_one(
     path.write_bytes(b"mails")
     with pytest.raises(ForeignStore, match="knows nothing"):
         OwnStore(database, FileStore(tmp_path)).check()
+
+
+def test_an_object_store_is_recognised_as_a_folder_is(database: Database) -> None:
+    """By the library that speaks to buckets, over its store in memory."""
+    ours, other = ObjectStore("memory:///"), ObjectStore("memory:///")
+    OwnStore(database, ours).check()
+    with database.transaction() as session:
+        add_message(session, add_connection(session), utc_now())
+    with pytest.raises(ForeignStore, match="not the one that holds"):
+        OwnStore(database, other).check()
+    assert other.marker() is None
+    other.mark(uuid.uuid4())
+    with pytest.raises(ForeignStore, match="another installation"):
+        OwnStore(database, other).check()
+    assert adopt_store(database, other) == other.marker()
+    OwnStore(database, other).check()

@@ -68,14 +68,8 @@ class Facts:
     key_algorithm: str | None = None
     content_algorithm: str | None = None
     layers: list[SignedLayer | EncryptedLayer | CompressedLayer] = field(default_factory=list)
-
-    @property
-    def encrypted(self) -> bool:
-        return any(isinstance(one, EncryptedLayer) for one in self.layers)
-
-    @property
-    def signed(self) -> bool:
-        return any(isinstance(one, SignedLayer) for one in self.layers)
+    encrypted: bool = False
+    signed: bool = False
 
     @property
     def is_open(self) -> bool:
@@ -88,10 +82,12 @@ class Facts:
 
     def encryption(self, kind: Format) -> None:
         """An encrypted layer begins; `decrypted` or `failed` says what became of it."""
+        self.encrypted = True
         self.layers.append(EncryptedLayer(kind))
 
     def signature(self, layer: SignedLayer) -> SignedLayer:
         """Adds a layer, and gives it back."""
+        self.signed = True
         self.layers.append(layer)
         return layer
 

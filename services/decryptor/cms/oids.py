@@ -5,6 +5,8 @@ Compared as bytes, so that reading a message never has to decode one; `dotted` i
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 
 def oid(dotted_form: str) -> bytes:
     """The content octets of an object identifier (X.690 section 8.19)."""
@@ -18,6 +20,7 @@ def oid(dotted_form: str) -> bytes:
     return bytes(octets)
 
 
+@lru_cache(maxsize=256)
 def dotted(content: bytes) -> str:
     """The usual notation of content octets, cut short where they are absurdly long."""
     arcs: list[int] = []

@@ -16,8 +16,12 @@ import pytest
 from cryptography.hazmat.primitives.ciphers.aead import AESOCB3
 from pysequoia.packet import PacketPile, Tag
 
+from services.decryptor.cms.errors import NotOpened
 from services.decryptor.opening import Limits, TrustStore
+from services.decryptor.openpgp.gnupg_form import turned
+from services.decryptor.openpgp.packets import whole_message
 from shared.certificates import IdentityIndex, parse_certificate
+from shared.mail.region import region
 from tests.unit.smime.gnupg import GnuPG
 from tests.unit.smime.mails import ENTITY, HEADER, Opener
 from tests.unit.smime.test_openpgp import multipart_encrypted
@@ -198,3 +202,15 @@ def test_signed_by_gnupg_inside_its_compression(
     with nobody(mail(made)) as opened:
         assert opened.content == HEADER + ENTITY
         assert opened.security.signature == "untrusted"
+
+
+def test_message_cut_between_its_chunks_is_damaged(gnupg: GnuPG, opener: Opener) -> None:
+    """The final tag covers the length: what is left would open, and say less than was sent."""
+    part = gnupg.fingerprints("bob@example.org")[2]
+    made = message(gnupg, part, gnupg("--store", data=ENTITY * 3), chunk=0)
+    [key] = opener.identities.openpgp
+    subkey = next(one for one in key.subkeys if one.fingerprint == part.lower())
+    whole = whole_message(region(made))
+    assert turned(whole, key, subkey)
+    with pytest.raises(NotOpened):
+        turned(whole._replace(data=whole.data[: 19 + 80] + whole.data[-16:]), key, subkey)

@@ -198,6 +198,7 @@ def test_key_of_another_length_than_its_wrap(
     with kem_opener(mail(authenticated(made, content_key), "authEnveloped-data")) as opened:
         assert opened.content is None
         assert opened.security.status == "failed"
+        assert "another length" in opened.security.reason
 
 
 @pytest.mark.promise("C1")

@@ -124,7 +124,7 @@ def _nested(depth: int) -> bytes:
         b"X: y\r\n" * 9000 + b"\r\nx",
         b"X:\r\n" + b" \r\n" * 18_000 + b"\r\nx",
         b"Content-Type: text/html\r\n\r\n" + b"<div>" * 10_000,
-        b"Content-Type: text/html\r\n\r\n" + b"<ul><li>" * 7000,
+        b"Content-Type: text/html\r\n\r\n" + b"<ul><li>" * 24_000,
         b"Content-Type: text/html\r\n\r\n" + b"&" * 54_000,
         b"Content-Type: text/html\r\n\r\n" + b"<b><p></b>" * 5400,
         b"Content-Type: text/plain; charset=idna\r\n\r\n" + b"x" * 54_000,

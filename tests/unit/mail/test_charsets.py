@@ -120,6 +120,11 @@ def test_raw_octets_are_utf_8_then_what_the_body_is(octets: bytes, hint: str, te
     assert decode_unlabelled(octets, hint).text == text
 
 
+@pytest.mark.parametrize("octets", [b"+2AA-", b"a+2AA-b", b"+3AA-"])
+def test_half_a_character_is_no_text(octets: bytes) -> None:
+    decode(octets, "utf-7").text.encode("utf-8")
+
+
 def test_what_was_guessed_is_said() -> None:
     assert decode("ü".encode("cp1252"), "no-such").doubt is Kind.UNKNOWN_CHARSET
     assert decode(b"\xff", "utf-8").doubt is Kind.CHARSET_MISMATCH

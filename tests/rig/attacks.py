@@ -252,6 +252,9 @@ _GPG: dict[str, _Made] = {
     "gpg: another character set": _text(
         lambda forger: _clear(forger, b"Gr\xfc\xdfe +AGEAYg-\r\n"), b"text/plain; charset=utf-7"
     ),
+    "gpg: another character set around ASCII": _text(
+        lambda forger: _clear(forger, b"Pay +AGEAYg-\r\n"), b"text/plain; charset=utf-7"
+    ),
     "gpg: beside other parts": _whole(
         lambda forger: _mixed(b"Content-Type: text/plain\r\n\r\n" + _clear(forger), _EVIL)
     ),

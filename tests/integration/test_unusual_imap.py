@@ -6,7 +6,7 @@ import pytest
 
 from shared.connections import AfterDownload, Selection
 from shared.errors import PosthouseError
-from shared.mailbox.base import Listing, MailRef, SessionLost, Unreachable
+from shared.mailbox.base import Listing, MailRef, Refused, SessionLost, StepFailed, Unreachable
 from tests.contract.recorders import Collector, KnownKeys
 from tests.integration.mail_sessions import connection_to, opened
 from tests.servers.scripted import (
@@ -84,13 +84,20 @@ def test_a_search_result_that_is_none(capability: bytes, line: bytes) -> None:
     assert (caught.value.code, caught.value.step) == ("protocol-error", "list")
 
 
-def test_a_server_that_refuses_to_search_is_tried_again() -> None:
+@pytest.mark.parametrize(
+    ("words", "code", "kind"),
+    [
+        (b"BAD User is authenticated but not connected.", "authenticated-not-connected", Refused),
+        (b"NO [UNAVAILABLE] the index is being rebuilt", "server-refused", Unreachable),
+    ],
+)
+def test_a_server_that_refuses_to_search(words: bytes, code: str, kind: type[StepFailed]) -> None:
     def answer(talk: Conversation, tag: bytes, rest: bytes) -> None:
-        talk.send(tag + b" BAD User is authenticated but not connected.\r\n")
+        talk.send(tag + b" " + words + b"\r\n")
 
-    with pytest.raises(Unreachable) as caught:
+    with pytest.raises(kind) as caught:
         listed(imap({"UID SEARCH": answer}))
-    assert caught.value.code == "authenticated-not-connected"
+    assert caught.value.code == code
 
 
 # ---- polls

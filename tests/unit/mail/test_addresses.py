@@ -88,6 +88,8 @@ def kinds(sent: str) -> set[Kind]:
         ("Anna <a@x.org", [("Anna", "a@x.org")]),
         ("<<a@x.org>>", [("", "a@x.org")]),
         ("Anna a@x.org>", [("Anna", "a@x.org")]),
+        ("a@x>.org", [(".org", "a@x")]),
+        ("a@x(.org", [(".org", "a@x")]),
         # Other separators.
         ("a@x.org; b@x.org", [("", "a@x.org"), ("", "b@x.org")]),
         ("A <a@x.org>; B <b@x.org>;", [("A", "a@x.org"), ("B", "b@x.org")]),

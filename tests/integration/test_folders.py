@@ -172,3 +172,23 @@ def test_a_shared_folder_is_not_taken_for_a_personal_one_of_its_name() -> None:
         with pytest.raises(FolderMissing) as caught:
             mailbox.open("Support")
         assert caught.value.near == ("/Support",)
+
+
+@pytest.mark.promise("M5")
+def test_namespaces_that_a_star_leaves_out_are_asked_for() -> None:
+    """Courier lists its `#shared.` folders only to those who name it."""
+    asked: list[bytes] = []
+
+    def listed(talk: Conversation, tag: bytes, rest: bytes) -> None:
+        asked.append(rest)
+        if rest == b'"" "#shared.*"':
+            talk.send(b'* LIST () "." "#shared.bob.Team"\r\n')
+        talk.send(b'* LIST () "." INBOX\r\n')
+        talk.ok(tag)
+
+    namespaces = b'* NAMESPACE (("INBOX." ".")) NIL (("#shared." ".")("#news." "."))\r\n'
+    script = imap({"LIST": listed, "NAMESPACE": namespaces}, capability=b"IMAP4rev1 NAMESPACE")
+    with ScriptedServer(script) as server, opened(connection_to(server.port)) as mailbox:
+        names = {folder.name for folder in mailbox.folders()}
+    assert names == {"INBOX", "/#shared/bob/Team"}
+    assert not any(b"#news" in words for words in asked)

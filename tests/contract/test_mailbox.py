@@ -30,9 +30,10 @@ def test_new_mails_come_oldest_first_and_octet_for_octet(kind: MailboxKind) -> N
         listing = mailbox.list_new(KnownKeys(), UNREAD)
         sink = Collector()
         mailbox.download(listing.new, sink, limit=LIMIT)
-    assert [sink.mails[ref.key] for ref in listing.new] == sent
+    got = [sink.mails[ref.key] for ref in listing.new]
+    assert got == sent if kind.arrival_order else sorted(got) == sorted(sent)
     if kind.exact_sizes:
-        assert [ref.size for ref in listing.new] == [len(raw) for raw in sent]
+        assert [ref.size for ref in listing.new] == [len(raw) for raw in got]
     assert (listing.new_count, listing.known, listing.total) == (25, 0, 25)
     assert listing.unread in (25, None)
     assert listing.complete

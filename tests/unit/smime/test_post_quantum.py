@@ -1,8 +1,9 @@
 """ML-KEM recipients (RFC 9936 in RFC 9629) and ML-DSA signatures (RFC 9882).
 
-Held to a foreign implementation: the example of RFC 9936 (structure, key derivation, key wrap and
-content; its ML-KEM-512 secret is given, as no library here opens it). Held to the texts of the RFCs
-alone: whole mails for ML-KEM-768 and 1024, and ML-DSA, made here with OpenSSL's primitives.
+Held to a foreign implementation: the example of the draft of RFC 9936 (structure, key derivation,
+key wrap and content; its ML-KEM-512 secret is given, as no library here opens it). Held to the
+texts of the RFCs alone: whole mails for ML-KEM-768 and 1024, and ML-DSA, made here with OpenSSL's
+primitives.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ pytestmark = pytest.mark.promise("C2")
 AES = "2.16.840.1.101.3.4.1."
 DERIVATIONS = {28: hashes.SHA256(), 29: hashes.SHA384(), 30: hashes.SHA512()}
 WRAPS = {"5": 16, "25": 24, "45": 32}
-#: RFC 9936 appendix C and the values on the way to it.
+#: The example of the working group's draft of RFC 9936, and the values on the way to it.
 EXAMPLE = """
 MIID4gYLKoZIhvcNAQkQARegggPRMIIDzQIBADGCA3ikggN0BgsqhkiG9w0BCRAN
 AzCCA2MCAQCAFFmXiMN67UAO5AXRsqM2arF9gkpRMAsGCWCGSAFlAwQEAQSCAwA+

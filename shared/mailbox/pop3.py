@@ -35,7 +35,7 @@ from shared.mailbox.base import (
     mail_vanished,
 )
 from shared.mailbox.pop3_dates import date_refused, first_date, mail_without_date
-from shared.mailbox.pop3_list import Pop3List, uidl_of
+from shared.mailbox.pop3_list import LAST_UNKNOWN, Pop3List, uidl_of
 from shared.mailbox.pop3_retrieve import retrieve
 from shared.mailbox.pop3_session import Pop3Session
 from shared.mailbox.pop3_settle import mark_deleted, retrieve_again
@@ -130,7 +130,7 @@ class Pop3Mailbox:
         elif last is not None and count == expected and last.ok:
             key = uidl_of(last) or ""
         elif cursor is not None and (count, octets) != (expected, cursor.get("octets")):
-            key = "?"  # it changed, whatever the last mail is; the listing will know
+            key = LAST_UNKNOWN  # it changed, whatever the last mail is; the listing will know
         else:
             key = str(self._list.keys([count])[0])
         self._status = FolderStatus(
@@ -153,7 +153,7 @@ class Pop3Mailbox:
     ) -> Listing:
         status = self._opened()
         with self._step("list"):
-            found = self._list.from_top(known, status.total)
+            found = self._list.from_top(known, status.cursor, cursor)
             listed: list[Key] | None = None
             if found is None:
                 listed = self._list.all_keys(status.total)
@@ -166,7 +166,7 @@ class Pop3Mailbox:
             chosen = new if limit is None else new[:limit]
             sizes = self._list.sizes(chosen, status.total)
             last = status.cursor["last"]
-            if last == "?":
+            if last == LAST_UNKNOWN:
                 last = str(self._list.keys([status.total])[0])
             self._live().wire.rest()
         return Listing(
@@ -198,7 +198,12 @@ class Pop3Mailbox:
         if action is not AfterDownload.DELETE or not settled:
             return cursor
         # Which mail is the last one then is not known: the next poll looks, at a small mailbox.
-        return {**cursor, "count": cursor["count"] - len(settled), "last": "?"}
+        return {
+            **cursor,
+            "count": cursor["count"] - len(settled),
+            "octets": cursor["octets"] - sum(ref.size for ref in settled),
+            "last": LAST_UNKNOWN,
+        }
 
     def _arrived_since(
         self, keys: Sequence[Key], since: datetime

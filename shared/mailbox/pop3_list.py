@@ -8,10 +8,12 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Sequence
 
-from shared.mailbox.base import Known, Refused
+from shared.mailbox.base import Cursor, Known, Refused
 from shared.mailbox.pop3_session import Answer, Pop3Session
 from shared.messages import Key
 
+#: The key of the last mail in a cursor, where our own deletions left it open.
+LAST_UNKNOWN = "?"
 #: More new mails than this are found faster by asking for the whole list.
 _MOST_FROM_TOP = 1000
 #: Without pipelining each question costs a round trip.
@@ -30,17 +32,30 @@ class Pop3List:
         self.has_uidl: bool | None = has_uidl or None
         self.numbers: dict[Key, int] = {}
 
-    def from_top(self, known: Known, count: int) -> list[Key] | None:
-        """The new keys, oldest first, if exactly the mails at the top are new; else None."""
-        had = known.count()
-        new = count - had
+    def from_top(self, known: Known, status: Cursor, cursor: Cursor | None) -> list[Key] | None:
+        """The new keys, oldest first, if exactly the mails at the top are new; else None.
+
+        Not every server lists in the order of arrival (Courier sorts by the names of its files), so
+        that a mail may have come below others while another vanished. That it was not so is seen
+        from `cursor`, the state in which everything had been handled: `status` has as many mails
+        and octets more as those at the top have, and what was the last mail lies below them.
+        """
+        if cursor is None or not known.count():
+            return None
+        count = int(status["count"])
+        new, octets = count - int(cursor["count"]), int(status["octets"]) - int(cursor["octets"])
         most = _MOST_FROM_TOP if self._live().pipelining else _MOST_ONE_BY_ONE
-        if not had or new < 0 or new > most or new * 2 >= count:
+        if new < 0 or new > most or new * 2 >= count:
             return None
         numbers = range(count - new, count + 1)
         keys = self.keys(numbers)
         missing = set(known.missing(keys))
         if keys[0] in missing or len(missing) != new or len(set(keys)) != len(keys):
+            return None
+        if cursor["last"] not in (LAST_UNKNOWN, str(keys[0])):
+            return None
+        sizes = self._listed_sizes(numbers[1:]) if new else {}
+        if len(sizes) != new or sum(sizes.values()) != octets:
             return None
         self.numbers.update(zip(keys, numbers, strict=True))
         return keys[1:]

@@ -129,10 +129,15 @@ def test_an_unchanged_mailbox_costs_a_few_octets_however_large() -> None:
 def test_new_mails_are_found_from_the_top_of_the_list() -> None:
     mails = many(3000)
     known = KnownKeys(f"uidl-{n}" for n in range(1, 2991))
+    handled = {
+        "count": 2990,
+        "octets": sum(len(mails[n]) for n in range(1, 2991)),
+        "last": "uidl-2990",
+    }
     with ScriptedServer(pop3(mails=mails)) as server:
         with opened(connection_to(server.port, Mode.POP3)) as mailbox:
             mailbox.open("")
-            listing = mailbox.list_new(known, ALL)
+            listing = mailbox.list_new(known, ALL, cursor=handled)
         said = [line for line in server.heard if line]
     assert [ref.key for ref in listing.new] == [f"uidl-{n}" for n in range(2991, 3001)]
     assert (listing.known, listing.total, listing.listed) == (2990, 3000, None)

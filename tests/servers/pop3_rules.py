@@ -131,6 +131,21 @@ class RuledPop3:
                 name = sha256(raw + b"%d" % len(self._mails[user])).hexdigest()[:18]
                 self._mails[user].append(Stored(f"GmailId{name}", raw))
 
+    def deliver_below(self, user: str, mails: Iterable[bytes], above: int) -> None:
+        """As on a server that does not list in the order of arrival: with `above` mails of before
+        listed behind them."""
+        before = self._mails[user][len(self._mails[user]) - above :]
+        with self._lock:
+            del self._mails[user][len(self._mails[user]) - above :]
+        self.deliver(user, mails)
+        with self._lock:
+            self._mails[user] += before
+
+    def vanish(self, user: str, raw: bytes) -> None:
+        """Somebody removes a mail."""
+        with self._lock:
+            self._mails[user] = [one for one in self._mails[user] if one.raw != raw]
+
     def rename(self, user: str, name: Callable[[Stored], str]) -> None:
         """Every unique id becomes another one."""
         with self._lock:

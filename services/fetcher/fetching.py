@@ -157,15 +157,21 @@ class Fetching:
                 with _unless_stopped(error):
                     self._settle_at_end(connection, place, mailbox, report)
             raise
-        with contextlib.suppress(Unreachable):  # nothing is lost by it: the next poll notices
-            mailbox.leave()
+        if not report.session_broke:
+            with contextlib.suppress(Unreachable):  # nothing is lost by it: the next poll notices
+                mailbox.leave()
         self.reached("finished")
 
     def _note_validity(self, state: RunState, place: Place) -> bool:
         """Whether mails must be recognised by content, as the folder was re-created."""
         if place.uid_validity is None:
             return state.validity_changed_at is not None
-        if state.uid_validity is not None and state.uid_validity != place.uid_validity:
+        if state.uid_validity is None:
+            # Noted before anything is committed under it: this run may break off, and the folder
+            # may be another one when the next run comes.
+            with self.database.transaction() as session:
+                scheduling.first_validity(session, place.connection_id, place.uid_validity)
+        elif state.uid_validity != place.uid_validity:
             with self.database.transaction() as session:
                 scheduling.validity_changed(session, place.connection_id, place.uid_validity)
             return True
@@ -257,6 +263,8 @@ class Fetching:
                     listing.cursor, report.settled, connection.after_download
                 )
                 report.keep_cursor = True
+                # A server that lists its oldest mails only has others once these are let go of.
+                report.again = mailbox.capabilities.window and bool(new)
                 if recognising:
                     self._recognised_all(connection, place)
                 return

@@ -225,7 +225,7 @@ class ImapMailbox:
             return done
 
     def leave(self) -> None:
-        if self._selected is None or not self._writable:
+        if self._selected is None or not self._writable or self._session.wire.broken:
             return
         with self._step("settle"):
             for tag in self._leave():

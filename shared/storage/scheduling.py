@@ -184,6 +184,11 @@ def last_validity(session: Session, connection_id: int) -> int | None:
     return None if row is None else row[0]
 
 
+def first_validity(session: Session, connection_id: int, uid_validity: int) -> None:
+    """The folder is looked into for the first time."""
+    session.execute(_SQL["first_validity"], {"id": connection_id, "uid_validity": uid_validity})
+
+
 def validity_changed(session: Session, connection_id: int, uid_validity: int | None) -> None:
     """The folder was re-created, or every key in it changed (None): from now on mails are
     recognised by their content."""

@@ -14,6 +14,7 @@ from tests.rig.interruption import message_id
 from tests.rig.mails import digests, mail
 from tests.rig.server_kinds import FOREIGN, ServerKind, params
 from tests.servers.courier import Courier
+from tests.servers.dovecot import Dovecot
 from tests.servers.mail_server import MailServer
 
 COUNT = 200
@@ -124,6 +125,40 @@ def test_a_recreated_folder_floods_nobody(
     house.stop()
     events = open_queue(redis_url, "archive").events()
     assert sorted(event["data"]["sha256"] for event in events) == digests(old + new)
+
+
+@pytest.mark.promise("I9")
+def test_a_folder_made_anew_after_a_first_run_that_broke_off(
+    dovecot: Dovecot, redis_url: str, build_house: Callable[..., House]
+) -> None:
+    """The first run died when it had committed a batch: what it had is known by its content."""
+    name = f"user{uuid.uuid4().hex[:10]}"
+    mails = [mail(number, 900, seed=14) for number in range(6)]
+    dovecot.deliver(name, mails, folder="Orders")
+    house = build_house(redis_url, batch_mails="2")
+    house.add_handler()
+    house.start("scheduler", "decryptor")
+    (victim,) = house.start("fetcher", die_at="committed")
+    house.watch(dovecot, name, folder="Orders", selection="all")
+    house.wait(lambda: victim.poll() is not None, "the fetcher dies")
+    house.processes.remove(victim)
+    with dovecot.client(name) as other:
+        before = other.folder_status("Orders", ["UIDVALIDITY"])[b"UIDVALIDITY"]
+        other.delete_folder("Orders")
+
+    def anew() -> bool:
+        with dovecot.client(name) as other:
+            now = other.folder_status("Orders", ["UIDVALIDITY"])[b"UIDVALIDITY"]
+        return bool(now != before)
+
+    house.wait(lambda: _recreated(dovecot, name, "Orders") and anew(), "a new folder")
+    dovecot.deliver(name, mails, folder="Orders")
+    house.hasten()
+    house.start("fetcher")
+    house.wait_settled(6)
+    house.stop()
+    events = open_queue(redis_url, "archive").events()
+    assert sorted(event["data"]["sha256"] for event in events) == digests(mails)
 
 
 def _recreated(server: MailServer, name: str, raw: str) -> bool:

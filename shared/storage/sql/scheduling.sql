@@ -156,6 +156,10 @@ WHERE connection_id = %(id)s;
 -- name: validity
 SELECT uid_validity FROM connection_state WHERE connection_id = %(id)s
 
+-- name: first_validity
+UPDATE connection_state SET uid_validity = %(uid_validity)s
+WHERE connection_id = %(id)s AND uid_validity IS NULL;
+
 -- name: validity_changed
 UPDATE connection_state
 SET uid_validity = %(uid_validity)s, validity_changed_at = now(), cursor = NULL

@@ -87,7 +87,9 @@ def log_in(session: ImapSession, connection: Connection, login: Login, *, renew:
     else:
         reply = _password(session, login_name(connection, login), login.password or "")
     if not reply.ok:
-        raise login_error(reply.code, reply.text or reply.status)
+        # The code goes with the words: it says more certainly than they do what is meant.
+        code = f"[{reply.code}] " if reply.code else ""
+        raise login_error(reply.code, code + (reply.text or reply.status))
     # What is offered changes with the login (RFC 3501 section 6.2.3); many servers say it at once.
     if reply.code.upper().startswith("CAPABILITY "):
         session.learn(reply.code[11:].encode())

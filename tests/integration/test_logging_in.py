@@ -14,6 +14,7 @@ from shared.mailbox.base import Login, OAuthRefused, StepFailed
 from shared.mailbox.open import open_mailbox
 from shared.mailbox.scram import Scram
 from tests.integration.mail_sessions import connection_to, failure, opened
+from tests.servers.certificates import Authority
 from tests.servers.cyrus import Cyrus
 from tests.servers.dovecot import Dovecot
 from tests.servers.scripted import Conversation, Script, ScriptedServer, imap, pop3
@@ -44,7 +45,7 @@ def test_a_wrong_password(dovecot: Dovecot, mode: Mode) -> None:
         (Mode.IMAP, b"BAD syntax", "login-refused"),
         (Mode.POP3, b"-ERR [AUTH] Authentication failed.", "login-refused"),
         (Mode.POP3, b"-ERR [SYS/TEMP] Temporary failure.", "login-unavailable"),
-        (Mode.POP3, b"-ERR [LOGIN-DELAY] minimum time between checks", "login-unavailable"),
+        (Mode.POP3, b"-ERR [LOGIN-DELAY] minimum time between checks", "login-delay"),
         (Mode.POP3, b"-ERR [IN-USE] Do you have another POP session running?", "mailbox-in-use"),
         (Mode.POP3, b"-ERR Unable to lock maildrop", "mailbox-in-use"),
         (Mode.POP3, b"-ERR invalid user or password", "login-refused"),
@@ -207,15 +208,17 @@ def tokens(*given: str) -> tuple[Callable[[bool], str], list[bool]]:
     ],
 )
 def test_a_bearer_token_opens_the_shared_mailbox(
-    mode: Mode, capability: bytes, expected: bytes
+    mode: Mode, capability: bytes, expected: bytes, authority: Authority
 ) -> None:
     seen: list[bytes] = []
     access_token, asked = tokens("good")
-    with ScriptedServer(bearer_server(mode, "good", capability, seen)) as server:
+    script = bearer_server(mode, "good", capability, seen)
+    with ScriptedServer(script, tls=authority.issue("127.0.0.1")) as server:
         connection = connection_to(
             server.port, mode, username="alice@x.org", shared_mailbox="shared@x.org"
         )
-        mailbox = open_mailbox(connection, Login("alice@x.org", access_token=access_token))
+        login = Login("alice@x.org", access_token=access_token, ca_certificate=authority.pem)
+        mailbox = open_mailbox(connection, login)
         log = "\n".join(mailbox.transcript)
         mailbox.close()
     assert len(seen) == 1
@@ -227,24 +230,26 @@ def test_a_bearer_token_opens_the_shared_mailbox(
 
 @pytest.mark.promise("A4")
 @BOTH
-def test_a_refused_token_is_renewed_once(mode: Mode) -> None:
+def test_a_refused_token_is_renewed_once(mode: Mode, authority: Authority) -> None:
     capability = b"XOAUTH2" if mode is Mode.POP3 else b"AUTH=XOAUTH2 SASL-IR"
     access_token, asked = tokens("stale", "fresh")
-    with ScriptedServer(bearer_server(mode, "fresh", capability, [])) as server:
-        login = Login("alice", access_token=access_token)
+    script = bearer_server(mode, "fresh", capability, [])
+    with ScriptedServer(script, tls=authority.issue("127.0.0.1")) as server:
+        login = Login("alice", access_token=access_token, ca_certificate=authority.pem)
         open_mailbox(connection_to(server.port, mode), login).close()
     assert asked == [False, True]
 
 
 @pytest.mark.promise("A5")
 @BOTH
-def test_the_providers_refusal_is_decoded(mode: Mode) -> None:
+def test_the_providers_refusal_is_decoded(mode: Mode, authority: Authority) -> None:
     capability = b"XOAUTH2" if mode is Mode.POP3 else b"AUTH=XOAUTH2 SASL-IR"
     seen: list[bytes] = []
     access_token, asked = tokens("revoked-token")
-    login = Login("alice", access_token=access_token)
+    login = Login("alice", access_token=access_token, ca_certificate=authority.pem)
+    script = bearer_server(mode, "another", capability, seen)
     with (
-        ScriptedServer(bearer_server(mode, "another", capability, seen)) as server,
+        ScriptedServer(script, tls=authority.issue("127.0.0.1")) as server,
         pytest.raises(StepFailed) as caught,
     ):
         open_mailbox(connection_to(server.port, mode), login)

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 
 from shared.mail.addresses import read_addresses
 from shared.mail.fields import SINGLE_FIELDS, HeaderBlock
-from shared.mail.structure import Entity, entity
+from shared.mail.structure import MIME_FIELDS, Entity, entity
 
 #: The fields that the event shows.
 SHOWN = frozenset(("subject", "from", "to", "cc", "date", "message-id"))
@@ -75,7 +75,9 @@ def compose(outer: Entity, inner: Mapping[str, Sequence[bytes]], content: Entity
     missing = dict(inner)
     versioned = False
     begun = 0  # of the fields that are kept as they lie
-    for name, _, start, stop in outer.header.fields:
+    # Most contents have no fields of their own, and then the other fields need not be read.
+    listed = outer.header.fields if inner else outer.header.select(MIME_FIELDS)
+    for name, _, start, stop in listed:
         if name.startswith("content-"):
             replaced: Sequence[bytes] = ()
         elif name in inner and name in SINGLE_FIELDS:
@@ -92,7 +94,7 @@ def compose(outer: Entity, inner: Mapping[str, Sequence[bytes]], content: Entity
         kept.append(b"MIME-Version: 1.0" + end)
     kept += [
         content.header.octets[start:stop]
-        for name, _, start, stop in content.header.fields
+        for name, _, start, stop in content.header.select(MIME_FIELDS)
         if name.startswith("content-")
     ]
     lines = [one if one.endswith(b"\n") else one + end for one in kept if one]

@@ -75,7 +75,7 @@ class _Ready(NamedTuple):
     fitting: Fitting | None
 
 
-_NO_HEADER = HeaderBlock(b"", ())
+_NO_HEADER = HeaderBlock(b"")
 
 
 class Peeler:

@@ -23,6 +23,8 @@ _LINES = rb".*+(?:\n[ \t].*+)*+"
 # A name is of printable characters but the colon (RFC 5322 section 2.2). The second form is a line
 # that is no field.
 _FIELD = re.compile(rb"(?:([!-9;-~]++)[ \t]*+:)?(%b)\n?+" % _LINES)
+#: In a block with a line end before it: the names of all fields that are written as they should.
+_NAMES = re.compile(rb"\n([!-9;-~]++):")
 _FOLD = re.compile(rb"\r?\n(?=[ \t])")
 _BARE_CR = re.compile(rb"\r(?!\n)")
 _CONTROL = re.compile(rb"[\x01-\x08\x0b\x0c\x0e-\x1f\x7f]")
@@ -61,19 +63,49 @@ class Field(NamedTuple):
         return unfold(self.value)
 
 
+class Names:
+    """Names of fields, in lower case, that are looked for together; one with a hyphen at its end
+    stands for every name that begins so."""
+
+    __slots__ = ("pattern",)
+
+    def __init__(self, *names: str) -> None:
+        any_of = "|".join(
+            re.escape(name) + ("[!-9;-~]*+" if name.endswith("-") else "") for name in names
+        )
+        self.pattern = re.compile(rb"\n((?i:%b))[ \t]*+:(%b)" % (any_of.encode("ascii"), _LINES))
+
+
 class HeaderBlock:
     """The fields of one header block in their order. `octets` is the block, every line end in it.
 
-    It does not change once it is made.
+    It does not change once it is made; the fields are read when they are asked for, since most
+    mails are asked for a few of many.
     """
 
-    __slots__ = ("_findings", "_too_long", "fields", "octets")
+    __slots__ = ("_fields", "_findings", "_names", "_selected", "_too_long", "octets")
 
-    def __init__(self, octets: bytes, fields: tuple[Field, ...], *, too_long: bool = False) -> None:
+    def __init__(self, octets: bytes, *, too_long: bool = False) -> None:
         self.octets = octets
-        self.fields = fields
         self._too_long = too_long
+        self._fields: tuple[Field, ...] | None = None
+        self._names: Names | None = None
+        self._selected: tuple[Field, ...] = ()
         self._findings: tuple[Finding, ...] | None = None
+
+    @property
+    def fields(self) -> tuple[Field, ...]:
+        """Every field, and every line that is none."""
+        if self._fields is None:
+            self._fields = _fields(self.octets)
+        return self._fields
+
+    def select(self, names: Names) -> tuple[Field, ...]:
+        """The fields of these names, as they are among `fields`."""
+        if self._names is not names:
+            read = _select_again if len(self.octets) < _SHORT_HEADER else _select
+            self._names, self._selected = names, read(self.octets, names)
+        return self._selected
 
     def first(self, name: str) -> Field | None:
         """The first field of that name (in lower case); None where there is none."""
@@ -95,7 +127,8 @@ class HeaderBlock:
     def findings(self) -> tuple[Finding, ...]:
         """What others may read differently, by its offset in the block."""
         if self._findings is None:
-            self._findings = tuple(_findings(self, too_long=self._too_long))
+            plain = not self._too_long and _is_plain(self.octets)
+            self._findings = () if plain else tuple(_findings(self, too_long=self._too_long))
         return self._findings
 
 
@@ -107,7 +140,7 @@ def read_fields(block: bytes) -> HeaderBlock:
     end, _ = header_end(block, 0, len(block))
     too_long = end > HEADER_LIMIT
     octets = _cut(block[:HEADER_LIMIT]) if too_long else block[:end]
-    return HeaderBlock(octets, _fields(octets), too_long=too_long)
+    return HeaderBlock(octets, too_long=too_long)
 
 
 def split_header(whole: Region) -> tuple[HeaderBlock, int]:
@@ -116,7 +149,7 @@ def split_header(whole: Region) -> tuple[HeaderBlock, int]:
     stop, body = header_end(buffer, start, end)
     too_long = stop - start > HEADER_LIMIT
     octets = _cut(buffer[start : start + HEADER_LIMIT]) if too_long else buffer[start:stop]
-    return HeaderBlock(octets, _fields(octets), too_long=too_long), body
+    return HeaderBlock(octets, too_long=too_long), body
 
 
 def _cut(octets: bytes) -> bytes:
@@ -163,8 +196,24 @@ def _read(octets: bytes) -> tuple[Field, ...]:
     return tuple(found)
 
 
+def _select(octets: bytes, names: Names) -> tuple[Field, ...]:
+    size = len(octets)
+    found: list[Field] = []
+    # With a line end before it, a match begins and ends where the field does in the block.
+    for match in names.pattern.finditer(b"\n" + octets):
+        start, end = match.span()
+        name, value = match.groups()
+        if end > size:
+            end = size
+        elif value[-1:] == b"\r":
+            value = value[:-1]
+        found.append(made(Field, (_name(name), value, start, end)))
+    return tuple(found)
+
+
 #: What is inside a mail mostly has one short field or two, the same in mail after mail.
 _read_again = lru_cache(maxsize=512)(_read)
+_select_again = lru_cache(maxsize=512)(_select)
 
 
 def _fields(octets: bytes) -> tuple[Field, ...]:
@@ -174,6 +223,23 @@ def _fields(octets: bytes) -> tuple[Field, ...]:
 @lru_cache(maxsize=4096)
 def _name(octets: bytes) -> str:
     return octets.decode("ascii").lower()
+
+
+def _is_plain(octets: bytes) -> bool:
+    """Whether a block, as nearly all are, has no finding: told without reading its fields."""
+    if not octets:
+        return True
+    lines = b"\n" + octets
+    names = _NAMES.findall(lines)
+    begun = lines.count(b"\n", 0, -1) - lines.count(b"\n ") - lines.count(b"\n\t")
+    if len(names) != begun or octets[:1] in b" \t":
+        return False
+    single = [name for name in map(_name, names) if name in SINGLE_FIELDS]
+    if len(set(single)) != len(single):
+        return False
+    return octets.translate(None, _ORDINARY) == b"\r" * octets.count(
+        b"\r\n"
+    ) and not _BLANK_FOLDED.search(octets)
 
 
 def _findings(block: HeaderBlock, *, too_long: bool) -> list[Finding]:

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from typing import NamedTuple
 
-from shared.mail.fields import HeaderBlock, split_header
+from shared.mail.fields import HeaderBlock, Names, split_header
 from shared.mail.findings import Finding, Kind
 from shared.mail.parameters import Parameterised, read_parameters
 from shared.mail.region import Region, made
@@ -28,6 +28,8 @@ MAX_DEPTH = 24
 #: Lines that begin like a delimiter and are looked at, in one multipart.
 _MAX_CANDIDATES = 4 * MAX_PARTS
 
+#: The fields that say what a body is.
+MIME_FIELDS = Names("content-", "mime-version")
 #: RFC 2045 section 5.2.
 _DEFAULT_TYPE = Parameterised("text/plain", {}, ())
 #: RFC 2045 section 6.4 allows a multipart or a message these only.
@@ -61,12 +63,12 @@ def entity(whole: Region) -> Entity:
     """Reads the header block of the entity that fills `whole`."""
     header, start = split_header(whole)
     kind = encoding = None
-    for one in header.fields:
-        if one.name == "content-type":
+    for name, value, _, _ in header.select(MIME_FIELDS):
+        if name == "content-type":
             if kind is None:
-                kind = one.value
-        elif one.name == "content-transfer-encoding" and encoding is None:
-            encoding = one.value
+                kind = value
+        elif name == "content-transfer-encoding" and encoding is None:
+            encoding = value
     media_type, parameters, _ = _DEFAULT_TYPE if not kind else read_parameters(kind)
     body = made(Region, (whole.buffer, start, whole.end))
     return made(

@@ -14,7 +14,15 @@ from typing import Any, Final, NamedTuple
 from shared.mail import charsets
 from shared.mail.addresses import ADDRESS_LIMIT, Address, AddressList, read_addresses
 from shared.mail.dates import read_date
-from shared.mail.fields import HEADER_LIMIT, Field, HeaderBlock, header_end, read_fields, unfold
+from shared.mail.fields import (
+    HEADER_LIMIT,
+    Field,
+    HeaderBlock,
+    Names,
+    header_end,
+    read_fields,
+    unfold,
+)
 from shared.mail.findings import Finding, Kind
 from shared.mail.parameters import read_parameters
 from shared.mail.words import clean, read_text
@@ -25,7 +33,7 @@ _VALUE_LIMIT: Final = 16 * 1024
 _FINDING_LIMIT: Final = 50
 _DETAIL_LIMIT: Final = 80
 _KINDS: Final = frozenset(Kind)
-_WANTED: Final = frozenset(("message-id", "from", "to", "cc", "subject", "date"))
+_WANTED: Final = Names("message-id", "from", "to", "cc", "subject", "date")
 
 
 class MailHeaders(NamedTuple):
@@ -120,9 +128,8 @@ class _Summary:
 
     def __init__(self, block: HeaderBlock) -> None:
         self.fields: dict[str, list[Field]] = {}
-        for field in block.fields:
-            if field.name in _WANTED:
-                self.fields.setdefault(field.name, []).append(field)
+        for field in block.select(_WANTED):
+            self.fields.setdefault(field.name, []).append(field)
         self.hint = ""
         if not block.octets.isascii():
             self.hint = read_parameters(block.value("content-type")).parameters.get("charset", "")

@@ -1,8 +1,17 @@
 """Header fields: their names, values and places, and what others may read differently."""
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
-from shared.mail.fields import HEADER_LIMIT, read_fields, split_header
+from shared.mail.fields import (
+    HEADER_LIMIT,
+    Names,
+    _findings,
+    _is_plain,
+    read_fields,
+    split_header,
+)
 from shared.mail.findings import Kind
 from shared.mail.region import region
 
@@ -90,3 +99,41 @@ def test_no_header_takes_the_square_of_its_length() -> None:
     ]
     for block in blocks:
         assert read_fields(b"X: y\n" + block).findings is not None
+
+
+PIECES = st.sampled_from(
+    [b"From", b"from", b"To", b"Subject", b"Content-Type", b"CONTENT-X", b"content-",
+     b"Mime-Version", b"MIME-Version-2", b"X-From", b"Received", b":", b" :", b"\t:", b" ", b"\t",
+     b"a@x", b"\r\n", b"\n", b"\r", b"\r\n ", b"\n\t", b"\0", b"\x01", b"\x80", b"\xff"]
+)  # fmt: skip
+BLOCKS = st.lists(PIECES | st.binary(max_size=3), max_size=60).map(b"".join)
+WANTED = Names("content-", "mime-version", "from", "subject")
+
+
+@given(BLOCKS)
+@example(b" From: a@x\r\nFrom: b@x")
+@example(b"From: a@x\r")
+def test_fields_that_are_selected_are_those_among_all(block: bytes) -> None:
+    read = read_fields(block)
+    wanted = [
+        one
+        for one in read.fields
+        if one.name in ("mime-version", "from", "subject") or one.name.startswith("content-")
+    ]
+    assert list(read.select(WANTED)) == wanted
+
+
+@given(BLOCKS)
+@example(b" From: a@x\r\nFrom : b@x\r\n")
+@example(b"From: a@x\r\nFROM: b@x\r\n")
+@example(b"Subject: a\r\n \r\n b\r\n")
+@example(b"Subject: a\r\nno field\r\n")
+@example(b"Subject: a\r")
+def test_a_block_that_is_plain_has_no_finding(block: bytes) -> None:
+    read = read_fields(block)
+    if _is_plain(read.octets):
+        assert _findings(read, too_long=False) == []
+
+
+def test_an_ordinary_block_is_plain() -> None:
+    assert _is_plain(b"Received: a\r\n\tb\r\nReceived: c\r\nFrom: a@x\r\nSubject: b\r\n")

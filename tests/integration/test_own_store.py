@@ -60,12 +60,17 @@ def test_a_decryptor_with_a_wrong_store_harms_no_mail(
     wrong, port = tmp_path / "typo", free_port()
     if other != "empty":
         FileStore(wrong).mark(uuid.uuid4())
+
+    def said(service: str) -> str:
+        log = house.log_of(service)
+        return log.read_text() if log.exists() else ""
+
     (lost,) = house.start(
         "decryptor", settings={"store_url": f"file://{wrong}", "health_port": str(port)}
     )
     house.wait(
         lambda: (
-            (house.hurry(), "--adopt-store" in house.log_of("decryptor").read_text())[1]
+            (house.hurry(), "--adopt-store" in said("decryptor"))[1]
             or house.query("SELECT count(*) FROM outbox WHERE error ~ 'store'") == [(len(MAILS),)]
         ),
         "it came for them",

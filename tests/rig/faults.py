@@ -14,6 +14,10 @@ import psycopg
 from tests.rig.house import House
 from tests.servers.redis import RedisServer
 
+_TAKE_OVER = (
+    "UPDATE lease SET owner = 'another', fence = fence + 1, until = now() + interval '1 hour'"
+)
+
 Fault = Callable[[House, RedisServer], AbstractContextManager[None]]
 
 
@@ -84,16 +88,26 @@ def store_away(house: House, _: RedisServer) -> Iterator[None]:
 @contextmanager
 def broker_away(_: House, redis: RedisServer) -> Iterator[None]:
     redis.stop()
-    yield
-    redis.start()
+    try:
+        yield
+    finally:
+        redis.start()
 
 
 @contextmanager
 def lease_lost(house: House, _: RedisServer) -> Iterator[None]:
     """Another fetcher took the mailbox over, as after a pause that was too long."""
-    house.execute(
-        "UPDATE lease SET owner = 'another', fence = fence + 1, until = now() + interval '1 hour'"
-    )
+    with psycopg.connect(house.database_url, autocommit=True) as session:
+        session.execute("SET lock_timeout = '2s'")
+        try:
+            session.execute(_TAKE_OVER)
+        except psycopg.errors.LockNotAvailable:
+            # The fetcher was stopped while it renewed its lease: its session holds the row.
+            session.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE relation = 'lease'::regclass"
+                " AND pid <> pg_backend_pid()"
+            )
+            session.execute(_TAKE_OVER)
     yield
     house.execute("UPDATE lease SET until = now()")
 

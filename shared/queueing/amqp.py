@@ -102,13 +102,6 @@ class ConfirmingPublisher:
                     self._link = None
             link.close()
             window.done.wait(CONNECT_TIMEOUT_S)
-        elif Fate.REFUSED in window.fates:
-            # A channel that met a quorum queue while its leader was dying refuses for ever: it
-            # goes on asking the dead node (seen on RabbitMQ 3.10). A new one asks the new leader.
-            with self._lock:
-                if self._link is link:
-                    self._link = None
-            link.retire()
         return list(window.fates)
 
     def close(self) -> None:
@@ -141,7 +134,6 @@ class _Link(threading.Thread):
         self._url = url
         self._gate = threading.Lock()  # between submit and the end of the connection
         self._ended = False
-        self._retired = False
         self._connection: Any = None
         self._channel: Any = None
         self._exchange_missing = False
@@ -169,13 +161,6 @@ class _Link(threading.Thread):
         with self._gate:
             if not self._ended and self._connection is not None:
                 self._connection.ioloop.add_callback_threadsafe(self._shut)
-
-    def retire(self) -> None:
-        """Closes it once the windows of other threads, too, have their fates."""
-        with self._gate:
-            self._retired = True
-            if not self._ended:
-                self._connection.ioloop.add_callback_threadsafe(self._shut_when_idle)
 
     # From here on in the thread of the connection.
 
@@ -217,10 +202,6 @@ class _Link(threading.Thread):
             self._connection.close()
         else:
             self._connection.ioloop.stop()
-
-    def _shut_when_idle(self) -> None:
-        if self._retired and not self._windows:
-            self._shut()
 
     def _send(self, window: _Window, start: int) -> None:
         if self._channel is None or not self._channel.is_open:
@@ -274,7 +255,6 @@ class _Link(threading.Thread):
         window.settle(index, fate)
         if not window.open:
             self._windows.discard(window)
-            self._shut_when_idle()
 
     def _end(self) -> None:
         with self._gate:

@@ -61,31 +61,32 @@ class OwnStore:
             self._recognised_at = time.monotonic()
 
     def _compare(self) -> None:
+        # The marker before the row, which whoever marks the store commits first: services that
+        # start together on an empty store never take each other's marker for a stranger's.
+        found = self._store.marker()
         with self._database.transaction() as session:
             expected = store_identity.known(session)
             has_mails = store_identity.has_mails(session)
-        found = self._store.marker()
-        if found is not None and found == expected:
-            return
-        if found is not None:
+        if found is None:
+            if not has_mails and self._store.is_empty():
+                self._make_ours()
+                return
+            found = self._store.marker()  # another service may have marked and used it meanwhile
+            if found is None:
+                raise _unmarked(has_mails)
+            with self._database.transaction() as session:
+                expected = store_identity.known(session)
+        if found != expected:
             raise ForeignStore(
                 "The store belongs to another installation of Posthouse: nothing is read from it, "
                 "written to it or deleted in it.",
                 hint=_ADOPT,
             )
-        if has_mails:
-            raise ForeignStore(
-                "The store is not the one that holds the mails which the database knows: "
-                "it does not say whose it is.",
-                hint=_ADOPT,
-            )
-        if not self._store.is_empty():
-            raise ForeignStore(
-                "The store holds mails of which the database knows nothing.", hint=_ADOPT
-            )
+
+    def _make_ours(self) -> None:
         # The row first: a store that was marked by a process that died would be nobody's.
         with self._database.transaction() as session:
-            identity = store_identity.know(session, expected or uuid.uuid4())
+            identity = store_identity.know(session, uuid.uuid4())
         self._store.mark(identity)
         _log.info("the empty store belongs to this installation from now on", store=str(identity))
 
@@ -140,6 +141,16 @@ class OwnStore:
 
     def space(self) -> tuple[int, int] | None:
         return self._store.space()
+
+
+def _unmarked(has_mails: bool) -> ForeignStore:
+    if has_mails:
+        return ForeignStore(
+            "The store is not the one that holds the mails which the database knows: "
+            "it does not say whose it is.",
+            hint=_ADOPT,
+        )
+    return ForeignStore("The store holds mails of which the database knows nothing.", hint=_ADOPT)
 
 
 def open_own_store(url: str, database: Database) -> OwnStore:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import shutil
 import uuid
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
+from threading import Barrier
 
 import httpx
 import pytest
@@ -201,6 +203,26 @@ def test_a_moved_store_is_refused_until_an_administrator_adopts_it(
     OwnStore(database, foreign).check()
     with pytest.raises(ForeignStore, match="another installation"):
         store.check()
+
+
+def test_services_that_start_together_agree_whose_an_empty_store_is(
+    database: Database, tmp_path: Path
+) -> None:
+    """A fresh installation starts four services at once; none may call the store a stranger's."""
+    for turn in range(30):
+        path, barrier = tmp_path / str(turn), Barrier(4)
+        path.mkdir()
+        with database.transaction() as session:
+            session.execute("DELETE FROM store")
+
+        def start(path: Path = path, barrier: Barrier = barrier) -> None:
+            store = OwnStore(database, FileStore(path))
+            barrier.wait()
+            store.check()
+
+        with ThreadPoolExecutor(4) as services:
+            for started in [services.submit(start) for _ in range(4)]:
+                started.result()
 
 
 def test_a_store_with_mails_is_not_taken_for_an_empty_one(

@@ -1,0 +1,139 @@
+"""What servers found out about a sender: Authentication-Results (RFC 8601), ARC, spam verdicts.
+
+Anybody can write such a field. Only those of a server that the connection trusts are read: by its
+authserv-id, and among those the topmost one, which that server added last. Exchange Online writes
+the field without an authserv-id; there the topmost field without one counts.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Final, NamedTuple
+
+from shared.mail.fields import unfold
+
+_VALUE_LIMIT: Final = 16 * 1024
+_MOST: Final = 30
+_LONGEST: Final = 320
+_COMMENT: Final = re.compile(rb"\((?:[^()\\]|\\.)*+\)", re.DOTALL)
+_QUOTED: Final = re.compile(rb'"((?:[^"\\]|\\.)*+)"', re.DOTALL)
+_METHOD: Final = re.compile(rb"\s*([A-Za-z][A-Za-z0-9-]*)(?:\s*/\s*[0-9]+)?\s*=\s*([A-Za-z0-9_-]+)")
+_PROPERTY: Final = re.compile(rb"([A-Za-z]+)\s*\.\s*([A-Za-z0-9_-]+)\s*=\s*([^\s;]+)")
+_REASON: Final = re.compile(rb"\breason\s*=\s*([^\s;]+)")
+#: What a property says for whom a method vouches (RFC 8601 section 2.7).
+_DOMAINS: Final = ("header.d", "header.i", "header.from", "smtp.mailfrom", "smtp.helo")
+METHODS: Final = ("spf", "dkim", "dmarc", "arc")
+
+#: The authserv-ids of providers; "" is Exchange Online's field that names none.
+GMAIL: Final = ("mx.google.com",)
+MICROSOFT: Final = ("",)
+
+#: The fields that are looked at.
+FIELDS: Final = frozenset(
+    (
+        "authentication-results", "x-spam-flag", "x-spam-status", "x-spamd-result",
+        "x-forefront-antispam-report", "x-ms-exchange-organization-scl",
+    )
+)  # fmt: skip
+
+
+class Result(NamedTuple):
+    """One method's result: `method` (`spf`, `dkim`, `dmarc`, `arc` …), `result` (`pass` …) and the
+    domain or address that it is about, empty where the server does not say."""
+
+    method: str
+    result: str
+    domain: str = ""
+
+
+class Spam(NamedTuple):
+    """What the receiving server made of it. `score` is the server's own number, None without."""
+
+    verdict: str
+    score: float | None = None
+
+
+def read_results(
+    fields: Mapping[str, Sequence[bytes]], trusted: Sequence[str]
+) -> tuple[Result, ...]:
+    """The results of the topmost field of a trusted server; none where no such field is there."""
+    wanted = {one.lower() for one in trusted}
+    for value in fields.get("authentication-results", ())[:_MOST]:
+        server, results = _read(value)
+        if server in wanted:
+            return results
+    return ()
+
+
+def read_spam(fields: Mapping[str, Sequence[bytes]]) -> Spam | None:
+    """The verdict of the usual fields; ask only where the last server is trusted to set them."""
+    for name, pattern, score_of in _SPAM:
+        for value in fields.get(name, ())[:1]:
+            found = pattern.search(unfold(value[:_VALUE_LIMIT]).decode("ascii", "replace"))
+            if found:
+                return score_of(found)
+    return None
+
+
+def _read(value: bytes) -> tuple[str, tuple[Result, ...]]:
+    """(authserv-id in lower case, "" where there is none; the results)."""
+    line = unfold(value[:_VALUE_LIMIT])
+    for _ in range(3):  # comments nest
+        line = _COMMENT.sub(b" ", line)
+    line = _QUOTED.sub(lambda found: found[1].replace(b";", b" ").replace(b" ", b"_"), line)
+    first, *rest = line.split(b";")
+    server = (
+        ""
+        if _METHOD.match(first)
+        else first.split()[0].decode("ascii", "replace").lower()
+        if first.split()
+        else ""
+    )
+    if _METHOD.match(first):
+        rest = [first, *rest]
+    found: list[Result] = []
+    for one in rest[:_MOST]:
+        match = _METHOD.match(one)
+        if match is None:
+            continue
+        properties = {
+            f"{kind.decode()}.{name.decode()}".lower(): text.decode("ascii", "replace")
+            for kind, name, text in _PROPERTY.findall(one)
+        }
+        about = next((properties[name] for name in _DOMAINS if name in properties), "")
+        found.append(
+            Result(
+                match[1].decode().lower(), match[2].decode().lower(), about.strip("<>@")[:_LONGEST]
+            )
+        )
+    return server, tuple(found)
+
+
+def _by_scl(found: re.Match[str]) -> Spam:
+    score = float(found[1])
+    return Spam("spam" if score >= 5 else "ham", score)
+
+
+def _by_flag(found: re.Match[str]) -> Spam:
+    is_spam = found[1].lower() in ("yes", "true")
+    score = found[2] if found.lastindex == 2 else None
+    return Spam("spam" if is_spam else "ham", float(score) if score else None)
+
+
+#: In this order: (field, pattern, what it says). SCL: learn.microsoft.com, "Spam confidence level".
+_SPAM: Final = (
+    ("x-forefront-antispam-report", re.compile(r"\bSCL:(-?\d+)"), _by_scl),
+    ("x-ms-exchange-organization-scl", re.compile(r"^\s*(-?\d+)"), _by_scl),
+    (
+        "x-spam-status",
+        re.compile(r"^\s*(yes|no)\b(?:.*?\bscore=(-?\d+(?:\.\d+)?))?", re.I),
+        _by_flag,
+    ),
+    (
+        "x-spamd-result",
+        re.compile(r"default:\s*(true|false)\s*\[(-?\d+(?:\.\d+)?)", re.I),
+        _by_flag,
+    ),
+    ("x-spam-flag", re.compile(r"^\s*(yes|no|true|false)\b", re.I), _by_flag),
+)

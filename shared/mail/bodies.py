@@ -1,0 +1,128 @@
+"""The text of a mail: its plain text, or that of its HTML by a kept library (resiliparse)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Final, NamedTuple
+
+from resiliparse.extract.html2text import extract_plain_text
+
+from shared.mail import charsets
+from shared.mail.parts import is_attached
+from shared.mail.structure import Part
+from shared.mail.transfer import decode_start
+
+#: Octets of HTML that are read, at most: as many times the text that is wanted.
+_HTML_FOR_TEXT: Final = 16
+_LONGEST_HTML: Final = 1 << 20
+#: How deep elements may lie in each other: parsers take the square of it.
+_DEEPEST: Final = 2000
+_OPENING: Final = re.compile(r"<(/?)([a-zA-Z])")
+_CONTROL: Final = bytes({*range(32), 127} - {9, 10})
+#: The other control characters, and the byte order mark, in UTF-8.
+_WIDE_CONTROL: Final = re.compile(rb"\xc2[\x80-\x9f]|\xef\xbb\xbf")
+_BLANK_LINES: Final = re.compile(r"\n{3,}")
+#: Octets of a character in the widest encoding.
+_WIDEST: Final = 4
+
+
+class Body(NamedTuple):
+    """`text` has LF line ends and no control characters but those and tabs.
+
+    `truncated`: the mail has more of it. `is_from_html`: there is no plain text.
+    """
+
+    text: str = ""
+    truncated: bool = False
+    is_from_html: bool = False
+
+
+def read_body(root: Part, limit: int) -> Body:
+    """At most `limit` octets of text (in UTF-8) of all parts that are shown one below the other."""
+    if limit <= 0:
+        return Body()
+    pieces: list[str] = []
+    left, truncated, from_html = limit, False, False
+    for part in _shown(root):
+        if left <= 0:
+            truncated = True
+            break
+        text, cut = text_of(part, left)
+        from_html = from_html or part.entity.media_type == "text/html"
+        truncated = truncated or cut
+        if text.strip():
+            pieces.append(text)
+            left -= len(text.encode())
+    return Body("\n".join(one.strip("\n") for one in pieces), truncated, from_html)
+
+
+def html_part(root: Part) -> Part | None:
+    """The first HTML text that is shown; None where there is none."""
+    return next(
+        (
+            one
+            for one in _inline(root)
+            if one.entity.media_type == "text/html" and not is_attached(one)
+        ),
+        None,
+    )
+
+
+def text_of(part: Part, limit: int) -> tuple[str, bool]:
+    """(the text of a text/plain or text/html, up to so many octets; whether it has more)."""
+    entity = part.entity
+    is_html = entity.media_type == "text/html"
+    most = min(_LONGEST_HTML, max(limit, 4096) * _HTML_FOR_TEXT) if is_html else limit * _WIDEST
+    octets = decode_start(entity.body, entity.transfer_encoding, most + 1)
+    cut = len(octets) > most
+    text = charsets.decode(octets[:most], entity.parameters.get("charset", "")).text
+    if is_html:
+        shallow = _not_too_deep(text)
+        cut = cut or len(shallow) < len(text)
+        text = _BLANK_LINES.sub("\n\n", extract_plain_text(shallow))
+    octets = text.encode("utf-8", "replace")
+    if octets.count(b"\r") != octets.count(b"\r\n"):
+        octets = octets.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+    octets = octets.translate(None, _CONTROL)
+    if b"\xc2" in octets or b"\xef\xbb\xbf" in octets:
+        octets = _WIDE_CONTROL.sub(b"", octets)
+    return octets[:limit].decode("utf-8", "ignore"), cut or len(octets) > limit
+
+
+def _shown(part: Part) -> Iterator[Part]:
+    """The texts that a reader sees one below the other: of alternatives, the plain one."""
+    kind = part.entity.media_type
+    if is_attached(part):
+        return
+    if kind in ("text/plain", "text/html"):
+        yield part
+    elif kind == "multipart/alternative":
+        texts = [list(_shown(one)) for one in part.parts]
+        plain = [one for one in texts if one and all(_is_plain(text) for text in one)]
+        yield from (plain or [one for one in texts if one] or [[]])[0]
+    elif part.multipart is not None:
+        for one in part.parts[:1] if kind == "multipart/related" else part.parts:
+            yield from _shown(one)
+
+
+def _inline(part: Part) -> Iterator[Part]:
+    """The parts of this mail, without those of messages in it."""
+    yield part
+    if part.multipart is not None:
+        for one in part.parts:
+            yield from _inline(one)
+
+
+def _is_plain(part: Part) -> bool:
+    return part.entity.media_type == "text/plain"
+
+
+def _not_too_deep(html: str) -> str:
+    """Cut off where elements lie too deep in each other."""
+    depth = 0
+    for tag in _OPENING.finditer(html):
+        depth += -1 if tag[1] else 1
+        if depth > _DEEPEST:
+            return html[: tag.start()]
+    return html

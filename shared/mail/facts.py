@@ -1,0 +1,245 @@
+"""What a mail is, for programs that act on it: read once, of the opened form.
+
+Everything is bounded and nothing raises for what a mail holds; what cannot be read is empty.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, NamedTuple
+
+from shared.mail import authentication, kinds
+from shared.mail.addresses import Address, read_addresses
+from shared.mail.authentication import Result, Spam
+from shared.mail.bodies import Body, html_part, read_body
+from shared.mail.bounces import Bounce, read_bounce
+from shared.mail.fields import HeaderBlock, unfold
+from shared.mail.findings import Finding
+from shared.mail.kinds import Evidence, MailKind, classify
+from shared.mail.message_ids import read_message_ids
+from shared.mail.parameters import read_parameters
+from shared.mail.parts import PlacedPart, is_attached, leaves
+from shared.mail.region import Region
+from shared.mail.structure import read_structure
+from shared.mail.words import read_text
+
+#: Parts that are told of.
+MOST_PARTS: Final = 200
+_MOST_ADDRESSES: Final = 20
+_LIST_ID_LIMIT: Final = 2048
+#: Fields in which servers say for which address they took a mail (none is a standard).
+_ENVELOPE: Final = (
+    "delivered-to", "x-original-to", "envelope-to", "x-envelope-to", "x-delivered-to",
+    "x-rcpt-to", "x-real-to",
+)  # fmt: skip
+_WANTED: Final = (
+    frozenset(
+        (
+            "in-reply-to",
+            "references",
+            "message-id",
+            "reply-to",
+            "sender",
+            "return-path",
+            "list-id",
+            "from",
+            *_ENVELOPE,
+        )
+    )
+    | kinds.FIELDS
+    | authentication.FIELDS
+)
+
+
+class Recipient(NamedTuple):
+    """An address of the envelope; `tag` is what stands behind the plus of its local part."""
+
+    address: str
+    tag: str = ""
+
+
+class PartFacts(NamedTuple):
+    """One part: `size` in octets once decoded; `path` as in `shared.mail.parts`."""
+
+    path: str
+    content_type: str
+    name: str
+    disposition: str
+    content_id: str
+    size: int
+    charset: str
+
+
+class MailFacts(NamedTuple):
+    """The facts of one mail. `thread` is the first message id of its thread.
+
+    `html` is the path of the part with the HTML form; `parts_left_off` how many more there are.
+    """
+
+    in_reply_to: tuple[str, ...] = ()
+    references: tuple[str, ...] = ()
+    thread: str = ""
+    reply_to: tuple[Address, ...] = ()
+    sender: Address | None = None
+    return_path: str | None = None
+    delivered_to: tuple[Recipient, ...] = ()
+    list_id: str = ""
+    kind: MailKind = MailKind.PERSON
+    evidence: tuple[Evidence, ...] = ()
+    bounce: Bounce | None = None
+    parts: tuple[PartFacts, ...] = ()
+    parts_left_off: int = 0
+    body: Body = Body()
+    html: str = ""
+    authentication: tuple[Result, ...] = ()
+    spam: Spam | None = None
+    #: What of the structure others may read differently.
+    findings: tuple[Finding, ...] = ()
+
+    @property
+    def attachments(self) -> int:
+        """Parts that are no text to read: attached, or of another type."""
+        return sum(is_attachment(one) for one in self.parts)
+
+    def to_json(self) -> dict[str, Any]:
+        """As they stand in the event, `data.mail`."""
+        return {
+            "in_reply_to": list(self.in_reply_to),
+            "references": list(self.references),
+            "thread": self.thread,
+            "reply_to": [one._asdict() for one in self.reply_to],
+            "sender": self.sender and self.sender._asdict(),
+            "return_path": self.return_path,
+            "delivered_to": [one._asdict() for one in self.delivered_to],
+            "list_id": self.list_id,
+            "kind": str(self.kind),
+            "evidence": [one._asdict() for one in self.evidence],
+            "bounce": self.bounce and self.bounce._asdict(),
+            "parts": [one._asdict() for one in self.parts],
+            "parts_left_off": self.parts_left_off,
+            "text": self.body.text,
+            "text_truncated": self.body.truncated,
+            "text_is_from_html": self.body.is_from_html,
+            "html": self.html,
+            "authentication": [one._asdict() for one in self.authentication],
+            "spam": self.spam and self.spam._asdict(),
+        }
+
+
+def is_attachment(part: PartFacts) -> bool:
+    """Whether a part is more than a text of the mail itself."""
+    if part.disposition == "attachment" or part.name:
+        return True
+    return part.content_type not in ("text/plain", "text/html")
+
+
+def read_facts(whole: Region, *, trusted: Sequence[str], text_limit: int) -> MailFacts:
+    """The facts of the mail that fills `whole`, the form that handlers read.
+
+    `trusted`: authserv-ids of the servers whose results are believed; `text_limit`: octets of text.
+    """
+    root = read_structure(whole)
+    header = root.entity.header
+    fields = _fields(header)
+    content_type = read_parameters(fields.get("content-type", (b"",))[0])
+    placed = list(leaves(root))
+    author = _first_address(fields.get("from", ()))
+    kind, evidence = classify(fields, content_type, _acted_on(placed), author)
+    parts = tuple(_part(one) for one in placed[:MOST_PARTS])
+    references = read_message_ids(b" ".join(fields.get("references", ())))
+    in_reply_to = read_message_ids(b" ".join(fields.get("in-reply-to", ())))
+    own = read_message_ids(b" ".join(fields.get("message-id", ())[:1]))
+    html = html_part(root)
+    return MailFacts(
+        in_reply_to=in_reply_to,
+        references=references,
+        thread=(references or in_reply_to or own or ("",))[0],
+        reply_to=_addresses(fields.get("reply-to", ())),
+        sender=next(iter(_addresses(fields.get("sender", ()))), None),
+        return_path=_return_path(fields.get("return-path", ())),
+        delivered_to=_delivered_to(fields),
+        list_id=_list_id(fields.get("list-id", ())),
+        kind=kind,
+        evidence=evidence,
+        bounce=read_bounce(placed, whole) if kind is MailKind.BOUNCE else None,
+        parts=parts,
+        parts_left_off=len(placed) - len(parts),
+        body=read_body(root, text_limit),
+        html=next((one.path for one in placed if one.part is html), "") if html else "",
+        authentication=authentication.read_results(fields, trusted),
+        spam=authentication.read_spam(fields) if trusted else None,
+        findings=root.all_findings,
+    )
+
+
+def _fields(header: HeaderBlock) -> Mapping[str, Sequence[bytes]]:
+    found: dict[str, list[bytes]] = {}
+    for name, value, _, _ in header.fields:
+        if name in _WANTED:
+            found.setdefault(name, []).append(value)
+    return found
+
+
+def _acted_on(placed: Sequence[PlacedPart]) -> frozenset[str]:
+    """Types of parts that are meant for programs: a calendar with a method, a report."""
+    return frozenset(
+        one.media_type
+        for one in placed
+        if one.media_type.startswith("message/") or _is_invitation(one)
+    )
+
+
+def _is_invitation(one: PlacedPart) -> bool:
+    if one.media_type != "text/calendar" or is_attached(one.part):
+        return False
+    return "method" in one.part.entity.parameters
+
+
+def _part(one: PlacedPart) -> PartFacts:
+    return PartFacts(
+        one.path,
+        one.media_type,
+        one.name,
+        one.disposition,
+        one.content_id,
+        one.size,
+        one.charset,
+    )
+
+
+def _addresses(values: Sequence[bytes]) -> tuple[Address, ...]:
+    found = [one for value in values[:1] for one in read_addresses(value).addresses]
+    return tuple(found[:_MOST_ADDRESSES])
+
+
+def _first_address(values: Sequence[bytes]) -> str:
+    return next((one.address for one in _addresses(values)), "")
+
+
+def _return_path(values: Sequence[bytes]) -> str | None:
+    """The address; "" for the null return path, None where no server noted one."""
+    if not values:
+        return None
+    return "" if unfold(values[0]) in (b"<>", b"") else _first_address(values)
+
+
+def _delivered_to(fields: Mapping[str, Sequence[bytes]]) -> tuple[Recipient, ...]:
+    found = dict.fromkeys(
+        address.address
+        for name in _ENVELOPE
+        for value in fields.get(name, ())[:_MOST_ADDRESSES]
+        for address in read_addresses(value).addresses
+    )
+    return tuple(
+        Recipient(one, one.rpartition("@")[0].partition("+")[2])
+        for one in list(found)[:_MOST_ADDRESSES]
+    )
+
+
+def _list_id(values: Sequence[bytes]) -> str:
+    """What stands between the angle brackets (RFC 2919 section 2)."""
+    if not values:
+        return ""
+    text = read_text(values[0][:_LIST_ID_LIMIT]).text
+    inside = text.rpartition("<")[2].partition(">")[0] if "<" in text else text
+    return inside.strip()[:255]

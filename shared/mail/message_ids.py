@@ -1,0 +1,38 @@
+"""Message identifiers of a field (RFC 5322 section 3.6.4), as tolerant as senders write them.
+
+What stands between angle brackets is one, whatever stands around it (RFC 822 allowed phrases in
+In-Reply-To: `Your message of Monday <1@a.example>`); where a value has no brackets at all, each
+word with an at sign is.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+from shared.mail import charsets
+from shared.mail.fields import unfold
+from shared.mail.words import clean
+
+#: Octets of a field that are read, identifiers that are kept, characters of one.
+VALUE_LIMIT: Final = 1 << 16
+MOST: Final = 100
+_LONGEST: Final = 998
+_BRACKETED: Final = re.compile(rb"<([^<>]{1,1000})>")
+_BARE: Final = re.compile(rb"[^\s<>,;\"]{1,498}@[^\s<>,;\"]{1,498}")
+_SPACE: Final = re.compile(r"\s+")
+
+
+def read_message_ids(value: bytes) -> tuple[str, ...]:
+    """The identifiers, each with its brackets, in their order, none twice.
+
+    Of more than `MOST` the first one (the root of the thread) and the last ones are kept.
+    """
+    line = unfold(value[:VALUE_LIMIT])
+    found = _BRACKETED.findall(line) or (() if b"<" in line else _BARE.findall(line))
+    # A fold inside an identifier is white space that is none of its own.
+    texts = (_SPACE.sub("", clean(charsets.decode_unlabelled(one).text)) for one in found)
+    unique = list(dict.fromkeys(f"<{text}>" for text in texts if text and len(text) <= _LONGEST))
+    if len(unique) > MOST:
+        unique = [unique[0], *unique[1 - MOST :]]
+    return tuple(unique)

@@ -1,0 +1,118 @@
+"""The parts of a mail as handlers see them: each by its path, with its name, type and size.
+
+Paths are those of IMAP (RFC 9051 section 6.4.5.1): `1` is the first part of a multipart, `2.1` the
+first part of the second; a mail that is no multipart has one part, `1`. What lies in a message in
+the mail is below that message's path.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Final, NamedTuple
+
+from shared.mail.fields import unfold
+from shared.mail.parameters import Parameterised, read_parameters
+from shared.mail.structure import Part
+from shared.mail.transfer import decoded_size
+from shared.mail.words import read_text
+
+LONGEST_NAME: Final = 255
+_NOTHING: Final = Parameterised("", {}, ())
+#: A name is shown, and may become a file: no folder, no control, no direction marks in it.
+_UNSAFE: Final = re.compile(
+    "[\x00-\x1f\x7f-\x9f/\\\\\u200e\u200f\u202a-\u202e\u2066-\u2069\ufeff]+"
+)
+
+
+class PlacedPart(NamedTuple):
+    """One part and its path."""
+
+    path: str
+    part: Part
+
+    @property
+    def media_type(self) -> str:
+        return self.part.entity.media_type
+
+    @property
+    def disposition(self) -> str:
+        """`inline`, `attachment`, another word that the sender chose, or empty."""
+        return disposition(self.part).value
+
+    @property
+    def name(self) -> str:
+        return file_name(self.part)
+
+    @property
+    def content_id(self) -> str:
+        """Without its brackets (RFC 2392)."""
+        field = self.part.entity.header.first("content-id")
+        if field is None:
+            return ""
+        return read_text(unfold(field.value)[:1000]).text.strip("<> ")
+
+    @property
+    def charset(self) -> str:
+        """As the sender labels a text; empty for what is none."""
+        if not self.media_type.startswith("text/"):
+            return ""
+        return self.part.entity.parameters.get("charset", "us-ascii")[:64].lower()
+
+    @property
+    def size(self) -> int:
+        """Octets once decoded."""
+        return decoded_size(self.part.entity.body, self.part.entity.transfer_encoding)
+
+
+def leaves(root: Part) -> Iterator[PlacedPart]:
+    """Every part that is no multipart, in the order of the mail; a message in it before its own."""
+    if root.multipart is not None and root.parts:
+        yield from _below(root, "")
+    else:
+        yield PlacedPart("1", root)
+        yield from _below(root, "1.")
+
+
+def _below(part: Part, prefix: str) -> Iterator[PlacedPart]:
+    """The leaves in a multipart, or in the message of a message/rfc822 (which has no number)."""
+    if part.multipart is None:
+        for message in part.parts:
+            if message.multipart is not None and message.parts:
+                yield from _below(message, prefix)
+            else:
+                yield PlacedPart(f"{prefix}1", message)
+                yield from _below(message, f"{prefix}1.")
+        return
+    for number, one in enumerate(part.parts, 1):
+        if one.multipart is None or not one.parts:
+            yield PlacedPart(f"{prefix}{number}", one)
+        yield from _below(one, f"{prefix}{number}.")
+
+
+def find_part(root: Part, path: str) -> PlacedPart | None:
+    """The part of that path; None where the mail has none."""
+    return next((one for one in leaves(root) if one.path == path), None)
+
+
+def disposition(part: Part) -> Parameterised:
+    """Content-Disposition (RFC 2183) of a part; empty where it has none."""
+    field = part.entity.header.first("content-disposition")
+    return _NOTHING if field is None else read_parameters(field.value)
+
+
+def is_attached(part: Part) -> bool:
+    """Whether the sender wants it kept apart from the text."""
+    return disposition(part).value == "attachment"
+
+
+def file_name(part: Part) -> str:
+    """Its name, decoded (RFC 2231, and RFC 2047 as it is sent), safe as the name of a file.
+
+    At most 255 characters; empty where the sender gave none.
+    """
+    name = disposition(part).parameters.get("filename") or part.entity.parameters.get("name", "")
+    if not name:
+        return ""
+    text = read_text(name.encode("utf-8", "replace")).text if "=?" in name else name
+    return _UNSAFE.sub("_", text).strip(" .")[:LONGEST_NAME]

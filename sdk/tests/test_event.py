@@ -46,6 +46,11 @@ def built(**changes: Any) -> bytes:
         "size": len(raw),
         "sha256": hashlib.sha256(raw).hexdigest(),
         "raw": Raw(inline=raw),
+        "mail": {
+            "thread": "<a@b>",
+            "kind": "list",
+            "parts": [{"path": "1", "content_type": "text/plain"}],
+        },
         "security": {"encrypted": False, "status": "none", "signer": None},
         "downloaded_at": NOW,
     }

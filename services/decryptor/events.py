@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 import pybase64
 
 import posthouse.event as contract
@@ -29,10 +32,13 @@ def compose(
     outcome: Outcome,
     connection: Connection | None,
     content: bytes | None,
+    facts: Mapping[str, Any],
     public_url: str,
     traceparent: str,
 ) -> bytes:
     """`content` rides inline; None: by reference, an address of the API that stays valid.
+
+    `facts` are those of `MailFactsReader`, of the form that handlers read.
 
     `traceparent` is that of the batch: asking for it costs as much as an event.
     """
@@ -40,7 +46,11 @@ def compose(
     address = f"{public_url.rstrip('/')}/api/v1/messages/{identifier}/raw"
     # Protected by encryption or signature, so those that the sender meant (RFC 9788).
     headers = MailHeaders.from_json(outcome.security.get("headers", {}), mail.headers)
-    findings = findings_to_json(headers.findings) + list(outcome.security.get("findings", ()))
+    findings = [
+        *findings_to_json(headers.findings),
+        *outcome.security.get("findings", ()),
+        *facts.get("findings", ()),
+    ]
     opened = outcome.opened
     return contract.build_event(
         id=identifier,
@@ -68,7 +78,18 @@ def compose(
         original=None
         if opened is None
         else contract.Original(f"{address}?original=1", mail.size, mail.sha256.hex()),
-        findings=list(dict.fromkeys(contract.Finding(f["kind"], f["detail"]) for f in findings)),
+        mail={
+            **facts,
+            "from": _addresses([headers.sender], [headers.sender_name]),
+            "to": _addresses(headers.to, headers.to_names),
+            "cc": _addresses(headers.cc, headers.cc_names),
+            "arrived_at": mail.arrived_at and mail.arrived_at.isoformat(),
+            "folder": connection.folder if connection else "",
+            "findings": [
+                {"kind": kind, "detail": detail}
+                for kind, detail in dict.fromkeys((f["kind"], f["detail"]) for f in findings)
+            ],
+        },
         security={name: outcome.security.get(name) for name in _SECURITY},
         downloaded_at=mail.downloaded_at,
         traceparent=traceparent,
@@ -76,3 +97,13 @@ def compose(
         # The standard library's took an eighth of the time of a small mail.
         base64_encode=pybase64.b64encode,
     )
+
+
+def _addresses(addresses: Sequence[str], names: Sequence[str]) -> list[dict[str, str]]:
+    """Each with its display name, empty where the sender gave none."""
+    padded = [*names, *[""] * (len(addresses) - len(names))]
+    return [
+        {"name": name, "address": address}
+        for name, address in zip(padded, addresses, strict=False)
+        if address
+    ]

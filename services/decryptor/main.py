@@ -11,6 +11,7 @@ import structlog
 
 from services.decryptor.decrypting import Claims, Decrypting
 from services.decryptor.keyring import Keyring
+from services.decryptor.mail_facts import MailFactsReader
 from services.decryptor.private_folder import PrivateFolder
 from services.decryptor.publishing import Publisher
 from services.decryptor.secured import SecuredMails
@@ -115,7 +116,12 @@ def build(settings: DecryptorSettings) -> Decryptor:
             observe,
         ),
         publisher=Publisher(
-            database, store, output, settings.public_url, settings.inline_max_bytes
+            database,
+            store,
+            output,
+            settings.public_url,
+            settings.inline_max_bytes,
+            MailFactsReader(settings.text_max_bytes, folder),
         ),
         settings=settings,
         claims=Claims(database, settings.claim_seconds),

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import structlog
 
 from services.decryptor.events import compose
+from services.decryptor.mail_facts import MailFactsReader
 from shared.clock import utc_now
 from shared.connections import Connection
 from shared.messages import Outcome
@@ -40,6 +41,7 @@ class Publisher:
     output: Output
     public_url: str
     inline_max_bytes: int
+    facts: MailFactsReader
 
     def publish(
         self,
@@ -135,10 +137,14 @@ class Publisher:
         readable = outcome.opened or mail.raw
         if content is None and readable.size <= self.inline_max_bytes:
             content = self.store.read(readable)
-        if content is not None and len(content) > self.inline_max_bytes:
-            content = None
         connection = connections.get(mail.connection_id)
-        return compose(mail, outcome, connection, content, self.public_url, trace)
+        if content is None:
+            facts = self.facts.of_chunks(self.store.stream(readable), connection)
+        else:
+            facts = self.facts.of_bytes(content, connection)
+            if len(content) > self.inline_max_bytes:
+                content = None
+        return compose(mail, outcome, connection, content, facts, self.public_url, trace)
 
 
 def _targets(mail: Claimed, targets: Iterable[Target], had: set[int]) -> list[Target]:

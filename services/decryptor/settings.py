@@ -20,6 +20,12 @@ class DecryptorSettings(Settings):
     decrypt_attempts: int = Field(
         default=5, ge=1, le=100, description="A mail that failed this often goes to quarantine"
     )
+    text_max_bytes: int = Field(
+        default=16_384,
+        ge=0,
+        le=1_048_576,
+        description="Octets of a mail's text that ride in its event; 0: none",
+    )
     spool_dir: Path = Field(
         default=Path(tempfile.gettempdir()),
         description="Large mails are decrypted through files here",

@@ -16,6 +16,7 @@ from datetime import UTC, datetime
 from functools import lru_cache
 from typing import IO, Any
 
+from posthouse.mail import Mail, mail_fields, read_mail
 from posthouse.raw import open_url
 
 TYPE = "posthouse.mail.received.v1"
@@ -63,14 +64,6 @@ class Headers:
     sender_name: str = ""
     to_names: tuple[str, ...] = ()
     cc_names: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """What of a mail others may read differently: a word such as `duplicate-from`, and where."""
-
-    kind: str
-    detail: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +141,7 @@ class MailEvent:
     raw: Raw
     original: Original | None = None
     security: Security = Security()
-    findings: tuple[Finding, ...] = ()
+    mail: Mail = field(default_factory=Mail)
     downloaded_at: datetime
     traceparent: str = ""
     correlation_id: str = ""
@@ -182,7 +175,7 @@ class MailEvent:
             sha256=self.sha256,
             raw=self.raw,
             original=self.original,
-            findings=self.findings,
+            mail=self.mail.details or mail_fields(self.mail),
             security=self.security.details or _security_fields(self.security),
             downloaded_at=self.downloaded_at,
             traceparent=self.traceparent,
@@ -226,7 +219,7 @@ def build_event(
     sha256: str,
     raw: Raw,
     original: Original | None = None,
-    findings: Sequence[Finding] = (),
+    mail: Mapping[str, Any],
     security: Mapping[str, Any],
     downloaded_at: datetime,
     traceparent: str = "",
@@ -262,7 +255,7 @@ def build_event(
         f'"sequence":{sequence},"headers":{{"message_id":{message_id},"from":{sender},'
         f'"from_name":{sender_name},"to_names":{to_names},"cc_names":{cc_names},'
         f'"to":{_strings(headers.to)},"cc":{_strings(headers.cc)},"subject":{subject},'
-        f'"date":{date}}},"mail":{{"findings":{_findings(findings)}}},"size":{size},"sha256":"{sha256}","security":{_encode(security)},'
+        f'"date":{date}}},"mail":{_encode(mail)},"size":{size},"sha256":"{sha256}","security":{_encode(security)},'
         f'{kept}"downloaded_at":"{at}","raw":'
     )
     if "\\ud" in head:
@@ -287,12 +280,6 @@ def _names(names: Sequence[str], addresses: Sequence[str]) -> str:
     """A name for each address, whatever was given."""
     missing = len(addresses) - len(names)
     return _strings([*names[: len(addresses)], *[""] * missing] if missing else names)
-
-
-def _findings(findings: Sequence[Finding]) -> str:
-    if not findings:
-        return "[]"
-    return _encode([{"kind": one.kind, "detail": one.detail} for one in findings])
 
 
 def _original(original: Original) -> str:
@@ -378,10 +365,7 @@ def _read(fields: Mapping[str, Any]) -> MailEvent:
         if not original
         else Original(_text(original["url"]), int(original["size"]), _text(original["sha256"])),
         security=_security(data.get("security") or {}),
-        findings=tuple(
-            Finding(_text(one.get("kind")), _text(one.get("detail")))
-            for one in (data.get("mail") or {}).get("findings") or ()
-        ),
+        mail=read_mail(data.get("mail") or {}),
         downloaded_at=downloaded_at,
         traceparent=_text(fields.get("traceparent")),
         correlation_id=_text(fields.get("correlationid")),

@@ -1,0 +1,234 @@
+"""What a mail is (`data.mail` of an event): typed, read tolerantly, with defaults for what is not
+there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from datetime import datetime
+from typing import Any, TypeVar
+
+_T = TypeVar("_T")
+
+#: Kinds of mails that a program sent; nobody waits for an answer to them.
+AUTOMATIC = frozenset({"auto-reply", "bounce", "receipt", "complaint", "list"})
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """A display name (empty where the sender gave none) and an address."""
+
+    name: str
+    address: str
+
+
+@dataclass(frozen=True, slots=True)
+class Recipient:
+    """An address that a server took the mail for; `tag` stands behind the plus in it."""
+
+    address: str
+    tag: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """A header field that says what kind of mail it is."""
+
+    field: str
+    value: str
+
+
+@dataclass(frozen=True, slots=True)
+class Bounce:
+    """What could not be delivered. `action`: `failed`, `delayed`, `delivered`, `relayed`,
+    `expanded` (RFC 3464); `status` such as `5.1.1` (RFC 3463); empty where unknown."""
+
+    action: str = ""
+    status: str = ""
+    recipient: str = ""
+    diagnostic: str = ""
+    original_message_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One part of a mail. `path` is its number as IMAP counts (`2.1`), `size` octets once decoded.
+
+    `name` is safe as the name of a file, and empty where the sender gave none.
+    """
+
+    path: str
+    content_type: str
+    name: str = ""
+    disposition: str = ""
+    content_id: str = ""
+    size: int = 0
+    charset: str = ""
+
+    @property
+    def is_attachment(self) -> bool:
+        """Whether it is more than a text of the mail itself."""
+        if self.disposition == "attachment" or self.name:
+            return True
+        return self.content_type not in ("text/plain", "text/html")
+
+
+@dataclass(frozen=True, slots=True)
+class AuthenticationResult:
+    """What the mailbox's own server found: `method` (`spf`, `dkim`, `dmarc`, `arc`), `result`."""
+
+    method: str
+    result: str
+    domain: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Spam:
+    """`spam` or `ham`, as the mailbox's own server says, and its score where it gives one."""
+
+    verdict: str
+    score: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What of a mail others may read differently: a word such as `duplicate-from`, and where."""
+
+    kind: str
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Mail:
+    """The facts of one mail, of the form that `raw` stands for.
+
+    `thread` is the first message id of the thread. `kind`: `person`, `auto-reply`, `bounce`,
+    `list`, `calendar`, `receipt`, `complaint`, with its `evidence`. `return_path` is "" for the
+    null return path and None where no server noted one. `text` is the plain text, or the text of
+    the HTML (`text_is_from_html`); `html` the path of the HTML part, empty where there is none.
+    """
+
+    senders: tuple[Address, ...] = ()
+    to: tuple[Address, ...] = ()
+    cc: tuple[Address, ...] = ()
+    reply_to: tuple[Address, ...] = ()
+    sender: Address | None = None
+    return_path: str | None = None
+    delivered_to: tuple[Recipient, ...] = ()
+    in_reply_to: tuple[str, ...] = ()
+    references: tuple[str, ...] = ()
+    thread: str = ""
+    list_id: str = ""
+    kind: str = "person"
+    evidence: tuple[Evidence, ...] = ()
+    bounce: Bounce | None = None
+    parts: tuple[Part, ...] = ()
+    parts_left_off: int = 0
+    text: str = ""
+    text_truncated: bool = False
+    text_is_from_html: bool = False
+    html: str = ""
+    authentication: tuple[AuthenticationResult, ...] = ()
+    spam: Spam | None = None
+    arrived_at: datetime | None = None
+    folder: str = ""
+    findings: tuple[Finding, ...] = ()
+    #: Why there are no facts, where they could not be read.
+    problem: str = ""
+    #: Every field as it came.
+    details: Mapping[str, Any] = field(default_factory=dict, repr=False)
+
+    @property
+    def is_automatic(self) -> bool:
+        """Whether a program sent it: no answer should go out (RFC 3834 section 2)."""
+        return self.kind in AUTOMATIC
+
+    @property
+    def attachments(self) -> tuple[Part, ...]:
+        return tuple(part for part in self.parts if part.is_attachment)
+
+
+def read_mail(fields: Mapping[str, Any]) -> Mail:
+    """Reads `data.mail`. Raises ValueError or TypeError for what has another shape."""
+    arrived_at = fields.get("arrived_at")
+    spam, bounce, sender = fields.get("spam"), fields.get("bounce"), fields.get("sender")
+    return Mail(
+        senders=_all(fields, "from", _address),
+        to=_all(fields, "to", _address),
+        cc=_all(fields, "cc", _address),
+        reply_to=_all(fields, "reply_to", _address),
+        sender=_address(sender) if sender else None,
+        return_path=fields.get("return_path"),
+        delivered_to=_all(
+            fields, "delivered_to", lambda one: Recipient(_text(one, "address"), _text(one, "tag"))
+        ),
+        in_reply_to=tuple(map(str, fields.get("in_reply_to") or ())),
+        references=tuple(map(str, fields.get("references") or ())),
+        thread=_text(fields, "thread"),
+        list_id=_text(fields, "list_id"),
+        kind=_text(fields, "kind") or "person",
+        evidence=_all(
+            fields, "evidence", lambda one: Evidence(_text(one, "field"), _text(one, "value"))
+        ),
+        bounce=Bounce(*(_text(bounce, name) for name in _BOUNCE)) if bounce else None,
+        parts=_all(fields, "parts", _part),
+        parts_left_off=int(fields.get("parts_left_off") or 0),
+        text=_text(fields, "text"),
+        text_truncated=bool(fields.get("text_truncated")),
+        text_is_from_html=bool(fields.get("text_is_from_html")),
+        html=_text(fields, "html"),
+        authentication=_all(
+            fields,
+            "authentication",
+            lambda one: AuthenticationResult(
+                _text(one, "method"), _text(one, "result"), _text(one, "domain")
+            ),
+        ),
+        spam=Spam(_text(spam, "verdict"), spam.get("score")) if spam else None,
+        arrived_at=datetime.fromisoformat(arrived_at) if arrived_at else None,
+        folder=_text(fields, "folder"),
+        findings=_all(
+            fields, "findings", lambda one: Finding(_text(one, "kind"), _text(one, "detail"))
+        ),
+        problem=_text(fields, "problem"),
+        details=dict(fields),
+    )
+
+
+def mail_fields(mail: Mail) -> dict[str, Any]:
+    """The reverse of `read_mail`, for events that are made by hand."""
+    fields = asdict(mail)
+    del fields["details"]
+    fields["from"] = fields.pop("senders")
+    fields["arrived_at"] = mail.arrived_at and mail.arrived_at.isoformat()
+    return fields
+
+
+_BOUNCE = ("action", "status", "recipient", "diagnostic", "original_message_id")
+
+
+def _all(
+    fields: Mapping[str, Any], name: str, read: Callable[[Mapping[str, Any]], _T]
+) -> tuple[_T, ...]:
+    return tuple(read(one) for one in fields.get(name) or ())
+
+
+def _address(fields: Mapping[str, Any]) -> Address:
+    return Address(_text(fields, "name"), _text(fields, "address"))
+
+
+def _part(fields: Mapping[str, Any]) -> Part:
+    return Part(
+        path=_text(fields, "path"),
+        content_type=_text(fields, "content_type"),
+        name=_text(fields, "name"),
+        disposition=_text(fields, "disposition"),
+        content_id=_text(fields, "content_id"),
+        size=int(fields.get("size") or 0),
+        charset=_text(fields, "charset"),
+    )
+
+
+def _text(fields: Mapping[str, Any], name: str) -> str:
+    value = fields.get(name)
+    return "" if value is None else str(value)

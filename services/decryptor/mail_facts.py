@@ -1,0 +1,70 @@
+"""The facts of a mail for its event: read of the form that handlers get, once, and bounded."""
+
+from __future__ import annotations
+
+import mmap
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import structlog
+
+from services.decryptor.private_folder import PrivateFolder
+from shared.connections import Connection, Mode
+from shared.mail.authentication import GMAIL, MICROSOFT
+from shared.mail.facts import read_facts
+from shared.mail.region import Region, region
+from shared.mail.summary import findings_to_json
+
+_log = structlog.get_logger(__name__)
+
+#: Whose Authentication-Results a mailbox's own provider writes.
+_TRUSTED = {
+    Mode.GOOGLE_IMAP: GMAIL,
+    Mode.MICROSOFT_IMAP: MICROSOFT,
+    Mode.MICROSOFT_GRAPH: MICROSOFT,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class MailFactsReader:
+    """`text_limit`: octets of text that go into the event; large mails are read in `folder`."""
+
+    text_limit: int
+    folder: PrivateFolder
+
+    def of_bytes(self, content: bytes, connection: Connection | None) -> dict[str, Any]:
+        """Of a mail in memory."""
+        return self._read(region(content), connection)
+
+    def of_path(self, path: Path, connection: Connection | None) -> dict[str, Any]:
+        """Of a mail in a file; it is mapped, not read into memory."""
+        with path.open("rb") as file:
+            return self._of_file(file.fileno(), connection)
+
+    def of_chunks(self, chunks: Iterator[bytes], connection: Connection | None) -> dict[str, Any]:
+        """Of a mail that comes in pieces, by way of a file without a name."""
+        with tempfile.TemporaryFile(dir=self.folder.path) as copy:
+            for chunk in chunks:
+                copy.write(chunk)
+            copy.flush()
+            return self._of_file(copy.fileno(), connection)
+
+    def _of_file(self, descriptor: int, connection: Connection | None) -> dict[str, Any]:
+        mapping = mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ)
+        try:
+            return self._read(region(mapping), connection)
+        finally:
+            mapping.close()
+
+    def _read(self, whole: Region, connection: Connection | None) -> dict[str, Any]:
+        trusted = _TRUSTED.get(connection.mode, ()) if connection else ()
+        try:
+            facts = read_facts(whole, trusted=trusted, text_limit=self.text_limit)
+        except Exception:
+            # Not foreseen, hence a bug of ours; but a mail must not be lost or retried for it.
+            _log.exception("the facts of a mail could not be read")
+            return {"problem": "The facts of this mail could not be read."}
+        return facts.to_json() | {"findings": findings_to_json(facts.findings)}

@@ -1,0 +1,87 @@
+"""Facts of a mail, from a mailbox to its event: small, large, encrypted, and broken."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from email.message import EmailMessage
+from pathlib import Path
+
+import jsonschema
+import pytest
+
+from posthouse import MailEvent
+from posthouse.mail import mail_fields
+from tests.rig.events import open_queue
+from tests.rig.house import House
+from tests.servers.dovecot import Dovecot
+
+pytestmark = pytest.mark.promise("F4")
+
+_SCHEMA = Path(__file__).parents[2] / "sdk" / "schema" / "mail-received.v1.json"
+
+
+def ticket(attachment: bytes) -> bytes:
+    mail = EmailMessage()
+    mail["From"] = '"Example, Ann" <ann@example.org>'
+    mail["To"] = "Support <support+4711@example.com>"
+    mail["Delivered-To"] = "support+4711@example.com"
+    mail["Subject"], mail["Message-ID"] = "Order", f"<{len(attachment)}@example.org>"
+    mail["References"], mail["In-Reply-To"] = (
+        "<root@example.com> <last@example.com>",
+        "<last@example.com>",
+    )
+    mail.set_content("Dear support,\n\nplease see the file.\n")
+    mail.add_alternative("<p>Dear <b>support</b></p>", subtype="html")
+    mail.add_attachment(attachment, maintype="application", subtype="pdf", filename="Größe.pdf")
+    return mail.as_bytes()
+
+
+BROKEN = (
+    b"From: x\r\nContent-Type: multipart/mixed; boundary=\r\nReferences: <\r\n"
+    b"Auto-Submitted: \xff\xfe\r\n\r\n--\r\n\x00\xff\r\n"
+)
+
+
+def test_every_event_has_the_facts_of_its_mail(
+    redis_url: str, dovecot: Dovecot, mail_user: str, build_house: Callable[..., House]
+) -> None:
+    small, large = ticket(b"x" * 1000), ticket(b"y" * 900_000)
+    dovecot.deliver(mail_user, [small, large, BROKEN])
+    house = build_house(redis_url)
+    house.add_handler()
+    house.start("scheduler", "fetcher", "decryptor")
+    house.watch(dovecot, mail_user)
+    house.wait_settled(3)
+    validator = jsonschema.Draft202012Validator(json.loads(_SCHEMA.read_text()))
+    events = {}
+    for wire in open_queue(redis_url, "archive").events():
+        validator.validate(wire)
+        event = MailEvent.from_json(json.dumps(wire))
+        events[event.headers.message_id] = event
+        assert not event.mail.problem
+        # What the SDK knows of the facts is all that there is.
+        assert json.loads(json.dumps(mail_fields(event.mail))) == wire["data"]["mail"] | {
+            "problem": ""
+        }
+    for size in (1000, 900_000):
+        event = events[f"<{size}@example.org>"]
+        assert (event.raw.inline is None) == (size > 65_536)
+        mail = event.mail
+        assert [(one.path, one.content_type, one.name, one.size) for one in mail.parts] == [
+            ("1.1", "text/plain", "", 39),
+            ("1.2", "text/html", "", 28),
+            ("2", "application/pdf", "Größe.pdf", size),
+        ]
+        assert [one.path for one in mail.attachments] == ["2"]
+        assert mail.text == "Dear support,\n\nplease see the file."
+        assert (mail.html, mail.kind, mail.thread) == ("1.2", "person", "<root@example.com>")
+        assert mail.in_reply_to == ("<last@example.com>",)
+        assert mail.delivered_to[0].tag == "4711"
+        assert [(one.name, one.address) for one in mail.senders] == [
+            ("Example, Ann", "ann@example.org")
+        ]
+        assert mail.arrived_at is not None
+    broken = events[""].mail
+    assert broken.senders == ()
+    assert {one.kind for one in broken.findings} >= {"malformed-boundary", "missing-author"}

@@ -18,7 +18,7 @@ from datetime import datetime
 from typing import Any, Final
 from urllib.parse import quote
 
-from shared.alerts import CLOSES, Alert, AlertKind, Severity, Template, to_json
+from shared.alerts import Alert, Severity, Template, to_json
 from shared.errors import InvalidInput
 
 
@@ -170,9 +170,9 @@ def _teams(alert: Alert, link: str) -> dict[str, Any]:
 
 def _opsgenie(alert: Alert, link: str, url: str) -> tuple[str, dict[str, Any]]:
     """A new alert, or the closing of the one that a recovery ends; both known by their alias."""
-    if alert.kind in CLOSES:
+    if alert.data.closes:
         # Failing and needing authorisation share an alias, so one call closes either.
-        opened = _alias(CLOSES[alert.kind][0], alert.subject)
+        opened = _alias(alert.data.closes[0], alert.subject)
         closing = f"{url.rstrip('/')}/{quote(opened, safe='')}/close?identifierType=alias"
         return closing, {"source": "Posthouse", "note": alert.data.sentence}
     return url, {
@@ -182,12 +182,12 @@ def _opsgenie(alert: Alert, link: str, url: str) -> tuple[str, dict[str, Any]]:
         "details": {name: str(value) for name, value in to_json(alert.data).items()},
         "entity": alert.subject,
         "source": "Posthouse",
-        "tags": ["posthouse", alert.kind.value],
+        "tags": ["posthouse", alert.kind],
         "priority": _ROUTING[alert.severity],
     }
 
 
-def _alias(kind: AlertKind, subject: str) -> str:
+def _alias(kind: str, subject: str) -> str:
     # Whether a connection fails or needs authorising is one matter to a receiver.
-    topic = "health" if kind.startswith("connection-") else kind.value
+    topic = "health" if kind.startswith("connection-") else kind
     return f"posthouse:{subject}:{topic}"

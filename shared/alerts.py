@@ -8,7 +8,7 @@ its text share its type, so that a reason cannot be lost between them.
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -17,21 +17,6 @@ from typing import Any, ClassVar, Final
 from pydantic import TypeAdapter
 
 from shared.clock import time_of
-
-
-class AlertKind(StrEnum):
-    CONNECTION_FAILING = "connection-failing"
-    CONNECTION_RECOVERED = "connection-recovered"
-    CONNECTION_NEEDS_AUTHORISATION = "connection-needs-authorisation"
-    CONNECTIONS_OVERDUE = "connections-overdue"
-    CONNECTIONS_ON_TIME = "connections-on-time"
-    CERTIFICATE_EXPIRING = "certificate-expiring"
-    CLIENT_SECRET_EXPIRING = "client-secret-expiring"  # noqa: S105 (a kind, no secret)
-    MAIL_QUARANTINED = "mail-quarantined"
-    HANDLER_BACKLOG_OLD = "handler-backlog-old"
-    HANDLER_BACKLOG_RECOVERED = "handler-backlog-recovered"
-    SERVICE_FAILING = "service-failing"
-    SERVICE_RECOVERED = "service-recovered"
 
 
 class Severity(StrEnum):
@@ -57,12 +42,27 @@ RETRY_DELAYS: Final = tuple(
 )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Told:
-    """What every kind has. No field holds a secret or the content of a mail."""
+@dataclass(frozen=True, kw_only=True)
+class AlertData:
+    """What one kind says; a subclass that has a `kind` is all that a new alert needs.
 
-    kind: ClassVar[AlertKind]
+    `about`, `path`, `text` and `episode` are format strings over the fields and properties of the
+    alert, which is argument 0. No field holds a secret or the content of a mail.
+    """
+
+    #: Stable, for programs: part of the event's type, stored with the alert.
+    kind: ClassVar[str]
     level: ClassVar[Severity] = Severity.CRITICAL
+    #: What it is about, such as `connection/7`.
+    about: ClassVar[str]
+    #: The path of the page that shows it.
+    path: ClassVar[str]
+    #: What happened, in one sentence for people.
+    text: ClassVar[str]
+    #: Raised once until this episode is ended. Empty: each time.
+    episode: ClassVar[str] = ""
+    #: A recovery closes these kinds, where the receiver knows open and closed (OpsGenie).
+    closes: ClassVar[tuple[str, ...]] = ()
 
     name: str
 
@@ -72,38 +72,35 @@ class _Told:
 
     @property
     def subject(self) -> str:
-        """What it is about, such as `connection/7`."""
-        raise NotImplementedError
+        return self.about.format(self)
 
     @property
     def page(self) -> str:
-        """The path of the page that shows it."""
-        raise NotImplementedError
+        return self.path.format(self)
 
     @property
     def sentence(self) -> str:
-        """What happened, in one sentence for people."""
-        raise NotImplementedError
+        return self.text.format(self)
+
+    @property
+    def dedupe(self) -> str:
+        return self.episode.format(self)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _OfConnection(_Told):
+@dataclass(frozen=True, kw_only=True)
+class _OfConnection(AlertData):
+    about = "connection/{0.connection_id}"
+    path = "/connections/{0.connection_id}"
+
     connection_id: int
 
-    @property
-    def subject(self) -> str:
-        return f"connection/{self.connection_id}"
 
-    @property
-    def page(self) -> str:
-        return f"/connections/{self.connection_id}"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class ConnectionFailing(_OfConnection):
     """`message`: why, in words; `step`: where (DNS, TCP, TLS, login …)."""
 
-    kind = AlertKind.CONNECTION_FAILING
+    kind = "connection-failing"
+    text = "Connection “{0.name}” is failing: {0.message}"
 
     message: str
     hint: str = ""
@@ -111,84 +108,72 @@ class ConnectionFailing(_OfConnection):
     step: str = ""
     failures: int = 1
 
-    @property
-    def sentence(self) -> str:
-        return f"Connection “{self.name}” is failing: {self.message}"
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class ConnectionNeedsAuthorisation(ConnectionFailing):
-    kind = AlertKind.CONNECTION_NEEDS_AUTHORISATION
-
-    @property
-    def sentence(self) -> str:
-        return f"Connection “{self.name}” needs somebody to authorise it again: {self.message}"
+    kind = "connection-needs-authorisation"
+    text = "Connection “{0.name}” needs somebody to authorise it again: {0.message}"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class ConnectionRecovered(_OfConnection):
-    kind = AlertKind.CONNECTION_RECOVERED
+    kind = "connection-recovered"
     level = Severity.INFO
+    text = "Connection “{0.name}” works again."
+    closes = (ConnectionFailing.kind, ConnectionNeedsAuthorisation.kind)
 
     failures: int = 0
 
-    @property
-    def sentence(self) -> str:
-        return f"Connection “{self.name}” works again."
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ConnectionsOverdue(_Told):
+@dataclass(frozen=True, kw_only=True)
+class ConnectionsOverdue(AlertData):
     """Turns that nobody takes: no fetcher works, or too few. One alert for all of them.
 
     `count`: how many; `name`: one of them; `oldest_success_at`: ISO 8601, of the worst.
     """
 
-    kind = AlertKind.CONNECTIONS_OVERDUE
+    kind = "connections-overdue"
+    about = episode = "connections/overdue"
+    path = "/connections?health=overdue"
+    text = "{0._who} {0._last}."
 
     count: int
     oldest_success_at: str | None = None
     hint: str = "Is a fetcher running? The overview shows each service and what it misses."
 
     @property
-    def subject(self) -> str:
-        return "connections/overdue"
-
-    @property
-    def page(self) -> str:
-        return "/connections?health=overdue"
-
-    @property
-    def sentence(self) -> str:
-        last = f"the last success was at {self.oldest_success_at}" if self.oldest_success_at else (
-            "it never succeeded"
-        )  # fmt: skip
+    def _who(self) -> str:
         if self.count == 1:
-            return f"Connection “{self.name}” is overdue: {last}."
-        return f"{self.count:,} connections are overdue. Of “{self.name}”, {last}."
+            return f"Connection “{self.name}” is overdue:"
+        return f"{self.count:,} connections are overdue. Of “{self.name}”,"
+
+    @property
+    def _last(self) -> str:
+        at = self.oldest_success_at
+        return f"the last success was at {at}" if at else "it never succeeded"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ConnectionsOnTime(_Told):
-    kind = AlertKind.CONNECTIONS_ON_TIME
+@dataclass(frozen=True, kw_only=True)
+class ConnectionsOnTime(AlertData):
+    kind = "connections-on-time"
     level = Severity.INFO
+    about = ConnectionsOverdue.about
+    path = "/connections"
+    text = "No connection is overdue any more."
+    closes = (ConnectionsOverdue.kind,)
 
-    @property
-    def subject(self) -> str:
-        return "connections/overdue"
-
-    @property
-    def page(self) -> str:
-        return "/connections"
-
-    @property
-    def sentence(self) -> str:
-        return "No connection is overdue any more."
+    name: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Expiring(_Told):
+@dataclass(frozen=True, kw_only=True)
+class _Expiring(AlertData):
+    """`days`: the stage of EXPIRY_DAYS that was reached; `ends_at`: ISO 8601.
+
+    Raised once for each stage, and anew for a later end.
+    """
+
     level = Severity.WARNING
+    episode = "{0.subject}:expiring:{0.ends_at}:{0.days}"
 
     days: int
     ends_at: str
@@ -203,178 +188,109 @@ class _Expiring(_Told):
         return f"{within}, on {self.ends_at[:10]}"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class CertificateExpiring(_Expiring):
-    kind = AlertKind.CERTIFICATE_EXPIRING
+    kind = "certificate-expiring"
+    about = "certificate/{0.certificate_id}"
+    path = "/certificates/{0.certificate_id}"
+    text = "Certificate “{0.name}” expires {0._within}."
 
     certificate_id: int
 
-    @property
-    def subject(self) -> str:
-        return f"certificate/{self.certificate_id}"
 
-    @property
-    def page(self) -> str:
-        return f"/certificates/{self.certificate_id}"
-
-    @property
-    def sentence(self) -> str:
-        return f"Certificate “{self.name}” expires {self._within}."
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class ClientSecretExpiring(_Expiring):
-    kind = AlertKind.CLIENT_SECRET_EXPIRING
+    kind = "client-secret-expiring"
+    about = "credential/{0.credential_id}"
+    path = "/credentials/{0.credential_id}"
+    text = "The client secret of “{0.name}” expires {0._within}."
 
     credential_id: int
 
-    @property
-    def subject(self) -> str:
-        return f"credential/{self.credential_id}"
 
-    @property
-    def page(self) -> str:
-        return f"/credentials/{self.credential_id}"
-
-    @property
-    def sentence(self) -> str:
-        return f"The client secret of “{self.name}” expires {self._within}."
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MailQuarantined(_Told):
+@dataclass(frozen=True, kw_only=True)
+class MailQuarantined(AlertData):
     """`name`: of the connection; `entry_id`: of the entry in quarantine; `reason`: a sentence."""
 
-    kind = AlertKind.MAIL_QUARANTINED
+    kind = "mail-quarantined"
     level = Severity.WARNING
+    about = episode = "quarantine/{0.entry_id}"
+    path = "/quarantine/{0.entry_id}"
+    text = "A mail of connection “{0.name}” is in quarantine: {0.reason}"
 
     entry_id: str
     code: str
     reason: str
 
-    @property
-    def subject(self) -> str:
-        return f"quarantine/{self.entry_id}"
 
-    @property
-    def page(self) -> str:
-        return f"/quarantine/{self.entry_id}"
+@dataclass(frozen=True, kw_only=True)
+class _OfHandler(AlertData):
+    about = "handler/{0.handler_id}"
+    path = "/handlers/{0.handler_id}"
 
-    @property
-    def sentence(self) -> str:
-        return f"A mail of connection “{self.name}” is in quarantine: {self.reason}"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _OfHandler(_Told):
     handler_id: int
     backlog: int
     oldest_at: str | None
 
-    @property
-    def subject(self) -> str:
-        return f"handler/{self.handler_id}"
 
-    @property
-    def page(self) -> str:
-        return f"/handlers/{self.handler_id}"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class HandlerBacklogOld(_OfHandler):
-    kind = AlertKind.HANDLER_BACKLOG_OLD
+    kind = "handler-backlog-old"
+    text = "Handler “{0.name}” is behind: {0.backlog} mails wait, the oldest since {0._since}."
+    episode = "{0.subject}:backlog-old"
 
     @property
-    def sentence(self) -> str:
-        since = self.oldest_at or "a while ago"
-        return (
-            f"Handler “{self.name}” is behind: {self.backlog} mails wait, the oldest since {since}."
-        )
+    def _since(self) -> str:
+        return self.oldest_at or "a while ago"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class HandlerBacklogRecovered(_OfHandler):
-    kind = AlertKind.HANDLER_BACKLOG_RECOVERED
+    kind = "handler-backlog-recovered"
     level = Severity.INFO
-
-    @property
-    def sentence(self) -> str:
-        return f"Handler “{self.name}” has caught up."
+    text = "Handler “{0.name}” has caught up."
+    closes = (HandlerBacklogOld.kind,)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ServiceFailing(_Told):
-    """A service that cannot reach what it needs, or is gone. `name`: fetcher, decryptor …
+@dataclass(frozen=True, kw_only=True)
+class _OfService(AlertData):
+    """`name`: fetcher, decryptor …; `check`: database, store, broker, output or heartbeat."""
 
-    `check`: which of its needs (database, store, broker, output, heartbeat); `message`: why.
-    """
-
-    kind = AlertKind.SERVICE_FAILING
+    about = "service/{0.name}/{0.check}"
+    path = "/"
 
     check: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServiceFailing(_OfService):
+    """A service that cannot reach what it needs, or is gone. `message`: why."""
+
+    kind = "service-failing"
+    text = "Service {0.name} is failing ({0.check}): {0.message}"
+    episode = "{0.subject}"
+
     message: str
 
-    @property
-    def subject(self) -> str:
-        return f"service/{self.name}/{self.check}"
 
-    @property
-    def page(self) -> str:
-        return "/"
-
-    @property
-    def sentence(self) -> str:
-        return f"Service {self.name} is failing ({self.check}): {self.message}"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ServiceRecovered(_Told):
-    kind = AlertKind.SERVICE_RECOVERED
+@dataclass(frozen=True, kw_only=True)
+class ServiceRecovered(_OfService):
+    kind = "service-recovered"
     level = Severity.INFO
-
-    check: str
-
-    @property
-    def subject(self) -> str:
-        return f"service/{self.name}/{self.check}"
-
-    @property
-    def page(self) -> str:
-        return "/"
-
-    @property
-    def sentence(self) -> str:
-        return f"Service {self.name} works again ({self.check})."
+    text = "Service {0.name} works again ({0.check})."
+    closes = (ServiceFailing.kind,)
 
 
-#: One of the types above.
-AlertData = (
-    ConnectionFailing
-    | ConnectionNeedsAuthorisation
-    | ConnectionRecovered
-    | ConnectionsOverdue
-    | ConnectionsOnTime
-    | CertificateExpiring
-    | ClientSecretExpiring
-    | MailQuarantined
-    | HandlerBacklogOld
-    | HandlerBacklogRecovered
-    | ServiceFailing
-    | ServiceRecovered
-)
-TYPES: Final[Mapping[AlertKind, TypeAdapter[AlertData]]] = {
-    type_.kind: TypeAdapter(type_) for type_ in AlertData.__args__
-}
+def _kinds(of: type[AlertData]) -> Iterator[type[AlertData]]:
+    for type_ in of.__subclasses__():
+        if "kind" in vars(type_):
+            yield type_
+        yield from _kinds(type_)
 
-#: A recovery closes what this kind opened, where the receiver knows open and closed (OpsGenie).
-CLOSES: Final[Mapping[AlertKind, tuple[AlertKind, ...]]] = {
-    AlertKind.CONNECTION_RECOVERED: (
-        AlertKind.CONNECTION_FAILING,
-        AlertKind.CONNECTION_NEEDS_AUTHORISATION,
-    ),
-    AlertKind.CONNECTIONS_ON_TIME: (AlertKind.CONNECTIONS_OVERDUE,),
-    AlertKind.HANDLER_BACKLOG_RECOVERED: (AlertKind.HANDLER_BACKLOG_OLD,),
-    AlertKind.SERVICE_RECOVERED: (AlertKind.SERVICE_FAILING,),
+
+#: Every kind, with what reads it from JSON and writes it there.
+KINDS: Final[Mapping[str, TypeAdapter[AlertData]]] = {
+    type_.kind: TypeAdapter(type_) for type_ in _kinds(AlertData)
 }
 
 
@@ -391,7 +307,7 @@ class Alert:
         return time_of(self.id)
 
     @property
-    def kind(self) -> AlertKind:
+    def kind(self) -> str:
         return self.data.kind
 
     @property
@@ -405,13 +321,13 @@ class Alert:
 
 def to_json(data: AlertData) -> dict[str, Any]:
     """The fields, as they are stored and sent to programs."""
-    found: dict[str, Any] = TYPES[data.kind].dump_python(data, mode="json")
+    found: dict[str, Any] = KINDS[data.kind].dump_python(data, mode="json")
     return found
 
 
 def from_json(kind: str, fields: Mapping[str, Any]) -> AlertData:
     """What `to_json` made."""
-    return TYPES[AlertKind(kind)].validate_python(dict(fields))
+    return KINDS[kind].validate_python(dict(fields))
 
 
 def expiry_stage(ends_at: datetime, now: datetime) -> int | None:

@@ -247,13 +247,17 @@ class Runner:
                 raise
 
     def _record(self, run: Run, report: Report) -> None:
-        subject = f"connection/{run.connection.id}"
+        told = ConnectionRecovered(
+            connection_id=run.connection.id,
+            name=run.connection.name,
+            failures=run.state.failures,
+        )
         recovered = run.state.health in {Health.FAILING, Health.NEEDS_AUTHORISATION}
         if run.state.health == Health.PENDING:
             # An edit or a new login ends the back-off and makes it pending: whether it was ill
             # before is then known from what was told.
             with self.database.transaction() as session:
-                recovered = alerts.is_told_ill(session, subject)
+                recovered = alerts.was_failing(session, told)
         if not (report.found or report.downloaded or recovered):
             return
         with self.database.transaction() as session:
@@ -266,14 +270,7 @@ class Runner:
                 octets=report.octets,
             )
             if recovered:
-                alerts.raise_transition(
-                    session,
-                    ConnectionRecovered(
-                        connection_id=run.connection.id,
-                        name=run.connection.name,
-                        failures=run.state.failures,
-                    ),
-                )
+                alerts.raise_transition(session, told)
 
     def _failed(self, run: Run, error: PosthouseError, report: Report) -> None:
         connection, state = run.connection, run.state

@@ -19,9 +19,9 @@ from shared.alerts import (
     EXPIRY_DAYS,
     Alert,
     AlertData,
-    AlertKind,
     CertificateExpiring,
     ClientSecretExpiring,
+    ConnectionRecovered,
     ConnectionsOnTime,
     ConnectionsOverdue,
     HandlerBacklogOld,
@@ -175,13 +175,13 @@ def delete_webhook(session: Session, webhook_id: int) -> None:
         raise NotFound(f"There is no webhook {webhook_id}.")
 
 
-def raise_transition(session: Session, data: AlertData, dedupe: str = "") -> bool:
-    """Raises an alert in the caller's transaction; False where `dedupe` was raised before."""
+def raise_transition(session: Session, data: AlertData) -> bool:
+    """Raises an alert in the caller's transaction; False where its episode was raised before."""
     values = {
         "id": new_id(),
-        "kind": data.kind.value,
+        "kind": data.kind,
         "subject": data.subject,
-        "dedupe": dedupe,
+        "dedupe": data.dedupe,
         "data": Jsonb(to_json(data)),
     }
     return bool(session.execute(_QUERIES["raise_alert"], values).rowcount)
@@ -192,10 +192,12 @@ def end_episode(session: Session, dedupe: str) -> bool:
     return bool(session.execute(_QUERIES["close_episode"], {"dedupe": dedupe}).rowcount)
 
 
-def is_told_ill(session: Session, subject: str) -> bool:
+def was_failing(session: Session, recovered: ConnectionRecovered) -> bool:
     """Whether the last that was told of this connection's health is that it does not work."""
-    row = session.execute(_QUERIES["last_health"], {"subject": subject}).fetchone()
-    return row is not None and row[0] != AlertKind.CONNECTION_RECOVERED
+    kinds = [recovered.kind, *recovered.closes]
+    values = {"subject": recovered.subject, "kinds": kinds}
+    row = session.execute(_QUERIES["last_health"], values).fetchone()
+    return row is not None and row[0] != recovered.kind
 
 
 def raise_expiries(session: Session, now: datetime) -> int:
@@ -204,32 +206,25 @@ def raise_expiries(session: Session, now: datetime) -> int:
     Certificates count where a connection uses them. A later end (renewal) counts anew.
     """
     window = {"now": now, "within": timedelta(days=max(EXPIRY_DAYS))}
-    found: list[tuple[CertificateExpiring | ClientSecretExpiring, datetime]] = []
+    found: list[AlertData] = []
     for row_id, name, ends_at in session.execute(_QUERIES["expiring_certificates"], window):
-        ending = _ending(name, ends_at, now)
-        found.append((CertificateExpiring(certificate_id=row_id, **ending), ends_at))
+        found.append(CertificateExpiring(certificate_id=row_id, **_ending(name, ends_at, now)))
     for row_id, name, ends_at in session.execute(_QUERIES["expiring_secrets"], window):
-        ending = _ending(name, ends_at, now)
-        found.append((ClientSecretExpiring(credential_id=row_id, **ending), ends_at))
-    return sum(
-        raise_transition(
-            session, data, f"{data.subject}:expiring:{ends_at:%Y%m%dT%H%M%S}:{data.days}"
-        )
-        for data, ends_at in found
-    )
+        found.append(ClientSecretExpiring(credential_id=row_id, **_ending(name, ends_at, now)))
+    return sum(raise_transition(session, data) for data in found)
 
 
 def _ending(name: str, ends_at: datetime, now: datetime) -> _Ending:
     days = expiry_stage(ends_at, now)
     assert days is not None, "the query gives what ends within the widest stage"
-    return {"name": name, "days": days, "ends_at": ends_at.isoformat()}
+    return {"name": name, "days": days, "ends_at": ends_at.isoformat(timespec="seconds")}
 
 
 def raise_backlogs(session: Session, limit: timedelta) -> int:
     """Raises each handler whose oldest waiting mail is older than `limit`, and its recovery."""
     raised = 0
     for row in session.execute(_QUERIES["old_backlogs"], {"limit": limit}).fetchall():
-        handler_id, name, backlog, oldest_at, is_old, told = row
+        handler_id, name, backlog, oldest_at, is_old = row
         facts: _Backlog = {
             "name": name,
             "handler_id": handler_id,
@@ -238,9 +233,8 @@ def raise_backlogs(session: Session, limit: timedelta) -> int:
         }
         old = HandlerBacklogOld(**facts)
         if is_old:
-            raised += raise_transition(session, old, f"{old.subject}:backlog-old")
-        elif told:
-            end_episode(session, f"{old.subject}:backlog-old")
+            raised += raise_transition(session, old)
+        elif end_episode(session, old.dedupe):
             raised += raise_transition(session, HandlerBacklogRecovered(**facts))
     return raised
 
@@ -255,9 +249,10 @@ def raise_overdue(session: Session) -> bool:
             count=count,
             oldest_success_at=last.isoformat(timespec="seconds") if last else None,
         )
-        return raise_transition(session, alert, dedupe=alert.subject)
-    over = ConnectionsOnTime(name="")
-    return end_episode(session, over.subject) and raise_transition(session, over)
+        return raise_transition(session, alert)
+    return end_episode(session, ConnectionsOverdue.episode) and raise_transition(
+        session, ConnectionsOnTime()
+    )
 
 
 def claim_due(session: Session, limit: int) -> list[Alert]:

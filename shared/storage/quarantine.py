@@ -88,7 +88,7 @@ def add(session: Session, entry: NewEntry) -> None:
         code=entry.code,
         reason=entry.reason,
     )
-    alerts.raise_transition(session, alert, dedupe=alert.subject)
+    alerts.raise_transition(session, alert)
     after_commit(session, metrics.QUARANTINED.labels(entry.code).inc)
 
 
@@ -148,7 +148,9 @@ def publish_anew(session: Session, entry_id: uuid.UUID) -> None:
 def drop(session: Session, entry_id: uuid.UUID) -> None:
     """Takes it out of quarantine for good; it stays known, so it never comes back by itself."""
     session.execute(_SQL["delete"], {"id": entry_id})
-    alerts.end_episode(session, f"quarantine/{entry_id}")  # put aside once more, it is told anew
+    # Put aside once more, it is told anew.
+    gone = MailQuarantined(name="", entry_id=str(entry_id), code="", reason="")
+    alerts.end_episode(session, gone.dedupe)
 
 
 def _entry(row: dict[str, Any]) -> Quarantined:

@@ -86,7 +86,7 @@ def raise_failing(session: Session) -> int:
     for name, check, message in failing(session, _TOLD_AFTER_S):
         alert = ServiceFailing(name=name, check=check, message=message)
         wrong.add(alert.subject)
-        raised += alerts.raise_transition(session, alert, dedupe=alert.subject)
+        raised += alerts.raise_transition(session, alert)
     for (subject,) in session.execute(_SQL["told"]).fetchall():
         _, name, check = subject.split("/", 2)
         if subject not in wrong and alerts.end_episode(session, subject):

@@ -40,7 +40,7 @@ UPDATE alert SET dedupe = '' WHERE dedupe = %(dedupe)s
 -- name: last_health
 SELECT kind FROM alert
 WHERE subject = %(subject)s
-  AND kind IN ('connection-failing', 'connection-needs-authorisation', 'connection-recovered')
+  AND kind = ANY(%(kinds)s)
 ORDER BY id DESC LIMIT 1
 
 -- name: claim_alerts
@@ -96,9 +96,8 @@ SELECT id, name, secret_expires_at FROM credential
 WHERE secret_expires_at BETWEEN %(now)s AND %(now)s + %(within)s
 
 -- name: old_backlogs
--- Enabled handlers: name, how many mails wait, since when, and whether people were told already.
-SELECT h.id, h.name, q.backlog, q.oldest_at, q.oldest_at < now() - %(limit)s,
-       EXISTS (SELECT 1 FROM alert a WHERE a.dedupe = 'handler/' || h.id || ':backlog-old')
+-- Enabled handlers: name, how many mails wait, since when, and whether that is too long.
+SELECT h.id, h.name, q.backlog, q.oldest_at, q.oldest_at < now() - %(limit)s
 FROM handler h JOIN handler_queue q ON q.handler_id = h.id
 WHERE h.enabled
 

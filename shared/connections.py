@@ -12,6 +12,8 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any, Final
 
+from pydantic import TypeAdapter
+
 from shared import fields as typed
 from shared.errors import InvalidInput
 
@@ -57,6 +59,35 @@ MICROSOFT_MODES: Final = frozenset({Mode.MICROSOFT_IMAP, Mode.MICROSOFT_GRAPH})
 GOOGLE_IMAP_HOST: Final = "imap.gmail.com"
 MICROSOFT_IMAP_HOST: Final = "outlook.office365.com"
 MICROSOFT_GRAPH_HOST: Final = "graph.microsoft.com"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failure:
+    """Why a run failed, as administrators read it; in Postgres it is JSON.
+
+    `message` is a sentence, `hint` what to do, `code` is stable for programs, `step` where it
+    happened (DNS, TCP, TLS, login …). `log` has the protocol's lines, secrets removed.
+    """
+
+    message: str
+    code: str = ""
+    step: str = ""
+    hint: str = ""
+    log: tuple[str, ...] = ()
+    at: datetime | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        made: dict[str, Any] = _FAILURE.dump_python(self, mode="json")
+        return made
+
+    @staticmethod
+    def from_json(stored: Mapping[str, Any] | None) -> Failure | None:
+        """What `to_json` made; None where nothing failed."""
+        return None if stored is None else _FAILURE.validate_python(dict(stored))
+
+
+_FAILURE: Final = TypeAdapter(Failure)
+
 
 #: (mode, security) → port, where the administrator gives none.
 DEFAULT_PORTS: Final[Mapping[tuple[Mode, TransportSecurity], int]] = {

@@ -9,11 +9,10 @@ from __future__ import annotations
 import threading
 import time
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any
 
 import structlog
 from structlog.contextvars import bound_contextvars
@@ -30,7 +29,7 @@ from shared.alerts import (
     ConnectionRecovered,
 )
 from shared.clock import time_of
-from shared.connections import Connection, Health
+from shared.connections import Connection, Failure, Health
 from shared.errors import LeaseLost, PosthouseError, TryAgain
 from shared.mailbox.base import Cursor, LoginTooSoon, Mailbox, SessionLost
 from shared.storage import alerts, connections, ledger, scheduling
@@ -285,7 +284,7 @@ class Runner:
             failures=state.failures + 1,
             downloaded=report.downloaded,
         )
-        details = described(error)
+        failure = described(error)
         health = health_after(error)
         # What makes progress is not backed off.
         failed_before = 0 if report.downloaded else state.failures
@@ -297,7 +296,7 @@ class Runner:
                     connection.id,
                     duration_ms=duration,
                     health=health,
-                    error=details,
+                    error=failure,
                     delay=delay_after(error, failed_before, _first_delay(connection)),
                 )
                 ledger.record_run(
@@ -307,10 +306,10 @@ class Runner:
                     found=report.found,
                     downloaded=report.downloaded,
                     octets=report.octets,
-                    error=details,
+                    error=failure,
                 )
                 if before != health:
-                    alerts.raise_transition(session, _alert(connection, details, health, failures))
+                    alerts.raise_transition(session, _alert(connection, failure, health, failures))
         except DatabaseUnavailable as outage:
             # Nothing was recorded: the lease runs out, and the next interval tries again.
             self.keeper.forget([run.lease])
@@ -406,7 +405,7 @@ def _first_delay(connection: Connection) -> int:
 
 
 def _alert(
-    connection: Connection, details: Mapping[str, Any], health: Health, failures: int
+    connection: Connection, failure: Failure, health: Health, failures: int
 ) -> ConnectionFailing:
     kind = (
         ConnectionNeedsAuthorisation if health is Health.NEEDS_AUTHORISATION else ConnectionFailing
@@ -414,9 +413,9 @@ def _alert(
     return kind(
         connection_id=connection.id,
         name=connection.name,
-        message=details["message"],
-        hint=details["hint"],
-        code=details["code"],
-        step=details["step"],
+        message=failure.message,
+        hint=failure.hint,
+        code=failure.code,
+        step=failure.step,
         failures=failures,
     )

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import random
-from typing import Any
 
 from shared.clock import utc_now
-from shared.connections import Health
+from shared.connections import Failure, Health
 from shared.errors import NeedsAuthorisation, NeedsPerson, PosthouseError, TryAgain
 
 #: Seconds. Nothing waits longer than this for its next attempt.
@@ -37,13 +36,13 @@ def delay_after(error: PosthouseError, failures: int, interval_minutes: int) -> 
     return delay
 
 
-def described(error: PosthouseError) -> dict[str, Any]:
+def described(error: PosthouseError) -> Failure:
     """The failure as the administrator reads it: words, step, what to do, the protocol log."""
-    return {
-        "code": error.code,
-        "step": getattr(error, "step", "") or "",
-        "message": str(error)[:2000],
-        "hint": error.hint[:2000],
-        "log": [line[:_LOG_CHARACTERS] for line in list(error.transcript)[-_LOG_LINES:]],
-        "at": utc_now().isoformat(),
-    }
+    return Failure(
+        code=error.code,
+        step=getattr(error, "step", "") or "",
+        message=str(error)[:2000],
+        hint=error.hint[:2000],
+        log=tuple(line[:_LOG_CHARACTERS] for line in list(error.transcript)[-_LOG_LINES:]),
+        at=utc_now(),
+    )

@@ -16,6 +16,7 @@ from shared.clock import first_id, utc_now
 from shared.connections import (
     AfterDownload,
     Connection,
+    Failure,
     Health,
     Mode,
     Selection,
@@ -49,12 +50,12 @@ SORTS: Final[Mapping[str, LiteralString]] = {
 class ConnectionStatus:
     """How a connection is doing, from Postgres alone.
 
-    `error` is the last failure ({code, step, message, hint, log, at}), None where it works.
+    `error` is the last failure, None where it works.
     `new_today` counts the mails downloaded since midnight UTC; `last_run_ms` is in milliseconds.
     """
 
     health: Health
-    error: Mapping[str, Any] | None = None
+    error: Failure | None = None
     failures: int = 0
     next_run_at: datetime | None = None
     last_success_at: datetime | None = None
@@ -270,7 +271,7 @@ def _status(row: Mapping[str, Any]) -> ConnectionStatus:
     health = Health(row["health"])
     return ConnectionStatus(
         health=health,
-        error=row["error"],
+        error=Failure.from_json(row["error"]),
         failures=row["failures"],
         next_run_at=row["due_at"] if health is not Health.UNUSED else None,
         last_success_at=row["last_success_at"],

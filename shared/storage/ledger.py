@@ -10,6 +10,7 @@ from typing import Any
 from psycopg.types.json import Jsonb
 
 from shared.clock import new_id
+from shared.connections import Failure
 from shared.errors import LeaseLost
 from shared.mail.summary import findings_to_json
 from shared.messages import Key, NewMessage
@@ -223,7 +224,7 @@ def record_run(
     found: int = 0,
     downloaded: int = 0,
     octets: int = 0,
-    error: Mapping[str, Any] | None = None,
+    error: Failure | None = None,
 ) -> None:
     """One line of a connection's history; idle runs leave none."""
     session.execute(
@@ -235,6 +236,6 @@ def record_run(
             "found": found,
             "downloaded": downloaded,
             "bytes": octets,
-            "error": None if error is None else Jsonb(dict(error)),
+            "error": None if error is None else Jsonb(error.to_json()),
         },
     )

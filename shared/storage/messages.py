@@ -14,6 +14,7 @@ from psycopg import errors as pg
 from psycopg.rows import dict_row
 
 from shared.clock import first_id, time_of, utc_now
+from shared.connections import Failure
 from shared.errors import InvalidInput, NotFound
 from shared.mail.summary import MailHeaders, findings_from_json
 from shared.messages import RawRef
@@ -172,7 +173,7 @@ class Run:
     found: int
     downloaded: int
     bytes: int
-    error: Mapping[str, Any] | None
+    error: Failure | None
 
     @property
     def started_at(self) -> datetime:
@@ -292,7 +293,8 @@ def runs(
     """A connection's runs, newest first."""
     values = {"connection_id": connection_id, "before": before, "limit": limit}
     with session.cursor(row_factory=dict_row) as cursor:
-        return [Run(**row) for row in cursor.execute(_SQL["runs"], values)]
+        rows = cursor.execute(_SQL["runs"], values).fetchall()
+    return [Run(**{**row, "error": Failure.from_json(row["error"])}) for row in rows]
 
 
 def per_day(session: Session, connection_id: int | None = None, *, days: int = 30) -> list[Day]:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any
+
+from psycopg.rows import dict_row
 
 from shared.clock import first_id, utc_now
+from shared.connections import Failure
 from shared.storage.pool import Session
 from shared.storage.queries import Queries
 
@@ -48,7 +50,7 @@ class SickConnection:
     id: int
     name: str
     health: str
-    error: Mapping[str, Any] | None
+    error: Failure | None
     failures: int
     last_success_at: datetime | None
 
@@ -75,4 +77,6 @@ def throughput(session: Session, *, slots: int, seconds: int) -> list[Slot]:
 def sick(session: Session, limit: int = 20) -> Sequence[SickConnection]:
     """Those that need somebody, the longest ill first."""
     judged = _CONNECTIONS["judged"] + "\n" + _SQL["sick"]
-    return [SickConnection(*row) for row in session.execute(judged, {"limit": limit})]
+    with session.cursor(row_factory=dict_row) as cursor:
+        rows = cursor.execute(judged, {"limit": limit}).fetchall()
+    return [SickConnection(**{**row, "error": Failure.from_json(row["error"])}) for row in rows]

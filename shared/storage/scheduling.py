@@ -9,7 +9,7 @@ from typing import Any
 
 from psycopg.types.json import Jsonb
 
-from shared.connections import Health
+from shared.connections import Failure, Health
 from shared.storage.pool import Session
 from shared.storage.queries import Queries
 
@@ -151,7 +151,7 @@ def fail_run(
     *,
     duration_ms: int,
     health: Health,
-    error: Mapping[str, Any],
+    error: Failure,
     delay: float,
 ) -> tuple[str, int]:
     """Records a failure; due again in `delay` seconds. Returns (health before, failures now)."""
@@ -161,7 +161,7 @@ def fail_run(
             "id": connection_id,
             "duration_ms": duration_ms,
             "health": health.value,
-            "error": Jsonb(dict(error)),
+            "error": Jsonb(error.to_json()),
             "delay": delay,
         },
     ).fetchone()

@@ -49,6 +49,6 @@ def test_a_description_is_bounded() -> None:
     error = PosthouseError("m" * 10_000, hint="h" * 10_000)
     error.transcript = ["C: " + "x" * 5000] * 1000
     told = described(error)
-    assert len(told["message"]) <= 2000
-    assert len(told["log"]) <= 60
-    assert max(map(len, told["log"])) <= 400
+    assert len(told.message) <= 2000
+    assert len(told.log) <= 60
+    assert max(map(len, told.log)) <= 400

@@ -57,7 +57,6 @@ def _environment() -> Environment:
         "counted",
         "day",
         "exact",
-        "instant",
         "milliseconds",
         "number",
         "size",

@@ -64,11 +64,6 @@ def day(at: datetime) -> str:
     return f"{at.day} {at:%B %Y}"
 
 
-def instant(text: str) -> datetime:
-    """A time that came back out of JSON."""
-    return datetime.fromisoformat(text)
-
-
 def size(octets: int) -> str:
     """`1.4 MB`: decimal units, as mail servers count."""
     value = float(octets)

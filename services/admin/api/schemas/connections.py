@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import uuid
 from datetime import date, datetime
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from services.admin.api.schemas.parts import HealthWord, Id, NamedOut, Out, Text, described
+from shared.connections import Failure
 
 Mode = Literal["pop3", "imap", "google-imap", "microsoft-imap", "microsoft-graph"]
 START_FROM = (
@@ -76,9 +77,7 @@ class ConnectionOut(BaseModel):
     push: bool
     enabled: bool
     health: HealthWord
-    error: dict[str, Any] | None = Field(
-        description="The last failure: code, step, message, hint, log (protocol lines), at"
-    )
+    error: Failure | None
     failures: int
     next_run_at: datetime | None
     last_success_at: datetime | None
@@ -176,7 +175,7 @@ class RunOut(Out):
     found: int
     downloaded: int
     bytes: int
-    error: dict[str, Any] | None
+    error: Failure | None
 
 
 class DayOut(Out):

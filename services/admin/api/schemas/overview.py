@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import BaseModel
 
 from services.admin.api.schemas.handlers import HandlerOut
 from services.admin.api.schemas.parts import HealthWord, Out
+from shared.connections import Failure
 
 
 class SlotOut(Out):
@@ -34,7 +35,7 @@ class SickOut(Out):
     id: int
     name: str
     health: HealthWord
-    error: dict[str, Any] | None
+    error: Failure | None
     failures: int
     last_success_at: datetime | None
 

@@ -81,6 +81,10 @@ def read_addresses(value: bytes, hint: str = "") -> AddressList:
 def _read(value: bytes, hint: str) -> AddressList:
     if b'"' not in value and b"(" not in value and len(value) <= VALUE_LIMIT:
         # What nearly every sender writes costs a tenth of the full grammar.
+        if (match := _SIMPLE.fullmatch(value)) and len((one := _of_simple(match)).address) <= (
+            _LONGEST_ADDRESS
+        ):
+            return AddressList((one,))
         simple = [_SIMPLE.fullmatch(part) for part in value.split(b",", ADDRESS_LIMIT)]
         if len(simple) <= ADDRESS_LIMIT and all(simple):
             found = [_of_simple(match) for match in simple if match]

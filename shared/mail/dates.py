@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import NamedTuple
 
 from shared.mail.findings import Finding, Kind
@@ -56,7 +57,7 @@ _FURTHEST = {"+": 14 * 60, "-": 12 * 60}
 
 _SIMPLE = re.compile(
     rb"[ \t]*(?:[A-Za-z]{3}, )?(\d{1,2}) ([A-Z][a-z]{2}) (\d{4}) (\d\d):(\d\d):(\d\d)"
-    rb" ([+-])(\d\d)(\d\d)(?: \([A-Za-z]+\))?[ \t]*"
+    rb" ([+-]\d\d\d\d)(?: \([A-Za-z]+\))?[ \t]*"
 )
 #: RFC 5322 section 4.3 allows white space there.
 _AROUND_COLON = re.compile(r"(?<=[0-9])[ \t]*:[ \t]*(?=[0-9])")
@@ -83,16 +84,16 @@ class _Unreadable(ValueError):
 def read_date(value: bytes) -> Date:
     """The instant of a Date field, folded or not. Years are 1970 to 9000."""
     simple = _SIMPLE.fullmatch(value)
-    if simple and (month := _MONTHS.get(simple[2].decode("ascii").lower())):
-        day, _, year, hour, minute, second, sign, hours, minutes = simple.groups()
-        away = int(hours) * 60 + int(minutes)
-        if away <= _FURTHEST[sign.decode("ascii")] and int(minutes) < 60 and second != b"60":
+    if simple:
+        day, named, year, hour, minute, second, zone = simple.groups()
+        month, away = _MONTHS.get(named.decode("ascii").lower()), _away(zone)
+        if month and away is not None and second != b"60":
             try:
                 at = datetime(
-                    int(year), month, int(day), int(hour), int(minute), int(second), tzinfo=UTC
+                    int(year), month, int(day), int(hour), int(minute), int(second), 0, UTC
                 )
                 if away:
-                    at -= timedelta(minutes=away if sign == b"+" else -away)
+                    at -= away
             except (ValueError, OverflowError):
                 return Date(None, (Finding(Kind.UNREADABLE_DATE, 0),))
             if 1970 <= at.year <= 9000:
@@ -103,6 +104,15 @@ def read_date(value: bytes) -> Date:
         return _Reader(_without_comments(value[:VALUE_LIMIT])).read(whole=len(value) <= VALUE_LIMIT)
     except (ValueError, OverflowError):
         return Date(None, (Finding(Kind.UNREADABLE_DATE, 0),))
+
+
+@lru_cache(maxsize=256)
+def _away(zone: bytes) -> timedelta | None:
+    """How far a zone of the form +0130 is from UTC; None where no clock is."""
+    minutes = int(zone[1:3]) * 60 + int(zone[3:])
+    if minutes > _FURTHEST[chr(zone[0])] or int(zone[3:]) > 59:
+        return None
+    return timedelta(minutes=minutes if zone[:1] == b"+" else -minutes)
 
 
 def _without_comments(value: bytes) -> str:

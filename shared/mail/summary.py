@@ -20,6 +20,7 @@ from shared.mail.fields import (
     HeaderBlock,
     Names,
     header_end,
+    plain_fields,
     read_fields,
     unfold,
 )
@@ -196,12 +197,67 @@ class _Summary:
         field = self.first("message-id")
         if field is None:
             return ""
-        octets = unfold(field.value[:_VALUE_LIMIT])
-        return clean(charsets.decode_unlabelled(octets).text)[:_TEXT_LIMIT]
+        return _message_id(field.value)
+
+
+def _message_id(value: bytes) -> str:
+    octets = unfold(value[:_VALUE_LIMIT])
+    return clean(charsets.decode_unlabelled(octets).text)[:_TEXT_LIMIT]
 
 
 def summarise(block: HeaderBlock) -> MailHeaders:
     """The searchable fields of a header block that was read."""
+    return _of_plain(block) or of_any(block)
+
+
+def _of_plain(block: HeaderBlock) -> MailHeaders | None:
+    """What `of_any` says of the blocks that nearly all mails have, at a third of its price.
+
+    None where a field or the block has a finding: their places are found by `of_any` only.
+    """
+    if block.is_too_long or not block.octets.isascii():
+        return None
+    fields = plain_fields(block.octets)
+    if fields is None:
+        return None
+    author, found, _ = read_addresses(_value(fields, "from"))
+    if len(author) != 1 or found:
+        return None
+    to, found, _ = read_addresses(_value(fields, "to"))
+    if found:
+        return None
+    cc: tuple[Address, ...] = ()
+    if "cc" in fields:
+        cc, found, _ = read_addresses(_value(fields, "cc"))
+        if found:
+            return None
+    subject, found = read_text(_value(fields, "subject")[:_VALUE_LIMIT])
+    if found:
+        return None
+    date, found = read_date(_value(fields, "date"))
+    if found:
+        return None
+    ((name, sender),) = author
+    return MailHeaders(
+        _message_id(_value(fields, "message-id")),
+        sender,
+        tuple([one.address for one in to]),
+        tuple([one.address for one in cc]),
+        subject[:_TEXT_LIMIT].strip(),
+        date,
+        name,
+        tuple([one.name for one in to]),
+        tuple([one.name for one in cc]),
+    )
+
+
+def _value(fields: Mapping[str, bytes], name: str) -> bytes:
+    value = fields.get(name, b"")
+    return value[:-1] if value[-1:] == b"\r" else value
+
+
+def of_any(block: HeaderBlock) -> MailHeaders:
+    """As `summarise`, for every block."""
     summary = _Summary(block)
     author = summary.author()
     to, cc = summary.addresses("to"), summary.addresses("cc")

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import time
 from datetime import UTC, datetime
+from pathlib import Path
+from random import Random
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from shared.mail.fields import HEADER_LIMIT
+from shared.mail.fields import HEADER_LIMIT, HeaderBlock, plain_fields, read_fields
 from shared.mail.findings import Kind
 from shared.mail.summary import (
     MailHeaders,
@@ -17,8 +19,35 @@ from shared.mail.summary import (
     findings_to_json,
     header_digest,
     header_octets,
+    of_any,
     read_headers,
+    summarise,
 )
+
+MAILS = sorted(
+    path
+    for folder in (
+        Path(__file__).parents[2] / "data",
+        Path(__file__).parents[1] / "smime" / "cases",
+    )
+    for path in folder.rglob("*.eml")
+)
+_PIECES = (
+    b"", b"\r", b"\n", b"\r\n", b"\r\n ", b"\n\t", b"\r\n \r\n", b" ", b"\0", b"\x1b$B", b"\x7f",
+    b":", b" :", b"=?", b"=?utf-8?q?a?=", b"=?utf-8?b?!?=", b'"', b"<", b">", b"@", b"(", b",",
+    b";", b"\xfc", "ü".encode(), b"b@x", b"From: ", b"To: a@x, B <b@x>\r\n", b"Cc: c@x\n", b"cc:",
+    b"Subject:", b"DATE: Mon, 01 Jun 2026 12:30:05 +0200\r\n", b"+9999", b"24", b"X-A: 1\n",
+    b"Message-ID: <1@x>\r\n", b"Content-Type: text/plain\r\n",
+)  # fmt: skip
+_BLOCK = (
+    b"From: Anna Maier <a@x.example>\r\nTo: b@x, C <c@x>\r\nSubject: Hello\r\n there\r\n"
+    b"Date: Mon, 01 Jun 2026 12:30:05 +0200\r\nMessage-ID: <1@x>\r\n"
+    b"Received: one\r\nReceived: two\r\n"
+)
+
+
+def _agree(block: HeaderBlock) -> None:
+    assert summarise(block) == of_any(HeaderBlock(block.octets, too_long=block.is_too_long))
 
 
 @pytest.mark.promise("H3")
@@ -157,10 +186,51 @@ def test_raw_octets_are_those_of_the_body() -> None:
 
 @pytest.mark.parametrize(
     "line",
-    [b"From: a@x\r\n", b"To: a@x, b@x\r\n", b"X\r\n", b":\r\n", b"\r", b" \n", b"Subject: =?\r\n"],
+    [
+        *(b"From: a@x\r\n", b"To: a@x, b@x\r\n", b"X\r\n", b":\r\n", b"\r", b" \n"),
+        b"Subject: =?\r\n",
+        # Beginnings of words that have no end, as many as a field may have.
+        *(b"To: " + b"=?a?q?x" * 4000 + end for end in (b"\r\n", b"?=\r\n")),
+    ],
+    ids=lambda line: repr(line[:12]),
 )
 def test_the_work_grows_no_faster_than_the_header(line: bytes) -> None:
     began = time.thread_time()
     read = read_headers(line * (HEADER_LIMIT // len(line)))
     assert time.thread_time() - began < 1
     assert len(read.findings) <= 50
+
+
+def test_what_nearly_all_mails_say_is_read_the_short_way() -> None:
+    assert plain_fields(_BLOCK) is not None
+    read = read_headers(_BLOCK)
+    assert (read.sender, read.sender_name, read.subject) == (
+        "a@x.example", "Anna Maier", "Hello there",
+    )  # fmt: skip
+    assert read == of_any(read_fields(_BLOCK))
+
+
+@pytest.mark.parametrize("path", MAILS, ids=lambda path: path.name)
+def test_the_short_way_and_the_long_one_agree_on_every_mail(path: Path) -> None:
+    _agree(read_fields(path.read_bytes()))
+
+
+@settings(deadline=None, max_examples=600)
+@given(
+    start=st.sampled_from([_BLOCK, *(path.read_bytes()[:4000] for path in MAILS)]),
+    random=st.randoms(use_true_random=False),
+)
+def test_the_short_way_and_the_long_one_agree_on_mutilated_mails(
+    start: bytes, random: Random
+) -> None:
+    mail = bytearray(read_fields(start).octets)
+    for _ in range(random.randrange(1, 5)):
+        at = random.randrange(len(mail) + 1)
+        mail[at : at + random.randrange(3)] = random.choice(_PIECES)
+    _agree(read_fields(bytes(mail)))
+
+
+@settings(deadline=None, max_examples=300)
+@given(st.lists(st.sampled_from([*_PIECES, *_BLOCK.splitlines(keepends=True)]), max_size=12))
+def test_the_short_way_and_the_long_one_agree_on_what_is_put_together(pieces: list[bytes]) -> None:
+    _agree(read_fields(b"".join(pieces)))

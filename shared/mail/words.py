@@ -19,14 +19,14 @@ from shared.mail.findings import Finding, Kind
 #: The beginning of a word up to its text. The lengths keep each look ahead short.
 WORD_START = re.compile(rb"=\?([^?\s=<>]{1,80})\?([bBqQ])\?")
 _WORD_END = b"?="
+#: What comes first behind the beginning of a word: its end, or the beginning of another.
+_NEXT_OF_WORD = re.compile(rb"(\?=)|" + WORD_START.pattern)
 _FOLD = re.compile(rb"[ \t]*\r?\n[ \t]*")
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f]")
 _HEX = re.compile(rb"=([0-9A-Fa-f]{2})")
 _NOT_BASE64 = re.compile(rb"[^A-Za-z0-9+/=]")
 _PADDED = re.compile(rb"([A-Za-z0-9+/]+)=*")
 _SHORT = 200
-#: Octets of a word's text where it is looked for among addresses (RFC 2047 allows 75).
-_LONGEST_WORD = 4096
 
 
 class Text(NamedTuple):
@@ -99,11 +99,8 @@ def end_of_word(value: bytes, start: int, match: re.Match[bytes] | None = None) 
     match = match or WORD_START.match(value, start)
     if match is None:
         return -1
-    end = value.find(_WORD_END, match.end(), match.end() + _LONGEST_WORD)
-    if end < 0:
-        return -1
-    inner = WORD_START.search(value, match.end(), end + 1)
-    return -1 if inner else end + 2
+    following = _NEXT_OF_WORD.search(value, match.end())
+    return following.end() if following is not None and following[1] else -1
 
 
 def _words(value: bytes, found: list[Finding]) -> list[_Word]:

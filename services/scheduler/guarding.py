@@ -46,15 +46,27 @@ class Guard:
             try:
                 with self.database.transaction() as session:
                     generation = self._look_at(session, handler)
-                if generation is not None:
-                    # Only after the commit: a queue that is there counts as filled.
-                    self.output.ensure(handler.name, str(generation))
+                # Only after the commit: a queue that is there counts as filled.
+                if generation is not None and self._make(handler, generation):
                     refilled += 1
             except PosthouseError as error:
                 _log.warning(
                     "a handler's queue was not checked", handler=handler.name, error=str(error)
                 )
         return refilled
+
+    def _make(self, handler: HandlerName, generation: uuid.UUID) -> bool:
+        """Creates the queue of this generation; False where another scheduler does it.
+
+        Only one may: RabbitMQ breaks a quorum queue that one client declares while another
+        deletes it as unsound. It is then listed, refuses every event and cannot be made again.
+        """
+        with self.database.transaction() as session:
+            remembered = handler_queues.lock(session, handler.id)
+            if remembered is None or remembered.generation != generation:
+                return False
+            self.output.ensure(handler.name, str(generation))
+        return True
 
     def _look_at(self, session: Session, handler: HandlerName) -> uuid.UUID | None:
         """The generation of the queue that is to be created now, where the old one was lost."""

@@ -48,6 +48,9 @@ _FIGURES_AGE: Final = timedelta(seconds=60)
 #: Looks, a quarter of a second apart, at a queue that may be recovering.
 _RECOVERY_LOOKS: Final = 12
 
+#: AMQP 0-9-1, reply codes.
+_INTERNAL_ERROR: Final = 541
+
 #: Looking at a dead letter is a delivery too, and must never be the last one.
 _LOOKS: Final = 1_000_000_000
 
@@ -80,6 +83,7 @@ class RabbitmqOutput:
         with self._connection() as connection:
             counts = [_counts(connection, name) for name in (queue, dead, marker)]
             created = counts[0] is None or counts[2] is None or not counts[2].messages
+            created = created or not self._is_sound(queue, counts[0])
             if created:
                 _remove_dead_ends(connection, handler, counts[1])
             channel = connection.channel()
@@ -122,13 +126,14 @@ class RabbitmqOutput:
         with self._connection() as connection:
             queue, dead, marker = (_counts(connection, name) for name in names)
             for _ in range(_RECOVERY_LOOKS):
-                if marker is None or marker.messages:
+                sound = self._is_sound(names[0], queue)
+                if queue is None or marker is None or (sound and marker.messages):
                     break
                 # A queue that is still recovering after a restart answers as if it were empty.
                 connection.sleep(0.25)
                 queue, dead, marker = (_counts(connection, name) for name in names)
         dead_letters = dead.messages if dead else 0
-        if queue is None or marker is None or not marker.messages:
+        if queue is None or marker is None or not (sound and marker.messages):
             return QueueState(exists=False, dead=dead_letters)
         handled = self._handled(handler)
         drained = not queue.messages and not handled
@@ -196,6 +201,26 @@ class RabbitmqOutput:
 
     def close(self) -> None:
         self._publisher.close()
+
+    def _is_sound(self, name: str, counts: _Counts | None) -> bool:
+        """False for a quorum queue that is there by name only: nothing runs that could take or
+        give a message. It is listed as empty and without consumers, as a sound one may be; only
+        asked for a message it differs: RabbitMQ then fails (541) instead of saying that none is.
+        """
+        if counts != (0, 0):
+            return True
+        with self._connection() as connection:
+            try:
+                # What came in just now goes back when the channel ends.
+                connection.channel().basic_get(name)
+            except (
+                pika.exceptions.ConnectionClosedByBroker,
+                pika.exceptions.ChannelClosedByBroker,
+            ) as error:
+                if error.reply_code == _INTERNAL_ERROR:
+                    return False
+                raise
+        return True
 
     @contextmanager
     def _connection(self) -> Iterator[Any]:

@@ -1,0 +1,115 @@
+"""Queues of RabbitMQ that are there by name only."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+from typing import cast
+
+import pytest
+
+from services.scheduler.guarding import Guard
+from shared.clock import utc_now
+from shared.errors import PosthouseError
+from shared.queueing.output import NotTaken, Output, Publication, open_output
+from shared.queueing.output.rabbitmq import queue_name
+from shared.storage import outbox
+from shared.storage.pool import Database
+from tests.integration.queueing.conftest import event, eventually, publish
+from tests.integration.rows import add_connection, add_handler, add_message
+from tests.servers.rabbitmq import RabbitServer
+
+#: Ends what runs behind a quorum queue and forgets its data; the queue stays listed.
+BREAK = "ra:force_delete_server(quorum_queues, {'%%2F_%s', node()})."
+
+
+@pytest.fixture(scope="module")
+def rabbit() -> Iterator[RabbitServer]:
+    """One whose queues are broken."""
+    with RabbitServer() as server:
+        yield server
+
+
+@pytest.fixture
+def output(rabbit: RabbitServer) -> Iterator[Output]:
+    opened = open_output(rabbit.url)
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def database(database_url: str) -> Iterator[Database]:
+    with Database(database_url, size=8) as opened:
+        yield opened
+
+
+def add(database: Database, handler: str) -> int:
+    with database.transaction() as session:
+        return add_handler(session, handler, utc_now() - timedelta(minutes=5))
+
+
+def send(output: Output, handler: str) -> str | PosthouseError:
+    identifier, body = event()
+    return output.publish([Publication(handler, body, identifier)])[0]
+
+
+@pytest.mark.promise("I2")
+def test_a_queue_that_refuses_everything_is_made_anew_and_filled(
+    rabbit: RabbitServer, output: Output, database: Database, handler: str
+) -> None:
+    """Only its name is left; its marker is sound, and the publisher stays connected."""
+    handler_id = add(database, handler)
+    guard = Guard(database, output, "amqp://here")
+    assert guard.look() == 1
+    with database.transaction() as session:
+        mail = add_message(session, add_connection(session), utc_now())
+    body = b'{"id":"%s"}' % str(mail).encode()
+    assert output.publish([Publication(handler, body, str(mail))]) == [""]
+    with database.transaction() as session:
+        outbox.record_deliveries(session, [(mail, handler_id, "")])
+    rabbit.control("eval", BREAK % queue_name(handler))
+    assert isinstance(send(output, handler), NotTaken)
+    assert guard.look() == 1
+    with database.transaction() as session:
+        waiting = [row[0] for row in session.execute("SELECT message_id FROM outbox")]
+    assert waiting == [mail], "what was in it is not published again"
+    eventually(lambda: isinstance(send(output, handler), str))
+    assert guard.look() == 0, "the same loss is made good twice"
+
+
+class Slow:
+    """An output that takes its time to make a queue."""
+
+    def __init__(self, output: Output) -> None:
+        self._output = output
+        self.begun, self.go_on = threading.Event(), threading.Event()
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._output, name)
+
+    def ensure(self, handler: str, generation: str) -> bool:
+        self.begun.set()
+        assert self.go_on.wait(60)
+        return self._output.ensure(handler, generation)
+
+
+@pytest.mark.promise("I2")
+def test_two_schedulers_do_not_make_a_queue_at_once(
+    rabbit: RabbitServer, output: Output, database: Database, handler: str
+) -> None:
+    """RabbitMQ breaks a queue for good that one declares while another deletes it."""
+    add(database, handler)
+    slow = Slow(open_output(rabbit.url))
+    first = Guard(database, cast(Output, slow), "amqp://here")
+    second = Guard(database, output, "amqp://here")
+    with ThreadPoolExecutor() as pool:
+        made = pool.submit(first.look)
+        assert slow.begun.wait(60)
+        assert second.look() == 0, "two make it"
+        slow.go_on.set()
+        assert made.result() == 1
+    assert second.look() == 0
+    publish(output, handler, 5)
+    slow.close()  # type: ignore[operator]

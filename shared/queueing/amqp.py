@@ -11,6 +11,7 @@ from __future__ import annotations
 import enum
 import logging
 import threading
+import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -27,6 +28,12 @@ from shared.queueing.connect import (
     rabbitmq_parameters,
     translated,
 )
+
+#: Seconds that a connection is kept at least whose channel refuses everything for a queue.
+#: It may be the channel: one that met a quorum queue while its leader was dying goes on asking the
+#: dead node for as long as it is open (seen on RabbitMQ 3.10), and a new one asks the new leader.
+#: It may be the queue: full, where an administrator's policy bounds it. Only a new channel tells.
+_RENEW_S = 2.0
 
 #: Messages handed to pika before it gets to read again, so that confirms interleave.
 _STRIDE = 256
@@ -61,6 +68,14 @@ class _Window:
         self.fates = [Fate.UNKNOWN] * len(batch)
         self.open = len(batch)
         self.done = threading.Event()
+
+    @property
+    def refused_whole(self) -> bool:
+        """Whether some queue refused all of its messages here. One that takes some is just full."""
+        fates: dict[tuple[str, str], set[Fate]] = {}
+        for message, fate in zip(self.batch, self.fates, strict=True):
+            fates.setdefault((message.exchange, message.routing_key), set()).add(fate)
+        return any(had == {Fate.REFUSED} for had in fates.values())
 
     def settle(self, index: int, fate: Fate) -> None:
         self.fates[index] = fate
@@ -102,6 +117,11 @@ class ConfirmingPublisher:
                     self._link = None
             link.close()
             window.done.wait(CONNECT_TIMEOUT_S)
+        elif window.refused_whole and link.age_s >= _RENEW_S:
+            with self._lock:
+                if self._link is link:
+                    self._link = None
+            link.retire()
         return list(window.fates)
 
     def close(self) -> None:
@@ -134,6 +154,8 @@ class _Link(threading.Thread):
         self._url = url
         self._gate = threading.Lock()  # between submit and the end of the connection
         self._ended = False
+        self._born = time.monotonic()
+        self._retired = False
         self._connection: Any = None
         self._channel: Any = None
         self._exchange_missing = False
@@ -145,6 +167,10 @@ class _Link(threading.Thread):
     @property
     def usable(self) -> bool:
         return self.opened.is_set() and not self._ended
+
+    @property
+    def age_s(self) -> float:
+        return time.monotonic() - self._born
 
     # From other threads.
 
@@ -161,6 +187,13 @@ class _Link(threading.Thread):
         with self._gate:
             if not self._ended and self._connection is not None:
                 self._connection.ioloop.add_callback_threadsafe(self._shut)
+
+    def retire(self) -> None:
+        """Closes it once the windows of other threads, too, have their fates."""
+        with self._gate:
+            self._retired = True
+            if not self._ended:
+                self._connection.ioloop.add_callback_threadsafe(self._shut_when_idle)
 
     # From here on in the thread of the connection.
 
@@ -202,6 +235,10 @@ class _Link(threading.Thread):
             self._connection.close()
         else:
             self._connection.ioloop.stop()
+
+    def _shut_when_idle(self) -> None:
+        if self._retired and not self._windows and self._connection.is_open:
+            self._shut()
 
     def _send(self, window: _Window, start: int) -> None:
         if self._channel is None or not self._channel.is_open:
@@ -255,6 +292,7 @@ class _Link(threading.Thread):
         window.settle(index, fate)
         if not window.open:
             self._windows.discard(window)
+            self._shut_when_idle()
 
     def _end(self) -> None:
         with self._gate:

@@ -30,6 +30,8 @@ class Proxy:
         self._rng = random.Random(seed)
         self._open: set[socket.socket] = set()
         self._lock = threading.Lock()
+        #: Connections that were forwarded.
+        self.taken = 0
         #: Connections that were one too many.
         self.turned_away = 0
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=128)
@@ -66,6 +68,7 @@ class Proxy:
                 client.close()
                 continue
             server.settimeout(None)
+            self.taken += 1
             with self._lock:
                 self._open |= {client, server}
             for source, sink, from_server in ((client, server, False), (server, client, True)):

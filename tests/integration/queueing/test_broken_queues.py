@@ -1,4 +1,4 @@
-"""Queues of RabbitMQ that are there by name only."""
+"""Queues of RabbitMQ that are there by name only, and queues that are full."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from typing import cast
 
+import pika
 import pytest
 
 from services.scheduler.guarding import Guard
@@ -19,6 +20,7 @@ from shared.storage import outbox
 from shared.storage.pool import Database
 from tests.integration.queueing.conftest import event, eventually, publish
 from tests.integration.rows import add_connection, add_handler, add_message
+from tests.rig.proxy import Proxy
 from tests.servers.rabbitmq import RabbitServer
 
 #: Ends what runs behind a quorum queue and forgets its data; the queue stays listed.
@@ -113,3 +115,23 @@ def test_two_schedulers_do_not_make_a_queue_at_once(
     assert second.look() == 0
     publish(output, handler, 5)
     slow.close()  # type: ignore[operator]
+
+
+def test_a_full_queue_takes_events_again_once_there_is_room(
+    rabbit: RabbitServer, handler: str
+) -> None:
+    """A refusal may be the queue's word (a policy bounds it), and costs no connection then."""
+    proxy = Proxy(rabbit.port, seed=1)
+    output = open_output(f"amqp://guest:guest@127.0.0.1:{proxy.port}/%2F")
+    output.ensure(handler, "g")
+    rabbit.control("set_policy", "bounded", f"^{queue_name(handler)}$", '{"max-length": 3}')
+    eventually(lambda: isinstance(send(output, handler), NotTaken))
+    before = proxy.taken
+    for _ in range(200):
+        assert isinstance(send(output, handler), NotTaken)
+    assert proxy.taken <= before + 20, "a new connection for each refusal"
+    with pika.BlockingConnection(pika.URLParameters(rabbit.url)) as connection:
+        connection.channel().queue_purge(queue_name(handler))
+    eventually(lambda: isinstance(send(output, handler), str))
+    output.close()
+    proxy.close()

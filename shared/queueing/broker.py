@@ -21,9 +21,9 @@ import pika
 import pika.exceptions
 import redis
 import structlog
-from dramatiq.brokers.rabbitmq import RabbitmqBroker, _RabbitmqConsumer
+from dramatiq.brokers.rabbitmq import DEAD_MESSAGE_TTL, RabbitmqBroker, _RabbitmqConsumer
 from dramatiq.brokers.redis import RedisBroker, _RedisConsumer
-from dramatiq.common import current_millis
+from dramatiq.common import current_millis, xq_name
 
 from shared.queueing.amqp import ConfirmingPublisher, Fate, Outgoing
 from shared.queueing.connect import (
@@ -46,6 +46,8 @@ BATCH: Final = 1000
 #: Chance in a million that a command also gives back what dead workers held (Redis). The library's
 #: own 0.1 % lets an idle queue wait for a quarter of an hour.
 _MAINTENANCE: Final = 10_000
+
+_QUORUM: Final = {"x-queue-type": "quorum"}
 
 #: Seconds until a worker that has as many jobs as it may hold looks whether one ended.
 _FULL_S: Final = 0.01
@@ -285,7 +287,8 @@ class _BoundedRedisConsumer(_RedisConsumer):
 class RabbitmqJobs(RabbitmqBroker):
     """dramatiq's RabbitMQ broker without delayed queues, publishing in windows of confirms.
 
-    Queues are of the virtual host's default type: classic, or quorum where a cluster says so.
+    Queues are quorum queues: a classic one is gone with the node that it was declared on, and
+    cannot be declared on another one, until that node is back.
     """
 
     def __init__(self, url: str) -> None:
@@ -360,6 +363,13 @@ class RabbitmqJobs(RabbitmqBroker):
             raise translated(error, self.url) from error
         finally:
             del self.connection
+
+    def _build_queue_arguments(self, queue_name: str) -> dict[str, Any]:
+        return {**super()._build_queue_arguments(queue_name), **_QUORUM}
+
+    def _declare_xq_queue(self, queue_name: str) -> Any:
+        arguments = {**_QUORUM, "x-message-ttl": DEAD_MESSAGE_TTL}
+        return self.channel.queue_declare(xq_name(queue_name), durable=True, arguments=arguments)
 
     def _declare_dq_queue(self, queue_name: str) -> None:
         """Nothing is delayed by the broker: a worker would hold such jobs unacknowledged."""

@@ -33,6 +33,8 @@ class RabbitServer:
 
     `plugins` such as `rabbitmq_management` are enabled at start; `management_url` then answers.
     `options` are keys and values of its application, such as `consumer_timeout 3000`.
+    `name` and `first` make it a node of a cluster (`tests.servers.rabbitmq_cluster`): it shares the
+    epmd and the Erlang cookie of the first node and joins it at its first start.
     """
 
     def __init__(
@@ -41,6 +43,8 @@ class RabbitServer:
         *,
         plugins: Sequence[str] = (),
         options: Sequence[str] = (),
+        name: str = "posthouse",
+        first: RabbitServer | None = None,
     ) -> None:
         self._own_folder = folder is None
         self.folder = (
@@ -48,7 +52,9 @@ class RabbitServer:
         )
         self.port = free_port()
         self.management_port = free_port()
-        self._epmd_port = free_port()
+        self.node = f"{name}@localhost"
+        self._first = first
+        self._epmd_port: int = free_port() if first is None else first._epmd_port
         self._dist_port = free_port()
         self._plugins = tuple(plugins)
         self._options = tuple(options)
@@ -79,8 +85,15 @@ class RabbitServer:
         if "rabbitmq_management" in self._plugins:
             settings += "management.tcp.ip = 127.0.0.1\n"
             settings += f"management.tcp.port = {self.management_port}\n"
+        if self._first is not None:
+            settings += "cluster_formation.peer_discovery_backend = classic_config\n"
+            for number, node in enumerate((self._first.node, self.node), 1):
+                settings += f"cluster_formation.classic_config.nodes.{number} = {node}\n"
+            cookie = self.folder / ".erlang.cookie"
+            if not cookie.exists():
+                shutil.copy2(self._first.folder / ".erlang.cookie", cookie)
         (self.folder / "rabbitmq.conf").write_text(settings)
-        if self._epmd is None or not self._epmd.running:
+        if self._first is None and (self._epmd is None or not self._epmd.running):
             # Started by RabbitMQ itself it would outlive it.
             self._epmd = ServerProcess(
                 ["epmd", "-address", "127.0.0.1", "-port", str(self._epmd_port)],
@@ -148,7 +161,7 @@ class RabbitServer:
             "RUNNING_UNDER_SYSTEMD": "1",
             "ERL_EPMD_ADDRESS": "127.0.0.1",
             "ERL_EPMD_PORT": str(self._epmd_port),
-            "RABBITMQ_NODENAME": "posthouse@localhost",
+            "RABBITMQ_NODENAME": self.node,
             "RABBITMQ_NODE_IP_ADDRESS": "127.0.0.1",
             "RABBITMQ_NODE_PORT": str(self.port),
             "RABBITMQ_DIST_PORT": str(self._dist_port),
@@ -182,7 +195,7 @@ class RabbitServer:
 
     def last_errors(self) -> str:
         """The end of what the node's log has of errors."""
-        log = self.folder / "logs" / "posthouse@localhost.log"
+        log = self.folder / "logs" / f"{self.node}.log"
         lines = log.read_text(errors="replace").splitlines() if log.exists() else []
         return "\n".join([line for line in lines if "[error]" in line][-40:])
 

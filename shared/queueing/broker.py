@@ -157,6 +157,7 @@ class RedisJobs(RedisBroker):
         if queue_name not in self.queues:
             self.emit_before("declare_queue", queue_name)
             self.queues.add(queue_name)
+            metrics.JOBS_PUT_ASIDE.labels(queue_name)  # so that the first one is a rise
             self.emit_after("declare_queue", queue_name)
 
     def enqueue_batch(self, messages: Sequence[dramatiq.Message[Any]]) -> None:
@@ -306,6 +307,7 @@ class RabbitmqJobs(RabbitmqBroker):
         if queue_name not in self.queues:
             self.emit_before("declare_queue", queue_name)
             self.queues.add(queue_name)
+            metrics.JOBS_PUT_ASIDE.labels(queue_name)  # so that the first one is a rise
             self.queues_pending.add(queue_name)
             self.emit_after("declare_queue", queue_name)
         if ensure:

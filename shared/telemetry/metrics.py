@@ -117,7 +117,17 @@ TOKEN_REFRESHES: Final = _counter(
 QUARANTINED: Final = _counter(
     "quarantined_total", "Mails put into quarantine, by the code of the reason.", "code"
 )
-for _code in ("too-large", "mail-refused", "cannot-process", "bytes-missing"):
+for _code in (
+    "breaks-session",
+    "bytes-missing",
+    "cannot-process",
+    "mail-cut",
+    "mail-refused",
+    "mail-too-large",
+    "mail-undated",
+    "server-note",
+    "too-large",
+):
     QUARANTINED.labels(_code)  # there from the start, so that the first one is a rise
 
 # Decryptor and hand-over

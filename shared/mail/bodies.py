@@ -22,7 +22,10 @@ _OPENING: Final = re.compile(r"<(/?)([a-zA-Z])")
 _CONTROL: Final = bytes({*range(32), 127} - {9, 10})
 #: The other control characters, and the byte order mark, in UTF-8.
 _WIDE_CONTROL: Final = re.compile(rb"\xc2[\x80-\x9f]|\xef\xbb\xbf")
+_BARE_CR: Final = re.compile(rb"\r(?!\n)")
 _BLANK_LINES: Final = re.compile(r"\n{3,}")
+#: Labels of texts that need no decoding to be cleaned.
+_UTF_8: Final = ("utf-8", "us-ascii")
 #: Octets of a character in the widest encoding.
 _WIDEST: Final = 4
 
@@ -52,9 +55,9 @@ def read_body(root: Part, limit: int) -> Body:
         from_html = from_html or part.entity.media_type == "text/html"
         truncated = truncated or cut
         if text.strip():
-            pieces.append(text)
-            left -= len(text.encode())
-    return Body("\n".join(one.strip("\n") for one in pieces), truncated, from_html)
+            pieces.append(text.strip("\n"))
+            left -= len(text) if text.isascii() else len(text.encode())
+    return Body("\n".join(pieces), truncated, from_html)
 
 
 def html_part(root: Part) -> Part | None:
@@ -76,18 +79,37 @@ def text_of(part: Part, limit: int) -> tuple[str, bool]:
     most = min(_LONGEST_HTML, max(limit, 4096) * _HTML_FOR_TEXT) if is_html else limit * _WIDEST
     octets = decode_start(entity.body, entity.transfer_encoding, most + 1)
     cut = len(octets) > most
-    text = charsets.decode(octets[:most], entity.parameters.get("charset", "")).text
+    label = entity.parameters.get("charset", "")
+    if not is_html and not cut and label.lower() in _UTF_8:
+        try:
+            return _cleaned(octets, limit)
+        except UnicodeDecodeError:
+            pass
+    text = charsets.decode(octets[:most], label).text
     if is_html:
         shallow = _not_too_deep(text)
         cut = cut or len(shallow) < len(text)
         text = _BLANK_LINES.sub("\n\n", extract_plain_text(shallow))
-    octets = text.encode("utf-8", "replace")
-    if octets.count(b"\r") != octets.count(b"\r\n"):
+    shown, more = _cleaned(text.encode("utf-8", "replace"), limit)
+    return shown, cut or more
+
+
+def _cleaned(octets: bytes, limit: int) -> tuple[str, bool]:
+    """(at most `limit` octets of UTF-8, as text; whether there are more).
+
+    Raises UnicodeDecodeError.
+    """
+    if _BARE_CR.search(octets):
         octets = octets.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
-    octets = octets.translate(None, _CONTROL)
-    if b"\xc2" in octets or b"\xef\xbb\xbf" in octets:
-        octets = _WIDE_CONTROL.sub(b"", octets)
-    return octets[:limit].decode("utf-8", "ignore"), cut or len(octets) > limit
+    kept = octets.translate(None, _CONTROL)
+    if b"\xc2" in kept or b"\xef\xbb\xbf" in kept:
+        kept = _WIDE_CONTROL.sub(b"", kept)
+    if len(kept) <= limit:
+        return kept.decode(), False
+    end = limit
+    while end and kept[end] & 0xC0 == 0x80:  # not within a character
+        end -= 1
+    return kept[:end].decode(), True
 
 
 def _shown(part: Part) -> Iterator[Part]:

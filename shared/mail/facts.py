@@ -14,13 +14,13 @@ from shared.mail.authentication import Result, Spam
 from shared.mail.bodies import Body, html_part, read_body
 from shared.mail.bounces import Bounce, read_bounce
 from shared.mail.fields import HeaderBlock, unfold
-from shared.mail.findings import Finding
+from shared.mail.findings import Finding, Kind
 from shared.mail.kinds import Evidence, MailKind, classify
 from shared.mail.message_ids import read_message_ids
 from shared.mail.parameters import read_parameters
 from shared.mail.parts import PlacedPart, is_attached, leaves
 from shared.mail.region import Region
-from shared.mail.structure import read_structure
+from shared.mail.structure import Part, entity, has_bare_cr, read_structure
 from shared.mail.words import read_text
 
 #: Parts that are told of.
@@ -93,7 +93,7 @@ class MailFacts(NamedTuple):
     html: str = ""
     authentication: tuple[Result, ...] = ()
     spam: Spam | None = None
-    #: What of the structure others may read differently.
+    #: What of the structure others may read differently; its header's are `read_headers`' to say.
     findings: tuple[Finding, ...] = ()
 
     @property
@@ -138,7 +138,7 @@ def read_facts(whole: Region, *, trusted: Sequence[str], text_limit: int) -> Mai
 
     `trusted`: authserv-ids of the servers whose results are believed; `text_limit`: octets of text.
     """
-    root = read_structure(whole)
+    root = _root(whole)
     header = root.entity.header
     fields = _fields(header)
     content_type = read_parameters(fields.get("content-type", (b"",))[0])
@@ -170,6 +170,17 @@ def read_facts(whole: Region, *, trusted: Sequence[str], text_limit: int) -> Mai
         spam=authentication.read_spam(fields) if trusted else None,
         findings=root.all_findings,
     )
+
+
+def _root(whole: Region) -> Part:
+    """The tree; of a mail of one part, as many are, without looking at its header once more."""
+    read = entity(whole)
+    if read.media_type.startswith(("multipart/", "message/")):
+        return read_structure(whole)
+    found = [one._replace(where=one.where + whole.start) for one in read.mime_findings]
+    if read.transfer_encoding != "binary" and has_bare_cr(read.body):
+        found.append(Finding(Kind.BARE_CR, read.body.start))
+    return Part(whole, read, None, (), tuple(found))
 
 
 def _fields(header: HeaderBlock) -> Mapping[str, Sequence[bytes]]:

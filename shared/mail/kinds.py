@@ -102,6 +102,7 @@ FIELDS: Final = (
     | {"auto-submitted", "precedence", "x-precedence", "x-failed-recipients", "content-class"}
     | {"return-path", "x-post-messageclass", "content-type"}
 )
+_BY_VALUE: Final = FIELDS - {"return-path", "content-type"}
 
 
 def classify(
@@ -120,7 +121,7 @@ def classify(
     said.by_content_type(content_type, part_types)
     said.by_return_path(author)
     for name, values in fields.items():
-        if name in FIELDS:
+        if name in _BY_VALUE:
             for value in values[:3]:
                 said.by_field(name, _text(value))
     for kind in _CERTAIN:

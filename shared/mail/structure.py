@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from typing import NamedTuple
 
-from shared.mail.fields import HeaderBlock, Names, split_header
+from shared.mail.fields import Field, HeaderBlock, Names, split_header
 from shared.mail.findings import Finding, Kind
 from shared.mail.parameters import Parameterised, read_parameters
 from shared.mail.region import Region, made
@@ -37,6 +37,7 @@ _IDENTITY = ("7bit", "8bit", "binary")
 _TRANSFER_ENCODINGS = (*_IDENTITY, "base64", "quoted-printable")
 _TAIL = re.compile(rb"[ \t]*+(?:\r?\n|\Z)")
 _TAIL_LIMIT = 80
+_BARE_CR = re.compile(rb"\r(?!\n)")
 _COMMENT = re.compile(r"\([^()]*\)")
 
 
@@ -56,7 +57,12 @@ class Entity(NamedTuple):
     @property
     def findings(self) -> tuple[Finding, ...]:
         """What is ambiguous about this entity's own header; offsets are in its header block."""
-        return tuple(_findings(self))
+        return (*self.header.findings, *self.mime_findings)
+
+    @property
+    def mime_findings(self) -> tuple[Finding, ...]:
+        """Those about its Content-* fields alone, for where the header's own are known already."""
+        return tuple(_mime_findings(self))
 
 
 def entity(whole: Region) -> Entity:
@@ -91,17 +97,19 @@ def _encoding(value: bytes) -> str:
     return " ".join(text.split()).lower() or "7bit"
 
 
-def _findings(whole: Entity) -> Iterator[Finding]:
-    yield from whole.header.findings
+def _mime_findings(whole: Entity) -> Iterator[Finding]:
+    first: dict[str, Field] = {}
+    for field in whole.header.select(MIME_FIELDS):
+        first.setdefault(field.name, field)
     for name in ("content-type", "content-disposition"):
-        field = whole.header.first(name)
-        if field is not None:
-            for one in read_parameters(field.value).findings:
+        if name in first:
+            start = first[name].start
+            for one in read_parameters(first[name].value).findings:
                 detail = one.detail if name == "content-type" else f"{name} {one.detail}".strip()
-                yield Finding(one.kind, field.start, detail)
+                yield Finding(one.kind, start, detail)
             if name == "content-type" and "/" not in whole.media_type:
-                yield Finding(Kind.MALFORMED_CONTENT_TYPE, field.start)
-    encoding = whole.header.first("content-transfer-encoding")
+                yield Finding(Kind.MALFORMED_CONTENT_TYPE, start)
+    encoding = first.get("content-transfer-encoding")
     if encoding is None:
         return
     composite = whole.media_type.startswith(("multipart/", "message/"))
@@ -291,6 +299,9 @@ def _part(whole: Region, read: Entity, depth: int, budget: _Budget) -> Part:
 
 def has_bare_cr(part: Region) -> bool:
     """Whether a carriage return without its line feed occurs."""
+    buffer, start, end = part
+    if isinstance(buffer, bytes):
+        return _BARE_CR.search(buffer, start, end) is not None
     open_end = False
     for window in part.windows():
         octets = bytes(window)

@@ -41,6 +41,8 @@ def decoded_size(body: Region, encoding: str) -> int:
 
 def decode_start(body: Region, encoding: str, limit: int) -> bytes:
     """The first `limit` decoded octets."""
+    if encoding not in ("base64", "quoted-printable"):
+        return body.copy(limit)
     found = bytearray()
     for piece in decoded(body, encoding):
         found += piece

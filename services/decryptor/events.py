@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import orjson
 import pybase64
 
 import posthouse.event as contract
@@ -94,9 +96,17 @@ def compose(
         downloaded_at=mail.downloaded_at,
         traceparent=traceparent,
         correlation_id=str(mail.correlation_id or ""),
-        # The standard library's took an eighth of the time of a small mail.
+        # The standard library's took an eighth and a tenth of the time of a small mail.
         base64_encode=pybase64.b64encode,
+        json_encode=_json,
     )
+
+
+def _json(value: Mapping[str, Any]) -> str:
+    try:
+        return orjson.dumps(value).decode()
+    except TypeError:  # half of a surrogate pair, which the standard library lets pass
+        return json.dumps(value)
 
 
 def _addresses(addresses: Sequence[str], names: Sequence[str]) -> list[dict[str, str]]:

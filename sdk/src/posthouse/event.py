@@ -225,13 +225,14 @@ def build_event(
     traceparent: str = "",
     correlation_id: str = "",
     base64_encode: Callable[[bytes], bytes] = base64.b64encode,
+    json_encode: Callable[[Any], str] | None = None,
 ) -> bytes:
     """The JSON of an event, made for speed: base64 is spliced in, never seen by the encoder.
 
     The same arguments give the same bytes, so a repeat is a true repeat. `traceparent` is the
     trace that the event belongs to (CloudEvents' distributed tracing extension), `correlation_id`
     what every log line of Posthouse about this mail carries. `base64_encode` may be a faster one
-    than the standard library's, without line ends.
+    than the standard library's, without line ends, and `json_encode` a faster one for `mail`.
     """
     at = _rfc3339(downloaded_at)
     if raw.inline is not None:
@@ -255,7 +256,8 @@ def build_event(
         f'"sequence":{sequence},"headers":{{"message_id":{message_id},"from":{sender},'
         f'"from_name":{sender_name},"to_names":{to_names},"cc_names":{cc_names},'
         f'"to":{_strings(headers.to)},"cc":{_strings(headers.cc)},"subject":{subject},'
-        f'"date":{date}}},"mail":{_encode(mail)},"size":{size},"sha256":"{sha256}","security":{_encode(security)},'
+        f'"date":{date}}},"mail":{(json_encode or _encode)(mail)},"size":{size},'
+        f'"sha256":"{sha256}","security":{_encode(security)},'
         f'{kept}"downloaded_at":"{at}","raw":'
     )
     if "\\ud" in head:

@@ -41,9 +41,10 @@ def judged(facts: Facts, author: Author, doubt: str, trust: TrustStore) -> Secur
     layers: list[Layer] = []
     verdicts: list[tuple[Verdict, bool]] = []
     last_encryption = -1
-    for number, layer in enumerate(facts.layers):
-        if isinstance(layer, EncryptedLayer):
-            last_encryption = number
+    if facts.encrypted and facts.signed:
+        for number, layer in enumerate(facts.layers):
+            if isinstance(layer, EncryptedLayer):
+                last_encryption = number
     for number, layer in enumerate(facts.layers):
         if isinstance(layer, SignedLayer):
             around = number < last_encryption

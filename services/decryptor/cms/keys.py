@@ -13,6 +13,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, keywrap
@@ -172,7 +173,9 @@ def _agreed(recipient: Recipient, key: PrivateKey, length: int) -> bytes:
         raise Unsupported(f"The key wrap {dotted(wrap.oid)} is not supported.")
     wrap_bytes, open_wrap = WRAPS[wrap.oid]
     secret = _shared_secret(recipient, key)
-    for info in _shared_infos(wrap, recipient.user_keying_material, wrap_bytes):
+    material = recipient.user_keying_material
+    infos = _shared_infos(wrap, material, wrap_bytes) if material else _usual(wrap, wrap_bytes)
+    for info in infos:
         for wrapping_key in _derived(derivation, secret, info, recipient, wrap_bytes):
             try:
                 content_key = open_wrap(wrapping_key, recipient.wrapped_key)
@@ -210,6 +213,12 @@ def _shared_infos(wrap: Algorithm, material: bytes, wrap_bytes: int) -> list[byt
     name = encode(OID, wrap.oid)
     written = [wrap.raw, encode(SEQUENCE, name), encode(SEQUENCE, name + bytes((NULL, 0)))]
     return [encode(SEQUENCE, identifier + fields) for identifier in dict.fromkeys(written)]
+
+
+@lru_cache(maxsize=64)
+def _usual(wrap: Algorithm, wrap_bytes: int) -> list[bytes]:
+    """What is the same for all mails of a sender that sends no keying material, as most."""
+    return _shared_infos(wrap, b"", wrap_bytes)
 
 
 def _derived(

@@ -250,12 +250,19 @@ def test_the_end_of_a_certificate_in_use_is_told_at_30_7_and_1_days(
         raise_expiries(database, now + timedelta(days=day, hours=1))
         raise_expiries(database, now + timedelta(days=day, hours=2))
         deliver_due(database, vault, utc_now())
-        told += [(day, r.json["data"]["name"], r.json["data"]["days"]) for r in receiver.received]
+        told += [
+            (day, r.json["type"].split(".")[2], r.json["data"]["summary"])
+            for r in receiver.received
+        ]
         receiver.received.clear()
+    ends = f"{now + timedelta(days=40):%Y-%m-%d}"
     assert sorted(told) == sorted(
-        (day, name, days)
-        for name in ("in use", "app")
-        for day, days in ((10, 30), (33, 7), (39, 1))
+        (day, kind, f"{what} expires within {days}, on {ends}.")
+        for kind, what in (
+            ("certificate-expiring", "Certificate “in use”"),
+            ("client-secret-expiring", "The client secret of “app”"),
+        )
+        for day, days in ((10, "30 days"), (33, "7 days"), (39, "a day"))
     )
 
 
@@ -266,22 +273,26 @@ def test_an_old_backlog_is_told_once_and_so_is_its_end(
     add_handler(session, "tickets", utc_now())
     limit = timedelta(minutes=15)
 
-    def types_after(age: str | None) -> list[str]:
+    def told_after(age: str | None) -> list[str]:
         session.execute(
             "UPDATE handler_queue SET backlog = 9, oldest_at = now() - %s::interval", (age,)
         )
         for _ in range(2):
             raise_backlogs(database, limit)
         deliver_due(database, vault, utc_now())
-        types = [request.json["type"].split(".")[2] for request in receiver.received]
+        told = [
+            request.json["type"].split(".")[2] + ": " + request.json["data"]["summary"][:39]
+            for request in receiver.received
+        ]
         receiver.received.clear()
-        return types
+        return told
 
-    assert types_after("5 minutes") == []
-    assert types_after("20 minutes") == ["handler-backlog-old"]
-    assert types_after("21 minutes") == []
-    assert types_after(None) == ["handler-backlog-recovered"]
-    assert types_after("20 minutes") == ["handler-backlog-old"]
+    behind = ["handler-backlog-old: Handler “tickets” is behind: 9 mails wa"]
+    assert told_after("5 minutes") == []
+    assert told_after("20 minutes") == behind
+    assert told_after("21 minutes") == []
+    assert told_after(None) == ["handler-backlog-recovered: Handler “tickets” has caught up."]
+    assert told_after("20 minutes") == behind
 
 
 def test_webhooks_have_unique_names_and_keep_their_secrets(

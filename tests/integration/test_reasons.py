@@ -10,8 +10,8 @@ import httpx
 import pytest
 
 from shared.alerts import Template
-from shared.storage import alerts
-from shared.vault import Place
+from shared.storage import alerts, connections
+from shared.vault import Place, password_place
 from tests.rig.house import House
 from tests.rig.mails import mail
 from tests.servers.dovecot import Dovecot
@@ -64,6 +64,12 @@ def test_a_refused_login_is_told_with_the_words_that_the_page_has(
     assert error["message"] and error["message"] in data["summary"]
     assert data["hint"] == error["hint"] != ""
     assert data["url"].endswith(f"/connections/{connection}")
+    sealed = house.vault.seal(b"secret", password_place(connection))
+    with house.database.transaction() as session:
+        connections.write_password(session, connection, sealed)
+    house.fetch_now(connection)
+    summary = told(house, receiver, "connection-recovered")["summary"]
+    assert summary == f"Connection “{mail_user}” works again."
 
 
 @pytest.mark.promise("H4")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import cast
 
 import pytest
@@ -60,6 +61,13 @@ _data = pytest.mark.parametrize(("data", "words"), SAMPLES, ids=lambda v: getatt
 
 def test_no_kind_is_left_out() -> None:
     assert {data.kind for data, _ in SAMPLES} == set(KINDS)
+
+
+def test_each_kind_has_a_test_from_its_cause_to_the_webhook() -> None:
+    """Such tests wait for a kind by its name, so here it is enough that the name is there."""
+    folder = Path(__file__).parents[1] / "integration"
+    written = "".join(path.read_text() for path in folder.rglob("test_*.py"))
+    assert not [kind for kind in KINDS if kind not in written]
 
 
 @_data

@@ -64,7 +64,7 @@ def test_a_refresh_is_shared_by_those_who_wait_for_it(house: House) -> None:
     """Eight threads find the token about to expire; the provider is asked once."""
     connection = house.connection(house.credential())
     house.authorise(connection)
-    _age(house, connection.id, left=timedelta(seconds=30))
+    age_token(house, connection.id, left=timedelta(seconds=30))
     barrier = threading.Barrier(WORKERS)
 
     def ask(_: int) -> str:
@@ -85,7 +85,7 @@ def test_a_token_is_refreshed_before_it_expires(house: House) -> None:
     assert token is not None
     first = token(False)
     assert token(False) == first
-    _age(house, connection.id, left=timedelta(minutes=5))
+    age_token(house, connection.id, left=timedelta(minutes=5))
     assert token(False) != first
 
 
@@ -95,13 +95,13 @@ def test_an_outage_of_the_provider_is_no_outage_while_the_token_lasts(
 ) -> None:
     connection = house.connection(house.credential())
     house.authorise(connection)
-    first = _tokens(house, connection.id).access_token
+    first = stored_tokens(house, connection.id).access_token
     _unreachable(monkeypatch)
     token = house.logins.of(connection).access_token
     assert token is not None
-    _age(house, connection.id, left=timedelta(minutes=5))
+    age_token(house, connection.id, left=timedelta(minutes=5))
     assert token(False) == first
-    _age(house, connection.id, left=timedelta(seconds=-5))
+    age_token(house, connection.id, left=timedelta(seconds=-5))
     with pytest.raises(TryAgain):
         token(False)
 
@@ -113,7 +113,7 @@ def test_a_revoked_grant_needs_authorisation_at_once_and_heals(
 ) -> None:
     connection = house.connection(house.credential(provider=provider), enabled=True)
     house.authorise(connection)
-    house.oidc.revoke(_tokens(house, connection.id).refresh_token)
+    house.oidc.revoke(stored_tokens(house, connection.id).refresh_token)
     token = house.logins.of(connection).access_token
     assert token is not None
     token(False)
@@ -144,7 +144,7 @@ def test_tokens_are_sealed_and_bound_to_their_connection(house: House) -> None:
     other = house.connection(house.credential())
     house.authorise(one)
     house.authorise(other)
-    secret = _tokens(house, one.id).refresh_token
+    secret = stored_tokens(house, one.id).refresh_token
     with house.database.transaction() as session:
         rows = session.execute("SELECT cache FROM authorisation").fetchall()
         assert not any(secret.encode() in bytes(row[0]) for row in rows)
@@ -163,13 +163,13 @@ def test_tokens_are_sealed_and_bound_to_their_connection(house: House) -> None:
 def test_grants_that_nobody_uses_are_kept_alive(house: House) -> None:
     connection = house.connection(house.credential())
     house.authorise(connection)
-    before = _tokens(house, connection.id)
+    before = stored_tokens(house, connection.id)
     assert house.logins.keep_alive(utc_now() - timedelta(days=7)) == 0
     with house.database.transaction() as session:
         session.execute("UPDATE authorisation SET authorised_at = now() - interval '30 days'")
-    _age(house, connection.id, left=timedelta(days=-29))
+    age_token(house, connection.id, left=timedelta(days=-29))
     assert house.logins.keep_alive(utc_now() - timedelta(days=7)) == 1
-    assert _tokens(house, connection.id).refresh_token != before.refresh_token
+    assert stored_tokens(house, connection.id).refresh_token != before.refresh_token
     assert house.logins.keep_alive(utc_now() - timedelta(days=7)) == 0
 
 
@@ -179,7 +179,7 @@ def test_revoking_ends_the_grant_at_the_provider(house: House, provider: Provide
     credential = house.credential(provider=provider)
     connection = house.connection(credential)
     house.authorise(connection)
-    tokens = _tokens(house, connection.id)
+    tokens = stored_tokens(house, connection.id)
     assert house.logins.revoke(connection.id) is True
     token = house.logins.of(connection).access_token
     assert token is not None
@@ -190,13 +190,13 @@ def test_revoking_ends_the_grant_at_the_provider(house: House, provider: Provide
         server.refresh(tokens, ["https://mail.google.com/"])
 
 
-def _tokens(house: House, connection_id: int) -> Tokens:
+def stored_tokens(house: House, connection_id: int) -> Tokens:
     text = house.logins._cache(connection_id).read()
     assert text is not None
     return Tokens.from_bytes(text)
 
 
-def _age(house: House, connection_id: int, *, left: timedelta) -> None:
+def age_token(house: House, connection_id: int, *, left: timedelta) -> None:
     """Makes the stored access token look as if it ended in `left`, after an hour of life."""
     from dataclasses import replace
 

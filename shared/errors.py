@@ -11,7 +11,9 @@ from its class, never from its text:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
 
 
 class PosthouseError(Exception):
@@ -48,9 +50,41 @@ class NotFound(PosthouseError):
 
 
 class Conflict(PosthouseError):
-    """The change contradicts what is there: a taken name, a thing in use."""
+    """The change contradicts what is there: a taken name, a thing in use.
+
+    `members`: what programs need to know beside words and code, as JSON.
+    """
 
     code = "conflict"
+    members: Mapping[str, Any] = {}
+
+
+class NameTaken(Conflict):
+    """Something else of that kind has the name (names differ by more than case)."""
+
+    code = "name-taken"
+    field = "name"
+    members: Mapping[str, Any] = {"field": field}
+
+
+@dataclass(frozen=True, slots=True)
+class User:
+    """One thing that uses another: what it is (`connection`), its id and its name."""
+
+    kind: str
+    id: int
+    name: str
+
+
+class InUse(Conflict):
+    """It cannot be deleted: `used_by` says by what it is used."""
+
+    code = "in-use"
+
+    def __init__(self, message: str, used_by: Sequence[User], *, hint: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.used_by = tuple(used_by)
+        self.members = {"used_by": [asdict(user) for user in used_by]}
 
 
 class TryAgain(PosthouseError):

@@ -12,6 +12,7 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from services.admin import problems
 from services.admin.api import (
     authorisation,
     certificates,
@@ -21,7 +22,6 @@ from services.admin.api import (
     messages,
     overview,
     people,
-    problems,
     webhooks,
 )
 from services.admin.context import House

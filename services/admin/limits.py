@@ -9,7 +9,7 @@ from typing import Final
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from services.admin.api.problems import problem
+from services.admin.problems import problem
 
 #: Octets. Nothing that the API takes comes near it; certificates are bounded more tightly.
 MAX_BODY_BYTES: Final = 2 << 20

@@ -12,7 +12,7 @@ from typing import Any, Final
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from services.admin.api.problems import problem
+from services.admin.problems import problem
 
 #: Seconds for the request line and the header fields, and between two pieces of a body.
 HEAD_SECONDS: Final = 10.0

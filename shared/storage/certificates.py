@@ -12,8 +12,8 @@ from typing import Any
 
 from psycopg.rows import dict_row
 
-from shared.errors import NotFound
-from shared.storage.conflicts import InUse, User, refused
+from shared.errors import InUse, NotFound, User
+from shared.storage.conflicts import refused
 from shared.storage.pool import Session
 from shared.storage.queries import Queries
 from shared.storage.searching import Page, contains, folded

@@ -2,39 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 
 from psycopg import errors as pg
 
-from shared.errors import Conflict, InvalidInput
-
-
-class NameTaken(Conflict):
-    """Something else of that kind has the name (names differ by more than case)."""
-
-    code = "name-taken"
-    field = "name"
-
-
-@dataclass(frozen=True, slots=True)
-class User:
-    """One thing that uses another: what it is (`connection`), its id and its name."""
-
-    kind: str
-    id: int
-    name: str
-
-
-class InUse(Conflict):
-    """It cannot be deleted: `used_by` says by what it is used."""
-
-    code = "in-use"
-
-    def __init__(self, message: str, used_by: Sequence[User], *, hint: str = "") -> None:
-        super().__init__(message, hint=hint)
-        self.used_by = tuple(used_by)
+from shared.errors import InvalidInput, NameTaken
 
 
 @contextmanager

@@ -14,8 +14,8 @@ from psycopg.rows import dict_row
 from psycopg.types.json import Jsonb
 
 from shared.credentials import Credential, Grant, Provider
-from shared.errors import NotFound
-from shared.storage.conflicts import InUse, User, refused
+from shared.errors import InUse, NotFound, User
+from shared.storage.conflicts import refused
 from shared.storage.pool import Session
 from shared.storage.queries import Queries
 from shared.storage.searching import contains

@@ -5,13 +5,13 @@ from __future__ import annotations
 from fastapi import APIRouter, Request
 from starlette.responses import JSONResponse, Response
 
-from services.admin.api.problems import problem_of, responses
 from services.admin.api.requests import Ctx, IdInPath, beside
 from services.admin.api.schemas.connections import AuthorisationOut, AuthorizeOut, RevokedOut
 from services.admin.operations import authorisation, consents
-from services.admin.pages.rendering import go
 from services.admin.people.authentication import session_of
 from services.admin.people.authorization import OPERATE, principal_of
+from services.admin.problems import problem_of, responses
+from services.admin.redirecting import go
 from shared.errors import PosthouseError
 from shared.logins import Others
 

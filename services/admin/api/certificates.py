@@ -7,7 +7,6 @@ from typing import Annotated
 
 from fastapi import APIRouter, File, Form, UploadFile
 
-from services.admin.api.problems import UserOut, responses
 from services.admin.api.requests import Ctx, IdInPath, PageNumber, PerPage, SearchText
 from services.admin.api.schemas.keys import (
     CertificateOut,
@@ -20,6 +19,7 @@ from services.admin.operations import certificates
 from services.admin.operations import senders as known
 from services.admin.operations.certificates import CertificateSeen
 from services.admin.people.authorization import ADMINISTER, LOOK
+from services.admin.problems import UserOut, responses
 from shared.certificates.senders import text_of
 
 router = APIRouter(prefix="/certificates", tags=["certificates"])

@@ -8,7 +8,6 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, Query, Request
 
-from services.admin.api.problems import responses
 from services.admin.api.requests import (
     Ctx,
     IdInPath,
@@ -40,6 +39,7 @@ from services.admin.api.schemas.parts import NamedOut, PageOut
 from services.admin.operations import connections, looking
 from services.admin.operations.connections import Saved, Seen
 from services.admin.people.authorization import LOOK, OPERATE
+from services.admin.problems import responses
 from shared.connections import Health
 from shared.errors import InvalidInput
 

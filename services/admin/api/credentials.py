@@ -6,13 +6,13 @@ import dataclasses
 
 from fastapi import APIRouter
 
-from services.admin.api.problems import UserOut, responses
 from services.admin.api.requests import Ctx, IdInPath, SearchText
 from services.admin.api.schemas.keys import CredentialBody, CredentialChanges, CredentialOut
 from services.admin.api.schemas.parts import PageOut
 from services.admin.operations import credentials
 from services.admin.operations.credentials import CredentialSeen
 from services.admin.people.authorization import ADMINISTER, LOOK
+from services.admin.problems import UserOut, responses
 
 router = APIRouter(prefix="/credentials", tags=["credentials"])
 

@@ -7,7 +7,6 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query, Request
 
-from services.admin.api.problems import responses
 from services.admin.api.requests import Ctx, IdInPath, SearchText, beside
 from services.admin.api.schemas.handlers import (
     DeadLetterOut,
@@ -21,6 +20,7 @@ from services.admin.api.schemas.parts import CountOut, PageOut
 from services.admin.operations import dead_letters, handlers
 from services.admin.operations.handlers import HandlerSeen
 from services.admin.people.authorization import LOOK, OPERATE
+from services.admin.problems import responses
 from shared.handlers import ALL
 
 router = APIRouter(prefix="/handlers", tags=["handlers"])

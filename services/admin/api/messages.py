@@ -10,7 +10,6 @@ from typing import Annotated
 from fastapi import APIRouter, Query
 from fastapi.responses import StreamingResponse
 
-from services.admin.api.problems import responses
 from services.admin.api.requests import Ctx, Limit, SearchText
 from services.admin.api.schemas.messages import (
     DeliveryOut,
@@ -30,10 +29,11 @@ from services.admin.api.schemas.messages import (
 )
 from services.admin.api.schemas.parts import CountOut, Id
 from services.admin.operations import messages, quarantine
+from services.admin.operations.messages import MessageDetail, MessageFilter, MessageState
+from services.admin.operations.quarantine import Quarantined
 from services.admin.people.authorization import ADMINISTER, LOOK, OPERATE, READ_MAIL, READ_OWN_MAIL
+from services.admin.problems import responses
 from shared.fields import instant
-from shared.storage.messages import MessageDetail, MessageFilter, MessageState
-from shared.storage.quarantine import Quarantined
 
 router = APIRouter(prefix="/messages", tags=["messages"])
 quarantined = APIRouter(prefix="/quarantine", tags=["quarantine"])

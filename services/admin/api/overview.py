@@ -5,7 +5,6 @@ from __future__ import annotations
 from fastapi import APIRouter
 
 from services.admin.api.handlers import shown
-from services.admin.api.problems import responses
 from services.admin.api.requests import Ctx
 from services.admin.api.schemas.overview import (
     BacklogOut,
@@ -18,6 +17,7 @@ from services.admin.api.schemas.overview import (
 )
 from services.admin.operations.overview import get_overview
 from services.admin.people.authorization import LOOK
+from services.admin.problems import responses
 
 router = APIRouter(prefix="/overview", tags=["overview"])
 

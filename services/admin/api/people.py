@@ -8,7 +8,6 @@ from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query
 
-from services.admin.api.problems import responses
 from services.admin.api.requests import Ctx, IdInPath, Limit, SearchText
 from services.admin.api.schemas.parts import PageOut
 from services.admin.api.schemas.people import (
@@ -22,6 +21,7 @@ from services.admin.api.schemas.people import (
 )
 from services.admin.operations import people
 from services.admin.people.authorization import ADMINISTER
+from services.admin.problems import responses
 from shared.errors import NotFound
 
 router = APIRouter(tags=["people"])

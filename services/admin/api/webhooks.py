@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from fastapi import APIRouter
 
-from services.admin.api.problems import responses
 from services.admin.api.requests import Ctx, IdInPath, Limit, SearchText
 from services.admin.api.schemas.parts import PageOut
 from services.admin.api.schemas.people import (
@@ -16,6 +15,7 @@ from services.admin.api.schemas.people import (
 )
 from services.admin.operations import webhooks
 from services.admin.people.authorization import ADMINISTER
+from services.admin.problems import responses
 
 router = APIRouter(prefix="/webhooks", tags=["webhooks"])
 

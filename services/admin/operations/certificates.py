@@ -15,10 +15,9 @@ from shared import fields as typed
 from shared.certificates import ParsedCertificate, parse_certificate
 from shared.certificates.authorities import why_no_authority
 from shared.certificates.senders import read_certificates
-from shared.errors import InvalidInput
+from shared.errors import InvalidInput, User
 from shared.storage import certificates
 from shared.storage.certificates import Certificate, TrustAnchor
-from shared.storage.conflicts import User
 from shared.storage.pool import Session
 from shared.storage.searching import Page
 from shared.vault import private_key_place
@@ -45,6 +44,12 @@ def search_certificates(
         uses = certificates.uses(session, [c.id for c in found.items])
     items = tuple(CertificateSeen(c, uses[c.id]) for c in found.items)
     return Page(items, found.total, page, per_page)
+
+
+def certificates_of(ctx: Context, ids: Sequence[int]) -> list[Certificate]:
+    """Those of these ids that are still there."""
+    with ctx.transaction() as session:
+        return [one for one in certificates.get_many(session, list(ids)) if one is not None]
 
 
 def get_certificate(ctx: Context, certificate_id: int) -> CertificateSeen:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from services.admin.context import Context
@@ -39,7 +39,8 @@ from shared.storage import (
 from shared.storage.authorisations import Authorisation
 from shared.storage.certificates import Certificate
 from shared.storage.connections import ConnectionStatus
-from shared.storage.messages import Day, Run
+from shared.storage.messages import Day as Day
+from shared.storage.messages import Run
 from shared.storage.pool import Session
 from shared.storage.searching import Page
 from shared.vault import password_place
@@ -58,6 +59,7 @@ class AcknowledgementNeeded(Conflict):
             '("everything", "now", or a date).',
         )
         self.estimate = estimate
+        self.members = {"estimate": asdict(estimate)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +101,40 @@ def search_connections(
         )
     items = tuple(Seen(connection, status) for connection, status in found.items)
     return Page(items, found.total, found.page, found.per_page, found.counts)
+
+
+def connections_of(ctx: Context, ids: Sequence[int]) -> list[Seen]:
+    """Those of these ids that are still there (without warnings)."""
+    with ctx.transaction() as session:
+        found = connections.get_many(session, ids)
+        statuses = connections.statuses(session, [one.id for one in found])
+    return [Seen(one, statuses[one.id]) for one in found]
+
+
+def find_connection(ctx: Context, typed: str) -> tuple[int, str]:
+    """Id and name, by id, name, or a part of the name that no other one has. Raises InvalidInput.
+
+    The id of a connection that is gone stays usable: its mails are still there.
+    """
+    with ctx.transaction() as session:
+        if typed.isdecimal() and typed.isascii():
+            found = connections.get_many(session, [int(typed[:18])])
+            return int(typed[:18]), found[0].name if found else typed
+        exact = connections.by_name(session, typed)
+        if exact is not None:
+            return exact.id, exact.name
+        page = connections.search(session, q=typed, per_page=4)
+    if page.total == 1:
+        one = page.items[0][0]
+        return one.id, one.name
+    names = ", ".join(connection.name for connection, _ in page.items)
+    raise InvalidInput(
+        f"{page.total} connections match “{typed}”."
+        if page.total
+        else "No connection is so named.",
+        field="connection",
+        hint=f"Such as {names}. Type more of the name." if names else "",
+    )
 
 
 def get_connection(ctx: Context, connection_id: int) -> Seen:

@@ -21,9 +21,8 @@ from shared.credentials import (
     pem_of,
     service_account_of,
 )
-from shared.errors import Conflict, InvalidInput, NotFound
+from shared.errors import Conflict, InvalidInput, NotFound, User
 from shared.storage import authorisations, credentials
-from shared.storage.conflicts import User
 from shared.storage.pool import Session
 from shared.vault import client_certificate_place, client_secret_place
 

@@ -14,7 +14,10 @@ from shared.erasing import Erased
 from shared.errors import InvalidInput, NotFound
 from shared.messages import RawRef
 from shared.storage import handlers, messages, outbox
-from shared.storage.messages import LoggedMessage, MessageDetail, MessageFilter
+from shared.storage.messages import LoggedMessage
+from shared.storage.messages import MessageDetail as MessageDetail
+from shared.storage.messages import MessageFilter as MessageFilter
+from shared.storage.messages import MessageState as MessageState
 
 #: One call re-delivers no more mails than this; another call continues.
 MOST_AT_ONCE: Final = 10_000

@@ -12,7 +12,7 @@ from shared.errors import Conflict, NotFound
 from shared.messages import Key
 from shared.storage import connections, known, quarantine, scheduling
 from shared.storage.pool import Session
-from shared.storage.quarantine import Quarantined
+from shared.storage.quarantine import Quarantined as Quarantined
 
 
 @dataclass(frozen=True, slots=True)

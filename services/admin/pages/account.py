@@ -7,16 +7,16 @@ from typing import Any
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
+from services.admin.operations import account as own
 from services.admin.operations import people as operations
 from services.admin.pages.house import context_of
 from services.admin.pages.posted import Form
 from services.admin.pages.rendering import go, render
-from services.admin.people import passwords, second_factor
+from services.admin.people import passwords
 from services.admin.people.authentication import session_of
 from services.admin.people.authorization import LOOK, principal_of
 from shared.errors import InvalidInput, PosthouseError
 from shared.people import SignedIn
-from shared.storage import audit, people
 
 router = APIRouter(prefix="/account")
 
@@ -33,12 +33,9 @@ def change_password(request: Request, form: Form) -> Response:
     try:
         if form.raw("password") != form.raw("again"):
             raise InvalidInput("The two new passwords differ.", field="again")
-        _check_password(request, form.raw("current"))
-        hashed = passwords.hashed(form.raw("password"))
-        with ctx.transaction() as session:
-            people.replace_hash(session, person_id, hashed)
-            people.end_sessions_of(session, person_id, keep=signed_in.digest)
-            audit.record(session, ctx.principal.name, "change password", f"person/{person_id}")
+        own.change_password(
+            ctx, person_id, signed_in, current=form.raw("current"), new=form.raw("password")
+        )
     except (InvalidInput, passwords.Busy) as error:
         return _page(request, error=error)
     return go("/account", "Your password is changed. Your other browsers have to log in again.")
@@ -57,25 +54,22 @@ def end_session(request: Request, form: Form) -> Response:
 @router.post("/second-factor", dependencies=[LOOK])
 def offer(request: Request, form: Form) -> Response:
     _, person_id = _person(request)
-    ctx = context_of(request)
     try:
-        _check_password(request, form.raw("current"))
+        offered = own.offer_second_factor(
+            context_of(request), person_id, current=form.raw("current")
+        )
     except (InvalidInput, passwords.Busy) as error:
         return _page(request, factor_error=error)
-    with ctx.transaction() as session:
-        offered = second_factor.offer(session, ctx.house.vault, person_id, ctx.principal.name)
     return _page(request, offered=offered)
 
 
 @router.post("/second-factor/confirm", dependencies=[LOOK])
 def confirm(request: Request, form: Form) -> Response:
     signed_in, person_id = _person(request)
-    ctx = context_of(request)
     try:
-        with ctx.transaction() as session:
-            codes = second_factor.confirm(session, ctx.house.vault, person_id, form.text("code"))
-            people.end_sessions_of(session, person_id, keep=signed_in.digest)
-            audit.record(session, ctx.principal.name, "add second factor", f"person/{person_id}")
+        codes = own.confirm_second_factor(
+            context_of(request), person_id, signed_in, code=form.text("code")
+        )
     except InvalidInput as error:
         return _page(request, factor_error=error)
     return _page(request, recovery_codes=codes)
@@ -84,14 +78,10 @@ def confirm(request: Request, form: Form) -> Response:
 @router.post("/second-factor/remove", dependencies=[LOOK])
 def remove(request: Request, form: Form) -> Response:
     _, person_id = _person(request)
-    ctx = context_of(request)
     try:
-        _check_password(request, form.raw("current"))
+        own.remove_second_factor(context_of(request), person_id, current=form.raw("current"))
     except (InvalidInput, passwords.Busy) as error:
         return _page(request, factor_error=error)
-    with ctx.transaction() as session:
-        people.disable_totp(session, person_id)
-        audit.record(session, ctx.principal.name, "remove second factor", f"person/{person_id}")
     return go("/account", "Your password alone is enough from now on.")
 
 
@@ -100,19 +90,6 @@ def _person(request: Request) -> tuple[SignedIn, int]:
     if signed_in is None or person_id is None:
         raise InvalidInput("The bootstrap token is nobody in particular: it has no password.")
     return signed_in, person_id
-
-
-def _check_password(request: Request, given: str) -> None:
-    """Raises InvalidInput where it is not the one in use, Busy."""
-    _, person_id = _person(request)
-    with context_of(request).transaction() as session:
-        found = people.password_of(session, people.person(session, person_id).name)
-    stored = found[1] if found else None
-    if stored is None:
-        return
-    with passwords.admitted():
-        if not passwords.matches(stored, given):
-            raise InvalidInput("This is not your current password.", field="current")
 
 
 def _page(

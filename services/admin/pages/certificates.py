@@ -14,8 +14,7 @@ from services.admin.pages.posted import Form, Posted, Values
 from services.admin.pages.rendering import go, render
 from services.admin.people.authorization import ADMINISTER, LOOK
 from shared.clock import utc_now
-from shared.errors import InvalidInput, PosthouseError
-from shared.storage.conflicts import InUse, NameTaken
+from shared.errors import InUse, InvalidInput, NameTaken, PosthouseError
 
 router = APIRouter(prefix="/certificates")
 _PICKED = 20

@@ -11,6 +11,8 @@ from starlette.responses import Response
 
 from services.admin.operations import authorisation, looking
 from services.admin.operations import connections as operations
+from services.admin.operations.connections import Day
+from services.admin.operations.credentials import get_credential
 from services.admin.pages import charts
 from services.admin.pages.house import context_of, is_part
 from services.admin.pages.posted import Form
@@ -20,8 +22,6 @@ from services.admin.people.authentication import session_of
 from services.admin.people.authorization import LOOK, OPERATE
 from shared.errors import NotFound, PosthouseError
 from shared.logins import GrantShared, Others
-from shared.storage import credentials
-from shared.storage.messages import Day
 
 router = APIRouter(prefix="/connections")
 _RUNS = 15
@@ -106,8 +106,7 @@ def _read(request: Request, connection_id: int) -> dict[str, Any]:
     seen = operations.get_connection(ctx, connection_id)
     credential = None
     if seen.connection.credential_id:
-        with ctx.transaction() as session:
-            credential = credentials.get(session, seen.connection.credential_id)
+        credential = get_credential(ctx, seen.connection.credential_id).credential
     found = operations.runs_of_connection(ctx, connection_id, limit=_RUNS + 1)
     return {
         "seen": seen,

@@ -8,6 +8,8 @@ from typing import Any, Final
 
 from starlette.requests import Request
 
+from services.admin.operations.certificates import certificates_of, search_certificates
+from services.admin.operations.credentials import search_credentials
 from services.admin.pages.house import context_of
 from services.admin.pages.posted import Posted, Values
 from services.admin.pages.wording import MODES
@@ -22,7 +24,6 @@ from shared.connections import (
 )
 from shared.credentials import Credential, Provider
 from shared.errors import InvalidInput
-from shared.storage import certificates, credentials
 
 #: What each field is called on the page; errors speak of it by this name.
 LABELS: Final[Mapping[str, str]] = {
@@ -129,11 +130,12 @@ def new_values(mode: str) -> Values:
 def form_context(request: Request, values: Values) -> dict[str, Any]:
     """What the template needs besides the values."""
     mode = values["mode"]
-    with context_of(request).transaction() as session:
-        listed = certificates.search(session, per_page=_LISTED_CERTIFICATES).items
-        attached = certificates.get_many(session, list(values["certificate_ids"] or ()))
-        known = credentials.search(session)
-    listed += tuple(c for c in attached if c.id not in {other.id for other in listed})
+    ctx = context_of(request)
+    found = search_certificates(ctx, per_page=_LISTED_CERTIFICATES).items
+    listed = [one.certificate for one in found]
+    attached = certificates_of(ctx, values["certificate_ids"] or ())
+    known = [one.credential for one in search_credentials(ctx)]
+    listed += [c for c in attached if c.id not in {other.id for other in listed}]
     ports = {f"{m} {s}": port for (m, s), port in DEFAULT_PORTS.items()}
     return {
         "values": values,

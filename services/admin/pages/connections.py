@@ -23,8 +23,7 @@ from services.admin.pages.posted import Form, Posted, Values
 from services.admin.pages.rendering import Tone, go, render
 from services.admin.people.authorization import LOOK, OPERATE
 from shared.connections import Health
-from shared.errors import InvalidInput, PosthouseError
-from shared.storage.conflicts import NameTaken
+from shared.errors import InvalidInput, NameTaken, PosthouseError
 
 router = APIRouter(prefix="/connections")
 _PICKED = 20

@@ -16,8 +16,7 @@ from services.admin.people.authorization import ADMINISTER, LOOK
 from shared.clock import utc_now
 from shared.clouds import CLOUDS
 from shared.credentials import SETTINGS, Provider
-from shared.errors import Conflict, InvalidInput, PosthouseError
-from shared.storage.conflicts import InUse
+from shared.errors import Conflict, InUse, InvalidInput, PosthouseError
 
 router = APIRouter(prefix="/credentials")
 _TEXTS: Final = ("name", "provider", "grant", "client_id", "tenant", "cloud", "secret_expires_at")

@@ -20,10 +20,8 @@ from services.admin.pages.rendering import go, render
 from services.admin.pages.subscribing import snippets
 from services.admin.pages.wording import counted
 from services.admin.people.authorization import LOOK, OPERATE
-from shared.errors import Conflict, InvalidInput, NeedsPerson, PosthouseError, TryAgain
+from shared.errors import Conflict, InvalidInput, NameTaken, NeedsPerson, PosthouseError, TryAgain
 from shared.handlers import ALL
-from shared.storage import connections as stored_connections
-from shared.storage.conflicts import NameTaken
 
 router = APIRouter(prefix="/handlers")
 _LISTED = 500
@@ -139,14 +137,10 @@ def redrive(request: Request, handler_id: int, form: Form) -> Response:
 
 
 def _detail(request: Request, seen: HandlerSeen, error: PosthouseError | None = None) -> Response:
-    chosen: Sequence[Seen] = ()
     ids = seen.handler.connection_ids
-    ctx = context_of(request)
+    chosen: Sequence[Seen] = ()
     if ids:
-        with ctx.transaction() as session:
-            found = stored_connections.get_many(session, ids[:_LISTED])
-            how = stored_connections.statuses(session, [c.id for c in found])
-        chosen = [Seen(c, how[c.id]) for c in found]
+        chosen = connection_operations.connections_of(context_of(request), ids[:_LISTED])
     return render(
         request,
         "handlers/detail.html",
@@ -166,10 +160,9 @@ def _form(
 ) -> Response:
     ctx = context_of(request)
     first = connection_operations.search_connections(ctx, per_page=_LISTED)
-    with ctx.transaction() as session:
-        chosen = stored_connections.get_many(session, values["ids"] or ())
+    chosen = connection_operations.connections_of(ctx, values["ids"] or ())
     # What is ticked stays ticked, however many there are beyond the first.
-    listed = {one.id: one for one in chosen}
+    listed = {one.connection.id: one.connection for one in chosen}
     listed |= {item.connection.id: item.connection for item in first.items}
     return render(
         request,

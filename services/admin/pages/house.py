@@ -11,7 +11,6 @@ from services.admin.context import Context, House
 from services.admin.people.access import Access
 from services.admin.people.authorization import principal_of
 from services.admin.settings import AdminSettings
-from shared.storage.pool import Database
 
 if TYPE_CHECKING:
     from services.admin.people.oidc import Oidc
@@ -38,10 +37,6 @@ def context_of(request: Request) -> Context:
 
 def access_of(request: Request) -> Access:
     return _pages_house(request).access
-
-
-def database_of(request: Request) -> Database:
-    return _pages_house(request).house.database
 
 
 def oidc_of(request: Request) -> Oidc | None:

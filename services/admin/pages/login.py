@@ -9,7 +9,7 @@ from urllib.parse import urlencode
 from fastapi import APIRouter, Request
 from starlette.responses import RedirectResponse, Response
 
-from services.admin.pages.house import access_of, database_of, oidc_of, settings_of
+from services.admin.pages.house import access_of, oidc_of, settings_of
 from services.admin.pages.posted import Form
 from services.admin.pages.rendering import go, render
 from services.admin.people import cookies, passwords
@@ -18,7 +18,6 @@ from services.admin.people.attempts import Origin, TooManyAttempts
 from services.admin.people.authentication import address_of, session_of
 from services.admin.people.authorization import LOOK, PUBLIC
 from shared.errors import PosthouseError, TryAgain
-from shared.storage import people
 
 router = APIRouter()
 _DEVICE_SECONDS = 180 * 86_400
@@ -115,8 +114,7 @@ def _form(
     by_token: bool = False,
     status: int = 200,
 ) -> Response:
-    with database_of(request).transaction() as session:
-        first = not people.people(session)
+    first = access_of(request).is_new
     token = cookies.read(request, cookies.LOGIN) or secrets.token_urlsafe(32)
     context: dict[str, Any] = {
         "follow": _local(follow),

@@ -17,6 +17,9 @@ from starlette.responses import HTMLResponse, Response, StreamingResponse
 from services.admin.context import Context
 from services.admin.operations import handlers as handler_operations
 from services.admin.operations import messages as operations
+from services.admin.operations.certificates import certificates_of
+from services.admin.operations.connections import find_connection
+from services.admin.operations.messages import MessageFilter, MessageState
 from services.admin.pages import mail_content
 from services.admin.pages.house import context_of
 from services.admin.pages.posted import Form
@@ -26,8 +29,6 @@ from services.admin.people.authorization import LOOK, OPERATE, READ_MAIL
 from shared.errors import InvalidInput, NotFound, PosthouseError
 from shared.people import Permission
 from shared.security import Security
-from shared.storage import certificates, connections
-from shared.storage.messages import MessageFilter, MessageState
 
 _log = structlog.get_logger(__name__)
 router = APIRouter(prefix="/mails")
@@ -117,8 +118,7 @@ def detail(request: Request, message_id: uuid.UUID) -> Response:
         content, missing = _content(ctx, message_id)
     findings = (*headers.findings, *(content.findings if content else ()))
     security = Security.from_json(found.message.security or {})
-    with ctx.transaction() as session:
-        opened_by = [c for c in certificates.get_many(session, _ids(security.certificate)) if c]
+    opened_by = certificates_of(ctx, _ids(security.certificate))
     return render(
         request,
         "mails/detail.html",
@@ -212,25 +212,7 @@ def _connection(ctx: Context, typed: str) -> tuple[int | None, str]:
     """By its id, its name, or a part of the name that no other one has."""
     if not typed:
         return None, ""
-    with ctx.transaction() as session:
-        if typed.isdecimal() and typed.isascii():
-            found = connections.get_many(session, [int(typed[:18])])
-            return int(typed[:18]), found[0].name if found else typed
-        exact = connections.by_name(session, typed)
-        if exact is not None:
-            return exact.id, exact.name
-        page = connections.search(session, q=typed, per_page=4)
-    if page.total == 1:
-        one = page.items[0][0]
-        return one.id, one.name
-    names = ", ".join(connection.name for connection, _ in page.items)
-    raise InvalidInput(
-        f"{page.total} connections match “{typed}”."
-        if page.total
-        else "No connection is so named.",
-        field="connection",
-        hint=f"Such as {names}. Type more of the name." if names else "",
-    )
+    return find_connection(ctx, typed)
 
 
 def _day(typed: str, name: str) -> datetime | None:

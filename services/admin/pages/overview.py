@@ -9,12 +9,11 @@ from starlette.responses import Response
 
 from services.admin.operations.overview import get_overview
 from services.admin.pages import charts
-from services.admin.pages.house import context_of
+from services.admin.pages.house import access_of, context_of
 from services.admin.pages.rendering import render
 from services.admin.pages.wording import counted
 from services.admin.people.authorization import LOOK
 from shared.connections import Health
-from shared.storage import people
 
 router = APIRouter()
 
@@ -32,13 +31,11 @@ def live(request: Request) -> Response:
 def _read(request: Request) -> dict[str, Any]:
     ctx = context_of(request)
     seen = get_overview(ctx)
-    with ctx.transaction() as session:
-        nobody = not people.people(session)
     total = sum(slot.mails for slot in seen.last_day)
     ill = (Health.FAILING, Health.NEEDS_AUTHORISATION, Health.OVERDUE)
     return {
         "overview": seen,
-        "nobody": nobody,
+        "nobody": access_of(request).is_new,
         "connections": sum(seen.connections.values()),
         "ill": sum(seen.connections.get(health, 0) for health in ill),
         "mails_day": total,

@@ -3,25 +3,24 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Mapping
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, Final, Literal
-from urllib.parse import quote, unquote
+from typing import Any, Final
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, RedirectResponse, Response
+from starlette.responses import HTMLResponse, Response
 
 from services.admin.pages import wording
 from services.admin.people.authentication import session_of
+from services.admin.redirecting import NOTICE_COOKIE, notice_of
+from services.admin.redirecting import Tone as Tone
+from services.admin.redirecting import go as go
 from shared.people import Permission
 
 STATIC: Final = Path(str(files("services.admin") / "static"))
-NOTICE_COOKIE: Final = "posthouse_notice"
-Tone = Literal["good", "warn", "bad"]
 
 #: Nothing inline, nothing from elsewhere, no frame around us.
 HEADERS: Final[Mapping[str, str]] = {
@@ -75,7 +74,7 @@ _ENVIRONMENT: Final = _environment()
 def render(request: Request, template: str, status: int = 200, **context: Any) -> HTMLResponse:
     """A whole page, or a part of one (templates that begin with `_`)."""
     signed_in = session_of(request)
-    notice = _notice(request)
+    notice = notice_of(request)
     body = _ENVIRONMENT.get_template(template).render(
         request=request,
         path=request.url.path,
@@ -90,31 +89,8 @@ def render(request: Request, template: str, status: int = 200, **context: Any) -
     return response
 
 
-def go(path: str, text: str = "", tone: Tone = "good") -> Response:
-    """Leads on after a form (303), with a notice that the next page shows once."""
-    response = RedirectResponse(path, status_code=303)
-    if text:
-        response.set_cookie(
-            NOTICE_COOKIE,
-            quote(json.dumps({"text": text[:1500], "tone": tone})),
-            max_age=60,
-            httponly=True,
-            samesite="lax",
-        )
-    return response
-
-
 def refusal(request: Request, status: int, message: str, hint: str = "") -> Response:
     """The page for what cannot be shown or done."""
     titles = {403: "Not allowed", 404: "Not found", 409: "Not possible", 503: "Not available"}
     title = titles.get(status, "Something went wrong")
     return render(request, "refusal.html", status=status, title=title, message=message, hint=hint)
-
-
-def _notice(request: Request) -> Mapping[str, str] | None:
-    try:
-        found = json.loads(unquote(request.cookies.get(NOTICE_COOKIE, "")))
-        tone = found["tone"] if found["tone"] in ("good", "warn", "bad") else "good"
-        return {"text": str(found["text"]), "tone": tone}
-    except (ValueError, TypeError, KeyError):
-        return None

@@ -58,6 +58,12 @@ class Access:
     def has_bootstrap(self) -> bool:
         return bool(self._admin_token)
 
+    @property
+    def is_new(self) -> bool:
+        """There are no people yet: only the bootstrap token opens."""
+        with self._database.transaction() as session:
+            return not people.people(session)
+
     def bearer(self, token: str, address: str) -> Principal | None:
         """The principal of an `Authorization: Bearer` token; None for one nobody knows.
 

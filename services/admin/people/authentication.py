@@ -19,10 +19,10 @@ from starlette.requests import HTTPConnection, Request
 from starlette.responses import PlainTextResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from services.admin.api.problems import problem, problem_of
 from services.admin.people import cookies
 from services.admin.people.access import Access
 from services.admin.people.attempts import TooManyAttempts
+from services.admin.problems import problem, problem_of
 from shared.errors import TryAgain
 from shared.people import Principal, SignedIn
 

@@ -7,8 +7,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from services.admin.api.problems import UserOut
 from services.admin.api.schemas.parts import Text, described
+from services.admin.problems import UserOut
 
 
 class CertificateOut(BaseModel):

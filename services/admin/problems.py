@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,7 +12,6 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
 
-from services.admin.operations.connections import AcknowledgementNeeded
 from services.admin.people.access import LoginRefused
 from services.admin.people.attempts import TooManyAttempts
 from services.admin.people.authorization import NotAllowed
@@ -27,9 +25,6 @@ from shared.errors import (
     TryAgain,
 )
 from shared.mailbox.base import StepFailed
-from shared.storage.conflicts import InUse, NameTaken
-from shared.storage.pool import DatabaseUnavailable
-from shared.store import StoreFull
 
 _log = structlog.get_logger(__name__)
 MEDIA_TYPE = "application/problem+json"
@@ -135,8 +130,6 @@ def status_of(error: PosthouseError) -> int:
             return 409
         case TooManyAttempts() | Busy():
             return 429
-        case DatabaseUnavailable() | StoreFull():
-            return 503
         case StepFailed() | NeedsPerson():
             return 502
         case TryAgain():
@@ -147,13 +140,9 @@ def status_of(error: PosthouseError) -> int:
 
 def problem_of(error: PosthouseError) -> JSONResponse:
     """An error of ours as an answer."""
-    more: dict[str, Any] = {}
-    if isinstance(error, InvalidInput | NameTaken):
+    more = dict(error.members) if isinstance(error, Conflict) else {}
+    if isinstance(error, InvalidInput):
         more["field"] = error.field
-    if isinstance(error, InUse):
-        more["used_by"] = [dataclasses.asdict(user) for user in error.used_by]
-    if isinstance(error, AcknowledgementNeeded):
-        more["estimate"] = dataclasses.asdict(error.estimate)
     if isinstance(error, StepFailed):
         more["step"] = error.step
     headers = {}

@@ -1,0 +1,73 @@
+"""The import contracts catch what they say: violations are planted in a copy of the tree."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+#: (where, what is imported there, words of the contract that forbids it)
+PLANTED = [
+    ("shared/handlers.py", "import psycopg", "Postgres only in storage"),
+    ("services/fetcher/intake.py", "import psycopg", "Postgres only in storage"),
+    ("shared/handlers.py", "import imaplib", "no tests in the product"),
+    ("services/scheduler/emitting.py", "import imapclient", "mail protocols only in mailbox"),
+    ("shared/handlers.py", "import dramatiq", "brokers only in queueing"),
+    ("services/decryptor/spool.py", "import redis", "brokers only in queueing"),
+    ("shared/utils.py", "import psycopg", "Postgres only in storage"),
+    ("shared/utils.py", "", "inside shared"),
+    ("services/admin/operations/people.py", "import services.admin.pages.app", "inside admin"),
+    ("services/admin/pages/mails.py", "import services.admin.api.messages", "inside admin"),
+    ("services/admin/pages/mails.py", "import shared.storage.people", "storage is reached"),
+    ("services/admin/extra.py", "", "inside admin"),
+    ("services/fetcher/intake.py", "import services.fetcher.running", "inside the fetcher"),
+    ("services/fetcher/main.py", "import services.admin.app", "services never import"),
+    ("services/fetcher/main.py", "import fastapi", "the web only in admin"),
+    ("shared/vault.py", "import services.fetcher.main", "cli, then services"),
+    ("sdk/src/posthouse/event.py", "import shared.errors", "cli, then services"),
+    ("services/scheduler/retention.py", "import services.scheduler.main", "no circles"),
+    ("shared/clock.py", "import tests.rig", "no tests in the product"),
+]
+
+
+def broken_contracts(tree: Path) -> str:
+    """The names of the contracts that the tree breaks, a line each."""
+    code = f"import sys; sys.path[:0] = [{str(tree / 'sdk/src')!r}, {str(tree)!r}]; " + (
+        "from importlinter.cli import lint_imports; sys.exit(lint_imports(no_cache=True))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-I", "-c", code], cwd=tree, capture_output=True, text=True
+    )
+    return "\n".join(line for line in done.stdout.splitlines() if "BROKEN" in line)
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    for part in ("cli", "services", "shared", "sdk/src", "pyproject.toml"):
+        if (ROOT / part).is_dir():
+            shutil.copytree(
+                ROOT / part, tmp_path / part, ignore=shutil.ignore_patterns("__pycache__")
+            )
+        else:
+            shutil.copy(ROOT / part, tmp_path / part)
+    return tmp_path
+
+
+def test_every_planted_import_is_caught(tree: Path) -> None:
+    assert broken_contracts(tree) == ""
+    missed = []
+    for place, statement, contract in PLANTED:
+        path = tree / place
+        before = path.read_text() if path.exists() else None
+        path.write_text((before or "") + f"\n{statement}\n")
+        if contract not in broken_contracts(tree):
+            missed.append(f"{place}: {statement or 'a module that no layer names'}")
+        if before is None:
+            path.unlink()
+        else:
+            path.write_text(before)
+    assert not missed

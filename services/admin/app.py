@@ -21,6 +21,7 @@ from services.admin.api import (
     handlers,
     messages,
     overview,
+    parts,
     people,
     webhooks,
 )
@@ -51,6 +52,7 @@ _ROUTERS: Final[tuple[APIRouter, ...]] = (
     handlers.router,
     messages.router,
     messages.quarantined,
+    parts.router,
     overview.router,
     people.router,
     webhooks.router,

@@ -70,6 +70,7 @@ _TITLES = {
     409: "Conflict",
     413: "Too large",
     415: "Wrong media type",
+    416: "No such range",
     422: "Not acceptable",
     429: "Too many attempts",
     500: "Internal error",

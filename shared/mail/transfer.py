@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import binascii
 import re
-from collections.abc import Iterator
+from collections.abc import Generator
 from typing import Final
 
 import pybase64
@@ -21,7 +21,7 @@ _NOT_LINES: Final = re.compile(rb"[^A-Za-z0-9+/\r\n]")
 _LONGEST_LINE: Final = 4 * WINDOW
 
 
-def decoded(body: Region, encoding: str) -> Iterator[bytes]:
+def decoded(body: Region, encoding: str) -> Generator[bytes]:
     """The decoded octets, in pieces of some 256 KiB; `encoding` in lower case, as of an entity."""
     if encoding == "base64":
         return _base64(body)
@@ -51,7 +51,7 @@ def decode_start(body: Region, encoding: str, limit: int) -> bytes:
     return bytes(found[:limit])
 
 
-def _base64(body: Region) -> Iterator[bytes]:
+def _base64(body: Region) -> Generator[bytes]:
     carry = b""
     for window in body.windows():
         kept, ended, _ = _NOT_BASE64.sub(b"", carry + bytes(window)).partition(b"=")
@@ -83,7 +83,7 @@ def _size_of_base64(body: Region) -> int:
     return signs // 4 * 3 + max(0, signs % 4 - 1)
 
 
-def _quoted_printable(body: Region) -> Iterator[bytes]:
+def _quoted_printable(body: Region) -> Generator[bytes]:
     carry = b""
     for window in body.windows():
         piece = carry + bytes(window)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import uuid
-from collections.abc import Iterator
 from typing import Annotated
 
 from fastapi import APIRouter, Query
@@ -28,6 +27,7 @@ from services.admin.api.schemas.messages import (
     StopOut,
 )
 from services.admin.api.schemas.parts import CountOut, Id
+from services.admin.downloads import download_mail
 from services.admin.operations import messages, quarantine
 from services.admin.operations.messages import MessageDetail, MessageFilter, MessageState
 from services.admin.operations.quarantine import Quarantined
@@ -87,7 +87,7 @@ def raw(
 ) -> StreamingResponse:
     """What a handler should read: decrypted where possible, unless `original`."""
     mail = messages.read_message(ctx, message_id, original=original)
-    return _download(f"{message_id}.eml", mail.size, mail.chunks)
+    return download_mail(f"{message_id}.eml", mail.size, mail.chunks)
 
 
 @router.post("/redeliver", dependencies=[OPERATE], responses=responses())
@@ -155,7 +155,7 @@ def get_quarantined(ctx: Ctx, entry_id: uuid.UUID) -> QuarantinedOut:
 def raw_quarantined(ctx: Ctx, entry_id: uuid.UUID) -> StreamingResponse:
     """Its bytes; `404` where it was left on its server."""
     size, chunks = quarantine.read_quarantined(ctx, entry_id)
-    return _download(f"{entry_id}.eml", size, chunks)
+    return download_mail(f"{entry_id}.eml", size, chunks)
 
 
 @quarantined.post(
@@ -211,18 +211,3 @@ def _shown(detail: MessageDetail) -> MessageDetailOut:
 def _entry(entry: Quarantined) -> QuarantinedOut:
     values = {name: getattr(entry, name) for name in Quarantined.__slots__}
     return QuarantinedOut.model_validate({**values, "has_raw": entry.raw is not None})
-
-
-def _download(name: str, size: int, chunks: Iterator[bytes]) -> StreamingResponse:
-    """Never shown by a browser: a mail may hold anything."""
-    return StreamingResponse(
-        chunks,
-        media_type="message/rfc822",
-        headers={
-            "Content-Length": str(size),
-            "Content-Disposition": f'attachment; filename="{name}"',
-            "X-Content-Type-Options": "nosniff",
-            "Content-Security-Policy": "sandbox; default-src 'none'",
-            "Cache-Control": "private, no-store",
-        },
-    )

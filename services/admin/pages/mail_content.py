@@ -7,21 +7,19 @@ load from or go to, and the page shows it in a sandboxed frame.
 
 from __future__ import annotations
 
-import binascii
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
 import nh3
-import pybase64
 
 from shared.mail import charsets
 from shared.mail.findings import Finding
-from shared.mail.parameters import Parameterised, read_parameters
+from shared.mail.parts import PlacedPart, is_attached, leaves
 from shared.mail.region import region
 from shared.mail.structure import Part, read_structure
-from shared.mail.words import read_text
+from shared.mail.transfer import decode_start
 
 #: Octets of a mail that are read for showing it; the rest can be downloaded.
 SHOWN_OCTETS: Final = 4 << 20
@@ -30,7 +28,6 @@ _LONGEST_HEADER: Final = 1 << 16
 _MOST_ATTACHMENTS: Final = 200
 #: How deep elements may lie in each other: sanitising takes the square of it.
 _DEEPEST_HTML: Final = 1000
-_NOT_BASE64: Final = re.compile(rb"[^A-Za-z0-9+/=]+")
 #: Start tags that no end tag need follow do not count (HTML, section 13.1.2.4, and void elements).
 _TAG: Final = re.compile(
     r"<(?:(/)[a-z]|(?!(?:p|li|dt|dd|tr|td|th|br|hr|img|input|meta|link|col|wbr|area|option)\b)[a-z])",
@@ -46,8 +43,9 @@ _TAGS: Final = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Attachment:
-    """Its name as the sender gave it (maybe empty), and its size in octets once decoded."""
+    """Its path, its name (maybe empty), and its size in octets once decoded."""
 
+    path: str
     name: str
     content_type: str
     size: int
@@ -78,12 +76,12 @@ def read(chunks: Iterable[bytes]) -> Content:
     root = read_structure(region(bytes(raw)))
     texts: dict[str, str] = {}
     attachments: list[Attachment] = []
-    for part in _leaves(root):
-        kind = part.entity.media_type
-        if kind in ("text/plain", "text/html") and kind not in texts and not _is_attached(part):
-            texts[kind] = _text_of(part)
+    for one in _own_leaves(root):
+        kind = one.media_type
+        if kind in ("text/plain", "text/html") and kind not in texts and not is_attached(one.part):
+            texts[kind] = _text_of(one.part)
         elif len(attachments) < _MOST_ATTACHMENTS:
-            attachments.append(_attachment(part, kind))
+            attachments.append(Attachment(one.path, one.name, kind, one.size))
     return Content(
         _header_of(root),
         texts.get("text/plain", ""),
@@ -117,59 +115,25 @@ def _not_too_deep(html: str) -> str:
     return html
 
 
-def _leaves(root: Part) -> Iterator[Part]:
+def _own_leaves(root: Part) -> Iterator[PlacedPart]:
     """The parts that hold something. A message in a mail is one, unless it is all there is."""
-    if root.entity.media_type == "message/rfc822" and root.parts:
-        yield from _leaves(root.parts[0])
-    elif root.multipart is None or not root.parts:
-        yield root
-    else:
-        for one in root.parts:
-            if one.entity.media_type == "message/rfc822":
-                yield one
-            else:
-                yield from _leaves(one)
-
-
-def _disposition(part: Part) -> Parameterised:
-    field = part.entity.header.first("content-disposition")
-    return read_parameters(b"" if field is None else field.value)
-
-
-def _is_attached(part: Part) -> bool:
-    return _disposition(part).value == "attachment"
-
-
-def _octets(part: Part) -> bytes:
-    """The body without its transfer encoding, as far as it can be undone."""
-    body = part.entity.body.copy()
-    if part.entity.transfer_encoding == "base64":
-        return _from_base64(body)
-    if part.entity.transfer_encoding == "quoted-printable":
-        return binascii.a2b_qp(body)
-    return body
-
-
-def _from_base64(body: bytes) -> bytes:
-    """Cut off, badly padded, or with other signs among it: what can be decoded is."""
-    kept = _NOT_BASE64.sub(b"", body).partition(b"=")[0]
-    kept = kept[: len(kept) - (len(kept) % 4 == 1)]
-    return pybase64.b64decode(kept + b"=" * (-len(kept) % 4))
+    messages: list[str] = []
+    for one in leaves(root):
+        if one.part is root and one.part.parts:
+            continue
+        if not one.path.startswith(tuple(messages)):
+            yield one
+            if one.media_type == "message/rfc822":
+                messages.append(f"{one.path}.")
 
 
 def _text_of(part: Part) -> str:
     """Decoded by what the octets are (`shared.mail.charsets`)."""
-    octets = _octets(part)[: 4 * _LONGEST_TEXT]
-    text = charsets.decode(octets, part.entity.parameters.get("charset", "")).text
+    entity = part.entity
+    octets = decode_start(entity.body, entity.transfer_encoding, 4 * _LONGEST_TEXT)
+    text = charsets.decode(octets, entity.parameters.get("charset", "")).text
     cut = text.replace("\r\n", "\n").replace("\0", "")
     return cut if len(cut) <= _LONGEST_TEXT else cut[:_LONGEST_TEXT] + "\n…"
-
-
-def _attachment(part: Part, kind: str) -> Attachment:
-    name = _disposition(part).parameters.get("filename") or part.entity.parameters.get("name", "")
-    return Attachment(
-        read_text(name.encode("utf-8", "replace")).text[:255], kind, len(_octets(part))
-    )
 
 
 def _header_of(root: Part) -> str:

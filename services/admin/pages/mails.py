@@ -7,19 +7,21 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from html import escape
-from typing import Any, Final
+from typing import Final
 from urllib.parse import urlencode
 
 import structlog
 from fastapi import APIRouter, Request
-from starlette.responses import HTMLResponse, Response, StreamingResponse
+from starlette.responses import HTMLResponse, Response
 
 from services.admin.context import Context
+from services.admin.downloads import PartDownload, download_mail
 from services.admin.operations import handlers as handler_operations
 from services.admin.operations import messages as operations
 from services.admin.operations.certificates import certificates_of
 from services.admin.operations.connections import find_connection
 from services.admin.operations.messages import MessageFilter, MessageState
+from services.admin.operations.parts import read_part
 from services.admin.pages import mail_content
 from services.admin.pages.house import context_of
 from services.admin.pages.posted import Form
@@ -168,7 +170,12 @@ def content_frame(request: Request, message_id: uuid.UUID) -> Response:
 @router.get("/{message_id:uuid}/raw", dependencies=[READ_MAIL])
 def raw(request: Request, message_id: uuid.UUID, original: bool = False) -> Response:
     mail = operations.read_message(context_of(request), message_id, original=original)
-    return as_download(mail.chunks, mail.size, f"{message_id}.eml")
+    return download_mail(f"{message_id}.eml", mail.size, mail.chunks)
+
+
+@router.get("/{message_id:uuid}/parts/{path}", dependencies=[READ_MAIL])
+def part(request: Request, message_id: uuid.UUID, path: str) -> Response:
+    return PartDownload(read_part(context_of(request), message_id, path))
 
 
 @router.post("/{message_id:uuid}/redeliver", dependencies=[OPERATE])
@@ -179,18 +186,6 @@ def redeliver(request: Request, message_id: uuid.UUID, form: Form) -> Response:
     except InvalidInput as error:
         return go(f"/mails/{message_id}", f"{error} {error.hint}".strip(), "bad")
     return go(f"/mails/{message_id}", "The mail is on its way again, with the same event id.")
-
-
-def as_download(chunks: Any, size: int, name: str) -> Response:
-    """Octets that the browser saves and never shows, whatever they claim to be."""
-    headers = {
-        "content-disposition": f'attachment; filename="{name}"',
-        "content-length": str(size),
-        "content-security-policy": "sandbox; default-src 'none'",
-        "x-content-type-options": "nosniff",
-        "cache-control": "no-store",
-    }
-    return StreamingResponse(chunks, media_type="message/rfc822", headers=headers)
 
 
 def _filter(ctx: Context, query: Mapping[str, str]) -> tuple[MessageFilter, str]:

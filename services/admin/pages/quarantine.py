@@ -8,10 +8,10 @@ from urllib.parse import urlencode
 from fastapi import APIRouter, Request
 from starlette.responses import RedirectResponse, Response
 
+from services.admin.downloads import download_mail
 from services.admin.operations import quarantine as operations
 from services.admin.operations.messages import get_message
 from services.admin.pages.house import context_of
-from services.admin.pages.mails import as_download
 from services.admin.pages.posted import Form
 from services.admin.pages.rendering import go, render
 from services.admin.pages.wording import counted
@@ -60,7 +60,7 @@ def show(request: Request, entry_id: uuid.UUID) -> Response:
 @router.get("/{entry_id:uuid}/raw", dependencies=[READ_MAIL])
 def raw(request: Request, entry_id: uuid.UUID) -> Response:
     size, chunks = operations.read_quarantined(context_of(request), entry_id)
-    return as_download(chunks, size, f"{entry_id}.eml")
+    return download_mail(f"{entry_id}.eml", size, chunks)
 
 
 @router.post("/act", dependencies=[OPERATE])

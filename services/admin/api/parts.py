@@ -1,0 +1,68 @@
+"""`/api/v1/messages/{id}/parts/{path}`: one part of a mail, decoded."""
+
+from __future__ import annotations
+
+import re
+import uuid
+from typing import Annotated, Final
+
+from fastapi import APIRouter, Header, Path, Query
+from fastapi.responses import Response, StreamingResponse
+
+from services.admin.api.requests import Ctx
+from services.admin.downloads import PartDownload
+from services.admin.operations.parts import read_part
+from services.admin.people.authorization import READ_OWN_MAIL
+from services.admin.problems import problem, responses
+
+router = APIRouter(prefix="/messages", tags=["messages"])
+_OCTETS: Final = {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}
+_RANGE: Final = re.compile(r"bytes=([0-9]{0,18})-([0-9]{0,18})")
+
+
+@router.get(
+    "/{message_id}/parts/{path}",
+    dependencies=[READ_OWN_MAIL],
+    response_class=StreamingResponse,
+    responses={
+        **responses(404, 416),
+        200: {"description": "The part, decoded", "content": _OCTETS},
+        206: {"description": "A range of it", "content": _OCTETS},
+    },
+)
+def part(
+    ctx: Ctx,
+    message_id: uuid.UUID,
+    path: Annotated[str, Path(max_length=200, description="As in `data.mail.parts`: 2.1")],
+    original: Annotated[bool, Query(description="Of the mail as it was downloaded")] = False,
+    wanted: Annotated[str | None, Header(alias="Range", max_length=100)] = None,
+) -> Response:
+    """One part without its transfer encoding, as a stream; one `Range` of octets is given as such
+    (RFC 9110 section 14). A type that a browser would run comes as `application/octet-stream`."""
+    found = read_part(ctx, message_id, path, original=original)
+    octets = _range(wanted, found.size)
+    if octets is not None and octets[0] >= octets[1]:
+        found.close()
+        return problem(
+            416,
+            "range-not-satisfiable",
+            f"The part has {found.size} octets.",
+            headers={"Content-Range": f"bytes */{found.size}"},
+        )
+    return PartDownload(found, octets)
+
+
+def _range(wanted: str | None, size: int) -> tuple[int, int] | None:
+    """(first octet, the one behind the last), empty where it lies beyond; None for the whole.
+
+    What is no single range of octets is left out of account, as RFC 9110 section 14.2 allows.
+    """
+    match = _RANGE.fullmatch(wanted.replace(" ", "")) if wanted else None
+    if match is None or not any(match.groups()):
+        return None
+    first, last = match.groups()
+    if not first:
+        return max(0, size - int(last)), size
+    if last and int(last) < int(first):
+        return None
+    return int(first), min(size, int(last) + 1) if last else size

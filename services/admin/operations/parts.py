@@ -1,0 +1,120 @@
+"""One part of a mail, decoded, as a stream of bounded pieces: whatever its size.
+
+A large mail is laid into a file without a name, mapped and read by the one reader; the file goes
+with the stream.
+"""
+
+from __future__ import annotations
+
+import mmap
+import re
+import tempfile
+import threading
+import uuid
+from collections.abc import Generator, Iterator
+from contextlib import ExitStack, closing, contextmanager
+from functools import cached_property
+from typing import Final
+
+from services.admin.context import Context
+from services.admin.operations.messages import RawMail, read_message
+from shared.errors import NotFound, TryAgain
+from shared.mail.parts import PlacedPart, find_part
+from shared.mail.region import region
+from shared.mail.structure import read_structure
+from shared.mail.transfer import decoded, decoded_size
+
+#: Octets of a mail that is read in memory, and mails that lie in files at the same time.
+_SMALL: Final = 1 << 20
+_AT_ONCE: Final = 6
+_FREE: Final = threading.BoundedSemaphore(_AT_ONCE)
+_PATIENCE_S: Final = 10.0
+_PATH: Final = re.compile(r"[0-9]{1,4}(\.[0-9]{1,4}){0,30}")
+_TYPE: Final = re.compile(r"[a-z0-9!#$&^_.+-]{1,100}/[a-z0-9!#$&^_.+-]{1,100}")
+#: What a browser may run or open with rights of this server, should it ever show it.
+_ACTIVE: Final = re.compile(r".*(?:html|xml|svg|script|flash|java|mhtml|multipart/|message/).*")
+
+
+class DecodedPart:
+    """One part, open until `stream` has ended or `close` was called.
+
+    `name` is safe for a disk (never empty), `content_type` for a browser.
+    """
+
+    def __init__(self, placed: PlacedPart, default_name: str, stack: ExitStack) -> None:
+        self._entity = placed.part.entity
+        self._stack = stack
+        self.name = placed.name or default_name
+        self.content_type = _safe_type(placed.media_type)
+
+    @cached_property
+    def size(self) -> int:
+        """Octets once decoded."""
+        return decoded_size(self._entity.body, self._entity.transfer_encoding)
+
+    def stream(self, start: int = 0, end: int | None = None) -> Generator[bytes]:
+        """The octets from `start` up to `end`."""
+        position = 0
+        with self._stack:
+            decoding = decoded(self._entity.body, self._entity.transfer_encoding)
+            with closing(decoding):
+                for piece in decoding:
+                    first, last = max(start - position, 0), len(piece)
+                    if end is not None:
+                        last = min(last, end - position)
+                    position += len(piece)
+                    if first < last:
+                        yield piece[first:last]
+                    if end is not None and position >= end:
+                        return
+
+    def close(self) -> None:
+        """Lets go of the mail; may be called twice."""
+        self._stack.close()
+
+
+def read_part(
+    ctx: Context, message_id: uuid.UUID, path: str, *, original: bool = False
+) -> DecodedPart:
+    """The part at `path` (as `data.mail.parts` has it). Who may read the mail may read its parts.
+
+    Raises NotFound, and TryAgain where too many large ones are read at the moment.
+    """
+    if not _PATH.fullmatch(path):
+        raise NotFound(f"There is no part {path[:100]!r}: a path is like 2.1.")
+    mail = read_message(ctx, message_id, original=original)
+    with ExitStack() as stack:
+        octets = stack.enter_context(_readable(mail))
+        found = find_part(read_structure(region(octets)), path)
+        if found is None:
+            raise NotFound(f"The mail {message_id} has no part {path}.")
+        return DecodedPart(found, f"{message_id}-{path}", stack.pop_all())
+
+
+@contextmanager
+def _readable(mail: RawMail) -> Iterator[bytes | mmap.mmap]:
+    if mail.size <= _SMALL:
+        yield b"".join(mail.chunks)
+        return
+    if not _FREE.acquire(timeout=_PATIENCE_S):
+        raise TryAgain(
+            "Too many parts of mails are being read at the moment.",
+            hint="Try again in a few seconds.",
+            code="busy",
+            retry_after=5,
+        )
+    try:
+        with tempfile.TemporaryFile() as file:
+            for chunk in mail.chunks:
+                file.write(chunk)
+            file.flush()
+            with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapping:
+                yield mapping
+    finally:
+        _FREE.release()
+
+
+def _safe_type(media_type: str) -> str:
+    if not _TYPE.fullmatch(media_type) or _ACTIVE.fullmatch(media_type):
+        return "application/octet-stream"
+    return media_type

@@ -1,0 +1,138 @@
+"""One part of a mail by its path: decoded, in ranges, safe, and for those who may read the mail."""
+
+from __future__ import annotations
+
+import base64
+import random
+import uuid
+from email.message import EmailMessage
+from pathlib import Path
+
+import pytest
+
+from tests.integration.api.conftest import Api
+from tests.integration.api.test_connections import problem
+from tests.integration.api.test_messages import add_mail
+
+pytestmark = pytest.mark.promise("F4")
+FILE = random.Random(3).randbytes(3 << 20)
+
+
+def mail(attachment: bytes = FILE) -> bytes:
+    made = EmailMessage()
+    made["From"] = "ann@example.org"
+    made.set_content("Hello\n")
+    made.add_alternative("<script>alert(1)</script>", subtype="html")
+    made.add_attachment(
+        attachment, maintype="application", subtype="pdf", filename='Größe "1"/2.pdf'
+    )
+    return made.as_bytes()
+
+
+@pytest.mark.parametrize("size", [0, 1000, len(FILE)])
+def test_a_part_comes_decoded_with_a_safe_name_and_type(api: Api, size: int) -> None:
+    found = add_mail(api, api.create()["id"], raw=mail(FILE[:size]))
+    answer = api.http.get(f"messages/{found}/parts/2")
+    assert answer.content == FILE[:size]
+    assert answer.headers["content-length"] == str(size)
+    assert answer.headers["content-type"] == "application/pdf"
+    assert (
+        answer.headers["content-disposition"]
+        == "attachment; filename*=UTF-8''Gr%C3%B6%C3%9Fe%20%221%22_2.pdf"
+    )
+    html = api.http.get(f"messages/{found}/parts/1.2")
+    assert html.text.strip() == "<script>alert(1)</script>"
+    assert html.headers["content-type"] == "application/octet-stream"
+    assert html.headers["x-content-type-options"] == "nosniff"
+    assert "sandbox" in html.headers["content-security-policy"]
+
+
+@pytest.mark.parametrize(
+    ("wanted", "status", "octets", "content_range"),
+    [
+        ("bytes=0-9", 206, slice(0, 10), "bytes 0-9/{size}"),
+        ("bytes=300000-700000", 206, slice(300_000, 700_001), "bytes 300000-700000/{size}"),
+        ("bytes=3145700-", 206, slice(3_145_700, None), "bytes 3145700-3145727/{size}"),
+        ("bytes=-5", 206, slice(-5, None), "bytes 3145723-3145727/{size}"),
+        ("bytes=5-99999999", 206, slice(5, None), "bytes 5-3145727/{size}"),
+        ("bytes=9-5", 200, slice(None), None),
+        ("bytes=0-1,4-5", 200, slice(None), None),
+        ("lines=1-2", 200, slice(None), None),
+    ],
+)
+def test_a_range_of_a_part(
+    api: Api, wanted: str, status: int, octets: slice, content_range: str | None
+) -> None:
+    found = add_mail(api, api.create()["id"], raw=mail())
+    answer = api.http.get(f"messages/{found}/parts/2", headers={"Range": wanted})
+    assert answer.status_code == status
+    assert answer.content == FILE[octets]
+    expected = content_range and content_range.format(size=len(FILE))
+    assert answer.headers.get("content-range") == expected
+
+
+def test_a_range_beyond_the_part_is_refused(api: Api) -> None:
+    found = add_mail(api, api.create()["id"], raw=mail(b"12345"))
+    answer = api.http.get(f"messages/{found}/parts/2", headers={"Range": "bytes=5-9"})
+    problem(answer, 416)
+    assert answer.headers["content-range"] == "bytes */5"
+    assert api.http.get(f"messages/{found}/parts/2").content == b"12345"
+
+
+def test_what_is_not_there_is_said(api: Api) -> None:
+    found = add_mail(api, api.create()["id"], raw=mail(b"x"))
+    for path in ("3", "1", "2.1", "0", "x", "1" * 150):
+        problem(api.http.get(f"messages/{found}/parts/{path}"), 404)
+    problem(api.http.get(f"messages/{uuid.uuid4()}/parts/1"), 404)
+    gone = add_mail(api, api.create()["id"], columns={"raw_key": "raw/2001/01/01/gone"})
+    problem(api.http.get(f"messages/{gone}/parts/1"), 404)
+
+
+def test_parts_are_those_of_the_opened_form(api: Api) -> None:
+    opened = b"Subject: x\r\nContent-Transfer-Encoding: base64\r\n\r\n" + base64.b64encode(b"open")
+    found = add_mail(api, api.create()["id"], raw=b"Subject: x\r\n\r\nsealed", opened=opened)
+    assert api.http.get(f"messages/{found}/parts/1").content == b"open"
+    original = api.http.get(f"messages/{found}/parts/1", params={"original": True})
+    assert original.content == b"sealed"
+
+
+def test_a_handler_reads_parts_of_its_own_mails_alone(api: Api) -> None:
+    mine, other = api.create()["id"], api.create(name="other")["id"]
+    made = api.http.post("handlers", json={"name": "parts", "connections": [mine]}).json()
+    own, foreign = add_mail(api, mine, raw=mail(b"own")), add_mail(api, other, raw=mail(b"no"))
+    with api.as_token(made["token"]) as client:
+        assert client.get(f"messages/{own}/parts/2").content == b"own"
+        problem(client.get(f"messages/{foreign}/parts/2"), 404)
+
+
+def test_answers_that_nobody_reads_hold_up_nobody(api: Api) -> None:
+    """More large mails than may be open at a time, each left in the middle."""
+    found = add_mail(api, api.create()["id"], raw=mail())
+    for _ in range(9):
+        with api.http.stream("GET", f"messages/{found}/parts/2") as answer:
+            assert next(answer.iter_raw(1000))
+    assert api.http.get(f"messages/{found}/parts/2").content == FILE
+    for _ in range(9):
+        beyond = api.http.get(f"messages/{found}/parts/2", headers={"Range": "bytes=9999999-"})
+        problem(beyond, 416)
+    assert api.http.get(f"messages/{found}/parts/2").content == FILE
+
+
+def test_a_large_part_needs_little_memory(api: Api) -> None:
+    octets = random.Random(5).randbytes(90 << 20)
+    found = add_mail(api, api.create()["id"], raw=mail(octets))
+    before, most = _memory(), 0
+    with api.http.stream("GET", f"messages/{found}/parts/2") as answer:
+        position = 0
+        for piece in answer.iter_raw():
+            assert octets[position : position + len(piece)] == piece
+            position += len(piece)
+            most = max(most, _memory())
+    assert position == len(octets)
+    assert most - before < 32 << 20
+
+
+def _memory() -> int:
+    """Octets of this process, in which the API runs, without pages of files."""
+    status = Path("/proc/self/status").read_text()
+    return int(status.partition("RssAnon:")[2].split()[0]) * 1024

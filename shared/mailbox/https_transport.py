@@ -17,6 +17,7 @@ import httpcore
 import httpx
 
 from shared.errors import TryAgain
+from shared.mailbox import observing
 from shared.mailbox.connect import AllowHost, Deadline, connect_tcp, resolve, start_tls
 from shared.mailbox.transcript import Transcript
 
@@ -44,13 +45,20 @@ class BoundedTransport(httpx.HTTPTransport):
             keepalive_expiry=limits.keepalive_expiry,
             network_backend=_Network(reach),
         )
+        self._observer = observing.current()
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
+        noted = None
+        if self._observer is not None:
+            noted = self._observer.request(request.method, str(request.url), request.read())
         answer = super().handle_request(request)
         assert isinstance(answer.stream, httpx.SyncByteStream)
         encoding = answer.headers.get("content-encoding", "identity").strip().lower()
         limit = request.extensions.get("answer_limit", ANSWER_LIMIT)
         stream = _Unfolded(answer.stream, encoding, limit, request.url.host)
+        if noted is not None:
+            noted.status, noted.headers = answer.status_code, dict(answer.headers)
+            stream.noted = noted
         headers = [
             (name, value)
             for name, value in answer.headers.raw
@@ -72,9 +80,16 @@ class _Unfolded(httpx.SyncByteStream):
         self._encoding = encoding
         self._limit = limit
         self._host = host
+        self.noted: observing.HttpRequest | None = None
 
     def __iter__(self) -> Iterator[bytes]:
-        yield from unfolded(self._stream, self._encoding, self._limit, self._host)
+        pieces = unfolded(self._stream, self._encoding, self._limit, self._host)
+        if self.noted is None:
+            yield from pieces
+            return
+        for piece in pieces:
+            self.noted.received(piece)
+            yield piece
 
     def close(self) -> None:
         self._stream.close()

@@ -13,6 +13,7 @@ import ssl
 import time
 from collections.abc import Callable, Iterator
 
+from shared.mailbox import observing
 from shared.mailbox.base import SessionLost
 from shared.mailbox.transcript import Transcript
 
@@ -43,6 +44,8 @@ class Wire:
         self.broken = False
         self._patience = 0.0
         self._fixed: float | None = None
+        observer = observing.current()
+        self._observed = observer.stream() if observer is not None else None
         sock.settimeout(read_timeout_s)
         self.start_clock()
 
@@ -70,6 +73,8 @@ class Wire:
         self.bound(None)
 
     def send(self, octets: bytes) -> None:
+        if self._observed is not None:
+            self._observed.sent(octets)
         try:
             self.socket.sendall(octets)
         except (OSError, ValueError) as error:
@@ -93,6 +98,8 @@ class Wire:
             raise self._lost(error) from error
         if count == 0:
             raise self._lost(None)
+        if self._observed is not None:
+            self._observed.received(self.view[self.end : self.end + count])
         self.end += count
         self.received += count
         earned = self.received / _SLOWEST if self._fixed is None else 0

@@ -10,7 +10,7 @@ Looking changes nothing: only `settle` changes a mailbox.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, Protocol, runtime_checkable
 
@@ -282,6 +282,21 @@ class Login:
     by_person: bool = True
     #: This account logged in and was read before: a token that is refused now says little.
     worked: bool = False
+    #: The only way of giving the password that is to be tried, of those that the server offers:
+    #: `LOGIN command`, `USER`, `APOP` or a SASL mechanism. Empty: the best one.
+    mechanism: str = ""
+
+    def with_fresh_token(self) -> Login:
+        """The same, with an access token that is asked for now, not one that was kept."""
+        given = self.access_token
+        if given is None:
+            return self
+
+        def renewed(_: bool) -> str:
+            given(False)
+            return given(True)
+
+        return replace(self, access_token=renewed)
 
 
 @dataclass(frozen=True, slots=True)

@@ -85,7 +85,9 @@ def log_in(session: ImapSession, connection: Connection, login: Login, *, renew:
     if login.access_token is not None:
         reply = _bearer(session, connection, login.access_token(renew))
     else:
-        reply = _password(session, login_name(connection, login), login.password or "")
+        reply = _password(
+            session, login_name(connection, login), login.password or "", login.mechanism
+        )
     if not reply.ok:
         # The code goes with the words: it says more certainly than they do what is meant.
         code = f"[{reply.code}] " if reply.code else ""
@@ -112,11 +114,12 @@ def login_name(connection: Connection, login: Login) -> str:
     return name + ("\\" if "\\" in name else "/") + shared
 
 
-def _password(session: ImapSession, username: str, password: str) -> Reply:
+def _password(session: ImapSession, username: str, password: str, chosen: str) -> Reply:
     """LOGIN wherever it is allowed: what else is announced often works for no account."""
     hidden = session.wire.transcript
     hidden.hide(password)
-    mechanism = _mechanism(session, username + password)
+    session.login_ways = tuple(mechanisms(session, username + password))
+    mechanism = chosen or session.login_ways[0]
     if mechanism == "LOGIN command":
         name, secret = string(username), string(password)
         if isinstance(secret, Literal):
@@ -139,24 +142,29 @@ def _password(session: ImapSession, username: str, password: str) -> Reply:
     return reply
 
 
-def _mechanism(session: ImapSession, credentials: str) -> str:
-    """How to give the password to a server that offers what it offers."""
+def mechanisms(session: ImapSession, credentials: str) -> list[str]:
+    """How a password may be given to a server that offers what it offers, the best way first.
+
+    Raises Refused where there is no way. In plain text nothing is in it that shows the password
+    while another way does not.
+    """
     offered = session.capabilities
-    if "LOGINDISABLED" not in offered:
-        eight_bit = not credentials.isascii()
-        return "PLAIN" if eight_bit and "AUTH=PLAIN" in offered else "LOGIN command"
-    # In plain text the one first that does not show the password.
     encrypted = isinstance(session.wire.socket, ssl.SSLSocket)
     order = ["PLAIN", MECHANISM, "LOGIN"] if encrypted else [MECHANISM, "PLAIN", "LOGIN"]
-    chosen = next((name for name in order if f"AUTH={name}" in offered), None)
-    if chosen is None:
+    found = [name for name in order if f"AUTH={name}" in offered]
+    if "LOGINDISABLED" not in offered:
+        if not credentials.isascii() and "PLAIN" in found:
+            found.remove("PLAIN")
+            return ["PLAIN", "LOGIN command", *found]
+        return ["LOGIN command", *found]
+    if not found:
         raise Refused(
             "The mail server takes no passwords over this connection.",
             step="login",
             code="plaintext-login-refused",
             hint="Choose TLS or STARTTLS; or the server wants OAuth2.",
         )
-    return chosen
+    return found[:1] if found[0] == MECHANISM and not encrypted else found
 
 
 def _coded(respond: Callable[[bytes], bytes]) -> Callable[[bytes], bytes]:

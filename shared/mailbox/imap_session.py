@@ -97,6 +97,8 @@ class ImapSession:
         self.capabilities: frozenset[str] = frozenset()
         self.greeting = ""
         self.farewell = ""
+        #: How a password could be given before the login, the best way first.
+        self.login_ways: tuple[str, ...] = ()
         self._count = 0
         #: A server may finish commands in another order (RFC 3501 section 5.5).
         self._under_way: set[bytes] = set()

@@ -61,22 +61,32 @@ def log_in(session: Pop3Session, connection: Connection, login: Login, *, renew:
                 code="login-refused",
             )
         session.wire.transcript.hide(password)
-        refused = _password(session, username, password)
+        refused = _password(session, username, password, login.mechanism)
         if refused is not None:
             raise refusal(session, refused)
     if session.depends_on_user:
         session.ask_capabilities()
 
 
-def _password(session: Pop3Session, username: str, password: str) -> Answer | None:
+def mechanisms(session: Pop3Session) -> list[str]:
+    """How a password may be given, by what the server says of itself: the best way first."""
+    stamp = _TIMESTAMP.search(session.greeting)
+    offered = session.capabilities.get("SASL", "").split()
+    told = bool(session.capabilities)
+    found = [] if told and "USER" not in session.capabilities and (offered or stamp) else ["USER"]
+    found += [name for name in ("PLAIN", MECHANISM, "LOGIN") if name in offered]
+    return [*found, "APOP"] if stamp is not None else found
+
+
+def _password(session: Pop3Session, username: str, password: str, chosen: str) -> Answer | None:
     """None where the server took it, else its last answer.
 
     USER and PASS wherever they may be there; what else the server offers where they are not.
     """
-    offered = session.capabilities.get("SASL", "").split()
+    offered = [chosen] if chosen else session.capabilities.get("SASL", "").split()
     stamp = _TIMESTAMP.search(session.greeting)
-    told = bool(session.capabilities)
-    if told and "USER" not in session.capabilities and (offered or stamp):
+    session.login_ways = tuple(mechanisms(session))
+    if "USER" not in (offered if chosen else session.login_ways):
         return _without_user(session, username, password, offered, stamp)
     user = b"USER " + username.encode()
     secret = b"PASS " + password.encode()
@@ -91,7 +101,7 @@ def _password(session: Pop3Session, username: str, password: str) -> Answer | No
     if answer.ok:
         answer = session.command(secret, shown=b"PASS ***")
         return None if answer.ok else answer
-    if (stamp or offered) and not _passes(answer):
+    if (stamp or offered) and not chosen and not _passes(answer):
         return _without_user(session, username, password, offered, stamp)
     return answer
 

@@ -62,6 +62,8 @@ class Pop3Session:
         self.wire = wire
         self.capabilities: dict[str, str] = {}
         self.greeting = ""
+        #: How a password could be given, the best way first.
+        self.login_ways: tuple[str, ...] = ()
         self.retrieved: set[Key] = set()
         self.looked_into = False
 

@@ -14,6 +14,7 @@ from cli import (
     connections_commands,
     credentials_commands,
     demo_commands,
+    doctor,
     handlers_commands,
     messages_commands,
     overview,
@@ -51,6 +52,7 @@ app.add_typer(webhooks_commands.app, name="webhooks", rich_help_panel="Administe
 app.add_typer(people_commands.app, name="people", rich_help_panel="Administer")
 app.add_typer(people_commands.tokens, name="tokens", rich_help_panel="Administer")
 app.command("overview", rich_help_panel="Look")(overview.overview)
+app.command("doctor", rich_help_panel="Look")(doctor.doctor)
 app.command("audit", rich_help_panel="Look")(people_commands.audit)
 app.command("apply", rich_help_panel="Administer")(declared.apply)
 app.command("export", rich_help_panel="Administer")(declared.export)

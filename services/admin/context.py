@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Final
+from typing import Final, Protocol
 
 from services.admin.mail_work import MailWork
 from services.admin.settings import AdminSettings
@@ -23,8 +22,21 @@ from shared.vault import Vault
 #: Readings of one mail by the same person within this time are one entry of the audit log.
 _SAME_READING: Final = timedelta(minutes=10)
 
-#: Opens the mailbox of a connection. The password is given where it is not the stored one.
-OpenMailbox = Callable[[Connection, str | None], Mailbox]
+
+class OpenMailbox(Protocol):
+    """Opens the mailbox of a connection. The password is given where it is not the stored one.
+
+    `mechanism` names the only way of giving it; `fresh` asks for a new OAuth2 token first.
+    """
+
+    def __call__(
+        self,
+        connection: Connection,
+        password: str | None,
+        *,
+        mechanism: str = "",
+        fresh: bool = False,
+    ) -> Mailbox: ...
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import structlog
@@ -113,8 +113,15 @@ def build(settings: AdminSettings) -> Admin:
     logins = Logins(database, vault, rules)
     limiter = PostgresLimiter(database)
 
-    def opened(connection: Connection, password: str | None) -> Mailbox:
-        login = logins.of(connection, password=password)
+    def opened(
+        connection: Connection,
+        password: str | None,
+        *,
+        mechanism: str = "",
+        fresh: bool = False,
+    ) -> Mailbox:
+        login = replace(logins.of(connection, password=password), mechanism=mechanism)
+        login = login.with_fresh_token() if fresh else login
         host, _ = login.endpoint or connection.endpoint
         return open_mailbox(
             connection,

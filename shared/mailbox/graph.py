@@ -69,6 +69,16 @@ class GraphMailbox:
     def transcript(self) -> Sequence[str]:
         return self._graph.transcript.lines
 
+    @property
+    def graph(self) -> GraphHttp:
+        """The requests underneath, for the doctor alone."""
+        return self._graph
+
+    @property
+    def folder(self) -> GraphFolder:
+        """The open folder, for the doctor alone."""
+        return self._opened()
+
     def log_in(self) -> None:
         """One request that shows whether we may read this mailbox."""
         with self._step("authorisation"):

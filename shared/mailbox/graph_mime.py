@@ -48,7 +48,8 @@ _BASE64_CHUNK: Final = 57 * 1024  # octets that make whole lines
 
 #: The media types of S/MIME, and those that its one attachment has where its own was lost.
 _PKCS7: Final = ("application/pkcs7-mime", "application/x-pkcs7-mime")
-_OF_ATTACHMENT: Final = {"$select": "id,name,contentType,size"}
+#: What is asked for of attachments before they are read.
+OF_ATTACHMENT: Final = {"$select": "id,name,contentType,size"}
 
 
 def of_smime(graph: GraphHttp, ref: MailRef, failure: GraphError) -> IO[bytes] | None:
@@ -60,9 +61,9 @@ def of_smime(graph: GraphHttp, ref: MailRef, failure: GraphError) -> IO[bytes] |
     """
     path = graph.message(ref)
     try:
-        answer = graph.get(f"{path}/attachments", _OF_ATTACHMENT, unless=lambda failure: True)
+        answer = graph.get(f"{path}/attachments", OF_ATTACHMENT, unless=lambda failure: True)
         rows = answer.get("value") or []
-        if len(rows) != 1 or "@odata.nextLink" in answer or not _is_smime(rows[0]):
+        if len(rows) != 1 or "@odata.nextLink" in answer or not is_smime(rows[0]):
             return None
         item = graph.get(path, {"$select": _SELECT})
     except GraphError:
@@ -81,7 +82,8 @@ def of_smime(graph: GraphHttp, ref: MailRef, failure: GraphError) -> IO[bytes] |
     return spool
 
 
-def _is_smime(row: Mapping[str, Any]) -> bool:
+def is_smime(row: Mapping[str, Any]) -> bool:
+    """Whether the only attachment of an item is what an S/MIME mail consists of."""
     media = str(row.get("contentType") or "").partition(";")[0].strip().lower()
     name = str(row.get("name") or "").strip().lower()
     return "fileAttachment" in str(row.get("@odata.type") or "fileAttachment") and (

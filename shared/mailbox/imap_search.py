@@ -45,16 +45,20 @@ def _completed(session: ImapSession, query: bytes, found: list[int]) -> list[int
     every = set(found)
     low, high = (min(found), max(found)) if found else (1, 0)
     while True:
-        around = [b"UID %d:* " % (high + 1) + query]
-        if low > 1:
-            around.append(b"UID 1:%d " % (low - 1) + query)
         # `*` stands for the last mail, also where that is below the range.
-        more = {uid for part, _ in _asked(session, around) for uid in part} - every
+        answers = _asked(session, around(query, low, high))
+        more = {uid for part, _ in answers for uid in part} - every
         if not more:
             return sorted(every)
         session.wire.transcript.note(f"a search was cut: {len(more)} mails more")
         every |= more
         low, high = min(every), max(every)
+
+
+def around(query: bytes, low: int, high: int) -> list[bytes]:
+    """The same search above and below the UIDs `low` to `high`."""
+    above = b"UID %d:* " % (high + 1) + query
+    return [above, b"UID 1:%d " % (low - 1) + query] if low > 1 else [above]
 
 
 def _asked(session: ImapSession, queries: Sequence[bytes]) -> list[tuple[list[int], bool]]:

@@ -90,8 +90,19 @@ class Pop3Mailbox:
     def transcript(self) -> Sequence[str]:
         return self._last.wire.transcript.lines
 
+    @property
+    def session(self) -> Pop3Session:
+        """The session underneath, for the doctor alone."""
+        return self._last
+
     def folders(self) -> list[Folder]:
         return [Folder("INBOX")]
+
+    def ask_one_by_one(self) -> None:
+        """Asks for one mail in the forms that a look at the top of the list uses."""
+        with self._step("list"):
+            self._list.keys([1])
+            self._list.listed_sizes([1])
 
     # ---- has anything changed
 

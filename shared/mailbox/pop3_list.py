@@ -54,7 +54,7 @@ class Pop3List:
             return None
         if cursor["last"] not in (LAST_UNKNOWN, str(keys[0])):
             return None
-        sizes = self._listed_sizes(numbers[1:]) if new else {}
+        sizes = self.listed_sizes(numbers[1:]) if new else {}
         if len(sizes) != new or sum(sizes.values()) != octets:
             return None
         self.numbers.update(zip(keys, numbers, strict=True))
@@ -93,7 +93,7 @@ class Pop3List:
             if self.has_uidl:
                 raise session.wire.nonsense("no UIDL for a mail that it counts")
             self.has_uidl = False
-        sizes = self._listed_sizes(numbers)
+        sizes = self.listed_sizes(numbers)
         commands = [b"TOP %d 0" % number for number in numbers]
         found: list[Key] = []
         for number, answer in zip(numbers, session.commands(commands, ahead=16), strict=True):
@@ -111,10 +111,10 @@ class Pop3List:
 
     def sizes(self, keys: Sequence[Key], count: int) -> dict[Key, int]:
         numbers = [self.numbers[key] for key in keys]
-        by_number = self._listed_sizes(numbers, count)
+        by_number = self.listed_sizes(numbers, count)
         return {key: by_number.get(self.numbers[key], 0) for key in keys}
 
-    def _listed_sizes(self, numbers: Sequence[int], count: int = 0) -> dict[int, int]:
+    def listed_sizes(self, numbers: Sequence[int], count: int = 0) -> dict[int, int]:
         """Octets by session number (LIST); one by one where that is less than the whole list."""
         session = self._live()
         sizes: dict[int, int] = {}

@@ -24,6 +24,8 @@ from services.admin.api.schemas.connections import (
     ConnectionChanges,
     ConnectionOut,
     DayOut,
+    DoctorIn,
+    DoctorOut,
     EnableIn,
     EstimateIn,
     EstimateOut,
@@ -36,7 +38,7 @@ from services.admin.api.schemas.connections import (
     WarningOut,
 )
 from services.admin.api.schemas.parts import NamedOut, PageOut
-from services.admin.operations import connections, looking
+from services.admin.operations import connections, doctor, looking
 from services.admin.operations.connections import Saved, Seen
 from services.admin.people.authorization import LOOK, OPERATE
 from services.admin.problems import responses
@@ -142,6 +144,22 @@ async def test_saved(
 ) -> TestOut:
     """Tests a connection as it is, or as it would be after some changes. Changes nothing."""
     return _tested(await beside(request, lambda: looking.test(ctx, body, connection_id)))
+
+
+@router.post("/{connection_id}/doctor", dependencies=[OPERATE], responses=responses(404, 409, 502))
+async def examine(
+    request: Request,
+    ctx: Ctx,
+    connection_id: IdInPath,
+    body: Annotated[DoctorIn | None, Body()] = None,
+) -> DoctorOut:
+    """Sends the mail server every form of request that a run may send, once, and says what it made
+    of each. Changes nothing. Takes up to a minute."""
+    record = body.record if body else False
+    found = await beside(
+        request, lambda: doctor.examine_connection(ctx, connection_id, record=record)
+    )
+    return DoctorOut.model_validate(found)
 
 
 @router.post("/{connection_id}/estimate", dependencies=[OPERATE], responses=responses(404, 502))

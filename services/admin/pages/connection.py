@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from services.admin.operations import authorisation, looking
+from services.admin.operations import authorisation, doctor, looking
 from services.admin.operations import connections as operations
 from services.admin.operations.connections import Day
 from services.admin.operations.credentials import get_credential
@@ -58,6 +58,27 @@ def test(request: Request, connection_id: int) -> Response:
         return render(request, "connections/_test.html", report=report, error=None)
     context = _read(request, connection_id)
     return render(request, "connections/detail.html", report=report, **context)
+
+
+@router.post("/{connection_id:int}/doctor", dependencies=[OPERATE])
+def examine(request: Request, connection_id: int, form: Form) -> Response:
+    """What the server makes of every form of request, with a recording to read and keep."""
+    ctx = context_of(request)
+    try:
+        report, error = doctor.examine_connection(ctx, connection_id, record=True), None
+    except NotFound:
+        raise
+    except PosthouseError as refused:
+        report, error = None, refused
+    if is_part(request):
+        return render(request, "connections/_doctor.html", report=report, error=error)
+    return render(
+        request,
+        "connections/doctor.html",
+        seen=operations.get_connection(ctx, connection_id),
+        report=report,
+        error=error,
+    )
 
 
 @router.post("/{connection_id:int}/authorise", dependencies=[OPERATE])

@@ -150,6 +150,40 @@ class TestOut(Out):
     duration_ms: int
 
 
+class DoctorRowOut(Out):
+    """A form of request, and what the server made of it."""
+
+    form: str = Field(examples=["UID FETCH set (UID BODY.PEEK[])"])
+    title: str
+    verdict: Literal["understood", "refused", "unanswered", "not-asked"]
+    meaning: str = Field(description="What it means for Posthouse")
+    words: str = Field(description="The server's last words")
+    milliseconds: int | None = Field(description="The longest that one took")
+    times: int
+
+
+class DoctorOut(Out):
+    """What the doctor found: every form of request that a run may send, sent once."""
+
+    mode: str
+    healthy: bool = Field(description="Everything that was asked was understood")
+    server: str
+    folder: str
+    capabilities: list[str]
+    rows: list[DoctorRowOut]
+    sentences: list[str]
+    duration_ms: int
+    recording: str | None = Field(
+        description="JSON text, where asked for: names, addresses, ids, tokens and mails replaced"
+    )
+
+
+class DoctorIn(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    record: bool = Field(default=False, strict=True, description="With a recording")
+
+
 class SavedOut(ConnectionOut):
     """A connection after a change, and in words what the change started."""
 

@@ -1,0 +1,131 @@
+"""What a run may ask of an IMAP mailbox, in sessions that only look."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Final
+
+from shared.connections import Selection
+from shared.errors import PosthouseError
+from shared.mailbox.base import Cursor, Mailbox, MailRef
+from shared.mailbox.doctor.examining import (
+    LONG_AGO,
+    SAMPLES,
+    Examination,
+    NothingKnown,
+    download,
+    look_up_by_name,
+    opened,
+    smallest,
+)
+from shared.mailbox.idle import IdleLoop
+from shared.mailbox.imap import ImapMailbox
+from shared.mailbox.imap_search import around, search, searches
+
+#: Seconds for IDLE to be taken and left.
+_IDLE_S: Final = 15.0
+
+
+def ask(found: Examination) -> None:
+    """Every form, part by part; each part in a session of its own, as one may break it."""
+    ways: list[str] = []
+
+    def log_in(mailbox: Mailbox) -> None:
+        assert isinstance(mailbox, ImapMailbox)
+        ways.extend(mailbox.session.login_ways[1:])
+
+    parts: list[tuple[str, Callable[[Mailbox], None]]] = [
+        ("logging in", log_in),
+        ("listing the folders", lambda mailbox: _folders(found, mailbox)),
+        ("looking for a folder", lambda mailbox: look_up_by_name(found, mailbox)),
+        ("listing and downloading", lambda mailbox: _looking(found, mailbox)),
+        ("searching as after a cut answer", lambda mailbox: _searching(found, mailbox)),
+        ("polling", lambda mailbox: _polling(found, mailbox)),
+        ("waiting for new mails", lambda mailbox: _idling(found, mailbox)),
+    ]
+    for number, (doing, part) in enumerate(parts):
+        if not found.left(doing):
+            continue
+        with found.part(doing), found.session(fresh=not number) as mailbox:
+            part(mailbox)
+        if number == 0 and found.failures:
+            return  # nobody is let in: whatever else is asked gets the same answer
+    found.try_other_ways(ways)
+    found.not_asked.append(
+        ("SELECT, UID STORE, UID EXPUNGE, EXPUNGE, UID MOVE", "they change the mailbox")
+    )
+
+
+def _folders(found: Examination, mailbox: Mailbox) -> None:
+    found.folders = mailbox.folders()
+    shut = sum(not folder.selectable for folder in found.folders)
+    found.notes.append(
+        f"The mailbox has {len(found.folders)} folders"
+        + (f", {shut} cannot be opened." if shut else ".")
+    )
+
+
+def _looking(found: Examination, mailbox: Mailbox) -> None:
+    total = opened(found, mailbox)
+    known = NothingKnown()
+    listing = mailbox.list_new(known, Selection.UNREAD, limit=SAMPLES)
+    everything = mailbox.list_new(known, Selection.ALL, limit=SAMPLES, count_known=True)
+    mailbox.list_new(known, Selection.ALL, limit=0, since=LONG_AGO)
+    mailbox.list_new(known, Selection.ALL, limit=0, cursor=listing.cursor)
+    counted = everything.known + everything.new_count
+    if counted != total:
+        found.notes.append(f"A search finds {counted} of the {total} mails that the folder has.")
+    refs: list[MailRef] = list(everything.new)
+    if refs:
+        heads = list(mailbox.headers(refs))
+        if len(heads) < len(refs):
+            found.notes.append(
+                f"Of {len(refs)} mails {len(heads)} header blocks came: mails whose header does "
+                "not come are not recognised when a folder is re-created."
+            )
+        download(found, mailbox, smallest(everything))
+
+
+def _searching(found: Examination, mailbox: Mailbox) -> None:
+    """What is asked where an answer was cut, after settling, and where a run is in doubt."""
+    assert isinstance(mailbox, ImapMailbox)
+    total = opened(found, mailbox)
+    session = mailbox.session
+    # `UNDELETED` and `DELETED` are asked after a deletion: as searches they change nothing.
+    searches(session, [b"UNSEEN", b"UNDELETED", b"DELETED"])
+    for query in (b"UNSEEN UNDELETED", b"UNSEEN", b"ALL", b"SINCE 1-Jan-1990"):
+        searches(session, around(query, 2, 3))
+    search(session, b"UID 1")
+    if total:
+        searches(session, [b"1:1"])
+
+
+def _polling(found: Examination, mailbox: Mailbox) -> None:
+    total = opened(found, mailbox)
+    cursor: Cursor = mailbox.list_new(NothingKnown(), Selection.ALL, limit=0).cursor
+    mailbox.keys()
+    if mailbox.changed_since(found.connection.folder, cursor) is not None and total:
+        found.notes.append(
+            "The folder looks changed right after it was looked at, so each poll looks through it."
+        )
+    if not mailbox.is_alive():
+        found.notes.append("The session did not outlast NOOP: a session is opened for each run.")
+
+
+def _idling(found: Examination, mailbox: Mailbox) -> None:
+    if not mailbox.capabilities.push:
+        found.not_asked.append(("IDLE", "the server does not offer it: polls find new mails"))
+        return
+    lost: list[PosthouseError] = []
+    ended = threading.Event()
+
+    def on_lost(_: object, error: PosthouseError) -> None:
+        lost.append(error)
+        ended.set()
+
+    with IdleLoop(lambda _: None, on_lost) as loop:
+        loop.watch("doctor", mailbox, found.connection.folder)
+        loop.release("doctor", timeout_s=_IDLE_S)
+    if lost:
+        raise lost[0]

@@ -1,0 +1,184 @@
+"""Names, addresses, ids and tokens replaced, each by the same word wherever it stands."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import re
+from collections.abc import Iterable
+from typing import Final
+from urllib.parse import quote
+
+#: What in free text looks like something of somebody: addresses, hosts, numbers of networks, ids.
+_TELLING: Final = (
+    ("address", re.compile(r"[A-Za-z0-9._%+'-]+@[A-Za-z0-9.-]+[A-Za-z0-9]")),
+    ("url", re.compile(r"\b[a-z][a-z0-9+.-]*://[^\s\"'>)]+", re.I)),
+    ("id", re.compile(r"\b[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\b", re.I)),
+    (
+        "ip",
+        re.compile(r"\b\d{1,3}(?:\.\d{1,3}){3}\b|\b[0-9a-f]{0,4}(?::[0-9a-f]{0,4}){3,7}\b", re.I),
+    ),
+    (
+        "host",
+        re.compile(r"\b(?:[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?\.){1,8}(?!\d)[A-Za-z]{2,24}\b"),
+    ),
+    ("id", re.compile(r"\b(?=[A-Za-z0-9+/_=-]*\d)[A-Za-z0-9+/_-]{12,}={0,2}")),
+)
+#: Numbers of Entra and Exchange look like ids, and are what a refusal is known by.
+_OF_PROVIDER: Final = re.compile(r"^(AADSTS\d+|\d+(\.\d+)*|[A-Z][a-zA-Z]+\d{0,3})$")
+_SHORTEST: Final = 4
+
+
+class Pseudonyms:
+    """`of(kind, text)` is the same for the same text; nothing leads back."""
+
+    def __init__(self) -> None:
+        self._given: dict[tuple[str, str], str] = {}
+        self._counts: dict[str, int] = {}
+        self._known: dict[str, str] = {}
+
+    def of(self, kind: str, text: str) -> str:
+        """The word in place of `text`."""
+        key = (kind, text)
+        if key not in self._given:
+            number = self._counts[kind] = self._counts.get(kind, 0) + 1
+            self._given[key] = _MADE.get(kind, "{kind}-{number}").format(kind=kind, number=number)
+            self.know(text, self._given[key])
+        return self._given[key]
+
+    def know(self, text: str, instead: str) -> None:
+        """Wherever `text` stands in words, `instead` does."""
+        if len(text) >= _SHORTEST and text not in self._known:
+            self._known[text] = instead
+
+    @property
+    def originals(self) -> Iterable[str]:
+        """Every text that was replaced and is long enough to be recognised."""
+        return list(self._known)
+
+    def user(self, name: str) -> str:
+        """A login name: an address stays one."""
+        if not name:
+            return name
+        if ("user", name) in self._given:
+            return self._given["user", name]
+        local, at, host = name.rpartition("@")
+        made = self.of("user", name)
+        if at:
+            made += "@example.org"
+            self._given[("user", name)] = made
+            self.know(local, self.of("user", local))
+            self.know(host, "example.org")
+        self._known[name] = made
+        return made
+
+    def number(self, kind: str, text: str) -> str:
+        """A number in place of a number."""
+        return self.of(f"{kind}-number", text).rpartition("-")[2]
+
+    def words(self, text: str) -> str:
+        """Free text of a server, with everything in it replaced that may be somebody's."""
+        made = set(self._known.values())
+        for kind, pattern in _TELLING:
+
+            def replaced(match: re.Match[str], kind: str = kind) -> str:
+                return self._told(kind, match[0], made)
+
+            text = pattern.sub(replaced, text)
+        for original in sorted(self._known, key=len, reverse=True):
+            whole = rf"(?<![A-Za-z0-9]){re.escape(original)}(?![A-Za-z0-9])"
+            text = re.sub(whole, self._known[original].replace("\\", r"\\"), text, flags=re.I)
+        return text
+
+    def _told(self, kind: str, text: str, made: set[str]) -> str:
+        if text in made or (kind != "ip" and _OF_PROVIDER.match(text)):
+            return text
+        return self._known.get(text) or self.of(kind, text)
+
+    def leaks(
+        self, document: str, secrets: Iterable[str], protocol: Iterable[str] = ()
+    ) -> list[str]:
+        """Which of the replaced texts and of `secrets` are in a document all the same, plain, in
+        base64 or as in an address of the web.
+
+        A text that is a word of the `protocol` (keys, forms, capabilities) is not told apart from
+        it: a folder may be called "Status".
+        """
+        words = {word.casefold() for text in protocol for word in re.findall(r"[^\W_]+", text)}
+        made = set(self._known.values())
+        found = []
+        for text in {*self._known, *(s for s in secrets if len(s) >= _SHORTEST)}:
+            if text in made or text.upper() in _NO_SECRETS or text.casefold() in words:
+                continue
+            forms = {text, quote(text, safe=""), base64.b64encode(text.encode()).decode()}
+            if any(_stands_in(form, document) for form in forms):
+                found.append(text)
+        return sorted(found)
+
+
+def _stands_in(text: str, document: str) -> bool:
+    """Whether it is there, and not as a part of a longer word."""
+    if text not in document:
+        return False
+    return re.search(rf"(?<![^\W_]){re.escape(text)}(?![^\W_])", document) is not None
+
+
+#: Words of the protocols that a name may happen to be.
+_NO_SECRETS: Final = frozenset({"INBOX", "DRAFTS", "SENT", "TRASH", "JUNK", "ARCHIVE"})
+_MADE: Final = {
+    "address": "address-{number}@example.org",
+    "host": "host-{number}.example.org",
+    "url": "https://host.example.org/{number}",
+    "ip": "192.0.2.{number}",
+}
+
+
+def challenge(names: Pseudonyms, text: str) -> str:
+    """A SASL challenge in base64: what refuses a token in JSON stays readable, nothing else."""
+    try:
+        decoded = base64.b64decode(text, validate=True)
+    except binascii.Error:
+        return ""
+    if decoded.lower().rstrip(b":\0 ") in (b"username", b"user name", b"password"):
+        return text
+    try:
+        told = json.loads(decoded)
+        kept = {k: names.words(str(told[k])) for k in ("status", "schemes", "scope") if k in told}
+    except (ValueError, TypeError):
+        return ""
+    return base64.b64encode(json.dumps(kept).encode()).decode()
+
+
+def mail_of(octets: int, number: int) -> bytes:
+    """A mail of so many octets that says nothing."""
+    head = b"Subject: mail %d\r\nFrom: address@example.org\r\n\r\n" % number
+    if octets < len(head):
+        return b"x" * octets
+    return head + _padding(octets - len(head))
+
+
+def header_of(octets: int, number: int) -> bytes:
+    """A header block of so many octets, with the empty line that ends it."""
+    head = b"Subject: mail %d\r\nX-Padding: " % number
+    if octets < len(head) + 4:
+        return b"x" * octets
+    lines = b"".join(
+        b"x" if at % 70 else b"\r\n "
+        for at in range(1, octets)  # folded, one field
+    )
+    return (
+        head
+        + lines[: octets - len(head) - 4].rstrip(b"\r\n").ljust(octets - len(head) - 4, b"x")
+        + b"\r\n\r\n"
+    )
+
+
+def _padding(octets: int) -> bytes:
+    lines = (b"x" * 70 + b"\r\n") * (octets // 72 + 1)
+    cut = bytearray(lines[:octets])
+    if octets >= 2:
+        cut[-2:] = b"\r\n"
+        if octets >= 3 and cut[-3] == 13:
+            cut[-3] = ord("x")
+    return bytes(cut)

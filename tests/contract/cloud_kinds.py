@@ -29,14 +29,16 @@ class OAuthImapKind(ImapKind):
         self._oidc = oidc
         self._port = port or server.imaps_port
 
-    def open(self) -> Mailbox:
-        login = Login(
+    def login(self) -> Login:
+        return Login(
             self.user,
             access_token=lambda renew: self._oidc.access_token(self.user),
             endpoint=("localhost", self._port),
             ca_certificate=self._oidc.ca,
         )
-        return open_mailbox(self.connection, login, read_timeout_s=20)
+
+    def open(self) -> Mailbox:
+        return open_mailbox(self.connection, self.login(), read_timeout_s=20)
 
 
 class OAuthPop3Kind(Pop3Kind):
@@ -52,14 +54,16 @@ class OAuthPop3Kind(Pop3Kind):
         )
         self._oidc = oidc
 
-    def open(self) -> Mailbox:
+    def login(self) -> Login:
         # An authority of one's own is the credential's to name: the token goes nowhere else.
-        login = Login(
+        return Login(
             self.user,
             access_token=lambda renew: self._oidc.access_token(self.user),
             ca_certificate=self._oidc.ca,
         )
-        return open_mailbox(self.connection, login, read_timeout_s=20)
+
+    def open(self) -> Mailbox:
+        return open_mailbox(self.connection, self.login(), read_timeout_s=20)
 
 
 class GraphKind:
@@ -83,14 +87,16 @@ class GraphKind:
         )
         self.token = server.token(address)
 
-    def open(self) -> Mailbox:
-        login = Login(
+    def login(self) -> Login:
+        return Login(
             self.box.address,
             access_token=lambda renew: self.token,
             endpoint=self.server.endpoint,
             ca_certificate=self.server.ca,
         )
-        return open_mailbox(self.connection, login, read_timeout_s=20)
+
+    def open(self) -> Mailbox:
+        return open_mailbox(self.connection, self.login(), read_timeout_s=20)
 
     def deliver(self, *mails: bytes, folder: str = "", seen: bool = False) -> None:
         from shared.clock import utc_now

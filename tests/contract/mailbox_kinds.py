@@ -103,8 +103,11 @@ class ImapKind:
             has_password=True,
         )
 
+    def login(self) -> Login:
+        return Login(self.user, PASSWORD)
+
     def open(self) -> Mailbox:
-        return open_mailbox(self.connection, Login(self.user, PASSWORD), read_timeout_s=20)
+        return open_mailbox(self.connection, self.login(), read_timeout_s=20)
 
     def deliver(self, *mails: bytes, folder: str = "", seen: bool = False) -> None:
         flags = r"\Seen" if seen else ""

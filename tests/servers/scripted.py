@@ -45,6 +45,10 @@ class Conversation:
         self._heard.append(line)
         return line
 
+    def octets(self, count: int) -> bytes:
+        """So many octets of the client: a literal."""
+        return self._lines.read(count)
+
     def command(self) -> tuple[bytes, bytes, bytes]:
         """The next IMAP command: tag, name (`UID FETCH` is one), arguments."""
         tag, _, rest = self.line().partition(b" ")

@@ -8,7 +8,8 @@ from typing import Any
 from shared.connections import Connection, Mode
 from shared.mailbox.base import Mailbox
 from shared.mailbox.doctor import forms
-from shared.mailbox.doctor.examining import Examination, examine
+from shared.mailbox.doctor.asking import examine
+from shared.mailbox.doctor.examining import Examination
 from shared.mailbox.doctor.exchanges import sessions_of
 from shared.mailbox.doctor.forms import use_of
 from shared.mailbox.doctor.reporting import form_of, protocol_of

@@ -11,7 +11,8 @@ import pytest
 
 from shared.connections import Mode
 from shared.mailbox.base import Login, Mailbox
-from shared.mailbox.doctor.examining import Examination, examine
+from shared.mailbox.doctor.asking import examine
+from shared.mailbox.doctor.examining import Examination
 from shared.mailbox.doctor.reporting import Report, report
 from shared.mailbox.open import open_mailbox
 from tests.integration.mail_sessions import connection_to

@@ -10,7 +10,8 @@ from services.admin.context import Context
 from shared.connections import Connection
 from shared.mailbox.base import Mailbox
 from shared.mailbox.doctor import recording, reporting
-from shared.mailbox.doctor.examining import Examination, examine
+from shared.mailbox.doctor.asking import examine
+from shared.mailbox.doctor.examining import Examination
 from shared.mailbox.doctor.reporting import Report
 from shared.storage import audit, connections
 from shared.vault import password_place

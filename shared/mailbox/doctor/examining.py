@@ -1,4 +1,4 @@
-"""One examination: everything that a run may ask of a mailbox, asked once with the code of a run.
+"""One examination: sessions that ask a mailbox what a run asks, with the code of a run.
 
 Nothing on the server is changed: folders are opened for reading, mails are looked at with PEEK, no
 POP3 session that retrieved a mail ends with QUIT, and what settles mails is not sent at all.
@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Final, Protocol
 
-from shared.connections import Connection, Mode, Selection
+from shared.connections import Connection, Selection
 from shared.errors import PosthouseError
 from shared.mailbox import observing
 from shared.mailbox.base import Folder, FolderMissing, Listing, Mailbox, MailRef
@@ -108,21 +108,6 @@ class Examination:
 
     def with_selection(self, selection: Selection) -> Connection:
         return replace(self.connection, selection=selection)
-
-
-def examine(connection: Connection, open_: Open, *, seconds: float) -> Examination:
-    """Asks everything. Never raises for what the server does: that is the result."""
-    from shared.mailbox.doctor import asking_graph, asking_imap, asking_pop3
-
-    ask: Callable[[Examination], None] = asking_imap.ask
-    if connection.mode is Mode.MICROSOFT_GRAPH:
-        ask = asking_graph.ask
-    elif connection.mode is Mode.POP3:
-        ask = asking_pop3.ask
-    found = Examination(connection, open_, seconds)
-    with observing.observed(found.observer):
-        ask(found)
-    return found
 
 
 class NothingKnown:

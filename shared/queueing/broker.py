@@ -47,6 +47,10 @@ BATCH: Final = 1000
 #: own 0.1 % lets an idle queue wait for a quarter of an hour.
 _MAINTENANCE: Final = 10_000
 
+#: Seconds before what was not taken is sent again: a queue that was just declared, here or by a
+#: worker, is known before it takes anything.
+_PAUSES_S: Final = (0.0, 0.1, 0.4)
+
 _QUORUM: Final = {"x-queue-type": "quorum"}
 
 #: Seconds until a worker that has as many jobs as it may hold looks whether one ended.
@@ -329,13 +333,16 @@ class RabbitmqJobs(RabbitmqBroker):
             )
             for message in messages
         ]
-        returned, unsure = self._publish(waiting)
-        if returned:
-            self._declare_again({message.routing_key for message in returned})
-            returned, more = self._publish(returned)
+        returned, refused, unsure = self._publish(waiting)
+        for pause in _PAUSES_S:
+            if not returned and not refused:
+                break
+            if returned:
+                self._declare_again({message.routing_key for message in returned})
+            time.sleep(pause)
+            returned, refused, more = self._publish(returned + refused)
             unsure += more
-        if returned or unsure:
-            failed = len(returned) + unsure
+        if failed := len(returned) + len(refused) + unsure:
             raise BrokerDown(f"{place(self.url)} did not confirm {failed} of {len(waiting)} jobs.")
 
     def check(self) -> None:
@@ -349,11 +356,12 @@ class RabbitmqJobs(RabbitmqBroker):
         self._publisher.close()
         super().close()
 
-    def _publish(self, batch: Sequence[Outgoing]) -> tuple[list[Outgoing], int]:
-        """Those that no queue took, and how many others were not confirmed."""
+    def _publish(self, batch: Sequence[Outgoing]) -> tuple[list[Outgoing], list[Outgoing], int]:
+        """Those that no queue took, those that were refused, and how many others are in doubt."""
         fates = self._publisher.publish(batch, timeout_s=ANSWER_TIMEOUT_S)
         returned = [m for m, fate in zip(batch, fates, strict=True) if fate is Fate.RETURNED]
-        return returned, sum(fate in {Fate.REFUSED, Fate.UNKNOWN} for fate in fates)
+        refused = [m for m, fate in zip(batch, fates, strict=True) if fate is Fate.REFUSED]
+        return returned, refused, fates.count(Fate.UNKNOWN)
 
     def _declare_again(self, queues: set[str]) -> None:
         try:

@@ -26,6 +26,9 @@ def overview(as_json: AsJson = False) -> None:
             ("in quarantine", found["quarantined"]),
         ]
     )
+    for one in found["backends"]:
+        if one["trouble"]:
+            showing.say(f"{one['name']} ({one['place']}): {one['trouble']}", "red")
     for one in found["services"]:
         if one["is_silent"]:
             showing.say(f"{one['name']}: not running since {showing.when(one['seen_at'])}", "red")

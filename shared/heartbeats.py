@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import threading
@@ -13,7 +14,7 @@ import structlog
 from shared.errors import PosthouseError
 from shared.own_store import OwnStore
 from shared.storage import services
-from shared.storage.pool import Database
+from shared.storage.pool import Database, DatabaseCannotWrite
 from shared.telemetry.health import Check, Readiness
 from shared.telemetry.process import release
 
@@ -50,6 +51,8 @@ class HeartbeatWriter:
 
     def _beat(self) -> None:
         failing = self._readiness.failures()
+        if refusal := self._still_refused():
+            failing["database"] = str(refusal)
         try:
             space = self._store.space()
         except PosthouseError:
@@ -63,3 +66,13 @@ class HeartbeatWriter:
                 failing=failing,
                 space=space,
             )
+
+    def _still_refused(self) -> DatabaseCannotWrite | None:
+        """What Postgres last refused to write for want of space or as it only reads, if it would
+        again. A heartbeat alone would not tell: it fits where a batch of mails does not."""
+        refusal = self._database.refusal
+        if refusal is not None:
+            self._database.refusal = None
+            with contextlib.suppress(DatabaseCannotWrite), self._database.transaction() as session:
+                services.try_to_write(session)
+        return self._database.refusal

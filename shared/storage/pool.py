@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
 
 import psycopg
+from psycopg import conninfo
 from psycopg import errors as pg
 from psycopg_pool import ConnectionPool, PoolTimeout
 
@@ -37,6 +38,12 @@ class DatabaseUnavailable(TryAgain):
     code = "database-unavailable"
 
 
+class DatabaseCannotWrite(DatabaseUnavailable):
+    """Postgres answers and takes no changes: its disk is full, or it only reads."""
+
+    code = "database-cannot-write"
+
+
 class Contended(TryAgain):
     """Two transactions stood in each other's way; nothing was changed, at once again is fine."""
 
@@ -58,6 +65,11 @@ class Database:
             kwargs={"application_name": "posthouse", "connect_timeout": 10, "prepare_threshold": 2},
             name="posthouse",
         )
+        where = conninfo.conninfo_to_dict(url)
+        #: Host and port, without secrets.
+        self.place = f"Postgres at {where.get('host', 'localhost')}:{where.get('port', 5432)}"
+        #: Why Postgres took no changes the last time; whoever writes regularly sets it back.
+        self.refusal: DatabaseCannotWrite | None = None
 
     def open(self) -> None:
         self._pool.open()
@@ -95,6 +107,9 @@ class Database:
                 raise
             # A partition of the ledger was attached between routing a row and writing it.
             raise Contended("The ledger got a new partition at this moment.") from error
+        except (pg.DiskFull, pg.ReadOnlySqlTransaction) as error:
+            self.refusal = _refused(error)
+            raise self.refusal from error
         except (pg.OperationalError, pg.InterfaceError) as error:
             raise DatabaseUnavailable(f"Postgres broke off: {error}") from error
         for act in session_after_commit:
@@ -112,3 +127,21 @@ class Database:
         """Raises DatabaseUnavailable where a trivial query fails."""
         with self.transaction() as session:
             session.execute("SELECT 1")
+
+
+def _refused(error: pg.DiskFull | pg.ReadOnlySqlTransaction) -> DatabaseCannotWrite:
+    if isinstance(error, pg.DiskFull):
+        return DatabaseCannotWrite(
+            "Postgres has no space left and takes no changes.",
+            hint="Make room on its disk. No mail is fetched until then, and none is lost.",
+        )
+    return only_reads()
+
+
+def only_reads() -> DatabaseCannotWrite:
+    """The reason where Postgres only reads."""
+    return DatabaseCannotWrite(
+        "Postgres only reads and takes no changes.",
+        hint="DATABASE_URL leads to a standby, or default_transaction_read_only is on. No mail is "
+        "fetched until it can be written, and none is lost.",
+    )

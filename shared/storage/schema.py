@@ -14,7 +14,7 @@ from psycopg import errors as pg
 
 from shared.errors import TryAgain
 from shared.storage.migrations import expected_version
-from shared.storage.pool import Database
+from shared.storage.pool import Database, DatabaseCannotWrite, Session, only_reads
 
 _POLL_SECONDS: Final = 1.0
 
@@ -42,6 +42,12 @@ def check(database: Database) -> None:
             f"The database has schema version {found}; this version needs {_expected()}.",
             hint="Run `posthouse migrate`.",
         )
+
+
+def refusal(session: Session) -> DatabaseCannotWrite | None:
+    """Why nothing could be written on this session; None where it could, as far as it says."""
+    row = session.execute("SELECT current_setting('transaction_read_only')").fetchone()
+    return only_reads() if row == ("on",) else None
 
 
 def wait_until_there(database_url: str, seconds: float) -> str:

@@ -67,6 +67,12 @@ def beat(
     session.execute(_SQL["forget"])
 
 
+def try_to_write(session: Session) -> None:
+    """Writes as much as a batch of mails may need, and takes it back: raises where that fails."""
+    session.execute(_SQL["ballast"])
+    session.rollback()
+
+
 def heartbeats(session: Session) -> list[Heartbeat]:
     """Those at work, and of a service of which none is, the last that was; by name."""
     with session.cursor(row_factory=class_row(Heartbeat)) as cursor:

@@ -126,6 +126,9 @@ def test_a_wrong_password_of_the_broker_in_every_fetcher(
     failing = {one["name"]: one["failing"] for one in shown["services"]}
     assert "refuses the user" in failing["fetcher"]["broker"]
     assert set(failing) == {"scheduler", "fetcher", "decryptor", "admin"}
+    troubles = {one["name"]: one["trouble"] for one in shown["backends"]}
+    assert troubles["Postgres"] == ""
+    assert "fetcher: Redis at" in troubles["Broker"] and "refuses the user" in troubles["Broker"]
     house.query(
         "UPDATE service SET failing_since = failing_since - interval '2 minutes' RETURNING name"
     )

@@ -7,6 +7,7 @@ from fastapi import APIRouter
 from services.admin.api.handlers import shown
 from services.admin.api.requests import Ctx
 from services.admin.api.schemas.overview import (
+    BackendOut,
     BacklogOut,
     DelaysOut,
     ExpiringOut,
@@ -36,6 +37,7 @@ def get(ctx: Ctx) -> OverviewOut:
         last_day=[SlotOut.model_validate(slot) for slot in seen.last_day],
         quarantined=seen.quarantined,
         handlers=[shown(handler) for handler in seen.handlers],
+        backends=[BackendOut.model_validate(one) for one in seen.backends],
         services=[ServiceOut.model_validate(one) for one in seen.services],
         absent=list(seen.absent),
         expiring=[ExpiringOut.model_validate(one) for one in seen.expiring],

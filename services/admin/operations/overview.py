@@ -10,6 +10,7 @@ from services.admin.context import Context
 from services.admin.operations.handlers import HandlerSeen, search_handlers
 from shared.clock import utc_now
 from shared.connections import Health
+from shared.queueing.connect import place
 from shared.storage import (
     certificates,
     connections,
@@ -17,9 +18,11 @@ from shared.storage import (
     outbox,
     overview,
     quarantine,
+    schema,
     services,
 )
 from shared.storage.overview import Backlog, Delays, SickConnection, Slot
+from shared.storage.pool import Session
 from shared.storage.services import Heartbeat
 
 #: From when on an end is announced.
@@ -34,6 +37,16 @@ class Expiring:
     id: int
     name: str
     expires_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Backend:
+    """A server that all of Posthouse rests on. `place`: where, without secrets; `trouble`: what is
+    wrong with it, empty where all is well, None where no process is at work that could tell."""
+
+    name: str
+    place: str
+    trouble: str | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,6 +66,7 @@ class Overview:
     quarantined: int
     handlers: Sequence[HandlerSeen]
     expiring: Sequence[Expiring]
+    backends: Sequence[Backend]
     services: Sequence[Heartbeat]
     absent: Sequence[str]
 
@@ -83,6 +97,30 @@ def get_overview(ctx: Context) -> Overview:
             quarantined=quarantine.count(session),
             handlers=taking,
             expiring=sorted(soon, key=lambda one: one.expires_at),
+            backends=[_postgres(ctx, session, running), *_brokers(ctx, running)],
             services=running,
             absent=[name for name in services.NAMES if name not in {s.name for s in running}],
         )
+
+
+def _postgres(ctx: Context, session: Session, running: Sequence[Heartbeat]) -> Backend:
+    """It answers, as it was just asked for all the rest; whether it can write is the question."""
+    database = ctx.house.database
+    told = [one.failing["database"] for one in running if "database" in one.failing]
+    refusal = database.refusal or schema.refusal(session) or next(iter(told), "")
+    return Backend(name="Postgres", place=database.place, trouble=str(refusal))
+
+
+def _brokers(ctx: Context, running: Sequence[Heartbeat]) -> list[Backend]:
+    """As the processes at work say that use them; the pages use neither."""
+    settings = ctx.house.settings
+    living = [one for one in running if not one.is_silent and one.name != "admin"]
+    found = []
+    for name, check, url in (
+        ("Broker", "broker", settings.broker_url.get_secret_value()),
+        ("Handlers' queues", "output", settings.effective_output_url),
+    ):
+        troubles = [f"{one.name}: {one.failing[check]}" for one in living if check in one.failing]
+        trouble = " ".join(dict.fromkeys(troubles)) if living else None
+        found.append(Backend(name=name, place=place(url), trouble=trouble))
+    return found

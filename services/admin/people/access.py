@@ -18,7 +18,7 @@ from services.admin.people.tokens import digest_of
 from shared.errors import NotFound
 from shared.people import Principal, Role, SignedIn
 from shared.storage import audit, people
-from shared.storage.pool import Database, Session
+from shared.storage.pool import Database, DatabaseCannotWrite, Session
 from shared.vault import Vault
 
 _log = structlog.get_logger(__name__)
@@ -94,8 +94,13 @@ class Access:
         digest = self._session_digest(value)
         if digest is None:
             return None
-        with self._database.transaction() as session:
-            return people.signed_in(session, digest, SESSION_IDLE, touch=used)
+        try:
+            with self._database.transaction() as session:
+                return people.signed_in(session, digest, SESSION_IDLE, touch=used)
+        except DatabaseCannotWrite:
+            # Who is in goes on reading, so that the pages can say what is wrong.
+            with self._database.transaction() as session:
+                return people.signed_in(session, digest, SESSION_IDLE, touch=False)
 
     def log_in_with_token(self, token: str, origin: Origin) -> Entered:
         """Starts a session for the bootstrap token.

@@ -37,3 +37,9 @@ HAVING max(seen_at) < now() - make_interval(secs => %(silent)s + %(after)s);
 
 -- name: told
 SELECT dedupe FROM alert WHERE dedupe LIKE 'service/%%';
+
+-- name: ballast
+-- A row outside of compression and of every page that has room; a session that only reads refuses.
+INSERT INTO service (instance, name, version, failing)
+SELECT 'ballast/' || gen_random_uuid(), 'ballast', string_agg(gen_random_uuid()::text, ''), '{}'
+FROM generate_series(1, 8000);

@@ -61,6 +61,15 @@ class ServiceOut(Out):
     total: int | None
 
 
+class BackendOut(Out):
+    """Postgres, the broker, the handlers' queues. `trouble`: what is wrong, empty where nothing is,
+    null where no process is at work that could tell."""
+
+    name: str
+    place: str
+    trouble: str | None
+
+
 class OverviewOut(BaseModel):
     """The figures of the overview."""
 
@@ -74,5 +83,6 @@ class OverviewOut(BaseModel):
     quarantined: int
     handlers: list[HandlerOut]
     expiring: list[ExpiringOut]
+    backends: list[BackendOut]
     services: list[ServiceOut]
     absent: list[str]

@@ -1,0 +1,168 @@
+"""A disk of ours is full: all waits, says why, and goes on once there is room. None is lost."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from shared.storage.migrate import migrate
+from tests.integration.test_own_health import TOKEN, get, overview
+from tests.integration.test_reasons import listen
+from tests.rig.disks import SmallDisk, small_disk
+from tests.rig.events import open_queue
+from tests.rig.house import House
+from tests.rig.mails import digests, mail
+from tests.rig.zygote import Zygote
+from tests.servers.dovecot import Dovecot
+from tests.servers.postgres import PostgresServer
+from tests.servers.processes import free_port
+from tests.servers.webhooks import Receiver
+
+pytestmark = [pytest.mark.rooted, pytest.mark.promise("M7", "M19", "I1")]
+
+MAILS = [mail(number, 20_000, seed=11) for number in range(20)]
+MANY = [mail(number, 2_000, seed=13) for number in range(40, 140)]
+MORE = [mail(number, 20_000, seed=12) for number in range(20, 40)]
+
+
+def published(redis_url: str) -> list[str]:
+    return sorted(event["data"]["sha256"] for event in open_queue(redis_url, "archive").events())
+
+
+def summaries(receiver: Receiver) -> list[str]:
+    return [one.json["data"]["summary"] for one in receiver.received]
+
+
+def failing(house: House) -> Callable[[], bool]:
+    asked = "SELECT 1 FROM service WHERE name = 'fetcher' AND failing ? 'store'"
+    return lambda: bool(house.query(asked))
+
+
+def test_the_store_is_full(
+    redis_url: str,
+    dovecot: Dovecot,
+    mail_user: str,
+    build_house: Callable[..., House],
+    receiver: Receiver,
+    tmp_path: Path,
+) -> None:
+    port, health = free_port(), free_port()
+    with small_disk(tmp_path / "store", megabytes=4) as disk:
+        house = build_house(redis_url, port=str(port), admin_token=TOKEN)
+        listen(house, receiver)
+        house.add_handler()
+        house.start("admin", "fetcher", "decryptor")
+        house.start("scheduler", settings={"health_port": str(health)})
+        dovecot.deliver(mail_user, MAILS)
+        connection = house.watch(dovecot, mail_user, after_download="delete")
+        house.wait_settled(len(MAILS))
+
+        disk.fill()
+        dovecot.deliver(mail_user, MORE)
+        house.fetch_now(connection)
+        house.wait(failing(house), "the fetcher says that its store is full")
+        # The reason is on the overview, in the API, the alert, and the metric.
+        (fetcher,) = [s for s in overview(house, port)["services"] if s["name"] == "fetcher"]
+        assert "The store is full" in fetcher["failing"]["store"]
+        house.query("UPDATE service SET failing_since = now() - interval '2 minutes' RETURNING 1")
+        words = "Service fetcher is failing (store): The store is full"
+        house.wait(lambda: any(words in one for one in summaries(receiver)), "the alert")
+        house.wait(
+            lambda: (
+                'posthouse_service_failing{check="store",service="fetcher"} 1.0'
+                in get(health, "/metrics").text
+            ),
+            "the metric",
+        )
+        # Who is called can log in, and sees why.
+        with browser(port) as person:
+            assert log_in(person).status_code == 303
+            page = person.get("/")
+            assert page.status_code == 200
+            assert "The store is full" in page.text
+            for path in ("/mails", "/connections", f"/connections/{connection}", "/quarantine"):
+                assert person.get(path).status_code == 200, path
+        assert house.count("quarantine") == 0
+        assert len(dovecot.flags(mail_user)) == len(MORE), "a mail that is nowhere else is gone"
+
+        disk.free()
+        house.wait(lambda: (house.hurry(), house.count("message"))[1] == 40, "the others come")
+        house.wait_settled(40)
+        assert published(redis_url) == digests(MAILS + MORE)
+        assert dovecot.flags(mail_user) == {}
+        house.stop()
+
+
+@pytest.fixture
+def disk_of_postgres() -> Iterator[tuple[SmallDisk, PostgresServer]]:
+    """A Postgres whose data have a disk of their own; the folder is Postgres' own user's."""
+    server = PostgresServer()
+    with small_disk(server.folder, megabytes=200) as disk, server:
+        yield disk, server
+
+
+@pytest.mark.long
+def test_the_disk_of_postgres_is_full(
+    disk_of_postgres: tuple[SmallDisk, PostgresServer],
+    redis_url: str,
+    dovecot: Dovecot,
+    mail_user: str,
+    zygote: Zygote,
+    tmp_path: Path,
+) -> None:
+    disk, server = disk_of_postgres
+    database_url = server.create_database()
+    migrate(database_url)
+    port = free_port()
+    settings = {"port": str(port), "admin_token": TOKEN}
+    with House(database_url, redis_url, tmp_path, zygote=zygote, settings=settings) as house:
+        house.add_handler()
+        house.start("admin", "scheduler", "fetcher", "decryptor")
+        dovecot.deliver(mail_user, MAILS)
+        connection = house.watch(dovecot, mail_user, after_download="delete")
+        house.wait_settled(len(MAILS))
+        overview(house, port)
+        with browser(port) as person:
+            assert log_in(person).status_code == 303
+            dovecot.deliver(mail_user, MANY)
+            disk.fill()
+            house.fetch_now(connection)
+            full = "Postgres has no space left"
+            house.wait(lambda: full in house.log_of("fetcher").read_text(), "it is full")
+            # Who is in sees why; who comes now is told why, wherever the disk's end is met.
+            house.wait(lambda: full in shown(person.get("/")), "the overview says so")
+            for _ in range(50):
+                with browser(port) as another:
+                    answer = log_in(another)
+                    assert answer.status_code in (303, 503), answer.text
+            left = len(dovecot.flags(mail_user))
+            assert left == len(MANY), "a mail that is nowhere else is gone"
+        disk.free()
+        house.wait(lambda: (house.hurry(), house.count("message"))[1] == 120, "the others come")
+        house.wait_settled(120)
+        assert published(redis_url) == digests(MAILS + MANY)
+        assert dovecot.flags(mail_user) == {}
+        house.wait(lambda: full not in get(port, "/api/v1/overview").text, "it says so no more")
+        house.stop()
+
+
+def shown(page: httpx.Response) -> str:
+    assert page.status_code in (200, 503), page.text
+    return page.text
+
+
+def browser(port: int) -> httpx.Client:
+    return httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30)
+
+
+def log_in(person: httpx.Client) -> httpx.Response:
+    """The answer to the form of the login, or its page where that says what is wrong."""
+    page = person.get("/login")
+    field = re.search(r'name="csrf" value="([^"]+)"', page.text)
+    if field is None:
+        return page
+    return person.post("/login", data={"csrf": field[1], "way": "token", "token": TOKEN})

@@ -8,6 +8,7 @@ import statistics
 import threading
 import time
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import redis
 
@@ -30,7 +31,7 @@ class Watch:
         last = "0"
         while True:
             try:
-                answer = self._client.xread({self._key: last}, block=1000, count=1000)
+                answer: Any = self._client.xread({self._key: last}, block=1000, count=1000)
             except redis.ConnectionError:
                 return  # the bench is over
             now = time.time()

@@ -6,6 +6,7 @@ default settings unless said. It raises where not everything arrived.
 
 from __future__ import annotations
 
+import io
 import os
 import re
 import shutil
@@ -14,6 +15,7 @@ import subprocess
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import cast
 
 PASSWORD = "secret"
 _LITERAL = re.compile(rb"\{(\d+)\}\r\n")
@@ -137,7 +139,7 @@ def read_raw(port: int, user: str, *, write_to: Path | None = None) -> tuple[flo
     quiet_disk()
     started = time.perf_counter()
     with socket.create_connection(("127.0.0.1", port), timeout=60) as wire:
-        reader = wire.makefile("rb", buffering=1 << 20)
+        reader = cast(io.BufferedReader, wire.makefile("rb", buffering=1 << 20))
         reader.readline()
         wire.sendall(
             b'a LOGIN "%s" "%s"\r\nb EXAMINE INBOX\r\nc UID FETCH 1:* (UID BODY.PEEK[])\r\n'

@@ -165,7 +165,7 @@ class SimulatedMailbox:
         return Listing(
             new=new,
             known=len(unread) - len(missing),
-            reset=0,
+            reset_keys=(),
             total=highest,
             unread=len(unread),
             cursor={"uid": highest},
@@ -228,7 +228,7 @@ def run(service: str, world_file: str, out: str) -> None:
     stop = stop_on_signals()
     numbers = Numbers()
     if service == "scheduler":
-        metrics.SCHEDULING_LAG.observe = numbers.lag  # type: ignore[method-assign]
+        metrics.SCHEDULING_LAG.observe = numbers.lag  # type: ignore[method-assign, assignment]
         scheduler.build(load(SchedulerSettings)).run(stop)
     elif service == "fetcher":
         built = fetcher.build(load(FetcherSettings))

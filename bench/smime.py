@@ -58,7 +58,7 @@ class Rig:
 
     def make(self) -> None:
         """Writes keys, certificates and mails."""
-        keys = {
+        keys: dict[str, rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey] = {
             "rsa": rsa.generate_private_key(65537, 2048),
             "p256": ec.generate_private_key(ec.SECP256R1()),
         }
@@ -150,20 +150,22 @@ class Rig:
 
         return many
 
-    def bare(self) -> Callable[[], None]:
+    def bare(self) -> Callable[[], object]:
         """The private key operation alone."""
         key = self.key()
         wrapped = key.public_key().encrypt(os.urandom(32), padding.PKCS1v15())
         scheme = padding.PKCS1v15()
-        return lambda: key.decrypt(wrapped, scheme) and None
+        return lambda: key.decrypt(wrapped, scheme)
 
-    def openssl(self, name: str) -> Callable[[], None]:
+    def openssl(self, name: str) -> Callable[[], object]:
         """One call of the openssl command a mail."""
-        command = [
-            "openssl", "cms", "-decrypt", "-in", self.mail(name), "-out", self.folder / "out",
-            "-inkey", self.folder / "rsa.key.pem", "-recip", self.folder / "rsa.cert.pem",
+        command: list[str] = [
+            "openssl", "cms", "-decrypt",
+            "-in", str(self.mail(name)), "-out", str(self.folder / "out"),
+            "-inkey", str(self.folder / "rsa.key.pem"),
+            "-recip", str(self.folder / "rsa.cert.pem"),
         ]  # fmt: skip
-        return lambda: subprocess.run(command, check=True) and None
+        return lambda: subprocess.run(command, check=True)
 
 
 def certificate(key: rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey) -> bytes:
@@ -182,7 +184,7 @@ def certificate(key: rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey) -> bytes:
     return made.public_bytes(serialization.Encoding.PEM)
 
 
-def rate(work: Callable[[], None], seconds: float, *, mails: int = 1) -> float:
+def rate(work: Callable[[], object], seconds: float, *, mails: int = 1) -> float:
     """Mails a second, over at least `seconds`, where each call of `work` does so many."""
     work()
     count, start = 0, time.perf_counter()
@@ -193,8 +195,8 @@ def rate(work: Callable[[], None], seconds: float, *, mails: int = 1) -> float:
 
 
 def in_turns(
-    first: Callable[[], None],
-    second: Callable[[], None],
+    first: Callable[[], object],
+    second: Callable[[], object],
     turns: int,
     seconds: float,
     *,
@@ -229,7 +231,7 @@ def processes(folder: Path, count: int, seconds: float) -> float:
     ]
     for process in started:
         process.start()
-    total = sum(out.get() for _ in started)
+    total: float = sum(out.get() for _ in started)
     for process in started:
         process.join()
     return total

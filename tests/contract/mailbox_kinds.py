@@ -78,7 +78,7 @@ class ImapKind:
     settling_is_news = True
     takes_malformed = True
     arrival_order = True
-    odd_folders = (
+    odd_folders: tuple[str, ...] = (
         "Main/Sub",
         "Entwürfe",
         "日本/東京",
@@ -177,7 +177,7 @@ class Pop3Kind(ImapKind):
     read_flag = False
     folders = False
     deleted_flag = False
-    odd_folders = ()
+    odd_folders: tuple[str, ...] = ()
 
     def __init__(self, server: MailServer, security: TransportSecurity, ca: str | None) -> None:
         super().__init__(server, security, ca)
@@ -215,7 +215,7 @@ class MemoryKind:
     settling_is_news = True
     takes_malformed = True
     arrival_order = True
-    odd_folders = (
+    odd_folders: tuple[str, ...] = (
         "Main/Sub",
         "Entwürfe",
         "日本/東京",

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from shared.errors import PosthouseError
-from shared.mailbox.base import Key, MailRef
+from shared.mailbox.base import MailRef
+from shared.messages import Key
 
 
 class KnownKeys:

@@ -26,7 +26,9 @@ def session(kind: MailboxKind, folder: str | None = "") -> Iterator[Mailbox]:
         mailbox.close()
 
 
-def read(mailbox: Mailbox, refs: list[MailRef] | tuple[MailRef, ...], limit: int = LIMIT) -> dict:
+def read(
+    mailbox: Mailbox, refs: list[MailRef] | tuple[MailRef, ...], limit: int = LIMIT
+) -> dict[str, bytes]:
     sink = Collector()
     mailbox.download(refs, sink, limit=limit)
     assert not sink.abandoned

@@ -16,9 +16,8 @@ from shared.mailbox.doctor.examining import Examination
 from shared.mailbox.doctor.recording import recording
 from shared.mailbox.doctor.reporting import Report, report
 from shared.mailbox.open import open_mailbox
-from tests.contract.conftest import KINDS
 from tests.contract.examinations import examined
-from tests.contract.mailbox_kinds import ROOTED, mail
+from tests.contract.mailbox_kinds import KINDS, ROOTED, mail
 from tests.contract.recorders import Collector, KnownKeys
 from tests.servers.certificates import Authority
 from tests.servers.mail_server import PASSWORD

@@ -49,5 +49,5 @@ def lines() -> list[Line]:
     with WORDS.open(encoding="utf-8", newline="") as file:
         rows = csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE)
         return [
-            Line(**{**row, "delay": float(row["delay"]) if row["delay"] else None}) for row in rows
+            Line(delay=float(delay) if (delay := row.pop("delay")) else None, **row) for row in rows
         ]

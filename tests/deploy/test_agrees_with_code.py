@@ -67,7 +67,7 @@ def compose_environment(service: Manifest) -> dict[str, str]:
 
 def check_command(arguments: list[str]) -> None:
     """Fails where `posthouse ARGUMENTS` is no command, or has no such option."""
-    command: click.Command = typer.main.get_command(app)
+    command: Any = typer.main.get_command(app)
     context = click.Context(command)
     rest = list(arguments)
     while isinstance(command, click.Group):

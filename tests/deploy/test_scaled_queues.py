@@ -37,8 +37,8 @@ def length(client: redis.Redis, name: str) -> int:
     """What KEDA's Redis scaler measures: HLEN of a hash, LLEN of a list (its redis_scaler.go)."""
     kind = client.type(name)
     if kind == b"hash":
-        return int(client.hlen(name))  # type: ignore[arg-type]
-    return int(client.llen(name)) if kind == b"list" else 0  # type: ignore[arg-type]
+        return int(client.hlen(name))
+    return int(client.llen(name)) if kind == b"list" else 0
 
 
 def test_keda_counts_the_jobs_on_rabbitmq(rabbit_server: RabbitServer) -> None:

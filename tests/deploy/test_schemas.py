@@ -15,7 +15,7 @@ from tests.deploy.manifests import workloads as workloads_of
 
 #: The oldest Kubernetes that deploy/ is for (the sleep action of preStop), and the newest known.
 VERSIONS = ("1.30", "1.37")
-KEDA = {
+KEDA: dict[str, Any] = {
     "ScaledObject": v1alpha1.ScaledObject,
     "TriggerAuthentication": v1alpha1.TriggerAuthentication,
 }

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import re
 import uuid
+from typing import cast
 
 import pytest
-from playwright.sync_api import Page, expect
+from cryptography.hazmat.primitives.serialization.pkcs12 import PKCS12PrivateKeyTypes
+from playwright.sync_api import FilePayload, Page, expect
 
 from tests.e2e.site import Site, fill_server
-from tests.servers.certificates import Authority
+from tests.servers.certificates import Authority, ServerIdentity
 
 
 def open_form(page: Page, site: Site) -> None:
@@ -245,7 +247,7 @@ def upload_certificate(
     expect(page.get_by_role("heading", level=1)).to_contain_text(name)
 
 
-def pkcs12(identity: object, password: bytes) -> dict[str, object]:
+def pkcs12(identity: ServerIdentity, password: bytes) -> FilePayload:
     from cryptography import x509
     from cryptography.hazmat.primitives.serialization import (
         BestAvailableEncryption,
@@ -253,14 +255,14 @@ def pkcs12(identity: object, password: bytes) -> dict[str, object]:
         pkcs12,
     )
 
-    certificate = x509.load_pem_x509_certificate(identity.certificate.read_bytes())  # type: ignore[attr-defined]
-    key = load_pem_private_key(identity.key.read_bytes(), None)  # type: ignore[attr-defined]
+    certificate = x509.load_pem_x509_certificate(identity.certificate.read_bytes())
+    key = load_pem_private_key(identity.key.read_bytes(), None)
     data = pkcs12.serialize_key_and_certificates(
         b"friendly",
-        key,
+        cast(PKCS12PrivateKeyTypes, key),
         certificate,
         None,
-        BestAvailableEncryption(password),  # type: ignore[arg-type]
+        BestAvailableEncryption(password),
     )
     return {"name": "mine.p12", "mimeType": "application/x-pkcs12", "buffer": data}
 

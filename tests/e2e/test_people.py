@@ -57,13 +57,14 @@ def test_a_viewer_sees_states_and_neither_mails_nor_administration(site: Site, p
 def test_a_form_without_its_token_changes_nothing(site: Site, page: Page) -> None:
     page.goto(f"{site.url}/handlers")
     name = f"forged-{uuid.uuid4().hex[:8]}"
-    for form in ({"name": name}, {"name": name, "csrf": "guessed"}):
+    forms: list[dict[str, str | float | bool]] = [{"name": name}, {"name": name, "csrf": "guessed"}]
+    for form in forms:
         answer = page.request.post(f"{site.url}/handlers/new", form=form)
         assert answer.status == 400
         assert "opened under another login" in answer.text()
     cookie = {"Cookie": "; ".join(f"{c['name']}={c['value']}" for c in page.context.cookies())}
-    answer = httpx.post(f"{site.url}/api/v1/handlers", json={"name": name}, headers=cookie)
-    assert answer.status_code == 403
+    by_api = httpx.post(f"{site.url}/api/v1/handlers", json={"name": name}, headers=cookie)
+    assert by_api.status_code == 403
     assert name not in [one["name"] for one in site.api("GET", "/handlers")["items"]]
 
 

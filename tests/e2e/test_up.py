@@ -14,6 +14,7 @@ import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -198,7 +199,7 @@ def test_what_dies_is_started_again(machine: Machine, names: tuple[str, ...]) ->
         os.kill(pid, signal.SIGKILL)
     for name in names:
         machine.wait_for(f"{name.replace(' ', '-')} was ended by SIGKILL; starting it again")
-        _until(lambda name=name: machine.pid_of(name) != before[name])
+        _until(partial(_runs_anew, machine, name, before[name]))
     _until(lambda: _answers(machine))  # `demo send` asks the API to look at once
     _send(machine, f"After {names[0]} died")
 
@@ -246,4 +247,9 @@ def _ordinary_user() -> list[str]:
 
 
 def _readable(process: subprocess.Popen[str], seconds: float) -> bool:
+    assert process.stdout is not None
     return bool(select.select([process.stdout], [], [], seconds)[0])
+
+
+def _runs_anew(machine: Machine, name: str, before: int) -> bool:
+    return machine.pid_of(name) != before

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Callable
+from functools import partial
 
 import pytest
 
@@ -50,7 +51,7 @@ def test_a_limit_of_four_sessions_and_eight_mailboxes(
                 dovecot.deliver(user, [sent[round_number * MAILBOXES + number]])
             house.hurry()  # one interval
             wanted = (round_number + 1) * MAILBOXES
-            house.wait(lambda n=wanted: house.count("delivery") == n, "the new mails come", 50)
+            house.wait(partial(has_deliveries, house, wanted), "the new mails come", 50)
         # The limit is known by now: nobody runs into it again and again.
         assert proxy.turned_away <= before + 2 * MAILBOXES
         assert house.query("SELECT DISTINCT health FROM connection_state") == [("working",)]
@@ -94,3 +95,7 @@ def test_sessions_of_another_fetcher_give_way_too(
     finally:
         first.send_signal(signal.SIGCONT)
         proxy.close()
+
+
+def has_deliveries(house: House, wanted: int) -> bool:
+    return house.count("delivery") == wanted

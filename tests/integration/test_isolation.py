@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import pytest
 
@@ -10,6 +11,7 @@ from tests.rig.events import open_queue
 from tests.rig.house import House
 from tests.rig.mails import digests, mail
 from tests.rig.silence import Silence
+from tests.rig.zygote import Child
 from tests.servers.dovecot import Dovecot
 from tests.servers.processes import free_port
 
@@ -82,7 +84,7 @@ def test_a_mail_that_kills_its_decryptor_ends_in_quarantine_and_others_go_on(
     connection = house.watch(dovecot, mail_user)
     for _ in range(2):
         (victim,) = house.start("decryptor", die_at="claimed")
-        house.wait(lambda v=victim: (house.hurry(), v.poll())[1] is not None, "one more is dead")
+        house.wait(partial(has_ended, house, victim), "one more is dead")
         house.processes.remove(victim)
         house.hasten()
     dovecot.deliver(mail_user, [sound])
@@ -99,3 +101,8 @@ def test_a_mail_that_kills_its_decryptor_ends_in_quarantine_and_others_go_on(
     assert code == "cannot-process" and "2 attempts" in reason
     (event,) = open_queue(broker_url, "archive").events()
     assert event["data"]["sha256"] in digests([sound])
+
+
+def has_ended(house: House, process: Child) -> bool:
+    house.hurry()
+    return process.poll() is not None

@@ -29,7 +29,7 @@ def test_the_decryptor_believes_senders_and_authorities_that_were_given(
 
     def verdicts(database: Database) -> list[str]:
         trust = Keyring(database, vault, system_trust=False).trust()
-        found = []
+        found: list[str] = []
         for signed in (multipart_signed(person), smime_signed(alice.cert, alice.key, "-nocerts")):
             with Opener(IdentityIndex(), trust, tmp_path)(HEADER + signed) as opened:
                 found.append(opened.security.signature)

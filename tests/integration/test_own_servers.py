@@ -88,7 +88,9 @@ def test_postgres_survives_a_kill_and_keeps_its_password(
     child = _started(house, server.program(), server.url)
     with psycopg.connect(server.url) as session:
         session.execute("CREATE TABLE kept AS SELECT 1 AS n")
-        shown = dict(session.execute("SELECT name, setting FROM pg_settings").fetchall())
+        shown: dict[str, str] = dict(
+            session.execute("SELECT name, setting FROM pg_settings").fetchall()
+        )
     assert shown["fsync"] == shown["synchronous_commit"] == "on"
     assert shown["listen_addresses"] == "127.0.0.1" and shown["unix_socket_directories"] == ""
     child.signal(signal.SIGKILL)

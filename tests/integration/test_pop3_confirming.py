@@ -119,7 +119,7 @@ def forget(house: House, connection: int) -> None:
     """Makes room for the next try in the same database."""
     with house.database.transaction() as session:
         for table in ("outbox", "settlement", "message", "delivery", "known_key", "lease"):
-            session.execute(f"DELETE FROM {table}")  # type: ignore[call-overload]
+            session.execute(f"DELETE FROM {table}")
         session.execute("DELETE FROM connection WHERE id = %s", (connection,))
 
 

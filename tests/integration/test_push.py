@@ -160,6 +160,7 @@ def idling(then: bytes | None) -> Any:
         talk.send(b"+ idling\r\n")
         if then is None:
             talk.hang_up()
+        assert then is not None
         talk.send(then)
         talk.say_nothing()
 

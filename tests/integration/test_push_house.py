@@ -251,7 +251,5 @@ def test_due_mailboxes_are_polled_over_open_sessions(
 
 def _runs(house: House) -> dict[int, float]:
     return dict(
-        house.query(  # type: ignore[arg-type]
-            "SELECT connection_id, extract(epoch FROM last_run_at) FROM connection_state"
-        )
+        house.query("SELECT connection_id, extract(epoch FROM last_run_at) FROM connection_state")
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+import uuid
 from collections.abc import Iterator
 from datetime import timedelta
 from itertools import pairwise
@@ -74,7 +75,8 @@ def test_published_mails_go_after_the_retention_with_their_bytes(
 ) -> None:
     connection = add_connection(session)
     housekeeping(database, store, NOW - 40 * DAY, DAYS)
-    kept, gone = [], []
+    kept: list[tuple[uuid.UUID, RawRef]] = []
+    gone: list[tuple[uuid.UUID, RawRef]] = []
     for back in (40, 35, 33, 20, 1):
         at = NOW - back * DAY
         ref = keep(store, [b"mail of %d days ago" % back], at)[0]

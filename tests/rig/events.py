@@ -21,7 +21,7 @@ class Queue(Protocol):
 
 class RedisQueue:
     def __init__(self, url: str, handler: str) -> None:
-        self._client = redis.Redis.from_url(url)
+        self._client: Any = redis.Redis.from_url(url)
         self._key = f"posthouse:handler:{handler}"
 
     def events(self) -> list[dict[str, Any]]:

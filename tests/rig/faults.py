@@ -40,7 +40,7 @@ def prepare(house: House) -> None:
         ).fetchall()
         for (table,) in tables:
             session.execute(
-                f"CREATE TRIGGER no_space BEFORE INSERT OR UPDATE OR DELETE ON {table}"  # type: ignore[arg-type]
+                f"CREATE TRIGGER no_space BEFORE INSERT OR UPDATE OR DELETE ON {table}"
                 " FOR EACH STATEMENT EXECUTE FUNCTION no_space()"
             )
 
@@ -62,9 +62,7 @@ def database_read_only(house: House, _: RedisServer) -> Iterator[None]:
 
     def switch(value: str) -> None:
         with psycopg.connect(server, autocommit=True) as session:
-            session.execute(
-                f'ALTER DATABASE "{name}" SET default_transaction_read_only = {value}'  # type: ignore[arg-type]
-            )
+            session.execute(f'ALTER DATABASE "{name}" SET default_transaction_read_only = {value}')
             session.execute(
                 "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", (name,)
             )

@@ -54,7 +54,7 @@ class Recorder:
 
     def _redis(self) -> None:
         key = f"posthouse:handler:{self.name}"
-        client = redis.Redis.from_url(self.url, socket_timeout=5)
+        client: Any = redis.Redis.from_url(self.url, socket_timeout=5)
         position = "0"  # first what an earlier connection took and did not acknowledge
         while not self._stop.is_set():
             answer = client.xreadgroup(

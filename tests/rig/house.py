@@ -185,11 +185,11 @@ class House:
     def execute(self, statement: str) -> None:
         """Changes the database behind the services' backs."""
         # Over many rows in no order, beside services that hold some: Postgres may ask to repeat.
-        self.database.perform(lambda session: session.execute(statement))  # type: ignore[call-overload]
+        self.database.perform(lambda session: session.execute(statement))
 
     def query(self, sql: str, *values: Any) -> list[tuple[Any, ...]]:
         with self.database.transaction() as session:
-            return session.execute(sql, values).fetchall()  # type: ignore[arg-type]
+            return session.execute(sql, values).fetchall()
 
     def count(self, table: str) -> int:
         return int(self.query(f"SELECT count(*) FROM {table}")[0][0])

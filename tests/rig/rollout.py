@@ -12,6 +12,7 @@ import threading
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 import httpx
 
@@ -59,7 +60,7 @@ class Rollout:
                 self.running[service] = [r for r in self.running[service] if r is not old] + [new]
                 # Requests that were on their way to it have arrived before it is told to stop:
                 # what the sleep of preStop in admin.yaml is for.
-                assert self._turn.wait_for(lambda old=old: not self._asked[old.port], 90)
+                assert self._turn.wait_for(partial(self._is_idle, old.port), 90)
             old.child.terminate()
             ending.append(old)
         for old in ending:
@@ -83,6 +84,9 @@ class Rollout:
             with self._turn:
                 self._asked[port] -= 1
                 self._turn.notify_all()
+
+    def _is_idle(self, port: int) -> bool:
+        return not self._asked[port]
 
     def _start(self, service: str) -> Replica:
         port = free_port()

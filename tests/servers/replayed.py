@@ -70,9 +70,13 @@ class ReplayedServer:
         self.recording = recording
         self._ca = authority.pem
         given = recording.document["connection"]
-        self._player = {Mode.POP3: _Pop3, Mode.MICROSOFT_GRAPH: _Graph}.get(recording.mode, _Imap)(
-            recording
-        )
+        self._player: _Pop3 | _Graph | _Imap
+        if recording.mode is Mode.POP3:
+            self._player = _Pop3(recording)
+        elif recording.mode is Mode.MICROSOFT_GRAPH:
+            self._player = _Graph(recording)
+        else:
+            self._player = _Imap(recording)
         cloud = recording.mode in (Mode.GOOGLE_IMAP, Mode.MICROSOFT_IMAP)
         bearer = cloud or any("OAUTH" in one["form"] for one in recording.exchanges())
         self._server: Any

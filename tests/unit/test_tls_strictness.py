@@ -119,7 +119,7 @@ def pem(certificate: x509.Certificate) -> str:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_ca_given_by_hand_counts_as_it_is(kind: str, serve: Serve) -> None:
-    ca, server, key = made(**KINDS[kind][0])  # type: ignore[arg-type]
+    ca, server, key = made(**KINDS[kind][0])
     port = serve(server, key)
     shake_hands(port, tls_context(True, pem(ca)))
     shake_hands(port, trust(pem(ca)))
@@ -130,7 +130,7 @@ def test_a_ca_of_the_system_has_to_keep_the_rules_and_the_hint_names_the_one(
     kind: str, serve: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     options, missing = KINDS[kind]
-    ca, server, key = made(**options)  # type: ignore[arg-type]
+    ca, server, key = made(**options)
     port = serve(server, key)
     bundle = tmp_path / "bundle.pem"
     bundle.write_text(pem(ca))

@@ -36,15 +36,16 @@ class Api:
     def __init__(self, database_url: str, folder: Path, **settings: Any) -> None:
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
-        self.settings = AdminSettings(
+        values: dict[str, Any] = dict(  # noqa: C408
             database_url=database_url,
             broker_url="redis://127.0.0.1:1/0",
             store_url=f"file://{folder}",
             secret_keys=(new_key(),),
             admin_token=TOKEN,
             port=self.port,
-            **({"public_url": self.url} | settings),
+            public_url=self.url,
         )
+        self.settings = AdminSettings(**(values | settings))
         self.admin: Admin = build(self.settings)
         self.database: Database = self.admin.house.database
         self.authorization = {"Authorization": f"Bearer {TOKEN}"}
@@ -98,7 +99,7 @@ class Api:
 
     def execute(self, sql: str, **values: Any) -> list[tuple[Any, ...]]:
         with self.database.transaction() as session:
-            cursor = session.execute(sql, values)  # type: ignore[arg-type]
+            cursor = session.execute(sql, values)
             return cursor.fetchall() if cursor.description else []
 
 

@@ -294,7 +294,7 @@ def test_a_token_is_never_sent_to_an_unverified_server(house: House, authority: 
                 port=server.port,
                 username=ALICE,
                 credential_id=1,
-                **changes,  # type: ignore[arg-type]
+                **changes,
             )
             login = Login(ALICE, access_token=lambda _: "the-token")
             with pytest.raises(NeedsPerson) as refused:

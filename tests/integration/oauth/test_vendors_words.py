@@ -245,7 +245,7 @@ def test_words_of_mail_servers(
         ),
         password="secret",
     )
-    pop = {"host": "localhost", "port": speaker.tls.port}
+    pop: dict[str, Any] = {"host": "localhost", "port": speaker.tls.port}
     by_token = office.connect(
         Connection(
             name="by token",

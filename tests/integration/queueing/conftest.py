@@ -8,6 +8,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import pika
@@ -33,8 +34,10 @@ def fragile_servers() -> Iterator[dict[str, Server]]:
 
         class Servers(dict[str, Server]):
             def __missing__(self, kind: str) -> Server:
-                server = RedisServer() if kind == "redis" else RabbitServer()
-                self[kind] = stack.enter_context(server)
+                if kind == "redis":
+                    self[kind] = stack.enter_context(RedisServer())
+                else:
+                    self[kind] = stack.enter_context(RabbitServer())
                 return self[kind]
 
         yield Servers(started)
@@ -50,7 +53,10 @@ def managed_rabbit() -> Iterator[RabbitServer]:
 @pytest.fixture(params=["redis", "rabbitmq"])
 def server(request: pytest.FixtureRequest) -> Server:
     """A broker that stays up."""
-    return request.getfixturevalue("redis_server" if request.param == "redis" else "rabbit_server")
+    found: Server = request.getfixturevalue(
+        "redis_server" if request.param == "redis" else "rabbit_server"
+    )
+    return found
 
 
 @pytest.fixture(params=["redis", "rabbitmq"])
@@ -114,11 +120,22 @@ def publish(output: Output, handler: str, count: int = 1, text: str = "") -> lis
     return [i for i, _ in made]
 
 
+@dataclass(frozen=True)
+class Taking:
+    """`taking()` gives what is there; `acknowledge()` all that was given."""
+
+    take: Callable[[], list[bytes]]
+    acknowledge: Callable[[], object]
+
+    def __call__(self) -> list[bytes]:
+        return self.take()
+
+
 @contextmanager
-def consuming(url: str, handler: str) -> Iterator[Callable[[], list[bytes]]]:
+def consuming(url: str, handler: str) -> Iterator[Taking]:
     """A consumer as a program without the SDK would write it; `take()` gives what is there."""
     if url.startswith("redis"):
-        client = redis.Redis.from_url(url, protocol=2)
+        client: Any = redis.Redis.from_url(url, protocol=2)
         key = f"posthouse:handler:{handler}"
         held: list[bytes] = []
 
@@ -128,16 +145,15 @@ def consuming(url: str, handler: str) -> Iterator[Callable[[], list[bytes]]]:
             held.extend(position for position, _ in entries)
             return [fields[b"event"] for _, fields in entries]
 
-        take.acknowledge = lambda: [client.xack(key, "posthouse", p) for p in held]
-        yield take
+        yield Taking(take, lambda: [client.xack(key, "posthouse", p) for p in held])
         client.close()
         return
     with pika.BlockingConnection(pika.URLParameters(url)) as connection:
         channel = connection.channel()
         tags: list[int] = []
 
-        def take() -> list[bytes]:
-            found = []
+        def take_from_channel() -> list[bytes]:
+            found: list[bytes] = []
             while True:
                 method, _, body = channel.basic_get(f"posthouse.handler.{handler}")
                 if method is None:
@@ -145,8 +161,7 @@ def consuming(url: str, handler: str) -> Iterator[Callable[[], list[bytes]]]:
                 tags.append(method.delivery_tag)
                 found.append(body)
 
-        take.acknowledge = lambda: [channel.basic_ack(tag) for tag in tags]
-        yield take
+        yield Taking(take_from_channel, lambda: [channel.basic_ack(tag) for tag in tags])
 
 
 def read(url: str, handler: str) -> list[bytes]:

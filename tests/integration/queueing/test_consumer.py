@@ -11,6 +11,7 @@ import textwrap
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 import redis
@@ -232,7 +233,7 @@ def test_a_repeat_of_the_broker_is_not_handled_again_but_a_redelivery_is(
     eventually(lambda: got == [event.id])
     eventually(lambda: output.inspect(handler).drained)
     # The acknowledgement was lost with the end of the append-only file: pending once more.
-    client = redis.Redis.from_url(redis_server.url, protocol=2)
+    client: Any = redis.Redis.from_url(redis_server.url, protocol=2)
     key = f"posthouse:handler:{handler}"
     position = client.xrevrange(key, count=1)[0][0]
     client.xclaim(key, "posthouse", "gone", 0, [position], idle=9_000_000, force=True)
@@ -258,7 +259,9 @@ def test_following_takes_nothing_away(
     server: Server, output: Output, handler: str, consumers: Consumers
 ) -> None:
     make_queue(output, handler)
-    stop, seen, got = threading.Event(), [], []
+    stop = threading.Event()
+    seen: list[Any] = []
+    got: list[Any] = []
     following = follow(server.url, handler, stop=stop)
     thread = threading.Thread(target=lambda: seen.extend(event.id for event in following))
     thread.start()

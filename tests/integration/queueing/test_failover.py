@@ -39,10 +39,11 @@ class Pair:
             redis.Redis.from_url(self.first.url) as old,
             redis.Redis.from_url(self.second.url) as new,
         ):
-            behind = lambda: (  # noqa: E731
-                self._info(self.second)["slave_repl_offset"] < old.info()["master_repl_offset"]
+            eventually(
+                lambda: (
+                    self._info(self.second)["slave_repl_offset"] >= old.info()["master_repl_offset"]
+                )
             )
-            eventually(lambda: not behind())
             new.replicaof("NO", "ONE")
             self.proxy.target = self.second.port
             self._follow(self.first, self.second)

@@ -106,7 +106,9 @@ def test_a_worker_holds_no_more_jobs_than_it_has_threads(
     server: Server, queue: str, workers: Workers
 ) -> None:
     """Long fetches must not wait in one worker while another has nothing to do."""
-    go, first, second = threading.Event(), [], []
+    go = threading.Event()
+    first: list[int] = []
+    second: list[int] = []
 
     def slow(number: int) -> None:
         first.append(number)

@@ -94,7 +94,7 @@ def test_redis_knows_the_oldest_unacknowledged_event(
     assert state.oldest_at is not None
     assert abs(state.oldest_at - utc_now()) < timedelta(minutes=1)
     assert state.acknowledged_position == "0-0"
-    client = redis.Redis.from_url(redis_server.url, protocol=2)
+    client: Any = redis.Redis.from_url(redis_server.url, protocol=2)
     key = f"posthouse:handler:{handler}"
     entries = client.xreadgroup("posthouse", "c", {key: ">"}, count=2)[0][1]
     client.xack(key, "posthouse", entries[0][0])
@@ -121,7 +121,7 @@ def test_trims_what_came_at_different_moments(redis_server: RedisServer, handler
     """The first entry of a millisecond has number 0: before it is the end of another one."""
     output = open_output(redis_server.url)
     output.ensure(handler, "g")
-    client = redis.Redis.from_url(redis_server.url, protocol=2)
+    client: Any = redis.Redis.from_url(redis_server.url, protocol=2)
     key = f"posthouse:handler:{handler}"
     ids = []
     for _ in range(3):
@@ -173,7 +173,7 @@ def test_redis_tells_which_entries_a_restart_has_lost(handler: str) -> None:
 
 def test_entries_taken_out_by_hand_are_noticed(redis_server: RedisServer, handler: str) -> None:
     output = open_output(redis_server.url)
-    client = redis.Redis.from_url(redis_server.url, protocol=2)
+    client: Any = redis.Redis.from_url(redis_server.url, protocol=2)
     key = f"posthouse:handler:{handler}"
     output.ensure(handler, "g")
     publish(output, handler, 4)

@@ -65,7 +65,7 @@ def put(server: Server, queue: str, bodies: list[bytes]) -> None:
 
 
 def put_aside(queue: str) -> float:
-    return metrics.JOBS_PUT_ASIDE.labels(queue)._value.get()
+    return float(metrics.JOBS_PUT_ASIDE.labels(queue)._value.get())
 
 
 def left(server: Server, queue: str) -> tuple[int, int]:

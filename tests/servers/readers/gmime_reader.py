@@ -3,6 +3,8 @@
 import base64
 import json
 import sys
+from collections.abc import Iterator
+from typing import Any
 
 import gi
 
@@ -10,7 +12,7 @@ gi.require_version("GMime", "3.0")
 from gi.repository import GMime  # noqa: E402
 
 
-def addresses(found):
+def addresses(found: Any) -> Iterator[str]:
     for number in range(found.length()):
         one = found.get_address(number)
         if isinstance(one, GMime.InternetAddressMailbox):
@@ -19,7 +21,7 @@ def addresses(found):
             yield from addresses(one.get_members())
 
 
-def texts(part, kind):
+def texts(part: Any, kind: str) -> Iterator[str]:
     if isinstance(part, GMime.Multipart):
         for number in range(part.get_count()):
             yield from texts(part.get_part(number), kind)
@@ -31,7 +33,7 @@ def texts(part, kind):
         yield part.get_text() or ""
 
 
-def read(raw):
+def read(raw: bytes) -> dict[str, Any]:
     stream = GMime.StreamMem.new_with_buffer(raw)
     message = GMime.Parser.new_with_stream(stream).construct_message(None)
     if message is None or message.get_mime_part() is None:

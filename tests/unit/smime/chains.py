@@ -179,10 +179,11 @@ def openssl_says(
     files = [folder / f"leaf-{number}.pem" for number in range(len(leaves))]
     for file, leaf in zip(files, leaves, strict=True):
         file.write_bytes(pem(leaf))
-    untrusted = ["-untrusted", folder / "middle.pem"] if middle else []
+    untrusted = ["-untrusted", str(folder / "middle.pem")] if middle else []
     done = subprocess.run(
         ["openssl", "verify", "-no-CApath", "-no-CAstore", "-partial_chain",
-         "-purpose", "smimesign", "-CAfile", folder / "root.pem", *untrusted, *files],
+         "-purpose", "smimesign", "-CAfile", str(folder / "root.pem"), *untrusted,
+         *map(str, files)],
         check=False, capture_output=True,
     )  # fmt: skip
     return [f"{file}: OK".encode() in done.stdout.splitlines() for file in files]

@@ -35,7 +35,7 @@ class Holder:
 
     @property
     def pkcs8(self) -> bytes:
-        return self.private.private_bytes(  # type: ignore[attr-defined]
+        return self.private.private_bytes(  # type: ignore[attr-defined, no-any-return]
             serialization.Encoding.DER,
             serialization.PrivateFormat.PKCS8,
             serialization.NoEncryption(),

@@ -4,6 +4,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Generator
+from pathlib import Path
 
 import pytest
 from hypothesis import settings
@@ -29,6 +30,22 @@ pytest_plugins = [
     "tests.servers.redis",
     "tests.servers.webhooks",
 ]
+
+
+#: What tools of our own keep there.
+OWN = {".hypothesis", ".pytest_cache", ".mypy_cache", ".ruff_cache", ".import_linter_cache"}
+
+
+@pytest.fixture(scope="session", autouse=True)
+def nothing_is_left_in_the_working_folder() -> Generator[None]:
+    """Servers under test leave dumps, logs and data in folders of their own."""
+    before = left_in(Path.cwd())
+    yield
+    assert left_in(Path.cwd()) - before == set(), "a server under test left this behind"
+
+
+def left_in(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir()} - OWN
 
 
 @pytest.hookimpl(wrapper=True)

@@ -93,7 +93,7 @@ def accepts(port: int) -> bool:
 
 
 class ServerProcess:
-    """One running server. `log` takes its output; in `folder` it leaves its crash dumps."""
+    """One running server. `log` takes its output; crash dumps lie in `folder`, or beside it."""
 
     def __init__(
         self,
@@ -108,7 +108,7 @@ class ServerProcess:
             self._process = subprocess.Popen(
                 list(argv),
                 env=None if env is None else dict(env),
-                cwd=folder,
+                cwd=folder or log.parent,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
@@ -137,7 +137,7 @@ class ServerProcess:
                 what = "did not come up" if self.running else "ended at once"
                 self.kill()
                 tail = self.log.read_text(errors="replace")[-3000:]
-                raise RuntimeError(f"{self._process.args} {what}:\n{tail}")
+                raise RuntimeError(f"{self._process.args!r} {what}:\n{tail}")
             time.sleep(0.02)
 
     def pause(self) -> None:

@@ -41,11 +41,12 @@ $(VENV)/.policy: requirements/policy.lock $(VENV)/.dev
 run: $(VENV)/.run ## everything on this machine, with a demo mailbox (Ctrl-C stops it)
 	$(BIN)/posthouse up --demo $(ARGS)
 
-check: $(VENV)/.dev ## format, lint, types, import contracts
+check: $(VENV)/.dev ## format, lint, types, import contracts, what is in the tree
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/python -m pytest -q -n 0 -p no:cacheprovider tests/unit/test_tree.py tests/unit/test_contributing.py
 
 servers: ## the servers that the tests talk to (Debian packages), where they are missing
 	tests/servers/install.sh

@@ -1,0 +1,59 @@
+"""CONTRIBUTING.md's recipes: the files they name exist, and are those that the tree needs."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from shared.connections import FIELDS_OF
+
+ROOT = Path(__file__).parents[2]
+TEXT = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+#: How a file asks which kind a mailbox is.
+ASKS_THE_MODE = re.compile(
+    r"\bMode\.[A-Z]|google-imap|microsoft-graph|microsoft-imap|[\"']pop3[\"']"
+)
+#: Where a field has another form: what is no column, has a page or an inverse of its own, or is
+#: given by name.
+OTHERWISE = {
+    "shared/storage/migrations/v0001/10_connections.sql": {"certificate_ids"},
+    "shared/storage/sql/connections.sql": {"password", "certificate_ids"},
+    "services/admin/templates/connections/form.html": {"enabled", "verify_certificate"},
+    "cli/declared/document.py": {"certificate_ids", "credential_id"},
+}
+
+
+def recipe(title: str) -> str:
+    return TEXT.partition(f"### {title}\n")[2].partition("\n### ")[0]
+
+
+def paths(text: str) -> set[str]:
+    return {name for name in re.findall(r"`([\w./-]+/[\w./-]*)`", text) if "<" not in name}
+
+
+def test_every_file_that_is_named_exists() -> None:
+    assert not [name for name in paths(TEXT) if not (ROOT / name).exists()]
+
+
+@pytest.mark.parametrize("step", [1, 2, 3, 4, 5, 7])
+def test_every_field_of_a_connection_is_where_the_recipe_says(step: int) -> None:
+    (name,) = paths(
+        re.findall(rf"^{step}\. (.+)$", recipe("A field of a connection"), re.MULTILINE)[0]
+    )
+    text = (ROOT / name).read_text(encoding="utf-8")
+    fields = frozenset.union(*FIELDS_OF.values()) - OTHERWISE.get(name, set())
+    assert not [field for field in sorted(fields) if not re.search(rf"\b{field}\b", text)]
+
+
+def test_the_files_that_ask_for_the_mode_are_listed() -> None:
+    asking = {
+        path.relative_to(ROOT).as_posix()
+        for top in ("cli", "services", "shared", "sdk/src", "sdk/schema")
+        for path in (ROOT / top).rglob("*")
+        if path.suffix in {".py", ".sql", ".html", ".js", ".json"}
+        and ASKS_THE_MODE.search(path.read_text(encoding="utf-8"))
+    }
+    listed = paths(recipe("A kind of mailbox").partition("ask for the mode:")[2])
+    assert listed == asking, "list it, or better: ask the mailbox and not its mode"

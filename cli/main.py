@@ -118,13 +118,19 @@ def migrate(
         ),
     ] = False,
 ) -> None:
-    """Brings the database schema to this version. Safe to run at any time, by any number."""
-    from shared.settings import DatabaseSettings, StoreSettings, load
+    """Brings the database schema to this version, and the services' roles to what they need.
+
+    Safe to run at any time, by any number."""
+    from shared.settings import MigrationSettings, StoreSettings, load
     from shared.storage import schema
     from shared.storage.migrate import migrate as bring_up
 
-    url = load(DatabaseSettings).database_url.get_secret_value()
-    version = bring_up(url) if wait is None else schema.wait_until_there(url, wait)
+    chosen = load(MigrationSettings)
+    url = chosen.database_url.get_secret_value()
+    if wait is None:
+        version = bring_up(url, services=chosen.of_services())
+    else:
+        version = schema.wait_until_there(url, wait)
     typer.echo(f"The schema is at version {version}.")
     if adopt_store:
         from shared.own_store import adopt_store as adopt

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import typer
 
-from shared.errors import SecretUnreadable
+from shared.errors import InvalidInput, SecretUnreadable
 
 app = typer.Typer(help="The keys that seal secrets at rest.", no_args_is_help=True)
 
@@ -17,6 +19,26 @@ def print_new_key() -> None:
     typer.echo(new_key())
 
 
+@app.command("keys-of")
+def print_keys_of(
+    service: Annotated[str, typer.Argument(help="scheduler, fetcher or decryptor")],
+) -> None:
+    """Prints POSTHOUSE_SECRET_KEYS for one service: the keys of the columns that it opens.
+
+    Derived from POSTHOUSE_SECRET_KEYS as it is set here, in the same order; a service that has
+    these can open nothing else. The admin service needs the keys themselves.
+    """
+    from shared.settings import KeySettings, load
+    from shared.storage.grants import SERVICES
+    from shared.storage.secrets import columns_of
+    from shared.vault import SecretKey
+
+    if service not in SERVICES:
+        raise InvalidInput(f"There is no service {service!r}.", hint=", ".join(SERVICES))
+    given = [SecretKey.parse(key.get_secret_value()) for key in load(KeySettings).secret_keys]
+    typer.echo(",".join(str(key) for k in given for key in k.of(columns_of(service))))
+
+
 @app.command()
 def rotate() -> None:
     """Seals every stored secret with the active key, in batches, while everything runs.
@@ -24,20 +46,21 @@ def rotate() -> None:
     When it reports that nothing is left, the older keys may be taken out of POSTHOUSE_SECRET_KEYS.
     """
 
-    from shared.settings import Settings, load
+    from shared.settings import DatabaseSettings, KeySettings, load
     from shared.storage import secrets
     from shared.storage.pool import Database
     from shared.vault import Place, Vault
 
-    chosen = load(Settings)
-    vault = Vault.from_settings([key.get_secret_value() for key in chosen.secret_keys])
+    keys = load(KeySettings).secret_keys
+    url = load(DatabaseSettings).database_url.get_secret_value()
+    vault = Vault.from_settings([key.get_secret_value() for key in keys])
 
     def reseal(table: str, column: str, row: str, sealed: bytes) -> bytes | None:
         place = Place(table, column, row)
         return None if vault.is_current(sealed) else vault.seal(vault.open(sealed, place), place)
 
     unreadable = 0
-    with Database(chosen.database_url.get_secret_value(), size=2) as database:
+    with Database(url, size=2) as database:
         for column in secrets.SEALED_COLUMNS:
             found = secrets.rotate(database, column, reseal)
             unreadable += found.unreadable

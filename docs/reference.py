@@ -11,8 +11,9 @@ from typing import Any, Final
 
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
+from pydantic_settings import BaseSettings
 
-from shared.settings import PREFIX, Settings
+from shared.settings import PREFIX, MigrationSettings, Settings
 from shared.telemetry import fleet, metrics
 
 DOCS: Final = Path(__file__).parent
@@ -48,6 +49,7 @@ def settings_text() -> str:
         module = importlib.import_module(f"services.{service}.settings")
         kind = getattr(module, f"{service.title()}Settings")
         lines += ["", f"## {service.title()}", "", *_table(kind, set(Settings.model_fields))]
+    lines += ["", "## `posthouse migrate`", "", *_table(MigrationSettings, {"database_url"})]
     lines += ["", "## Commands and libraries", "", "| Variable | Meaning |", "|---|---|"]
     lines += [f"| `{name}` | {text} |" for name, text in OTHERS.items()]
     return "\n".join(lines) + "\n"
@@ -73,7 +75,7 @@ def metrics_text() -> str:
     return "\n".join(lines) + "\n"
 
 
-def _table(kind: type[Settings], without: set[str]) -> list[str]:
+def _table(kind: type[BaseSettings], without: set[str]) -> list[str]:
     rows = ["| Variable | Default | Meaning |", "|---|---|---|"]
     for name, field in kind.model_fields.items():
         if name not in without:

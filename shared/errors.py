@@ -129,6 +129,16 @@ class LeaseLost(TryAgain):
 
 
 class SecretUnreadable(PosthouseError):
-    """A stored secret cannot be opened: its key is gone, or the row was tampered with."""
+    """A stored secret cannot be opened: the row was tampered with, or is of another version."""
 
     code = "secret-unreadable"
+
+
+class SecretKeyMissing(TryAgain):
+    """A stored secret was sealed with a key that this process does not have (yet).
+
+    Others may have it: while a new key is rolled out, or where services have keys of their own.
+    It says nothing about what the secret belongs to.
+    """
+
+    code = "secret-key-missing"

@@ -34,6 +34,12 @@ INSTANCE_SECRETS: Final = (
 )
 
 
+def _listed(value: Any) -> Any:
+    if isinstance(value, str):
+        return tuple(part.strip() for part in value.split(",") if part.strip())
+    return value
+
+
 class Settings(BaseSettings):
     """Where the state, the broker, the output queues and the raw mails are."""
 
@@ -49,10 +55,8 @@ class Settings(BaseSettings):
     )
     secret_keys: Annotated[tuple[SecretStr, ...], NoDecode] = Field(
         description="Keys that seal secrets at rest, comma separated, the first one seals; "
-        "each is id:base64 of 32 random bytes"
-    )
-    admin_token: SecretStr | None = Field(
-        default=None, description="Bootstrap token with every right, for the first login"
+        "each is id:base64 of 32 random bytes, or one column's, id/table.column:base64, as "
+        "`posthouse secrets keys-of` prints them"
     )
     public_url: str = Field(
         default="http://127.0.0.1:8025",
@@ -97,12 +101,7 @@ class Settings(BaseSettings):
     log_level: str = Field(default="INFO", description="DEBUG INFO WARNING ERROR")
     log_format: str = Field(default="json", description="json, or console for people")
 
-    @field_validator("secret_keys", "allowed_hosts", "denied_hosts", mode="before")
-    @classmethod
-    def _split(cls, value: Any) -> Any:
-        if isinstance(value, str):
-            return tuple(part.strip() for part in value.split(",") if part.strip())
-        return value
+    _split = field_validator("secret_keys", "allowed_hosts", "denied_hosts", mode="before")(_listed)
 
     @field_validator("public_url")
     @classmethod
@@ -135,6 +134,43 @@ class DatabaseSettings(BaseSettings):
     model_config = Settings.model_config
 
     database_url: SecretStr = Field(description="Postgres, postgresql://user:password@host/name")
+
+
+class MigrationSettings(DatabaseSettings):
+    """For `migrate`: its own account, which owns the schema, and those of the services."""
+
+    scheduler_database_url: SecretStr | None = Field(
+        default=None, description="The address that the scheduler has; none: migrate's own account"
+    )
+    fetcher_database_url: SecretStr | None = Field(
+        default=None, description="The address that the fetcher has"
+    )
+    decryptor_database_url: SecretStr | None = Field(
+        default=None, description="The address that the decryptor has"
+    )
+    admin_database_url: SecretStr | None = Field(
+        default=None, description="The address that the admin service has"
+    )
+
+    def of_services(self) -> dict[str, str]:
+        """The addresses that are given, by service."""
+        given = {
+            "scheduler": self.scheduler_database_url,
+            "fetcher": self.fetcher_database_url,
+            "decryptor": self.decryptor_database_url,
+            "admin": self.admin_database_url,
+        }
+        return {name: url.get_secret_value() for name, url in given.items() if url is not None}
+
+
+class KeySettings(BaseSettings):
+    """For commands that need the keys and nothing else."""
+
+    model_config = Settings.model_config
+
+    secret_keys: Annotated[tuple[SecretStr, ...], NoDecode]
+
+    _split = field_validator("secret_keys", mode="before")(_listed)
 
 
 class StoreSettings(BaseSettings):

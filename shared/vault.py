@@ -3,7 +3,8 @@
 AES-256-GCM with a random 96-bit nonce. A sealed value is `1 | len(key id) | key id | nonce |
 ciphertext and tag`; its additional data are the table, the column, the row and the key id, so that
 a value copied to another row, column or table does not open. Each table and column has its own
-key, derived with HKDF-SHA256 (RFC 5869) from the configured one.
+key, derived with HKDF-SHA256 (RFC 5869) from the configured one; a service may have those of its
+columns alone, from which neither the configured key nor another column's can be computed.
 """
 
 from __future__ import annotations
@@ -11,18 +12,21 @@ from __future__ import annotations
 import base64
 import binascii
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
-from shared.errors import InvalidInput, SecretUnreadable
+from shared.errors import InvalidInput, SecretKeyMissing, SecretUnreadable
 
 _VERSION = 1
 _NONCE = 12
+#: Seconds for which a missing key is told after it was last needed.
+_MISSING_TOLD = 300.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,34 +76,68 @@ def login_flow_place(state: str) -> Place:
     return Place("oauth_flow", "flow", state)
 
 
-class Vault:
-    """Seals with the first key, opens with any of them."""
+@dataclass(frozen=True, slots=True)
+class SecretKey:
+    """One entry of POSTHOUSE_SECRET_KEYS: 32 octets for every column, or for one alone."""
 
-    def __init__(self, keys: Sequence[tuple[str, bytes]]) -> None:
+    id: str
+    octets: bytes = field(repr=False)
+    column: tuple[str, str] | None = None
+
+    @classmethod
+    def parse(cls, entry: str) -> SecretKey:
+        """`id:base64`, as `posthouse secrets new-key` prints it, or `id/table.column:base64`, as
+        `posthouse secrets keys-of` does. Raises InvalidInput."""
+        name, _, encoded = entry.partition(":")
+        key_id, slash, place = name.partition("/")
+        table, dot, column = place.partition(".")
+        try:
+            octets = base64.b64decode(encoded, validate=True)
+        except binascii.Error:
+            octets = b""
+        is_whole = not slash or (dot and table and column)
+        if not key_id or len(key_id) > 64 or len(octets) != 32 or not is_whole:
+            raise InvalidInput(
+                "A secret key is not of the form id:base64 of 32 bytes.",
+                field="secret_keys",
+                hint="`posthouse secrets new-key` prints one.",
+            )
+        return cls(key_id, octets, (table, column) if slash else None)
+
+    def of(self, columns: Iterable[tuple[str, str]]) -> list[SecretKey]:
+        """The keys of these columns (table, column), derived from this one."""
+        if self.column is not None:
+            return [self] if self.column in set(columns) else []
+        return [SecretKey(self.id, _column_key(self.octets, *column), column) for column in columns]
+
+    def __str__(self) -> str:
+        """As `parse` takes it: this is the secret itself."""
+        place = f"/{'.'.join(self.column)}" if self.column else ""
+        return f"{self.id}{place}:{base64.b64encode(self.octets).decode()}"
+
+
+def _column_key(master: bytes, table: str, column: str) -> bytes:
+    info = f"posthouse {table}.{column}".encode()
+    return HKDF(algorithm=hashes.SHA256(), length=32, salt=None, info=info).derive(master)
+
+
+class Vault:
+    """Seals with the first key, opens with any of them. Thread-safe."""
+
+    def __init__(self, keys: Sequence[SecretKey]) -> None:
         if not keys:
             raise InvalidInput("There is no key to seal secrets with.", field="secret_keys")
-        self._keys = dict(keys)
-        self._active = keys[0][0]
-        self._derived: dict[tuple[str, str, str], AESGCM] = {}
+        self._active = keys[0].id
+        self._masters = {key.id: key.octets for key in keys if key.column is None}
+        self._ciphers = {
+            (key.id, *key.column): AESGCM(key.octets) for key in keys if key.column is not None
+        }
+        self._missed: dict[str, float] = {}
 
     @classmethod
     def from_settings(cls, entries: Sequence[str]) -> Vault:
-        """`entries` are `id:base64 of 32 bytes`, as `posthouse secrets new-key` prints them."""
-        keys = []
-        for entry in entries:
-            key_id, _, encoded = entry.partition(":")
-            try:
-                key = base64.b64decode(encoded, validate=True)
-            except binascii.Error:
-                key = b""
-            if not key_id or len(key_id) > 64 or len(key) != 32:
-                raise InvalidInput(
-                    "A secret key is not of the form id:base64 of 32 bytes.",
-                    field="secret_keys",
-                    hint="`posthouse secrets new-key` prints one.",
-                )
-            keys.append((key_id, key))
-        return cls(keys)
+        """`entries` are what `SecretKey.parse` takes."""
+        return cls([SecretKey.parse(entry) for entry in entries])
 
     def seal(self, secret: bytes, place: Place) -> bytes:
         nonce = os.urandom(_NONCE)
@@ -108,13 +146,9 @@ class Vault:
         return bytes([_VERSION, len(name)]) + name + nonce + sealed
 
     def open(self, sealed: bytes, place: Place) -> bytes:
-        """Raises SecretUnreadable where the key is gone or the value is not from this place."""
+        """Raises SecretKeyMissing where the key is not here, SecretUnreadable where the value is
+        not from this place or was changed."""
         key_id, nonce, ciphertext = self._split(sealed)
-        if key_id not in self._keys:
-            raise SecretUnreadable(
-                f"A secret in {place.table} is sealed with key {key_id!r}, which is missing.",
-                hint="Add that key to POSTHOUSE_SECRET_KEYS (after the first), or enter it again.",
-            )
         try:
             return self._cipher(key_id, place).decrypt(nonce, ciphertext, place.data(key_id))
         except InvalidTag as error:
@@ -127,17 +161,34 @@ class Vault:
         """This vault for one secret alone, for those who need not know where it lives."""
         return PlacedVault(self, place)
 
+    def check(self) -> None:
+        """Raises SecretKeyMissing where a key was missing lately: what it sealed waits."""
+        told = time.monotonic() - _MISSING_TOLD
+        if missing := sorted(key for key, at in tuple(self._missed.items()) if at > told):
+            raise SecretKeyMissing(
+                f"Stored secrets are sealed with a key that is missing here: {', '.join(missing)}.",
+                hint="Add it to POSTHOUSE_SECRET_KEYS (behind the first), or enter them again.",
+            )
+
     def is_current(self, sealed: bytes) -> bool:
         """Whether the first key sealed this: `secrets rotate` seals the others anew."""
         return self._split(sealed)[0] == self._active
 
     def _cipher(self, key_id: str, place: Place) -> AESGCM:
         slot = (key_id, place.table, place.column)
-        if slot not in self._derived:
-            info = f"posthouse {place.table}.{place.column}".encode()
-            kdf = HKDF(algorithm=hashes.SHA256(), length=32, salt=None, info=info)
-            self._derived[slot] = AESGCM(kdf.derive(self._keys[key_id]))
-        return self._derived[slot]
+        cipher = self._ciphers.get(slot)
+        if cipher is None:
+            master = self._masters.get(key_id)
+            if master is None:
+                self._missed[key_id] = time.monotonic()
+                raise SecretKeyMissing(
+                    f"A secret in {place.table} needs the key {key_id!r} for {place.column}, which "
+                    "is missing here.",
+                    hint="Add it to POSTHOUSE_SECRET_KEYS (behind the first), or enter the secret "
+                    "again.",
+                )
+            cipher = self._ciphers[slot] = AESGCM(_column_key(master, place.table, place.column))
+        return cipher
 
     @staticmethod
     def _split(sealed: bytes) -> tuple[str, bytes, bytes]:
@@ -167,4 +218,4 @@ class PlacedVault:
 
 def new_key() -> str:
     """A fresh entry for POSTHOUSE_SECRET_KEYS."""
-    return f"k{os.urandom(3).hex()}:{base64.b64encode(os.urandom(32)).decode()}"
+    return str(SecretKey(f"k{os.urandom(3).hex()}", os.urandom(32)))

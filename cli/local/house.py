@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Final
 
 from dotenv import dotenv_values
@@ -17,12 +17,15 @@ from cli.local.folder import DataFolder, free_port, is_free
 from cli.local.postgres import OwnPostgres
 from cli.local.supervisor import CRASH, Child, Program, Supervisor
 from cli.running import SERVICES
+from services.admin.settings import AdminSettings
 from shared.errors import InvalidInput, TryAgain
 from shared.settings import PREFIX, Settings, load
 from shared.storage import schema
+from shared.storage.grants import Account, grant_services
 from shared.storage.pool import Database
+from shared.storage.secrets import columns_of
 from shared.telemetry.logs import without_secrets
-from shared.vault import new_key
+from shared.vault import SecretKey, new_key
 
 _READY_SECONDS: Final = 180.0  # a busy machine is slow, and a crashed Postgres recovers first
 
@@ -44,6 +47,8 @@ class House:
         self._console = console
         self._port = port
         self._environment: dict[str, str] = {}
+        self._accounts: dict[str, str] = {}  # addresses of Postgres, one a service
+        self._keys: list[SecretKey] = []
         self._own: list[tuple[str, str, str]] = []  # what runs where, for people
         self._grounds: list[Child] = []  # Postgres and the broker
         self._services: list[Child] = []
@@ -110,6 +115,7 @@ class House:
             postgres.prepare()
             self._grounds.append(self._supervisor.start(postgres.program()))
             self._set("DATABASE_URL", postgres.url)
+            self._accounts = {name: postgres.url_of(name) for name in SERVICES}
             self._own.append(("Postgres", f"127.0.0.1:{postgres.port}", "own, kept below"))
         if _is_set("BROKER_URL"):
             self._note("Broker", "BROKER_URL")
@@ -130,13 +136,14 @@ class House:
         if not _is_set("SECRET_KEYS"):
             self._set("SECRET_KEYS", str(self._folder.keep("secret_keys", new_key)))
         if _is_set("ADMIN_TOKEN"):
-            token = load(Settings, **self._overrides()).admin_token
+            token = load(AdminSettings, **self._overrides()).admin_token
             self._set("ADMIN_TOKEN", token.get_secret_value() if token else "")
         else:
             self._set("ADMIN_TOKEN", self._folder.password("admin_token"))
         if not _is_set("PUBLIC_URL"):
             self._set("PUBLIC_URL", self.url)
         chosen = load(Settings, **self._overrides())
+        self._keys = [SecretKey.parse(key.get_secret_value()) for key in chosen.secret_keys]
         self._folder.replace("api_url", self.url)
         self._folder.replace("admin_token", self._environment[f"{PREFIX}ADMIN_TOKEN"])
         self._folder.replace("output_url", chosen.effective_output_url)
@@ -148,7 +155,7 @@ class House:
         while not give_up():
             self._supervisor.tend()
             try:
-                _bring_up(url)
+                _bring_up(url, self._accounts)
             except TryAgain:
                 if time.monotonic() > deadline:
                     raise
@@ -158,6 +165,10 @@ class House:
 
     def _service(self, name: str) -> Program:
         environment = {**os.environ, **self._environment, f"{PREFIX}LOG_FORMAT": "json"}
+        environment |= self._secrets_of(name)
+        if name != "admin":
+            environment.pop(f"{PREFIX}ADMIN_TOKEN", None)
+            environment.pop(f"{PREFIX}ADMIN_TOKEN_FILE", None)
         health_port = self._port if name == "admin" else free_port()
         if name == "admin":
             environment |= {
@@ -175,6 +186,17 @@ class House:
             problem=CRASH,
         )
 
+    def _secrets_of(self, name: str) -> dict[str, str]:
+        """The service's own account, where Postgres is ours, and the keys of its columns alone."""
+        if name == "admin":
+            keys = self._keys
+        else:
+            keys = [part for key in self._keys for part in key.of(columns_of(name))]
+        own = {f"{PREFIX}SECRET_KEYS": ",".join(map(str, keys))}
+        if name in self._accounts:
+            own[f"{PREFIX}DATABASE_URL"] = self._accounts[name]
+        return own
+
     def _overrides(self) -> dict[str, str]:
         return {name.removeprefix(PREFIX).lower(): v for name, v in self._environment.items()}
 
@@ -186,17 +208,18 @@ class House:
         self._own.append((what, without_secrets(where), "yours"))
 
 
-def _bring_up(url: str) -> None:
+def _bring_up(url: str, accounts: Mapping[str, str]) -> None:
     """Migrates where there is something to migrate: most starts need not load what that takes."""
     with Database(url, size=1, timeout=1.0) as database:
         try:
             schema.check(database)
-            return
         except schema.SchemaBehind:
-            pass
-    from shared.storage.migrate import migrate
+            from shared.storage.migrate import migrate
 
-    migrate(url)
+            migrate(url)
+        with database.transaction() as session:
+            # Also at the same schema: what a service needs may have changed with its code.
+            grant_services(session, {n: Account.of_address(a) for n, a in accounts.items()})
 
 
 def _is_set(name: str) -> bool:

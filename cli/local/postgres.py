@@ -44,6 +44,11 @@ class OwnPostgres:
     def url(self) -> str:
         return f"postgresql://postgres:{self._password}@127.0.0.1:{self.port}/{_DATABASE}"
 
+    def url_of(self, service: str) -> str:
+        """With the service's own role, which is made and granted before services start."""
+        password = self._folder.password(f"postgres_password_{service}")
+        return f"postgresql://{_DATABASE}_{service}:{password}@127.0.0.1:{self.port}/{_DATABASE}"
+
     def prepare(self) -> None:
         """Makes the cluster the first time. A half-made one (we were killed) is made anew."""
         complete = self._root / "complete"

@@ -17,6 +17,9 @@ SHORTEST_ADMIN_TOKEN = 20
 class AdminSettings(Settings):
     """Where API and pages listen, and who proves people's identity."""
 
+    admin_token: SecretStr | None = Field(
+        default=None, description="Bootstrap token with every right, for the first login"
+    )
     host: str = Field(
         default="127.0.0.1",
         description="API and pages bind here; :: for every address of IPv4 and IPv6",

@@ -11,9 +11,10 @@ from weakref import WeakKeyDictionary
 import psycopg
 from psycopg import conninfo
 from psycopg import errors as pg
+from psycopg.conninfo import conninfo_to_dict
 from psycopg_pool import ConnectionPool, PoolTimeout
 
-from shared.errors import TryAgain
+from shared.errors import InvalidInput, TryAgain
 
 T = TypeVar("T")
 
@@ -50,10 +51,25 @@ class Contended(TryAgain):
     code = "database-contended"
 
 
+def read_address(address: str) -> dict[str, str]:
+    """The parts of an address of Postgres, in any form that libpq takes: a URI or key=value, one
+    host or several, IPv6, a socket. Raises InvalidInput."""
+    try:
+        return {name: str(value) for name, value in conninfo_to_dict(address).items()}
+    except psycopg.ProgrammingError as error:
+        raise InvalidInput(
+            f"The address of Postgres cannot be read: {str(error).strip()}.",
+            field="database_url",
+            hint="postgresql://user:password@host/name, or host=… dbname=… as libpq takes it.",
+        ) from error
+
+
 class Database:
     """A lazily opened pool. Open it after a fork, never before; thread-safe."""
 
     def __init__(self, url: str, *, size: int = 10, timeout: float = 15.0) -> None:
+        """`url` as `read_address` takes it; raises InvalidInput where it cannot be read."""
+        read_address(url)
         self._pool = ConnectionPool(
             url,
             min_size=1,

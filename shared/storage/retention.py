@@ -17,7 +17,6 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from psycopg import errors as pg
-from psycopg import sql
 
 from shared.clock import first_id, time_of
 from shared.storage.pool import Database, Session
@@ -188,53 +187,13 @@ def _ledger(database: Database) -> Iterator[Session | None]:
 
 
 def _create(session: Session, partition: Partition) -> str:
-    lower, upper = (sql.Literal(str(value)) for value in partition.bounds.values())
-    for parent, key, filled in (("message", "id", 50), ("delivery", "message_id", 80)):
-        rest = sql.Identifier(f"{parent}_rest")
-        name = sql.Identifier(f"{parent}_{partition.name}")
-        column = sql.Identifier(key)
-        # Attaching checks that the DEFAULT partition holds none of the new one's rows.
-        session.execute(sql.SQL("LOCK TABLE {} IN ACCESS EXCLUSIVE MODE").format(rest))
-        session.execute(
-            sql.SQL("CREATE TABLE {} (LIKE {} INCLUDING ALL) WITH (fillfactor = {})").format(
-                name, sql.Identifier(parent), sql.Literal(filled)
-            )
-        )
-        session.execute(
-            sql.SQL(
-                "WITH moved AS (DELETE FROM {rest} WHERE {key} >= {lower} AND {key} < {upper} "
-                "RETURNING *) INSERT INTO {name} SELECT * FROM moved"
-            ).format(rest=rest, key=column, lower=lower, upper=upper, name=name)
-        )
-        session.execute(
-            sql.SQL("ALTER TABLE {} ATTACH PARTITION {} FOR VALUES FROM ({}) TO ({})").format(
-                sql.Identifier(parent), name, lower, upper
-            )
-        )
-    return f"message_{partition.name}"
+    suffix = partition.name
+    session.execute(_QUERIES["create"], {"suffix": suffix, **partition.bounds})
+    return f"message_{suffix}"
 
 
 def _drop(session: Session, partition: Partition) -> int:
     """Drops one pair of partitions; returns how many mails moved to the DEFAULT one."""
-    kept = 0
-    pairs = [
-        ("message", "id", partition.name),
-        ("delivery", "message_id", "delivery" + partition.name.removeprefix("message")),
-    ]
-    for parent, _, name in pairs:
-        session.execute(
-            sql.SQL("ALTER TABLE {} DETACH PARTITION {}").format(
-                sql.Identifier(parent), sql.Identifier(name)
-            )
-        )
-    session.execute(_QUERIES["hold"], partition.bounds)
-    for parent, key, name in pairs:
-        moved = session.execute(
-            sql.SQL(
-                "INSERT INTO {} SELECT * FROM {} WHERE {} IN (SELECT message_id FROM held)"
-            ).format(sql.Identifier(parent), sql.Identifier(name), sql.Identifier(key))
-        ).rowcount
-        kept += moved if parent == "message" else 0
-        session.execute(sql.SQL("DROP TABLE {}").format(sql.Identifier(name)))
-    session.execute("DROP TABLE held")
-    return kept
+    suffix = partition.name.removeprefix("message_")
+    row = session.execute(_QUERIES["drop"], {"suffix": suffix, **partition.bounds}).fetchone()
+    return int(row[0]) if row else 0

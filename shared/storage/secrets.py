@@ -11,7 +11,7 @@ from typing import Final
 
 from psycopg import sql
 
-from shared.errors import SecretUnreadable
+from shared.errors import SecretKeyMissing, SecretUnreadable
 from shared.storage.pool import Database
 from shared.storage.queries import Queries
 
@@ -25,6 +25,8 @@ class SealedColumn:
     column: str
     key: str = "id"
     key_type: str = "bigint"
+    #: The services that open it, besides admin.
+    readers: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,19 +40,30 @@ class Rotation:
 
 #: Complete: a test compares it with the schema.
 SEALED_COLUMNS: Final = (
-    SealedColumn("connection", "password"),
-    SealedColumn("credential", "client_secret"),
-    SealedColumn("credential", "client_certificate"),
-    SealedColumn("certificate", "private_key"),
-    SealedColumn("authorisation", "cache", "connection_id"),
+    SealedColumn("connection", "password", readers=frozenset({"fetcher"})),
+    # The scheduler refreshes the grants of disabled connections.
+    SealedColumn("credential", "client_secret", readers=frozenset({"fetcher", "scheduler"})),
+    SealedColumn("credential", "client_certificate", readers=frozenset({"fetcher", "scheduler"})),
+    SealedColumn("certificate", "private_key", readers=frozenset({"decryptor"})),
+    SealedColumn(
+        "authorisation", "cache", "connection_id", readers=frozenset({"fetcher", "scheduler"})
+    ),
     SealedColumn("oauth_flow", "flow", "state", "text"),
     SealedColumn("person", "totp_secret"),
-    SealedColumn("webhook", "url"),
-    SealedColumn("webhook", "secret"),
+    SealedColumn("webhook", "url", readers=frozenset({"scheduler"})),
+    SealedColumn("webhook", "secret", readers=frozenset({"scheduler"})),
 )
 
+
+def columns_of(service: str) -> tuple[tuple[str, str], ...]:
+    """The columns (table, column) that a service opens. Admin opens, and seals, all of them."""
+    return tuple(
+        (c.table, c.column) for c in SEALED_COLUMNS if service == "admin" or service in c.readers
+    )
+
+
 #: Seals a value anew for `(table, column, row)`; None where the active key sealed it already.
-#: Raises SecretUnreadable.
+#: Raises SecretUnreadable, SecretKeyMissing.
 Reseal = Callable[[str, str, str, bytes], bytes | None]
 
 
@@ -73,7 +86,7 @@ def rotate(database: Database, column: SealedColumn, reseal: Reseal) -> Rotation
             for key, sealed in rows:
                 try:
                     new = reseal(column.table, column.column, key, bytes(sealed))
-                except SecretUnreadable:
+                except (SecretUnreadable, SecretKeyMissing):
                     unreadable += 1
                     continue
                 if new is not None:

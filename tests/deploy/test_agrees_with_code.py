@@ -11,9 +11,12 @@ import click
 import pytest
 import typer.main
 import yaml
+from pydantic_settings import BaseSettings
 
 from cli.main import app
 from shared import jobs, settings
+from shared.storage.secrets import columns_of
+from shared.vault import SecretKey
 from tests.deploy.manifests import (
     K8S,
     OVERLAYS,
@@ -42,9 +45,28 @@ EXAMPLE_SECRETS = {
 }
 
 
+class Migration(settings.Settings, settings.MigrationSettings):
+    """What `migrate` may be given: it reads its own and ignores what every service reads."""
+
+
+def secrets_read(arguments: list[str]) -> set[str]:
+    """The secrets that a container has to be given as files, by the names of the settings."""
+    if arguments[0] == "demo":
+        return set()
+    kind: type[BaseSettings] = settings_of(arguments)
+    if kind is Migration:
+        kind = settings.MigrationSettings
+    optional = {"output_url", "oidc_client_secret", "output_management_url"}
+    return {
+        name for name, field in kind.model_fields.items() if "SecretStr" in str(field.annotation)
+    } - optional
+
+
 def settings_of(arguments: list[str]) -> type[settings.Settings]:
     """The settings class of the service that a container runs; the shared ones of others."""
     service = arguments[0]
+    if service == "migrate" and "--wait" not in arguments:
+        return Migration
     if service not in SERVICES:
         return settings.Settings
     module = importlib.import_module(f"services.{service}.settings")
@@ -60,7 +82,7 @@ def compose_services() -> dict[str, Manifest]:
 def compose_environment(service: Manifest) -> dict[str, str]:
     """As compose sets it where nothing is set outside: `${NAME:-default}` is its default."""
     return {
-        name: re.sub(r"\${\w+:-([^}]*)}", r"\1", str(value))
+        name: re.sub(r"\${\w+:-([^}]*)}", r"\1", re.sub(r"\${\w+:-(\${.*?})}", r"\1", str(value)))
         for name, value in service.get("environment", {}).items()
     }
 
@@ -121,20 +143,42 @@ def test_every_variable_is_a_setting_and_every_needed_setting_is_given(
 
 
 @pytest.mark.parametrize("container", OURS, ids=str)
-def test_every_named_file_is_a_key_of_the_secret_that_is_mounted_there(
-    container: Container,
-) -> None:
+def test_the_secrets_that_a_container_reads_are_mounted_and_no_other(container: Container) -> None:
+    """The decryptor's pod has no password of a mailbox to give away, nor one of people."""
     mounts = {mount["mountPath"]: mount["name"] for mount in container.spec["volumeMounts"]}
     volumes = {volume["name"]: volume for volume in container.pod["volumes"]}
     assert set(mounts.values()) <= set(volumes)
-    for name, value in container.environment().items():
-        if name.endswith("_FILE"):
-            folder, _, key = value.rpartition("/")
-            assert volumes[mounts[folder]]["secret"]["secretName"].startswith("posthouse-secrets")
-            assert key in EXAMPLE_SECRETS, f"secrets.example.env does not tell of {key}"
-            if container.overlay == "demo":
-                secret = named("demo", "Secret", volumes[mounts[folder]]["secret"]["secretName"])
-                assert key in secret["data"]
+    read = secrets_read(container.arguments)
+    if container.arguments[:2] == ["migrate", "--wait"]:
+        read = secrets_read(container.pod["containers"][0]["args"])  # the pod's own files
+    if not read:
+        return
+    secret = volumes[mounts[SECRET_FOLDER]]["secret"]
+    assert secret["secretName"].startswith("posthouse-secrets")
+    mounted = {item["path"]: item["key"] for item in secret["items"]}
+    assert {path.replace("-", "_") for path in mounted} == read
+    environment = container.environment()
+    for path, key in mounted.items():
+        if container.arguments[:2] != ["migrate", "--wait"]:
+            name = f"{settings.PREFIX}{path.replace('-', '_').upper()}_FILE"
+            assert environment[name] == f"{SECRET_FOLDER}/{path}"
+        assert key in EXAMPLE_SECRETS, f"secrets.example.env does not tell of {key}"
+        if container.overlay == "demo":
+            assert key in named("demo", "Secret", secret["secretName"])["data"]
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_each_service_has_an_account_and_keys_of_its_own(service: str) -> None:
+    workload = named("production", "Deployment", f"posthouse-{service}")
+    (secret,) = [
+        volume["secret"]
+        for volume in workload["spec"]["template"]["spec"]["volumes"]
+        if "secret" in volume
+    ]
+    keys = {item["path"]: item["key"] for item in secret["items"]}
+    assert keys["database-url"] == f"{service}-database-url"
+    assert keys["secret-keys"] == ("" if service == "admin" else f"{service}-") + "secret-keys"
+    assert ("admin-token" in keys) is (service == "admin")
 
 
 @pytest.mark.parametrize("container", OURS, ids=str)
@@ -275,9 +319,13 @@ def test_the_demo_secrets_are_what_the_demo_runs_with() -> None:
     assert "@postgres/" in secrets["database-url"]
     assert "//redis:" in secrets["broker-url"]
     assert {"postgres", "redis", "mailbox"} <= services
-    from shared.vault import Vault
+    for service in ("scheduler", "fetcher", "decryptor"):
+        assert secrets[f"{service}-secret-keys"] == keys_of(service, secrets["secret-keys"])
+        assert f"posthouse_{service}:" in secrets[f"{service}-database-url"]
 
-    Vault.from_settings([secrets["secret-keys"]])
+
+def keys_of(service: str, master: str) -> str:
+    return ",".join(str(key) for key in SecretKey.parse(master).of(columns_of(service)))
 
 
 def test_compose_runs_every_service_with_settings_that_exist() -> None:
@@ -300,6 +348,20 @@ def test_compose_runs_every_service_with_settings_that_exist() -> None:
                 for variable in compose_environment(service)
             }
             assert needed <= given
+
+
+def test_compose_gives_each_service_an_account_and_keys_of_its_own() -> None:
+    services = compose_services()
+    migrate = compose_environment(services["migrate"])
+    master = compose_environment(services["admin"])["POSTHOUSE_SECRET_KEYS"]
+    for service in SERVICES:
+        given = compose_environment(services[service])
+        account = migrate[f"POSTHOUSE_{service.upper()}_DATABASE_URL"]
+        assert given["POSTHOUSE_DATABASE_URL"] == account
+        assert f"posthouse_{service}:" in account
+        assert ("POSTHOUSE_ADMIN_TOKEN" in given) is (service == "admin")
+        if service != "admin":
+            assert given["POSTHOUSE_SECRET_KEYS"] == keys_of(service, master)
 
 
 def test_the_image_is_built_from_files_that_exist() -> None:

@@ -42,7 +42,9 @@ def house(empty_database_url: str, redis_server: RedisServer, tmp_path: Path) ->
     broker = emptied(redis_server.url.rpartition("/")[0] + "/8")
     try:
         with House(empty_database_url, broker, tmp_path, zygote=containers) as built:
-            migration = containers.fork("migrate", built.environment, built.log_of("migrate"))
+            migration = containers.fork(
+                "migrate", built.environment_of("migrate"), built.log_of("migrate")
+            )
             migration.wait(120)
             assert migration.poll() == 0, built.log_of("migrate").read_text()
             yield built

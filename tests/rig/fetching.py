@@ -25,7 +25,7 @@ class FetcherHere:
     def __init__(self, house: House, **settings: str) -> None:
         values = {
             name.removeprefix("POSTHOUSE_").lower(): value
-            for name, value in house.environment.items()
+            for name, value in house.environment_of("fetcher").items()
             if name.startswith("POSTHOUSE_")
         }
         known = {

@@ -13,16 +13,24 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
+from urllib.parse import urlsplit, urlunsplit
 
+from cli.demo.certificate import PASSWORD, DemoCertificate
+from shared.certificates import parse_certificate
 from shared.connections import edit
 from shared.handlers import Handler
-from shared.storage import connections, handlers, scheduling
+from shared.storage import certificates, connections, handlers, scheduling
+from shared.storage.certificates import Certificate
+from shared.storage.grants import SERVICES
+from shared.storage.migrate import grant
 from shared.storage.pool import Database
-from shared.vault import Place, Vault, new_key
+from shared.storage.secrets import columns_of
+from shared.vault import Place, SecretKey, Vault, new_key, private_key_place
 from tests.rig.zygote import Child
 from tests.servers.mail_server import MailServer
 
 ROOT = Path(__file__).resolve().parents[2]
+ADMIN_TOKEN = "test-token-of-20-characters"
 
 
 class Starter(Protocol):
@@ -57,23 +65,20 @@ class House:
         self.store = folder / "store"
         self.database_url = database_url
         self.database = Database(database_url, size=4)
-        self.key = new_key()
-        self.vault = Vault.from_settings([self.key])
+        self.secret_keys = [new_key()]
         self.broker_url = broker_url
         self.output_url = output_url or broker_url
         self.environment = {
             **{k: v for k, v in os.environ.items() if not k.startswith("POSTHOUSE_")},
-            "POSTHOUSE_DATABASE_URL": database_url,
             "POSTHOUSE_BROKER_URL": broker_url,
             "POSTHOUSE_OUTPUT_URL": self.output_url,
             "POSTHOUSE_STORE_URL": f"file://{self.store}",
-            "POSTHOUSE_SECRET_KEYS": self.key,
-            "POSTHOUSE_ADMIN_TOKEN": "test-token-of-20-characters",
             "POSTHOUSE_HANDLER_CHECK_SECONDS": "0.5",
             "PYTHONPATH": str(ROOT),
             **{f"POSTHOUSE_{k.upper()}": v for k, v in (settings or {}).items()},
         }
         self.processes: list[Child] = []
+        self._has_roles = False
 
     def __enter__(self) -> House:
         self.database.open()
@@ -91,18 +96,51 @@ class House:
         stall_at: str = "",
     ) -> list[Child]:
         """One process for each name given; a name may stand there twice."""
-        environment = {
-            **self.environment,
-            **{f"POSTHOUSE_{k.upper()}": v for k, v in (settings or {}).items()},
-        }
+        chosen = {f"POSTHOUSE_{k.upper()}": v for k, v in (settings or {}).items()}
         started = [
             self.zygote.fork(
-                service, environment, self.log_of(service), die_at=die_at, stall_at=stall_at
+                service,
+                {**self.environment_of(service), **chosen},
+                self.log_of(service),
+                die_at=die_at,
+                stall_at=stall_at,
             )
             for service in services
         ]
         self.processes += started
         return started
+
+    def url_of(self, service: str) -> str:
+        """The database under the service's own role, which has its name behind the database's."""
+        if not self._has_roles:
+            self._has_roles = True
+            grant(self.database, {name: self.url_of(name) for name in SERVICES})
+        parts = urlsplit(self.database_url)
+        host = parts.netloc.rpartition("@")[2]
+        role = f"{parts.path.strip('/')}_{service}"
+        return urlunsplit(parts._replace(netloc=f"{role}:secret@{host}"))
+
+    @property
+    def vault(self) -> Vault:
+        return Vault.from_settings(self.secret_keys)
+
+    def keys_of(self, service: str) -> str:
+        """POSTHOUSE_SECRET_KEYS for a service: what it needs of the house's keys."""
+        keys = [SecretKey.parse(entry) for entry in self.secret_keys]
+        if service == "admin":
+            return ",".join(map(str, keys))
+        return ",".join(str(part) for key in keys for part in key.of(columns_of(service)))
+
+    def environment_of(self, service: str) -> dict[str, str]:
+        """The settings of a service, or of `migrate`: what it has alone, and what all have."""
+        if service not in SERVICES:
+            return {"POSTHOUSE_DATABASE_URL": self.database_url, **self.environment}
+        own = {
+            "POSTHOUSE_DATABASE_URL": self.url_of(service),
+            "POSTHOUSE_SECRET_KEYS": self.keys_of(service),
+        }
+        token = {"POSTHOUSE_ADMIN_TOKEN": ADMIN_TOKEN} if service == "admin" else {}
+        return own | token | self.environment
 
     def log_of(self, name: str) -> Path:
         return self.folder / f"{name}.log"
@@ -143,6 +181,32 @@ class House:
             )
             scheduling.enable(session, identifier)
         return identifier
+
+    def add_certificate(self, certificate: DemoCertificate, connection_id: int) -> None:
+        """What encrypted mails of this connection are opened with."""
+        parsed = parse_certificate(certificate.pkcs12, PASSWORD)
+        described = Certificate(
+            kind=parsed.kind,
+            name=f"certificate {connection_id}",
+            alias="",
+            subject=parsed.subject,
+            issuer=parsed.issuer,
+            serial=parsed.serial,
+            fingerprint=parsed.fingerprint,
+            not_before=parsed.not_before,
+            not_after=parsed.not_after,
+            emails=parsed.emails,
+            key_type=parsed.key_type,
+        )
+        with self.database.transaction() as session:
+            identifier = certificates.insert(
+                session, described, der=parsed.certificate, chain=parsed.chain
+            )
+            sealed = self.vault.seal(parsed.private_key, private_key_place(identifier))
+            certificates.write_key(session, identifier, sealed)
+            session.execute(
+                "INSERT INTO connection_certificate VALUES (%s, %s)", (connection_id, identifier)
+            )
 
     def watch(self, server: MailServer, user: str, **fields: Any) -> int:
         """An enabled connection to a mailbox of `server`, in plain text; IMAP unless said."""

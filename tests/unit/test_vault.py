@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.errors import InvalidInput, SecretUnreadable
-from shared.vault import Place, Vault, new_key
+from shared.errors import InvalidInput, SecretKeyMissing, SecretUnreadable
+from shared.storage.secrets import SEALED_COLUMNS, columns_of
+from shared.vault import Place, SecretKey, Vault, new_key
 
 HERE = Place("connection", "password", "7")
 
@@ -42,7 +43,8 @@ def test_every_changed_octet_is_noticed() -> None:
     for position in range(len(sealed)):
         changed = bytearray(sealed)
         changed[position] ^= 1
-        with pytest.raises(SecretUnreadable):
+        # A changed key id names a key that nobody has.
+        with pytest.raises((SecretUnreadable, SecretKeyMissing)):
             vault.open(bytes(changed), HERE)
         with pytest.raises(SecretUnreadable):
             vault.open(sealed[:position], HERE)
@@ -55,7 +57,7 @@ def test_keys_rotate() -> None:
     assert both.open(sealed, HERE) == b"secret"
     assert not both.is_current(sealed)
     assert both.is_current(both.seal(b"secret", HERE))
-    with pytest.raises(SecretUnreadable, match="missing") as caught:
+    with pytest.raises(SecretKeyMissing, match="missing") as caught:
         Vault.from_settings([new]).open(sealed, HERE)
     assert "POSTHOUSE_SECRET_KEYS" in caught.value.hint
 
@@ -64,3 +66,31 @@ def test_keys_rotate() -> None:
 def test_a_key_of_another_form_is_refused(entry: str) -> None:
     with pytest.raises(InvalidInput, match=r"secret key|no key"):
         Vault.from_settings([entry])
+
+
+@pytest.mark.promise("I7")
+@pytest.mark.parametrize("service", ["scheduler", "fetcher", "decryptor"])
+def test_the_keys_of_a_service_open_its_columns_and_no_other(service: str) -> None:
+    master = SecretKey.parse(new_key())
+    whole = Vault([master])
+    own = Vault.from_settings([str(key) for key in master.of(columns_of(service))])
+    for column in SEALED_COLUMNS:
+        place = Place(column.table, column.column, "7")
+        if service in column.readers:
+            assert own.open(whole.seal(b"secret", place), place) == b"secret"
+            assert whole.open(own.seal(b"secret", place), place) == b"secret"
+        else:
+            with pytest.raises(SecretKeyMissing):
+                own.open(whole.seal(b"secret", place), place)
+            with pytest.raises(SecretKeyMissing):
+                own.seal(b"secret", place)
+
+
+def test_who_misses_a_key_says_so() -> None:
+    old, new = new_key(), new_key()
+    vault = Vault.from_settings([old])
+    vault.check()
+    with pytest.raises(SecretKeyMissing):
+        vault.open(Vault.from_settings([new]).seal(b"secret", HERE), HERE)
+    with pytest.raises(SecretKeyMissing, match=new.partition(":")[0]):
+        vault.check()

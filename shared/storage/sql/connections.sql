@@ -1,7 +1,7 @@
 -- name: columns
 -- What a Connection is made of. Ends before WHERE.
 SELECT c.id, c.name, c.description, c.mode, c.host, c.port, c.security, c.verify_certificate,
-       c.ca_certificate, c.username, c.password IS NOT NULL AS has_password, c.credential_id,
+       c.ca_certificate, c.username, c.has_password, c.credential_id,
        c.interval_minutes, c.folder, c.after_download, c.timeout_ms, c.selection,
        c.shared_mailbox, c.host_override, c.permanent_delete, c.push, c.enabled, c.created_at,
        c.updated_at,

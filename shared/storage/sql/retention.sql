@@ -29,14 +29,12 @@ WHERE h.enabled AND EXISTS (
       AND d.message_id >= %(lower)s AND d.message_id < %(upper)s)
 ORDER BY h.name
 
--- name: hold
--- Mails of this range that somebody still has to do something with.
-CREATE TEMPORARY TABLE held ON COMMIT DROP AS
-SELECT message_id FROM outbox WHERE message_id >= %(lower)s AND message_id < %(upper)s
-UNION
-SELECT message_id FROM settlement WHERE message_id >= %(lower)s AND message_id < %(upper)s
-UNION
-SELECT id FROM quarantine WHERE id >= %(lower)s AND id < %(upper)s
+-- name: create
+-- The owner's rights are in the function.
+SELECT create_ledger_partition(%(suffix)s, %(lower)s, %(upper)s)
+
+-- name: drop
+SELECT drop_ledger_partition(%(suffix)s, %(lower)s, %(upper)s)
 
 -- name: drop_rest
 -- Old mails outside the dated partitions, in batches; the same rules, row by row.

@@ -13,7 +13,9 @@ depends_on = None
 def upgrade() -> None:
     folder = Path(__file__).parent.parent / "v0001"
     for path in sorted(folder.glob("*.sql")):
-        op.get_bind().exec_driver_sql(path.read_text(encoding="utf-8"))
+        # To psycopg a % begins a parameter.
+        statements = path.read_text(encoding="utf-8").replace("%", "%%")
+        op.get_bind().exec_driver_sql(statements)
 
 
 def downgrade() -> None:

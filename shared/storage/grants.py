@@ -1,0 +1,193 @@
+"""What each service may do in the database, and the roles that may do it.
+
+A service that is taken over, the decryptor by a hostile mail say, reads what its role may read and
+no more. Columns that hold secrets are granted to the services that open them (`SEALED_COLUMNS`).
+Without roles of their own all services work with one account.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from psycopg import errors as pg
+from psycopg import sql
+
+from shared.errors import NeedsPerson
+from shared.storage.pool import Session, read_address
+from shared.storage.queries import Queries
+from shared.storage.secrets import SEALED_COLUMNS
+
+_QUERIES = Queries("grants")
+
+SERVICES: Final = ("scheduler", "fetcher", "decryptor", "admin")
+_VERBS: Final = {"r": "SELECT", "a": "INSERT", "w": "UPDATE", "d": "DELETE"}
+#: Not sealed, and still nobody's business but admin's.
+_ADMIN_ONLY: Final = frozenset({("handler", "token_digest")})
+
+#: Of every service. `r` SELECT, `a` INSERT, `w` UPDATE, `d` DELETE, as psql's \dp shows them.
+_EVERYBODY: Final = {
+    "posthouse_schema": "r",
+    "service": "rawd",
+    "store": "ra",
+    "message": "r",
+    "quarantine": "r",
+    "connection": "r",
+    "connection_certificate": "r",
+    "handler": "r",
+    "handler_connection": "r",
+}
+#: Of each but admin, which reads and writes all rows. Nobody owns a table.
+_TABLES: Final[Mapping[str, Mapping[str, str]]] = {
+    "scheduler": {
+        "connection_state": "rw",
+        "credential": "r",
+        "certificate": "r",
+        "authorisation": "rw",
+        "outbox": "raw",
+        "settlement": "r",
+        "delivery": "r",
+        "message_rest": "rd",
+        "delivery_rest": "rd",
+        "handler_queue": "raw",
+        "webhook": "r",
+        "alert": "rawd",
+        "alert_delivery": "ra",
+        "fetch_run": "rd",
+        "chore": "raw",
+    },
+    "fetcher": {
+        "connection_state": "rw",
+        "credential": "r",
+        "authorisation": "rw",
+        "fetcher": "rawd",
+        "crowded_host": "raw",
+        "lease": "raw",
+        "fetch_run": "ra",
+        "request_slot": "rawd",
+        "request_pause": "raw",
+        "message": "raw",
+        "outbox": "raw",
+        "delivery": "r",
+        "settlement": "rawd",
+        "known_uid": "rawd",
+        "known_key": "rawd",
+        "known_content": "rawd",
+        "download_failure": "rawd",
+        "quarantine": "raw",
+        "alert": "raw",
+    },
+    "decryptor": {
+        "certificate": "r",
+        "trust_anchor": "r",
+        "sender_key": "r",
+        "message": "rw",
+        "outbox": "rwd",
+        "delivery": "raw",
+        "quarantine": "raw",
+    },
+}
+#: Tables of which a service may remove rows by their age, and sees nothing else.
+_BY_AGE: Final = {
+    "scheduler": {
+        "session": "expires_at",
+        "oauth_flow": "created_at",
+        "login_attempt": "at",
+    }
+}
+_FUNCTIONS: Final = {
+    "scheduler": ("create_ledger_partition", "drop_ledger_partition"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """A user of Postgres, as a service's address names it."""
+
+    user: str
+    password: str = field(repr=False)
+
+    @classmethod
+    def of_address(cls, address: str) -> Account:
+        """From an address as `read_address` takes it. Raises InvalidInput."""
+        parts = read_address(address)
+        return cls(parts.get("user", ""), parts.get("password", ""))
+
+
+def grant_services(session: Session, accounts: Mapping[str, Account]) -> None:
+    """Makes the role of each service where it is missing, and grants it what it needs.
+
+    What it had before and does not need any more is taken back. The user of `session` itself is
+    left alone: it owns everything. Raises NeedsPerson where it may not make roles.
+    """
+    (owner,) = session.execute(_QUERIES["whoami"]).fetchone() or ("",)
+    services: dict[Account, list[str]] = {}
+    for service, account in accounts.items():
+        if account.user and account.user != owner:
+            services.setdefault(account, []).append(service)
+    if not services:
+        return
+    columns: dict[str, list[str]] = {}
+    for table, column in session.execute(_QUERIES["columns"]):
+        columns.setdefault(table, []).append(column)
+    (schema,) = session.execute(_QUERIES["schema"]).fetchone() or ("",)
+    for account, names in services.items():
+        _make(session, account)
+        role, space = sql.Identifier(account.user), sql.Identifier(schema)
+        for what in ("TABLES", "FUNCTIONS"):
+            revoke = sql.SQL("REVOKE ALL ON ALL {} IN SCHEMA {} FROM {}")
+            session.execute(revoke.format(sql.SQL(what), space, role))
+        session.execute(sql.SQL("GRANT USAGE ON SCHEMA {} TO {}").format(space, role))
+        for name in names:
+            for rights in _rights(name, columns):
+                session.execute(sql.SQL("GRANT {} TO {}").format(rights, role))
+
+
+def _rights(service: str, columns: Mapping[str, Sequence[str]]) -> Iterator[sql.Composed]:
+    """What is granted to a service, as it stands between GRANT and TO."""
+    if service == "admin":
+        yield sql.SQL("SELECT ON {}").format(sql.Identifier("posthouse_schema"))
+        for table in columns.keys() - {"posthouse_schema"}:
+            yield sql.SQL("SELECT, INSERT, UPDATE, DELETE ON {}").format(sql.Identifier(table))
+        return
+    hidden = _ADMIN_ONLY | {(c.table, c.column) for c in SEALED_COLUMNS if service not in c.readers}
+    for tables in (_EVERYBODY, _TABLES[service]):
+        for table, verbs in tables.items():
+            seen = [column for column in columns[table] if (table, column) not in hidden]
+            part: sql.Composable = sql.SQL("")
+            if len(seen) < len(columns[table]):
+                part = sql.SQL(" ({})").format(sql.SQL(", ").join(map(sql.Identifier, seen)))
+            yield sql.SQL("{} ON {}").format(
+                sql.SQL(", ").join(sql.SQL(_VERBS[verb]) + part for verb in verbs),
+                sql.Identifier(table),
+            )
+    for table, column in _BY_AGE.get(service, {}).items():
+        yield sql.SQL("DELETE, SELECT ({}) ON {}").format(
+            sql.Identifier(column), sql.Identifier(table)
+        )
+    for function in _FUNCTIONS.get(service, ()):
+        yield sql.SQL("EXECUTE ON FUNCTION {}").format(sql.Identifier(function))
+
+
+def _make(session: Session, account: Account) -> None:
+    exists = session.execute(_QUERIES["exists"], {"role": account.user}).fetchone() is not None
+    encrypted = session.pgconn.encrypt_password(
+        account.password.encode(), account.user.encode(), b"scram-sha-256"
+    ).decode()
+    statement = sql.SQL("{} ROLE {} LOGIN PASSWORD {}").format(
+        sql.SQL("ALTER" if exists else "CREATE"),
+        sql.Identifier(account.user),
+        sql.Literal(encrypted),
+    )
+    try:
+        with session.transaction():
+            session.execute(statement)
+    except pg.InsufficientPrivilege as error:
+        if exists:
+            return  # its password is looked after by whoever made it
+        raise NeedsPerson(
+            f"The role {account.user!r} does not exist, and migrate may not make it.",
+            hint=f'Make it (CREATE ROLE "{account.user}" LOGIN PASSWORD …), give migrate a user '
+            "with CREATEROLE, or let all services use one account.",
+        ) from error

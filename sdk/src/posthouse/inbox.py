@@ -1,0 +1,79 @@
+"""Did I have this event? Asked in the handler's own transaction, in Postgres or SQLite.
+
+    with connection:                                   # the handler's own transaction
+        if is_first_time(connection, event.id):
+            open_a_ticket(connection, event)
+
+Delivery is at least once: an event comes again after a crash between the work and the
+acknowledgement. What the handler writes and the note that it did so are committed together here,
+or neither is.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any, Protocol
+
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,62}(\.[A-Za-z_][A-Za-z0-9_]{0,62})?")
+
+
+class _Connection(Protocol):
+    """A connection of sqlite3, psycopg or another module of DB-API 2 (PEP 249)."""
+
+    def cursor(self) -> Any: ...
+
+
+def create_table(connection: _Connection, table: str = "posthouse_inbox") -> None:
+    """Makes the table where it is not there; commit it. Run once, before the first event."""
+    _execute(
+        connection,
+        f"CREATE TABLE IF NOT EXISTS {_checked(table)} (event_id text PRIMARY KEY, "
+        "handled_at timestamp NOT NULL DEFAULT CURRENT_TIMESTAMP)",
+    )
+
+
+def is_first_time(connection: _Connection, event_id: str, table: str = "posthouse_inbox") -> bool:
+    """Notes the event; False where it was noted before.
+
+    A second consumer with the same event waits until the first one's transaction ends, and then
+    knows. Raises whatever the database raises.
+    """
+    sign = "?" if type(connection).__module__.startswith("sqlite3") else "%s"
+    count: int = _execute(
+        connection,
+        f"INSERT INTO {_checked(table)} (event_id) VALUES ({sign}) "  # noqa: S608 (checked)
+        "ON CONFLICT DO NOTHING",
+        (event_id,),
+    )
+    return count == 1
+
+
+def forget(connection: _Connection, days: int, table: str = "posthouse_inbox") -> int:
+    """Removes notes older than `days`, which should be more than Posthouse keeps mails; how many.
+
+    Mails can be delivered again on purpose for as long as they are kept (30 days by default).
+    """
+    if type(connection).__module__.startswith("sqlite3"):
+        old, values = "datetime('now', ?)", (f"-{int(days)} days",)
+    else:
+        old, values = "CURRENT_TIMESTAMP - %s::interval", (f"{int(days)} days",)
+    return _execute(
+        connection,
+        f"DELETE FROM {_checked(table)} WHERE handled_at < {old}",  # noqa: S608 (checked)
+        values,
+    )
+
+
+def _execute(connection: _Connection, sql: str, values: tuple[str, ...] = ()) -> int:
+    cursor = connection.cursor()
+    try:
+        cursor.execute(sql, values)
+        return int(cursor.rowcount)
+    finally:
+        cursor.close()
+
+
+def _checked(table: str) -> str:
+    if not _NAME.fullmatch(table):
+        raise ValueError(f"{table!r} is no name of a table")
+    return table

@@ -1,36 +1,47 @@
-"""A handler in Python with the SDK: prints every mail, puts off one that it cannot handle yet.
+"""A handler in Python with the SDK: opens a ticket, attaches files, threads replies, and never
+answers a machine.
 
 pip install 'posthouse[redis]'    (or 'posthouse[rabbitmq]')
-python python_handler.py redis://127.0.0.1:6379/0 my-handler
+python python_handler.py redis://127.0.0.1:6379/0 my-handler tickets
 """
 
-import email
-import email.policy
 import logging
+import sqlite3
 import sys
+from contextlib import closing
+from pathlib import Path
 
-from posthouse import Consumer, MailEvent, Reject, Retry
+from posthouse import Consumer, MailEvent, Retry
+from posthouse.inbox import create_table, is_first_time
+
+url, handler, folder = sys.argv[1:]
+Path(folder).mkdir(exist_ok=True)
 
 
 def handle(event: MailEvent) -> None:
-    """Returning acknowledges the event. `event.id` is the same whenever a mail comes again: keep
-    it beside what you make of the mail, and making it twice is easily avoided."""
-    try:
-        raw = event.raw_bytes()  # fetched with POSTHOUSE_HANDLER_TOKEN where it is large
-    except OSError as error:
-        raise Retry(60, f"the mail cannot be fetched now: {error}") from error
-    mail = email.message_from_bytes(raw, policy=email.policy.default)
-    if mail["Auto-Submitted"] not in {None, "no"}:
-        raise Reject("an answer of a machine")
-    body = mail.get_body(("plain", "html"))
-    text = body.get_content().strip().splitlines() if body is not None else []
-    print(f"{event.headers.sender}: {event.headers.subject}", flush=True)
-    print(f"  {text[0] if text else '(empty)'}", flush=True)
+    """Returning acknowledges the event. It may come again: the inbox knows it then."""
+    with closing(sqlite3.connect(f"{folder}/tickets.db", timeout=60)) as tickets, tickets:
+        if not is_first_time(tickets, event.id):
+            return
+        ticket = Path(folder, event.mail.thread.strip("<>").replace("/", "_") or event.id)
+        ticket.mkdir(exist_ok=True)
+        try:
+            for attachment in event.attachments:
+                attachment.save(ticket)
+        except OSError as error:
+            raise Retry(60, f"an attachment cannot be had now: {error}") from error
+        with (ticket / "conversation.txt").open("a") as conversation:
+            print(f"{event.headers.sender}: {event.headers.subject}", file=conversation)
+            print(event.text, file=conversation)
+    print(f"{event.headers.sender}: {event.headers.subject} ({event.mail.kind})", flush=True)
     if event.security.encrypted:
         print(f"  encrypted: {event.security.status}", flush=True)
+    if not event.is_automatic:
+        print(f"  would answer with {event.reply_headers()}", flush=True)
 
 
 if __name__ == "__main__":
     logging.basicConfig(level=logging.INFO)
-    url, handler = sys.argv[1:]
+    with closing(sqlite3.connect(f"{folder}/tickets.db")) as tickets, tickets:
+        create_table(tickets)
     Consumer(url, handler).run(handle)

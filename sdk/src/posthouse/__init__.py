@@ -1,6 +1,7 @@
 """The Posthouse SDK: what a mail handler needs to consume mail events."""
 
 from posthouse.consumer import Consumer, Reject, Retry
+from posthouse.contents import Attachment, NoSuchPart
 from posthouse.event import InvalidEvent, MailEvent, RawMismatch
 from posthouse.following import follow
 from posthouse.raw import RawUnavailable
@@ -8,9 +9,11 @@ from posthouse.source import AccessRefused, SourceLost
 
 __all__ = [
     "AccessRefused",
+    "Attachment",
     "Consumer",
     "InvalidEvent",
     "MailEvent",
+    "NoSuchPart",
     "RawMismatch",
     "RawUnavailable",
     "Reject",

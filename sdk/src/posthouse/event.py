@@ -13,9 +13,12 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from email.message import EmailMessage
+from email.utils import formataddr
 from functools import lru_cache
 from typing import IO, Any
 
+from posthouse.contents import Attachment, decoded_text, part_of, read_message
 from posthouse.mail import Mail, mail_fields, read_mail
 from posthouse.raw import open_url
 
@@ -207,6 +210,71 @@ class MailEvent:
         if not self.raw.url:
             raise RawMismatch(f"event {self.id} carries no bytes and no url")
         return open_url(self.raw.url, token=token, timeout_s=timeout_s)
+
+    @property
+    def text(self) -> str:
+        """The text of the mail, as far as it rides in the event (`mail.text_truncated`)."""
+        return self.mail.text
+
+    @property
+    def is_automatic(self) -> bool:
+        """Whether a program sent it: an answer to it should not go out (RFC 3834 section 2)."""
+        return self.mail.is_automatic
+
+    @property
+    def attachments(self) -> tuple[Attachment, ...]:
+        """The parts that are more than the text of the mail, to open or to save."""
+        return tuple(Attachment(part, self.open_part) for part in self.mail.attachments)
+
+    def message(self, *, token: str | None = None, timeout_s: float = 30.0) -> EmailMessage:
+        """The whole mail as Python's `email` reads it; in memory. Raises as `raw_bytes` does."""
+        return read_message(self.raw_bytes(token=token, timeout_s=timeout_s))
+
+    def html(self, *, token: str | None = None, timeout_s: float = 30.0) -> str:
+        """The HTML form, whole, as it was sent: anything may be in it. Empty where there is none.
+
+        Raises as `open_part` does.
+        """
+        if not self.mail.html:
+            return ""
+        charset = next((p.charset for p in self.mail.parts if p.path == self.mail.html), "")
+        with self.open_part(self.mail.html, token=token, timeout_s=timeout_s) as stream:
+            return decoded_text(stream.read(), charset)
+
+    def open_part(
+        self, path: str, *, token: str | None = None, timeout_s: float = 30.0
+    ) -> IO[bytes]:
+        """One part, decoded, by its path in `mail.parts`: a stream, to be closed by the caller.
+
+        Out of the event where the mail rides in it, else fetched, this part alone. Raises OSError,
+        NoSuchPart.
+        """
+        if self.raw.inline is not None:
+            return part_of(self.raw.inline, path)
+        if not self.raw.url:
+            raise RawMismatch(f"event {self.id} carries no bytes and no url")
+        address = f"{self.raw.url.removesuffix('/raw')}/parts/{path}"
+        return open_url(address, token=token, timeout_s=timeout_s)
+
+    def reply_headers(self) -> dict[str, str]:
+        """What makes an answer part of its thread (RFC 5322 section 3.6.4): `In-Reply-To`,
+        `References`, `Subject`, and `To`: who asked for answers, else the author.
+
+        `In-Reply-To` and `References` are absent where the mail has no message id.
+        """
+        mail, own = self.mail, self.headers.message_id
+        to = mail.reply_to or mail.senders
+        subject = self.headers.subject
+        found = {
+            "To": ", ".join(formataddr((one.name, one.address)) for one in to),
+            "Subject": subject if subject[:3].lower() == "re:" else f"Re: {subject}".strip(),
+        }
+        if own:
+            before = mail.references or mail.in_reply_to[:1]
+            known = [one for one in dict.fromkeys(before) if one != own]
+            found["In-Reply-To"] = own
+            found["References"] = " ".join([*known[:1], *known[1:][-20:], own])
+        return found
 
 
 def build_event(

@@ -20,7 +20,9 @@ from email.utils import formataddr
 
 from posthouse.callbacks import Callback, refuse_unusable
 from posthouse.consumer import Consumer
+from posthouse.contents import facts_of, read_message
 from posthouse.event import Connection, Headers, MailEvent, Raw, Security
+from posthouse.mail import Address
 from posthouse.source import Held
 
 
@@ -32,22 +34,29 @@ def make_event(
     to: Sequence[str] = ("support@example.com",),
     text: str = "Hello,\nthis is a mail.\n",
     raw: bytes | None = None,
+    kind: str = "person",
     id: str | None = None,
     connection: Connection | None = None,
     sequence: int = 1,
     security: Security | None = None,
 ) -> MailEvent:
-    """A complete event; `raw` (an RFC 5322 mail) takes the place of the one made of the rest."""
+    """A complete event; `raw` (an RFC 5322 mail) takes the place of the one made of the rest.
+
+    Its fields and facts are those of the mail, as Python's `email` reads it; `kind` is what it is
+    told to be.
+    """
     identifier = id or str(uuid.uuid4())
     now = datetime.now(UTC)
-    message_id = f"<{identifier}@example.org>"
     if raw is None:
         mail = EmailMessage()
-        mail["Message-ID"], mail["To"] = message_id, ", ".join(to)
+        mail["Message-ID"], mail["To"] = f"<{identifier}@example.org>", ", ".join(to)
         mail["From"] = formataddr((sender_name, sender))
         mail["Subject"], mail["Date"] = subject, now
         mail.set_content(text)
         raw = mail.as_bytes()
+    facts = facts_of(raw, kind)
+    parsed = read_message(raw)
+    author = facts.senders[0] if facts.senders else Address("", "")
     connection = connection or Connection(1, "Support", "imap", "support@example.com")
     return MailEvent(
         id=identifier,
@@ -56,18 +65,21 @@ def make_event(
         connection=connection,
         sequence=sequence,
         headers=Headers(
-            message_id,
-            sender,
-            tuple(to),
-            subject=subject,
-            date=now.replace(microsecond=0),
-            sender_name=sender_name,
-            to_names=("",) * len(to),
+            str(parsed["message-id"] or "").strip(),
+            author.address,
+            tuple(one.address for one in facts.to),
+            tuple(one.address for one in facts.cc),
+            str(parsed["subject"] or ""),
+            parsed["date"].datetime if parsed["date"] else None,
+            author.name,
+            tuple(one.name for one in facts.to),
+            tuple(one.name for one in facts.cc),
         ),
         size=len(raw),
         sha256=hashlib.sha256(raw).hexdigest(),
         raw=Raw(inline=raw),
         security=security or Security(),
+        mail=facts,
         downloaded_at=now,
     )
 

@@ -10,6 +10,7 @@ import sys
 import textwrap
 import threading
 import time
+from email.message import EmailMessage
 from pathlib import Path
 from typing import Any
 
@@ -302,13 +303,32 @@ def test_the_example_with_the_sdk(
     server: Server, output: Output, handler: str, tmp_path: Path
 ) -> None:
     make_queue(output, handler)
-    argv = [sys.executable, str(EXAMPLES / "python_handler.py"), server.url, handler]
+    argv = [sys.executable, str(EXAMPLES / "python_handler.py"), server.url, handler, "tickets"]
     program = Program(argv, tmp_path)
-    robot = make_event(raw=b"Auto-Submitted: auto-replied\r\nSubject: away\r\n\r\nI am away\r\n")
-    send(output, handler, make_event(subject="Grüße", text="Hallo Welt"), robot)
-    eventually(lambda: "Grüße" in program.said() and "Hallo Welt" in program.said())
-    eventually(lambda: output.inspect(handler).drained and output.inspect(handler).dead == 1)
-    assert output.dead(handler)[0].reason == "an answer of a machine"
+    asked = EmailMessage()
+    asked["From"], asked["Message-ID"] = "ann@example.org", "<1@example.org>"
+    asked["Subject"] = "Grüße"
+    asked.set_content("Hallo Welt\n")
+    asked.add_attachment(b"file", maintype="application", subtype="pdf", filename="../a.pdf")
+    first = make_event(raw=asked.as_bytes())
+    again = EmailMessage()
+    again["From"], again["References"], again["Subject"] = (
+        "ann@example.org",
+        "<1@example.org>",
+        "Re",
+    )
+    again.set_content("Und noch etwas\n")
+    robot = make_event(subject="away", kind="auto-reply")
+    send(output, handler, first, first, make_event(raw=again.as_bytes()), robot)
+    eventually(lambda: output.inspect(handler).drained)
+    eventually(lambda: "away (auto-reply)" in program.said())
+    assert program.said().count("Grüße (person)") == 1  # the second one was known
+    assert program.said().count("would answer with") == 2
+    assert "'In-Reply-To': '<1@example.org>'" in program.said()
+    ticket = tmp_path / "tickets" / "1@example.org"
+    assert [path.read_bytes() for path in ticket.glob("*.pdf")] == [b"file"]
+    conversation = (ticket / "conversation.txt").read_text()
+    assert conversation.index("Hallo Welt") < conversation.index("Und noch etwas")
     assert program.stop() == 0
 
 

@@ -1,0 +1,175 @@
+"""Parts of a mail that an event carries or points to, as streams and files."""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from email import message_from_bytes, policy
+from email.message import EmailMessage, Message
+from pathlib import Path, PurePath
+from typing import IO
+
+from posthouse.mail import Address, Mail, Part
+
+_MESSAGE_ID = re.compile(r"<[^<>\s]+>")
+_UNSAFE = re.compile(r"[\x00-\x1f\x7f/\\:]+")
+#: Characters; a name has at most 255 octets on most disks.
+_LONGEST_STEM, _LONGEST_SUFFIX = 50, 10
+
+
+class NoSuchPart(LookupError):
+    """The mail has no part of that path."""
+
+
+@dataclass(frozen=True, slots=True)
+class Attachment:
+    """One part that is more than text. `name` is empty where the sender gave none."""
+
+    part: Part
+    _open: Callable[[str], IO[bytes]]
+
+    @property
+    def name(self) -> str:
+        return self.part.name
+
+    @property
+    def content_type(self) -> str:
+        return self.part.content_type
+
+    @property
+    def size(self) -> int:
+        """Octets once decoded."""
+        return self.part.size
+
+    def open(self) -> IO[bytes]:
+        """Its octets as a stream, to be closed by the caller. Raises OSError."""
+        return self._open(self.part.path)
+
+    def save(self, folder: str | os.PathLike[str]) -> Path:
+        """Writes it into `folder` under its name, or under `name (2)` where that is taken.
+
+        Nothing is written outside of the folder, whatever the sender called it. Raises OSError;
+        what was written by half is removed.
+        """
+        name = PurePath(self._file_name())
+        number = 1
+        while True:
+            path = Path(folder, name if number == 1 else f"{name.stem} ({number}){name.suffix}")
+            try:
+                file = path.open("xb")
+                break
+            except FileExistsError:
+                number += 1
+        try:
+            with file, self.open() as stream:
+                shutil.copyfileobj(stream, file)
+        except BaseException:
+            path.unlink(missing_ok=True)
+            raise
+        return path
+
+    def _file_name(self) -> str:
+        name = PurePath(_UNSAFE.sub("_", self.part.name).strip(" ."))
+        if not name.name:
+            return f"part-{self.part.path}"
+        suffix = name.suffix if len(name.suffix) <= _LONGEST_SUFFIX else ""
+        return name.name.removesuffix(suffix)[:_LONGEST_STEM] + suffix
+
+
+def read_message(raw: bytes) -> EmailMessage:
+    """A mail as Python's `email` reads it, with its default policy."""
+    found = message_from_bytes(raw, policy=policy.default)
+    assert isinstance(found, EmailMessage)
+    return found
+
+
+def decoded_text(octets: bytes, charset: str) -> str:
+    """As the label says; where that cannot be, as UTF-8 or Latin-1."""
+    for label in (charset, "utf-8"):
+        try:
+            return octets.decode(label)
+        except (LookupError, ValueError):
+            continue
+    return octets.decode("latin-1")
+
+
+def part_of(raw: bytes, path: str) -> IO[bytes]:
+    """One decoded part of a mail in memory. Raises NoSuchPart."""
+    for found, part in _leaves(read_message(raw), ""):
+        if found == path:
+            content = part.get_payload(decode=True)
+            if isinstance(content, bytes):
+                return io.BytesIO(content)
+            inner = part.get_payload(0)  # a message in the mail
+            return io.BytesIO(inner.as_bytes() if isinstance(inner, Message) else b"")
+    raise NoSuchPart(f"the mail has no part {path}")
+
+
+def facts_of(raw: bytes, kind: str) -> Mail:
+    """The facts of a mail for tests of handlers, as far as Python's `email` tells them.
+
+    Posthouse itself reads mails with a reader of its own, which tells more.
+    """
+    mail = read_message(raw)
+    body = mail.get_body(("plain", "html"))
+    ids = {
+        name: tuple(_MESSAGE_ID.findall(str(mail[name] or "")))
+        for name in ("references", "in-reply-to", "message-id")
+    }
+    parts = tuple(_fact(path, part) for path, part in _leaves(mail, ""))
+    thread = ids["references"] or ids["in-reply-to"] or ids["message-id"]
+    return Mail(
+        senders=_addresses(mail, "from"),
+        to=_addresses(mail, "to"),
+        cc=_addresses(mail, "cc"),
+        reply_to=_addresses(mail, "reply-to"),
+        in_reply_to=ids["in-reply-to"],
+        references=ids["references"],
+        thread=thread[0] if thread else "",
+        kind=kind,
+        parts=parts,
+        text=str(body.get_content()) if body is not None else "",
+        html=next((one.path for one in parts if one.content_type == "text/html"), ""),
+    )
+
+
+def _addresses(mail: EmailMessage, name: str) -> tuple[Address, ...]:
+    field = mail[name]
+    found = getattr(field, "addresses", ()) if field else ()
+    return tuple(Address(one.display_name, one.addr_spec) for one in found)
+
+
+def _fact(path: str, part: Message) -> Part:
+    content = part.get_payload(decode=True)
+    return Part(
+        path=path,
+        content_type=part.get_content_type(),
+        name=part.get_filename() or "",
+        disposition=part.get_content_disposition() or "",
+        content_id=str(part["content-id"] or "").strip("<> "),
+        size=len(content) if isinstance(content, bytes) else 0,
+        charset=(part.get_content_charset() or "us-ascii")
+        if part.get_content_maintype() == "text"
+        else "",
+    )
+
+
+def _leaves(part: Message, prefix: str) -> Iterator[tuple[str, Message]]:
+    """Every part that is no multipart, with its path as IMAP counts (RFC 9051 section 6.4.5.1)."""
+    inner = part.get_payload() if part.is_multipart() else None
+    if not isinstance(inner, list):
+        yield prefix or "1", part
+    elif part.get_content_maintype() == "message":
+        yield prefix or "1", part
+        for message in inner:
+            if isinstance(message, Message):
+                nested = message.get_content_maintype() == "multipart"
+                yield from _leaves(message, prefix if nested else f"{prefix}.1")
+    else:
+        for number, one in enumerate(inner, 1):
+            if isinstance(one, Message):
+                yield from _leaves(one, f"{prefix}.{number}" if prefix else str(number))

@@ -27,10 +27,15 @@ _LONGEST_NAME = 998
 _LONGEST_CONTENT = 2000
 _SHORT = 200
 
-_ATOM = rb"[^\s\x00-\x20\x7f\"(),:;<>@\[\]\\]+"
-_LOCAL = rb"(?:%b|\"(?:[^\"\\\x00-\x1f]|\\[ -~])*\")" % _ATOM
-_DOMAIN = rb"(?:%b|\[[^\[\]\\\s]*\])" % _ATOM
-_ADDR_SPEC = re.compile(rb"(%b(?:\.%b)*)@(%b)" % (_LOCAL, _LOCAL, _DOMAIN))
+# Dots are among these, so nothing that takes them may be tried again in another way: the ways
+# double with each dot.
+_ATOM = rb"[^\s\x00-\x20\x7f\"(),:;<>@\[\]\\]++"
+_QUOTED = re.compile(rb"\"(?:[^\"\\\x00-\x1f]|\\[ -~])*+\"")
+_LOCAL = rb"(?:%b|%b)" % (_ATOM, _QUOTED.pattern)
+_DOMAIN = rb"(?:%b|\[[^\[\]\\\s]*+\])" % _ATOM
+_ADDR_SPEC = re.compile(rb"(%b++)@(%b)" % (_LOCAL, _DOMAIN))
+#: With one quote for each quoted word.
+_BETWEEN_DOTS = re.compile(rb'(?:[^"]+\.)?"(?:\.(?:[^"]+\.)?")*+(?:\.[^"]+)?')
 _QUOTED_ATOM = re.compile(rb'"([A-Za-z0-9!#$%&\'*+/=?^_`{|}~.-]+)"')
 _DOT_ATOM = re.compile(rb"[^.]+(?:\.[^.]+)*")
 _AROUND = re.compile(rb"\s*([.@])\s*")
@@ -289,10 +294,10 @@ class _Reader:
         if WORD_START.search(content):
             self.say(Kind.WORD_FOR_ADDRESS, where)
             return ""
-        match = _ADDR_SPEC.fullmatch(content)
+        match = _addr_spec(content)
         if match is None and b'"' not in content:
             squeezed = _AROUND.sub(rb"\1", content)
-            match = None if squeezed[-1:] == b"." else _ADDR_SPEC.fullmatch(squeezed)
+            match = None if squeezed[-1:] == b"." else _addr_spec(squeezed)
             if match:
                 self.say(Kind.OBSOLETE_ADDRESS, where)
         if match is None or len(content) > _LONGEST_ADDRESS:
@@ -326,6 +331,14 @@ class _Reader:
         if any(one.strip("'.") != address.casefold() for one in said):
             self.say(Kind.ADDRESS_IN_NAME, where)
         self.found.append(Address(" ".join(name.split())[:_LONGEST_NAME].strip(), address))
+
+
+def _addr_spec(content: bytes) -> re.Match[bytes] | None:
+    """(local part, domain); words of the local part that are quoted stand between dots."""
+    match = _ADDR_SPEC.fullmatch(content)
+    if match and b'"' in match[1] and not _BETWEEN_DOTS.fullmatch(_QUOTED.sub(b'"', match[1])):
+        return None
+    return match
 
 
 def _runs(phrase: list[_Piece]) -> list[list[_Piece]]:

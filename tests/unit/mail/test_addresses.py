@@ -207,6 +207,15 @@ def test_the_work_grows_no_faster_than_the_value(unit: bytes) -> None:
         assert time.thread_time() - began < 1
 
 
+@pytest.mark.parametrize("length", [40, 300, 1900])
+@pytest.mark.parametrize("unit", [b".", b"..", b"a.", b'"a".', b"a", b'"."', b".@", b"\xff."])
+@pytest.mark.parametrize("ends", [b"<%b>", b"<%b\x18@x>", b"%b\x18", b"<a@%b\x18>", b'<%b"@x>'])
+def test_dots_in_an_address_take_no_longer(length: int, unit: bytes, ends: bytes) -> None:
+    began = time.thread_time()
+    read_addresses(ends % (unit * (length // len(unit))))
+    assert time.thread_time() - began < 1
+
+
 @pytest.mark.parametrize("sent", ["<a{}b@x>", "a@{}b", "a{}@b", "<a@x{}>", "{}a@x, b@x"])
 @pytest.mark.parametrize("fill", [" ", "(", "()", ". ", "\t\r\n "])
 def test_a_long_stretch_inside_an_address_takes_no_longer(sent: str, fill: str) -> None:

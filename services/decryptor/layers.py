@@ -224,6 +224,8 @@ class Peeler:
             return self._signed(whole, body, content, depth)
         if content_type == oids.COMPRESSED_DATA:
             return self._compressed(whole, body, content, depth)
+        if content_type in oids.OTHER_ENCRYPTIONS:
+            self.facts.encryption("smime")
         self.facts.failed(
             "unsupported", f"The content type {oids.dotted(content_type)} is not supported."
         )

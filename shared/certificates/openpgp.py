@@ -100,9 +100,9 @@ def secret_packet(key: OpenPGPKey, fingerprint: str) -> tuple[bytes, str]:
 
 
 def _opened(id: str, secret: Tsk, password: str | None) -> OpenPGPKey:
-    subkeys, protected = decrypting_parts(secret, password)
+    subkeys, protected, unknown = decrypting_parts(secret, password)
     if not subkeys:
-        raise _not_opened(password, protected=protected)
+        raise _not_opened(password, protected, unknown)
     certificate = secret.extract_certificate()
     packets = [packet for packet in PacketPile.from_bytes(bytes(secret)) if packet.key_id]
     user_ids = user_ids_of(certificate)
@@ -121,12 +121,18 @@ def _opened(id: str, secret: Tsk, password: str | None) -> OpenPGPKey:
     )
 
 
-def _not_opened(password: str | None, *, protected: bool) -> InvalidInput:
+def _not_opened(password: str | None, protected: bool, unknown: tuple[str, ...]) -> InvalidInput:
     """Why none of the parts opened."""
     if protected:
         if password:
             return InvalidInput("The password does not open this key.", field="password")
         return InvalidInput("This key is protected by a password.", field="password")
+    if unknown:
+        return InvalidInput(
+            f"This OpenPGP key decrypts with {' or '.join(unknown)}, which is not supported.",
+            field="file",
+            hint="Add a subkey for encryption of RSA, or of ECDH on another curve.",
+        )
     return InvalidInput(
         "This OpenPGP key has no part that can decrypt.",
         field="file",

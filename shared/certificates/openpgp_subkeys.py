@@ -60,15 +60,18 @@ class Subkey(NamedTuple):
 
 
 class Parts(NamedTuple):
-    """`protected`: a part stayed closed because the password is missing or another."""
+    """`protected`: a part stayed closed because the password is missing or another. `unknown`: the
+    algorithms of those that stayed closed for another reason."""
 
     subkeys: tuple[Subkey, ...]
     protected: bool
+    unknown: tuple[str, ...] = ()
 
 
 def decrypting_parts(secret: Tsk, password: str | None) -> Parts:
     """Every part that may decrypt and whose secret is here and opens."""
     found: list[Subkey] = []
+    unknown: list[str] = []
     protected = False
     public = {
         packet.fingerprint: packet.body
@@ -84,11 +87,20 @@ def decrypting_parts(secret: Tsk, password: str | None) -> Parts:
             decryptor = alone.decryptor(password)
         except (RuntimeError, ValueError):
             protected = protected or _is_protected(alone)
+            unknown.append(_name(packet))
             continue
         assert packet.key_id is not None
         assert packet.fingerprint is not None
         found.append(Subkey(packet.key_id, packet.fingerprint, decryptor))
-    return Parts(tuple(found), protected)
+    return Parts(tuple(found), protected, tuple(dict.fromkeys(unknown)))
+
+
+def _name(packet: Packet) -> str:
+    if packet.key_algorithm == PublicKeyAlgorithm.ElGamalEncrypt:
+        return "ElGamal"
+    if packet.key_algorithm == PublicKeyAlgorithm.ECDH:
+        return "ECDH on this curve"
+    return str(packet.key_algorithm).rpartition(".")[2]
 
 
 def _is_protected(alone: Tsk) -> bool:

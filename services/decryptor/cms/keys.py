@@ -110,6 +110,9 @@ def unwrap(recipient: Recipient, key: PrivateKey, length: int) -> bytes:
     Raises Unsupported (the algorithm), Malformed, or NotOpened (never for PKCS #1 v1.5).
     """
     if recipient.kind == "transport":
+        if recipient.algorithm.oid not in (RSA, RSA_OAEP):
+            name = key_algorithm_name(recipient)
+            raise Unsupported(f"The key transport {name} is not supported.")
         if not isinstance(key, rsa.RSAPrivateKey):
             raise NotOpened
         return _transported(recipient, key, length)
@@ -130,8 +133,6 @@ def _transported(recipient: Recipient, key: rsa.RSAPrivateKey, length: int) -> b
         except ValueError:
             return substitute
         return content_key if len(content_key) == length else substitute
-    if chosen.oid != RSA_OAEP:
-        raise Unsupported(f"The key transport {key_algorithm_name(recipient)} is not supported.")
     scheme = _oaep(chosen)
     try:
         content_key = key.decrypt(recipient.wrapped_key, scheme)

@@ -42,6 +42,8 @@ SIGNED_DATA = oid("1.2.840.113549.1.7.2")
 ENVELOPED_DATA = oid("1.2.840.113549.1.7.3")
 COMPRESSED_DATA = oid("1.2.840.113549.1.9.16.1.9")
 AUTH_ENVELOPED_DATA = oid("1.2.840.113549.1.9.16.1.23")
+#: signedAndEnvelopedData (PKCS #7), encryptedData: encrypted, and not opened.
+OTHER_ENCRYPTIONS = (oid("1.2.840.113549.1.7.4"), oid("1.2.840.113549.1.7.6"))
 
 # Attributes: RFC 5652 section 11.
 CONTENT_TYPE = oid("1.2.840.113549.1.9.3")

@@ -12,11 +12,12 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from pysequoia import decrypt_file
+from pysequoia import PyDecryptor, decrypt_file
 
 from services.decryptor.cms.errors import CmsError, Malformed, NoRecipient, NotOpened, Unsupported
 from services.decryptor.openpgp.gnupg_form import MAX_BYTES, inside, turned
-from services.decryptor.openpgp.packets import Addressed, Message, whole_message
+from services.decryptor.openpgp.packets import Addressed, is_ordinary, whole_message
+from services.decryptor.openpgp.session_keys import OtherKey
 from services.decryptor.openpgp.verifying import (
     Keyring,
     PgpSignature,
@@ -66,6 +67,8 @@ def decrypt_message(
         for subkey in key.subkeys
         if to.anyone or any(_means(one, subkey) for one in to.key_ids)
     ]
+    if to.closed:
+        raise Unsupported(f"Encryption with {to.closed} is not supported.")
     if not fitting:
         if to.password and not to.key_ids:
             raise Unsupported("The message is encrypted with a password, not for a key.")
@@ -73,18 +76,54 @@ def decrypt_message(
     if to.unsupported:
         raise Unsupported(to.unsupported)
     fitting.sort(key=lambda pair: not any(_means(one, pair[1]) for one in to.key_ids))
-    whole = None if to.turned else _written(message.windows(), spool)
-    packets = _read(message) if to.turned else None
+    if to.turned and len(message) > MAX_BYTES:
+        raise Unsupported("The message is too long for a form of GnuPG's own.")
+    path = None if to.turned else _written(message.windows(), spool)
     for key, subkey in fitting[:MAX_TRIES]:
         try:
-            path = whole or _written([turned(packets, key, subkey)] if packets else [], spool)
-            opened = _decrypt(path, key, subkey, rings, spool, limit)
+            if path is None:
+                return _turned(message, key, subkey, rings, spool, limit)
+            try:
+                opened = _decrypt(path, key, _Opener(subkey.decryptor), rings, spool, limit)
+            except NotOpened:
+                return _opened_here(message, key, subkey, rings, spool, limit)
         except NotOpened:
             continue
         if opened.compressed:
             return _looked_inside(message, opened, subkey, rings)
         return opened
+    if to.rare:
+        raise Unsupported(f"The encryption {to.content_algorithm} is not supported.")
     raise NotOpened
+
+
+class _Opener(NamedTuple):
+    """What Sequoia opens a message with: a part of a key, or a password."""
+
+    decryptor: PyDecryptor | None = None
+    passwords: tuple[str, ...] = ()
+
+
+def _opened_here(
+    message: Region, key: OpenPGPKey, subkey: Subkey, rings: Rings, spool: Spool, limit: int
+) -> OpenedMessage:
+    """A message of an ordinary form that Sequoia's binding does not open: it does not know the
+    curve, the cipher or the compression. Raises NotOpened where the message is at fault."""
+    if len(message) > MAX_BYTES or not is_ordinary(message):
+        raise NotOpened
+    try:
+        return _turned(message, key, subkey, rings, spool, limit)
+    except OtherKey as error:
+        raise NotOpened from error
+
+
+def _turned(
+    message: Region, key: OpenPGPKey, subkey: Subkey, rings: Rings, spool: Spool, limit: int
+) -> OpenedMessage:
+    found = turned(whole_message(message), key, subkey, limit)
+    path = _written([found.message], spool)
+    opened = _decrypt(path, key, _Opener(passwords=(found.password,)), rings, spool, limit)
+    return _looked_inside(message, opened, subkey, rings) if opened.compressed else opened
 
 
 def _looked_inside(
@@ -108,12 +147,6 @@ def _looked_inside(
     return opened._replace(signature=found)
 
 
-def _read(message: Region) -> Message:
-    if len(message) > MAX_BYTES:
-        raise Unsupported("The message is too long for a form of GnuPG's own.")
-    return whole_message(message)
-
-
 def _written(windows: Iterable[memoryview | bytes], spool: Spool) -> Path:
     file, path = spool.named()
     with file:
@@ -128,7 +161,7 @@ def _means(key_id: str, subkey: Subkey) -> bool:
 
 
 def _decrypt(
-    path: Path, key: OpenPGPKey, subkey: Subkey, rings: Rings, spool: Spool, limit: int
+    path: Path, key: OpenPGPKey, opener: _Opener, rings: Rings, spool: Spool, limit: int
 ) -> OpenedMessage:
     file, output = spool.named()
     file.close()
@@ -144,7 +177,9 @@ def _decrypt(
 
         try:
             with _bounded(limit):
-                result = decrypt_file(str(path), str(output), subkey.decryptor, store)
+                result = decrypt_file(
+                    str(path), str(output), opener.decryptor, store, opener.passwords
+                )
         except RuntimeError as error:
             compressed = bool(asked) and "Unexpected message structure" in str(error)
             # Asked to verify, Sequoia refuses what carries no signature that it can verify:
@@ -156,7 +191,7 @@ def _decrypt(
     if signature is None or signature.signature != "valid":
         try:
             with _bounded(limit):
-                decrypt_file(str(path), str(output), subkey.decryptor)
+                decrypt_file(str(path), str(output), opener.decryptor, passwords=opener.passwords)
         except RuntimeError as error:
             raise _refused(error) from error
     return OpenedMessage(_mapped(output, spool), key, signature, compressed)

@@ -1,13 +1,18 @@
-"""GnuPG's own encrypted packet (type 20, OCB), put into a form that Sequoia reads.
+"""Messages that Sequoia's binding does not open, put into a form that it does.
 
-GnuPG from 2.3 on encrypts so for keys that it made itself. The packet was in drafts of what became
-RFC 9580 (draft-ietf-openpgp-rfc4880bis-10 section 5.16) and is in no standard. It is decrypted
-here, chunk by chunk with its tags, and encrypted again under the same session key as a packet of
-type 18: what the message holds is then read, verified and bounded like that of any other.
+- GnuPG's own encrypted packet (type 20, OCB): GnuPG from 2.3 on encrypts so for keys that it made
+  itself. The packet was in drafts of what became RFC 9580 (draft-ietf-openpgp-rfc4880bis-10 section
+  5.16) and is in no standard. It is decrypted here, chunk by chunk with its tags.
+- Keys on Brainpool curves, and contents that are compressed with BZip2, which the binding is built
+  without.
+
+What is found inside is encrypted again, for a password of this moment, as a packet of type 18: what
+the message holds is then read, verified and bounded like that of any other.
 """
 
 from __future__ import annotations
 
+import bz2
 import hashlib
 import os
 from typing import NamedTuple
@@ -18,14 +23,16 @@ from cryptography.hazmat.primitives.ciphers import Cipher, algorithms
 from cryptography.hazmat.primitives.ciphers.aead import AESOCB3
 from cryptography.hazmat.primitives.constant_time import bytes_eq
 
-from services.decryptor.cms.errors import CmsError, NotOpened, Unsupported
-from services.decryptor.openpgp.packets import ANYONE, Message, recipient_of
+from services.decryptor.cms.errors import CmsError, Malformed, NotOpened, Unsupported
+from services.decryptor.openpgp.packets import ANYONE, Message, packets_of, recipient_of
 from services.decryptor.openpgp.session_keys import SessionKey, session_key
 from shared.certificates import OpenPGPKey
 from shared.certificates.openpgp import secret_packet
 from shared.certificates.openpgp_subkeys import Subkey
 
 _OCB = 2
+_AES_256, _SHA_256 = 9, 8
+_COMPRESSED, _BZIP2 = 8, 3
 #: How a packet of type 19 with a SHA-1 begins.
 _MDC = b"\xd3\x14"
 _TAG_BYTES = 16
@@ -44,19 +51,46 @@ class Inside(NamedTuple):
     key: SessionKey
 
 
-def turned(message: Message, key: OpenPGPKey, subkey: Subkey) -> bytes:
-    """The message for that subkey, with an encrypted packet of type 18 version 1.
+class Turned(NamedTuple):
+    """A message and the password that opens it."""
 
-    Raises NotOpened (damaged, or another key) or Unsupported.
+    message: bytes
+    password: str
+
+
+def turned(message: Message, key: OpenPGPKey, subkey: Subkey, limit: int) -> Turned:
+    """The message of that subkey for a password. `limit` bounds what is unpacked, in bytes.
+
+    Raises NotOpened (damaged, or another key), Malformed (over the limit) or Unsupported.
     """
-    plain, recipient, found = inside(message, key, subkey)
+    plain = _without_bzip2(inside(message, key, subkey).packets, limit)
+    password = os.urandom(16).hex()
+    # The session key is the digest of the password: simple S2K (RFC 9580 section 3.7.1.1).
+    session = hashlib.sha256(password.encode()).digest()
     prefix = os.urandom(16)
     prefix += prefix[-2:]
     body = prefix + plain + _MDC
     body += hashlib.sha1(body, usedforsecurity=False).digest()
-    context = Cipher(algorithms.AES(found.key), CFB(bytes(16))).encryptor()
+    context = Cipher(algorithms.AES(session), CFB(bytes(16))).encryptor()
     sealed = b"\1" + context.update(body) + context.finalize()
-    return _packet(1, recipient) + _packet(18, sealed)
+    return Turned(_packet(3, bytes((4, _AES_256, 0, _SHA_256))) + _packet(18, sealed), password)
+
+
+def _without_bzip2(plain: bytes, limit: int) -> bytes:
+    """The packets inside the compression, where it is BZip2 (RFC 9580 section 5.6)."""
+    packets = packets_of(plain)
+    if [kind for kind, _ in packets] != [_COMPRESSED] or packets[0][1][:1] != bytes((_BZIP2,)):
+        return plain
+    unpacker = bz2.BZ2Decompressor()
+    try:
+        unpacked = unpacker.decompress(packets[0][1][1:], limit)
+        if not unpacker.eof:
+            if len(unpacked) < limit:
+                raise NotOpened
+            raise Malformed(f"The content unpacks to more than {limit} bytes.")
+    except (OSError, ValueError) as error:
+        raise NotOpened from error
+    return unpacked
 
 
 def inside(message: Message, key: OpenPGPKey, subkey: Subkey) -> Inside:

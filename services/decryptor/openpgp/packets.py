@@ -23,8 +23,24 @@ _PUBLIC_KEY = {
     35: "ML-KEM-768+X25519",
     36: "ML-KEM-1024+X448",
 }
-_SYMMETRIC = {7: "AES-128", 8: "AES-192", 9: "AES-256", 10: "Twofish", 11: "Camellia-128"}
+#: Those of them that are opened where the key is here (RFC 9580 section 9.1).
+_OPENED = (1, 2, 18, 25, 26, 35, 36)
+_SYMMETRIC = {
+    1: "IDEA",
+    2: "3DES",
+    3: "CAST5",
+    4: "Blowfish",
+    7: "AES-128",
+    8: "AES-192",
+    9: "AES-256",
+    10: "Twofish",
+    11: "Camellia-128",
+    12: "Camellia-192",
+    13: "Camellia-256",
+}
 _AEAD = {1: "EAX", 2: "OCB", 3: "GCM"}
+#: (cipher, mode) of RFC 9580 that are opened: AES with each mode.
+_COMMON = {(cipher, mode) for cipher in (7, 8, 9) for mode in _AEAD}
 
 
 class Message(NamedTuple):
@@ -40,7 +56,9 @@ class Addressed(NamedTuple):
     """The recipients of a message: key ids or fingerprints in lower-case hex, `anyone` where the
     sender hid them; `password` where a password opens it; and the algorithms in words.
     `unsupported` says why it is not opened, whoever has the key; empty where it may be.
-    `turned`: it has to be put into another form first (`gnupg_form`)."""
+    `turned`: it has to be put into another form first (`gnupg_form`). `closed`: the algorithms of
+    the recipients where none of them is opened here. `rare`: the cipher and its mode are none that
+    was ever seen to open, so what does not open need not be damaged."""
 
     key_ids: tuple[str, ...]
     anyone: bool
@@ -49,22 +67,29 @@ class Addressed(NamedTuple):
     content_algorithm: str | None
     unsupported: str = ""
     turned: bool = False
+    closed: str = ""
+    rare: bool = False
 
 
 def addressed(message: Region) -> Addressed:
     """Reads the packets before the encrypted data; whatever is damaged just ends the list."""
     data = _binary(message.copy(_LOOK_BYTES))
     key_ids: list[str] = []
+    closed: list[str] = []
+    all_closed = ""
     key_algorithm = content_algorithm = None
     unsupported = ""
-    password = turned = False
+    password = turned = rare = False
     position = 0
     while packet := _packet(data, position):
         kind, body, position = packet
         if kind == 1 and len(body) > 10:
             key_id, algorithm = recipient_of(body)
             key_ids.append(key_id)
-            key_algorithm = key_algorithm or _PUBLIC_KEY.get(algorithm, f"algorithm {algorithm}")
+            name = _PUBLIC_KEY.get(algorithm, f"algorithm {algorithm}")
+            key_algorithm = key_algorithm or name
+            if algorithm not in _OPENED:
+                closed.append(name)
         elif kind == 3:
             password = True
         elif kind == 18 and body:
@@ -72,6 +97,10 @@ def addressed(message: Region) -> Addressed:
             if body[0] == 2 and len(body) > 3:
                 cipher = _SYMMETRIC.get(body[1], f"cipher {body[1]}")
                 content_algorithm = f"{cipher}-{_AEAD.get(body[2], body[2])}"
+                rare = (body[1], body[2]) not in _COMMON
+            elif body[0] > 2:
+                content_algorithm = f"version {body[0]} of packet type 18"
+                unsupported = f"The encryption by {content_algorithm} is not supported."
             break
         elif kind == 20 and len(body) > 3:
             cipher = _SYMMETRIC.get(body[1], f"cipher {body[1]}")
@@ -89,6 +118,8 @@ def addressed(message: Region) -> Addressed:
             break
         elif kind not in (10, 21):  # markers and padding
             break
+    if closed and len(closed) == len(key_ids):
+        all_closed = " or ".join(dict.fromkeys(closed))
     return Addressed(
         tuple(key_id for key_id in key_ids if key_id != ANYONE),
         ANYONE in key_ids,
@@ -97,7 +128,21 @@ def addressed(message: Region) -> Addressed:
         content_algorithm,
         unsupported,
         turned,
+        all_closed,
+        rare,
     )
+
+
+def is_ordinary(message: Region) -> bool:
+    """Whether the encrypted packet is of type 18 version 1 (RFC 9580 section 5.13.1)."""
+    data = _binary(message.copy(_LOOK_BYTES))
+    position = 0
+    while packet := _packet(data, position):
+        kind, body, position = packet
+        if kind not in (1, 3, 10, 21):
+            # Of a partial length, whose octet comes before the version.
+            return kind == 18 and b"\1" in body[:2]
+    return False
 
 
 def whole_message(message: Region) -> Message:
@@ -113,6 +158,17 @@ def whole_message(message: Region) -> Message:
             return Message(tuple(recipients), kind, _joined(data, position, body))
         position = behind
     return Message(tuple(recipients), 0, b"")
+
+
+def packets_of(data: bytes) -> list[tuple[int, bytes]]:
+    """(type, body) of each packet, bodies in one piece; what is damaged ends the list."""
+    found: list[tuple[int, bytes]] = []
+    position = 0
+    while packet := _packet(data, position):
+        kind, body, behind = packet
+        found.append((kind, _joined(data, position, body)))
+        position = behind
+    return found
 
 
 def _joined(data: bytes, position: int, body: bytes) -> bytes:

@@ -1,7 +1,7 @@
-"""The session key of an OpenPGP message, for the one form that Sequoia does not read.
+"""The session key of an OpenPGP message, for the forms that Sequoia does not read.
 
-Sequoia gives no session keys out. Here are the keys that GnuPG makes: RSA, and ECDH on Curve25519
-and the NIST curves, plain or behind a password (RFC 9580 sections 5.1, 5.5 and 3.7).
+Sequoia gives no session keys out. Here are the keys that GnuPG makes: RSA, and ECDH on Curve25519,
+the NIST and the Brainpool curves, plain or behind a password (RFC 9580 sections 5.1, 5.5 and 3.7).
 """
 
 from __future__ import annotations
@@ -18,14 +18,35 @@ from services.decryptor.cms.errors import NotOpened, Unsupported
 
 _RSA, _ECDH = (1, 2), 18
 _AES = {7: 16, 8: 24, 9: 32}
+_SHORTEST_KEY, _LONGEST_KEY = 8, 64
 _HASHES = {2: "sha1", 8: "sha256", 9: "sha384", 10: "sha512", 11: "sha224"}
 _CURVES: dict[bytes, ec.EllipticCurve] = {
     bytes.fromhex("2a8648ce3d030107"): ec.SECP256R1(),
     bytes.fromhex("2b81040022"): ec.SECP384R1(),
     bytes.fromhex("2b81040023"): ec.SECP521R1(),
+    bytes.fromhex("2b2403030208010107"): ec.BrainpoolP256R1(),
+    bytes.fromhex("2b240303020801010b"): ec.BrainpoolP384R1(),
+    bytes.fromhex("2b240303020801010d"): ec.BrainpoolP512R1(),
 }
 _CURVE25519 = bytes.fromhex("2b060104019755010501")
-_UNSUPPORTED = "GnuPG's own form of encryption (packet type 20) is not supported for this key."
+#: The ciphers that are named and not opened, and the octets of their keys (RFC 9580 section 9.3).
+_OTHER_CIPHERS = {
+    1: ("IDEA", 16),
+    2: ("3DES", 24),
+    3: ("CAST5", 16),
+    4: ("Blowfish", 16),
+    10: ("Twofish", 32),
+    11: ("Camellia-128", 16),
+    12: ("Camellia-192", 24),
+    13: ("Camellia-256", 32),
+}
+
+
+class OtherKey(Unsupported):
+    """A kind of key that this does not know."""
+
+    def __init__(self) -> None:
+        super().__init__("This form of encryption is not supported for a key of this kind.")
 
 
 class SessionKey(NamedTuple):
@@ -64,11 +85,11 @@ def session_key(
 ) -> SessionKey:
     """By the body of a secret key packet of version 4 and that of a PKESK of version 3.
 
-    Raises NotOpened, or Unsupported for keys that GnuPG does not make.
+    Raises NotOpened, OtherKey for keys that GnuPG does not make, or Unsupported for the cipher.
     """
     key = _Octets(secret_body)
     if key.number(1) != 4 or encrypted[:1] != b"\x03":
-        raise Unsupported(_UNSUPPORTED)
+        raise OtherKey
     key.take(4)
     algorithm = key.number(1)
     message = _Octets(encrypted[10:])
@@ -78,10 +99,15 @@ def session_key(
     elif algorithm == _ECDH:
         found = _ecdh(key, fingerprint, password, message)
     else:
-        raise Unsupported(_UNSUPPORTED)
+        raise OtherKey
     cipher, value, check = found[0], found[1:-2], int.from_bytes(found[-2:])
-    if _AES.get(cipher) != len(value) or sum(value) & 0xFFFF != check:
+    if sum(value) & 0xFFFF != check:
         raise NotOpened
+    if _AES.get(cipher) != len(value):
+        name, size = _OTHER_CIPHERS.get(cipher, (f"number {cipher}", len(value)))
+        if size != len(value) or not _SHORTEST_KEY <= size <= _LONGEST_KEY:
+            raise NotOpened
+        raise Unsupported(f"The encryption {name} is not supported.")
     return SessionKey(cipher, value)
 
 
@@ -112,7 +138,7 @@ def _ecdh(key: _Octets, fingerprint: str, password: str, message: _Octets) -> by
     wrapped = message.take(message.number(1))
     digest = _HASHES.get(hash_id)
     if size != 3 or digest is None or wrap not in _AES:
-        raise Unsupported(_UNSUPPORTED)
+        raise OtherKey
     try:
         shared = _agreed(curve, scalar, point)
         info = bytes((len(curve),)) + curve + bytes((_ECDH, 3, 1, hash_id, wrap))
@@ -133,7 +159,7 @@ def _agreed(curve: bytes, scalar: bytes, point: bytes) -> bytes:
         return private.exchange(x25519.X25519PublicKey.from_public_bytes(point[1:]))
     known = _CURVES.get(curve)
     if known is None:
-        raise Unsupported(_UNSUPPORTED)
+        raise OtherKey
     owner = ec.derive_private_key(int.from_bytes(scalar), known)
     return owner.exchange(ec.ECDH(), ec.EllipticCurvePublicKey.from_encoded_point(known, point))
 
@@ -144,11 +170,11 @@ def _secret(key: _Octets, password: str) -> _Octets:
     if usage == 0:
         return key
     if usage != 254:
-        raise Unsupported(_UNSUPPORTED)
+        raise OtherKey
     cipher = key.number(1)
     size = _AES.get(cipher)
     if size is None:
-        raise Unsupported(_UNSUPPORTED)
+        raise OtherKey
     wrapping = _stretched(key, password.encode(), size)
     nonce = key.take(16)
     context = Cipher(algorithms.AES(wrapping), CFB(nonce)).decryptor()
@@ -163,7 +189,7 @@ def _stretched(key: _Octets, password: bytes, size: int) -> bytes:
     kind, hash_id = key.number(1), key.number(1)
     digest = _HASHES.get(hash_id)
     if kind not in (0, 1, 3) or digest is None:
-        raise Unsupported(_UNSUPPORTED)
+        raise OtherKey
     data = (key.take(8) if kind else b"") + password
     count = len(data)
     if kind == 3:

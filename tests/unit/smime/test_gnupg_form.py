@@ -211,6 +211,6 @@ def test_message_cut_between_its_chunks_is_damaged(gnupg: GnuPG, opener: Opener)
     [key] = opener.identities.openpgp
     subkey = next(one for one in key.subkeys if one.fingerprint == part.lower())
     whole = whole_message(region(made))
-    assert turned(whole, key, subkey)
+    assert turned(whole, key, subkey, 1 << 20)
     with pytest.raises(NotOpened):
-        turned(whole._replace(data=whole.data[: 19 + 80] + whole.data[-16:]), key, subkey)
+        turned(whole._replace(data=whole.data[: 19 + 80] + whole.data[-16:]), key, subkey, 1 << 20)

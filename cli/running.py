@@ -6,6 +6,8 @@ import importlib
 import sys
 from typing import Final
 
+import structlog
+
 from shared import settings
 from shared.errors import PosthouseError
 from shared.telemetry import logs, traces
@@ -38,7 +40,7 @@ def run(service: str) -> None:
         built.run(stop)
     finally:
         traces.shutdown()
-    logs.logger(service).info("stopped")
+    structlog.get_logger(service).info("stopped")
 
 
 def main() -> None:

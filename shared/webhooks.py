@@ -12,7 +12,6 @@ import httpx
 
 from shared.alert_requests import compose
 from shared.alerts import Alert
-from shared.clock import utc_now
 from shared.errors import InvalidInput, PosthouseError
 from shared.hosts import HostRules
 from shared.mailbox import https
@@ -106,19 +105,6 @@ def _refuse_other_schemes(url: str) -> None:
     parts = httpx.URL(url)
     if parts.scheme not in {"https", "http"} or not parts.host:
         raise InvalidInput("The webhook's address is not an http(s) address.", field="url")
-
-
-def send_test(
-    vault: Vault,
-    target: Target,
-    alert: Alert,
-    *,
-    public_url: str = "",
-    hosts: HostRules | None = None,
-) -> tuple[int | None, str | None]:
-    """Tells one alert to one webhook now, logging nothing; returns (HTTP status, error)."""
-    call = Caller(vault, utc_now(), public_url, hosts).tell([(alert, target)])[0]
-    return call.status, call.error
 
 
 def _retry_after(answer: httpx.Response) -> timedelta | None:

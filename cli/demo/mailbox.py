@@ -15,6 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import structlog
 from aiosmtpd.smtp import SMTP, Envelope, Session
 from pymap.backend.dict import Config, DictBackend, Login
 from pymap.backend.dict.filter import FilterSet
@@ -24,13 +25,12 @@ from pymap.parsing.message import AppendMessage
 from cli.demo.certificate import DemoCertificate
 from cli.demo.folders import Archive, LastingAccount
 from cli.demo.samples import samples
-from shared.telemetry import logs
 
 #: Folders that the demo account has beside its inbox.
 FOLDERS = ("Archive", "Archive/2026", "Entwürfe", "Support & Sales")
 _LARGEST = 160 << 20
 
-log = logs.logger(__name__)
+log = structlog.get_logger(__name__)
 
 
 def serve(

@@ -6,7 +6,6 @@ import mmap
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import structlog
@@ -38,11 +37,6 @@ class MailFactsReader:
     def of_bytes(self, content: bytes, connection: Connection | None) -> dict[str, Any]:
         """Of a mail in memory."""
         return self._read(region(content), connection)
-
-    def of_path(self, path: Path, connection: Connection | None) -> dict[str, Any]:
-        """Of a mail in a file; it is mapped, not read into memory."""
-        with path.open("rb") as file:
-            return self._of_file(file.fileno(), connection)
 
     def of_chunks(self, chunks: Iterator[bytes], connection: Connection | None) -> dict[str, Any]:
         """Of a mail that comes in pieces, by way of a file without a name."""

@@ -42,7 +42,7 @@ from shared.storage.scheduling import RunState
 from shared.store import Store
 from shared.telemetry import metrics
 
-_log = structlog.get_logger()
+_log = structlog.get_logger(__name__)
 
 #: Where a process may die; the interruption tests do, at every one.
 STEPS: Final = (

@@ -25,7 +25,7 @@ from shared.storage import homes, scheduling
 from shared.storage.scheduling import Due
 from shared.telemetry import metrics
 
-_log = structlog.get_logger()
+_log = structlog.get_logger(__name__)
 
 #: Seconds between two looks for mailboxes at home that are due.
 _TICK = 0.25

@@ -12,7 +12,7 @@ from shared.storage import leases
 from shared.storage.leases import Lease
 from shared.storage.pool import Database, Session
 
-_log = structlog.get_logger()
+_log = structlog.get_logger(__name__)
 
 
 class LeaseKeeper:

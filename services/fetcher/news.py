@@ -17,7 +17,7 @@ import structlog
 
 from shared.errors import PosthouseError
 
-_log = structlog.get_logger()
+_log = structlog.get_logger(__name__)
 
 #: Seconds. News in vain waits 1, 2, 4 … up to this.
 LONGEST_GAP = 60.0

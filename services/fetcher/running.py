@@ -39,7 +39,7 @@ from shared.storage.scheduling import Finished, RunState
 from shared.store import StoreFull
 from shared.telemetry import metrics
 
-_log = structlog.get_logger()
+_log = structlog.get_logger(__name__)
 
 #: Seconds after which a connection that could not run (mailbox leased, host busy) is due again.
 _POSTPONED = 5.0

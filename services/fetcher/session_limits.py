@@ -18,7 +18,7 @@ from shared.mailbox.base import StepFailed
 from shared.mailbox.refusals import TOO_MANY
 from shared.telemetry import metrics
 
-_log = structlog.get_logger()
+_log = structlog.get_logger(__name__)
 
 #: Failures of a login that too many open sessions may be the reason of.
 _CODES: Final = frozenset(

@@ -113,9 +113,6 @@ class SessionPool:
     def __len__(self) -> int:
         return len(self._waiting) + len(self._listening)
 
-    def listens(self, connection_id: int) -> bool:
-        return connection_id in self._listening
-
     def keeps(self, connection_id: int) -> bool:
         """Whether a session of this connection is open here, and nobody uses it."""
         return connection_id in self._waiting or connection_id in self._listening

@@ -95,7 +95,10 @@ def _record(
             metrics.ALERT_DELIVERIES.labels("ok" if call.is_taken else "failed").inc()
             if error:
                 log.warning(
-                    "webhook-failed", webhook=call.target.name, alert=str(call.alert.id), why=error
+                    "a webhook failed",
+                    webhook=call.target.name,
+                    alert=str(call.alert.id),
+                    why=error,
                 )
         for alert, targets in wanted:
             missing = [target for target in targets if (alert.id, target.id) not in taken]
@@ -104,5 +107,5 @@ def _record(
                 delay = max(delay, asked_for.get(alert.id) or delay)
             for target in missing if delay is None else ():
                 metrics.ALERT_DELIVERIES.labels("given-up").inc()
-                log.error("webhook-given-up", webhook=target.name, alert=str(alert.id))
+                log.error("an alert is given up", webhook=target.name, alert=str(alert.id))
             alerts.schedule(session, alert, delay)

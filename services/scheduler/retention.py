@@ -62,7 +62,7 @@ def housekeeping(database: Database, store: Store, now: datetime, retention_days
     metrics.HOUSEKEEPING.labels("partition").inc(len(report.dropped))
     if report.waiting_for:
         log.warning(
-            "retention-waits",
+            "retention waits",
             handlers=report.waiting_for,
             hint="These handlers have not acknowledged mails older than the retention. "
             "Let them catch up, or disable them.",
@@ -81,7 +81,10 @@ def _drop_objects(database: Database, store: Store, before: datetime) -> int:
     removed = 0
     for key in store.keys(f"raw/{min(floor, before):%Y/%m/%d}"):
         if time.monotonic() - started > _OBJECT_SECONDS:
-            log.info("objects-left", why="the round took its share of time; the next goes on")
+            log.info(
+                "the next round removes more objects",
+                why="this one took its share of time",
+            )
             break
         if key not in needed:
             store.delete(key)

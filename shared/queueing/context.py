@@ -63,12 +63,6 @@ class Pulse:
         return time.monotonic() - self._turned_at
 
     @property
-    def longest_job_s(self) -> float:
-        """How long the longest running job has been running; 0 where none is."""
-        started = min(list(self._started.values()), default=None)
-        return 0.0 if started is None else time.monotonic() - started
-
-    @property
     def running_jobs(self) -> int:
         return len(self._started)
 

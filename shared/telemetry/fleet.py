@@ -168,7 +168,7 @@ class FleetCollector(Collector):
                 except Exception as error:
                     # Stale numbers would look like health; their absence is alerted on.
                     self._fleet = None
-                    log.warning("fleet-unreadable", why=str(error))
+                    log.warning("the state of the fleet could not be read", why=str(error))
             fleet = self._fleet
         if fleet is not None:
             yield from families(fleet)

@@ -1,9 +1,10 @@
 """Structured logs: one JSON object a line, or coloured lines for people.
 
-`configure` once at the start of a process; `logger(__name__)` everywhere. What happens on behalf
-of one job carries its `correlation_id`, bound with `correlated` and found again in every line
-below it, in the jobs it sends and in the ledger. Logs of libraries take the same form. Values
-under a key that names a secret, and passwords inside addresses, never leave the process.
+`configure` once at the start of a process; `structlog.get_logger(__name__)` everywhere. What
+happens on behalf of one job carries its `correlation_id`, bound with structlog's
+`bound_contextvars` and found again in every line below it, in the jobs it sends and in the ledger.
+Logs of libraries take the same form. Values under a key that names a secret, and passwords inside
+addresses, never leave the process. An event is a few words; what belongs to it are keys.
 """
 
 from __future__ import annotations
@@ -11,8 +12,7 @@ from __future__ import annotations
 import logging
 import re
 import sys
-from collections.abc import Iterator, MutableMapping
-from contextlib import contextmanager
+from collections.abc import MutableMapping
 from typing import Any, Final, TextIO
 
 import structlog
@@ -34,7 +34,6 @@ _DEEPEST: Final = 6
 #: Libraries that say too much at INFO.
 _QUIET: Final = {
     "alembic": logging.WARNING,
-    "apscheduler": logging.WARNING,
     "asyncio": logging.WARNING,
     "dramatiq": logging.WARNING,
     "httpcore": logging.WARNING,
@@ -47,12 +46,6 @@ _QUIET: Final = {
     "urllib3": logging.WARNING,
     "uvicorn.access": logging.WARNING,
 }
-
-
-def logger(name: str) -> structlog.stdlib.BoundLogger:
-    """A logger: `log.info("mails downloaded", connection=7, count=3)`."""
-    bound: structlog.stdlib.BoundLogger = structlog.stdlib.get_logger(name)
-    return bound
 
 
 def configure(
@@ -112,14 +105,6 @@ def new_correlation_id() -> str:
 def correlation_id() -> str:
     """The id of the work in hand; a fresh one where nothing is bound."""
     return structlog.contextvars.get_contextvars().get("correlation_id") or new_correlation_id()
-
-
-@contextmanager
-def correlated(identifier: str | None = None, **context: Any) -> Iterator[str]:
-    """Binds a correlation id (and more context) to every log line inside the block."""
-    identifier = identifier or correlation_id()
-    with structlog.contextvars.bound_contextvars(correlation_id=identifier, **context):
-        yield identifier
 
 
 def hide_secrets(

@@ -60,7 +60,7 @@ FETCH_JOBS: Final = _counter("fetch_jobs_total", "Connections sent to be fetched
 REDRIVEN: Final = _counter(
     "redriven_total",
     "Work driven again from Postgres because it did not finish in time, by what it was: "
-    "fetch, publish or refill (a handler's queue that was lost).",
+    "publish or refill (a handler's queue that was lost).",
     "what",
 )
 HOUSEKEEPING: Final = _counter(
@@ -133,8 +133,8 @@ for _code in (
 # Decryptor and hand-over
 DECRYPTED_MESSAGES: Final = _counter(
     "decrypted_messages_total",
-    "Mails that went through the decryptor. status as in the event: plain, decrypted, "
-    "no-certificate, unsupported, failed.",
+    "Mails that went through the decryptor. status as in the event: none, decrypted, "
+    "no_recipient, unsupported, failed.",
     "status",
 )
 MISSING_BYTES: Final = _counter(

@@ -10,7 +10,9 @@ from importlib.metadata import PackageNotFoundError, version
 from types import FrameType
 from typing import Any, Final
 
-from shared.telemetry import logs, metrics
+import structlog
+
+from shared.telemetry import metrics
 
 _STOPPING: Final = (signal.SIGTERM, signal.SIGINT)
 
@@ -40,7 +42,7 @@ def stop_on_signals() -> threading.Event:
 def banner(service: str, **facts: Any) -> None:
     """Logs that a service has started, its version and what it talks to."""
     metrics.BUILD.info({"version": release(), "service": service})
-    logs.logger(service).info(
+    structlog.get_logger(service).info(
         "started",
         version=release(),
         python=platform.python_version(),

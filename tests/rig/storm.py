@@ -24,12 +24,12 @@ from hashlib import sha256
 from pathlib import Path
 
 from shared.errors import PosthouseError
-from shared.queueing.broker import queue_depth
 from shared.storage.migrate import migrate
 from tests.rig.handlers import Recorder
 from tests.rig.house import House
 from tests.rig.mails import mail
 from tests.rig.proxy import Proxy
+from tests.rig.queue_depth import queue_depth
 from tests.rig.zygote import Child, Zygote
 from tests.servers.dovecot import Dovecot
 from tests.servers.postgres import PostgresServer

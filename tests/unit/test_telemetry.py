@@ -13,7 +13,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import structlog
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
+from structlog.contextvars import bound_contextvars
 
 from shared.errors import InvalidInput, NeedsPerson, TryAgain
 from shared.telemetry import logs, metrics, traces
@@ -38,7 +40,7 @@ def _entries(stream: io.StringIO) -> list[dict[str, object]]:
 
 
 def test_no_secret_reaches_a_log_line(lines: io.StringIO) -> None:
-    log = logs.logger("services.fetcher")
+    log = structlog.get_logger("services.fetcher")
     log.info(
         "connecting",
         password="hunter2",
@@ -65,7 +67,7 @@ def test_a_failure_tells_its_whole_chain_its_code_and_its_hint(lines: io.StringI
         except OSError as error:
             raise NeedsPerson("Login refused.", hint="New password.", code="login") from error
     except NeedsPerson:
-        logs.logger("x").exception("run failed", connection=7)
+        structlog.get_logger("x").exception("run failed", connection=7)
     (entry,) = _entries(lines)
     assert entry["code"] == "login" and entry["hint"] == "New password."
     assert "peer hung up" in str(entry["exception"]) and "Login refused" in str(entry["exception"])
@@ -73,12 +75,12 @@ def test_a_failure_tells_its_whole_chain_its_code_and_its_hint(lines: io.StringI
 
 
 def test_everything_below_a_job_carries_its_correlation_id(lines: io.StringIO) -> None:
-    with logs.correlated(connection=7) as identifier:
-        logs.logger("ours").info("a")
+    with bound_contextvars(correlation_id=(identifier := logs.correlation_id()), connection=7):
+        structlog.get_logger("ours").info("a")
         logging.getLogger("library").error("b")
-        with logs.correlated():
-            logs.logger("ours").info("c")
-    logs.logger("ours").info("d")
+        with bound_contextvars(correlation_id=logs.correlation_id()):
+            structlog.get_logger("ours").info("c")
+    structlog.get_logger("ours").info("d")
     *inside, outside = _entries(lines)
     assert [entry["correlation_id"] for entry in inside] == [identifier] * 3
     assert {entry["connection"] for entry in inside} == {7}

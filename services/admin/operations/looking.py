@@ -32,7 +32,7 @@ from shared.storage import audit, connections, labels, quarantine, scheduling
 from shared.storage.known import KnownMails
 from shared.storage.pool import Session
 
-_log = structlog.get_logger()
+_log = structlog.get_logger(__name__)
 
 T = TypeVar("T")
 #: Tests of one connection or host by the same person within this time are one audit entry.

@@ -52,11 +52,6 @@ class Pseudonyms:
         if len(text) >= _SHORTEST and text not in self._known:
             self._known[text] = instead
 
-    @property
-    def originals(self) -> Iterable[str]:
-        """Every text that was replaced and is long enough to be recognised."""
-        return list(self._known)
-
     def user(self, name: str) -> str:
         """A login name: an address stays one."""
         if not name:

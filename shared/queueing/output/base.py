@@ -69,7 +69,6 @@ class QueueState:
     entries_gone: bool = False
     #: Redis: stream ids. Empty on RabbitMQ.
     acknowledged_position: str = ""
-    lowest_pending_position: str = ""
     lowest_pending_event_id: str = ""
     last_position: str = ""
     #: RabbitMQ: None while it is not drained.
@@ -122,10 +121,6 @@ class Output(Protocol):
 
         Redis keeps acknowledged entries until then; RabbitMQ drops them by itself.
         """
-        ...
-
-    def purge(self, handler: str) -> None:
-        """Throws away what waits; the queue stays."""
         ...
 
     def delete(self, handler: str) -> None:

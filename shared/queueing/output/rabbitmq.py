@@ -155,11 +155,6 @@ class RabbitmqOutput:
     def trim(self, handler: str, up_to: str) -> None:
         pass
 
-    def purge(self, handler: str) -> None:
-        with self._connection() as connection:
-            if _counts(connection, queue_name(handler)) is not None:
-                connection.channel().queue_purge(queue_name(handler))
-
     def delete(self, handler: str) -> None:
         with self._connection() as connection:
             channel = connection.channel()

@@ -140,16 +140,6 @@ class RedisOutput:
         with _border(self._url):
             self._client.execute_command("XTRIM", stream_key(handler), "MINID", "=", _after(up_to))
 
-    def purge(self, handler: str) -> None:
-        key = stream_key(handler)
-        with _border(self._url):
-            pipeline = self._client.pipeline(transaction=True)
-            # The stream stays, so its last id goes on rising; a new group forgets what was pending.
-            pipeline.execute_command("XTRIM", key, "MAXLEN", "=", 0)
-            pipeline.execute_command("XGROUP DESTROY", key, GROUP)
-            pipeline.execute_command("XGROUP CREATE", key, GROUP, "$", "MKSTREAM")
-            pipeline.execute(raise_on_error=False)
-
     def delete(self, handler: str) -> None:
         with _border(self._url):
             self._client.delete(stream_key(handler), dead_key(handler), _generation_key(handler))
@@ -223,7 +213,6 @@ class RedisOutput:
             drained=not count and _order(delivered) >= _order(last),
             entries_gone=gone,
             acknowledged_position=acknowledged,
-            lowest_pending_position=position,
             lowest_pending_event_id=_event_id(entry[0][1].get(FIELD, b"")) if entry else "",
             last_position=last,
             **facts,

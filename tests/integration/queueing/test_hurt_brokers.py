@@ -11,7 +11,7 @@ import pytest
 from posthouse import MailEvent
 from posthouse.testing import make_event
 from shared.errors import PosthouseError, TryAgain
-from shared.queueing.broker import build_broker, enqueue, queue_depth
+from shared.queueing.broker import build_broker, enqueue
 from shared.queueing.output import NotTaken, Publication, QueueLost, open_output
 from tests.integration.queueing.conftest import (
     Consumers,
@@ -22,6 +22,7 @@ from tests.integration.queueing.conftest import (
     publish,
     read,
 )
+from tests.rig.queue_depth import queue_depth
 from tests.servers.rabbitmq import RabbitServer
 
 

@@ -10,9 +10,10 @@ import dramatiq
 import pytest
 
 from shared.errors import InvalidInput, NeedsPerson, TryAgain
-from shared.queueing.broker import Job, build_broker, enqueue, enqueue_many, queue_depth
+from shared.queueing.broker import Job, build_broker, enqueue, enqueue_many
 from shared.queueing.worker import pulse_of
 from tests.integration.queueing.conftest import Server, Workers, eventually
+from tests.rig.queue_depth import queue_depth
 from tests.servers.processes import free_port
 from tests.servers.redis import RedisServer
 
@@ -171,7 +172,6 @@ def test_liveness_tells_a_running_job_from_a_stuck_loop(
     assert begun.wait(20)
     pulse = pulse_of(broker)
     time.sleep(1.5)
-    assert pulse.longest_job_s > 1
     assert pulse.idle_s < 1.4, "the loop stands still while a job runs"
     go.set()
     eventually(lambda: pulse.running_jobs == 0)

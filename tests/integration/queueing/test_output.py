@@ -224,17 +224,6 @@ def test_rabbitmq_with_management_sees_what_is_being_handled(
     output.close()
 
 
-def test_purge_keeps_the_queue(server: Server, output: Output, handler: str) -> None:
-    output.ensure(handler, "g")
-    publish(output, handler, 5)
-    output.purge(handler)
-    state = output.inspect(handler)
-    assert (state.exists, state.backlog, state.drained) == (True, 0, True)
-    assert not state.entries_gone
-    publish(output, handler, 1)
-    assert len(read(server.url, handler)) == 1
-
-
 def test_delete_removes_it_and_may_be_repeated(
     server: Server, output: Output, handler: str
 ) -> None:

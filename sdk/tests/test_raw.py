@@ -74,44 +74,65 @@ def by_reference(url: str) -> MailEvent:
 
 
 def test_it_is_fetched_with_the_token(api: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert by_reference(f"{api.url}/raw").raw_bytes(token="t1") == MAIL
+    assert by_reference(f"{api.url}/raw").raw_bytes(token="t1", posthouse_url=api.url) == MAIL
     monkeypatch.setenv("POSTHOUSE_HANDLER_TOKEN", "t2")
+    monkeypatch.setenv("POSTHOUSE_URL", f"{api.url}/")
     with by_reference(f"{api.url}/raw").open_raw() as stream:
         assert stream.read(7) == MAIL[:7]
     assert api.tokens == ["Bearer t1", "Bearer t2"]
 
 
-def test_the_token_is_not_sent_on_to_the_store(api: Site, store: Site) -> None:
-    api.redirect_to = f"{store.url}/raw"
-    assert by_reference(f"{api.url}/redirect").raw_bytes(token="secret") == MAIL
-    assert api.tokens == ["Bearer secret"]
-    assert store.tokens == [None]
+def test_the_token_goes_nowhere_but_to_its_own_origin(api: Site, store: Site) -> None:
+    elsewhere = store.url.removeprefix("http://")
+    for url in (
+        f"{store.url}/raw",  # another port is another origin
+        f"{store.url.replace('127.0.0.1', 'localhost')}/raw",
+        f"{api.url}@{elsewhere}/raw",
+        f"{api.url}\\@{elsewhere}/raw",
+        f"{api.url.replace('http:', 'https:')}/raw",
+        f"//{elsewhere}/raw",
+    ):
+        with pytest.raises(RawUnavailable, match="POSTHOUSE_URL"):
+            by_reference(url).raw_bytes(token="secret", posthouse_url=api.url)
+    assert api.tokens == store.tokens == []
 
 
-def test_a_redirect_within_the_api_keeps_it(api: Site) -> None:
-    api.redirect_to = f"{api.url}/raw"
-    assert by_reference(f"{api.url}/redirect").raw_bytes(token="secret") == MAIL
+def test_without_a_known_origin_nothing_is_sent(api: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("POSTHOUSE_URL", raising=False)
+    with pytest.raises(RawUnavailable, match="set POSTHOUSE_URL"):
+        by_reference(f"{api.url}/raw").raw_bytes(token="secret")
+    assert api.tokens == []
+
+
+def test_redirects_are_refused(api: Site, store: Site) -> None:
+    for target in (store, api):
+        api.redirect_to = f"{target.url}/raw"
+        with pytest.raises(RawUnavailable, match="redirects are not followed"):
+            by_reference(f"{api.url}/redirect").raw_bytes(token="secret", posthouse_url=api.url)
     assert api.tokens == ["Bearer secret", "Bearer secret"]
+    assert store.tokens == []
 
 
 @pytest.mark.parametrize(("status", "said"), [(401, "TOKEN"), (403, "handler"), (404, "retention")])
 def test_refusals_say_what_to_do(api: Site, status: int, said: str) -> None:
     with pytest.raises(RawUnavailable, match=said) as raised:
-        by_reference(f"{api.url}/{status}").raw_bytes()
+        by_reference(f"{api.url}/{status}").raw_bytes(posthouse_url=api.url)
     assert raised.value.status == status
 
 
 def test_other_bytes_than_the_event_was_made_for_are_noticed(api: Site) -> None:
     with pytest.raises(RawMismatch):
-        replace(by_reference(f"{api.url}/raw"), sha256="0" * 64).raw_bytes()
+        event = replace(by_reference(f"{api.url}/raw"), sha256="0" * 64)
+        event.raw_bytes(posthouse_url=api.url)
 
 
 @pytest.mark.parametrize("url", ["file:///etc/passwd", "ftp://x/y", "/raw"])
 def test_only_http_is_followed(url: str) -> None:
     with pytest.raises(RawUnavailable):
-        by_reference(url).raw_bytes()
+        by_reference(url).raw_bytes(posthouse_url="http://127.0.0.1")
 
 
 def test_a_server_that_is_away_is_an_os_error() -> None:
     with pytest.raises(OSError, match="cannot be reached"):
-        by_reference("http://127.0.0.1:9/raw").raw_bytes(timeout_s=2)
+        url = "http://127.0.0.1:9"
+        by_reference(f"{url}/raw").raw_bytes(timeout_s=2, posthouse_url=url)

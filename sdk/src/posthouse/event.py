@@ -185,23 +185,38 @@ class MailEvent:
             correlation_id=self.correlation_id,
         )
 
-    def raw_bytes(self, *, token: str | None = None, timeout_s: float = 30.0) -> bytes:
+    def raw_bytes(
+        self,
+        *,
+        token: str | None = None,
+        timeout_s: float = 30.0,
+        posthouse_url: str | None = None,
+    ) -> bytes:
         """The mail, from the event itself or fetched from its url; checked against `sha256`.
 
-        `token` is the handler's token (default: the environment's POSTHOUSE_HANDLER_TOKEN). Raises
-        OSError where it cannot be fetched, RawMismatch where it is not the mail of this event.
+        `token` is the handler's token (default: the environment's POSTHOUSE_HANDLER_TOKEN); it is
+        sent to the origin of `posthouse_url` (default: POSTHOUSE_URL) alone. Raises OSError where
+        the mail cannot be fetched, RawMismatch where it is not the mail of this event.
         For a mail that is too large for memory see `open_raw`.
         """
         if self.raw.inline is not None:
             content = self.raw.inline
         else:
-            with self.open_raw(token=token, timeout_s=timeout_s) as stream:
+            with self.open_raw(
+                token=token, timeout_s=timeout_s, posthouse_url=posthouse_url
+            ) as stream:
                 content = stream.read()
         if hashlib.sha256(content).hexdigest() != self.sha256:
             raise RawMismatch(f"the bytes of event {self.id} do not have its SHA-256")
         return content
 
-    def open_raw(self, *, token: str | None = None, timeout_s: float = 30.0) -> IO[bytes]:
+    def open_raw(
+        self,
+        *,
+        token: str | None = None,
+        timeout_s: float = 30.0,
+        posthouse_url: str | None = None,
+    ) -> IO[bytes]:
         """The mail as a binary stream, to be closed by the caller; not checked against `sha256`."""
         if self.raw.inline is not None:
             import io
@@ -209,7 +224,7 @@ class MailEvent:
             return io.BytesIO(self.raw.inline)
         if not self.raw.url:
             raise RawMismatch(f"event {self.id} carries no bytes and no url")
-        return open_url(self.raw.url, token=token, timeout_s=timeout_s)
+        return open_url(self.raw.url, token=token, timeout_s=timeout_s, posthouse_url=posthouse_url)
 
     @property
     def text(self) -> str:

@@ -57,7 +57,7 @@ def add(
     enabled: Enabled = None,
     as_json: AsJson = False,
 ) -> None:
-    """Adds a handler, for all connections unless some are named. Shows its token, once."""
+    """Adds a handler, for all connections unless some are named. Shows its secrets, once."""
     with Api.from_environment() as api:
         body: dict[str, Any] = {"name": name, "connections": "all"}
         _shown(
@@ -89,6 +89,33 @@ def token(name: Name, yes: Yes = False, as_json: AsJson = False) -> None:
         found = api.named("handlers", name)
         showing.confirmed(f"The present token of {found['name']} stops working. Go on?", yes=yes)
         _shown(api.post(f"handlers/{found['id']}/token"), as_json)
+
+
+@app.command("signing-key")
+def signing_key(
+    name: Name,
+    end_former: Annotated[
+        bool, typer.Option("--end-former", help="Make none; end the one before the present one.")
+    ] = False,
+    yes: Yes = False,
+    as_json: AsJson = False,
+) -> None:
+    """Makes a new signing key for a handler and shows it, once.
+
+    Events are signed with the new and the former key until `--end-former`.
+    """
+    with Api.from_environment() as api:
+        found = api.named("handlers", name)
+        address = f"handlers/{found['id']}/signing-key"
+        if end_former:
+            question = f"Programs of {found['name']} that only have the former key stop. Go on?"
+            showing.confirmed(question, yes=yes)
+            api.delete(f"{address}/former")
+            _shown(api.named("handlers", name), as_json)
+            return
+        if found["has_former_signing_key"]:
+            showing.confirmed("The key before the present one ends by this. Go on?", yes=yes)
+        _shown(api.post(address), as_json)
 
 
 @app.command()
@@ -181,7 +208,13 @@ def _shown(found: dict[str, Any], as_json: bool) -> None:
             ("oldest", showing.when(queue["oldest_at"])),
             ("dead", queue["dead"]),
             ("token", (found["token"], "bold") if found["token"] else None),
+            ("signing key", (found["signing_key"], "bold") if found["signing_key"] else None),
         ]
     )
     if found["token"]:
         showing.say("The token is shown this once. It opens this handler's mails only.", "yellow")
+    if found["signing_key"]:
+        showing.say(
+            "The signing key is shown this once. Events are signed with it: POSTHOUSE_SIGNING_KEY.",
+            "yellow",
+        )

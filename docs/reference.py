@@ -21,12 +21,16 @@ SERVICES: Final = ("scheduler", "fetcher", "decryptor", "admin")
 
 #: Variables that are read elsewhere than in a settings class.
 OTHERS: Final = {
-    "POSTHOUSE_URL": "Commands that talk to the API: where it is (default: the house of `up`).",
+    "POSTHOUSE_URL": "Commands that talk to the API, and handlers' programs: where it is "
+    "(commands: by default the house of `up`).",
     "POSTHOUSE_TOKEN": "Commands that talk to the API: the token.",
     "POSTHOUSE_DATA_DIR": "`up`: the folder that everything is kept in (`--data-dir`).",
     "POSTHOUSE_DEBUG": "Any value: the command line shows where in the code an error came from.",
     "POSTHOUSE_DEMO_PASSWORD": "`demo mailbox`: its password.",
-    "POSTHOUSE_HANDLER_TOKEN": "A handler's own programs: its token, for mails by reference.",
+    "POSTHOUSE_HANDLER_TOKEN": "A handler's own programs: its token, for mails by reference. It is "
+    "sent to the origin of POSTHOUSE_URL alone.",
+    "POSTHOUSE_SIGNING_KEY": "A handler's own programs: the key that its events are signed with; "
+    "two, separated by a blank, while it is renewed.",
     "OTEL_EXPORTER_OTLP_ENDPOINT": "Where traces go (OpenTelemetry's own variable); unset: none.",
     "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": "The same, for traces alone.",
 }

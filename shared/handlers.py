@@ -27,6 +27,9 @@ class Handler:
     enabled: bool = True
     connection_ids: tuple[int, ...] | None = None
     has_token: bool = False
+    has_signing_key: bool = False
+    #: While the key is being renewed: events are signed with both.
+    has_former_signing_key: bool = False
     created_at: datetime | None = None
     updated_at: datetime | None = None
 

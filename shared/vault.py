@@ -71,6 +71,16 @@ def totp_place(person_id: int) -> Place:
     return Place("person", "totp_secret", str(person_id))
 
 
+def signing_key_place(handler_id: int) -> Place:
+    """Where the key lives that a handler's events are signed with."""
+    return Place("handler", "signing_key", str(handler_id))
+
+
+def former_signing_key_place(handler_id: int) -> Place:
+    """Where the one before it lives, while it is renewed."""
+    return Place("handler", "former_signing_key", str(handler_id))
+
+
 def login_flow_place(state: str) -> Place:
     """Where the secret half of a login that has started at a provider lives."""
     return Place("oauth_flow", "flow", state)

@@ -23,11 +23,11 @@ def seed(
     *,
     password: str,
     imap_port: int,
-    handler_token: str | None,
-) -> str:
+    handler_secrets: tuple[str, str] | None,
+) -> tuple[str, str]:
     """Brings the demo's objects about; what exists is kept, only the mailbox's port is corrected.
 
-    Returns the token of the handler: the given one where there is a handler already. Raises
+    Returns token and signing key of the handler: those given where it is there already. Raises
     PosthouseError with the API's own words where it refuses.
     """
     with httpx.Client(
@@ -45,11 +45,16 @@ def seed(
         handler = _find(api, "handlers", HANDLER)
         if handler is None:
             handler = {"name": HANDLER, "description": "Prints what it gets.", "connections": "all"}
-            handler_token = _call(api, "POST", "handlers", json=handler)["token"]
-        elif handler_token is None:
-            handler_token = _call(api, "POST", f"handlers/{handler['id']}/token")["token"]
+            made = _call(api, "POST", "handlers", json=handler)
+            handler_secrets = made["token"], made["signing_key"]
+        elif handler_secrets is None:
+            address = f"handlers/{handler['id']}"
+            handler_secrets = (
+                _call(api, "POST", f"{address}/token")["token"],
+                _call(api, "POST", f"{address}/signing-key")["signing_key"],
+            )
         _connection(api, certificate["id"], password, imap_port)
-    return str(handler_token)
+    return handler_secrets
 
 
 def fetch_now(url: str, token: str) -> None:

@@ -58,23 +58,32 @@ class Demo:
         if give_up():
             return
         try:
-            token = seed.seed(
+            kept = read_kept(self._folder.root)
+            had = kept.get("demo_handler_token"), kept.get("demo_signing_key")
+            token, key = seed.seed(
                 url,
                 environment["POSTHOUSE_ADMIN_TOKEN"],
                 self._root,
                 password=self._password,
                 imap_port=self._imap_port,
-                handler_token=read_kept(self._folder.root).get("demo_handler_token"),
+                handler_secrets=(had[0], had[1]) if had[0] and had[1] else None,
             )
         except PosthouseError as error:
             self._console.problem("demo", f"{error} {error.hint}")
             return
         self._folder.replace("demo_handler_token", token)
+        self._folder.replace("demo_signing_key", key)
         self._handler = self._supervisor.start(
             Program(
                 "demo-handler",
                 [sys.executable, "-P", "-u", "-m", "cli.main", "demo", "handler"],
-                environment={**os.environ, **environment, "POSTHOUSE_HANDLER_TOKEN": token},
+                environment={
+                    **os.environ,
+                    **environment,
+                    "POSTHOUSE_URL": url,
+                    "POSTHOUSE_HANDLER_TOKEN": token,
+                    "POSTHOUSE_SIGNING_KEY": key,
+                },
                 problem=CRASH,
                 speaks=True,
             )

@@ -2,6 +2,8 @@
 answers a machine.
 
 pip install 'posthouse[redis]'    (or 'posthouse[rabbitmq]')
+export POSTHOUSE_URL=https://posthouse.example.com
+export POSTHOUSE_HANDLER_TOKEN=... POSTHOUSE_SIGNING_KEY=...   (shown when the handler is made)
 python python_handler.py redis://127.0.0.1:6379/0 my-handler tickets
 """
 

@@ -16,6 +16,7 @@ from services.decryptor.private_folder import PrivateFolder
 from services.decryptor.publishing import Publisher
 from services.decryptor.secured import SecuredMails
 from services.decryptor.settings import DecryptorSettings
+from services.decryptor.signing import EventSigner
 from shared.heap import keep_freed
 from shared.heartbeats import HeartbeatWriter
 from shared.jobs import DECRYPT_ACTOR, DECRYPT_QUEUE
@@ -122,6 +123,7 @@ def build(settings: DecryptorSettings) -> Decryptor:
             settings.public_url,
             settings.inline_max_bytes,
             MailFactsReader(settings.text_max_bytes, folder),
+            EventSigner(vault),
         ),
         settings=settings,
         claims=Claims(database, settings.claim_seconds),

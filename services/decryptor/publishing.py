@@ -10,10 +10,13 @@ from dataclasses import dataclass
 
 import structlog
 
+from posthouse.signing import sign
 from services.decryptor.events import compose
 from services.decryptor.mail_facts import MailFactsReader
+from services.decryptor.signing import EventSigner
 from shared.clock import utc_now
 from shared.connections import Connection
+from shared.errors import SecretKeyMissing, SecretUnreadable
 from shared.messages import Outcome
 from shared.queueing.output import Output, Publication, QueueLost
 from shared.storage import outbox
@@ -42,6 +45,7 @@ class Publisher:
     public_url: str
     inline_max_bytes: int
     facts: MailFactsReader
+    signer: EventSigner
 
     def publish(
         self,
@@ -101,17 +105,30 @@ class Publisher:
         """(message, handler, position) of the confirmed, (message, reason) of the others."""
         events: dict[uuid.UUID, bytes] = {}
         publications = []
+        sent: list[tuple[Claimed, Target]] = []
+        confirmed: list[tuple[uuid.UUID, int, str]] = []
+        failures: list[tuple[uuid.UUID, str]] = []
         trace = traces.inject().get("traceparent", "")
         for mail, target in wanted:
+            try:
+                keys = self.signer.keys_of(target)
+            except (
+                SecretKeyMissing,
+                SecretUnreadable,
+            ) as error:  # another decryptor may have the key already
+                failures.append((mail.id, f"{target.name}: {error}"))
+                continue
             if mail.id not in events:
                 events[mail.id] = self._event(mail, ready[mail.id], connections, trace)
-            publications.append(Publication(target.name, events[mail.id], str(mail.id)))
+            event = events[mail.id]
+            signature = sign(target.name, event, keys) if keys else ""
+            publications.append(Publication(target.name, event, str(mail.id), signature))
+            sent.append((mail, target))
         if not publications:
-            return [], []
+            return confirmed, failures
         with metrics.timed(metrics.PUBLISH_SECONDS):
             results = self.output.publish(publications)
-        confirmed, failures = [], []
-        for (mail, target), result in zip(wanted, results, strict=True):
+        for (mail, target), result in zip(sent, results, strict=True):
             if isinstance(result, str):
                 confirmed.append((mail.id, target.handler_id, result))
             else:

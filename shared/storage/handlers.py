@@ -88,6 +88,20 @@ def write_token(session: Session, handler_id: int, digest: bytes | None) -> None
     session.execute(_SQL["write_token"], {"id": handler_id, "digest": digest})
 
 
+def signing_key(session: Session, handler_id: int) -> bytes | None:
+    """The sealed key that its events are signed with."""
+    row = session.execute(_SQL["signing_key"], {"id": handler_id}).fetchone()
+    return row[0] if row else None
+
+
+def write_signing_keys(
+    session: Session, handler_id: int, key: bytes | None, former: bytes | None
+) -> None:
+    """Keeps the sealed keys that its events are signed with from now on."""
+    values = {"id": handler_id, "key": key, "former": former}
+    session.execute(_SQL["write_signing_keys"], values)
+
+
 def queues(session: Session, ids: Sequence[int]) -> dict[int, QueueState]:
     """The queue of each of `ids`."""
     with session.cursor(row_factory=dict_row) as cursor:

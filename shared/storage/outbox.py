@@ -51,11 +51,13 @@ class Claimed:
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """An enabled handler and the connections it takes (None: all)."""
+    """An enabled handler, the connections it takes (None: all) and its sealed signing keys."""
 
     handler_id: int
     name: str
     connections: frozenset[int] | None
+    signing_key: bytes | None = None
+    former_signing_key: bytes | None = None
 
     def takes(self, connection_id: int) -> bool:
         return self.connections is None or connection_id in self.connections
@@ -172,8 +174,8 @@ def release(session: Session, token: uuid.UUID, releases: Sequence[Release]) -> 
 def targets(session: Session, connection_ids: Iterable[int]) -> list[Target]:
     rows = session.execute(_SQL["targets"], {"connection_ids": sorted(set(connection_ids))})
     return [
-        Target(identifier, name, None if takes_all else frozenset(chosen))
-        for identifier, name, takes_all, chosen in rows
+        Target(identifier, name, None if takes_all else frozenset(chosen), key, former)
+        for identifier, name, takes_all, chosen, key, former in rows
     ]
 
 

@@ -50,6 +50,8 @@ SEALED_COLUMNS: Final = (
     ),
     SealedColumn("oauth_flow", "flow", "state", "text"),
     SealedColumn("person", "totp_secret"),
+    SealedColumn("handler", "signing_key", readers=frozenset({"decryptor"})),
+    SealedColumn("handler", "former_signing_key", readers=frozenset({"decryptor"})),
     SealedColumn("webhook", "url", readers=frozenset({"scheduler"})),
     SealedColumn("webhook", "secret", readers=frozenset({"scheduler"})),
 )

@@ -25,7 +25,7 @@ from shared.storage.grants import SERVICES
 from shared.storage.migrate import grant
 from shared.storage.pool import Database
 from shared.storage.secrets import columns_of
-from shared.vault import Place, SecretKey, Vault, new_key, private_key_place
+from shared.vault import Place, SecretKey, Vault, new_key, private_key_place, signing_key_place
 from tests.rig.zygote import Child
 from tests.servers.mail_server import MailServer
 
@@ -45,6 +45,10 @@ class Starter(Protocol):
         die_at: str = "",
         stall_at: str = "",
     ) -> Child: ...
+
+
+#: What the events of a house's handlers are signed with.
+SIGNING_KEY = "posthouse_signing_of_a_test_house"
 
 
 class House:
@@ -168,7 +172,10 @@ class House:
 
     def add_handler(self, name: str = "archive") -> int:
         with self.database.transaction() as session:
-            return handlers.insert(session, Handler(name=name))
+            identifier = handlers.insert(session, Handler(name=name))
+            sealed = self.vault.seal(SIGNING_KEY.encode(), signing_key_place(identifier))
+            handlers.write_signing_keys(session, identifier, sealed, None)
+        return identifier
 
     def add_connection(self, password: str = "secret", **fields: Any) -> int:
         """An enabled connection; `fields` as the API takes them."""

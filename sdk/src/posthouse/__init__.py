@@ -5,6 +5,7 @@ from posthouse.contents import Attachment, NoSuchPart
 from posthouse.event import InvalidEvent, MailEvent, RawMismatch
 from posthouse.following import follow
 from posthouse.raw import RawUnavailable
+from posthouse.signing import Unverified
 from posthouse.source import AccessRefused, SourceLost
 
 __all__ = [
@@ -19,5 +20,6 @@ __all__ = [
     "Reject",
     "Retry",
     "SourceLost",
+    "Unverified",
     "follow",
 ]

@@ -22,7 +22,7 @@ import signal
 import threading
 import time
 from collections import OrderedDict, deque
-from collections.abc import Callable, Iterator, MutableSet
+from collections.abc import Callable, Iterator, MutableSet, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
@@ -31,6 +31,7 @@ from typing import Any
 
 from posthouse.callbacks import Callback, Caller
 from posthouse.event import InvalidEvent, MailEvent
+from posthouse.signing import MAX_AGE_S, Unverified, Verifier
 from posthouse.source import Held, Source, SourceLost, open_source
 
 _log = logging.getLogger("posthouse")
@@ -71,6 +72,11 @@ class Consumer:
     A repeat that the broker makes of an event this process has handled (its acknowledgement was
     lost) is not handled again. For repeats over processes give `seen`, a set that lasts: an event
     whose id is in it is acknowledged unhandled. It then also skips what is re-delivered on purpose.
+
+    Every event has to be signed with `signing_key` (one or several; default: the environment's
+    POSTHOUSE_SIGNING_KEY) not longer than `max_age_s` ago; what is not goes to the dead letters
+    with the reason, and no callback sees it. `verify=False` takes whatever is in the queue. Raises
+    ValueError without a key.
     """
 
     def __init__(
@@ -85,11 +91,15 @@ class Consumer:
         stale_after_s: float = 60.0,
         stop_timeout_s: float = 30.0,
         seen: MutableSet[str] | None = None,
+        signing_key: str | Sequence[str] | None = None,
+        verify: bool = True,
+        max_age_s: float = MAX_AGE_S,
         source: Source | None = None,
     ) -> None:
         self._source = source or open_source(
             url, handler, prefetch=concurrency + prefetch, stale_after_s=stale_after_s
         )
+        self._verifier = Verifier(handler, signing_key, max_age_s=max_age_s) if verify else None
         self._concurrency = concurrency
         self._most = concurrency + prefetch
         self._max_deliveries = max_deliveries
@@ -97,7 +107,7 @@ class Consumer:
         self._keep_every_s = stale_after_s / 4
         self._stop_timeout_s = stop_timeout_s
         self._seen = seen
-        self._handled: OrderedDict[str, None] = OrderedDict()
+        self._handled: OrderedDict[str, str] = OrderedDict()  # id: signature
         self._stop = threading.Event()
         self._outcomes: queue.SimpleQueue[tuple[Held, str, BaseException | None]] = (
             queue.SimpleQueue()
@@ -158,11 +168,20 @@ class Consumer:
 
     def _dispatch(self, held: Held, pool: ThreadPoolExecutor, caller: Caller) -> None:
         try:
+            if self._verifier is not None:
+                self._verifier.check(held.body, held.signature)
             event = MailEvent.from_json(held.body)
+        except Unverified as error:
+            _log.error("an event is put aside unhandled: %s", error)
+            self._source.bury(held, f"not verified: {error}")
+            return
         except InvalidEvent as error:
             self._source.bury(held, f"not a mail event: {error}")
             return
-        repeated = held.attempt > 1 and event.id in self._handled
+        # Published again on purpose, it has another signature; the very same one is a repeat.
+        before = self._handled.get(event.id)
+        same = bool(held.signature) and before == held.signature
+        repeated = before is not None and (held.attempt > 1 or same)
         if repeated or (self._seen is not None and event.id in self._seen):
             self._source.acknowledge([held])
             return
@@ -201,7 +220,7 @@ class Consumer:
             self._in_hand.discard(event_id)
             self._waiting.extend(self._parked.pop(event_id, ()))
             if failure is None:
-                self._remember(event_id)
+                self._remember(event_id, held.signature)
                 done.append(held)
             else:
                 self._failed(held, event_id, failure)
@@ -253,10 +272,10 @@ class Consumer:
             return _IDLE_WAIT_S
         return max(0.0, min(_IDLE_WAIT_S, self._delayed[0][0] - time.monotonic()))
 
-    def _remember(self, event_id: str) -> None:
+    def _remember(self, event_id: str, signature: str) -> None:
         if self._seen is not None:
             self._seen.add(event_id)
-        self._handled[event_id] = None
+        self._handled[event_id] = signature
         while len(self._handled) > _REMEMBERED:
             self._handled.popitem(last=False)
 

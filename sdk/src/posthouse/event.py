@@ -241,11 +241,24 @@ class MailEvent:
         """The parts that are more than the text of the mail, to open or to save."""
         return tuple(Attachment(part, self.open_part) for part in self.mail.attachments)
 
-    def message(self, *, token: str | None = None, timeout_s: float = 30.0) -> EmailMessage:
+    def message(
+        self,
+        *,
+        token: str | None = None,
+        timeout_s: float = 30.0,
+        posthouse_url: str | None = None,
+    ) -> EmailMessage:
         """The whole mail as Python's `email` reads it; in memory. Raises as `raw_bytes` does."""
-        return read_message(self.raw_bytes(token=token, timeout_s=timeout_s))
+        raw = self.raw_bytes(token=token, timeout_s=timeout_s, posthouse_url=posthouse_url)
+        return read_message(raw)
 
-    def html(self, *, token: str | None = None, timeout_s: float = 30.0) -> str:
+    def html(
+        self,
+        *,
+        token: str | None = None,
+        timeout_s: float = 30.0,
+        posthouse_url: str | None = None,
+    ) -> str:
         """The HTML form, whole, as it was sent: anything may be in it. Empty where there is none.
 
         Raises as `open_part` does.
@@ -253,11 +266,18 @@ class MailEvent:
         if not self.mail.html:
             return ""
         charset = next((p.charset for p in self.mail.parts if p.path == self.mail.html), "")
-        with self.open_part(self.mail.html, token=token, timeout_s=timeout_s) as stream:
+        with self.open_part(
+            self.mail.html, token=token, timeout_s=timeout_s, posthouse_url=posthouse_url
+        ) as stream:
             return decoded_text(stream.read(), charset)
 
     def open_part(
-        self, path: str, *, token: str | None = None, timeout_s: float = 30.0
+        self,
+        path: str,
+        *,
+        token: str | None = None,
+        timeout_s: float = 30.0,
+        posthouse_url: str | None = None,
     ) -> IO[bytes]:
         """One part, decoded, by its path in `mail.parts`: a stream, to be closed by the caller.
 
@@ -269,7 +289,7 @@ class MailEvent:
         if not self.raw.url:
             raise RawMismatch(f"event {self.id} carries no bytes and no url")
         address = f"{self.raw.url.removesuffix('/raw')}/parts/{path}"
-        return open_url(address, token=token, timeout_s=timeout_s)
+        return open_url(address, token=token, timeout_s=timeout_s, posthouse_url=posthouse_url)
 
     def reply_headers(self) -> dict[str, str]:
         """What makes an answer part of its thread (RFC 5322 section 3.6.4): `In-Reply-To`,

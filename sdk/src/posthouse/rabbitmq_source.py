@@ -13,6 +13,7 @@ from typing import Any
 import pika
 import pika.exceptions
 
+from posthouse.signing import HEADER
 from posthouse.source import AccessRefused, Held, SourceLost
 
 EXCHANGE = "posthouse.mail"
@@ -161,11 +162,13 @@ class RabbitmqSource:
     ) -> None:
         if number != self._number:
             return  # for a subscription that was given up: it comes again
-        deliveries = int((properties.headers or {}).get("x-delivery-count", 0))
+        headers = properties.headers or {}
+        deliveries = int(headers.get("x-delivery-count", 0))
         attempt = max(deliveries + 1, 2 if method.redelivered else 1)
         self._unsettled += 1
         self._heard_at = time.monotonic()
-        self._arrived.append(Held((self._number, method.delivery_tag), body, attempt))
+        token = (self._number, method.delivery_tag)
+        self._arrived.append(Held(token, body, attempt, str(headers.get(HEADER) or "")))
 
     def _on_cancel(self, _frame: Any) -> None:
         self._cancelled = True  # the queue was deleted: nothing would ever come again
@@ -184,6 +187,7 @@ class RabbitmqSource:
                     content_type="application/cloudevents+json",
                     delivery_mode=2,
                     headers={
+                        HEADER: held.signature,
                         "x-posthouse-reason": reason[:1000],
                         "x-posthouse-deliveries": held.attempt,
                         "x-posthouse-died-at": int(time.time()),

@@ -15,11 +15,13 @@ import redis.backoff
 import redis.exceptions
 import redis.retry
 
+from posthouse import signing
 from posthouse.redis_connection import is_wrong_server, open_moving_client
 from posthouse.source import AccessRefused, Held, SourceLost
 
 GROUP = "posthouse"
 FIELD = b"event"
+SIGNATURE = signing.FIELD.encode()
 
 
 def stream_key(handler: str) -> str:
@@ -63,7 +65,7 @@ class RedisSource:
                 command += ["BLOCK", max(1, int(wait_s * 1000))]
             answer = self._client.execute_command(*command, "STREAMS", self._key, ">")
             entries = entries_of(answer)
-            return [Held(position, fields.get(FIELD, b""), 1) for position, fields in entries]
+            return [_held(position, fields, 1) for position, fields in entries]
 
     def acknowledge(self, done: Sequence[Held]) -> None:
         with border():
@@ -76,7 +78,7 @@ class RedisSource:
                 "XCLAIM", self._key, GROUP, self._name, 0, held.token
             )
             entries = self._present(_pairs(answer))
-            return Held(held.token, entries[0][1], held.attempt + 1) if entries else None
+            return _held(held.token, entries[0][1], held.attempt + 1) if entries else None
 
     def bury(self, held: Held, reason: str) -> None:
         with border():
@@ -86,6 +88,7 @@ class RedisSource:
                 body = entry[0][1].get(FIELD, b"") if entry else b""
             dead = {
                 FIELD: body,
+                SIGNATURE: held.signature.encode(),
                 b"reason": reason.encode(),
                 b"deliveries": str(held.attempt).encode(),
                 b"position": held.token,
@@ -146,16 +149,21 @@ class RedisSource:
             consumername=self._name,
         )  # fmt: skip
         delivered = {entry["message_id"]: int(entry["times_delivered"]) for entry in counts}
-        return [Held(position, body, delivered.get(position, 2)) for position, body in entries]
+        return [_held(p, fields, delivered.get(p, 2)) for p, fields in entries]
 
     def _present(
         self, entries: Sequence[tuple[bytes, dict[bytes, bytes] | None]]
-    ) -> list[tuple[bytes, bytes]]:
+    ) -> list[tuple[bytes, dict[bytes, bytes]]]:
         """Those whose bytes are there; Redis 6.2 also names entries that were deleted."""
         gone = [position for position, fields in entries if fields is None]
         if gone:
             self._client.xack(self._key, GROUP, *gone)
-        return [(p, fields.get(FIELD, b"")) for p, fields in entries if fields is not None]
+        return [(p, fields) for p, fields in entries if fields is not None]
+
+
+def _held(position: bytes, fields: dict[bytes, bytes], attempt: int) -> Held:
+    signature = fields.get(SIGNATURE, b"").decode(errors="replace")
+    return Held(position, fields.get(FIELD, b""), attempt, signature)
 
 
 @contextmanager

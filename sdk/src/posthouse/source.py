@@ -27,12 +27,14 @@ class AccessRefused(Exception):
 class Held:
     """An event that the broker gave us and that is not settled yet.
 
-    `attempt` counts deliveries from 1; `token` is what the broker knows it by.
+    `attempt` counts deliveries from 1; `token` is what the broker knows it by; `signature` came
+    beside the event (see `posthouse.signing`), empty where none did.
     """
 
     token: Any
     body: bytes
     attempt: int
+    signature: str = ""
 
 
 class Source(Protocol):

@@ -115,6 +115,7 @@ def run_in_memory(
         concurrency=concurrency,
         max_deliveries=max_deliveries,
         seen=seen,
+        verify=False,
         source=source,
     )
     source.settled = consumer.stop

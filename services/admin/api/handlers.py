@@ -35,7 +35,8 @@ def search(ctx: Ctx, q: SearchText = "") -> PageOut[HandlerOut]:
 
 @router.post("", dependencies=[OPERATE], status_code=201, responses=responses(409))
 def create(ctx: Ctx, body: HandlerBody) -> HandlerOut:
-    """Adds a handler. The answer holds its token, once: it opens the handler's own mails."""
+    """Adds a handler. The answer holds, once, its token, which opens the handler's own mails, and
+    the key that its events are signed with."""
     return shown(handlers.create_handler(ctx, body))
 
 
@@ -55,6 +56,18 @@ def update(ctx: Ctx, handler_id: IdInPath, body: HandlerChanges) -> HandlerOut:
 def renew_token(ctx: Ctx, handler_id: IdInPath) -> HandlerOut:
     """A new token; the old one stops working at once."""
     return shown(handlers.renew_token(ctx, handler_id))
+
+
+@router.post("/{handler_id}/signing-key", dependencies=[OPERATE], responses=responses(404, 409))
+def renew_signing_key(ctx: Ctx, handler_id: IdInPath) -> HandlerOut:
+    """A new signing key. Events are signed with it and with the one before, until that is ended."""
+    return shown(handlers.renew_signing_key(ctx, handler_id))
+
+
+@router.delete("/{handler_id}/signing-key/former", dependencies=[OPERATE], responses=responses(404))
+def end_former_signing_key(ctx: Ctx, handler_id: IdInPath) -> HandlerOut:
+    """Ends the signing key before the present one: events bear no signature with it any more."""
+    return shown(handlers.end_former_signing_key(ctx, handler_id))
 
 
 @router.get("/{handler_id}/dead", dependencies=[LOOK], responses=responses(404, 502))
@@ -103,6 +116,9 @@ def shown(seen: HandlerSeen) -> HandlerOut:
         connections=ALL if ids is None else list(ids),
         has_token=handler.has_token,
         token=seen.token,
+        has_signing_key=handler.has_signing_key,
+        has_former_signing_key=handler.has_former_signing_key,
+        signing_key=seen.signing_key,
         redis_stream=handler.redis_stream,
         rabbitmq_queue=handler.rabbitmq_queue,
         queue=QueueOut.model_validate(seen.queue),

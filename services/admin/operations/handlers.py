@@ -7,25 +7,27 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from services.admin.context import Context
-from services.admin.people.tokens import digest_of, new_token
+from services.admin.people.tokens import digest_of, new_signing_key, new_token
 from shared.errors import Conflict
 from shared.handlers import Handler, edit
 from shared.storage import handlers, scheduling
 from shared.storage.handlers import QueueState
 from shared.storage.pool import Session
+from shared.vault import former_signing_key_place, signing_key_place
 
 
 @dataclass(frozen=True, slots=True)
 class HandlerSeen:
     """A handler with its queue. `waiting` counts mails that are still to be published to it.
 
-    `token` is set once, in the answer that made it.
+    `token` and `signing_key` are set once, in the answer that made them.
     """
 
     handler: Handler
     queue: QueueState
     waiting: int = 0
     token: str | None = None
+    signing_key: str | None = None
 
 
 def search_handlers(ctx: Context, q: str = "") -> Sequence[HandlerSeen]:
@@ -44,15 +46,16 @@ def get_handler(ctx: Context, handler_id: int) -> HandlerSeen:
 
 
 def create_handler(ctx: Context, changes: Mapping[str, Any]) -> HandlerSeen:
-    """Raises InvalidInput, NameTaken. The answer holds the handler's token, once."""
+    """Raises InvalidInput, NameTaken. The answer holds token and signing key, once."""
     handler = edit(None, changes)
-    token = new_token()
+    token, key = new_token(), new_signing_key()
     with ctx.transaction() as session:
         new = handlers.insert(session, handler)
         handlers.write_token(session, new, digest_of(token))
+        handlers.write_signing_keys(session, new, _sealed(ctx, new, key), None)
         scheduling.taken_first(session, new)
         ctx.record(session, "create", f"handler/{new}", after=replace(handler, id=new))
-        return replace(_see(session, new), token=token)
+        return replace(_see(session, new), token=token, signing_key=key)
 
 
 def update_handler(ctx: Context, handler_id: int, changes: Mapping[str, Any]) -> HandlerSeen:
@@ -77,6 +80,35 @@ def renew_token(ctx: Context, handler_id: int) -> HandlerSeen:
         return replace(_see(session, handler_id), token=token)
 
 
+def renew_signing_key(ctx: Context, handler_id: int) -> HandlerSeen:
+    """A new signing key. Events are signed with it and with the one before, until that is ended.
+
+    Raises NotFound, SecretUnreadable.
+    """
+    key = new_signing_key()
+    vault = ctx.house.vault
+    with ctx.transaction() as session:
+        handlers.get(session, handler_id, lock=True)
+        before = handlers.signing_key(session, handler_id)
+        former = None
+        if before is not None:
+            opened = vault.open(before, signing_key_place(handler_id))
+            former = vault.seal(opened, former_signing_key_place(handler_id))
+        handlers.write_signing_keys(session, handler_id, _sealed(ctx, handler_id, key), former)
+        ctx.record(session, "renew signing key", f"handler/{handler_id}")
+        return replace(_see(session, handler_id), signing_key=key)
+
+
+def end_former_signing_key(ctx: Context, handler_id: int) -> HandlerSeen:
+    """Events are signed with the present key alone from now on. Raises NotFound."""
+    with ctx.transaction() as session:
+        handlers.get(session, handler_id, lock=True)
+        present = handlers.signing_key(session, handler_id)
+        handlers.write_signing_keys(session, handler_id, present, None)
+        ctx.record(session, "end former signing key", f"handler/{handler_id}")
+        return _see(session, handler_id)
+
+
 def delete_handler(ctx: Context, handler_id: int, *, force: bool = False) -> None:
     """Raises NotFound; Conflict while events wait for it, unless `force`."""
     with ctx.transaction() as session:
@@ -91,6 +123,10 @@ def delete_handler(ctx: Context, handler_id: int, *, force: bool = False) -> Non
             )
         handlers.delete(session, handler_id)
         ctx.record(session, "delete", f"handler/{handler_id}", before=seen.handler)
+
+
+def _sealed(ctx: Context, handler_id: int, key: str) -> bytes:
+    return ctx.house.vault.seal(key.encode(), signing_key_place(handler_id))
 
 
 def _see(session: Session, handler_id: int) -> HandlerSeen:

@@ -91,6 +91,17 @@ def renew_token(request: Request, handler_id: int) -> Response:
     return _detail(request, operations.renew_token(context_of(request), handler_id))
 
 
+@router.post("/{handler_id:int}/signing-key", dependencies=[OPERATE])
+def renew_signing_key(request: Request, handler_id: int) -> Response:
+    return _detail(request, operations.renew_signing_key(context_of(request), handler_id))
+
+
+@router.post("/{handler_id:int}/signing-key/end-former", dependencies=[OPERATE])
+def end_former_signing_key(request: Request, handler_id: int) -> Response:
+    operations.end_former_signing_key(context_of(request), handler_id)
+    return go(f"/handlers/{handler_id}", "The former signing key has ended.")
+
+
 @router.post("/{handler_id:int}/delete", dependencies=[OPERATE])
 def delete(request: Request, handler_id: int, form: Form) -> Response:
     ctx = context_of(request)

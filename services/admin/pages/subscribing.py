@@ -26,6 +26,12 @@ def snippets(seen: HandlerSeen, settings: AdminSettings) -> list[Snippet]:
     found = [
         Snippet("Follow the queue on the command line", f"posthouse tail {handler.name}"),
         Snippet(
+            "What the program needs to know",
+            f"POSTHOUSE_URL={settings.public_url}\n"
+            "POSTHOUSE_HANDLER_TOKEN=<the token>\n"
+            "POSTHOUSE_SIGNING_KEY=<the signing key>",
+        ),
+        Snippet(
             "Python, with the package posthouse",
             "\n".join(
                 (

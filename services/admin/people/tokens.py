@@ -14,6 +14,11 @@ def new_token() -> str:
     return f"posthouse_{secrets.token_urlsafe(32)}"
 
 
+def new_signing_key() -> str:
+    """A fresh key for the signatures of a handler's events."""
+    return f"posthouse_signing_{secrets.token_urlsafe(32)}"
+
+
 def digest_of(token: str) -> bytes:
     """What is stored of a random token."""
     return hashlib.sha256(token.encode()).digest()

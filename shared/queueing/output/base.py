@@ -38,11 +38,13 @@ class NotTaken(TryAgain):
 
 
 class Publication(NamedTuple):
-    """One event for one handler. `event` is the JSON as it goes out."""
+    """One event for one handler. `event` is the JSON as it goes out, `signature` shows the handler
+    who wrote it (see `posthouse.signing`)."""
 
     handler: str
     event: bytes
     message_id: str
+    signature: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

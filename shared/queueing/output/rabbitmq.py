@@ -19,6 +19,7 @@ import httpx
 import pika
 import pika.exceptions
 
+from posthouse.signing import HEADER
 from shared.clock import utc_now
 from shared.errors import PosthouseError
 from shared.queueing.amqp import ConfirmingPublisher, Fate, Outgoing
@@ -112,7 +113,14 @@ class RabbitmqOutput:
         try:
             fates = self._publisher.publish(
                 [
-                    Outgoing(EXCHANGE, f"handler.{p.handler}", p.event, p.message_id, CONTENT_TYPE)
+                    Outgoing(
+                        EXCHANGE,
+                        f"handler.{p.handler}",
+                        p.event,
+                        p.message_id,
+                        CONTENT_TYPE,
+                        {HEADER: p.signature},
+                    )
                     for p in batch
                 ]
             )
@@ -183,7 +191,9 @@ class RabbitmqOutput:
             event_id = _event_id(properties, body)
             if wanted is not None and event_id not in wanted:
                 continue
-            result = self.publish([Publication(handler, body, event_id)])[0]
+            # As it was signed: signing it here would vouch for whatever somebody put there.
+            signature = str((properties.headers or {}).get(HEADER) or "")
+            result = self.publish([Publication(handler, body, event_id, signature)])[0]
             if isinstance(result, PosthouseError):
                 raise result
             acknowledge()

@@ -14,6 +14,7 @@ from typing import Any, Final
 
 import redis
 
+from posthouse import signing
 from shared.errors import PosthouseError
 from shared.queueing.connect import redis_client, translated
 from shared.queueing.output.base import (
@@ -27,6 +28,7 @@ from shared.queueing.output.base import (
 
 GROUP: Final = "posthouse"
 FIELD: Final = b"event"
+SIGNATURE: Final = signing.FIELD.encode()
 
 #: What is sent before answers are read: bounds what either side holds in memory.
 _PIPELINE_BYTES: Final = 8 << 20
@@ -86,7 +88,7 @@ class RedisOutput:
                 # group, and nobody would notice what went with it.
                 pipeline.execute_command(
                     "XADD", stream_key(publication.handler), "NOMKSTREAM", "*", FIELD,
-                    publication.event,
+                    publication.event, SIGNATURE, publication.signature,
                 )  # fmt: skip
             try:
                 answers = pipeline.execute(raise_on_error=False)
@@ -168,7 +170,9 @@ class RedisOutput:
                 event_id = _event_id(event)
                 if wanted is not None and event_id not in wanted:
                     continue
-                result = self.publish([Publication(handler, event, event_id)])[0]
+                # As it was signed: signing it here would vouch for whatever somebody put there.
+                signature = fields.get(SIGNATURE, b"").decode(errors="replace")
+                result = self.publish([Publication(handler, event, event_id, signature)])[0]
                 if isinstance(result, PosthouseError):
                     raise result
                 self._client.xdel(key, position)

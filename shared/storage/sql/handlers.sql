@@ -4,7 +4,8 @@ SELECT h.id, h.name, h.description, h.enabled,
        CASE WHEN NOT h.all_connections THEN
            ARRAY(SELECT hc.connection_id FROM handler_connection hc
                  WHERE hc.handler_id = h.id ORDER BY hc.connection_id) END AS connection_ids,
-       h.token_digest IS NOT NULL AS has_token, h.created_at, h.updated_at
+       h.token_digest IS NOT NULL AS has_token, h.signing_key IS NOT NULL AS has_signing_key,
+       h.former_signing_key IS NOT NULL AS has_former_signing_key, h.created_at, h.updated_at
 FROM handler h
 
 -- name: of_id
@@ -46,6 +47,13 @@ DELETE FROM handler WHERE id = %(id)s
 
 -- name: write_token
 UPDATE handler SET token_digest = %(digest)s, updated_at = now() WHERE id = %(id)s
+
+-- name: signing_key
+SELECT signing_key FROM handler WHERE id = %(id)s
+
+-- name: write_signing_keys
+UPDATE handler SET signing_key = %(key)s, former_signing_key = %(former)s, updated_at = now()
+WHERE id = %(id)s
 
 -- name: queues
 -- How each handler's queue looked when it was last checked.

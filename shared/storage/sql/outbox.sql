@@ -82,7 +82,8 @@ WHERE o.message_id = r.id AND o.claim = %(claim)s;
 -- Enabled handlers that take these connections, and those that already have a mail.
 SELECT h.id, h.name, h.all_connections,
        ARRAY(SELECT hc.connection_id FROM handler_connection AS hc
-             WHERE hc.handler_id = h.id AND hc.connection_id = ANY(%(connection_ids)s))
+             WHERE hc.handler_id = h.id AND hc.connection_id = ANY(%(connection_ids)s)),
+       h.signing_key, h.former_signing_key
 FROM handler AS h WHERE h.enabled ORDER BY h.id;
 
 -- name: delivered

@@ -8,8 +8,10 @@ from typing import Any
 
 import pytest
 
+from services.decryptor.signing import EventSigner
 from shared.clock import utc_now
 from shared.messages import RawRef
+from shared.storage import outbox
 from tests.integration import rows
 from tests.integration.api.conftest import Api
 from tests.integration.api.test_connections import problem
@@ -67,6 +69,29 @@ def test_a_handler_takes_all_connections_or_chosen_ones(api: Api) -> None:
     assert problem(gone, 422)["field"] == "connections"
     assert problem(api.http.post("handlers", json={"name": "archive"}), 409)["field"] == "name"
     assert problem(api.http.post("handlers", json={"name": "Not OK"}), 422)["field"] == "name"
+    assert api.http.delete(path).status_code == 204
+
+
+def test_a_handlers_signing_key_is_shown_once_and_renewed_with_two_valid(api: Api) -> None:
+    made = api.http.post("handlers", json={"name": "signed"}).json()
+    path, first = f"handlers/{made['id']}", made["signing_key"]
+
+    def keys() -> list[str]:
+        with api.database.transaction() as session:
+            (target,) = [t for t in outbox.targets(session, []) if t.handler_id == made["id"]]
+        return EventSigner(api.admin.house.vault).keys_of(target)
+
+    assert first.startswith("posthouse_signing_")
+    assert keys() == [first]
+    assert api.http.get(path).json()["signing_key"] is None
+    assert first.encode() not in api.execute("SELECT signing_key FROM handler")[0][0]
+    renewed = api.http.post(f"{path}/signing-key").json()
+    assert renewed["has_former_signing_key"]
+    assert keys() == [renewed["signing_key"], first]
+    ended = api.http.delete(f"{path}/signing-key/former").json()
+    assert ended["signing_key"] is None
+    assert not ended["has_former_signing_key"]
+    assert keys() == [renewed["signing_key"]]
     assert api.http.delete(path).status_code == 204
 
 

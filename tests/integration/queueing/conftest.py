@@ -16,6 +16,7 @@ import pytest
 import redis
 
 from posthouse import Consumer, MailEvent
+from posthouse.signing import sign
 from shared.errors import TryAgain
 from shared.queueing.broker import build_broker
 from shared.queueing.output import Output, Publication, open_output
@@ -24,6 +25,7 @@ from tests.servers.rabbitmq import RabbitServer
 from tests.servers.redis import RedisServer
 
 Server = RedisServer | RabbitServer
+SIGNING_KEY = "posthouse_signing_of_these_tests"
 
 
 @pytest.fixture(scope="session")
@@ -105,6 +107,11 @@ def make_queue(output: Output, handler: str, generation: str = "g") -> None:
         return output.inspect(handler).exists
 
     eventually(made, seconds=60)
+
+
+def signed(handler: str, body: bytes, identifier: str, key: str = SIGNING_KEY) -> Publication:
+    """An event as the decryptor publishes it."""
+    return Publication(handler, body, identifier, sign(handler, body, [key]))
 
 
 def event(text: str = "", **more: Any) -> tuple[str, bytes]:
@@ -230,7 +237,8 @@ class Consumers:
         self, url: str, handler: str, callback: Callable[[MailEvent], Any], **options: Any
     ) -> Callable[[], None]:
         """Returns what stops it and waits for its end."""
-        consumer = Consumer(url, handler, **{"stale_after_s": 2.0, "retry_delay_s": 0.2, **options})
+        defaults = {"stale_after_s": 2.0, "retry_delay_s": 0.2, "signing_key": SIGNING_KEY}
+        consumer = Consumer(url, handler, **{**defaults, **options})
         thread = threading.Thread(target=consumer.run, args=(callback,))
         thread.start()
         self._running.append((consumer, thread))

@@ -20,7 +20,14 @@ import redis
 from posthouse import AccessRefused, Consumer, MailEvent, Reject, Retry, follow
 from posthouse.testing import make_event
 from shared.queueing.output import Output, Publication, open_output
-from tests.integration.queueing.conftest import Consumers, Server, eventually, make_queue
+from tests.integration.queueing.conftest import (
+    SIGNING_KEY,
+    Consumers,
+    Server,
+    eventually,
+    make_queue,
+    signed,
+)
 from tests.servers.rabbitmq import RabbitServer
 from tests.servers.redis import RedisServer
 
@@ -28,7 +35,7 @@ EXAMPLES = Path(__file__).parents[3] / "sdk" / "examples"
 
 
 def send(output: Output, handler: str, *events: MailEvent) -> None:
-    results = output.publish([Publication(handler, e.to_json(), e.id) for e in events])
+    results = output.publish([signed(handler, e.to_json(), e.id) for e in events])
     assert all(isinstance(result, str) for result in results), results
 
 
@@ -78,7 +85,7 @@ def test_retry_reject_and_failure_end_where_they_should(
     consumers.start(server.url, handler, handle, max_deliveries=3)
     events = {name: make_event(subject=name) for name in ("later", "never", "broken", "fine")}
     send(output, handler, *events.values())
-    output.publish([Publication(handler, b"nonsense", "not-an-event")])
+    output.publish([signed(handler, b"nonsense", "not-an-event")])
     eventually(lambda: output.inspect(handler).dead == 3 and calls.count("later") == 3)
     eventually(lambda: output.inspect(handler).drained)
     assert calls.count("broken") == 3
@@ -204,7 +211,7 @@ def test_a_killed_consumer_loses_nothing(
         def handle(event):
             print(event.id, flush=True)
             time.sleep(60)
-        Consumer(sys.argv[1], sys.argv[2], stale_after_s=2).run(handle)
+        Consumer(sys.argv[1], sys.argv[2], stale_after_s=2, verify=False).run(handle)
         """
     )
     child = subprocess.Popen(
@@ -252,7 +259,7 @@ def test_a_refused_password_ends_it(rabbit_server: RabbitServer, handler: str) -
             rabbit_server.url.replace("guest:guest", "guest:s3cret"),
         ):
             with pytest.raises(AccessRefused) as raised:
-                Consumer(url, handler).run(lambda event: None)
+                Consumer(url, handler, verify=False).run(lambda event: None)
             assert "s3cret" not in str(raised.value)
 
 
@@ -263,7 +270,7 @@ def test_following_takes_nothing_away(
     stop = threading.Event()
     seen: list[Any] = []
     got: list[Any] = []
-    following = follow(server.url, handler, stop=stop)
+    following = follow(server.url, handler, stop=stop, signing_key=SIGNING_KEY)
     thread = threading.Thread(target=lambda: seen.extend(event.id for event in following))
     thread.start()
     time.sleep(1.5)
@@ -284,7 +291,11 @@ class Program:
     def __init__(self, argv: list[str], folder: Path) -> None:
         self._output = (folder / "output").open("w+b")
         self._process = subprocess.Popen(
-            argv, cwd=folder, stdout=self._output, stderr=subprocess.STDOUT
+            argv,
+            cwd=folder,
+            stdout=self._output,
+            stderr=subprocess.STDOUT,
+            env={**os.environ, "POSTHOUSE_SIGNING_KEY": SIGNING_KEY},
         )
 
     def said(self) -> str:
@@ -342,8 +353,12 @@ def test_the_example_without_the_sdk(
     make_queue(output, handler)  # it waits until the queue is there
     events = [make_event(subject=f"Grüße \\n {n}", text="x" * 5000) for n in range(5)]
     send(output, handler, *events)
+    forged = make_event(subject="forged")
+    output.publish([Publication(handler, forged.to_json(), forged.id)])
     eventually(lambda: output.inspect(handler).drained)
     eventually(lambda: "Grüße \\n 4" in program.said())
+    assert [one.event_id for one in output.dead(handler)] == [forged.id]
+    assert not (tmp_path / f"{forged.id}.eml").exists()
     for event in events:
         assert (tmp_path / f"{event.id}.eml").read_bytes() == event.raw.inline
     program.stop()

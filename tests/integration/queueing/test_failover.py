@@ -14,8 +14,8 @@ from posthouse import MailEvent
 from posthouse.testing import make_event
 from shared.errors import TryAgain
 from shared.queueing.broker import build_broker, enqueue
-from shared.queueing.output import Publication, open_output
-from tests.integration.queueing.conftest import Consumers, Workers, eventually, make_queue
+from shared.queueing.output import open_output
+from tests.integration.queueing.conftest import Consumers, Workers, eventually, make_queue, signed
 from tests.rig.proxy import Proxy
 from tests.servers.rabbitmq import RabbitServer
 from tests.servers.redis import RedisServer
@@ -76,7 +76,7 @@ def test_redis_fails_over_behind_one_address(
     consumers.start(pair.url, handler, lambda event: handled.append(event.id))
 
     def published(event: MailEvent) -> bool:
-        return isinstance(output.publish([Publication(handler, event.to_json(), event.id)])[0], str)
+        return isinstance(output.publish([signed(handler, event.to_json(), event.id)])[0], str)
 
     def enqueued(name: str) -> bool:
         try:
@@ -125,9 +125,9 @@ def test_a_callback_over_the_acknowledgement_timeout_costs_the_consumer_nothing(
 
     caplog.set_level(logging.WARNING, "posthouse")
     consumers.start(impatient_rabbit.url, handler, handle, concurrency=2)
-    output.publish([Publication(handler, slow.to_json(), slow.id)])
+    output.publish([signed(handler, slow.to_json(), slow.id)])
     eventually(lambda: "consumer_timeout" in caplog.text, seconds=60)
-    output.publish([Publication(handler, quick.to_json(), quick.id)])
+    output.publish([signed(handler, quick.to_json(), quick.id)])
     eventually(lambda: handled == [quick.id])
     go.set()
     eventually(lambda: output.inspect(handler).drained and len(handled) >= 2)

@@ -12,7 +12,7 @@ from posthouse import MailEvent
 from posthouse.testing import make_event
 from shared.errors import PosthouseError, TryAgain
 from shared.queueing.broker import build_broker, enqueue
-from shared.queueing.output import NotTaken, Publication, QueueLost, open_output
+from shared.queueing.output import NotTaken, QueueLost, open_output
 from tests.integration.queueing.conftest import (
     Consumers,
     Server,
@@ -21,6 +21,7 @@ from tests.integration.queueing.conftest import (
     make_queue,
     publish,
     read,
+    signed,
 )
 from tests.rig.queue_depth import queue_depth
 from tests.servers.rabbitmq import RabbitServer
@@ -42,7 +43,7 @@ class Site:
         consumers.start(server.url, handler, lambda event: self.handled.append(event.id))
 
     def send(self, event: MailEvent) -> str | PosthouseError:
-        publication = Publication(self.handler, event.to_json(), event.id)
+        publication = signed(self.handler, event.to_json(), event.id)
         return self.output.publish([publication])[0]
 
     def send_surely(self, event: MailEvent) -> None:

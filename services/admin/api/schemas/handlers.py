@@ -30,6 +30,13 @@ class HandlerOut(BaseModel):
     token: str | None = Field(
         default=None, description="Only in the answer that made it: it is stored as a digest"
     )
+    has_signing_key: bool
+    has_former_signing_key: bool = Field(
+        description="While the key is renewed: events are signed with both"
+    )
+    signing_key: str | None = Field(
+        default=None, description="Only in the answer that made it: events are signed with it"
+    )
     redis_stream: str
     rabbitmq_queue: str
     queue: QueueOut

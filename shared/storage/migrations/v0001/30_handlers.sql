@@ -5,6 +5,8 @@ CREATE TABLE handler (
     enabled boolean NOT NULL DEFAULT true,
     all_connections boolean NOT NULL DEFAULT true,
     token_digest bytea,                -- SHA-256 of the handler's token: it opens its own mails
+    signing_key bytea,                 -- sealed: events are signed with it
+    former_signing_key bytea,          -- sealed: and with this one, while the key is renewed
     created_at timestamptz NOT NULL DEFAULT now(),
     updated_at timestamptz NOT NULL DEFAULT now()
 );

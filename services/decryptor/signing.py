@@ -1,0 +1,37 @@
+"""The keys that events are signed with, as the ledger keeps them: sealed."""
+
+from __future__ import annotations
+
+from shared.storage.outbox import Target
+from shared.vault import Vault, former_signing_key_place, signing_key_place
+
+#: Opened keys that are kept, so that a batch does not open them once a mail.
+_KEPT = 4096
+
+
+class EventSigner:
+    """Opens handlers' signing keys. Thread-safe."""
+
+    def __init__(self, vault: Vault) -> None:
+        self._vault = vault
+        self._opened: dict[tuple[int, bytes], str] = {}
+
+    def keys_of(self, target: Target) -> list[str]:
+        """The present key, and the former one in a renewal. Raises SecretUnreadable,
+        SecretKeyMissing."""
+        places = (
+            (target.signing_key, signing_key_place),
+            (target.former_signing_key, former_signing_key_place),
+        )
+        keys = []
+        for sealed, place in places:
+            if sealed is None:
+                continue
+            known = self._opened.get((target.handler_id, sealed))
+            if known is None:
+                known = self._vault.open(sealed, place(target.handler_id)).decode()
+                if len(self._opened) >= _KEPT:
+                    self._opened.clear()
+                self._opened[target.handler_id, sealed] = known
+            keys.append(known)
+        return keys

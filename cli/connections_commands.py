@@ -98,7 +98,9 @@ def add(
     body = {"name": name, "mode": mode, "username": username} | fields(settings)
     if host is not None:
         body["host"] = host
-    if mode in _PASSWORD_MODES and not {"password", "credential_id"} & set(body):
+    if mode in _PASSWORD_MODES and not {"password", "credential_id", "client_certificate"} & set(
+        body
+    ):
         password = asked_secret("Password", from_stdin=password_stdin)
         if password is not None:
             body["password"] = password

@@ -113,7 +113,15 @@ _ALWAYS: Final = frozenset(
     }
 )
 _SERVER: Final = frozenset(
-    {"host", "port", "security", "password", "verify_certificate", "ca_certificate"}
+    {
+        "host",
+        "port",
+        "security",
+        "password",
+        "client_certificate",
+        "verify_certificate",
+        "ca_certificate",
+    }
 )
 #: The fields that each mode has a use for; every other field is refused.
 FIELDS_OF: Final[Mapping[Mode, frozenset[str]]] = {
@@ -155,8 +163,9 @@ class Connection:
     """One mailbox folder to be watched, as the administrator described it.
 
     `folder` is empty for the inbox, else the exact name with `/` between levels. `shared_mailbox`
-    is None where the switch is off. `password` is never part of this value: it stays sealed in
-    storage until a mailbox is opened. `timeout_ms` bounds connection attempts.
+    is None where the switch is off. `password` and `client_certificate` (PEM, with its key) are
+    never part of this value: they stay sealed in storage until a mailbox is opened. `timeout_ms`
+    bounds connection attempts.
     """
 
     id: int = 0
@@ -170,6 +179,7 @@ class Connection:
     ca_certificate: str | None = None
     username: str = ""
     has_password: bool = False
+    has_client_certificate: bool = False
     credential_id: int | None = None
     interval_minutes: int = 1
     folder: str = ""
@@ -224,18 +234,23 @@ class Connection:
 _EDITABLE: Final = frozenset(f.name for f in fields(Connection)) - {
     "id",
     "has_password",
+    "has_client_certificate",
     "created_at",
     "updated_at",
 }
-SECRET_FIELDS: Final = frozenset({"password"})
+SECRET_FIELDS: Final = frozenset({"password", "client_certificate"})
 
 
 @dataclass(frozen=True, slots=True)
 class ConnectionEdit:
-    """A checked change: the connection as it will be, and the password if one was given."""
+    """A checked change: the connection as it will be, and the secrets that were given.
+
+    An empty secret is taken away, None leaves it as it is.
+    """
 
     connection: Connection
     password: str | None = field(default=None, repr=False)
+    client_certificate: str | None = field(default=None, repr=False)
 
 
 def edit(current: Connection | None, changes: Mapping[str, Any]) -> ConnectionEdit:
@@ -271,20 +286,27 @@ def edit(current: Connection | None, changes: Mapping[str, Any]) -> ConnectionEd
             field="credential_id",
             hint="Leave the credential empty to log in with the password.",
         )
-    keeps_password = (
-        current is not None
-        and current.has_password
-        and "password" in allowed
-        and values.get("credential_id") is None
+    certificate = typed.secret(
+        "client_certificate", changes.get("client_certificate"), 65_536, lines=True
     )
+    if certificate and values.get("credential_id") is not None:
+        raise InvalidInput(
+            "A connection logs in with a client certificate or with an OAuth2 credential, not with "
+            "both.",
+            field="client_certificate",
+        )
+    keeps = current is not None and "password" in allowed and values.get("credential_id") is None
+    keeps_password = keeps and current is not None and current.has_password
+    keeps_certificate = keeps and current is not None and current.has_client_certificate
     draft = Connection(
         **values,
         id=current.id if current else 0,
         has_password=bool(password) or (keeps_password and password is None),
+        has_client_certificate=bool(certificate) or (keeps_certificate and certificate is None),
         created_at=current.created_at if current else None,
         updated_at=current.updated_at if current else None,
     )
-    return ConnectionEdit(_complete(draft), password)
+    return ConnectionEdit(_complete(draft), password, certificate)
 
 
 def _complete(draft: Connection) -> Connection:
@@ -294,7 +316,13 @@ def _complete(draft: Connection) -> Connection:
             raise InvalidInput("The host of the mail server is missing.", field="host")
         if not draft.port:
             draft = replace(draft, port=DEFAULT_PORTS[(draft.mode, draft.security)])
-        if not draft.has_password and draft.credential_id is None:
+        if draft.has_client_certificate and draft.security is TransportSecurity.NONE:
+            raise InvalidInput(
+                "A client certificate is shown inside TLS only.",
+                field="security",
+                hint="Choose tls, or starttls.",
+            )
+        if not (draft.has_password or draft.has_client_certificate or draft.credential_id):
             raise InvalidInput("The password is missing.", field="password")
         if draft.credential_id is not None and draft.security is TransportSecurity.NONE:
             raise InvalidInput(

@@ -27,6 +27,7 @@ from shared.vault import (
     Vault,
     client_certificate_place,
     client_secret_place,
+    login_certificate_place,
     login_flow_place,
     password_place,
     tokens_place,
@@ -70,12 +71,21 @@ class Logins:
         connection: Connection,
         *,
         password: str | None = None,
+        client_certificate: str | None = None,
         secrets: ClientSecrets | None = None,
     ) -> Login:
-        """What `shared.mailbox.open` needs. `password` and `secrets` stand in for stored ones
-        where somebody has typed them and not yet saved."""
+        """What `shared.mailbox.open` needs. `password`, `client_certificate` and `secrets` stand in
+        for stored ones where somebody has typed them and not yet saved."""
         if not connection.uses_oauth:
-            return Login(connection.username, password=password or self._password(connection.id))
+            if not password and (connection.has_password or not connection.has_client_certificate):
+                password = self._password(connection.id)
+            if not client_certificate and connection.has_client_certificate:
+                client_certificate = self._login_certificate(connection.id)
+            return Login(
+                connection.username,
+                password=password or None,
+                client_certificate=client_certificate or None,
+            )
         credential = self.credential(connection)
         clouds.check_use(connection, credential)
         return Login(
@@ -255,6 +265,11 @@ class Logins:
         if sealed is None:
             raise NotFound("The connection has no password.", hint="Enter it at the connection.")
         return self._vault.open(sealed, password_place(connection_id)).decode()
+
+    def _login_certificate(self, connection_id: int) -> str | None:
+        with self._database.transaction() as session:
+            sealed = connections.sealed_client_certificate(session, connection_id)
+        return self._opened(sealed, login_certificate_place(connection_id))
 
     def _opened(self, sealed: bytes | None, place: Place) -> str | None:
         return None if sealed is None else self._vault.open(sealed, place).decode()

@@ -46,6 +46,11 @@ def password_place(connection_id: int) -> Place:
     return Place("connection", "password", str(connection_id))
 
 
+def login_certificate_place(connection_id: int) -> Place:
+    """Where the client certificate that a connection logs in with lives, with its key."""
+    return Place("connection", "client_certificate", str(connection_id))
+
+
 def client_secret_place(credential_id: int) -> Place:
     """Where the client secret of an OAuth2 credential lives."""
     return Place("credential", "client_secret", str(credential_id))

@@ -79,6 +79,7 @@ class ConnectionEntry(_Entry):
     ca_certificate: str | None = None
     username: str
     password: Reference | None = None
+    client_certificate: Reference | None = None
     credential: str | None = None
     interval_minutes: int | None = None
     folder: str | None = None

@@ -63,7 +63,7 @@ def _connection(item: dict[str, Any], names: dict[str, dict[int, str]]) -> dict[
     plain = Connection(name="", mode=mode)
     entry: dict[str, Any] = {"name": item["name"], "mode": item["mode"]}
     for name in (field for field in Connection.__slots__ if field in FIELDS_OF[mode]):
-        if name in ("name", "mode", "credential_id", "certificate_ids"):
+        if name in ("name", "mode", "credential_id", "certificate_ids", "has_client_certificate"):
             continue
         default = getattr(plain, name)
         if name == "port":
@@ -72,6 +72,8 @@ def _connection(item: dict[str, Any], names: dict[str, dict[int, str]]) -> dict[
             entry[name] = item[name]
     if item["has_password"]:
         entry["password"] = _variable(item["name"], "password")
+    if item["has_client_certificate"]:
+        entry["client_certificate"] = _variable(item["name"], "client_certificate")
     if item["credential_id"]:
         entry["credential"] = names["credentials"][item["credential_id"]]
     if item["certificate_ids"]:

@@ -162,6 +162,8 @@ class Plan:
             differences.append(Difference("enabled", enabled, entry.enabled))
         if self._needs_password(entry, there, differences):
             differences.append(Difference("password", None, _HIDDEN))
+        if self._needs_certificate(entry, there):
+            differences.append(Difference("client_certificate", None, _HIDDEN))
 
         def body(fields: set[str]) -> dict[str, Any]:
             found = {n: wanted[n] for n in fields if n in wanted}
@@ -172,6 +174,10 @@ class Plan:
                 found["credential_id"] = self._id("credentials", named) if named else None
             if "password" in fields:
                 found["password"] = self._secret(entry.password, "password")
+            if "client_certificate" in fields:
+                found["client_certificate"] = self._secret(
+                    entry.client_certificate, "client_certificate"
+                )
             if "enabled" in fields:
                 found["enabled"] = entry.enabled
             acknowledged = self._acknowledge or entry.acknowledged
@@ -186,6 +192,7 @@ class Plan:
         """Every field that the mode has, checked by the rules, as the API shows it."""
         special = {
             "password",
+            "client_certificate",
             "credential",
             "certificates",
             "enabled",
@@ -210,7 +217,8 @@ class Plan:
                 field=error.field,
                 hint=error.hint,
             ) from error
-        fields = FIELDS_OF[checked.mode] - {"password", "credential_id", "certificate_ids"}
+        secret = {"password", "client_certificate"}
+        fields = FIELDS_OF[checked.mode] - {*secret, "credential_id", "certificate_ids"}
         found = {n: v for n, v in dataclasses.asdict(checked).items() if n in fields}
         return {n: str(v) if isinstance(v, str) else v for n, v in found.items()}
 
@@ -224,6 +232,11 @@ class Plan:
             return False
         moved = any(d.field in _SERVER for d in differences)
         return there is None or self._secrets or not there["has_password"] or moved
+
+    def _needs_certificate(self, entry: ConnectionEntry, there: Mapping[str, Any] | None) -> bool:
+        if entry.client_certificate is None:
+            return False
+        return there is None or self._secrets or not there["has_client_certificate"]
 
     # ---- handlers
 

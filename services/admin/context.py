@@ -34,6 +34,7 @@ class OpenMailbox(Protocol):
         connection: Connection,
         password: str | None,
         *,
+        client_certificate: str | None = None,
         mechanism: str = "",
         fresh: bool = False,
     ) -> Mailbox: ...

@@ -117,10 +117,12 @@ def build(settings: AdminSettings) -> Admin:
         connection: Connection,
         password: str | None,
         *,
+        client_certificate: str | None = None,
         mechanism: str = "",
         fresh: bool = False,
     ) -> Mailbox:
-        login = replace(logins.of(connection, password=password), mechanism=mechanism)
+        login = logins.of(connection, password=password, client_certificate=client_certificate)
+        login = replace(login, mechanism=mechanism)
         login = login.with_fresh_token() if fresh else login
         host, _ = login.endpoint or connection.endpoint
         return open_mailbox(

@@ -278,6 +278,9 @@ class Login:
     access_token: Callable[[bool], str] | None = field(default=None, repr=False)
     endpoint: tuple[str, int] | None = None
     ca_certificate: str | None = None
+    #: PEM, with its private key: shown in the TLS handshake, and logged in with (EXTERNAL, RFC 4422
+    #: appendix A) where there is no password.
+    client_certificate: str | None = field(default=None, repr=False)
     #: A person gave the grant and can give it again; False: the application acts for itself.
     by_person: bool = True
     #: This account logged in and was read before: a token that is refused now says little.

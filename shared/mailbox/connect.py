@@ -14,6 +14,7 @@ import queue
 import selectors
 import socket
 import ssl
+import tempfile
 import threading
 import time
 from collections import deque
@@ -261,10 +262,18 @@ def set_strictness(context: ssl.SSLContext, *, given: bool) -> None:
         context.verify_flags |= ssl.VERIFY_X509_STRICT
 
 
-def tls_context(verify: bool, ca_certificate: str | None) -> ssl.SSLContext:
-    """A context that trusts the system's authorities, or only the private one that is given."""
+def tls_context(
+    verify: bool, ca_certificate: str | None, client_certificate: str | None = None
+) -> ssl.SSLContext:
+    """A context that trusts the system's authorities, or only the private one that is given.
+
+    `client_certificate` is shown to servers that ask for one.
+    """
     digest = hashlib.sha256((ca_certificate or "").encode()).digest()
     try:
+        if client_certificate:
+            fresh = _context.__wrapped__(verify, digest, ca_certificate)
+            return identified(fresh, client_certificate)
         return _context(verify, digest, ca_certificate)
     except (ssl.SSLError, ValueError) as error:
         raise Refused(
@@ -273,6 +282,54 @@ def tls_context(verify: bool, ca_certificate: str | None) -> ssl.SSLContext:
             code="ca-unreadable",
             hint="Give the CA's certificate in PEM form.",
         ) from error
+
+
+def identified(context: ssl.SSLContext, client_certificate: str) -> ssl.SSLContext:
+    """Loads a client certificate (PEM with its private key) into a context of one's own.
+
+    OpenSSL's binding takes files only: one in memory where the system has that, else one that
+    nobody else may read and that is gone at once.
+    """
+    try:
+        if hasattr(os, "memfd_create"):
+            number = os.memfd_create("client-certificate", os.MFD_CLOEXEC)
+            with open(number, "wb") as file:
+                file.write(client_certificate.encode())
+                file.flush()
+                context.load_cert_chain(f"/proc/self/fd/{number}")
+        else:
+            with tempfile.NamedTemporaryFile() as kept:
+                kept.write(client_certificate.encode())
+                kept.flush()
+                context.load_cert_chain(kept.name)
+    except (ssl.SSLError, ValueError) as error:
+        raise Refused(
+            "The client certificate of this connection cannot be used.",
+            step="tls",
+            code="client-certificate-unreadable",
+            hint="Give certificate and private key that belong together, in PEM form.",
+        ) from error
+    return context
+
+
+def client_certificate_refused(host: str, error: ssl.SSLError, *, given: bool) -> Refused | None:
+    """The error where a server ended TLS over the client's certificate, else None.
+
+    The words are OpenSSL's for the alerts of RFC 8446 section 6.2 (certificate_required,
+    bad_certificate, unknown_ca, certificate_expired …).
+    """
+    reason = str(error.reason or "")
+    if "ALERT" not in reason or not ("CERTIFICATE" in reason or "UNKNOWN_CA" in reason):
+        return None
+    return Refused(
+        f"{host} does not take the client certificate: {reason.replace('_', ' ').lower()}."
+        if given
+        else f"{host} asks for a client certificate, and this connection has none.",
+        step="tls",
+        code="client-certificate-refused",
+        hint="Those who run the server say which authority must have signed it, and until when it "
+        "must be valid.",
+    )
 
 
 _BROKEN_STARTTLS = (
@@ -289,10 +346,11 @@ def start_tls(
     log: Transcript,
     *,
     agreed: bool = False,
+    shown: bool = False,
 ) -> ssl.SSLSocket:
     """TLS over a connected socket, with the server's certificate checked for `host`.
 
-    `agreed`: the server has just said yes to STARTTLS.
+    `agreed`: the server has just said yes to STARTTLS. `shown`: `context` has a client certificate.
     """
     sock.settimeout(deadline.left())
     name = host.strip("[]")
@@ -310,6 +368,10 @@ def start_tls(
             else "Perhaps this port does not start with TLS: try STARTTLS, or another port.",
         ) from error
     except (OSError, ValueError) as error:
+        if isinstance(error, ssl.SSLError):
+            refused = client_certificate_refused(host, error, given=shown)
+            if refused is not None:
+                raise refused from error
         plain = isinstance(error, ssl.SSLError) and error.reason in (
             "WRONG_VERSION_NUMBER",
             "RECORD_LAYER_FAILURE",

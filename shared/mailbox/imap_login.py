@@ -84,6 +84,8 @@ def log_in(session: ImapSession, connection: Connection, login: Login, *, renew:
     before = session.capabilities
     if login.access_token is not None:
         reply = _bearer(session, connection, login.access_token(renew))
+    elif login.client_certificate is not None and not login.password:
+        reply = _external(session, login_name(connection, login))
     else:
         reply = _password(
             session, login_name(connection, login), login.password or "", login.mechanism
@@ -165,6 +167,24 @@ def mechanisms(session: ImapSession, credentials: str) -> list[str]:
             hint="Choose TLS or STARTTLS; or the server wants OAuth2.",
         )
     return found[:1] if found[0] == MECHANISM and not encrypted else found
+
+
+def _external(session: ImapSession, username: str) -> Reply:
+    """Logs in as whom the client certificate is for (EXTERNAL, RFC 4422 appendix A)."""
+    if "AUTH=EXTERNAL" not in session.capabilities:
+        raise no_external()
+    session.login_ways = ("EXTERNAL",)
+    return _authenticate(session, b"EXTERNAL", username.encode(), lambda _: b"*")
+
+
+def no_external() -> Refused:
+    """The server takes no login by certificate."""
+    return Refused(
+        "The mail server offers no login with the client certificate alone (EXTERNAL).",
+        step="login",
+        code="login-method-missing",
+        hint="Give the password as well: then the certificate is shown and the password logs in.",
+    )
 
 
 def _coded(respond: Callable[[bytes], bytes]) -> Callable[[bytes], bytes]:

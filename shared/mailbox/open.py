@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import ssl
 from collections.abc import Callable, Iterator
 
 from shared.connections import Connection, Mode, TransportSecurity
@@ -12,6 +13,7 @@ from shared.mailbox.base import Login, Mailbox, OAuthRefused, SessionLost, StepF
 from shared.mailbox.connect import (
     AllowHost,
     Deadline,
+    client_certificate_refused,
     connect_tcp,
     resolve,
     start_tls,
@@ -51,7 +53,8 @@ def open_mailbox(
     codes of `shared.mailbox.diagnosis`; the others: `unknown-host`, `dns-failed`,
     `dns-timeout`, `host-forbidden`, `connect-timeout`, `connection-refused`, `unreachable`,
     `tls-failed`, `certificate-expired`, `certificate-untrusted`, `certificate-wrong-host`,
-    `ca-unreadable`, `starttls-refused`, `greeting-timeout`, `not-imap`, `not-pop3`, `preauth`,
+    `ca-unreadable`, `client-certificate-refused`, `client-certificate-unreadable`,
+    `starttls-refused`, `greeting-timeout`, `not-imap`, `not-pop3`, `preauth`,
     `server-refused`, `plaintext-login-refused`, `login-refused`, `login-unavailable`,
     `mailbox-in-use`, `login-delay`, `login-method-missing`, `oauth-refused`, `connection-lost`,
     `read-timeout`, `protocol-error`.
@@ -183,6 +186,7 @@ class _Attempt:
         self._ca_certificate = login.ca_certificate
         if not self._token:
             self._ca_certificate = login.ca_certificate or connection.ca_certificate
+        self._client_certificate = login.client_certificate
         self._host, self._port = login.endpoint or connection.endpoint
         self._read_timeout_s = read_timeout_s
         self._allow_host = allow_host
@@ -220,9 +224,15 @@ class _Attempt:
 
     def _handshake(self, *, agreed: bool = False) -> None:
         assert self._socket is not None
-        context = tls_context(self._verify, self._ca_certificate)
+        context = tls_context(self._verify, self._ca_certificate, self._client_certificate)
         self._socket = start_tls(
-            self._socket, self._host, context, self._deadline, self.transcript, agreed=agreed
+            self._socket,
+            self._host,
+            context,
+            self._deadline,
+            self.transcript,
+            agreed=agreed,
+            shown=bool(self._client_certificate),
         )
 
     @contextlib.contextmanager
@@ -232,6 +242,12 @@ class _Attempt:
         try:
             yield
         except SessionLost as error:
+            if isinstance(error.__cause__, ssl.SSLError):
+                # TLS 1.3 says only now what it makes of our certificate (RFC 8446 section 4.4.2.4).
+                given = bool(self._client_certificate)
+                refused = client_certificate_refused(self._host, error.__cause__, given=given)
+                if refused is not None:
+                    raise refused from error
             if error.code != "read-timeout":
                 error.step = error.step or "greeting"
                 error.hint = error.hint or (

@@ -17,7 +17,13 @@ from shared.mailbox.base import (
     SessionLost,
     Unreachable,
 )
-from shared.mailbox.imap_login import bearer_message, decode_challenge, login_error, login_name
+from shared.mailbox.imap_login import (
+    bearer_message,
+    decode_challenge,
+    login_error,
+    login_name,
+    no_external,
+)
 from shared.mailbox.pop3_session import Answer, Pop3Session
 from shared.mailbox.scram import MECHANISM, Scram, unproved
 
@@ -52,6 +58,14 @@ def log_in(session: Pop3Session, connection: Connection, login: Login, *, renew:
     OAuthRefused."""
     if login.access_token is not None:
         _bearer(session, connection, login.access_token(renew))
+    elif login.client_certificate is not None and not login.password:
+        if "EXTERNAL" not in session.capabilities.get("SASL", "").split():
+            raise no_external()
+        session.login_ways = ("EXTERNAL",)
+        name = login_name(connection, login).encode()
+        external = authenticate(session, b"EXTERNAL", lambda _: name)
+        if not external.ok:
+            raise refusal(session, external)
     else:
         username, password = login_name(connection, login), login.password or ""
         if any(c in username + password for c in "\r\n\0"):

@@ -106,7 +106,7 @@ def insert(session: Session, connection: Connection) -> int:
 
 
 def update(session: Session, connection: Connection) -> None:
-    """Writes every field but the password. Raises NotFound, NameTaken, InvalidInput."""
+    """Writes every field but the secrets. Raises NotFound, NameTaken, InvalidInput."""
     values = _values(connection)
     with refused("connection", connection.name, _REFERENCES):
         if session.execute(_SQL["update"], values).rowcount == 0:
@@ -146,6 +146,20 @@ def sealed_password(session: Session, connection_id: int) -> bytes | None:
 def write_password(session: Session, connection_id: int, sealed: bytes | None) -> None:
     """Keeps a sealed password, or takes it away."""
     session.execute(_SQL["write_password"], {"id": connection_id, "sealed": sealed})
+
+
+def sealed_client_certificate(session: Session, connection_id: int) -> bytes | None:
+    """The sealed client certificate with its key; None where there is none. Raises NotFound."""
+    row = session.execute(_SQL["sealed_client_certificate"], {"id": connection_id}).fetchone()
+    if row is None:
+        raise NotFound(f"There is no connection {connection_id}.")
+    return None if row[0] is None else bytes(row[0])
+
+
+def write_client_certificate(session: Session, connection_id: int, sealed: bytes | None) -> None:
+    """Keeps a sealed client certificate, or takes it away."""
+    values = {"id": connection_id, "sealed": sealed}
+    session.execute(_SQL["write_client_certificate"], values)
 
 
 def look_again(session: Session, connection_id: int) -> None:

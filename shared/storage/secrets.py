@@ -41,6 +41,7 @@ class Rotation:
 #: Complete: a test compares it with the schema.
 SEALED_COLUMNS: Final = (
     SealedColumn("connection", "password", readers=frozenset({"fetcher"})),
+    SealedColumn("connection", "client_certificate", readers=frozenset({"fetcher"})),
     # The scheduler refreshes the grants of disabled connections.
     SealedColumn("credential", "client_secret", readers=frozenset({"fetcher", "scheduler"})),
     SealedColumn("credential", "client_certificate", readers=frozenset({"fetcher", "scheduler"})),

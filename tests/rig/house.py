@@ -182,10 +182,14 @@ class House:
         change = edit(None, {"password": password, "enabled": True, **fields})
         with self.database.transaction() as session:
             identifier = connections.insert(session, change.connection)
-            place = Place("connection", "password", str(identifier))
-            connections.write_password(
-                session, identifier, self.vault.seal(password.encode(), place)
-            )
+            if change.password:
+                place = Place("connection", "password", str(identifier))
+                sealed = self.vault.seal(change.password.encode(), place)
+                connections.write_password(session, identifier, sealed)
+            if change.client_certificate:
+                place = Place("connection", "client_certificate", str(identifier))
+                sealed = self.vault.seal(change.client_certificate.encode(), place)
+                connections.write_client_certificate(session, identifier, sealed)
             scheduling.enable(session, identifier)
         return identifier
 

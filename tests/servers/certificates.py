@@ -64,16 +64,18 @@ class Authority:
     def pem(self) -> str:
         return self.certificate.read_text()
 
-    def issue(self, *names: str, expired: bool = False) -> ServerIdentity:
-        """A certificate for these host names and addresses; `expired` ended yesterday."""
+    def issue(self, *names: str, expired: bool = False, client: bool = False) -> ServerIdentity:
+        """A certificate for these host names and addresses; `expired` ended yesterday; of a
+        `client` the first name is the user's."""
         self._issued += 1
         key = ec.generate_private_key(ec.SECP256R1())
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, names[0])])
+        usage = ExtendedKeyUsageOID.CLIENT_AUTH if client else ExtendedKeyUsageOID.SERVER_AUTH
         certificate = (
             self._builder(subject, key, days=(-9, -1) if expired else (-9, 365))
             .add_extension(x509.SubjectAlternativeName([_name(n) for n in names]), critical=False)
             .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-            .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
+            .add_extension(x509.ExtendedKeyUsage([usage]), critical=False)
             .sign(self._key, hashes.SHA256())
         )
         identity = ServerIdentity(

@@ -13,6 +13,7 @@ from services.admin.operations.looking import (
     Estimate,
     TestReport,
     check_start,
+    checked_edit,
     estimate,
     refuse_moved_password,
 )
@@ -26,6 +27,7 @@ from shared.connections import (
     Mode,
     edit,
 )
+from shared.credentials import pem_of
 from shared.errors import Conflict, InvalidInput
 from shared.handlers import Handler
 from shared.storage import (
@@ -43,7 +45,7 @@ from shared.storage.messages import Day as Day
 from shared.storage.messages import Run
 from shared.storage.pool import Session
 from shared.storage.searching import Page
-from shared.vault import password_place
+from shared.vault import login_certificate_place, password_place
 
 
 class AcknowledgementNeeded(Conflict):
@@ -155,7 +157,7 @@ def create_connection(
     not keep the connection from being saved. Raises InvalidInput, NameTaken,
     AcknowledgementNeeded."""
     start = Start.parse(start_from)
-    wanted = edit(None, changes)
+    wanted = checked_edit(None, changes)
     enabling = wanted.connection.enabled
     with ctx.transaction() as session:
         refuse_misfit(session, wanted.connection)
@@ -163,7 +165,7 @@ def create_connection(
     with ctx.transaction() as session:
         draft = replace(wanted.connection, enabled=False)
         connection_id = connections.insert(session, draft)
-        _keep_password(ctx, session, connection_id, wanted)
+        _keep_secrets(ctx, session, connection_id, wanted)
         saved = connections.get(session, connection_id)
         ctx.record(session, "create", f"connection/{connection_id}", after=saved)
         if enabling:
@@ -191,7 +193,7 @@ def update_connection(
     with ctx.transaction() as session:
         before = connections.get(session, connection_id)
         start = _start(session, connection_id, start_from)
-        wanted = edit(before, changes)
+        wanted = checked_edit(before, changes)
         after = wanted.connection
         refuse_misfit(session, after)
     refuse_moved_password(ctx, wanted)
@@ -212,7 +214,7 @@ def update_connection(
                 code="changed-meanwhile",
             )
         connections.update(session, after)
-        _keep_password(ctx, session, connection_id, wanted)
+        _keep_secrets(ctx, session, connection_id, wanted)
         if _is_other_grant(before, after):
             authorisations.forget(session, connection_id)
         if other_mailbox:
@@ -369,9 +371,15 @@ def _schedule(session: Session, connection: Connection) -> None:
         scheduling.disable(session, connection.id)
 
 
-def _keep_password(
+def _keep_secrets(
     ctx: Context, session: Session, connection_id: int, wanted: ConnectionEdit
 ) -> None:
+    if wanted.client_certificate:
+        pem = pem_of(wanted.client_certificate).encode()
+        sealed = ctx.house.vault.seal(pem, login_certificate_place(connection_id))
+        connections.write_client_certificate(session, connection_id, sealed)
+    elif not wanted.connection.has_client_certificate:
+        connections.write_client_certificate(session, connection_id, None)
     if wanted.password:
         sealed = ctx.house.vault.seal(wanted.password.encode(), password_place(connection_id))
         connections.write_password(session, connection_id, sealed)

@@ -17,6 +17,7 @@ from services.admin.context import Context
 from services.admin.operations.credentials import refuse_misfit
 from services.admin.operations.warnings import Warning, of_server, warnings_of
 from shared.connections import FIELDS_OF, Connection, ConnectionEdit, Mode, edit
+from shared.credentials import client_certificate_of, pem_of
 from shared.errors import InvalidInput, PosthouseError
 from shared.mailbox.base import (
     Capabilities,
@@ -144,9 +145,17 @@ def draft(
         if values["name"] == "":
             values["name"] = "not saved yet"
         with ctx.transaction() as session:
-            return _fitting(session, edit(None, values))
+            return _fitting(session, checked_edit(None, values))
     with ctx.transaction() as session:
-        return _fitting(session, edit(connections.get(session, connection_id), values))
+        return _fitting(session, checked_edit(connections.get(session, connection_id), values))
+
+
+def checked_edit(current: Connection | None, changes: Mapping[str, Any]) -> ConnectionEdit:
+    """`edit`, with a client certificate that belongs to its key. Raises InvalidInput."""
+    wanted = edit(current, changes)
+    if wanted.client_certificate:
+        client_certificate_of(pem_of(wanted.client_certificate))
+    return wanted
 
 
 def _fitting(session: Session, wanted: ConnectionEdit) -> ConnectionEdit:
@@ -299,7 +308,13 @@ def _with_mailbox(
     use: Callable[[Mailbox], T],
 ) -> T:
     def work() -> T:
-        mailbox = ctx.house.open_mailbox(wanted.connection, wanted.password or None)
+        mailbox = ctx.house.open_mailbox(
+            wanted.connection,
+            wanted.password or None,
+            client_certificate=pem_of(wanted.client_certificate)
+            if wanted.client_certificate
+            else None,
+        )
         try:
             return use(mailbox)
         finally:

@@ -45,10 +45,15 @@ LABELS: Final[Mapping[str, str]] = {
     "shared_mailbox": "Address of the shared mailbox",
     "host_override": "Host",
     "ca_certificate": "Private certificate authority",
+    "client_certificate": "Client certificate",
     "verify_certificate": "Do not verify the server's certificate",
 }
 _NUMBERS: Final = frozenset({"port", "interval_minutes", "timeout_ms", "credential_id"})
-_TEXTS: Final = frozenset(LABELS) - _NUMBERS - {"certificate_ids", "verify_certificate", "password"}
+_TEXTS: Final = (
+    frozenset(LABELS)
+    - _NUMBERS
+    - {"certificate_ids", "verify_certificate", "password", "client_certificate"}
+)
 _FLAGS: Final = ("permanent_delete", "push")
 _LISTED_CERTIFICATES: Final = 200
 
@@ -95,6 +100,10 @@ def changes_of(form: Posted) -> dict[str, Any]:
     changes["certificate_ids"] = form.ids("certificate_ids")
     if form.raw("password"):
         changes["password"] = form.raw("password")
+    if form.raw("client_certificate"):
+        changes["client_certificate"] = form.raw("client_certificate")
+    elif form.flag("no_client_certificate"):
+        changes["client_certificate"] = ""
     return changes
 
 
@@ -107,17 +116,21 @@ def values_of(connection: Connection) -> Values:
     values["overridden"] = bool(connection.host_override)
     values["unverified"] = not connection.verify_certificate
     values["has_password"] = connection.has_password
+    values["has_client_certificate"] = connection.has_client_certificate
     return values
 
 
-def typed_values(form: Posted, *, has_password: bool = False) -> Values:
-    """What was typed, to be shown again; never the password."""
+def typed_values(
+    form: Posted, *, has_password: bool = False, has_client_certificate: bool = False
+) -> Values:
+    """What was typed, to be shown again; never a secret."""
     values = Values({name: form.text(name) for name in (*_TEXTS, *_NUMBERS)})
     values["ca_certificate"] = form.raw("ca_certificate")
     for name in (*_FLAGS, "shared", "overridden", "unverified"):
         values[name] = form.flag(name)
     values["certificate_ids"] = tuple(form.ids("certificate_ids"))
     values["has_password"] = has_password
+    values["has_client_certificate"] = has_client_certificate
     return values
 
 

@@ -111,7 +111,11 @@ def edit_connection(request: Request, connection_id: int) -> Response:
 def change_connection(request: Request, connection_id: int, form: Form) -> Response:
     ctx = context_of(request)
     stored = operations.get_connection(ctx, connection_id).connection
-    values = typed_values(form, has_password=stored.has_password)
+    values = typed_values(
+        form,
+        has_password=stored.has_password,
+        has_client_certificate=stored.has_client_certificate,
+    )
     if form.flag("switch"):
         return _form(request, values, connection_id)
     try:

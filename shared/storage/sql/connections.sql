@@ -1,7 +1,7 @@
 -- name: columns
 -- What a Connection is made of. Ends before WHERE.
 SELECT c.id, c.name, c.description, c.mode, c.host, c.port, c.security, c.verify_certificate,
-       c.ca_certificate, c.username, c.has_password, c.credential_id,
+       c.ca_certificate, c.username, c.has_password, c.has_client_certificate, c.credential_id,
        c.interval_minutes, c.folder, c.after_download, c.timeout_ms, c.selection,
        c.shared_mailbox, c.host_override, c.permanent_delete, c.push, c.enabled, c.created_at,
        c.updated_at,
@@ -70,6 +70,12 @@ SELECT password FROM connection WHERE id = %(id)s
 
 -- name: write_password
 UPDATE connection SET password = %(sealed)s, updated_at = now() WHERE id = %(id)s
+
+-- name: sealed_client_certificate
+SELECT client_certificate FROM connection WHERE id = %(id)s
+
+-- name: write_client_certificate
+UPDATE connection SET client_certificate = %(sealed)s, updated_at = now() WHERE id = %(id)s
 
 -- name: look_again
 UPDATE connection_state SET cursor = NULL WHERE connection_id = %(id)s

@@ -64,6 +64,7 @@ class ConnectionOut(BaseModel):
     ca_certificate: str | None
     username: str
     has_password: bool
+    has_client_certificate: bool
     credential_id: int | None
     interval_minutes: int
     folder: str
@@ -251,6 +252,12 @@ class ConnectionIn(BaseModel):
     username: Text = Field(min_length=1, max_length=200)
     password: str | None = Field(
         default=None, max_length=4096, description="pop3, imap; never shown again"
+    )
+    client_certificate: str | None = Field(
+        default=None,
+        max_length=65_536,
+        description="pop3, imap: PEM with its private key, or password:base64 of a PFX file; shown "
+        "in TLS, and logged in with (EXTERNAL) where there is no password; never shown again",
     )
     credential_id: Id | None = Field(
         default=None, description="The OAuth2 modes; `pop3` in place of the password"

@@ -80,6 +80,9 @@ CREATE TABLE connection (
     password bytea,                    -- sealed
     -- For those who may know that there is one, and not read it.
     has_password boolean NOT NULL GENERATED ALWAYS AS (password IS NOT NULL) STORED,
+    client_certificate bytea,          -- PEM with its private key, sealed
+    has_client_certificate boolean NOT NULL
+        GENERATED ALWAYS AS (client_certificate IS NOT NULL) STORED,
     credential_id bigint REFERENCES credential,
     interval_minutes smallint NOT NULL DEFAULT 1 CHECK (interval_minutes BETWEEN 1 AND 60),
     folder text NOT NULL DEFAULT '',

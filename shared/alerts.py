@@ -210,17 +210,38 @@ class ClientSecretExpiring(_Expiring):
 
 @dataclass(frozen=True, kw_only=True)
 class MailQuarantined(AlertData):
-    """`name`: of the connection; `entry_id`: of the entry in quarantine; `reason`: a sentence."""
+    """`name`: of the connection; `entry_id`: of the entry in quarantine; `reason`: a sentence.
+
+    Those of one connection for one reason are told together; `count`: how many, of which this entry
+    was the first.
+    """
 
     kind = "mail-quarantined"
     level = Severity.WARNING
-    about = episode = "quarantine/{0.entry_id}"
-    path = "/quarantine/{0.entry_id}"
-    text = "A mail of connection “{0.name}” is in quarantine: {0.reason}"
+    about = "connection/{0.connection_id}/quarantine/{0.code}"
+    episode = "quarantine/{0.entry_id}"
+    path = "{0._path}"
+    text = "{0._mails} of connection “{0.name}” {0._are} in quarantine: {0.reason}"
 
     entry_id: str
+    connection_id: int
     code: str
     reason: str
+    count: int = 1
+
+    @property
+    def _path(self) -> str:
+        if self.count == 1:
+            return f"/quarantine/{self.entry_id}"
+        return f"/quarantine?connection={self.connection_id}&code={self.code}"
+
+    @property
+    def _mails(self) -> str:
+        return "A mail" if self.count == 1 else f"{self.count:,} mails"
+
+    @property
+    def _are(self) -> str:
+        return "is" if self.count == 1 else "are"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -31,7 +31,7 @@ from shared.alerts import (
     from_json,
     to_json,
 )
-from shared.clock import new_id
+from shared.clock import new_id, time_of
 from shared.errors import Conflict, InvalidInput, NotFound
 from shared.storage.pool import Session
 from shared.storage.queries import Queries
@@ -42,6 +42,9 @@ WEBHOOK_TABLE: Final = "webhook"
 
 #: Seconds beyond which an overdue connection is told of: a restart of all fetchers is no news.
 _OVERDUE_TOLD_S: Final = 30.0
+
+#: How long after an alert the next one on the same subject is told, where they are told together.
+_TOGETHER: Final = timedelta(minutes=10)
 
 #: (column, row id, plain text) → sealed value: what `Vault.seal` gives for that place.
 Seal = Callable[[str, int, str], bytes]
@@ -175,9 +178,13 @@ def delete_webhook(session: Session, webhook_id: int) -> None:
         raise NotFound(f"There is no webhook {webhook_id}.")
 
 
-def raise_transition(session: Session, data: AlertData) -> bool:
-    """Raises an alert in the caller's transaction; False where its episode was raised before."""
+def raise_transition(session: Session, data: AlertData, *, due: datetime | None = None) -> bool:
+    """Raises an alert in the caller's transaction; False where its episode was raised before.
+
+    It is told now, or when it is `due`.
+    """
     values = {
+        "due": due,
         "id": new_id(),
         "kind": data.kind,
         "subject": data.subject,
@@ -185,6 +192,16 @@ def raise_transition(session: Session, data: AlertData) -> bool:
         "data": Jsonb(to_json(data)),
     }
     return bool(session.execute(_QUERIES["raise_alert"], values).rowcount)
+
+
+def raise_together(session: Session, data: AlertData) -> None:
+    """Raises an alert whose `count` grows while it is not told: the first at once, those that
+    follow on the same subject together, a while after it. A flood would hide the next alert."""
+    row = session.execute(_QUERIES["last_of_subject"], {"subject": data.subject}).fetchone()
+    if row is not None and row[1]:
+        session.execute(_QUERIES["count_one_more"], {"id": row[0]})
+        return
+    raise_transition(session, data, due=time_of(row[0]) + _TOGETHER if row is not None else None)
 
 
 def end_episode(session: Session, dedupe: str) -> bool:

@@ -85,10 +85,11 @@ def add(session: Session, entry: NewEntry) -> None:
     alert = MailQuarantined(
         name=row[0] if row and row[0] else "(deleted)",
         entry_id=str(entry.id),
+        connection_id=entry.connection_id,
         code=entry.code,
         reason=entry.reason,
     )
-    alerts.raise_transition(session, alert)
+    alerts.raise_together(session, alert)
     after_commit(session, metrics.QUARANTINED.labels(entry.code).inc)
 
 
@@ -149,7 +150,7 @@ def drop(session: Session, entry_id: uuid.UUID) -> None:
     """Takes it out of quarantine for good; it stays known, so it never comes back by itself."""
     session.execute(_SQL["delete"], {"id": entry_id})
     # Put aside once more, it is told anew.
-    gone = MailQuarantined(name="", entry_id=str(entry_id), code="", reason="")
+    gone = MailQuarantined(name="", entry_id=str(entry_id), connection_id=0, code="", reason="")
     alerts.end_episode(session, gone.dedupe)
 
 

@@ -114,3 +114,38 @@ def is_up(browser: httpx.Client) -> bool:
         return browser.get("/healthz").is_success
     except httpx.TransportError:
         return False
+
+
+def test_many_mails_in_quarantine_at_once_are_told_together(
+    redis_url: str,
+    dovecot: Dovecot,
+    mail_user: str,
+    build_house: Callable[..., House],
+    receiver: Receiver,
+) -> None:
+    port, token = free_port(), "a-token-of-more-than-20-characters"
+    url = f"http://127.0.0.1:{port}"
+    dovecot.deliver(mail_user, [mail(number, 50_000) for number in range(38)])
+    house = build_house(
+        redis_url, max_message_bytes="20000", public_url=url, port=str(port), admin_token=token
+    )
+    listen(house, receiver)
+    house.add_handler()
+    house.start("scheduler", "fetcher", "admin")
+    connection = house.watch(dovecot, mail_user)
+    house.wait(lambda: house.count("quarantine") == 38, "all are put aside")
+    house.wait(lambda: bool(receiver.received), "the webhook hears of them")
+    # What came while the first was told waits for ten minutes, and is one alert again.
+    dovecot.deliver(mail_user, [mail(number, 50_000) for number in range(38, 41)])
+    house.run_once(connection)
+    counts = "SELECT (data ->> 'count')::int FROM alert ORDER BY id"
+    first, second = (row[0] for row in house.query(counts))
+    assert first + second == 41
+    assert first > 1
+    due = "SELECT next_attempt_at > now() + interval '9 minutes' FROM alert WHERE attempts = 0"
+    assert house.query(due) == [(True,)]
+    house.query("UPDATE alert SET next_attempt_at = now() WHERE attempts = 0 RETURNING id")
+    house.wait(lambda: len(receiver.received) == 2, "the webhook hears of the others")
+    data = receiver.received[1].json["data"]
+    assert data["summary"].startswith(f"{second} mails of connection “{mail_user}” are in quarant")
+    assert data["url"] == f"{url}/quarantine?connection={connection}&code=too-large"

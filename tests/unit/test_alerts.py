@@ -50,7 +50,12 @@ SAMPLES: list[tuple[AlertData, str]] = [
     (ConnectionsOnTime(name="Box"), "No connection is overdue"),
     (CertificateExpiring(certificate_id=3, name="Box", days=7, ends_at="2026-11-22"), "7 days"),
     (ClientSecretExpiring(credential_id=3, name="Box", days=1, ends_at="2026-11-22"), "a day"),
-    (MailQuarantined(name="Box", entry_id=_ENTRY, code="x", reason="Too large."), "Too large."),
+    (
+        MailQuarantined(
+            name="Box", entry_id=_ENTRY, connection_id=1, code="x", reason="Too large.", count=38
+        ),
+        "38 mails of connection “Box” are in quarantine: Too large.",
+    ),
     (HandlerBacklogOld(name="Box", handler_id=1, backlog=9, oldest_at=None), "9 mails wait"),
     (HandlerBacklogRecovered(name="Box", handler_id=1, backlog=0, oldest_at=None), "caught up"),
     (ServiceFailing(name="fetcher", check="broker", message="Refused."), "(broker): Refused."),

@@ -30,8 +30,17 @@ DELETE FROM webhook WHERE id = %(id)s
 -- name: raise_alert
 -- One row; none where the same transition (`dedupe`) was raised before.
 INSERT INTO alert (id, kind, subject, dedupe, data, next_attempt_at)
-VALUES (%(id)s, %(kind)s, %(subject)s, %(dedupe)s, %(data)s, now())
+VALUES (%(id)s, %(kind)s, %(subject)s, %(dedupe)s, %(data)s, greatest(now(), %(due)s))
 ON CONFLICT (dedupe) WHERE dedupe <> '' DO NOTHING
+
+-- name: last_of_subject
+-- The last alert on a subject, and whether nobody was told of it yet.
+SELECT id, attempts = 0 AND next_attempt_at IS NOT NULL FROM alert
+WHERE subject = %(subject)s ORDER BY id DESC LIMIT 1 FOR UPDATE
+
+-- name: count_one_more
+UPDATE alert SET data = data || jsonb_build_object('count', (data->>'count')::int + 1)
+WHERE id = %(id)s
 
 -- name: close_episode
 -- What was raised under this key is over: the next time counts as new.

@@ -100,6 +100,11 @@ def _name(packet: Packet) -> str:
         return "ElGamal"
     if packet.key_algorithm == PublicKeyAlgorithm.ECDH:
         return "ECDH on this curve"
+    if packet.key_algorithm in (
+        PublicKeyAlgorithm.RSAEncryptSign,
+        PublicKeyAlgorithm.RSAEncrypt,
+    ):
+        return "RSA of this length"
     return str(packet.key_algorithm).rpartition(".")[2]
 
 

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import re
 
+#: The names of RFC 9580 section 9.5: other words there could be read as a part of the text.
+_HASH = rb"(?:MD5|SHA1|RIPEMD160|SHA(?:224|256|384|512)|SHA3-(?:256|512))"
 _BEGIN = re.compile(
     rb"-----BEGIN PGP SIGNED MESSAGE-----[ \t]*\r?\n"
-    rb"(?:Hash:[ \t]*[A-Za-z0-9-]+(?:,[ \t]*[A-Za-z0-9-]+)*[ \t]*\r?\n)*[ \t]*\r?\n"
+    rb"(?:Hash:[ \t]*%b(?:,[ \t]*%b)*[ \t]*\r?\n)*[ \t]*\r?\n" % (_HASH, _HASH)
 )
 _SIGNATURE = b"-----BEGIN PGP SIGNATURE-----"
 _END = b"-----END PGP SIGNATURE-----"

@@ -84,10 +84,10 @@ def test_each_kind_of_openpgp_key_that_gnupg_makes(
         assert opened.content == HEADER + ENTITY
 
 
-@pytest.mark.parametrize("kind", ["elg2048", "secp256k1"])
+@pytest.mark.parametrize("kind", ["elg2048", "secp256k1", "rsa1024"])
 def test_a_key_of_a_kind_that_is_not_opened_is_refused_by_name(kind: str, gnupg: GnuPG) -> None:
     gnupg.key(f"{kind}@example.org", kind)
-    with pytest.raises(InvalidInput, match=r"ElGamal|ECDH"):
+    with pytest.raises(InvalidInput, match=r"ElGamal|ECDH|RSA"):
         parse_certificate(gnupg.secret(f"{kind}@example.org"))
 
 

@@ -3,10 +3,22 @@
 from __future__ import annotations
 
 import base64
+from pathlib import Path
 
 import pytest
 from asn1crypto import cms
+from pysequoia import SignatureMode, Tsk, sign
 
+from services.decryptor.author import Author, read_author
+from services.decryptor.facts import Facts, SignedLayer
+from services.decryptor.judging import judged
+from services.decryptor.layers import Peeler
+from services.decryptor.opening import Limits, TrustStore
+from services.decryptor.openpgp.verifying import PgpSignature
+from services.decryptor.spool import Spool
+from shared.certificates import IdentityIndex
+from shared.mail.region import region
+from shared.mail.structure import entity
 from tests.unit.smime.mails import (
     ENTITY,
     HEADER,
@@ -62,3 +74,81 @@ def test_one_layer_is_compressed_at_most_however_small(
     with opener(mail(encrypt("-aes256", rsa, data=twice))) as opened:
         assert opened.security.status == "failed"
         assert opened.content is None
+
+
+def test_a_signature_is_nobodys_where_the_author_was_not_asked_for(
+    opener: Opener, holders: dict[str, Holder]
+) -> None:
+    raw = entity(region(HEADER + multipart_signed(holders["alice"].cert, holders["alice"].key)))
+    spool = Spool(opener.folder, 1 << 20)
+    peeler = Peeler(opener.identities, opener.trust, Limits(), spool)
+    peeler.peel(raw)
+    openpgp = Facts()
+    openpgp.signature(SignedLayer("openpgp", openpgp=PgpSignature("valid", ("alice@example.org",))))
+    for facts in (peeler.facts, openpgp):
+        asked = judged(facts, read_author(raw.header, ()), "", opener.trust)
+        assert asked.signature == "valid", asked.reason
+        assert judged(facts, Author(None), "", opener.trust).signature == "mismatch"
+
+
+@pytest.fixture
+def clear(tmp_path: Path) -> tuple[Tsk, Opener]:
+    """The key of Alice, and what verifies with it."""
+    alice = Tsk.generate("Alice <alice@example.org>")
+    trust = TrustStore.load(senders=[bytes(alice.extract_certificate())], system=False)
+    return alice, Opener(IdentityIndex.load([]), trust, tmp_path)
+
+
+def clear_signed(key: Tsk, text: bytes, charset: bytes = b"utf-8") -> bytes:
+    head = b"Content-Type: text/plain; charset=" + charset
+    head += b"\r\nContent-Transfer-Encoding: 8bit\r\n\r\n"
+    return HEADER + head + sign(key.signer(), text, mode=SignatureMode.CLEAR)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"Hash: SHA512 and pay Mallory\n",
+        b"Hash: SHA512, pay\n",
+        b"Hash: SHA512\nComment: pay Mallory\n",
+        b"Comment: pay Mallory\nHash: SHA512\n",
+        b"Hash: SHA512\n pay Mallory\n",
+        b"Hash: pay-Mallory\n",
+        b"pay Mallory\n",
+    ],
+)
+def test_nothing_unsigned_is_written_into_the_head_of_a_signed_text(
+    line: bytes, clear: tuple[Tsk, Opener]
+) -> None:
+    key, opener = clear
+    raw = clear_signed(key, b"Good morning\n")
+    start = raw.index(b"MESSAGE-----\n") + len(b"MESSAGE-----\n")
+    stop = raw.index(b"\n\n", start) + 1
+    with opener(raw) as opened:
+        assert opened.security.signature == "valid", opened.security.reason
+    with opener(raw[:start] + b"Hash: SHA512,SHA256 \n" + raw[stop:]) as opened:
+        assert opened.security.signature == "valid", opened.security.reason
+    with opener(raw[:start] + line + raw[stop:]) as opened:
+        assert opened.security.signature == "invalid"
+        assert opened.content is None
+
+
+@pytest.mark.parametrize(
+    ("text", "charset", "signature"),
+    [
+        ("Grüße\n".encode(), b"utf-8", "valid"),
+        (b"Pay 100\n", b"us-ascii", "valid"),
+        # Another character set makes another text of the same octets, and nobody signed it.
+        ("Grüße\n".encode("latin-1"), b"iso-8859-1", "ambiguous"),
+        ("Grüße\n".encode("latin-1"), b"iso-8859-5", "ambiguous"),
+        ("Grüße\n".encode("cp1252"), b"windows-1252", "ambiguous"),
+        ("支払う\n".encode("shift_jis"), b"shift_jis", "ambiguous"),
+        ("支払う\n".encode("gb18030"), b"gb18030", "ambiguous"),
+    ],
+)
+def test_a_signed_text_has_no_character_set_but_its_own(
+    text: bytes, charset: bytes, signature: str, clear: tuple[Tsk, Opener]
+) -> None:
+    key, opener = clear
+    with opener(clear_signed(key, text, charset)) as opened:
+        assert opened.security.signature == signature, opened.security.reason

@@ -55,14 +55,27 @@ def add(
     connections: Connections = None,
     description: Description = None,
     enabled: Enabled = None,
+    broker_account: Annotated[
+        bool,
+        typer.Option(
+            "--broker-account", help="Make an account of the broker that opens its queue alone."
+        ),
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Adds a handler, for all connections unless some are named. Shows its secrets, once."""
     with Api.from_environment() as api:
         body: dict[str, Any] = {"name": name, "connections": "all"}
-        _shown(
-            api.post("handlers", body | _changes(api, connections, description, enabled)), as_json
-        )
+        made = api.post("handlers", body | _changes(api, connections, description, enabled))
+        if not broker_account:
+            _shown(made, as_json)
+            return
+        account = api.post(f"handlers/{made['id']}/broker-account")
+        if as_json:
+            showing.as_json(made | {"broker_account": account})
+        else:
+            _shown(made, as_json)
+            _account_shown(account)
 
 
 @app.command()
@@ -116,6 +129,21 @@ def signing_key(
         if found["has_former_signing_key"]:
             showing.confirmed("The key before the present one ends by this. Go on?", yes=yes)
         _shown(api.post(address), as_json)
+
+
+@app.command("broker-account")
+def broker_account(name: Name, as_json: AsJson = False) -> None:
+    """Makes an account of the broker for a handler's program, or shows the commands that do.
+
+    It consumes its own queue and nothing else. One that is there gets a new password.
+    """
+    with Api.from_environment() as api:
+        found = api.named("handlers", name)
+        account = api.post(f"handlers/{found['id']}/broker-account")
+    if as_json:
+        showing.as_json(account)
+    else:
+        _account_shown(account)
 
 
 @app.command()
@@ -188,6 +216,20 @@ def _changes(
     if enabled is not None:
         changes["enabled"] = enabled
     return changes
+
+
+def _account_shown(account: dict[str, Any]) -> None:
+    if account["made"]:
+        rows = [("user", account["user"]), ("password", (account["password"], "bold"))]
+        showing.pairs(rows)
+        showing.say("The password is shown this once.", "yellow")
+    else:
+        showing.say("Run these where you administer the broker:")
+        for command in account["commands"]:
+            showing.say(f"  {command}")
+        showing.pairs([("user", account["user"]), ("password", (account["password"], "bold"))])
+    if account["note"]:
+        showing.say(account["note"], "yellow")
 
 
 def _shown(found: dict[str, Any], as_json: bool) -> None:

@@ -133,7 +133,11 @@ def build(settings: AdminSettings) -> Admin:
             limiter=limiter,
         )
 
-    output = open_output(settings.effective_output_url)
+    management = settings.output_management_url
+    output = open_output(
+        settings.effective_output_url,
+        management_url=management.get_secret_value() if management else "",
+    )
     house = House(settings, database, vault, store, MailWork(), logins, opened, output)
     heartbeat = Heartbeat()
     readiness = Readiness(

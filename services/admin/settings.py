@@ -25,6 +25,11 @@ class AdminSettings(Settings):
         description="API and pages bind here; :: for every address of IPv4 and IPv6",
     )
     port: int = Field(default=8025, ge=0, le=65535, description="Port of API and pages")
+    output_management_url: SecretStr | None = Field(
+        default=None,
+        description="RabbitMQ's management address, http://user:password@host:15672, of a user "
+        "with the tag administrator: with it accounts for handlers' programs are made",
+    )
     trusted_proxies: Annotated[tuple[str, ...], NoDecode] = Field(
         default=(),
         description="Proxies whose X-Forwarded-For and X-Forwarded-Proto are believed, comma "

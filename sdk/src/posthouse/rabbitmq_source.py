@@ -180,8 +180,8 @@ class RabbitmqSource:
                 self._dead_channel = self._connection.channel()
                 self._dead_channel.confirm_delivery()
             self._dead_channel.basic_publish(
+                f"{self._queue}.dead",  # the exchange of this name: no right to any other needed
                 "",
-                f"{self._queue}.dead",
                 held.body,
                 pika.BasicProperties(
                     content_type="application/cloudevents+json",

@@ -9,6 +9,7 @@ from fastapi import APIRouter, Query, Request
 
 from services.admin.api.requests import Ctx, IdInPath, SearchText, beside
 from services.admin.api.schemas.handlers import (
+    BrokerAccountOut,
     DeadLetterOut,
     DeadLettersIn,
     HandlerBody,
@@ -68,6 +69,14 @@ def renew_signing_key(ctx: Ctx, handler_id: IdInPath) -> HandlerOut:
 def end_former_signing_key(ctx: Ctx, handler_id: IdInPath) -> HandlerOut:
     """Ends the signing key before the present one: events bear no signature with it any more."""
     return shown(handlers.end_former_signing_key(ctx, handler_id))
+
+
+@router.post("/{handler_id}/broker-account", dependencies=[OPERATE], responses=responses(404, 502))
+async def make_broker_account(request: Request, ctx: Ctx, handler_id: IdInPath) -> BrokerAccountOut:
+    """An account of the broker for the handler's program alone, with a new password. Where
+    Posthouse may not make it, the answer has the commands that do. Asks the broker."""
+    made = await beside(request, lambda: handlers.make_broker_account(ctx, handler_id))
+    return BrokerAccountOut.model_validate(made)
 
 
 @router.get("/{handler_id}/dead", dependencies=[LOOK], responses=responses(404, 502))

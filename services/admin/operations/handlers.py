@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
 from services.admin.context import Context
 from services.admin.people.tokens import digest_of, new_signing_key, new_token
-from shared.errors import Conflict
+from shared.errors import Conflict, NeedsPerson, TryAgain
 from shared.handlers import Handler, edit
+from shared.queueing.output import BrokerAccount
 from shared.storage import handlers, scheduling
 from shared.storage.handlers import QueueState
 from shared.storage.pool import Session
@@ -99,6 +102,19 @@ def renew_signing_key(ctx: Context, handler_id: int) -> HandlerSeen:
         return replace(_see(session, handler_id), signing_key=key)
 
 
+def make_broker_account(ctx: Context, handler_id: int) -> BrokerAccount:
+    """An account of the broker for the handler's program alone; its password is new.
+
+    Asks the broker. Raises NotFound, TryAgain, NeedsPerson.
+    """
+    with ctx.transaction() as session:
+        name = handlers.get(session, handler_id).name
+    account = ctx.house.output.make_account(name, secrets.token_urlsafe(24))
+    with ctx.transaction() as session:
+        ctx.record(session, "make broker account", f"handler/{handler_id}", after=account.user)
+    return account
+
+
 def end_former_signing_key(ctx: Context, handler_id: int) -> HandlerSeen:
     """Events are signed with the present key alone from now on. Raises NotFound."""
     with ctx.transaction() as session:
@@ -123,6 +139,8 @@ def delete_handler(ctx: Context, handler_id: int, *, force: bool = False) -> Non
             )
         handlers.delete(session, handler_id)
         ctx.record(session, "delete", f"handler/{handler_id}", before=seen.handler)
+    with suppress(TryAgain, NeedsPerson):  # the account opens nothing that is filled any more
+        ctx.house.output.remove_account(seen.handler.name)
 
 
 def _sealed(ctx: Context, handler_id: int, key: str) -> bytes:

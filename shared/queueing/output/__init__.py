@@ -1,6 +1,7 @@
 """Events to the handlers' queues, on Redis or on RabbitMQ."""
 
 from shared.queueing.connect import scheme_of
+from shared.queueing.output.accounts import BrokerAccount
 from shared.queueing.output.base import (
     DeadLetter,
     NotTaken,
@@ -11,6 +12,7 @@ from shared.queueing.output.base import (
 )
 
 __all__ = [
+    "BrokerAccount",
     "DeadLetter",
     "NotTaken",
     "Output",

@@ -13,6 +13,7 @@ from datetime import datetime
 from typing import NamedTuple, Protocol
 
 from shared.errors import InvalidInput, NeedsPerson, PosthouseError, TryAgain
+from shared.queueing.output.accounts import BrokerAccount
 
 CONTENT_TYPE = "application/cloudevents+json"
 _NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,62}[a-z0-9])?")
@@ -135,6 +136,16 @@ class Output(Protocol):
 
     def redrive_dead(self, handler: str, event_ids: Collection[str] | None = None) -> int:
         """Puts dead letters (None: all) back at the end of the queue; how many."""
+        ...
+
+    def make_account(self, handler: str, password: str) -> BrokerAccount:
+        """An account of the broker that can consume this handler's queue and nothing else; one
+        that is there gets this password. Where Posthouse's own account may not make it, the answer
+        has the commands that do."""
+        ...
+
+    def remove_account(self, handler: str) -> None:
+        """Removes that account, where there is one and Posthouse may."""
         ...
 
     def check(self) -> None:

@@ -24,6 +24,11 @@ from shared.clock import utc_now
 from shared.errors import PosthouseError
 from shared.queueing.amqp import ConfirmingPublisher, Fate, Outgoing
 from shared.queueing.connect import rabbitmq_parameters, translated
+from shared.queueing.output.accounts import (
+    BrokerAccount,
+    make_rabbitmq_account,
+    remove_rabbitmq_account,
+)
 from shared.queueing.output.base import (
     CONTENT_TYPE,
     DeadLetter,
@@ -91,6 +96,9 @@ class RabbitmqOutput:
             channel.confirm_delivery()
             channel.exchange_declare(EXCHANGE, "topic", durable=True)
             _declare(channel, dead, {"x-delivery-limit": _LOOKS})
+            # An exchange of its own: who may write to the default one may write to every queue.
+            channel.exchange_declare(dead, "fanout", durable=True)
+            channel.queue_bind(dead, dead)
             _declare(
                 channel,
                 queue,
@@ -168,6 +176,7 @@ class RabbitmqOutput:
             channel = connection.channel()
             for name in (queue_name(handler), dead_name(handler), _marker_name(handler)):
                 channel.queue_delete(name)
+            channel.exchange_delete(dead_name(handler))
 
     def dead(self, handler: str, limit: int = 100) -> list[DeadLetter]:
         found = []
@@ -199,6 +208,19 @@ class RabbitmqOutput:
             acknowledge()
             moved += 1
         return moved
+
+    def make_account(self, handler: str, password: str) -> BrokerAccount:
+        return make_rabbitmq_account(
+            self._management_url,
+            self._parameters.virtual_host,
+            handler,
+            queue_name(handler),
+            dead_name(handler),
+            password,
+        )
+
+    def remove_account(self, handler: str) -> None:
+        remove_rabbitmq_account(self._management_url, checked_name(handler))
 
     def check(self) -> None:
         with self._connection():

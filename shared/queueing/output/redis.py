@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -17,6 +18,11 @@ import redis
 from posthouse import signing
 from shared.errors import PosthouseError
 from shared.queueing.connect import redis_client, translated
+from shared.queueing.output.accounts import (
+    BrokerAccount,
+    make_redis_account,
+    remove_redis_account,
+)
 from shared.queueing.output.base import (
     DeadLetter,
     Publication,
@@ -178,6 +184,16 @@ class RedisOutput:
                 self._client.xdel(key, position)
                 moved += 1
         return moved
+
+    def make_account(self, handler: str, password: str) -> BrokerAccount:
+        with _border(self._url):
+            return make_redis_account(
+                self._client, handler, stream_key(handler), dead_key(handler), password
+            )
+
+    def remove_account(self, handler: str) -> None:
+        with _border(self._url), suppress(redis.exceptions.ResponseError):
+            remove_redis_account(self._client, checked_name(handler))
 
     def check(self) -> None:
         with _border(self._url):

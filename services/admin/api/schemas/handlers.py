@@ -45,6 +45,16 @@ class HandlerOut(BaseModel):
     updated_at: datetime | None
 
 
+class BrokerAccountOut(Out):
+    """An account of the broker that can consume this handler's queue and nothing else."""
+
+    user: str
+    password: str = Field(description="Only in this answer: it is kept nowhere")
+    made: bool = Field(description="False where Posthouse may not make it: run the commands")
+    commands: list[str]
+    note: str
+
+
 class DeadLetterOut(BaseModel):
     """An event that its handler rejected, or did not manage in too many attempts."""
 

@@ -25,7 +25,8 @@ _EVERY_S = 10.0
 
 
 class HeartbeatWriter:
-    """`run` on a thread of its own; the checks are those of the service's readiness."""
+    """`run` on a thread of its own; the checks are those of the service's readiness, and more that
+    people should hear of."""
 
     def __init__(
         self, name: str, database: Database, store: OwnStore, checks: Mapping[str, Check]

@@ -12,7 +12,7 @@ import httpx
 
 from shared.alert_requests import compose
 from shared.alerts import Alert
-from shared.errors import InvalidInput, PosthouseError
+from shared.errors import InvalidInput, PosthouseError, SecretKeyMissing
 from shared.hosts import HostRules
 from shared.mailbox import https
 from shared.mailbox.base import Refused
@@ -34,6 +34,8 @@ class Call:
     status: int | None
     error: str | None
     retry_after: timedelta | None = None
+    #: Not called: its address is sealed with a key that others have.
+    left: bool = False
 
     @property
     def is_taken(self) -> bool:
@@ -84,6 +86,8 @@ class Caller:
             return Call(
                 alert, target, None, f"{error} {_WHERE if 'forbidden' in error.code else ''}"
             )
+        except SecretKeyMissing as error:
+            return Call(alert, target, None, str(error), left=True)
         except PosthouseError as error:
             return Call(alert, target, None, str(error))
         except (httpx.HTTPError, httpx.InvalidURL) as error:

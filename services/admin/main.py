@@ -78,7 +78,8 @@ class Admin:
             "store": self.house.store.check_identity,
         }
         house = self.house
-        writer = HeartbeatWriter("admin", house.database, house.store, checks)
+        told = {**checks, "keys": house.vault.check}
+        writer = HeartbeatWriter("admin", house.database, house.store, told)
         heartbeat = threading.Thread(target=writer.run, args=(stop,), name="heartbeat", daemon=True)
         health = HealthServer(
             settings.health_host,

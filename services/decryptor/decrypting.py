@@ -23,7 +23,7 @@ from services.decryptor.publishing import Publisher
 from services.decryptor.secured import SecuredMails
 from services.decryptor.settings import DecryptorSettings
 from shared.connections import Connection
-from shared.errors import PosthouseError, TryAgain
+from shared.errors import PosthouseError, SecretKeyMissing, TryAgain
 from shared.mail.fields import HEADER_LIMIT
 from shared.mail.summary import header_octets
 from shared.messages import Outcome, RawRef
@@ -146,6 +146,14 @@ class Decrypting:
                     self._part([mail], by_id, token)
             else:
                 self._missing(part, token, error)
+        except SecretKeyMissing as error:
+            # Those of other connections go on; these are left to decryptors that have the key.
+            if len(part) > 1:
+                for mail in part:
+                    self._part([mail], by_id, token)
+            else:
+                _log.warning("left to decryptors that have the key", error=str(error))
+                self._release(part, token, str(error), blameless=True)
         except PosthouseError as error:
             # Ours to blame (store, database, output): the mails wait, and nothing counts
             # against them.

@@ -39,7 +39,10 @@ class Keyring:
         self._trust: tuple[float, TrustStore] | None = None
 
     def identities(self, certificate_ids: Sequence[int]) -> IdentityIndex:
-        """Every key of these certificates that can be read; a broken one is logged and left out."""
+        """Every key of these certificates that can be read; a broken one is logged and left out.
+
+        Raises SecretKeyMissing where another decryptor may open what this one cannot.
+        """
         if not certificate_ids:
             return IdentityIndex()
         with self._database.transaction() as session:

@@ -42,6 +42,7 @@ class Decryptor:
     settings: DecryptorSettings
     database: Database
     store: OwnStore
+    vault: Vault
     output: Output
     jobs: RedisJobs | RabbitmqJobs
     decrypting: Decrypting
@@ -74,7 +75,9 @@ class Decryptor:
             "mails": self.decrypting.missing.check,
             "threads": threads.check,
         }
-        writer = HeartbeatWriter("decryptor", self.database, self.store, checks)
+        # A missing key is told to people; it makes nobody unready, as all else goes on.
+        told = {**checks, "keys": self.vault.check}
+        writer = HeartbeatWriter("decryptor", self.database, self.store, told)
         threads.add("heartbeat", writer.run, stop)
         health = HealthServer(
             self.settings.health_host,
@@ -133,6 +136,7 @@ def build(settings: DecryptorSettings) -> Decryptor:
         settings=settings,
         database=database,
         store=store,
+        vault=vault,
         output=output,
         jobs=build_broker(settings.broker_url.get_secret_value(), queues=(DECRYPT_QUEUE,)),
         decrypting=decrypting,

@@ -56,6 +56,7 @@ class Fetcher:
     settings: FetcherSettings
     database: Database
     store: OwnStore
+    vault: Vault
     quick_jobs: RedisJobs | RabbitmqJobs
     slow_jobs: RedisJobs | RabbitmqJobs
     runner: Runner
@@ -91,7 +92,9 @@ class Fetcher:
             "broker": self.quick_jobs.check,
             "threads": threads.check,
         }
-        writer = HeartbeatWriter("fetcher", self.database, self.store, checks)
+        # A missing key is told to people; it makes nobody unready, as all else goes on.
+        told = {**checks, "keys": self.vault.check}
+        writer = HeartbeatWriter("fetcher", self.database, self.store, told)
         threads.add("heartbeat", writer.run, stop)
         health = HealthServer(
             self.settings.health_host,
@@ -205,6 +208,7 @@ def build(settings: FetcherSettings) -> Fetcher:
         settings=settings,
         database=database,
         store=store,
+        vault=vault,
         quick_jobs=quick_jobs,
         slow_jobs=slow_jobs,
         runner=runner,

@@ -30,9 +30,9 @@ from shared.alerts import (
 )
 from shared.clock import time_of
 from shared.connections import Connection, Failure, Health
-from shared.errors import LeaseLost, PosthouseError, TryAgain
+from shared.errors import LeaseLost, PosthouseError, SecretKeyMissing, TryAgain
 from shared.mailbox.base import Cursor, LoginTooSoon, Mailbox, SessionLost
-from shared.storage import alerts, connections, ledger, scheduling
+from shared.storage import alerts, connections, homes, ledger, scheduling
 from shared.storage.leases import Lease
 from shared.storage.pool import Database, DatabaseUnavailable, Session
 from shared.storage.scheduling import Finished, RunState
@@ -189,6 +189,10 @@ class Runner:
             except LoginTooSoon as error:
                 _log.info("the server wants time between logins", error=str(error))
                 self.wait(run, error.retry_after or _POSTPONED)
+                return None
+            except SecretKeyMissing as error:
+                _log.warning("left to fetchers that have the key", error=str(error))
+                self.leave(run)
                 return None
             except LeaseLost as error:
                 self.keeper.forget([run.lease])
@@ -378,6 +382,13 @@ class Runner:
             self.keeper.release(session, [run.lease])
             scheduling.due_after(session, run.connection.id, seconds)
 
+    def leave(self, run: Run) -> None:
+        """Leaves it to other fetchers: nothing that it has was found wanting."""
+        with self.database.transaction() as session:
+            self.keeper.release(session, [run.lease])
+            homes.leave(session, self.keeper.owner, [run.connection.id])
+            scheduling.due_now(session, [run.connection.id], _POSTPONED)
+
     def to_slow_lane(self, runs: Sequence[Run]) -> None:
         """Leaves them to those who may wait for a server."""
         if not runs:
@@ -393,7 +404,7 @@ def _fresh_session_may_help(error: PosthouseError) -> bool:
         return True
     return (
         isinstance(error, TryAgain)
-        and not isinstance(error, (LeaseLost, DatabaseUnavailable, StoreFull))
+        and not isinstance(error, (LeaseLost, DatabaseUnavailable, SecretKeyMissing, StoreFull))
         and error.retry_after is None
         and getattr(error, "step", "") != "download"
     )

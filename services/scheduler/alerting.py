@@ -29,6 +29,8 @@ log = structlog.get_logger(__name__)
 
 _BATCH: Final = 16
 _RECEIVERS_AT_ONCE: Final = 8
+#: How long an alert is left to schedulers that can read where it goes.
+_LEFT_FOR: Final = timedelta(seconds=10)
 #: How much of an error goes to the log.
 _LONGEST_ERROR: Final = 300
 
@@ -90,6 +92,9 @@ def _record(
     asked_for = {call.alert.id: call.retry_after for call in calls if call.retry_after}
     with database.transaction() as session:
         for call in calls:
+            if call.left:
+                log.warning("left to schedulers that have the key", why=call.error)
+                continue
             error = call.error[:_LONGEST_ERROR] if call.error else None
             alerts.log_delivery(session, call.alert, call.target, call.status, error)
             metrics.ALERT_DELIVERIES.labels("ok" if call.is_taken else "failed").inc()
@@ -100,8 +105,12 @@ def _record(
                     alert=str(call.alert.id),
                     why=error,
                 )
+        left = {(call.alert.id, call.target.id) for call in calls if call.left}
         for alert, targets in wanted:
             missing = [target for target in targets if (alert.id, target.id) not in taken]
+            if missing and all((alert.id, target.id) in left for target in missing):
+                alerts.leave(session, alert, _LEFT_FOR)
+                continue
             delay = rules.retry_delay(alert.attempts) if missing else None
             if delay is not None:
                 delay = max(delay, asked_for.get(alert.id) or delay)

@@ -85,7 +85,9 @@ class Scheduler:
             "output": self.output.check,
             "threads": threads.check,
         }
-        writer = HeartbeatWriter("scheduler", self.database, self.store, checks)
+        # A missing key is told to people; it makes nobody unready, as all else goes on.
+        told = {**checks, "keys": self.vault.check}
+        writer = HeartbeatWriter("scheduler", self.database, self.store, told)
         threads.add("heartbeat", writer.run, stop)
         health = HealthServer(
             settings.health_host,

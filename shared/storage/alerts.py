@@ -296,6 +296,11 @@ def schedule(session: Session, alert: Alert, delay: timedelta | None) -> None:
     session.execute(_QUERIES["schedule_alert"], {"id": alert.id, "delay": delay})
 
 
+def leave(session: Session, alert: Alert, delay: timedelta) -> None:
+    """It is left to others, and the attempt does not count."""
+    session.execute(_QUERIES["leave_alert"], {"id": alert.id, "delay": delay})
+
+
 def alerts(
     session: Session, *, subject: str = "", before: uuid.UUID | None = None, limit: int = 50
 ) -> list[tuple[Alert, bool]]:

@@ -41,7 +41,8 @@ class Recorder:
         self.seen[event["id"]] += 1
         if again:
             self.redelivered[event["id"]] += 1
-        digest = event["data"]["sha256"]
+        # Of the mail as it was sent: what was encrypted is handed over opened.
+        digest = (event["data"].get("original") or event["data"])["sha256"]
         assert self.digests.setdefault(event["id"], digest) == digest, "one id, two mails"
         self.connections[event["id"]] = event["data"]["connection"]["name"]
 

@@ -61,12 +61,13 @@ class Child:
 class Zygote:
     """One a test session. Thread-safe."""
 
-    def __init__(self) -> None:
+    def __init__(self, root: Path = ROOT) -> None:
+        """`root` is the checkout whose code it runs."""
         self._lock = threading.Lock()
         self._process = subprocess.Popen(
             [sys.executable, "-m", "tests.rig.zygote"],
-            cwd=ROOT,
-            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            cwd=root,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join([str(root), str(root / "sdk/src")])},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             preexec_fn=end_with_parent,

@@ -79,6 +79,10 @@ VALUES (%(alert_id)s, %(webhook_id)s, clock_timestamp(), %(status)s, %(error)s)
 -- When to try again; NULL: it is done, or given up.
 UPDATE alert SET next_attempt_at = now() + %(delay)s::interval WHERE id = %(id)s
 
+-- name: leave_alert
+UPDATE alert SET next_attempt_at = now() + %(delay)s::interval, attempts = attempts - 1
+WHERE id = %(id)s
+
 -- name: alerts
 -- Newest first; `before` is the id to go on from.
 SELECT id, kind, subject, data, attempts, next_attempt_at IS NOT NULL

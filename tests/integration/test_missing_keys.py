@@ -1,0 +1,109 @@
+"""A secret that one replica cannot open is left to those that can: no connection fails by it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from cli.demo.certificate import DemoCertificate
+from cli.demo.samples import compose, encrypted
+from services.scheduler import alerting
+from shared.alerts import ConnectionRecovered, Template
+from shared.clock import utc_now
+from shared.storage import alerts
+from shared.storage.pool import Database
+from shared.vault import Place, Vault, new_key
+from tests.rig.events import open_queue
+from tests.rig.house import House
+from tests.servers.dovecot import Dovecot
+
+
+def logged(house: House, service: str, words: str) -> Callable[[], bool]:
+    return lambda: house.log_of(service).exists() and words in house.log_of(service).read_text()
+
+
+@pytest.mark.promise("I5", "I7")
+def test_a_password_that_this_fetcher_cannot_open_is_left_to_others(
+    redis_url: str, dovecot: Dovecot, mail_user: str, build_house: Callable[..., House]
+) -> None:
+    house = build_house(redis_url)
+    house.add_handler()
+    old = house.secret_keys[0]
+    house.start("scheduler", "fetcher", "decryptor")
+    house.secret_keys = [new_key(), old]  # an admin service that is rolled already
+    connection = house.watch(dovecot, mail_user)
+    dovecot.deliver(mail_user, [b"Subject: new\r\n\r\nmail\r\n"])
+    house.wait(logged(house, "fetcher", "left to fetchers that have the key"), "it is left")
+    house.wait(
+        lambda: bool(
+            house.query("SELECT FROM service WHERE name = 'fetcher' AND failing ? 'keys'")
+        ),
+        "the overview says which key is missing",
+    )
+    assert house.query("SELECT health, failures FROM connection_state") == [("pending", 0)]
+    house.start("fetcher")
+    house.fetch_now(connection)
+    house.wait_settled(1)
+    assert house.query("SELECT health, failures FROM connection_state") == [("working", 0)]
+    assert house.count("fetch_run WHERE error IS NOT NULL") == 0
+    assert house.count("alert WHERE subject LIKE 'connection/%%'") == 0
+
+
+@pytest.mark.promise("I5", "I7")
+def test_a_private_key_that_this_decryptor_cannot_open_is_left_to_others(
+    redis_url: str,
+    dovecot: Dovecot,
+    mail_user: str,
+    build_house: Callable[..., House],
+    tmp_path: Path,
+) -> None:
+    """The mail is neither handed over unopened nor blamed, and other mails pass."""
+    certificate = DemoCertificate.of(tmp_path / "certificate")
+    sealed = compose("a@example.org", "b@example.org", "Sealed", "The text.\n")
+    dovecot.deliver(mail_user, [b"Subject: plain\r\n\r\nmail\r\n", encrypted(sealed, certificate)])
+    house = build_house(redis_url)
+    house.add_handler()
+    house.start("scheduler", "fetcher", "decryptor")
+    connection = house.watch(dovecot, mail_user)
+    house.secret_keys = [new_key(), *house.secret_keys]
+    house.add_certificate(certificate, connection)
+    house.wait(logged(house, "decryptor", "left to decryptors that have the key"), "it is left")
+    queue = open_queue(redis_url, "archive")
+    house.wait(lambda: len(queue.events()) == 1, "the plain mail passes")
+    assert house.query("SELECT attempts FROM outbox") == [(0,)]
+    house.start("decryptor")
+    house.hurry()
+    house.wait_settled(2)
+    (opened,) = [e for e in queue.events() if e["data"]["headers"]["subject"] == "Sealed"]
+    assert opened["data"]["security"]["status"] == "decrypted"
+    assert house.count("quarantine") == 0
+
+
+def test_an_alert_whose_receiver_cannot_be_read_yet_is_left_and_not_counted(
+    database_url: str,
+) -> None:
+    new = Vault.from_settings([new_key()])
+    with Database(database_url, size=3) as database:
+        with database.transaction() as session:
+            alerts.create_webhook(
+                session,
+                name="chat",
+                url="http://127.0.0.1:9/",
+                secret="",
+                template=Template.JSON,
+                enabled=True,
+                seal=lambda column, row, text: new.seal(
+                    text.encode(), Place(alerts.WEBHOOK_TABLE, column, str(row))
+                ),
+            )
+            alerts.raise_transition(
+                session, ConnectionRecovered(connection_id=1, name="support", failures=1)
+            )
+        alerting.deliver_due(database, Vault.from_settings([new_key()]), utc_now())
+        with database.transaction() as session:
+            left = session.execute("SELECT attempts, next_attempt_at > now() FROM alert").fetchall()
+            told = session.execute("SELECT count(*) FROM alert_delivery").fetchone()
+    assert left == [(0, True)]
+    assert told == (0,)

@@ -11,7 +11,7 @@ WORKERS ?= 2
 INSTALL := $(UV) pip install --quiet --compile-bytecode --python $(BIN)/python
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run check test servers-check image-check unit bench storm fuzz fuzz-reader unit-image format lock audit clean servers
+.PHONY: help setup run check test servers-check image-check unit bench storm drill fuzz fuzz-reader unit-image format lock audit clean servers
 
 help: ## what can be made here
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -83,6 +83,9 @@ bench: $(VENV)/.dev servers ## a speed question beside its peers: make bench NAM
 
 storm: $(VENV)/.dev servers ## everything breaks at random while mails arrive: make storm MINUTES=10 BROKER=redis
 	$(BIN)/python -m tests.rig.storm --minutes $(or $(MINUTES),1) --broker $(or $(BROKER),redis) $(ARGS)
+
+drill: $(VENV)/.dev servers ## what operators do or suffer, while mails arrive: make drill NAME=rotation
+	$(BIN)/python -m tests.drills $(NAME) $(if $(FROM),--from $(FROM)) $(ARGS)
 
 fuzz: $(VENV)/.dev servers ## is what is called valid what other readers show: make fuzz MINUTES=10
 	$(BIN)/python -m tests.fuzz.verdict_fuzz --minutes $(or $(MINUTES),10) $(ARGS)

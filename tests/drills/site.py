@@ -1,0 +1,249 @@
+"""An installation of its own that mails keep arriving at while a drill is held."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from hashlib import sha256
+from itertools import count
+from pathlib import Path
+
+from cli.demo.certificate import DemoCertificate
+from cli.demo.samples import compose, encrypted
+from shared.errors import PosthouseError
+from shared.storage.migrate import migrate
+from tests.rig.handlers import Recorder
+from tests.rig.house import House
+from tests.rig.mails import mail
+from tests.rig.rollout import Rollout
+from tests.rig.zygote import Zygote
+from tests.servers.dovecot import Dovecot
+from tests.servers.postgres import PostgresServer
+from tests.servers.redis import RedisServer
+
+HANDLER = "archive"
+#: Everything twice where two can stand beside each other, as in a cluster.
+REPLICAS = {"scheduler": 1, "fetcher": 2, "decryptor": 2, "admin": 1}
+SETTINGS = {"lease_seconds": "5", "claim_seconds": "10", "read_timeout_seconds": "5"}
+_BURST = 5
+_PAUSE_S = 0.25
+_SETTLED_S = 120.0
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What became of the mails: counts of distinct ones."""
+
+    sent: int
+    lost: int
+    twice: int
+    failed_runs: int
+    quarantined: int
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def is_good(self) -> bool:
+        return self.sent > 0 and not self.lost and not self.quarantined
+
+
+class Site:
+    """Postgres, a broker, Dovecot, the services, a handler, and who sends mails.
+
+    Use it as a context manager, in the thread that outlives it: servers end with their thread.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        broker: RedisServer | None = None,
+        settings: Mapping[str, str] | None = None,
+        users: int = 4,
+        durable: bool = False,
+    ) -> None:
+        self.folder = folder
+        self.settings = {**SETTINGS, **(settings or {})}
+        self.users = [f"drill{number}" for number in range(users)]
+        self.sent: list[str] = []
+        self.connections: list[int] = []
+        self._given = broker
+        self._durable = durable
+        self._stack = contextlib.ExitStack()
+
+    def __enter__(self) -> Site:
+        try:
+            self._set_up()
+        except BaseException:
+            self._stack.close()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with contextlib.suppress(AssertionError):
+            self.house.stop()
+        self._stack.close()
+
+    def _set_up(self) -> None:
+        enter = self._stack.enter_context
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.zygote = Zygote()
+        self._stack.callback(self.zygote.close)
+        self.postgres = enter(PostgresServer(durable=self._durable))
+        self.broker = self._given or enter(RedisServer())
+        self.dovecot = enter(Dovecot())
+        self.database_url = self.postgres.create_database()
+        migrate(self.database_url)
+        self.house = self._house()
+        self.house.add_handler(HANDLER)
+        self.handler = self.handle(self.broker.url)
+        self.certificate = DemoCertificate.of(self.folder / "certificate")
+
+    def _house(self) -> House:
+        house = House(
+            self.database_url,
+            self.broker.url,
+            self.folder,
+            zygote=self.zygote,
+            settings=self.settings,
+        )
+        house.database.open()
+        self._stack.callback(house.database.close)
+        return house
+
+    def reopen(self) -> None:
+        """After the database was replaced: another house on it, with the keys of the former."""
+        keys = self.house.secret_keys
+        self.house = self._house()
+        self.house.secret_keys = keys
+
+    def handle(self, url: str) -> Recorder:
+        """A handler that takes its events from the broker at `url`."""
+        recorder = Recorder(url, HANDLER)
+        recorder.start()
+        self._stack.callback(recorder.stop)
+        return recorder
+
+    def start(self, replicas: Mapping[str, int] = REPLICAS) -> Rollout:
+        """Starts the services, and one connection a user, of each protocol in turn."""
+        rollout = Rollout(self.house, replicas)
+        for number, user in enumerate(self.users):
+            self.connections.append(
+                self.house.watch(
+                    self.dovecot,
+                    user,
+                    mode="pop3" if number % 4 == 3 else "imap",
+                    after_download="delete" if number % 2 else "mark-read",
+                )
+            )
+            self.house.add_certificate(self.certificate, self.connections[-1])
+        return rollout
+
+    # ---- mails
+
+    @contextlib.contextmanager
+    def mailing(self) -> Iterator[None]:
+        """Mails arrive for the block: some twenty a second, one of ten encrypted."""
+        enough = threading.Event()
+
+        def send() -> None:
+            for number in count(len(self.sent)):
+                self.send(number, _BURST)
+                if enough.wait(_PAUSE_S):
+                    return
+
+        hurrying = threading.Thread(target=self._hurry, args=(enough,), daemon=True)
+        sender = threading.Thread(target=send, daemon=True)
+        hurrying.start()
+        sender.start()
+        try:
+            yield
+        finally:
+            enough.set()
+            sender.join(60)
+            hurrying.join(60)
+
+    def send(self, number: int, mails: int) -> None:
+        """To one user after the other."""
+        user = self.users[number % len(self.users)]
+        burst = [mail(number * 100 + i, 2500, seed=21) for i in range(mails)]
+        if number % 2:
+            sealed = compose("sender@example.org", f"{user}@example.org", "Sealed", f"{number}\n")
+            octets = encrypted(sealed, self.certificate)
+            burst[0] = octets.replace(b"\r\n", b"\n").replace(b"\n", b"\r\n")
+        self.dovecot.deliver(user, burst)
+        self.sent.extend(sha256(item).hexdigest() for item in burst)
+
+    def _hurry(self, enough: threading.Event) -> None:
+        """Minutes become seconds, as for somebody who presses "fetch now"."""
+        while not enough.wait(0.5):
+            with contextlib.suppress(PosthouseError):
+                for connection in self.connections:
+                    self.house.fetch_now(connection)
+
+    # ---- the end
+
+    def settle(self, handlers: list[Recorder] | None = None, seconds: float = _SETTLED_S) -> bool:
+        """Fair weather until every mail was handed over; False where it never is."""
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            with contextlib.suppress(PosthouseError):
+                if not self._missing(handlers) and self.house.count("outbox") == 0:
+                    return True
+                self.house.hurry()
+            time.sleep(0.5)
+        return False
+
+    def outcome(self, handlers: list[Recorder] | None = None) -> Outcome:
+        """Waits for the end, and counts."""
+        settled = self.settle(handlers)
+        taken = handlers or [self.handler]
+        ids = {identifier for recorder in taken for identifier in recorder.seen}
+        arrivals = sum(sum(recorder.seen.values()) for recorder in taken)
+        found = Outcome(
+            sent=len(set(self.sent)),
+            lost=len(self._missing(handlers)),
+            twice=arrivals - len(ids),
+            failed_runs=int(
+                self.house.query("SELECT count(*) FROM fetch_run WHERE error IS NOT NULL")[0][0]
+            ),
+            quarantined=self.house.count("quarantine"),
+        )
+        if not settled:
+            found.notes.append(self.house.tails())
+        return found
+
+    def _missing(self, handlers: list[Recorder] | None) -> set[str]:
+        taken = handlers or [self.handler]
+        return set(self.sent) - {d for recorder in taken for d in recorder.digests.values()}
+
+    # ---- what operators type
+
+    def posthouse(self, *arguments: str, **settings: str) -> str:
+        """The command line with the migration's account and all keys; returns what it says."""
+        environment = {
+            **os.environ,
+            **self.house.environment_of("migrate"),
+            "POSTHOUSE_SECRET_KEYS": ",".join(self.house.secret_keys),
+            **{f"POSTHOUSE_{name.upper()}": value for name, value in settings.items()},
+        }
+        done = subprocess.run(
+            [sys.executable, "-m", "cli.main", *arguments],
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if done.returncode:
+            raise AssertionError(f"posthouse {' '.join(arguments)}: {done.stderr}")
+        return done.stdout.strip()
+
+
+def say(text: str) -> None:
+    """One sentence of what was seen."""
+    print(text, flush=True)

@@ -28,7 +28,15 @@ from services.fetcher.settings import FetcherSettings
 from shared.connections import AfterDownload, Connection, Selection
 from shared.errors import MailFailure, PosthouseError, TryAgain
 from shared.jobs import FETCH_QUEUE, FETCH_SLOW_QUEUE
-from shared.mailbox.base import Cursor, LoginTooSoon, Mailbox, MailRef, StepFailed, Unreachable
+from shared.mailbox.base import (
+    Cursor,
+    LoginTooSoon,
+    Mailbox,
+    MailRef,
+    StepFailed,
+    Unreachable,
+    is_another_folder,
+)
 from shared.mailbox.refused_mails import MailRefused
 from shared.mailbox.start_rules import start_refusal
 from shared.messages import Key
@@ -137,7 +145,7 @@ class Fetching:
         status = mailbox.open(connection.folder)
         place = Place(connection.id, connection.folder, status.uid_validity)
         report.uid_validity = status.uid_validity
-        recognising = self._note_validity(state, place)
+        recognising = self._note_validity(state, place, status.cursor)
         if state.has_unsettled:
             self._settle_leftovers(connection, place, mailbox, report)
         refusal = start_refusal(
@@ -162,7 +170,7 @@ class Fetching:
                 mailbox.leave()
         self.reached("finished")
 
-    def _note_validity(self, state: RunState, place: Place) -> bool:
+    def _note_validity(self, state: RunState, place: Place, now: Cursor) -> bool:
         """Whether mails must be recognised by content, as the folder was re-created."""
         if place.uid_validity is None:
             return state.validity_changed_at is not None
@@ -174,6 +182,12 @@ class Fetching:
         elif state.uid_validity != place.uid_validity:
             with self.database.transaction() as session:
                 scheduling.validity_changed(session, place.connection_id, place.uid_validity)
+            return True
+        elif state.cursor is not None and is_another_folder(state.cursor, now):
+            with self.database.transaction() as session:
+                scheduling.another_folder(
+                    session, place.connection_id, place.folder, place.uid_validity
+                )
             return True
         return state.validity_changed_at is not None
 

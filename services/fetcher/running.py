@@ -358,7 +358,15 @@ class Runner:
     def _listen(self, run: Run, report: Report) -> None:
         """Waits for news where everything that was there is handled."""
         connection = run.connection
-        self.news.ran(connection.id, fruitful=report.downloaded > 0)
+        silent = self.news.ran(connection.id, fruitful=report.downloaded > 0)
+        if silent is not None:
+            with self.database.transaction() as session:
+                if scheduling.push_is_silent(session, connection.id, silent) and silent:
+                    _log.warning(
+                        "a mail server takes IDLE and does not tell of new mails",
+                        connection=connection.id,
+                        hint="New mails are found by the interval: make it short.",
+                    )
         if report.again or self.fetching.stopping():
             return
         if not self.news.may_listen(connection.id, connection.updated_at):

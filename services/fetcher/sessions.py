@@ -167,9 +167,14 @@ class SessionPool:
                 raise HostBusy(f"Others keep sessions at {places[0]}: {failure}") from failure
             raise failure
         told = says_too_many(failure)
+        # At a mailbox one place more is left: for the person whose mailbox it is.
+        spare = max(1, have // 10) if place == places[1] else have // 10
         if told:
-            self._learned.learn(place, max(1, have - have // 10))
-        if not self._give_way(place, max(1, have // 10) if told else 1):
+            self._learned.learn(place, max(1, have - spare))
+        going = max(1, have // 10) if told else 1
+        if told and place == places[1] and have > 1:
+            going += 1
+        if not self._give_way(place, going):
             raise HostBusy(f"{place} takes no more sessions: {failure}") from failure
         for pause in _UNTIL_FREE_S:
             self._wait(pause)
@@ -180,7 +185,7 @@ class SessionPool:
                     raise
                 continue
             if not told:  # one had to go, and it worked: that many there may be
-                self._learned.learn(place, have)
+                self._learned.learn(place, max(1, have - (place == places[1])))
             return mailbox
         if told:
             raise HostBusy(f"{place} takes no more sessions: {failure}") from failure

@@ -23,6 +23,13 @@ from shared.messages import Key
 Cursor = Mapping[str, Any]
 
 
+def is_another_folder(cursor: Cursor, now: Cursor) -> bool:
+    """Whether a folder of another identity has the name now (MAILBOXID, RFC 8474): re-created, or
+    renamed. Only where the server tells identities, and told one before."""
+    before, here = cursor.get("mailbox_id"), now.get("mailbox_id")
+    return before is not None and here is not None and before != here
+
+
 class StepFailed(PosthouseError):
     """Mixed into errors of a mailbox: `step` says where it stopped, `transcript` what was said.
 

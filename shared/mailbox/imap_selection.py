@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from shared.connections import Selection
-from shared.mailbox.base import Cursor, FolderStatus
+from shared.mailbox.base import Cursor, FolderStatus, is_another_folder
 from shared.mailbox.imap_metadata import fetch_metadata, search_date
 from shared.mailbox.imap_search import searches
 from shared.mailbox.imap_session import ImapSession
@@ -34,7 +34,8 @@ def select(
 ) -> Found:
     """Which mails come into question, in one round trip."""
     covered = 1
-    if cursor is not None and cursor.get("uid_validity") == status.uid_validity:
+    same = cursor is not None and not is_another_folder(cursor, status.cursor)
+    if cursor is not None and same and cursor.get("uid_validity") == status.uid_validity:
         covered = int(cursor.get("uid_next", 1))
     unread_only = selection is Selection.UNREAD
     all_of_it = count_known or (not unread_only and covered <= 1)

@@ -231,9 +231,9 @@ TOKEN_REFUSED: Final = _login(
 NOT_CONNECTED: Final = _person(
     "authenticated-not-connected",
     "The mail server let us log in, but not to this mailbox.",
-    "The usual causes: IMAP is switched off for the mailbox; the person who logged in has no Full "
-    "Access to the shared mailbox; the username is not the mailbox's address; for application "
-    "access the service principal lacks Add-MailboxPermission.",
+    "The usual causes: the protocol (IMAP, POP3) is switched off for the mailbox; the person who "
+    "logged in has no Full Access to the shared mailbox; the username is not the mailbox's "
+    "address; for application access the service principal lacks Add-MailboxPermission.",
 )
 TOO_MANY: Final = _passing(
     "too-many-connections",

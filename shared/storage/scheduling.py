@@ -184,6 +184,40 @@ def last_validity(session: Session, connection_id: int) -> int | None:
     return None if row is None else row[0]
 
 
+def another_folder(session: Session, connection_id: int, folder: str, uid_validity: int) -> None:
+    """Another folder has the name of the one that was read, with the same UIDVALIDITY: its UIDs
+    name other mails. From now on mails are recognised by content, as after `validity_changed`."""
+    values = {"id": connection_id, "folder": folder, "uid_validity": uid_validity}
+    for name in (
+        "set_aside_known",
+        "forget_aside",
+        "set_aside_content",
+        "forget_settlements_aside",
+        "set_aside_settlements",
+    ):
+        session.execute(_SQL[name], values)
+    validity_changed(session, connection_id, uid_validity)
+
+
+def last_mailbox_id(session: Session, connection_id: int) -> str:
+    """The identity of the folder in the last run (MAILBOXID, RFC 8474); empty where unknown."""
+    row = session.execute(_SQL["last_mailbox_id"], {"id": connection_id}).fetchone()
+    return str(row[0]) if row else ""
+
+
+def push_is_silent(session: Session, connection_id: int, silent: bool) -> bool:
+    """Whether the server took IDLE and never told of mails that polls found; True where this is
+    another answer than before."""
+    values = {"id": connection_id, "silent": silent}
+    return session.execute(_SQL["push_is_silent"], values).rowcount > 0
+
+
+def is_push_silent(session: Session, connection_id: int) -> bool:
+    """What `push_is_silent` noted last."""
+    row = session.execute(_SQL["is_push_silent"], {"id": connection_id}).fetchone()
+    return bool(row and row[0])
+
+
 def first_validity(session: Session, connection_id: int, uid_validity: int) -> None:
     """The folder is looked into for the first time."""
     session.execute(_SQL["first_validity"], {"id": connection_id, "uid_validity": uid_validity})

@@ -131,10 +131,13 @@ class _Imap:
         self._greeting = recording.document["sessions"][0]["greeting"].encode("latin-1")
         self._by_request: dict[bytes, dict[str, Any]] = {}
         self._by_form: dict[str, dict[str, Any]] = {}
+        #: For forms that came later than the recording: what was answered to the like of them.
+        self._by_verb: dict[str, dict[str, Any]] = {}
         self._fetched: dict[tuple[str, int], bytes] = {}
         for one in recording.exchanges():
             self._by_request[one["request"].encode("latin-1")] = one
             self._by_form.setdefault(one["form"], one)
+            self._by_verb.setdefault(_verb(one["form"]), one)
             for side, text in one["said"]:
                 uid = _UID.search(text.encode("latin-1"))
                 if side == "S" and " FETCH " in text[:40] and uid is not None:
@@ -167,6 +170,7 @@ class _Imap:
         if form.startswith("AUTHENTICATE"):
             request = b" ".join(request.split()[:2]) + b"\r\n"
         recorded = self._by_request.get(request) or self._by_form.get(form)
+        recorded = recorded or self._by_verb.get(_verb(form))
         if form.startswith("SELECT"):
             recorded = self._by_request.get(request.replace(b"SELECT", b"EXAMINE"))
         if recorded is None:
@@ -215,6 +219,12 @@ class _Imap:
             if recorded is not None:
                 talk.send(recorded)
         talk.ok(tag)
+
+
+def _verb(form: str) -> str:
+    """`UID SEARCH RETURN` of a search with compact answers, `STATUS` of a STATUS."""
+    words = form.split(" ")
+    return " ".join(words[: 3 if "RETURN" in words[:3] else 2 if words[0] == "UID" else 1])
 
 
 class _Pop3:

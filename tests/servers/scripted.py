@@ -163,15 +163,16 @@ def imap(
     capability: bytes = CAPABILITY,
     greeting: bytes = b"* OK scripted server ready\r\n",
     settles: bool = False,
+    live: dict[int, bytes] | None = None,
 ) -> Script:
     """A whole IMAP server with `mails` (UID → octets) in its inbox, all unread for ever, or with
-    `settles` until they are marked read.
+    `settles` until they are marked read. `live` in place of `mails`: what a test puts in arrives.
 
     `answers` replaces what it says to single commands (`UID FETCH`, `LOGIN`, …; `METADATA` for a
     FETCH of sizes, `HEADERS` for one of headers).
     """
     given = dict(answers or {})
-    there = dict(mails)
+    there = dict(mails) if live is None else live
     read: set[int] = set()
 
     def script(talk: Conversation) -> None:

@@ -242,3 +242,32 @@ def test_many_are_asked_and_a_broken_one_spoils_no_other() -> None:
         2: Answer.BROKEN,
         3: Answer.UNCHANGED,
     }
+
+
+def test_a_mailbox_that_is_full_of_our_sessions_leaves_a_place_for_its_person() -> None:
+    """The server takes four sessions of a login; ours for its folders keep three at most then."""
+    opened = Opened()
+    sessions = pool(opened, per_mailbox=10)
+    folders = [connection(n, username="alice", folder=f"f{n}") for n in range(1, 6)]
+    for folder in folders[:4]:
+        use(sessions, folder)
+    refusals = [
+        Unreachable("Too many", step="login", code="too-many-connections"),
+    ]
+    plain = opened.__class__.__call__
+
+    def once(wanted: Connection) -> Mailbox:
+        if refusals:
+            opened.failure = refusals.pop()
+            try:
+                return plain(opened, wanted)
+            finally:
+                opened.failure = None
+        return plain(opened, wanted)
+
+    sessions._opener = once
+    use(sessions, folders[4])
+    assert opened.open == 3
+    for folder in folders:
+        use(sessions, folder)
+        assert opened.open <= 3

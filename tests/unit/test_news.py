@@ -94,3 +94,26 @@ def test_what_is_forgotten_begins_anew() -> None:
     assert news.wait(0) == ([], {})
     news.heard(7)
     assert news.wait(0) == ([7], {})
+
+
+def test_a_server_that_takes_idle_and_never_tells_is_noticed() -> None:
+    """Five polls in a row found what a session that listened had not told."""
+    now = [1000.0]
+    news = News(lambda: now[0])
+
+    def poll(seconds: float, *, told: bool = False) -> bool | None:
+        news.listening(7)
+        now[0] += seconds
+        if told:
+            news.heard(7)
+        return news.ran(7, fruitful=True)
+
+    assert [poll(60) for _ in range(5)] == [None, None, None, None, True]
+    assert poll(60, told=True) is False  # it does tell after all
+    assert [poll(60) for _ in range(4)] == [None] * 4
+    assert poll(5) is None  # too short a time to be sure
+    news.listening(7)
+    now[0] += 60
+    assert news.ran(7, fruitful=False) is None  # nothing was there to be told
+    news.lost(7, SessionLost("gone"))
+    assert news.ran(7, fruitful=True) is None  # nobody listened

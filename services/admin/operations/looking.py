@@ -56,6 +56,16 @@ _RECREATED: Final = (
     "The folder was re-created since the last run (another UIDVALIDITY), so every mail counts as "
     "new. A run recognises those that were handed over by their content and hands none over again."
 )
+_NUMBERED_ANEW: Final = (
+    "The server numbered the mails of this same folder anew since the last run (another "
+    "UIDVALIDITY, the same MAILBOXID), so every mail counts as new. A run recognises those that "
+    "were handed over by their content and hands none over again."
+)
+_ANOTHER: Final = (
+    "Another folder has this name since the last run (another MAILBOXID): it was re-created, or a "
+    "folder was renamed to it, so every mail counts as new. A run recognises those that were "
+    "handed over by their content and hands none of them over again; the others are new."
+)
 _SAME_STEP: Final = {"list": "folder", "download": "folder", "settle": "folder"}
 
 
@@ -390,11 +400,17 @@ def _of_a_known_mailbox(
     validity = status.uid_validity
     with ctx.transaction() as session:
         before = scheduling.last_validity(session, connection.id)
+        identity = scheduling.last_mailbox_id(session, connection.id)
         never = quarantine.never_downloaded(
             session, connection.id, connection.folder, validity, listing.reset_keys
         )
     recreated = validity is not None and before not in (None, validity)
-    return (_RECREATED if recreated and listing.new_count else ""), never
+    here = str(status.cursor.get("mailbox_id", ""))
+    if identity and here and identity != here:
+        return (_ANOTHER if listing.new_count or listing.known else ""), never
+    if not (recreated and listing.new_count):
+        return "", never
+    return (_NUMBERED_ANEW if identity and here else _RECREATED), never
 
 
 def _came_by_label(ctx: Context, mailbox: Mailbox, connection: Connection) -> bool:

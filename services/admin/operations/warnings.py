@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from services.admin.context import Context
 from shared.connections import AfterDownload, Connection, Mode, TransportSecurity
 from shared.mailbox.base import Capabilities
-from shared.storage import authorisations, connections, handlers, ledger
+from shared.storage import authorisations, connections, handlers, ledger, scheduling
 from shared.storage.pool import Session
 
 #: Where Gmail's rules for POP apply, known without asking.
@@ -86,6 +86,16 @@ def find(session: Session, connection: Connection) -> list[Warning]:
                 "Where a sender asked for a read receipt, Exchange may send one when Posthouse "
                 "marks the mail read: Graph has no way to hold it back. An administrator may "
                 "try Set-MailboxMessageConfiguration -ReadReceiptResponse NeverSend (unverified).",
+            )
+        )
+    if connection.push and connection.id and scheduling.is_push_silent(session, connection.id):
+        found.append(
+            Warning(
+                "push-silent",
+                "The server took the request to tell of new mails (IDLE) and never told of those "
+                "that polls found: new mails come with the interval "
+                f"({connection.interval_minutes} min). Make it short, or ask those who run the "
+                "server; behind some proxies and network file systems nothing is told.",
             )
         )
     twins = connections.twins(session, connection)

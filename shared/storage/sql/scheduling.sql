@@ -165,6 +165,31 @@ UPDATE connection_state
 SET uid_validity = %(uid_validity)s, validity_changed_at = now(), cursor = NULL
 WHERE connection_id = %(id)s;
 
+-- name: set_aside_known
+-- Another folder has the name, and by chance the same UIDVALIDITY: what is known of the old one goes
+-- under a number that no server gives (RFC 3501: nz-number), where recognition finds it.
+DELETE FROM known_uid WHERE connection_id = %(id)s AND folder = %(folder)s
+  AND uid_validity = %(uid_validity)s;
+
+-- name: forget_aside
+DELETE FROM known_content WHERE connection_id = %(id)s AND folder = %(folder)s
+  AND uid_validity = -%(uid_validity)s::bigint;
+
+-- name: set_aside_content
+UPDATE known_content SET uid_validity = -uid_validity
+WHERE connection_id = %(id)s AND folder = %(folder)s AND uid_validity = %(uid_validity)s;
+
+-- name: forget_settlements_aside
+DELETE FROM settlement WHERE connection_id = %(id)s AND folder = %(folder)s
+  AND uid_validity = -%(uid_validity)s::bigint;
+
+-- name: set_aside_settlements
+UPDATE settlement SET uid_validity = -uid_validity
+WHERE connection_id = %(id)s AND folder = %(folder)s AND uid_validity = %(uid_validity)s;
+
+-- name: last_mailbox_id
+SELECT coalesce(cursor->>'mailbox_id', '') FROM connection_state WHERE connection_id = %(id)s;
+
 -- name: recognition_over
 -- Content of mails that never re-appeared after the folder was re-created is forgotten.
 WITH over AS (
@@ -177,3 +202,10 @@ WHERE k.connection_id = over.connection_id AND k.folder = %(folder)s
 
 -- name: pruned
 UPDATE connection_state SET pruned_at = now() WHERE connection_id = %(id)s;
+
+-- name: push_is_silent
+UPDATE connection_state SET push_silent = %(silent)s
+WHERE connection_id = %(id)s AND push_silent <> %(silent)s
+
+-- name: is_push_silent
+SELECT push_silent FROM connection_state WHERE connection_id = %(id)s

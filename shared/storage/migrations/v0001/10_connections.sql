@@ -134,7 +134,8 @@ CREATE TABLE connection_state (
     last_success_at timestamptz,
     awaited_since timestamptz NOT NULL DEFAULT now(), -- enabled, or first taken: runs are expected
     last_run_at timestamptz,
-    last_run_ms integer
+    last_run_ms integer,
+    push_silent boolean NOT NULL DEFAULT false -- IDLE was taken, and polls found what it never told
 ) WITH (fillfactor = 60);
 -- Few of many: those that need somebody, for the first page.
 CREATE INDEX connection_state_ill ON connection_state (connection_id)

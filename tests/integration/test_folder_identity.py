@@ -1,0 +1,114 @@
+"""A folder that was re-created or renamed is told by its identity (MAILBOXID, RFC 8474)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from tests.rig.events import open_queue
+from tests.rig.fetching import FetcherHere
+from tests.rig.house import House
+from tests.rig.mails import digests, mail
+from tests.servers.scripted import CAPABILITY, Conversation, ScriptedServer, imap, read_set
+
+VALIDITY = 7
+
+
+class Folder:
+    """An inbox whose identity and mails a test may change; its UIDVALIDITY stays."""
+
+    def __init__(self, mails: dict[int, bytes]) -> None:
+        self.identity = b"F-first"
+        self.mails = dict(mails)
+        self.validity = VALIDITY
+
+    def script(self, talk: Conversation) -> None:
+        imap(
+            {"STATUS": self._status, "HEADERS": self._headers},
+            mails=self.mails,
+            capability=CAPABILITY + b" OBJECTID",
+        )(talk)
+
+    def _status(self, talk: Conversation, tag: bytes, rest: bytes) -> None:
+        assert b"MAILBOXID" in rest
+        top = max(self.mails, default=0) + 1
+        talk.send(
+            b'* STATUS "INBOX" (MESSAGES %d UIDNEXT %d UIDVALIDITY %d UNSEEN %d MAILBOXID (%s))\r\n'
+            % (len(self.mails), top, self.validity, len(self.mails), self.identity)
+        )
+        talk.ok(tag)
+
+    def _headers(self, talk: Conversation, tag: bytes, rest: bytes) -> None:
+        for uid in sorted(read_set(rest.split(b" ")[0], 9) & self.mails.keys()):
+            block = self.mails[uid].partition(b"\r\n\r\n")[0] + b"\r\n\r\n"
+            head = b"* %d FETCH (UID %d BODY[HEADER]<0> {%d}\r\n" % (uid, uid, len(block))
+            talk.send(head + block + b")\r\n")
+        talk.ok(tag)
+
+
+@pytest.fixture
+def folder() -> Iterator[tuple[Folder, ScriptedServer]]:
+    served = Folder({1: mail(1, 300, seed=5), 2: mail(2, 300, seed=5)})
+    with ScriptedServer(served.script) as server:
+        yield served, server
+
+
+@pytest.mark.promise("I9")
+def test_another_folder_under_the_same_name_and_validity_loses_no_mail(
+    folder: tuple[Folder, ScriptedServer], redis_url: str, build_house: Callable[..., House]
+) -> None:
+    """UIDs alone would say that everything of the new folder was had."""
+    served, server = folder
+    house = build_house(redis_url)
+    house.add_handler()
+    house.start("scheduler", "decryptor")
+    number = house.add_connection(
+        name="renamed",
+        mode="imap",
+        host="127.0.0.1",
+        port=server.port,
+        security="none",
+        username="alice",
+        selection="all",
+    )
+    old = dict(served.mails)
+    with FetcherHere(house).working() as fetcher:
+        fetcher.run_until_idle(number)
+        assert house.count("message") == 2
+        served.identity = b"F-second"
+        served.mails.clear()
+        fetcher.fetcher.runner.sessions.drop([number])
+        served.mails |= {1: mail(3, 300, seed=5), 2: old[1]}
+        fetcher.run_until_idle(number)
+    house.wait_settled(3)
+    house.stop()
+    events = open_queue(redis_url, "archive").events()
+    assert sorted(event["data"]["sha256"] for event in events) == digests(
+        [*old.values(), mail(3, 300, seed=5)]
+    )
+
+
+def test_the_same_folder_is_no_other_one(
+    folder: tuple[Folder, ScriptedServer], redis_url: str, build_house: Callable[..., House]
+) -> None:
+    _, server = folder
+    house = build_house(redis_url)
+    house.add_handler()
+    house.start("scheduler", "decryptor")
+    number = house.add_connection(
+        name="same",
+        mode="imap",
+        host="127.0.0.1",
+        port=server.port,
+        security="none",
+        username="alice",
+        selection="all",
+    )
+    with FetcherHere(house).working() as fetcher:
+        for _ in range(3):
+            fetcher.run_until_idle(number)
+    ((cursor, changed),) = house.query("SELECT cursor, validity_changed_at FROM connection_state")
+    assert cursor["mailbox_id"] == "F-first"
+    assert changed is None
+    assert house.count("message") == 2

@@ -1,0 +1,61 @@
+"""A server that takes IDLE and never tells: the polls find the mails, and that is said."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import pytest
+
+from tests.rig.fetching import FetcherHere
+from tests.rig.house import House
+from tests.rig.mails import mail
+from tests.servers.scripted import CAPABILITY, Conversation, ScriptedServer, imap
+
+
+def taken_and_never_told(talk: Conversation, tag: bytes, _: bytes) -> None:
+    talk.send(b"+ idling\r\n")
+    talk.line()
+    talk.ok(tag)
+
+
+@pytest.mark.promise("M27")
+def test_polls_notice_that_idle_never_tells(
+    redis_url: str, build_house: Callable[..., House]
+) -> None:
+    there = {1: mail(1, 300, seed=9)}
+    script = imap(
+        {"IDLE": taken_and_never_told},
+        capability=CAPABILITY + b" IDLE",
+        live=there,
+        settles=True,
+    )
+    with ScriptedServer(script) as server:
+        house = build_house(redis_url)
+        house.add_handler()
+        house.start("scheduler", "decryptor")
+        number = house.add_connection(
+            name="silent",
+            mode="imap",
+            host="127.0.0.1",
+            port=server.port,
+            security="none",
+            username="alice",
+            selection="all",
+            push=True,
+        )
+        silent = "SELECT push_silent FROM connection_state"
+        with FetcherHere(house).working() as fetcher:
+            minutes = [0.0]
+            fetcher.fetcher.runner.news._clock = lambda: time.monotonic() + 60 * minutes[0]
+            fetcher.run(number)
+            for uid in range(2, 8):
+                assert house.query(silent) == [(False,)], uid
+                minutes[0] += 1
+                there[uid] = mail(uid, 300, seed=9)
+                fetcher.run(number)
+                assert house.count("message") == uid
+                if uid == 6:
+                    break
+            assert house.query(silent) == [(True,)]
+        house.stop()

@@ -12,7 +12,7 @@ import unicodedata
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from shared.mail.addresses import read_addresses
+from shared.mail.addresses import lowered, read_addresses
 from shared.mail.fields import HeaderBlock
 from shared.mail.findings import Kind
 from shared.mail.words import read_text
@@ -117,7 +117,7 @@ def _author(header: HeaderBlock, where: str) -> Author:
             if several
             else f"Not every reader reads the author of the mail alike: {_shown(raw)}",
         )
-    address = match["address"].lower()
+    address = lowered(match["address"])
     name, doubts = read_text((match["name"] or "").encode())
     # Some letters look like others, and are the same for a reader who folds them.
     plain = unicodedata.normalize("NFKC", name).lower()
@@ -128,7 +128,7 @@ def _author(header: HeaderBlock, where: str) -> Author:
     ):
         return Author(None, "ambiguous", "The name of the author holds invisible characters.")
     # What the event, the ledger and the pages show.
-    if [one.address.lower() for one in read_addresses(raw).addresses] != [address]:
+    if [lowered(one.address) for one in read_addresses(raw).addresses] != [address]:
         return Author(None, "ambiguous", f"Not every reader reads the author alike: {_shown(raw)}")
     return Author(address)
 

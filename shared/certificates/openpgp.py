@@ -16,7 +16,7 @@ from pysequoia.packet import Packet, PacketPile, SignatureType, Tag
 
 from shared.certificates.openpgp_subkeys import Subkey, decrypting_parts
 from shared.errors import InvalidInput
-from shared.mail.addresses import read_addresses
+from shared.mail.addresses import lowered, read_addresses
 
 _SECRET = (Tag.SecretKey, Tag.SecretSubkey)
 _SELF_SIGNATURES = (
@@ -160,7 +160,7 @@ def user_ids_of(certificate: Cert) -> tuple[str, ...]:
 def emails_of(user_ids: Iterable[str]) -> tuple[str, ...]:
     """The mail addresses in user ids, in lower case, each once; none of one that names several."""
     read = (read_addresses(one.encode("utf-8", "replace")).addresses for one in user_ids)
-    return tuple(dict.fromkeys(found[0].address.lower() for found in read if len(found) == 1))
+    return tuple(dict.fromkeys(lowered(found[0].address) for found in read if len(found) == 1))
 
 
 def created_of(certificate: Cert) -> datetime:

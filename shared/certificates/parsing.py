@@ -21,6 +21,7 @@ from shared.certificates import armour, openpgp
 from shared.certificates.identities import PrivateKey
 from shared.certificates.naming import Unreadable
 from shared.errors import InvalidInput
+from shared.mail.addresses import lowered
 
 #: No key file comes near this.
 MAX_UPLOAD_BYTES = 1 << 20
@@ -274,7 +275,7 @@ def addresses(certificate: x509.Certificate) -> tuple[str, ...]:
             found.append(str(attribute.value))
     except Unreadable:
         pass
-    return tuple(dict.fromkeys(address.lower() for address in found))
+    return tuple(dict.fromkeys(map(lowered, found)))
 
 
 def _utf8_mailbox(value: bytes) -> list[str]:

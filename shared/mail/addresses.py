@@ -333,6 +333,12 @@ class _Reader:
         self.found.append(Address(" ".join(name.split())[:_LONGEST_NAME].strip(), address))
 
 
+def lowered(address: str) -> str:
+    """An address to compare: the letters of ASCII in lower case, and no others, since some of those
+    become letters of ASCII (the Kelvin sign is a k)."""
+    return address.encode("utf-8", "replace").lower().decode("utf-8")
+
+
 def _addr_spec(content: bytes) -> re.Match[bytes] | None:
     """(local part, domain); words of the local part that are quoted stand between dots."""
     match = _ADDR_SPEC.fullmatch(content)

@@ -173,6 +173,8 @@ class OpenPGP:
         except UnicodeDecodeError:
             # Whoever changes the character set that the header names changes the text.
             layer.limited("ambiguous", "The signature does not cover the character set.")
+        if whole.parameters.get("delsp", "").lower() == "yes":
+            layer.limited("ambiguous", "The signature does not cover how lines are joined.")
         doubt = doubt_about(whole.findings) or text_doubt(whole, self._spool)
         if doubt:
             layer.limited("ambiguous", f"Not every reader reads the text alike: {doubt}.")

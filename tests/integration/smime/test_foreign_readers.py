@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from encodings import aliases
 from pathlib import Path
 from random import Random
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from webencodings.labels import LABELS
 
+from services.decryptor.readable import ALIKE, is_shown_alike
 from services.decryptor.trust import TrustStore
 from shared.certificates import IdentityIndex
 from tests.rig.agreeing import disagreement
@@ -94,3 +97,84 @@ def test_forged_cases(path: Path, readers: ForeignReaders, tmp_path: Path) -> No
     security, problem = disagreement(path.read_bytes(), IdentityIndex(()), trust, readers, tmp_path)
     assert not problem, security
     assert (security.signature == "valid") is path.stem.endswith("honest")
+
+
+def test_every_character_of_the_sets_that_count_is_shown_alike(readers: ForeignReaders) -> None:
+    """Characters of two octets at most, as all but gb18030's rarest are."""
+    second = (*range(0x40, 0x7F), *range(0x80, 0xFF))
+    pairs = [bytes((a, b)) for a in range(0x81, 0xFF) for b in second]
+    head = b"From: a@x.example\r\nContent-Transfer-Encoding: 8bit\r\n"
+    for label in (one for one in ALIKE if one not in ("utf-8", "iso-2022-jp")):
+        shown: list[bytes] = []
+        for unit in [bytes((octet,)) for octet in range(0x21, 0x100)] + pairs:
+            try:
+                text = unit.decode(label)
+            except UnicodeDecodeError:
+                continue
+            if len(text) == 1 and text.isprintable() and is_shown_alike(text, label, unit):
+                shown.append(unit)
+        assert len(shown) >= 90, label
+        kind = b"Content-Type: text/plain; charset=" + label.encode() + b"\r\n\r\n"
+        for start in range(0, len(shown), 4000):
+            units = shown[start : start + 4000]
+            seen = readers.read(head + kind + b"\r\n".join(units) + b"\r\n")
+            expected = [unit.decode(label) for unit in units]
+            for reader, one in seen.items():
+                wrong = [
+                    pair
+                    for pair in zip(one.text.split(), expected, strict=True)
+                    if pair[0] != pair[1]
+                ]
+                assert not wrong, (label, reader)
+
+
+def signed_by_the_boss(forger: Forger, content: bytes, author: str = BOSS) -> bytes:
+    header = f"From: {author}\r\nSubject: x\r\nMIME-Version: 1.0\r\n".encode()
+    return header + forger.multipart(BOSS, content)
+
+
+def test_every_label_of_a_character_set(
+    forger: Forger, readers: ForeignReaders, tmp_path: Path
+) -> None:
+    """A label that one reader knows and another does not."""
+    found: list[str] = []
+    for label in sorted({*aliases.aliases, *aliases.aliases.values(), *LABELS}):
+        for text in ("Pay \\100 ~ {now}", "Grüße", "Плати", "支払う"):
+            try:
+                octets = text.encode(label)
+            except (LookupError, UnicodeError):
+                octets = text.encode()
+            content = f"Content-Type: text/plain; charset={label}\r\n".encode()
+            content += b"Content-Transfer-Encoding: 8bit\r\n\r\n" + octets + b"\r\n"
+            mail = signed_by_the_boss(forger, content)
+            _, problem = disagreement(mail, forger.identities, forger.trust, readers, tmp_path)
+            if problem:
+                found.append(f"{label}: {problem}")
+    assert not found
+
+
+@pytest.mark.parametrize(
+    "author",
+    [
+        "\N{KELVIN SIGN}@corp.example",
+        "b\N{LATIN SMALL LETTER LONG S}s@corp.example",
+        "The\x85Boss <boss@corp.example>",
+        "The\N{LINE SEPARATOR}Boss <boss@corp.example>",
+        "=?utf-16?b?bQBAAHgA?= <boss@corp.example>",
+        "=?cp037?b?lIGTk5aZqA==?= <boss@corp.example>",
+        "=?rot13?q?znyybel=40rivy.rknzcyr?= <boss@corp.example>",
+        "=?hz-gb-2312?q?~{!!~}?= <boss@corp.example>",
+        '"=?utf-8?q?=22_=3Cmallory=40evil.example=3E=2C?=" <boss@corp.example>',
+        '"x <mallory@evil.example>" <boss@corp.example>',
+        "=?utf-8?b?eA0KRnJvbTogbWFsbG9yeUBldmlsLmV4YW1wbGU=?= <boss@corp.example>",
+        "Boss (=?utf-8?b?IikgPG1hbGxvcnlAZXZpbC5leGFtcGxlPg==?=) <boss@corp.example>",
+        "=?utf-8?q?mallory=40?= =?utf-8?q?evil.example?= <boss@corp.example>",
+        "mallory(at)evil.example <boss@corp.example>",
+        "boss@corp.example;",
+        "*boss* `boss` <boss@corp.example>",
+    ],
+)
+def test_odd_authors(author: str, forger: Forger, readers: ForeignReaders, tmp_path: Path) -> None:
+    mail = signed_by_the_boss(forger, b"Content-Type: text/plain\r\n\r\nPay\r\n", author)
+    security, problem = disagreement(mail, forger.identities, forger.trust, readers, tmp_path)
+    assert not problem, security

@@ -163,6 +163,18 @@ def test_a_mail_that_can_be_read_otherwise_is_handed_out_as_it_came(
         b"Content-Type: text/plain\r\nContent-Transfer-Encoding: base64 (x)\r\n\r\nUGF5\r\n",
         b"Content-Type: text/plain\r\nContent-Transfer-Encoding: base64\r\n\r\nUG!F5\r\n",
         b"Content-Type: text/plain\r\nContent-Transfer-Encoding: x-own\r\n\r\nHello\r\n",
+        b"Content-Transfer-Encoding: quoted-printable\r\n\r\na= \r\nb\r\n",
+        b"Content-Type: text/plain; charset=(x)utf-8\r\n\r\nGr\xc3\xbc\xc3\x9fe\r\n",
+        b"Content-Type: text/plain; charset='utf-8'\r\n\r\nGr\xc3\xbc\xc3\x9fe\r\n",
+        b"Content-Type: text/plain; charset=utf-8\r\n\r\n\xef\xbb\xbfHello\r\n",
+        b"Content-Type: text/plain; charset=shift_jis\r\n\r\nPay \\100\r\n",
+        b"Content-Type: text/plain; charset=johab\r\n\r\nPay \\100\r\n",
+        b"Content-Type: text/plain; charset=big5\r\n\r\n\xa1\x45\r\n",
+        b"Content-Type: text/plain; charset=gb2312\r\n\r\n\xa1\xaa\r\n",
+        b"Content-Type: text/plain; charset=euc-jp\r\n\r\n\xa1\xc1\r\n",
+        b"Content-Type: text/plain; charset=windows-1252\r\n\r\n\x93Hello\x94\r\n",
+        b"Content-Type: text/plain; charset=cp437\r\n\r\nGr\x81\xe1e\r\n",
+        b"Content-Type: text/plain; charset=iso-2022-jp-2\r\n\r\n\x1b$(CAv:R\x1b(B\r\n",
     ],
 )
 def test_a_text_that_readers_decode_otherwise_is_ambiguous(
@@ -172,6 +184,28 @@ def test_a_text_that_readers_decode_otherwise_is_ambiguous(
     with opener(mail(sign(alice.cert, alice.key, data=content), "signed-data")) as opened:
         assert opened.security.signature == "ambiguous", opened.security.reason
         assert opened.security.reason
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "Content-Type: text/plain; charset=windows-1252\r\n\r\nGrüße\r\n".encode("cp1252"),
+        "Content-Type: text/plain; charset=windows-1251\r\n\r\n«Плати»\r\n".encode("cp1251"),
+        "Content-Type: text/plain; charset=shift_jis\r\n\r\n支払う 100\r\n".encode("cp932"),
+        "Content-Type: text/plain; charset=iso-2022-jp\r\n\r\n支払う\r\n".encode("iso-2022-jp"),
+        "Content-Type: text/plain; charset=gb2312\r\n\r\n付款给 100\r\n".encode("gb2312"),
+        "Content-Type: text/plain; charset=big5\r\n\r\n付款 100\r\n".encode("big5"),
+        "Content-Type: text/plain; charset=euc-kr\r\n\r\n지불 100\r\n".encode("euc-kr"),
+        b"Content-Type: text/plain; charset=utf-8\r\n\r\nC:\\100 ~ (x)\r\n",
+        b"Content-Type: text/plain\r\n\r\nC:\\100 ~\r\n",
+    ],
+)
+def test_a_text_that_all_readers_show_alike_is_valid(
+    content: bytes, opener: Opener, holders: dict[str, Holder]
+) -> None:
+    alice = holders["alice"]
+    with opener(mail(sign(alice.cert, alice.key, data=content), "signed-data")) as opened:
+        assert opened.security.signature == "valid", opened.security.reason
 
 
 def test_deep_and_wide_mails_are_read_within_bounds(

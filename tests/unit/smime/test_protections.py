@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import base64
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 from asn1crypto import cms
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
 from pysequoia import SignatureMode, Tsk, sign
 
 from services.decryptor.author import Author, read_author
@@ -17,8 +21,12 @@ from services.decryptor.opening import Limits, TrustStore
 from services.decryptor.openpgp.verifying import PgpSignature
 from services.decryptor.spool import Spool
 from shared.certificates import IdentityIndex
+from shared.certificates.openpgp import emails_of
+from shared.certificates.parsing import addresses
+from shared.mail.fields import read_fields
 from shared.mail.region import region
 from shared.mail.structure import entity
+from tests.unit.smime.chains import utf8_mailbox
 from tests.unit.smime.mails import (
     ENTITY,
     HEADER,
@@ -28,7 +36,7 @@ from tests.unit.smime.mails import (
     multipart_signed,
     pkcs7_entity,
 )
-from tests.unit.smime.pki import Holder
+from tests.unit.smime.pki import Holder, common_name, ec_key
 from tests.unit.smime.test_decrypting import openssl_compress
 
 pytestmark = pytest.mark.promise("F2")
@@ -144,6 +152,9 @@ def test_nothing_unsigned_is_written_into_the_head_of_a_signed_text(
         ("Grüße\n".encode("cp1252"), b"windows-1252", "ambiguous"),
         ("支払う\n".encode("shift_jis"), b"shift_jis", "ambiguous"),
         ("支払う\n".encode("gb18030"), b"gb18030", "ambiguous"),
+        # RFC 3676: lines are joined without the space at their end.
+        (b"Pay 100 \n000\n", b"utf-8; format=flowed", "valid"),
+        (b"Pay 100 \n000\n", b"utf-8; format=flowed; delsp=yes", "ambiguous"),
     ],
 )
 def test_a_signed_text_has_no_character_set_but_its_own(
@@ -152,3 +163,30 @@ def test_a_signed_text_has_no_character_set_but_its_own(
     key, opener = clear
     with opener(clear_signed(key, text, charset)) as opened:
         assert opened.security.signature == signature, opened.security.reason
+
+
+def test_no_letter_becomes_one_of_ascii_where_addresses_are_compared(
+    holders: dict[str, Holder],
+) -> None:
+    """The lower case of the Kelvin sign is a k: an address of its own, for which an authority that
+    may not speak for that of the other could be found."""
+    kelvin = "\N{KELVIN SIGN}evin@example.org"
+    key = ec_key(ec.SECP256R1())
+    now = datetime.now(UTC)
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(common_name("x"))
+        .issuer_name(common_name("x"))
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(now)
+        .not_valid_after(now + timedelta(days=1))
+        .add_extension(utf8_mailbox(kelvin), False)
+        .sign(key, hashes.SHA256())
+    )
+    assert addresses(made) == (kelvin,)
+    assert emails_of([f"Kevin <{kelvin}>", "Kevin <KEVIN@example.org>"]) == (
+        kelvin,
+        "kevin@example.org",
+    )
+    assert read_author(read_fields(f"From: {kelvin}\r\n".encode()), ()).address == kelvin

@@ -48,6 +48,15 @@ APPLICATION = replace(LOGIN, grant=Grant.CLIENT_CREDENTIALS)
             "microsoftgraph.chinacloudapi.cn",
             "partner.outlook.cn",
         ),
+        *(
+            (
+                f"outlook.sovcloud.{land}",
+                f"login.sovcloud-identity.{land}",
+                f"graph.svc.sovcloud.{land}",
+                f"outlook.sovcloud.{land}",
+            )
+            for land in ("fr", "de", "sg")
+        ),
     ],
 )
 def test_everything_follows_the_chosen_cloud(

@@ -256,3 +256,17 @@ def test_an_admin_consent_link_leads_there_and_back(api: Api) -> None:
     back = {"state": query["state"], "error": "access_denied", "error_description": "Not now."}
     landed = api.http.get("oauth/callback", params=back).json()
     assert landed == {"consented": False, "detail": "The consent was not given: Not now."}
+
+
+def test_marking_read_over_graph_says_that_exchange_may_send_receipts(
+    api: Api, offered: Any
+) -> None:
+    made = api.http.post("connections", json=graph(offered())).json()
+
+    def codes() -> set[str]:
+        shown = api.http.get(f"connections/{made['id']}").json()
+        return {warning["code"] for warning in shown["warnings"]}
+
+    assert "read-receipts" in codes()
+    api.http.patch(f"connections/{made['id']}", json={"after_download": "delete"})
+    assert "read-receipts" not in codes()

@@ -76,7 +76,16 @@ class OpenPGP:
         except Undecodable as error:
             self._facts.failed("failed", str(error))
             return None
+        buffer, start, end = message
+        begin = buffer.find(ARMOUR_MESSAGE, start, end)
+        stop = buffer.find(_ARMOUR_END, max(begin, start), end) + len(_ARMOUR_END)
+        if begin >= 0 and buffer.find(ARMOUR_MESSAGE, begin + 1, end) >= 0:
+            # Only the first would be read.
+            self._facts.failed("unsupported", "Several encrypted messages lie in one part.")
+            return None
         opened = self._open(message)
+        if opened and begin >= 0 and _has_text(message, begin, stop):
+            self._facts.remark("There is text around the encrypted message: see the original.")
         return opened.content if opened else None
 
     def inline(self, whole: Entity) -> Entity | None:
@@ -221,6 +230,12 @@ def _charset(whole: Entity) -> str:
     if charset.lower() == "us-ascii" or not _LABEL.fullmatch(charset):
         return "utf-8"
     return charset
+
+
+def _has_text(whole: Region, begin: int, stop: int) -> bool:
+    """Whether there is more than white space before `begin` or from `stop` on."""
+    before, behind = Region(whole.buffer, whole.start, begin), Region(whole.buffer, stop, whole.end)
+    return bool(before.copy(_LOOK).strip() or behind.copy(_LOOK).strip())
 
 
 def _trimmed(body: Region) -> Region:

@@ -6,6 +6,7 @@ import base64
 from pathlib import Path
 
 import pytest
+from pysequoia import Tsk
 from pysequoia import encrypt as pgp_encrypt
 
 from services.decryptor.opening import Limits, holds_secured, may_be_secured
@@ -25,6 +26,7 @@ from tests.unit.smime.mails import (
 from tests.unit.smime.pki import Holder
 from tests.unit.smime.test_decrypting import openssl_compress
 from tests.unit.smime.test_openpgp import Person, multipart_encrypted, multipart_signed
+from tests.unit.smime.test_openpgp_keys import opener as key_opener
 
 pytestmark = pytest.mark.promise("F3")
 EMPTY = b"Content-Type: text/plain; charset=us-ascii\r\n\r\n\r\n"
@@ -251,3 +253,22 @@ def test_the_ratio_of_openpgp_is_bounded(pgp: Opener, bob: Person) -> None:
     with pgp(HEADER + multipart_encrypted(message), Limits(ratio=0)) as opened:
         assert opened.security.status == "failed"
         assert opened.content is None
+
+
+@pytest.mark.promise("F3")
+def test_a_second_encrypted_message_in_a_part_is_not_dropped(tmp_path: Path) -> None:
+    """Sequoia reads the first and says nothing of the rest."""
+    bob = Tsk.generate("bob@example.org")
+    first = pgp_encrypt(ENTITY, [bob.extract_certificate()])
+    second = pgp_encrypt(b"and another thing", [bob.extract_certificate()])
+    opens = key_opener(str(bob).encode(), tmp_path)
+    with opens(HEADER + multipart_encrypted(first)) as opened:
+        assert (opened.security.status, opened.security.reason) == ("decrypted", "")
+    with opens(HEADER + multipart_encrypted(first + b"\n" + second)) as opened:
+        assert opened.security.status == "unsupported"
+        assert "Several" in opened.security.reason
+        assert opened.content is None
+    for around in (b"Please pay\n" + first, first + b"\nPlease pay\n"):
+        with opens(HEADER + multipart_encrypted(around)) as opened:
+            assert opened.content == HEADER + ENTITY
+            assert "text around" in opened.security.reason

@@ -190,3 +190,21 @@ def test_no_letter_becomes_one_of_ascii_where_addresses_are_compared(
         "kevin@example.org",
     )
     assert read_author(read_fields(f"From: {kelvin}\r\n".encode()), ()).address == kelvin
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "The\N{ZERO WIDTH SPACE}Boss",
+        "\N{RIGHT-TO-LEFT OVERRIDE}ssoB ehT",
+        "=?utf-8?q?The=E2=80=8BBoss?=",
+        "The\N{LINE SEPARATOR}Boss",
+        "The\N{PARAGRAPH SEPARATOR}Boss",
+        "=?utf-8?q?The=0ABoss?=",
+        "=?no-such?q?Boss?=",
+        "=?utf-8?b?!?=",
+    ],
+)
+def test_a_name_with_letters_that_are_not_seen_is_ambiguous(name: str) -> None:
+    header = read_fields(f"From: {name} <alice@example.org>\r\n".encode())
+    assert read_author(header, ()).problem == "ambiguous"

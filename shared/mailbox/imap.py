@@ -36,7 +36,7 @@ from shared.mailbox.imap_search import refusal, searches
 from shared.mailbox.imap_selection import all_there, arrived_since, select
 from shared.mailbox.imap_session import ImapSession, Reply, string
 from shared.mailbox.imap_settle import settle
-from shared.mailbox.imap_status import send_status, status_of, unchanged
+from shared.mailbox.imap_status import send_status, status_of, unchanged, with_identity
 from shared.messages import Key
 
 
@@ -135,7 +135,7 @@ class ImapMailbox:
                 raise self._folders.why_not(folder, reply)
             self._selected, self._writable = name, False
             self._same_folder(reply, status)
-            self._status = status
+            self._status = status = with_identity(status, reply)
             self._session.wire.rest()
             return status
 

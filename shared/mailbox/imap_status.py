@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import time
+from dataclasses import replace
 from typing import Any
 
 from shared.mailbox.base import Cursor, FolderStatus, is_another_folder
@@ -12,8 +13,8 @@ from shared.mailbox.imap_session import ImapSession, Reply, string
 #: Without CONDSTORE equal counts can hide a swap: look in full this often (seconds).
 FULL_LOOK_S = 600
 _NUMBERS = re.compile(rb"([A-Z]+) +(\d{1,20})", re.I)
-#: RFC 8474 section 5.3: it goes with a folder when that is renamed, and never names another one.
-_MAILBOX_ID = re.compile(rb"\bMAILBOXID \(([A-Za-z0-9_-]{1,255})\)", re.I)
+#: RFC 8474 section 5.1: it goes with a folder when that is renamed, and never names another one.
+_MAILBOX_ID = re.compile(r"\(([A-Za-z0-9_-]{1,255})\)\Z")
 _IN_PARENTHESES = re.compile(rb"\(([^()]*)\) *\Z")
 
 
@@ -22,19 +23,14 @@ def send_status(session: ImapSession, name: bytes) -> bytes:
     items = b"MESSAGES UIDNEXT UIDVALIDITY UNSEEN"
     if "CONDSTORE" in session.capabilities:
         items += b" HIGHESTMODSEQ"
-    if "OBJECTID" in session.capabilities:
-        items += b" MAILBOXID"
     return session.begin(b"STATUS ", string(name), b" (" + items + b")")
 
 
 def status_of(session: ImapSession, reply: Reply, folder: str) -> FolderStatus:
     """What a STATUS that was answered with OK says. Raises Unreachable for nonsense."""
     numbers: dict[bytes, int] = {}
-    mailbox_id = ""
     for line in reply.of(b"STATUS"):
-        if (named := _MAILBOX_ID.search(line.rest)) is not None:
-            mailbox_id = named[1].decode("ascii", "replace")
-        inside = _IN_PARENTHESES.search(_MAILBOX_ID.sub(b"", line.rest))
+        inside = _IN_PARENTHESES.search(line.rest)
         if inside is not None:
             numbers = {k.upper(): int(v) for k, v in _NUMBERS.findall(inside[1])}
     validity, following = numbers.get(b"UIDVALIDITY", 0), numbers.get(b"UIDNEXT", 0)
@@ -48,9 +44,19 @@ def status_of(session: ImapSession, reply: Reply, folder: str) -> FolderStatus:
     }
     if numbers.get(b"HIGHESTMODSEQ"):
         cursor["modseq"] = numbers[b"HIGHESTMODSEQ"]
-    if mailbox_id:
-        cursor["mailbox_id"] = mailbox_id
     return FolderStatus(folder, cursor["messages"], numbers.get(b"UNSEEN"), validity, cursor)
+
+
+def with_identity(status: FolderStatus, examined: Reply) -> FolderStatus:
+    """The same with the identity that EXAMINE tells, where it does.
+
+    STATUS has the item as well; Cyrus 3.6 was seen to answer it with octets of no meaning, another
+    time others, while its EXAMINE told the right one.
+    """
+    told = _MAILBOX_ID.match(examined.codes().get("MAILBOXID", "").strip())
+    if told is None:
+        return status
+    return replace(status, cursor={**status.cursor, "mailbox_id": told[1]})
 
 
 def unchanged(cursor: Cursor, now: Cursor) -> bool:

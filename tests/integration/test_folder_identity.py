@@ -25,17 +25,23 @@ class Folder:
 
     def script(self, talk: Conversation) -> None:
         imap(
-            {"STATUS": self._status, "HEADERS": self._headers},
+            {"STATUS": self._status, "EXAMINE": self._examine, "HEADERS": self._headers},
             mails=self.mails,
             capability=CAPABILITY + b" OBJECTID",
         )(talk)
 
     def _status(self, talk: Conversation, tag: bytes, rest: bytes) -> None:
-        assert b"MAILBOXID" in rest
         top = max(self.mails, default=0) + 1
         talk.send(
-            b'* STATUS "INBOX" (MESSAGES %d UIDNEXT %d UIDVALIDITY %d UNSEEN %d MAILBOXID (%s))\r\n'
-            % (len(self.mails), top, self.validity, len(self.mails), self.identity)
+            b'* STATUS "INBOX" (MESSAGES %d UIDNEXT %d UIDVALIDITY %d UNSEEN %d)\r\n'
+            % (len(self.mails), top, self.validity, len(self.mails))
+        )
+        talk.ok(tag)
+
+    def _examine(self, talk: Conversation, tag: bytes, _: bytes) -> None:
+        talk.send(
+            b"* %d EXISTS\r\n* OK [UIDVALIDITY %d] ok\r\n* OK [MAILBOXID (%s)] ok\r\n"
+            b"* OK [READ-ONLY] ok\r\n" % (len(self.mails), self.validity, self.identity)
         )
         talk.ok(tag)
 
@@ -79,13 +85,13 @@ def test_another_folder_under_the_same_name_and_validity_loses_no_mail(
         served.identity = b"F-second"
         served.mails.clear()
         fetcher.fetcher.runner.sessions.drop([number])
-        served.mails |= {1: mail(3, 300, seed=5), 2: old[1]}
+        served.mails |= {1: mail(3, 300, seed=5), 2: old[1], 3: mail(4, 300, seed=5)}
         fetcher.run_until_idle(number)
-    house.wait_settled(3)
+    house.wait_settled(4)
     house.stop()
     events = open_queue(redis_url, "archive").events()
     assert sorted(event["data"]["sha256"] for event in events) == digests(
-        [*old.values(), mail(3, 300, seed=5)]
+        [*old.values(), mail(3, 300, seed=5), mail(4, 300, seed=5)]
     )
 
 

@@ -1,4 +1,7 @@
-"""Servers that cut long answers, each in its way: every mail is found all the same."""
+"""Servers that cut long answers, each in its way: every mail is found all the same.
+
+For an administrator: there is nothing to do. The transcript of a session notes what was cut.
+"""
 
 from __future__ import annotations
 

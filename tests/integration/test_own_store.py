@@ -1,4 +1,10 @@
-"""Bytes that are not there are not a bad mail, and a store is its installation's alone."""
+"""Bytes that are not there are not a bad mail, and a store is its installation's alone.
+
+For an administrator: readiness and the overview name the check (`store`, `mails`) with the
+reason, as do the alert `service-failing` and `posthouse_service_failing`; missing bytes count in
+`posthouse_missing_bytes_total` (PosthouseMissingBytes), and after a day they are an entry in
+quarantine.
+"""
 
 from __future__ import annotations
 
@@ -116,6 +122,11 @@ def test_missing_bytes_are_tried_again_counted_and_fail_readiness(
         "the others are published, these wait",
     )
     house.wait(lambda: "lacks mails" in readiness(port).get("mails", ""), "it is not ready")
+    # The overview has it with the next heartbeat, the alert when it lasts.
+    house.wait(lambda: bool(house.query("SELECT 1 FROM service WHERE failing ? 'mails'")), "said")
+    house.query("UPDATE service SET failing_since = now() - interval '2 minutes' RETURNING 1")
+    told = "SELECT data ->> 'check' FROM alert WHERE kind = 'service-failing'"
+    house.wait(lambda: ("mails",) in house.query(told), "the alert")
     metrics = httpx.get(f"http://127.0.0.1:{port}/metrics").text
     (line,) = [r for r in metrics.splitlines() if r.startswith("posthouse_missing_bytes_total ")]
     assert float(line.split()[1]) >= 2

@@ -2,6 +2,10 @@
 
 Gmail's rules, mailutils' `expire 0`, a server that keeps everything, and one without TOP; for both
 settlements, with our own parts failing at every step.
+
+For an administrator: the test of a connection and its page warn of EXPIRE and of the provider's
+window (api/test_pop3_rules.py); a run that could not be confirmed is failing with the reason
+(`connection-failing` alert, `posthouse_fetch_runs_total`).
 """
 
 from __future__ import annotations

@@ -1,4 +1,9 @@
-"""Queues of RabbitMQ that are there by name only, and queues that are full."""
+"""Queues of RabbitMQ that are there by name only, and queues that are full.
+
+For an administrator: until it is healed `posthouse_publish_failures_total` rises
+(PosthousePublishFailing) and the overview's backlog with it; a queue that was made anew is a
+warning of the scheduler and counts in `posthouse_redriven_total{reason="refill"}`.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,10 @@
-"""A node of a RabbitMQ cluster dies, on which everything is led: what waits on it goes on."""
+"""A node of a RabbitMQ cluster dies, on which everything is led: what waits on it goes on.
+
+For an administrator: a broker that stays away is failing on the overview (rows Broker and
+Handlers' queues), in the alert `service-failing` and in
+`posthouse_service_failing{check="broker"}`, as test_own_health.py asserts; one that heals within
+a minute is told to nobody.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,9 @@
-"""A broker that fails over, or takes a consumer's channel away, with nobody's connection closed."""
+"""A broker that fails over, or takes a consumer's channel away, with nobody's connection closed.
+
+For an administrator: a broker that does not heal is failing on the overview (row Broker), in the
+alert `service-failing` and in `posthouse_service_failing{check="broker"}`, as test_own_health.py
+asserts. A callback over the acknowledgement timeout is a warning in the handler's own log.
+"""
 
 from __future__ import annotations
 

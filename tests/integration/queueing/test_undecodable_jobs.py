@@ -1,4 +1,9 @@
-"""What is no job is put aside, one by one; the others run, and nobody dies of it."""
+"""What is no job is put aside, one by one; the others run, and nobody dies of it.
+
+For an administrator: `posthouse_jobs_put_aside_total` and its rule PosthouseJobsPutAside; a
+consumer thread that ended is `threads` in readiness, on the overview and in the alert
+`service-failing`.
+"""
 
 from __future__ import annotations
 

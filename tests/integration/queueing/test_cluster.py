@@ -17,9 +17,9 @@ import pytest
 from posthouse.testing import make_event
 from shared.errors import TryAgain
 from shared.queueing.broker import build_broker, enqueue
-from shared.queueing.output import Publication, open_output
+from shared.queueing.output import open_output
 from shared.queueing.output.rabbitmq import queue_name
-from tests.integration.queueing.conftest import Consumers, Workers, eventually, make_queue
+from tests.integration.queueing.conftest import Consumers, Workers, eventually, make_queue, signed
 from tests.servers.rabbitmq import RabbitServer
 from tests.servers.rabbitmq_cluster import RabbitCluster
 
@@ -97,7 +97,7 @@ class Traffic:
 
     def _publish(self) -> Callable[[], str]:
         event = make_event()
-        publication = Publication(self._handler, event.to_json(), event.id)
+        publication = signed(self._handler, event.to_json(), event.id)
         return lambda: event.id if isinstance(self._output.publish([publication])[0], str) else ""
 
     def _enqueue(self) -> Callable[[], str]:

@@ -10,6 +10,7 @@ limit.
 
 from __future__ import annotations
 
+import json
 import shutil
 import sys
 import time
@@ -21,6 +22,8 @@ with atheris.instrument_imports(include=["shared.mail", "services.admin.pages.ma
     from services.admin.pages.mail_content import read
     from shared.mail.addresses import read_addresses
     from shared.mail.dates import read_date
+    from shared.mail.facts import read_facts
+    from shared.mail.region import region
     from shared.mail.summary import findings_from_json, findings_to_json, read_headers
     from shared.mail.words import read_text
 
@@ -34,6 +37,7 @@ def one_input(data: bytes) -> None:
     began = time.thread_time()
     headers = read_headers(data)
     read([data])
+    json.dumps(read_facts(region(data), trusted=("mx.example",), text_limit=10_000).to_json())
     field = data[1:]
     if data[0] % 3 == 0:
         for one in read_addresses(field).addresses:

@@ -21,10 +21,14 @@ from pysequoia import Profile, Tsk
 from pysequoia.packet import PacketPile, Tag
 
 from services.decryptor.cms.ber import encode
+from services.decryptor.cms.errors import Malformed
 from services.decryptor.cms.oids import AUTH_ENVELOPED_DATA, ENVELOPED_DATA, oid
 from services.decryptor.opening import TrustStore
+from services.decryptor.openpgp.gnupg_form import turned
+from services.decryptor.openpgp.packets import whole_message
 from shared.certificates import IdentityIndex, parse_certificate
 from shared.errors import InvalidInput
+from shared.mail.region import region
 from tests.unit.smime.gnupg import GnuPG
 from tests.unit.smime.mails import ENTITY, HEADER, Opener
 from tests.unit.smime.mails import mail as smime
@@ -113,6 +117,11 @@ def test_what_bzip2_unpacks_to_is_bounded(gnupg: GnuPG, opener: Opener) -> None:
         assert opened.content is None
         assert opened.security.status == "failed"
         assert "unpacks to more" in opened.security.reason
+    # In memory as well, before Sequoia writes any of it.
+    [key] = opener.identities.openpgp
+    subkey = next(one for one in key.subkeys if one.fingerprint == part.lower())
+    with pytest.raises(Malformed):
+        turned(whole_message(region(message)), key, subkey, 1 << 20)
 
 
 @pytest.mark.parametrize(

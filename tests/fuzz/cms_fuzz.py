@@ -19,6 +19,7 @@ import time
 from pathlib import Path
 
 import atheris
+import pybase64
 
 with atheris.instrument_imports(include=["services.decryptor"]):
     from services.decryptor.cms.content import content_info
@@ -27,6 +28,7 @@ with atheris.instrument_imports(include=["services.decryptor"]):
     from services.decryptor.limits import Limits
     from services.decryptor.opening import _opened
     from services.decryptor.spool import Spool
+    from services.decryptor.transfer import Undecodable, decode
     from services.decryptor.trust import TrustStore
     from shared.mail.region import region
     from shared.mail.structure import entity
@@ -112,6 +114,22 @@ def assert_read_alike(cms: bytes) -> None:
     assert short[1:] == (*long[1:4], place)
 
 
+def assert_decoded_alike(body: bytes, folder: Path) -> None:
+    """The short way through even lines of base64 says what the decoder says of the whole."""
+    try:
+        plain: bytes | None = pybase64.b64decode(body)
+    except ValueError:
+        plain = None
+    spool = Spool(folder, LIMITS.memory_bytes)
+    try:
+        found: bytes | None = decode(region(body), "base64", spool).copy()
+    except Undecodable:
+        found = None
+    finally:
+        spool.close()
+    assert found == plain
+
+
 def main() -> None:
     corpus = Path(sys.argv[1])
     corpus.mkdir(parents=True, exist_ok=True)
@@ -132,6 +150,7 @@ def main() -> None:
             return
         raw = WRAPPINGS[data[0] % len(WRAPPINGS)] + data[1:]
         assert_read_alike(data[1:])
+        assert_decoded_alike(data[1:], spools)
         spool = Spool(spools, LIMITS.memory_bytes)
         began = time.thread_time()
         outer = entity(region(raw))

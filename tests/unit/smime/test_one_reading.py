@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import base64
+import contextlib
+import re
 from pathlib import Path
 
 import pybase64
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from services.decryptor.cms.ber import SEQUENCE, items
@@ -29,6 +31,7 @@ BOUNDED = settings(
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 
+KEPT = Path(__file__).parent / "cases"
 #: (where as a part of the whole, how many octets go, what comes in their place)
 Edit = tuple[float, int, bytes]
 EDITS = st.lists(
@@ -125,21 +128,49 @@ def test_recipients(
             assert any_transport(changed, 0, len(changed)) == short
 
 
+def test_every_kept_mail(tmp_path: Path) -> None:
+    """Those that were read wrongly once, and what they are made of."""
+    kept = [path.read_bytes() for path in sorted(KEPT.rglob("*")) if path.is_file()]
+    assert len(kept) > 10
+    for raw in kept:
+        bodies = [raw, *re.split(rb"\r?\n\r?\n|\r?\n--[^\r\n]*\r?\n", raw)]
+        for body in bodies:
+            assert_decoded_alike(body, tmp_path)
+            assert_alike(body)
+            with contextlib.suppress(ValueError):
+                assert_alike(pybase64.b64decode(body))
+
+
 @BOUNDED
 @given(st.integers(1, 4000), st.integers(4, 90), st.sampled_from([b"\n", b"\r\n"]), EDITS)
 def test_base64(tmp_path: Path, size: int, length: int, end: bytes, edits: list[Edit]) -> None:
     text = base64.b64encode(bytes(range(256)) * (size // 256 + 1))[: size // 4 * 4]
     lines = b"".join(text[at : at + length] + end for at in range(0, len(text), length))
     for body in (edited(lines, edits), edited(lines * (WINDOW // (len(lines) or 1) + 2), edits)):
-        spool = Spool(tmp_path, 1 << 24)
-        try:
-            found: bytes | None = decode(region(body), "base64", spool).copy()
-        except Undecodable:
-            found = None
-        finally:
-            spool.close()
-        try:
-            plain: bytes | None = pybase64.b64decode(body)
-        except ValueError:
-            plain = None
-        assert found == plain
+        assert_decoded_alike(body, tmp_path)
+
+
+def assert_decoded_alike(body: bytes, folder: Path) -> None:
+    spool = Spool(folder, 1 << 24)
+    try:
+        found: bytes | None = decode(region(body), "base64", spool).copy()
+    except Undecodable:
+        found = None
+    finally:
+        spool.close()
+    try:
+        plain: bytes | None = pybase64.b64decode(body)
+    except ValueError:
+        plain = None
+    assert found == plain
+
+
+@BOUNDED
+@given(st.lists(st.integers(1, 40), min_size=1, max_size=12), st.sampled_from([b"\n", b"\r\n"]))
+@example(lengths=[4, 20], end=b"\n")
+def test_base64_in_lines_of_any_length(tmp_path: Path, lengths: list[int], end: bytes) -> None:
+    text = base64.b64encode(bytes(range(256)) * 2)
+    lines = [text[sum(lengths[:at]) :][:length] for at, length in enumerate(lengths)]
+    body = end.join(lines)
+    for tail in (b"", end):
+        assert_decoded_alike(body + tail, tmp_path)

@@ -3,6 +3,11 @@
 A job is a hint that work is waiting; Postgres is what counts. So nothing is retried or delayed by
 the broker (the scheduler drives again what was not done), no result is kept, and no broker is
 installed globally.
+
+Only what dramatiq documents is used: brokers, the interface of a consumer, an encoder, middleware,
+workers. `do_…` and `scripts` of its Redis broker are what its own consumer is made of: there is no
+other way to put many jobs into one pipeline or to wait where jobs arrive (its scripts keep the
+books, so they cannot block: https://github.com/Bogdanp/dramatiq/issues/25).
 """
 
 from __future__ import annotations
@@ -10,7 +15,7 @@ from __future__ import annotations
 import random
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -21,8 +26,8 @@ import pika
 import pika.exceptions
 import redis
 import structlog
-from dramatiq.brokers.rabbitmq import DEAD_MESSAGE_TTL, RabbitmqBroker, _RabbitmqConsumer
-from dramatiq.brokers.redis import RedisBroker, _RedisConsumer
+from dramatiq.brokers.rabbitmq import DEAD_MESSAGE_TTL, MAX_DECLARE_ATTEMPTS, RabbitmqBroker
+from dramatiq.brokers.redis import RedisBroker
 from dramatiq.common import current_millis, xq_name
 
 from shared.queueing.amqp import ConfirmingPublisher, Fate, Outgoing
@@ -53,8 +58,35 @@ _PAUSES_S: Final = (0.0, 0.1, 0.4)
 
 _QUORUM: Final = {"x-queue-type": "quorum"}
 
+#: What a script may unpack at once (Lua's stack): a bound that an enqueued job never comes near.
+_UNPACKED: Final = 1000
+
 #: Seconds until a worker that has as many jobs as it may hold looks whether one ended.
 _FULL_S: Final = 0.01
+
+
+class _JobEncoder(dramatiq.JSONEncoder):
+    """Reads what is no job as one without an actor: so a consumer sees it and puts it aside."""
+
+    def decode(self, data: bytes) -> Any:
+        nothing: dict[str, Any] = {
+            "queue_name": "",
+            "actor_name": None,
+            "args": (),
+            "kwargs": {},
+            "options": {},
+            "message_id": "",
+            "message_timestamp": 0,
+        }
+        try:
+            found = super().decode(data)
+        except dramatiq.errors.DecodeError:
+            return nothing
+        usable = isinstance(found, dict) and found.keys() == nothing.keys()
+        return found if usable and isinstance(found["args"], list) else nothing
+
+
+dramatiq.set_encoder(_JobEncoder())
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,9 +158,8 @@ class RedisJobs(RedisBroker):
         self.url = url
         self.pulse = Pulse()
 
-    @property
-    def consumer_class(self) -> type[_RedisConsumer]:
-        return _BoundedRedisConsumer
+    def consume(self, queue_name: str, prefetch: int = 1, timeout: int = 5000) -> dramatiq.Consumer:
+        return _RedisConsumer(self, queue_name, prefetch, timeout / 1000)
 
     def declare_queue(self, queue_name: str) -> None:
         if queue_name not in self.queues:
@@ -139,7 +170,6 @@ class RedisJobs(RedisBroker):
 
     def enqueue_batch(self, messages: Sequence[dramatiq.Message[Any]]) -> None:
         try:
-            unpack_size = self._max_unpack_size()
             pipeline = self.client.pipeline(transaction=False)
             now = current_millis()
             for message in messages:
@@ -147,7 +177,7 @@ class RedisJobs(RedisBroker):
                 identifier = str(uuid.uuid4())
                 body = message.copy(options={"redis_message_id": identifier}).encode()
                 command: list[Any] = ["enqueue", now, message.queue_name, self.broker_id]
-                limits = [self.heartbeat_timeout, self.dead_message_ttl, 0, unpack_size]
+                limits = [self.heartbeat_timeout, self.dead_message_ttl, 0, _UNPACKED]
                 self.scripts["dispatch"](
                     args=[*command, *limits, identifier, body],
                     keys=[self.namespace],
@@ -168,7 +198,7 @@ class RedisJobs(RedisBroker):
         self.client.close()
 
 
-class _BoundedRedisConsumer(_RedisConsumer):
+class _RedisConsumer(dramatiq.Consumer):
     """Takes every failure of Redis as a lost connection, which the worker waits out.
 
     The library does so for one class of errors only: a time-out, a server that is loading or a
@@ -178,26 +208,32 @@ class _BoundedRedisConsumer(_RedisConsumer):
     for as long as a look is apart.
     """
 
-    def __init__(self, broker: Any, queue_name: str, prefetch: int, timeout: int) -> None:
-        super().__init__(broker, queue_name, prefetch, timeout=0)
-        self._idle_s = timeout / 1000
+    def __init__(self, broker: RedisJobs, queue: str, prefetch: int, idle_s: float) -> None:
+        self._broker = broker
+        self._queue = queue
+        self._prefetch = prefetch
+        self._idle_s = idle_s
         self._woken = False
+        #: Fetched, and not handed out yet.
+        self._fetched: list[bytes | None] = []
+        #: Handed out, and not done with.
+        self._held: set[str] = set()
 
     def __next__(self) -> Any:
-        self.broker.pulse.beat()
+        self._broker.pulse.beat()
         try:
-            if not self.message_cache and self.outstanding_message_count < self.prefetch:
-                room = self.prefetch - self.outstanding_message_count
-                self.message_cache = self.broker.do_fetch(self.queue_name, room)
-            while self.message_cache:
-                data = self.message_cache.pop(0)
+            room = self._prefetch - len(self._held)
+            if not self._fetched and room > 0:
+                self._fetched = self._broker.do_fetch(self._queue, room)
+            while self._fetched:
+                data = self._fetched.pop(0)
                 message = _decoded(data)
                 if message is None or "redis_message_id" not in message.options:
                     self._put_aside(data)
                     continue
                 self._woken = False
-                self.queued_message_ids.add(message.message_id)
-                return dramatiq.broker.MessageProxy(message)
+                self._held.add(message.message_id)
+                return dramatiq.MessageProxy(message)
             self._wait()
         except (redis.RedisError, OSError) as error:
             raise dramatiq.errors.ConnectionClosed(error) from None
@@ -205,19 +241,19 @@ class _BoundedRedisConsumer(_RedisConsumer):
 
     def _put_aside(self, data: bytes | None) -> None:
         """Moves what is no job to the dead letters of its queue. What was fetched says no id."""
-        _count_put_aside(self.queue_name, data)
-        broker, client = self.broker, self.broker.client
-        acks = f"{broker.namespace}:__acks__.{broker.broker_id}.{self.queue_name}"
+        _count_put_aside(self._queue, data)
+        broker, client = self._broker, self._broker.client
+        acks = f"{broker.namespace}:__acks__.{broker.broker_id}.{self._queue}"
         held = list(client.smembers(acks))
-        bodies = client.hmget(f"{broker.namespace}:{self.queue_name}.msgs", held) if held else []
+        bodies = client.hmget(f"{broker.namespace}:{self._queue}.msgs", held) if held else []
         for identifier, body in zip(held, bodies, strict=True):
             if body is None:
                 client.srem(acks, identifier)
             elif body == data:
-                broker.do_nack(self.queue_name, identifier)
+                broker.do_nack(self._queue, identifier)
 
     def _wait(self) -> None:
-        if self.outstanding_message_count >= self.prefetch:
+        if len(self._held) >= self._prefetch:
             time.sleep(_FULL_S)
         elif self._woken:
             # Others were quicker: all who wait are woken by one job.
@@ -225,41 +261,44 @@ class _BoundedRedisConsumer(_RedisConsumer):
             time.sleep(random.uniform(0, self._idle_s))  # noqa: S311 (jitter)
         else:
             # Moves the first id of the queue to where it is: that is, waits until there is one.
-            queue = f"{self.broker.namespace}:{self.queue_name}"
-            found = self.broker.client.execute_command(
+            queue = f"{self._broker.namespace}:{self._queue}"
+            found = self._broker.client.execute_command(
                 "BLMOVE", queue, queue, "LEFT", "LEFT", self._idle_s
             )
             self._woken = found is not None
 
     def ack(self, message: Any) -> None:
-        try:
-            super().ack(message)
-        except (redis.RedisError, OSError) as error:
-            raise dramatiq.errors.ConnectionClosed(error) from None
+        self._end(self._broker.do_ack, message)
 
     def nack(self, message: Any) -> None:
+        self._end(self._broker.do_nack, message)
+
+    def _end(self, command: Callable[[str, str], object], message: Any) -> None:
         try:
-            super().nack(message)
+            command(self._queue, message.options["redis_message_id"])
         except (redis.RedisError, OSError) as error:
             raise dramatiq.errors.ConnectionClosed(error) from None
+        finally:
+            self._held.discard(message.message_id)
 
-    def requeue(self, messages: Any) -> None:
+    def requeue(self, messages: Iterable[Any]) -> None:
+        identifiers = [message.options["redis_message_id"] for message in messages]
+        if not identifiers:
+            return
         try:
-            super().requeue(messages)
+            self._broker.do_requeue(self._queue, *identifiers)
         except (redis.RedisError, OSError) as error:
             raise dramatiq.errors.ConnectionClosed(error) from None
 
     def close(self) -> None:
         """Gives back what was fetched and not handed out.
 
-        The library leaves it to maintenance, which waits until this process was silent for a
-        minute.
+        Maintenance would wait until this process was silent for a minute.
         """
-        fetched, self.message_cache = self.message_cache, []
-        decoded = [(data, _decoded(data)) for data in fetched]
+        fetched, self._fetched = self._fetched, []
+        decoded = [_decoded(data) for data in fetched]
         # What is no job stays where whoever takes over from this process finds it.
-        self.requeue([m for _, m in decoded if m is not None and "redis_message_id" in m.options])
-        super().close()
+        self.requeue(m for m in decoded if m is not None and "redis_message_id" in m.options)
 
 
 class RabbitmqJobs(RabbitmqBroker):
@@ -276,28 +315,40 @@ class RabbitmqJobs(RabbitmqBroker):
         self.pulse = Pulse()
         self._publisher = ConfirmingPublisher(url)
 
-    @property
-    def consumer_class(self) -> type[_RabbitmqConsumer]:
-        return _WatchedRabbitmqConsumer
-
     def declare_queue(self, queue_name: str, *, ensure: bool = False) -> None:
+        """As the library does, without a queue for delayed jobs: the broker delays none, as a
+        worker would hold such jobs unacknowledged. Raises ConnectionClosed."""
         if queue_name not in self.queues:
             self.emit_before("declare_queue", queue_name)
             self.queues.add(queue_name)
             metrics.JOBS_PUT_ASIDE.labels(queue_name)  # so that the first one is a rise
             self.queues_pending.add(queue_name)
             self.emit_after("declare_queue", queue_name)
-        if ensure:
-            self._ensure_queue(queue_name)
+        for attempt in range(MAX_DECLARE_ATTEMPTS if ensure else 0):
+            if queue_name not in self.queues_pending:
+                return
+            try:
+                self._declare(queue_name)
+                self.queues_pending.discard(queue_name)
+            except (pika.exceptions.AMQPConnectionError, pika.exceptions.AMQPChannelError) as error:
+                del self.connection
+                if attempt + 1 == MAX_DECLARE_ATTEMPTS:
+                    raise dramatiq.errors.ConnectionClosed(error) from None
 
-    def consume(self, queue_name: str, prefetch: int = 1, timeout: int = 5000) -> Any:
+    def _declare(self, queue: str) -> None:
+        dead = {"x-dead-letter-exchange": "", "x-dead-letter-routing-key": xq_name(queue)}
+        aged = {"x-message-ttl": DEAD_MESSAGE_TTL}
+        for name, arguments in ((queue, dead), (xq_name(queue), aged)):
+            self.channel.queue_declare(name, durable=True, arguments={**_QUORUM, **arguments})
+
+    def consume(self, queue_name: str, prefetch: int = 1, timeout: int = 5000) -> dramatiq.Consumer:
         self.pulse.beat()
         try:
             consumer = super().consume(queue_name, prefetch, timeout)
         except OSError as error:  # a name that does not resolve
             raise dramatiq.errors.ConnectionClosed(error) from None
         del self.connection  # the consumer has its own; this one declared the queue
-        return consumer
+        return _RabbitmqConsumer(consumer, queue_name, self.pulse)
 
     def enqueue_batch(self, messages: Sequence[dramatiq.Message[Any]]) -> None:
         waiting = [
@@ -339,39 +390,43 @@ class RabbitmqJobs(RabbitmqBroker):
     def _declare_again(self, queues: set[str]) -> None:
         try:
             for queue in queues:
-                self.declare_queue(queue)
                 self.queues_pending.add(queue)
-                self._ensure_queue(queue)
+                self.declare_queue(queue, ensure=True)
         except (pika.exceptions.AMQPError, dramatiq.errors.BrokerConnectionError, OSError) as error:
             raise translated(error, self.url) from error
         finally:
             del self.connection
 
-    def _build_queue_arguments(self, queue_name: str) -> dict[str, Any]:
-        return {**super()._build_queue_arguments(queue_name), **_QUORUM}
 
-    def _declare_xq_queue(self, queue_name: str) -> Any:
-        arguments = {**_QUORUM, "x-message-ttl": DEAD_MESSAGE_TTL}
-        return self.channel.queue_declare(xq_name(queue_name), durable=True, arguments=arguments)
+class _RabbitmqConsumer(dramatiq.Consumer):
+    """The library's, which hands out jobs only: what is none goes to the dead letters."""
 
-    def _declare_dq_queue(self, queue_name: str) -> None:
-        """Nothing is delayed by the broker: a worker would hold such jobs unacknowledged."""
+    def __init__(self, inner: dramatiq.Consumer, queue: str, pulse: Pulse) -> None:
+        self._inner = inner
+        self._queue = queue
+        self._pulse = pulse
 
-
-class _WatchedRabbitmqConsumer(_RabbitmqConsumer):
     def __next__(self) -> Any:
-        self.broker.pulse.beat()
-        message = super().__next__()
+        self._pulse.beat()
+        message = next(self._inner)
         if message is None or _is_job(message):
             return message
-        self.known_tags.discard(message._tag)
-        self._nack(message._tag)
+        self.nack(message)
         return None
 
-    def _nack(self, tag: int) -> None:
+    def ack(self, message: Any) -> None:
+        self._inner.ack(message)
+
+    def nack(self, message: Any) -> None:
         """RabbitMQ moves it to the dead letters of its queue."""
-        _count_put_aside(self.queue_name, None)
-        super()._nack(tag)
+        _count_put_aside(self._queue, None)
+        self._inner.nack(message)
+
+    def requeue(self, messages: Iterable[Any]) -> None:
+        self._inner.requeue(messages)
+
+    def close(self) -> None:
+        self._inner.close()
 
 
 def _decoded(data: bytes | None) -> dramatiq.Message[Any] | None:

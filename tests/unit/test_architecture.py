@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import ast
+import re
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from shared.queueing.broker import RabbitmqJobs, RedisJobs
 
 ROOT = Path(__file__).parents[2]
 #: (where, what is imported there, words of the contract that forbids it)
@@ -32,6 +36,35 @@ PLANTED = [
     ("services/scheduler/retention.py", "import services.scheduler.main", "no circles"),
     ("shared/clock.py", "import tests.rig", "no tests in the product"),
 ]
+
+
+def test_nothing_private_of_dramatiq_is_used() -> None:
+    """What begins with an underscore changes without notice."""
+    for path in (ROOT / "shared/queueing").rglob("*.py"):
+        text = path.read_text(encoding="utf-8")
+        assert not re.findall(r"from dramatiq\S* import .*\b_\w+", text), path
+        tree = ast.parse(text)
+        used = {
+            node.attr
+            for node in ast.walk(tree)
+            if isinstance(node, ast.Attribute) and re.fullmatch(r"_[a-z]\w*", node.attr)
+        }
+        own = {
+            name
+            for node in ast.walk(tree)
+            for name in [
+                node.name if isinstance(node, ast.FunctionDef) else "",
+                node.attr
+                if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store)
+                else "",
+            ]
+        }
+        assert not used - own, path
+    for broker in (RedisJobs, RabbitmqJobs):
+        inherited = {name for base in broker.__mro__[1:] for name in vars(base)}
+        assert not {n for n in vars(broker) if re.fullmatch(r"_[a-z]\w*", n)} & inherited - {
+            "_abc_impl"
+        }
 
 
 def broken_contracts(tree: Path) -> str:

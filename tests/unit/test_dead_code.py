@@ -34,10 +34,7 @@ PLAIN_DECORATORS = {
 DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 #: Called by a library under this name.
 CALLED_BY_A_LIBRARY = {
-    "_declare_dq_queue",  # dramatiq
-    "_declare_xq_queue",
-    "before_process_message",
-    "consumer_class",
+    "before_process_message",  # dramatiq
     "collect",  # prometheus_client
     "downgrade",  # alembic
     "get_extra_info",  # httpcore

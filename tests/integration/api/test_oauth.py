@@ -8,10 +8,13 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
+import httpx
 import pytest
 import yaml
 
-from tests.integration.api.conftest import Api, Posthouse
+from services.admin.people.access import Access
+from services.admin.people.cookies import SESSION
+from tests.integration.api.conftest import TOKEN, Api, Posthouse
 from tests.integration.api.test_connections import problem
 from tests.servers.dovecot import Dovecot
 from tests.servers.graph import GraphServer
@@ -183,6 +186,82 @@ def test_the_command_shows_who_authorised_and_takes_it_back(
     assert revoked.code == 0, revoked.err
     assert "no longer valid" in posthouse("connections", "show", made["name"]).out
     assert api.http.get(f"connections/{made['id']}").json()["authorisation"]["valid"] is False
+
+
+def authorised(api: Api, oidc: OidcServer, credential: int, **fields: Any) -> dict[str, Any]:
+    """A connection that somebody authorised."""
+    made: dict[str, Any] = api.http.post("connections", json=graph(credential, **fields)).json()
+    logins = api.admin.house.logins
+    url = logins.start_authorisation(made["id"], session="one", redirect_uri=REDIRECT)
+    logins.finish_authorisation(oidc.log_in(url), session="one", person="the admin")
+    return made
+
+
+@pytest.mark.promise("T1")
+@pytest.mark.parametrize("what", ["host", "account", "credential", "mode"])
+def test_what_was_stored_for_another_host_or_account_is_dropped(
+    api: Api, offered: Any, oidc: OidcServer, what: str
+) -> None:
+    """Else the tokens of one host would go to another that an operator chose."""
+    made = authorised(api, oidc, offered(grant="authorization-code"))
+    path = f"connections/{made['id']}"
+    assert api.http.patch(path, json={"description": "kept"}).status_code == 200
+    stored = "SELECT cache FROM authorisation WHERE connection_id = %(id)s AND cache IS NOT NULL"
+    assert api.execute(stored, id=made["id"])
+    changes = {
+        "host": {"host_override": "graph.microsoft.us"},
+        "account": {"username": "bob@example.org"},
+        "credential": {"credential_id": offered(grant="authorization-code")},
+        "mode": {"mode": "microsoft-imap"},
+    }
+    answer = api.http.patch(path, json=changes[what])
+    assert answer.status_code == 200, answer.text
+    assert not api.execute(stored, id=made["id"])
+    assert not (answer.json()["authorisation"] or {}).get("valid")
+
+
+@pytest.mark.promise("T1")
+def test_a_stored_password_is_not_sent_to_a_host_that_somebody_typed(api: Api) -> None:
+    made = api.create(password="typed for this host")
+    with ScriptedServer(lambda talk: talk.say_nothing()) as mine:
+        moved = {"host": "127.0.0.1", "port": mine.port, "security": "none"}
+        path = f"connections/{made['id']}"
+        assert problem(api.http.patch(path, json=moved), 422)["field"] == "password"
+        assert api.http.get(path).json()["host"] == made["host"]
+        assert mine.connections == 0
+
+
+@pytest.mark.promise("A4")
+def test_taking_back_asks_on_a_page_where_others_live_on_the_same_grant(
+    api: Api, offered: Any, oidc: OidcServer
+) -> None:
+    credential = offered(grant="authorization-code")
+    one = authorised(api, oidc, credential)
+    other = authorised(api, oidc, credential, name=f"invoices {uuid.uuid4().hex[:8]}")
+    access = Access(api.database, api.admin.house.vault, TOKEN)
+    ((person,),) = api.execute(
+        "INSERT INTO person (name, role) VALUES (%(n)s, 'operator') RETURNING id",
+        n=f"operator {uuid.uuid4().hex[:6]}",
+    )
+    with api.database.transaction() as session:
+        cookie = access.start_session(session, person, "somebody")
+    signed_in = access.cookie(cookie)
+    assert signed_in is not None
+    form = {"csrf": signed_in.csrf}
+    path = f"/connections/{one['id']}/revoke"
+
+    def valid(made: dict[str, Any]) -> bool:
+        found = api.http.get(f"connections/{made['id']}").json()["authorisation"]
+        return bool(found and found["valid"])
+
+    with httpx.Client(base_url=api.url, cookies={SESSION: cookie}, timeout=60) as browser:
+        asked = browser.post(path, data=form)
+        assert other["name"] in asked.text
+        assert "Forget it here only" in asked.text
+        assert valid(one) and valid(other)
+        assert browser.post(path, data={**form, "others": "keep"}).status_code == 303
+    assert not valid(one)
+    assert valid(other)
 
 
 @pytest.mark.promise("H6")

@@ -11,7 +11,7 @@ WORKERS ?= 2
 INSTALL := $(UV) pip install --quiet --compile-bytecode --python $(BIN)/python
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run check test servers-check image-check unit bench storm drill fuzz fuzz-reader unit-image format lock audit clean servers
+.PHONY: help setup run check test servers-check image-check unit bench storm drill fuzz fuzz-api fuzz-reader unit-image format lock audit clean servers
 
 help: ## what can be made here
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -89,6 +89,9 @@ drill: $(VENV)/.dev servers ## what operators do or suffer, while mails arrive: 
 
 fuzz: $(VENV)/.dev servers ## is what is called valid what other readers show: make fuzz MINUTES=10
 	$(BIN)/python -m tests.fuzz.verdict_fuzz --minutes $(or $(MINUTES),10) $(ARGS)
+
+fuzz-api: $(VENV)/.dev ## requests made from the OpenAPI document, by every role: make fuzz-api MINUTES=10
+	$(BIN)/python -m tests.fuzz.api_fuzz --minutes $(or $(MINUTES),10) $(ARGS)
 
 format: $(VENV)/.dev ## format and sort imports
 	$(BIN)/ruff format .

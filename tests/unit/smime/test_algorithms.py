@@ -88,6 +88,18 @@ def test_each_kind_of_openpgp_key_that_gnupg_makes(
         assert opened.content == HEADER + ENTITY
 
 
+def test_a_changed_message_for_a_brainpool_key_opens_nothing(gnupg: GnuPG, opener: Opener) -> None:
+    """Its digest is checked here, before Sequoia sees what was in it."""
+    part = gnupg.fingerprints("bob@example.org")[1 + len(KEYS)]
+    made = gnupg("--compress-algo", "none", "--encrypt", "-r", f"{part}!", data=ENTITY * 20)
+    for place in (-200, -100, -25, -1):
+        changed = bytearray(made)
+        changed[place] ^= 1
+        with opener(mail(bytes(changed))) as opened:
+            assert opened.security.status == "failed", opened.security
+            assert opened.content is None
+
+
 @pytest.mark.parametrize("kind", ["elg2048", "secp256k1", "rsa1024"])
 def test_a_key_of_a_kind_that_is_not_opened_is_refused_by_name(kind: str, gnupg: GnuPG) -> None:
     gnupg.key(f"{kind}@example.org", kind)

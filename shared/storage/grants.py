@@ -88,6 +88,8 @@ _TABLES: Final[Mapping[str, Mapping[str, str]]] = {
         "quarantine": "raw",
     },
 }
+#: What admin asks for a number before its row is there (an insert into an identity needs nothing).
+_SEQUENCES: Final = ("webhook_id_seq",)
 #: Tables of which a service may remove rows by their age, and sees nothing else.
 _BY_AGE: Final = {
     "scheduler": {
@@ -135,7 +137,7 @@ def grant_services(session: Session, accounts: Mapping[str, Account]) -> None:
     for account, names in services.items():
         _make(session, account)
         role, space = sql.Identifier(account.user), sql.Identifier(schema)
-        for what in ("TABLES", "FUNCTIONS"):
+        for what in ("TABLES", "SEQUENCES", "FUNCTIONS"):
             revoke = sql.SQL("REVOKE ALL ON ALL {} IN SCHEMA {} FROM {}")
             session.execute(revoke.format(sql.SQL(what), space, role))
         session.execute(sql.SQL("GRANT USAGE ON SCHEMA {} TO {}").format(space, role))
@@ -150,6 +152,8 @@ def _rights(service: str, columns: Mapping[str, Sequence[str]]) -> Iterator[sql.
         yield sql.SQL("SELECT ON {}").format(sql.Identifier("posthouse_schema"))
         for table in columns.keys() - {"posthouse_schema"}:
             yield sql.SQL("SELECT, INSERT, UPDATE, DELETE ON {}").format(sql.Identifier(table))
+        for sequence in _SEQUENCES:
+            yield sql.SQL("USAGE ON SEQUENCE {}").format(sql.Identifier(sequence))
         return
     hidden = _ADMIN_ONLY | {(c.table, c.column) for c in SEALED_COLUMNS if service not in c.readers}
     for tables in (_EVERYBODY, _TABLES[service]):

@@ -28,6 +28,7 @@ def prepare(house: House) -> None:
     """
     with psycopg.connect(house.database_url) as session:
         session.execute("CREATE SEQUENCE no_space_now")
+        session.execute("GRANT SELECT ON SEQUENCE no_space_now TO PUBLIC")
         session.execute(
             "CREATE FUNCTION no_space() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN"
             " IF (SELECT last_value FROM no_space_now) > 1 THEN RAISE"

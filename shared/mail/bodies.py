@@ -9,6 +9,7 @@ from typing import Final, NamedTuple
 from resiliparse.extract.html2text import extract_plain_text
 
 from shared.mail import charsets
+from shared.mail.html import not_too_deep
 from shared.mail.parts import is_attached
 from shared.mail.structure import Part
 from shared.mail.transfer import decode_start
@@ -16,9 +17,8 @@ from shared.mail.transfer import decode_start
 #: Octets of HTML that are read, at most: as many times the text that is wanted.
 _HTML_FOR_TEXT: Final = 16
 _LONGEST_HTML: Final = 1 << 20
-#: How deep elements may lie in each other: parsers take the square of it.
+#: How deep elements may lie in each other.
 _DEEPEST: Final = 2000
-_OPENING: Final = re.compile(r"<(/?)([a-zA-Z])")
 _CONTROL: Final = bytes({*range(32), 127} - {9, 10})
 #: The other control characters, and the byte order mark, in UTF-8.
 _WIDE_CONTROL: Final = re.compile(rb"\xc2[\x80-\x9f]|\xef\xbb\xbf")
@@ -87,7 +87,7 @@ def text_of(part: Part, limit: int) -> tuple[str, bool]:
             pass
     text = charsets.decode(octets[:most], label).text
     if is_html:
-        shallow = _not_too_deep(text)
+        shallow = not_too_deep(text, _DEEPEST)
         cut = cut or len(shallow) < len(text)
         text = _BLANK_LINES.sub("\n\n", extract_plain_text(shallow))
     shown, more = _cleaned(text.encode("utf-8", "replace"), limit)
@@ -138,13 +138,3 @@ def _inline(part: Part) -> Iterator[Part]:
 
 def _is_plain(part: Part) -> bool:
     return part.entity.media_type == "text/plain"
-
-
-def _not_too_deep(html: str) -> str:
-    """Cut off where elements lie too deep in each other."""
-    depth = 0
-    for tag in _OPENING.finditer(html):
-        depth += -1 if tag[1] else 1
-        if depth > _DEEPEST:
-            return html[: tag.start()]
-    return html

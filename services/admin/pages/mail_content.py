@@ -7,7 +7,6 @@ load from or go to, and the page shows it in a sandboxed frame.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final
@@ -16,6 +15,7 @@ import nh3
 
 from shared.mail import charsets
 from shared.mail.findings import Finding
+from shared.mail.html import not_too_deep
 from shared.mail.parts import PlacedPart, is_attached, leaves
 from shared.mail.region import region
 from shared.mail.structure import Part, read_structure
@@ -28,11 +28,6 @@ _LONGEST_HEADER: Final = 1 << 16
 _MOST_ATTACHMENTS: Final = 200
 #: How deep elements may lie in each other: sanitising takes the square of it.
 _DEEPEST_HTML: Final = 1000
-#: Start tags that no end tag need follow do not count (HTML, section 13.1.2.4, and void elements).
-_TAG: Final = re.compile(
-    r"<(?:(/)[a-z]|(?!(?:p|li|dt|dd|tr|td|th|br|hr|img|input|meta|link|col|wbr|area|option)\b)[a-z])",
-    re.IGNORECASE,
-)
 _TAGS: Final = frozenset(
     {"a", "abbr", "b", "blockquote", "br", "caption", "cite", "code", "col", "colgroup", "dd"}
     | {"del", "div", "dl", "dt", "em", "h1", "h2", "h3", "h4", "h5", "h6", "hr", "i", "ins"}
@@ -94,25 +89,14 @@ def read(chunks: Iterable[bytes]) -> Content:
 
 def sanitised(html: str) -> str:
     """HTML without scripts, styles, forms, images and links: words and tables stay."""
-    html = _not_too_deep(html)
     return nh3.clean(
-        html,
+        not_too_deep(html, _DEEPEST_HTML),
         tags=set(_TAGS),
         attributes={"td": {"colspan", "rowspan"}, "th": {"colspan", "rowspan"}},
         clean_content_tags={"script", "style", "title", "template", "svg", "math"},
         strip_comments=True,
         link_rel=None,
     )
-
-
-def _not_too_deep(html: str) -> str:
-    """Cut off where elements lie too deep in each other."""
-    depth = 0
-    for tag in _TAG.finditer(html):
-        depth += -1 if tag[1] else 1
-        if depth > _DEEPEST_HTML:
-            return html[: tag.start()]
-    return html
 
 
 def _own_leaves(root: Part) -> Iterator[PlacedPart]:

@@ -235,6 +235,8 @@ def _return_path(values: Sequence[bytes]) -> str | None:
 
 
 def _delivered_to(fields: Mapping[str, Sequence[bytes]]) -> tuple[Recipient, ...]:
+    if fields.keys().isdisjoint(_ENVELOPE):
+        return ()
     found = dict.fromkeys(
         address.address
         for name in _ENVELOPE

@@ -28,6 +28,8 @@ def read_message_ids(value: bytes) -> tuple[str, ...]:
 
     Of more than `MOST` the first one (the root of the thread) and the last ones are kept.
     """
+    if not value:
+        return ()
     line = unfold(value[:VALUE_LIMIT])
     found = _BRACKETED.findall(line) or (() if b"<" in line else _BARE.findall(line))
     # A fold inside an identifier is white space that is none of its own.

@@ -26,7 +26,7 @@ def hold(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.slow
-@pytest.mark.promise("I2", "I3", "I7")
+@pytest.mark.promise("I2", "I3", "I7", "T2")
 @pytest.mark.parametrize("name", SHORT)
 def test_a_short_drill_loses_nothing(name: str) -> None:
     held = hold(name)

@@ -86,6 +86,7 @@ _TABLES: Final[Mapping[str, Mapping[str, str]]] = {
         "outbox": "rwd",
         "delivery": "raw",
         "quarantine": "raw",
+        "alert": "raw",
     },
 }
 #: What admin asks for a number before its row is there (an insert into an identity needs nothing).

@@ -9,8 +9,9 @@ import pytest
 
 from shared.errors import InvalidInput
 from shared.storage.migrate import migrate
+from shared.storage.migrations import expected_version
 from shared.storage.pool import Database
-from shared.storage.schema import check, expected_version
+from shared.storage.schema import check
 from tests.servers.processes import free_port
 
 

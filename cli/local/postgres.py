@@ -7,24 +7,22 @@ enter. Where namespaces are forbidden it runs as the real `nobody`.
 
 from __future__ import annotations
 
-import ctypes
 import functools
 import os
 import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final
 
+from cli.local import as_nobody
 from cli.local.folder import DataFolder
 from cli.local.supervisor import Program
 from shared.errors import InvalidInput, PosthouseError
 
-_CLONE_NEWUSER: Final = 0x10000000
-_NOBODY: Final = 65534
 _DATABASE: Final = "posthouse"
 
 
@@ -36,7 +34,7 @@ class OwnPostgres:
         self._root = folder.root / "postgres"
         self._data = self._root / "data"
         self._binaries = _binaries()
-        self._become, self._options = _unprivileged()
+        self._prefix, self._options = _unprivileged()
         self.port = folder.port("postgres_port")
         self._password = folder.password("postgres_password")
 
@@ -65,13 +63,13 @@ class OwnPostgres:
         return Program(
             "postgres",
             [
+                *self._prefix,
                 *(self._binaries / "postgres", "-D", self._data, "-k", ""),
                 *("-p", str(self.port), "-c", "listen_addresses=127.0.0.1"),
                 *("-c", "max_connections=200", "-c", "log_min_messages=warning"),
                 *("-c", "log_line_prefix=%m [%p] ", "-c", "log_timezone=UTC"),
             ],
             stop_signal=signal.SIGINT,  # postgres(1): fast shutdown, clients are disconnected
-            become=self._become,
             options=self._options,
             problem=b"FATAL|PANIC",
         )
@@ -98,13 +96,12 @@ class OwnPostgres:
         hint = "Choose another --data-dir, or set POSTHOUSE_DATABASE_URL to use your own."
         try:
             done = subprocess.run(
-                [str(part) for part in argv],
+                [str(part) for part in (*self._prefix, *argv)],
                 input=text,
                 capture_output=True,
                 text=True,
                 check=False,
                 cwd=self._root,
-                preexec_fn=self._become,
                 **self._options,
             )
         except (OSError, subprocess.SubprocessError) as error:
@@ -122,7 +119,7 @@ class OwnPostgres:
         """Gives a tree to whom Postgres runs as; both ways of running as root can take turns."""
         if os.getuid() != 0:
             return
-        owner = _NOBODY if self._options else 0
+        owner = as_nobody.NOBODY if self._options else 0
         if owner:  # the real nobody must be able to get there
             self._folder.root.chmod(0o711)
         if path.stat().st_uid == owner:
@@ -144,23 +141,15 @@ def _binaries() -> Path:
 
 
 @functools.cache
-def _unprivileged() -> tuple[Callable[[], None] | None, dict[str, Any]]:
-    """What the child does, and which Popen options it gets, so that it does not run as root."""
+def _unprivileged() -> tuple[Sequence[str], dict[str, Any]]:
+    """What stands before a command, and which Popen options it gets, so that it is not root."""
     if os.getuid() != 0:
-        return None, {}
+        return (), {}
     if sys.platform == "linux":
-        try:
-            subprocess.run([sys.executable, "-c", ""], check=True, preexec_fn=_see_root_as_nobody)
-            return _see_root_as_nobody, {}
-        except (subprocess.SubprocessError, OSError):
-            pass
-    return None, {"user": _NOBODY, "group": _NOBODY, "extra_groups": []}
-
-
-def _see_root_as_nobody() -> None:
-    """user_namespaces(7): a new namespace whose only user is 65534, who is root outside of it."""
-    if ctypes.CDLL(None, use_errno=True).unshare(_CLONE_NEWUSER):
-        raise OSError(ctypes.get_errno(), "unshare")
-    Path("/proc/self/setgroups").write_text("deny", encoding="ascii")
-    for name in ("uid_map", "gid_map"):
-        Path("/proc/self", name).write_text(f"{_NOBODY} 0 1", encoding="ascii")
+        prefix = (sys.executable, "-I", "-S", as_nobody.__file__)
+        tried = subprocess.run(
+            [*prefix, sys.executable, "-S", "-c", ""], capture_output=True, check=False
+        )
+        if tried.returncode == 0:
+            return prefix, {}
+    return (), {"user": as_nobody.NOBODY, "group": as_nobody.NOBODY, "extra_groups": []}

@@ -15,7 +15,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -30,20 +30,17 @@ def spawn(
     log: Path,
     environment: Mapping[str, str] | None = None,
     stop_signal: signal.Signals = signal.SIGTERM,
-    become: Callable[[], None] | None = None,
     **options: Any,
 ) -> subprocess.Popen[bytes]:
     """Starts a program in a session of its own (Ctrl-C is ours to pass on), output into `log`.
 
-    `become` runs in the child before the program takes its place. To be called from the main
-    thread: the kernel counts the end of the starting thread as the parent's.
+    To be called from the main thread: the kernel counts the end of the starting thread as the
+    parent's.
     """
     libc = ctypes.CDLL(None) if sys.platform == "linux" else None
     parent = os.getpid()
 
     def prepare() -> None:
-        if become is not None:
-            become()
         if libc is not None:
             libc.prctl(_PR_SET_PDEATHSIG, int(stop_signal))
             if os.getppid() != parent:  # it ended before we asked

@@ -47,7 +47,6 @@ class Program:
     grace: float = 30.0
     ready: Callable[[], None] | None = None
     health_port: int = 0
-    become: Callable[[], None] | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
     problem: bytes = b""
     speaks: bool = False
@@ -84,7 +83,6 @@ class Child:
             log=self.log,
             environment=program.environment,
             stop_signal=program.stop_signal,
-            become=program.become,
             **program.options,
         )
         processes.record(self._record, self._process.pid, program.stop_signal)

@@ -13,6 +13,7 @@ import psycopg
 import pytest
 import redis
 import rich.console
+from opentelemetry.sdk.trace.export import BatchSpanProcessor, ConsoleSpanExporter
 
 from cli.local import postgres as own
 from cli.local.broker import OwnBroker
@@ -23,7 +24,7 @@ from cli.local.supervisor import Child, Program, Supervisor
 from shared.errors import PosthouseError, TryAgain
 from tests.servers.processes import private_folder, wait_until
 
-_AS_NOBODY = (None, {"user": 65534, "group": 65534, "extra_groups": []})
+_AS_NOBODY = ((), {"user": 65534, "group": 65534, "extra_groups": []})
 
 
 @pytest.fixture
@@ -105,6 +106,20 @@ def test_postgres_survives_a_kill_and_keeps_its_password(
         psycopg.connect(wrong)
 
 
+def test_a_thread_that_a_library_starts_in_every_child_does_not_keep_it_from_starting(
+    folder: DataFolder, house: Supervisor
+) -> None:
+    """OpenTelemetry does so once a tracer exists, and a namespace is made by one thread alone."""
+    exporter = BatchSpanProcessor(ConsoleSpanExporter(out=io.StringIO()))
+    try:
+        own._unprivileged.cache_clear()
+        server = OwnPostgres(folder)
+        server.prepare()
+        _started(house, server.program(), server.url)
+    finally:
+        exporter.shutdown()  # type: ignore[no-untyped-call]
+
+
 def test_a_half_made_cluster_is_made_anew(folder: DataFolder, house: Supervisor) -> None:
     (folder.root / "postgres" / "data").mkdir(parents=True)
     (folder.root / "postgres" / "data" / "PG_VERSION").write_text("18\n")
@@ -120,7 +135,7 @@ def test_a_cluster_that_cannot_be_made_is_told_in_words(
     (tmp_path / "initdb").chmod(0o755)
     tmp_path.chmod(0o755)
     monkeypatch.setattr(own, "_binaries", lambda: tmp_path)
-    monkeypatch.setattr(own, "_unprivileged", lambda: (None, {}))
+    monkeypatch.setattr(own, "_unprivileged", lambda: ((), {}))
     with pytest.raises(PosthouseError, match="the disk is on fire") as caught:
         OwnPostgres(folder).prepare()
     assert "POSTHOUSE_DATABASE_URL" in caught.value.hint

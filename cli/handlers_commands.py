@@ -6,18 +6,26 @@ from typing import Annotated, Any
 
 import typer
 
-from cli import showing
+from cli import rules_commands, showing
 from cli.objects import Name, listed
 from cli.remote import Api
 from cli.showing import AsJson, Yes
 
 app = typer.Typer(help="The programs that take mails.", no_args_is_help=True)
+app.add_typer(rules_commands.app, name="rules")
 Connections = Annotated[
     list[str] | None,
     typer.Option("--connection", "-c", help="Name or id of a connection; repeat it."),
 ]
 Enabled = Annotated[bool | None, typer.Option("--enabled/--disabled", show_default=False)]
 Description = Annotated[str | None, typer.Option(show_default=False)]
+
+
+Group = Annotated[
+    str | None,
+    typer.Option(help="Of its handlers the first that accepts has a mail; empty: none."),
+]
+Position = Annotated[int | None, typer.Option(min=0, help="Its place in the group.")]
 
 
 @app.command("list")
@@ -55,6 +63,8 @@ def add(
     connections: Connections = None,
     description: Description = None,
     enabled: Enabled = None,
+    group: Group = None,
+    position: Position = None,
     broker_account: Annotated[
         bool,
         typer.Option(
@@ -66,7 +76,8 @@ def add(
     """Adds a handler, for all connections unless some are named. Shows its secrets, once."""
     with Api.from_environment() as api:
         body: dict[str, Any] = {"name": name, "connections": "all"}
-        made = api.post("handlers", body | _changes(api, connections, description, enabled))
+        body |= _changes(api, connections, description, enabled) | _place(group, position)
+        made = api.post("handlers", body)
         if not broker_account:
             _shown(made, as_json)
             return
@@ -85,12 +96,14 @@ def edit(
     everything: Annotated[bool, typer.Option("--all", help="Take all connections.")] = False,
     description: Description = None,
     enabled: Enabled = None,
+    group: Group = None,
+    position: Position = None,
     as_json: AsJson = False,
 ) -> None:
     """Changes what a handler takes, or switches it on or off."""
     with Api.from_environment() as api:
         found = api.named("handlers", name)
-        changes = _changes(api, connections, description, enabled)
+        changes = _changes(api, connections, description, enabled) | _place(group, position)
         changes |= {"connections": "all"} if everything else {}
         _shown(api.patch(f"handlers/{found['id']}", changes), as_json)
 
@@ -218,6 +231,11 @@ def _changes(
     return changes
 
 
+def _place(group: str | None, position: int | None) -> dict[str, Any]:
+    given = {"group": group, "position": position}
+    return {name: value for name, value in given.items() if value is not None}
+
+
 def _account_shown(account: dict[str, Any]) -> None:
     if account["made"]:
         rows = [("user", account["user"]), ("password", (account["password"], "bold"))]
@@ -243,6 +261,8 @@ def _shown(found: dict[str, Any], as_json: bool) -> None:
             ("description", found["description"]),
             ("enabled", found["enabled"]),
             ("connections", found["connections"] if found["connections"] != "all" else "all"),
+            ("rules", " ".join(found["sentences"]) or None),
+            ("group", f"{found['group']}, place {found['position']}" if found["group"] else None),
             ("Redis stream", found["redis_stream"]),
             ("RabbitMQ queue", found["rabbitmq_queue"]),
             ("to publish", found["waiting"]),

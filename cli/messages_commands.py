@@ -22,10 +22,13 @@ ConnectionName = Annotated[
 ]
 State = Annotated[
     str | None,
-    typer.Option(help="waiting retrying published quarantined dropped undecrypted"),
+    typer.Option(help="waiting retrying published quarantined dropped undecrypted unwanted"),
 ]
 Since = Annotated[str | None, typer.Option(help="Downloaded since this date or time.")]
 Until = Annotated[str | None, typer.Option(help="Downloaded before this date or time.")]
+NotFor = Annotated[
+    str | None, typer.Option("--not-for", help="Left out by the rules or group of this handler.")
+]
 Handlers = Annotated[
     list[str] | None,
     typer.Option("--handler", help="Only to this handler; repeat it. Default: all that take it."),
@@ -40,13 +43,14 @@ def list_messages(
     state: State = None,
     since: Since = None,
     until: Until = None,
+    not_for: NotFor = None,
     limit: Annotated[int, typer.Option(min=1, max=500)] = 30,
     before: Annotated[str | None, typer.Option(help="Continue after this id.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Finds mails, newest first."""
     with Api.from_environment() as api:
-        wanted = _filter(api, query, connection, state, since, until)
+        wanted = _filter(api, query, connection, state, since, until, not_for)
         found = api.get("messages", **wanted, limit=limit, before=before)
     if as_json:
         showing.as_json(found)
@@ -132,6 +136,7 @@ def redeliver(
     state: State = None,
     since: Since = None,
     until: Until = None,
+    not_for: NotFor = None,
     handlers: Handlers = None,
     yes: Yes = False,
     as_json: AsJson = False,
@@ -139,7 +144,7 @@ def redeliver(
     """Publishes mails again, with the same event id: those named, or all that match."""
     with Api.from_environment() as api:
         chosen = [api.named("handlers", one)["id"] for one in handlers or ()]
-        wanted = _filter(api, query, connection, state, since, until)
+        wanted = _filter(api, query, connection, state, since, until, not_for)
         if message_ids:
             if wanted:
                 raise InvalidInput("Give ids or a filter, not both.", field="message_ids")
@@ -200,8 +205,11 @@ def _filter(
     state: str | None,
     since: str | None,
     until: str | None,
+    not_for: str | None,
 ) -> dict[str, Any]:
     wanted: dict[str, Any] = {"q": query or None, "state": state, "since": since, "until": until}
     if connection is not None:
         wanted["connection"] = api.named("connections", connection)["id"]
+    if not_for is not None:
+        wanted["filtered_by"] = api.named("handlers", not_for)["id"]
     return {name: value for name, value in wanted.items() if value is not None}

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final
 
 from shared import fields as typed
 from shared.errors import InvalidInput
+from shared.rules.ruleset import Rules, read_rules
 
 #: The name becomes part of queue names and routing keys.
 NAME: Final = re.compile(r"[a-z0-9]([a-z0-9-]{0,62}[a-z0-9])?")
 ALL: Final = "all"
-_FIELDS: Final = frozenset({"name", "description", "enabled", "connections"})
+#: The name of a group, within which one handler has a mail.
+GROUP: Final = re.compile(r"[a-z0-9]([a-z0-9-]{0,62}[a-z0-9])?")
+_FIELDS: Final = frozenset(
+    {"name", "description", "enabled", "connections", "rules", "group", "position"}
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,6 +31,11 @@ class Handler:
     description: str = ""
     enabled: bool = True
     connection_ids: tuple[int, ...] | None = None
+    #: Which of their mails it takes.
+    rules: Rules = field(default_factory=Rules)
+    #: Of the handlers of one group the first that accepts, by position, has the mail. Empty: none.
+    group: str = ""
+    position: int = 0
     has_token: bool = False
     has_signing_key: bool = False
     #: While the key is being renewed: events are signed with both.
@@ -72,8 +82,23 @@ def edit(current: Handler | None, changes: Mapping[str, Any]) -> Handler:
     if "connections" in changes:
         chosen = changes["connections"]
         values["connection_ids"] = None if chosen == ALL else _chosen(chosen)
+    if "rules" in changes:
+        values["rules"] = read_rules(changes["rules"])
+    if "group" in changes:
+        values["group"] = _group(changes["group"])
+    if "position" in changes:
+        values["position"] = typed.whole("position", changes["position"], 0, 1_000_000)
     base = {} if current is None else {n: getattr(current, n) for n in Handler.__slots__}
     return Handler(**{**base, **values})
+
+
+def _group(value: Any) -> str:
+    name = "" if value is None else typed.text("group", value, 0, 64)
+    if name and not GROUP.fullmatch(name):
+        raise InvalidInput(
+            "A group's name is made of a-z, 0-9 and hyphens, 64 at most.", field="group"
+        )
+    return name
 
 
 def _chosen(value: Any) -> tuple[int, ...]:

@@ -7,12 +7,14 @@ service and every store can pass them on without knowing S/MIME or OpenPGP.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, Final, Literal, NamedTuple, get_args
 
 #: What became of the encryption: `none` (there was none), `decrypted`, `no_recipient` (encrypted
 #: for keys that are not here), `unsupported` (an algorithm that is not opened here), `failed`
 #: (damaged, or not what it says).
 Status = Literal["none", "decrypted", "no_recipient", "unsupported", "failed"]
+#: Those of a mail that stayed encrypted.
+UNOPENED: Final = frozenset(("no_recipient", "unsupported", "failed"))
 #: `aead`: whoever changed the encrypted bytes would have been noticed. `none`: they may have been
 #: changed by anyone on the way (RFC 8551 section 6). None: nothing was decrypted.
 Integrity = Literal["aead", "none"]

@@ -102,6 +102,10 @@ class HandlerEntry(_Entry):
     description: str = ""
     enabled: bool = True
     connections: Literal["all"] | list[str] = "all"
+    #: As the API has them (docs/rules.md).
+    rules: dict[str, Any] = {}
+    group: str = ""
+    position: int = 0
 
 
 class Document(BaseModel):

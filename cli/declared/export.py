@@ -89,6 +89,10 @@ def _handler(item: dict[str, Any], names: dict[int, str]) -> dict[str, Any]:
         entry["description"] = item["description"]
     if not item["enabled"]:
         entry["enabled"] = False
+    rules = {name: value for name, value in item["rules"].items() if value}
+    entry |= {"rules": rules} if rules else {}
+    for name in ("group", "position"):
+        entry |= {name: item[name]} if item[name] else {}
     taken = item["connections"]
     entry["connections"] = (
         "all" if taken == "all" else sorted((names[i] for i in taken), key=str.casefold)

@@ -24,6 +24,7 @@ from cli.given import referred, referred_bytes
 from cli.remote import Api
 from shared.connections import FIELDS_OF, Mode, edit
 from shared.errors import InvalidInput
+from shared.rules.ruleset import read_rules
 
 KINDS: Final = ("credentials", "certificates", "connections", "handlers")
 _HIDDEN: Final = "(secret)"
@@ -242,7 +243,8 @@ class Plan:
 
     def _handler(self, entry: HandlerEntry) -> Change | None:
         there = self._there["handlers"].get(entry.name.casefold())
-        differences = _compare(there, entry.model_dump(exclude={"connections"}))
+        wanted = entry.model_dump(exclude={"connections"}) | {"rules": _rules(entry)}
+        differences = _compare(there, wanted)
         before: Any = None
         if there is not None:
             taken = there["connections"]
@@ -254,7 +256,7 @@ class Plan:
             differences.append(Difference("connections", before, after))
 
         def body(fields: set[str]) -> dict[str, Any]:
-            found = entry.model_dump(include=fields - {"connections"})
+            found = {name: wanted[name] for name in fields & wanted.keys()}
             if "connections" in fields:
                 found["connections"] = (
                     "all" if after == "all" else [self._id("connections", n) for n in after]
@@ -339,6 +341,16 @@ class Plan:
         return None if reference is None else referred(reference, name, self._folder)
 
 
+def _rules(entry: HandlerEntry) -> dict[str, Any]:
+    """As the API shows them. Raises InvalidInput that names the handler."""
+    try:
+        rules = read_rules(entry.rules)
+    except InvalidInput as error:
+        where = f"handlers {entry.name!r}, {error.field}"
+        raise InvalidInput(f"{where}: {error}", field="rules", hint=error.hint) from error
+    return rules.to_json() if rules else {}
+
+
 def _deleting(api: Api, path: str) -> Callable[[], None]:
     return lambda: api.delete(path)
 
@@ -353,6 +365,8 @@ def _compare(there: Mapping[str, Any] | None, wanted: Mapping[str, Any]) -> list
     found = []
     for name, after in wanted.items():
         before = None if there is None else there[name]
+        if name == "rules" and before is not None and not any(before.values()):
+            before = {}
         if name != "name" and (there is None or before != after):
             found.append(Difference(name, before, after))
     return found

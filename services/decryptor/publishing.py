@@ -5,20 +5,27 @@ from __future__ import annotations
 import time
 import uuid
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
 
 import structlog
 
 from posthouse.signing import sign
+from services.decryptor import choosing
+from services.decryptor.choosing import Standing
 from services.decryptor.events import compose
 from services.decryptor.mail_facts import MailFactsReader
 from services.decryptor.signing import EventSigner
 from shared.clock import utc_now
 from shared.connections import Connection
 from shared.errors import SecretKeyMissing, SecretUnreadable
-from shared.messages import Outcome
+from shared.mail.fields import HEADER_LIMIT
+from shared.messages import Outcome, RawRef
 from shared.queueing.output import Output, Publication, QueueLost
+from shared.rules.choosing import Choice
+from shared.rules.facts import RuleFacts, kept
 from shared.storage import outbox
 from shared.storage.outbox import Claimed, Release, Target
 from shared.storage.pool import Database, Session
@@ -33,6 +40,48 @@ _OUTPUT_RETRY = 5.0
 _NO_HANDLER = 60.0
 
 Ready = Mapping[uuid.UUID, tuple[Outcome, bytes | None]]
+
+
+@dataclass(frozen=True, slots=True)
+class _Batch:
+    """The mails of one attempt, each read once: for the rules, the event and the ledger."""
+
+    ready: Ready
+    connections: Mapping[int, Connection]
+    store: Store
+    reader: MailFactsReader
+    inline_max_bytes: int
+    facts: dict[uuid.UUID, dict[str, Any]] = field(default_factory=dict)
+    _contents: dict[uuid.UUID, bytes | None] = field(default_factory=dict)
+
+    def read(self, mail: Claimed) -> tuple[dict[str, Any], bytes | None]:
+        """(the facts for its event, the form that handlers read where it rides in the event)."""
+        if mail.id not in self.facts:
+            self.facts[mail.id], self._contents[mail.id] = self._read(mail)
+        return self.facts[mail.id], self._contents[mail.id]
+
+    def rule_facts(self, mail: Claimed, *, with_header: bool) -> RuleFacts:
+        """What rules may ask of it."""
+        facts, content = self.read(mail)
+        outcome = self.ready[mail.id][0]
+        header = None
+        if with_header:
+            ref = outcome.opened or mail.raw
+            size = min(ref.size, HEADER_LIMIT)
+            header = content or self.store.read(RawRef(ref.key, ref.offset, size))
+        connection = self.connections.get(mail.connection_id)
+        return choosing.rule_facts(mail, outcome, connection, facts, header)
+
+    def _read(self, mail: Claimed) -> tuple[dict[str, Any], bytes | None]:
+        outcome, content = self.ready[mail.id]
+        readable = outcome.opened or mail.raw
+        if content is None and readable.size <= self.inline_max_bytes:
+            content = self.store.read(readable)
+        connection = self.connections.get(mail.connection_id)
+        if content is None:
+            return self.reader.of_chunks(self.store.stream(readable), connection), None
+        facts = self.reader.of_bytes(content, connection)
+        return facts, content if len(content) <= self.inline_max_bytes else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,19 +110,27 @@ class Publisher:
         ids = [mail.id for mail in mails]
         with self.database.transaction() as session:
             mine = outbox.still_mine(session, ids, token)
-            targets = outbox.targets(session, [mail.connection_id for mail in mails])
-            had = outbox.delivered(session, ids)
+            standing = choosing.look(session, mails)
+        batch = _Batch(ready, connections, self.store, self.facts, self.inline_max_bytes)
+        ours = [mail for mail in mails if mail.id in mine]
+        choices, lost = self._choose(ours, standing, batch, token, reached)
+        mine -= lost
         wanted: list[tuple[Claimed, Target]] = []
         waiting: list[Release] = []
-        for mail in mails:
+        unwanted: set[uuid.UUID] = set()
+        for mail in ours:
             if mail.id not in mine:
                 continue
-            chosen = _targets(mail, targets, had.get(mail.id, set()))
+            chosen = _targets(mail, standing, choices.get(mail.id))
             wanted += [(mail, target) for target in chosen]
-            if not chosen and not had.get(mail.id) and mail.initial:
+            if chosen or standing.had_by(mail):
+                continue
+            if mail.initial and not standing.asked(mail):
                 waiting.append(Release(mail.id, "No enabled handler takes it.", _NO_HANDLER))
+            else:
+                unwanted.add(mail.id)
         idle = {release.id for release in waiting}
-        confirmed, failures = self._send(wanted, ready, connections)
+        confirmed, failures = self._send(wanted, batch)
         reached("published")
         failed = {mail_id for mail_id, _ in failures}
         done = [i for i in ids if i in mine and i not in failed and i not in idle]
@@ -86,7 +143,8 @@ class Publisher:
             held = outbox.hold(session, ids, token)
             finished = [i for i in done if i in held]
             outbox.record_deliveries(session, [row for row in confirmed if row[0] in held])
-            outbox.finish(session, token, finished)
+            facts = {i: kept(batch.facts[i]) for i in finished if i in batch.facts}
+            outbox.finish(session, token, finished, facts, unwanted)
             outbox.record_outcomes(session, [ready[r.id][0] for r in given_back if r.id in held])
             outbox.release(session, token, given_back)
             return finished
@@ -96,11 +154,38 @@ class Publisher:
         _log.info("published", mails=len(finished), events=len(confirmed))
         _measure(mails, {mail_id for mail_id, _, _ in confirmed}, len(failures))
 
-    def _send(
+    def _choose(
         self,
-        wanted: Sequence[tuple[Claimed, Target]],
-        ready: Ready,
-        connections: Mapping[int, Connection],
+        mails: Sequence[Claimed],
+        standing: Standing,
+        batch: _Batch,
+        token: uuid.UUID,
+        reached: Callable[[str], None],
+    ) -> tuple[dict[uuid.UUID, Choice], set[uuid.UUID]]:
+        """(who gets the mails that not everybody is to have, mails that are not ours any more).
+
+        Recorded before anything is published.
+        """
+        choosy = [mail for mail in mails if standing.is_choosy(mail)]
+        if not choosy:
+            return {}, set()
+        header = any(target.rules.asks_headers for target in standing.targets)
+        choices = {
+            mail.id: standing.choice(mail, partial(batch.rule_facts, mail, with_header=header))
+            for mail in choosy
+        }
+        for mail in choosy:
+            if choices[mail.id].unsure:
+                why = list(choices[mail.id].unsure.values())
+                _log.info("given in doubt", message=str(mail.id), reasons=why)
+        held = self.database.perform(
+            lambda session: choosing.record(session, token, choices, choosy)
+        )
+        reached("decided")
+        return choices, {mail.id for mail in choosy} - held
+
+    def _send(
+        self, wanted: Sequence[tuple[Claimed, Target]], batch: _Batch
     ) -> tuple[list[tuple[uuid.UUID, int, str]], list[tuple[uuid.UUID, str]]]:
         """(message, handler, position) of the confirmed, (message, reason) of the others."""
         events: dict[uuid.UUID, bytes] = {}
@@ -119,7 +204,7 @@ class Publisher:
                 failures.append((mail.id, f"{target.name}: {error}"))
                 continue
             if mail.id not in events:
-                events[mail.id] = self._event(mail, ready[mail.id], connections, trace)
+                events[mail.id] = self._event(mail, batch, trace)
             event = events[mail.id]
             signature = sign(target.name, event, keys) if keys else ""
             publications.append(Publication(target.name, event, str(mail.id), signature))
@@ -143,35 +228,21 @@ class Publisher:
             tell("events not confirmed", reasons=dict(reasons))
         return confirmed, failures
 
-    def _event(
-        self,
-        mail: Claimed,
-        found: tuple[Outcome, bytes | None],
-        connections: Mapping[int, Connection],
-        trace: str,
-    ) -> bytes:
-        outcome, content = found
-        readable = outcome.opened or mail.raw
-        if content is None and readable.size <= self.inline_max_bytes:
-            content = self.store.read(readable)
-        connection = connections.get(mail.connection_id)
-        if content is None:
-            facts = self.facts.of_chunks(self.store.stream(readable), connection)
-        else:
-            facts = self.facts.of_bytes(content, connection)
-            if len(content) > self.inline_max_bytes:
-                content = None
+    def _event(self, mail: Claimed, batch: _Batch, trace: str) -> bytes:
+        facts, content = batch.read(mail)
+        connection = batch.connections.get(mail.connection_id)
+        outcome = batch.ready[mail.id][0]
         return compose(mail, outcome, connection, content, facts, self.public_url, trace)
 
 
-def _targets(mail: Claimed, targets: Iterable[Target], had: set[int]) -> list[Target]:
+def _targets(mail: Claimed, standing: Standing, choice: Choice | None) -> list[Target]:
     """The handlers that take this mail and miss it, and those that shall have it again."""
-    return [
-        target
-        for target in targets
-        if target.handler_id in mail.repeat_handlers
-        or (mail.initial and target.takes(mail.connection_id) and target.handler_id not in had)
-    ]
+    had = standing.had_by(mail)
+    missing = {target.handler_id for target in standing.asked(mail)} - had
+    if choice is not None:
+        missing &= choice.chosen
+    wanted = missing | mail.repeat_handlers
+    return [target for target in standing.targets if target.handler_id in wanted]
 
 
 def _first_of_each(releases: Sequence[Release]) -> list[Release]:

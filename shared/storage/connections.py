@@ -92,6 +92,11 @@ def by_name(session: Session, name: str) -> Connection | None:
         return _connection(row) if row else None
 
 
+def names(session: Session) -> dict[int, str]:
+    """The name of each connection, by id."""
+    return {row[0]: row[1] for row in session.execute(_SQL["names"])}
+
+
 def insert(session: Session, connection: Connection) -> int:
     """Adds it with its state; returns its id. Raises NameTaken, or InvalidInput naming the field
     that points at nothing."""

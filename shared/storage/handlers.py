@@ -8,9 +8,11 @@ from datetime import datetime
 from typing import Any
 
 from psycopg.rows import dict_row
+from psycopg.types.json import Jsonb
 
 from shared.errors import NotFound
 from shared.handlers import Handler
+from shared.rules.ruleset import Rules, stored_rules
 from shared.storage.conflicts import refused
 from shared.storage.pool import Session
 from shared.storage.queries import Queries
@@ -78,6 +80,15 @@ def update(session: Session, handler: Handler) -> None:
         session.execute(_SQL["add_connections"], values)
 
 
+def rename_connection(session: Session, before: str, after: str) -> None:
+    """Where rules name a connection: they go on to mean it under its new name."""
+    for found in _select(session, _SQL["handlers"] + "\n" + _SQL["with_rules"], {}):
+        renamed = found.rules.renamed(before, after)
+        if renamed != found.rules:
+            values = {"id": found.id, "rules": Jsonb(renamed.to_json())}
+            session.execute(_SQL["write_rules"], values)
+
+
 def delete(session: Session, handler_id: int) -> None:
     if session.execute(_SQL["delete"], {"id": handler_id}).rowcount == 0:
         raise NotFound(f"There is no handler {handler_id}.")
@@ -122,8 +133,14 @@ def _select(session: Session, query: Any, values: Mapping[str, Any]) -> list[Han
 
 
 def _handler(row: Mapping[str, Any]) -> Handler:
-    ids = row["connection_ids"]
-    return Handler(**{**row, "connection_ids": None if ids is None else tuple(ids)})
+    ids, rules = row["connection_ids"], row["rules"]
+    return Handler(
+        **{
+            **row,
+            "connection_ids": None if ids is None else tuple(ids),
+            "rules": stored_rules(rules) if rules else Rules(),
+        }
+    )
 
 
 def _values(handler: Handler) -> dict[str, Any]:
@@ -134,4 +151,7 @@ def _values(handler: Handler) -> dict[str, Any]:
         "enabled": handler.enabled,
         "all_connections": handler.connection_ids is None,
         "connection_ids": list(handler.connection_ids or ()),
+        "rules": Jsonb(handler.rules.to_json()) if handler.rules else None,
+        "group": handler.group,
+        "position": handler.position,
     }

@@ -35,6 +35,8 @@ class MessageState(StrEnum):
     PUBLISHED = "published"
     QUARANTINED = "quarantined"
     DROPPED = "dropped"
+    #: The rules of every handler left it out.
+    UNWANTED = "unwanted"
     UNDECRYPTED = "undecrypted"
 
 
@@ -43,7 +45,7 @@ class MessageFilter:
     """What a search looks for; what is empty does not narrow it.
 
     `q` is a message-id, or a part of sender, recipients, subject or message-id. `since` and
-    `until` bound the time of the download.
+    `until` bound the time of the download. `filtered_by` is a handler that it was not for.
     """
 
     q: str = ""
@@ -51,6 +53,7 @@ class MessageFilter:
     state: MessageState | None = None
     since: datetime | None = None
     until: datetime | None = None
+    filtered_by: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,6 +92,17 @@ class Delivered:
     repeats: int
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NotFor:
+    """A handler that does not get a mail, and why; `decided_by` its rules or its group."""
+
+    handler_id: int
+    handler: str
+    decided_at: datetime
+    decided_by: str
+    reason: str
+
+
 @dataclass(frozen=True, slots=True)
 class Stop:
     """One stop on a mail's path. `what` is stable for programs, `text` is for people."""
@@ -118,6 +132,7 @@ class MessageDetail:
     error: str | None
     quarantine: Mapping[str, Any] | None
     deliveries: tuple[Delivered, ...]
+    left_out: tuple[NotFor, ...] = ()
 
     @property
     def path(self) -> list[Stop]:
@@ -150,6 +165,16 @@ class MessageDetail:
                     "published",
                     f"Published to {name}{again}",
                     {"handler_id": delivery.handler_id, "position": delivery.position},
+                )
+            )
+        for one in self.left_out:
+            name = one.handler or "a handler that is gone"
+            stops.append(
+                Stop(
+                    one.decided_at,
+                    "filtered",
+                    f"Not for {name}: {one.reason}",
+                    {"handler_id": one.handler_id, "by": one.decided_by},
                 )
             )
         if self.quarantine:
@@ -206,11 +231,14 @@ def search(
         "since": first_id(wanted.since) if wanted.since else None,
         "until": first_id(wanted.until) if wanted.until else None,
         "connection_id": wanted.connection_id,
+        "filtered_by": wanted.filtered_by,
         "limit": limit,
     }
     parts: list[LiteralString] = [_SQL["messages"], _SQL["in_range"]]
     if wanted.state:
         parts.append(_SQL[wanted.state.value])
+    if wanted.filtered_by is not None:
+        parts.append(_SQL["filtered_by"])
     text = wanted.q.strip()
     if text and not before:
         # Looking up an exact message-id costs nothing, and is what people mostly have.
@@ -239,6 +267,9 @@ def get(session: Session, message_id: uuid.UUID) -> MessageDetail:
         deliveries = tuple(
             Delivered(**row) for row in cursor.execute(_SQL["deliveries"], {"id": message_id})
         )
+        left_out = tuple(
+            NotFor(**row) for row in cursor.execute(_SQL["left_out"], {"id": message_id})
+        )
     message = _message(base)
     headers = _headers(message, more)
     inner = (base["security"] or {}).get("headers", {})
@@ -264,6 +295,7 @@ def get(session: Session, message_id: uuid.UUID) -> MessageDetail:
         if more["quarantine_code"]
         else None,
         deliveries=deliveries,
+        left_out=left_out,
     )
 
 

@@ -9,14 +9,17 @@ from __future__ import annotations
 import uuid
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+import orjson
 from psycopg.types.json import Jsonb
 
 from shared.mail.summary import MailHeaders, findings_from_json
 from shared.messages import Outcome, RawRef
+from shared.rules.choosing import Candidate, LeftOut
+from shared.rules.ruleset import Rules, stored_rules
 from shared.security import Security
 from shared.storage import quarantine
 from shared.storage.arrays import array, text_array
@@ -47,6 +50,12 @@ class Claimed:
     correlation_id: uuid.UUID | None = None
     #: Seconds since the store was first seen to lack its bytes, None where it does not.
     missing_s: float | None = None
+    #: Handlers that shall have it too where their rules take it.
+    asked_handlers: frozenset[int] = frozenset()
+    #: Those that had it under another label.
+    had_handlers: frozenset[int] = frozenset()
+    #: Whom the rules chose at an earlier attempt; None: nothing was decided yet.
+    chosen: frozenset[int] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,9 +67,21 @@ class Target:
     connections: frozenset[int] | None
     signing_key: bytes | None = None
     former_signing_key: bytes | None = None
+    rules: Rules = field(default_factory=Rules)
+    group: str = ""
+    position: int = 0
 
     def takes(self, connection_id: int) -> bool:
         return self.connections is None or connection_id in self.connections
+
+    @property
+    def is_choosy(self) -> bool:
+        """Whether it may be left out of a mail of its connections."""
+        return bool(self.rules or self.group)
+
+    @property
+    def candidate(self) -> Candidate:
+        return Candidate(self.handler_id, self.name, self.rules, self.group, self.position)
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +151,9 @@ def _claimed(row: Sequence[Any]) -> Claimed:
         outcome=outcome,
         correlation_id=row[23],
         missing_s=row[28],
+        asked_handlers=frozenset(row[29]),
+        had_handlers=frozenset(row[30]),
+        chosen=None if row[31] is None else frozenset(row[31]),
     )
 
 
@@ -174,8 +198,17 @@ def release(session: Session, token: uuid.UUID, releases: Sequence[Release]) -> 
 def targets(session: Session, connection_ids: Iterable[int]) -> list[Target]:
     rows = session.execute(_SQL["targets"], {"connection_ids": sorted(set(connection_ids))})
     return [
-        Target(identifier, name, None if takes_all else frozenset(chosen), key, former)
-        for identifier, name, takes_all, chosen, key, former in rows
+        Target(
+            identifier,
+            name,
+            None if takes_all else frozenset(chosen),
+            key,
+            former,
+            stored_rules(rules) if rules else Rules(),
+            group,
+            position,
+        )
+        for identifier, name, takes_all, chosen, key, former, rules, group, position in rows
     ]
 
 
@@ -185,6 +218,56 @@ def delivered(session: Session, ids: Sequence[uuid.UUID]) -> Mapping[uuid.UUID, 
     for message_id, handler_id in session.execute(_SQL["delivered"], {"ids": _uuids(ids)}):
         found[message_id].add(handler_id)
     return found
+
+
+def left_out(session: Session, ids: Sequence[uuid.UUID]) -> Mapping[uuid.UUID, dict[int, str]]:
+    """Which handlers do not get these mails, and by what (`shared.rules.choosing`)."""
+    found: dict[uuid.UUID, dict[int, str]] = defaultdict(dict)
+    for message_id, handler_id, by in session.execute(_SQL["left_out"], {"ids": _uuids(ids)}):
+        found[message_id][handler_id] = by
+    return found
+
+
+def record_choices(session: Session, rows: Sequence[tuple[uuid.UUID, frozenset[int]]]) -> None:
+    """(message, handlers that get it), for mails that `hold` gave in this transaction.
+
+    They get it although they were left out before: no row says so any more.
+    """
+    if not rows:
+        return
+    session.execute(
+        _SQL["record_choices"],
+        {
+            "ids": _uuids(row[0] for row in rows),
+            "choices": text_array(array(map(str, sorted(row[1]))) for row in rows),
+        },
+    )
+    _forget_left_out(session, [(row[0], handler) for row in rows for handler in row[1]])
+
+
+def record_left_out(session: Session, rows: Sequence[tuple[uuid.UUID, LeftOut]]) -> None:
+    """(message, the handler that does not get it), in the same transaction."""
+    if rows:
+        session.execute(
+            _SQL["record_left_out"],
+            {
+                "ids": _uuids(row[0] for row in rows),
+                "handlers": array(str(row[1].handler_id) for row in rows),
+                "by": text_array(row[1].by for row in rows),
+                "reasons": text_array(row[1].reason for row in rows),
+            },
+        )
+
+
+def _forget_left_out(session: Session, rows: Sequence[tuple[uuid.UUID, int]]) -> None:
+    if rows:
+        session.execute(
+            _SQL["forget_left_out"],
+            {
+                "ids": _uuids(row[0] for row in rows),
+                "handlers": array(str(row[1]) for row in rows),
+            },
+        )
 
 
 def record_outcomes(session: Session, outcomes: Sequence[Outcome]) -> None:
@@ -221,10 +304,26 @@ def record_deliveries(session: Session, rows: Sequence[tuple[uuid.UUID, int, str
         )
 
 
-def finish(session: Session, token: uuid.UUID, ids: Sequence[uuid.UUID]) -> None:
-    """Every handler that takes these mails has them. Those without an outcome were plain."""
+def finish(
+    session: Session,
+    token: uuid.UUID,
+    ids: Sequence[uuid.UUID],
+    facts: Mapping[uuid.UUID, Mapping[str, Any]],
+    unwanted: Iterable[uuid.UUID] = (),
+) -> None:
+    """Every handler that takes these mails has them. Those without an outcome were plain.
+
+    `facts` are kept for dry runs; `unwanted`: those that the rules of every handler left out.
+    """
     if ids:
-        session.execute(_SQL["finish"], {"ids": _uuids(ids), "claim": token, "plain": _PLAIN})
+        values = {
+            "ids": _uuids(ids),
+            "claim": token,
+            "plain": _PLAIN,
+            "facts": orjson.dumps({str(i): facts[i] for i in ids if i in facts}).decode(),
+            "unwanted": _uuids(unwanted),
+        }
+        session.execute(_SQL["finish"], values)
 
 
 def put_aside(
@@ -257,12 +356,21 @@ def redeliver(
     return [row[0] for row in rows]
 
 
+def reconsider(session: Session, ids: Sequence[uuid.UUID], handler_id: int) -> list[uuid.UUID]:
+    """Lets a handler's present rules decide about these mails, with all that a mail says."""
+    values = {"ids": _uuids(ids), "handler_id": handler_id}
+    rows = session.execute(_SQL["reconsider"], values).fetchall()
+    session.execute(_SQL["forget_left_out_of"], values)
+    return [row[0] for row in rows]
+
+
 def reopen(session: Session, ids: Sequence[uuid.UUID]) -> None:
     """Lets mails be opened anew when they are published next: a certificate was attached.
 
     After `redeliver`, which takes them out of the hands of who might just be recording them.
     """
     session.execute(_SQL["reopen"], {"ids": _uuids(ids)})
+    session.execute(_SQL["forget_all_left_out"], {"ids": _uuids(ids)})
 
 
 def refill(session: Session, handler_id: int, watermark: datetime) -> list[uuid.UUID]:

@@ -1,9 +1,9 @@
 """The ledger's partitions: made ahead, dropped when their mails have aged out.
 
-`message` and `delivery` are cut at the same bounds, by the time in the message id (UUIDv7), one
-day each (a week where mails are kept for long). Dropping a partition costs nothing, so the ledger
-of a year's traffic is removed without a DELETE. A mail that still waits for something (to be
-published, settled, looked at in quarantine) moves to the DEFAULT partition first and stays.
+`message`, `delivery` and `filtered` are cut at the same bounds, by the time in the message id
+(UUIDv7), one day each (a week where mails are kept for long). Dropping a partition costs nothing,
+so the ledger of a year's traffic is removed without a DELETE. A mail that still waits for something
+(to be published, settled, looked at in quarantine) moves to the DEFAULT partition first and stays.
 """
 
 from __future__ import annotations
@@ -141,6 +141,7 @@ def drop_stale_rows(database: Database, now: datetime, retention_days: int) -> d
             break
     for kind, query in (
         ("delivery", "drop_rest_deliveries"),
+        ("filtered", "drop_rest_filtered"),
         ("fetch_run", "drop_runs"),
         ("alert", "drop_alerts"),
         ("session", "drop_sessions"),
@@ -193,7 +194,7 @@ def _create(session: Session, partition: Partition) -> str:
 
 
 def _drop(session: Session, partition: Partition) -> int:
-    """Drops one pair of partitions; returns how many mails moved to the DEFAULT one."""
+    """Drops the partitions of one range; returns how many mails moved to the DEFAULT one."""
     suffix = partition.name.removeprefix("message_")
     row = session.execute(_QUERIES["drop"], {"suffix": suffix, **partition.bounds}).fetchone()
     return int(row[0]) if row else 0

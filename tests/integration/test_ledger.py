@@ -213,10 +213,10 @@ def test_a_mail_is_claimed_by_one_and_published_by_who_still_holds_it(
         assert outbox.still_mine(session, [mail.id], first) == set()
         assert len(outbox.claim(session, [mail.id], second, 60)) == 1
         outbox.record_deliveries(session, [(mail.id, handler, "1-0")])
-        outbox.finish(session, first, [mail.id])
+        outbox.finish(session, first, [mail.id], {})
     assert count(database, "outbox") == 1, "only its holder finishes it"
     with database.transaction() as session:
-        outbox.finish(session, second, [mail.id])
+        outbox.finish(session, second, [mail.id], {})
     assert count(database, "outbox") == 0
 
 

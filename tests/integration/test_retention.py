@@ -33,7 +33,8 @@ def database(database_url: str) -> Iterator[Database]:
     with psycopg.connect(database_url, autocommit=True) as session:
         made = session.execute(
             "SELECT inhrelid::regclass::text FROM pg_inherits"
-            " WHERE inhparent IN ('message'::regclass, 'delivery'::regclass)"
+            " WHERE inhparent IN ('message'::regclass, 'delivery'::regclass,"
+            " 'filtered'::regclass)"
         ).fetchall()
         for (name,) in made:
             if not name.endswith("_rest"):

@@ -18,7 +18,7 @@ from urllib.parse import urlsplit, urlunsplit
 from cli.demo.certificate import PASSWORD, DemoCertificate
 from shared.certificates import parse_certificate
 from shared.connections import edit
-from shared.handlers import Handler
+from shared.handlers import edit as edit_handler
 from shared.storage import certificates, connections, handlers, scheduling
 from shared.storage.certificates import Certificate
 from shared.storage.grants import SERVICES
@@ -170,12 +170,19 @@ class House:
         process.wait()
         self.processes.remove(process)
 
-    def add_handler(self, name: str = "archive") -> int:
+    def add_handler(self, name: str = "archive", **fields: Any) -> int:
+        """A handler; `fields` as the API takes them."""
+        handler = edit_handler(None, {"name": name, **fields})
         with self.database.transaction() as session:
-            identifier = handlers.insert(session, Handler(name=name))
+            identifier = handlers.insert(session, handler)
             sealed = self.vault.seal(SIGNING_KEY.encode(), signing_key_place(identifier))
             handlers.write_signing_keys(session, identifier, sealed, None)
         return identifier
+
+    def change_handler(self, name: str, **fields: Any) -> None:
+        with self.database.transaction() as session:
+            (found,) = [one for one in handlers.search(session) if one.name == name]
+            handlers.update(session, edit_handler(found, fields))
 
     def add_connection(self, password: str = "secret", **fields: Any) -> int:
         """An enabled connection; `fields` as the API takes them."""

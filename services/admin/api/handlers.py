@@ -12,16 +12,24 @@ from services.admin.api.schemas.handlers import (
     BrokerAccountOut,
     DeadLetterOut,
     DeadLettersIn,
+    DeliverSinceIn,
+    DryRunIn,
+    DryRunOut,
     HandlerBody,
     HandlerChanges,
     HandlerOut,
+    PastMailLeftOut,
+    PastMailOut,
     QueueOut,
+    RulesIn,
 )
+from services.admin.api.schemas.messages import RedeliveredOut
 from services.admin.api.schemas.parts import CountOut, PageOut
-from services.admin.operations import dead_letters, handlers
+from services.admin.operations import dead_letters, handlers, rules
 from services.admin.operations.handlers import HandlerSeen
 from services.admin.people.authorization import LOOK, OPERATE
 from services.admin.problems import responses
+from shared.fields import instant
 from shared.handlers import ALL
 
 router = APIRouter(prefix="/handlers", tags=["handlers"])
@@ -51,6 +59,38 @@ def get(ctx: Ctx, handler_id: IdInPath) -> HandlerOut:
 def update(ctx: Ctx, handler_id: IdInPath, body: HandlerChanges) -> HandlerOut:
     """Changes the given fields."""
     return shown(handlers.update_handler(ctx, handler_id, body))
+
+
+@router.post("/{handler_id}/rules/dry-run", dependencies=[LOOK], responses=responses(404))
+def dry_run(ctx: Ctx, handler_id: IdInPath, body: DryRunIn | None = None) -> DryRunOut:
+    """What rules would have taken of past mails, before they are saved; five seconds at most."""
+    body = body or DryRunIn()
+    given = body.model_dump(exclude_none=True, exclude={"days", "listed"})
+    found = rules.dry_run(ctx, handler_id, given, days=body.days, listed=body.listed)
+    return DryRunOut(
+        looked_at=found.looked_at,
+        taken=found.taken,
+        unsure=found.unsure,
+        listed=[PastMailOut.model_validate(mail) for mail in found.listed],
+        left_out=[
+            PastMailLeftOut(**PastMailOut.model_validate(mail).model_dump(), reason=reason)
+            for mail, reason in found.left_out
+        ],
+        since=found.since,
+        back_to=found.back_to,
+        complete=found.complete,
+        not_kept=found.not_kept,
+        sentences=list(found.sentences),
+    )
+
+
+@router.post("/{handler_id}/deliver-since", dependencies=[OPERATE], responses=responses(404))
+def deliver_since(ctx: Ctx, handler_id: IdInPath, body: DeliverSinceIn) -> RedeliveredOut:
+    """Delivers past mails that the handler's saved rules take and that it did not get; 10,000 at
+    most in one call. In a group, who has a mail keeps it."""
+    since = instant("since", body.since)
+    done = rules.deliver_since(ctx, handler_id, since, before=body.before)
+    return RedeliveredOut.model_validate(done)
 
 
 @router.post("/{handler_id}/token", dependencies=[OPERATE], responses=responses(404))
@@ -123,6 +163,10 @@ def shown(seen: HandlerSeen) -> HandlerOut:
         description=handler.description,
         enabled=handler.enabled,
         connections=ALL if ids is None else list(ids),
+        rules=RulesIn.model_validate(handler.rules.to_json()),
+        sentences=handler.rules.sentences,
+        group=handler.group,
+        position=handler.position,
         has_token=handler.has_token,
         token=seen.token,
         has_signing_key=handler.has_signing_key,

@@ -19,6 +19,7 @@ from services.admin.api.schemas.messages import (
     MessageDetailOut,
     MessageOut,
     MessagePageOut,
+    NotForOut,
     QuarantinedOut,
     QuarantinePageOut,
     RedeliveredOut,
@@ -48,6 +49,9 @@ def search(
     state: MessageState | None = None,
     since: Instant = None,
     until: Instant = None,
+    filtered_by: Annotated[
+        Id | None, Query(description="A handler whose rules or group left it out")
+    ] = None,
     before: Annotated[uuid.UUID | None, Query(description="`next` of the page before")] = None,
     limit: Limit = 50,
 ) -> MessagePageOut:
@@ -59,6 +63,7 @@ def search(
         state=state,
         since=instant("since", since) if since else None,
         until=instant("until", until) if until else None,
+        filtered_by=filtered_by,
     )
     page = messages.search_messages(ctx, wanted, before=before, limit=limit)
     items = [MessageOut.model_validate(message) for message in page.items]
@@ -99,6 +104,7 @@ def redeliver_many(ctx: Ctx, body: RedeliverManyIn) -> RedeliveredOut:
         state=MessageState(body.state) if body.state else None,
         since=instant("since", body.since) if body.since else None,
         until=instant("until", body.until) if body.until else None,
+        filtered_by=body.filtered_by,
     )
     done = messages.redeliver_messages(ctx, wanted, handler_ids=body.handlers, before=body.before)
     return RedeliveredOut.model_validate(done)
@@ -204,6 +210,7 @@ def _shown(detail: MessageDetail) -> MessageDetailOut:
         error=detail.error,
         quarantine=dict(detail.quarantine) if detail.quarantine else None,
         deliveries=[DeliveryOut.model_validate(d) for d in detail.deliveries],
+        left_out=[NotForOut.model_validate(one) for one in detail.left_out],
         path=[StopOut.model_validate(stop) for stop in detail.path],
     )
 

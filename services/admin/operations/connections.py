@@ -214,6 +214,8 @@ def update_connection(
                 code="changed-meanwhile",
             )
         connections.update(session, after)
+        if after.name != before.name:
+            handlers.rename_connection(session, before.name, after.name)
         _keep_secrets(ctx, session, connection_id, wanted)
         if _is_other_grant(before, after):
             authorisations.forget(session, connection_id)

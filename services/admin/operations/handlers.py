@@ -10,10 +10,11 @@ from typing import Any
 
 from services.admin.context import Context
 from services.admin.people.tokens import digest_of, new_signing_key, new_token
-from shared.errors import Conflict, NeedsPerson, TryAgain
+from shared.errors import Conflict, InvalidInput, NeedsPerson, TryAgain
 from shared.handlers import Handler, edit
 from shared.queueing.output import BrokerAccount
-from shared.storage import handlers, scheduling
+from shared.rules.ruleset import Rules
+from shared.storage import connections, handlers, scheduling
 from shared.storage.handlers import QueueState
 from shared.storage.pool import Session
 from shared.vault import former_signing_key_place, signing_key_place
@@ -53,6 +54,7 @@ def create_handler(ctx: Context, changes: Mapping[str, Any]) -> HandlerSeen:
     handler = edit(None, changes)
     token, key = new_token(), new_signing_key()
     with ctx.transaction() as session:
+        _check_connections(session, handler.rules)
         new = handlers.insert(session, handler)
         handlers.write_token(session, new, digest_of(token))
         handlers.write_signing_keys(session, new, _sealed(ctx, new, key), None)
@@ -66,6 +68,8 @@ def update_handler(ctx: Context, handler_id: int, changes: Mapping[str, Any]) ->
     with ctx.transaction() as session:
         before = handlers.get(session, handler_id, lock=True)
         after = edit(before, changes)
+        if after.rules != before.rules:
+            _check_connections(session, after.rules)
         handlers.update(session, after)
         if not before.enabled or before.connection_ids != after.connection_ids:
             scheduling.taken_first(session, handler_id)
@@ -141,6 +145,13 @@ def delete_handler(ctx: Context, handler_id: int, *, force: bool = False) -> Non
         ctx.record(session, "delete", f"handler/{handler_id}", before=seen.handler)
     with suppress(TryAgain, NeedsPerson):  # the account opens nothing that is filled any more
         ctx.house.output.remove_account(seen.handler.name)
+
+
+def _check_connections(session: Session, rules: Rules) -> None:
+    """A rule over a connection that is not there would never hold: a slip of the pen."""
+    for name in rules.connections:
+        if connections.by_name(session, name) is None:
+            raise InvalidInput(f"There is no connection {name!r}.", field="rules")
 
 
 def _sealed(ctx: Context, handler_id: int, key: str) -> bytes:

@@ -13,6 +13,7 @@ from shared import erasing
 from shared.erasing import Erased
 from shared.errors import InvalidInput, NotFound
 from shared.messages import RawRef
+from shared.security import UNOPENED
 from shared.storage import handlers, messages, outbox
 from shared.storage.messages import LoggedMessage
 from shared.storage.messages import MessageDetail as MessageDetail
@@ -22,7 +23,6 @@ from shared.storage.messages import MessageState as MessageState
 #: One call re-delivers no more mails than this; another call continues.
 MOST_AT_ONCE: Final = 10_000
 _CHUNK: Final = 500
-_UNOPENED: Final = frozenset({"no_recipient", "unsupported", "failed"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,7 +164,7 @@ def _check_handlers(ctx: Context, handler_ids: Sequence[int]) -> None:
 
 
 def _is_unopened(message: LoggedMessage) -> bool:
-    return (message.security or {}).get("status") in _UNOPENED
+    return (message.security or {}).get("status") in UNOPENED
 
 
 def _stream(ctx: Context, ref: RawRef) -> Iterator[bytes]:

@@ -155,3 +155,6 @@ FROM judged WHERE id = ANY(%(ids)s)
 -- Other connections of the same mode family that read as the same user.
 SELECT id FROM connection WHERE id <> %(id)s
   AND (lower(username) = lower(%(mailbox)s) OR lower(shared_mailbox) = lower(%(mailbox)s))
+
+-- name: names
+SELECT id, name FROM connection

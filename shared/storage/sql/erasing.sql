@@ -43,6 +43,7 @@ WHERE q.id = r.id AND q.raw_key = %(old)s
 -- The mails and all that is told of them. What is known of their mailbox stays (they are not
 -- downloaded again), and so does what their server has still to be told.
 WITH d AS (DELETE FROM delivery WHERE message_id = ANY(%(ids)s)),
+     f AS (DELETE FROM filtered WHERE message_id = ANY(%(ids)s)),
      o AS (DELETE FROM outbox WHERE message_id = ANY(%(ids)s)),
      q AS (DELETE FROM quarantine WHERE id = ANY(%(ids)s))
 DELETE FROM message WHERE id = ANY(%(ids)s)

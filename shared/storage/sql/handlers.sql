@@ -1,6 +1,7 @@
 -- name: handlers
 -- Ends before WHERE.
-SELECT h.id, h.name, h.description, h.enabled,
+SELECT h.id, h.name, h.description, h.enabled, h.rules::text AS rules, h.group_name AS "group",
+       h.position,
        CASE WHEN NOT h.all_connections THEN
            ARRAY(SELECT hc.connection_id FROM handler_connection hc
                  WHERE hc.handler_id = h.id ORDER BY hc.connection_id) END AS connection_ids,
@@ -23,14 +24,22 @@ WHERE h.enabled AND (h.all_connections OR EXISTS (
     SELECT FROM handler_connection hc
     WHERE hc.handler_id = h.id AND hc.connection_id = %(connection_id)s)) ORDER BY h.name
 
+-- name: with_rules
+WHERE h.rules IS NOT NULL ORDER BY h.id FOR UPDATE OF h
+
+-- name: write_rules
+UPDATE handler SET rules = %(rules)s, updated_at = now() WHERE id = %(id)s
+
 -- name: insert
-INSERT INTO handler (name, description, enabled, all_connections)
-VALUES (%(name)s, %(description)s, %(enabled)s, %(all_connections)s)
+INSERT INTO handler (name, description, enabled, all_connections, rules, group_name, position)
+VALUES (%(name)s, %(description)s, %(enabled)s, %(all_connections)s, %(rules)s, %(group)s,
+        %(position)s)
 RETURNING id
 
 -- name: update
 UPDATE handler SET description = %(description)s, enabled = %(enabled)s,
-    all_connections = %(all_connections)s, updated_at = now()
+    all_connections = %(all_connections)s, rules = %(rules)s, group_name = %(group)s,
+    position = %(position)s, updated_at = now()
 WHERE id = %(id)s
 
 -- name: drop_connections
@@ -61,10 +70,11 @@ SELECT handler_id, output, watermark, backlog, oldest_at, dead, checked_at FROM 
 WHERE handler_id = ANY(%(ids)s)
 
 -- name: waiting
--- Mails that have still to be published, per handler that takes them.
+-- Mails that have still to be published, per handler that takes them; those of which its rules are
+-- still to be asked included.
 SELECT h.id, count(*) FROM outbox o JOIN handler h
-  ON (o.initial AND h.enabled AND (h.all_connections OR EXISTS (
+  ON (o.initial AND h.enabled AND o.chosen IS NULL AND (h.all_connections OR EXISTS (
           SELECT FROM handler_connection hc
           WHERE hc.handler_id = h.id AND hc.connection_id = o.connection_id)))
-  OR h.id = ANY(o.repeat_handlers)
+  OR h.id = ANY(o.repeat_handlers || o.asked_handlers || coalesce(o.chosen, '{}'))
 GROUP BY h.id

@@ -6,6 +6,7 @@ SELECT m.id, m.connection_id, c.name AS connection, m.folder, m.sequence, m.size
        CASE WHEN q.id IS NOT NULL THEN 'quarantined'
             WHEN o.message_id IS NOT NULL AND o.error IS NOT NULL THEN 'retrying'
             WHEN o.message_id IS NOT NULL THEN 'waiting'
+            WHEN m.unwanted THEN 'unwanted'
             WHEN m.published_at IS NULL THEN 'dropped'
             ELSE 'published' END AS state
 FROM message m
@@ -44,8 +45,14 @@ WHERE (%(before)s::uuid IS NULL OR m.id < %(before)s)
 -- name: published
   AND m.published_at IS NOT NULL AND o.message_id IS NULL AND q.id IS NULL
 
+-- name: unwanted
+  AND m.unwanted AND o.message_id IS NULL AND q.id IS NULL
+
+-- name: filtered_by
+  AND EXISTS (SELECT FROM filtered f WHERE f.message_id = m.id AND f.handler_id = %(filtered_by)s)
+
 -- name: dropped
-  AND m.published_at IS NULL AND o.message_id IS NULL AND q.id IS NULL
+  AND m.published_at IS NULL AND NOT m.unwanted AND o.message_id IS NULL AND q.id IS NULL
 
 -- name: undecrypted
   AND m.undecrypted
@@ -69,14 +76,21 @@ SELECT d.handler_id, coalesce(h.name, '') AS handler, d.published_at, d.position
 FROM delivery d LEFT JOIN handler h ON h.id = d.handler_id
 WHERE d.message_id = %(id)s ORDER BY d.published_at
 
+-- name: left_out
+SELECT f.handler_id, coalesce(h.name, '') AS handler, f.decided_at, f.decided_by, f.reason
+FROM filtered f LEFT JOIN handler h ON h.id = f.handler_id
+WHERE f.message_id = %(id)s ORDER BY f.handler_id
+
 -- name: raw
 SELECT connection_id, raw_key, raw_offset, size, opened_key, opened_offset, opened_size
 FROM message WHERE id = %(id)s
 
 -- name: handler_has
--- Whether a handler was given a mail, or takes its connection.
+-- Whether a handler was given a mail, or takes its connection and was not left out.
 SELECT EXISTS (SELECT FROM delivery WHERE message_id = %(id)s AND handler_id = %(handler_id)s)
-    OR EXISTS (SELECT FROM handler h WHERE h.id = %(handler_id)s AND (h.all_connections OR EXISTS (
+    OR NOT EXISTS (
+        SELECT FROM filtered WHERE message_id = %(id)s AND handler_id = %(handler_id)s)
+    AND EXISTS (SELECT FROM handler h WHERE h.id = %(handler_id)s AND (h.all_connections OR EXISTS (
         SELECT FROM handler_connection hc
         WHERE hc.handler_id = h.id AND hc.connection_id = %(connection_id)s)))
 

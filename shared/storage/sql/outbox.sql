@@ -31,14 +31,16 @@ WITH mine AS (
     SET claim = %(claim)s, claimed_until = now() + make_interval(secs => %(ttl)s),
         attempts = o.attempts + 1
     FROM mine WHERE o.message_id = mine.message_id
-    RETURNING o.message_id, o.attempts, o.initial, o.repeat_handlers, o.missing_since
+    RETURNING o.message_id, o.attempts, o.initial, o.repeat_handlers, o.missing_since,
+              o.asked_handlers, o.had_handlers, o.chosen
 )
 SELECT m.id, m.connection_id, m.sequence, m.size, m.sha256, m.raw_key, m.raw_offset, m.message_id,
        m.sender, m.recipients, m.cc, m.subject, m.sent_at, m.downloaded_at, m.arrived_at,
        taken.attempts, taken.initial, taken.repeat_handlers,
        m.security, m.opened_key, m.opened_offset, m.opened_size, m.opened_sha256, m.correlation_id,
        m.sender_name, m.recipient_names, m.cc_names, m.findings,
-       extract(epoch FROM now() - taken.missing_since)::double precision
+       extract(epoch FROM now() - taken.missing_since)::double precision, taken.asked_handlers,
+       taken.had_handlers, taken.chosen
 FROM taken JOIN message AS m ON m.id = taken.message_id
 WHERE m.id = ANY(%(ids)s::uuid[])
 ORDER BY m.raw_key, m.raw_offset;
@@ -83,11 +85,39 @@ WHERE o.message_id = r.id AND o.claim = %(claim)s;
 SELECT h.id, h.name, h.all_connections,
        ARRAY(SELECT hc.connection_id FROM handler_connection AS hc
              WHERE hc.handler_id = h.id AND hc.connection_id = ANY(%(connection_ids)s)),
-       h.signing_key, h.former_signing_key
+       h.signing_key, h.former_signing_key, h.rules::text, h.group_name, h.position
 FROM handler AS h WHERE h.enabled ORDER BY h.id;
 
 -- name: delivered
 SELECT message_id, handler_id FROM delivery WHERE message_id = ANY(%(ids)s::uuid[]);
+
+-- name: left_out
+-- Which handlers do not get these mails, as was decided before.
+SELECT message_id, handler_id, decided_by FROM filtered WHERE message_id = ANY(%(ids)s::uuid[]);
+
+-- name: record_choices
+-- Before anything is published: whoever tries again publishes to these and to nobody else.
+UPDATE outbox AS o SET chosen = c.chosen::bigint[]
+FROM unnest(%(ids)s::uuid[], %(choices)s::text[]) AS c(id, chosen)
+WHERE o.message_id = c.id;
+
+-- name: record_left_out
+INSERT INTO filtered AS f (message_id, handler_id, decided_at, decided_by, reason)
+SELECT message_id, handler_id, now(), decided_by, reason
+FROM unnest(%(ids)s::uuid[], %(handlers)s::bigint[], %(by)s::text[], %(reasons)s::text[])
+     AS p(message_id, handler_id, decided_by, reason)
+ON CONFLICT (message_id, handler_id) DO UPDATE
+SET decided_at = excluded.decided_at, decided_by = excluded.decided_by, reason = excluded.reason;
+
+-- name: forget_left_out
+-- These are to get the mail after all.
+DELETE FROM filtered AS f
+USING unnest(%(ids)s::uuid[], %(handlers)s::bigint[]) AS p(message_id, handler_id)
+WHERE f.message_id = p.message_id AND f.handler_id = p.handler_id
+  AND f.message_id = ANY(%(ids)s::uuid[]);
+
+-- name: forget_all_left_out
+DELETE FROM filtered WHERE message_id = ANY(%(ids)s::uuid[]);
 
 -- name: record_deliveries
 INSERT INTO delivery AS d (message_id, handler_id, published_at, position)
@@ -115,8 +145,11 @@ WITH done AS (
     DELETE FROM outbox WHERE message_id = ANY(%(ids)s::uuid[]) AND claim = %(claim)s RETURNING message_id
 )
 UPDATE message
-SET published_at = coalesce(published_at, now()), opened_at = coalesce(opened_at, now()),
-    security = coalesce(security, %(plain)s)
+SET published_at = CASE WHEN id = ANY(%(unwanted)s::uuid[]) THEN published_at
+                        ELSE coalesce(published_at, now()) END,
+    unwanted = id = ANY(%(unwanted)s::uuid[]),
+    opened_at = coalesce(opened_at, now()), security = coalesce(security, %(plain)s),
+    facts = coalesce(%(facts)s::jsonb -> id::text, facts)
 WHERE id = ANY(ARRAY(SELECT message_id FROM done));
 
 -- name: take_out
@@ -129,21 +162,46 @@ SELECT m.connection_id, m.folder, m.native_key, coalesce(m.uid_validity, 0), m.s
 FROM gone JOIN message AS m ON m.id = gone.message_id;
 
 -- name: redeliver
--- Asks for these mails again, at these handlers (empty: at every handler that takes them). Who holds
--- one may have published it already, but not for this.
-INSERT INTO outbox AS o (message_id, connection_id, next_attempt_at, initial, repeat_handlers)
-SELECT m.id, m.connection_id, now(), false, CASE WHEN cardinality(%(handlers)s::bigint[]) > 0
-    THEN %(handlers)s::bigint[] ELSE ARRAY(
-        SELECT h.id FROM handler AS h WHERE h.enabled AND (h.all_connections OR EXISTS (
-            SELECT FROM handler_connection AS hc
-            WHERE hc.handler_id = h.id AND hc.connection_id = m.connection_id))) END
-FROM message AS m WHERE m.id = ANY(%(ids)s::uuid[])
+-- Asks for these mails again, at these handlers (empty: at those that had them, and at all others
+-- whose connections and rules take them). Who holds one may have published it already, but not for
+-- this.
+INSERT INTO outbox AS o
+    (message_id, connection_id, next_attempt_at, initial, repeat_handlers, asked_handlers)
+SELECT m.id, m.connection_id, now(), false,
+       CASE WHEN cardinality(%(handlers)s::bigint[]) > 0 THEN %(handlers)s::bigint[]
+            ELSE t.had END,
+       CASE WHEN cardinality(%(handlers)s::bigint[]) > 0 THEN '{}' ELSE t.others END
+FROM message AS m CROSS JOIN LATERAL (
+    SELECT coalesce(array_agg(h.id) FILTER (WHERE d.handler_id IS NOT NULL), '{}') AS had,
+           coalesce(array_agg(h.id) FILTER (WHERE d.handler_id IS NULL), '{}') AS others
+    FROM handler AS h
+    LEFT JOIN delivery AS d ON d.message_id = m.id AND d.handler_id = h.id
+    WHERE h.enabled AND (h.all_connections OR EXISTS (
+        SELECT FROM handler_connection AS hc
+        WHERE hc.handler_id = h.id AND hc.connection_id = m.connection_id))) AS t
+WHERE m.id = ANY(%(ids)s::uuid[])
 ORDER BY m.id
 ON CONFLICT (message_id) DO UPDATE
 SET repeat_handlers = ARRAY(SELECT DISTINCT unnest(o.repeat_handlers || excluded.repeat_handlers)),
+    asked_handlers = ARRAY(SELECT DISTINCT unnest(o.asked_handlers || excluded.asked_handlers)),
     next_attempt_at = now(), emissions = 0, claim = NULL, claimed_until = NULL,
     attempts = o.attempts - CASE WHEN o.claim IS NULL THEN 0 ELSE 1 END
 RETURNING o.message_id;
+
+-- name: reconsider
+-- Lets a handler's rules decide anew about these mails; those of a group, too.
+INSERT INTO outbox AS o (message_id, connection_id, next_attempt_at, initial, asked_handlers)
+SELECT m.id, m.connection_id, now(), false, ARRAY[%(handler_id)s::bigint]
+FROM message AS m WHERE m.id = ANY(%(ids)s::uuid[])
+ORDER BY m.id
+ON CONFLICT (message_id) DO UPDATE
+SET asked_handlers = ARRAY(SELECT DISTINCT unnest(o.asked_handlers || excluded.asked_handlers)),
+    next_attempt_at = now(), emissions = 0, claim = NULL, claimed_until = NULL,
+    attempts = o.attempts - CASE WHEN o.claim IS NULL THEN 0 ELSE 1 END
+RETURNING o.message_id;
+
+-- name: forget_left_out_of
+DELETE FROM filtered WHERE message_id = ANY(%(ids)s::uuid[]) AND handler_id = %(handler_id)s;
 
 -- name: reopen
 -- Opens these mails again (a certificate was attached): their findings are made anew.

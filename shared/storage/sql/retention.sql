@@ -55,6 +55,10 @@ DELETE FROM message_rest WHERE id IN (
 DELETE FROM delivery_rest d
 WHERE d.message_id < %(before)s AND NOT EXISTS (SELECT 1 FROM message m WHERE m.id = d.message_id)
 
+-- name: drop_rest_filtered
+DELETE FROM filtered_rest f
+WHERE f.message_id < %(before)s AND NOT EXISTS (SELECT 1 FROM message m WHERE m.id = f.message_id)
+
 -- name: referenced_objects
 -- Objects that rows older than the dated partitions still point into.
 SELECT raw_key FROM message WHERE id < %(floor)s

@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import uuid
 from datetime import datetime
-from typing import Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
 
 from services.admin.api.schemas.parts import Id, Out, described
+from services.admin.operations.rules import DAYS, MOST_DAYS, MOST_LISTED
+from shared.rules.expression import LONGEST
+from shared.rules.ruleset import MOST_RULES
+
+#: One value of a fact, or several of which one has to hold.
+Value = str | int | bool | list[str | int]
 
 
 class QueueOut(Out):
@@ -16,6 +22,29 @@ class QueueOut(Out):
     dead: int
     oldest_at: datetime | None
     checked_at: datetime | None
+
+
+class RulesIn(BaseModel):
+    """Which mails a handler takes: those that a rule of `accept` fits (any, where there is none),
+    that no rule of `reject` fits, and for which `expression` is true. A rule is a mapping of facts
+    to values, of which one has to hold; all its facts have to. docs/rules.md has the language."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={
+            "examples": [
+                {
+                    "accept": [{"recipient": "support@example.org", "kind": ["person", "list"]}],
+                    "reject": [{"size": "> 20 MB"}],
+                    "expression": "",
+                }
+            ]
+        },
+    )
+
+    accept: list[dict[str, Value]] = Field(default=[], max_length=MOST_RULES)
+    reject: list[dict[str, Value]] = Field(default=[], max_length=MOST_RULES)
+    expression: str = Field(default="", max_length=LONGEST, description="CEL; empty: none")
 
 
 class HandlerOut(BaseModel):
@@ -26,6 +55,10 @@ class HandlerOut(BaseModel):
     description: str
     enabled: bool
     connections: Literal["all"] | list[int]
+    rules: RulesIn
+    sentences: list[str] = Field(description="The rules read aloud, by their numbers")
+    group: str
+    position: int
     has_token: bool
     token: str | None = Field(
         default=None, description="Only in the answer that made it: it is stored as a digest"
@@ -43,6 +76,53 @@ class HandlerOut(BaseModel):
     waiting: int = Field(description="Mails that are still to be published to it")
     created_at: datetime | None
     updated_at: datetime | None
+
+
+class DryRunIn(BaseModel):
+    """What is to be tried; what is left out is as the handler has it."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    rules: RulesIn | None = None
+    connections: Literal["all"] | list[Id] | None = None
+    group: str | None = Field(default=None, max_length=64)
+    position: int | None = None
+    days: int = Field(default=DAYS, ge=1, le=MOST_DAYS, description="How far back")
+    listed: int = Field(default=20, ge=0, le=MOST_LISTED, description="Mails that are listed")
+
+
+class PastMailOut(Out):
+    id: uuid.UUID
+    connection_id: int
+    sender: str
+    subject: str
+    downloaded_at: datetime
+
+
+class PastMailLeftOut(PastMailOut):
+    reason: str
+
+
+class DryRunOut(BaseModel):
+    """What the rules would have taken of past mails. Nothing was changed or delivered."""
+
+    looked_at: int
+    taken: int = Field(description="Of these, with those in doubt")
+    unsure: int = Field(description="Taken because a fact is not known")
+    listed: list[PastMailOut] = Field(description="The newest of those taken")
+    left_out: list[PastMailLeftOut] = Field(description="The newest of the others")
+    since: datetime
+    back_to: datetime | None = Field(description="The oldest mail that was looked at")
+    complete: bool = Field(description="False where time ran out before `since` was reached")
+    not_kept: str = Field(description="What cannot be answered for past mails; empty: all can")
+    sentences: list[str]
+
+
+class DeliverSinceIn(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    since: str = Field(max_length=40, description="A date or time: mails downloaded since then")
+    before: uuid.UUID | None = Field(default=None, description="`next` of the call before")
 
 
 class BrokerAccountOut(Out):
@@ -90,6 +170,13 @@ class HandlerIn(BaseModel):
     description: str = Field(default="", max_length=2000)
     enabled: bool = True
     connections: Literal["all"] | list[Id] = "all"
+    rules: Annotated[dict[str, Any], WithJsonSchema(RulesIn.model_json_schema())] = {}
+    group: str = Field(
+        default="",
+        pattern="^([a-z0-9]([a-z0-9-]{0,62}[a-z0-9])?)?$",
+        description="Of the handlers of a group the first that accepts has a mail; empty: none",
+    )
+    position: int = Field(default=0, ge=0, le=1_000_000, description="Its place in the group")
 
 
 HandlerBody = described(HandlerIn)

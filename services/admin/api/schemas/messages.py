@@ -32,7 +32,7 @@ class MessageOut(Out):
     opened_at: datetime | None
     published_at: datetime | None
     security: dict[str, Any] | None
-    state: Literal["waiting", "retrying", "published", "quarantined", "dropped"]
+    state: Literal["waiting", "retrying", "published", "quarantined", "dropped", "unwanted"]
 
 
 class FindingOut(BaseModel):
@@ -44,7 +44,9 @@ class FindingOut(BaseModel):
 
 class StopOut(Out):
     at: datetime
-    what: Literal["arrived", "downloaded", "settled", "opened", "published", "quarantined"]
+    what: Literal[
+        "arrived", "downloaded", "settled", "opened", "filtered", "published", "quarantined"
+    ]
     text: str
     detail: dict[str, Any]
 
@@ -55,6 +57,16 @@ class DeliveryOut(Out):
     published_at: datetime
     position: str
     repeats: int
+
+
+class NotForOut(Out):
+    """A handler that does not get the mail, and why."""
+
+    handler_id: int
+    handler: str
+    decided_at: datetime
+    decided_by: Literal["rules", "group"]
+    reason: str
 
 
 class MessageDetailOut(MessageOut):
@@ -74,6 +86,7 @@ class MessageDetailOut(MessageOut):
     error: str | None
     quarantine: dict[str, Any] | None
     deliveries: list[DeliveryOut]
+    left_out: list[NotForOut]
     path: list[StopOut]
 
 
@@ -121,7 +134,10 @@ class RedeliverManyIn(RedeliverIn):
 
     q: str = Field(default="", max_length=1000)
     connection: Id | None = None
-    state: Literal["waiting", "retrying", "published", "dropped", "undecrypted"] | None = None
+    state: (
+        Literal["waiting", "retrying", "published", "dropped", "undecrypted", "unwanted"] | None
+    ) = None
+    filtered_by: Id | None = Field(default=None, description="A handler that it was not for")
     since: str | None = Field(default=None, max_length=40, description="A date or time")
     until: str | None = Field(default=None, max_length=40, description="A date or time")
     before: uuid.UUID | None = None

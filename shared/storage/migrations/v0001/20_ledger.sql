@@ -28,6 +28,8 @@ CREATE TABLE message (
     opened_at timestamptz,
     published_at timestamptz,
     security jsonb,
+    facts jsonb,                       -- what rules may ask (shared.rules.facts), for dry runs
+    unwanted boolean NOT NULL DEFAULT false, -- the rules of every handler left it out
     -- What `security` says, apart: indexed there, each outcome would have to be written to every index.
     undecrypted boolean NOT NULL DEFAULT false,
     opened_key text,
@@ -39,6 +41,7 @@ CREATE INDEX message_connection ON message (connection_id, id DESC);
 CREATE INDEX message_message_id ON message (message_id) WHERE message_id <> '';
 -- Few rows: the mails that stayed encrypted, to be driven again once a certificate fits.
 CREATE INDEX message_undecrypted ON message (id DESC) WHERE undecrypted;
+CREATE INDEX message_unwanted ON message (id DESC) WHERE unwanted;
 -- Each row is changed twice soon after it was written: with room beside it no index hears of that.
 CREATE TABLE message_rest PARTITION OF message DEFAULT WITH (fillfactor = 50);
 
@@ -54,6 +57,19 @@ CREATE TABLE delivery (
 CREATE INDEX delivery_handler ON delivery (handler_id, published_at);
 CREATE TABLE delivery_rest PARTITION OF delivery DEFAULT WITH (fillfactor = 80);
 
+-- One row a mail and handler that does not get it: its own rules left the mail out, or another
+-- handler of its group has it. As final as a delivery, until somebody delivers it on purpose.
+CREATE TABLE filtered (
+    message_id uuid NOT NULL,
+    handler_id bigint NOT NULL,
+    decided_at timestamptz NOT NULL,
+    decided_by text NOT NULL CHECK (decided_by IN ('rules', 'group')),
+    reason text NOT NULL,
+    PRIMARY KEY (message_id, handler_id)
+) PARTITION BY RANGE (message_id);
+CREATE INDEX filtered_handler ON filtered (handler_id, message_id DESC);
+CREATE TABLE filtered_rest PARTITION OF filtered DEFAULT;
+
 -- Mails that are safe here and not yet published to every handler. Narrow, short-lived rows.
 CREATE TABLE outbox (
     message_id uuid PRIMARY KEY,
@@ -65,6 +81,9 @@ CREATE TABLE outbox (
     claimed_until timestamptz,
     initial boolean NOT NULL DEFAULT true, -- false: only the handlers named here, again
     repeat_handlers bigint[] NOT NULL DEFAULT '{}',
+    asked_handlers bigint[] NOT NULL DEFAULT '{}', -- these too, where their rules take it
+    had_handlers bigint[] NOT NULL DEFAULT '{}', -- these had it under another label
+    chosen bigint[],                       -- whom the rules chose: decided before it is published
     missing_since timestamptz,             -- the store did not have its bytes, from then on
     error text
 ) WITH (fillfactor = 60, autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_cost_delay = 0);

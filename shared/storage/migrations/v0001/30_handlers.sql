@@ -7,6 +7,9 @@ CREATE TABLE handler (
     token_digest bytea,                -- SHA-256 of the handler's token: it opens its own mails
     signing_key bytea,                 -- sealed: events are signed with it
     former_signing_key bytea,          -- sealed: and with this one, while the key is renewed
+    rules jsonb,                       -- which mails it takes; NULL: all (shared.rules)
+    group_name text NOT NULL DEFAULT '', -- of these handlers the first that accepts has a mail
+    position integer NOT NULL DEFAULT 0, -- its place in the group
     created_at timestamptz NOT NULL DEFAULT now(),
     updated_at timestamptz NOT NULL DEFAULT now()
 );

@@ -2,7 +2,7 @@
 -- these functions lend a scheduler as much as that and no more. They wait for locks as long as
 -- the caller's lock_timeout says; when to call them is up to shared/storage/retention.py.
 
--- One pair of partitions for ids in [lower, upper), named message_<suffix> and delivery_<suffix>.
+-- The partitions of ids in [lower, upper): message_<suffix>, delivery_<suffix>, filtered_<suffix>.
 -- Mails of that range that were in the DEFAULT partitions move to it.
 CREATE FUNCTION create_ledger_partition(suffix text, lower uuid, upper uuid) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER SET search_path FROM CURRENT AS $$
@@ -14,7 +14,8 @@ BEGIN
     IF suffix !~ '^[0-9]{8}$' THEN
         RAISE EXCEPTION 'not the day of a partition: %', suffix;
     END IF;
-    FOR parent, key, filled IN VALUES ('message', 'id', 50), ('delivery', 'message_id', 80) LOOP
+    FOR parent, key, filled IN VALUES ('message', 'id', 50), ('delivery', 'message_id', 80),
+                                   ('filtered', 'message_id', 100) LOOP
         -- Attaching checks that the DEFAULT partition holds none of the new one's rows.
         EXECUTE format('LOCK TABLE %I IN ACCESS EXCLUSIVE MODE', parent || '_rest');
         EXECUTE format('CREATE TABLE %I (LIKE %I INCLUDING ALL) WITH (fillfactor = %s)',
@@ -27,7 +28,7 @@ BEGIN
     END LOOP;
 END $$;
 
--- Drops a pair; mails that somebody still has to do something with move to the DEFAULT
+-- Drops them; mails that somebody still has to do something with move to the DEFAULT
 -- partitions. Returns how many those are.
 CREATE FUNCTION drop_ledger_partition(suffix text, lower uuid, upper uuid) RETURNS bigint
 LANGUAGE plpgsql SECURITY DEFINER SET search_path FROM CURRENT AS $$
@@ -41,7 +42,7 @@ BEGIN
     IF suffix !~ '^[0-9]{8}$' THEN
         RAISE EXCEPTION 'not the day of a partition: %', suffix;
     END IF;
-    FOREACH parent IN ARRAY ARRAY['message', 'delivery'] LOOP
+    FOREACH parent IN ARRAY ARRAY['message', 'delivery', 'filtered'] LOOP
         EXECUTE format('ALTER TABLE %I DETACH PARTITION %I', parent, parent || '_' || suffix);
     END LOOP;
     held := ARRAY(
@@ -50,7 +51,8 @@ BEGIN
         SELECT message_id FROM settlement WHERE message_id >= lower AND message_id < upper
         UNION
         SELECT id FROM quarantine WHERE id >= lower AND id < upper);
-    FOR parent, key IN VALUES ('message', 'id'), ('delivery', 'message_id') LOOP
+    FOR parent, key IN VALUES ('message', 'id'), ('delivery', 'message_id'),
+                       ('filtered', 'message_id') LOOP
         EXECUTE format('INSERT INTO %I SELECT * FROM %I WHERE %I = ANY($1)',
                        parent, parent || '_' || suffix, key) USING held;
         GET DIAGNOSTICS moved = ROW_COUNT;

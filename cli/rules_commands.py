@@ -1,0 +1,133 @@
+"""`posthouse handlers rules`: which mails a handler takes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+import yaml
+
+from cli import showing
+from cli.objects import Name
+from cli.remote import Api
+from cli.showing import AsJson, Yes
+from shared.errors import InvalidInput
+
+app = typer.Typer(help="Which mails a handler takes.", no_args_is_help=True)
+File = Annotated[
+    Path,
+    typer.Argument(help="YAML or JSON: accept, reject, expression, as `apply` has them."),
+]
+
+
+@app.command()
+def show(name: Name, as_json: AsJson = False) -> None:
+    """Shows the rules, read aloud and as a file has them."""
+    with Api.from_environment() as api:
+        _shown(api.named("handlers", name), as_json)
+
+
+@app.command("set")
+def set_rules(name: Name, file: File, as_json: AsJson = False) -> None:
+    """Puts the rules of a file in the place of those that are there.
+
+    What was decided before stands: nothing is delivered by this.
+    """
+    rules = _read(file)
+    with Api.from_environment() as api:
+        found = api.named("handlers", name)
+        _shown(api.patch(f"handlers/{found['id']}", {"rules": rules}), as_json)
+
+
+@app.command()
+def clear(name: Name, as_json: AsJson = False) -> None:
+    """Takes the rules away: the handler gets every mail of its connections."""
+    with Api.from_environment() as api:
+        found = api.named("handlers", name)
+        _shown(api.patch(f"handlers/{found['id']}", {"rules": {}}), as_json)
+
+
+@app.command("dry-run")
+def dry_run(
+    name: Name,
+    file: Annotated[
+        Path | None, typer.Argument(help="Rules that are not saved yet; default: the saved ones.")
+    ] = None,
+    days: Annotated[int, typer.Option(min=1, help="How far back.")] = 30,
+    as_json: AsJson = False,
+) -> None:
+    """Shows what rules would have taken of past mails. Nothing is changed or delivered."""
+    body: dict[str, Any] = {"days": days}
+    if file is not None:
+        body["rules"] = _read(file)
+    with Api.from_environment() as api:
+        found = api.named("handlers", name)
+        tried = api.post(f"handlers/{found['id']}/rules/dry-run", body)
+    if as_json:
+        showing.as_json(tried)
+        return
+    doubt = f", {tried['unsure']:,} of them in doubt" if tried["unsure"] else ""
+    showing.say(
+        f"Of {tried['looked_at']:,} mails of the last {days} days this would take "
+        f"{tried['taken']:,}{doubt}."
+    )
+    if not tried["complete"]:
+        showing.say(f"Time ran out: looked at back to {tried['back_to']}.", "yellow")
+    if tried["not_kept"]:
+        showing.say(tried["not_kept"], "yellow")
+    rows = [(showing.when(m["downloaded_at"]), m["sender"], m["subject"]) for m in tried["listed"]]
+    showing.table(("taken", "from", "subject"), rows, empty="It would take none.")
+    others = [
+        (showing.when(m["downloaded_at"]), m["sender"], m["subject"], m["reason"])
+        for m in tried["left_out"]
+    ]
+    showing.table(("left out", "from", "subject", "reason"), others, empty="")
+
+
+@app.command()
+def deliver(
+    name: Name,
+    since: Annotated[str, typer.Option(help="A date or time: mails downloaded since then.")],
+    yes: Yes = False,
+    as_json: AsJson = False,
+) -> None:
+    """Delivers past mails that the saved rules take and that the handler did not get."""
+    with Api.from_environment() as api:
+        found = api.named("handlers", name)
+        showing.confirmed(f"Deliver past mails to {found['name']}?", yes=yes)
+        count = 0
+        body: dict[str, Any] = {"since": since}
+        while True:
+            done = api.post(f"handlers/{found['id']}/deliver-since", body)
+            count += int(done["count"])
+            if not done["next"]:
+                break
+            body["before"] = done["next"]
+    if as_json:
+        showing.as_json({"count": count})
+    else:
+        showing.say(f"{count:,} mails are on their way; the rules are asked once more of each.")
+
+
+def _read(file: Path) -> dict[str, Any]:
+    try:
+        found = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise InvalidInput(f"{file} cannot be read: {error}", field="file") from error
+    if not isinstance(found, dict):
+        raise InvalidInput(f"{file} holds no rules: accept, reject, expression.", field="file")
+    return found
+
+
+def _shown(found: dict[str, Any], as_json: bool) -> None:
+    if as_json:
+        showing.as_json(found["rules"])
+        return
+    if not found["sentences"]:
+        showing.say("No rules: it takes every mail of its connections.")
+        return
+    for number, sentence in enumerate(found["sentences"], 1):
+        showing.say(f"{number}. {sentence}")
+    kept = {part: value for part, value in found["rules"].items() if value}
+    showing.say(yaml.safe_dump(kept, allow_unicode=True, sort_keys=False).rstrip(), "dim")

@@ -1,0 +1,214 @@
+"""Rules before they are saved: what they would have taken; and after: deliver what they would."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+from services.admin.context import Context
+from services.admin.operations.messages import MOST_AT_ONCE, Redelivered
+from shared.clock import utc_now
+from shared.errors import InvalidInput
+from shared.handlers import Handler, edit
+from shared.rules.choosing import Candidate, choose
+from shared.storage import connections, handlers, outbox, past_mails
+from shared.storage.past_mails import PastMail
+from shared.storage.pool import Session
+
+#: A dry run looks at mails for so many seconds, and answers with what it has seen by then.
+SECONDS: Final = 5.0
+DAYS: Final = 30
+MOST_DAYS: Final = 366
+MOST_LISTED: Final = 100
+_PAGE: Final = 2000
+#: Stands for the id of a handler that is still to be added: the last in its group.
+_NEW: Final = 2**62
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DryRun:
+    """Of `looked_at` mails it would take `taken`, of which `unsure` in doubt.
+
+    `listed`: the newest of the taken ones; `left_out`: the newest of the others, with the reason.
+    `complete` is false where time ran out: `back_to` is the oldest that was looked at.
+    `not_kept`: what of the rules cannot be answered for past mails.
+    """
+
+    looked_at: int
+    taken: int
+    unsure: int
+    listed: tuple[PastMail, ...]
+    left_out: tuple[tuple[PastMail, str], ...]
+    since: datetime
+    back_to: datetime | None
+    complete: bool
+    not_kept: str
+    sentences: tuple[str, ...]
+
+
+def dry_run(
+    ctx: Context,
+    handler_id: int | None,
+    changes: Mapping[str, Any],
+    *,
+    days: int = DAYS,
+    listed: int = 20,
+) -> DryRun:
+    """What a handler would have taken with `changes`, before they are saved; nothing is changed.
+
+    `handler_id` is None for one that is still to be added. Raises NotFound, InvalidInput.
+    """
+    with ctx.transaction() as session:
+        before = handlers.get(session, handler_id) if handler_id is not None else None
+        if before is None:
+            changes = {"name": "new", **changes}
+        handler = replace(edit(before, changes), id=handler_id or _NEW)
+        others = _others_of_group(session, handler)
+        names = connections.names(session)
+    since = utc_now() - timedelta(days=days)
+    ends = time.monotonic() + SECONDS
+    looked_at = taken = unsure = 0
+    shown: list[PastMail] = []
+    out: list[tuple[PastMail, str]] = []
+    back_to: datetime | None = None
+    complete = True
+    for page in _pages(ctx, handler, names, since, None, ends):
+        for mail in page:
+            looked_at += 1
+            choice = choose(
+                [one for one in (*others, _candidate(handler)) if _takes(one, mail, handler)],
+                lambda mail=mail: mail.facts,  # type: ignore[misc]
+                asked={one.handler_id for one in (*others, _candidate(handler))},
+            )
+            if handler.id in choice.chosen:
+                taken += 1
+                unsure += handler.id in choice.unsure
+                if len(shown) < listed:
+                    shown.append(mail)
+            elif len(out) < listed:
+                reasons = {one.handler_id: one.reason for one in choice.left_out}
+                out.append((mail, reasons.get(handler.id, "")))
+        back_to = page[-1].downloaded_at
+        if time.monotonic() > ends and len(page) == _PAGE:
+            complete = False
+            break
+    return DryRun(
+        looked_at=looked_at,
+        taken=taken,
+        unsure=unsure,
+        listed=tuple(shown),
+        left_out=tuple(out),
+        since=since,
+        back_to=back_to,
+        complete=complete,
+        not_kept="Header fields are not kept of past mails: what asks for them has no answer, and "
+        "such mails count as taken in doubt."
+        if handler.rules.asks_headers
+        else "",
+        sentences=tuple(handler.rules.sentences),
+    )
+
+
+def deliver_since(
+    ctx: Context,
+    handler_id: int,
+    since: datetime,
+    *,
+    before: uuid.UUID | None = None,
+    most: int = MOST_AT_ONCE,
+) -> Redelivered:
+    """Delivers what the saved rules would have taken since `since` and the handler did not get.
+
+    The decryptor decides about each with all that the mail says; in a group, who has a mail keeps
+    it. At most `most` mails or a few seconds a call: `next` continues. Raises NotFound,
+    InvalidInput.
+    """
+    with ctx.transaction() as session:
+        handler = handlers.get(session, handler_id)
+        names = connections.names(session)
+        others = _others_of_group(session, handler)
+    if not handler.enabled:
+        raise InvalidInput(f"The handler {handler.name!r} is disabled.", field="handler")
+    ends = time.monotonic() + SECONDS
+    count = 0
+    following: uuid.UUID | None = None
+    for page in _pages(ctx, handler, names, since, before, ends):
+        wanted = [mail.id for mail in page if _missed(handler, others, mail)]
+        with ctx.transaction() as session:
+            count += len(outbox.reconsider(session, wanted, handler.id))
+        if len(page) == _PAGE and (count >= most or time.monotonic() > ends):
+            following = page[-1].id
+            break
+    with ctx.transaction() as session:
+        what = {"since": since, "count": count}
+        ctx.record(session, "deliver past mails", f"handler/{handler_id}", after=what)
+    return Redelivered(count, following)
+
+
+def _pages(
+    ctx: Context,
+    handler: Handler,
+    names: Mapping[int, str],
+    since: datetime,
+    before: uuid.UUID | None,
+    ends: float,
+) -> Iterator[list[PastMail]]:
+    while True:
+        with ctx.transaction() as session:
+            page = past_mails.page(
+                session,
+                names,
+                since=since,
+                before=before,
+                connection_ids=handler.connection_ids,
+                limit=_PAGE,
+                seconds=max(1.0, ends - time.monotonic()),
+            )
+        if page:
+            yield page
+        if len(page) < _PAGE:
+            return
+        before = page[-1].id
+
+
+def _missed(handler: Handler, others: tuple[Candidate, ...], mail: PastMail) -> bool:
+    if handler.id in mail.had:
+        return False
+    candidates = [one for one in (*others, _candidate(handler)) if _takes(one, mail, handler)]
+    choice = choose(candidates, lambda: mail.facts, asked={handler.id}, had=mail.had)
+    return handler.id in choice.chosen
+
+
+@dataclass(frozen=True, slots=True)
+class _Member(Candidate):
+    """A handler of the group, with the connections that it takes."""
+
+    connections: frozenset[int] | None = None
+
+
+def _others_of_group(session: Session, handler: Handler) -> tuple[Candidate, ...]:
+    if not handler.group:
+        return ()
+    return tuple(
+        _candidate(one)
+        for one in _group(session, handler.group)
+        if one.enabled and one.id != handler.id
+    )
+
+
+def _group(session: Session, name: str) -> list[Handler]:
+    return [one for one in handlers.search(session) if one.group == name]
+
+
+def _candidate(one: Handler) -> Candidate:
+    taken = None if one.connection_ids is None else frozenset(one.connection_ids)
+    return _Member(one.id, one.name, one.rules, one.group, one.position, taken)
+
+
+def _takes(one: Candidate, mail: PastMail, handler: Handler) -> bool:
+    taken = one.connections if isinstance(one, _Member) else None
+    return one.handler_id == handler.id or taken is None or mail.connection_id in taken

@@ -1,0 +1,127 @@
+"""Which handlers get a mail: asked of their rules once, recorded before anything is published.
+
+So a second attempt publishes to the same handlers, whatever the rules say by then: in a group never
+to two of them, and never to none.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from shared.connections import Connection
+from shared.mail.fields import HEADER_LIMIT, read_fields
+from shared.mail.summary import MailHeaders
+from shared.mail.words import read_text
+from shared.messages import Outcome
+from shared.rules.choosing import Choice, LeftOut, choose
+from shared.rules.facts import RuleFacts, kept, with_kept
+from shared.security import UNOPENED
+from shared.storage import outbox
+from shared.storage.outbox import Claimed, Target
+from shared.storage.pool import Session
+
+_MOST_FIELDS: Final = 500
+_VALUE_LIMIT: Final = 2048
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What is so far: who may have mails, who has which, and who was left out of which."""
+
+    targets: Sequence[Target]
+    had: Mapping[uuid.UUID, set[int]]
+    left_out: Mapping[uuid.UUID, Mapping[int, str]]
+
+    def had_by(self, mail: Claimed) -> set[int]:
+        return self.had.get(mail.id, set())
+
+    def asked(self, mail: Claimed) -> list[Target]:
+        """The handlers that a mail is for, before their rules are asked."""
+        return [
+            target
+            for target in self.targets
+            if target.handler_id in mail.asked_handlers
+            or (mail.initial and target.takes(mail.connection_id))
+        ]
+
+    def is_choosy(self, mail: Claimed) -> bool:
+        """Whether anything has to be decided about a mail, or was."""
+        return mail.chosen is not None or any(one.is_choosy for one in self.asked(mail))
+
+    def choice(self, mail: Claimed, facts: Callable[[], RuleFacts]) -> Choice:
+        """Decides; what was decided before stands."""
+        asked = {target.handler_id for target in self.asked(mail)}
+        return choose(
+            [
+                target.candidate
+                for target in self.targets
+                if target.handler_id in asked or target.takes(mail.connection_id)
+            ],
+            facts,
+            asked=asked,
+            had=self.had_by(mail) | mail.had_handlers,
+            chosen=mail.chosen or frozenset(),
+            left_out=self.left_out.get(mail.id),
+        )
+
+
+def look(session: Session, mails: Sequence[Claimed]) -> Standing:
+    """What is recorded of these mails."""
+    ids = [mail.id for mail in mails]
+    targets = outbox.targets(session, [mail.connection_id for mail in mails])
+    asks = any(t.is_choosy for t in targets) or any(mail.chosen is not None for mail in mails)
+    left_out = outbox.left_out(session, ids) if asks else {}
+    return Standing(targets, outbox.delivered(session, ids), left_out)
+
+
+def record(
+    session: Session,
+    token: uuid.UUID,
+    choices: Mapping[uuid.UUID, Choice],
+    mails: Sequence[Claimed],
+) -> set[uuid.UUID]:
+    """Records what was decided; returns the mails that are still ours."""
+    held = outbox.hold(session, [mail.id for mail in mails], token)
+    ours = [mail for mail in mails if mail.id in held]
+    out: list[tuple[uuid.UUID, LeftOut]] = [
+        (mail.id, one) for mail in ours for one in choices[mail.id].left_out
+    ]
+    outbox.record_left_out(session, out)
+    chosen = [(mail.id, choices[mail.id].chosen | (mail.chosen or frozenset())) for mail in ours]
+    outbox.record_choices(session, chosen)
+    return held
+
+
+def rule_facts(
+    mail: Claimed,
+    outcome: Outcome,
+    connection: Connection | None,
+    facts: Mapping[str, Any],
+    header: bytes | None,
+) -> RuleFacts:
+    """What rules may ask of a mail. `header`: its header block, where a rule asks for fields."""
+    security = outcome.security
+    headers = MailHeaders.from_json(security.get("headers", {}), mail.headers)
+    found = RuleFacts(
+        connection=connection.name if connection else "",
+        folder=connection.folder if connection else "",
+        sender=headers.sender.lower(),
+        addressed=tuple(one.lower() for one in (*headers.to, *headers.cc)),
+        subject=headers.subject,
+        size=mail.size if outcome.opened is None else outcome.opened.size,
+        signature=str(security.get("signature", "none")),
+        encrypted=bool(security.get("encrypted")),
+        headers=None if header is None else _fields(header),
+    )
+    return with_kept(found, kept(facts), opened=security.get("status") not in UNOPENED)
+
+
+def _fields(block: bytes) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for field in read_fields(block[:HEADER_LIMIT]).fields[:_MOST_FIELDS]:
+        if field.name:
+            found.setdefault(field.name, []).append(read_text(field.value[:_VALUE_LIMIT]).text)
+    return found

@@ -1,0 +1,96 @@
+"""Which handlers get a mail: those whose rules take it, in a group the first one only.
+
+A decision stands: a handler that was chosen keeps the mail, one whose rules left it out does not
+get it, whatever the rules say at a later attempt. Only a place in a group is given anew, where the
+handler that had it is gone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Set
+from dataclasses import dataclass, field
+from typing import Final
+
+from shared.rules.facts import RuleFacts
+from shared.rules.ruleset import Rules
+
+#: What stands for the rule that left a mail out, where its group did.
+BY_GROUP: Final = "group"
+BY_RULES: Final = "rules"
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A handler that takes the mail's connection. `group` is empty outside of groups."""
+
+    handler_id: int
+    name: str
+    rules: Rules = field(default_factory=Rules)
+    group: str = ""
+    position: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class LeftOut:
+    """A handler that does not get the mail; `by`: BY_RULES or BY_GROUP."""
+
+    handler_id: int
+    by: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """`unsure`: why a chosen handler gets a mail that its rules could not be asked about."""
+
+    chosen: frozenset[int]
+    left_out: tuple[LeftOut, ...]
+    unsure: Mapping[int, str]
+
+
+def choose(
+    candidates: Iterable[Candidate],
+    facts: Callable[[], RuleFacts],
+    *,
+    asked: Set[int],
+    had: Set[int] = frozenset(),
+    chosen: Set[int] = frozenset(),
+    left_out: Mapping[int, str] | None = None,
+) -> Choice:
+    """Decides about one mail.
+
+    `candidates`: all that take its connection, of whom `asked` are decided about; `had`: who has it
+    already; `chosen` and `left_out` (handler → by what) are what was decided before, and stand.
+    `facts` is asked only where a rule is.
+    """
+    before = left_out or {}
+    given: set[int] = set()
+    out: list[LeftOut] = []
+    unsure: dict[int, str] = {}
+    holders: dict[str, str] = {}
+    ordered = sorted(candidates, key=lambda one: (one.position, one.handler_id))
+    for one in ordered:
+        if one.group and one.handler_id in had | chosen:
+            holders.setdefault(one.group, one.name)
+    for one in ordered:
+        if one.handler_id not in asked or one.handler_id in had:
+            continue
+        if before.get(one.handler_id) == BY_RULES:
+            continue
+        if one.handler_id in chosen:
+            given.add(one.handler_id)
+            continue
+        verdict = one.rules.judge(facts()) if one.rules else None
+        if verdict is not None and verdict.takes is False:
+            out.append(LeftOut(one.handler_id, BY_RULES, verdict.reason))
+        elif one.group and one.group in holders:
+            if before.get(one.handler_id) != BY_GROUP:
+                reason = f"{holders[one.group]} of the group {one.group} has it"
+                out.append(LeftOut(one.handler_id, BY_GROUP, reason))
+        else:
+            given.add(one.handler_id)
+            if one.group:
+                holders[one.group] = one.name
+            if verdict is not None and verdict.takes is None:
+                unsure[one.handler_id] = verdict.reason
+    return Choice(frozenset(given), tuple(out), unsure)

@@ -1,0 +1,329 @@
+"""The conditions of a rule: one for each fact, how it is written, read aloud, and answered.
+
+An answer is True, False, or None where the fact is not known. `FIELDS` is the whole language.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Final
+
+from shared.errors import InvalidInput
+from shared.mail.authentication import METHODS
+from shared.mail.kinds import MailKind
+from shared.rules.facts import RuleFacts, tag_of, without_tag
+
+MOST_VALUES: Final = 50
+LONGEST_VALUE: Final = 320
+SIGNATURES: Final = ("none", "valid", "mismatch", "partial", "ambiguous", "untrusted", "invalid")
+_UNITS: Final = {"": 1, "b": 1, "kb": 1000, "mb": 10**6, "gb": 10**9}
+_SIZE: Final = re.compile(r"(<=|>=|<|>)\s*([0-9]{1,12})\s*([kmg]?b)?", re.I)
+_TYPE: Final = re.compile(r"[a-z0-9][a-z0-9!#$&^_.+-]*/(\*|[a-z0-9][a-z0-9!#$&^_.+-]*)")
+_HEADER: Final = re.compile(r"([!-9;-~]+)(?::(.*))?", re.DOTALL)
+_ADDRESS: Final = re.compile(r"[^\s@]*(?:@[^\s@]+)?")
+_RESULT: Final = re.compile(r"([a-z0-9-]+)=([a-z0-9_-]+)")
+
+Answer = bool | None
+Test = Callable[[str, RuleFacts], Answer]
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """`check` makes a value what it is kept as, raising ValueError; `phrase` reads it aloud.
+
+    `asks` is what a dry run must have kept: only headers are not.
+    """
+
+    label: str
+    hint: str
+    phrase: str
+    check: Callable[[str], str]
+    test: Test
+    spoken: Callable[[str], str] = str
+    choices: Sequence[str] = ()
+    is_kept: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """One fact and the values of which any may hold."""
+
+    field: str
+    values: tuple[str, ...]
+
+    def answer(self, facts: RuleFacts) -> Answer:
+        test = FIELDS[self.field].test
+        return any_of(test(value, facts) for value in self.values)
+
+    @property
+    def sentence(self) -> str:
+        field = FIELDS[self.field]
+        return field.phrase.format(" or ".join(field.spoken(value) for value in self.values))
+
+    @property
+    def label(self) -> str:
+        """Short, for the reason of a decision."""
+        values = " or ".join(self.values)
+        return values if self.field in ("kind", "sender") else f"{self.field} {values}"
+
+    def to_json(self) -> Any:
+        if self.field == "encrypted":
+            return self.values == ("true",)
+        return self.values[0] if len(self.values) == 1 else list(self.values)
+
+
+def any_of(answers: Iterable[Answer]) -> Answer:
+    """True where one is, else None where one is not known."""
+    unknown = False
+    for answer in answers:
+        if answer:
+            return True
+        unknown = unknown or answer is None
+    return None if unknown else False
+
+
+def all_of(answers: Iterable[Answer]) -> Answer:
+    """False where one is, else None where one is not known."""
+    unknown = False
+    for answer in answers:
+        if answer is False:
+            return False
+        unknown = unknown or answer is None
+    return None if unknown else True
+
+
+def read_condition(field: str, value: Any) -> Condition:
+    """Raises InvalidInput."""
+    if field not in FIELDS:
+        raise InvalidInput(
+            f"There is no fact {field!r}.", field="rules", hint=f"One of: {', '.join(FIELDS)}."
+        )
+    given = value if isinstance(value, (list, tuple)) else [value]
+    if not 1 <= len(given) <= MOST_VALUES:
+        raise InvalidInput(f"{field}: give 1 to {MOST_VALUES} values.", field="rules")
+    found = []
+    for one in given:
+        if isinstance(one, bool):
+            one = "true" if one else "false"
+        elif isinstance(one, int):
+            one = str(one)
+        if not isinstance(one, str) or not 1 <= len(one.strip()) <= LONGEST_VALUE:
+            raise InvalidInput(
+                f"{field}: a value is a text of 1 to {LONGEST_VALUE} characters.", field="rules"
+            )
+        if any(ord(c) < 32 or ord(c) == 127 or 0xD800 <= ord(c) < 0xE000 for c in one):
+            raise InvalidInput(f"{field}: a value holds a control character.", field="rules")
+        try:
+            found.append(FIELDS[field].check(one.strip()))
+        except ValueError as error:
+            raise InvalidInput(
+                f"{field}: {one.strip()!r} {error}", field="rules", hint=FIELDS[field].hint
+            ) from None
+    return Condition(field, tuple(dict.fromkeys(found)))
+
+
+# ---- how values are checked
+
+
+def _text(value: str) -> str:
+    return value
+
+
+def _of(choices: Sequence[str], value: str) -> str:
+    if value.lower() not in choices:
+        raise ValueError(f"is not one of: {', '.join(choices)}.")
+    return value.lower()
+
+
+def _address(value: str) -> str:
+    value = value.lower()
+    if not _ADDRESS.fullmatch(value):
+        raise ValueError("is neither an address nor a domain.")
+    return value if "@" in value else f"@{value}"
+
+
+def _size(value: str) -> str:
+    found = _SIZE.fullmatch(value)
+    if not found:
+        raise ValueError("is not a size.")
+    return f"{found[1]} {int(found[2])} {(found[3] or 'B').upper()}"
+
+
+def _type(value: str) -> str:
+    if not _TYPE.fullmatch(value.lower()):
+        raise ValueError("is not a media type.")
+    return value.lower()
+
+
+def _header(value: str) -> str:
+    found = _HEADER.fullmatch(value)
+    if not found:
+        raise ValueError("is not the name of a header field.")
+    text = (found[2] or "").strip()
+    return f"{found[1]}: {text}" if text else found[1]
+
+
+def _result(value: str) -> str:
+    if not _RESULT.fullmatch(value.lower()):
+        raise ValueError("is not a method and its result.")
+    return value.lower()
+
+
+# ---- how they are answered
+
+
+def _fits(pattern: str, address: str) -> bool:
+    local, _, domain = pattern.rpartition("@")
+    if local:
+        return pattern == address or ("+" not in local and pattern == without_tag(address))
+    theirs = address.rpartition("@")[2]
+    return theirs.endswith(domain[1:]) if domain.startswith("*.") else theirs == domain
+
+
+def _recipient(value: str, facts: RuleFacts) -> Answer:
+    if any(_fits(value, address) for address in facts.recipients):
+        return True
+    return None if facts.envelope is None else False
+
+
+def _tag(value: str, facts: RuleFacts) -> Answer:
+    if any(tag_of(address) == value.lower() for address in facts.recipients):
+        return True
+    return None if facts.envelope is None else False
+
+
+def _has_header(value: str, facts: RuleFacts) -> Answer:
+    if facts.headers is None:
+        return None
+    name, _, text = value.partition(":")
+    found = facts.headers.get(name.lower(), ())
+    wanted = text.strip().lower()
+    return any(wanted in one.lower() for one in found)
+
+
+def _in_size(value: str, facts: RuleFacts) -> Answer:
+    sign, number, unit = value.split(" ")
+    limit = int(number) * _UNITS[unit.lower()]
+    return {
+        "<": facts.size < limit,
+        "<=": facts.size <= limit,
+        ">": facts.size > limit,
+        ">=": facts.size >= limit,
+    }[sign]
+
+
+def _has_part(value: str, facts: RuleFacts) -> Answer:
+    if facts.parts is None:
+        return None
+    major = value[:-1] if value.endswith("/*") else None
+    if any(one.startswith(major) if major else one == value for one in facts.parts):
+        return True
+    return False if facts.parts_complete else None
+
+
+def _in_folder(value: str, facts: RuleFacts) -> Answer:
+    here = facts.folder or "INBOX"
+    return here == value or here.upper() == value.upper() == "INBOX"
+
+
+def _authenticated(value: str, facts: RuleFacts) -> Answer:
+    if facts.authentication is None:
+        return None
+    method, _, result = value.partition("=")
+    if result == "none":
+        said = [one for one in facts.authentication if one.startswith(f"{method}=")]
+        return not said or value in said
+    return value in facts.authentication
+
+
+def _quoted(value: str) -> str:
+    return f"“{value}”"
+
+
+def _said_address(value: str) -> str:
+    if value.startswith("@*."):
+        return f"anybody below {value[3:]}"
+    return f"anybody at {value[1:]}" if value.startswith("@") else value
+
+
+def _said_header(value: str) -> str:
+    name, _, text = value.partition(": ")
+    return f"{name} with “{text}” in it" if text else name
+
+
+_SIGNS: Final = {"<": "less than", "<=": "at most", ">": "more than", ">=": "at least"}
+
+
+def _said_size(value: str) -> str:
+    sign, _, rest = value.partition(" ")
+    return f"{_SIGNS[sign]} {rest}"
+
+
+_KINDS: Final = tuple(str(kind) for kind in MailKind)
+
+#: Every fact that a rule may ask, in the order in which a rule is read aloud.
+FIELDS: Final = {
+    "recipient": Field(
+        "Recipient", "An address, @example.org for a domain, @*.example.org for those below it. "
+        "To, Cc and the envelope count; a tag only where the value has one.",
+        "addressed to {}", _address, _recipient, _said_address,
+    ),
+    "tag": Field(
+        "Tag", "What stands behind the plus of a recipient: billing in support+billing@…",
+        "with the tag {}", _text, _tag, _quoted,
+    ),
+    "sender": Field(
+        "Sender", "An address, @example.org for a domain, @*.example.org for those below it.",
+        "from {}", _address, lambda value, facts: _fits(value, facts.sender), _said_address,
+    ),
+    "subject": Field(
+        "Subject", "A text that the subject holds, in any case.",
+        "with {} in the subject", _text,
+        lambda value, facts: value.lower() in facts.subject.lower(), _quoted,
+    ),
+    "header": Field(
+        "Header field", "A name, or a name and a text that it holds: X-Priority: 1",
+        "with the header field {}", _header, _has_header, _said_header, is_kept=False,
+    ),
+    "kind": Field(
+        "Kind", f"One of: {', '.join(_KINDS)}.",
+        "of the kind {}", partial(_of, _KINDS),
+        lambda value, facts: None if facts.kind is None else facts.kind == value,
+        choices=_KINDS,
+    ),
+    "size": Field(
+        "Size", "A comparison: > 10 MB, <= 500 KB, < 2000.",
+        "of {}", _size, _in_size, _said_size,
+    ),
+    "part": Field(
+        "Part of type", "A media type: application/pdf, or image/* for all images.",
+        "with a part of the type {}", _type, _has_part,
+    ),
+    "folder": Field(
+        "Folder", "The folder's exact name as the connection has it; INBOX for the inbox.",
+        "in the folder {}", _text, _in_folder, _quoted,
+    ),
+    "connection": Field(
+        "Connection", "The name of a connection.",
+        "of the connection {}", _text,
+        lambda value, facts: facts.connection.casefold() == value.casefold(), _quoted,
+    ),
+    "authentication": Field(
+        "Authentication", f"A method and its result: dmarc=pass. Methods: {', '.join(METHODS)}.",
+        "with the result {}", _result, _authenticated,
+    ),
+    "signature": Field(
+        "Signature", f"One of: {', '.join(SIGNATURES)}.",
+        "whose signature is {}", partial(_of, SIGNATURES),
+        lambda value, facts: facts.signature == value, choices=SIGNATURES,
+    ),
+    "encrypted": Field(
+        "Encrypted", "true or false: whether it came encrypted.",
+        "that came {}", partial(_of, ("true", "false")),
+        lambda value, facts: facts.encrypted == (value == "true"),
+        lambda value: "encrypted" if value == "true" else "unencrypted", ("true", "false"),
+    ),
+}  # fmt: skip

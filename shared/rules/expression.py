@@ -1,0 +1,135 @@
+"""The expert's form: one expression of CEL (Common Expression Language) over the same facts.
+
+Bounded by the library itself: nesting (32), steps of all `all` and `exists` together (10,000),
+regular expressions in linear time (RE2). What could make texts or lists grow (`+`, `map`, `filter`)
+is left out of the language. A fact that is not known has no value: `&&` and `||` answer without it
+where they can, anything else is answered neither yes nor no.
+"""
+
+from __future__ import annotations
+
+from functools import cache, lru_cache
+from typing import Any, Final
+
+from shared.errors import InvalidInput
+from shared.rules.facts import RuleFacts, tag_of
+
+LONGEST: Final = 2000
+#: What a text of a mail may weigh in an expression.
+_LONGEST_FACT: Final = 2000
+_LEFT_OUT: Final = """
+stdlib:
+  exclude_macros: [map, filter]
+  exclude_functions:
+    - name: _+_
+    - name: _-_
+    - name: _*_
+    - name: _/_
+    - name: _%_
+    - name: bytes
+    - name: string
+    - name: dyn
+    - name: duration
+    - name: timestamp
+"""
+#: The names that an expression may use, and what each is.
+VARIABLES: Final = {
+    "recipients": "list",
+    "tags": "list",
+    "sender": "text",
+    "subject": "text",
+    "headers": "map",
+    "kind": "text",
+    "size": "number",
+    "parts": "list",
+    "folder": "text",
+    "connection": "text",
+    "authentication": "list",
+    "signature": "text",
+    "encrypted": "truth",
+}
+
+
+def check(text: str) -> None:
+    """Raises InvalidInput where it is no expression over the facts that is true or false."""
+    if len(text) > LONGEST:
+        raise InvalidInput(f"An expression has at most {LONGEST} characters.", field="expression")
+    if "\0" in text or any(0xD800 <= ord(c) < 0xE000 for c in text):
+        raise InvalidInput("The expression holds a character that no text has.", field="expression")
+    try:
+        compiled = _compiled(text)
+    except RuntimeError as error:
+        raise InvalidInput(
+            f"The expression is not right: {_words(error)}",
+            field="expression",
+            hint=f"CEL over: {', '.join(VARIABLES)}.",
+        ) from None
+    if compiled.return_type().name() != "BOOL":
+        raise InvalidInput("The expression is neither true nor false.", field="expression")
+
+
+def answer(text: str, facts: RuleFacts) -> tuple[bool | None, str]:
+    """(answer, why there is none)."""
+    try:
+        value = _compiled(text).eval(data=_values(facts))
+        if value.type().name() == "BOOL":
+            return bool(value.value()), ""
+        problem = str(value.value())
+    except RuntimeError as error:
+        problem = _words(error)
+    return None, problem.splitlines()[0][:120] if problem else "no answer"
+
+
+def _values(facts: RuleFacts) -> dict[str, Any]:
+    found = {
+        "recipients": None if facts.envelope is None else list(facts.recipients),
+        "tags": None
+        if facts.envelope is None
+        else [tag for one in facts.recipients if (tag := tag_of(one))],
+        "sender": facts.sender,
+        "subject": facts.subject[:_LONGEST_FACT],
+        "headers": None
+        if facts.headers is None
+        else {n: list(v) for n, v in facts.headers.items()},
+        "kind": facts.kind,
+        "size": facts.size,
+        "parts": list(facts.parts) if facts.parts is not None and facts.parts_complete else None,
+        "folder": facts.folder or "INBOX",
+        "connection": facts.connection,
+        "authentication": None if facts.authentication is None else list(facts.authentication),
+        "signature": facts.signature,
+        "encrypted": facts.encrypted,
+    }
+    return {name: value for name, value in found.items() if value is not None}
+
+
+@lru_cache(maxsize=256)
+def _compiled(text: str) -> Any:
+    return _environment().compile(text)
+
+
+@cache
+def _environment() -> Any:
+    # Imported where the first expression is: 14 MB that most processes never need.
+    from cel_expr_python import cel
+
+    texts = cel.Type.List(cel.Type.STRING)
+    types = {
+        "list": texts,
+        "text": cel.Type.STRING,
+        "map": cel.Type.Map(cel.Type.STRING, texts),
+        "number": cel.Type.INT,
+        "truth": cel.Type.BOOL,
+    }
+    return cel.NewEnv(
+        config=cel.NewEnvConfigFromYaml(_LEFT_OUT),
+        variables={name: types[kind] for name, kind in VARIABLES.items()},
+    )
+
+
+def _words(error: RuntimeError) -> str:
+    """The library's own sentence, without its status words."""
+    first = str(error).split("\n")[0]
+    for word in ("INVALID_ARGUMENT: ", "CANCELLED: ", "INTERNAL: ", "ERROR: <input>:"):
+        first = first.removeprefix(word)
+    return first.split(" [")[0].replace(" (in container '')", "")[:300]

@@ -1,0 +1,96 @@
+"""What rules may ask of a mail, and the part of it that the ledger keeps for a dry run.
+
+A fact that is None could not be read, or was not kept: what asks it is answered neither yes nor no.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import islice
+from typing import Any, Final, NamedTuple
+
+#: The ledger keeps so much of each, whatever a mail holds.
+_MOST_KEPT: Final = 20
+_LONGEST_KEPT: Final = 254
+_PERSON: Final = "person"
+
+
+class RuleFacts(NamedTuple):
+    """The facts of one mail. Addresses, types and methods are in lower case.
+
+    `envelope`: addresses that servers noted as the recipient; `authentication`: `dmarc=pass` …;
+    `parts`: media types, `parts_complete` where all are there; `headers`: values by name in lower
+    case; `size`: octets of the form that handlers read.
+    """
+
+    connection: str = ""
+    folder: str = ""
+    sender: str = ""
+    addressed: tuple[str, ...] = ()
+    subject: str = ""
+    size: int = 0
+    signature: str = "none"
+    encrypted: bool = False
+    envelope: tuple[str, ...] | None = None
+    kind: str | None = None
+    parts: tuple[str, ...] | None = None
+    parts_complete: bool = False
+    authentication: tuple[str, ...] | None = None
+    headers: Mapping[str, Sequence[str]] | None = None
+
+    @property
+    def recipients(self) -> tuple[str, ...]:
+        """To, Cc and what is known of the envelope."""
+        return tuple(dict.fromkeys((*self.addressed, *(self.envelope or ()))))
+
+
+def tag_of(address: str) -> str:
+    """What stands behind the plus of the local part; empty where nothing does."""
+    return address.rpartition("@")[0].partition("+")[2]
+
+
+def without_tag(address: str) -> str:
+    """The address as it is without its tag."""
+    local, at, domain = address.rpartition("@")
+    return local.partition("+")[0] + at + domain
+
+
+def kept(mail: Mapping[str, Any]) -> dict[str, Any]:
+    """What the ledger keeps of `data.mail` of an event: short names, nothing that is usual."""
+    if "problem" in mail:
+        return {"x": 1}
+    parts = list(dict.fromkeys(_lower(part["content_type"] for part in mail.get("parts", ()))))
+    all_kept = len(parts) <= _MOST_KEPT and not mail.get("parts_left_off")
+    found = {
+        "k": "" if (kind := mail.get("kind", _PERSON)) == _PERSON else kind,
+        "d": _lower(one["address"] for one in mail.get("delivered_to", ())),
+        "p": [] if parts == ["text/plain"] else parts[:_MOST_KEPT],
+        "m": 0 if all_kept else 1,
+        "a": _lower(f"{one['method']}={one['result']}" for one in mail.get("authentication", ())),
+    }
+    return {name: value for name, value in found.items() if value}
+
+
+def with_kept(facts: RuleFacts, found: Mapping[str, Any] | None, *, opened: bool) -> RuleFacts:
+    """`facts` with what `kept` made of the mail; None: nothing was kept.
+
+    `opened`: nothing of the mail stayed encrypted, so that its parts are those that it has.
+    """
+    if found is None or "x" in found:
+        return facts
+    parts = tuple(found.get("p", ("text/plain",)))
+    return facts._replace(
+        kind=found.get("k", _PERSON),
+        envelope=tuple(found.get("d", ())),
+        parts=parts,
+        parts_complete=opened and "m" not in found,
+        authentication=tuple(found.get("a", ())),
+    )
+
+
+def _lower(texts: Iterable[str]) -> list[str]:
+    # Neither NUL nor half a surrogate pair can stand in Postgres' JSON.
+    return [
+        text.lower()[:_LONGEST_KEPT].replace("\0", "").encode("utf-8", "replace").decode()
+        for text in islice(texts, 200)
+    ]

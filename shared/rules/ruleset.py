@@ -1,0 +1,185 @@
+"""The rules of one handler: what it accepts, what it rejects, and what they make of a mail.
+
+It takes a mail that a rule of `accept` fits (any mail where that list is empty), that no rule of
+`reject` fits, and for which `expression` is true. Rules are numbered through, `accept` first.
+Where a fact is not known the handler gets the mail: one too many can be looked at, one too few is
+missed by nobody until it is too late.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, Final, NamedTuple
+
+from shared.errors import InvalidInput
+from shared.rules import expression as expressions
+from shared.rules.conditions import FIELDS, Answer, Condition, all_of, read_condition
+from shared.rules.facts import RuleFacts
+
+MOST_RULES: Final = 50
+_LONGEST_REASON: Final = 200
+_PARTS: Final = ("accept", "reject", "expression")
+
+
+class Verdict(NamedTuple):
+    """Whether the handler takes the mail (None: cannot be said), and why not."""
+
+    takes: Answer
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """Conditions that must all hold."""
+
+    conditions: tuple[Condition, ...]
+
+    def answer(self, facts: RuleFacts) -> Answer:
+        return all_of(condition.answer(facts) for condition in self.conditions)
+
+    @property
+    def sentence(self) -> str:
+        return ", ".join(condition.sentence for condition in self.conditions)
+
+    @property
+    def label(self) -> str:
+        return ", ".join(condition.label for condition in self.conditions)
+
+    def to_json(self) -> dict[str, Any]:
+        return {condition.field: condition.to_json() for condition in self.conditions}
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """Without any rule a handler takes every mail of its connections."""
+
+    accept: tuple[Rule, ...] = ()
+    reject: tuple[Rule, ...] = ()
+    expression: str = ""
+
+    def __bool__(self) -> bool:
+        return bool(self.accept or self.reject or self.expression)
+
+    def __str__(self) -> str:
+        return " ".join(self.sentences)
+
+    @property
+    def asks_headers(self) -> bool:
+        """Whether header fields are needed, which the ledger does not keep."""
+        asked = any(c.field == "header" for c in self._conditions())
+        return asked or "headers" in self.expression
+
+    @property
+    def connections(self) -> list[str]:
+        """The names of connections that rules ask for."""
+        return [v for c in self._conditions() if c.field == "connection" for v in c.values]
+
+    @property
+    def sentences(self) -> list[str]:
+        """How the rules are read aloud, in the order of their numbers."""
+        told = [f"Takes mails {rule.sentence}." for rule in self.accept]
+        told += [f"Never takes mails {rule.sentence}." for rule in self.reject]
+        return [*told, f"Only where {self.expression}"] if self.expression else told
+
+    def judge(self, facts: RuleFacts) -> Verdict:
+        """What the rules make of a mail. No answer means that the handler gets it."""
+        accepted = self._accepted(facts)
+        if accepted is False:
+            return Verdict(False, "no rule accepts it")
+        unsure = "" if accepted else "a rule that accepts could not be answered"
+        for number, rule in enumerate(self.reject, len(self.accept) + 1):
+            fits = rule.answer(facts)
+            if fits:
+                return Verdict(False, f"rule {number}, {rule.label}"[:_LONGEST_REASON])
+            if fits is None:
+                unsure = unsure or f"rule {number} could not be answered"
+        if self.expression:
+            answer, problem = expressions.answer(self.expression, facts)
+            if answer is False:
+                return Verdict(False, "the expression is not true")
+            if answer is None:
+                unsure = unsure or f"the expression has no answer: {problem}"
+        return Verdict(None, unsure[:_LONGEST_REASON]) if unsure else Verdict(True)
+
+    def to_json(self) -> dict[str, Any]:
+        """As the API, the YAML file and the database have them."""
+        return {
+            "accept": [rule.to_json() for rule in self.accept],
+            "reject": [rule.to_json() for rule in self.reject],
+            "expression": self.expression,
+        }
+
+    def renamed(self, before: str, after: str) -> Rules:
+        """The same where a connection has a new name."""
+
+        def of(rule: Rule) -> Rule:
+            return Rule(tuple(_renamed(one, before, after) for one in rule.conditions))
+
+        return Rules(tuple(map(of, self.accept)), tuple(map(of, self.reject)), self.expression)
+
+    def _accepted(self, facts: RuleFacts) -> Answer:
+        if not self.accept:
+            return True
+        unknown = False
+        for rule in self.accept:
+            answer = rule.answer(facts)
+            if answer:
+                return True
+            unknown = unknown or answer is None
+        return None if unknown else False
+
+    def _conditions(self) -> Iterator[Condition]:
+        for rule in (*self.accept, *self.reject):
+            yield from rule.conditions
+
+
+def read_rules(value: Any) -> Rules:
+    """Rules from their JSON form; None: no rule. Raises InvalidInput that names the rule."""
+    if value is None:
+        return Rules()
+    if not isinstance(value, Mapping) or not set(value) <= set(_PARTS):
+        raise InvalidInput("Rules are: accept, reject, expression.", field="rules")
+    expression = value.get("expression") or ""
+    if not isinstance(expression, str):
+        raise InvalidInput("The expression is a text.", field="expression")
+    expression = expression.strip()
+    if expression:
+        expressions.check(expression)
+    accept = _list(value.get("accept"), "accept", 1)
+    return Rules(accept, _list(value.get("reject"), "reject", 1 + len(accept)), expression)
+
+
+@lru_cache(maxsize=1024)
+def stored_rules(text: str) -> Rules:
+    """Rules as the database gives them, read once for each version."""
+    return read_rules(json.loads(text))
+
+
+def _list(value: Any, name: str, first: int) -> tuple[Rule, ...]:
+    given = [] if value is None else value
+    if not isinstance(given, (list, tuple)) or len(given) > MOST_RULES:
+        raise InvalidInput(f"{name!r} is a list of at most {MOST_RULES} rules.", field="rules")
+    return tuple(_rule(one, number) for number, one in enumerate(given, first))
+
+
+def _rule(value: Any, number: int) -> Rule:
+    if not isinstance(value, Mapping) or not value:
+        raise InvalidInput(
+            f"Rule {number} holds no fact.", field="rules", hint=f"One of: {', '.join(FIELDS)}."
+        )
+    try:
+        found = [read_condition(str(name), one) for name, one in value.items()]
+    except InvalidInput as error:
+        raise InvalidInput(f"Rule {number}, {error}", field="rules", hint=error.hint) from None
+    order = list(FIELDS)
+    return Rule(tuple(sorted(found, key=lambda one: order.index(one.field))))
+
+
+def _renamed(condition: Condition, before: str, after: str) -> Condition:
+    if condition.field != "connection":
+        return condition
+    values = [after if v.casefold() == before.casefold() else v for v in condition.values]
+    return Condition(condition.field, tuple(dict.fromkeys(values)))

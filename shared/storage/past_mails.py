@@ -1,0 +1,102 @@
+"""The mails of the past as rules see them: what the ledger keeps of each. Reads only."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from psycopg import errors as pg
+from psycopg.rows import dict_row
+
+from shared.clock import first_id
+from shared.errors import InvalidInput
+from shared.mail.summary import MailHeaders
+from shared.rules.facts import RuleFacts, with_kept
+from shared.security import UNOPENED
+from shared.storage.pool import Session
+from shared.storage.queries import Queries
+
+_SQL = Queries("past_mails")
+
+
+@dataclass(frozen=True, slots=True)
+class PastMail:
+    """One mail. Header fields are not kept: what asks for them has no answer."""
+
+    id: uuid.UUID
+    connection_id: int
+    facts: RuleFacts
+    subject: str
+    sender: str
+    downloaded_at: datetime
+    had: frozenset[int]
+
+
+def page(
+    session: Session,
+    names: Mapping[int, str],
+    *,
+    since: datetime,
+    before: uuid.UUID | None,
+    connection_ids: Sequence[int] | None,
+    limit: int,
+    seconds: float,
+) -> list[PastMail]:
+    """Mails downloaded since `since`, newest first; `names` are those of the connections.
+
+    Raises InvalidInput where it would take longer than `seconds`.
+    """
+    values = {
+        "since": first_id(since),
+        "before": before,
+        "connection_ids": None if connection_ids is None else list(connection_ids),
+        "limit": limit,
+    }
+    try:
+        with session.transaction(), session.cursor(row_factory=dict_row) as cursor:
+            cursor.execute(f"SET LOCAL statement_timeout = '{int(seconds * 1000)}ms'")
+            return [_mail(row, names) for row in cursor.execute(_SQL["page"], values)]
+    except pg.QueryCanceled as error:
+        raise InvalidInput(
+            f"Looking at past mails was given up after {seconds:g} seconds.",
+            field="since",
+            hint="Look at fewer days.",
+        ) from error
+
+
+def _mail(row: Mapping[str, Any], names: Mapping[int, str]) -> PastMail:
+    plain = MailHeaders(
+        message_id=row["message_id"],
+        sender=row["sender"],
+        to=tuple(row["recipients"]),
+        cc=tuple(row["cc"]),
+        subject=row["subject"],
+        date=None,
+        sender_name=row["sender_name"],
+        to_names=("",) * len(row["recipients"]),
+        cc_names=("",) * len(row["cc"]),
+        findings=(),
+    )
+    headers = MailHeaders.from_json(row["headers"] or {}, plain)
+    facts = RuleFacts(
+        connection=names.get(row["connection_id"], ""),
+        folder=row["folder"],
+        sender=headers.sender.lower(),
+        addressed=tuple(one.lower() for one in (*headers.to, *headers.cc)),
+        subject=headers.subject,
+        size=row["size"],
+        signature=row["signature"] or "none",
+        encrypted=row["encrypted"],
+    )
+    return PastMail(
+        row["id"],
+        row["connection_id"],
+        with_kept(facts, row["facts"], opened=row["status"] not in UNOPENED),
+        row["subject"],
+        row["sender"],
+        row["downloaded_at"],
+        frozenset(row["had"]),
+    )

@@ -1,0 +1,144 @@
+"""Rules of handlers through the API and the command line: kept, tried, refused, followed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.integration.api.conftest import Api, Posthouse
+from tests.integration.api.test_connections import problem
+from tests.integration.api.test_messages import add_mail
+
+RULES = {
+    "accept": [{"sender": "@example.org", "kind": "person"}],
+    "reject": [{"size": "> 1 MB"}],
+    "expression": "",
+}
+
+
+def handler(api: Api, name: str, **fields: Any) -> dict[str, Any]:
+    answer = api.http.post("handlers", json={"name": name} | fields)
+    assert answer.status_code == 201, answer.text
+    made: dict[str, Any] = answer.json()
+    return made
+
+
+@pytest.mark.promise("R1")
+def test_rules_are_kept_as_they_were_given_and_read_aloud(api: Api) -> None:
+    made = handler(api, "kept", rules=RULES, group="desk", position=3)
+    assert made["rules"] == RULES
+    assert made["sentences"] == [
+        "Takes mails from anybody at example.org, of the kind person.",
+        "Never takes mails of more than 1 MB.",
+    ]
+    assert (made["group"], made["position"]) == ("desk", 3)
+    path = f"handlers/{made['id']}"
+    assert api.http.patch(path, json={"description": "x"}).json()["rules"] == RULES
+    cleared = api.http.patch(path, json={"rules": {}, "group": ""}).json()
+    assert cleared["rules"] == {"accept": [], "reject": [], "expression": ""}
+    assert cleared["sentences"] == []
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"rules": {"accept": [{"kind": "letter"}]}}, "Rule 1, kind"),
+        ({"rules": {"accept": [{"colour": "red"}]}}, "no fact 'colour'"),
+        ({"rules": {"expression": "kind == 3"}}, "expression is not right"),
+        ({"rules": {"accept": [{"connection": "Nowhere"}]}}, "no connection 'Nowhere'"),
+        ({"group": "No Name"}, "group's name"),
+        ({"position": -1}, "position"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_what_is_no_rule_is_refused(api: Api, fields: dict[str, Any], words: str) -> None:
+    answer = api.http.post("handlers", json={"name": "refused"} | fields)
+    assert words in problem(answer, 422)["detail"]
+
+
+def test_a_rule_follows_the_new_name_of_its_connection(api: Api) -> None:
+    box = api.create(name="Old name")
+    made = handler(api, "follows", rules={"accept": [{"connection": "old NAME"}]})
+    assert api.http.patch(f"connections/{box['id']}", json={"name": "New name"}).is_success
+    rules = api.http.get(f"handlers/{made['id']}").json()["rules"]
+    assert rules["accept"] == [{"connection": "New name"}]
+
+
+@pytest.mark.promise("R2")
+def test_a_dry_run_says_what_would_have_been_taken_and_changes_nothing(api: Api) -> None:
+    box, other = api.create(), api.create()
+    known = {"facts": "{}", "published_at": "2026-01-01", "recipients": "{desk@example.net}"}
+    person = add_mail(api, box["id"], sender="ann@example.org", columns=known)
+    machine = add_mail(
+        api, box["id"], sender="ben@example.org", columns=known | {"facts": '{"k": "auto-reply"}'}
+    )
+    unknown = add_mail(api, box["id"], sender="eve@example.org", columns={"facts": None})
+    add_mail(api, box["id"], sender="joe@example.com", columns=known)
+    add_mail(api, other["id"], sender="ann@example.org", columns=known)
+    made = handler(api, "tried", connections=[box["id"]])
+    path = f"handlers/{made['id']}/rules/dry-run"
+    tried = api.http.post(path, json={"rules": RULES}).json()
+    assert (tried["looked_at"], tried["taken"], tried["unsure"]) == (4, 2, 1)
+    assert {mail["id"] for mail in tried["listed"]} == {str(person), str(unknown)}
+    reasons = {mail["id"]: mail["reason"] for mail in tried["left_out"]}
+    assert reasons[str(machine)] == "no rule accepts it"
+    assert tried["complete"] is True
+    assert tried["not_kept"] == ""
+    # Header fields are not kept: it says so.
+    asked = {"accept": [{"header": "X-Loop", "sender": "@example.org"}]}
+    tried = api.http.post(path, json={"rules": asked, "days": 2}).json()
+    assert (tried["taken"], tried["unsure"]) == (3, 3)
+    assert "not kept" in tried["not_kept"]
+    # Another of its group, asked before it, has what it takes.
+    first = {"accept": [{"sender": "ann@example.org"}]}
+    handler(api, "earlier", group="tried", position=1, rules=first)
+    body = {"rules": RULES, "group": "tried", "position": 2}
+    tried = api.http.post(path, json=body).json()
+    assert [mail["id"] for mail in tried["listed"]] == [str(unknown)]
+    reasons = {mail["id"]: mail["reason"] for mail in tried["left_out"]}
+    assert reasons[str(person)] == "earlier of the group tried has it"
+    assert api.http.get(f"handlers/{made['id']}").json()["sentences"] == []
+    assert api.execute("SELECT count(*) FROM filtered") == [(0,)]
+    assert api.http.post(path, json={"rules": {"accept": [{}]}}).status_code == 422
+
+
+@pytest.mark.promise("R2")
+def test_the_commands_say_and_do_the_same(api: Api, posthouse: Posthouse, tmp_path: Path) -> None:
+    box = api.create()
+    add_mail(api, box["id"], sender="ann@example.org", columns={"facts": "{}", "subject": "Taken"})
+    made = handler(api, "shell", connections=[box["id"]])
+    path = tmp_path / "rules.yaml"
+    path.write_text(yaml.safe_dump(RULES))
+    tried = posthouse("handlers", "rules", "dry-run", "shell", str(path))
+    assert tried.code == 0, tried.err
+    assert "Of 1 mails of the last 30 days this would take 1." in tried.out
+    assert "Taken" in tried.out
+    assert "No rules" in posthouse("handlers", "rules", "show", "shell").out
+    assert posthouse("handlers", "rules", "set", "shell", str(path), "--json").json == RULES
+    assert "2. Never takes mails" in posthouse("handlers", "rules", "show", "shell").out
+    sent = ("handlers", "rules", "deliver", "shell", "--since", "2020-01-01", "--yes", "--json")
+    assert posthouse(*sent).json == {"count": 1}
+    (row,) = api.execute("SELECT asked_handlers, initial FROM outbox")
+    assert row == ([made["id"]], False)
+    written = tmp_path / "out.yaml"
+    assert posthouse("export", "-o", str(written)).code == 0
+    (entry,) = [h for h in yaml.safe_load(written.read_text())["handlers"] if h["name"] == "shell"]
+    assert entry["rules"] == {"accept": RULES["accept"], "reject": RULES["reject"]}
+    assert posthouse("handlers", "edit", "shell", "--group", "g", "--position", "4").code == 0
+    assert posthouse("handlers", "rules", "clear", "shell", "--json").json["accept"] == []
+    entry |= {"rules": {"reject": [{"kind": ["bounce", "list"]}]}, "group": "other"}
+    document = tmp_path / "in.yaml"
+    document.write_text(yaml.safe_dump({"handlers": [entry | {"connections": "all"}]}))
+    assert posthouse("apply", "-f", str(document)).code == 0
+    assert posthouse("apply", "-f", str(document), "--json").json["changes"] == []
+    found = api.http.get(f"handlers/{made['id']}").json()
+    assert found["rules"]["reject"] == [{"kind": ["bounce", "list"]}]
+    assert found["group"] == "other"
+    entry["rules"] = {"reject": [{"kind": "nothing"}]}
+    document.write_text(yaml.safe_dump({"handlers": [entry | {"connections": "all"}]}))
+    refused = posthouse("apply", "-f", str(document))
+    assert refused.code == 2
+    assert "Rule 1, kind" in refused.err

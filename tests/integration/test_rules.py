@@ -1,0 +1,300 @@
+"""Rules of handlers: who gets a mail, who does not and why, and that it is decided once."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from email.message import EmailMessage
+from typing import Any
+
+import pytest
+
+from services.decryptor.decrypting import STEPS_WITH_RULES
+from shared.rules.conditions import FIELDS
+from shared.storage import messages, outbox
+from tests.integration.api.conftest import Api
+from tests.rig.events import open_queue
+from tests.rig.house import House
+from tests.rig.interruption import MAILS, MAY_REPEAT, SETTINGS
+from tests.rig.mails import digests
+from tests.servers.dovecot import Dovecot
+
+
+def letter(subject: str, sender: str = "ann@example.org", **fields: str) -> EmailMessage:
+    mail = EmailMessage()
+    mail["From"], mail["Subject"] = sender, subject
+    mail["To"] = fields.pop("to", "support@example.net")
+    mail["Message-ID"] = f"<{subject}@example.org>"
+    for name, value in fields.items():
+        mail[name.replace("_", "-")] = value
+    mail.set_content("Hello.")
+    return mail
+
+
+def letters() -> list[bytes]:
+    plain = letter("plain")
+    pdf = letter("pdf", "bob@sub.example.com", Delivered_To="support+billing@example.net")
+    pdf.add_attachment(b"%PDF-1.4", maintype="application", subtype="pdf", filename="a.pdf")
+    machine = letter("machine", Auto_Submitted="auto-replied", X_Loop="yes", to="all@example.com")
+    large = letter("large")
+    large.add_attachment(b"x" * 40_000, maintype="application", subtype="zip", filename="a.zip")
+    secret = EmailMessage()
+    for name, value in letter("secret").items():
+        if name in ("From", "To", "Subject", "Message-ID"):
+            secret[name] = value
+    secret["Content-Type"] = 'application/pkcs7-mime; smime-type="enveloped-data"; name="smime.p7m"'
+    secret["Content-Transfer-Encoding"] = "base64"
+    secret.set_payload("MIAGCSqGSIb3DQEHA6CAMIACAQAxAAAA\r\n")
+    signed = EmailMessage()
+    for name, value in letter("signed").items():
+        if name in ("From", "To", "Subject", "Message-ID"):
+            signed[name] = value
+    signed["Content-Type"] = (
+        'multipart/signed; protocol="application/pkcs7-signature"; micalg=sha-256; boundary="b"'
+    )
+    signed.set_payload(
+        "--b\r\nContent-Type: text/plain\r\n\r\nHello.\r\n--b\r\n"
+        "Content-Type: application/pkcs7-signature\r\nContent-Transfer-Encoding: base64\r\n\r\n"
+        "MAA=\r\n--b--\r\n"
+    )
+    return [bytes(one) for one in (plain, pdf, machine, large, secret, signed)]
+
+
+#: For each fact: a value, and the mails that it fits (+: and that it cannot be answered for).
+FITTING: dict[str, list[tuple[Any, set[str]]]] = {
+    "recipient": [
+        ("all@example.com", {"machine"}),
+        ("@example.com", {"machine"}),
+        ("support+billing@example.net", {"pdf"}),
+        ("nobody@example.net", set()),
+    ],
+    "tag": [("Billing", {"pdf"}), ("sales", set())],
+    "sender": [
+        ("ANN@example.org", {"plain", "machine", "large", "secret", "signed"}),
+        ("@*.example.com", {"pdf"}),
+        ("example.com", set()),
+    ],
+    "subject": [("LAI", {"plain"}), ("nothing", set())],
+    "header": [("X-Loop", {"machine"}), ("x-loop: YES", {"machine"}), ("X-Loop: no", set())],
+    "kind": [
+        ("auto-reply", {"machine"}),
+        (["bounce", "person"], {"plain", "pdf", "large", "secret", "signed"}),
+        ("receipt", set()),
+    ],
+    "size": [("> 20 KB", {"large"}), ("> 1 MB", set())],
+    # What is in a mail that stays encrypted is not known: it is given in doubt.
+    "part": [("application/pdf", {"pdf", "secret"}), ("image/*", {"secret"})],
+    "folder": [("inbox", {"plain", "pdf", "machine", "large", "secret", "signed"}), ("X", set())],
+    "connection": [
+        ("The MAILBOX", {"plain", "pdf", "machine", "large", "secret", "signed"}),
+        ("another", set()),
+    ],
+    "authentication": [
+        ("dmarc=pass", set()),
+        ("dmarc=none", {"plain", "pdf", "machine", "large", "secret", "signed"}),
+    ],
+    "signature": [("invalid", {"signed"}), ("valid", set())],
+    "encrypted": [(True, {"secret"}), (False, {"plain", "pdf", "machine", "large", "signed"})],
+}
+EXPRESSIONS: list[tuple[str, set[str]]] = [
+    ('kind == "person" && size > 20000', {"large"}),
+    ('sender.endsWith("@sub.example.com") || "x-loop" in headers', {"pdf", "machine"}),
+    ('tags.exists(tag, tag == "billing")', {"pdf"}),
+    # A field that most mails do not have: no answer, hence in doubt.
+    ('headers["x-loop"][0] == "no"', {"plain", "pdf", "large", "secret", "signed"}),
+]
+
+
+@pytest.mark.promise("R1", "R3")
+def test_each_fact_is_answered_by_what_real_mails_say(
+    redis_url: str, dovecot: Dovecot, mail_user: str, build_house: Callable[..., House]
+) -> None:
+    assert FITTING.keys() == FIELDS.keys()
+    mails = letters()
+    dovecot.deliver(mail_user, mails)
+    house = build_house(redis_url)
+    house.add_handler()
+    wanted: dict[str, set[str]] = {}
+    for field, values in FITTING.items():
+        for number, (value, subjects) in enumerate(values):
+            wanted[f"takes-{field}-{number}"] = subjects
+            house.add_handler(f"takes-{field}-{number}", rules={"accept": [{field: value}]})
+    for number, (expression, subjects) in enumerate(EXPRESSIONS):
+        wanted[f"expert-{number}"] = subjects
+        house.add_handler(f"expert-{number}", rules={"expression": expression})
+    house.start("scheduler", "fetcher", "decryptor")
+    house.watch(dovecot, mail_user, name="The mailbox")
+    house.wait_settled(len(mails))
+    house.stop()
+    rows = house.query(
+        "SELECT h.name, m.subject FROM delivery AS d JOIN message AS m ON m.id = d.message_id"
+        " JOIN handler AS h ON h.id = d.handler_id"
+    )
+    had: dict[str, set[str]] = {name: set() for name in wanted}
+    for name, subject in rows:
+        had.setdefault(name, set()).add(subject)
+    assert len(had.pop("archive")) == len(mails)
+    assert had == wanted
+    # Everybody who did not get a mail is told why on its path.
+    missing = sum(len(mails) - len(subjects) for subjects in wanted.values())
+    assert house.count("filtered") == missing
+
+
+@pytest.mark.promise("R1", "I3")
+def test_in_a_group_exactly_one_handler_has_each_mail(
+    broker_url: str, dovecot: Dovecot, mail_user: str, build_house: Callable[..., House]
+) -> None:
+    mails = letters()
+    dovecot.deliver(mail_user, mails)
+    house = build_house(broker_url)
+    # The order is that of the positions, not of the handlers' age.
+    house.add_handler("rest", group="desk", position=3)
+    house.add_handler(
+        "machines", group="desk", position=1, rules={"accept": [{"kind": "auto-reply"}]}
+    )
+    house.add_handler("people", group="desk", position=2, rules={"accept": [{"subject": "pdf"}]})
+    house.add_handler("outside")
+    house.start("scheduler", "fetcher", "decryptor")
+    house.watch(dovecot, mail_user)
+    house.wait_settled(len(mails))
+    house.stop()
+    had = {
+        name: sorted(e["data"]["headers"]["subject"] for e in open_queue(broker_url, name).events())
+        for name in ("rest", "machines", "people", "outside")
+    }
+    assert had["machines"] == ["machine"]
+    assert had["people"] == ["pdf"]
+    assert had["rest"] == ["large", "plain", "secret", "signed"]
+    assert len(had["outside"]) == len(mails)
+
+
+@pytest.mark.promise("R1", "R3", "I3")
+@pytest.mark.parametrize("step", STEPS_WITH_RULES)
+def test_killed_at_any_step_while_the_rules_change_each_mail_has_one_handler_of_a_group(
+    step: str,
+    redis_url: str,
+    dovecot: Dovecot,
+    mail_user: str,
+    build_house: Callable[..., House],
+) -> None:
+    """The decryptor dies with mails in hand, the rules are turned round, another one goes on."""
+    dovecot.deliver(mail_user, MAILS)
+    house = build_house(redis_url, **SETTINGS)
+    house.add_handler("first", group="desk", position=1, rules={"reject": [{"subject": "zzz"}]})
+    house.add_handler("second", group="desk", position=2)
+    house.add_handler("none", rules={"accept": [{"subject": "zzz"}]})
+    house.start("scheduler", "fetcher")
+    (victim,) = house.start("decryptor", die_at=step)
+    house.watch(dovecot, mail_user)
+    house.wait(lambda: victim.poll() is not None, f"it dies at {step}")
+    house.processes.remove(victim)
+    house.change_handler("first", rules={"accept": [{"subject": "zzz"}]})
+    house.hasten()
+    house.start("decryptor")
+    house.wait_settled(len(MAILS))
+    house.stop()
+    had = {name: open_queue(redis_url, name).events() for name in ("first", "second", "none")}
+    assert had["none"] == []
+    times = Counter(event["id"] for event in had["first"] + had["second"])
+    assert max(times.values()) <= (2 if step in MAY_REPEAT else 1)
+    in_first = {event["data"]["sha256"] for event in had["first"]}
+    in_second = {event["data"]["sha256"] for event in had["second"]}
+    assert in_first.isdisjoint(in_second)
+    assert sorted(in_first | in_second) == digests(MAILS)
+    if STEPS_WITH_RULES.index(step) >= STEPS_WITH_RULES.index("decided"):
+        assert in_first  # what was decided under the old rules stands
+    # Each mail is final for each handler: delivered, or left out with a reason.
+    rows = house.query(
+        "SELECT message_id, handler_id FROM delivery UNION ALL"
+        " SELECT message_id, handler_id FROM filtered"
+    )
+    assert len(rows) == len(set(rows)) == 3 * len(MAILS)
+
+
+@pytest.mark.promise("R3")
+def test_a_mail_that_no_handler_wants_is_shown_with_its_reasons_and_delivered_on_purpose(
+    redis_url: str, dovecot: Dovecot, mail_user: str, build_house: Callable[..., House]
+) -> None:
+    dovecot.deliver(mail_user, [bytes(letter("auto", Auto_Submitted="auto-replied"))])
+    house = build_house(redis_url)
+    rules = {"accept": [{"recipient": "@example.net"}], "reject": [{"kind": "auto-reply"}]}
+    handler = house.add_handler("tickets", rules=rules)
+    house.start("scheduler", "fetcher", "decryptor")
+    house.watch(dovecot, mail_user)
+    house.wait(lambda: house.query("SELECT FROM message WHERE unwanted") != [], "it is decided")
+    with house.database.transaction() as session:
+        (found,) = messages.search(session, messages.MessageFilter(filtered_by=handler))
+        detail = messages.get(session, found.id)
+        assert not messages.handler_may_read(session, handler, found.id)
+    assert found.state == "unwanted"
+    assert "Not for tickets: rule 2, auto-reply" in [stop.text for stop in detail.path]
+    # Again to all: the rules stand. On purpose: it goes.
+    redeliver(house, found.id)
+    house.wait(lambda: house.count("outbox") == 0, "it is looked at again")
+    assert open_queue(redis_url, "tickets").events() == []
+    redeliver(house, found.id, handler)
+    house.wait_settled(1)
+    house.stop()
+    (event,) = open_queue(redis_url, "tickets").events()
+    assert event["data"]["headers"]["subject"] == "auto"
+    with house.database.transaction() as session:
+        detail = messages.get(session, found.id)
+    assert detail.message.state == "published"
+    assert [stop.what for stop in detail.path if "tickets" in stop.text][-1] == "published"
+
+
+@pytest.mark.promise("R1")
+def test_a_changed_rule_delivers_nothing_by_itself(
+    redis_url: str, dovecot: Dovecot, mail_user: str, build_house: Callable[..., House]
+) -> None:
+    dovecot.deliver(mail_user, letters())
+    house = build_house(redis_url)
+    house.add_handler()
+    house.add_handler("tickets", rules={"accept": [{"subject": "pdf"}]})
+    house.start("scheduler", "fetcher", "decryptor")
+    connection = house.watch(dovecot, mail_user)
+    house.wait_settled(6)
+    house.change_handler("tickets", rules={})
+    house.run_once(connection)
+    house.stop()
+    assert house.count("outbox") == 0
+    (event,) = open_queue(redis_url, "tickets").events()
+    assert event["data"]["headers"]["subject"] == "pdf"
+
+
+def redeliver(house: House, message_id: Any, *handlers: int) -> None:
+    with house.database.transaction() as session:
+        outbox.redeliver(session, [message_id], handlers)
+
+
+@pytest.mark.promise("R2", "R3")
+def test_what_it_would_have_taken_is_delivered_when_asked_for(
+    redis_url: str, dovecot: Dovecot, mail_user: str, build_house: Callable[..., House]
+) -> None:
+    """The decryptor decides once more: by header fields too, which no dry run can answer."""
+    dovecot.deliver(mail_user, letters())
+    house = build_house(redis_url)
+    house.add_handler("first", group="desk", position=1, rules={"accept": [{"subject": "pdf"}]})
+    handler = house.add_handler(
+        "tickets", group="desk", position=2, rules={"accept": [{"subject": "plain"}]}
+    )
+    house.start("scheduler", "fetcher", "decryptor")
+    house.watch(dovecot, mail_user)
+    house.wait(lambda: house.count("message") == 6 and house.count("outbox") == 0, "all decided")
+    house.change_handler(
+        "tickets",
+        rules={"accept": [{"header": "X-Loop"}, {"subject": "pdf"}, {"subject": "plain"}]},
+    )
+    with Api(house.database_url, house.store, secret_keys=tuple(house.secret_keys)) as api:
+        asked = {"since": "2020-01-01"}
+        answer = api.http.post(f"handlers/{handler}/deliver-since", json=asked)
+        assert answer.json() == {"count": 4, "next": None}, answer.text
+        house.wait(lambda: house.count("outbox") == 0, "all is decided anew")
+        again = api.http.post(f"handlers/{handler}/deliver-since", json=asked)
+        assert again.json()["count"] == 3  # those in doubt
+        house.wait(lambda: house.count("outbox") == 0, "all is decided anew")
+    house.stop()
+    subjects = [e["data"]["headers"]["subject"] for e in open_queue(redis_url, "tickets").events()]
+    assert subjects == ["plain", "machine"]  # once each, and not what the other of its group has
+    left = house.query("SELECT m.subject FROM message AS m WHERE m.unwanted ORDER BY 1")
+    assert left == [("large",), ("secret",), ("signed",)]

@@ -1,0 +1,205 @@
+"""The language of rules: how it is written, kept, read aloud, and what it refuses."""
+
+from __future__ import annotations
+
+import resource
+from typing import Any
+
+import pytest
+
+from shared.errors import InvalidInput
+from shared.mail.facts import read_facts
+from shared.mail.region import region
+from shared.rules.choosing import BY_GROUP, BY_RULES, Candidate, choose
+from shared.rules.facts import RuleFacts, kept, with_kept
+from shared.rules.ruleset import Rules, read_rules
+
+KNOWN = RuleFacts(
+    connection="Desk",
+    sender="ann@example.org",
+    addressed=("support@example.net",),
+    subject="Printer",
+    size=2000,
+    envelope=(),
+    kind="person",
+    parts=("text/plain",),
+    parts_complete=True,
+    authentication=("dmarc=pass",),
+    headers={"x-loop": ["yes"]},
+)
+#: What is known of a mail whose facts could not be read.
+UNREAD = with_kept(KNOWN._replace(headers=None), {"x": 1}, opened=True)._replace(
+    envelope=None, kind=None, parts=None, authentication=None
+)
+
+
+def rules(*accept: dict[str, Any], reject: Any = (), expression: str = "") -> Rules:
+    return read_rules({"accept": list(accept), "reject": list(reject), "expression": expression})
+
+
+def test_rules_are_read_aloud_by_their_numbers() -> None:
+    made = rules(
+        {"kind": ["person", "list"], "recipient": "example.net"},
+        {"size": ">1mb", "header": "X-Loop:yes"},
+        reject=[{"encrypted": True, "signature": "invalid"}],
+        expression="size > 3",
+    )
+    assert made.sentences == [
+        "Takes mails addressed to anybody at example.net, of the kind person or list.",
+        "Takes mails with the header field X-Loop with “yes” in it, of more than 1 MB.",
+        "Never takes mails whose signature is invalid, that came encrypted.",
+        "Only where size > 3",
+    ]
+    assert read_rules(made.to_json()) == made
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        [],
+        {"accept": {}},
+        {"deny": []},
+        {"accept": [{}]},
+        {"accept": [{"colour": "red"}]},
+        {"accept": [{"kind": "letter"}]},
+        {"accept": [{"kind": []}]},
+        {"accept": [{"subject": ""}]},
+        {"accept": [{"subject": "a\nb"}]},
+        {"accept": [{"subject": "\ud800"}]},
+        {"accept": [{"subject": "x" * 321}]},
+        {"accept": [{"size": "big"}]},
+        {"accept": [{"part": "pdf"}]},
+        {"accept": [{"sender": "a@b@c"}]},
+        {"accept": [{"authentication": "dmarc"}]},
+        {"accept": [{"header": "not a name"}]},
+        {"accept": [{"subject": None}]},
+        {"accept": [{"kind": "person"}] * 51},
+        {"expression": 3},
+        {"expression": "size"},
+        {"expression": "nothing == 1"},
+        {"expression": "kind == 3"},
+        {"expression": "subject + subject == ''"},
+        {"expression": "[1].map(a, a).size() == 1"},
+        {"expression": "(" * 100 + "true" + ")" * 100},
+        {"expression": "true" + " " * 2000 + "|| true"},
+        {"expression": "!!(!!!!!!(!!!!(((((!!(!!(!!!!((" * 8},
+        {"expression": "\0"},
+    ],
+    ids=repr,
+)
+def test_what_is_no_rule_is_refused_with_a_sentence(value: Any) -> None:
+    with pytest.raises(InvalidInput) as refused:
+        read_rules(value)
+    assert str(refused.value).strip()
+    assert refused.value.field in ("rules", "expression")
+
+
+@pytest.mark.promise("R1")
+@pytest.mark.parametrize(
+    ("rule", "fits"),
+    [
+        ({"authentication": "dmarc=pass"}, True),
+        ({"authentication": "DMARC=fail"}, False),
+        ({"authentication": "spf=none"}, True),
+        ({"recipient": "support@example.net", "kind": "person"}, True),
+        ({"recipient": "support@example.net", "kind": "list"}, False),
+        ({"size": "<= 2 KB"}, True),
+        ({"size": "< 2000"}, False),
+        ({"header": "X-LOOP"}, True),
+    ],
+    ids=repr,
+)
+def test_a_rule_fits_where_all_its_facts_hold(rule: dict[str, Any], fits: bool) -> None:
+    assert rules(rule).judge(KNOWN).takes is fits
+    rejected = rules(reject=[rule]).judge(KNOWN)
+    assert rejected.takes is not fits
+    assert rejected.reason.startswith("rule 1, ") == fits
+
+
+@pytest.mark.promise("R1")
+@pytest.mark.parametrize(
+    "made",
+    [
+        rules({"kind": "bounce"}),
+        rules({"part": "image/*"}),
+        rules(reject=[{"kind": "person"}]),
+        rules(reject=[{"header": "X-Loop"}]),
+        rules({"tag": "sales"}),
+        rules(expression='kind == "bounce"'),
+        rules(expression='"x" in headers'),
+    ],
+    ids=str,
+)
+def test_in_doubt_a_handler_gets_the_mail(made: Rules) -> None:
+    verdict = made.judge(UNREAD)
+    assert verdict.takes is None
+    assert verdict.reason
+
+
+def test_what_is_known_decides_although_something_is_not() -> None:
+    assert rules({"kind": "bounce", "subject": "other"}).judge(UNREAD).takes is False
+    assert rules(reject=[{"sender": "ann@example.org"}]).judge(UNREAD).takes is False
+    assert rules(expression='kind == "bounce" && size > 9000').judge(UNREAD).takes is False
+    assert rules(expression='kind == "bounce" || size > 9').judge(UNREAD).takes is True
+
+
+def test_an_expression_cannot_work_for_long() -> None:
+    many = KNOWN._replace(
+        parts=tuple(f"a/{n}" for n in range(200)), subject="a" * 100_000, headers=None
+    )
+    hard = rules(expression="parts.all(a, parts.all(b, parts.all(c, subject.matches('(a|aa)+$'))))")
+    size = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    assert hard.judge(many).takes is None
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - size < 64 * 1024
+
+
+def test_what_the_ledger_keeps_answers_as_the_mail_does() -> None:
+    mail = (
+        b"Delivered-To: a+b@example.org\r\nAuto-Submitted: auto-replied\r\n"
+        b"Authentication-Results: mx.google.com; dmarc=fail header.from=x.org\r\n"
+        b'Content-Type: multipart/mixed; boundary="b"\r\n\r\n--b\r\n\r\nHi\r\n--b\r\n'
+        b"Content-Type: Image/PNG\r\n\r\n\r\n--b--\r\n"
+    )
+    facts = read_facts(region(mail), trusted=("mx.google.com",), text_limit=0).to_json()
+    found = kept(facts)
+    assert found == {
+        "k": "auto-reply",
+        "d": ["a+b@example.org"],
+        "p": ["text/plain", "image/png"],
+        "a": ["dmarc=fail"],
+    }
+    plain = read_facts(region(b"Subject: x\r\n\r\nHi"), trusted=(), text_limit=0)
+    assert kept(plain.to_json()) == {}
+    answered = with_kept(RuleFacts(), {}, opened=True)
+    assert (answered.kind, answered.parts) == ("person", ("text/plain",))
+
+
+FIRST = Candidate(1, "first", rules({"subject": "a"}), "desk", 5)
+SECOND = Candidate(2, "second", Rules(), "desk", 9)
+ALONE = Candidate(3, "alone")
+
+
+def test_what_was_decided_stands_whatever_the_rules_say() -> None:
+    def facts() -> RuleFacts:
+        return KNOWN._replace(subject="a")
+
+    everybody = [SECOND, FIRST, ALONE]
+    made = choose(everybody, facts, asked={1, 2, 3})
+    assert made.chosen == {1, 3}
+    assert [(one.handler_id, one.by, one.reason) for one in made.left_out] == [
+        (2, BY_GROUP, "first of the group desk has it")
+    ]
+    # Chosen before: it keeps the mail. Left out before: it does not get it.
+    assert choose(everybody, facts, asked={1, 2, 3}, chosen={2}).chosen == {2, 3}
+    assert choose(everybody, facts, asked={1, 2, 3}, left_out={1: BY_RULES}).chosen == {2, 3}
+    # Had by one of the group: nobody else of it is asked for.
+    assert choose(everybody, facts, asked={2, 3}, had={1}).chosen == {3}
+    # The one that was chosen is gone: its place is given anew.
+    assert choose([SECOND], facts, asked={2}, chosen={1}, left_out={2: BY_GROUP}).chosen == {2}
+
+
+def test_facts_are_read_only_where_a_rule_asks() -> None:
+    def facts() -> RuleFacts:
+        raise AssertionError("read")
+
+    assert choose([SECOND, ALONE], facts, asked={2, 3}).chosen == {2, 3}

@@ -15,10 +15,10 @@ from shared.connections import Connection
 from shared.credentials import ClientSecrets, Credential
 from shared.errors import Conflict, InvalidInput, NotFound, PosthouseError
 from shared.hosts import HostRules
-from shared.mailbox import oauth
 from shared.mailbox.base import Login
-from shared.mailbox.connect import AllowHost
-from shared.mailbox.oauth_tokens import Tokens
+from shared.mailbox.net.connect import AllowHost
+from shared.mailbox.oauth import provider as oauth
+from shared.mailbox.oauth.tokens import Tokens
 from shared.storage import authorisations, connections, credentials
 from shared.storage.authorisations import Authorisation, PostgresTokenCache
 from shared.storage.pool import Database

@@ -16,7 +16,7 @@ from collections.abc import Sequence, Set
 from services.fetcher.intake import Intake
 from shared.errors import PosthouseError, TryAgain
 from shared.mailbox.base import Mailbox, MailRef, SessionLost
-from shared.mailbox.refused_mails import MailRefused
+from shared.mailbox.errors.refused_mails import MailRefused
 from shared.messages import Key
 
 

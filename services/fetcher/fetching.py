@@ -37,7 +37,7 @@ from shared.mailbox.base import (
     Unreachable,
     is_another_folder,
 )
-from shared.mailbox.refused_mails import MailRefused
+from shared.mailbox.errors.refused_mails import MailRefused
 from shared.mailbox.start_rules import start_refusal
 from shared.messages import Key
 from shared.storage import download_failures, ledger, scheduling

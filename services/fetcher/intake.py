@@ -11,8 +11,8 @@ from shared.errors import MailFailure, PosthouseError
 from shared.mail.fields import HEADER_LIMIT, read_fields
 from shared.mail.summary import header_digest, summarise
 from shared.mailbox.base import MailRef
-from shared.mailbox.refused_mails import MailRefused
-from shared.mailbox.server_notes import ServerNote, is_server_note
+from shared.mailbox.errors.refused_mails import MailRefused
+from shared.mailbox.errors.server_notes import ServerNote, is_server_note
 from shared.messages import NewMessage, RawRef
 from shared.storage.ledger import Refused
 from shared.store import Pack, Store

@@ -10,7 +10,7 @@ from datetime import datetime
 
 from shared.mail.summary import header_digest, header_octets
 from shared.mailbox.base import Known, Listing, Mailbox, MailRef
-from shared.mailbox.pop3_dates import first_date
+from shared.mailbox.pop3.dates import first_date
 from shared.storage import leases
 from shared.storage.key_contents import recognise_keys
 from shared.storage.known import know

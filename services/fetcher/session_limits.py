@@ -15,7 +15,7 @@ import structlog
 
 from shared.errors import TryAgain
 from shared.mailbox.base import StepFailed
-from shared.mailbox.refusals import TOO_MANY
+from shared.mailbox.errors.provider_errors import TOO_MANY
 from shared.telemetry import metrics
 
 _log = structlog.get_logger(__name__)

@@ -23,7 +23,7 @@ from services.fetcher.session_limits import (
 from shared.connections import Connection, Mode
 from shared.errors import PosthouseError, TryAgain
 from shared.mailbox.base import Cursor, Mailbox, StepFailed
-from shared.mailbox.idle import IdleLoop
+from shared.mailbox.imap.idle import IdleLoop
 from shared.telemetry import metrics
 
 #: Servers log idle clients out after 30 minutes (RFC 9051 section 5.4).

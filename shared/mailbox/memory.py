@@ -31,7 +31,7 @@ from shared.mailbox.base import (
     mail_too_large,
     mail_vanished,
 )
-from shared.mailbox.refused_mails import MailRefused
+from shared.mailbox.errors.refused_mails import MailRefused
 from shared.messages import Key
 
 _CHUNK = 65_536

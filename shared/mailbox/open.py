@@ -8,9 +8,15 @@ import ssl
 from collections.abc import Callable, Iterator
 
 from shared.connections import Connection, Mode, TransportSecurity
-from shared.mailbox import diagnosis, imap_login, pop3_login
 from shared.mailbox.base import Login, Mailbox, OAuthRefused, SessionLost, StepFailed, Unreachable
-from shared.mailbox.connect import (
+from shared.mailbox.errors import diagnosis
+from shared.mailbox.errors.provider_errors import TOO_MANY
+from shared.mailbox.graph.http import GraphHttp
+from shared.mailbox.graph.mailbox import GraphMailbox
+from shared.mailbox.imap import login as imap_login
+from shared.mailbox.imap.mailbox import ImapMailbox
+from shared.mailbox.imap.session import ImapSession
+from shared.mailbox.net.connect import (
     AllowHost,
     Deadline,
     client_certificate_refused,
@@ -19,16 +25,12 @@ from shared.mailbox.connect import (
     start_tls,
     tls_context,
 )
-from shared.mailbox.graph import GraphMailbox
-from shared.mailbox.graph_http import GraphHttp
-from shared.mailbox.imap import ImapMailbox
-from shared.mailbox.imap_session import ImapSession
-from shared.mailbox.limiting import ProcessLimiter, RequestLimiter
-from shared.mailbox.pop3 import Pop3Mailbox
-from shared.mailbox.pop3_session import Pop3Session
-from shared.mailbox.refusals import TOO_MANY
-from shared.mailbox.transcript import Transcript
-from shared.mailbox.wire import Wire
+from shared.mailbox.net.limiting import ProcessLimiter, RequestLimiter
+from shared.mailbox.net.stream import Wire
+from shared.mailbox.net.transcript import Transcript
+from shared.mailbox.pop3 import login as pop3_login
+from shared.mailbox.pop3.mailbox import Pop3Mailbox
+from shared.mailbox.pop3.session import Pop3Session
 
 READ_TIMEOUT_S = 60.0
 
@@ -50,7 +52,7 @@ def open_mailbox(
 
     Raises a `StepFailed` with `step`, `code`, `hint` and `transcript`: Unreachable (try again) or
     Refused (needs a person), or `refusals.LoginNeeded`. The usual refusals of providers have the
-    codes of `shared.mailbox.diagnosis`; the others: `unknown-host`, `dns-failed`,
+    codes of `shared.mailbox.errors.diagnosis`; the others: `unknown-host`, `dns-failed`,
     `dns-timeout`, `host-forbidden`, `connect-timeout`, `connection-refused`, `unreachable`,
     `tls-failed`, `certificate-expired`, `certificate-untrusted`, `certificate-wrong-host`,
     `ca-unreadable`, `client-certificate-refused`, `client-certificate-unreadable`,

@@ -189,7 +189,7 @@ def unused_since(session: Session, before: datetime, limit: int = 100) -> list[i
 
 
 class PostgresTokenCache:
-    """The token cache of one connection (`shared.mailbox.oauth_tokens.TokenCache`)."""
+    """The token cache of one connection (`shared.mailbox.oauth.tokens.TokenCache`)."""
 
     def __init__(self, database: Database, seal: Seal, connection_id: int) -> None:
         self._database = database

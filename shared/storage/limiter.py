@@ -1,4 +1,4 @@
-"""How many requests a mailbox gets at once, over all replicas (`shared.mailbox.limiting`).
+"""How many requests a mailbox gets at once, over all replicas (`shared.mailbox.net.limiting`).
 
 Places are rows with an end, not advisory locks: a place is held for as long as a download takes,
 and a lock would pin one of the few database connections for that time.

@@ -9,7 +9,7 @@ import pytest
 
 from shared.errors import PosthouseError
 from shared.mailbox.base import MailRef, SessionLost
-from shared.mailbox.refused_mails import MailRefused
+from shared.mailbox.errors.refused_mails import MailRefused
 from tests.contract.recorders import Collector
 from tests.integration.mail_sessions import connection_to, opened
 from tests.servers.scripted import (

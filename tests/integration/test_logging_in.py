@@ -11,8 +11,8 @@ import pytest
 from shared.connections import Mode, TransportSecurity
 from shared.errors import NeedsPerson, TryAgain
 from shared.mailbox.base import Login, OAuthRefused, StepFailed
+from shared.mailbox.net.scram import Scram
 from shared.mailbox.open import open_mailbox
-from shared.mailbox.scram import Scram
 from tests.integration.mail_sessions import connection_to, failure, opened
 from tests.servers.certificates import Authority
 from tests.servers.cyrus import Cyrus

@@ -13,8 +13,8 @@ import pytest
 
 from shared.connections import Mode, TransportSecurity
 from shared.errors import NeedsPerson, TryAgain
-from shared.mailbox import connect
 from shared.mailbox.base import StepFailed
+from shared.mailbox.net import connect
 from tests.integration.mail_sessions import connection_to, failure, opened
 from tests.servers.certificates import Authority
 from tests.servers.dovecot import Dovecot

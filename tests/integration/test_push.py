@@ -12,7 +12,7 @@ import pytest
 from shared.connections import AfterDownload, Selection
 from shared.errors import PosthouseError
 from shared.mailbox.base import Login, Mailbox, Refused
-from shared.mailbox.idle import IdleLoop
+from shared.mailbox.imap.idle import IdleLoop
 from shared.mailbox.open import open_mailbox
 from tests.contract.mailbox_kinds import mail
 from tests.contract.recorders import KnownKeys

@@ -24,6 +24,8 @@ PLANTED = [
     ("services/decryptor/spool.py", "import redis", "brokers only in queueing"),
     ("shared/utils.py", "import psycopg", "Postgres only in storage"),
     ("shared/utils.py", "", "inside shared"),
+    ("shared/mailbox/pop3/login.py", "import shared.mailbox.imap.login", "inside mailbox"),
+    ("shared/mailbox/extra.py", "", "inside mailbox"),
     ("services/admin/operations/people.py", "import services.admin.pages.app", "inside admin"),
     ("services/admin/pages/mails.py", "import services.admin.api.messages", "inside admin"),
     ("services/admin/pages/mails.py", "import shared.storage.people", "storage is reached"),

@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 
 from shared.errors import NeedsAuthorisation, NeedsPerson, PosthouseError, TryAgain
-from shared.mailbox import diagnosis
 from shared.mailbox.base import OAuthRefused, Refused
+from shared.mailbox.errors import diagnosis
 
 PERSON, LOGIN, AGAIN = NeedsPerson, NeedsAuthorisation, TryAgain
 

@@ -7,7 +7,7 @@ import ipaddress
 import pytest
 
 from shared.hosts import HostRules
-from shared.mailbox.connect import by_turns
+from shared.mailbox.net.connect import by_turns
 from shared.settings import INSTANCE_SECRETS
 
 SECRETS = [

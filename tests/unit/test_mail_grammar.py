@@ -14,17 +14,17 @@ from hypothesis import strategies as st
 from shared.connections import AfterDownload, Connection, Mode, Selection
 from shared.errors import PosthouseError
 from shared.mailbox.base import Folder, MailRef, SessionLost
-from shared.mailbox.imap import ImapMailbox
-from shared.mailbox.imap_fetch import fetch_bodies
-from shared.mailbox.imap_metadata import parse_date, search_date
-from shared.mailbox.imap_names import (
+from shared.mailbox.imap.fetch import fetch_bodies
+from shared.mailbox.imap.mailbox import ImapMailbox
+from shared.mailbox.imap.metadata import parse_date, search_date
+from shared.mailbox.imap.names import (
     ListedFolder,
     Naming,
     find_folder,
     listed_folders,
     near_matches,
 )
-from shared.mailbox.imap_session import (
+from shared.mailbox.imap.session import (
     ImapSession,
     Literal,
     Untagged,
@@ -32,11 +32,11 @@ from shared.mailbox.imap_session import (
     string,
     uid_sets,
 )
-from shared.mailbox.pop3 import Pop3Mailbox
-from shared.mailbox.pop3_session import Pop3Session
-from shared.mailbox.pop3_text import read_text
-from shared.mailbox.transcript import Transcript
-from shared.mailbox.wire import Wire
+from shared.mailbox.net.stream import Wire
+from shared.mailbox.net.transcript import Transcript
+from shared.mailbox.pop3.mailbox import Pop3Mailbox
+from shared.mailbox.pop3.session import Pop3Session
+from shared.mailbox.pop3.text import read_text
 from tests.contract.recorders import Collector, KnownKeys
 
 SLASH, COURIER, FLAT = Naming("/", ""), Naming(".", "INBOX."), Naming("", "")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from shared.mail.fields import read_fields
-from shared.mailbox import server_notes
+from shared.mailbox.errors import server_notes
 
 NOTE = (
     b"MIME-Version: 1.0\r\n"

@@ -15,11 +15,11 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from shared.mailbox import connect
 from shared.mailbox.base import Refused
-from shared.mailbox.connect import Deadline, tls_context
-from shared.mailbox.https import trust
-from shared.mailbox.transcript import Transcript
+from shared.mailbox.net import connect
+from shared.mailbox.net.connect import Deadline, tls_context
+from shared.mailbox.net.https import trust
+from shared.mailbox.net.transcript import Transcript
 
 Serve = Callable[[x509.Certificate, ec.EllipticCurvePrivateKey], int]
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 from shared.errors import NeedsAuthorisation, NeedsPerson, PosthouseError, TryAgain
-from shared.mailbox import diagnosis, entra_numbers, refusals
 from shared.mailbox.base import OAuthRefused
-from shared.mailbox.imap_login import login_error
-from shared.mailbox.refusals import Diagnosis, GrantLost
+from shared.mailbox.errors import diagnosis, entra_numbers, provider_errors
+from shared.mailbox.errors.provider_errors import Diagnosis, GrantLost
+from shared.mailbox.net.sasl import login_error
 from tests.corpus import Line, lines
 
 LINES = lines()
@@ -66,7 +66,7 @@ def test_each_refusal_means_what_it_says(line: Line) -> None:
 
 @pytest.mark.promise("A5")
 def test_every_meaning_has_something_to_do() -> None:
-    known = [value for value in vars(refusals).values() if isinstance(value, Diagnosis)]
+    known = [value for value in vars(provider_errors).values() if isinstance(value, Diagnosis)]
     assert len(known) > 35
     assert [one.code for one in known if len(one.hint) < 20] == []
     assert len({one.code for one in known}) == len(known)

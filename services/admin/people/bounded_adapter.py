@@ -7,7 +7,7 @@ from typing import Any
 import requests
 from requests.adapters import HTTPAdapter
 
-from shared.mailbox.https_transport import ANSWER_LIMIT, unfolded
+from shared.mailbox.net.https_transport import ANSWER_LIMIT, unfolded
 
 _CHUNK = 65_536
 

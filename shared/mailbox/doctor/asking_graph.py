@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from shared.connections import Selection
-from shared.mailbox import graph_batch, graph_listing, graph_mime
 from shared.mailbox.base import MailRef
 from shared.mailbox.doctor.examining import (
     SAMPLES,
@@ -17,8 +16,11 @@ from shared.mailbox.doctor.examining import (
     look_up_by_name,
     opened,
 )
-from shared.mailbox.graph import GraphMailbox
-from shared.mailbox.graph_http import GraphError
+from shared.mailbox.graph import batch as graph_batch
+from shared.mailbox.graph import listing as graph_listing
+from shared.mailbox.graph import mime as graph_mime
+from shared.mailbox.graph.http import GraphError
+from shared.mailbox.graph.mailbox import GraphMailbox
 
 #: A request of a batch that changes nothing, in place of those that settle.
 _LOOK: Final = {"method": "GET", "suffix": "?$select=id"}

@@ -19,9 +19,9 @@ from shared.mailbox.doctor.examining import (
     opened,
     smallest,
 )
-from shared.mailbox.idle import IdleLoop
-from shared.mailbox.imap import ImapMailbox
-from shared.mailbox.imap_search import around, search, searches
+from shared.mailbox.imap.idle import IdleLoop
+from shared.mailbox.imap.mailbox import ImapMailbox
+from shared.mailbox.imap.search import around, search, searches
 
 #: Seconds for IDLE to be taken and left.
 _IDLE_S: Final = 15.0

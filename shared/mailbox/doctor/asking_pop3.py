@@ -16,7 +16,7 @@ from shared.mailbox.doctor.examining import (
     opened,
     smallest,
 )
-from shared.mailbox.pop3 import Pop3Mailbox
+from shared.mailbox.pop3.mailbox import Pop3Mailbox
 
 _REMOVES: Final = (
     "the server lets go of mails that were retrieved (EXPIRE 0, or Gmail's rule): a download would "

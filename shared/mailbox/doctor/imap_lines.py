@@ -10,7 +10,7 @@ from imapclient import imap_utf7
 
 from shared.mailbox.doctor.examining import NOBODYS
 from shared.mailbox.doctor.pseudonyms import Pseudonyms, challenge, header_of, mail_of
-from shared.mailbox.imap_names import decode_name
+from shared.mailbox.imap.names import decode_name
 
 _LITERAL: Final = re.compile(rb"\{(\d{1,20})\+?\}\r?\n")
 _NAME: Final = re.compile(rb'("(?:[^"\\]|\\.)*"|\{\d+\+?\}\r\n|[^ ()"{]+)')

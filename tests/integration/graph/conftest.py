@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from shared.connections import Connection, Mode
-from shared.mailbox.graph import GraphMailbox
-from shared.mailbox.graph_http import GraphHttp
-from shared.mailbox.limiting import ProcessLimiter
-from shared.mailbox.transcript import Transcript
+from shared.mailbox.graph.http import GraphHttp
+from shared.mailbox.graph.mailbox import GraphMailbox
+from shared.mailbox.net.limiting import ProcessLimiter
+from shared.mailbox.net.transcript import Transcript
 from tests.servers.graph import GraphServer
 from tests.servers.graph.mailboxes import GraphMailbox as Box
 

@@ -10,7 +10,7 @@ import pytest
 
 from shared.connections import AfterDownload, Selection
 from shared.errors import NeedsAuthorisation, NeedsPerson, TryAgain
-from shared.mailbox.graph import GraphMailbox
+from shared.mailbox.graph.mailbox import GraphMailbox
 from shared.storage.limiter import PostgresLimiter
 from shared.storage.pool import Database
 from tests.contract.mailbox_kinds import mail, subject_of

@@ -10,8 +10,8 @@ from shared.clouds import CLOUDS, Cloud
 from shared.connections import Mode
 from shared.credentials import Grant, Provider
 from shared.errors import InvalidInput, NeedsAuthorisation, NeedsPerson
-from shared.mailbox.oauth import WrongAccount, same_account
-from shared.mailbox.oauth_tokens import Tokens
+from shared.mailbox.oauth.provider import WrongAccount, same_account
+from shared.mailbox.oauth.tokens import Tokens
 from tests.integration.oauth.conftest import ALICE, House
 from tests.servers.oidc import REDIRECT
 

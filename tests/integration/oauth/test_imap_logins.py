@@ -13,7 +13,7 @@ from shared.connections import Connection, Mode, Selection
 from shared.credentials import Credential, Provider
 from shared.errors import NeedsAuthorisation, NeedsPerson
 from shared.mailbox.base import Mailbox
-from shared.mailbox.oauth_tokens import Tokens
+from shared.mailbox.oauth.tokens import Tokens
 from shared.mailbox.open import open_mailbox
 from tests.contract.mailbox_kinds import mail, subject_of
 from tests.contract.recorders import Collector, KnownKeys

@@ -11,7 +11,7 @@ from shared import clouds
 from shared.connections import Mode, TransportSecurity, edit
 from shared.credentials import Credential, Grant, Provider
 from shared.errors import InvalidInput, NeedsAuthorisation, NeedsPerson
-from shared.mailbox import diagnosis
+from shared.mailbox.errors import diagnosis
 from shared.mailbox.open import open_mailbox
 from tests.contract.mailbox_kinds import mail
 from tests.integration.oauth.conftest import ALICE, House

@@ -17,10 +17,11 @@ from shared.credentials import ClientSecrets, Credential, Provider
 from shared.errors import NeedsAuthorisation, NeedsPerson, TryAgain
 from shared.hosts import HostRules
 from shared.logins import GrantShared, Logins, Others
-from shared.mailbox import https, oauth
 from shared.mailbox.base import Login
-from shared.mailbox.oauth_microsoft import MicrosoftProvider
-from shared.mailbox.oauth_tokens import Tokens
+from shared.mailbox.net import https
+from shared.mailbox.oauth import provider as oauth
+from shared.mailbox.oauth.microsoft import MicrosoftProvider
+from shared.mailbox.oauth.tokens import Tokens
 from shared.mailbox.open import open_mailbox
 from shared.storage import authorisations
 from shared.vault import tokens_place
@@ -178,7 +179,7 @@ def test_a_login_with_the_wrong_account_ends_no_grant(
     wrong = Tokens(
         access_token="a", refresh_token="r", expires_at=utc_now(), account="bob@example.org"
     )
-    monkeypatch.setattr("shared.mailbox.oauth_google.GoogleProvider.redeem", lambda *_: wrong)
+    monkeypatch.setattr("shared.mailbox.oauth.google.GoogleProvider.redeem", lambda *_: wrong)
     with pytest.raises(oauth.WrongAccount):
         oauth.finish(connection, google, ClientSecrets("secret"), b"{}", {})
     assert [path for path, _ in provider.asked if "revoke" in path] == []
@@ -198,7 +199,7 @@ def test_a_principal_name_that_is_no_mail_address_is_the_same_account(
         names=("a.smith@corp.example", "Alice@example.org"),
     )
     monkeypatch.setattr(
-        "shared.mailbox.oauth_microsoft.MicrosoftProvider.redeem", lambda *_: tokens
+        "shared.mailbox.oauth.microsoft.MicrosoftProvider.redeem", lambda *_: tokens
     )
     assert oauth.finish(connection, microsoft, ClientSecrets("s"), b"{}", {}) == tokens
 

@@ -15,8 +15,8 @@ from shared.clock import utc_now
 from shared.credentials import Provider
 from shared.errors import NeedsAuthorisation, TryAgain
 from shared.logins import Logins
-from shared.mailbox import oauth
-from shared.mailbox.oauth_tokens import Tokens
+from shared.mailbox.oauth import provider as oauth
+from shared.mailbox.oauth.tokens import Tokens
 from shared.storage.pool import Database
 from tests.integration.oauth.conftest import House
 
@@ -216,4 +216,4 @@ def _unreachable(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object, **__: object) -> Callable[[], None]:
         raise TryAgain("The provider cannot be reached.")
 
-    monkeypatch.setattr("shared.mailbox.oauth_microsoft.MicrosoftProvider.refresh", refuse)
+    monkeypatch.setattr("shared.mailbox.oauth.microsoft.MicrosoftProvider.refresh", refuse)

@@ -21,11 +21,11 @@ from shared.connections import Connection, Mode, TransportSecurity
 from shared.credentials import Credential, Grant, Provider
 from shared.handlers import Handler
 from shared.mailbox.base import Mailbox
-from shared.mailbox.graph import GraphMailbox
-from shared.mailbox.graph_http import GraphHttp
-from shared.mailbox.limiting import ProcessLimiter
-from shared.mailbox.oauth_tokens import Tokens
-from shared.mailbox.transcript import Transcript
+from shared.mailbox.graph.http import GraphHttp
+from shared.mailbox.graph.mailbox import GraphMailbox
+from shared.mailbox.net.limiting import ProcessLimiter
+from shared.mailbox.net.transcript import Transcript
+from shared.mailbox.oauth.tokens import Tokens
 from shared.storage import authorisations, connections, handlers, scheduling
 from shared.vault import Vault, new_key, password_place, tokens_place
 from tests.corpus import Line, lines

@@ -1,0 +1,1 @@
+"""What servers and providers say when they refuse, and what it means."""

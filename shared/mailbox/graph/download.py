@@ -1,0 +1,218 @@
+"""Mails out of Graph: their MIME form, up to three at a time, spooled, handed on one by one.
+
+Source: "Get MIME content of a message" (GET …/messages/{id}/$value).
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from typing import IO, Final
+
+from shared.errors import MailFailure, NeedsPerson, PosthouseError, TryAgain
+from shared.mailbox.base import HEADER_LIMIT, MailRef, Sink, mail_vanished
+from shared.mailbox.errors.refused_mails import MailRefused, RefusedMails
+from shared.mailbox.graph import mime as graph_mime
+from shared.mailbox.graph.http import GraphError, GraphHttp, judged
+from shared.mailbox.net.limiting import AT_ONCE
+
+_IN_MEMORY: Final = 1 << 20
+_CHUNK: Final = 1 << 18
+#: Times that a mail is begun anew when its connection breaks in the middle.
+_TRIES: Final = 3
+#: Refusals that are not about what the item is.
+_NOT_OF_ITEM: Final = frozenset({401, 429})
+#: A mail that has no MIME form: Exchange could not convert it, or it is no mail.
+_NO_MIME: Final = frozenset({400, 405, 406, 415, 422, 500, 501})
+
+#: Errors by which Graph does not give a mail now.
+_OF_GRAPH: Final = frozenset(
+    {"throttled", "graph-unavailable", "mailbox-busy", "broken-off", "timeout", "unreachable"}
+)
+
+
+def download(graph: GraphHttp, refs: Sequence[MailRef], sink: Sink, limit: int) -> None:
+    """Streams each mail into `sink`. Memory: a megabyte a mail under way, the rest on disk.
+
+    A mail that Graph throttles, or whose answer breaks off each time, is abandoned as refused:
+    requests are independent of each other, so the others may come.
+    """
+    refusals = RefusedMails(sink)
+    ahead: deque[tuple[MailRef, Future[IO[bytes] | PosthouseError]]] = deque()
+    with ThreadPoolExecutor(AT_ONCE, thread_name_prefix="graph") as pool:
+        try:
+            for ref in refs:
+                if ref.size > limit and not _may_fit(ref, limit):
+                    sink.abandon(ref, too_large(limit))
+                    continue
+                if refusals.enough:
+                    refusals.not_asked([ref])
+                    continue
+                ahead.append((ref, pool.submit(_fetch, graph, ref, limit)))
+                if len(ahead) > AT_ONCE:
+                    _hand_on(*ahead.popleft(), sink, refusals)
+            while ahead:
+                _hand_on(*ahead.popleft(), sink, refusals)
+        finally:
+            for _, future in ahead:
+                future.cancel()
+            for _, future in ahead:
+                if not future.cancelled() and future.exception() is None:
+                    spool = future.result()
+                    if not isinstance(spool, PosthouseError):
+                        spool.close()
+
+
+def headers(graph: GraphHttp, refs: Sequence[MailRef]) -> Iterator[tuple[MailRef, bytes]]:
+    """The header block of each mail that still exists, with the empty line that ends it."""
+    for ref in refs:
+        try:
+            with _value(graph, ref) as chunks:
+                yield ref, _header_block(chunks)
+        except GraphError as failure:
+            if failure.status == 404:
+                continue
+            with judged("reading a header"):
+                if failure.status not in _NO_MIME:
+                    raise
+                spool = graph_mime.rebuild(graph, ref, failure)
+            with spool:
+                yield ref, _header_block(iter(lambda file=spool: file.read(_CHUNK), b""))  # type: ignore[misc]
+
+
+@contextmanager
+def _value(graph: GraphHttp, ref: MailRef) -> Iterator[Iterator[bytes]]:
+    """The octets of the MIME form; of an S/MIME item that has none, those of its attachment.
+
+    A refusal that may pass is waited out only where it is not about such an item: Exchange answers
+    for them with whatever status.
+    """
+    stored: IO[bytes] | None = None
+
+    def is_smime(failure: GraphError) -> bool:
+        nonlocal stored
+        if failure.status not in _NOT_OF_ITEM:
+            stored = graph_mime.of_smime(graph, ref, failure)
+        return stored is not None
+
+    with ExitStack() as stack:
+        try:
+            path = graph.message(ref) + "/$value"
+            chunks = stack.enter_context(graph.stream(path, unless=is_smime))
+        except GraphError as failure:
+            if stored is None and (failure.passes or not is_smime(failure)):
+                raise
+            assert stored is not None
+            chunks = _pieces(stack.enter_context(stored))
+        yield chunks
+
+
+def _pieces(spool: IO[bytes]) -> Iterator[bytes]:
+    while chunk := spool.read(_CHUNK):
+        yield chunk
+
+
+def too_large(limit: int) -> MailFailure:
+    return MailFailure(f"The mail is larger than {limit:,} octets.", code="mail-too-large")
+
+
+def _may_fit(ref: MailRef, limit: int) -> bool:
+    # PidTagMessageSize counts what Exchange stores (two octets a character), not the MIME form,
+    # which is smaller at most by about half.
+    return ref.size <= limit * 2
+
+
+def _hand_on(
+    ref: MailRef,
+    future: Future[IO[bytes] | PosthouseError],
+    sink: Sink,
+    refusals: RefusedMails,
+) -> None:
+    spool = future.result()
+    if isinstance(spool, MailRefused):
+        refusals.refused(ref, spool)
+        return
+    if isinstance(spool, PosthouseError):
+        sink.abandon(ref, spool)
+        return
+    with spool:
+        sink.begin(ref)
+        while chunk := spool.read(_CHUNK):
+            sink.write(chunk)
+        sink.end()
+    refusals.given()
+
+
+def _fetch(graph: GraphHttp, ref: MailRef, limit: int) -> IO[bytes] | PosthouseError:
+    """The whole mail in a spool, or why it cannot be had."""
+    try:
+        return _streamed(graph, ref, limit)
+    except TryAgain as error:
+        if error.code not in _OF_GRAPH:
+            raise  # our own servers, or the one that gives tokens
+        throttled = error.code in ("throttled", "mailbox-busy")
+        return MailRefused(str(error), throttled=throttled, passing=True, because=error)
+
+
+def _streamed(graph: GraphHttp, ref: MailRef, limit: int) -> IO[bytes] | PosthouseError:
+    for attempt in range(_TRIES):
+        spool: IO[bytes] = tempfile.SpooledTemporaryFile(_IN_MEMORY)  # noqa: SIM115 (handed on)
+        try:
+            with _value(graph, ref) as chunks:
+                for chunk in chunks:
+                    spool.write(chunk)
+                    if spool.tell() > limit:
+                        spool.close()
+                        return too_large(limit)
+            spool.seek(0)
+            return spool
+        except GraphError as failure:
+            spool.close()
+            return _without_mime(graph, ref, limit, failure)
+        except TryAgain as error:
+            spool.close()
+            if attempt + 1 == _TRIES or error.code != "broken-off":
+                raise
+        except BaseException:
+            spool.close()
+            raise
+    raise AssertionError("unreachable")
+
+
+def _without_mime(
+    graph: GraphHttp, ref: MailRef, limit: int, failure: GraphError
+) -> IO[bytes] | PosthouseError:
+    if failure.status in (404, 410):
+        return mail_vanished()
+    with judged("downloading"):
+        if failure.status not in _NO_MIME:
+            raise failure
+    try:
+        with judged("reading the properties of a mail without MIME form"):
+            spool = graph_mime.rebuild(graph, ref, failure)
+    except NeedsPerson as error:
+        if getattr(error, "code", "") == "graph-refused":
+            return MailRefused(
+                f"Graph gives neither the MIME form nor the properties of this item: {error}"
+            )
+        raise
+    if spool.seek(0, 2) > limit:
+        spool.close()
+        return too_large(limit)
+    spool.seek(0)
+    return spool
+
+
+def _header_block(chunks: Iterator[bytes]) -> bytes:
+    text = b""
+    for chunk in chunks:
+        text += chunk
+        for ending in (b"\r\n\r\n", b"\n\n"):
+            if ending in text:
+                return text[: text.index(ending) + len(ending)]
+        if len(text) >= HEADER_LIMIT:
+            break
+    return text[:HEADER_LIMIT]

@@ -1,0 +1,280 @@
+"""A mailbox in Exchange Online, read through Microsoft Graph.
+
+One HTTPS client that speaks the documented REST API; the pieces are in the `graph_…` modules. The
+key of a mail is its immutable id, which stays when the mail is moved inside its mailbox.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import datetime
+from typing import Any, Final
+
+from shared.clouds import offers_permanent_delete
+from shared.connections import AfterDownload, Connection, Selection
+from shared.errors import PosthouseError
+from shared.mailbox.base import (
+    Capabilities,
+    Cursor,
+    Folder,
+    FolderStatus,
+    Known,
+    Listing,
+    MailRef,
+    Sink,
+    StepFailed,
+)
+from shared.mailbox.errors import diagnosis
+from shared.mailbox.graph import batch as graph_batch
+from shared.mailbox.graph import download as graph_download
+from shared.mailbox.graph import folders as graph_folders
+from shared.mailbox.graph import listing as graph_listing
+from shared.mailbox.graph.folders import GraphFolder
+from shared.mailbox.graph.http import GraphError, GraphHttp
+from shared.messages import Key
+
+_READ: Final = {"method": "PATCH", "body": {"isRead": True}}
+_DELETE: Final = {"method": "DELETE"}
+#: An action without parameters takes an empty body ("message: permanentDelete").
+_PURGE: Final = {"method": "POST", "suffix": "/permanentDelete", "body": {}}
+
+
+class GraphMailbox:
+    """A session in the sense of `Mailbox`; Graph itself keeps none, requests stand alone."""
+
+    def __init__(self, graph: GraphHttp, connection: Connection) -> None:
+        self._graph = graph
+        self._connection = connection
+        self._folder: GraphFolder | None = None
+        self._name = ""
+        #: The last cursor that was compared, so that a listing goes on from it.
+        self._compared: Cursor | None = None
+        self._closed = False
+
+    # ---- what the server is
+
+    @property
+    def capabilities(self) -> Capabilities:
+        return Capabilities(read_flag=True, folders=True, names=("v1.0", "ImmutableId", "$batch"))
+
+    @property
+    def server(self) -> str:
+        return f"Microsoft Graph at {self._graph.host}"
+
+    @property
+    def transcript(self) -> Sequence[str]:
+        return self._graph.transcript.lines
+
+    @property
+    def graph(self) -> GraphHttp:
+        """The requests underneath, for the doctor alone."""
+        return self._graph
+
+    @property
+    def folder(self) -> GraphFolder:
+        """The open folder, for the doctor alone."""
+        return self._opened()
+
+    def log_in(self) -> None:
+        """One request that shows whether we may read this mailbox."""
+        with self._step("authorisation"):
+            self._graph.get(f"{self._graph.user}/mailFolders/inbox", {"$select": "id"})
+
+    # ---- looking
+
+    def folders(self) -> list[Folder]:
+        with self._step("list"):
+            return graph_folders.every(self._graph)
+
+    def changed_since(self, folder: str, cursor: Cursor | None) -> FolderStatus | None:
+        with self._step("folder"):
+            found = self._kept(folder)
+            usable = (
+                cursor is not None
+                and cursor.get("folder") == found.id
+                and cursor.get("kind") == self._connection.selection
+            )
+            self._compared = cursor if usable else None
+            if cursor is not None and usable and not self._has_news(found, cursor):
+                return None
+            return self._status(self._fresh(folder))
+
+    def _has_news(self, folder: GraphFolder, cursor: Cursor) -> bool:
+        """One request where nothing happened. Counts alone are not believed: they are of all item
+        types, and late at times."""
+        if cursor["kind"] == Selection.ALL:
+            return graph_listing.delta_has_news(self._graph, cursor)
+        if not graph_listing.has_unread(self._graph, folder):
+            return False
+        # Unread mails that are not ours to take stay unread: has any mail been touched?
+        now = graph_folders.again(self._graph, folder.id)
+        if (cursor.get("total"), cursor.get("unread")) != (now.total, now.unread):
+            return True
+        return graph_listing.newest_change(self._graph, folder) != cursor.get("newest")
+
+    def open(self, folder: str) -> FolderStatus:
+        with self._step("folder"):
+            return self._status(self._fresh(folder))
+
+    def list_new(
+        self,
+        known: Known,
+        selection: Selection,
+        *,
+        since: datetime | None = None,
+        limit: int | None = None,
+        cursor: Cursor | None = None,
+        count_known: bool = False,
+    ) -> Listing:
+        with self._step("list"):
+            folder = self._opened()
+            if selection is Selection.UNREAD:
+                listing = graph_listing.list_unread(
+                    self._graph, folder, known, since=since, limit=limit, keys=self._ids
+                )
+                if listing.complete and listing.cursor["unread"]:
+                    newest = graph_listing.newest_change(self._graph, folder)
+                    listing = replace(listing, cursor=graph_listing.unread_cursor(folder, newest))
+            else:
+                listing = graph_listing.list_all(
+                    self._graph,
+                    folder,
+                    known,
+                    since=since,
+                    limit=limit,
+                    cursor=self._delta_from(cursor, folder),
+                )
+            return replace(listing, known=known.count()) if count_known else listing
+
+    def cursor_after(
+        self, cursor: Cursor, settled: Sequence[MailRef], action: AfterDownload
+    ) -> Cursor:
+        if cursor.get("kind") == Selection.ALL:
+            return cursor  # a delta of what was created does not see what we do
+        after = dict(cursor)
+        unread = sum(ref.seen is False for ref in settled)
+        after["unread"] = max(0, int(after.get("unread") or 0) - unread)
+        if action is AfterDownload.DELETE:
+            after["total"] = max(0, int(after.get("total") or 0) - len(settled))
+        return after
+
+    def keys(self) -> Sequence[Key]:
+        with self._step("list"):
+            return self._ids()
+
+    def headers(self, refs: Sequence[MailRef]) -> Iterator[tuple[MailRef, bytes]]:
+        with self._step("download"):
+            yield from graph_download.headers(self._graph, refs)
+
+    def download(self, refs: Sequence[MailRef], sink: Sink, *, limit: int) -> None:
+        with self._step("download"):
+            graph_download.download(self._graph, refs, sink, limit)
+
+    # ---- settling
+
+    def settle(self, refs: Sequence[MailRef], action: AfterDownload) -> list[MailRef]:
+        with self._step("settle"):
+            request: dict[str, Any] = dict(_READ)
+            if action is AfterDownload.DELETE:
+                request = dict(_PURGE if self._purges else _DELETE)
+            return graph_batch.settle(self._graph, refs, request)
+
+    @property
+    def _purges(self) -> bool:
+        """Permanent deletion where the connection asks for it and the cloud has it."""
+        return self._connection.permanent_delete and offers_permanent_delete(self._graph.host)
+
+    # ---- the session
+
+    def leave(self) -> None:
+        """Everything is written at once."""
+
+    def is_alive(self) -> bool:
+        if self._closed:
+            return False
+        try:
+            self.log_in()
+        except PosthouseError:
+            return False
+        return True
+
+    def close(self) -> None:
+        self._closed = True
+        self._graph.close()
+
+    @contextmanager
+    def _step(self, step: str) -> Iterator[None]:
+        try:
+            yield
+        except GraphError as failure:
+            # Past the login this account has worked, a moment ago.
+            error = failure.error(_DOING[step])
+            if step != "authorisation":
+                error = diagnosis.of_account_that_worked(error)
+            raise self._at(error, step) from failure
+        except PosthouseError as error:
+            self._at(error, step)
+            raise
+
+    def _at(self, error: PosthouseError, step: str) -> PosthouseError:
+        if isinstance(error, StepFailed):
+            if error.code in ("throttled", "graph-unavailable", "graph-refused", "mailbox-busy"):
+                error.step = step
+            error.step = error.step or step
+        error.transcript = error.transcript or self._graph.transcript.lines
+        return error
+
+    def _kept(self, folder: str) -> GraphFolder:
+        """The folder by its path the first time; its id is constant from then on."""
+        if self._folder is None or self._name != folder:
+            self._folder, self._name = graph_folders.find(self._graph, folder), folder
+        return self._folder
+
+    def _fresh(self, folder: str) -> GraphFolder:
+        """The same with its counts as they are now."""
+        if self._folder is not None and self._name == folder:
+            try:
+                self._folder = graph_folders.again(self._graph, self._folder.id)
+                return self._folder
+            except GraphError as failure:
+                if failure.status != 404:
+                    raise
+                self._folder = None
+        return self._kept(folder)
+
+    def _opened(self) -> GraphFolder:
+        if self._folder is None:
+            raise AssertionError("open a folder first")
+        return self._folder
+
+    def _ids(self) -> list[str]:
+        return graph_listing.all_keys(self._graph, self._opened())
+
+    def _delta_from(self, cursor: Cursor | None, folder: GraphFolder) -> Cursor | None:
+        start = cursor or self._compared
+        usable = (
+            start is not None
+            and start.get("kind") == Selection.ALL
+            and start.get("folder") == folder.id
+        )
+        return start if usable else None
+
+    def _status(self, folder: GraphFolder) -> FolderStatus:
+        return FolderStatus(
+            folder=self._name,
+            total=folder.total,
+            unread=folder.unread,
+            uid_validity=None,
+            cursor=graph_listing.unread_cursor(folder, None),
+        )
+
+
+_DOING: Final = {
+    "authorisation": "opening the mailbox",
+    "folder": "looking for the folder",
+    "list": "listing the folder",
+    "download": "downloading mails",
+    "settle": "settling mails",
+}

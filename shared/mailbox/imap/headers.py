@@ -1,0 +1,48 @@
+"""Header blocks of many mails, without their bodies: for recognising what was had before."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+from shared.mailbox.base import HEADER_LIMIT, MailRef
+from shared.mailbox.imap.session import ImapSession, Untagged, uid_sets
+
+#: Mails of one command.
+_BATCH_HEADERS = 100
+
+
+def fetch_headers(session: ImapSession, refs: Sequence[MailRef]) -> Iterator[tuple[MailRef, bytes]]:
+    """The header block of each mail that exists, at most HEADER_LIMIT octets of it."""
+    items = b" (UID BODY.PEEK[HEADER]<0.%d>)" % HEADER_LIMIT
+    for start in range(0, len(refs), _BATCH_HEADERS):
+        by_uid = {int(ref.key): ref for ref in refs[start : start + _BATCH_HEADERS]}
+        found: list[tuple[MailRef, bytes]] = []
+
+        def take(line: Untagged, by_uid=by_uid, found=found) -> bool:  # type: ignore[no-untyped-def]
+            pair = _header_of(line, by_uid) if line.keyword == b"FETCH" else None
+            if pair is not None:
+                found.append(pair)
+                del by_uid[int(pair[0].key)]
+            return line.keyword == b"FETCH"
+
+        for octets, _ in uid_sets(sorted(by_uid)):
+            session.wire.start_clock()
+            session.reply(session.send(b"UID FETCH " + octets + items), on_untagged=take)
+        # A server that cuts an answer (RFC 9738) leaves some out: they are asked for by themselves.
+        for uid in sorted(by_uid) if found else ():
+            session.wire.start_clock()
+            session.reply(session.send(b"UID FETCH %d" % uid + items), on_untagged=take)
+        yield from found
+
+
+def _header_of(line: Untagged, wanted: Mapping[int, MailRef]) -> tuple[MailRef, bytes] | None:
+    """The mail and its header block from a FETCH response; None for one about anything else."""
+    values = line.values()
+    items = values[0] if values and isinstance(values[0], tuple) else ()
+    pairs = dict(zip(items[::2], items[1::2], strict=False))
+    ref = wanted.get(pairs.get(b"UID", 0))
+    names = [name for name in pairs if isinstance(name, bytes) and name[:5].upper() == b"BODY["]
+    block = pairs[names[0]] if names else None
+    if ref is None or not isinstance(block, bytes):
+        return None
+    return ref, block[:HEADER_LIMIT]

@@ -1,0 +1,338 @@
+"""An IMAP mailbox (RFC 3501 and 9051, with ESEARCH, CONDSTORE, UIDPLUS, UNSELECT where offered).
+
+Folders are opened read-only (EXAMINE), so the server itself guards that looking changes nothing;
+`settle` alone selects read-write. The session is never ended with CLOSE: that would expunge.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from shared.connections import AfterDownload, Connection, Selection
+from shared.errors import PosthouseError
+from shared.mailbox.base import (
+    Capabilities,
+    Cursor,
+    Folder,
+    FolderStatus,
+    Known,
+    Listing,
+    MailRef,
+    Refused,
+    SessionLost,
+    Sink,
+    StepFailed,
+    Unreachable,
+)
+from shared.mailbox.imap.fetch import fetch_bodies
+from shared.mailbox.imap.folders import ImapFolders
+from shared.mailbox.imap.headers import fetch_headers
+from shared.mailbox.imap.metadata import fetch_metadata
+from shared.mailbox.imap.search import refusal, searches
+from shared.mailbox.imap.selection import all_there, arrived_since, select
+from shared.mailbox.imap.session import ImapSession, Reply, string
+from shared.mailbox.imap.settle import settle
+from shared.mailbox.imap.status import send_status, status_of, unchanged, with_identity
+from shared.messages import Key
+
+
+@dataclass(frozen=True, slots=True)
+class _Poll:
+    """A STATUS under way (its tag is the last), and what it is to be compared with."""
+
+    tags: Sequence[bytes]
+    folder: str
+    cursor: Cursor | None
+
+
+class ImapMailbox:
+    """A logged-in IMAP session as a Mailbox, and a Pollable."""
+
+    def __init__(self, session: ImapSession, connection: Connection) -> None:
+        self._session = session
+        self._connection = connection
+        self._folders = ImapFolders(session)
+        self._selected: bytes | None = None
+        self._writable = False
+        self._status: FolderStatus | None = None
+        self._poll: _Poll | None = None
+
+    # ---- what it is
+
+    @property
+    def capabilities(self) -> Capabilities:
+        offered = self._session.capabilities
+        return Capabilities(
+            read_flag=True,
+            folders=True,
+            exact_delete=self._moves_to_trash or bool({"UIDPLUS", "IMAP4REV2"} & offered),
+            push="IDLE" in offered or "IMAP4REV2" in offered,
+            names=tuple(sorted(offered)),
+        )
+
+    @property
+    def server(self) -> str:
+        return self._session.greeting
+
+    @property
+    def transcript(self) -> Sequence[str]:
+        return self._session.wire.transcript.lines
+
+    @property
+    def session(self) -> ImapSession:
+        """The session underneath, for `idle` alone."""
+        return self._session
+
+    @property
+    def _moves_to_trash(self) -> bool:
+        return {"X-GM-EXT-1", "MOVE"} <= self._session.capabilities
+
+    # ---- folders
+
+    def folders(self) -> list[Folder]:
+        with self._step("folder"):
+            return self._folders.offered()
+
+    def changed_since(self, folder: str, cursor: Cursor | None) -> FolderStatus | None:
+        self.poll_send(folder, cursor)
+        return self.poll_receive()
+
+    def poll_send(self, folder: str, cursor: Cursor | None) -> None:
+        with self._step("folder"):
+            name = self._folders.name_of(folder)
+            left = self._leave()
+            self._poll = _Poll([*left, send_status(self._session, name)], folder, cursor)
+
+    def poll_receive(self, *, within: float | None = None) -> FolderStatus | None:
+        if self._poll is None:
+            raise AssertionError("poll_receive without poll_send")
+        poll, self._poll = self._poll, None
+        cursor = poll.cursor
+        with self._step("folder"), self._session.wire.bounded(within):
+            for tag in poll.tags[:-1]:
+                self._session.reply(tag)
+            status = self._status_of(self._session.reply(poll.tags[-1]), poll.folder)
+            self._session.wire.rest()
+        return None if cursor is not None and unchanged(cursor, status.cursor) else status
+
+    def open(self, folder: str) -> FolderStatus:
+        with self._step("folder"):
+            name = self._folders.name_of(folder)
+            left = self._leave()
+            asked = send_status(self._session, name)
+            examined = self._session.begin(b"EXAMINE ", string(name), self._condstore())
+            for tag in left:
+                self._session.reply(tag)
+            reported, reply = self._session.reply(asked), self._session.reply(examined)
+            # Whichever was carried out first: each answer tells by itself what it is about.
+            reported.untagged = reply.untagged = [*reported.untagged, *reply.untagged]
+            status = self._status_of(reported, folder)
+            if not reply.ok:
+                raise self._folders.why_not(folder, reply)
+            self._selected, self._writable = name, False
+            self._same_folder(reply, status)
+            self._status = status = with_identity(status, reply)
+            self._session.wire.rest()
+            return status
+
+    # ---- what is new
+
+    def list_new(
+        self,
+        known: Known,
+        selection: Selection,
+        *,
+        since: datetime | None = None,
+        limit: int | None = None,
+        cursor: Cursor | None = None,
+        count_known: bool = False,
+    ) -> Listing:
+        status = self._opened()
+        with self._step("list"):
+            found = select(self._session, status, selection, since, cursor, count_known)
+        looked = found.matching if found.every is None else found.every
+        missing = set(known.missing(sorted({*looked, *found.matching, *found.unread})))
+        with self._step("list"):
+            new = [uid for uid in found.matching if uid in missing]
+            if since is not None:
+                new = arrived_since(self._session, new, since)
+            chosen = new if limit is None else new[:limit]
+            refs, refused = fetch_metadata(self._session, chosen) if chosen else ([], None)
+            if refused is not None and not refs:
+                raise refusal(refused, "list")
+            self._session.wire.rest()
+        more = len(new) - len(chosen)
+        return Listing(
+            new=tuple(refs),
+            known=sum(1 for uid in looked if uid not in missing),
+            reset_keys=tuple(uid for uid in found.unread if uid not in missing),
+            total=status.total,
+            unread=len(found.unread) if status.unread is None else status.unread,
+            cursor={**status.cursor, "looked": int(time.time())},
+            complete=more == 0 and refused is None,
+            more=more,
+            listed=found.every,
+        )
+
+    def keys(self) -> Sequence[Key]:
+        status = self._opened()
+        with self._step("list"):
+            found = all_there(self._session, status, searches(self._session, [b"ALL"])[0])
+            self._session.wire.rest()
+            return found
+
+    def cursor_after(
+        self, cursor: Cursor, settled: Sequence[MailRef], action: AfterDownload
+    ) -> Cursor:
+        if not settled:
+            return cursor
+        after = {key: value for key, value in cursor.items() if key != "modseq"}
+        after["unseen"] = cursor["unseen"] - sum(1 for ref in settled if ref.seen is False)
+        if action is AfterDownload.DELETE:
+            after["messages"] = cursor["messages"] - len(settled)
+        return after
+
+    def headers(self, refs: Sequence[MailRef]) -> Iterator[tuple[MailRef, bytes]]:
+        self._opened()
+        found = fetch_headers(self._session, refs)
+        while True:
+            with self._step("list"):
+                pair = next(found, None)
+            if pair is None:
+                return
+            yield pair
+
+    def download(self, refs: Sequence[MailRef], sink: Sink, *, limit: int) -> None:
+        self._opened()
+        with self._step("download"):
+            fetch_bodies(self._session, refs, sink, limit)
+
+    # ---- what changes the mailbox
+
+    def settle(self, refs: Sequence[MailRef], action: AfterDownload) -> list[MailRef]:
+        status = self._opened()
+        if not refs:
+            return []
+        with self._step("settle"):
+            trash = self._trash_folder() if action is AfterDownload.DELETE else None
+            self._select(status)
+            done = settle(self._session, refs, action, trash)
+            self._session.wire.rest()
+            return done
+
+    def leave(self) -> None:
+        if self._selected is None or not self._writable or self._session.wire.broken:
+            return
+        with self._step("settle"):
+            for tag in self._leave():
+                self._session.reply(tag)
+            self._writable = False
+            self._session.wire.rest()
+
+    # ---- the session itself
+
+    def is_alive(self) -> bool:
+        if self._session.wire.broken:
+            return False
+        try:
+            alive = self._session.command(b"NOOP").ok
+        except StepFailed:
+            return False
+        self._session.wire.rest()
+        return alive and not self._session.farewell
+
+    def close(self) -> None:
+        try:
+            if not self._session.wire.broken:
+                self._session.wire.socket.settimeout(2)
+                self._session.command(b"LOGOUT")
+        except PosthouseError:
+            pass
+        finally:
+            self._session.wire.close()
+
+    # ---- inside
+
+    @contextlib.contextmanager
+    def _step(self, step: str) -> Iterator[None]:
+        """Errors from within carry this step and the protocol log."""
+        try:
+            yield
+        except SessionLost as error:
+            told = self._session.lost(error)
+            told.step = told.step or step
+            told.transcript = self.transcript
+            if told is error:
+                raise
+            raise told from error
+        except StepFailed as error:
+            error.step = error.step or step
+            error.transcript = error.transcript or self.transcript
+            raise
+
+    def _opened(self) -> FolderStatus:
+        if self._status is None or self._selected is None:
+            raise AssertionError("no folder is open")
+        return self._status
+
+    def _condstore(self) -> bytes:
+        return b" (CONDSTORE)" if "CONDSTORE" in self._session.capabilities else b""
+
+    def _status_of(self, reply: Reply, folder: str) -> FolderStatus:
+        if not reply.ok:
+            raise self._folders.why_not(folder, reply)
+        return status_of(self._session, reply, folder)
+
+    def _leave(self) -> list[bytes]:
+        """Leaves the open folder, as STATUS of it may be stale (RFC 3501 section 6.3.10).
+
+        Returns the tags of what was sent for it and not yet answered.
+        """
+        self._session.wire.start_clock()
+        name, self._selected, self._status = self._selected, None, None
+        if name is None:
+            return []
+        if {"UNSELECT", "IMAP4REV2"} & self._session.capabilities:
+            return [self._session.send(b"UNSELECT")]
+        reply = self._session.command(b"EXAMINE ", string(name))
+        if reply.ok and "READ-ONLY" in reply.codes():
+            # Of a folder opened read-only CLOSE expunges nothing (RFC 3501 section 6.4.2).
+            return [self._session.send(b"CLOSE")]
+        return []
+
+    def _select(self, status: FolderStatus) -> None:
+        """Opens the folder for changes; it must still be the one that was looked at."""
+        if self._writable or self._selected is None:
+            return
+        reply = self._session.command(b"SELECT ", string(self._selected), self._condstore())
+        if not reply.ok:
+            raise self._folders.why_not(status.folder, reply)
+        self._same_folder(reply, status)
+        if "READ-ONLY" in reply.codes():
+            raise Refused(
+                "The folder is read-only for this account: mails can be neither marked nor "
+                "deleted.",
+                step="settle",
+                code="read-only",
+                hint="Give the account the right to change flags and to delete in this folder.",
+            )
+        self._writable = True
+
+    def _same_folder(self, reply: Reply, status: FolderStatus) -> None:
+        validity = reply.codes().get("UIDVALIDITY", "")
+        if validity.isdigit() and int(validity) != status.uid_validity:
+            self._session.wire.broken = True
+            raise Unreachable(
+                "The folder was re-created while we were at it.",
+                step="folder",
+                code="uid-validity-changed",
+            )
+
+    def _trash_folder(self) -> bytes | None:
+        """Where deleted mails go on Gmail; None where they are deleted in place."""
+        trash = self._folders.trash() if self._moves_to_trash else None
+        return trash if trash != self._selected else None

@@ -1,0 +1,119 @@
+"""Sizes, dates and flags of many mails: `UID FETCH … (UID RFC822.SIZE INTERNALDATE FLAGS)`."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime, timedelta, timezone
+from typing import Any
+
+from shared.mailbox.base import MailRef
+from shared.mailbox.imap.search import search
+from shared.mailbox.imap.session import ImapSession, Reply, Untagged, uid_sets
+from shared.messages import Key
+
+_ITEMS = b"(UID RFC822.SIZE INTERNALDATE FLAGS)"
+_GMAIL_ITEMS = b"(UID RFC822.SIZE INTERNALDATE FLAGS X-GM-MSGID)"
+_UID = re.compile(rb"[( ]UID (\d{1,10})[ )]", re.I)
+_SIZE = re.compile(rb"[( ]RFC822\.SIZE (\d{1,19})[ )]", re.I)
+_DATE = re.compile(rb'[( ]INTERNALDATE "([^"]{20,40})"', re.I)
+_FLAGS = re.compile(rb"[( ]FLAGS \(([^()]*)\)", re.I)
+_GMAIL = re.compile(rb"[( ]X-GM-MSGID (\d{1,20})[ )]", re.I)
+_MONTHS = {
+    name: number
+    for number, name in enumerate(b"jan feb mar apr may jun jul aug sep oct nov dec".split(), 1)
+}
+_BITS = (1 << 64) - 1
+_NO_DETAIL: Mapping[str, Any] = {}
+
+
+def fetch_metadata(session: ImapSession, uids: Sequence[int]) -> tuple[list[MailRef], Reply | None]:
+    """The mails that still exist, in the order of `uids` (rising), and the last refusal if any.
+
+    A mail that exists but is described in a way we cannot read has size 0: it is not left out.
+    """
+    gmail = "X-GM-EXT-1" in session.capabilities
+    items = _GMAIL_ITEMS if gmail else _ITEMS
+    found: dict[Key, MailRef] = {}
+
+    def take(line: Untagged) -> bool:
+        if line.keyword != b"FETCH":
+            return False
+        ref = _parse(line)
+        if ref is not None and (ref.size or ref.key not in found):
+            found[ref.key] = ref
+        return True
+
+    refused = _fetch(session, uids, items, take)
+    unclear = [uid for uid in uids if uid not in found]
+    if unclear:
+        sets = [octets for octets, _ in uid_sets(unclear)]
+        there = {uid for octets in sets for uid in search(session, b"UID " + octets)}
+        found |= {uid: MailRef(uid, 0) for uid in unclear if uid in there}
+    return [found[uid] for uid in uids if uid in found], refused
+
+
+def _fetch(
+    session: ImapSession, uids: Sequence[int], items: bytes, take: Callable[[Untagged], bool]
+) -> Reply | None:
+    """A few commands under way at once; returns the last refusal, if any."""
+    refused: Reply | None = None
+    commands = [b"UID FETCH " + octets + b" " + items for octets, _ in uid_sets(uids)]
+    session.wire.start_clock()
+    tags = [session.send(command) for command in commands[:4]]
+    for position in range(len(commands)):
+        if position + 4 < len(commands):
+            tags.append(session.send(commands[position + 4]))
+        session.wire.start_clock()
+        reply = session.reply(tags[position], on_untagged=take)
+        refused = refused if reply.ok else reply
+    return refused
+
+
+def _parse(line: Untagged) -> MailRef | None:
+    """One FETCH response; None where no UID says which mail it is about."""
+    rest = b" ".join(part if isinstance(part, bytes) else part[0] for part in line.parts)
+    uid = _UID.search(rest)
+    if uid is None:
+        return None
+    size, date, flags = _SIZE.search(rest), _DATE.search(rest), _FLAGS.search(rest)
+    gmail = _GMAIL.search(rest)
+    return MailRef(
+        int(uid[1]),
+        int(size[1]) if size else 0,
+        parse_date(date[1]) if date else None,
+        (b"\\seen" in flags[1].lower()) if flags else None,
+        {"gmail_id": _signed(int(gmail[1]))} if gmail else _NO_DETAIL,
+    )
+
+
+def _signed(number: int) -> int:
+    """64 bits as databases take them."""
+    return (number & _BITS) - (_BITS + 1 if number & _BITS >= 1 << 63 else 0)
+
+
+def parse_date(text: bytes) -> datetime | None:
+    """`17-Jul-1996 02:44:25 -0700` (RFC 3501 date-time) in UTC; None where it is no such date."""
+    text = text.strip().rjust(26)
+    try:
+        sign = -1 if text[21:22] == b"-" else 1
+        offset = sign * (int(text[22:24]) * 60 + int(text[24:26]))
+        moment = datetime(
+            int(text[7:11]),
+            _MONTHS[text[3:6].lower()],
+            int(text[0:2]),
+            int(text[12:14]),
+            int(text[15:17]),
+            min(int(text[18:20]), 59),
+            tzinfo=UTC if offset == 0 else timezone(timedelta(minutes=offset)),
+        )
+        return moment if offset == 0 else moment.astimezone(UTC)
+    except (ValueError, KeyError, OverflowError):
+        return None
+
+
+def search_date(moment: datetime) -> bytes:
+    """A date as SEARCH takes it: `1-Feb-1994`."""
+    names = list(_MONTHS)
+    name = names[moment.month - 1].capitalize()
+    return b"%d-%s-%04d" % (moment.day, name, moment.year)

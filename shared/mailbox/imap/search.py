@@ -1,0 +1,125 @@
+"""UID SEARCH, with compact answers where the server has ESEARCH (RFC 4731, RFC 9051).
+
+Servers cut long answers: at a number of results, at a length of the line, or as RFC 9738 has it
+(MESSAGELIMIT, which begins with the highest UIDs). So after a long answer it is asked once more
+below and above what came, until nothing more comes.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Sequence
+
+from shared.mailbox.base import StepFailed, Unreachable
+from shared.mailbox.errors import diagnosis
+from shared.mailbox.errors.throttling import stated_delay
+from shared.mailbox.imap.session import ImapSession, Reply, Untagged, read_set
+
+_TAG = re.compile(rb'\(TAG "([^"]*)"\)', re.I)
+_ALL = re.compile(rb"\bALL ([0-9:,]+)", re.I)
+#: Shorter answers are cut by no server that is known.
+_LONG = 100
+#: Seconds that a search may go on while the server tells of its progress.
+_LONGEST_SEARCH = 1800.0
+#: A SEARCH answer is one line with every UID: a million of them fit here.
+_LONGEST_ANSWER = 8 << 20
+
+
+def search(session: ImapSession, *criteria: bytes) -> list[int]:
+    """The UIDs that match `criteria`, rising."""
+    return searches(session, [b" ".join(criteria)])[0]
+
+
+def searches(session: ImapSession, queries: Sequence[bytes]) -> list[list[int]]:
+    """Several searches, in one round trip where answers say what they answer (ESEARCH)."""
+    answers = _asked(session, queries)
+    return [
+        _completed(session, query, found) if len(found) >= _LONG or cut else found
+        for query, (found, cut) in zip(queries, answers, strict=True)
+    ]
+
+
+def _completed(session: ImapSession, query: bytes, found: list[int]) -> list[int]:
+    """`found`, and what the server left out below and above it."""
+    every = set(found)
+    low, high = (min(found), max(found)) if found else (1, 0)
+    while True:
+        # `*` stands for the last mail, also where that is below the range.
+        answers = _asked(session, around(query, low, high))
+        more = {uid for part, _ in answers for uid in part} - every
+        if not more:
+            return sorted(every)
+        session.wire.transcript.note(f"a search was cut: {len(more)} mails more")
+        every |= more
+        low, high = min(every), max(every)
+
+
+def around(query: bytes, low: int, high: int) -> list[bytes]:
+    """The same search above and below the UIDs `low` to `high`."""
+    above = b"UID %d:* " % (high + 1) + query
+    return [above, b"UID 1:%d " % (low - 1) + query] if low > 1 else [above]
+
+
+def _asked(session: ImapSession, queries: Sequence[bytes]) -> list[tuple[list[int], bool]]:
+    """What the server answers to each, and whether it says itself that this is not all."""
+    if not {"ESEARCH", "IMAP4REV2"} & session.capabilities:
+        # `* SEARCH` names no command, and commands may be answered in any order.
+        return [_results(session, [session.send(b"UID SEARCH " + query)])[0] for query in queries]
+    session.wire.start_clock()
+    return _results(
+        session, [session.send(b"UID SEARCH RETURN (ALL) " + query) for query in queries]
+    )
+
+
+def _results(session: ImapSession, tags: Sequence[bytes]) -> list[tuple[list[int], bool]]:
+    found: dict[bytes, set[int]] = {tag: set() for tag in tags}
+    cut: dict[bytes, bool] = {}
+    patience = time.monotonic() + _LONGEST_SEARCH
+
+    def take(line: Untagged) -> bool:
+        if line.keyword == b"OK" and time.monotonic() < patience:
+            session.wire.start_clock()  # `* OK still searching`: it is at work
+        if line.keyword not in (b"SEARCH", b"ESEARCH"):
+            return False
+        session.wire.transcript.received(b"* " + line.keyword + b" " + line.rest[:200])
+        try:
+            if line.keyword == b"SEARCH":
+                words = line.rest.partition(b"(")[0].split()  # (MODSEQ n) may follow
+                found[tags[0]].update(map(int, words))
+            elif (tag := _TAG.search(line.rest)) is None or tag[1] in found:
+                every = _ALL.search(line.rest)
+                uids = read_set(every[1]) if every is not None else []
+                found[tag[1] if tag is not None else tags[0]].update(uids)
+        except ValueError as error:
+            raise session.wire.nonsense("a search result that is none") from error
+        return True
+
+    for tag in tags:
+        session.wire.start_clock()
+        reply = session.reply(tag, line_limit=_LONGEST_ANSWER, on_untagged=take)
+        limited = is_limited(reply)
+        if not reply.ok and not (limited and found[tag]):
+            raise refusal(reply, "list")
+        cut[tag] = limited
+    return [(sorted(found[tag]), cut[tag]) for tag in tags]
+
+
+def is_limited(reply: Reply) -> bool:
+    """Whether the server carried out a command for some of its mails only (RFC 9738)."""
+    return reply.code.partition(" ")[0].upper() == "MESSAGELIMIT"
+
+
+def refusal(reply: Reply, step: str) -> StepFailed:
+    """The error for a command that has no reason to be refused: worth another attempt."""
+    text = reply.text or reply.status
+    understood = diagnosis.of_command(text, step)
+    if understood is not None:
+        return understood
+    return Unreachable(
+        f"The mail server refuses: {text}.",
+        step=step,
+        code="server-refused",
+        retry_after=stated_delay(text),
+        hint="If this stays, look at the protocol log and ask those who run the server.",
+    )

@@ -1,0 +1,354 @@
+"""One IMAP session: commands out, responses in (RFC 3501, RFC 9051).
+
+Bounded in every direction, so that a hostile server can neither fill the memory nor hold a worker.
+Knows the protocol's grammar; what the commands mean for a mailbox is in `imap` and its siblings.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from imapclient.exceptions import ProtocolError
+from imapclient.response_parser import parse_response
+
+from shared.mailbox.base import SessionLost
+from shared.mailbox.net.stream import LINE_LIMIT, Wire
+from shared.mailbox.net.transcript import Transcript
+
+_TAGGED = re.compile(rb"(\S+) +(OK|NO|BAD)\b *(?:\[([^\]\r\n]*)\])? *(.*)", re.I | re.S)
+_UNTAGGED = re.compile(rb"\* +(?:(\d{1,10}) +)?([A-Za-z][A-Za-z0-9._-]*) *", re.I)
+_LITERAL = re.compile(rb"\{(\d{1,20})\+?\}\Z")
+_PLAIN = re.compile(rb"[ !#-\[\]-~]*\Z")
+_QUOTABLE = re.compile(rb"[ -~]*\Z")
+#: Small literals (folder names) are read into memory up to this; all of one command: _REPLY.
+_SMALL_LITERAL = 1 << 20
+_REPLY = 48 << 20
+_EARLY = 1000
+_FREE_TEXT = {b"OK", b"NO", b"BAD", b"BYE", b"PREAUTH"}
+
+#: A response that held literals: (line up to the marker, literal)…, rest; as imapclient takes it.
+Parts = tuple[Any, ...]
+
+
+@dataclass(slots=True)
+class Untagged:
+    """`* number KEYWORD rest`; `parts` is `rest`, with literals where there are any."""
+
+    number: int | None
+    keyword: bytes
+    parts: Parts
+
+    @property
+    def rest(self) -> bytes:
+        """The text after the keyword where there is no literal in it."""
+        last = self.parts[-1]
+        return last if isinstance(last, bytes) else b""
+
+    def values(self) -> tuple[Any, ...]:
+        """The rest as nested tuples of bytes, ints and None; empty where it makes no sense."""
+        try:
+            return tuple(parse_response(list(self.parts)))
+        except (ProtocolError, ValueError, RecursionError, AssertionError, StopIteration):
+            return ()
+
+
+@dataclass(slots=True)
+class Reply:
+    """How a command ended: `status` is OK, NO or BAD; `code` what stood in brackets."""
+
+    status: str
+    code: str
+    words: bytes
+    transcript: Transcript
+    untagged: list[Untagged] = field(default_factory=list)
+
+    @property
+    def text(self) -> str:
+        """What the server says to people."""
+        return self.transcript.clean(self.words)
+
+    @property
+    def ok(self) -> bool:
+        return self.status == "OK"
+
+    def of(self, keyword: bytes) -> list[Untagged]:
+        return [line for line in self.untagged if line.keyword == keyword]
+
+    def codes(self) -> dict[str, str]:
+        """Every response code of this reply, `UIDVALIDITY` → `17`; the tagged one last."""
+        found: dict[str, str] = {}
+        for line in self.untagged:
+            if line.keyword == b"OK" and line.rest.startswith(b"["):
+                inside = line.rest[1:].partition(b"]")[0].decode("ascii", "replace")
+                found[inside.partition(" ")[0].upper()] = inside.partition(" ")[2]
+        if self.code:
+            found[self.code.partition(" ")[0].upper()] = self.code.partition(" ")[2]
+        return found
+
+
+class ImapSession:
+    """Sends commands and reads their replies, in order; several may be under way at once."""
+
+    def __init__(self, wire: Wire) -> None:
+        self.wire = wire
+        self.capabilities: frozenset[str] = frozenset()
+        self.greeting = ""
+        self.farewell = ""
+        #: How a password could be given before the login, the best way first.
+        self.login_ways: tuple[str, ...] = ()
+        self._count = 0
+        #: A server may finish commands in another order (RFC 3501 section 5.5).
+        self._under_way: set[bytes] = set()
+        self._finished: dict[bytes, Reply] = {}
+        #: Untagged responses that came while a command waited for leave to send a literal.
+        self._early: list[Untagged] = []
+
+    # ---- sending
+
+    def next_tag(self) -> bytes:
+        self._count += 1
+        tag = b"P%d" % self._count
+        self._under_way.add(tag)
+        return tag
+
+    def send(self, command: bytes, *, shown: bytes | None = None) -> bytes:
+        """Sends one command without literals; returns its tag. `shown` replaces secrets."""
+        tag = self.next_tag()
+        self.wire.transcript.sent(tag + b" " + (shown or command))
+        self.wire.send(tag + b" " + command + b"\r\n")
+        return tag
+
+    def command(
+        self,
+        *pieces: bytes | Literal,
+        shown: bytes | None = None,
+        line_limit: int = LINE_LIMIT,
+        tag: bytes | None = None,
+    ) -> Reply:
+        """Sends a command, with literals where needed, and waits for its end."""
+        self.wire.start_clock()
+        tag = self.begin(*pieces, shown=shown, tag=tag)
+        return self.reply(tag, line_limit=line_limit)
+
+    def begin(
+        self, *pieces: bytes | Literal, shown: bytes | None = None, tag: bytes | None = None
+    ) -> bytes:
+        """Sends a command, with literals where needed; returns its tag.
+
+        Others may be under way: what the server says of them before it wants a literal is kept.
+        """
+        tag = tag or self.next_tag()
+        plain = b"".join(piece.shown() if isinstance(piece, Literal) else piece for piece in pieces)
+        self.wire.transcript.sent(tag + b" " + (shown or plain))
+        out = bytearray(tag + b" ")
+        for piece in pieces:
+            if not isinstance(piece, Literal):
+                out += piece
+            elif "LITERAL+" in self.capabilities or (
+                "LITERAL-" in self.capabilities and len(piece.octets) <= 4096
+            ):
+                out += b"{%d+}\r\n" % len(piece.octets) + piece.octets
+            else:
+                out += b"{%d}\r\n" % len(piece.octets)
+                self.wire.send(bytes(out))
+                if not self._await_continuation(tag):
+                    return tag  # refused: its reply is there already
+                out = bytearray(piece.octets)
+        self.wire.send(bytes(out) + b"\r\n")
+        return tag
+
+    def _await_continuation(self, tag: bytes) -> bool:
+        """False where the command ended in place of being continued."""
+        while True:
+            line = self.wire.line()
+            if line.startswith(b"*"):
+                self._early.append(self._taken(line))
+                if len(self._early) > _EARLY:
+                    raise self.wire.nonsense("an answer without an end")
+                continue
+            self.wire.transcript.received(line)
+            if line.startswith(b"+"):
+                return True
+            if self.finished(line) == tag:
+                return False
+
+    # ---- receiving
+
+    def reply(
+        self,
+        tag: bytes,
+        *,
+        line_limit: int = LINE_LIMIT,
+        on_untagged: Callable[[Untagged], bool] | None = None,
+    ) -> Reply:
+        """Reads up to the end of the command `tag`.
+
+        `on_untagged` sees each untagged response first and says whether it took it.
+        """
+        early, self._early = self._early, []
+        kept = [line for line in early if on_untagged is None or not on_untagged(line)]
+        size = 0
+        while (reply := self._finished.pop(tag, None)) is None:
+            line = self.wire.line(line_limit)
+            if not line.startswith(b"*"):
+                self.wire.transcript.received(line)
+                if not line.startswith(b"+"):
+                    self.finished(line)
+                continue
+            untagged = self.parse(line)
+            size += len(line) + sum(len(part[1]) for part in untagged.parts[:-1])
+            if size > _REPLY:
+                raise self.wire.nonsense("an answer without an end")
+            if on_untagged is not None and on_untagged(untagged):
+                continue
+            self.wire.transcript.received(line)
+            self.note(untagged)
+            kept.append(untagged)
+        reply.untagged = kept
+        return reply
+
+    def _taken(self, line: bytes) -> Untagged:
+        self.wire.transcript.received(line)
+        untagged = self.parse(line)
+        self.note(untagged)
+        return untagged
+
+    def finished(self, line: bytes) -> bytes:
+        """Takes the tagged line that ends a command; returns the tag."""
+        match = _TAGGED.match(line)
+        if match is None or match[1] not in self._under_way:
+            raise self.wire.nonsense(f"{self.wire.transcript.clean(line[:80])!r} out of place")
+        self._under_way.discard(match[1])
+        self._finished[match[1]] = Reply(
+            match[2].decode().upper(),
+            (match[3] or b"").decode("ascii", "replace").strip(),
+            match[4],
+            self.wire.transcript,
+        )
+        return match[1]
+
+    def take_finished(self, tag: bytes) -> Reply | None:
+        """The reply to `tag` if its end was read already, with no untagged responses in it."""
+        return self._finished.pop(tag, None)
+
+    def tagged(self, line: bytes, tag: bytes) -> Reply:
+        """The reply from the tagged line of `tag`, while nothing else is under way."""
+        if self.finished(line) != tag:
+            raise self.wire.nonsense(f"{self.wire.transcript.clean(line[:80])!r} out of place")
+        return self._finished.pop(tag)
+
+    def parse(self, line: bytes) -> Untagged:
+        """An untagged line, with the literals that follow it read from the wire."""
+        match = _UNTAGGED.match(line)
+        if match is None:
+            raise self.wire.nonsense(f"{self.wire.transcript.clean(line[:80])!r}")
+        keyword = match[2].upper()
+        rest = line[match.end() :]
+        number = int(match[1]) if match[1] else None
+        if keyword in _FREE_TEXT:
+            return Untagged(number, keyword, (rest,))
+        parts: list[Any] = []
+        held = 0
+        while (literal := _LITERAL.search(rest)) is not None:
+            size = int(literal[1])
+            held += size
+            if held > _SMALL_LITERAL or len(parts) > 1000:
+                raise self.wire.nonsense(f"a literal of {size} octets out of place")
+            parts.append((rest, self.wire.take(size)))
+            rest = self.wire.line()
+        return Untagged(number, keyword, (*parts, rest))
+
+    def note(self, untagged: Untagged) -> None:
+        """Keeps what any response may tell at any time."""
+        if untagged.keyword == b"CAPABILITY":
+            self.learn(untagged.rest)
+        elif untagged.keyword == b"BYE":
+            self.farewell = self.wire.transcript.clean(untagged.rest)
+
+    def learn(self, words: bytes) -> None:
+        """Takes the words of a CAPABILITY response."""
+        names = words.decode("ascii", "replace").upper().split()
+        self.capabilities = frozenset(name[:60] for name in names[:300])
+
+    def lost(self, error: SessionLost) -> SessionLost:
+        """The same error with the server's own last words, where it had any."""
+        if self.farewell and error.code == "connection-lost":
+            told = SessionLost(f"The mail server ended the session: {self.farewell}")
+            told.__cause__ = error
+            return told
+        return error
+
+
+@dataclass(frozen=True, slots=True)
+class Literal:
+    """A string that cannot be quoted (8-bit, line breaks, NUL)."""
+
+    octets: bytes
+    secret: bool = False
+
+    def shown(self) -> bytes:
+        return b"***" if self.secret else self.octets
+
+
+def string(text: str | bytes) -> bytes | Literal:
+    """An IMAP string: quoted where the grammar allows it, else a literal."""
+    octets = text.encode() if isinstance(text, str) else text
+    if _PLAIN.match(octets):
+        return b'"' + octets + b'"'
+    if _QUOTABLE.match(octets):
+        return b'"' + octets.replace(b"\\", b"\\\\").replace(b'"', b'\\"') + b'"'
+    return Literal(octets)
+
+
+def uid_sets(uids: Iterable[int], longest: int = 7000) -> list[tuple[bytes, list[int]]]:
+    """Compresses rising UIDs to ranges, cut into sets of at most about `longest` octets.
+
+    Exchange refuses commands over 10,240 octets. Returns each set with the UIDs in it.
+    """
+    found: list[tuple[bytes, list[int]]] = []
+    words: list[bytes] = []
+    members: list[int] = []
+    length = 0
+    for first, last in _ranges(uids):
+        word = b"%d" % first if first == last else b"%d:%d" % (first, last)
+        if length + len(word) + 1 > longest and words:
+            found.append((b",".join(words), members))
+            words, members, length = [], [], 0
+        words.append(word)
+        members.extend(range(first, last + 1))
+        length += len(word) + 1
+    if words:
+        found.append((b",".join(words), members))
+    return found
+
+
+def _ranges(uids: Iterable[int]) -> Iterable[tuple[int, int]]:
+    first = last = -1
+    for uid in uids:
+        if uid == last + 1 and first >= 0:
+            last = uid
+            continue
+        if first >= 0:
+            yield first, last
+        first = last = uid
+    if first >= 0:
+        yield first, last
+
+
+def read_set(text: bytes) -> list[int]:
+    """The UIDs of a sequence set (`3,5:9`), rising. Raises ValueError for anything else."""
+    ranges: list[tuple[int, int]] = []
+    total = 0
+    for word in text.split(b",") if text else ():
+        first, colon, last = word.partition(b":")
+        low = int(first)
+        high = int(last) if colon else low
+        low, high = min(low, high), max(low, high)
+        total += high - low + 1
+        if low < 1 or high > 0xFFFFFFFF or total > 1_000_000:
+            raise ValueError(f"not a set of UIDs: {text[:40]!r}")
+        ranges.append((low, high))
+    return [uid for low, high in sorted(ranges) for uid in range(low, high + 1)]

@@ -1,0 +1,152 @@
+"""The only module that changes an IMAP mailbox: marking mails read, deleting exactly them.
+
+Deleting (row M7) never removes what somebody else flagged: `UID EXPUNGE` (RFC 4315) names the
+mails. A server without it gets a plain EXPUNGE only while nothing but our mails is flagged deleted;
+else ours stay flagged and count as not settled, so that they are tried again with later ones.
+Others' flags are never taken away around an EXPUNGE: that would change what they see, and lose the
+flag where we break off in between. Between the last look and the EXPUNGE somebody may still flag a
+mail: such a server cannot exclude that, so it is one command right behind the other.
+
+On Gmail `\\Deleted` archives or does what the owner configured, so mails are moved to the folder
+with the special use `\\Trash`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from shared.connections import AfterDownload
+from shared.mailbox.base import MailRef, Refused, StepFailed, Unreachable
+from shared.mailbox.errors import diagnosis
+from shared.mailbox.errors.throttling import stated_delay
+from shared.mailbox.imap.search import is_limited, search, searches
+from shared.mailbox.imap.session import ImapSession, Reply, Untagged, string, uid_sets
+
+_PERMANENT = {"NOPERM", "READ-ONLY", "CANNOT", "OVERQUOTA"}
+
+
+def settle(
+    session: ImapSession, refs: Sequence[MailRef], action: AfterDownload, trash: bytes | None
+) -> list[MailRef]:
+    """Acts on `refs` in the selected (read-write) folder; returns those settled for certain.
+
+    `trash` is the server's name of the folder to move deleted mails to, None to delete in place.
+    """
+    by_uid = {int(ref.key): ref for ref in refs}
+    uids = sorted(by_uid)
+    if action is AfterDownload.MARK_READ:
+        done = _store(session, uids, b"\\Seen")
+    elif trash is not None:
+        done = _move(session, uids, trash)
+    elif "UIDPLUS" in session.capabilities or "IMAP4REV2" in session.capabilities:
+        done = _expunge(session, uids)
+    else:
+        done = _expunge_if_alone(session, _store(session, uids, b"\\Deleted"))
+    return [by_uid[uid] for uid in done]
+
+
+def _store(session: ImapSession, uids: Sequence[int], flag: bytes) -> list[int]:
+    commands = [
+        b"UID STORE " + octets + b" +FLAGS.SILENT (" + flag + b")" for octets, _ in uid_sets(uids)
+    ]
+    replies = _pipelined(session, commands)
+    if all(reply.ok and not is_limited(reply) for reply in replies):
+        return list(uids)
+    # One mail that vanished may fail a whole command (RFC 2180 section 4.2): look what is so now.
+    lacking = set(search(session, b"UN" + flag.lstrip(b"\\").upper()))
+    done = [uid for uid in uids if uid not in lacking]
+    if not done:
+        raise _refused(next((reply for reply in replies if not reply.ok), replies[0]))
+    return done
+
+
+def _expunge(session: ImapSession, uids: Sequence[int]) -> list[int]:
+    """Removes `uids` and no others, and believes it when a search finds them no more.
+
+    Dovecot (2.3.19, Maildir) may say OK to an `UID EXPUNGE` that comes in one go with its STORE,
+    and remove nothing: the flags were not in its view yet. So one comes after the other.
+    """
+    sets = [octets for octets, _ in uid_sets(uids)]
+    replies = _pipelined(
+        session, [b"UID STORE " + octets + b" +FLAGS.SILENT (\\Deleted)" for octets in sets]
+    )
+    replies += _pipelined(session, [b"UID EXPUNGE " + octets for octets in sets])
+    return _gone(session, uids, replies)
+
+
+def _move(session: ImapSession, uids: Sequence[int], trash: bytes) -> list[int]:
+    target = string(trash)
+    replies = [
+        session.command(b"UID MOVE " + octets + b" ", target) for octets, _ in uid_sets(uids)
+    ]
+    return _gone(session, uids, replies)
+
+
+def _gone(session: ImapSession, uids: Sequence[int], replies: Sequence[Reply]) -> list[int]:
+    """Which of `uids` are no longer there after these replies. Raises where none has gone."""
+    found = searches(session, [b"UID " + octets for octets, _ in uid_sets(uids)])
+    there = {uid for part in found for uid in part}
+    done = [uid for uid in uids if uid not in there]
+    if not done:
+        refusals = [reply for reply in replies if not reply.ok]
+        if not refusals:
+            raise Unreachable(
+                "The mail server says that it deleted the mails, but they are still there.",
+                step="settle",
+                code="not-deleted",
+            )
+        raise _refused(refusals[0])
+    return done
+
+
+def _expunge_if_alone(session: ImapSession, uids: Sequence[int]) -> list[int]:
+    """Those of `uids` (flagged by us) that are gone: none while others' mails are flagged too."""
+    if not uids:
+        return []
+    if set(search(session, b"DELETED")) <= set(uids):
+        return _gone(session, uids, [session.command(b"EXPUNGE")])
+    found = searches(session, [b"UID " + octets for octets, _ in uid_sets(uids)])
+    there = {uid for part in found for uid in part}
+    return [uid for uid in uids if uid not in there]
+
+
+def _pipelined(session: ImapSession, commands: Sequence[bytes]) -> list[Reply]:
+    """A few commands under way at once: none waits for the one before it."""
+    replies: list[Reply] = []
+    session.wire.start_clock()
+    tags = [session.send(command) for command in commands[:6]]
+    for position in range(len(commands)):
+        if position + 6 < len(commands):
+            tags.append(session.send(commands[position + 6]))
+        session.wire.start_clock()
+        replies.append(session.reply(tags[position], on_untagged=_is_news))
+    return replies
+
+
+def _is_news(line: Untagged) -> bool:
+    """Ten thousand `* n EXPUNGE` and flags that we set ourselves: nobody needs them."""
+    return line.keyword in (b"EXPUNGE", b"VANISHED", b"FETCH", b"EXISTS", b"RECENT")
+
+
+def _refused(reply: Reply) -> StepFailed:
+    text = reply.text or reply.status
+    understood = diagnosis.of_command(text, "settle")
+    # [OVERQUOTA] is Gmail's word for its bandwidth limits, and others' for a full mailbox.
+    if reply.code.partition(" ")[0].upper() in _PERMANENT and not (
+        understood is not None and "bandwidth" in text.lower()
+    ):
+        return Refused(
+            f"The mail server does not let us change this folder: {text}.",
+            step="settle",
+            code="read-only",
+            hint="Give the account the right to change flags and to delete in this folder.",
+        )
+    if understood is not None:
+        return understood
+    return Unreachable(
+        f"The mail server did not carry out what is to be done after download: {text}.",
+        step="settle",
+        code="server-refused",
+        hint="Nothing is lost: the mails are here, and this is tried again by itself.",
+        retry_after=stated_delay(text),
+    )

@@ -1,0 +1,1 @@
+"""Connections to servers: addresses, TLS, octet streams with limits, HTTPS, SASL mechanisms."""

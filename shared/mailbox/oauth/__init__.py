@@ -1,0 +1,1 @@
+"""OAuth2 at Google and Microsoft: grants and tokens."""

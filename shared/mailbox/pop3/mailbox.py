@@ -1,0 +1,382 @@
+"""A POP3 mailbox (RFC 1939): no folders, no flags, one snapshot a session.
+
+The cost of a poll grows with what is new, not with the mailbox. An unchanged mailbox is recognised
+from `STAT` and the last mail's UIDL; new mails are looked for from the top of the list, and only
+where the counts do not add up is the whole list asked for.
+
+QUIT is the only word that changes a mailbox: it deletes what was marked (RFC 1939 section 6), and a
+server may delete or hide whatever was retrieved in the session (section 8; EXPIRE 0, RFC 2449
+section 6.7). So it is said only where every mail that was retrieved was given to `settle`, by a
+caller who has it safe. In all other cases the connection is closed, and the server begins anew.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator, Sequence
+from datetime import datetime
+
+from shared.connections import AfterDownload, Selection
+from shared.errors import PosthouseError
+from shared.mailbox.base import (
+    Capabilities,
+    Cursor,
+    Folder,
+    FolderMissing,
+    FolderStatus,
+    Known,
+    Listing,
+    MailRef,
+    SessionLost,
+    Sink,
+    StepFailed,
+    Unreachable,
+    mail_vanished,
+)
+from shared.mailbox.pop3.dates import date_refused, first_date, mail_without_date
+from shared.mailbox.pop3.listing import LAST_UNKNOWN, Pop3List, uidl_of
+from shared.mailbox.pop3.retrieve import retrieve
+from shared.mailbox.pop3.session import Pop3Session
+from shared.mailbox.pop3.settle import mark_deleted, retrieve_again
+from shared.mailbox.start_rules import no_dates
+from shared.messages import Key
+
+#: Seconds to wait before each further login while the mailbox is locked.
+_LOCKED_S = (0.2, 0.5, 1.0, 0.0)
+
+
+class Pop3Mailbox:
+    """A logged-in POP3 session as a Mailbox; logs in again where a new snapshot is needed."""
+
+    def __init__(self, session: Pop3Session, log_in_again: Callable[[], Pop3Session]) -> None:
+        self._last = session
+        self._session: Pop3Session | None = session
+        self._log_in_again = log_in_again
+        self._status: FolderStatus | None = None
+        self._looked = False
+        self._list = Pop3List(self._live, "UIDL" in session.capabilities)
+        #: Mails that are safe here, whatever the server does with them.
+        self._safe: set[Key] = set()
+        self._to_delete = False
+
+    # ---- what it is
+
+    @property
+    def capabilities(self) -> Capabilities:
+        return Capabilities(
+            read_flag=False,
+            folders=False,
+            stable_keys=self._list.has_uidl is not False,
+            keeps_open=False,
+            settles_by_ending=True,
+            dates=self._has_top,
+            expires_days=self._last.expires_days,
+            window=self._last.window,
+            login_delay=self._last.login_delay,
+            names=tuple(sorted(self._last.capabilities)),
+        )
+
+    @property
+    def _has_top(self) -> bool:
+        """Some servers have it and do not say so: without CAPA (or after a look) that is open."""
+        return not self._last.capabilities or "TOP" in self._last.capabilities
+
+    @property
+    def server(self) -> str:
+        return self._last.greeting
+
+    @property
+    def transcript(self) -> Sequence[str]:
+        return self._last.wire.transcript.lines
+
+    @property
+    def session(self) -> Pop3Session:
+        """The session underneath, for the doctor alone."""
+        return self._last
+
+    def folders(self) -> list[Folder]:
+        return [Folder("INBOX")]
+
+    def ask_one_by_one(self) -> None:
+        """Asks for one mail in the forms that a look at the top of the list uses."""
+        with self._step("list"):
+            self._list.keys([1])
+            self._list.listed_sizes([1])
+
+    # ---- has anything changed
+
+    def changed_since(self, folder: str, cursor: Cursor | None) -> FolderStatus | None:
+        if self._looked:  # a session shows what there was when it began
+            self._drop_session()
+        with self._step("folder"):
+            status = self._look(folder, cursor)
+        self._looked = True
+        return None if cursor is not None and dict(status.cursor) == dict(cursor) else status
+
+    def open(self, folder: str) -> FolderStatus:
+        with self._step("folder"):
+            if self._session is None or self._status is None:
+                self._look(folder, None)
+            self._looked = True
+            assert self._status is not None
+            return self._status
+
+    def _look(self, folder: str, cursor: Cursor | None) -> FolderStatus:
+        if folder and folder.upper() != "INBOX":
+            raise FolderMissing(folder, ["INBOX"])
+        session = self._live()
+        session.wire.start_clock()
+        # The last mail of the cursor is asked for in the same breath; that it may be gone is fine.
+        expected = int(cursor.get("count", 0)) if cursor is not None else 0
+        ask_last = session.pipelining and self._list.has_uidl is True and expected > 0
+        session.send(b"STAT", *([b"UIDL %d" % expected] if ask_last else []))
+        numbers = session.answer().numbers()
+        last = session.answer() if ask_last else None
+        if len(numbers) < 2:
+            raise session.wire.nonsense("a STAT without numbers")
+        count, octets = numbers[0], numbers[1]
+        if not count:
+            key = ""
+        elif last is not None and count == expected and last.ok:
+            key = uidl_of(last) or ""
+        elif cursor is not None and (count, octets) != (expected, cursor.get("octets")):
+            key = LAST_UNKNOWN  # it changed, whatever the last mail is; the listing will know
+        else:
+            key = str(self._list.keys([count])[0])
+        self._status = FolderStatus(
+            "", count, None, None, {"count": count, "octets": octets, "last": key}
+        )
+        session.wire.rest()
+        return self._status
+
+    # ---- what is new
+
+    def list_new(
+        self,
+        known: Known,
+        selection: Selection,
+        *,
+        since: datetime | None = None,
+        limit: int | None = None,
+        cursor: Cursor | None = None,
+        count_known: bool = False,
+    ) -> Listing:
+        status = self._opened()
+        with self._step("list"):
+            found = self._list.from_top(known, status.cursor, cursor)
+            listed: list[Key] | None = None
+            if found is None:
+                listed = self._list.all_keys(status.total)
+                missing = set(known.missing(listed))
+                found = [key for key in listed if key in missing]
+            undated: list[tuple[MailRef, PosthouseError]] = []
+            new = found
+            if since is not None and found:
+                new, undated = self._arrived_since(found, since)
+            chosen = new if limit is None else new[:limit]
+            sizes = self._list.sizes(chosen, status.total)
+            last = status.cursor["last"]
+            if last == LAST_UNKNOWN:
+                last = str(self._list.keys([status.total])[0])
+            self._live().wire.rest()
+        return Listing(
+            new=tuple(
+                MailRef(key, sizes.get(key, 0), detail={"number": self._list.numbers[key]})
+                for key in chosen
+            ),
+            known=status.total - len(found),
+            reset_keys=(),
+            total=status.total,
+            unread=None,
+            cursor={**status.cursor, "last": last},
+            complete=len(chosen) == len(new) and not undated,
+            more=len(new) - len(chosen),
+            undated=undated,
+            listed=listed,
+        )
+
+    def keys(self) -> Sequence[Key]:
+        status = self._opened()
+        with self._step("list"):
+            found = self._list.all_keys(status.total)
+            self._live().wire.rest()
+            return found
+
+    def cursor_after(
+        self, cursor: Cursor, settled: Sequence[MailRef], action: AfterDownload
+    ) -> Cursor:
+        if action is not AfterDownload.DELETE or not settled:
+            return cursor
+        # Which mail is the last one then is not known: the next poll looks, at a small mailbox.
+        return {
+            **cursor,
+            "count": cursor["count"] - len(settled),
+            "octets": cursor["octets"] - sum(ref.size for ref in settled),
+            "last": LAST_UNKNOWN,
+        }
+
+    def _arrived_since(
+        self, keys: Sequence[Key], since: datetime
+    ) -> tuple[list[Key], list[tuple[MailRef, PosthouseError]]]:
+        """Those that arrived since, and those of which that cannot be known now.
+
+        POP3 tells no arrival: the newest Received or Date field stands for it. Raises Refused where
+        the server shows no header at all.
+        """
+        refs = [MailRef(key, 0) for key in keys]
+        moments = {ref.key: first_date(block) for ref, block in self.headers(refs)}
+        if not moments and (len(keys) > 1 or "TOP" not in self._last.capabilities):
+            raise no_dates()
+        new: list[Key] = []
+        undated: list[tuple[MailRef, PosthouseError]] = []
+        for ref in refs:
+            moment = moments.get(ref.key)
+            if moment is not None:
+                if moment >= since:
+                    new.append(ref.key)
+            elif ref.key in moments:
+                undated.append((ref, mail_without_date()))
+            else:
+                undated.append((ref, date_refused()))
+        return new, undated
+
+    # ---- reading
+
+    def headers(self, refs: Sequence[MailRef]) -> Iterator[tuple[MailRef, bytes]]:
+        with self._step("list"):
+            numbered, _ = self._numbered(refs)
+            session = self._live()
+        for start in range(0, len(numbered), 32):
+            batch = numbered[start : start + 32]
+            found: list[tuple[MailRef, bytes]] = []
+            with self._step("list"):
+                answers = session.commands([b"TOP %d 0" % number for number, _ in batch])
+                for (_, ref), answer in zip(batch, answers, strict=True):
+                    if answer.ok:
+                        found.append((ref, session.headers()))
+            yield from found
+
+    def download(self, refs: Sequence[MailRef], sink: Sink, *, limit: int) -> None:
+        with self._step("download"):
+            self._renew_unless_plain()
+            numbered, gone = self._numbered(refs)
+            for ref in gone:
+                sink.abandon(ref, mail_vanished())
+            retrieve(self._live(), numbered, sink, limit)
+
+    def _numbered(self, refs: Sequence[MailRef]) -> tuple[list[tuple[int, MailRef]], list[MailRef]]:
+        """Session numbers for `refs`, and those that are not on the server any more."""
+        self._opened()
+        if any(ref.key not in self._list.numbers for ref in refs):
+            assert self._status is not None
+            self._list.all_keys(self._status.total)
+        numbered = [
+            (self._list.numbers[ref.key], ref) for ref in refs if ref.key in self._list.numbers
+        ]
+        return sorted(numbered, key=lambda pair: pair[0]), [
+            ref for ref in refs if ref.key not in self._list.numbers
+        ]
+
+    # ---- what changes the mailbox
+
+    def settle(self, refs: Sequence[MailRef], action: AfterDownload) -> list[MailRef]:
+        self._safe.update(ref.key for ref in refs)
+        confirms = self._last.expires_days == 0
+        if not refs or (action is AfterDownload.MARK_READ and not confirms):
+            return list(refs)  # POP3 has no flag to set: nothing is left to do
+        with self._step("settle"):
+            if not self._may_quit():
+                self._drop_session()
+            numbered, gone = self._numbered(refs)
+            session = self._live()
+            if action is AfterDownload.DELETE:
+                self._to_delete = True
+                done = mark_deleted(session, numbered)
+            else:
+                done = retrieve_again(session, numbered)
+            ended = session.command(b"QUIT")
+            self._to_delete = False
+            self._drop_session(polite=False)
+            # An -ERR says that some, nobody knows which, were not deleted (RFC 1939 section 6).
+            return [*gone, *done] if ended.ok else gone
+
+    # ---- the session itself
+
+    def leave(self) -> None:
+        """A session ends with `settle` or `close`."""
+
+    def is_alive(self) -> bool:
+        session = self._session
+        if session is None or session.wire.broken:
+            return False
+        try:
+            return session.command(b"NOOP").ok
+        except StepFailed:
+            return False
+
+    def close(self) -> None:
+        self._drop_session()
+
+    def _live(self) -> Pop3Session:
+        for pause in _LOCKED_S:
+            if self._session is not None:
+                break
+            try:
+                self._session = self._last = self._log_in_again()
+            except Unreachable as error:
+                # A session of ours that was closed without QUIT holds the lock a moment longer.
+                if error.code != "mailbox-in-use" or not pause:
+                    raise
+                time.sleep(pause)
+        assert self._session is not None
+        return self._session
+
+    def _opened(self) -> FolderStatus:
+        if self._session is None or self._status is None:
+            with self._step("folder"):
+                return self._look("", None)
+        return self._status
+
+    def _may_quit(self) -> bool:
+        """Whether QUIT would confirm nothing but what is safe here."""
+        session = self._session
+        return session is None or (
+            not self._to_delete
+            and not session.wire.broken
+            and not session.looked_into
+            and session.retrieved <= self._safe
+        )
+
+    def _renew_unless_plain(self) -> None:
+        """What TOP may have confirmed is never said with what RETR does: a session of its own."""
+        if self._session is not None and self._session.looked_into:
+            self._drop_session()
+
+    def _drop_session(self, *, polite: bool = True) -> None:
+        polite = polite and self._may_quit()
+        session, self._session = self._session, None
+        self._status, self._list.numbers, self._looked = None, {}, False
+        if session is None:
+            return
+        try:
+            if polite:
+                session.wire.bound(2)
+                session.command(b"QUIT")
+        except PosthouseError:
+            pass
+        finally:
+            self._to_delete = False
+            session.wire.close()
+
+    @contextlib.contextmanager
+    def _step(self, step: str) -> Iterator[None]:
+        """Errors from within carry this step and the protocol log."""
+        try:
+            yield
+        except StepFailed as error:
+            error.step = error.step or step
+            error.transcript = error.transcript or self.transcript
+            if isinstance(error, SessionLost):
+                self._drop_session(polite=False)
+            raise

@@ -1,0 +1,200 @@
+"""RETR, streamed into a sink, with many commands under way where the server pipelines.
+
+A mail counts as read once the server's next answer is one. RFC 1939 section 3 ends a mail with a
+line of a dot alone; a server that does not stuff the dots of a mail ends it at its first such line
+and sends the rest where an answer belongs. Sizes alone prove nothing: servers list them with other
+line ends, or rounded.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from shared.errors import MailFailure
+from shared.mailbox.base import MailRef, SessionLost, Sink, mail_too_large
+from shared.mailbox.errors.refused_mails import MailRefused, RefusedMails
+from shared.mailbox.net.stream import LARGE_BUFFER, SMALL_BUFFER
+from shared.mailbox.pop3.session import Answer, Pop3Session
+from shared.mailbox.pop3.text import DOT, read_text
+from shared.messages import Key
+
+_END = b"\r\n.\r\n"
+#: How far ahead mails are asked for: octets (as claimed) and commands.
+_AHEAD_OCTETS = 4 << 20
+_AHEAD_MAILS = 256
+#: What is read and dropped of a mail over the limit before the session is given up.
+_PATIENCE = 1 << 30
+
+
+def retrieve(
+    session: Pop3Session,
+    numbered: Sequence[tuple[int, MailRef]],
+    sink: Sink,
+    limit: int,
+) -> None:
+    """Streams the mails with these session numbers into `sink`; abandons those over `limit`."""
+    wire = session.wire
+    wire.resize(LARGE_BUFFER)
+    try:
+        _Retrieval(session, sink, limit).run(numbered)
+    except BaseException:
+        wire.broken = True
+        raise
+    finally:
+        wire.resize(SMALL_BUFFER)
+        wire.rest()
+
+
+@dataclass(slots=True)
+class _Read:
+    """A mail of which everything came, up to what the server takes for its end."""
+
+    ref: MailRef
+    octets: int
+
+
+class _Retrieval:
+    def __init__(self, session: Pop3Session, sink: Sink, limit: int) -> None:
+        self._session = session
+        self._wire = session.wire
+        self._sink = sink
+        self._limit = limit
+        self._read: _Read | None = None
+        self._refusals = RefusedMails(sink)
+        #: Asked for by this retrieval and by none before in the session.
+        self._first_asked: set[Key] = set()
+
+    def run(self, numbered: Iterable[tuple[int, MailRef]]) -> None:
+        wanted: deque[tuple[int, MailRef]] = deque()
+        for number, ref in numbered:
+            if ref.size > self._limit:
+                self._sink.abandon(ref, mail_too_large(ref.size, self._limit))
+            else:
+                wanted.append((number, ref))
+        if not wanted:
+            return
+        under_way: deque[MailRef] = deque()
+        ahead = 0
+        pipelining = self._session.pipelining
+        most = _AHEAD_MAILS if pipelining else 1
+        noop_sent = False
+        refusals = self._refusals
+        while under_way or (wanted and not refusals.enough):
+            commands: list[bytes] = []
+            # Refilled in halves, so that commands share packets.
+            refill = len(under_way) <= most // 2 and ahead <= _AHEAD_OCTETS // 2
+            if refill and not refusals.enough:
+                while (
+                    wanted and len(under_way) < most and (ahead <= _AHEAD_OCTETS or not under_way)
+                ):
+                    number, ref = wanted.popleft()
+                    under_way.append(ref)
+                    ahead += ref.size
+                    commands.append(b"RETR %d" % number)
+                    # From here on QUIT may confirm that we have it.
+                    if ref.key not in self._session.retrieved:
+                        self._first_asked.add(ref.key)
+                        self._session.retrieved.add(ref.key)
+            if commands:
+                self._wire.transcript.note(
+                    f"RETR of {len(commands)} mails, {commands[0].decode()} …"
+                )
+                if pipelining and not wanted:
+                    commands.append(b"NOOP")  # shows that the last mail ended where it seemed to
+                    noop_sent = True
+                self._wire.send(b"".join(command + b"\r\n" for command in commands))
+            ref = under_way.popleft()
+            ahead -= ref.size
+            self._one(ref)
+        if not noop_sent:
+            self._wire.send(b"NOOP\r\n")
+        self._wire.start_clock()
+        self._next_answer()
+        refusals.not_asked(ref for _, ref in wanted)
+
+    def _one(self, ref: MailRef) -> None:
+        self._wire.start_clock()
+        answer = self._next_answer()
+        if answer.ok:
+            octets = self._body(ref)
+            if octets is not None:
+                self._read = _Read(ref, octets)
+            self._refusals.given()
+            return
+        if ref.key in self._first_asked:
+            self._session.retrieved.discard(ref.key)
+        self._wire.transcript.received(b"-ERR " + answer.words)
+        self._refusals.refused(ref, MailRefused(answer.text.strip() or "-ERR"))
+
+    def _next_answer(self) -> Answer:
+        """The next first line, which also tells whether the mail before it was whole."""
+        read, self._read = self._read, None
+        try:
+            answer = self._session.understood(self._wire.line())
+        except SessionLost as error:
+            if read is not None:
+                self._end_broken(read, error)
+            raise
+        if read is not None:
+            self._sink.end()
+        return answer
+
+    def _end_broken(self, read: _Read, error: SessionLost) -> None:
+        """The session broke behind a mail: what of the mail is to be believed.
+
+        Of exactly its listed size it is whole. Otherwise it is only where the connection broke, and
+        not the protocol, and where nothing is missing. What is neither ended nor abandoned is void.
+        """
+        size = read.ref.size
+        if read.octets == size or (error.code != "protocol-error" and read.octets > size):
+            self._sink.end()
+        elif error.code == "protocol-error" and read.octets < size:
+            self._sink.abandon(read.ref, _cut(read))
+
+    def _body(self, ref: MailRef) -> int | None:
+        """One mail, from behind its +OK line to behind its final dot: the octets of it, or None
+        where it is over the limit and was abandoned."""
+        wire, sink, limit = self._wire, self._sink, self._limit
+        start = wire.pos
+        stop = wire.buffer.find(_END, start, wire.end)
+        sink.begin(ref)
+        if (
+            0 <= stop <= start + limit - 2
+            and wire.buffer[start] != DOT
+            and wire.buffer.find(b"\r\n.", start, stop) < 0
+        ):
+            # The usual small mail: all of it is here, and nothing in it is stuffed.
+            sink.write(wire.view[start : stop + 2])
+            wire.pos = stop + 5
+            return stop + 2 - start
+        left = limit
+        dropped = 0
+
+        def give(piece: memoryview) -> None:
+            nonlocal left, dropped
+            if left < 0:
+                dropped += len(piece)
+                if dropped > _PATIENCE:
+                    raise wire.nonsense("a mail without an end")
+                return
+            left -= len(piece)
+            if left < 0:
+                sink.abandon(ref, mail_too_large(ref.size, limit))
+            else:
+                sink.write(piece)
+
+        read_text(wire, give)
+        return limit - left if left >= 0 else None
+
+
+def _cut(read: _Read) -> MailFailure:
+    """The reason to put a mail aside whose end the server made up."""
+    return MailFailure(
+        f"The mail server ended this mail after {read.octets} of {read.ref.size} octets and sent "
+        "the rest where an answer belongs.",
+        code="mail-cut",
+        hint="The server does not mark the lines of a mail that are a dot alone (RFC 1939, "
+        "section 3). The mail is untouched there: read it with IMAP, or have the server repaired.",
+    )

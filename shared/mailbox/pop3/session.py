@@ -1,0 +1,193 @@
+"""One POP3 session: commands and answers (RFC 1939, 2449, 2595, 3206, 5034), pipelined if offered.
+
+A session is a snapshot: the server locks the mailbox at login, and what arrives later is seen by
+the next session only.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from shared.mailbox.base import HEADER_LIMIT, Refused, Unreachable
+from shared.mailbox.errors import diagnosis
+from shared.mailbox.net.stream import Wire
+from shared.mailbox.net.transcript import Transcript
+from shared.mailbox.pop3.text import read_text
+from shared.messages import Key
+
+_ANSWER = re.compile(rb"(\+OK|-ERR)(?: +(.*)|\Z)", re.I | re.S)
+_CODE = re.compile(r"\[([A-Z0-9/._-]+)\]", re.I)
+#: A mailbox with a million mails fits; a listing without an end does not.
+_LISTING = 64 << 20
+
+
+@dataclass(slots=True)
+class Answer:
+    """The first line of an answer: +OK or -ERR, and the rest of the line."""
+
+    ok: bool
+    words: bytes
+    transcript: Transcript
+
+    @property
+    def text(self) -> str:
+        return self.transcript.clean(self.words)
+
+    @property
+    def code(self) -> str:
+        """The response code in brackets (RFC 2449 section 8): `IN-USE`, `SYS/TEMP`, `AUTH`."""
+        match = _CODE.match(self.text)
+        return match[1].upper() if match else ""
+
+    def numbers(self) -> list[int]:
+        """The leading whole numbers of the answer (STAT, LIST n)."""
+        found = []
+        for word in self.words.split():
+            if not word.isdigit() or len(word) > 19:
+                break
+            found.append(int(word))
+        return found
+
+
+class Pop3Session:
+    """Sends commands and reads their answers, in order.
+
+    `retrieved` holds the keys of the mails that were asked for with RETR, and `looked_into` those
+    of which TOP was read where the server may take that for a retrieval: what QUIT could confirm.
+    """
+
+    def __init__(self, wire: Wire) -> None:
+        self.wire = wire
+        self.capabilities: dict[str, str] = {}
+        self.greeting = ""
+        #: How a password could be given, the best way first.
+        self.login_ways: tuple[str, ...] = ()
+        self.retrieved: set[Key] = set()
+        self.looked_into = False
+
+    @property
+    def pipelining(self) -> bool:
+        return "PIPELINING" in self.capabilities
+
+    @property
+    def expires_days(self) -> int | None:
+        """Days that a retrieved mail stays (EXPIRE, RFC 2449 section 6.7); None: for ever."""
+        word = self._argument("EXPIRE")
+        return int(word) if word.isdigit() and len(word) < 6 else None
+
+    @property
+    def login_delay(self) -> float:
+        """Seconds between two logins (LOGIN-DELAY, RFC 2449 section 6.5); 0 where none is told."""
+        word = self._argument("LOGIN-DELAY")
+        return float(word) if word.isdigit() and len(word) < 6 else 0.0
+
+    @property
+    def window(self) -> bool:
+        """Gmail, which lists its oldest mails that nobody retrieved yet, some 250 of them."""
+        return "X-GOOGLE-RICO" in self.capabilities or self.greeting.startswith("Gpop ")
+
+    def _argument(self, name: str) -> str:
+        return (self.capabilities.get(name, "").split() or [""])[0]
+
+    def send(self, *commands: bytes, shown: bytes | None = None) -> None:
+        for command in commands:
+            self.wire.transcript.sent(shown or command)
+        self.wire.send(b"".join(command + b"\r\n" for command in commands))
+
+    def answer(self) -> Answer:
+        line = self.wire.line()
+        self.wire.transcript.received(line)
+        return self.understood(line)
+
+    def understood(self, line: bytes) -> Answer:
+        """A first line as an answer; the session is lost where it is none."""
+        match = _ANSWER.match(line)
+        if match is None:
+            raise self.wire.nonsense(f"{self.wire.transcript.clean(line[:80])!r}")
+        return Answer(match[1].upper() == b"+OK", match[2] or b"", self.wire.transcript)
+
+    @property
+    def depends_on_user(self) -> bool:
+        return any(
+            "USER" in self.capabilities.get(name, "").split() for name in ("EXPIRE", "LOGIN-DELAY")
+        )
+
+    def command(self, command: bytes, *, shown: bytes | None = None) -> Answer:
+        self.wire.start_clock()
+        self.send(command, shown=shown)
+        return self.answer()
+
+    def commands(self, commands: Sequence[bytes], *, ahead: int = 64) -> Iterator[Answer]:
+        """The first line of the answer to each, many under way where the server pipelines.
+
+        What follows a first line must be read before the next one is asked for.
+        """
+        ahead = ahead if self.pipelining else 1
+        for start in range(0, len(commands), ahead):
+            batch = commands[start : start + ahead]
+            self.send(*batch)
+            for _ in batch:
+                self.wire.start_clock()
+                yield self.answer()
+
+    def lines(self) -> Iterator[bytes]:
+        """The lines of a multi-line answer, dots unstuffed, up to the lone dot."""
+        size = 0
+        while (line := self.wire.line()) != b".":
+            size += len(line)
+            if size > _LISTING:
+                raise self.wire.nonsense("a listing without an end")
+            yield line[1:] if line.startswith(b".") else line
+
+    def headers(self) -> bytes:
+        """The answer to `TOP n 0`, octet for octet; read to its end, cut at HEADER_LIMIT."""
+        # RFC 1939 section 8 counts RETR alone and leaves it to the server what TOP means where
+        # what was downloaded is deleted. What Gmail makes of it is not documented.
+        self.looked_into = self.looked_into or self.expires_days == 0
+        kept = bytearray()
+        read_text(self.wire, lambda piece: kept.extend(piece[: HEADER_LIMIT - len(kept)]))
+        return bytes(kept)
+
+    # ---- before the login
+
+    def read_greeting(self) -> None:
+        line = self.wire.line()
+        self.wire.transcript.received(line)
+        if not line.upper().startswith((b"+OK", b"-ERR")):
+            shown = self.wire.transcript.clean(line[:200])
+            other = " It looks like IMAP." if line.startswith(b"* ") else ""
+            raise Unreachable(
+                f"This is no POP3 server: it greets with {shown!r}.{other}",
+                step="greeting",
+                code="not-pop3",
+                hint="Check the port and the mode of the connection.",
+            )
+        self.greeting = self.wire.transcript.clean(line[4:])
+        if line.startswith(b"-"):
+            raise diagnosis.of_greeting(self.greeting)
+
+    def ask_capabilities(self) -> None:
+        """CAPA (RFC 2449); a server without it has no capabilities.
+
+        Asked again after the login where some of them depend on the user (section 6: `USER`).
+        """
+        self.capabilities = {}
+        if self.command(b"CAPA").ok:
+            for line in self.lines():
+                name, _, arguments = line.decode("ascii", "replace").upper().partition(" ")
+                self.capabilities[name] = arguments
+
+    def start_tls(self, host: str) -> None:
+        """STLS (RFC 2595 section 4) up to the server's +OK. Never goes on in plain text."""
+        answer = self.command(b"STLS")
+        if not answer.ok:
+            raise Refused(
+                f"{host} does not offer STARTTLS: {answer.text or 'refused'}.",
+                step="tls",
+                code="starttls-refused",
+                hint="Use TLS on its own port (995). Posthouse never falls back to plain text.",
+            )
+        if self.wire.pos < self.wire.end:
+            raise self.wire.nonsense("plain text behind its agreement to STLS")

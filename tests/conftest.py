@@ -24,6 +24,7 @@ pytest_plugins = [
     "tests.servers.oauth_dovecot",
     "tests.servers.gmail",
     "tests.servers.mailutils",
+    "tests.servers.openssl_ca",
     "tests.servers.pop3_rules",
     "tests.servers.postgres",
     "tests.servers.rabbitmq",

@@ -98,6 +98,7 @@ def show(message_id: MessageId, as_json: AsJson = False) -> None:
             ("encryption", security.get("status")),
             ("signature", security.get("signature")),
             ("signer", security.get("signer")),
+            ("revocation", _revocation(security.get("revocation"))),
             ("reason", security.get("reason")),
         ]
     )
@@ -213,3 +214,11 @@ def _filter(
     if not_for is not None:
         wanted["filtered_by"] = api.named("handlers", not_for)["id"]
     return {name: value for name, value in wanted.items() if value is not None}
+
+
+def _revocation(known: dict[str, Any] | None) -> str:
+    """What was known of the signer's certificate, and for which time."""
+    if not known:
+        return ""
+    as_of = (known.get("as_of") or "")[:16].replace("T", " ")
+    return f"{known['status']}, as of {as_of} UTC ({known['source']})" if as_of else known["status"]

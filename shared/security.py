@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final, Literal, NamedTuple, get_args
 
+from shared.revocations import Revocation
+
 #: What became of the encryption: `none` (there was none), `decrypted`, `no_recipient` (encrypted
 #: for keys that are not here), `unsupported` (an algorithm that is not opened here), `failed`
 #: (damaged, or not what it says).
@@ -25,8 +27,11 @@ Integrity = Literal["aead", "none"]
 #: encrypted form.
 #: `ambiguous`: right, but readers differ on what the mail says or on who wrote it.
 #: `untrusted`: mathematically right, but nobody vouches for the signer.
+#: `revoked`: mathematically right, but the authority has revoked the certificate of the signer.
 #: `invalid`: the content is not what was signed, or the signature cannot be checked.
-Signature = Literal["none", "valid", "mismatch", "partial", "ambiguous", "untrusted", "invalid"]
+Signature = Literal[
+    "none", "valid", "mismatch", "partial", "ambiguous", "untrusted", "revoked", "invalid"
+]
 Format = Literal["smime", "openpgp"]
 #: What a signature lies around; `ciphertext` is an encryption that lies inside it.
 Covers = Literal["content", "ciphertext", "part"]
@@ -66,6 +71,8 @@ class Security(NamedTuple):
     content_algorithm: str | None = None
     #: Each encryption, signature and compression, from the outermost to the innermost.
     layers: tuple[Layer, ...] = ()
+    #: What was known of the signer's certificates; None where no authority vouches for them.
+    revocation: Revocation | None = None
 
     def to_json(self) -> dict[str, Any]:
         """A plain dict with every field, for JSON."""
@@ -81,6 +88,7 @@ class Security(NamedTuple):
             "key_algorithm": self.key_algorithm,
             "content_algorithm": self.content_algorithm,
             "layers": [layer._asdict() for layer in self.layers],
+            "revocation": self.revocation and self.revocation.to_json(),
         }
 
     @classmethod
@@ -92,6 +100,8 @@ class Security(NamedTuple):
         known: dict[str, Any] = {k: value[k] for k in cls._fields if k in value}
         known["recipients"] = tuple(known.get("recipients", ()))
         known["layers"] = tuple(Layer(**layer) for layer in known.get("layers", ()))
+        if known.get("revocation"):
+            known["revocation"] = Revocation.from_json(known["revocation"])
         for name, words in (
             ("status", get_args(Status)),
             ("integrity", (*get_args(Integrity), None)),

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Annotated, Any, Final, TypeVar
+from typing import Annotated, Any, Final, Literal, TypeVar
 from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, ValidationError, field_validator
@@ -93,6 +93,12 @@ class Settings(BaseSettings):
         description="Whether mail servers, gateways and webhooks in private networks may be "
         "contacted while POSTHOUSE_ALLOWED_HOSTS is empty (10/8, 172.16/12, 192.168/16, "
         "100.64/10, fc00::/7, and this machine)",
+    )
+    revocation: Literal["off", "background", "require"] = Field(
+        default="background",
+        description="Whether authorities are asked, in the background, which certificates of "
+        "signers they revoked; require: a signature counts only where the last answer, not out of "
+        "date, says that nothing is",
     )
     health_host: str = Field(default="127.0.0.1", description="/healthz /readyz /metrics bind here")
     health_port: int = Field(

@@ -26,6 +26,7 @@ _SECURITY = (
     "reason",
     "recipients",
     "layers",
+    "revocation",
 )
 
 

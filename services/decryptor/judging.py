@@ -15,17 +15,26 @@ from services.decryptor.author import Author
 from services.decryptor.cms.verify import Verified
 from services.decryptor.facts import EncryptedLayer, Facts, SignedLayer
 from services.decryptor.openpgp.verifying import PgpSignature
+from services.decryptor.revocation import revoked_sentence
 from services.decryptor.trust import TrustStore
 from shared.certificates.parsing import addresses
+from shared.revocations import Revocation
 from shared.security import Covers, Layer, Security, Signature
 
 _RANK: dict[Signature, int] = {
     "none": 0,
     "invalid": 1,
-    "untrusted": 2,
-    "mismatch": 3,
-    "valid": 4,
+    "revoked": 2,
+    "untrusted": 3,
+    "mismatch": 4,
+    "valid": 5,
 }
+
+
+_AROUND_ENCRYPTED = (
+    "The signature covers the encrypted form only, and proves nothing about its content."
+)
+_NOBODY_SAID = "No authority has said lately that the certificate of the signer is not revoked."
 
 
 class Verdict(NamedTuple):
@@ -34,6 +43,7 @@ class Verdict(NamedTuple):
     signature: Signature
     signer: str | None
     reason: str
+    revocation: Revocation | None = None
 
 
 def judged(facts: Facts, author: Author, doubt: str, trust: TrustStore) -> Security:
@@ -72,6 +82,7 @@ def judged(facts: Facts, author: Author, doubt: str, trust: TrustStore) -> Secur
         key_algorithm=facts.key_algorithm,
         content_algorithm=facts.content_algorithm,
         layers=tuple(layers),
+        revocation=overall.revocation,
     )
 
 
@@ -83,7 +94,7 @@ def _overall(verdicts: list[tuple[Verdict, bool]]) -> Verdict:
     overall = verdicts[-1][0]
     for outer, _ in verdicts[:-1]:
         if outer.signature == "invalid":
-            overall = Verdict("invalid", overall.signer, outer.reason)
+            overall = overall._replace(signature="invalid", reason=outer.reason)
     return overall
 
 
@@ -98,7 +109,7 @@ def _judge_layer(
         verdicts = [_judge(one, layer.certificates, author, trust) for one in layer.verified]
         verdict = max(verdicts, key=lambda verdict: _RANK[verdict.signature])
     if layer.broken and layer.openpgp is not None:
-        verdict = Verdict("invalid", verdict.signer, layer.broken)
+        verdict = verdict._replace(signature="invalid", reason=layer.broken)
     return _limited(verdict, layer, author, doubt, around=around)
 
 
@@ -106,22 +117,18 @@ def _limited(
     verdict: Verdict, layer: SignedLayer, author: Author, doubt: str, *, around: bool
 ) -> Verdict:
     """What a signature that is right proves at most, where it stands."""
-    if verdict.signature == "invalid":
+    if verdict.signature in ("invalid", "revoked"):
         return verdict
     if around:
-        return Verdict(
-            "partial",
-            verdict.signer,
-            "The signature covers the encrypted form only, and proves nothing about its content.",
-        )
+        return verdict._replace(signature="partial", reason=_AROUND_ENCRYPTED)
     if layer.limit is not None:
-        return Verdict(layer.limit[0], verdict.signer, layer.limit[1])
+        return verdict._replace(signature=layer.limit[0], reason=layer.limit[1])
     if verdict.signature == "untrusted":
         return verdict
     if author.problem == "ambiguous" or doubt:
-        return Verdict("ambiguous", verdict.signer, author.reason or doubt)
+        return verdict._replace(signature="ambiguous", reason=author.reason or doubt)
     if author.problem != "none":
-        return Verdict(author.problem, verdict.signer, author.reason)
+        return verdict._replace(signature=author.problem, reason=author.reason)
     return verdict
 
 
@@ -152,9 +159,20 @@ def _judge(
     answer = trust.judge(one.certificate, certificates, one.signer.signing_time)
     if not answer.trusted:
         return Verdict("untrusted", signer, answer.reason)
+    revocation = trust.revocations.of(answer.path)
+    if revocation is not None and revocation.status == "revoked":
+        # Whatever time of signing is claimed: whoever has a stolen key claims one of before.
+        return Verdict("revoked", signer, revoked_sentence(revocation), revocation)
+    if (
+        trust.revocations.mode == "require"
+        and revocation is not None
+        and revocation.status != "good"
+    ):
+        return Verdict("untrusted", signer, _NOBODY_SAID, revocation)
     if not matching:
-        return Verdict("mismatch", signer, _not_the_sender(signer))
-    return Verdict("valid", signer, answer.reason or _since_expired(one.certificate))
+        return Verdict("mismatch", signer, _not_the_sender(signer), revocation)
+    reason = answer.reason or _since_expired(one.certificate)
+    return Verdict("valid", signer, reason, revocation)
 
 
 def _since_expired(certificate: x509.Certificate) -> str:

@@ -10,12 +10,15 @@ from typing import Literal
 
 import structlog
 
+from services.decryptor.revocation import Revocations
 from services.decryptor.trust import TrustStore
 from shared.certificates import IdentityIndex
-from shared.errors import InvalidInput, SecretUnreadable
-from shared.storage import certificates
+from shared.errors import InvalidInput, PosthouseError, SecretUnreadable
+from shared.revocations import Mode
+from shared.storage import certificates, revocations
 from shared.storage.certificates import SealedKey
-from shared.storage.pool import Database
+from shared.storage.pool import Database, Session
+from shared.storage.revocations import Known, Version
 from shared.storage.sender_keys import sender_certificates
 from shared.vault import Place, Vault
 
@@ -23,20 +26,24 @@ _log = structlog.get_logger(__name__)
 
 #: Sets of certificates whose keys stay loaded: loading a key costs more than opening a mail.
 _LOADED = 256
-#: Seconds until new trust anchors count.
+#: Seconds until new trust anchors count, and what was learned of revocations.
 _TRUST_FRESH = 30.0
 
 
 class Keyring:
     """Loads keys once for each version of a connection's certificates. Thread-safe."""
 
-    def __init__(self, database: Database, vault: Vault, *, system_trust: bool) -> None:
+    def __init__(
+        self, database: Database, vault: Vault, *, system_trust: bool, revocation: Mode = "off"
+    ) -> None:
         self._database = database
         self._vault = vault
         self._system_trust = system_trust
         self._lock = threading.Lock()
         self._loaded: OrderedDict[tuple[object, ...], IdentityIndex] = OrderedDict()
         self._trust: tuple[float, TrustStore] | None = None
+        self._revocation: Mode = revocation
+        self._known: tuple[Version, list[Known]] = (Version(0, None), [])
 
     def identities(self, certificate_ids: Sequence[int]) -> IdentityIndex:
         """Every key of these certificates that can be read; a broken one is logged and left out.
@@ -68,10 +75,38 @@ class Keyring:
         with self._database.transaction() as session:
             anchors = certificates.trust_anchor_ders(session)
             senders = sender_certificates(session)
-        store = TrustStore.load(anchors, senders, system=self._system_trust)
+            known = self._known_revocations(session)
+        store = TrustStore.load(
+            anchors,
+            senders,
+            system=self._system_trust,
+            revocations=Revocations(known, mode=self._revocation),
+        )
         with self._lock:
             self._trust = (time.monotonic(), store)
         return store
+
+    def note_signers(self) -> None:
+        """Says which new certificates mails were believed by. Never raises: a mail does not wait
+        for what is only to be learned about its signer."""
+        trust = self._trust
+        noted = trust[1].revocations.taken() if trust is not None else []
+        if not noted:
+            return
+        try:
+            with self._database.transaction() as session:
+                revocations.note(session, noted)
+        except PosthouseError as error:
+            _log.warning("certificates of signers could not be noted", error=str(error))
+
+    def _known_revocations(self, session: Session) -> list[Known]:
+        """All that is known, read anew where something changed."""
+        if self._revocation == "off":
+            return []
+        version = revocations.version(session)
+        if version != self._known[0]:
+            self._known = (version, revocations.known(session))
+        return self._known[1]
 
     def _load(self, sealed: Sequence[SealedKey]) -> IdentityIndex:
         readable: list[tuple[str, Literal["smime", "openpgp"], bytes, bytes]] = []

@@ -114,7 +114,12 @@ def build(settings: DecryptorSettings) -> Decryptor:
         store=store,
         secured=SecuredMails(
             store,
-            Keyring(database, vault, system_trust=settings.trust_system),
+            Keyring(
+                database,
+                vault,
+                system_trust=settings.trust_system,
+                revocation=settings.revocation,
+            ),
             settings,
             folder,
             observe,

@@ -48,7 +48,7 @@ _MARKS = (
 #: Longer than any of these marks.
 MARK_LENGTH = 32
 #: Signatures whose octets are what somebody signed, and all that is handed out.
-_RIGHT = ("valid", "mismatch", "untrusted")
+_RIGHT = ("valid", "mismatch", "untrusted", "revoked")
 
 
 @dataclass(slots=True)

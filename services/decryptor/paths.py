@@ -41,14 +41,18 @@ class Paths:
         certificate: x509.Certificate,
         intermediates: Iterable[x509.Certificate],
         at: datetime,
-    ) -> None:
-        """Raises NoPath where no authority vouches for the certificate at that time."""
+    ) -> list[x509.Certificate]:
+        """The path from the certificate to the authority that vouches for it at that time.
+
+        Raises NoPath where none does.
+        """
         if not self.authorities:
             raise NoPath("No authority is trusted here.")
         others = _distinct(intermediates, certificate, at)
         try:
             chain = self._built(certificate, others, at)
             _check_strength(chain)
+            return chain
         except (crypto.Error, *Unreadable) as error:
             raise NoPath(
                 "No trusted authority vouches for the certificate of the signer."

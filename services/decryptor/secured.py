@@ -80,6 +80,7 @@ class SecuredMails:
         seconds = (time.monotonic() - started) / len(mails)
         for opened in found:
             self.observe(opened.security, seconds)
+        self.keyring.note_signers()
         return outcomes
 
     def search(self, mail: Claimed) -> bool:
@@ -116,6 +117,7 @@ class SecuredMails:
             ) as opened:
                 outcome = _kept(mail, opened, pack)
         self.observe(opened.security, time.monotonic() - started)
+        self.keyring.note_signers()
         return outcome
 
     def _identities(self, connection: Connection | None) -> IdentityIndex:

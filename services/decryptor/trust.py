@@ -1,7 +1,7 @@
 """Who vouches for a signer: an authority that is trusted here, or the administrator himself.
 
 A certificate counts at the time of signing: one that expired since then was good when it was used.
-Revocation is not asked for: no answer about a mail may wait for the network.
+What is known of its revocation is beside it (`revocations`): no answer waits for the network.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from pysequoia import Cert
 
 from services.decryptor.openpgp.verifying import Keyring
 from services.decryptor.paths import NoPath, Paths
+from services.decryptor.revocation import Revocations
 from shared.certificates.authorities import may_sign_mail
 from shared.certificates.naming import Unreadable
 
@@ -27,10 +28,11 @@ _CLOCK_SKEW = timedelta(days=1)
 
 class Trust(NamedTuple):
     """Whether somebody trusted vouches for a certificate; `reason` says why not, or what is to be
-    known about it."""
+    known about it. `path` leads from the certificate to the authority; empty for a known sender."""
 
     trusted: bool
     reason: str = ""
+    path: Sequence[x509.Certificate] = ()
 
 
 class TrustStore:
@@ -43,9 +45,11 @@ class TrustStore:
         *,
         senders: Iterable[x509.Certificate] = (),
         system: Iterable[x509.Certificate] = (),
+        revocations: Revocations | None = None,
     ) -> None:
         """`openpgp` and `senders` are keys and certificates whose owners the administrator knows;
         `system` are authorities of the operating system's list."""
+        self.revocations = revocations or Revocations()
         self.keyring = Keyring(openpgp)
         self.senders: Sequence[x509.Certificate] = tuple(senders)
         self._given = Paths(authorities)
@@ -53,7 +57,12 @@ class TrustStore:
 
     @classmethod
     def load(
-        cls, authorities: Iterable[bytes] = (), senders: Iterable[bytes] = (), *, system: bool
+        cls,
+        authorities: Iterable[bytes] = (),
+        senders: Iterable[bytes] = (),
+        *,
+        system: bool,
+        revocations: Revocations | None = None,
     ) -> TrustStore:
         """What the administrator gave, and with `system` the operating system's authorities.
 
@@ -71,7 +80,8 @@ class TrustStore:
                     known += _certificates(data)
                 else:
                     openpgp += _public_keys(data)
-            return cls(given, openpgp, senders=known, system=_of_the_system() if system else ())
+            listed = _of_the_system() if system else ()
+            return cls(given, openpgp, senders=known, system=listed, revocations=revocations)
 
     def judge(
         self,
@@ -93,14 +103,13 @@ class TrustStore:
             return Trust(True)
         others = list(intermediates)
         try:
-            self._given.check(certificate, others, at)
+            return Trust(True, path=self._given.check(certificate, others, at))
         except NoPath as refusal:
             try:
-                self._system.check(certificate, [*others, *self._given.authorities], at)
+                path = self._system.check(certificate, [*others, *self._given.authorities], at)
             except NoPath:
                 return Trust(False, str(refusal))
-            return Trust(True, _BY_THE_SYSTEM)
-        return Trust(True)
+            return Trust(True, _BY_THE_SYSTEM, path)
 
 
 _BY_THE_SYSTEM = (

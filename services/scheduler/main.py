@@ -15,6 +15,7 @@ from services.scheduler import alerting
 from services.scheduler.emitting import Emitter
 from services.scheduler.guarding import Guard
 from services.scheduler.retention import housekeeping
+from services.scheduler.revocation import learn
 from services.scheduler.settings import SchedulerSettings
 from shared.clock import utc_now
 from shared.errors import PosthouseError
@@ -38,6 +39,7 @@ _log = structlog.get_logger(__name__)
 _REDRIVE_SECONDS = 1.0
 _HOUSEKEEPING_SECONDS = 300.0
 _ALERTS_SECONDS = 5.0
+_REVOCATION_SECONDS = 5.0
 _EXPIRIES_SECONDS = 3600.0
 _GRANTS_SECONDS = 6 * 3600.0
 #: Providers end a grant that nobody uses (Microsoft after 90 days, Google after six months).
@@ -73,6 +75,8 @@ class Scheduler:
             ("expiries", _EXPIRIES_SECONDS, lambda: alerting.raise_expiries(self.database)),
             ("grants", _GRANTS_SECONDS, self._keep_grants),
         ]
+        if settings.revocation != "off":
+            loops.append(("revocation", _REVOCATION_SECONDS, self._learn_revocations))
         threads = ServiceThreads()
         for name, seconds, work in loops:
             threads.add(name, _every, stop, name, seconds, work)
@@ -119,6 +123,9 @@ class Scheduler:
             self.database, "housekeeping", timedelta(seconds=0.9 * _HOUSEKEEPING_SECONDS)
         ):
             housekeeping(self.database, self.store, utc_now(), self.settings.retention_days)
+
+    def _learn_revocations(self) -> None:
+        learn(self.database, self.hosts)
 
     def _keep_grants(self) -> None:
         """Refreshes what disabled connections were granted, so that they can be enabled again."""

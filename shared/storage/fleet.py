@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from shared.clock import time_of, utc_now
-from shared.storage import services
+from shared.storage import revocations, services
 from shared.storage.pool import Database
 from shared.storage.queries import Queries
 from shared.telemetry.fleet import (
@@ -38,6 +38,8 @@ def read_fleet(database: Database) -> Fleet:
         handlers = session.execute(_QUERIES["handlers"], {"limit": NAMED_HANDLERS}).fetchall()
         chores = session.execute(_QUERIES["chores"]).fetchall()
         failing = services.failing(session)
+        known = revocations.counts(session)
+        revocation_failing = revocations.failing(session)
     assert totals is not None
     outbox, first, settlements, quarantined = totals
     return Fleet(
@@ -57,4 +59,6 @@ def read_fleet(database: Database) -> Fleet:
         handlers=[HandlerQueue(n, b, oldest or 0.0, dead) for n, b, oldest, dead in handlers],
         chores=dict(chores),
         failing=[(name, check) for name, check, _ in failing],
+        revocations=known,
+        revocation_failing=revocation_failing,
     )

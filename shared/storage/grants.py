@@ -58,6 +58,9 @@ _TABLES: Final[Mapping[str, Mapping[str, str]]] = {
         "alert_delivery": "ra",
         "fetch_run": "rd",
         "chore": "raw",
+        "revocation": "rwd",
+        "revocation_list": "rawd",
+        "revocation_host": "rawd",
     },
     "fetcher": {
         "connection_state": "rw",
@@ -84,6 +87,7 @@ _TABLES: Final[Mapping[str, Mapping[str, str]]] = {
         "certificate": "r",
         "trust_anchor": "r",
         "sender_key": "r",
+        "revocation": "r",
         "message": "rw",
         "outbox": "rwd",
         "delivery": "raw",
@@ -100,6 +104,16 @@ _BY_AGE: Final = {
         "session": "expires_at",
         "oauth_flow": "created_at",
         "login_attempt": "at",
+    }
+}
+#: Columns that a service writes of a table where the others are not its business: who reads hostile
+#: mail says which certificates it saw, and not what is known of them.
+_COLUMNS: Final = {
+    "decryptor": {
+        "revocation": {
+            "INSERT": ("fingerprint", "certificate", "issuer", "issuer_key", "not_after"),
+            "UPDATE": ("seen_at", "changed_at"),
+        }
     }
 }
 _FUNCTIONS: Final = {
@@ -173,6 +187,16 @@ def _rights(service: str, columns: Mapping[str, Sequence[str]]) -> Iterator[sql.
     for table, column in _BY_AGE.get(service, {}).items():
         yield sql.SQL("DELETE, SELECT ({}) ON {}").format(
             sql.Identifier(column), sql.Identifier(table)
+        )
+    for table, verbs_of in _COLUMNS.get(service, {}).items():
+        yield sql.SQL("{} ON {}").format(
+            sql.SQL(", ").join(
+                sql.SQL("{} ({})").format(
+                    sql.SQL(verb), sql.SQL(", ").join(map(sql.Identifier, written))
+                )
+                for verb, written in verbs_of.items()
+            ),
+            sql.Identifier(table),
         )
     for function in _FUNCTIONS.get(service, ()):
         yield sql.SQL("EXECUTE ON FUNCTION {}").format(sql.Identifier(function))

@@ -147,6 +147,9 @@ def drop_stale_rows(database: Database, now: datetime, retention_days: int) -> d
         ("session", "drop_sessions"),
         ("oauth_flow", "drop_oauth_flows"),
         ("login_attempt", "drop_login_attempts"),
+        ("revocation", "drop_revocations"),
+        ("revocation_list", "drop_revocation_lists"),
+        ("revocation_host", "drop_revocation_hosts"),
     ):
         with database.transaction() as session:
             counts[kind] = session.execute(_QUERIES[query], {"before": before}).rowcount

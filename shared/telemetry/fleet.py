@@ -89,6 +89,24 @@ DESCRIBED: Final = tuple(
         ),
         ("quarantined_messages", "gauge", (), "Mails in quarantine, waiting for a person."),
         (
+            "revocation_certificates",
+            "gauge",
+            ("status",),
+            "Certificates of signers and their authorities, by what is known of their revocation.",
+        ),
+        (
+            "revocation_failing",
+            "gauge",
+            (),
+            "Certificates of which nothing could be learned the last time it was tried.",
+        ),
+        (
+            "revocation_oldest_seconds",
+            "gauge",
+            (),
+            "Age of the oldest word of an authority by which a certificate is still good.",
+        ),
+        (
             "service_failing",
             "gauge",
             ("service", "check"),
@@ -143,6 +161,9 @@ class Fleet:
     handlers: Sequence[HandlerQueue] = ()
     chores: Mapping[str, float] = field(default_factory=dict)
     failing: Sequence[tuple[str, str]] = ()
+    #: By what is known of their revocation: certificates, and the age of the oldest word.
+    revocations: Mapping[str, tuple[int, float]] = field(default_factory=dict)
+    revocation_failing: int = 0
 
 
 class FleetCollector(Collector):
@@ -202,6 +223,10 @@ def families(fleet: Fleet) -> Iterator[Metric]:
         ("quarantined_messages", fleet.quarantined),
     ):
         yield _gauge(name, {(): value})
+    known = fleet.revocations
+    yield _gauge("revocation_certificates", {(word,): n for word, (n, _) in known.items()})
+    yield _gauge("revocation_failing", {(): fleet.revocation_failing})
+    yield _gauge("revocation_oldest_seconds", {(): known.get("good", (0, 0.0))[1]})
     queues = fleet.handlers
     yield _gauge("handler_backlog_messages", {(q.name,): q.backlog for q in queues})
     yield _gauge("handler_oldest_seconds", {(q.name,): q.oldest_seconds for q in queues})

@@ -63,6 +63,13 @@ REDRIVEN: Final = _counter(
     "publish or refill (a handler's queue that was lost).",
     "what",
 )
+REVOCATION_REQUESTS: Final = _counter(
+    "revocation_requests_total",
+    "Requests to authorities about revoked certificates. source: crl, ocsp; outcome: ok, failed, "
+    "put-off (the host failed lately, or was asked as often as it may be).",
+    "source",
+    "outcome",
+)
 HOUSEKEEPING: Final = _counter(
     "housekeeping_removed_total", "Rows and objects removed by retention.", "what"
 )

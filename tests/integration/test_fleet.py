@@ -97,11 +97,18 @@ def test_every_described_metric_is_told(database: Database, session: Session) ->
         "INSERT INTO service (instance, name, version, failing, failing_since)"
         " VALUES ('host/1', 'fetcher', '1', '{\"broker\": \"Refused.\"}', now() - interval '1 s')"
     )
+    session.execute(
+        "INSERT INTO revocation (fingerprint, certificate, issuer, issuer_key, not_after, status,"
+        " as_of, next_update) VALUES (sha256('c'), 'c', 'i', 'k', now() + interval '1 day', 'good',"
+        " now() - interval '2 hours', now() + interval '1 hour')"
+    )
     names = {
         name.removesuffix("_bucket").removesuffix("_count").removesuffix("_sum")
         for name, _ in samples(database)
     }
     assert names == {d.name.removeprefix("posthouse_") for d in DESCRIBED}
+    ages = [value for (name, _), value in samples(database).items() if "revocation_oldest" in name]
+    assert ages == [pytest.approx(7200, abs=60)]
 
 
 def test_a_database_that_is_gone_leaves_no_numbers_that_look_like_health() -> None:

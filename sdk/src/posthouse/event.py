@@ -103,6 +103,23 @@ class Layer:
 
 
 @dataclass(frozen=True, slots=True)
+class Revocation:
+    """Whether the authority has revoked the certificate of the signer, as far as it was known when
+    the mail was judged.
+
+    `status`: `good`, `revoked`, `unknown` (there is no answer that counts), `not-checked` (nobody
+    was asked yet). `source`: `crl` or `ocsp`. `as_of` is the time for which the authority spoke,
+    None where it did not.
+    """
+
+    status: str = "not-checked"
+    source: str = ""
+    as_of: datetime | None = None
+    reason: str = ""
+    revoked_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Security:
     """What Posthouse found out about encryption and signature. `details` has every field.
 
@@ -110,7 +127,8 @@ class Security:
     `signature`: `none`, `valid`, or what keeps it from being that: `mismatch` (the signer is not
     the one author that the mail shows), `partial` (it does not cover all of the content),
     `ambiguous` (readers differ on what the mail says), `untrusted` (nobody vouches for the
-    signer), `invalid`. `integrity`: `none` or `aead`.
+    signer), `revoked` (the authority has revoked the certificate), `invalid`. `integrity`: `none`
+    or `aead`. `revocation` is None where no authority vouches for the signer.
     """
 
     encrypted: bool = False
@@ -122,6 +140,7 @@ class Security:
     reason: str = ""
     #: From the outermost to the innermost.
     layers: tuple[Layer, ...] = ()
+    revocation: Revocation | None = None
     details: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
 
@@ -422,6 +441,17 @@ def _security_fields(security: Security) -> dict[str, Any]:
             }
             for one in security.layers
         ],
+        "revocation": security.revocation and _revocation_fields(security.revocation),
+    }
+
+
+def _revocation_fields(revocation: Revocation) -> dict[str, Any]:
+    return {
+        "status": revocation.status,
+        "source": revocation.source or None,
+        "as_of": revocation.as_of and _rfc3339(revocation.as_of),
+        "reason": revocation.reason,
+        "revoked_at": revocation.revoked_at and _rfc3339(revocation.revoked_at),
     }
 
 
@@ -494,7 +524,21 @@ def _security(fields: Mapping[str, Any]) -> Security:
             for one in fields.get("layers") or ()
             if isinstance(one, Mapping)
         ),
+        revocation=_read_revocation(fields.get("revocation")),
         details=dict(fields),
+    )
+
+
+def _read_revocation(fields: Any) -> Revocation | None:
+    if not isinstance(fields, Mapping):
+        return None
+    as_of, revoked_at = _text(fields.get("as_of")), _text(fields.get("revoked_at"))
+    return Revocation(
+        status=_text(fields.get("status")) or "not-checked",
+        source=_text(fields.get("source")),
+        as_of=datetime.fromisoformat(as_of) if as_of else None,
+        reason=_text(fields.get("reason")),
+        revoked_at=datetime.fromisoformat(revoked_at) if revoked_at else None,
     )
 
 

@@ -81,3 +81,15 @@ DELETE FROM oauth_flow WHERE created_at < now() - interval '1 hour'
 
 -- name: drop_login_attempts
 DELETE FROM login_attempt WHERE at < now() - interval '1 day'
+
+-- name: drop_revocations
+-- Certificates that no mail came by with for long; their time is over, or their signers are silent.
+DELETE FROM revocation WHERE seen_at < now() - interval '90 days'
+
+-- name: drop_revocation_lists
+-- Lists that no certificate needs any more; what an administrator gave stays.
+DELETE FROM revocation_list l WHERE address <> '' AND NOT EXISTS (
+    SELECT 1 FROM revocation r WHERE r.issuer_key = l.issuer_key)
+
+-- name: drop_revocation_hosts
+DELETE FROM revocation_host WHERE day < current_date - 7 AND not_before < now()

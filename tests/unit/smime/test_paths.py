@@ -258,4 +258,5 @@ def test_authorities_of_the_system_do_not_vouch_silently(tmp_path: Path) -> None
     assert answer.trusted
     assert "web servers" in answer.reason
     both = TrustStore([made[0]], system=[made[0]]).judge(made[2], [made[1]], None)
-    assert both == (True, "")
+    assert (both.trusted, both.reason) == (True, "")
+    assert both.path == [made[2], made[1], made[0]]

@@ -49,6 +49,36 @@ def add(
         showing.say(f"{one['name']} is trusted from now on.")
 
 
+@app.command("lists")
+def show_lists(as_json: AsJson = False) -> None:
+    """Shows the revocation lists of authorities, how old they are, and which cannot be had."""
+    with Api.from_environment() as api:
+        found = api.get("revocation-lists")
+    listed(
+        found,
+        as_json,
+        {
+            "id": lambda one: one["id"],
+            "authority": lambda one: one["issuer_name"],
+            "from": lambda one: one["address"] or "given by hand",
+            "as of": lambda one: (one["as_of"] or "")[:16],
+            "until": lambda one: (one["next_update"] or "")[:16],
+            "error": lambda one: one["error"],
+        },
+        empty="None yet: they are fetched once a mail came whose signer an authority vouches for.",
+    )
+
+
+@app.command("add-list")
+def add_list(
+    file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="A CRL, PEM or DER.")],
+) -> None:
+    """Takes a revocation list of an authority by hand, where it cannot be fetched."""
+    with Api.from_environment() as api:
+        made = api.post("revocation-lists", files={"file": (file.name, file.read_bytes())})
+    showing.say(f"The list of {made['issuer_name']} counts until {made['next_update'][:10]}.")
+
+
 @app.command()
 def delete(name: Name, yes: Yes = False) -> None:
     """Trusts an authority no longer."""

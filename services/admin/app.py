@@ -23,6 +23,7 @@ from services.admin.api import (
     overview,
     parts,
     people,
+    revocations,
     webhooks,
 )
 from services.admin.context import House
@@ -55,6 +56,7 @@ _ROUTERS: Final[tuple[APIRouter, ...]] = (
     parts.router,
     overview.router,
     people.router,
+    revocations.router,
     webhooks.router,
 )
 

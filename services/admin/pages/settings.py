@@ -5,7 +5,7 @@ from __future__ import annotations
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from services.admin.operations import certificates, senders, webhooks
+from services.admin.operations import certificates, revocations, senders, webhooks
 from services.admin.pages.house import context_of, settings_of
 from services.admin.pages.posted import Form, Values
 from services.admin.pages.rendering import go, render
@@ -79,6 +79,26 @@ def delete_anchor(request: Request, anchor_id: int) -> Response:
     return go("/settings", "Signatures of this authority are no longer trusted.")
 
 
+@router.post("/revocation-lists", dependencies=[ADMINISTER])
+def add_list(request: Request, form: Form) -> Response:
+    data = form.files.get("list_file", b"")
+    try:
+        if not data:
+            raise InvalidInput("Choose a file with the authority's list.", field="list_file")
+        revocations.add_revocation_list(context_of(request), data)
+    except InvalidInput as error:
+        return _page(request, InvalidInput(str(error), field="list_file", hint=error.hint))
+    except Conflict as error:
+        return _page(request, error)
+    return go("/settings", "The list counts from now on.")
+
+
+@router.post("/revocation-lists/{list_id:int}/delete", dependencies=[ADMINISTER])
+def delete_list(request: Request, list_id: int) -> Response:
+    revocations.delete_revocation_list(context_of(request), list_id)
+    return go("/settings", "The list is forgotten; what it said stays known.")
+
+
 @router.post("/sender-keys", dependencies=[ADMINISTER])
 def add_senders(request: Request, form: Form) -> Response:
     data = form.files.get("sender_file", b"")
@@ -113,6 +133,8 @@ def _page(
         log=webhooks.alert_log(ctx),
         anchors=certificates.list_trust_anchors(ctx),
         senders=senders.list_sender_keys(ctx),
+        revocation_lists=revocations.list_revocation_lists(ctx),
+        known_revocations=revocations.known_revocations(ctx),
         templates=_TEMPLATES,
         values=values or Values(template=Template.JSON),
         error=error,

@@ -59,6 +59,20 @@ class SenderKeyOut(BaseModel):
     created_at: datetime
 
 
+class RevocationListOut(BaseModel):
+    """A revocation list of an authority, as it was had last."""
+
+    id: int
+    issuer_name: str
+    address: str = Field(description="Where it is fetched; empty: an administrator gave it")
+    octets: int
+    as_of: datetime | None = Field(description="When the authority made it")
+    next_update: datetime | None = Field(description="Until when it counts")
+    fetched_at: datetime | None
+    failures: int = Field(description="How often in a row it could not be had")
+    error: str
+
+
 class CredentialOut(BaseModel):
     """An OAuth2 credential; its secrets are never shown."""
 

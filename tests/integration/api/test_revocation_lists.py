@@ -1,0 +1,47 @@
+"""Revocation lists that an administrator gives by hand."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tests.integration.api.conftest import Api, Posthouse
+from tests.servers.openssl_ca import OpensslCa
+
+
+def test_a_list_is_given_by_hand_where_no_address_is_reached(api: Api, tmp_path: Path) -> None:
+    ca = OpensslCa(tmp_path / "ca", "Example Airgap")
+    files = {"file": ("ca.crl", ca.published())}
+    answer = api.http.post("revocation-lists", files=files)
+    assert answer.status_code == 422
+    assert "No authority is known here" in answer.json()["detail"]
+    given = {"file": ("ca.pem", ca.cert.read_bytes())}
+    (anchor,) = api.http.post("trust-anchors", files=given).json()
+    answer = api.http.post("revocation-lists", files=files)
+    assert answer.status_code == 201, answer.text
+    made = answer.json()
+    assert (made["address"], made["error"]) == ("", "")
+    assert made["issuer_name"] == "CN=Example Airgap"
+    twin = OpensslCa(tmp_path / "twin", "Example Airgap")
+    refused = api.http.post("revocation-lists", files={"file": ("x", twin.published())})
+    assert refused.status_code == 422
+    assert "not signed by the authority" in refused.json()["detail"]
+    assert api.http.post("revocation-lists", files={"file": ("x", b"no")}).status_code == 422
+    assert made in api.http.get("revocation-lists").json()
+    assert api.http.delete(f"revocation-lists/{made['id']}").status_code == 204
+    assert api.http.delete(f"revocation-lists/{made['id']}").status_code == 404
+    assert api.http.delete(f"trust-anchors/{anchor['id']}").status_code == 204
+
+
+def test_lists_at_the_command_line(posthouse: Posthouse, api: Api, tmp_path: Path) -> None:
+    ca = OpensslCa(tmp_path / "ca", "Example Shell")
+    assert posthouse("authorities", "add", str(ca.cert)).code == 0
+    crl = tmp_path / "ca.crl"
+    crl.write_bytes(ca.published())
+    added = posthouse("authorities", "add-list", str(crl))
+    assert added.code == 0, added.err
+    assert "CN=Example Shell" in added.out
+    listed = posthouse("authorities", "lists", "--json").json["items"]
+    assert [one["issuer_name"] for one in listed if not one["address"]] == ["CN=Example Shell"]
+    for one in listed:
+        assert api.http.delete(f"revocation-lists/{one['id']}").status_code == 204
+    assert posthouse("authorities", "delete", "CN=Example Shell", "--yes").code == 0

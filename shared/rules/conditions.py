@@ -18,7 +18,16 @@ from shared.rules.facts import RuleFacts, tag_of, without_tag
 
 MOST_VALUES: Final = 50
 LONGEST_VALUE: Final = 320
-SIGNATURES: Final = ("none", "valid", "mismatch", "partial", "ambiguous", "untrusted", "invalid")
+SIGNATURES: Final = (
+    "none",
+    "valid",
+    "mismatch",
+    "partial",
+    "ambiguous",
+    "untrusted",
+    "revoked",
+    "invalid",
+)
 _UNITS: Final = {"": 1, "b": 1, "kb": 1000, "mb": 10**6, "gb": 10**9}
 _SIZE: Final = re.compile(r"(<=|>=|<|>)\s*([0-9]{1,12})\s*([kmg]?b)?", re.I)
 _TYPE: Final = re.compile(r"[a-z0-9][a-z0-9!#$&^_.+-]*/(\*|[a-z0-9][a-z0-9!#$&^_.+-]*)")

@@ -11,7 +11,10 @@ import pytest
 import yaml
 
 import posthouse.event as contract
+from shared import revocations
 from shared.mail.findings import Kind
+from shared.revocations import Revocation
+from shared.rules.conditions import SIGNATURES
 from shared.security import Covers, Format, Integrity, Layer, Security, Signature, Status
 
 pytestmark = pytest.mark.promise("F2")
@@ -50,6 +53,21 @@ def test_the_schema_of_the_event() -> None:
     assert set(layers["format"]["description"].split(", ")) == set(get_args(Format))
     assert all(re.search(rf"\b{word}\b", layers["covers"]["description"]) for word in COVERS)
     assert set(security) <= set(Security._fields)
+
+
+def test_rules_choose_by_the_same_words() -> None:
+    assert set(SIGNATURES) == SIGNATURE
+
+
+def test_the_words_of_revocation() -> None:
+    known = properties()["security"]["properties"]["revocation"]["properties"]
+    assert set(known) == set(Revocation().to_json()) == set(contract.Revocation.__slots__)
+    statuses, sources = set(get_args(revocations.Status)), set(get_args(revocations.Source))
+    assert set(known["status"]["description"].split(", ")) == statuses
+    assert set(known["source"]["description"].split(", ")) == sources
+    assert statuses | sources <= said(contract.Revocation.__doc__)
+    page = (ROOT / "services" / "admin" / "templates" / "mails" / "detail.html").read_text()
+    assert [word for word in statuses | sources if f'"{word}":' not in page] == []
 
 
 def test_the_schema_knows_every_finding() -> None:

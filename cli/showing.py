@@ -28,6 +28,7 @@ COLOURS: Final = {
     "retrying": "yellow",
     "quarantined": "bold red",
     "dropped": "dim",
+    "unwanted": "dim",
 }
 
 

@@ -35,6 +35,11 @@ _HEADER: Final = re.compile(r"([!-9;-~]+)(?::(.*))?", re.DOTALL)
 _ADDRESS: Final = re.compile(r"[^\s@]*(?:@[^\s@]+)?")
 _RESULT: Final = re.compile(r"([a-z0-9-]+)=([a-z0-9_-]+)")
 
+#: Control characters, those that turn the direction of what follows, halves of characters.
+UNSHOWABLE: Final = re.compile(
+    "[\x00-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
+)
+
 Answer = bool | None
 Test = Callable[[str, RuleFacts], Answer]
 
@@ -123,7 +128,7 @@ def read_condition(field: str, value: Any) -> Condition:
             raise InvalidInput(
                 f"{field}: a value is a text of 1 to {LONGEST_VALUE} characters.", field="rules"
             )
-        if any(ord(c) < 32 or ord(c) == 127 or 0xD800 <= ord(c) < 0xE000 for c in one):
+        if UNSHOWABLE.search(one):
             raise InvalidInput(f"{field}: a value holds a control character.", field="rules")
         try:
             found.append(FIELDS[field].check(one.strip()))

@@ -145,7 +145,7 @@ def read_rules(value: Any) -> Rules:
     expression = value.get("expression") or ""
     if not isinstance(expression, str):
         raise InvalidInput("The expression is a text.", field="expression")
-    expression = expression.strip()
+    expression = expression.replace("\r\n", "\n").strip()
     if expression:
         expressions.check(expression)
     accept = _list(value.get("accept"), "accept", 1)

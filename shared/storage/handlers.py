@@ -89,6 +89,11 @@ def rename_connection(session: Session, before: str, after: str) -> None:
             session.execute(_SQL["write_rules"], values)
 
 
+def move(session: Session, handler_id: int, position: int) -> None:
+    """Gives a handler its place in its group."""
+    session.execute(_SQL["move"], {"id": handler_id, "position": position})
+
+
 def delete(session: Session, handler_id: int) -> None:
     if session.execute(_SQL["delete"], {"id": handler_id}).rowcount == 0:
         raise NotFound(f"There is no handler {handler_id}.")

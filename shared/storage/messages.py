@@ -171,7 +171,8 @@ class MessageDetail:
             name = one.handler or "a handler that is gone"
             stops.append(
                 Stop(
-                    one.decided_at,
+                    # That a mail is a plain one is recorded later than what was decided.
+                    max(one.decided_at, message.opened_at or one.decided_at),
                     "filtered",
                     f"Not for {name}: {one.reason}",
                     {"handler_id": one.handler_id, "by": one.decided_by},

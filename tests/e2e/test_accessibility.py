@@ -22,6 +22,7 @@ PATHS = (
     "/handlers/new",
     "/handlers/{handler}",
     "/handlers/{handler}/rejected",
+    "/handlers/{handler}/rules",
     "/certificates",
     "/certificates/new",
     "/credentials",

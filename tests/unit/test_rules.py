@@ -65,6 +65,7 @@ def test_rules_are_read_aloud_by_their_numbers() -> None:
         {"accept": [{"kind": []}]},
         {"accept": [{"subject": ""}]},
         {"accept": [{"subject": "a\nb"}]},
+        {"accept": [{"subject": "a\u202eb"}]},
         {"accept": [{"subject": "\ud800"}]},
         {"accept": [{"subject": "x" * 321}]},
         {"accept": [{"size": "big"}]},

@@ -149,6 +149,33 @@ def deliver_since(
     return Redelivered(count, following)
 
 
+def move_handler(ctx: Context, handler_id: int, *, down: bool) -> Handler:
+    """Changes places with the next handler of its group. Raises NotFound, InvalidInput."""
+    with ctx.transaction() as session:
+        handler = handlers.get(session, handler_id, lock=True)
+        if not handler.group:
+            raise InvalidInput("It is in no group.", field="group")
+        ordered = sorted(_group(session, handler.group), key=_place)
+        at = [one.id for one in ordered].index(handler_id)
+        to = at + 1 if down else at - 1
+        if 0 <= to < len(ordered):
+            ordered[at], ordered[to] = ordered[to], ordered[at]
+        for position, one in enumerate(ordered, 1):
+            if one.position != position:
+                handlers.move(session, one.id, position)
+        after = handlers.get(session, handler_id)
+        ctx.record(session, "move", f"handler/{handler_id}", handler, after)
+        return after
+
+
+def group_of(ctx: Context, handler: Handler) -> list[Handler]:
+    """The handlers of its group in the order in which they are asked; empty outside of groups."""
+    if not handler.group:
+        return []
+    with ctx.transaction() as session:
+        return sorted(_group(session, handler.group), key=_place)
+
+
 def _pages(
     ctx: Context,
     handler: Handler,
@@ -212,3 +239,7 @@ def _candidate(one: Handler) -> Candidate:
 def _takes(one: Candidate, mail: PastMail, handler: Handler) -> bool:
     taken = one.connections if isinstance(one, _Member) else None
     return one.handler_id == handler.id or taken is None or mail.connection_id in taken
+
+
+def _place(one: Handler) -> tuple[int, int]:
+    return one.position, one.id

@@ -22,6 +22,7 @@ from services.admin.pages import (
     overview,
     people,
     quarantine,
+    rules,
     settings,
 )
 from services.admin.pages.house import PagesHouse
@@ -56,6 +57,7 @@ def build(house: PagesHouse) -> FastAPI:
         mails,
         quarantine,
         handlers,
+        rules,
         certificates,
         credentials,
         people,

@@ -11,6 +11,7 @@ from starlette.responses import Response
 from services.admin.operations import connections as connection_operations
 from services.admin.operations import dead_letters
 from services.admin.operations import handlers as operations
+from services.admin.operations import rules as rule_operations
 from services.admin.operations.connections import Seen
 from services.admin.operations.dead_letters import Rejected
 from services.admin.operations.handlers import HandlerSeen
@@ -69,6 +70,8 @@ def edit(request: Request, handler_id: int) -> Response:
         enabled=handler.enabled,
         connections=ALL if handler.connection_ids is None else "chosen",
         ids=handler.connection_ids or (),
+        group=handler.group,
+        position=handler.position,
     )
     return _form(request, values, seen)
 
@@ -158,6 +161,7 @@ def _detail(request: Request, seen: HandlerSeen, error: PosthouseError | None = 
         409 if error else 200,
         seen=seen,
         chosen=chosen,
+        group=rule_operations.group_of(context_of(request), seen.handler),
         snippets=snippets(seen, settings_of(request)),
         error=error,
     )
@@ -194,11 +198,19 @@ def _changes(form: Posted) -> dict[str, Any]:
         "description": form.text("description"),
         "enabled": form.flag("enabled"),
         "connections": form.ids("ids") if chosen else ALL,
+        "group": form.text("group"),
+        "position": _whole(form.text("position")),
     }
 
 
+def _whole(typed: str) -> Any:
+    """A number where it is one; the operations say what is wrong with anything else."""
+    return int(typed or "0") if (typed or "0").isdecimal() else typed
+
+
 def _typed(form: Posted) -> Values:
-    values = Values({n: form.text(n) for n in ("name", "description", "connections")})
+    names = ("name", "description", "connections", "group", "position")
+    values = Values({n: form.text(n) for n in names})
     values["enabled"] = form.flag("enabled")
     values["ids"] = form.ids("ids")
     return values

@@ -40,6 +40,7 @@ STATES: Final = {
     MessageState.PUBLISHED: "Handed over",
     MessageState.QUARANTINED: "In quarantine",
     MessageState.DROPPED: "Given up",
+    MessageState.UNWANTED: "No handler wants it",
     MessageState.UNDECRYPTED: "Could not be decrypted",
 }
 #: Mails are read beside the page, which waits for so many seconds and no longer.
@@ -62,10 +63,18 @@ def search(
     state: str = "",
     since: str = "",
     until: str = "",
+    not_for: str = "",
     before: str = "",
 ) -> Response:
     ctx = context_of(request)
-    query = {"q": q, "connection": connection, "state": state, "since": since, "until": until}
+    query = {
+        "q": q,
+        "connection": connection,
+        "state": state,
+        "since": since,
+        "until": until,
+        "not_for": not_for,
+    }
     error: InvalidInput | None = None
     page = operations.MessagePage((), None)
     try:
@@ -96,7 +105,7 @@ def search(
 @router.post("/redeliver", dependencies=[OPERATE])
 def redeliver_many(request: Request, form: Form) -> Response:
     ctx = context_of(request)
-    names = ("q", "connection", "state", "since", "until")
+    names = ("q", "connection", "state", "since", "until", "not_for")
     query = {name: form.text(name) for name in names}
     back = "/mails?" + urlencode({n: v for n, v in query.items() if v})
     try:
@@ -199,6 +208,7 @@ def _filter(ctx: Context, query: Mapping[str, str]) -> tuple[MessageFilter, str]
         state=MessageState(state) if state in set(MessageState) else None,
         since=_day(query["since"], "since"),
         until=until + timedelta(days=1) if until else None,  # that day included
+        filtered_by=int(query["not_for"]) if query["not_for"].isdecimal() else None,
     )
     return wanted, name
 

@@ -30,6 +30,9 @@ WHERE h.rules IS NOT NULL ORDER BY h.id FOR UPDATE OF h
 -- name: write_rules
 UPDATE handler SET rules = %(rules)s, updated_at = now() WHERE id = %(id)s
 
+-- name: move
+UPDATE handler SET position = %(position)s, updated_at = now() WHERE id = %(id)s
+
 -- name: insert
 INSERT INTO handler (name, description, enabled, all_connections, rules, group_name, position)
 VALUES (%(name)s, %(description)s, %(enabled)s, %(all_connections)s, %(rules)s, %(group)s,

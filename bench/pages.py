@@ -200,7 +200,7 @@ def admin(url: str, folder: str) -> Iterator[str]:
     service = build(settings)
     server = uvicorn.Server(uvicorn.Config(service.app, port=port, log_level="error"))
     thread = threading.Thread(target=server.run)
-    with service.house.database:
+    with service.app_state.database:
         thread.start()
         while not server.started:
             time.sleep(0.05)

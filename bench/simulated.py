@@ -232,8 +232,8 @@ def run(service: str, world_file: str, out: str) -> None:
         scheduler.build(load(SchedulerSettings)).run(stop)
     elif service == "fetcher":
         built = fetcher.build(load(FetcherSettings))
-        built.runner.sessions = SimulatedMailboxes(world)  # type: ignore[assignment]
-        built.runner.observe = numbers.polled
+        built.dispatcher.sessions = SimulatedMailboxes(world)  # type: ignore[assignment]
+        built.dispatcher.observe = numbers.polled
         built.run(stop)
     else:
         decryptor.build(load(DecryptorSettings)).run(stop)

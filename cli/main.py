@@ -79,7 +79,7 @@ def _options(
 
 @app.command(rich_help_panel="Services")
 def scheduler() -> None:
-    """Sends due connections to the fetchers, drives again what was lost, keeps house."""
+    """Sends due connections to the fetchers, sends lost jobs again, deletes what has aged out."""
     run_service("scheduler")
 
 

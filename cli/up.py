@@ -38,7 +38,7 @@ def up(
     What POSTHOUSE_DATABASE_URL, _BROKER_URL, _OUTPUT_URL or _STORE_URL name is used instead of its
     own.
     """
-    from cli.local.house import House  # only `up` pays for what these bring along
+    from cli.local.stack import LocalStack  # only `up` pays for what these bring along
     from shared.telemetry import logs
 
     started = time.monotonic()
@@ -48,16 +48,16 @@ def up(
     with DataFolder(data_dir or default_folder()) as held:
         supervisor = Supervisor(held.root / "logs", held.root / "run", console)
         stop = _stop_on_signals(supervisor)
-        house = House(held, supervisor, console, port=port, demo=demo)
+        stack = LocalStack(held, supervisor, console, port=port, demo=demo)
         try:
-            house.start(stop.is_set)
+            stack.start(stop.is_set)
             if not stop.is_set():
-                house.tell(time.monotonic() - started)
+                stack.tell(time.monotonic() - started)
             while not stop.wait(0.2):
-                house.tend()
+                stack.tend()
         finally:
             console.say("Stopping …")
-            house.stop()
+            stack.stop()
             console.say("Stopped.")
 
 

@@ -22,7 +22,7 @@ SERVICES: Final = ("scheduler", "fetcher", "decryptor", "admin")
 #: Variables that are read elsewhere than in a settings class.
 OTHERS: Final = {
     "POSTHOUSE_URL": "Commands that talk to the API, and handlers' programs: where it is "
-    "(commands: by default the house of `up`).",
+    "(commands: by default that of `up`).",
     "POSTHOUSE_TOKEN": "Commands that talk to the API: the token.",
     "POSTHOUSE_DATA_DIR": "`up`: the folder that everything is kept in (`--data-dir`).",
     "POSTHOUSE_DEBUG": "Any value: the command line shows where in the code an error came from.",

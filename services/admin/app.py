@@ -26,11 +26,11 @@ from services.admin.api import (
     revocations,
     webhooks,
 )
-from services.admin.context import House
+from services.admin.context import AppState
 from services.admin.limits import BodyLimit
 from services.admin.pages import app as pages
-from services.admin.pages.house import PagesHouse
 from services.admin.pages.rendering import refusal
+from services.admin.pages.state import PagesState
 from services.admin.patience import BodyTimeout
 from services.admin.people.access import Access
 from services.admin.people.authentication import Authentication
@@ -61,17 +61,19 @@ _ROUTERS: Final[tuple[APIRouter, ...]] = (
 )
 
 
-def build_app(house: House, heartbeat: Heartbeat, readiness: Readiness) -> ASGIApp:
+def build_app(app_state: AppState, heartbeat: Heartbeat, readiness: Readiness) -> ASGIApp:
     """The ASGI application. Nothing is contacted before the first request.
 
     Raises RuntimeError where a route does not declare who may use it.
     """
-    settings = house.settings
+    settings = app_state.settings
     token = settings.admin_token
-    access = Access(house.database, house.vault, token.get_secret_value() if token else None)
-    api = build_api(house)
+    access = Access(
+        app_state.database, app_state.vault, token.get_secret_value() if token else None
+    )
+    api = build_api(app_state)
     _add_health(api, heartbeat, readiness)
-    site = pages.build(PagesHouse(house, access, _oidc(house, access)))
+    site = pages.build(PagesState(app_state, access, _oidc(app_state, access)))
     for app in (api, site):
         declared(app)
     sides = _Sides(api, site)
@@ -79,7 +81,7 @@ def build_app(house: House, heartbeat: Heartbeat, readiness: Readiness) -> ASGIA
     return BodyLimit(BodyTimeout(Counted(known, https=settings.public_url.startswith("https://"))))
 
 
-def build_api(house: House) -> FastAPI:
+def build_api(app_state: AppState) -> FastAPI:
     """The API alone, without asking who is there."""
     app = FastAPI(
         title="Posthouse",
@@ -92,7 +94,7 @@ def build_api(house: House) -> FastAPI:
         redoc_url=None,
         redirect_slashes=False,
     )
-    app.state.house = house
+    app.state.app_state = app_state
     for router in _ROUTERS:
         app.include_router(router, prefix=PREFIX)
     problems.install(app)
@@ -147,8 +149,8 @@ class Counted:
         await self._app(scope, receive, noted)
 
 
-def _oidc(house: House, access: Access) -> Oidc | None:
-    settings = house.settings
+def _oidc(app_state: AppState, access: Access) -> Oidc | None:
+    settings = app_state.settings
     if not settings.oidc_issuer:
         return None
     from services.admin.people.oidc import Oidc, Provider  # heavy, and most houses have no issuer
@@ -161,7 +163,7 @@ def _oidc(house: House, access: Access) -> Oidc | None:
         secret.get_secret_value() if secret else None,
         callback,
     )
-    return Oidc(provider, house.database, access)
+    return Oidc(provider, app_state.database, access)
 
 
 def _add_health(app: FastAPI, heartbeat: Heartbeat, readiness: Readiness) -> None:

@@ -1,4 +1,4 @@
-"""What every operation works with: the parts of the house, and who asks."""
+"""What every operation works with: the parts of the app_state, and who asks."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class OpenMailbox(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class House:
+class AppState:
     """Made once a process by `app.build`."""
 
     settings: AdminSettings
@@ -56,16 +56,16 @@ class House:
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """One request: the house and the person or program that asks.
+    """One request: the state of the process and the person or program that asks.
 
     What a principal may do is decided before an operation is called (`people.authorization`).
     """
 
-    house: House
+    app_state: AppState
     principal: Principal
 
     def transaction(self) -> AbstractContextManager[Session]:
-        return self.house.database.transaction()
+        return self.app_state.database.transaction()
 
     def record_reading(self, session: Session, subject: str) -> None:
         """Writes that somebody read the content of a mail, once in a while for the same mail.

@@ -11,7 +11,7 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from services.admin.app import build_app
-from services.admin.context import House
+from services.admin.context import AppState
 from services.admin.mail_work import MailWork
 from services.admin.patience import CONNECTIONS, BoundedProtocol
 from services.admin.settings import AdminSettings
@@ -43,7 +43,7 @@ class Admin:
     """A running admin service."""
 
     settings: AdminSettings
-    house: House
+    app_state: AppState
     app: ASGIApp
     heartbeat: Heartbeat
 
@@ -74,12 +74,12 @@ class Admin:
         )
         # The pages stay while the store is away or full: they say so.
         checks: dict[str, Check] = {
-            "database": partial(schema.check, self.house.database),
-            "store": self.house.store.check_identity,
+            "database": partial(schema.check, self.app_state.database),
+            "store": self.app_state.store.check_identity,
         }
-        house = self.house
-        told = {**checks, "keys": house.vault.check}
-        writer = HeartbeatWriter("admin", house.database, house.store, told)
+        app_state = self.app_state
+        told = {**checks, "keys": app_state.vault.check}
+        writer = HeartbeatWriter("admin", app_state.database, app_state.store, told)
         heartbeat = threading.Thread(target=writer.run, args=(stop,), name="heartbeat", daemon=True)
         health = HealthServer(
             settings.health_host,
@@ -87,7 +87,7 @@ class Admin:
             heartbeat=self.heartbeat,
             checks=checks,
         )
-        with self.house.database, health:
+        with self.app_state.database, health:
             # Signals belong to the process: outside the main thread the server takes none.
             thread = threading.Thread(target=server.run, args=([listening],), name="http")
             thread.start()
@@ -99,8 +99,8 @@ class Admin:
             thread.join()
             stop.set()
             heartbeat.join()
-            self.house.mail_work.close()
-            self.house.output.close()
+            self.app_state.mail_work.close()
+            self.app_state.output.close()
 
 
 def build(settings: AdminSettings) -> Admin:
@@ -139,9 +139,9 @@ def build(settings: AdminSettings) -> Admin:
         settings.effective_output_url,
         management_url=management.get_secret_value() if management else "",
     )
-    house = House(settings, database, vault, store, MailWork(), logins, opened, output)
+    app_state = AppState(settings, database, vault, store, MailWork(), logins, opened, output)
     heartbeat = Heartbeat()
     readiness = Readiness(
         {"database": partial(schema.check, database), "store": store.check_identity}
     )
-    return Admin(settings, house, build_app(house, heartbeat, readiness), heartbeat)
+    return Admin(settings, app_state, build_app(app_state, heartbeat, readiness), heartbeat)

@@ -18,13 +18,13 @@ from typing import Final
 import structlog
 from structlog.contextvars import get_contextvars
 
-from services.fetcher.doubles import Committed, commit, without_doubles
+from services.fetcher.changed_keys import keys_changed, recognise_by_headers
 from services.fetcher.downloading import Downloads
+from services.fetcher.gmail_dedupe import Committed, commit, without_doubles
 from services.fetcher.intake import Intake, batches
-from services.fetcher.overlapping import overlapped
-from services.fetcher.recognising import recognise
-from services.fetcher.recognising_keys import keys_changed, recognise_by_headers
+from services.fetcher.prefetch import pipelined
 from services.fetcher.settings import FetcherSettings
+from services.fetcher.uidvalidity import recognise
 from shared.connections import AfterDownload, Connection, Selection
 from shared.errors import MailFailure, PosthouseError, TryAgain
 from shared.jobs import FETCH_QUEUE, FETCH_SLOW_QUEUE
@@ -367,7 +367,7 @@ class Fetching:
 
         complete, handled = True, 0
         trouble: TryAgain | None = None
-        with closing(overlapped(cut, read, keep, ended)) as batches_kept:
+        with closing(pipelined(cut, read, keep, ended)) as batches_kept:
             for intake, committed in batches_kept:
                 report.downloaded += len(committed.messages)
                 report.octets += intake.octets

@@ -14,12 +14,12 @@ from functools import partial
 
 import structlog
 
+from services.fetcher.dispatch import Dispatcher
 from services.fetcher.fetching import Fetching, Report
-from services.fetcher.keeping import Keeper
-from services.fetcher.leasing import LeaseKeeper
-from services.fetcher.news import News
-from services.fetcher.running import Runner
-from services.fetcher.sessions import Limits, SessionPool
+from services.fetcher.lease_renewer import LeaseRenewer
+from services.fetcher.poller import Poller
+from services.fetcher.push import PushEvents
+from services.fetcher.session_pool import Limits, SessionPool
 from services.fetcher.settings import FetcherSettings
 from shared.connections import Connection
 from shared.errors import (
@@ -38,7 +38,7 @@ from shared.mailbox.open import open_mailbox
 from shared.own_store import OwnStore, open_own_store
 from shared.queueing.broker import RabbitmqJobs, RedisJobs, build_broker, enqueue
 from shared.queueing.worker import pulse_of, run_worker
-from shared.storage import homes, schema
+from shared.storage import affinity, schema
 from shared.storage.limiter import PostgresLimiter
 from shared.storage.pool import Database
 from shared.telemetry import metrics
@@ -59,8 +59,8 @@ class Fetcher:
     vault: Vault
     quick_jobs: RedisJobs | RabbitmqJobs
     slow_jobs: RedisJobs | RabbitmqJobs
-    runner: Runner
-    home: Keeper
+    dispatcher: Dispatcher
+    poller: Poller
     stopping: threading.Event
     heartbeat: Heartbeat
 
@@ -72,17 +72,17 @@ class Fetcher:
         settings = self.settings
         drained = threading.Event()
         threads = ServiceThreads()
-        threads.add("leases", self.runner.keeper.run, drained)
+        threads.add("leases", self.dispatcher.renewer.run, drained)
         for name, poll in (
-            ("polls", self.home.poll),
-            ("more-polls", self.home.help),
-            ("news", self.home.listen),
+            ("polls", self.poller.poll),
+            ("more-polls", self.poller.poll_too),
+            ("push", self.poller.listen),
         ):
             threads.add(name, poll, self.stopping)
         # Jobs of the slow lane only hand over to the executor: few threads carry them.
         for broker, queue, work, count in (
-            (self.quick_jobs, FETCH_QUEUE, self.runner.quick, settings.fetch_threads),
-            (self.slow_jobs, FETCH_SLOW_QUEUE, self.runner.slow, 2),
+            (self.quick_jobs, FETCH_QUEUE, self.dispatcher.run_job, settings.fetch_threads),
+            (self.slow_jobs, FETCH_SLOW_QUEUE, self.dispatcher.run_slow_job, 2),
         ):
             actors = {FETCH_ACTOR: work}
             threads.add(queue, run_worker, broker, actors, queue=queue, threads=count, stop=stop)
@@ -103,7 +103,7 @@ class Fetcher:
             checks=checks,
         )
         _open_files()
-        with self.database, health, self.runner.sessions:
+        with self.database, health, self.dispatcher.sessions:
             threads.start()
             while not (ended := self._ended(threads, stop)) and not stop.wait(1.0):
                 idle_s = max(pulse_of(jobs).idle_s for jobs in (self.quick_jobs, self.slow_jobs))
@@ -112,16 +112,16 @@ class Fetcher:
             stop.set()
             self.stopping.set()
             threads.join(["polls", "more-polls", "news", FETCH_QUEUE, FETCH_SLOW_QUEUE])
-            self.home.executor.shutdown(wait=True)
-            self.runner.slow_executor.shutdown(wait=True)
-            self.home.depart()
+            self.poller.executor.shutdown(wait=True)
+            self.dispatcher.slow_executor.shutdown(wait=True)
+            self.poller.depart()
             drained.set()
             threads.join()
         if ended:
             raise ended
 
     def _ended(self, threads: ServiceThreads, stop: threading.Event) -> ThreadEnded | None:
-        if not self.runner.sessions.is_listening:
+        if not self.dispatcher.sessions.is_listening:
             return ThreadEnded("The thread that waits for pushed mails ended.")
         return threads.ended(stop)
 
@@ -173,10 +173,10 @@ def build(settings: FetcherSettings) -> Fetcher:
 
     def crowded(host: str) -> bool:
         with database.transaction() as session:
-            return homes.note_crowded(session, owner, host)
+            return affinity.note_crowded(session, owner, host)
 
-    news = News()
-    runner = Runner(
+    push_events = PushEvents()
+    dispatcher = Dispatcher(
         fetching=Fetching(
             database=database,
             store=store,
@@ -193,12 +193,12 @@ def build(settings: FetcherSettings) -> Fetcher:
                 per_host=settings.sessions_per_host,
                 per_mailbox=settings.sessions_per_mailbox,
             ),
-            on_news=news.heard,
-            on_lost=news.lost,
+            on_push=push_events.announced,
+            on_lost=push_events.lost,
             crowded=crowded,
         ),
-        news=news,
-        keeper=LeaseKeeper(database, owner, settings.lease_seconds),
+        push_events=push_events,
+        renewer=LeaseRenewer(database, owner, settings.lease_seconds),
         database=database,
         slow_executor=ThreadPoolExecutor(settings.fetch_slow_threads, thread_name_prefix="slow"),
         slow_slots=threading.Semaphore(settings.fetch_slow_threads),
@@ -211,10 +211,10 @@ def build(settings: FetcherSettings) -> Fetcher:
         vault=vault,
         quick_jobs=quick_jobs,
         slow_jobs=slow_jobs,
-        runner=runner,
-        home=Keeper(
-            runner=runner,
-            executor=ThreadPoolExecutor(settings.fetch_threads, thread_name_prefix="home"),
+        dispatcher=dispatcher,
+        poller=Poller(
+            dispatcher=dispatcher,
+            executor=ThreadPoolExecutor(settings.fetch_threads, thread_name_prefix="poller"),
             room=4 * settings.fetch_threads,
             lease_seconds=settings.lease_seconds,
         ),

@@ -26,7 +26,7 @@ from shared.mailbox.net.connect import (
     tls_context,
 )
 from shared.mailbox.net.limiting import ProcessLimiter, RequestLimiter
-from shared.mailbox.net.stream import Wire
+from shared.mailbox.net.stream import Stream
 from shared.mailbox.net.transcript import Transcript
 from shared.mailbox.pop3 import login as pop3_login
 from shared.mailbox.pop3.mailbox import Pop3Mailbox
@@ -124,18 +124,18 @@ def _open_imap(
 ) -> Mailbox:
     attempt = _Attempt(connection, login, read_timeout_s, allow_host)
     try:
-        wire = attempt.connect()
-        session = ImapSession(wire)
-        with attempt.greeting(wire):
+        stream = attempt.connect()
+        session = ImapSession(stream)
+        with attempt.greeting(stream):
             imap_login.read_greeting(session)
             if attempt.starts_plain:
                 imap_login.start_tls(session, connection.endpoint[0])
-                attempt.upgrade(wire)
+                attempt.upgrade(stream)
         try:
             imap_login.log_in(session, connection, login, renew=renew)
         except SessionLost as error:
             raise session.lost(error) from error
-        wire.rest()
+        stream.rest()
     except BaseException as error:
         attempt.failed(error, "login")
         raise
@@ -152,16 +152,16 @@ def _open_pop3(
     def log_in(renew_first: bool) -> Pop3Session:
         attempt = _Attempt(connection, login, read_timeout_s, allow_host)
         try:
-            wire = attempt.connect()
-            session = Pop3Session(wire)
-            with attempt.greeting(wire):
+            stream = attempt.connect()
+            session = Pop3Session(stream)
+            with attempt.greeting(stream):
                 session.read_greeting()
                 if attempt.starts_plain:
                     session.start_tls(connection.endpoint[0])
-                    attempt.upgrade(wire)
+                    attempt.upgrade(stream)
             session.ask_capabilities()
             pop3_login.log_in(session, connection, login, renew=renew_first)
-            wire.rest()
+            stream.rest()
         except BaseException as error:
             attempt.failed(error, "login")
             raise
@@ -208,7 +208,7 @@ class _Attempt:
     def starts_plain(self) -> bool:
         return self.security is TransportSecurity.STARTTLS
 
-    def connect(self) -> Wire:
+    def connect(self) -> Stream:
         """A connected socket, with TLS where it starts with that."""
         addresses = resolve(self._host, self._port, self._deadline, self._allow_host)
         self._socket = connect_tcp(
@@ -216,13 +216,13 @@ class _Attempt:
         )
         if self.security is TransportSecurity.TLS:
             self._handshake()
-        return Wire(self._socket, self.transcript, self._read_timeout_s)
+        return Stream(self._socket, self.transcript, self._read_timeout_s)
 
-    def upgrade(self, wire: Wire) -> None:
+    def upgrade(self, stream: Stream) -> None:
         """TLS over a session that began in plain text."""
         self._handshake(agreed=True)
         assert self._socket is not None
-        wire.socket = self._socket
+        stream.socket = self._socket
 
     def _handshake(self, *, agreed: bool = False) -> None:
         assert self._socket is not None
@@ -238,9 +238,9 @@ class _Attempt:
         )
 
     @contextlib.contextmanager
-    def greeting(self, wire: Wire) -> Iterator[None]:
+    def greeting(self, stream: Stream) -> Iterator[None]:
         """What the server says first belongs to the connection attempt and its timeout."""
-        wire.bound(self._deadline.left())
+        stream.bound(self._deadline.left())
         try:
             yield
         except SessionLost as error:
@@ -267,7 +267,7 @@ class _Attempt:
                 if tls_first
                 else "The server is overloaded, or this is not a mail server.",
             ) from error
-        wire.bound(None)
+        stream.bound(None)
 
     def failed(self, error: BaseException, step: str) -> None:
         """Leaves nothing open, and puts the protocol log into the error."""

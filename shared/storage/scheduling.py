@@ -16,7 +16,7 @@ from shared.storage.queries import Queries
 _SQL = Queries("scheduling")
 
 #: Seconds that a fetcher has to come for a due mailbox whose session it keeps, before any may.
-HEAD_START = 5.0
+AFFINITY_GRACE = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,8 +58,8 @@ class RunState:
 class Finished:
     """A run that succeeded. `cursor` is kept where `keep_cursor`; `again`: there is more.
 
-    `home` is the fetcher that keeps the mailbox's session open, None where nobody does. `pause` is
-    how many seconds its server wants until the next login.
+    `affinity` is the fetcher that keeps the mailbox's session open, None where nobody does. `pause`
+    is how many seconds its server wants until the next login.
     """
 
     connection_id: int
@@ -68,24 +68,24 @@ class Finished:
     keep_cursor: bool = False
     uid_validity: int | None = None
     lane: str
-    home: str | None = None
+    affinity: str | None = None
     again: bool = False
     pause: float = 0.0
 
 
-def claim_due(session: Session, limit: int, home: str | None = None) -> list[Due]:
+def claim_due(session: Session, limit: int, affinity: str | None = None) -> list[Due]:
     """Takes up to `limit` due connections and moves each to its next turn.
 
-    A fetcher names itself as `home` and gets those whose sessions it keeps open.
+    A fetcher names itself as `affinity` and gets those whose sessions it keeps open.
     """
-    values = {"limit": limit, "home": home, "head_start": HEAD_START}
+    values = {"limit": limit, "affinity": affinity, "affinity_grace": AFFINITY_GRACE}
     return [Due(*row) for row in session.execute(_SQL["claim_due"], values)]
 
 
-def with_news(session: Session, connection_ids: Sequence[int], home: str) -> list[Due]:
-    """Those of `connection_ids` that are enabled and at home there: to be fetched at once."""
-    values = {"ids": list(connection_ids), "home": home}
-    return [Due(*row) for row in session.execute(_SQL["news"], values)]
+def announced(session: Session, connection_ids: Sequence[int], affinity: str) -> list[Due]:
+    """Those of `connection_ids` that are enabled and have this affinity"""
+    values = {"ids": list(connection_ids), "affinity": affinity}
+    return [Due(*row) for row in session.execute(_SQL["announced"], values)]
 
 
 def enable(session: Session, connection_id: int) -> None:
@@ -138,7 +138,7 @@ def finish_runs(session: Session, runs: Sequence[Finished]) -> None:
             "keep": [run.keep_cursor for run in ordered],
             "validities": [run.uid_validity for run in ordered],
             "lanes": [run.lane for run in ordered],
-            "homes": [run.home for run in ordered],
+            "affinities": [run.affinity for run in ordered],
             "again": [run.again for run in ordered],
             "pauses": [run.pause for run in ordered],
         },

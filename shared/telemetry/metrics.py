@@ -89,8 +89,8 @@ FETCHES_RUNNING: Final = _gauge("fetches_running", "Runs in progress in this pro
 PUSH_SESSIONS: Final = _gauge(
     "push_sessions", "Sessions on which this process waits for news (IMAP IDLE)."
 )
-PUSH_NEWS: Final = _counter(
-    "push_news_total", "Runs that began because a server told of news, without a job."
+PUSH_EVENTS: Final = _counter(
+    "push_events_total", "Runs that began because a server told of news, without a job."
 )
 KEPT_POLLS: Final = _counter(
     "kept_polls_total", "Polls that a fetcher began by itself, over sessions that it keeps open."

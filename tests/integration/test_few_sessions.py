@@ -79,7 +79,7 @@ def test_sessions_of_another_fetcher_give_way_too(
     try:
         for user in users[:2]:
             house.watch(dovecot, user, push=True, port=proxy.port)
-        kept = "SELECT count(home) FROM connection_state"
+        kept = "SELECT count(affinity) FROM connection_state"
         house.wait(lambda: house.query(kept) == [(2,)], "the first one keeps two sessions")
         # It is given no more jobs, as a busy one would be; its own mailboxes it looks after itself.
         first.send_signal(signal.SIGSTOP)

@@ -84,7 +84,7 @@ def test_another_folder_under_the_same_name_and_validity_loses_no_mail(
         assert house.count("message") == 2
         served.identity = b"F-second"
         served.mails.clear()
-        fetcher.fetcher.runner.sessions.drop([number])
+        fetcher.fetcher.dispatcher.sessions.drop([number])
         served.mails |= {1: mail(3, 300, seed=5), 2: old[1], 3: mail(4, 300, seed=5)}
         fetcher.run_until_idle(number)
     house.wait_settled(4)

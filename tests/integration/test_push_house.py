@@ -43,14 +43,14 @@ def pushed(house: House, server: Dovecot, user: str, **fields: object) -> int:
 
 
 def at_home(house: House) -> set[int]:
-    rows = house.query("SELECT connection_id FROM connection_state WHERE home IS NOT NULL")
+    rows = house.query("SELECT connection_id FROM connection_state WHERE affinity IS NOT NULL")
     return {row[0] for row in rows}
 
 
 def home_of(house: House, connection: int) -> int | None:
     """The process id of the fetcher that keeps the session."""
     ((home,),) = house.query(
-        "SELECT home FROM connection_state WHERE connection_id = %s", connection
+        "SELECT affinity FROM connection_state WHERE connection_id = %s", connection
     )
     return None if home is None else int(home.split("/")[1])
 

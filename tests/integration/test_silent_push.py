@@ -47,7 +47,9 @@ def test_polls_notice_that_idle_never_tells(
         silent = "SELECT push_silent FROM connection_state"
         with FetcherHere(house).working() as fetcher:
             minutes = [0.0]
-            fetcher.fetcher.runner.news._clock = lambda: time.monotonic() + 60 * minutes[0]
+            fetcher.fetcher.dispatcher.push_events._clock = lambda: (
+                time.monotonic() + 60 * minutes[0]
+            )
             fetcher.run(number)
             for uid in range(2, 8):
                 assert house.query(silent) == [(False,)], uid

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from services.fetcher.dispatch import Dispatcher
 from services.fetcher.main import build
-from services.fetcher.running import Runner
-from services.fetcher.sessions import Limits, SessionPool
+from services.fetcher.session_pool import Limits, SessionPool
 from services.fetcher.settings import FetcherSettings
 from shared.clock import utc_now
 from shared.connections import Connection
@@ -54,31 +54,31 @@ class FetcherHere:
             )
         )
         if opened is not None:
-            self._runner.sessions = SessionPool(
+            self._dispatcher.sessions = SessionPool(
                 opened,
                 Limits(kept=0, listening=0, per_host=100, per_mailbox=100),
-                on_news=self._runner.news.heard,
-                on_lost=self._runner.news.lost,
+                on_push=self._dispatcher.push_events.announced,
+                on_lost=self._dispatcher.push_events.lost,
             )
 
     @property
-    def _runner(self) -> Runner:
-        return self._fetcher.runner
+    def _dispatcher(self) -> Dispatcher:
+        return self._fetcher.dispatcher
 
     def __enter__(self) -> FetcherHere:
         self._fetcher.database.open()
-        self._runner.sessions.__enter__()
+        self._dispatcher.sessions.__enter__()
         return self
 
     def __exit__(self, *error: Any) -> None:
-        self._runner.sessions.__exit__(*error)
+        self._dispatcher.sessions.__exit__(*error)
         self._fetcher.database.close()
 
     def run(self, connection_id: int) -> Outcome:
         """One run, whatever the back-off says."""
-        begun = self._runner.begin([connection_id], utc_now())
+        begun = self._dispatcher.lease_runs([connection_id], utc_now())
         assert begun, "the connection may run"
-        self._runner.fetch(begun, str(uuid.uuid4()))
+        self._dispatcher.run_all(begun, str(uuid.uuid4()))
         return self.outcome(connection_id)
 
     def outcome(self, connection_id: int) -> Outcome:

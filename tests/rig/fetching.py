@@ -34,20 +34,20 @@ class FetcherHere:
         self.house = house
         self.fetcher: Fetcher = build(FetcherSettings(**known))  # type: ignore[arg-type]
         self.reached: Callable[[str], None] = lambda step: None
-        self.fetcher.runner.fetching = dataclasses.replace(
-            self.fetcher.runner.fetching, reached=lambda step: self.reached(step)
+        self.fetcher.dispatcher.fetching = dataclasses.replace(
+            self.fetcher.dispatcher.fetching, reached=lambda step: self.reached(step)
         )
 
     @contextlib.contextmanager
     def working(self) -> Iterator[FetcherHere]:
-        with self.fetcher.database, self.fetcher.runner.sessions:
+        with self.fetcher.database, self.fetcher.dispatcher.sessions:
             yield self
-        self.fetcher.runner.slow_executor.shutdown(wait=True)
+        self.fetcher.dispatcher.slow_executor.shutdown(wait=True)
 
     def run(self, connection_id: int) -> None:
         """One run, whatever its end is; the interval before it has passed."""
         self.house.hasten()
-        self.fetcher.runner.quick([connection_id], str(new_id()))
+        self.fetcher.dispatcher.run_job([connection_id], str(new_id()))
 
     def run_until_idle(self, connection_id: int, most: int = 20) -> int:
         """Runs until two in a row change nothing in the ledger; returns how many it took."""

@@ -145,7 +145,9 @@ def _be(order: dict[str, Any]) -> None:
     if order["at"]:
         reached = struck(order["at"], order["signal"])
         if service == "fetcher":
-            built.runner.fetching = dataclasses.replace(built.runner.fetching, reached=reached)
+            built.dispatcher.fetching = dataclasses.replace(
+                built.dispatcher.fetching, reached=reached
+            )
         else:
             built.decrypting = dataclasses.replace(built.decrypting, reached=reached)
     built.run(stop)

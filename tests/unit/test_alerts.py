@@ -10,7 +10,7 @@ import pytest
 from starlette.routing import Match
 
 from services.admin.pages.app import build
-from services.admin.pages.house import PagesHouse
+from services.admin.pages.state import PagesState
 from shared.alert_requests import compose
 from shared.alerts import (
     KINDS,
@@ -84,7 +84,7 @@ def test_it_comes_back_from_its_row_as_it_went_there(data: AlertData, words: str
 @_data
 @pytest.mark.promise("H5")
 def test_its_link_leads_to_a_page(data: AlertData, words: str) -> None:
-    pages = build(cast(PagesHouse, object()))
+    pages = build(cast(PagesState, object()))
     path = data.page.partition("?")[0]
     scope = {"type": "http", "method": "GET", "path": path, "root_path": "", "headers": []}
     assert any(route.matches(scope)[0] is Match.FULL for route in pages.routes), data.page

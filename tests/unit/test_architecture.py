@@ -30,7 +30,7 @@ PLANTED = [
     ("services/admin/pages/mails.py", "import services.admin.api.messages", "inside admin"),
     ("services/admin/pages/mails.py", "import shared.storage.people", "storage is reached"),
     ("services/admin/extra.py", "", "inside admin"),
-    ("services/fetcher/intake.py", "import services.fetcher.running", "inside the fetcher"),
+    ("services/fetcher/intake.py", "import services.fetcher.dispatch", "inside the fetcher"),
     ("services/fetcher/main.py", "import services.admin.app", "services never import"),
     ("services/fetcher/main.py", "import fastapi", "the web only in admin"),
     ("shared/vault.py", "import services.fetcher.main", "cli, then services"),

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from services.fetcher.polling import Answer, ask_all
-from services.fetcher.sessions import HostBusy, Limits, SessionPool
+from services.fetcher.session_pool import HostBusy, Limits, SessionPool
 from shared.connections import Connection, Mode
 from shared.mailbox.base import Mailbox, SessionLost, Unreachable
 from shared.mailbox.memory import MemoryAccount, MemoryMailbox
@@ -62,7 +62,7 @@ def pool(opened: Opened, **limits: int) -> SessionPool:
     return SessionPool(
         opened,
         Limits(**chosen),
-        on_news=lambda connection_id: None,
+        on_push=lambda connection_id: None,
         on_lost=lambda connection_id, error: None,
         wait=lambda seconds: None,
     )

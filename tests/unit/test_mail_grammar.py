@@ -32,7 +32,7 @@ from shared.mailbox.imap.session import (
     string,
     uid_sets,
 )
-from shared.mailbox.net.stream import Wire
+from shared.mailbox.net.stream import Stream
 from shared.mailbox.net.transcript import Transcript
 from shared.mailbox.pop3.mailbox import Pop3Mailbox
 from shared.mailbox.pop3.session import Pop3Session
@@ -52,7 +52,7 @@ SLASH, COURIER, FLAT = Naming("/", ""), Naming(".", "INBOX."), Naming("", "")
         ("Entwürfe", b"Entw&APw-rfe", b"INBOX.Entw&APw-rfe"),
         ("日本/R&D", b"&ZeVnLA-/R&-D", b"INBOX.&ZeVnLA-.R&-D"),
         (" both ends ", b" both ends ", b"INBOX. both ends "),
-        ("Entwürfe", "Entwürfe".encode(), "INBOX.Entwürfe".encode()),  # UTF-8 on the wire
+        ("Entwürfe", "Entwürfe".encode(), "INBOX.Entwürfe".encode()),  # UTF-8 on the stream
         ("R&D", b"R&D", b"INBOX.R&D"),  # neither of both encodings
     ],
 )
@@ -203,8 +203,8 @@ def test_a_log_shows_no_secret_however_it_is_written() -> None:
     assert log.lines[-1].isprintable()
 
 
-def wire_of(octets: bytes, cuts: list[int]) -> Wire:
-    """A wire that receives `octets` in pieces of these sizes, and then the end."""
+def wire_of(octets: bytes, cuts: list[int]) -> Stream:
+    """A stream that receives `octets` in pieces of these sizes, and then the end."""
     here, there = socket.socketpair()
 
     def feed() -> None:
@@ -219,7 +219,7 @@ def wire_of(octets: bytes, cuts: list[int]) -> Wire:
                 pass
 
     threading.Thread(target=feed, daemon=True).start()
-    return Wire(here, Transcript(), 10)
+    return Stream(here, Transcript(), 10)
 
 
 TEXTS = st.lists(
@@ -233,12 +233,12 @@ CUTS = st.lists(st.integers(1, 9), max_size=25)
 @given(TEXTS, CUTS)
 def test_dots_are_taken_away_wherever_packets_are_cut(text: bytes, cuts: list[int]) -> None:
     sent = (b"\r\n" + text).replace(b"\r\n.", b"\r\n..")[2:] + b".\r\n"
-    wire = wire_of(sent + b"+OK next\r\n", cuts)
+    stream = wire_of(sent + b"+OK next\r\n", cuts)
     found = bytearray()
-    read_text(wire, found.extend)
+    read_text(stream, found.extend)
     assert bytes(found) == text
-    assert wire.line() == b"+OK next"
-    wire.close()
+    assert stream.line() == b"+OK next"
+    stream.close()
 
 
 ITEMS = {
@@ -268,24 +268,24 @@ def test_bodies_are_read_wherever_packets_are_cut(
     sent = b""
     for uid, (body, shape, noise) in enumerate(bodies, start=1):
         sent += ITEMS[shape] % (uid, uid, len(body), body) + noise
-    wire = wire_of(sent + b"P1 OK done\r\n", cuts)
+    stream = wire_of(sent + b"P1 OK done\r\n", cuts)
     sink = Collector()
     refs = [MailRef(uid, len(body)) for uid, (body, _, _) in enumerate(bodies, start=1)]
-    fetch_bodies(ImapSession(wire), refs, sink, 1000)
+    fetch_bodies(ImapSession(stream), refs, sink, 1000)
     assert sink.mails == {uid: body for uid, (body, _, _) in enumerate(bodies, start=1)}
-    wire.close()
+    stream.close()
 
 
 @settings(max_examples=80, deadline=None)
 @given(st.binary(max_size=200), CUTS)
 def test_any_octets_end_in_a_named_error(noise: bytes, cuts: list[int]) -> None:
-    wire = wire_of(b"* 1 FETCH (UID 1 " + noise, cuts)
+    stream = wire_of(b"* 1 FETCH (UID 1 " + noise, cuts)
     sink = Collector()
     with pytest.raises(PosthouseError) as caught:
-        fetch_bodies(ImapSession(wire), [MailRef(1, 5), MailRef(2, 5)], sink, 1000)
+        fetch_bodies(ImapSession(stream), [MailRef(1, 5), MailRef(2, 5)], sink, 1000)
     assert isinstance(caught.value, SessionLost)
     assert 2 not in sink.mails
-    wire.close()
+    stream.close()
 
 
 FRAGMENTS = [
@@ -343,8 +343,8 @@ def test_whatever_an_imap_server_says_only_named_errors_come_out(
         FRAGMENTS[11] + b"P1 OK\r\n" + b"* OK [UIDVALIDITY 7] ok\r\nP2 OK\r\n" if opened else b""
     )
     shifted = b"".join(said).replace(b"P1 ", b"P3 ") if opened else b"".join(said)
-    wire = wire_of(start + shifted, [])
-    session = ImapSession(wire)
+    stream = wire_of(start + shifted, [])
+    session = ImapSession(stream)
     session.capabilities = offered
     mailbox = ImapMailbox(session, Connection(name="x", mode=Mode.IMAP))
     refs = [MailRef(1, 5), MailRef(2, 5)]
@@ -372,7 +372,7 @@ def test_whatever_an_imap_server_says_only_named_errors_come_out(
         assert str(error)
         assert getattr(error, "step", "")
     finally:
-        wire.close()
+        stream.close()
 
 
 POP3_FRAGMENTS = [
@@ -393,8 +393,8 @@ POP3_FRAGMENTS = [
 def test_whatever_a_pop3_server_says_only_named_errors_come_out(
     said: list[bytes], what: str, pipelining: bool, uidl: bool
 ) -> None:
-    wire = wire_of(b"+OK 3 300\r\n" + b"".join(said), [])
-    session = Pop3Session(wire)
+    stream = wire_of(b"+OK 3 300\r\n" + b"".join(said), [])
+    session = Pop3Session(stream)
     session.capabilities = dict.fromkeys(["PIPELINING"] * pipelining + ["UIDL"] * uidl, "")
 
     def nobody() -> Pop3Session:
@@ -423,4 +423,4 @@ def test_whatever_a_pop3_server_says_only_named_errors_come_out(
         assert getattr(error, "step", "")
     finally:
         mailbox.close()
-        wire.close()
+        stream.close()

@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from services.fetcher.overlapping import overlapped
+from services.fetcher.prefetch import pipelined
 
 
 class Found:
@@ -50,7 +50,7 @@ def never() -> bool:
 @pytest.mark.parametrize("count", [0, 1, 2, 5])
 def test_all_are_kept_in_order(count: int) -> None:
     work, items = Work(), list(range(1, count + 1))
-    assert list(overlapped(items, work.read, work.keep, never)) == items
+    assert list(pipelined(items, work.read, work.keep, never)) == items
     assert work.kept == items
     assert all(found.closed for found in work.read_ones)
 
@@ -66,13 +66,13 @@ def test_the_next_one_is_read_while_one_is_kept() -> None:
     def keep(found: Found) -> bool:
         return found.number == 2 or second_is_read.wait(30)
 
-    assert list(overlapped([1, 2], read, keep, never)) == [True, True]
+    assert list(pipelined([1, 2], read, keep, never)) == [True, True]
 
 
 def test_behind_one_that_was_not_kept_none_is() -> None:
     work = Work(fail_keep=2)
     with pytest.raises(OSError, match="not kept: 2"):
-        list(overlapped([1, 2, 3, 4], work.read, work.keep, never))
+        list(pipelined([1, 2, 3, 4], work.read, work.keep, never))
     assert work.kept == [1]
     assert all(found.closed for found in work.read_ones), "nothing half-written stays"
 
@@ -80,26 +80,26 @@ def test_behind_one_that_was_not_kept_none_is() -> None:
 def test_what_was_read_before_a_failure_is_kept() -> None:
     work = Work(fail_read=3)
     with pytest.raises(ConnectionError, match="not read: 3"):
-        list(overlapped([1, 2, 3, 4], work.read, work.keep, never))
+        list(pipelined([1, 2, 3, 4], work.read, work.keep, never))
     assert work.kept == [1, 2]
 
 
 def test_a_failure_to_keep_is_told_before_one_to_read() -> None:
     work = Work(fail_read=2, fail_keep=1)
     with pytest.raises(OSError, match="not kept: 1"):
-        list(overlapped([1, 2, 3], work.read, work.keep, never))
+        list(pipelined([1, 2, 3], work.read, work.keep, never))
 
 
 def test_nothing_is_read_once_it_ended() -> None:
     work = Work()
     ended = iter([False, False, True])
-    assert list(overlapped([1, 2, 3, 4], work.read, work.keep, lambda: next(ended))) == [1, 2]
+    assert list(pipelined([1, 2, 3, 4], work.read, work.keep, lambda: next(ended))) == [1, 2]
     assert [found.number for found in work.read_ones] == [1, 2]
 
 
 def test_who_stops_listening_waits_for_what_is_in_hand() -> None:
     work = Work()
-    row = overlapped([1, 2, 3], work.read, work.keep, never)
+    row = pipelined([1, 2, 3], work.read, work.keep, never)
     assert next(row) == 1
     row.close()
     assert work.kept == [1, 2]

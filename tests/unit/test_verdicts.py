@@ -6,20 +6,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.fetcher.verdicts import LONGEST_DELAY, delay_after, described, health_after
+from services.fetcher.backoff import LONGEST_DELAY, described, health_after, retry_delay
 from shared.connections import Health
 from shared.errors import NeedsAuthorisation, NeedsPerson, PosthouseError, TryAgain
 
 
 @given(st.integers(0, 500), st.integers(1, 60))
 def test_nothing_waits_longer_than_half_an_hour(failures: int, interval: int) -> None:
-    assert 0 < delay_after(TryAgain("x"), failures, interval) <= LONGEST_DELAY
-    assert 0 < delay_after(NeedsPerson("x"), failures, interval) <= LONGEST_DELAY
+    assert 0 < retry_delay(TryAgain("x"), failures, interval) <= LONGEST_DELAY
+    assert 0 < retry_delay(NeedsPerson("x"), failures, interval) <= LONGEST_DELAY
 
 
 def test_back_off_grows_and_is_spread() -> None:
-    first = [delay_after(TryAgain("x"), 0, 1) for _ in range(50)]
-    later = [delay_after(TryAgain("x"), 4, 1) for _ in range(50)]
+    first = [retry_delay(TryAgain("x"), 0, 1) for _ in range(50)]
+    later = [retry_delay(TryAgain("x"), 4, 1) for _ in range(50)]
     assert len({round(delay, 3) for delay in first}) > 10, "what failed together comes apart"
     assert max(first) <= 60
     assert min(later) > 3 * max(first)
@@ -29,14 +29,14 @@ def test_a_wrong_password_is_tried_so_rarely_that_no_account_is_locked() -> None
     """Microsoft and Active Directory lock after ten failures within ten minutes to half an hour."""
     elapsed, tries = 0.0, 0
     while elapsed < 3600:
-        elapsed += delay_after(NeedsPerson("x", code="login-refused"), tries, 1)
+        elapsed += retry_delay(NeedsPerson("x", code="login-refused"), tries, 1)
         tries += 1
     assert tries <= 5
 
 
 def test_retry_after_is_honoured_also_beyond_the_cap() -> None:
-    assert delay_after(TryAgain("x", retry_after=3600), 0, 1) == 3600
-    assert delay_after(TryAgain("x", retry_after=2), 0, 1) == 2
+    assert retry_delay(TryAgain("x", retry_after=3600), 0, 1) == 3600
+    assert retry_delay(TryAgain("x", retry_after=2), 0, 1) == 2
 
 
 @pytest.mark.promise("A4")

@@ -38,7 +38,7 @@ from services.admin.api.schemas.connections import (
     WarningOut,
 )
 from services.admin.api.schemas.parts import NamedOut, PageOut
-from services.admin.operations import connections, doctor, looking
+from services.admin.operations import connections, doctor, probing
 from services.admin.operations.connections import Saved, Seen
 from services.admin.people.authorization import LOOK, OPERATE
 from services.admin.problems import responses
@@ -102,7 +102,7 @@ async def test_unsaved(
     ] = None,
 ) -> TestOut:
     """Tests a connection that is not saved (so). Changes nothing."""
-    return _tested(await beside(request, lambda: looking.test(ctx, body, connection)))
+    return _tested(await beside(request, lambda: probing.test(ctx, body, connection)))
 
 
 @router.get("/{connection_id}", dependencies=[LOOK], responses=responses(404))
@@ -143,7 +143,7 @@ async def test_saved(
     body: Annotated[TestChanges | None, Body()] = None,
 ) -> TestOut:
     """Tests a connection as it is, or as it would be after some changes. Changes nothing."""
-    return _tested(await beside(request, lambda: looking.test(ctx, body, connection_id)))
+    return _tested(await beside(request, lambda: probing.test(ctx, body, connection_id)))
 
 
 @router.post("/{connection_id}/doctor", dependencies=[OPERATE], responses=responses(404, 409, 502))
@@ -218,7 +218,7 @@ def fetch(ctx: Ctx, connection_id: IdInPath) -> dict[str, bool]:
 @router.get("/{connection_id}/folders", dependencies=[OPERATE], responses=responses(404, 502))
 async def folders(request: Request, ctx: Ctx, connection_id: IdInPath) -> list[FolderOut]:
     """The mailbox's folders as the server lists them now."""
-    found = await beside(request, lambda: looking.folders(ctx, None, connection_id))
+    found = await beside(request, lambda: probing.folders(ctx, None, connection_id))
     return [FolderOut.model_validate(folder) for folder in found]
 
 
@@ -230,7 +230,7 @@ async def folders_unsaved(
     connection: Annotated[int | None, Query(ge=1, le=2**63 - 1)] = None,
 ) -> list[FolderOut]:
     """The same for a connection that is not saved (so)."""
-    found = await beside(request, lambda: looking.folders(ctx, body, connection))
+    found = await beside(request, lambda: probing.folders(ctx, body, connection))
     return [FolderOut.model_validate(folder) for folder in found]
 
 
@@ -277,7 +277,7 @@ def _saved(saved: Saved) -> SavedOut:
     )
 
 
-def _tested(report: looking.TestReport) -> TestOut:
+def _tested(report: probing.TestReport) -> TestOut:
     return TestOut.model_validate(report)
 
 

@@ -25,7 +25,7 @@ router = APIRouter(prefix="/overview", tags=["overview"])
 
 @router.get("", dependencies=[LOOK], responses=responses())
 def get(ctx: Ctx) -> OverviewOut:
-    """How the house is doing. Contacts no mail server."""
+    """How the installation is doing. Contacts no mail server."""
     seen = get_overview(ctx)
     return OverviewOut(
         at=seen.at,

@@ -8,7 +8,7 @@ from typing import Annotated, Final, TypeVar
 from anyio import CapacityLimiter, to_thread
 from fastapi import Depends, Path, Query, Request
 
-from services.admin.context import Context, House
+from services.admin.context import AppState, Context
 from services.admin.people.authorization import principal_of
 
 T = TypeVar("T")
@@ -25,8 +25,8 @@ SearchText = Annotated[str, Query(max_length=1000, pattern=r"^[^\x00]*$")]
 
 def context_of(request: Request) -> Context:
     """The operations' context of this request."""
-    house: House = request.app.state.house
-    return Context(house, principal_of(request))
+    app_state: AppState = request.app.state.app_state
+    return Context(app_state, principal_of(request))
 
 
 Ctx = Annotated[Context, Depends(context_of)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from services.admin.context import Context
-from services.admin.operations.looking import TestReport, test
+from services.admin.operations.probing import TestReport, test
 from shared.connections import Connection
 from shared.storage import credentials
 

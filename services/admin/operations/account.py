@@ -28,7 +28,7 @@ def offer_second_factor(ctx: Context, person_id: int, *, current: str) -> Offere
     """A secret that counts once it is confirmed. Raises as `change_password`."""
     check_password(ctx, person_id, current)
     with ctx.transaction() as session:
-        return second_factor.offer(session, ctx.house.vault, person_id, ctx.principal.name)
+        return second_factor.offer(session, ctx.app_state.vault, person_id, ctx.principal.name)
 
 
 def confirm_second_factor(
@@ -36,7 +36,7 @@ def confirm_second_factor(
 ) -> Sequence[str]:
     """Returns the recovery codes. Ends all other sessions. Raises InvalidInput: a wrong code."""
     with ctx.transaction() as session:
-        codes = second_factor.confirm(session, ctx.house.vault, person_id, code)
+        codes = second_factor.confirm(session, ctx.app_state.vault, person_id, code)
         people.end_sessions_of(session, person_id, keep=signed_in.digest)
         audit.record(session, ctx.principal.name, "add second factor", f"person/{person_id}")
     return codes

@@ -14,8 +14,8 @@ from shared.storage.authorisations import Authorisation
 def start(ctx: Context, connection_id: int, *, session: str) -> str:
     """The address of the provider's login. Only `session`, which names the browser session or
     the token that asks, can finish it. Raises NotFound, InvalidInput, NeedsPerson, TryAgain."""
-    return ctx.house.mail_work.run(
-        lambda: ctx.house.logins.start_authorisation(
+    return ctx.app_state.mail_work.run(
+        lambda: ctx.app_state.logins.start_authorisation(
             connection_id, session=session, redirect_uri=redirect_uri(ctx)
         )
     )
@@ -28,8 +28,8 @@ def finish(
 
     Raises InvalidInput for a login that was not started so, WrongAccount, NeedsAuthorisation.
     """
-    connection, authorisation = ctx.house.mail_work.run(
-        lambda: ctx.house.logins.finish_authorisation(
+    connection, authorisation = ctx.app_state.mail_work.run(
+        lambda: ctx.app_state.logins.finish_authorisation(
             query, session=session, person=ctx.principal.name
         )
     )
@@ -45,8 +45,8 @@ def revoke(ctx: Context, connection_id: int, others: Others = Others.ASK) -> boo
     Raises GrantShared where other connections live on the same grant and nobody said what becomes
     of them.
     """
-    confirmed = ctx.house.mail_work.run(
-        lambda: ctx.house.logins.revoke(connection_id, others=others)
+    confirmed = ctx.app_state.mail_work.run(
+        lambda: ctx.app_state.logins.revoke(connection_id, others=others)
     )
     with ctx.transaction() as transaction:
         ctx.record(

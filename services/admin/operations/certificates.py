@@ -182,7 +182,7 @@ def _see(session: Session, certificate_id: int) -> CertificateSeen:
 def _keep_key(
     ctx: Context, session: Session, certificate_id: int, parsed: ParsedCertificate
 ) -> None:
-    sealed = ctx.house.vault.seal(parsed.private_key, private_key_place(certificate_id))
+    sealed = ctx.app_state.vault.seal(parsed.private_key, private_key_place(certificate_id))
     certificates.write_key(session, certificate_id, sealed)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from services.admin.context import Context
 from services.admin.operations.access import check_access, told
 from services.admin.operations.credentials import refuse_misfit
-from services.admin.operations.looking import (
+from services.admin.operations.probing import (
     Estimate,
     TestReport,
     check_start,
@@ -378,12 +378,12 @@ def _keep_secrets(
 ) -> None:
     if wanted.client_certificate:
         pem = pem_of(wanted.client_certificate).encode()
-        sealed = ctx.house.vault.seal(pem, login_certificate_place(connection_id))
+        sealed = ctx.app_state.vault.seal(pem, login_certificate_place(connection_id))
         connections.write_client_certificate(session, connection_id, sealed)
     elif not wanted.connection.has_client_certificate:
         connections.write_client_certificate(session, connection_id, None)
     if wanted.password:
-        sealed = ctx.house.vault.seal(wanted.password.encode(), password_place(connection_id))
+        sealed = ctx.app_state.vault.seal(wanted.password.encode(), password_place(connection_id))
         connections.write_password(session, connection_id, sealed)
     elif not wanted.connection.has_password:
         connections.write_password(session, connection_id, None)

@@ -62,7 +62,7 @@ class CredentialSeen:
 
 def redirect_uri(ctx: Context) -> str:
     """Where providers send the browser back to: to be entered at the provider."""
-    return ctx.house.settings.public_url.rstrip("/") + "/api/v1/oauth/callback"
+    return ctx.app_state.settings.public_url.rstrip("/") + "/api/v1/oauth/callback"
 
 
 def search_credentials(ctx: Context, q: str = "") -> Sequence[CredentialSeen]:
@@ -214,7 +214,7 @@ def _keep_secrets(
     ctx: Context, session: Session, credential_id: int, changes: Mapping[str, Any]
 ) -> None:
     secret, certificate = changes.get("client_secret"), changes.get("client_certificate")
-    vault = ctx.house.vault
+    vault = ctx.app_state.vault
     if secret is not None:
         sealed = vault.seal(secret.encode(), client_secret_place(credential_id))
         credentials.write_client_secret(session, credential_id, sealed if secret else None)

@@ -27,7 +27,7 @@ def list_dead_letters(ctx: Context, handler_id: int) -> Sequence[Rejected]:
     """The oldest hundred. Asks the broker. Raises NotFound, TryAgain, NeedsPerson."""
     with ctx.transaction() as session:
         name = handlers.get(session, handler_id).name
-    letters = ctx.house.output.dead(name, _LISTED)
+    letters = ctx.app_state.output.dead(name, _LISTED)
     with ctx.transaction() as session:
         found = []
         for letter in letters:
@@ -45,7 +45,7 @@ def redrive_dead_letters(ctx: Context, handler_id: int, event_ids: Sequence[str]
     """Puts these (None: all) back at the end of the queue; how many. Raises as the list does."""
     with ctx.transaction() as session:
         name = handlers.get(session, handler_id).name
-    done = ctx.house.output.redrive_dead(name, event_ids)
+    done = ctx.app_state.output.redrive_dead(name, event_ids)
     with ctx.transaction() as session:
         ctx.record(session, "redrive", f"handler/{handler_id}", after={"events": done})
     return done

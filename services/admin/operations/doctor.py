@@ -34,10 +34,10 @@ def examine_connection(ctx: Context, connection_id: int, *, record: bool = False
     secrets = _secrets(ctx, connection)
 
     def opened(wanted: Connection, *, mechanism: str = "", fresh: bool = False) -> Mailbox:
-        return ctx.house.open_mailbox(wanted, None, mechanism=mechanism, fresh=fresh)
+        return ctx.app_state.open_mailbox(wanted, None, mechanism=mechanism, fresh=fresh)
 
     started = time.monotonic()
-    found: Examination = ctx.house.mail_work.run(
+    found: Examination = ctx.app_state.mail_work.run(
         lambda: examine(connection, opened, seconds=_SECONDS), _SECONDS + _GRACE
     )
     took = int((time.monotonic() - started) * 1000)
@@ -50,4 +50,4 @@ def _secrets(ctx: Context, connection: Connection) -> list[str]:
         sealed = connections.sealed_password(session, connection.id)
     if sealed is None:
         return []
-    return [ctx.house.vault.open(sealed, password_place(connection.id)).decode()]
+    return [ctx.app_state.vault.open(sealed, password_place(connection.id)).decode()]

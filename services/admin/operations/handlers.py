@@ -93,7 +93,7 @@ def renew_signing_key(ctx: Context, handler_id: int) -> HandlerSeen:
     Raises NotFound, SecretUnreadable.
     """
     key = new_signing_key()
-    vault = ctx.house.vault
+    vault = ctx.app_state.vault
     with ctx.transaction() as session:
         handlers.get(session, handler_id, lock=True)
         before = handlers.signing_key(session, handler_id)
@@ -113,7 +113,7 @@ def make_broker_account(ctx: Context, handler_id: int) -> BrokerAccount:
     """
     with ctx.transaction() as session:
         name = handlers.get(session, handler_id).name
-    account = ctx.house.output.make_account(name, secrets.token_urlsafe(24))
+    account = ctx.app_state.output.make_account(name, secrets.token_urlsafe(24))
     with ctx.transaction() as session:
         ctx.record(session, "make broker account", f"handler/{handler_id}", after=account.user)
     return account
@@ -144,7 +144,7 @@ def delete_handler(ctx: Context, handler_id: int, *, force: bool = False) -> Non
         handlers.delete(session, handler_id)
         ctx.record(session, "delete", f"handler/{handler_id}", before=seen.handler)
     with suppress(TryAgain, NeedsPerson):  # the account opens nothing that is filled any more
-        ctx.house.output.remove_account(seen.handler.name)
+        ctx.app_state.output.remove_account(seen.handler.name)
 
 
 def _check_connections(session: Session, rules: Rules) -> None:
@@ -155,7 +155,7 @@ def _check_connections(session: Session, rules: Rules) -> None:
 
 
 def _sealed(ctx: Context, handler_id: int, key: str) -> bytes:
-    return ctx.house.vault.seal(key.encode(), signing_key_place(handler_id))
+    return ctx.app_state.vault.seal(key.encode(), signing_key_place(handler_id))
 
 
 def _see(session: Session, handler_id: int) -> HandlerSeen:

@@ -145,7 +145,7 @@ def erase_person(ctx: Context, address: str) -> Erased:
 
     The audit log keeps that it was done, and not whom it concerned. Raises InvalidInput.
     """
-    erased = erasing.erase_person(ctx.house.database, ctx.house.store, address)
+    erased = erasing.erase_person(ctx.app_state.database, ctx.app_state.store, address)
     with ctx.transaction() as session:
         ctx.record(session, "erase", "messages", after=erased)
     return erased
@@ -169,6 +169,6 @@ def _is_unopened(message: LoggedMessage) -> bool:
 
 def _stream(ctx: Context, ref: RawRef) -> Iterator[bytes]:
     # The first chunk is read at once, so that a missing object is an error and no short answer.
-    chunks = ctx.house.store.stream(ref)
+    chunks = ctx.app_state.store.stream(ref)
     first = next(chunks, b"")
     return chain([first], chunks)

@@ -1,4 +1,4 @@
-"""How the house is doing, in figures."""
+"""How the installation is doing, in figures."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ def get_overview(ctx: Context) -> Overview:
 
 def _postgres(ctx: Context, session: Session, running: Sequence[Heartbeat]) -> Backend:
     """It answers, as it was just asked for all the rest; whether it can write is the question."""
-    database = ctx.house.database
+    database = ctx.app_state.database
     told = [one.failing["database"] for one in running if "database" in one.failing]
     refusal = database.refusal or schema.refusal(session) or next(iter(told), "")
     return Backend(name="Postgres", place=database.place, trouble=str(refusal))
@@ -113,7 +113,7 @@ def _postgres(ctx: Context, session: Session, running: Sequence[Heartbeat]) -> B
 
 def _brokers(ctx: Context, running: Sequence[Heartbeat]) -> list[Backend]:
     """As the processes at work say that use them; the pages use neither."""
-    settings = ctx.house.settings
+    settings = ctx.app_state.settings
     living = [one for one in running if not one.is_silent and one.name != "admin"]
     found = []
     for name, check, url in (

@@ -41,7 +41,7 @@ def create_person(ctx: Context, changes: Mapping[str, Any]) -> Person:
     typed.only(changes, _NEW_PERSON, "new person")
     email = _email(changes.get("email", ""))
     password = _password(changes.get("password"))
-    if password is None and not (email and ctx.house.settings.oidc_issuer):
+    if password is None and not (email and ctx.app_state.settings.oidc_issuer):
         raise InvalidInput("A new person needs a password.", field="password")
     with ctx.transaction() as session:
         number = people.add_person(

@@ -54,7 +54,7 @@ def read_quarantined(ctx: Context, entry_id: uuid.UUID) -> tuple[int, Iterator[b
         raise NotFound("This mail was left on its server: its bytes are not here.")
     with ctx.transaction() as session:
         ctx.record_reading(session, f"quarantine/{entry_id}")
-    return entry.raw.size, ctx.house.store.stream(entry.raw)
+    return entry.raw.size, ctx.app_state.store.stream(entry.raw)
 
 
 def redrive(ctx: Context, entry_id: uuid.UUID) -> None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from services.admin.operations.looking import Estimate
+from services.admin.operations.probing import Estimate
 from shared.connections import Connection
 from shared.fields import instant
 

@@ -55,7 +55,7 @@ def create_webhook(ctx: Context, changes: Mapping[str, Any]) -> Webhook:
             secret=secret,
             template=typed.choice(Template, changes.get("template", Template.JSON), "template"),
             enabled=typed.truth("enabled", changes.get("enabled", True)),
-            seal=lambda column, row, text: ctx.house.vault.seal(
+            seal=lambda column, row, text: ctx.app_state.vault.seal(
                 text.encode(), Place(WEBHOOK_TABLE, column, str(row))
             ),
         )

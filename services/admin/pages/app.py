@@ -25,15 +25,15 @@ from services.admin.pages import (
     rules,
     settings,
 )
-from services.admin.pages.house import PagesHouse
 from services.admin.pages.posted import posted
 from services.admin.pages.rendering import STATIC, go, refusal
+from services.admin.pages.state import PagesState
 from services.admin.people.authorization import PUBLIC, NotAllowed
 from shared.errors import Conflict, NotFound, PosthouseError, TryAgain
 
 
-def build(house: PagesHouse) -> FastAPI:
-    """The pages on top of `house`. `services.admin.people.authentication` stands before them."""
+def build(app_state: PagesState) -> FastAPI:
+    """The pages over `app_state`; `services.admin.people.authentication` stands before them."""
     # Every route depends on `posted`, so no form is taken without its CSRF token.
     app = FastAPI(
         openapi_url=None,
@@ -44,7 +44,7 @@ def build(house: PagesHouse) -> FastAPI:
             HTTPException: _refused,
         },
     )
-    app.state.pages_house = house
+    app.state.pages_state = app_state
     app.mount("/static", _Files(directory=STATIC))
     app.add_api_route("/favicon.ico", _icon, dependencies=[PUBLIC])
     for part in (

@@ -9,9 +9,9 @@ from starlette.responses import Response
 
 from services.admin.operations import certificates as operations
 from services.admin.operations.overview import SOON
-from services.admin.pages.house import context_of, is_part
 from services.admin.pages.posted import Form, Posted, Values
 from services.admin.pages.rendering import go, render
+from services.admin.pages.state import context_of, is_part
 from services.admin.people.authorization import ADMINISTER, LOOK
 from shared.clock import utc_now
 from shared.errors import InUse, InvalidInput, NameTaken, PosthouseError

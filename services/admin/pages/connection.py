@@ -9,14 +9,14 @@ from urllib.parse import urlsplit
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from services.admin.operations import authorisation, doctor, looking
+from services.admin.operations import authorisation, doctor, probing
 from services.admin.operations import connections as operations
 from services.admin.operations.connections import Day
 from services.admin.operations.credentials import get_credential
 from services.admin.pages import charts
-from services.admin.pages.house import context_of, is_part
 from services.admin.pages.posted import Form
 from services.admin.pages.rendering import go, render
+from services.admin.pages.state import context_of, is_part
 from services.admin.pages.wording import counted
 from services.admin.people.authentication import session_of
 from services.admin.people.authorization import LOOK, OPERATE
@@ -53,7 +53,7 @@ def runs(request: Request, connection_id: int, before: str = "") -> Response:
 
 @router.post("/{connection_id:int}/test", dependencies=[OPERATE])
 def test(request: Request, connection_id: int) -> Response:
-    report = looking.test(context_of(request), None, connection_id)
+    report = probing.test(context_of(request), None, connection_id)
     if is_part(request):
         return render(request, "connections/_test.html", report=report, error=None)
     context = _read(request, connection_id)
@@ -132,7 +132,7 @@ def _read(request: Request, connection_id: int) -> dict[str, Any]:
     return {
         "seen": seen,
         "credential": credential,
-        "authorised": ctx.house.logins.authorisation(connection_id) if credential else None,
+        "authorised": ctx.app_state.logins.authorisation(connection_id) if credential else None,
         "runs": found[:_RUNS],
         "more": len(found) > _RUNS,
         "chart": _chart(list(operations.days_of_connection(ctx, connection_id))),

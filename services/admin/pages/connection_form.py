@@ -10,8 +10,8 @@ from starlette.requests import Request
 
 from services.admin.operations.certificates import certificates_of, search_certificates
 from services.admin.operations.credentials import search_credentials
-from services.admin.pages.house import context_of
 from services.admin.pages.posted import Posted, Values
+from services.admin.pages.state import context_of
 from services.admin.pages.wording import MODES
 from shared.clouds import CLOUDS
 from shared.connections import (

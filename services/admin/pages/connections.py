@@ -8,7 +8,7 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from services.admin.operations import connections as operations
-from services.admin.operations import looking
+from services.admin.operations import probing
 from services.admin.operations.connections import AcknowledgementNeeded
 from services.admin.pages.connection_form import (
     changes_of,
@@ -18,9 +18,9 @@ from services.admin.pages.connection_form import (
     values_of,
     worded,
 )
-from services.admin.pages.house import context_of, is_part
 from services.admin.pages.posted import Form, Posted, Values
 from services.admin.pages.rendering import Tone, go, render
+from services.admin.pages.state import context_of, is_part
 from services.admin.people.authorization import LOOK, OPERATE
 from shared.connections import Health
 from shared.errors import InvalidInput, NameTaken, PosthouseError
@@ -183,7 +183,7 @@ def _test(request: Request, form: Posted, connection_id: int | None) -> Response
     error: InvalidInput | None = None
     report = None
     try:
-        report = looking.test(context_of(request), changes_of(form), connection_id)
+        report = probing.test(context_of(request), changes_of(form), connection_id)
     except InvalidInput as invalid:
         error = worded(invalid)
     if is_part(request):
@@ -193,7 +193,7 @@ def _test(request: Request, form: Posted, connection_id: int | None) -> Response
 
 def _folders(request: Request, form: Posted, connection_id: int | None) -> Response:
     try:
-        found = looking.folders(context_of(request), changes_of(form), connection_id)
+        found = probing.folders(context_of(request), changes_of(form), connection_id)
     except InvalidInput as error:
         return render(request, "connections/_folders.html", folders=[], error=worded(error))
     except PosthouseError as error:
@@ -207,7 +207,7 @@ def _form(
     connection_id: int | None = None,
     error: PosthouseError | None = None,
     *,
-    report: looking.TestReport | None = None,
+    report: probing.TestReport | None = None,
     needed: AcknowledgementNeeded | None = None,
     typed: Posted | None = None,
 ) -> Response:

@@ -9,9 +9,9 @@ from starlette.responses import Response
 
 from services.admin.operations import consents
 from services.admin.operations import credentials as operations
-from services.admin.pages.house import context_of
 from services.admin.pages.posted import Form, Posted, Values
 from services.admin.pages.rendering import go, render
+from services.admin.pages.state import context_of
 from services.admin.people.authorization import ADMINISTER, LOOK
 from shared.clock import utc_now
 from shared.clouds import CLOUDS

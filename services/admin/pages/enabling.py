@@ -11,11 +11,11 @@ from starlette.responses import Response
 from services.admin.context import Context
 from services.admin.operations import connections as operations
 from services.admin.operations.connections import AcknowledgementNeeded, Seen
-from services.admin.operations.looking import Estimate
+from services.admin.operations.probing import Estimate
 from services.admin.pages.connections import start_of
-from services.admin.pages.house import context_of
 from services.admin.pages.posted import Form
 from services.admin.pages.rendering import go, render
+from services.admin.pages.state import context_of
 from services.admin.pages.wording import counted
 from services.admin.people.authorization import OPERATE
 from shared.errors import InvalidInput, NotFound, PosthouseError

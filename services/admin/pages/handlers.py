@@ -15,9 +15,9 @@ from services.admin.operations import rules as rule_operations
 from services.admin.operations.connections import Seen
 from services.admin.operations.dead_letters import Rejected
 from services.admin.operations.handlers import HandlerSeen
-from services.admin.pages.house import context_of, settings_of
 from services.admin.pages.posted import Form, Posted, Values
 from services.admin.pages.rendering import go, render
+from services.admin.pages.state import context_of, settings_of
 from services.admin.pages.subscribing import snippets
 from services.admin.pages.wording import counted
 from services.admin.people.authorization import LOOK, OPERATE

@@ -23,9 +23,9 @@ from services.admin.operations.connections import find_connection
 from services.admin.operations.messages import MessageFilter, MessageState
 from services.admin.operations.parts import read_part
 from services.admin.pages import mail_content
-from services.admin.pages.house import context_of
 from services.admin.pages.posted import Form
 from services.admin.pages.rendering import HEADERS, go, render, static
+from services.admin.pages.state import context_of
 from services.admin.pages.wording import counted
 from services.admin.people.authorization import LOOK, OPERATE, READ_MAIL
 from shared.errors import InvalidInput, NotFound, PosthouseError

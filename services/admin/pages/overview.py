@@ -9,8 +9,8 @@ from starlette.responses import Response
 
 from services.admin.operations.overview import get_overview
 from services.admin.pages import charts
-from services.admin.pages.house import access_of, context_of
 from services.admin.pages.rendering import render
+from services.admin.pages.state import access_of, context_of
 from services.admin.pages.wording import counted
 from services.admin.people.authorization import LOOK
 from shared.connections import Health

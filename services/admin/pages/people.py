@@ -9,9 +9,9 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from services.admin.operations import people as operations
-from services.admin.pages.house import context_of, oidc_of
 from services.admin.pages.posted import Form, Posted, Values
 from services.admin.pages.rendering import go, render
+from services.admin.pages.state import context_of, oidc_of
 from services.admin.people import passwords
 from services.admin.people.authorization import ADMINISTER
 from shared.clock import utc_now

@@ -11,9 +11,9 @@ from starlette.responses import RedirectResponse, Response
 from services.admin.downloads import download_mail
 from services.admin.operations import quarantine as operations
 from services.admin.operations.messages import get_message
-from services.admin.pages.house import context_of
 from services.admin.pages.posted import Form
 from services.admin.pages.rendering import go, render
+from services.admin.pages.state import context_of
 from services.admin.pages.wording import counted
 from services.admin.people.authorization import LOOK, OPERATE, READ_MAIL
 from shared.errors import NotFound, PosthouseError

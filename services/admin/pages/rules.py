@@ -15,9 +15,9 @@ from services.admin.operations import handlers as handler_operations
 from services.admin.operations import rules as operations
 from services.admin.operations.handlers import HandlerSeen
 from services.admin.operations.rules import DryRun
-from services.admin.pages.house import context_of
 from services.admin.pages.posted import Form, Posted
 from services.admin.pages.rendering import go, render
+from services.admin.pages.state import context_of
 from services.admin.pages.wording import counted
 from services.admin.people.authorization import OPERATE
 from shared.errors import InvalidInput

@@ -1,4 +1,4 @@
-"""Settings: where alerts go, whom signatures are trusted from, and how this house is set up."""
+"""Settings: where alerts go, whom signatures are trusted from, and how Posthouse is set up."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from services.admin.operations import certificates, revocations, senders, webhooks
-from services.admin.pages.house import context_of, settings_of
 from services.admin.pages.posted import Form, Values
 from services.admin.pages.rendering import go, render
+from services.admin.pages.state import context_of, settings_of
 from services.admin.pages.wording import counted
 from services.admin.people.authorization import ADMINISTER
 from shared.alerts import Template

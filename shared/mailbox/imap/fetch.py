@@ -71,15 +71,15 @@ def fetch_bodies(session: ImapSession, refs: Sequence[MailRef], sink: Sink, limi
             sink.abandon(ref, mail_too_large(ref.size, limit))
         else:
             wanted.append(ref)
-    session.wire.resize(LARGE_BUFFER)
+    session.stream.resize(LARGE_BUFFER)
     try:
         _Bodies(session, sink, limit).run(wanted)
     except BaseException:
-        session.wire.broken = True
+        session.stream.broken = True
         raise
     finally:
-        session.wire.resize(SMALL_BUFFER)
-        session.wire.rest()
+        session.stream.resize(SMALL_BUFFER)
+        session.stream.rest()
 
 
 class _Bodies:
@@ -87,7 +87,7 @@ class _Bodies:
 
     def __init__(self, session: ImapSession, sink: Sink, limit: int) -> None:
         self._session = session
-        self._wire = session.wire
+        self._wire = session.stream
         self._sink = sink
         self._limit = limit
         self._expected: dict[int, MailRef] = {}
@@ -193,14 +193,14 @@ class _Bodies:
 
     def _read(self, tag: bytes) -> Reply:
         """The hot loop. Whole mails in the buffer go to the sink without a copy."""
-        wire, sink, expected, limit = self._wire, self._sink, self._expected, self._limit
-        buffer, view, match_body = wire.buffer, wire.view, _BODY.match
+        stream, sink, expected, limit = self._wire, self._sink, self._expected, self._limit
+        buffer, view, match_body = stream.buffer, stream.view, _BODY.match
         self._unnamed, self._malformed = 0, ""
-        wire.start_clock()
+        stream.start_clock()
         if (early := self._session.take_finished(tag)) is not None:
             return early
         while True:
-            match = match_body(buffer, wire.pos, wire.end)
+            match = match_body(buffer, stream.pos, stream.end)
             if match is not None:
                 size = int(match[2])
                 start = match.end()
@@ -209,24 +209,24 @@ class _Bodies:
                 if (
                     size <= limit
                     and uid in expected
-                    and stop + 3 <= wire.end
+                    and stop + 3 <= stream.end
                     and buffer.startswith(b")\r\n", stop)
                 ):
                     sink.begin(expected.pop(uid))
                     if size:
                         sink.write(view[start:stop])
                     sink.end()
-                    wire.pos = stop + 3
+                    stream.pos = stop + 3
                     self._ended += 1
                     continue
                 # The literal is still on its way, or this is no mail to take as it comes.
                 del match
-                wire.pos = start
+                stream.pos = start
                 self._literal(uid, size)
-                self._items(wire.line(), uid)
+                self._items(stream.line(), uid)
                 continue
             del match
-            line = wire.line()
+            line = stream.line()
             if line.startswith(b"*"):
                 fetch = _FETCH.match(line)
                 if fetch is not None:
@@ -234,9 +234,9 @@ class _Bodies:
                 else:
                     self._session.note(self._session.parse(line))
                     self._drop(len(line))
-                    wire.transcript.received(line)
+                    stream.transcript.received(line)
             elif not line.startswith(b"+"):
-                wire.transcript.received(line)
+                stream.transcript.received(line)
                 self._session.finished(line)
                 if (reply := self._session.take_finished(tag)) is not None:
                     return reply
@@ -303,7 +303,7 @@ class _Bodies:
                 spooled.close()
 
     def _literal(self, uid: int | None, size: int) -> None:
-        """A body whose mail is known, octet for octet from the wire."""
+        """A body whose mail is known, octet for octet from the stream."""
         ref = self._expected.get(uid) if uid is not None else None
         if ref is None:
             self._drop(size, read=True)

@@ -55,7 +55,7 @@ class ImapFolders:
     def _names(self) -> Naming:
         if self._naming is None:
             session = self._session
-            session.wire.start_clock()
+            session.stream.start_clock()
             asked = [session.send(b'LIST "" ""')]
             if "NAMESPACE" in session.capabilities:
                 asked.append(session.send(b"NAMESPACE"))
@@ -71,7 +71,7 @@ class ImapFolders:
         session = self._session
         special = "SPECIAL-USE" in session.capabilities
         extended = special and "LIST-EXTENDED" in session.capabilities
-        session.wire.start_clock()
+        session.stream.start_clock()
         tags = [session.send(b'LIST "" "*"' + (b" RETURN (SPECIAL-USE)" if extended else b""))]
         # "*" leaves out other namespaces on some servers (Courier, Dovecot with list=children).
         patterns = [string(prefix + b"*") for prefix in names.others]

@@ -26,11 +26,11 @@ def fetch_headers(session: ImapSession, refs: Sequence[MailRef]) -> Iterator[tup
             return line.keyword == b"FETCH"
 
         for octets, _ in uid_sets(sorted(by_uid)):
-            session.wire.start_clock()
+            session.stream.start_clock()
             session.reply(session.send(b"UID FETCH " + octets + items), on_untagged=take)
         # A server that cuts an answer (RFC 9738) leaves some out: they are asked for by themselves.
         for uid in sorted(by_uid) if found else ():
-            session.wire.start_clock()
+            session.stream.start_clock()
             session.reply(session.send(b"UID FETCH %d" % uid + items), on_untagged=take)
         yield from found
 

@@ -1,6 +1,6 @@
 """Push: IDLE (RFC 2177) on thousands of IMAP sessions, held by one thread.
 
-    with IdleLoop(on_news=wake, on_lost=gone) as idle:
+    with IdleLoop(on_push=wake, on_lost=gone) as idle:
         idle.watch(connection.id, mailbox, folder, cursor)
         ...
         mailbox = idle.release(connection.id)   # to fetch over the same session; watch it again
@@ -33,7 +33,7 @@ _log = logging.getLogger(__name__)
 RENEW_S = 25 * 60.0
 _ANSWER_S = 30.0
 _TICK_S = 5.0
-_NEWS = re.compile(rb"\* +\d+ +(EXISTS|FETCH)\b(.*)", re.I | re.S)
+_PUSHED = re.compile(rb"\* +\d+ +(EXISTS|FETCH)\b(.*)", re.I | re.S)
 
 
 class _State(Enum):
@@ -57,18 +57,18 @@ class _Watched:
 class IdleLoop:
     """Watches sessions; calls back from its own thread, so callbacks must be quick.
 
-    `on_news(key)`: something arrived, or was set unread. `on_lost(key, error)`: the session broke
+    `on_push(key)`: something arrived, or was set unread. `on_lost(key, error)`: the session broke
     and is closed. After either nothing else is told of a lost session.
     """
 
     def __init__(
         self,
-        on_news: Callable[[Hashable], None],
+        on_push: Callable[[Hashable], None],
         on_lost: Callable[[Hashable, PosthouseError], None],
         *,
         renew_s: float = RENEW_S,
     ) -> None:
-        self._on_news = on_news
+        self._on_push = on_push
         self._on_lost = on_lost
         self._renew_s = renew_s
         self._selector = selectors.DefaultSelector()
@@ -125,7 +125,7 @@ class IdleLoop:
         watched = self._watched[key] = _Watched(key, mailbox)
         self._ask(lambda: self._guarded(watched, self._begin))
         if cursor is None or not unchanged(cursor, status.cursor):
-            self._ask(lambda: self._tell(self._on_news, key))
+            self._ask(lambda: self._tell(self._on_push, key))
 
     def release(self, key: Hashable, *, timeout_s: float = 10) -> Mailbox | None:
         """Gives the session back to the caller, out of IDLE; None where it is lost."""
@@ -146,7 +146,7 @@ class IdleLoop:
         if not with_answer.wait(timeout_s) and found:
             self._ask(lambda: self._lose(found[0], _too_slow()))
             return None
-        if not found or found[0].mailbox.session.wire.broken:
+        if not found or found[0].mailbox.session.stream.broken:
             return None
         return found[0].mailbox
 
@@ -157,7 +157,7 @@ class IdleLoop:
         if self._thread.is_alive():
             self._thread.join(10)
         for watched in list(self._watched.values()):
-            watched.mailbox.session.wire.close()
+            watched.mailbox.session.stream.close()
         self._watched.clear()
         self._selector.close()
         self._here.close()
@@ -198,9 +198,9 @@ class IdleLoop:
             self._requests.popleft()()
 
     def _begin(self, watched: _Watched) -> None:
-        wire = watched.mailbox.session.wire
-        wire.socket.setblocking(False)
-        self._selector.register(wire.socket, selectors.EVENT_READ, watched)
+        stream = watched.mailbox.session.stream
+        stream.socket.setblocking(False)
+        self._selector.register(stream.socket, selectors.EVENT_READ, watched)
         self._idle(watched)
         # What came behind the last answer is in the buffer already: no event tells of it.
         self._read(watched)
@@ -222,35 +222,35 @@ class IdleLoop:
 
     def _done(self, watched: _Watched) -> None:
         watched.state, watched.since = _State.ENDING, time.monotonic()
-        wire = watched.mailbox.session.wire
-        wire.transcript.sent(b"DONE")
+        stream = watched.mailbox.session.stream
+        stream.transcript.sent(b"DONE")
         try:
-            wire.send(b"DONE\r\n")
+            stream.send(b"DONE\r\n")
         except PosthouseError as error:
             self._lose(watched, error)
 
     def _read(self, watched: _Watched) -> None:
-        wire = watched.mailbox.session.wire
-        wire.start_clock()
+        stream = watched.mailbox.session.stream
+        stream.start_clock()
         news = False
         while True:
-            while (line := wire.line_now()) is not None:
+            while (line := stream.line_now()) is not None:
                 news = self._understand(watched, line) or news
                 if self._watched.get(watched.key) is not watched:
                     break  # released
             else:
-                if wire.fill_now():
+                if stream.fill_now():
                     continue
             break
         if self._watched.get(watched.key) is watched:
-            wire.rest()
+            stream.rest()
         if news:
-            self._tell(self._on_news, watched.key)
+            self._tell(self._on_push, watched.key)
 
     def _understand(self, watched: _Watched, line: bytes) -> bool:
         """Follows the conversation; True where the line tells of something new."""
         session = watched.mailbox.session
-        session.wire.transcript.received(line)
+        session.stream.transcript.received(line)
         if line.startswith(b"+"):
             watched.state, watched.since = _State.IDLING, time.monotonic()
             if watched.released is not None:
@@ -270,8 +270,8 @@ class IdleLoop:
                 self._idle(watched)
             return False
         if line[:6].upper() == b"* BYE ":
-            session.farewell = session.wire.transcript.clean(line[6:])
-        match = _NEWS.match(line)
+            session.farewell = session.stream.transcript.clean(line[6:])
+        match = _PUSHED.match(line)
         # A mail that was read is no news; one that is unread again may be.
         return match is not None and not (
             match[1].upper() == b"FETCH" and b"\\SEEN" in match[2].upper()
@@ -289,8 +289,8 @@ class IdleLoop:
 
     def _hand_back(self, watched: _Watched) -> None:
         self._forget(watched)
-        wire = watched.mailbox.session.wire
-        wire.socket.settimeout(wire.read_timeout_s)
+        stream = watched.mailbox.session.stream
+        stream.socket.settimeout(stream.read_timeout_s)
         if watched.released is not None:
             watched.released.set()
 
@@ -301,7 +301,7 @@ class IdleLoop:
         if isinstance(error, SessionLost):
             error = watched.mailbox.session.lost(error)
             error.transcript = watched.mailbox.transcript
-        watched.mailbox.session.wire.close()
+        watched.mailbox.session.stream.close()
         if watched.released is not None:
             watched.released.set()
         else:
@@ -317,7 +317,7 @@ class IdleLoop:
     def _forget(self, watched: _Watched) -> None:
         self._watched.pop(watched.key, None)
         try:
-            self._selector.unregister(watched.mailbox.session.wire.socket)
+            self._selector.unregister(watched.mailbox.session.stream.socket)
         except (KeyError, ValueError):
             pass  # closed already
 

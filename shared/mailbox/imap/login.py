@@ -26,9 +26,9 @@ from shared.mailbox.net.scram import MECHANISM, Scram, unproved
 
 def read_greeting(session: ImapSession) -> None:
     """RFC 3501 section 7.1: `* OK`, else nothing goes on."""
-    line = session.wire.line()
-    session.wire.transcript.received(line)
-    shown = session.wire.transcript.clean(line[:200])
+    line = session.stream.line()
+    session.stream.transcript.received(line)
+    shown = session.stream.transcript.clean(line[:200])
     match = re.match(rb"\* +(OK|PREAUTH|BYE|NO)\b *(?:\[CAPABILITY ([^\]]*)\])? *(.*)", line, re.I)
     if match is None:
         other = " It looks like POP3." if line.startswith(b"+OK") else ""
@@ -39,7 +39,7 @@ def read_greeting(session: ImapSession) -> None:
             hint="Check the port and the mode of the connection.",
         )
     word = match[1].upper()
-    session.greeting = session.wire.transcript.clean(match[3])
+    session.greeting = session.stream.transcript.clean(match[3])
     if word in (b"BYE", b"NO"):
         raise diagnosis.of_greeting(session.greeting)
     if word == b"PREAUTH":
@@ -67,9 +67,9 @@ def start_tls(session: ImapSession, host: str) -> None:
             code="starttls-refused",
             hint="Use TLS on its own port (993). Posthouse never falls back to plain text.",
         )
-    if session.wire.pos < session.wire.end:
+    if session.stream.pos < session.stream.end:
         # What came before the handshake may be an attacker's (CVE-2011-0411 and its kin).
-        raise session.wire.nonsense("plain text behind its agreement to STARTTLS")
+        raise session.stream.nonsense("plain text behind its agreement to STARTTLS")
     session.capabilities = frozenset()
 
 
@@ -106,7 +106,7 @@ def log_in(session: ImapSession, connection: Connection, login: Login, *, renew:
 
 def _password(session: ImapSession, username: str, password: str, chosen: str) -> Reply:
     """LOGIN wherever it is allowed: what else is announced often works for no account."""
-    hidden = session.wire.transcript
+    hidden = session.stream.transcript
     hidden.hide(password)
     session.login_ways = tuple(mechanisms(session, username + password))
     mechanism = chosen or session.login_ways[0]
@@ -139,7 +139,7 @@ def mechanisms(session: ImapSession, credentials: str) -> list[str]:
     while another way does not.
     """
     offered = session.capabilities
-    encrypted = isinstance(session.wire.socket, ssl.SSLSocket)
+    encrypted = isinstance(session.stream.socket, ssl.SSLSocket)
     order = ["PLAIN", MECHANISM, "LOGIN"] if encrypted else [MECHANISM, "PLAIN", "LOGIN"]
     found = [name for name in order if f"AUTH={name}" in offered]
     if "LOGINDISABLED" not in offered:
@@ -166,7 +166,7 @@ def _external(session: ImapSession, username: str) -> Reply:
 
 
 def _coded(respond: Callable[[bytes], bytes]) -> Callable[[bytes], bytes]:
-    """Challenge and answer in base64, as they are on the wire; nonsense is an empty challenge."""
+    """Challenge and answer in base64, as they are on the stream; nonsense is an empty challenge."""
 
     def answer(challenge: bytes) -> bytes:
         try:
@@ -195,7 +195,7 @@ def identify(session: ImapSession) -> None:
                 }
                 named = [fields[key] for key in (b"name", b"version") if fields.get(key)]
                 if named:
-                    session.greeting = session.wire.transcript.clean(" ".join(named).encode())
+                    session.greeting = session.stream.transcript.clean(" ".join(named).encode())
 
 
 def _bearer(session: ImapSession, connection: Connection, token: str) -> Reply:
@@ -208,9 +208,9 @@ def _bearer(session: ImapSession, connection: Connection, token: str) -> Reply:
     mechanism = b"XOAUTH2"
     if "AUTH=XOAUTH2" not in session.capabilities and "AUTH=OAUTHBEARER" in session.capabilities:
         mechanism = b"OAUTHBEARER"
-    session.wire.transcript.hide(token)
+    session.stream.transcript.hide(token)
     message = bearer_message(mechanism, connection, token)
-    session.wire.transcript.hide(message.decode())
+    session.stream.transcript.hide(message.decode())
     reply = _authenticate(session, mechanism, message, explain)
     temporary = reply.code.partition(" ")[0].upper() in TEMPORARY_CODES
     if reply.ok or (temporary and not details):
@@ -237,23 +237,23 @@ def _authenticate(
     at_once = message is not None and "SASL-IR" in session.capabilities
     command = b"AUTHENTICATE " + mechanism
     shown = command + b" ***"
-    session.wire.start_clock()
+    session.stream.start_clock()
     tag = session.send(command + b" " + encoded, shown=shown) if at_once else session.send(command)
     sent = at_once or message is None
     for _ in range(5):
-        line = session.wire.line()
+        line = session.stream.line()
         while line.startswith(b"*"):
-            session.wire.transcript.received(line)
+            session.stream.transcript.received(line)
             session.note(session.parse(line))
-            line = session.wire.line()
-        session.wire.transcript.received(line)
+            line = session.stream.line()
+        session.stream.transcript.received(line)
         if not line.startswith(b"+"):
             return session.tagged(line, tag)
         if sent:
-            session.wire.send(on_challenge(line[1:]) + b"\r\n")
-            session.wire.transcript.sent(b"***")
+            session.stream.send(on_challenge(line[1:]) + b"\r\n")
+            session.stream.transcript.sent(b"***")
         else:
-            session.wire.send(encoded + b"\r\n")
-            session.wire.transcript.sent(b"***")
+            session.stream.send(encoded + b"\r\n")
+            session.stream.transcript.sent(b"***")
             sent = True
-    raise session.wire.nonsense("one challenge after the other")
+    raise session.stream.nonsense("one challenge after the other")

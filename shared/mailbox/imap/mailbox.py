@@ -80,7 +80,7 @@ class ImapMailbox:
 
     @property
     def transcript(self) -> Sequence[str]:
-        return self._session.wire.transcript.lines
+        return self._session.stream.transcript.lines
 
     @property
     def session(self) -> ImapSession:
@@ -112,11 +112,11 @@ class ImapMailbox:
             raise AssertionError("poll_receive without poll_send")
         poll, self._poll = self._poll, None
         cursor = poll.cursor
-        with self._step("folder"), self._session.wire.bounded(within):
+        with self._step("folder"), self._session.stream.bounded(within):
             for tag in poll.tags[:-1]:
                 self._session.reply(tag)
             status = self._status_of(self._session.reply(poll.tags[-1]), poll.folder)
-            self._session.wire.rest()
+            self._session.stream.rest()
         return None if cursor is not None and unchanged(cursor, status.cursor) else status
 
     def open(self, folder: str) -> FolderStatus:
@@ -136,7 +136,7 @@ class ImapMailbox:
             self._selected, self._writable = name, False
             self._same_folder(reply, status)
             self._status = status = with_identity(status, reply)
-            self._session.wire.rest()
+            self._session.stream.rest()
             return status
 
     # ---- what is new
@@ -164,7 +164,7 @@ class ImapMailbox:
             refs, refused = fetch_metadata(self._session, chosen) if chosen else ([], None)
             if refused is not None and not refs:
                 raise refusal(refused, "list")
-            self._session.wire.rest()
+            self._session.stream.rest()
         more = len(new) - len(chosen)
         return Listing(
             new=tuple(refs),
@@ -182,7 +182,7 @@ class ImapMailbox:
         status = self._opened()
         with self._step("list"):
             found = all_there(self._session, status, searches(self._session, [b"ALL"])[0])
-            self._session.wire.rest()
+            self._session.stream.rest()
             return found
 
     def cursor_after(
@@ -221,39 +221,39 @@ class ImapMailbox:
             trash = self._trash_folder() if action is AfterDownload.DELETE else None
             self._select(status)
             done = settle(self._session, refs, action, trash)
-            self._session.wire.rest()
+            self._session.stream.rest()
             return done
 
     def leave(self) -> None:
-        if self._selected is None or not self._writable or self._session.wire.broken:
+        if self._selected is None or not self._writable or self._session.stream.broken:
             return
         with self._step("settle"):
             for tag in self._leave():
                 self._session.reply(tag)
             self._writable = False
-            self._session.wire.rest()
+            self._session.stream.rest()
 
     # ---- the session itself
 
     def is_alive(self) -> bool:
-        if self._session.wire.broken:
+        if self._session.stream.broken:
             return False
         try:
             alive = self._session.command(b"NOOP").ok
         except StepFailed:
             return False
-        self._session.wire.rest()
+        self._session.stream.rest()
         return alive and not self._session.farewell
 
     def close(self) -> None:
         try:
-            if not self._session.wire.broken:
-                self._session.wire.socket.settimeout(2)
+            if not self._session.stream.broken:
+                self._session.stream.socket.settimeout(2)
                 self._session.command(b"LOGOUT")
         except PosthouseError:
             pass
         finally:
-            self._session.wire.close()
+            self._session.stream.close()
 
     # ---- inside
 
@@ -292,7 +292,7 @@ class ImapMailbox:
 
         Returns the tags of what was sent for it and not yet answered.
         """
-        self._session.wire.start_clock()
+        self._session.stream.start_clock()
         name, self._selected, self._status = self._selected, None, None
         if name is None:
             return []
@@ -325,7 +325,7 @@ class ImapMailbox:
     def _same_folder(self, reply: Reply, status: FolderStatus) -> None:
         validity = reply.codes().get("UIDVALIDITY", "")
         if validity.isdigit() and int(validity) != status.uid_validity:
-            self._session.wire.broken = True
+            self._session.stream.broken = True
             raise Unreachable(
                 "The folder was re-created while we were at it.",
                 step="folder",

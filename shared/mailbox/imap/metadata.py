@@ -59,12 +59,12 @@ def _fetch(
     """A few commands under way at once; returns the last refusal, if any."""
     refused: Reply | None = None
     commands = [b"UID FETCH " + octets + b" " + items for octets, _ in uid_sets(uids)]
-    session.wire.start_clock()
+    session.stream.start_clock()
     tags = [session.send(command) for command in commands[:4]]
     for position in range(len(commands)):
         if position + 4 < len(commands):
             tags.append(session.send(commands[position + 4]))
-        session.wire.start_clock()
+        session.stream.start_clock()
         reply = session.reply(tags[position], on_untagged=take)
         refused = refused if reply.ok else reply
     return refused

@@ -1,6 +1,6 @@
 """Folder names: what the server calls a folder, and what people read and write in its place.
 
-A name on the wire is in modified UTF-7 (RFC 3501 section 5.1.3), in UTF-8 (RFC 9051 section 5.1,
+A name on the stream is in modified UTF-7 (RFC 3501 section 5.1.3), in UTF-8 (RFC 9051 section 5.1,
 and servers that never learnt the other one), or in neither. It is shown with `/` between the levels
 and without the prefix of the personal namespace (RFC 2342). No two folders are shown alike:
 
@@ -40,7 +40,7 @@ class Naming:
 
     delimiter: str = "/"
     prefix: str = ""  # of the personal namespace, with its delimiter: "INBOX."
-    #: Prefixes of all other namespaces as they are on the wire; "" is not among them.
+    #: Prefixes of all other namespaces as they are on the stream; "" is not among them.
     others: tuple[bytes, ...] = ()
 
     def shown(self, name: bytes, delimiter: str | None = None) -> str:
@@ -159,7 +159,7 @@ def listed_folders(lines: Iterable[Untagged], names: Naming) -> list[ListedFolde
                     if isinstance(a, bytes)
                 }
                 shown = names.shown(name, _delimiter_of(values, names.delimiter))
-                if shown in taken:  # one name in two encodings: the second as it is on the wire
+                if shown in taken:  # one name in two encodings: the second as it is on the stream
                     shown = "/" + name.decode("ascii", "backslashreplace")
                 taken.add(shown)
                 special = next((use for use in _SPECIAL_USES if use.lower() in words), None)

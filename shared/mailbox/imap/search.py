@@ -50,7 +50,7 @@ def _completed(session: ImapSession, query: bytes, found: list[int]) -> list[int
         more = {uid for part, _ in answers for uid in part} - every
         if not more:
             return sorted(every)
-        session.wire.transcript.note(f"a search was cut: {len(more)} mails more")
+        session.stream.transcript.note(f"a search was cut: {len(more)} mails more")
         every |= more
         low, high = min(every), max(every)
 
@@ -66,7 +66,7 @@ def _asked(session: ImapSession, queries: Sequence[bytes]) -> list[tuple[list[in
     if not {"ESEARCH", "IMAP4REV2"} & session.capabilities:
         # `* SEARCH` names no command, and commands may be answered in any order.
         return [_results(session, [session.send(b"UID SEARCH " + query)])[0] for query in queries]
-    session.wire.start_clock()
+    session.stream.start_clock()
     return _results(
         session, [session.send(b"UID SEARCH RETURN (ALL) " + query) for query in queries]
     )
@@ -79,10 +79,10 @@ def _results(session: ImapSession, tags: Sequence[bytes]) -> list[tuple[list[int
 
     def take(line: Untagged) -> bool:
         if line.keyword == b"OK" and time.monotonic() < patience:
-            session.wire.start_clock()  # `* OK still searching`: it is at work
+            session.stream.start_clock()  # `* OK still searching`: it is at work
         if line.keyword not in (b"SEARCH", b"ESEARCH"):
             return False
-        session.wire.transcript.received(b"* " + line.keyword + b" " + line.rest[:200])
+        session.stream.transcript.received(b"* " + line.keyword + b" " + line.rest[:200])
         try:
             if line.keyword == b"SEARCH":
                 words = line.rest.partition(b"(")[0].split()  # (MODSEQ n) may follow
@@ -92,11 +92,11 @@ def _results(session: ImapSession, tags: Sequence[bytes]) -> list[tuple[list[int
                 uids = read_set(every[1]) if every is not None else []
                 found[tag[1] if tag is not None else tags[0]].update(uids)
         except ValueError as error:
-            raise session.wire.nonsense("a search result that is none") from error
+            raise session.stream.nonsense("a search result that is none") from error
         return True
 
     for tag in tags:
-        session.wire.start_clock()
+        session.stream.start_clock()
         reply = session.reply(tag, line_limit=_LONGEST_ANSWER, on_untagged=take)
         limited = is_limited(reply)
         if not reply.ok and not (limited and found[tag]):

@@ -15,7 +15,7 @@ from imapclient.exceptions import ProtocolError
 from imapclient.response_parser import parse_response
 
 from shared.mailbox.base import SessionLost
-from shared.mailbox.net.stream import LINE_LIMIT, Wire
+from shared.mailbox.net.stream import LINE_LIMIT, Stream
 from shared.mailbox.net.transcript import Transcript
 
 _TAGGED = re.compile(rb"(\S+) +(OK|NO|BAD)\b *(?:\[([^\]\r\n]*)\])? *(.*)", re.I | re.S)
@@ -92,8 +92,8 @@ class Reply:
 class ImapSession:
     """Sends commands and reads their replies, in order; several may be under way at once."""
 
-    def __init__(self, wire: Wire) -> None:
-        self.wire = wire
+    def __init__(self, stream: Stream) -> None:
+        self.stream = stream
         self.capabilities: frozenset[str] = frozenset()
         self.greeting = ""
         self.farewell = ""
@@ -117,8 +117,8 @@ class ImapSession:
     def send(self, command: bytes, *, shown: bytes | None = None) -> bytes:
         """Sends one command without literals; returns its tag. `shown` replaces secrets."""
         tag = self.next_tag()
-        self.wire.transcript.sent(tag + b" " + (shown or command))
-        self.wire.send(tag + b" " + command + b"\r\n")
+        self.stream.transcript.sent(tag + b" " + (shown or command))
+        self.stream.send(tag + b" " + command + b"\r\n")
         return tag
 
     def command(
@@ -129,7 +129,7 @@ class ImapSession:
         tag: bytes | None = None,
     ) -> Reply:
         """Sends a command, with literals where needed, and waits for its end."""
-        self.wire.start_clock()
+        self.stream.start_clock()
         tag = self.begin(*pieces, shown=shown, tag=tag)
         return self.reply(tag, line_limit=line_limit)
 
@@ -142,7 +142,7 @@ class ImapSession:
         """
         tag = tag or self.next_tag()
         plain = b"".join(piece.shown() if isinstance(piece, Literal) else piece for piece in pieces)
-        self.wire.transcript.sent(tag + b" " + (shown or plain))
+        self.stream.transcript.sent(tag + b" " + (shown or plain))
         out = bytearray(tag + b" ")
         for piece in pieces:
             if not isinstance(piece, Literal):
@@ -153,23 +153,23 @@ class ImapSession:
                 out += b"{%d+}\r\n" % len(piece.octets) + piece.octets
             else:
                 out += b"{%d}\r\n" % len(piece.octets)
-                self.wire.send(bytes(out))
+                self.stream.send(bytes(out))
                 if not self._await_continuation(tag):
                     return tag  # refused: its reply is there already
                 out = bytearray(piece.octets)
-        self.wire.send(bytes(out) + b"\r\n")
+        self.stream.send(bytes(out) + b"\r\n")
         return tag
 
     def _await_continuation(self, tag: bytes) -> bool:
         """False where the command ended in place of being continued."""
         while True:
-            line = self.wire.line()
+            line = self.stream.line()
             if line.startswith(b"*"):
                 self._early.append(self._taken(line))
                 if len(self._early) > _EARLY:
-                    raise self.wire.nonsense("an answer without an end")
+                    raise self.stream.nonsense("an answer without an end")
                 continue
-            self.wire.transcript.received(line)
+            self.stream.transcript.received(line)
             if line.startswith(b"+"):
                 return True
             if self.finished(line) == tag:
@@ -192,26 +192,26 @@ class ImapSession:
         kept = [line for line in early if on_untagged is None or not on_untagged(line)]
         size = 0
         while (reply := self._finished.pop(tag, None)) is None:
-            line = self.wire.line(line_limit)
+            line = self.stream.line(line_limit)
             if not line.startswith(b"*"):
-                self.wire.transcript.received(line)
+                self.stream.transcript.received(line)
                 if not line.startswith(b"+"):
                     self.finished(line)
                 continue
             untagged = self.parse(line)
             size += len(line) + sum(len(part[1]) for part in untagged.parts[:-1])
             if size > _REPLY:
-                raise self.wire.nonsense("an answer without an end")
+                raise self.stream.nonsense("an answer without an end")
             if on_untagged is not None and on_untagged(untagged):
                 continue
-            self.wire.transcript.received(line)
+            self.stream.transcript.received(line)
             self.note(untagged)
             kept.append(untagged)
         reply.untagged = kept
         return reply
 
     def _taken(self, line: bytes) -> Untagged:
-        self.wire.transcript.received(line)
+        self.stream.transcript.received(line)
         untagged = self.parse(line)
         self.note(untagged)
         return untagged
@@ -220,13 +220,13 @@ class ImapSession:
         """Takes the tagged line that ends a command; returns the tag."""
         match = _TAGGED.match(line)
         if match is None or match[1] not in self._under_way:
-            raise self.wire.nonsense(f"{self.wire.transcript.clean(line[:80])!r} out of place")
+            raise self.stream.nonsense(f"{self.stream.transcript.clean(line[:80])!r} out of place")
         self._under_way.discard(match[1])
         self._finished[match[1]] = Reply(
             match[2].decode().upper(),
             (match[3] or b"").decode("ascii", "replace").strip(),
             match[4],
-            self.wire.transcript,
+            self.stream.transcript,
         )
         return match[1]
 
@@ -237,14 +237,14 @@ class ImapSession:
     def tagged(self, line: bytes, tag: bytes) -> Reply:
         """The reply from the tagged line of `tag`, while nothing else is under way."""
         if self.finished(line) != tag:
-            raise self.wire.nonsense(f"{self.wire.transcript.clean(line[:80])!r} out of place")
+            raise self.stream.nonsense(f"{self.stream.transcript.clean(line[:80])!r} out of place")
         return self._finished.pop(tag)
 
     def parse(self, line: bytes) -> Untagged:
-        """An untagged line, with the literals that follow it read from the wire."""
+        """An untagged line, with the literals that follow it read from the stream."""
         match = _UNTAGGED.match(line)
         if match is None:
-            raise self.wire.nonsense(f"{self.wire.transcript.clean(line[:80])!r}")
+            raise self.stream.nonsense(f"{self.stream.transcript.clean(line[:80])!r}")
         keyword = match[2].upper()
         rest = line[match.end() :]
         number = int(match[1]) if match[1] else None
@@ -256,9 +256,9 @@ class ImapSession:
             size = int(literal[1])
             held += size
             if held > _SMALL_LITERAL or len(parts) > 1000:
-                raise self.wire.nonsense(f"a literal of {size} octets out of place")
-            parts.append((rest, self.wire.take(size)))
-            rest = self.wire.line()
+                raise self.stream.nonsense(f"a literal of {size} octets out of place")
+            parts.append((rest, self.stream.take(size)))
+            rest = self.stream.line()
         return Untagged(number, keyword, (*parts, rest))
 
     def note(self, untagged: Untagged) -> None:
@@ -266,7 +266,7 @@ class ImapSession:
         if untagged.keyword == b"CAPABILITY":
             self.learn(untagged.rest)
         elif untagged.keyword == b"BYE":
-            self.farewell = self.wire.transcript.clean(untagged.rest)
+            self.farewell = self.stream.transcript.clean(untagged.rest)
 
     def learn(self, words: bytes) -> None:
         """Takes the words of a CAPABILITY response."""

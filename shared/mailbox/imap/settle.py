@@ -113,12 +113,12 @@ def _expunge_if_alone(session: ImapSession, uids: Sequence[int]) -> list[int]:
 def _pipelined(session: ImapSession, commands: Sequence[bytes]) -> list[Reply]:
     """A few commands under way at once: none waits for the one before it."""
     replies: list[Reply] = []
-    session.wire.start_clock()
+    session.stream.start_clock()
     tags = [session.send(command) for command in commands[:6]]
     for position in range(len(commands)):
         if position + 6 < len(commands):
             tags.append(session.send(commands[position + 6]))
-        session.wire.start_clock()
+        session.stream.start_clock()
         replies.append(session.reply(tags[position], on_untagged=_is_news))
     return replies
 

@@ -35,7 +35,7 @@ def status_of(session: ImapSession, reply: Reply, folder: str) -> FolderStatus:
             numbers = {k.upper(): int(v) for k, v in _NUMBERS.findall(inside[1])}
     validity, following = numbers.get(b"UIDVALIDITY", 0), numbers.get(b"UIDNEXT", 0)
     if b"MESSAGES" not in numbers or not validity:
-        raise session.wire.nonsense("a STATUS without what was asked for")
+        raise session.stream.nonsense("a STATUS without what was asked for")
     cursor: dict[str, Any] = {
         "uid_validity": validity,
         "uid_next": following,

@@ -1,4 +1,4 @@
-"""SCRAM-SHA-256 (RFC 5802, RFC 7677): a login in which the password never goes over the wire.
+"""SCRAM-SHA-256 (RFC 5802, RFC 7677): a login in which the password never goes over the stream.
 
 Without channel binding (`-PLUS`): over TLS the certificate is checked anyway. What a server may ask
 for in computation is bounded by the library.

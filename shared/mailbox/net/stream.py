@@ -24,7 +24,7 @@ LINE_LIMIT = 1 << 20
 _SLOWEST = 4096
 
 
-class Wire:
+class Stream:
     """A connected socket (plain or TLS) to a mail server.
 
     `read_timeout_s` bounds the wait for the next octet; five times that, plus a second for each

@@ -91,7 +91,7 @@ class Pop3List:
                 self.has_uidl = True
                 return [key for key in keys if key is not None]
             if self.has_uidl:
-                raise session.wire.nonsense("no UIDL for a mail that it counts")
+                raise session.stream.nonsense("no UIDL for a mail that it counts")
             self.has_uidl = False
         sizes = self.listed_sizes(numbers)
         commands = [b"TOP %d 0" % number for number in numbers]

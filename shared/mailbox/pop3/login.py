@@ -74,7 +74,7 @@ def log_in(session: Pop3Session, connection: Connection, login: Login, *, renew:
                 step="login",
                 code="login-refused",
             )
-        session.wire.transcript.hide(password)
+        session.stream.transcript.hide(password)
         refused = _password(session, username, password, login.mechanism)
         if refused is not None:
             raise refusal(session, refused)
@@ -106,7 +106,7 @@ def _password(session: Pop3Session, username: str, password: str, chosen: str) -
     secret = b"PASS " + password.encode()
     # Both in one go only where USER is certain to be there: the password is not sent in vain.
     if session.pipelining and "USER" in session.capabilities:
-        session.wire.start_clock()
+        session.stream.start_clock()
         session.send(user)
         session.send(secret, shown=b"PASS ***")
         answers = [session.answer(), session.answer()]
@@ -129,7 +129,7 @@ def _without_user(
 ) -> Answer | None:
     if "PLAIN" in offered:
         message = f"\0{username}\0{password}".encode()
-        session.wire.transcript.hide(message.decode())
+        session.stream.transcript.hide(message.decode())
         answer = authenticate(session, b"PLAIN", lambda _: message)
     elif MECHANISM in offered:
         scram = Scram(username, password)
@@ -206,15 +206,15 @@ def authenticate(
 
     The initial response may not fit a command line (section 4): sent on its own, always.
     """
-    session.wire.start_clock()
+    session.stream.start_clock()
     session.send(b"AUTH " + mechanism)
     for _ in range(5):
-        line = session.wire.line()
-        session.wire.transcript.received(line)
+        line = session.stream.line()
+        session.stream.transcript.received(line)
         if not line.startswith(b"+ ") and line != b"+":
             return session.understood(line)
         session.send(base64.b64encode(respond(line[1:].strip())), shown=b"***")
-    raise session.wire.nonsense("one challenge after the other")
+    raise session.stream.nonsense("one challenge after the other")
 
 
 def _bearer(session: Pop3Session, connection: Connection, token: str) -> None:
@@ -223,8 +223,8 @@ def _bearer(session: Pop3Session, connection: Connection, token: str) -> None:
     if "XOAUTH2" not in offered and "OAUTHBEARER" in offered:
         mechanism = b"OAUTHBEARER"
     message = bearer_message(mechanism, connection, token)
-    session.wire.transcript.hide(token)
-    session.wire.transcript.hide(message.decode())
+    session.stream.transcript.hide(token)
+    session.stream.transcript.hide(message.decode())
     details: dict[str, object] = {}
     responses = iter([message])
 

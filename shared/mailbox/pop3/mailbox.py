@@ -88,7 +88,7 @@ class Pop3Mailbox:
 
     @property
     def transcript(self) -> Sequence[str]:
-        return self._last.wire.transcript.lines
+        return self._last.stream.transcript.lines
 
     @property
     def session(self) -> Pop3Session:
@@ -126,7 +126,7 @@ class Pop3Mailbox:
         if folder and folder.upper() != "INBOX":
             raise FolderMissing(folder, ["INBOX"])
         session = self._live()
-        session.wire.start_clock()
+        session.stream.start_clock()
         # The last mail of the cursor is asked for in the same breath; that it may be gone is fine.
         expected = int(cursor.get("count", 0)) if cursor is not None else 0
         ask_last = session.pipelining and self._list.has_uidl is True and expected > 0
@@ -134,7 +134,7 @@ class Pop3Mailbox:
         numbers = session.answer().numbers()
         last = session.answer() if ask_last else None
         if len(numbers) < 2:
-            raise session.wire.nonsense("a STAT without numbers")
+            raise session.stream.nonsense("a STAT without numbers")
         count, octets = numbers[0], numbers[1]
         if not count:
             key = ""
@@ -147,7 +147,7 @@ class Pop3Mailbox:
         self._status = FolderStatus(
             "", count, None, None, {"count": count, "octets": octets, "last": key}
         )
-        session.wire.rest()
+        session.stream.rest()
         return self._status
 
     # ---- what is new
@@ -179,7 +179,7 @@ class Pop3Mailbox:
             last = status.cursor["last"]
             if last == LAST_UNKNOWN:
                 last = str(self._list.keys([status.total])[0])
-            self._live().wire.rest()
+            self._live().stream.rest()
         return Listing(
             new=tuple(
                 MailRef(key, sizes.get(key, 0), detail={"number": self._list.numbers[key]})
@@ -200,7 +200,7 @@ class Pop3Mailbox:
         status = self._opened()
         with self._step("list"):
             found = self._list.all_keys(status.total)
-            self._live().wire.rest()
+            self._live().stream.rest()
             return found
 
     def cursor_after(
@@ -308,7 +308,7 @@ class Pop3Mailbox:
 
     def is_alive(self) -> bool:
         session = self._session
-        if session is None or session.wire.broken:
+        if session is None or session.stream.broken:
             return False
         try:
             return session.command(b"NOOP").ok
@@ -343,7 +343,7 @@ class Pop3Mailbox:
         session = self._session
         return session is None or (
             not self._to_delete
-            and not session.wire.broken
+            and not session.stream.broken
             and not session.looked_into
             and session.retrieved <= self._safe
         )
@@ -361,13 +361,13 @@ class Pop3Mailbox:
             return
         try:
             if polite:
-                session.wire.bound(2)
+                session.stream.bound(2)
                 session.command(b"QUIT")
         except PosthouseError:
             pass
         finally:
             self._to_delete = False
-            session.wire.close()
+            session.stream.close()
 
     @contextlib.contextmanager
     def _step(self, step: str) -> Iterator[None]:

@@ -35,16 +35,16 @@ def retrieve(
     limit: int,
 ) -> None:
     """Streams the mails with these session numbers into `sink`; abandons those over `limit`."""
-    wire = session.wire
-    wire.resize(LARGE_BUFFER)
+    stream = session.stream
+    stream.resize(LARGE_BUFFER)
     try:
         _Retrieval(session, sink, limit).run(numbered)
     except BaseException:
-        wire.broken = True
+        stream.broken = True
         raise
     finally:
-        wire.resize(SMALL_BUFFER)
-        wire.rest()
+        stream.resize(SMALL_BUFFER)
+        stream.rest()
 
 
 @dataclass(slots=True)
@@ -58,7 +58,7 @@ class _Read:
 class _Retrieval:
     def __init__(self, session: Pop3Session, sink: Sink, limit: int) -> None:
         self._session = session
-        self._wire = session.wire
+        self._wire = session.stream
         self._sink = sink
         self._limit = limit
         self._read: _Read | None = None
@@ -156,18 +156,18 @@ class _Retrieval:
     def _body(self, ref: MailRef) -> int | None:
         """One mail, from behind its +OK line to behind its final dot: the octets of it, or None
         where it is over the limit and was abandoned."""
-        wire, sink, limit = self._wire, self._sink, self._limit
-        start = wire.pos
-        stop = wire.buffer.find(_END, start, wire.end)
+        stream, sink, limit = self._wire, self._sink, self._limit
+        start = stream.pos
+        stop = stream.buffer.find(_END, start, stream.end)
         sink.begin(ref)
         if (
             0 <= stop <= start + limit - 2
-            and wire.buffer[start] != DOT
-            and wire.buffer.find(b"\r\n.", start, stop) < 0
+            and stream.buffer[start] != DOT
+            and stream.buffer.find(b"\r\n.", start, stop) < 0
         ):
             # The usual small mail: all of it is here, and nothing in it is stuffed.
-            sink.write(wire.view[start : stop + 2])
-            wire.pos = stop + 5
+            sink.write(stream.view[start : stop + 2])
+            stream.pos = stop + 5
             return stop + 2 - start
         left = limit
         dropped = 0
@@ -177,7 +177,7 @@ class _Retrieval:
             if left < 0:
                 dropped += len(piece)
                 if dropped > _PATIENCE:
-                    raise wire.nonsense("a mail without an end")
+                    raise stream.nonsense("a mail without an end")
                 return
             left -= len(piece)
             if left < 0:
@@ -185,7 +185,7 @@ class _Retrieval:
             else:
                 sink.write(piece)
 
-        read_text(wire, give)
+        read_text(stream, give)
         return limit - left if left >= 0 else None
 
 

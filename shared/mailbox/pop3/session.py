@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from shared.mailbox.base import HEADER_LIMIT, Refused, Unreachable
 from shared.mailbox.errors import diagnosis
-from shared.mailbox.net.stream import Wire
+from shared.mailbox.net.stream import Stream
 from shared.mailbox.net.transcript import Transcript
 from shared.mailbox.pop3.text import read_text
 from shared.messages import Key
@@ -58,8 +58,8 @@ class Pop3Session:
     of which TOP was read where the server may take that for a retrieval: what QUIT could confirm.
     """
 
-    def __init__(self, wire: Wire) -> None:
-        self.wire = wire
+    def __init__(self, stream: Stream) -> None:
+        self.stream = stream
         self.capabilities: dict[str, str] = {}
         self.greeting = ""
         #: How a password could be given, the best way first.
@@ -93,20 +93,20 @@ class Pop3Session:
 
     def send(self, *commands: bytes, shown: bytes | None = None) -> None:
         for command in commands:
-            self.wire.transcript.sent(shown or command)
-        self.wire.send(b"".join(command + b"\r\n" for command in commands))
+            self.stream.transcript.sent(shown or command)
+        self.stream.send(b"".join(command + b"\r\n" for command in commands))
 
     def answer(self) -> Answer:
-        line = self.wire.line()
-        self.wire.transcript.received(line)
+        line = self.stream.line()
+        self.stream.transcript.received(line)
         return self.understood(line)
 
     def understood(self, line: bytes) -> Answer:
         """A first line as an answer; the session is lost where it is none."""
         match = _ANSWER.match(line)
         if match is None:
-            raise self.wire.nonsense(f"{self.wire.transcript.clean(line[:80])!r}")
-        return Answer(match[1].upper() == b"+OK", match[2] or b"", self.wire.transcript)
+            raise self.stream.nonsense(f"{self.stream.transcript.clean(line[:80])!r}")
+        return Answer(match[1].upper() == b"+OK", match[2] or b"", self.stream.transcript)
 
     @property
     def depends_on_user(self) -> bool:
@@ -115,7 +115,7 @@ class Pop3Session:
         )
 
     def command(self, command: bytes, *, shown: bytes | None = None) -> Answer:
-        self.wire.start_clock()
+        self.stream.start_clock()
         self.send(command, shown=shown)
         return self.answer()
 
@@ -129,16 +129,16 @@ class Pop3Session:
             batch = commands[start : start + ahead]
             self.send(*batch)
             for _ in batch:
-                self.wire.start_clock()
+                self.stream.start_clock()
                 yield self.answer()
 
     def lines(self) -> Iterator[bytes]:
         """The lines of a multi-line answer, dots unstuffed, up to the lone dot."""
         size = 0
-        while (line := self.wire.line()) != b".":
+        while (line := self.stream.line()) != b".":
             size += len(line)
             if size > _LISTING:
-                raise self.wire.nonsense("a listing without an end")
+                raise self.stream.nonsense("a listing without an end")
             yield line[1:] if line.startswith(b".") else line
 
     def headers(self) -> bytes:
@@ -147,16 +147,16 @@ class Pop3Session:
         # what was downloaded is deleted. What Gmail makes of it is not documented.
         self.looked_into = self.looked_into or self.expires_days == 0
         kept = bytearray()
-        read_text(self.wire, lambda piece: kept.extend(piece[: HEADER_LIMIT - len(kept)]))
+        read_text(self.stream, lambda piece: kept.extend(piece[: HEADER_LIMIT - len(kept)]))
         return bytes(kept)
 
     # ---- before the login
 
     def read_greeting(self) -> None:
-        line = self.wire.line()
-        self.wire.transcript.received(line)
+        line = self.stream.line()
+        self.stream.transcript.received(line)
         if not line.upper().startswith((b"+OK", b"-ERR")):
-            shown = self.wire.transcript.clean(line[:200])
+            shown = self.stream.transcript.clean(line[:200])
             other = " It looks like IMAP." if line.startswith(b"* ") else ""
             raise Unreachable(
                 f"This is no POP3 server: it greets with {shown!r}.{other}",
@@ -164,7 +164,7 @@ class Pop3Session:
                 code="not-pop3",
                 hint="Check the port and the mode of the connection.",
             )
-        self.greeting = self.wire.transcript.clean(line[4:])
+        self.greeting = self.stream.transcript.clean(line[4:])
         if line.startswith(b"-"):
             raise diagnosis.of_greeting(self.greeting)
 
@@ -189,5 +189,5 @@ class Pop3Session:
                 code="starttls-refused",
                 hint="Use TLS on its own port (995). Posthouse never falls back to plain text.",
             )
-        if self.wire.pos < self.wire.end:
-            raise self.wire.nonsense("plain text behind its agreement to STLS")
+        if self.stream.pos < self.stream.end:
+            raise self.stream.nonsense("plain text behind its agreement to STLS")

@@ -8,48 +8,50 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from shared.mailbox.net.stream import Wire
+from shared.mailbox.net.stream import Stream
 
 DOT = ord(".")
 
 
-def read_text(wire: Wire, give: Callable[[memoryview], None]) -> None:
+def read_text(stream: Stream, give: Callable[[memoryview], None]) -> None:
     """Reads up to behind the final dot and hands the text to `give` piece by piece."""
     line_start = True
     while True:
         if line_start:
-            if _ends(wire):
+            if _ends(stream):
                 return
             line_start = False
-        at = wire.buffer.find(b"\r\n.", wire.pos, wire.end)
+        at = stream.buffer.find(b"\r\n.", stream.pos, stream.end)
         if at >= 0:
-            _give(wire, at + 2, give)
+            _give(stream, at + 2, give)
             line_start = True
             continue
         # A CRLF at the very end may have its dot in what comes next: it is kept back.
         kept = 0
-        if wire.buffer.endswith(b"\r\n", wire.pos, wire.end):
+        if stream.buffer.endswith(b"\r\n", stream.pos, stream.end):
             kept = 2
-        elif wire.buffer.endswith(b"\r", wire.pos, wire.end):
+        elif stream.buffer.endswith(b"\r", stream.pos, stream.end):
             kept = 1
-        _give(wire, wire.end - kept, give)
-        wire.fill()
+        _give(stream, stream.end - kept, give)
+        stream.fill()
 
 
-def _ends(wire: Wire) -> bool:
+def _ends(stream: Stream) -> bool:
     """At the start of a line: whether it is the final dot. Takes that dot, or a stuffed one."""
-    while wire.end - wire.pos < 3 and (wire.end == wire.pos or wire.buffer[wire.pos] == DOT):
-        wire.fill()
-    if wire.buffer[wire.pos] != DOT:
+    while stream.end - stream.pos < 3 and (
+        stream.end == stream.pos or stream.buffer[stream.pos] == DOT
+    ):
+        stream.fill()
+    if stream.buffer[stream.pos] != DOT:
         return False
-    if wire.buffer.startswith(b".\r\n", wire.pos):
-        wire.pos += 3
+    if stream.buffer.startswith(b".\r\n", stream.pos):
+        stream.pos += 3
         return True
-    wire.pos += 1
+    stream.pos += 1
     return False
 
 
-def _give(wire: Wire, upto: int, give: Callable[[memoryview], None]) -> None:
-    if upto > wire.pos:
-        start, wire.pos = wire.pos, upto
-        give(wire.view[start:upto])
+def _give(stream: Stream, upto: int, give: Callable[[memoryview], None]) -> None:
+    if upto > stream.pos:
+        start, stream.pos = stream.pos, upto
+        give(stream.view[start:upto])

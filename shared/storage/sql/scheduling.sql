@@ -4,15 +4,15 @@
 -- The most overdue connections, moved to their next turn. A connection that fell behind gets a
 -- random phase, so that the backlog of an outage does not come back as a herd. `used` is false
 -- where no enabled handler takes the connection: nothing is fetched for it.
--- A fetcher (`home`) takes the quick ones whose sessions it keeps open; a scheduler (NULL) takes all
--- others at once, and those too when their home has not come for them in time.
+-- A fetcher (`affinity`) takes the quick ones whose sessions it keeps open. A scheduler (NULL) takes all
+-- others at once, and those too once the affinity grace is over.
 WITH due AS (
     SELECT connection_id, due_at FROM connection_state
     WHERE due_at <= now()
-      AND CASE WHEN %(home)s::text IS NULL
-               THEN home IS NULL OR lane <> 'fetch'
-                    OR due_at <= now() - make_interval(secs => %(head_start)s)
-               ELSE home = %(home)s AND lane = 'fetch' END
+      AND CASE WHEN %(affinity)s::text IS NULL
+               THEN affinity IS NULL OR lane <> 'fetch'
+                    OR due_at <= now() - make_interval(secs => %(affinity_grace)s)
+               ELSE affinity = %(affinity)s AND lane = 'fetch' END
     ORDER BY due_at
     LIMIT %(limit)s
     FOR UPDATE SKIP LOCKED
@@ -32,8 +32,8 @@ RETURNING s.connection_id, s.lane, now(), EXISTS (
         WHERE hc.handler_id = h.id AND hc.connection_id = s.connection_id))
 ) AS used, extract(epoch FROM now() - due.due_at)::double precision;
 
--- name: news
--- Connections whose servers told this fetcher of news, where they are enabled and at home there.
+-- name: announced
+-- Connections whose servers pushed to this fetcher, where they are enabled and kept there.
 -- Their next turn stays as it is. `used` as in claim_due.
 SELECT s.connection_id, s.lane, now(), EXISTS (
     SELECT FROM handler AS h
@@ -42,7 +42,7 @@ SELECT s.connection_id, s.lane, now(), EXISTS (
         WHERE hc.handler_id = h.id AND hc.connection_id = s.connection_id))
 ) AS used, 0::double precision
 FROM connection_state AS s
-WHERE s.connection_id = ANY(%(ids)s) AND s.home = %(home)s AND s.due_at IS NOT NULL;
+WHERE s.connection_id = ANY(%(ids)s) AND s.affinity = %(affinity)s AND s.due_at IS NOT NULL;
 
 -- name: enable
 -- Due at once; an edit or a new start also ends any back-off.
@@ -52,7 +52,7 @@ SET due_at = now(), awaited_since = now(), failures = 0, lane = 'fetch',
 WHERE connection_id = %(id)s;
 
 -- name: disable
-UPDATE connection_state SET due_at = NULL, failures = 0, lane = 'fetch', home = NULL
+UPDATE connection_state SET due_at = NULL, failures = 0, lane = 'fetch', affinity = NULL
 WHERE connection_id = %(id)s;
 
 -- name: due_now
@@ -91,7 +91,7 @@ FROM waited WHERE s.connection_id = waited.connection_id;
 -- name: to_slow_lane
 -- Their sessions are gone or keep us waiting: whoever has time to wait opens new ones.
 UPDATE connection_state
-SET lane = 'fetch-slow', home = NULL, due_at = least(due_at, now())
+SET lane = 'fetch-slow', affinity = NULL, due_at = least(due_at, now())
 WHERE connection_id = ANY(%(ids)s) AND due_at IS NOT NULL;
 
 -- name: runnable
@@ -120,14 +120,14 @@ SET last_run_at = now(),
     cursor = CASE WHEN r.keep_cursor THEN r.cursor ELSE s.cursor END,
     uid_validity = coalesce(r.uid_validity, s.uid_validity),
     lane = r.lane,
-    home = r.home,
+    affinity = r.affinity,
     due_at = CASE WHEN s.due_at IS NOT NULL
                   THEN greatest(CASE WHEN r.again THEN now() ELSE s.due_at END,
                                 now() + make_interval(secs => r.pause)) END
 FROM unnest(%(ids)s::bigint[], %(durations)s::integer[], %(cursors)s::jsonb[], %(keep)s::boolean[],
-            %(validities)s::bigint[], %(lanes)s::text[], %(homes)s::text[], %(again)s::boolean[],
+            %(validities)s::bigint[], %(lanes)s::text[], %(affinities)s::text[], %(again)s::boolean[],
             %(pauses)s::double precision[])
-     AS r(id, duration_ms, cursor, keep_cursor, uid_validity, lane, home, again, pause)
+     AS r(id, duration_ms, cursor, keep_cursor, uid_validity, lane, affinity, again, pause)
 WHERE s.connection_id = r.id;
 
 -- name: fail_run
@@ -142,7 +142,7 @@ SET last_run_at = now(),
     error = %(error)s,
     failures = s.failures + 1,
     lane = 'fetch-slow',
-    home = NULL,
+    affinity = NULL,
     due_at = CASE WHEN s.due_at IS NULL THEN NULL
                   ELSE now() + make_interval(secs => %(delay)s) END
 FROM before

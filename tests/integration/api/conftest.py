@@ -47,7 +47,7 @@ class Api:
         )
         self.settings = AdminSettings(**(values | settings))
         self.admin: Admin = build(self.settings)
-        self.database: Database = self.admin.house.database
+        self.database: Database = self.admin.app_state.database
         self.authorization = {"Authorization": f"Bearer {TOKEN}"}
         self.session = requests.Session()
         self._stop = threading.Event()

@@ -70,7 +70,7 @@ def test_an_upload_shows_everything_but_the_key(api: Api) -> None:
     sealed = bytes(
         api.execute("SELECT private_key FROM certificate WHERE id = %(id)s", id=found["id"])[0][0]
     )
-    opened = api.admin.house.vault.open(sealed, private_key_place(found["id"]))
+    opened = api.admin.app_state.vault.open(sealed, private_key_place(found["id"]))
     assert serialization.load_der_private_key(opened, None)
 
 

@@ -12,8 +12,8 @@ from pysequoia import Tsk
 
 from tests.integration.api.conftest import Api, Posthouse
 from tests.integration.api.test_certificates import certificate, p12
-from tests.integration.api.test_looking import mails
 from tests.integration.api.test_messages import add_mail, quarantine
+from tests.integration.api.test_probing import mails
 from tests.servers.dovecot import Dovecot
 from tests.servers.mail_server import PASSWORD
 

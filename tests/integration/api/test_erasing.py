@@ -12,7 +12,7 @@ PERSON = "erika@example.org"
 
 
 def test_a_person_is_erased_and_not_named_in_the_audit_log(api: Api) -> None:
-    store = api.admin.house.store
+    store = api.admin.app_state.store
     database_url = api.settings.database_url.get_secret_value()
     with psycopg.connect(database_url, autocommit=True) as session:
         connection = add_connection(session)

@@ -23,7 +23,7 @@ def add_mail(api: Api, connection_id: int, **more: Any) -> uuid.UUID:
     raw = more.pop("raw", b"Subject: hello\r\n\r\nworld\r\n")
     opened = more.pop("opened", None)
     at = utc_now() - timedelta(hours=1)
-    refs = rows.keep(api.admin.house.store, [raw] + ([opened] if opened else []), at)
+    refs = rows.keep(api.admin.app_state.store, [raw] + ([opened] if opened else []), at)
     with api.database.transaction() as session:
         found = rows.add_message(
             session,
@@ -79,7 +79,7 @@ def test_a_handlers_signing_key_is_shown_once_and_renewed_with_two_valid(api: Ap
     def keys() -> list[str]:
         with api.database.transaction() as session:
             (target,) = [t for t in outbox.targets(session, []) if t.handler_id == made["id"]]
-        return EventSigner(api.admin.house.vault).keys_of(target)
+        return EventSigner(api.admin.app_state.vault).keys_of(target)
 
     assert first.startswith("posthouse_signing_")
     assert keys() == [first]

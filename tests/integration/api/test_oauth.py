@@ -177,7 +177,7 @@ def test_the_command_shows_who_authorised_and_takes_it_back(
 ) -> None:
     made = api.http.post("connections", json=graph(offered(grant="authorization-code"))).json()
     assert made["access"] is None
-    logins = api.admin.house.logins
+    logins = api.admin.app_state.logins
     url = logins.start_authorisation(made["id"], session="one", redirect_uri=REDIRECT)
     logins.finish_authorisation(oidc.log_in(url), session="one", person="the admin")
     shown = posthouse("connections", "show", made["name"]).out
@@ -191,7 +191,7 @@ def test_the_command_shows_who_authorised_and_takes_it_back(
 def authorised(api: Api, oidc: OidcServer, credential: int, **fields: Any) -> dict[str, Any]:
     """A connection that somebody authorised."""
     made: dict[str, Any] = api.http.post("connections", json=graph(credential, **fields)).json()
-    logins = api.admin.house.logins
+    logins = api.admin.app_state.logins
     url = logins.start_authorisation(made["id"], session="one", redirect_uri=REDIRECT)
     logins.finish_authorisation(oidc.log_in(url), session="one", person="the admin")
     return made
@@ -238,7 +238,7 @@ def test_taking_back_asks_on_a_page_where_others_live_on_the_same_grant(
     credential = offered(grant="authorization-code")
     one = authorised(api, oidc, credential)
     other = authorised(api, oidc, credential, name=f"invoices {uuid.uuid4().hex[:8]}")
-    access = Access(api.database, api.admin.house.vault, TOKEN)
+    access = Access(api.database, api.admin.app_state.vault, TOKEN)
     ((person,),) = api.execute(
         "INSERT INTO person (name, role) VALUES (%(n)s, 'operator') RETURNING id",
         n=f"operator {uuid.uuid4().hex[:6]}",

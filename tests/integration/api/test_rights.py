@@ -13,7 +13,7 @@ from fastapi import FastAPI
 
 from services.admin.app import build_api
 from services.admin.pages import app as pages
-from services.admin.pages.house import PagesHouse
+from services.admin.pages.state import PagesState
 from services.admin.people.access import Access
 from services.admin.people.authentication import SAFE_METHODS
 from services.admin.people.authorization import Needs, declared
@@ -64,12 +64,12 @@ def routes_of(app: FastAPI) -> Iterator[Route]:
 
 
 def api_routes(api: Api) -> list[Route]:
-    return [r for r in routes_of(build_api(api.admin.house)) if r.path.startswith("/api/")]
+    return [r for r in routes_of(build_api(api.admin.app_state)) if r.path.startswith("/api/")]
 
 
 def page_routes(api: Api) -> list[Route]:
-    house = api.admin.house
-    site = pages.build(PagesHouse(house, Access(house.database, house.vault, TOKEN), None))
+    house = api.admin.app_state
+    site = pages.build(PagesState(house, Access(house.database, house.vault, TOKEN), None))
     return [r for r in routes_of(site) if r.path != "/logout"]
 
 
@@ -98,7 +98,7 @@ def test_each_operation_is_open_to_whom_it_says(api: Api, role: Role) -> None:
 @pytest.mark.promise("T1")
 @pytest.mark.parametrize("role", list(Role))
 def test_each_page_is_open_to_whom_it_says(api: Api, role: Role) -> None:
-    access = Access(api.database, api.admin.house.vault, TOKEN)
+    access = Access(api.database, api.admin.app_state.vault, TOKEN)
     ((person,),) = api.execute(
         "INSERT INTO person (name, role) VALUES (%(n)s, %(r)s) RETURNING id",
         n=f"{role}-{uuid.uuid4().hex[:6]}",

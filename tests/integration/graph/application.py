@@ -11,7 +11,7 @@ from tests.servers.oidc import OidcServer
 
 
 def application_credential(house: House, graph: GraphServer, oidc: OidcServer) -> int:
-    """A credential in the house that opens every mailbox of `graph`; its id."""
+    """A credential in Posthouse that opens every mailbox of `graph`; its id."""
     credential = Credential(
         name="application",
         provider=Provider.MICROSOFT,

@@ -118,7 +118,7 @@ CREATE TABLE connection_state (
     due_at timestamptz,                -- NULL: not scheduled
     emitted_at timestamptz,
     lane text NOT NULL DEFAULT 'fetch',
-    home text,                         -- the fetcher that keeps this mailbox's session open
+    affinity text,                     -- the fetcher that keeps this mailbox's session open
     failures integer NOT NULL DEFAULT 0,
     health text NOT NULL DEFAULT 'pending'
         CHECK (health IN ('pending', 'working', 'failing', 'needs-authorisation')),
@@ -141,7 +141,7 @@ CREATE TABLE connection_state (
 CREATE INDEX connection_state_ill ON connection_state (connection_id)
     WHERE health IN ('failing', 'needs-authorisation');
 CREATE INDEX connection_state_due ON connection_state (due_at) WHERE due_at IS NOT NULL;
-CREATE INDEX connection_state_home ON connection_state (home) WHERE home IS NOT NULL;
+CREATE INDEX connection_state_affinity ON connection_state (affinity) WHERE affinity IS NOT NULL;
 
 -- Fetchers at work. One that lets its time run out is taken for dead: its mailboxes go to others.
 CREATE TABLE fetcher (

@@ -30,7 +30,7 @@ from shared.vault import SecretKey, new_key
 _READY_SECONDS: Final = 180.0  # a busy machine is slow, and a crashed Postgres recovers first
 
 
-class House:
+class LocalStack:
     """Starts everything, keeps it running, stops it: children first, what they stand on last."""
 
     def __init__(
@@ -50,7 +50,7 @@ class House:
         self._accounts: dict[str, str] = {}  # addresses of Postgres, one a service
         self._keys: list[SecretKey] = []
         self._own: list[tuple[str, str, str]] = []  # what runs where, for people
-        self._grounds: list[Child] = []  # Postgres and the broker
+        self._infrastructure: list[Child] = []  # Postgres and the broker
         self._services: list[Child] = []
         self._demo = Demo(folder, supervisor, console) if demo else None
 
@@ -90,7 +90,7 @@ class House:
         if self._demo is not None:
             self._demo.stop()
         self._supervisor.stop(self._services)
-        for child in reversed(self._grounds):
+        for child in reversed(self._infrastructure):
             self._supervisor.stop([child])
         self._supervisor.stop()
 
@@ -113,7 +113,7 @@ class House:
         else:
             postgres = OwnPostgres(self._folder)
             postgres.prepare()
-            self._grounds.append(self._supervisor.start(postgres.program()))
+            self._infrastructure.append(self._supervisor.start(postgres.program()))
             self._set("DATABASE_URL", postgres.url)
             self._accounts = {name: postgres.url_of(name) for name in SERVICES}
             self._own.append(("Postgres", f"127.0.0.1:{postgres.port}", "own, kept below"))
@@ -122,14 +122,14 @@ class House:
         else:
             broker = OwnBroker(self._folder)
             broker.prepare()
-            self._grounds.append(self._supervisor.start(broker.program()))
+            self._infrastructure.append(self._supervisor.start(broker.program()))
             self._set("BROKER_URL", broker.url)
             self._own.append(("Broker", broker.url, "own Valkey; handlers' queues too"))
         if _is_set("STORE_URL"):
             self._note("Store", "STORE_URL")
         else:
             self._set("STORE_URL", (self._folder.root / "store").as_uri())
-        self._supervisor.wait_ready(self._grounds, _READY_SECONDS, give_up)
+        self._supervisor.wait_ready(self._infrastructure, _READY_SECONDS, give_up)
 
     def _settle_settings(self) -> None:
         """Fills in what is not set; everything together must be what the services accept."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from starlette.requests import Request
 
-from services.admin.context import Context, House
+from services.admin.context import AppState, Context
 from services.admin.people.access import Access
 from services.admin.people.authorization import principal_of
 from services.admin.settings import AdminSettings
@@ -17,34 +17,34 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class PagesHouse:
-    """The house that the operations work in, and how people come in."""
+class PagesState:
+    """The state that the operations work in, and how people come in."""
 
-    house: House
+    app_state: AppState
     access: Access
     oidc: Oidc | None
 
 
-def _pages_house(request: Request) -> PagesHouse:
-    house: PagesHouse = request.app.state.pages_house
-    return house
+def _pages_state(request: Request) -> PagesState:
+    app_state: PagesState = request.app.state.pages_state
+    return app_state
 
 
 def context_of(request: Request) -> Context:
     """For operations on behalf of whoever makes this request."""
-    return Context(_pages_house(request).house, principal_of(request))
+    return Context(_pages_state(request).app_state, principal_of(request))
 
 
 def access_of(request: Request) -> Access:
-    return _pages_house(request).access
+    return _pages_state(request).access
 
 
 def oidc_of(request: Request) -> Oidc | None:
-    return _pages_house(request).oidc
+    return _pages_state(request).oidc
 
 
 def settings_of(request: Request) -> AdminSettings:
-    return _pages_house(request).house.settings
+    return _pages_state(request).app_state.settings
 
 
 def is_part(request: Request) -> bool:

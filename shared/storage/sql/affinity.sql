@@ -1,51 +1,51 @@
 -- Which fetcher keeps a mailbox's session open, and which fetchers live.
 
--- name: beat
+-- name: heartbeat
 INSERT INTO fetcher (owner, until) VALUES (%(owner)s, now() + make_interval(secs => %(ttl)s))
 ON CONFLICT (owner) DO UPDATE SET until = excluded.until;
 
--- name: bury
+-- name: delete_dead
 DELETE FROM fetcher WHERE until < now();
 
--- name: free
+-- name: release_orphaned
 -- Mailboxes of fetchers that are no more. Those with push are polled soon, as nobody listens there;
 -- not all in one moment.
-WITH homeless AS (
+WITH orphaned AS (
     SELECT connection_id FROM connection_state
-    WHERE home IS NOT NULL AND home NOT IN (SELECT owner FROM fetcher)
+    WHERE affinity IS NOT NULL AND affinity NOT IN (SELECT owner FROM fetcher)
     ORDER BY connection_id
     FOR UPDATE SKIP LOCKED
 )
 UPDATE connection_state AS s
-SET home = NULL,
+SET affinity = NULL,
     due_at = CASE WHEN c.push THEN least(s.due_at, now() + make_interval(secs => 5 * random()))
                   ELSE s.due_at END
-FROM homeless AS h JOIN connection AS c ON c.id = h.connection_id
+FROM orphaned AS h JOIN connection AS c ON c.id = h.connection_id
 WHERE s.connection_id = h.connection_id AND s.due_at IS NOT NULL
 RETURNING s.connection_id;
 
--- name: depart
+-- name: delete
 DELETE FROM fetcher WHERE owner = %(owner)s;
 
--- name: leave
-WITH left_alone AS (
+-- name: release
+WITH released AS (
     SELECT connection_id FROM connection_state
-    WHERE connection_id = ANY(%(ids)s) AND home = %(owner)s
+    WHERE connection_id = ANY(%(ids)s) AND affinity = %(owner)s
     ORDER BY connection_id
     FOR UPDATE SKIP LOCKED
 )
 UPDATE connection_state AS s
-SET home = NULL,
+SET affinity = NULL,
     due_at = CASE WHEN c.push THEN least(s.due_at, now() + make_interval(secs => 5 * random()))
                   ELSE s.due_at END
-FROM left_alone AS l JOIN connection AS c ON c.id = l.connection_id
+FROM released AS l JOIN connection AS c ON c.id = l.connection_id
 WHERE s.connection_id = l.connection_id;
 
 -- name: held
--- What is at home with a fetcher and still to be watched there, as it was edited last.
+-- The mailboxes whose sessions a fetcher keeps and is still to keep, with their last edit.
 SELECT s.connection_id, c.updated_at
 FROM connection_state AS s JOIN connection AS c ON c.id = s.connection_id
-WHERE s.home = %(owner)s AND c.enabled AND EXISTS (
+WHERE s.affinity = %(owner)s AND c.enabled AND EXISTS (
     SELECT FROM handler AS h
     WHERE h.enabled AND (h.all_connections OR EXISTS (
         SELECT FROM handler_connection AS hc
@@ -58,13 +58,13 @@ ON CONFLICT (host) DO UPDATE SET at = excluded.at;
 -- name: others_keep
 SELECT EXISTS (
     SELECT FROM connection_state AS s JOIN connection AS c ON c.id = s.connection_id
-    WHERE s.home <> %(owner)s AND lower(c.host) = %(host)s);
+    WHERE s.affinity <> %(owner)s AND lower(c.host) = %(host)s);
 
 -- name: crowded
 SELECT host FROM crowded_host WHERE at > now() - make_interval(secs => %(seconds)s);
 
 -- name: share
 -- How many mailboxes this fetcher has, all have together, and how many fetchers there are.
-SELECT count(*) FILTER (WHERE home = %(owner)s), count(*),
+SELECT count(*) FILTER (WHERE affinity = %(owner)s), count(*),
        (SELECT count(*) FROM fetcher WHERE until > now())
-FROM connection_state WHERE home IS NOT NULL;
+FROM connection_state WHERE affinity IS NOT NULL;

@@ -1,4 +1,4 @@
-"""Homes: which fetcher keeps the session of a mailbox open, and polls it therefore.
+"""Affinity: which fetcher keeps the session of a mailbox open, and therefore polls it.
 
 A hint, never a right: what may fetch is decided by the lease alone. A fetcher that died loses its
 mailboxes when its time runs out; one that was only paused finds that out when it looks (`held`).
@@ -12,33 +12,33 @@ from datetime import datetime
 from shared.storage.pool import Session
 from shared.storage.queries import Queries
 
-_SQL = Queries("homes")
+_SQL = Queries("affinity")
 
 
-def beat(session: Session, owner: str, ttl: float) -> None:
+def heartbeat(session: Session, owner: str, ttl: float) -> None:
     """The fetcher `owner` lives for `ttl` more seconds."""
-    session.execute(_SQL["beat"], {"owner": owner, "ttl": ttl})
+    session.execute(_SQL["heartbeat"], {"owner": owner, "ttl": ttl})
 
 
-def free_dead(session: Session) -> int:
+def release_dead(session: Session) -> int:
     """Takes mailboxes from fetchers that are no more; how many there were."""
-    session.execute(_SQL["bury"])
-    return session.execute(_SQL["free"]).rowcount
+    session.execute(_SQL["delete_dead"])
+    return session.execute(_SQL["release_orphaned"]).rowcount
 
 
-def depart(session: Session, owner: str) -> None:
+def release_all(session: Session, owner: str) -> None:
     """The fetcher ends: its mailboxes are free at once."""
-    session.execute(_SQL["depart"], {"owner": owner})
-    session.execute(_SQL["free"])
+    session.execute(_SQL["delete"], {"owner": owner})
+    session.execute(_SQL["release_orphaned"])
 
 
-def leave(session: Session, owner: str, connection_ids: Sequence[int]) -> None:
+def release(session: Session, owner: str, connection_ids: Sequence[int]) -> None:
     """These mailboxes have no session here any more."""
-    session.execute(_SQL["leave"], {"owner": owner, "ids": list(connection_ids)})
+    session.execute(_SQL["release"], {"owner": owner, "ids": list(connection_ids)})
 
 
 def held(session: Session, owner: str) -> dict[int, datetime]:
-    """Mailboxes that are at home here and still wanted → when their connection was edited last."""
+    """Mailboxes kept by `owner` that are still wanted → when their connection was edited last."""
     return {row[0]: row[1] for row in session.execute(_SQL["held"], {"owner": owner})}
 
 
@@ -55,7 +55,7 @@ def crowded(session: Session, seconds: float) -> list[str]:
 
 
 def share(session: Session, owner: str) -> tuple[int, int, int]:
-    """(mailboxes at home here, at home anywhere, fetchers that live)."""
+    """(mailboxes with an affinity to `owner`, to any fetcher, fetchers that live)."""
     row = session.execute(_SQL["share"], {"owner": owner}).fetchone()
     assert row is not None
     return (int(row[0]), int(row[1]), int(row[2]))

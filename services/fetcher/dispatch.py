@@ -17,12 +17,12 @@ from datetime import datetime
 import structlog
 from structlog.contextvars import bound_contextvars
 
+from services.fetcher.backoff import described, health_after, retry_delay
 from services.fetcher.fetching import Fetching, Report
-from services.fetcher.leasing import LeaseKeeper
-from services.fetcher.news import News
+from services.fetcher.lease_renewer import LeaseRenewer
 from services.fetcher.polling import Answer, ask_all
-from services.fetcher.sessions import HostBusy, SessionPool
-from services.fetcher.verdicts import delay_after, described, health_after
+from services.fetcher.push import PushEvents
+from services.fetcher.session_pool import HostBusy, SessionPool
 from shared.alerts import (
     ConnectionFailing,
     ConnectionNeedsAuthorisation,
@@ -32,7 +32,7 @@ from shared.clock import time_of
 from shared.connections import Connection, Failure, Health
 from shared.errors import LeaseLost, PosthouseError, SecretKeyMissing, TryAgain
 from shared.mailbox.base import Cursor, LoginTooSoon, Mailbox, SessionLost
-from shared.storage import alerts, connections, homes, ledger, scheduling
+from shared.storage import affinity, alerts, connections, ledger, scheduling
 from shared.storage.leases import Lease
 from shared.storage.pool import Database, DatabaseUnavailable, Session
 from shared.storage.scheduling import Finished, RunState
@@ -56,27 +56,27 @@ class Run:
 
 
 @dataclass(slots=True)
-class Runner:
-    """Runs fetch jobs; its `quick` and `slow` methods are the actors."""
+class Dispatcher:
+    """Runs fetch jobs; its `run_job` and `run_slow_job` are the actors."""
 
     fetching: Fetching
     sessions: SessionPool
-    news: News
-    keeper: LeaseKeeper
+    push_events: PushEvents
+    renewer: LeaseRenewer
     database: Database
     slow_executor: ThreadPoolExecutor
     slow_slots: threading.Semaphore
     observe: Callable[[Connection, Report | PosthouseError], None]
 
-    def quick(self, connection_ids: Sequence[int], correlation_id: str) -> None:
+    def run_job(self, connection_ids: Sequence[int], correlation_id: str) -> None:
         """Polls each connection; several idle polls cost one job, those over open sessions one
         round trip."""
-        begun = self.begin(connection_ids, time_of(uuid.UUID(correlation_id)))
+        begun = self.lease_runs(connection_ids, time_of(uuid.UUID(correlation_id)))
         with bound_contextvars(correlation_id=correlation_id):
-            changed, others = self.ask(begun)
-        self.fetch([*others, *changed], correlation_id)
+            changed, others = self.poll_kept_sessions(begun)
+        self.run_all([*others, *changed], correlation_id)
 
-    def ask(self, runs: Sequence[Run]) -> tuple[list[Run], list[Run]]:
+    def poll_kept_sessions(self, runs: Sequence[Run]) -> tuple[list[Run], list[Run]]:
         """Asks all mailboxes whose sessions wait here at once, and ends the runs without news.
 
         Returns those to be run over the open session, and those that have none (any more).
@@ -110,10 +110,10 @@ class Runner:
                 idle.append((run, report))
             else:
                 over_open.append(replace(run, changed=answer is Answer.CHANGED))
-        self.end(idle)
+        self.finish(idle)
         return over_open, without
 
-    def fetch(self, runs: list[Run], correlation_id: str) -> None:
+    def run_all(self, runs: list[Run], correlation_id: str) -> None:
         """Runs what was begun, one after the other, each to its end."""
         with bound_contextvars(correlation_id=correlation_id):
             ended: list[tuple[Run, Report]] = []
@@ -123,18 +123,18 @@ class Runner:
                     if self.fetching.stopping():
                         self.postpone([run])
                         continue
-                    report = self._one(run)
+                    report = self._run_one(run)
                     if report is not None:
                         ended.append((run, report))
                         if not report.idle:
-                            self.end(ended)
+                            self.finish(ended)
                             ended = []
             finally:
-                self.end(ended)
+                self.finish(ended)
                 if runs:
                     self.postpone(runs)
 
-    def slow(self, connection_ids: Sequence[int], correlation_id: str) -> None:
+    def run_slow_job(self, connection_ids: Sequence[int], correlation_id: str) -> None:
         """Fetches in threads of its own, so that a slow server never stands before a quick one.
 
         Waits for a free thread only briefly: with all of them taken the connections are due again
@@ -145,10 +145,10 @@ class Runner:
                 with self.database.transaction() as session:
                     scheduling.due_now(session, [connection_id], _POSTPONED)
                 continue
-            future = self.slow_executor.submit(self.quick, [connection_id], correlation_id)
+            future = self.slow_executor.submit(self.run_job, [connection_id], correlation_id)
             future.add_done_callback(lambda _: self.slow_slots.release())
 
-    def begin(
+    def lease_runs(
         self,
         connection_ids: Sequence[int],
         emitted: datetime,
@@ -165,7 +165,7 @@ class Runner:
             for connection in found:
                 if by_mailbox.setdefault(connection.lease_key(), connection) is not connection:
                     waiting.append(connection.id)
-            held = self.keeper.acquire(session, list(by_mailbox))
+            held = self.renewer.acquire(session, list(by_mailbox))
             waiting += [c.id for mailbox, c in by_mailbox.items() if mailbox not in held]
             if waiting:
                 scheduling.due_now(session, waiting, postponed)
@@ -175,14 +175,14 @@ class Runner:
             if mailbox in held
         ]
 
-    def _one(self, run: Run) -> Report | None:
+    def _run_one(self, run: Run) -> Report | None:
         """One run to its end, whatever the end is; None where it failed (and is recorded so)."""
         connection = run.connection
         report = Report()
         with bound_contextvars(connection=connection.id):
             try:
                 with metrics.FETCHES_RUNNING.track_inprogress():
-                    mailbox = self._attempt(run, report)
+                    mailbox = self._run_with_retry(run, report)
             except HostBusy:
                 self.postpone([run])
                 return None
@@ -195,7 +195,7 @@ class Runner:
                 self.leave(run)
                 return None
             except LeaseLost as error:
-                self.keeper.forget([run.lease])
+                self.renewer.forget([run.lease])
                 self.observe(connection, error)
                 _log.warning("lease lost in the middle of a run", error=str(error))
                 return None
@@ -226,7 +226,7 @@ class Runner:
             )
         self._record(run, report)
 
-    def _attempt(self, run: Run, report: Report) -> Mailbox:
+    def _run_with_retry(self, run: Run, report: Report) -> Mailbox:
         """A kept session may have died since the last poll: then once more with a fresh one."""
         state = run.state
         while True:
@@ -294,14 +294,14 @@ class Runner:
         failed_before = 0 if report.downloaded else state.failures
         try:
             with self.database.transaction() as session:
-                self.keeper.release(session, [run.lease])
+                self.renewer.release(session, [run.lease])
                 before, failures = scheduling.fail_run(
                     session,
                     connection.id,
                     duration_ms=duration,
                     health=health,
                     error=failure,
-                    delay=delay_after(error, failed_before, _first_delay(connection)),
+                    delay=retry_delay(error, failed_before, _first_delay(connection)),
                 )
                 ledger.record_run(
                     session,
@@ -316,10 +316,10 @@ class Runner:
                     alerts.raise_transition(session, _alert(connection, failure, health, failures))
         except DatabaseUnavailable as outage:
             # Nothing was recorded: the lease runs out, and the next interval tries again.
-            self.keeper.forget([run.lease])
+            self.renewer.forget([run.lease])
             _log.warning("a failed run could not be recorded", error=str(outage))
 
-    def end(self, ended: Sequence[tuple[Run, Report]]) -> None:
+    def finish(self, ended: Sequence[tuple[Run, Report]]) -> None:
         """Writes the end of several runs at once and gives their leases back."""
         if not ended:
             return
@@ -328,13 +328,13 @@ class Runner:
 
         def end(session: Session) -> None:
             # Leases before states, here and everywhere: two orders would end in deadlocks.
-            self.keeper.release(session, leases)
+            self.renewer.release(session, leases)
             scheduling.finish_runs(session, finished)
 
         try:
             self.database.perform(end)
         except DatabaseUnavailable as outage:
-            self.keeper.forget(leases)
+            self.renewer.forget(leases)
             _log.warning("finished runs could not be recorded", error=str(outage))
             return
         for run, report in ended:
@@ -350,7 +350,7 @@ class Runner:
             keep_cursor=report.keep_cursor,
             uid_validity=report.uid_validity,
             lane=report.lane,
-            home=self.keeper.owner if self.sessions.keeps(identifier) else None,
+            affinity=self.renewer.owner if self.sessions.keeps(identifier) else None,
             again=report.again,
             pause=report.pause,
         )
@@ -358,7 +358,7 @@ class Runner:
     def _listen(self, run: Run, report: Report) -> None:
         """Waits for news where everything that was there is handled."""
         connection = run.connection
-        silent = self.news.ran(connection.id, fruitful=report.downloaded > 0)
+        silent = self.push_events.ran(connection.id, productive=report.downloaded > 0)
         if silent is not None:
             with self.database.transaction() as session:
                 if scheduling.push_is_silent(session, connection.id, silent) and silent:
@@ -369,32 +369,32 @@ class Runner:
                     )
         if report.again or self.fetching.stopping():
             return
-        if not self.news.may_listen(connection.id, connection.updated_at):
+        if not self.push_events.may_listen(connection.id, connection.updated_at):
             return
         cursor = report.cursor if report.keep_cursor else run.state.cursor
         try:
             if self.sessions.listen(connection, cursor):
-                self.news.listening(connection.id)
+                self.push_events.listening(connection.id)
         except PosthouseError as error:
-            self.news.lost(connection.id, error)
+            self.push_events.lost(connection.id, error)
 
     def postpone(self, runs: Sequence[Run]) -> None:
         """Gives up before anything was done; the connections are due again a little later."""
         with self.database.transaction() as session:
-            self.keeper.release(session, [run.lease for run in runs])
+            self.renewer.release(session, [run.lease for run in runs])
             scheduling.due_now(session, [run.connection.id for run in runs], _POSTPONED)
 
     def wait(self, run: Run, seconds: float) -> None:
         """Due again when the server takes a login; not earlier, whatever the interval."""
         with self.database.transaction() as session:
-            self.keeper.release(session, [run.lease])
+            self.renewer.release(session, [run.lease])
             scheduling.due_after(session, run.connection.id, seconds)
 
     def leave(self, run: Run) -> None:
         """Leaves it to other fetchers: nothing that it has was found wanting."""
         with self.database.transaction() as session:
-            self.keeper.release(session, [run.lease])
-            homes.leave(session, self.keeper.owner, [run.connection.id])
+            self.renewer.release(session, [run.lease])
+            affinity.release(session, self.renewer.owner, [run.connection.id])
             scheduling.due_now(session, [run.connection.id], _POSTPONED)
 
     def to_slow_lane(self, runs: Sequence[Run]) -> None:
@@ -402,7 +402,7 @@ class Runner:
         if not runs:
             return
         with self.database.transaction() as session:
-            self.keeper.release(session, [run.lease for run in runs])
+            self.renewer.release(session, [run.lease for run in runs])
             scheduling.to_slow_lane(session, [run.connection.id for run in runs])
 
 

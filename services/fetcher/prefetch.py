@@ -1,4 +1,4 @@
-"""Two steps of a row of things, overlapped: while one is kept, the next one is read.
+"""Two steps of a row of things, pipelined: while one is kept, the next one is read.
 
 A mail server, the store's disk and Postgres otherwise wait for each other in turn.
 """
@@ -16,7 +16,7 @@ Found = TypeVar("Found", bound=AbstractContextManager[Any])
 Kept = TypeVar("Kept")
 
 
-def overlapped(
+def pipelined(
     items: Sequence[Item],
     read: Callable[[Item], Found],
     keep: Callable[[Found], Kept],

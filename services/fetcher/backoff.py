@@ -20,7 +20,7 @@ def health_after(error: PosthouseError) -> Health:
     return Health.NEEDS_AUTHORISATION if isinstance(error, NeedsAuthorisation) else Health.FAILING
 
 
-def delay_after(error: PosthouseError, failures: int, interval_minutes: int) -> float:
+def retry_delay(error: PosthouseError, failures: int, interval_minutes: int) -> float:
     """Seconds until the next attempt, after `failures` earlier ones in a row.
 
     Doubles from the interval (a person's mistake: from ten minutes) up to half an hour, with

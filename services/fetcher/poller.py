@@ -1,9 +1,9 @@
-"""What a fetcher does by itself with the sessions that it keeps open.
+"""Polls the mailboxes whose sessions this fetcher keeps open.
 
-Mailboxes are *at home* with the fetcher that keeps their session. It comes for them itself when
-they are due, many in one statement and one round trip, and at once when a session that listens
-tells of news. Schedulers leave it a head start and send a job to whichever fetcher is free after
-that, so being at home is a short-cut and never a dependence.
+A mailbox has an *affinity* to the fetcher that keeps its session open. That fetcher claims it when
+it is due, many in one statement and one round trip, and fetches at once when its server pushes.
+Schedulers leave it the affinity grace and then send a job to whichever fetcher is free: the
+affinity saves logins, and no mailbox depends on it.
 """
 
 from __future__ import annotations
@@ -16,34 +16,34 @@ from dataclasses import dataclass, field
 
 import structlog
 
+from services.fetcher.dispatch import Dispatcher, Run
 from services.fetcher.polling import PATIENCE
-from services.fetcher.running import Run, Runner
 from shared.clock import new_id
 from shared.errors import PosthouseError
 from shared.jobs import FETCH_QUEUE
-from shared.storage import homes, scheduling
+from shared.storage import affinity, scheduling
 from shared.storage.scheduling import Due
 from shared.telemetry import metrics
 
 _log = structlog.get_logger(__name__)
 
-#: Seconds between two looks for mailboxes at home that are due.
+#: Seconds between two claims of due mailboxes.
 _TICK = 0.25
-#: Seconds between two looks which of them are still wanted: how long one that was disabled listens.
+#: Seconds between two checks of which are still wanted: how long a disabled one goes on listening.
 _PRUNE = 5.0
 #: Mailboxes that are polled in one round.
 _ROUND = 200
-#: Seconds after which news is looked for again where somebody else has the mailbox in hand.
+#: Seconds after which a pushed mailbox is tried again that another run has the lease of.
 _IN_OTHER_HANDS = 0.5
 #: A fetcher has more than its share when it has this factor of it, and so many more.
 _UNEVEN, _UNEVEN_BY = 1.2, 5
 
 
 @dataclass(slots=True)
-class Keeper:
-    """Threads of its own: `poll` and `help` for turns that have come, `listen` for news."""
+class Poller:
+    """Threads of its own: `poll` and `poll_too` for due mailboxes, `listen` for push events."""
 
-    runner: Runner
+    dispatcher: Dispatcher
     executor: ThreadPoolExecutor
     #: Runs that wait for a thread or have one.
     room: int
@@ -54,21 +54,21 @@ class Keeper:
 
     @property
     def owner(self) -> str:
-        return self.runner.keeper.owner
+        return self.dispatcher.renewer.owner
 
-    def help(self, stop: threading.Event) -> None:
-        """Until `stop`: comes for due mailboxes too, while others wait for servers and Postgres."""
+    def poll_too(self, stop: threading.Event) -> None:
+        """Until `stop`: polls due mailboxes while the other thread waits for answers."""
         while not stop.wait(_TICK):
             try:
                 while self._poll_round() and not stop.is_set():
                     pass
             except PosthouseError as error:
-                _log.warning("mailboxes at home were not polled", error=str(error))
+                _log.warning("kept mailboxes were not polled", error=str(error))
             except Exception:
-                _log.exception("mailboxes at home were not polled")
+                _log.exception("kept mailboxes were not polled")
 
     def poll(self, stop: threading.Event) -> None:
-        """Until `stop`: comes for due mailboxes, and keeps house."""
+        """Until `stop`: polls due mailboxes, and does the periodic work in between."""
         chores: list[tuple[float, Callable[[], None]]] = [
             (self.lease_seconds / 3, self._beat),
             (_PRUNE, self._prune),
@@ -85,43 +85,43 @@ class Keeper:
                         chore()
                 full = self._poll_round()
             except PosthouseError as error:
-                _log.warning("mailboxes at home were not polled", error=str(error))
+                _log.warning("kept mailboxes were not polled", error=str(error))
             except Exception:
-                _log.exception("mailboxes at home were not polled")
+                _log.exception("kept mailboxes were not polled")
             if stop.wait(0 if full else _TICK):
                 return
 
     def listen(self, stop: threading.Event) -> None:
-        """Until `stop`: acts on what servers tell."""
+        """Until `stop`: fetches where servers pushed."""
         while not stop.is_set():
-            now, later = self.runner.news.wait(0.5)
+            now, later = self.dispatcher.push_events.wait(0.5)
             try:
                 if now:
-                    self._fetch_news(now)
+                    self._fetch_announced(now)
                 if later:
-                    with self.runner.database.transaction() as session:
+                    with self.dispatcher.database.transaction() as session:
                         for connection_id, seconds in later.items():
                             scheduling.due_now(session, [connection_id], seconds)
             except PosthouseError as error:
-                _log.warning("news waits for the next turn", error=str(error))
+                _log.warning("a push event waits for the next poll", error=str(error))
             except Exception:
-                _log.exception("news waits for the next turn")
+                _log.exception("a push event waits for the next poll")
 
     def depart(self) -> None:
         """Leaves every mailbox to others, at the end."""
         try:
-            with self.runner.database.transaction() as session:
-                homes.depart(session, self.owner)
+            with self.dispatcher.database.transaction() as session:
+                affinity.release_all(session, self.owner)
         except PosthouseError as error:
             _log.warning("others will notice late that this fetcher ended", error=str(error))
 
-    # ---- turns that have come
+    # ---- due mailboxes
 
     def _poll_round(self) -> bool:
         """One round; True where more may be due."""
-        if not len(self.runner.sessions) or self._in_hand >= self.room:
+        if not len(self.dispatcher.sessions) or self._in_hand >= self.room:
             return False
-        with self.runner.database.transaction() as session:
+        with self.dispatcher.database.transaction() as session:
             claimed = scheduling.claim_due(session, _ROUND, self.owner)
         wanted = [due for due in claimed if due.used]
         if wanted:
@@ -129,31 +129,31 @@ class Keeper:
             for due in wanted:
                 metrics.SCHEDULING_LAG.observe(due.lag)
             correlation_id = str(new_id(wanted[0].at))
-            runs = self.runner.begin([due.connection_id for due in wanted], wanted[0].at)
-            changed, without = self.runner.ask(runs)
-            self.runner.to_slow_lane(without)
+            runs = self.dispatcher.lease_runs([due.connection_id for due in wanted], wanted[0].at)
+            changed, without = self.dispatcher.poll_kept_sessions(runs)
+            self.dispatcher.to_slow_lane(without)
             self._submit(changed, correlation_id)
         return len(claimed) == _ROUND
 
-    # ---- news
+    # ---- push events
 
-    def _fetch_news(self, connection_ids: Sequence[int]) -> None:
-        with self.runner.database.transaction() as session:
-            told = scheduling.with_news(session, connection_ids, self.owner)
+    def _fetch_announced(self, connection_ids: Sequence[int]) -> None:
+        with self.dispatcher.database.transaction() as session:
+            pushed = scheduling.announced(session, connection_ids, self.owner)
         quick: list[Due] = []
         slow: list[int] = []
-        for due in told:
+        for due in pushed:
             if due.used and due.lane == FETCH_QUEUE and self._in_hand < 4 * self.room:
                 quick.append(due)
             elif due.used:
                 slow.append(due.connection_id)
         if slow:
-            with self.runner.database.transaction() as session:
+            with self.dispatcher.database.transaction() as session:
                 scheduling.due_now(session, slow)
         if quick:
-            metrics.PUSH_NEWS.inc(len(quick))
+            metrics.PUSH_EVENTS.inc(len(quick))
             at = quick[0].at
-            runs = self.runner.begin(
+            runs = self.dispatcher.lease_runs(
                 [due.connection_id for due in quick],
                 at,
                 changed=True,
@@ -169,11 +169,11 @@ class Keeper:
 
     def _run(self, run: Run, correlation_id: str) -> None:
         try:
-            # A thread of this executor waits for no login: others have news to fetch.
-            if self.runner.sessions.wake(run.connection, PATIENCE):
-                self.runner.fetch([run], correlation_id)
+            # A thread of this executor waits for no login: others have mails to fetch.
+            if self.dispatcher.sessions.wake(run.connection, PATIENCE):
+                self.dispatcher.run_all([run], correlation_id)
             else:
-                self.runner.to_slow_lane([run])
+                self.dispatcher.to_slow_lane([run])
         except PosthouseError as error:
             _log.warning("a run could not be recorded", error=str(error))
         except Exception:
@@ -182,23 +182,23 @@ class Keeper:
             with self._lock:
                 self._in_hand -= 1
 
-    # ---- keeping house
+    # ---- periodic work
 
     def _beat(self) -> None:
-        with self.runner.database.transaction() as session:
-            homes.beat(session, self.owner, self.lease_seconds)
-            freed = homes.free_dead(session)
+        with self.dispatcher.database.transaction() as session:
+            affinity.heartbeat(session, self.owner, self.lease_seconds)
+            freed = affinity.release_dead(session)
         if freed:
             _log.info("a fetcher is gone, its mailboxes go to others", mailboxes=freed)
 
     def _prune(self) -> None:
         """Ends sessions of mailboxes that moved, or were edited or disabled."""
         asked = time.monotonic()
-        with self.runner.database.transaction() as session:
-            wanted = homes.held(session, self.owner)
-        sessions = self.runner.sessions
+        with self.dispatcher.database.transaction() as session:
+            wanted = affinity.held(session, self.owner)
+        sessions = self.dispatcher.sessions
         gone = sessions.prune(wanted, asked)
-        self.runner.news.forget(gone)
+        self.dispatcher.push_events.forget(gone)
         # Twice in a row, as a run in between holds the session itself.
         absent = {i for i in wanted if not sessions.keeps(i)}
         leaving = absent & self._missing
@@ -207,24 +207,24 @@ class Keeper:
 
     def _give_way(self) -> None:
         """Ends a session at each server that turned another fetcher away just now."""
-        with self.runner.database.transaction() as session:
-            hosts = homes.crowded(session, _PRUNE)
+        with self.dispatcher.database.transaction() as session:
+            hosts = affinity.crowded(session, _PRUNE)
         for host in hosts:
-            self.runner.sessions.give_way(host)
+            self.dispatcher.sessions.give_way(host)
 
     def _share(self) -> None:
         """Gives up some mailboxes where other fetchers have far fewer."""
-        with self.runner.database.transaction() as session:
-            here, all_of_them, fetchers = homes.share(session, self.owner)
+        with self.dispatcher.database.transaction() as session:
+            here, all_of_them, fetchers = affinity.share(session, self.owner)
         fair = all_of_them / max(fetchers, 1)
         if here > fair * _UNEVEN + _UNEVEN_BY:
-            leaving = self.runner.sessions.oldest(int((here - fair) / 2) + 1)
-            self.runner.sessions.drop(leaving)
-            self.runner.news.forget(leaving)
+            leaving = self.dispatcher.sessions.oldest(int((here - fair) / 2) + 1)
+            self.dispatcher.sessions.drop(leaving)
+            self.dispatcher.push_events.forget(leaving)
             self._leave(leaving)
             _log.info("mailboxes go to other fetchers", mailboxes=len(leaving))
 
     def _leave(self, connection_ids: Sequence[int]) -> None:
         if connection_ids:
-            with self.runner.database.transaction() as session:
-                homes.leave(session, self.owner, connection_ids)
+            with self.dispatcher.database.transaction() as session:
+                affinity.release(session, self.owner, connection_ids)

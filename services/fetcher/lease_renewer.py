@@ -15,7 +15,7 @@ from shared.storage.pool import Database, Session
 _log = structlog.get_logger(__name__)
 
 
-class LeaseKeeper:
+class LeaseRenewer:
     """Renews what this process holds every third of its time to live. Thread-safe."""
 
     def __init__(self, database: Database, owner: str, ttl: float) -> None:

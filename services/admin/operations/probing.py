@@ -240,7 +240,7 @@ def estimate(
         known: NothingKnown | KnownMails = NothingKnown()
         if connection.id and not another_mailbox:
             known = KnownMails(
-                ctx.house.database, connection.id, connection.folder, status.uid_validity
+                ctx.app_state.database, connection.id, connection.folder, status.uid_validity
             )
         listing = mailbox.list_new(
             known, connection.selection, since=since, limit=0, count_known=True
@@ -318,7 +318,7 @@ def _with_mailbox(
     use: Callable[[Mailbox], T],
 ) -> T:
     def work() -> T:
-        mailbox = ctx.house.open_mailbox(
+        mailbox = ctx.app_state.open_mailbox(
             wanted.connection,
             wanted.password or None,
             client_certificate=pem_of(wanted.client_certificate)
@@ -331,7 +331,7 @@ def _with_mailbox(
             progress.transcript = tuple(mailbox.transcript)
             mailbox.close()
 
-    return ctx.house.mail_work.run(work)
+    return ctx.app_state.mail_work.run(work)
 
 
 def refuse_moved_password(ctx: Context, wanted: ConnectionEdit) -> None:

@@ -66,7 +66,7 @@ class _Kept:
 class SessionPool:
     """The sessions of a fetcher, bounded. Thread-safe; one connection is used by one run at a time.
 
-    A session belongs to a connection as it was edited last; an edit makes it useless. `on_news`
+    A session belongs to a connection as it was edited last; an edit makes it useless. `on_push`
     and `on_lost` tell of listening sessions, by the connection's id, from the loop's thread.
     `crowded` is told a host that turned us away although no session of this fetcher is open there,
     and says whether other fetchers have some that may give way.
@@ -77,7 +77,7 @@ class SessionPool:
         opener: Callable[[Connection], Mailbox],
         limits: Limits,
         *,
-        on_news: Callable[[int], None],
+        on_push: Callable[[int], None],
         on_lost: Callable[[int, PosthouseError], None],
         crowded: Callable[[str], bool] = lambda host: False,
         wait: Callable[[float], None] = time.sleep,
@@ -96,7 +96,7 @@ class SessionPool:
         self._hearing: Counter[str] = Counter()
         self._learned = LearnedLimits()
         self._turned_away: Counter[int] = Counter()
-        self._loop = IdleLoop(lambda key: on_news(_id(key)), self._lost)
+        self._loop = IdleLoop(lambda key: on_push(_id(key)), self._lost)
 
     @property
     def is_listening(self) -> bool:

@@ -1,0 +1,119 @@
+"""When news of a listening session is acted on, and when it is held back."""
+
+from __future__ import annotations
+
+import threading
+
+from services.fetcher.push import FIRST_RECONNECT, LONGEST_GAP, PushEvents
+from shared.mailbox.base import Refused, SessionLost
+
+
+def runs_in_vain(push_events: PushEvents, times: int) -> None:
+    for _ in range(times):
+        push_events.announced(7)
+        push_events.wait(0)
+        push_events.ran(7, productive=False)
+
+
+def test_news_is_acted_on_at_once_and_told_once() -> None:
+    push_events = PushEvents()
+    for _ in range(3):
+        push_events.announced(7)
+    push_events.announced(3)
+    assert push_events.wait(0) == ([3, 7], {})
+    assert push_events.wait(0) == ([], {})
+
+
+def test_whoever_waits_is_woken() -> None:
+    push_events = PushEvents()
+    told = threading.Timer(0.05, push_events.announced, [7])
+    told.start()
+    assert push_events.wait(30) == ([7], {})
+    told.join()
+
+
+def test_news_in_vain_is_acted_on_ever_more_rarely() -> None:
+    push_events = PushEvents()
+    runs_in_vain(push_events, 2)
+    delays = []
+    for _ in range(10):
+        push_events.announced(7)
+        now, later = push_events.wait(0)
+        assert now == []
+        delays.append(later[7])
+        push_events.ran(7, productive=False)
+    assert delays[:4] == [1, 2, 4, 8]
+    assert delays[-1] == LONGEST_GAP
+
+
+def test_a_mail_that_arrived_ends_that() -> None:
+    push_events = PushEvents()
+    runs_in_vain(push_events, 5)
+    push_events.announced(7)
+    push_events.wait(0)
+    push_events.ran(7, productive=True)
+    push_events.announced(7)
+    assert push_events.wait(0) == ([7], {})
+
+
+def test_polls_that_nobody_asked_for_are_not_in_vain() -> None:
+    push_events = PushEvents()
+    push_events.announced(7)
+    push_events.wait(0)
+    push_events.ran(7, productive=True)
+    for _ in range(5):
+        push_events.ran(7, productive=False)
+    push_events.announced(7)
+    assert push_events.wait(0) == ([7], {})
+
+
+def test_a_session_that_breaks_again_and_again_is_opened_later_each_time() -> None:
+    push_events = PushEvents()
+    delays = []
+    for _ in range(6):
+        push_events.listening(7)
+        push_events.lost(7, SessionLost("cut"))
+        delays.append(push_events.wait(0)[1][7])
+    assert 0 < delays[0] <= FIRST_RECONNECT
+    assert delays[5] > FIRST_RECONNECT
+
+
+def test_a_server_that_does_not_push_is_left_alone_until_an_edit() -> None:
+    push_events = PushEvents()
+    assert push_events.may_listen(7, "first edit")
+    push_events.lost(7, Refused("no", code="no-push"))
+    assert not push_events.may_listen(7, "first edit")
+    assert push_events.may_listen(7, "second edit")
+
+
+def test_what_is_forgotten_begins_anew() -> None:
+    push_events = PushEvents()
+    runs_in_vain(push_events, 5)
+    push_events.announced(7)
+    push_events.forget([7])
+    assert push_events.wait(0) == ([], {})
+    push_events.announced(7)
+    assert push_events.wait(0) == ([7], {})
+
+
+def test_a_server_that_takes_idle_and_never_tells_is_noticed() -> None:
+    """Five polls in a row found what a session that listened had not told."""
+    now = [1000.0]
+    push_events = PushEvents(lambda: now[0])
+
+    def poll(seconds: float, *, told: bool = False) -> bool | None:
+        push_events.listening(7)
+        now[0] += seconds
+        if told:
+            push_events.announced(7)
+        return push_events.ran(7, productive=True)
+
+    assert [poll(60) for _ in range(5)] == [None, None, None, None, True]
+    assert poll(60, told=True) is False  # it does tell after all
+    assert [poll(60) for _ in range(4)] == [None] * 4
+    assert poll(5) is None  # too short a time to be sure
+    push_events.listening(7)
+    now[0] += 60
+    assert push_events.ran(7, productive=False) is None  # nothing was there to be told
+    push_events.lost(7, SessionLost("gone"))
+    assert push_events.ran(7, productive=True) is None  # nobody listened

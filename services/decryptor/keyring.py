@@ -86,11 +86,10 @@ class Keyring:
             self._trust = (time.monotonic(), store)
         return store
 
-    def note_signers(self) -> None:
-        """Says which new certificates mails were believed by. Never raises: a mail does not wait
-        for what is only to be learned about its signer."""
-        trust = self._trust
-        noted = trust[1].revocations.taken() if trust is not None else []
+    def note_signers(self, trust: TrustStore) -> None:
+        """Says which new certificates mails were believed by, as `trust` noted them. Never raises:
+        a mail does not wait for what is only to be learned about its signer."""
+        noted = trust.revocations.taken()
         if not noted:
             return
         try:

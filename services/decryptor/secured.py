@@ -63,11 +63,12 @@ class SecuredMails:
         self, mails: Sequence[tuple[Claimed, bytes]], connection: Connection | None, pack: Pack
     ) -> list[Outcome]:
         started = time.monotonic()
+        trust = self.keyring.trust()
         with ExitStack() as stack:
             found = open_mails(
                 [whole for _, whole in mails],
                 self._identities(connection),
-                self.keyring.trust(),
+                trust,
                 limits=self._limits,
                 spool_dir=self.folder.path,
             )
@@ -80,7 +81,7 @@ class SecuredMails:
         seconds = (time.monotonic() - started) / len(mails)
         for opened in found:
             self.observe(opened.security, seconds)
-        self.keyring.note_signers()
+        self.keyring.note_signers(trust)
         return outcomes
 
     def search(self, mail: Claimed) -> bool:
@@ -102,6 +103,7 @@ class SecuredMails:
     ) -> Outcome:
         """A large mail, by way of a file; `reached` is told when that lies there (`SPOOLED`)."""
         started = time.monotonic()
+        trust = self.keyring.trust()
         # Without a name: nothing of it is left by a kill, and nothing is in the next one's way.
         with tempfile.TemporaryFile(dir=self.folder.path) as copy:
             for chunk in self.store.stream(mail.raw):
@@ -111,13 +113,13 @@ class SecuredMails:
             with open_mail(
                 copy,
                 self._identities(connection),
-                self.keyring.trust(),
+                trust,
                 limits=self._limits,
                 spool_dir=self.folder.path,
             ) as opened:
                 outcome = _kept(mail, opened, pack)
         self.observe(opened.security, time.monotonic() - started)
-        self.keyring.note_signers()
+        self.keyring.note_signers(trust)
         return outcome
 
     def _identities(self, connection: Connection | None) -> IdentityIndex:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import base64
 import time
 from collections.abc import Callable
 from datetime import timedelta
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
+from urllib.parse import quote
 
 import psycopg
 import pytest
@@ -15,7 +17,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from services.scheduler.revocation import learn
-from shared.certificates.revocation import check_list, issuer_key, read_list
+from shared.certificates.revocation import check_list, issuer_key, question, read_list
 from shared.clock import utc_now
 from shared.hosts import HostRules
 from shared.revocations import Revocation
@@ -156,6 +158,27 @@ def test_a_hold_ends_and_a_replayed_list_brings_nothing_back(
     learning.hasten()
     learning.learn()
     assert learning.of(alice).status == "good"
+
+
+def test_a_replayed_answer_ends_no_hold(
+    learning: Learning, ca: OpensslCa, authority_host: AuthorityHost
+) -> None:
+    alice = ca.issue("alice@example.org", responders=[authority_host.url("")])
+    asked = question(alice.certificate, ca.certificate)
+    path = "/" + quote(base64.b64encode(asked), safe="")
+    learning.note(ca, alice)
+    old = ca.answer(asked, "-ndays", "1")
+    ca.revoke(alice, "certificateHold")
+    time.sleep(1.1)  # answers are dated to the second
+    authority_host.answers[path] = ca.answer(asked, "-ndays", "1")
+    learning.learn()
+    assert learning.of(alice).status == "revoked"
+    authority_host.answers[path] = old
+    learning.hasten()
+    learning.learn()
+    assert learning.of(alice).status == "revoked"
+    assert "older than what is known" in learning.error_of(alice)
+    assert authority_host.asked == [path, path]
 
 
 def redirect(answer: BaseHTTPRequestHandler) -> None:

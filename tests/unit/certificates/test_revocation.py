@@ -246,7 +246,9 @@ def test_what_is_revoked_for_good_is_not_taken_back() -> None:
     revoked = Revocation("revoked", "crl", now(), now() + DAY, "superseded", now())
     later = Revocation("good", "crl", now() + DAY, now() + 2 * DAY)
     assert not later.is_newer(revoked)
-    assert later.is_newer(revoked._replace(reason="certificateHold"))
+    held = revoked._replace(reason="certificateHold")
+    assert later.is_newer(held)
+    assert not later._replace(as_of=now() - DAY).is_newer(held), "an older word ends no hold"
 
 
 def test_an_authority_is_its_name_and_its_key(ca: OpensslCa) -> None:

@@ -245,6 +245,36 @@ class MailQuarantined(AlertData):
 
 
 @dataclass(frozen=True, kw_only=True)
+class MailUnwanted(AlertData):
+    """A mail that the rules of every handler left out, where administrators ask to be told.
+
+    `name`: of the connection, whose mails are told of together; `count`: how many, of which
+    `message_id` was the first.
+    """
+
+    kind = "mail-unwanted"
+    level = Severity.WARNING
+    about = "connection/{0.connection_id}/unwanted"
+    episode = "unwanted/{0.message_id}"
+    path = "{0._path}"
+    text = "No handler wants {0._mails} of connection “{0.name}”: the rules of each left it out."
+
+    message_id: str
+    connection_id: int
+    count: int = 1
+
+    @property
+    def _path(self) -> str:
+        if self.count == 1:
+            return f"/mails/{self.message_id}"
+        return f"/mails?connection={self.connection_id}&state=unwanted"
+
+    @property
+    def _mails(self) -> str:
+        return "a mail" if self.count == 1 else f"{self.count:,} mails"
+
+
+@dataclass(frozen=True, kw_only=True)
 class _OfHandler(AlertData):
     about = "handler/{0.handler_id}"
     path = "/handlers/{0.handler_id}"

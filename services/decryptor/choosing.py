@@ -54,15 +54,16 @@ class Standing:
     def choice(self, mail: Claimed, facts: Callable[[], RuleFacts]) -> Choice:
         """Decides; what was decided before stands."""
         asked = {target.handler_id for target in self.asked(mail)}
+        had = self.had_by(mail) | mail.had_handlers
         return choose(
             [
                 target.candidate
                 for target in self.targets
-                if target.handler_id in asked or target.takes(mail.connection_id)
+                if target.handler_id in asked | had or target.takes(mail.connection_id)
             ],
             facts,
             asked=asked,
-            had=self.had_by(mail) | mail.had_handlers,
+            had=had,
             chosen=mail.chosen or frozenset(),
             left_out=self.left_out.get(mail.id),
         )

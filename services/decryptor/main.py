@@ -132,6 +132,7 @@ def build(settings: DecryptorSettings) -> Decryptor:
             settings.inline_max_bytes,
             MailFactsReader(settings.text_max_bytes, folder),
             EventSigner(vault),
+            settings.alert_unwanted,
         ),
         settings=settings,
         claims=Claims(database, settings.claim_seconds),

@@ -18,6 +18,7 @@ from services.decryptor.choosing import Standing
 from services.decryptor.events import compose
 from services.decryptor.mail_facts import MailFactsReader
 from services.decryptor.signing import EventSigner
+from shared.alerts import MailUnwanted
 from shared.clock import utc_now
 from shared.connections import Connection
 from shared.errors import SecretKeyMissing, SecretUnreadable
@@ -26,7 +27,7 @@ from shared.messages import Outcome, RawRef
 from shared.queueing.output import Output, Publication, QueueLost
 from shared.rules.choosing import Choice
 from shared.rules.facts import RuleFacts, kept
-from shared.storage import outbox
+from shared.storage import alerts, outbox
 from shared.storage.outbox import Claimed, Release, Target
 from shared.storage.pool import Database, Session
 from shared.store import Store
@@ -95,6 +96,8 @@ class Publisher:
     inline_max_bytes: int
     facts: MailFactsReader
     signer: EventSigner
+    #: Whether people are told of mails that no handler wants.
+    alert_unwanted: bool = False
 
     def publish(
         self,
@@ -145,6 +148,12 @@ class Publisher:
             outbox.record_deliveries(session, [row for row in confirmed if row[0] in held])
             facts = {i: kept(batch.facts[i]) for i in finished if i in batch.facts}
             outbox.finish(session, token, finished, facts, unwanted)
+            if self.alert_unwanted:
+                _tell(
+                    session,
+                    [m for m in ours if m.initial and m.id in unwanted and m.id in held],
+                    connections,
+                )
             outbox.record_outcomes(session, [ready[r.id][0] for r in given_back if r.id in held])
             outbox.release(session, token, given_back)
             return finished
@@ -243,6 +252,20 @@ def _targets(mail: Claimed, standing: Standing, choice: Choice | None) -> list[T
         missing &= choice.chosen
     wanted = missing | mail.repeat_handlers
     return [target for target in standing.targets if target.handler_id in wanted]
+
+
+def _tell(
+    session: Session, unwanted: Sequence[Claimed], connections: Mapping[int, Connection]
+) -> None:
+    """Raises the alert of mails that no handler wants."""
+    for mail in unwanted:
+        connection = connections.get(mail.connection_id)
+        alert = MailUnwanted(
+            name=connection.name if connection else "",
+            message_id=str(mail.id),
+            connection_id=mail.connection_id,
+        )
+        alerts.raise_together(session, alert)
 
 
 def _first_of_each(releases: Sequence[Release]) -> list[Release]:

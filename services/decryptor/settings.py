@@ -30,6 +30,10 @@ class DecryptorSettings(Settings):
         default=Path(tempfile.gettempdir()),
         description="Large mails are decrypted through files here",
     )
+    alert_unwanted: bool = Field(
+        default=False,
+        description="Tell the webhooks of mails that the rules of every handler left out",
+    )
     trust_system: bool = Field(
         default=False,
         description="Trust the operating system's authorities for signatures too, though that "

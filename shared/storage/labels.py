@@ -37,11 +37,12 @@ class Double:
 @dataclass(slots=True)
 class Sorted:
     """`doubles` are had. Of `waiting` (UIDs) it shows later whether they are, too: their mail is
-    not yet handed over. `only_for`: UIDs to be fetched for these handlers alone."""
+    not yet handed over. `only_for`: UIDs to be fetched for these handlers alone, and
+    which handlers had them: in a group that may be another one."""
 
     doubles: list[Double] = field(default_factory=list)
     waiting: set[int] = field(default_factory=set)
-    only_for: dict[int, list[int]] = field(default_factory=dict)
+    only_for: dict[int, tuple[list[int], list[int]]] = field(default_factory=dict)
 
 
 def sort_out(session: Session, connection: Connection, found: Mapping[int, int]) -> Sorted:
@@ -61,13 +62,14 @@ def sort_out(session: Session, connection: Connection, found: Mapping[int, int])
         twins = had.get(gmail_id)
         if twins is None:
             continue
-        missing = taking.difference(*(handlers for *_, handlers in twins))
+        had_by = {handler for *_, handlers in twins for handler in handlers}
+        missing = taking - had_by
         if any(waiting for _, _, waiting, _ in twins):
             answer.waiting.add(uid)
         elif not missing:
             answer.doubles.append(Double(uid, gmail_id, *twins[0][:2]))
-        elif missing != taking:
-            answer.only_for[uid] = sorted(missing)
+        elif had_by:
+            answer.only_for[uid] = (sorted(missing), sorted(had_by))
     return answer
 
 

@@ -57,22 +57,24 @@ def commit_batch(
     place: Place,
     messages: Sequence[NewMessage],
     refused: Sequence[Refused] = (),
-    only_for: Mapping[int, Sequence[int]] | None = None,
+    only_for: Mapping[int, tuple[Sequence[int], Sequence[int]]] | None = None,
 ) -> None:
     """Records a batch whose bytes are durable; what was refused goes to quarantine.
 
     All or nothing: the mails, the work that follows from them (to publish, to settle) and the
-    knowledge that they were had. `only_for` names the handlers (ids) that mails are for, by UID,
-    where not all that take the connection need them. Raises LeaseLost where somebody took the
-    mailbox over.
+    knowledge that they were had. `only_for` names the handlers (ids) that mails are for and those
+    that had them, by UID, where some had them under another label. Raises LeaseLost where somebody
+    took the mailbox over.
     """
     leases.assert_held(session, lease)
     if messages:
         _insert(session, place, messages)
     for message in messages if only_for else ():
-        handlers = only_for.get(int(message.native_key)) if only_for else None
-        if handlers is not None:
-            session.execute(_SQL["restrict_outbox"], {"id": message.id, "handlers": list(handlers)})
+        limited = only_for.get(int(message.native_key)) if only_for else None
+        if limited is not None:
+            handlers, had = limited
+            values = {"id": message.id, "handlers": list(handlers), "had": list(had)}
+            session.execute(_SQL["restrict_outbox"], values)
     keys: list[Key] = [item.key for item in refused]
     if place.uid_validity is None:
         contents = {message.native_key: message.header_digest for message in messages}

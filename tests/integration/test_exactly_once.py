@@ -55,3 +55,35 @@ def test_two_thousand_mails(
         assert len(left) == COUNT
     with contextlib.suppress(FileNotFoundError):
         assert list((tmp_path / "store" / "spool").iterdir()) == []
+
+
+@pytest.mark.promise("R1", "R3", "I3")
+def test_two_thousand_mails_among_three_handlers_of_a_group(
+    mails: list[bytes],
+    dovecot: Dovecot,
+    mail_user: str,
+    broker_url: str,
+    build_house: Callable[..., House],
+) -> None:
+    """Each mail is with exactly one of them, and every other says why it is not there."""
+    dovecot.deliver(mail_user, mails)
+    house = build_house(broker_url)
+    house.add_handler("small", group="desk", position=1, rules={"accept": [{"size": "< 3 KB"}]})
+    house.add_handler(
+        "expert", group="desk", position=2, rules={"expression": 'subject.matches("[02468]$")'}
+    )
+    house.add_handler("rest", group="desk", position=3)
+    house.add_handler("all")
+    house.start("scheduler", "fetcher", "fetcher", "decryptor", "decryptor")
+    house.watch(dovecot, mail_user)
+    house.wait_settled(COUNT, seconds=120)
+    house.stop()
+    had = {
+        name: [event["data"]["sha256"] for event in open_queue(broker_url, name).events()]
+        for name in ("small", "expert", "rest", "all")
+    }
+    assert all(had.values())
+    assert sorted(had["small"] + had["expert"] + had["rest"]) == digests(mails)
+    assert sorted(had["all"]) == digests(mails)
+    assert house.count("delivery") == 2 * COUNT
+    assert house.count("filtered") == 2 * COUNT

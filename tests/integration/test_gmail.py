@@ -111,6 +111,29 @@ def test_a_handler_of_one_label_has_what_another_handler_had_already(
     assert received(redis_url, "archive") == received(redis_url, "tickets") == ["for both"]
 
 
+@pytest.mark.promise("I9", "R1")
+def test_under_another_label_a_mail_stays_with_the_handler_of_its_group(
+    house: House, gmail: GmailFront, gmail_dovecot: Dovecot, redis_url: str, mail_user: str
+) -> None:
+    """Neither does another one of the group get it, nor one whose rules leave it out."""
+    gmail_dovecot.deliver(mail_user, [mail("for the desk")])
+    inbox = watch(house, gmail, mail_user)
+    house.add_handler("first", group="desk", position=1, connections=[inbox])
+    house.add_handler("second", group="desk", position=2)
+    house.add_handler("choosy", rules={"accept": [{"folder": "Support"}]})
+    house.add_handler("never", rules={"reject": [{"subject": "desk"}]})
+    house.start("scheduler", "fetcher", "decryptor")
+    house.wait_settled(1)
+    label(gmail_dovecot, mail_user, "Support")
+    support = watch(house, gmail, mail_user, "Support")
+    house.fetch_now(support)
+    house.wait(lambda: received(redis_url, "choosy") == ["for the desk"], "the other label")
+    all_settled(house)
+    house.stop()
+    assert received(redis_url, "first") == ["for the desk"]
+    assert received(redis_url, "second") == received(redis_url, "never") == []
+
+
 @pytest.mark.promise("M9")
 def test_another_folder_of_the_same_account_brings_no_mail_again(
     house: House, gmail: GmailFront, gmail_dovecot: Dovecot, redis_url: str, mail_user: str

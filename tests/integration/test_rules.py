@@ -4,15 +4,20 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from email import message_from_bytes, policy
 from email.message import EmailMessage
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from cli.demo.certificate import DemoCertificate
+from cli.demo.samples import encrypted
 from services.decryptor.decrypting import STEPS_WITH_RULES
 from shared.rules.conditions import FIELDS
 from shared.storage import messages, outbox
 from tests.integration.api.conftest import Api
+from tests.integration.test_interruption import lose_queue
 from tests.rig.events import open_queue
 from tests.rig.house import House
 from tests.rig.interruption import MAILS, MAY_REPEAT, SETTINGS
@@ -298,3 +303,100 @@ def test_what_it_would_have_taken_is_delivered_when_asked_for(
     assert subjects == ["plain", "machine"]  # once each, and not what the other of its group has
     left = house.query("SELECT m.subject FROM message AS m WHERE m.unwanted ORDER BY 1")
     assert left == [("large",), ("secret",), ("signed",)]
+
+
+@pytest.mark.promise("R3", "H5")
+def test_people_are_told_of_mails_that_no_handler_wants_where_they_ask_for_it(
+    redis_url: str, dovecot: Dovecot, mail_user: str, build_house: Callable[..., House]
+) -> None:
+    dovecot.deliver(mail_user, letters())
+    house = build_house(redis_url, alert_unwanted="true")
+    house.add_handler("tickets", rules={"accept": [{"subject": "plain"}]})
+    house.start("scheduler", "fetcher", "decryptor")
+    connection = house.watch(dovecot, mail_user, name="Desk")
+    house.wait(lambda: house.count("message") == 6 and house.count("outbox") == 0, "all decided")
+    house.stop()
+    rows = house.query("SELECT data FROM alert WHERE kind = 'mail-unwanted' ORDER BY id")
+    assert sum(row[0]["count"] for row in rows) == 5
+    assert len(rows) <= 2  # told together
+    assert {(row[0]["name"], row[0]["connection_id"]) for row in rows} == {("Desk", connection)}
+
+
+@pytest.mark.promise("R3")
+def test_delivered_again_to_all_a_mail_asks_the_rules_of_handlers_that_never_had_it(
+    redis_url: str, dovecot: Dovecot, mail_user: str, build_house: Callable[..., House]
+) -> None:
+    dovecot.deliver(mail_user, letters()[:2])
+    house = build_house(redis_url)
+    house.add_handler("archive")
+    house.start("scheduler", "fetcher", "decryptor")
+    house.watch(dovecot, mail_user)
+    house.wait_settled(2)
+    house.add_handler("new", rules={"accept": [{"subject": "pdf"}]})
+    ids = [row[0] for row in house.query("SELECT id FROM message")]
+    with house.database.transaction() as session:
+        outbox.redeliver(session, ids)
+    house.wait(lambda: house.count("outbox") == 0, "all is delivered again")
+    house.stop()
+    assert len(open_queue(redis_url, "archive").events()) == 4
+    (event,) = open_queue(redis_url, "new").events()
+    assert event["data"]["headers"]["subject"] == "pdf"
+
+
+@pytest.mark.promise("R1", "I2")
+def test_a_lost_queue_is_filled_with_what_was_for_its_handler_and_nothing_else(
+    broker_url: str, dovecot: Dovecot, mail_user: str, build_house: Callable[..., House]
+) -> None:
+    """Although the rules are others by then, and another of the group would have it."""
+    dovecot.deliver(mail_user, letters())
+    house = build_house(broker_url)
+    house.add_handler("first", group="desk", position=1, rules={"accept": [{"subject": "p"}]})
+    house.add_handler("second", group="desk", position=2)
+    house.start("scheduler", "fetcher", "decryptor")
+    house.watch(dovecot, mail_user)
+    house.wait_settled(6)
+    before = sorted(e["id"] for e in open_queue(broker_url, "first").events())
+    house.change_handler("first", rules={"accept": [{"subject": "large"}]})
+    lose_queue(house, broker_url, "first")
+    house.wait(lambda: (house.hurry(), house.count("outbox"))[1] == 0, "all is published")
+    house.stop()
+    after = {name: open_queue(broker_url, name).events() for name in ("first", "second")}
+    assert sorted(event["id"] for event in after["first"]) == before
+    assert {event["id"] for event in after["second"]}.isdisjoint(before)
+    assert len(after["second"]) == 6 - len(before)
+
+
+def test_a_mail_that_is_opened_later_is_decided_anew(
+    redis_url: str,
+    dovecot: Dovecot,
+    mail_user: str,
+    build_house: Callable[..., House],
+    tmp_path: Path,
+) -> None:
+    """Its parts were not known before; who had it already has it again, opened."""
+    certificate = DemoCertificate.of(tmp_path / "keys")
+    plain = message_from_bytes(letters()[1], policy=policy.SMTP)
+    assert isinstance(plain, EmailMessage)
+    sample = encrypted(plain, certificate)
+    dovecot.deliver(mail_user, [sample])
+    house = build_house(redis_url)
+    house.add_handler("pictures", rules={"accept": [{"part": "image/*"}]})
+    house.add_handler("secrets", rules={"accept": [{"subject": "nothing"}, {"size": "< 10"}]})
+    house.add_handler("opened", rules={"reject": [{"part": "application/pkcs7-mime"}]})
+    house.start("scheduler", "fetcher", "decryptor")
+    connection = house.watch(dovecot, mail_user)
+    house.wait_settled(1)
+    # In doubt it went to who might want it.
+    assert len(open_queue(redis_url, "pictures").events()) == 1
+    assert open_queue(redis_url, "opened").events() == []
+    house.add_certificate(certificate, connection)
+    (message_id,) = house.query("SELECT id FROM message")[0]
+    with house.database.transaction() as session:
+        outbox.redeliver(session, [message_id])
+        outbox.reopen(session, [message_id])
+    house.wait(lambda: house.count("outbox") == 0, "it is opened")
+    house.stop()
+    (event,) = open_queue(redis_url, "opened").events()
+    assert event["data"]["security"]["status"] == "decrypted"
+    assert len(open_queue(redis_url, "pictures").events()) == 2
+    assert open_queue(redis_url, "secrets").events() == []

@@ -26,6 +26,7 @@ from shared.alerts import (
     HandlerBacklogOld,
     HandlerBacklogRecovered,
     MailQuarantined,
+    MailUnwanted,
     ServiceFailing,
     ServiceRecovered,
     Template,
@@ -55,6 +56,10 @@ SAMPLES: list[tuple[AlertData, str]] = [
             name="Box", entry_id=_ENTRY, connection_id=1, code="x", reason="Too large.", count=38
         ),
         "38 mails of connection “Box” are in quarantine: Too large.",
+    ),
+    (
+        MailUnwanted(name="Box", message_id=_ENTRY, connection_id=1),
+        "No handler wants a mail of connection “Box”",
     ),
     (HandlerBacklogOld(name="Box", handler_id=1, backlog=9, oldest_at=None), "9 mails wait"),
     (HandlerBacklogRecovered(name="Box", handler_id=1, backlog=0, oldest_at=None), "caught up"),

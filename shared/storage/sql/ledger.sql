@@ -16,13 +16,9 @@ SELECT id, %(connection_id)s, now() + make_interval(secs => %(grace)s)
 FROM unnest(%(ids)s::uuid[]) AS id;
 
 -- name: restrict_outbox
--- Only these handlers may have this mail: the others that take it had it under another label.
-UPDATE outbox AS o SET initial = false, asked_handlers = %(handlers)s::bigint[],
-    had_handlers = ARRAY(
-        SELECT h.id FROM handler AS h
-        WHERE h.enabled AND h.id <> ALL(%(handlers)s::bigint[]) AND (h.all_connections OR EXISTS (
-            SELECT FROM handler_connection AS hc
-            WHERE hc.handler_id = h.id AND hc.connection_id = o.connection_id)))
+-- Only these handlers may have this mail: others had it under another label.
+UPDATE outbox SET initial = false, asked_handlers = %(handlers)s::bigint[],
+    had_handlers = %(had)s::bigint[]
 WHERE message_id = %(id)s;
 
 -- name: insert_settlements

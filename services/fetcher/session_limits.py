@@ -74,6 +74,12 @@ class LearnedLimits:
             allowed, until = self._allowed.get(place, (configured, 0.0))
         return min(configured, allowed) if time.monotonic() < until else configured
 
+    def knows(self, place: str) -> bool:
+        """Whether the limit of `place` was met within the last hour."""
+        with self._lock:
+            _, until = self._allowed.get(place, (0, 0.0))
+        return time.monotonic() < until
+
     def learn(self, place: str, allowed: int) -> None:
         """`place` takes so many sessions of ours, and no more."""
         with self._lock:

@@ -32,8 +32,10 @@ LONGEST_IDLE_MINUTES = 20
 _UNTIL_FREE_S = (0.3, 1.2)
 #: Seconds to wait for a session that begins to listen at this moment.
 _BEGIN_S = 2.0
-#: How often in a row a connection waits for other fetchers to give way.
+#: How often in a row a connection waits for a place at a server whose limit explains a refusal
+#: before the login (some seconds each time): where it is known, and where it is only likely.
 _TURNED_AWAY = 12
+_TURNED_AWAY_UNKNOWN = 3
 #: Of each limit, one fifth (one session at least) never listens: polls of other folders need it.
 _NEVER_LISTENING = 5
 
@@ -160,12 +162,10 @@ class SessionPool:
         with self._lock:
             have = self._count[place] - 1
         if have < 1:
-            # Others have a minute to give way: if it is not that, it has to show.
-            self._turned_away[connection.id] += 1
-            patient = self._turned_away[connection.id] <= _TURNED_AWAY and concerns_host(failure)
-            if patient and self._crowded_host(places[0]):
-                raise HostBusy(f"Others keep sessions at {places[0]}: {failure}") from failure
-            raise failure
+            known = self._learned.knows(places[0]) or (
+                concerns_host(failure) and self._crowded_host(places[0])
+            )
+            raise self._turned_away_by(connection, places[0], failure, known=known)
         told = says_too_many(failure)
         # At a mailbox one place more is left: for the person whose mailbox it is.
         spare = max(1, have // 10) if place == places[1] else have // 10
@@ -189,7 +189,28 @@ class SessionPool:
             return mailbox
         if told:
             raise HostBusy(f"{place} takes no more sessions: {failure}") from failure
-        raise failure  # room was made in vain: the server has another reason
+        # Another run may have taken the room that was made, or the server has another reason.
+        known = self._learned.knows(place)
+        raise self._turned_away_by(
+            connection, place, failure, known=known, likely=True
+        ) from failure
+
+    def _turned_away_by(
+        self,
+        connection: Connection,
+        place: str,
+        failure: StepFailed,
+        *,
+        known: bool,
+        likely: bool = False,
+    ) -> PosthouseError:
+        """What to raise for a session that the server does not take: HostBusy as long as its limit
+        explains that, and the failure itself once it explains too much."""
+        self._turned_away[connection.id] += 1
+        patience = _TURNED_AWAY if known else _TURNED_AWAY_UNKNOWN if likely else 0
+        if concerns_host(failure) and self._turned_away[connection.id] <= patience:
+            return HostBusy(f"{place} takes no more sessions for now: {failure}")
+        return failure
 
     def _crowded(self, places: tuple[str, str]) -> str:
         """Where a refusal after the login belongs: the mailbox, if it has other sessions."""

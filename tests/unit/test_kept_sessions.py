@@ -194,6 +194,38 @@ def test_room_made_in_vain_is_no_limit_but_the_servers_own_trouble() -> None:
 
 
 @pytest.mark.promise("M27")
+@pytest.mark.parametrize("step", ["tcp", "tls", "greeting"])
+def test_room_that_another_run_took_is_waited_for(step: str) -> None:
+    """The server says nothing of a limit: one session gave way, and somebody else was quicker."""
+    opened = Opened()
+    sessions = pool(opened)
+    for number in range(4):
+        use(sessions, connection(number))
+    opened.failure = SessionLost("The mail server closed the connection.", step=step)
+    with pytest.raises(HostBusy, match="no more sessions for now"):
+        sessions.take(connection(7))
+    opened.failure = None
+    assert not use(sessions, connection(7))
+
+
+@pytest.mark.promise("M27")
+@pytest.mark.parametrize("step", ["tcp", "tls", "greeting"])
+def test_a_known_limit_explains_a_refusal_for_a_minute_and_no_longer(step: str) -> None:
+    opened = Opened()
+    opened.most = 1
+    sessions = pool(opened)
+    for number in (1, 2):  # the limit is met, and known from now on
+        use(sessions, connection(number))
+    sessions.drop([1, 2])
+    opened.failure = SessionLost("The mail server closed the connection.", step=step)
+    for _ in range(12):
+        with pytest.raises(HostBusy):
+            sessions.take(connection(3))
+    with pytest.raises(SessionLost, match="closed the connection"):
+        sessions.take(connection(3))
+
+
+@pytest.mark.promise("M27")
 def test_sessions_in_use_are_no_reason_to_call_a_server_broken() -> None:
     opened = Opened()
     opened.most = 1

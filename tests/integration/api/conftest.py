@@ -12,14 +12,17 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit, urlunsplit
 
 import httpx
+import psycopg
 import pytest
 import requests
 
 from cli.main import main
 from services.admin.main import Admin, build
 from services.admin.settings import AdminSettings
+from shared.storage.migrate import grant
 from shared.storage.pool import Database
 from shared.vault import new_key
 from tests.servers.dovecot import Dovecot
@@ -31,13 +34,18 @@ TOKEN = "bootstrap-canary-4711"
 
 
 class Api:
-    """The service in a thread of this process, on a port of its own, and a client of it."""
+    """The service in a thread of this process, on a port of its own, and a client of it.
+
+    It works under its own role, as it is installed; `execute` is the owner of `database_url`, who
+    may do more.
+    """
 
     def __init__(self, database_url: str, folder: Path, **settings: Any) -> None:
+        self.owner_url = database_url
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         values: dict[str, Any] = dict(  # noqa: C408
-            database_url=database_url,
+            database_url=admins_own(database_url),
             broker_url="redis://127.0.0.1:1/0",
             store_url=f"file://{folder}",
             secret_keys=(new_key(),),
@@ -98,9 +106,19 @@ class Api:
         return found
 
     def execute(self, sql: str, **values: Any) -> list[tuple[Any, ...]]:
-        with self.database.transaction() as session:
-            cursor = session.execute(sql, values)
+        with psycopg.connect(self.owner_url) as session:
+            cursor = session.execute(sql.encode(), values)
             return cursor.fetchall() if cursor.description else []
+
+
+def admins_own(database_url: str) -> str:
+    """The address under the role of the admin service, made where it is missing."""
+    parts = urlsplit(database_url)
+    role = f"{parts.path.strip('/')}_admin"
+    url = urlunsplit(parts._replace(netloc=f"{role}:secret@{parts.netloc.rpartition('@')[2]}"))
+    with Database(database_url, size=1) as database:
+        grant(database, {"admin": url})
+    return url
 
 
 @pytest.fixture(scope="module")

@@ -140,3 +140,13 @@ def test_health_needs_no_token_and_tells_no_secret(api: Api) -> None:
         assert answer.status_code == 200
         assert TOKEN not in answer.text
     assert "posthouse_http_requests_total" in httpx.get(api.url + "/metrics").text
+
+
+def test_the_service_under_test_has_the_rights_of_admin_and_no_more(api: Api) -> None:
+    """As it is installed: what its role lacks is found by the test of the page that needs it."""
+    with api.database.transaction() as session:
+        (role, owns) = session.execute(
+            "SELECT current_user, EXISTS (SELECT FROM pg_tables WHERE tableowner = current_user)"
+        ).fetchone() or ("", True)
+    assert role.endswith("_admin")
+    assert not owns

@@ -166,11 +166,14 @@ def test_what_the_ledger_keeps_answers_as_the_mail_does() -> None:
     assert found == {
         "k": "auto-reply",
         "d": ["a+b@example.org"],
-        "p": ["text/plain", "image/png"],
-        "a": ["dmarc=fail"],
+        "p": "t image/png",
+        "a": "dmarc=fail",
     }
     plain = read_facts(region(b"Subject: x\r\n\r\nHi"), trusted=(), text_limit=0)
     assert kept(plain.to_json()) == {}
+    again = with_kept(RuleFacts(), found, opened=True)
+    assert again.parts == ("text/plain", "image/png")
+    assert again.authentication == ("dmarc=fail",)
     answered = with_kept(RuleFacts(), {}, opened=True)
     assert (answered.kind, answered.parts) == ("person", ("text/plain",))
 

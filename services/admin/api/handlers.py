@@ -61,7 +61,8 @@ def update(ctx: Ctx, handler_id: IdInPath, body: HandlerChanges) -> HandlerOut:
     return shown(handlers.update_handler(ctx, handler_id, body))
 
 
-@router.post("/{handler_id}/rules/dry-run", dependencies=[LOOK], responses=responses(404))
+# Who tries rules can find out what is inside encrypted mails, as who reads them can.
+@router.post("/{handler_id}/rules/dry-run", dependencies=[OPERATE], responses=responses(404))
 def dry_run(ctx: Ctx, handler_id: IdInPath, body: DryRunIn | None = None) -> DryRunOut:
     """What rules would have taken of past mails, before they are saved; five seconds at most."""
     body = body or DryRunIn()

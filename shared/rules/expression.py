@@ -79,7 +79,7 @@ def answer(text: str, facts: RuleFacts) -> tuple[bool | None, str]:
         if value.type().name() == "BOOL":
             return bool(value.value()), ""
         problem = str(value.value())
-    except RuntimeError as error:
+    except Exception as error:  # whatever a mail holds: it is given in doubt, and never lost
         problem = _words(error)
     return None, problem.splitlines()[0][:120] if problem else "no answer"
 
@@ -131,7 +131,7 @@ def _environment() -> Any:
     )
 
 
-def _words(error: RuntimeError) -> str:
+def _words(error: Exception) -> str:
     """The library's own sentence, without its status words."""
     first = str(error).split("\n")[0]
     for word in ("INVALID_ARGUMENT: ", "CANCELLED: ", "INTERNAL: ", "ERROR: <input>:"):

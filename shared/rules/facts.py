@@ -6,7 +6,6 @@ A fact that is None could not be read, or was not kept: what asks it is answered
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from itertools import islice
 from typing import Any, Final, NamedTuple
 
 #: The ledger keeps so much of each, whatever a mail holds.
@@ -65,18 +64,20 @@ def kept(mail: Mapping[str, Any]) -> dict[str, Any]:
     """
     if "problem" in mail:
         return {"x": 1}
-    parts = list(dict.fromkeys(_lower(part["content_type"] for part in mail.get("parts", ()))))
-    all_kept = len(parts) <= _MOST_KEPT and not mail.get("parts_left_off")
-    found = {
-        "k": "" if (kind := mail.get("kind", _PERSON)) == _PERSON else kind,
-        "d": _lower(one["address"] for one in mail.get("delivered_to", ())),
-        "p": "" if parts == ["text/plain"] else _joined(_SHORT.get(p, p) for p in parts),
-        "m": 0 if all_kept else 1,
-        "a": _joined(
-            _lower(f"{one['method']}={one['result']}" for one in mail.get("authentication", ()))
-        ),
-    }
-    return {name: value for name, value in found.items() if value}
+    found: dict[str, Any] = {}
+    if (kind := mail.get("kind", _PERSON)) != _PERSON:
+        found["k"] = kind
+    if delivered := mail.get("delivered_to"):
+        found["d"] = [_lower(one["address"]) for one in delivered[:_MOST_KEPT]]
+    types = list(dict.fromkeys([part["content_type"] for part in mail.get("parts", ())]))
+    if types != ["text/plain"]:
+        found["p"] = _joined([_SHORT.get(one) or _lower(one) for one in types[:_MOST_KEPT]])
+    if len(types) > _MOST_KEPT or mail.get("parts_left_off"):
+        found["m"] = 1
+    if results := mail.get("authentication"):
+        told = [_lower(f"{one['method']}={one['result']}") for one in results[:_MOST_KEPT]]
+        found["a"] = _joined(told)
+    return found
 
 
 def with_kept(facts: RuleFacts, found: Mapping[str, Any] | None, *, opened: bool) -> RuleFacts:
@@ -98,12 +99,12 @@ def with_kept(facts: RuleFacts, found: Mapping[str, Any] | None, *, opened: bool
 
 def _joined(texts: Iterable[str]) -> str:
     """Types and results hold no space; one that does is none that a rule could ask for."""
-    return " ".join(text.replace(" ", "") for text in islice(texts, _MOST_KEPT))
+    return " ".join([text.replace(" ", "") for text in texts])
 
 
-def _lower(texts: Iterable[str]) -> list[str]:
-    # Neither NUL nor half a surrogate pair can stand in Postgres' JSON.
-    return [
-        text.lower()[:_LONGEST_KEPT].replace("\0", "").encode("utf-8", "replace").decode()
-        for text in islice(texts, 200)
-    ]
+def _lower(text: str) -> str:
+    """Cut, and without what cannot stand in Postgres' JSON: NUL, half of a surrogate pair."""
+    text = text[:_LONGEST_KEPT].lower()
+    if text.isascii() and text.isprintable():
+        return text
+    return text.replace("\0", "").encode("utf-8", "replace").decode()

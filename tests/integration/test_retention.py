@@ -83,9 +83,15 @@ def test_published_mails_go_after_the_retention_with_their_bytes(
         ref = keep(store, [b"mail of %d days ago" % back], at)[0]
         identifier = add_message(session, connection, at, ref=ref)
         (gone if back > DAYS else kept).append((identifier, ref))
+        session.execute(
+            "INSERT INTO filtered VALUES (%s, 1, now(), 'rules', 'no rule accepts it')",
+            (identifier,),
+        )
         housekeeping(database, store, at, DAYS)
     report = housekeeping(database, store, NOW, DAYS)
     assert ids(session) == {identifier for identifier, _ in kept}
+    left_out = session.execute("SELECT message_id FROM filtered").fetchall()
+    assert {row[0] for row in left_out} == ids(session)
     assert all(can_read(store, ref) for _, ref in kept)
     assert not any(can_read(store, ref) for _, ref in gone)
     assert report.dropped == (f"message_{NOW - 31 * DAY:%Y%m%d}",)

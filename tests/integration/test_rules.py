@@ -177,14 +177,14 @@ def test_in_a_group_exactly_one_handler_has_each_mail(
 @pytest.mark.parametrize("step", STEPS_WITH_RULES)
 def test_killed_at_any_step_while_the_rules_change_each_mail_has_one_handler_of_a_group(
     step: str,
-    redis_url: str,
+    broker_url: str,
     dovecot: Dovecot,
     mail_user: str,
     build_house: Callable[..., House],
 ) -> None:
     """The decryptor dies with mails in hand, the rules are turned round, another one goes on."""
     dovecot.deliver(mail_user, MAILS)
-    house = build_house(redis_url, **SETTINGS)
+    house = build_house(broker_url, **SETTINGS)
     house.add_handler("first", group="desk", position=1, rules={"reject": [{"subject": "zzz"}]})
     house.add_handler("second", group="desk", position=2)
     house.add_handler("none", rules={"accept": [{"subject": "zzz"}]})
@@ -198,7 +198,7 @@ def test_killed_at_any_step_while_the_rules_change_each_mail_has_one_handler_of_
     house.start("decryptor")
     house.wait_settled(len(MAILS))
     house.stop()
-    had = {name: open_queue(redis_url, name).events() for name in ("first", "second", "none")}
+    had = {name: open_queue(broker_url, name).events() for name in ("first", "second", "none")}
     assert had["none"] == []
     times = Counter(event["id"] for event in had["first"] + had["second"])
     assert max(times.values()) <= (2 if step in MAY_REPEAT else 1)

@@ -6,11 +6,14 @@ import resource
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from shared.errors import InvalidInput
 from shared.mail.facts import read_facts
 from shared.mail.region import region
 from shared.rules.choosing import BY_GROUP, BY_RULES, Candidate, choose
+from shared.rules.conditions import FIELDS
 from shared.rules.facts import RuleFacts, kept, with_kept
 from shared.rules.ruleset import Rules, read_rules
 
@@ -180,6 +183,21 @@ def test_what_the_ledger_keeps_answers_as_the_mail_does() -> None:
 
 FIRST = Candidate(1, "first", rules({"subject": "a"}), "desk", 5)
 SECOND = Candidate(2, "second", Rules(), "desk", 9)
+VALUES: dict[str, list[Any]] = {
+    "recipient": ["a@b", "@*.b"],
+    "tag": ["x"],
+    "sender": ["b.example"],
+    "subject": ["x"],
+    "header": ["x", "x: y"],
+    "kind": ["list"],
+    "size": ["> 3"],
+    "part": ["a/*"],
+    "folder": ["INBOX"],
+    "connection": ["x"],
+    "authentication": ["spf=none", "spf=pass"],
+    "signature": ["valid"],
+    "encrypted": [True],
+}
 ALONE = Candidate(3, "alone")
 
 
@@ -207,3 +225,53 @@ def test_facts_are_read_only_where_a_rule_asks() -> None:
         raise AssertionError("read")
 
     assert choose([SECOND, ALONE], facts, asked={2, 3}).chosen == {2, 3}
+
+
+#: Anything that JSON can say, near enough to rules that some of it is.
+_JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=20) | st.sampled_from(["> 3 KB"]),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from([*FIELDS, "accept", "reject", "expression"]) | st.text(max_size=5),
+            inner,
+            max_size=3,
+        )
+    ),
+    max_leaves=12,
+)
+_TEXTS = st.text(max_size=30)
+_FACTS = st.builds(
+    RuleFacts,
+    connection=_TEXTS,
+    sender=_TEXTS,
+    addressed=st.lists(_TEXTS, max_size=3).map(tuple),
+    subject=_TEXTS | st.just("\ud800"),
+    envelope=st.none() | st.lists(_TEXTS, max_size=3).map(tuple),
+    kind=st.none() | _TEXTS,
+    parts=st.none() | st.lists(_TEXTS, max_size=3).map(tuple),
+    authentication=st.none() | st.lists(_TEXTS, max_size=3).map(tuple),
+    headers=st.none() | st.dictionaries(_TEXTS, st.lists(_TEXTS, max_size=2), max_size=3),
+)
+
+
+@settings(max_examples=200, deadline=None)
+@given(value=_JSON)
+def test_anything_is_either_rules_that_come_back_the_same_or_refused(value: Any) -> None:
+    try:
+        made = read_rules(value)
+    except InvalidInput:
+        return
+    assert read_rules(made.to_json()) == made
+
+
+@settings(max_examples=200, deadline=None)
+@given(facts=_FACTS)
+def test_whatever_a_mail_says_rules_have_an_answer(facts: RuleFacts) -> None:
+    for field, values in VALUES.items():
+        for value in values:
+            rules({field: value}).judge(facts)
+    verdict = rules(
+        expression='subject.contains(sender) || parts.exists(p, p == kind) || "x" in headers'
+    ).judge(facts)
+    assert verdict.takes in (True, False, None)

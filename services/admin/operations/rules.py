@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
 
@@ -25,8 +25,6 @@ DAYS: Final = 30
 MOST_DAYS: Final = 366
 MOST_LISTED: Final = 100
 _PAGE: Final = 2000
-#: Stands for the id of a handler that is still to be added: the last in its group.
-_NEW: Final = 2**62
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,7 +50,7 @@ class DryRun:
 
 def dry_run(
     ctx: Context,
-    handler_id: int | None,
+    handler_id: int,
     changes: Mapping[str, Any],
     *,
     days: int = DAYS,
@@ -60,13 +58,10 @@ def dry_run(
 ) -> DryRun:
     """What a handler would have taken with `changes`, before they are saved; nothing is changed.
 
-    `handler_id` is None for one that is still to be added. Raises NotFound, InvalidInput.
+    Raises NotFound, InvalidInput.
     """
     with ctx.transaction() as session:
-        before = handlers.get(session, handler_id) if handler_id is not None else None
-        if before is None:
-            changes = {"name": "new", **changes}
-        handler = replace(edit(before, changes), id=handler_id or _NEW)
+        handler = edit(handlers.get(session, handler_id), changes)
         others = _others_of_group(session, handler)
         names = connections.names(session)
     since = utc_now() - timedelta(days=days)

@@ -6,17 +6,13 @@ that nobody knows. Taken for new they would flood the handlers. Their header blo
 
 from __future__ import annotations
 
-from datetime import datetime
-
+from services.fetcher.run import Run
 from shared.mail.summary import header_digest, header_octets
-from shared.mailbox.base import Known, Listing, Mailbox, MailRef
+from shared.mailbox.base import Known, Listing, MailRef
 from shared.mailbox.pop3.dates import first_date
 from shared.storage import leases
 from shared.storage.key_contents import recognise_keys
 from shared.storage.known import know
-from shared.storage.leases import Lease
-from shared.storage.ledger import Place
-from shared.storage.pool import Database
 
 #: Of the known keys, one in so many may still be listed: what came in between changed no key.
 _FEW = 10
@@ -37,36 +33,30 @@ def keys_changed(known: Known, listing: Listing) -> bool:
     return still * _FEW <= had
 
 
-def recognise_by_headers(
-    database: Database,
-    lease: Lease,
-    place: Place,
-    mailbox: Mailbox,
-    listing: Listing,
-    skipped_before: datetime | None,
-) -> tuple[list[MailRef], list[MailRef]]:
+def recognise_by_headers(run: Run, listing: Listing) -> tuple[list[MailRef], list[MailRef]]:
     """Of the new mails those that are really new, and those that were had: they are known now.
 
     A mail that was skipped when the connection was enabled has no digest; it is told by its date,
-    and is neither. Where the server shows no headers, all seem new: see `doubles.commit`.
+    and is neither. Where the server shows no headers, all seem new: see `gmail_dedupe.commit`.
     """
-    if not mailbox.capabilities.dates:
+    skipped_before = run.state.skipped_before
+    if not run.mailbox.capabilities.dates:
         return list(listing.new), []
     digests: dict[str, bytes] = {}
     skipped: list[str] = []
-    for ref, block in mailbox.headers(listing.new):
+    for ref, block in run.mailbox.headers(listing.new):
         head = header_octets(block)
         digests[str(ref.key)] = header_digest(head)
         arrived = ref.arrived or first_date(head)
         if skipped_before is not None and arrived is not None and arrived < skipped_before:
             skipped.append(str(ref.key))
-    with database.transaction() as session:
-        leases.assert_held(session, lease)
+    with run.tools.database.transaction() as session:
+        leases.assert_held(session, run.lease)
         listed = [str(key) for key in listing.listed or ()]
-        had = recognise_keys(session, place, listed, digests)
+        had = recognise_keys(session, run.place, listed, digests)
         passed_over = [key for key in skipped if key not in had]
         if passed_over:
-            know(session, place.connection_id, place.folder, None, passed_over)
+            know(session, run.place.connection_id, run.place.folder, None, passed_over)
     left_out = {*had, *passed_over}
     return (
         [ref for ref in listing.new if ref.key not in left_out],

@@ -17,11 +17,12 @@ from datetime import datetime
 import structlog
 from structlog.contextvars import bound_contextvars
 
+from services.fetcher import fetching
 from services.fetcher.backoff import described, health_after, retry_delay
-from services.fetcher.fetching import Fetching, Report
 from services.fetcher.lease_renewer import LeaseRenewer
 from services.fetcher.polling import Answer, ask_all
 from services.fetcher.push import PushEvents
+from services.fetcher.run import Report, Run, Tools
 from services.fetcher.session_pool import HostBusy, SessionPool
 from shared.alerts import (
     ConnectionFailing,
@@ -33,9 +34,8 @@ from shared.connections import Connection, Failure, Health
 from shared.errors import LeaseLost, PosthouseError, SecretKeyMissing, TryAgain
 from shared.mailbox.base import Cursor, LoginTooSoon, Mailbox, SessionLost
 from shared.storage import affinity, alerts, connections, ledger, scheduling
-from shared.storage.leases import Lease
 from shared.storage.pool import Database, DatabaseUnavailable, Session
-from shared.storage.scheduling import Finished, RunState
+from shared.storage.scheduling import Finished
 from shared.store import StoreFull
 from shared.telemetry import metrics
 
@@ -45,21 +45,11 @@ _log = structlog.get_logger(__name__)
 _POSTPONED = 5.0
 
 
-@dataclass(frozen=True, slots=True)
-class Run:
-    """One connection's turn. `changed`: its server has told that there is something new."""
-
-    connection: Connection
-    state: RunState
-    lease: Lease
-    changed: bool = False
-
-
 @dataclass(slots=True)
 class Dispatcher:
     """Runs fetch jobs; its `run_job` and `run_slow_job` are the actors."""
 
-    fetching: Fetching
+    tools: Tools
     sessions: SessionPool
     push_events: PushEvents
     renewer: LeaseRenewer
@@ -95,7 +85,7 @@ class Dispatcher:
                 over_open.append(run)
             else:
                 without.append(run)
-        idle: list[tuple[Run, Report]] = []
+        idle: list[Run] = []
         for run, mailbox, answer in ask_all(asking):
             if answer is Answer.BROKEN:
                 self.sessions.discard(run.connection, mailbox)
@@ -105,28 +95,28 @@ class Dispatcher:
             if answer is Answer.UNCHANGED:
                 # Asked together, so each is told its share of the time: nobody's server is slow.
                 took = (time.monotonic() - started) / len(asking)
-                report = Report(idle=True, started=time.monotonic() - took)
-                self.succeeded(run, report)
-                idle.append((run, report))
+                run.report = Report(idle=True, started=time.monotonic() - took)
+                self.succeeded(run)
+                idle.append(run)
             else:
-                over_open.append(replace(run, changed=answer is Answer.CHANGED))
+                run.changed = answer is Answer.CHANGED
+                over_open.append(run)
         self.finish(idle)
         return over_open, without
 
     def run_all(self, runs: list[Run], correlation_id: str) -> None:
         """Runs what was begun, one after the other, each to its end."""
         with bound_contextvars(correlation_id=correlation_id):
-            ended: list[tuple[Run, Report]] = []
+            ended: list[Run] = []
             try:
                 while runs:
                     run = runs.pop()
-                    if self.fetching.stopping():
+                    if self.tools.stopping():
                         self.postpone([run])
                         continue
-                    report = self._run_one(run)
-                    if report is not None:
-                        ended.append((run, report))
-                        if not report.idle:
+                    if self._run_one(run):
+                        ended.append(run)
+                        if not run.report.idle:
                             self.finish(ended)
                             ended = []
             finally:
@@ -170,49 +160,50 @@ class Dispatcher:
             if waiting:
                 scheduling.due_now(session, waiting, postponed)
         return [
-            Run(connection, states[connection.id], held[mailbox], changed)
+            Run(self.tools, connection, states[connection.id], held[mailbox], changed)
             for mailbox, connection in by_mailbox.items()
             if mailbox in held
         ]
 
-    def _run_one(self, run: Run) -> Report | None:
-        """One run to its end, whatever the end is; None where it failed (and is recorded so)."""
+    def _run_one(self, run: Run) -> bool:
+        """One run to its end, whatever the end is; False where it failed (and is recorded so)."""
         connection = run.connection
-        report = Report()
+        run.start()
         with bound_contextvars(connection=connection.id):
             try:
                 with metrics.FETCHES_RUNNING.track_inprogress():
-                    mailbox = self._run_with_retry(run, report)
+                    self._run_with_retry(run)
             except HostBusy:
                 self.postpone([run])
-                return None
+                return False
             except LoginTooSoon as error:
                 _log.info("the server wants time between logins", error=str(error))
                 self.wait(run, error.retry_after or _POSTPONED)
-                return None
+                return False
             except SecretKeyMissing as error:
                 _log.warning("left to fetchers that have the key", error=str(error))
                 self.leave(run)
-                return None
+                return False
             except LeaseLost as error:
                 self.renewer.forget([run.lease])
                 self.observe(connection, error)
                 _log.warning("lease lost in the middle of a run", error=str(error))
-                return None
+                return False
             except PosthouseError as error:
-                self._failed(run, error, report)
-                return None
+                self._failed(run, error)
+                return False
             except Exception as error:
                 _log.exception("a run broke off unexpectedly")
                 failure = TryAgain(f"An unexpected {type(error).__name__} stopped the run.")
-                self._failed(run, failure, report)
-                return None
-            self.sessions.give_back(connection, mailbox, healthy=not report.session_broke)
-            self.succeeded(run, report)
-            return report
+                self._failed(run, failure)
+                return False
+            self.sessions.give_back(connection, run.mailbox, healthy=not run.report.session_broke)
+            self.succeeded(run)
+            return True
 
-    def succeeded(self, run: Run, report: Report) -> None:
+    def succeeded(self, run: Run) -> None:
         """Tells of a run that came to a good end: metrics, log, history, alerts."""
+        report = run.report
         report.ended = time.monotonic()
         self.observe(run.connection, report)
         if not report.idle:
@@ -224,24 +215,22 @@ class Dispatcher:
                 milliseconds=report.duration_ms,
                 again=report.again,
             )
-        self._record(run, report)
+        self._record(run)
 
-    def _run_with_retry(self, run: Run, report: Report) -> Mailbox:
+    def _run_with_retry(self, run: Run) -> None:
         """A kept session may have died since the last poll: then once more with a fresh one."""
-        state = run.state
         while True:
             mailbox, kept = self.sessions.take(run.connection)
             try:
-                self.fetching.run(
-                    run.connection, state, run.lease, mailbox, report, changed=run.changed
-                )
-                return mailbox
+                run.mailbox = mailbox
+                fetching.fetch(run)
+                return
             except PosthouseError as error:
                 transcript = tuple(mailbox.transcript)
                 self.sessions.discard(run.connection, mailbox)
                 if kept and _fresh_session_may_help(error):
-                    state = replace(state, has_failed_downloads=True)
-                    report.found = report.downloaded  # the rest is found again
+                    run.state = replace(run.state, has_failed_downloads=True)
+                    run.report.found = run.report.downloaded  # the rest is found again
                     continue
                 error.transcript = transcript
                 raise
@@ -249,7 +238,8 @@ class Dispatcher:
                 self.sessions.discard(run.connection, mailbox)
                 raise
 
-    def _record(self, run: Run, report: Report) -> None:
+    def _record(self, run: Run) -> None:
+        report = run.report
         told = ConnectionRecovered(
             connection_id=run.connection.id,
             name=run.connection.name,
@@ -275,8 +265,8 @@ class Dispatcher:
             if recovered:
                 alerts.raise_transition(session, told)
 
-    def _failed(self, run: Run, error: PosthouseError, report: Report) -> None:
-        connection, state = run.connection, run.state
+    def _failed(self, run: Run, error: PosthouseError) -> None:
+        connection, state, report = run.connection, run.state, run.report
         self.observe(connection, error)
         metrics.DOWNLOADED_MESSAGES.labels(connection.mode.value).inc(report.downloaded)
         metrics.DOWNLOADED_BYTES.labels(connection.mode.value).inc(report.octets)
@@ -319,12 +309,12 @@ class Dispatcher:
             self.renewer.forget([run.lease])
             _log.warning("a failed run could not be recorded", error=str(outage))
 
-    def finish(self, ended: Sequence[tuple[Run, Report]]) -> None:
+    def finish(self, ended: Sequence[Run]) -> None:
         """Writes the end of several runs at once and gives their leases back."""
         if not ended:
             return
-        leases = [run.lease for run, _ in ended]
-        finished = [self._finished(run, report) for run, report in ended]
+        leases = [run.lease for run in ended]
+        finished = [self._finished(run) for run in ended]
 
         def end(session: Session) -> None:
             # Leases before states, here and everywhere: two orders would end in deadlocks.
@@ -337,12 +327,12 @@ class Dispatcher:
             self.renewer.forget(leases)
             _log.warning("finished runs could not be recorded", error=str(outage))
             return
-        for run, report in ended:
+        for run in ended:
             if run.connection.push:
-                self._listen(run, report)
+                self._listen(run)
 
-    def _finished(self, run: Run, report: Report) -> Finished:
-        identifier = run.connection.id
+    def _finished(self, run: Run) -> Finished:
+        identifier, report = run.connection.id, run.report
         return Finished(
             connection_id=identifier,
             duration_ms=report.duration_ms,
@@ -355,9 +345,9 @@ class Dispatcher:
             pause=report.pause,
         )
 
-    def _listen(self, run: Run, report: Report) -> None:
-        """Waits for news where everything that was there is handled."""
-        connection = run.connection
+    def _listen(self, run: Run) -> None:
+        """Lets the server push where everything that was there is handled."""
+        connection, report = run.connection, run.report
         silent = self.push_events.ran(connection.id, productive=report.downloaded > 0)
         if silent is not None:
             with self.database.transaction() as session:
@@ -367,7 +357,7 @@ class Dispatcher:
                         connection=connection.id,
                         hint="New mails are found by the interval: make it short.",
                     )
-        if report.again or self.fetching.stopping():
+        if report.again or self.tools.stopping():
             return
         if not self.push_events.may_listen(connection.id, connection.updated_at):
             return

@@ -10,23 +10,21 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from services.fetcher.intake import Intake
-from shared.connections import Connection
+from services.fetcher.run import Run
 from shared.mailbox.base import MailRef
 from shared.messages import NewMessage
 from shared.storage import labels, ledger
 from shared.storage.key_contents import recognise_keys
-from shared.storage.leases import Lease
-from shared.storage.ledger import Place
-from shared.storage.pool import Database, Session
+from shared.storage.pool import Session
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """`new` is to be fetched; `doubles` are had and only to be settled; `undecided`: of some mails
-    it shows at the next look, as their twins are not yet handed over."""
+    """`new` is to be fetched; `duplicates` are only to be settled; `undecided`: of some mails
+    it shows at the next look, as the mails they duplicate are not yet handed over."""
 
     new: Sequence[MailRef]
-    doubles: Sequence[MailRef] = ()
+    duplicates: Sequence[MailRef] = ()
     undecided: bool = False
 
 
@@ -38,21 +36,15 @@ class Committed:
     had: Sequence[MailRef]
 
 
-def without_doubles(
-    database: Database,
-    lease: Lease,
-    connection: Connection,
-    place: Place,
-    refs: Sequence[MailRef],
-) -> Found:
+def without_duplicates(run: Run, refs: Sequence[MailRef]) -> Found:
     """Costs one query where the server gives such ids (X-GM-MSGID), and nothing elsewhere."""
     ids = {int(ref.key): ref.detail["gmail_id"] for ref in refs if "gmail_id" in ref.detail}
     if not ids:
         return Found(refs)
-    with database.transaction() as session:
-        found = labels.sort_out(session, connection, ids)
+    with run.tools.database.transaction() as session:
+        found = labels.sort_out(session, run.connection, ids)
         if found.doubles:
-            labels.take_as_had(session, lease, place, found.doubles)
+            labels.take_as_had(session, run.lease, run.place, found.doubles)
     had = {double.uid for double in found.doubles}
     return Found(
         [ref for ref in refs if ref.key not in had and ref.key not in found.waiting],
@@ -61,20 +53,11 @@ def without_doubles(
     )
 
 
-def commit(
-    session: Session,
-    lease: Lease,
-    connection: Connection,
-    place: Place,
-    intake: Intake,
-    *,
-    keys_changed: bool = False,
-) -> Committed:
-    """Records a batch (`ledger.commit_batch`) but for the doubles in it. Raises LeaseLost.
-
-    `keys_changed`: what is had may come under another key (POP3 servers that show no headers).
-    """
-    if keys_changed:
+def commit(run: Run, session: Session, intake: Intake) -> Committed:
+    """Records a batch (`ledger.commit_batch`) but for the duplicates in it. Raises LeaseLost."""
+    lease, place = run.lease, run.place
+    if run.recognising and place.uid_validity is None:
+        # Every key changed, and a POP3 server that shows no headers could not be asked before.
         contents = {message.native_key: message.header_digest for message in intake.messages}
         had_before = recognise_keys(session, place, (), contents)
         new = [m for m in intake.messages if m.native_key not in had_before]
@@ -84,8 +67,8 @@ def commit(
     if not ids:
         ledger.commit_batch(session, lease, place, intake.messages, intake.refused)
         return Committed(intake.messages, intake.refs)
-    labels.lock(session, connection)
-    found = labels.sort_out(session, connection, ids)
+    labels.lock(session, run.connection)
+    found = labels.sort_out(session, run.connection, ids)
     left_out = {double.uid for double in found.doubles} | found.waiting
     messages = [m for m in intake.messages if int(m.native_key) not in left_out]
     ledger.commit_batch(session, lease, place, messages, intake.refused, found.only_for)

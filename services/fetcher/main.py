@@ -15,10 +15,10 @@ from functools import partial
 import structlog
 
 from services.fetcher.dispatch import Dispatcher
-from services.fetcher.fetching import Fetching, Report
 from services.fetcher.lease_renewer import LeaseRenewer
 from services.fetcher.poller import Poller
 from services.fetcher.push import PushEvents
+from services.fetcher.run import Report, Tools
 from services.fetcher.session_pool import Limits, SessionPool
 from services.fetcher.settings import FetcherSettings
 from shared.connections import Connection
@@ -177,7 +177,7 @@ def build(settings: FetcherSettings) -> Fetcher:
 
     push_events = PushEvents()
     dispatcher = Dispatcher(
-        fetching=Fetching(
+        tools=Tools(
             database=database,
             store=store,
             settings=settings,

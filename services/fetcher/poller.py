@@ -16,8 +16,9 @@ from dataclasses import dataclass, field
 
 import structlog
 
-from services.fetcher.dispatch import Dispatcher, Run
+from services.fetcher.dispatch import Dispatcher
 from services.fetcher.polling import PATIENCE
+from services.fetcher.run import Run
 from shared.clock import new_id
 from shared.errors import PosthouseError
 from shared.jobs import FETCH_QUEUE

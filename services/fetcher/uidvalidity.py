@@ -7,36 +7,49 @@ same, octet for octet, down to the Received fields; a mail sent twice differs th
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime
 
-from shared.connections import AfterDownload
+from services.fetcher.run import Run
+from shared.connections import AfterDownload, Selection
 from shared.mail.summary import header_digest, header_octets
-from shared.mailbox.base import Mailbox, MailRef
-from shared.storage import leases
+from shared.mailbox.base import Cursor, MailRef, is_another_folder
+from shared.storage import leases, ledger, scheduling
 from shared.storage.known import know
 from shared.storage.known import recognise as match
-from shared.storage.leases import Lease
-from shared.storage.ledger import Place
-from shared.storage.pool import Database
 
 
-def recognise(
-    database: Database,
-    lease: Lease,
-    place: Place,
-    mailbox: Mailbox,
-    refs: Sequence[MailRef],
-    skipped_before: datetime | None,
-    after_download: AfterDownload,
-) -> list[MailRef]:
+def note_validity(run: Run, now: Cursor) -> None:
+    """Decides whether mails must be recognised by content, as the folder was re-created."""
+    state, place = run.state, run.place
+    run.recognising = state.validity_changed_at is not None
+    if place.uid_validity is None:
+        return
+    if state.uid_validity is None:
+        # Noted before anything is committed under it: this run may break off, and the folder may
+        # be another one when the next run comes.
+        with run.tools.database.transaction() as session:
+            scheduling.first_validity(session, place.connection_id, place.uid_validity)
+    elif state.uid_validity != place.uid_validity:
+        with run.tools.database.transaction() as session:
+            scheduling.validity_changed(session, place.connection_id, place.uid_validity)
+        run.recognising = True
+    elif state.cursor is not None and is_another_folder(state.cursor, now):
+        with run.tools.database.transaction() as session:
+            scheduling.another_folder(
+                session, place.connection_id, place.folder, place.uid_validity
+            )
+        run.recognising = True
+
+
+def recognise(run: Run, refs: Sequence[MailRef]) -> list[MailRef]:
     """Those of `refs` that are really new. The others become known under their new UIDs, and are
     to be settled where the folder shows them as they were before (a restored backup).
 
     Mails skipped when the connection was enabled have no digest; they are told by their arrival.
     """
+    place, skipped_before = run.place, run.state.skipped_before
     assert place.uid_validity is not None
     digests: dict[int, bytes] = {}
-    for ref, block in mailbox.headers(refs):
+    for ref, block in run.mailbox.headers(refs):
         if isinstance(ref.key, int):
             digests[ref.key] = header_digest(header_octets(block))
     skipped = [
@@ -48,13 +61,21 @@ def recognise(
         ref.key
         for ref in refs
         if isinstance(ref.key, int)
-        and (after_download is AfterDownload.DELETE or ref.seen is not True)
+        and (run.connection.after_download is AfterDownload.DELETE or ref.seen is not True)
     }
-    with database.transaction() as session:
-        leases.assert_held(session, lease)
+    with run.tools.database.transaction() as session:
+        leases.assert_held(session, run.lease)
         known = match(
             session, place.connection_id, place.folder, place.uid_validity, digests, unsettled
         )
         if skipped:
             know(session, place.connection_id, place.folder, place.uid_validity, skipped)
     return [ref for ref in refs if ref.key not in known and ref.key not in skipped]
+
+
+def end_recognition(run: Run) -> None:
+    """Everything that can be seen was compared; what else the old folder had is vanished."""
+    with run.tools.database.transaction() as session:
+        ledger.drop_stale_settlements(session, run.place)
+        if run.connection.selection is Selection.ALL or run.place.uid_validity is None:
+            scheduling.recognition_over(session, run.place.connection_id, run.place.folder)

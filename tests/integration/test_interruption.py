@@ -13,7 +13,7 @@ from collections.abc import Callable
 import pytest
 
 from services.decryptor.decrypting import STEPS as DECRYPT_STEPS
-from services.fetcher.fetching import STEPS as FETCH_STEPS
+from services.fetcher.run import STEPS as FETCH_STEPS
 from tests.rig.events import delete_queue, open_queue, queue_exists
 from tests.rig.house import House
 from tests.rig.interruption import MAILS, SETTINGS, Scenario, stopped

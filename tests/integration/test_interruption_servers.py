@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from services.fetcher.fetching import STEPS
+from services.fetcher.run import STEPS
 from tests.rig.faults import FAULTS
 from tests.rig.house import House
 from tests.rig.interruption import SETTINGS, Scenario

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from services.fetcher.fetching import STEPS
+from services.fetcher.run import STEPS
 from shared.connections import AfterDownload, Mode, Selection
 from shared.errors import LeaseLost
 from shared.mailbox.base import MailRef

@@ -34,8 +34,8 @@ class FetcherHere:
         self.house = house
         self.fetcher: Fetcher = build(FetcherSettings(**known))  # type: ignore[arg-type]
         self.reached: Callable[[str], None] = lambda step: None
-        self.fetcher.dispatcher.fetching = dataclasses.replace(
-            self.fetcher.dispatcher.fetching, reached=lambda step: self.reached(step)
+        self.fetcher.dispatcher.tools = dataclasses.replace(
+            self.fetcher.dispatcher.tools, reached=lambda step: self.reached(step)
         )
 
     @contextlib.contextmanager

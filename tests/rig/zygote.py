@@ -145,9 +145,7 @@ def _be(order: dict[str, Any]) -> None:
     if order["at"]:
         reached = struck(order["at"], order["signal"])
         if service == "fetcher":
-            built.dispatcher.fetching = dataclasses.replace(
-                built.dispatcher.fetching, reached=reached
-            )
+            built.dispatcher.tools = dataclasses.replace(built.dispatcher.tools, reached=reached)
         else:
             built.decrypting = dataclasses.replace(built.decrypting, reached=reached)
     built.run(stop)

@@ -1,0 +1,119 @@
+"""What a server listed, fetched a batch at a time: downloaded, stored, committed, settled."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack, closing
+
+from structlog.contextvars import get_contextvars
+
+from services.fetcher.downloading import Downloads
+from services.fetcher.gmail_dedupe import Committed, commit
+from services.fetcher.intake import Intake, batches
+from services.fetcher.prefetch import pipelined
+from services.fetcher.quarantining import blame, oversize, quarantine
+from services.fetcher.run import Run
+from services.fetcher.settling import settle
+from shared.errors import TryAgain
+from shared.mailbox.base import MailRef
+from shared.messages import Key
+from shared.storage import download_failures
+from shared.storage.download_failures import DownloadFailure
+from shared.storage.pool import Session
+from shared.telemetry import metrics
+
+
+class Batches:
+    """The new mails of one listing. Those at which an earlier download broke off (`failed`) are
+    asked for alone, after all others."""
+
+    def __init__(
+        self, run: Run, refs: Sequence[MailRef], failed: Mapping[Key, DownloadFailure]
+    ) -> None:
+        self._run = run
+        self._refs = refs
+        self._failed = failed
+        self._downloads = Downloads(run.mailbox, run.tools.settings.max_message_bytes)
+
+    def fetch(self) -> bool:
+        """False where time ran out or a mail has to be tried again. Raises what stopped it."""
+        run, downloads = self._run, self._downloads
+        cut = self._cut()
+        complete, handled = True, 0
+        trouble: TryAgain | None = None
+        with closing(pipelined(cut, self._read, self._keep, self._ended)) as kept:
+            for intake, committed in kept:
+                run.report.downloaded += len(committed.messages)
+                run.report.octets += intake.octets
+                for ref, reason in intake.suspected:
+                    if not blame(run, [ref], reason, alone=True):
+                        trouble = reason.of_server()
+                if downloads.session_broke and not run.mailbox.capabilities.settles_by_ending:
+                    continue  # nothing can be settled over this session
+                settle(run, committed.had, stopped=downloads.stopped)
+                handled += 1
+                complete = (
+                    complete and not intake.postponed and len(committed.had) == len(intake.refs)
+                )
+        if downloads.broken:
+            run.report.session_broke = True
+            assert downloads.stopped is not None
+            if blame(run, downloads.broken, downloads.stopped, alone=downloads.alone):
+                return False  # the cause is put aside: the others in a session of their own
+        if downloads.stopped is not None:
+            raise downloads.stopped
+        if trouble is not None:
+            raise trouble
+        return complete and handled == len(cut)
+
+    def _cut(self) -> list[Sequence[MailRef]]:
+        settings, failed = self._run.tools.settings, self._failed
+        limit = settings.max_message_bytes
+        fitting = [ref for ref in self._refs if ref.size <= limit]
+        quarantine(self._run, [oversize(ref, limit) for ref in self._refs if ref.size > limit])
+        together = [ref for ref in fitting if ref.key not in failed]
+        alone = [ref for ref in fitting if ref.key in failed]
+        alone.sort(key=lambda ref: (failed[ref.key].alone, failed[ref.key].first))
+        return [
+            *batches(together, settings.batch_mails, settings.batch_bytes),
+            *([ref] for ref in alone),
+        ]
+
+    def _read(self, batch: Sequence[MailRef]) -> Intake:
+        with ExitStack() as unless_read:
+            intake = unless_read.enter_context(Intake(self._run.tools.store, _correlation_id()))
+            self._downloads.into(intake, batch)
+            self._run.tools.reached("downloaded")
+            unless_read.pop_all()
+            return intake
+
+    def _keep(self, intake: Intake) -> tuple[Intake, Committed]:
+        """Makes a batch durable, commits it to the ledger and hands it on."""
+        run, tools = self._run, self._run.tools
+
+        def record(session: Session) -> Committed:
+            committed = commit(run, session, intake)
+            if self._failed and intake.messages:
+                download_failures.given(session, run.place, [ref.key for ref in intake.refs])
+            return committed
+
+        with intake:
+            intake.keep()
+            tools.reached("stored")
+            committed = tools.database.perform(record)
+            tools.reached("committed")
+            for message in committed.messages:
+                metrics.MESSAGE_SIZE.observe(message.size)
+            tools.hand_on([message.id for message in committed.messages])
+            tools.reached("handed-on")
+            return intake, committed
+
+    def _ended(self) -> bool:
+        return self._downloads.stopped is not None or self._run.is_over
+
+
+def _correlation_id() -> uuid.UUID | None:
+    """Of the job that this thread runs."""
+    told = get_contextvars().get("correlation_id")
+    return uuid.UUID(told) if told else None

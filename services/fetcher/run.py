@@ -1,0 +1,138 @@
+"""One run of one connection, as data: what it was given, where it stands, and what it did."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from services.fetcher.settings import FetcherSettings
+from shared.connections import Connection
+from shared.jobs import FETCH_QUEUE, FETCH_SLOW_QUEUE
+from shared.mailbox.base import Cursor, Mailbox, MailRef
+from shared.storage.leases import Lease
+from shared.storage.ledger import Place
+from shared.storage.pool import Database
+from shared.storage.scheduling import RunState
+from shared.store import Store
+
+#: Where a process may die; the interruption tests do, at every one.
+STEPS: Final = (
+    "listed",
+    "downloaded",
+    "stored",
+    "committed",
+    "handed-on",
+    "server-settled",
+    "settled",
+    "finished",
+)
+
+#: A run that took longer than this is slow: its next one goes to the other lane.
+SLOW_SECONDS: Final = 2.0
+#: Where a server wants more time than this between logins, a run does not last as long.
+_LONGEST_SLICE_S: Final = 300.0
+
+
+@dataclass(slots=True)
+class Report:
+    """What a run did; `cursor` is to be kept where everything in the folder was handled."""
+
+    found: int = 0
+    downloaded: int = 0
+    octets: int = 0
+    again: bool = False
+    idle: bool = False
+    cursor: Cursor | None = None
+    keep_cursor: bool = False
+    uid_validity: int | None = None
+    session_broke: bool = False
+    settled: list[MailRef] = field(default_factory=list)
+    #: Committed, and to be settled at the end of the run (`Capabilities.settles_by_ending`).
+    unsettled: list[MailRef] = field(default_factory=list)
+    #: Seconds that the server wants until the next login.
+    pause: float = 0.0
+    started: float = field(default_factory=time.monotonic)
+    ended: float | None = None
+
+    @property
+    def duration_ms(self) -> int:
+        return int(((self.ended or time.monotonic()) - self.started) * 1000)
+
+    @property
+    def lane(self) -> str:
+        slow = self.again or self.duration_ms > SLOW_SECONDS * 1000
+        return FETCH_SLOW_QUEUE if slow else FETCH_QUEUE
+
+
+@dataclass(frozen=True, slots=True)
+class Tools:
+    """What every run of this fetcher works with.
+
+    `hand_on` sends decrypt jobs; `reached` is told every step by name; `stopping` says that the
+    process shall end: the batch in hand is finished, no other begun.
+    """
+
+    database: Database
+    store: Store
+    settings: FetcherSettings
+    hand_on: Callable[[Sequence[uuid.UUID]], None]
+    stopping: Callable[[], bool]
+    reached: Callable[[str], None]
+
+
+@dataclass(slots=True)
+class Run:
+    """Passed through the phases of `services.fetcher.fetching`, which take nothing else.
+
+    `changed`: its server announced something new, so that is not asked for first. `recognising`:
+    mails are compared by content, as the folder was re-created or every key in it changed.
+    """
+
+    tools: Tools
+    connection: Connection
+    state: RunState
+    lease: Lease
+    changed: bool = False
+    recognising: bool = False
+    report: Report = field(default_factory=Report)
+    _mailbox: Mailbox | None = None
+    _place: Place | None = None
+    _deadline: float = 0.0
+
+    def start(self) -> None:
+        """Its time begins: it may have waited since it was leased."""
+        self.report = Report()
+
+    @property
+    def mailbox(self) -> Mailbox:
+        assert self._mailbox is not None, "the run has a session by now"
+        return self._mailbox
+
+    @mailbox.setter
+    def mailbox(self, mailbox: Mailbox) -> None:
+        self._mailbox, self._place, self.recognising = mailbox, None, False
+
+    @property
+    def place(self) -> Place:
+        assert self._place is not None, "the folder is open by now"
+        return self._place
+
+    @place.setter
+    def place(self, place: Place) -> None:
+        self._place = place
+        self.report.uid_validity = place.uid_validity
+
+    def set_deadline(self) -> None:
+        """It lasts a slice; where the next login has to wait, others gain nothing from that."""
+        slice_s = self.tools.settings.slice_seconds
+        self._deadline = self.report.started + max(
+            slice_s, min(self.report.pause, _LONGEST_SLICE_S)
+        )
+
+    @property
+    def is_over(self) -> bool:
+        """Whether no other batch is to be begun: time is up, or the process ends."""
+        return time.monotonic() > self._deadline or self.tools.stopping()

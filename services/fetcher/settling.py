@@ -1,0 +1,94 @@
+"""Telling the server what is done: marking read or deleting what is committed."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from typing import Final
+
+import structlog
+
+from services.fetcher.run import Run
+from shared.connections import AfterDownload
+from shared.errors import TryAgain
+from shared.mailbox.base import LoginTooSoon, MailRef, StepFailed
+from shared.storage import ledger
+from shared.telemetry import metrics
+
+_log = structlog.get_logger(__name__)
+
+_UNSETTLED_AT_ONCE: Final = 1000
+#: Errors of Graph that are no StepFailed.
+_BUSY: Final = frozenset({"mailbox-busy", "broken-off", "timeout", "unreachable"})
+
+
+def settle(run: Run, refs: Sequence[MailRef], *, stopped: TryAgain | None = None) -> None:
+    """Settles what is committed; where the server `stopped` giving mails, as far as it lets us.
+
+    At the end of the run where settling ends the session: more may have been read ahead than is
+    committed.
+    """
+    if run.mailbox.capabilities.settles_by_ending:
+        run.report.unsettled += refs
+        return
+    with unless_stopped(stopped):
+        run.report.settled += _settle_now(run, refs)
+
+
+def settle_at_end(run: Run) -> None:
+    """Settles what waited for the end. Whatever is left, the next run finds in the ledger."""
+    refs = list({ref.key: ref for ref in run.report.unsettled}.values())
+    run.report.unsettled = []
+    try:
+        run.report.settled += _settle_now(run, refs)
+    except LoginTooSoon as error:
+        run.report.again = True
+        run.report.pause = error.retry_after or run.report.pause
+
+
+def settle_leftovers(run: Run) -> None:
+    """Finishes what an earlier run committed and could not tell the server any more."""
+    place = run.place
+    with run.tools.database.transaction() as session:
+        waiting = ledger.unsettled(session, place.connection_id, place.folder, _UNSETTLED_AT_ONCE)
+    settle(run, [MailRef(key, 0) for where, key in waiting if where == place])
+    run.report.again = run.report.again or len(waiting) == _UNSETTLED_AT_ONCE
+
+
+@contextlib.contextmanager
+def unless_stopped(stopped: TryAgain | None) -> Iterator[None]:
+    """Where a run is stopped already, why it is comes first: the next run settles the rest."""
+    try:
+        yield
+    except TryAgain as error:
+        if stopped is None or not (isinstance(error, StepFailed) or error.code in _BUSY):
+            raise
+
+
+def _settle_now(run: Run, refs: Sequence[MailRef]) -> list[MailRef]:
+    """Tells the server, and records what it has confirmed."""
+    if not refs:
+        return []
+    tools, place = run.tools, run.place
+    after_download = run.connection.after_download
+    deleted = after_download is AfterDownload.DELETE
+    only_flags = deleted and not run.mailbox.capabilities.exact_delete
+    if only_flags:
+        # What could only be flagged before is ours as well, and goes with these.
+        asked = {ref.key for ref in refs}
+        with tools.database.transaction() as session:
+            earlier = ledger.flagged(session, place)
+        refs = [*refs, *(MailRef(key, 0) for key in earlier if key not in asked)]
+    settled = run.mailbox.settle(refs, after_download)
+    tools.reached("server-settled")
+    done = {ref.key for ref in settled}
+    left = [ref.key for ref in refs if ref.key not in done] if only_flags else []
+    with tools.database.transaction() as session:
+        ledger.settled(session, place, list(done), deleted=deleted)
+        if left:
+            ledger.only_flagged(session, place, left)
+    if left:
+        _log.warning("mails are flagged deleted and cannot be removed yet", mails=len(left))
+    tools.reached("settled")
+    metrics.SETTLED_MESSAGES.labels(after_download.value).inc(len(settled))
+    return settled

@@ -112,7 +112,7 @@ _COLUMNS: Final = {
     "decryptor": {
         "revocation": {
             "INSERT": ("fingerprint", "certificate", "issuer", "issuer_key", "not_after"),
-            "UPDATE": ("seen_at", "changed_at"),
+            "UPDATE": ("seen_at", "changed_at", "next_attempt_at"),
         }
     }
 }

@@ -206,6 +206,19 @@ def look_again(session: Session, issuer_key: bytes) -> int:
     return session.execute(_SQL["look_again"], {"issuer_key": issuer_key}).rowcount
 
 
+def rest(session: Session) -> None:
+    """An authority is trusted no longer: nobody is asked about a certificate until a mail is
+    believed by it again."""
+    session.execute(_SQL["rest"])
+
+
+def troubled(session: Session, limit: int) -> list[tuple[bytes, str, datetime]]:
+    """Certificates (DER) of which nothing could be learned the last time, why, and when that was;
+    the latest first."""
+    rows = session.execute(_SQL["troubled"], {"limit": limit})
+    return [(bytes(row[0]), str(row[1]), row[2]) for row in rows]
+
+
 def issuers(session: Session) -> list[bytes]:
     """The authorities that are trusted, and those below them that vouched for a signer; DER."""
     return [bytes(row[0]) for row in session.execute(_SQL["issuers"])]

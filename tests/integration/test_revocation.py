@@ -25,6 +25,7 @@ from shared.settings import INSTANCE_SECRETS
 from shared.storage import revocations
 from shared.storage.pool import Database
 from shared.storage.retention import drop_stale_rows
+from tests.integration.api.conftest import Api
 from tests.rig.house import House
 from tests.servers.openssl_ca import AuthorityHost, Issued, OpensslCa
 from tests.servers.processes import free_port
@@ -314,6 +315,23 @@ def test_an_authority_that_did_not_issue_it_says_nothing(
     learning.learn()
     assert authority_host.asked == []
     assert learning.of(alice).status == "unknown"
+
+
+def test_nobody_is_asked_about_an_authority_that_is_trusted_no_longer(
+    learning: Learning, ca: OpensslCa, authority_host: AuthorityHost
+) -> None:
+    alice = ca.issue("alice@example.org", lists=[authority_host.url("/ca.crl")])
+    authority_host.answers["/ca.crl"] = ca.published()
+    with Api(learning.house.database_url, learning.house.store) as api:
+        given = {"file": ("ca.pem", ca.cert.read_bytes())}
+        (anchor,) = api.http.post("trust-anchors", files=given).json()
+        learning.note(ca, alice)
+        assert api.http.delete(f"trust-anchors/{anchor['id']}").status_code == 204
+    assert learning.learn() == 0
+    assert authority_host.asked == []
+    learning.note(ca, alice)
+    assert learning.learn() == 1, "a mail was believed by it again"
+    assert learning.of(alice).status == "good"
 
 
 def test_old_rows_go(learning: Learning, ca: OpensslCa, authority_host: AuthorityHost) -> None:

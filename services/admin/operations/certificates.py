@@ -16,7 +16,7 @@ from shared.certificates import ParsedCertificate, parse_certificate
 from shared.certificates.authorities import why_no_authority
 from shared.certificates.senders import read_certificates
 from shared.errors import InvalidInput, User
-from shared.storage import certificates
+from shared.storage import certificates, revocations
 from shared.storage.certificates import Certificate, TrustAnchor
 from shared.storage.pool import Session
 from shared.storage.searching import Page
@@ -143,6 +143,7 @@ def add_trust_anchors(ctx: Context, data: bytes, *, name: str = "") -> Sequence[
 def delete_trust_anchor(ctx: Context, anchor_id: int) -> None:
     with ctx.transaction() as session:
         name = certificates.delete_trust_anchor(session, anchor_id)
+        revocations.rest(session)
         ctx.record(session, "delete", f"trust-anchor/{anchor_id}", before={"name": name})
 
 

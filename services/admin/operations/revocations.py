@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
 
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
@@ -17,6 +19,8 @@ from shared.storage import revocations
 from shared.storage.pool import Session
 from shared.storage.revocations import ListSeen as ListSeen
 
+_MOST_TROUBLED: Final = 10
+
 
 @dataclass(frozen=True, slots=True)
 class KnownSeen:
@@ -25,12 +29,23 @@ class KnownSeen:
 
     counts: Mapping[str, int]
     failing: int
+    #: The latest of them: subject, why, and when.
+    troubled: Sequence[tuple[str, str, datetime]]
 
 
 def known_revocations(ctx: Context) -> KnownSeen:
     with ctx.transaction() as session:
         counts = {status: count for status, (count, _) in revocations.counts(session).items()}
-        return KnownSeen(counts, revocations.failing(session))
+        failing = revocations.failing(session)
+        found = revocations.troubled(session, _MOST_TROUBLED)
+    return KnownSeen(counts, failing, [(_subject(der), why, at) for der, why, at in found])
+
+
+def _subject(der: bytes) -> str:
+    try:
+        return x509.load_der_x509_certificate(der).subject.rfc4514_string()
+    except Unreadable:
+        return "a certificate that cannot be read"
 
 
 def list_revocation_lists(ctx: Context) -> Sequence[ListSeen]:

@@ -13,7 +13,9 @@ INSERT INTO revocation (fingerprint, certificate, issuer, issuer_key, not_after)
 SELECT %(fingerprint)s, %(certificate)s, %(issuer)s, %(issuer_key)s, %(not_after)s
 WHERE (SELECT count(*) FROM revocation) < %(most)s
     OR EXISTS (SELECT 1 FROM revocation WHERE fingerprint = %(fingerprint)s)
-ON CONFLICT (fingerprint) DO UPDATE SET seen_at = now(), changed_at = now()
+ON CONFLICT (fingerprint) DO UPDATE SET seen_at = now(), changed_at = now(),
+    next_attempt_at = CASE WHEN revocation.next_attempt_at = 'infinity' THEN now()
+        ELSE revocation.next_attempt_at END
 
 -- name: claim
 -- What is due, held for some minutes: whoever dies with it leaves it to the next one.
@@ -60,7 +62,18 @@ ON CONFLICT (issuer_key, address) DO UPDATE SET refresh_at = EXCLUDED.refresh_at
 
 -- name: look_again
 -- What a list that was just given may say something about.
-UPDATE revocation SET next_attempt_at = now() WHERE issuer_key = %(issuer_key)s
+UPDATE revocation SET next_attempt_at = now()
+WHERE issuer_key = %(issuer_key)s AND next_attempt_at <> 'infinity'
+
+-- name: rest
+-- Until a mail is believed by it again, nobody is asked about a certificate; what is known stays.
+UPDATE revocation SET next_attempt_at = 'infinity', seen_at = least(seen_at, now() - interval '2 days'),
+    changed_at = now()
+
+-- name: troubled
+SELECT certificate, error, checked_at FROM revocation
+WHERE failures > 0 AND not_after > now()
+ORDER BY checked_at DESC LIMIT %(limit)s
 
 -- name: issuers
 SELECT certificate FROM trust_anchor

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import html
+import re
 from pathlib import Path
 
-from tests.integration.api.conftest import Api, Posthouse
+import httpx
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from tests.integration.api.conftest import TOKEN, Api, Posthouse
+from tests.integration.api.test_logging_in_to_pages import log_in
 from tests.servers.openssl_ca import OpensslCa
 
 
@@ -45,3 +51,39 @@ def test_lists_at_the_command_line(posthouse: Posthouse, api: Api, tmp_path: Pat
     for one in listed:
         assert api.http.delete(f"revocation-lists/{one['id']}").status_code == 204
     assert posthouse("authorities", "delete", "CN=Example Shell", "--yes").code == 0
+
+
+def test_the_page_takes_a_list_and_says_what_was_not_learned(api: Api, tmp_path: Path) -> None:
+    ca = OpensslCa(tmp_path / "ca", "Example Page")
+    given = {"file": ("ca.pem", ca.cert.read_bytes())}
+    (anchor,) = api.http.post("trust-anchors", files=given).json()
+    der = ca.issue("quiet@example.org").certificate.public_bytes(Encoding.DER)
+    api.execute(
+        "INSERT INTO revocation (fingerprint, certificate, issuer, issuer_key, not_after, failures,"
+        " error, checked_at, status) VALUES (sha256(%(der)s), %(der)s, 'i', 'k',"
+        " now() + interval '1 day', 1, 'crl.example.org hangs.', now(), 'unknown')",
+        der=der,
+    )
+    with httpx.Client(base_url=api.url, timeout=60, follow_redirects=True) as person:
+        log_in(person, token=TOKEN)
+        page = html.unescape(person.get("/settings").text)
+        assert "CN=quiet@example.org" in page
+        assert "crl.example.org hangs." in page
+        token = re.search(r'name="csrf" value="([^"]+)"', page)
+        assert token
+
+        def give(data: bytes) -> str:
+            answer = person.post(
+                "/settings/revocation-lists",
+                data={"csrf": token[1]},
+                files={"list_file": ("ca.crl", data)},
+            )
+            return html.unescape(answer.text)
+
+        assert "no certificate revocation list" in give(b"nonsense")
+        page = give(ca.published())
+        assert "The list counts from now on." in page
+        assert "given by hand" in page
+    for one in api.http.get("revocation-lists").json():
+        assert api.http.delete(f"revocation-lists/{one['id']}").status_code == 204
+    assert api.http.delete(f"trust-anchors/{anchor['id']}").status_code == 204

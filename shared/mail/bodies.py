@@ -9,6 +9,7 @@ from typing import Final, NamedTuple
 from resiliparse.extract.html2text import extract_plain_text
 
 from shared.mail import charsets
+from shared.mail.findings import Kind
 from shared.mail.html import not_too_deep
 from shared.mail.parts import is_attached
 from shared.mail.structure import Part
@@ -51,12 +52,12 @@ def read_body(root: Part, limit: int) -> Body:
         if left <= 0:
             truncated = True
             break
-        text, cut = text_of(part, left)
+        text, size, cut = text_of(part, left)
         from_html = from_html or part.entity.media_type == "text/html"
         truncated = truncated or cut
         if text.strip():
             pieces.append(text.strip("\n"))
-            left -= len(text) if text.isascii() else len(text.encode())
+            left -= size
     return Body("\n".join(pieces), truncated, from_html)
 
 
@@ -72,8 +73,9 @@ def html_part(root: Part) -> Part | None:
     )
 
 
-def text_of(part: Part, limit: int) -> tuple[str, bool]:
-    """(the text of a text/plain or text/html, up to so many octets; whether it has more)."""
+def text_of(part: Part, limit: int) -> tuple[str, int, bool]:
+    """(the text of a text/plain or text/html, up to so many octets; how many it has; whether there
+    are more)."""
     entity = part.entity
     is_html = entity.media_type == "text/html"
     most = min(_LONGEST_HTML, max(limit, 4096) * _HTML_FOR_TEXT) if is_html else limit * _WIDEST
@@ -82,7 +84,7 @@ def text_of(part: Part, limit: int) -> tuple[str, bool]:
     label = entity.parameters.get("charset", "")
     if not is_html and not cut and label.lower() in _UTF_8:
         try:
-            return _cleaned(octets, limit)
+            return _cleaned(octets, limit, bare_cr=_may_have_bare_cr(part))
         except UnicodeDecodeError:
             pass
     text = charsets.decode(octets[:most], label).text
@@ -90,26 +92,33 @@ def text_of(part: Part, limit: int) -> tuple[str, bool]:
         shallow = not_too_deep(text, _DEEPEST)
         cut = cut or len(shallow) < len(text)
         text = _BLANK_LINES.sub("\n\n", extract_plain_text(shallow))
-    shown, more = _cleaned(text.encode("utf-8", "replace"), limit)
-    return shown, cut or more
+    shown, size, more = _cleaned(text.encode("utf-8", "replace"), limit, bare_cr=True)
+    return shown, size, cut or more
 
 
-def _cleaned(octets: bytes, limit: int) -> tuple[str, bool]:
-    """(at most `limit` octets of UTF-8, as text; whether there are more).
+def _may_have_bare_cr(part: Part) -> bool:
+    """False where the structure was read of the same octets, and has found none."""
+    if part.entity.transfer_encoding not in ("7bit", "8bit"):
+        return True
+    return any(one.kind is Kind.BARE_CR for one in part.findings)
 
-    Raises UnicodeDecodeError.
+
+def _cleaned(octets: bytes, limit: int, *, bare_cr: bool) -> tuple[str, int, bool]:
+    """(at most `limit` octets of UTF-8, as text; how many they are; whether there are more).
+
+    `bare_cr`: there may be a CR without its LF. Raises UnicodeDecodeError.
     """
-    if _BARE_CR.search(octets):
+    if bare_cr and _BARE_CR.search(octets):
         octets = octets.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
     kept = octets.translate(None, _CONTROL)
     if b"\xc2" in kept or b"\xef\xbb\xbf" in kept:
         kept = _WIDE_CONTROL.sub(b"", kept)
     if len(kept) <= limit:
-        return kept.decode(), False
+        return kept.decode(), len(kept), False
     end = limit
     while end and kept[end] & 0xC0 == 0x80:  # not within a character
         end -= 1
-    return kept[:end].decode(), True
+    return kept[:end].decode(), end, True
 
 
 def _shown(part: Part) -> Iterator[Part]:

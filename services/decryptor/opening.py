@@ -56,9 +56,9 @@ class Opened:
     """What became of one mail. Close it (or use `with`) when the content was taken over.
 
     `content` is the whole mail as a handler should read it (RFC 5322, decrypted, opaque signatures
-    unwrapped), in memory or as the path of a temporary file; None where the mail as it came is
-    that already. `headers` is what the header of `content` says, where protected fields stand in it
-    in the place of outer ones.
+    unwrapped), in memory or as a path that is good until it is closed; None where the mail as it
+    came is that already. `headers` is what the header of `content` says, where protected fields
+    stand in it in the place of outer ones.
     """
 
     security: Security

@@ -1,8 +1,9 @@
 """A folder for plaintext that only this process uses, and that does not outlive it for long.
 
-Mails are opened through files; whoever kills a decryptor must find none of them later. Each process
-has a folder of its own (mode 0700) and holds a lock on it, which ends with the process however it
-ends. Whoever starts removes the folders that nobody holds any more.
+Mails are opened through files; whoever kills a decryptor must find none of them later. They have no
+name where the kernel can do without (`spool`); for where it cannot, each process has a folder of
+its own (mode 0700) and holds a lock on it, which ends with the process however it ends. Whoever
+starts removes the folders that nobody holds any more.
 """
 
 from __future__ import annotations

@@ -12,9 +12,12 @@ import mmap
 import os
 import tempfile
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Final
 
 from shared.mail.region import WINDOW, Region, region
+
+#: Linux: the open files of this process, by number; each can be opened again.
+_OPEN_FILES: Final = Path("/proc/self/fd")
 
 
 class Sink:
@@ -80,13 +83,14 @@ class Spool:
     `memory` is up to how many bytes one form of the mail stays in memory.
     """
 
-    __slots__ = ("_mappings", "_paths", "directory", "memory")
+    __slots__ = ("_held", "_mappings", "_paths", "directory", "memory")
 
     def __init__(self, directory: Path, memory: int) -> None:
         self.directory = directory
         self.memory = memory
         self._mappings: list[mmap.mmap] = []
         self._paths: list[Path] = []
+        self._held: list[int] = []
 
     def sink(self) -> Sink:
         return Sink(self)
@@ -103,13 +107,21 @@ class Spool:
             part.buffer.close()
 
     def named(self) -> tuple[BinaryIO, Path]:
-        """A new file with a name, open for writing, that lives until the spool is closed."""
+        """A new file, open for writing, and a path that is good until the spool is closed.
+
+        Where the kernel has it, the path is that of an open file without a name in any folder:
+        nothing is left behind by a kill.
+        """
+        if _OPEN_FILES.is_dir():
+            file = tempfile.TemporaryFile(dir=self.directory, buffering=0)  # noqa: SIM115
+            self._held.append(os.dup(file.fileno()))
+            return file, _OPEN_FILES / str(self._held[-1])
         descriptor, name = tempfile.mkstemp(prefix="opened-", suffix=".eml", dir=self.directory)
         self._paths.append(Path(name))
         return os.fdopen(descriptor, "wb", buffering=0), Path(name)
 
     def release_mappings(self) -> None:
-        """Closes the intermediate forms; the named files stay."""
+        """Closes the intermediate forms; the files with a path stay."""
         while self._mappings:
             # An exported view can only be left over by a bug; the garbage collector closes it.
             with contextlib.suppress(BufferError):
@@ -119,6 +131,8 @@ class Spool:
         self.release_mappings()
         while self._paths:
             self._paths.pop().unlink(missing_ok=True)
+        while self._held:
+            os.close(self._held.pop())
 
 
 def source(raw: BinaryIO | bytes | bytearray | memoryview, spool: Spool) -> Region:

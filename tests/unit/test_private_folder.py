@@ -22,6 +22,23 @@ time.sleep(600)
 """
 
 
+#: Opens a signed mail through files, and dies with its content in one of them.
+_OPENING = """
+import os, signal, sys
+from pathlib import Path
+from services.decryptor.opening import Limits, open_mail
+from services.decryptor.trust import TrustStore
+from shared.certificates import IdentityIndex
+folder, mail = Path(sys.argv[1]), Path(sys.argv[2])
+opened = open_mail(mail.read_bytes(), IdentityIndex(), TrustStore(), limits=Limits(memory_bytes=0),
+                   spool_dir=folder)
+assert isinstance(opened.content, Path), opened
+assert b"Please pay invoice 4711" in opened.content.read_bytes()
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+_SIGNED = Path(__file__).parent / "smime" / "cases" / "forged" / "00-honest.eml"
+
+
 def start_victim(parent: Path) -> tuple[subprocess.Popen[str], Path]:
     process = subprocess.Popen(
         [sys.executable, "-c", _VICTIM, str(parent)], stdout=subprocess.PIPE, text=True
@@ -39,6 +56,16 @@ def test_the_next_one_removes_what_a_killed_one_left(tmp_path: Path) -> None:
     assert following.path.is_dir()
     assert not left.exists()
     following.close()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_mail_in_hand_leaves_nothing_when_its_process_is_killed(tmp_path: Path) -> None:
+    victim = subprocess.run(
+        [sys.executable, "-c", _OPENING, str(tmp_path), str(_SIGNED)],
+        capture_output=True,
+        check=False,
+    )
+    assert victim.returncode == -signal.SIGKILL, victim.stderr.decode()
     assert list(tmp_path.iterdir()) == []
 
 

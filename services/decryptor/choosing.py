@@ -91,7 +91,14 @@ def record(
         (mail.id, one) for mail in ours for one in choices[mail.id].left_out
     ]
     outbox.record_left_out(session, out)
-    chosen = [(mail.id, choices[mail.id].chosen | (mail.chosen or frozenset())) for mail in ours]
+    chosen = [
+        (
+            mail.id,
+            choices[mail.id].chosen | (mail.chosen or frozenset()),
+            choices[mail.id].unsure,
+        )
+        for mail in ours
+    ]
     outbox.record_choices(session, chosen)
     return held
 

@@ -135,6 +135,12 @@ class Publisher:
         idle = {release.id for release in waiting}
         confirmed, failures = self._send(wanted, batch)
         reached("published")
+        notes = {
+            (mail.id, handler): why
+            for mail in ours
+            if mail.id in choices
+            for handler, why in (mail.doubts | choices[mail.id].unsure).items()
+        }
         failed = {mail_id for mail_id, _ in failures}
         done = [i for i in ids if i in mine and i not in failed and i not in idle]
         releases = waiting + [
@@ -145,7 +151,8 @@ class Publisher:
         def record(session: Session) -> list[uuid.UUID]:
             held = outbox.hold(session, ids, token)
             finished = [i for i in done if i in held]
-            outbox.record_deliveries(session, [row for row in confirmed if row[0] in held])
+            given = [row for row in confirmed if row[0] in held]
+            outbox.record_deliveries(session, given, notes)
             facts = {i: kept(batch.facts[i]) for i in finished if i in batch.facts}
             outbox.finish(session, token, finished, facts, unwanted)
             if self.alert_unwanted:

@@ -45,7 +45,7 @@ class Choice:
 
     chosen: frozenset[int]
     left_out: tuple[LeftOut, ...]
-    unsure: Mapping[int, str]
+    unsure: dict[int, str]
 
 
 def choose(

@@ -81,7 +81,9 @@ def answer(text: str, facts: RuleFacts) -> tuple[bool | None, str]:
         problem = str(value.value())
     except Exception as error:  # whatever a mail holds: it is given in doubt, and never lost
         problem = _words(error)
-    return None, problem.splitlines()[0][:120] if problem else "no answer"
+    # The library's words may hold some of the mail's.
+    shown = _UNSHOWABLE.sub("", problem.partition("\n")[0])[:120]
+    return None, shown or "no answer"
 
 
 def _values(facts: RuleFacts) -> dict[str, Any]:

@@ -90,6 +90,8 @@ class Delivered:
     published_at: datetime
     position: str
     repeats: int
+    #: Why it got the mail in doubt; empty where its rules took it.
+    note: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -159,11 +161,12 @@ class MessageDetail:
         for delivery in self.deliveries:
             name = delivery.handler or "a handler that is gone"
             again = f", {delivery.repeats} times again" if delivery.repeats else ""
+            doubt = f", in doubt: {delivery.note}" if delivery.note else ""
             stops.append(
                 Stop(
                     delivery.published_at,
                     "published",
-                    f"Published to {name}{again}",
+                    f"Published to {name}{again}{doubt}",
                     {"handler_id": delivery.handler_id, "position": delivery.position},
                 )
             )

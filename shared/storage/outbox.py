@@ -56,6 +56,8 @@ class Claimed:
     had_handlers: frozenset[int] = frozenset()
     #: Whom the rules chose at an earlier attempt; None: nothing was decided yet.
     chosen: frozenset[int] | None = None
+    #: Why some of them get it in doubt, by handler.
+    doubts: dict[int, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,6 +156,7 @@ def _claimed(row: Sequence[Any]) -> Claimed:
         asked_handlers=frozenset(row[29]),
         had_handlers=frozenset(row[30]),
         chosen=None if row[31] is None else frozenset(row[31]),
+        doubts={int(handler): why for handler, why in (row[32] or {}).items()},
     )
 
 
@@ -228,10 +231,13 @@ def left_out(session: Session, ids: Sequence[uuid.UUID]) -> Mapping[uuid.UUID, d
     return found
 
 
-def record_choices(session: Session, rows: Sequence[tuple[uuid.UUID, frozenset[int]]]) -> None:
-    """(message, handlers that get it), for mails that `hold` gave in this transaction.
+def record_choices(
+    session: Session, rows: Sequence[tuple[uuid.UUID, frozenset[int], Mapping[int, str]]]
+) -> None:
+    """(message, handlers that get it, why some do in doubt).
 
-    They get it although they were left out before: no row says so any more.
+    For mails that `hold` gave in this transaction. They get it although they were left out before:
+    no row says so any more.
     """
     if not rows:
         return
@@ -240,6 +246,9 @@ def record_choices(session: Session, rows: Sequence[tuple[uuid.UUID, frozenset[i
         {
             "ids": _uuids(row[0] for row in rows),
             "choices": text_array(array(map(str, sorted(row[1]))) for row in rows),
+            "doubts": [
+                Jsonb({str(handler): why for handler, why in row[2].items()}) for row in rows
+            ],
         },
     )
     _forget_left_out(session, [(row[0], handler) for row in rows for handler in row[1]])
@@ -288,10 +297,15 @@ def record_outcomes(session: Session, outcomes: Sequence[Outcome]) -> None:
     )
 
 
-def record_deliveries(session: Session, rows: Sequence[tuple[uuid.UUID, int, str]]) -> None:
+def record_deliveries(
+    session: Session,
+    rows: Sequence[tuple[uuid.UUID, int, str]],
+    notes: Mapping[tuple[uuid.UUID, int], str] | None = None,
+) -> None:
     """(message, handler, position) of events that the output queue has confirmed.
 
-    For mails that `hold` gave in this transaction.
+    `notes`: why a handler got a mail in doubt, by (message, handler). For mails that `hold` gave in
+    this transaction.
     """
     if rows:
         session.execute(
@@ -300,6 +314,7 @@ def record_deliveries(session: Session, rows: Sequence[tuple[uuid.UUID, int, str
                 "ids": _uuids(row[0] for row in rows),
                 "handlers": array(str(row[1]) for row in rows),
                 "positions": text_array(row[2] for row in rows),
+                "notes": text_array((notes or {}).get((row[0], row[1]), "") for row in rows),
             },
         )
 

@@ -140,7 +140,16 @@ def test_each_fact_is_answered_by_what_real_mails_say(
         had.setdefault(name, set()).add(subject)
     assert len(had.pop("archive")) == len(mails)
     assert had == wanted
-    # Everybody who did not get a mail is told why on its path.
+    # Who got one in doubt, and everybody who did not get one: the path says why.
+    notes = house.query(
+        "SELECT h.name, m.subject, d.note FROM delivery AS d"
+        " JOIN message AS m ON m.id = d.message_id JOIN handler AS h ON h.id = d.handler_id"
+        " WHERE d.note <> ''"
+    )
+    doubts = {(name, subject): note for name, subject, note in notes}
+    assert doubts["takes-part-1", "secret"] == "a rule that accepts could not be answered"
+    assert doubts["expert-3", "plain"].startswith("the expression has no answer")
+    assert len(doubts) == 2 + 5
     missing = sum(len(mails) - len(subjects) for subjects in wanted.values())
     assert house.count("filtered") == missing
 

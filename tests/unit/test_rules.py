@@ -220,6 +220,13 @@ def test_what_was_decided_stands_whatever_the_rules_say() -> None:
     assert choose([SECOND], facts, asked={2}, chosen={1}, left_out={2: BY_GROUP}).chosen == {2}
 
 
+def test_why_an_expression_has_no_answer_can_be_kept_whatever_a_mail_says() -> None:
+    odd = KNOWN._replace(subject="a\0b\u202ec\nd")
+    verdict = rules(expression="headers[subject].size() > 0").judge(odd)
+    assert verdict.takes is None
+    assert verdict.reason.isprintable()
+
+
 def test_facts_are_read_only_where_a_rule_asks() -> None:
     def facts() -> RuleFacts:
         raise AssertionError("read")

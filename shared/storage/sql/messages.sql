@@ -72,7 +72,7 @@ LEFT JOIN quarantine q ON q.id = m.id
 WHERE m.id = %(id)s
 
 -- name: deliveries
-SELECT d.handler_id, coalesce(h.name, '') AS handler, d.published_at, d.position, d.repeats
+SELECT d.handler_id, coalesce(h.name, '') AS handler, d.published_at, d.position, d.repeats, d.note
 FROM delivery d LEFT JOIN handler h ON h.id = d.handler_id
 WHERE d.message_id = %(id)s ORDER BY d.published_at
 

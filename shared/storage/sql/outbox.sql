@@ -32,7 +32,7 @@ WITH mine AS (
         attempts = o.attempts + 1
     FROM mine WHERE o.message_id = mine.message_id
     RETURNING o.message_id, o.attempts, o.initial, o.repeat_handlers, o.missing_since,
-              o.asked_handlers, o.had_handlers, o.chosen
+              o.asked_handlers, o.had_handlers, o.chosen, o.doubts
 )
 SELECT m.id, m.connection_id, m.sequence, m.size, m.sha256, m.raw_key, m.raw_offset, m.message_id,
        m.sender, m.recipients, m.cc, m.subject, m.sent_at, m.downloaded_at, m.arrived_at,
@@ -40,7 +40,7 @@ SELECT m.id, m.connection_id, m.sequence, m.size, m.sha256, m.raw_key, m.raw_off
        m.security, m.opened_key, m.opened_offset, m.opened_size, m.opened_sha256, m.correlation_id,
        m.sender_name, m.recipient_names, m.cc_names, m.findings,
        extract(epoch FROM now() - taken.missing_since)::double precision, taken.asked_handlers,
-       taken.had_handlers, taken.chosen
+       taken.had_handlers, taken.chosen, taken.doubts
 FROM taken JOIN message AS m ON m.id = taken.message_id
 WHERE m.id = ANY(%(ids)s::uuid[])
 ORDER BY m.raw_key, m.raw_offset;
@@ -97,8 +97,9 @@ SELECT message_id, handler_id, decided_by FROM filtered WHERE message_id = ANY(%
 
 -- name: record_choices
 -- Before anything is published: whoever tries again publishes to these and to nobody else.
-UPDATE outbox AS o SET chosen = c.chosen::bigint[]
-FROM unnest(%(ids)s::uuid[], %(choices)s::text[]) AS c(id, chosen)
+UPDATE outbox AS o SET chosen = c.chosen::bigint[],
+    doubts = CASE WHEN c.doubts = '{}' THEN o.doubts ELSE coalesce(o.doubts, '{}') || c.doubts END
+FROM unnest(%(ids)s::uuid[], %(choices)s::text[], %(doubts)s::jsonb[]) AS c(id, chosen, doubts)
 WHERE o.message_id = c.id;
 
 -- name: record_left_out
@@ -120,10 +121,10 @@ WHERE f.message_id = p.message_id AND f.handler_id = p.handler_id
 DELETE FROM filtered WHERE message_id = ANY(%(ids)s::uuid[]);
 
 -- name: record_deliveries
-INSERT INTO delivery AS d (message_id, handler_id, published_at, position)
-SELECT message_id, handler_id, now(), position
-FROM unnest(%(ids)s::uuid[], %(handlers)s::bigint[], %(positions)s::text[])
-     AS p(message_id, handler_id, position)
+INSERT INTO delivery AS d (message_id, handler_id, published_at, position, note)
+SELECT message_id, handler_id, now(), position, note
+FROM unnest(%(ids)s::uuid[], %(handlers)s::bigint[], %(positions)s::text[], %(notes)s::text[])
+     AS p(message_id, handler_id, position, note)
 ON CONFLICT (message_id, handler_id) DO UPDATE
 SET published_at = excluded.published_at, position = excluded.position, repeats = d.repeats + 1;
 

@@ -57,6 +57,7 @@ class DeliveryOut(Out):
     published_at: datetime
     position: str
     repeats: int
+    note: str = Field(description="Why it got the mail in doubt; empty where its rules took it")
 
 
 class NotForOut(Out):

@@ -52,6 +52,7 @@ CREATE TABLE delivery (
     published_at timestamptz NOT NULL,
     position text NOT NULL DEFAULT '', -- stream id on Redis
     repeats integer NOT NULL DEFAULT 0,
+    note text NOT NULL DEFAULT '',     -- why it was given in doubt
     PRIMARY KEY (message_id, handler_id)
 ) PARTITION BY RANGE (message_id);
 CREATE INDEX delivery_handler ON delivery (handler_id, published_at);
@@ -84,6 +85,7 @@ CREATE TABLE outbox (
     asked_handlers bigint[] NOT NULL DEFAULT '{}', -- these too, where their rules take it
     had_handlers bigint[] NOT NULL DEFAULT '{}', -- these had it under another label
     chosen bigint[],                       -- whom the rules chose: decided before it is published
+    doubts jsonb,                          -- {handler: why it gets the mail in doubt}
     missing_since timestamptz,             -- the store did not have its bytes, from then on
     error text
 ) WITH (fillfactor = 60, autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_cost_delay = 0);

@@ -15,7 +15,7 @@ from shared.storage.limiter import PostgresLimiter
 from shared.storage.pool import Database
 from tests.contract.mailbox_kinds import mail, subject_of
 from tests.contract.recorders import Collector, KnownKeys
-from tests.integration.graph.conftest import Office, Unhurried
+from tests.integration.graph.conftest import ALICE, Office, Unhurried
 
 LIMIT = 1 << 20
 COUNT = 600
@@ -327,6 +327,27 @@ def test_three_requests_at_once_over_all_replicas(office: Office, database_url: 
         assert list(pool.map(look, range(4))) == [40] * 4
     assert office.server.peak <= 3
     assert office.server.throttled == 0
+
+
+@pytest.mark.promise("M2")
+@pytest.mark.parametrize("action", [MARK_READ, DELETE])
+def test_requests_of_a_batch_that_find_no_place_are_asked_again(
+    office: Office, action: AfterDownload
+) -> None:
+    """Another program of the tenant has three of the four places: Graph refuses single requests
+    of the batch, and the batch itself says 200."""
+    office.box.deliver(mail(f"mail {n}") for n in range(45))
+    mailbox = office.open(patience=100_000)
+    sink = Collector()
+    mailbox.open("")
+    refs = mailbox.list_new(KnownKeys(), UNREAD).new
+    mailbox.download(refs, sink, limit=LIMIT)
+    with office.server.taken(ALICE, 3):
+        assert len(mailbox.settle(refs, action)) == 45
+    assert office.server.throttled > 0
+    left = office.box.in_folder(office.box.inbox)
+    assert [item for item in left if not item.read] == []
+    assert len(left) == (45 if action is MARK_READ else 0)
 
 
 @pytest.mark.promise("M2")

@@ -20,13 +20,14 @@ _CHUNK = 16_384
 
 @dataclass
 class Request:
-    """`path` is decoded; `headers` have lower-case names."""
+    """`path` is decoded; `headers` have lower-case names. `places` are free at the mailbox."""
 
     method: str
     path: str
     query: list[tuple[str, str]]
     headers: dict[str, str]
     body: Any = None
+    places: int = 4
 
 
 @dataclass

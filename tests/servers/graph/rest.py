@@ -63,14 +63,17 @@ class Rest:
         return claims
 
     def _batch(self, request: Request, claims: Mapping[str, Any]) -> Answer:
-        """Combine multiple HTTP requests using JSON batching: at most 20; each by itself."""
+        """Combine multiple HTTP requests using JSON batching: at most 20; each by itself.
+
+        Four of them run at once; those of the four that find no place are refused, each by itself.
+        """
         requests = (request.body or {}).get("requests")
         if not isinstance(requests, list) or not 1 <= len(requests) <= 20:
             raise Refused(400, "BadRequest", "Number of batch request steps exceeds the maximum.")
         if len({str(one.get("id")).lower() for one in requests}) != len(requests):
             raise Refused(400, "BadRequest", "Request id must be unique in the batch.")
         responses = []
-        for one in requests:
+        for number, one in enumerate(requests):
             if set(one) - {"id", "method", "url", "headers", "body", "dependsOn"}:
                 self._server.note(f"a batch request holds {sorted(one)}")
             headers = {k.lower(): v for k, v in (one.get("headers") or {}).items()}
@@ -79,7 +82,9 @@ class Rest:
             path, query = parse_target(str(one["url"]))
             inner = Request(one["method"], f"/v1.0{path}", query, headers, one.get("body"))
             fault = self._server.fault_for(inner.method, f"batch:{inner.path}")
-            if fault is not None:
+            if request.places <= number < self._server.at_once:
+                answer = self._server.throttle()
+            elif fault is not None:
                 answer = Answer.error(fault.status, fault.code, fault.message)
                 if fault.retry_after is not None:
                     answer.headers["Retry-After"] = f"{fault.retry_after:g}"

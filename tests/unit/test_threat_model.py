@@ -1,4 +1,4 @@
-"""docs/threat-model.md names the tests that try to break it: each of them exists."""
+"""docs/threat-model.md names the tests that try to break it: each promise one, and each exists."""
 
 from __future__ import annotations
 
@@ -6,21 +6,42 @@ import ast
 import re
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[2]
+DOCUMENT = (ROOT / "docs" / "threat-model.md").read_text(encoding="utf-8")
 _NAMED = re.compile(r"`((?:sdk/)?tests/[\w/]+\.py)::(test_\w+)`")
+_ANY_TEST = re.compile(r"`[^`]*\btest_\w+`")
 
 
-def named() -> list[tuple[str, str]]:
-    return _NAMED.findall((ROOT / "docs" / "threat-model.md").read_text(encoding="utf-8"))
+def promises() -> list[str]:
+    """Every item of a list and every row of a table, each on one line."""
+    found: list[str] = []
+    for block in re.split(r"\n(?=- |\||#|\n)", DOCUMENT):
+        text = " ".join(block.split())
+        is_row = text.startswith("| ") and not text.startswith(("|---", "| Who |", "| … |"))
+        if text.startswith("- ") or is_row:
+            found.append(text)
+    return found
+
+
+@pytest.mark.parametrize("promise", promises(), ids=lambda text: text[:60])
+def test_a_promise_names_a_test(promise: str) -> None:
+    assert _NAMED.search(promise), "say which test tries to break it, or do not promise it"
 
 
 def test_every_test_that_is_named_exists() -> None:
     missing = []
-    for path, name in named():
+    for path, name in _NAMED.findall(DOCUMENT):
         file = ROOT / path
         tree = ast.parse(file.read_text(encoding="utf-8")) if file.exists() else ast.Module([], [])
         functions = {n.name for n in ast.walk(tree) if isinstance(n, ast.FunctionDef)}
         if name not in functions:
             missing.append(f"{path}::{name}")
-    assert named()
+    assert len(promises()) > 50
     assert not missing
+
+
+def test_a_test_is_named_by_its_path() -> None:
+    """A bare name is found by nobody, and may not exist."""
+    assert [one for one in _ANY_TEST.findall(DOCUMENT) if not _NAMED.fullmatch(one)] == []

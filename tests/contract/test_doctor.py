@@ -16,10 +16,13 @@ from shared.mailbox.doctor.examining import Examination
 from shared.mailbox.doctor.recording import recording
 from shared.mailbox.doctor.reporting import Report, report
 from shared.mailbox.open import open_mailbox
+from tests.contract.cloud_kinds import GraphKind
 from tests.contract.examinations import examined
 from tests.contract.mailbox_kinds import KINDS, ROOTED, mail
 from tests.contract.recorders import Collector, KnownKeys
 from tests.servers.certificates import Authority
+from tests.servers.graph import GraphServer
+from tests.servers.graph.mailboxes import Attachment
 from tests.servers.mail_server import PASSWORD
 from tests.servers.replayed import Recording, ReplayedServer
 
@@ -90,6 +93,28 @@ def test_a_recording_holds_nothing_of_anybody_and_plays_back(
         assert verdicts(again) == verdicts(wanted), again.sentences
         assert again.healthy
         assert fetched_from(server) == len(subjects)
+
+
+def test_each_kind_of_item_of_a_graph_mailbox_is_downloaded_once(
+    graph_server: GraphServer,
+) -> None:
+    """An S/MIME mail that Graph keeps as one attachment, and an invitation, beside plain mails."""
+    kind = GraphKind(graph_server)
+    said = {"from": {"emailAddress": {"name": "Bob", "address": "bob@example.org"}}}
+    kind.deliver(mail("plain"))
+    structure = Attachment("smime.p7m", bytes(range(256)) * 40, "application/octet-stream")
+    kind.box.deliver([None], properties={"subject": "Geheim", **said}, attachments=[structure])
+    kind.box.deliver(
+        [mail("meeting")], kind="eventMessageRequest", properties={"subject": "Montag", **said}
+    )
+    before = kind.stored()
+    found = report(examined(kind))
+    assert found.healthy, found.sentences
+    assert kind.stored() == before
+    missing = [
+        row.form for row in found.rows if row.verdict == "not-asked" and "$value" in row.form
+    ]
+    assert missing == [], "each kind of item was there to be asked for"
 
 
 def private_mail(subject: str) -> bytes:

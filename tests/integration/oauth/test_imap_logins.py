@@ -13,6 +13,9 @@ from shared.connections import Connection, Mode, Selection
 from shared.credentials import Credential, Provider
 from shared.errors import NeedsAuthorisation, NeedsPerson
 from shared.mailbox.base import Mailbox
+from shared.mailbox.doctor.asking import examine
+from shared.mailbox.doctor.recording import recording
+from shared.mailbox.doctor.reporting import report
 from shared.mailbox.oauth.tokens import Tokens
 from shared.mailbox.open import open_mailbox
 from tests.contract.mailbox_kinds import mail, subject_of
@@ -151,3 +154,27 @@ def _spoil(house: House, connection_id: int) -> None:
         head, body, _ = tokens.access_token.split(".")
         spoilt = replace(tokens, access_token=f"{head}.{body}.AAAA", expires_at=ends)
         locked.save(spoilt.to_bytes(), ends)
+
+
+@pytest.mark.promise("M25")
+def test_the_doctor_renews_a_spoilt_token_and_shows_none(
+    house: House, oauth_dovecot: Dovecot
+) -> None:
+    """Over the grant of a real authorisation server: the refresh is a part of the examination."""
+    connection = house.connection(at(house, oauth_dovecot), mode=Mode.MICROSOFT_IMAP)
+    house.authorise(connection)
+    oauth_dovecot.deliver(connection.username, [mail("for the doctor")])
+    _spoil(house, connection.id)
+
+    def open_again(wanted: Connection, *, mechanism: str = "", fresh: bool = False) -> Mailbox:
+        login = replace(house.logins.of(wanted), mechanism=mechanism)
+        return open_mailbox(wanted, login.with_fresh_token() if fresh else login)
+
+    examination = examine(connection, open_again, seconds=60)
+    found = report(examination)
+    assert found.healthy, found.sentences
+    logged_in = [row for row in found.rows if row.form.startswith("AUTHENTICATE")]
+    assert [row.verdict for row in logged_in] == ["understood"], logged_in
+    token = house.logins.of(connection).access_token
+    assert token is not None
+    assert token(False) not in recording(examination, secrets=[])

@@ -40,6 +40,8 @@ class NewMessage:
     arrived_at: datetime | None
     correlation_id: uuid.UUID | None = None
     gmail_id: int | None = None  # X-GM-MSGID (storage.labels), signed
+    thread: str = ""  # the provider's: X-GM-THRID, conversationId
+    labels: tuple[str, ...] = ()  # X-GM-LABELS, categories
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -88,6 +88,8 @@ def compose(
             "cc": _addresses(headers.cc, headers.cc_names),
             "arrived_at": mail.arrived_at and mail.arrived_at.isoformat(),
             "folder": connection.folder if connection else "",
+            "labels": list(mail.labels),
+            **({"thread": mail.thread} if mail.thread else {}),
             "findings": [
                 {"kind": kind, "detail": detail}
                 for kind, detail in dict.fromkeys((f["kind"], f["detail"]) for f in findings)

@@ -89,6 +89,8 @@ class Intake:
                 arrived_at=ref.arrived,
                 correlation_id=self._correlation_id,
                 gmail_id=ref.detail.get("gmail_id"),
+                thread=_storable(ref.detail.get("thread", "")),
+                labels=tuple(_storable(one) for one in ref.detail.get("labels", ())),
             )
         )
 
@@ -136,6 +138,11 @@ class Intake:
             self._ref = None
         if self.messages:
             self._pack.commit()
+
+
+def _storable(text: str) -> str:
+    """Without what Postgres takes in no text: NUL, half of a surrogate pair."""
+    return text.replace("\0", "").encode("utf-8", "replace").decode()
 
 
 def batches(refs: Sequence[MailRef], mails: int, octets: int) -> list[list[MailRef]]:

@@ -190,7 +190,8 @@ class MailRef:
     arrived: datetime | None = None
     seen: bool | None = None
     #: What only some servers have: a POP3 message number (`number`), X-GM-MSGID (`gmail_id`, one
-    #: mail under several labels; 64 bits, signed).
+    #: mail under several labels; 64 bits, signed), the provider's `thread` (X-GM-THRID in decimal,
+    #: conversationId) and `labels` (tuple; X-GM-LABELS, categories).
     detail: Mapping[str, Any] = field(default_factory=dict, compare=False)
 
 

@@ -150,6 +150,8 @@ def _copy(session: Session, place: Place, messages: Sequence[NewMessage], sequen
                     text_array(header.to_names) if any(header.to_names) else "{}",
                     text_array(header.cc_names) if any(header.cc_names) else "{}",
                     json.dumps(findings_to_json(header.findings)) if header.findings else None,
+                    message.thread,
+                    text_array(message.labels) if message.labels else "{}",
                 )
             )
 

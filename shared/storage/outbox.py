@@ -58,6 +58,9 @@ class Claimed:
     chosen: frozenset[int] | None = None
     #: Why some of them get it in doubt, by handler.
     doubts: dict[int, str] = field(default_factory=dict)
+    #: The provider's id of the thread, and its labels, where it has such.
+    thread: str = ""
+    labels: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,6 +160,8 @@ def _claimed(row: Sequence[Any]) -> Claimed:
         had_handlers=frozenset(row[30]),
         chosen=None if row[31] is None else frozenset(row[31]),
         doubts={int(handler): why for handler, why in (row[32] or {}).items()},
+        thread=row[33],
+        labels=tuple(row[34]),
     )
 
 

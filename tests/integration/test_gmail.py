@@ -17,7 +17,7 @@ from tests.integration.mail_sessions import connection_to, opened
 from tests.rig.events import open_queue
 from tests.rig.house import House
 from tests.servers.dovecot import Dovecot
-from tests.servers.gmail import GmailFront
+from tests.servers.gmail import THREAD, GmailFront
 
 TRASH = "[Gmail]/Papierkorb"
 
@@ -238,3 +238,19 @@ def test_what_is_in_the_trash_already_is_deleted_for_good(
         refs = mailbox.list_new(KnownKeys(), Selection.ALL).new
         assert len(mailbox.settle(refs, AfterDownload.DELETE)) == 1
     assert gmail_dovecot.flags(mail_user, TRASH) == {}
+
+
+@pytest.mark.promise("F4")
+def test_the_event_tells_the_thread_and_the_labels_of_gmail(
+    house: House, gmail: GmailFront, gmail_dovecot: Dovecot, redis_url: str, mail_user: str
+) -> None:
+    """Labels may hold any words: none of them is taken for something else of the answer."""
+    gmail_dovecot.deliver(mail_user, [mail("labelled")])
+    house.add_handler()
+    watch(house, gmail, mail_user)
+    house.start("scheduler", "fetcher", "decryptor")
+    house.wait_settled(1)
+    house.stop()
+    (event,) = open_queue(redis_url, "archive").events()
+    assert event["data"]["mail"]["thread"] == str(THREAD)
+    assert event["data"]["mail"]["labels"] == ["\\Important", 'UID 7 ("old")', "Bücher"]

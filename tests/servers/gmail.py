@@ -5,7 +5,8 @@
 
 Source: "IMAP extensions", developers.google.com/workspace/gmail/imap/imap-extensions. X-GM-MSGID is
 Dovecot's X-GUID as a number of 64 bits: like Gmail's it stays the same when a mail is copied to
-another folder, which is what a label is here. Nothing else is changed on the way.
+another folder, which is what a label is here. All mails are of one thread.
+Nothing else is changed on the way.
 """
 
 from __future__ import annotations
@@ -30,6 +31,10 @@ from tests.servers.oauth_dovecot import oauth_dovecot_server
 from tests.servers.oidc import OidcServer
 
 _LITERAL = re.compile(rb"\{(\d+)\+?\}\r\n\Z")
+_GMAILS_ITEMS = b"X-GM-MSGID X-GM-THRID X-GM-LABELS"
+#: Of every mail: one of Gmail's own, one with a word that FETCH has too, one in modified UTF-7.
+LABELS = rb'\Important "UID 7 (\"old\")" "B&APw-cher"'
+THREAD = 1266894439832287888
 _GUID = re.compile(rb"X-GUID ([^ ()]+)")
 
 
@@ -69,7 +74,7 @@ class GmailFront(socketserver.ThreadingTCPServer):
     def _pump(client: socket.socket, server: socket.socket) -> None:
         """One thread for both ways: an SSL socket is no place for two."""
         ways = {
-            client: (_Lines(lambda line: line.replace(b"X-GM-MSGID", b"X-GUID")), server),
+            client: (_Lines(lambda line: line.replace(_GMAILS_ITEMS, b"X-GUID")), server),
             server: (_Lines(_as_gmail), client),
         }
         while True:
@@ -112,7 +117,12 @@ class _Lines:
 
 def _as_gmail(line: bytes) -> bytes:
     line = line.replace(b"CAPABILITY IMAP4rev1", b"CAPABILITY IMAP4rev1 X-GM-EXT-1")
-    return _GUID.sub(lambda found: b"X-GM-MSGID %d" % _number(found[1]), line)
+    return _GUID.sub(
+        lambda found: (
+            b"X-GM-THRID %d X-GM-MSGID %d X-GM-LABELS (%s)" % (THREAD, _number(found[1]), LABELS)
+        ),
+        line,
+    )
 
 
 def _number(guid: bytes) -> int:

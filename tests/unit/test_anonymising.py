@@ -43,6 +43,13 @@ def lines() -> ImapLines:
             b"* 1 FETCH (UID 9 X-GM-MSGID 1278455344230334865 FLAGS (Akte))\r\n",
             b"* 1 FETCH (UID 9 X-GM-MSGID 1 FLAGS (keyword-1))\r\n",
         ),
+        (
+            b'* 1 FETCH (X-GM-THRID 1278455344230334865 X-GM-LABELS (\\Inbox "\\\\Sent" '
+            b'"Akte (neu)" '
+            b"Meier {6}\r\nMeyer) Huber) UID 9)\r\n",
+            b'* 1 FETCH (X-GM-THRID 1 X-GM-LABELS (\\Inbox \\Sent "label-1" "label-2" "label-3" '
+            b'"label-4") UID 9)\r\n',
+        ),
     ],
 )
 def test_lines_of_imap_servers(line: bytes, told: bytes) -> None:

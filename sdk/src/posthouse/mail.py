@@ -102,10 +102,12 @@ class Finding:
 class Mail:
     """The facts of one mail, of the form that `raw` stands for.
 
-    `thread` is the first message id of the thread. `kind`: `person`, `auto-reply`, `bounce`,
-    `list`, `calendar`, `receipt`, `complaint`, with its `evidence`. `return_path` is "" for the
-    null return path and None where no server noted one. `text` is the plain text, or the text of
-    the HTML (`text_is_from_html`); `html` the path of the HTML part, empty where there is none.
+    `thread` is the provider's id of the thread (Gmail, Microsoft Graph), else its first message id;
+    `labels` are Gmail's labels or Outlook's categories when the mail came. `kind`: `person`,
+    `auto-reply`, `bounce`, `list`, `calendar`, `receipt`, `complaint`, with its `evidence`.
+    `return_path` is "" for the null return path and None where no server noted one. `text` is the
+    plain text, or the text of the HTML (`text_is_from_html`); `html` the path of the HTML part,
+    empty where there is none.
     """
 
     senders: tuple[Address, ...] = ()
@@ -132,6 +134,7 @@ class Mail:
     spam: Spam | None = None
     arrived_at: datetime | None = None
     folder: str = ""
+    labels: tuple[str, ...] = ()
     findings: tuple[Finding, ...] = ()
     #: Why there are no facts, where they could not be read.
     problem: str = ""
@@ -187,6 +190,7 @@ def read_mail(fields: Mapping[str, Any]) -> Mail:
         spam=Spam(_text(spam, "verdict"), spam.get("score")) if spam else None,
         arrived_at=datetime.fromisoformat(arrived_at) if arrived_at else None,
         folder=_text(fields, "folder"),
+        labels=tuple(map(str, fields.get("labels") or ())),
         findings=_all(
             fields, "findings", lambda one: Finding(_text(one, "kind"), _text(one, "detail"))
         ),

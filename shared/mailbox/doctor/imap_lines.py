@@ -13,6 +13,7 @@ from shared.mailbox.doctor.pseudonyms import Pseudonyms, challenge, header_of, m
 from shared.mailbox.imap.names import decode_name
 
 _LITERAL: Final = re.compile(rb"\{(\d{1,20})\+?\}\r?\n")
+_GMAIL_LABELS: Final = re.compile(rb"X-GM-LABELS +\(", re.I)
 _NAME: Final = re.compile(rb'("(?:[^"\\]|\\.)*"|\{\d+\+?\}\r\n|[^ ()"{]+)')
 _UNTAGGED: Final = re.compile(rb"\* +(?:(\d+) +)?([A-Za-z0-9._-]+) *", re.I)
 _STATUS: Final = re.compile(
@@ -161,22 +162,42 @@ class ImapLines:
         uid = re.search(rb"UID (\d+)", rest)
         number = self._mails.setdefault(uid[1] if uid else b"", len(self._mails) + 1)
         out, at = b"", 0
-        while (literal := _LITERAL.search(rest, at)) is not None:
+        while True:
+            literal = _LITERAL.search(rest, at)
+            labels = _GMAIL_LABELS.search(rest, at, literal.start() if literal else len(rest))
+            if labels is not None:
+                told, end = self._labels(rest, labels.end())
+                out, at = out + self._items(rest[at : labels.end()]) + told, end
+                continue
+            if literal is None:
+                return out + self._items(rest[at:])
             size = int(literal[1])
             head = b"HEADER" in rest[at : literal.start()].upper()
             made = header_of(size, number) if head else mail_of(size, number)
             out += self._items(rest[at : literal.start()]) + literal[0] + made
             at = literal.end() + size
-        return out + self._items(rest[at:])
 
     def _items(self, text: bytes) -> bytes:
         text = re.sub(rb"(FLAGS )(\([^)]*\))", lambda m: m[1] + self._flags(m[2]), text)
         text = re.sub(
-            rb"(X-GM-MSGID )(\d+)",
+            rb"(X-GM-(?:MSGID|THRID) )(\d+)",
             lambda m: m[1] + self._names.number("gmail", m[2].decode()).encode(),
             text,
         )
         return re.sub(rb'(BODY\[[^\]]*\](?:<\d+>)? )"(?:[^"\\]|\\.)*"', rb'\1"replaced"', text)
+
+    def _labels(self, rest: bytes, at: int) -> tuple[bytes, int]:
+        """(Gmail's labels from there on, and where they end). Its own begin with a backslash; the
+        others are words of people."""
+        told = []
+        while at < len(rest) and rest[at : at + 1] != b")":
+            word, end = _string_at(rest, at)
+            at = max(end, at + 1)
+            if re.fullmatch(rb"\\[A-Za-z]+", word):
+                told.append(word)
+            elif word:
+                told.append(b'"' + self._names.of("label", word.decode("latin-1")).encode() + b'"')
+        return b" ".join(told), at
 
     # ---- folders
 

@@ -19,6 +19,11 @@ from shared.mailbox.graph.http import GraphError, GraphHttp
 
 #: PidTagMessageSize (MS-OXPROPS 2.797), which is no property of message itself.
 _SIZE: Final = "Integer 0x0E08"
+#: What a listing asks of each mail; where mails are only counted, the first is enough.
+_COUNTED: Final = "id,receivedDateTime,isRead"
+_SELECT: Final = _COUNTED + ",conversationId,categories"
+_MOST_LABELS: Final = 100
+_LONGEST: Final = 255
 _PAGE: Final = 250
 _COUNTING_PAGE: Final = 1000
 #: Known mails beyond those in the folder that may pile up before they are compared with it.
@@ -105,7 +110,7 @@ def _unread(graph: GraphHttp, folder: GraphFolder, found: _Found, *, sizes: bool
     query = {
         "$filter": criteria,
         "$orderby": "receivedDateTime",
-        "$select": "id,receivedDateTime,isRead",
+        "$select": _COUNTED if found.limit == 0 else _SELECT,
         "$top": str(_COUNTING_PAGE if found.limit == 0 else _PAGE),
     }
     if sizes:
@@ -131,7 +136,7 @@ def list_all(
     found = _Found(known, since, limit)
     if limit == 0:  # counting needs no state at the server
         plain = f"{graph.user}/mailFolders/{folder.id}/messages"
-        query = {"$select": "id,receivedDateTime,isRead", "$top": str(_COUNTING_PAGE)}
+        query = {"$select": _COUNTED, "$top": str(_COUNTING_PAGE)}
         _collect(found, pages(graph, plain, query), limit)
         following = link
     else:
@@ -220,7 +225,7 @@ def _delta(graph: GraphHttp, folder: GraphFolder, found: _Found, link: str) -> s
     if not link:
         # No sizes here: Graph was reported to refuse $expand with a $filter in it behind a
         # function ("Parsing OData Select and Expand failed"). Whoever downloads counts anyway.
-        query = {"changeType": "created", "$select": "id,receivedDateTime,isRead"}
+        query = {"changeType": "created", "$select": _SELECT}
         link = graph.url(f"{graph.user}/mailFolders/{folder.id}/messages/delta", query)
     visited: set[str] = set()
     while True:
@@ -274,7 +279,18 @@ def _ref(row: Mapping[str, Any]) -> MailRef:
         size=size,
         arrived=_moment(row.get("receivedDateTime")),
         seen=read if isinstance(read, bool) else None,
+        detail=_detail(row),
     )
+
+
+def _detail(row: Mapping[str, Any]) -> Mapping[str, Any]:
+    """As in `MailRef.detail`, of message: conversationId and categories."""
+    detail: dict[str, Any] = {}
+    if thread := row.get("conversationId"):
+        detail["thread"] = str(thread)[:_LONGEST]
+    if labels := row.get("categories"):
+        detail["labels"] = tuple(str(one)[:_LONGEST] for one in labels[:_MOST_LABELS])
+    return detail
 
 
 def _moment(text: object) -> datetime | None:

@@ -8,17 +8,25 @@ from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
 from shared.mailbox.base import MailRef
+from shared.mailbox.imap.names import decode_name
 from shared.mailbox.imap.search import search
 from shared.mailbox.imap.session import ImapSession, Reply, Untagged, uid_sets
 from shared.messages import Key
 
 _ITEMS = b"(UID RFC822.SIZE INTERNALDATE FLAGS)"
-_GMAIL_ITEMS = b"(UID RFC822.SIZE INTERNALDATE FLAGS X-GM-MSGID)"
+_GMAIL_ITEMS = b"(UID RFC822.SIZE INTERNALDATE FLAGS X-GM-MSGID X-GM-THRID X-GM-LABELS)"
 _UID = re.compile(rb"[( ]UID (\d{1,10})[ )]", re.I)
 _SIZE = re.compile(rb"[( ]RFC822\.SIZE (\d{1,19})[ )]", re.I)
 _DATE = re.compile(rb'[( ]INTERNALDATE "([^"]{20,40})"', re.I)
 _FLAGS = re.compile(rb"[( ]FLAGS \(([^()]*)\)", re.I)
 _GMAIL = re.compile(rb"[( ]X-GM-MSGID (\d{1,20})[ )]", re.I)
+_THREAD = re.compile(rb"[( ]X-GM-THRID (\d{1,20})[ )]", re.I)
+_LABELS = re.compile(rb'([( ])X-GM-LABELS \(((?:"(?:[^"\\]|\\.)*"|[^"()])*)\)', re.I)
+_LABEL = re.compile(rb'"((?:[^"\\]|\\.)*)"|([^" ]+)')
+_ESCAPED = re.compile(rb"\\(.)")
+_LITERAL_END = re.compile(rb"\{\d+\+?\}(?:\r\n)?$")
+_MOST_LABELS = 100
+_LONGEST_LABEL = 255
 _MONTHS = {
     name: number
     for number, name in enumerate(b"jan feb mar apr may jun jul aug sep oct nov dec".split(), 1)
@@ -72,7 +80,10 @@ def _fetch(
 
 def _parse(line: Untagged) -> MailRef | None:
     """One FETCH response; None where no UID says which mail it is about."""
-    rest = b" ".join(part if isinstance(part, bytes) else part[0] for part in line.parts)
+    rest = b" ".join(part if isinstance(part, bytes) else _quoted(*part) for part in line.parts)
+    # Labels may hold any word: what else is looked for must not be found in them.
+    labels = _LABELS.search(rest)
+    rest = _LABELS.sub(rb"\1", rest)
     uid = _UID.search(rest)
     if uid is None:
         return None
@@ -83,8 +94,32 @@ def _parse(line: Untagged) -> MailRef | None:
         int(size[1]) if size else 0,
         parse_date(date[1]) if date else None,
         (b"\\seen" in flags[1].lower()) if flags else None,
-        {"gmail_id": _signed(int(gmail[1]))} if gmail else _NO_DETAIL,
+        _gmail_detail(int(gmail[1]), _THREAD.search(rest), labels) if gmail else _NO_DETAIL,
     )
+
+
+def _quoted(text: bytes, literal: bytes) -> bytes:
+    """A literal among labels as a quoted string; any other is left out."""
+    if b"X-GM-LABELS" not in text.upper():
+        return text
+    escaped = literal.replace(b"\\", b"\\\\").replace(b'"', b'\\"')
+    return _LITERAL_END.sub(b"", text) + b'"' + escaped + b'"'
+
+
+def _gmail_detail(
+    mail: int, thread: re.Match[bytes] | None, labels: re.Match[bytes] | None
+) -> Mapping[str, Any]:
+    """As in `MailRef.detail`. X-GM-LABELS are astrings in modified UTF-7 ("IMAP extensions")."""
+    detail: dict[str, Any] = {"gmail_id": _signed(mail)}
+    if thread is not None:
+        detail["thread"] = str(int(thread[1]))
+    if labels is not None:
+        found = _LABEL.findall(labels[2])[:_MOST_LABELS]
+        detail["labels"] = tuple(
+            decode_name(_ESCAPED.sub(rb"\1", quoted) if quoted else atom)[:_LONGEST_LABEL]
+            for quoted, atom in found
+        )
+    return detail
 
 
 def _signed(number: int) -> int:

@@ -40,7 +40,7 @@ SELECT m.id, m.connection_id, m.sequence, m.size, m.sha256, m.raw_key, m.raw_off
        m.security, m.opened_key, m.opened_offset, m.opened_size, m.opened_sha256, m.correlation_id,
        m.sender_name, m.recipient_names, m.cc_names, m.findings,
        extract(epoch FROM now() - taken.missing_since)::double precision, taken.asked_handlers,
-       taken.had_handlers, taken.chosen, taken.doubts
+       taken.had_handlers, taken.chosen, taken.doubts, m.provider_thread, m.labels
 FROM taken JOIN message AS m ON m.id = taken.message_id
 WHERE m.id = ANY(%(ids)s::uuid[])
 ORDER BY m.raw_key, m.raw_offset;

@@ -52,3 +52,29 @@ def test_two_thousand_mails_out_of_a_throttled_graph(
     assert [item for item in box.in_folder(box.inbox) if not item.read] == []
     assert graph_server.throttled >= 20
     assert graph_server.peak <= graph_server.at_once
+
+
+@pytest.mark.promise("F4")
+def test_the_event_tells_the_conversation_and_the_categories(
+    graph_server: GraphServer, oidc: OidcServer, redis_url: str, build_house: Callable[..., House]
+) -> None:
+    """NUL and half of a surrogate pair, which no database takes, lose no mail."""
+    graph_server.trust(oidc.public_key)
+    box = graph_server.mailbox("carol@example.org")
+    labels = {"conversationId": "AAQk=", "categories": ["Red", "B\0ücher", "half \ud83d"]}
+    box.deliver([b"Subject: one\r\nMessage-ID: <a@x>\r\n\r\nx\r\n"], properties=labels)
+    house = build_house(redis_url)
+    house.add_handler()
+    house.add_connection(
+        password="",
+        name="graph",
+        mode="microsoft-graph",
+        username="carol@example.org",
+        credential_id=application_credential(house, graph_server, oidc),
+    )
+    house.start("scheduler", "fetcher", "decryptor")
+    house.wait_settled(1)
+    house.stop()
+    (event,) = open_queue(redis_url, "archive").events()
+    assert event["data"]["mail"]["thread"] == "AAQk="
+    assert event["data"]["mail"]["labels"] == ["Red", "Bücher", "half ?"]

@@ -210,6 +210,8 @@ def item_row(item: Item) -> dict[str, Any]:
         "hasAttachments": bool(item.attachments),
         "importance": "normal",
         "subject": str(parsed.get("Subject", "")),
+        "conversationId": _token(f"conversation {_root_of(parsed)}"),
+        "categories": [],
         "internetMessageId": str(parsed.get("Message-ID", "")) or None,
         "from": _recipient(str(parsed.get("From", ""))),
         "toRecipients": [_recipient(str(to)) for to in parsed.get_all("To", [])],
@@ -220,6 +222,12 @@ def item_row(item: Item) -> dict[str, Any]:
         **item.properties,
     }
     return row
+
+
+def _root_of(header: email.message.Message) -> str:
+    """The message that a thread began with."""
+    ids = " ".join(str(header.get(name, "")) for name in ("References", "Message-ID")).split()
+    return ids[0] if ids else ""
 
 
 def attachment_row(number: int, one: Attachment) -> dict[str, Any]:

@@ -19,6 +19,8 @@ CREATE TABLE message (
     sender_name text NOT NULL DEFAULT '',
     recipient_names text[] NOT NULL DEFAULT '{}', -- as many as recipients, or none
     cc_names text[] NOT NULL DEFAULT '{}',
+    provider_thread text NOT NULL DEFAULT '', -- X-GM-THRID, conversationId
+    labels text[] NOT NULL DEFAULT '{}', -- X-GM-LABELS, categories: as they were when it came
     findings jsonb,                    -- what of the header others may read differently
     subject text NOT NULL DEFAULT '',
     sent_at timestamptz,

@@ -299,6 +299,7 @@ def _show(found: dict[str, Any]) -> None:
             ),
             ("username", found["username"]),
             ("shared mailbox", found["shared_mailbox"]),
+            ("trusted servers", found["trusted_servers"]),
             ("authorised", _authorised(found.get("authorisation"))),
             ("folder", found["folder"] or "inbox"),
             ("which mails", found["selection"]),

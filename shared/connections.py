@@ -6,6 +6,7 @@ API, the pages, `posthouse apply` and the tests all ask these functions.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from datetime import datetime
@@ -126,8 +127,10 @@ _SERVER: Final = frozenset(
 #: The fields that each mode has a use for; every other field is refused.
 FIELDS_OF: Final[Mapping[Mode, frozenset[str]]] = {
     # In place of the password: Google and Microsoft take OAuth2 over POP3 as well.
-    Mode.POP3: _ALWAYS | _SERVER | {"credential_id"},
-    Mode.IMAP: _ALWAYS | _SERVER | {"folder", "selection", "shared_mailbox", "push"},
+    Mode.POP3: _ALWAYS | _SERVER | {"credential_id", "trusted_servers"},
+    Mode.IMAP: _ALWAYS
+    | _SERVER
+    | {"folder", "selection", "shared_mailbox", "push", "trusted_servers"},
     Mode.GOOGLE_IMAP: _ALWAYS | {"credential_id", "folder", "selection", "push"},
     Mode.MICROSOFT_IMAP: _ALWAYS
     | {"credential_id", "folder", "selection", "shared_mailbox", "host_override", "push"},
@@ -191,6 +194,8 @@ class Connection:
     host_override: str | None = None
     permanent_delete: bool = False
     push: bool = False
+    #: Authserv-ids (RFC 8601 section 2.5) in lower case, with spaces between them.
+    trusted_servers: str = ""
     enabled: bool = False
     created_at: datetime | None = None
     updated_at: datetime | None = None
@@ -231,6 +236,9 @@ class Connection:
         return f"{self.mailbox_key()}|{folder}"
 
 
+#: `value` of RFC 8601 section 2.2, as servers write it: a token of RFC 2045.
+_AUTHSERV_ID: Final = re.compile(r"[^\x00-\x20\x7f()<>@,;:\\\"/\[\]?=]{1,253}")
+_MOST_TRUSTED: Final = 20
 _EDITABLE: Final = frozenset(f.name for f in fields(Connection)) - {
     "id",
     "has_password",
@@ -388,6 +396,8 @@ def _parse(name: str, value: Any) -> Any:
             return typed.text(name, "" if value is None else value, 0, 320) or None
         case "host_override":
             return _host_and_port(name, "" if value is None else value) or None
+        case "trusted_servers":
+            return _authserv_ids(name, typed.text(name, "" if value is None else value, 0, 2000))
         case "ca_certificate":
             text = typed.text(name, "" if value is None else value, 0, 65_536, lines=True)
             if text and "-----BEGIN CERTIFICATE-----" not in text:
@@ -395,6 +405,21 @@ def _parse(name: str, value: Any) -> Any:
             return text or None
         case _:  # verify_certificate, permanent_delete, push, enabled
             return typed.truth(name, value)
+
+
+def _authserv_ids(name: str, text: str) -> str:
+    found = list(dict.fromkeys(text.lower().replace(",", " ").split()))
+    odd = next((one for one in found if not _AUTHSERV_ID.fullmatch(one)), None)
+    if odd is not None or len(found) > _MOST_TRUSTED:
+        raise InvalidInput(
+            f"{odd!r} is no authserv-id."
+            if odd is not None
+            else f"At most {_MOST_TRUSTED} servers are trusted.",
+            field=name,
+            hint="It is the first word of the Authentication-Results that your own server writes, "
+            "mostly its name, such as mx.example.org.",
+        )
+    return " ".join(found)
 
 
 def _host(name: str, text: str) -> str:

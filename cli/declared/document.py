@@ -91,6 +91,7 @@ class ConnectionEntry(_Entry):
     host_override: str | None = None
     permanent_delete: bool | None = None
     push: bool | None = None
+    trusted_servers: str | None = None
     enabled: bool | None = None
     acknowledged: bool = False
     start_from: str | None = None

@@ -54,7 +54,7 @@ class MailFactsReader:
             mapping.close()
 
     def _read(self, whole: Region, connection: Connection | None) -> dict[str, Any]:
-        trusted = _TRUSTED.get(connection.mode, ()) if connection else ()
+        trusted = _trusted(connection) if connection else ()
         try:
             facts = read_facts(whole, trusted=trusted, text_limit=self.text_limit)
         except Exception:
@@ -62,3 +62,7 @@ class MailFactsReader:
             _log.exception("the facts of a mail could not be read")
             return {"problem": "The facts of this mail could not be read."}
         return facts.to_json() | {"findings": findings_to_json(facts.findings)}
+
+
+def _trusted(connection: Connection) -> tuple[str, ...]:
+    return _TRUSTED.get(connection.mode) or tuple(connection.trusted_servers.split())

@@ -8,7 +8,7 @@ the field without an authserv-id; there the topmost field without one counts.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final, NamedTuple
 
 from shared.mail.fields import unfold
@@ -29,6 +29,8 @@ METHODS: Final = ("spf", "dkim", "dmarc", "arc")
 GMAIL: Final = ("mx.google.com",)
 MICROSOFT: Final = ("",)
 
+#: Fields of Exchange Online that it removes from mails of others ("header firewall").
+_OF_EXCHANGE: Final = ("x-forefront-antispam-report", "x-ms-exchange-organization-scl")
 #: The fields that are looked at.
 FIELDS: Final = frozenset(
     (
@@ -66,13 +68,27 @@ def read_results(
     return ()
 
 
-def read_spam(fields: Mapping[str, Sequence[bytes]]) -> Spam | None:
-    """The verdict of the usual fields; ask only where the last server is trusted to set them."""
+def read_spam(fields: Iterable[tuple[str, bytes]], trusted: Sequence[str]) -> Spam | None:
+    """The verdict of the usual fields, from the top, where a trusted server has written it.
+
+    Whoever sends a mail can write them too. Exchange Online takes its own away from what comes from
+    outside; any other counts only above the results of a trusted server, where no sender can put it
+    (RFC 8601 section 5: a server writes its field above all that it got).
+    """
+    wanted = {one.lower() for one in trusted}
+    above: dict[str, bytes] = {}
+    is_vouched = False
+    for name, value in fields:
+        if name == "authentication-results":
+            is_vouched = is_vouched or _read(value)[0] in wanted
+        elif not is_vouched or ("" in wanted and name in _OF_EXCHANGE):
+            above.setdefault(name, value)
     for name, pattern, score_of in _SPAM:
-        for value in fields.get(name, ())[:1]:
-            found = pattern.search(unfold(value[:_VALUE_LIMIT]).decode("ascii", "replace"))
-            if found:
-                return score_of(found)
+        if name not in above or not (is_vouched or ("" in wanted and name in _OF_EXCHANGE)):
+            continue
+        found = pattern.search(unfold(above[name][:_VALUE_LIMIT]).decode("ascii", "replace"))
+        if found:
+            return score_of(found)
     return None
 
 

@@ -5,7 +5,7 @@ Everything is bounded and nothing raises for what a mail holds; what cannot be r
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from shared.mail import authentication, kinds
@@ -167,7 +167,7 @@ def read_facts(whole: Region, *, trusted: Sequence[str], text_limit: int) -> Mai
         body=read_body(root, text_limit),
         html=next((one.path for one in placed if one.part is html), "") if html else "",
         authentication=authentication.read_results(fields, trusted),
-        spam=authentication.read_spam(fields) if trusted else None,
+        spam=authentication.read_spam(_named(header), trusted) if trusted else None,
         findings=root.all_findings,
     )
 
@@ -181,6 +181,11 @@ def _root(whole: Region) -> Part:
     if read.transfer_encoding != "binary" and has_bare_cr(read.body):
         found.append(Finding(Kind.BARE_CR, read.body.start))
     return Part(whole, read, None, (), tuple(found))
+
+
+def _named(header: HeaderBlock) -> Iterator[tuple[str, bytes]]:
+    """The fields that are looked at, from the top."""
+    return ((name, value) for name, value, _, _ in header.fields if name in authentication.FIELDS)
 
 
 def _fields(header: HeaderBlock) -> Mapping[str, Sequence[bytes]]:

@@ -85,3 +85,30 @@ def test_every_event_has_the_facts_of_its_mail(
     broken = events[""].mail
     assert broken.senders == ()
     assert {one.kind for one in broken.findings} >= {"malformed-boundary", "missing-author"}
+
+
+def test_results_of_the_servers_that_a_connection_trusts_alone(
+    redis_url: str, dovecot: Dovecot, mail_user: str, build_house: Callable[..., House]
+) -> None:
+    """The topmost field of such a server counts, and a spam verdict above it; what a sender wrote
+    below them, in any server's name, does not."""
+    own = (
+        b"X-Spam-Status: Yes, score=7.1\r\n"
+        b"Authentication-Results: MX.example.com; dmarc=fail header.from=example.org\r\n"
+    )
+    forged = (
+        b"X-Spam-Flag: NO\r\nAuthentication-Results: mx.example.com; dmarc=pass\r\n"
+        b"Authentication-Results: mx.stranger.example; dkim=pass\r\n"
+    )
+    rest = b"From: a@example.org\r\n\r\nx\r\n"
+    dovecot.deliver(mail_user, [own + forged + rest])
+    house = build_house(redis_url)
+    house.add_handler()
+    house.start("scheduler", "fetcher", "decryptor")
+    house.watch(dovecot, mail_user, trusted_servers="mx.example.com, backup.example.com")
+    house.wait_settled(1)
+    (event,) = open_queue(redis_url, "archive").events()
+    assert event["data"]["mail"]["authentication"] == [
+        {"method": "dmarc", "result": "fail", "domain": "example.org"}
+    ]
+    assert event["data"]["mail"]["spam"] == {"verdict": "spam", "score": 7.1}

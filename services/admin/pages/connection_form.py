@@ -46,6 +46,7 @@ LABELS: Final[Mapping[str, str]] = {
     "host_override": "Host",
     "ca_certificate": "Private certificate authority",
     "client_certificate": "Client certificate",
+    "trusted_servers": "Trusted servers",
     "verify_certificate": "Do not verify the server's certificate",
 }
 _NUMBERS: Final = frozenset({"port", "interval_minutes", "timeout_ms", "credential_id"})

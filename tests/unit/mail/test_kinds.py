@@ -234,6 +234,17 @@ def test_exchange_online_names_no_server() -> None:
     ],
 )
 def test_spam_verdicts(header: str, verdict: str | None, score: float | None) -> None:
-    spam = facts(header + ANN, trusted=("mx",)).spam
+    results = "Authentication-Results: MX; spf=pass\r\n"
+    spam = facts(header + results + ANN, trusted=("mx",)).spam
     assert (spam and spam.verdict, spam and spam.score) == (verdict, score)
-    assert facts(header + ANN).spam is None
+    assert facts(header + results + ANN).spam is None
+
+
+@pytest.mark.parametrize("trusted", [("mx.example.org",), ("",)], ids=["named", "exchange"])
+def test_a_verdict_that_the_sender_may_have_written_is_none(trusted: tuple[str, ...]) -> None:
+    forged = "X-Spam-Status: No, score=-9\r\nX-Spam-Flag: NO\r\n"
+    results = f"Authentication-Results: {trusted[0]}; dmarc=fail\r\n".replace(": ; ", ": ")
+    found = facts(results + forged + ANN, trusted=trusted)
+    assert [one.result for one in found.authentication] == ["fail"]
+    assert found.spam is None
+    assert facts(forged + ANN, trusted=trusted).spam is None

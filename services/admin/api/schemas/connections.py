@@ -76,6 +76,7 @@ class ConnectionOut(BaseModel):
     host_override: str | None
     permanent_delete: bool
     push: bool
+    trusted_servers: str
     enabled: bool
     health: HealthWord
     error: Failure | None
@@ -274,6 +275,12 @@ class ConnectionIn(BaseModel):
     host_override: Text | None = Field(default=None, max_length=253)
     permanent_delete: bool = False
     push: bool = False
+    trusted_servers: str = Field(
+        default="",
+        max_length=2000,
+        description="pop3, imap: authserv-ids (RFC 8601) of the servers whose "
+        "Authentication-Results are believed, with spaces or commas between them",
+    )
     enabled: bool = Field(default=False, description="Needs acknowledged: true as well")
 
 

@@ -93,6 +93,7 @@ CREATE TABLE connection (
     host_override text,
     permanent_delete boolean NOT NULL DEFAULT false,
     push boolean NOT NULL DEFAULT false,
+    trusted_servers text NOT NULL DEFAULT '', -- authserv-ids (RFC 8601), with spaces between them
     enabled boolean NOT NULL DEFAULT false,
     -- Case-folded by Unicode's rules, which no collation that every Postgres has could do.
     name_key text UNIQUE,

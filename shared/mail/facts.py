@@ -18,7 +18,14 @@ from shared.mail.findings import Finding, Kind
 from shared.mail.kinds import Evidence, MailKind, classify
 from shared.mail.message_ids import read_message_ids
 from shared.mail.parameters import read_parameters
-from shared.mail.parts import PlacedPart, is_attached, leaves
+from shared.mail.parts import (
+    PlacedPart,
+    UnpackedPart,
+    UnpackingLimits,
+    is_attached,
+    leaves,
+    unpacked,
+)
 from shared.mail.region import Region
 from shared.mail.structure import Part, entity, has_bare_cr, read_structure
 from shared.mail.words import read_text
@@ -145,7 +152,11 @@ def read_facts(whole: Region, *, trusted: Sequence[str], text_limit: int) -> Mai
     placed = list(leaves(root))
     author = _first_address(fields.get("from", ()))
     kind, evidence = classify(fields, content_type, _acted_on(placed), author)
-    parts = tuple(_part(one) for one in placed[:MOST_PARTS])
+    limits = UnpackingLimits()
+    every: list[PlacedPart | UnpackedPart] = []
+    for leaf in placed:
+        every += (leaf, *unpacked(leaf, limits))
+    parts = tuple(_part(one) for one in every[:MOST_PARTS])
     references = read_message_ids(b" ".join(fields.get("references", ())))
     in_reply_to = read_message_ids(b" ".join(fields.get("in-reply-to", ())))
     own = read_message_ids(b" ".join(fields.get("message-id", ())[:1]))
@@ -163,7 +174,7 @@ def read_facts(whole: Region, *, trusted: Sequence[str], text_limit: int) -> Mai
         evidence=evidence,
         bounce=read_bounce(placed, whole) if kind is MailKind.BOUNCE else None,
         parts=parts,
-        parts_left_off=len(placed) - len(parts),
+        parts_left_off=len(every) - len(parts),
         body=read_body(root, text_limit),
         html=next((one.path for one in placed if one.part is html), "") if html else "",
         authentication=authentication.read_results(fields, trusted),
@@ -211,7 +222,7 @@ def _is_invitation(one: PlacedPart) -> bool:
     return "method" in one.part.entity.parameters
 
 
-def _part(one: PlacedPart) -> PartFacts:
+def _part(one: PlacedPart | UnpackedPart) -> PartFacts:
     return PartFacts(
         one.path,
         one.media_type,

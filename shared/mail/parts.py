@@ -2,22 +2,27 @@
 
 Paths are those of IMAP (RFC 9051 section 6.4.5.1): `1` is the first part of a multipart, `2.1` the
 first part of the second; a mail that is no multipart has one part, `1`. What lies in a message in
-the mail is below that message's path.
+the mail is below that message's path, and what a winmail.dat (TNEF) packs below its own.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from contextlib import closing
 from typing import Final, NamedTuple
 
+from posthouse import tnef
+from posthouse.tnef import PackedFile
 from shared.mail.fields import unfold
 from shared.mail.parameters import Parameterised, read_parameters
 from shared.mail.structure import Part
-from shared.mail.transfer import decoded_size
+from shared.mail.transfer import decoded, decoded_size
 from shared.mail.words import read_text
 
 LONGEST_NAME: Final = 255
+_DEEPEST_PACKED: Final = 3
+_MOST_MESSAGES: Final = 8
 _NOTHING: Final = Parameterised("", {}, ())
 #: A name is shown, and may become a file: no folder, no control, no direction marks in it.
 _UNSAFE: Final = re.compile(
@@ -64,6 +69,83 @@ class PlacedPart(NamedTuple):
         """Octets once decoded."""
         return decoded_size(self.part.entity.body, self.part.entity.transfer_encoding)
 
+    def content(self) -> Generator[bytes]:
+        """The decoded octets, in pieces."""
+        return decoded(self.part.entity.body, self.part.entity.transfer_encoding)
+
+
+class UnpackedPart(NamedTuple):
+    """A file in a winmail.dat, as if it were a part. `container` is what it lies in."""
+
+    path: str
+    container: PlacedPart | UnpackedPart
+    file: PackedFile
+
+    @property
+    def media_type(self) -> str:
+        return self.file.content_type[:LONGEST_NAME]
+
+    @property
+    def disposition(self) -> str:
+        return "attachment"
+
+    @property
+    def name(self) -> str:
+        return _safe_name(self.file.name)
+
+    @property
+    def content_id(self) -> str:
+        return self.file.content_id
+
+    @property
+    def charset(self) -> str:
+        """Nothing says which one."""
+        return ""
+
+    @property
+    def size(self) -> int:
+        return self.file.size
+
+    def content(self) -> Generator[bytes]:
+        """The octets, in pieces."""
+        return tnef.content(self.container.content(), self.file)
+
+
+class UnpackingLimits:
+    """What may still be unpacked of a mail: files, and messages in messages, each of which is one
+    more way through the stream."""
+
+    __slots__ = ("files", "messages")
+
+    def __init__(self) -> None:
+        self.files, self.messages = tnef.MOST_FILES, _MOST_MESSAGES
+
+
+def unpacked(
+    placed: PlacedPart | UnpackedPart, limits: UnpackingLimits | None = None, depth: int = 0
+) -> Iterator[UnpackedPart]:
+    """The files in a part that is a winmail.dat, and in messages in it; of other parts none."""
+    left = limits or UnpackingLimits()
+    if (
+        not tnef.is_packed(placed.media_type, placed.name)
+        or left.files <= 0
+        or depth > _DEEPEST_PACKED
+    ):
+        return
+    if depth:
+        left.messages -= 1
+        if left.messages < 0:
+            return
+    with closing(placed.content()) as pieces:
+        files = tnef.packed_files(pieces)
+    for number, file in enumerate(files, 1):
+        left.files -= 1
+        if left.files < 0:
+            return
+        one = UnpackedPart(f"{placed.path}.{number}", placed, file)
+        yield one
+        yield from unpacked(one, left, depth + 1)
+
 
 def leaves(root: Part) -> Iterator[PlacedPart]:
     """Every part that is no multipart, in the order of the mail; a message in it before its own."""
@@ -90,9 +172,16 @@ def _below(part: Part, prefix: str) -> Iterator[PlacedPart]:
         yield from _below(one, f"{prefix}{number}.")
 
 
-def find_part(root: Part, path: str) -> PlacedPart | None:
+def find_part(root: Part, path: str) -> PlacedPart | UnpackedPart | None:
     """The part of that path; None where the mail has none."""
-    return next((one for one in leaves(root) if one.path == path), None)
+    for one in leaves(root):
+        if one.path == path:
+            return one
+        if path.startswith(one.path + "."):
+            found = next((file for file in unpacked(one) if file.path == path), None)
+            if found is not None:
+                return found
+    return None
 
 
 def disposition(part: Part) -> Parameterised:
@@ -114,5 +203,8 @@ def file_name(part: Part) -> str:
     name = disposition(part).parameters.get("filename") or part.entity.parameters.get("name", "")
     if not name:
         return ""
-    text = read_text(name.encode("utf-8", "replace")).text if "=?" in name else name
+    return _safe_name(read_text(name.encode("utf-8", "replace")).text if "=?" in name else name)
+
+
+def _safe_name(text: str) -> str:
     return _UNSAFE.sub("_", text).strip(" .")[:LONGEST_NAME]

@@ -6,13 +6,14 @@ import io
 import os
 import re
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from email import message_from_bytes, policy
 from email.message import EmailMessage, Message
 from pathlib import Path, PurePath
 from typing import IO
 
+from posthouse import tnef
 from posthouse.mail import Address, Mail, Part
 
 _MESSAGE_ID = re.compile(r"<[^<>\s]+>")
@@ -106,7 +107,24 @@ def part_of(raw: bytes, path: str) -> IO[bytes]:
                 return io.BytesIO(content)
             inner = part.get_payload(0)  # a message in the mail
             return io.BytesIO(inner.as_bytes() if isinstance(inner, Message) else b"")
+        content = part.get_payload(decode=True) if path.startswith(f"{found}.") else None
+        if isinstance(content, bytes) and tnef.is_packed(
+            part.get_content_type(), part.get_filename() or ""
+        ):
+            numbers = [int(one) for one in path[len(found) + 1 :].split(".") if one.isdecimal()]
+            return io.BytesIO(_unpacked(content, numbers, path))
     raise NoSuchPart(f"the mail has no part {path}")
+
+
+def _unpacked(packed: bytes, numbers: Sequence[int], path: str) -> bytes:
+    """A file in a winmail.dat, by its number, and on in the message that it may be."""
+    for number in numbers:
+        files = tnef.packed_files([packed])
+        if not 0 < number <= len(files):
+            raise NoSuchPart(f"the mail has no part {path}")
+        file = files[number - 1]
+        packed = packed[file.start : file.start + file.size]
+    return packed
 
 
 def facts_of(raw: bytes, kind: str) -> Mail:

@@ -19,10 +19,9 @@ from typing import Final
 from services.admin.context import Context
 from services.admin.operations.messages import RawMail, read_message
 from shared.errors import NotFound, TryAgain
-from shared.mail.parts import PlacedPart, find_part
+from shared.mail.parts import PlacedPart, UnpackedPart, find_part
 from shared.mail.region import region
 from shared.mail.structure import read_structure
-from shared.mail.transfer import decoded, decoded_size
 
 #: Octets of a mail that is read in memory, and mails that lie in files at the same time.
 _SMALL: Final = 1 << 20
@@ -41,8 +40,10 @@ class DecodedPart:
     `name` is safe for a disk (never empty), `content_type` for a browser.
     """
 
-    def __init__(self, placed: PlacedPart, default_name: str, stack: ExitStack) -> None:
-        self._entity = placed.part.entity
+    def __init__(
+        self, placed: PlacedPart | UnpackedPart, default_name: str, stack: ExitStack
+    ) -> None:
+        self._placed = placed
         self._stack = stack
         self.name = placed.name or default_name
         self.content_type = _safe_type(placed.media_type)
@@ -50,23 +51,21 @@ class DecodedPart:
     @cached_property
     def size(self) -> int:
         """Octets once decoded."""
-        return decoded_size(self._entity.body, self._entity.transfer_encoding)
+        return self._placed.size
 
     def stream(self, start: int = 0, end: int | None = None) -> Generator[bytes]:
         """The octets from `start` up to `end`."""
         position = 0
-        with self._stack:
-            decoding = decoded(self._entity.body, self._entity.transfer_encoding)
-            with closing(decoding):
-                for piece in decoding:
-                    first, last = max(start - position, 0), len(piece)
-                    if end is not None:
-                        last = min(last, end - position)
-                    position += len(piece)
-                    if first < last:
-                        yield piece[first:last]
-                    if end is not None and position >= end:
-                        return
+        with self._stack, closing(self._placed.content()) as decoding:
+            for piece in decoding:
+                first, last = max(start - position, 0), len(piece)
+                if end is not None:
+                    last = min(last, end - position)
+                position += len(piece)
+                if first < last:
+                    yield piece[first:last]
+                if end is not None and position >= end:
+                    return
 
     def close(self) -> None:
         """Lets go of the mail; may be called twice."""

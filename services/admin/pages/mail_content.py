@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 from typing import Final
 
 import nh3
@@ -16,7 +17,7 @@ import nh3
 from shared.mail import charsets
 from shared.mail.findings import Finding
 from shared.mail.html import not_too_deep
-from shared.mail.parts import PlacedPart, is_attached, leaves
+from shared.mail.parts import PlacedPart, is_attached, leaves, unpacked
 from shared.mail.region import region
 from shared.mail.structure import Part, read_structure
 from shared.mail.transfer import decode_start
@@ -77,6 +78,11 @@ def read(chunks: Iterable[bytes]) -> Content:
             texts[kind] = _text_of(one.part)
         elif len(attachments) < _MOST_ATTACHMENTS:
             attachments.append(Attachment(one.path, one.name, kind, one.size))
+            room = _MOST_ATTACHMENTS - len(attachments)
+            attachments += [
+                Attachment(file.path, file.name, file.media_type, file.size)
+                for file in islice(unpacked(one), room)
+            ]
     return Content(
         _header_of(root),
         texts.get("text/plain", ""),

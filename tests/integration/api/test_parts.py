@@ -13,6 +13,7 @@ import pytest
 from tests.integration.api.conftest import Api
 from tests.integration.api.test_connections import problem
 from tests.integration.api.test_messages import add_mail
+from tests.rig.tnef_writer import file, stream
 
 pytestmark = pytest.mark.promise("F4")
 FILE = random.Random(3).randbytes(3 << 20)
@@ -136,3 +137,20 @@ def _memory() -> int:
     """Octets of this process, in which the API runs, without pages of files."""
     status = Path("/proc/self/status").read_text()
     return int(status.partition("RssAnon:")[2].split()[0]) * 1024
+
+
+def test_a_file_in_a_winmail_dat_is_a_part(api: Api) -> None:
+    """Of a large mail too, and in ranges."""
+    made = EmailMessage()
+    made["From"] = "ann@example.org"
+    made.set_content("Hello\n")
+    packed = stream(file(b"A.TXT", b"first"), file(b"B.PDF", FILE, "Größe.pdf", "application/pdf"))
+    made.add_attachment(packed, maintype="application", subtype="ms-tnef", filename="winmail.dat")
+    found = add_mail(api, api.create()["id"], raw=made.as_bytes())
+    answer = api.http.get(f"messages/{found}/parts/2.2")
+    assert answer.content == FILE
+    assert answer.headers["content-type"] == "application/pdf"
+    assert "Gr%C3%B6%C3%9Fe.pdf" in answer.headers["content-disposition"]
+    ranged = api.http.get(f"messages/{found}/parts/2.2", headers={"Range": "bytes=300000-700000"})
+    assert ranged.content == FILE[300_000:700_001]
+    problem(api.http.get(f"messages/{found}/parts/2.3"), 404)

@@ -57,6 +57,11 @@ def says_too_many(error: StepFailed) -> bool:
     return error.code == "too-many-connections" or _WORDS.search(str(error)) is not None
 
 
+def ends_without_word(error: StepFailed) -> bool:
+    """Whether the server ended the session up to the login, as many do with one too many."""
+    return concerns_host(error) or (error.code == "connection-lost" and error.step in _LOGIN)
+
+
 def concerns_host(error: StepFailed) -> bool:
     """Whether the server refused before it could know who logs in."""
     return error.step in _BEFORE_LOGIN
@@ -68,10 +73,13 @@ class LearnedLimits:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._allowed: dict[str, tuple[int, float]] = {}
+        self._reserved: dict[str, tuple[int, float]] = {}
 
     def at(self, place: str, configured: int) -> int:
         with self._lock:
             allowed, until = self._allowed.get(place, (configured, 0.0))
+            if time.monotonic() >= until:
+                allowed, until = self._reserved.get(place, (configured, 0.0))
         return min(configured, allowed) if time.monotonic() < until else configured
 
     def knows(self, place: str) -> bool:
@@ -80,10 +88,23 @@ class LearnedLimits:
             _, until = self._allowed.get(place, (0, 0.0))
         return time.monotonic() < until
 
+    def reserve(self, place: str, allowed: int, seconds: float) -> None:
+        """For the time of a second try `place` takes so many, unless a limit is known there."""
+        with self._lock:
+            _, until = self._allowed.get(place, (0, 0.0))
+            if time.monotonic() >= until:
+                self._reserved[place] = (allowed, time.monotonic() + seconds)
+
+    def release(self, place: str) -> None:
+        """The second try is over."""
+        with self._lock:
+            self._reserved.pop(place, None)
+
     def learn(self, place: str, allowed: int) -> None:
         """`place` takes so many sessions of ours, and no more."""
         with self._lock:
             self._allowed[place] = (allowed, time.monotonic() + _REMEMBERED)
+            self._reserved.pop(place, None)
         metrics.SESSION_LIMITS.inc()
         _log.warning(
             "a mail server takes no more sessions: kept ones are closed in turn",

@@ -17,6 +17,7 @@ from datetime import datetime
 from services.fetcher.session_limits import (
     LearnedLimits,
     concerns_host,
+    ends_without_word,
     may_be_too_many,
     says_too_many,
 )
@@ -32,10 +33,11 @@ LONGEST_IDLE_MINUTES = 20
 _UNTIL_FREE_S = (0.3, 1.2)
 #: Seconds to wait for a session that begins to listen at this moment.
 _BEGIN_S = 2.0
-#: How often in a row a connection waits for a place at a server whose limit explains a refusal
-#: before the login (some seconds each time): where it is known, and where it is only likely.
+#: How often in a row a connection waits for a place (some seconds each time) at a server that ends
+#: its sessions without a word, where a known limit or other sessions of ours explain that.
 _TURNED_AWAY = 12
-_TURNED_AWAY_UNKNOWN = 3
+#: Seconds that the room made for a session is kept for it.
+_RESERVED_S = 10.0
 #: Of each limit, one fifth (one session at least) never listens: polls of other folders need it.
 _NEVER_LISTENING = 5
 
@@ -163,9 +165,9 @@ class SessionPool:
             have = self._count[place] - 1
         if have < 1:
             known = self._learned.knows(places[0]) or (
-                concerns_host(failure) and self._crowded_host(places[0])
+                ends_without_word(failure) and self._crowded_host(places[0])
             )
-            raise self._turned_away_by(connection, places[0], failure, known=known)
+            raise self._turned_away_by(connection, places[0], failure, explained=known)
         told = says_too_many(failure)
         # At a mailbox one place more is left: for the person whose mailbox it is.
         spare = max(1, have // 10) if place == places[1] else have // 10
@@ -174,26 +176,30 @@ class SessionPool:
         going = max(1, have // 10) if told else 1
         if told and place == places[1] and have > 1:
             going += 1
+        if ends_without_word(failure):
+            # Else a run that comes in between takes the room, and is not even refused.
+            self._learned.reserve(place, have, _RESERVED_S)
         if not self._give_way(place, going):
             raise HostBusy(f"{place} takes no more sessions: {failure}") from failure
-        for pause in _UNTIL_FREE_S:
-            self._wait(pause)
-            try:
-                mailbox = self._opener(connection)
-            except StepFailed as error:
-                if not may_be_too_many(error):
-                    raise
-                continue
-            if not told:  # one had to go, and it worked: that many there may be
-                self._learned.learn(place, max(1, have - (place == places[1])))
-            return mailbox
+        try:
+            for pause in _UNTIL_FREE_S:
+                self._wait(pause)
+                try:
+                    mailbox = self._opener(connection)
+                except StepFailed as error:
+                    if not may_be_too_many(error):
+                        raise
+                    continue
+                if not told:  # one had to go, and it worked: that many there may be
+                    self._learned.learn(place, max(1, have - (place == places[1])))
+                self._turned_away.pop(connection.id, None)
+                return mailbox
+        finally:
+            self._learned.release(place)
         if told:
             raise HostBusy(f"{place} takes no more sessions: {failure}") from failure
         # Another run may have taken the room that was made, or the server has another reason.
-        known = self._learned.knows(place)
-        raise self._turned_away_by(
-            connection, place, failure, known=known, likely=True
-        ) from failure
+        raise self._turned_away_by(connection, place, failure, explained=True) from failure
 
     def _turned_away_by(
         self,
@@ -201,14 +207,13 @@ class SessionPool:
         place: str,
         failure: StepFailed,
         *,
-        known: bool,
-        likely: bool = False,
+        explained: bool,
     ) -> PosthouseError:
         """What to raise for a session that the server does not take: HostBusy as long as its limit
         explains that, and the failure itself once it explains too much."""
         self._turned_away[connection.id] += 1
-        patience = _TURNED_AWAY if known else _TURNED_AWAY_UNKNOWN if likely else 0
-        if concerns_host(failure) and self._turned_away[connection.id] <= patience:
+        patience = _TURNED_AWAY if explained else 0
+        if ends_without_word(failure) and self._turned_away[connection.id] <= patience:
             return HostBusy(f"{place} takes no more sessions for now: {failure}")
         return failure
 

@@ -9,13 +9,15 @@ from __future__ import annotations
 import signal
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import pytest
 
 from tests.rig.events import open_queue
 from tests.rig.house import House
 from tests.rig.mails import digests, mail
-from tests.rig.proxy import Proxy
+from tests.rig.proxy import Ending, Proxy
+from tests.servers.certificates import Authority
 from tests.servers.dovecot import Dovecot
 
 MAILBOXES = 8
@@ -61,6 +63,48 @@ def test_a_limit_of_four_sessions_and_eight_mailboxes(
         proxy.close()
     events = open_queue(redis_url, "archive").events()
     assert sorted(event["data"]["sha256"] for event in events) == digests(sent)
+
+
+@pytest.mark.promise("M27")
+@pytest.mark.parametrize("ending", ["close", "reset", "command"])
+@pytest.mark.parametrize("way", ["imap", "imaps", "pop3"])
+def test_however_a_server_ends_one_session_too_many(
+    way: str,
+    ending: Ending,
+    dovecot: Dovecot,
+    authority: Authority,
+    mail_user: str,
+    redis_url: str,
+    build_house: Callable[..., House],
+) -> None:
+    """At the greeting, by a reset, in the TLS handshake, at the first command: its limit."""
+    fields: dict[str, Any] = {}
+    if way == "imaps":
+        target = dovecot.imaps_port
+        fields = {"security": "tls", "ca_certificate": authority.pem}
+    elif way == "pop3":
+        target, fields = dovecot.pop3_port, {"mode": "pop3"}
+    else:
+        target = dovecot.imap_port
+    greeting = b"+OK ready\r\n" if way == "pop3" else b"* OK ready\r\n"
+    users = [f"{mail_user}-{number}" for number in range(6)]
+    for number, user in enumerate(users):
+        dovecot.deliver(user, [mail(number, 500, seed=45)])
+    proxy = Proxy(target, seed=1, most=2, ending=ending, greeting=greeting)
+    house = build_house(redis_url)
+    house.add_handler()
+    house.start("scheduler", "fetcher", "decryptor")
+    try:
+        for user in users:
+            house.watch(dovecot, user, push=way != "pop3", port=proxy.port, **fields)
+        house.wait(lambda: house.count("delivery") == len(users), "each mailbox gave its mail", 50)
+        asked = "SELECT DISTINCT health FROM connection_state"
+        house.wait(lambda: house.query(asked) == [("working",)], "all of them are well")
+        assert house.query("SELECT kind FROM alert WHERE kind = 'connection-failing'") == []
+        assert house.query("SELECT error FROM fetch_run WHERE error IS NOT NULL") == []
+        house.stop()
+    finally:
+        proxy.close()
 
 
 @pytest.mark.promise("M27")

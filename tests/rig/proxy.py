@@ -6,10 +6,14 @@ import contextlib
 import random
 import re
 import socket
+import struct
 import threading
 import time
+from typing import Literal
 
 _OK = re.compile(rb"^([A-Za-z]+\d+) OK(?! .*(?:[Ll]ogged in|LOGIN))", re.MULTILINE)
+
+Ending = Literal["close", "reset", "command"]
 
 
 class Proxy:
@@ -20,12 +24,23 @@ class Proxy:
     once); `slow` (ten milliseconds more each way); `cut` (a connection ends after some kilobytes
     from the server, in mid-literal as like as not); `no` / `bad` (now and then the server's tagged
     OK becomes NO or BAD).
-    `most`: connections beyond so many end at once, without a word, as Courier's do.
+    `most`: connections beyond so many end without a word, as Courier's do: `ending` says whether
+    they are closed at once, reset at once, or closed at the client's first command behind a
+    `greeting` of the proxy's own.
     """
 
-    def __init__(self, target: int, seed: int, most: int | None = None) -> None:
+    def __init__(
+        self,
+        target: int,
+        seed: int,
+        most: int | None = None,
+        ending: Ending = "close",
+        greeting: bytes = b"* OK ready\r\n",
+    ) -> None:
         self.target = target
         self.most = most
+        self.ending = ending
+        self.greeting = greeting
         self.mood = "pass"
         self._rng = random.Random(seed)
         self._open: set[socket.socket] = set()
@@ -60,7 +75,7 @@ class Proxy:
                 full = self.most is not None and len(self._open) // 2 >= self.most
             if self.mood == "refuse" or full:
                 self.turned_away += full
-                client.close()
+                self._turn_away(client)
                 continue
             try:
                 server = socket.create_connection(("127.0.0.1", self.target), timeout=10)
@@ -75,6 +90,15 @@ class Proxy:
                 threading.Thread(
                     target=self._pump, args=(source, sink, from_server), daemon=True
                 ).start()
+
+    def _turn_away(self, client: socket.socket) -> None:
+        with client, contextlib.suppress(OSError):
+            if self.ending == "reset":  # SO_LINGER with no time: RST instead of FIN
+                client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            elif self.ending == "command":
+                client.settimeout(10)
+                client.sendall(self.greeting)
+                client.recv(4096)
 
     def _pump(self, source: socket.socket, sink: socket.socket, from_server: bool) -> None:
         left = self._rng.randrange(1, 40_000)

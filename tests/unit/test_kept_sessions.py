@@ -303,3 +303,65 @@ def test_a_mailbox_that_is_full_of_our_sessions_leaves_a_place_for_its_person() 
     for folder in folders:
         use(sessions, folder)
         assert opened.open <= 3
+
+
+def _race(opened: Opened, sessions: SessionPool, quick: Connection) -> list[type[Exception]]:
+    """Whenever a run waits for the room that it made, `quick` tries to open a session first."""
+    turned_away: list[type[Exception]] = []
+    running = False
+
+    def wait(seconds: float) -> None:
+        nonlocal running
+        if running:
+            return
+        running = True
+        try:
+            sessions.take(quick)
+        except (HostBusy, SessionLost) as error:
+            turned_away.append(type(error))
+        finally:
+            running = False
+
+    sessions._wait = wait
+    return turned_away
+
+
+@pytest.mark.promise("M27")
+def test_the_room_made_for_a_session_is_kept_for_it() -> None:
+    """Another run that comes in between makes room of its own, or waits."""
+    opened = Opened()
+    opened.most = 2
+    sessions = pool(opened)
+    sessions.take(connection(1))  # in use to the end
+    use(sessions, connection(2))
+    others = _race(opened, sessions, connection(4))
+    assert not use(sessions, connection(3))
+    assert others == [HostBusy]
+    assert opened.closed == [2]
+
+
+@pytest.mark.promise("M27")
+@pytest.mark.parametrize("step", ["tcp", "tls", "greeting", "login"])
+def test_a_session_that_ends_without_a_word_beside_others_of_ours_is_no_failure(step: str) -> None:
+    """However often other runs are quicker, as long as our own sessions explain it."""
+    opened = Opened()
+    sessions = pool(opened, kept=100, per_host=100)
+    for number in range(20):
+        use(sessions, connection(number))
+    opened.failure = SessionLost("The mail server closed the connection.", step=step)
+    for _ in range(12):
+        with pytest.raises(HostBusy, match="no more sessions for now"):
+            sessions.take(connection(99))
+    with pytest.raises(SessionLost):  # this server has another reason
+        sessions.take(connection(99))
+    opened.failure = None
+    assert not use(sessions, connection(99))
+
+
+@pytest.mark.promise("M27")
+@pytest.mark.parametrize("step", ["tcp", "tls", "greeting", "login"])
+def test_a_session_that_ends_without_a_word_where_we_have_none_is_a_failure(step: str) -> None:
+    opened = Opened()
+    opened.failure = SessionLost("The mail server closed the connection.", step=step)
+    with pytest.raises(SessionLost):
+        pool(opened).take(connection(1))

@@ -38,7 +38,34 @@ def test_retry_comes_again_and_reject_does_not() -> None:
     assert tries.count("never") == 1
     assert report.acknowledged == [later.id]
     assert report.dead == [(never.id, "no such customer")]
-    assert report.retried == [(later.id, 1), (later.id, 2)]
+    assert report.retried == [(later.id, 1), (later.id, 1)]
+
+
+def test_not_now_uses_up_no_delivery_unless_asked_to() -> None:
+    tries: list[str] = []
+
+    def handle(event: MailEvent) -> None:
+        tries.append(event.id)
+        if len(tries) < 30:
+            raise Retry(3600)
+
+    event = make_event()
+    assert run_in_memory(handle, [event], max_deliveries=2).acknowledged == [event.id]
+
+    def counted(event: MailEvent) -> None:
+        raise Retry(3600, "the other side is away", counts=True)
+
+    assert run_in_memory(counted, [event], max_deliveries=2).dead == [
+        (event.id, "gave up after 2 deliveries: Retry: the other side is away")
+    ]
+
+
+def test_an_event_that_is_put_off_for_ever_ends_a_run_in_memory() -> None:
+    def handle(event: MailEvent) -> None:
+        raise Retry()
+
+    with pytest.raises(RuntimeError, match="put off again and again"):
+        run_in_memory(handle, [make_event()])
 
 
 def test_an_event_that_always_fails_ends_with_its_last_error() -> None:

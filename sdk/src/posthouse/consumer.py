@@ -27,7 +27,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 from itertools import count
-from typing import Any
+from typing import Any, NamedTuple
 
 from posthouse.callbacks import Callback, Caller
 from posthouse.event import InvalidEvent, MailEvent
@@ -45,14 +45,27 @@ _REMEMBERED = 10_000
 
 
 class Retry(Exception):
-    """Raise it in a callback: not now, again in `delay_s` seconds.
+    """Raise it in a callback: not now, again in `delay_s` seconds. No failure: it does not count
+    against `max_deliveries` unless `counts`.
 
-    On RabbitMQ at most 15 minutes, as the broker takes back what is held for longer than 30.
+    On RabbitMQ at most 15 minutes, as the broker takes back what is held for longer than 30. It
+    counts one delivery for every ten minutes or more that an event waits, and gives up after 20.
     """
 
-    def __init__(self, delay_s: float = 30.0, reason: str = "") -> None:
+    def __init__(self, delay_s: float = 30.0, reason: str = "", *, counts: bool = False) -> None:
         super().__init__(reason or f"again in {delay_s:g} s")
         self.delay_s = delay_s
+        self.counts = counts
+
+
+class _PutOff(NamedTuple):
+    """An event that comes again at `due` (time.monotonic)."""
+
+    due: float
+    number: int
+    held: Held
+    event_id: str
+    counts: bool
 
 
 class Reject(Exception):
@@ -116,7 +129,9 @@ class Consumer:
         self._running: dict[Any, Held] = {}
         self._in_hand: set[str] = set()  # ids of the events that callbacks have
         self._parked: dict[str, list[Held]] = {}  # given again by the broker meanwhile
-        self._delayed: list[tuple[float, int, Held]] = []
+        self._delayed: list[_PutOff] = []
+        #: Deliveries that the broker counted and that were none, by event.
+        self._uncounted: OrderedDict[str, int] = OrderedDict()
         self._numbers = count()
         self._kept_at = time.monotonic()
         self._away = False
@@ -185,6 +200,7 @@ class Consumer:
         if repeated or (self._seen is not None and event.id in self._seen):
             self._source.acknowledge([held])
             return
+        held = replace(held, attempt=max(1, held.attempt - self._uncounted.get(event.id, 0)))
         if held.attempt > self._max_deliveries:
             self._source.bury(held, f"not handled in {self._max_deliveries} deliveries")
             return
@@ -232,7 +248,8 @@ class Consumer:
             _log.warning("event %s rejected: %s", event_id, failure)
             self._source.bury(held, str(failure) or "rejected")
             return
-        if held.attempt >= self._max_deliveries:
+        counts = not isinstance(failure, Retry) or failure.counts
+        if counts and held.attempt >= self._max_deliveries:
             _log.error("event %s given up", event_id, exc_info=failure)
             reason = f"{type(failure).__name__}: {failure}"
             self._source.bury(held, f"gave up after {held.attempt} deliveries: {reason[:500]}")
@@ -244,17 +261,26 @@ class Consumer:
             delay = min(self._retry_delay_s * 2 ** (held.attempt - 1), 900.0)
             _log.error("event %s failed, again in %g s", event_id, delay, exc_info=failure)
         due = time.monotonic() + min(delay, self._source.longest_delay_s)
-        light = replace(held, body=b"")  # it may wait for days: not with its bytes
-        heapq.heappush(self._delayed, (due, next(self._numbers), light))
+        if counts or self._source.keeps_held:
+            held = replace(held, body=b"")  # it may wait for days: not with its bytes
+        heapq.heappush(self._delayed, _PutOff(due, next(self._numbers), held, event_id, counts))
 
     def _wake_delayed(self) -> None:
-        while self._delayed and self._delayed[0][0] <= time.monotonic():
+        while self._delayed and self._delayed[0].due <= time.monotonic():
             if len(self._waiting) >= self._most:
                 return
-            _, _, held = heapq.heappop(self._delayed)
-            again = self._source.again(held)
+            put_off = heapq.heappop(self._delayed)
+            again = self._source.again(put_off.held, counts=put_off.counts)
             if again is not None:
                 self._waiting.append(again)
+            elif not put_off.counts:
+                self._forgive(put_off.event_id)
+
+    def _forgive(self, event_id: str) -> None:
+        """The broker counts the next delivery of it, which nothing failed for."""
+        self._uncounted[event_id] = self._uncounted.pop(event_id, 0) + 1
+        while len(self._uncounted) > _REMEMBERED:
+            self._uncounted.popitem(last=False)
 
     def _keep(self) -> None:
         """Tells the broker that what is held is alive, so that nobody takes it over."""
@@ -265,16 +291,21 @@ class Consumer:
 
     def _not_begun(self) -> list[Held]:
         parked = (held for repeats in self._parked.values() for held in repeats)
-        return [*self._waiting, *parked, *(held for _, _, held in self._delayed)]
+        # Whose attempt failed has it behind it; the others' is still to come.
+        put_off = (
+            replace(one.held, attempt=one.held.attempt + one.counts) for one in self._delayed
+        )
+        return [*self._waiting, *parked, *put_off]
 
     def _idle_wait(self) -> float:
         if not self._delayed:
             return _IDLE_WAIT_S
-        return max(0.0, min(_IDLE_WAIT_S, self._delayed[0][0] - time.monotonic()))
+        return max(0.0, min(_IDLE_WAIT_S, self._delayed[0].due - time.monotonic()))
 
     def _remember(self, event_id: str, signature: str) -> None:
         if self._seen is not None:
             self._seen.add(event_id)
+        self._uncounted.pop(event_id, None)
         self._handled[event_id] = signature
         while len(self._handled) > _REMEMBERED:
             self._handled.popitem(last=False)

@@ -25,6 +25,11 @@ _DELAYED = 50
 _SILENT_S = 15.0
 
 
+#: Seconds after which an event that waits goes back to the broker, which counts a delivery then. It
+#: takes back by itself what is held for 30 minutes; an event is put off for up to 15 of them.
+_HELD_S = 600.0
+
+
 def queue_name(handler: str) -> str:
     return f"posthouse.handler.{handler}"
 
@@ -58,7 +63,7 @@ def connect(url: str) -> Any:
 
 
 class RabbitmqSource:
-    """See `posthouse.source.Source`. A token is (subscription's number, delivery tag)."""
+    """See `posthouse.source.Source`. A token is (subscription, delivery tag, since)."""
 
     longest_delay_s = 900.0
     keeps_held = False
@@ -72,6 +77,7 @@ class RabbitmqSource:
         self._channel: Any = None
         self._dead_channel: Any = None
         self._arrived: deque[Held] = deque()
+        self._consumer_tag = ""
         self._cancelled = False
         self._unsettled = 0
         self._heard_at = 0.0
@@ -99,7 +105,10 @@ class RabbitmqSource:
                     self._channel.basic_ack(held.token[1])
                     self._unsettled -= 1
 
-    def again(self, held: Held) -> Held | None:
+    def again(self, held: Held, *, counts: bool) -> Held | None:
+        number, _, since = held.token
+        if not counts and number == self._number and time.monotonic() - since < _HELD_S:
+            return held
         with self._border():
             if self._current(held):
                 self._channel.basic_nack(held.token[1], requeue=True)
@@ -122,6 +131,9 @@ class RabbitmqSource:
 
     def give_back(self, held: Sequence[Held]) -> None:
         with self._border():
+            if self._connection is not None and self._channel.is_open:
+                # Else the broker gives it to this very consumer again, and counts that too.
+                self._channel.basic_cancel(self._consumer_tag)
             for one in (*held, *self._arrived):
                 if self._current(one):
                     self._channel.basic_nack(one.token[1], requeue=True)
@@ -151,7 +163,9 @@ class RabbitmqSource:
         self._channel = self._connection.channel()
         self._channel.basic_qos(prefetch_count=self._prefetch + _DELAYED)
         self._channel.add_on_cancel_callback(self._on_cancel)
-        self._channel.basic_consume(self._queue, partial(self._on_message, self._number))
+        self._consumer_tag = self._channel.basic_consume(
+            self._queue, partial(self._on_message, self._number)
+        )
 
     def _current(self, held: Held) -> bool:
         """Tags die with their channel; RabbitMQ then delivers again."""
@@ -167,7 +181,7 @@ class RabbitmqSource:
         attempt = max(deliveries + 1, 2 if method.redelivered else 1)
         self._unsettled += 1
         self._heard_at = time.monotonic()
-        token = (self._number, method.delivery_tag)
+        token = (self._number, method.delivery_tag, time.monotonic())
         self._arrived.append(Held(token, body, attempt, str(headers.get(HEADER) or "")))
 
     def _on_cancel(self, _frame: Any) -> None:

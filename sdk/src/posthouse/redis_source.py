@@ -71,14 +71,15 @@ class RedisSource:
         with border():
             self._client.xack(self._key, GROUP, *(held.token for held in done))
 
-    def again(self, held: Held) -> Held | None:
+    def again(self, held: Held, *, counts: bool) -> Held | None:
+        attempt = held.attempt + counts
         with border():
-            # Claiming one's own entry counts a delivery and gives the bytes again.
+            # Claiming one's own entry gives the bytes again.
             answer = self._client.execute_command(
-                "XCLAIM", self._key, GROUP, self._name, 0, held.token
+                "XCLAIM", self._key, GROUP, self._name, 0, held.token, "RETRYCOUNT", attempt
             )
             entries = self._present(_pairs(answer))
-            return _held(held.token, entries[0][1], held.attempt + 1) if entries else None
+            return _held(held.token, entries[0][1], attempt) if entries else None
 
     def bury(self, held: Held, reason: str) -> None:
         with border():
@@ -117,11 +118,18 @@ class RedisSource:
         if not held:
             return
         with border():
-            # So idle that the next look of any consumer takes them over.
-            tokens = [one.token for one in held]
-            self._client.xclaim(
-                self._key, GROUP, self._name, 0, tokens, idle=self._stale_ms, justid=True
-            )
+            # So idle that the next look of any consumer takes them over, and counts a delivery.
+            for attempt in {one.attempt for one in held}:
+                self._client.xclaim(
+                    self._key,
+                    GROUP,
+                    self._name,
+                    0,
+                    [one.token for one in held if one.attempt == attempt],
+                    idle=self._stale_ms,
+                    retrycount=attempt - 1,
+                    justid=True,
+                )
 
     def close(self) -> None:
         try:

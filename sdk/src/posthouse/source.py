@@ -53,8 +53,9 @@ class Source(Protocol):
 
     def acknowledge(self, done: Sequence[Held]) -> None: ...
 
-    def again(self, held: Held) -> Held | None:
-        """A delayed event once more, one attempt later; None where the broker will give it."""
+    def again(self, held: Held, *, counts: bool) -> Held | None:
+        """A delayed event once more, one attempt later if that `counts`; None where the broker
+        will give it, and count it."""
         ...
 
     def bury(self, held: Held, reason: str) -> None:
@@ -66,7 +67,7 @@ class Source(Protocol):
         ...
 
     def give_back(self, held: Sequence[Held]) -> None:
-        """These are for another consumer, at once."""
+        """These are for another consumer, at once, which begins with their `attempt`."""
         ...
 
     def close(self) -> None: ...

@@ -125,6 +125,10 @@ def run_in_memory(
     return source.report
 
 
+#: Deliveries put off in one run in memory, where no time passes.
+_MOST_RETRIES = 1000
+
+
 class _MemorySource:
     longest_delay_s = 0.0
     keeps_held = True
@@ -150,10 +154,12 @@ class _MemorySource:
         for held in done:
             self.report.acknowledged.append(self._close(held))
 
-    def again(self, held: Held) -> Held | None:
+    def again(self, held: Held, *, counts: bool) -> Held | None:
         body, event_id = self._given[held.token]
         self.report.retried.append((event_id, held.attempt))
-        return replace(held, body=body, attempt=held.attempt + 1)
+        if len(self.report.retried) > _MOST_RETRIES:
+            raise RuntimeError(f"event {event_id} is put off again and again")
+        return replace(held, body=body, attempt=held.attempt + counts)
 
     def bury(self, held: Held, reason: str) -> None:
         self.report.dead.append((self._close(held), reason))

@@ -98,6 +98,34 @@ def test_retry_reject_and_failure_end_where_they_should(
     assert any("not a mail event" in letter.reason for letter in dead.values())
 
 
+def test_not_now_uses_up_no_delivery(
+    server: Server, output: Output, handler: str, consumers: Consumers
+) -> None:
+    """Not here, and not in the count of the broker that the next consumer goes by."""
+    make_queue(output, handler)
+    tries: list[str] = []
+
+    def not_now(event: MailEvent) -> None:
+        tries.append(event.id)
+        raise Retry(0.01 if len(tries) < 40 else 800)
+
+    stop = consumers.start(server.url, handler, not_now, max_deliveries=3)
+    event = make_event()
+    send(output, handler, event)
+    eventually(lambda: len(tries) == 40)
+    assert output.inspect(handler).dead == 0
+    stop()
+
+    def fails(event: MailEvent) -> None:
+        tries.append(event.id)
+        raise ValueError("boom")
+
+    consumers.start(server.url, handler, fails, max_deliveries=3)
+    eventually(lambda: output.inspect(handler).dead == 1)
+    # RabbitMQ counts that the first consumer gave it back.
+    assert len(tries) - 40 == (2 if server.url.startswith("amqp") else 3)
+
+
 def test_dead_letters_can_be_looked_at_and_driven_again(
     server: Server, output: Output, handler: str, consumers: Consumers
 ) -> None:

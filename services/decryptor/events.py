@@ -105,11 +105,11 @@ def compose(
     )
 
 
-def _json(value: Mapping[str, Any]) -> str:
+def _json(value: Mapping[str, Any]) -> bytes:
     try:
-        return orjson.dumps(value).decode()
+        return orjson.dumps(value)
     except TypeError:  # half of a surrogate pair, which the standard library lets pass
-        return json.dumps(value)
+        return json.dumps(value).encode()
 
 
 def _addresses(addresses: Sequence[str], names: Sequence[str]) -> list[dict[str, str]]:

@@ -13,7 +13,7 @@ from shared.mail.addresses import Address, read_addresses
 from shared.mail.authentication import Result, Spam
 from shared.mail.bodies import Body, html_part, read_body
 from shared.mail.bounces import Bounce, read_bounce
-from shared.mail.fields import HeaderBlock, unfold
+from shared.mail.fields import HeaderBlock, KnownNames, unfold
 from shared.mail.findings import Finding, Kind
 from shared.mail.kinds import Evidence, MailKind, classify
 from shared.mail.message_ids import read_message_ids
@@ -26,7 +26,7 @@ from shared.mail.parts import (
     leaves,
     unpacked,
 )
-from shared.mail.region import Region
+from shared.mail.region import Region, made
 from shared.mail.structure import Part, entity, has_bare_cr, read_structure
 from shared.mail.words import read_text
 
@@ -39,7 +39,7 @@ _ENVELOPE: Final = (
     "delivered-to", "x-original-to", "envelope-to", "x-envelope-to", "x-delivered-to",
     "x-rcpt-to", "x-real-to",
 )  # fmt: skip
-_WANTED: Final = (
+_WANTED: Final = KnownNames(
     frozenset(
         (
             "in-reply-to",
@@ -146,27 +146,30 @@ def read_facts(whole: Region, *, trusted: Sequence[str], text_limit: int) -> Mai
     `trusted`: authserv-ids of the servers whose results are believed; `text_limit`: octets of text.
     """
     root = _root(whole)
-    header = root.entity.header
-    fields = _fields(header)
+    fields = root.entity.header.values(_WANTED)
     content_type = read_parameters(fields.get("content-type", (b"",))[0])
     placed = list(leaves(root))
-    author = _first_address(fields.get("from", ()))
-    kind, evidence = classify(fields, content_type, _acted_on(placed), author)
+    kind, evidence = classify(
+        fields,
+        content_type,
+        _acted_on(placed),
+        lambda: _first_address(fields.get("from", ())),
+    )
     limits = UnpackingLimits()
     every: list[PlacedPart | UnpackedPart] = []
     for leaf in placed:
         every += (leaf, *unpacked(leaf, limits))
-    parts = tuple(_part(one) for one in every[:MOST_PARTS])
-    references = read_message_ids(b" ".join(fields.get("references", ())))
-    in_reply_to = read_message_ids(b" ".join(fields.get("in-reply-to", ())))
-    own = read_message_ids(b" ".join(fields.get("message-id", ())[:1]))
+    parts = tuple([_part(one) for one in every[:MOST_PARTS]])
+    references = _message_ids(fields, "references")
+    in_reply_to = _message_ids(fields, "in-reply-to")
+    thread = references or in_reply_to or read_message_ids(fields.get("message-id", (b"",))[0])
     html = html_part(root)
     return MailFacts(
         in_reply_to=in_reply_to,
         references=references,
-        thread=(references or in_reply_to or own or ("",))[0],
+        thread=thread[0] if thread else "",
         reply_to=_addresses(fields.get("reply-to", ())),
-        sender=next(iter(_addresses(fields.get("sender", ()))), None),
+        sender=_first(fields.get("sender", ())),
         return_path=_return_path(fields.get("return-path", ())),
         delivered_to=_delivered_to(fields),
         list_id=_list_id(fields.get("list-id", ())),
@@ -178,7 +181,7 @@ def read_facts(whole: Region, *, trusted: Sequence[str], text_limit: int) -> Mai
         body=read_body(root, text_limit),
         html=next((one.path for one in placed if one.part is html), "") if html else "",
         authentication=authentication.read_results(fields, trusted),
-        spam=authentication.read_spam(_named(header), trusted) if trusted else None,
+        spam=authentication.read_spam(_named(root.entity.header), trusted) if trusted else None,
         findings=root.all_findings,
     )
 
@@ -196,15 +199,13 @@ def _root(whole: Region) -> Part:
 
 def _named(header: HeaderBlock) -> Iterator[tuple[str, bytes]]:
     """The fields that are looked at, from the top."""
-    return ((name, value) for name, value, _, _ in header.fields if name in authentication.FIELDS)
-
-
-def _fields(header: HeaderBlock) -> Mapping[str, Sequence[bytes]]:
-    found: dict[str, list[bytes]] = {}
     for name, value, _, _ in header.fields:
-        if name in _WANTED:
-            found.setdefault(name, []).append(value)
-    return found
+        if name in authentication.FIELDS:
+            yield name, value
+
+
+def _message_ids(fields: Mapping[str, Sequence[bytes]], name: str) -> tuple[str, ...]:
+    return read_message_ids(b" ".join(fields[name])) if name in fields else ()
 
 
 def _acted_on(placed: Sequence[PlacedPart]) -> frozenset[str]:
@@ -223,7 +224,7 @@ def _is_invitation(one: PlacedPart) -> bool:
 
 
 def _part(one: PlacedPart | UnpackedPart) -> PartFacts:
-    return PartFacts(
+    read = (
         one.path,
         one.media_type,
         one.name,
@@ -232,15 +233,21 @@ def _part(one: PlacedPart | UnpackedPart) -> PartFacts:
         one.size,
         one.charset,
     )
+    return made(PartFacts, read)
 
 
 def _addresses(values: Sequence[bytes]) -> tuple[Address, ...]:
-    found = [one for value in values[:1] for one in read_addresses(value).addresses]
-    return tuple(found[:_MOST_ADDRESSES])
+    return read_addresses(values[0]).addresses[:_MOST_ADDRESSES] if values else ()
+
+
+def _first(values: Sequence[bytes]) -> Address | None:
+    found = _addresses(values)
+    return found[0] if found else None
 
 
 def _first_address(values: Sequence[bytes]) -> str:
-    return next((one.address for one in _addresses(values)), "")
+    found = _first(values)
+    return found.address if found else ""
 
 
 def _return_path(values: Sequence[bytes]) -> str | None:

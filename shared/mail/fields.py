@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import mmap
 import re
+from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -77,6 +78,25 @@ class Names:
         self.pattern = re.compile(rb"\n((?i:%b))[ \t]*+:(%b)" % (any_of.encode("ascii"), _LINES))
 
 
+class KnownNames(dict[bytes, str]):
+    """Names of fields, as they are written, to those in lower case that are looked for; "" for
+    others. Half the price of a cache that counts who asks."""
+
+    __slots__ = ("_wanted",)
+
+    def __init__(self, wanted: Iterable[str]) -> None:
+        super().__init__()
+        self._wanted = frozenset(wanted)
+
+    def __missing__(self, raw: bytes) -> str:
+        name = raw.decode("ascii").lower()
+        if name not in self._wanted:
+            name = ""
+        if len(self) < _KNOWN_NAMES:
+            self[raw] = name
+        return name
+
+
 class HeaderBlock:
     """The fields of one header block in their order. `octets` is the block, every line end in it.
 
@@ -85,12 +105,23 @@ class HeaderBlock:
     mails are asked for a few of many.
     """
 
-    __slots__ = ("_fields", "_findings", "_names", "_selected", "is_too_long", "octets")
+    __slots__ = (
+        "_fields",
+        "_findings",
+        "_listed",
+        "_names",
+        "_selected",
+        "_values",
+        "is_too_long",
+        "octets",
+    )
 
     def __init__(self, octets: bytes, *, too_long: bool = False) -> None:
         self.octets = octets
         self.is_too_long = too_long
         self._fields: tuple[Field, ...] | None = None
+        self._listed: Sequence[tuple[bytes, bytes]] | None = None
+        self._values: list[tuple[KnownNames, Mapping[str, Sequence[bytes]]]] = []
         self._names: Names | None = None
         self._selected: tuple[Field, ...] = ()
         self._findings: tuple[Finding, ...] | None = None
@@ -108,6 +139,29 @@ class HeaderBlock:
             read = _select_again if len(self.octets) < _SHORT_HEADER else _select
             self._names, self._selected = names, read(self.octets, names)
         return self._selected
+
+    def values(self, names: KnownNames) -> Mapping[str, Sequence[bytes]]:
+        """The values of these fields as they are among `fields`, by name, each in their order.
+
+        For who asks for no places: a third of the price of reading them.
+        """
+        for known, values in self._values:
+            if known is names:
+                return values
+        if self._listed is None:
+            read = _list_again if len(self.octets) < _SHORT_HEADER else _list
+            self._listed = read(self.octets)
+        found: dict[str, list[bytes]] = {}
+        for raw, value in self._listed:
+            if name := names[raw]:
+                if value[-1:] == b"\r":
+                    value = value[:-1]
+                if name in found:
+                    found[name].append(value)
+                else:
+                    found[name] = [value]
+        self._values.append((names, found))
+        return found
 
     def first(self, name: str) -> Field | None:
         """The first field of that name (in lower case); None where there is none."""
@@ -213,9 +267,23 @@ def _select(octets: bytes, names: Names) -> tuple[Field, ...]:
     return tuple(found)
 
 
+def _list(octets: bytes) -> Sequence[tuple[bytes, bytes]]:
+    """(name as it is written, value) of every field; a value may have the CR of its line end."""
+    if octets[-1:] == b"\n":
+        listed: list[tuple[bytes, bytes]] = _LISTED.findall(octets)
+        if all(raw for raw, _ in listed):
+            return listed
+    # A CR behind a value that has lost its own is one of the value.
+    return [
+        (one.name.encode("ascii"), one.value + b"\r" if one.value[-1:] == b"\r" else one.value)
+        for one in _fields(octets)
+    ]
+
+
 #: What is inside a mail mostly has one short field or two, the same in mail after mail.
 _read_again = lru_cache(maxsize=512)(_read)
 _select_again = lru_cache(maxsize=512)(_select)
+_list_again = lru_cache(maxsize=512)(_list)
 
 
 def _fields(octets: bytes) -> tuple[Field, ...]:
@@ -248,20 +316,7 @@ def plain_fields(octets: bytes) -> dict[str, bytes] | None:
     return None if _BLANK_FOLDED.search(octets) else found
 
 
-class _Once(dict[bytes, str]):
-    """Names of fields to those that a mail has once; "" for others. Half the price of a cache that
-    counts who asks."""
-
-    def __missing__(self, raw: bytes) -> str:
-        name = raw.decode("ascii").lower()
-        if name not in SINGLE_FIELDS:
-            name = ""
-        if len(self) < _KNOWN_NAMES:
-            self[raw] = name
-        return name
-
-
-_ONCE = _Once()
+_ONCE = KnownNames(SINGLE_FIELDS)
 
 
 def _findings(block: HeaderBlock, *, too_long: bool) -> list[Finding]:

@@ -9,7 +9,7 @@ mailing-list managers and ticket systems set beside them.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from enum import StrEnum
 from typing import Final, NamedTuple
 
@@ -103,20 +103,31 @@ FIELDS: Final = (
     | {"return-path", "x-post-messageclass", "content-type"}
 )
 _BY_VALUE: Final = FIELDS - {"return-path", "content-type"}
+#: Of these nearly every mail is, and says no more by it.
+_ORDINARY_TYPES: Final = frozenset(
+    ("", "text/plain", "text/html", "multipart/alternative", "multipart/mixed", "multipart/related")
+)
 
 
 def classify(
     fields: Mapping[str, Sequence[bytes]],
     content_type: Parameterised,
     part_types: frozenset[str],
-    author: str,
+    author: Callable[[], str],
 ) -> tuple[MailKind, tuple[Evidence, ...]]:
     """The kind and the fields that made it that; a person's mail has none.
 
     `fields` are values (folded or not) by name in lower case, those of `FIELDS` at least;
-    `part_types` the media types of the parts that are there to be acted on; `author` the address
-    of From.
+    `part_types` the media types of the parts that are there to be acted on; `author` gives
+    the address of From, and is asked where that tells something.
     """
+    if (
+        content_type.value in _ORDINARY_TYPES
+        and not part_types
+        and _BY_VALUE.isdisjoint(fields)
+        and not _is_null(fields.get("return-path", ()))
+    ):
+        return MailKind.PERSON, ()
     said = _Said(fields)
     said.by_content_type(content_type, part_types)
     said.by_return_path(author)
@@ -155,11 +166,10 @@ class _Said:
         elif "text/calendar" in part_types:
             self._say(MailKind.CALENDAR, "content-type", "text/calendar")
 
-    def by_return_path(self, author: str) -> None:
-        paths = self._fields.get("return-path", ())
-        if not paths or unfold(paths[0]) != b"<>":
+    def by_return_path(self, author: Callable[[], str]) -> None:
+        if not _is_null(self._fields.get("return-path", ())):
             return
-        if author.rpartition("@")[0].lower() in _POSTMASTERS:
+        if author().rpartition("@")[0].lower() in _POSTMASTERS:
             self._say(MailKind.BOUNCE, "return-path", "<>")
         else:
             self.weak.append(Evidence("return-path", "<>"))
@@ -189,6 +199,11 @@ class _Said:
 
     def _say(self, kind: MailKind, field: str, value: str) -> None:
         self.strong.setdefault(kind, []).append(Evidence(field, value))
+
+
+def _is_null(paths: Sequence[bytes]) -> bool:
+    """Whether that is the null return path (RFC 5321 section 4.5.5)."""
+    return bool(paths) and unfold(paths[0]) == b"<>"
 
 
 def _text(octets: bytes) -> str:

@@ -16,7 +16,7 @@ from posthouse import tnef
 from posthouse.tnef import PackedFile
 from shared.mail.fields import unfold
 from shared.mail.parameters import Parameterised, read_parameters
-from shared.mail.structure import Part
+from shared.mail.structure import PART_FIELDS, Part
 from shared.mail.transfer import decoded, decoded_size
 from shared.mail.words import read_text
 
@@ -52,10 +52,10 @@ class PlacedPart(NamedTuple):
     @property
     def content_id(self) -> str:
         """Without its brackets (RFC 2392)."""
-        field = self.part.entity.header.first("content-id")
-        if field is None:
+        values = self.part.entity.header.values(PART_FIELDS).get("content-id")
+        if not values:
             return ""
-        return read_text(unfold(field.value)[:1000]).text.strip("<> ")
+        return read_text(unfold(values[0])[:1000]).text.strip("<> ")
 
     @property
     def charset(self) -> str:
@@ -186,8 +186,8 @@ def find_part(root: Part, path: str) -> PlacedPart | UnpackedPart | None:
 
 def disposition(part: Part) -> Parameterised:
     """Content-Disposition (RFC 2183) of a part; empty where it has none."""
-    field = part.entity.header.first("content-disposition")
-    return _NOTHING if field is None else read_parameters(field.value)
+    values = part.entity.header.values(PART_FIELDS).get("content-disposition")
+    return read_parameters(values[0]) if values else _NOTHING
 
 
 def is_attached(part: Part) -> bool:

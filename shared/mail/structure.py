@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from typing import NamedTuple
 
-from shared.mail.fields import Field, HeaderBlock, Names, split_header
+from shared.mail.fields import Field, HeaderBlock, KnownNames, Names, split_header, unfold
 from shared.mail.findings import Finding, Kind
 from shared.mail.parameters import Parameterised, read_parameters
 from shared.mail.region import Region, made
@@ -30,6 +30,10 @@ _MAX_CANDIDATES = 4 * MAX_PARTS
 
 #: The fields that say what a body is.
 MIME_FIELDS = Names("content-", "mime-version")
+#: Those of them that are asked for by their values.
+PART_FIELDS = KnownNames(
+    ("content-type", "content-transfer-encoding", "content-disposition", "content-id")
+)
 #: RFC 2045 section 5.2.
 _DEFAULT_TYPE = Parameterised("text/plain", {}, ())
 #: RFC 2045 section 6.4 allows a multipart or a message these only.
@@ -62,20 +66,16 @@ class Entity(NamedTuple):
     @property
     def mime_findings(self) -> tuple[Finding, ...]:
         """Those about its Content-* fields alone, for where the header's own are known already."""
-        return tuple(_mime_findings(self))
+        return () if _is_orderly(self) else tuple(_mime_findings(self))
 
 
 def entity(whole: Region) -> Entity:
     """Reads the header block of the entity that fills `whole`."""
     header, start = split_header(whole)
-    kind = encoding = None
-    for name, value, _, _ in header.select(MIME_FIELDS):
-        if name == "content-type":
-            if kind is None:
-                kind = value
-        elif name == "content-transfer-encoding" and encoding is None:
-            encoding = value
-    media_type, parameters, _ = _DEFAULT_TYPE if not kind else read_parameters(kind)
+    said = header.values(PART_FIELDS)
+    kind = said.get("content-type")
+    media_type, parameters, _ = read_parameters(kind[0]) if kind and kind[0] else _DEFAULT_TYPE
+    encoding = said.get("content-transfer-encoding")
     body = made(Region, (whole.buffer, start, whole.end))
     return made(
         Entity,
@@ -84,7 +84,7 @@ def entity(whole: Region) -> Entity:
             body,
             media_type or "text/plain",
             parameters,
-            "7bit" if encoding is None else _encoding(encoding[:_MAX_BOUNDARY]),
+            "7bit" if encoding is None else _encoding(encoding[0][:_MAX_BOUNDARY]),
         ),
     )
 
@@ -95,6 +95,23 @@ def _encoding(value: bytes) -> str:
     if "(" in text:
         text = _COMMENT.sub("", text)
     return " ".join(text.split()).lower() or "7bit"
+
+
+def _is_orderly(whole: Entity) -> bool:
+    """Whether its Content-* fields have no findings for certain: told without their places."""
+    said = whole.header.values(PART_FIELDS)
+    for name in ("content-type", "content-disposition"):
+        if name in said and read_parameters(said[name][0]).findings:
+            return False
+    if "/" not in whole.media_type:
+        return False
+    encoding = said.get("content-transfer-encoding")
+    if encoding is None:
+        return True
+    plain = unfold(encoding[0]).decode("ascii", "replace").lower()
+    return plain in _IDENTITY or (
+        plain in _TRANSFER_ENCODINGS and not whole.media_type.startswith(("multipart/", "message/"))
+    )
 
 
 def _mime_findings(whole: Entity) -> Iterator[Finding]:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import mmap
 import tempfile
-from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, Final
 
 import structlog
 
@@ -25,6 +26,8 @@ _TRUSTED = {
     Mode.MICROSOFT_IMAP: MICROSOFT,
     Mode.MICROSOFT_GRAPH: MICROSOFT,
 }
+#: Large mails whose facts are remembered: some 20 KB each, mostly their text.
+_KEPT: Final = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,12 +36,35 @@ class MailFactsReader:
 
     text_limit: int
     folder: PrivateFolder
+    _known: dict[tuple[bytes, tuple[str, ...]], dict[str, Any]] = field(default_factory=dict)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def of_bytes(self, content: bytes, connection: Connection | None) -> dict[str, Any]:
         """Of a mail in memory."""
         return self._read(region(content), connection)
 
-    def of_chunks(self, chunks: Iterator[bytes], connection: Connection | None) -> dict[str, Any]:
+    def of_stored(
+        self,
+        digest: bytes,
+        stream: Callable[[], Iterator[bytes]],
+        connection: Connection | None,
+    ) -> dict[str, Any]:
+        """Of a large mail with this SHA-256, which `stream` gives in pieces.
+
+        Where its event was not taken it is asked for again every few seconds, and not read again.
+        """
+        key = (digest, _trusted(connection))
+        with self._lock:
+            known = self._known.get(key)
+        if known is None:
+            known = self._of_chunks(stream(), connection)
+            with self._lock:
+                if len(self._known) >= _KEPT:
+                    del self._known[next(iter(self._known))]  # the oldest
+                self._known[key] = known
+        return known
+
+    def _of_chunks(self, chunks: Iterator[bytes], connection: Connection | None) -> dict[str, Any]:
         """Of a mail that comes in pieces, by way of a file without a name."""
         with tempfile.TemporaryFile(dir=self.folder.path) as copy:
             for chunk in chunks:
@@ -54,7 +80,7 @@ class MailFactsReader:
             mapping.close()
 
     def _read(self, whole: Region, connection: Connection | None) -> dict[str, Any]:
-        trusted = _trusted(connection) if connection else ()
+        trusted = _trusted(connection)
         try:
             facts = read_facts(whole, trusted=trusted, text_limit=self.text_limit)
         except Exception:
@@ -64,5 +90,7 @@ class MailFactsReader:
         return facts.to_json() | {"findings": findings_to_json(facts.findings)}
 
 
-def _trusted(connection: Connection) -> tuple[str, ...]:
+def _trusted(connection: Connection | None) -> tuple[str, ...]:
+    if connection is None:
+        return ()
     return _TRUSTED.get(connection.mode) or tuple(connection.trusted_servers.split())

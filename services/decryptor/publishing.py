@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 import uuid
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -52,14 +52,18 @@ class _Batch:
     store: Store
     reader: MailFactsReader
     inline_max_bytes: int
-    facts: dict[uuid.UUID, dict[str, Any]] = field(default_factory=dict)
-    _contents: dict[uuid.UUID, bytes | None] = field(default_factory=dict)
+    _read: dict[uuid.UUID, tuple[dict[str, Any], bytes | None]] = field(default_factory=dict)
 
     def read(self, mail: Claimed) -> tuple[dict[str, Any], bytes | None]:
         """(the facts for its event, the form that handlers read where it rides in the event)."""
-        if mail.id not in self.facts:
-            self.facts[mail.id], self._contents[mail.id] = self._read(mail)
-        return self.facts[mail.id], self._contents[mail.id]
+        found = self._read.get(mail.id)
+        if found is None:
+            found = self._read[mail.id] = self._read_now(mail)
+        return found
+
+    def kept(self, ids: Iterable[uuid.UUID]) -> dict[uuid.UUID, dict[str, Any]]:
+        """What the ledger keeps of the facts of those of them that were read."""
+        return {i: kept(found[0]) for i in ids if (found := self._read.get(i))}
 
     def rule_facts(self, mail: Claimed, *, with_header: bool) -> RuleFacts:
         """What rules may ask of it."""
@@ -73,14 +77,16 @@ class _Batch:
         connection = self.connections.get(mail.connection_id)
         return choosing.rule_facts(mail, outcome, connection, facts, header)
 
-    def _read(self, mail: Claimed) -> tuple[dict[str, Any], bytes | None]:
+    def _read_now(self, mail: Claimed) -> tuple[dict[str, Any], bytes | None]:
         outcome, content = self.ready[mail.id]
         readable = outcome.opened or mail.raw
         if content is None and readable.size <= self.inline_max_bytes:
             content = self.store.read(readable)
         connection = self.connections.get(mail.connection_id)
         if content is None:
-            return self.reader.of_chunks(self.store.stream(readable), connection), None
+            digest = outcome.opened_sha256 or mail.sha256
+            stream = partial(self.store.stream, readable)
+            return self.reader.of_stored(digest, stream, connection), None
         facts = self.reader.of_bytes(content, connection)
         return facts, content if len(content) <= self.inline_max_bytes else None
 
@@ -153,8 +159,7 @@ class Publisher:
             finished = [i for i in done if i in held]
             given = [row for row in confirmed if row[0] in held]
             outbox.record_deliveries(session, given, notes)
-            facts = {i: kept(batch.facts[i]) for i in finished if i in batch.facts}
-            outbox.finish(session, token, finished, facts, unwanted)
+            outbox.finish(session, token, finished, batch.kept(finished), unwanted)
             if self.alert_unwanted:
                 _tell(
                     session,

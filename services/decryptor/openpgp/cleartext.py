@@ -17,7 +17,6 @@ _SIGNATURE = b"-----BEGIN PGP SIGNATURE-----"
 _END = b"-----END PGP SIGNATURE-----"
 _DASHED = re.compile(rb"^- ", re.MULTILINE)
 _BARE_DASH = re.compile(rb"^-(?! )", re.MULTILINE)
-_TRAILING = re.compile(rb"[ \t\r]+$", re.MULTILINE)
 
 
 def signed_text(message: bytes) -> bytes | None:
@@ -39,12 +38,3 @@ def signed_text(message: bytes) -> bytes | None:
     if _BARE_DASH.search(text):
         return None
     return _DASHED.sub(b"", text)
-
-
-def is_same_text(one: bytes, other: bytes) -> bool:
-    """Whether two texts differ in line ends and in white space before them only."""
-    return _plain(one) == _plain(other)
-
-
-def _plain(text: bytes) -> bytes:
-    return _TRAILING.sub(b"", text).rstrip(b"\n")

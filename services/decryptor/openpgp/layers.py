@@ -10,7 +10,7 @@ from services.decryptor.coverage import doubt_about
 from services.decryptor.facts import Facts, SignedLayer
 from services.decryptor.limits import Limits
 from services.decryptor.openpgp.autocrypt import keys_of
-from services.decryptor.openpgp.cleartext import is_same_text, signed_text
+from services.decryptor.openpgp.cleartext import signed_text
 from services.decryptor.openpgp.decrypting import OpenedMessage, decrypt_message
 from services.decryptor.openpgp.packets import ARMOUR_MESSAGE, ARMOUR_SIGNED, addressed
 from services.decryptor.openpgp.verifying import Keyring, Rings, verify_detached, verify_inline
@@ -171,9 +171,6 @@ class OpenPGP:
             layer.broken = _TEXT_AROUND
             return None
         if not layer.is_right:
-            return None
-        if not is_same_text(text, layer.openpgp.content):
-            layer.broken = _TEXT_AROUND
             return None
         charset = _charset(whole)
         try:

@@ -18,7 +18,9 @@ from pathlib import Path
 
 import atheris
 
-with atheris.instrument_imports(include=["shared.mail", "services.admin.pages.mail_content"]):
+with atheris.instrument_imports(
+    include=["shared.mail", "posthouse.tnef", "services.admin.pages.mail_content"]
+):
     from services.admin.pages.mail_content import read
     from shared.mail.addresses import read_addresses
     from shared.mail.dates import read_date

@@ -42,6 +42,11 @@ class Seen:
     to: tuple[str, ...] = ()
     subject: str = ""
     date: datetime | None = None
+    #: By the readers in Node alone.
+    references: tuple[str, ...] = ()
+    in_reply_to: tuple[str, ...] = ()
+    #: (name, SHA-256 in hexadecimal) of each attachment.
+    files: tuple[tuple[str, str], ...] = ()
 
     @property
     def everything(self) -> str:
@@ -105,7 +110,17 @@ def _seen(answer: Mapping[str, Any]) -> Seen:
     authors, to = (tuple(str(one).lower() for one in answer[name]) for name in ("authors", "to"))
     date = datetime.fromisoformat(answer["date"]) if answer["date"] else None
     subject = answer["subject"]
-    return Seen(authors, answer["text"], answer["html"], to=to, subject=subject, date=date)
+    return Seen(
+        authors,
+        answer["text"],
+        answer["html"],
+        to=to,
+        subject=subject,
+        date=date,
+        references=tuple(answer.get("references", ())),
+        in_reply_to=tuple(answer.get("in_reply_to", ())),
+        files=tuple((name, digest) for name, digest in answer.get("files", ())),
+    )
 
 
 def _python(mail: bytes) -> Seen:

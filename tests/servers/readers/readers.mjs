@@ -1,4 +1,5 @@
 // Two readers of mail by others: a line of base64 in, a line of JSON out.
+import { createHash } from "node:crypto";
 import { createInterface } from "node:readline";
 import { simpleParser } from "mailparser";
 import PostalMime from "postal-mime";
@@ -21,6 +22,9 @@ const addresses = (list) =>
 const lists = (found) => (found ? [found].flat() : []);
 const instant = (date) => (date && !Number.isNaN(new Date(date).getTime()) ? new Date(date).toISOString() : "");
 
+const ids = (found) => [found ?? []].flat().join(" ").match(/<[^<>\s]+>/g) ?? [];
+const files = (found) => found.map((one) => [one.filename ?? "", createHash("sha256").update(new Uint8Array(one.content)).digest("hex")]);
+
 async function mailparser(raw) {
   const mail = await simpleParser(raw, { skipTextToHtml: true, skipImageLinks: true });
   return {
@@ -28,6 +32,9 @@ async function mailparser(raw) {
     to: lists(mail.to).flatMap((one) => addresses(one.value)),
     subject: mail.subject ?? "",
     date: instant(mail.date),
+    references: ids(mail.references),
+    in_reply_to: ids(mail.inReplyTo),
+    files: files(mail.attachments),
     text: mail.text ?? "",
     html: mail.html || "",
   };
@@ -40,6 +47,9 @@ async function postalMime(raw) {
     to: addresses(mail.to),
     subject: mail.subject ?? "",
     date: instant(mail.date),
+    references: ids(mail.references),
+    in_reply_to: ids(mail.inReplyTo),
+    files: files(mail.attachments),
     text: mail.text ?? "",
     html: mail.html ?? "",
   };

@@ -128,22 +128,6 @@ def test_every_character_of_the_sets_that_count_is_shown_alike(readers: ForeignR
                 assert not wrong, (label, reader)
 
 
-def test_what_outlook_writes_is_valid(
-    forger: Forger, readers: ForeignReaders, tmp_path: Path
-) -> None:
-    """Curly quotes and the sign of the Euro in windows-1252: every reader shows them."""
-    text = "“It’s 10 €” – …"
-    for kind in ("plain", "html"):
-        content = f"Content-Type: text/{kind}; charset=windows-1252\r\n".encode()
-        content += b"Content-Transfer-Encoding: 8bit\r\n\r\n" + text.encode("cp1252") + b"\r\n"
-        mail = signed_by_the_boss(forger, content)
-        security, problem = disagreement(mail, forger.identities, forger.trust, readers, tmp_path)
-        assert security.signature == "valid", security.reason
-        assert not problem
-        for name, seen in readers.read(mail).items():
-            assert text in (seen.html if kind == "html" else seen.text), name
-
-
 def signed_by_the_boss(forger: Forger, content: bytes, author: str = BOSS) -> bytes:
     header = f"From: {author}\r\nSubject: x\r\nMIME-Version: 1.0\r\n".encode()
     return header + forger.multipart(BOSS, content)

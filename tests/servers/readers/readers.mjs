@@ -4,18 +4,6 @@ import { createInterface } from "node:readline";
 import { simpleParser } from "mailparser";
 import PostalMime from "postal-mime";
 
-// Node from 20.18.3 and 22.13.0 on decodes windows-1252 as if it were latin-1 (nodejs/node, issues
-// 56542 and 60888; mended since): a defect of the run time and not of a reader. Here as the Encoding
-// standard and browsers have it.
-const HIGH = "€\x81‚ƒ„…†‡ˆ‰Š‹Œ\x8dŽ\x8f\x90‘’“”•–—˜™š›œ\x9džŸ";
-globalThis.TextDecoder = class extends TextDecoder {
-  decode(...given) {
-    const text = super.decode(...given);
-    if (this.encoding !== "windows-1252") return text;
-    return text.replace(/[\x80-\x9f]/g, (one) => HIGH[one.charCodeAt(0) - 0x80]);
-  }
-};
-
 const addresses = (list) =>
   (list ?? []).flatMap((one) => (one.group ? addresses(one.group) : [one.address ?? ""]));
 

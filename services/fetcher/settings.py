@@ -36,7 +36,7 @@ class FetcherSettings(Settings):
         default=2500,
         ge=0,
         le=20_000,
-        description="Sessions kept open to be told of news at once, on connections with push",
+        description="Sessions kept open for servers to push over, on connections with push",
     )
     sessions_per_host: int = Field(
         default=2500, ge=1, le=20_000, description="Sessions at one mail server at the same time"

@@ -1,4 +1,4 @@
-"""After a folder was re-created (another UIDVALIDITY): which mails are old acquaintances?
+"""After a folder was re-created (another UIDVALIDITY): which mails came before?
 
 A restored backup or a migrated server numbers the same mails anew. Their header blocks are the
 same, octet for octet, down to the Received fields; a mail sent twice differs there.

@@ -90,7 +90,7 @@ PUSH_SESSIONS: Final = _gauge(
     "push_sessions", "Sessions on which this process waits for news (IMAP IDLE)."
 )
 PUSH_EVENTS: Final = _counter(
-    "push_events_total", "Runs that began because a server told of news, without a job."
+    "push_events_total", "Runs that began because a server pushed, without a job."
 )
 KEPT_POLLS: Final = _counter(
     "kept_polls_total", "Polls that a fetcher began by itself, over sessions that it keeps open."

@@ -23,6 +23,10 @@ const { privateKey, publicKey } = generateKeyPairSync('rsa', { modulusLength: 20
 const jwk = { ...privateKey.export({ format: 'jwk' }), kid: 'test', alg: 'RS256', use: 'sig' };
 writeFileSync(options.publicKey, publicKey.export({ type: 'spki', format: 'pem' }));
 
+// A token is as old as a minute when it is made, as Entra's are five. Dovecot reads the clock that
+// the kernel moves on every few milliseconds: to it, a token of this second may come from the next.
+const backdated = (seconds) => seconds - 60;
+
 const claimsOf = (id) => ({
   sub: id, email: id, email_verified: true, preferred_username: id, oid: id,
 });
@@ -52,7 +56,10 @@ const provider = new Provider(issuer, {
   // Dovecot 2.3 knows no other type of token than JWT (RFC 9068 says at+jwt).
   formats: {
     customizers: {
-      jwt: async (ctx, token, jwt) => { jwt.header = { ...jwt.header, typ: 'JWT' }; },
+      jwt: async (ctx, token, jwt) => {
+        jwt.header = { ...jwt.header, typ: 'JWT' };
+        jwt.payload.iat = backdated(jwt.payload.iat);
+      },
     },
   },
   extraTokenClaims: async (ctx, token) => (token.accountId
@@ -130,7 +137,7 @@ async function answerInteraction(request, response) {
 
 const signed = (user, scope) => new SignJWT({ ...claimsOf(user), scope })
   .setProtectedHeader({ alg: 'RS256', kid: 'test', typ: 'JWT' })
-  .setIssuer(issuer).setAudience('mail').setIssuedAt()
+  .setIssuer(issuer).setAudience('mail').setIssuedAt(backdated(Math.floor(Date.now() / 1000)))
   .setExpirationTime(`${settings.accessTokenTTL}s`)
   .sign(privateKey);
 

@@ -24,7 +24,7 @@ from services.fetcher.session_limits import (
 from shared.connections import Connection, Mode
 from shared.errors import PosthouseError, TryAgain
 from shared.mailbox.base import Cursor, Mailbox, StepFailed
-from shared.mailbox.imap.idle import IdleLoop
+from shared.mailbox.push_loop import PushLoop
 from shared.telemetry import metrics
 
 #: Servers log idle clients out after 30 minutes (RFC 9051 section 5.4).
@@ -100,7 +100,7 @@ class SessionPool:
         self._hearing: Counter[str] = Counter()
         self._learned = LearnedLimits()
         self._turned_away: Counter[int] = Counter()
-        self._loop = IdleLoop(lambda key: on_push(_id(key)), self._lost)
+        self._loop = PushLoop(lambda key: on_push(_id(key)), self._lost)
 
     @property
     def is_listening(self) -> bool:

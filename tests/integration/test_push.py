@@ -12,8 +12,8 @@ import pytest
 from shared.connections import AfterDownload, Selection
 from shared.errors import PosthouseError
 from shared.mailbox.base import Login, Mailbox, Refused
-from shared.mailbox.imap.idle import IdleLoop
 from shared.mailbox.open import open_mailbox
+from shared.mailbox.push_loop import PushLoop
 from tests.contract.mailbox_kinds import mail
 from tests.contract.recorders import KnownKeys
 from tests.integration.mail_sessions import connection_to, opened
@@ -31,8 +31,8 @@ class Heard:
         self.news: queue.Queue[Hashable] = queue.Queue()
         self.lost: queue.Queue[tuple[Hashable, PosthouseError]] = queue.Queue()
 
-    def loop(self, **options: Any) -> IdleLoop:
-        return IdleLoop(self.news.put, lambda key, error: self.lost.put((key, error)), **options)
+    def loop(self, **options: Any) -> PushLoop:
+        return PushLoop(self.news.put, lambda key, error: self.lost.put((key, error)), **options)
 
     def next_news(self) -> Hashable:
         return self.news.get(timeout=20)

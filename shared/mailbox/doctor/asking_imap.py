@@ -19,9 +19,9 @@ from shared.mailbox.doctor.examining import (
     opened,
     smallest,
 )
-from shared.mailbox.imap.idle import IdleLoop
 from shared.mailbox.imap.mailbox import ImapMailbox
 from shared.mailbox.imap.search import around, search, searches
+from shared.mailbox.push_loop import PushLoop
 
 #: Seconds for IDLE to be taken and left.
 _IDLE_S: Final = 15.0
@@ -124,7 +124,7 @@ def _idling(found: Examination, mailbox: Mailbox) -> None:
         lost.append(error)
         ended.set()
 
-    with IdleLoop(lambda _: None, on_lost) as loop:
+    with PushLoop(lambda _: None, on_lost) as loop:
         loop.watch("doctor", mailbox, found.connection.folder)
         loop.release("doctor", timeout_s=_IDLE_S)
     if lost:

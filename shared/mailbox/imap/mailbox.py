@@ -31,6 +31,7 @@ from shared.mailbox.base import (
 from shared.mailbox.imap.fetch import fetch_bodies
 from shared.mailbox.imap.folders import ImapFolders
 from shared.mailbox.imap.headers import fetch_headers
+from shared.mailbox.imap.idle import IdleWait
 from shared.mailbox.imap.metadata import fetch_metadata
 from shared.mailbox.imap.search import refusal, searches
 from shared.mailbox.imap.selection import all_there, arrived_since, select
@@ -50,7 +51,7 @@ class _Poll:
 
 
 class ImapMailbox:
-    """A logged-in IMAP session as a Mailbox, and a Pollable."""
+    """A logged-in IMAP session as a Mailbox, a Pollable and a Pushing."""
 
     def __init__(self, session: ImapSession, connection: Connection) -> None:
         self._session = session
@@ -84,7 +85,7 @@ class ImapMailbox:
 
     @property
     def session(self) -> ImapSession:
-        """The session underneath, for `idle` alone."""
+        """The session underneath, for the doctor alone."""
         return self._session
 
     @property
@@ -118,6 +119,10 @@ class ImapMailbox:
             status = self._status_of(self._session.reply(poll.tags[-1]), poll.folder)
             self._session.stream.rest()
         return None if cursor is not None and unchanged(cursor, status.cursor) else status
+
+    def wait_for_push(self, folder: str, cursor: Cursor | None) -> IdleWait:
+        now = self.open(folder).cursor
+        return IdleWait(self._session, changed=cursor is None or not unchanged(cursor, now))
 
     def open(self, folder: str) -> FolderStatus:
         with self._step("folder"):

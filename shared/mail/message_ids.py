@@ -14,10 +14,10 @@ from shared.mail import charsets
 from shared.mail.fields import unfold
 from shared.mail.words import clean
 
-#: Octets of a field that are read, identifiers that are kept, characters of one.
+#: Octets of a field that are read, identifiers that are kept, octets of one without its brackets.
 VALUE_LIMIT: Final = 1 << 16
 MOST: Final = 100
-_LONGEST: Final = 998
+_LONGEST: Final = 996
 _BRACKETED: Final = re.compile(rb"<([^<>]{1,1000})>")
 _BARE: Final = re.compile(rb"[^\s<>,;\"]{1,498}@[^\s<>,;\"]{1,498}")
 _SPACE: Final = re.compile(r"\s+")
@@ -34,7 +34,12 @@ def read_message_ids(value: bytes) -> tuple[str, ...]:
     found = _BRACKETED.findall(line) or (() if b"<" in line else _BARE.findall(line))
     # A fold inside an identifier is white space that is none of its own.
     texts = (_SPACE.sub("", clean(charsets.decode_unlabelled(one).text)) for one in found)
-    unique = list(dict.fromkeys(f"<{text}>" for text in texts if text and len(text) <= _LONGEST))
+    fitting = (text for text in texts if text and _fits(text))
+    unique = list(dict.fromkeys(f"<{text}>" for text in fitting))
     if len(unique) > MOST:
         unique = [unique[0], *unique[1 - MOST :]]
     return tuple(unique)
+
+
+def _fits(text: str) -> bool:
+    return len(text) <= _LONGEST and (text.isascii() or len(text.encode()) <= _LONGEST)

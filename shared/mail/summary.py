@@ -26,9 +26,11 @@ from shared.mail.fields import (
 )
 from shared.mail.findings import Finding, Kind
 from shared.mail.parameters import read_parameters
-from shared.mail.words import clean, read_text
+from shared.mail.words import clean, read_text, shortened
 
 _TEXT_LIMIT: Final = 998
+#: Octets of a message id, as long as a line may be: Postgres takes no more than 2,704 in an index.
+MESSAGE_ID_LIMIT: Final = 998
 #: Octets of a subject or message id that are read.
 _VALUE_LIMIT: Final = 16 * 1024
 _FINDING_LIMIT: Final = 50
@@ -202,7 +204,7 @@ class _Summary:
 
 def _message_id(value: bytes) -> str:
     octets = unfold(value[:_VALUE_LIMIT])
-    return clean(charsets.decode_unlabelled(octets).text)[:_TEXT_LIMIT]
+    return shortened(clean(charsets.decode_unlabelled(octets).text), MESSAGE_ID_LIMIT)
 
 
 def summarise(block: HeaderBlock) -> MailHeaders:

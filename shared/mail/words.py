@@ -94,6 +94,13 @@ def clean(text: str) -> str:
     return text.strip()
 
 
+def shortened(text: str, octets: int) -> str:
+    """The beginning of a cleaned text that has at most so many octets in UTF-8."""
+    if text.isascii():
+        return text[:octets]
+    return text.encode()[:octets].decode("utf-8", "ignore")
+
+
 def end_of_word(value: bytes, start: int, match: re.Match[bytes] | None = None) -> int:
     """The offset behind the encoded word that begins at `start`; -1 where none does."""
     match = match or WORD_START.match(value, start)

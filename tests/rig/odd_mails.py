@@ -127,6 +127,12 @@ def empty(rng: random.Random) -> bytes:
     return rng.choice((b"\r\n", b"\r\n\r\n", b":", b" folded\r\n\r\n", b"no colon\r\n\r\nx"))
 
 
+def wide_ids(rng: random.Random) -> bytes:
+    """Ids of characters of three octets, as long as ids are read, which no index would take."""
+    long = "".join(chr(rng.randrange(0x4E00, 0x9FA5)) for _ in range(950))
+    return f"Message-ID: <{long}@x>\r\nReferences: <1{long}@x>\r\n\r\nx".encode()
+
+
 MAKERS: tuple[Maker, ...] = (
     truncated_multipart,
     nested,
@@ -143,6 +149,7 @@ MAKERS: tuple[Maker, ...] = (
     false_openpgp,
     noise,
     empty,
+    wide_ids,
 )
 
 

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from shared.mail.fields import HEADER_LIMIT, HeaderBlock, plain_fields, read_fields
 from shared.mail.findings import Kind
+from shared.mail.message_ids import read_message_ids
 from shared.mail.summary import (
     MailHeaders,
     findings_from_json,
@@ -167,6 +168,14 @@ def test_what_was_ambiguous_is_said(block: bytes, kinds: set[Kind]) -> None:
     read = read_headers(block)
     assert {one.kind for one in read.findings} == kinds
     assert findings_from_json(findings_to_json(read.findings)) == read.findings
+
+
+def test_an_id_is_no_longer_than_an_index_takes() -> None:
+    for wide in ("日", "ö", "a", "𝄞"):
+        mail = f"Message-ID: <{wide * 3000}@x>\r\n\r\n".encode()
+        assert 990 < len(read_headers(mail).message_id.encode()) <= 998
+        assert read_message_ids(f"<{wide * 240}@x>".encode()) == (f"<{wide * 240}@x>",)
+        assert read_message_ids(f"<{wide * 1000}@x>".encode()) == ()
 
 
 def test_names_stand_beside_their_addresses() -> None:

@@ -29,6 +29,17 @@ Until = Annotated[str | None, typer.Option(help="Downloaded before this date or 
 NotFor = Annotated[
     str | None, typer.Option("--not-for", help="Left out by the rules or group of this handler.")
 ]
+Kind = Annotated[
+    str | None,
+    typer.Option(help="person auto-reply bounce list calendar receipt complaint"),
+]
+WithAttachment = Annotated[
+    bool | None,
+    typer.Option("--with-attachment/--without-attachment", help="With an attachment, or without."),
+]
+Thread = Annotated[
+    str | None, typer.Option(help="The thread, as in `data.mail.thread` of an event.")
+]
 Handlers = Annotated[
     list[str] | None,
     typer.Option("--handler", help="Only to this handler; repeat it. Default: all that take it."),
@@ -44,6 +55,9 @@ def list_messages(
     since: Since = None,
     until: Until = None,
     not_for: NotFor = None,
+    kind: Kind = None,
+    with_attachment: WithAttachment = None,
+    thread: Thread = None,
     limit: Annotated[int, typer.Option(min=1, max=500)] = 30,
     before: Annotated[str | None, typer.Option(help="Continue after this id.")] = None,
     as_json: AsJson = False,
@@ -51,6 +65,7 @@ def list_messages(
     """Finds mails, newest first."""
     with Api.from_environment() as api:
         wanted = _filter(api, query, connection, state, since, until, not_for)
+        wanted |= _facts(kind, with_attachment, thread)
         found = api.get("messages", **wanted, limit=limit, before=before)
     if as_json:
         showing.as_json(found)
@@ -93,6 +108,9 @@ def show(message_id: MessageId, as_json: AsJson = False) -> None:
             ("subject", found["subject"]),
             ("ambiguous", ", ".join(dict.fromkeys(one["kind"] for one in found["findings"]))),
             ("message-id", found["message_id"]),
+            ("kind", found["kind"]),
+            ("attachments", found["attachments"]),
+            ("thread", found["thread"]),
             ("size", showing.octets(found["size"])),
             ("sha256", found["sha256"]),
             ("encryption", security.get("status")),
@@ -138,6 +156,9 @@ def redeliver(
     since: Since = None,
     until: Until = None,
     not_for: NotFor = None,
+    kind: Kind = None,
+    with_attachment: WithAttachment = None,
+    thread: Thread = None,
     handlers: Handlers = None,
     yes: Yes = False,
     as_json: AsJson = False,
@@ -146,6 +167,7 @@ def redeliver(
     with Api.from_environment() as api:
         chosen = [api.named("handlers", one)["id"] for one in handlers or ()]
         wanted = _filter(api, query, connection, state, since, until, not_for)
+        wanted |= _facts(kind, with_attachment, thread)
         if message_ids:
             if wanted:
                 raise InvalidInput("Give ids or a filter, not both.", field="message_ids")
@@ -213,6 +235,11 @@ def _filter(
         wanted["connection"] = api.named("connections", connection)["id"]
     if not_for is not None:
         wanted["filtered_by"] = api.named("handlers", not_for)["id"]
+    return {name: value for name, value in wanted.items() if value is not None}
+
+
+def _facts(kind: str | None, with_attachment: bool | None, thread: str | None) -> dict[str, Any]:
+    wanted = {"kind": kind, "has_attachment": with_attachment, "thread": thread}
     return {name: value for name, value in wanted.items() if value is not None}
 
 

@@ -65,6 +65,16 @@ class _Batch:
         """What the ledger keeps of the facts of those of them that were read."""
         return {i: kept(found[0]) for i in ids if (found := self._read.get(i))}
 
+    def threads(self, mails: Iterable[Claimed]) -> dict[uuid.UUID, str]:
+        """The first message id of the thread of those that were read and are not the first one."""
+        found = ((one, self._read[one.id][0]) for one in mails if one.id in self._read)
+        return {
+            mail.id: thread
+            for mail, facts in found
+            if (thread := facts.get("thread", "")) not in ("", mail.headers.message_id)
+            and not mail.thread
+        }
+
     def rule_facts(self, mail: Claimed, *, with_header: bool) -> RuleFacts:
         """What rules may ask of it."""
         facts, content = self.read(mail)
@@ -159,7 +169,9 @@ class Publisher:
             finished = [i for i in done if i in held]
             given = [row for row in confirmed if row[0] in held]
             outbox.record_deliveries(session, given, notes)
-            outbox.finish(session, token, finished, batch.kept(finished), unwanted)
+            outbox.finish(
+                session, token, finished, batch.kept(finished), unwanted, batch.threads(ours)
+            )
             if self.alert_unwanted:
                 _tell(
                     session,

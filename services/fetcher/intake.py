@@ -9,7 +9,8 @@ from hashlib import sha256
 from shared.clock import new_id
 from shared.errors import MailFailure, PosthouseError
 from shared.mail.fields import HEADER_LIMIT, read_fields
-from shared.mail.summary import header_digest, summarise
+from shared.mail.summary import MESSAGE_ID_LIMIT, header_digest, summarise
+from shared.mail.words import shortened
 from shared.mailbox.base import MailRef
 from shared.mailbox.errors.refused_mails import MailRefused
 from shared.mailbox.errors.server_notes import ServerNote, is_server_note
@@ -89,7 +90,7 @@ class Intake:
                 arrived_at=ref.arrived,
                 correlation_id=self._correlation_id,
                 gmail_id=ref.detail.get("gmail_id"),
-                thread=_storable(ref.detail.get("thread", "")),
+                thread=shortened(_storable(ref.detail.get("thread", "")), MESSAGE_ID_LIMIT),
                 labels=tuple(_storable(one) for one in ref.detail.get("labels", ())),
             )
         )

@@ -103,11 +103,6 @@ class MailFacts(NamedTuple):
     #: What of the structure others may read differently; its header's are `read_headers`' to say.
     findings: tuple[Finding, ...] = ()
 
-    @property
-    def attachments(self) -> int:
-        """Parts that are no text to read: attached, or of another type."""
-        return sum(is_attachment(one) for one in self.parts)
-
     def to_json(self) -> dict[str, Any]:
         """As they stand in the event, `data.mail`."""
         return {
@@ -131,13 +126,6 @@ class MailFacts(NamedTuple):
             "authentication": [one._asdict() for one in self.authentication],
             "spam": self.spam and self.spam._asdict(),
         }
-
-
-def is_attachment(part: PartFacts) -> bool:
-    """Whether a part is more than a text of the mail itself."""
-    if part.disposition == "attachment" or part.name:
-        return True
-    return part.content_type not in ("text/plain", "text/html")
 
 
 def read_facts(whole: Region, *, trusted: Sequence[str], text_limit: int) -> MailFacts:

@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
+from posthouse.mail import is_attachment
+
 #: The ledger keeps so much of each, whatever a mail holds.
 _MOST_KEPT: Final = 20
 _LONGEST_KEPT: Final = 254
@@ -74,6 +76,11 @@ def kept(mail: Mapping[str, Any]) -> dict[str, Any]:
         found["p"] = _joined([_SHORT.get(one) or _lower(one) for one in types[:_MOST_KEPT]])
     if len(types) > _MOST_KEPT or mail.get("parts_left_off"):
         found["m"] = 1
+    attached = 0
+    for one in mail.get("parts", ()):
+        attached += is_attachment(one["disposition"], one["name"], one["content_type"])
+    if attached:
+        found["n"] = attached
     if results := mail.get("authentication"):
         told = [_lower(f"{one['method']}={one['result']}") for one in results[:_MOST_KEPT]]
         found["a"] = _joined(told)

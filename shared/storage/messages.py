@@ -16,6 +16,7 @@ from psycopg.rows import dict_row
 from shared.clock import first_id, time_of, utc_now
 from shared.connections import Failure
 from shared.errors import InvalidInput, NotFound
+from shared.mail.kinds import MailKind
 from shared.mail.summary import MailHeaders, findings_from_json
 from shared.messages import RawRef
 from shared.storage.pool import Session
@@ -46,6 +47,8 @@ class MessageFilter:
 
     `q` is a message-id, or a part of sender, recipients, subject or message-id. `since` and
     `until` bound the time of the download. `filtered_by` is a handler that it was not for.
+    `kind`, `has_attachment` and `thread` (as in `data.mail` of its event) are known once the event
+    is published.
     """
 
     q: str = ""
@@ -54,11 +57,17 @@ class MessageFilter:
     since: datetime | None = None
     until: datetime | None = None
     filtered_by: int | None = None
+    kind: MailKind | None = None
+    has_attachment: bool | None = None
+    thread: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoggedMessage:
-    """One mail as the list shows it. `connection` is empty where that is gone."""
+    """One mail as the list shows it. `connection` is empty where that is gone.
+
+    `kind` and `thread` are empty, and `attachments` None, as long as they are not known.
+    """
 
     id: uuid.UUID
     connection_id: int
@@ -78,6 +87,9 @@ class LoggedMessage:
     opened_at: datetime | None
     published_at: datetime | None
     security: Mapping[str, Any] | None
+    kind: str
+    attachments: int | None
+    thread: str
     state: MessageState
 
 
@@ -243,11 +255,18 @@ def search(
         parts.append(_SQL[wanted.state.value])
     if wanted.filtered_by is not None:
         parts.append(_SQL["filtered_by"])
+    if wanted.kind is not None:
+        parts.append(_SQL["of_a_person" if wanted.kind is MailKind.PERSON else "of_kind"])
+        values["kind"] = wanted.kind.value
+    if wanted.has_attachment is not None:
+        parts.append(_SQL["with_files" if wanted.has_attachment else "without_files"])
+    if thread := wanted.thread.strip():
+        parts.append(_SQL["in_thread"])
+        values["threads"] = _spellings(thread)
     text = wanted.q.strip()
     if text and not before:
         # Looking up an exact message-id costs nothing, and is what people mostly have.
-        bare = text.strip("<>")
-        exact = {**values, "message_ids": [bare, f"<{bare}>", text]}
+        exact = {**values, "message_ids": _spellings(text)}
         found = _rows(session, [*parts, _SQL["with_message_id"], _SQL["newest"]], exact)
         if found:
             return found
@@ -402,6 +421,11 @@ def _opened(row: Mapping[str, Any]) -> RawRef | None:
     if row["opened_key"] is None:
         return None
     return RawRef(row["opened_key"], row["opened_offset"], row["opened_size"])
+
+
+def _spellings(message_id: str) -> list[str]:
+    bare = message_id.strip("<>")
+    return [bare, f"<{bare}>", message_id]
 
 
 def _like(text: str) -> str:

@@ -11,6 +11,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from types import MappingProxyType
 from typing import Any
 
 import orjson
@@ -330,10 +331,12 @@ def finish(
     ids: Sequence[uuid.UUID],
     facts: Mapping[uuid.UUID, Mapping[str, Any]],
     unwanted: Iterable[uuid.UUID] = (),
+    threads: Mapping[uuid.UUID, str] = MappingProxyType({}),
 ) -> None:
     """Every handler that takes these mails has them. Those without an outcome were plain.
 
-    `facts` are kept for dry runs; `unwanted`: those that the rules of every handler left out.
+    `facts` are kept for dry runs and searches; `unwanted`: those that the rules of every handler
+    left out; `threads`: the first message id of the thread, of mails that are not the first one.
     """
     if ids:
         values = {
@@ -341,6 +344,7 @@ def finish(
             "claim": token,
             "plain": _PLAIN,
             "facts": orjson.dumps({str(i): facts[i] for i in ids if i in facts}).decode(),
+            "threads": orjson.dumps({str(i): threads[i] for i in ids if i in threads}).decode(),
             "unwanted": _uuids(unwanted),
         }
         session.execute(_SQL["finish"], values)

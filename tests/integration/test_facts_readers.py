@@ -19,7 +19,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from shared.mail.facts import is_attachment, read_facts
+from posthouse.mail import is_attachment
+from shared.mail.facts import read_facts
 from shared.mail.parts import find_part
 from shared.mail.region import region
 from shared.mail.structure import read_structure
@@ -64,7 +65,9 @@ def test_threads_and_files_are_those_that_others_find(readers: ForeignReaders, r
     facts = read_facts(region(raw), trusted=(), text_limit=1000)
     root = read_structure(region(raw))
     files = []
-    for one in filter(is_attachment, facts.parts):
+    for one in facts.parts:
+        if not is_attachment(one.disposition, one.name, one.content_type):
+            continue
         placed = find_part(root, one.path)
         assert placed is not None
         digest = hashlib.sha256(b"".join(placed.content())).hexdigest()

@@ -6,12 +6,15 @@ import json
 from collections.abc import Callable
 from email.message import EmailMessage
 from pathlib import Path
+from typing import Any
 
 import jsonschema
 import pytest
 
 from posthouse import MailEvent
 from posthouse.mail import mail_fields
+from shared.mail.kinds import MailKind
+from shared.storage import messages
 from tests.rig.events import open_queue
 from tests.rig.house import House
 from tests.servers.dovecot import Dovecot
@@ -112,3 +115,72 @@ def test_results_of_the_servers_that_a_connection_trusts_alone(
         {"method": "dmarc", "result": "fail", "domain": "example.org"}
     ]
     assert event["data"]["mail"]["spam"] == {"verdict": "spam", "score": 7.1}
+
+
+WIDE = "".join(map(chr, range(0x4E00, 0x4E00 + 950)))
+
+
+def note(number: int, **fields: str) -> bytes:
+    mail = EmailMessage()
+    mail["From"], mail["Subject"], mail["Message-ID"] = (
+        "a@example.org",
+        str(number),
+        f"<{number}@x>",
+    )
+    for name, value in fields.items():
+        mail[name.replace("_", "-")] = value
+    mail.set_content("Hello\n")
+    if "X_File" in fields:
+        mail.add_attachment(b"x", maintype="image", subtype="png", filename="a.png")
+    return mail.as_bytes()
+
+
+@pytest.mark.promise("F1", "H3")
+def test_the_ledger_finds_mails_by_kind_attachments_and_thread(
+    redis_url: str, dovecot: Dovecot, mail_user: str, build_house: Callable[..., House]
+) -> None:
+    """What the list says of a mail is what its event says; services have their own roles here."""
+    mails = [
+        note(1, X_File="yes"),
+        note(2, References="<1@x>", In_Reply_To="<1@x>"),
+        note(3, References="<1@x> <2@x>", X_File="yes"),
+        note(4, In_Reply_To="<1@x>", Auto_Submitted="auto-replied"),
+        note(5, List_Id="<news.example.org>"),
+        note(6, References="<0@x>"),
+        b"From: a@example.org\r\nSubject: 7\r\n\r\nno message id\r\n",
+        b"From: a@example.org\r\nSubject: 8\r\nMessage-ID: 8@x\r\n\r\nno brackets\r\n",
+        # Longer than any index of the ledger would take.
+        f"From: a@example.org\r\nSubject: 9\r\nMessage-ID: <{WIDE}1@x>\r\n"
+        f"References: <{WIDE}2@x>\r\n\r\n".encode(),
+    ]
+    dovecot.deliver(mail_user, mails)
+    house = build_house(redis_url)
+    house.add_handler()
+    house.start("scheduler", "fetcher", "decryptor")
+    house.watch(dovecot, mail_user)
+    house.wait_settled(len(mails))
+    house.stop()
+    events = {one["id"]: one["data"] for one in open_queue(redis_url, "archive").events()}
+
+    def found(**wanted: Any) -> set[str]:
+        with house.database.transaction() as session:
+            page = messages.search(session, messages.MessageFilter(**wanted))
+        for one in page:
+            told = events[str(one.id)]["mail"]
+            files = [part for part in told["parts"] if part["name"]]
+            said = (one.kind, one.attachments, one.thread)
+            assert said == (told["kind"], len(files), told["thread"])
+        return {one.subject for one in page}
+
+    assert len(found()) == len(mails)
+    assert found(kind=MailKind.AUTO_REPLY) == {"4"}
+    assert found(kind=MailKind.LIST) == {"5"}
+    assert found(kind=MailKind.PERSON) == {"1", "2", "3", "6", "7", "8", "9"}
+    assert found(kind=MailKind.BOUNCE) == set()
+    assert found(has_attachment=True) == {"1", "3"}
+    assert found(has_attachment=False) == {"2", "4", "5", "6", "7", "8", "9"}
+    assert found(has_attachment=True, kind=MailKind.LIST) == set()
+    assert found(thread="<1@x>") == found(thread="1@x") == {"1", "2", "3", "4"}
+    assert found(thread="<2@x>") == set()
+    assert found(thread="<0@x>") == {"6"}
+    assert found(thread="8@x") == {"8"}

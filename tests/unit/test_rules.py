@@ -170,6 +170,7 @@ def test_what_the_ledger_keeps_answers_as_the_mail_does() -> None:
         "k": "auto-reply",
         "d": ["a+b@example.org"],
         "p": "t image/png",
+        "n": 1,
         "a": "dmarc=fail",
     }
     plain = read_facts(region(b"Subject: x\r\n\r\nHi"), trusted=(), text_limit=0)

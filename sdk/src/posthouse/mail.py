@@ -68,9 +68,7 @@ class Part:
     @property
     def is_attachment(self) -> bool:
         """Whether it is more than a text of the mail itself."""
-        if self.disposition == "attachment" or self.name:
-            return True
-        return self.content_type not in ("text/plain", "text/html")
+        return is_attachment(self.disposition, self.name, self.content_type)
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,6 +147,13 @@ class Mail:
     @property
     def attachments(self) -> tuple[Part, ...]:
         return tuple(part for part in self.parts if part.is_attachment)
+
+
+def is_attachment(disposition: str, name: str, content_type: str) -> bool:
+    """Whether a part with these is more than a text of the mail itself."""
+    if disposition == "attachment" or name:
+        return True
+    return content_type not in ("text/plain", "text/html")
 
 
 def read_mail(fields: Mapping[str, Any]) -> Mail:

@@ -30,7 +30,7 @@ from services.admin.api.schemas.messages import (
 from services.admin.api.schemas.parts import CountOut, Id
 from services.admin.downloads import download_mail
 from services.admin.operations import messages, quarantine
-from services.admin.operations.messages import MessageDetail, MessageFilter, MessageState
+from services.admin.operations.messages import MailKind, MessageDetail, MessageFilter, MessageState
 from services.admin.operations.quarantine import Quarantined
 from services.admin.people.authorization import ADMINISTER, LOOK, OPERATE, READ_MAIL, READ_OWN_MAIL
 from services.admin.problems import responses
@@ -52,11 +52,17 @@ def search(
     filtered_by: Annotated[
         Id | None, Query(description="A handler whose rules or group left it out")
     ] = None,
+    kind: MailKind | None = None,
+    has_attachment: bool | None = None,
+    thread: Annotated[
+        str, Query(max_length=1000, pattern=r"^[^\x00]*$", description="As in `data.mail.thread`")
+    ] = "",
     before: Annotated[uuid.UUID | None, Query(description="`next` of the page before")] = None,
     limit: Limit = 50,
 ) -> MessagePageOut:
     """Newest first. `q` is a message-id, or a part of sender, recipients, subject; `since` and
-    `until` bound the time of the download."""
+    `until` bound the time of the download. `kind`, `has_attachment` and `thread` find mails whose
+    event was published."""
     wanted = MessageFilter(
         q=q,
         connection_id=connection,
@@ -64,6 +70,9 @@ def search(
         since=instant("since", since) if since else None,
         until=instant("until", until) if until else None,
         filtered_by=filtered_by,
+        kind=kind,
+        has_attachment=has_attachment,
+        thread=thread,
     )
     page = messages.search_messages(ctx, wanted, before=before, limit=limit)
     items = [MessageOut.model_validate(message) for message in page.items]
@@ -105,6 +114,9 @@ def redeliver_many(ctx: Ctx, body: RedeliverManyIn) -> RedeliveredOut:
         since=instant("since", body.since) if body.since else None,
         until=instant("until", body.until) if body.until else None,
         filtered_by=body.filtered_by,
+        kind=body.kind,
+        has_attachment=body.has_attachment,
+        thread=body.thread,
     )
     done = messages.redeliver_messages(ctx, wanted, handler_ids=body.handlers, before=body.before)
     return RedeliveredOut.model_validate(done)

@@ -12,6 +12,7 @@ from services.admin.context import Context
 from shared import erasing
 from shared.erasing import Erased
 from shared.errors import InvalidInput, NotFound
+from shared.mail.kinds import MailKind as MailKind
 from shared.messages import RawRef
 from shared.security import UNOPENED
 from shared.storage import handlers, messages, outbox
@@ -23,6 +24,8 @@ from shared.storage.messages import MessageState as MessageState
 #: One call re-delivers no more mails than this; another call continues.
 MOST_AT_ONCE: Final = 10_000
 _CHUNK: Final = 500
+#: Mails that the page of a mail shows of its thread.
+_OF_THREAD: Final = 30
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +67,14 @@ def get_message(ctx: Context, message_id: uuid.UUID) -> MessageDetail:
     """A mail with its path. Raises NotFound."""
     with ctx.transaction() as session:
         return messages.get(session, message_id)
+
+
+def get_thread(ctx: Context, message: LoggedMessage) -> MessagePage:
+    """The mails of the thread of a mail, itself among them, newest first; `next` is set where there
+    are more. Empty where its thread is not known."""
+    if not message.thread:
+        return MessagePage((), None)
+    return search_messages(ctx, MessageFilter(thread=message.thread), limit=_OF_THREAD)
 
 
 def read_message(ctx: Context, message_id: uuid.UUID, *, original: bool = False) -> RawMail:

@@ -20,7 +20,7 @@ from services.admin.operations import handlers as handler_operations
 from services.admin.operations import messages as operations
 from services.admin.operations.certificates import certificates_of
 from services.admin.operations.connections import find_connection
-from services.admin.operations.messages import MessageFilter, MessageState
+from services.admin.operations.messages import MailKind, MessageFilter, MessageState
 from services.admin.operations.parts import read_part
 from services.admin.pages import mail_content
 from services.admin.pages.posted import Form
@@ -43,6 +43,18 @@ STATES: Final = {
     MessageState.UNWANTED: "No handler wants it",
     MessageState.UNDECRYPTED: "Could not be decrypted",
 }
+KINDS: Final = {
+    MailKind.PERSON: "From a person",
+    MailKind.AUTO_REPLY: "Automatic reply",
+    MailKind.BOUNCE: "Bounce",
+    MailKind.LIST: "Mailing list",
+    MailKind.CALENDAR: "Calendar",
+    MailKind.RECEIPT: "Receipt",
+    MailKind.COMPLAINT: "Complaint",
+}
+_FILTERS: Final = (
+    "q", "connection", "state", "since", "until", "not_for", "kind", "attachment", "thread",
+)  # fmt: skip
 #: Mails are read beside the page, which waits for so many seconds and no longer.
 _PATIENCE_S: Final = 3.0
 _READERS: Final = ThreadPoolExecutor(max_workers=2, thread_name_prefix="mail-content")
@@ -64,6 +76,9 @@ def search(
     since: str = "",
     until: str = "",
     not_for: str = "",
+    kind: str = "",
+    attachment: str = "",
+    thread: str = "",
     before: str = "",
 ) -> Response:
     ctx = context_of(request)
@@ -74,6 +89,9 @@ def search(
         "since": since,
         "until": until,
         "not_for": not_for,
+        "kind": kind,
+        "attachment": attachment,
+        "thread": thread,
     }
     error: InvalidInput | None = None
     page = operations.MessagePage((), None)
@@ -98,6 +116,7 @@ def search(
         link=link,
         first=not before,
         states=STATES,
+        kinds=KINDS,
         handlers=handler_operations.search_handlers(ctx),
     )
 
@@ -105,8 +124,7 @@ def search(
 @router.post("/redeliver", dependencies=[OPERATE])
 def redeliver_many(request: Request, form: Form) -> Response:
     ctx = context_of(request)
-    names = ("q", "connection", "state", "since", "until", "not_for")
-    query = {name: form.text(name) for name in names}
+    query = {name: form.text(name) for name in _FILTERS}
     back = "/mails?" + urlencode({n: v for n, v in query.items() if v})
     try:
         wanted, _ = _filter(ctx, query)
@@ -141,7 +159,9 @@ def detail(request: Request, message_id: uuid.UUID) -> Response:
         findings=list(dict.fromkeys((str(one.kind), one.detail) for one in findings)),
         content=content,
         missing=missing,
+        thread=operations.get_thread(ctx, found.message),
         states=STATES,
+        kinds=KINDS,
         handlers=handler_operations.search_handlers(ctx),
     )
 
@@ -209,6 +229,9 @@ def _filter(ctx: Context, query: Mapping[str, str]) -> tuple[MessageFilter, str]
         since=_day(query["since"], "since"),
         until=until + timedelta(days=1) if until else None,  # that day included
         filtered_by=int(query["not_for"]) if query["not_for"].isdecimal() else None,
+        kind=MailKind(kind) if (kind := query["kind"]) in set(MailKind) else None,
+        has_attachment={"yes": True, "no": False}.get(query["attachment"]),
+        thread=query["thread"],
     )
     return wanted, name
 

@@ -3,6 +3,13 @@
 SELECT m.id, m.connection_id, c.name AS connection, m.folder, m.sequence, m.size, m.message_id,
        m.sender, m.sender_name, m.recipients, m.subject, m.sent_at, m.arrived_at, m.downloaded_at,
        m.settled_at, m.opened_at, m.published_at, m.security,
+       CASE WHEN m.facts IS NULL OR m.facts ? 'x' THEN '' ELSE m.kind END AS kind,
+       CASE WHEN m.facts IS NULL OR m.facts ? 'x' THEN NULL
+            ELSE coalesce((m.facts ->> 'n')::integer, 0) END AS attachments,
+       CASE WHEN m.provider_thread <> '' THEN m.provider_thread
+            WHEN m.thread <> '' THEN m.thread
+            WHEN m.facts IS NULL OR m.facts ? 'x' OR m.message_id !~ '^<[^<>]+>$' THEN ''
+            ELSE m.message_id END AS thread,
        CASE WHEN q.id IS NOT NULL THEN 'quarantined'
             WHEN o.message_id IS NOT NULL AND o.error IS NOT NULL THEN 'retrying'
             WHEN o.message_id IS NOT NULL THEN 'waiting'
@@ -50,6 +57,32 @@ WHERE (%(before)s::uuid IS NULL OR m.id < %(before)s)
 
 -- name: filtered_by
   AND EXISTS (SELECT FROM filtered f WHERE f.message_id = m.id AND f.handler_id = %(filtered_by)s)
+
+-- name: of_kind
+  AND m.kind = %(kind)s AND m.kind <> 'person'
+
+-- name: of_a_person
+-- Of one that was not read yet it is not known.
+  AND m.kind = %(kind)s AND m.facts IS NOT NULL AND NOT m.facts ? 'x'
+
+-- name: with_files
+  AND m.facts ? 'n'
+
+-- name: without_files
+  AND m.facts IS NOT NULL AND NOT m.facts ?| '{n,x}'
+
+-- name: in_thread
+-- The mail that begins a thread has no other mail's id to tell. One look into an index for each, not a
+-- condition on every mail of the list.
+  AND m.id = ANY(ARRAY(
+        SELECT id FROM message WHERE provider_thread = ANY(%(threads)s) AND provider_thread <> ''
+        UNION
+        SELECT id FROM message
+        WHERE thread = ANY(%(threads)s) AND thread <> '' AND provider_thread = ''
+        UNION
+        SELECT id FROM message
+        WHERE message_id = ANY(%(threads)s) AND message_id <> '' AND thread = ''
+          AND provider_thread = ''))
 
 -- name: dropped
   AND m.published_at IS NULL AND NOT m.unwanted AND o.message_id IS NULL AND q.id IS NULL

@@ -150,7 +150,11 @@ SET published_at = CASE WHEN id = ANY(%(unwanted)s::uuid[]) THEN published_at
                         ELSE coalesce(published_at, now()) END,
     unwanted = id = ANY(%(unwanted)s::uuid[]),
     opened_at = coalesce(opened_at, now()), security = coalesce(security, %(plain)s),
-    facts = coalesce(%(facts)s::jsonb -> id::text, facts)
+    facts = coalesce(%(facts)s::jsonb -> id::text, facts),
+    kind = CASE WHEN %(facts)s::jsonb ? id::text
+                THEN coalesce(%(facts)s::jsonb -> id::text ->> 'k', 'person') ELSE kind END,
+    thread = CASE WHEN %(facts)s::jsonb ? id::text
+                  THEN coalesce(%(threads)s::jsonb ->> id::text, '') ELSE thread END
 WHERE id = ANY(ARRAY(SELECT message_id FROM done));
 
 -- name: take_out

@@ -122,6 +122,11 @@ def test_mails_are_found_downloaded_and_delivered_again(
     listed = posthouse("messages", "list", "-c", made["name"])
     assert str(mail) in listed.out
     assert "[red]x@y.z" in listed.out
+    api.execute("UPDATE message SET facts = '{\"n\": 1}', kind = 'list' WHERE id = %(id)s", id=mail)
+    chosen = ("messages", "list", "-c", made["name"], "--kind", "list", "--with-attachment")
+    assert str(mail) in posthouse(*chosen).out
+    assert str(mail) not in posthouse(*chosen, "--thread", "<other@x>").out
+    assert str(mail) not in posthouse(*chosen[:-1], "--without-attachment").out
     assert "Downloaded by" in posthouse("messages", "show", str(mail)).out
     target = tmp_path / "mail.eml"
     assert posthouse("messages", "raw", str(mail), "-o", str(target)).code == 0

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import html
 import json
+import re
 from collections.abc import Iterator
+from email.message import EmailMessage
 from typing import Any
 
 import httpx
@@ -81,6 +83,42 @@ def test_page_and_api_show_names_and_what_others_read_differently(
     assert said["findings"] == [{"kind": "duplicate-from", "detail": "from"}]
     found = api.http.get("messages", params={"q": "anna <BOSS@corp"}).json()["items"]
     assert [one["id"] for one in found] == [str(mail)]
+
+
+@pytest.mark.promise("F4", "H3")
+def test_the_page_of_a_mail_shows_its_thread_and_its_parts(api: Api, pages: httpx.Client) -> None:
+    made = EmailMessage()
+    made.set_content("Hello")
+    made.add_attachment(b"%PDF", maintype="application", subtype="pdf", filename="plan.pdf")
+    root = add_mail(
+        api,
+        api.create()["id"],
+        raw=made.as_bytes(),
+        columns={"facts": '{"n": 1}', "message_id": "<of a page@x>", "subject": "The plan"},
+    )
+    answer = add_mail(
+        api,
+        api.create()["id"],
+        columns={
+            "facts": '{"k": "auto-reply"}',
+            "kind": "auto-reply",
+            "thread": "<of a page@x>",
+            "subject": "Re: The plan",
+        },
+    )
+    shown = " ".join(text_of(pages.get(f"/mails/{root}")).split())
+    assert 'The plan <span class="quiet">(this mail)</span>' in shown
+    assert f'<a href="/mails/{answer}">Re: The plan</a>' in shown
+    assert f'<a href="/mails/{root}/parts/2" download>plan.pdf</a>' in shown
+    assert pages.get(f"/mails/{root}/parts/2").content == b"%PDF"
+    (link,) = re.findall(r'href="(/mails\?thread=[^"]+)"', shown)
+    listed = text_of(pages.get(link))
+    assert f"/mails/{root}" in listed and f"/mails/{answer}" in listed
+    assert "1 attachment" in listed and "Automatic reply" in listed
+    listed = text_of(pages.get(f"{link}&kind=auto-reply&attachment=no"))
+    assert f"/mails/{root}" not in listed and f"/mails/{answer}" in listed
+    alone = add_mail(api, api.create()["id"], columns={"facts": "{}", "message_id": "<alone@x>"})
+    assert "<h2>Thread</h2>" not in text_of(pages.get(f"/mails/{alone}"))
 
 
 def test_what_was_read_inside_an_encryption_is_for_who_may_read_mails(

@@ -143,6 +143,44 @@ def test_a_mail_is_found_by_what_people_know_of_it(api: Api) -> None:
     assert problem(api.http.get("messages", params={"since": "yesterday"}), 422)["field"] == "since"
 
 
+@pytest.mark.promise("H3", "F4")
+def test_mails_are_found_by_kind_attachments_and_thread(api: Api) -> None:
+    made = api.create()
+
+    def add(facts: str | None, **columns: Any) -> str:
+        return str(add_mail(api, made["id"], columns={"facts": facts, **columns}))
+
+    root = add('{"n": 2}', message_id="<root@x>")
+    answer = add('{"k": "auto-reply"}', kind="auto-reply", thread="<root@x>")
+    unread = add(None, message_id="<unread@x>")
+    unreadable = add('{"x": 1}')
+    of_gmail = add("{}", provider_thread="1799", message_id="<g@x>", thread="")
+
+    def found(**params: Any) -> set[str]:
+        params["connection"] = made["id"]
+        items = api.http.get("messages", params=params).json()["items"]
+        return {item["id"] for item in items}
+
+    assert found(kind="auto-reply") == {answer}
+    assert found(kind="person") == {root, of_gmail}
+    assert found(has_attachment=True) == {root}
+    assert found(has_attachment=False) == {answer, of_gmail}
+    assert found(thread="<root@x>") == found(thread="root@x") == {root, answer}
+    assert found(thread="1799") == {of_gmail}
+    assert found(thread="<g@x>") == found(thread="x", kind="bounce") == set()
+    assert problem(api.http.get("messages", params={"kind": "spam"}), 422)["field"] == "kind"
+    shown = {one: api.http.get(f"messages/{one}").json() for one in (root, answer, unread)}
+    assert (shown[root]["kind"], shown[root]["attachments"]) == ("person", 2)
+    assert shown[answer]["thread"] == shown[root]["thread"] == "<root@x>"
+    unknown = (shown[unread]["kind"], shown[unread]["attachments"], shown[unread]["thread"])
+    assert unknown == ("", None, "")
+    assert unreadable in found()
+    asked = {"connection": made["id"], "thread": "<root@x>", "kind": "auto-reply"}
+    assert api.http.post("messages/redeliver", json=asked).json()["count"] == 1
+    assert api.http.post("messages/redeliver", json={"has_attachment": True}).status_code == 200
+    api.execute("DELETE FROM outbox")
+
+
 def test_pages_of_mails_continue_where_the_last_one_ended(api: Api) -> None:
     made = api.create()
     every = {str(add_mail(api, made["id"])) for _ in range(5)}

@@ -9,6 +9,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from services.admin.api.schemas.parts import Id, Out
+from shared.mail.kinds import MailKind
 
 
 class MessageOut(Out):
@@ -32,6 +33,9 @@ class MessageOut(Out):
     opened_at: datetime | None
     published_at: datetime | None
     security: dict[str, Any] | None
+    kind: str = Field(description="As in `data.mail`; empty as long as it is not known")
+    attachments: int | None = Field(description="How many; null as long as it is not known")
+    thread: str = Field(description="As in `data.mail`; empty as long as it is not known")
     state: Literal["waiting", "retrying", "published", "quarantined", "dropped", "unwanted"]
 
 
@@ -139,6 +143,9 @@ class RedeliverManyIn(RedeliverIn):
         Literal["waiting", "retrying", "published", "dropped", "undecrypted", "unwanted"] | None
     ) = None
     filtered_by: Id | None = Field(default=None, description="A handler that it was not for")
+    kind: MailKind | None = None
+    has_attachment: bool | None = None
+    thread: str = Field(default="", max_length=1000, pattern=r"^[^\u0000]*$")
     since: str | None = Field(default=None, max_length=40, description="A date or time")
     until: str | None = Field(default=None, max_length=40, description="A date or time")
     before: uuid.UUID | None = None

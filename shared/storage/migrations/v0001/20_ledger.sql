@@ -20,6 +20,7 @@ CREATE TABLE message (
     recipient_names text[] NOT NULL DEFAULT '{}', -- as many as recipients, or none
     cc_names text[] NOT NULL DEFAULT '{}',
     provider_thread text NOT NULL DEFAULT '', -- X-GM-THRID, conversationId
+    thread text NOT NULL DEFAULT '',   -- the first message id of its thread, where not its own
     labels text[] NOT NULL DEFAULT '{}', -- X-GM-LABELS, categories: as they were when it came
     findings jsonb,                    -- what of the header others may read differently
     subject text NOT NULL DEFAULT '',
@@ -31,6 +32,7 @@ CREATE TABLE message (
     published_at timestamptz,
     security jsonb,
     facts jsonb,                       -- what rules may ask (shared.rules.facts), for dry runs
+    kind text NOT NULL DEFAULT 'person', -- what `facts` say, apart: see `undecrypted`
     unwanted boolean NOT NULL DEFAULT false, -- the rules of every handler left it out
     -- What `security` says, apart: indexed there, each outcome would have to be written to every index.
     undecrypted boolean NOT NULL DEFAULT false,
@@ -44,6 +46,11 @@ CREATE INDEX message_message_id ON message (message_id) WHERE message_id <> '';
 -- Few rows: the mails that stayed encrypted, to be driven again once a certificate fits.
 CREATE INDEX message_undecrypted ON message (id DESC) WHERE undecrypted;
 CREATE INDEX message_unwanted ON message (id DESC) WHERE unwanted;
+-- Of answers, and of mails that machines sent: most mails begin a thread and are a person's, and
+-- stay out of these.
+CREATE INDEX message_thread ON message (thread) WHERE thread <> '';
+CREATE INDEX message_kind ON message (kind, id DESC) WHERE kind <> 'person';
+CREATE INDEX message_provider_thread ON message (provider_thread) WHERE provider_thread <> '';
 -- Each row is changed twice soon after it was written: with room beside it no index hears of that.
 CREATE TABLE message_rest PARTITION OF message DEFAULT WITH (fillfactor = 50);
 

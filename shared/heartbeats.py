@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import socket
 import threading
@@ -35,6 +36,7 @@ class HeartbeatWriter:
         self._database = database
         self._store = store
         self._readiness = Readiness(checks)
+        self._told: dict[str, str] = {}
         self._instance = f"{socket.gethostname()}/{os.getpid()}/{uuid.uuid4().hex[:8]}"
 
     def run(self, stop: threading.Event) -> None:
@@ -54,6 +56,7 @@ class HeartbeatWriter:
         failing = self._readiness.failures()
         if refusal := self._still_refused():
             failing["database"] = str(refusal)
+        self._log_change(failing)
         try:
             space = self._store.space()
         except PosthouseError:
@@ -67,6 +70,12 @@ class HeartbeatWriter:
                 failing=failing,
                 space=space,
             )
+
+    def _log_change(self, failing: dict[str, str]) -> None:
+        """`/readyz` tells states alone; the reasons are here, and on the overview."""
+        if failing != self._told:
+            _log.log(logging.WARNING if failing else logging.INFO, "checks", failing=failing)
+        self._told = failing
 
     def _still_refused(self) -> DatabaseCannotWrite | None:
         """What Postgres last refused to write for want of space or as it only reads, if it would

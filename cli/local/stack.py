@@ -169,15 +169,10 @@ class LocalStack:
         if name != "admin":
             environment.pop(f"{PREFIX}ADMIN_TOKEN", None)
             environment.pop(f"{PREFIX}ADMIN_TOKEN_FILE", None)
-        health_port = self._port if name == "admin" else free_port()
+        health_port = free_port()
+        environment[f"{PREFIX}HEALTH_PORT"] = str(health_port)
         if name == "admin":
-            environment |= {
-                f"{PREFIX}HOST": "127.0.0.1",
-                f"{PREFIX}PORT": str(health_port),
-                f"{PREFIX}HEALTH_PORT": "0",
-            }
-        else:
-            environment[f"{PREFIX}HEALTH_PORT"] = str(health_port)
+            environment |= {f"{PREFIX}HOST": "127.0.0.1", f"{PREFIX}PORT": str(self._port)}
         return Program(
             name,
             [sys.executable, "-P", "-m", "cli.running", name],

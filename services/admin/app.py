@@ -1,14 +1,12 @@
-"""The application: API, pages, health and metrics. Who asks is found out in front of all of it."""
+"""The application: API and pages. Who asks is found out in front of all of it."""
 
 from __future__ import annotations
 
 import time
 from typing import TYPE_CHECKING, Any, Final
 
-from fastapi import APIRouter, FastAPI, Response
+from fastapi import APIRouter, FastAPI
 from fastapi.openapi.utils import get_openapi
-from fastapi.responses import JSONResponse
-from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -34,9 +32,8 @@ from services.admin.pages.state import PagesState
 from services.admin.patience import BodyTimeout
 from services.admin.people.access import Access
 from services.admin.people.authentication import Authentication
-from services.admin.people.authorization import PUBLIC, declared
+from services.admin.people.authorization import declared
 from shared.telemetry import metrics
-from shared.telemetry.health import Heartbeat, Readiness, live_answer, ready_answer
 from shared.telemetry.process import release
 
 if TYPE_CHECKING:
@@ -61,7 +58,7 @@ _ROUTERS: Final[tuple[APIRouter, ...]] = (
 )
 
 
-def build_app(app_state: AppState, heartbeat: Heartbeat, readiness: Readiness) -> ASGIApp:
+def build_app(app_state: AppState) -> ASGIApp:
     """The ASGI application. Nothing is contacted before the first request.
 
     Raises RuntimeError where a route does not declare who may use it.
@@ -72,7 +69,6 @@ def build_app(app_state: AppState, heartbeat: Heartbeat, readiness: Readiness) -
         app_state.database, app_state.vault, token.get_secret_value() if token else None
     )
     api = build_api(app_state)
-    _add_health(api, heartbeat, readiness)
     site = pages.build(PagesState(app_state, access, _oidc(app_state, access)))
     for app in (api, site):
         declared(app)
@@ -103,7 +99,7 @@ def build_api(app_state: AppState) -> FastAPI:
 
 
 class _Sides:
-    """The API and what machines ask on one side, the pages on the other."""
+    """The API on one side, the pages on the other."""
 
     def __init__(self, api: ASGIApp, pages: ASGIApp) -> None:
         self._api = api
@@ -111,8 +107,7 @@ class _Sides:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         path = scope.get("path", "")
-        machine = path.startswith("/api/") or path in ("/healthz", "/readyz", "/metrics")
-        await (self._api if machine else self._pages)(scope, receive, send)
+        await (self._api if path.startswith("/api/") else self._pages)(scope, receive, send)
 
 
 #: A year (RFC 6797): whoever came over HTTPS once does not come without it again.
@@ -164,22 +159,6 @@ def _oidc(app_state: AppState, access: Access) -> Oidc | None:
         callback,
     )
     return Oidc(provider, app_state.database, access)
-
-
-def _add_health(app: FastAPI, heartbeat: Heartbeat, readiness: Readiness) -> None:
-    @app.get("/healthz", dependencies=[PUBLIC], include_in_schema=False)
-    async def healthz() -> JSONResponse:
-        status, body = live_answer(heartbeat)
-        return JSONResponse(body, status)
-
-    @app.get("/readyz", dependencies=[PUBLIC], include_in_schema=False)
-    def readyz() -> JSONResponse:
-        status, body = ready_answer(readiness)
-        return JSONResponse(body, status)
-
-    @app.get("/metrics", dependencies=[PUBLIC], include_in_schema=False)
-    def prometheus() -> Response:
-        return Response(generate_latest(metrics.REGISTRY), media_type=CONTENT_TYPE_LATEST)
 
 
 def _openapi(app: FastAPI) -> dict[str, Any]:

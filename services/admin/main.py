@@ -16,7 +16,7 @@ from services.admin.mail_work import MailWork
 from services.admin.patience import CONNECTIONS, BoundedProtocol
 from services.admin.settings import AdminSettings
 from shared.connections import Connection
-from shared.errors import InvalidInput
+from shared.errors import InvalidInput, TryAgain
 from shared.heartbeats import HeartbeatWriter
 from shared.hosts import HostRules
 from shared.logins import Logins
@@ -27,7 +27,7 @@ from shared.queueing.output import open_output
 from shared.storage import schema
 from shared.storage.limiter import PostgresLimiter
 from shared.storage.pool import Database
-from shared.telemetry.health import Check, HealthServer, Heartbeat, Readiness
+from shared.telemetry.health import Check, HealthServer, Heartbeat
 from shared.telemetry.listening import listening_socket
 from shared.vault import Vault
 
@@ -72,6 +72,11 @@ class Admin:
                 forwarded_allow_ips=list(settings.trusted_proxies),
             )
         )
+
+        def serving() -> None:
+            if not server.started or server.should_exit:
+                raise TryAgain("The API and the pages are starting or stopping.")
+
         # The pages stay while the store is away or full: they say so.
         checks: dict[str, Check] = {
             "database": partial(schema.check, self.app_state.database),
@@ -85,7 +90,7 @@ class Admin:
             settings.health_host,
             settings.health_port,
             heartbeat=self.heartbeat,
-            checks=checks,
+            checks={**checks, "http": serving},
         )
         with self.app_state.database, health:
             # Signals belong to the process: outside the main thread the server takes none.
@@ -141,7 +146,4 @@ def build(settings: AdminSettings) -> Admin:
     )
     app_state = AppState(settings, database, vault, store, MailWork(), logins, opened, output)
     heartbeat = Heartbeat()
-    readiness = Readiness(
-        {"database": partial(schema.check, database), "store": store.check_identity}
-    )
-    return Admin(settings, app_state, build_app(app_state, heartbeat, readiness), heartbeat)
+    return Admin(settings, app_state, build_app(app_state), heartbeat)

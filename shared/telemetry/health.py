@@ -141,7 +141,7 @@ class _Server(ThreadingHTTPServer):
         self.server_name, self.server_port = "", int(listening.getsockname()[1])
 
 
-def live_answer(heartbeat: Heartbeat) -> tuple[int, dict[str, Any]]:
+def _live_answer(heartbeat: Heartbeat) -> tuple[int, dict[str, Any]]:
     """Status and body of `/healthz`."""
     alive = heartbeat.is_alive()
     return (
@@ -150,10 +150,10 @@ def live_answer(heartbeat: Heartbeat) -> tuple[int, dict[str, Any]]:
     )
 
 
-def ready_answer(readiness: Readiness) -> tuple[int, dict[str, Any]]:
-    """Status and body of `/readyz`."""
+def _ready_answer(readiness: Readiness) -> tuple[int, dict[str, Any]]:
+    """Status and body of `/readyz`: states alone. Why is in the log and on the overview."""
     failed = readiness.failures()
-    checks = {name: failed.get(name, "ok") for name in readiness.names()}
+    checks = {name: "failing" if name in failed else "ok" for name in readiness.names()}
     return (503 if failed else 200, {"status": "failing" if failed else "ok", "checks": checks})
 
 
@@ -167,9 +167,9 @@ def _handler(heartbeat: Heartbeat, readiness: Readiness) -> type[BaseHTTPRequest
         def do_GET(self) -> None:
             match self.path.partition("?")[0]:
                 case "/healthz":
-                    self._json(*live_answer(heartbeat))
+                    self._json(*_live_answer(heartbeat))
                 case "/readyz":
-                    self._json(*ready_answer(readiness))
+                    self._json(*_ready_answer(readiness))
                 case "/metrics":
                     self._answer(200, CONTENT_TYPE_LATEST, generate_latest(metrics.REGISTRY))
                 case _:

@@ -203,11 +203,14 @@ def test_ports_and_probes_are_where_the_service_listens(container: Container) ->
         return
     kind = settings_of(container.arguments)
     chosen = container.environment()
-    field = "port" if service == "admin" else "health_port"
-    port = int(chosen.get(f"POSTHOUSE_{field.upper()}") or kind.model_fields[field].default)
-    assert list(container.ports().values()) == [port]
-    host = "POSTHOUSE_HOST" if service == "admin" else "POSTHOUSE_HEALTH_HOST"
-    assert chosen[host] == "::"
+    ports = {
+        name: int(chosen.get(f"POSTHOUSE_{field.upper()}") or kind.model_fields[field].default)
+        for name, field in {"http": "port", "health": "health_port"}.items()
+        if field in kind.model_fields
+    }
+    assert container.ports() == ports
+    assert chosen["POSTHOUSE_HEALTH_HOST"] == "::"
+    assert chosen.get("POSTHOUSE_HOST", "::") == "::"
     paths = {
         "startupProbe": "/healthz",
         "livenessProbe": "/healthz",
@@ -215,9 +218,9 @@ def test_ports_and_probes_are_where_the_service_listens(container: Container) ->
     }
     for probe, path in paths.items():
         assert container.spec[probe]["httpGet"]["path"] == path
-        assert container.spec[probe]["httpGet"]["port"] in container.ports()
+        assert container.spec[probe]["httpGet"]["port"] == "health"
     annotations = container.workload["spec"]["template"]["metadata"]["annotations"]
-    assert annotations["prometheus.io/port"] == str(port)
+    assert annotations["prometheus.io/port"] == str(ports["health"])
     # A check that hangs is told after five seconds; the probe must live to hear it.
     assert container.spec["readinessProbe"]["timeoutSeconds"] > 5
 
@@ -238,6 +241,8 @@ def test_services_and_ingresses_lead_to_ports_that_exist(overlay: str) -> None:
             if selector.items() <= pod_labels(workload).items():
                 for port in service["spec"]["ports"]:
                     assert port["targetPort"] in ports_of[workload["metadata"]["name"]]
+                    # Metrics and readiness are not for whom an ingress lets in.
+                    assert port["targetPort"] != "health"
     for ingress in of_kind(overlay, "Ingress"):
         for rule in ingress["spec"]["rules"]:
             for path in rule["http"]["paths"]:

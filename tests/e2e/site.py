@@ -37,7 +37,7 @@ class Site:
         deadline = time.monotonic() + 60
         while True:
             with contextlib.suppress(OSError):
-                urllib.request.urlopen(f"{self.url}/healthz", timeout=5).close()
+                urllib.request.urlopen(f"{self.url}/login", timeout=5).close()
                 return
             assert time.monotonic() < deadline, self.house.tails()
             time.sleep(0.1)

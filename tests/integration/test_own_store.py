@@ -84,7 +84,8 @@ def test_a_decryptor_with_a_wrong_store_harms_no_mail(
         "it came for them",
     )
     words = "another installation" if other != "empty" else "not the one that holds"
-    house.wait(lambda: words in readiness(port).get("store", ""), "it says that it is not ready")
+    house.wait(lambda: readiness(port).get("store") == "failing", "it is not ready")
+    house.wait(lambda: words in said("decryptor"), "the log says why")
     assert house.count("quarantine") == 0
     assert house.count("outbox") == len(MAILS)
     house.kill(lost)
@@ -121,9 +122,10 @@ def test_missing_bytes_are_tried_again_counted_and_fail_readiness(
         ),
         "the others are published, these wait",
     )
-    house.wait(lambda: "lacks mails" in readiness(port).get("mails", ""), "it is not ready")
+    house.wait(lambda: readiness(port).get("mails") == "failing", "it is not ready")
     # The overview has it with the next heartbeat, the alert when it lasts.
-    house.wait(lambda: bool(house.query("SELECT 1 FROM service WHERE failing ? 'mails'")), "said")
+    words = "SELECT 1 FROM service WHERE failing ->> 'mails' ~ 'lacks mails'"
+    house.wait(lambda: bool(house.query(words)), "said")
     house.query("UPDATE service SET failing_since = now() - interval '2 minutes' RETURNING 1")
     told = "SELECT data ->> 'check' FROM alert WHERE kind = 'service-failing'"
     house.wait(lambda: ("mails",) in house.query(told), "the alert")

@@ -111,7 +111,7 @@ def test_a_mail_in_quarantine_is_told_with_its_reason_and_a_link_that_opens(
 
 def is_up(browser: httpx.Client) -> bool:
     try:
-        return browser.get("/healthz").is_success
+        return browser.get("/login").is_success
     except httpx.TransportError:
         return False
 

@@ -27,11 +27,16 @@ GRACE = {"scheduler": 45, "admin": 45, "fetcher": 120, "decryptor": 120}
 @dataclass(frozen=True, slots=True)
 class Replica:
     child: Child
+    #: Where the admin service answers; 0 for the others.
     port: int
+    health_port: int
 
     def is_ready(self) -> bool:
         with contextlib.suppress(httpx.HTTPError):
-            return httpx.get(f"http://127.0.0.1:{self.port}/readyz", timeout=10).status_code == 200
+            return (
+                httpx.get(f"http://127.0.0.1:{self.health_port}/readyz", timeout=10).status_code
+                == 200
+            )
         return False
 
 
@@ -89,10 +94,11 @@ class Rollout:
         return not self._asked[port]
 
     def _start(self, service: str) -> Replica:
-        port = free_port()
-        name = "port" if service == "admin" else "health_port"
-        (child,) = self.house.start(service, settings={name: str(port)})
-        return Replica(child, port)
+        settings = {"health_port": str(free_port())}
+        if service == "admin":
+            settings["port"] = str(free_port())
+        (child,) = self.house.start(service, settings=settings)
+        return Replica(child, int(settings.get("port", 0)), int(settings["health_port"]))
 
     def _await(self, service: str, replica: Replica) -> None:
         self.house.wait(replica.is_ready, f"a new {service} is ready", 120)

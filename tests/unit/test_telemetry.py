@@ -115,9 +115,9 @@ def test_ready_names_the_check_that_fails_and_recovers() -> None:
     checks = {"database": database, "store": lambda: None}
     with HealthServer("127.0.0.1", 0, checks=checks) as server:
         status, body = _get(server.port, "/readyz")
-        assert status == 503 and "hunter2" not in body
-        assert json.loads(body)["checks"]["store"] == "ok"
-        assert "does not answer" in json.loads(body)["checks"]["database"]
+        assert status == 503
+        # No reason and no address: whoever reaches the port may be a stranger.
+        assert json.loads(body)["checks"] == {"database": "failing", "store": "ok"}
         broken = False
         assert _get(server.port, "/readyz")[0] == 200
 
@@ -135,7 +135,7 @@ def test_a_check_that_hangs_makes_not_ready_and_is_not_piled_up(
     with HealthServer("127.0.0.1", 0, checks={"broker": hangs}) as server:
         for _ in range(3):
             status, body = _get(server.port, "/readyz")
-            assert status == 503 and "no answer" in json.loads(body)["checks"]["broker"]
+            assert status == 503 and json.loads(body)["checks"] == {"broker": "failing"}
         assert len(calls) == 1
         release.set()
         assert _get(server.port, "/readyz")[0] == 200

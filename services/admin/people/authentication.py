@@ -31,10 +31,9 @@ PART_HEADER: Final = "x-part"
 CSRF_HEADER: Final = "x-csrf-token"
 SAFE_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 
-_MACHINES: Final = frozenset({"/healthz", "/readyz", "/metrics"})
 _LOOPBACK: Final = frozenset({"127.0.0.1", "::1", "localhost"})
 #: Nobody is asked who he is here. What else there is needs a proof of identity, known or not.
-_PUBLIC: Final = re.compile(r"^/(healthz|readyz|metrics|favicon\.ico|static/.*|login(/.*)?)$")
+_PUBLIC: Final = re.compile(r"^/(favicon\.ico|static/.*|login(/.*)?)$")
 
 
 def session_of(request: HTTPConnection) -> SignedIn | None:
@@ -82,7 +81,7 @@ class Authentication:
         """Pages answer under their own name only: a name that somebody else made point here (DNS
         rebinding) would be another site to the browser. Machines come with a token instead."""
         path = request.url.path
-        if path.startswith("/api/") or path in _MACHINES or request.url.hostname in self._hosts:
+        if path.startswith("/api/") or request.url.hostname in self._hosts:
             return None
         return PlainTextResponse(
             f"Posthouse is not known as {request.url.hostname}.\n"

@@ -42,7 +42,7 @@ class Api:
 
     def __init__(self, database_url: str, folder: Path, **settings: Any) -> None:
         self.owner_url = database_url
-        self.port = free_port()
+        self.port, self.health_port = free_port(), free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         values: dict[str, Any] = dict(  # noqa: C408
             database_url=admins_own(database_url),
@@ -51,6 +51,7 @@ class Api:
             secret_keys=(new_key(),),
             admin_token=TOKEN,
             port=self.port,
+            health_port=self.health_port,
             public_url=self.url,
         )
         self.settings = AdminSettings(**(values | settings))
@@ -71,7 +72,10 @@ class Api:
         deadline = time.monotonic() + 20
         while time.monotonic() < deadline:
             try:
-                if httpx.get(self.url + "/readyz", timeout=5).status_code == 200:
+                if (
+                    httpx.get(f"http://127.0.0.1:{self.health_port}/readyz", timeout=5).status_code
+                    == 200
+                ):
                     return self
             except httpx.TransportError:
                 assert self._thread.is_alive(), "the admin service ended at once"

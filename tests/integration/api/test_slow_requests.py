@@ -30,9 +30,9 @@ def test_a_head_that_does_not_come_ends_the_connection(api: Api, begun: bytes) -
 
 def test_a_second_request_on_a_connection_is_no_different(api: Api) -> None:
     with connected(api) as half:
-        half.sendall(b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
+        half.sendall(b"GET /login HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
         assert half.recv(10_000).startswith(b"HTTP/1.1 200")
-        half.sendall(b"GET /heal")
+        half.sendall(b"GET /logi")
         rest = b""
         while chunk := half.recv(10_000):
             rest += chunk

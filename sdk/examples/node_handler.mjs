@@ -52,4 +52,4 @@ if (!AUTOMATIC.includes(mail.kind)) {
   };
 }
 // Written last: what broke off before is done anew.
-writeFileSync(entry, JSON.stringify({ from: mail.from, subject: headers.subject, kind: mail.kind, text: mail.text, files, answer }));
+writeFileSync(entry, JSON.stringify({ from: mail.from, subject: headers.subject, kind: mail.kind, text: mail.reply_text || mail.text, files, answer }));

@@ -34,7 +34,7 @@ def handle(event: MailEvent) -> None:
             raise Retry(60, f"an attachment cannot be had now: {error}") from error
         with (ticket / "conversation.txt").open("a") as conversation:
             print(f"{event.headers.sender}: {event.headers.subject}", file=conversation)
-            print(event.text, file=conversation)
+            print(event.mail.reply_text or event.text, file=conversation)
     print(f"{event.headers.sender}: {event.headers.subject} ({event.mail.kind})", flush=True)
     if event.security.encrypted:
         print(f"  encrypted: {event.security.status}", flush=True)

@@ -27,6 +27,7 @@ from shared.mail.parts import (
     unpacked,
 )
 from shared.mail.region import Region, made
+from shared.mail.replies import new_part
 from shared.mail.structure import Part, entity, has_bare_cr, read_structure
 from shared.mail.words import read_text
 
@@ -97,6 +98,8 @@ class MailFacts(NamedTuple):
     parts: tuple[PartFacts, ...] = ()
     parts_left_off: int = 0
     body: Body = Body()
+    #: A guess (`shared.mail.replies`); empty where it is no reply or nothing quoted was found.
+    reply_text: str = ""
     html: str = ""
     authentication: tuple[Result, ...] = ()
     spam: Spam | None = None
@@ -122,6 +125,7 @@ class MailFacts(NamedTuple):
             "text": self.body.text,
             "text_truncated": self.body.truncated,
             "text_is_from_html": self.body.is_from_html,
+            "reply_text": self.reply_text,
             "html": self.html,
             "authentication": [one._asdict() for one in self.authentication],
             "spam": self.spam and self.spam._asdict(),
@@ -152,6 +156,8 @@ def read_facts(whole: Region, *, trusted: Sequence[str], text_limit: int) -> Mai
     in_reply_to = _message_ids(fields, "in-reply-to")
     thread = references or in_reply_to or read_message_ids(fields.get("message-id", (b"",))[0])
     html = html_part(root)
+    body = read_body(root, text_limit)
+    is_reply = bool(in_reply_to or references)
     return MailFacts(
         in_reply_to=in_reply_to,
         references=references,
@@ -166,7 +172,8 @@ def read_facts(whole: Region, *, trusted: Sequence[str], text_limit: int) -> Mai
         bounce=read_bounce(placed, whole) if kind is MailKind.BOUNCE else None,
         parts=parts,
         parts_left_off=len(every) - len(parts),
-        body=read_body(root, text_limit),
+        body=body,
+        reply_text=new_part(body.text) if is_reply and body.text else "",
         html=next((one.path for one in placed if one.part is html), "") if html else "",
         authentication=authentication.read_results(fields, trusted),
         spam=authentication.read_spam(_named(root.entity.header), trusted) if trusted else None,

@@ -104,8 +104,9 @@ class Mail:
     `labels` are Gmail's labels or Outlook's categories when the mail came. `kind`: `person`,
     `auto-reply`, `bounce`, `list`, `calendar`, `receipt`, `complaint`, with its `evidence`.
     `return_path` is "" for the null return path and None where no server noted one. `text` is the
-    plain text, or the text of the HTML (`text_is_from_html`); `html` the path of the HTML part,
-    empty where there is none.
+    plain text, or the text of the HTML (`text_is_from_html`); `reply_text` is a guess: what of it
+    was written anew in a reply, empty where nothing quoted was found; `html` the path of the HTML
+    part, empty where there is none.
     """
 
     senders: tuple[Address, ...] = ()
@@ -127,6 +128,7 @@ class Mail:
     text: str = ""
     text_truncated: bool = False
     text_is_from_html: bool = False
+    reply_text: str = ""
     html: str = ""
     authentication: tuple[AuthenticationResult, ...] = ()
     spam: Spam | None = None
@@ -184,6 +186,7 @@ def read_mail(fields: Mapping[str, Any]) -> Mail:
         text=_text(fields, "text"),
         text_truncated=bool(fields.get("text_truncated")),
         text_is_from_html=bool(fields.get("text_is_from_html")),
+        reply_text=_text(fields, "reply_text"),
         html=_text(fields, "html"),
         authentication=_all(
             fields,

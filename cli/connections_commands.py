@@ -13,6 +13,7 @@ from cli.objects import Name, deletable
 from cli.remote import Api, ApiRefused
 from cli.showing import AsJson, Yes
 from shared.errors import InvalidInput
+from shared.kinds import KINDS, kind_named
 
 app = typer.Typer(help="The mailboxes that are watched.", no_args_is_help=True)
 StartFrom = Annotated[
@@ -28,7 +29,6 @@ Acknowledge = Annotated[
 PasswordStdin = Annotated[
     bool, typer.Option("--password-stdin", help="Read the password from standard input.")
 ]
-_PASSWORD_MODES = ("imap", "pop3")
 
 
 @app.command("list")
@@ -84,7 +84,7 @@ def show(name: Name, as_json: AsJson = False) -> None:
 @app.command()
 def add(
     name: Annotated[str, typer.Argument(help="What it is called.")],
-    mode: Annotated[str, typer.Option(help="imap pop3 google-imap microsoft-imap microsoft-graph")],
+    mode: Annotated[str, typer.Option(help=" ".join(KINDS))],
     username: Annotated[str, typer.Option(help="Who logs in.")],
     host: Annotated[str | None, typer.Option(help="The mail server (imap, pop3).")] = None,
     settings: Settings = None,
@@ -98,9 +98,9 @@ def add(
     body = {"name": name, "mode": mode, "username": username} | fields(settings)
     if host is not None:
         body["host"] = host
-    if mode in _PASSWORD_MODES and not {"password", "credential_id", "client_certificate"} & set(
-        body
-    ):
+    kind = kind_named(mode)
+    asks = kind is not None and kind.has_server
+    if asks and not {"password", "credential_id", "client_certificate"} & set(body):
         password = asked_secret("Password", from_stdin=password_stdin)
         if password is not None:
             body["password"] = password

@@ -14,16 +14,15 @@ who may edit connections may not choose where it goes.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Literal
 
-from shared.connections import GOOGLE_IMAP_HOST, Connection, Mode
+from shared.connections import Connection
 from shared.credentials import Credential, Grant, Provider
 from shared.errors import InvalidInput
+from shared.kinds import KINDS, TransportSecurity
 
 GOOGLE_SCOPE: Final = "https://mail.google.com/"
 _GOOGLE_LOGIN_HOSTS: Final = frozenset({"accounts.google.com", "oauth2.googleapis.com"})
-#: For service accounts over IMAP: the same access, and every label of the mailbox is shown.
-GOOGLE_DELEGATED_SCOPE: Final = "https://www.googleapis.com/auth/gmail.imap_admin"
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +39,14 @@ class Cloud:
     imap: str
     outlook: str
     permanent_delete: bool = False
+
+    def host_of(self, service: Literal["outlook", "graph"]) -> str:
+        """Where a kind of mailbox is that uses this service (`shared.kinds`)."""
+        return self.graph if service == "graph" else self.imap
+
+    def resource_of(self, service: Literal["outlook", "graph"]) -> str:
+        """What tokens for the service name."""
+        return self.graph if service == "graph" else self.outlook
 
 
 CLOUDS: Final = (
@@ -101,7 +108,11 @@ CLOUDS: Final = (
         "outlook.sovcloud.sg",
     ),
 )
-_GOOGLE_HOSTS: Final = frozenset({GOOGLE_IMAP_HOST, "pop.gmail.com"})
+_GOOGLE_HOSTS: Final = frozenset(
+    {kind.host for kind in KINDS.values() if kind.provider is Provider.GOOGLE} | {"pop.gmail.com"}
+)
+#: What applications ask for in the worldwide cloud, in place of `outlook`.
+_WORLDWIDE_OUTLOOK: Final = "outlook.office365.com"
 _BY_KEY: Final = {cloud.key: cloud for cloud in CLOUDS}
 
 
@@ -113,11 +124,6 @@ def cloud_named(key: str) -> Cloud:
         raise InvalidInput(
             f"There is no cloud {key!r}.", field="cloud", hint=f"One of: {', '.join(_BY_KEY)}."
         ) from None
-
-
-def hosts(mode: Mode) -> tuple[tuple[str, str], ...]:
-    """What the form offers as host of a Microsoft connection: (host, title), the default first."""
-    return tuple((_host(cloud, mode), cloud.title) for cloud in CLOUDS)
 
 
 class ForeignHost(InvalidInput):
@@ -154,20 +160,22 @@ def endpoint(connection: Connection, credential: Credential) -> tuple[str, int]:
     google = credential.provider is Provider.GOOGLE
     cloud = cloud_of(connection, credential)
     own = _GOOGLE_HOSTS if google else {cloud.graph, cloud.imap, cloud.outlook}
-    if connection.mode is Mode.POP3:
+    kind = connection.kind
+    setting = kind.gateway
+    if kind.has_server:
         host, port = connection.endpoint
-        if host.lower() not in own and not _is_named(host, port, credential, "pop3_host", 995):
+        usual = kind.ports[TransportSecurity.TLS]
+        if host.lower() not in own and not _is_named(host, port, credential, setting, usual):
             raise _foreign(f"{host}:{port}", "host")
         return host, port
-    graph = connection.mode is Mode.MICROSOFT_GRAPH
-    default, setting = (443, "graph_host") if graph else (993, "imap_host")
+    default = kind.port
     typed = "" if google else connection.host_override or ""
     host, port = _split(typed, default)
     if host.lower() in own:
         typed = ""  # a cloud was chosen, not a machine: the mode says which of its hosts
     elif typed and not _is_named(host, port, credential, setting, default):
         raise _foreign(typed, "host_override")
-    standard = GOOGLE_IMAP_HOST if google else _host(cloud, connection.mode)
+    standard = kind.host if google else cloud.host_of(kind.service)
     return _split(typed or credential.setting(setting) or standard, default)
 
 
@@ -217,18 +225,16 @@ def scopes(connection: Connection, credential: Credential) -> tuple[str, ...]:
     administrator consented to; Google's service accounts name theirs.
     """
     if credential.provider is Provider.GOOGLE:
-        own = credential.grant is Grant.CLIENT_CREDENTIALS and connection.mode is not Mode.POP3
-        return (GOOGLE_DELEGATED_SCOPE if own else GOOGLE_SCOPE,)
-    cloud = cloud_of(connection, credential)
-    graph = connection.mode is Mode.MICROSOFT_GRAPH
+        application = credential.grant is Grant.CLIENT_CREDENTIALS
+        return ((application and connection.kind.delegated_scope) or GOOGLE_SCOPE,)
+    cloud, kind = cloud_of(connection, credential), connection.kind
     if credential.grant is Grant.CLIENT_CREDENTIALS:
-        imap = "outlook.office365.com" if cloud.key == "global" else cloud.outlook
-        return (f"https://{cloud.graph if graph else imap}/.default",)
-    if not graph:
-        protocol = "POP" if connection.mode is Mode.POP3 else "IMAP"
-        return (f"https://{cloud.outlook}/{protocol}.AccessAsUser.All",)
-    shared = ".Shared" if connection.shared_mailbox else ""
-    return (f"https://{cloud.graph}/Mail.ReadWrite{shared}",)
+        whole = kind.service == "outlook" and cloud.key == "global"
+        resource = _WORLDWIDE_OUTLOOK if whole else cloud.resource_of(kind.service)
+        return (f"https://{resource}/.default",)
+    own, shared = kind.permissions
+    permission = shared if connection.shared_mailbox else own
+    return (f"https://{cloud.resource_of(kind.service)}/{permission}",)
 
 
 def authority(connection: Connection | None, credential: Credential) -> str:
@@ -241,7 +247,3 @@ def authority(connection: Connection | None, credential: Credential) -> str:
 def offers_permanent_delete(graph_host: str) -> bool:
     """Whether Graph at this host has message: permanentDelete; of a gateway we assume it."""
     return all(cloud.permanent_delete for cloud in CLOUDS if cloud.graph == graph_host.lower())
-
-
-def _host(cloud: Cloud, mode: Mode) -> str:
-    return cloud.graph if mode is Mode.MICROSOFT_GRAPH else cloud.imap

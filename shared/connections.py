@@ -17,20 +17,9 @@ from pydantic import TypeAdapter
 
 from shared import fields as typed
 from shared.errors import InvalidInput
-
-
-class Mode(StrEnum):
-    POP3 = "pop3"
-    IMAP = "imap"
-    GOOGLE_IMAP = "google-imap"
-    MICROSOFT_IMAP = "microsoft-imap"
-    MICROSOFT_GRAPH = "microsoft-graph"
-
-
-class TransportSecurity(StrEnum):
-    TLS = "tls"
-    STARTTLS = "starttls"
-    NONE = "none"
+from shared.kinds import KINDS, Feature, Kind
+from shared.kinds import Mode as Mode  # the type of a field, and so is the next
+from shared.kinds import TransportSecurity as TransportSecurity
 
 
 class AfterDownload(StrEnum):
@@ -53,13 +42,6 @@ class Health(StrEnum):
     NEEDS_AUTHORISATION = "needs-authorisation"
     PENDING = "pending"  # enabled, not yet polled
     OVERDUE = "overdue"  # its turn is long over, and nobody took it
-
-
-OAUTH_MODES: Final = frozenset({Mode.GOOGLE_IMAP, Mode.MICROSOFT_IMAP, Mode.MICROSOFT_GRAPH})
-MICROSOFT_MODES: Final = frozenset({Mode.MICROSOFT_IMAP, Mode.MICROSOFT_GRAPH})
-GOOGLE_IMAP_HOST: Final = "imap.gmail.com"
-MICROSOFT_IMAP_HOST: Final = "outlook.office365.com"
-MICROSOFT_GRAPH_HOST: Final = "graph.microsoft.com"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,16 +72,6 @@ class Failure:
 _FAILURE: Final = TypeAdapter(Failure)
 
 
-#: (mode, security) → port, where the administrator gives none.
-DEFAULT_PORTS: Final[Mapping[tuple[Mode, TransportSecurity], int]] = {
-    (Mode.IMAP, TransportSecurity.TLS): 993,
-    (Mode.IMAP, TransportSecurity.STARTTLS): 143,
-    (Mode.IMAP, TransportSecurity.NONE): 143,
-    (Mode.POP3, TransportSecurity.TLS): 995,
-    (Mode.POP3, TransportSecurity.STARTTLS): 110,
-    (Mode.POP3, TransportSecurity.NONE): 110,
-}
-
 _ALWAYS: Final = frozenset(
     {
         "name",
@@ -113,36 +85,30 @@ _ALWAYS: Final = frozenset(
         "enabled",
     }
 )
-_SERVER: Final = frozenset(
-    {
-        "host",
-        "port",
-        "security",
-        "password",
-        "client_certificate",
-        "verify_certificate",
-        "ca_certificate",
-    }
-)
+_OF_FEATURE: Final[Mapping[Feature, frozenset[str]]] = {
+    Feature.SERVER: frozenset(
+        {
+            "host",
+            "port",
+            "security",
+            "password",
+            "client_certificate",
+            "verify_certificate",
+            "ca_certificate",
+            "trusted_servers",
+        }
+    ),
+    Feature.CREDENTIAL: frozenset({"credential_id"}),
+    Feature.FOLDERS: frozenset({"folder", "selection"}),
+    Feature.SHARED: frozenset({"shared_mailbox"}),
+    Feature.CLOUDS: frozenset({"host_override"}),
+    Feature.PUSH: frozenset({"push"}),
+    Feature.PERMANENT_DELETE: frozenset({"permanent_delete"}),
+}
 #: The fields that each mode has a use for; every other field is refused.
 FIELDS_OF: Final[Mapping[Mode, frozenset[str]]] = {
-    # In place of the password: Google and Microsoft take OAuth2 over POP3 as well.
-    Mode.POP3: _ALWAYS | _SERVER | {"credential_id", "trusted_servers"},
-    Mode.IMAP: _ALWAYS
-    | _SERVER
-    | {"folder", "selection", "shared_mailbox", "push", "trusted_servers"},
-    Mode.GOOGLE_IMAP: _ALWAYS | {"credential_id", "folder", "selection", "push"},
-    Mode.MICROSOFT_IMAP: _ALWAYS
-    | {"credential_id", "folder", "selection", "shared_mailbox", "host_override", "push"},
-    Mode.MICROSOFT_GRAPH: _ALWAYS
-    | {
-        "credential_id",
-        "folder",
-        "selection",
-        "shared_mailbox",
-        "host_override",
-        "permanent_delete",
-    },
+    mode: _ALWAYS.union(*(_OF_FEATURE[feature] for feature in kind.features))
+    for mode, kind in KINDS.items()
 }
 
 #: A change of one of these asks for the acknowledgement again (row M15).
@@ -201,6 +167,11 @@ class Connection:
     updated_at: datetime | None = None
 
     @property
+    def kind(self) -> Kind:
+        """What its mode is."""
+        return KINDS[self.mode]
+
+    @property
     def mailbox(self) -> str:
         """The mailbox whose mails are read: the shared one where there is one."""
         return self.shared_mailbox or self.username
@@ -209,26 +180,21 @@ class Connection:
     def uses_oauth(self) -> bool:
         """Whether it logs in with OAuth2 tokens: always in the providers' own modes, over POP3
         where a credential is chosen in place of the password."""
-        return self.mode in OAUTH_MODES or self.credential_id is not None
+        return self.kind.provider is not None or self.credential_id is not None
 
     @property
     def endpoint(self) -> tuple[str, int]:
         """Host and port that are actually connected to."""
-        if self.mode is Mode.GOOGLE_IMAP:
-            return (GOOGLE_IMAP_HOST, 993)
-        if self.mode in MICROSOFT_MODES:
-            default = (
-                MICROSOFT_IMAP_HOST if self.mode is Mode.MICROSOFT_IMAP else MICROSOFT_GRAPH_HOST
-            )
-            host, _, port = (self.host_override or default).partition(":")
-            return (host, int(port or (993 if self.mode is Mode.MICROSOFT_IMAP else 443)))
-        return (self.host, self.port)
+        kind = self.kind
+        if kind.has_server:
+            return (self.host, self.port)
+        host, _, port = (self.host_override or kind.host).partition(":")
+        return (host, int(port or kind.port))
 
     def mailbox_key(self) -> str:
         """Names the mailbox, whatever the folder."""
         host, port = self.endpoint
-        family = "pop3" if self.mode is Mode.POP3 else "mail"
-        return "|".join((family, host.lower(), str(port), self.mailbox.lower()))
+        return "|".join((self.kind.family, host.lower(), str(port), self.mailbox.lower()))
 
     def lease_key(self) -> str:
         """Names the mailbox folder: two connections with one key never fetch at the same time."""
@@ -319,11 +285,11 @@ def edit(current: Connection | None, changes: Mapping[str, Any]) -> ConnectionEd
 
 def _complete(draft: Connection) -> Connection:
     """The rules that span fields, and the defaults that depend on others."""
-    if "host" in FIELDS_OF[draft.mode]:
+    if draft.kind.has_server:
         if not draft.host:
             raise InvalidInput("The host of the mail server is missing.", field="host")
         if not draft.port:
-            draft = replace(draft, port=DEFAULT_PORTS[(draft.mode, draft.security)])
+            draft = replace(draft, port=draft.kind.ports[draft.security])
         if draft.has_client_certificate and draft.security is TransportSecurity.NONE:
             raise InvalidInput(
                 "A client certificate is shown inside TLS only.",
@@ -352,7 +318,7 @@ def _complete(draft: Connection) -> Connection:
             )
     if not draft.username:
         raise InvalidInput("The username is missing.", field="username")
-    if draft.mode in OAUTH_MODES and draft.credential_id is None:
+    if draft.kind.provider is not None and draft.credential_id is None:
         raise InvalidInput(
             f"Mode {draft.mode} needs an OAuth2 credential.",
             field="credential_id",

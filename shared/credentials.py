@@ -25,11 +25,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from shared.errors import InvalidInput
-
-
-class Provider(StrEnum):
-    GOOGLE = "google"
-    MICROSOFT = "microsoft"
+from shared.kinds import Provider as Provider  # the type of a field
 
 
 class Grant(StrEnum):

@@ -77,7 +77,8 @@ class Logins:
         """What `shared.mailbox.open` needs. `password`, `client_certificate` and `secrets` stand in
         for stored ones where somebody has typed them and not yet saved."""
         if not connection.uses_oauth:
-            if not password and (connection.has_password or not connection.has_client_certificate):
+            needs = connection.kind.has_server and not connection.has_client_certificate
+            if not password and (connection.has_password or needs):
                 password = self._password(connection.id)
             if not client_certificate and connection.has_client_certificate:
                 client_certificate = self._login_certificate(connection.id)

@@ -9,7 +9,7 @@ import yaml
 
 from cli.declared.trusted import exported
 from cli.remote import Api
-from shared.connections import DEFAULT_PORTS, FIELDS_OF, Connection, Mode, TransportSecurity
+from shared.connections import FIELDS_OF, Connection, Mode, TransportSecurity
 
 _HEAD = """\
 # Written by `posthouse export`. Secrets are not in here: passwords are named as variables of the
@@ -67,7 +67,7 @@ def _connection(item: dict[str, Any], names: dict[str, dict[int, str]]) -> dict[
             continue
         default = getattr(plain, name)
         if name == "port":
-            default = DEFAULT_PORTS.get((mode, TransportSecurity(item["security"])))
+            default = plain.kind.ports.get(TransportSecurity(item["security"]))
         if item[name] != default or name == "enabled":
             entry[name] = item[name]
     if item["has_password"]:

@@ -22,8 +22,9 @@ from cli.declared.document import (
 from cli.declared.trusted import Trusted
 from cli.given import referred, referred_bytes
 from cli.remote import Api
-from shared.connections import FIELDS_OF, Mode, edit
+from shared.connections import FIELDS_OF, edit
 from shared.errors import InvalidInput
+from shared.kinds import kind_named
 from shared.rules.ruleset import read_rules
 
 KINDS: Final = ("credentials", "certificates", "connections", "handlers")
@@ -206,7 +207,8 @@ class Plan:
                 given["ca_certificate"], "ca_certificate", self._folder
             )
         stand_in: dict[str, Any] = {}
-        if entry.mode in (Mode.IMAP, Mode.POP3) and not entry.credential:
+        kind = kind_named(entry.mode)
+        if kind is not None and kind.has_server and not entry.credential:
             stand_in["password"] = "stands for the one that is kept"  # noqa: S105
         if entry.credential:
             stand_in["credential_id"] = 1

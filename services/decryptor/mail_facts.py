@@ -12,7 +12,8 @@ from typing import Any, Final
 import structlog
 
 from services.decryptor.private_folder import PrivateFolder
-from shared.connections import Connection, Mode
+from shared.connections import Connection
+from shared.kinds import Provider
 from shared.mail.authentication import GMAIL, MICROSOFT
 from shared.mail.facts import read_facts
 from shared.mail.region import Region, region
@@ -21,11 +22,7 @@ from shared.mail.summary import findings_to_json
 _log = structlog.get_logger(__name__)
 
 #: Whose Authentication-Results a mailbox's own provider writes.
-_TRUSTED = {
-    Mode.GOOGLE_IMAP: GMAIL,
-    Mode.MICROSOFT_IMAP: MICROSOFT,
-    Mode.MICROSOFT_GRAPH: MICROSOFT,
-}
+_TRUSTED: Final = {None: (), Provider.GOOGLE: GMAIL, Provider.MICROSOFT: MICROSOFT}
 #: Large mails whose facts are remembered: some 20 KB each, mostly their text.
 _KEPT: Final = 200
 
@@ -93,4 +90,4 @@ class MailFactsReader:
 def _trusted(connection: Connection | None) -> tuple[str, ...]:
     if connection is None:
         return ()
-    return _TRUSTED.get(connection.mode) or tuple(connection.trusted_servers.split())
+    return _TRUSTED[connection.kind.provider] or tuple(connection.trusted_servers.split())

@@ -21,7 +21,7 @@ from services.fetcher.session_limits import (
     may_be_too_many,
     says_too_many,
 )
-from shared.connections import Connection, Mode
+from shared.connections import Connection
 from shared.errors import PosthouseError, TryAgain
 from shared.mailbox.base import Cursor, Mailbox, StepFailed
 from shared.mailbox.push_loop import PushLoop
@@ -256,7 +256,7 @@ class SessionPool:
         useful = (
             healthy
             and self._limits.kept > 0
-            and connection.mode is not Mode.POP3  # locks the mailbox and shows a snapshot
+            and connection.kind.keeps_sessions
             and (
                 connection.interval_minutes <= LONGEST_IDLE_MINUTES
                 or (connection.push and mailbox.capabilities.push)

@@ -6,13 +6,14 @@ from dataclasses import replace
 from typing import Any
 
 from shared.connections import Connection, Mode
+from shared.kinds import KINDS
 from shared.mailbox.base import Mailbox
 from shared.mailbox.doctor import forms
 from shared.mailbox.doctor.asking import examine
 from shared.mailbox.doctor.examining import Examination
 from shared.mailbox.doctor.exchanges import sessions_of
 from shared.mailbox.doctor.forms import use_of
-from shared.mailbox.doctor.reporting import form_of, protocol_of
+from shared.mailbox.doctor.reporting import form_of
 from shared.mailbox.observing import Observer
 from shared.mailbox.open import open_mailbox
 from tests.contract.mailbox_kinds import mail
@@ -31,14 +32,13 @@ def examined(kind: Any, **changes: Any) -> Examination:
 
 def forms_sent(observer: Observer, mode: Mode) -> set[tuple[str, str]]:
     """(protocol, form) of everything that was asked."""
-    protocol = protocol_of(mode)
+    protocol = KINDS[mode].protocol
     found = {
         ("http", forms.of_http(request.method, request.url, request.body))
         for request in observer.requests
     }
-    if protocol != "http":
-        for session in sessions_of(protocol, observer.streams):
-            found |= {(protocol, form_of(protocol, one)) for one in session.exchanges}
+    for session in sessions_of(protocol, observer.streams):
+        found |= {(protocol, form_of(protocol, one)) for one in session.exchanges}
     return found
 
 

@@ -47,7 +47,7 @@ def test_every_field_of_a_connection_is_where_the_recipe_says(step: int) -> None
     assert not [field for field in sorted(fields) if not re.search(rf"\b{field}\b", text)]
 
 
-def test_the_files_that_ask_for_the_mode_are_listed() -> None:
+def test_no_file_but_the_registry_asks_for_the_mode() -> None:
     asking = {
         path.relative_to(ROOT).as_posix()
         for top in ("cli", "services", "shared", "sdk/src", "sdk/schema")
@@ -55,5 +55,12 @@ def test_the_files_that_ask_for_the_mode_are_listed() -> None:
         if path.suffix in {".py", ".sql", ".html", ".js", ".json"}
         and ASKS_THE_MODE.search(path.read_text(encoding="utf-8"))
     }
-    listed = paths(recipe("A kind of mailbox").partition("ask for the mode:")[2])
-    assert listed == asking, "list it, or better: ask the mailbox and not its mode"
+    steps, _, recommending = recipe("A kind of mailbox").partition("recommend one to people:")
+    ask, name = paths(steps), paths(recommending)
+    assert not [path for path in asking - ask - name if "mailbox/doctor/" not in path], (
+        "ask the kind (shared/kinds.py), not the mode"
+    )
+    assert name <= asking
+    for path in name:
+        text = (ROOT / path).read_text(encoding="utf-8")
+        assert not re.search(r"\bMode\b|[\"']pop3[\"']|kind\.mode|\.protocol\b", text), path

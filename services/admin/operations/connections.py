@@ -24,7 +24,6 @@ from shared.connections import (
     Connection,
     ConnectionEdit,
     Health,
-    Mode,
     edit,
 )
 from shared.credentials import pem_of
@@ -343,9 +342,8 @@ def _count(
     """Raises AcknowledgementNeeded where there is something to download, and InvalidInput where
     the server makes this start impossible; None where nothing needs to be counted."""
     if start.skip_existing or acknowledged:
-        # Over POP3 it depends on the server whether mails can be skipped or chosen by date.
         chosen = start.skip_existing or start.since is not None
-        if wanted.connection.mode is Mode.POP3 and chosen:
+        if wanted.connection.kind.start_depends and chosen:
             check_start(ctx, wanted, by_date=start.since is not None)
         return None
     found = estimate(ctx, wanted, since=start.since, another_mailbox=another_mailbox)
@@ -427,8 +425,8 @@ def _is_other_mailbox(before: Connection, after: Connection) -> bool:
     A changed host alone is taken for the same mailbox on a new server: its mails are recognised
     by their content.
     """
-    pop3 = (before.mode is Mode.POP3) != (after.mode is Mode.POP3)
-    return pop3 or before.mailbox.casefold() != after.mailbox.casefold()
+    other_ids = before.kind.family != after.kind.family
+    return other_ids or before.mailbox.casefold() != after.mailbox.casefold()
 
 
 __all__ = [

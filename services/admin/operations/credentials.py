@@ -10,7 +10,7 @@ from services.admin.context import Context
 from services.admin.operations import consents
 from shared import fields as typed
 from shared.clouds import check_use, cloud_named
-from shared.connections import Connection, Mode
+from shared.connections import Connection
 from shared.credentials import (
     Credential,
     Grant,
@@ -36,13 +36,6 @@ _FIELDS: Final = _SECRETS | {
     "cloud",
     "settings",
     "secret_expires_at",
-}
-
-#: Whose credentials a mode takes; POP3 takes those of either.
-_PROVIDERS: Final = {
-    Mode.GOOGLE_IMAP: Provider.GOOGLE,
-    Mode.MICROSOFT_IMAP: Provider.MICROSOFT,
-    Mode.MICROSOFT_GRAPH: Provider.MICROSOFT,
 }
 
 
@@ -136,7 +129,7 @@ def refuse_misfit(session: Session, connection: Connection) -> None:
         credential = credentials.get(session, connection.credential_id)
     except NotFound as error:
         raise InvalidInput(str(error), field="credential_id") from error
-    wanted = _PROVIDERS.get(connection.mode, credential.provider)
+    wanted = connection.kind.provider or credential.provider
     if credential.provider is not wanted:
         raise InvalidInput(
             f"The credential {credential.name!r} is one of {credential.provider.title()}; a "

@@ -16,7 +16,7 @@ import structlog
 from services.admin.context import Context
 from services.admin.operations.credentials import refuse_misfit
 from services.admin.operations.warnings import Warning, of_server, warnings_of
-from shared.connections import FIELDS_OF, Connection, ConnectionEdit, Mode, edit
+from shared.connections import Connection, ConnectionEdit, edit
 from shared.credentials import client_certificate_of, pem_of
 from shared.errors import InvalidInput, PosthouseError
 from shared.mailbox.base import (
@@ -38,7 +38,7 @@ _log = structlog.get_logger(__name__)
 T = TypeVar("T")
 #: Tests of one connection or host by the same person within this time are one audit entry.
 _SAME_TEST: Final = timedelta(minutes=1)
-#: The steps of a test in their order, as people read them.
+#: The steps of a test as people read them; each kind has its own (`Kind.steps`).
 STEPS: Final[Mapping[str, str]] = {
     "authorisation": "Get a token",
     "dns": "Find the server",
@@ -304,8 +304,9 @@ def folders(
 ) -> list[Folder]:
     """The folders of the mailbox, to pick one from. Raises what opening the mailbox raises."""
     wanted = draft(ctx, changes or {}, connection_id)
-    if wanted.connection.mode is Mode.POP3:
-        raise InvalidInput("POP3 knows no folders.", field="folder")
+    kind = wanted.connection.kind
+    if not kind.has_folders:
+        raise InvalidInput(f"{kind.title} knows no folders.", field="folder")
     refuse_moved_password(ctx, wanted)
     found = _with_mailbox(ctx, wanted, _Progress(), lambda mailbox: mailbox.folders())
     return sorted(found, key=lambda folder: folder.name.casefold())
@@ -354,7 +355,7 @@ def _steps(
     connection: Connection, progress: _Progress, failure: PosthouseError | None
 ) -> tuple[Step, ...]:
     """The steps up to the failing one, as far as they apply to this connection."""
-    names = [name for name in STEPS if _applies(name, connection)]
+    names = [name for name in connection.kind.steps if _applies(name, connection)]
     if failure is None:
         return tuple(Step(name, STEPS[name], "ok") for name in names)
     at = "folder" if isinstance(failure, FolderMissing) else getattr(failure, "step", "")
@@ -379,8 +380,8 @@ def _applies(step: str, connection: Connection) -> bool:
     if step == "authorisation":
         return connection.uses_oauth
     if step == "tls":
-        return "host" not in FIELDS_OF[connection.mode] or connection.security != "none"
-    return step != "greeting" or connection.mode is not Mode.MICROSOFT_GRAPH
+        return not connection.kind.has_server or connection.security != "none"
+    return True
 
 
 def _partial(status: FolderStatus, error: PosthouseError) -> Estimate:

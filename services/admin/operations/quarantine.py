@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from services.admin.context import Context
-from shared.connections import Mode
 from shared.errors import Conflict, NotFound
 from shared.messages import Key
 from shared.storage import connections, known, quarantine, scheduling
@@ -107,8 +106,7 @@ def _redrive(session: Session, entry: Quarantined) -> None:
             hint="Drop it.",
             code="connection-gone",
         )
-    numbers = found[0].mode not in (Mode.POP3, Mode.MICROSOFT_GRAPH)
-    key: Key = int(entry.native_key) if numbers else entry.native_key
+    key: Key = int(entry.native_key) if found[0].kind.numbered else entry.native_key
     known.forget(session, entry.connection_id, entry.folder, entry.uid_validity or None, [key])
     quarantine.drop(session, entry.id)
     connections.look_again(session, entry.connection_id)

@@ -5,13 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from services.admin.context import Context
-from shared.connections import AfterDownload, Connection, Mode, TransportSecurity
+from shared.connections import AfterDownload, Connection, TransportSecurity
 from shared.mailbox.base import Capabilities
 from shared.storage import authorisations, connections, handlers, ledger, scheduling
 from shared.storage.pool import Session
 
-#: Where Gmail's rules for POP apply, known without asking.
-_GMAIL_POP = frozenset({"pop.gmail.com", "pop.googlemail.com"})
 _WINDOW = (
     "Over POP3 this server lists only its oldest mails that no program has retrieved yet (Gmail: "
     "some 250), and lets go of each as soon as it was fetched. So fetching starts from everything, "
@@ -55,14 +53,16 @@ def find(session: Session, connection: Connection) -> list[Warning]:
                 serious=True,
             )
         )
-    if connection.mode is Mode.POP3 and connection.host.lower() in _GMAIL_POP:
+    kind = connection.kind
+    if connection.host.lower() in kind.window_hosts:
         found.append(Warning("pop3-window", _WINDOW))
-    elif connection.mode is Mode.POP3 and connection.after_download is AfterDownload.MARK_READ:
+    elif not kind.marks_read and connection.after_download is AfterDownload.MARK_READ:
         found.append(
             Warning(
                 "pop3-keeps",
-                "POP3 cannot mark mails read: they stay on the server as they are, and only "
-                "Posthouse knows which ones it has had. Another program sees all of them as new.",
+                f"{kind.title} cannot mark mails read: they stay on the server as they are, and "
+                "only Posthouse knows which ones it has had. Another program sees all of them as "
+                "new.",
             )
         )
     authorised = authorisations.status(session, connection.id)
@@ -77,9 +77,7 @@ def find(session: Session, connection: Connection) -> list[Warning]:
                 serious=True,
             )
         )
-    if connection.mode is Mode.MICROSOFT_GRAPH and (
-        connection.after_download is AfterDownload.MARK_READ
-    ):
+    if kind.sends_receipts and connection.after_download is AfterDownload.MARK_READ:
         found.append(
             Warning(
                 "read-receipts",
@@ -135,7 +133,7 @@ def of_server(connection: Connection, capabilities: Capabilities) -> list[Warnin
     keeps = connection.after_download is AfterDownload.MARK_READ
     days = capabilities.expires_days
     if capabilities.window:
-        if connection.host.lower() not in _GMAIL_POP:
+        if connection.host.lower() not in connection.kind.window_hosts:
             found.append(Warning("pop3-window", _WINDOW))
     elif days == 0:
         found.append(

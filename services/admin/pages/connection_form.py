@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, Final
 
 from starlette.requests import Request
@@ -12,18 +13,11 @@ from services.admin.operations.certificates import certificates_of, search_certi
 from services.admin.operations.credentials import search_credentials
 from services.admin.pages.posted import Posted, Values
 from services.admin.pages.state import context_of
-from services.admin.pages.wording import MODES
 from shared.clouds import CLOUDS
-from shared.connections import (
-    DEFAULT_PORTS,
-    FIELDS_OF,
-    MICROSOFT_MODES,
-    Connection,
-    Mode,
-    TransportSecurity,
-)
+from shared.connections import FIELDS_OF, Connection, Mode, TransportSecurity
 from shared.credentials import Credential, Provider
 from shared.errors import InvalidInput
+from shared.kinds import KINDS, Feature, Kind, kind_named, kinds_with
 
 #: What each field is called on the page; errors speak of it by this name.
 LABELS: Final[Mapping[str, str]] = {
@@ -57,6 +51,16 @@ _TEXTS: Final = (
 )
 _FLAGS: Final = ("permanent_delete", "push")
 _LISTED_CERTIFICATES: Final = 200
+
+
+@dataclass(frozen=True, slots=True)
+class CredentialChoice:
+    """A control that chooses a credential, in these modes; `options` as `_of` gives them."""
+
+    title: str
+    modes: list[Mode]
+    options: list[tuple[str, str, bool]]
+    optional: bool = False
 
 
 def changes_of(form: Posted) -> dict[str, Any]:
@@ -137,39 +141,40 @@ def typed_values(
 
 def new_values(mode: str) -> Values:
     """The defaults of a new connection."""
-    chosen = Mode(mode) if mode in set(Mode) else Mode.IMAP
-    return values_of(Connection(name="", mode=chosen))
+    chosen = kind_named(mode) or next(iter(KINDS.values()))
+    return values_of(Connection(name="", mode=chosen.mode))
 
 
 def form_context(request: Request, values: Values) -> dict[str, Any]:
     """What the template needs besides the values."""
-    mode = values["mode"]
+    kind = kind_named(values["mode"])
     ctx = context_of(request)
     found = search_certificates(ctx, per_page=_LISTED_CERTIFICATES).items
     listed = [one.certificate for one in found]
     attached = certificates_of(ctx, values["certificate_ids"] or ())
     known = [one.credential for one in search_credentials(ctx)]
     listed += [c for c in attached if c.id not in {other.id for other in listed}]
-    ports = {f"{m} {s}": port for (m, s), port in DEFAULT_PORTS.items()}
+    ports = {
+        f"{one.mode} {security}": port
+        for one in KINDS.values()
+        for security, port in one.ports.items()
+    }
     return {
         "values": values,
-        "modes": [(m.value, words) for m, words in MODES.items()],
+        "modes": [(kind.mode.value, kind.title) for kind in KINDS.values()],
         "modes_of": {
             name: " ".join(m for m in Mode if name in FIELDS_OF[m]) for name in _every_field()
         },
-        "shown": FIELDS_OF[Mode(mode)] if mode in set(Mode) else frozenset(),
+        "kind": kind,
+        "shown": FIELDS_OF[kind.mode] if kind else frozenset(),
         "ports": json.dumps(ports),
-        "default_port": DEFAULT_PORTS.get(
-            (Mode(mode), TransportSecurity(values["security"] or "tls")), ""
-        )
-        if mode in set(Mode)
+        "default_port": kind.ports.get(TransportSecurity(values["security"] or "tls"), "")
+        if kind
         else "",
         "certificates": listed,
-        "google": _of(known, Provider.GOOGLE),
-        "microsoft": _of(known, Provider.MICROSOFT),
-        "over_pop3": [("", "None: the password below", False), *_of(known)[1:]],
+        "credential_choices": _credential_choices(known),
+        "password_optional": " ".join(k.mode for k in kinds_with(Feature.SERVER) if _both(k)),
         "hosts": _hosts(),
-        "microsoft_modes": " ".join(sorted(MICROSOFT_MODES)),
     }
 
 
@@ -198,6 +203,25 @@ def _of(known: list[Credential], provider: Provider | None = None) -> list[tuple
         for c in known
         if provider is None or c.provider is provider
     ]
+
+
+def _both(kind: Kind) -> bool:
+    """Whether it logs in with a password, or with a credential in its place."""
+    return {Feature.SERVER, Feature.CREDENTIAL} <= kind.features
+
+
+def _credential_choices(known: list[Credential]) -> list[CredentialChoice]:
+    """A control for each provider whose credentials a kind needs, one for those that have it in
+    place of a password."""
+    with_credential = kinds_with(Feature.CREDENTIAL)
+    found = []
+    for provider in Provider:
+        modes = [kind.mode for kind in with_credential if kind.provider is provider]
+        found.append(CredentialChoice(provider.title(), modes, _of(known, provider)))
+    optional = [kind for kind in with_credential if _both(kind)]
+    options = [("", "None: the password below", False), *_of(known)[1:]]
+    title = ", ".join(kind.title for kind in optional)
+    return [*found, CredentialChoice(title, [k.mode for k in optional], options, optional=True)]
 
 
 def _hosts() -> list[tuple[str, str]]:

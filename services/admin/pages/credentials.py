@@ -17,6 +17,7 @@ from shared.clock import utc_now
 from shared.clouds import CLOUDS
 from shared.credentials import SETTINGS, Provider
 from shared.errors import Conflict, InUse, InvalidInput, PosthouseError
+from shared.kinds import recommended_for
 
 router = APIRouter(prefix="/credentials")
 _TEXTS: Final = ("name", "provider", "grant", "client_id", "tenant", "cloud", "secret_expires_at")
@@ -88,6 +89,8 @@ def _form(
     if seen is not None:
         for name in _SECRETS:
             values[f"has_{name}"] = getattr(seen.credential, f"has_{name}")
+    google = values["provider"] == "google"
+    provider = Provider.GOOGLE if google else Provider.MICROSOFT
     return render(
         request,
         "credentials/form.html",
@@ -98,11 +101,12 @@ def _form(
         clouds=[(cloud.key, cloud.title) for cloud in CLOUDS],
         redirect_uri=operations.redirect_uri(ctx),
         redirect_problem=consents.redirect_problem(
-            Provider.GOOGLE if values["provider"] == "google" else Provider.MICROSOFT,
+            provider,
             operations.redirect_uri(ctx),
             bool(values["setting_authority"]),
         ),
         settings=SETTINGS,
+        recommended=recommended_for(provider),
         now=utc_now(),
     )
 

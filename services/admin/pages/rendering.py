@@ -18,6 +18,7 @@ from services.admin.people.authentication import session_of
 from services.admin.redirecting import NOTICE_COOKIE, notice_of
 from services.admin.redirecting import Tone as Tone
 from services.admin.redirecting import go as go
+from shared.kinds import KINDS
 from shared.people import Permission
 
 STATIC: Final = Path(str(files("services.admin") / "static"))
@@ -63,7 +64,7 @@ def _environment() -> Environment:
     ):
         environment.filters[name] = getattr(wording, name)
     environment.globals.update(
-        static=static, MODES=wording.MODES, HEALTHS=wording.HEALTHS, Permission=Permission
+        static=static, KINDS=KINDS, HEALTHS=wording.HEALTHS, Permission=Permission
     )
     return environment
 

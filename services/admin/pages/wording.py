@@ -7,15 +7,7 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from shared.clock import utc_now
-from shared.connections import Health, Mode
-
-MODES: Final[Mapping[Mode, str]] = {
-    Mode.IMAP: "IMAP",
-    Mode.POP3: "POP3",
-    Mode.GOOGLE_IMAP: "Google",
-    Mode.MICROSOFT_IMAP: "Microsoft 365 (IMAP)",
-    Mode.MICROSOFT_GRAPH: "Microsoft 365 (Graph)",
-}
+from shared.connections import Health
 
 HEALTHS: Final[Mapping[Health, str]] = {
     Health.WORKING: "Working",

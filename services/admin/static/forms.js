@@ -49,8 +49,9 @@ function followMode(form) {
         control.disabled = !wanted;
       }
     }
-    // Over POP3 a credential may stand in its place.
-    if (chosen === "pop3" && form.elements.password) form.elements.password.required = false;
+    // In some modes a credential may stand in its place.
+    const optional = (form.dataset.passwordOptional || "").split(" ").includes(chosen);
+    if (optional && form.elements.password) form.elements.password.required = false;
     if (port && security && (port.value === "" || known.has(port.value))) {
       port.value = ports[`${chosen} ${security.value}`] ?? "";
     }

@@ -145,6 +145,9 @@ def pop3_session(stream: Stream) -> Session:
 
 
 def sessions_of(protocol: str, streams: Sequence[Stream]) -> list[Session]:
-    """Every connection of one protocol, `imap` or `pop3`."""
-    split = imap_session if protocol == "imap" else pop3_session
-    return [split(stream) for stream in streams]
+    """Every connection of one protocol; empty for one that does not speak in lines."""
+    split = _SPLITS.get(protocol)
+    return [split(stream) for stream in streams] if split else []
+
+
+_SPLITS: Final = {"imap": imap_session, "pop3": pop3_session}

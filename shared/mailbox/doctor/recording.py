@@ -21,7 +21,7 @@ from shared.mailbox.doctor.http_requests import HttpRequests
 from shared.mailbox.doctor.imap_lines import ImapLines, shown_level
 from shared.mailbox.doctor.pop3_lines import Pop3Lines
 from shared.mailbox.doctor.pseudonyms import Pseudonyms
-from shared.mailbox.doctor.reporting import form_of, protocol_of
+from shared.mailbox.doctor.reporting import form_of
 
 FORMAT: Final = "posthouse-recording/1"
 
@@ -49,7 +49,7 @@ def recording(found: Examination, *, secrets: Iterable[str] = ()) -> str:
     for one in found.folders:
         for level in one.name.strip("/").split("/"):
             shown_level(names, level)
-    protocol = protocol_of(connection.mode)
+    protocol = connection.kind.protocol
     sessions: list[dict[str, Any]] = []
     if protocol == "imap":
         sessions = [

@@ -6,7 +6,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
-from shared.connections import Mode
 from shared.errors import PosthouseError
 from shared.mailbox.doctor import forms
 from shared.mailbox.doctor.examining import Examination
@@ -54,23 +53,15 @@ class Report:
     recording: str | None = field(default=None)
 
 
-def protocol_of(mode: Mode) -> str:
-    """`imap`, `pop3`, or `http` where a mode has no line protocol."""
-    if mode is Mode.MICROSOFT_GRAPH:
-        return "http"
-    return "pop3" if mode is Mode.POP3 else "imap"
-
-
 def report(found: Examination, *, secrets: Iterable[str] = ()) -> Report:
     """The report of an examination. `secrets` are in no word of it."""
-    protocol = protocol_of(found.connection.mode)
+    protocol = found.connection.kind.protocol
     hidden = sorted({s for s in secrets if s}, key=len, reverse=True)
     answered: dict[str, list[_Answer]] = {}
-    if protocol != "http":
-        for session in sessions_of(protocol, found.observer.streams):
-            for exchange in session.exchanges:
-                form = form_of(protocol, exchange)
-                answered.setdefault(form, []).append(_of_exchange(exchange))
+    for session in sessions_of(protocol, found.observer.streams):
+        for exchange in session.exchanges:
+            form = form_of(protocol, exchange)
+            answered.setdefault(form, []).append(_of_exchange(exchange))
     rows = [_row(protocol, form, answers, hidden) for form, answers in answered.items()]
     asked: dict[str, list[_Answer]] = {}
     for request in found.observer.requests:

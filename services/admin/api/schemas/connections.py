@@ -9,9 +9,8 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from services.admin.api.schemas.parts import HealthWord, Id, NamedOut, Out, Text, described
-from shared.connections import Failure
+from shared.connections import Failure, Mode
 
-Mode = Literal["pop3", "imap", "google-imap", "microsoft-imap", "microsoft-graph"]
 START_FROM = (
     '"everything" (all new mails), "now" (only mails that arrive from now on), or a date '
     "(2026-01-31, or with a time): only mails that arrived since"

@@ -1,0 +1,144 @@
+"""One attempt to connect to a mail server, step by step: names, TCP, TLS, its first words."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import ssl
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from shared.connections import Connection, TransportSecurity
+from shared.mailbox.base import Login, SessionLost, StepFailed, Unreachable
+from shared.mailbox.errors.provider_errors import TOO_MANY
+from shared.mailbox.net.connect import (
+    AllowHost,
+    Deadline,
+    client_certificate_refused,
+    connect_tcp,
+    resolve,
+    start_tls,
+    tls_context,
+)
+from shared.mailbox.net.limiting import RequestLimiter
+from shared.mailbox.net.stream import Stream
+from shared.mailbox.net.transcript import Transcript
+
+
+@dataclass(frozen=True, slots=True)
+class Opening:
+    """What the opener of a kind gets.
+
+    `renew` says to ask for an access token anew first. `limiter` bounds the requests at one mailbox
+    over all replicas, where a kind makes single requests.
+    """
+
+    connection: Connection
+    login: Login
+    read_timeout_s: float
+    allow_host: AllowHost | None
+    limiter: RequestLimiter
+    renew: bool = False
+
+
+class Attempt:
+    """One attempt to connect: the socket so far, the time left, the log."""
+
+    def __init__(self, opening: Opening) -> None:
+        connection, login = opening.connection, opening.login
+        self.transcript = Transcript()
+        self._connection = connection
+        # A token goes over verified TLS only, to whom the credential trusts (`shared.clouds`).
+        self._token = login.access_token is not None
+        self._verify = connection.verify_certificate or self._token
+        self._ca_certificate = login.ca_certificate
+        if not self._token:
+            self._ca_certificate = login.ca_certificate or connection.ca_certificate
+        self._client_certificate = login.client_certificate
+        self._host, self._port = login.endpoint or connection.endpoint
+        self._read_timeout_s = opening.read_timeout_s
+        self._allow_host = opening.allow_host
+        self._deadline = Deadline(connection.timeout_ms / 1000)
+        self._socket: socket.socket | None = None
+
+    @property
+    def security(self) -> TransportSecurity:
+        """Fixed for the hosted providers; what the administrator chose for others."""
+        own = self._connection.kind.has_server
+        chosen = self._connection.security if own else TransportSecurity.TLS
+        if self._token and chosen is TransportSecurity.NONE:
+            return TransportSecurity.TLS  # in plain text a token goes nowhere, whatever is stored
+        return chosen
+
+    @property
+    def starts_plain(self) -> bool:
+        return self.security is TransportSecurity.STARTTLS
+
+    def connect(self) -> Stream:
+        """A connected socket, with TLS where it starts with that."""
+        addresses = resolve(self._host, self._port, self._deadline, self._allow_host)
+        self._socket = connect_tcp(
+            self._host, addresses, self._port, self._deadline, self.transcript
+        )
+        if self.security is TransportSecurity.TLS:
+            self._handshake()
+        return Stream(self._socket, self.transcript, self._read_timeout_s)
+
+    def upgrade(self, stream: Stream) -> None:
+        """TLS over a session that began in plain text."""
+        self._handshake(agreed=True)
+        assert self._socket is not None
+        stream.socket = self._socket
+
+    def _handshake(self, *, agreed: bool = False) -> None:
+        assert self._socket is not None
+        context = tls_context(self._verify, self._ca_certificate, self._client_certificate)
+        self._socket = start_tls(
+            self._socket,
+            self._host,
+            context,
+            self._deadline,
+            self.transcript,
+            agreed=agreed,
+            shown=bool(self._client_certificate),
+        )
+
+    @contextlib.contextmanager
+    def greeting(self, stream: Stream) -> Iterator[None]:
+        """What the server says first belongs to the connection attempt and its timeout."""
+        stream.bound(self._deadline.left())
+        try:
+            yield
+        except SessionLost as error:
+            if isinstance(error.__cause__, ssl.SSLError):
+                # TLS 1.3 says only now what it makes of our certificate (RFC 8446 section 4.4.2.4).
+                given = bool(self._client_certificate)
+                refused = client_certificate_refused(self._host, error.__cause__, given=given)
+                if refused is not None:
+                    raise refused from error
+            if error.code != "read-timeout":
+                error.step = error.step or "greeting"
+                error.hint = error.hint or (
+                    "The server ends the connection before it says a word. Many do so where more "
+                    f"sessions are open than they allow. {TOO_MANY.hint}"
+                )
+                raise
+            tls_first = self.security is not TransportSecurity.TLS
+            raise Unreachable(
+                f"{self._host} port {self._port} accepts connections but says nothing within "
+                f"{self._deadline.seconds:g} s.",
+                step="greeting",
+                code="greeting-timeout",
+                hint="Perhaps this port starts with TLS: choose TLS, or another port."
+                if tls_first
+                else "The server is overloaded, or this is not a mail server.",
+            ) from error
+        stream.bound(None)
+
+    def failed(self, error: BaseException, step: str) -> None:
+        """Leaves nothing open, and puts the protocol log into the error."""
+        if self._socket is not None:
+            self._socket.close()
+        if isinstance(error, StepFailed):
+            error.step = error.step or step
+            error.transcript = self.transcript.lines

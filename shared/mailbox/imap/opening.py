@@ -1,0 +1,32 @@
+"""Opening a mailbox over IMAP."""
+
+from __future__ import annotations
+
+from shared.mailbox.attempt import Attempt, Opening
+from shared.mailbox.base import Mailbox, SessionLost
+from shared.mailbox.imap.login import log_in, read_greeting, start_tls
+from shared.mailbox.imap.mailbox import ImapMailbox
+from shared.mailbox.imap.session import ImapSession
+
+
+def open_session(opening: Opening) -> Mailbox:
+    """Connects, and logs in over IMAP. Raises StepFailed."""
+    connection, login = opening.connection, opening.login
+    attempt = Attempt(opening)
+    try:
+        stream = attempt.connect()
+        session = ImapSession(stream)
+        with attempt.greeting(stream):
+            read_greeting(session)
+            if attempt.starts_plain:
+                start_tls(session, connection.endpoint[0])
+                attempt.upgrade(stream)
+        try:
+            log_in(session, connection, login, renew=opening.renew)
+        except SessionLost as error:
+            raise session.lost(error) from error
+        stream.rest()
+    except BaseException as error:
+        attempt.failed(error, "login")
+        raise
+    return ImapMailbox(session, connection)

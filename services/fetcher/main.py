@@ -217,6 +217,7 @@ def build(settings: FetcherSettings) -> Fetcher:
             executor=ThreadPoolExecutor(settings.fetch_threads, thread_name_prefix="poller"),
             room=4 * settings.fetch_threads,
             lease_seconds=settings.lease_seconds,
+            per_mailbox=settings.sessions_per_mailbox,
         ),
         stopping=stopping,
         heartbeat=Heartbeat(),

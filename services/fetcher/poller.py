@@ -49,6 +49,8 @@ class Poller:
     #: Runs that wait for a thread or have one.
     room: int
     lease_seconds: float
+    #: Sessions that all fetchers together keep at a mailbox.
+    per_mailbox: int
     _in_hand: int = 0
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _missing: set[int] = field(default_factory=set)
@@ -76,7 +78,8 @@ class Poller:
             (_PRUNE, self._give_way),
             (self.lease_seconds / 3, self._share),
         ]
-        due = [0.0, *(time.monotonic() + seconds for seconds, _ in chores[1:])]
+        # At once: that it lives, and what others keep. The rest has nothing to do yet.
+        due = [0.0, 0.0, *(time.monotonic() + seconds for seconds, _ in chores[2:])]
         while True:
             full = False
             try:
@@ -193,11 +196,15 @@ class Poller:
             _log.info("a fetcher is gone, its mailboxes go to others", mailboxes=freed)
 
     def _prune(self) -> None:
-        """Ends sessions of mailboxes that moved, or were edited or disabled."""
+        """Ends sessions of connections that moved, or were edited or disabled, and those that are
+        too many at their mailbox, beside what other fetchers keep there."""
         asked = time.monotonic()
         with self.dispatcher.database.transaction() as session:
             wanted = affinity.held(session, self.owner)
+            together = affinity.shared_mailboxes(session, self.per_mailbox)
         sessions = self.dispatcher.sessions
+        for beyond in sessions.share_mailboxes(together, self.owner):
+            wanted.pop(beyond, None)
         gone = sessions.prune(wanted, asked)
         self.dispatcher.push_events.forget(gone)
         # Twice in a row, as a run in between holds the session itself.

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import threading
 import time
+from collections.abc import Mapping
 from typing import Final
 
 import structlog
@@ -112,3 +113,18 @@ class LearnedLimits:
             allowed=allowed,
             hint=TOO_MANY.hint,
         )
+
+
+class KeptElsewhere:
+    """How many sessions the other fetchers keep at each mailbox. Thread-safe."""
+
+    def __init__(self) -> None:
+        self._count: Mapping[str, int] = {}
+
+    def learn(self, count: Mapping[str, int]) -> None:
+        """Mailbox → sessions, as it is now; in place of what was known."""
+        self._count = dict(count)
+
+    def leaves(self, mailbox: str, together: int) -> int:
+        """How many of `together` are left for this fetcher to keep."""
+        return together - self._count.get(mailbox, 0)

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from services.fetcher.session_limits import (
+    KeptElsewhere,
     LearnedLimits,
     concerns_host,
     ends_without_word,
@@ -25,6 +26,7 @@ from shared.connections import Connection
 from shared.errors import PosthouseError, TryAgain
 from shared.mailbox.base import Cursor, Mailbox, StepFailed
 from shared.mailbox.push_loop import PushLoop
+from shared.storage.affinity import KeptSessions
 from shared.telemetry import metrics
 
 #: Servers log idle clients out after 30 minutes (RFC 9051 section 5.4).
@@ -99,6 +101,7 @@ class SessionPool:
         self._count: Counter[str] = Counter()
         self._hearing: Counter[str] = Counter()
         self._learned = LearnedLimits()
+        self._elsewhere = KeptElsewhere()
         self._turned_away: Counter[int] = Counter()
         self._loop = PushLoop(lambda key: on_push(_id(key)), self._lost)
 
@@ -264,6 +267,11 @@ class SessionPool:
         )
         closing = [] if useful else [kept]
         with self._lock:
+            mailbox_place = kept.places[1]
+            if useful and self._count[mailbox_place] > self._elsewhere.leaves(
+                mailbox_place, self._limits.per_mailbox
+            ):
+                closing, useful = [kept], False  # it had its run, and is one too many to be kept
             if useful:
                 self._waiting[connection.id] = kept
                 if len(self._waiting) > self._limits.kept:
@@ -345,6 +353,24 @@ class SessionPool:
         self.drop(gone)
         return gone
 
+    def share_mailboxes(self, kept: Iterable[KeptSessions], owner: str) -> set[int]:
+        """Learns what fetchers keep at each mailbox, `owner` being this one; returns connections
+        whose sessions here are more than the mailbox may have of all of them together.
+
+        Those with the lowest ids are kept, which every fetcher finds alike.
+        """
+        most = self._limits.per_mailbox
+        beyond: set[int] = set()
+        elsewhere: Counter[str] = Counter()
+        for mailbox in kept:
+            for number, (connection_id, who) in enumerate(mailbox.owners.items()):
+                if number >= most and who == owner:
+                    beyond.add(connection_id)
+                elif number < most and who != owner:
+                    elsewhere[_places(mailbox.place)[1]] += 1
+        self._elsewhere.learn(elsewhere)
+        return beyond
+
     def oldest(self, count: int) -> list[int]:
         """So many connections with a session here, those that wait first."""
         with self._lock:
@@ -415,10 +441,12 @@ class SessionPool:
                 yield connection_id, kept
 
     def _limit(self, place: str, *, mailbox: bool) -> int:
-        """What is configured, or what the server itself allowed when it was met last."""
-        return self._learned.at(
-            place, self._limits.per_mailbox if mailbox else self._limits.per_host
-        )
+        """What is configured, less what other fetchers keep at a mailbox (a run has its session
+        all the same), or what the server itself allowed when it was met last."""
+        configured = self._limits.per_host
+        if mailbox:
+            configured = max(1, self._elsewhere.leaves(place, self._limits.per_mailbox))
+        return self._learned.at(place, configured)
 
     def give_way(self, host: str) -> bool:
         """Ends a session at `host` that nobody uses, for another fetcher; whether there was one."""

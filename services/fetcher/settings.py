@@ -45,8 +45,8 @@ class FetcherSettings(Settings):
         default=5,
         ge=1,
         le=1000,
-        description="Sessions at one mailbox at the same time (its folders); Gmail allows 15, "
-        "Exchange about 20, Dovecot 10, to all fetchers and people together",
+        description="Sessions at one mailbox at the same time (its folders), those that fetchers "
+        "keep counted together; Gmail allows 15, Exchange about 20, Dovecot 10, people included",
     )
     read_timeout_seconds: float = Field(
         default=60, ge=1, le=600, description="A server that stays silent this long is given up"

@@ -6,13 +6,26 @@ mailboxes when its time runs out; one that was only paused finds that out when i
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 
+from shared.connections import Connection, Mode
 from shared.storage.pool import Session
 from shared.storage.queries import Queries
 
 _SQL = Queries("affinity")
+
+
+@dataclass(frozen=True, slots=True)
+class KeptSessions:
+    """Sessions that all fetchers keep at one mailbox: connection id → owner, by rising id.
+
+    `place` has host and mailbox only.
+    """
+
+    place: Connection
+    owners: Mapping[int, str]
 
 
 def heartbeat(session: Session, owner: str, ttl: float) -> None:
@@ -40,6 +53,21 @@ def release(session: Session, owner: str, connection_ids: Sequence[int]) -> None
 def held(session: Session, owner: str) -> dict[int, datetime]:
     """Mailboxes kept by `owner` that are still wanted → when their connection was edited last."""
     return {row[0]: row[1] for row in session.execute(_SQL["held"], {"owner": owner})}
+
+
+def shared_mailboxes(session: Session, most: int) -> list[KeptSessions]:
+    """Mailboxes at which fetchers keep two sessions together, or `most` where that is fewer."""
+    return [
+        KeptSessions(
+            place=Connection(
+                name="", mode=Mode(mode), host=host, host_override=override, username=mailbox
+            ),
+            owners=dict(zip(ids, owners, strict=True)),
+        )
+        for mode, host, override, mailbox, ids, owners in session.execute(
+            _SQL["shared_mailboxes"], {"most": most}
+        )
+    ]
 
 
 def note_crowded(session: Session, owner: str, host: str) -> bool:

@@ -6,6 +6,7 @@ change, and counts in `posthouse_session_limits_total`. The connections stay wel
 
 from __future__ import annotations
 
+import contextlib
 import signal
 from collections.abc import Callable
 from functools import partial
@@ -139,6 +140,49 @@ def test_sessions_of_another_fetcher_give_way_too(
     finally:
         first.send_signal(signal.SIGCONT)
         proxy.close()
+
+
+@pytest.mark.promise("M27")
+def test_two_fetchers_leave_room_for_the_person_of_the_mailbox(
+    mail_user: str, redis_url: str, build_house: Callable[..., House]
+) -> None:
+    """Ten folders of one mailbox on a Dovecot that takes ten sessions of a user, as by default.
+
+    Each fetcher alone may keep five of them. The person comes with four programs at once.
+    """
+    folders = [f"Team {number}" for number in range(10)]
+    limited = Dovecot(extra="mail_max_userip_connections = 10")
+    with limited as server, contextlib.ExitStack() as person:
+        for number, folder in enumerate(folders):
+            server.deliver(mail_user, [mail(number, 500, seed=48)], folder)
+        house = build_house(redis_url)
+        house.add_handler()
+        house.start("scheduler", "decryptor")
+        (first,) = house.start("fetcher")
+        kept = "SELECT count(affinity) FROM connection_state"
+        try:
+            for folder in folders[:5]:
+                house.watch(server, mail_user, name=folder, folder=folder)
+            house.wait(lambda: house.query(kept) == [(5,)], "the first one keeps five sessions")
+            # The other half comes to the second fetcher, with all of the first one's kept.
+            first.send_signal(signal.SIGSTOP)
+            house.start("fetcher")
+            for folder in folders[5:]:
+                house.watch(server, mail_user, name=folder, folder=folder)
+            house.wait(lambda: house.count("delivery") == 10, "each folder gave its mail", 50)
+            first.send_signal(signal.SIGCONT)
+            house.wait(lambda: house.query(kept) == [(5,)], "both together keep five sessions")
+            programs = [person.enter_context(server.client(mail_user)) for _ in range(4)]
+            for number, folder in enumerate(folders):
+                programs[0].append(folder, mail(10 + number, 500, seed=48))
+            house.hurry()
+            house.wait(lambda: house.count("delivery") == 20, "the new mails come beside them", 50)
+            asked = "SELECT DISTINCT health FROM connection_state"
+            assert house.query(asked) == [("working",)]
+            house.stop()
+        finally:
+            first.send_signal(signal.SIGCONT)
+        assert "Maximum number of connections" not in server.log.read_text()
 
 
 def has_deliveries(house: House, wanted: int) -> bool:

@@ -21,6 +21,10 @@ Enabled = Annotated[bool | None, typer.Option("--enabled/--disabled", show_defau
 Description = Annotated[str | None, typer.Option(show_default=False)]
 
 
+Events = Annotated[
+    list[str] | None, typer.Argument(help="Events as `dead` shows them; default: all.")
+]
+Reason = Annotated[str | None, typer.Option(help="Those with this very reason.")]
 Group = Annotated[
     str | None,
     typer.Option(help="Of its handlers the first that accepts has a mail; empty: none."),
@@ -44,7 +48,7 @@ def list_handlers(as_json: AsJson = False) -> None:
             "to publish": lambda h: h["waiting"],
             "backlog": lambda h: h["queue"]["backlog"],
             "oldest": lambda h: showing.when(h["queue"]["oldest_at"]),
-            "dead": lambda h: (str(h["queue"]["dead"]), "red" if h["queue"]["dead"] else ""),
+            "dead": lambda h: h["queue"]["dead"],
         },
         empty="No handler yet: nothing is downloaded before there is one.",
     )
@@ -161,7 +165,7 @@ def broker_account(name: Name, as_json: AsJson = False) -> None:
 
 @app.command()
 def dead(name: Name, as_json: AsJson = False) -> None:
-    """Shows what a handler rejected, oldest first."""
+    """Shows what a handler rejected or did not manage, oldest first."""
     with Api.from_environment() as api:
         found = api.named("handlers", name)
         letters = api.get(f"handlers/{found['id']}/dead")
@@ -174,7 +178,7 @@ def dead(name: Name, as_json: AsJson = False) -> None:
             showing.when(one["died_at"]),
             one["deliveries"],
             one["subject"],
-            (one["reason"], "red"),
+            (one["reason"], "yellow" if one["given_up"] else ""),
         )
         for one in letters
     ]
@@ -184,24 +188,33 @@ def dead(name: Name, as_json: AsJson = False) -> None:
 @app.command()
 def redrive(
     name: Name,
-    event_ids: Annotated[
-        list[str] | None, typer.Argument(help="Events as `dead` shows them; default: all.")
-    ] = None,
+    event_ids: Events = None,
+    reason: Reason = None,
     yes: Yes = False,
     as_json: AsJson = False,
 ) -> None:
-    """Puts rejected events back at the end of a handler's queue."""
-    with Api.from_environment() as api:
-        found = api.named("handlers", name)
-        if not event_ids:
-            question = f"Put everything that {found['name']} rejected back into its queue?"
-            showing.confirmed(question, yes=yes)
-        body = {"event_ids": event_ids} if event_ids else {}
-        done = api.post(f"handlers/{found['id']}/dead/redrive", body)
+    """Puts dead letters back at the end of a handler's queue."""
+    done = _with_dead("redrive", "Put back", name, event_ids, reason, yes=yes)
     if as_json:
         showing.as_json(done)
     else:
         showing.say(f"{done['count']} events are back in the queue.")
+
+
+@app.command()
+def discard(
+    name: Name,
+    event_ids: Events = None,
+    reason: Reason = None,
+    yes: Yes = False,
+    as_json: AsJson = False,
+) -> None:
+    """Removes dead letters for good; their mails stay, and can be delivered again."""
+    done = _with_dead("discard", "Discard", name, event_ids, reason, yes=yes)
+    if as_json:
+        showing.as_json(done)
+    else:
+        showing.say(f"{done['count']} dead letters are discarded.")
 
 
 @app.command()
@@ -216,6 +229,19 @@ def delete(
         showing.confirmed(f"Delete the handler {found['name']!r}?", yes=yes)
         api.delete(f"handlers/{found['id']}", force=force or None)
     showing.say("Deleted.")
+
+
+def _with_dead(
+    path: str, verb: str, name: str, event_ids: list[str] | None, reason: str | None, *, yes: bool
+) -> Any:
+    with Api.from_environment() as api:
+        found = api.named("handlers", name)
+        if not event_ids:
+            which = f"with the reason {reason!r}" if reason is not None else "there is"
+            showing.confirmed(f"{verb} every dead letter of {found['name']} {which}?", yes=yes)
+        body = {"event_ids": event_ids or None, "reason": reason}
+        given = {key: value for key, value in body.items() if value is not None}
+        return api.post(f"handlers/{found['id']}/dead/{path}", given)
 
 
 def _changes(

@@ -120,7 +120,7 @@ def show(message_id: MessageId, as_json: AsJson = False) -> None:
             ("reason", security.get("reason")),
         ]
     )
-    rows = [(stop["at"][:19].replace("T", " "), stop["text"]) for stop in found["path"]]
+    rows = [((stop["at"] or "now")[:19].replace("T", " "), stop["text"]) for stop in found["path"]]
     showing.table(("when (UTC)", "what happened"), rows, empty="")
 
 
@@ -160,10 +160,14 @@ def redeliver(
     with_attachment: WithAttachment = None,
     thread: Thread = None,
     handlers: Handlers = None,
+    reason: Annotated[str, typer.Option(help="Told to handlers that had them.")] = "",
     yes: Yes = False,
     as_json: AsJson = False,
 ) -> None:
-    """Publishes mails again, with the same event id: those named, or all that match."""
+    """Publishes mails again, with the same event id: those named, or all that match.
+
+    The event says so (`redelivery`), so that a handler that had it does not take it for a repeat.
+    """
     with Api.from_environment() as api:
         chosen = [api.named("handlers", one)["id"] for one in handlers or ()]
         wanted = _filter(api, query, connection, state, since, until, not_for)
@@ -172,11 +176,12 @@ def redeliver(
             if wanted:
                 raise InvalidInput("Give ids or a filter, not both.", field="message_ids")
             for one in message_ids:
-                api.post(f"messages/{one}/redeliver", {"handlers": chosen})
+                api.post(f"messages/{one}/redeliver", {"handlers": chosen, "reason": reason})
             count = len(message_ids)
         else:
             showing.confirmed("Publish every mail that matches again?", yes=yes)
-            count = _redeliver_all(api, wanted | {"handlers": chosen}, quiet=as_json)
+            told = {"handlers": chosen, "reason": reason}
+            count = _redeliver_all(api, wanted | told, quiet=as_json)
     if as_json:
         showing.as_json({"count": count})
     else:

@@ -40,7 +40,7 @@ handle() { # handle EVENT: exit status 0 is success
         *) return 1 ;;
         esac
         curl -fsS -H "Authorization: Bearer ${POSTHOUSE_HANDLER_TOKEN:-}" -o "$id.eml.part" "$raw"
-    fi && mv "$id.eml.part" "$id.eml" # the id is the same when a mail comes again: one file
+    fi && mv "$id.eml.part" "$id.eml" # the id is the same when a mail comes again: one file, the newest form
 }
 
 reject() { # reject POSITION EVENT SIGNATURE DELIVERIES REASON

@@ -23,7 +23,9 @@ const { mail, headers } = event.data;
 // One ticket a thread; names of folders and files are made here, whatever the sender wrote.
 const thread = createHash("sha256").update(mail.thread || event.id).digest("hex").slice(0, 16);
 const ticket = join(folder, thread);
-const entry = join(ticket, `${createHash("sha256").update(event.id).digest("hex").slice(0, 16)}.json`);
+// What somebody asked for once more (a certificate was attached, say) has a number of its own.
+const again = event.data.redelivery ? `/${event.data.redelivery.count}` : "";
+const entry = join(ticket, `${createHash("sha256").update(event.id + again).digest("hex").slice(0, 16)}.json`);
 if (existsSync(entry)) process.exit(0); // it came before: events may come twice
 mkdirSync(ticket, { recursive: true });
 

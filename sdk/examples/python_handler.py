@@ -21,9 +21,10 @@ Path(folder).mkdir(exist_ok=True)
 
 
 def handle(event: MailEvent) -> None:
-    """Returning acknowledges the event. It may come again: the inbox knows it then."""
+    """Returning acknowledges the event. It may come again: the inbox knows it then, and lets
+    through what somebody asked for once more."""
     with closing(sqlite3.connect(f"{folder}/tickets.db", timeout=60)) as tickets, tickets:
-        if not is_first_time(tickets, event.id):
+        if not is_first_time(tickets, event.idempotency_key):
             return
         ticket = Path(folder, event.mail.thread.strip("<>").replace("/", "_") or event.id)
         ticket.mkdir(exist_ok=True)

@@ -20,7 +20,7 @@ from shared.rules.choosing import Choice, LeftOut, choose
 from shared.rules.facts import RuleFacts, kept, with_kept
 from shared.security import UNOPENED
 from shared.storage import outbox
-from shared.storage.outbox import Claimed, Target
+from shared.storage.outbox import Claimed, Redelivery, Target
 from shared.storage.pool import Session
 
 _MOST_FIELDS: Final = 500
@@ -32,11 +32,19 @@ class Standing:
     """What is so far: who may have mails, who has which, and who was left out of which."""
 
     targets: Sequence[Target]
-    had: Mapping[uuid.UUID, set[int]]
+    had: Mapping[uuid.UUID, Mapping[int, Redelivery | None]]
     left_out: Mapping[uuid.UUID, Mapping[int, str]]
 
     def had_by(self, mail: Claimed) -> set[int]:
-        return self.had.get(mail.id, set())
+        return set(self.had.get(mail.id, ()))
+
+    def redelivery(self, mail: Claimed, handler_id: int) -> Redelivery | None:
+        """What a handler that had the mail is told of why it comes again; None: nobody asked.
+
+        A queue that was lost and is filled again repeats what the handler was told before.
+        """
+        before = self.had.get(mail.id, {}).get(handler_id)
+        return mail.redeliveries.get(handler_id) or before
 
     def asked(self, mail: Claimed) -> list[Target]:
         """The handlers that a mail is for, before their rules are asked."""

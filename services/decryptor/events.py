@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 import orjson
@@ -13,7 +14,7 @@ import posthouse.event as contract
 from shared.connections import Connection
 from shared.mail.summary import MailHeaders, findings_to_json
 from shared.messages import Outcome
-from shared.storage.outbox import Claimed
+from shared.storage.outbox import Claimed, Redelivery
 
 #: What of the findings travels with the mail.
 _SECURITY = (
@@ -38,6 +39,7 @@ def compose(
     facts: Mapping[str, Any],
     public_url: str,
     traceparent: str,
+    redelivery: Redelivery | None = None,
 ) -> bytes:
     """`content` rides inline; None: by reference, an address of the API that stays valid.
 
@@ -97,6 +99,13 @@ def compose(
         },
         security={name: outcome.security.get(name) for name in _SECURITY},
         downloaded_at=mail.downloaded_at,
+        redelivery=None
+        if redelivery is None
+        else contract.Redelivery(
+            int(redelivery["count"]),
+            datetime.fromisoformat(redelivery["time"]),
+            str(redelivery["reason"]),
+        ),
         traceparent=traceparent,
         correlation_id=str(mail.correlation_id or ""),
         # The standard library's took an eighth and a tenth of the time of a small mail.

@@ -28,7 +28,7 @@ from shared.queueing.output import Output, Publication, QueueLost
 from shared.rules.choosing import Choice
 from shared.rules.facts import RuleFacts, kept
 from shared.storage import alerts, outbox
-from shared.storage.outbox import Claimed, Release, Target
+from shared.storage.outbox import Claimed, Redelivery, Release, Target
 from shared.storage.pool import Database, Session
 from shared.store import Store
 from shared.telemetry import metrics, traces
@@ -149,13 +149,18 @@ class Publisher:
             else:
                 unwanted.add(mail.id)
         idle = {release.id for release in waiting}
-        confirmed, failures = self._send(wanted, batch)
+        confirmed, failures = self._send(wanted, batch, standing)
         reached("published")
         notes = {
             (mail.id, handler): why
             for mail in ours
             if mail.id in choices
             for handler, why in (mail.doubts | choices[mail.id].unsure).items()
+        }
+        had = {
+            (mail.id, handler): standing.redelivery(mail, handler)
+            for mail in ours
+            for handler in standing.had_by(mail)
         }
         failed = {mail_id for mail_id, _ in failures}
         done = [i for i in ids if i in mine and i not in failed and i not in idle]
@@ -168,7 +173,7 @@ class Publisher:
             held = outbox.hold(session, ids, token)
             finished = [i for i in done if i in held]
             given = [row for row in confirmed if row[0] in held]
-            outbox.record_deliveries(session, given, notes)
+            outbox.record_deliveries(session, given, notes, had=had)
             outbox.finish(
                 session, token, finished, batch.kept(finished), unwanted, batch.threads(ours)
             )
@@ -218,10 +223,10 @@ class Publisher:
         return choices, {mail.id for mail in choosy} - held
 
     def _send(
-        self, wanted: Sequence[tuple[Claimed, Target]], batch: _Batch
+        self, wanted: Sequence[tuple[Claimed, Target]], batch: _Batch, standing: Standing
     ) -> tuple[list[tuple[uuid.UUID, int, str]], list[tuple[uuid.UUID, str]]]:
         """(message, handler, position) of the confirmed, (message, reason) of the others."""
-        events: dict[uuid.UUID, bytes] = {}
+        events: dict[tuple[uuid.UUID, int], bytes] = {}
         publications = []
         sent: list[tuple[Claimed, Target]] = []
         confirmed: list[tuple[uuid.UUID, int, str]] = []
@@ -236,9 +241,11 @@ class Publisher:
             ) as error:  # another decryptor may have the key already
                 failures.append((mail.id, f"{target.name}: {error}"))
                 continue
-            if mail.id not in events:
-                events[mail.id] = self._event(mail, batch, trace)
-            event = events[mail.id]
+            redelivery = standing.redelivery(mail, target.handler_id)
+            form = mail.id, int(redelivery["count"]) if redelivery else 0
+            if form not in events:
+                events[form] = self._event(mail, batch, trace, redelivery)
+            event = events[form]
             signature = sign(target.name, event, keys) if keys else ""
             publications.append(Publication(target.name, event, str(mail.id), signature))
             sent.append((mail, target))
@@ -261,11 +268,15 @@ class Publisher:
             tell("events not confirmed", reasons=dict(reasons))
         return confirmed, failures
 
-    def _event(self, mail: Claimed, batch: _Batch, trace: str) -> bytes:
+    def _event(
+        self, mail: Claimed, batch: _Batch, trace: str, redelivery: Redelivery | None
+    ) -> bytes:
         facts, content = batch.read(mail)
         connection = batch.connections.get(mail.connection_id)
         outcome = batch.ready[mail.id][0]
-        return compose(mail, outcome, connection, content, facts, self.public_url, trace)
+        return compose(
+            mail, outcome, connection, content, facts, self.public_url, trace, redelivery
+        )
 
 
 def _targets(mail: Claimed, standing: Standing, choice: Choice | None) -> list[Target]:

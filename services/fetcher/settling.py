@@ -84,7 +84,8 @@ def _settle_now(run: Run, refs: Sequence[MailRef]) -> list[MailRef]:
     done = {ref.key for ref in settled}
     left = [ref.key for ref in refs if ref.key not in done] if only_flags else []
     with tools.database.transaction() as session:
-        ledger.settled(session, place, list(done), deleted=deleted)
+        marks = run.mailbox.capabilities.read_flag
+        ledger.settled(session, place, list(done), deleted=deleted, marks=marks)
         if left:
             ledger.only_flagged(session, place, left)
     if left:

@@ -26,6 +26,8 @@ _log = structlog.get_logger(__name__)
 RECORDING_MARGIN = timedelta(minutes=10)
 #: After a restart of the broker: what was confirmed before is recorded within this time.
 RESTART_GRACE = timedelta(seconds=30)
+#: How many dead letters of a handler mails are found by: the oldest.
+_DEAD_LISTED = 1000
 #: Between Postgres' clock and that of this machine, which reads the broker's.
 CLOCK_MARGIN = timedelta(minutes=1)
 
@@ -86,6 +88,7 @@ class Guard:
         if _is_settling(remembered, state):
             handler_queues.restarted(session, handler.id)
             return None
+        handler_queues.observed(session, handler.id, state)
         handler_queues.checked(
             session,
             handler.id,
@@ -96,9 +99,17 @@ class Guard:
             oldest_at=state.oldest_at,
             dead=state.dead,
         )
+        if handler_queues.has_new_dead(session, handler.id, state.dead):
+            self._list_dead(session, handler, state.dead)
         if state.acknowledged_position:
             self.output.trim(handler.name, state.acknowledged_position)
         return None
+
+    def _list_dead(self, session: Session, handler: HandlerName, dead: int) -> None:
+        """Makes mails be found by what their handlers rejected."""
+        letters = self.output.dead(handler.name, _DEAD_LISTED) if dead else []
+        whole = len(letters) >= dead
+        handler_queues.list_dead(session, handler.id, letters, dead=dead, whole=whole)
 
     def _loss(
         self,

@@ -9,8 +9,12 @@ same event id); it must never run ahead.
 from __future__ import annotations
 
 import uuid
-from dataclasses import dataclass
-from datetime import datetime
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from typing import Any, Protocol
+
+from psycopg.types.json import Jsonb
 
 from shared.storage.pool import Session
 from shared.storage.queries import Queries
@@ -37,6 +41,58 @@ class Remembered:
     watermark: datetime
     created_at: datetime | None
     now: datetime
+
+
+class Dead(Protocol):
+    """A dead letter, as the broker lists it."""
+
+    @property
+    def event_id(self) -> str: ...
+    @property
+    def reason(self) -> str: ...
+    @property
+    def died_at(self) -> datetime | None: ...
+    @property
+    def deliveries(self) -> int: ...
+    @property
+    def given_up(self) -> bool: ...
+
+
+class Observed(Protocol):
+    """Who reads a queue, as the broker tells (`shared.queueing.output.QueueState`)."""
+
+    @property
+    def consumers(self) -> Sequence[Any] | None: ...
+    @property
+    def in_hand(self) -> Sequence[Any]: ...
+    @property
+    def read_position(self) -> str: ...
+    @property
+    def acknowledgements(self) -> int | None: ...
+    @property
+    def acknowledged_position(self) -> str: ...
+
+
+@dataclass(frozen=True, slots=True)
+class DeadReason:
+    reason: str
+    count: int
+    given_up: bool
+
+
+@dataclass(frozen=True, slots=True)
+class WaitingMail:
+    """A mail that a handler did not acknowledge; `subject` is None where the ledger forgot it."""
+
+    message_id: uuid.UUID
+    subject: str | None
+    sender: str | None
+    published_at: datetime
+    position: str
+
+
+#: Of a dead letter whose broker does not tell when it died.
+_UNKNOWN = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def handlers(session: Session) -> list[HandlerName]:
@@ -83,6 +139,101 @@ def published_at(session: Session, handler_id: int, message_id: uuid.UUID) -> da
 def created(session: Session, handler_id: int, output: str, generation: uuid.UUID) -> None:
     """Notes the queue that is created next: empty but for what is published from now on."""
     session.execute(_SQL["created"], {"id": handler_id, "output": output, "generation": generation})
+
+
+def observed(session: Session, handler_id: int, state: Observed) -> None:
+    """Keeps who reads a queue, what is in hand and since when. Before `checked`."""
+    consumers = state.consumers
+    session.execute(
+        _SQL["observed"],
+        {
+            "id": handler_id,
+            "consumers": None if consumers is None else Jsonb([asdict(one) for one in consumers]),
+            "positions": [one.position for one in state.in_hand],
+            "holders": [one.consumer for one in state.in_hand],
+            "idle": [one.idle_s for one in state.in_hand],
+            "deliveries": [one.deliveries for one in state.in_hand],
+            "read_position": state.read_position,
+            "acknowledgements": state.acknowledgements,
+            "acknowledged": state.acknowledged_position,
+        },
+    )
+
+
+def hold(session: Session, handler_id: int) -> None:
+    """Nobody else looks at the queue until the transaction ends: RabbitMQ gives a dead letter that
+    somebody looks at to nobody else."""
+    session.execute(_SQL["born"], {"id": handler_id})
+    session.execute(_SQL["hold"], {"id": handler_id})
+
+
+def has_new_dead(session: Session, handler_id: int, dead: int) -> bool:
+    """Whether the dead letters are others than those that were listed last."""
+    row = session.execute(_SQL["dead_to_list"], {"id": handler_id, "dead": dead}).fetchone()
+    return bool(row and row[0])
+
+
+def list_dead(
+    session: Session, handler_id: int, letters: Sequence[Dead], *, dead: int, whole: bool
+) -> None:
+    """Notes the dead letters that the broker has; `whole`: there are no others."""
+    known = [(one, found) for one in letters if (found := _uuid(one.event_id))]
+    values = {
+        "id": handler_id,
+        "messages": [found for _, found in known],
+        "died": [one.died_at or _UNKNOWN for one, _ in known],
+        "reasons": [one.reason for one, _ in known],
+        "deliveries": [one.deliveries for one, _ in known],
+        "given_up": [one.given_up for one, _ in known],
+        "ended": None,
+        "what": "left-dead-letters",
+    }
+    if whole:
+        session.execute(_SQL["end_dead_letters"], values)
+    session.execute(_SQL["new_dead_letters"], values)
+    session.execute(_SQL["dead_listed"], {"id": handler_id, "dead": dead})
+
+
+def end_dead(
+    session: Session, handler_id: int, event_ids: Sequence[str], what: str, *, left: int
+) -> None:
+    """These are no dead letters any more: `put-back` or `discarded`; `left`: how many there are."""
+    ended = [found for one in event_ids if (found := _uuid(one))]
+    values = {"id": handler_id, "ended": ended, "what": what, "messages": [], "died": []}
+    session.execute(_SQL["end_dead_letters"], values)
+    session.execute(_SQL["dead_listed"], {"id": handler_id, "dead": left})
+
+
+def put_back(session: Session, handler_id: int, moved: Mapping[str, str]) -> None:
+    """These were dead letters and are in the queue again, at these positions: as any delivery, they
+    are published again where the queue is lost."""
+    known = {found: position for one, position in moved.items() if (found := _uuid(one))}
+    values = {
+        "id": handler_id,
+        "messages": list(known),
+        "positions": [known[one] for one in known],
+    }
+    session.execute(_SQL["keep_put_back"], values)
+    session.execute(_SQL["put_back"], values)
+
+
+def dead_reasons(session: Session, handler_id: int, limit: int = 50) -> list[DeadReason]:
+    """The reasons of a handler's dead letters, the most frequent first."""
+    rows = session.execute(_SQL["dead_reasons"], {"id": handler_id, "limit": limit})
+    return [DeadReason(*row) for row in rows]
+
+
+def oldest_waiting(session: Session, handler_id: int, limit: int = 5) -> list[WaitingMail]:
+    """The mails that wait longest in a handler's queue, or are in hand, the oldest first."""
+    rows = session.execute(_SQL["oldest_waiting"], {"id": handler_id, "limit": limit}).fetchall()
+    return [WaitingMail(*row) for row in reversed(rows)]
+
+
+def _uuid(text: str) -> uuid.UUID | None:
+    try:
+        return uuid.UUID(text)
+    except ValueError:
+        return None
 
 
 def checked(

@@ -202,12 +202,16 @@ def count_flagged(session: Session, connection_id: int) -> int:
     return int(row[0]) if row else 0
 
 
-def settled(session: Session, place: Place, keys: Sequence[Key], *, deleted: bool) -> None:
-    """The server has confirmed: marked read or deleted."""
+def settled(
+    session: Session, place: Place, keys: Sequence[Key], *, deleted: bool, marks: bool = True
+) -> None:
+    """The server has confirmed: deleted, or marked read where it `marks` any (POP3 does not)."""
     if not keys:
         return
     told = text_array(str(key) for key in keys)
-    session.execute(_SQL["settled"], {**place.columns(), "native_keys": told})
+    settled_as = "deleted" if deleted else "read" if marks else "nothing"
+    values = {**place.columns(), "native_keys": told, "settled_as": settled_as}
+    session.execute(_SQL["settled"], values)
     if deleted and place.uid_validity is not None:
         session.execute(_SQL["forget_content"], {**place.columns(), "uids": list(keys)})
     elif deleted:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from enum import StrEnum
 from typing import Any, Final, LiteralString
@@ -19,6 +19,8 @@ from shared.errors import InvalidInput, NotFound
 from shared.mail.kinds import MailKind
 from shared.mail.summary import MailHeaders, findings_from_json
 from shared.messages import RawRef
+from shared.storage import message_paths
+from shared.storage.message_paths import Delivered, Past, Stop
 from shared.storage.pool import Session
 from shared.storage.queries import Queries
 
@@ -29,16 +31,39 @@ _CONTENT: Final = frozenset(("headers", "findings"))
 
 
 class MessageState(StrEnum):
-    """Where a mail is; `undecrypted` may be any of the others as well, and is only searched for."""
+    """Where a mail is; `undecrypted` may be any of the others as well, and is only searched for.
+
+    From `published` on it is the handlers' to say, of several the first of these: a dead letter, in
+    hand, not acknowledged, rejected (and discarded), acknowledged by each.
+    """
 
     WAITING = "waiting"
     RETRYING = "retrying"
+    DEAD_LETTER = "dead-letter"
+    IN_HAND = "in-hand"
     PUBLISHED = "published"
+    REJECTED = "rejected"
+    ACKNOWLEDGED = "acknowledged"
     QUARANTINED = "quarantined"
     DROPPED = "dropped"
     #: The rules of every handler left it out.
     UNWANTED = "unwanted"
     UNDECRYPTED = "undecrypted"
+
+
+#: (a delivery with one of these, and none with one of those)
+_FATES: Final[Mapping[MessageState | None, tuple[list[str], list[str]]]] = {
+    MessageState.DEAD_LETTER: (["dead-letter"], []),
+    MessageState.IN_HAND: (["in-hand"], ["dead-letter"]),
+    MessageState.REJECTED: (
+        ["rejected"],
+        ["dead-letter", "in-hand", "waiting", "unknown"],
+    ),
+    MessageState.ACKNOWLEDGED: (
+        ["acknowledged"],
+        ["dead-letter", "in-hand", "waiting", "unknown", "rejected"],
+    ),
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,6 +109,7 @@ class LoggedMessage:
     arrived_at: datetime | None
     downloaded_at: datetime
     settled_at: datetime | None
+    settled_as: str
     opened_at: datetime | None
     published_at: datetime | None
     security: Mapping[str, Any] | None
@@ -91,19 +117,6 @@ class LoggedMessage:
     attachments: int | None
     thread: str
     state: MessageState
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Delivered:
-    """One handler's event: when it was confirmed, where in its queue, how often again."""
-
-    handler_id: int
-    handler: str
-    published_at: datetime
-    position: str
-    repeats: int
-    #: Why it got the mail in doubt; empty where its rules took it.
-    note: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,16 +128,6 @@ class NotFor:
     decided_at: datetime
     decided_by: str
     reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class Stop:
-    """One stop on a mail's path. `what` is stable for programs, `text` is for people."""
-
-    at: datetime
-    what: str
-    text: str
-    detail: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -147,12 +150,13 @@ class MessageDetail:
     quarantine: Mapping[str, Any] | None
     deliveries: tuple[Delivered, ...]
     left_out: tuple[NotFor, ...] = ()
+    history: tuple[Past, ...] = ()
 
     @property
     def path(self) -> list[Stop]:
-        """Where the mail was, in the order of time."""
+        """Where the mail was, in the order of time, and what became of it."""
         message = self.message
-        stops = []
+        stops: list[Stop] = []
         if message.arrived_at:
             stops.append(Stop(message.arrived_at, "arrived", "Arrived in the mailbox"))
         stops.append(
@@ -164,34 +168,17 @@ class MessageDetail:
             )
         )
         if message.settled_at:
-            stops.append(
-                Stop(message.settled_at, "settled", "Marked read or deleted on the server")
-            )
+            stops.append(message_paths.settled(message.settled_at, message.settled_as))
         if message.opened_at:
-            security = dict(message.security or {})
-            stops.append(Stop(message.opened_at, "opened", _opened_text(security), security))
+            stops.append(message_paths.opened(message.opened_at, message.security or {}))
+        stops += [message_paths.past(one) for one in self.history]
         for delivery in self.deliveries:
-            name = delivery.handler or "a handler that is gone"
-            again = f", {delivery.repeats} times again" if delivery.repeats else ""
-            doubt = f", in doubt: {delivery.note}" if delivery.note else ""
-            stops.append(
-                Stop(
-                    delivery.published_at,
-                    "published",
-                    f"Published to {name}{again}{doubt}",
-                    {"handler_id": delivery.handler_id, "position": delivery.position},
-                )
-            )
+            stops += message_paths.published(delivery)
         for one in self.left_out:
-            name = one.handler or "a handler that is gone"
+            # That a mail is a plain one is recorded later than what was decided.
+            at = max(one.decided_at, message.opened_at or one.decided_at)
             stops.append(
-                Stop(
-                    # That a mail is a plain one is recorded later than what was decided.
-                    max(one.decided_at, message.opened_at or one.decided_at),
-                    "filtered",
-                    f"Not for {name}: {one.reason}",
-                    {"handler_id": one.handler_id, "by": one.decided_by},
-                )
+                message_paths.not_for(at, one.handler_id, one.handler, one.decided_by, one.reason)
             )
         if self.quarantine:
             stops.append(
@@ -202,7 +189,7 @@ class MessageDetail:
                     {"code": self.quarantine["code"]},
                 )
             )
-        return sorted(stops, key=lambda stop: stop.at)
+        return message_paths.in_order(stops)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -251,7 +238,13 @@ def search(
         "limit": limit,
     }
     parts: list[LiteralString] = [_SQL["messages"], _SQL["in_range"]]
-    if wanted.state:
+    if wanted.state in _FATES:
+        values["fates"], values["not_fates"] = _FATES[wanted.state]
+        parts += [_SQL["handed_over"], _SQL["has_fate"], _SQL["has_no_fate"]]
+    elif wanted.state is MessageState.PUBLISHED:
+        values["not_fates"] = ["dead-letter", "in-hand"]
+        parts += [_SQL["handed_over"], _SQL["has_no_fate"], _SQL["waits"]]
+    elif wanted.state:
         parts.append(_SQL[wanted.state.value])
     if wanted.filtered_by is not None:
         parts.append(_SQL["filtered_by"])
@@ -290,6 +283,7 @@ def get(session: Session, message_id: uuid.UUID) -> MessageDetail:
         deliveries = tuple(
             Delivered(**row) for row in cursor.execute(_SQL["deliveries"], {"id": message_id})
         )
+        history = tuple(Past(**row) for row in cursor.execute(_SQL["history"], {"id": message_id}))
         left_out = tuple(
             NotFor(**row) for row in cursor.execute(_SQL["left_out"], {"id": message_id})
         )
@@ -319,6 +313,7 @@ def get(session: Session, message_id: uuid.UUID) -> MessageDetail:
         else None,
         deliveries=deliveries,
         left_out=left_out,
+        history=history,
     )
 
 
@@ -445,17 +440,3 @@ def _pattern(text: str) -> str:
         else "[" + "".join({v for v in (c, c.lower(), c.upper()) if len(v) == 1}) + "]"
         for c in text
     )
-
-
-def _opened_text(security: Mapping[str, Any]) -> str:
-    status = security.get("status", "none")
-    signature = security.get("signature", "none")
-    words = {
-        "none": "Not encrypted",
-        "decrypted": "Decrypted",
-        "no_recipient": "Left encrypted: no attached certificate fits",
-        "unsupported": "Left encrypted: this encryption is not supported",
-        "failed": "Left encrypted: it could not be decrypted",
-    }
-    text = words.get(str(status), str(status))
-    return text if signature == "none" else f"{text}; signature {signature}"

@@ -31,6 +31,10 @@ _SQL = Queries("outbox")
 _PLAIN = Jsonb(Security().to_json())
 
 
+#: That a mail was asked for on purpose once more: {count, time (RFC 3339), reason}.
+Redelivery = Mapping[str, Any]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Claimed:
     """A mail that this decryptor holds. `outcome` is set where it was opened before."""
@@ -59,6 +63,8 @@ class Claimed:
     chosen: frozenset[int] | None = None
     #: Why some of them get it in doubt, by handler.
     doubts: dict[int, str] = field(default_factory=dict)
+    #: What handlers that had it are told of why it comes again, by handler: {count, time, reason}.
+    redeliveries: Mapping[int, Redelivery] = field(default_factory=dict)
     #: The provider's id of the thread, and its labels, where it has such.
     thread: str = ""
     labels: tuple[str, ...] = ()
@@ -163,6 +169,7 @@ def _claimed(row: Sequence[Any]) -> Claimed:
         doubts={int(handler): why for handler, why in (row[32] or {}).items()},
         thread=row[33],
         labels=tuple(row[34]),
+        redeliveries={int(handler): one for handler, one in (row[35] or {}).items()},
     )
 
 
@@ -221,11 +228,14 @@ def targets(session: Session, connection_ids: Iterable[int]) -> list[Target]:
     ]
 
 
-def delivered(session: Session, ids: Sequence[uuid.UUID]) -> Mapping[uuid.UUID, set[int]]:
-    """Which handlers already have which of these mails."""
-    found: dict[uuid.UUID, set[int]] = defaultdict(set)
-    for message_id, handler_id in session.execute(_SQL["delivered"], {"ids": _uuids(ids)}):
-        found[message_id].add(handler_id)
+def delivered(
+    session: Session, ids: Sequence[uuid.UUID]
+) -> Mapping[uuid.UUID, dict[int, Redelivery | None]]:
+    """Which handlers already have which of these mails, and on which asking they had it last."""
+    found: dict[uuid.UUID, dict[int, Redelivery | None]] = defaultdict(dict)
+    rows = session.execute(_SQL["delivered"], {"ids": _uuids(ids)})
+    for message_id, handler_id, redelivery in rows:
+        found[message_id][handler_id] = redelivery
     return found
 
 
@@ -307,12 +317,23 @@ def record_deliveries(
     session: Session,
     rows: Sequence[tuple[uuid.UUID, int, str]],
     notes: Mapping[tuple[uuid.UUID, int], str] | None = None,
+    *,
+    had: Mapping[tuple[uuid.UUID, int], Redelivery | None] | None = None,
 ) -> None:
     """(message, handler, position) of events that the output queue has confirmed.
 
-    `notes`: why a handler got a mail in doubt, by (message, handler). For mails that `hold` gave in
-    this transaction.
+    By (message, handler): `notes`, why a handler got a mail in doubt; `had`, those that had it
+    before, with the asking on which they have it now. For mails that `hold` gave in this
+    transaction.
     """
+    had = had or {}
+    again = [row for row in rows if (row[0], row[1]) in had]
+    if again:
+        values = {
+            "ids": _uuids(row[0] for row in again),
+            "handlers": array(str(row[1]) for row in again),
+        }
+        session.execute(_SQL["keep_deliveries"], values)
     if rows:
         session.execute(
             _SQL["record_deliveries"],
@@ -321,6 +342,9 @@ def record_deliveries(
                 "handlers": array(str(row[1]) for row in rows),
                 "positions": text_array(row[2] for row in rows),
                 "notes": text_array((notes or {}).get((row[0], row[1]), "") for row in rows),
+                "redeliveries": [
+                    Jsonb(told) if (told := had.get((row[0], row[1]))) else None for row in rows
+                ],
             },
         )
 
@@ -373,10 +397,19 @@ def put_aside(
 
 
 def redeliver(
-    session: Session, ids: Sequence[uuid.UUID], handlers: Sequence[int] = ()
+    session: Session,
+    ids: Sequence[uuid.UUID],
+    handlers: Sequence[int] = (),
+    *,
+    reason: str = "requested",
 ) -> list[uuid.UUID]:
-    """Asks for mails again (same event id), at `handlers` or at all that take them."""
-    rows = session.execute(_SQL["redeliver"], {"ids": _uuids(ids), "handlers": list(handlers)})
+    """Asks for mails again (same event id), at `handlers` or at all that take them.
+
+    Their events say so, with the `reason`, to handlers that had them.
+    """
+    values = {"ids": _uuids(ids), "handlers": list(handlers), "reason": reason}
+    rows = session.execute(_SQL["redeliver"], values).fetchall()
+    session.execute(_SQL["number_redelivery"], values)
     return [row[0] for row in rows]
 
 

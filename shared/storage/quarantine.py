@@ -143,11 +143,12 @@ def count(session: Session) -> int:
 def publish_anew(session: Session, entry_id: uuid.UUID) -> None:
     """Sends a downloaded mail on its way again and takes it out of quarantine."""
     session.execute(_SQL["publish_anew"], {"id": entry_id})
-    drop(session, entry_id)
+    drop(session, entry_id, what="released")
 
 
-def drop(session: Session, entry_id: uuid.UUID) -> None:
+def drop(session: Session, entry_id: uuid.UUID, *, what: str = "dropped") -> None:
     """Takes it out of quarantine for good; it stays known, so it never comes back by itself."""
+    session.execute(_SQL["keep"], {"id": entry_id, "what": what})
     session.execute(_SQL["delete"], {"id": entry_id})
     # Put aside once more, it is told anew.
     gone = MailQuarantined(name="", entry_id=str(entry_id), connection_id=0, code="", reason="")

@@ -142,6 +142,8 @@ def drop_stale_rows(database: Database, now: datetime, retention_days: int) -> d
     for kind, query in (
         ("delivery", "drop_rest_deliveries"),
         ("filtered", "drop_rest_filtered"),
+        ("message_history", "drop_history"),
+        ("dead_letter", "drop_dead_letters"),
         ("fetch_run", "drop_runs"),
         ("alert", "drop_alerts"),
         ("session", "drop_sessions"),

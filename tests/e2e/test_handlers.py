@@ -65,7 +65,19 @@ def test_what_a_program_rejected_is_seen_and_put_back(site: Site, page: Page) ->
     with program(site, handler, reject):
         # The page keeps itself current.
         expect(dead.locator(".value")).to_have_text("2", timeout=30_000)
-    dead.click()
+    # A program that rejects works: nothing is red for it.
+    expect(page.locator(".tile.bad, .state.bad")).to_have_count(0)
+    # From the mail to its dead letter, and back.
+    page.goto(f"{site.url}/mails?state=dead-letter&q={mark}")
+    expect(page.locator("tbody tr")).to_have_count(2)
+    page.get_by_role("link", name=f"Odd {mark}").click()
+    expect(page.locator(".timeline")).to_contain_text("There is no such ticket.")
+    expect(page.locator(".state").first).to_have_text("Dead letter")
+    page.get_by_role("link", name="Go to the dead letter").click()
+    expect(page.locator("tr.marked")).to_contain_text(f"Odd {mark}")
+    page.get_by_role("link", name=f"Odd {mark}").click()
+    expect(page.get_by_role("heading", level=1)).to_have_text(f"Odd {mark}")
+    page.go_back()
     expect(page.locator("tbody tr")).to_have_count(2)
     row = page.get_by_role("row", name=f"Odd {mark}")
     expect(row).to_contain_text("There is no such ticket.")
@@ -81,6 +93,38 @@ def test_what_a_program_rejected_is_seen_and_put_back(site: Site, page: Page) ->
     with program(site, handler, lambda event: seen.append(event.headers.subject)):
         site.house.wait(lambda: len(seen) == 2, "what was put back")
     assert seen == [f"Odd {mark}", f"Strange {mark}"]
+
+
+@pytest.mark.promise("H1", "D2")
+def test_dead_letters_are_discarded_one_by_reason_and_all(site: Site, page: Page) -> None:
+    handler, mark = f"discards-{uuid.uuid4().hex[:8]}", uuid.uuid4().hex[:10]
+    subjects = ("Spam", "Spam too", "Old", "Late", "Last")
+    site.fetch(*(mail(f"{word} {mark}", "alice") for word in subjects), handler=handler)
+
+    def reject(event: MailEvent) -> None:
+        raise Reject("It is spam." if event.headers.subject.startswith("Spam") else "Too late.")
+
+    page.goto(f"{site.url}/handlers")
+    page.get_by_role("link", name=handler).click()
+    dead = page.locator(".tile").filter(has_text="rejected by the program")
+    with program(site, handler, reject):
+        expect(dead.locator(".value")).to_have_text("5", timeout=30_000)
+    dead.click()
+    page.on("dialog", lambda dialog: dialog.accept())
+    page.get_by_role("button", name="Discard those with the reason It is spam.").click()
+    expect(page.get_by_role("status").first).to_contain_text("2 dead letters are discarded")
+    page.get_by_role("row", name=f"Late {mark}").get_by_role("checkbox").check()
+    page.get_by_role("button", name="Discard the ticked ones").click()
+    expect(page.get_by_role("status").first).to_contain_text("1 dead letter is discarded")
+    expect(page.locator("tbody tr")).to_have_count(2)
+    page.get_by_role("button", name="Discard all").click()
+    expect(page.get_by_text("Nothing was rejected")).to_be_visible()
+    # What was discarded stays a mail that was rejected, with the reason.
+    page.goto(f"{site.url}/mails?state=rejected&q={mark}")
+    expect(page.locator("tbody tr")).to_have_count(5)
+    page.get_by_role("link", name=f"Spam {mark}", exact=True).click()
+    expect(page.locator(".timeline")).to_contain_text("It is spam.")
+    expect(page.locator(".timeline")).to_contain_text("Discarded from the dead letters")
 
 
 @pytest.mark.promise("H1")

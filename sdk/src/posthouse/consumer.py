@@ -40,6 +40,8 @@ _log = logging.getLogger("posthouse")
 _IDLE_WAIT_S = 1.0
 #: Seconds between looks at the broker while callbacks are running.
 _BUSY_WAIT_S = 0.05
+#: How the reason of a dead letter begins that nobody rejected: it was given too often.
+GIVEN_UP = ("gave up after", "not handled in")
 #: How many handled events are remembered, to know a repeat of the broker.
 _REMEMBERED = 10_000
 
@@ -84,7 +86,8 @@ class Consumer:
 
     A repeat that the broker makes of an event this process has handled (its acknowledgement was
     lost) is not handled again. For repeats over processes give `seen`, a set that lasts: an event
-    whose id is in it is acknowledged unhandled. It then also skips what is re-delivered on purpose.
+    whose `idempotency_key` is in it is acknowledged unhandled. What is delivered again on purpose
+    has another key and is handled.
 
     Every event has to be signed with `signing_key` (one or several; default: the environment's
     POSTHOUSE_SIGNING_KEY) not longer than `max_age_s` ago; what is not goes to the dead letters
@@ -122,7 +125,7 @@ class Consumer:
         self._seen = seen
         self._handled: OrderedDict[str, str] = OrderedDict()  # id: signature
         self._stop = threading.Event()
-        self._outcomes: queue.SimpleQueue[tuple[Held, str, BaseException | None]] = (
+        self._outcomes: queue.SimpleQueue[tuple[Held, MailEvent, BaseException | None]] = (
             queue.SimpleQueue()
         )
         self._waiting: deque[Held] = deque()
@@ -197,7 +200,7 @@ class Consumer:
         before = self._handled.get(event.id)
         same = bool(held.signature) and before == held.signature
         repeated = before is not None and (held.attempt > 1 or same)
-        if repeated or (self._seen is not None and event.id in self._seen):
+        if repeated or (self._seen is not None and event.idempotency_key in self._seen):
             self._source.acknowledge([held])
             return
         held = replace(held, attempt=max(1, held.attempt - self._uncounted.get(event.id, 0)))
@@ -217,7 +220,7 @@ class Consumer:
                 caller(event)
             except BaseException as error:
                 failure = error
-            self._outcomes.put((held, event.id, failure))
+            self._outcomes.put((held, event, failure))
 
         pool.submit(work)
 
@@ -226,20 +229,20 @@ class Consumer:
         done: list[Held] = []
         while True:
             try:
-                held, event_id, failure = self._outcomes.get(timeout=wait_s) if wait_s else (
+                held, event, failure = self._outcomes.get(timeout=wait_s) if wait_s else (
                     self._outcomes.get_nowait()
                 )  # fmt: skip
             except queue.Empty:
                 break
             wait_s = 0.0
             self._running.pop(held.token, None)
-            self._in_hand.discard(event_id)
-            self._waiting.extend(self._parked.pop(event_id, ()))
+            self._in_hand.discard(event.id)
+            self._waiting.extend(self._parked.pop(event.id, ()))
             if failure is None:
-                self._remember(event_id, held.signature)
+                self._remember(event, held.signature)
                 done.append(held)
             else:
-                self._failed(held, event_id, failure)
+                self._failed(held, event.id, failure)
         if done:
             self._source.acknowledge(done)
 
@@ -302,11 +305,11 @@ class Consumer:
             return _IDLE_WAIT_S
         return max(0.0, min(_IDLE_WAIT_S, self._delayed[0].due - time.monotonic()))
 
-    def _remember(self, event_id: str, signature: str) -> None:
+    def _remember(self, event: MailEvent, signature: str) -> None:
         if self._seen is not None:
-            self._seen.add(event_id)
-        self._uncounted.pop(event_id, None)
-        self._handled[event_id] = signature
+            self._seen.add(event.idempotency_key)
+        self._uncounted.pop(event.id, None)
+        self._handled[event.id] = signature
         while len(self._handled) > _REMEMBERED:
             self._handled.popitem(last=False)
 

@@ -87,6 +87,19 @@ class Original:
 
 
 @dataclass(frozen=True, slots=True)
+class Redelivery:
+    """Why a handler that had this mail gets it once more: somebody asked for it.
+
+    `count` rises with every asking, of this mail; `reason` is what was given: `requested` where
+    nothing was, `opened-again` where the mail stayed encrypted before.
+    """
+
+    count: int
+    time: datetime
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Layer:
     """One layer of a mail. `kind`: `encryption`, `signature`, `compression`; `format`: `smime`,
     `openpgp`.
@@ -149,7 +162,8 @@ class MailEvent:
     """One mail. `id` is the same whenever the same mail is delivered again.
 
     `size` (octets) and `sha256` (hex) are those of the bytes that `raw` stands for; `sequence`
-    rises with every mail of a connection.
+    rises with every mail of a connection. `redelivery` is None unless the handler had the mail and
+    somebody asked for it once more.
     """
 
     id: str
@@ -165,9 +179,16 @@ class MailEvent:
     security: Security = Security()
     mail: Mail = field(default_factory=Mail)
     downloaded_at: datetime
+    redelivery: Redelivery | None = None
     traceparent: str = ""
     correlation_id: str = ""
     type: str = TYPE
+
+    @property
+    def idempotency_key(self) -> str:
+        """What to keep to know a repeat: the `id`, and with it the number of a redelivery, so that
+        what somebody asks for once more is handled once more."""
+        return self.id if self.redelivery is None else f"{self.id}/{self.redelivery.count}"
 
     @classmethod
     def from_json(cls, event: bytes | str) -> MailEvent:
@@ -200,6 +221,7 @@ class MailEvent:
             mail=self.mail.details or mail_fields(self.mail),
             security=self.security.details or _security_fields(self.security),
             downloaded_at=self.downloaded_at,
+            redelivery=self.redelivery,
             traceparent=self.traceparent,
             correlation_id=self.correlation_id,
         )
@@ -344,6 +366,7 @@ def build_event(
     mail: Mapping[str, Any],
     security: Mapping[str, Any],
     downloaded_at: datetime,
+    redelivery: Redelivery | None = None,
     traceparent: str = "",
     correlation_id: str = "",
     base64_encode: Callable[[bytes], bytes] = base64.b64encode,
@@ -382,7 +405,8 @@ def build_event(
         f'"to":{_strings(headers.to)},"cc":{_strings(headers.cc)},"subject":{subject},'
         f'"date":{date}}},"mail":'
     )
-    last = f'{kept}"downloaded_at":"{at}","raw":'
+    again = "" if redelivery is None else f'"redelivery":{_redelivery(redelivery)},'
+    last = f'{kept}{again}"downloaded_at":"{at}","raw":'
     head = b"".join(
         (
             first.encode(),
@@ -423,6 +447,10 @@ def _names(names: Sequence[str], addresses: Sequence[str]) -> str:
 
 def _original(original: Original) -> str:
     return f'{{"url":{_string(original.url)},"size":{original.size},"sha256":"{original.sha256}"}}'
+
+
+def _redelivery(one: Redelivery) -> str:
+    return f'{{"count":{one.count},"time":"{_rfc3339(one.time)}","reason":{_string(one.reason)}}}'
 
 
 @lru_cache(maxsize=4096)
@@ -517,6 +545,7 @@ def _read(fields: Mapping[str, Any]) -> MailEvent:
         security=_security(data.get("security") or {}),
         mail=read_mail(data.get("mail") or {}),
         downloaded_at=downloaded_at,
+        redelivery=_read_redelivery(data.get("redelivery")),
         traceparent=_text(fields.get("traceparent")),
         correlation_id=_text(fields.get("correlationid")),
     )
@@ -542,6 +571,13 @@ def _security(fields: Mapping[str, Any]) -> Security:
         revocation=_read_revocation(fields.get("revocation")),
         details=dict(fields),
     )
+
+
+def _read_redelivery(fields: Any) -> Redelivery | None:
+    if not isinstance(fields, Mapping):
+        return None
+    at = datetime.fromisoformat(fields["time"])
+    return Redelivery(int(fields["count"]), at, _text(fields.get("reason")))
 
 
 def _read_revocation(fields: Any) -> Revocation | None:

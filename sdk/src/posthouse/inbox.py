@@ -1,7 +1,7 @@
 """Did I have this event? Asked in the handler's own transaction, in Postgres or SQLite.
 
     with connection:                                   # the handler's own transaction
-        if is_first_time(connection, event.id):
+        if is_first_time(connection, event.idempotency_key):
             open_a_ticket(connection, event)
 
 Delivery is at least once: an event comes again after a crash between the work and the
@@ -32,8 +32,8 @@ def create_table(connection: _Connection, table: str = "posthouse_inbox") -> Non
     )
 
 
-def is_first_time(connection: _Connection, event_id: str, table: str = "posthouse_inbox") -> bool:
-    """Notes the event; False where it was noted before.
+def is_first_time(connection: _Connection, key: str, table: str = "posthouse_inbox") -> bool:
+    """Notes the event by its `idempotency_key`; False where it was noted before.
 
     A second consumer with the same event waits until the first one's transaction ends, and then
     knows. Raises whatever the database raises.
@@ -43,7 +43,7 @@ def is_first_time(connection: _Connection, event_id: str, table: str = "posthous
         connection,
         f"INSERT INTO {_checked(table)} (event_id) VALUES ({sign}) "  # noqa: S608 (checked)
         "ON CONFLICT DO NOTHING",
-        (event_id,),
+        (key,),
     )
     return count == 1
 

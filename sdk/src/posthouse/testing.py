@@ -21,7 +21,7 @@ from email.utils import formataddr
 from posthouse.callbacks import Callback, refuse_unusable
 from posthouse.consumer import Consumer
 from posthouse.contents import facts_of, read_message
-from posthouse.event import Connection, Headers, MailEvent, Raw, Security
+from posthouse.event import Connection, Headers, MailEvent, Raw, Redelivery, Security
 from posthouse.mail import Address
 from posthouse.source import Held
 
@@ -39,6 +39,7 @@ def make_event(
     connection: Connection | None = None,
     sequence: int = 1,
     security: Security | None = None,
+    redelivery: Redelivery | None = None,
 ) -> MailEvent:
     """A complete event; `raw` (an RFC 5322 mail) takes the place of the one made of the rest.
 
@@ -81,6 +82,7 @@ def make_event(
         security=security or Security(),
         mail=facts,
         downloaded_at=now,
+        redelivery=redelivery,
     )
 
 

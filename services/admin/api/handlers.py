@@ -31,6 +31,7 @@ from services.admin.people.authorization import LOOK, OPERATE
 from services.admin.problems import responses
 from shared.fields import instant
 from shared.handlers import ALL
+from shared.queueing.output import DeadChoice
 
 router = APIRouter(prefix="/handlers", tags=["handlers"])
 
@@ -122,13 +123,16 @@ async def make_broker_account(request: Request, ctx: Ctx, handler_id: IdInPath) 
 
 @router.get("/{handler_id}/dead", dependencies=[LOOK], responses=responses(404, 502))
 async def dead(request: Request, ctx: Ctx, handler_id: IdInPath) -> list[DeadLetterOut]:
-    """The oldest hundred events that the handler rejected. Asks the broker."""
+    """The oldest hundred events that the handler rejected or did not manage. Asks the broker."""
     found = await beside(request, lambda: dead_letters.list_dead_letters(ctx, handler_id))
     return [
         DeadLetterOut(
-            **dataclasses.asdict(one.letter), message_id=one.message_id, subject=one.subject
+            **dataclasses.asdict(one.letter),
+            given_up=one.letter.given_up,
+            message_id=one.message_id,
+            subject=one.subject,
         )
-        for one in found
+        for one in found.listed
     ]
 
 
@@ -136,10 +140,26 @@ async def dead(request: Request, ctx: Ctx, handler_id: IdInPath) -> list[DeadLet
 async def redrive_dead(
     request: Request, ctx: Ctx, handler_id: IdInPath, body: DeadLettersIn | None = None
 ) -> CountOut:
-    """Puts rejected events (all, or those named) back at the end of the handler's queue."""
-    ids = body.event_ids if body else None
-    count = await beside(request, lambda: dead_letters.redrive_dead_letters(ctx, handler_id, ids))
-    return CountOut(count=count)
+    """Puts dead letters (all, those named, those with a reason) back at the end of the handler's
+    queue."""
+    chosen = _chosen(body)
+    act = dead_letters.redrive_dead_letters
+    return CountOut(count=await beside(request, lambda: act(ctx, handler_id, chosen)))
+
+
+@router.post("/{handler_id}/dead/discard", dependencies=[OPERATE], responses=responses(404, 502))
+async def discard_dead(
+    request: Request, ctx: Ctx, handler_id: IdInPath, body: DeadLettersIn | None = None
+) -> CountOut:
+    """Removes dead letters (all, those named, those with a reason) for good. Their mails stay, and
+    can be delivered again."""
+    chosen = _chosen(body)
+    act = dead_letters.discard_dead_letters
+    return CountOut(count=await beside(request, lambda: act(ctx, handler_id, chosen)))
+
+
+def _chosen(body: DeadLettersIn | None) -> DeadChoice:
+    return DeadChoice(body.event_ids, body.reason) if body else DeadChoice()
 
 
 @router.delete(

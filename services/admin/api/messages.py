@@ -118,7 +118,9 @@ def redeliver_many(ctx: Ctx, body: RedeliverManyIn) -> RedeliveredOut:
         has_attachment=body.has_attachment,
         thread=body.thread,
     )
-    done = messages.redeliver_messages(ctx, wanted, handler_ids=body.handlers, before=body.before)
+    done = messages.redeliver_messages(
+        ctx, wanted, handler_ids=body.handlers, reason=body.reason, before=body.before
+    )
     return RedeliveredOut.model_validate(done)
 
 
@@ -135,7 +137,8 @@ def erase(ctx: Ctx, body: EraseIn) -> ErasedOut:
 def redeliver(ctx: Ctx, message_id: uuid.UUID, body: RedeliverIn | None = None) -> CountOut:
     """Publishes a mail again, with the same event id. One that could not be decrypted is tried
     again first."""
-    messages.redeliver_message(ctx, message_id, handler_ids=body.handlers if body else ())
+    body = body or RedeliverIn()
+    messages.redeliver_message(ctx, message_id, handler_ids=body.handlers, reason=body.reason)
     return CountOut(count=1)
 
 

@@ -1,4 +1,4 @@
-"""What a handler rejected: listed from its dead-letter queue, and put back."""
+"""What a handler rejected or did not manage: its dead letters listed, put back, discarded."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from dataclasses import dataclass
 
 from services.admin.context import Context
 from shared.errors import NotFound
-from shared.queueing.output import DeadLetter
-from shared.storage import handlers, messages
+from shared.queueing.output import ALL_DEAD, DeadChoice, DeadLetter
+from shared.storage import handler_queues, handlers, messages
+from shared.storage.handler_queues import DeadReason
 
 _LISTED = 100
 
@@ -23,12 +24,22 @@ class Rejected:
     subject: str = ""
 
 
-def list_dead_letters(ctx: Context, handler_id: int) -> Sequence[Rejected]:
+@dataclass(frozen=True, slots=True)
+class DeadLetters:
+    """The oldest of them, and of all that are known here how many have which reason."""
+
+    listed: Sequence[Rejected]
+    reasons: Sequence[DeadReason]
+
+
+def list_dead_letters(ctx: Context, handler_id: int) -> DeadLetters:
     """The oldest hundred. Asks the broker. Raises NotFound, TryAgain, NeedsPerson."""
+    output = ctx.app_state.output
     with ctx.transaction() as session:
         name = handlers.get(session, handler_id).name
-    letters = ctx.app_state.output.dead(name, _LISTED)
+    letters = output.dead(name, _LISTED)
     with ctx.transaction() as session:
+        reasons = handler_queues.dead_reasons(session, handler_id)
         found = []
         for letter in letters:
             try:
@@ -38,14 +49,36 @@ def list_dead_letters(ctx: Context, handler_id: int) -> Sequence[Rejected]:
                 found.append(Rejected(letter, None))
             else:
                 found.append(Rejected(letter, identifier, subject))
-    return found
+    return DeadLetters(found, reasons)
 
 
-def redrive_dead_letters(ctx: Context, handler_id: int, event_ids: Sequence[str] | None) -> int:
-    """Puts these (None: all) back at the end of the queue; how many. Raises as the list does."""
+def redrive_dead_letters(ctx: Context, handler_id: int, chosen: DeadChoice = ALL_DEAD) -> int:
+    """Puts these back at the end of the queue; how many. Raises as the list does."""
+    return _act(ctx, handler_id, chosen, "put-back")
+
+
+def discard_dead_letters(ctx: Context, handler_id: int, chosen: DeadChoice = ALL_DEAD) -> int:
+    """Removes these for good; how many. Their mails stay, and can be delivered again.
+
+    Raises as the list does.
+    """
+    return _act(ctx, handler_id, chosen, "discarded")
+
+
+def _act(ctx: Context, handler_id: int, chosen: DeadChoice, what: str) -> int:
+    output = ctx.app_state.output
     with ctx.transaction() as session:
         name = handlers.get(session, handler_id).name
-    done = ctx.app_state.output.redrive_dead(name, event_ids)
-    with ctx.transaction() as session:
-        ctx.record(session, "redrive", f"handler/{handler_id}", after={"events": done})
-    return done
+        handler_queues.hold(session, handler_id)
+        if what == "put-back":
+            moved = output.redrive_dead(name, chosen)
+            done = list(moved)
+        else:
+            moved, done = {}, output.discard_dead(name, chosen)
+        left = output.inspect(name).dead
+        handler_queues.end_dead(session, handler_id, done, what, left=left)
+        handler_queues.put_back(session, handler_id, moved)
+        after = {"events": len(done), "reason": chosen.reason}
+        verb = "redrive" if what == "put-back" else "discard"
+        ctx.record(session, verb, f"handler/{handler_id}", after=after)
+    return len(done)

@@ -96,20 +96,26 @@ def read_message(ctx: Context, message_id: uuid.UUID, *, original: bool = False)
 
 
 def redeliver_message(
-    ctx: Context, message_id: uuid.UUID, *, handler_ids: Sequence[int] = ()
+    ctx: Context, message_id: uuid.UUID, *, handler_ids: Sequence[int] = (), reason: str = ""
 ) -> None:
     """Publishes a mail again, with the same event id; to all handlers that take it where none is
-    named. A mail that could not be decrypted is tried again first. Raises NotFound."""
+    named. A mail that could not be decrypted is tried again first. The event tells a handler that
+    had it the `reason`. Raises NotFound."""
     with ctx.transaction() as session:
         _check_handlers(ctx, handler_ids)
         detail = messages.get(session, message_id)
         if detail.quarantine:
             raise InvalidInput("This mail is in quarantine.", hint="Re-drive it there.", field="id")
-        outbox.redeliver(session, [message_id], handler_ids)
-        if _is_unopened(detail.message):
+        unopened = _is_unopened(detail.message)
+        why = reason.strip() or _reason(unopened)
+        outbox.redeliver(session, [message_id], handler_ids, reason=why)
+        if unopened:
             outbox.reopen(session, [message_id])
         ctx.record(
-            session, "redeliver", f"message/{message_id}", after={"handlers": list(handler_ids)}
+            session,
+            "redeliver",
+            f"message/{message_id}",
+            after={"handlers": list(handler_ids), "reason": why},
         )
 
 
@@ -118,6 +124,7 @@ def redeliver_messages(
     wanted: MessageFilter,
     *,
     handler_ids: Sequence[int] = (),
+    reason: str = "",
     before: uuid.UUID | None = None,
     most: int = MOST_AT_ONCE,
 ) -> Redelivered:
@@ -137,8 +144,12 @@ def redeliver_messages(
         with ctx.transaction() as session:
             found = messages.search(session, wanted, before=before, limit=limit)
             fitting = [message for message in found if message.state != "quarantined"]
-            outbox.redeliver(session, [m.id for m in fitting], handler_ids)
-            outbox.reopen(session, [m.id for m in fitting if _is_unopened(m)])
+            for unopened in (False, True):
+                ids = [m.id for m in fitting if _is_unopened(m) is unopened]
+                why = reason.strip() or _reason(unopened)
+                outbox.redeliver(session, ids, handler_ids, reason=why)
+                if unopened:
+                    outbox.reopen(session, ids)
             count += len(fitting)
             if found:
                 before = found[-1].id
@@ -172,6 +183,11 @@ def _check_handlers(ctx: Context, handler_ids: Sequence[int]) -> None:
             raise InvalidInput(
                 f"The handler {known[handler_id].name!r} is disabled.", field="handlers"
             )
+
+
+def _reason(unopened: bool) -> str:
+    """What the event says where nobody gave a reason."""
+    return "opened-again" if unopened else "requested"
 
 
 def _is_unopened(message: LoggedMessage) -> bool:

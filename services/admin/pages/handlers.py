@@ -13,7 +13,7 @@ from services.admin.operations import dead_letters
 from services.admin.operations import handlers as operations
 from services.admin.operations import rules as rule_operations
 from services.admin.operations.connections import Seen
-from services.admin.operations.dead_letters import Rejected
+from services.admin.operations.dead_letters import DeadLetters
 from services.admin.operations.handlers import HandlerSeen
 from services.admin.pages.posted import Form, Posted, Values
 from services.admin.pages.rendering import go, render
@@ -23,6 +23,7 @@ from services.admin.pages.wording import counted
 from services.admin.people.authorization import LOOK, OPERATE
 from shared.errors import Conflict, InvalidInput, NameTaken, NeedsPerson, PosthouseError, TryAgain
 from shared.handlers import ALL
+from shared.queueing.output import DeadChoice
 
 router = APIRouter(prefix="/handlers")
 _LISTED = 500
@@ -117,11 +118,11 @@ def delete(request: Request, handler_id: int, form: Form) -> Response:
 
 
 @router.get("/{handler_id:int}/rejected", dependencies=[LOOK])
-def rejected(request: Request, handler_id: int) -> Response:
+def rejected(request: Request, handler_id: int, event: str = "") -> Response:
     """What the program rejected, asked of the broker: the one page of a handler that waits."""
     ctx = context_of(request)
     seen = operations.get_handler(ctx, handler_id)
-    found: Sequence[Rejected] = ()
+    found = DeadLetters((), ())
     error = None
     try:
         found = dead_letters.list_dead_letters(ctx, handler_id)
@@ -132,19 +133,28 @@ def rejected(request: Request, handler_id: int) -> Response:
         "handlers/rejected.html",
         503 if error else 200,
         seen=seen,
-        found=found,
+        found=found.listed,
+        reasons=found.reasons,
+        marked=event,
         error=error,
     )
 
 
 @router.post("/{handler_id:int}/rejected", dependencies=[OPERATE])
-def redrive(request: Request, handler_id: int, form: Form) -> Response:
-    ids = None if form.flag("all") else form.many("id")
+def settle_dead(request: Request, handler_id: int, form: Form) -> Response:
+    """Puts back, or discards, the ticked ones, all, or those with one reason."""
+    what, _, which = form.text("do").partition("-")
     back = f"/handlers/{handler_id}/rejected"
+    ids = form.many("id") if which == "ticked" else None
     if ids == []:
         return go(back, "Tick the mails first.", "warn")
+    chosen = DeadChoice(ids, form.raw("reason") if which == "reason" else None)
+    ctx = context_of(request)
     try:
-        done = dead_letters.redrive_dead_letters(context_of(request), handler_id, ids)
+        if what == "discard":
+            done = dead_letters.discard_dead_letters(ctx, handler_id, chosen)
+            return go(back, f"{counted(done, 'dead letter is', 'dead letters are')} discarded.")
+        done = dead_letters.redrive_dead_letters(ctx, handler_id, chosen)
     except (TryAgain, NeedsPerson) as error:
         return go(back, f"{error} {error.hint}".strip(), "bad")
     return go(back, f"{counted(done, 'mail is', 'mails are')} back in the queue.")

@@ -37,7 +37,11 @@ router = APIRouter(prefix="/mails")
 STATES: Final = {
     MessageState.WAITING: "On its way",
     MessageState.RETRYING: "Tried again soon",
-    MessageState.PUBLISHED: "Handed over",
+    MessageState.PUBLISHED: "In a handler's queue",
+    MessageState.IN_HAND: "In a handler's hand",
+    MessageState.ACKNOWLEDGED: "Acknowledged",
+    MessageState.REJECTED: "Rejected",
+    MessageState.DEAD_LETTER: "Dead letter",
     MessageState.QUARANTINED: "In quarantine",
     MessageState.DROPPED: "Given up",
     MessageState.UNWANTED: "No handler wants it",
@@ -211,10 +215,15 @@ def part(request: Request, message_id: uuid.UUID, path: str) -> Response:
 def redeliver(request: Request, message_id: uuid.UUID, form: Form) -> Response:
     ids = form.ids("handler")
     try:
-        operations.redeliver_message(context_of(request), message_id, handler_ids=ids)
+        operations.redeliver_message(
+            context_of(request), message_id, handler_ids=ids, reason=form.text("reason")[:200]
+        )
     except InvalidInput as error:
         return go(f"/mails/{message_id}", f"{error} {error.hint}".strip(), "bad")
-    return go(f"/mails/{message_id}", "The mail is on its way again, with the same event id.")
+    return go(
+        f"/mails/{message_id}",
+        "The mail is on its way again, with the same event id.",
+    )
 
 
 def _filter(ctx: Context, query: Mapping[str, str]) -> tuple[MessageFilter, str]:

@@ -5,6 +5,7 @@ import { sendForm } from "./fetching.js";
 export function attach(root, enliven) {
   for (const box of root.querySelectorAll("[data-focus]")) box.focus();
   for (const form of root.querySelectorAll("form[data-confirm]")) askFirst(form);
+  for (const button of root.querySelectorAll("button[data-confirm]")) askBefore(button);
   for (const button of root.querySelectorAll("[data-copy]")) offerCopy(button);
   for (const form of root.querySelectorAll("form[data-mode-form]")) followMode(form);
   for (const button of root.querySelectorAll("button[data-into]")) showAnswer(button, enliven);
@@ -17,6 +18,13 @@ export function attach(root, enliven) {
 function askFirst(form) {
   form.addEventListener("submit", (event) => {
     if (!confirm(form.dataset.confirm)) event.preventDefault();
+  });
+}
+
+// One of several buttons of a form that asks first.
+function askBefore(button) {
+  button.addEventListener("click", (event) => {
+    if (!confirm(button.dataset.confirm)) event.preventDefault();
   });
 }
 

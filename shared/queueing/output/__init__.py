@@ -3,6 +3,8 @@
 from shared.queueing.connect import scheme_of
 from shared.queueing.output.accounts import BrokerAccount
 from shared.queueing.output.base import (
+    ALL_DEAD,
+    DeadChoice,
     DeadLetter,
     NotTaken,
     Output,
@@ -12,7 +14,9 @@ from shared.queueing.output.base import (
 )
 
 __all__ = [
+    "ALL_DEAD",
     "BrokerAccount",
+    "DeadChoice",
     "DeadLetter",
     "NotTaken",
     "Output",

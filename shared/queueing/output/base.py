@@ -10,8 +10,9 @@ import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import NamedTuple, Protocol
+from typing import Final, NamedTuple, Protocol
 
+from posthouse.consumer import GIVEN_UP
 from shared.errors import InvalidInput, NeedsPerson, PosthouseError, TryAgain
 from shared.queueing.output.accounts import BrokerAccount
 
@@ -48,6 +49,31 @@ class Publication(NamedTuple):
     signature: str = ""
 
 
+#: How many events in hand are told of one by one.
+IN_HAND_LISTED: Final = 100
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QueueConsumer:
+    """A program at the queue. `in_hand`: events that it holds; `idle_s`: since its last sign of
+    life. None where the broker does not tell."""
+
+    name: str
+    in_hand: int | None
+    idle_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InHand:
+    """An event that a consumer took and did not acknowledge. `deliveries`: how often it was given;
+    `idle_s`: since then, or since the consumer said that it is at work on it."""
+
+    position: str
+    consumer: str
+    idle_s: float
+    deliveries: int
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QueueState:
     """What a handler's queue looks like now; the facts from which the watermark is decided.
@@ -76,6 +102,14 @@ class QueueState:
     last_position: str = ""
     #: RabbitMQ: None while it is not drained.
     acknowledged_before: datetime | None = None
+    #: Who reads it, as far as the broker tells; None where it does not tell.
+    consumers: tuple[QueueConsumer, ...] | None = None
+    #: What is in hand, the oldest first, at most IN_HAND_LISTED. Only Redis tells.
+    in_hand: tuple[InHand, ...] = ()
+    #: Redis, where `in_hand` is all there is: up to here everything else is acknowledged.
+    read_position: str = ""
+    #: A number that rises with each acknowledgement; None where the broker does not count them.
+    acknowledgements: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,6 +121,27 @@ class DeadLetter:
     died_at: datetime | None
     deliveries: int
     size: int
+
+    @property
+    def given_up(self) -> bool:
+        """Nobody rejected it: it was given too often. `delivery_limit`: RabbitMQ's own word."""
+        return self.reason == "delivery_limit" or self.reason.startswith(GIVEN_UP)
+
+
+@dataclass(frozen=True, slots=True)
+class DeadChoice:
+    """Which dead letters: of these events, and of those the ones with this reason; None: all."""
+
+    event_ids: Collection[str] | None = None
+    reason: str | None = None
+
+    def holds(self, event_id: str, reason: str) -> bool:
+        return (self.event_ids is None or event_id in self.event_ids) and (
+            self.reason is None or reason == self.reason
+        )
+
+
+ALL_DEAD: Final = DeadChoice()
 
 
 class Output(Protocol):
@@ -134,8 +189,12 @@ class Output(Protocol):
         """Dead letters, oldest first."""
         ...
 
-    def redrive_dead(self, handler: str, event_ids: Collection[str] | None = None) -> int:
-        """Puts dead letters (None: all) back at the end of the queue; how many."""
+    def redrive_dead(self, handler: str, chosen: DeadChoice = ALL_DEAD) -> dict[str, str]:
+        """Puts dead letters back at the end of the queue: the position there of each event."""
+        ...
+
+    def discard_dead(self, handler: str, chosen: DeadChoice = ALL_DEAD) -> list[str]:
+        """Removes dead letters for good; the ids of their events."""
         ...
 
     def make_account(self, handler: str, password: str) -> BrokerAccount:

@@ -30,10 +30,13 @@ from shared.queueing.output.accounts import (
     remove_rabbitmq_account,
 )
 from shared.queueing.output.base import (
+    ALL_DEAD,
     CONTENT_TYPE,
+    DeadChoice,
     DeadLetter,
     NotTaken,
     Publication,
+    QueueConsumer,
     QueueLost,
     QueueState,
     checked_name,
@@ -151,7 +154,8 @@ class RabbitmqOutput:
         dead_letters = dead.messages if dead else 0
         if queue is None or marker is None or not (sound and marker.messages):
             return QueueState(exists=False, dead=dead_letters)
-        handled = self._handled(handler)
+        figures = self._figures(handler)
+        handled = figures and figures.handled
         drained = not queue.messages and not handled
         if handled is None:
             vouched = asked_at - CONSUMER_TIMEOUT * (DELIVERY_LIMIT + 1)
@@ -163,6 +167,8 @@ class RabbitmqOutput:
             dead=dead_letters,
             drained=drained,
             acknowledged_before=vouched if drained else None,
+            consumers=figures and figures.consumers,
+            acknowledgements=figures and figures.acknowledgements,
         )
 
     def missing(self, handler: str, positions: Collection[str]) -> set[str]:
@@ -193,12 +199,11 @@ class RabbitmqOutput:
             )
         return found
 
-    def redrive_dead(self, handler: str, event_ids: Collection[str] | None = None) -> int:
-        wanted = None if event_ids is None else set(event_ids)
-        moved = 0
+    def redrive_dead(self, handler: str, chosen: DeadChoice = ALL_DEAD) -> dict[str, str]:
+        moved = {}
         for acknowledge, properties, body in self._dead_messages(handler, None):
             event_id = _event_id(properties, body)
-            if wanted is not None and event_id not in wanted:
+            if not chosen.holds(event_id, _death(properties)[1]):
                 continue
             # As it was signed: signing it here would vouch for whatever somebody put there.
             signature = str((properties.headers or {}).get(HEADER) or "")
@@ -206,8 +211,17 @@ class RabbitmqOutput:
             if isinstance(result, PosthouseError):
                 raise result
             acknowledge()
-            moved += 1
+            moved[event_id] = result
         return moved
+
+    def discard_dead(self, handler: str, chosen: DeadChoice = ALL_DEAD) -> list[str]:
+        gone = []
+        for acknowledge, properties, body in self._dead_messages(handler, None):
+            event_id = _event_id(properties, body)
+            if chosen.holds(event_id, _death(properties)[1]):
+                acknowledge()
+                gone.append(event_id)
+        return gone
 
     def make_account(self, handler: str, password: str) -> BrokerAccount:
         return make_rabbitmq_account(
@@ -262,8 +276,8 @@ class RabbitmqOutput:
         except (pika.exceptions.AMQPError, OSError) as error:
             raise translated(error, self._url) from error
 
-    def _handled(self, handler: str) -> int | None:
-        """Messages that consumers hold, from the management plugin; None where it is not asked."""
+    def _figures(self, handler: str) -> _Figures | None:
+        """What consumers hold, from the management plugin; None where it is not asked."""
         if not self._management_url:
             return None
         parts = urlsplit(self._management_url)
@@ -277,9 +291,8 @@ class RabbitmqOutput:
                 timeout=5,
             )
             answer.raise_for_status()
-            figures = answer.json()
-            return int(figures["messages_unacknowledged"])
-        except (httpx.HTTPError, KeyError, ValueError):
+            return _read_figures(answer.json())
+        except (httpx.HTTPError, KeyError, ValueError, TypeError):
             return None
 
     def _dead_messages(self, handler: str, limit: int | None) -> Iterator[tuple[Any, Any, bytes]]:
@@ -295,6 +308,30 @@ class RabbitmqOutput:
                     return
                 tag = method.delivery_tag
                 yield (lambda tag=tag: channel.basic_ack(tag)), properties, body
+
+
+class _Figures(NamedTuple):
+    handled: int
+    consumers: tuple[QueueConsumer, ...]
+    acknowledgements: int | None
+
+
+def _read_figures(figures: dict[str, Any]) -> _Figures:
+    """Of one queue, as the management plugin describes it."""
+    consumers = [
+        QueueConsumer(
+            name=str(
+                (one.get("channel_details") or {}).get("connection_name") or one["consumer_tag"]
+            ),
+            in_hand=None,
+        )
+        for one in figures.get("consumer_details") or ()
+    ]
+    held = int(figures["messages_unacknowledged"])
+    if len(consumers) == 1:
+        consumers = [QueueConsumer(name=consumers[0].name, in_hand=held)]
+    acknowledged = (figures.get("message_stats") or {}).get("ack")
+    return _Figures(held, tuple(consumers), None if acknowledged is None else int(acknowledged))
 
 
 class _Counts(NamedTuple):

@@ -24,8 +24,13 @@ from shared.queueing.output.accounts import (
     remove_redis_account,
 )
 from shared.queueing.output.base import (
+    ALL_DEAD,
+    IN_HAND_LISTED,
+    DeadChoice,
     DeadLetter,
+    InHand,
     Publication,
+    QueueConsumer,
     QueueLost,
     QueueState,
     checked_name,
@@ -115,8 +120,13 @@ class RedisOutput:
             pipeline.execute_command("XLEN", dead_key(handler))
             pipeline.execute_command("GET", _generation_key(handler))
             pipeline.execute_command("INFO", "server")
-            stream, groups, pending, dead, generation, info = pipeline.execute(raise_on_error=False)
-            for answer in (stream, groups, pending, dead, generation, info):
+            pipeline.execute_command("XINFO CONSUMERS", key, GROUP)
+            pipeline.execute_command(
+                "XPENDING", key, GROUP, "-", "+", IN_HAND_LISTED, parse_detail=True
+            )
+            answers = pipeline.execute(raise_on_error=False)
+            stream, groups, pending, dead, generation, info, consumers, held = answers
+            for answer in answers:
                 if isinstance(answer, Exception) and not _is_absent(answer):
                     raise answer
             facts: dict[str, Any] = {
@@ -129,6 +139,7 @@ class RedisOutput:
             ) else None  # fmt: skip
             if isinstance(stream, Exception) or group is None:
                 return QueueState(exists=False, **facts)
+            facts |= _at_work(group, pending, consumers, held)
             return self._state(key, stream, group, pending, facts)
 
     def missing(self, handler: str, positions: Collection[str]) -> set[str]:
@@ -166,24 +177,38 @@ class RedisOutput:
             for position, fields in entries
         ]
 
-    def redrive_dead(self, handler: str, event_ids: Collection[str] | None = None) -> int:
-        key, wanted = dead_key(handler), None if event_ids is None else set(event_ids)
-        moved = 0
+    def redrive_dead(self, handler: str, chosen: DeadChoice = ALL_DEAD) -> dict[str, str]:
+        moved = {}
         with _border(self._url):
-            last = self._client.xrevrange(key, count=1)
-            for position, fields in self._entries(key, last[0][0] if last else b"0"):
-                event = fields.get(FIELD, b"")
-                event_id = _event_id(event)
-                if wanted is not None and event_id not in wanted:
-                    continue
+            for position, event_id, fields in self._chosen_dead(handler, chosen):
                 # As it was signed: signing it here would vouch for whatever somebody put there.
                 signature = fields.get(SIGNATURE, b"").decode(errors="replace")
+                event = fields.get(FIELD, b"")
                 result = self.publish([Publication(handler, event, event_id, signature)])[0]
                 if isinstance(result, PosthouseError):
                     raise result
-                self._client.xdel(key, position)
-                moved += 1
+                self._client.xdel(dead_key(handler), position)
+                moved[event_id] = result
         return moved
+
+    def discard_dead(self, handler: str, chosen: DeadChoice = ALL_DEAD) -> list[str]:
+        gone = []
+        with _border(self._url):
+            for position, event_id, _ in self._chosen_dead(handler, chosen):
+                self._client.xdel(dead_key(handler), position)
+                gone.append(event_id)
+        return gone
+
+    def _chosen_dead(
+        self, handler: str, chosen: DeadChoice
+    ) -> Iterator[tuple[bytes, str, dict[bytes, bytes]]]:
+        """Those that are there now, and none that come meanwhile."""
+        key = dead_key(handler)
+        last = self._client.xrevrange(key, count=1)
+        for position, fields in self._entries(key, last[0][0] if last else b"0"):
+            event_id = _event_id(fields.get(FIELD, b""))
+            if chosen.holds(event_id, fields.get(b"reason", b"").decode(errors="replace")):
+                yield position, event_id, fields
 
     def make_account(self, handler: str, password: str) -> BrokerAccount:
         with _border(self._url):
@@ -268,6 +293,33 @@ class RedisOutput:
             if len(page) < 50:
                 return
             start = f"({page[-1][0].decode()}"
+
+
+def _at_work(group: dict[str, Any], pending: Any, consumers: Any, held: Any) -> dict[str, Any]:
+    """Who reads the queue, what is in hand, and how many were acknowledged so far."""
+    whole = int(pending["pending"]) <= IN_HAND_LISTED
+    read = group.get("entries-read")  # since Redis 7
+    return {
+        "consumers": tuple(
+            QueueConsumer(
+                name=one["name"].decode(errors="replace"),
+                in_hand=int(one["pending"]),
+                idle_s=one["idle"] / 1000,
+            )
+            for one in consumers
+        ),
+        "in_hand": tuple(
+            InHand(
+                position=one["message_id"].decode(),
+                consumer=one["consumer"].decode(errors="replace"),
+                idle_s=one["time_since_delivered"] / 1000,
+                deliveries=int(one["times_delivered"]),
+            )
+            for one in held
+        ),
+        "read_position": group["last-delivered-id"].decode() if whole else "",
+        "acknowledgements": None if read is None else int(read) - int(pending["pending"]),
+    }
 
 
 class _border:

@@ -44,6 +44,8 @@ WHERE q.id = r.id AND q.raw_key = %(old)s
 -- downloaded again), and so does what their server has still to be told.
 WITH d AS (DELETE FROM delivery WHERE message_id = ANY(%(ids)s)),
      f AS (DELETE FROM filtered WHERE message_id = ANY(%(ids)s)),
+     h AS (DELETE FROM message_history WHERE message_id = ANY(%(ids)s)),
+     l AS (DELETE FROM dead_letter WHERE message_id = ANY(%(ids)s)),
      o AS (DELETE FROM outbox WHERE message_id = ANY(%(ids)s)),
      q AS (DELETE FROM quarantine WHERE id = ANY(%(ids)s))
 DELETE FROM message WHERE id = ANY(%(ids)s)

@@ -36,8 +36,108 @@ SELECT published_at FROM delivery WHERE message_id = %(message_id)s AND handler_
 -- Noted before the queue is created: a queue of another generation is one that was lost.
 UPDATE handler_queue
 SET output = %(output)s, generation = %(generation)s, created_at = now(),
-    incarnation = '', restarted_at = NULL, acknowledged = ''
+    incarnation = '', restarted_at = NULL, acknowledged = '', read_position = '', in_hand = '[]'
 WHERE handler_id = %(id)s;
+
+-- name: observed
+-- What a look told of who reads a queue. An event that stays in a consumer's hand is there since it was
+-- first seen there: its idle time starts anew with each sign of life of the consumer.
+UPDATE handler_queue AS q
+SET consumers = %(consumers)s,
+    in_hand = (
+        SELECT coalesce(jsonb_agg(jsonb_build_object(
+            'position', i.position, 'consumer', i.consumer, 'deliveries', i.deliveries,
+            'since', coalesce(
+                (SELECT one ->> 'since' FROM jsonb_array_elements(q.in_hand) AS one
+                 WHERE one ->> 'position' = i.position AND one ->> 'consumer' = i.consumer),
+                to_jsonb(now() - make_interval(secs => i.idle_s)) #>> '{}')) ORDER BY i.place), '[]')
+        FROM unnest(%(positions)s::text[], %(holders)s::text[], %(idle)s::double precision[],
+                    %(deliveries)s::integer[]) WITH ORDINALITY
+             AS i(position, consumer, idle_s, deliveries, place)),
+    last_acknowledged_at = CASE WHEN q.acknowledgements <> %(acknowledgements)s::bigint
+                                  OR q.acknowledgements IS NULL AND q.checked_at IS NOT NULL
+                                     AND %(acknowledged)s <> '' AND q.acknowledged <> %(acknowledged)s
+                                THEN now() ELSE q.last_acknowledged_at END,
+    acknowledgements = %(acknowledgements)s::bigint, read_position = %(read_position)s
+WHERE q.handler_id = %(id)s;
+
+-- name: dead_to_list
+-- Whether the dead letters are others than those that were listed.
+SELECT dead_listed IS DISTINCT FROM %(dead)s::bigint FROM handler_queue WHERE handler_id = %(id)s;
+
+-- name: dead_listed
+UPDATE handler_queue SET dead_listed = %(dead)s, dead = %(dead)s WHERE handler_id = %(id)s;
+
+-- name: hold
+-- Nobody else looks at the queue meanwhile.
+SELECT FROM handler_queue WHERE handler_id = %(id)s FOR UPDATE;
+
+-- name: new_dead_letters
+-- Each stays on the path of its mail, whatever becomes of it.
+WITH found AS (
+    INSERT INTO dead_letter (handler_id, message_id, died_at, reason, deliveries, given_up)
+    SELECT %(id)s, message_id, died_at, reason, deliveries, given_up
+    FROM unnest(%(messages)s::uuid[], %(died)s::timestamptz[], %(reasons)s::text[],
+                %(deliveries)s::integer[], %(given_up)s::boolean[])
+         AS l(message_id, died_at, reason, deliveries, given_up)
+    WHERE EXISTS (SELECT FROM message WHERE message.id = l.message_id)
+    ON CONFLICT DO NOTHING
+    RETURNING *
+)
+INSERT INTO message_history (message_id, at, what, handler_id, detail)
+SELECT f.message_id,
+       -- RabbitMQ knows whole seconds, and every broker has its own clock.
+       greatest(f.died_at, (SELECT d.published_at + interval '1 microsecond' FROM delivery AS d
+                            WHERE d.message_id = f.message_id AND d.handler_id = f.handler_id)),
+       CASE WHEN f.given_up THEN 'given-up' ELSE 'rejected' END, f.handler_id,
+       jsonb_build_object('reason', f.reason, 'deliveries', f.deliveries)
+FROM found AS f;
+
+-- name: end_dead_letters
+-- `kept`: (message, died_at) that are still there; `ended`: these mails' are not. One of both.
+WITH gone AS (
+    DELETE FROM dead_letter AS d
+    WHERE d.handler_id = %(id)s AND CASE WHEN %(ended)s::uuid[] IS NOT NULL
+        THEN d.message_id = ANY(%(ended)s::uuid[])
+        ELSE NOT EXISTS (
+            SELECT FROM unnest(%(messages)s::uuid[], %(died)s::timestamptz[]) AS l(message_id, died_at)
+            WHERE l.message_id = d.message_id AND l.died_at = d.died_at) END
+    RETURNING d.message_id, d.handler_id, d.reason
+)
+INSERT INTO message_history (message_id, at, what, handler_id, detail)
+SELECT DISTINCT message_id, now(), %(what)s, handler_id, jsonb_build_object('reason', reason)
+FROM gone;
+
+-- name: keep_put_back
+INSERT INTO message_history (message_id, at, what, handler_id, detail)
+SELECT message_id, published_at, 'published', handler_id, jsonb_build_object(
+    'position', position, 'note', note, 'redelivery', redelivery)
+FROM delivery WHERE handler_id = %(id)s AND message_id = ANY(%(messages)s::uuid[]);
+
+-- name: put_back
+UPDATE delivery AS d
+SET published_at = clock_timestamp(), position = p.position, repeats = d.repeats + 1
+FROM unnest(%(messages)s::uuid[], %(positions)s::text[]) AS p(message_id, position)
+WHERE d.handler_id = %(id)s AND d.message_id = p.message_id
+  AND d.message_id = ANY(%(messages)s::uuid[]);
+
+-- name: dead_reasons
+-- How many dead letters have which reason, the most first.
+SELECT reason, count(*), bool_and(given_up) FROM dead_letter WHERE handler_id = %(id)s
+GROUP BY reason ORDER BY 2 DESC, 1 LIMIT %(limit)s;
+
+-- name: oldest_waiting
+-- Of the mails that the queue still has: the oldest. Redis tells by positions; else the last events
+-- that were published are those that wait.
+SELECT d.message_id, m.subject, m.sender, d.published_at, d.position
+FROM delivery AS d LEFT JOIN message AS m ON m.id = d.message_id
+JOIN handler_queue AS q ON q.handler_id = d.handler_id
+WHERE d.handler_id = %(id)s AND d.published_at >= q.watermark - interval '1 day'
+  AND (q.acknowledged = '' OR d.position = ''
+       OR position_order(d.position) > position_order(q.acknowledged))
+ORDER BY d.published_at DESC
+OFFSET greatest(0, (SELECT backlog FROM handler_queue WHERE handler_id = %(id)s) - %(limit)s)
+LIMIT %(limit)s;
 
 -- name: born
 INSERT INTO handler_queue (handler_id) VALUES (%(id)s) ON CONFLICT DO NOTHING;

@@ -60,7 +60,8 @@ WITH told AS MATERIALIZED (
         = (told.connection_id, told.folder, told.uid_validity, told.native_key)
     RETURNING s.message_id
 )
-UPDATE message SET settled_at = now() WHERE id = ANY(ARRAY(SELECT message_id FROM gone));
+UPDATE message SET settled_at = now(), settled_as = %(settled_as)s
+WHERE id = ANY(ARRAY(SELECT message_id FROM gone));
 
 -- name: know_uids
 INSERT INTO known_uid AS k (connection_id, folder, uid_validity, uids)
@@ -204,7 +205,8 @@ WITH gone AS (
       AND uid_validity <> %(uid_validity)s
     RETURNING message_id
 )
-UPDATE message SET settled_at = now() WHERE id = ANY(ARRAY(SELECT message_id FROM gone));
+UPDATE message SET settled_at = now(), settled_as = 'vanished'
+WHERE id = ANY(ARRAY(SELECT message_id FROM gone));
 
 -- name: insert_run
 INSERT INTO fetch_run (id, connection_id, duration_ms, found, downloaded, bytes, error)

@@ -2,7 +2,7 @@
 -- What the list shows of a mail, with its state. Ends before WHERE.
 SELECT m.id, m.connection_id, c.name AS connection, m.folder, m.sequence, m.size, m.message_id,
        m.sender, m.sender_name, m.recipients, m.subject, m.sent_at, m.arrived_at, m.downloaded_at,
-       m.settled_at, m.opened_at, m.published_at, m.security,
+       m.settled_at, m.settled_as, m.opened_at, m.published_at, m.security,
        CASE WHEN m.facts IS NULL OR m.facts ? 'x' THEN '' ELSE m.kind END AS kind,
        CASE WHEN m.facts IS NULL OR m.facts ? 'x' THEN NULL
             ELSE coalesce((m.facts ->> 'n')::integer, 0) END AS attachments,
@@ -15,7 +15,14 @@ SELECT m.id, m.connection_id, c.name AS connection, m.folder, m.sequence, m.size
             WHEN o.message_id IS NOT NULL THEN 'waiting'
             WHEN m.unwanted THEN 'unwanted'
             WHEN m.published_at IS NULL THEN 'dropped'
-            ELSE 'published' END AS state
+            ELSE (
+                SELECT CASE WHEN bool_or(f.fate = 'dead-letter') THEN 'dead-letter'
+                            WHEN bool_or(f.fate = 'in-hand') THEN 'in-hand'
+                            WHEN bool_or(f.fate IN ('waiting', 'unknown')) THEN 'published'
+                            WHEN bool_or(f.fate = 'rejected') THEN 'rejected'
+                            WHEN count(*) = 0 THEN 'published'
+                            ELSE 'acknowledged' END
+                FROM delivery_fate AS f WHERE f.message_id = m.id) END AS state
 FROM message m
 LEFT JOIN connection c ON c.id = m.connection_id
 LEFT JOIN outbox o ON o.message_id = m.id
@@ -49,8 +56,19 @@ WHERE (%(before)s::uuid IS NULL OR m.id < %(before)s)
 -- name: quarantined
   AND q.id IS NOT NULL
 
--- name: published
-  AND m.published_at IS NOT NULL AND o.message_id IS NULL AND q.id IS NULL
+-- name: handed_over
+  AND m.published_at IS NOT NULL AND NOT m.unwanted AND o.message_id IS NULL AND q.id IS NULL
+
+-- name: has_fate
+  AND EXISTS (SELECT FROM delivery_fate f WHERE f.message_id = m.id AND f.fate = ANY(%(fates)s))
+
+-- name: has_no_fate
+  AND NOT EXISTS (SELECT FROM delivery_fate f WHERE f.message_id = m.id AND f.fate = ANY(%(not_fates)s))
+
+-- name: waits
+  AND (EXISTS (SELECT FROM delivery_fate f
+               WHERE f.message_id = m.id AND f.fate IN ('waiting', 'unknown'))
+       OR NOT EXISTS (SELECT FROM delivery d WHERE d.message_id = m.id))
 
 -- name: unwanted
   AND m.unwanted AND o.message_id IS NULL AND q.id IS NULL
@@ -105,9 +123,19 @@ LEFT JOIN quarantine q ON q.id = m.id
 WHERE m.id = %(id)s
 
 -- name: deliveries
-SELECT d.handler_id, coalesce(h.name, '') AS handler, d.published_at, d.position, d.repeats, d.note
+SELECT d.handler_id, coalesce(h.name, '') AS handler, d.published_at, d.position, d.repeats, d.note,
+       d.redelivery, f.fate, q.checked_at,
+       (SELECT one FROM jsonb_array_elements(q.in_hand) AS one
+        WHERE one ->> 'position' = d.position LIMIT 1) AS in_hand
 FROM delivery d LEFT JOIN handler h ON h.id = d.handler_id
+LEFT JOIN handler_queue q ON q.handler_id = d.handler_id
+JOIN delivery_fate f ON f.message_id = d.message_id AND f.handler_id = d.handler_id
 WHERE d.message_id = %(id)s ORDER BY d.published_at
+
+-- name: history
+SELECT y.at, y.what, y.handler_id, coalesce(h.name, '') AS handler, y.detail
+FROM message_history y LEFT JOIN handler h ON h.id = y.handler_id
+WHERE y.message_id = %(id)s ORDER BY y.at
 
 -- name: left_out
 SELECT f.handler_id, coalesce(h.name, '') AS handler, f.decided_at, f.decided_by, f.reason

@@ -32,7 +32,7 @@ WITH mine AS (
         attempts = o.attempts + 1
     FROM mine WHERE o.message_id = mine.message_id
     RETURNING o.message_id, o.attempts, o.initial, o.repeat_handlers, o.missing_since,
-              o.asked_handlers, o.had_handlers, o.chosen, o.doubts
+              o.asked_handlers, o.had_handlers, o.chosen, o.doubts, o.redeliveries
 )
 SELECT m.id, m.connection_id, m.sequence, m.size, m.sha256, m.raw_key, m.raw_offset, m.message_id,
        m.sender, m.recipients, m.cc, m.subject, m.sent_at, m.downloaded_at, m.arrived_at,
@@ -40,7 +40,8 @@ SELECT m.id, m.connection_id, m.sequence, m.size, m.sha256, m.raw_key, m.raw_off
        m.security, m.opened_key, m.opened_offset, m.opened_size, m.opened_sha256, m.correlation_id,
        m.sender_name, m.recipient_names, m.cc_names, m.findings,
        extract(epoch FROM now() - taken.missing_since)::double precision, taken.asked_handlers,
-       taken.had_handlers, taken.chosen, taken.doubts, m.provider_thread, m.labels
+       taken.had_handlers, taken.chosen, taken.doubts, m.provider_thread, m.labels,
+       taken.redeliveries
 FROM taken JOIN message AS m ON m.id = taken.message_id
 WHERE m.id = ANY(%(ids)s::uuid[])
 ORDER BY m.raw_key, m.raw_offset;
@@ -89,7 +90,7 @@ SELECT h.id, h.name, h.all_connections,
 FROM handler AS h WHERE h.enabled ORDER BY h.id;
 
 -- name: delivered
-SELECT message_id, handler_id FROM delivery WHERE message_id = ANY(%(ids)s::uuid[]);
+SELECT message_id, handler_id, redelivery FROM delivery WHERE message_id = ANY(%(ids)s::uuid[]);
 
 -- name: left_out
 -- Which handlers do not get these mails, as was decided before.
@@ -112,21 +113,42 @@ SET decided_at = excluded.decided_at, decided_by = excluded.decided_by, reason =
 
 -- name: forget_left_out
 -- These are to get the mail after all.
-DELETE FROM filtered AS f
-USING unnest(%(ids)s::uuid[], %(handlers)s::bigint[]) AS p(message_id, handler_id)
-WHERE f.message_id = p.message_id AND f.handler_id = p.handler_id
-  AND f.message_id = ANY(%(ids)s::uuid[]);
+WITH gone AS (
+    DELETE FROM filtered AS f
+    USING unnest(%(ids)s::uuid[], %(handlers)s::bigint[]) AS p(message_id, handler_id)
+    WHERE f.message_id = p.message_id AND f.handler_id = p.handler_id
+      AND f.message_id = ANY(%(ids)s::uuid[])
+    RETURNING f.*
+)
+INSERT INTO message_history (message_id, at, what, handler_id, detail)
+SELECT message_id, decided_at, 'filtered', handler_id,
+       jsonb_build_object('by', decided_by, 'reason', reason) FROM gone;
 
 -- name: forget_all_left_out
-DELETE FROM filtered WHERE message_id = ANY(%(ids)s::uuid[]);
+WITH gone AS (DELETE FROM filtered WHERE message_id = ANY(%(ids)s::uuid[]) RETURNING *)
+INSERT INTO message_history (message_id, at, what, handler_id, detail)
+SELECT message_id, decided_at, 'filtered', handler_id,
+       jsonb_build_object('by', decided_by, 'reason', reason) FROM gone;
 
 -- name: record_deliveries
-INSERT INTO delivery AS d (message_id, handler_id, published_at, position, note)
-SELECT message_id, handler_id, now(), position, note
-FROM unnest(%(ids)s::uuid[], %(handlers)s::bigint[], %(positions)s::text[], %(notes)s::text[])
-     AS p(message_id, handler_id, position, note)
+INSERT INTO delivery AS d (message_id, handler_id, published_at, position, note, redelivery)
+SELECT message_id, handler_id, now(), position, note, redelivery
+FROM unnest(%(ids)s::uuid[], %(handlers)s::bigint[], %(positions)s::text[], %(notes)s::text[],
+            %(redeliveries)s::jsonb[])
+     AS p(message_id, handler_id, position, note, redelivery)
 ON CONFLICT (message_id, handler_id) DO UPDATE
-SET published_at = excluded.published_at, position = excluded.position, repeats = d.repeats + 1;
+SET published_at = excluded.published_at, position = excluded.position, repeats = d.repeats + 1,
+    redelivery = excluded.redelivery;
+
+-- name: keep_deliveries
+-- Before they are repeated: the ones that were stay on the path.
+INSERT INTO message_history (message_id, at, what, handler_id, detail)
+SELECT d.message_id, d.published_at, 'published', d.handler_id, jsonb_build_object(
+    'position', d.position, 'note', d.note, 'redelivery', d.redelivery)
+FROM delivery AS d
+JOIN unnest(%(ids)s::uuid[], %(handlers)s::bigint[]) AS p(message_id, handler_id)
+  ON d.message_id = p.message_id AND d.handler_id = p.handler_id
+WHERE d.message_id = ANY(%(ids)s::uuid[]);
 
 -- name: record_outcomes
 UPDATE message AS m
@@ -193,6 +215,21 @@ SET repeat_handlers = ARRAY(SELECT DISTINCT unnest(o.repeat_handlers || excluded
     attempts = o.attempts - CASE WHEN o.claim IS NULL THEN 0 ELSE 1 END
 RETURNING o.message_id;
 
+-- name: number_redelivery
+-- Each asking has a number of its own, by which a handler that had the mail can tell it. After
+-- `redeliver`, which locked the rows of the outbox: those come first everywhere.
+WITH counted AS (
+    UPDATE message SET redeliveries = redeliveries + 1 WHERE id = ANY(%(ids)s::uuid[])
+    RETURNING id, redeliveries
+)
+UPDATE outbox AS o SET redeliveries = o.redeliveries || (
+    SELECT coalesce(jsonb_object_agg(d.handler_id, jsonb_build_object(
+               'count', c.redeliveries, 'time', now(), 'reason', %(reason)s::text)), '{}')
+    FROM delivery AS d
+    WHERE d.message_id = o.message_id AND d.handler_id = ANY(o.repeat_handlers)
+      AND (cardinality(%(handlers)s::bigint[]) = 0 OR d.handler_id = ANY(%(handlers)s::bigint[])))
+FROM counted AS c WHERE o.message_id = c.id;
+
 -- name: reconsider
 -- Lets a handler's rules decide anew about these mails; those of a group, too.
 INSERT INTO outbox AS o (message_id, connection_id, next_attempt_at, initial, asked_handlers)
@@ -206,10 +243,23 @@ SET asked_handlers = ARRAY(SELECT DISTINCT unnest(o.asked_handlers || excluded.a
 RETURNING o.message_id;
 
 -- name: forget_left_out_of
-DELETE FROM filtered WHERE message_id = ANY(%(ids)s::uuid[]) AND handler_id = %(handler_id)s;
+WITH gone AS (
+    DELETE FROM filtered WHERE message_id = ANY(%(ids)s::uuid[]) AND handler_id = %(handler_id)s
+    RETURNING *
+)
+INSERT INTO message_history (message_id, at, what, handler_id, detail)
+SELECT message_id, decided_at, 'filtered', handler_id,
+       jsonb_build_object('by', decided_by, 'reason', reason) FROM gone;
 
 -- name: reopen
--- Opens these mails again (a certificate was attached): their findings are made anew.
+-- Opens these mails again (a certificate was attached): their findings are made anew, and what was
+-- found before stays on the path.
+WITH before AS (
+    INSERT INTO message_history (message_id, at, what, detail)
+    SELECT id, opened_at, 'opened', jsonb_build_object(
+        'status', security -> 'status', 'signature', security -> 'signature')
+    FROM message WHERE id = ANY(%(ids)s::uuid[]) AND opened_at IS NOT NULL
+)
 UPDATE message SET security = NULL, opened_key = NULL, opened_offset = NULL, opened_size = NULL,
     opened_sha256 = NULL, opened_at = NULL, undecrypted = false
 WHERE id = ANY(%(ids)s::uuid[]);

@@ -35,6 +35,15 @@ WHERE q.connection_id = %(connection_id)s AND q.folder = %(folder)s
 -- name: count
 SELECT count(*) FROM quarantine
 
+-- name: keep
+-- That it was here stays on the path of its mail.
+INSERT INTO message_history (message_id, at, what, detail)
+SELECT q.id, q.created_at, 'quarantined', jsonb_build_object('code', q.code, 'reason', q.reason)
+FROM quarantine AS q JOIN message AS m ON m.id = q.id WHERE q.id = %(id)s
+UNION ALL
+SELECT m.id, clock_timestamp(), %(what)s, '{}' FROM message AS m
+WHERE m.id = %(id)s AND EXISTS (SELECT FROM quarantine WHERE quarantine.id = m.id)
+
 -- name: delete
 DELETE FROM quarantine WHERE id = %(id)s
 

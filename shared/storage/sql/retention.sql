@@ -59,6 +59,15 @@ WHERE d.message_id < %(before)s AND NOT EXISTS (SELECT 1 FROM message m WHERE m.
 DELETE FROM filtered_rest f
 WHERE f.message_id < %(before)s AND NOT EXISTS (SELECT 1 FROM message m WHERE m.id = f.message_id)
 
+-- name: drop_history
+DELETE FROM message_history h
+WHERE h.message_id < %(before)s AND NOT EXISTS (SELECT 1 FROM message m WHERE m.id = h.message_id)
+
+-- name: drop_dead_letters
+-- What the broker still has stays there; its mail is gone.
+DELETE FROM dead_letter l
+WHERE l.message_id < %(before)s AND NOT EXISTS (SELECT 1 FROM message m WHERE m.id = l.message_id)
+
 -- name: referenced_objects
 -- Objects that rows older than the dated partitions still point into.
 SELECT raw_key FROM message WHERE id < %(floor)s

@@ -19,7 +19,7 @@ import redis
 
 from posthouse import AccessRefused, Consumer, MailEvent, Reject, Retry, follow
 from posthouse.testing import make_event
-from shared.queueing.output import Output, Publication, open_output
+from shared.queueing.output import DeadChoice, Output, Publication, open_output
 from tests.integration.queueing.conftest import (
     SIGNING_KEY,
     Consumers,
@@ -147,12 +147,35 @@ def test_dead_letters_can_be_looked_at_and_driven_again(
         eventually(lambda: len(output.dead(handler)) == 3)
     eventually(lambda: len(output.dead(handler, limit=2)) == 2)
     broken.clear()
-    assert output.redrive_dead(handler, [events[1].id]) == 1
+    assert list(output.redrive_dead(handler, DeadChoice([events[1].id]))) == [events[1].id]
     eventually(lambda: good == [events[1].id])
     eventually(lambda: output.inspect(handler).dead == 2)
-    assert output.redrive_dead(handler) == 2
+    assert len(output.redrive_dead(handler)) == 2
     eventually(lambda: sorted(good) == sorted(event.id for event in events))
     assert output.inspect(handler).dead == 0
+
+
+def test_dead_letters_can_be_discarded_one_by_reason_and_all(
+    server: Server, output: Output, handler: str, consumers: Consumers
+) -> None:
+    make_queue(output, handler)
+    reasons = ["no customer", "no customer", "a duplicate", "too late", "a duplicate"]
+
+    def handle(event: MailEvent) -> None:
+        raise Reject(event.headers.subject)
+
+    consumers.start(server.url, handler, handle)
+    events = [make_event(subject=reason) for reason in reasons]
+    send(output, handler, *events)
+    eventually(lambda: output.inspect(handler).dead == 5)
+    assert output.discard_dead(handler, DeadChoice([events[3].id])) == [events[3].id]
+    gone = output.discard_dead(handler, DeadChoice(reason="no customer"))
+    assert set(gone) == {events[0].id, events[1].id}
+    eventually(
+        lambda: {one.event_id for one in output.dead(handler)} == {events[2].id, events[4].id}
+    )
+    assert len(output.discard_dead(handler)) == 2
+    eventually(lambda: output.inspect(handler).dead == 0)
 
 
 def test_it_waits_for_a_queue_that_does_not_exist_yet(

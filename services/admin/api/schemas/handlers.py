@@ -143,6 +143,7 @@ class DeadLetterOut(BaseModel):
     died_at: datetime | None
     deliveries: int
     size: int
+    given_up: bool = Field(description="Nobody rejected it: it was given too often")
     message_id: uuid.UUID | None
     subject: str
 
@@ -152,6 +153,9 @@ class DeadLettersIn(BaseModel):
 
     event_ids: list[str] | None = Field(
         default=None, max_length=1000, description="Left out: all of them"
+    )
+    reason: str | None = Field(
+        default=None, max_length=10_000, description="Of these, those with this very reason"
     )
 
 

@@ -30,13 +30,27 @@ class MessageOut(Out):
     arrived_at: datetime | None
     downloaded_at: datetime
     settled_at: datetime | None
+    settled_as: str = Field(
+        description="read, deleted, vanished, or nothing: POP3 marks none; empty: not yet"
+    )
     opened_at: datetime | None
     published_at: datetime | None
     security: dict[str, Any] | None
     kind: str = Field(description="As in `data.mail`; empty as long as it is not known")
     attachments: int | None = Field(description="How many; null as long as it is not known")
     thread: str = Field(description="As in `data.mail`; empty as long as it is not known")
-    state: Literal["waiting", "retrying", "published", "quarantined", "dropped", "unwanted"]
+    state: Literal[
+        "waiting",
+        "retrying",
+        "published",
+        "in-hand",
+        "acknowledged",
+        "rejected",
+        "dead-letter",
+        "quarantined",
+        "dropped",
+        "unwanted",
+    ] = Field(description="From published on, what the handlers did with it when last looked at")
 
 
 class FindingOut(BaseModel):
@@ -47,9 +61,26 @@ class FindingOut(BaseModel):
 
 
 class StopOut(Out):
-    at: datetime
+    at: datetime | None = Field(description="null: what is so now")
     what: Literal[
-        "arrived", "downloaded", "settled", "opened", "filtered", "published", "quarantined"
+        "arrived",
+        "downloaded",
+        "settled",
+        "opened",
+        "filtered",
+        "published",
+        "waiting",
+        "in-hand",
+        "acknowledged",
+        "rejected",
+        "given-up",
+        "dead-letter",
+        "put-back",
+        "discarded",
+        "left-dead-letters",
+        "quarantined",
+        "released",
+        "dropped",
     ]
     text: str
     detail: dict[str, Any]
@@ -62,6 +93,10 @@ class DeliveryOut(Out):
     position: str
     repeats: int
     note: str = Field(description="Why it got the mail in doubt; empty where its rules took it")
+    redelivery: dict[str, Any] | None = Field(description="Where it was asked for once more")
+    fate: Literal["waiting", "in-hand", "acknowledged", "rejected", "dead-letter", "unknown"]
+    checked_at: datetime | None = Field(description="When that was seen")
+    in_hand: dict[str, Any] | None = Field(description="consumer, since, deliveries")
 
 
 class NotForOut(Out):
@@ -132,6 +167,9 @@ class RedeliverIn(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     handlers: list[Id] = Field(default=[], max_length=1000, description="Empty: all that take it")
+    reason: str = Field(
+        default="", max_length=200, description="Told to handlers that had it, in `redelivery`"
+    )
 
 
 class RedeliverManyIn(RedeliverIn):
@@ -140,7 +178,19 @@ class RedeliverManyIn(RedeliverIn):
     q: str = Field(default="", max_length=1000)
     connection: Id | None = None
     state: (
-        Literal["waiting", "retrying", "published", "dropped", "undecrypted", "unwanted"] | None
+        Literal[
+            "waiting",
+            "retrying",
+            "published",
+            "in-hand",
+            "acknowledged",
+            "rejected",
+            "dead-letter",
+            "dropped",
+            "undecrypted",
+            "unwanted",
+        ]
+        | None
     ) = None
     filtered_by: Id | None = Field(default=None, description="A handler that it was not for")
     kind: MailKind | None = None

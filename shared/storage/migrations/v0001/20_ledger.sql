@@ -28,11 +28,13 @@ CREATE TABLE message (
     arrived_at timestamptz,
     downloaded_at timestamptz NOT NULL,
     settled_at timestamptz,
+    settled_as text NOT NULL DEFAULT '', -- read, deleted, vanished, or nothing (POP3 marks none)
     opened_at timestamptz,
     published_at timestamptz,
     security jsonb,
     facts jsonb,                       -- what rules may ask (shared.rules.facts), for dry runs
     kind text NOT NULL DEFAULT 'person', -- what `facts` say, apart: see `undecrypted`
+    redeliveries integer NOT NULL DEFAULT 0, -- how often it was asked for on purpose
     unwanted boolean NOT NULL DEFAULT false, -- the rules of every handler left it out
     -- What `security` says, apart: indexed there, each outcome would have to be written to every index.
     undecrypted boolean NOT NULL DEFAULT false,
@@ -62,6 +64,7 @@ CREATE TABLE delivery (
     position text NOT NULL DEFAULT '', -- stream id on Redis
     repeats integer NOT NULL DEFAULT 0,
     note text NOT NULL DEFAULT '',     -- why it was given in doubt
+    redelivery jsonb,                  -- {count, time, reason}: it was given on purpose once more
     PRIMARY KEY (message_id, handler_id)
 ) PARTITION BY RANGE (message_id);
 CREATE INDEX delivery_handler ON delivery (handler_id, published_at);
@@ -80,6 +83,17 @@ CREATE TABLE filtered (
 CREATE INDEX filtered_handler ON filtered (handler_id, message_id DESC);
 CREATE TABLE filtered_rest PARTITION OF filtered DEFAULT;
 
+-- What was so of a mail and is not any more: deliveries before the last one, openings before the
+-- last one, times in quarantine, what handlers rejected. Few rows; nothing changes them.
+CREATE TABLE message_history (
+    message_id uuid NOT NULL,
+    at timestamptz NOT NULL,
+    what text NOT NULL,                -- a word of shared.storage.history
+    handler_id bigint,
+    detail jsonb NOT NULL DEFAULT '{}'
+);
+CREATE INDEX message_history_message ON message_history (message_id);
+
 -- Mails that are safe here and not yet published to every handler. Narrow, short-lived rows.
 CREATE TABLE outbox (
     message_id uuid PRIMARY KEY,
@@ -95,6 +109,7 @@ CREATE TABLE outbox (
     had_handlers bigint[] NOT NULL DEFAULT '{}', -- these had it under another label
     chosen bigint[],                       -- whom the rules chose: decided before it is published
     doubts jsonb,                          -- {handler: why it gets the mail in doubt}
+    redeliveries jsonb NOT NULL DEFAULT '{}', -- {handler: {count, time, reason}}: asked for on purpose
     missing_since timestamptz,             -- the store did not have its bytes, from then on
     error text
 ) WITH (fillfactor = 60, autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_cost_delay = 0);

@@ -35,8 +35,55 @@ CREATE TABLE handler_queue (
     backlog bigint NOT NULL DEFAULT 0,
     oldest_at timestamptz,
     dead bigint NOT NULL DEFAULT 0,
+    dead_listed bigint,                -- how many there were when they were listed; NULL: list them
+    consumers jsonb,                   -- [{name, in_hand, idle_s}]; NULL: the broker does not tell
+    in_hand jsonb NOT NULL DEFAULT '[]', -- [{position, consumer, since, deliveries}], the oldest
+    read_position text NOT NULL DEFAULT '', -- Redis: up to here all but `in_hand` is acknowledged
+    acknowledgements bigint,           -- as the broker counts them
+    last_acknowledged_at timestamptz,
     checked_at timestamptz
 );
+
+-- The handlers' dead letters, as the broker listed them: it is the truth, these rows make mails be
+-- found by it.
+CREATE TABLE dead_letter (
+    handler_id bigint NOT NULL REFERENCES handler ON DELETE CASCADE,
+    message_id uuid NOT NULL,
+    died_at timestamptz NOT NULL,
+    reason text NOT NULL,
+    deliveries integer NOT NULL,
+    given_up boolean NOT NULL,         -- nobody rejected it: it was given too often
+    PRIMARY KEY (handler_id, message_id, died_at)
+);
+CREATE INDEX dead_letter_message ON dead_letter (message_id);
+
+-- Where Redis compares two positions of a stream.
+CREATE FUNCTION position_order(place text) RETURNS numeric[] LANGUAGE sql IMMUTABLE PARALLEL SAFE
+RETURN string_to_array(place, '-')::numeric[];
+
+-- What became of each delivery, as of the last look at the handler's queue: dead-letter, rejected (it
+-- was a dead letter), in-hand, acknowledged, waiting, or unknown (the handler is gone).
+CREATE VIEW delivery_fate AS
+SELECT d.message_id, d.handler_id,
+    CASE
+        WHEN q.handler_id IS NULL THEN 'unknown'
+        WHEN EXISTS (SELECT FROM dead_letter l
+                     WHERE l.message_id = d.message_id AND l.handler_id = d.handler_id)
+            THEN 'dead-letter'
+        WHEN EXISTS (SELECT FROM message_history h
+                     WHERE h.message_id = d.message_id AND h.handler_id = d.handler_id
+                       AND h.what IN ('discarded', 'left-dead-letters') AND h.at >= d.published_at)
+            THEN 'rejected'
+        WHEN d.published_at < q.watermark THEN 'acknowledged'
+        WHEN d.position = '' THEN 'waiting'
+        WHEN q.acknowledged <> '' AND position_order(d.position) <= position_order(q.acknowledged)
+            THEN 'acknowledged'
+        WHEN EXISTS (SELECT FROM jsonb_array_elements(q.in_hand) AS one
+                     WHERE one ->> 'position' = d.position) THEN 'in-hand'
+        WHEN q.read_position <> '' AND position_order(d.position) <= position_order(q.read_position)
+            THEN 'acknowledged'
+        ELSE 'waiting' END AS fate
+FROM delivery AS d LEFT JOIN handler_queue AS q ON q.handler_id = d.handler_id;
 
 CREATE TABLE webhook (
     id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,

@@ -5,11 +5,13 @@ from __future__ import annotations
 import subprocess
 import sys
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 from posthouse import Consumer, MailEvent, Reject, Retry
+from posthouse.source import Held
 from posthouse.testing import make_event, run_in_memory
 
 
@@ -163,3 +165,60 @@ for url, extra in (("redis://x", "posthouse[redis]"), ("amqp://x", "posthouse[ra
         [sys.executable, "-I", "-S", "-c", script, str(source)], capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr
+
+
+class _Returning:
+    """A broker that gives one event again and again, and counts as RabbitMQ does.
+
+    Before 4.3 it counts whatever comes back, from then on only what failed.
+    """
+
+    longest_delay_s = 0.0
+    keeps_held = False
+
+    def __init__(self, event: MailEvent, *, counts_all: bool) -> None:
+        self._event, self._counts_all = event, counts_all
+        self._deliveries, self._is_here = 0, True
+        self.buried = ""
+
+    def receive(self, room: int, wait_s: float) -> list[Held]:
+        if not (room and self._is_here):
+            return []
+        self._is_here = False
+        return [Held("token", self._event.to_json(), self._deliveries + 1)]
+
+    def again(self, held: Held, *, counts: bool) -> Held | None:
+        self._deliveries += counts or self._counts_all
+        self._is_here = True
+        return None
+
+    def bury(self, held: Held, reason: str) -> None:
+        self.buried = reason
+
+    def acknowledge(self, done: Sequence[Held]) -> None: ...
+    def keep(self, held: Sequence[Held]) -> None: ...
+    def give_back(self, held: Sequence[Held]) -> None: ...
+    def close(self) -> None: ...
+
+
+@pytest.mark.parametrize("counts_all", [True, False])
+def test_not_now_counts_for_nothing_whatever_the_broker_counts(counts_all: bool) -> None:
+    event, tries = make_event(), []
+    source = _Returning(event, counts_all=counts_all)
+    stop = threading.Event()
+
+    def handle(event: MailEvent) -> None:
+        tries.append(event.id)
+        if len(tries) % 10:
+            raise Retry(0.0)
+        if len(tries) == 30:
+            stop.set()
+        raise ValueError("boom")
+
+    consumer = Consumer(
+        "memory://", "test", max_deliveries=3, retry_delay_s=0.0, verify=False, source=source
+    )
+    consumer.run(handle, stop=stop)
+    # Nine times not now for each failure: the third one is the last.
+    assert source.buried.startswith("gave up after 3 deliveries")
+    assert len(tries) == 30

@@ -27,7 +27,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 from itertools import count
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from posthouse.callbacks import Callback, Caller
 from posthouse.event import InvalidEvent, MailEvent
@@ -35,6 +35,7 @@ from posthouse.signing import MAX_AGE_S, Unverified, Verifier
 from posthouse.source import Held, Source, SourceLost, open_source
 
 _log = logging.getLogger("posthouse")
+_T = TypeVar("_T")
 
 #: Seconds that an idle consumer waits at the broker before it looks whether it shall stop.
 _IDLE_WAIT_S = 1.0
@@ -50,8 +51,9 @@ class Retry(Exception):
     """Raise it in a callback: not now, again in `delay_s` seconds. No failure: it does not count
     against `max_deliveries` unless `counts`.
 
-    On RabbitMQ at most 15 minutes, as the broker takes back what is held for longer than 30. It
-    counts one delivery for every ten minutes or more that an event waits, and gives up after 20.
+    On RabbitMQ at most 15 minutes, as the broker takes back what is held for longer than 30.
+    Before its version 4.3 it counts one delivery for every ten minutes or more that an event
+    waits, and one for each consumer that stops meanwhile; it gives up after 20.
     """
 
     def __init__(self, delay_s: float = 30.0, reason: str = "", *, counts: bool = False) -> None:
@@ -133,8 +135,10 @@ class Consumer:
         self._in_hand: set[str] = set()  # ids of the events that callbacks have
         self._parked: dict[str, list[Held]] = {}  # given again by the broker meanwhile
         self._delayed: list[_PutOff] = []
-        #: Deliveries that the broker counted and that were none, by event.
+        #: Deliveries that the broker counted and that were none, by event; and what its count was
+        #: when the event was last given back without a failure.
         self._uncounted: OrderedDict[str, int] = OrderedDict()
+        self._given_back: OrderedDict[str, int] = OrderedDict()
         self._numbers = count()
         self._kept_at = time.monotonic()
         self._away = False
@@ -203,7 +207,7 @@ class Consumer:
         if repeated or (self._seen is not None and event.idempotency_key in self._seen):
             self._source.acknowledge([held])
             return
-        held = replace(held, attempt=max(1, held.attempt - self._uncounted.get(event.id, 0)))
+        held = replace(held, attempt=max(1, held.attempt - self._forgiven(event.id, held.attempt)))
         if held.attempt > self._max_deliveries:
             self._source.bury(held, f"not handled in {self._max_deliveries} deliveries")
             return
@@ -277,13 +281,16 @@ class Consumer:
             if again is not None:
                 self._waiting.append(again)
             elif not put_off.counts:
-                self._forgive(put_off.event_id)
+                counted = put_off.held.attempt + self._uncounted.get(put_off.event_id, 0)
+                _remember(self._given_back, put_off.event_id, counted)
 
-    def _forgive(self, event_id: str) -> None:
-        """The broker counts the next delivery of it, which nothing failed for."""
-        self._uncounted[event_id] = self._uncounted.pop(event_id, 0) + 1
-        while len(self._uncounted) > _REMEMBERED:
-            self._uncounted.popitem(last=False)
+    def _forgiven(self, event_id: str, counted: int) -> int:
+        """How many of the `counted` deliveries were none. Not every broker counts what is given
+        back."""
+        before = self._given_back.pop(event_id, None)
+        if before is not None and counted > before:
+            _remember(self._uncounted, event_id, self._uncounted.pop(event_id, 0) + 1)
+        return self._uncounted.get(event_id, 0)
 
     def _keep(self) -> None:
         """Tells the broker that what is held is alive, so that nobody takes it over."""
@@ -309,9 +316,7 @@ class Consumer:
         if self._seen is not None:
             self._seen.add(event.idempotency_key)
         self._uncounted.pop(event.id, None)
-        self._handled[event.id] = signature
-        while len(self._handled) > _REMEMBERED:
-            self._handled.popitem(last=False)
+        _remember(self._handled, event.id, signature)
 
     def _lost(self, lost: SourceLost) -> None:
         """The broker or the queue is away: what waits here will be given out again."""
@@ -337,6 +342,12 @@ class Consumer:
             _log.warning("stopped without the broker, which will deliver again: %s", lost)
         if self._running:
             _log.warning("%d callbacks did not end in time", len(self._running))
+
+
+def _remember(known: OrderedDict[str, _T], event_id: str, value: _T) -> None:
+    known[event_id] = value
+    while len(known) > _REMEMBERED:
+        known.popitem(last=False)
 
 
 @contextmanager

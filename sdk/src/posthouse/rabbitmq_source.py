@@ -111,7 +111,12 @@ class RabbitmqSource:
             return held
         with self._border():
             if self._current(held):
-                self._channel.basic_nack(held.token[1], requeue=True)
+                # From 4.3 on RabbitMQ counts what is rejected and not what is given back (nack);
+                # before, it counts both.
+                if counts:
+                    self._channel.basic_reject(held.token[1], requeue=True)
+                else:
+                    self._channel.basic_nack(held.token[1], requeue=True)
                 self._unsettled -= 1
         return None
 

@@ -381,7 +381,7 @@ def put_aside(
     row = session.execute(_SQL["take_out"], {"id": message_id, "claim": token}).fetchone()
     if row is None:
         return
-    connection_id, folder, native_key, uid_validity, size, raw_key, raw_offset = row
+    connection_id, folder, native_key, uid_validity, size, raw_key, raw_offset, work = row
     entry = quarantine.NewEntry(
         id=message_id,
         connection_id=connection_id,
@@ -392,6 +392,7 @@ def put_aside(
         reason=reason,
         size=size,
         raw=RawRef(raw_key, raw_offset, size),
+        work=work,
     )
     quarantine.add(session, entry)
 

@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import Any
 
 from psycopg.rows import dict_row
+from psycopg.types.json import Jsonb
 
 from shared.alerts import MailQuarantined
 from shared.errors import NotFound
@@ -48,7 +49,8 @@ class Quarantined:
 class NewEntry:
     """A mail to be put aside. `id` is its message id where it was downloaded.
 
-    `reason` is a sentence for people; `raw` is None where the mail was left on its server.
+    `reason` is a sentence for people; `raw` is None where the mail was left on its server; `work`
+    is its row of the outbox, so that what was decided about it stands when it is driven again.
     """
 
     id: uuid.UUID
@@ -60,6 +62,7 @@ class NewEntry:
     reason: str
     size: int
     raw: RawRef | None = None
+    work: dict[str, Any] | None = None
 
 
 def add(session: Session, entry: NewEntry) -> None:
@@ -80,6 +83,7 @@ def add(session: Session, entry: NewEntry) -> None:
             "size": entry.size,
             "raw_key": entry.raw.key if entry.raw else None,
             "raw_offset": entry.raw.offset if entry.raw else None,
+            "work": None if entry.work is None else Jsonb(entry.work),
         },
     ).fetchone()
     alert = MailQuarantined(
@@ -141,7 +145,7 @@ def count(session: Session) -> int:
 
 
 def publish_anew(session: Session, entry_id: uuid.UUID) -> None:
-    """Sends a downloaded mail on its way again and takes it out of quarantine."""
+    """Sends a downloaded mail on its way again, to those that it was for, and takes it out."""
     session.execute(_SQL["publish_anew"], {"id": entry_id})
     drop(session, entry_id, what="released")
 

@@ -15,7 +15,7 @@ from cli.demo.certificate import DemoCertificate
 from cli.demo.samples import encrypted
 from services.decryptor.decrypting import STEPS_WITH_RULES
 from shared.rules.conditions import FIELDS
-from shared.storage import messages, outbox
+from shared.storage import messages, outbox, quarantine
 from tests.integration.api.conftest import Api
 from tests.integration.test_interruption import lose_queue
 from tests.rig.events import open_queue
@@ -223,6 +223,34 @@ def test_killed_at_any_step_while_the_rules_change_each_mail_has_one_handler_of_
         " SELECT message_id, handler_id FROM filtered"
     )
     assert len(rows) == len(set(rows)) == 3 * len(MAILS)
+
+
+@pytest.mark.promise("R1", "H4")
+def test_what_was_decided_stands_for_a_mail_that_crashed_its_decryptor_into_quarantine(
+    broker_url: str, dovecot: Dovecot, mail_user: str, build_house: Callable[..., House]
+) -> None:
+    """It was published to the first of a group when its decryptor died for the last time."""
+    dovecot.deliver(mail_user, [bytes(letter("hello"))])
+    house = build_house(broker_url, **SETTINGS, decrypt_attempts="1")
+    house.add_handler("first", group="desk", position=1)
+    house.add_handler("second", group="desk", position=2)
+    house.start("scheduler", "fetcher")
+    (victim,) = house.start("decryptor", die_at="published")
+    house.watch(dovecot, mail_user)
+    house.wait(lambda: victim.poll() is not None, "it dies with the event out")
+    house.processes.remove(victim)
+    house.change_handler("first", rules={"reject": [{"subject": "hello"}]})
+    house.hasten()
+    house.start("decryptor")
+    house.wait(lambda: house.count("quarantine") == 1, "it is put aside")
+    ((entry,),) = house.query("SELECT id FROM quarantine")
+    with house.database.transaction() as session:
+        quarantine.publish_anew(session, entry)
+    house.wait_settled(1)
+    house.stop()
+    had = {name: open_queue(broker_url, name).events() for name in ("first", "second")}
+    assert had["second"] == []
+    assert {event["id"] for event in had["first"]} == {str(entry)}
 
 
 @pytest.mark.promise("R3")

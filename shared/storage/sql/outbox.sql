@@ -182,10 +182,11 @@ WHERE id = ANY(ARRAY(SELECT message_id FROM done));
 -- name: take_out
 -- Of a mail that is still ours: what its entry in quarantine needs to know.
 WITH gone AS (
-    DELETE FROM outbox WHERE message_id = %(id)s AND claim = %(claim)s RETURNING message_id
+    DELETE FROM outbox AS o WHERE message_id = %(id)s AND claim = %(claim)s
+    RETURNING message_id, to_jsonb(o) AS work
 )
 SELECT m.connection_id, m.folder, m.native_key, coalesce(m.uid_validity, 0), m.size, m.raw_key,
-       m.raw_offset
+       m.raw_offset, gone.work
 FROM gone JOIN message AS m ON m.id = gone.message_id;
 
 -- name: redeliver

@@ -1,10 +1,11 @@
 -- name: insert
 -- Gives the name of the connection, for the alert.
 INSERT INTO quarantine (id, connection_id, folder, native_key, uid_validity, code, reason, size,
-    raw_key, raw_offset)
+    raw_key, raw_offset, work)
 VALUES (%(id)s, %(connection_id)s, %(folder)s, %(native_key)s, %(uid_validity)s, %(code)s,
-    %(reason)s, %(size)s, %(raw_key)s, %(raw_offset)s)
-ON CONFLICT (id) DO UPDATE SET code = excluded.code, reason = excluded.reason, created_at = now()
+    %(reason)s, %(size)s, %(raw_key)s, %(raw_offset)s, %(work)s)
+ON CONFLICT (id) DO UPDATE SET code = excluded.code, reason = excluded.reason, created_at = now(),
+    work = excluded.work
 RETURNING (SELECT name FROM connection WHERE id = %(connection_id)s);
 
 -- name: entries
@@ -48,7 +49,16 @@ WHERE m.id = %(id)s AND EXISTS (SELECT FROM quarantine WHERE quarantine.id = m.i
 DELETE FROM quarantine WHERE id = %(id)s
 
 -- name: publish_anew
--- Back on its way, as if it had just been downloaded; its findings are made anew.
-INSERT INTO outbox (message_id, connection_id, next_attempt_at)
-SELECT id, connection_id, now() FROM message WHERE id = %(id)s
+-- Back on its way, with all its attempts before it. What was decided stands: whom the rules chose, and
+-- who may have it already.
+INSERT INTO outbox (message_id, connection_id, next_attempt_at, initial, repeat_handlers,
+    asked_handlers, had_handlers, chosen, doubts, redeliveries)
+SELECT m.id, m.connection_id, now(), coalesce(w.initial, true), coalesce(w.repeat_handlers, '{}'),
+       coalesce(w.asked_handlers, '{}'), coalesce(w.had_handlers, '{}'), w.chosen, w.doubts,
+       coalesce(w.redeliveries, '{}')
+FROM message AS m JOIN quarantine AS q ON q.id = m.id
+CROSS JOIN LATERAL jsonb_to_record(coalesce(q.work, '{}')) AS w(
+    initial boolean, repeat_handlers bigint[], asked_handlers bigint[], had_handlers bigint[],
+    chosen bigint[], doubts jsonb, redeliveries jsonb)
+WHERE m.id = %(id)s
 ON CONFLICT (message_id) DO NOTHING

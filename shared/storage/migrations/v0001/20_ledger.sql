@@ -186,6 +186,7 @@ CREATE TABLE quarantine (
     size bigint NOT NULL DEFAULT 0,
     raw_key text,
     raw_offset bigint,
+    work jsonb,                        -- its row of the outbox: for whom it was, who has it
     alerted_at timestamptz,
     created_at timestamptz NOT NULL DEFAULT now()
 );

@@ -28,6 +28,7 @@ _PAGE: Final = 250
 _COUNTING_PAGE: Final = 1000
 #: Known mails beyond those in the folder that may pile up before they are compared with it.
 _FORGET_BEYOND: Final = 5000
+_EARLIEST: Final = datetime(1900, 1, 1, tzinfo=UTC)
 
 
 @dataclass(slots=True)
@@ -82,14 +83,28 @@ def list_unread(
 ) -> Listing:
     """Unread mails, the oldest first. Everything is collected before anything is marked read, as
     pages shift when mails leave the filter."""
-    try:
-        found = _unread(graph, folder, _Found(known, since, limit), sizes=limit != 0)
-    except GraphError as failure:
-        # 21Vianet's cloud was reported not to know extended properties: a size is a hint only.
-        if limit == 0 or failure.status != 400 or "expand" not in failure.words.lower():
-            raise
-        graph.transcript.note("the server does not tell sizes: listing without them")
-        found = _unread(graph, folder, _Found(known, since, limit), sizes=False)
+    sizes, ordered = limit != 0, True
+    while True:
+        try:
+            found = _unread(
+                graph, folder, _Found(known, since, limit), sizes=sizes, ordered=ordered
+            )
+            break
+        except GraphError as failure:
+            if failure.status != 400:
+                raise
+            if sizes and "expand" in failure.words.lower():
+                # 21Vianet's cloud was reported not to know extended properties: sizes are hints.
+                graph.transcript.note("the server does not tell sizes: listing without them")
+                sizes = False
+            elif ordered and failure.code.lower() == "inefficientfilter":
+                # Documented for an order that the filter does not begin with, reported of others.
+                graph.transcript.note("the server does not sort: listing in its own order")
+                ordered = False
+            else:
+                raise
+    if not ordered:
+        found.new.sort(key=_arrival)
     piled_up = known.count() > folder.total + _FORGET_BEYOND and limit != 0
     return Listing(
         new=tuple(found.new),
@@ -104,12 +119,17 @@ def list_unread(
     )
 
 
-def _unread(graph: GraphHttp, folder: GraphFolder, found: _Found, *, sizes: bool) -> _Found:
-    earliest = found.since or datetime(1900, 1, 1, tzinfo=UTC)
-    criteria = f"receivedDateTime ge {_instant(earliest)} and isRead eq false"
-    query = {
-        "$filter": criteria,
-        "$orderby": "receivedDateTime",
+def _unread(
+    graph: GraphHttp, folder: GraphFolder, found: _Found, *, sizes: bool, ordered: bool
+) -> _Found:
+    query = {"$filter": "isRead eq false"}
+    if ordered:
+        since = _instant(found.since or _EARLIEST)
+        query = {
+            "$filter": f"receivedDateTime ge {since} and isRead eq false",
+            "$orderby": "receivedDateTime",
+        }
+    query |= {
         "$select": _COUNTED if found.limit == 0 else _SELECT,
         "$top": str(_COUNTING_PAGE if found.limit == 0 else _PAGE),
     }
@@ -148,8 +168,7 @@ def list_all(
             graph.transcript.note("the delta link is not taken any more: listing everything again")
             link, found = "", _Found(known, since, limit)
             following = _delta(graph, folder, found, "")
-    earliest = datetime(1900, 1, 1, tzinfo=UTC)
-    found.new.sort(key=lambda ref: ref.arrived or earliest)
+    found.new.sort(key=_arrival)
     whole_folder = found.whole and not link and since is None and limit != 0
     return Listing(
         new=tuple(found.new),
@@ -263,6 +282,10 @@ def _left_out(found: _Found, at_most: int) -> int:
     if not found.cut:
         return counted
     return max(1, counted, at_most - found.known_count - len(found.new))
+
+
+def _arrival(ref: MailRef) -> datetime:
+    return ref.arrived or _EARLIEST
 
 
 def _ref(row: Mapping[str, Any]) -> MailRef:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import random
+import ssl
 from concurrent.futures import ThreadPoolExecutor
 
+import httpx
 import pytest
 
 from shared.connections import AfterDownload, Selection
@@ -211,6 +213,41 @@ def test_a_server_that_tells_no_sizes_is_read_without_them(office: Office) -> No
     office.server.extended_properties = False
     mailbox = office.open()
     assert subjects(fetch(mailbox, KnownKeys())) == ["one", "two"]
+
+
+@pytest.mark.promise("M2")
+def test_an_order_that_the_filter_does_not_begin_with_is_refused_as_graph_does(
+    office: Office,
+) -> None:
+    """ "List messages", "Using filter and orderby in the same query"; the listing never asks so."""
+    office.box.deliver([mail("one")])
+    refused = httpx.get(
+        f"{office.server.origin}/v1.0/users/{ALICE}/mailFolders/inbox/messages",
+        params={"$filter": "isRead eq false", "$orderby": "receivedDateTime"},
+        headers={
+            "Authorization": f"Bearer {office.token}",
+            "Prefer": 'IdType="ImmutableId"',
+        },
+        verify=ssl.create_default_context(cadata=office.server.ca),
+    )
+    assert (refused.status_code, refused.json()["error"]["code"]) == (400, "InefficientFilter")
+    mailbox = office.open()
+    assert subjects(fetch(mailbox, KnownKeys())) == ["one"]
+    assert not any("does not sort" in line for line in mailbox.transcript)
+
+
+@pytest.mark.promise("M2")
+def test_a_server_that_does_not_sort_is_read_in_its_own_order(office: Office) -> None:
+    office.box.deliver(mail(f"mail {n}") for n in range(600))
+    office.server.sorts = False
+    mailbox = office.open()
+    mailbox.open("")
+    listing = mailbox.list_new(KnownKeys(), UNREAD)
+    arrived = [ref.arrived for ref in listing.new]
+    assert len(arrived) == 600
+    assert arrived == sorted(arrived, key=str)
+    assert any("does not sort" in line for line in mailbox.transcript)
+    assert len(fetch(mailbox, KnownKeys()).mails) == 600
 
 
 @pytest.mark.promise("M2")

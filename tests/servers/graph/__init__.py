@@ -80,6 +80,8 @@ class GraphServer:
     forget_state_after: int = -1
     #: Whether a message has singleValueExtendedProperties.
     extended_properties: bool = True
+    #: Whether it takes $filter and $orderby together.
+    sorts: bool = True
     duplicate_pages: bool = False
     mailboxes: dict[str, GraphMailbox] = field(default_factory=dict)
     #: Mailboxes that the tenant's application access policy covers; None: there is no policy.
@@ -289,7 +291,7 @@ def without_faults(server: GraphServer) -> Mapping[str, Any]:
     server.throttle_every = server.throttled = server.peak = 0
     server.delay = 0.0
     server.loop_links = server.duplicate_pages = False
-    server.permanent_delete = server.extended_properties = True
+    server.permanent_delete = server.extended_properties = server.sorts = True
     server.forget_state_after = -1
     server.access_policy = None
     return {}

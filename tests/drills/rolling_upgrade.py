@@ -1,6 +1,7 @@
 """Services of another commit are replaced by this version's, on the schema that this one migrated.
 
-Without `FROM=<git ref>` it is the last tag, or the commit before where there is none.
+Without `FROM=<git ref>` it is the last tag. While there is none it is the oldest commit with the
+schema of today, which may be this very one; the drill says what it took.
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ from tests.rig.zygote import Zygote
 
 
 def drill(folder: Path, ref: str = "") -> Outcome:
-    ref = ref or _git("describe", "--tags", "--abbrev=0", check=False) or "HEAD~1"
+    ref, why = (ref, "as asked for") if ref else _default()
+    say(f"from {ref}, {why}: {_distance(ref)} before this one")
     with tempfile.TemporaryDirectory(prefix="posthouse-drill-") as place:
         before = Path(place) / "before"
         before.mkdir()
@@ -45,8 +47,22 @@ def _upgraded(folder: Path, old: Zygote, what: str) -> Outcome:
         return site.outcome()
 
 
+def _default() -> tuple[str, str]:
+    """What is upgraded from, and why."""
+    if tag := _git("describe", "--tags", "--abbrev=0", check=False):
+        return tag, "the last tag"
+    changed = _git("log", "-1", "--format=%h", "--", "shared/storage/migrations")
+    return changed or "HEAD", "as there is no tag: the oldest commit with the schema of today"
+
+
+def _distance(ref: str) -> str:
+    return f"{_git('rev-list', '--count', f'{ref}..HEAD')} commits"
+
+
 def _git(*arguments: str, check: bool = True) -> str:
     done = subprocess.run(
-        ["git", "-C", str(ROOT), *arguments], check=check, capture_output=True, text=True
+        ["git", "-C", str(ROOT), *arguments], check=False, capture_output=True, text=True
     )
+    if check and done.returncode:
+        raise SystemExit(f"git {' '.join(arguments)}: {done.stderr}")
     return done.stdout.strip()

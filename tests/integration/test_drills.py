@@ -11,7 +11,7 @@ import pytest
 from tests.drills.__main__ import NAMES
 from tests.rig.house import ROOT
 
-SHORT = ("rotation", "failover")
+SHORT = ("rotation", "failover", "rolling-upgrade")
 
 
 def hold(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -31,9 +31,19 @@ def hold(*arguments: str) -> subprocess.CompletedProcess[str]:
 def test_a_short_drill_loses_nothing(name: str) -> None:
     held = hold(name)
     assert held.returncode == 0, held.stdout + held.stderr
+    print(held.stdout)  # rolling-upgrade says from what
     last = held.stdout.splitlines()[-1]
     assert last.startswith(f"drill {name}: sent ")
     assert " lost 0 " in last
+
+
+def test_what_an_upgrade_starts_from_can_be_chosen_and_is_told() -> None:
+    """A typing error is no upgrade from something else."""
+    held = hold("rolling-upgrade", "--from", "no-such-version")
+    assert held.returncode != 0
+    assert "no-such-version" in held.stderr
+    assert "Traceback" not in held.stderr
+    assert "lost" not in held.stdout
 
 
 def test_the_page_of_operators_names_every_drill() -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Final
@@ -167,13 +168,21 @@ class Fleet:
 
 
 class FleetCollector(Collector):
-    """Reads the fleet when scraped, at most once in `fresh_seconds`; says nothing if it cannot."""
+    """Reads the fleet when scraped, at most once in `fresh_seconds`; says nothing if it cannot.
 
-    def __init__(self, read: Callable[[], Fleet], fresh_seconds: float = 10.0) -> None:
+    A scrape waits `patience` seconds for Postgres and no longer: a scheduler whose other metrics
+    did not come either would look like one that is gone.
+    """
+
+    def __init__(
+        self, read: Callable[[], Fleet], fresh_seconds: float = 10.0, patience: float = 3.0
+    ) -> None:
         self._read = read
         self._fresh_seconds = fresh_seconds
+        self._patience = patience
         self._lock = threading.Lock()
-        self._fleet: Fleet | None = None
+        self._reader = ThreadPoolExecutor(1, thread_name_prefix="fleet")
+        self._reading: Future[Fleet | None] | None = None
         self._read_at = float("-inf")
 
     def describe(self) -> list[Metric]:
@@ -182,17 +191,28 @@ class FleetCollector(Collector):
 
     def collect(self) -> Iterator[Metric]:
         with self._lock:
-            if time.monotonic() - self._read_at >= self._fresh_seconds:
+            reading = self._reading
+            is_old = time.monotonic() - self._read_at >= self._fresh_seconds
+            if reading is None or (is_old and reading.done()):
                 self._read_at = time.monotonic()
-                try:
-                    self._fleet = self._read()
-                except Exception as error:
-                    # Stale numbers would look like health; their absence is alerted on.
-                    self._fleet = None
-                    log.warning("the state of the fleet could not be read", why=str(error))
-            fleet = self._fleet
+                reading = self._reading = self._reader.submit(self._try)
+        try:
+            fleet = reading.result(self._patience)
+        except TimeoutError:
+            return
         if fleet is not None:
             yield from families(fleet)
+
+    def _try(self) -> Fleet | None:
+        try:
+            return self._read()
+        except Exception as error:
+            # Stale numbers would look like health; their absence is alerted on.
+            log.warning("the state of the fleet could not be read", why=str(error))
+            return None
+
+    def close(self) -> None:
+        self._reader.shutdown(wait=False)
 
 
 @contextmanager
@@ -204,6 +224,7 @@ def fleet_metrics(read: Callable[[], Fleet]) -> Iterator[None]:
         yield
     finally:
         REGISTRY.unregister(collector)
+        collector.close()
 
 
 def families(fleet: Fleet) -> Iterator[Metric]:

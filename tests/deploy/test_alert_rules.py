@@ -5,12 +5,16 @@ from __future__ import annotations
 import ast
 import subprocess
 from collections.abc import Iterable, Iterator
+from typing import Any
+
+import yaml
 
 from shared.queueing.broker import build_broker
 from shared.telemetry import metrics
 from tests.deploy.manifests import ROOT
 
 RULES = "deploy/prometheus/alerts.yaml"
+CASES = "tests/deploy/alert_rules.yaml"
 
 
 def promtool(*arguments: str) -> None:
@@ -25,7 +29,22 @@ def test_the_rules_are_taken() -> None:
 
 
 def test_the_rules_fire_and_do_not_fire() -> None:
-    promtool("test", "rules", "tests/deploy/alert_rules.yaml")
+    promtool("test", "rules", CASES)
+
+
+def test_each_rule_is_seen_to_fire_and_to_be_quiet() -> None:
+    rules = {rule["alert"] for group in read(RULES)["groups"] for rule in group["rules"]}
+    cases = [
+        (case["alertname"], bool(case["exp_alerts"]))
+        for test in read(CASES)["tests"]
+        for case in test["alert_rule_test"]
+    ]
+    assert rules == {name for name, fires in cases if fires}
+    assert rules == {name for name, fires in cases if not fires}
+
+
+def read(path: str) -> Any:
+    return yaml.safe_load((ROOT / path).read_text(encoding="utf-8"))
 
 
 def test_the_first_mail_or_job_put_aside_is_a_rise_already() -> None:
@@ -33,6 +52,7 @@ def test_the_first_mail_or_job_put_aside_is_a_rise_already() -> None:
     assert set(quarantine_codes()) <= counted("posthouse_quarantined", "code")
     build_broker("redis://127.0.0.1:1/0", queues=["decrypt"])
     assert "decrypt" in counted("posthouse_jobs_put_aside", "queue")
+    assert "given-up" in counted("posthouse_alert_deliveries", "outcome")
 
 
 def quarantine_codes() -> Iterator[str]:

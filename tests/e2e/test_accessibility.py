@@ -33,6 +33,9 @@ PATHS = (
     "/audit",
     "/account",
     "/settings",
+    "/documents",
+    "/documents/runbook",
+    "/documents/settings",
     "/nothing-here",
 )
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Iterator
 from datetime import timedelta
 
 import psycopg
 import pytest
-from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client import CollectorRegistry, Gauge, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
 from shared.clock import utc_now
@@ -116,3 +118,26 @@ def test_a_database_that_is_gone_leaves_no_numbers_that_look_like_health() -> No
         raise RuntimeError("Postgres does not answer.")
 
     assert list(FleetCollector(broken).collect()) == []
+
+
+def test_a_scrape_does_not_wait_for_a_database_that_hangs() -> None:
+    """The rest of the scheduler's metrics come all the same, and Postgres is asked once only."""
+    asked, answer = [], threading.Event()
+
+    def hanging() -> Fleet:
+        asked.append(1)
+        answer.wait(60)
+        return Fleet()
+
+    registry = CollectorRegistry()
+    Gauge("other", "What else the process tells.", registry=registry)
+    registry.register(FleetCollector(hanging, patience=0.1))
+    for _ in range(3):
+        told = generate_latest(registry).decode()
+        assert "other" in told
+        assert "posthouse_outbox_messages" not in told
+    answer.set()
+    deadline = time.monotonic() + 30
+    while "posthouse_outbox_messages" not in generate_latest(registry).decode():
+        assert time.monotonic() < deadline
+    assert len(asked) == 1

@@ -15,6 +15,7 @@ from services.admin.pages import (
     connection,
     connections,
     credentials,
+    documents,
     enabling,
     handlers,
     login,
@@ -62,6 +63,7 @@ def build(app_state: PagesState) -> FastAPI:
         credentials,
         people,
         settings,
+        documents,
     ):
         app.include_router(part.router)
     return app

@@ -33,7 +33,7 @@ SAFE_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 
 _LOOPBACK: Final = frozenset({"127.0.0.1", "::1", "localhost"})
 #: Nobody is asked who he is here. What else there is needs a proof of identity, known or not.
-_PUBLIC: Final = re.compile(r"^/(favicon\.ico|static/.*|login(/.*)?)$")
+_PUBLIC: Final = re.compile(r"^/(favicon\.ico|static/.*|documents(/.*)?|login(/.*)?)$")
 
 
 def session_of(request: HTTPConnection) -> SignedIn | None:

@@ -11,14 +11,15 @@ from typing import Annotated, Any, Final
 
 import typer
 
+from shared.connections import FIELDS
 from shared.errors import InvalidInput
 
 Settings = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="FIELD=VALUE", help="Any field of the API; repeat it."),
 ]
-_NUMBERS: Final = frozenset({"port", "interval_minutes", "timeout_ms", "credential_id"})
-_SWITCHES: Final = frozenset({"verify_certificate", "permanent_delete", "push", "enabled"})
+#: The types of fields that are no texts.
+_TYPES: Final = {name: one.kind for name, one in FIELDS.items()}
 
 
 def fields(settings: Sequence[str] | None, base: Path | None = None) -> dict[str, Any]:
@@ -39,15 +40,15 @@ def _value(name: str, text: str, base: Path | None) -> Any:
     if text == "null":
         return None
     try:
-        if name in _NUMBERS:
+        if _TYPES.get(name) is int:
             return int(text)
-        if name == "certificate_ids":
+        if _TYPES.get(name) is tuple:
             return [int(part) for part in text.split(",") if part.strip()]
         if name == "settings":
             return json.loads(text)
     except ValueError:
         raise InvalidInput(f"{text!r} is no value for {name!r}.", field=name) from None
-    if name in _SWITCHES:
+    if _TYPES.get(name) is bool:
         if text.lower() not in ("true", "false"):
             raise InvalidInput(f"{name!r} is true or false.", field=name)
         return text.lower() == "true"

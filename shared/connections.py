@@ -6,16 +6,29 @@ API, the pages, `posthouse apply` and the tests all ask these functions.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
-from pydantic import TypeAdapter
+from pydantic import AfterValidator, Field, TypeAdapter
 
-from shared import fields as typed
+from shared.connection_fields import FolderName, authserv_ids, host_alone, host_and_port, pem
+from shared.described import (
+    LINE,
+    LINES,
+    About,
+    Described,
+    Empty,
+    Id,
+    Ids,
+    Secret,
+    Text,
+    Truth,
+    Whole,
+    fields_of,
+)
 from shared.errors import InvalidInput
 from shared.kinds import KINDS, Feature, Kind
 from shared.kinds import Mode as Mode  # the type of a field, and so is the next
@@ -72,61 +85,6 @@ class Failure:
 _FAILURE: Final = TypeAdapter(Failure)
 
 
-_ALWAYS: Final = frozenset(
-    {
-        "name",
-        "description",
-        "mode",
-        "username",
-        "interval_minutes",
-        "certificate_ids",
-        "after_download",
-        "timeout_ms",
-        "enabled",
-    }
-)
-_OF_FEATURE: Final[Mapping[Feature, frozenset[str]]] = {
-    Feature.SERVER: frozenset(
-        {
-            "host",
-            "port",
-            "security",
-            "password",
-            "client_certificate",
-            "verify_certificate",
-            "ca_certificate",
-            "trusted_servers",
-        }
-    ),
-    Feature.CREDENTIAL: frozenset({"credential_id"}),
-    Feature.FOLDERS: frozenset({"folder", "selection"}),
-    Feature.SHARED: frozenset({"shared_mailbox"}),
-    Feature.CLOUDS: frozenset({"host_override"}),
-    Feature.PUSH: frozenset({"push"}),
-    Feature.PERMANENT_DELETE: frozenset({"permanent_delete"}),
-}
-#: The fields that each mode has a use for; every other field is refused.
-FIELDS_OF: Final[Mapping[Mode, frozenset[str]]] = {
-    mode: _ALWAYS.union(*(_OF_FEATURE[feature] for feature in kind.features))
-    for mode, kind in KINDS.items()
-}
-
-#: A change of one of these asks for the acknowledgement again (row M15).
-ACKNOWLEDGED_FIELDS: Final = frozenset(
-    {
-        "mode",
-        "host",
-        "port",
-        "username",
-        "shared_mailbox",
-        "host_override",
-        "folder",
-        "selection",
-        "after_download",
-    }
-)
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Connection:
     """One mailbox folder to be watched, as the administrator described it.
@@ -138,31 +96,108 @@ class Connection:
     """
 
     id: int = 0
-    name: str
-    description: str = ""
-    mode: Mode
-    host: str = ""
-    port: int = 0
-    security: TransportSecurity = TransportSecurity.TLS
-    verify_certificate: bool = True
-    ca_certificate: str | None = None
-    username: str = ""
+    name: Annotated[str, Field(min_length=1, max_length=200), LINE, About(label="Name")]
+    description: Annotated[str, Field(max_length=2000), LINES, About(label="Description")] = ""
+    mode: Annotated[Mode, About(label="Kind of mailbox", estimates=True)]
+    host: Annotated[
+        str,
+        Field(min_length=1, max_length=253),
+        LINE,
+        AfterValidator(host_alone),
+        About(label="Mail server", feature=Feature.SERVER, estimates=True, unset=True),
+    ] = ""
+    port: Annotated[
+        Annotated[Whole, Field(ge=1, le=65535)],
+        Empty(0, other=(0,)),
+        About(
+            label="Port",
+            help="default by mode and security",
+            feature=Feature.SERVER,
+            estimates=True,
+            unset=True,
+        ),
+    ] = 0
+    security: Annotated[TransportSecurity, About(label="Encryption", feature=Feature.SERVER)] = (
+        TransportSecurity.TLS
+    )
+    verify_certificate: Annotated[
+        Truth, About(label="Do not verify the server's certificate", feature=Feature.SERVER)
+    ] = True
+    ca_certificate: Annotated[
+        Annotated[str, Field(max_length=65_536), LINES, AfterValidator(pem)] | None,
+        Empty(),
+        About(label="Private certificate authority", help="PEM", feature=Feature.SERVER),
+    ] = None
+    username: Annotated[
+        str,
+        Field(min_length=1, max_length=200),
+        LINE,
+        About(label="Username", estimates=True, needed=True),
+    ] = ""
     has_password: bool = False
     has_client_certificate: bool = False
-    credential_id: int | None = None
-    interval_minutes: int = 1
-    folder: str = ""
-    certificate_ids: tuple[int, ...] = ()
-    after_download: AfterDownload = AfterDownload.MARK_READ
-    timeout_ms: int = 10_000
-    selection: Selection = Selection.UNREAD
-    shared_mailbox: str | None = None
-    host_override: str | None = None
-    permanent_delete: bool = False
-    push: bool = False
+    credential_id: Annotated[
+        Id | None,
+        Empty(),
+        About(
+            label="OAuth2 credential",
+            help="with the first of them in place of the password",
+            feature=Feature.CREDENTIAL,
+        ),
+    ] = None
+    interval_minutes: Annotated[
+        Whole,
+        Field(ge=1, le=60),
+        About(label="Look for new mails every", unit="whole minutes"),
+    ] = 1
+    folder: Annotated[
+        str,
+        Field(max_length=1000),
+        Text(strip=False),
+        FolderName(),
+        About(
+            label="Folder",
+            help="Empty: the inbox; / between levels",
+            feature=Feature.FOLDERS,
+            estimates=True,
+        ),
+    ] = ""
+    certificate_ids: Annotated[Ids, About(label="Certificates")] = ()
+    after_download: Annotated[AfterDownload, About(label="After download", estimates=True)] = (
+        AfterDownload.MARK_READ
+    )
+    timeout_ms: Annotated[
+        Whole,
+        Field(ge=1, le=60_000),
+        About(label="Connection timeout", unit="milliseconds"),
+    ] = 10_000
+    selection: Annotated[
+        Selection, About(label="Which mails", feature=Feature.FOLDERS, estimates=True)
+    ] = Selection.UNREAD
+    shared_mailbox: Annotated[
+        Annotated[str, Field(max_length=320), LINE] | None,
+        Empty(),
+        About(label="Address of the shared mailbox", feature=Feature.SHARED, estimates=True),
+    ] = None
+    host_override: Annotated[
+        Annotated[str, Field(max_length=253), LINE, AfterValidator(host_and_port)] | None,
+        Empty(),
+        About(label="Host", feature=Feature.CLOUDS, estimates=True),
+    ] = None
+    permanent_delete: Annotated[Truth, About(feature=Feature.PERMANENT_DELETE)] = False
+    push: Annotated[Truth, About(feature=Feature.PUSH)] = False
     #: Authserv-ids (RFC 8601 section 2.5) in lower case, with spaces between them.
-    trusted_servers: str = ""
-    enabled: bool = False
+    trusted_servers: Annotated[
+        Annotated[str, Field(max_length=2000), LINE, AfterValidator(authserv_ids)],
+        Empty(""),
+        About(
+            label="Trusted servers",
+            help="authserv-ids (RFC 8601) of the servers whose Authentication-Results are "
+            "believed, with spaces or commas between them",
+            feature=Feature.SERVER,
+        ),
+    ] = ""
+    enabled: Annotated[Truth, About(help="Needs acknowledged: true as well")] = False
     created_at: datetime | None = None
     updated_at: datetime | None = None
 
@@ -202,19 +237,6 @@ class Connection:
         return f"{self.mailbox_key()}|{folder}"
 
 
-#: `value` of RFC 8601 section 2.2, as servers write it: a token of RFC 2045.
-_AUTHSERV_ID: Final = re.compile(r"[^\x00-\x20\x7f()<>@,;:\\\"/\[\]?=]{1,253}")
-_MOST_TRUSTED: Final = 20
-_EDITABLE: Final = frozenset(f.name for f in fields(Connection)) - {
-    "id",
-    "has_password",
-    "has_client_certificate",
-    "created_at",
-    "updated_at",
-}
-SECRET_FIELDS: Final = frozenset({"password", "client_certificate"})
-
-
 @dataclass(frozen=True, slots=True)
 class ConnectionEdit:
     """A checked change: the connection as it will be, and the secrets that were given.
@@ -223,8 +245,36 @@ class ConnectionEdit:
     """
 
     connection: Connection
-    password: str | None = field(default=None, repr=False)
-    client_certificate: str | None = field(default=None, repr=False)
+    password: Annotated[
+        Annotated[str, Field(max_length=4096), Secret()] | None,
+        About(label="Password", help="never shown again", feature=Feature.SERVER, secret=True),
+    ] = field(default=None, repr=False)
+    client_certificate: Annotated[
+        Annotated[str, Field(max_length=65_536), Secret(lines=True)] | None,
+        About(
+            label="Client certificate",
+            help="PEM with its private key, or password:base64 of a PFX file; shown in TLS, and "
+            "logged in with (EXTERNAL) where there is no password; never shown again",
+            feature=Feature.SERVER,
+            secret=True,
+        ),
+    ] = field(default=None, repr=False)
+
+
+#: Every field that somebody may give, by name: what it holds, and which kinds have it.
+FIELDS: Final[Mapping[str, Described]] = {**fields_of(Connection), **fields_of(ConnectionEdit)}
+SECRET_FIELDS: Final = frozenset(name for name, one in FIELDS.items() if one.about.secret)
+#: A change of one of these asks for the acknowledgement again (row M15).
+ACKNOWLEDGED_FIELDS: Final = frozenset(n for n, one in FIELDS.items() if one.about.estimates)
+#: The fields that each mode has a use for; every other field is refused.
+FIELDS_OF: Final[Mapping[Mode, frozenset[str]]] = {
+    mode: frozenset(
+        name
+        for name, one in FIELDS.items()
+        if not one.about.feature or one.about.feature in kind.features
+    )
+    for mode, kind in KINDS.items()
+}
 
 
 def edit(current: Connection | None, changes: Mapping[str, Any]) -> ConnectionEdit:
@@ -233,10 +283,10 @@ def edit(current: Connection | None, changes: Mapping[str, Any]) -> ConnectionEd
     Raises InvalidInput naming the first offending field. Fields the mode has no use for are
     refused when given, and fall back to their default when the mode changes.
     """
-    unknown = sorted(set(changes) - _EDITABLE - SECRET_FIELDS)
+    unknown = sorted(set(changes) - set(FIELDS))
     if unknown:
         raise InvalidInput(f"There is no field {unknown[0]!r} in a connection.", field=unknown[0])
-    mode = typed.choice(Mode, changes.get("mode", current.mode if current else None), "mode")
+    mode: Mode = FIELDS["mode"].parse(changes.get("mode", current.mode if current else None))
     allowed = FIELDS_OF[mode]
     for name in changes:
         if name not in allowed and changes[name] not in (None, "", False):
@@ -248,21 +298,19 @@ def edit(current: Connection | None, changes: Mapping[str, Any]) -> ConnectionEd
     values: dict[str, Any] = {"mode": mode}
     for name in sorted(allowed - {"mode"} - SECRET_FIELDS):
         if name in changes:
-            values[name] = _parse(name, changes[name])
+            values[name] = FIELDS[name].parse(changes[name])
         elif current is not None:
             values[name] = getattr(current, name)
     if values.get("name") is None:
         raise InvalidInput("A connection needs a name.", field="name")
-    password = typed.secret("password", changes.get("password"), 4096)
+    password = FIELDS["password"].parse(changes.get("password"))
     if password and values.get("credential_id") is not None:
         raise InvalidInput(
             "A connection logs in with a password or with an OAuth2 credential, not with both.",
             field="credential_id",
             hint="Leave the credential empty to log in with the password.",
         )
-    certificate = typed.secret(
-        "client_certificate", changes.get("client_certificate"), 65_536, lines=True
-    )
+    certificate = FIELDS["client_certificate"].parse(changes.get("client_certificate"))
     if certificate and values.get("credential_id") is not None:
         raise InvalidInput(
             "A connection logs in with a client certificate or with an OAuth2 credential, not with "
@@ -325,97 +373,3 @@ def _complete(draft: Connection) -> Connection:
             hint="Create one under Credentials first, then choose it here.",
         )
     return draft
-
-
-def _parse(name: str, value: Any) -> Any:
-    match name:
-        case "name" | "username":
-            return typed.text(name, value, 1, 200)
-        case "description":
-            return typed.text(name, value, 0, 2000, lines=True)
-        case "host":
-            host = _host(name, typed.text(name, value, 1, 253))
-            if host.count(":") == 1:
-                raise InvalidInput(
-                    "The host holds a port.", field=name, hint="The port has a field of its own."
-                )
-            return host
-        case "port":
-            return typed.whole(name, value, 1, 65535) if value not in (None, "", 0) else 0
-        case "interval_minutes":
-            return typed.whole(name, value, 1, 60, unit="whole minutes")
-        case "timeout_ms":
-            return typed.whole(name, value, 1, 60_000, unit="milliseconds")
-        case "security":
-            return typed.choice(TransportSecurity, value, name)
-        case "after_download":
-            return typed.choice(AfterDownload, value, name)
-        case "selection":
-            return typed.choice(Selection, value, name)
-        case "folder":
-            return _folder(value)
-        case "certificate_ids":
-            return typed.ids(name, value)
-        case "credential_id":
-            return None if value in (None, "") else typed.whole(name, value, 1, 2**63 - 1)
-        case "shared_mailbox":
-            return typed.text(name, "" if value is None else value, 0, 320) or None
-        case "host_override":
-            return _host_and_port(name, "" if value is None else value) or None
-        case "trusted_servers":
-            return _authserv_ids(name, typed.text(name, "" if value is None else value, 0, 2000))
-        case "ca_certificate":
-            text = typed.text(name, "" if value is None else value, 0, 65_536, lines=True)
-            if text and "-----BEGIN CERTIFICATE-----" not in text:
-                raise InvalidInput("The private CA is given as PEM certificates.", field=name)
-            return text or None
-        case _:  # verify_certificate, permanent_delete, push, enabled
-            return typed.truth(name, value)
-
-
-def _authserv_ids(name: str, text: str) -> str:
-    found = list(dict.fromkeys(text.lower().replace(",", " ").split()))
-    odd = next((one for one in found if not _AUTHSERV_ID.fullmatch(one)), None)
-    if odd is not None or len(found) > _MOST_TRUSTED:
-        raise InvalidInput(
-            f"{odd!r} is no authserv-id."
-            if odd is not None
-            else f"At most {_MOST_TRUSTED} servers are trusted.",
-            field=name,
-            hint="It is the first word of the Authentication-Results that your own server writes, "
-            "mostly its name, such as mx.example.org.",
-        )
-    return " ".join(found)
-
-
-def _host(name: str, text: str) -> str:
-    if any(c.isspace() or c in "/@" for c in text):
-        raise InvalidInput("The host is a name or an address, nothing else.", field=name)
-    return text
-
-
-def _host_and_port(name: str, value: Any) -> str:
-    text = _host(name, typed.text(name, value, 0, 253))
-    host, colon, port = text.partition(":")
-    if colon and not (host and port.isascii() and port.isdigit() and 1 <= int(port) <= 65535):
-        raise InvalidInput("The host is a name, with :port where it is not the usual.", field=name)
-    return text
-
-
-def _folder(value: Any) -> str:
-    """Names keep the spaces at their ends. A leading `/` is a folder outside the personal ones."""
-    if isinstance(value, str) and any(ord(c) < 32 or ord(c) == 127 for c in value.strip()):
-        raise InvalidInput(
-            "The folder's name holds a control character, a tab perhaps.",
-            field="folder",
-            hint="Mail servers list such a folder and do not open it: rename it there.",
-        )
-    text = typed.text("folder", "" if value is None else value, 0, 1000, strip=False)
-    if not text.strip():
-        return ""
-    if any(not level for level in text.removeprefix("/").split("/")):
-        raise InvalidInput(
-            "The folder has an empty level: write Main/Sub, without a slash at the end.",
-            field="folder",
-        )
-    return text

@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Set
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    create_model,
+    model_validator,
+)
 
+from shared.connections import Connection
+from shared.described import fields_of, words_of
 from shared.errors import InvalidInput
 
 
@@ -26,6 +37,9 @@ class _Entry(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
     name: Name
+
+
+E = TypeVar("E", bound=_Entry)
 
 
 class CredentialEntry(_Entry):
@@ -64,34 +78,35 @@ class TrustedEntry(_Entry):
     certificate: Annotated[str, Field(min_length=1)]
 
 
+def _with_fields(value: type, *, named: Set[str]) -> Callable[[type[E]], type[E]]:
+    """Adds the described fields of the value; those `named` stand in the file by a name."""
+
+    def decorate(entry: type[E]) -> type[E]:
+        fields: dict[str, Any] = {
+            name: ((str if words_of(one.kind) else one.kind) | None, None)
+            for name, one in fields_of(value).items()
+            if name not in entry.model_fields and name not in named
+        }
+        return create_model(
+            entry.__name__, __base__=entry, __doc__=entry.__doc__, __module__=__name__, **fields
+        )
+
+    return decorate
+
+
+@_with_fields(Connection, named={"credential_id", "certificate_ids"})
 class ConnectionEntry(_Entry):
     """A connection; the fields of the API, but credential and certificates by their names.
 
     Fields that are left out have their default. `enabled` left out leaves it as it is.
     """
 
-    description: str | None = None
     mode: str
-    host: str | None = None
-    port: int | None = None
-    security: str | None = None
-    verify_certificate: bool | None = None
-    ca_certificate: str | None = None
     username: str
     password: Reference | None = None
     client_certificate: Reference | None = None
     credential: str | None = None
-    interval_minutes: int | None = None
-    folder: str | None = None
     certificates: list[str] = []
-    after_download: str | None = None
-    timeout_ms: int | None = None
-    selection: str | None = None
-    shared_mailbox: str | None = None
-    host_override: str | None = None
-    permanent_delete: bool | None = None
-    push: bool | None = None
-    trusted_servers: str | None = None
     enabled: bool | None = None
     acknowledged: bool = False
     start_from: str | None = None
@@ -132,9 +147,6 @@ class Document(BaseModel):
                     raise ValueError(f"{entry.name!r} stands twice among the {kind}")
                 seen.add(folded)
         return self
-
-
-E = TypeVar("E", bound=_Entry)
 
 
 def read(path: Path) -> Document:

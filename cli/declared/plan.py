@@ -22,7 +22,7 @@ from cli.declared.document import (
 from cli.declared.trusted import Trusted
 from cli.given import referred, referred_bytes
 from cli.remote import Api
-from shared.connections import FIELDS_OF, edit
+from shared.connections import FIELDS_OF, SECRET_FIELDS, edit
 from shared.errors import InvalidInput
 from shared.kinds import kind_named
 from shared.rules.ruleset import read_rules
@@ -220,8 +220,7 @@ class Plan:
                 field=error.field,
                 hint=error.hint,
             ) from error
-        secret = {"password", "client_certificate"}
-        fields = FIELDS_OF[checked.mode] - {*secret, "credential_id", "certificate_ids"}
+        fields = FIELDS_OF[checked.mode] - {*SECRET_FIELDS, "credential_id", "certificate_ids"}
         found = {n: v for n, v in dataclasses.asdict(checked).items() if n in fields}
         return {n: str(v) if isinstance(v, str) else v for n, v in found.items()}
 

@@ -13,22 +13,24 @@ from typing import Any, Final, LiteralString
 from psycopg.rows import dict_row
 
 from shared.clock import first_id, utc_now
-from shared.connections import (
-    AfterDownload,
-    Connection,
-    Failure,
-    Health,
-    Mode,
-    Selection,
-    TransportSecurity,
-)
+from shared.connections import Connection, Failure, Health
+from shared.described import fields_of, words_of
 from shared.errors import Conflict, InvalidInput, NotFound
 from shared.storage.conflicts import refused
 from shared.storage.pool import Session
 from shared.storage.queries import Queries
 from shared.storage.searching import Page, contains, folded
 
-_SQL = Queries("connections")
+#: What an administrator gives, each in a column of its name; certificates have a table.
+_COLUMNS: Final = tuple(name for name in fields_of(Connection) if name != "certificate_ids")
+_WORDS: Final = {n: one.kind for n, one in fields_of(Connection).items() if words_of(one.kind)}
+_SQL = Queries(
+    "connections",
+    selected=", ".join(f"c.{name}" for name in _COLUMNS),
+    columns=", ".join(_COLUMNS),
+    values=", ".join(f"%({name})s" for name in _COLUMNS),
+    assigned=", ".join(f"{name} = %({name})s" for name in _COLUMNS),
+)
 _REFERENCES: Final = {
     "credential": ("credential_id", "credential"),
     "certificate_id": ("certificate_ids", "certificate"),
@@ -278,10 +280,8 @@ def _values(connection: Connection) -> dict[str, Any]:
 
 def _connection(row: Mapping[str, Any]) -> Connection:
     values = dict(row)
-    values["mode"] = Mode(row["mode"])
-    values["security"] = TransportSecurity(row["security"])
-    values["after_download"] = AfterDownload(row["after_download"])
-    values["selection"] = Selection(row["selection"])
+    for name, kind in _WORDS.items():
+        values[name] = kind(row[name])
     values["certificate_ids"] = tuple(row["certificate_ids"])
     return Connection(**values)
 

@@ -39,7 +39,7 @@ from shared.storage import (
 )
 from shared.storage.authorisations import Authorisation
 from shared.storage.certificates import Certificate
-from shared.storage.connections import ConnectionStatus
+from shared.storage.connections import ConnectionStatus as ConnectionStatus
 from shared.storage.messages import Day as Day
 from shared.storage.messages import Run
 from shared.storage.pool import Session

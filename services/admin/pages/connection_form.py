@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -14,42 +13,26 @@ from services.admin.operations.credentials import search_credentials
 from services.admin.pages.posted import Posted, Values
 from services.admin.pages.state import context_of
 from shared.clouds import CLOUDS
-from shared.connections import FIELDS_OF, Connection, Mode, TransportSecurity
+from shared.connections import (
+    FIELDS,
+    FIELDS_OF,
+    SECRET_FIELDS,
+    Connection,
+    Mode,
+    TransportSecurity,
+)
 from shared.credentials import Credential, Provider
+from shared.described import words_of
 from shared.errors import InvalidInput
 from shared.kinds import KINDS, Feature, Kind, kind_named, kinds_with
 
-#: What each field is called on the page; errors speak of it by this name.
-LABELS: Final[Mapping[str, str]] = {
-    "name": "Name",
-    "description": "Description",
-    "mode": "Kind of mailbox",
-    "host": "Mail server",
-    "port": "Port",
-    "security": "Encryption",
-    "username": "Username",
-    "password": "Password",
-    "credential_id": "OAuth2 credential",
-    "folder": "Folder",
-    "interval_minutes": "Look for new mails every",
-    "certificate_ids": "Certificates",
-    "after_download": "After download",
-    "timeout_ms": "Connection timeout",
-    "selection": "Which mails",
-    "shared_mailbox": "Address of the shared mailbox",
-    "host_override": "Host",
-    "ca_certificate": "Private certificate authority",
-    "client_certificate": "Client certificate",
-    "trusted_servers": "Trusted servers",
-    "verify_certificate": "Do not verify the server's certificate",
-}
-_NUMBERS: Final = frozenset({"port", "interval_minutes", "timeout_ms", "credential_id"})
-_TEXTS: Final = (
-    frozenset(LABELS)
-    - _NUMBERS
-    - {"certificate_ids", "verify_certificate", "password", "client_certificate"}
-)
-_FLAGS: Final = ("permanent_delete", "push")
+#: Fields by the kind of control that they have; the server's certificate is asked the other way
+#: round, secrets are never shown again, and a connection is enabled elsewhere.
+_ELSEWHERE: Final = SECRET_FIELDS | {"verify_certificate", "enabled", "certificate_ids"}
+_SHOWN: Final = {name: one for name, one in FIELDS.items() if name not in _ELSEWHERE}
+_NUMBERS: Final = frozenset(name for name, one in _SHOWN.items() if one.kind is int)
+_FLAGS: Final = tuple(name for name, one in _SHOWN.items() if one.kind is bool)
+_TEXTS: Final = frozenset(_SHOWN) - _NUMBERS - set(_FLAGS)
 _LISTED_CERTIFICATES: Final = 200
 
 
@@ -77,7 +60,7 @@ def changes_of(form: Posted) -> dict[str, Any]:
     changes: dict[str, Any] = {}
     for name in _TEXTS:
         typed = form.text(name)
-        if name in ("security", "after_download", "selection") and not typed:
+        if words_of(FIELDS[name].kind) and not typed:
             continue
         if name in allowed or typed:
             changes[name] = typed
@@ -86,7 +69,8 @@ def changes_of(form: Posted) -> dict[str, Any]:
         if name in allowed and typed:
             changes[name] = _number(typed)
         elif name in allowed:
-            changes[name] = None if name in ("port", "credential_id") else typed
+            about = FIELDS[name].about
+            changes[name] = None if about.unset or FIELDS[name].default is None else typed
     if not form.flag("shared"):
         changes.pop("shared_mailbox", None)
         if "shared_mailbox" in allowed:
@@ -103,12 +87,11 @@ def changes_of(form: Posted) -> dict[str, Any]:
         if name in allowed:
             changes[name] = form.flag(name)
     changes["certificate_ids"] = form.ids("certificate_ids")
-    if form.raw("password"):
-        changes["password"] = form.raw("password")
-    if form.raw("client_certificate"):
-        changes["client_certificate"] = form.raw("client_certificate")
-    elif form.flag("no_client_certificate"):
-        changes["client_certificate"] = ""
+    for name in SECRET_FIELDS:
+        if form.raw(name):
+            changes[name] = form.raw(name)
+        elif form.flag(f"no_{name}"):
+            changes[name] = ""
     return changes
 
 
@@ -180,8 +163,8 @@ def form_context(request: Request, values: Values) -> dict[str, Any]:
 
 def worded(error: InvalidInput) -> InvalidInput:
     """The error with the field called as on the page."""
-    label = LABELS.get(error.field)
-    if label is None:
+    label = FIELDS[error.field].about.label if error.field in FIELDS else ""
+    if not label:
         return error
     text = str(error).replace(repr(error.field), f"“{label}”")
     return InvalidInput(text, field=error.field, hint=error.hint)

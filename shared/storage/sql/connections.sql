@@ -1,10 +1,6 @@
 -- name: columns
 -- What a Connection is made of. Ends before WHERE.
-SELECT c.id, c.name, c.description, c.mode, c.host, c.port, c.security, c.verify_certificate,
-       c.ca_certificate, c.username, c.has_password, c.has_client_certificate, c.credential_id,
-       c.interval_minutes, c.folder, c.after_download, c.timeout_ms, c.selection,
-       c.shared_mailbox, c.host_override, c.permanent_delete, c.push, c.trusted_servers, c.enabled, c.created_at,
-       c.updated_at,
+SELECT c.id, {selected}, c.has_password, c.has_client_certificate, c.created_at, c.updated_at,
        ARRAY(SELECT cc.certificate_id FROM connection_certificate cc
              WHERE cc.connection_id = c.id ORDER BY cc.certificate_id) AS certificate_ids
 FROM connection c
@@ -19,18 +15,8 @@ WHERE c.id = ANY(%(ids)s) ORDER BY c.id FOR UPDATE OF c
 WHERE c.name_key = %(name_key)s OR lower(c.name) = lower(%(name)s)
 
 -- name: insert
-INSERT INTO connection (
-    name, description, mode, host, port, security, verify_certificate, ca_certificate, username,
-    credential_id, interval_minutes, folder, after_download, timeout_ms, selection,
-    shared_mailbox, host_override, permanent_delete, push, trusted_servers, enabled,
-    name_key, search_text)
-VALUES (
-    %(name)s, %(description)s, %(mode)s, %(host)s, %(port)s, %(security)s,
-    %(verify_certificate)s, %(ca_certificate)s, %(username)s, %(credential_id)s,
-    %(interval_minutes)s, %(folder)s, %(after_download)s, %(timeout_ms)s, %(selection)s,
-    %(shared_mailbox)s, %(host_override)s, %(permanent_delete)s, %(push)s,
-    %(trusted_servers)s, %(enabled)s,
-    %(name_key)s, %(search_text)s)
+INSERT INTO connection ({columns}, name_key, search_text)
+VALUES ({values}, %(name_key)s, %(search_text)s)
 RETURNING id
 
 -- name: insert_state
@@ -39,16 +25,8 @@ INSERT INTO connection_state (connection_id, due_at)
 VALUES (%(id)s, CASE WHEN %(enabled)s THEN now() END)
 
 -- name: update
-UPDATE connection SET
-    name = %(name)s, description = %(description)s, mode = %(mode)s, host = %(host)s,
-    port = %(port)s, security = %(security)s, verify_certificate = %(verify_certificate)s,
-    ca_certificate = %(ca_certificate)s, username = %(username)s,
-    credential_id = %(credential_id)s, interval_minutes = %(interval_minutes)s,
-    folder = %(folder)s, after_download = %(after_download)s, timeout_ms = %(timeout_ms)s,
-    selection = %(selection)s, shared_mailbox = %(shared_mailbox)s,
-    host_override = %(host_override)s, permanent_delete = %(permanent_delete)s, push = %(push)s,
-    trusted_servers = %(trusted_servers)s, enabled = %(enabled)s, name_key = %(name_key)s, search_text = %(search_text)s,
-    updated_at = now()
+UPDATE connection
+SET {assigned}, name_key = %(name_key)s, search_text = %(search_text)s, updated_at = now()
 WHERE id = %(id)s
 
 -- name: delete

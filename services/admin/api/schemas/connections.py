@@ -8,8 +8,10 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from services.admin.api.schemas.parts import HealthWord, Id, NamedOut, Out, Text, described
-from shared.connections import Failure, Mode
+from services.admin.api.schemas.made import giving, showing
+from services.admin.api.schemas.parts import NamedOut, Out, described
+from services.admin.operations.connections import ConnectionStatus
+from shared.connections import Connection, ConnectionEdit, Failure
 
 START_FROM = (
     '"everything" (all new mails), "now" (only mails that arrive from now on), or a date '
@@ -49,45 +51,10 @@ class RevokedOut(BaseModel):
     confirmed: bool = Field(description="Whether the provider confirmed; Microsoft never does")
 
 
+@showing(Connection, ConnectionStatus, without=("skip_existing",))
 class ConnectionOut(BaseModel):
     """A connection with its health. Secrets are never part of it."""
 
-    id: int
-    name: str
-    description: str
-    mode: Mode
-    host: str
-    port: int
-    security: Literal["tls", "starttls", "none"]
-    verify_certificate: bool
-    ca_certificate: str | None
-    username: str
-    has_password: bool
-    has_client_certificate: bool
-    credential_id: int | None
-    interval_minutes: int
-    folder: str
-    certificate_ids: list[int]
-    after_download: Literal["mark-read", "delete"]
-    timeout_ms: int
-    selection: Literal["unread", "all"]
-    shared_mailbox: str | None
-    host_override: str | None
-    permanent_delete: bool
-    push: bool
-    trusted_servers: str
-    enabled: bool
-    health: HealthWord
-    error: Failure | None
-    failures: int
-    next_run_at: datetime | None
-    last_success_at: datetime | None
-    last_run_at: datetime | None
-    last_run_ms: int | None
-    new_today: int
-    start_since: datetime | None
-    created_at: datetime | None
-    updated_at: datetime | None
     warnings: list[WarningOut] | None = None
     handlers: list[NamedOut] | None = None
     certificates: list[CertificateRef] | None = None
@@ -220,6 +187,7 @@ class DayOut(Out):
     failures: int
 
 
+@giving(Connection, ConnectionEdit)
 class ConnectionIn(BaseModel):
     """The fields of a connection. Those that the mode has no use for are refused."""
 
@@ -238,49 +206,6 @@ class ConnectionIn(BaseModel):
             ]
         },
     )
-
-    name: Text = Field(min_length=1, max_length=200)
-    description: str = Field(default="", max_length=2000)
-    mode: Mode
-    host: Text | None = Field(default=None, max_length=253, description="pop3, imap")
-    port: int | None = Field(
-        default=None, ge=1, le=65535, description="pop3, imap; default by mode and security"
-    )
-    security: Literal["tls", "starttls", "none"] = "tls"
-    verify_certificate: bool = True
-    ca_certificate: str | None = Field(default=None, max_length=65_536, description="PEM")
-    username: Text = Field(min_length=1, max_length=200)
-    password: str | None = Field(
-        default=None, max_length=4096, description="pop3, imap; never shown again"
-    )
-    client_certificate: str | None = Field(
-        default=None,
-        max_length=65_536,
-        description="pop3, imap: PEM with its private key, or password:base64 of a PFX file; shown "
-        "in TLS, and logged in with (EXTERNAL) where there is no password; never shown again",
-    )
-    credential_id: Id | None = Field(
-        default=None, description="The OAuth2 modes; `pop3` in place of the password"
-    )
-    interval_minutes: int = Field(default=1, ge=1, le=60)
-    folder: Text = Field(
-        default="", max_length=1000, description="Empty: the inbox; / between levels"
-    )
-    certificate_ids: list[Id] = []
-    after_download: Literal["mark-read", "delete"] = "mark-read"
-    timeout_ms: int = Field(default=10_000, ge=1, le=60_000)
-    selection: Literal["unread", "all"] = "unread"
-    shared_mailbox: Text | None = Field(default=None, max_length=320)
-    host_override: Text | None = Field(default=None, max_length=253)
-    permanent_delete: bool = False
-    push: bool = False
-    trusted_servers: str = Field(
-        default="",
-        max_length=2000,
-        description="pop3, imap: authserv-ids (RFC 8601) of the servers whose "
-        "Authentication-Results are believed, with spaces or commas between them",
-    )
-    enabled: bool = Field(default=False, description="Needs acknowledged: true as well")
 
 
 class ConnectionCreate(ConnectionIn):

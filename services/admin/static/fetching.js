@@ -1,7 +1,8 @@
 // Fetching parts of pages as this browser's session.
 
-/** The part of a page at `address`, or null where the session ended (the page then reloads). */
-export async function part(address, options = {}) {
+/** The part of a page at `address`, or null where the session ended (the page then reloads).
+    With `onlyFine`, an answer that is an error is thrown and not shown. */
+export async function part(address, { onlyFine = false, ...options } = {}) {
   const answer = await fetch(address, {
     ...options,
     headers: { "x-part": "yes", ...(options.headers || {}) },
@@ -11,6 +12,7 @@ export async function part(address, options = {}) {
     location.reload();
     return null;
   }
+  if (onlyFine && !answer.ok) throw new Error(`answered ${answer.status}`);
   return answer.text();
 }
 

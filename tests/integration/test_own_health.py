@@ -134,6 +134,11 @@ def test_a_wrong_password_of_the_broker_in_every_fetcher(
     )
     data = told(house, receiver, "service-failing")
     assert "refuses the user" in data["summary"] and "fetcher" in data["summary"]
+    # Nothing that the scheduler does on time hides that no run succeeds.
+    data = told_after(house, receiver, "connections-overdue")
+    assert mail_user in data["summary"]
+    metric = "posthouse_connections_overdue 1.0"
+    house.wait(lambda: metric in get(metrics, "/metrics").text, "the metric of overdue connections")
     house.wait(
         lambda: (
             'posthouse_service_failing{check="broker",service="fetcher"} 1.0'

@@ -58,7 +58,21 @@ def list_handlers(as_json: AsJson = False) -> None:
 def show(name: Name, as_json: AsJson = False) -> None:
     """Shows one handler, its queue and how to subscribe."""
     with Api.from_environment() as api:
-        _shown(api.named("handlers", name), as_json)
+        found = api.named("handlers", name)
+        work = api.get(f"handlers/{found['id']}/work")
+    if as_json:
+        showing.as_json(found | {"work": work})
+        return
+    _shown(found, as_json)
+    for one in found["queue"]["consumers"] or ():
+        held = "" if one["in_hand"] is None else f", {one['in_hand']} in hand"
+        showing.say(f"consumer {one['name']}{held}")
+    for one in work["in_hand"]:
+        what = one["subject"] or "(no subject)"
+        showing.say(f"in hand of {one['consumer']} since {showing.when(one['since'])}: {what}")
+    for one in work["waiting"]:
+        what = one["subject"] or "(no subject)"
+        showing.say(f"waits since {showing.when(one['published_at'])}: {what}")
 
 
 @app.command()
@@ -294,6 +308,7 @@ def _shown(found: dict[str, Any], as_json: bool) -> None:
             ("to publish", found["waiting"]),
             ("backlog", queue["backlog"]),
             ("oldest", showing.when(queue["oldest_at"])),
+            ("last acknowledged", showing.when(queue["last_acknowledged_at"])),
             ("dead", queue["dead"]),
             ("token", (found["token"], "bold") if found["token"] else None),
             ("signing key", (found["signing_key"], "bold") if found["signing_key"] else None),

@@ -69,8 +69,6 @@ class Observed(Protocol):
     def read_position(self) -> str: ...
     @property
     def acknowledgements(self) -> int | None: ...
-    @property
-    def acknowledged_position(self) -> str: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +87,17 @@ class WaitingMail:
     sender: str | None
     published_at: datetime
     position: str
+
+
+@dataclass(frozen=True, slots=True)
+class HeldMail:
+    """A mail in a consumer's hand; `message_id` is None where its delivery is not recorded yet."""
+
+    message_id: uuid.UUID | None
+    subject: str | None
+    consumer: str
+    since: datetime
+    deliveries: int
 
 
 #: Of a dead letter whose broker does not tell when it died.
@@ -155,7 +164,6 @@ def observed(session: Session, handler_id: int, state: Observed) -> None:
             "deliveries": [one.deliveries for one in state.in_hand],
             "read_position": state.read_position,
             "acknowledgements": state.acknowledgements,
-            "acknowledged": state.acknowledged_position,
         },
     )
 
@@ -227,6 +235,12 @@ def oldest_waiting(session: Session, handler_id: int, limit: int = 5) -> list[Wa
     """The mails that wait longest in a handler's queue, or are in hand, the oldest first."""
     rows = session.execute(_SQL["oldest_waiting"], {"id": handler_id, "limit": limit}).fetchall()
     return [WaitingMail(*row) for row in reversed(rows)]
+
+
+def in_hand(session: Session, handler_id: int, limit: int = 10) -> list[HeldMail]:
+    """What consumers have in hand, the oldest in the queue first."""
+    rows = session.execute(_SQL["in_hand"], {"id": handler_id, "limit": limit})
+    return [HeldMail(*row) for row in rows]
 
 
 def _uuid(text: str) -> uuid.UUID | None:

@@ -27,7 +27,8 @@ class QueueState:
     """A handler's queue when it was last looked at (`checked_at`; None: not yet).
 
     `backlog` counts events that nobody acknowledged, `dead` those that the handler rejected,
-    `oldest_at` is when the oldest of the backlog was published.
+    `oldest_at` is when the oldest of the backlog was published, `last_acknowledged_at` when an
+    acknowledgement was last seen (None: none was, or the broker does not count them).
     """
 
     backlog: int = 0
@@ -36,6 +37,9 @@ class QueueState:
     watermark: datetime | None = None
     checked_at: datetime | None = None
     output: str = ""
+    #: {name, in_hand, idle_s} each; None where the broker does not tell.
+    consumers: Sequence[Mapping[str, Any]] | None = None
+    last_acknowledged_at: datetime | None = None
 
 
 def get(session: Session, handler_id: int, *, lock: bool = False) -> Handler:

@@ -96,6 +96,33 @@ def test_what_a_program_rejected_is_seen_and_put_back(site: Site, page: Page) ->
 
 
 @pytest.mark.promise("H1", "D2")
+def test_a_handler_that_is_stuck_shows_on_what_and_what_waits(site: Site, page: Page) -> None:
+    handler, mark = f"stuck-{uuid.uuid4().hex[:8]}", uuid.uuid4().hex[:10]
+    site.fetch(mail(f"First {mark}", "alice"), handler=handler)
+    page.goto(f"{site.url}/handlers")
+    page.get_by_role("link", name=handler).click()
+    work = page.locator("section").filter(has=page.get_by_role("heading", name="At work"))
+    expect(work).to_contain_text("nobody reads the queue", timeout=30_000)
+    waiting = page.get_by_role("table", name="Waiting longest")
+    expect(waiting.get_by_role("link", name=f"First {mark}")).to_be_visible()
+    go_on = threading.Event()
+
+    def hang(_: MailEvent) -> None:
+        go_on.wait(120)
+
+    with program(site, handler, hang):
+        held = page.get_by_role("table", name="In hand").get_by_role("row", name=f"First {mark}")
+        expect(held).to_be_visible(timeout=30_000)
+        expect(held.locator("time")).to_be_visible()
+        expect(work).to_contain_text("1 mail in hand")
+        expect(work).to_contain_text("none was seen")
+        go_on.set()
+        expect(work).to_have_count(0, timeout=30_000)
+    found = site.api("GET", "/handlers?q=" + handler)["items"][0]["queue"]
+    assert found["last_acknowledged_at"] is not None
+
+
+@pytest.mark.promise("H1", "D2")
 def test_dead_letters_are_discarded_one_by_reason_and_all(site: Site, page: Page) -> None:
     handler, mark = f"discards-{uuid.uuid4().hex[:8]}", uuid.uuid4().hex[:10]
     subjects = ("Spam", "Spam too", "Old", "Late", "Last")

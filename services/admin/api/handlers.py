@@ -9,6 +9,7 @@ from fastapi import APIRouter, Query, Request
 
 from services.admin.api.requests import Ctx, IdInPath, SearchText, beside
 from services.admin.api.schemas.handlers import (
+    AtWorkOut,
     BrokerAccountOut,
     DeadLetterOut,
     DeadLettersIn,
@@ -54,6 +55,13 @@ def create(ctx: Ctx, body: HandlerBody) -> HandlerOut:
 def get(ctx: Ctx, handler_id: IdInPath) -> HandlerOut:
     """One handler with its queue."""
     return shown(handlers.get_handler(ctx, handler_id))
+
+
+@router.get("/{handler_id}/work", dependencies=[LOOK], responses=responses(404))
+def work(ctx: Ctx, handler_id: IdInPath) -> AtWorkOut:
+    """What it has in hand since when, and the oldest mails that it did not acknowledge."""
+    handlers.get_handler(ctx, handler_id)
+    return AtWorkOut.model_validate(handlers.look_at_work(ctx, handler_id))
 
 
 @router.patch("/{handler_id}", dependencies=[OPERATE], responses=responses(404, 409))

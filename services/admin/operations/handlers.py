@@ -14,7 +14,8 @@ from shared.errors import Conflict, InvalidInput, NeedsPerson, TryAgain
 from shared.handlers import Handler, edit
 from shared.queueing.output import BrokerAccount
 from shared.rules.ruleset import Rules
-from shared.storage import connections, handlers, scheduling
+from shared.storage import connections, handler_queues, handlers, scheduling
+from shared.storage.handler_queues import HeldMail, WaitingMail
 from shared.storage.handlers import QueueState
 from shared.storage.pool import Session
 from shared.vault import former_signing_key_place, signing_key_place
@@ -34,6 +35,15 @@ class HandlerSeen:
     signing_key: str | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class AtWork:
+    """Of a handler that does not keep up: the mails in its consumers' hands, and those that were
+    published first and are not acknowledged."""
+
+    in_hand: Sequence[HeldMail]
+    waiting: Sequence[WaitingMail]
+
+
 def search_handlers(ctx: Context, q: str = "") -> Sequence[HandlerSeen]:
     """All whose name or description holds `q`, by name."""
     with ctx.transaction() as session:
@@ -47,6 +57,13 @@ def get_handler(ctx: Context, handler_id: int) -> HandlerSeen:
     """Raises NotFound."""
     with ctx.transaction() as session:
         return _see(session, handler_id)
+
+
+def look_at_work(ctx: Context, handler_id: int) -> AtWork:
+    """What a handler has in hand and what waits longest, when its queue was looked at last."""
+    with ctx.transaction() as session:
+        waiting = handler_queues.oldest_waiting(session, handler_id)
+        return AtWork(handler_queues.in_hand(session, handler_id), waiting)
 
 
 def create_handler(ctx: Context, changes: Mapping[str, Any]) -> HandlerSeen:

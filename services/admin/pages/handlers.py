@@ -58,7 +58,8 @@ def detail(request: Request, handler_id: int) -> Response:
 @router.get("/{handler_id:int}/live", dependencies=[LOOK])
 def live(request: Request, handler_id: int) -> Response:
     seen = operations.get_handler(context_of(request), handler_id)
-    return render(request, "handlers/_state.html", seen=seen)
+    work = operations.look_at_work(context_of(request), handler_id)
+    return render(request, "handlers/_state.html", seen=seen, work=work)
 
 
 @router.get("/{handler_id:int}/edit", dependencies=[OPERATE])
@@ -171,6 +172,7 @@ def _detail(request: Request, seen: HandlerSeen, error: PosthouseError | None = 
         409 if error else 200,
         seen=seen,
         chosen=chosen,
+        work=operations.look_at_work(context_of(request), seen.handler.id),
         group=rule_operations.group_of(context_of(request), seen.handler),
         snippets=snippets(seen, settings_of(request)),
         error=error,

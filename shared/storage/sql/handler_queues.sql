@@ -54,9 +54,7 @@ SET consumers = %(consumers)s,
         FROM unnest(%(positions)s::text[], %(holders)s::text[], %(idle)s::double precision[],
                     %(deliveries)s::integer[]) WITH ORDINALITY
              AS i(position, consumer, idle_s, deliveries, place)),
-    last_acknowledged_at = CASE WHEN q.acknowledgements <> %(acknowledgements)s::bigint
-                                  OR q.acknowledgements IS NULL AND q.checked_at IS NOT NULL
-                                     AND %(acknowledged)s <> '' AND q.acknowledged <> %(acknowledged)s
+    last_acknowledged_at = CASE WHEN q.acknowledgements < %(acknowledgements)s::bigint
                                 THEN now() ELSE q.last_acknowledged_at END,
     acknowledgements = %(acknowledgements)s::bigint, read_position = %(read_position)s
 WHERE q.handler_id = %(id)s;
@@ -138,6 +136,16 @@ WHERE d.handler_id = %(id)s AND d.published_at >= q.watermark - interval '1 day'
 ORDER BY d.published_at DESC
 OFFSET greatest(0, (SELECT backlog FROM handler_queue WHERE handler_id = %(id)s) - %(limit)s)
 LIMIT %(limit)s;
+
+-- name: in_hand
+-- What consumers have in hand, with its mail.
+SELECT d.message_id, m.subject, one ->> 'consumer', (one ->> 'since')::timestamptz,
+       (one ->> 'deliveries')::integer
+FROM handler_queue AS q CROSS JOIN jsonb_array_elements(q.in_hand) WITH ORDINALITY AS e(one, place)
+LEFT JOIN delivery AS d ON d.handler_id = q.handler_id AND d.position = one ->> 'position'
+    AND d.published_at >= q.watermark
+LEFT JOIN message AS m ON m.id = d.message_id
+WHERE q.handler_id = %(id)s ORDER BY e.place LIMIT %(limit)s;
 
 -- name: born
 INSERT INTO handler_queue (handler_id) VALUES (%(id)s) ON CONFLICT DO NOTHING;

@@ -69,7 +69,9 @@ WHERE id = %(id)s
 
 -- name: queues
 -- How each handler's queue looked when it was last checked.
-SELECT handler_id, output, watermark, backlog, oldest_at, dead, checked_at FROM handler_queue
+SELECT handler_id, output, watermark, backlog, oldest_at, dead, checked_at, consumers,
+       last_acknowledged_at
+FROM handler_queue
 WHERE handler_id = ANY(%(ids)s)
 
 -- name: waiting

@@ -17,11 +17,45 @@ from shared.rules.ruleset import MOST_RULES
 Value = str | int | bool | list[str | int]
 
 
+class ConsumerOut(Out):
+    """A program at the queue; null where the broker does not tell."""
+
+    name: str
+    in_hand: int | None
+    idle_s: float | None = Field(description="Seconds since its last sign of life")
+
+
 class QueueOut(Out):
     backlog: int
     dead: int
     oldest_at: datetime | None
     checked_at: datetime | None
+    consumers: list[ConsumerOut] | None = Field(description="null: the broker does not tell")
+    last_acknowledged_at: datetime | None = Field(
+        description="When an acknowledgement was last seen; null: none, or they are not counted"
+    )
+
+
+class HeldMailOut(Out):
+    message_id: uuid.UUID | None
+    subject: str | None
+    consumer: str
+    since: datetime
+    deliveries: int
+
+
+class WaitingMailOut(Out):
+    message_id: uuid.UUID
+    subject: str | None
+    sender: str | None
+    published_at: datetime
+
+
+class AtWorkOut(Out):
+    """What a handler has in hand (Redis), and the oldest mails that it did not acknowledge."""
+
+    in_hand: list[HeldMailOut]
+    waiting: list[WaitingMailOut]
 
 
 class RulesIn(BaseModel):

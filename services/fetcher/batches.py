@@ -59,7 +59,13 @@ class Batches:
         if downloads.broken:
             run.report.session_broke = True
             assert downloads.stopped is not None
-            if blame(run, downloads.broken, downloads.stopped, alone=downloads.alone):
+            if blame(
+                run,
+                downloads.broken,
+                downloads.stopped,
+                alone=downloads.alone,
+                octets=downloads.broken_after,
+            ):
                 return False  # the cause is put aside: the others in a session of their own
         if downloads.stopped is not None:
             raise downloads.stopped

@@ -31,6 +31,8 @@ class Downloads:
         self.stopped: TryAgain | None = None
         #: Where the session broke: mails asked for and not had, the one under way first.
         self.broken: Sequence[MailRef] = ()
+        #: How many octets of the one under way had come.
+        self.broken_after = 0
         #: Whether that one was asked for alone.
         self.alone = False
         #: Mails were given in this run.
@@ -55,6 +57,7 @@ class Downloads:
             self._mailbox.download(refs, intake, limit=self._limit)
         except SessionLost:
             self.broken = intake.unhandled(refs)
+            self.broken_after = intake.octets_under_way
             self.alone = len(refs) == 1
             raise
 

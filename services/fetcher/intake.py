@@ -52,6 +52,11 @@ class Intake:
     def octets(self) -> int:
         return self._pack.size
 
+    @property
+    def octets_under_way(self) -> int:
+        """Of the mail that was begun and has not ended."""
+        return 0 if self._ref is None else self._pack.size - self._offset
+
     def begin(self, ref: MailRef) -> None:
         if self._ref is not None:
             self._pack.truncate(self._offset)

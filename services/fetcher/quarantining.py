@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from services.fetcher.run import Run
 from shared.errors import MailFailure, PosthouseError
-from shared.mailbox.base import MailRef
+from shared.mailbox.base import MailRef, SessionLost
 from shared.mailbox.errors.refused_mails import MailRefused
 from shared.storage import download_failures, ledger
 from shared.storage.ledger import Refused
@@ -19,18 +19,26 @@ def quarantine(run: Run, refused: Sequence[Refused]) -> None:
             ledger.commit_batch(session, run.lease, run.place, (), refused)
 
 
-def blame(run: Run, refs: Sequence[MailRef], reason: PosthouseError, *, alone: bool) -> bool:
-    """A download failed at the first of `refs`, before the others: whether that one was put
-    aside as the cause, as it failed alone twice while others were given."""
+def blame(
+    run: Run, refs: Sequence[MailRef], reason: PosthouseError, *, alone: bool, octets: int = 0
+) -> bool:
+    """A download failed at the first of `refs`, after so many octets of it and before the others:
+    whether that one was put aside as the cause (`shared.storage.download_failures`)."""
     keys = [ref.key for ref in refs]
+    by_server = reason.by_server if isinstance(reason, SessionLost) else True
     with run.tools.database.transaction() as session:
         known = download_failures.note(
-            session, run.place, keys, alone=alone, others=run.report.downloaded > 0
+            session,
+            run.place,
+            keys,
+            alone=alone,
+            octets=octets,
+            others=run.report.downloaded > 0,
         )
-        if not known.is_cause:
+        if not known.is_cause(by_server=by_server):
             return False
         download_failures.forget(session, run.place, [refs[0].key])
-    quarantine(run, [_unreadable(refs[0], reason)])
+    quarantine(run, [_unreadable(refs[0], reason, known.alone, octets)])
     return True
 
 
@@ -48,14 +56,15 @@ def undated(ref: MailRef, reason: MailFailure) -> Refused:
     return Refused(key=ref.key, code=reason.code, reason=text, size=ref.size)
 
 
-def _unreadable(ref: MailRef, reason: PosthouseError) -> Refused:
+def _unreadable(ref: MailRef, reason: PosthouseError, times: int, octets: int) -> Refused:
     if isinstance(reason, MailRefused):
         return Refused(key=ref.key, code=reason.code, reason=str(reason), size=ref.size)
     return Refused(
         key=ref.key,
         code="breaks-session",
-        reason=f"Asked for this mail alone, the mail server ended the session each time, while it "
-        f"gave others: {reason} The mail was left on the server; look at it with another program, "
-        "or have those who run the server look at its file.",
+        reason=f"Asked for this mail alone {times} times, the session ended each time, at last "
+        f"after {octets:,} octets of it, while others were given: {reason} The mail was left on "
+        "the server; look at it with another program, or have those who run the server look at its "
+        "file.",
         size=ref.size,
     )

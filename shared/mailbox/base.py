@@ -60,7 +60,11 @@ class Unreachable(StepFailed, TryAgain):
 
 
 class SessionLost(Unreachable):
-    """The session broke (hang-up, silence, nonsense): it must be closed, a new one may work."""
+    """The session broke (hang-up, silence, nonsense): it must be closed, a new one may work.
+
+    `by_server`: the server ended it itself, with its words (BYE) or with nonsense. Otherwise it may
+    as well have been the network between here and there.
+    """
 
     code = "connection-lost"
 
@@ -73,8 +77,10 @@ class SessionLost(Unreachable):
         "or something between here and there ends them; the protocol log shows the last words.",
         code: str | None = None,
         retry_after: float | None = None,
+        by_server: bool = False,
     ) -> None:
         super().__init__(message, step=step, hint=hint, code=code, retry_after=retry_after)
+        self.by_server = by_server
 
 
 class LoginTooSoon(Unreachable):

@@ -1,8 +1,9 @@
 """Mails at which a download broke off: remembered, so that they do not stop those behind them.
 
 A break says only that one of the mails under way may be its cause. So each of them is asked for
-alone from then on, after all others, the first one last; what fails alone twice, while others are
-given, is the cause.
+alone from then on, after all others, the first one last. What then fails alone, while others are
+given, is the cause once it fails after the same number of its octets again: the same mail breaks a
+session at the same place, a link that is cut breaks it anywhere.
 """
 
 from __future__ import annotations
@@ -18,22 +19,33 @@ from shared.storage.pool import Session
 from shared.storage.queries import Queries
 
 _SQL = Queries("download_failures")
-#: How often a mail has to fail alone before it is put aside.
+#: How often in a row a mail has to fail alone, at the same place, where the server itself ends the
+#: session or refuses the mail.
 ENOUGH: Final = 2
+#: The same where nobody says who ended the session (closed, reset, silent): the link may be cut
+#: twice before the first octet of the same mail.
+ENOUGH_CUTS: Final = 3
+#: How often it has to fail alone wherever that was: a mail too large for a link that never lasts,
+#: or a server that fails anywhere in it.
+MOST: Final = 6
 
 
 @dataclass(frozen=True, slots=True)
 class DownloadFailure:
     """What is known of one mail. `first`: it was under way when a session broke. `alone`: how
-    often it failed while asked for alone. `others`: other mails were given since."""
+    often it failed while asked for alone, at last after so many of its `octets`, which was `alike`
+    times in a row. `others`: other mails were given since."""
 
     first: bool
     alone: int
+    octets: int
+    alike: int
     others: bool
 
-    @property
-    def is_cause(self) -> bool:
-        return self.alone >= ENOUGH and self.others
+    def is_cause(self, *, by_server: bool) -> bool:
+        """`by_server`: the last failure was the server's own word, not a session cut off."""
+        enough = ENOUGH if by_server else ENOUGH_CUTS
+        return self.others and (self.alike >= enough or self.alone >= MOST)
 
 
 def of_place(session: Session, place: Place) -> dict[Key, DownloadFailure]:
@@ -48,20 +60,26 @@ def of_place(session: Session, place: Place) -> dict[Key, DownloadFailure]:
 
 
 def note(
-    session: Session, place: Place, keys: Sequence[Key], *, alone: bool, others: bool
+    session: Session,
+    place: Place,
+    keys: Sequence[Key],
+    *,
+    alone: bool,
+    octets: int,
+    others: bool,
 ) -> DownloadFailure:
     """A download broke off with these mails still to come, the first one under way.
 
-    `alone`: it was asked for alone; `others`: the run had other mails before. Returns what is
-    known of the first one now.
+    `alone`: it was asked for alone; `octets`: how many of it had come; `others`: the run had other
+    mails before. Returns what is known of the first one now.
     """
     session.execute(
         _SQL["note"],
         {
             **place.columns(),
             "native_keys": text_array(str(key) for key in keys),
-            "first": True,
             "alone": alone,
+            "octets": octets,
             "others": others,
         },
     )

@@ -263,6 +263,126 @@ def test_one_mail_that_graph_never_gives_whole_stops_no_other(
     assert [item for item in box.in_folder(box.inbox) if not item.read] == [bad]
 
 
+#: How many octets of the bad mail come in one session after the other; then the link is well.
+LINKS = {
+    "at different octets": (100, 300, 20, 250),
+    "twice before the first octet": (300, 0, 0),
+    "twice at the same octet": (300, 64, 64),
+}
+
+
+@pytest.mark.promise("M27", "I1", "H4")
+@pytest.mark.parametrize("link", LINKS)
+@pytest.mark.parametrize("mode", ["imap", "pop3"])
+def test_a_link_that_is_cut_again_and_again_at_one_mail_is_not_the_mails_fault(
+    mode: str, link: str, redis_url: str, build_house: Callable[..., House]
+) -> None:
+    """Others come all the time. To be seen is a connection that fails, and recovers (page, alerts
+    `connection-failing` and `connection-recovered`), and nothing in quarantine."""
+    cuts = iter(LINKS[link])
+    answers: list[int] = []
+
+    def answer(talk: Conversation, whole: bytes, prefix: int) -> None:
+        come = next(cuts, None)
+        if come is None:
+            talk.send(whole)
+            return
+        answers.append(come)
+        talk.send(whole[: prefix + come if come else 0])
+        talk.hang_up()
+
+    def fetch(talk: Conversation, tag: bytes, rest: bytes) -> None:
+        for uid in sorted(read_set(rest.split(b" ")[0], COUNT)):
+            whole = body_response(uid, BY_NUMBER[uid])
+            if uid == BAD:
+                answer(talk, whole, whole.index(b"}\r\n") + 3)
+            else:
+                talk.send(whole)
+        talk.ok(tag)
+
+    def retrieve(talk: Conversation, tag: bytes, rest: bytes) -> None:
+        whole = b"+OK\r\n" + stuffed(BY_NUMBER[int(rest)])
+        if int(rest) == BAD:
+            answer(talk, whole, len(b"+OK\r\n"))
+        else:
+            talk.send(whole)
+
+    house = build_house(redis_url)
+    house.add_handler()
+    script = (
+        imap({"UID FETCH": fetch}, mails=BY_NUMBER, settles=True)
+        if mode == "imap"
+        else pop3({"RETR": retrieve}, mails=BY_NUMBER)
+    )
+    with ScriptedServer(script) as there:
+        house.start("scheduler", "fetcher", "decryptor")
+        connection = house.add_connection(
+            name="cut",
+            mode=mode,
+            host="127.0.0.1",
+            port=there.port,
+            security="none",
+            username="alice",
+            after_download="mark-read",
+        )
+        check_two_intervals(house, connection, redis_url, OTHERS)
+        for _ in LINKS[link]:
+            if house.count("message") < COUNT:
+                assert house.query("SELECT health FROM connection_state") == [("failing",)]
+                run(house, connection)
+        house.wait(lambda: house.count("delivery") == COUNT, "the mail at which it was cut", 20)
+        asked = "SELECT health FROM connection_state"
+        house.wait(lambda: house.query(asked) == [("working",)], "the connection is well")
+        house.stop()
+    assert tuple(answers) == LINKS[link]
+    assert house.count("quarantine") == 0
+    assert house.count("download_failure") == 0
+    told = {kind for (kind,) in house.query("SELECT kind FROM alert")}
+    assert told <= {"connection-failing", "connection-recovered"}
+    events = open_queue(redis_url, "archive").events()
+    assert sorted(event["data"]["sha256"] for event in events) == digests(MAILS)
+
+
+@pytest.mark.promise("M27", "H4")
+def test_a_mail_that_no_session_ever_brings_is_put_aside_wherever_they_end(
+    redis_url: str, build_house: Callable[..., House]
+) -> None:
+    """Too large for the link, or a server that fails anywhere in it: it is not tried for ever."""
+    come = 0
+
+    def fetch(talk: Conversation, tag: bytes, rest: bytes) -> None:
+        nonlocal come
+        for uid in sorted(read_set(rest.split(b" ")[0], COUNT)):
+            if uid == BAD:
+                come += 1
+                talk.send(body_response(uid, BY_NUMBER[uid])[: 100 + come])
+                talk.hang_up()
+            talk.send(body_response(uid, BY_NUMBER[uid]))
+        talk.ok(tag)
+
+    house = build_house(redis_url)
+    house.add_handler()
+    with ScriptedServer(imap({"UID FETCH": fetch}, mails=BY_NUMBER, settles=True)) as there:
+        house.start("scheduler", "fetcher", "decryptor")
+        connection = house.add_connection(
+            name="never",
+            mode="imap",
+            host="127.0.0.1",
+            port=there.port,
+            security="none",
+            username="alice",
+        )
+        check_two_intervals(house, connection, redis_url, OTHERS)
+        while come < 6:
+            assert house.count("quarantine") == 0
+            run(house, connection)
+        check_put_aside(house, connection, "breaks-session")
+        house.stop()
+    ((reason,),) = house.query("SELECT reason FROM quarantine")
+    assert "6 times" in reason
+    assert "octets of it" in reason
+
+
 @pytest.mark.promise("M27")
 def test_a_mail_alone_in_its_mailbox_is_not_blamed_for_what_may_be_the_server(
     redis_url: str, build_house: Callable[..., House]

@@ -276,7 +276,9 @@ class ImapSession:
     def lost(self, error: SessionLost) -> SessionLost:
         """The same error with the server's own last words, where it had any."""
         if self.farewell and error.code == "connection-lost":
-            told = SessionLost(f"The mail server ended the session: {self.farewell}")
+            told = SessionLost(
+                f"The mail server ended the session: {self.farewell}", by_server=True
+            )
             told.__cause__ = error
             return told
         return error

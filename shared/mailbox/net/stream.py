@@ -188,6 +188,7 @@ class Stream:
             f"The mail server does not keep to the protocol: it sent {what}.",
             code="protocol-error",
             hint="If this stays, look at the protocol log and ask those who run the server.",
+            by_server=True,
         )
 
     def close(self) -> None:

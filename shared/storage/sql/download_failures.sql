@@ -1,18 +1,21 @@
 -- Mails at which a download broke off.
 
 -- name: of_place
-SELECT native_key, first, alone, others FROM download_failure
+SELECT native_key, first, alone, octets, alike, others FROM download_failure
 WHERE connection_id = %(connection_id)s AND folder = %(folder)s AND uid_validity = %(uid_validity)s;
 
 -- name: note
 INSERT INTO download_failure AS f
-    (connection_id, folder, uid_validity, native_key, first, alone, others)
-SELECT %(connection_id)s, %(folder)s, %(uid_validity)s, native_key, n = 1 AND %(first)s,
-       %(alone)s::boolean::integer, %(others)s
+    (connection_id, folder, uid_validity, native_key, first, alone, octets, alike, others)
+SELECT %(connection_id)s, %(folder)s, %(uid_validity)s, native_key, n = 1,
+       %(alone)s::boolean::integer, %(octets)s, %(alone)s::boolean::integer, %(others)s
 FROM unnest(%(native_keys)s::text[]) WITH ORDINALITY AS m(native_key, n)
 ON CONFLICT (connection_id, folder, uid_validity, native_key) DO UPDATE
 SET first = f.first OR excluded.first, alone = f.alone + excluded.alone,
-    others = f.others OR excluded.others;
+    others = f.others OR excluded.others,
+    octets = CASE WHEN excluded.alone = 0 THEN f.octets ELSE excluded.octets END,
+    alike = CASE WHEN excluded.alone = 0 THEN f.alike
+                 WHEN excluded.octets = f.octets THEN f.alike + 1 ELSE 1 END;
 
 -- name: others_given
 UPDATE download_failure SET others = true

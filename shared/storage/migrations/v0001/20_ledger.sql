@@ -169,6 +169,8 @@ CREATE TABLE download_failure (
     native_key text NOT NULL,
     first boolean NOT NULL,            -- it was under way; the others were still to come
     alone integer NOT NULL DEFAULT 0,  -- how often it failed while it was asked for alone
+    octets bigint NOT NULL DEFAULT 0,  -- how many of its octets had come when it last did
+    alike integer NOT NULL DEFAULT 0,  -- how often in a row it did so after that many octets
     others boolean NOT NULL DEFAULT false, -- other mails were given since
     PRIMARY KEY (connection_id, folder, uid_validity, native_key)
 );

@@ -36,6 +36,8 @@ PART_FIELDS = KnownNames(
 )
 #: RFC 2045 section 5.2.
 _DEFAULT_TYPE = Parameterised("text/plain", {}, ())
+#: RFC 2046 section 5.1.5.
+_DEFAULT_IN_DIGEST = Parameterised("message/rfc822", {}, ())
 #: RFC 2045 section 6.4 allows a multipart or a message these only.
 _IDENTITY = ("7bit", "8bit", "binary")
 _TRANSFER_ENCODINGS = (*_IDENTITY, "base64", "quoted-printable")
@@ -48,8 +50,8 @@ _COMMENT = re.compile(r"\([^()]*\)")
 class Entity(NamedTuple):
     """One MIME entity inside a region: header block, then body.
 
-    `media_type` and `transfer_encoding` are in lower case; the first is `text/plain` and the
-    second `7bit` where the field is absent.
+    `media_type` and `transfer_encoding` are in lower case; the first is `text/plain` (in a
+    multipart/digest `message/rfc822`) and the second `7bit` where the field is absent.
     """
 
     header: HeaderBlock
@@ -69,12 +71,12 @@ class Entity(NamedTuple):
         return () if _is_orderly(self) else tuple(_mime_findings(self))
 
 
-def entity(whole: Region) -> Entity:
-    """Reads the header block of the entity that fills `whole`."""
+def entity(whole: Region, default: Parameterised = _DEFAULT_TYPE) -> Entity:
+    """Reads the header block of the entity that fills `whole`; `default` where it names no type."""
     header, start = split_header(whole)
     said = header.values(PART_FIELDS)
     kind = said.get("content-type")
-    media_type, parameters, _ = read_parameters(kind[0]) if kind and kind[0] else _DEFAULT_TYPE
+    media_type, parameters, _ = read_parameters(kind[0]) if kind and kind[0] else default
     encoding = said.get("content-transfer-encoding")
     body = made(Region, (whole.buffer, start, whole.end))
     return made(
@@ -302,6 +304,7 @@ def _part(whole: Region, read: Entity, depth: int, budget: _Budget) -> Part:
         inner = (read.body,)
     elif has_bare_cr(read.body) and read.transfer_encoding != "binary":
         found.append(Finding(Kind.BARE_CR, read.body.start))
+    default = _DEFAULT_IN_DIGEST if read.media_type == "multipart/digest" else _DEFAULT_TYPE
     parts: list[Part] = []
     if inner and depth >= MAX_DEPTH:
         found.append(Finding(Kind.TOO_DEEP, whole.start))
@@ -310,7 +313,7 @@ def _part(whole: Region, read: Entity, depth: int, budget: _Budget) -> Part:
             if budget.left <= 0:
                 found.append(Finding(Kind.TOO_MANY_PARTS, one.start))
                 break
-            parts.append(_part(one, entity(one), depth + 1, budget))
+            parts.append(_part(one, entity(one, default), depth + 1, budget))
     return Part(whole, read, multipart, tuple(parts), tuple(found))
 
 

@@ -186,3 +186,17 @@ def test_more_parts_than_are_told_of_are_counted() -> None:
     facts = read_facts(region(raw), trusted=(), text_limit=100)
     assert (len(facts.parts), facts.parts_left_off) == (200, 100)
     assert facts.body.truncated
+
+
+def test_parts_of_a_digest_are_messages_where_they_name_no_type() -> None:
+    mail = (
+        b"Content-Type: multipart/digest; boundary=b\r\n\r\n--b\r\n\r\n"
+        b"Subject: first\r\n\r\nA.\r\n--b\r\nContent-Type: text/plain\r\n\r\nB.\r\n--b--\r\n"
+    )
+    facts = read_facts(region(mail), trusted=(), text_limit=1000)
+    assert [(one.path, one.content_type) for one in facts.parts] == [
+        ("1", "message/rfc822"),
+        ("1.1", "text/plain"),
+        ("2", "text/plain"),
+    ]
+    assert facts.body.text == "B."

@@ -11,7 +11,7 @@ WORKERS ?= 2
 INSTALL := $(UV) pip install --quiet --compile-bytecode --python $(BIN)/python
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run check test servers-check image-check unit bench storm drill fuzz fuzz-api fuzz-reader unit-image format lock audit clean servers
+.PHONY: help setup run check test servers-check image-check unit bench storm drill fuzz fuzz-api fuzz-facts fuzz-reader unit-image format lock audit clean servers
 
 help: ## what can be made here
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -93,6 +93,12 @@ fuzz: $(VENV)/.dev servers ## is what is called valid what other readers show: m
 
 fuzz-api: $(VENV)/.dev ## requests made from the OpenAPI document, by every role: make fuzz-api MINUTES=10
 	$(BIN)/python -m tests.fuzz.api_fuzz --minutes $(or $(MINUTES),10) $(ARGS)
+
+fuzz-facts: $(VENV)/.dev servers ## facts of broken mails, and beside other readers: make fuzz-facts MAILS=10000
+	FUZZED_MAILS=$(or $(MAILS),10000) ODD_MAILS=$(or $(MAILS),10000) \
+		FACTS_EXAMPLES=$$(( $(or $(MAILS),10000) / 5 )) \
+		$(BIN)/python -m pytest -n 0 tests/unit/mail/test_fuzzed_facts.py \
+		tests/integration/test_facts_readers.py tests/integration/test_odd_mails.py $(ARGS)
 
 format: $(VENV)/.dev ## format and sort imports
 	$(BIN)/ruff format .

@@ -28,6 +28,7 @@ from typing import Any
 from tests.servers.processes import end_with_parent, private_folder
 
 _HERE = Path(__file__).parent
+_TEXTS = ("text/plain", "text/html")
 _DEBIAN_PYTHON = "/usr/bin/python3"
 
 
@@ -42,11 +43,11 @@ class Seen:
     to: tuple[str, ...] = ()
     subject: str = ""
     date: datetime | None = None
-    #: By the readers in Node alone.
+    #: By Python's and the readers in Node, not by GMime.
     references: tuple[str, ...] = ()
     in_reply_to: tuple[str, ...] = ()
-    #: (name, SHA-256 in hexadecimal) of each attachment.
-    files: tuple[tuple[str, str], ...] = ()
+    #: (name, media type, SHA-256 in hexadecimal) of each attachment.
+    files: tuple[tuple[str, str, str], ...] = ()
 
     @property
     def everything(self) -> str:
@@ -119,7 +120,7 @@ def _seen(answer: Mapping[str, Any]) -> Seen:
         date=date,
         references=tuple(answer.get("references", ())),
         in_reply_to=tuple(answer.get("in_reply_to", ())),
-        files=tuple((name, digest) for name, digest in answer.get("files", ())),
+        files=tuple((name, kind, digest) for name, kind, digest in answer.get("files", ())),
     )
 
 
@@ -138,7 +139,17 @@ def _python(mail: bytes) -> Seen:
         date = message["date"].datetime if message["date"] else None
         subject = str(message["subject"] or "")
         text, html = _texts(message, "plain"), _texts(message, "html")
-        return Seen(authors, text, html, to=to, subject=subject, date=date)
+        return Seen(
+            authors,
+            text,
+            html,
+            to=to,
+            subject=subject,
+            date=date,
+            references=_ids(message["references"]),
+            in_reply_to=_ids(message["in-reply-to"]),
+            files=tuple(_file(part) for part in _leaves(message) if _is_file(part)),
+        )
     except Exception as error:
         return Seen((), "", error=repr(error))
 
@@ -150,6 +161,23 @@ def _texts(message: EmailMessage, kind: str) -> str:
         if part.get_content_type() == f"text/{kind}"
         and part.get_content_disposition() in (None, "inline")
     )
+
+
+def _ids(value: object) -> tuple[str, ...]:
+    return tuple(re.findall(r"<[^<>\s]+>", str(value or "")))
+
+
+def _is_file(part: EmailMessage) -> bool:
+    kind = part.get_content_type()
+    return part.is_attachment() or bool(part.get_filename()) or kind not in _TEXTS
+
+
+def _file(part: EmailMessage) -> tuple[str, str, str]:
+    if part.get_content_type() == "message/rfc822":
+        content = part.get_payload(0).as_bytes()  # type: ignore[union-attr]
+    else:
+        content = part.get_payload(decode=True) or b""
+    return part.get_filename() or "", part.get_content_type(), sha256(content).hexdigest()
 
 
 def _leaves(part: EmailMessage) -> Iterator[EmailMessage]:

@@ -11,7 +11,8 @@ const lists = (found) => (found ? [found].flat() : []);
 const instant = (date) => (date && !Number.isNaN(new Date(date).getTime()) ? new Date(date).toISOString() : "");
 
 const ids = (found) => [found ?? []].flat().join(" ").match(/<[^<>\s]+>/g) ?? [];
-const files = (found) => found.map((one) => [one.filename ?? "", createHash("sha256").update(new Uint8Array(one.content)).digest("hex")]);
+const digest = (content) => createHash("sha256").update(new Uint8Array(content)).digest("hex");
+const files = (found) => found.map((one) => [one.filename ?? "", (one.contentType ?? one.mimeType).toLowerCase(), digest(one.content)]);
 
 async function mailparser(raw) {
   const mail = await simpleParser(raw, { skipTextToHtml: true, skipImageLinks: true });

@@ -1,6 +1,6 @@
 """Broken mails: each has facts that can be sent and kept, and none takes the reader down.
 
-`FUZZED_MAILS=10000` in the environment makes it a long run.
+`FUZZED_MAILS=10000` in the environment makes it a long run (`make fuzz-facts`).
 """
 
 from __future__ import annotations

@@ -7,10 +7,6 @@ Workflows (a message with an Adaptive Card), OpsGenie's Alert API, and, for prog
 
 from __future__ import annotations
 
-import base64
-import binascii
-import hashlib
-import hmac
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,7 +15,7 @@ from typing import Any, Final
 from urllib.parse import quote
 
 from shared.alerts import Alert, Severity, Template, to_json
-from shared.errors import InvalidInput
+from shared.webhook_signatures import sign
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,38 +60,12 @@ def compose(
     return Request(url, headers, octets)
 
 
-def sign(secret: str, identifier: str, timestamp: str, body: bytes) -> str:
-    """`v1,` and the base64 of HMAC-SHA256 over `id.timestamp.body` (Standard Webhooks 1.0).
-
-    A secret that begins with `whsec_` is the base64 of the key, any other is the key itself.
-    """
-    signed = f"{identifier}.{timestamp}.".encode() + body
-    digest = hmac.new(_key(secret), signed, hashlib.sha256).digest()
-    return "v1," + base64.b64encode(digest).decode()
-
-
-def check_secret(secret: str) -> None:
-    """Raises InvalidInput where a `whsec_` secret is not base64."""
-    _key(secret)
-
-
 _ROUTING: Final = {Severity.CRITICAL: "P2", Severity.WARNING: "P3", Severity.INFO: "P5"}
 _COLOURS: Final = {
     Severity.CRITICAL: "attention",
     Severity.WARNING: "warning",
     Severity.INFO: "good",
 }
-
-
-def _key(secret: str) -> bytes:
-    if not secret.startswith("whsec_"):
-        return secret.encode()
-    try:
-        return base64.b64decode(secret.removeprefix("whsec_"), validate=True)
-    except binascii.Error as error:
-        raise InvalidInput(
-            "A signing secret that begins with whsec_ goes on with base64.", field="secret"
-        ) from error
 
 
 def _facts(alert: Alert) -> list[tuple[str, str]]:

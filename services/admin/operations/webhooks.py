@@ -9,12 +9,12 @@ from urllib.parse import urlsplit
 
 from services.admin.context import Context
 from shared import fields as typed
-from shared.alert_requests import check_secret
 from shared.alerts import Alert, Template
 from shared.errors import InvalidInput
 from shared.storage import alerts
 from shared.storage.alerts import WEBHOOK_TABLE, Delivery, Webhook
 from shared.vault import Place
+from shared.webhook_signatures import check_secret
 
 _FIELDS: Final = frozenset({"name", "url", "secret", "template", "enabled"})
 

@@ -183,6 +183,8 @@ class MailEvent:
     traceparent: str = ""
     correlation_id: str = ""
     type: str = TYPE
+    #: The octets that this was read from, for programs that pass an event on as it is.
+    received: bytes = field(default=b"", repr=False, compare=False)
 
     @property
     def idempotency_key(self) -> str:
@@ -199,7 +201,10 @@ class MailEvent:
                 raise InvalidEvent(f"CloudEvents {fields['specversion']} is not known here")
             if fields["type"] != TYPE:
                 raise InvalidEvent(f"its type is {fields['type']}, not {TYPE}")
-            return _read(fields)
+            read = _read(fields)
+            octets = event.encode() if isinstance(event, str) else event
+            object.__setattr__(read, "received", octets)  # nobody else has it yet
+            return read
         except InvalidEvent:
             raise
         except KeyError as error:

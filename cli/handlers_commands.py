@@ -6,13 +6,14 @@ from typing import Annotated, Any
 
 import typer
 
-from cli import rules_commands, showing
+from cli import forward_commands, rules_commands, showing
 from cli.objects import Name, listed
 from cli.remote import Api
 from cli.showing import AsJson, Yes
 
 app = typer.Typer(help="The programs that take mails.", no_args_is_help=True)
 app.add_typer(rules_commands.app, name="rules")
+app.add_typer(forward_commands.app, name="forward")
 Connections = Annotated[
     list[str] | None,
     typer.Option("--connection", "-c", help="Name or id of a connection; repeat it."),
@@ -83,6 +84,13 @@ def add(
     enabled: Enabled = None,
     group: Group = None,
     position: Position = None,
+    forward_http: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URL|env:NAME|file:PATH",
+            help="Post its events there, signed, so that no program has to consume its queue.",
+        ),
+    ] = None,
     broker_account: Annotated[
         bool,
         typer.Option(
@@ -95,6 +103,8 @@ def add(
     with Api.from_environment() as api:
         body: dict[str, Any] = {"name": name, "connections": "all"}
         body |= _changes(api, connections, description, enabled) | _place(group, position)
+        if forward_http is not None:
+            body["forward"] = {"kind": "http", "address": forward_commands.address(forward_http)}
         made = api.post("handlers", body)
         if not broker_account:
             _shown(made, as_json)
@@ -310,12 +320,15 @@ def _shown(found: dict[str, Any], as_json: bool) -> None:
             ("oldest", showing.when(queue["oldest_at"])),
             ("last acknowledged", showing.when(queue["last_acknowledged_at"])),
             ("dead", queue["dead"]),
+            ("forwarded to", forward_commands.summary(found["forward"])),
             ("token", (found["token"], "bold") if found["token"] else None),
             ("signing key", (found["signing_key"], "bold") if found["signing_key"] else None),
+            *forward_commands.secret_row(found["forward"]),
         ]
     )
     if found["token"]:
         showing.say("The token is shown this once. It opens this handler's mails only.", "yellow")
+    forward_commands.tell_secret(found["forward"])
     if found["signing_key"]:
         showing.say(
             "The signing key is shown this once. Events are signed with it: POSTHOUSE_SIGNING_KEY.",

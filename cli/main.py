@@ -96,6 +96,12 @@ def decryptor() -> None:
 
 
 @app.command(rich_help_panel="Services")
+def forwarder() -> None:
+    """Passes the events of handlers on to where their programs are."""
+    run_service("forwarder")
+
+
+@app.command(rich_help_panel="Services")
 def admin() -> None:
     """Serves the API and the pages."""
     run_service("admin")

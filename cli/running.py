@@ -13,7 +13,7 @@ from shared.errors import PosthouseError
 from shared.telemetry import logs, traces
 from shared.telemetry.process import banner, stop_on_signals
 
-SERVICES: Final = ("scheduler", "fetcher", "decryptor", "admin")
+SERVICES: Final = ("scheduler", "fetcher", "decryptor", "forwarder", "admin")
 
 
 def run(service: str) -> None:

@@ -21,7 +21,7 @@ def print_new_key() -> None:
 
 @app.command("keys-of")
 def print_keys_of(
-    service: Annotated[str, typer.Argument(help="scheduler, fetcher or decryptor")],
+    service: Annotated[str, typer.Argument(help="scheduler, fetcher, decryptor or forwarder")],
 ) -> None:
     """Prints POSTHOUSE_SECRET_KEYS for one service: the keys of the columns that it opens.
 

@@ -17,7 +17,7 @@ from shared.settings import PREFIX, MigrationSettings, Settings
 from shared.telemetry import fleet, metrics
 
 DOCS: Final = Path(__file__).parent
-SERVICES: Final = ("scheduler", "fetcher", "decryptor", "admin")
+SERVICES: Final = ("scheduler", "fetcher", "decryptor", "forwarder", "admin")
 
 #: Variables that are read elsewhere than in a settings class.
 OTHERS: Final = {

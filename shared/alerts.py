@@ -304,6 +304,35 @@ class HandlerBacklogRecovered(_OfHandler):
 
 
 @dataclass(frozen=True, kw_only=True)
+class ForwardPaused(AlertData):
+    """`name`: of the handler; `place`: scheme and host; `reason`: in words."""
+
+    kind = "forward-paused"
+    about = "handler/{0.handler_id}/forward"
+    path = "/handlers/{0.handler_id}"
+    text = "Nothing is sent to {0.place} for handler “{0.name}” any more: {0.reason}"
+    episode = "{0.subject}:paused"
+
+    handler_id: int
+    place: str
+    reason: str
+    hint: str = "Change its address or ask those who run it, then resume it. Its mails wait."
+
+
+@dataclass(frozen=True, kw_only=True)
+class ForwardResumed(AlertData):
+    kind = "forward-resumed"
+    level = Severity.INFO
+    about = ForwardPaused.about
+    path = ForwardPaused.path
+    text = "Mails for handler “{0.name}” are sent to {0.place} again."
+    closes = (ForwardPaused.kind,)
+
+    handler_id: int
+    place: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class _OfService(AlertData):
     """`name`: fetcher, decryptor …; `check`: database, store, broker, output or heartbeat."""
 

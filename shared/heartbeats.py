@@ -27,10 +27,10 @@ _EVERY_S = 10.0
 
 class HeartbeatWriter:
     """`run` on a thread of its own; the checks are those of the service's readiness, and more that
-    people should hear of."""
+    people should hear of. `store` None: the service needs none."""
 
     def __init__(
-        self, name: str, database: Database, store: OwnStore, checks: Mapping[str, Check]
+        self, name: str, database: Database, store: OwnStore | None, checks: Mapping[str, Check]
     ) -> None:
         self._name = name
         self._database = database
@@ -58,7 +58,7 @@ class HeartbeatWriter:
             failing["database"] = str(refusal)
         self._log_change(failing)
         try:
-            space = self._store.space()
+            space = self._store.space() if self._store is not None else None
         except PosthouseError:
             space = None  # the check of the store says why
         with self._database.transaction() as session:

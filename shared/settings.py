@@ -154,6 +154,9 @@ class MigrationSettings(DatabaseSettings):
     decryptor_database_url: SecretStr | None = Field(
         default=None, description="The address that the decryptor has"
     )
+    forwarder_database_url: SecretStr | None = Field(
+        default=None, description="The address that the forwarder has"
+    )
     admin_database_url: SecretStr | None = Field(
         default=None, description="The address that the admin service has"
     )
@@ -164,6 +167,7 @@ class MigrationSettings(DatabaseSettings):
             "scheduler": self.scheduler_database_url,
             "fetcher": self.fetcher_database_url,
             "decryptor": self.decryptor_database_url,
+            "forwarder": self.forwarder_database_url,
             "admin": self.admin_database_url,
         }
         return {name: url.get_secret_value() for name, url in given.items() if url is not None}

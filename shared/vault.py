@@ -86,6 +86,11 @@ def former_signing_key_place(handler_id: int) -> Place:
     return Place("handler", "former_signing_key", str(handler_id))
 
 
+def forward_place(column: str, handler_id: int) -> Place:
+    """Where a secret of a handler's forward lives: its address, header fields, certificate …"""
+    return Place("forward", column, str(handler_id))
+
+
 def login_flow_place(state: str) -> Place:
     """Where the secret half of a login that has started at a provider lives."""
     return Place("oauth_flow", "flow", state)

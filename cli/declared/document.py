@@ -112,6 +112,29 @@ class ConnectionEntry(_Entry):
     start_from: str | None = None
 
 
+class ForwardEntry(BaseModel):
+    """Where a handler's events are passed on to; the fields of the API, its secrets by reference.
+
+    Without `secret` Posthouse makes one, which `posthouse handlers forward secret` shows.
+    """
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    kind: Literal["http"] = "http"
+    #: Shown nowhere once it is saved, so a change of it within one host needs `--secrets`.
+    address: Annotated[str, Field(min_length=1)]
+    secret: Reference | None = None
+    headers: dict[str, Reference] = {}
+    client_certificate: Reference | None = None
+    ca_certificate: str = ""
+    format: str = "structured"
+    timeout_seconds: int = 10
+    concurrency: int = 8
+    retry_for_seconds: int = 259_200
+    max_bytes: int = 1_048_576
+    links: str = "token"
+
+
 class HandlerEntry(_Entry):
     """A handler; its connections by their names, or all."""
 
@@ -122,6 +145,7 @@ class HandlerEntry(_Entry):
     rules: dict[str, Any] = {}
     group: str = ""
     position: int = 0
+    forward: ForwardEntry | None = None
 
 
 class Document(BaseModel):

@@ -10,6 +10,7 @@ import yaml
 from cli.declared.trusted import exported
 from cli.remote import Api
 from shared.connections import FIELDS_OF, Connection, Mode, TransportSecurity
+from shared.forwards import Options
 
 _HEAD = """\
 # Written by `posthouse export`. Secrets are not in here: passwords are named as variables of the
@@ -93,6 +94,8 @@ def _handler(item: dict[str, Any], names: dict[int, str]) -> dict[str, Any]:
     entry |= {"rules": rules} if rules else {}
     for name in ("group", "position"):
         entry |= {name: item[name]} if item[name] else {}
+    if item["forward"]:
+        entry["forward"] = _forward(item)
     taken = item["connections"]
     entry["connections"] = (
         "all" if taken == "all" else sorted((names[i] for i in taken), key=str.casefold)
@@ -100,9 +103,27 @@ def _handler(item: dict[str, Any], names: dict[int, str]) -> dict[str, Any]:
     return entry
 
 
+def _forward(item: dict[str, Any]) -> dict[str, Any]:
+    """Its options that are not the default; its address is a secret too."""
+    forward, plain = item["forward"], Options().to_json()
+    entry: dict[str, Any] = {
+        "kind": forward["kind"],
+        "address": _variable(item["name"], "forward_address"),
+    }
+    entry |= {name: forward[name] for name in plain if forward[name] != plain[name]}
+    if forward["header_names"]:
+        entry["headers"] = {
+            name: _variable(item["name"], f"forward_header_{name}")
+            for name in forward["header_names"]
+        }
+    if forward["has_client_certificate"]:
+        entry["client_certificate"] = _variable(item["name"], "forward_client_certificate")
+    return entry
+
+
 def _variable(name: str, secret: str) -> str:
-    word = re.sub(r"[^A-Z0-9]+", "_", name.upper()).strip("_") or "UNNAMED"
-    return f"env:{word}_{secret.upper()}"
+    words = [re.sub(r"[^A-Z0-9]+", "_", text.upper()) for text in (name, secret)]
+    return f"env:{words[0].strip('_') or 'UNNAMED'}_{words[1]}"
 
 
 def _order(item: dict[str, Any]) -> str:

@@ -19,6 +19,7 @@ from cli.declared.document import (
     Document,
     HandlerEntry,
 )
+from cli.declared.forwarding import Forwarding
 from cli.declared.trusted import Trusted
 from cli.given import referred, referred_bytes
 from cli.remote import Api
@@ -244,8 +245,10 @@ class Plan:
 
     def _handler(self, entry: HandlerEntry) -> Change | None:
         there = self._there["handlers"].get(entry.name.casefold())
-        wanted = entry.model_dump(exclude={"connections"}) | {"rules": _rules(entry)}
+        wanted = entry.model_dump(exclude={"connections", "forward"}) | {"rules": _rules(entry)}
         differences = _compare(there, wanted)
+        forward = Forwarding(entry, there and there["forward"], self._folder, self._secrets)
+        differences += forward.differences
         before: Any = None
         if there is not None:
             taken = there["connections"]
@@ -258,6 +261,8 @@ class Plan:
 
         def body(fields: set[str]) -> dict[str, Any]:
             found = {name: wanted[name] for name in fields & wanted.keys()}
+            if forward.differences:
+                found["forward"] = forward.body()
             if "connections" in fields:
                 found["connections"] = (
                     "all" if after == "all" else [self._id("connections", n) for n in after]

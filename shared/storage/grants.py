@@ -21,7 +21,7 @@ from shared.storage.secrets import SEALED_COLUMNS
 
 _QUERIES = Queries("grants")
 
-SERVICES: Final = ("scheduler", "fetcher", "decryptor", "admin")
+SERVICES: Final = ("scheduler", "fetcher", "decryptor", "forwarder", "admin")
 _VERBS: Final = {"r": "SELECT", "a": "INSERT", "w": "UPDATE", "d": "DELETE"}
 #: Not sealed, and still nobody's business but admin's.
 _ADMIN_ONLY: Final = frozenset({("handler", "token_digest")})
@@ -30,6 +30,9 @@ _ADMIN_ONLY: Final = frozenset({("handler", "token_digest")})
 _EVERYBODY: Final = {
     "posthouse_schema": "r",
     "service": "rawd",
+}
+#: Of those that handle mails and the bytes of mails. The forwarder sees events alone.
+_OF_MAILS: Final = {
     "store": "ra",
     "message": "r",
     "quarantine": "r",
@@ -98,6 +101,14 @@ _TABLES: Final[Mapping[str, Mapping[str, str]]] = {
         "quarantine": "raw",
         "alert": "raw",
     },
+    "forwarder": {
+        "handler": "r",
+        "forward": "r",
+        "forward_retry": "rawd",
+        "forward_attempt": "rad",
+        "handler_queue": "r",  # how much waits, for the scaler, which has the same account
+        "alert": "raw",
+    },
 }
 #: What admin asks for a number before its row is there (an insert into an identity needs nothing).
 _SEQUENCES: Final = ("webhook_id_seq",)
@@ -107,17 +118,20 @@ _BY_AGE: Final = {
         "session": "expires_at",
         "oauth_flow": "created_at",
         "login_attempt": "at",
+        "forward_attempt": "at",
+        "forward_retry": "next_attempt_at",
     }
 }
 #: Columns that a service writes of a table where the others are not its business: who reads hostile
 #: mail says which certificates it saw, and not what is known of them.
-_COLUMNS: Final = {
+_COLUMNS: Final[Mapping[str, Mapping[str, Mapping[str, tuple[str, ...]]]]] = {
     "decryptor": {
         "revocation": {
             "INSERT": ("fingerprint", "certificate", "issuer", "issuer_key", "not_after"),
             "UPDATE": ("seen_at", "changed_at", "next_attempt_at"),
         }
-    }
+    },
+    "forwarder": {"forward": {"UPDATE": ("paused_at", "paused_by", "pause_reason")}},
 }
 _FUNCTIONS: Final = {
     "scheduler": ("create_ledger_partition", "drop_ledger_partition"),
@@ -177,7 +191,8 @@ def _rights(service: str, columns: Mapping[str, Sequence[str]]) -> Iterator[sql.
             yield sql.SQL("USAGE ON SEQUENCE {}").format(sql.Identifier(sequence))
         return
     hidden = _ADMIN_ONLY | {(c.table, c.column) for c in SEALED_COLUMNS if service not in c.readers}
-    for tables in (_EVERYBODY, _TABLES[service]):
+    of_mails: Mapping[str, str] = {} if service == "forwarder" else _OF_MAILS
+    for tables in (_EVERYBODY, of_mails, _TABLES[service]):
         for table, verbs in tables.items():
             seen = [column for column in columns[table] if (table, column) not in hidden]
             part: sql.Composable = sql.SQL("")

@@ -152,6 +152,8 @@ def drop_stale_rows(database: Database, now: datetime, retention_days: int) -> d
         ("revocation", "drop_revocations"),
         ("revocation_list", "drop_revocation_lists"),
         ("revocation_host", "drop_revocation_hosts"),
+        ("forward_attempt", "drop_forward_attempts"),
+        ("forward_retry", "drop_forward_retries"),
     ):
         with database.transaction() as session:
             counts[kind] = session.execute(_QUERIES[query], {"before": before}).rowcount

@@ -51,8 +51,15 @@ SEALED_COLUMNS: Final = (
     ),
     SealedColumn("oauth_flow", "flow", "state", "text"),
     SealedColumn("person", "totp_secret"),
-    SealedColumn("handler", "signing_key", readers=frozenset({"decryptor"})),
-    SealedColumn("handler", "former_signing_key", readers=frozenset({"decryptor"})),
+    # The decryptor signs events, the forwarder verifies what it takes from a queue.
+    SealedColumn("handler", "signing_key", readers=frozenset({"decryptor", "forwarder"})),
+    SealedColumn("handler", "former_signing_key", readers=frozenset({"decryptor", "forwarder"})),
+    SealedColumn("forward", "address", "handler_id", readers=frozenset({"forwarder"})),
+    SealedColumn("forward", "secret", "handler_id", readers=frozenset({"forwarder"})),
+    SealedColumn("forward", "former_secret", "handler_id", readers=frozenset({"forwarder"})),
+    SealedColumn("forward", "headers", "handler_id", readers=frozenset({"forwarder"})),
+    SealedColumn("forward", "client_certificate", "handler_id", readers=frozenset({"forwarder"})),
+    SealedColumn("forward", "link_key", "handler_id", readers=frozenset({"forwarder"})),
     SealedColumn("webhook", "url", readers=frozenset({"scheduler"})),
     SealedColumn("webhook", "secret", readers=frozenset({"scheduler"})),
 )

@@ -17,7 +17,7 @@ from shared.storage.queries import Queries
 
 _SQL = Queries("services")
 
-NAMES: Final = ("scheduler", "fetcher", "decryptor", "admin")
+NAMES: Final = ("scheduler", "fetcher", "decryptor", "forwarder", "admin")
 #: Seconds after its last heartbeat from when on a process is taken for dead.
 SILENT_S: Final = 45.0
 #: Seconds for which something has to be wrong before anybody is told: a restart is no news.

@@ -176,6 +176,23 @@ DOWNLOAD_TO_EVENT: Final = _histogram(
     "download_to_event_seconds", "From a mail's download to its confirmed event.", _DELAYS
 )
 
+# Forwarder
+FORWARDED_EVENTS: Final = _counter(
+    "forwarded_events_total",
+    "Attempts to pass an event on. outcome: delivered, failed (tried again), dead, paused (the far "
+    "side wants no more).",
+    "kind",
+    "outcome",
+)
+FORWARD_SECONDS: Final = _histogram(
+    "forward_seconds", "How long the far side took to answer one attempt.", _SECONDS, "kind"
+)
+FORWARD_LANES: Final = _gauge(
+    "forward_lanes",
+    "Handlers whose events this process passes on. state: working, waiting (the far side fails).",
+    "state",
+)
+
 # Admin
 HTTP_REQUESTS: Final = _counter(
     "http_requests_total", "Answered requests by route template.", "method", "route", "status"

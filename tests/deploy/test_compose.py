@@ -50,9 +50,11 @@ def test_compose_accepts_it(text: str, profile: str) -> None:
     assert done.returncode == 0, done.stderr
     services: dict[str, Any] = yaml.safe_load(done.stdout)["services"]
     # 1.29 lists every service whatever the profile; a profile that is asked for is always there.
-    assert {"scheduler", "fetcher", "decryptor", "admin", "postgres", "redis"} <= set(services)
+    assert {"scheduler", "fetcher", "decryptor", "forwarder", "admin", "postgres", "redis"} <= set(
+        services
+    )
     assert "rabbitmq" in services or not profile
-    for name in ("scheduler", "fetcher", "decryptor", "admin"):
+    for name in ("scheduler", "fetcher", "decryptor", "forwarder", "admin"):
         assert services[name]["read_only"] is True
         assert services[name]["environment"]["POSTHOUSE_DATABASE_URL"].startswith("postgresql://")
 

@@ -37,7 +37,7 @@ def test_kubernetes_accepts_it(overlay: str, version: str) -> None:
 @pytest.mark.parametrize("overlay", ["production", "production-redis"])
 def test_keda_accepts_it(overlay: str) -> None:
     manifests = of_kind(overlay, *KEDA)
-    assert len(manifests) == 3
+    assert len(manifests) == 5
     for manifest in manifests:
         model = KEDA[manifest["kind"]].model_validate(manifest)
         assert unknown(manifest, model) == []
@@ -98,7 +98,9 @@ def test_a_scaler_has_its_deployment_to_itself(overlay: str) -> None:
     targets = [scaler["spec"]["scaleTargetRef"]["name"] for scaler in scalers]
     assert len(targets) == len(set(targets))
     assert sorted(targets) == (
-        [] if overlay == "demo" else ["posthouse-decryptor", "posthouse-fetcher"]
+        []
+        if overlay == "demo"
+        else ["posthouse-decryptor", "posthouse-fetcher", "posthouse-forwarder"]
     )
     for name, deployment in deployments.items():
         assert ("replicas" in deployment["spec"]) is (name not in targets), name

@@ -41,7 +41,7 @@ def site(
     try:
         settings = {"port": str(port), "public_url": url}
         with House(database, broker, folder, zygote=zygote, settings=settings) as house:
-            house.start("admin", "scheduler", "fetcher", "decryptor")
+            house.start("admin", "scheduler", "fetcher", "decryptor", "forwarder")
             site = Site(house, url, dovecot, chromium)
             site.wait()
             yield site

@@ -186,7 +186,10 @@ def test_killed_with_all_its_children_left_to_fate_it_comes_back(machine: Machin
 
 @pytest.mark.parametrize(
     "names",
-    [("fetcher", "decryptor", "scheduler", "admin", "demo handler"), ("postgres", "broker")],
+    [
+        ("fetcher", "decryptor", "forwarder", "scheduler", "admin", "demo handler"),
+        ("postgres", "broker"),
+    ],
     ids=["services", "what they stand on"],
 )
 def test_what_dies_is_started_again(machine: Machine, names: tuple[str, ...]) -> None:

@@ -6,7 +6,9 @@ against the Postgres, broker and mail servers of the test session.
 
 from __future__ import annotations
 
+import json
 import os
+import secrets as secrets_module
 import signal
 import subprocess
 import time
@@ -18,14 +20,24 @@ from urllib.parse import urlsplit, urlunsplit
 from cli.demo.certificate import PASSWORD, DemoCertificate
 from shared.certificates import parse_certificate
 from shared.connections import edit
+from shared.forwards import edit as edit_forward
 from shared.handlers import edit as edit_handler
-from shared.storage import certificates, connections, handlers, scheduling
+from shared.storage import certificates, connections, forwards, handlers, scheduling
 from shared.storage.certificates import Certificate
 from shared.storage.grants import SERVICES
 from shared.storage.migrate import grant
 from shared.storage.pool import Database
 from shared.storage.secrets import columns_of
-from shared.vault import Place, SecretKey, Vault, new_key, private_key_place, signing_key_place
+from shared.vault import (
+    Place,
+    SecretKey,
+    Vault,
+    forward_place,
+    new_key,
+    private_key_place,
+    signing_key_place,
+)
+from shared.webhook_signatures import new_secret
 from tests.rig.zygote import Child
 from tests.servers.mail_server import MailServer
 
@@ -178,6 +190,33 @@ class House:
             sealed = self.vault.seal(SIGNING_KEY.encode(), signing_key_place(identifier))
             handlers.write_signing_keys(session, identifier, sealed, None)
         return identifier
+
+    def forward(self, handler_id: int, address: str, **fields: Any) -> str:
+        """Passes a handler's events on; `fields` as the API takes them. Returns the secret."""
+        given = {"address": address, "secret": new_secret(), **fields}
+        forward, secrets = edit_forward(None, given)
+        key = secrets_module.token_bytes(32)
+        with self.database.transaction() as session:
+
+            def seal(column: str, value: bytes) -> bytes:
+                return self.vault.seal(value, forward_place(column, handler_id))
+
+            forwards.insert(
+                session,
+                handler_id,
+                forward,
+                address=seal("address", address.encode()),
+                link_key=seal("link_key", key),
+            )
+            secret = str(secrets.secret)
+            forwards.write_secrets(session, handler_id, seal("secret", secret.encode()), None)
+            if secrets.headers:
+                sealed = seal("headers", json.dumps(dict(secrets.headers)).encode())
+                forwards.write_headers(session, handler_id, sealed)
+            if secrets.client_certificate:
+                sealed = seal("client_certificate", secrets.client_certificate.encode())
+                forwards.write_client_certificate(session, handler_id, sealed)
+        return secret
 
     def change_handler(self, name: str, **fields: Any) -> None:
         with self.database.transaction() as session:

@@ -146,6 +146,8 @@ def _be(order: dict[str, Any]) -> None:
         reached = struck(order["at"], order["signal"])
         if service == "fetcher":
             built.dispatcher.tools = dataclasses.replace(built.dispatcher.tools, reached=reached)
+        elif service == "forwarder":
+            built.reached = reached
         else:
             built.decrypting = dataclasses.replace(built.decrypting, reached=reached)
     built.run(stop)
@@ -154,6 +156,7 @@ def _be(order: dict[str, Any]) -> None:
 def main() -> None:
     import services.decryptor.main
     import services.fetcher.main
+    import services.forwarder.main
     import services.scheduler.main  # noqa: F401
 
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # children are reaped by the kernel

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -32,6 +32,8 @@ class Receiver:
     def __init__(self) -> None:
         self.received: list[Received] = []
         self.answers: deque[tuple[int, dict[str, str]]] = deque()
+        #: Where set, decides instead: status, header fields and body of the answer.
+        self.decide: Callable[[Received], tuple[int, dict[str, str], bytes]] | None = None
         self._lock = threading.Lock()
         receiver = self
 
@@ -41,14 +43,19 @@ class Receiver:
             def do_POST(self) -> None:
                 body = self.rfile.read(int(self.headers.get("content-length", 0)))
                 headers = {name.lower(): value for name, value in self.headers.items()}
+                request = Received(self.path, headers, body)
                 with receiver._lock:
-                    receiver.received.append(Received(self.path, headers, body))
+                    receiver.received.append(request)
                     status, more = receiver.answers.popleft() if receiver.answers else (204, {})
+                said = b""
+                if receiver.decide is not None:
+                    status, more, said = receiver.decide(request)
                 self.send_response(status)
                 for name, value in more.items():
                     self.send_header(name, value)
-                self.send_header("Content-Length", "0")
+                self.send_header("Content-Length", str(len(said)))
                 self.end_headers()
+                self.wfile.write(said)
 
             def log_message(self, format: str, *args: Any) -> None:
                 pass

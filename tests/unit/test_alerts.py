@@ -23,6 +23,8 @@ from shared.alerts import (
     ConnectionRecovered,
     ConnectionsOnTime,
     ConnectionsOverdue,
+    ForwardPaused,
+    ForwardResumed,
     HandlerBacklogOld,
     HandlerBacklogRecovered,
     MailQuarantined,
@@ -38,6 +40,14 @@ from shared.clock import new_id, utc_now
 _ENTRY = str(new_id())
 #: One of each kind, and the words that its sentence must have.
 SAMPLES: list[tuple[AlertData, str]] = [
+    (
+        ForwardPaused(handler_id=3, name="crm", place="https://crm.example", reason="It is gone."),
+        "Nothing is sent to https://crm.example for handler “crm” any more: It is gone.",
+    ),
+    (
+        ForwardResumed(handler_id=3, name="crm", place="https://crm.example"),
+        "sent to https://crm.example again",
+    ),
     (ConnectionFailing(connection_id=7, name="Box", message="Wrong password."), "Wrong password."),
     (
         ConnectionNeedsAuthorisation(connection_id=7, name="Box", message="The grant is gone."),

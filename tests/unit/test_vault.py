@@ -69,7 +69,7 @@ def test_a_key_of_another_form_is_refused(entry: str) -> None:
 
 
 @pytest.mark.promise("I7")
-@pytest.mark.parametrize("service", ["scheduler", "fetcher", "decryptor"])
+@pytest.mark.parametrize("service", ["scheduler", "fetcher", "decryptor", "forwarder"])
 def test_the_keys_of_a_service_open_its_columns_and_no_other(service: str) -> None:
     master = SecretKey.parse(new_key())
     whole = Vault([master])

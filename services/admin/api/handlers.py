@@ -8,6 +8,7 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Request
 
 from services.admin.api.requests import Ctx, IdInPath, SearchText, beside
+from services.admin.api.schemas.forwards import ForwardOut
 from services.admin.api.schemas.handlers import (
     AtWorkOut,
     BrokerAccountOut,
@@ -31,6 +32,7 @@ from services.admin.operations.handlers import HandlerSeen
 from services.admin.people.authorization import LOOK, OPERATE
 from services.admin.problems import responses
 from shared.fields import instant
+from shared.forwards import Forward
 from shared.handlers import ALL
 from shared.queueing.output import DeadChoice
 
@@ -182,7 +184,7 @@ def delete(
     handlers.delete_handler(ctx, handler_id, force=force)
 
 
-def shown(seen: HandlerSeen) -> HandlerOut:
+def shown(seen: HandlerSeen, *, forward_secret: str | None = None) -> HandlerOut:
     """A handler as the API shows it."""
     handler = seen.handler
     ids = handler.connection_ids
@@ -203,8 +205,16 @@ def shown(seen: HandlerSeen) -> HandlerOut:
         signing_key=seen.signing_key,
         redis_stream=handler.redis_stream,
         rabbitmq_queue=handler.rabbitmq_queue,
+        forward=_forward(seen.forward, seen.forward_secret or forward_secret),
         queue=QueueOut.model_validate(seen.queue),
         waiting=seen.waiting,
         created_at=handler.created_at,
         updated_at=handler.updated_at,
     )
+
+
+def _forward(forward: Forward | None, secret: str | None) -> ForwardOut | None:
+    if forward is None:
+        return None
+    fields = {name: getattr(forward, name) for name in Forward.__slots__ if name != "options"}
+    return ForwardOut.model_validate(forward.options.to_json() | fields | {"secret": secret})

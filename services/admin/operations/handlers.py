@@ -9,12 +9,14 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from services.admin.context import Context
+from services.admin.operations.forwards import set_forward
 from services.admin.people.tokens import digest_of, new_signing_key, new_token
 from shared.errors import Conflict, InvalidInput, NeedsPerson, TryAgain
+from shared.forwards import Forward
 from shared.handlers import Handler, edit
 from shared.queueing.output import BrokerAccount
 from shared.rules.ruleset import Rules
-from shared.storage import connections, handler_queues, handlers, scheduling
+from shared.storage import connections, forwards, handler_queues, handlers, scheduling
 from shared.storage.handler_queues import HeldMail, WaitingMail
 from shared.storage.handlers import QueueState
 from shared.storage.pool import Session
@@ -25,7 +27,7 @@ from shared.vault import former_signing_key_place, signing_key_place
 class HandlerSeen:
     """A handler with its queue. `waiting` counts mails that are still to be published to it.
 
-    `token` and `signing_key` are set once, in the answer that made them.
+    `token`, `signing_key` and `forward_secret` are set once, in the answer that made them.
     """
 
     handler: Handler
@@ -33,6 +35,9 @@ class HandlerSeen:
     waiting: int = 0
     token: str | None = None
     signing_key: str | None = None
+    #: Where its events are passed on to; None: its program consumes the queue.
+    forward: Forward | None = None
+    forward_secret: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +55,11 @@ def search_handlers(ctx: Context, q: str = "") -> Sequence[HandlerSeen]:
         found = handlers.search(session, q)
         queues = handlers.queues(session, [handler.id for handler in found])
         waiting = handlers.waiting(session)
-    return [HandlerSeen(h, queues[h.id], waiting.get(h.id, 0)) for h in found]
+        forwarded = forwards.of_handlers(session, [handler.id for handler in found])
+    return [
+        HandlerSeen(h, queues[h.id], waiting.get(h.id, 0), forward=forwarded.get(h.id))
+        for h in found
+    ]
 
 
 def get_handler(ctx: Context, handler_id: int) -> HandlerSeen:
@@ -68,7 +77,8 @@ def look_at_work(ctx: Context, handler_id: int) -> AtWork:
 
 def create_handler(ctx: Context, changes: Mapping[str, Any]) -> HandlerSeen:
     """Raises InvalidInput, NameTaken. The answer holds token and signing key, once."""
-    handler = edit(None, changes)
+    forward = _forward_of(changes)
+    handler = edit(None, _own(changes))
     token, key = new_token(), new_signing_key()
     with ctx.transaction() as session:
         _check_connections(session, handler.rules)
@@ -76,22 +86,35 @@ def create_handler(ctx: Context, changes: Mapping[str, Any]) -> HandlerSeen:
         handlers.write_token(session, new, digest_of(token))
         handlers.write_signing_keys(session, new, _sealed(ctx, new, key), None)
         scheduling.taken_first(session, new)
-        ctx.record(session, "create", f"handler/{new}", after=replace(handler, id=new))
-        return replace(_see(session, new), token=token, signing_key=key)
+        secret = None if forward is None else set_forward(ctx, session, new, forward)
+        seen = _see(session, new)
+        ctx.record(session, "create", f"handler/{new}", after=_audited(seen))
+        return replace(seen, token=token, signing_key=key, forward_secret=secret)
 
 
 def update_handler(ctx: Context, handler_id: int, changes: Mapping[str, Any]) -> HandlerSeen:
-    """Raises NotFound, InvalidInput."""
+    """Raises NotFound, InvalidInput. The answer holds the secret of a new forward, once."""
+    secret = None
     with ctx.transaction() as session:
         before = handlers.get(session, handler_id, lock=True)
-        after = edit(before, changes)
+        seen_before = _see(session, handler_id)
+        after = edit(before, _own(changes))
         if after.rules != before.rules:
             _check_connections(session, after.rules)
         handlers.update(session, after)
+        if "forward" in changes:
+            secret = set_forward(ctx, session, handler_id, _forward_of(changes))
         if not before.enabled or before.connection_ids != after.connection_ids:
             scheduling.taken_first(session, handler_id)
-        ctx.record(session, "change", f"handler/{handler_id}", before, after)
-        return _see(session, handler_id)
+        seen = _see(session, handler_id)
+        ctx.record(
+            session,
+            "change",
+            f"handler/{handler_id}",
+            _audited(seen_before),
+            _audited(replace(seen, handler=after)),
+        )
+        return replace(seen, forward_secret=secret)
 
 
 def renew_token(ctx: Context, handler_id: int) -> HandlerSeen:
@@ -164,6 +187,26 @@ def delete_handler(ctx: Context, handler_id: int, *, force: bool = False) -> Non
         ctx.app_state.output.remove_account(seen.handler.name)
 
 
+def _own(changes: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in changes.items() if name != "forward"}
+
+
+def _forward_of(changes: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    forward = changes.get("forward")
+    if forward is not None and not isinstance(forward, Mapping):
+        raise InvalidInput("'forward' is an object, or null.", field="forward")
+    return forward
+
+
+def _audited(seen: HandlerSeen) -> dict[str, Any]:
+    """A handler and its forward as the audit log has them; neither holds a secret."""
+    fields = {name: getattr(seen.handler, name) for name in Handler.__slots__}
+    if seen.forward is None:
+        return fields
+    plain = {name: getattr(seen.forward, name) for name in Forward.__slots__ if name != "options"}
+    return fields | {"forward": plain | seen.forward.options.to_json()}
+
+
 def _check_connections(session: Session, rules: Rules) -> None:
     """A rule over a connection that is not there would never hold: a slip of the pen."""
     for name in rules.connections:
@@ -178,4 +221,9 @@ def _sealed(ctx: Context, handler_id: int, key: str) -> bytes:
 def _see(session: Session, handler_id: int) -> HandlerSeen:
     handler = handlers.get(session, handler_id)
     waiting = handlers.waiting(session).get(handler_id, 0)
-    return HandlerSeen(handler, handlers.queues(session, [handler_id])[handler_id], waiting)
+    return HandlerSeen(
+        handler,
+        handlers.queues(session, [handler_id])[handler_id],
+        waiting,
+        forward=forwards.of_handler(session, handler_id),
+    )

@@ -16,10 +16,11 @@ from services.admin.people.attempts import Origin, TooManyAttempts
 from services.admin.people.guessing import WINDOW_SECONDS, TokenGuesses, network_of
 from services.admin.people.tokens import digest_of
 from shared.errors import NotFound
+from shared.forwarding.links import Claim
 from shared.people import Principal, Role, SignedIn
-from shared.storage import audit, people
+from shared.storage import audit, forwards, handlers, people
 from shared.storage.pool import Database, DatabaseCannotWrite, Session
-from shared.vault import Vault
+from shared.vault import Vault, forward_place
 
 _log = structlog.get_logger(__name__)
 
@@ -87,6 +88,19 @@ class Access:
                 subject = f"network/{network_of(address)}"
                 audit.record_once(session, "nobody", "token refused", subject, attempts.WINDOW)
         return found
+
+    def link(self, claim: Claim) -> Principal | None:
+        """The handler whose forward signed an address of a mail; None where it did not, or for too
+        long ago."""
+        with self._database.transaction() as session:
+            sealed = forwards.link_key(session, claim.handler_id)
+            if sealed is None:
+                return None
+            key = self._vault.open(sealed, forward_place("link_key", claim.handler_id))
+            if not claim.holds(key):
+                return None
+            name = handlers.get(session, claim.handler_id).name
+        return Principal(name=f"handler {name}", role=None, handler_id=claim.handler_id)
 
     def cookie(self, value: str, *, used: bool = True) -> SignedIn | None:
         """The session of a browser's cookie; None where it ended. `used`: somebody does something,

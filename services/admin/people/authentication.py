@@ -24,6 +24,7 @@ from services.admin.people.access import Access
 from services.admin.people.attempts import TooManyAttempts
 from services.admin.problems import problem, problem_of
 from shared.errors import TryAgain
+from shared.forwarding import links
 from shared.people import Principal, SignedIn
 
 #: Asked for by a script of ours that refreshes a part of a page: nobody did anything.
@@ -121,6 +122,9 @@ class Authentication:
             if scheme.lower() != "bearer":
                 return None, None
             return self._access.bearer(token.strip(), address_of(request)), None
+        claim = links.read(request.url.path, request.url.query)
+        if claim is not None and request.method in SAFE_METHODS:
+            return self._access.link(claim), None
         cookie = cookies.read(request, cookies.SESSION)
         used = PART_HEADER not in request.headers
         signed_in = self._access.cookie(cookie, used=used) if cookie else None

@@ -43,7 +43,7 @@ class BoundedTransport(httpx.HTTPTransport):
             max_connections=limits.max_connections,
             max_keepalive_connections=limits.max_keepalive_connections,
             keepalive_expiry=limits.keepalive_expiry,
-            network_backend=_Network(reach),
+            network_backend=Network(reach),
         )
         self._observer = observing.current()
 
@@ -139,7 +139,7 @@ def _gunzipped(chunks: Iterable[bytes]) -> Iterator[bytes]:
         raise httpx.DecodingError("the compressed answer ends too early")
 
 
-class _Network(httpcore.NetworkBackend):
+class Network(httpcore.NetworkBackend):
     """Connections of `connect`: allowed addresses only, each name resolved once."""
 
     def __init__(self, reach: Callable[[str], AllowHost] | None) -> None:

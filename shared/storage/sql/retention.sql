@@ -102,3 +102,10 @@ DELETE FROM revocation_list l WHERE address <> '' AND NOT EXISTS (
 
 -- name: drop_revocation_hosts
 DELETE FROM revocation_host WHERE day < current_date - 7 AND not_before < now()
+
+-- name: drop_forward_attempts
+DELETE FROM forward_attempt WHERE at < now() - interval '7 days'
+
+-- name: drop_forward_retries
+-- Of events that never came again: their queue was deleted, say.
+DELETE FROM forward_retry WHERE next_attempt_at < now() - interval '60 days'

@@ -21,7 +21,7 @@ FROM (
     FROM service
 ) AS s
 WHERE NOT is_silent OR place = 1
-ORDER BY array_position(ARRAY['scheduler', 'fetcher', 'decryptor', 'admin'], name), instance;
+ORDER BY array_position(ARRAY['scheduler', 'fetcher', 'decryptor', 'forwarder', 'admin'], name), instance;
 
 -- name: failing
 -- What living processes say, and services of which none lives any more.

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
 
+from services.admin.api.schemas.forwards import ForwardIn, ForwardOut
 from services.admin.api.schemas.parts import Id, Out, described
 from services.admin.operations.rules import DAYS, MOST_DAYS, MOST_LISTED
 from shared.rules.expression import LONGEST
@@ -106,6 +107,9 @@ class HandlerOut(BaseModel):
     )
     redis_stream: str
     rabbitmq_queue: str
+    forward: ForwardOut | None = Field(
+        description="Where the forwarder passes its events on to; null: its program consumes them"
+    )
     queue: QueueOut
     waiting: int = Field(description="Mails that are still to be published to it")
     created_at: datetime | None
@@ -215,6 +219,10 @@ class HandlerIn(BaseModel):
         description="Of the handlers of a group the first that accepts has a mail; empty: none",
     )
     position: int = Field(default=0, ge=0, le=1_000_000, description="Its place in the group")
+    forward: Annotated[
+        dict[str, Any] | None,
+        WithJsonSchema({"anyOf": [ForwardIn.model_json_schema(), {"type": "null"}]}),
+    ] = Field(default=None, description="null ends it; in a change, what is left out stays")
 
 
 HandlerBody = described(HandlerIn)

@@ -118,3 +118,47 @@ CREATE TABLE alert_delivery (          -- the execution log
     error text,
     PRIMARY KEY (alert_id, webhook_id, attempted_at)
 );
+
+-- Where the forwarder passes a handler's mails on to; a handler without a row consumes by itself.
+CREATE TABLE forward (
+    handler_id bigint PRIMARY KEY REFERENCES handler ON DELETE CASCADE,
+    kind text NOT NULL CHECK (kind IN ('http')),
+    place text NOT NULL,               -- scheme, host and port of the address, for people
+    options jsonb NOT NULL,            -- shared.forwards
+    header_names text[] NOT NULL DEFAULT '{}',
+    address bytea NOT NULL,            -- sealed: such addresses are secrets
+    secret bytea,                      -- sealed: what is sent is signed with it
+    former_secret bytea,               -- sealed: and with this one, while it is renewed
+    headers bytea,                     -- sealed: the values of header_names, as JSON
+    client_certificate bytea,          -- sealed: PEM with its key
+    link_key bytea NOT NULL,           -- sealed: signs the addresses of mails that go by reference
+    paused_at timestamptz,             -- nothing is sent since then
+    paused_by text NOT NULL DEFAULT '',
+    pause_reason text NOT NULL DEFAULT '',
+    updated_at timestamptz NOT NULL DEFAULT now()
+);
+
+-- Events that the far side did not take yet. A row goes when it has, or with the dead letter.
+CREATE TABLE forward_retry (
+    handler_id bigint NOT NULL REFERENCES forward ON DELETE CASCADE,
+    event_id text NOT NULL,
+    attempts integer NOT NULL,
+    first_failed_at timestamptz NOT NULL DEFAULT now(),
+    next_attempt_at timestamptz NOT NULL,
+    PRIMARY KEY (handler_id, event_id)
+);
+
+-- The delivery log: the newest attempts of each handler.
+CREATE TABLE forward_attempt (
+    id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    handler_id bigint NOT NULL REFERENCES forward ON DELETE CASCADE,
+    event_id text NOT NULL,
+    at timestamptz NOT NULL,
+    seconds real NOT NULL,
+    outcome text NOT NULL CHECK (outcome IN ('delivered', 'failed', 'dead', 'paused')),
+    status integer,                    -- HTTP's; NULL: no answer
+    detail text NOT NULL DEFAULT '',   -- why it failed
+    answer text NOT NULL DEFAULT ''    -- the first 1,024 octets of the answer
+);
+CREATE INDEX forward_attempt_handler ON forward_attempt (handler_id, id DESC);
+CREATE INDEX forward_attempt_at ON forward_attempt (at);

@@ -1,0 +1,144 @@
+"""What is done with one event of a forwarded handler: sent, and acknowledged when it was taken."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from typing import Final
+
+import structlog
+
+from posthouse import MailEvent, Reject, Retry
+from services.forwarder.attempt_log import AttemptLog
+from services.forwarder.gate import Gate
+from services.forwarder.retries import Retries
+from shared.clock import utc_now
+from shared.errors import PosthouseError
+from shared.forwarding.fitting import fitted
+from shared.forwarding.outcome import Outcome, Verdict
+from shared.forwards import Endpoint
+from shared.storage.forwards import Attempt
+from shared.telemetry import metrics
+
+_log = structlog.get_logger(__name__)
+
+#: Seconds until an event that was not taken is tried again: the first time, and the longest.
+FIRST_S: Final = 5.0
+LONGEST_S: Final = 3600.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Delivering:
+    """The callback of one handler's consumer; called in several threads.
+
+    `send(event_id, event)` makes one attempt; `gone(reason)` pauses the handler on every forwarder
+    and tells people, or raises.
+    """
+
+    handler_id: int
+    endpoint: Endpoint
+    public_url: str
+    send: Callable[[str, bytes], Outcome]
+    gate: Gate
+    retries: Retries
+    log: AttemptLog
+    gone: Callable[[str], None]
+    #: Told of each step; the tests end the process at one.
+    reached: Callable[[str], object] = lambda _step: None
+
+    def __call__(self, event: MailEvent) -> None:
+        """Returns when the far side has confirmed; else raises Retry, or Reject where `retry_for`
+        is over."""
+        wait_s = self.retries.wait_s(self.handler_id, event.id)
+        if wait_s > 0:
+            raise Retry(wait_s, "not due yet")
+        if not self.gate.enter():
+            raise Retry(0.1, "the forwarder stops")
+        self.reached("taken")
+        try:
+            outcome = self._attempt(event)
+        except BaseException:
+            self.gate.failed(None)
+            raise
+        self.reached("answered")
+        if outcome.verdict is Verdict.DELIVERED:
+            self._delivered(event, outcome)
+        elif outcome.verdict is Verdict.GONE:
+            self._gone(event, outcome)
+        else:
+            self._failed(event, outcome)
+
+    def _attempt(self, event: MailEvent) -> Outcome:
+        outcome = self.send(event.id, self._fitted(event, by_reference=False))
+        if outcome.verdict is Verdict.TOO_LARGE:
+            self._note(event, outcome, "failed")
+            outcome = self.send(event.id, self._fitted(event, by_reference=True))
+        return outcome
+
+    def _fitted(self, event: MailEvent, *, by_reference: bool) -> bytes:
+        return fitted(
+            event.received,
+            event.id,
+            self.endpoint,
+            self.handler_id,
+            self.public_url,
+            by_reference=by_reference,
+        )
+
+    def _delivered(self, event: MailEvent, outcome: Outcome) -> None:
+        self.gate.taken()
+        self._note(event, outcome, "delivered")
+        if self.retries.has(self.handler_id, event.id):
+            self._settle(event)
+
+    def _gone(self, event: MailEvent, outcome: Outcome) -> None:
+        self.gate.failed(None)
+        self._note(event, outcome, "paused")
+        try:
+            self.gone("The endpoint answered 410 Gone.")
+        except PosthouseError as error:
+            _log.warning("not paused yet", handler=self.handler_id, error=str(error))
+        raise Retry(FIRST_S, "the endpoint answered 410 Gone")
+
+    def _failed(self, event: MailEvent, outcome: Outcome) -> None:
+        if outcome.verdict is Verdict.UNAVAILABLE:
+            self.gate.failed(outcome.retry_after_s)
+        else:
+            self.gate.refused()
+        try:
+            waiting = self.retries.failed(
+                self.handler_id, event.id, first_s=FIRST_S, longest_s=LONGEST_S
+            )
+        except PosthouseError as error:
+            # It is not known for how long this event has failed: it is not given up either.
+            _log.warning("a failed attempt is not counted", error=str(error))
+            self._note(event, outcome, "failed")
+            raise Retry(max(FIRST_S, outcome.retry_after_s or 0.0), outcome.detail) from error
+        if waiting.failing_s >= self.endpoint.options.retry_for_seconds:
+            over = f"Given up after {waiting.attempts} attempts: {outcome.detail}"
+            self._note(event, replace(outcome, detail=over), "dead")
+            self._settle(event)
+            raise Reject(over)
+        self._note(event, outcome, "failed")
+        self.reached("counted")
+        raise Retry(max(waiting.wait_s, outcome.retry_after_s or 0.0), outcome.detail)
+
+    def _settle(self, event: MailEvent) -> None:
+        self.retries.forget(self.handler_id, event.id)
+        self.log.settle(self.handler_id, event.id)
+
+    def _note(self, event: MailEvent, outcome: Outcome, word: str) -> None:
+        kind = self.endpoint.kind.value
+        metrics.FORWARDED_EVENTS.labels(kind, word).inc()
+        metrics.FORWARD_SECONDS.labels(kind).observe(outcome.seconds)
+        attempt = Attempt(
+            event_id=event.id,
+            at=utc_now() - timedelta(seconds=outcome.seconds),
+            seconds=outcome.seconds,
+            outcome=word,
+            status=outcome.status,
+            detail=outcome.detail,
+            answer=outcome.answer,
+        )
+        self.log.add(self.handler_id, attempt)

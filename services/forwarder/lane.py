@@ -1,0 +1,115 @@
+"""One forwarded handler: a consumer of its queue whose callback sends."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Final
+
+import structlog
+
+from posthouse import AccessRefused, Consumer
+from services.forwarder.attempt_log import AttemptLog
+from services.forwarder.delivering import Delivering
+from services.forwarder.gate import Gate
+from services.forwarder.retries import Retries
+from services.forwarder.settings import ForwarderSettings
+from shared.errors import PosthouseError
+from shared.forwarding.http_sender import HttpSender
+from shared.forwarding.opening import open_endpoint, open_signing_keys
+from shared.hosts import HostRules
+from shared.storage.forwards import SealedForward
+from shared.vault import Vault
+
+_log = structlog.get_logger(__name__)
+
+#: `retry_for` decides when an event is given up, however often it was tried.
+_NO_LIMIT: Final = 1_000_000_000
+#: Seconds until a lane that cannot work (a key is missing, say) tries to.
+_AGAIN_S: Final = 10.0
+#: Seconds beyond the endpoint's timeout that attempts get to end in when the lane stops.
+_GRACE_S: Final = 5.0
+
+
+class Lane:
+    """Runs in a thread of its own until it is stopped. A changed forward gets another lane."""
+
+    def __init__(
+        self,
+        forward: SealedForward,
+        *,
+        settings: ForwarderSettings,
+        vault: Vault,
+        hosts: HostRules,
+        retries: Retries,
+        log: AttemptLog,
+        gone: Callable[[int, str], None],
+        reached: Callable[[str], object],
+    ) -> None:
+        self.forward = forward
+        self.gate = Gate()
+        self._settings = settings
+        self._vault = vault
+        self._hosts = hosts
+        self._retries = retries
+        self._log = log
+        self._gone = gone
+        self._reached = reached
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name=f"lane-{forward.name}", daemon=True)
+
+    @property
+    def is_alive(self) -> bool:
+        return self._thread.is_alive()
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Attempts on their way end; everything else goes back to the queue."""
+        self._stop.set()
+        self.gate.leave()
+
+    def join(self) -> None:
+        self._thread.join()
+
+    def _run(self) -> None:
+        while not self._stop.is_set():
+            try:
+                self._consume()
+            except (PosthouseError, AccessRefused, ValueError) as error:
+                _log.error("a handler is not forwarded", handler=self.forward.name, why=str(error))
+            except Exception:
+                _log.exception("a handler is not forwarded", handler=self.forward.name)
+            self._stop.wait(_AGAIN_S)
+
+    def _consume(self) -> None:
+        forward = self.forward
+        endpoint = open_endpoint(forward, self._vault)
+        concurrency = endpoint.options.concurrency
+        sender = HttpSender(endpoint, self._hosts)
+        consumer = Consumer(
+            self._settings.effective_output_url,
+            forward.name,
+            concurrency=concurrency,
+            prefetch=2 * concurrency,
+            max_deliveries=_NO_LIMIT,
+            stale_after_s=self._settings.forward_stale_seconds,
+            stop_timeout_s=endpoint.options.timeout_seconds + _GRACE_S,
+            signing_key=open_signing_keys(forward, self._vault),
+        )
+        delivering = Delivering(
+            handler_id=forward.handler_id,
+            endpoint=endpoint,
+            public_url=self._settings.public_url,
+            send=sender.send,
+            gate=self.gate,
+            retries=self._retries,
+            log=self._log,
+            gone=lambda reason: self._gone(forward.handler_id, reason),
+            reached=self._reached,
+        )
+        try:
+            consumer.run(delivering, stop=self._stop)
+        finally:
+            sender.close()

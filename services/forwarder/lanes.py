@@ -1,0 +1,88 @@
+"""A lane for every handler that is forwarded, as Postgres says now."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+
+import structlog
+
+from services.forwarder.lane import Lane
+from services.forwarder.retries import Retries
+from shared.alerts import ForwardPaused
+from shared.errors import PosthouseError
+from shared.storage import alerts, forwards
+from shared.storage.forwards import SealedForward
+from shared.storage.pool import Database
+from shared.telemetry import metrics
+
+_log = structlog.get_logger(__name__)
+
+
+class Lanes:
+    """Starts, stops and replaces lanes. `run` on a thread of its own."""
+
+    def __init__(
+        self,
+        database: Database,
+        retries: Retries,
+        make: Callable[[SealedForward, Callable[[int, str], None]], Lane],
+        every_s: float,
+        beat: Callable[[], None],
+    ) -> None:
+        self._database = database
+        self._retries = retries
+        self._make = make
+        self._every_s = every_s
+        self._beat = beat
+        self._lanes: dict[int, Lane] = {}
+
+    def run(self, stop: threading.Event) -> None:
+        """Until `stop`; then attempts on their way end."""
+        while True:
+            try:
+                self._retries.refresh()
+                self._settle()
+                self._beat()
+            except PosthouseError as error:
+                # Those that run go on: what they need of Postgres, they ask for themselves.
+                _log.warning("forwards are not looked for", error=str(error))
+            if stop.wait(self._every_s):
+                break
+        for lane in self._lanes.values():
+            lane.stop()
+        for lane in self._lanes.values():
+            lane.join()
+
+    def _settle(self) -> None:
+        with self._database.transaction() as session:
+            found = forwards.sealed(session)
+        wanted = {one.handler_id: one for one in found if one.paused_at is None}
+        for handler_id, lane in list(self._lanes.items()):
+            if wanted.get(handler_id) != lane.forward:
+                lane.stop()
+            if not lane.is_alive:
+                del self._lanes[handler_id]
+        for handler_id, forward in wanted.items():
+            if handler_id not in self._lanes:
+                lane = self._lanes[handler_id] = self._make(forward, self.pause)
+                lane.start()
+        open_ones = sum(lane.gate.is_open for lane in self._lanes.values())
+        metrics.FORWARD_LANES.labels("working").set(open_ones)
+        metrics.FORWARD_LANES.labels("waiting").set(len(self._lanes) - open_ones)
+
+    def pause(self, handler_id: int, reason: str) -> None:
+        """For every forwarder, and told to people, once. Raises DatabaseUnavailable."""
+        lane = self._lanes.get(handler_id)
+        with self._database.transaction() as session:
+            forward = forwards.of_handler(session, handler_id)
+            if forward is not None and forwards.pause(session, handler_id, "forwarder", reason):
+                name = lane.forward.name if lane else str(handler_id)
+                alerts.raise_transition(
+                    session,
+                    ForwardPaused(
+                        handler_id=handler_id, name=name, place=forward.place, reason=reason
+                    ),
+                )
+        if lane is not None:
+            lane.stop()

@@ -1,0 +1,110 @@
+"""The forwarder: consumes the queues of handlers that are forwarded, and passes each event on.
+
+Any number of replicas work side by side, without a leader: the broker gives each event to one.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+from services.forwarder.attempt_log import AttemptLog
+from services.forwarder.lane import Lane
+from services.forwarder.lanes import Lanes
+from services.forwarder.retries import Retries
+from services.forwarder.settings import ForwarderSettings
+from shared.heartbeats import HeartbeatWriter
+from shared.hosts import HostRules
+from shared.queueing.output import Output, open_output
+from shared.storage import schema
+from shared.storage.forwards import SealedForward
+from shared.storage.pool import Database
+from shared.telemetry.health import Check, HealthServer, Heartbeat
+from shared.telemetry.threads import ServiceThreads
+from shared.vault import Vault
+
+
+@dataclass(slots=True)
+class Forwarder:
+    """A running forwarder."""
+
+    settings: ForwarderSettings
+    database: Database
+    vault: Vault
+    output: Output
+    lanes: Lanes
+    log: AttemptLog
+    heartbeat: Heartbeat
+    #: Told of each step of a delivery.
+    reached: Callable[[str], object] = lambda _step: None
+
+    def run(self, stop: threading.Event) -> None:
+        """Works until `stop` is set; attempts on their way end, and what they came to is kept.
+
+        Raises ThreadEnded where a part of it died: it is to be started anew.
+        """
+        sent = threading.Event()
+        threads = ServiceThreads()
+        threads.add("lanes", self.lanes.run, stop)
+        threads.add("log", self.log.run, sent)
+        checks: dict[str, Check] = {
+            "database": partial(schema.check, self.database),
+            "output": self.output.check,
+            "threads": threads.check,
+        }
+        # A missing key is told to people; it makes nobody unready, as all else goes on.
+        told = {**checks, "keys": self.vault.check}
+        writer = HeartbeatWriter("forwarder", self.database, None, told)
+        threads.add("heartbeat", writer.run, stop)
+        health = HealthServer(
+            self.settings.health_host,
+            self.settings.health_port,
+            heartbeat=self.heartbeat,
+            checks=checks,
+        )
+        with self.database, health:
+            threads.start()
+            while not (ended := threads.ended(stop)) and not stop.wait(1.0):
+                pass
+            stop.set()
+            threads.join(["lanes"])
+            sent.set()
+            threads.join()
+            self.output.close()
+        if ended:
+            raise ended
+
+
+def build(settings: ForwarderSettings) -> Forwarder:
+    """Wires a forwarder; nothing is connected before `run`."""
+    database = Database(settings.database_url.get_secret_value(), size=8)
+    vault = Vault.from_settings([key.get_secret_value() for key in settings.secret_keys])
+    hosts = HostRules.parse(
+        settings.allowed_hosts, settings.denied_hosts, private=settings.private_networks
+    )
+    retries, log, heartbeat = Retries(database), AttemptLog(database), Heartbeat()
+
+    def lane(forward: SealedForward, gone: Callable[[int, str], None]) -> Lane:
+        return Lane(
+            forward,
+            settings=settings,
+            vault=vault,
+            hosts=hosts,
+            retries=retries,
+            log=log,
+            gone=gone,
+            reached=lambda step: forwarder.reached(step),
+        )
+
+    forwarder = Forwarder(
+        settings=settings,
+        database=database,
+        vault=vault,
+        output=open_output(settings.effective_output_url),
+        lanes=Lanes(database, retries, lane, settings.forward_check_seconds, heartbeat.beat),
+        log=log,
+        heartbeat=heartbeat,
+    )
+    return forwarder

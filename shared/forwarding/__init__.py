@@ -1,0 +1,1 @@
+"""Sending events to the far side of a forward: what is sent, and how it went."""

@@ -1,0 +1,48 @@
+"""Opens the secrets of a forward."""
+
+from __future__ import annotations
+
+import json
+
+from shared.forwards import Endpoint
+from shared.storage.forwards import SealedForward
+from shared.vault import (
+    Vault,
+    former_signing_key_place,
+    forward_place,
+    signing_key_place,
+)
+
+
+def open_endpoint(sealed: SealedForward, vault: Vault) -> Endpoint:
+    """The far side as it is spoken to. Raises SecretUnreadable, SecretKeyMissing."""
+
+    def opened(column: str, value: bytes | None) -> str:
+        if value is None:
+            return ""
+        return vault.open(value, forward_place(column, sealed.handler_id)).decode()
+
+    secrets = (opened("secret", sealed.secret), opened("former_secret", sealed.former_secret))
+    return Endpoint(
+        kind=sealed.kind,
+        address=opened("address", sealed.address),
+        options=sealed.options,
+        secrets=tuple(secret for secret in secrets if secret),
+        headers=json.loads(opened("headers", sealed.headers) or "{}"),
+        client_certificate=opened("client_certificate", sealed.client_certificate),
+        link_key=vault.open(sealed.link_key, forward_place("link_key", sealed.handler_id)),
+    )
+
+
+def open_signing_keys(sealed: SealedForward, vault: Vault) -> list[str]:
+    """The keys that the handler's events are signed with, the present one first. Raises as
+    `open_endpoint` does."""
+    places = (
+        (sealed.signing_key, signing_key_place),
+        (sealed.former_signing_key, former_signing_key_place),
+    )
+    return [
+        vault.open(key, place(sealed.handler_id)).decode()
+        for key, place in places
+        if key is not None
+    ]

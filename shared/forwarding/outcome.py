@@ -1,0 +1,33 @@
+"""How one attempt to hand an event to the far side went, whatever the protocol."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+
+class Verdict(Enum):
+    """What follows from an attempt."""
+
+    DELIVERED = "delivered"
+    #: The far side does not want this event now; others may pass.
+    REFUSED = "refused"
+    #: The far side cannot take any event now.
+    UNAVAILABLE = "unavailable"
+    #: The event is larger than the far side takes.
+    TOO_LARGE = "too-large"
+    #: The far side wants nothing any more, until a person says otherwise.
+    GONE = "gone"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """One attempt. `status`: HTTP's, None where no answer came; `answer`: its first 1,024 octets;
+    `retry_after_s`: how long the far side asks to be left alone."""
+
+    verdict: Verdict
+    seconds: float = 0.0
+    status: int | None = None
+    detail: str = ""
+    answer: str = ""
+    retry_after_s: float | None = None

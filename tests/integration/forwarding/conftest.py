@@ -1,0 +1,110 @@
+"""A forwarder of real processes between a broker and an endpoint, without mailboxes: events are
+published as the decryptor publishes them."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+from posthouse import MailEvent
+from posthouse.event import Connection
+from posthouse.signing import sign
+from posthouse.testing import make_event
+from shared.queueing.output import Output, Publication, open_output
+from shared.storage import forwards
+from shared.storage.forwards import Attempt
+from tests.rig.house import SIGNING_KEY, House
+from tests.servers.webhooks import Received
+
+
+@dataclass
+class Rig:
+    """One house with a handler a test; `publish` puts events into its queue."""
+
+    house: House
+    output: Output
+    names: dict[int, str] = field(default_factory=dict)
+
+    def add(self, address: str, **fields: Any) -> tuple[int, str]:
+        """A handler with a queue, forwarded to `address`: its id, and the signing secret."""
+        name = f"h-{uuid.uuid4().hex[:12]}"
+        handler_id = self.house.add_handler(name)
+        self.names[handler_id] = name
+        self.output.ensure(name, "g")
+        return handler_id, self.house.forward(handler_id, address, **fields)
+
+    def publish(self, handler_id: int, events: Sequence[MailEvent]) -> None:
+        name = self.names[handler_id]
+        batch = [
+            Publication(name, body, event.id, sign(name, body, [SIGNING_KEY]))
+            for event in events
+            for body in [event.to_json()]
+        ]
+        for start in range(0, len(batch), 500):
+            results = self.output.publish(batch[start : start + 500])
+            assert all(isinstance(result, str) for result in results), results[:3]
+
+    def backlog(self, handler_id: int) -> int:
+        """What nobody acknowledged."""
+        return self.output.inspect(self.names[handler_id]).backlog
+
+    def all_acknowledged(self, handler_id: int) -> bool:
+        """Ends the forwarders in order, as RabbitMQ does not tell what is being handled."""
+        self.house.stop()
+        return self.backlog(handler_id) == 0
+
+    def dead(self, handler_id: int) -> int:
+        return self.output.inspect(self.names[handler_id]).dead
+
+    def attempts(self, handler_id: int) -> list[Attempt]:
+        """The delivery log, oldest first."""
+        with self.house.database.transaction() as session:
+            return forwards.attempts(session, handler_id, limit=500)[::-1]
+
+    def due_now(self) -> None:
+        """Lets the pauses of events that failed pass, for forwarders that start after this."""
+        self.house.execute("UPDATE forward_retry SET next_attempt_at = now()")
+
+    def wait(self, condition: Callable[[], bool], what: str, seconds: float = 60) -> None:
+        self.house.wait(condition, what, seconds)
+
+
+def mails(count: int, *, connection: int = 1, **fields: Any) -> list[MailEvent]:
+    """Events with numbered subjects."""
+    where = Connection(connection, f"box {connection}", "imap", f"box{connection}@example.com")
+    return [
+        make_event(subject=f"Mail {n}", connection=where, sequence=n + 1, **fields)
+        for n in range(count)
+    ]
+
+
+def ids_of(received: Sequence[Received]) -> list[str]:
+    return [one.headers["webhook-id"] for one in received]
+
+
+@pytest.fixture
+def rig(broker_url: str, build_house: Callable[..., House]) -> Iterator[Rig]:
+    """On Redis and on RabbitMQ."""
+    house = build_house(broker_url, forward_check_seconds="0.2", forward_stale_seconds="2")
+    yield from _rigged(house)
+
+
+@pytest.fixture
+def redis_rig(redis_url: str, build_house: Callable[..., House]) -> Iterator[Rig]:
+    """Where the broker makes no difference."""
+    house = build_house(redis_url, forward_check_seconds="0.2", forward_stale_seconds="2")
+    yield from _rigged(house)
+
+
+def _rigged(house: House) -> Iterator[Rig]:
+    output = open_output(house.output_url)
+    rig = Rig(house, output)
+    yield rig
+    house.stop()
+    for name in rig.names.values():
+        output.delete(name)
+    output.close()

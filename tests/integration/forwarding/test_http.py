@@ -1,0 +1,279 @@
+"""Events at an HTTP endpoint: signed, once, acknowledged when they were taken, and not before."""
+
+from __future__ import annotations
+
+import base64
+import json
+import threading
+from collections import Counter
+from collections.abc import Callable
+
+import pytest
+from cloudevents.core.bindings.http import HTTPMessage, from_http_event
+from standardwebhooks import Webhook
+
+from shared.forwarding.links import read as read_link
+from tests.integration.forwarding.conftest import Rig, ids_of, mails
+from tests.servers.webhooks import Received, Receiver
+
+Answer = tuple[int, dict[str, str], bytes]
+
+
+def answering(status: int, **more: str) -> Callable[[Received], Answer]:
+    fields = {name.replace("_", "-"): value for name, value in more.items()}
+    return lambda _request: (status, fields, b"as the test says")
+
+
+@pytest.mark.promise("D1")
+def test_every_event_comes_once_and_signed(rig: Rig, receiver: Receiver) -> None:
+    handler, secret = rig.add(receiver.url, headers={"Authorization": "Bearer of the endpoint"})
+    events = mails(40)
+    rig.publish(handler, events)
+    rig.house.start("forwarder")
+    rig.wait(lambda: len(receiver.received) >= 40, "all posted")
+    assert rig.all_acknowledged(handler)
+    assert sorted(ids_of(receiver.received)) == sorted(event.id for event in events)
+    by_id = {event.id: event for event in events}
+    for one in receiver.received:
+        Webhook(secret).verify(one.body, one.headers)  # raises where it does not fit
+        assert one.headers["authorization"] == "Bearer of the endpoint"
+        assert one.body == by_id[one.headers["webhook-id"]].to_json()
+    attempts = rig.attempts(handler)
+    assert {(line.outcome, line.status) for line in attempts} == {("delivered", 204)}
+    assert sorted(line.event_id for line in attempts) == sorted(by_id)
+
+
+@pytest.mark.parametrize("form", ["structured", "binary"])
+def test_a_cloudevents_sdk_reads_either_form(redis_rig: Rig, receiver: Receiver, form: str) -> None:
+    handler, secret = redis_rig.add(receiver.url, format=form)
+    (event,) = mails(1, text='Grüße, 100 % "quoted"')
+    redis_rig.publish(handler, [event])
+    redis_rig.house.start("forwarder")
+    redis_rig.wait(lambda: bool(receiver.received), "the event")
+    (one,) = receiver.received
+    Webhook(secret).verify(one.body, one.headers)
+    read = from_http_event(HTTPMessage(one.headers, one.body))
+    wanted = json.loads(event.to_json())
+    data = read.get_data()
+    assert data == wanted["data"]
+    assert (read.get_id(), read.get_source(), read.get_type()) == (
+        wanted["id"],
+        wanted["source"],
+        "posthouse.mail.received.v1",
+    )
+    assert ("ce-id" in one.headers) is (form == "binary")
+
+
+def test_while_the_secret_is_renewed_both_verify(redis_rig: Rig, receiver: Receiver) -> None:
+    from shared.storage import forwards
+    from shared.vault import forward_place
+    from shared.webhook_signatures import new_secret
+
+    handler, old = redis_rig.add(receiver.url)
+    new, house = new_secret(), redis_rig.house
+
+    def seal(column: str, secret: str) -> bytes:
+        return house.vault.seal(secret.encode(), forward_place(column, handler))
+
+    with house.database.transaction() as session:
+        forwards.write_secrets(session, handler, seal("secret", new), seal("former_secret", old))
+    redis_rig.publish(handler, mails(1))
+    house.start("forwarder")
+    redis_rig.wait(lambda: bool(receiver.received), "the event")
+    (one,) = receiver.received
+    for secret in (old, new):
+        Webhook(secret).verify(one.body, one.headers)
+
+
+@pytest.mark.promise("D1")
+@pytest.mark.parametrize("step", ["taken", "answered", "counted"])
+def test_killed_at_any_step_nothing_is_lost(rig: Rig, receiver: Receiver, step: str) -> None:
+    """What was on its way is posted again by another forwarder, under the same id."""
+    handler, _ = rig.add(receiver.url, concurrency=2)
+    events = mails(12)
+    if step == "counted":
+        refused = {event.id for event in events[:3]}
+        first: Counter[str] = Counter()
+
+        def decide(request: Received) -> Answer:
+            identifier = request.headers["webhook-id"]
+            first[identifier] += 1
+            return (500 if identifier in refused and first[identifier] == 1 else 200), {}, b""
+
+        receiver.decide = decide
+    rig.publish(handler, events)
+    (killed,) = rig.house.start("forwarder", die_at=f"{step}:{2 if step == 'counted' else 5}")
+    rig.wait(lambda: killed.poll() is not None, "the end of the first")
+    rig.due_now()
+    rig.house.start("forwarder")
+    wanted = {event.id for event in events}
+    rig.wait(lambda: set(ids_of(receiver.received)) == wanted, "every event", 90)
+    rig.wait(lambda: not rig.house.query("SELECT FROM forward_retry"), "nothing to be tried again")
+    assert rig.all_acknowledged(handler)
+    assert rig.dead(handler) == 0
+    # At most what two callbacks had in hand comes twice; what was refused, once more.
+    assert len(receiver.received) <= len(events) + 2 + 3
+
+
+def test_410_pauses_and_tells_people(redis_rig: Rig, receiver: Receiver) -> None:
+    handler, _ = redis_rig.add(receiver.url, concurrency=1)
+    receiver.decide = answering(410)
+    redis_rig.publish(handler, mails(5))
+    redis_rig.house.start("forwarder", "forwarder")
+    paused = "SELECT pause_reason FROM forward WHERE paused_at IS NOT NULL"
+    redis_rig.wait(lambda: bool(redis_rig.house.query(paused)), "the pause")
+    (alert,) = redis_rig.house.query(
+        "SELECT data->>'reason' FROM alert WHERE kind = 'forward-paused'"
+    )
+    assert alert == ("The endpoint answered 410 Gone.",)
+    redis_rig.wait(lambda: bool(redis_rig.attempts(handler)), "the log")
+    posted = len(receiver.received)
+    assert posted <= 2  # one a forwarder
+    receiver.decide = answering(200)
+    redis_rig.house.execute("UPDATE forward SET paused_at = NULL")
+    redis_rig.wait(lambda: len(set(ids_of(receiver.received))) == 5, "all, once resumed")
+    assert redis_rig.all_acknowledged(handler)
+
+
+def test_retry_after_is_waited_for(redis_rig: Rig, receiver: Receiver) -> None:
+    """Asked to wait for two seconds, and not for the five that come by themselves."""
+    handler, _ = redis_rig.add(receiver.url, concurrency=1)
+    receiver.answers.append((503, {"Retry-After": "600"}))
+    redis_rig.publish(handler, mails(3))
+    redis_rig.house.start("forwarder")
+    redis_rig.wait(lambda: len(redis_rig.attempts(handler)) == 1, "the refusal in the log")
+    assert len(receiver.received) == 1
+    redis_rig.house.stop()
+    # Another process knows nothing of what the endpoint asked for.
+    redis_rig.due_now()
+    redis_rig.house.start("forwarder")
+    redis_rig.wait(lambda: len(set(ids_of(receiver.received))) == 3, "all")
+    assert redis_rig.all_acknowledged(handler)
+
+
+def test_one_refused_event_holds_no_other_back_and_ends_as_a_dead_letter(
+    redis_rig: Rig, receiver: Receiver
+) -> None:
+    handler, _ = redis_rig.add(receiver.url, retry_for_seconds=60)
+    events = mails(20)
+    bad = events[0].id
+
+    def decide(request: Received) -> Answer:
+        return (500 if request.headers["webhook-id"] == bad else 200), {}, b"no such customer"
+
+    receiver.decide = decide
+    redis_rig.publish(handler, events)
+    redis_rig.house.start("forwarder")
+    redis_rig.wait(lambda: len(set(ids_of(receiver.received))) == 20, "the others")
+    redis_rig.wait(lambda: redis_rig.backlog(handler) == 1, "only the refused one waits")
+    redis_rig.house.execute("UPDATE forward_retry SET first_failed_at = now() - interval '1 hour'")
+    redis_rig.wait(lambda: redis_rig.dead(handler) == 1, "the dead letter")
+    redis_rig.wait(lambda: not redis_rig.house.query("SELECT FROM forward_retry"), "forgotten")
+    (letter,) = redis_rig.output.dead(redis_rig.names[handler], 10)
+    assert letter.event_id == bad
+    assert "The endpoint answered 500." in letter.reason
+    failed = [line for line in redis_rig.attempts(handler) if line.event_id == bad]
+    assert [line.outcome for line in failed][-1] == "dead"
+    assert failed[0].answer == "no such customer"
+
+
+def test_an_endpoint_that_never_answers_delays_no_other(
+    redis_rig: Rig, receiver: Receiver, second_receiver: Receiver
+) -> None:
+    hanging = threading.Event()
+
+    def decide(_request: Received) -> Answer:
+        hanging.wait(60)
+        return 200, {}, b""
+
+    receiver.decide = decide
+    slow, _ = redis_rig.add(receiver.url, timeout_seconds=60)
+    quick, _ = redis_rig.add(second_receiver.url)
+    redis_rig.publish(slow, mails(50))
+    redis_rig.publish(quick, mails(50))
+    redis_rig.house.start("forwarder")
+    redis_rig.wait(lambda: len(set(ids_of(second_receiver.received))) == 50, "the other's")
+    redis_rig.wait(lambda: redis_rig.backlog(quick) == 0, "acknowledged")
+    assert redis_rig.backlog(slow) == 50
+    hanging.set()
+
+
+@pytest.mark.promise("D1")
+def test_down_and_up_again_nothing_is_lost(rig: Rig, receiver: Receiver) -> None:
+    handler, _ = rig.add(receiver.url)
+    events = mails(30)
+    receiver.decide = answering(503)
+    rig.publish(handler, events)
+    rig.house.start("forwarder")
+    rig.wait(lambda: len(receiver.received) >= 2, "a probe after the first failure", 90)
+    # An endpoint that fails is left alone: no flood of attempts.
+    assert len(receiver.received) <= 8 + 3
+    receiver.decide = None
+    rig.wait(lambda: ids_of(receiver.received).count(events[-1].id) > 0, "the last", 90)
+    wanted = {event.id for event in events}
+    rig.wait(
+        lambda: not rig.house.query("SELECT FROM forward_retry"), "nothing to be tried again", 120
+    )
+    assert set(ids_of(receiver.received)) == wanted
+    assert rig.all_acknowledged(handler)
+    assert rig.dead(handler) == 0
+
+
+@pytest.mark.parametrize("said", ["by the option", "by 413"])
+def test_what_is_too_large_goes_by_reference(redis_rig: Rig, receiver: Receiver, said: str) -> None:
+    limit = {"max_bytes": 8192} if said == "by the option" else {}
+    handler, _ = redis_rig.add(receiver.url, links="signed", **limit)
+    (event,) = mails(1, text="long " * 8000)
+    if said == "by 413":
+        receiver.decide = lambda one: (413 if len(one.body) > 30_000 else 200, {}, b"")
+    redis_rig.publish(handler, [event])
+    redis_rig.house.start("forwarder")
+    redis_rig.wait(lambda: redis_rig.backlog(handler) == 0, "acknowledged")
+    sent = json.loads(receiver.received[-1].body)
+    raw = sent["data"]["raw"]
+    assert "inline" not in raw
+    path, _, query = raw["url"].partition("?")
+    claim = read_link(path[path.index("/api/") :], query)
+    assert claim is not None
+    assert (claim.handler_id, str(claim.message_id)) == (handler, event.id)
+    assert sent["data"]["sha256"] == event.sha256
+    assert sent["data"]["mail"]["text_truncated"] is True
+    assert len(receiver.received[-1].body) < 8192
+    assert base64.b64encode(event.raw.inline or b"")[:100] not in receiver.received[-1].body
+
+
+def test_nothing_is_sent_where_the_host_lists_forbid_it(redis_rig: Rig, receiver: Receiver) -> None:
+    handler, _ = redis_rig.add(receiver.url)
+    redis_rig.publish(handler, mails(2))
+    redis_rig.house.start("forwarder", settings={"denied_hosts": "127.0.0.0/8"})
+    redis_rig.wait(lambda: bool(redis_rig.attempts(handler)), "a refusal in the log")
+    assert "POSTHOUSE_DENIED_HOSTS" in redis_rig.attempts(handler)[0].detail
+    assert not receiver.received
+    assert redis_rig.backlog(handler) == 2
+
+
+def test_a_redirect_is_not_followed(
+    redis_rig: Rig, receiver: Receiver, second_receiver: Receiver
+) -> None:
+    handler, _ = redis_rig.add(receiver.url)
+    receiver.decide = answering(307, location=second_receiver.url)
+    redis_rig.publish(handler, mails(1))
+    redis_rig.house.start("forwarder")
+    redis_rig.wait(lambda: bool(redis_rig.attempts(handler)), "the attempt in the log")
+    assert redis_rig.attempts(handler)[0].status == 307
+    assert not second_receiver.received
+
+
+def test_what_nobody_signed_is_not_passed_on(redis_rig: Rig, receiver: Receiver) -> None:
+    """Who reaches the broker and puts an event there speaks in nobody's name."""
+    from shared.queueing.output import Publication
+
+    handler, _ = redis_rig.add(receiver.url)
+    (forged, honest) = mails(2)
+    name = redis_rig.names[handler]
+    redis_rig.output.publish([Publication(name, forged.to_json(), forged.id, "")])
+    redis_rig.publish(handler, [honest])
+    redis_rig.house.start("forwarder")
+    redis_rig.wait(lambda: redis_rig.dead(handler) == 1, "the dead letter")
+    redis_rig.wait(lambda: bool(receiver.received), "the honest one")
+    assert ids_of(receiver.received) == [honest.id]

@@ -94,6 +94,13 @@ def test_the_order_of_a_group_is_changed_in_the_page(site: Site, page: Page) -> 
     page.get_by_role("button", name=f"Move third-{mark} up").click()
     expect(page.get_by_role("status").first).to_contain_text(f"third-{mark} was moved")
     expect(listed.nth(1)).to_contain_text(f"third-{mark}")
+    # By the mouse: the third to the first place, then the first one to the last.
+    listed.nth(2).drag_to(listed.nth(0))
+    expect(listed.nth(0)).to_contain_text(f"second-{mark}")
+    listed.nth(0).drag_to(listed.nth(2))
+    expect(listed.nth(2)).to_contain_text(f"second-{mark}")
+    expect(listed.nth(0)).to_contain_text(f"first-{mark}")
+    expect(listed.nth(1)).to_contain_text(f"third-{mark}")
     places = {
         one["name"]: one["position"]
         for one in site.api("GET", "/handlers")["items"]

@@ -7,7 +7,7 @@ import uuid
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from services.admin.context import Context
 from services.admin.operations.messages import MOST_AT_ONCE, Redelivered
@@ -144,17 +144,17 @@ def deliver_since(
     return Redelivered(count, following)
 
 
-def move_handler(ctx: Context, handler_id: int, *, down: bool) -> Handler:
-    """Changes places with the next handler of its group. Raises NotFound, InvalidInput."""
+def move_handler(ctx: Context, handler_id: int, to: Literal["up", "down"] | int) -> Handler:
+    """Moves a handler within its group: by one place, or to a place (from 1). Raises NotFound,
+    InvalidInput."""
     with ctx.transaction() as session:
         handler = handlers.get(session, handler_id, lock=True)
         if not handler.group:
             raise InvalidInput("It is in no group.", field="group")
         ordered = sorted(_group(session, handler.group), key=_place)
         at = [one.id for one in ordered].index(handler_id)
-        to = at + 1 if down else at - 1
-        if 0 <= to < len(ordered):
-            ordered[at], ordered[to] = ordered[to], ordered[at]
+        place = at - 1 if to == "up" else at + 1 if to == "down" else to - 1
+        ordered.insert(min(max(0, place), len(ordered) - 1), ordered.pop(at))
         for position, one in enumerate(ordered, 1):
             if one.position != position:
                 handlers.move(session, one.id, position)

@@ -5,6 +5,7 @@ Everything is a form that the server writes anew, so that it works without JavaS
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
@@ -29,6 +30,8 @@ from shared.rules.ruleset import MOST_RULES, Rules
 router = APIRouter(prefix="/handlers")
 #: Facts of one rule in the form.
 _MOST_FACTS: Final = 30
+#: Where a dragged handler was dropped.
+_PLACE: Final = re.compile("[0-9]{1,4}")
 
 
 class _Fact(NamedTuple):
@@ -90,11 +93,14 @@ def deliver_since(request: Request, handler_id: int, form: Form) -> Response:
 
 @router.post("/{handler_id:int}/move", dependencies=[OPERATE])
 def move(request: Request, handler_id: int, form: Form) -> Response:
-    """One place up or down in its group; goes back to the handler that was looked at."""
-    back = form.ids("back")
+    """One place up or down in its group, or to a place; goes back to the handler that was looked
+    at."""
+    back, to = form.ids("back"), form.text("to")
     try:
         moved = operations.move_handler(
-            context_of(request), handler_id, down=form.text("to") == "down"
+            context_of(request),
+            handler_id,
+            int(to) if _PLACE.fullmatch(to) else "down" if to == "down" else "up",
         )
     except InvalidInput as error:
         return go(f"/handlers/{handler_id}", str(error), "bad")

@@ -356,8 +356,11 @@ def _steps(
 ) -> tuple[Step, ...]:
     """The steps up to the failing one, as far as they apply to this connection."""
     names = [name for name in connection.kind.steps if _applies(name, connection)]
+    titles = dict(STEPS)
+    if not connection.kind.has_server:
+        titles["login"] = "Open the mailbox"
     if failure is None:
-        return tuple(Step(name, STEPS[name], "ok") for name in names)
+        return tuple(Step(name, titles[name], "ok") for name in names)
     at = "folder" if isinstance(failure, FolderMissing) else getattr(failure, "step", "")
     at = _SAME_STEP.get(at, at) or progress.step
     if at not in names:
@@ -366,13 +369,13 @@ def _steps(
     position = names.index(at)
     for index, name in enumerate(names):
         if index < position:
-            steps.append(Step(name, STEPS[name], "ok"))
+            steps.append(Step(name, titles[name], "ok"))
         elif index == position:
             steps.append(
-                Step(name, STEPS[name], "failed", str(failure), failure.hint, failure.code)
+                Step(name, titles[name], "failed", str(failure), failure.hint, failure.code)
             )
         else:
-            steps.append(Step(name, STEPS[name], "skipped"))
+            steps.append(Step(name, titles[name], "skipped"))
     return tuple(steps)
 
 

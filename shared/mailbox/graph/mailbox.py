@@ -213,6 +213,8 @@ class GraphMailbox:
             error = failure.error(_DOING[step])
             if step != "authorisation":
                 error = diagnosis.of_account_that_worked(error)
+            elif isinstance(error, StepFailed) and failure.status in _OF_THE_MAILBOX:
+                error.step = "login"  # the token was had, and Graph took it
             raise self._at(error, step) from failure
         except PosthouseError as error:
             self._at(error, step)
@@ -271,6 +273,8 @@ class GraphMailbox:
         )
 
 
+#: Answers that are not about the token: this mailbox is not open to it, or there is none.
+_OF_THE_MAILBOX: Final = frozenset({403, 404})
 _DOING: Final = {
     "authorisation": "opening the mailbox",
     "folder": "looking for the folder",

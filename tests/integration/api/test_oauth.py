@@ -93,6 +93,16 @@ def test_a_mailbox_that_the_application_may_not_open_is_told_when_it_is_typed(
     path = f"connections/{made['id']}"
     shared = api.http.patch(path, json={"shared_mailbox": "ceo@example.org"}).json()["access"]
     assert [s["code"] for s in shared["steps"] if s["status"] == "failed"] == ["access-policy"]
+    # A token was had, and the server reached: it is the mailbox that is closed.
+    assert [(s["name"], s["status"]) for s in shared["steps"]] == [
+        ("authorisation", "ok"),
+        ("dns", "ok"),
+        ("tcp", "ok"),
+        ("tls", "ok"),
+        ("login", "failed"),
+        ("folder", "skipped"),
+    ]
+    assert shared["steps"][4]["title"] == "Open the mailbox"
     nobody = api.http.patch(path, json={"shared_mailbox": "", "username": "x@example.org"})
     codes = [s["code"] for s in nobody.json()["access"]["steps"] if s["status"] == "failed"]
     assert codes == ["mailbox-missing"] or codes == ["access-policy"]

@@ -173,6 +173,11 @@ class Logins:
         assert status is not None
         return connection, status
 
+    def connection_of(self, query: Mapping[str, str]) -> int | None:
+        """The connection that a login was begun for; None where the state is not known."""
+        with self._database.transaction() as session:
+            return authorisations.flow_connection(session, query.get("state", ""))
+
     def authorisation(self, connection_id: int) -> Authorisation | None:
         """Who authorised when, and whether it still holds; None where nobody did."""
         with self._database.transaction() as session:

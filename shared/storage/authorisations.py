@@ -89,6 +89,12 @@ def begin_flow(
     )
 
 
+def flow_connection(session: Session, state: str) -> int | None:
+    """The connection of a login that was begun; it stays begun."""
+    row = session.execute(_SQL["flow_connection"], {"state": state}).fetchone()
+    return int(row[0]) if row else None
+
+
 def take_flow(session: Session, state: str) -> StartedFlow:
     """Takes a started login out: nobody can take it again. Raises InvalidInput where there is none
     (replayed, made up).

@@ -107,7 +107,7 @@ def test_another_account_is_refused(site: Site, connection: int) -> None:
     with browser(site) as page:
         to_the_login(site, page, connection)
         answer(page, user="eve@example.org")
-        page.wait_for_url(f"{site.url}/connections**")
+        page.wait_for_url(f"{site.url}/connections/{connection}**")
         expect(page.get_by_text("eve@example.org logged in").first).to_be_visible()
 
 
@@ -116,7 +116,7 @@ def test_a_denied_consent_is_shown(site: Site, connection: int) -> None:
     with browser(site) as page:
         to_the_login(site, page, connection)
         answer(page, consent="Deny")
-        page.wait_for_url(f"{site.url}/connections**")
+        page.wait_for_url(f"{site.url}/connections/{connection}**")
         expect(page.get_by_text("consent was refused").first).to_be_visible()
 
 

@@ -64,13 +64,15 @@ async def callback(request: Request, ctx: Ctx) -> Response:
                 "good" if consent.given else "bad",
             )
         return JSONResponse({"consented": consent.given, "detail": consent.text})
+    begun_for = authorisation.connection_of(ctx, query)
     try:
         connection, done = await beside(
             request, lambda: authorisation.finish(ctx, query, session=by)
         )
     except PosthouseError as error:
         if in_browser:
-            return go("/connections", f"{error} {error.hint}".strip(), "bad")
+            page = "/connections" if begun_for is None else f"/connections/{begun_for}"
+            return go(page, f"{error} {error.hint}".strip(), "bad")
         return problem_of(error)
     if in_browser:
         text = f"{connection.name} is authorised as {done.account}."

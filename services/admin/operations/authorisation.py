@@ -21,6 +21,14 @@ def start(ctx: Context, connection_id: int, *, session: str) -> str:
     )
 
 
+def connection_of(ctx: Context, query: Mapping[str, str]) -> int | None:
+    """The connection that this login was begun for; None where that is not known.
+
+    Ask before `finish`, which ends it.
+    """
+    return ctx.app_state.logins.connection_of(query)
+
+
 def finish(
     ctx: Context, query: Mapping[str, str], *, session: str
 ) -> tuple[Connection, Authorisation]:

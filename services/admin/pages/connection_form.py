@@ -122,10 +122,13 @@ def typed_values(
     return values
 
 
-def new_values(mode: str) -> Values:
-    """The defaults of a new connection."""
+def new_values(mode: str, credential: str = "") -> Values:
+    """The defaults of a new connection, with the credential that it is made for."""
     chosen = kind_named(mode) or next(iter(KINDS.values()))
-    return values_of(Connection(name="", mode=chosen.mode))
+    values = values_of(Connection(name="", mode=chosen.mode))
+    if credential.isdecimal():
+        values["credential_id"] = int(credential)
+    return values
 
 
 def form_context(request: Request, values: Values) -> dict[str, Any]:

@@ -51,6 +51,10 @@ def list_connections(
         sort = "name"
         found = operations.search_connections(ctx, q=q, health=chosen, page=max(1, number))
 
+    if found.total and found.page > found.pages:
+        # The list was longer when the link was made.
+        found = operations.search_connections(ctx, q=q, health=chosen, sort=sort, page=found.pages)
+
     def link(**changes: str | int) -> str:
         query = {"q": q, "health": health, "sort": sort, "page": found.page} | changes
         kept = {
@@ -80,8 +84,8 @@ def pick(request: Request, q: str = "") -> Response:
 
 
 @router.get("/new", dependencies=[OPERATE])
-def new_connection(request: Request, mode: str = "") -> Response:
-    return _form(request, new_values(mode))
+def new_connection(request: Request, mode: str = "", credential: str = "") -> Response:
+    return _form(request, new_values(mode, credential))
 
 
 @router.post("/new", dependencies=[OPERATE])

@@ -3,11 +3,12 @@
 
 import { attach as attachForms } from "./forms.js";
 import { attach as attachLive } from "./live.js";
+import { attach as attachMenu } from "./menu.js";
 import { attach as attachPickers } from "./pickers.js";
 import { attach as attachSearch } from "./search.js";
 import { attach as attachSorting } from "./sorting.js";
 
-const parts = [attachForms, attachLive, attachPickers, attachSearch, attachSorting];
+const parts = [attachForms, attachLive, attachMenu, attachPickers, attachSearch, attachSorting];
 
 /** Brings a part of the page to life: the whole document, or what a fetch put into it. */
 export function enliven(root) {

@@ -4,6 +4,9 @@ WITH old AS (DELETE FROM oauth_flow WHERE created_at < now() - interval '15 minu
 INSERT INTO oauth_flow (state, connection_id, session, flow)
 VALUES (%(state)s, %(connection_id)s, %(session)s, %(flow)s)
 
+-- name: flow_connection
+SELECT connection_id FROM oauth_flow WHERE state = %(state)s
+
 -- name: take_flow
 -- Single use: the row is gone whoever asked, so a replayed state finds nothing.
 DELETE FROM oauth_flow WHERE state = %(state)s

@@ -127,7 +127,7 @@ def _be(order: dict[str, Any]) -> None:
 
     from shared import settings
     from shared.telemetry import logs
-    from shared.telemetry.process import stop_on_signals
+    from shared.telemetry.process import banner, stop_on_signals
 
     service = order["service"]
     log = os.open(order["log"], os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
@@ -150,6 +150,7 @@ def _be(order: dict[str, Any]) -> None:
             built.reached = reached
         else:
             built.decrypting = dataclasses.replace(built.decrypting, reached=reached)
+    banner(service)
     built.run(stop)
 
 

@@ -34,7 +34,6 @@ _EVERYBODY: Final = {
 #: Of those that handle mails and the bytes of mails. The forwarder sees events alone.
 _OF_MAILS: Final = {
     "store": "ra",
-    "message": "r",
     "quarantine": "r",
     "connection": "r",
     "connection_certificate": "r",
@@ -51,9 +50,8 @@ _TABLES: Final[Mapping[str, Mapping[str, str]]] = {
         "outbox": "raw",
         "settlement": "r",
         "delivery": "r",
-        "message_rest": "rd",
+        "message_rest": "d",
         "delivery_rest": "rd",
-        "filtered": "r",
         "filtered_rest": "rd",
         "message_history": "rad",
         "dead_letter": "rad",
@@ -74,10 +72,10 @@ _TABLES: Final[Mapping[str, Mapping[str, str]]] = {
         "fetcher": "rawd",
         "crowded_host": "raw",
         "lease": "raw",
-        "fetch_run": "ra",
+        "fetch_run": "a",
         "request_slot": "rawd",
         "request_pause": "raw",
-        "message": "raw",
+        "message": "a",
         "outbox": "raw",
         "delivery": "r",
         "settlement": "rawd",
@@ -107,7 +105,7 @@ _TABLES: Final[Mapping[str, Mapping[str, str]]] = {
         "forward_retry": "rawd",
         "forward_attempt": "rad",
         "handler_queue": "r",  # how much waits, for the scaler, which has the same account
-        "alert": "raw",
+        "alert": "ra",
     },
 }
 #: What admin asks for a number before its row is there (an insert into an identity needs nothing).
@@ -122,9 +120,17 @@ _BY_AGE: Final = {
         "forward_retry": "next_attempt_at",
     }
 }
-#: Columns that a service writes of a table where the others are not its business: who reads hostile
-#: mail says which certificates it saw, and not what is known of them.
-_COLUMNS: Final[Mapping[str, Mapping[str, Mapping[str, tuple[str, ...]]]]] = {
+#: Columns of a table where the others are not a service's business: whom a mail is from and what it
+#: says is the decryptor's; who reads hostile mail says which certificates it saw, and not what is
+#: known of them.
+_COLUMNS: Final[Mapping[str, Mapping[str, Mapping[str, Sequence[str]]]]] = {
+    "scheduler": {
+        "message": {"SELECT": ("id", "connection_id", "published_at", "raw_key", "opened_key")},
+        "message_rest": {"SELECT": ("id",)},
+    },
+    "fetcher": {
+        "message": {"SELECT": ("id", "raw_key"), "UPDATE": ("settled_at", "settled_as")},
+    },
     "decryptor": {
         "revocation": {
             "INSERT": ("fingerprint", "certificate", "issuer", "issuer_key", "not_after"),

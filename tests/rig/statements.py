@@ -1,0 +1,160 @@
+"""Which SQL the code of a service can come to, and which rights in Postgres that takes.
+
+Read from the code: what a service's modules name, and what that names in turn. A class counts as a
+whole, so this says a little more than is needed, never less.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+_SQL = ROOT / "shared" / "storage" / "sql"
+_NAME = re.compile(r"^-- name: (\w+)$", re.MULTILINE)
+_CTE = re.compile(
+    r"(?:WITH|,)\s*(?:RECURSIVE\s+)?(\w+)\s*(?:\([^)]*\))?\s+AS\s+(?:NOT\s+)?(?:MATERIALIZED\s*)?\("
+)
+_VERBS = {
+    "INSERT": re.compile(r"\b(?:INSERT\s+INTO|COPY)\s+(\w+)"),
+    "DELETE": re.compile(r"\bDELETE\s+FROM\s+(\w+)"),
+    "UPDATE": re.compile(r"(?<!FOR )(?<!KEY )(?<!DO )\bUPDATE\s+(\w+)"),
+    "SELECT": re.compile(r"\b(?:FROM|JOIN|USING)\s+(?:ONLY\s+)?(\w+)"),
+}
+_LIST = re.compile(r"\bFROM\s+(\w+(?:\s+(?:AS\s+)?\w+)?(?:\s*,\s*\w+(?:\s+(?:AS\s+)?\w+)?)+)")
+_LOCK = re.compile(r"\bFOR\s+(?:NO\s+KEY\s+)?(?:UPDATE|SHARE|KEY\s+SHARE)")
+
+
+def statements_of(service: str) -> dict[str, str]:
+    """`file.name` → SQL without comments, of all that the service can come to."""
+    seen: set[tuple[str, str]] = set()
+    waiting = [
+        (module, name)
+        for module in _trees()
+        if module.startswith(f"services.{service}.")
+        for name in _definitions(module)
+    ]
+    found: dict[str, str] = {}
+    while waiting:
+        module, name = waiting.pop()
+        if (module, name) in seen or module not in _trees():
+            continue
+        seen.add((module, name))
+        if name not in _definitions(module):
+            onward, original = _imports(module).get(name, ("", ""))
+            waiting += [(onward, original)] if original else []
+            continue
+        for node in _definitions(module)[name]:
+            found |= _statements_in(module, node)
+            waiting += _names_in(module, node)
+    return found
+
+
+def rights_for(statement: str) -> set[tuple[str, str]]:
+    """(table, verb of GRANT) that a statement takes, by its words."""
+    text = re.sub(r"'[^']*'", "''", statement)
+    named = set(_CTE.findall(text))
+    found = {
+        (table, verb)
+        for verb, pattern in _VERBS.items()
+        for table in pattern.findall(text)
+        if table not in named
+    }
+    for several in _LIST.findall(text):
+        found |= {(one.split()[0], "SELECT") for one in several.split(",")}
+    if "ON CONFLICT" in text:
+        verbs = ("SELECT", "UPDATE") if re.search(r"\bDO\s+UPDATE\b", text) else ("SELECT",)
+        found |= {(table, verb) for table in _VERBS["INSERT"].findall(text) for verb in verbs}
+    return found | {(table, "SELECT") for table, verb in found if verb in ("UPDATE", "DELETE")}
+
+
+def locks_of(statement: str) -> set[tuple[str, str]]:
+    """The right to UPDATE of each table that a statement may lock rows of."""
+    if not _LOCK.search(statement):
+        return set()
+    return {(table, "UPDATE") for table, verb in rights_for(statement) if verb == "SELECT"}
+
+
+@cache
+def _trees() -> dict[str, ast.Module]:
+    return {
+        ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): ast.parse(
+            path.read_text(encoding="utf-8")
+        )
+        for top in ("services", "shared")
+        for path in (ROOT / top).rglob("*.py")
+    }
+
+
+@cache
+def _imports(module: str) -> dict[str, tuple[str, str]]:
+    """Name in the module → (module, name in there, empty for the module itself)."""
+    found = {}
+    for node in ast.walk(_trees()[module]):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            for alias in node.names:
+                whole = f"{node.module}.{alias.name}"
+                target = (whole, "") if whole in _trees() else (node.module, alias.name)
+                found[alias.asname or alias.name] = target
+    return found
+
+
+@cache
+def _definitions(module: str) -> dict[str, list[ast.stmt]]:
+    found: dict[str, list[ast.stmt]] = {}
+    for node in _trees()[module].body:
+        names = [node.name] if isinstance(node, (ast.FunctionDef, ast.ClassDef)) else []
+        if isinstance(node, ast.Assign):
+            names = [one.id for one in node.targets if isinstance(one, ast.Name)]
+        elif isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
+            names = [node.target.id]
+        for name in names:
+            found.setdefault(name, []).append(node)
+    return found
+
+
+def _names_in(module: str, node: ast.AST) -> Iterator[tuple[str, str]]:
+    imports = _imports(module)
+    for one in ast.walk(node):
+        if isinstance(one, ast.Attribute) and isinstance(one.value, ast.Name):
+            target, name = imports.get(one.value.id, ("", ""))
+            yield target, name or one.attr
+        elif isinstance(one, ast.Name):
+            yield imports.get(one.id) or (module, one.id)
+
+
+def _statements_in(module: str, node: ast.AST) -> dict[str, str]:
+    """Of `_SQL["name"]`; where the name is computed, all of the file."""
+    files = {
+        name: str(made.value.args[0].value)
+        for name, (made, *_) in _definitions(module).items()
+        if isinstance(made, ast.Assign)
+        and isinstance(made.value, ast.Call)
+        and isinstance(made.value.func, ast.Name)
+        and made.value.func.id == "Queries"
+        and isinstance(made.value.args[0], ast.Constant)
+    }
+    found = {}
+    for one in ast.walk(node):
+        if isinstance(one, ast.Constant) and isinstance(one.value, str) and " FROM " in one.value:
+            found[f"{module}:{one.lineno}"] = one.value
+        if not (isinstance(one, ast.Subscript) and isinstance(one.value, ast.Name)):
+            continue
+        if one.value.id not in files:
+            continue
+        file = files[one.value.id]
+        chosen = one.slice.value if isinstance(one.slice, ast.Constant) else None
+        for name, text in _queries(file).items():
+            if chosen in (None, name):
+                found[f"{file}.{name}"] = text
+    return found
+
+
+@cache
+def _queries(file: str) -> dict[str, str]:
+    parts = _NAME.split((_SQL / f"{file}.sql").read_text(encoding="utf-8"))[1:]
+    texts = (re.sub(r"--.*", "", text) for text in parts[1::2])
+    return dict(zip(parts[::2], texts, strict=True))

@@ -9,9 +9,11 @@ from contextlib import contextmanager
 
 import pytest
 from playwright.sync_api import Page, expect
+from standardwebhooks import Webhook
 
 from posthouse import Consumer, MailEvent, Reject
 from tests.e2e.site import Site, mail
+from tests.servers.webhooks import Receiver
 
 
 @contextmanager
@@ -185,3 +187,47 @@ def test_connections_are_chosen_by_typing_a_part_of_them(site: Site, page: Page)
     page.get_by_role("link", name="Change", exact=True).click()
     expect(chosen.get_by_role("listitem")).to_have_count(1)
     expect(chosen).to_contain_text(f"Invoices {mark}")
+
+
+@pytest.mark.promise("D1")
+def test_mails_are_posted_to_an_endpoint_and_the_page_tells_how_that_went(
+    site: Site, page: Page, receiver: Receiver
+) -> None:
+    handler = f"posts-{uuid.uuid4().hex[:8]}"
+    site.fetch(mail("Posted", "alice"), handler=handler)
+    page.goto(f"{site.url}/handlers")
+    page.get_by_role("link", name=handler).click()
+    page.get_by_role("link", name="Post its mails to an endpoint").click()
+    page.get_by_label("Address").fill(receiver.url)
+    receiver.decide = lambda _request: (503, {}, b"closed for today")
+    page.get_by_role("button", name="Send a test event").click()
+    expect(page.get_by_role("status")).to_contain_text("closed for today")
+    receiver.decide = None
+    page.get_by_role("button", name="Send a test event").click()
+    expect(page.get_by_role("status")).to_contain_text("took the test event")
+    assert receiver.received[-1].json["data"]["headers"]["subject"] == "Test of Posthouse"
+    page.get_by_role("button", name="Post its mails there").click()
+    shown = page.get_by_role("status").first
+    expect(shown).to_contain_text("shown only this once")
+    secret = next(word for word in shown.inner_text().split() if word.startswith("whsec_"))
+    site.house.wait(
+        lambda: any(
+            one.json["data"]["headers"]["subject"] == "Posted" for one in receiver.received
+        ),
+        "the mail at the endpoint",
+    )
+    one = receiver.received[-1]
+    Webhook(secret).verify(one.body, one.headers)
+    site.house.wait(
+        lambda: bool(site.house.query("SELECT FROM forward_attempt WHERE outcome = 'delivered'")),
+        "the log",
+    )
+    page.get_by_role("button", name="Pause").click()
+    expect(page.get_by_role("button", name="Resume")).to_be_visible()
+    log = page.locator("section", has=page.get_by_role("heading", name="Delivery log"))
+    expect(log).to_contain_text("delivered")
+    assert receiver.url not in page.content()
+    page.get_by_role("button", name="Resume").click()
+    page.once("dialog", lambda dialog: dialog.accept())
+    page.get_by_role("button", name="Post no more").click()
+    expect(page.get_by_text("No: a program consumes its queue")).to_be_visible()

@@ -1,0 +1,149 @@
+"""A handler's forward: where its events go, a test, the delivery log, pause and resume."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from fastapi import APIRouter, Request
+from starlette.responses import Response
+
+from services.admin.operations import forwards as operations
+from services.admin.operations import handlers
+from services.admin.pages.posted import Form, Posted, Values
+from services.admin.pages.rendering import go, render
+from services.admin.pages.state import context_of
+from services.admin.people.authorization import OPERATE
+from shared.errors import InvalidInput, PosthouseError
+from shared.forwarding.outcome import Outcome, Verdict
+from shared.forwards import Format, Forward, Links, Options
+
+router = APIRouter(prefix="/handlers")
+_LINES: Final = 50
+_NUMBERS: Final = ("timeout_seconds", "concurrency", "retry_for_hours", "max_bytes")
+
+
+# An answer in the log may quote what was posted, which is the content of a mail.
+@router.get("/{handler_id:int}/forward", dependencies=[OPERATE])
+def show(request: Request, handler_id: int) -> Response:
+    return _page(request, handler_id)
+
+
+@router.post("/{handler_id:int}/forward", dependencies=[OPERATE])
+def save(request: Request, handler_id: int, form: Form) -> Response:
+    """Saves, or sends a test event to what is typed and saves nothing."""
+    ctx = context_of(request)
+    changes = _changes(form)
+    try:
+        if form.text("do") == "test":
+            tested = operations.send_test(ctx, handler_id, changes)
+            return _page(request, handler_id, typed=form, tested=tested)
+        seen = handlers.update_handler(ctx, handler_id, {"forward": changes})
+    except PosthouseError as error:
+        return _page(request, handler_id, typed=form, error=error)
+    if seen.forward_secret:
+        return _page(request, handler_id, secret=seen.forward_secret)
+    return go(f"/handlers/{handler_id}/forward", "Your changes are saved.")
+
+
+@router.post("/{handler_id:int}/forward/end", dependencies=[OPERATE])
+def end(request: Request, handler_id: int) -> Response:
+    handlers.update_handler(context_of(request), handler_id, {"forward": None})
+    return go(f"/handlers/{handler_id}", "Its events stay in its queue from now on.")
+
+
+@router.post("/{handler_id:int}/forward/pause", dependencies=[OPERATE])
+def pause(request: Request, handler_id: int) -> Response:
+    operations.pause(context_of(request), handler_id)
+    return go(f"/handlers/{handler_id}/forward", "Nothing is sent until you resume it.")
+
+
+@router.post("/{handler_id:int}/forward/resume", dependencies=[OPERATE])
+def resume(request: Request, handler_id: int) -> Response:
+    operations.resume(context_of(request), handler_id)
+    return go(f"/handlers/{handler_id}/forward", "What waits is sent now.")
+
+
+@router.post("/{handler_id:int}/forward/secret", dependencies=[OPERATE])
+def renew_secret(request: Request, handler_id: int) -> Response:
+    secret = operations.renew_secret(context_of(request), handler_id)
+    return _page(request, handler_id, secret=secret)
+
+
+@router.post("/{handler_id:int}/forward/secret/end-former", dependencies=[OPERATE])
+def end_former_secret(request: Request, handler_id: int) -> Response:
+    operations.end_former_secret(context_of(request), handler_id)
+    return go(f"/handlers/{handler_id}/forward", "The former secret has ended.")
+
+
+def _page(
+    request: Request,
+    handler_id: int,
+    *,
+    typed: Posted | None = None,
+    tested: Outcome | None = None,
+    secret: str = "",
+    error: PosthouseError | None = None,
+) -> Response:
+    ctx = context_of(request)
+    seen = handlers.get_handler(ctx, handler_id)
+    values = _stored(seen.forward) if typed is None else _typed(typed)
+    if isinstance(error, InvalidInput):
+        error.field = error.field.removeprefix("forward.")
+        if error.field == "retry_for_seconds":
+            error.field = "retry_for_hours"
+    return render(
+        request,
+        "handlers/forward.html",
+        422 if error else 200,
+        seen=seen,
+        values=values,
+        tested=tested,
+        taken=tested is not None and tested.verdict is Verdict.DELIVERED,
+        secret=secret,
+        attempts=operations.attempts(ctx, handler_id, limit=_LINES),
+        formats=[
+            (Format.STRUCTURED, "Structured: all in the body"),
+            (Format.BINARY, "Binary: attributes in header fields"),
+        ],
+        links=[
+            (Links.TOKEN, "The handler's token"),
+            (Links.SIGNED, "Its address alone, for a day"),
+        ],
+        error=error,
+    )
+
+
+def _stored(forward: Forward | None) -> Values:
+    options = forward.options if forward else Options()
+    return Values(
+        options.to_json() | {"retry_for_hours": max(1, options.retry_for_seconds // 3600)}
+    )
+
+
+def _typed(form: Posted) -> Values:
+    names = ("address", "format", "links", "ca_certificate", *_NUMBERS)
+    return Values({name: form.text(name) for name in names})
+
+
+def _changes(form: Posted) -> dict[str, Any]:
+    """As the API takes them. A secret that is left empty stays as it is."""
+    changes: dict[str, Any] = {
+        name: form.text(name) for name in ("format", "links", "ca_certificate")
+    }
+    for name in _NUMBERS:
+        text = form.text(name)
+        changes[name] = int(text) if text.isdecimal() else text
+    hours = changes.pop("retry_for_hours")
+    changes["retry_for_seconds"] = hours * 3600 if isinstance(hours, int) else hours
+    for name in ("address", "secret"):
+        if form.text(name):
+            changes[name] = form.text(name)
+    if form.text("header_name"):
+        changes["headers"] = {form.text("header_name"): form.raw("header_value")}
+    elif form.flag("no_headers"):
+        changes["headers"] = {}
+    if form.text("client_certificate"):
+        changes["client_certificate"] = form.raw("client_certificate")
+    elif form.flag("no_client_certificate"):
+        changes["client_certificate"] = ""
+    return changes

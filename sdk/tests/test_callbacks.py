@@ -202,11 +202,42 @@ run_in_memory(handle_async, [make_event()])
 """
 
 
-def test_type_checkers_take_functions_and_coroutine_functions(tmp_path: Path) -> None:
-    program = tmp_path / "typed.py"
-    program.write_text(_TYPED)
+#: What a handler uses of an event, and of its own database.
+_USED = """\
+import sqlite3
+from email.message import EmailMessage
+from pathlib import Path
+
+from typing_extensions import assert_type
+
+from posthouse import MailEvent
+from posthouse.inbox import create_table, forget, is_first_time
+
+def handle(event: MailEvent) -> None:
+    assert_type(event.text, str)
+    assert_type(event.mail.reply_text, str)
+    assert_type(event.html(), str)
+    assert_type(event.message(), EmailMessage)
+    assert_type(event.is_automatic, bool)
+    assert_type(event.reply_headers(), dict[str, str])
+    for attachment in event.attachments:
+        assert_type(attachment.save(Path("folder")), Path)
+        with attachment.open() as stream:
+            assert_type(stream.read(), bytes)
+    with sqlite3.connect("inbox.db") as connection:
+        create_table(connection)
+        assert_type(is_first_time(connection, event.id), bool)
+        assert_type(forget(connection, 40), int)
+"""
+
+
+def test_type_checkers_take_callbacks_and_know_what_they_use(tmp_path: Path) -> None:
+    programs = [tmp_path / "typed.py", tmp_path / "used.py"]
+    for program, text in zip(programs, (_TYPED, _USED), strict=True):
+        program.write_text(text)
+    programs.append(Path(__file__).parents[1] / "examples" / "python_handler.py")
     checked = subprocess.run(
-        [sys.executable, "-m", "mypy", "--strict", "--cache-dir", str(tmp_path / "c"), program],
+        [sys.executable, "-m", "mypy", "--strict", "--cache-dir", str(tmp_path / "c"), *programs],
         capture_output=True,
         text=True,
         check=False,

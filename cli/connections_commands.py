@@ -353,6 +353,7 @@ def _show_estimate(counted: dict[str, Any]) -> None:
             ("new", f"{at_least}{counted['new']}"),
             ("known", counted["known"]),
             ("reset", counted["reset"] or None),
+            ("left, in quarantine", counted["left"] or None),
             ("total", counted["total"]),
             ("unread", counted["unread"]),
             ("note", counted["reason"]),

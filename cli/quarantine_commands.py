@@ -38,12 +38,13 @@ def list_entries(
             showing.when(item["created_at"]),
             item["connection"],
             showing.octets(item["size"]),
+            item["sender"],
             item["subject"],
             (item["reason"], "red"),
         )
         for item in found["items"]
     ]
-    columns = ("id", "since", "connection", "size", "subject", "reason")
+    columns = ("id", "since", "connection", "size", "from", "subject", "reason")
     showing.table(columns, rows, empty="Quarantine is empty.")
 
 

@@ -42,7 +42,8 @@ def erase_person(database: Database, store: Store, address: str) -> Erased:
     address = address.strip()
     if "@" not in address or any(character.isspace() for character in address):
         raise InvalidInput("That is no mail address.", field="address")
-    messages = objects = 0
+    with database.transaction() as session:
+        messages, objects = erasing.forget_left(session, address), 0
     while True:
         with database.transaction() as session:
             mails = erasing.mails_of(session, address, _BATCH)

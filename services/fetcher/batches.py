@@ -12,7 +12,7 @@ from services.fetcher.downloading import Downloads
 from services.fetcher.gmail_dedupe import Committed, commit
 from services.fetcher.intake import Intake, batches
 from services.fetcher.prefetch import pipelined
-from services.fetcher.quarantining import blame, oversize, quarantine
+from services.fetcher.quarantining import blame, leave_oversize, with_headers
 from services.fetcher.run import Run
 from services.fetcher.settling import settle
 from shared.errors import TryAgain
@@ -77,7 +77,7 @@ class Batches:
         settings, failed = self._run.tools.settings, self._failed
         limit = settings.max_message_bytes
         fitting = [ref for ref in self._refs if ref.size <= limit]
-        quarantine(self._run, [oversize(ref, limit) for ref in self._refs if ref.size > limit])
+        leave_oversize(self._run, [ref for ref in self._refs if ref.size > limit], limit)
         together = [ref for ref in fitting if ref.key not in failed]
         alone = [ref for ref in fitting if ref.key in failed]
         alone.sort(key=lambda ref: (failed[ref.key].alone, failed[ref.key].first))
@@ -90,6 +90,8 @@ class Batches:
         with ExitStack() as unless_read:
             intake = unless_read.enter_context(Intake(self._run.tools.store, _correlation_id()))
             self._downloads.into(intake, batch)
+            if intake.refused and self._downloads.stopped is None:
+                intake.refused = with_headers(self._run.mailbox, intake.refused)
             self._run.tools.reached("downloaded")
             unless_read.pop_all()
             return intake

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from services.fetcher.run import Run
 from shared.errors import MailFailure, PosthouseError
-from shared.mailbox.base import MailRef, SessionLost
+from shared.mail.summary import MailHeaders, read_headers
+from shared.mailbox.base import Mailbox, MailRef, SessionLost
 from shared.mailbox.errors.refused_mails import MailRefused
+from shared.messages import Key
 from shared.storage import download_failures, ledger
 from shared.storage.ledger import Refused
 
@@ -42,7 +45,30 @@ def blame(
     return True
 
 
-def oversize(ref: MailRef, limit: int) -> Refused:
+def leave_oversize(run: Run, refs: Sequence[MailRef], limit: int) -> None:
+    """Leaves mails over the limit on their server. Their headers are asked for, and they are put
+    aside without where the server does not give those."""
+    refused = [_oversize(ref, limit) for ref in refs]
+    known: dict[Key, MailHeaders] = {}
+    try:
+        known = _headers_of(run.mailbox, refs)
+    finally:
+        quarantine(run, [replace(one, headers=known.get(one.key, one.headers)) for one in refused])
+
+
+def with_headers(mailbox: Mailbox, refused: Sequence[Refused]) -> list[Refused]:
+    """The same, with the headers of those that showed only in the download how large they are."""
+    large = [MailRef(one.key, one.size) for one in refused if one.code == "mail-too-large"]
+    known = _headers_of(mailbox, large)
+    return [replace(one, headers=known.get(one.key, one.headers)) for one in refused]
+
+
+def _headers_of(mailbox: Mailbox, refs: Sequence[MailRef]) -> dict[Key, MailHeaders]:
+    """What the headers of these mails say; mails whose header is not given are missing."""
+    return {ref.key: read_headers(block) for ref, block in mailbox.headers(refs)} if refs else {}
+
+
+def _oversize(ref: MailRef, limit: int) -> Refused:
     return Refused(
         key=ref.key,
         code="too-large",

@@ -75,3 +75,11 @@ def move(
 def forget(session: Session, ids: Sequence[uuid.UUID]) -> int:
     """Removes the mails' rows; returns how many there were."""
     return session.execute(_QUERIES["forget"], {"ids": list(ids)}).rowcount
+
+
+def forget_left(session: Session, address: str) -> int:
+    """Removes what the headers said of mails by `address` that were left on their server; how many.
+
+    The mails stay known, so they do not come by themselves.
+    """
+    return session.execute(_QUERIES["forget_left"], {"address": address.lower()}).rowcount

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from psycopg.types.json import Jsonb
@@ -12,7 +12,7 @@ from psycopg.types.json import Jsonb
 from shared.clock import new_id
 from shared.connections import Failure
 from shared.errors import LeaseLost
-from shared.mail.summary import findings_to_json
+from shared.mail.summary import MailHeaders, findings_to_json
 from shared.messages import Key, NewMessage
 from shared.storage import key_contents, known, leases, quarantine
 from shared.storage.arrays import array, octets_array, text_array
@@ -49,6 +49,8 @@ class Refused:
     code: str
     reason: str
     size: int
+    #: What its header says, where that could be had without the mail.
+    headers: MailHeaders = field(default_factory=MailHeaders)
 
 
 def commit_batch(
@@ -164,6 +166,7 @@ def _put_aside(session: Session, place: Place, item: Refused) -> None:
         code=item.code,
         reason=item.reason,
         size=item.size,
+        headers=item.headers,
         **place.columns(),
     )
     quarantine.add(session, entry)

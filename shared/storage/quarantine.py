@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -13,10 +13,12 @@ from psycopg.types.json import Jsonb
 
 from shared.alerts import MailQuarantined
 from shared.errors import NotFound
+from shared.mail.summary import MailHeaders
 from shared.messages import Key, RawRef
 from shared.storage import alerts
 from shared.storage.pool import Session, after_commit
 from shared.storage.queries import Queries
+from shared.storage.searching import contains
 from shared.telemetry import metrics
 
 _SQL = Queries("quarantine")
@@ -43,6 +45,8 @@ class Quarantined:
     in_ledger: bool
     subject: str
     sender: str
+    message_id: str
+    sent_at: datetime | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,6 +67,8 @@ class NewEntry:
     size: int
     raw: RawRef | None = None
     work: dict[str, Any] | None = None
+    #: Of its header, where that was had alone.
+    headers: MailHeaders = field(default_factory=MailHeaders)
 
 
 def add(session: Session, entry: NewEntry) -> None:
@@ -83,6 +89,10 @@ def add(session: Session, entry: NewEntry) -> None:
             "size": entry.size,
             "raw_key": entry.raw.key if entry.raw else None,
             "raw_offset": entry.raw.offset if entry.raw else None,
+            "message_id": entry.headers.message_id,
+            "sender": entry.headers.sender,
+            "subject": entry.headers.subject,
+            "sent_at": entry.headers.date,
             "work": None if entry.work is None else Jsonb(entry.work),
         },
     ).fetchone()
@@ -102,11 +112,19 @@ def entries(
     *,
     connection_id: int | None = None,
     code: str | None = None,
+    q: str = "",
     before: uuid.UUID | None = None,
     limit: int = 50,
 ) -> list[Quarantined]:
-    """Newest first; `before` continues after the last of the page before."""
-    values = {"connection_id": connection_id, "code": code, "before": before, "limit": limit}
+    """Newest first; `before` continues after the last of the page before. `q`: a part of subject,
+    sender or message-id."""
+    values = {
+        "connection_id": connection_id,
+        "code": code,
+        "pattern": contains(q) if q.strip() else None,
+        "before": before,
+        "limit": limit,
+    }
     with session.cursor(row_factory=dict_row) as cursor:
         cursor.execute(_SQL["entries"] + "\n" + _SQL["matching"], values)
         return [_entry(row) for row in cursor]

@@ -69,3 +69,26 @@ def test_a_mail_that_is_tried_again_reaches_its_handler(site: Site, page: Page) 
     expect(page.get_by_text(f"Published to {handler}")).to_be_visible()
     page.goto(f"{site.url}/quarantine?connection={connection}")
     expect(page.get_by_text("The quarantine is empty")).to_be_visible()
+
+
+@pytest.mark.promise("H3", "H4")
+def test_a_search_finds_a_mail_that_was_left_on_its_server(site: Site, page: Page) -> None:
+    mark = uuid.uuid4().hex[:10]
+    number = site.add_connection(site.new_mailbox())
+    site.house.query(
+        "INSERT INTO quarantine (id, connection_id, code, reason, size, subject, sender,"
+        " message_id, sent_at) VALUES (gen_random_uuid(), %s, 'too-large', 'It is too large.',"
+        " 90000000, %s, 'plans@example.org', %s, '2026-11-02T10:00:00Z') RETURNING 1",
+        number,
+        f"Plans {mark}",
+        f"<{mark}@example.org>",
+    )
+    for wanted in (mark, f"<{mark}@example.org>"):
+        page.goto(f"{site.url}/mails?q={wanted}")
+        left = page.get_by_role("table", name="Mails that were not downloaded")
+        expect(left.get_by_role("row", name=f"Plans {mark}")).to_contain_text("It is too large.")
+    left.get_by_role("link", name=f"Plans {mark}").click()
+    row = page.get_by_role("row", name=f"Plans {mark}")
+    expect(row).to_contain_text("plans@example.org")
+    expect(row).to_contain_text("2026")
+    site.house.query("DELETE FROM quarantine WHERE connection_id = %s RETURNING 1", number)

@@ -147,12 +147,14 @@ def search_quarantine(
     ctx: Ctx,
     connection: Id | None = None,
     code: Annotated[str | None, Query(max_length=100, pattern=r"^[^\x00]*$")] = None,
+    q: SearchText = "",
     before: uuid.UUID | None = None,
     limit: Limit = 50,
 ) -> QuarantinePageOut:
-    """Mails that could not be processed, newest first."""
+    """Mails that could not be processed, newest first. `q` is a part of subject, sender or
+    message-id."""
     page = quarantine.search_quarantine(
-        ctx, connection_id=connection, code=code, before=before, limit=limit
+        ctx, connection_id=connection, code=code, q=q, before=before, limit=limit
     )
     items = [_entry(entry) for entry in page.items]
     return QuarantinePageOut(items=items, next=page.next, total=page.total)

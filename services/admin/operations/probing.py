@@ -108,13 +108,15 @@ class TestReport:
 class Estimate:
     """What enabling would download. `confidence` is `exact` or `partial`, then with the reason.
 
-    `reset` counts mails that were handed over and are unread again; `known` those that were had.
+    `reset` counts mails that were handed over and are unread again; `known` those that were had;
+    `left` unread ones that are in quarantine and were never downloaded (over the limit, say).
     `warnings` are what the server itself said that should be known before.
     """
 
     new: int
     known: int = 0
     reset: int = 0
+    left: int = 0
     total: int = 0
     unread: int | None = None
     confidence: str = "exact"
@@ -256,6 +258,7 @@ def estimate(
             confidence="partial" if reason or undated else "exact",
             known=listing.known,
             reset=listing.reset - never,
+            left=never,
             total=listing.total,
             unread=listing.unread,
             reason=reason or _without_date(undated) or _not_exact(mailbox),

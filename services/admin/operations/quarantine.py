@@ -28,12 +28,13 @@ def search_quarantine(
     *,
     connection_id: int | None = None,
     code: str | None = None,
+    q: str = "",
     before: uuid.UUID | None = None,
     limit: int = 50,
 ) -> QuarantinePage:
     with ctx.transaction() as session:
         found = quarantine.entries(
-            session, connection_id=connection_id, code=code, before=before, limit=limit + 1
+            session, connection_id=connection_id, code=code, q=q, before=before, limit=limit + 1
         )
         total = quarantine.count(session)
     following = found[limit - 1].id if len(found) > limit else None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from html import escape
@@ -18,10 +18,12 @@ from services.admin.context import Context
 from services.admin.downloads import PartDownload, download_mail
 from services.admin.operations import handlers as handler_operations
 from services.admin.operations import messages as operations
+from services.admin.operations import quarantine
 from services.admin.operations.certificates import certificates_of
 from services.admin.operations.connections import find_connection
 from services.admin.operations.messages import MailKind, MessageFilter, MessageState
 from services.admin.operations.parts import read_part
+from services.admin.operations.quarantine import Quarantined
 from services.admin.pages import mail_content
 from services.admin.pages.posted import Form
 from services.admin.pages.rendering import HEADERS, go, render, static
@@ -113,6 +115,7 @@ def search(
         "mails/list.html",
         422 if error else 200,
         page=page,
+        set_aside=_set_aside(ctx, query, first=not before),
         query=query,
         filtered=any(query.values()),
         connection_name=name,
@@ -168,6 +171,14 @@ def detail(request: Request, message_id: uuid.UUID) -> Response:
         kinds=KINDS,
         handlers=handler_operations.search_handlers(ctx),
     )
+
+
+def _set_aside(ctx: Context, query: Mapping[str, str], *, first: bool) -> Sequence[Quarantined]:
+    """What a search for a text finds of mails that were never downloaded."""
+    if not first or not query["q"].strip():
+        return ()
+    found = quarantine.search_quarantine(ctx, q=query["q"].strip().strip("<>"), limit=20).items
+    return [one for one in found if not one.in_ledger]
 
 
 def _content(ctx: Context, message_id: uuid.UUID) -> tuple[mail_content.Content | None, str]:

@@ -39,6 +39,10 @@ UPDATE quarantine AS q SET raw_key = %(new)s, raw_offset = r.start
 FROM unnest(%(ids)s::uuid[], %(offsets)s::bigint[]) AS r(id, start)
 WHERE q.id = r.id AND q.raw_key = %(old)s
 
+-- name: forget_left
+DELETE FROM quarantine AS q WHERE lower(q.sender) = %(address)s
+  AND NOT EXISTS (SELECT FROM message WHERE message.id = q.id)
+
 -- name: forget
 -- The mails and all that is told of them. What is known of their mailbox stays (they are not
 -- downloaded again), and so does what their server has still to be told.

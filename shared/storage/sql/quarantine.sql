@@ -1,9 +1,10 @@
 -- name: insert
 -- Gives the name of the connection, for the alert.
 INSERT INTO quarantine (id, connection_id, folder, native_key, uid_validity, code, reason, size,
-    raw_key, raw_offset, work)
+    raw_key, raw_offset, work, message_id, sender, subject, sent_at)
 VALUES (%(id)s, %(connection_id)s, %(folder)s, %(native_key)s, %(uid_validity)s, %(code)s,
-    %(reason)s, %(size)s, %(raw_key)s, %(raw_offset)s, %(work)s)
+    %(reason)s, %(size)s, %(raw_key)s, %(raw_offset)s, %(work)s,
+    %(message_id)s, %(sender)s, %(subject)s, %(sent_at)s)
 ON CONFLICT (id) DO UPDATE SET code = excluded.code, reason = excluded.reason, created_at = now(),
     work = excluded.work
 RETURNING (SELECT name FROM connection WHERE id = %(connection_id)s);
@@ -12,8 +13,9 @@ RETURNING (SELECT name FROM connection WHERE id = %(connection_id)s);
 -- Ends before WHERE.
 SELECT q.id, q.connection_id, coalesce(c.name, '') AS connection, q.folder, q.native_key,
        q.uid_validity, q.code, q.reason, q.size, q.raw_key, q.raw_offset, q.created_at,
-       m.id IS NOT NULL AS in_ledger, coalesce(m.subject, '') AS subject,
-       coalesce(m.sender, '') AS sender
+       m.id IS NOT NULL AS in_ledger, coalesce(m.subject, q.subject) AS subject,
+       coalesce(m.sender, q.sender) AS sender, coalesce(m.message_id, q.message_id) AS message_id,
+       CASE WHEN m.id IS NULL THEN q.sent_at ELSE m.sent_at END AS sent_at
 FROM quarantine q
 LEFT JOIN connection c ON c.id = q.connection_id
 LEFT JOIN message m ON m.id = q.id
@@ -22,6 +24,9 @@ LEFT JOIN message m ON m.id = q.id
 WHERE (%(before)s::uuid IS NULL OR q.id < %(before)s)
   AND (%(connection_id)s::bigint IS NULL OR q.connection_id = %(connection_id)s)
   AND (%(code)s::text IS NULL OR q.code = %(code)s)
+  AND (%(pattern)s::text IS NULL
+       OR lower(coalesce(m.subject, q.subject) || E'\n' || coalesce(m.sender, q.sender) || E'\n'
+                || coalesce(m.message_id, q.message_id)) LIKE %(pattern)s)
 ORDER BY q.id DESC LIMIT %(limit)s
 
 -- name: of_id

@@ -162,6 +162,7 @@ def test_a_mail_over_the_limit_is_not_counted_as_set_unread_again(
     )
     estimate = api.http.post(f"connections/{made['id']}/estimate").json()
     assert (estimate["new"], estimate["known"], estimate["reset"]) == (1, 2, 1)
+    assert estimate["left"] == 1
 
 
 @pytest.mark.promise("M15")

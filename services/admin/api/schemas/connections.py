@@ -67,6 +67,7 @@ class EstimateOut(Out):
     new: int
     known: int
     reset: int = Field(description="Handed over before and unread again: not delivered by itself")
+    left: int = Field(description="In quarantine and never downloaded: over the limit, say")
     total: int
     unread: int | None
     confidence: Literal["exact", "partial"]

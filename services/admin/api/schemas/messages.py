@@ -154,6 +154,8 @@ class QuarantinedOut(Out):
     in_ledger: bool
     subject: str
     sender: str
+    message_id: str
+    sent_at: datetime | None
     created_at: datetime
 
 

@@ -188,6 +188,11 @@ CREATE TABLE quarantine (
     size bigint NOT NULL DEFAULT 0,
     raw_key text,
     raw_offset bigint,
+    -- Of a mail that was left on its server, read of its header alone; else they are in the ledger.
+    message_id text NOT NULL DEFAULT '',
+    sender text NOT NULL DEFAULT '',
+    subject text NOT NULL DEFAULT '',
+    sent_at timestamptz,
     work jsonb,                        -- its row of the outbox: for whom it was, who has it
     alerted_at timestamptz,
     created_at timestamptz NOT NULL DEFAULT now()

@@ -1,0 +1,47 @@
+"""A mail over the limit is left on its server, and known by its header all the same."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+import pytest
+
+from shared.erasing import erase_person
+from shared.storage import quarantine
+from shared.store import open_store
+from tests.rig.house import House
+from tests.rig.mails import mail
+from tests.servers.dovecot import Dovecot
+
+
+@pytest.mark.promise("H4")
+@pytest.mark.parametrize("mode", ["imap", "pop3"])
+def test_a_mail_over_the_limit_shows_what_its_header_says_and_is_found_by_it(
+    mode: str, redis_url: str, dovecot: Dovecot, mail_user: str, build_house: Callable[..., House]
+) -> None:
+    dovecot.deliver(mail_user, [mail(1, 50_000), mail(2, 900), mail(3, 70_000)])
+    house = build_house(redis_url, max_message_bytes="20000")
+    house.add_handler()
+    house.start("scheduler", "fetcher", "decryptor")
+    house.watch(dovecot, mail_user, mode=mode)
+    house.wait(lambda: house.count("quarantine") == 2, "two are left on the server")
+    house.wait_settled(1)
+    with house.database.transaction() as session:
+        found = {one.subject: one for one in quarantine.entries(session)}
+        assert [one.subject for one in quarantine.entries(session, q="NUMBER 3")] == [
+            "Mail number 3"
+        ]
+        assert len(quarantine.entries(session, q="sender1@example.org")) == 1
+        by_id = quarantine.entries(session, q=found["Mail number 1"].message_id)
+        assert [one.subject for one in by_id] == ["Mail number 1"]
+    first = found["Mail number 1"]
+    assert first.sender == "sender1@example.org"
+    assert first.message_id.startswith("<0.1.") and first.raw is None
+    assert first.sent_at == datetime(2026, 6, 1, 10, 0, 1, tzinfo=UTC)
+    assert first.size > 50_000
+    # A person's right to be erased holds for what the header said, too.
+    erased = erase_person(house.database, open_store(f"file://{house.store}"), first.sender)
+    assert erased.messages == 1
+    with house.database.transaction() as session:
+        assert [one.subject for one in quarantine.entries(session)] == ["Mail number 3"]

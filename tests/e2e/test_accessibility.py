@@ -44,12 +44,16 @@ PATHS = (
 def places(site: Site) -> dict[str, str]:
     """Things to look at, so that no page is empty."""
     user = site.new_mailbox()
-    site.dovecot.deliver(user, [mail("A mail to look at", user)])
+    # Two of a thread, which its page shows.
+    thread = b"References: <a-thread@example.org>\r\nSubject:"
+    both = (mail("A mail to look at", user), mail("Another of its thread", user))
+    site.dovecot.deliver(user, [one.replace(b"Subject:", thread, 1) for one in both])
     connection = site.add_connection(user)
     handler = site.add_handler(connection)
     site.enable(connection)
-    site.wait_taken(connection, 1)
-    (row,) = site.house.query("SELECT id FROM message WHERE connection_id = %s", connection)
+    site.wait_taken(connection, 2)
+    site.house.wait(lambda: site.house.count("outbox") == 0, "what they are is known")
+    row, _ = site.house.query("SELECT id FROM message WHERE connection_id = %s", connection)
     return {"handler": str(handler), "connection": str(connection), "mail": str(row[0])}
 
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Final
 
 import typer
 
-from shared.connections import FIELDS
+from shared import connections, credentials, handlers
 from shared.errors import InvalidInput
 
 Settings = Annotated[
@@ -19,7 +19,11 @@ Settings = Annotated[
     typer.Option("--set", metavar="FIELD=VALUE", help="Any field of the API; repeat it."),
 ]
 #: The types of fields that are no texts.
-_TYPES: Final = {name: one.kind for name, one in FIELDS.items()}
+_TYPES: Final = {
+    name: one.kind
+    for described in (handlers.FIELDS, credentials.FIELDS, connections.FIELDS)
+    for name, one in described.items()
+}
 
 
 def fields(settings: Sequence[str] | None, base: Path | None = None) -> dict[str, Any]:
@@ -44,7 +48,7 @@ def _value(name: str, text: str, base: Path | None) -> Any:
             return int(text)
         if _TYPES.get(name) is tuple:
             return [int(part) for part in text.split(",") if part.strip()]
-        if name == "settings":
+        if _TYPES.get(name) is Mapping:
             return json.loads(text)
     except ValueError:
         raise InvalidInput(f"{text!r} is no value for {name!r}.", field=name) from None

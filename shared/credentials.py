@@ -11,7 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from typing import Any, Final
+from functools import partial
+from typing import Annotated, Any, Final
 from urllib.parse import urlsplit
 
 from cryptography import x509
@@ -23,8 +24,11 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
     pkcs12,
 )
+from pydantic import BeforeValidator, Field, PlainValidator
 
+from shared.described import LINE, About, Described, Empty, Secret, fields_of
 from shared.errors import InvalidInput
+from shared.fields import instant
 from shared.kinds import Provider as Provider  # the type of a field
 
 
@@ -50,6 +54,40 @@ SETTINGS: Final[Mapping[str, str]] = {
 }
 
 
+def check_settings(settings: Mapping[str, Any]) -> None:
+    """Raises InvalidInput on a setting that is not of `SETTINGS` or not of its form."""
+    for name, value in settings.items():
+        if name not in SETTINGS:
+            raise InvalidInput(
+                f"A credential has no setting {name!r}.",
+                field=f"settings.{name}",
+                hint=f"There are: {', '.join(SETTINGS)}.",
+            )
+        if not isinstance(value, str):
+            raise InvalidInput(f"The setting {name!r} is a text.", field=f"settings.{name}")
+        if name == "authority" and value:
+            parts = urlsplit(value)
+            if parts.scheme != "https" or not parts.hostname or parts.query:
+                raise InvalidInput("An authority is https://host/path.", field="settings.authority")
+        if name.endswith("_host") and (set(value) & set("/@ ?#") or value.count(":") > 1):
+            raise InvalidInput(f"{name!r} is host or host:port.", field=f"settings.{name}")
+        if name == "ca_certificate" and value and "-----BEGIN CERTIFICATE-----" not in value:
+            raise InvalidInput(
+                "The private CA is given as PEM certificates.", field="settings.ca_certificate"
+            )
+
+
+def _settings(value: Any) -> dict[str, str]:
+    if not isinstance(value, dict):
+        raise InvalidInput("'settings' is an object of texts.", field="settings")
+    check_settings(value)
+    return value
+
+
+_Short = Annotated[str, Field(max_length=200), LINE]
+_Given = Annotated[str, Field(max_length=65_536), Secret(lines=True)] | None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Credential:
     """`tenant` is a domain or id in Microsoft Entra; `cloud` a key of `shared.clouds`.
@@ -59,16 +97,34 @@ class Credential:
     """
 
     id: int = 0
-    name: str
-    provider: Provider
-    grant: Grant = Grant.AUTHORIZATION_CODE
-    client_id: str = ""
+    name: Annotated[
+        str,
+        Field(min_length=1, max_length=200),
+        LINE,
+        BeforeValidator(lambda value: "" if value is None else value),
+        About(label="Name"),
+    ]
+    provider: Annotated[Provider, About(label="Provider")]
+    grant: Annotated[Grant, About(label="Access")] = Grant.AUTHORIZATION_CODE
+    client_id: Annotated[_Short, Empty(""), About(label="Client id")] = ""
     has_client_secret: bool = False
     has_client_certificate: bool = False
-    tenant: str = ""
-    cloud: str = "global"
-    settings: Mapping[str, str] = field(default_factory=dict)
-    secret_expires_at: datetime | None = None
+    tenant: Annotated[_Short, Empty(""), About(label="Tenant")] = ""
+    cloud: Annotated[
+        _Short,
+        Empty(""),
+        About(label="Cloud", help="global, usgov, usdod, china, bleu, delos, govsg"),
+    ] = "global"
+    settings: Annotated[
+        Mapping[str, str],
+        PlainValidator(_settings, json_schema_input_type=dict[str, str]),
+        About(help=", ".join(SETTINGS)),
+    ] = field(default_factory=dict)
+    secret_expires_at: Annotated[
+        Annotated[datetime, BeforeValidator(partial(instant, "secret_expires_at"))] | None,
+        Empty(),
+        About(label="The secret ends on"),
+    ] = None
     created_at: datetime | None = None
     updated_at: datetime | None = None
 
@@ -90,8 +146,23 @@ class ClientSecrets:
     file of a service account (Google).
     """
 
-    client_secret: str | None = field(default=None, repr=False)
-    client_certificate: str | None = field(default=None, repr=False)
+    client_secret: Annotated[_Given, About(label="Client secret", secret=True)] = field(
+        default=None, repr=False
+    )
+    client_certificate: Annotated[
+        _Given,
+        About(
+            label="Client certificate",
+            help="Microsoft: key and certificate instead of a secret as PEM, or a PFX in base64 "
+            "(after its password and a colon where it has one); Google: the service account's JSON",
+            secret=True,
+        ),
+    ] = field(default=None, repr=False)
+
+
+#: What somebody gives of it, by name.
+FIELDS: Final[Mapping[str, Described]] = {**fields_of(Credential), **fields_of(ClientSecrets)}
+SECRET_FIELDS: Final = frozenset(name for name, one in FIELDS.items() if one.about.secret)
 
 
 def check(credential: Credential) -> None:
@@ -122,29 +193,6 @@ def check(credential: Credential) -> None:
             hint="The tenant id or a verified domain, such as contoso.onmicrosoft.com.",
         )
     check_settings(credential.settings)
-
-
-def check_settings(settings: Mapping[str, Any]) -> None:
-    """Raises InvalidInput on a setting that is not of `SETTINGS` or not of its form."""
-    for name, value in settings.items():
-        if name not in SETTINGS:
-            raise InvalidInput(
-                f"A credential has no setting {name!r}.",
-                field=f"settings.{name}",
-                hint=f"There are: {', '.join(SETTINGS)}.",
-            )
-        if not isinstance(value, str):
-            raise InvalidInput(f"The setting {name!r} is a text.", field=f"settings.{name}")
-        if name == "authority" and value:
-            parts = urlsplit(value)
-            if parts.scheme != "https" or not parts.hostname or parts.query:
-                raise InvalidInput("An authority is https://host/path.", field="settings.authority")
-        if name.endswith("_host") and (set(value) & set("/@ ?#") or value.count(":") > 1):
-            raise InvalidInput(f"{name!r} is host or host:port.", field=f"settings.{name}")
-        if name == "ca_certificate" and value and "-----BEGIN CERTIFICATE-----" not in value:
-            raise InvalidInput(
-                "The private CA is given as PEM certificates.", field="settings.ca_certificate"
-            )
 
 
 def pem_of(text: str) -> str:

@@ -6,9 +6,12 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Final
+from typing import Annotated, Any, Final
+
+from pydantic import Field, WithJsonSchema
 
 from shared import fields as typed
+from shared.described import LINE, LINES, About, Described, Empty, Truth, Whole, fields_of
 from shared.errors import InvalidInput
 from shared.rules.ruleset import Rules, read_rules
 
@@ -17,9 +20,6 @@ NAME: Final = re.compile(r"[a-z0-9]([a-z0-9-]{0,62}[a-z0-9])?")
 ALL: Final = "all"
 #: The name of a group, within which one handler has a mail.
 GROUP: Final = re.compile(r"[a-z0-9]([a-z0-9-]{0,62}[a-z0-9])?")
-_FIELDS: Final = frozenset(
-    {"name", "description", "enabled", "connections", "rules", "group", "position"}
-)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,15 +27,30 @@ class Handler:
     """`connection_ids` is None where it takes every connection, those to come included."""
 
     id: int = 0
-    name: str
-    description: str = ""
-    enabled: bool = True
+    name: Annotated[
+        str,
+        Field(max_length=64),
+        LINE,
+        WithJsonSchema({"type": "string", "pattern": f"^{NAME.pattern}$"}),
+        About(help="Part of its queue's name; cannot be changed"),
+    ]
+    description: Annotated[Annotated[str, Field(max_length=2000), LINES], Empty(""), About()] = ""
+    enabled: Annotated[Truth, About()] = True
     connection_ids: tuple[int, ...] | None = None
     #: Which of their mails it takes.
     rules: Rules = field(default_factory=Rules)
     #: Of the handlers of one group the first that accepts, by position, has the mail. Empty: none.
-    group: str = ""
-    position: int = 0
+    group: Annotated[
+        Annotated[
+            str,
+            Field(max_length=64),
+            LINE,
+            WithJsonSchema({"type": "string", "pattern": f"^({GROUP.pattern})?$"}),
+        ],
+        Empty(""),
+        About(help="Of the handlers of a group the first that accepts has a mail; empty: none"),
+    ] = ""
+    position: Annotated[Whole, Field(ge=0, le=1_000_000), About(help="Its place in the group")] = 0
     has_token: bool = False
     has_signing_key: bool = False
     #: While the key is being renewed: events are signed with both.
@@ -52,15 +67,19 @@ class Handler:
         return f"posthouse.handler.{self.name}"
 
 
+#: What somebody gives of it, beside its connections and rules.
+FIELDS: Final[Mapping[str, Described]] = fields_of(Handler)
+
+
 def edit(current: Handler | None, changes: Mapping[str, Any]) -> Handler:
     """Applies `changes` (field → JSON value) and checks them. Raises InvalidInput.
 
     `connections` is `"all"` or a list of ids.
     """
-    typed.only(changes, _FIELDS, "handler")
+    typed.only(changes, {*FIELDS, "connections", "rules"}, "handler")
     values: dict[str, Any] = {}
     if "name" in changes or current is None:
-        name = typed.text("name", changes.get("name", ""), 0, 64)
+        name = FIELDS["name"].parse(changes.get("name", ""))
         if not NAME.fullmatch(name):
             raise InvalidInput(
                 "A handler's name is made of a-z, 0-9 and hyphens, 64 at most.",
@@ -74,11 +93,9 @@ def edit(current: Handler | None, changes: Mapping[str, Any]) -> Handler:
                 hint="Add another handler, then delete this one when its queue is drained.",
             )
         values["name"] = name
-    if "description" in changes:
-        text = "" if changes["description"] is None else changes["description"]
-        values["description"] = typed.text("description", text, 0, 2000, lines=True)
-    if "enabled" in changes:
-        values["enabled"] = typed.truth("enabled", changes["enabled"])
+    for given in ("description", "enabled"):
+        if given in changes:
+            values[given] = FIELDS[given].parse(changes[given])
     if "connections" in changes:
         chosen = changes["connections"]
         values["connection_ids"] = None if chosen == ALL else _chosen(chosen)
@@ -87,13 +104,13 @@ def edit(current: Handler | None, changes: Mapping[str, Any]) -> Handler:
     if "group" in changes:
         values["group"] = _group(changes["group"])
     if "position" in changes:
-        values["position"] = typed.whole("position", changes["position"], 0, 1_000_000)
+        values["position"] = FIELDS["position"].parse(changes["position"])
     base = {} if current is None else {n: getattr(current, n) for n in Handler.__slots__}
     return Handler(**{**base, **values})
 
 
 def _group(value: Any) -> str:
-    name = "" if value is None else typed.text("group", value, 0, 64)
+    name: str = FIELDS["group"].parse(value)
     if name and not GROUP.fullmatch(name):
         raise InvalidInput(
             "A group's name is made of a-z, 0-9 and hyphens, 64 at most.", field="group"

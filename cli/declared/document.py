@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Set
+from collections.abc import Callable, Mapping, Set
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -18,8 +18,10 @@ from pydantic import (
 )
 
 from shared.connections import Connection
+from shared.credentials import Credential
 from shared.described import fields_of, words_of
 from shared.errors import InvalidInput
+from shared.handlers import Handler
 
 
 def _refers(value: str) -> str:
@@ -42,17 +44,38 @@ class _Entry(BaseModel):
 E = TypeVar("E", bound=_Entry)
 
 
+def _with_fields(
+    value: type, *, named: Set[str] = frozenset(), defaults: bool = True
+) -> Callable[[type[E]], type[E]]:
+    """Adds the described fields of the value; those `named` stand in the file by a name.
+
+    Without `defaults` what is left out is None.
+    """
+
+    def decorate(entry: type[E]) -> type[E]:
+        fields: dict[str, Any] = {}
+        for name, one in fields_of(value).items():
+            if name in entry.model_fields or name in named:
+                continue
+            kind = (
+                str if words_of(one.kind) else dict[str, str] if one.kind is Mapping else one.kind
+            )
+            default = one.default if defaults else None
+            fields[name] = (kind if defaults else kind | None, default)
+        return create_model(
+            entry.__name__, __base__=entry, __doc__=entry.__doc__, __module__=__name__, **fields
+        )
+
+    return decorate
+
+
+@_with_fields(Credential)
 class CredentialEntry(_Entry):
     """An OAuth2 credential; the fields of the API, its secrets by reference."""
 
     provider: str
-    grant: str = "authorization-code"
-    client_id: str = ""
     client_secret: Reference | None = None
     client_certificate: Reference | None = None
-    tenant: str = ""
-    cloud: str = "global"
-    settings: dict[str, str] = {}
     secret_expires_at: str | None = None
 
 
@@ -78,23 +101,7 @@ class TrustedEntry(_Entry):
     certificate: Annotated[str, Field(min_length=1)]
 
 
-def _with_fields(value: type, *, named: Set[str]) -> Callable[[type[E]], type[E]]:
-    """Adds the described fields of the value; those `named` stand in the file by a name."""
-
-    def decorate(entry: type[E]) -> type[E]:
-        fields: dict[str, Any] = {
-            name: ((str if words_of(one.kind) else one.kind) | None, None)
-            for name, one in fields_of(value).items()
-            if name not in entry.model_fields and name not in named
-        }
-        return create_model(
-            entry.__name__, __base__=entry, __doc__=entry.__doc__, __module__=__name__, **fields
-        )
-
-    return decorate
-
-
-@_with_fields(Connection, named={"credential_id", "certificate_ids"})
+@_with_fields(Connection, named={"credential_id", "certificate_ids"}, defaults=False)
 class ConnectionEntry(_Entry):
     """A connection; the fields of the API, but credential and certificates by their names.
 
@@ -135,16 +142,13 @@ class ForwardEntry(BaseModel):
     links: str = "token"
 
 
+@_with_fields(Handler)
 class HandlerEntry(_Entry):
     """A handler; its connections by their names, or all."""
 
-    description: str = ""
-    enabled: bool = True
     connections: Literal["all"] | list[str] = "all"
     #: As the API has them (docs/rules.md).
     rules: dict[str, Any] = {}
-    group: str = ""
-    position: int = 0
     forward: ForwardEntry | None = None
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Final
+from typing import Any
 
 from services.admin.context import Context
 from services.admin.operations import consents
@@ -12,11 +12,11 @@ from shared import fields as typed
 from shared.clouds import check_use, cloud_named
 from shared.connections import Connection
 from shared.credentials import (
+    FIELDS,
+    SECRET_FIELDS,
     Credential,
-    Grant,
     Provider,
     check,
-    check_settings,
     client_certificate_of,
     pem_of,
     service_account_of,
@@ -25,18 +25,6 @@ from shared.errors import Conflict, InvalidInput, NotFound, User
 from shared.storage import authorisations, credentials
 from shared.storage.pool import Session
 from shared.vault import client_certificate_place, client_secret_place
-
-_SECRETS: Final = frozenset({"client_secret", "client_certificate"})
-_FIELDS: Final = _SECRETS | {
-    "name",
-    "provider",
-    "grant",
-    "client_id",
-    "tenant",
-    "cloud",
-    "settings",
-    "secret_expires_at",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +90,7 @@ def update_credential(
             # Refresh tokens would go to another authorisation server than the one that gave them.
             authorisations.forget_credential(session, credential_id)
         _keep_secrets(ctx, session, credential_id, changes)
-        given = {name: changes[name] for name in _SECRETS if changes.get(name)}
+        given = {name: changes[name] for name in SECRET_FIELDS if changes.get(name)}
         ctx.record(
             session,
             "change",
@@ -140,15 +128,14 @@ def refuse_misfit(session: Session, connection: Connection) -> None:
 
 
 def _edited(current: Credential | None, changes: Mapping[str, Any]) -> Credential:
-    typed.only(changes, _FIELDS, "credential")
+    typed.only(changes, set(FIELDS), "credential")
     values: dict[str, Any] = {} if current is None else _plain(current)
     for name in changes:
-        if name not in _SECRETS:
-            values[name] = _parsed(name, changes[name])
-        else:
-            given = typed.secret(name, changes[name], 65_536, lines=True)
-            if given is not None:
-                values[f"has_{name}"] = bool(given)
+        given = FIELDS[name].parse(changes[name])
+        if name not in SECRET_FIELDS:
+            values[name] = given
+        elif given is not None:
+            values[f"has_{name}"] = bool(given)
     for name in ("name", "provider"):
         if not values.get(name):
             raise InvalidInput(f"A credential needs a {name}.", field=name)
@@ -167,30 +154,12 @@ def _edited(current: Credential | None, changes: Mapping[str, Any]) -> Credentia
     return credential
 
 
-def _parsed(name: str, value: Any) -> Any:
-    match name:
-        case "provider":
-            return typed.choice(Provider, value, name)
-        case "grant":
-            return typed.choice(Grant, value, name)
-        case "settings":
-            if not isinstance(value, dict):
-                raise InvalidInput("'settings' is an object of texts.", field=name)
-            check_settings(value)
-            return value
-        case "secret_expires_at":
-            return None if value in (None, "") else typed.instant(name, value)
-        case _:
-            shortest = 1 if name == "name" else 0
-            return typed.text(name, "" if value is None else value, shortest, 200)
-
-
 def _refuse_moved_secret(before: Credential, after: Credential, changes: Mapping[str, Any]) -> None:
     """A stored secret goes to the authority it was stored for, and to no other one."""
     moved = any(
         before.setting(name) != after.setting(name) for name in ("authority", "ca_certificate")
     )
-    for name in sorted(_SECRETS):
+    for name in sorted(SECRET_FIELDS):
         if moved and getattr(after, f"has_{name}") and not changes.get(name):
             raise InvalidInput(
                 "Enter the secret again: it was stored for another authority.", field=name

@@ -9,8 +9,10 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
 
 from services.admin.api.schemas.forwards import ForwardIn, ForwardOut
+from services.admin.api.schemas.made import giving
 from services.admin.api.schemas.parts import Id, Out, described
 from services.admin.operations.rules import DAYS, MOST_DAYS, MOST_LISTED
+from shared.handlers import Handler
 from shared.rules.expression import LONGEST
 from shared.rules.ruleset import MOST_RULES
 
@@ -197,6 +199,7 @@ class DeadLettersIn(BaseModel):
     )
 
 
+@giving(Handler)
 class HandlerIn(BaseModel):
     """A named subscription."""
 
@@ -205,20 +208,8 @@ class HandlerIn(BaseModel):
         json_schema_extra={"examples": [{"name": "crm", "connections": "all"}]},
     )
 
-    name: str = Field(
-        pattern="^[a-z0-9]([a-z0-9-]{0,62}[a-z0-9])?$",
-        description="Part of its queue's name; cannot be changed",
-    )
-    description: str = Field(default="", max_length=2000)
-    enabled: bool = True
     connections: Literal["all"] | list[Id] = "all"
     rules: Annotated[dict[str, Any], WithJsonSchema(RulesIn.model_json_schema())] = {}
-    group: str = Field(
-        default="",
-        pattern="^([a-z0-9]([a-z0-9-]{0,62}[a-z0-9])?)?$",
-        description="Of the handlers of a group the first that accepts has a mail; empty: none",
-    )
-    position: int = Field(default=0, ge=0, le=1_000_000, description="Its place in the group")
     forward: Annotated[
         dict[str, Any] | None,
         WithJsonSchema({"anyOf": [ForwardIn.model_json_schema(), {"type": "null"}]}),

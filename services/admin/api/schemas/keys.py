@@ -7,8 +7,10 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from services.admin.api.schemas.made import giving, showing
 from services.admin.api.schemas.parts import Text, described
 from services.admin.problems import UserOut
+from shared.credentials import ClientSecrets, Credential
 
 
 class CertificateOut(BaseModel):
@@ -73,20 +75,10 @@ class RevocationListOut(BaseModel):
     error: str
 
 
+@showing(Credential)
 class CredentialOut(BaseModel):
     """An OAuth2 credential; its secrets are never shown."""
 
-    id: int
-    name: str
-    provider: Literal["google", "microsoft"]
-    grant: Literal["authorization-code", "client-credentials"]
-    client_id: str
-    has_client_secret: bool
-    has_client_certificate: bool
-    tenant: str
-    cloud: str
-    settings: dict[str, str]
-    secret_expires_at: datetime | None
     redirect_uri: str = Field(description="To be entered at the provider")
     admin_consent_url: str = Field(
         default="",
@@ -98,35 +90,13 @@ class CredentialOut(BaseModel):
     )
     uses: int
     used_by: list[UserOut] | None
-    created_at: datetime | None
-    updated_at: datetime | None
 
 
+@giving(Credential, ClientSecrets)
 class CredentialIn(BaseModel):
     """An OAuth2 credential; secrets are write-only."""
 
     model_config = ConfigDict(extra="forbid")
-
-    name: Text = Field(min_length=1, max_length=200)
-    provider: Literal["google", "microsoft"]
-    grant: Literal["authorization-code", "client-credentials"] = "authorization-code"
-    client_id: Text = Field(default="", max_length=200)
-    client_secret: str | None = Field(default=None, max_length=65_536)
-    client_certificate: str | None = Field(
-        default=None,
-        max_length=65_536,
-        description="Microsoft: key and certificate as PEM, or a PFX in base64 (after its "
-        "password and a colon where it has one); Google: the service account's JSON",
-    )
-    tenant: Text = Field(default="", max_length=200)
-    cloud: str = Field(
-        default="global", description="global, usgov, usdod, china, bleu, delos, govsg"
-    )
-    settings: dict[str, str] = Field(
-        default={},
-        description="authority, graph_host, imap_host, pop3_host, ca_certificate, mailboxes",
-    )
-    secret_expires_at: datetime | None = None
 
 
 class RenameIn(BaseModel):

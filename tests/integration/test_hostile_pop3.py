@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import random
+import string
 from collections.abc import Callable, Mapping
 
 import pytest
@@ -108,6 +110,19 @@ def new_mails(
 
 def many(count: int) -> dict[int, bytes]:
     return {n: b"Subject: %d\r\n\r\ntext\r\n" % n for n in range(1, count + 1)}
+
+
+@pytest.mark.promise("M9", "I9")
+def test_mails_under_uidls_longer_than_any_index_takes_are_told_apart() -> None:
+    mails = many(3)
+    chance = random.Random(5)
+    long = "".join(chance.choices(string.ascii_letters + string.digits, k=3000)).encode()
+    uidls = {number: long + b"%d" % number for number in mails}
+    known = KnownKeys()
+    assert new_mails(mails, known, uidls=uidls) == list(mails.values())
+    assert len(known.keys) == 3
+    assert max(len(str(key)) for key in known.keys) < 600
+    assert new_mails(mails, known, uidls=uidls) == []
 
 
 @pytest.mark.promise("M9")

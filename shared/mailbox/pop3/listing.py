@@ -16,6 +16,7 @@ from shared.messages import Key
 LAST_UNKNOWN = "?"
 #: More new mails than this are found faster by asking for the whole list.
 _MOST_FROM_TOP = 1000
+_LONGEST_UIDL = 500
 #: Without pipelining each question costs a round trip.
 _MOST_ONE_BY_ONE = 8
 
@@ -73,7 +74,7 @@ class Pop3List:
                     number, _, key = line.strip().partition(b" ")
                     if number.isdigit() and key.strip():
                         numbers.append(int(number[:10]))
-                        keys.append(key.strip().decode("latin-1"))
+                        keys.append(_key(key.strip()))
         if count and self.has_uidl is False:
             numbers = list(range(1, count + 1))
             keys = self.keys(numbers)
@@ -137,7 +138,14 @@ def uidl_of(answer: Answer) -> str | None:
     words = answer.words.split()
     if not answer.ok or len(words) < 2 or not words[0].isdigit():
         return None
-    return words[1].decode("latin-1")
+    return _key(words[1])
+
+
+def _key(uidl: bytes) -> str:
+    """RFC 1939 allows 70 octets. What is longer than an index takes is known by its digest."""
+    if len(uidl) <= _LONGEST_UIDL:
+        return uidl.decode("latin-1")
+    return "uidl:" + hashlib.sha256(uidl).hexdigest()[:40]
 
 
 def _unique(keys: Sequence[Key]) -> list[Key]:

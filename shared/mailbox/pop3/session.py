@@ -19,6 +19,8 @@ from shared.messages import Key
 
 _ANSWER = re.compile(rb"(\+OK|-ERR)(?: +(.*)|\Z)", re.I | re.S)
 _CODE = re.compile(r"\[([A-Z0-9/._-]+)\]", re.I)
+#: A capability with its number right behind the name: mailutils' pop3d says `EXPIRE0`.
+_GLUED = re.compile(r"^(EXPIRE|LOGIN-DELAY)(?=[0-9])")
 #: A mailbox with a million mails fits; a listing without an end does not.
 _LISTING = 64 << 20
 
@@ -176,7 +178,8 @@ class Pop3Session:
         self.capabilities = {}
         if self.command(b"CAPA").ok:
             for line in self.lines():
-                name, _, arguments = line.decode("ascii", "replace").upper().partition(" ")
+                words = _GLUED.sub(r"\1 ", line.decode("ascii", "replace").upper())
+                name, _, arguments = words.partition(" ")
                 self.capabilities[name] = arguments
 
     def start_tls(self, host: str) -> None:

@@ -12,6 +12,8 @@ from tests.integration.api.conftest import TOKEN, Api
 from tests.integration.api.test_connections import problem
 from tests.integration.api.test_logging_in_to_pages import browser, is_in, log_in
 from tests.rig.mails import mail
+from tests.servers.mail_server import PASSWORD
+from tests.servers.mailutils import Mailutils
 from tests.servers.pop3_rules import RuledPop3, gmail_rules
 
 MAILS = [mail(number, 900, seed=4) for number in range(4)]
@@ -45,6 +47,30 @@ def without_top() -> Iterator[RuledPop3]:
 
 def codes(found: dict[str, Any]) -> set[str]:
     return {warning["code"] for warning in found["warnings"]}
+
+
+@pytest.mark.rooted
+@pytest.mark.promise("M14", "M27")
+def test_a_test_warns_at_a_real_mailutils_that_lets_go_of_what_was_fetched(
+    api: Api, mailutils: Mailutils, mail_user: str
+) -> None:
+    """It announces `EXPIRE0`, without the space of RFC 2449."""
+    mailutils.deliver(mail_user, MAILS)
+    asked = {
+        "mode": "pop3",
+        "host": mailutils.host,
+        "port": mailutils.pop3_port,
+        "security": "none",
+        "username": mail_user,
+        "password": PASSWORD,
+    }
+    report = api.http.post("connections/test", json=asked).json()
+    assert report["ok"], report
+    assert report["capabilities"]["expires_days"] == 0
+    (warning,) = [one for one in report["warnings"] if one["code"] == "server-deletes"]
+    assert warning["serious"]
+    assert "EXPIRE 0" in warning["text"]
+    assert len(mailutils.flags(mail_user)) == len(MAILS)
 
 
 @pytest.mark.promise("M14")

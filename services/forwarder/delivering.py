@@ -32,8 +32,8 @@ LONGEST_S: Final = 3600.0
 class Delivering:
     """The callback of one handler's consumer; called in several threads.
 
-    `send(event_id, event)` makes one attempt; `gone(reason)` pauses the handler on every forwarder
-    and tells people, or raises.
+    `send(key, event)` makes one attempt, which a receiver knows by its key; `gone(reason)`
+    pauses the handler on every forwarder and tells people, or raises.
     """
 
     handler_id: int
@@ -50,7 +50,7 @@ class Delivering:
     def __call__(self, event: MailEvent) -> None:
         """Returns when the far side has confirmed; else raises Retry, or Reject where `retry_for`
         is over."""
-        wait_s = self.retries.wait_s(self.handler_id, event.id)
+        wait_s = self.retries.wait_s(self.handler_id, event.idempotency_key)
         if wait_s > 0:
             raise Retry(wait_s, "not due yet")
         if not self.gate.enter():
@@ -70,10 +70,10 @@ class Delivering:
             self._failed(event, outcome)
 
     def _attempt(self, event: MailEvent) -> Outcome:
-        outcome = self.send(event.id, self._fitted(event, by_reference=False))
+        outcome = self.send(event.idempotency_key, self._fitted(event, by_reference=False))
         if outcome.verdict is Verdict.TOO_LARGE:
             self._note(event, outcome, "failed")
-            outcome = self.send(event.id, self._fitted(event, by_reference=True))
+            outcome = self.send(event.idempotency_key, self._fitted(event, by_reference=True))
         return outcome
 
     def _fitted(self, event: MailEvent, *, by_reference: bool) -> bytes:
@@ -89,7 +89,7 @@ class Delivering:
     def _delivered(self, event: MailEvent, outcome: Outcome) -> None:
         self.gate.taken()
         self._note(event, outcome, "delivered")
-        if self.retries.has(self.handler_id, event.id):
+        if self.retries.has(self.handler_id, event.idempotency_key):
             self._settle(event)
 
     def _gone(self, event: MailEvent, outcome: Outcome) -> None:
@@ -108,7 +108,7 @@ class Delivering:
             self.gate.refused()
         try:
             waiting = self.retries.failed(
-                self.handler_id, event.id, first_s=FIRST_S, longest_s=LONGEST_S
+                self.handler_id, event.idempotency_key, first_s=FIRST_S, longest_s=LONGEST_S
             )
         except PosthouseError as error:
             # It is not known for how long this event has failed: it is not given up either.
@@ -125,8 +125,8 @@ class Delivering:
         raise Retry(max(waiting.wait_s, outcome.retry_after_s or 0.0), outcome.detail)
 
     def _settle(self, event: MailEvent) -> None:
-        self.retries.forget(self.handler_id, event.id)
-        self.log.settle(self.handler_id, event.id)
+        self.retries.forget(self.handler_id, event.idempotency_key)
+        self.log.settle(self.handler_id, event.idempotency_key)
 
     def _note(self, event: MailEvent, outcome: Outcome, word: str) -> None:
         kind = self.endpoint.kind.value

@@ -16,12 +16,13 @@ _SAFE: Final = "".join(chr(c) for c in range(0x21, 0x7F) if chr(c) not in '"%')
 
 
 def compose(
-    event: bytes, event_id: str, form: Format, secrets: Sequence[str],
+    event: bytes, key: str, form: Format, secrets: Sequence[str],
     headers: Mapping[str, str], timestamp: int,
 ) -> tuple[dict[str, str], bytes]:  # fmt: skip
     """Header fields and body. `event`: CloudEvents JSON; `timestamp`: seconds since 1970.
 
-    `webhook-id` is the event's id: a receiver that had it has had the event. The signature covers
+    `webhook-id` is the idempotency key: the event's id, and with it the number of a delivery on
+    purpose. A receiver that had it has had the event. The signature covers
     the body, so in binary mode the `ce-` fields are beside it.
     """
     if form is Format.BINARY:
@@ -29,8 +30,8 @@ def compose(
     else:
         body, fields = event, {"content-type": STRUCTURED}
     at = str(timestamp)
-    signatures = " ".join(sign(secret, event_id, at, body) for secret in secrets)
-    signed = {"webhook-id": event_id, "webhook-timestamp": at, "webhook-signature": signatures}
+    signatures = " ".join(sign(secret, key, at, body) for secret in secrets)
+    signed = {"webhook-id": key, "webhook-timestamp": at, "webhook-signature": signatures}
     return {**headers, "user-agent": "Posthouse", **fields, **signed}, body
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import ssl
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -70,6 +71,10 @@ class Receiver:
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}/hook/secret-path"
+
+    def secure(self, context: ssl.SSLContext) -> None:
+        """Speaks TLS from now on; call it before the receiver is entered."""
+        self._server.socket = context.wrap_socket(self._server.socket, server_side=True)
 
     def __enter__(self) -> Receiver:
         self._thread.start()

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import base64
 import json
+import ssl
 import threading
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 from cloudevents.core.bindings.http import HTTPMessage, from_http_event
 from standardwebhooks import Webhook
 
+from posthouse.event import Redelivery
+from shared.clock import utc_now
 from shared.forwarding.links import read as read_link
 from tests.integration.forwarding.conftest import Rig, ids_of, mails
+from tests.servers.certificates import Authority
 from tests.servers.webhooks import Received, Receiver
 
 Answer = tuple[int, dict[str, str], bytes]
@@ -136,7 +141,7 @@ def test_410_pauses_and_tells_people(redis_rig: Rig, receiver: Receiver) -> None
 
 
 def test_retry_after_is_waited_for(redis_rig: Rig, receiver: Receiver) -> None:
-    """Asked to wait for two seconds, and not for the five that come by themselves."""
+    """Asked for ten minutes, it is left alone, where five seconds come by themselves."""
     handler, _ = redis_rig.add(receiver.url, concurrency=1)
     receiver.answers.append((503, {"Retry-After": "600"}))
     redis_rig.publish(handler, mails(3))
@@ -277,3 +282,81 @@ def test_what_nobody_signed_is_not_passed_on(redis_rig: Rig, receiver: Receiver)
     redis_rig.wait(lambda: redis_rig.dead(handler) == 1, "the dead letter")
     redis_rig.wait(lambda: bool(receiver.received), "the honest one")
     assert ids_of(receiver.received) == [honest.id]
+
+
+def test_a_private_authority_and_a_client_certificate(redis_rig: Rig, authority: Authority) -> None:
+    server, client = authority.issue("127.0.0.1"), authority.issue("posthouse", client=True)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(server.certificate, server.key)
+    context.load_verify_locations(cadata=authority.pem)
+    context.verify_mode = ssl.CERT_REQUIRED
+    receiver = Receiver()
+    receiver.secure(context)
+    with receiver:
+        url = f"https://127.0.0.1:{receiver.port}/hook"
+        pem = client.certificate.read_text() + client.key.read_text()
+        good, secret = redis_rig.add(
+            url, ca_certificate=authority.pem, client_certificate=pem, timeout_seconds=5
+        )
+        nameless, _ = redis_rig.add(url, ca_certificate=authority.pem, timeout_seconds=5)
+        distrusting, _ = redis_rig.add(url, client_certificate=pem, timeout_seconds=5)
+        (event,) = mails(1)
+        for handler in (good, nameless, distrusting):
+            redis_rig.publish(handler, [event])
+        redis_rig.house.start("forwarder")
+        redis_rig.wait(lambda: redis_rig.backlog(good) == 0, "acknowledged")
+        for handler in (nameless, distrusting):
+            redis_rig.wait(lambda: bool(redis_rig.attempts(handler)), "a refusal in the log")  # noqa: B023
+            assert redis_rig.attempts(handler)[0].outcome == "failed"
+    (one,) = receiver.received
+    Webhook(secret).verify(one.body, one.headers)
+
+
+def test_an_answer_that_comes_too_late_is_a_repeat_with_the_same_id(
+    redis_rig: Rig, receiver: Receiver
+) -> None:
+    """The endpoint had the event, and nobody can know: it comes again."""
+    late = threading.Event()
+
+    def decide(_request: Received) -> Answer:
+        if len(receiver.received) == 1:
+            late.wait(60)
+        return 200, {}, b""
+
+    receiver.decide = decide
+    handler, _ = redis_rig.add(receiver.url, timeout_seconds=1, concurrency=1)
+    (event,) = mails(1)
+    redis_rig.publish(handler, [event])
+    redis_rig.house.start("forwarder")
+    redis_rig.wait(lambda: redis_rig.backlog(handler) == 0, "acknowledged")
+    late.set()
+    assert ids_of(receiver.received) == [event.id] * 2
+    assert redis_rig.attempts(handler)[0].detail == "No answer in time."
+
+
+def test_an_endpoint_that_ends_every_connection_costs_no_attempt(
+    redis_rig: Rig, receiver: Receiver
+) -> None:
+    receiver.decide = answering(200, connection="close")
+    handler, _ = redis_rig.add(receiver.url, concurrency=1)
+    redis_rig.publish(handler, mails(5))
+    redis_rig.house.start("forwarder")
+    redis_rig.wait(lambda: redis_rig.backlog(handler) == 0, "acknowledged")
+    redis_rig.wait(lambda: len(redis_rig.attempts(handler)) == 5, "the log")
+    assert {line.outcome for line in redis_rig.attempts(handler)} == {"delivered"}
+    assert len(receiver.received) == 5
+
+
+def test_what_is_delivered_on_purpose_has_a_key_of_its_own(
+    redis_rig: Rig, receiver: Receiver
+) -> None:
+    """A receiver that keeps the ids it had would otherwise leave out what somebody asked for."""
+    (event,) = mails(1)
+    asked = replace(event, redelivery=Redelivery(2, utc_now(), "requested"))
+    handler, secret = redis_rig.add(receiver.url)
+    redis_rig.publish(handler, [asked])
+    redis_rig.house.start("forwarder")
+    redis_rig.wait(lambda: bool(receiver.received), "the event")
+    (one,) = receiver.received
+    assert one.headers["webhook-id"] == f"{event.id}/2"
+    Webhook(secret).verify(one.body, one.headers)

@@ -113,6 +113,7 @@ def test_enabling_asks_for_the_number_of_new_mails_first(
         "new": 4,
         "known": 0,
         "reset": 0,
+        "left": 0,
         "total": 5,
         "unread": 4,
         "confidence": "exact",

@@ -37,11 +37,11 @@ from shared.storage import (
     messages,
     scheduling,
 )
-from shared.storage.authorisations import Authorisation
+from shared.storage.authorisations import Authorisation as Authorisation
 from shared.storage.certificates import Certificate
 from shared.storage.connections import ConnectionStatus as ConnectionStatus
 from shared.storage.messages import Day as Day
-from shared.storage.messages import Run
+from shared.storage.messages import Run as Run
 from shared.storage.pool import Session
 from shared.storage.searching import Page
 from shared.vault import login_certificate_place, password_place

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-import uuid
-from datetime import date, datetime
+from datetime import datetime
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from services.admin.api.schemas.made import giving, showing
 from services.admin.api.schemas.parts import NamedOut, Out, described
-from services.admin.operations.connections import ConnectionStatus
-from shared.connections import Connection, ConnectionEdit, Failure
+from services.admin.operations.connections import Authorisation, ConnectionStatus, Day, Run
+from services.admin.operations.probing import Estimate, Step, TestReport
+from services.admin.operations.warnings import Warning
+from shared.connections import Connection, ConnectionEdit
+from shared.mailbox.base import Capabilities, Folder
+from shared.mailbox.doctor.reporting import Report, Row
 
 START_FROM = (
     '"everything" (all new mails), "now" (only mails that arrive from now on), or a date '
@@ -19,27 +22,19 @@ START_FROM = (
 )
 
 
+@showing(Warning)
 class WarningOut(Out):
     """Something to know before relying on it; `serious` ones in red."""
-
-    code: str
-    text: str
-    serious: bool
 
 
 class CertificateRef(NamedOut):
     label: str = Field(examples=["Billing (2026)"])
 
 
+@showing(Authorisation, without=("connection_id", "refreshed_at", "grant_ends_at"))
 class AuthorisationOut(Out):
     """Who authorised a connection at its OAuth2 provider, and whether that still holds."""
 
-    account: str
-    authorised_by: str
-    authorised_at: datetime | None
-    expires_at: datetime | None
-    lost_at: datetime | None
-    revoked: bool
     valid: bool
 
 
@@ -61,37 +56,25 @@ class ConnectionOut(BaseModel):
     authorisation: AuthorisationOut | None = None
 
 
+@showing(Estimate)
 class EstimateOut(Out):
     """What enabling would download now."""
 
-    new: int
-    known: int
     reset: int = Field(description="Handed over before and unread again: not delivered by itself")
     left: int = Field(description="In quarantine and never downloaded: over the limit, say")
-    total: int
-    unread: int | None
     confidence: Literal["exact", "partial"]
-    reason: str
     warnings: list[WarningOut] = Field(
         default=[], description="What the server itself said that should be known before"
     )
 
 
+@showing(Step)
 class StepOut(Out):
-    name: str
-    title: str
     status: Literal["ok", "failed", "skipped"]
-    text: str
-    hint: str
-    code: str
 
 
+@showing(Capabilities, without=("keeps_open", "settles_by_ending"))
 class CapabilitiesOut(Out):
-    read_flag: bool
-    folders: bool
-    stable_keys: bool
-    exact_delete: bool
-    push: bool
     dates: bool = Field(description="Mails can be chosen by date")
     expires_days: int | None = Field(
         description="POP3: days that a retrieved mail stays (EXPIRE); 0: it goes at once"
@@ -100,48 +83,34 @@ class CapabilitiesOut(Out):
         description="POP3: only the oldest mails that were not retrieved yet are listed (Gmail)"
     )
     login_delay: float = Field(description="POP3: seconds between two logins (LOGIN-DELAY)")
-    names: list[str]
 
 
+@showing(TestReport)
 class TestOut(Out):
     """What a test found, step by step."""
 
-    ok: bool
     steps: list[StepOut]
-    server: str
-    folder: str
-    total: int | None
-    unread: int | None
     capabilities: CapabilitiesOut | None
-    near: list[str]
     warnings: list[WarningOut]
-    log: list[str]
-    duration_ms: int
 
 
+@showing(Row)
 class DoctorRowOut(Out):
     """A form of request, and what the server made of it."""
 
     form: str = Field(examples=["UID FETCH set (UID BODY.PEEK[])"])
-    title: str
     verdict: Literal["understood", "refused", "unanswered", "not-asked"]
     meaning: str = Field(description="What it means for Posthouse")
     words: str = Field(description="The server's last words")
     milliseconds: int | None = Field(description="The longest that one took")
-    times: int
 
 
+@showing(Report)
 class DoctorOut(Out):
     """What the doctor found: every form of request that a run may send, sent once."""
 
-    mode: str
     healthy: bool = Field(description="Everything that was asked was understood")
-    server: str
-    folder: str
-    capabilities: list[str]
     rows: list[DoctorRowOut]
-    sentences: list[str]
-    duration_ms: int
     recording: str | None = Field(
         description="JSON text, where asked for: names, addresses, ids, tokens and mails replaced"
     )
@@ -165,27 +134,19 @@ class SavedOut(ConnectionOut):
     )
 
 
+@showing(Folder)
 class FolderOut(Out):
-    name: str
-    selectable: bool
-    special_use: str | None
+    """A folder as the server lists it now."""
 
 
+@showing(Run)
 class RunOut(Out):
-    id: uuid.UUID
     started_at: datetime
-    duration_ms: int
-    found: int
-    downloaded: int
-    bytes: int
-    error: Failure | None
 
 
+@showing(Day)
 class DayOut(Out):
-    day: date
-    mails: int
-    bytes: int
-    failures: int
+    """What the runs of one day (UTC) brought."""
 
 
 @giving(Connection, ConnectionEdit)

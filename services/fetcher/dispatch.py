@@ -6,11 +6,9 @@ run since the job was emitted, and whose mailbox nobody else is fetching from.
 
 from __future__ import annotations
 
-import threading
 import time
 import uuid
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import datetime
 
@@ -42,31 +40,46 @@ from shared.telemetry import metrics
 _log = structlog.get_logger(__name__)
 
 #: Seconds after which a connection that could not run (mailbox leased, host busy) is due again.
-_POSTPONED = 5.0
+POSTPONED = 5.0
 
 
 @dataclass(slots=True)
 class Dispatcher:
-    """Runs fetch jobs; its `run_job` and `run_slow_job` are the actors."""
+    """Runs fetch jobs; its `run_job` is the actor of the common queue and of the slow lane."""
 
     tools: Tools
     sessions: SessionPool
     push_events: PushEvents
     renewer: LeaseRenewer
     database: Database
-    slow_executor: ThreadPoolExecutor
-    slow_slots: threading.Semaphore
     observe: Callable[[Connection, Report | PosthouseError], None]
 
     def run_job(self, connection_ids: Sequence[int], correlation_id: str) -> None:
         """Polls each connection; several idle polls cost one job, those over open sessions one
         round trip."""
-        begun = self.lease_runs(connection_ids, time_of(uuid.UUID(correlation_id)))
-        with bound_contextvars(correlation_id=correlation_id):
-            changed, others = self.poll_kept_sessions(begun)
-        self.run_all([*others, *changed], correlation_id)
+        emitted = time_of(uuid.UUID(correlation_id))
+        over_open, without = self.begin_runs(connection_ids, emitted, correlation_id)
+        self.run_all([*without, *over_open], correlation_id)
 
-    def poll_kept_sessions(self, runs: Sequence[Run]) -> tuple[list[Run], list[Run]]:
+    def begin_runs(
+        self,
+        connection_ids: Sequence[int],
+        emitted: datetime,
+        correlation_id: str,
+        *,
+        changed: bool = False,
+        postponed: float = POSTPONED,
+    ) -> tuple[list[Run], list[Run]]:
+        """Where every run begins, of a job or (`changed`) of a push event. Those without news end
+        here; returns those to be run over an open session, and those that have none.
+
+        Where another run has the mailbox, it is due again in `postponed` seconds.
+        """
+        runs = self._lease_runs(connection_ids, emitted, changed=changed, postponed=postponed)
+        with bound_contextvars(correlation_id=correlation_id):
+            return self._poll_kept_sessions(runs)
+
+    def _poll_kept_sessions(self, runs: Sequence[Run]) -> tuple[list[Run], list[Run]]:
         """Asks all mailboxes whose sessions wait here at once, and ends the runs without news.
 
         Returns those to be run over the open session, and those that have none (any more).
@@ -77,7 +90,7 @@ class Dispatcher:
         without: list[Run] = []
         for run in runs:
             mailbox = None
-            if not run.state.needs_look:
+            if not (run.changed or run.state.needs_look):
                 mailbox = self.sessions.take_waiting(run.connection)
             if mailbox is not None:
                 asking.append((run, mailbox, run.connection.folder, run.state.cursor))
@@ -124,27 +137,13 @@ class Dispatcher:
                 if runs:
                     self.postpone(runs)
 
-    def run_slow_job(self, connection_ids: Sequence[int], correlation_id: str) -> None:
-        """Fetches in threads of its own, so that a slow server never stands before a quick one.
-
-        Waits for a free thread only briefly: with all of them taken the connections are due again
-        a little later.
-        """
-        for connection_id in connection_ids:
-            if not self.slow_slots.acquire(timeout=1.0):
-                with self.database.transaction() as session:
-                    scheduling.due_now(session, [connection_id], _POSTPONED)
-                continue
-            future = self.slow_executor.submit(self.run_job, [connection_id], correlation_id)
-            future.add_done_callback(lambda _: self.slow_slots.release())
-
-    def lease_runs(
+    def _lease_runs(
         self,
         connection_ids: Sequence[int],
         emitted: datetime,
         *,
-        changed: bool = False,
-        postponed: float = _POSTPONED,
+        changed: bool,
+        postponed: float,
     ) -> list[Run]:
         """Leases what may run now; the others are due again in `postponed` seconds."""
         with self.database.transaction() as session:
@@ -178,7 +177,7 @@ class Dispatcher:
                 return False
             except LoginTooSoon as error:
                 _log.info("the server wants time between logins", error=str(error))
-                self.wait(run, error.retry_after or _POSTPONED)
+                self.wait(run, error.retry_after or POSTPONED)
                 return False
             except SecretKeyMissing as error:
                 _log.warning("left to fetchers that have the key", error=str(error))
@@ -372,7 +371,7 @@ class Dispatcher:
         """Gives up before anything was done; the connections are due again a little later."""
         with self.database.transaction() as session:
             self.renewer.release(session, [run.lease for run in runs])
-            scheduling.due_now(session, [run.connection.id for run in runs], _POSTPONED)
+            scheduling.due_now(session, [run.connection.id for run in runs], POSTPONED)
 
     def wait(self, run: Run, seconds: float) -> None:
         """Due again when the server takes a login; not earlier, whatever the interval."""
@@ -385,7 +384,7 @@ class Dispatcher:
         with self.database.transaction() as session:
             self.renewer.release(session, [run.lease])
             affinity.release(session, self.renewer.owner, [run.connection.id])
-            scheduling.due_now(session, [run.connection.id], _POSTPONED)
+            scheduling.due_now(session, [run.connection.id], POSTPONED)
 
     def to_slow_lane(self, runs: Sequence[Run]) -> None:
         """Leaves them to those who may wait for a server."""

@@ -15,10 +15,11 @@ from functools import partial
 import structlog
 
 from services.fetcher.dispatch import Dispatcher
+from services.fetcher.kept_runs import KeptRuns
 from services.fetcher.lease_renewer import LeaseRenewer
-from services.fetcher.poller import Poller
 from services.fetcher.push import PushEvents
 from services.fetcher.run import Report, Tools
+from services.fetcher.session_affinity import SessionAffinity
 from services.fetcher.session_pool import Limits, SessionPool
 from services.fetcher.settings import FetcherSettings
 from shared.connections import Connection
@@ -31,14 +32,22 @@ from shared.errors import (
 )
 from shared.heartbeats import HeartbeatWriter
 from shared.hosts import HostRules
-from shared.jobs import DECRYPT_ACTOR, DECRYPT_QUEUE, FETCH_ACTOR, FETCH_QUEUE, FETCH_SLOW_QUEUE
+from shared.jobs import (
+    DECRYPT_ACTOR,
+    DECRYPT_QUEUE,
+    FETCH_ACTOR,
+    FETCH_QUEUE,
+    FETCH_SLOW_QUEUE,
+    own_queue,
+)
 from shared.logins import Logins
 from shared.mailbox.base import Mailbox
 from shared.mailbox.open import open_mailbox
 from shared.own_store import OwnStore, open_own_store
 from shared.queueing.broker import RabbitmqJobs, RedisJobs, build_broker, enqueue
 from shared.queueing.worker import pulse_of, run_worker
-from shared.storage import affinity, schema
+from shared.storage import affinity as affinities
+from shared.storage import schema
 from shared.storage.limiter import PostgresLimiter
 from shared.storage.pool import Database
 from shared.telemetry import metrics
@@ -47,6 +56,9 @@ from shared.telemetry.threads import ServiceThreads, ThreadEnded
 from shared.vault import Vault
 
 _log = structlog.get_logger(__name__)
+
+#: Threads at the own queue: one asks mailboxes while the other one waits for answers.
+_OWN_THREADS = 2
 
 
 @dataclass(slots=True)
@@ -57,10 +69,12 @@ class Fetcher:
     database: Database
     store: OwnStore
     vault: Vault
-    quick_jobs: RedisJobs | RabbitmqJobs
+    common_jobs: RedisJobs | RabbitmqJobs
     slow_jobs: RedisJobs | RabbitmqJobs
+    own_jobs: RedisJobs | RabbitmqJobs
     dispatcher: Dispatcher
-    poller: Poller
+    kept_runs: KeptRuns
+    affinity: SessionAffinity
     stopping: threading.Event
     heartbeat: Heartbeat
 
@@ -73,23 +87,34 @@ class Fetcher:
         drained = threading.Event()
         threads = ServiceThreads()
         threads.add("leases", self.dispatcher.renewer.run, drained)
-        for name, poll in (
-            ("polls", self.poller.poll),
-            ("more-polls", self.poller.poll_too),
-            ("push", self.poller.listen),
-        ):
-            threads.add(name, poll, self.stopping)
-        # Jobs of the slow lane only hand over to the executor: few threads carry them.
-        for broker, queue, work, count in (
-            (self.quick_jobs, FETCH_QUEUE, self.dispatcher.run_job, settings.fetch_threads),
-            (self.slow_jobs, FETCH_SLOW_QUEUE, self.dispatcher.run_slow_job, 2),
-        ):
-            actors = {FETCH_ACTOR: work}
-            threads.add(queue, run_worker, broker, actors, queue=queue, threads=count, stop=stop)
+        threads.add("affinity", self.affinity.run, self.stopping)
+        threads.add("push", self.kept_runs.listen, self.stopping)
+        own = own_queue(self.affinity.owner)
+        workers = (
+            (self.common_jobs, FETCH_QUEUE, self.dispatcher.run_job, settings.fetch_threads),
+            (
+                self.slow_jobs,
+                FETCH_SLOW_QUEUE,
+                self.dispatcher.run_job,
+                settings.fetch_slow_threads,
+            ),
+            (self.own_jobs, own, self.kept_runs.run_job, _OWN_THREADS),
+        )
+        for broker, queue, work, count in workers:
+            threads.add(
+                queue,
+                run_worker,
+                broker,
+                {FETCH_ACTOR: work},
+                queue=queue,
+                threads=count,
+                stop=stop,
+                shutdown_timeout_s=settings.slice_seconds + settings.read_timeout_seconds,
+            )
         checks: dict[str, Check] = {
             "database": partial(schema.check, self.database),
             "store": self.store.check,
-            "broker": self.quick_jobs.check,
+            "broker": self.common_jobs.check,
             "threads": threads.check,
         }
         # A missing key is told to people; it makes nobody unready, as all else goes on.
@@ -106,15 +131,14 @@ class Fetcher:
         with self.database, health, self.dispatcher.sessions:
             threads.start()
             while not (ended := self._ended(threads, stop)) and not stop.wait(1.0):
-                idle_s = max(pulse_of(jobs).idle_s for jobs in (self.quick_jobs, self.slow_jobs))
+                idle_s = max(pulse_of(broker).idle_s for broker, *_ in workers)
                 if idle_s < self.heartbeat.stale_after:
                     self.heartbeat.beat()
             stop.set()
             self.stopping.set()
-            threads.join(["polls", "more-polls", "news", FETCH_QUEUE, FETCH_SLOW_QUEUE])
-            self.poller.executor.shutdown(wait=True)
-            self.dispatcher.slow_executor.shutdown(wait=True)
-            self.poller.depart()
+            threads.join(["affinity", "push", *(queue for _, queue, *_ in workers)])
+            self.kept_runs.executor.shutdown(wait=True)
+            self.affinity.depart(partial(self.own_jobs.delete_queue, own))
             drained.set()
             threads.join()
         if ended:
@@ -129,12 +153,14 @@ class Fetcher:
 def build(settings: FetcherSettings) -> Fetcher:
     """Wires a fetcher; nothing is connected before `run`."""
     url = settings.broker_url.get_secret_value()
-    slots = 2 * settings.fetch_threads + settings.fetch_slow_threads
+    slots = 2 * settings.fetch_threads + settings.fetch_slow_threads + _OWN_THREADS
     database = Database(settings.database_url.get_secret_value(), size=slots + 4)
     store = open_own_store(settings.store_url, database)
     vault = Vault.from_settings([key.get_secret_value() for key in settings.secret_keys])
-    quick_jobs = build_broker(url, queues=(FETCH_QUEUE, DECRYPT_QUEUE))
+    owner = _owner()
+    common_jobs = build_broker(url, queues=(FETCH_QUEUE, DECRYPT_QUEUE))
     slow_jobs = build_broker(url, queues=(FETCH_SLOW_QUEUE,))
+    own_jobs = build_broker(url, queues=(own_queue(owner),))
     rules = HostRules.parse(
         settings.allowed_hosts, settings.denied_hosts, private=settings.private_networks
     )
@@ -160,7 +186,7 @@ def build(settings: FetcherSettings) -> Fetcher:
         correlation = structlog.contextvars.get_contextvars().get("correlation_id", "")
         try:
             enqueue(
-                quick_jobs,
+                common_jobs,
                 DECRYPT_QUEUE,
                 DECRYPT_ACTOR,
                 ([str(i) for i in ids], correlation),
@@ -169,11 +195,13 @@ def build(settings: FetcherSettings) -> Fetcher:
         except PosthouseError as error:  # a refused password too: the mails are safe here
             _log.warning("mails wait for the scheduler to hand them on", error=str(error))
 
-    owner = _owner()
+    def pass_on(connection_ids: Sequence[int], correlation_id: str) -> None:
+        job = (list(connection_ids), correlation_id)
+        enqueue(common_jobs, FETCH_QUEUE, FETCH_ACTOR, job, correlation_id=correlation_id)
 
     def crowded(host: str) -> bool:
         with database.transaction() as session:
-            return affinity.note_crowded(session, owner, host)
+            return affinities.note_crowded(session, owner, host)
 
     push_events = PushEvents()
     dispatcher = Dispatcher(
@@ -200,8 +228,6 @@ def build(settings: FetcherSettings) -> Fetcher:
         push_events=push_events,
         renewer=LeaseRenewer(database, owner, settings.lease_seconds),
         database=database,
-        slow_executor=ThreadPoolExecutor(settings.fetch_slow_threads, thread_name_prefix="slow"),
-        slow_slots=threading.Semaphore(settings.fetch_slow_threads),
         observe=observe,
     )
     return Fetcher(
@@ -209,13 +235,22 @@ def build(settings: FetcherSettings) -> Fetcher:
         database=database,
         store=store,
         vault=vault,
-        quick_jobs=quick_jobs,
+        common_jobs=common_jobs,
         slow_jobs=slow_jobs,
+        own_jobs=own_jobs,
         dispatcher=dispatcher,
-        poller=Poller(
+        kept_runs=KeptRuns(
             dispatcher=dispatcher,
-            executor=ThreadPoolExecutor(settings.fetch_threads, thread_name_prefix="poller"),
+            executor=ThreadPoolExecutor(settings.fetch_threads, thread_name_prefix="kept"),
+            pass_on=pass_on,
             room=4 * settings.fetch_threads,
+        ),
+        affinity=SessionAffinity(
+            database=database,
+            sessions=lambda: dispatcher.sessions,
+            push_events=push_events,
+            pulse=pulse_of(own_jobs),
+            owner=owner,
             lease_seconds=settings.lease_seconds,
             per_mailbox=settings.sessions_per_mailbox,
         ),

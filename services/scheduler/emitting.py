@@ -1,5 +1,8 @@
 """Emits fetch jobs for due connections, and sends again what was not published in time.
 
+A connection whose session a fetcher keeps open goes to that fetcher's own queue, with many others;
+all others go to the common queue, or to the slow lane's.
+
 Any number of schedulers work at once, without a leader: each takes rows that no other holds.
 Jobs go out before the claim is committed, so a broker that is down moves nothing: the connections
 stay due. A commit that fails after that leaves a job too many, which finds nothing to do.
@@ -11,15 +14,30 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
+import structlog
+
 from services.scheduler.settings import SchedulerSettings
 from shared.clock import new_id
-from shared.jobs import DECRYPT_ACTOR, DECRYPT_QUEUE, FETCH_ACTOR, FETCH_QUEUE, FETCH_SLOW_QUEUE
+from shared.jobs import (
+    DECRYPT_ACTOR,
+    DECRYPT_QUEUE,
+    FETCH_ACTOR,
+    FETCH_QUEUE,
+    FETCH_SLOW_QUEUE,
+    own_queue,
+)
 from shared.queueing.broker import Job
-from shared.storage import outbox, scheduling
+from shared.storage import affinity, outbox, scheduling
 from shared.storage.pool import Database
+from shared.storage.scheduling import Due
 from shared.telemetry import metrics
 
+_log = structlog.get_logger(__name__)
+
 T = TypeVar("T")
+
+#: Polls over open sessions that ride in one job: they are asked in one round trip.
+_KEPT_POLLS_PER_JOB = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +45,7 @@ class Emitter:
     database: Database
     settings: SchedulerSettings
     send: Callable[[Sequence[Job]], None]
+    delete_queue: Callable[[str], None]
 
     def emit_due(self) -> bool:
         """One look; True where more may be due at once. Raises TryAgain without a broker."""
@@ -37,19 +56,39 @@ class Emitter:
                 return False
             used = [due for due in claimed if due.used]
             correlation_id = str(new_id(claimed[0].at))
-            quick = [due.connection_id for due in used if due.lane != FETCH_SLOW_QUEUE]
-            slow = [due.connection_id for due in used if due.lane == FETCH_SLOW_QUEUE]
-            jobs = [
-                Job(FETCH_QUEUE, FETCH_ACTOR, (list(ids), correlation_id))
-                for ids in _pieces(quick, self.settings.polls_per_job)
-            ]
-            jobs += [Job(FETCH_SLOW_QUEUE, FETCH_ACTOR, ([one], correlation_id)) for one in slow]
-            self.send(jobs)
-        metrics.FETCH_JOBS.labels("quick").inc(len(quick))
-        metrics.FETCH_JOBS.labels("slow").inc(len(slow))
+            queues: dict[str, list[int]] = {}
+            for due in used:
+                queues.setdefault(_queue_of(due), []).append(due.connection_id)
+            self.send(
+                [
+                    Job(queue, FETCH_ACTOR, (list(ids), correlation_id))
+                    for queue, waiting in queues.items()
+                    for ids in _pieces(waiting, self._polls_per_job(queue))
+                ]
+            )
+        for queue, sent in queues.items():
+            metrics.FETCH_JOBS.labels(_LANES.get(queue, "kept")).inc(len(sent))
         for due in used:
             metrics.SCHEDULING_LAG.observe(due.lag)
         return len(claimed) == limit
+
+    def _polls_per_job(self, queue: str) -> int:
+        if queue == FETCH_SLOW_QUEUE:
+            return 1  # each may take its time
+        return self.settings.polls_per_job if queue == FETCH_QUEUE else _KEPT_POLLS_PER_JOB
+
+    def release_lost(self) -> None:
+        """Makes due again what fetchers that are silent or dead left in their own queues."""
+        with self.database.transaction() as session:
+            late = affinity.due_again(session)
+        with self.database.transaction() as session:
+            dead, freed = affinity.release_dead(session)
+            for fetcher in dead:
+                self.delete_queue(own_queue(fetcher))
+        if late:
+            _log.warning("a fetcher leaves its queue alone, others poll for it", mailboxes=late)
+        if dead or freed:
+            _log.info("a fetcher is gone, its mailboxes go to others", mailboxes=freed)
 
     def redrive(self) -> int:
         """Sends decrypt jobs again for mails that are not published; how many there were."""
@@ -67,6 +106,16 @@ class Emitter:
             )
         metrics.REDRIVEN.labels("publish").inc(len(batch) + len(alone))
         return len(batch) + len(alone)
+
+
+#: The lane of a queue as metrics name it; "kept" is that of the fetchers' own queues.
+_LANES = {FETCH_QUEUE: "quick", FETCH_SLOW_QUEUE: "slow"}
+
+
+def _queue_of(due: Due) -> str:
+    if due.lane == FETCH_SLOW_QUEUE:
+        return FETCH_SLOW_QUEUE
+    return FETCH_QUEUE if due.fetcher is None else own_queue(due.fetcher)
 
 
 def _pieces(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:

@@ -37,6 +37,7 @@ from shared.vault import Vault
 _log = structlog.get_logger(__name__)
 
 _REDRIVE_SECONDS = 1.0
+_LOST_SECONDS = 1.0
 _HOUSEKEEPING_SECONDS = 300.0
 _ALERTS_SECONDS = 5.0
 _REVOCATION_SECONDS = 5.0
@@ -69,6 +70,7 @@ class Scheduler:
         settings = self.settings
         loops: list[tuple[str, float, Callable[[], object]]] = [
             ("redrive", _REDRIVE_SECONDS, self._redrive),
+            ("lost", _LOST_SECONDS, self.emitter.release_lost),
             ("guard", settings.handler_check_seconds, self.guard.look),
             ("housekeeping", _HOUSEKEEPING_SECONDS, self._housekeeping),
             ("alerts", _ALERTS_SECONDS, self._alerts),
@@ -181,7 +183,9 @@ def build(settings: SchedulerSettings) -> Scheduler:
         hosts=HostRules.parse(
             settings.allowed_hosts, settings.denied_hosts, private=settings.private_networks
         ),
-        emitter=Emitter(database, settings, lambda jobs: enqueue_many(broker, jobs)),
+        emitter=Emitter(
+            database, settings, lambda jobs: enqueue_many(broker, jobs), broker.delete_queue
+        ),
         guard=Guard(database, output, settings.output_place),
         heartbeat=Heartbeat(),
     )

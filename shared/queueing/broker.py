@@ -30,6 +30,7 @@ from dramatiq.brokers.rabbitmq import DEAD_MESSAGE_TTL, MAX_DECLARE_ATTEMPTS, Ra
 from dramatiq.brokers.redis import RedisBroker
 from dramatiq.common import current_millis, xq_name
 
+from shared.jobs import label_of
 from shared.queueing.amqp import ConfirmingPublisher, Fate, Outgoing
 from shared.queueing.connect import (
     ANSWER_TIMEOUT_S,
@@ -63,6 +64,12 @@ _UNPACKED: Final = 1000
 
 #: Seconds until a worker that has as many jobs as it may hold looks whether one ended.
 _FULL_S: Final = 0.01
+
+#: Seconds between two looks whether the queue still has a consumer (RabbitMQ).
+_CONSUMER_CHECK_S: Final = 5.0
+
+#: Seconds between two signs of life of a worker that has as many jobs as it may hold.
+_SIGN_S: Final = 10.0
 
 
 class _JobEncoder(dramatiq.JSONEncoder):
@@ -165,7 +172,7 @@ class RedisJobs(RedisBroker):
         if queue_name not in self.queues:
             self.emit_before("declare_queue", queue_name)
             self.queues.add(queue_name)
-            metrics.JOBS_PUT_ASIDE.labels(queue_name)  # so that the first one is a rise
+            metrics.JOBS_PUT_ASIDE.labels(label_of(queue_name))  # so that the first one is a rise
             self.emit_after("declare_queue", queue_name)
 
     def enqueue_batch(self, messages: Sequence[dramatiq.Message[Any]]) -> None:
@@ -186,6 +193,19 @@ class RedisJobs(RedisBroker):
             pipeline.execute()
         except (redis.RedisError, OSError) as error:
             raise translated(error, self.url) from error
+
+    def delete_queue(self, queue_name: str) -> None:
+        """Deletes the queue with all jobs, also those that a worker which is gone had taken.
+
+        Raises BrokerDown or BrokerRefused.
+        """
+        name = f"{self.namespace}:{queue_name}"
+        try:
+            taken = list(self.client.scan_iter(f"{self.namespace}:__acks__.*.{queue_name}"))
+            self.client.delete(name, f"{name}.msgs", f"{name}.XQ", f"{name}.XQ.msgs", *taken)
+        except (redis.RedisError, OSError) as error:
+            raise translated(error, self.url) from error
+        self.queues.discard(queue_name)
 
     def check(self) -> None:
         """Raises BrokerDown or BrokerRefused where no job could be sent or taken."""
@@ -214,6 +234,7 @@ class _RedisConsumer(dramatiq.Consumer):
         self._prefetch = prefetch
         self._idle_s = idle_s
         self._woken = False
+        self._signed_at = time.monotonic()
         #: Fetched, and not handed out yet.
         self._fetched: list[bytes | None] = []
         #: Handed out, and not done with.
@@ -225,6 +246,7 @@ class _RedisConsumer(dramatiq.Consumer):
             room = self._prefetch - len(self._held)
             if not self._fetched and room > 0:
                 self._fetched = self._broker.do_fetch(self._queue, room)
+                self._broker.pulse.taking()
             while self._fetched:
                 data = self._fetched.pop(0)
                 message = _decoded(data)
@@ -254,6 +276,10 @@ class _RedisConsumer(dramatiq.Consumer):
 
     def _wait(self) -> None:
         if len(self._held) >= self._prefetch:
+            if time.monotonic() - self._signed_at > _SIGN_S:
+                # A worker that is silent for a minute is taken for dead, and its jobs go to others.
+                self._signed_at = time.monotonic()
+                self._broker.do_fetch(self._queue, 0)
             time.sleep(_FULL_S)
         elif self._woken:
             # Others were quicker: all who wait are woken by one job.
@@ -321,7 +347,7 @@ class RabbitmqJobs(RabbitmqBroker):
         if queue_name not in self.queues:
             self.emit_before("declare_queue", queue_name)
             self.queues.add(queue_name)
-            metrics.JOBS_PUT_ASIDE.labels(queue_name)  # so that the first one is a rise
+            metrics.JOBS_PUT_ASIDE.labels(label_of(queue_name))  # so that the first one is a rise
             self.queues_pending.add(queue_name)
             self.emit_after("declare_queue", queue_name)
         for attempt in range(MAX_DECLARE_ATTEMPTS if ensure else 0):
@@ -343,12 +369,14 @@ class RabbitmqJobs(RabbitmqBroker):
 
     def consume(self, queue_name: str, prefetch: int = 1, timeout: int = 5000) -> dramatiq.Consumer:
         self.pulse.beat()
+        # It may have been deleted while nobody consumed it; declaring it once more costs nothing.
+        self.queues_pending.add(queue_name)
         try:
             consumer = super().consume(queue_name, prefetch, timeout)
         except OSError as error:  # a name that does not resolve
             raise dramatiq.errors.ConnectionClosed(error) from None
         del self.connection  # the consumer has its own; this one declared the queue
-        return _RabbitmqConsumer(consumer, queue_name, self.pulse)
+        return _RabbitmqConsumer(consumer, queue_name, prefetch, self.pulse)
 
     def enqueue_batch(self, messages: Sequence[dramatiq.Message[Any]]) -> None:
         waiting = [
@@ -368,6 +396,21 @@ class RabbitmqJobs(RabbitmqBroker):
             unsure += more
         if failed := len(returned) + len(refused) + unsure:
             raise BrokerDown(f"{place(self.url)} did not confirm {failed} of {len(waiting)} jobs.")
+
+    def delete_queue(self, queue_name: str) -> None:
+        """Deletes the queue with all jobs; nothing where it is not there.
+
+        Raises BrokerDown or BrokerRefused.
+        """
+        try:
+            for name in (queue_name, xq_name(queue_name)):
+                self.channel.queue_delete(name)
+        except (pika.exceptions.AMQPError, OSError) as error:
+            raise translated(error, self.url) from error
+        finally:
+            del self.connection
+        self.queues.discard(queue_name)
+        self.queues_pending.discard(queue_name)
 
     def check(self) -> None:
         """Raises BrokerDown or BrokerRefused where no job could be sent or taken."""
@@ -399,28 +442,58 @@ class RabbitmqJobs(RabbitmqBroker):
 
 
 class _RabbitmqConsumer(dramatiq.Consumer):
-    """The library's, which hands out jobs only: what is none goes to the dead letters."""
+    """The library's, which hands out jobs only: what is none goes to the dead letters.
 
-    def __init__(self, inner: dramatiq.Consumer, queue: str, pulse: Pulse) -> None:
+    Where a queue is made again in the moment of its deletion, RabbitMQ (seen on 3.10) does not tell
+    the old one's consumers that it is gone: so it asks now and then whether there is a consumer.
+    """
+
+    def __init__(self, inner: Any, queue: str, prefetch: int, pulse: Pulse) -> None:
         self._inner = inner
         self._queue = queue
+        self._prefetch = prefetch
         self._pulse = pulse
+        self._checked_at = time.monotonic()
+        #: Handed out, and not done with.
+        self._held: set[str] = set()
 
     def __next__(self) -> Any:
         self._pulse.beat()
+        if time.monotonic() - self._checked_at > _CONSUMER_CHECK_S:
+            self._checked_at = time.monotonic()
+            self._check()
         message = next(self._inner)
-        if message is None or _is_job(message):
+        if len(self._held) < self._prefetch:
+            self._pulse.taking()
+        if message is None:
+            return None
+        if _is_job(message):
+            self._held.add(message.message_id)
             return message
-        self.nack(message)
+        self._put_aside(message)
         return None
 
     def ack(self, message: Any) -> None:
+        self._held.discard(message.message_id)
         self._inner.ack(message)
 
     def nack(self, message: Any) -> None:
+        self._held.discard(message.message_id)
+        self._put_aside(message)
+
+    def _put_aside(self, message: Any) -> None:
         """RabbitMQ moves it to the dead letters of its queue."""
         _count_put_aside(self._queue, None)
         self._inner.nack(message)
+
+    def _check(self) -> None:
+        """Raises ConnectionClosed where the queue is gone or has no consumer: begin anew."""
+        try:
+            found = self._inner.channel.queue_declare(self._queue, passive=True)
+        except (pika.exceptions.AMQPError, AssertionError) as error:
+            raise dramatiq.errors.ConnectionClosed(error) from None
+        if not found.method.consumer_count:
+            raise dramatiq.errors.ConnectionClosed(LookupError(f"{self._queue} was made anew"))
 
     def requeue(self, messages: Iterable[Any]) -> None:
         self._inner.requeue(messages)
@@ -452,7 +525,7 @@ def _is_job(message: Any) -> bool:
 
 
 def _count_put_aside(queue: str, data: bytes | None) -> None:
-    metrics.JOBS_PUT_ASIDE.labels(queue).inc()
+    metrics.JOBS_PUT_ASIDE.labels(label_of(queue)).inc()
     _log.error(
         "a job that cannot be read is put aside",
         queue=queue,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Iterator
@@ -51,6 +52,7 @@ class Pulse:
 
     def __init__(self) -> None:
         self._turned_at = time.monotonic()
+        self._taking_at = -math.inf
         self._started: dict[int, float] = {}
 
     def beat(self) -> None:
@@ -61,6 +63,15 @@ class Pulse:
     def idle_s(self) -> float:
         """Since the loop last turned."""
         return time.monotonic() - self._turned_at
+
+    def taking(self) -> None:
+        """The broker answered, and a job would have been begun."""
+        self._taking_at = time.monotonic()
+
+    @property
+    def not_taking_s(self) -> float:
+        """Since a job would have been begun: the broker is away, or all threads are busy."""
+        return time.monotonic() - self._taking_at
 
     @property
     def running_jobs(self) -> int:

@@ -1,6 +1,8 @@
 """Affinity: which fetcher keeps the session of a mailbox open, and therefore polls it.
 
-A hint, never a right: what may fetch is decided by the lease alone. A fetcher that died loses its
+A hint, never a right: what may fetch is decided by the lease alone. Schedulers send the polls of
+these mailboxes to a queue of that fetcher, for as long as it says that it takes jobs from there.
+What it left there is due again, and goes to the common queue. A fetcher that died loses its
 mailboxes when its time runs out; one that was only paused finds that out when it looks (`held`).
 """
 
@@ -17,6 +19,10 @@ from shared.storage.queries import Queries
 _SQL = Queries("affinity")
 
 
+#: Seconds for which a fetcher that is silent is still sent jobs to its own queue.
+AFFINITY_GRACE = 5.0
+
+
 @dataclass(frozen=True, slots=True)
 class KeptSessions:
     """Sessions that all fetchers keep at one mailbox: connection id → owner, by rising id.
@@ -28,19 +34,40 @@ class KeptSessions:
     owners: Mapping[int, str]
 
 
-def heartbeat(session: Session, owner: str, ttl: float) -> None:
-    """The fetcher `owner` lives for `ttl` more seconds."""
-    session.execute(_SQL["heartbeat"], {"owner": owner, "ttl": ttl})
+def heartbeat(session: Session, owner: str, ttl: float, *, takes_jobs: bool) -> None:
+    """The fetcher `owner` lives for `ttl` more seconds; `takes_jobs`: also from its own queue,
+    which counts from the second time on."""
+    values = {"owner": owner, "ttl": ttl, "takes_jobs": takes_jobs, "grace": AFFINITY_GRACE}
+    session.execute(_SQL["heartbeat"], values)
 
 
-def release_dead(session: Session) -> int:
-    """Takes mailboxes from fetchers that are no more; how many there were."""
-    session.execute(_SQL["delete_dead"])
-    return session.execute(_SQL["release_orphaned"]).rowcount
+def take_no_more(session: Session, owner: str) -> None:
+    """The fetcher begins to end: nothing more is sent to its queue."""
+    session.execute(_SQL["take_no_more"], {"owner": owner})
+
+
+def due_again(session: Session) -> int:
+    """Makes due what silent fetchers left in their queues; how many mailboxes."""
+    return session.execute(_SQL["due_again"]).rowcount
+
+
+def release_dead(session: Session) -> tuple[list[str], int]:
+    """Takes mailboxes from fetchers that are no more: (those that were found dead just now, how
+    many mailboxes are free). What waited in their queues is due at once: they are to be deleted
+    before the commit."""
+    dead = [row[0] for row in session.execute(_SQL["delete_dead"])]
+    return dead, session.execute(_SQL["release_orphaned"]).rowcount
+
+
+def seconds_since(session: Session, at: datetime) -> float:
+    """By the clock of Postgres, which jobs are stamped with."""
+    row = session.execute(_SQL["seconds_since"], {"at": at}).fetchone()
+    return float(row[0]) if row else 0.0
 
 
 def release_all(session: Session, owner: str) -> None:
-    """The fetcher ends: its mailboxes are free at once."""
+    """The fetcher ends: its mailboxes are free at once, and due where its queue had a job for them.
+    The queue is to be deleted before the commit."""
     session.execute(_SQL["delete"], {"owner": owner})
     session.execute(_SQL["release_orphaned"])
 

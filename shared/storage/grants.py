@@ -44,6 +44,7 @@ _OF_MAILS: Final = {
 _TABLES: Final[Mapping[str, Mapping[str, str]]] = {
     "scheduler": {
         "connection_state": "rw",
+        "fetcher": "rwd",
         "credential": "r",
         "certificate": "r",
         "authorisation": "rw",

@@ -15,19 +15,18 @@ from shared.storage.queries import Queries
 
 _SQL = Queries("scheduling")
 
-#: Seconds that a fetcher has to come for a due mailbox whose session it keeps, before any may.
-AFFINITY_GRACE = 5.0
-
 
 @dataclass(frozen=True, slots=True)
 class Due:
-    """A connection whose turn has come, `lag` seconds ago. `used`: an enabled handler takes it."""
+    """A connection whose turn has come, `lag` seconds ago. `used`: an enabled handler takes it.
+    `fetcher` keeps its session, and takes jobs from its own queue; None where nobody does."""
 
     connection_id: int
     lane: str
     at: datetime
     used: bool
     lag: float
+    fetcher: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,13 +72,12 @@ class Finished:
     pause: float = 0.0
 
 
-def claim_due(session: Session, limit: int, affinity: str | None = None) -> list[Due]:
+def claim_due(session: Session, limit: int) -> list[Due]:
     """Takes up to `limit` due connections and moves each to its next turn.
 
-    A fetcher names itself as `affinity` and gets those whose sessions it keeps open.
+    A fetcher that is named in the answer is not taken for dead before the transaction ends.
     """
-    values = {"limit": limit, "affinity": affinity, "affinity_grace": AFFINITY_GRACE}
-    return [Due(*row) for row in session.execute(_SQL["claim_due"], values)]
+    return [Due(*row) for row in session.execute(_SQL["claim_due"], {"limit": limit})]
 
 
 def announced(session: Session, connection_ids: Sequence[int], affinity: str) -> list[Due]:

@@ -97,7 +97,7 @@ PUSH_EVENTS: Final = _counter(
     "push_events_total", "Runs that began because a server pushed, without a job."
 )
 KEPT_POLLS: Final = _counter(
-    "kept_polls_total", "Polls that a fetcher began by itself, over sessions that it keeps open."
+    "kept_polls_total", "Polls from a fetcher's own queue, over sessions that it keeps open."
 )
 DOWNLOADED_MESSAGES: Final = _counter(
     "downloaded_messages_total", "Mails committed to the ledger.", "mode"

@@ -76,9 +76,10 @@ class FetcherHere:
 
     def run(self, connection_id: int) -> Outcome:
         """One run, whatever the back-off says."""
-        begun = self._dispatcher.lease_runs([connection_id], utc_now())
+        correlation_id = str(uuid.uuid4())
+        _, begun = self._dispatcher.begin_runs([connection_id], utc_now(), correlation_id)
         assert begun, "the connection may run"
-        self._dispatcher.run_all(begun, str(uuid.uuid4()))
+        self._dispatcher.run_all(begun, correlation_id)
         return self.outcome(connection_id)
 
     def outcome(self, connection_id: int) -> Outcome:

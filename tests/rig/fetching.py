@@ -42,7 +42,6 @@ class FetcherHere:
     def working(self) -> Iterator[FetcherHere]:
         with self.fetcher.database, self.fetcher.dispatcher.sessions:
             yield self
-        self.fetcher.dispatcher.slow_executor.shutdown(wait=True)
 
     def run(self, connection_id: int) -> None:
         """One run, whatever its end is; the interval before it has passed."""

@@ -4,18 +4,19 @@
 -- The most overdue connections, moved to their next turn. A connection that fell behind gets a
 -- random phase, so that the backlog of an outage does not come back as a herd. `used` is false
 -- where no enabled handler takes the connection: nothing is fetched for it.
--- A fetcher (`affinity`) takes the quick ones whose sessions it keeps open. A scheduler (NULL) takes all
--- others at once, and those too once the affinity grace is over.
+-- The last column is the fetcher whose own queue gets the job: it keeps the session open and takes jobs.
+-- Its row stays until the job is sent: whoever deletes it deletes the queue after that.
 WITH due AS (
-    SELECT connection_id, due_at FROM connection_state
+    SELECT connection_id, due_at, CASE WHEN lane = 'fetch' THEN affinity END AS affinity
+    FROM connection_state
     WHERE due_at <= now()
-      AND CASE WHEN %(affinity)s::text IS NULL
-               THEN affinity IS NULL OR lane <> 'fetch'
-                    OR due_at <= now() - make_interval(secs => %(affinity_grace)s)
-               ELSE affinity = %(affinity)s AND lane = 'fetch' END
     ORDER BY due_at
     LIMIT %(limit)s
     FOR UPDATE SKIP LOCKED
+), taking AS (
+    SELECT owner FROM fetcher
+    WHERE owner IN (SELECT affinity FROM due) AND takes_jobs_until > now()
+    FOR KEY SHARE
 )
 UPDATE connection_state AS s
 SET emitted_at = now(),
@@ -23,14 +24,14 @@ SET emitted_at = now(),
         s.due_at + make_interval(mins => c.interval_minutes),
         now() + make_interval(secs => c.interval_minutes * 60 * random())
     )
-FROM due, connection AS c
+FROM due LEFT JOIN taking ON taking.owner = due.affinity, connection AS c
 WHERE s.connection_id = due.connection_id AND c.id = s.connection_id
 RETURNING s.connection_id, s.lane, now(), EXISTS (
     SELECT FROM handler AS h
     WHERE h.enabled AND (h.all_connections OR EXISTS (
         SELECT FROM handler_connection AS hc
         WHERE hc.handler_id = h.id AND hc.connection_id = s.connection_id))
-) AS used, extract(epoch FROM now() - due.due_at)::double precision;
+) AS used, extract(epoch FROM now() - due.due_at)::double precision, taking.owner;
 
 -- name: announced
 -- Connections whose servers pushed to this fetcher, where they are enabled and kept there.

@@ -11,7 +11,7 @@ import pytest
 
 from shared.errors import InvalidInput, NeedsPerson, TryAgain
 from shared.queueing.broker import Job, build_broker, enqueue, enqueue_many
-from shared.queueing.worker import pulse_of
+from shared.queueing.worker import pulse_of, run_worker
 from tests.integration.queueing.conftest import Server, Workers, eventually
 from tests.rig.queue_depth import queue_depth
 from tests.servers.processes import free_port
@@ -153,8 +153,6 @@ def test_a_deleted_job_queue_is_made_again(rabbit_server: Server, queue: str) ->
 def test_liveness_tells_a_running_job_from_a_stuck_loop(
     server: Server, queue: str, workers: Workers
 ) -> None:
-    from shared.queueing.worker import run_worker
-
     go, stop, begun = threading.Event(), threading.Event(), threading.Event()
 
     def work(_: int) -> None:
@@ -220,3 +218,70 @@ def test_a_host_that_does_not_resolve_is_named(queue: str) -> None:
         broker = build_broker(f"{scheme}://nowhere.invalid:{free_port()}/", queues=[queue])
         with pytest.raises(TryAgain, match=r"nowhere\.invalid"):
             enqueue(broker, queue, "work", [1])
+
+
+def test_a_queue_is_deleted_with_the_jobs_that_a_dead_worker_holds(
+    server: Server, queue: str, workers: Workers
+) -> None:
+    broker = build_broker(server.url, queues=[queue])
+    enqueue_many(broker, [Job(queue, "work", (n,)) for n in range(5)])
+    dead = build_broker(server.url)
+    consumer = dead.consume(queue, prefetch=2, timeout=100)
+    held: list[Any] = []
+    eventually(lambda: held.extend(m for m in [next(consumer)] if m is not None) or held)
+    broker.delete_queue(queue)
+    assert queue_depth(server.url, queue) == 0
+    if isinstance(server, RedisServer):
+        assert list(broker.client.scan_iter(f"*{queue}*")) == []  # type: ignore[union-attr]
+    broker.delete_queue(queue)  # by a second scheduler
+    ran: list[int] = []
+    workers.start(server.url, queue, ran.append)
+    # RabbitMQ may lose what it takes in the moment of the deletion.
+    eventually(lambda: enqueue(broker, queue, "work", [7]) or ran)
+    assert set(ran) == {7}
+    dead.close()
+    broker.close()
+
+
+def test_a_worker_goes_on_when_its_queue_was_deleted(server: Server, queue: str) -> None:
+    broker, working = build_broker(server.url, queues=[queue]), build_broker(server.url)
+    ran: list[int] = []
+    stop = threading.Event()
+    thread = threading.Thread(
+        target=run_worker,
+        args=(working, {"work": ran.append}),
+        kwargs={"queue": queue, "threads": 1, "stop": stop},
+    )
+    thread.start()
+    enqueue(broker, queue, "work", [1])
+    eventually(lambda: ran == [1])
+    broker.delete_queue(queue)
+    # At once: RabbitMQ may not tell the consumer, and may lose what it takes in that moment.
+    eventually(lambda: enqueue(broker, queue, "work", [2]) or len(ran) > 1)
+    assert set(ran) == {1, 2}
+    stop.set()
+    thread.join(20)
+    working.close()
+    broker.close()
+
+
+def test_a_worker_says_whether_it_would_take_a_job(server: Server, queue: str) -> None:
+    """Not while all of its threads are busy: what is sent to it alone would wait."""
+    go, stop = threading.Event(), threading.Event()
+    broker = build_broker(server.url)
+    pulse = pulse_of(broker)
+    assert pulse.not_taking_s > 3600
+    thread = threading.Thread(
+        target=run_worker,
+        args=(broker, {"work": lambda _: go.wait(30)}),
+        kwargs={"queue": queue, "threads": 1, "stop": stop},
+    )
+    thread.start()
+    eventually(lambda: pulse.not_taking_s < 1)
+    enqueue(broker, queue, "work", [1])
+    eventually(lambda: pulse.not_taking_s > 2)
+    go.set()
+    eventually(lambda: pulse.not_taking_s < 1)
+    stop.set()
+    thread.join(20)
+    broker.close()

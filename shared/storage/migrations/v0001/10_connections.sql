@@ -147,7 +147,8 @@ CREATE INDEX connection_state_affinity ON connection_state (affinity) WHERE affi
 -- Fetchers at work. One that lets its time run out is taken for dead: its mailboxes go to others.
 CREATE TABLE fetcher (
     owner text PRIMARY KEY,
-    until timestamptz NOT NULL
+    until timestamptz NOT NULL,
+    takes_jobs_until timestamptz NOT NULL -- from its own queue; after that they go to the common one
 );
 
 -- Servers that turned a fetcher away which had no session there: the others' kept ones give way.

@@ -1,0 +1,140 @@
+"""Fetches over the sessions that this fetcher keeps open: polls when due, and where servers push.
+
+Schedulers send polls of these mailboxes to this fetcher's own queue. Many are asked in one round
+trip; what has something new goes on in threads, so that no thread of the queue waits for a server.
+What this fetcher has no time for goes to the common queue, to whoever is free.
+"""
+
+from __future__ import annotations
+
+import threading
+import uuid
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from datetime import datetime
+
+import structlog
+
+from services.fetcher.dispatch import POSTPONED, Dispatcher
+from services.fetcher.polling import PATIENCE
+from services.fetcher.run import Run
+from shared.clock import new_id, time_of
+from shared.errors import PosthouseError
+from shared.jobs import FETCH_QUEUE
+from shared.storage import affinity, scheduling
+from shared.storage.affinity import AFFINITY_GRACE
+from shared.storage.scheduling import Due
+from shared.telemetry import metrics
+
+_log = structlog.get_logger(__name__)
+
+#: Seconds after which a pushed mailbox is tried again that another run has the lease of.
+_IN_OTHER_HANDS = 0.5
+#: Push events may have so many times the runs in hand that polls may: nobody else hears of them.
+_PUSHED = 4
+
+
+@dataclass(slots=True)
+class KeptRuns:
+    """`run_job` is the actor of the own queue; `listen` has a thread for push events."""
+
+    dispatcher: Dispatcher
+    executor: ThreadPoolExecutor
+    #: Sends a job for these connections to the common queue, under this correlation id.
+    pass_on: Callable[[Sequence[int], str], None]
+    #: Runs that wait for a thread or have one.
+    room: int
+    _in_hand: int = 0
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def run_job(self, connection_ids: Sequence[int], correlation_id: str) -> None:
+        """Polls mailboxes whose sessions are open here; those that changed are fetched."""
+        emitted = time_of(uuid.UUID(correlation_id))
+        if self._is_too_late(emitted):
+            try:
+                self.pass_on(connection_ids, correlation_id)
+            except PosthouseError:
+                with self.dispatcher.database.transaction() as session:
+                    scheduling.due_now(session, connection_ids, POSTPONED)
+                raise
+            return
+        metrics.KEPT_POLLS.inc(len(connection_ids))
+        self._begin(connection_ids, emitted, correlation_id, postponed=POSTPONED)
+
+    def listen(self, stop: threading.Event) -> None:
+        """Until `stop`: fetches where servers pushed."""
+        while not stop.is_set():
+            now, later = self.dispatcher.push_events.wait(0.5)
+            try:
+                if now:
+                    self._fetch_announced(now)
+                if later:
+                    with self.dispatcher.database.transaction() as session:
+                        for connection_id, seconds in later.items():
+                            scheduling.due_now(session, [connection_id], seconds)
+            except PosthouseError as error:
+                _log.warning("a push event waits for the next poll", error=str(error))
+            except Exception:
+                _log.exception("a push event waits for the next poll")
+
+    def _is_too_late(self, emitted: datetime) -> bool:
+        """Whether this fetcher has as many runs as it can hold, or comes behind with its queue."""
+        if self._in_hand >= self.room:
+            return True
+        with self.dispatcher.database.transaction() as session:
+            return affinity.seconds_since(session, emitted) > AFFINITY_GRACE
+
+    def _fetch_announced(self, connection_ids: Sequence[int]) -> None:
+        owner = self.dispatcher.renewer.owner
+        with self.dispatcher.database.transaction() as session:
+            pushed = scheduling.announced(session, connection_ids, owner)
+        quick: list[Due] = []
+        slow: list[int] = []
+        for due in pushed:
+            if due.used and due.lane == FETCH_QUEUE and self._in_hand < _PUSHED * self.room:
+                quick.append(due)
+            elif due.used:
+                slow.append(due.connection_id)
+        if slow:
+            with self.dispatcher.database.transaction() as session:
+                scheduling.due_now(session, slow)
+        if quick:
+            metrics.PUSH_EVENTS.inc(len(quick))
+            at = quick[0].at
+            ids = [due.connection_id for due in quick]
+            self._begin(ids, at, str(new_id(at)), changed=True, postponed=_IN_OTHER_HANDS)
+
+    def _begin(
+        self,
+        connection_ids: Sequence[int],
+        at: datetime,
+        correlation_id: str,
+        *,
+        changed: bool = False,
+        postponed: float,
+    ) -> None:
+        """A job and a push event both come here."""
+        over_open, without = self.dispatcher.begin_runs(
+            connection_ids, at, correlation_id, changed=changed, postponed=postponed
+        )
+        self.dispatcher.to_slow_lane(without)
+        for run in over_open:
+            with self._lock:
+                self._in_hand += 1
+            self.executor.submit(self._run, run, correlation_id)
+
+    def _run(self, run: Run, correlation_id: str) -> None:
+        try:
+            # A thread of this executor waits for no login: others have mails to fetch.
+            if self.dispatcher.sessions.wake(run.connection, PATIENCE):
+                self.dispatcher.run_all([run], correlation_id)
+            else:
+                self.dispatcher.to_slow_lane([run])
+        except PosthouseError as error:
+            _log.warning("a run could not be recorded", error=str(error))
+        except Exception:
+            _log.exception("a run broke off unexpectedly")
+        finally:
+            with self._lock:
+                self._in_hand -= 1

@@ -1,0 +1,132 @@
+"""Says which fetcher keeps which sessions: signs of life, and mailboxes that go to other fetchers.
+
+A mailbox has an *affinity* to the fetcher that keeps its session open. For as long as that fetcher
+says that it takes jobs, schedulers send the polls to its own queue: the affinity saves logins, and
+no mailbox depends on it.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import structlog
+
+from services.fetcher.push import PushEvents
+from services.fetcher.session_pool import SessionPool
+from shared.errors import PosthouseError
+from shared.queueing.context import Pulse
+from shared.storage import affinity
+from shared.storage.affinity import AFFINITY_GRACE
+from shared.storage.pool import Database
+
+_log = structlog.get_logger(__name__)
+
+#: Seconds between two checks of which are still wanted: how long a disabled one goes on listening.
+_PRUNE = 5.0
+#: Seconds between two looks whether something is to be done.
+_TICK = 0.25
+#: A fetcher has more than its share when it has this factor of it, and so many more.
+_UNEVEN, _UNEVEN_BY = 1.2, 5
+
+
+@dataclass(slots=True)
+class SessionAffinity:
+    """A thread of its own: `run`. `pulse` is that of the worker at the own queue."""
+
+    database: Database
+    sessions: Callable[[], SessionPool]
+    push_events: PushEvents
+    pulse: Pulse
+    owner: str
+    lease_seconds: float
+    #: Sessions that all fetchers together keep at a mailbox.
+    per_mailbox: int
+    _missing: set[int] = field(default_factory=set)
+
+    def run(self, stop: threading.Event) -> None:
+        """Until `stop`; then nothing more is sent to the own queue."""
+        chores: list[tuple[float, Callable[[], None]]] = [
+            (AFFINITY_GRACE / 3, self._beat),
+            (_PRUNE, self._prune),
+            (_PRUNE, self._give_way),
+            (self.lease_seconds / 3, self._share),
+        ]
+        # At once: that it lives, and what others keep. The rest has nothing to do yet.
+        due = [0.0, 0.0, *(time.monotonic() + seconds for seconds, _ in chores[2:])]
+        while not stop.wait(_TICK):
+            for number, (seconds, chore) in enumerate(chores):
+                if time.monotonic() >= due[number]:
+                    due[number] = time.monotonic() + seconds
+                    self._try(chore)
+        self._try(self._take_no_more)
+
+    def depart(self, delete_queue: Callable[[], None]) -> None:
+        """Leaves every mailbox to others, at the end, and deletes the own queue."""
+        try:
+            with self.database.transaction() as session:
+                affinity.release_all(session, self.owner)
+                delete_queue()
+        except PosthouseError as error:
+            _log.warning("others will notice late that this fetcher ended", error=str(error))
+
+    def _try(self, chore: Callable[[], None]) -> None:
+        try:
+            chore()
+        except PosthouseError as error:
+            _log.warning("kept sessions were not looked after", error=str(error))
+        except Exception:
+            _log.exception("kept sessions were not looked after")
+
+    def _beat(self) -> None:
+        takes_jobs = self.pulse.not_taking_s < AFFINITY_GRACE / 2
+        with self.database.transaction() as session:
+            affinity.heartbeat(session, self.owner, self.lease_seconds, takes_jobs=takes_jobs)
+
+    def _take_no_more(self) -> None:
+        with self.database.transaction() as session:
+            affinity.take_no_more(session, self.owner)
+
+    def _prune(self) -> None:
+        """Ends sessions of connections that moved, or were edited or disabled, and those that are
+        too many at their mailbox, beside what other fetchers keep there."""
+        asked = time.monotonic()
+        with self.database.transaction() as session:
+            wanted = affinity.held(session, self.owner)
+            together = affinity.shared_mailboxes(session, self.per_mailbox)
+        sessions = self.sessions()
+        for beyond in sessions.share_mailboxes(together, self.owner):
+            wanted.pop(beyond, None)
+        gone = sessions.prune(wanted, asked)
+        self.push_events.forget(gone)
+        # Twice in a row, as a run in between holds the session itself.
+        absent = {i for i in wanted if not sessions.keeps(i)}
+        leaving = absent & self._missing
+        self._missing = absent - leaving
+        self._leave([*leaving, *gone])
+
+    def _give_way(self) -> None:
+        """Ends a session at each server that turned another fetcher away just now."""
+        with self.database.transaction() as session:
+            hosts = affinity.crowded(session, _PRUNE)
+        for host in hosts:
+            self.sessions().give_way(host)
+
+    def _share(self) -> None:
+        """Gives up some mailboxes where other fetchers have far fewer."""
+        with self.database.transaction() as session:
+            here, all_of_them, fetchers = affinity.share(session, self.owner)
+        fair = all_of_them / max(fetchers, 1)
+        if here > fair * _UNEVEN + _UNEVEN_BY:
+            leaving = self.sessions().oldest(int((here - fair) / 2) + 1)
+            self.sessions().drop(leaving)
+            self.push_events.forget(leaving)
+            self._leave(leaving)
+            _log.info("mailboxes go to other fetchers", mailboxes=len(leaving))
+
+    def _leave(self, connection_ids: Sequence[int]) -> None:
+        if connection_ids:
+            with self.database.transaction() as session:
+                affinity.release(session, self.owner, connection_ids)

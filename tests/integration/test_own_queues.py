@@ -1,0 +1,173 @@
+"""Mailboxes whose sessions a fetcher keeps are polled through a queue of its own.
+
+Intervals are an hour here: a poll that is lost with a queue would not come in the time of a test.
+"""
+
+from __future__ import annotations
+
+import re
+import signal
+from collections.abc import Callable, Iterator
+
+import pika
+import pika.exceptions
+import pytest
+
+from shared.jobs import own_queue
+from shared.queueing.connect import rabbitmq_parameters, redis_client, scheme_of
+from tests.rig.house import House
+from tests.rig.mails import mail
+from tests.rig.queue_depth import queue_depth
+from tests.rig.zygote import Child
+from tests.servers.dovecot import Dovecot
+
+MAILBOXES = 12
+HOUR = 60
+
+
+@pytest.fixture
+def server() -> Iterator[Dovecot]:
+    """A server of the test's own: its logins are counted."""
+    with Dovecot(lmtp=True) as dovecot:
+        yield dovecot
+
+
+def kept(house: House, server: Dovecot, user: str) -> tuple[list[str], str]:
+    """Users whose sessions one fetcher keeps by now, and the queue of that fetcher."""
+    users = [f"{user}-{number}" for number in range(MAILBOXES)]
+    for name in users:
+        house.watch(server, name, interval_minutes=HOUR // 3)
+    asked = "SELECT count(affinity), min(affinity), max(affinity) FROM connection_state"
+    house.wait(lambda: house.query(asked)[0][0] == MAILBOXES, "all sessions are kept")
+    ((_, owner, other),) = house.query(asked)
+    assert owner == other
+    taking = "SELECT 1 FROM fetcher WHERE takes_jobs_until > now() + interval '4 seconds'"
+    house.wait(lambda: house.query(taking) != [], "it takes jobs from its queue")
+    house.execute("UPDATE connection_state SET due_at = now() + interval '1 hour'")
+    return users, own_queue(owner)
+
+
+def all_polled_since(house: House) -> Callable[[], bool]:
+    ((now,),) = house.query("SELECT clock_timestamp()")
+    asked = "SELECT count(*) FROM connection_state WHERE last_run_at > %s"
+    return lambda: house.query(asked, now) == [(MAILBOXES,)]
+
+
+def is_there(url: str, queue: str) -> bool:
+    """Whether the broker knows the queue, or anything that belonged to it."""
+    if scheme_of(url) == "redis":
+        with redis_client(url) as client:
+            return next(client.scan_iter(f"*{queue}*", count=10_000), None) is not None
+    with pika.BlockingConnection(rabbitmq_parameters(url)) as connection:
+        for name in (queue, f"{queue}.XQ"):
+            try:
+                connection.channel().queue_declare(name, passive=True)
+            except pika.exceptions.ChannelClosedByBroker:
+                continue
+            return True
+    return False
+
+
+def stopped_with_jobs(house: House, fetcher: Child, broker_url: str, queue: str) -> None:
+    """The fetcher stands still, and the polls of its mailboxes wait in its queue."""
+    fetcher.send_signal(signal.SIGSTOP)
+    house.hurry()
+    waiting = "SELECT count(*) FROM connection_state WHERE due_at > now()"
+    house.wait(lambda: house.query(waiting) == [(MAILBOXES,)], "all jobs are sent")
+    assert is_there(broker_url, queue)
+
+
+@pytest.mark.promise("I2", "M4")
+def test_what_a_killed_fetcher_leaves_in_its_queue_goes_to_others(
+    broker_url: str, server: Dovecot, mail_user: str, build_house: Callable[..., House]
+) -> None:
+    house = build_house(broker_url, lease_seconds="5")
+    house.add_handler()
+    house.start("scheduler", "decryptor")
+    (first,) = house.start("fetcher")
+    users, queue = kept(house, server, mail_user)
+    server.deliver_lmtp(users, [mail(1, 1000)])
+    stopped_with_jobs(house, first, broker_url, queue)
+    polled = all_polled_since(house)
+    house.kill(first)
+    house.start("fetcher")
+    house.wait(polled, "the other one polls each of them", 40)
+    house.wait_settled(MAILBOXES)
+    house.wait(lambda: not is_there(broker_url, queue), "its queue is deleted")
+    assert house.query("SELECT count(*) FROM fetcher") == [(1,)]
+
+
+@pytest.mark.promise("I2", "M4")
+def test_others_poll_for_a_fetcher_that_stands_still(
+    redis_url: str, server: Dovecot, mail_user: str, build_house: Callable[..., House]
+) -> None:
+    """Long before it counts as dead. RabbitMQ itself hands jobs of all queues to such a process."""
+    house = build_house(redis_url, lease_seconds="600")
+    house.add_handler()
+    house.start("scheduler", "decryptor")
+    (first,) = house.start("fetcher")
+    users, queue = kept(house, server, mail_user)
+    server.deliver_lmtp(users, [mail(1, 1000)])
+    stopped_with_jobs(house, first, redis_url, queue)
+    try:
+        polled = all_polled_since(house)
+        house.start("fetcher")
+        house.wait(polled, "the other one polls each of them", 40)
+        house.wait_settled(MAILBOXES)
+        server.deliver_lmtp(users[:1], [mail(2, 1000)])
+    finally:
+        first.send_signal(signal.SIGCONT)
+    house.wait(lambda: queue_depth(redis_url, queue) == 0, "it goes on with its queue")
+    house.hurry()
+    house.wait_settled(MAILBOXES + 1)
+
+
+@pytest.mark.promise("I2")
+def test_a_fetcher_that_ends_in_order_leaves_no_queue_and_no_mailbox_waiting(
+    broker_url: str, server: Dovecot, mail_user: str, build_house: Callable[..., House]
+) -> None:
+    house = build_house(broker_url)
+    house.add_handler()
+    house.start("scheduler", "decryptor")
+    (first,) = house.start("fetcher")
+    users, queue = kept(house, server, mail_user)
+    server.deliver_lmtp(users, [mail(1, 1000)])
+    stopped_with_jobs(house, first, broker_url, queue)
+    polled = all_polled_since(house)
+    first.terminate()
+    first.send_signal(signal.SIGCONT)
+    first.wait()
+    house.processes.remove(first)
+    assert not is_there(broker_url, queue)
+    assert house.query("SELECT count(*), (SELECT count(affinity) FROM connection_state)"
+                       " FROM fetcher") == [(0, 0)]  # fmt: skip
+    house.start("fetcher")
+    house.wait(polled, "the next one polls each of them", 40)
+    house.wait_settled(MAILBOXES)
+
+
+@pytest.mark.promise("I2", "M4")
+def test_a_fetcher_whose_queue_was_deleted_goes_on_over_its_sessions(
+    broker_url: str, server: Dovecot, mail_user: str, build_house: Callable[..., House]
+) -> None:
+    """As after a broker that lost everything."""
+    house = build_house(broker_url)
+    house.add_handler()
+    house.start("scheduler", "fetcher", "decryptor")
+    users, queue = kept(house, server, mail_user)
+    if scheme_of(broker_url) == "redis":
+        with redis_client(broker_url) as client:
+            client.flushdb()
+    else:
+        with pika.BlockingConnection(rabbitmq_parameters(broker_url)) as connection:
+            connection.channel().queue_delete(queue)
+    server.deliver_lmtp(users, [mail(1, 1000)])
+    polled = all_polled_since(house)
+    # What is sent in the moment of the deletion may be lost, until the next interval.
+    house.wait(lambda: (house.hurry(), polled())[1], "each is polled")
+    house.wait(lambda: house.query("SELECT count(affinity) FROM connection_state") ==
+               [(MAILBOXES,)], "the sessions are kept")  # fmt: skip
+    house.wait(lambda: house.query("SELECT takes_jobs_until > now() FROM fetcher") == [(True,)],
+               "it takes jobs again")  # fmt: skip
+    logins = re.findall(r"Login: user=<([^>]+)>", server.log.read_text())
+    assert sorted(logins) == sorted(users)

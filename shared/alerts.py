@@ -97,21 +97,53 @@ class _OfConnection(AlertData):
 
 @dataclass(frozen=True, kw_only=True)
 class ConnectionFailing(_OfConnection):
-    """`message`: why, in words; `step`: where (DNS, TCP, TLS, login …)."""
+    """`message`: why, in words; `step`: where (DNS, TCP, TLS, login …).
+
+    Those at one `host` that begin to fail before anybody was told are told together: `count` of
+    them, of which this connection is one. `connection_ids`: those that have not recovered.
+    """
 
     kind = "connection-failing"
-    text = "Connection “{0.name}” is failing: {0.message}"
+    path = "{0._path}"
+    text = "{0._who} failing{0._such}: {0.message}"
+    episode = "{0._untold}"
 
     message: str
     hint: str = ""
     code: str = ""
     step: str = ""
     failures: int = 1
+    host: str = ""
+    count: int = 1
+    connection_ids: tuple[int, ...] = ()
+
+    @property
+    def _path(self) -> str:
+        if self.count == 1:
+            return f"/connections/{self.connection_id}"
+        return "/connections?health=failing"
+
+    @property
+    def _who(self) -> str:
+        if self.count == 1:
+            return f"Connection “{self.name}” is"
+        return f"{self.count:,} connections at {self.host} are"
+
+    @property
+    def _such(self) -> str:
+        return "" if self.count == 1 else f", such as “{self.name}”"
+
+    @property
+    def _untold(self) -> str:
+        # As long as nobody was told: others at the host join it.
+        return f"failing/{self.host}" if self.host else ""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ConnectionNeedsAuthorisation(ConnectionFailing):
     kind = "connection-needs-authorisation"
+    path = "/connections/{0.connection_id}"
+    episode = ""
     text = "Connection “{0.name}” needs somebody to authorise it again: {0.message}"
 
 
@@ -119,10 +151,18 @@ class ConnectionNeedsAuthorisation(ConnectionFailing):
 class ConnectionRecovered(_OfConnection):
     kind = "connection-recovered"
     level = Severity.INFO
-    text = "Connection “{0.name}” works again."
+    text = "{0._who} again."
     closes = (ConnectionFailing.kind, ConnectionNeedsAuthorisation.kind)
 
     failures: int = 0
+    host: str = ""
+    count: int = 1
+
+    @property
+    def _who(self) -> str:
+        if self.count == 1:
+            return f"Connection “{self.name}” works"
+        return f"All {self.count:,} connections at {self.host} that failed work"
 
 
 @dataclass(frozen=True, kw_only=True)

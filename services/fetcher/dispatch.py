@@ -10,7 +10,7 @@ import time
 import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import structlog
 from structlog.contextvars import bound_contextvars
@@ -25,7 +25,6 @@ from services.fetcher.session_pool import HostBusy, SessionPool
 from shared.alerts import (
     ConnectionFailing,
     ConnectionNeedsAuthorisation,
-    ConnectionRecovered,
 )
 from shared.clock import time_of
 from shared.connections import Connection, Failure, Health
@@ -239,17 +238,12 @@ class Dispatcher:
 
     def _record(self, run: Run) -> None:
         report = run.report
-        told = ConnectionRecovered(
-            connection_id=run.connection.id,
-            name=run.connection.name,
-            failures=run.state.failures,
-        )
         recovered = run.state.health in {Health.FAILING, Health.NEEDS_AUTHORISATION}
-        if run.state.health == Health.PENDING:
+        if recovered or run.state.health == Health.PENDING:
             # An edit or a new login ends the back-off and makes it pending: whether it was ill
-            # before is then known from what was told.
+            # before is then known from what was raised.
             with self.database.transaction() as session:
-                recovered = alerts.was_failing(session, told)
+                recovered = alerts.recover(session, run.connection.id) or recovered
         if not (report.found or report.downloaded or recovered):
             return
         with self.database.transaction() as session:
@@ -261,8 +255,6 @@ class Dispatcher:
                 downloaded=report.downloaded,
                 octets=report.octets,
             )
-            if recovered:
-                alerts.raise_transition(session, told)
 
     def _failed(self, run: Run, error: PosthouseError) -> None:
         connection, state, report = run.connection, run.state, run.report
@@ -302,11 +294,21 @@ class Dispatcher:
                     error=failure,
                 )
                 if before != health:
-                    alerts.raise_transition(session, _alert(connection, failure, health, failures))
+                    ill = _alert(connection, failure, health, failures)
+                    alerts.raise_failing(session, ill, self._told_after(health))
+                if failures == self.tools.settings.alert_after_failures:
+                    alerts.hasten(session, connection.id)
         except DatabaseUnavailable as outage:
             # Nothing was recorded: the lease runs out, and the next interval tries again.
             self.renewer.forget([run.lease])
             _log.warning("a failed run could not be recorded", error=str(outage))
+
+    def _told_after(self, health: Health) -> timedelta:
+        """How long people are not told: a server that is started anew is back by then, a login
+        that a person has to renew is not."""
+        if health is Health.NEEDS_AUTHORISATION:
+            return timedelta(0)
+        return timedelta(minutes=self.tools.settings.alert_after_minutes)
 
     def finish(self, ended: Sequence[Run]) -> None:
         """Writes the end of several runs at once and gives their leases back."""
@@ -426,4 +428,5 @@ def _alert(
         code=failure.code,
         step=failure.step,
         failures=failures,
+        host=connection.endpoint[0].lower(),
     )

@@ -48,6 +48,19 @@ class FetcherSettings(Settings):
         description="Sessions at one mailbox at the same time (its folders), those that fetchers "
         "keep counted together; Gmail allows 15, Exchange about 20, Dovecot 10, people included",
     )
+    alert_after_minutes: float = Field(
+        default=10,
+        ge=0,
+        le=1440,
+        description="A connection that fails for so long is alerted, with others at its host; one "
+        "that needs authorisation at once",
+    )
+    alert_after_failures: int = Field(
+        default=10,
+        ge=1,
+        le=1000,
+        description="One that failed so often in a row is alerted before that time",
+    )
     read_timeout_seconds: float = Field(
         default=60, ge=1, le=600, description="A server that stays silent this long is given up"
     )

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any, Final, TypedDict
 
@@ -21,6 +21,7 @@ from shared.alerts import (
     AlertData,
     CertificateExpiring,
     ClientSecretExpiring,
+    ConnectionFailing,
     ConnectionRecovered,
     ConnectionsOnTime,
     ConnectionsOverdue,
@@ -209,12 +210,68 @@ def end_episode(session: Session, dedupe: str) -> bool:
     return bool(session.execute(_QUERIES["close_episode"], {"dedupe": dedupe}).rowcount)
 
 
-def was_failing(session: Session, recovered: ConnectionRecovered) -> bool:
-    """Whether the last that was told of this connection's health is that it does not work."""
-    kinds = [recovered.kind, *recovered.closes]
-    values = {"subject": recovered.subject, "kinds": kinds}
-    row = session.execute(_QUERIES["last_health"], values).fetchone()
-    return row is not None and row[0] != recovered.kind
+def raise_failing(session: Session, data: ConnectionFailing, after: timedelta) -> None:
+    """Raises it, to be told `after` a while: with others at its host, or not at all where it
+    recovers before. One that is known already is not raised anew."""
+    if any(kind == data.kind for _, kind, _, _ in _of_ill(session, data.connection_id)):
+        return
+    recover(session, data.connection_id)  # of another kind: it is told as what it is now
+    told = replace(data, connection_ids=(data.connection_id,))
+    values = {
+        "id": new_id(),
+        "kind": told.kind,
+        "subject": told.subject,
+        "dedupe": told.dedupe,
+        "data": Jsonb(to_json(told)),
+        "after": after,
+        "connection_id": told.connection_id,
+    }
+    session.execute(_QUERIES["raise_failing"], values)
+
+
+def hasten(session: Session, connection_id: int) -> None:
+    """It failed often enough: what was raised of it is told now."""
+    session.execute(_QUERIES["hasten"], {"connection_id": connection_id})
+
+
+def recover(session: Session, connection_id: int) -> bool:
+    """Notes that a connection works; whether that was raised. Those that were told of together
+    are told together again, when the last of them works; what nobody was told of is withdrawn."""
+    raised = False
+    for identifier, kind, fields, untold in _of_ill(session, connection_id):
+        data = from_json(kind, fields)
+        assert isinstance(data, ConnectionFailing)
+        ids = [one for one in data.connection_ids if one != connection_id]
+        left = session.execute(_QUERIES["still_ill"], {"ids": ids}).fetchall()
+        still = tuple(row[0] for row in left)
+        if untold and not left:
+            session.execute(_QUERIES["withdraw"], {"id": identifier})
+            continue
+        changed = replace(data, connection_ids=still)
+        if untold:
+            changed = replace(changed, count=len(left))
+            if data.connection_id not in still:
+                first, name, message = left[0]
+                changed = replace(changed, connection_id=first, name=name, message=message)
+        values = {"id": identifier, "data": Jsonb(to_json(changed))}
+        session.execute(_QUERIES["rewrite"], values)
+        if not left:
+            raised = raise_transition(
+                session,
+                ConnectionRecovered(
+                    connection_id=data.connection_id,
+                    name=data.name,
+                    failures=data.failures,
+                    host=data.host,
+                    count=data.count,
+                ),
+            )
+    return raised
+
+
+def _of_ill(session: Session, connection_id: int) -> list[tuple[uuid.UUID, str, Any, bool]]:
+    values = {"connection_id": connection_id, "kinds": list(ConnectionRecovered.closes)}
+    return session.execute(_QUERIES["of_ill"], values).fetchall()
 
 
 def raise_expiries(session: Session, now: datetime) -> int:

@@ -85,7 +85,7 @@ _TABLES: Final[Mapping[str, Mapping[str, str]]] = {
         "known_content": "rawd",
         "download_failure": "rawd",
         "quarantine": "raw",
-        "alert": "raw",
+        "alert": "rawd",
     },
     "decryptor": {
         "certificate": "r",

@@ -104,6 +104,8 @@ def test_an_expired_certificate_is_named_and_recovery_is_noticed(
         _, error = state(house, connection)
         assert error is not None
         assert error["code"] == "certificate-expired"
+        # What nobody was told of is withdrawn when it is over.
+        house.wait(lambda: house.query("SELECT attempts FROM alert") == [(1,)], "it is told")
         house.query(
             "UPDATE connection SET verify_certificate = false, updated_at = now() RETURNING id"
         )

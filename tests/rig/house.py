@@ -90,6 +90,7 @@ class House:
             "POSTHOUSE_OUTPUT_URL": self.output_url,
             "POSTHOUSE_STORE_URL": f"file://{self.store}",
             "POSTHOUSE_HANDLER_CHECK_SECONDS": "0.5",
+            "POSTHOUSE_ALERT_AFTER_MINUTES": "0",
             "PYTHONPATH": str(ROOT),
             **{f"POSTHOUSE_{k.upper()}": v for k, v in (settings or {}).items()},
         }

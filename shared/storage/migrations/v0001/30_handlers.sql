@@ -108,6 +108,9 @@ CREATE TABLE alert (
 );
 CREATE INDEX alert_due ON alert (next_attempt_at) WHERE next_attempt_at IS NOT NULL;
 CREATE INDEX alert_subject ON alert (subject, id DESC);
+-- Which connections an alert is about that did not recover yet.
+CREATE INDEX alert_connections ON alert USING gin ((data -> 'connection_ids'))
+    WHERE kind IN ('connection-failing', 'connection-needs-authorisation');
 CREATE UNIQUE INDEX alert_dedupe ON alert (dedupe) WHERE dedupe <> '';
 
 CREATE TABLE alert_delivery (          -- the execution log

@@ -1,8 +1,10 @@
-"""What the C library does with memory that was freed (glibc: mallopt(3))."""
+"""What becomes of memory that was used: by the C library (glibc: mallopt(3)), and by Python's
+search for cycles."""
 
 from __future__ import annotations
 
 import ctypes
+import gc
 
 _M_TRIM_THRESHOLD = -1
 _M_MMAP_THRESHOLD = -3
@@ -22,3 +24,12 @@ def keep_freed(octets: int = 64 << 20) -> bool:
     except (OSError, AttributeError):
         return False
     return bool(mallopt(_M_MMAP_THRESHOLD, _LARGEST_BLOCK) and mallopt(_M_TRIM_THRESHOLD, octets))
+
+
+def spare_from_collection() -> None:
+    """Leaves what is there by now, modules and classes above all, out of every search for cycles.
+
+    It stays for good, and going over it was a seventh of the processor time of a small mail.
+    """
+    gc.collect()
+    gc.freeze()

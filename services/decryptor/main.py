@@ -17,7 +17,7 @@ from services.decryptor.publishing import Publisher
 from services.decryptor.secured import SecuredMails
 from services.decryptor.settings import DecryptorSettings
 from services.decryptor.signing import EventSigner
-from shared.heap import keep_freed
+from shared.heap import keep_freed, spare_from_collection
 from shared.heartbeats import HeartbeatWriter
 from shared.jobs import DECRYPT_ACTOR, DECRYPT_QUEUE
 from shared.own_store import OwnStore, open_own_store
@@ -55,6 +55,7 @@ class Decryptor:
         Raises ThreadEnded where a part of it died: it is to be started anew.
         """
         keep_freed()
+        spare_from_collection()
         drained = threading.Event()
         threads = ServiceThreads()
         threads.add("claims", self.decrypting.claims.run, drained)

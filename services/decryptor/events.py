@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
@@ -50,7 +49,8 @@ def compose(
     identifier = str(mail.id)
     address = f"{public_url.rstrip('/')}/api/v1/messages/{identifier}/raw"
     # Protected by encryption or signature, so those that the sender meant (RFC 9788).
-    headers = MailHeaders.from_json(outcome.security.get("headers", {}), mail.headers)
+    protected = outcome.security.get("headers")
+    headers = MailHeaders.from_json(protected, mail.headers) if protected else mail.headers
     findings = [
         *findings_to_json(headers.findings),
         *outcome.security.get("findings", ()),
@@ -117,15 +117,16 @@ def compose(
 def _json(value: Mapping[str, Any]) -> bytes:
     try:
         return orjson.dumps(value)
-    except TypeError:  # half of a surrogate pair, which the standard library lets pass
-        return json.dumps(value).encode()
+    except TypeError:  # half of a surrogate pair
+        return contract.encode_json(value)
 
 
 def _addresses(addresses: Sequence[str], names: Sequence[str]) -> list[dict[str, str]]:
     """Each with its display name, empty where the sender gave none."""
-    padded = [*names, *[""] * (len(addresses) - len(names))]
+    if len(names) < len(addresses):
+        names = [*names, *[""] * (len(addresses) - len(names))]
     return [
         {"name": name, "address": address}
-        for name, address in zip(padded, addresses, strict=False)
+        for name, address in zip(names, addresses, strict=False)
         if address
     ]

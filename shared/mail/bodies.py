@@ -55,7 +55,7 @@ def read_body(root: Part, limit: int) -> Body:
         text, size, cut = text_of(part, left)
         from_html = from_html or part.entity.media_type == "text/html"
         truncated = truncated or cut
-        if text.strip():
+        if text and not text.isspace():
             pieces.append(text.strip("\n"))
             left -= size
     return Body("\n".join(pieces), truncated, from_html)
@@ -111,7 +111,7 @@ def _cleaned(octets: bytes, limit: int, *, bare_cr: bool) -> tuple[str, int, boo
     if bare_cr and _BARE_CR.search(octets):
         octets = octets.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
     kept = octets.translate(None, _CONTROL)
-    if b"\xc2" in kept or b"\xef\xbb\xbf" in kept:
+    if not kept.isascii() and (b"\xc2" in kept or b"\xef\xbb\xbf" in kept):
         kept = _WIDE_CONTROL.sub(b"", kept)
     if len(kept) <= limit:
         return kept.decode(), len(kept), False

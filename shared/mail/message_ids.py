@@ -33,9 +33,8 @@ def read_message_ids(value: bytes) -> tuple[str, ...]:
     line = unfold(value[:VALUE_LIMIT])
     found = _BRACKETED.findall(line) or (() if b"<" in line else _BARE.findall(line))
     # A fold inside an identifier is white space that is none of its own.
-    texts = (_SPACE.sub("", clean(charsets.decode_unlabelled(one).text)) for one in found)
-    fitting = (text for text in texts if text and _fits(text))
-    unique = list(dict.fromkeys(f"<{text}>" for text in fitting))
+    texts = [_text(one) for one in found]
+    unique = list(dict.fromkeys([f"<{text}>" for text in texts if text and _fits(text)]))
     if len(unique) > MOST:
         unique = [unique[0], *unique[1 - MOST :]]
     return tuple(unique)
@@ -43,3 +42,11 @@ def read_message_ids(value: bytes) -> tuple[str, ...]:
 
 def _fits(text: str) -> bool:
     return len(text) <= _LONGEST and (text.isascii() or len(text.encode()) <= _LONGEST)
+
+
+def _text(octets: bytes) -> str:
+    if octets.isascii():
+        text = octets.decode("ascii")
+        if text.isprintable() and " " not in text:
+            return text
+    return _SPACE.sub("", clean(charsets.decode_unlabelled(octets).text))

@@ -19,13 +19,14 @@ import structlog
 from structlog.contextvars import bound_contextvars
 
 from services.decryptor.opening import is_searched, may_be_secured
-from services.decryptor.publishing import Publisher
+from services.decryptor.publishing import Publisher, ReadyMail
 from services.decryptor.secured import SecuredMails
 from services.decryptor.settings import DecryptorSettings
 from shared.connections import Connection
 from shared.errors import PosthouseError, SecretKeyMissing, TryAgain
 from shared.mail.fields import HEADER_LIMIT
-from shared.mail.summary import header_octets
+from shared.mail.region import region
+from shared.mail.structure import Entity, entity
 from shared.messages import Outcome, RawRef
 from shared.security import Security
 from shared.storage import connections, outbox
@@ -219,33 +220,41 @@ class Decrypting:
 
     def _opened(
         self, part: Sequence[Claimed], by_id: dict[int, Connection], token: uuid.UUID
-    ) -> dict[uuid.UUID, tuple[Outcome, bytes | None]]:
-        """What each mail is, and the bytes for handlers where they ride in the event.
+    ) -> dict[uuid.UUID, ReadyMail]:
+        """What each mail is, and the form that handlers read where it is small.
 
         What took work to find out is recorded at once; that a mail is plain is recorded with its
         publication, which spares a row version.
         """
-        results: dict[uuid.UUID, tuple[Outcome, bytes | None]] = {}
+        results: dict[uuid.UUID, ReadyMail] = {}
         fresh: list[Outcome] = []
         small: dict[int, list[tuple[Claimed, bytes]]] = {}
         with self.store.pack() as pack:
             for mail, head in self._heads(part, token):
                 if mail.outcome is not None:
-                    results[mail.id] = (mail.outcome, None)
+                    results[mail.id] = ReadyMail(mail.outcome)
                     continue
-                if not self._is_secured(mail, head):
+                read = entity(region(head))
+                if not self._is_secured(mail, read, head):
                     outcome = Outcome(id=mail.id, security=_PLAIN)
-                    whole = head if len(head) == mail.size else None
-                    results[mail.id] = (outcome, whole)
+                    whole = len(head) == mail.size
+                    results[mail.id] = (
+                        ReadyMail(outcome, head, read) if whole else ReadyMail(outcome)
+                    )
                     self.secured.observe(Security(), 0.0)
                 elif len(head) == mail.size:
                     small.setdefault(mail.connection_id, []).append((mail, head))
                 else:
                     connection = by_id.get(mail.connection_id)
-                    fresh.append(self.secured.open_large(mail, connection, pack, self.reached))
+                    outcome = self.secured.open_large(mail, connection, pack, self.reached)
+                    fresh.append(outcome)
+                    results[mail.id] = ReadyMail(outcome)
             for connection_id, mails in small.items():
-                fresh += self.secured.open_small(mails, by_id.get(connection_id), pack)
-            results.update({outcome.id: (outcome, None) for outcome in fresh})
+                for outcome, content in self.secured.open_small(
+                    mails, by_id.get(connection_id), pack
+                ):
+                    fresh.append(outcome)
+                    results[outcome.id] = ReadyMail(outcome, content)
             self.reached("opened")
             if pack.size:
                 pack.commit()
@@ -255,12 +264,11 @@ class Decrypting:
         self.reached("recorded")
         return results
 
-    def _is_secured(self, mail: Claimed, head: bytes) -> bool:
+    def _is_secured(self, mail: Claimed, read: Entity, head: bytes) -> bool:
         """Whether the mail must be opened. A large one is searched where its parts may tell."""
-        block = header_octets(head)
-        if may_be_secured(block, head):
+        if may_be_secured(read, head):
             return True
-        return len(head) < mail.size and is_searched(block) and self.secured.search(mail)
+        return len(head) < mail.size and is_searched(read) and self.secured.search(mail)
 
     def _heads(self, part: Sequence[Claimed], token: uuid.UUID) -> Iterator[tuple[Claimed, bytes]]:
         """Each mail with its first octets: all of them where it is small.

@@ -17,6 +17,7 @@ from shared.kinds import Provider
 from shared.mail.authentication import GMAIL, MICROSOFT
 from shared.mail.facts import read_facts
 from shared.mail.region import Region, region
+from shared.mail.structure import Entity
 from shared.mail.summary import findings_to_json
 
 _log = structlog.get_logger(__name__)
@@ -36,9 +37,11 @@ class MailFactsReader:
     _known: dict[tuple[bytes, tuple[str, ...]], dict[str, Any]] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def of_bytes(self, content: bytes, connection: Connection | None) -> dict[str, Any]:
-        """Of a mail in memory."""
-        return self._read(region(content), connection)
+    def of_bytes(
+        self, content: bytes, connection: Connection | None, read: Entity | None = None
+    ) -> dict[str, Any]:
+        """Of a mail in memory. `read`: what its header says, where that is known."""
+        return self._read(region(content), connection, read)
 
     def of_stored(
         self,
@@ -76,15 +79,19 @@ class MailFactsReader:
         finally:
             mapping.close()
 
-    def _read(self, whole: Region, connection: Connection | None) -> dict[str, Any]:
+    def _read(
+        self, whole: Region, connection: Connection | None, read: Entity | None = None
+    ) -> dict[str, Any]:
         trusted = _trusted(connection)
         try:
-            facts = read_facts(whole, trusted=trusted, text_limit=self.text_limit)
+            facts = read_facts(whole, trusted=trusted, text_limit=self.text_limit, read=read)
         except Exception:
             # Not foreseen, hence a bug of ours; but a mail must not be lost or retried for it.
             _log.exception("the facts of a mail could not be read")
             return {"problem": "The facts of this mail could not be read."}
-        return facts.to_json() | {"findings": findings_to_json(facts.findings)}
+        found = facts.to_json()
+        found["findings"] = findings_to_json(facts.findings)
+        return found
 
 
 def _trusted(connection: Connection | None) -> tuple[str, ...]:

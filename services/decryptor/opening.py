@@ -24,7 +24,6 @@ from services.decryptor.openpgp.layers import may_be_armoured
 from services.decryptor.spool import Spool, source
 from services.decryptor.trust import TrustStore
 from shared.certificates import IdentityIndex
-from shared.mail.region import region
 from shared.mail.structure import Entity, entity
 from shared.mail.summary import MailHeaders, read_headers
 from shared.security import Security
@@ -83,14 +82,13 @@ class Opened:
         self.close()
 
 
-def may_be_secured(header_block: bytes, beginning: bytes) -> bool:
+def may_be_secured(whole: Entity, beginning: bytes) -> bool:
     """Whether a mail can be encrypted or signed: if not, skip `open_mail`.
 
-    Mostly this shows in the header. OpenPGP between the lines of a text, and what lies in the
-    parts of a multipart, is looked for in `beginning` (the mail's first octets, or all of it):
-    where that is not the whole mail, `holds_secured` looks at the rest.
+    `whole` is what its header says, and mostly this shows there. OpenPGP between the lines of a
+    text, and what lies in the parts of a multipart, is looked for in `beginning` (the mail's first
+    octets, or all of it): where that is not the whole mail, `holds_secured` looks at the rest.
     """
-    whole = entity(region(header_block))
     if whole.media_type in _MULTIPARTS or is_pkcs7(whole):
         return True
     if whole.media_type.startswith("multipart/"):
@@ -100,9 +98,8 @@ def may_be_secured(header_block: bytes, beginning: bytes) -> bool:
     return False
 
 
-def is_searched(header_block: bytes) -> bool:
+def is_searched(whole: Entity) -> bool:
     """Whether something encrypted or signed may lie anywhere in the mail, not just at its start."""
-    whole = entity(region(header_block))
     return whole.media_type.startswith("multipart/") or may_be_armoured(whole)
 
 

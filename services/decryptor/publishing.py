@@ -8,7 +8,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import structlog
 
@@ -23,6 +23,7 @@ from shared.clock import utc_now
 from shared.connections import Connection
 from shared.errors import SecretKeyMissing, SecretUnreadable
 from shared.mail.fields import HEADER_LIMIT
+from shared.mail.structure import Entity
 from shared.messages import Outcome, RawRef
 from shared.queueing.output import Output, Publication, QueueLost
 from shared.rules.choosing import Choice
@@ -40,7 +41,17 @@ _OUTPUT_RETRY = 5.0
 #: Seconds between two looks for a handler, for mails that no enabled handler takes any more.
 _NO_HANDLER = 60.0
 
-Ready = Mapping[uuid.UUID, tuple[Outcome, bytes | None]]
+
+class ReadyMail(NamedTuple):
+    """A mail that was looked into. `content`: the form that handlers read, where it is in memory
+    already; `read`: what its header says, where that is known."""
+
+    outcome: Outcome
+    content: bytes | None = None
+    read: Entity | None = None
+
+
+Ready = Mapping[uuid.UUID, ReadyMail]
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +89,7 @@ class _Batch:
     def rule_facts(self, mail: Claimed, *, with_header: bool) -> RuleFacts:
         """What rules may ask of it."""
         facts, content = self.read(mail)
-        outcome = self.ready[mail.id][0]
+        outcome = self.ready[mail.id].outcome
         header = None
         if with_header:
             ref = outcome.opened or mail.raw
@@ -88,7 +99,7 @@ class _Batch:
         return choosing.rule_facts(mail, outcome, connection, facts, header)
 
     def _read_now(self, mail: Claimed) -> tuple[dict[str, Any], bytes | None]:
-        outcome, content = self.ready[mail.id]
+        outcome, content, read = self.ready[mail.id]
         readable = outcome.opened or mail.raw
         if content is None and readable.size <= self.inline_max_bytes:
             content = self.store.read(readable)
@@ -97,7 +108,7 @@ class _Batch:
             digest = outcome.opened_sha256 or mail.sha256
             stream = partial(self.store.stream, readable)
             return self.reader.of_stored(digest, stream, connection), None
-        facts = self.reader.of_bytes(content, connection)
+        facts = self.reader.of_bytes(content, connection, read)
         return facts, content if len(content) <= self.inline_max_bytes else None
 
 
@@ -183,7 +194,9 @@ class Publisher:
                     [m for m in ours if m.initial and m.id in unwanted and m.id in held],
                     connections,
                 )
-            outbox.record_outcomes(session, [ready[r.id][0] for r in given_back if r.id in held])
+            outbox.record_outcomes(
+                session, [ready[r.id].outcome for r in given_back if r.id in held]
+            )
             outbox.release(session, token, given_back)
             return finished
 
@@ -273,7 +286,7 @@ class Publisher:
     ) -> bytes:
         facts, content = batch.read(mail)
         connection = batch.connections.get(mail.connection_id)
-        outcome = batch.ready[mail.id][0]
+        outcome = batch.ready[mail.id].outcome
         return compose(
             mail, outcome, connection, content, facts, self.public_url, trace, redelivery
         )

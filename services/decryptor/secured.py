@@ -52,16 +52,17 @@ class SecuredMails:
 
     def open_small(
         self, mails: Sequence[tuple[Claimed, bytes]], connection: Connection | None, pack: Pack
-    ) -> list[Outcome]:
-        """Mails of one connection that are in memory already."""
-        outcomes: list[Outcome] = []
+    ) -> list[tuple[Outcome, bytes | None]]:
+        """Mails of one connection that are in memory already; with each, what handlers read of it
+        where that is small too."""
+        outcomes: list[tuple[Outcome, bytes | None]] = []
         for start in range(0, len(mails), _TOGETHER):
             outcomes += self._together(mails[start : start + _TOGETHER], connection, pack)
         return outcomes
 
     def _together(
         self, mails: Sequence[tuple[Claimed, bytes]], connection: Connection | None, pack: Pack
-    ) -> list[Outcome]:
+    ) -> list[tuple[Outcome, bytes | None]]:
         started = time.monotonic()
         trust = self.keyring.trust()
         with ExitStack() as stack:
@@ -75,7 +76,8 @@ class SecuredMails:
             for opened in found:
                 stack.enter_context(opened)
             outcomes = [
-                _kept(mail, opened, pack) for (mail, _), opened in zip(mails, found, strict=True)
+                (_kept(mail, opened, pack), self._small(opened, whole))
+                for (mail, whole), opened in zip(mails, found, strict=True)
             ]
         # Opened together, so each is told its share of the time.
         seconds = (time.monotonic() - started) / len(mails)
@@ -83,6 +85,13 @@ class SecuredMails:
             self.observe(opened.security, seconds)
         self.keyring.note_signers(trust)
         return outcomes
+
+    def _small(self, opened: Opened, whole: bytes) -> bytes | None:
+        """What handlers read of a mail, unless it is more than rides in an event."""
+        content = whole if opened.content is None else opened.content
+        if isinstance(content, bytes) and len(content) <= self.settings.inline_max_bytes:
+            return content
+        return None
 
     def search(self, mail: Claimed) -> bool:
         """Whether something encrypted or signed may lie in any part of a large mail."""

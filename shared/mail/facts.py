@@ -28,7 +28,7 @@ from shared.mail.parts import (
 )
 from shared.mail.region import Region, made
 from shared.mail.replies import new_part
-from shared.mail.structure import Part, entity, has_bare_cr, read_structure
+from shared.mail.structure import Entity, Part, entity, has_bare_cr, read_tree
 from shared.mail.words import read_text
 
 #: Parts that are told of.
@@ -132,12 +132,15 @@ class MailFacts(NamedTuple):
         }
 
 
-def read_facts(whole: Region, *, trusted: Sequence[str], text_limit: int) -> MailFacts:
+def read_facts(
+    whole: Region, *, trusted: Sequence[str], text_limit: int, read: Entity | None = None
+) -> MailFacts:
     """The facts of the mail that fills `whole`, the form that handlers read.
 
-    `trusted`: authserv-ids of the servers whose results are believed; `text_limit`: octets of text.
+    `trusted`: authserv-ids of the servers whose results are believed; `text_limit`: octets of text;
+    `read`: what `entity` says of `whole`, where somebody asked already.
     """
-    root = _root(whole)
+    root = _root(whole, read or entity(whole))
     fields = root.entity.header.values(_WANTED)
     content_type = read_parameters(fields.get("content-type", (b"",))[0])
     placed = list(leaves(root))
@@ -181,11 +184,10 @@ def read_facts(whole: Region, *, trusted: Sequence[str], text_limit: int) -> Mai
     )
 
 
-def _root(whole: Region) -> Part:
-    """The tree; of a mail of one part, as many are, without looking at its header once more."""
-    read = entity(whole)
+def _root(whole: Region, read: Entity) -> Part:
+    """The tree; of a mail of one part, as many are, in fewer steps."""
     if read.media_type.startswith(("multipart/", "message/")):
-        return read_structure(whole)
+        return read_tree(whole, read)
     found = [one._replace(where=one.where + whole.start) for one in read.mime_findings]
     if read.transfer_encoding != "binary" and has_bare_cr(read.body):
         found.append(Finding(Kind.BARE_CR, read.body.start))

@@ -269,12 +269,19 @@ class Part(NamedTuple):
     @property
     def all_findings(self) -> tuple[Finding, ...]:
         """The findings of this node and of all below it."""
-        return tuple(one for part in self.walk() for one in part.findings)
+        if not self.parts:
+            return self.findings
+        return tuple([one for part in self.walk() for one in part.findings])
 
 
 def read_structure(whole: Region) -> Part:
     """The tree of the mail or entity that fills `whole`."""
-    return _part(whole, entity(whole), 0, _Budget())
+    return read_tree(whole, entity(whole))
+
+
+def read_tree(whole: Region, read: Entity) -> Part:
+    """As `read_structure`, of a whole whose header was read already."""
+    return _part(whole, read, 0, _Budget())
 
 
 def read_entity(read: Entity) -> Part:

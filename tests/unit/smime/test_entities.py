@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 
 from services.decryptor.opening import Limits, may_be_secured, open_mail
+from shared.mail.region import region
+from shared.mail.structure import entity
 from tests.unit.smime.mails import (
     ENTITY,
     HEADER,
@@ -57,20 +59,20 @@ PROTECTED = (
     ],
 )  # fmt: skip
 def test_may_be_secured(header: bytes, expected: bool) -> None:
-    assert may_be_secured(header, header) is expected
+    assert may_be_secured(entity(region(header)), header) is expected
     if expected and b"multipart" not in header:
         multipart = b"Content-Type: multipart/mixed; boundary=x\r\n"
-        assert may_be_secured(multipart, multipart + b"\r\n--x\r\n" + header)
+        assert may_be_secured(entity(region(multipart)), multipart + b"\r\n--x\r\n" + header)
 
 
 def test_a_text_may_hold_openpgp() -> None:
     text = b"Content-Type: text/plain\r\n"
     armour = b"\r\nHello\r\n-----BEGIN PGP MESSAGE-----\r\n"
-    assert may_be_secured(text, text + armour)
-    assert may_be_secured(b"Subject: x\r\n", b"Subject: x\r\n" + armour)
+    assert may_be_secured(entity(region(text)), text + armour)
+    assert may_be_secured(entity(region(b"Subject: x\r\n")), b"Subject: x\r\n" + armour)
     # What lies in base64 can only be known by decoding it.
     encoded = text + b"Content-Transfer-Encoding: base64\r\n"
-    assert may_be_secured(encoded, encoded + b"\r\nSGVsbG8=\r\n")
+    assert may_be_secured(entity(region(encoded)), encoded + b"\r\nSGVsbG8=\r\n")
 
 
 def test_plain_mail_has_nothing_to_tell(opener: Opener) -> None:

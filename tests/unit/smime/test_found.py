@@ -12,6 +12,8 @@ from pysequoia import encrypt as pgp_encrypt
 from services.decryptor.opening import Limits, holds_secured, may_be_secured
 from services.decryptor.trust import TrustStore
 from shared.certificates import IdentityIndex
+from shared.mail.region import region
+from shared.mail.structure import entity
 from tests.unit.smime.mails import (
     ENTITY,
     HEADER,
@@ -85,7 +87,7 @@ def rearranged(bob: Person) -> dict[str, bytes]:
 @pytest.mark.parametrize("name", rearranged(Person("x@example.org")))
 def test_rearranged_openpgp_is_opened(name: str, pgp: Opener, bob: Person) -> None:
     raw = HEADER + rearranged(bob)[name]
-    assert may_be_secured(HEADER + rearranged(bob)[name].partition(b"\r\n\r\n")[0], raw)
+    assert may_be_secured(entity(region(raw)), raw)
     with pgp(raw) as opened:
         assert opened.security.status == "decrypted", opened.security.reason
         assert isinstance(opened.content, bytes)
@@ -165,7 +167,7 @@ def test_what_is_encrypted_beside_other_parts_is_named(
     cases = beside(holders, bob)
     assert tuple(cases) == BESIDE
     raw = HEADER + cases[name]
-    assert may_be_secured(raw.partition(b"\r\n\r\n")[0], raw)
+    assert may_be_secured(entity(region(raw.partition(b"\r\n\r\n")[0])), raw)
     assert holds_secured(raw)
     with opener(raw) as opened:
         assert opened.security.encrypted

@@ -30,6 +30,7 @@ from shared.errors import (
     PosthouseError,
     TryAgain,
 )
+from shared.heap import spare_from_collection
 from shared.heartbeats import HeartbeatWriter
 from shared.hosts import HostRules
 from shared.jobs import (
@@ -83,6 +84,7 @@ class Fetcher:
 
         Raises ThreadEnded where a part of it died: it is to be started anew.
         """
+        spare_from_collection()
         settings = self.settings
         drained = threading.Event()
         threads = ServiceThreads()

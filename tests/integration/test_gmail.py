@@ -1,4 +1,9 @@
-"""Gmail: one mail under several labels is one mail, and deleting is moving to the trash."""
+"""Gmail: one mail under several labels is one mail, and deleting is moving to the trash.
+
+For an administrator: no page, alert or metric tells these apart, as nothing fails. The mail stands
+once in the list of mails, with its path; what a handler had under another label comes to no queue
+again.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,9 @@
-"""A full mailbox at Debian's Cyrus, which lets one user log in over POP3 once a minute only."""
+"""A full mailbox at Debian's Cyrus, which lets one user log in over POP3 once a minute only.
+
+For an administrator: waiting is no failure, so no page turns red and no alert is raised. What is to
+be seen is the warning `login-delay` of the connection's test, with the seconds
+(api/test_pop3_rules.py).
+"""
 
 from __future__ import annotations
 

@@ -132,6 +132,13 @@ def _edit(current: Forward | None, changes: Mapping[str, Any]) -> tuple[Forward,
             raise InvalidInput("Where the mails go is missing.", field="address")
         current = Forward(kind=kind, place="")
     place = current.place if secrets.address is None else place_of(secrets.address)
+    if place != current.place:
+        # What was entered for one server is not shown to another.
+        secrets = replace(
+            secrets,
+            headers=secrets.headers or {},
+            client_certificate=secrets.client_certificate or "",
+        )
     certificate = secrets.client_certificate
     has_certificate = current.has_client_certificate if certificate is None else bool(certificate)
     if has_certificate and not place.startswith("https:"):

@@ -21,6 +21,7 @@ PATHS = (
     "/handlers",
     "/handlers/new",
     "/handlers/{handler}",
+    "/handlers/{handler}/forward",
     "/handlers/{handler}/rejected",
     "/handlers/{handler}/rules",
     "/certificates",

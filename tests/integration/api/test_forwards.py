@@ -214,3 +214,35 @@ def test_a_file_declares_a_forward_and_export_writes_it(
     file.write_text(yaml.safe_dump({"handlers": [{"name": name}]}))
     applied()
     assert forward() is None
+
+
+@pytest.mark.promise("I7")
+def test_what_was_entered_for_one_server_is_not_sent_to_another(
+    api: Api, receiver: Receiver, second_receiver: Receiver
+) -> None:
+    """Neither by a test of what is not saved, nor by a saved change; another path may have it."""
+    headers = {"Authorization": "Bearer canary"}
+    made = added(api, address=receiver.url, headers=headers)
+    path = f"handlers/{made['id']}"
+    api.http.post(f"{path}/forward/test", json={"forward": {"address": second_receiver.url}})
+    changed = api.http.patch(path, json={"forward": {"address": second_receiver.url}}).json()
+    assert changed["forward"]["header_names"] == []
+    api.http.post(f"{path}/forward/test")
+    assert len(second_receiver.received) == 2
+    assert not any("authorization" in one.headers for one in second_receiver.received)
+    again = {"address": receiver.url, "headers": headers}
+    api.http.patch(path, json={"forward": again})
+    api.http.patch(path, json={"forward": {"address": receiver.url + "/elsewhere"}})
+    api.http.post(f"{path}/forward/test")
+    assert receiver.received[-1].path.endswith("/elsewhere")
+    assert receiver.received[-1].headers["authorization"] == "Bearer canary"
+
+
+def test_who_has_mails_posted_where_stands_in_the_audit_log(api: Api) -> None:
+    made = added(api, address="https://one.example/canary")
+    path = f"handlers/{made['id']}"
+    api.http.patch(path, json={"forward": {"address": "https://two.example/canary"}})
+    shown = api.http.get("audit", params={"subject": f"handler/{made['id']}"}).text
+    assert "https://one.example" in shown
+    assert "https://two.example" in shown
+    assert "canary" not in shown

@@ -33,6 +33,7 @@ _INTRODUCED: Final = re.compile(
     re.MULTILINE,
 )
 _BLANK_LINES: Final = re.compile(r"\n{3,}")
+_BLANK_START: Final = re.compile(r"\A\s*(?:\n|\Z)")
 
 
 def new_part(text: str) -> str:
@@ -102,4 +103,5 @@ def _unquoted(lines: Sequence[str]) -> str:
     """Without quoted lines, and what introduces them in a language that the library does not know:
     a line that ends in an address and a colon."""
     written = _INTRODUCED.sub("\n", "\n".join([*lines, ""]))
-    return _BLANK_LINES.sub("\n\n", written).strip()
+    # A first line keeps its indent: ` >` is no quote here, and must not look like one.
+    return _BLANK_START.sub("", _BLANK_LINES.sub("\n\n", written)).rstrip()

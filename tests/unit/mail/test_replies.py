@@ -65,6 +65,10 @@ def test_where_nothing_is_found_nothing_is_guessed(text: str) -> None:
     assert new_part(text) == ""
 
 
+def test_an_indented_mark_is_no_quote_and_keeps_its_indent() -> None:
+    assert new_part("> Does it?\n > It does.\n> Bob\nAnn") == " > It does.\n\nAnn"
+
+
 @given(st.lists(st.sampled_from(PIECES), max_size=300).map(" ".join))
 def test_whatever_the_text_nothing_is_invented(text: str) -> None:
     written = new_part(text)

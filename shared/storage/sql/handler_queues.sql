@@ -54,7 +54,9 @@ SET consumers = %(consumers)s,
         FROM unnest(%(positions)s::text[], %(holders)s::text[], %(idle)s::double precision[],
                     %(deliveries)s::integer[]) WITH ORDINALITY
              AS i(position, consumer, idle_s, deliveries, place)),
-    last_acknowledged_at = CASE WHEN q.acknowledgements < %(acknowledgements)s::bigint
+    -- Brokers do not count before the first one; nothing is known of before the first look.
+    last_acknowledged_at = CASE WHEN q.checked_at IS NOT NULL
+                                 AND coalesce(q.acknowledgements, 0) < %(acknowledgements)s::bigint
                                 THEN now() ELSE q.last_acknowledged_at END,
     acknowledgements = %(acknowledgements)s::bigint, read_position = %(read_position)s
 WHERE q.handler_id = %(id)s;

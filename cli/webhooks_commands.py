@@ -68,6 +68,15 @@ def disable(name: Name) -> None:
     _switch(name, enabled=False)
 
 
+@app.command()
+def test(name: Name) -> None:
+    """Sends it a test; `posthouse webhooks alerts` shows how that went."""
+    with Api.from_environment() as api:
+        found = api.named("webhooks", name)
+        api.post(f"webhooks/{found['id']}/test")
+    showing.say(f"A test is on its way to {found['name']}.")
+
+
 deletable(app, "webhooks", "webhook", "Deletes a webhook and its lines of the log.")
 
 

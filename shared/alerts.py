@@ -401,6 +401,19 @@ class ServiceRecovered(_OfService):
     closes = (ServiceFailing.kind,)
 
 
+@dataclass(frozen=True, kw_only=True)
+class WebhookTest(AlertData):
+    """Sent to one webhook because somebody asked for it. `name`: of the webhook."""
+
+    kind = "webhook-test"
+    level = Severity.INFO
+    about = "webhook/{0.webhook_id}"
+    path = "/settings"
+    text = "This is a test of the webhook “{0.name}”: alerts of Posthouse arrive."
+
+    webhook_id: int
+
+
 def _kinds(of: type[AlertData]) -> Iterator[type[AlertData]]:
     for type_ in of.__subclasses__():
         if "kind" in vars(type_):

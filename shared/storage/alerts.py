@@ -28,6 +28,7 @@ from shared.alerts import (
     HandlerBacklogOld,
     HandlerBacklogRecovered,
     Template,
+    WebhookTest,
     expiry_stage,
     from_json,
     to_json,
@@ -337,7 +338,9 @@ def claim_due(session: Session, limit: int) -> list[Alert]:
 
 def untold(session: Session, alert: Alert) -> list[Target]:
     """The webhooks that have not taken this alert yet."""
-    rows = session.execute(_QUERIES["untold_webhooks"], {"id": alert.id, "raised_at": alert.at})
+    only = alert.data.webhook_id if isinstance(alert.data, WebhookTest) else None
+    values = {"id": alert.id, "raised_at": alert.at, "only": only}
+    rows = session.execute(_QUERIES["untold_webhooks"], values)
     return [Target(id=i, name=n, url=u, secret=s, template=Template(t)) for i, n, u, s, t in rows]
 
 

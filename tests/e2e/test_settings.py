@@ -41,6 +41,12 @@ def test_a_webhook_is_added_told_of_a_failure_and_of_its_end(
     expect(row).to_contain_text("Enabled")
     assert "secret-path" not in page.content(), "the address is a secret"
 
+    row.get_by_role("button", name=f"Send a test to {hook}").click()
+    expect(page.get_by_role("status").first).to_contain_text(f"A test is on its way to {hook}")
+    site.house.wait(
+        lambda: any(".webhook-test." in one.json["type"] for one in receiver.received), "the test"
+    )
+
     # A mailbox whose password is wrong, and then right again.
     user = site.new_mailbox()
     connection = site.add_connection(user, handler=f"takes-{user}")

@@ -14,7 +14,7 @@ import psycopg
 import pytest
 
 from services.scheduler.alerting import deliver_due, raise_backlogs, raise_expiries
-from shared.alerts import AlertData, ConnectionFailing, ConnectionRecovered, Template
+from shared.alerts import AlertData, ConnectionFailing, ConnectionRecovered, Template, WebhookTest
 from shared.clock import utc_now
 from shared.errors import Conflict
 from shared.hosts import HostRules
@@ -103,6 +103,18 @@ def test_a_transition_is_told_once_and_signed(
     expected = base64.b64encode(hmac.new(key, signed, hashlib.sha256).digest()).decode()
     assert request.headers["webhook-signature"] == f"v1,{expected}"
     assert request.headers["webhook-id"] == request.json["id"]
+
+
+def test_a_test_goes_to_the_one_webhook_that_it_is_for(
+    database: Database, vault: Vault, receiver: Receiver
+) -> None:
+    add_webhook(database, vault, receiver.url)
+    chosen = add_webhook(database, vault, receiver.url, name="Backup")
+    tell(database, WebhookTest(webhook_id=chosen.id, name=chosen.name))
+    assert deliver_due(database, vault, utc_now()) == 1
+    (request,) = receiver.received
+    assert request.json["type"] == "posthouse.alert.webhook-test.v1"
+    assert "Backup" in request.json["data"]["summary"]
 
 
 def test_a_change_that_is_rolled_back_is_not_told(
@@ -298,7 +310,7 @@ def test_an_old_backlog_is_told_once_and_so_is_its_end(
 def test_webhooks_have_unique_names_and_keep_their_secrets(
     database: Database, session: Session, vault: Vault, receiver: Receiver
 ) -> None:
-    webhook = add_webhook(database, vault, receiver.url, name="On call")
+    webhook = add_webhook(database, vault, receiver.url, name="Backup")
     with pytest.raises(Conflict):
         add_webhook(database, vault, receiver.url, name="on CALL")
     assert webhook.has_secret

@@ -32,6 +32,7 @@ from shared.alerts import (
     ServiceFailing,
     ServiceRecovered,
     Template,
+    WebhookTest,
     from_json,
     to_json,
 )
@@ -75,6 +76,7 @@ SAMPLES: list[tuple[AlertData, str]] = [
     (HandlerBacklogRecovered(name="Box", handler_id=1, backlog=0, oldest_at=None), "caught up"),
     (ServiceFailing(name="fetcher", check="broker", message="Refused."), "(broker): Refused."),
     (ServiceRecovered(name="fetcher", check="broker"), "works again"),
+    (WebhookTest(webhook_id=3, name="On call"), "a test of the webhook “On call”"),
 ]
 _data = pytest.mark.parametrize(("data", "words"), SAMPLES, ids=lambda v: getattr(v, "kind", ""))
 

@@ -67,6 +67,14 @@ def switch(ctx: Ctx, webhook_id: IdInPath, body: WebhookSwitch) -> WebhookOut:
     return WebhookOut.model_validate(webhooks.switch_webhook(ctx, webhook_id, enabled=body.enabled))
 
 
+@router.post(
+    "/{webhook_id}/test", dependencies=[ADMINISTER], status_code=202, responses=responses(404)
+)
+def send_test(ctx: Ctx, webhook_id: IdInPath) -> WebhookOut:
+    """Sends it a test; `/webhooks/alerts` tells how that went."""
+    return WebhookOut.model_validate(webhooks.test_webhook(ctx, webhook_id))
+
+
 @router.delete(
     "/{webhook_id}", dependencies=[ADMINISTER], status_code=204, responses=responses(404)
 )

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 from services.admin.context import Context
 from shared import fields as typed
-from shared.alerts import Alert, Template
+from shared.alerts import Alert, Template, WebhookTest
 from shared.errors import InvalidInput
 from shared.storage import alerts
 from shared.storage.alerts import WEBHOOK_TABLE, Delivery, Webhook
@@ -77,6 +77,18 @@ def switch_webhook(ctx: Context, webhook_id: int, *, enabled: bool) -> Webhook:
         )
         ctx.record(session, "change", f"webhook/{webhook_id}", before, after)
     return after
+
+
+def test_webhook(ctx: Context, webhook_id: int) -> Webhook:
+    """Sends it a test, and no other one; a scheduler delivers it as alerts are. Raises NotFound,
+    InvalidInput where the webhook is disabled."""
+    with ctx.transaction() as session:
+        hook = alerts.webhook(session, webhook_id)
+        if not hook.enabled:
+            raise InvalidInput("The webhook is disabled.", field="enabled", hint="Enable it first.")
+        alerts.raise_transition(session, WebhookTest(webhook_id=hook.id, name=hook.name))
+        ctx.record(session, "test", f"webhook/{webhook_id}")
+    return hook
 
 
 def delete_webhook(ctx: Context, webhook_id: int) -> Webhook:

@@ -52,6 +52,15 @@ def switch_webhook(request: Request, webhook_id: int, form: Form) -> Response:
     return go("/settings", f"{hook.name} is {'enabled' if enabled else 'disabled'}.")
 
 
+@router.post("/webhooks/{webhook_id:int}/test", dependencies=[ADMINISTER])
+def send_test(request: Request, webhook_id: int) -> Response:
+    try:
+        hook = webhooks.test_webhook(context_of(request), webhook_id)
+    except InvalidInput as error:
+        return go("/settings", f"{error} {error.hint}".strip(), "bad")
+    return go("/settings", f"A test is on its way to {hook.name}. Below is how that went.")
+
+
 @router.post("/webhooks/{webhook_id:int}/delete", dependencies=[ADMINISTER])
 def delete_webhook(request: Request, webhook_id: int) -> Response:
     hook = webhooks.delete_webhook(context_of(request), webhook_id)

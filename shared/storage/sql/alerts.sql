@@ -95,6 +95,7 @@ RETURNING id, kind, subject, data, attempts
 SELECT w.id, w.name, w.url, w.secret, w.template
 FROM webhook w
 WHERE w.enabled AND w.created_at <= %(raised_at)s + interval '5 seconds'
+  AND (%(only)s::bigint IS NULL OR w.id = %(only)s)
   AND NOT EXISTS (
     SELECT 1 FROM alert_delivery d
     WHERE d.alert_id = %(id)s AND d.webhook_id = w.id AND d.status BETWEEN 200 AND 299)

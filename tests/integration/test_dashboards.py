@@ -10,6 +10,7 @@ import promql_parser
 
 from shared.telemetry import fleet, metrics
 from tests.deploy.manifests import ROOT
+from tests.deploy.test_agrees_with_code import SERVICES
 from tests.deploy.test_documents import DASHBOARDS, selectors
 from tests.rig.house import House
 from tests.rig.mails import mail
@@ -28,7 +29,7 @@ def test_a_fresh_installation_fires_nothing_and_fills_the_dashboards(
     tmp_path: Path,
 ) -> None:
     house = build_house(redis_url, port=str(free_port()), admin_token="a-token-of-20-characters")
-    ports = {name: free_port() for name in ("scheduler", "fetcher", "decryptor", "admin")}
+    ports = {name: free_port() for name in SERVICES}
     for name, port in ports.items():
         house.start(name, settings={"health_port": str(port)})
     with Prometheus(tmp_path, RULES, ports, namespace="one") as prometheus:

@@ -118,12 +118,19 @@ def _definitions(module: str) -> dict[str, list[ast.stmt]]:
 
 def _names_in(module: str, node: ast.AST) -> Iterator[tuple[str, str]]:
     imports = _imports(module)
+    # A variable or parameter may have the name of a function beside it, and is another thing.
+    own = {one.id for one in ast.walk(node) if isinstance(one, ast.Name) and _is_set(one)}
+    own |= {one.arg for one in ast.walk(node) if isinstance(one, ast.arg)}
     for one in ast.walk(node):
         if isinstance(one, ast.Attribute) and isinstance(one.value, ast.Name):
             target, name = imports.get(one.value.id, ("", ""))
             yield target, name or one.attr
-        elif isinstance(one, ast.Name):
+        elif isinstance(one, ast.Name) and one.id not in own:
             yield imports.get(one.id) or (module, one.id)
+
+
+def _is_set(name: ast.Name) -> bool:
+    return isinstance(name.ctx, ast.Store)
 
 
 def _statements_in(module: str, node: ast.AST) -> dict[str, str]:

@@ -15,8 +15,8 @@ from cryptography.hazmat.primitives.serialization import (
     pkcs12,
 )
 
+from shared.client_certificates import pem_of
 from shared.connections import Connection, Mode, TransportSecurity
-from shared.credentials import pem_of
 from shared.mailbox.base import Login, Mailbox, StepFailed
 from shared.mailbox.doctor.asking import examine
 from shared.mailbox.doctor.reporting import report

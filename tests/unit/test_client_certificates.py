@@ -17,8 +17,8 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from cryptography.x509.oid import NameOID
 
+from shared.client_certificates import client_certificate_of, pem_of
 from shared.clock import utc_now
-from shared.credentials import client_certificate_of, pem_of
 from shared.errors import InvalidInput
 
 KEY = ec.generate_private_key(ec.SECP256R1())

@@ -19,6 +19,7 @@ from services.admin.operations.probing import (
 )
 from services.admin.operations.starting import Start, started
 from services.admin.operations.warnings import Warning, find
+from shared.client_certificates import pem_of
 from shared.connections import (
     ACKNOWLEDGED_FIELDS,
     Connection,
@@ -26,7 +27,6 @@ from shared.connections import (
     Health,
     edit,
 )
-from shared.credentials import pem_of
 from shared.errors import Conflict, InvalidInput
 from shared.handlers import Handler
 from shared.storage import (

@@ -9,6 +9,7 @@ from typing import Any
 from services.admin.context import Context
 from services.admin.operations import consents
 from shared import fields as typed
+from shared.client_certificates import client_certificate_of, pem_of
 from shared.clouds import check_use, cloud_named
 from shared.connections import Connection
 from shared.credentials import (
@@ -17,8 +18,6 @@ from shared.credentials import (
     Credential,
     Provider,
     check,
-    client_certificate_of,
-    pem_of,
     service_account_of,
 )
 from shared.errors import Conflict, InvalidInput, NotFound, User

@@ -16,8 +16,8 @@ import structlog
 from services.admin.context import Context
 from services.admin.operations.credentials import refuse_misfit
 from services.admin.operations.warnings import Warning, of_server, warnings_of
+from shared.client_certificates import client_certificate_of, pem_of
 from shared.connections import Connection, ConnectionEdit, edit
-from shared.credentials import client_certificate_of, pem_of
 from shared.errors import InvalidInput, PosthouseError
 from shared.mailbox.base import (
     Capabilities,

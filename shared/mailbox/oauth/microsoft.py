@@ -17,7 +17,8 @@ import httpx
 import msal
 from cryptography.hazmat.primitives import hashes
 
-from shared.credentials import ClientSecrets, Credential, client_certificate_of
+from shared.client_certificates import client_certificate_of
+from shared.credentials import ClientSecrets, Credential
 from shared.errors import NeedsPerson, PosthouseError, TryAgain
 from shared.mailbox.errors import diagnosis, provider_errors
 from shared.mailbox.net import https

@@ -32,6 +32,11 @@ def get(port: int, path: str) -> Any:
     return httpx.get(f"http://127.0.0.1:{port}{path}", headers=headers, timeout=20)
 
 
+def post(port: int, path: str, **body: Any) -> httpx.Response:
+    headers = {"Authorization": f"Bearer {TOKEN}"}
+    return httpx.post(f"http://127.0.0.1:{port}{path}", headers=headers, json=body, timeout=20)
+
+
 def overview(house: House, port: int) -> Any:
     """As the API and the command show it, once it answers."""
 
@@ -160,6 +165,10 @@ def test_a_service_that_is_gone_is_said_to_be(
         lambda: bool(house.query("SELECT 1 FROM service WHERE name = 'decryptor'")), "it is seen"
     )
     assert overview(house, port)["absent"] == ["fetcher"]
+    # Nobody misses the forwarder before a handler's events are to be passed on.
+    made = post(port, "/api/v1/handlers", name="hooks", forward={"address": "https://example.com"})
+    assert made.is_success, made.text
+    assert overview(house, port)["absent"] == ["fetcher", "forwarder"]
     house.kill(decryptor)
     house.query(
         "UPDATE service SET seen_at = now() - interval '3 minutes' WHERE name = 'decryptor'"

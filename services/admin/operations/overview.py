@@ -51,7 +51,7 @@ class Backend:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Overview:
-    """`absent`: services of which no process was ever seen.
+    """`absent`: services that are needed and of which no process was ever seen.
 
     `last_hour` in slots of a minute, `last_day` in slots of half an hour.
     """
@@ -99,8 +99,13 @@ def get_overview(ctx: Context) -> Overview:
             expiring=sorted(soon, key=lambda one: one.expires_at),
             backends=[_postgres(ctx, session, running), *_brokers(ctx, running)],
             services=running,
-            absent=[name for name in services.NAMES if name not in {s.name for s in running}],
+            absent=_absent(running, is_forwarding=any(one.forward for one in taking)),
         )
+
+
+def _absent(running: Sequence[Heartbeat], *, is_forwarding: bool) -> list[str]:
+    missing = [name for name in services.NAMES if name not in {one.name for one in running}]
+    return [name for name in missing if name != "forwarder" or is_forwarding]
 
 
 def _postgres(ctx: Context, session: Session, running: Sequence[Heartbeat]) -> Backend:

@@ -131,6 +131,7 @@ class Fetcher:
         )
         _open_files()
         with self.database, health, self.dispatcher.sessions:
+            self.affinity.arrive()
             threads.start()
             while not (ended := self._ended(threads, stop)) and not stop.wait(1.0):
                 idle_s = max(pulse_of(broker).idle_s for broker, *_ in workers)

@@ -46,6 +46,11 @@ class SessionAffinity:
     per_mailbox: int
     _missing: set[int] = field(default_factory=set)
 
+    def arrive(self) -> None:
+        """Says that this fetcher lives, before its first run: a mailbox whose fetcher is not known
+        is taken for one of a dead fetcher's."""
+        self._try(self._beat)
+
     def run(self, stop: threading.Event) -> None:
         """Until `stop`; then nothing more is sent to the own queue."""
         chores: list[tuple[float, Callable[[], None]]] = [
@@ -54,8 +59,9 @@ class SessionAffinity:
             (_PRUNE, self._give_way),
             (self.lease_seconds / 3, self._share),
         ]
-        # At once: that it lives, and what others keep. The rest has nothing to do yet.
-        due = [0.0, 0.0, *(time.monotonic() + seconds for seconds, _ in chores[2:])]
+        # At once: what others keep. It has just said that it lives; the rest has nothing to do yet.
+        due = [time.monotonic() + seconds for seconds, _ in chores]
+        due[1] = 0.0
         while not stop.wait(_TICK):
             for number, (seconds, chore) in enumerate(chores):
                 if time.monotonic() >= due[number]:

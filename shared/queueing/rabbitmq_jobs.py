@@ -155,6 +155,7 @@ class _RabbitmqConsumer(dramatiq.Consumer):
 
     Where a queue is made again in the moment of its deletion, RabbitMQ (seen on 3.10) does not tell
     the old one's consumers that it is gone: so it asks now and then whether there is a consumer.
+    Even that may be said of the old one: where jobs wait and none comes, it begins anew as well.
     """
 
     def __init__(self, inner: Any, queue: str, prefetch: int, pulse: Pulse) -> None:
@@ -163,6 +164,8 @@ class _RabbitmqConsumer(dramatiq.Consumer):
         self._prefetch = prefetch
         self._pulse = pulse
         self._checked_at = time.monotonic()
+        #: Whether jobs waited at the last check, though none had come before it.
+        self._was_passed_over = False
         #: Handed out, and not done with.
         self._held: set[str] = set()
 
@@ -172,6 +175,8 @@ class _RabbitmqConsumer(dramatiq.Consumer):
             self._checked_at = time.monotonic()
             self._check()
         message = next(self._inner)
+        if message is not None:
+            self._was_passed_over = False
         if len(self._held) < self._prefetch:
             self._pulse.taking()
         if message is None:
@@ -203,6 +208,10 @@ class _RabbitmqConsumer(dramatiq.Consumer):
             raise dramatiq.errors.ConnectionClosed(error) from None
         if not found.method.consumer_count:
             raise dramatiq.errors.ConnectionClosed(LookupError(f"{self._queue} was made anew"))
+        waits = bool(found.method.message_count) and not self._held
+        if waits and self._was_passed_over:
+            raise dramatiq.errors.ConnectionClosed(LookupError(f"{self._queue} gives no jobs"))
+        self._was_passed_over = waits
 
     def requeue(self, messages: Iterable[Any]) -> None:
         self._inner.requeue(messages)

@@ -149,8 +149,13 @@ def test_dead_letters_are_discarded_one_by_reason_and_all(site: Site, page: Page
     page.get_by_role("button", name="Discard all").click()
     expect(page.get_by_text("Nothing was rejected")).to_be_visible()
     # What was discarded stays a mail that was rejected, with the reason.
-    page.goto(f"{site.url}/mails?state=rejected&q={mark}")
-    expect(page.locator("tbody tr")).to_have_count(5)
+    rejected = page.locator("tbody tr")
+
+    def all_are_listed() -> bool:
+        page.goto(f"{site.url}/mails?state=rejected&q={mark}")
+        return rejected.count() == 5
+
+    site.house.wait(all_are_listed, "the ledger has heard of it")
     page.get_by_role("link", name=f"Spam {mark}", exact=True).click()
     expect(page.locator(".timeline")).to_contain_text("It is spam.")
     expect(page.locator(".timeline")).to_contain_text("Discarded from the dead letters")

@@ -312,7 +312,7 @@ def test_webhooks_have_unique_names_and_keep_their_secrets(
 ) -> None:
     webhook = add_webhook(database, vault, receiver.url, name="Backup")
     with pytest.raises(Conflict):
-        add_webhook(database, vault, receiver.url, name="on CALL")
+        add_webhook(database, vault, receiver.url, name="BACKup")
     assert webhook.has_secret
     assert receiver.url not in repr(webhook)
     dump = session.execute("SELECT url, secret FROM webhook").fetchall()

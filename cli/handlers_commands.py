@@ -219,10 +219,7 @@ def redrive(
 ) -> None:
     """Puts dead letters back at the end of a handler's queue."""
     done = _with_dead("redrive", "Put back", name, event_ids, reason, yes=yes)
-    if as_json:
-        showing.as_json(done)
-    else:
-        showing.say(f"{done['count']} events are back in the queue.")
+    _tell_count(done, "events are back in the queue", as_json)
 
 
 @app.command()
@@ -235,10 +232,7 @@ def discard(
 ) -> None:
     """Removes dead letters for good; their mails stay, and can be delivered again."""
     done = _with_dead("discard", "Discard", name, event_ids, reason, yes=yes)
-    if as_json:
-        showing.as_json(done)
-    else:
-        showing.say(f"{done['count']} dead letters are discarded.")
+    _tell_count(done, "dead letters are discarded", as_json)
 
 
 @app.command()
@@ -253,6 +247,13 @@ def delete(
         showing.confirmed(f"Delete the handler {found['name']!r}?", yes=yes)
         api.delete(f"handlers/{found['id']}", force=force or None)
     showing.say("Deleted.")
+
+
+def _tell_count(done: Any, words: str, as_json: bool) -> None:
+    if as_json:
+        showing.as_json(done)
+    else:
+        showing.say(f"{done['count']} {words}.")
 
 
 def _with_dead(

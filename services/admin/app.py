@@ -49,6 +49,7 @@ _ROUTERS: Final[tuple[APIRouter, ...]] = (
     certificates.senders,
     credentials.router,
     handlers.router,
+    handlers.own,
     forwards.router,
     messages.router,
     messages.quarantined,

@@ -11,6 +11,8 @@ from concurrent.futures import Future
 from typing import Any
 
 from posthouse.event import MailEvent
+from posthouse.outcome import TimedOut
+from posthouse.workers import TimeLimit
 
 #: `def handle(event)` or `async def handle(event)`; also an object with `__call__`, or a partial.
 #: What it returns is of no interest, but that an awaitable is awaited.
@@ -51,36 +53,66 @@ def refuse_unusable(callback: Callback) -> None:
 class Caller:
     """Calls back in the calling thread, and awaits what comes of it. Thread-safe.
 
-    Coroutines run on one event loop in a thread of its own, made for the first one and kept until
-    `close`: clients and pools that belong to a loop last as long as the consumer.
+    Coroutines run on `loop`, or on an event loop in a thread of its own, made for the first one
+    and kept until `close`: clients and pools that belong to a loop last as long as the consumer.
     """
 
-    def __init__(self, callback: Callback) -> None:
+    def __init__(
+        self,
+        callback: Callback,
+        *,
+        timeout_s: float | None = None,
+        loop: asyncio.AbstractEventLoop | None = None,
+    ) -> None:
         refuse_unusable(callback)
         self._callback = callback
+        self._timeout_s = timeout_s
         self._lock = threading.Lock()
-        self._loop: asyncio.AbstractEventLoop | None = None
+        self._loop = loop
         self._thread: threading.Thread | None = None
+        self._awaited: set[Future[None]] = set()
 
-    def __call__(self, event: MailEvent) -> None:
-        """Returns when the event is handled, whatever the callback is; raises what it raises."""
-        result = self._callback(event)
+    def __call__(self, event: MailEvent, limit: TimeLimit) -> None:
+        """Returns when the event is handled, whatever the callback is; raises what it raises, and
+        TimedOut where `limit` expired or what it awaits takes longer than `timeout_s`."""
+        with limit:
+            result = self._callback(event)
         if inspect.isawaitable(result):
-            asyncio.run_coroutine_threadsafe(_awaited(result), self._running_loop()).result()
+            self._await(result)
         elif isinstance(result, Future):
-            result.result()
+            try:
+                result.result(self._timeout_s)
+            except TimeoutError:
+                if result.done():
+                    raise
+                result.cancel()
+                raise TimedOut from None
         elif inspect.isgenerator(result) or inspect.isasyncgen(result):
             raise TypeError(
                 f"the callback {_name(self._callback)} returned a generator, of which nothing ran"
             )
 
     def close(self) -> None:
-        """Cancels what is left running, and ends the loop."""
+        """Cancels what is left running, and ends the loop where it is our own."""
         with self._lock:
-            loop, self._loop = self._loop, None
-        if loop is not None and self._thread is not None:
+            left, loop, thread = list(self._awaited), self._loop, self._thread
+            self._loop = None
+        for future in left:
+            future.cancel()
+        if loop is not None and thread is not None:
             loop.call_soon_threadsafe(loop.stop)
-            self._thread.join()
+            thread.join(2 * _CANCEL_S)  # a coroutine may block it
+
+    def _await(self, result: Any) -> None:
+        coroutine = _finished(result, self._timeout_s)
+        future = asyncio.run_coroutine_threadsafe(coroutine, self._running_loop())
+        with self._lock:
+            self._awaited.add(future)
+        try:
+            future.result()
+        finally:
+            with self._lock:
+                self._awaited.discard(future)
 
     def _running_loop(self) -> asyncio.AbstractEventLoop:
         with self._lock:
@@ -93,8 +125,14 @@ class Caller:
             return self._loop
 
 
-async def _awaited(result: Any) -> None:
-    await result
+async def _finished(result: Any, timeout_s: float | None) -> None:
+    try:
+        async with asyncio.timeout(timeout_s) as scope:
+            await result
+    except TimeoutError:
+        if scope.expired():
+            raise TimedOut from None
+        raise
 
 
 def _run(loop: asyncio.AbstractEventLoop) -> None:

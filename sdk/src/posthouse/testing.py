@@ -23,6 +23,7 @@ from posthouse.consumer import Consumer
 from posthouse.contents import facts_of, read_message
 from posthouse.event import Connection, Headers, MailEvent, Raw, Redelivery, Security
 from posthouse.mail import Address
+from posthouse.ordering import OrderKey
 from posthouse.source import Held
 
 
@@ -104,6 +105,8 @@ def run_in_memory(
     concurrency: int = 1,
     max_deliveries: int = 10,
     seen: MutableSet[str] | None = None,
+    timeout_s: float | None = None,
+    order_by: OrderKey | None = None,
 ) -> Report:
     """Runs the real consumer over `events` until each is settled. Delays pass at once.
 
@@ -117,6 +120,8 @@ def run_in_memory(
         concurrency=concurrency,
         max_deliveries=max_deliveries,
         seen=seen,
+        timeout_s=timeout_s,
+        order_by=order_by,
         verify=False,
         source=source,
     )

@@ -20,6 +20,7 @@ from services.admin.api.schemas.handlers import (
     HandlerBody,
     HandlerChanges,
     HandlerOut,
+    OwnHandlerOut,
     PastMailLeftOut,
     PastMailOut,
     QueueOut,
@@ -29,7 +30,7 @@ from services.admin.api.schemas.messages import RedeliveredOut
 from services.admin.api.schemas.parts import CountOut, PageOut
 from services.admin.operations import dead_letters, handlers, rules
 from services.admin.operations.handlers import HandlerSeen
-from services.admin.people.authorization import LOOK, OPERATE
+from services.admin.people.authorization import LOOK, OPERATE, READ_OWN_MAIL
 from services.admin.problems import responses
 from shared.fields import instant
 from shared.forwards import Forward
@@ -37,6 +38,13 @@ from shared.handlers import ALL
 from shared.queueing.output import DeadChoice
 
 router = APIRouter(prefix="/handlers", tags=["handlers"])
+own = APIRouter(prefix="/handler", tags=["handlers"])
+
+
+@own.get("", dependencies=[READ_OWN_MAIL], responses=responses(404))
+def whose_token(ctx: Ctx) -> OwnHandlerOut:
+    """The handler that the request's token belongs to: what a program asks when it starts."""
+    return OwnHandlerOut.model_validate(handlers.whose_token(ctx))
 
 
 @router.get("", dependencies=[LOOK], responses=responses())

@@ -11,7 +11,7 @@ from typing import Any
 from services.admin.context import Context
 from services.admin.operations.forwards import set_forward
 from services.admin.people.tokens import digest_of, new_signing_key, new_token
-from shared.errors import Conflict, InvalidInput, NeedsPerson, TryAgain
+from shared.errors import Conflict, InvalidInput, NeedsPerson, NotFound, TryAgain
 from shared.forwards import Forward
 from shared.handlers import Handler, edit
 from shared.queueing.output import BrokerAccount
@@ -47,6 +47,17 @@ class AtWork:
 
     in_hand: Sequence[HeldMail]
     waiting: Sequence[WaitingMail]
+
+
+def whose_token(ctx: Context) -> Handler:
+    """The handler whose token asks. Raises NotFound where a person asks."""
+    if ctx.principal.handler_id is None:
+        raise NotFound(
+            "This is not a handler's token.",
+            hint="Ask with the token that Posthouse showed when the handler was made.",
+        )
+    with ctx.transaction() as session:
+        return handlers.get(session, ctx.principal.handler_id)
 
 
 def search_handlers(ctx: Context, q: str = "") -> Sequence[HandlerSeen]:

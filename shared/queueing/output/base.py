@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final, NamedTuple, Protocol
 
-from posthouse.consumer import GIVEN_UP
+from posthouse.outcome import GIVEN_UP
 from shared.errors import InvalidInput, NeedsPerson, PosthouseError, TryAgain
 from shared.queueing.output.accounts import BrokerAccount
 

@@ -20,6 +20,11 @@ from shared.rules.ruleset import MOST_RULES
 Value = str | int | bool | list[str | int]
 
 
+class OwnHandlerOut(Out):
+    id: Id
+    name: str
+
+
 class ConsumerOut(Out):
     """A program at the queue; null where the broker does not tell."""
 

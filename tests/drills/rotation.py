@@ -28,6 +28,9 @@ def drill(folder: Path) -> Outcome:
         found = site.outcome()
         say(f"runs that failed on the way: {found.failed_runs}")
         if found.failed_runs:
+            found.notes += map(
+                str, site.house.query("SELECT error FROM fetch_run WHERE error IS NOT NULL")
+            )
             found.lost += 1  # a connection that fails in mid-roll is what must not be
         return found
 

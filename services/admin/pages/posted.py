@@ -16,6 +16,8 @@ from shared.errors import InvalidInput, PosthouseError
 
 CSRF_FIELD: Final = "csrf"
 LARGEST_FORM: Final = 2 << 20  # octets; certificates and CA bundles fit many times
+#: Of somebody who is not logged in: a name and a password. Many hold little at the same time.
+LARGEST_LOGIN: Final = 16 << 10
 
 
 class FormForged(PosthouseError):
@@ -63,9 +65,10 @@ async def posted(request: Request) -> Posted:
     """Reads the form and checks its CSRF token. Every page depends on it, so none can forget."""
     if request.method in SAFE_METHODS:
         return Posted()
+    signed_in = session_of(request)
     length = request.headers.get("content-length", "")
-    if not length.isdecimal() or int(length) > LARGEST_FORM:
-        raise InvalidInput("The form is larger than 2 MB.")
+    if not length.isdecimal() or int(length) > (LARGEST_FORM if signed_in else LARGEST_LOGIN):
+        raise InvalidInput("The form is larger than 2 MB, or than 16 KB before a login.")
     fields: dict[str, list[str]] = {}
     uploads: dict[str, bytes] = {}
     form = await request.form(max_files=8, max_fields=20_000)
@@ -74,7 +77,6 @@ async def posted(request: Request) -> Posted:
             uploads[name] = await value.read()
         else:
             fields.setdefault(name, []).append(value.replace("\r\n", "\n"))
-    signed_in = session_of(request)
     expected = signed_in.csrf if signed_in else cookies.read(request, cookies.LOGIN)
     given = fields.get(CSRF_FIELD, [""])[-1]
     if not expected or not hmac.compare_digest(given.encode(), expected.encode()):

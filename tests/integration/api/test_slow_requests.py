@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
+import time
+from collections.abc import Iterator
+from pathlib import Path
 
+import httpx
 import pytest
 
 from services.admin import patience
 from tests.integration.api.conftest import TOKEN, Api
+from tests.servers.postgres import PostgresServer
 
 
 @pytest.fixture(autouse=True)
@@ -47,6 +53,60 @@ def test_a_body_that_does_not_come_is_answered(api: Api) -> None:
             b"Content-Type: application/json\r\nAuthorization: Bearer %b\r\n\r\n{" % TOKEN.encode()
         )
         assert half.recv(100).startswith(b"HTTP/1.1 408")
+
+
+@pytest.fixture
+def small(
+    postgres: PostgresServer,
+    schema_template: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Iterator[Api]:
+    """A service that has room for few connections, and waits for long."""
+    monkeypatch.setattr(patience, "HEAD_SECONDS", 600.0)
+    monkeypatch.setattr(patience, "BODY_SECONDS", 600.0)
+    monkeypatch.setattr(patience, "CONNECTIONS", 20)
+    url = postgres.create_database(schema_template)
+    with Api(url, tmp_path) as running:
+        yield running
+    postgres.drop_database(url)
+
+
+@pytest.mark.promise("T1")
+@pytest.mark.parametrize(
+    "begun",
+    [
+        b"GET /login HT",
+        b"POST /login HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 100\r\n"
+        b"Content-Type: application/x-www-form-urlencoded\r\n\r\na",
+        b"GET /static/posthouse.css HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n" * 200,
+    ],
+    ids=["head", "body", "unread"],
+)
+def test_many_connections_that_wait_keep_nobody_out(small: Api, begun: bytes) -> None:
+    """Whoever has let us wait longest makes room, and who is at work does not."""
+    with contextlib.ExitStack() as opened:
+        for _ in range(patience.CONNECTIONS - 1):
+            half = opened.enter_context(socket.socket())
+            half.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            half.settimeout(30)
+            half.connect(("127.0.0.1", small.port))
+            half.sendall(begun)
+        # What is at work is not interrupted: answers that nobody reads stop it after a moment.
+        deadline = time.monotonic() + 60
+        while httpx.get(f"{small.url}/login", timeout=30).status_code != 200:
+            assert time.monotonic() < deadline, "nobody comes in"
+
+
+@pytest.mark.promise("T1")
+def test_a_body_of_nobody_is_small(api: Api) -> None:
+    """Five hundred at a time hold little memory."""
+    with connected(api) as nobody:
+        nobody.sendall(
+            b"POST /login HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 20000\r\n"
+            b"Content-Type: application/x-www-form-urlencoded\r\n\r\n"
+        )
+        assert nobody.recv(100).startswith(b"HTTP/1.1 400")
 
 
 def test_an_answer_that_takes_long_is_not_cut(api: Api, on_dovecot: dict[str, object]) -> None:

@@ -144,7 +144,7 @@ def migrate(
         from shared.store import open_store
 
         with Database(url, size=1) as database:
-            identity = adopt(database, open_store(load(StoreSettings).store_url))
+            identity = adopt(database, open_store(load(StoreSettings)))
         typer.echo(f"The store {identity} belongs to this database now.")
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import threading
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import IO, Final
 
@@ -19,6 +19,7 @@ import structlog
 
 from shared.errors import TryAgain
 from shared.messages import RawRef
+from shared.settings import StoreSettings
 from shared.storage import store_identity
 from shared.storage.pool import Database
 from shared.store import Pack, Store, open_store
@@ -109,9 +110,17 @@ class OwnStore:
         self.recognise()
         self._store.delete(key)
 
-    def keys(self, before: str) -> Iterator[str]:
+    def delete_all(self, keys: Sequence[str]) -> None:
+        self.recognise()
+        self._store.delete_all(keys)
+
+    def days(self, before: str) -> list[str]:
         self.recognise(anew=True)
-        return self._store.keys(before)
+        return self._store.days(before)
+
+    def keys_of(self, day: str) -> Iterator[list[str]]:
+        self.recognise()
+        return self._store.keys_of(day)
 
     def sweep(self, before: datetime) -> int:
         self.recognise()
@@ -153,9 +162,9 @@ def _unmarked(has_mails: bool) -> ForeignStore:
     return ForeignStore("The store holds mails of which the database knows nothing.", hint=_ADOPT)
 
 
-def open_own_store(url: str, database: Database) -> OwnStore:
+def open_own_store(settings: StoreSettings, database: Database) -> OwnStore:
     """See `open_store`; nothing is read or written before the first use."""
-    return OwnStore(database, open_store(url))
+    return OwnStore(database, open_store(settings))
 
 
 def adopt_store(database: Database, store: Store) -> uuid.UUID:

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal, TypeVar
+from typing import Annotated, Any, Final, Literal, Self, TypeVar
 from urllib.parse import urlsplit
 
-from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from shared.errors import InvalidInput
@@ -40,18 +40,59 @@ def _listed(value: Any) -> Any:
     return value
 
 
-class Settings(BaseSettings):
-    """Where the state, the broker, the output queues and the raw mails are."""
+class StoreSettings(BaseSettings):
+    """Where the raw mails are, and what opens the bucket."""
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, env_file=".env", extra="ignore")
+
+    store_url: str = Field(
+        description="Raw mail: file:///path s3://bucket gs://bucket az://container; a path behind "
+        "the bucket is a prefix of all keys"
+    )
+    store_endpoint: str | None = Field(
+        default=None,
+        description="Where an S3-compatible store answers, https://host:port, or http:// without "
+        "TLS; none: AWS",
+    )
+    store_addressing: Literal["path", "virtual"] = Field(
+        default="path",
+        description="S3: path (https://host/bucket) or virtual (https://bucket.host)",
+    )
+    store_region: str | None = Field(
+        default=None, description="S3: the region; none: AWS_REGION, else us-east-1"
+    )
+    store_access_key: SecretStr | None = Field(
+        default=None,
+        description="S3: the id of the access key; none: the pod's workload identity, or what AWS' "
+        "own variables say",
+    )
+    store_secret_key: SecretStr | None = Field(
+        default=None, description="S3: the secret of that access key"
+    )
+    store_ca: str | None = Field(
+        default=None,
+        description="Certificates (PEM) of a private authority that vouches for the store",
+    )
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        s3 = self.store_url.startswith("s3://")
+        if self.store_endpoint and not (
+            s3 and urlsplit(self.store_endpoint).scheme in ("http", "https")
+        ):
+            raise ValueError("STORE_ENDPOINT is https://host:port of a store s3://bucket")
+        if (self.store_access_key is None) != (self.store_secret_key is None):
+            raise ValueError("STORE_ACCESS_KEY and STORE_SECRET_KEY go together")
+        return self
+
+
+class Settings(StoreSettings):
+    """Where the state, the broker, the output queues and the raw mails are."""
 
     database_url: SecretStr = Field(description="Postgres, postgresql://user:password@host/name")
     broker_url: SecretStr = Field(description="Jobs: redis:// rediss:// amqp:// amqps://")
     output_url: SecretStr | None = Field(
         default=None, description="Handlers' queues, same schemes; default: the broker"
-    )
-    store_url: str = Field(
-        description="Raw mail: file:///path s3://bucket gs://bucket az://container"
     )
     secret_keys: Annotated[tuple[SecretStr, ...], NoDecode] = Field(
         description="Keys that seal secrets at rest, comma separated, the first one seals; "
@@ -181,14 +222,6 @@ class KeySettings(BaseSettings):
     secret_keys: Annotated[tuple[SecretStr, ...], NoDecode]
 
     _split = field_validator("secret_keys", mode="before")(_listed)
-
-
-class StoreSettings(BaseSettings):
-    """For commands that need the store and nothing else."""
-
-    model_config = Settings.model_config
-
-    store_url: str = Field(description="Raw mail: file:///path s3://bucket gs://… az://…")
 
 
 class OutputSettings(BaseSettings):

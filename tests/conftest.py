@@ -29,6 +29,7 @@ pytest_plugins = [
     "tests.servers.postgres",
     "tests.servers.rabbitmq",
     "tests.servers.redis",
+    "tests.servers.s3",
     "tests.servers.webhooks",
 ]
 

@@ -113,7 +113,7 @@ def build(settings: AdminSettings) -> Admin:
     """Wires the service; nothing is connected before `run`."""
     database = Database(settings.database_url.get_secret_value(), size=20)
     vault = Vault.from_settings([key.get_secret_value() for key in settings.secret_keys])
-    store = open_own_store(settings.store_url, database)
+    store = open_own_store(settings, database)
     rules = HostRules.parse(
         settings.allowed_hosts, settings.denied_hosts, private=settings.private_networks
     )

@@ -106,7 +106,7 @@ def build(settings: DecryptorSettings) -> Decryptor:
     database = Database(
         settings.database_url.get_secret_value(), size=2 * settings.decrypt_threads + 4
     )
-    store = open_own_store(settings.store_url, database)
+    store = open_own_store(settings, database)
     vault = Vault.from_settings([key.get_secret_value() for key in settings.secret_keys])
     output = open_output(settings.effective_output_url)
     folder = PrivateFolder(settings.spool_dir)

@@ -158,7 +158,7 @@ def build(settings: FetcherSettings) -> Fetcher:
     url = settings.broker_url.get_secret_value()
     slots = 2 * settings.fetch_threads + settings.fetch_slow_threads + _OWN_THREADS
     database = Database(settings.database_url.get_secret_value(), size=slots + 4)
-    store = open_own_store(settings.store_url, database)
+    store = open_own_store(settings, database)
     vault = Vault.from_settings([key.get_secret_value() for key in settings.secret_keys])
     owner = _owner()
     common_jobs = build_broker(url, queues=(FETCH_QUEUE, DECRYPT_QUEUE))

@@ -176,7 +176,7 @@ def build(settings: SchedulerSettings) -> Scheduler:
     return Scheduler(
         settings=settings,
         database=database,
-        store=open_own_store(settings.store_url, database),
+        store=open_own_store(settings, database),
         jobs=broker,
         vault=Vault.from_settings([key.get_secret_value() for key in settings.secret_keys]),
         output=output,

@@ -71,7 +71,9 @@ def housekeeping(database: Database, store: Store, now: datetime, retention_days
 
 
 def _drop_objects(database: Database, store: Store, before: datetime) -> int:
-    """Objects whose day has aged out and that no ledger row or quarantined mail lies in."""
+    """Objects whose day has aged out and that no ledger row or quarantined mail lies in.
+
+    Only days that have aged out are listed, the oldest first."""
     with database.transaction() as session:
         floor = retention.object_floor(session)
         needed = retention.referenced_objects(session)
@@ -79,14 +81,16 @@ def _drop_objects(database: Database, store: Store, before: datetime) -> int:
         return 0
     started = time.monotonic()
     removed = 0
-    for key in store.keys(f"raw/{min(floor, before):%Y/%m/%d}"):
-        if time.monotonic() - started > _OBJECT_SECONDS:
-            log.info(
-                "the next round removes more objects",
-                why="this one took its share of time",
-            )
-            break
-        if key not in needed:
-            store.delete(key)
-            removed += 1
+    for day in store.days(f"raw/{min(floor, before):%Y/%m/%d}"):
+        for keys in store.keys_of(day):
+            if time.monotonic() - started > _OBJECT_SECONDS:
+                log.info(
+                    "the next round removes more objects",
+                    why="this one took its share of time",
+                    day=day,
+                )
+                return removed
+            aged = [key for key in keys if key not in needed]
+            store.delete_all(aged)
+            removed += len(aged)
     return removed

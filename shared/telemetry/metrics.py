@@ -77,6 +77,14 @@ REVOCATION_REQUESTS: Final = _counter(
 HOUSEKEEPING: Final = _counter(
     "housekeeping_removed_total", "Rows and objects removed by retention.", "what"
 )
+STORE_REQUESTS: Final = _counter(
+    "store_requests_total",
+    "Requests to the bucket: put, get, list (at most 1000 keys), delete (at most 1000 objects). A "
+    "large object that is sent in parts counts once. None for a store of files.",
+    "operation",
+)
+for _operation in ("put", "get", "list", "delete"):
+    STORE_REQUESTS.labels(_operation)
 
 # Fetcher
 FETCH_RUNS: Final = _counter(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
@@ -22,12 +23,26 @@ Manifest = dict[str, Any]
 @cache
 def rendered(overlay: str) -> tuple[Manifest, ...]:
     """The manifests of an overlay. Needs kubectl (1.21 or later) or kustomize (4 or later)."""
+    return built(K8S / "overlays" / overlay)
+
+
+def with_components(overlay: str, *components: str, folder: Path) -> tuple[Manifest, ...]:
+    """An overlay of one's own, as docs/operations.md says to make it."""
+    written = {
+        "apiVersion": "kustomize.config.k8s.io/v1beta1",
+        "kind": "Kustomization",
+        "resources": [os.path.relpath(K8S / "overlays" / overlay, folder)],
+        "components": [os.path.relpath(K8S / "components" / name, folder) for name in components],
+    }
+    (folder / "kustomization.yaml").write_text(yaml.safe_dump(written))
+    return built(folder)
+
+
+def built(folder: Path) -> tuple[Manifest, ...]:
     kubectl, kustomize = shutil.which("kubectl"), shutil.which("kustomize")
     assert kubectl or kustomize, "Neither kubectl nor kustomize is installed."
     command = [kubectl, "kustomize"] if kubectl else [str(kustomize), "build"]
-    done = subprocess.run(
-        [*command, str(K8S / "overlays" / overlay)], capture_output=True, text=True, check=False
-    )
+    done = subprocess.run([*command, str(folder)], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return tuple(yaml.safe_load_all(done.stdout))
 

@@ -56,7 +56,13 @@ def secrets_read(arguments: list[str]) -> set[str]:
     kind: type[BaseSettings] = settings_of(arguments)
     if kind is Migration:
         kind = settings.MigrationSettings
-    optional = {"output_url", "oidc_client_secret", "output_management_url"}
+    optional = {
+        "output_url",
+        "oidc_client_secret",
+        "output_management_url",
+        "store_access_key",
+        "store_secret_key",
+    }
     return {
         name for name, field in kind.model_fields.items() if "SecretStr" in str(field.annotation)
     } - optional

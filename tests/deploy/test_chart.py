@@ -16,14 +16,21 @@ import pytest
 import yaml
 from jsonschema import Draft202012Validator
 
-from tests.deploy.manifests import ROOT, Manifest, rendered
+from tests.deploy.manifests import K8S, ROOT, Manifest, rendered, with_components
 from tests.deploy.test_schemas import KEDA, VERSIONS, unknown
 
 CHART = ROOT / "deploy" / "helm" / "posthouse"
 VALUES = yaml.safe_load((CHART / "values.yaml").read_text())
 #: Kinds of other people, of which no schema is at hand.
 FOREIGN = ("external-secrets.io/", "gateway.networking.k8s.io/", "monitoring.coreos.com/")
+#: Components to choose from, without those that the production overlays are made of.
+COMPONENTS = sorted(
+    path.name
+    for path in (K8S / "components").iterdir()
+    if path.name not in ("external", "hpa", "keda-rabbitmq", "keda-redis")
+)
 EVERYTHING = {
+    "store": {"keys": True, "ca": True},
     "monitoring": {
         "podMonitor": True,
         "rules": True,
@@ -78,6 +85,32 @@ def test_it_makes_what_the_overlay_makes(overlay: str, scaled: str, tmp_path: Pa
     own = {name: value for name, value in settings.items() if name not in fixed()}
     found = templated({"settings": own, "autoscaling": {"kind": scaled}}, tmp_path)
     assert {key(one): bare(one) for one in found} == wanted
+
+
+@pytest.mark.parametrize(
+    ("values", "components"),
+    [
+        ({"store": {"keys": True, "ca": True}}, ("store-keys", "store-ca")),
+    ],
+)
+def test_its_values_make_what_the_components_make(
+    values: dict[str, Any], components: tuple[str, ...], tmp_path: Path
+) -> None:
+    wanted = {
+        key(one): bare(one) for one in with_components("production", *components, folder=tmp_path)
+    }
+    settings = wanted["ConfigMap/posthouse-settings"]["data"]
+    own = {name: value for name, value in settings.items() if name not in fixed()}
+    found = templated({"settings": own, **values}, tmp_path)
+    assert {key(one): bare(one) for one in found} == wanted
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("component", COMPONENTS)
+def test_a_cluster_takes_each_component(component: str, version: str, tmp_path: Path) -> None:
+    for manifest in with_components("production", component, folder=tmp_path):
+        if not manifest["apiVersion"].startswith("keda.sh/"):
+            kubernetes_validate.validate(manifest, version, strict=True)
 
 
 def fixed() -> set[str]:

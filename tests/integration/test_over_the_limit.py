@@ -9,7 +9,7 @@ import pytest
 
 from shared.erasing import erase_person
 from shared.storage import quarantine
-from shared.store import open_store
+from shared.store import FileStore
 from tests.rig.house import House
 from tests.rig.mails import mail
 from tests.servers.dovecot import Dovecot
@@ -41,7 +41,7 @@ def test_a_mail_over_the_limit_shows_what_its_header_says_and_is_found_by_it(
     assert first.sent_at == datetime(2026, 6, 1, 10, 0, 1, tzinfo=UTC)
     assert first.size > 50_000
     # A person's right to be erased holds for what the header said, too.
-    erased = erase_person(house.database, open_store(f"file://{house.store}"), first.sender)
+    erased = erase_person(house.database, FileStore(house.store), first.sender)
     assert erased.messages == 1
     with house.database.transaction() as session:
         assert [one.subject for one in quarantine.entries(session)] == ["Mail number 3"]

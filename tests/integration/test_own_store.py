@@ -23,6 +23,7 @@ from cli.main import main
 from services.scheduler.retention import housekeeping
 from shared.clock import utc_now
 from shared.own_store import ForeignStore, OwnStore, adopt_store
+from shared.settings import StoreSettings
 from shared.storage.pool import Database
 from shared.store import FileStore, ObjectStore
 from tests.integration.rows import add_connection, add_message
@@ -251,7 +252,7 @@ def test_a_store_with_mails_is_not_taken_for_an_empty_one(
 
 def test_an_object_store_is_recognised_as_a_folder_is(database: Database) -> None:
     """By the library that speaks to buckets, over its store in memory."""
-    ours, other = ObjectStore("memory:///"), ObjectStore("memory:///")
+    ours, other = (ObjectStore(StoreSettings(store_url="memory:///")) for _ in range(2))
     OwnStore(database, ours).check()
     with database.transaction() as session:
         add_message(session, add_connection(session), utc_now())

@@ -53,3 +53,13 @@ httpGet:
   path: {{ . }}
   port: health
 {{- end }}
+
+{{/* What the Secret has for the store; forwarders do not read it. */}}
+{{- define "posthouse.storeFiles" -}}
+{{- $files := list }}
+{{- if ne .service "forwarder" }}
+{{- if .root.Values.store.keys }}{{ $files = concat $files (list "store-access-key" "store-secret-key") }}{{ end }}
+{{- if .root.Values.store.ca }}{{ $files = append $files "store-ca" }}{{ end }}
+{{- end }}
+{{- toYaml $files }}
+{{- end }}

@@ -1,0 +1,191 @@
+"""What every store is: objects by key, and packs that are written front to back."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import uuid
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import IO, Final, Protocol
+
+from shared.clock import new_id, time_of
+from shared.errors import InvalidInput, NotFound, TryAgain
+from shared.messages import RawRef
+
+CHUNK: Final = 1 << 20
+#: The object that says whose store it is.
+MARKER: Final = "posthouse-store"
+#: Keys that are listed and deleted in one request, at most (S3 takes no more).
+PAGE: Final = 1000
+
+
+class StoreFull(TryAgain):
+    """There is no room for another mail; fetching waits until there is."""
+
+    code = "store-full"
+
+
+class MissingObject(NotFound):
+    """The store does not have what was written to it."""
+
+    code = "bytes-missing"
+
+
+class Pack:
+    """A new object of the store, written front to back. Use as a context manager.
+
+    Bytes are spooled to a local file; `commit` makes them durable under `key`. Without a commit
+    nothing stays.
+    """
+
+    def __init__(self, store: Store, file: IO[bytes], key: str) -> None:
+        self.key = key
+        self.size = 0
+        self._store = store
+        self._file: IO[bytes] | None = file
+
+    def write(self, chunk: bytes | memoryview) -> None:
+        assert self._file is not None
+        try:
+            self._file.write(chunk)
+        except OSError as error:
+            raise translated(error, "write to") from error
+        self.size += len(chunk)
+
+    def flush(self) -> None:
+        """Writes what is buffered, so that a full disk shows."""
+        assert self._file is not None
+        try:
+            self._file.flush()
+        except OSError as error:
+            raise translated(error, "write to") from error
+
+    def truncate(self, size: int) -> None:
+        """Takes back what was written after `size`: a mail that broke off half-way."""
+        assert self._file is not None
+        self._file.seek(size)
+        self._file.truncate()
+        self.size = size
+
+    def commit(self) -> None:
+        """Returns when the object is durable. Raises TryAgain where it could not be made so."""
+        assert self._file is not None
+        file, self._file = self._file, None
+        try:
+            self._store.keep(file, self.key)
+        except OSError as error:
+            raise translated(error, "write to") from error
+        finally:
+            _discard(file)
+
+    def __enter__(self) -> Pack:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._file is not None:
+            _discard(self._file)
+            self._file = None
+
+
+class Store(Protocol):
+    def pack(self) -> Pack:
+        """A new, empty object. Its key begins with its day, so that days can be dropped whole."""
+        ...
+
+    def keep(self, file: IO[bytes], key: str) -> None:
+        """Makes a pack's spool durable under `key`. For `Pack.commit`."""
+        ...
+
+    def read(self, ref: RawRef) -> bytes:
+        """The bytes of one mail. Raises MissingObject where they are not there."""
+        ...
+
+    def stream(self, ref: RawRef) -> Iterator[bytes]:
+        """The same in chunks of at most 1 MiB."""
+        ...
+
+    def delete(self, key: str) -> None:
+        """Removes an object; one that is gone already is fine."""
+        ...
+
+    def delete_all(self, keys: Sequence[str]) -> None:
+        """Removes up to `PAGE` objects; those that are gone already are fine."""
+        ...
+
+    def days(self, before: str) -> list[str]:
+        """Days that hold objects and sort before `before`, oldest first (`raw/2026/11/22`).
+
+        Costs a request for each year and month, however many objects there are."""
+        ...
+
+    def keys_of(self, day: str) -> Iterator[list[str]]:
+        """The keys of one of those days, in pages of `PAGE` at most, asked for as it goes."""
+        ...
+
+    def sweep(self, before: datetime) -> int:
+        """Removes what processes that died left half-written before then; returns how much."""
+        ...
+
+    def check(self) -> None:
+        """Raises TryAgain where the store takes nothing, StoreFull where it is full.
+
+        Whether it can be reached is seen by its marker. Lists nothing."""
+        ...
+
+    def marker(self) -> uuid.UUID | None:
+        """Whose store it is (see `shared.own_store`); None where nobody wrote that yet."""
+        ...
+
+    def mark(self, identity: uuid.UUID) -> None:
+        """Writes whose store it is, durably, over what stands there."""
+        ...
+
+    def is_empty(self) -> bool:
+        """Whether no mail lies in it."""
+        ...
+
+    def space(self) -> tuple[int, int] | None:
+        """(free, total) octets, None where the store has no such bounds."""
+        ...
+
+
+def new_key() -> str:
+    """`raw/YYYY/MM/DD/<uuid7>`: sorts by time."""
+    identifier = new_id()
+    return f"raw/{time_of(identifier):%Y/%m/%d}/{identifier.hex}"
+
+
+def identity_in(text: bytes) -> uuid.UUID:
+    """Raises InvalidInput where it is no such thing."""
+    try:
+        return uuid.UUID(text.decode("ascii").strip())
+    except ValueError as error:
+        raise InvalidInput(
+            f"The store's object {MARKER} does not hold the identity of a store.",
+            field="store_url",
+            hint="Is POSTHOUSE_STORE_URL right? Restore the object, or adopt the store.",
+        ) from error
+
+
+def gone(key: str) -> MissingObject:
+    return MissingObject(
+        f"The store has no object {key}.", hint="Retention removes raw mail after RETENTION_DAYS."
+    )
+
+
+def translated(error: OSError, action: str) -> TryAgain:
+    if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+        return StoreFull(
+            "The store is full: no mail is fetched until there is room again.",
+            hint="Make room on its disk, or lower RETENTION_DAYS.",
+        )
+    return TryAgain(f"Posthouse could not {action} the store: {error.strerror}.")
+
+
+def _discard(file: IO[bytes]) -> None:
+    with contextlib.suppress(OSError):
+        file.close()
+    with contextlib.suppress(OSError):
+        Path(file.name).unlink(missing_ok=True)

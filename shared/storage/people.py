@@ -281,39 +281,6 @@ def disable_totp(session: Session, person_id: int) -> None:
     session.execute(_QUERIES["disable_totp"], {"id": person_id})
 
 
-# --- logins through the identity provider ---------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class OidcLogin:
-    """What must come back with the answer: PKCE verifier (RFC 7636) and nonce."""
-
-    verifier: str
-    nonce: str
-    next: str
-
-
-def keep_oidc_login(session: Session, state: str, browser: bytes, login: OidcLogin) -> None:
-    session.execute(
-        _QUERIES["keep_oidc_login"],
-        {
-            "state": state,
-            "browser": browser,
-            "verifier": login.verifier,
-            "nonce": login.nonce,
-            "next": login.next,
-        },
-    )
-
-
-def take_oidc_login(session: Session, state: str, browser: bytes) -> OidcLogin | None:
-    """Once only, by the browser that started it, within 15 minutes."""
-    row = session.execute(
-        _QUERIES["take_oidc_login"], {"state": state, "browser": browser}
-    ).fetchone()
-    return None if row is None else OidcLogin(*row)
-
-
 # --- attempts to log in ---------------------------------------------------------------------
 
 

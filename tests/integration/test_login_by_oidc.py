@@ -89,9 +89,30 @@ def test_an_answer_counts_once_and_in_its_own_browser(door: Door) -> None:
     answer = door.server.log_in(address, "alice@example.org")
     with pytest.raises(LoginRefused, match="not started in this browser"):
         door.oidc.finish(answer, "another browser's cookie")
-    door.oidc.finish(answer, browser)
+    _, other = door.oidc.start("/")
     with pytest.raises(LoginRefused, match="not started in this browser"):
+        door.oidc.finish(answer, other)
+    door.oidc.finish(answer, browser)
+    with pytest.raises(LoginRefused):
         door.oidc.finish(answer, browser)
+
+
+@pytest.mark.promise("T1")
+def test_who_starts_logins_fills_nothing(door: Door) -> None:
+    tables = "SELECT relname FROM pg_class WHERE relnamespace = current_schema()::regnamespace"
+    with door.database.transaction() as session:
+        names = [name for (name,) in session.execute(f"{tables} AND relkind = 'r'").fetchall()]
+
+    def rows() -> list[int]:
+        with door.database.transaction() as session:
+            counted = (session.execute(f"SELECT count(*) FROM {name}").fetchone() for name in names)
+            return [one[0] for one in counted if one]
+
+    before = rows()
+    for _ in range(20):
+        _, browser = door.oidc.start("/" + "x" * 60_000)
+        assert len(browser) < 4000
+    assert rows() == before
 
 
 def test_a_code_of_another_login_is_refused(door: Door) -> None:

@@ -28,7 +28,6 @@ _PLAIN = {
     ("session", "digest"),
     ("login_device", "digest"),
     ("recovery_code", "digest"),
-    ("oidc_login", "browser"),
     ("api_token", "digest"),
     ("known_key", "digest"),
     ("known_key", "content"),

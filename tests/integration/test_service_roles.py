@@ -34,7 +34,6 @@ ADMINS = (
     ("session", "csrf"),
     ("api_token", "digest"),
     ("login_device", "digest"),
-    ("oidc_login", "verifier"),
     ("oauth_flow", "flow"),
     ("audit", "after"),
     ("handler", "token_digest"),

@@ -2,15 +2,20 @@
 
 Only people whom an administrator has added may pass: at the first login by their verified email
 address, from then on by the provider's subject, which never changes.
+
+What has to come back with the answer lies in a cookie of the browser that starts a login: anybody
+can start one, and nothing is kept of it here. The provider takes a code once (section 3.1.3.2).
 """
 
 from __future__ import annotations
 
+import hmac
 import secrets
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
+from urllib.parse import quote, unquote
 
 import requests
 from authlib.common.errors import AuthlibBaseError
@@ -21,7 +26,6 @@ from joserfc.jwk import KeySet
 
 from services.admin.people.access import Access, LoginRefused
 from services.admin.people.bounded_adapter import BoundedAdapter
-from services.admin.people.tokens import digest_of
 from shared.errors import TryAgain
 from shared.storage import people
 from shared.storage.pool import Database
@@ -29,6 +33,35 @@ from shared.storage.pool import Database
 _TIMEOUT: Final = 10.0  # seconds
 _KEPT: Final = 3600.0  # seconds that the provider's description and keys are believed
 _ALGORITHMS: Final = ["RS256", "PS256", "ES256", "ES384", "EdDSA"]
+#: Characters of the page to go on to: a cookie has 4,096 in all (RFC 6265 section 6.1).
+_LONGEST_NEXT: Final = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """A login on its way: PKCE verifier (RFC 7636), state and nonce, and where to go on."""
+
+    state: str
+    nonce: str
+    verifier: str
+    next: str
+
+    @classmethod
+    def anew(cls, follow: str) -> Started:
+        follow = follow if len(follow.encode()) <= _LONGEST_NEXT else "/"
+        state, nonce = secrets.token_urlsafe(32), secrets.token_urlsafe(32)
+        return cls(state, nonce, secrets.token_urlsafe(48), follow)
+
+    @classmethod
+    def of(cls, cookie: str) -> Started | None:
+        """None where the cookie is none of ours."""
+        match cookie.split(".", 3):
+            case [state, nonce, verifier, follow]:
+                return cls(state, nonce, verifier, unquote(follow))
+        return None
+
+    def cookie(self) -> str:
+        return ".".join((self.state, self.nonce, self.verifier, quote(self.next)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,28 +86,24 @@ class Oidc:
     def start(self, follow: str) -> tuple[str, str]:
         """The provider's address to send the browser to, and the cookie that binds it to us."""
         description, _ = self._describe()
-        state, nonce, browser = (secrets.token_urlsafe(32) for _ in range(3))
-        verifier = secrets.token_urlsafe(48)
+        login = Started.anew(follow)
         with self._client() as client:
             address, _ = client.create_authorization_url(
                 description["authorization_endpoint"],
-                state=state,
-                nonce=nonce,
-                code_verifier=verifier,
+                state=login.state,
+                nonce=login.nonce,
+                code_verifier=login.verifier,
             )
-        login = people.OidcLogin(verifier, nonce, follow)
-        with self._database.transaction() as session:
-            people.keep_oidc_login(session, state, digest_of(browser), login)
-        return str(address), browser
+        return str(address), login.cookie()
 
     def finish(self, answer: Mapping[str, str], browser: str) -> tuple[str, str]:
         """The session's cookie and where to go on. Raises LoginRefused or TryAgain."""
         if "error" in answer:
             told = answer.get("error_description") or answer["error"]
             raise LoginRefused(f"The provider refused the login: {told[:300]}")
-        with self._database.transaction() as session:
-            login = people.take_oidc_login(session, answer.get("state", ""), digest_of(browser))
-        if login is None:
+        login = Started.of(browser)
+        state = answer.get("state", "").encode()
+        if login is None or not hmac.compare_digest(state, login.state.encode()):
             raise LoginRefused(
                 "This login was not started in this browser, or took longer than 15 minutes.",
                 hint="Start again.",
@@ -92,7 +121,7 @@ class Oidc:
             name = people.person(session, person_id).name
             return self._access.start_session(session, person_id, name), login.next
 
-    def _claims(self, code: str, login: people.OidcLogin) -> Mapping[str, Any]:
+    def _claims(self, code: str, login: Started) -> Mapping[str, Any]:
         """The checked claims of the ID token (Core section 3.1.3.7)."""
         description, keys = self._describe()
         try:

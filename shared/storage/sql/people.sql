@@ -108,18 +108,8 @@ DELETE FROM session WHERE person_id = %(person_id)s AND digest <> %(keep)s
 
 -- name: sweep
 WITH old_sessions AS (DELETE FROM session WHERE expires_at <= now()),
-     old_devices AS (DELETE FROM login_device WHERE created_at < now() - interval '180 days'),
-     old_logins AS (DELETE FROM oidc_login WHERE created_at < now() - interval '15 minutes')
+     old_devices AS (DELETE FROM login_device WHERE created_at < now() - interval '180 days')
 DELETE FROM login_attempt WHERE at < now() - interval '1 hour'
-
--- name: keep_oidc_login
-INSERT INTO oidc_login (state, browser, verifier, nonce, next)
-VALUES (%(state)s, %(browser)s, %(verifier)s, %(nonce)s, %(next)s)
-
--- name: take_oidc_login
-DELETE FROM oidc_login
-WHERE state = %(state)s AND browser = %(browser)s AND created_at > now() - interval '15 minutes'
-RETURNING verifier, nonce, next
 
 -- name: lock_sources
 -- In order, so that two attempts never wait for each other in a circle.

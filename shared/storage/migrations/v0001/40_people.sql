@@ -33,15 +33,6 @@ CREATE TABLE session (
 CREATE INDEX session_person ON session (person_id);
 CREATE INDEX session_expires ON session (expires_at);
 
-CREATE TABLE oidc_login (              -- one started login; taken out once, on return
-    state text PRIMARY KEY,
-    browser bytea NOT NULL,            -- SHA-256 of the cookie of the browser that started it
-    verifier text NOT NULL,
-    nonce text NOT NULL,
-    next text NOT NULL DEFAULT '/',
-    created_at timestamptz NOT NULL DEFAULT now()
-);
-
 CREATE TABLE api_token (
     id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     name text NOT NULL,

@@ -10,6 +10,7 @@ import structlog
 
 from shared import settings
 from shared.errors import PosthouseError
+from shared.queueing.connect import refuse_cluster
 from shared.telemetry import logs, traces
 from shared.telemetry.process import banner, stop_on_signals
 
@@ -29,6 +30,8 @@ def run(service: str) -> None:
     logs.configure(service, level=chosen.log_level, format=chosen.log_format)
     traces.configure(service)
     stop = stop_on_signals()
+    for url in {chosen.broker_url.get_secret_value(), chosen.effective_output_url}:
+        refuse_cluster(url)
     try:
         built = importlib.import_module(f"services.{service}.main").build(chosen)
         banner(

@@ -90,6 +90,11 @@ class Settings(StoreSettings):
     """Where the state, the broker, the output queues and the raw mails are."""
 
     database_url: SecretStr = Field(description="Postgres, postgresql://user:password@host/name")
+    prepared_statements: bool = Field(
+        default=True,
+        description="false where a pooler in front of Postgres works by transaction and does not "
+        "keep prepared statements (pgbouncer before 1.21)",
+    )
     broker_url: SecretStr = Field(description="Jobs: redis:// rediss:// amqp:// amqps://")
     output_url: SecretStr | None = Field(
         default=None, description="Handlers' queues, same schemes; default: the broker"

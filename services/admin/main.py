@@ -111,7 +111,9 @@ class Admin:
 
 def build(settings: AdminSettings) -> Admin:
     """Wires the service; nothing is connected before `run`."""
-    database = Database(settings.database_url.get_secret_value(), size=20)
+    database = Database(
+        settings.database_url.get_secret_value(), size=20, prepared=settings.prepared_statements
+    )
     vault = Vault.from_settings([key.get_secret_value() for key in settings.secret_keys])
     store = open_own_store(settings, database)
     rules = HostRules.parse(

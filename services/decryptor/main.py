@@ -104,7 +104,9 @@ class Decryptor:
 def build(settings: DecryptorSettings) -> Decryptor:
     """Wires a decryptor; nothing is connected before `run`."""
     database = Database(
-        settings.database_url.get_secret_value(), size=2 * settings.decrypt_threads + 4
+        settings.database_url.get_secret_value(),
+        size=2 * settings.decrypt_threads + 4,
+        prepared=settings.prepared_statements,
     )
     store = open_own_store(settings, database)
     vault = Vault.from_settings([key.get_secret_value() for key in settings.secret_keys])

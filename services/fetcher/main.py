@@ -157,7 +157,11 @@ def build(settings: FetcherSettings) -> Fetcher:
     """Wires a fetcher; nothing is connected before `run`."""
     url = settings.broker_url.get_secret_value()
     slots = 2 * settings.fetch_threads + settings.fetch_slow_threads + _OWN_THREADS
-    database = Database(settings.database_url.get_secret_value(), size=slots + 4)
+    database = Database(
+        settings.database_url.get_secret_value(),
+        size=slots + 4,
+        prepared=settings.prepared_statements,
+    )
     store = open_own_store(settings, database)
     vault = Vault.from_settings([key.get_secret_value() for key in settings.secret_keys])
     owner = _owner()

@@ -79,7 +79,9 @@ class Forwarder:
 
 def build(settings: ForwarderSettings) -> Forwarder:
     """Wires a forwarder; nothing is connected before `run`."""
-    database = Database(settings.database_url.get_secret_value(), size=8)
+    database = Database(
+        settings.database_url.get_secret_value(), size=8, prepared=settings.prepared_statements
+    )
     vault = Vault.from_settings([key.get_secret_value() for key in settings.secret_keys])
     hosts = HostRules.parse(
         settings.allowed_hosts, settings.denied_hosts, private=settings.private_networks

@@ -163,7 +163,9 @@ def _every(stop: threading.Event, name: str, seconds: float, work: Callable[[], 
 
 def build(settings: SchedulerSettings) -> Scheduler:
     """Wires a scheduler; nothing is connected before `run`."""
-    database = Database(settings.database_url.get_secret_value(), size=8)
+    database = Database(
+        settings.database_url.get_secret_value(), size=8, prepared=settings.prepared_statements
+    )
     broker = build_broker(
         settings.broker_url.get_secret_value(),
         queues=(FETCH_QUEUE, FETCH_SLOW_QUEUE, DECRYPT_QUEUE),

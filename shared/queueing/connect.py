@@ -91,6 +91,32 @@ def redis_client(url: str, *, answer_timeout_s: float = ANSWER_TIMEOUT_S) -> Any
         raise _unusable(url) from error
 
 
+def refuse_cluster(url: str) -> None:
+    """Raises InvalidInput where the address leads to a node of a Redis Cluster.
+
+    Queues, their locks and their dead letters are keys that one script or transaction changes
+    together, and such a cluster keeps them on different nodes. A server that does not answer is
+    asked again by whoever works with it.
+    """
+    if scheme_of(url) != "redis":
+        return
+    try:
+        with redis_client(url, answer_timeout_s=CONNECT_TIMEOUT_S) as client:
+            found = client.info("cluster")
+    except redis.exceptions.RedisError as error:
+        # A node of a cluster has one database: it may refuse to choose another.
+        if "cluster mode" not in str(error):
+            return
+        found = {"cluster_enabled": 1}
+    if found.get("cluster_enabled"):
+        raise InvalidInput(
+            f"{place(url)} is a node of a Redis Cluster, which Posthouse does not work with.",
+            field="broker_url",
+            hint="Use one Redis or Valkey behind one address (with a replica that takes over), or "
+            "RabbitMQ.",
+        )
+
+
 def rabbitmq_parameters(url: str) -> pika.URLParameters:
     """Connection parameters with every wait bounded. Raises InvalidInput on a broken address."""
     try:

@@ -67,8 +67,13 @@ def read_address(address: str) -> dict[str, str]:
 class Database:
     """A lazily opened pool. Open it after a fork, never before; thread-safe."""
 
-    def __init__(self, url: str, *, size: int = 10, timeout: float = 15.0) -> None:
-        """`url` as `read_address` takes it; raises InvalidInput where it cannot be read."""
+    def __init__(
+        self, url: str, *, size: int = 10, timeout: float = 15.0, prepared: bool = True
+    ) -> None:
+        """`url` as `read_address` takes it; raises InvalidInput where it cannot be read.
+
+        Not `prepared`: for a pooler that gives each transaction another connection and does not
+        know what was prepared on the one before."""
         read_address(url)
         self._pool = ConnectionPool(
             url,
@@ -78,7 +83,11 @@ class Database:
             open=False,
             # A connection that Postgres dropped (restart, failover) is replaced before use.
             check=ConnectionPool.check_connection,
-            kwargs={"application_name": "posthouse", "connect_timeout": 10, "prepare_threshold": 2},
+            kwargs={
+                "application_name": "posthouse",
+                "connect_timeout": 10,
+                "prepare_threshold": 2 if prepared else None,
+            },
             name="posthouse",
         )
         where = conninfo.conninfo_to_dict(url)

@@ -53,7 +53,7 @@ def refusal(session: Session) -> DatabaseCannotWrite | None:
 def wait_until_there(database_url: str, seconds: float) -> str:
     """Returns the version needed once the database has it; raises TryAgain after `seconds`."""
     deadline = time.monotonic() + seconds
-    with Database(database_url, size=1, timeout=5.0) as database:
+    with Database(database_url, size=1, timeout=5.0, prepared=False) as database:
         while True:
             try:
                 check(database)

@@ -23,6 +23,7 @@ need npm npm
 need docker-compose docker-compose
 need mmdebstrap mmdebstrap
 need promtool prometheus
+need pgbouncer pgbouncer
 ls /usr/lib/*/girepository-1.0/GMime-3.0.typelib >/dev/null 2>&1 || missing="$missing gir1.2-gmime-3.0"
 need /usr/lib/python3/dist-packages/gi python3-gi
 ls /usr/lib/postgresql/*/bin/postgres >/dev/null 2>&1 || missing="$missing postgresql"

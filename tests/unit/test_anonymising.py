@@ -204,3 +204,118 @@ def test_equal_things_stay_equal_and_leaks_are_found() -> None:
 )
 def test_forms_of_imap_commands(request_: bytes, form: str) -> None:
     assert forms.of_imap(request_) == form
+
+
+#: Nothing of these may be in what is given away, wherever a server or a mailbox puts it.
+SOMEBODYS = (
+    *("erika", "mustermann", "kanzlei", "müller", "schmid", "akte", "4711471147", "0171"),
+    *("fe80::1", "2001:db8", "10.1.2.3", "srv4711", "aaaabbbb", "AAMkADk", "Qx9", "geheim"),
+)
+
+
+def telling(text: str) -> list[str]:
+    return [word for word in SOMEBODYS if word.casefold() in text.casefold()]
+
+
+HOSTILE_IMAP = [
+    b"* OK [CAPABILITY IMAP4rev1 IMAPSIEVE=sieve://sieve.kanzlei.example X-ERIKA@KANZLEI] hi\r\n",
+    b"* CAPABILITY IMAP4rev1 AUTH=SCRAM-SHA-256 URL=mail.kanzlei.example\r\n",
+    "TAG NO Postfach von Erika Mustermann (müller@kanzlei.example) ist gesperrt\r\n".encode(),
+    "TAG NO post.müller.example says no to mustermann from fe80::1\r\n".encode(),
+    b"TAG BAD KANZLEI\\erika is unknown at srv4711.kanzlei.example\r\n",
+    b"* BYE kanzlei is down for erika\r\n",
+    b"* FLAGS (\\Seen $Junk $ErikaMustermann \\Akte)\r\n",
+    b"* 1 FETCH (UID 5 EMAILID (Qx9erika) THREADID (Qx9akte) MODSEQ (12))\r\n",
+    b'* 1 FETCH (UID 5 ENVELOPE ("Mon" "geheim" (("Erika" NIL "erika" "kanzlei.example"))))\r\n',
+    b'* 1 FETCH (UID 5 BODY[HEADER.FIELDS (SUBJECT)] "Subject: geheim")\r\n',
+    b'* NAMESPACE (("erika." "." "X-OWNER" ("Erika Mustermann"))) NIL (("Akte/" "/"))\r\n',
+    b'* NAMESPACE (({6}\r\nerika. ".")) NIL NIL\r\n',
+    b'* STATUS "Akte Mustermann" (MESSAGES 3 MAILBOXID (Qx9akte))\r\n',
+    b'* LIST (\\HasNoChildren) "^" "Akte^Mustermann"\r\n',
+    b"+ \xfcber erika\r\n",
+]
+
+
+@pytest.mark.promise("M25")
+@pytest.mark.parametrize("line", HOSTILE_IMAP)
+def test_nothing_of_anybody_is_in_a_line_of_imap(line: bytes) -> None:
+    told = ImapLines(Pseudonyms(), "erika.mustermann@kanzlei.example")
+    assert telling(told.theirs(line, "AUTHENTICATE").decode("utf-8")) == []
+    assert telling(told.greeting(line).decode("utf-8")) == []
+
+
+@pytest.mark.promise("M25")
+@pytest.mark.parametrize(
+    ("request_", "answer"),
+    [
+        (b"STAT\r\n", [b"erika@kanzlei.example\r\n"]),
+        (
+            b"PASS x\r\n",
+            ["-ERR Postfach von Erika Mustermann: müller@kanzlei.example\r\n".encode()],
+        ),
+        (b"CAPA\r\n", [b"+OK\r\n", b"IMPLEMENTATION kanzlei-server\r\n", b".\r\n"]),
+        (b"UIDL\r\n", [b"+OK\r\n", b"1 <geheim@kanzlei.example>\r\n", b".\r\n"]),
+        (b"AUTH PLAIN\r\n", [b"+ \xfc erika\r\n", b"-ERR erika\r\n"]),
+    ],
+)
+def test_nothing_of_anybody_is_in_a_line_of_pop3(request_: bytes, answer: list[bytes]) -> None:
+    told = Pop3Lines(Pseudonyms(), "erika.mustermann@kanzlei.example").theirs(request_, answer)
+    assert telling(b"".join(told).decode("utf-8")) == []
+
+
+HOSTILE_GRAPH = {
+    "@odata.context": "https://graph.microsoft.com/v1.0/$metadata#users('erika')/messages",
+    "@odata.nextLink": "https://graph.microsoft.com/v1.0/Users('erika%40kanzlei.example')/"
+    "mailfolders('AAMkADk=')/messages/delta?$skiptoken=Qx9",
+    "@odata.deltaLink": "https://graph.microsoft.com/v1.0/me/mailFolders('AAMkADk=')/x-akte/delta()"
+    "?$deltatoken=Qx9",
+    "erika@kanzlei.example": 1,
+    "erika.mustermann": 2,
+    "value": [
+        {
+            "id": "AAMkADk=",
+            "subject": "4711471147",
+            "bodyPreview": "0171",
+            "internetMessageId": "<geheim@kanzlei.example>",
+            "webLink": "https://outlook.office365.com/owa/?ItemID=AAMkADk",
+            "sender": {
+                "emailAddress": {"name": "Erika Mustermann", "address": "e@kanzlei.example"}
+            },
+            "categories": ["Akte"],
+            "name": "geheim.pdf",
+            "contentType": "text/plain; name=geheim",
+        }
+    ],
+    "error": {"code": "ErrorInvalidUser", "message": "Erika Mustermann (erika) is invalid."},
+}
+
+
+@pytest.mark.promise("M25")
+def test_nothing_of_anybody_is_in_an_answer_by_http() -> None:
+    requests = HttpRequests(Pseudonyms(), "erika.mustermann@kanzlei.example")
+
+    def asked(url: str, answer: object, kind: str = "application/json") -> str:
+        body = json.dumps(answer).encode()
+        told = requests.taken(
+            HttpRequest("GET", url, b"", 0.0, 1.0, 200, {"content-type": kind}, bytearray(body))
+        )
+        return json.dumps(told, ensure_ascii=False)
+
+    tenant = "aaaabbbb-0000-cccc-1111-dddd2222eeee"
+    told = [
+        asked(f"https://login.microsoftonline.com/{tenant}/oauth2/v2.0/token", {"tenant": tenant}),
+        asked(
+            f"https://login.microsoftonline.com/{tenant}/v2.0/.well-known/openid-configuration", {}
+        ),
+        asked("https://graph.microsoft.com/v1.0/me/messages", HOSTILE_GRAPH),
+        asked(
+            "https://graph.microsoft.com/v1.0/users/erika.mustermann@kanzlei.example/messages/"
+            "AAMkADk=/$value",
+            "geheim",
+            'text/plain; name="geheim.eml"',
+        ),
+    ]
+    assert [telling(one) for one in told] == [[]] * len(told)
+    assert "/oauth2/v2.0/token" in told[0]
+    assert "/.well-known/openid-configuration" in told[1]
+    assert "/messages/delta?$skiptoken=" in told[2]

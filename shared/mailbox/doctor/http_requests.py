@@ -14,12 +14,27 @@ from shared.mailbox.observing import HttpRequest
 
 _HEADERS: Final = ("content-type", "retry-after")
 _DATE: Final = re.compile(r"\d{4}-\d\d-\d\dT[\d:.]+Z?$")
-_MEDIA: Final = re.compile(r"[a-z]+/[a-z0-9.+-]+$")
+_MEDIA: Final = re.compile(r"[a-z]+/[a-z0-9.+-]+")
+_HTTP_DATE: Final = re.compile(r"[A-Z][a-z]{2}, [\w: ]{20,22} GMT")
+#: Keys of JSON: names of properties, and annotations of OData. Others may be somebody's words.
+_KEY: Final = re.compile(r"(?:[A-Za-z]\w*)?@odata\.[A-Za-z.]+|[A-Za-z]\w*")
+#: Segments of Graph's and of authorisation servers' addresses that are everybody's.
+_SEGMENT: Final = re.compile(
+    r"v1\.0|users|me|mailFolders|messages|attachments|childFolders|inbox|msgfolderroot|deleteditems"
+    r"|delta|\$value|\$batch|\$count|delta\(\)|oauth2|v2\.0|token|authorize|common|organizations"
+    r"|consumers|\.well-known|openid-configuration|oauth-authorization-server|discovery|instance|keys"
+    r"|move|copy|permanentDelete|microsoft\.graph\.\w+",
+    re.I,
+)
+#: `mailFolders('AAMk…')`: a key as OData may put it.
+_KEYED: Final = re.compile(r"(users|mailFolders|messages|attachments|childFolders)\('(.*)'\)", re.I)
 _IDS: Final = frozenset({"id", "parentFolderId", "changeKey", "conversationId"})
 _TOKENS: Final = frozenset({"access_token", "refresh_token", "id_token"})
 _WORDS: Final = frozenset({"message", "error_description"})
-_PLAIN: Final = frozenset({"@odata.type", "code", "error", "token_type", "contentType", "status"})
+_PLAIN: Final = frozenset({"@odata.type", "code", "error", "token_type", "status"})
 _SIZES: Final = re.compile(r"Integer 0x0?e08$", re.I)
+
+_KEYED_SEGMENTS: Final = frozenset({"users", "mailfolders", "messages", "attachments"})
 
 
 class HttpRequests:
@@ -38,7 +53,7 @@ class HttpRequests:
             "url": self.url(request.url),
             "body": self._body(request.body),
             "status": request.status,
-            "headers": {k: request.headers[k] for k in _HEADERS if k in request.headers},
+            "headers": {k: _header(request.headers[k]) for k in _HEADERS if k in request.headers},
             "answer": self._answer(request, kind),
             "ms": max(0, round((request.ended - request.started) * 1000)) if request.ended else 0,
         }
@@ -49,18 +64,14 @@ class HttpRequests:
         graph = parts.path.startswith("/v1.0/")
         for at in range(1, len(segments)):
             before, here = segments[at - 1], unquote(segments[at])
-            if before == "users":
-                segments[at] = quote(self._names.user(here), safe="@")
-            elif before in ("mailFolders", "messages", "attachments"):
-                if here not in ("inbox", "deleteditems", "delta", "$value"):
-                    segments[at] = self._names.of("id", here)
-            elif not graph and here:
-                known = re.fullmatch(r"oauth2|v[12]\.0|token|authorize|common|\.well-known", here)
-                segments[at] = (
-                    here
-                    if known or ("-" in here and "." not in here)
-                    else (self._names.of("path", here))
-                )
+            keyed = _KEYED.fullmatch(here)
+            if keyed is not None:
+                made = self._key(keyed[1], keyed[2].replace("''", "'"))
+                segments[at] = f"{keyed[1]}('{made}')"
+            elif graph and before.lower() in _KEYED_SEGMENTS:
+                segments[at] = self._key(before, here)
+            elif here and _SEGMENT.fullmatch(here) is None:
+                segments[at] = self._names.of("path", here)
         query = urlencode(
             [(name, self._parameter(name, value)) for name, value in parse_qsl(parts.query)],
             quote_via=quote,
@@ -68,6 +79,12 @@ class HttpRequests:
         )
         host = "graph.example.org" if graph else "login.example.org"
         return f"https://{host}{'/'.join(segments)}" + (f"?{query}" if query else "")
+
+    def _key(self, of: str, key: str) -> str:
+        """What stands in place of the key of one of many."""
+        if of.lower() == "users":
+            return quote(self._names.user(key), safe="@")
+        return key if _SEGMENT.fullmatch(key) is not None else self._names.of("id", key)
 
     def _parameter(self, name: str, value: str) -> str:
         if name.lower() in ("$skiptoken", "$deltatoken"):
@@ -112,7 +129,7 @@ class HttpRequests:
             return {
                 key: self._value(key, one)
                 for key, one in value.items()
-                if re.match(r"[@\w.]+$", key)
+                if _KEY.fullmatch(key) is not None
             }
         if isinstance(value, list):
             return [self._value(name, one) for one in value]
@@ -137,9 +154,22 @@ class HttpRequests:
             return shown_level(self._names, text)
         if name in _WORDS:
             return self._names.words(text)
-        plain = name in _PLAIN or name in ("method", "Prefer", "Content-Type") or text.isdigit()
-        if plain or not text or _DATE.match(text) or (name == "contentType" and _MEDIA.match(text)):
-            return self._names.words(text) if name in ("code", "error", "status") else text
+        if name in ("contentType", "Content-Type"):
+            kind = text.partition(";")[0].strip()
+            return kind if kind in ("text", "html") or _MEDIA.fullmatch(kind) else "replaced"
+        plain = name in _PLAIN or name in ("method", "Prefer")
+        if plain or not text or _DATE.match(text):
+            return self._names.words(text)
+        if name in _IDS:  # of a request in a batch
+            return text
         if name == "name" and text.lower() == "smime.p7m":
             return text
         return "replaced"
+
+
+def _header(value: str) -> str:
+    """The value without parameters, which may be names of files."""
+    value = value.partition(";")[0].strip()
+    return (
+        value if _MEDIA.fullmatch(value) or value.isdigit() or _HTTP_DATE.fullmatch(value) else "?"
+    )

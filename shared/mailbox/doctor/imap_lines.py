@@ -32,7 +32,17 @@ _COMMON: Final = frozenset(
     {"INBOX", "USER", "USERS", "OTHER USERS", "SHARED", "PUBLIC", "#SHARED", NOBODYS.upper()}
 )
 _NUMBERS_ONLY: Final = re.compile(r"[\d :,*]*$")
-_SYSTEM_FLAG: Final = re.compile(rb"[\\$][A-Za-z*]+$")
+#: Flags of RFC 3501 and the keywords that IANA lists; any other is a word of somebody.
+_SYSTEM_FLAG: Final = re.compile(
+    rb"\\(?:Seen|Answered|Flagged|Deleted|Draft|Recent|\*)$|\$(?:Forwarded|MDNSent|Submit(?:Pending|ted)"
+    rb"|Junk|NotJunk|Phishing|Important|Label\d|hasAttachment|hasNoAttachment|MailFlagBit\d|memo|muted"
+    rb"|followed|notify|unsubscribed|canunsubscribe|istrusted|maskedemail|autosent|new|imported)$",
+    re.I,
+)
+_ONE_NAMESPACE: Final = re.compile(
+    rb'\(("(?:[^"\\]|\\.)*") +("(?:[^"\\]|\\.)*"|NIL)'
+    rb'(?: +(?:"(?:[^"\\]|\\.)*"|\([^()]*\)))*\)'
+)
 
 
 class ImapLines:
@@ -106,7 +116,9 @@ class ImapLines:
             return ""
         if name.upper() == "PERMANENTFLAGS":
             return f"{name} {self._flags(rest.encode()).decode('latin-1')}"
-        if name.upper() == "CAPABILITY" or not rest or _NUMBERS_ONLY.match(rest):
+        if name.upper() == "CAPABILITY":
+            return f"{name} {self._capability(rest.encode('latin-1')).decode('latin-1').strip()}"
+        if not rest or _NUMBERS_ONLY.match(rest):
             return code
         return name
 
@@ -123,7 +135,7 @@ class ImapLines:
         return rest
 
     def _capability(self, rest: bytes) -> bytes:
-        kept = [word for word in rest.split() if b"@" not in word]
+        kept = [word for word in rest.split() if not re.search(rb"@|://|=.*[.]\w", word)]
         return b" ".join(kept) + b"\r\n"
 
     def _list(self, rest: bytes) -> bytes:
@@ -143,7 +155,12 @@ class ImapLines:
         return _quoted(self.folder(name)) + items
 
     def _namespace(self, rest: bytes) -> bytes:
-        return re.sub(rb'\("((?:[^"\\]|\\.)*)"', lambda m: b'("' + self.folder(m[1]) + b'"', rest)
+        if _LITERAL.search(rest) is not None:
+            return b"NIL NIL NIL\r\n"
+        # A namespace is (prefix delimiter …); what extensions put behind tells nobody anything.
+        return _ONE_NAMESPACE.sub(
+            lambda m: b'("' + self.folder(m[1][1:-1]) + b'" ' + m[2] + b")", rest
+        )
 
     def _id(self, rest: bytes) -> bytes:
         told = re.findall(rb'"((?:[^"\\]|\\.)*)"', rest)
@@ -184,7 +201,17 @@ class ImapLines:
             lambda m: m[1] + self._names.number("gmail", m[2].decode()).encode(),
             text,
         )
-        return re.sub(rb'(BODY\[[^\]]*\](?:<\d+>)? )"(?:[^"\\]|\\.)*"', rb'\1"replaced"', text)
+        text = re.sub(
+            rb"((?:EMAIL|THREAD)ID \()([^)]*)",
+            lambda m: m[1] + self._names.of("id", m[2].decode("latin-1")).encode(),
+            text,
+        )
+        # Of what is quoted only dates may stay.
+        return re.sub(
+            rb'((?:INTERNAL|SAVE)DATE "[-+\w: ]{20,30}")|"(?:[^"\\]|\\.)*"',
+            lambda m: m[1] or b'"replaced"',
+            text,
+        )
 
     def _labels(self, rest: bytes, at: int) -> tuple[bytes, int]:
         """(Gmail's labels from there on, and where they end). Its own begin with a backslash; the

@@ -62,7 +62,8 @@ class Pop3Lines:
         status, _, rest = line.strip().partition(b" ")
         text = rest.decode("utf-8", "replace")
         if status.upper() != b"+OK":
-            return status + b" " + self._names.words(text).encode() + b"\r\n"
+            shown = b"-ERR" if status.upper() == b"-ERR" else b"+ERR"
+            return shown + b" " + self._names.words(text).encode() + b"\r\n"
         if verb == "UIDL" and len(words) > 1:
             return b"+OK " + self._uidl(rest) + b"\r\n"
         if verb in _KEPT_NUMBERS:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import json
 import re
 from collections.abc import Iterable
@@ -12,22 +11,27 @@ from urllib.parse import quote
 
 #: What in free text looks like something of somebody: addresses, hosts, numbers of networks, ids.
 _TELLING: Final = (
-    ("address", re.compile(r"[A-Za-z0-9._%+'-]+@[A-Za-z0-9.-]+[A-Za-z0-9]")),
+    ("address", re.compile(r"[\w.%+'-]+@[\w.-]*\w")),
     ("url", re.compile(r"\b[a-z][a-z0-9+.-]*://[^\s\"'>)]+", re.I)),
     ("id", re.compile(r"\b[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\b", re.I)),
     (
         "ip",
-        re.compile(r"\b\d{1,3}(?:\.\d{1,3}){3}\b|\b[0-9a-f]{0,4}(?::[0-9a-f]{0,4}){3,7}\b", re.I),
+        re.compile(
+            r"\b\d{1,3}(?:\.\d{1,3}){3}\b|\b[0-9a-f]{0,4}(?::[0-9a-f]{0,4}){3,7}\b"
+            r"|\b[0-9a-f]{1,4}::(?:[0-9a-f]{1,4}:?)*",
+            re.I,
+        ),
     ),
     (
         "host",
-        re.compile(r"\b(?:[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?\.){1,8}(?!\d)[A-Za-z]{2,24}\b"),
+        re.compile(r"\b(?:[^\W_](?:[\w-]*[^\W_])?\.){1,8}(?!\d)[^\W\d_]{2,24}\b"),
     ),
     ("id", re.compile(r"\b(?=[A-Za-z0-9+/_=-]*\d)[A-Za-z0-9+/_-]{12,}={0,2}")),
 )
 #: Numbers of Entra and Exchange look like ids, and are what a refusal is known by.
 _OF_PROVIDER: Final = re.compile(r"^(AADSTS\d+|\d+(\.\d+)*|[A-Z][a-zA-Z]+\d{0,3})$")
 _SHORTEST: Final = 4
+_SHORTEST_OF_NAME: Final = 3
 
 
 class Pseudonyms:
@@ -65,7 +69,13 @@ class Pseudonyms:
             self._given[("user", name)] = made
             self.know(local, self.of("user", local))
             self.know(host, "example.org")
+            for label in host.split(".")[:-1]:  # as servers and people call the organisation
+                self.know(label, "example")
         self._known[name] = made
+        # "Erika Mustermann" of erika.mustermann@…, and both halves of DOMAIN\name.
+        for part in re.split(r"[._+/\\-]+", local if at else name):
+            if len(part) >= _SHORTEST_OF_NAME and part.upper() not in _NO_SECRETS:
+                self._known.setdefault(part, made.partition("@")[0])
         return made
 
     def number(self, kind: str, text: str) -> str:
@@ -133,7 +143,7 @@ def challenge(names: Pseudonyms, text: str) -> str:
     """A SASL challenge in base64: what refuses a token in JSON stays readable, nothing else."""
     try:
         decoded = base64.b64decode(text, validate=True)
-    except binascii.Error:
+    except ValueError:  # not in base64, or not even in ASCII
         return ""
     if decoded.lower().rstrip(b":\0 ") in (b"username", b"user name", b"password"):
         return text

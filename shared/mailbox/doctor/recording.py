@@ -40,6 +40,7 @@ def recording(found: Examination, *, secrets: Iterable[str] = ()) -> str:
     connection = found.connection
     names = Pseudonyms()
     user = names.user(connection.username)
+    shared = names.user(connection.shared_mailbox or "") or None
     host = connection.endpoint[0]
     names.know(host, "host.example.org")
     if re.search(r"\d", label := host.partition(".")[0]):  # "srv4711", as servers greet
@@ -65,7 +66,7 @@ def recording(found: Examination, *, secrets: Iterable[str] = ()) -> str:
         "mode": connection.mode.value,
         "connection": {
             "username": user,
-            "shared_mailbox": names.user(connection.shared_mailbox or "") or None,
+            "shared_mailbox": shared,
             "folder": folder,
             "selection": connection.selection.value,
         },

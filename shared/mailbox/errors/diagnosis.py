@@ -26,6 +26,7 @@ from shared.mailbox.base import OAuthRefused, Refused, StepFailed, Unreachable
 from shared.mailbox.errors.entra_numbers import MEANINGS
 from shared.mailbox.errors.provider_errors import (
     ACCESS_DENIED,
+    ACCESS_OFF,
     API_OFF,
     AUTHORISATION_STEP,
     BASIC_AUTH_OFF,
@@ -43,8 +44,10 @@ from shared.mailbox.errors.provider_errors import (
     LOGIN_LATER,
     MAILBOX_FULL,
     MAILBOX_MISSING,
+    NO_PRIVACY,
     NOT_CONNECTED,
     NOT_COVERED,
+    PASSWORD_EXPIRED,
     POLICY_BLOCKED,
     POP_OFF,
     PROVIDER_BUSY,
@@ -61,7 +64,8 @@ from shared.mailbox.errors.provider_errors import (
     LoginNeeded,
     shortened,
 )
-from shared.mailbox.errors.throttling import is_throttled, stated_delay
+from shared.mailbox.errors.refused_logins import says_not_now, says_wrong_password
+from shared.mailbox.errors.throttling import is_full, is_throttled, stated_delay
 
 #: Refusals of an access token by mail servers, which know nothing of the grant behind it.
 _OF_MAIL_SERVER: Final = frozenset({TOKEN_REFUSED.code, WRONG_ACCOUNT_OR_SCOPE.code})
@@ -72,15 +76,18 @@ _UNEXPLAINED: Final = frozenset({"login-refused", "login-unavailable", "refused"
 #: first that fits wins, so the particular stand before the general.
 _OAUTH: Final[tuple[tuple[str, str, Diagnosis], ...]] = (
     ("invalid_grant", "invalid email or user id", USER_UNKNOWN),
-    ("invalid_grant", "not a valid email or user id", USER_UNKNOWN),
+    ("invalid_grant", "not a valid email", USER_UNKNOWN),
     ("invalid_grant", "account not found", USER_UNKNOWN),
     ("invalid_grant", "reasonable timeframe", CLOCK_WRONG),
-    ("invalid_grant", "invalid jwt signature", CERTIFICATE_REFUSED),
+    # What signs in by an assertion of its own has no grant that could be lost.
+    ("invalid_grant", "invalid jwt", CERTIFICATE_REFUSED),
+    ("invalid_grant", "robot is disabled", CLIENT_DISABLED),
     ("invalid_grant", "invalid signature for token", CERTIFICATE_REFUSED),
     ("invalid_grant", "account has been deleted", USER_BLOCKED),
     ("invalid_grant", "account has been disabled", USER_BLOCKED),
     ("invalid_grant", "invalid_rapt", LOGIN_AGAIN),
     ("invalid_grant", "", GRANT_LOST),
+    ("invalid_request", "invalid impersonation", USER_UNKNOWN),
     ("interaction_required", "", LOGIN_AGAIN),
     ("login_required", "", LOGIN_AGAIN),
     ("consent_required", "", CONSENT_MISSING),
@@ -99,54 +106,50 @@ _OAUTH: Final[tuple[tuple[str, str, Diagnosis], ...]] = (
     ("redirect_uri_mismatch", "", REDIRECT_WRONG),
     ("temporarily_unavailable", "", PROVIDER_BUSY),
     ("server_error", "", PROVIDER_BUSY),
-    ("rate_limit_exceeded", "", PROVIDER_BUSY),
-    ("ratelimitexceeded", "", PROVIDER_BUSY),
     ("slow_down", "", PROVIDER_BUSY),
     ("internal_failure", "", PROVIDER_BUSY),
     ("backend_error", "", PROVIDER_BUSY),
 )
+#: However a server spells that it was asked too often: rate_limit_exceeded, userRateLimitExceeded.
+_TOO_OFTEN = re.compile(r"rate_?limit_?exceeded|quota_?exceeded|too_?many_?requests", re.I)
 #: Entra's `suberror` of an invalid_grant whose number we do not know, where the token is dead.
 _DEAD: Final = frozenset({"bad_token", "token_expired"})
 
-#: Part of the tagged NO or BAD (POP3: -ERR) of a login → meaning. The first that fits wins.
-_LOGIN_WORDS: Final[tuple[tuple[str, Diagnosis], ...]] = (
-    ("not enabled for imap", IMAP_OFF),
-    ("imap access is disabled", IMAP_OFF),
-    ("imap is disabled", IMAP_OFF),
-    ("enable imap", IMAP_OFF),
-    ("not enabled for pop", POP_OFF),
-    ("pop access is disabled", POP_OFF),
-    ("pop3 is disabled", POP_OFF),
-    ("pop/imap access is disabled", POP_OFF),
-    ("authenticated but not connected", NOT_CONNECTED),
-    ("too many simultaneous connections", TOO_MANY),
-    ("maximum number of connections", TOO_MANY),
-    ("maximum number of concurrent", TOO_MANY),
-    ("connection limit", TOO_MANY),
-    ("too many connections", TOO_MANY),
-    ("application-specific password", BASIC_AUTH_OFF),
-    ("app password", BASIC_AUTH_OFF),
-    ("authorization code", BASIC_AUTH_OFF),
-    ("basicauthblocked", BASIC_AUTH_OFF),
-    ("basic authentication is disabled", BASIC_AUTH_OFF),
-    ("web login required", LOGIN_IN_BROWSER),
-    ("weblogin", LOGIN_IN_BROWSER),
-    ("via your web browser", LOGIN_IN_BROWSER),
-    ("unsafe login", LOGIN_IN_BROWSER),
+#: What the tagged NO or BAD (POP3: -ERR) of a login says → meaning. The first that fits wins.
+_LOGIN_WORDS: Final[tuple[tuple[re.Pattern[str], Diagnosis], ...]] = tuple(
+    (re.compile(words, re.I), diagnosis)
+    for words, diagnosis in (
+        (r"authenticated but not connected", NOT_CONNECTED),
+        (
+            r"too many (?:simultaneous |concurrent |open )?(?:connections|sessions)"
+            r"|maximum number of (?:connections|concurrent)|connection limit",
+            TOO_MANY,
+        ),
+        (
+            r"app(?:lication)?[- ]?(?:specific )?password|parol prilozheniya|authorization code"
+            r"|basicauthblocked|basic authentication is disabled",
+            BASIC_AUTH_OFF,
+        ),
+        (r"web ?login|via your web browser|unsafe login", LOGIN_IN_BROWSER),
+        (
+            r"\[expired\]|password (?:has |is )?expired|password must be changed"
+            r"|must change (?:your|the) password",
+            PASSWORD_EXPIRED,
+        ),
+        (
+            r"administratively locked|account (?:is |has been |was )?"
+            r"(?:administratively |currently )?(?:disabled|suspended|deactivated|closed|blocked)",
+            USER_BLOCKED,
+        ),
+        (r"\[privacyrequired\]|plain ?text auth\S* (?:disallowed|not allowed)", NO_PRIVACY),
+    )
 )
-#: Parts of a refused login that say: not now. Whatever else they are, they are no wrong password.
-_NOT_NOW = re.compile(
-    r"\[(?:unavailable|inuse|in-use|limit|serverbug|sys/temp|login-delay|overquota|contactadmin)\b"
-    r"|temporar|try again|try later|unavailable|internal (?:server )?error|system error|busy"
-    r"|timed? ?out|overload|lookup failed|backend|allowed only every|exceeded the login limit"
-    r"|too many (?:login|failed|attempt|request|auth)|rate limit|not ready|maintenance"
-    r"|mailbox is locked|already (?:open|locked|in use)|unable to lock",
-    re.I,
-)
-#: … unless they say that it is one, perhaps among other reasons.
-_WRONG = re.compile(
-    r"\[authenticationfailed\]|\[auth\]|\[sys/perm\]|password is (?:incorrect|wrong)"
-    r"|(?:incorrect|wrong|invalid) (?:user\s?name or )?password",
+#: Protocols that a server says it does not give this mailbox, or any.
+_PROTOCOL_OFF = re.compile(
+    r"\b(?P<first>imap|pop)[34]?(?:[/ ](?:and |or )?(?P<second>imap|pop)[34]?)?"
+    r"(?: access| service| use| protocol)*(?: is| has been| for \w+ is)?"
+    r" (?:not (?:enabled|allowed|permitted|activated)|disabled|switched off|turned off|deactivated)"
+    r"|not enabled for (?P<enabled>imap|pop)|enable (?P<enable>imap|pop)",
     re.I,
 )
 
@@ -162,6 +165,7 @@ _GRAPH_CODES: Final[Mapping[str, Diagnosis]] = {
     "mailboxnotsupportedforrestapi": MAILBOX_MISSING,
     "errornonexistentmailbox": MAILBOX_MISSING,
     "errorquotaexceeded": MAILBOX_FULL,
+    "erroraccountdisabled": USER_BLOCKED,
     # What people typed is no SMTP address of a mailbox, or its mailbox is on premises.
     "resourcenotfound": MAILBOX_MISSING,
     "invalidauthenticationtoken": TOKEN_REFUSED,
@@ -185,14 +189,18 @@ def of_token_answer(
     `status` is HTTP's, 0 where the error came by redirect. What nothing is known of needs a person
     when it is the client's fault (4xx), and is tried again when it is the server's.
     """
-    error = str(answer.get("error") or "")
+    told = answer.get("error") or ""
     description = str(answer.get("error_description") or "")
+    if isinstance(told, Mapping):  # the form of Google's other services
+        description = description or str(told.get("message") or "")
+    error = str(told)
     words = _first_line(description) or error
+    too_often = _TOO_OFTEN.search(error) is not None
     numbers = _aadsts(answer, description)
     for number in numbers:
         if number in MEANINGS:
             return MEANINGS[number].error(words, retry_after)
-    if status == 429 or status >= 500:
+    if status == 429 or status >= 500 or too_often:
         return PROVIDER_BUSY.error(words, retry_after)
     if numbers and error == "invalid_grant":
         # A number that we do not know loses nothing, unless it is said to.
@@ -221,15 +229,11 @@ def of_login(refusal: str, *, token: bool) -> StepFailed | None:
     detail = sasl_error(refusal)
     if detail is not None:
         refusal = re.sub(r"[A-Za-z0-9+/]{16,}={0,2}", "", refusal).strip()
-    low = refusal.lower()
-    delay = stated_delay(refusal)
-    if is_throttled(refusal):
-        return THROTTLED.error(refusal, delay)
-    for words, diagnosis in _LOGIN_WORDS:
-        if words in low:
-            return diagnosis.error(refusal, delay)
-    if _NOT_NOW.search(refusal) and not _WRONG.search(refusal):
-        return LOGIN_LATER.error(refusal, delay)
+    meaning = _of_words(refusal)
+    if meaning is None and says_not_now(refusal):
+        meaning = LOGIN_LATER
+    if meaning is not None:
+        return meaning.error(refusal, stated_delay(refusal))
     if not token:
         return None
     if detail is not None:
@@ -260,18 +264,28 @@ def of_greeting(words: str) -> StepFailed:
 def of_command(words: str, step: str) -> StepFailed | None:
     """What the words of a refused command mean, whatever the command; None where they say nothing
     that is about the mailbox as a whole. `step` is where it was said."""
-    low = words.lower()
-    found: StepFailed | None = None
-    if is_throttled(words):
-        found = THROTTLED.error(words, stated_delay(words))
-    else:
-        for part, diagnosis in _LOGIN_WORDS:
-            if part in low:
-                found = diagnosis.error(words, stated_delay(words))
-                break
-    if found is not None and step:
+    meaning = _of_words(words)
+    if meaning is None:
+        return None
+    found = meaning.error(words, stated_delay(words))
+    if step:
         found.step = step
     return found
+
+
+def _of_words(words: str) -> Diagnosis | None:
+    if is_full(words):
+        return MAILBOX_FULL
+    if is_throttled(words):
+        return THROTTLED
+    for pattern, meaning in _LOGIN_WORDS:
+        if pattern.search(words) and not (meaning is USER_BLOCKED and says_not_now(words)):
+            return meaning
+    off = None if says_wrong_password(words) else _PROTOCOL_OFF.search(words)
+    if off is None:
+        return None
+    named = {name[:3].lower() for name in off.groups() if name}
+    return ACCESS_OFF if len(named) > 1 else POP_OFF if named == {"pop"} else IMAP_OFF
 
 
 def of_refusal(error: StepFailed, *, token: bool) -> StepFailed:
@@ -399,19 +413,31 @@ def _first_line(text: str) -> str:
 
 
 def _is_transient(code: str) -> bool:
-    return code.lower() in {
-        "applicationthrottled",
+    low = code.lower()
+    return "transient" in low or "throttled" in low or low in _TRANSIENT
+
+
+#: Codes about the moment, of Graph and of Exchange behind it ("ResponseCode", EWS reference).
+_TRANSIENT: Final = frozenset(
+    {
+        "erroradunavailable",
+        "errorconnectionfailed",
+        "errorexceededconnectioncount",
+        "errorinsufficientresources",
+        "errorinternalservererror",
         "errormailboxmoveinprogress",
         "errormailboxstoreunavailable",
+        "errornotenoughmemory",
         "errorserverbusy",
-        "errortoomanyobjectsopened",
         "errortimeoutexpired",
+        "errortoomanyobjectsopened",
         "mailboxconcurrency",
         "mailboxinfostale",
         "serviceunavailable",
-        "toomanyrequests",
         "timeout",
+        "toomanyrequests",
     }
+)
 
 
 def _while(doing: str) -> str:

@@ -153,7 +153,8 @@ POLICY_BLOCKED: Final = _person(
 PASSWORD_EXPIRED: Final = _person(
     "password-expired",
     "The password of the account has expired or must be changed.",
-    f"Its owner changes it at the provider, then authorises the connection again. {_KEPT}",
+    "Its owner changes it at the provider; then the new one is entered here, or the connection is "
+    f"authorised again. {_KEPT}",
 )
 ACCOUNT_LOCKED: Final = _passing(
     "account-locked",
@@ -214,6 +215,16 @@ POP_OFF: Final = _person(
     "pop-disabled",
     "POP3 is switched off for this mailbox.",
     "Switch it on in the mailbox's settings or by an administrator.",
+)
+ACCESS_OFF: Final = _person(
+    "access-disabled",
+    "Access by mail programs (IMAP and POP3) is switched off for this mailbox.",
+    "Switch it on in the mailbox's settings at the provider, or have an administrator do so.",
+)
+NO_PRIVACY: Final = _person(
+    "privacy-required",
+    "The server takes a password only on an encrypted connection.",
+    "Set the connection's security to TLS or STARTTLS.",
 )
 BASIC_AUTH_OFF: Final = _person(
     "password-login-disabled",
@@ -286,8 +297,8 @@ MAILBOX_MISSING: Final = _person(
 )
 MAILBOX_FULL: Final = _person(
     "mailbox-full",
-    "The mailbox is over its quota, and Exchange serves it no more.",
-    "Somebody deletes mails there (and empties Deleted Items), or an administrator raises the "
+    "The mailbox is over its quota, so its server refuses to go on with it.",
+    "Somebody deletes mails there and empties the trash, or an administrator raises the "
     f"quota. {_BY_ITSELF}",
 )
 WRONG_ACCOUNT_OR_SCOPE: Final = _login(

@@ -3,6 +3,7 @@
 Sources: Gmail's `[OVERQUOTA] Account exceeded command or bandwidth limits`; Exchange's `Request is
 throttled. Suggested Backoff Time: N milliseconds`, after any command that is over the budget;
 response codes of RFC 5530 (`[LIMIT]`, `[UNAVAILABLE]`, …) and RFC 3206 (`[SYS/TEMP]`).
+`[OVERQUOTA]` means two things: Gmail's limits of a day, and that the mailbox is full (RFC 5530).
 """
 
 from __future__ import annotations
@@ -27,19 +28,31 @@ _PASSING = re.compile(
     r"|temporar(?:y|ily)|try again",
     re.I,
 )
+#: A mailbox that holds no more: no waiting helps, somebody has to make room.
+_FULL = re.compile(
+    r"quota (?:is |has been )?exceeded|(?:mailbox|maildrop)\b[^.]{0,20}\b(?:is )?full\b"
+    r"|over (?:disk )?quota",
+    re.I,
+)
 #: Gmail gives no time with its bandwidth limits: "an hour or more".
 _BANDWIDTH_S: Final = 3600.0
+_BANDWIDTH_WORDS = re.compile(r"bandwidth", re.I)
 _BANDWIDTH = re.compile(r"overquota|bandwidth limit", re.I)
 
 
 def is_throttled(words: str) -> bool:
     """Whether these words are about how much the server serves us, whatever was asked for."""
-    return _THROTTLED.search(words) is not None
+    return _THROTTLED.search(words) is not None and not is_full(words)
+
+
+def is_full(words: str) -> bool:
+    """Whether they say that the mailbox is over its quota."""
+    return _FULL.search(words) is not None and _BANDWIDTH_WORDS.search(words) is None
 
 
 def is_passing(words: str) -> bool:
-    """Whether the server itself calls its refusal a passing one."""
-    return is_throttled(words) or _PASSING.search(words) is not None
+    """Whether the server itself calls its refusal a passing one, or one of the whole mailbox."""
+    return is_throttled(words) or is_full(words) or _PASSING.search(words) is not None
 
 
 def stated_delay(words: str) -> float | None:

@@ -12,12 +12,11 @@ from typing import Any
 from shared.connections import Connection
 from shared.mailbox.base import Login, OAuthRefused, Refused, Unreachable
 from shared.mailbox.errors import diagnosis
+from shared.mailbox.errors.refused_logins import TEMPORARY_CODES, login_error
 from shared.mailbox.imap.session import ImapSession, Literal, Reply, string
 from shared.mailbox.net.sasl import (
-    TEMPORARY_CODES,
     bearer_message,
     decode_challenge,
-    login_error,
     login_name,
     no_external,
 )

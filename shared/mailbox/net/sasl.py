@@ -1,20 +1,14 @@
-"""What IMAP and POP3 say alike while logging in (SASL, RFC 4422), and what a refusal means."""
+"""What IMAP and POP3 say alike while logging in (SASL, RFC 4422)."""
 
 from __future__ import annotations
 
 import base64
 import binascii
 import json
-import re
 from typing import Any
 
 from shared.connections import Connection
-from shared.mailbox.base import Login, Refused, SessionLost, Unreachable
-
-TEMPORARY_CODES = {"UNAVAILABLE", "INUSE", "LIMIT", "SERVERBUG"}
-_TEMPORARY_WORDS = re.compile(
-    r"temporar|try again|too many|unavailable|internal (server )?error|timed? ?out|overload", re.I
-)
+from shared.mailbox.base import Login, Refused
 
 
 def login_name(connection: Connection, login: Login) -> str:
@@ -57,28 +51,4 @@ def no_external() -> Refused:
         step="login",
         code="login-method-missing",
         hint="Give the password as well: then the certificate is shown and the password logs in.",
-    )
-
-
-def login_error(
-    code: str, text: str, protocol: str = "IMAP"
-) -> Unreachable | Refused | SessionLost:
-    """What a refused login means: the wrong password, or a server that cannot look at it now."""
-    word = code.partition(" ")[0].upper()
-    if word in TEMPORARY_CODES or (
-        word not in ("AUTHENTICATIONFAILED", "AUTHORIZATIONFAILED", "EXPIRED")
-        and _TEMPORARY_WORDS.search(text)
-    ):
-        return Unreachable(
-            f"The mail server cannot log us in at the moment: {text}",
-            step="login",
-            code="login-unavailable",
-            hint="Nothing needs to be done here, unless it stays so. It is tried again by itself.",
-        )
-    return Refused(
-        f"The mail server refused the login: {text}",
-        step="login",
-        code="login-refused",
-        hint="Check username and password; some servers want an app password or have "
-        f"{protocol} switched off for the account.",
     )

@@ -17,10 +17,10 @@ from shared.mailbox.base import (
     SessionLost,
     Unreachable,
 )
+from shared.mailbox.errors.refused_logins import login_error
 from shared.mailbox.net.sasl import (
     bearer_message,
     decode_challenge,
-    login_error,
     login_name,
     no_external,
 )

@@ -171,7 +171,11 @@ def imap_script(line: Line, mails: dict[int, bytes]) -> Script:
     words = line.words.encode()
 
     def refuse(talk: Conversation, tag: bytes, _: bytes) -> None:
-        talk.send(tag + b" " + words + b"\r\n")
+        if words.startswith(b"* BYE"):
+            talk.send(words + b"\r\n")
+            talk.hang_up()
+        else:
+            talk.send(tag + b" " + words + b"\r\n")
 
     first = min(mails)
 

@@ -1,0 +1,73 @@
+"""Whether the words of a refused login mean a wrong password, or a server that says: not now.
+
+Response codes: RFC 5530 (IMAP), RFC 2449 section 8 and RFC 3206 (POP3).
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+from shared.mailbox.base import Refused, Unreachable
+
+#: Codes that say by themselves that the same login may succeed later.
+TEMPORARY_CODES: Final = frozenset({"UNAVAILABLE", "INUSE", "LIMIT", "SERVERBUG"})
+#: A refused login that says: not now.
+_NOT_NOW = re.compile(
+    r"\[(?:unavailable|inuse|in-use|limit|serverbug|sys/temp|login-delay|overquota)\b"
+    r"|try again|try later|unavailable|internal (?:server )?error|system error|busy"
+    r"|timed? ?out|lookup failed|backend|allowed only every|not ready"
+    r"|mailbox is locked|already (?:open|locked|in use)|unable to lock",
+    re.I,
+)
+#: The same, said so plainly that a code for a refused login beside it says nothing: many servers
+#: give every failed login the same code.
+_PLAINLY_NOT_NOW = re.compile(
+    r"temporar|too many|rate limit|overload|exceeded the login limit|maintenance",
+    re.I,
+)
+#: A refused login that says by its code that the account or the password is no good …
+_REFUSED_CODE = re.compile(
+    r"\[(?:authenticationfailed|authorizationfailed|expired|auth|sys/perm)\b", re.I
+)
+#: … or in words, perhaps among other reasons.
+_WRONG_PASSWORD = re.compile(
+    r"(?:login|authentication) failure or|password is (?:incorrect|wrong)"
+    r"|(?:incorrect|wrong|invalid|bad) credentials"
+    r"|(?:incorrect|wrong|invalid|bad) (?:user\s?(?:name|id)?|login)?(?: or | and |/)?password",
+    re.I,
+)
+
+
+def login_error(code: str, text: str, protocol: str = "IMAP") -> Unreachable | Refused:
+    """What a refused login means: the wrong password, or a server that cannot look at it now."""
+    word = code.partition(" ")[0].upper()
+    if word in TEMPORARY_CODES or says_not_now(f"[{word}] {text}" if word else text):
+        return Unreachable(
+            f"The mail server cannot log us in at the moment: {text}",
+            step="login",
+            code="login-unavailable",
+            hint="Nothing needs to be done here, unless it stays so. It is tried again by itself.",
+        )
+    return Refused(
+        f"The mail server refused the login: {text}",
+        step="login",
+        code="login-refused",
+        hint="Check username and password; some servers want an app password or have "
+        f"{protocol} switched off for the account.",
+    )
+
+
+def says_wrong_password(words: str) -> bool:
+    """Whether a refused login says that the password is wrong, perhaps among other reasons."""
+    return _WRONG_PASSWORD.search(words) is not None
+
+
+def says_not_now(words: str) -> bool:
+    """Whether a refused login says that it may succeed later as it is, so that it is no wrong
+    password. `words` are the server's, with the response code where there was one."""
+    if says_wrong_password(words):
+        return False
+    if _PLAINLY_NOT_NOW.search(words) is not None:
+        return True
+    return _NOT_NOW.search(words) is not None and _REFUSED_CODE.search(words) is None

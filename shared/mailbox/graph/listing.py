@@ -6,7 +6,8 @@ delta" and "Get incremental changes to messages in a folder".
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import heapq
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -33,11 +34,13 @@ _EARLIEST: Final = datetime(1900, 1, 1, tzinfo=UTC)
 
 @dataclass(slots=True)
 class _Found:
-    """What the pages so far held."""
+    """What the pages so far held. Where they are not `ordered`, all are read, and the oldest mails
+    that `limit` allows are kept."""
 
     known: Known
     since: datetime | None
     limit: int | None
+    ordered: bool = True
     new: list[MailRef] = field(default_factory=list)
     new_count: int = 0
     known_count: int = 0
@@ -63,6 +66,9 @@ class _Found:
         self.known_count += len(refs) - len(wanted)
         self.reset += [key for key, ref in refs.items() if ref.seen is False and key not in wanted]
         self.new_count += len(wanted)
+        if not self.ordered and self.limit:
+            self._keep_oldest(refs[str(key)] for key in missing)
+            return True
         for key in missing:
             if self.limit is not None and len(self.new) >= self.limit:
                 self.whole = False
@@ -70,6 +76,12 @@ class _Found:
             self.new.append(refs[str(key)])
         self.cut = not self.whole and self.limit != 0
         return not self.cut
+
+    def _keep_oldest(self, refs: Iterable[MailRef]) -> None:
+        assert self.limit is not None
+        every = [*self.new, *refs]
+        self.new = heapq.nsmallest(self.limit, every, key=_arrival)
+        self.whole = self.whole and len(self.new) == len(every)
 
 
 def list_unread(
@@ -86,9 +98,7 @@ def list_unread(
     sizes, ordered = limit != 0, True
     while True:
         try:
-            found = _unread(
-                graph, folder, _Found(known, since, limit), sizes=sizes, ordered=ordered
-            )
+            found = _unread(graph, folder, _Found(known, since, limit, ordered), sizes=sizes)
             break
         except GraphError as failure:
             if failure.status != 400:
@@ -99,7 +109,7 @@ def list_unread(
                 sizes = False
             elif ordered and failure.code.lower() == "inefficientfilter":
                 # Documented for an order that the filter does not begin with, reported of others.
-                graph.transcript.note("the server does not sort: listing in its own order")
+                graph.transcript.note("the server does not sort: sorting here")
                 ordered = False
             else:
                 raise
@@ -119,11 +129,9 @@ def list_unread(
     )
 
 
-def _unread(
-    graph: GraphHttp, folder: GraphFolder, found: _Found, *, sizes: bool, ordered: bool
-) -> _Found:
+def _unread(graph: GraphHttp, folder: GraphFolder, found: _Found, *, sizes: bool) -> _Found:
     query = {"$filter": "isRead eq false"}
-    if ordered:
+    if found.ordered:
         since = _instant(found.since or _EARLIEST)
         query = {
             "$filter": f"receivedDateTime ge {since} and isRead eq false",
@@ -151,6 +159,8 @@ def list_all(
 ) -> Listing:
     """Every mail, or with a `cursor` those that came after it. A link that the server does not
     take any more, of an earlier round or of this one, begins anew once: what is known stays known.
+
+    Only the server sorts a delta query: where `limit` cuts it, the rest may hold older mails.
     """
     link = str((cursor or {}).get("delta") or "")
     found = _Found(known, since, limit)
@@ -204,9 +214,10 @@ def delta_has_news(graph: GraphHttp, cursor: Cursor) -> bool:
 
 def all_keys(graph: GraphHttp, folder: GraphFolder) -> list[str]:
     """Every id in the folder, the oldest mail first."""
-    query = {"$select": "id", "$orderby": "receivedDateTime", "$top": str(_COUNTING_PAGE)}
+    query = {"$select": "id,receivedDateTime", "$top": str(_COUNTING_PAGE)}
     path = f"{graph.user}/mailFolders/{folder.id}/messages"
-    return list(dict.fromkeys(str(row["id"]) for row in pages(graph, path, query)))
+    refs = [_ref(row) for row in pages(graph, path, query)]
+    return list(dict.fromkeys(str(ref.key) for ref in sorted(refs, key=_arrival)))
 
 
 def unread_cursor(folder: GraphFolder, newest: Sequence[str] | None) -> Cursor:

@@ -237,16 +237,23 @@ def test_an_order_that_the_filter_does_not_begin_with_is_refused_as_graph_does(
 
 
 @pytest.mark.promise("M2")
-def test_a_server_that_does_not_sort_is_read_in_its_own_order(office: Office) -> None:
+def test_a_server_that_does_not_sort_is_sorted_here(office: Office) -> None:
     office.box.deliver(mail(f"mail {n}") for n in range(600))
-    office.server.sorts = False
     mailbox = office.open()
     mailbox.open("")
+    sorted_there = [ref.key for ref in mailbox.list_new(KnownKeys(), UNREAD).new]
+    office.server.sorts = False
     listing = mailbox.list_new(KnownKeys(), UNREAD)
     arrived = [ref.arrived for ref in listing.new]
     assert len(arrived) == 600
     assert arrived == sorted(arrived, key=str)
     assert any("does not sort" in line for line in mailbox.transcript)
+    # What a limit lets through are the oldest all the same, wherever the server lists them.
+    first = mailbox.list_new(KnownKeys(), UNREAD, limit=50)
+    assert [ref.key for ref in first.new] == [ref.key for ref in listing.new[:50]]
+    assert (first.more, first.complete) == (550, False)
+    assert mailbox.list_new(KnownKeys(), UNREAD, limit=0).more == 600
+    assert [ref.key for ref in listing.new] == list(mailbox.keys()) == sorted_there
     assert len(fetch(mailbox, KnownKeys()).mails) == 600
 
 

@@ -59,7 +59,8 @@ def changes_of(form: Posted) -> dict[str, Any]:
     allowed = FIELDS_OF[mode]
     changes: dict[str, Any] = {}
     for name in _TEXTS:
-        typed = form.text(name)
+        # Names of folders keep the spaces at their ends.
+        typed = form.raw(name) if name == "folder" else form.text(name)
         if words_of(FIELDS[name].kind) and not typed:
             continue
         if name in allowed or typed:

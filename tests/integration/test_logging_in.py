@@ -334,6 +334,34 @@ def test_a_server_that_does_not_prove_that_it_knows_the_password(
     assert (error.step, error.code) == ("login", code)
 
 
+@BOTH
+@pytest.mark.parametrize("challenge", [b"A", b"no base64!", b"\xff\xfe"])
+def test_a_challenge_that_is_no_base64(mode: Mode, challenge: bytes) -> None:
+    def imap_says(talk: Conversation, tag: bytes, _: bytes) -> None:
+        talk.send(b"+ " + challenge + b"\r\n")
+        talk.line()
+        talk.ok(tag)
+
+    def pop3_says(talk: Conversation, _: bytes, rest: bytes) -> None:
+        for one in (b"", challenge):
+            talk.send(b"+ " + one + b"\r\n")
+            talk.line()
+        talk.send(b"+OK\r\n")
+
+    scripts = {
+        Mode.IMAP: lambda: imap(
+            {"AUTHENTICATE": imap_says},
+            capability=b"IMAP4rev1 LOGINDISABLED SASL-IR AUTH=SCRAM-SHA-256",
+        ),
+        Mode.POP3: lambda: pop3(
+            {"AUTH": pop3_says}, capabilities=b"UIDL\r\nSASL SCRAM-SHA-256\r\n"
+        ),
+    }
+    with ScriptedServer(scripts[mode]()) as server:
+        error = failure(server.port, mode)
+    assert (error.step, error.code) == ("login", "scram-failed")
+
+
 def test_a_server_that_offers_only_the_old_login_mechanism() -> None:
     said: list[bytes] = []
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import re
 import ssl
 from collections.abc import Callable
@@ -16,6 +15,7 @@ from shared.mailbox.errors.refused_logins import TEMPORARY_CODES, login_error
 from shared.mailbox.imap.session import ImapSession, Literal, Reply, string
 from shared.mailbox.net.sasl import (
     bearer_message,
+    challenge_octets,
     decode_challenge,
     login_name,
     no_external,
@@ -168,11 +168,7 @@ def _coded(respond: Callable[[bytes], bytes]) -> Callable[[bytes], bytes]:
     """Challenge and answer in base64, as they are on the stream; nonsense is an empty challenge."""
 
     def answer(challenge: bytes) -> bytes:
-        try:
-            decoded = base64.b64decode(challenge.strip())
-        except binascii.Error:
-            decoded = b""
-        found = respond(decoded)
+        found = respond(challenge_octets(challenge))
         return found if found == b"*" else base64.b64encode(found)
 
     return answer

@@ -35,6 +35,14 @@ def bearer_message(mechanism: bytes, connection: Connection, token: str) -> byte
     return f"n,a={escaped},\x01host={host}\x01port={port}\x01auth=Bearer {token}\x01\x01".encode()
 
 
+def challenge_octets(challenge: bytes) -> bytes:
+    """What a server's challenge in base64 says; nothing where it is not in base64."""
+    try:
+        return base64.b64decode(challenge.strip())
+    except binascii.Error:
+        return b""
+
+
 def decode_challenge(challenge: bytes) -> dict[str, Any]:
     """The JSON object that a server explains its refusal with; empty where it is none."""
     try:

@@ -20,6 +20,7 @@ from shared.mailbox.base import (
 from shared.mailbox.errors.refused_logins import login_error
 from shared.mailbox.net.sasl import (
     bearer_message,
+    challenge_octets,
     decode_challenge,
     login_name,
     no_external,
@@ -137,7 +138,7 @@ def _without_user(
         answer = authenticate(
             session,
             MECHANISM.encode(),
-            lambda challenge: next(first, None) or scram.respond(base64.b64decode(challenge)),
+            lambda challenge: next(first, None) or scram.respond(challenge_octets(challenge)),
         )
         if answer.ok and not scram.verified:
             raise unproved()

@@ -17,8 +17,19 @@ from shared.errors import InvalidInput, NotFound
 app = typer.Typer(help="Where a handler's events are passed on to.", no_args_is_help=True)
 _REFERENCE = "env:NAME|file:PATH"
 
-Http = Annotated[
-    str | None, typer.Option(metavar="URL|env:NAME|file:PATH", help="Where events are posted to.")
+To = Annotated[
+    str | None,
+    typer.Option(
+        metavar="URL|env:NAME|file:PATH",
+        help="Where events go: https://…, tls://… (NATS) or kafka+ssl://….",
+    ),
+]
+Credential = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="NAME=env:NAME|file:PATH",
+        help="A secret of the login: username, password, token, nkey or creds; repeat it.",
+    ),
 ]
 Secret = Annotated[
     str | None, typer.Option(metavar=_REFERENCE, help="The signing secret; default: a new one.")
@@ -36,29 +47,32 @@ Options = Annotated[
 @app.command("set")
 def set_forward(
     name: Name,
-    http: Http = None,
+    to: To = None,
     secret: Secret = None,
     header: Header = None,
+    credential: Credential = None,
     client_certificate: Annotated[
         str | None, typer.Option(metavar=_REFERENCE, help="PEM with its key.")
     ] = None,
     ca_certificate: Annotated[
         Path | None, typer.Option(help="PEM file of a private authority.")
     ] = None,
-    options: Options = None,
+    given: Options = None,
     test_first: Annotated[
         bool, typer.Option("--test", help="Send a test event first; save only if it is taken.")
     ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Forwards a handler's events, or changes how; what is not named stays as it is."""
-    forward: dict[str, Any] = _options(options)
-    if http is not None:
-        forward |= {"kind": "http", "address": address(http)}
+    forward: dict[str, Any] = options(given)
+    if to is not None:
+        forward["address"] = address(to)
     if secret is not None:
         forward["secret"] = referred(secret, "secret")
     if header is not None:
         forward["headers"] = dict(_header(one) for one in header)
+    if credential is not None:
+        forward["credentials"] = dict(_header(one) for one in credential)
     if client_certificate is not None:
         forward["client_certificate"] = referred(client_certificate, "client_certificate")
     if ca_certificate is not None:
@@ -186,7 +200,8 @@ def summary(forward: dict[str, Any] | None) -> str | None:
     if forward is None:
         return None
     paused = f", paused: {forward['pause_reason']}" if forward["paused_at"] else ""
-    return f"{forward['place']} ({forward['kind']}, {forward['format']}){paused}"
+    where = forward["subject"] or forward["topic"] or forward["format"]
+    return f"{forward['place']} ({forward['kind']}, {where}){paused}"
 
 
 def secret_row(forward: dict[str, Any] | None) -> list[tuple[str, Any]]:
@@ -222,7 +237,7 @@ def _shown(found: dict[str, Any], as_json: bool) -> None:
     tell_secret(forward)
 
 
-def _options(settings: list[str] | None) -> dict[str, Any]:
+def options(settings: list[str] | None) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for setting in settings or ():
         key, equals, text = setting.partition("=")
@@ -235,5 +250,5 @@ def _options(settings: list[str] | None) -> dict[str, Any]:
 def _header(given: str) -> tuple[str, str]:
     key, equals, text = given.partition("=")
     if not equals:
-        raise InvalidInput(f"{key!r} is not of the form NAME=env:NAME.", field="header")
+        raise InvalidInput(f"{key!r} is not of the form NAME=env:NAME.", field=key.strip())
     return key.strip(), referred(text, "header") if text.startswith(("env:", "file:")) else text

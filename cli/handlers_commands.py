@@ -84,13 +84,15 @@ def add(
     enabled: Enabled = None,
     group: Group = None,
     position: Position = None,
-    forward_http: Annotated[
+    forward_to: Annotated[
         str | None,
         typer.Option(
             metavar="URL|env:NAME|file:PATH",
-            help="Post its events there, signed, so that no program has to consume its queue.",
+            help="Pass its events on (https://… signed, tls://… to NATS, kafka+ssl://…), so that "
+            "no program has to consume its queue.",
         ),
     ] = None,
+    forward_set: forward_commands.Options = None,
     broker_account: Annotated[
         bool,
         typer.Option(
@@ -103,8 +105,9 @@ def add(
     with Api.from_environment() as api:
         body: dict[str, Any] = {"name": name, "connections": "all"}
         body |= _changes(api, connections, description, enabled) | _place(group, position)
-        if forward_http is not None:
-            body["forward"] = {"kind": "http", "address": forward_commands.address(forward_http)}
+        if forward_to is not None:
+            address = forward_commands.address(forward_to)
+            body["forward"] = {**forward_commands.options(forward_set), "address": address}
         made = api.post("handlers", body)
         if not broker_account:
             _shown(made, as_json)

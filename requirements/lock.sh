@@ -4,12 +4,13 @@
 set -eu
 cd "$(dirname "$0")/.."
 uv=${UV:-.venv/bin/uv}
+forwards="--extra nats --extra kafka"
 lock() { "$uv" pip compile --quiet --universal --python-version 3.11 --generate-hashes \
     --no-emit-index-url --no-header --no-annotate "$@"; }
-lock pyproject.toml --extra local --no-emit-package posthouse requirements/build.in -o requirements/run.lock
-lock pyproject.toml --extra local --no-emit-package posthouse requirements/build.in requirements/dev.in \
+lock pyproject.toml --extra local $forwards --no-emit-package posthouse requirements/build.in -o requirements/run.lock
+lock pyproject.toml --extra local $forwards --no-emit-package posthouse requirements/build.in requirements/dev.in \
     -c requirements/run.lock -o requirements/dev.lock
-lock pyproject.toml --no-emit-package posthouse requirements/image.in \
+lock pyproject.toml $forwards --no-emit-package posthouse requirements/image.in \
     -c requirements/run.lock -o requirements/image.lock
 lock requirements/fuzz.in -o requirements/fuzz.lock
 lock requirements/sbom.in -o requirements/sbom.lock

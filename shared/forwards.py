@@ -12,11 +12,8 @@ from urllib.parse import urlsplit
 
 from shared import fields as typed
 from shared.errors import InvalidInput
+from shared.forward_kinds import KINDS, ForwardKind, Kind, kind_of_scheme
 from shared.webhook_signatures import check_standard_secret
-
-
-class Kind(StrEnum):
-    HTTP = "http"
 
 
 class Format(StrEnum):
@@ -34,9 +31,32 @@ class Links(StrEnum):
     SIGNED = "signed"
 
 
+class Order(StrEnum):
+    """Whether mails may overtake each other."""
+
+    NONE = "none"
+    CONNECTION = "connection"
+
+
+class Key(StrEnum):
+    """Kafka: what has the same key comes to the same partition, in order."""
+
+    CONNECTION = "connection"
+    THREAD = "thread"
+
+
+class SaslMechanism(StrEnum):
+    """Kafka: how username and password are shown."""
+
+    PLAIN = "PLAIN"
+    SCRAM_SHA_256 = "SCRAM-SHA-256"
+    SCRAM_SHA_512 = "SCRAM-SHA-512"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
-    """What is no secret. Sizes in octets, times in seconds."""
+    """What is no secret. Sizes in octets, times in seconds. Those of other kinds have their
+    default (`ForwardKind.options`)."""
 
     format: Format = Format.STRUCTURED
     timeout_seconds: int = 10
@@ -44,7 +64,12 @@ class Options:
     retry_for_seconds: int = 3 * 86_400
     max_bytes: int = 1_048_576
     links: Links = Links.TOKEN
+    order: Order = Order.NONE
     ca_certificate: str = ""
+    subject: str = ""
+    topic: str = ""
+    key: Key = Key.CONNECTION
+    sasl_mechanism: SaslMechanism = SaslMechanism.PLAIN
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -58,6 +83,7 @@ class Forward:
     place: str
     options: Options = Options()
     header_names: tuple[str, ...] = ()
+    credential_names: tuple[str, ...] = ()
     has_secret: bool = False
     has_former_secret: bool = False
     has_client_certificate: bool = False
@@ -74,6 +100,7 @@ class Secrets:
     secret: str | None = field(default=None, repr=False)
     headers: Mapping[str, str] | None = field(default=None, repr=False)
     client_certificate: str | None = field(default=None, repr=False)
+    credentials: Mapping[str, str] | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,12 +113,15 @@ class Endpoint:
     secrets: tuple[str, ...] = field(default=(), repr=False)
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     client_certificate: str = field(default="", repr=False)
+    credentials: Mapping[str, str] = field(default_factory=dict, repr=False)
     link_key: bytes = field(default=b"", repr=False)
 
 
 _OPTIONS: Final = frozenset(Options.__slots__)
-_SECRETS: Final = frozenset({"address", "secret", "headers", "client_certificate"})
-FIELDS: Final = _OPTIONS | _SECRETS | {"kind"}
+SECRETS: Final = frozenset({"address", "secret", "headers", "client_certificate", "credentials"})
+#: Options that some kinds have.
+_SPECIAL: Final = frozenset(name for kind in KINDS.values() for name in kind.options)
+FIELDS: Final = _OPTIONS | SECRETS | {"kind"}
 _TOKEN: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,100}")  # RFC 9110 section 5.6.2
 #: Fields that HTTP itself or the bindings write.
 _OURS: Final = re.compile(
@@ -99,6 +129,8 @@ _OURS: Final = re.compile(
     r"|proxy-.*|webhook-.*|ce-.*|accept-encoding)"
 )
 _MOST_HEADERS: Final = 20
+_SUBJECT: Final = re.compile(r"[^\s.*>]+(\.[^\s.*>]+)*")
+_TOPIC: Final = re.compile(r"[A-Za-z0-9._-]+")
 
 
 def edit(current: Forward | None, changes: Mapping[str, Any]) -> tuple[Forward, Secrets]:
@@ -118,19 +150,20 @@ def stored_options(found: Mapping[str, Any]) -> Options:
 
 def _edit(current: Forward | None, changes: Mapping[str, Any]) -> tuple[Forward, Secrets]:
     typed.only(changes, FIELDS, "forward")
-    kind = typed.choice(Kind, changes.get("kind", current.kind if current else Kind.HTTP), "kind")
+    word = _kind(current, changes)
+    kind = KINDS[word]
     secrets = Secrets(
-        address=_address(changes.get("address")),
+        address=_address(kind, changes.get("address")),
         secret=_secret(changes.get("secret")),
         headers=_headers(changes.get("headers")),
         client_certificate=typed.secret(
             "client_certificate", changes.get("client_certificate"), 65_536, lines=True
         ),
+        credentials=_credentials(kind, changes.get("credentials")),
     )
-    if current is None:
-        if secrets.address is None:
-            raise InvalidInput("Where the mails go is missing.", field="address")
-        current = Forward(kind=kind, place="")
+    if secrets.address is None and (current is None or current.kind is not word):
+        raise InvalidInput("Where the mails go is missing.", field="address")
+    current = current or Forward(kind=word, place="")
     place = current.place if secrets.address is None else place_of(secrets.address)
     if place != current.place:
         # What was entered for one server is not shown to another.
@@ -138,32 +171,85 @@ def _edit(current: Forward | None, changes: Mapping[str, Any]) -> tuple[Forward,
             secrets,
             headers=secrets.headers or {},
             client_certificate=secrets.client_certificate or "",
+            credentials=secrets.credentials or {},
         )
+    _fits(kind, secrets)
     certificate = secrets.client_certificate
     has_certificate = current.has_client_certificate if certificate is None else bool(certificate)
-    if has_certificate and not place.startswith("https:"):
+    if has_certificate and not place.startswith(f"{kind.tls}:"):
         raise InvalidInput(
             "A client certificate is shown inside TLS only.", field="client_certificate"
         )
-    named = current.header_names if secrets.headers is None else tuple(secrets.headers)
+    headers = current.header_names if secrets.headers is None else tuple(secrets.headers)
+    login = current.credential_names if secrets.credentials is None else tuple(secrets.credentials)
+    base = current.options if current.kind is word else _of_every_kind(current.options)
     after = replace(
         current,
-        kind=kind,
+        kind=word,
         place=place,
-        options=_options(current.options, {n: v for n, v in changes.items() if n in _OPTIONS}),
-        header_names=named,
-        has_secret=True,
+        options=_options(base, {n: v for n, v in changes.items() if n in _OPTIONS}),
+        header_names=headers,
+        credential_names=login,
+        has_secret=current.has_secret or kind.signs,
         has_client_certificate=has_certificate,
     )
+    _check_options(kind, after.options)
     return after, secrets
+
+
+def _kind(current: Forward | None, changes: Mapping[str, Any]) -> Kind:
+    """The one that is named, else that of the address."""
+    if changes.get("kind") is not None:
+        return typed.choice(Kind, changes["kind"], "kind")
+    address = changes.get("address")
+    known = kind_of_scheme(address.strip().partition(":")[0]) if isinstance(address, str) else None
+    if known is not None:
+        return known.kind
+    return current.kind if current else Kind.HTTP
 
 
 def place_of(address: str) -> str:
     """Scheme, host and port: what people may see of an address."""
     parts = urlsplit(address)
+    kind = kind_of_scheme(parts.scheme)
+    if kind is not None and kind.several:
+        return f"{parts.scheme}://{parts.netloc}"
     host = parts.hostname or ""
     shown = f"[{host}]" if ":" in host else host
     return f"{parts.scheme}://{shown}" + (f":{parts.port}" if parts.port else "")
+
+
+def servers_of(address: str) -> list[tuple[str, int]]:
+    """Host and port of each server that an address names. Raises ValueError on a bad port."""
+    parts = urlsplit(address)
+    kind = kind_of_scheme(parts.scheme)
+    default = kind.ports[parts.scheme] if kind else 0
+    found = []
+    for text in parts.netloc.split(","):
+        one = urlsplit(f"//{text}")
+        found.append((one.hostname or "", one.port or default))
+    return found
+
+
+def _of_every_kind(options: Options) -> Options:
+    plain = Options()
+    return replace(options, **{name: getattr(plain, name) for name in _SPECIAL})
+
+
+def _fits(kind: ForwardKind, secrets: Secrets) -> None:
+    if secrets.secret and not kind.signs:
+        raise InvalidInput(f"Nothing is signed on its way to {kind.title}.", field="secret")
+    if secrets.headers and not kind.has_headers:
+        raise InvalidInput(f"{kind.title} takes no header fields.", field="headers")
+
+
+def _check_options(kind: ForwardKind, options: Options) -> None:
+    plain = Options()
+    for name in sorted(_SPECIAL.difference(kind.options)):
+        if getattr(options, name) != getattr(plain, name):
+            raise InvalidInput(f"{kind.title} has no {name!r}.", field=name)
+    if kind.needed and not getattr(options, kind.needed):
+        raise InvalidInput(f"The {kind.needed} is missing.", field=kind.needed)
 
 
 def _options(base: Options, given: Mapping[str, Any]) -> Options:
@@ -182,30 +268,72 @@ def _options(base: Options, given: Mapping[str, Any]) -> Options:
                 values[name] = typed.whole(name, value, 60, 30 * 86_400)
             case "max_bytes":
                 values[name] = typed.whole(name, value, 4096, 16 << 20)
+            case "order":
+                values[name] = typed.choice(Order, value, name)
+            case "key":
+                values[name] = typed.choice(Key, value, name)
+            case "sasl_mechanism":
+                values[name] = typed.choice(SaslMechanism, value, name)
+            case "subject":
+                values[name] = _name(name, value, _SUBJECT, "words of letters, joined by dots")
+            case "topic":
+                values[name] = _name(name, value, _TOPIC, "letters, digits, '.', '_' and '-'")
             case "ca_certificate":
                 values[name] = typed.text(name, value or "", 0, 65_536, lines=True)
     return replace(base, **values)
 
 
-def _address(value: Any) -> str | None:
+def _name(name: str, value: Any, form: re.Pattern[str], made_of: str) -> str:
+    found = typed.text(name, value or "", 0, 249)
+    if found and not form.fullmatch(found):
+        raise InvalidInput(f"A {name} is made of {made_of}.", field=name)
+    return found
+
+
+def _address(kind: ForwardKind, value: Any) -> str | None:
     address = typed.secret("address", value, 2000)
     if address is None:
         return None
     address = address.strip()
     try:
         parts = urlsplit(address)
-        _ = parts.port
+        servers = servers_of(address)
+        if not kind.several:
+            _ = parts.port  # as it names one server
     except ValueError:
-        parts = urlsplit("")
-    if parts.scheme not in ("https", "http") or not parts.hostname or "@" in parts.netloc:
+        parts, servers = urlsplit(""), []
+    if (
+        parts.scheme not in kind.ports
+        or not all(host for host, _ in servers)
+        or "@" in parts.netloc
+    ):
+        schemes = " or ".join(f"{scheme}://" for scheme in kind.ports)
         raise InvalidInput(
-            "The address begins with https:// and has no user name in it.", field="address"
+            f"The address begins with {schemes} and has no user name in it.", field="address"
         )
     if not address.isascii() or any(c <= " " or c == "#" for c in address):
         raise InvalidInput(
             "The address is made of ASCII, without blanks and without '#'.", field="address"
         )
+    if kind.several and (parts.path.strip("/") or parts.query):
+        raise InvalidInput("The address names servers, and nothing behind them.", field="address")
     return address
+
+
+def _credentials(kind: ForwardKind, value: Any) -> Mapping[str, str] | None:
+    if value is None:
+        return None
+    if not isinstance(value, Mapping):
+        raise InvalidInput("'credentials' is a mapping of names to values.", field="credentials")
+    found = {
+        str(name): typed.secret("credentials", text, 16_384, lines=True) or ""
+        for name, text in value.items()
+    }
+    found = {name: text for name, text in found.items() if text}
+    if found and frozenset(found) not in kind.credentials:
+        ways = ", or ".join(" and ".join(sorted(one)) for one in kind.credentials) or "nothing"
+        raise InvalidInput(f"{kind.title} takes {ways}.", field="credentials")
+    return found
 
 
 def _secret(value: Any) -> str | None:

@@ -20,6 +20,8 @@ pytest_plugins = [
     "tests.servers.courier",
     "tests.servers.cyrus",
     "tests.servers.graph",
+    "tests.servers.kafka",
+    "tests.servers.nats",
     "tests.servers.oidc",
     "tests.servers.oauth_dovecot",
     "tests.servers.gmail",

@@ -127,12 +127,14 @@ class ForwardEntry(BaseModel):
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
-    kind: Literal["http"] = "http"
+    #: Left out: that of the address.
+    kind: str | None = None
     #: Shown nowhere once it is saved, so a change of it within one host needs `--secrets`.
     address: Annotated[str, Field(min_length=1)]
     secret: Reference | None = None
     headers: dict[str, Reference] = {}
     client_certificate: Reference | None = None
+    credentials: dict[str, Reference] = {}
     ca_certificate: str = ""
     format: str = "structured"
     timeout_seconds: int = 10
@@ -140,6 +142,11 @@ class ForwardEntry(BaseModel):
     retry_for_seconds: int = 259_200
     max_bytes: int = 1_048_576
     links: str = "token"
+    order: str = "none"
+    subject: str = ""
+    topic: str = ""
+    key: str = "connection"
+    sasl_mechanism: str = "PLAIN"
 
 
 @_with_fields(Handler)

@@ -111,11 +111,11 @@ def _forward(item: dict[str, Any]) -> dict[str, Any]:
         "address": _variable(item["name"], "forward_address"),
     }
     entry |= {name: forward[name] for name in plain if forward[name] != plain[name]}
-    if forward["header_names"]:
-        entry["headers"] = {
-            name: _variable(item["name"], f"forward_header_{name}")
-            for name in forward["header_names"]
-        }
+    for field, names in (("header", "header_names"), ("credential", "credential_names")):
+        if forward[names]:
+            entry[f"{field}s"] = {
+                name: _variable(item["name"], f"forward_{field}_{name}") for name in forward[names]
+            }
     if forward["has_client_certificate"]:
         entry["client_certificate"] = _variable(item["name"], "forward_client_certificate")
     return entry

@@ -10,10 +10,9 @@ from cli.declared.changes import Difference
 from cli.declared.document import HandlerEntry
 from cli.given import referred
 from shared.errors import InvalidInput
-from shared.forwards import edit, place_of
+from shared.forwards import SECRETS, edit, place_of
 
 _HIDDEN: Final = "(secret)"
-_SECRETS: Final = frozenset({"address", "secret", "headers", "client_certificate"})
 
 
 class Forwarding:
@@ -39,7 +38,9 @@ class Forwarding:
                 self.differences = [Difference("forward", there["place"], None)]
             return
         self._check(entry.name)
-        wanted = self._entry.model_dump(exclude=set(_SECRETS)) | {"ca_certificate": self._ca()}
+        wanted = self._entry.model_dump(exclude=set(SECRETS), exclude_none=True) | {
+            "ca_certificate": self._ca()
+        }
         for name, after in wanted.items():
             before = there and there[name]
             if before != after:
@@ -53,6 +54,10 @@ class Forwarding:
         before = sorted(there["header_names"]) if there else []
         if names != before or (names and all_secrets):
             self._differs("headers", before, names)
+        names = sorted(self._entry.credentials)
+        before = sorted(there["credential_names"]) if there else []
+        if names != before or (names and all_secrets):
+            self._differs("credentials", before, names)
         had = bool(there and there["has_client_certificate"])
         if self._entry.client_certificate and (all_secrets or not had):
             self._differs("client_certificate", None, _HIDDEN)
@@ -62,18 +67,19 @@ class Forwarding:
         entry = self._entry
         if entry is None:
             return None
-        found = entry.model_dump(include=self._written - _SECRETS)
+        found = entry.model_dump(include=self._written - SECRETS)
         if "ca_certificate" in self._written:
             found["ca_certificate"] = self._ca()
         if "address" in self._written:
             found["address"] = self._text(entry.address, "address")
         if "secret" in self._written and entry.secret:
             found["secret"] = referred(entry.secret, "secret", self._folder)
-        if "headers" in self._written:
-            found["headers"] = {
-                name: referred(text, "headers", self._folder)
-                for name, text in entry.headers.items()
-            }
+        for field in ("headers", "credentials"):
+            if field in self._written:
+                found[field] = {
+                    name: referred(text, field, self._folder)
+                    for name, text in getattr(entry, field).items()
+                }
         if "client_certificate" in self._written and entry.client_certificate:
             reference = entry.client_certificate
             found["client_certificate"] = referred(reference, "client_certificate", self._folder)
@@ -82,7 +88,7 @@ class Forwarding:
     def _check(self, handler: str) -> None:
         """Before anything is done. Raises InvalidInput that names the handler."""
         assert self._entry is not None
-        options = self._entry.model_dump(exclude={*_SECRETS, "ca_certificate"})
+        options = self._entry.model_dump(exclude={*SECRETS, "ca_certificate"}, exclude_none=True)
         try:
             edit(None, options | {"address": self._text(self._entry.address, "address")})
         except InvalidInput as error:

@@ -8,15 +8,16 @@ from typing import Final
 
 import structlog
 
-from posthouse import AccessRefused, Consumer
+from posthouse import AccessRefused, Consumer, MailEvent
 from services.forwarder.attempt_log import AttemptLog
 from services.forwarder.delivering import Delivering
 from services.forwarder.gate import Gate
 from services.forwarder.retries import Retries
 from services.forwarder.settings import ForwarderSettings
 from shared.errors import PosthouseError
-from shared.forwarding.http_sender import HttpSender
 from shared.forwarding.opening import open_endpoint, open_signing_keys
+from shared.forwarding.senders import open_sender
+from shared.forwards import Order
 from shared.hosts import HostRules
 from shared.storage.forwards import SealedForward
 from shared.vault import Vault
@@ -87,7 +88,7 @@ class Lane:
         forward = self.forward
         endpoint = open_endpoint(forward, self._vault)
         concurrency = endpoint.options.concurrency
-        sender = HttpSender(endpoint, self._hosts)
+        sender = open_sender(endpoint, self._hosts)
         consumer = Consumer(
             self._settings.effective_output_url,
             forward.name,
@@ -97,6 +98,7 @@ class Lane:
             stale_after_s=self._settings.forward_stale_seconds,
             stop_timeout_s=endpoint.options.timeout_seconds + _GRACE_S,
             signing_key=open_signing_keys(forward, self._vault),
+            order_by=_connection if endpoint.options.order is Order.CONNECTION else None,
         )
         delivering = Delivering(
             handler_id=forward.handler_id,
@@ -113,3 +115,7 @@ class Lane:
             consumer.run(delivering, stop=self._stop)
         finally:
             sender.close()
+
+
+def _connection(event: MailEvent) -> int:
+    return event.connection.id

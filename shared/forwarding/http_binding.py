@@ -35,13 +35,21 @@ def compose(
     return {**headers, "user-agent": "Posthouse", **fields, **signed}, body
 
 
-def _binary(event: bytes) -> tuple[bytes, dict[str, str]]:
-    attributes: dict[str, Any] = json.loads(event)
-    data = attributes.pop("data")
-    content_type = str(attributes.pop("datacontenttype", "application/json"))
-    fields = {"content-type": content_type}
-    for name, value in attributes.items():
+def attributes_and_data(event: bytes, *, quoted: bool = True) -> tuple[str, dict[str, str], bytes]:
+    """Content type of the data, attributes as texts (percent-encoded as in header fields where
+    `quoted`), and the data: what CloudEvents' binary modes keep apart."""
+    fields: dict[str, Any] = json.loads(event)
+    data = fields.pop("data")
+    content_type = str(fields.pop("datacontenttype", "application/json"))
+    attributes = {}
+    for name, value in fields.items():
         if value is not None and value != "":
             text = str(value).lower() if isinstance(value, bool) else str(value)
-            fields[f"ce-{name}"] = quote(text, safe=_SAFE)
-    return json.dumps(data, separators=(",", ":")).encode(), fields
+            attributes[name] = quote(text, safe=_SAFE) if quoted else text
+    return content_type, attributes, json.dumps(data, separators=(",", ":")).encode()
+
+
+def _binary(event: bytes) -> tuple[bytes, dict[str, str]]:
+    content_type, attributes, data = attributes_and_data(event)
+    named = {f"ce-{name}": text for name, text in attributes.items()}
+    return data, {"content-type": content_type, **named}

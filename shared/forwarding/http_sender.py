@@ -10,7 +10,7 @@ from typing import Final
 from shared.errors import PosthouseError
 from shared.forwarding.connections import Connections
 from shared.forwarding.http_binding import compose
-from shared.forwarding.outcome import Outcome, Verdict
+from shared.forwarding.outcome import Outcome, Verdict, unavailable
 from shared.forwards import Endpoint
 from shared.hosts import HostRules
 from shared.mailbox.base import Refused
@@ -63,14 +63,14 @@ class HttpSender:
                 if "forbidden" in error.code
                 else ""
             )
-            return _unavailable(started, f"{error}{hint}")
+            return unavailable(started, f"{error}{hint}")
         except PosthouseError as error:
-            return _unavailable(started, str(error))
+            return unavailable(started, str(error))
         except TimeoutError:
-            return _unavailable(started, "No answer in time.")
+            return unavailable(started, "No answer in time.")
         except (OSError, http.client.HTTPException, ValueError) as error:
             # Their texts may hold the address, which is a secret.
-            return _unavailable(started, f"No answer: {type(error).__name__}.")
+            return unavailable(started, f"No answer: {type(error).__name__}.")
         status = answer.status
         verdict = _verdict(status)
         return Outcome(
@@ -101,9 +101,3 @@ def _verdict(status: int) -> Verdict:
 def _retry_after(fields: Mapping[str, str]) -> float | None:
     seconds = https.retry_after(fields)
     return None if seconds is None else min(seconds, _LONGEST_WAIT_S)
-
-
-def _unavailable(started: float, detail: str) -> Outcome:
-    return Outcome(
-        verdict=Verdict.UNAVAILABLE, seconds=time.monotonic() - started, detail=detail[:500]
-    )

@@ -30,6 +30,7 @@ def open_endpoint(sealed: SealedForward, vault: Vault) -> Endpoint:
         secrets=tuple(secret for secret in secrets if secret),
         headers=json.loads(opened("headers", sealed.headers) or "{}"),
         client_certificate=opened("client_certificate", sealed.client_certificate),
+        credentials=json.loads(opened("credentials", sealed.credentials) or "{}"),
         link_key=vault.open(sealed.link_key, forward_place("link_key", sealed.handler_id)),
     )
 

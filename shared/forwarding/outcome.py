@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from enum import Enum
 
@@ -31,3 +32,10 @@ class Outcome:
     detail: str = ""
     answer: str = ""
     retry_after_s: float | None = None
+
+
+def unavailable(started: float, detail: str) -> Outcome:
+    """The far side takes nothing now. `started`: time.monotonic."""
+    return Outcome(
+        verdict=Verdict.UNAVAILABLE, seconds=time.monotonic() - started, detail=detail[:500]
+    )

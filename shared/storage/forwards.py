@@ -11,7 +11,8 @@ from typing import Any, Final
 from psycopg.rows import class_row, dict_row
 from psycopg.types.json import Jsonb
 
-from shared.forwards import Forward, Kind, Options, stored_options
+from shared.forward_kinds import Kind
+from shared.forwards import Forward, Options, stored_options
 from shared.storage.pool import Session
 from shared.storage.queries import Queries
 
@@ -35,6 +36,7 @@ class SealedForward:
     former_secret: bytes | None = field(repr=False)
     headers: bytes | None = field(repr=False)
     client_certificate: bytes | None = field(repr=False)
+    credentials: bytes | None = field(repr=False)
     link_key: bytes = field(repr=False)
     paused_at: datetime | None
 
@@ -115,6 +117,10 @@ def write_headers(session: Session, handler_id: int, sealed: bytes | None) -> No
 
 def write_client_certificate(session: Session, handler_id: int, sealed: bytes | None) -> None:
     session.execute(_SQL["write_client_certificate"], {"id": handler_id, "sealed": sealed})
+
+
+def write_credentials(session: Session, handler_id: int, sealed: bytes | None) -> None:
+    session.execute(_SQL["write_credentials"], {"id": handler_id, "sealed": sealed})
 
 
 def secret(session: Session, handler_id: int) -> bytes | None:
@@ -227,6 +233,7 @@ def _forward(row: Mapping[str, Any]) -> Forward:
             "kind": Kind(row["kind"]),
             "options": stored_options(row["options"]),
             "header_names": tuple(row["header_names"]),
+            "credential_names": tuple(row["credential_names"]),
         }
     )
 
@@ -238,4 +245,5 @@ def _values(handler_id: int, forward: Forward) -> dict[str, Any]:
         "place": forward.place,
         "options": Jsonb(forward.options.to_json()),
         "header_names": list(forward.header_names),
+        "credential_names": list(forward.credential_names),
     }

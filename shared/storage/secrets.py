@@ -59,6 +59,7 @@ SEALED_COLUMNS: Final = (
     SealedColumn("forward", "former_secret", "handler_id", readers=frozenset({"forwarder"})),
     SealedColumn("forward", "headers", "handler_id", readers=frozenset({"forwarder"})),
     SealedColumn("forward", "client_certificate", "handler_id", readers=frozenset({"forwarder"})),
+    SealedColumn("forward", "credentials", "handler_id", readers=frozenset({"forwarder"})),
     SealedColumn("forward", "link_key", "handler_id", readers=frozenset({"forwarder"})),
     SealedColumn("webhook", "url", readers=frozenset({"scheduler"})),
     SealedColumn("webhook", "secret", readers=frozenset({"scheduler"})),

@@ -211,7 +211,7 @@ def test_mails_are_posted_to_an_endpoint_and_the_page_tells_how_that_went(
     page.get_by_role("button", name="Send a test event").click()
     expect(page.get_by_role("status")).to_contain_text("took the test event")
     assert receiver.received[-1].json["data"]["headers"]["subject"] == "Test of Posthouse"
-    page.get_by_role("button", name="Post its mails there").click()
+    page.get_by_role("button", name="Send its mails there").click()
     shown = page.get_by_role("status").first
     expect(shown).to_contain_text("shown only this once")
     secret = next(word for word in shown.inner_text().split() if word.startswith("whsec_"))
@@ -234,5 +234,5 @@ def test_mails_are_posted_to_an_endpoint_and_the_page_tells_how_that_went(
     assert receiver.url not in page.content()
     page.get_by_role("button", name="Resume").click()
     page.once("dialog", lambda dialog: dialog.accept())
-    page.get_by_role("button", name="Post no more").click()
+    page.get_by_role("button", name="Forward no more").click()
     expect(page.get_by_text("No: a program consumes its queue")).to_be_visible()

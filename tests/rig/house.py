@@ -194,7 +194,9 @@ class House:
 
     def forward(self, handler_id: int, address: str, **fields: Any) -> str:
         """Passes a handler's events on; `fields` as the API takes them. Returns the secret."""
-        given = {"address": address, "secret": new_secret(), **fields}
+        given = {"address": address, **fields}
+        if address.startswith("http"):
+            given = {"secret": new_secret(), **given}
         forward, secrets = edit_forward(None, given)
         key = secrets_module.token_bytes(32)
         with self.database.transaction() as session:
@@ -209,8 +211,12 @@ class House:
                 address=seal("address", address.encode()),
                 link_key=seal("link_key", key),
             )
-            secret = str(secrets.secret)
-            forwards.write_secrets(session, handler_id, seal("secret", secret.encode()), None)
+            secret = secrets.secret or ""
+            if secret:
+                forwards.write_secrets(session, handler_id, seal("secret", secret.encode()), None)
+            if secrets.credentials:
+                sealed = seal("credentials", json.dumps(dict(secrets.credentials)).encode())
+                forwards.write_credentials(session, handler_id, sealed)
             if secrets.headers:
                 sealed = seal("headers", json.dumps(dict(secrets.headers)).encode())
                 forwards.write_headers(session, handler_id, sealed)

@@ -12,6 +12,7 @@ need /usr/lib/dovecot/imap dovecot-imapd
 need /usr/lib/dovecot/pop3 dovecot-pop3d
 need /usr/lib/dovecot/lmtp dovecot-lmtpd
 need redis-server redis-server
+need nats-server nats-server
 need rabbitmq-server rabbitmq-server
 need openssl openssl
 need gpg gnupg

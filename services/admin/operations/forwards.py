@@ -15,10 +15,11 @@ from services.admin.context import Context
 from shared import forwards as values
 from shared.alerts import ForwardPaused, ForwardResumed
 from shared.errors import Conflict, NotFound
+from shared.forward_kinds import KINDS
 from shared.forwarding.fitting import fitted
-from shared.forwarding.http_sender import HttpSender
 from shared.forwarding.opening import open_endpoint
 from shared.forwarding.outcome import Outcome
+from shared.forwarding.senders import open_sender
 from shared.forwards import Endpoint, Forward, Secrets
 from shared.hosts import HostRules
 from shared.storage import alerts, forwards, handlers
@@ -41,10 +42,10 @@ def set_forward(
         return None
     after, secrets = values.edit(before, changes)
     made = None
+    if KINDS[after.kind].signs and not secrets.secret and not (before and before.has_secret):
+        made = new_secret()
+        secrets = replace(secrets, secret=made)
     if before is None:
-        if not secrets.secret:
-            made = new_secret()
-            secrets = replace(secrets, secret=made)
         address = _sealed(ctx, handler_id, "address", str(secrets.address))
         key = ctx.app_state.vault.seal(
             random.token_bytes(32), forward_place("link_key", handler_id)
@@ -58,11 +59,13 @@ def set_forward(
 
 def renew_secret(ctx: Context, handler_id: int) -> str:
     """A new signing secret. What is sent is signed with it and with the one before, until that is
-    ended. Raises NotFound, SecretUnreadable."""
+    ended. Raises NotFound, SecretUnreadable, Conflict where nothing is signed."""
     secret = new_secret()
     vault = ctx.app_state.vault
     with ctx.transaction() as session:
-        _of(session, handler_id, lock=True)
+        kind = KINDS[_of(session, handler_id, lock=True).kind]
+        if not kind.signs:
+            raise Conflict(f"Nothing is signed on its way to {kind.title}.")
         before = forwards.secret(session, handler_id)
         former = None
         if before is not None:
@@ -141,7 +144,7 @@ def send_test(
     hosts = HostRules.parse(
         settings.allowed_hosts, settings.denied_hosts, private=settings.private_networks
     )
-    sender = HttpSender(endpoint, hosts)
+    sender = open_sender(endpoint, hosts)
     try:
         body = fitted(event.to_json(), event.id, endpoint, handler_id or 0, settings.public_url)
         outcome = sender.send(event.id, body)
@@ -177,6 +180,7 @@ def _endpoint(ctx: Context, handler_id: int | None, changes: Mapping[str, Any] |
         client_certificate=base.client_certificate
         if secrets.client_certificate is None
         else secrets.client_certificate,
+        credentials=base.credentials if secrets.credentials is None else secrets.credentials,
     )
 
 
@@ -195,6 +199,10 @@ def _write(ctx: Context, session: Session, handler_id: int, secrets: Secrets) ->
         pem = secrets.client_certificate
         given = _sealed(ctx, handler_id, "client_certificate", pem) if pem else None
         forwards.write_client_certificate(session, handler_id, given)
+    if secrets.credentials is not None:
+        text = json.dumps(dict(secrets.credentials))
+        given = _sealed(ctx, handler_id, "credentials", text) if secrets.credentials else None
+        forwards.write_credentials(session, handler_id, given)
 
 
 def _of(session: Session, handler_id: int, *, lock: bool = False) -> Forward:

@@ -14,18 +14,22 @@ from services.admin.pages.rendering import go, render
 from services.admin.pages.state import context_of
 from services.admin.people.authorization import OPERATE
 from shared.errors import InvalidInput, PosthouseError
+from shared.forward_kinds import CREDENTIAL_NAMES, KINDS, Kind
 from shared.forwarding.outcome import Outcome, Verdict
-from shared.forwards import Format, Forward, Links, Options
+from shared.forwards import Format, Forward, Key, Links, Options, Order, SaslMechanism
 
 router = APIRouter(prefix="/handlers")
 _LINES: Final = 50
+_CHOICES: Final = ("format", "links", "order")
+_SPECIAL: Final = ("subject", "topic", "key", "sasl_mechanism")
 _NUMBERS: Final = ("timeout_seconds", "concurrency", "retry_for_hours", "max_bytes")
 
 
 # An answer in the log may quote what was posted, which is the content of a mail.
 @router.get("/{handler_id:int}/forward", dependencies=[OPERATE])
-def show(request: Request, handler_id: int) -> Response:
-    return _page(request, handler_id)
+def show(request: Request, handler_id: int, kind: Kind | None = None) -> Response:
+    """`kind`: shows the fields of another kind than it has."""
+    return _page(request, handler_id, kind=kind)
 
 
 @router.post("/{handler_id:int}/forward", dependencies=[OPERATE])
@@ -79,6 +83,7 @@ def _page(
     request: Request,
     handler_id: int,
     *,
+    kind: Kind | None = None,
     typed: Posted | None = None,
     tested: Outcome | None = None,
     secret: str = "",
@@ -87,6 +92,9 @@ def _page(
     ctx = context_of(request)
     seen = handlers.get_handler(ctx, handler_id)
     values = _stored(seen.forward) if typed is None else _typed(typed)
+    if typed is not None and typed.text("kind") in list(Kind):
+        kind = Kind(typed.text("kind"))
+    chosen = KINDS[kind or (seen.forward.kind if seen.forward else Kind.HTTP)]
     if isinstance(error, InvalidInput):
         error.field = error.field.removeprefix("forward.")
         if error.field == "retry_for_seconds":
@@ -97,6 +105,9 @@ def _page(
         422 if error else 200,
         seen=seen,
         values=values,
+        kinds=list(KINDS.values()),
+        chosen=chosen,
+        is_other=seen.forward is not None and seen.forward.kind is not chosen.kind,
         tested=tested,
         taken=tested is not None and tested.verdict is Verdict.DELIVERED,
         secret=secret,
@@ -105,6 +116,12 @@ def _page(
             (Format.STRUCTURED, "Structured: all in the body"),
             (Format.BINARY, "Binary: attributes in header fields"),
         ],
+        orders=[
+            (Order.NONE, "None: mails may overtake each other"),
+            (Order.CONNECTION, "Of each connection, in order"),
+        ],
+        keys=[(Key.CONNECTION, "The connection"), (Key.THREAD, "The thread of the mail")],
+        mechanisms=[(one, one.value) for one in SaslMechanism],
         links=[
             (Links.TOKEN, "The handler's token"),
             (Links.SIGNED, "Its address alone, for a day"),
@@ -121,15 +138,23 @@ def _stored(forward: Forward | None) -> Values:
 
 
 def _typed(form: Posted) -> Values:
-    names = ("address", "format", "links", "ca_certificate", *_NUMBERS)
+    names = ("address", *_CHOICES, "ca_certificate", *_SPECIAL, *_NUMBERS)
     return Values({name: form.text(name) for name in names})
 
 
 def _changes(form: Posted) -> dict[str, Any]:
     """As the API takes them. A secret that is left empty stays as it is."""
-    changes: dict[str, Any] = {
-        name: form.text(name) for name in ("format", "links", "ca_certificate")
-    }
+    changes: dict[str, Any] = {name: form.text(name) for name in (*_CHOICES, "ca_certificate")}
+    kind = form.text("kind")
+    if kind:
+        changes["kind"] = kind
+    if kind in list(Kind):
+        changes |= {name: form.text(name) for name in KINDS[Kind(kind)].options}
+    login = {name: form.raw(f"credential_{name}") for name in CREDENTIAL_NAMES}
+    if any(login.values()):
+        changes["credentials"] = {name: text for name, text in login.items() if text}
+    elif form.flag("no_credentials"):
+        changes["credentials"] = {}
     for name in _NUMBERS:
         text = form.text(name)
         changes[name] = int(text) if text.isdecimal() else text

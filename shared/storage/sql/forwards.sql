@@ -2,7 +2,7 @@
 
 -- name: forwards
 -- Ends before WHERE.
-SELECT f.handler_id, f.kind, f.place, f.options, f.header_names,
+SELECT f.handler_id, f.kind, f.place, f.options, f.header_names, f.credential_names,
        f.secret IS NOT NULL AS has_secret, f.former_secret IS NOT NULL AS has_former_secret,
        f.client_certificate IS NOT NULL AS has_client_certificate,
        f.paused_at, f.paused_by, f.pause_reason
@@ -15,12 +15,14 @@ WHERE f.handler_id = ANY(%(ids)s)
 SELECT FROM forward WHERE handler_id = %(id)s FOR UPDATE
 
 -- name: insert
-INSERT INTO forward (handler_id, kind, place, options, header_names, address, link_key)
-VALUES (%(id)s, %(kind)s, %(place)s, %(options)s, %(header_names)s, %(address)s, %(link_key)s)
+INSERT INTO forward (handler_id, kind, place, options, header_names, credential_names, address,
+                     link_key)
+VALUES (%(id)s, %(kind)s, %(place)s, %(options)s, %(header_names)s, %(credential_names)s,
+        %(address)s, %(link_key)s)
 
 -- name: change
 UPDATE forward SET kind = %(kind)s, place = %(place)s, options = %(options)s,
-    header_names = %(header_names)s, updated_at = now()
+    header_names = %(header_names)s, credential_names = %(credential_names)s, updated_at = now()
 WHERE handler_id = %(id)s
 
 -- name: write_address
@@ -31,6 +33,9 @@ UPDATE forward SET headers = %(sealed)s, updated_at = now() WHERE handler_id = %
 
 -- name: write_client_certificate
 UPDATE forward SET client_certificate = %(sealed)s, updated_at = now() WHERE handler_id = %(id)s
+
+-- name: write_credentials
+UPDATE forward SET credentials = %(sealed)s, updated_at = now() WHERE handler_id = %(id)s
 
 -- name: secret
 SELECT secret FROM forward WHERE handler_id = %(id)s
@@ -48,7 +53,8 @@ SELECT link_key FROM forward WHERE handler_id = %(id)s
 -- name: sealed
 -- Everything that is needed to send, sealed as it is.
 SELECT f.handler_id, h.name, h.signing_key, h.former_signing_key, f.kind, f.options, f.address,
-       f.secret, f.former_secret, f.headers, f.client_certificate, f.link_key, f.paused_at
+       f.secret, f.former_secret, f.headers, f.client_certificate, f.credentials, f.link_key,
+       f.paused_at
 FROM forward f JOIN handler h ON h.id = f.handler_id
 WHERE %(id)s::bigint IS NULL OR f.handler_id = %(id)s
 ORDER BY f.handler_id

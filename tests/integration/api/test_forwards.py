@@ -67,9 +67,25 @@ def test_secrets_come_in_and_do_not_go_out(api: Api) -> None:
             {"address": "http://example.com", "client_certificate": "PEM"},
             "forward.client_certificate",
         ),
+        ({"kind": "smtp", "address": "https://example.com"}, "forward.kind"),
+        ({"address": "nats://example.com"}, "forward.subject"),
+        ({"address": "nats://a,b:4223", "subject": "mail.*"}, "forward.subject"),
+        ({"address": "nats://me:pw@example.com", "subject": "a"}, "forward.address"),
+        ({"address": "nats://a", "subject": "a", "topic": "b"}, "forward.topic"),
+        ({"address": "nats://a", "subject": "a", "headers": {"A": "b"}}, "forward.headers"),
+        (
+            {"address": "nats://a", "subject": "a", "credentials": {"username": "me"}},
+            "forward.credentials",
+        ),
+        ({"address": "kafka://a:9092,b:x", "topic": "a"}, "forward.address"),
+        ({"address": "kafka://a", "topic": "a b"}, "forward.topic"),
+        (
+            {"address": "kafka://a", "topic": "a", "credentials": {"token": "x"}},
+            "forward.credentials",
+        ),
         ("https://example.com", "forward"),
     ],
-    ids=range(11),
+    ids=range(21),
 )
 def test_what_cannot_be_is_refused_by_its_field(api: Api, forward: Any, field: str) -> None:
     answer = api.http.post(
@@ -145,7 +161,7 @@ def test_the_command_line_forwards_tests_pauses_and_shows_the_log(
     api: Api, posthouse: Posthouse, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     name = f"h-{uuid.uuid4().hex[:8]}"
-    made = posthouse("handlers", "add", name, "--forward-http", receiver.url, "--json").json
+    made = posthouse("handlers", "add", name, "--forward-to", receiver.url, "--json").json
     assert made["forward"]["secret"].startswith("whsec_")
     assert posthouse("handlers", "forward", "test", name).code == 0
     one = receiver.received[-1]
@@ -246,3 +262,31 @@ def test_who_has_mails_posted_where_stands_in_the_audit_log(api: Api) -> None:
     assert "https://one.example" in shown
     assert "https://two.example" in shown
     assert "canary" not in shown
+
+
+@pytest.mark.parametrize("kind", ["nats", "kafka"])
+def test_the_other_kinds_over_api_and_command_line(
+    kind: str, api: Api, posthouse: Posthouse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = f"h-{uuid.uuid4().hex[:8]}"
+    address, place = {
+        "nats": ("tls://a.example.com,b.example.com:4333", "subject=mail.crm"),
+        "kafka": ("kafka+ssl://a.example.com:9093,b.example.com:9093", "topic=mail"),
+    }[kind]
+    made = posthouse(
+        "handlers", "add", name, "--forward-to", address, "--set", place, "--json"
+    ).json["forward"]
+    assert (made["kind"], made["place"], made["secret"]) == (kind, address, None)
+    monkeypatch.setenv("LOGIN_PASSWORD", "pass-word-of-it")
+    command = ("handlers", "forward", "set", name, "--credential", "username=me")
+    set_ = posthouse(*command, "--credential", "password=env:LOGIN_PASSWORD")
+    assert set_.code == 0
+    shown = api.http.get("handlers", params={"q": name}).text
+    assert "pass-word-of-it" not in shown and "pass-word-of-it" not in set_.out
+    found = api.http.get("handlers", params={"q": name}).json()["items"][0]["forward"]
+    assert sorted(found["credential_names"]) == ["password", "username"]
+    # Another server is not shown what was entered for this one.
+    moved = posthouse("handlers", "forward", "set", name, "--to", address.replace("a.", "c."))
+    assert moved.code == 0
+    found = api.http.get("handlers", params={"q": name}).json()["items"][0]["forward"]
+    assert found["credential_names"] == []

@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 from datetime import datetime
+from enum import StrEnum
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from services.admin.api.schemas.parts import Out
+from shared.forward_kinds import Kind
+from shared.forwards import Key, Order, SaslMechanism
+
+
+def _words(kind: type[StrEnum]) -> dict[str, Any]:
+    """As the schema says a choice; no reference, as this schema stands inside others."""
+    return {"enum": [word.value for word in kind]}
 
 
 class ForwardIn(BaseModel):
@@ -15,9 +23,14 @@ class ForwardIn(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    kind: Literal["http"] = "http"
+    kind: str | None = Field(
+        default=None, description="Left out: that of the address", json_schema_extra=_words(Kind)
+    )
     address: str = Field(
-        default="", max_length=2000, description="https://…; kept sealed and never shown again"
+        default="",
+        max_length=2000,
+        description="https://…, tls://…:4222 (NATS) or kafka+ssl://…:9093; kept sealed and never "
+        "shown again",
     )
     secret: str = Field(
         default="",
@@ -29,6 +42,11 @@ class ForwardIn(BaseModel):
     )
     client_certificate: str = Field(
         default="", max_length=65_536, description="PEM with its key; kept sealed"
+    )
+    credentials: dict[str, str] = Field(
+        default={},
+        description="A login at NATS (username and password, token, nkey, or creds, the text of a "
+        ".creds file) or Kafka (username and password); kept sealed",
     )
     ca_certificate: str = Field(
         default="", max_length=65_536, description="PEM of a private authority; empty: the system's"
@@ -56,6 +74,23 @@ class ForwardIn(BaseModel):
         description="What opens a mail that goes by reference: the handler's token, or its address "
         "alone, for a day",
     )
+    order: str = Field(
+        default=Order.NONE.value,
+        description="connection: of the mails of one connection one at a time is sent, in order",
+        json_schema_extra=_words(Order),
+    )
+    subject: str = Field(default="", max_length=249, description="NATS: the subject of a stream")
+    topic: str = Field(default="", max_length=249, description="Kafka")
+    key: str = Field(
+        default=Key.CONNECTION.value,
+        description="Kafka: what has the same stays in one partition",
+        json_schema_extra=_words(Key),
+    )
+    sasl_mechanism: str = Field(
+        default=SaslMechanism.PLAIN.value,
+        description="Kafka: how username and password are shown",
+        json_schema_extra=_words(SaslMechanism),
+    )
 
 
 class ForwardOut(Out):
@@ -69,8 +104,14 @@ class ForwardOut(Out):
     retry_for_seconds: int
     max_bytes: int
     links: str
+    order: str
+    subject: str
+    topic: str
+    key: str
+    sasl_mechanism: str
     ca_certificate: str
     header_names: list[str]
+    credential_names: list[str]
     has_secret: bool
     has_former_secret: bool = Field(
         description="While the secret is renewed: what is sent is signed with both"

@@ -125,7 +125,7 @@ CREATE TABLE alert_delivery (          -- the execution log
 -- Where the forwarder passes a handler's mails on to; a handler without a row consumes by itself.
 CREATE TABLE forward (
     handler_id bigint PRIMARY KEY REFERENCES handler ON DELETE CASCADE,
-    kind text NOT NULL CHECK (kind IN ('http')),
+    kind text NOT NULL CHECK (kind IN ('http', 'nats', 'kafka')),
     place text NOT NULL,               -- scheme, host and port of the address, for people
     options jsonb NOT NULL,            -- shared.forwards
     header_names text[] NOT NULL DEFAULT '{}',
@@ -134,6 +134,8 @@ CREATE TABLE forward (
     former_secret bytea,               -- sealed: and with this one, while it is renewed
     headers bytea,                     -- sealed: the values of header_names, as JSON
     client_certificate bytea,          -- sealed: PEM with its key
+    credential_names text[] NOT NULL DEFAULT '{}',
+    credentials bytea,                 -- sealed: the values of credential_names, as JSON
     link_key bytea NOT NULL,           -- sealed: signs the addresses of mails that go by reference
     paused_at timestamptz,             -- nothing is sent since then
     paused_by text NOT NULL DEFAULT '',

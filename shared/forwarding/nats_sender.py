@@ -1,0 +1,174 @@
+"""Publishes events to a JetStream stream, each acknowledged by the server's PubAck.
+
+CloudEvents 1.0.2 NATS protocol binding. `Nats-Msg-Id` is the idempotency key, so within the
+stream's duplicate window a repeat is confirmed and not stored again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from typing import Any, Final
+
+import nats
+import nats.errors
+import nats.js.errors
+from nats.aio.client import Client, RawCredentials
+from nats.js import api
+
+from shared.errors import PosthouseError
+from shared.forwarding.http_binding import attributes_and_data
+from shared.forwarding.nats_transport import GuardedClient
+from shared.forwarding.outcome import Outcome, Verdict, unavailable
+from shared.forwards import Endpoint, Format, servers_of
+from shared.hosts import HostRules
+from shared.mailbox.net.connect import tls_context
+
+_CONNECT_S: Final = 5.0
+#: JetStream's error code: "message size exceeds maximum allowed" (nats-server's errors.json).
+_LARGER_THAN_STREAM_TAKES: Final = 10054
+_STRUCTURED: Final = "application/cloudevents+json"
+
+
+class NatsSender:
+    """One connection, on an event loop in a thread of its own. Thread-safe. Close it."""
+
+    def __init__(self, endpoint: Endpoint, hosts: HostRules | None) -> None:
+        """Raises Refused where CA or client certificate cannot be read."""
+        self._endpoint = endpoint
+        self._hosts = hosts
+        options = endpoint.options
+        self._context = tls_context(
+            True, options.ca_certificate or None, endpoint.client_certificate or None
+        )
+        self._timeout_s = float(options.timeout_seconds)
+        self._client: Client | None = None
+        self._complaint: Exception | None = None
+        self._loop = asyncio.new_event_loop()
+        self._connecting = asyncio.Lock()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="nats", daemon=True)
+        self._thread.start()
+
+    def send(self, key: str, event: bytes) -> Outcome:
+        """See `Sender`."""
+        started = time.monotonic()
+        return asyncio.run_coroutine_threadsafe(
+            self._sent(key, event, started), self._loop
+        ).result()
+
+    def close(self) -> None:
+        if self._loop.is_closed():
+            return
+        asyncio.run_coroutine_threadsafe(self._disconnect(), self._loop).result()
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+    async def _sent(self, key: str, event: bytes, started: float) -> Outcome:
+        subject = self._endpoint.options.subject
+        fields, body = _message(event, self._endpoint.options.format)
+        fields[api.Header.MSG_ID.value] = key
+        self._complaint = None
+        try:
+            client = await self._connected()
+            stream = client.jetstream(timeout=self._timeout_s)
+            ack = await stream.publish(subject, body, headers=fields)
+        except PosthouseError as error:
+            return unavailable(started, str(error))
+        except nats.errors.MaxPayloadError:
+            return _too_large(started, "It is larger than the NATS server's max_payload.")
+        except nats.js.errors.NoStreamResponseError:
+            return unavailable(
+                started,
+                f"No stream takes the subject {subject!r}: make one there "
+                f"(nats stream add NAME --subjects {subject}), or correct the subject.",
+            )
+        except nats.js.errors.APIError as error:
+            if error.err_code == _LARGER_THAN_STREAM_TAKES:
+                return _too_large(started, "It is larger than the stream's max_msg_size.")
+            return unavailable(started, f"JetStream refused it: {error.description}.")
+        except (nats.errors.TimeoutError, TimeoutError):
+            return unavailable(started, self._told(None))
+        except (nats.errors.Error, OSError, ValueError) as error:
+            await self._disconnect()
+            return unavailable(started, self._told(error))
+        already = " already" if ack.duplicate else ""
+        return Outcome(
+            verdict=Verdict.DELIVERED,
+            seconds=time.monotonic() - started,
+            answer=f"{ack.stream} has it{already}, as {ack.seq}",
+        )
+
+    async def _connected(self) -> Client:
+        async with self._connecting:
+            if self._client is not None and self._client.is_connected:
+                return self._client
+            await self._disconnect()
+            failure: Exception | None = None
+            scheme = self._endpoint.address.partition(":")[0]
+            for host, port in servers_of(self._endpoint.address):
+                shown = f"[{host}]" if ":" in host else host
+                client = GuardedClient(self._hosts)
+                try:
+                    await client.connect(
+                        f"{scheme}://{shown}:{port}",
+                        name="Posthouse",
+                        tls=self._context,
+                        tls_hostname=host,
+                        connect_timeout=min(_CONNECT_S, self._timeout_s),  # type: ignore[arg-type]
+                        allow_reconnect=False,  # the next event connects
+                        error_cb=self._complained,
+                        **login_of(self._endpoint),
+                    )
+                except Exception as error:  # the next server may answer
+                    failure = error
+                    continue
+                self._client = client
+                return client
+            raise failure or nats.errors.NoServersError
+
+    async def _complained(self, error: Exception) -> None:
+        self._complaint = error
+
+    def _told(self, error: Exception | None) -> str:
+        """In words why it did not come off. What the server complains of, it does not send as an
+        answer."""
+        why = self._complaint or error
+        if why is None:
+            return "No confirmation in time."
+        if isinstance(why, nats.errors.SecureConnRequiredError):
+            return "The NATS server offers no TLS; nothing was said to it."
+        if isinstance(why, PosthouseError):
+            return str(why)
+        return f"NATS: {str(why) or type(why).__name__}."
+
+    async def _disconnect(self) -> None:
+        client, self._client = self._client, None
+        if client is not None and not client.is_closed:
+            await client.close()
+
+
+def login_of(endpoint: Endpoint) -> dict[str, Any]:
+    """Arguments of nats-py. `creds`: the text of a .creds file, a JWT with its nkey."""
+    given = endpoint.credentials
+    if "creds" in given:
+        return {"user_credentials": RawCredentials(given["creds"])}
+    if "nkey" in given:
+        return {"nkeys_seed_str": given["nkey"]}
+    if "token" in given:
+        return {"token": given["token"]}
+    if given:
+        return {"user": given["username"], "password": given["password"]}
+    return {}
+
+
+def _message(event: bytes, form: Format) -> tuple[dict[str, str], bytes]:
+    if form is Format.STRUCTURED:
+        return {"content-type": _STRUCTURED}, event
+    content_type, attributes, data = attributes_and_data(event)
+    return {"content-type": content_type, **{f"ce-{n}": v for n, v in attributes.items()}}, data
+
+
+def _too_large(started: float, detail: str) -> Outcome:
+    return Outcome(verdict=Verdict.TOO_LARGE, seconds=time.monotonic() - started, detail=detail)

@@ -99,6 +99,18 @@ class Site:
         assert answer.is_success, answer.text
         return answer.json() if answer.content else None
 
+    def upload(self, path: str, file: bytes, **fields: str) -> Any:
+        """Sends a file to the API."""
+        answer = httpx.post(
+            f"{self.url}/api/v1/{path}",
+            files={"file": ("file", file)},
+            data=fields,
+            headers={"Authorization": f"Bearer {TOKEN}"},
+            timeout=60,
+        )
+        assert answer.is_success, answer.text
+        return answer.json()
+
     def add_connection(self, user: str, *, name: str = "", handler: str = "") -> int:
         """A connection to that mailbox, disabled; `handler` names a new one that takes it alone.
 

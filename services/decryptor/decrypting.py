@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 import structlog
+from opentelemetry.trace import SpanKind
 from structlog.contextvars import bound_contextvars
 
 from services.decryptor.opening import is_searched, may_be_secured
@@ -33,7 +34,7 @@ from shared.storage import connections, outbox
 from shared.storage.outbox import Claimed, Release
 from shared.storage.pool import Database, DatabaseUnavailable, Session
 from shared.store import MissingObject, Store
-from shared.telemetry import metrics
+from shared.telemetry import metrics, traces
 
 _log = structlog.get_logger(__name__)
 
@@ -122,8 +123,12 @@ class Decrypting:
         with bound_contextvars(correlation_id=correlation_id):
             token = uuid.uuid4()
             ids = [uuid.UUID(item) for item in message_ids]
-            with self.database.transaction() as session:
+            with (
+                traces.span("claim", asked=len(ids)) as told,
+                self.database.transaction() as session,
+            ):
                 claimed = outbox.claim(session, ids, token, self.settings.claim_seconds)
+                told.set_attribute("posthouse.mails", len(claimed))
                 found = connections.get_many(session, sorted({c.connection_id for c in claimed}))
             self.reached("claimed")
             by_id = {connection.id: connection for connection in found}
@@ -139,9 +144,13 @@ class Decrypting:
             for mail in part:
                 if mail.attempts > self.settings.decrypt_attempts:
                     self._quarantine(mail, token)
-            outcomes = self._opened(healthy, by_id, token)
+            ours = sorted({mail.connection_id for mail in healthy})
+            octets = sum(mail.raw.size for mail in healthy)
+            with traces.span("decrypt", mails=len(healthy), octets=octets, connections=ours):
+                outcomes = self._opened(healthy, by_id, token)
             ready = [mail for mail in healthy if mail.id in outcomes]
-            self.publisher.publish(ready, outcomes, by_id, token, self.reached)
+            with traces.span("publish", kind=SpanKind.PRODUCER, mails=len(ready), connections=ours):
+                self.publisher.publish(ready, outcomes, by_id, token, self.reached)
         except MissingObject as error:
             # Nothing of the part was published yet: everything is read before. Others go on.
             if len(part) > 1:

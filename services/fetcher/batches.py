@@ -21,7 +21,7 @@ from shared.messages import Key
 from shared.storage import download_failures
 from shared.storage.download_failures import DownloadFailure
 from shared.storage.pool import Session
-from shared.telemetry import metrics
+from shared.telemetry import metrics, traces
 
 
 class Batches:
@@ -87,11 +87,13 @@ class Batches:
         ]
 
     def _read(self, batch: Sequence[MailRef]) -> Intake:
-        with ExitStack() as unless_read:
+        told = traces.span("download", connection=self._run.connection.id, mails=len(batch))
+        with told as span, ExitStack() as unless_read:
             intake = unless_read.enter_context(Intake(self._run.tools.store, _correlation_id()))
             self._downloads.into(intake, batch)
             if intake.refused and self._downloads.stopped is None:
                 intake.refused = with_headers(self._run.mailbox, intake.refused)
+            span.set_attribute("posthouse.octets", intake.octets)
             self._run.tools.reached("downloaded")
             unless_read.pop_all()
             return intake
@@ -107,9 +109,12 @@ class Batches:
             return committed
 
         with intake:
-            intake.keep()
+            connection, mails = run.connection.id, len(intake.messages)
+            with traces.span("store", connection=connection, mails=mails, octets=intake.octets):
+                intake.keep()
             tools.reached("stored")
-            committed = tools.database.perform(record)
+            with traces.span("commit", connection=connection, mails=mails):
+                committed = tools.database.perform(record)
             tools.reached("committed")
             for message in committed.messages:
                 metrics.MESSAGE_SIZE.observe(message.size)

@@ -34,7 +34,7 @@ from shared.storage import affinity, alerts, connections, ledger, scheduling
 from shared.storage.pool import Database, DatabaseUnavailable, Session
 from shared.storage.scheduling import Finished
 from shared.store import StoreFull
-from shared.telemetry import metrics
+from shared.telemetry import metrics, traces
 
 _log = structlog.get_logger(__name__)
 
@@ -218,7 +218,9 @@ class Dispatcher:
     def _run_with_retry(self, run: Run) -> None:
         """A kept session may have died since the last poll: then once more with a fresh one."""
         while True:
-            mailbox, kept = self.sessions.take(run.connection)
+            with traces.span("session", connection=run.connection.id) as told:
+                mailbox, kept = self.sessions.take(run.connection)
+                told.set_attribute("posthouse.kept", kept)
             try:
                 run.mailbox = mailbox
                 fetching.fetch(run)

@@ -25,6 +25,7 @@ from shared.storage import download_failures, ledger, scheduling
 from shared.storage.download_failures import DownloadFailure
 from shared.storage.known import KnownMails, know, prune
 from shared.storage.ledger import Place
+from shared.telemetry import traces
 
 #: Mails whose sizes are asked for at once; a larger backlog is listed again after these.
 _LISTED_AT_ONCE = 5000
@@ -94,13 +95,15 @@ def _fetch_listings(run: Run) -> None:
     run.set_deadline()
     known = KnownMails(run.tools.database, place.connection_id, place.folder, place.uid_validity)
     while True:
-        listing = run.mailbox.list_new(
-            known,
-            run.connection.selection,
-            since=run.state.start_since,
-            limit=_LISTED_AT_ONCE,
-            cursor=run.state.cursor,
-        )
+        with traces.span("list", connection=place.connection_id) as told:
+            listing = run.mailbox.list_new(
+                known,
+                run.connection.selection,
+                since=run.state.start_since,
+                limit=_LISTED_AT_ONCE,
+                cursor=run.state.cursor,
+            )
+            told.set_attribute("posthouse.mails", len(listing.new))
         run.tools.reached("listed")
         if _fetch_listing(run, known, listing):
             return

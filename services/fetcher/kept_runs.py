@@ -11,6 +11,7 @@ import threading
 import uuid
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -122,7 +123,8 @@ class KeptRuns:
         for run in over_open:
             with self._lock:
                 self._in_hand += 1
-            self.executor.submit(self._run, run, correlation_id)
+            # With the context of the job that it belongs to: its trace goes on in the thread.
+            self.executor.submit(copy_context().run, self._run, run, correlation_id)
 
     def _run(self, run: Run, correlation_id: str) -> None:
         try:

@@ -13,7 +13,7 @@ from shared.connections import AfterDownload
 from shared.errors import TryAgain
 from shared.mailbox.base import LoginTooSoon, MailRef, StepFailed
 from shared.storage import ledger
-from shared.telemetry import metrics
+from shared.telemetry import metrics, traces
 
 _log = structlog.get_logger(__name__)
 
@@ -79,7 +79,14 @@ def _settle_now(run: Run, refs: Sequence[MailRef]) -> list[MailRef]:
         with tools.database.transaction() as session:
             earlier = ledger.flagged(session, place)
         refs = [*refs, *(MailRef(key, 0) for key in earlier if key not in asked)]
-    settled = run.mailbox.settle(refs, after_download)
+    told = traces.span(
+        "settle",
+        connection=place.connection_id,
+        mails=len(refs),
+        action=after_download.value,
+    )
+    with told:
+        settled = run.mailbox.settle(refs, after_download)
     tools.reached("server-settled")
     done = {ref.key for ref in settled}
     left = [ref.key for ref in refs if ref.key not in done] if only_flags else []

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 import structlog
+from opentelemetry.trace import SpanKind
 
 from services.scheduler.settings import SchedulerSettings
 from shared.clock import new_id
@@ -30,7 +31,7 @@ from shared.queueing.broker import Job
 from shared.storage import affinity, outbox, scheduling
 from shared.storage.pool import Database
 from shared.storage.scheduling import Due
-from shared.telemetry import metrics
+from shared.telemetry import metrics, traces
 
 _log = structlog.get_logger(__name__)
 
@@ -59,13 +60,14 @@ class Emitter:
             queues: dict[str, list[int]] = {}
             for due in used:
                 queues.setdefault(_queue_of(due), []).append(due.connection_id)
-            self.send(
-                [
-                    Job(queue, FETCH_ACTOR, (list(ids), correlation_id))
-                    for queue, waiting in queues.items()
-                    for ids in _pieces(waiting, self._polls_per_job(queue))
-                ]
-            )
+            with traces.span("schedule", kind=SpanKind.PRODUCER, connections=len(used)):
+                self.send(
+                    [
+                        Job(queue, FETCH_ACTOR, (list(ids), correlation_id))
+                        for queue, waiting in queues.items()
+                        for ids in _pieces(waiting, self._polls_per_job(queue))
+                    ]
+                )
         for queue, sent in queues.items():
             metrics.FETCH_JOBS.labels(_LANES.get(queue, "kept")).inc(len(sent))
         for due in used:
@@ -98,12 +100,13 @@ class Emitter:
                 return 0
             correlation_id = str(new_id())
             pieces = [*_pieces(batch, self.settings.mails_per_job), *([one] for one in alone)]
-            self.send(
-                [
-                    Job(DECRYPT_QUEUE, DECRYPT_ACTOR, ([str(i) for i in ids], correlation_id))
-                    for ids in pieces
-                ]
-            )
+            with traces.span("redrive", kind=SpanKind.PRODUCER, mails=len(batch) + len(alone)):
+                self.send(
+                    [
+                        Job(DECRYPT_QUEUE, DECRYPT_ACTOR, ([str(i) for i in ids], correlation_id))
+                        for ids in pieces
+                    ]
+                )
         metrics.REDRIVEN.labels("publish").inc(len(batch) + len(alone))
         return len(batch) + len(alone)
 

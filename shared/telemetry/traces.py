@@ -8,6 +8,7 @@ headers, timeout); otherwise everything here costs next to nothing. Jobs and eve
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Final
@@ -20,6 +21,9 @@ from shared.telemetry.process import release
 
 _ENDPOINTS: Final = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
 
+#: How long a process that ends waits for the collector.
+_LAST_SECONDS: Final = 2.0
+
 
 def configure(service: str) -> bool:
     """Starts exporting where an endpoint is set; says whether it does. Call after a fork."""
@@ -31,13 +35,14 @@ def configure(service: str) -> bool:
     from opentelemetry.sdk.trace.export import BatchSpanProcessor
 
     provider = TracerProvider(
+        shutdown_on_exit=False,
         resource=Resource.create(
             {
                 "service.namespace": "posthouse",
                 "service.name": f"posthouse-{service}",
                 "service.version": release(),
             }
-        )
+        ),
     )
     provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
     trace.set_tracer_provider(provider)
@@ -45,11 +50,13 @@ def configure(service: str) -> bool:
 
 
 def shutdown() -> None:
-    """Sends what is still waiting. Before the process ends."""
+    """Sends what is still waiting. Before the process ends, which waits for no collector."""
     provider = trace.get_tracer_provider()
     stop = getattr(provider, "shutdown", None)
     if stop is not None:
-        stop()
+        sending = threading.Thread(target=stop, name="traces", daemon=True)
+        sending.start()
+        sending.join(_LAST_SECONDS)
 
 
 def inject() -> dict[str, str]:

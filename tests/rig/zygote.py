@@ -126,7 +126,7 @@ def _be(order: dict[str, Any]) -> None:
     import importlib
 
     from shared import settings
-    from shared.telemetry import logs
+    from shared.telemetry import logs, traces
     from shared.telemetry.process import banner, stop_on_signals
 
     service = order["service"]
@@ -140,6 +140,7 @@ def _be(order: dict[str, Any]) -> None:
     )
     chosen = settings.load(kind)
     logs.configure(service, level=chosen.log_level)
+    traces.configure(service)
     stop = stop_on_signals()
     built = importlib.import_module(f"services.{service}.main").build(chosen)
     if order["at"]:
@@ -151,7 +152,10 @@ def _be(order: dict[str, Any]) -> None:
         else:
             built.decrypting = dataclasses.replace(built.decrypting, reached=reached)
     banner(service)
-    built.run(stop)
+    try:
+        built.run(stop)
+    finally:
+        traces.shutdown()
 
 
 def main() -> None:

@@ -13,6 +13,7 @@ from shared.connections import Mode
 from shared.mailbox.base import Login, Mailbox
 from shared.mailbox.doctor.asking import examine
 from shared.mailbox.doctor.examining import Examination
+from shared.mailbox.doctor.recording import recording
 from shared.mailbox.doctor.reporting import Report, report
 from shared.mailbox.open import open_mailbox
 from tests.integration.mail_sessions import connection_to
@@ -155,3 +156,21 @@ def test_a_recording_is_examined_as_its_server_was(file: Path, authority: Author
     both = now.keys() & then.keys()
     assert {form: now[form] for form in both} == {form: then[form] for form in both}
     assert len(both) > 0.8 * len(then)  # a few forms may have come or gone since
+
+
+@pytest.mark.parametrize("mode", [Mode.IMAP, Mode.POP3])
+@pytest.mark.parametrize(
+    "username",
+    [
+        *("support@kanzlei.example", "mail@user.example", "name.subject@example.org", "user"),
+        *("erika.mustermann@kanzlei.example", "KANZLEI\\erika\\akte", "eva", "info@pop3.example"),
+    ],
+)
+def test_whatever_a_mailbox_is_called_its_recording_is_given_out(mode: Mode, username: str) -> None:
+    script = imap() if mode is Mode.IMAP else pop3(greeting=b"+OK Kanzlei Mustermann for Erika\r\n")
+    with ScriptedServer(script) as server:
+        found = examined(connection_to(server.port, mode, username=username))
+    text = recording(found, secrets=["secret"]).casefold()
+    for somebodys in ("kanzlei", "erika", "mustermann", "akte", '"eva"'):
+        if somebodys.strip('"') in username.casefold():
+            assert somebodys not in text

@@ -70,13 +70,17 @@ class Pseudonyms:
             self.know(local, self.of("user", local))
             self.know(host, "example.org")
             for label in host.split(".")[:-1]:  # as servers and people call the organisation
-                self.know(label, "example")
+                self._know_part(label, "example")
         self._known[name] = made
         # "Erika Mustermann" of erika.mustermann@…, and both halves of DOMAIN\name.
         for part in re.split(r"[._+/\\-]+", local if at else name):
-            if len(part) >= _SHORTEST_OF_NAME and part.upper() not in _NO_SECRETS:
-                self._known.setdefault(part, made.partition("@")[0])
+            self._know_part(part, made.partition("@")[0])
         return made
+
+    def _know_part(self, part: str, instead: str) -> None:
+        """A word of a name, unless it is one of everybody's."""
+        if len(part) >= _SHORTEST_OF_NAME and part.upper() not in _NO_SECRETS:
+            self._known.setdefault(part, instead)
 
     def number(self, kind: str, text: str) -> str:
         """A number in place of a number."""
@@ -129,8 +133,15 @@ def _stands_in(text: str, document: str) -> bool:
     return re.search(rf"(?<![^\W_]){re.escape(text)}(?![^\W_])", document) is not None
 
 
-#: Words of the protocols that a name may happen to be.
-_NO_SECRETS: Final = frozenset({"INBOX", "DRAFTS", "SENT", "TRASH", "JUNK", "ARCHIVE"})
+#: Words of the protocols, and of what is put in place of others, that a name may happen to be.
+_NO_SECRETS: Final = frozenset(
+    (  # noqa: SIM905 (a list of words reads better)
+        "INBOX DRAFTS SENT TRASH JUNK ARCHIVE USER PASS APOP AUTH MAIL IMAP POP3 SUBJECT FROM NAME "
+        "VENDOR SUPPORT URL POSTHOUSE ADDRESS HOST EXAMPLE ORG COM NET FOLDER KEYWORD LABEL UIDL "
+        "TOKEN PATH VALUE REPLACED PASSWORD DONE PADDING MESSAGE MESSAGES USERS TEXT HTML "
+        "SERVER SERVICE"
+    ).split()
+)
 _MADE: Final = {
     "address": "address-{number}@example.org",
     "host": "host-{number}.example.org",

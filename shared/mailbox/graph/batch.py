@@ -18,8 +18,9 @@ from shared.mailbox.net.https import retry_after
 
 SIZE: Final = 20
 _ROUNDS: Final = 8
-#: 409 and 412: the mail was changed at this moment by somebody else (ErrorIrresolvableConflict).
-_PASSING: Final = frozenset({408, 409, 412, 423, 424, 429, 500, 502, 503, 504})
+#: The mail was changed at this moment by somebody else (ErrorIrresolvableConflict), or 424: what
+#: the request depends on failed.
+_CONFLICTS: Final = frozenset({409, 412, 424})
 
 
 def settle(graph: GraphHttp, refs: Sequence[MailRef], request: Mapping[str, Any]) -> list[MailRef]:
@@ -34,7 +35,7 @@ def settle(graph: GraphHttp, refs: Sequence[MailRef], request: Mapping[str, Any]
         done, failed = _batch(graph, refs[start : start + SIZE], request)
         settled += done
         failures += failed
-        if any(failure.status in _PASSING for failure in failed):
+        if any(_passes(failure) for failure in failed):
             break  # throttled for longer than we wait: the others would be too
     if failures and not settled:
         raise failures[0]
@@ -62,7 +63,7 @@ def _batch(
             ref = waiting[number]
             if failure is None or failure.status in (404, 410):
                 settled.append(waiting.pop(number))
-            elif failure.status in _PASSING:
+            elif _passes(failure):
                 passing.append(failure)
             else:
                 failed.append(failure)
@@ -82,6 +83,10 @@ def _batch(
             failed += passing  # what was settled before is so all the same
             break
     return settled, failed
+
+
+def _passes(failure: GraphError) -> bool:
+    return failure.passes or failure.status in _CONFLICTS
 
 
 def _request(

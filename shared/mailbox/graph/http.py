@@ -57,7 +57,8 @@ class GraphError(Exception):
         410 is what is documented; 400 (ErrorInvalidIdMalformed, "Badly formed token") and 404 were
         reported. Not what is about the login or the moment.
         """
-        return 400 <= self.status < 500 and self.status not in (401, 403, 408, 423, 429)
+        about_link = 400 <= self.status < 500 and self.status not in (401, 403, 408, 423, 429)
+        return about_link and not (self.passes and self.code)
 
 
 class GraphHttp:

@@ -170,6 +170,20 @@ LINKS = [
 
 
 @pytest.mark.promise("M2")
+def test_a_busy_server_keeps_its_link(office: Office) -> None:
+    """Exchange's code for the moment with status 400 says nothing about the link."""
+    office.box.deliver(mail(f"mail {n}") for n in range(3))
+    mailbox, known = office.open(selection=ALL), KnownKeys()
+    mailbox.open("")
+    listing = mailbox.list_new(known, ALL)
+    known.add(listing.new)
+    office.server.fail("/delta", status=400, code="ErrorServerBusy", message="Busy.", times=99)
+    with pytest.raises(TryAgain):
+        mailbox.list_new(known, ALL, cursor=listing.cursor)
+    assert not any("everything again" in line for line in mailbox.transcript)
+
+
+@pytest.mark.promise("M2")
 @pytest.mark.parametrize(("status", "code", "message"), LINKS)
 def test_a_stored_link_that_is_not_taken_any_more_begins_anew_once(
     office: Office, status: int, code: str, message: str
@@ -329,6 +343,8 @@ def test_requests_of_a_batch_are_throttled_by_themselves(office: Office) -> None
     office.server.fail("batch:", status=429, times=7, retry_after=3)
     office.server.fail("batch:", status=503, times=2)
     office.server.fail("batch:", status=412, times=1, code="ErrorIrresolvableConflict")
+    # Exchange's own codes for the moment come with any status.
+    office.server.fail("batch:", status=400, times=2, code="ErrorServerBusy", message="Busy.")
     fetch(mailbox, KnownKeys())
     assert all(item.read for item in office.box.items.values())
     assert 3 in office.pauses

@@ -34,7 +34,6 @@ _EVERYBODY: Final = {
 #: Of those that handle mails and the bytes of mails. The forwarder sees events alone.
 _OF_MAILS: Final = {
     "store": "ra",
-    "quarantine": "r",
     "connection": "r",
     "connection_certificate": "r",
     "handler": "r",
@@ -128,6 +127,7 @@ _COLUMNS: Final[Mapping[str, Mapping[str, Mapping[str, Sequence[str]]]]] = {
     "scheduler": {
         "message": {"SELECT": ("id", "connection_id", "published_at", "raw_key", "opened_key")},
         "message_rest": {"SELECT": ("id",)},
+        "quarantine": {"SELECT": ("id", "raw_key")},
     },
     "fetcher": {
         "message": {"SELECT": ("id", "raw_key"), "UPDATE": ("settled_at", "settled_as")},

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Any
 
 import typer
 
@@ -11,9 +13,17 @@ from cli.given import referred
 from cli.objects import Name, deletable, listed
 from cli.remote import Api
 from cli.showing import AsJson
+from shared.errors import InvalidInput
 
 app = typer.Typer(help="Where alerts go, and what was told to whom.", no_args_is_help=True)
 _REFERENCE = "env:NAME|file:PATH"
+Kinds = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="A kind of alert that it is told of, with its end, such as connection-failing; "
+        "repeat it. `all`: every kind, as without it.",
+    ),
+]
 
 
 @app.command("list")
@@ -28,7 +38,8 @@ def list_webhooks(as_json: AsJson = False) -> None:
             "id": lambda h: h["id"],
             "name": lambda h: h["name"],
             "form": lambda h: h["template"],
-            "state": lambda h: ("enabled", "green") if h["enabled"] else ("disabled", "dim"),
+            "told of": lambda h: ", ".join(h["kinds"]) or "every kind",
+            "state": _state,
             "signed": lambda h: h["has_secret"],
         },
     )
@@ -42,10 +53,12 @@ def add(
     secret: Annotated[
         str | None, typer.Option(metavar=_REFERENCE, help="Where the signing secret is.")
     ] = None,
+    kind: Kinds = None,
     as_json: AsJson = False,
 ) -> None:
-    """Adds a webhook: it is told of every alert from now on."""
-    body = {"name": name, "url": referred(url, "url"), "template": form}
+    """Adds a webhook: it is told of alerts from now on."""
+    body: dict[str, Any] = {"name": name, "url": referred(url, "url"), "template": form}
+    body["kinds"] = [] if kind == ["all"] else kind or []
     if secret:
         body["secret"] = referred(secret, "secret")
     with Api.from_environment() as api:
@@ -53,7 +66,56 @@ def add(
     if as_json:
         showing.as_json(made)
     else:
-        showing.say(f"{made['name']} is told of every alert from now on.")
+        told = f"alerts of {len(made['kinds'])} kinds" if made["kinds"] else "every alert"
+        showing.say(f"{made['name']} is told of {told} from now on.")
+
+
+@app.command()
+def edit(
+    name: Name,
+    new_name: Annotated[str | None, typer.Option("--name", help="What it is called.")] = None,
+    url: Annotated[
+        str | None, typer.Option(metavar=_REFERENCE, help="Where its new address is.")
+    ] = None,
+    form: Annotated[str | None, typer.Option(help="json, slack, teams or opsgenie")] = None,
+    secret: Annotated[
+        str | None, typer.Option(metavar=_REFERENCE, help="Where its new signing secret is.")
+    ] = None,
+    kind: Kinds = None,
+    as_json: AsJson = False,
+) -> None:
+    """Changes what is given; a new address needs its secret again."""
+    given: dict[str, Any] = {"name": new_name, "template": form}
+    given["url"] = referred(url, "url") if url else None
+    given["secret"] = referred(secret, "secret") if secret else None
+    given["kinds"] = [] if kind == ["all"] else kind or None
+    body = {field: value for field, value in given.items() if value is not None}
+    if not body:
+        raise InvalidInput("Say what shall change.", field="name", hint="See --help.")
+    changed = _change(name, body)
+    if as_json:
+        showing.as_json(changed)
+    else:
+        showing.say(f"{changed['name']} is changed.")
+
+
+@app.command()
+def mute(
+    name: Name,
+    hours: Annotated[
+        float, typer.Option("--hours", min=0.01, max=8760, help="For how long.")
+    ] = 1.0,
+) -> None:
+    """Tells it nothing for a time, and nothing of that time later."""
+    until = datetime.now(UTC) + timedelta(hours=hours)
+    changed = _change(name, {"muted_until": until.isoformat(timespec="seconds")})
+    showing.say(f"{changed['name']} is told nothing until {until:%Y-%m-%d %H:%M} UTC.")
+
+
+@app.command()
+def unmute(name: Name) -> None:
+    """Tells it of alerts again."""
+    showing.say(f"{_change(name, {'muted_until': None})['name']} is told of alerts again.")
 
 
 @app.command()
@@ -103,7 +165,20 @@ def alerts(
 
 
 def _switch(name: str, *, enabled: bool) -> None:
+    changed = _change(name, {"enabled": enabled})
+    showing.say(f"{changed['name']} is {'enabled' if enabled else 'disabled'}.")
+
+
+def _change(name: str, body: dict[str, Any]) -> dict[str, Any]:
     with Api.from_environment() as api:
         found = api.named("webhooks", name)
-        api.patch(f"webhooks/{found['id']}", {"enabled": enabled})
-    showing.say(f"{found['name']} is {'enabled' if enabled else 'disabled'}.")
+        changed: dict[str, Any] = api.patch(f"webhooks/{found['id']}", body)
+    return changed
+
+
+def _state(hook: Mapping[str, Any]) -> tuple[str, str]:
+    if not hook["enabled"]:
+        return ("disabled", "dim")
+    if hook["muted_until"]:
+        return (f"muted until {hook['muted_until'][:16].replace('T', ' ')}", "yellow")
+    return ("enabled", "green")

@@ -427,6 +427,27 @@ KINDS: Final[Mapping[str, TypeAdapter[AlertData]]] = {
 }
 
 
+#: The kinds that a webhook chooses among. A recovery goes where what it ends goes, and a test to
+#: the webhook that it was asked for.
+CHOICES: Final[tuple[str, ...]] = tuple(
+    type_.kind for type_ in _kinds(AlertData) if not type_.closes and type_.kind != WebhookTest.kind
+)
+
+#: What people call each of CHOICES.
+WORDS: Final[Mapping[str, str]] = {
+    "connection-failing": "A connection fails",
+    "connection-needs-authorisation": "A connection needs to be authorised again",
+    "connections-overdue": "Connections are overdue",
+    "certificate-expiring": "A certificate is about to expire",
+    "client-secret-expiring": "A client secret is about to expire",
+    "mail-quarantined": "A mail goes into quarantine",
+    "mail-unwanted": "No handler wants a mail",
+    "handler-backlog-old": "A handler falls behind",
+    "forward-paused": "Nothing is sent to a handler's endpoint any more",
+    "service-failing": "A service of Posthouse fails",
+}
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Alert:
     """One transition that was raised: what it says, and how often it was told."""

@@ -54,12 +54,18 @@ Seal = Callable[[str, int, str], bytes]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Webhook:
-    """Who is told. Its address and signing secret are never part of this value."""
+    """Who is told. Its address and signing secret are never part of this value.
+
+    `kinds`: of `shared.alerts.CHOICES`, none: every kind. `muted_until`: None where it is not
+    muted.
+    """
 
     id: int
     name: str
     template: Template
+    kinds: tuple[str, ...]
     enabled: bool
+    muted_until: datetime | None
     has_secret: bool
     created_at: datetime
 
@@ -120,7 +126,9 @@ def create_webhook(
     secret: str,
     template: Template,
     seal: Seal,
+    kinds: Sequence[str] = (),
     enabled: bool = True,
+    muted_until: datetime | None = None,
 ) -> Webhook:
     """Raises Conflict where the name is taken. An empty `secret` leaves the body unsigned."""
     row = session.execute(_QUERIES["new_webhook_id"]).fetchone()
@@ -132,7 +140,9 @@ def create_webhook(
         "url": seal("url", webhook_id, url),
         "secret": seal("secret", webhook_id, secret) if secret else None,
         "template": template.value,
+        "kinds": list(kinds),
         "enabled": enabled,
+        "muted_until": muted_until,
     }
     try:
         session.execute(_QUERIES["insert_webhook"], values)
@@ -147,7 +157,9 @@ def update_webhook(
     *,
     name: str,
     template: Template,
+    kinds: Sequence[str],
     enabled: bool,
+    muted_until: datetime | None,
     seal: Seal,
     url: str | None = None,
     secret: str | None = None,
@@ -160,7 +172,9 @@ def update_webhook(
                 "id": webhook_id,
                 "name": _named(name),
                 "template": template.value,
+                "kinds": list(kinds),
                 "enabled": enabled,
+                "muted_until": muted_until,
             },
         )
     except pg.UniqueViolation as error:
@@ -337,9 +351,10 @@ def claim_due(session: Session, limit: int) -> list[Alert]:
 
 
 def untold(session: Session, alert: Alert) -> list[Target]:
-    """The webhooks that have not taken this alert yet."""
+    """The webhooks that want this alert and have not taken it yet."""
     only = alert.data.webhook_id if isinstance(alert.data, WebhookTest) else None
-    values = {"id": alert.id, "raised_at": alert.at, "only": only}
+    kinds = [alert.kind, *alert.data.closes]
+    values = {"id": alert.id, "raised_at": alert.at, "only": only, "kinds": kinds}
     rows = session.execute(_QUERIES["untold_webhooks"], values)
     return [Target(id=i, name=n, url=u, secret=s, template=Template(t)) for i, n, u, s, t in rows]
 
@@ -380,12 +395,14 @@ def deliveries(session: Session, alert_ids: Sequence[uuid.UUID]) -> list[Deliver
 
 
 def _webhook(row: Sequence[Any]) -> Webhook:
-    webhook_id, name, template, enabled, has_secret, created_at = row
+    webhook_id, name, template, kinds, enabled, muted_until, has_secret, created_at = row
     return Webhook(
         id=webhook_id,
         name=name,
         template=Template(template),
+        kinds=tuple(kinds),
         enabled=enabled,
+        muted_until=muted_until,
         has_secret=has_secret,
         created_at=created_at,
     )

@@ -78,6 +78,31 @@ def test_a_webhook_is_added_told_of_a_failure_and_of_its_end(
     expect(told).to_have_count(2)
     expect(told.first).to_contain_text(hook)
 
+    # It is muted for a time, and told of fewer kinds from then on.
+    row.get_by_role("link", name=f"Change {hook}").click()
+    page.get_by_label("For", exact=True).select_option("4")
+    page.get_by_role("button", name="Mute").click()
+    expect(row).to_contain_text("Muted")
+    row.get_by_role("link", name=f"Change {hook}").click()
+    page.get_by_role("button", name="Tell it again").click()
+    expect(row).to_contain_text("Enabled")
+    row.get_by_role("link", name=f"Change {hook}").click()
+    kinds = page.get_by_role("group", name="Told of")
+    for box in kinds.get_by_role("checkbox").all():
+        box.uncheck()
+    page.get_by_role("button", name="Save").click()
+    expect(kinds).to_have_accessible_description(re.compile("Tick at least one"))
+    kinds.get_by_label("A handler falls behind").check()
+    page.get_by_label("New address").fill("https://elsewhere.example/")
+    page.get_by_role("button", name="Save").click()
+    expect(page.get_by_label("New signing secret")).to_have_accessible_description(
+        re.compile("needs its secret again")
+    )
+    expect(kinds.get_by_label("A handler falls behind")).to_be_checked()
+    expect(kinds.get_by_label("A connection fails")).not_to_be_checked()
+    page.get_by_role("button", name="Save").click()
+    expect(row).to_contain_text("1 kind")
+
     row.get_by_role("button", name="Disable").click()
     expect(row).to_contain_text("Disabled")
     page.once("dialog", lambda dialog: dialog.accept())

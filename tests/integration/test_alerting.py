@@ -14,7 +14,14 @@ import psycopg
 import pytest
 
 from services.scheduler.alerting import deliver_due, raise_backlogs, raise_expiries
-from shared.alerts import AlertData, ConnectionFailing, ConnectionRecovered, Template, WebhookTest
+from shared.alerts import (
+    AlertData,
+    ConnectionFailing,
+    ConnectionRecovered,
+    ForwardPaused,
+    Template,
+    WebhookTest,
+)
 from shared.clock import utc_now
 from shared.errors import Conflict
 from shared.hosts import HostRules
@@ -53,13 +60,22 @@ def add_webhook(
     template: Template = Template.JSON,
     name: str = "on call",
     secret: str = SECRET,
+    kinds: tuple[str, ...] = (),
+    muted_for: timedelta | None = None,
 ) -> alerts.Webhook:
     def seal(column: str, row: int, text: str) -> bytes:
         return vault.seal(text.encode(), Place(alerts.WEBHOOK_TABLE, column, str(row)))
 
     with database.transaction() as session:
         return alerts.create_webhook(
-            session, name=name, url=url, secret=secret, template=template, seal=seal
+            session,
+            name=name,
+            url=url,
+            secret=secret,
+            template=template,
+            seal=seal,
+            kinds=kinds,
+            muted_until=utc_now() + muted_for if muted_for else None,
         )
 
 
@@ -115,6 +131,39 @@ def test_a_test_goes_to_the_one_webhook_that_it_is_for(
     (request,) = receiver.received
     assert request.json["type"] == "posthouse.alert.webhook-test.v1"
     assert "Backup" in request.json["data"]["summary"]
+
+
+def kinds_told(receiver: Receiver) -> list[str]:
+    return [request.json["type"].split(".")[2] for request in receiver.received]
+
+
+def test_a_webhook_is_told_of_its_kinds_and_of_their_end(
+    database: Database, vault: Vault, receiver: Receiver, second_receiver: Receiver
+) -> None:
+    add_webhook(database, vault, receiver.url, name="mailboxes", kinds=("connection-failing",))
+    add_webhook(database, vault, second_receiver.url, name="expiry", kinds=("mail-quarantined",))
+    for data in (FAILING, RECOVERED, ForwardPaused(name="h", handler_id=1, place="", reason="")):
+        tell(database, data)
+    deliver_due(database, vault, utc_now())
+    assert kinds_told(receiver) == ["connection-failing", "connection-recovered"]
+    assert kinds_told(second_receiver) == []
+
+
+def test_a_muted_webhook_is_told_nothing_for_its_time_but_a_test(
+    database: Database, session: Session, vault: Vault, receiver: Receiver
+) -> None:
+    hook = add_webhook(database, vault, receiver.url, muted_for=timedelta(hours=1))
+    assert hook.muted_until is not None
+    tell(database, FAILING)
+    tell(database, WebhookTest(webhook_id=hook.id, name=hook.name))
+    deliver_due(database, vault, utc_now())
+    assert kinds_told(receiver) == ["webhook-test"]
+    session.execute("UPDATE webhook SET muted_until = now() - interval '1 second'")
+    tell(database, RECOVERED)
+    deliver_due(database, vault, utc_now())
+    assert kinds_told(receiver) == ["webhook-test", "connection-recovered"]
+    with database.transaction() as reading:
+        assert alerts.webhook(reading, hook.id).muted_until is None, "its time is over"
 
 
 def test_a_change_that_is_rolled_back_is_not_told(

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import cast
+from typing import cast, get_args
 
 import pytest
 from starlette.routing import Match
 
+from services.admin.api.schemas.people import AlertKindWord
 from services.admin.pages.app import build
 from services.admin.pages.state import PagesState
 from shared.alert_requests import compose
 from shared.alerts import (
+    CHOICES,
     KINDS,
+    WORDS,
     Alert,
     AlertData,
     CertificateExpiring,
@@ -119,3 +122,7 @@ def test_it_can_be_told_in_every_form(data: AlertData, words: str, template: Tem
         now=utc_now(),
     )
     assert words in request.body.decode()
+
+
+def test_each_kind_that_a_webhook_chooses_has_words_everywhere() -> None:
+    assert set(WORDS) == set(CHOICES) == set(get_args(AlertKindWord))

@@ -10,8 +10,8 @@ from services.admin.api.schemas.people import (
     AttemptOut,
     ToldOut,
     WebhookBody,
+    WebhookChanges,
     WebhookOut,
-    WebhookSwitch,
 )
 from services.admin.operations import webhooks
 from services.admin.people.authorization import ADMINISTER
@@ -34,7 +34,7 @@ def list_webhooks(ctx: Ctx, q: SearchText = "") -> PageOut[WebhookOut]:
 
 @router.post("", dependencies=[ADMINISTER], status_code=201, responses=responses(409))
 def create(ctx: Ctx, body: WebhookBody) -> WebhookOut:
-    """Adds a webhook: it is told of every alert from now on."""
+    """Adds a webhook: it is told of every alert from now on, or of those of its `kinds`."""
     return WebhookOut.model_validate(webhooks.create_webhook(ctx, body))
 
 
@@ -61,10 +61,11 @@ def get(ctx: Ctx, webhook_id: IdInPath) -> WebhookOut:
     return WebhookOut.model_validate(webhooks.get_webhook(ctx, webhook_id))
 
 
-@router.patch("/{webhook_id}", dependencies=[ADMINISTER], responses=responses(404))
-def switch(ctx: Ctx, webhook_id: IdInPath, body: WebhookSwitch) -> WebhookOut:
-    """Enables or disables it."""
-    return WebhookOut.model_validate(webhooks.switch_webhook(ctx, webhook_id, enabled=body.enabled))
+@router.patch("/{webhook_id}", dependencies=[ADMINISTER], responses=responses(404, 409))
+def update(ctx: Ctx, webhook_id: IdInPath, body: WebhookChanges) -> WebhookOut:
+    """Changes the given fields: which kinds it is told of, until when it is muted (null: no more),
+    its address (with its secret again)."""
+    return WebhookOut.model_validate(webhooks.update_webhook(ctx, webhook_id, body))
 
 
 @router.post(

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from datetime import datetime
+from typing import Any, Final, TypedDict
 from urllib.parse import urlsplit
 
 from services.admin.context import Context
 from shared import fields as typed
-from shared.alerts import Alert, Template, WebhookTest
+from shared.alerts import CHOICES, Alert, Template, WebhookTest
 from shared.errors import InvalidInput
 from shared.storage import alerts
 from shared.storage.alerts import WEBHOOK_TABLE, Delivery, Webhook
 from shared.vault import Place
 from shared.webhook_signatures import check_secret
 
-_FIELDS: Final = frozenset({"name", "url", "secret", "template", "enabled"})
+_FIELDS: Final = frozenset({"name", "url", "secret", "template", "kinds", "enabled", "muted_until"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,38 +43,34 @@ def get_webhook(ctx: Context, webhook_id: int) -> Webhook:
 
 def create_webhook(ctx: Context, changes: Mapping[str, Any]) -> Webhook:
     """Raises InvalidInput naming the field, Conflict where the name is taken."""
-    typed.only(changes, _FIELDS, "webhook")
+    wanted = _checked(None, changes)
     url = _url(changes.get("url"))
-    secret = typed.secret("secret", changes.get("secret"), 500) or ""
-    if secret:
-        check_secret(secret)
+    secret = _secret(changes) or ""
     with ctx.transaction() as session:
-        made = alerts.create_webhook(
-            session,
-            name=typed.text("name", changes.get("name", ""), 1, 200),
-            url=url,
-            secret=secret,
-            template=typed.choice(Template, changes.get("template", Template.JSON), "template"),
-            enabled=typed.truth("enabled", changes.get("enabled", True)),
-            seal=lambda column, row, text: ctx.app_state.vault.seal(
-                text.encode(), Place(WEBHOOK_TABLE, column, str(row))
-            ),
-        )
+        made = alerts.create_webhook(session, **wanted, url=url, secret=secret, seal=_sealing(ctx))
         ctx.record(session, "create", f"webhook/{made.id}", after=made)
     return made
 
 
-def switch_webhook(ctx: Context, webhook_id: int, *, enabled: bool) -> Webhook:
-    """Enables or disables it. Raises NotFound."""
+def update_webhook(ctx: Context, webhook_id: int, changes: Mapping[str, Any]) -> Webhook:
+    """Changes the given fields; an empty secret removes it. Raises NotFound, InvalidInput and
+    Conflict.
+
+    A new address does not get the secret that was entered for another one.
+    """
     with ctx.transaction() as session:
         before = alerts.webhook(session, webhook_id)
+        wanted = _checked(before, changes)
+        url = _url(changes["url"]) if changes.get("url") else None
+        secret = _secret(changes)
+        if url and before.has_secret and secret is None:
+            raise InvalidInput(
+                "Another address needs its secret again.",
+                field="secret",
+                hint="The one that is kept was entered for the former address.",
+            )
         after = alerts.update_webhook(
-            session,
-            webhook_id,
-            name=before.name,
-            template=before.template,
-            enabled=enabled,
-            seal=lambda *_: b"",  # neither address nor secret changes
+            session, webhook_id, **wanted, url=url, secret=secret, seal=_sealing(ctx)
         )
         ctx.record(session, "change", f"webhook/{webhook_id}", before, after)
     return after
@@ -114,6 +111,58 @@ def alert_log(ctx: Context, *, limit: int = 30) -> Sequence[Told]:
         )
         for alert, is_open in found
     ]
+
+
+class _Fields(TypedDict):
+    name: str
+    template: Template
+    kinds: tuple[str, ...]
+    enabled: bool
+    muted_until: datetime | None
+
+
+def _checked(before: Webhook | None, changes: Mapping[str, Any]) -> _Fields:
+    typed.only(changes, _FIELDS, "webhook")
+    muted_until = changes.get("muted_until", before.muted_until if before else None)
+    return {
+        "name": typed.text("name", changes.get("name", before.name if before else ""), 1, 200),
+        "template": typed.choice(
+            Template,
+            changes.get("template", before.template if before else Template.JSON),
+            "template",
+        ),
+        "kinds": _kinds(changes.get("kinds", before.kinds if before else ())),
+        "enabled": typed.truth(
+            "enabled", changes.get("enabled", before.enabled if before else True)
+        ),
+        "muted_until": None if muted_until is None else typed.instant("muted_until", muted_until),
+    }
+
+
+def _kinds(value: Any) -> tuple[str, ...]:
+    if not isinstance(value, (list, tuple)):
+        raise InvalidInput("'kinds' is a list of kinds of alerts.", field="kinds")
+    for kind in value:
+        if kind not in CHOICES:
+            raise InvalidInput(
+                f"{kind!r} is no kind of alert.",
+                field="kinds",
+                hint=f"One of: {', '.join(CHOICES)}.",
+            )
+    return tuple(kind for kind in CHOICES if kind in value)
+
+
+def _secret(changes: Mapping[str, Any]) -> str | None:
+    secret = typed.secret("secret", changes.get("secret"), 500)
+    if secret:
+        check_secret(secret)
+    return secret
+
+
+def _sealing(ctx: Context) -> alerts.Seal:
+    return lambda column, row, text: ctx.app_state.vault.seal(
+        text.encode(), Place(WEBHOOK_TABLE, column, str(row))
+    )
 
 
 def _url(value: Any) -> str:

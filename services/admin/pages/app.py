@@ -26,6 +26,7 @@ from services.admin.pages import (
     quarantine,
     rules,
     settings,
+    webhooks,
 )
 from services.admin.pages.posted import posted
 from services.admin.pages.rendering import STATIC, go, refusal
@@ -65,6 +66,7 @@ def build(app_state: PagesState) -> FastAPI:
         credentials,
         people,
         settings,
+        webhooks,
         documents,
     ):
         app.include_router(part.router)

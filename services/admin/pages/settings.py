@@ -9,19 +9,14 @@ from services.admin.operations import certificates, revocations, senders, webhoo
 from services.admin.pages.posted import Form, Values
 from services.admin.pages.rendering import go, render
 from services.admin.pages.state import context_of, settings_of
+from services.admin.pages.webhooks import KINDS, TEMPLATES, changes_of, values_of
 from services.admin.pages.wording import counted
 from services.admin.people.authorization import ADMINISTER
-from shared.alerts import Template
+from shared.alerts import CHOICES, Template
 from shared.clock import utc_now
 from shared.errors import Conflict, InvalidInput, PosthouseError
 
 router = APIRouter(prefix="/settings")
-_TEMPLATES = (
-    (Template.JSON, "CloudEvents JSON, for a program"),
-    (Template.SLACK, "Slack"),
-    (Template.TEAMS, "Microsoft Teams"),
-    (Template.OPSGENIE, "OpsGenie"),
-)
 
 
 @router.get("", dependencies=[ADMINISTER])
@@ -31,40 +26,15 @@ def page(request: Request) -> Response:
 
 @router.post("/webhooks", dependencies=[ADMINISTER])
 def add_webhook(request: Request, form: Form) -> Response:
-    changes = {
-        "name": form.text("name"),
-        "url": form.text("url"),
-        "secret": form.text("secret"),
-        "template": form.text("template"),
-    }
     try:
+        changes = changes_of(form) | {"secret": form.text("secret")}
         made = webhooks.create_webhook(context_of(request), changes)
     except (InvalidInput, Conflict) as error:
-        values = Values(name=changes["name"], template=changes["template"])
-        return _page(request, error, values)
-    return go("/settings", f"{made.name} is told of every alert from now on.")
-
-
-@router.post("/webhooks/{webhook_id:int}/switch", dependencies=[ADMINISTER])
-def switch_webhook(request: Request, webhook_id: int, form: Form) -> Response:
-    enabled = form.text("enabled") == "yes"
-    hook = webhooks.switch_webhook(context_of(request), webhook_id, enabled=enabled)
-    return go("/settings", f"{hook.name} is {'enabled' if enabled else 'disabled'}.")
-
-
-@router.post("/webhooks/{webhook_id:int}/test", dependencies=[ADMINISTER])
-def send_test(request: Request, webhook_id: int) -> Response:
-    try:
-        hook = webhooks.test_webhook(context_of(request), webhook_id)
-    except InvalidInput as error:
-        return go("/settings", f"{error} {error.hint}".strip(), "bad")
-    return go("/settings", f"A test is on its way to {hook.name}. Below is how that went.")
-
-
-@router.post("/webhooks/{webhook_id:int}/delete", dependencies=[ADMINISTER])
-def delete_webhook(request: Request, webhook_id: int) -> Response:
-    hook = webhooks.delete_webhook(context_of(request), webhook_id)
-    return go("/settings", f"{hook.name} is deleted.")
+        return _page(request, error, values_of(form))
+    told = (
+        "of every alert" if not made.kinds else f"of {counted(len(made.kinds), 'kind')} of alerts"
+    )
+    return go("/settings", f"{made.name} is told {told} from now on.")
 
 
 @router.post("/trust-anchors", dependencies=[ADMINISTER])
@@ -144,8 +114,9 @@ def _page(
         senders=senders.list_sender_keys(ctx),
         revocation_lists=revocations.list_revocation_lists(ctx),
         known_revocations=revocations.known_revocations(ctx),
-        templates=_TEMPLATES,
-        values=values or Values(template=Template.JSON),
+        templates=TEMPLATES,
+        kinds=KINDS,
+        values=Values(template=Template.JSON, kinds=CHOICES) if values is None else values,
         error=error,
         settings=settings,
         now=utc_now(),

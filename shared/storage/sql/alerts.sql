@@ -1,21 +1,28 @@
 -- Webhooks, the alerts they are told, and the log of how that went.
 
 -- name: webhooks
-SELECT id, name, template, enabled, secret IS NOT NULL, created_at FROM webhook ORDER BY lower(name)
+SELECT id, name, template, kinds, enabled, CASE WHEN muted_until > now() THEN muted_until END,
+       secret IS NOT NULL, created_at
+FROM webhook ORDER BY lower(name)
 
 -- name: webhook
-SELECT id, name, template, enabled, secret IS NOT NULL, created_at FROM webhook WHERE id = %(id)s
+SELECT id, name, template, kinds, enabled, CASE WHEN muted_until > now() THEN muted_until END,
+       secret IS NOT NULL, created_at
+FROM webhook WHERE id = %(id)s
 
 -- name: new_webhook_id
 -- Taken first: the address is sealed for its row.
 SELECT nextval(pg_get_serial_sequence('webhook', 'id'))
 
 -- name: insert_webhook
-INSERT INTO webhook (id, name, url, secret, template, enabled) OVERRIDING SYSTEM VALUE
-VALUES (%(id)s, %(name)s, %(url)s, %(secret)s, %(template)s, %(enabled)s)
+INSERT INTO webhook (id, name, url, secret, template, kinds, enabled, muted_until)
+OVERRIDING SYSTEM VALUE
+VALUES (%(id)s, %(name)s, %(url)s, %(secret)s, %(template)s, %(kinds)s, %(enabled)s,
+        %(muted_until)s)
 
 -- name: update_webhook
-UPDATE webhook SET name = %(name)s, template = %(template)s, enabled = %(enabled)s
+UPDATE webhook SET name = %(name)s, template = %(template)s, kinds = %(kinds)s,
+                   enabled = %(enabled)s, muted_until = %(muted_until)s
 WHERE id = %(id)s
 
 -- name: update_webhook_url
@@ -90,12 +97,15 @@ WHERE id IN (
 RETURNING id, kind, subject, data, attempts
 
 -- name: untold_webhooks
--- Enabled webhooks that have not taken this alert yet; one made after the alert is not told (the
--- alert's time is another machine's, hence the seconds of grace).
+-- Enabled webhooks that want this alert and have not taken it yet; one made after the alert is not
+-- told (the alert's time is another machine's, hence the seconds of grace). Who asked for a test
+-- gets it, whatever else is wanted.
 SELECT w.id, w.name, w.url, w.secret, w.template
 FROM webhook w
 WHERE w.enabled AND w.created_at <= %(raised_at)s + interval '5 seconds'
-  AND (%(only)s::bigint IS NULL OR w.id = %(only)s)
+  AND CASE WHEN %(only)s::bigint IS NOT NULL THEN w.id = %(only)s
+      ELSE (w.muted_until IS NULL OR w.muted_until <= now())
+           AND (w.kinds = '{}' OR w.kinds && %(kinds)s::text[]) END
   AND NOT EXISTS (
     SELECT 1 FROM alert_delivery d
     WHERE d.alert_id = %(id)s AND d.webhook_id = w.id AND d.status BETWEEN 200 AND 299)

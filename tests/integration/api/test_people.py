@@ -91,7 +91,18 @@ def test_webhooks_are_kept_with_their_address_and_secret_unseen(api: Api) -> Non
     assert made.status_code == 201
     assert "secret-path" not in made.text + api.http.get("webhooks").text
     path = f"webhooks/{made.json()['id']}"
+    assert made.json()["kinds"] == []
     assert api.http.patch(path, json={"enabled": False}).json()["enabled"] is False
+    refused(api.http.patch(path, json={"kinds": ["connection-fails"]}), 422, "kinds")
+    muted = {"kinds": ["mail-quarantined"], "muted_until": "2999-01-01", "secret": "a secret"}
+    changed = api.http.patch(path, json=muted).json()
+    assert (changed["kinds"], changed["enabled"]) == (["mail-quarantined"], False)
+    assert changed["muted_until"].startswith("2999-01-01")
+    moved = {"url": "https://elsewhere.example/"}
+    refused(api.http.patch(path, json=moved), 422, "secret")
+    assert api.http.patch(path, json=moved | {"secret": "another"}).status_code == 200
+    assert api.http.patch(path, json={"secret": ""}).json()["has_secret"] is False
+    assert api.http.patch(path, json={"muted_until": None}).json()["muted_until"] is None
     assert api.http.get("webhooks/alerts").json() == []
     assert api.http.delete(path).status_code == 204
     refused(api.http.get(path), 404)
@@ -135,6 +146,17 @@ def test_webhooks_from_the_shell(
     ]
     assert (hook["enabled"], hook["template"]) == (False, "teams")
     assert posthouse("webhooks", "enable", name).code == 0
+    assert posthouse("webhooks", "mute", name, "--hours", "2").code == 0
+    chosen = ("--kind", "connection-failing", "--kind", "mail-quarantined")
+    edited = posthouse("webhooks", "edit", name, *chosen, "--name", f"{name} 2", "--json").json
+    assert edited["kinds"] == ["connection-failing", "mail-quarantined"]
+    assert edited["muted_until"]
+    name = edited["name"]
+    assert "muted until" in posthouse("webhooks", "list").out
+    assert posthouse("webhooks", "unmute", name).code == 0
+    assert posthouse("webhooks", "edit", name, "--kind", "all", "--json").json["kinds"] == []
+    assert posthouse("webhooks", "edit", name, "--kind", "nonsense").code == 2
+    assert posthouse("webhooks", "edit", name).code == 2, "nothing to change"
     assert "No alert yet" in posthouse("webhooks", "alerts").out
     assert posthouse("webhooks", "delete", name, "--yes").code == 0
 

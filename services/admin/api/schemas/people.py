@@ -12,6 +12,18 @@ from services.admin.api.schemas.parts import Out, Text, described
 
 RoleWord = Literal["admin", "operator", "viewer"]
 TemplateWord = Literal["json", "slack", "teams", "opsgenie"]
+AlertKindWord = Literal[
+    "connection-failing",
+    "connection-needs-authorisation",
+    "connections-overdue",
+    "certificate-expiring",
+    "client-secret-expiring",
+    "mail-quarantined",
+    "mail-unwanted",
+    "handler-backlog-old",
+    "forward-paused",
+    "service-failing",
+]
 
 
 class PersonOut(Out):
@@ -69,7 +81,9 @@ class WebhookOut(Out):
     id: int
     name: str
     template: TemplateWord
+    kinds: list[str] = Field(description="What it is told of; empty: every kind")
     enabled: bool
+    muted_until: datetime | None = Field(description="It is told nothing before then")
     has_secret: bool
     created_at: datetime
 
@@ -99,7 +113,7 @@ class PersonIn(BaseModel):
 
     name: Text = Field(min_length=1, max_length=100)
     email: Text = Field(default="", max_length=320)
-    role: RoleWord = "operator"
+    role: RoleWord = "viewer"
     password: str | None = Field(default=None, description="Never shown again")
 
 
@@ -124,16 +138,18 @@ class WebhookIn(BaseModel):
         default=None, max_length=500, description="Signs each call; OpsGenie: its API key"
     )
     template: TemplateWord = "json"
+    kinds: list[AlertKindWord] = Field(
+        default=[],
+        description="What it is told of, and of the end of these; empty: every kind",
+    )
     enabled: bool = True
-
-
-class WebhookSwitch(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
-    enabled: bool = Field(strict=True)
+    muted_until: datetime | None = Field(
+        default=None, description="It is told nothing before then, and nothing of it later"
+    )
 
 
 PersonBody = described(PersonIn)
 PersonChanges = described(PersonChange, partial=True)
 TokenBody = described(TokenIn)
 WebhookBody = described(WebhookIn)
+WebhookChanges = described(WebhookIn, partial=True)

@@ -91,7 +91,9 @@ CREATE TABLE webhook (
     url bytea NOT NULL,                -- sealed: such addresses are secrets
     secret bytea,                      -- signs the body, sealed
     template text NOT NULL DEFAULT 'json' CHECK (template IN ('json', 'slack', 'teams', 'opsgenie')),
+    kinds text[] NOT NULL DEFAULT '{}',  -- of alerts that it is told of; empty: every kind
     enabled boolean NOT NULL DEFAULT true,
+    muted_until timestamptz,           -- told nothing before then
     created_at timestamptz NOT NULL DEFAULT now()
 );
 CREATE UNIQUE INDEX webhook_name ON webhook (lower(name));

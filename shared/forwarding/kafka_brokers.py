@@ -50,6 +50,10 @@ class Brokers:
                 self._allowed(broker.host or "", broker.port)
         self._checked_at = now
 
+    def forget(self) -> None:
+        """The next `check` looks again."""
+        self._checked_at = None
+
     def settings(self) -> dict[str, Any]:
         """What every client of this cluster is given; after `check` has looked at the address."""
         endpoint = self._endpoint

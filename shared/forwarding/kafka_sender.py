@@ -44,6 +44,7 @@ class KafkaSender:
         self._brokers = Brokers(endpoint, hosts)
         self._lock = threading.Lock()
         self._producer: Producer | None = None
+        self._dropped: list[Producer] = []  # until their last reports are given out
         self._said: KafkaError | None = None  # the client's last complaint
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._poll, name="kafka", daemon=True)
@@ -79,7 +80,8 @@ class KafkaSender:
             return unavailable(started, "No delivery report in time.")
         if error is None:
             return Outcome(verdict=Verdict.DELIVERED, seconds=time.monotonic() - started)
-        if error.fatal():
+        if error.fatal() or error.code() == KafkaError._MSG_TIMED_OUT:
+            # A producer never finds a cluster again that was made anew: its metadata look older.
             self._drop()
         said, self._said = self._said, None
         return outcome_of(error, said, started)
@@ -116,9 +118,12 @@ class KafkaSender:
         self._said = error
 
     def _drop(self) -> None:
-        """The next event gets a new producer."""
+        """The next event gets a new producer, once the brokers were looked at again."""
         with self._lock:
+            if self._producer is not None:
+                self._dropped.append(self._producer)
             self._producer = None
+            self._brokers.forget()
 
     def _poll(self) -> None:
         """Delivery reports are given out here."""
@@ -128,6 +133,10 @@ class KafkaSender:
                 self._ended.wait(0.01)
             else:
                 producer.poll(0.1)
+            for dropped in list(self._dropped):
+                dropped.poll(0)
+                if not len(dropped):
+                    self._dropped.remove(dropped)
 
 
 def outcome_of(error: KafkaError, said: KafkaError | None, started: float) -> Outcome:

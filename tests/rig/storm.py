@@ -25,6 +25,7 @@ from pathlib import Path
 
 from shared.errors import PosthouseError
 from shared.storage.migrate import migrate
+from tests.rig.endpoints import HttpEndpoint, NatsEndpoint
 from tests.rig.handlers import Recorder
 from tests.rig.house import House
 from tests.rig.mails import mail
@@ -36,13 +37,19 @@ from tests.servers.postgres import PostgresServer
 from tests.servers.rabbitmq import RabbitServer
 from tests.servers.redis import RedisServer
 
-SERVICES = ("scheduler", "scheduler", "fetcher", "fetcher", "fetcher", "decryptor", "decryptor")
-HANDLERS = ("archive", "crm")
+SERVICES = (
+    "scheduler", "scheduler", "fetcher", "fetcher", "fetcher", "decryptor", "decryptor",
+    "forwarder", "forwarder",
+)  # fmt: skip
+#: The first consumes its queue, the others are forwarded: by HTTP, and to NATS.
+HANDLERS = ("archive", "crm", "desk")
 SETTINGS = {
     "lease_seconds": "8",
     "claim_seconds": "10",
     "read_timeout_seconds": "5",
     "batch_mails": "50",
+    "forward_check_seconds": "0.5",
+    "forward_stale_seconds": "3",
 }
 
 
@@ -63,7 +70,12 @@ class Storm:
         self.house = House(
             url, self.broker.url, folder / "house", zygote=self.zygote, settings=SETTINGS
         ).__enter__()
-        self.recorders = [Recorder(self.broker.url, name) for name in HANDLERS]
+        queue, http, nats = HANDLERS
+        self.endpoints = (HttpEndpoint(http, seed), NatsEndpoint(nats))
+        self.recorders: list[Recorder | HttpEndpoint | NatsEndpoint] = [
+            Recorder(self.broker.url, queue),
+            *self.endpoints,
+        ]
         self.proxies: list[Proxy] = []
         self.boxes: list[tuple[str, str, str]] = []
         self.sent: list[str] = []
@@ -74,8 +86,9 @@ class Storm:
     # ---- setting up
 
     def build(self) -> None:
-        for name in HANDLERS:
-            self.house.add_handler(name)
+        ids = {name: self.house.add_handler(name) for name in HANDLERS}
+        for endpoint in self.endpoints:
+            self.house.forward(ids[endpoint.name], endpoint.url, **endpoint.options)
         for number in range(self.connections):
             mode = "pop3" if number % 4 == 3 else "imap"
             after = "delete" if number % 2 else "mark-read"
@@ -128,6 +141,7 @@ class Storm:
             (8, self.worry_a_link),
             (2, self.drop_links),
             (1, self.fill_disk),
+            (2, self.restart_nats),
         ]
         weights = [weight for weight, _ in faults]
         while time.monotonic() < until:
@@ -185,6 +199,10 @@ class Storm:
         for proxy in self.rng.sample(self.proxies, k=max(1, len(self.proxies) // 3)):
             proxy.drop()
 
+    def restart_nats(self) -> None:
+        for endpoint in self.endpoints:
+            endpoint.disturb(self.rng)
+
     def fill_disk(self) -> None:
         with self.disk.full():
             time.sleep(self.rng.uniform(1, 4))
@@ -223,19 +241,32 @@ class Storm:
         for proxy in self.proxies:
             proxy.mood = "pass"
             proxy.drop()
+        for endpoint in self.endpoints:
+            endpoint.calm()
         deadline = time.monotonic() + seconds
+        again_at = 0.0
         while time.monotonic() < deadline:
             everything = set(self.sent)
             missing = any(everything - set(r.digests.values()) for r in self.recorders)
             if missing:
                 with contextlib.suppress(PosthouseError):
                     self.house.hurry()
+                    if time.monotonic() > again_at:
+                        self.forward_now()
+                        again_at = time.monotonic() + 20
             elif not self.calm.is_set():
                 self.calm.set()  # let the last jobs end: no more fetches on demand
             if self.is_over():
                 return True
             time.sleep(1)
         return False
+
+    def forward_now(self) -> None:
+        """Lets the pauses of events that were not taken pass; a forwarder that runs knows them."""
+        self.house.execute("UPDATE forward_retry SET next_attempt_at = now()")
+        for child in [one for one in self.house.processes if one.args == "forwarder"]:
+            self.house.kill(child)
+            self.house.start("forwarder")
 
     def unsettled(self) -> list[str]:
         """Mailboxes whose mails are not all read or gone."""
@@ -270,6 +301,8 @@ class Storm:
             "that came before the record"
         )
         print(f"mails with two event ids: {twice}")
+        for one in self.recorders:
+            print(f"{one.name}: {len(wanted & set(one.digests.values()))} of {len(wanted)}")
         print(f"quarantined: {quarantined}; leases held: {leases}; jobs left: {self.jobs_left()}")
         print("mailboxes:", "all settled" if not wrong else "; ".join(wrong))
         if not settled:

@@ -75,14 +75,14 @@ class NatsServer:
 
         self._do(add)
 
-    def messages(self, stream: str) -> list[Stored]:
-        """All of a stream, in its order."""
+    def messages(self, stream: str, first: int = 1) -> list[Stored]:
+        """Those of a stream, in its order, from the `first` on."""
         found: list[Stored] = []
 
         async def read(client: Client) -> None:
             js = client.jetstream()
             state = (await js.stream_info(stream)).state
-            for sequence in range(max(1, state.first_seq), state.last_seq + 1):
+            for sequence in range(max(first, state.first_seq), state.last_seq + 1):
                 one = await js.get_msg(stream, sequence)
                 found.append(Stored(one.subject or "", dict(one.headers or {}), one.data or b""))
 

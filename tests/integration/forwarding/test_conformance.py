@@ -1,0 +1,138 @@
+"""One suite over every way to a handler: what is promised does not depend on the way."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.integration.forwarding.conftest import Rig, mails
+from tests.integration.forwarding.ways import ByHttp, ByKafka, ByNats, ByQueue, Way
+
+WAYS: dict[str, Callable[[Rig, Path], Way]] = {
+    "queue": ByQueue,
+    "http": lambda rig, _: ByHttp(rig),
+    "nats": lambda rig, _: ByNats(rig),
+    "kafka": lambda rig, _: ByKafka(rig),
+}
+FORWARDED = ("http", "nats", "kafka")
+
+
+@pytest.fixture
+def way(request: pytest.FixtureRequest, redis_rig: Rig, tmp_path: Path) -> Iterator[Way]:
+    found = WAYS[request.param](redis_rig, tmp_path)
+    yield found
+    redis_rig.house.stop()
+    found.close()
+
+
+def over(*names: str) -> pytest.MarkDecorator:
+    return pytest.mark.parametrize("way", names, indirect=True)
+
+
+def steps(name: str) -> tuple[str, ...]:
+    return {"queue": ByQueue.steps}.get(name, ByHttp.steps)
+
+
+def finish(way: Way, wanted: list[str], seconds: float = 120) -> list[str]:
+    """Waits until all are acknowledged; what came."""
+    way.rig.wait(lambda: way.rig.backlog(way.handler) == 0, "all acknowledged", seconds)
+    found = way.received()
+    assert set(found) == set(wanted)  # nothing lost, and no id that nobody knows
+    assert way.rig.dead(way.handler) == 0
+    return found
+
+
+@pytest.mark.promise("D1", "I3")
+@over(*WAYS)
+def test_exactly_once_without_faults(way: Way) -> None:
+    events = mails(25)
+    wanted = [event.id for event in events]
+    way.rig.publish(way.handler, events)
+    way.start()
+    assert Counter(finish(way, wanted)) == Counter(wanted)
+
+
+@pytest.mark.promise("D1", "I3")
+@pytest.mark.parametrize(
+    ("way", "step"), [(n, s) for n in WAYS for s in steps(n)], indirect=["way"]
+)
+def test_killed_at_any_step(way: Way, step: str) -> None:
+    events = mails(12)
+    if step == "counted":
+        way.down()
+    way.rig.publish(way.handler, events)
+    killed: Any = way.start(step)
+    way.rig.wait(lambda: killed.poll() is not None, "its end")
+    if step == "counted":
+        way.up()
+    way.rig.due_now()
+    way.start()
+    found = finish(way, [event.id for event in events])
+    # What was in hand at that moment may come twice, under its id.
+    assert len(found) <= len(events) + 2
+
+
+@pytest.mark.promise("D1", "I3")
+@over(*FORWARDED)
+def test_the_far_side_is_down_for_an_hour(way: Way) -> None:
+    events = mails(10)
+    way.down()
+    way.rig.publish(way.handler, events)
+    way.start()
+    way.rig.wait(lambda: bool(way.rig.attempts(way.handler)), "a failure in the log")
+    way.rig.house.stop()
+    way.rig.house.execute(
+        "UPDATE forward_retry SET first_failed_at = first_failed_at - interval '1 hour'"
+    )
+    way.rig.due_now()
+    way.up()
+    way.start()
+    found = finish(way, [event.id for event in events])
+    assert len(found) <= len(events) + 2
+
+
+@pytest.mark.promise("D1", "I3")
+@over(*FORWARDED)
+def test_it_answers_too_late(way: Way) -> None:
+    """It may have had the event: it comes again, under its id."""
+    events = mails(4)
+    way.stall()
+    way.rig.publish(way.handler, events)
+    way.start()
+    way.rig.wait(lambda: bool(way.rig.attempts(way.handler)), "a failure in the log")
+    way.up()
+    finish(way, [event.id for event in events])
+
+
+@pytest.mark.promise("D1", "I3")
+@over(*FORWARDED)
+def test_it_loses_its_state(way: Way) -> None:
+    """What it had confirmed is its own loss; all that comes after arrives."""
+    before, after = mails(6), mails(6)
+    way.rig.publish(way.handler, before)
+    way.start()
+    finish(way, [event.id for event in before])
+    way.forget()
+    way.rig.publish(way.handler, after)
+    finish(way, [event.id for event in after])
+
+
+@pytest.mark.promise("D1", "I3")
+@over("nats")
+def test_it_confirms_twice(way: Way) -> None:
+    """A message that the stream has already is confirmed as a repeat, and stored once."""
+    events = mails(3)
+    way.rig.publish(way.handler, events)
+    way.start()
+    finish(way, [event.id for event in events])
+    way.rig.publish(way.handler, events)
+    assert Counter(finish(way, [e.id for e in events])) == Counter(e.id for e in events)
+    answers = [line.answer for line in way.rig.attempts(way.handler)]
+    way.rig.wait(
+        lambda: any("already" in line.answer for line in way.rig.attempts(way.handler)),
+        f"the word of the repeat beside {answers}",
+    )

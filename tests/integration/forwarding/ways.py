@@ -1,0 +1,194 @@
+"""Every way to a handler behind one face: a program with the SDK, HTTP, NATS, Kafka."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import threading
+from abc import ABC, abstractmethod
+from pathlib import Path
+
+from tests.integration.forwarding.conftest import Rig, ids_of
+from tests.rig.house import SIGNING_KEY
+from tests.rig.zygote import ROOT
+from tests.servers.kafka import TansuBroker
+from tests.servers.nats import NatsServer
+from tests.servers.webhooks import Received, Receiver
+
+
+class Way(ABC):
+    """One handler and its far side. `steps`: where what passes events on can be killed."""
+
+    steps: tuple[str, ...] = ("taken", "answered")
+
+    def __init__(self, rig: Rig) -> None:
+        self.rig = rig
+        self.handler = 0
+
+    @abstractmethod
+    def start(self, die_at: str = "") -> subprocess.Popen[bytes] | object:
+        """Starts what passes events on; `die_at` one of `steps`, at the fifth event."""
+
+    @abstractmethod
+    def received(self) -> list[str]:
+        """The ids of what came, in order, repeats too."""
+
+    def down(self) -> None:
+        """The far side takes nothing."""
+        raise NotImplementedError
+
+    def up(self) -> None:
+        raise NotImplementedError
+
+    def stall(self) -> None:
+        """It takes what comes, and answers after the sender has given up; until `up`."""
+        raise NotImplementedError
+
+    def forget(self) -> None:
+        """It loses all it had."""
+        raise NotImplementedError
+
+    @abstractmethod
+    def close(self) -> None:
+        """Ends what was started."""
+
+
+class ByQueue(Way):
+    """A program that consumes its queue."""
+
+    def __init__(self, rig: Rig, folder: Path) -> None:
+        super().__init__(rig)
+        self._file = folder / "ids"
+        self._file.touch()
+        self._programs: list[subprocess.Popen[bytes]] = []
+        self.handler = rig.house.add_handler("program")
+        rig.names[self.handler] = "program"
+        rig.output.ensure("program", "g")
+
+    def start(self, die_at: str = "") -> subprocess.Popen[bytes]:
+        command = [sys.executable, "-m", "tests.rig.consumer_program", self.rig.house.output_url]
+        program = subprocess.Popen(
+            [*command, "program", str(self._file), *([die_at] if die_at else [])],
+            cwd=ROOT,
+            env={**os.environ, "POSTHOUSE_SIGNING_KEY": SIGNING_KEY},
+        )
+        self._programs.append(program)
+        return program
+
+    def received(self) -> list[str]:
+        return self._file.read_text().split()
+
+    def close(self) -> None:
+        for program in self._programs:
+            program.terminate()
+            program.wait(30)
+
+
+class Forwarded(Way):
+    """What the forwarder passes on."""
+
+    steps = ("taken", "answered", "counted")
+
+    def start(self, die_at: str = "") -> object:
+        at = f"{die_at}:{1 if die_at == 'counted' else 5}" if die_at else ""
+        (started,) = self.rig.house.start("forwarder", die_at=at)
+        return started
+
+
+class ByHttp(Forwarded):
+    def __init__(self, rig: Rig) -> None:
+        super().__init__(rig)
+        self._receiver = Receiver()
+        self._receiver.__enter__()
+        self._goes = threading.Event()
+        self.handler, _ = rig.add(self._receiver.url, concurrency=2, timeout_seconds=1)
+
+    def received(self) -> list[str]:
+        return ids_of(self._receiver.received)
+
+    def down(self) -> None:
+        def refuse(request: Received) -> tuple[int, dict[str, str], bytes]:
+            self._receiver.received.remove(request)
+            return 503, {}, b""
+
+        self._receiver.decide = refuse
+
+    def up(self) -> None:
+        self._receiver.decide = None
+        self._goes.set()
+
+    def stall(self) -> None:
+        def wait(_request: Received) -> tuple[int, dict[str, str], bytes]:
+            self._goes.wait(60)
+            return 200, {}, b""
+
+        self._receiver.decide = wait
+
+    def forget(self) -> None:
+        self._receiver.received.clear()
+
+    def close(self) -> None:
+        self.up()
+        self._receiver.__exit__()
+
+
+class ByNats(Forwarded):
+    def __init__(self, rig: Rig) -> None:
+        super().__init__(rig)
+        self._server = NatsServer()
+        self._server.start()
+        self._server.add_stream("MAIL", "mail.>")
+        options = {"subject": "mail.way", "concurrency": 2, "timeout_seconds": 1}
+        self.handler, _ = rig.add(self._server.url, **options)
+
+    def received(self) -> list[str]:
+        return [json.loads(one.data)["id"] for one in self._server.messages("MAIL")]
+
+    def down(self) -> None:
+        self._server.kill()
+
+    def up(self) -> None:
+        if self._server.process.running:
+            self._server.process.resume()
+        else:
+            self._server.start()
+
+    def stall(self) -> None:
+        self._server.process.pause()
+
+    def forget(self) -> None:
+        self._server.wipe()
+        self._server.add_stream("MAIL", "mail.>")
+
+    def close(self) -> None:
+        self._server.close()
+
+
+class ByKafka(Forwarded):
+    def __init__(self, rig: Rig) -> None:
+        super().__init__(rig)
+        self._broker = TansuBroker()
+        self._broker.start()
+        options = {"topic": "mail", "concurrency": 2, "timeout_seconds": 2}
+        self.handler, _ = rig.add(self._broker.url, **options)
+
+    def received(self) -> list[str]:
+        return [json.loads(one.value)["id"] for one in self._broker.messages("mail")]
+
+    def down(self) -> None:
+        self._broker.process.pause()  # it keeps what it has in memory alone
+
+    def up(self) -> None:
+        self._broker.process.resume()
+
+    def stall(self) -> None:
+        self._broker.process.pause()
+
+    def forget(self) -> None:
+        self._broker.kill()
+        self._broker.start()
+
+    def close(self) -> None:
+        self._broker.__exit__()

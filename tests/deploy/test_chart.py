@@ -91,6 +91,33 @@ def test_it_makes_what_the_overlay_makes(overlay: str, scaled: str, tmp_path: Pa
     ("values", "components"),
     [
         ({"store": {"keys": True, "ca": True}}, ("store-keys", "store-ca")),
+        ({"networkPolicy": {"identity": {"enabled": True}}}, ("network-identity",)),
+        (
+            {"networkPolicy": {"dns": {"blocks": ["169.254.20.10/32"]}}},
+            ("network-nodelocal-dns",),
+        ),
+        ({"networkPolicy": {"extraPorts": [15672, 9000, 8080]}}, ("network-more-ports",)),
+        (
+            {"networkPolicy": {"ingressFrom": {"blocks": ["10.0.0.0/8"]}}},
+            ("network-host-ingress",),
+        ),
+        (
+            {
+                "openshift": True,
+                "networkPolicy": {"dns": {"namespace": "openshift-dns", "ports": [53, 5353]}},
+            },
+            ("openshift", "network-openshift-dns"),
+        ),
+        (
+            {
+                "ingress": {"enabled": False},
+                "httpRoute": {
+                    "enabled": True,
+                    "gateway": {"name": "public", "namespace": "gateways"},
+                },
+            },
+            ("http-route",),
+        ),
     ],
 )
 def test_its_values_make_what_the_components_make(
@@ -108,8 +135,15 @@ def test_its_values_make_what_the_components_make(
 @pytest.mark.parametrize("version", VERSIONS)
 @pytest.mark.parametrize("component", COMPONENTS)
 def test_a_cluster_takes_each_component(component: str, version: str, tmp_path: Path) -> None:
-    for manifest in with_components("production", component, folder=tmp_path):
-        if not manifest["apiVersion"].startswith("keda.sh/"):
+    without = rendered("production")
+    changed = [
+        one
+        for one in with_components("production", component, folder=tmp_path)
+        if one not in without
+    ]
+    assert changed
+    for manifest in changed:
+        if not manifest["apiVersion"].startswith(("keda.sh/", *FOREIGN)):
             kubernetes_validate.validate(manifest, version, strict=True)
 
 

@@ -57,7 +57,7 @@ def main(argv: Sequence[str]) -> int:
     chosen = parser.parse_args(argv)
     results = []
     with (
-        _room_to_listen(),
+        room_to_listen(),
         Dovecot(lmtp=True) as usual,
         Dovecot(lmtp=True, extra=HIBERNATES) as sleepy,
         Stand(dovecot=usual) as stand,
@@ -183,7 +183,7 @@ class _Listener:
 
 
 @contextlib.contextmanager
-def _room_to_listen() -> Iterator[None]:
+def room_to_listen() -> Iterator[None]:
     """Each listening session costs Dovecot an inotify instance, of which a user has 128 on many
     systems; without one it looks only every 30 s. Root may allow more, for as long as this runs."""
     before = INSTANCES.read_text()

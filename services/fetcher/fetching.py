@@ -21,7 +21,7 @@ from shared.errors import MailFailure, TryAgain
 from shared.mailbox.base import Listing, LoginTooSoon, MailRef, Unreachable
 from shared.mailbox.start_rules import start_refusal
 from shared.messages import Key
-from shared.storage import download_failures, ledger, scheduling
+from shared.storage import download_failures, leases, ledger, scheduling
 from shared.storage.download_failures import DownloadFailure
 from shared.storage.known import KnownMails, know, prune
 from shared.storage.ledger import Place
@@ -169,14 +169,26 @@ def _keep_cursor(run: Run, listing: Listing) -> None:
 
 
 def _forget_vanished(run: Run, listed: Sequence[Key] | None) -> None:
-    """Forgets the vanished mails: whenever all is listed, else once a day."""
+    """Forgets the vanished mails: whenever all is listed, else once a day.
+
+    What is known of IMAP mails is packed once a day, too.
+    """
     place = run.place
     if listed is None and place.uid_validity is not None and run.state.prune_due:
         listed = run.mailbox.keys()
     if listed is not None:
         with run.tools.database.transaction() as session:
-            prune(session, place.connection_id, place.folder, place.uid_validity, listed)
-            scheduling.pruned(session, place.connection_id)
+            leases.assert_held(session, run.lease)
+            prune(
+                session,
+                place.connection_id,
+                place.folder,
+                place.uid_validity,
+                listed,
+                packing=run.state.prune_due,
+            )
+            if run.state.prune_due:
+                scheduling.pruned(session, place.connection_id)
 
 
 def _failed_downloads(

@@ -82,6 +82,7 @@ _TABLES: Final[Mapping[str, Mapping[str, str]]] = {
         "known_uid": "rawd",
         "known_key": "rawd",
         "known_content": "rawd",
+        "packed_content": "rawd",
         "download_failure": "rawd",
         "quarantine": "raw",
         "alert": "rawd",

@@ -1,8 +1,9 @@
 """What a connection already had from a folder, answered in batches.
 
 IMAP UIDs are ranges (`known_uid`), every other key is a 16-octet digest (`known_key`). The header
-digests of mails that are still on an IMAP server (`known_content`) tell them from new ones when
-the server re-creates the folder with another UIDVALIDITY.
+digests of mails that are still on an IMAP server (`known_content`, from the day after on
+`packed_content`) tell them from new ones when the server re-creates the folder with another
+UIDVALIDITY.
 """
 
 from __future__ import annotations
@@ -12,6 +13,9 @@ from collections.abc import Mapping, Sequence, Set
 from hashlib import blake2b
 
 from shared.messages import Key
+from shared.storage import packed_contents
+from shared.storage.arrays import array, octets_array
+from shared.storage.packed_contents import short
 from shared.storage.pool import Database, Session
 from shared.storage.queries import Queries
 
@@ -92,11 +96,19 @@ def prune(
     folder: str,
     uid_validity: int | None,
     listed: Sequence[Key],
+    *,
+    packing: bool = False,
 ) -> None:
-    """Lets go of what the server lists no longer. `listed` is the whole folder."""
+    """Lets go of what the server lists no longer. `listed` is the whole folder.
+
+    `packing`: once a day, what is known of IMAP mails is packed; only for who holds the lease.
+    """
     place = {"connection_id": connection_id, "folder": folder, "uid_validity": uid_validity or 0}
     if uid_validity is not None:
         session.execute(_SQL["prune_content"], {**place, "uids": list(listed)})
+        if packing:
+            uids = [key for key in listed if isinstance(key, int)]
+            packed_contents.pack(session, connection_id, folder, uid_validity, uids)
         return
     digests = [key_digest(str(key)) for key in listed]
     session.execute(_SQL["room_to_hash"])
@@ -119,16 +131,25 @@ def recognise(
     before they were settled, and are to be settled once more.
     """
     place = {"connection_id": connection_id, "folder": folder, "uid_validity": uid_validity}
+    wanted = {uid: short(digest) for uid, digest in digests.items()}
     # Not prepared: only a plan that sees the array makes a hash table of it, a cached one compares
     # each mail of the folder with each digest.
     rows = session.execute(
-        _SQL["recognise"], {**place, "digests": list(set(digests.values()))}, prepare=False
+        _SQL["recognise"], {**place, "digests": list(set(wanted.values()))}, prepare=False
     ).fetchall()
-    earlier: dict[bytes, list[tuple[int, int]]] = defaultdict(list)
-    for old_validity, old_uid, digest in reversed(rows):
-        earlier[bytes(digest)].append((old_validity, old_uid))
+    found = [(validity, uid, bytes(digest), 0) for validity, uid, digest in rows]
+    found += [
+        (match.uid_validity, match.uid, match.digest, match.number)
+        for match in packed_contents.matches(
+            session, connection_id, folder, uid_validity, set(wanted.values())
+        )
+    ]
+    # The last UIDVALIDITY first, and of it the lowest UID.
+    earlier: dict[bytes, list[tuple[int, int, int]]] = defaultdict(list)
+    for old_validity, old_uid, digest, number in sorted(found, key=lambda one: (one[0], -one[1])):
+        earlier[digest].append((old_validity, old_uid, number))
     moves = [
-        (*earlier[digest].pop(), uid) for uid, digest in sorted(digests.items()) if earlier[digest]
+        (*earlier[digest].pop(), uid) for uid, digest in sorted(wanted.items()) if earlier[digest]
     ]
     if not moves:
         return set()
@@ -138,10 +159,17 @@ def recognise(
             **place,
             "old_validities": [move[0] for move in moves],
             "old_uids": [move[1] for move in moves],
-            "new_uids": [move[2] for move in moves],
+            "new_uids": [move[3] for move in moves],
         },
     )
-    recognised = {move[2] for move in moves}
+    recognised = {move[3] for move in moves}
+    packed = [move for move in moves if move[2]]
+    if packed:
+        taken = [(validity, number, old_uid) for validity, old_uid, number, _ in packed]
+        packed_contents.take_out(session, connection_id, folder, taken)
+        uids = array(str(move[3]) for move in packed)
+        contents = octets_array(wanted[move[3]] for move in packed)
+        session.execute(_SQL["unpack"], {**place, "uids": uids, "digests": contents})
     unsettled = sorted(recognised & again)
     session.execute(_SQL["settle_recognised"], {**place, "uids": unsettled})
     know(session, connection_id, folder, uid_validity, sorted(recognised))

@@ -17,6 +17,7 @@ from shared.messages import Key, NewMessage
 from shared.storage import key_contents, known, leases, quarantine
 from shared.storage.arrays import array, octets_array, text_array
 from shared.storage.leases import Lease
+from shared.storage.packed_contents import short
 from shared.storage.pool import Session
 from shared.storage.queries import Queries
 
@@ -112,7 +113,7 @@ def _insert(session: Session, place: Place, messages: Sequence[NewMessage]) -> N
             {
                 **columns,
                 "uids": array(message.native_key for message in messages),
-                "digests": octets_array(message.header_digest for message in messages),
+                "digests": octets_array(short(message.header_digest) for message in messages),
                 "gmail_ids": array(str(message.gmail_id or "NULL") for message in messages),
                 "ids": ids,
             },

@@ -273,11 +273,13 @@ def test_a_handler_without_a_queue_holds_up_no_other(
 
 
 @pytest.mark.promise("M9", "I9")
+@pytest.mark.parametrize("packed", [False, True])
 def test_a_recreated_folder_floods_nobody(
     redis_url: str,
     dovecot: Dovecot,
     mail_user: str,
     build_house: Callable[..., House],
+    packed: bool,
 ) -> None:
     """A backup is restored: the same mails under another UIDVALIDITY, and two new ones."""
     old = [mail(number, 2500, seed=11) for number in range(20)]
@@ -291,6 +293,14 @@ def test_a_recreated_folder_floods_nobody(
     dovecot.deliver(mail_user, old, folder="Orders")
     house.hurry()
     house.wait_settled(20)
+    if packed:
+        old.append(mail(20, 2500, seed=11))
+        house.execute("UPDATE connection_state SET pruned_at = now() - interval '2 days'")
+        dovecot.deliver(mail_user, old[20:], folder="Orders")
+        house.hurry()
+        house.wait_settled(21)
+        house.wait(lambda: house.count("known_content") == 0, "known mails packed")
+        assert house.count("packed_content") == 1
     with dovecot.client(mail_user) as session:
         before = session.folder_status("Orders", ["UIDVALIDITY"])[b"UIDVALIDITY"]
         session.delete_folder("Orders")
@@ -299,7 +309,7 @@ def test_a_recreated_folder_floods_nobody(
     with dovecot.client(mail_user) as session:
         assert session.folder_status("Orders", ["UIDVALIDITY"])[b"UIDVALIDITY"] != before
     house.hurry()
-    house.wait_settled(22)
+    house.wait_settled(len(old + new))
     house.fetch_now(connection)
     house.stop()
     events = open_queue(redis_url, "archive").events()

@@ -32,6 +32,8 @@ _PLAIN = {
     ("known_key", "digest"),
     ("known_key", "content"),
     ("known_content", "digest"),
+    ("packed_content", "uids"),
+    ("packed_content", "digests"),
     ("message", "sha256"),
     ("message", "opened_sha256"),
 }

@@ -71,6 +71,7 @@ DELETE FROM known_uid WHERE connection_id = %(id)s
 DELETE FROM known_key WHERE connection_id = %(id)s
 
 -- name: forget_contents
+WITH packed AS (DELETE FROM packed_content WHERE connection_id = %(id)s)
 DELETE FROM known_content WHERE connection_id = %(id)s
 
 -- name: forget_settlements

@@ -191,10 +191,19 @@ WHERE k.connection_id = %(connection_id)s AND k.folder = %(folder)s
 
 -- name: settle_recognised
 -- In a folder made anew from an older state the mails are as they were before they were settled.
+-- Of those that were packed it is not known any more which row of the ledger they had.
 INSERT INTO settlement (connection_id, folder, uid_validity, native_key, message_id)
-SELECT connection_id, folder, uid_validity, uid::text, message_id FROM known_content
+SELECT connection_id, folder, uid_validity, uid::text,
+       coalesce(message_id, '00000000-0000-0000-0000-000000000000') FROM known_content
 WHERE connection_id = %(connection_id)s AND folder = %(folder)s
-  AND uid_validity = %(uid_validity)s AND uid = ANY(%(uids)s) AND message_id IS NOT NULL
+  AND uid_validity = %(uid_validity)s AND uid = ANY(%(uids)s)
+ON CONFLICT DO NOTHING;
+
+-- name: unpack
+-- Mails that were packed, under their new UIDs.
+INSERT INTO known_content (connection_id, folder, uid_validity, uid, digest)
+SELECT %(connection_id)s, %(folder)s, %(uid_validity)s, uid, digest
+FROM unnest(%(uids)s::bigint[], %(digests)s::bytea[]) AS c(uid, digest)
 ON CONFLICT DO NOTHING;
 
 -- name: drop_stale_settlements

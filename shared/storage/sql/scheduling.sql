@@ -173,10 +173,18 @@ DELETE FROM known_uid WHERE connection_id = %(id)s AND folder = %(folder)s
   AND uid_validity = %(uid_validity)s;
 
 -- name: forget_aside
+WITH packed AS (
+    DELETE FROM packed_content WHERE connection_id = %(id)s AND folder = %(folder)s
+      AND uid_validity = -%(uid_validity)s::bigint
+)
 DELETE FROM known_content WHERE connection_id = %(id)s AND folder = %(folder)s
   AND uid_validity = -%(uid_validity)s::bigint;
 
 -- name: set_aside_content
+WITH packed AS (
+    UPDATE packed_content SET uid_validity = -uid_validity
+    WHERE connection_id = %(id)s AND folder = %(folder)s AND uid_validity = %(uid_validity)s
+)
 UPDATE known_content SET uid_validity = -uid_validity
 WHERE connection_id = %(id)s AND folder = %(folder)s AND uid_validity = %(uid_validity)s;
 
@@ -196,6 +204,10 @@ SELECT coalesce(cursor->>'mailbox_id', '') FROM connection_state WHERE connectio
 WITH over AS (
     UPDATE connection_state SET validity_changed_at = NULL
     WHERE connection_id = %(id)s RETURNING connection_id, uid_validity
+), packed AS (
+    DELETE FROM packed_content AS p USING over
+    WHERE p.connection_id = over.connection_id AND p.folder = %(folder)s
+      AND p.uid_validity <> over.uid_validity
 )
 DELETE FROM known_content AS k USING over
 WHERE k.connection_id = over.connection_id AND k.folder = %(folder)s

@@ -147,7 +147,7 @@ CREATE TABLE known_key (
 );
 
 -- Header digests of mails that are still on an IMAP server, to know them again when UIDVALIDITY
--- changes. Pruned with the UIDs that vanish.
+-- changes. Pruned with the UIDs that vanish; once a day they go to `packed_content`, but for Google's.
 CREATE TABLE known_content (
     connection_id bigint NOT NULL,     -- no reference: checked row by row, it doubles the cost
     folder text NOT NULL,
@@ -159,6 +159,21 @@ CREATE TABLE known_content (
     PRIMARY KEY (connection_id, folder, uid_validity, uid)
 );
 CREATE INDEX known_content_gmail ON known_content (gmail_id) WHERE gmail_id IS NOT NULL;
+
+-- The same, some 400 mails to a row of half a page (shared.storage.packed_contents). Read when
+-- UIDVALIDITY changed, and once a day.
+CREATE TABLE packed_content (
+    connection_id bigint NOT NULL REFERENCES connection ON DELETE CASCADE,
+    folder text NOT NULL,
+    uid_validity bigint NOT NULL,
+    number integer NOT NULL,
+    uids bytea NOT NULL,               -- as runs
+    digests bytea NOT NULL,            -- ten octets each, in the order of the UIDs
+    PRIMARY KEY (connection_id, folder, uid_validity, number)
+);
+-- In the row itself: digests cannot be compressed, and a row is cut to half a page.
+ALTER TABLE packed_content ALTER COLUMN uids SET STORAGE PLAIN,
+    ALTER COLUMN digests SET STORAGE PLAIN;
 
 -- Mails at which a download broke off or was refused for now: each is asked for alone, after all
 -- others. Few rows, gone once the mail was had, put aside, or is no longer on its server.

@@ -1,0 +1,160 @@
+"""What is known of mails that stay on an IMAP server: small, and still known again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from hashlib import sha256
+
+import pytest
+
+from shared.connections import edit
+from shared.storage import connections, known, ledger, packed_contents, scheduling
+from shared.storage.ledger import Place
+from shared.storage.pool import Database, Session
+from tests.integration.test_ledger import lease, message
+
+OLD, NEW = 100, 200
+
+
+@pytest.fixture
+def database(database_url: str) -> Iterator[Database]:
+    with Database(database_url, size=4) as opened:
+        yield opened
+
+
+@pytest.fixture
+def place(database: Database) -> Place:
+    fields = {"name": "c", "mode": "imap", "host": "h", "username": "u", "password": "p"}
+    with database.transaction() as session:
+        connection = connections.insert(session, edit(None, fields).connection)
+    return Place(connection, "INBOX", OLD)
+
+
+def digest(number: int) -> bytes:
+    return sha256(str(number).encode()).digest()[:16]
+
+
+def know(session: Session, place: Place, uids: Sequence[int]) -> None:
+    """Mails that were had, as a commit leaves them, without ledger."""
+    with (
+        session.cursor() as cursor,
+        cursor.copy(
+            "COPY known_content (connection_id, folder, uid_validity, uid, digest) FROM STDIN"
+        ) as copy,
+    ):
+        for uid in uids:
+            kept = "\\x" + packed_contents.short(digest(uid)).hex()
+            copy.write_row((place.connection_id, place.folder, OLD, uid, kept))
+
+
+def pack(session: Session, place: Place, listed: Sequence[int]) -> None:
+    known.prune(session, place.connection_id, place.folder, OLD, listed, packing=True)
+
+
+def recognise(session: Session, place: Place, mails: dict[int, bytes]) -> set[int]:
+    return known.recognise(session, place.connection_id, place.folder, NEW, mails)
+
+
+def rows(session: Session, table: bytes) -> int:
+    found = session.execute(b"SELECT count(*) FROM " + table).fetchone()
+    assert found is not None
+    return int(found[0])
+
+
+def octets(session: Session) -> int:
+    """Of the table with its index and all that belongs to it."""
+    found = session.execute("SELECT pg_total_relation_size('packed_content')").fetchone()
+    assert found is not None
+    return int(found[0])
+
+
+@pytest.mark.promise("T4")
+@pytest.mark.parametrize("step", [1, 2])
+def test_a_known_mail_takes_twelve_octets(database: Database, place: Place, step: int) -> None:
+    """Packed day by day, in a folder with all its mails and in one that lost every other one."""
+    uids = range(1, 150_000 * step + 1, step)
+    begin = 0
+    with database.transaction() as session:
+        for end in (100, 200, 1500, 150_000):
+            know(session, place, uids[begin:end])
+            pack(session, place, uids[:end])
+            begin = end
+        assert rows(session, b"known_content") == 0
+        assert octets(session) / 150_000 <= 12
+
+
+@pytest.mark.promise("I9")
+def test_packed_mails_are_known_again_each_once(database: Database, place: Place) -> None:
+    """Among them two with one header, of which a third one is new."""
+    held = lease(database, "a")
+    mails = [message(uid, "same" if uid < 3 else "") for uid in range(1, 1001)]
+    with database.transaction() as session:
+        ledger.commit_batch(session, held, place, mails)
+        pack(session, place, range(1, 1001))
+    same = mails[0].header_digest
+    again = {2000 - uid: mail.header_digest for uid, mail in enumerate(mails, 1)}
+    with database.transaction() as session:
+        had = recognise(session, place, {**again, 5000: same, 5001: digest(77_777)})
+        assert had == {*again}
+        # Each stood for one mail: what comes once more is another mail.
+        assert not recognise(session, place, {6000 + n: d for n, d in enumerate(again.values())})
+        moved = ledger.unsettled(session, place.connection_id, place.folder, 2000)
+        assert {(where.uid_validity, key) for where, key in moved} == {(NEW, uid) for uid in had}
+        assert rows(session, b"packed_content") == 0
+        # And once more, from under the new UIDs.
+        known.prune(session, place.connection_id, place.folder, NEW, sorted(had), packing=True)
+        assert rows(session, b"known_content") == 0
+        third = {uid + 5: content for uid, content in again.items()}
+        assert known.recognise(session, place.connection_id, place.folder, 300, third) == {*third}
+
+
+def test_a_packed_mail_is_settled_again_where_a_backup_shows_it_as_before(
+    database: Database, place: Place
+) -> None:
+    held = lease(database, "a")
+    with database.transaction() as session:
+        ledger.commit_batch(session, held, place, [message(1), message(2)])
+        ledger.settled(session, place, [1, 2], deleted=False)
+        pack(session, place, [1, 2])
+        mails = {11: message(1).header_digest, 12: message(2).header_digest}
+        had = known.recognise(session, place.connection_id, place.folder, NEW, mails, {12})
+        assert had == {11, 12}
+        waiting = ledger.unsettled(session, place.connection_id, place.folder, 10)
+        assert waiting == [(Place(place.connection_id, place.folder, NEW), 12)]
+        ledger.settled(session, waiting[0][0], [12], deleted=False)
+        assert not ledger.unsettled(session, place.connection_id, place.folder, 10)
+
+
+def test_packed_mails_that_vanish_are_forgotten(database: Database, place: Place) -> None:
+    with database.transaction() as session:
+        know(session, place, range(1, 2001))
+        pack(session, place, range(1, 2001))
+        stay = [uid for uid in range(1, 2001) if uid % 7]
+        pack(session, place, stay)
+        had = recognise(session, place, {10_000 + uid: digest(uid) for uid in range(1, 2001)})
+        assert had == {10_000 + uid for uid in stay}
+
+
+def test_another_folder_with_the_same_validity_finds_packed_mails(
+    database: Database, place: Place
+) -> None:
+    with database.transaction() as session:
+        know(session, place, range(1, 11))
+        pack(session, place, range(1, 11))
+        scheduling.another_folder(session, place.connection_id, place.folder, OLD)
+        mails = {uid + 20: digest(uid) for uid in range(1, 12)}
+        had = known.recognise(session, place.connection_id, place.folder, OLD, mails)
+        assert had == {uid + 20 for uid in range(1, 11)}
+        scheduling.recognition_over(session, place.connection_id, place.folder)
+        assert rows(session, b"packed_content") == 0
+
+
+def test_what_is_forgotten_of_a_connection_is_forgotten_packed(
+    database: Database, place: Place
+) -> None:
+    """Its mailbox was edited: it is another one now."""
+    with database.transaction() as session:
+        know(session, place, range(1, 11))
+        pack(session, place, range(1, 11))
+        connections.forget_mailbox(session, place.connection_id)
+        assert rows(session, b"packed_content") == 0

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
+import uuid
+from collections.abc import Iterator
 from dataclasses import replace
 from email.message import EmailMessage
 from pathlib import Path
@@ -12,17 +12,17 @@ from typing import Any
 
 import pytest
 
-from posthouse.signing import sign
 from posthouse.testing import make_event
 from shared.mail.facts import read_facts
 from shared.mail.region import region
+from shared.queueing.output import open_output
 from tests.integration.api.conftest import TOKEN, Api
 from tests.integration.api.test_messages import add_mail
+from tests.integration.queueing.conftest import SIGNING_KEY, eventually, make_queue, signed
 from tests.rig.tnef_writer import file, stream
+from tests.servers.node import beside_packages, start
 
 pytestmark = pytest.mark.promise("H2")
-_EXAMPLE = Path(__file__).parents[3] / "sdk" / "examples" / "node_handler.mjs"
-_KEY = "k" * 44
 
 
 def mail(number: int, text: str, *, automatic: bool = False) -> EmailMessage:
@@ -37,35 +37,59 @@ def mail(number: int, text: str, *, automatic: bool = False) -> EmailMessage:
     return made
 
 
-def handled(api: Api, connection: int, made: EmailMessage, folder: Path, *, code: int = 0) -> bytes:
-    """Keeps the mail, and gives its event, with the facts of the decryptor, to the example."""
-    raw = made.as_bytes()
-    message = add_mail(api, connection, raw=raw)
-    event: dict[str, Any] = json.loads(replace(make_event(raw=raw), id=str(message)).to_json())
-    facts = read_facts(region(raw), trusted=(), text_limit=1000).to_json()
-    event["data"]["mail"] |= facts
-    octets = json.dumps(event).encode()
-    give(api, octets, folder, code)
-    return octets
+class Tickets:
+    """The example at work on a handler's queue; `folder` has what came of its mails."""
+
+    def __init__(self, api: Api, url: str, folder: Path) -> None:
+        self._api = api
+        self._handler = f"h-{uuid.uuid4().hex[:12]}"
+        self.folder = folder / "tickets"
+        self.folder.mkdir()
+        self.output = open_output(url)
+        make_queue(self.output, self._handler)
+        self._program = start(
+            beside_packages(folder) / "node_handler.mjs",
+            *(url, self._handler, self.folder),
+            POSTHOUSE_URL=api.url,
+            POSTHOUSE_HANDLER_TOKEN=TOKEN,
+            POSTHOUSE_SIGNING_KEY=SIGNING_KEY,
+        )
+
+    def close(self) -> None:
+        self._program.kill()
+        self._program.communicate()
+        self.output.close()
+
+    def handle(self, connection: int, made: EmailMessage) -> bytes:
+        """Keeps the mail, and gives its event, with the facts of the decryptor, to the example."""
+        raw = made.as_bytes()
+        message = add_mail(self._api, connection, raw=raw)
+        event: dict[str, Any] = json.loads(replace(make_event(raw=raw), id=str(message)).to_json())
+        facts = read_facts(region(raw), trusted=(), text_limit=1000).to_json()
+        event["data"]["mail"] |= facts
+        octets = json.dumps(event).encode()
+        self.give(octets)
+        return octets
+
+    def give(self, octets: bytes, key: str = SIGNING_KEY) -> None:
+        publication = signed(self._handler, octets, json.loads(octets)["id"], key)
+        assert all(isinstance(one, str) for one in self.output.publish([publication]))
+        eventually(lambda: self.output.inspect(self._handler).drained, seconds=60)
+
+    def dead(self) -> list[str]:
+        return [letter.reason for letter in self.output.dead(self._handler)]
 
 
-def give(api: Api, octets: bytes, folder: Path, code: int, key: str = _KEY) -> None:
-    done = subprocess.run(
-        ["node", _EXAMPLE, "tickets", sign("tickets", octets, [key]), folder],
-        input=octets,
-        capture_output=True,
-        check=False,
-        env={
-            **os.environ,
-            "POSTHOUSE_URL": api.url,
-            "POSTHOUSE_HANDLER_TOKEN": TOKEN,
-            "POSTHOUSE_SIGNING_KEY": _KEY,
-        },
-    )
-    assert done.returncode == code, done.stderr
+@pytest.fixture(params=["redis_server", "rabbit_server"])
+def tickets(api: Api, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Tickets]:
+    made = Tickets(api, request.getfixturevalue(request.param).url, tmp_path)
+    yield made
+    made.close()
 
 
-def test_it_opens_a_ticket_attaches_files_and_answers_no_machine(api: Api, tmp_path: Path) -> None:
+def test_it_opens_a_ticket_attaches_files_and_answers_no_machine(
+    api: Api, tickets: Tickets
+) -> None:
     connection = api.create()["id"]
     asked = mail(1, "Hallo Welt\n")
     asked.add_attachment(b"%PDF", maintype="application", subtype="pdf", filename="../Größe.pdf")
@@ -75,11 +99,12 @@ def test_it_opens_a_ticket_attaches_files_and_answers_no_machine(api: Api, tmp_p
         subtype="ms-tnef",
         filename="winmail.dat",
     )
-    first = handled(api, connection, asked, tmp_path)
-    give(api, first, tmp_path, 0)  # once more: nothing new comes of it
-    handled(api, connection, mail(2, "Und noch etwas\n"), tmp_path)
-    handled(api, connection, mail(3, "I am away\n", automatic=True), tmp_path)
-    (ticket,) = tmp_path.iterdir()
+    first = tickets.handle(connection, asked)
+    tickets.give(first)  # once more: nothing new comes of it
+    tickets.handle(connection, mail(2, "Und noch etwas\n"))
+    tickets.handle(connection, mail(3, "I am away\n", automatic=True))
+    assert tickets.dead() == []
+    (ticket,) = tickets.folder.iterdir()
     entries = [json.loads(path.read_text()) for path in ticket.glob("*.json")]
     by_text = {entry["text"]: entry for entry in entries}
     assert set(by_text) == {"Hallo Welt", "Und noch etwas", "I am away"}
@@ -95,7 +120,7 @@ def test_it_opens_a_ticket_attaches_files_and_answers_no_machine(api: Api, tmp_p
     assert by_text["I am away"]["answer"] is None
 
 
-def test_it_takes_nothing_that_is_not_signed(api: Api, tmp_path: Path) -> None:
-    octets = make_event(raw=mail(1, "x\n").as_bytes()).to_json()
-    give(api, octets, tmp_path, 1, key="f" * 44)
-    assert list(tmp_path.iterdir()) == []
+def test_it_takes_nothing_that_is_not_signed(tickets: Tickets) -> None:
+    tickets.give(make_event(raw=mail(1, "x\n").as_bytes()).to_json(), key="f" * 44)
+    assert list(tickets.folder.iterdir()) == []
+    assert tickets.dead() == ["not verified: its signature is by no key that is given here"]

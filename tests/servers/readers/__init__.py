@@ -12,9 +12,7 @@ from __future__ import annotations
 
 import base64
 import json
-import os
 import re
-import shutil
 import subprocess
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -25,7 +23,8 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from tests.servers.processes import end_with_parent, private_folder
+from tests.servers.npm import installed
+from tests.servers.processes import end_with_parent
 
 _HERE = Path(__file__).parent
 _TEXTS = ("text/plain", "text/html")
@@ -58,7 +57,7 @@ class ForeignReaders:
     """The readers as child processes that end with the test session."""
 
     def __init__(self) -> None:
-        folder = _installed()
+        folder = installed(_HERE, [_HERE / "readers.mjs"])
         self._processes = [self._started("node", str(folder / "readers.mjs"))]
         self.has_gmime = (
             subprocess.run(
@@ -188,32 +187,6 @@ def _leaves(part: EmailMessage) -> Iterator[EmailMessage]:
             yield from _leaves(one)
     else:
         yield part
-
-
-def _installed() -> Path:
-    """The folder of the npm packages, installed once a machine."""
-    files = [_HERE / name for name in ("package.json", "package-lock.json", "readers.mjs")]
-    digest = sha256(b"".join(one.read_bytes() for one in files)).hexdigest()[:16]
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    folder = cache / "posthouse-tests" / f"foreign-readers-{digest}"
-    if not (folder / "node_modules" / "mailparser").exists():
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        fresh = private_folder("npm")
-        for one in files:
-            shutil.copy(one, fresh)
-        subprocess.run(
-            [
-                *("npm", "ci", "--no-audit", "--no-fund", "--silent", "--ignore-scripts"),
-                *("--prefix", str(fresh)),
-            ],
-            check=True,
-            timeout=240,
-        )
-        try:
-            shutil.move(fresh, folder)
-        except OSError:  # somebody else was quicker
-            shutil.rmtree(fresh, ignore_errors=True)
-    return folder
 
 
 def words(text: str) -> str:

@@ -1,0 +1,147 @@
+// Consumes a handler's queue in Node, on Redis (npm install redis) or on RabbitMQ (npm install amqplib):
+//
+//   import { consume, Reject } from "./node_consumer.mjs";
+//   await consume(url, "my-handler", async (event) => { ... });
+//
+// The callback gets the event as an object. Returning acknowledges it; throwing Reject moves it to the
+// dead letters with the reason; throwing anything else brings it back later, and to the dead letters
+// after ten deliveries (see DEFAULTS). SIGTERM and SIGINT end it when the callback that runs has ended. The queue is
+// never made here: Posthouse makes it, also after the broker lost it.
+import { hostname } from "node:os";
+import { setTimeout as sleep } from "node:timers/promises";
+import { verify } from "./verify_node.mjs";
+
+const GROUP = "posthouse";
+const DEFAULTS = {
+  deliveries: 10, // before an event is given up
+  staleMs: 60_000, // Redis: after which what another consumer has, or what failed, is taken over
+  againMs: 10_000, // RabbitMQ: until what failed comes again
+};
+
+/** Throw it in a callback: this event never. */
+export class Reject extends Error {}
+
+const keys = () => (process.env.POSTHOUSE_SIGNING_KEY ?? "").split(/[\s,]+/).filter(Boolean);
+
+/** Runs until SIGTERM or SIGINT; waits where the broker or the queue is away. */
+export async function consume(url, handler, callback, options = {}) {
+  if (!keys().length) throw new Error("set POSTHOUSE_SIGNING_KEY to what Posthouse showed with the token");
+  const stop = new AbortController();
+  for (const name of ["SIGTERM", "SIGINT"]) process.once(name, () => stop.abort());
+  const once = /^amqps?:/.test(url) ? fromRabbitmq : fromRedis;
+  while (!stop.signal.aborted) {
+    try {
+      await once(url, handler, callback, stop.signal, { ...DEFAULTS, ...options });
+    } catch (error) {
+      if (/WRONGPASS|NOAUTH|NOPERM|ACCESS_REFUSED|403/.test(error.message)) throw error; // waiting does not help
+      console.error(`waiting for the queue: ${error.message}`);
+      await sleep(1000, undefined, { signal: stop.signal }).catch(() => {});
+    }
+  }
+}
+
+/** What is to be done with an event: `undefined` (handled), an Error, or a Reject. */
+async function outcome(handler, octets, signature, callback) {
+  let event;
+  try {
+    verify(handler, octets, signature, keys());
+    event = JSON.parse(octets);
+  } catch (error) {
+    return new Reject(`not verified: ${error.message}`);
+  }
+  try {
+    await callback(event);
+  } catch (error) {
+    console.error(`event ${event.id}:`, error);
+    return error instanceof Error ? error : new Error(String(error));
+  }
+}
+
+const reasonOf = (error, deliveries) =>
+  error instanceof Reject ? error.message : `gave up after ${deliveries} deliveries: ${error.message}`;
+
+async function fromRedis(url, handler, callback, stop, { deliveries: most, staleMs }) {
+  const { createClient } = await import("redis");
+  const client = createClient({ url, socket: { reconnectStrategy: false } });
+  client.on("error", () => {}); // it comes from the command, too
+  await client.connect();
+  const [key, consumer] = [`posthouse:handler:${handler}`, `${hostname()}-node-${process.pid}`];
+  try {
+    while (!stop.aborted) {
+      const stale = await client.xAutoClaim(key, GROUP, consumer, staleMs, "0-0", { COUNT: 1 });
+      let entry = stale.messages.find(Boolean);
+      if (!entry) {
+        const streams = await client.xReadGroup(GROUP, consumer, { key, id: ">" }, { COUNT: 1, BLOCK: 1000 });
+        entry = streams?.[0]?.messages[0];
+      }
+      if (!entry) continue;
+      const { event = "", signature = "" } = entry.message;
+      // A sign of life, as a callback may take longer than others wait.
+      const alive = setInterval(
+        () => client.xClaimJustId(key, GROUP, consumer, 0, entry.id).catch(() => {}), staleMs / 4);
+      const error = await outcome(handler, Buffer.from(event), signature, callback).finally(() => clearInterval(alive));
+      const [pending] = error ? await client.xPendingRange(key, GROUP, entry.id, entry.id, 1) : [];
+      const deliveries = pending?.deliveriesCounter ?? 1;
+      if (error && !(error instanceof Reject) && deliveries < most) continue; // it is stale in a minute
+      const settled = client.multi();
+      if (error) {
+        const reason = reasonOf(error, deliveries);
+        settled.xAdd(`${key}:dead`, "*", { event, signature, reason, deliveries: String(deliveries), position: entry.id });
+      }
+      await settled.xAck(key, GROUP, entry.id).exec();
+    }
+  } finally {
+    client.destroy();
+  }
+}
+
+async function fromRabbitmq(url, handler, callback, stop, { deliveries: most, againMs }) {
+  const { connect } = await import("amqplib");
+  const connection = await connect(url);
+  const queue = `posthouse.handler.${handler}`;
+  let working = Promise.resolve();
+  try {
+    const channel = await connection.createConfirmChannel();
+    await channel.prefetch(1);
+    const ended = new Promise((resolve, reject) => {
+      for (const source of [connection, channel]) {
+        source.on("error", reject);
+        source.on("close", () => reject(new Error("RabbitMQ closed the connection")));
+      }
+      stop.addEventListener("abort", resolve, { once: true });
+      const work = async (message) => {
+        if (!message) throw new Error("Posthouse has not created the queue (again) yet");
+        const headers = message.properties.headers ?? {};
+        const signature = headers["x-posthouse-signature"];
+        const error = await outcome(handler, message.content, signature, callback);
+        const deliveries = (headers["x-delivery-count"] ?? 0) + 1;
+        if (!error) return channel.ack(message);
+        if (!(error instanceof Reject) && deliveries < most) {
+          await sleep(againMs, undefined, { signal: stop }).catch(() => {});
+          return channel.nack(message);
+        }
+        channel.publish(`${queue}.dead`, "", message.content, {
+          persistent: true,
+          mandatory: true,
+          headers: {
+            "x-posthouse-signature": signature,
+            "x-posthouse-reason": reasonOf(error, deliveries).slice(0, 1000),
+            "x-posthouse-deliveries": deliveries,
+            "x-posthouse-died-at": Math.floor(Date.now() / 1000),
+          },
+        });
+        await channel.waitForConfirms();
+        channel.ack(message);
+      };
+      const begun = channel.consume(queue, (message) => {
+        if (!stop.aborted) working = work(message).catch(reject);
+      });
+      begun.catch(reject);
+    });
+    await ended;
+    await working;
+    await channel.close(); // what was acknowledged is sent; what waits here goes back
+  } finally {
+    await connection.close().catch(() => {});
+  }
+}

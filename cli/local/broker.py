@@ -24,7 +24,8 @@ class OwnBroker:
 
     @property
     def url(self) -> str:
-        return f"redis://:{self._password}@127.0.0.1:{self.port}/0"
+        # With the user's name, as redis-cli wants it.
+        return f"redis://default:{self._password}@127.0.0.1:{self.port}/0"
 
     def prepare(self) -> None:
         """Writes its configuration; the password stays out of the command line."""

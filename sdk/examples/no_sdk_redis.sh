@@ -81,6 +81,9 @@ while [ -z "$stop" ]; do
         signature=$(printf '%s' "$entry" |
             jq -r '.[1] | index("signature") as $at | if $at then .[$at + 1] else "" end')
         settle "$position" "$event" "$signature"
+    elif printf '%s' "$answer" | grep -Eq 'NOAUTH|WRONGPASS|NOPERM|AUTH failed'; then
+        printf 'Redis refuses: %s\n' "$answer" >&2 # waiting does not help
+        exit 1
     elif printf '%s' "$answer" | grep -Eq 'NOGROUP|Could not connect|Connection refused|LOADING'; then
         sleep 1 # the queue is not there (again) yet, or Redis is away
     fi

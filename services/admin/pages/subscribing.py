@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from shlex import quote
 from urllib.parse import urlsplit
 
 from services.admin.operations.handlers import HandlerSeen
@@ -16,43 +17,49 @@ class Snippet:
 
 
 def snippets(seen: HandlerSeen, settings: AdminSettings) -> list[Snippet]:
-    """Without secrets: the broker's address is shown without its login."""
+    """Each runs when it is pasted behind the first one, in which the secrets are put."""
     handler = seen.handler
-    parts = urlsplit(settings.effective_output_url)
-    rabbitmq = parts.scheme.startswith("amqp")
-    address = f"{parts.scheme}://{parts.hostname or ''}" + (f":{parts.port}" if parts.port else "")
-    address += parts.path if len(parts.path) > 1 else ""
-    queue = handler.rabbitmq_queue if rabbitmq else handler.redis_stream
+    url = settings.effective_output_url
+    rabbitmq = url.startswith("amqp")
+    known = {
+        "POSTHOUSE_BROKER_URL": _without_login(url),
+        "POSTHOUSE_HANDLER": handler.name,
+        "POSTHOUSE_URL": settings.public_url,
+        "POSTHOUSE_HANDLER_TOKEN": "<the token>",
+        "POSTHOUSE_SIGNING_KEY": "<the signing key>",
+    }
+    python = f"""pip install 'posthouse[{"rabbitmq" if rabbitmq else "redis"}]'
+cat > my_handler.py <<'END'
+def handle(event):
+    print(event.headers.sender, event.headers.subject, flush=True)
+END
+python3 -m posthouse run my_handler:handle"""
     found = [
         Snippet("Follow the queue on the command line", f"posthouse tail {handler.name}"),
         Snippet(
-            "What the program needs to know",
-            f"POSTHOUSE_URL={settings.public_url}\n"
-            "POSTHOUSE_HANDLER_TOKEN=<the token>\n"
-            "POSTHOUSE_SIGNING_KEY=<the signing key>",
+            "What every program needs to know: put in user and password of the broker, token and "
+            "key",
+            "\n".join(f"export {name}={quote(value)}" for name, value in known.items()),
         ),
-        Snippet(
-            "Python, with the package posthouse",
-            "\n".join(
-                (
-                    "from posthouse import Consumer",
-                    "",
-                    "def handle(mail):",
-                    "    print(mail.headers.sender, mail.headers.subject)",
-                    "",
-                    f'Consumer("{address}", "{handler.name}").run(handle)',
-                )
-            ),
-        ),
+        Snippet("Python, with the package posthouse", python),
     ]
     if rabbitmq:
-        found.append(Snippet("Any other language: the RabbitMQ queue", queue))
+        found.append(Snippet("Any other language: the RabbitMQ queue", handler.rabbitmq_queue))
     else:
         found.append(
             Snippet(
-                "Any other language: the Redis stream, consumer group posthouse",
-                f"XREADGROUP GROUP posthouse my-program COUNT 10 BLOCK 5000 STREAMS {queue} >\n"
-                f"XACK {queue} posthouse <id>",
+                "Any other language: the Redis stream, consumer group posthouse. One event, taken "
+                "and not acknowledged",
+                'redis-cli -u "$POSTHOUSE_BROKER_URL" XREADGROUP GROUP posthouse my-program '
+                f"COUNT 1 BLOCK 5000 STREAMS {handler.redis_stream} '>'",
             )
         )
     return found
+
+
+def _without_login(url: str) -> str:
+    """Its own login is Posthouse's; each handler can have one of its own (`handlers account`)."""
+    parts = urlsplit(url)
+    host = parts.netloc.rpartition("@")[2]
+    path = parts.path if len(parts.path) > 1 else ""
+    return f"{parts.scheme}://<user>:<password>@{host}{path}"

@@ -421,6 +421,26 @@ def test_the_example_without_the_sdk(
     output.close()
 
 
+@pytest.mark.parametrize("login", ["", ":wrong@", "nobody:wrong@"], ids=["none", "wrong", "user"])
+def test_the_example_without_the_sdk_ends_where_redis_refuses_it(
+    handler: str, tmp_path: Path, login: str
+) -> None:
+    with RedisServer(password="right") as server:
+        url = f"redis://{login}127.0.0.1:{server.port}/0"
+        done = subprocess.run(
+            [EXAMPLES / "no_sdk_redis.sh", url, handler],
+            cwd=tmp_path,
+            env={**os.environ, "POSTHOUSE_SIGNING_KEY": SIGNING_KEY},
+            capture_output=True,
+            text=True,
+            timeout=30,
+            check=False,
+        )
+    assert done.returncode == 1
+    assert "Redis refuses: " in done.stderr
+    assert "NOAUTH" in done.stderr or "WRONGPASS" in done.stderr
+
+
 @pytest.mark.promise("F5")
 def test_a_coroutine_is_awaited_before_its_mail_is_acknowledged(
     server: Server, output: Output, handler: str, consumers: Consumers

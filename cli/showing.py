@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Annotated, Any, Final
 
 import typer
+
+from shared.shown import json_shown, shown
 
 AsJson = Annotated[bool, typer.Option("--json", help="JSON for programs, nothing else.")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
@@ -34,14 +35,14 @@ COLOURS: Final = {
 
 def as_json(value: Any) -> None:
     """One JSON document on standard output."""
-    typer.echo(json.dumps(value, ensure_ascii=False, indent=2))
+    typer.echo(json_shown(value, indent=2))
 
 
 def say(text: str, style: str = "") -> None:
     """A line for people. Markup is not read: texts come from mails and from people."""
     from rich.text import Text
 
-    _console().print(Text(text, style))
+    _console().print(Text(shown(text), style))
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[Any]], *, empty: str) -> None:
@@ -119,10 +120,10 @@ def confirmed(question: str, *, yes: bool) -> None:
 
 def _cell(value: Any) -> tuple[str, str]:
     if isinstance(value, tuple):
-        return (str(value[0]), str(value[1]))
+        return (shown(str(value[0])), str(value[1]))
     if isinstance(value, bool):
         return ("yes" if value else "no", "")
-    return ("" if value is None else str(value), "")
+    return ("" if value is None else shown(str(value)), "")
 
 
 def _console() -> Any:

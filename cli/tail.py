@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from shared.errors import InvalidInput, PosthouseError, TryAgain
+from shared.shown import json_shown, shown
 
 if TYPE_CHECKING:
     from posthouse import MailEvent
@@ -35,11 +36,11 @@ def tail(
     for event in _events(_output_url(data_dir), handler, backlog):
         if as_json:
             # Written anew, so that every event is one line whatever its sender made of it.
-            typer.echo(json.dumps(json.loads(event.to_json()), ensure_ascii=False))
+            typer.echo(json_shown(json.loads(event.to_json())))
         else:
-            shown = f"{event.time:%H:%M:%S}  {event.headers.sender}  {event.headers.subject}"
+            line = f"{event.time:%H:%M:%S}  {event.headers.sender}  {event.headers.subject}"
             secured = "" if event.security.status == "none" else f"  [{event.security.status}]"
-            typer.echo(f"{shown}{secured}  {event.size:,} octets  {event.id}")
+            typer.echo(shown(f"{line}{secured}  {event.size:,} octets  {event.id}"))
 
 
 def _events(url: str, handler: str, backlog: bool) -> Iterator[MailEvent]:

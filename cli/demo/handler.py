@@ -14,6 +14,7 @@ from cli.demo.seed import HANDLER
 from posthouse import Consumer, MailEvent
 from shared.errors import InvalidInput
 from shared.settings import OutputSettings, load
+from shared.shown import shown
 from shared.telemetry import logs
 
 #: Larger mails are shown by their headers alone.
@@ -57,7 +58,7 @@ def described(event: MailEvent) -> str:
             f"  [dim]+ {escape(part.get_filename() or part.get_content_type())}[/]"
             for part in mail.iter_attachments()
         ]
-    return "\n".join(lines) + "\n"
+    return shown("\n".join(lines)) + "\n"
 
 
 def _text(mail: EmailMessage) -> str:

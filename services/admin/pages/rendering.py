@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 
@@ -20,6 +21,7 @@ from services.admin.redirecting import Tone as Tone
 from services.admin.redirecting import go as go
 from shared.kinds import KINDS
 from shared.people import Permission
+from shared.shown import shown
 
 STATIC: Final = Path(str(files("services.admin") / "static"))
 
@@ -44,11 +46,19 @@ def static(name: str) -> str:
     return f"/static/{name}?v={digest}"
 
 
+def _shown(value: Any) -> Any:
+    """What a template writes: no text of a stranger puts the page around it in another order."""
+    if isinstance(value, Markup):  # of a macro, or checked
+        return Markup(shown(str(value)))  # noqa: S704 (less of what was safe)
+    return shown(value) if isinstance(value, str) else value
+
+
 def _environment() -> Environment:
     environment = Environment(
         loader=PackageLoader("services.admin", "templates"),
         autoescape=True,
         undefined=StrictUndefined,
+        finalize=_shown,
         trim_blocks=True,
         lstrip_blocks=True,
     )

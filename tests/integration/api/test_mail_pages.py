@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import json
 import re
+import uuid
 from collections.abc import Iterator
 from email.message import EmailMessage
 from typing import Any
@@ -12,7 +13,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.integration.api.conftest import TOKEN, Api
+from tests.integration.api.conftest import TOKEN, Api, Posthouse
 from tests.integration.api.test_logging_in_to_pages import log_in
 from tests.integration.api.test_messages import add_mail
 
@@ -53,6 +54,33 @@ def test_the_path_is_shown_whatever_a_mail_holds(raw: bytes, api: Api, pages: ht
     mail = add_mail(api, api.create()["id"], raw=raw)
     assert PATH in text_of(pages.get(f"/mails/{mail}"))
     assert pages.get(f"/mails/{mail}/content").status_code == 200
+
+
+#: Controls of a terminal (C0, C1), and of the order in which text is shown (Bidi_Control).
+CONTROLS = "\x1b\x9b\x85\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
+
+
+@pytest.mark.promise("T1")
+def test_no_control_of_a_stranger_reaches_a_page_or_a_terminal(
+    api: Api, pages: httpx.Client, posthouse: Posthouse
+) -> None:
+    mark = uuid.uuid4().hex[:8]
+    odd = f"invoice{CONTROLS}fdp.exe {mark}"
+    raw = f"Subject: x\r\nContent-Type: text/plain; charset=utf-8\r\n\r\n{odd}\r\n".encode()
+    words = {"subject": odd, "sender_name": odd, "sender": f"a{CONTROLS}@example.org"}
+    mail = add_mail(api, api.create()["id"], raw=raw, columns=words)
+    seen = [pages.get(f"/mails/{mail}"), pages.get("/mails", params={"q": mark})]
+    for answer in seen:
+        text = text_of(answer)
+        assert f"invoicefdp.exe {mark}" in text
+        assert not set(CONTROLS) & set(text)
+    for given in ((), ("--json",)):
+        for words_of in (("list", "-q", mark), ("show", str(mail))):
+            ran = posthouse("messages", *words_of, *given)
+            assert ran.code == 0, ran.err
+            assert not set(CONTROLS) & set(ran.out)
+            if given:
+                assert json.dumps(odd)[1:-1] in json.dumps(ran.json)
 
 
 def test_a_mail_whose_bytes_are_gone_still_shows_its_path(api: Api, pages: httpx.Client) -> None:

@@ -1,0 +1,28 @@
+"""Text of strangers, as a page or a terminal may show it.
+
+A terminal obeys C0 and C1 controls (ECMA-48), and both put a text in another order than it is in
+for direction controls (the property Bidi_Control, Unicode UAX #9): `invoice<RLO>fdp.exe` would end
+in `.pdf`. They are left out; what is kept, delivered and answered to programs has them.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any, Final
+
+#: All but tabulator and line ends.
+_HIDDEN: Final = re.compile(
+    "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]"
+)
+
+
+def shown(text: str) -> str:
+    """`text` without what would change how the rest is shown."""
+    return _HIDDEN.sub("", text)
+
+
+def json_shown(value: Any, *, indent: int | None = None) -> str:
+    """JSON with those characters escaped: the same to programs, and harmless in a terminal."""
+    written = json.dumps(value, ensure_ascii=False, indent=indent)
+    return _HIDDEN.sub(lambda found: f"\\u{ord(found[0]):04x}", written)

@@ -16,13 +16,15 @@ class Difference:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One thing to do. `verb` is `create`, `change` or `delete`; `act` does it."""
+    """One thing to do. `verb` is `create`, `change` or `delete`; `act` does it, `check` reads the
+    secrets that it will need, and raises InvalidInput where one is not there."""
 
     kind: str
     name: str
     verb: str
     differences: tuple[Difference, ...]
     act: Callable[[], None] = field(repr=False, compare=False)
+    check: Callable[[], None] = field(repr=False, compare=False, default=lambda: None)
 
     def to_json(self) -> dict[str, Any]:
         return {

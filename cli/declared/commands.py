@@ -18,7 +18,14 @@ _MARKS: Final = {"create": ("+", "green"), "change": ("~", "yellow"), "delete": 
 
 def apply(
     file: Annotated[
-        Path, typer.Option("--file", "-f", exists=True, dir_okay=False, help="A YAML file.")
+        Path,
+        typer.Option(
+            "--file",
+            "-f",
+            exists=True,
+            allow_dash=True,
+            help="A YAML file, a folder of them, or - for standard input.",
+        ),
     ],
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Show what would change; change nothing.")
@@ -31,6 +38,9 @@ def apply(
     ] = False,
     acknowledge: Annotated[
         bool, typer.Option("--acknowledge", help="Downloading new mails is fine everywhere.")
+    ] = False,
+    exit_code: Annotated[
+        bool, typer.Option("--exit-code", help="With --dry-run: end with 3 where anything differs.")
     ] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -46,7 +56,7 @@ def apply(
         plan = Plan(
             api,
             document,
-            file.parent,
+            file if file.is_dir() else file.parent,
             secrets=secrets,
             prune=prune,
             acknowledge=acknowledge,
@@ -54,7 +64,7 @@ def apply(
         if not as_json:
             for change in plan.changes:
                 _show(change)
-        failures = [] if dry_run else _do(plan.changes, quiet=as_json)
+        failures = _checked(plan.changes) if dry_run else _do(plan.changes, quiet=as_json)
     if as_json:
         failed = {
             (change.kind, change.name): {"code": error.code, "message": str(error)}
@@ -69,14 +79,24 @@ def apply(
         _sum_up(len(plan.changes), failures, dry_run=dry_run)
     if failures:
         raise typer.Exit(1)
+    if dry_run and exit_code and plan.changes:
+        raise typer.Exit(3)
 
 
 def export(
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="A file; default: standard output.")
     ] = None,
+    schema: Annotated[
+        bool, typer.Option("--schema", help="The JSON Schema of such a file, for editors.")
+    ] = False,
 ) -> None:
     """Writes what there is as a file for `apply`, without secrets."""
+    if schema:
+        from cli.declared.document import Document
+
+        showing.as_json(Document.model_json_schema())
+        return
     from cli.declared.export import export as written
 
     with Api.from_environment() as api:
@@ -85,6 +105,17 @@ def export(
         typer.echo(text, nl=False)
     else:
         output.write_text(text, encoding="utf-8")
+
+
+def _checked(changes: list[Any]) -> list[tuple[Any, PosthouseError]]:
+    """What would fail since a secret that is referred to is not there."""
+    failures = []
+    for change in changes:
+        try:
+            change.check()
+        except PosthouseError as error:
+            failures.append((change, error))
+    return failures
 
 
 def _do(changes: list[Any], *, quiet: bool) -> list[tuple[Any, PosthouseError]]:

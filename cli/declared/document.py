@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping, Set
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
@@ -17,6 +18,7 @@ from pydantic import (
     model_validator,
 )
 
+from cli.declared.places import fault_at, keys_written_twice, meant
 from shared.connections import Connection
 from shared.credentials import Credential
 from shared.described import fields_of, words_of
@@ -172,22 +174,48 @@ class Document(BaseModel):
     connections: list[ConnectionEntry] = []
     handlers: list[HandlerEntry] = []
 
-    @model_validator(mode="after")
-    def _each_once(self) -> Document:
-        for kind in ("credentials", "certificates", "connections", "handlers"):
-            seen: set[str] = set()
-            for entry in getattr(self, kind):
-                folded = entry.name.casefold()
-                if folded in seen:
-                    raise ValueError(f"{entry.name!r} stands twice among the {kind}")
-                seen.add(folded)
-        return self
+
+#: Whose fields are known at a place of the file, numbers left out.
+_FIELDS: Mapping[tuple[str, ...], type[BaseModel]] = {
+    (): Document,
+    ("credentials",): CredentialEntry,
+    ("certificates",): CertificateEntry,
+    ("authorities",): TrustedEntry,
+    ("senders",): TrustedEntry,
+    ("connections",): ConnectionEntry,
+    ("handlers",): HandlerEntry,
+    ("handlers", "forward"): ForwardEntry,
+}
+_NAMED = ("credentials", "certificates", "connections", "handlers")
 
 
 def read(path: Path) -> Document:
-    """Raises InvalidInput that names the place."""
+    """A file, every `*.yaml` and `*.yml` of a folder as if they were one, or `-`: standard input.
+
+    Raises InvalidInput that names everything that is wrong, each with its line and column.
+    """
+    if not path.is_dir():
+        return _read_one(path)
+    files = sorted(p for p in path.iterdir() if p.suffix in (".yaml", ".yml") and p.is_file())
+    if not files:
+        raise InvalidInput(f"{path} holds no *.yaml.", field="file")
+    documents = [_read_one(one) for one in files]
+    lists = {
+        kind: [entry for one in documents for entry in getattr(one, kind)]
+        for kind in Document.model_fields
+        if kind != "version"
+    }
+    for kind in _NAMED:
+        for name in _twice([entry.name for entry in lists[kind]]).values():
+            raise InvalidInput(f"{path}: {name!r} stands twice among the {kind}.", field=kind)
+    return Document.model_validate(lists)
+
+
+def _read_one(path: Path) -> Document:
     try:
-        loaded: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
+        text = sys.stdin.read() if str(path) == "-" else path.read_text(encoding="utf-8")
+        node = yaml.compose(text, yaml.SafeLoader)
+        loaded: Any = yaml.safe_load(text)
     except OSError as error:
         raise InvalidInput(f"{path} cannot be read: {error.strerror}.", field="file") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
@@ -197,13 +225,53 @@ def read(path: Path) -> Document:
         raise InvalidInput(f"{path}{where} is not YAML: {reason}.", field="file") from error
     if not isinstance(loaded, dict):
         raise InvalidInput(f"{path} holds no mapping of connections, handlers …", field="file")
+    faults = list(keys_written_twice(node))
+    document = None
     try:
-        return Document.model_validate(loaded)
+        document = Document.model_validate(loaded)
     except ValidationError as error:
-        first = error.errors(include_input=False, include_url=False)[0]
-        place = _place(loaded, first["loc"])
-        text = first["msg"].removeprefix("Value error, ")
-        raise InvalidInput(f"{path}: {place}{text}.", field=place.rstrip(": ")) from error
+        for one in error.errors(include_input=False, include_url=False):
+            faults.append(fault_at(node, one["loc"], _worded(loaded, one)))
+    for kind in _NAMED:
+        entries = loaded.get(kind)
+        for at, name in _twice(_names(entries)).items():
+            text = f"{name!r} stands twice among the {kind}"
+            faults.append(fault_at(node, (kind, at), text))
+    if faults or document is None:
+        lines = [
+            f"{path}, line {one.line}, column {one.column}: {one.text}."
+            for one in sorted(set(faults))
+        ]
+        raise InvalidInput("\n".join(lines), field="file")
+    return document
+
+
+def _names(entries: Any) -> list[Any]:
+    if not isinstance(entries, list):
+        return []
+    return [entry.get("name") if isinstance(entry, dict) else None for entry in entries]
+
+
+def _twice(names: list[Any]) -> dict[int, str]:
+    """The names that stood before, whatever their case, by their number."""
+    seen: set[str] = set()
+    found = {}
+    for at, name in enumerate(names):
+        if isinstance(name, str):
+            if name.casefold() in seen:
+                found[at] = name
+            seen.add(name.casefold())
+    return found
+
+
+def _worded(loaded: dict[str, Any], one: Any) -> str:
+    place = _place(loaded, one["loc"])
+    if one["type"] != "extra_forbidden":
+        return place + str(one["msg"]).removeprefix("Value error, ").rstrip(".")
+    names = tuple(part for part in one["loc"][:-1] if isinstance(part, str))
+    model, key = _FIELDS.get(names), str(one["loc"][-1])
+    known = model.model_fields if model else ()
+    return f"{place}there is no such key{meant(key, known)}"
 
 
 def _place(loaded: dict[str, Any], loc: tuple[int | str, ...]) -> str:

@@ -95,7 +95,9 @@ class Plan:
                 there is None or self._secrets or not there[f"has_{name}"]
             ):
                 differences.append(Difference(name, None, _HIDDEN))
-        return self._change("credentials", entry.name, there, differences, self._body(entry))
+        secrets = {n: getattr(entry, n) for n in ("client_secret", "client_certificate")}
+        check = self._checking(secrets, differences)
+        return self._change("credentials", entry.name, there, differences, self._body(entry), check)
 
     # ---- certificates
 
@@ -189,7 +191,9 @@ class Plan:
                 found["start_from"] = entry.start_from
             return found
 
-        return self._change("connections", entry.name, there, differences, body)
+        secrets = {n: getattr(entry, n) for n in ("password", "client_certificate")}
+        check = self._checking(secrets, differences)
+        return self._change("connections", entry.name, there, differences, body, check)
 
     def _connection_fields(self, entry: ConnectionEntry) -> dict[str, Any]:
         """Every field that the mode has, checked by the rules, as the API shows it."""
@@ -269,7 +273,11 @@ class Plan:
                 )
             return found
 
-        return self._change("handlers", entry.name, there, differences, body)
+        def check() -> None:
+            if forward.differences:
+                forward.body()
+
+        return self._change("handlers", entry.name, there, differences, body, check)
 
     # ---- all kinds
 
@@ -280,6 +288,7 @@ class Plan:
         there: Mapping[str, Any] | None,
         differences: list[Difference],
         body: Callable[[set[str]], dict[str, Any]],
+        check: Callable[[], None],
     ) -> Change | None:
         if there is not None and not differences:
             return None
@@ -295,7 +304,19 @@ class Plan:
 
         verb, act = ("create", create) if there is None else ("change", change)
         shown = [d for d in differences if there is not None or d.after not in (None, "", [], {})]
-        return Change(kind, name, verb, tuple(shown), act)
+        return Change(kind, name, verb, tuple(shown), act, check)
+
+    def _checking(
+        self, secrets: Mapping[str, str | None], differences: list[Difference]
+    ) -> Callable[[], None]:
+        needed = {difference.field for difference in differences}
+
+        def check() -> None:
+            for name, reference in secrets.items():
+                if name in needed:
+                    self._secret(reference, name)
+
+        return check
 
     def _body(self, entry: CredentialEntry) -> Callable[[set[str]], dict[str, Any]]:
         def body(fields: set[str]) -> dict[str, Any]:

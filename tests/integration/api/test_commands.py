@@ -188,14 +188,24 @@ def document(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.mark.promise("H6")
 def test_apply_makes_what_the_file_says_once_and_export_gives_it_back(
-    posthouse: Posthouse, api: Api, document: Path, tmp_path: Path
+    posthouse: Posthouse,
+    api: Api,
+    document: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     api.execute("TRUNCATE connection, handler, certificate, credential, outbox CASCADE")
+    with monkeypatch.context() as without:
+        without.delenv("INVOICES_PASSWORD")
+        lacking = posthouse("apply", "-f", str(document), "--dry-run")
+        assert lacking.code == 1, "a dry run says which secret is not there"
+        assert "The environment has no INVOICES_PASSWORD" in lacking.out
     planned = posthouse("apply", "-f", str(document), "--dry-run")
     assert planned.code == 0, planned.err
     assert "+ connection Invoices" in planned.out
     assert "canary" not in planned.out
     assert api.http.get("connections").json()["total"] == 0, "a dry run changes nothing"
+    assert posthouse("apply", "-f", str(document), "--dry-run", "--exit-code").code == 3
 
     applied = posthouse("apply", "-f", str(document), "--json")
     assert applied.code == 0, applied.out
@@ -213,6 +223,10 @@ def test_apply_makes_what_the_file_says_once_and_export_gives_it_back(
     assert invoices["enabled"] is False
 
     assert posthouse("apply", "-f", str(document), "--json").json["changes"] == []
+    assert posthouse("apply", "-f", str(document), "--dry-run", "--exit-code").code == 0
+    with monkeypatch.context() as without:
+        without.delenv("INVOICES_PASSWORD")
+        assert posthouse("apply", "-f", str(document), "--dry-run").code == 0, "it is not needed"
     document.write_text(DOCUMENT.replace("minutes: 5", "minutes: 7").replace("Sales, Inv", "Inv"))
     changed = posthouse("apply", "-f", str(document), "--json").json["changes"]
     assert [(c["name"], c["verb"], c["fields"]) for c in changed] == [

@@ -1,0 +1,113 @@
+"""The file of `posthouse apply`: what is wrong with it is said all at once, each at its place."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+import sys
+from pathlib import Path
+
+import pytest
+from jsonschema import Draft202012Validator
+from typer.testing import CliRunner
+
+from cli.declared.document import read
+from cli.main import app
+from shared.errors import InvalidInput
+
+WRONG = """\
+version: 1
+connections:
+  - name: A
+    mode: imap
+    usernam: x
+    username: y
+    interval_minutes: often
+    host: h
+    host: i
+  - name: a
+    mode: imap
+    username: z
+    password: plain
+handler: []
+handlers:
+  - name: H
+    forward:
+      adress: https://example.org
+"""
+
+
+def test_everything_wrong_is_said_at_once_each_at_its_place(tmp_path: Path) -> None:
+    file = tmp_path / "posthouse.yaml"
+    file.write_text(WRONG)
+    with pytest.raises(InvalidInput) as refused:
+        read(file)
+    said = [line.removeprefix(f"{file}, ") for line in str(refused.value).splitlines()]
+    assert [line.split(": ")[0] for line in said] == [
+        "line 5, column 5",
+        "line 7, column 5",
+        "line 9, column 5",
+        "line 10, column 5",
+        "line 13, column 5",
+        "line 14, column 1",
+        "line 17, column 5",
+        "line 18, column 7",
+    ]
+    assert "connections 'A', usernam: there is no such key (did you mean 'username'?)" in said[0]
+    assert "interval_minutes" in said[1]
+    assert "'host' is written twice, first in line 8" in said[2]
+    assert "'a' stands twice among the connections" in said[3]
+    assert "a secret does not stand in the file" in said[4]
+    assert "did you mean 'handlers'?" in said[5]
+    assert "address" in said[6]
+    assert "handlers 'H', forward, adress" in said[7]
+    assert "did you mean 'address'?" in said[7]
+
+
+def test_a_key_written_twice_is_refused_where_nothing_else_is_wrong(tmp_path: Path) -> None:
+    file = tmp_path / "posthouse.yaml"
+    file.write_text("handlers:\n- {name: a}\nhandlers:\n- {name: b}\n")
+    with pytest.raises(InvalidInput, match="line 3, column 1: 'handlers' is written twice"):
+        read(file)
+
+
+def test_anchors_and_merges_are_no_repetition(tmp_path: Path) -> None:
+    file = tmp_path / "posthouse.yaml"
+    file.write_text(
+        "connections:\n"
+        "- &first {name: a, mode: imap, host: h, username: u}\n"
+        "- {<<: *first, name: b}\n"
+    )
+    assert [one.name for one in read(file).connections] == ["a", "b"]
+
+
+def test_a_folder_is_read_as_one_file(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text("handlers: [{name: one}]")
+    (tmp_path / "b.yml").write_text("handlers: [{name: two}]")
+    (tmp_path / "README.txt").write_text("no YAML: [")
+    assert [one.name for one in read(tmp_path).handlers] == ["one", "two"]
+    (tmp_path / "c.yaml").write_text("handlers: [{name: ONE}]")
+    with pytest.raises(InvalidInput, match="'ONE' stands twice among the handlers"):
+        read(tmp_path)
+
+
+def test_standard_input_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdin", io.StringIO("handlers: [{name: one}]"))
+    assert [one.name for one in read(Path("-")).handlers] == ["one"]
+
+
+def test_the_example_of_the_document_is_such_a_file_and_fits_its_schema(tmp_path: Path) -> None:
+    text = (Path(__file__).parents[2] / "docs" / "apply.md").read_text(encoding="utf-8")
+    example = re.search(r"```yaml\n(.*?)```", text, re.DOTALL)
+    assert example is not None
+    file = tmp_path / "posthouse.yaml"
+    file.write_text(example[1])
+    read_back = read(file).model_dump(mode="json", exclude_unset=True)
+    shown = CliRunner().invoke(app, ["export", "--schema"])
+    assert shown.exit_code == 0
+    schema = json.loads(shown.output)
+    Draft202012Validator.check_schema(schema)
+    assert list(Draft202012Validator(schema).iter_errors(read_back)) == []
+    read_back["handlers"][0]["nme"] = "x"
+    assert list(Draft202012Validator(schema).iter_errors(read_back)) != []

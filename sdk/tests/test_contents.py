@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from posthouse import MailEvent, NoSuchPart
-from posthouse.event import Headers
+from posthouse.event_data import Headers
 from posthouse.mail import Address, Mail, Part
 from posthouse.testing import make_event
 

@@ -16,16 +16,9 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from posthouse.event import (
-    Connection,
-    Headers,
-    InvalidEvent,
-    MailEvent,
-    Original,
-    Raw,
-    RawMismatch,
-    build_event,
-)
+from posthouse.event import InvalidEvent, MailEvent, RawMismatch
+from posthouse.event_data import Connection, Headers, Original, Raw
+from posthouse.event_writing import build_event
 from posthouse.testing import make_event
 
 SCHEMA = Path(__file__).parent.parent / "schema"

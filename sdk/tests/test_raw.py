@@ -10,7 +10,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from posthouse.event import MailEvent, Raw, RawMismatch
+from posthouse.event import MailEvent, RawMismatch
+from posthouse.event_data import Raw
 from posthouse.raw import RawUnavailable
 from posthouse.testing import make_event
 

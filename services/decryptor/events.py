@@ -9,7 +9,7 @@ from typing import Any
 import orjson
 import pybase64
 
-import posthouse.event as contract
+from posthouse import event_data, event_writing
 from shared.connections import Connection
 from shared.mail.summary import MailHeaders, findings_to_json
 from shared.messages import Outcome
@@ -57,16 +57,16 @@ def compose(
         *facts.get("findings", ()),
     ]
     opened = outcome.opened
-    return contract.build_event(
+    return event_writing.build_event(
         id=identifier,
-        connection=contract.Connection(
+        connection=event_data.Connection(
             mail.connection_id,
             connection.name if connection else "",
             connection.mode.value if connection else "",
             connection.mailbox if connection else "",
         ),
         sequence=mail.sequence,
-        headers=contract.Headers(
+        headers=event_data.Headers(
             message_id=headers.message_id,
             sender=headers.sender,
             to=headers.to,
@@ -79,10 +79,10 @@ def compose(
         ),
         size=mail.size if opened is None else opened.size,
         sha256=(outcome.opened_sha256 or mail.sha256).hex(),
-        raw=contract.Raw(url=address) if content is None else contract.Raw(inline=content),
+        raw=event_data.Raw(url=address) if content is None else event_data.Raw(inline=content),
         original=None
         if opened is None
-        else contract.Original(f"{address}?original=1", mail.size, mail.sha256.hex()),
+        else event_data.Original(f"{address}?original=1", mail.size, mail.sha256.hex()),
         mail={
             **facts,
             "from": _addresses([headers.sender], [headers.sender_name]),
@@ -101,7 +101,7 @@ def compose(
         downloaded_at=mail.downloaded_at,
         redelivery=None
         if redelivery is None
-        else contract.Redelivery(
+        else event_data.Redelivery(
             int(redelivery["count"]),
             datetime.fromisoformat(redelivery["time"]),
             str(redelivery["reason"]),
@@ -118,7 +118,7 @@ def _json(value: Mapping[str, Any]) -> bytes:
     try:
         return orjson.dumps(value)
     except TypeError:  # half of a surrogate pair
-        return contract.encode_json(value)
+        return event_writing.encode_json(value)
 
 
 def _addresses(addresses: Sequence[str], names: Sequence[str]) -> list[dict[str, str]]:

@@ -10,7 +10,7 @@ from typing import Any, get_args
 import pytest
 import yaml
 
-import posthouse.event as contract
+from posthouse import event_data
 from shared import revocations
 from shared.mail.findings import Kind
 from shared.revocations import Revocation
@@ -61,11 +61,11 @@ def test_rules_choose_by_the_same_words() -> None:
 
 def test_the_words_of_revocation() -> None:
     known = properties()["security"]["properties"]["revocation"]["properties"]
-    assert set(known) == set(Revocation().to_json()) == set(contract.Revocation.__slots__)
+    assert set(known) == set(Revocation().to_json()) == set(event_data.Revocation.__slots__)
     statuses, sources = set(get_args(revocations.Status)), set(get_args(revocations.Source))
     assert set(known["status"]["description"].split(", ")) == statuses
     assert set(known["source"]["description"].split(", ")) == sources
-    assert statuses | sources <= said(contract.Revocation.__doc__)
+    assert statuses | sources <= said(event_data.Revocation.__doc__)
     page = (ROOT / "services" / "admin" / "templates" / "mails" / "detail.html").read_text()
     assert [word for word in statuses | sources if f'"{word}":' not in page] == []
 
@@ -83,14 +83,14 @@ def test_asyncapi_stands_on_that_schema() -> None:
 
 
 def test_the_types_of_the_sdk() -> None:
-    words = said(contract.Security.__doc__)
+    words = said(event_data.Security.__doc__)
     assert words >= STATUS | SIGNATURE | INTEGRITY
     assert words - STATUS - SIGNATURE - INTEGRITY <= set(Security._fields) | {"details"}
-    layer = said(contract.Layer.__doc__)
+    layer = said(event_data.Layer.__doc__)
     assert layer >= LAYER_KINDS | set(get_args(Format)) | COVERS
-    fields = set(contract.Security.__dataclass_fields__)
+    fields = set(event_data.Security.__dataclass_fields__)
     assert fields - {"details"} <= set(Security._fields)
-    assert set(contract.Layer.__dataclass_fields__) == set(Layer._fields)
+    assert set(event_data.Layer.__dataclass_fields__) == set(Layer._fields)
 
 
 def test_the_page_of_a_mail_has_a_label_for_each_word() -> None:

@@ -9,25 +9,26 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 from email.message import EmailMessage
 from email.utils import formataddr
 from typing import IO, Any
 
 from posthouse.contents import Attachment, decoded_text, part_of, read_message
+from posthouse.event_data import (
+    Connection,
+    Headers,
+    Original,
+    Raw,
+    Redelivery,
+    Security,
+)
+from posthouse.event_reading import read_redelivery, read_security, text_of, texts_of
+from posthouse.event_writing import TYPE, build_event, security_fields
 from posthouse.mail import Mail, mail_fields, read_mail
 from posthouse.raw import open_url
-
-TYPE = "posthouse.mail.received.v1"
-CONTENT_TYPE = "application/cloudevents+json"
-
-#: Undecodable octets of a header may come as half a surrogate pair, which is no text to JSON.
-_LONE_SURROGATE = re.compile(
-    r"(?<!\\)((?:\\\\)*)(?:(\\ud[89ab][0-9a-f]{2}\\ud[c-f][0-9a-f]{2})|\\ud[89a-f][0-9a-f]{2})"
-)
 
 
 class InvalidEvent(ValueError):
@@ -36,124 +37,6 @@ class InvalidEvent(ValueError):
 
 class RawMismatch(ValueError):
     """The bytes behind an event are not those that it was made for."""
-
-
-@dataclass(frozen=True, slots=True)
-class Connection:
-    """The mailbox that the mail came from. `mailbox` is the user name or the shared mailbox."""
-
-    id: int
-    name: str = ""
-    mode: str = ""
-    mailbox: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Headers:
-    """A few header fields, decoded (RFC 2047); empty where the mail has none.
-
-    `sender` is the field `from` of the JSON, the address of the first author, and empty where From
-    has none; `date` is the Date field where it says one instant. `to_names` and `cc_names` have a
-    display name for each address, empty where the sender gave none.
-    """
-
-    message_id: str = ""
-    sender: str = ""
-    to: tuple[str, ...] = ()
-    cc: tuple[str, ...] = ()
-    subject: str = ""
-    date: datetime | None = None
-    sender_name: str = ""
-    to_names: tuple[str, ...] = ()
-    cc_names: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Raw:
-    """The bytes of a mail (RFC 5322): either `inline`, or at `url` for the handler's token."""
-
-    inline: bytes | None = None
-    url: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Original:
-    """The mail as it was downloaded, where `raw` is what was decrypted or signed in it."""
-
-    url: str
-    size: int
-    sha256: str
-
-
-@dataclass(frozen=True, slots=True)
-class Redelivery:
-    """Why a handler that had this mail gets it once more: somebody asked for it.
-
-    `count` rises with every asking, of this mail; `reason` is what was given: `requested` where
-    nothing was, `opened-again` where the mail stayed encrypted before.
-    """
-
-    count: int
-    time: datetime
-    reason: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Layer:
-    """One layer of a mail. `kind`: `encryption`, `signature`, `compression`; `format`: `smime`,
-    `openpgp`.
-
-    `verdict` is a word of `Security.status` or of `Security.signature`; `covers` is what a
-    signature lies around: `content`, `ciphertext` (an encryption inside it) or `part`.
-    """
-
-    kind: str
-    format: str
-    verdict: str
-    signer: str = ""
-    covers: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Revocation:
-    """Whether the authority has revoked the certificate of the signer, as far as it was known when
-    the mail was judged.
-
-    `status`: `good`, `revoked`, `unknown` (there is no answer that counts), `not-checked` (nobody
-    was asked yet). `source`: `crl` or `ocsp`. `as_of` is the time for which the authority spoke,
-    None where it did not.
-    """
-
-    status: str = "not-checked"
-    source: str = ""
-    as_of: datetime | None = None
-    reason: str = ""
-    revoked_at: datetime | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Security:
-    """What Posthouse found out about encryption and signature. `details` has every field.
-
-    `status`: `none`, `decrypted`, or why not (`no_recipient`, `unsupported`, `failed`).
-    `signature`: `none`, `valid`, or what keeps it from being that: `mismatch` (the signer is not
-    the one author that the mail shows), `partial` (it does not cover all of the content),
-    `ambiguous` (readers differ on what the mail says), `untrusted` (nobody vouches for the
-    signer), `revoked` (the authority has revoked the certificate), `invalid`. `integrity`: `none`
-    or `aead`. `revocation` is None where no authority vouches for the signer.
-    """
-
-    encrypted: bool = False
-    status: str = "none"
-    certificate: str = ""
-    integrity: str = "none"
-    signature: str = "none"
-    signer: str = ""
-    reason: str = ""
-    #: From the outermost to the innermost.
-    layers: tuple[Layer, ...] = ()
-    revocation: Revocation | None = None
-    details: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -175,7 +58,7 @@ class MailEvent:
     sha256: str
     raw: Raw
     original: Original | None = None
-    security: Security = Security()
+    security: Security = field(default_factory=Security)
     mail: Mail = field(default_factory=Mail)
     downloaded_at: datetime
     redelivery: Redelivery | None = None
@@ -223,7 +106,7 @@ class MailEvent:
             raw=self.raw,
             original=self.original,
             mail=self.mail.details or mail_fields(self.mail),
-            security=self.security.details or _security_fields(self.security),
+            security=self.security.details or security_fields(self.security),
             downloaded_at=self.downloaded_at,
             redelivery=self.redelivery,
             traceparent=self.traceparent,
@@ -357,155 +240,6 @@ class MailEvent:
         return found
 
 
-def build_event(
-    *,
-    id: str,
-    connection: Connection,
-    sequence: int,
-    headers: Headers,
-    size: int,
-    sha256: str,
-    raw: Raw,
-    original: Original | None = None,
-    mail: Mapping[str, Any],
-    security: Mapping[str, Any],
-    downloaded_at: datetime,
-    redelivery: Redelivery | None = None,
-    traceparent: str = "",
-    correlation_id: str = "",
-    base64_encode: Callable[[bytes], bytes] = base64.b64encode,
-    json_encode: Callable[[Any], bytes] | None = None,
-) -> bytes:
-    """The JSON of an event, made for speed: base64 is spliced in, never seen by the encoder.
-
-    The same arguments give the same bytes, so a repeat is a true repeat. `traceparent` is the
-    trace that the event belongs to (CloudEvents' distributed tracing extension), `correlation_id`
-    what every log line of Posthouse about this mail carries. `base64_encode` may be a faster one
-    than the standard library's, without line ends, and `json_encode` a faster one than
-    `encode_json`, as compact as that.
-    """
-    at = _rfc3339(downloaded_at)
-    data = {
-        "connection": {
-            "id": connection.id,
-            "name": connection.name,
-            "mode": connection.mode,
-            "mailbox": connection.mailbox,
-        },
-        "sequence": sequence,
-        "headers": {
-            "message_id": headers.message_id,
-            "from": headers.sender,
-            "from_name": headers.sender_name,
-            "to_names": _names(headers.to_names, headers.to),
-            "cc_names": _names(headers.cc_names, headers.cc),
-            "to": headers.to,
-            "cc": headers.cc,
-            "subject": headers.subject,
-            "date": None if headers.date is None else _rfc3339(headers.date),
-        },
-        "mail": mail,
-        "size": size,
-        "sha256": sha256,
-        "security": security,
-        "downloaded_at": at,
-    }
-    if original is not None:
-        data["original"] = {
-            "url": original.url,
-            "size": original.size,
-            "sha256": original.sha256,
-        }
-    if redelivery is not None:
-        data["redelivery"] = {
-            "count": redelivery.count,
-            "time": _rfc3339(redelivery.time),
-            "reason": redelivery.reason,
-        }
-    if raw.inline is None:
-        data["raw"] = {"url": raw.url or ""}
-    event = {
-        "specversion": "1.0",
-        "id": id,
-        "source": f"/connections/{connection.id}",
-        "type": TYPE,
-        "time": at,
-        "subject": f"messages/{id}",
-        "datacontenttype": "application/json",
-    }
-    if traceparent:
-        event["traceparent"] = traceparent
-    if correlation_id:
-        event["correlationid"] = correlation_id
-    octets = (json_encode or encode_json)({**event, "data": data})
-    if raw.inline is None:
-        return octets
-    # Behind the last of `data`, which is the last of the event.
-    begun = memoryview(octets)[: -len(b"}}")]
-    return b"".join((begun, b',"raw":{"inline":"', base64_encode(raw.inline), b'"}}}'))
-
-
-_encode = json.JSONEncoder(ensure_ascii=True, separators=(",", ":")).encode
-
-
-def encode_json(value: Any) -> bytes:
-    """Compact JSON in ASCII; half of a surrogate pair becomes the replacement character."""
-    octets = _encode(value).encode()
-    if b"\\ud" in octets:
-        octets = _LONE_SURROGATE.sub(_paired, octets.decode()).encode()
-    return octets
-
-
-def _paired(match: re.Match[str]) -> str:
-    return match[1] + (match[2] or "\\ufffd")
-
-
-def _names(names: Sequence[str], addresses: Sequence[str]) -> Sequence[str]:
-    """A name for each address, whatever was given."""
-    missing = len(addresses) - len(names)
-    return names if not missing else [*names[: len(addresses)], *[""] * missing]
-
-
-def _security_fields(security: Security) -> dict[str, Any]:
-    return {
-        "encrypted": security.encrypted,
-        "status": security.status,
-        "certificate": security.certificate,
-        "integrity": security.integrity,
-        "signature": security.signature,
-        "signer": security.signer,
-        "reason": security.reason,
-        "layers": [
-            {
-                "kind": one.kind,
-                "format": one.format,
-                "verdict": one.verdict,
-                "signer": one.signer or None,
-                "covers": one.covers or None,
-            }
-            for one in security.layers
-        ],
-        "revocation": security.revocation and _revocation_fields(security.revocation),
-    }
-
-
-def _revocation_fields(revocation: Revocation) -> dict[str, Any]:
-    return {
-        "status": revocation.status,
-        "source": revocation.source or None,
-        "as_of": revocation.as_of and _rfc3339(revocation.as_of),
-        "reason": revocation.reason,
-        "revoked_at": revocation.revoked_at and _rfc3339(revocation.revoked_at),
-    }
-
-
-def _rfc3339(at: datetime) -> str:
-    """UTC with microseconds, as RFC 3339 wants it."""
-    if at.tzinfo is not UTC:
-        at = at.astimezone(UTC)
-    return at.isoformat(timespec="microseconds")[: -len("+00:00")] + "Z"
-
-
 def _read(fields: Mapping[str, Any]) -> MailEvent:
     data = fields["data"]
     connection, headers, raw = data["connection"], data.get("headers") or {}, data["raw"]
@@ -513,97 +247,40 @@ def _read(fields: Mapping[str, Any]) -> MailEvent:
     inline = raw.get("inline")
     downloaded_at = datetime.fromisoformat(data["downloaded_at"])
     return MailEvent(
-        id=_text(fields["id"]),
-        source=_text(fields["source"]),
+        id=text_of(fields["id"]),
+        source=text_of(fields["source"]),
         time=datetime.fromisoformat(fields.get("time") or data["downloaded_at"]),
         connection=Connection(
             id=int(connection["id"]),
-            name=_text(connection.get("name")),
-            mode=_text(connection.get("mode")),
-            mailbox=_text(connection.get("mailbox")),
+            name=text_of(connection.get("name")),
+            mode=text_of(connection.get("mode")),
+            mailbox=text_of(connection.get("mailbox")),
         ),
         sequence=int(data["sequence"]),
         headers=Headers(
-            message_id=_text(headers.get("message_id")),
-            sender=_text(headers.get("from")),
-            to=_texts(headers.get("to")),
-            cc=_texts(headers.get("cc")),
-            subject=_text(headers.get("subject")),
+            message_id=text_of(headers.get("message_id")),
+            sender=text_of(headers.get("from")),
+            to=texts_of(headers.get("to")),
+            cc=texts_of(headers.get("cc")),
+            subject=text_of(headers.get("subject")),
             date=datetime.fromisoformat(headers["date"]) if headers.get("date") else None,
-            sender_name=_text(headers.get("from_name")),
-            to_names=_texts(headers.get("to_names")),
-            cc_names=_texts(headers.get("cc_names")),
+            sender_name=text_of(headers.get("from_name")),
+            to_names=texts_of(headers.get("to_names")),
+            cc_names=texts_of(headers.get("cc_names")),
         ),
         size=int(data["size"]),
-        sha256=_text(data["sha256"]),
+        sha256=text_of(data["sha256"]),
         raw=Raw(
             inline=None if inline is None else base64.b64decode(inline, validate=True),
             url=raw.get("url"),
         ),
         original=None
         if not original
-        else Original(_text(original["url"]), int(original["size"]), _text(original["sha256"])),
-        security=_security(data.get("security") or {}),
+        else Original(text_of(original["url"]), int(original["size"]), text_of(original["sha256"])),
+        security=read_security(data.get("security") or {}),
         mail=read_mail(data.get("mail") or {}),
         downloaded_at=downloaded_at,
-        redelivery=_read_redelivery(data.get("redelivery")),
-        traceparent=_text(fields.get("traceparent")),
-        correlation_id=_text(fields.get("correlationid")),
+        redelivery=read_redelivery(data.get("redelivery")),
+        traceparent=text_of(fields.get("traceparent")),
+        correlation_id=text_of(fields.get("correlationid")),
     )
-
-
-_LAYER = ("kind", "format", "verdict", "signer", "covers")
-
-
-def _security(fields: Mapping[str, Any]) -> Security:
-    return Security(
-        encrypted=bool(fields.get("encrypted")),
-        status=_text(fields.get("status")) or "none",
-        certificate=_text(fields.get("certificate")),
-        integrity=_text(fields.get("integrity")) or "none",
-        signature=_text(fields.get("signature")) or "none",
-        signer=_text(fields.get("signer")),
-        reason=_text(fields.get("reason")),
-        layers=tuple(
-            Layer(*(_text(one.get(name)) for name in _LAYER))
-            for one in fields.get("layers") or ()
-            if isinstance(one, Mapping)
-        ),
-        revocation=_read_revocation(fields.get("revocation")),
-        details=dict(fields),
-    )
-
-
-def _read_redelivery(fields: Any) -> Redelivery | None:
-    if not isinstance(fields, Mapping):
-        return None
-    at = datetime.fromisoformat(fields["time"])
-    return Redelivery(int(fields["count"]), at, _text(fields.get("reason")))
-
-
-def _read_revocation(fields: Any) -> Revocation | None:
-    if not isinstance(fields, Mapping):
-        return None
-    as_of, revoked_at = _text(fields.get("as_of")), _text(fields.get("revoked_at"))
-    return Revocation(
-        status=_text(fields.get("status")) or "not-checked",
-        source=_text(fields.get("source")),
-        as_of=datetime.fromisoformat(as_of) if as_of else None,
-        reason=_text(fields.get("reason")),
-        revoked_at=datetime.fromisoformat(revoked_at) if revoked_at else None,
-    )
-
-
-def _text(value: Any) -> str:
-    """Tolerant of null and of numbers; a structure where text belongs is shown as JSON."""
-    if value is None:
-        return ""
-    if isinstance(value, str):
-        return value
-    return json.dumps(value) if isinstance(value, (dict, list)) else str(value)
-
-
-def _texts(value: Sequence[Any] | str | None) -> tuple[str, ...]:
-    if not value:
-        return ()
-    return (value,) if isinstance(value, str) else tuple(_text(item) for item in value)

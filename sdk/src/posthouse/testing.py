@@ -21,7 +21,8 @@ from email.utils import formataddr
 from posthouse.callbacks import Callback, refuse_unusable
 from posthouse.consumer import Consumer
 from posthouse.contents import facts_of, read_message
-from posthouse.event import Connection, Headers, MailEvent, Raw, Redelivery, Security
+from posthouse.event import MailEvent
+from posthouse.event_data import Connection, Headers, Raw, Redelivery, Security
 from posthouse.mail import Address
 from posthouse.ordering import OrderKey
 from posthouse.source import Held

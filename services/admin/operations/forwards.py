@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
-from posthouse.event import Connection
+from posthouse.event_data import Connection
 from posthouse.testing import make_event
 from services.admin.context import Context
 from shared import forwards as values

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from posthouse import MailEvent
-from posthouse.event import Connection
+from posthouse.event_data import Connection
 from posthouse.signing import sign
 from posthouse.testing import make_event
 from shared.queueing.output import Output, Publication, open_output

@@ -14,7 +14,7 @@ import pytest
 from cloudevents.core.bindings.http import HTTPMessage, from_http_event
 from standardwebhooks import Webhook
 
-from posthouse.event import Redelivery
+from posthouse.event_data import Redelivery
 from shared.clock import utc_now
 from shared.forwarding.links import read as read_link
 from tests.integration.forwarding.conftest import Rig, ids_of, mails

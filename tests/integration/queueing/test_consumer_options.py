@@ -19,7 +19,7 @@ from collections.abc import Callable
 import pytest
 
 from posthouse import Consumer, MailEvent, Outcome, Reject, Retry
-from posthouse.event import Connection
+from posthouse.event_data import Connection
 from posthouse.testing import make_event
 from shared.queueing.output import Output
 from tests.integration.queueing.conftest import (

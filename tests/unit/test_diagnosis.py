@@ -17,6 +17,7 @@ import pytest
 from shared.errors import NeedsAuthorisation, NeedsPerson, PosthouseError, TryAgain
 from shared.mailbox.base import OAuthRefused, Refused
 from shared.mailbox.errors import diagnosis
+from shared.mailbox.errors.refused_logins import login_error
 
 PERSON, LOGIN, AGAIN = NeedsPerson, NeedsAuthorisation, TryAgain
 
@@ -273,3 +274,38 @@ def assert_is(error: PosthouseError, code: str, verdict: type[Exception]) -> Non
     assert isinstance(error, NeedsAuthorisation) == (verdict is NeedsAuthorisation)
     if isinstance(error, NeedsPerson):
         assert len(error.hint) > 20
+
+
+KINDS_OF_REFUSALS = [
+    (
+        "login-unavailable",
+        "[AUTHENTICATIONFAILED] Too many failed attempts. Try again in 15 minutes",
+    ),
+    ("login-unavailable", "[AUTHENTICATIONFAILED] Server busy"),
+    ("login-unavailable", "[CONTACTADMIN] MySQL error, please try again later"),
+    ("login-unavailable", "Cannot connect to authentication server"),
+    ("login-refused", "[CONTACTADMIN] Ask your administrator"),
+    ("login-refused", "[AUTH] login failure or POP3 disabled, try later."),
+    ("login-refused", "Invalid user name or password. Too many invalid logon attempts."),
+    ("too-many-connections", "Maximum number of IMAP sessions reached"),
+    ("too-many-connections", "[LIMIT] Too many simultaneous IMAP connections: 16"),
+    ("throttled", "Login rate limit exceeded, wait 60 seconds"),
+    ("mailbox-full", "[OVERQUOTA] Quota exceeded (mailbox for user is full)"),
+    ("throttled", "[OVERQUOTA] Account exceeded command or bandwidth limits."),
+    ("user-blocked", "[ALERT] Your account has been disabled."),
+    ("login-unavailable", "Your account has been blocked temporarily"),
+    ("imap-disabled", "IMAP4 protocol is disabled"),
+    ("pop-disabled", "POP3 is not enabled for this account"),
+    ("access-disabled", "POP/IMAP access is disabled for this account"),
+    ("password-expired", "Your password has expired"),
+    ("password-login-disabled", "two-factor authentication: use an application password"),
+]
+
+
+@pytest.mark.promise("A5")
+@pytest.mark.parametrize(("code", "words"), KINDS_OF_REFUSALS)
+def test_a_refused_login_is_known_by_its_kind(code: str, words: str) -> None:
+    """Whoever's words they are: a code of the protocol says less than a plain sentence."""
+    word = words[1:].partition("]")[0] if words.startswith("[") else ""
+    error = diagnosis.of_refusal(login_error(word, words), token=False)
+    assert error.code == code, error

@@ -121,11 +121,6 @@ _LOGIN_WORDS: Final[tuple[tuple[re.Pattern[str], Diagnosis], ...]] = tuple(
     for words, diagnosis in (
         (r"authenticated but not connected", NOT_CONNECTED),
         (
-            r"too many (?:simultaneous |concurrent |open )?(?:connections|sessions)"
-            r"|maximum number of (?:connections|concurrent)|connection limit",
-            TOO_MANY,
-        ),
-        (
             r"app(?:lication)?[- ]?(?:specific )?password|parol prilozheniya|authorization code"
             r"|basicauthblocked|basic authentication is disabled",
             BASIC_AUTH_OFF,
@@ -143,6 +138,12 @@ _LOGIN_WORDS: Final[tuple[tuple[re.Pattern[str], Diagnosis], ...]] = tuple(
         ),
         (r"\[privacyrequired\]|plain ?text auth\S* (?:disallowed|not allowed)", NO_PRIVACY),
     )
+)
+_TOO_MANY_SESSIONS = re.compile(
+    r"too many (?:\w+ ){0,2}(?:connections|sessions)"
+    r"|maximum (?:number of )?(?:\w+ ){0,2}(?:connections|concurrent|sessions)"
+    r"|(?:connection|session)s? limit",
+    re.I,
 )
 #: Protocols that a server says it does not give this mailbox, or any.
 _PROTOCOL_OFF = re.compile(
@@ -276,6 +277,8 @@ def of_command(words: str, step: str) -> StepFailed | None:
 def _of_words(words: str) -> Diagnosis | None:
     if is_full(words):
         return MAILBOX_FULL
+    if _TOO_MANY_SESSIONS.search(words) is not None:  # [LIMIT] as well, mostly
+        return TOO_MANY
     if is_throttled(words):
         return THROTTLED
     for pattern, meaning in _LOGIN_WORDS:

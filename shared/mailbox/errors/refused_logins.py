@@ -15,15 +15,16 @@ TEMPORARY_CODES: Final = frozenset({"UNAVAILABLE", "INUSE", "LIMIT", "SERVERBUG"
 #: A refused login that says: not now.
 _NOT_NOW = re.compile(
     r"\[(?:unavailable|inuse|in-use|limit|serverbug|sys/temp|login-delay|overquota)\b"
-    r"|try again|try later|unavailable|internal (?:server )?error|system error|busy"
-    r"|timed? ?out|lookup failed|backend|allowed only every|not ready"
+    r"|try again|try later|lookup failed|backend|allowed only every|not ready"
     r"|mailbox is locked|already (?:open|locked|in use)|unable to lock",
     re.I,
 )
 #: The same, said so plainly that a code for a refused login beside it says nothing: many servers
 #: give every failed login the same code.
 _PLAINLY_NOT_NOW = re.compile(
-    r"temporar|too many|rate limit|overload|exceeded the login limit|maintenance",
+    r"temporar|too many|rate limit|overload|exceeded the login limit|maintenance|unavailable|busy"
+    r"|(?:internal|server|system|database|sql|ldap|i/o) error|timed? ?out|server (?:is )?down"
+    r"|(?:cannot|can't|could not|unable to|failed to) (?:connect|contact|reach)",
     re.I,
 )
 #: A refused login that says by its code that the account or the password is no good …

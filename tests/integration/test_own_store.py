@@ -97,6 +97,41 @@ def test_a_decryptor_with_a_wrong_store_harms_no_mail(
     assert sorted(event["data"]["sha256"] for event in events) == digests(MAILS)
 
 
+@pytest.mark.promise("I5", "T3")
+def test_no_service_is_ready_at_a_store_that_is_another_installations(
+    redis_url: str, build_house: Callable[..., House], tmp_path: Path
+) -> None:
+    """Each says why to readiness, the overview, the alert `service-failing` and
+    `posthouse_service_failing`."""
+    house = build_house(redis_url)
+    FileStore(tmp_path / "theirs").mark(uuid.uuid4())
+    ports = {name: free_port() for name in ("scheduler", "fetcher", "decryptor", "admin")}
+    for name, port in ports.items():
+        settings = {"store_url": f"file://{tmp_path / 'theirs'}", "health_port": str(port)}
+        if name == "admin":
+            settings["port"] = str(free_port())
+        house.start(name, settings=settings)
+    for name, port in ports.items():
+        house.wait(
+            lambda port=port: readiness(port).get("store") == "failing",  # type: ignore[misc]
+            f"{name} is not ready",
+        )
+        assert httpx.get(f"http://127.0.0.1:{port}/readyz").status_code == 503
+    said = "SELECT name FROM service WHERE failing ->> 'store' ~ 'another installation'"
+    house.wait(lambda: {name for (name,) in house.query(said)} == set(ports), "each says why")
+    house.execute("UPDATE service SET failing_since = now() - interval '2 minutes'")
+    told = "SELECT data ->> 'name' FROM alert WHERE kind = 'service-failing'"
+    house.wait(lambda: {name for (name,) in house.query(told)} >= set(ports), "the alert of each")
+    line = 'posthouse_service_failing{{check="store",service="{}"}} 1.0'
+    house.wait(
+        lambda: (
+            (shown := httpx.get(f"http://127.0.0.1:{ports['scheduler']}/metrics").text) != ""
+            and all(line.format(name) in shown for name in ports)
+        ),
+        "the metric of each",
+    )
+
+
 @pytest.mark.promise("I5")
 def test_missing_bytes_are_tried_again_counted_and_fail_readiness(
     redis_url: str,

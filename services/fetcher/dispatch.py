@@ -402,7 +402,7 @@ class Dispatcher:
 def _fresh_session_may_help(error: PosthouseError) -> bool:
     """Not where our own servers failed, nor where the mail server wants to be left alone."""
     if isinstance(error, SessionLost):
-        return True
+        return error.retry_after is None
     return (
         isinstance(error, TryAgain)
         and not isinstance(error, (LeaseLost, DatabaseUnavailable, SecretKeyMissing, StoreFull))

@@ -26,9 +26,18 @@ def blame(
     run: Run, refs: Sequence[MailRef], reason: PosthouseError, *, alone: bool, octets: int = 0
 ) -> bool:
     """A download failed at the first of `refs`, after so many octets of it and before the others:
-    whether that one was put aside as the cause (`shared.storage.download_failures`)."""
+    whether that one was put aside as the cause (`shared.storage.download_failures`).
+
+    Where the server says that it throttles, no mail is the cause; where it says that this passes
+    (`BYE [UNAVAILABLE]`), it counts only in a run that had others, and late.
+    """
     keys = [ref.key for ref in refs]
-    by_server = reason.by_server if isinstance(reason, SessionLost) else True
+    by_server, passing = True, False
+    if isinstance(reason, SessionLost):
+        passing = reason.passing
+        by_server = reason.by_server and not passing
+        if reason.throttled or (passing and not run.report.downloaded):
+            alone = False
     with run.tools.database.transaction() as session:
         known = download_failures.note(
             session,
@@ -38,7 +47,7 @@ def blame(
             octets=octets,
             others=run.report.downloaded > 0,
         )
-        if not known.is_cause(by_server=by_server):
+        if (passing and not alone) or not known.is_cause(by_server=by_server, passing=passing):
             return False
         download_failures.forget(session, run.place, [refs[0].key])
     quarantine(run, [_unreadable(refs[0], reason, known.alone, octets)])

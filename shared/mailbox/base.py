@@ -63,7 +63,8 @@ class SessionLost(Unreachable):
     """The session broke (hang-up, silence, nonsense): it must be closed, a new one may work.
 
     `by_server`: the server ended it itself, with its words (BYE) or with nonsense. Otherwise it may
-    as well have been the network between here and there.
+    as well have been the network between here and there. `throttled`, `passing`: those words are
+    about the server, whatever was asked for, or say that this passes.
     """
 
     code = "connection-lost"
@@ -78,9 +79,13 @@ class SessionLost(Unreachable):
         code: str | None = None,
         retry_after: float | None = None,
         by_server: bool = False,
+        throttled: bool = False,
+        passing: bool = False,
     ) -> None:
         super().__init__(message, step=step, hint=hint, code=code, retry_after=retry_after)
         self.by_server = by_server
+        self.throttled = throttled
+        self.passing = passing
 
 
 class LoginTooSoon(Unreachable):

@@ -42,10 +42,12 @@ class DownloadFailure:
     alike: int
     others: bool
 
-    def is_cause(self, *, by_server: bool) -> bool:
-        """`by_server`: the last failure was the server's own word, not a session cut off."""
+    def is_cause(self, *, by_server: bool, passing: bool = False) -> bool:
+        """`by_server`: the last failure was the server's own word, not a session cut off.
+        `passing`: it said itself that this passes, so that the same place says nothing."""
         enough = ENOUGH if by_server else ENOUGH_CUTS
-        return self.others and (self.alike >= enough or self.alone >= MOST)
+        alike = self.alike >= enough and not passing
+        return self.others and (alike or self.alone >= MOST)
 
 
 def of_place(session: Session, place: Place) -> dict[Key, DownloadFailure]:

@@ -383,6 +383,63 @@ def test_a_mail_that_no_session_ever_brings_is_put_aside_wherever_they_end(
     assert "octets of it" in reason
 
 
+#: What a server says of itself as it ends a session, at whatever mail.
+FAREWELLS = {
+    "unavailable": b"[UNAVAILABLE] Server shutting down, try again",
+    "throttled": b"[OVERQUOTA] Account exceeded command or bandwidth limits",
+}
+
+
+@pytest.mark.promise("M27", "I1")
+@pytest.mark.parametrize("words", FAREWELLS)
+def test_a_server_that_ends_each_session_after_one_mail_is_not_the_mails_fault(
+    words: str, redis_url: str, build_house: Callable[..., House]
+) -> None:
+    """Before the first octet of the next one, with words about itself. To be seen is a connection
+    that fails with those words (page, alert `connection-failing`, posthouse_fetch_runs_total),
+    and nothing in quarantine."""
+    few = {number: BY_NUMBER[number] for number in range(1, 7)}
+    given: dict[int, int] = {}
+
+    def fetch(talk: Conversation, tag: bytes, rest: bytes) -> None:
+        for uid in sorted(read_set(rest.split(b" ")[0], len(few))):
+            given[id(talk)] = given.get(id(talk), 0) + 1
+            if given[id(talk)] > 1:
+                talk.send(b"* BYE " + FAREWELLS[words] + b"\r\n")
+                talk.hang_up()
+            talk.send(body_response(uid, few[uid]))
+        talk.ok(tag)
+
+    house = build_house(redis_url)
+    house.add_handler()
+    with ScriptedServer(imap({"UID FETCH": fetch}, mails=few, settles=True)) as there:
+        house.start("scheduler", "fetcher", "decryptor")
+        connection = house.add_connection(
+            name="away",
+            mode="imap",
+            host="127.0.0.1",
+            port=there.port,
+            security="none",
+            username="alice",
+        )
+        ended = "SELECT last_run_at IS NOT NULL FROM connection_state"
+        house.wait(lambda: house.query(ended) == [(True,)], "the first run")
+        asked = "SELECT health, error ->> 'message' FROM connection_state"
+        ((health, message),) = house.query(asked)
+        assert health == "failing"
+        assert FAREWELLS[words].decode() in message
+        for _ in range(12):
+            if house.count("message") < len(few):
+                run(house, connection)
+                assert house.count("quarantine") == 0
+        house.wait(lambda: house.count("delivery") == len(few), "each mail is delivered", 20)
+        house.stop()
+    assert house.count("download_failure") == 0
+    assert house.query("SELECT 1 FROM alert WHERE kind = 'mail-quarantined'") == []
+    events = open_queue(redis_url, "archive").events()
+    assert sorted(event["data"]["sha256"] for event in events) == digests(list(few.values()))
+
+
 @pytest.mark.promise("M27")
 def test_a_mail_alone_in_its_mailbox_is_not_blamed_for_what_may_be_the_server(
     redis_url: str, build_house: Callable[..., House]

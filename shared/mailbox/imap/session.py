@@ -15,6 +15,7 @@ from imapclient.exceptions import ProtocolError
 from imapclient.response_parser import parse_response
 
 from shared.mailbox.base import SessionLost
+from shared.mailbox.errors.throttling import is_passing, is_throttled, stated_delay
 from shared.mailbox.net.stream import LINE_LIMIT, Stream
 from shared.mailbox.net.transcript import Transcript
 
@@ -277,7 +278,11 @@ class ImapSession:
         """The same error with the server's own last words, where it had any."""
         if self.farewell and error.code == "connection-lost":
             told = SessionLost(
-                f"The mail server ended the session: {self.farewell}", by_server=True
+                f"The mail server ended the session: {self.farewell}",
+                retry_after=stated_delay(self.farewell),
+                by_server=True,
+                throttled=is_throttled(self.farewell),
+                passing=is_passing(self.farewell),
             )
             told.__cause__ = error
             return told

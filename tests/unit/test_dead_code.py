@@ -34,6 +34,7 @@ PLAIN_DECORATORS = {
 DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 #: Called by a library under this name.
 CALLED_BY_A_LIBRARY = {
+    "_connect_to_server",  # nats-py
     "before_process_message",  # dramatiq
     "collect",  # prometheus_client
     "downgrade",  # alembic

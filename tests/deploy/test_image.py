@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import json
 import shutil
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.deploy.manifests import ROOT
 from tests.rig.containers import HARDENED, IMAGE, Containers, docker
 from tests.rig.events import emptied, open_queue
 from tests.rig.house import House
@@ -89,6 +91,22 @@ def test_nothing_to_build_with_is_inside() -> None:
     for command in ("cc", "gcc", "make", "pip", "pip3"):
         found = docker("run", "--rm", "--entrypoint", "sh", IMAGE, "-c", f"command -v {command}")
         assert found.stdout == "", command
+
+
+def test_no_program_makes_anybody_another_user() -> None:
+    found = docker(
+        "run", "--rm", "-u", "0", "--entrypoint", "find", IMAGE, "/", "-xdev", "-perm", "/6000",
+        "-type", "f",
+    )  # fmt: skip
+    assert found.stdout == ""
+
+
+def test_its_labels_tell_version_and_revision() -> None:
+    found = docker("image", "inspect", IMAGE, "--format", "{{json .Config.Labels}}")
+    labels = json.loads(found.stdout)
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    assert labels["org.opencontainers.image.version"] == version
+    assert labels["org.opencontainers.image.revision"]
 
 
 def test_nothing_of_the_root_is_written() -> None:

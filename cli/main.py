@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from typing import Annotated, Final
@@ -162,13 +163,23 @@ def main() -> None:
     except PosthouseError as error:
         if debug:
             raise
-        say_error(error)
+        if "--json" in sys.argv:
+            say_error_as_json(error)
+        else:
+            say_error(error)
         sys.exit(_MISUSED if isinstance(error, InvalidInput) else _FAILED)
     except KeyboardInterrupt:
         sys.exit(130)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(_FAILED)
+
+
+def say_error_as_json(error: PosthouseError) -> None:
+    """The same for programs: one JSON document on standard error."""
+    told = {"code": error.code, "message": str(error), "hint": error.hint}
+    field = getattr(error, "field", "")
+    typer.echo(json.dumps({"error": told | ({"field": field} if field else {})}), err=True)
 
 
 def say_error(error: PosthouseError) -> None:

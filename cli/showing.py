@@ -13,6 +13,7 @@ from shared.shown import json_shown, shown
 
 AsJson = Annotated[bool, typer.Option("--json", help="JSON for programs, nothing else.")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
+_WIDEST: Final = 100_000
 COLOURS: Final = {
     "working": "green",
     "failing": "bold red",
@@ -55,7 +56,8 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[Any]], *, empty: str) 
         return
     drawn = Table(box=None, pad_edge=False, header_style="bold", show_edge=False)
     for column in columns:
-        drawn.add_column(column, overflow="fold")
+        # An id that is broken cannot be copied: other columns give way.
+        drawn.add_column(column, overflow="fold", no_wrap=column == "id")
     for row in rows:
         drawn.add_row(*(Text(*_cell(cell)) for cell in row))
     _console().print(drawn)
@@ -129,4 +131,7 @@ def _cell(value: Any) -> tuple[str, str]:
 def _console() -> Any:
     from rich.console import Console
 
-    return Console(highlight=False, soft_wrap=not sys.stdout.isatty())
+    if sys.stdout.isatty():
+        return Console(highlight=False)
+    # What a program reads has a line an item, however wide.
+    return Console(highlight=False, soft_wrap=True, width=_WIDEST)

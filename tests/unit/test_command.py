@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
+from cli import showing
 from shared.vault import Vault
 
 
@@ -20,7 +24,7 @@ def _run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str
 
 
 def test_a_missing_setting_is_named_without_a_traceback() -> None:
-    done = _run("fetcher")
+    done = _run("fetcher", POSTHOUSE_STORE_URL="file:///nonexistent")
     assert done.returncode == 2
     assert "POSTHOUSE_DATABASE_URL" in done.stderr and "Traceback" not in done.stderr
 
@@ -70,3 +74,19 @@ def test_a_service_needs_little_to_say_its_help() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_with_json_an_error_is_json() -> None:
+    ran = _run("connections", "list", "--json", POSTHOUSE_URL="http://127.0.0.1:9")
+    assert ran.returncode == 2
+    error = json.loads(ran.stderr)["error"]
+    assert (error["field"], ran.stdout) == ("POSTHOUSE_TOKEN", "")
+    assert "is not set" in error["message"]
+
+
+def test_a_piped_table_has_a_line_an_item(capsys: pytest.CaptureFixture[str]) -> None:
+    long = "x" * 300
+    showing.table(("id", "name"), [["01890a5d-ac96-774b-bcce-b302099a8057", long]] * 2, empty="")
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 3
+    assert all(one.split() == ["01890a5d-ac96-774b-bcce-b302099a8057", long] for one in lines[1:])

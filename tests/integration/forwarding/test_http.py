@@ -19,6 +19,7 @@ from shared.clock import utc_now
 from shared.forwarding.links import read as read_link
 from tests.integration.forwarding.conftest import Rig, ids_of, mails
 from tests.servers.certificates import Authority
+from tests.servers.verifier import verified
 from tests.servers.webhooks import Received, Receiver
 
 Answer = tuple[int, dict[str, str], bytes]
@@ -43,6 +44,9 @@ def test_every_event_comes_once_and_signed(rig: Rig, receiver: Receiver) -> None
         Webhook(secret).verify(one.body, one.headers)  # raises where it does not fit
         assert one.headers["authorization"] == "Bearer of the endpoint"
         assert one.body == by_id[one.headers["webhook-id"]].to_json()
+    forged = replace(receiver.received[0], body=receiver.received[0].body + b" ")
+    told = verified([(secret, one) for one in (*receiver.received, forged)])
+    assert told == ["true"] * len(receiver.received) + ["No matching signature found"]
     attempts = rig.attempts(handler)
     assert {(line.outcome, line.status) for line in attempts} == {("delivered", 204)}
     assert sorted(line.event_id for line in attempts) == sorted(by_id)

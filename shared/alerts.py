@@ -360,6 +360,23 @@ class ForwardPaused(AlertData):
 
 
 @dataclass(frozen=True, kw_only=True)
+class ForwardGaveUp(AlertData):
+    """Told once a day a handler. `day`: of UTC; `reason`: of the first event, in words."""
+
+    kind = "forward-gave-up"
+    about = ForwardPaused.about
+    path = ForwardPaused.path
+    text = "Mails for handler “{0.name}” that {0.place} did not take are dead letters: {0.reason}"
+    episode = "{0.subject}:gave-up:{0.day}"
+
+    handler_id: int
+    place: str
+    reason: str
+    day: str
+    hint: str = "Once it takes mails again, put its dead letters back."
+
+
+@dataclass(frozen=True, kw_only=True)
 class ForwardResumed(AlertData):
     kind = "forward-resumed"
     level = Severity.INFO
@@ -443,6 +460,7 @@ WORDS: Final[Mapping[str, str]] = {
     "mail-quarantined": "A mail goes into quarantine",
     "mail-unwanted": "No handler wants a mail",
     "handler-backlog-old": "A handler falls behind",
+    "forward-gave-up": "A handler's endpoint did not take mails for so long that they are given up",
     "forward-paused": "Nothing is sent to a handler's endpoint any more",
     "service-failing": "A service of Posthouse fails",
 }

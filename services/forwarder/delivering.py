@@ -33,7 +33,8 @@ class Delivering:
     """The callback of one handler's consumer; called in several threads.
 
     `send(key, event)` makes one attempt, which a receiver knows by its key; `gone(reason)`
-    pauses the handler on every forwarder and tells people, or raises.
+    pauses the handler on every forwarder and tells people, or raises; `gave_up(reason)` tells
+    people of dead letters, or raises.
     """
 
     handler_id: int
@@ -44,6 +45,7 @@ class Delivering:
     retries: Retries
     log: AttemptLog
     gone: Callable[[str], None]
+    gave_up: Callable[[str], None]
     #: Told of each step; the tests end the process at one.
     reached: Callable[[str], object] = lambda _step: None
 
@@ -119,6 +121,11 @@ class Delivering:
             over = f"Given up after {waiting.attempts} attempts: {outcome.detail}"
             self._note(event, replace(outcome, detail=over), "dead")
             self._settle(event)
+            try:
+                self.gave_up(over)
+            except PosthouseError as error:
+                # The next one that is given up tells of it; a dead letter is counted anyway.
+                _log.warning("not told yet", handler=self.handler_id, error=str(error))
             raise Reject(over)
         self._note(event, outcome, "failed")
         self.reached("counted")

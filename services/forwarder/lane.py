@@ -45,6 +45,7 @@ class Lane:
         retries: Retries,
         log: AttemptLog,
         gone: Callable[[int, str], None],
+        gave_up: Callable[[int, str], None],
         reached: Callable[[str], object],
     ) -> None:
         self.forward = forward
@@ -55,6 +56,7 @@ class Lane:
         self._retries = retries
         self._log = log
         self._gone = gone
+        self._gave_up = gave_up
         self._reached = reached
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name=f"lane-{forward.name}", daemon=True)
@@ -109,6 +111,7 @@ class Lane:
             retries=self._retries,
             log=self._log,
             gone=lambda reason: self._gone(forward.handler_id, reason),
+            gave_up=lambda reason: self._gave_up(forward.handler_id, reason),
             reached=self._reached,
         )
         try:

@@ -9,7 +9,8 @@ import structlog
 
 from services.forwarder.lane import Lane
 from services.forwarder.retries import Retries
-from shared.alerts import ForwardPaused
+from shared.alerts import ForwardGaveUp, ForwardPaused
+from shared.clock import utc_now
 from shared.errors import PosthouseError
 from shared.storage import alerts, forwards
 from shared.storage.forwards import SealedForward
@@ -26,7 +27,7 @@ class Lanes:
         self,
         database: Database,
         retries: Retries,
-        make: Callable[[SealedForward, Callable[[int, str], None]], Lane],
+        make: Callable[[SealedForward, Lanes], Lane],
         every_s: float,
         beat: Callable[[], None],
     ) -> None:
@@ -65,7 +66,7 @@ class Lanes:
                 del self._lanes[handler_id]
         for handler_id, forward in wanted.items():
             if handler_id not in self._lanes:
-                lane = self._lanes[handler_id] = self._make(forward, self.pause)
+                lane = self._lanes[handler_id] = self._make(forward, self)
                 lane.start()
         open_ones = sum(lane.gate.is_open for lane in self._lanes.values())
         metrics.FORWARD_LANES.labels("working").set(open_ones)
@@ -86,3 +87,18 @@ class Lanes:
                 )
         if lane is not None:
             lane.stop()
+
+    def tell_given_up(self, handler_id: int, reason: str) -> None:
+        """People are told of dead letters, once a day a handler. Raises DatabaseUnavailable."""
+        lane = self._lanes.get(handler_id)
+        with self._database.transaction() as session:
+            forward = forwards.of_handler(session, handler_id)
+            if forward is not None:
+                told = ForwardGaveUp(
+                    handler_id=handler_id,
+                    name=lane.forward.name if lane else str(handler_id),
+                    place=forward.place,
+                    reason=reason,
+                    day=f"{utc_now():%Y-%m-%d}",
+                )
+                alerts.raise_transition(session, told)

@@ -88,7 +88,7 @@ def build(settings: ForwarderSettings) -> Forwarder:
     )
     retries, log, heartbeat = Retries(database), AttemptLog(database), Heartbeat()
 
-    def lane(forward: SealedForward, gone: Callable[[int, str], None]) -> Lane:
+    def lane(forward: SealedForward, lanes: Lanes) -> Lane:
         return Lane(
             forward,
             settings=settings,
@@ -96,7 +96,8 @@ def build(settings: ForwarderSettings) -> Forwarder:
             hosts=hosts,
             retries=retries,
             log=log,
-            gone=gone,
+            gone=lanes.pause,
+            gave_up=lanes.tell_given_up,
             reached=lambda step: forwarder.reached(step),
         )
 

@@ -26,6 +26,7 @@ from shared.alerts import (
     ConnectionRecovered,
     ConnectionsOnTime,
     ConnectionsOverdue,
+    ForwardGaveUp,
     ForwardPaused,
     ForwardResumed,
     HandlerBacklogOld,
@@ -47,6 +48,12 @@ SAMPLES: list[tuple[AlertData, str]] = [
     (
         ForwardPaused(handler_id=3, name="crm", place="https://crm.example", reason="It is gone."),
         "Nothing is sent to https://crm.example for handler “crm” any more: It is gone.",
+    ),
+    (
+        ForwardGaveUp(
+            handler_id=3, name="crm", place="https://crm.example", reason="500", day="2026-01-31"
+        ),
+        "that https://crm.example did not take are dead letters: 500",
     ),
     (
         ForwardResumed(handler_id=3, name="crm", place="https://crm.example"),

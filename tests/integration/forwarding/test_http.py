@@ -178,6 +178,10 @@ def test_one_refused_event_holds_no_other_back_and_ends_as_a_dead_letter(
     redis_rig.house.execute("UPDATE forward_retry SET first_failed_at = now() - interval '1 hour'")
     redis_rig.wait(lambda: redis_rig.dead(handler) == 1, "the dead letter")
     redis_rig.wait(lambda: not redis_rig.house.query("SELECT FROM forward_retry"), "forgotten")
+    (alert,) = redis_rig.house.query(
+        "SELECT data->>'reason' FROM alert WHERE kind = 'forward-gave-up'"
+    )
+    assert "The endpoint answered 500." in alert[0]
     (letter,) = redis_rig.output.dead(redis_rig.names[handler], 10)
     assert letter.event_id == bad
     assert "The endpoint answered 500." in letter.reason

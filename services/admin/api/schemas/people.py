@@ -22,6 +22,7 @@ AlertKindWord = Literal[
     "mail-unwanted",
     "handler-backlog-old",
     "forward-paused",
+    "forward-gave-up",
     "service-failing",
 ]
 

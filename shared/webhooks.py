@@ -14,7 +14,7 @@ from shared.alert_requests import compose
 from shared.alerts import Alert
 from shared.errors import InvalidInput, PosthouseError, SecretKeyMissing
 from shared.hosts import HostRules
-from shared.mailbox.base import Refused
+from shared.mailbox.failures import Refused
 from shared.mailbox.net import https
 from shared.storage.alerts import WEBHOOK_TABLE, Target
 from shared.vault import Place, Vault

@@ -24,7 +24,7 @@ from shared.errors import (
     PosthouseError,
     TryAgain,
 )
-from shared.mailbox.base import StepFailed
+from shared.mailbox.failures import StepFailed
 
 _log = structlog.get_logger(__name__)
 MEDIA_TYPE = "application/problem+json"

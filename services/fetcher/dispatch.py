@@ -29,7 +29,8 @@ from shared.alerts import (
 from shared.clock import time_of
 from shared.connections import Connection, Failure, Health
 from shared.errors import LeaseLost, PosthouseError, SecretKeyMissing, TryAgain
-from shared.mailbox.base import Cursor, LoginTooSoon, Mailbox, SessionLost
+from shared.mailbox.base import Cursor, Mailbox
+from shared.mailbox.failures import LoginTooSoon, SessionLost
 from shared.storage import affinity, alerts, connections, ledger, scheduling
 from shared.storage.pool import Database, DatabaseUnavailable, Session
 from shared.storage.scheduling import Finished

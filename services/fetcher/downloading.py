@@ -15,8 +15,9 @@ from collections.abc import Sequence, Set
 
 from services.fetcher.intake import Intake
 from shared.errors import PosthouseError, TryAgain
-from shared.mailbox.base import Mailbox, MailRef, SessionLost
+from shared.mailbox.base import Mailbox, MailRef
 from shared.mailbox.errors.refused_mails import MailRefused
+from shared.mailbox.failures import SessionLost
 from shared.messages import Key
 
 

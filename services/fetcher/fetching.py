@@ -18,7 +18,8 @@ from services.fetcher.run import Run
 from services.fetcher.settling import settle, settle_at_end, settle_leftovers, unless_stopped
 from services.fetcher.uidvalidity import end_recognition, note_validity, recognise
 from shared.errors import MailFailure, TryAgain
-from shared.mailbox.base import Listing, LoginTooSoon, MailRef, Unreachable
+from shared.mailbox.base import Listing, MailRef
+from shared.mailbox.failures import LoginTooSoon, Unreachable
 from shared.mailbox.start_rules import start_refusal
 from shared.messages import Key
 from shared.storage import download_failures, leases, ledger, scheduling

@@ -8,8 +8,9 @@ from dataclasses import replace
 from services.fetcher.run import Run
 from shared.errors import MailFailure, PosthouseError
 from shared.mail.summary import MailHeaders, read_headers
-from shared.mailbox.base import Mailbox, MailRef, SessionLost
+from shared.mailbox.base import Mailbox, MailRef
 from shared.mailbox.errors.refused_mails import MailRefused
+from shared.mailbox.failures import SessionLost
 from shared.messages import Key
 from shared.storage import download_failures, ledger
 from shared.storage.ledger import Refused

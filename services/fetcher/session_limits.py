@@ -15,8 +15,8 @@ from typing import Final
 import structlog
 
 from shared.errors import TryAgain
-from shared.mailbox.base import StepFailed
 from shared.mailbox.errors.provider_errors import TOO_MANY
+from shared.mailbox.failures import StepFailed
 from shared.telemetry import metrics
 
 _log = structlog.get_logger(__name__)

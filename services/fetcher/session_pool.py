@@ -24,7 +24,8 @@ from services.fetcher.session_limits import (
 )
 from shared.connections import Connection
 from shared.errors import PosthouseError, TryAgain
-from shared.mailbox.base import Cursor, Mailbox, StepFailed
+from shared.mailbox.base import Cursor, Mailbox
+from shared.mailbox.failures import StepFailed
 from shared.mailbox.push_loop import PushLoop
 from shared.storage.affinity import KeptSessions
 from shared.telemetry import metrics

@@ -11,7 +11,8 @@ import structlog
 from services.fetcher.run import Run
 from shared.connections import AfterDownload
 from shared.errors import TryAgain
-from shared.mailbox.base import LoginTooSoon, MailRef, StepFailed
+from shared.mailbox.base import MailRef
+from shared.mailbox.failures import LoginTooSoon, StepFailed
 from shared.storage import ledger
 from shared.telemetry import metrics, traces
 

@@ -13,7 +13,7 @@ from shared.forwarding.http_binding import compose
 from shared.forwarding.outcome import Outcome, Verdict, unavailable
 from shared.forwards import Endpoint
 from shared.hosts import HostRules
-from shared.mailbox.base import Refused
+from shared.mailbox.failures import Refused
 from shared.mailbox.net import https
 from shared.mailbox.net.connect import tls_context
 

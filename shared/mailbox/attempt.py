@@ -9,8 +9,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from shared.connections import Connection, TransportSecurity
-from shared.mailbox.base import Login, SessionLost, StepFailed, Unreachable
+from shared.mailbox.base import Login
 from shared.mailbox.errors.provider_errors import TOO_MANY
+from shared.mailbox.failures import SessionLost, StepFailed, Unreachable
 from shared.mailbox.net.connect import (
     AllowHost,
     Deadline,

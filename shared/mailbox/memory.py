@@ -21,17 +21,14 @@ from shared.mailbox.base import (
     Capabilities,
     Cursor,
     Folder,
-    FolderMissing,
     FolderStatus,
     Known,
     Listing,
     MailRef,
-    SessionLost,
     Sink,
-    mail_too_large,
-    mail_vanished,
 )
 from shared.mailbox.errors.refused_mails import MailRefused
+from shared.mailbox.failures import FolderMissing, SessionLost, mail_too_large, mail_vanished
 from shared.messages import Key
 
 _CHUNK = 65_536

@@ -8,8 +8,9 @@ from typing import Final
 
 from shared.connections import Connection
 from shared.mailbox.attempt import Opening
-from shared.mailbox.base import Login, Mailbox, OAuthRefused, StepFailed
+from shared.mailbox.base import Login, Mailbox
 from shared.mailbox.errors import diagnosis
+from shared.mailbox.failures import OAuthRefused, StepFailed
 from shared.mailbox.graph import opening as graph
 from shared.mailbox.imap import opening as imap
 from shared.mailbox.net.connect import AllowHost

@@ -23,7 +23,9 @@ from dataclasses import dataclass
 from types import TracebackType
 
 from shared.errors import PosthouseError
-from shared.mailbox.base import Cursor, Mailbox, Pushing, PushWait, Refused, SessionLost
+from shared.mailbox.base import Cursor, Mailbox
+from shared.mailbox.failures import Refused, SessionLost
+from shared.mailbox.push import Pushing, PushWait
 
 _log = logging.getLogger(__name__)
 #: RFC 2177 section 3: at least every 29 minutes.

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from shared.mailbox.base import Capabilities, Refused
+from shared.mailbox.base import Capabilities
+from shared.mailbox.failures import Refused
 
 
 def start_refusal(

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import pytest
 
-from shared.mailbox.base import FolderMissing
+from shared.mailbox.failures import FolderMissing
 from tests.contract.mailbox_kinds import MailboxKind, mail, subject_of
 from tests.contract.recorders import Collector, KnownKeys
 from tests.contract.sessions import (

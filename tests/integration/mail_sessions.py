@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from shared.connections import Connection, Mode, TransportSecurity
-from shared.mailbox.base import Login, Mailbox, StepFailed
+from shared.mailbox.base import Login, Mailbox
+from shared.mailbox.failures import StepFailed
 from shared.mailbox.open import open_mailbox
 
 

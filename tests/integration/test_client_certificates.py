@@ -17,9 +17,10 @@ from cryptography.hazmat.primitives.serialization import (
 
 from shared.client_certificates import pem_of
 from shared.connections import Connection, Mode, TransportSecurity
-from shared.mailbox.base import Login, Mailbox, StepFailed
+from shared.mailbox.base import Login, Mailbox
 from shared.mailbox.doctor.asking import examine
 from shared.mailbox.doctor.reporting import report
+from shared.mailbox.failures import StepFailed
 from shared.mailbox.open import open_mailbox
 from tests.rig.house import House
 from tests.rig.mails import mail

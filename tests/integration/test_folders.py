@@ -9,7 +9,8 @@ import pytest
 
 from shared.connections import Mode, edit
 from shared.errors import InvalidInput
-from shared.mailbox.base import FolderMissing, Mailbox
+from shared.mailbox.base import Mailbox
+from shared.mailbox.failures import FolderMissing
 from tests.contract.mailbox_kinds import mail, subject_of
 from tests.contract.recorders import KnownKeys
 from tests.contract.sessions import UNREAD, read

@@ -8,8 +8,9 @@ from collections.abc import Callable, Mapping
 import pytest
 
 from shared.errors import PosthouseError
-from shared.mailbox.base import MailRef, SessionLost
+from shared.mailbox.base import MailRef
 from shared.mailbox.errors.refused_mails import MailRefused
+from shared.mailbox.failures import SessionLost
 from tests.contract.recorders import Collector
 from tests.integration.mail_sessions import connection_to, opened
 from tests.servers.scripted import (

@@ -11,7 +11,8 @@ import pytest
 
 from shared.connections import AfterDownload, Mode, Selection
 from shared.errors import PosthouseError
-from shared.mailbox.base import MailRef, SessionLost
+from shared.mailbox.base import MailRef
+from shared.mailbox.failures import SessionLost
 from tests.contract.recorders import Collector, KnownKeys
 from tests.integration.mail_sessions import connection_to, opened
 from tests.servers.scripted import (

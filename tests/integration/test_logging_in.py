@@ -10,7 +10,8 @@ import pytest
 
 from shared.connections import Mode, TransportSecurity
 from shared.errors import NeedsPerson, TryAgain
-from shared.mailbox.base import Login, OAuthRefused, StepFailed
+from shared.mailbox.base import Login
+from shared.mailbox.failures import OAuthRefused, StepFailed
 from shared.mailbox.net.scram import Scram
 from shared.mailbox.open import open_mailbox
 from tests.integration.mail_sessions import connection_to, failure, opened

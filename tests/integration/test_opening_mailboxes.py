@@ -13,7 +13,7 @@ import pytest
 
 from shared.connections import Mode, TransportSecurity
 from shared.errors import NeedsPerson, TryAgain
-from shared.mailbox.base import StepFailed
+from shared.mailbox.failures import StepFailed
 from shared.mailbox.net import connect
 from tests.integration.mail_sessions import connection_to, failure, opened
 from tests.servers.certificates import Authority

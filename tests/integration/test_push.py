@@ -11,7 +11,8 @@ import pytest
 
 from shared.connections import AfterDownload, Selection
 from shared.errors import PosthouseError
-from shared.mailbox.base import Login, Mailbox, Refused
+from shared.mailbox.base import Login, Mailbox
+from shared.mailbox.failures import Refused
 from shared.mailbox.open import open_mailbox
 from shared.mailbox.push_loop import PushLoop
 from tests.contract.mailbox_kinds import mail

@@ -6,7 +6,8 @@ import pytest
 
 from shared.connections import AfterDownload, Selection
 from shared.errors import PosthouseError
-from shared.mailbox.base import Listing, MailRef, Refused, SessionLost, StepFailed, Unreachable
+from shared.mailbox.base import Listing, MailRef
+from shared.mailbox.failures import Refused, SessionLost, StepFailed, Unreachable
 from tests.contract.recorders import Collector, KnownKeys
 from tests.integration.mail_sessions import connection_to, opened
 from tests.servers.scripted import (

@@ -15,9 +15,9 @@ from typing import Any
 import pytest
 
 from shared.errors import NeedsAuthorisation, NeedsPerson, PosthouseError, TryAgain
-from shared.mailbox.base import OAuthRefused, Refused
 from shared.mailbox.errors import diagnosis
 from shared.mailbox.errors.refused_logins import login_error
+from shared.mailbox.failures import OAuthRefused, Refused
 
 PERSON, LOGIN, AGAIN = NeedsPerson, NeedsAuthorisation, TryAgain
 

@@ -9,7 +9,8 @@ import pytest
 
 from services.fetcher.downloading import Downloads
 from services.fetcher.intake import Intake
-from shared.mailbox.base import MailRef, SessionLost
+from shared.mailbox.base import MailRef
+from shared.mailbox.failures import SessionLost
 from shared.mailbox.memory import MemoryAccount, MemoryMailbox
 from shared.store import FileStore, Pack, StoreFull
 

@@ -11,7 +11,8 @@ import pytest
 from services.fetcher.polling import Answer, ask_all
 from services.fetcher.session_pool import HostBusy, Limits, SessionPool
 from shared.connections import Connection, Mode
-from shared.mailbox.base import Mailbox, SessionLost, Unreachable
+from shared.mailbox.base import Mailbox
+from shared.mailbox.failures import SessionLost, Unreachable
 from shared.mailbox.memory import MemoryAccount, MemoryMailbox
 from shared.storage.affinity import KeptSessions
 

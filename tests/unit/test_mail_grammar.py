@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from shared.connections import AfterDownload, Connection, Mode, Selection
 from shared.errors import PosthouseError
-from shared.mailbox.base import Folder, MailRef, SessionLost
+from shared.mailbox.base import Folder, MailRef
+from shared.mailbox.failures import SessionLost
 from shared.mailbox.imap.fetch import fetch_bodies
 from shared.mailbox.imap.mailbox import ImapMailbox
 from shared.mailbox.imap.metadata import parse_date, search_date

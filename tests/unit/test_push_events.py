@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 
 from services.fetcher.push import FIRST_RECONNECT, LONGEST_GAP, PushEvents
-from shared.mailbox.base import Refused, SessionLost
+from shared.mailbox.failures import Refused, SessionLost
 
 
 def runs_in_vain(push_events: PushEvents, times: int) -> None:

@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from shared.mailbox.base import Refused
+from shared.mailbox.failures import Refused
 from shared.mailbox.net import connect
 from shared.mailbox.net.connect import Deadline, tls_context
 from shared.mailbox.net.https import trust

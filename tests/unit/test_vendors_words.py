@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 from shared.errors import NeedsAuthorisation, NeedsPerson, PosthouseError, TryAgain
-from shared.mailbox.base import OAuthRefused
 from shared.mailbox.errors import diagnosis, entra_numbers, provider_errors
 from shared.mailbox.errors.provider_errors import Diagnosis, GrantLost
 from shared.mailbox.errors.refused_logins import login_error
+from shared.mailbox.failures import OAuthRefused
 from tests.corpus import Line, lines
 
 LINES = lines()

@@ -19,14 +19,8 @@ from services.admin.operations.warnings import Warning, of_server, warnings_of
 from shared.client_certificates import client_certificate_of, pem_of
 from shared.connections import Connection, ConnectionEdit, edit
 from shared.errors import InvalidInput, PosthouseError
-from shared.mailbox.base import (
-    Capabilities,
-    Folder,
-    FolderMissing,
-    FolderStatus,
-    Listing,
-    Mailbox,
-)
+from shared.mailbox.base import Capabilities, Folder, FolderStatus, Listing, Mailbox
+from shared.mailbox.failures import FolderMissing
 from shared.mailbox.start_rules import start_refusal
 from shared.messages import Key
 from shared.storage import audit, connections, labels, quarantine, scheduling

@@ -16,7 +16,8 @@ from typing import Final, Protocol
 from shared.connections import Connection, Selection
 from shared.errors import PosthouseError
 from shared.mailbox import observing
-from shared.mailbox.base import Folder, FolderMissing, Listing, Mailbox, MailRef
+from shared.mailbox.base import Folder, Listing, Mailbox, MailRef
+from shared.mailbox.failures import FolderMissing
 from shared.messages import Key
 
 #: The mail that is downloaded is no larger (octets), where that is known before.

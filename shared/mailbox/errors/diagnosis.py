@@ -22,7 +22,6 @@ import re
 from collections.abc import Mapping
 from typing import Any, Final
 
-from shared.mailbox.base import OAuthRefused, Refused, StepFailed, Unreachable
 from shared.mailbox.errors.entra_numbers import MEANINGS
 from shared.mailbox.errors.provider_errors import (
     ACCESS_DENIED,
@@ -66,6 +65,7 @@ from shared.mailbox.errors.provider_errors import (
 )
 from shared.mailbox.errors.refused_logins import says_not_now, says_wrong_password
 from shared.mailbox.errors.throttling import is_full, is_throttled, stated_delay
+from shared.mailbox.failures import OAuthRefused, Refused, StepFailed, Unreachable
 
 #: Refusals of an access token by mail servers, which know nothing of the grant behind it.
 _OF_MAIL_SERVER: Final = frozenset({TOKEN_REFUSED.code, WRONG_ACCOUNT_OR_SCOPE.code})

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from shared.errors import NeedsAuthorisation, NeedsPerson, TryAgain
-from shared.mailbox.base import Refused, StepFailed, Unreachable
+from shared.mailbox.failures import Refused, StepFailed, Unreachable
 
 _LONGEST = 300
 AUTHORISATION_STEP: Final = "authorisation"

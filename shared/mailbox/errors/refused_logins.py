@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from shared.mailbox.base import Refused, Unreachable
+from shared.mailbox.failures import Refused, Unreachable
 
 #: Codes that say by themselves that the same login may succeed later.
 TEMPORARY_CODES: Final = frozenset({"UNAVAILABLE", "INUSE", "LIMIT", "SERVERBUG"})

@@ -11,8 +11,9 @@ import re
 from collections.abc import Iterable
 
 from shared.errors import MailFailure, TryAgain
-from shared.mailbox.base import MailRef, Sink, Unreachable
+from shared.mailbox.base import MailRef, Sink
 from shared.mailbox.errors.throttling import is_passing, is_throttled, stated_delay
+from shared.mailbox.failures import Unreachable
 
 #: As many refused one after another with the same words are no accident.
 _ENOUGH = 2

@@ -12,7 +12,8 @@ from typing import Any, Final
 import httpx
 
 from shared.errors import TryAgain
-from shared.mailbox.base import MailRef, SessionLost
+from shared.mailbox.base import MailRef
+from shared.mailbox.failures import SessionLost
 from shared.mailbox.graph.http import IMMUTABLE_IDS, GraphError, GraphHttp
 from shared.mailbox.net.https import retry_after
 

@@ -13,8 +13,9 @@ from contextlib import ExitStack, contextmanager
 from typing import IO, Final
 
 from shared.errors import MailFailure, NeedsPerson, PosthouseError, TryAgain
-from shared.mailbox.base import HEADER_LIMIT, MailRef, Sink, mail_vanished
+from shared.mailbox.base import HEADER_LIMIT, MailRef, Sink
 from shared.mailbox.errors.refused_mails import MailRefused, RefusedMails
+from shared.mailbox.failures import mail_vanished
 from shared.mailbox.graph import mime as graph_mime
 from shared.mailbox.graph.http import GraphError, GraphHttp, judged
 from shared.mailbox.net.limiting import AT_ONCE

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from shared.errors import TryAgain
-from shared.mailbox.base import Folder, FolderMissing
+from shared.mailbox.base import Folder
+from shared.mailbox.failures import FolderMissing
 from shared.mailbox.graph.http import GraphHttp
 
 _SELECT: Final = "id,displayName,childFolderCount,totalItemCount,unreadItemCount"

@@ -18,8 +18,9 @@ from urllib.parse import quote, urlencode, urlsplit
 import httpx
 
 from shared.errors import PosthouseError, TryAgain
-from shared.mailbox.base import MailRef, SessionLost, StepFailed
+from shared.mailbox.base import MailRef
 from shared.mailbox.errors import diagnosis, provider_errors
+from shared.mailbox.failures import SessionLost, StepFailed
 from shared.mailbox.net import https
 from shared.mailbox.net.limiting import AT_ONCE, RequestLimiter
 from shared.mailbox.net.transcript import Transcript

@@ -24,9 +24,9 @@ from shared.mailbox.base import (
     Listing,
     MailRef,
     Sink,
-    StepFailed,
 )
 from shared.mailbox.errors import diagnosis
+from shared.mailbox.failures import StepFailed
 from shared.mailbox.graph import batch as graph_batch
 from shared.mailbox.graph import download as graph_download
 from shared.mailbox.graph import folders as graph_folders

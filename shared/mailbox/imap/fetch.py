@@ -15,13 +15,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import IO
 
-from shared.mailbox.base import (
-    MailRef,
-    Sink,
-    mail_too_large,
-    mail_vanished,
-)
+from shared.mailbox.base import MailRef, Sink
 from shared.mailbox.errors.refused_mails import MailRefused, RefusedMails
+from shared.mailbox.failures import mail_too_large, mail_vanished
 from shared.mailbox.imap.search import search
 from shared.mailbox.imap.session import ImapSession, Reply, uid_sets
 from shared.mailbox.net.stream import LARGE_BUFFER, SMALL_BUFFER

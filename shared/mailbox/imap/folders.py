@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from shared.errors import PosthouseError
-from shared.mailbox.base import Folder, FolderMissing, Refused
+from shared.mailbox.base import Folder
+from shared.mailbox.failures import FolderMissing, Refused
 from shared.mailbox.imap.names import (
     ListedFolder,
     Naming,

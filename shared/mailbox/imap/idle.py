@@ -6,7 +6,7 @@ import re
 import time
 from enum import Enum
 
-from shared.mailbox.base import Refused, SessionLost
+from shared.mailbox.failures import Refused, SessionLost
 from shared.mailbox.imap.session import ImapSession
 
 _PUSHED = re.compile(rb"\* +\d+ +(EXISTS|FETCH)\b(.*)", re.I | re.S)

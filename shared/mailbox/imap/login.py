@@ -9,9 +9,10 @@ from collections.abc import Callable
 from typing import Any
 
 from shared.connections import Connection
-from shared.mailbox.base import Login, OAuthRefused, Refused, Unreachable
+from shared.mailbox.base import Login
 from shared.mailbox.errors import diagnosis
 from shared.mailbox.errors.refused_logins import TEMPORARY_CODES, login_error
+from shared.mailbox.failures import OAuthRefused, Refused, Unreachable
 from shared.mailbox.imap.session import ImapSession, Literal, Reply, string
 from shared.mailbox.net.sasl import (
     bearer_message,

@@ -22,12 +22,9 @@ from shared.mailbox.base import (
     Known,
     Listing,
     MailRef,
-    Refused,
-    SessionLost,
     Sink,
-    StepFailed,
-    Unreachable,
 )
+from shared.mailbox.failures import Refused, SessionLost, StepFailed, Unreachable
 from shared.mailbox.imap.fetch import fetch_bodies
 from shared.mailbox.imap.folders import ImapFolders
 from shared.mailbox.imap.headers import fetch_headers

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from shared.mailbox.attempt import Attempt, Opening
-from shared.mailbox.base import Mailbox, SessionLost
+from shared.mailbox.base import Mailbox
+from shared.mailbox.failures import SessionLost
 from shared.mailbox.imap.login import log_in, read_greeting, start_tls
 from shared.mailbox.imap.mailbox import ImapMailbox
 from shared.mailbox.imap.session import ImapSession

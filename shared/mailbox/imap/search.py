@@ -11,9 +11,9 @@ import re
 import time
 from collections.abc import Sequence
 
-from shared.mailbox.base import StepFailed, Unreachable
 from shared.mailbox.errors import diagnosis
 from shared.mailbox.errors.throttling import stated_delay
+from shared.mailbox.failures import StepFailed, Unreachable
 from shared.mailbox.imap.session import ImapSession, Reply, Untagged, read_set
 
 _TAG = re.compile(rb'\(TAG "([^"]*)"\)', re.I)

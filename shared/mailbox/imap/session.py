@@ -14,8 +14,8 @@ from typing import Any
 from imapclient.exceptions import ProtocolError
 from imapclient.response_parser import parse_response
 
-from shared.mailbox.base import SessionLost
 from shared.mailbox.errors.throttling import is_passing, is_throttled, stated_delay
+from shared.mailbox.failures import SessionLost
 from shared.mailbox.net.stream import LINE_LIMIT, Stream
 from shared.mailbox.net.transcript import Transcript
 

@@ -16,9 +16,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from shared.connections import AfterDownload
-from shared.mailbox.base import MailRef, Refused, StepFailed, Unreachable
+from shared.mailbox.base import MailRef
 from shared.mailbox.errors import diagnosis
 from shared.mailbox.errors.throttling import stated_delay
+from shared.mailbox.failures import Refused, StepFailed, Unreachable
 from shared.mailbox.imap.search import is_limited, search, searches
 from shared.mailbox.imap.session import ImapSession, Reply, Untagged, string, uid_sets
 

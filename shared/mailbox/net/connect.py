@@ -22,7 +22,7 @@ from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Final
 
-from shared.mailbox.base import Refused, Unreachable
+from shared.mailbox.failures import Refused, Unreachable
 from shared.mailbox.net.transcript import Transcript
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address

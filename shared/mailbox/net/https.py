@@ -19,7 +19,7 @@ import httpx
 
 from shared.clock import utc_now
 from shared.errors import InvalidInput, TryAgain
-from shared.mailbox.base import Unreachable
+from shared.mailbox.failures import Unreachable
 from shared.mailbox.net.connect import AllowHost, set_strictness
 from shared.mailbox.net.https_transport import ANSWER_LIMIT, BoundedTransport
 

@@ -8,7 +8,8 @@ import json
 from typing import Any
 
 from shared.connections import Connection
-from shared.mailbox.base import Login, Refused
+from shared.mailbox.base import Login
+from shared.mailbox.failures import Refused
 
 
 def login_name(connection: Connection, login: Login) -> str:

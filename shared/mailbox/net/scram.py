@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from scramp import ScramClient, ScramException
 
-from shared.mailbox.base import Refused
+from shared.mailbox.failures import Refused
 
 MECHANISM = "SCRAM-SHA-256"
 

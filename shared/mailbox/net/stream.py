@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Iterator
 
 from shared.mailbox import observing
-from shared.mailbox.base import SessionLost
+from shared.mailbox.failures import SessionLost
 from shared.mailbox.net.transcript import Transcript
 
 SMALL_BUFFER = 16_384

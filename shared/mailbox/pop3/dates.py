@@ -7,7 +7,7 @@ from datetime import datetime
 
 from shared.errors import MailFailure
 from shared.mail.dates import read_date
-from shared.mailbox.base import Unreachable
+from shared.mailbox.failures import Unreachable
 
 _DATE = re.compile(
     rb"^(?:Received:[^;]*(?:\r\n[ \t][^;\r]*)*;|Date:)([^\r\n]+(?:\r\n[ \t][^\r\n]*)*)", re.I | re.M

@@ -8,7 +8,8 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Sequence
 
-from shared.mailbox.base import Cursor, Known, Refused
+from shared.mailbox.base import Cursor, Known
+from shared.mailbox.failures import Refused
 from shared.mailbox.pop3.session import Answer, Pop3Session
 from shared.messages import Key
 

@@ -9,15 +9,9 @@ from collections.abc import Callable
 from typing import Final
 
 from shared.connections import Connection
-from shared.mailbox.base import (
-    Login,
-    LoginTooSoon,
-    OAuthRefused,
-    Refused,
-    SessionLost,
-    Unreachable,
-)
+from shared.mailbox.base import Login
 from shared.mailbox.errors.refused_logins import login_error
+from shared.mailbox.failures import LoginTooSoon, OAuthRefused, Refused, SessionLost, Unreachable
 from shared.mailbox.net.sasl import (
     bearer_message,
     challenge_octets,

@@ -23,13 +23,15 @@ from shared.mailbox.base import (
     Capabilities,
     Cursor,
     Folder,
-    FolderMissing,
     FolderStatus,
     Known,
     Listing,
     MailRef,
-    SessionLost,
     Sink,
+)
+from shared.mailbox.failures import (
+    FolderMissing,
+    SessionLost,
     StepFailed,
     Unreachable,
     mail_vanished,

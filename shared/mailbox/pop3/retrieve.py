@@ -13,8 +13,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from shared.errors import MailFailure
-from shared.mailbox.base import MailRef, SessionLost, Sink, mail_too_large
+from shared.mailbox.base import MailRef, Sink
 from shared.mailbox.errors.refused_mails import MailRefused, RefusedMails
+from shared.mailbox.failures import SessionLost, mail_too_large
 from shared.mailbox.net.stream import LARGE_BUFFER, SMALL_BUFFER
 from shared.mailbox.pop3.session import Answer, Pop3Session
 from shared.mailbox.pop3.text import DOT, read_text

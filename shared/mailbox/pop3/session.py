@@ -10,8 +10,9 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from shared.mailbox.base import HEADER_LIMIT, Refused, Unreachable
+from shared.mailbox.base import HEADER_LIMIT
 from shared.mailbox.errors import diagnosis
+from shared.mailbox.failures import Refused, Unreachable
 from shared.mailbox.net.stream import Stream
 from shared.mailbox.net.transcript import Transcript
 from shared.mailbox.pop3.text import read_text

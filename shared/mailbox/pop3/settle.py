@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from shared.errors import PosthouseError
-from shared.mailbox.base import MailRef, Unreachable
+from shared.mailbox.base import MailRef
+from shared.mailbox.failures import Unreachable
 from shared.mailbox.pop3.retrieve import retrieve
 from shared.mailbox.pop3.session import Pop3Session
 

@@ -9,7 +9,7 @@ import pytest
 
 from shared.connections import AfterDownload, Selection
 from shared.errors import NeedsPerson
-from shared.mailbox.base import FolderMissing
+from shared.mailbox.failures import FolderMissing
 from tests.contract.mailbox_kinds import mail, subject_of
 from tests.contract.recorders import Collector, KnownKeys
 from tests.integration.graph.conftest import ALICE, Office

@@ -122,6 +122,28 @@ def test_others_poll_for_a_fetcher_that_stands_still(
     house.wait_settled(MAILBOXES + 1)
 
 
+@pytest.mark.promise("I2", "M4")
+def test_a_fetcher_that_comes_behind_passes_its_jobs_on(
+    redis_url: str, server: Dovecot, mail_user: str, build_house: Callable[..., House]
+) -> None:
+    """The scheduler that would find them late is gone: nobody but the fetcher passes them on."""
+    house = build_house(redis_url, lease_seconds="600")
+    house.add_handler()
+    (scheduler, _) = house.start("scheduler", "decryptor")
+    (first,) = house.start("fetcher")
+    users, queue = kept(house, server, mail_user)
+    server.deliver_lmtp(users, [mail(1, 1000)])
+    polled = all_polled_since(house)
+    stopped_with_jobs(house, first, redis_url, queue)
+    house.kill(scheduler)
+    late = "SELECT min(now() - emitted_at) > interval '6 seconds' FROM connection_state"
+    house.wait(lambda: house.query(late) == [(True,)], "the jobs are late")
+    first.send_signal(signal.SIGCONT)
+    house.wait(polled, "each is polled, over the common queue", 40)
+    house.wait_settled(MAILBOXES)
+    assert queue_depth(redis_url, queue) == 0
+
+
 @pytest.mark.promise("I2")
 def test_a_fetcher_that_ends_in_order_leaves_no_queue_and_no_mailbox_waiting(
     broker_url: str, server: Dovecot, mail_user: str, build_house: Callable[..., House]

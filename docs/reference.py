@@ -27,6 +27,7 @@ OTHERS: Final = {
     "POSTHOUSE_DATA_DIR": "`up`: the folder that everything is kept in (`--data-dir`).",
     "POSTHOUSE_DEBUG": "Any value: the command line shows where in the code an error came from.",
     "POSTHOUSE_DEMO_PASSWORD": "`demo mailbox`: its password.",
+    "POSTHOUSE_HANDLER": "A handler's own programs: its name, for `python -m posthouse run`.",
     "POSTHOUSE_HANDLER_TOKEN": "A handler's own programs: its token, for mails by reference. It is "
     "sent to the origin of POSTHOUSE_URL alone.",
     "POSTHOUSE_SIGNING_KEY": "A handler's own programs: the key that its events are signed with; "

@@ -35,6 +35,7 @@ _NOT_BY_LINK = (
     "/login",
     "/favicon.ico",
     "/connections/pick",
+    "/reference/assets",
     "/certificates/pick",
 )
 #: What each role must have come to, so that a crawl that finds nothing does not pass.

@@ -24,6 +24,7 @@ from services.admin.pages import (
     overview,
     people,
     quarantine,
+    reference,
     rules,
     settings,
     webhooks,
@@ -68,6 +69,7 @@ def build(app_state: PagesState) -> FastAPI:
         settings,
         webhooks,
         documents,
+        reference,
     ):
         app.include_router(part.router)
     return app

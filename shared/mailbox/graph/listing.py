@@ -217,6 +217,8 @@ def all_keys(graph: GraphHttp, folder: GraphFolder) -> list[str]:
     query = {"$select": "id,receivedDateTime", "$top": str(_COUNTING_PAGE)}
     path = f"{graph.user}/mailFolders/{folder.id}/messages"
     refs = [_ref(row) for row in pages(graph, path, query)]
+    # Unasked, Graph gives the newest first: of one second too, the older one comes first here.
+    refs.reverse()
     return list(dict.fromkeys(str(ref.key) for ref in sorted(refs, key=_arrival)))
 
 

@@ -11,12 +11,13 @@ import json
 import mmap
 import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from services.fetcher.session_pool import Limits, SessionPool
 from shared.connections import AfterDownload, Connection, Selection
 from shared.mailbox.base import (
     Capabilities,
@@ -25,6 +26,7 @@ from shared.mailbox.base import (
     FolderStatus,
     Known,
     Listing,
+    Mailbox,
     MailRef,
     Sink,
 )
@@ -77,7 +79,7 @@ class World:
 
 
 class SimulatedMailboxes:
-    """Stands where the fetcher keeps its sessions; opening a mailbox costs nothing here."""
+    """Opens mailboxes for the fetcher, which costs nothing here."""
 
     def __init__(self, world: World) -> None:
         self._world = world
@@ -87,30 +89,13 @@ class SimulatedMailboxes:
         self._body = b"x" * 76 + b"\r\n"
         self._body *= max(1, world.octets // len(self._body))
 
-    def take(self, connection: Connection) -> tuple[SimulatedMailbox, bool]:
-        return SimulatedMailbox(self._world, self._read, self._body, connection.id), False
+    def open(self, connection: Connection) -> Mailbox:
+        return SimulatedMailbox(self._world, self._read, self._body, connection.id)
 
-    def give_back(
-        self, connection: Connection, mailbox: SimulatedMailbox, *, healthy: bool
-    ) -> None: ...
-
-    def discard(self, connection: Connection, mailbox: SimulatedMailbox) -> None: ...
-
-    def take_waiting(self, connection: Connection) -> None: ...
-
-    def keeps(self, connection_id: int) -> bool:
-        return False
-
-    def __len__(self) -> int:
-        return 0
-
-    def prune(self, wanted: Mapping[int, datetime], asked: float) -> list[int]:
-        return []
-
-    def __enter__(self) -> SimulatedMailboxes:
-        return self
-
-    def __exit__(self, *_: object) -> None: ...
+    def sessions(self) -> SessionPool:
+        """The fetcher's own pool, which keeps nothing: each poll opens its mailbox."""
+        limits = Limits(kept=0, listening=0, per_host=1 << 30, per_mailbox=1 << 30)
+        return SessionPool(self.open, limits, on_push=lambda _: None, on_lost=lambda *_: None)
 
 
 class SimulatedMailbox:
@@ -196,6 +181,8 @@ class SimulatedMailbox:
         self._read[self._id] = max(int(ref.key) for ref in refs)
         return list(refs)
 
+    def leave(self) -> None: ...
+
     def is_alive(self) -> bool:
         return True
 
@@ -232,7 +219,7 @@ def run(service: str, world_file: str, out: str) -> None:
         scheduler.build(load(SchedulerSettings)).run(stop)
     elif service == "fetcher":
         built = fetcher.build(load(FetcherSettings))
-        built.dispatcher.sessions = SimulatedMailboxes(world)  # type: ignore[assignment]
+        built.dispatcher.sessions = SimulatedMailboxes(world).sessions()
         built.dispatcher.observe = numbers.polled
         built.run(stop)
     else:

@@ -26,7 +26,8 @@ PACKAGE = """
 from pathlib import Path
 
 from shared.mailbox.attempt import Opening
-from shared.mailbox.base import Mailbox, Refused
+from shared.mailbox.base import Mailbox
+from shared.mailbox.failures import Refused
 from shared.mailbox.memory import MemoryAccount, MemoryMailbox
 
 

@@ -6,6 +6,7 @@ import asyncio
 import shutil
 import tempfile
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -97,7 +98,9 @@ class NatsServer:
             finally:
                 await client.close()
 
-        asyncio.run(run())
+        # Not here: a browser test before may have left its loop running in this thread.
+        with ThreadPoolExecutor(1) as apart:
+            apart.submit(asyncio.run, run()).result()
 
     def close(self) -> None:
         if self._process is not None:

@@ -15,6 +15,7 @@ import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -193,7 +194,9 @@ def test_it_runs_on_the_loop_of_the_program_and_ends_with_its_task(
         with pytest.raises(asyncio.CancelledError):
             await task
 
-    asyncio.run(program())
+    # Not here: a browser test before may have left its loop running in this thread.
+    with ThreadPoolExecutor(1) as apart:
+        apart.submit(asyncio.run, program()).result()
     assert got == [*(event.id for event in events), "finished"]
     eventually(lambda: output.inspect(handler).drained)
 

@@ -1,4 +1,9 @@
-"""Whatever the author wrote is run to its end before its mail is acknowledged, or refused."""
+"""Whatever the author wrote is run to its end before its mail is acknowledged, or refused.
+
+For an administrator: a callback that is refused at the start is an error of the handler's own
+process. Its mails wait: the handler's page, the alert `handler-backlog-old`,
+`posthouse_handler_oldest_seconds` (PosthouseHandlerBehind).
+"""
 
 from __future__ import annotations
 

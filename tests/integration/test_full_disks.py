@@ -1,4 +1,9 @@
-"""A disk of ours is full: all waits, says why, and goes on once there is room. None is lost."""
+"""A disk of ours is full: all waits, says why, and goes on once there is room. None is lost.
+
+For an administrator: a full store is the check `store` on the overview, in the alert
+`service-failing` and in `posthouse_service_failing`. That the disk of Postgres is full is on the
+overview and in the fetcher's log.
+"""
 
 from __future__ import annotations
 

@@ -3,6 +3,10 @@
 Each scenario kills one service with SIGKILL exactly at one named step, lets another one go on,
 and compares mailbox, store, ledger and the handler's queue to the exact state that is expected.
 Then everything runs once more, and nothing more happens.
+
+For an administrator: mails that had to be sent to the decryptors once more count in
+`posthouse_redriven_total` (PosthouseRedriving), commits under a lease that was lost in
+`posthouse_lease_losses_total` (PosthouseLeasesLost).
 """
 
 from __future__ import annotations

@@ -3,6 +3,9 @@
 A service is killed, or one of our own servers fails (database, store, broker, lease), exactly at a
 named step of a fetch. `make test` takes each server with each kind of interruption once; all of
 them together are `make servers-check`.
+
+For an administrator: as in test_interruption.py; a broker or store that stays away is told as in
+test_own_health.py, and a Postgres that does not answer by the rule PosthouseStateUnreadable.
 """
 
 from __future__ import annotations

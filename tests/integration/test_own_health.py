@@ -1,4 +1,10 @@
-"""Nothing stays green that is not well: connections, services and what they need."""
+"""Nothing stays green that is not well: connections, services and what they need.
+
+For an administrator: the overview shows both; connections without a run that succeeded are the
+alert `connections-overdue` and `posthouse_connections_overdue` (PosthouseConnectionsOverdue), a
+service that fails or is gone is `service-failing` and `posthouse_service_failing`
+(PosthouseServiceFailing).
+"""
 
 from __future__ import annotations
 

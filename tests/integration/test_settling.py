@@ -1,4 +1,9 @@
-"""What is safe here and still to be told to its server is told until the server agrees."""
+"""What is safe here and still to be told to its server is told until the server agrees.
+
+For an administrator: what a server has still to be told counts in `posthouse_settlements_pending`
+(PosthouseSettlementsPending). A refusal is a failure of the connection, with the reason on
+its page.
+"""
 
 from __future__ import annotations
 

@@ -12,8 +12,8 @@ from typing import Any
 
 import redis
 
-from tests.rig.house import House
 from tests.rig.mails import mail
+from tests.rig.stack import Stack
 from tests.servers.dovecot import Dovecot
 
 
@@ -48,9 +48,9 @@ def lasting(seconds: float) -> Callable[[], bool]:
     return lambda: time.monotonic() < until
 
 
-def spread_turns(house: House) -> None:
-    """Each mailbox its own phase of the interval, as in a house that runs for long."""
-    house.query(
+def spread_turns(stack: Stack) -> None:
+    """Each mailbox its own phase of the interval, as in a stack that runs for long."""
+    stack.query(
         "UPDATE connection_state AS s SET due_at = now() + random() * "
         "make_interval(mins => c.interval_minutes) FROM connection AS c "
         "WHERE c.id = s.connection_id RETURNING 1"

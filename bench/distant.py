@@ -86,7 +86,7 @@ def main(argv: Sequence[str]) -> int:
 
 def last_run(stand: Stand, connection: int) -> float:
     """Seconds that the fetcher's last run of a connection took, login and settling included."""
-    (row,) = stand.house.query(
+    (row,) = stand.stack.query(
         "SELECT duration_ms FROM fetch_run WHERE connection_id = %s ORDER BY id DESC LIMIT 1",
         connection,
     )

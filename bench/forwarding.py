@@ -23,7 +23,7 @@ from bench.stand import HANDLER, Stand
 from posthouse.signing import sign
 from posthouse.testing import make_event
 from shared.queueing.output import Publication, open_output
-from tests.rig.house import SIGNING_KEY
+from tests.rig.stack import SIGNING_KEY
 from tests.servers.processes import free_port
 
 _OURS = "posthouse forwarder"
@@ -45,8 +45,8 @@ def main(argv: Sequence[str]) -> int:
     with Stand("scheduler") as stand:
         events = [make_event(subject=f"Mail {n}") for n in range(chosen.events)]
         bodies = [event.to_json() for event in events]
-        (handler_id,) = stand.house.query("SELECT id FROM handler WHERE name = %s", HANDLER)[0]
-        stand.house.forward(handler_id, f"http://127.0.0.1:{port}/", concurrency=chosen.connections)
+        (handler_id,) = stand.stack.query("SELECT id FROM handler WHERE name = %s", HANDLER)[0]
+        stand.stack.forward(handler_id, f"http://127.0.0.1:{port}/", concurrency=chosen.connections)
         output = open_output(stand.redis.url)
         for _ in range(chosen.turns):
             before = count.value
@@ -56,11 +56,11 @@ def main(argv: Sequence[str]) -> int:
             ]
             for start in range(0, len(batch), 500):
                 output.publish(batch[start : start + 500])
-            (process,) = stand.house.start("forwarder")
+            (process,) = stand.stack.start("forwarder")
             ours.values.append(_rate(count, before, chosen.events))
             process.terminate()
             process.wait()
-            stand.house.processes.remove(process)
+            stand.stack.processes.remove(process)
             before = count.value
             client = multiprocessing.Process(
                 target=_post, args=(port, bodies, chosen.connections), daemon=True

@@ -43,7 +43,7 @@ def main(argv: Sequence[str]) -> int:
         connections = []
         for number, user in enumerate(users):
             connections.append(
-                stand.house.watch(
+                stand.stack.watch(
                     server,
                     user,
                     host=hosts[number % len(hosts)],
@@ -100,16 +100,16 @@ def main(argv: Sequence[str]) -> int:
 def polls(stand: Stand, connections: Sequence[int], seconds: float = 300) -> float:
     """Seconds from when all are due until each has been polled once more."""
     stand.rest()
-    ((began,),) = stand.house.query("SELECT clock_timestamp()")
+    ((began,),) = stand.stack.query("SELECT clock_timestamp()")
     started = time.perf_counter()
-    with stand.house.database.transaction() as session:
+    with stand.stack.database.transaction() as session:
         session.execute(
             "UPDATE connection_state SET due_at = now() WHERE connection_id = ANY(%s)",
             (list(connections),),
         )
     asked = "SELECT count(*) FROM connection_state WHERE last_run_at >= %s"
-    while stand.house.query(asked, began)[0][0] < len(connections):
+    while stand.stack.query(asked, began)[0][0] < len(connections):
         if time.perf_counter() - started > seconds:
-            raise TimeoutError(stand.house.tails())
+            raise TimeoutError(stand.stack.tails())
         time.sleep(0.02)
     return time.perf_counter() - started

@@ -16,10 +16,10 @@ from pathlib import Path
 
 from bench.arrivals import Watch, delays, lasting, p95, spread_turns
 from shared.storage.migrate import migrate
-from tests.rig.house import House
+from tests.rig.forkserver import Forkserver
 from tests.rig.mails import mail
 from tests.rig.silence import Silence
-from tests.rig.zygote import Zygote
+from tests.rig.stack import Stack
 from tests.servers.dovecot import Dovecot
 from tests.servers.postgres import PostgresServer
 from tests.servers.redis import RedisServer
@@ -33,26 +33,26 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--mailboxes", type=int, default=40)
     parser.add_argument("--backlog", type=int, default=100_000)
     chosen = parser.parse_args(argv)
-    zygote = Zygote()
+    forkserver = Forkserver()
     folder = Path(tempfile.mkdtemp(prefix="posthouse-isolation-"))
     with PostgresServer(durable=True) as postgres, RedisServer() as broker, Dovecot() as dovecot:
         url = postgres.create_database()
         migrate(url)
-        with House(url, broker.url, folder, zygote=zygote) as house:
-            house.add_handler()
+        with Stack(url, broker.url, folder, forkserver=forkserver) as stack:
+            stack.add_handler()
             watch = Watch(broker.url, "archive")
-            house.start("scheduler", "fetcher", "decryptor")
+            stack.start("scheduler", "fetcher", "decryptor")
             users = [f"quiet{number}" for number in range(chosen.mailboxes)]
             for user in users:
                 dovecot.deliver(user, [])
-                house.watch(dovecot, user)
+                stack.watch(dovecot, user)
             for start in range(0, chosen.backlog, 5000):
                 dovecot.deliver("huge", [mail(n, 1500, 99) for n in range(start, start + 5000)])
-            spread_turns(house)
+            spread_turns(stack)
             alone = delays(dovecot, watch, users, lasting(60 * chosen.minutes), seed=1)
             silence = Silence()
             for number in range(3):
-                house.add_connection(
+                stack.add_connection(
                     name=f"silent{number}",
                     mode="imap",
                     host="127.0.0.1",
@@ -60,10 +60,10 @@ def main(argv: Sequence[str]) -> int:
                     security="none",
                     username=f"silent{number}",
                 )
-            house.watch(dovecot, "huge")
+            stack.watch(dovecot, "huge")
             beside = delays(dovecot, watch, users, lasting(60 * chosen.minutes), seed=2)
             done = len(watch.arrived) - len(alone) - len(beside)
-    zygote.close()
+    forkserver.close()
     report = table(alone, beside, done, chosen)
     print(report)
     RESULTS.parent.mkdir(exist_ok=True)

@@ -28,7 +28,7 @@ def main(argv: Sequence[str]) -> int:
     with Stand(dovecot=Dovecot(host=", ".join(hosts))) as stand:
         started = stand.resident("fetcher")
         connections = [
-            stand.house.watch(stand.dovecot, f"u{n}", host=hosts[n % len(hosts)])
+            stand.stack.watch(stand.dovecot, f"u{n}", host=hosts[n % len(hosts)])
             for n in range(chosen.sessions)
         ]
         for _ in range(3):

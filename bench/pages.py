@@ -1,4 +1,4 @@
-"""How quick the pages are in a large house: 10,000 connections, a million mails in the ledger.
+"""How quick the pages are in a large installation: 10,000 connections, a million mails.
 
     python -m bench pages [--connections 10000] [--mails 1000000] [--rounds 30]
 
@@ -91,7 +91,7 @@ def addresses(known: dict[str, str]) -> list[tuple[str, str]]:
 
 
 def fill(url: str, connections: int, mails: int) -> dict[str, str]:
-    """A house of a month; one mail in the middle is the one that is looked for."""
+    """An installation of a month; one mail in the middle is the one that is looked for."""
     with Database(url) as database:
         for day in range(DAYS, -1, -1):
             retention.create_partitions(database, datetime.now(UTC) - timedelta(days=day), DAYS)
@@ -278,7 +278,7 @@ def written(
     pages: dict[str, str],
 ) -> str:
     lines = [
-        "# The pages in a large house",
+        "# The pages in a large installation",
         "",
         f"{wanted.connections:,} connections, {wanted.mails:,} mails in the ledger over {DAYS} "
         f"days, each delivered to two handlers; {wanted.rounds} requests a page, one after the "

@@ -52,10 +52,10 @@ def main(argv: Sequence[str]) -> int:
                 count = min(10_000, kept - start)
                 stand.dovecot.deliver(user, small(count, SIZE, seed=start))
             connection = stand.watch(user, mode="pop3", port=link.port)
-            with stand.house.database.transaction() as session:
+            with stand.stack.database.transaction() as session:
                 stored.start_from(session, connection, since=None, skip_existing=True)
-            stand.house.run_once(connection)  # all that is there is known now
-            stand.house.run_once(connection)
+            stand.stack.run_once(connection)  # all that is there is known now
+            stand.stack.run_once(connection)
             slow = peers.Fetchmail(stand.folder / "fetchmail", protocol="pop3")
             if not chosen.only_posthouse:
                 slow.prepare([user], link.port)
@@ -76,7 +76,7 @@ def main(argv: Sequence[str]) -> int:
                             stand.turn([connection], new)
                             took = last_run(stand, connection)
                         else:
-                            stand.house.run_once(connection)
+                            stand.stack.run_once(connection)
                             took = poll_time(stand, connection)
                         note(who, what, kept, took, link.octets)
     return _report(chosen, times, octets)
@@ -87,7 +87,7 @@ def _rotated(names: Sequence[str], by: int) -> list[str]:
 
 
 def poll_time(stand: Stand, connection: int) -> float:
-    (row,) = stand.house.query(
+    (row,) = stand.stack.query(
         "SELECT last_run_ms FROM connection_state WHERE connection_id = %s", connection
     )
     return max(1, int(row[0])) / 1000

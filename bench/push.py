@@ -101,7 +101,7 @@ def _delays(stand: Stand, server: Dovecot, chosen: argparse.Namespace) -> tuple[
     users = [f"u{number}" for number in range(chosen.mailboxes)]
     named = [f"{user} at {server.imap_port}" for user in users]
     watched = [
-        stand.house.watch(server, user, name=name, push=True)
+        stand.stack.watch(server, user, name=name, push=True)
         for user, name in zip(users, named, strict=True)
     ]
     polls(stand, watched)

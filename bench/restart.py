@@ -1,6 +1,6 @@
 """How long mails wait while every service is replaced, one after another.
 
-`make bench NAME=restart`. One house of two replicas of each service, mailboxes polled every minute,
+`make bench NAME=restart`. One stack of two replicas of each service, mailboxes polled every minute,
 two phases: undisturbed, then with a rolling restart of scheduler, fetcher, decryptor and admin (a
 new replica is ready before an old one gets SIGTERM, as in deploy/k8s) that begins anew until the
 phase is over. The delay is from the mail's arrival at its server to its event on the handler's
@@ -19,9 +19,9 @@ from pathlib import Path
 
 from bench.arrivals import Watch, delays, lasting, p95, spread_turns
 from shared.storage.migrate import migrate
-from tests.rig.house import House
+from tests.rig.forkserver import Forkserver
 from tests.rig.rollout import Caller, Rollout
-from tests.rig.zygote import Zygote
+from tests.rig.stack import Stack
 from tests.servers.dovecot import Dovecot
 from tests.servers.postgres import PostgresServer
 from tests.servers.redis import RedisServer
@@ -37,20 +37,20 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--seconds", type=float, default=60, help="of each phase")
     parser.add_argument("--mailboxes", type=int, default=40)
     chosen = parser.parse_args(argv)
-    zygote = Zygote()
+    forkserver = Forkserver()
     folder = Path(tempfile.mkdtemp(prefix="posthouse-restart-"))
     with PostgresServer(durable=True) as postgres, RedisServer() as broker, Dovecot() as dovecot:
         url = postgres.create_database()
         migrate(url)
-        with House(url, broker.url, folder, zygote=zygote) as house:
-            house.add_handler()
+        with Stack(url, broker.url, folder, forkserver=forkserver) as stack:
+            stack.add_handler()
             users = [f"box{number}" for number in range(chosen.mailboxes)]
             for user in users:
                 dovecot.deliver(user, [])
-            connections = [house.watch(dovecot, user) for user in users]
-            spread_turns(house)
+            connections = [stack.watch(dovecot, user) for user in users]
+            spread_turns(stack)
             watch = Watch(broker.url, "archive")
-            rollout = Rollout(house, REPLICAS)
+            rollout = Rollout(stack, REPLICAS)
             alone = delays(dovecot, watch, users, lasting(chosen.seconds), seed=1)
             caller = Caller(rollout, connections, fetching=False, pause=0.5)
             caller.start()
@@ -76,7 +76,7 @@ def main(argv: Sequence[str]) -> int:
                 raise failed[0]
             assert not caller.failures, caller.failures[:3]
             repeats = watch.count - len(alone) - len(during)
-    zygote.close()
+    forkserver.close()
     shutil.rmtree(folder, ignore_errors=True)
     report = table(alone, during, len(rounds), repeats, caller.answered)
     print(report)

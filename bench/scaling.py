@@ -69,18 +69,18 @@ def main(argv: Sequence[str]) -> int:
 
         for _ in range(chosen.turns):
             for word in ("one", "two"):
-                extra = stand.house.start("fetcher") if word == "two" else []
+                extra = stand.stack.start("fetcher") if word == "two" else []
                 fill()
                 stand.turn(connections, mails)  # each fetcher has its sessions open
                 measure(word, Stand.turn)
-                with _limited([c.pid for c in stand.house.processes if c.args == "fetcher"]):
+                with _limited([c.pid for c in stand.stack.processes if c.args == "fetcher"]):
                     measure(f"{word} limited", _fetched)
-                stand.house.wait_settled(stand.house.count("message"))
+                stand.stack.wait_settled(stand.stack.count("message"))
                 stand.rest()
                 for child in extra:
                     child.terminate()
                     child.wait()
-                    stand.house.processes.remove(child)
+                    stand.stack.processes.remove(child)
     limited = rows["two limited"].series.median / rows["one limited"].series.median
     free = rows["two"].series.median / rows["one"].series.median
     series = [row.series for row in rows.values()]
@@ -122,18 +122,18 @@ class _Row:
 
 def _fetched(stand: Stand, connections: Sequence[int], mails: int) -> float:
     """Seconds from due until so many more mails are committed and settled, without a decryptor."""
-    decryptors = [child for child in stand.house.processes if child.args == "decryptor"]
-    ((before,),) = stand.house.query("SELECT sum(sequence) FROM connection_state")
+    decryptors = [child for child in stand.stack.processes if child.args == "decryptor"]
+    ((before,),) = stand.stack.query("SELECT sum(sequence) FROM connection_state")
     for child in decryptors:
         child.send_signal(signal.SIGSTOP)
     try:
         quiet_disk()
         started = time.perf_counter()
         for identifier in connections:
-            stand.house.fetch_now(identifier)
-        while not stand.house.query(_DONE, before + mails)[0][0]:
+            stand.stack.fetch_now(identifier)
+        while not stand.stack.query(_DONE, before + mails)[0][0]:
             if time.perf_counter() > started + 120:
-                raise TimeoutError(stand.house.tails())
+                raise TimeoutError(stand.stack.tails())
             time.sleep(0.005)
         return time.perf_counter() - started
     finally:

@@ -177,7 +177,7 @@ def simulate(
 def seed(url: str, connections: int) -> None:
     """Enabled connections, due at any moment of the next minute, and one handler for all."""
     with Database(url, size=1) as database:
-        # The partitions of a month, as a house has them that runs for long.
+        # The partitions of a month, as an installation has them that runs for long.
         retention.create_partitions(database, datetime.now(UTC) - timedelta(days=30), 30)
         retention.create_partitions(database, datetime.now(UTC), 30)
     with psycopg.connect(url, autocommit=True) as session:

@@ -21,8 +21,8 @@ import redis
 
 from bench.peers import quiet_disk
 from shared.storage.migrate import migrate
-from tests.rig.house import House
-from tests.rig.zygote import Zygote
+from tests.rig.forkserver import Forkserver
+from tests.rig.stack import Stack
 from tests.servers.dovecot import Dovecot
 from tests.servers.postgres import PostgresServer
 from tests.servers.redis import RedisServer
@@ -45,37 +45,37 @@ class Stand:
         self._settings = settings or {}
         self.dovecot = dovecot or Dovecot()
         self.folder = Path(tempfile.mkdtemp(prefix="posthouse-bench-"))
-        self._stack = ExitStack()
+        self._resources = ExitStack()
 
     def __enter__(self) -> Stand:
-        with ExitStack() as stack:
-            stack.callback(shutil.rmtree, self.folder, ignore_errors=True)
-            zygote = Zygote()
-            stack.callback(zygote.close)
-            self.postgres = stack.enter_context(PostgresServer(durable=True))
-            self.redis = stack.enter_context(RedisServer())
-            stack.enter_context(self.dovecot)
+        with ExitStack() as resources:
+            resources.callback(shutil.rmtree, self.folder, ignore_errors=True)
+            forkserver = Forkserver()
+            resources.callback(forkserver.close)
+            self.postgres = resources.enter_context(PostgresServer(durable=True))
+            self.redis = resources.enter_context(RedisServer())
+            resources.enter_context(self.dovecot)
             url = self.postgres.create_database()
             migrate(url)
-            self.house = stack.enter_context(
-                House(
+            self.stack = resources.enter_context(
+                Stack(
                     url,
                     self.redis.url,
                     self.folder,
-                    zygote=zygote,
+                    forkserver=forkserver,
                     settings={"handler_check_seconds": "5", **self._settings},
                 )
             )
             self.queue = redis.Redis.from_url(self.redis.url)
-            stack.callback(self.queue.close)
-            self.house.add_handler(HANDLER)
-            self.house.start(*self._services)
-            self.house.wait(lambda: bool(self.queue.exists(_QUEUE)), "the handler's queue")
-            self._stack = stack.pop_all()
+            resources.callback(self.queue.close)
+            self.stack.add_handler(HANDLER)
+            self.stack.start(*self._services)
+            self.stack.wait(lambda: bool(self.queue.exists(_QUEUE)), "the handler's queue")
+            self._resources = resources.pop_all()
         return self
 
     def __exit__(self, *details: object) -> None:
-        self._stack.close()
+        self._resources.close()
 
     def events(self) -> int:
         """How many events the handler's queue holds."""
@@ -83,14 +83,14 @@ class Stand:
 
     def watch(self, user: str, **fields: Any) -> int:
         """A connection that is there and not due: `turn` says when."""
-        identifier = self.house.watch(self.dovecot, user, **fields)
+        identifier = self.stack.watch(self.dovecot, user, **fields)
         self.rest([identifier])
         return identifier
 
     def rest(self, connections: Sequence[int] | None = None) -> None:
         """Nothing (of these) is due until it is said to be."""
-        self.house.wait(self._quiet, "the end of what runs")
-        with self.house.database.transaction() as session:
+        self.stack.wait(self._quiet, "the end of what runs")
+        with self.stack.database.transaction() as session:
             session.execute(
                 "UPDATE connection_state SET due_at = now() + interval '1 hour'"
                 " WHERE %(ids)s::bigint[] IS NULL OR connection_id = ANY(%(ids)s)",
@@ -98,7 +98,7 @@ class Stand:
             )
 
     def _quiet(self) -> bool:
-        (row,) = self.house.query("SELECT count(*) FROM lease WHERE until > now()")
+        (row,) = self.stack.query("SELECT count(*) FROM lease WHERE until > now()")
         return bool(row[0] == 0)
 
     def turn(self, connections: Sequence[int], mails: int, seconds: float = 120) -> float:
@@ -107,14 +107,14 @@ class Stand:
         quiet_disk()
         started = time.perf_counter()
         for identifier in connections:
-            self.house.fetch_now(identifier)
+            self.stack.fetch_now(identifier)
         deadline = started + seconds
         while self.events() < wanted:
             if time.perf_counter() > deadline:
-                raise TimeoutError(f"{self.events()} of {wanted} events\n{self.house.tails()}")
+                raise TimeoutError(f"{self.events()} of {wanted} events\n{self.stack.tails()}")
             time.sleep(0.005)
         took = time.perf_counter() - started
-        self.house.wait_settled(self.house.count("message"))
+        self.stack.wait_settled(self.stack.count("message"))
         self.rest()
         return took
 
@@ -125,7 +125,7 @@ class Stand:
             ("Dovecot", self.dovecot.pid),
             ("Postgres", self.postgres.pid),
             ("Redis", self.redis.process.pid),
-            *((str(child.args), child.pid) for child in self.house.processes),
+            *((str(child.args), child.pid) for child in self.stack.processes),
         ]
         parents = _parents()
         for name, root in families:
@@ -134,7 +134,7 @@ class Stand:
 
     def resident(self, service: str) -> int:
         """Octets of memory of a service's process that are resident and its own."""
-        child = next(c for c in self.house.processes if c.args == service)
+        child = next(c for c in self.stack.processes if c.args == service)
         text = Path(f"/proc/{child.pid}/status").read_text()
         return 1024 * int(text.split("VmRSS:")[1].split()[0])
 

@@ -139,7 +139,7 @@ def _measure(chosen: argparse.Namespace, *, pushed: bool) -> dict[str, float]:
     with room_to_listen(), Stand(dovecot=server) as stand:
         users = [f"u{number}" for number in range(chosen.mailboxes)]
         watched = [
-            stand.house.watch(
+            stand.stack.watch(
                 server,
                 user,
                 host=hosts[number % len(hosts)],
@@ -152,7 +152,7 @@ def _measure(chosen: argparse.Namespace, *, pushed: bool) -> dict[str, float]:
         ]
         polls(stand, watched)  # a login each
         watch = Watch(stand.redis.url, HANDLER)
-        spread_turns(stand.house)
+        spread_turns(stand.stack)
         stream = _Arrivals(server, users, chosen)
         stream.run(60.0 if not pushed else 5.0)  # each mailbox in its own phase
         before, sent = stand.processor_time(), len(stream.arrived)
@@ -162,7 +162,7 @@ def _measure(chosen: argparse.Namespace, *, pushed: bool) -> dict[str, float]:
         deadline = time.monotonic() + 120
         while set(stream.arrived) - set(watch.arrived):
             if time.monotonic() > deadline:
-                raise TimeoutError(stand.house.tails())
+                raise TimeoutError(stand.stack.tails())
             time.sleep(0.1)
     measured = list(stream.arrived.items())[sent:]
     delays = [1000 * (watch.arrived[identity] - at) for identity, at in measured]

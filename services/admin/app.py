@@ -151,7 +151,7 @@ def _oidc(app_state: AppState, access: Access) -> Oidc | None:
     settings = app_state.settings
     if not settings.oidc_issuer:
         return None
-    from services.admin.people.oidc import Oidc, Provider  # heavy, and most houses have no issuer
+    from services.admin.people.oidc import Oidc, Provider  # heavy, and most stacks have no issuer
 
     secret = settings.oidc_client_secret
     callback = settings.public_url.rstrip("/") + "/login/oidc/callback"

@@ -16,9 +16,9 @@ import pytest
 from tests.deploy.manifests import ROOT
 from tests.rig.containers import HARDENED, IMAGE, Containers, docker
 from tests.rig.events import emptied, open_queue
-from tests.rig.house import House
 from tests.rig.mails import digests, mixed
 from tests.rig.rollout import Rollout
+from tests.rig.stack import Stack
 from tests.servers.dovecot import Dovecot
 from tests.servers.postgres import PostgresServer
 from tests.servers.redis import RedisServer
@@ -38,12 +38,12 @@ pytestmark = [
 
 
 @pytest.fixture
-def house(empty_database_url: str, redis_server: RedisServer, tmp_path: Path) -> Iterator[House]:
-    """A house whose services run in containers; the image itself has migrated its database."""
+def stack(empty_database_url: str, redis_server: RedisServer, tmp_path: Path) -> Iterator[Stack]:
+    """A stack whose services run in containers; the image itself has migrated its database."""
     containers = Containers(folders=[tmp_path / "store"])
     broker = emptied(redis_server.url.rpartition("/")[0] + "/8")
     try:
-        with House(empty_database_url, broker, tmp_path, zygote=containers) as built:
+        with Stack(empty_database_url, broker, tmp_path, forkserver=containers) as built:
             migration = containers.fork(
                 "migrate", built.environment_of("migrate"), built.log_of("migrate")
             )
@@ -55,10 +55,10 @@ def house(empty_database_url: str, redis_server: RedisServer, tmp_path: Path) ->
 
 
 def test_every_service_starts_and_ends_as_any_user_on_a_read_only_root(
-    house: House, postgres: PostgresServer
+    stack: Stack, postgres: PostgresServer
 ) -> None:
-    rollout = Rollout(house, ONE_EACH)
-    ended = list(house.processes)
+    rollout = Rollout(stack, ONE_EACH)
+    ended = list(stack.processes)
     for service in ONE_EACH:
         rollout.restart(service)
     assert [container.poll() for container in ended] == [0] * len(ONE_EACH)
@@ -67,16 +67,16 @@ def test_every_service_starts_and_ends_as_any_user_on_a_read_only_root(
 @pytest.mark.promise("I1", "I3", "I4")
 @pytest.mark.parametrize("after_download", ["mark-read", "delete"])
 def test_two_thousand_mails_exactly_once(
-    after_download: str, house: House, dovecot: Dovecot, mail_user: str
+    after_download: str, stack: Stack, dovecot: Dovecot, mail_user: str
 ) -> None:
     mails = list(mixed(COUNT, seed=7))
     dovecot.deliver(mail_user, mails)
-    house.add_handler()
-    house.start("scheduler", "scheduler", "fetcher", "fetcher", "fetcher", "decryptor")
-    house.watch(dovecot, mail_user, after_download=after_download)
-    house.wait_settled(COUNT, seconds=180)
-    house.stop()
-    events = open_queue(house.broker_url, "archive").events()
+    stack.add_handler()
+    stack.start("scheduler", "scheduler", "fetcher", "fetcher", "fetcher", "decryptor")
+    stack.watch(dovecot, mail_user, after_download=after_download)
+    stack.wait_settled(COUNT, seconds=180)
+    stack.stop()
+    events = open_queue(stack.broker_url, "archive").events()
     assert sorted(event["data"]["sha256"] for event in events) == digests(mails)
     assert len({event["id"] for event in events}) == COUNT
     left = dovecot.flags(mail_user)

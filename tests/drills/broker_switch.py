@@ -12,9 +12,9 @@ def drill(folder: Path) -> Outcome:
     with RedisServer() as new, Site(folder) as site:
         rollout = site.start()
         with site.mailing():
-            site.house.wait(lambda: len(site.handler.seen) > 20, "mails arrive")
+            site.stack.wait(lambda: len(site.handler.seen) > 20, "mails arrive")
             for name in ("BROKER", "OUTPUT"):
-                site.house.environment[f"POSTHOUSE_{name}_URL"] = new.url
+                site.stack.environment[f"POSTHOUSE_{name}_URL"] = new.url
             for service in REPLICAS:
                 rollout.restart(service)
             say(f"services were rolled to the new broker after {len(site.sent)} mails")
@@ -22,7 +22,7 @@ def drill(folder: Path) -> Outcome:
             before = -1
             while before != len(site.handler.seen):
                 before = len(site.handler.seen)
-                site.house.wait(lambda: site.house.count("outbox") < 50, "events are published")
+                site.stack.wait(lambda: site.stack.count("outbox") < 50, "events are published")
             site.handler.stop()
             say(f"the handler drained the old queue: {before} mails came through it")
             moved = site.handle(new.url)

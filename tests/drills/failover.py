@@ -15,7 +15,7 @@ def drill(folder: Path) -> Outcome:
     with RedisServer() as redis, Site(folder, broker=redis) as site:
         site.start()
         with site.mailing():
-            site.house.wait(lambda: len(site.handler.seen) > 20, "mails arrive")
+            site.stack.wait(lambda: len(site.handler.seen) > 20, "mails arrive")
             redis.kill()
             time.sleep(_AWAY_S)  # mails arrive, and nobody can be told
             redis.start()
@@ -28,5 +28,5 @@ def drill(folder: Path) -> Outcome:
 def _back(site: Site, what: str) -> None:
     """Until mails that are sent from now on are handed over again."""
     before, started = len(site.handler.seen), time.monotonic()
-    site.house.wait(lambda: len(site.handler.seen) > before + 10, f"mails go on: {what}", 120)
+    site.stack.wait(lambda: len(site.handler.seen) > before + 10, f"mails go on: {what}", 120)
     say(f"{what}: mails went on after {time.monotonic() - started:.1f} s")

@@ -21,17 +21,17 @@ def drill(folder: Path) -> Outcome:
         site.start()
         dump, copy = folder / "posthouse.dump", folder / "store-of-backup"
         with site.mailing():
-            site.house.wait(lambda: len(site.handler.seen) > 20, "mails arrive")
+            site.stack.wait(lambda: len(site.handler.seen) > 20, "mails arrive")
             # Postgres first, then the store: the store is never of an earlier moment.
             _run(site, "pg_dump", "-Fc", "-f", str(dump), site.database_url)
-            shutil.copytree(site.house.store, copy)
+            shutil.copytree(site.stack.store, copy)
             at_backup = len(site.sent)
-            site.house.wait(lambda: len(site.handler.seen) > at_backup + 20, "mails go on")
-            site.house.stop()
+            site.stack.wait(lambda: len(site.handler.seen) > at_backup + 20, "mails go on")
+            site.stack.stop()
         say(f"the backup was taken after {at_backup} mails, all was lost after {len(site.sent)}")
-        shutil.rmtree(site.house.store)
-        shutil.copytree(copy, site.house.store)
-        site.house.database.close()
+        shutil.rmtree(site.stack.store)
+        shutil.copytree(copy, site.stack.store)
+        site.stack.database.close()
         name = site.database_url.rpartition("/")[2]
         site.postgres.drop_database(site.database_url)
         site.postgres.execute(f"CREATE DATABASE {name}")
@@ -39,13 +39,13 @@ def drill(folder: Path) -> Outcome:
         site.broker.replace()
         say(site.posthouse("migrate"))
         site.reopen()
-        known = site.house.count("message")
-        site.house.execute("UPDATE connection SET selection = 'all' WHERE mode = 'imap'")
+        known = site.stack.count("message")
+        site.stack.execute("UPDATE connection SET selection = 'all' WHERE mode = 'imap'")
         started = time.monotonic()
         before = len(site.handler.seen)
-        Rollout(site.house, REPLICAS)
+        Rollout(site.stack, REPLICAS)
         found = site.outcome()
-        gone = found.sent - site.house.count("message")
+        gone = found.sent - site.stack.count("message")
         say(
             f"Postgres knew {known} mails; {len(site.handler.seen) - before} came as new ones and "
             f"{found.twice} again with the same event id, in {time.monotonic() - started:.0f} s"

@@ -11,8 +11,8 @@ import tempfile
 from pathlib import Path
 
 from tests.drills.site import REPLICAS, Outcome, Site, say
-from tests.rig.house import ROOT
-from tests.rig.zygote import Zygote
+from tests.rig.forkserver import Forkserver
+from tests.rig.stack import ROOT
 
 
 def drill(folder: Path, ref: str = "") -> Outcome:
@@ -25,22 +25,22 @@ def drill(folder: Path, ref: str = "") -> Outcome:
             ["git", "-C", str(ROOT), "archive", ref], check=True, capture_output=True
         )
         subprocess.run(["tar", "-x", "-C", str(before)], input=archive.stdout, check=True)
-        old = Zygote(before)
+        old = Forkserver(before)
         try:
             return _upgraded(folder, old, f"{ref} ({_git('rev-parse', '--short', ref)})")
         finally:
             old.close()
 
 
-def _upgraded(folder: Path, old: Zygote, what: str) -> Outcome:
+def _upgraded(folder: Path, old: Forkserver, what: str) -> Outcome:
     with Site(folder) as site:
-        new = site.house.zygote
-        site.house.zygote = old
+        new = site.stack.forkserver
+        site.stack.forkserver = old
         rollout = site.start()
         with site.mailing():
-            site.house.wait(lambda: len(site.handler.seen) > 20, "mails arrive")
+            site.stack.wait(lambda: len(site.handler.seen) > 20, "mails arrive")
             say(f"services of {what} work on the schema of this version")
-            site.house.zygote = new
+            site.stack.forkserver = new
             for service in REPLICAS:
                 rollout.restart(service)
                 say(f"{service}: every old replica was replaced by a new one")

@@ -7,29 +7,29 @@ from pathlib import Path
 import httpx
 
 from tests.drills.site import REPLICAS, Outcome, Site, say
-from tests.rig.house import ADMIN_TOKEN
 from tests.rig.rollout import Rollout
+from tests.rig.stack import ADMIN_TOKEN
 
 
 def drill(folder: Path) -> Outcome:
     with Site(folder) as site:
         rollout = site.start()
         with site.mailing():
-            old = site.house.secret_keys[0]
+            old = site.stack.secret_keys[0]
             new = site.posthouse("secrets", "new-key")
-            site.house.secret_keys = [old, new]
+            site.stack.secret_keys = [old, new]
             _roll(rollout, "first roll: the old key seals, the new one opens", site)
-            site.house.secret_keys = [new, old]
+            site.stack.secret_keys = [new, old]
             _roll(rollout, "second roll: the new key seals, the old one opens", site)
             last = site.posthouse("secrets", "rotate").splitlines()[-1]
             say(f"posthouse secrets rotate: {last}")
-            site.house.secret_keys = [new]
+            site.stack.secret_keys = [new]
             _roll(rollout, "third roll: the old key is gone", site)
         found = site.outcome()
         say(f"runs that failed on the way: {found.failed_runs}")
         if found.failed_runs:
             found.notes += map(
-                str, site.house.query("SELECT error FROM fetch_run WHERE error IS NOT NULL")
+                str, site.stack.query("SELECT error FROM fetch_run WHERE error IS NOT NULL")
             )
             found.lost += 1  # a connection that fails in mid-roll is what must not be
         return found

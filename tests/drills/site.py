@@ -18,11 +18,11 @@ from cli.demo.certificate import DemoCertificate
 from cli.demo.samples import compose, encrypted
 from shared.errors import PosthouseError
 from shared.storage.migrate import migrate
+from tests.rig.forkserver import Forkserver
 from tests.rig.handlers import Recorder
-from tests.rig.house import House
 from tests.rig.mails import mail
 from tests.rig.rollout import Rollout
-from tests.rig.zygote import Zygote
+from tests.rig.stack import Stack
 from tests.servers.dovecot import Dovecot
 from tests.servers.postgres import PostgresServer
 from tests.servers.redis import RedisServer
@@ -74,74 +74,74 @@ class Site:
         self.connections: list[int] = []
         self._given = broker
         self._durable = durable
-        self._stack = contextlib.ExitStack()
+        self._resources = contextlib.ExitStack()
 
     def __enter__(self) -> Site:
         try:
             self._set_up()
         except BaseException:
-            self._stack.close()
+            self._resources.close()
             raise
         return self
 
     def __exit__(self, *_: object) -> None:
         with contextlib.suppress(AssertionError):
-            self.house.stop()
-        self._stack.close()
+            self.stack.stop()
+        self._resources.close()
 
     def _set_up(self) -> None:
-        enter = self._stack.enter_context
+        enter = self._resources.enter_context
         self.folder.mkdir(parents=True, exist_ok=True)
-        self.zygote = Zygote()
-        self._stack.callback(self.zygote.close)
+        self.forkserver = Forkserver()
+        self._resources.callback(self.forkserver.close)
         self.postgres = enter(PostgresServer(durable=self._durable))
         self.broker = self._given or enter(RedisServer())
         self.dovecot = enter(Dovecot())
         self.database_url = self.postgres.create_database()
         migrate(self.database_url)
-        self.house = self._house()
-        self.house.add_handler(HANDLER)
+        self.stack = self._new_stack()
+        self.stack.add_handler(HANDLER)
         self.handler = self.handle(self.broker.url)
         self.certificate = DemoCertificate.of(self.folder / "certificate")
 
-    def _house(self) -> House:
-        house = House(
+    def _new_stack(self) -> Stack:
+        stack = Stack(
             self.database_url,
             self.broker.url,
             self.folder,
-            zygote=self.zygote,
+            forkserver=self.forkserver,
             settings=self.settings,
         )
-        house.database.open()
-        self._stack.callback(house.database.close)
-        return house
+        stack.database.open()
+        self._resources.callback(stack.database.close)
+        return stack
 
     def reopen(self) -> None:
-        """After the database was replaced: another house on it, with the keys of the former."""
-        keys = self.house.secret_keys
-        self.house = self._house()
-        self.house.secret_keys = keys
+        """After the database was replaced: another stack on it, with the keys of the former."""
+        keys = self.stack.secret_keys
+        self.stack = self._new_stack()
+        self.stack.secret_keys = keys
 
     def handle(self, url: str) -> Recorder:
         """A handler that takes its events from the broker at `url`."""
         recorder = Recorder(url, HANDLER)
         recorder.start()
-        self._stack.callback(recorder.stop)
+        self._resources.callback(recorder.stop)
         return recorder
 
     def start(self, replicas: Mapping[str, int] = REPLICAS) -> Rollout:
         """Starts the services, and one connection a user, of each protocol in turn."""
-        rollout = Rollout(self.house, replicas)
+        rollout = Rollout(self.stack, replicas)
         for number, user in enumerate(self.users):
             self.connections.append(
-                self.house.watch(
+                self.stack.watch(
                     self.dovecot,
                     user,
                     mode="pop3" if number % 4 == 3 else "imap",
                     after_download="delete" if number % 2 else "mark-read",
                 )
             )
-            self.house.add_certificate(self.certificate, self.connections[-1])
+            self.stack.add_certificate(self.certificate, self.connections[-1])
         return rollout
 
     # ---- mails
@@ -184,7 +184,7 @@ class Site:
         while not enough.wait(0.5):
             with contextlib.suppress(PosthouseError):
                 for connection in self.connections:
-                    self.house.fetch_now(connection)
+                    self.stack.fetch_now(connection)
 
     # ---- the end
 
@@ -193,9 +193,9 @@ class Site:
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
             with contextlib.suppress(PosthouseError):
-                if not self._missing(handlers) and self.house.count("outbox") == 0:
+                if not self._missing(handlers) and self.stack.count("outbox") == 0:
                     return True
-                self.house.hurry()
+                self.stack.hurry()
             time.sleep(0.5)
         return False
 
@@ -210,12 +210,12 @@ class Site:
             lost=len(self._missing(handlers)),
             twice=arrivals - len(ids),
             failed_runs=int(
-                self.house.query("SELECT count(*) FROM fetch_run WHERE error IS NOT NULL")[0][0]
+                self.stack.query("SELECT count(*) FROM fetch_run WHERE error IS NOT NULL")[0][0]
             ),
-            quarantined=self.house.count("quarantine"),
+            quarantined=self.stack.count("quarantine"),
         )
         if not settled:
-            found.notes.append(self.house.tails())
+            found.notes.append(self.stack.tails())
         return found
 
     def _missing(self, handlers: list[Recorder] | None) -> set[str]:
@@ -228,8 +228,8 @@ class Site:
         """The command line with the migration's account and all keys; returns what it says."""
         environment = {
             **os.environ,
-            **self.house.environment_of("migrate"),
-            "POSTHOUSE_SECRET_KEYS": ",".join(self.house.secret_keys),
+            **self.stack.environment_of("migrate"),
+            "POSTHOUSE_SECRET_KEYS": ",".join(self.stack.secret_keys),
             **{f"POSTHOUSE_{name.upper()}": value for name, value in settings.items()},
         }
         done = subprocess.run(

@@ -1,4 +1,4 @@
-"""One house with its pages for all browser tests; each test brings mailboxes of its own."""
+"""One stack with its pages for all browser tests; each test brings mailboxes of its own."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from playwright.sync_api import Page, expect
 
 from tests.e2e.site import Site
 from tests.rig.events import emptied
-from tests.rig.house import House
-from tests.rig.zygote import Zygote
+from tests.rig.forkserver import Forkserver
+from tests.rig.stack import Stack
 from tests.servers.chromium import Chromium
 from tests.servers.dovecot import Dovecot
 from tests.servers.postgres import PostgresServer
@@ -37,16 +37,16 @@ def site(
     folder: Path = tmp_path_factory.mktemp("site")
     port = free_port()
     url = f"http://127.0.0.1:{port}"
-    zygote = Zygote()
+    forkserver = Forkserver()
     try:
         settings = {"port": str(port), "public_url": url}
-        with House(database, broker, folder, zygote=zygote, settings=settings) as house:
-            house.start("admin", "scheduler", "fetcher", "decryptor", "forwarder")
-            site = Site(house, url, dovecot, chromium)
+        with Stack(database, broker, folder, forkserver=forkserver, settings=settings) as stack:
+            stack.start("admin", "scheduler", "fetcher", "decryptor", "forwarder")
+            site = Site(stack, url, dovecot, chromium)
             site.wait()
             yield site
     finally:
-        zygote.close()
+        forkserver.close()
         postgres.drop_database(database)
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import httpx
 from playwright.sync_api import Page, expect
 
-from tests.rig.house import House
+from tests.rig.stack import Stack
 from tests.servers.chromium import Chromium
 from tests.servers.dovecot import Dovecot
 from tests.servers.mail_server import PASSWORD
@@ -25,7 +25,7 @@ TOKEN = "test-token-of-20-characters"
 class Site:
     """The services, the mail server beside them, and browsers that look at the pages."""
 
-    house: House
+    stack: Stack
     url: str
     dovecot: Dovecot
     chromium: Chromium
@@ -39,7 +39,7 @@ class Site:
             with contextlib.suppress(OSError):
                 urllib.request.urlopen(f"{self.url}/login", timeout=5).close()
                 return
-            assert time.monotonic() < deadline, self.house.tails()
+            assert time.monotonic() < deadline, self.stack.tails()
             time.sleep(0.1)
 
     @contextlib.contextmanager
@@ -162,7 +162,7 @@ class Site:
         """Until this many mails of the connection are published, and none is left to do."""
 
         def taken() -> bool:
-            (row,) = self.house.query(
+            (row,) = self.stack.query(
                 "SELECT (SELECT count(*) FROM message WHERE connection_id = %s"
                 " AND published_at IS NOT NULL AND settled_at IS NOT NULL),"
                 " (SELECT count(*) FROM outbox WHERE connection_id = %s),"
@@ -173,7 +173,7 @@ class Site:
             )
             return row == (mails, 0, 0)
 
-        self.house.wait(taken, f"{mails} mails of connection {connection}")
+        self.stack.wait(taken, f"{mails} mails of connection {connection}")
 
 
 def mail(subject: str, user: str, body: str = "Hello.") -> bytes:

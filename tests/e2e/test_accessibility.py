@@ -53,8 +53,8 @@ def places(site: Site) -> dict[str, str]:
     handler = site.add_handler(connection)
     site.enable(connection)
     site.wait_taken(connection, 2)
-    site.house.wait(lambda: site.house.count("outbox") == 0, "what they are is known")
-    row, _ = site.house.query("SELECT id FROM message WHERE connection_id = %s", connection)
+    site.stack.wait(lambda: site.stack.count("outbox") == 0, "what they are is known")
+    row, _ = site.stack.query("SELECT id FROM message WHERE connection_id = %s", connection)
     return {"handler": str(handler), "connection": str(connection), "mail": str(row[0])}
 
 

@@ -76,8 +76,8 @@ def filled(site: Site, tmp_path_factory: pytest.TempPathFactory) -> Iterator[lis
         return int(queue["dead"]) if queue else 0
 
     with program(site, handler, _reject):
-        site.house.wait(lambda: dead() == 2, "rejected")
-    site.house.query(
+        site.stack.wait(lambda: dead() == 2, "rejected")
+    site.stack.query(
         "INSERT INTO fetch_run (id, connection_id, duration_ms) SELECT"
         " (lpad(to_hex((extract(epoch FROM now()) * 1000)::bigint - n), 12, '0') || '7000'"
         " || substr(md5(n::text), 1, 16))::uuid, %s, 1 FROM generate_series(1, 60) AS n"
@@ -89,7 +89,7 @@ def filled(site: Site, tmp_path_factory: pytest.TempPathFactory) -> Iterator[lis
     forward = {"address": "http://127.0.0.1:9/", "headers": {"Authorization": "a-secret"}}
     site.api("PATCH", f"/handlers/{forwarding}", {"forward": forward})
     quarantined = uuid.uuid4()
-    site.house.query(
+    site.stack.query(
         "INSERT INTO quarantine (id, connection_id, native_key, code, reason, size, raw_key,"
         " raw_offset) SELECT %s, connection_id, native_key, 'crashed', 'It never ended.', size,"
         " raw_key, raw_offset FROM message WHERE connection_id = %s LIMIT 1 RETURNING 1",
@@ -131,7 +131,7 @@ def filled(site: Site, tmp_path_factory: pytest.TempPathFactory) -> Iterator[lis
     yield [f"{site.url}/quarantine/{quarantined}"]
     for path in made:  # other tests look at the same settings
         site.api("DELETE", path)
-    site.house.execute(f"DELETE FROM quarantine WHERE id = '{quarantined}'")
+    site.stack.execute(f"DELETE FROM quarantine WHERE id = '{quarantined}'")
 
 
 def with_a_part(user: str) -> bytes:
@@ -168,7 +168,7 @@ def test_no_role_finds_a_page_or_a_button_that_is_refused(
         expect(visitor.get_by_role("heading", level=1)).to_have_text("Overview")
         reached, refused = crawl(site, visitor, filled)
     # Another test asks who is the last administrator, and that one cannot be removed otherwise.
-    site.house.execute(f"DELETE FROM person WHERE name = '{name}'")
+    site.stack.execute(f"DELETE FROM person WHERE name = '{name}'")
     assert refused == []
     assert reached >= REACHED[role] | REACHED[Role.VIEWER]
     missed = {

@@ -12,7 +12,7 @@ from tests.e2e.site import Site, fill_server
 
 
 @pytest.mark.promise("M1", "M14", "M15", "M16", "M13", "H3")
-def test_from_an_empty_house_to_the_path_of_the_first_mail(site: Site, page: Page) -> None:
+def test_from_an_empty_installation_to_the_path_of_the_first_mail(site: Site, page: Page) -> None:
     user = site.new_mailbox(3, subject="Opening hours")
     mark = uuid.uuid4().hex[:6]
     name, handler = f"Support inbox {mark}", f"tickets-{mark}"

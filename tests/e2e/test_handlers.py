@@ -19,7 +19,7 @@ from tests.servers.webhooks import Receiver
 @contextmanager
 def program(site: Site, handler: str, work: Callable[[MailEvent], None]) -> Iterator[None]:
     """A program that consumes the handler's queue."""
-    consumer = Consumer(site.house.output_url, handler, verify=False)
+    consumer = Consumer(site.stack.output_url, handler, verify=False)
     thread = threading.Thread(target=consumer.run, args=(work,))
     thread.start()
     try:
@@ -93,7 +93,7 @@ def test_what_a_program_rejected_is_seen_and_put_back(site: Site, page: Page) ->
     expect(page.get_by_text("Nothing was rejected")).to_be_visible()
     seen: list[str] = []
     with program(site, handler, lambda event: seen.append(event.headers.subject)):
-        site.house.wait(lambda: len(seen) == 2, "what was put back")
+        site.stack.wait(lambda: len(seen) == 2, "what was put back")
     assert seen == [f"Odd {mark}", f"Strange {mark}"]
 
 
@@ -155,7 +155,7 @@ def test_dead_letters_are_discarded_one_by_reason_and_all(site: Site, page: Page
         page.goto(f"{site.url}/mails?state=rejected&q={mark}")
         return rejected.count() == 5
 
-    site.house.wait(all_are_listed, "the ledger has heard of it")
+    site.stack.wait(all_are_listed, "the ledger has heard of it")
     page.get_by_role("link", name=f"Spam {mark}", exact=True).click()
     expect(page.locator(".timeline")).to_contain_text("It is spam.")
     expect(page.locator(".timeline")).to_contain_text("Discarded from the dead letters")
@@ -215,7 +215,7 @@ def test_mails_are_posted_to_an_endpoint_and_the_page_tells_how_that_went(
     shown = page.get_by_role("status").first
     expect(shown).to_contain_text("shown only this once")
     secret = next(word for word in shown.inner_text().split() if word.startswith("whsec_"))
-    site.house.wait(
+    site.stack.wait(
         lambda: any(
             one.json["data"]["headers"]["subject"] == "Posted" for one in receiver.received
         ),
@@ -223,8 +223,8 @@ def test_mails_are_posted_to_an_endpoint_and_the_page_tells_how_that_went(
     )
     one = receiver.received[-1]
     Webhook(secret).verify(one.body, one.headers)
-    site.house.wait(
-        lambda: bool(site.house.query("SELECT FROM forward_attempt WHERE outcome = 'delivered'")),
+    site.stack.wait(
+        lambda: bool(site.stack.query("SELECT FROM forward_attempt WHERE outcome = 'delivered'")),
         "the log",
     )
     page.get_by_role("button", name="Pause").click()

@@ -34,14 +34,14 @@ def failing(site: Site, mark: str) -> list[int]:
     numbers = []
     for name in hostile(mark):
         number = site.add_connection(site.new_mailbox(), name=name, handler=f"h-{uuid.uuid4().hex}")
-        site.house.query(
+        site.stack.query(
             "UPDATE connection_state SET health = 'failing', failures = 3, error = %s::jsonb"
             " WHERE connection_id = %s RETURNING 1",
             '{"code": "tls-failed", "message": "' + _WORD * 4 + ' is refused.", "hint": "",'
             ' "at": "2026-11-29T01:00:00+00:00"}',
             number,
         )
-        site.house.query("UPDATE connection SET enabled = true WHERE id = %s RETURNING 1", number)
+        site.stack.query("UPDATE connection SET enabled = true WHERE id = %s RETURNING 1", number)
         numbers.append(number)
     return numbers
 
@@ -73,8 +73,8 @@ def test_no_text_is_cut(site: Site, page: Page, width: int) -> None:
     numbers = failing(site, mark)
     word = f"{mark}{_WORD * 4}"
     site.fetch(mail(word, "alice"), handler=f"{'x' * 50}-{mark}")
-    ((number,),) = site.house.query("SELECT id FROM message WHERE subject = %s", word)
-    ((handler,),) = site.house.query("SELECT id FROM handler WHERE name LIKE %s", f"%{mark}")
+    ((number,),) = site.stack.query("SELECT id FROM message WHERE subject = %s", word)
+    ((handler,),) = site.stack.query("SELECT id FROM handler WHERE name LIKE %s", f"%{mark}")
     page.set_viewport_size({"width": width, "height": 844})
     for path in (
         "/",
@@ -98,7 +98,7 @@ def test_no_text_is_cut(site: Site, page: Page, width: int) -> None:
 def test_text_of_the_security_card_stands_beside_other_text(site: Site, page: Page) -> None:
     mark = uuid.uuid4().hex[:8]
     site.fetch(mail(mark, "alice"))
-    ((number,),) = site.house.query(
+    ((number,),) = site.stack.query(
         "UPDATE message SET security = %s::jsonb WHERE subject = %s RETURNING id",
         '{"encrypted": true, "status": "decrypted", "signature": "ambiguous",'
         ' "signer": "a@b.example",'

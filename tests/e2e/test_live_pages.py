@@ -40,7 +40,7 @@ def test_an_open_page_says_since_when_it_is_not_current(site: Site) -> None:
 
 
 def _is_told(site: Site, page: Page) -> None:
-    site.house.wait(lambda: site.house.count("service") >= 4, "all have said how they are")
+    site.stack.wait(lambda: site.stack.count("service") >= 4, "all have said how they are")
     page.goto(site.url)
     with page.expect_response(is_live):
         pass
@@ -61,7 +61,7 @@ def test_a_selected_text_stays_selected_while_the_page_goes_on(site: Site, page:
     selected = page.evaluate(_SELECT)
     assert selected
     for _ in range(2):
-        site.house.execute("UPDATE service SET free = free + 4000000000")
+        site.stack.execute("UPDATE service SET free = free + 4000000000")
         with page.expect_response(is_live):
             pass
     assert page.evaluate("getSelection().toString()") == selected

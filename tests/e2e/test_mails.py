@@ -58,7 +58,7 @@ def test_one_mail_is_delivered_again_under_the_same_id(site: Site, page: Page) -
     handler = f"again-{uuid.uuid4().hex[:8]}"
     mark = uuid.uuid4().hex[:10]
     site.fetch(mail(f"Once more {mark}", "alice", "Grüße."), handler=handler)
-    queue = open_queue(site.house.output_url, handler)
+    queue = open_queue(site.stack.output_url, handler)
     page.goto(f"{site.url}/mails?q={mark}")
     page.get_by_role("link", name=f"Once more {mark}").click()
     timeline = page.get_by_role("list").filter(has_text="Arrived in the mailbox")
@@ -71,7 +71,7 @@ def test_one_mail_is_delivered_again_under_the_same_id(site: Site, page: Page) -
     page.get_by_label("Deliver again to").select_option(handler)
     page.get_by_role("button", name="Deliver again").click()
     expect(page.get_by_role("status").first).to_contain_text("on its way again")
-    site.house.wait(lambda: len(queue.events()) >= 2, "the repeat")
+    site.stack.wait(lambda: len(queue.events()) >= 2, "the repeat")
     assert len({event["id"] for event in queue.events()}) == 1
 
 
@@ -80,7 +80,7 @@ def test_all_that_a_search_finds_are_delivered_again(site: Site, page: Page) -> 
     handler = f"all-{uuid.uuid4().hex[:8]}"
     mark = uuid.uuid4().hex[:10]
     site.fetch(*[mail(f"Batch {mark} {n}", "alice") for n in range(3)], handler=handler)
-    queue = open_queue(site.house.output_url, handler)
+    queue = open_queue(site.stack.output_url, handler)
     page.goto(f"{site.url}/mails")
     expect(page.get_by_role("button", name="Deliver again")).to_have_count(0)
     page.goto(f"{site.url}/mails?q={mark}")
@@ -88,7 +88,7 @@ def test_all_that_a_search_finds_are_delivered_again(site: Site, page: Page) -> 
     page.once("dialog", lambda dialog: dialog.accept())
     page.get_by_role("button", name="Deliver again").click()
     expect(page.get_by_role("status").first).to_contain_text("3 mails are on the way again")
-    site.house.wait(lambda: len(queue.events()) >= 6, "the repeats")
+    site.stack.wait(lambda: len(queue.events()) >= 6, "the repeats")
 
 
 @pytest.mark.promise("H3")

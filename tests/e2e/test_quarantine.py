@@ -16,7 +16,7 @@ def test_a_mail_over_the_limit_waits_in_quarantine_and_is_given_up(site: Site, p
     user = site.new_mailbox()
     number = site.add_connection(user)
     entry = uuid.uuid4()
-    site.house.query(
+    site.stack.query(
         "INSERT INTO quarantine (id, connection_id, native_key, code, reason, size)"
         " VALUES (%s, %s, '7', 'too-large', 'It is larger than 150 MB.', 200000000) RETURNING 1",
         entry,
@@ -39,7 +39,7 @@ def test_a_mail_that_is_tried_again_reaches_its_handler(site: Site, page: Page) 
     mark = uuid.uuid4().hex[:10]
     user = site.fetch(mail(f"Odd one {mark}", "alice"), handler=handler)
     # As the decryptor leaves a mail that it cannot process: kept with its bytes, given to nobody.
-    ((entry, connection),) = site.house.query(
+    ((entry, connection),) = site.stack.query(
         "WITH mine AS (SELECT m.* FROM message m JOIN connection c ON c.id = m.connection_id"
         " WHERE c.name = %s), ungiven AS (DELETE FROM delivery USING mine"
         " WHERE delivery.message_id = mine.id), unpublished AS (UPDATE message"
@@ -50,7 +50,7 @@ def test_a_mail_that_is_tried_again_reaches_its_handler(site: Site, page: Page) 
         " raw_offset FROM mine RETURNING id, connection_id",
         user,
     )
-    queue = open_queue(site.house.output_url, handler)
+    queue = open_queue(site.stack.output_url, handler)
     before = len(queue.events())
     page.goto(f"{site.url}/mails/{entry}")
     expect(page.get_by_text("Put into quarantine: It was begun three times")).to_be_visible()
@@ -62,7 +62,7 @@ def test_a_mail_that_is_tried_again_reaches_its_handler(site: Site, page: Page) 
     row.get_by_role("checkbox").check()
     page.get_by_role("button", name="Try again").click()
     expect(page.get_by_role("status").first).to_contain_text("1 mail is tried again")
-    site.house.wait(lambda: len(queue.events()) == before + 1, "the event")
+    site.stack.wait(lambda: len(queue.events()) == before + 1, "the event")
     assert queue.events()[-1]["id"] == str(entry)
     site.wait_taken(connection, 1)
     page.goto(f"{site.url}/mails/{entry}")
@@ -75,7 +75,7 @@ def test_a_mail_that_is_tried_again_reaches_its_handler(site: Site, page: Page) 
 def test_a_search_finds_a_mail_that_was_left_on_its_server(site: Site, page: Page) -> None:
     mark = uuid.uuid4().hex[:10]
     number = site.add_connection(site.new_mailbox())
-    site.house.query(
+    site.stack.query(
         "INSERT INTO quarantine (id, connection_id, code, reason, size, subject, sender,"
         " message_id, sent_at) VALUES (gen_random_uuid(), %s, 'too-large', 'It is too large.',"
         " 90000000, %s, 'plans@example.org', %s, '2026-11-02T10:00:00Z') RETURNING 1",
@@ -91,4 +91,4 @@ def test_a_search_finds_a_mail_that_was_left_on_its_server(site: Site, page: Pag
     row = page.get_by_role("row", name=f"Plans {mark}")
     expect(row).to_contain_text("plans@example.org")
     expect(row).to_contain_text("2026")
-    site.house.query("DELETE FROM quarantine WHERE connection_id = %s RETURNING 1", number)
+    site.stack.query("DELETE FROM quarantine WHERE connection_id = %s RETURNING 1", number)

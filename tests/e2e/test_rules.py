@@ -55,16 +55,16 @@ def test_a_rule_is_made_tried_and_saved_and_its_reason_found_on_a_mail(
         expect(page.get_by_text("Never takes mails with “lunch” in the subject.")).to_be_visible()
         # New mails: one is taken, one is not, and its path says why.
         site.dovecot.deliver(user, [mail(f"Lunch again {mark}", user)])
-        (row_of,) = site.house.query("SELECT id FROM connection WHERE name = %s", user)
+        (row_of,) = site.stack.query("SELECT id FROM connection WHERE name = %s", user)
         site.api("POST", f"/connections/{row_of[0]}/fetch")
         # Handlers of other tests may take every connection: what this one did is looked at.
         of_this = "JOIN message m ON m.id = t.message_id WHERE t.handler_id = %s AND m.subject = %s"
 
         def rows(table: str) -> int:
             query = f"SELECT count(*) FROM {table} t {of_this}"
-            return int(site.house.query(query, number, f"Lunch again {mark}")[0][0])
+            return int(site.stack.query(query, number, f"Lunch again {mark}")[0][0])
 
-        site.house.wait(lambda: rows("filtered") == 1, "decided")
+        site.stack.wait(lambda: rows("filtered") == 1, "decided")
         page.reload()
         page.get_by_role("link", name="Mails that were not for it").click()
         expect(page.get_by_role("row", name=f"Lunch again {mark}")).to_be_visible()
@@ -75,7 +75,7 @@ def test_a_rule_is_made_tried_and_saved_and_its_reason_found_on_a_mail(
         # On purpose it goes all the same.
         page.get_by_label("Deliver again to").select_option(label=f"tickets-{mark}")
         page.get_by_role("button", name="Deliver again").click()
-        site.house.wait(lambda: rows("delivery") == 1, "given")
+        site.stack.wait(lambda: rows("delivery") == 1, "given")
         page.reload()
         expect(page.get_by_text(f"Published to tickets-{mark}")).to_be_visible()
 
@@ -113,7 +113,7 @@ def test_the_order_of_a_group_is_changed_in_the_page(site: Site, page: Page) -> 
 def test_past_mails_are_delivered_by_a_button(site: Site, page: Page) -> None:
     mark = uuid.uuid4().hex[:8]
     number, _ = watched(site, f"past-{mark}", f"Old {mark}")
-    (row,) = site.house.query(
+    (row,) = site.stack.query(
         "SELECT id, connection_id FROM message WHERE subject = %s", f"Old {mark}"
     )
     late = site.add_handler(row[1], f"late-{mark}")
@@ -125,4 +125,4 @@ def test_past_mails_are_delivered_by_a_button(site: Site, page: Page) -> None:
     page.get_by_role("button", name="Deliver what it would have taken").click()
     expect(page.get_by_role("status").first).to_contain_text("1 mail is looked at once more")
     had = "SELECT count(*) FROM delivery WHERE message_id = %s AND handler_id = %s"
-    site.house.wait(lambda: site.house.query(had, row[0], late)[0][0] == 1, "it is delivered")
+    site.stack.wait(lambda: site.stack.query(had, row[0], late)[0][0] == 1, "it is delivered")

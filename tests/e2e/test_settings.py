@@ -43,7 +43,7 @@ def test_a_webhook_is_added_told_of_a_failure_and_of_its_end(
 
     row.get_by_role("button", name=f"Send a test to {hook}").click()
     expect(page.get_by_role("status").first).to_contain_text(f"A test is on its way to {hook}")
-    site.house.wait(
+    site.stack.wait(
         lambda: any(".webhook-test." in one.json["type"] for one in receiver.received), "the test"
     )
 
@@ -59,13 +59,13 @@ def test_a_webhook_is_added_told_of_a_failure_and_of_its_end(
             for one in receiver.received
         )
 
-    site.house.wait(lambda: heard("connection-failing"), "the alert")
+    site.stack.wait(lambda: heard("connection-failing"), "the alert")
     site.api("PATCH", f"/connections/{connection}", {"password": "secret"})
-    site.house.wait(lambda: heard("connection-recovered"), "the end of it")
+    site.stack.wait(lambda: heard("connection-recovered"), "the end of it")
     assert all("webhook-signature" in one.headers for one in receiver.received)
     # The log is written once the receiver has answered.
     subject = f"connection/{connection}"
-    site.house.wait(
+    site.stack.wait(
         lambda: all(
             told["deliveries"]
             for told in site.api("GET", "/webhooks/alerts")

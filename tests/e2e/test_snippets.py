@@ -28,7 +28,7 @@ def test_what_the_page_gives_to_copy_runs(site: Site, page: Page, tmp_path: Path
     (shell,) = (text for text in shown if "XREADGROUP" in text)
     (handler,) = (h for h in site.api("GET", f"/handlers?q={name}")["items"])
     for placeholder, value in {
-        "<user>:<password>@": urlsplit(site.house.output_url).netloc.rpartition("@")[0],
+        "<user>:<password>@": urlsplit(site.stack.output_url).netloc.rpartition("@")[0],
         "<the token>": site.api("POST", f"/handlers/{handler['id']}/token")["token"],
         "<the signing key>": site.api("POST", f"/handlers/{handler['id']}/signing-key")[
             "signing_key"

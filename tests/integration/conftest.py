@@ -1,4 +1,4 @@
-"""Fixtures for tests that run a whole house."""
+"""Fixtures for tests that run a whole stack."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from tests.rig.events import emptied
-from tests.rig.house import House
-from tests.rig.zygote import Zygote
+from tests.rig.forkserver import Forkserver
+from tests.rig.stack import Stack
 from tests.servers.dovecot import Dovecot
 from tests.servers.rabbitmq import RabbitServer
 from tests.servers.redis import RedisServer
@@ -33,29 +33,29 @@ def redis_url(redis_server: RedisServer) -> str:
 
 
 @pytest.fixture(scope="session")
-def zygote() -> Iterator[Zygote]:
-    process = Zygote()
+def forkserver() -> Iterator[Forkserver]:
+    process = Forkserver()
     yield process
     process.close()
 
 
 @pytest.fixture
-def build_house(
-    zygote: Zygote, database_url: str, tmp_path: Path
-) -> Iterator[Callable[..., House]]:
-    """`build_house(broker_url, **settings)`: a house on a fresh database, ended with the test."""
-    built: list[House] = []
+def build_stack(
+    forkserver: Forkserver, database_url: str, tmp_path: Path
+) -> Iterator[Callable[..., Stack]]:
+    """`build_stack(broker_url, **settings)`: a stack on a fresh database, ended with the test."""
+    built: list[Stack] = []
 
-    def build(broker_url: str, **settings: Any) -> House:
-        house = House(
-            database_url, broker_url, tmp_path, zygote=zygote, settings=settings
+    def build(broker_url: str, **settings: Any) -> Stack:
+        stack = Stack(
+            database_url, broker_url, tmp_path, forkserver=forkserver, settings=settings
         ).__enter__()
-        built.append(house)
-        return house
+        built.append(stack)
+        return stack
 
     yield build
-    for house in built:
-        house.__exit__()
+    for stack in built:
+        stack.__exit__()
 
 
 @pytest.fixture(scope="session")

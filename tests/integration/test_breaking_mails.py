@@ -14,8 +14,8 @@ import pytest
 
 from tests.integration.graph.application import application_credential
 from tests.rig.events import open_queue
-from tests.rig.house import House
 from tests.rig.mails import digests, mail
+from tests.rig.stack import Stack
 from tests.servers.dovecot import Dovecot
 from tests.servers.graph import GraphServer
 from tests.servers.oidc import OidcServer
@@ -82,43 +82,43 @@ def breaking_pop3(breaks: Callable[[Conversation, bytes], None]) -> Answer:
     return retrieve
 
 
-def run(house: House, connection: int) -> None:
+def run(stack: Stack, connection: int) -> None:
     """One interval: what is due by then."""
-    house.run_once(connection)
+    stack.run_once(connection)
 
 
-def check_two_intervals(house: House, connection: int, redis_url: str, others: list[bytes]) -> None:
+def check_two_intervals(stack: Stack, connection: int, redis_url: str, others: list[bytes]) -> None:
     """The first run began by itself; one more and every other mail is there."""
     ended = "SELECT last_run_at IS NOT NULL FROM connection_state"
-    house.wait(lambda: house.query(ended) == [(True,)], "the first run")
-    if house.count("message") < len(others):
+    stack.wait(lambda: stack.query(ended) == [(True,)], "the first run")
+    if stack.count("message") < len(others):
         asked = "SELECT health, error ->> 'message' FROM connection_state"
-        ((health, message),) = house.query(asked)
+        ((health, message),) = stack.query(asked)
         assert health == "failing"
         assert message
-        run(house, connection)
-    house.wait(lambda: house.count("delivery") == len(others), "every other mail is delivered", 20)
+        run(stack, connection)
+    stack.wait(lambda: stack.count("delivery") == len(others), "every other mail is delivered", 20)
     assert sorted(
         event["data"]["sha256"] for event in open_queue(redis_url, "archive").events()
     ) == digests(others)
 
 
-def check_put_aside(house: House, connection: int, code: str) -> None:
+def check_put_aside(stack: Stack, connection: int, code: str) -> None:
     """After some more intervals the mail is put aside, told of, and the connection is well."""
     for _ in range(3):
-        if house.count("quarantine"):
+        if stack.count("quarantine"):
             break
-        run(house, connection)
-    ((found, reason),) = house.query("SELECT code, reason FROM quarantine")
+        run(stack, connection)
+    ((found, reason),) = stack.query("SELECT code, reason FROM quarantine")
     assert found == code, reason
     told = "SELECT data ->> 'code' FROM alert WHERE kind = 'mail-quarantined'"
-    house.wait(lambda: house.query(told) == [(code,)], "the alert")
+    stack.wait(lambda: stack.query(told) == [(code,)], "the alert")
     asked = "SELECT health FROM connection_state"
-    house.wait(lambda: house.query(asked) == [("working",)], "the connection is well")
-    run(house, connection)
-    assert house.query(asked) == [("working",)]
-    assert house.count("quarantine") == 1
-    assert house.count("download_failure") == 0
+    stack.wait(lambda: stack.query(asked) == [("working",)], "the connection is well")
+    run(stack, connection)
+    assert stack.query(asked) == [("working",)]
+    assert stack.count("quarantine") == 1
+    assert stack.count("download_failure") == 0
 
 
 SCRIPTED: dict[str, tuple[str, Callable[[Conversation, bytes], None], str]] = {
@@ -136,19 +136,19 @@ SCRIPTED: dict[str, tuple[str, Callable[[Conversation, bytes], None], str]] = {
 @pytest.mark.parametrize("case", SCRIPTED, ids=SCRIPTED)
 @pytest.mark.parametrize("after_download", ["mark-read", "delete"])
 def test_one_mail_that_breaks_the_session_stops_no_other(
-    case: str, after_download: str, redis_url: str, build_house: Callable[..., House]
+    case: str, after_download: str, redis_url: str, build_stack: Callable[..., Stack]
 ) -> None:
     mode, breaks, code = SCRIPTED[case]
-    house = build_house(redis_url)
-    house.add_handler()
+    stack = build_stack(redis_url)
+    stack.add_handler()
     script = (
         imap({"UID FETCH": breaking_imap(breaks)}, mails=BY_NUMBER, settles=True)
         if mode == "imap"
         else pop3({"RETR": breaking_pop3(breaks)}, mails=BY_NUMBER)
     )
     with ScriptedServer(script) as there:
-        house.start("scheduler", "fetcher", "decryptor")
-        connection = house.add_connection(
+        stack.start("scheduler", "fetcher", "decryptor")
+        connection = stack.add_connection(
             name="broken",
             mode=mode,
             host="127.0.0.1",
@@ -157,18 +157,18 @@ def test_one_mail_that_breaks_the_session_stops_no_other(
             username="alice",
             after_download=after_download,
         )
-        check_two_intervals(house, connection, redis_url, OTHERS)
+        check_two_intervals(stack, connection, redis_url, OTHERS)
         if code == "mail-refused" and after_download == "delete":
             # Nothing is left that the server could give to show whose fault it is.
-            run(house, connection)
+            run(stack, connection)
             asked = "SELECT health, error ->> 'message' FROM connection_state"
-            ((health, message),) = house.query(asked)
+            ((health, message),) = stack.query(asked)
             assert health == "failing"
             assert "Internal error occurred" in message
-            assert house.count("quarantine") == 0
+            assert stack.count("quarantine") == 0
         else:
-            check_put_aside(house, connection, code)
-        house.stop()
+            check_put_aside(stack, connection, code)
+        stack.stop()
     touched = [
         line
         for line in there.heard
@@ -220,16 +220,16 @@ def test_one_mail_that_a_real_dovecot_cannot_read_stops_no_other(
     dovecot: Dovecot,
     mail_user: str,
     redis_url: str,
-    build_house: Callable[..., House],
+    build_stack: Callable[..., Stack],
 ) -> None:
     dovecot.deliver(mail_user, MAILS)
     spoil(dovecot, mail_user)
-    house = build_house(redis_url)
-    house.add_handler()
-    house.start("scheduler", "fetcher", "decryptor")
-    connection = house.watch(dovecot, mail_user, mode=mode)
-    check_two_intervals(house, connection, redis_url, OTHERS)
-    check_put_aside(house, connection, code)
+    stack = build_stack(redis_url)
+    stack.add_handler()
+    stack.start("scheduler", "fetcher", "decryptor")
+    connection = stack.watch(dovecot, mail_user, mode=mode)
+    check_two_intervals(stack, connection, redis_url, OTHERS)
+    check_put_aside(stack, connection, code)
 
 
 @pytest.mark.promise("M27", "H4", "I5")
@@ -241,25 +241,25 @@ def test_one_mail_that_graph_never_gives_whole_stops_no_other(
     graph_server: GraphServer,
     oidc: OidcServer,
     redis_url: str,
-    build_house: Callable[..., House],
+    build_stack: Callable[..., Stack],
 ) -> None:
     graph_server.trust(oidc.public_key)
     box = graph_server.mailbox(ALICE)
     box.deliver(MAILS)
     bad = box.in_folder(box.inbox)[BAD - 1]
     graph_server.fail(f"{bad.id}/$value", times=1000, **fault)
-    house = build_house(redis_url)
-    house.add_handler()
-    house.start("scheduler", "fetcher", "decryptor")
-    connection = house.add_connection(
+    stack = build_stack(redis_url)
+    stack.add_handler()
+    stack.start("scheduler", "fetcher", "decryptor")
+    connection = stack.add_connection(
         password="",
         name="graph",
         mode="microsoft-graph",
         username=ALICE,
-        credential_id=application_credential(house, graph_server, oidc),
+        credential_id=application_credential(stack, graph_server, oidc),
     )
-    check_two_intervals(house, connection, redis_url, OTHERS)
-    check_put_aside(house, connection, "mail-refused")
+    check_two_intervals(stack, connection, redis_url, OTHERS)
+    check_put_aside(stack, connection, "mail-refused")
     assert [item for item in box.in_folder(box.inbox) if not item.read] == [bad]
 
 
@@ -275,7 +275,7 @@ LINKS = {
 @pytest.mark.parametrize("link", LINKS)
 @pytest.mark.parametrize("mode", ["imap", "pop3"])
 def test_a_link_that_is_cut_again_and_again_at_one_mail_is_not_the_mails_fault(
-    mode: str, link: str, redis_url: str, build_house: Callable[..., House]
+    mode: str, link: str, redis_url: str, build_stack: Callable[..., Stack]
 ) -> None:
     """Others come all the time. To be seen is a connection that fails, and recovers (page, alerts
     `connection-failing` and `connection-recovered`), and nothing in quarantine."""
@@ -307,16 +307,16 @@ def test_a_link_that_is_cut_again_and_again_at_one_mail_is_not_the_mails_fault(
         else:
             talk.send(whole)
 
-    house = build_house(redis_url)
-    house.add_handler()
+    stack = build_stack(redis_url)
+    stack.add_handler()
     script = (
         imap({"UID FETCH": fetch}, mails=BY_NUMBER, settles=True)
         if mode == "imap"
         else pop3({"RETR": retrieve}, mails=BY_NUMBER)
     )
     with ScriptedServer(script) as there:
-        house.start("scheduler", "fetcher", "decryptor")
-        connection = house.add_connection(
+        stack.start("scheduler", "fetcher", "decryptor")
+        connection = stack.add_connection(
             name="cut",
             mode=mode,
             host="127.0.0.1",
@@ -325,19 +325,19 @@ def test_a_link_that_is_cut_again_and_again_at_one_mail_is_not_the_mails_fault(
             username="alice",
             after_download="mark-read",
         )
-        check_two_intervals(house, connection, redis_url, OTHERS)
+        check_two_intervals(stack, connection, redis_url, OTHERS)
         for _ in LINKS[link]:
-            if house.count("message") < COUNT:
-                assert house.query("SELECT health FROM connection_state") == [("failing",)]
-                run(house, connection)
-        house.wait(lambda: house.count("delivery") == COUNT, "the mail at which it was cut", 20)
+            if stack.count("message") < COUNT:
+                assert stack.query("SELECT health FROM connection_state") == [("failing",)]
+                run(stack, connection)
+        stack.wait(lambda: stack.count("delivery") == COUNT, "the mail at which it was cut", 20)
         asked = "SELECT health FROM connection_state"
-        house.wait(lambda: house.query(asked) == [("working",)], "the connection is well")
-        house.stop()
+        stack.wait(lambda: stack.query(asked) == [("working",)], "the connection is well")
+        stack.stop()
     assert tuple(answers) == LINKS[link]
-    assert house.count("quarantine") == 0
-    assert house.count("download_failure") == 0
-    told = {kind for (kind,) in house.query("SELECT kind FROM alert")}
+    assert stack.count("quarantine") == 0
+    assert stack.count("download_failure") == 0
+    told = {kind for (kind,) in stack.query("SELECT kind FROM alert")}
     assert told <= {"connection-failing", "connection-recovered"}
     events = open_queue(redis_url, "archive").events()
     assert sorted(event["data"]["sha256"] for event in events) == digests(MAILS)
@@ -345,7 +345,7 @@ def test_a_link_that_is_cut_again_and_again_at_one_mail_is_not_the_mails_fault(
 
 @pytest.mark.promise("M27", "H4")
 def test_a_mail_that_no_session_ever_brings_is_put_aside_wherever_they_end(
-    redis_url: str, build_house: Callable[..., House]
+    redis_url: str, build_stack: Callable[..., Stack]
 ) -> None:
     """Too large for the link, or a server that fails anywhere in it: it is not tried for ever."""
     come = 0
@@ -360,11 +360,11 @@ def test_a_mail_that_no_session_ever_brings_is_put_aside_wherever_they_end(
             talk.send(body_response(uid, BY_NUMBER[uid]))
         talk.ok(tag)
 
-    house = build_house(redis_url)
-    house.add_handler()
+    stack = build_stack(redis_url)
+    stack.add_handler()
     with ScriptedServer(imap({"UID FETCH": fetch}, mails=BY_NUMBER, settles=True)) as there:
-        house.start("scheduler", "fetcher", "decryptor")
-        connection = house.add_connection(
+        stack.start("scheduler", "fetcher", "decryptor")
+        connection = stack.add_connection(
             name="never",
             mode="imap",
             host="127.0.0.1",
@@ -372,13 +372,13 @@ def test_a_mail_that_no_session_ever_brings_is_put_aside_wherever_they_end(
             security="none",
             username="alice",
         )
-        check_two_intervals(house, connection, redis_url, OTHERS)
+        check_two_intervals(stack, connection, redis_url, OTHERS)
         while come < 6:
-            assert house.count("quarantine") == 0
-            run(house, connection)
-        check_put_aside(house, connection, "breaks-session")
-        house.stop()
-    ((reason,),) = house.query("SELECT reason FROM quarantine")
+            assert stack.count("quarantine") == 0
+            run(stack, connection)
+        check_put_aside(stack, connection, "breaks-session")
+        stack.stop()
+    ((reason,),) = stack.query("SELECT reason FROM quarantine")
     assert "6 times" in reason
     assert "octets of it" in reason
 
@@ -393,7 +393,7 @@ FAREWELLS = {
 @pytest.mark.promise("M27", "I1")
 @pytest.mark.parametrize("words", FAREWELLS)
 def test_a_server_that_ends_each_session_after_one_mail_is_not_the_mails_fault(
-    words: str, redis_url: str, build_house: Callable[..., House]
+    words: str, redis_url: str, build_stack: Callable[..., Stack]
 ) -> None:
     """Before the first octet of the next one, with words about itself. To be seen is a connection
     that fails with those words (page, alert `connection-failing`, posthouse_fetch_runs_total),
@@ -410,11 +410,11 @@ def test_a_server_that_ends_each_session_after_one_mail_is_not_the_mails_fault(
             talk.send(body_response(uid, few[uid]))
         talk.ok(tag)
 
-    house = build_house(redis_url)
-    house.add_handler()
+    stack = build_stack(redis_url)
+    stack.add_handler()
     with ScriptedServer(imap({"UID FETCH": fetch}, mails=few, settles=True)) as there:
-        house.start("scheduler", "fetcher", "decryptor")
-        connection = house.add_connection(
+        stack.start("scheduler", "fetcher", "decryptor")
+        connection = stack.add_connection(
             name="away",
             mode="imap",
             host="127.0.0.1",
@@ -423,34 +423,34 @@ def test_a_server_that_ends_each_session_after_one_mail_is_not_the_mails_fault(
             username="alice",
         )
         ended = "SELECT last_run_at IS NOT NULL FROM connection_state"
-        house.wait(lambda: house.query(ended) == [(True,)], "the first run")
+        stack.wait(lambda: stack.query(ended) == [(True,)], "the first run")
         asked = "SELECT health, error ->> 'message' FROM connection_state"
-        ((health, message),) = house.query(asked)
+        ((health, message),) = stack.query(asked)
         assert health == "failing"
         assert FAREWELLS[words].decode() in message
         for _ in range(12):
-            if house.count("message") < len(few):
-                run(house, connection)
-                assert house.count("quarantine") == 0
-        house.wait(lambda: house.count("delivery") == len(few), "each mail is delivered", 20)
-        house.stop()
-    assert house.count("download_failure") == 0
-    assert house.query("SELECT 1 FROM alert WHERE kind = 'mail-quarantined'") == []
+            if stack.count("message") < len(few):
+                run(stack, connection)
+                assert stack.count("quarantine") == 0
+        stack.wait(lambda: stack.count("delivery") == len(few), "each mail is delivered", 20)
+        stack.stop()
+    assert stack.count("download_failure") == 0
+    assert stack.query("SELECT 1 FROM alert WHERE kind = 'mail-quarantined'") == []
     events = open_queue(redis_url, "archive").events()
     assert sorted(event["data"]["sha256"] for event in events) == digests(list(few.values()))
 
 
 @pytest.mark.promise("M27")
 def test_a_mail_alone_in_its_mailbox_is_not_blamed_for_what_may_be_the_server(
-    redis_url: str, build_house: Callable[..., House]
+    redis_url: str, build_stack: Callable[..., Stack]
 ) -> None:
     """While nothing else comes, the server may be as much the cause: it is failing, and says so."""
-    house = build_house(redis_url)
-    house.add_handler()
+    stack = build_stack(redis_url)
+    stack.add_handler()
     script = imap({"UID FETCH": breaking_imap(hangs_up)}, mails={BAD: BY_NUMBER[BAD]})
     with ScriptedServer(script) as there:
-        house.start("scheduler", "fetcher")
-        connection = house.add_connection(
+        stack.start("scheduler", "fetcher")
+        connection = stack.add_connection(
             name="broken",
             mode="imap",
             host="127.0.0.1",
@@ -459,29 +459,29 @@ def test_a_mail_alone_in_its_mailbox_is_not_blamed_for_what_may_be_the_server(
             username="alice",
         )
         for _ in range(4):
-            house.run_once(connection)
-        house.stop()
-    assert house.query("SELECT health FROM connection_state") == [("failing",)]
-    assert house.count("quarantine") == 0
+            stack.run_once(connection)
+        stack.stop()
+    assert stack.query("SELECT health FROM connection_state") == [("failing",)]
+    assert stack.count("quarantine") == 0
 
 
 @pytest.mark.promise("M27", "I1")
 def test_our_own_failures_are_no_break_by_a_mail(
-    redis_url: str, build_house: Callable[..., House]
+    redis_url: str, build_stack: Callable[..., Stack]
 ) -> None:
     """The store cannot be written, four times in the middle of the same mails."""
-    house = build_house(redis_url)
-    house.add_handler()
+    stack = build_stack(redis_url)
+    stack.add_handler()
     with ScriptedServer(imap(mails=BY_NUMBER, settles=True)) as there:
-        house.start("scheduler", "decryptor")
-        house.start("fetcher", settings={"max_message_bytes": "100000"})
-        raw = house.store / "raw"
-        house.wait(house.store.exists, "the store is there")
+        stack.start("scheduler", "decryptor")
+        stack.start("fetcher", settings={"max_message_bytes": "100000"})
+        raw = stack.store / "raw"
+        stack.wait(stack.store.exists, "the store is there")
         raw.parent.mkdir(exist_ok=True)
         if raw.exists():
-            raw.rename(house.store / "raw-aside")
+            raw.rename(stack.store / "raw-aside")
         raw.write_text("a file where the folder of raw mails belongs")
-        connection = house.add_connection(
+        connection = stack.add_connection(
             name="ours",
             mode="imap",
             host="127.0.0.1",
@@ -490,11 +490,11 @@ def test_our_own_failures_are_no_break_by_a_mail(
             username="alice",
         )
         for _ in range(4):
-            house.run_once(connection)
-        assert house.query("SELECT health FROM connection_state") == [("failing",)]
-        assert house.count("download_failure") == 0
+            stack.run_once(connection)
+        assert stack.query("SELECT health FROM connection_state") == [("failing",)]
+        assert stack.count("download_failure") == 0
         raw.unlink()
-        house.fetch_now(connection)
-        house.wait_settled(COUNT)
-        house.stop()
-    assert house.count("quarantine") == 0
+        stack.fetch_now(connection)
+        stack.wait_settled(COUNT)
+        stack.stop()
+    assert stack.count("quarantine") == 0

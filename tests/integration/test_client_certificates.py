@@ -22,8 +22,8 @@ from shared.mailbox.doctor.asking import examine
 from shared.mailbox.doctor.reporting import report
 from shared.mailbox.failures import StepFailed
 from shared.mailbox.open import open_mailbox
-from tests.rig.house import House
 from tests.rig.mails import mail
+from tests.rig.stack import Stack
 from tests.servers.certificates import Authority, ServerIdentity
 from tests.servers.dovecot import Dovecot
 
@@ -177,15 +177,15 @@ def test_a_whole_run_logs_in_with_the_sealed_certificate(
     user: str,
     mode: str,
     redis_url: str,
-    build_house: Callable[..., House],
+    build_stack: Callable[..., Stack],
 ) -> None:
     strict_dovecot.deliver_lmtp([user], [mail(number, 300) for number in range(3)])
     pem = identity_of(authority.issue(user, client=True))
-    house = build_house(redis_url)
-    house.add_handler()
-    house.start("scheduler", "fetcher", "decryptor")
+    stack = build_stack(redis_url)
+    stack.add_handler()
+    stack.start("scheduler", "fetcher", "decryptor")
     connection = to(strict_dovecot, authority, user, Mode(mode), "tls")
-    house.add_connection(
+    stack.add_connection(
         password="",
         name=user,
         mode=mode,
@@ -195,8 +195,8 @@ def test_a_whole_run_logs_in_with_the_sealed_certificate(
         username=user,
         client_certificate=pem,
     )
-    house.wait_settled(3)
-    (row,) = house.query("SELECT client_certificate, password FROM connection")
+    stack.wait_settled(3)
+    (row,) = stack.query("SELECT client_certificate, password FROM connection")
     assert row[1] is None
     assert b"PRIVATE KEY" not in bytes(row[0])
 

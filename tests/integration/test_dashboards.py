@@ -12,8 +12,8 @@ from shared.telemetry import fleet, metrics
 from tests.deploy.manifests import ROOT
 from tests.deploy.test_agrees_with_code import SERVICES
 from tests.deploy.test_documents import DASHBOARDS, selectors
-from tests.rig.house import House
 from tests.rig.mails import mail
+from tests.rig.stack import Stack
 from tests.servers.dovecot import Dovecot
 from tests.servers.processes import free_port
 from tests.servers.prometheus import Prometheus
@@ -25,24 +25,24 @@ def test_a_fresh_installation_fires_nothing_and_fills_the_dashboards(
     redis_url: str,
     dovecot: Dovecot,
     mail_user: str,
-    build_house: Callable[..., House],
+    build_stack: Callable[..., Stack],
     tmp_path: Path,
 ) -> None:
-    house = build_house(redis_url, port=str(free_port()), admin_token="a-token-of-20-characters")
+    stack = build_stack(redis_url, port=str(free_port()), admin_token="a-token-of-20-characters")
     ports = {name: free_port() for name in SERVICES}
     for name, port in ports.items():
-        house.start(name, settings={"health_port": str(port)})
+        stack.start(name, settings={"health_port": str(port)})
     with Prometheus(tmp_path, RULES, ports, namespace="one") as prometheus:
-        house.wait(prometheus.scrapes_all, "all are scraped")
+        stack.wait(prometheus.scrapes_all, "all are scraped")
         # What is pending while the services start is over; what stays would fire.
-        house.wait(lambda: set(prometheus.rules().values()) == {"inactive"}, "nothing is to fire")
+        stack.wait(lambda: set(prometheus.rules().values()) == {"inactive"}, "nothing is to fire")
 
-        house.add_handler()
+        stack.add_handler()
         dovecot.deliver(mail_user, [mail(number, 2000) for number in range(3)])
-        house.watch(dovecot, mail_user)
-        house.wait_settled(3)
+        stack.watch(dovecot, mail_user)
+        stack.wait_settled(3)
         told = "posthouse_published_events_total"
-        house.wait(lambda: bool(prometheus.query(f"{told} > 0")), "the events are counted")
+        stack.wait(lambda: bool(prometheus.query(f"{told} > 0")), "the events are counted")
         missing = [
             (path.stem, panel["title"], target["expr"])
             for path in DASHBOARDS

@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from tests.drills.__main__ import NAMES
-from tests.rig.house import ROOT
+from tests.rig.stack import ROOT
 
 SHORT = ("rotation", "failover", "rolling-upgrade")
 

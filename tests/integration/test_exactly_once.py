@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from tests.rig.events import open_queue
-from tests.rig.house import House
 from tests.rig.mails import digests, mixed
+from tests.rig.stack import Stack
 from tests.servers.dovecot import Dovecot
 
 COUNT = 2000
@@ -31,17 +31,17 @@ def test_two_thousand_mails(
     dovecot: Dovecot,
     mail_user: str,
     broker_url: str,
-    build_house: Callable[..., House],
+    build_stack: Callable[..., Stack],
     tmp_path: Path,
 ) -> None:
     user = mail_user
     dovecot.deliver(user, mails)
-    house = build_house(broker_url)
-    house.add_handler()
-    house.start("scheduler", "scheduler", "fetcher", "fetcher", "fetcher", "decryptor")
-    house.watch(dovecot, user, mode=mode, after_download=after_download)
-    house.wait_settled(COUNT, seconds=120)
-    house.stop()
+    stack = build_stack(broker_url)
+    stack.add_handler()
+    stack.start("scheduler", "scheduler", "fetcher", "fetcher", "fetcher", "decryptor")
+    stack.watch(dovecot, user, mode=mode, after_download=after_download)
+    stack.wait_settled(COUNT, seconds=120)
+    stack.stop()
     events = open_queue(broker_url, "archive").events()
     assert sorted(event["data"]["sha256"] for event in events) == digests(mails)
     assert len({event["id"] for event in events}) == COUNT
@@ -63,21 +63,21 @@ def test_two_thousand_mails_among_three_handlers_of_a_group(
     dovecot: Dovecot,
     mail_user: str,
     broker_url: str,
-    build_house: Callable[..., House],
+    build_stack: Callable[..., Stack],
 ) -> None:
     """Each mail is with exactly one of them, and every other says why it is not there."""
     dovecot.deliver(mail_user, mails)
-    house = build_house(broker_url)
-    house.add_handler("small", group="desk", position=1, rules={"accept": [{"size": "< 3 KB"}]})
-    house.add_handler(
+    stack = build_stack(broker_url)
+    stack.add_handler("small", group="desk", position=1, rules={"accept": [{"size": "< 3 KB"}]})
+    stack.add_handler(
         "expert", group="desk", position=2, rules={"expression": 'subject.matches("[02468]$")'}
     )
-    house.add_handler("rest", group="desk", position=3)
-    house.add_handler("all")
-    house.start("scheduler", "fetcher", "fetcher", "decryptor", "decryptor")
-    house.watch(dovecot, mail_user)
-    house.wait_settled(COUNT, seconds=120)
-    house.stop()
+    stack.add_handler("rest", group="desk", position=3)
+    stack.add_handler("all")
+    stack.start("scheduler", "fetcher", "fetcher", "decryptor", "decryptor")
+    stack.watch(dovecot, mail_user)
+    stack.wait_settled(COUNT, seconds=120)
+    stack.stop()
     had = {
         name: [event["data"]["sha256"] for event in open_queue(broker_url, name).events()]
         for name in ("small", "expert", "rest", "all")
@@ -85,5 +85,5 @@ def test_two_thousand_mails_among_three_handlers_of_a_group(
     assert all(had.values())
     assert sorted(had["small"] + had["expert"] + had["rest"]) == digests(mails)
     assert sorted(had["all"]) == digests(mails)
-    assert house.count("delivery") == 2 * COUNT
-    assert house.count("filtered") == 2 * COUNT
+    assert stack.count("delivery") == 2 * COUNT
+    assert stack.count("filtered") == 2 * COUNT

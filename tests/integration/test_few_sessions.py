@@ -15,9 +15,9 @@ from typing import Any
 import pytest
 
 from tests.rig.events import open_queue
-from tests.rig.house import House
 from tests.rig.mails import digests, mail
 from tests.rig.proxy import Ending, Proxy
+from tests.rig.stack import Stack
 from tests.servers.certificates import Authority
 from tests.servers.dovecot import Dovecot
 
@@ -32,34 +32,34 @@ def test_a_limit_of_four_sessions_and_eight_mailboxes(
     dovecot: Dovecot,
     mail_user: str,
     redis_url: str,
-    build_house: Callable[..., House],
+    build_stack: Callable[..., Stack],
 ) -> None:
     users = [f"{mail_user}-{number}" for number in range(MAILBOXES)]
     sent = [mail(number, 500, seed=44) for number in range(3 * MAILBOXES)]
     for number, user in enumerate(users):
         dovecot.deliver(user, [sent[number]])
     proxy = Proxy(dovecot.imap_port, seed=1, most=LIMIT)
-    house = build_house(redis_url)
-    house.add_handler()
-    house.start("scheduler", "fetcher", "decryptor")
+    stack = build_stack(redis_url)
+    stack.add_handler()
+    stack.start("scheduler", "fetcher", "decryptor")
     try:
         for user in users:
-            house.watch(dovecot, user, push=push, port=proxy.port)
-        house.wait(lambda: house.count("delivery") == MAILBOXES, "each mailbox gave its mail", 50)
+            stack.watch(dovecot, user, push=push, port=proxy.port)
+        stack.wait(lambda: stack.count("delivery") == MAILBOXES, "each mailbox gave its mail", 50)
         assert proxy.turned_away > 0
-        assert "MAXPERIP" in house.log_of("fetcher").read_text()
+        assert "MAXPERIP" in stack.log_of("fetcher").read_text()
         before = proxy.turned_away
         for round_number in (1, 2):
             for number, user in enumerate(users):
                 dovecot.deliver(user, [sent[round_number * MAILBOXES + number]])
-            house.hurry()  # one interval
+            stack.hurry()  # one interval
             wanted = (round_number + 1) * MAILBOXES
-            house.wait(partial(has_deliveries, house, wanted), "the new mails come", 50)
+            stack.wait(partial(has_deliveries, stack, wanted), "the new mails come", 50)
         # The limit is known by now: nobody runs into it again and again.
         assert proxy.turned_away <= before + 2 * MAILBOXES
-        assert house.query("SELECT DISTINCT health FROM connection_state") == [("working",)]
-        assert house.query("SELECT kind FROM alert WHERE kind = 'connection-failing'") == []
-        house.stop()
+        assert stack.query("SELECT DISTINCT health FROM connection_state") == [("working",)]
+        assert stack.query("SELECT kind FROM alert WHERE kind = 'connection-failing'") == []
+        stack.stop()
     finally:
         proxy.close()
     events = open_queue(redis_url, "archive").events()
@@ -76,7 +76,7 @@ def test_however_a_server_ends_one_session_too_many(
     authority: Authority,
     mail_user: str,
     redis_url: str,
-    build_house: Callable[..., House],
+    build_stack: Callable[..., Stack],
 ) -> None:
     """At the greeting, by a reset, in the TLS handshake, at the first command: its limit."""
     fields: dict[str, Any] = {}
@@ -92,51 +92,51 @@ def test_however_a_server_ends_one_session_too_many(
     for number, user in enumerate(users):
         dovecot.deliver(user, [mail(number, 500, seed=45)])
     proxy = Proxy(target, seed=1, most=2, ending=ending, greeting=greeting)
-    house = build_house(redis_url)
-    house.add_handler()
-    house.start("scheduler", "fetcher", "decryptor")
+    stack = build_stack(redis_url)
+    stack.add_handler()
+    stack.start("scheduler", "fetcher", "decryptor")
     try:
         for user in users:
-            house.watch(dovecot, user, push=way != "pop3", port=proxy.port, **fields)
-        house.wait(lambda: house.count("delivery") == len(users), "each mailbox gave its mail", 50)
+            stack.watch(dovecot, user, push=way != "pop3", port=proxy.port, **fields)
+        stack.wait(lambda: stack.count("delivery") == len(users), "each mailbox gave its mail", 50)
         asked = "SELECT DISTINCT health FROM connection_state"
-        house.wait(lambda: house.query(asked) == [("working",)], "all of them are well")
-        assert house.query("SELECT kind FROM alert WHERE kind = 'connection-failing'") == []
-        assert house.query("SELECT error FROM fetch_run WHERE error IS NOT NULL") == []
-        house.stop()
+        stack.wait(lambda: stack.query(asked) == [("working",)], "all of them are well")
+        assert stack.query("SELECT kind FROM alert WHERE kind = 'connection-failing'") == []
+        assert stack.query("SELECT error FROM fetch_run WHERE error IS NOT NULL") == []
+        stack.stop()
     finally:
         proxy.close()
 
 
 @pytest.mark.promise("M27")
 def test_sessions_of_another_fetcher_give_way_too(
-    dovecot: Dovecot, mail_user: str, redis_url: str, build_house: Callable[..., House]
+    dovecot: Dovecot, mail_user: str, redis_url: str, build_stack: Callable[..., Stack]
 ) -> None:
     """One keeps all sessions that the server takes; a mailbox of another one is served."""
     users = [f"{mail_user}-{number}" for number in range(3)]
     for number, user in enumerate(users):
         dovecot.deliver(user, [mail(number, 500, seed=47)])
     proxy = Proxy(dovecot.imap_port, seed=1, most=2)
-    house = build_house(redis_url)
-    house.add_handler()
-    house.start("scheduler", "decryptor")
-    (first,) = house.start("fetcher")
+    stack = build_stack(redis_url)
+    stack.add_handler()
+    stack.start("scheduler", "decryptor")
+    (first,) = stack.start("fetcher")
     try:
         for user in users[:2]:
-            house.watch(dovecot, user, push=True, port=proxy.port)
+            stack.watch(dovecot, user, push=True, port=proxy.port)
         kept = "SELECT count(affinity) FROM connection_state"
-        house.wait(lambda: house.query(kept) == [(2,)], "the first one keeps two sessions")
+        stack.wait(lambda: stack.query(kept) == [(2,)], "the first one keeps two sessions")
         # It is given no more jobs, as a busy one would be; its own mailboxes it looks after itself.
         first.send_signal(signal.SIGSTOP)
-        house.start("fetcher")
-        house.watch(dovecot, users[2], port=proxy.port)
-        house.wait(lambda: proxy.turned_away > 0, "the other one is turned away")
+        stack.start("fetcher")
+        stack.watch(dovecot, users[2], port=proxy.port)
+        stack.wait(lambda: proxy.turned_away > 0, "the other one is turned away")
         first.send_signal(signal.SIGCONT)
-        house.wait(lambda: house.count("delivery") == 3, "it is served all the same", 50)
+        stack.wait(lambda: stack.count("delivery") == 3, "it is served all the same", 50)
         asked = "SELECT DISTINCT health FROM connection_state"
-        house.wait(lambda: house.query(asked) == [("working",)], "all of them are well")
-        assert house.query("SELECT kind FROM alert WHERE kind = 'connection-failing'") == []
-        house.stop()
+        stack.wait(lambda: stack.query(asked) == [("working",)], "all of them are well")
+        assert stack.query("SELECT kind FROM alert WHERE kind = 'connection-failing'") == []
+        stack.stop()
     finally:
         first.send_signal(signal.SIGCONT)
         proxy.close()
@@ -144,7 +144,7 @@ def test_sessions_of_another_fetcher_give_way_too(
 
 @pytest.mark.promise("M27")
 def test_two_fetchers_leave_room_for_the_person_of_the_mailbox(
-    mail_user: str, redis_url: str, build_house: Callable[..., House]
+    mail_user: str, redis_url: str, build_stack: Callable[..., Stack]
 ) -> None:
     """Ten folders of one mailbox on a Dovecot that takes ten sessions of a user, as by default.
 
@@ -155,35 +155,35 @@ def test_two_fetchers_leave_room_for_the_person_of_the_mailbox(
     with limited as server, contextlib.ExitStack() as person:
         for number, folder in enumerate(folders):
             server.deliver(mail_user, [mail(number, 500, seed=48)], folder)
-        house = build_house(redis_url)
-        house.add_handler()
-        house.start("scheduler", "decryptor")
-        (first,) = house.start("fetcher")
+        stack = build_stack(redis_url)
+        stack.add_handler()
+        stack.start("scheduler", "decryptor")
+        (first,) = stack.start("fetcher")
         kept = "SELECT count(affinity) FROM connection_state"
         try:
             for folder in folders[:5]:
-                house.watch(server, mail_user, name=folder, folder=folder)
-            house.wait(lambda: house.query(kept) == [(5,)], "the first one keeps five sessions")
+                stack.watch(server, mail_user, name=folder, folder=folder)
+            stack.wait(lambda: stack.query(kept) == [(5,)], "the first one keeps five sessions")
             # The other half comes to the second fetcher, with all of the first one's kept.
             first.send_signal(signal.SIGSTOP)
-            house.start("fetcher")
+            stack.start("fetcher")
             for folder in folders[5:]:
-                house.watch(server, mail_user, name=folder, folder=folder)
-            house.wait(lambda: house.count("delivery") == 10, "each folder gave its mail", 50)
+                stack.watch(server, mail_user, name=folder, folder=folder)
+            stack.wait(lambda: stack.count("delivery") == 10, "each folder gave its mail", 50)
             first.send_signal(signal.SIGCONT)
-            house.wait(lambda: house.query(kept) == [(5,)], "both together keep five sessions")
+            stack.wait(lambda: stack.query(kept) == [(5,)], "both together keep five sessions")
             programs = [person.enter_context(server.client(mail_user)) for _ in range(4)]
             for number, folder in enumerate(folders):
                 programs[0].append(folder, mail(10 + number, 500, seed=48))
-            house.hurry()
-            house.wait(lambda: house.count("delivery") == 20, "the new mails come beside them", 50)
+            stack.hurry()
+            stack.wait(lambda: stack.count("delivery") == 20, "the new mails come beside them", 50)
             asked = "SELECT DISTINCT health FROM connection_state"
-            assert house.query(asked) == [("working",)]
-            house.stop()
+            assert stack.query(asked) == [("working",)]
+            stack.stop()
         finally:
             first.send_signal(signal.SIGCONT)
         assert "Maximum number of connections" not in server.log.read_text()
 
 
-def has_deliveries(house: House, wanted: int) -> bool:
-    return house.count("delivery") == wanted
+def has_deliveries(stack: Stack, wanted: int) -> bool:
+    return stack.count("delivery") == wanted

@@ -8,8 +8,8 @@ import pytest
 
 from tests.rig.events import open_queue
 from tests.rig.fetching import FetcherHere
-from tests.rig.house import House
 from tests.rig.mails import digests, mail
+from tests.rig.stack import Stack
 from tests.servers.scripted import CAPABILITY, Conversation, ScriptedServer, imap, read_set
 
 VALIDITY = 7
@@ -62,14 +62,14 @@ def folder() -> Iterator[tuple[Folder, ScriptedServer]]:
 
 @pytest.mark.promise("I9")
 def test_another_folder_under_the_same_name_and_validity_loses_no_mail(
-    folder: tuple[Folder, ScriptedServer], redis_url: str, build_house: Callable[..., House]
+    folder: tuple[Folder, ScriptedServer], redis_url: str, build_stack: Callable[..., Stack]
 ) -> None:
     """UIDs alone would say that everything of the new folder was had."""
     served, server = folder
-    house = build_house(redis_url)
-    house.add_handler()
-    house.start("scheduler", "decryptor")
-    number = house.add_connection(
+    stack = build_stack(redis_url)
+    stack.add_handler()
+    stack.start("scheduler", "decryptor")
+    number = stack.add_connection(
         name="renamed",
         mode="imap",
         host="127.0.0.1",
@@ -79,16 +79,16 @@ def test_another_folder_under_the_same_name_and_validity_loses_no_mail(
         selection="all",
     )
     old = dict(served.mails)
-    with FetcherHere(house).working() as fetcher:
+    with FetcherHere(stack).working() as fetcher:
         fetcher.run_until_idle(number)
-        assert house.count("message") == 2
+        assert stack.count("message") == 2
         served.identity = b"F-second"
         served.mails.clear()
         fetcher.fetcher.dispatcher.sessions.drop([number])
         served.mails |= {1: mail(3, 300, seed=5), 2: old[1], 3: mail(4, 300, seed=5)}
         fetcher.run_until_idle(number)
-    house.wait_settled(4)
-    house.stop()
+    stack.wait_settled(4)
+    stack.stop()
     events = open_queue(redis_url, "archive").events()
     assert sorted(event["data"]["sha256"] for event in events) == digests(
         [*old.values(), mail(3, 300, seed=5), mail(4, 300, seed=5)]
@@ -96,13 +96,13 @@ def test_another_folder_under_the_same_name_and_validity_loses_no_mail(
 
 
 def test_the_same_folder_is_no_other_one(
-    folder: tuple[Folder, ScriptedServer], redis_url: str, build_house: Callable[..., House]
+    folder: tuple[Folder, ScriptedServer], redis_url: str, build_stack: Callable[..., Stack]
 ) -> None:
     _, server = folder
-    house = build_house(redis_url)
-    house.add_handler()
-    house.start("scheduler", "decryptor")
-    number = house.add_connection(
+    stack = build_stack(redis_url)
+    stack.add_handler()
+    stack.start("scheduler", "decryptor")
+    number = stack.add_connection(
         name="same",
         mode="imap",
         host="127.0.0.1",
@@ -111,10 +111,10 @@ def test_the_same_folder_is_no_other_one(
         username="alice",
         selection="all",
     )
-    with FetcherHere(house).working() as fetcher:
+    with FetcherHere(stack).working() as fetcher:
         for _ in range(3):
             fetcher.run_until_idle(number)
-    ((cursor, changed),) = house.query("SELECT cursor, validity_changed_at FROM connection_state")
+    ((cursor, changed),) = stack.query("SELECT cursor, validity_changed_at FROM connection_state")
     assert cursor["mailbox_id"] == "F-first"
     assert changed is None
-    assert house.count("message") == 2
+    assert stack.count("message") == 2

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.rig.house import House
 from tests.rig.mails import mail
+from tests.rig.stack import Stack
 from tests.servers.courier import Courier
 from tests.servers.cyrus import Cyrus
 from tests.servers.mail_server import PASSWORD
@@ -70,16 +70,16 @@ def test_mailutils_removes_what_was_retrieved_when_the_session_ends_with_quit(
 
 @pytest.mark.promise("M7", "M26")
 def test_mails_are_read_for_everybody_while_the_session_is_kept(
-    mailutils: Mailutils, redis_url: str, build_house: Callable[..., House]
+    mailutils: Mailutils, redis_url: str, build_stack: Callable[..., Stack]
 ) -> None:
     """mailutils' imap4d writes flags when the folder is left, and the session may last for days."""
     mailutils.deliver("carol", MAILS)
-    house = build_house(redis_url)
-    house.add_handler()
-    house.start("scheduler", "fetcher", "decryptor")
-    house.watch(mailutils, "carol")
-    house.wait_settled(len(MAILS))
-    house.wait(
+    stack = build_stack(redis_url)
+    stack.add_handler()
+    stack.start("scheduler", "fetcher", "decryptor")
+    stack.watch(mailutils, "carol")
+    stack.wait_settled(len(MAILS))
+    stack.wait(
         lambda: list(mailutils.flags("carol").values()) == [{r"\Seen"}] * len(MAILS),
         "the mails are read for everybody",
         20,

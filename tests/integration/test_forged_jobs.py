@@ -10,32 +10,32 @@ import redis
 from shared.jobs import DECRYPT_ACTOR, DECRYPT_QUEUE, FETCH_ACTOR, FETCH_QUEUE
 from shared.queueing.broker import Job, build_broker, enqueue_many
 from tests.rig.events import open_queue
-from tests.rig.house import House
 from tests.rig.mails import digests, mail
+from tests.rig.stack import Stack
 from tests.servers.dovecot import Dovecot
 
 MAILS = 60
 
 
 def test_forged_and_deleted_jobs_lose_no_mail_and_deliver_none(
-    dovecot: Dovecot, mail_user: str, redis_url: str, build_house: Callable[..., House]
+    dovecot: Dovecot, mail_user: str, redis_url: str, build_stack: Callable[..., Stack]
 ) -> None:
     sent = [mail(number, 400, seed=71) for number in range(MAILS)]
     dovecot.deliver(mail_user, sent[: MAILS // 2])
     other = f"{mail_user}-disabled"
     dovecot.deliver(other, [mail(999, 400, seed=72)])
-    house = build_house(redis_url)
-    house.add_handler()
-    house.add_handler("chosen", connections=[])
-    disabled = house.watch(dovecot, other)
-    house.execute(f"UPDATE connection SET enabled = false WHERE id = {disabled}")
-    house.execute(
+    stack = build_stack(redis_url)
+    stack.add_handler()
+    stack.add_handler("chosen", connections=[])
+    disabled = stack.watch(dovecot, other)
+    stack.execute(f"UPDATE connection SET enabled = false WHERE id = {disabled}")
+    stack.execute(
         f"UPDATE connection_state SET due_at = NULL WHERE connection_id = {disabled}",
     )
-    house.start("scheduler", "fetcher", "decryptor")
-    watched = house.watch(dovecot, mail_user)
-    house.wait_settled(MAILS // 2)
-    published = [str(row[0]) for row in house.query("SELECT id FROM message")]
+    stack.start("scheduler", "fetcher", "decryptor")
+    watched = stack.watch(dovecot, mail_user)
+    stack.wait_settled(MAILS // 2)
+    published = [str(row[0]) for row in stack.query("SELECT id FROM message")]
     jobs = build_broker(redis_url, queues=[FETCH_QUEUE, DECRYPT_QUEUE])
     nobody = [str(uuid.uuid4()) for _ in range(20)]
     enqueue_many(
@@ -53,18 +53,18 @@ def test_forged_and_deleted_jobs_lose_no_mail_and_deliver_none(
         def all_came() -> bool:
             for key in client.scan_iter("dramatiq:*"):
                 client.delete(key)  # every job that is there at this moment
-            house.hasten()
-            return house.count("delivery") >= MAILS
+            stack.hasten()
+            return stack.count("delivery") >= MAILS
 
-        house.wait(all_came, "the mails come in spite of it", 120)
-    house.wait_settled(MAILS)
-    house.stop()
+        stack.wait(all_came, "the mails come in spite of it", 120)
+    stack.wait_settled(MAILS)
+    stack.stop()
     events = open_queue(redis_url, "archive").events()
     assert sorted({event["id"]: event["data"]["sha256"] for event in events}.values()) == digests(
         sent
     )
     assert open_queue(redis_url, "chosen").events() == []
-    runs = house.query(
+    runs = stack.query(
         "SELECT last_run_at FROM connection_state WHERE connection_id = %s", disabled
     )
     assert runs == [(None,)]

@@ -19,9 +19,9 @@ from tests.integration.test_own_health import TOKEN, get, overview
 from tests.integration.test_reasons import listen
 from tests.rig.disks import SmallDisk, small_disk
 from tests.rig.events import open_queue
-from tests.rig.house import House
+from tests.rig.forkserver import Forkserver
 from tests.rig.mails import digests, mail
-from tests.rig.zygote import Zygote
+from tests.rig.stack import Stack
 from tests.servers.dovecot import Dovecot
 from tests.servers.postgres import PostgresServer
 from tests.servers.processes import free_port
@@ -42,41 +42,41 @@ def summaries(receiver: Receiver) -> list[str]:
     return [one.json["data"]["summary"] for one in receiver.received]
 
 
-def failing(house: House) -> Callable[[], bool]:
+def failing(stack: Stack) -> Callable[[], bool]:
     asked = "SELECT 1 FROM service WHERE name = 'fetcher' AND failing ? 'store'"
-    return lambda: bool(house.query(asked))
+    return lambda: bool(stack.query(asked))
 
 
 def test_the_store_is_full(
     redis_url: str,
     dovecot: Dovecot,
     mail_user: str,
-    build_house: Callable[..., House],
+    build_stack: Callable[..., Stack],
     receiver: Receiver,
     tmp_path: Path,
 ) -> None:
     port, health = free_port(), free_port()
     with small_disk(tmp_path / "store", megabytes=4) as disk:
-        house = build_house(redis_url, port=str(port), admin_token=TOKEN)
-        listen(house, receiver)
-        house.add_handler()
-        house.start("admin", "fetcher", "decryptor")
-        house.start("scheduler", settings={"health_port": str(health)})
+        stack = build_stack(redis_url, port=str(port), admin_token=TOKEN)
+        listen(stack, receiver)
+        stack.add_handler()
+        stack.start("admin", "fetcher", "decryptor")
+        stack.start("scheduler", settings={"health_port": str(health)})
         dovecot.deliver(mail_user, MAILS)
-        connection = house.watch(dovecot, mail_user, after_download="delete")
-        house.wait_settled(len(MAILS))
+        connection = stack.watch(dovecot, mail_user, after_download="delete")
+        stack.wait_settled(len(MAILS))
 
         disk.fill()
         dovecot.deliver(mail_user, MORE)
-        house.fetch_now(connection)
-        house.wait(failing(house), "the fetcher says that its store is full")
+        stack.fetch_now(connection)
+        stack.wait(failing(stack), "the fetcher says that its store is full")
         # The reason is on the overview, in the API, the alert, and the metric.
-        (fetcher,) = [s for s in overview(house, port)["services"] if s["name"] == "fetcher"]
+        (fetcher,) = [s for s in overview(stack, port)["services"] if s["name"] == "fetcher"]
         assert "The store is full" in fetcher["failing"]["store"]
-        house.query("UPDATE service SET failing_since = now() - interval '2 minutes' RETURNING 1")
+        stack.query("UPDATE service SET failing_since = now() - interval '2 minutes' RETURNING 1")
         words = "Service fetcher is failing (store): The store is full"
-        house.wait(lambda: any(words in one for one in summaries(receiver)), "the alert")
-        house.wait(
+        stack.wait(lambda: any(words in one for one in summaries(receiver)), "the alert")
+        stack.wait(
             lambda: (
                 'posthouse_service_failing{check="store",service="fetcher"} 1.0'
                 in get(health, "/metrics").text
@@ -91,15 +91,15 @@ def test_the_store_is_full(
             assert "The store is full" in page.text
             for path in ("/mails", "/connections", f"/connections/{connection}", "/quarantine"):
                 assert person.get(path).status_code == 200, path
-        assert house.count("quarantine") == 0
+        assert stack.count("quarantine") == 0
         assert len(dovecot.flags(mail_user)) == len(MORE), "a mail that is nowhere else is gone"
 
         disk.free()
-        house.wait(lambda: (house.hurry(), house.count("message"))[1] == 40, "the others come")
-        house.wait_settled(40)
+        stack.wait(lambda: (stack.hurry(), stack.count("message"))[1] == 40, "the others come")
+        stack.wait_settled(40)
         assert published(redis_url) == digests(MAILS + MORE)
         assert dovecot.flags(mail_user) == {}
-        house.stop()
+        stack.stop()
 
 
 @pytest.fixture
@@ -116,7 +116,7 @@ def test_the_disk_of_postgres_is_full(
     redis_url: str,
     dovecot: Dovecot,
     mail_user: str,
-    zygote: Zygote,
+    forkserver: Forkserver,
     tmp_path: Path,
 ) -> None:
     disk, server = disk_of_postgres
@@ -124,22 +124,24 @@ def test_the_disk_of_postgres_is_full(
     migrate(database_url)
     port = free_port()
     settings = {"port": str(port), "admin_token": TOKEN}
-    with House(database_url, redis_url, tmp_path, zygote=zygote, settings=settings) as house:
-        house.add_handler()
-        house.start("admin", "scheduler", "fetcher", "decryptor")
+    with Stack(
+        database_url, redis_url, tmp_path, forkserver=forkserver, settings=settings
+    ) as stack:
+        stack.add_handler()
+        stack.start("admin", "scheduler", "fetcher", "decryptor")
         dovecot.deliver(mail_user, MAILS)
-        connection = house.watch(dovecot, mail_user, after_download="delete")
-        house.wait_settled(len(MAILS))
-        overview(house, port)
+        connection = stack.watch(dovecot, mail_user, after_download="delete")
+        stack.wait_settled(len(MAILS))
+        overview(stack, port)
         with browser(port) as person:
             assert log_in(person).status_code == 303
             dovecot.deliver(mail_user, MANY)
             disk.fill()
-            house.fetch_now(connection)
+            stack.fetch_now(connection)
             full = "Postgres has no space left"
-            house.wait(lambda: full in house.log_of("fetcher").read_text(), "it is full")
+            stack.wait(lambda: full in stack.log_of("fetcher").read_text(), "it is full")
             # Who is in sees why; who comes now is told why, wherever the disk's end is met.
-            house.wait(lambda: full in shown(person.get("/")), "the overview says so")
+            stack.wait(lambda: full in shown(person.get("/")), "the overview says so")
             for _ in range(50):
                 with browser(port) as another:
                     answer = log_in(another)
@@ -147,12 +149,12 @@ def test_the_disk_of_postgres_is_full(
             left = len(dovecot.flags(mail_user))
             assert left == len(MANY), "a mail that is nowhere else is gone"
         disk.free()
-        house.wait(lambda: (house.hurry(), house.count("message"))[1] == 120, "the others come")
-        house.wait_settled(120)
+        stack.wait(lambda: (stack.hurry(), stack.count("message"))[1] == 120, "the others come")
+        stack.wait_settled(120)
         assert published(redis_url) == digests(MAILS + MANY)
         assert dovecot.flags(mail_user) == {}
-        house.wait(lambda: full not in get(port, "/api/v1/overview").text, "it says so no more")
-        house.stop()
+        stack.wait(lambda: full not in get(port, "/api/v1/overview").text, "it says so no more")
+        stack.stop()
 
 
 def shown(page: httpx.Response) -> str:

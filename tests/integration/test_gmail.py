@@ -20,7 +20,7 @@ from tests.contract.mailbox_kinds import mail
 from tests.contract.recorders import Collector, KnownKeys
 from tests.integration.mail_sessions import connection_to, opened
 from tests.rig.events import open_queue
-from tests.rig.house import House
+from tests.rig.stack import Stack
 from tests.servers.dovecot import Dovecot
 from tests.servers.gmail import THREAD, GmailFront
 
@@ -28,12 +28,12 @@ TRASH = "[Gmail]/Papierkorb"
 
 
 @pytest.fixture
-def house(build_house: Callable[..., House], redis_url: str) -> House:
-    return build_house(redis_url)
+def stack(build_stack: Callable[..., Stack], redis_url: str) -> Stack:
+    return build_stack(redis_url)
 
 
-def watch(house: House, gmail: GmailFront, user: str, folder: str = "", **fields: Any) -> int:
-    return house.add_connection(
+def watch(stack: Stack, gmail: GmailFront, user: str, folder: str = "", **fields: Any) -> int:
+    return stack.add_connection(
         name=f"{user} {folder or 'inbox'}",
         mode="imap",
         host="127.0.0.1",
@@ -59,154 +59,154 @@ def received(redis_url: str, handler: str) -> list[str]:
     return sorted(event["data"]["headers"]["subject"] for event in events)
 
 
-def all_settled(house: House) -> None:
+def all_settled(stack: Stack) -> None:
     left = "SELECT (SELECT count(*) FROM settlement) + (SELECT count(*) FROM outbox)"
-    house.wait(lambda: house.query(left)[0][0] == 0, "everything settled and published")
+    stack.wait(lambda: stack.query(left)[0][0] == 0, "everything settled and published")
 
 
 @pytest.mark.promise("I3")
 def test_a_mail_under_two_labels_reaches_a_handler_once(
-    house: House, gmail: GmailFront, gmail_dovecot: Dovecot, redis_url: str, mail_user: str
+    stack: Stack, gmail: GmailFront, gmail_dovecot: Dovecot, redis_url: str, mail_user: str
 ) -> None:
     """Both labels are fetched at the same time; in each of them the mail is settled."""
     gmail_dovecot.deliver(mail_user, [mail(f"mail {n}") for n in range(30)])
     label(gmail_dovecot, mail_user, "Support")
     gmail_dovecot.deliver(mail_user, [mail("only Support")], "Support")
-    house.add_handler()
+    stack.add_handler()
     for folder in ("", "Support"):
-        watch(house, gmail, mail_user, folder)
-    house.start("scheduler", "fetcher", "fetcher", "decryptor")
+        watch(stack, gmail, mail_user, folder)
+    stack.start("scheduler", "fetcher", "fetcher", "decryptor")
 
     def every_mail_read() -> bool:
-        house.hurry()
+        stack.hurry()
         return all(
             "\\Seen" in flags
             for folder in ("INBOX", "Support")
             for flags in gmail_dovecot.flags(mail_user, folder).values()
         )
 
-    house.wait(every_mail_read, "both labels settled")
-    all_settled(house)
-    house.stop()
+    stack.wait(every_mail_read, "both labels settled")
+    all_settled(stack)
+    stack.stop()
     expected = sorted([*(f"mail {n}" for n in range(30)), "only Support"])
     assert received(redis_url, "archive") == expected
-    assert house.count("message") == 31
+    assert stack.count("message") == 31
 
 
 @pytest.mark.promise("I3")
 def test_a_handler_of_one_label_has_what_another_handler_had_already(
-    house: House, gmail: GmailFront, gmail_dovecot: Dovecot, redis_url: str, mail_user: str
+    stack: Stack, gmail: GmailFront, gmail_dovecot: Dovecot, redis_url: str, mail_user: str
 ) -> None:
     """Who takes both labels has the mail once; who takes the second one has it as well."""
     gmail_dovecot.deliver(mail_user, [mail("for both")])
-    house.add_handler("archive")
-    inbox = watch(house, gmail, mail_user)
-    house.start("scheduler", "fetcher", "decryptor")
-    house.wait_settled(1)
+    stack.add_handler("archive")
+    inbox = watch(stack, gmail, mail_user)
+    stack.start("scheduler", "fetcher", "decryptor")
+    stack.wait_settled(1)
     label(gmail_dovecot, mail_user, "Support")
-    support = watch(house, gmail, mail_user, "Support")
-    with house.database.transaction() as session:
+    support = watch(stack, gmail, mail_user, "Support")
+    with stack.database.transaction() as session:
         handlers.insert(session, Handler(name="tickets", connection_ids=(support,)))
-    house.fetch_now(support)
-    house.wait(lambda: received(redis_url, "tickets") == ["for both"], "the second handler")
-    all_settled(house)
-    house.run_once(inbox)
-    house.run_once(support)
-    house.stop()
+    stack.fetch_now(support)
+    stack.wait(lambda: received(redis_url, "tickets") == ["for both"], "the second handler")
+    all_settled(stack)
+    stack.run_once(inbox)
+    stack.run_once(support)
+    stack.stop()
     assert received(redis_url, "archive") == received(redis_url, "tickets") == ["for both"]
 
 
 @pytest.mark.promise("I9", "R1")
 def test_under_another_label_a_mail_stays_with_the_handler_of_its_group(
-    house: House, gmail: GmailFront, gmail_dovecot: Dovecot, redis_url: str, mail_user: str
+    stack: Stack, gmail: GmailFront, gmail_dovecot: Dovecot, redis_url: str, mail_user: str
 ) -> None:
     """Neither does another one of the group get it, nor one whose rules leave it out."""
     gmail_dovecot.deliver(mail_user, [mail("for the desk")])
-    inbox = watch(house, gmail, mail_user)
-    house.add_handler("first", group="desk", position=1, connections=[inbox])
-    house.add_handler("second", group="desk", position=2)
-    house.add_handler("choosy", rules={"accept": [{"folder": "Support"}]})
-    house.add_handler("never", rules={"reject": [{"subject": "desk"}]})
-    house.start("scheduler", "fetcher", "decryptor")
-    house.wait_settled(1)
+    inbox = watch(stack, gmail, mail_user)
+    stack.add_handler("first", group="desk", position=1, connections=[inbox])
+    stack.add_handler("second", group="desk", position=2)
+    stack.add_handler("choosy", rules={"accept": [{"folder": "Support"}]})
+    stack.add_handler("never", rules={"reject": [{"subject": "desk"}]})
+    stack.start("scheduler", "fetcher", "decryptor")
+    stack.wait_settled(1)
     label(gmail_dovecot, mail_user, "Support")
-    support = watch(house, gmail, mail_user, "Support")
-    house.fetch_now(support)
-    house.wait(lambda: received(redis_url, "choosy") == ["for the desk"], "the other label")
-    all_settled(house)
-    house.stop()
+    support = watch(stack, gmail, mail_user, "Support")
+    stack.fetch_now(support)
+    stack.wait(lambda: received(redis_url, "choosy") == ["for the desk"], "the other label")
+    all_settled(stack)
+    stack.stop()
     assert received(redis_url, "first") == ["for the desk"]
     assert received(redis_url, "second") == received(redis_url, "never") == []
 
 
 @pytest.mark.promise("M9")
 def test_another_folder_of_the_same_account_brings_no_mail_again(
-    house: House, gmail: GmailFront, gmail_dovecot: Dovecot, redis_url: str, mail_user: str
+    stack: Stack, gmail: GmailFront, gmail_dovecot: Dovecot, redis_url: str, mail_user: str
 ) -> None:
     """The inbox was watched, then All Mail is: what came through the inbox is known there."""
     everything = "[Gmail]/Alle Nachrichten"
     gmail_dovecot.deliver(mail_user, [mail("old"), mail("older")])
-    house.add_handler()
-    connection = watch(house, gmail, mail_user)
-    house.start("scheduler", "fetcher", "decryptor")
-    house.wait_settled(2)
+    stack.add_handler()
+    connection = watch(stack, gmail, mail_user)
+    stack.start("scheduler", "fetcher", "decryptor")
+    stack.wait_settled(2)
     label(gmail_dovecot, mail_user, everything)
     gmail_dovecot.deliver(mail_user, [mail("archived at once")], everything)
-    with house.database.transaction() as session:
+    with stack.database.transaction() as session:
         before = connections.get(session, connection)
         connections.update(session, replace(before, folder=everything))
         connections.look_again(session, connection)
         assert labels.had_elsewhere(session, replace(before, folder=everything))
         assert not labels.had_elsewhere(session, before)
-    house.fetch_now(connection)
-    house.wait(lambda: len(received(redis_url, "archive")) >= 3, "the archived mail")
-    all_settled(house)
-    house.stop()
+    stack.fetch_now(connection)
+    stack.wait(lambda: len(received(redis_url, "archive")) >= 3, "the archived mail")
+    all_settled(stack)
+    stack.stop()
     assert received(redis_url, "archive") == ["archived at once", "old", "older"]
 
 
 @pytest.mark.promise("M10")
 def test_moved_out_of_a_label_and_back_in_is_a_new_mail(
-    house: House, gmail: GmailFront, gmail_dovecot: Dovecot, redis_url: str, mail_user: str
+    stack: Stack, gmail: GmailFront, gmail_dovecot: Dovecot, redis_url: str, mail_user: str
 ) -> None:
     gmail_dovecot.deliver(mail_user, [mail("wanderer")])
-    house.add_handler()
-    connection = watch(house, gmail, mail_user)
-    house.start("scheduler", "fetcher", "decryptor")
-    house.wait_settled(1)
+    stack.add_handler()
+    connection = watch(stack, gmail, mail_user)
+    stack.start("scheduler", "fetcher", "decryptor")
+    stack.wait_settled(1)
     with gmail_dovecot.client(mail_user) as other:
         other.create_folder("Elsewhere")
         for source, target in (("INBOX", "Elsewhere"), ("Elsewhere", "INBOX")):
             other.select_folder(source)
             other.move(other.search("ALL"), target)
-    house.fetch_now(connection)
-    house.wait(lambda: received(redis_url, "archive") == ["wanderer"] * 2, "it comes again")
-    house.stop()
+    stack.fetch_now(connection)
+    stack.wait(lambda: received(redis_url, "archive") == ["wanderer"] * 2, "it comes again")
+    stack.stop()
 
 
 @pytest.mark.promise("I3")
 def test_a_mail_that_is_not_yet_handed_over_is_waited_for(
-    house: House, gmail: GmailFront, gmail_dovecot: Dovecot, redis_url: str, mail_user: str
+    stack: Stack, gmail: GmailFront, gmail_dovecot: Dovecot, redis_url: str, mail_user: str
 ) -> None:
     """While nothing is published, nobody can say who has the mail: the second label waits."""
     gmail_dovecot.deliver(mail_user, [mail("slow")])
     label(gmail_dovecot, mail_user, "Support")
-    house.add_handler()
-    inbox = watch(house, gmail, mail_user)
-    house.start("scheduler", "fetcher")
-    house.wait(lambda: house.count("message") == 1, "the first label")
-    support = watch(house, gmail, mail_user, "Support")
-    house.run_once(support)
-    house.run_once(support)
-    assert house.count("message") == 1
+    stack.add_handler()
+    inbox = watch(stack, gmail, mail_user)
+    stack.start("scheduler", "fetcher")
+    stack.wait(lambda: stack.count("message") == 1, "the first label")
+    support = watch(stack, gmail, mail_user, "Support")
+    stack.run_once(support)
+    stack.run_once(support)
+    assert stack.count("message") == 1
     assert gmail_dovecot.flags(mail_user, "Support") == {1: set()}
-    house.start("decryptor")
-    house.wait(lambda: received(redis_url, "archive") == ["slow"], "the mail is handed over")
-    house.wait(lambda: house.count("outbox") == 0, "and recorded so")
-    house.run_once(support)
-    house.wait(lambda: gmail_dovecot.flags(mail_user, "Support") == {1: {"\\Seen"}}, "it is had")
-    house.run_once(inbox)
-    house.stop()
+    stack.start("decryptor")
+    stack.wait(lambda: received(redis_url, "archive") == ["slow"], "the mail is handed over")
+    stack.wait(lambda: stack.count("outbox") == 0, "and recorded so")
+    stack.run_once(support)
+    stack.wait(lambda: gmail_dovecot.flags(mail_user, "Support") == {1: {"\\Seen"}}, "it is had")
+    stack.run_once(inbox)
+    stack.stop()
     assert received(redis_url, "archive") == ["slow"]
 
 
@@ -247,15 +247,15 @@ def test_what_is_in_the_trash_already_is_deleted_for_good(
 
 @pytest.mark.promise("F4")
 def test_the_event_tells_the_thread_and_the_labels_of_gmail(
-    house: House, gmail: GmailFront, gmail_dovecot: Dovecot, redis_url: str, mail_user: str
+    stack: Stack, gmail: GmailFront, gmail_dovecot: Dovecot, redis_url: str, mail_user: str
 ) -> None:
     """Labels may hold any words: none of them is taken for something else of the answer."""
     gmail_dovecot.deliver(mail_user, [mail("labelled")])
-    house.add_handler()
-    watch(house, gmail, mail_user)
-    house.start("scheduler", "fetcher", "decryptor")
-    house.wait_settled(1)
-    house.stop()
+    stack.add_handler()
+    watch(stack, gmail, mail_user)
+    stack.start("scheduler", "fetcher", "decryptor")
+    stack.wait_settled(1)
+    stack.stop()
     (event,) = open_queue(redis_url, "archive").events()
     assert event["data"]["mail"]["thread"] == str(THREAD)
     assert event["data"]["mail"]["labels"] == ["\\Important", 'UID 7 ("old")', "Bücher"]

@@ -17,9 +17,9 @@ import pytest
 
 from services.fetcher.run import STEPS
 from tests.rig.faults import FAULTS
-from tests.rig.house import House
 from tests.rig.interruption import SETTINGS, Scenario
 from tests.rig.server_kinds import FOREIGN, KINDS, ServerKind, marks
+from tests.rig.stack import Stack
 from tests.servers.mail_server import MailServer
 from tests.servers.redis import RedisServer
 
@@ -78,10 +78,10 @@ def test_fetcher_dies(
     after_download: str,
     user: tuple[MailServer, str],
     redis_url: str,
-    build_house: Callable[..., House],
+    build_stack: Callable[..., Stack],
 ) -> None:
-    house = build_house(redis_url, **SETTINGS)
-    Scenario(house, kind, *user, redis_url, after_download).kill("fetcher", step)
+    stack = build_stack(redis_url, **SETTINGS)
+    Scenario(stack, kind, *user, redis_url, after_download).kill("fetcher", step)
 
 
 @pytest.mark.promise("M7", "M26", "I1", "I3")
@@ -94,8 +94,8 @@ def test_our_own_servers_fail(
     user: tuple[MailServer, str],
     redis_url: str,
     redis_server: RedisServer,
-    build_house: Callable[..., House],
+    build_stack: Callable[..., Stack],
 ) -> None:
-    house = build_house(redis_url, **SETTINGS)
-    scenario = Scenario(house, kind, *user, redis_url, after_download)
+    stack = build_stack(redis_url, **SETTINGS)
+    scenario = Scenario(stack, kind, *user, redis_url, after_download)
     scenario.fail(FAULTS[fault], step, redis_server)

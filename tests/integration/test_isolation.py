@@ -8,10 +8,10 @@ from functools import partial
 import pytest
 
 from tests.rig.events import open_queue
-from tests.rig.house import House
+from tests.rig.forkserver import Child
 from tests.rig.mails import digests, mail
 from tests.rig.silence import Silence
-from tests.rig.zygote import Child
+from tests.rig.stack import Stack
 from tests.servers.dovecot import Dovecot
 from tests.servers.processes import free_port
 
@@ -26,14 +26,14 @@ def test_others_are_served_beside_hanging_servers_and_a_huge_mailbox(
     redis_url: str,
     dovecot: Dovecot,
     mail_user: str,
-    build_house: Callable[..., House],
+    build_stack: Callable[..., Stack],
 ) -> None:
-    house = build_house(redis_url, fetch_threads="2", fetch_slow_threads="2")
-    house.add_handler()
-    house.start("scheduler", "fetcher", "decryptor")
+    stack = build_stack(redis_url, fetch_threads="2", fetch_slow_threads="2")
+    stack.add_handler()
+    stack.start("scheduler", "fetcher", "decryptor")
     port = free_port()
     silent = [
-        house.add_connection(
+        stack.add_connection(
             name=f"silent{number}",
             mode="imap",
             host="127.0.0.1",
@@ -46,24 +46,24 @@ def test_others_are_served_beside_hanging_servers_and_a_huge_mailbox(
     ]
     # At first nobody listens there: that is told at once, and they are slow ones from then on.
     failing = "SELECT count(*) FROM connection_state WHERE lane = 'fetch-slow'"
-    house.wait(lambda: house.query(failing) == [(SILENT,)], "all are known to fail")
+    stack.wait(lambda: stack.query(failing) == [(SILENT,)], "all are known to fail")
     with Silence(port) as silence:
         for number in silent:
-            house.fetch_now(number)
-        house.wait(lambda: silence.held >= 2, "every thread for slow ones waits for the silence")
+            stack.fetch_now(number)
+        stack.wait(lambda: silence.held >= 2, "every thread for slow ones waits for the silence")
         dovecot.deliver(f"{mail_user}-huge", [mail(n, 1500, seed=5) for n in range(BACKLOG)])
-        house.watch(dovecot, f"{mail_user}-huge")
+        stack.watch(dovecot, f"{mail_user}-huge")
         mails = [mail(number, 2000, seed=6) for number in range(QUIET)]
         for number, content in enumerate(mails):
             dovecot.deliver(f"{mail_user}-{number}", [content])
-            house.watch(dovecot, f"{mail_user}-{number}")
+            stack.watch(dovecot, f"{mail_user}-{number}")
         # Served one after another, the silent ones alone would keep two threads for six minutes.
         served = (
             "SELECT count(*) FROM message AS m JOIN connection AS c ON c.id = m.connection_id "
             "WHERE m.published_at IS NOT NULL AND c.name LIKE %s"
         )
-        house.wait(
-            lambda: house.query(served, f"{mail_user}-_") == [(QUIET,)], "the others' mails", 150
+        stack.wait(
+            lambda: stack.query(served, f"{mail_user}-_") == [(QUIET,)], "the others' mails", 150
         )
     events = open_queue(redis_url, "archive").events()
     assert set(digests(mails)) <= {event["data"]["sha256"] for event in events}
@@ -74,27 +74,27 @@ def test_a_mail_that_kills_its_decryptor_ends_in_quarantine_and_others_go_on(
     broker_url: str,
     dovecot: Dovecot,
     mail_user: str,
-    build_house: Callable[..., House],
+    build_stack: Callable[..., Stack],
 ) -> None:
     poison, sound = mail(1, 2000), mail(2, 2000)
     dovecot.deliver(mail_user, [poison])
-    house = build_house(broker_url, decrypt_attempts="2")
-    house.add_handler()
-    house.start("scheduler", "fetcher")
-    connection = house.watch(dovecot, mail_user)
+    stack = build_stack(broker_url, decrypt_attempts="2")
+    stack.add_handler()
+    stack.start("scheduler", "fetcher")
+    connection = stack.watch(dovecot, mail_user)
     for _ in range(2):
-        (victim,) = house.start("decryptor", die_at="claimed")
-        house.wait(partial(has_ended, house, victim), "one more is dead")
-        house.processes.remove(victim)
-        house.hasten()
+        (victim,) = stack.start("decryptor", die_at="claimed")
+        stack.wait(partial(has_ended, stack, victim), "one more is dead")
+        stack.processes.remove(victim)
+        stack.hasten()
     dovecot.deliver(mail_user, [sound])
-    house.start("decryptor")
-    house.fetch_now(connection)
-    house.wait(lambda: house.count("message") == 2, "the sound one is here too")
-    house.wait(lambda: (house.hurry(), house.count("outbox"))[1] == 0, "both are dealt with")
-    house.wait(lambda: house.query("SELECT kind FROM alert") == [("mail-quarantined",)], "alert")
-    house.stop()
-    ((digest, code, reason),) = house.query(
+    stack.start("decryptor")
+    stack.fetch_now(connection)
+    stack.wait(lambda: stack.count("message") == 2, "the sound one is here too")
+    stack.wait(lambda: (stack.hurry(), stack.count("outbox"))[1] == 0, "both are dealt with")
+    stack.wait(lambda: stack.query("SELECT kind FROM alert") == [("mail-quarantined",)], "alert")
+    stack.stop()
+    ((digest, code, reason),) = stack.query(
         "SELECT m.sha256, q.code, q.reason FROM quarantine AS q JOIN message AS m USING (id)"
     )
     assert [digest.hex()] == digests([poison])
@@ -103,6 +103,6 @@ def test_a_mail_that_kills_its_decryptor_ends_in_quarantine_and_others_go_on(
     assert event["data"]["sha256"] in digests([sound])
 
 
-def has_ended(house: House, process: Child) -> bool:
-    house.hurry()
+def has_ended(stack: Stack, process: Child) -> bool:
+    stack.hurry()
     return process.poll() is not None

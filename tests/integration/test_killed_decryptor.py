@@ -9,8 +9,8 @@ import pytest
 
 from services.decryptor.secured import SPOOLED
 from tests.rig.events import open_queue
-from tests.rig.house import House
 from tests.rig.mails import digests
+from tests.rig.stack import Stack
 from tests.servers.dovecot import Dovecot
 
 #: Signed, as a mail without any protection is not opened; larger than what goes through memory.
@@ -30,22 +30,22 @@ def test_a_large_mail_is_opened_after_its_decryptor_was_killed(
     redis_url: str,
     dovecot: Dovecot,
     mail_user: str,
-    build_house: Callable[..., House],
+    build_stack: Callable[..., Stack],
     tmp_path: Path,
 ) -> None:
     spool = tmp_path / "spool-of-decryptors"
     dovecot.deliver(mail_user, [LARGE])
-    house = build_house(redis_url, spool_dir=str(spool))
-    house.add_handler()
-    house.start("scheduler", "fetcher")
-    (victim,) = house.start("decryptor", die_at=SPOOLED)
-    house.watch(dovecot, mail_user)
-    house.wait(lambda: victim.poll() is not None, "it dies with the mail in hand")
-    house.processes.remove(victim)
-    house.hasten()
-    house.start("decryptor")
-    house.wait_settled(1)
+    stack = build_stack(redis_url, spool_dir=str(spool))
+    stack.add_handler()
+    stack.start("scheduler", "fetcher")
+    (victim,) = stack.start("decryptor", die_at=SPOOLED)
+    stack.watch(dovecot, mail_user)
+    stack.wait(lambda: victim.poll() is not None, "it dies with the mail in hand")
+    stack.processes.remove(victim)
+    stack.hasten()
+    stack.start("decryptor")
+    stack.wait_settled(1)
     (event,) = open_queue(redis_url, "archive").events()
     assert [event["data"]["sha256"]] == digests([LARGE])
-    house.stop()
+    stack.stop()
     assert list(spool.iterdir()) == []

@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from tests.rig.events import open_queue
-from tests.rig.house import House
 from tests.rig.mails import digests, mail
+from tests.rig.stack import Stack
 from tests.servers.cyrus import Cyrus
 
 pytestmark = pytest.mark.rooted
@@ -35,34 +35,34 @@ def test_eleven_hundred_mails_where_logins_are_a_minute_apart(
     after_download: str,
     slow_cyrus: Cyrus,
     redis_url: str,
-    build_house: Callable[..., House],
+    build_stack: Callable[..., Stack],
 ) -> None:
     user = f"user{after_download[0]}"
     slow_cyrus.add_user(user)
     slow_cyrus.deliver(user, MANY)
-    house = build_house(redis_url)
-    house.add_handler()
-    house.start("scheduler", "fetcher", "decryptor")
-    house.watch(slow_cyrus, user, mode="pop3", after_download=after_download, interval_minutes=1)
+    stack = build_stack(redis_url)
+    stack.add_handler()
+    stack.start("scheduler", "fetcher", "decryptor")
+    stack.watch(slow_cyrus, user, mode="pop3", after_download=after_download, interval_minutes=1)
     seen: set[tuple[object, ...]] = set()
 
     def all_settled(mails: int) -> bool:
         """Looks on the way at how the connection is said to be."""
-        seen.update(house.query("SELECT health, failures, error IS NULL FROM connection_state"))
+        seen.update(stack.query("SELECT health, failures, error IS NULL FROM connection_state"))
         asked = (
             "SELECT count(*) FROM message WHERE published_at IS NOT NULL AND settled_at IS NOT NULL"
         )
-        return house.query(asked) == [(mails,)]
+        return stack.query(asked) == [(mails,)]
 
-    house.wait(lambda: all_settled(1_100), "all are finished", seconds=240)
+    stack.wait(lambda: all_settled(1_100), "all are finished", seconds=240)
     # A person who is impatient, and new mails: the next login is waited for.
     slow_cyrus.deliver(user, LATER)
-    house.hurry()
-    house.wait(lambda: all_settled(1_103), "those that came later are finished", seconds=240)
-    house.stop()
+    stack.hurry()
+    stack.wait(lambda: all_settled(1_103), "those that came later are finished", seconds=240)
+    stack.stop()
     assert seen <= {("pending", 0, True), ("working", 0, True)}, "it was failing meanwhile"
     events = open_queue(redis_url, "archive").events()
     assert sorted(event["data"]["sha256"] for event in events) == digests(MANY + LATER)
     assert len(slow_cyrus.flags(user)) == (0 if after_download == "delete" else 1_103)
-    assert house.count("quarantine") == 0
-    assert house.query("SELECT kind FROM alert") == []
+    assert stack.count("quarantine") == 0
+    assert stack.query("SELECT kind FROM alert") == []

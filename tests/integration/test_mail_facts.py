@@ -16,7 +16,7 @@ from posthouse.mail import mail_fields
 from shared.mail.kinds import MailKind
 from shared.storage import messages
 from tests.rig.events import open_queue
-from tests.rig.house import House
+from tests.rig.stack import Stack
 from tests.servers.dovecot import Dovecot
 
 pytestmark = pytest.mark.promise("F4")
@@ -47,15 +47,15 @@ BROKEN = (
 
 
 def test_every_event_has_the_facts_of_its_mail(
-    redis_url: str, dovecot: Dovecot, mail_user: str, build_house: Callable[..., House]
+    redis_url: str, dovecot: Dovecot, mail_user: str, build_stack: Callable[..., Stack]
 ) -> None:
     small, large = ticket(b"x" * 1000), ticket(b"y" * 900_000)
     dovecot.deliver(mail_user, [small, large, BROKEN])
-    house = build_house(redis_url)
-    house.add_handler()
-    house.start("scheduler", "fetcher", "decryptor")
-    house.watch(dovecot, mail_user)
-    house.wait_settled(3)
+    stack = build_stack(redis_url)
+    stack.add_handler()
+    stack.start("scheduler", "fetcher", "decryptor")
+    stack.watch(dovecot, mail_user)
+    stack.wait_settled(3)
     validator = jsonschema.Draft202012Validator(json.loads(_SCHEMA.read_text()))
     events = {}
     for wire in open_queue(redis_url, "archive").events():
@@ -91,7 +91,7 @@ def test_every_event_has_the_facts_of_its_mail(
 
 
 def test_results_of_the_servers_that_a_connection_trusts_alone(
-    redis_url: str, dovecot: Dovecot, mail_user: str, build_house: Callable[..., House]
+    redis_url: str, dovecot: Dovecot, mail_user: str, build_stack: Callable[..., Stack]
 ) -> None:
     """The topmost field of such a server counts, and a spam verdict above it; what a sender wrote
     below them, in any server's name, does not."""
@@ -105,11 +105,11 @@ def test_results_of_the_servers_that_a_connection_trusts_alone(
     )
     rest = b"From: a@example.org\r\n\r\nx\r\n"
     dovecot.deliver(mail_user, [own + forged + rest])
-    house = build_house(redis_url)
-    house.add_handler()
-    house.start("scheduler", "fetcher", "decryptor")
-    house.watch(dovecot, mail_user, trusted_servers="mx.example.com, backup.example.com")
-    house.wait_settled(1)
+    stack = build_stack(redis_url)
+    stack.add_handler()
+    stack.start("scheduler", "fetcher", "decryptor")
+    stack.watch(dovecot, mail_user, trusted_servers="mx.example.com, backup.example.com")
+    stack.wait_settled(1)
     (event,) = open_queue(redis_url, "archive").events()
     assert event["data"]["mail"]["authentication"] == [
         {"method": "dmarc", "result": "fail", "domain": "example.org"}
@@ -137,7 +137,7 @@ def note(number: int, **fields: str) -> bytes:
 
 @pytest.mark.promise("F1", "H3")
 def test_the_ledger_finds_mails_by_kind_attachments_and_thread(
-    redis_url: str, dovecot: Dovecot, mail_user: str, build_house: Callable[..., House]
+    redis_url: str, dovecot: Dovecot, mail_user: str, build_stack: Callable[..., Stack]
 ) -> None:
     """What the list says of a mail is what its event says; services have their own roles here."""
     mails = [
@@ -154,16 +154,16 @@ def test_the_ledger_finds_mails_by_kind_attachments_and_thread(
         f"References: <{WIDE}2@x>\r\n\r\n".encode(),
     ]
     dovecot.deliver(mail_user, mails)
-    house = build_house(redis_url)
-    house.add_handler()
-    house.start("scheduler", "fetcher", "decryptor")
-    house.watch(dovecot, mail_user)
-    house.wait_settled(len(mails))
-    house.stop()
+    stack = build_stack(redis_url)
+    stack.add_handler()
+    stack.start("scheduler", "fetcher", "decryptor")
+    stack.watch(dovecot, mail_user)
+    stack.wait_settled(len(mails))
+    stack.stop()
     events = {one["id"]: one["data"] for one in open_queue(redis_url, "archive").events()}
 
     def found(**wanted: Any) -> set[str]:
-        with house.database.transaction() as session:
+        with stack.database.transaction() as session:
             page = messages.search(session, messages.MessageFilter(**wanted))
         for one in page:
             told = events[str(one.id)]["mail"]

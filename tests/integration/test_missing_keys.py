@@ -16,39 +16,39 @@ from shared.storage import alerts
 from shared.storage.pool import Database
 from shared.vault import Place, Vault, new_key
 from tests.rig.events import open_queue
-from tests.rig.house import House
+from tests.rig.stack import Stack
 from tests.servers.dovecot import Dovecot
 
 
-def logged(house: House, service: str, words: str) -> Callable[[], bool]:
-    return lambda: house.log_of(service).exists() and words in house.log_of(service).read_text()
+def logged(stack: Stack, service: str, words: str) -> Callable[[], bool]:
+    return lambda: stack.log_of(service).exists() and words in stack.log_of(service).read_text()
 
 
 @pytest.mark.promise("I5", "I7")
 def test_a_password_that_this_fetcher_cannot_open_is_left_to_others(
-    redis_url: str, dovecot: Dovecot, mail_user: str, build_house: Callable[..., House]
+    redis_url: str, dovecot: Dovecot, mail_user: str, build_stack: Callable[..., Stack]
 ) -> None:
-    house = build_house(redis_url)
-    house.add_handler()
-    old = house.secret_keys[0]
-    house.start("scheduler", "fetcher", "decryptor")
-    house.secret_keys = [new_key(), old]  # an admin service that is rolled already
-    connection = house.watch(dovecot, mail_user)
+    stack = build_stack(redis_url)
+    stack.add_handler()
+    old = stack.secret_keys[0]
+    stack.start("scheduler", "fetcher", "decryptor")
+    stack.secret_keys = [new_key(), old]  # an admin service that is rolled already
+    connection = stack.watch(dovecot, mail_user)
     dovecot.deliver(mail_user, [b"Subject: new\r\n\r\nmail\r\n"])
-    house.wait(logged(house, "fetcher", "left to fetchers that have the key"), "it is left")
-    house.wait(
+    stack.wait(logged(stack, "fetcher", "left to fetchers that have the key"), "it is left")
+    stack.wait(
         lambda: bool(
-            house.query("SELECT FROM service WHERE name = 'fetcher' AND failing ? 'keys'")
+            stack.query("SELECT FROM service WHERE name = 'fetcher' AND failing ? 'keys'")
         ),
         "the overview says which key is missing",
     )
-    assert house.query("SELECT health, failures FROM connection_state") == [("pending", 0)]
-    house.start("fetcher")
-    house.fetch_now(connection)
-    house.wait_settled(1)
-    assert house.query("SELECT health, failures FROM connection_state") == [("working", 0)]
-    assert house.count("fetch_run WHERE error IS NOT NULL") == 0
-    assert house.count("alert WHERE subject LIKE 'connection/%%'") == 0
+    assert stack.query("SELECT health, failures FROM connection_state") == [("pending", 0)]
+    stack.start("fetcher")
+    stack.fetch_now(connection)
+    stack.wait_settled(1)
+    assert stack.query("SELECT health, failures FROM connection_state") == [("working", 0)]
+    assert stack.count("fetch_run WHERE error IS NOT NULL") == 0
+    assert stack.count("alert WHERE subject LIKE 'connection/%%'") == 0
 
 
 @pytest.mark.promise("I5", "I7")
@@ -56,34 +56,34 @@ def test_a_private_key_that_this_decryptor_cannot_open_is_left_to_others(
     redis_url: str,
     dovecot: Dovecot,
     mail_user: str,
-    build_house: Callable[..., House],
+    build_stack: Callable[..., Stack],
     tmp_path: Path,
 ) -> None:
     """The mail is neither handed over unopened nor blamed, and other mails pass."""
     certificate = DemoCertificate.of(tmp_path / "certificate")
     sealed = compose("a@example.org", "b@example.org", "Sealed", "The text.\n")
     dovecot.deliver(mail_user, [b"Subject: plain\r\n\r\nmail\r\n", encrypted(sealed, certificate)])
-    house = build_house(redis_url)
-    house.add_handler()
-    connection = house.watch(dovecot, mail_user)
-    old = house.secret_keys
+    stack = build_stack(redis_url)
+    stack.add_handler()
+    connection = stack.watch(dovecot, mail_user)
+    old = stack.secret_keys
     both = [new_key(), *old]
-    house.secret_keys = both
-    house.add_certificate(certificate, connection)
-    house.secret_keys = old
+    stack.secret_keys = both
+    stack.add_certificate(certificate, connection)
+    stack.secret_keys = old
     # Only now: a mail that is opened before its certificate is there is handed over unopened.
-    house.start("scheduler", "fetcher", "decryptor")
-    house.wait(logged(house, "decryptor", "left to decryptors that have the key"), "it is left")
+    stack.start("scheduler", "fetcher", "decryptor")
+    stack.wait(logged(stack, "decryptor", "left to decryptors that have the key"), "it is left")
     queue = open_queue(redis_url, "archive")
-    house.wait(lambda: len(queue.events()) == 1, "the plain mail passes")
-    assert house.query("SELECT attempts FROM outbox") == [(0,)]
-    house.secret_keys = both
-    house.start("decryptor")
-    house.hurry()
-    house.wait_settled(2)
+    stack.wait(lambda: len(queue.events()) == 1, "the plain mail passes")
+    assert stack.query("SELECT attempts FROM outbox") == [(0,)]
+    stack.secret_keys = both
+    stack.start("decryptor")
+    stack.hurry()
+    stack.wait_settled(2)
     (opened,) = [e for e in queue.events() if e["data"]["headers"]["subject"] == "Sealed"]
     assert opened["data"]["security"]["status"] == "decrypted"
-    assert house.count("quarantine") == 0
+    assert stack.count("quarantine") == 0
 
 
 def test_an_alert_whose_receiver_cannot_be_read_yet_is_left_and_not_counted(

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import psycopg
 import pytest
 
-from tests.rig.house import House
+from tests.rig.stack import Stack
 from tests.rig.statements import locks_of, rights_for, statements_of
 
 pytestmark = pytest.mark.promise("I7")
@@ -58,20 +58,20 @@ ASKED_BY_OTHERS = {("handler_queue", "SELECT")}
 
 
 @pytest.fixture
-def house(build_house: Callable[..., House]) -> House:
-    return build_house("redis://unused")
+def stack(build_stack: Callable[..., Stack]) -> Stack:
+    return build_stack("redis://unused")
 
 
-def tables_of(house: House) -> set[str]:
+def tables_of(stack: Stack) -> set[str]:
     query = "SELECT relname FROM pg_class WHERE relnamespace = current_schema()::regnamespace"
-    return {name for (name,) in house.query(f"{query} AND relkind IN ('r', 'p')")}
+    return {name for (name,) in stack.query(f"{query} AND relkind IN ('r', 'p')")}
 
 
 @pytest.mark.parametrize("service", WORKERS)
-def test_each_right_is_one_that_a_statement_takes(house: House, service: str) -> None:
-    with psycopg.connect(house.url_of(service)) as session:
+def test_each_right_is_one_that_a_statement_takes(stack: Stack, service: str) -> None:
+    with psycopg.connect(stack.url_of(service)) as session:
         granted = {(table, verb) for table, verb in session.execute(GRANTED).fetchall()}
-    tables, statements = tables_of(house), statements_of(service).values()
+    tables, statements = tables_of(stack), statements_of(service).values()
     needed = {
         right for statement in statements for right in rights_for(statement) if right[0] in tables
     }
@@ -83,7 +83,7 @@ def test_each_right_is_one_that_a_statement_takes(house: House, service: str) ->
 
 
 @pytest.mark.parametrize("service", WORKERS)
-def test_what_mails_say_is_read_by_who_names_it(house: House, service: str) -> None:
+def test_what_mails_say_is_read_by_who_names_it(stack: Stack, service: str) -> None:
     """In whatever table it stands."""
     query = (
         "SELECT relname, attname FROM pg_attribute JOIN pg_class AS c ON c.oid = attrelid"
@@ -92,7 +92,7 @@ def test_what_mails_say_is_read_by_who_names_it(house: House, service: str) -> N
         " AND NOT relispartition AND attname = ANY(%s)"
         " AND has_column_privilege(c.oid, attnum, 'SELECT')"
     )
-    with psycopg.connect(house.url_of(service)) as session:
+    with psycopg.connect(stack.url_of(service)) as session:
         readable = set(session.execute(query, [sorted(SAID)]).fetchall())
     named = {
         (table, word)

@@ -17,8 +17,8 @@ import yaml
 
 from tests.contract.mailbox_kinds import mail
 from tests.rig.events import open_queue
-from tests.rig.house import ADMIN_TOKEN, ROOT, House
-from tests.rig.zygote import Zygote
+from tests.rig.forkserver import Forkserver
+from tests.rig.stack import ADMIN_TOKEN, ROOT, Stack
 from tests.servers.processes import free_port
 
 #: A mailbox that is a folder of files, named by the username. The whole package.
@@ -91,9 +91,9 @@ def planted(tmp_path_factory: pytest.TempPathFactory) -> Path:
 class Site:
     """A running Posthouse with the kind, a browser that is logged in, and the command line."""
 
-    def __init__(self, tree: Path, house: House, port: int) -> None:
+    def __init__(self, tree: Path, stack: Stack, port: int) -> None:
         self.tree = tree
-        self.house = house
+        self.stack = stack
         self.url = f"http://127.0.0.1:{port}"
         self.browser = httpx.Client(base_url=self.url, timeout=60, follow_redirects=True)
         self.api = httpx.Client(
@@ -130,19 +130,19 @@ class Site:
 
 @pytest.fixture
 def site(planted: Path, empty_database_url: str, redis_url: str, tmp_path: Path) -> Iterator[Site]:
-    zygote = Zygote(planted)
+    forkserver = Forkserver(planted)
     port = free_port()
     settings = {"port": str(port), "public_url": f"http://127.0.0.1:{port}"}
-    with House(empty_database_url, redis_url, tmp_path, zygote=zygote) as house:
+    with Stack(empty_database_url, redis_url, tmp_path, forkserver=forkserver) as stack:
         path = os.pathsep.join([str(planted), str(planted / "sdk/src")])
         subprocess.run(
             [sys.executable, "-c", "from cli.main import main; main()", "migrate"],
             cwd=planted,
-            env={**house.environment_of("migrate"), "PYTHONPATH": path},
+            env={**stack.environment_of("migrate"), "PYTHONPATH": path},
             check=True,
         )
-        house.start("admin", settings=settings)
-        running = Site(planted, house, port)
+        stack.start("admin", settings=settings)
+        running = Site(planted, stack, port)
 
         def ready() -> bool:
             try:
@@ -150,12 +150,12 @@ def site(planted: Path, empty_database_url: str, redis_url: str, tmp_path: Path)
             except httpx.TransportError:
                 return False
 
-        house.wait(ready, "the admin service answers")
+        stack.wait(ready, "the admin service answers")
         running.send("/login", way="token", token=ADMIN_TOKEN)
         yield running
         running.browser.close()
         running.api.close()
-    zygote.close()
+    forkserver.close()
 
 
 def a_box(folder: Path, *subjects: str) -> str:
@@ -167,7 +167,7 @@ def a_box(folder: Path, *subjects: str) -> str:
 
 def test_a_planted_kind_goes_through_form_api_apply_and_a_run(site: Site, tmp_path: Path) -> None:
     boxes = {name: a_box(tmp_path / name, f"in {name}") for name in ("form", "api", "file")}
-    site.house.add_handler(rules={})
+    site.stack.add_handler(rules={})
 
     page = site.browser.get("/connections/new?mode=files").text
     assert "Folder of files" in page
@@ -215,9 +215,9 @@ def test_a_planted_kind_goes_through_form_api_apply_and_a_run(site: Site, tmp_pa
     for name in ("by form", "by api"):
         site.posthouse("connections", "enable", name, "--acknowledge")
 
-    site.house.start("scheduler", "fetcher", "decryptor")
-    site.house.wait_settled(3)
-    events = open_queue(site.house.output_url, "archive").events()
+    site.stack.start("scheduler", "fetcher", "decryptor")
+    site.stack.wait_settled(3)
+    events = open_queue(site.stack.output_url, "archive").events()
     subjects = {event["data"]["headers"]["subject"] for event in events}
     assert subjects == {"in form", "in api", "in file"}
     assert {event["data"]["connection"]["mode"] for event in events} == {"files"}

@@ -11,8 +11,8 @@ from collections.abc import Callable
 import pytest
 
 from tests.rig.events import open_queue
-from tests.rig.house import House
 from tests.rig.mails import digests
+from tests.rig.stack import Stack
 from tests.servers.scripted import MAILS, ScriptedServer, imap, pop3
 from tests.unit.test_server_notes import NOTE
 
@@ -20,17 +20,17 @@ from tests.unit.test_server_notes import NOTE
 @pytest.mark.promise("H4", "M7")
 @pytest.mark.parametrize("mode", ["imap", "pop3"])
 def test_a_note_is_put_aside_and_its_original_never_deleted(
-    mode: str, redis_url: str, build_house: Callable[..., House]
+    mode: str, redis_url: str, build_stack: Callable[..., Stack]
 ) -> None:
     mails = {**MAILS, 2: NOTE}
     quoting = b"Message-ID: <1@x>\r\nFrom: bob@example.org\r\nSubject: look\r\n\r\n" + NOTE
     mails[4] = quoting
     script = imap(mails=mails) if mode == "imap" else pop3(mails=mails)
-    house = build_house(redis_url)
-    house.add_handler()
+    stack = build_stack(redis_url)
+    stack.add_handler()
     with ScriptedServer(script) as server:
-        house.start("scheduler", "fetcher", "decryptor")
-        connection = house.add_connection(
+        stack.start("scheduler", "fetcher", "decryptor")
+        connection = stack.add_connection(
             name="exchange",
             mode=mode,
             host="127.0.0.1",
@@ -39,13 +39,13 @@ def test_a_note_is_put_aside_and_its_original_never_deleted(
             username="alice",
             after_download="delete",
         )
-        house.wait_settled(3)
-        house.run_once(connection)
-        house.stop()
-    ((code, reason),) = house.query("SELECT code, reason FROM quarantine")
+        stack.wait_settled(3)
+        stack.run_once(connection)
+        stack.stop()
+    ((code, reason),) = stack.query("SELECT code, reason FROM quarantine")
     assert code == "server-note"
     assert "Outlook" in reason
-    assert house.query("SELECT data ->> 'code' FROM alert") == [("server-note",)]
+    assert stack.query("SELECT data ->> 'code' FROM alert") == [("server-note",)]
     events = open_queue(redis_url, "archive").events()
     assert sorted(e["data"]["sha256"] for e in events) == digests([MAILS[1], MAILS[3], quoting])
     if mode == "imap":

@@ -22,8 +22,8 @@ from shared.store import MissingObject, ObjectStore, open_store
 from shared.telemetry import metrics
 from tests.integration.rows import add_connection, add_message, keep
 from tests.rig.events import open_queue
-from tests.rig.house import House
 from tests.rig.mails import digests, mail
+from tests.rig.stack import Stack
 from tests.servers.dovecot import Dovecot
 from tests.servers.s3 import S3Server
 
@@ -225,12 +225,12 @@ def test_every_mail_comes_through_a_bucket(
     dovecot: Dovecot,
     mail_user: str,
     redis_url: str,
-    build_house: Callable[..., House],
+    build_stack: Callable[..., Stack],
 ) -> None:
     """All services, each with the keys from its own files."""
     mails = [mail(number, 4000, seed=4) for number in range(60)]
     dovecot.deliver(mail_user, mails)
-    house = build_house(
+    stack = build_stack(
         redis_url,
         store_url=f"s3://mail/{mail_user}",
         store_endpoint=s3_server.endpoint,
@@ -238,11 +238,11 @@ def test_every_mail_comes_through_a_bucket(
         store_secret_key=s3_server.secret_key,
         store_ca=Path(s3_server.ca_file).read_text() if s3_server.ca_file else "",
     )
-    house.add_handler()
-    house.start("scheduler", "fetcher", "decryptor")
-    house.watch(dovecot, mail_user)
-    house.wait_settled(len(mails))
-    house.stop()
+    stack.add_handler()
+    stack.start("scheduler", "fetcher", "decryptor")
+    stack.watch(dovecot, mail_user)
+    stack.wait_settled(len(mails))
+    stack.stop()
     events = open_queue(redis_url, "archive").events()
     assert sorted(event["data"]["sha256"] for event in events) == digests(mails)
     assert any(key.startswith(f"{mail_user}/raw/") for key in s3_server.stored())

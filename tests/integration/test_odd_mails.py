@@ -11,9 +11,9 @@ from collections.abc import Callable
 import pytest
 
 from tests.rig.events import open_queue
-from tests.rig.house import House
 from tests.rig.mails import digests
 from tests.rig.odd_mails import MAKERS, odd_mails
+from tests.rig.stack import Stack
 from tests.servers.dovecot import Dovecot
 
 COUNT = int(os.environ.get("ODD_MAILS", str(20 * len(MAKERS))))
@@ -24,7 +24,7 @@ def test_none_is_lost_and_nobody_crashes(
     redis_url: str,
     dovecot: Dovecot,
     mail_user: str,
-    build_house: Callable[..., House],
+    build_stack: Callable[..., Stack],
 ) -> None:
     dovecot.deliver(mail_user, [m.replace(b"\x00", b"\x80") for m in odd_mails(COUNT, seed=5)])
     with dovecot.client(mail_user) as session:
@@ -35,18 +35,18 @@ def test_none_is_lost_and_nobody_crashes(
             found = session.fetch(uids[start : start + 500], ["BODY.PEEK[]"])
             on_server += [data[b"BODY[]"] for data in found.values()]
     assert len(on_server) == COUNT
-    house = build_house(redis_url)
-    house.add_handler()
-    processes = house.start("scheduler", "fetcher", "decryptor")
-    house.watch(dovecot, mail_user)
-    house.wait(
-        lambda: house.count("message") == COUNT and house.count("outbox") == 0,
+    stack = build_stack(redis_url)
+    stack.add_handler()
+    processes = stack.start("scheduler", "fetcher", "decryptor")
+    stack.watch(dovecot, mail_user)
+    stack.wait(
+        lambda: stack.count("message") == COUNT and stack.count("outbox") == 0,
         "every mail delivered or quarantined",
         seconds=60 + COUNT / 20,
     )
     assert [child.args for child in processes if child.poll() is not None] == []
     events = open_queue(redis_url, "archive").events()
-    quarantined = {str(row[0]) for row in house.query("SELECT id FROM quarantine")}
+    quarantined = {str(row[0]) for row in stack.query("SELECT id FROM quarantine")}
     originals = [
         event["data"].get("original", event["data"])["sha256"]
         for event in events

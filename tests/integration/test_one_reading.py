@@ -12,7 +12,7 @@ import pytest
 
 from shared.mail.summary import findings_to_json, read_headers
 from tests.rig.events import open_queue
-from tests.rig.house import House
+from tests.rig.stack import Stack
 from tests.servers.dovecot import Dovecot
 
 CASES = Path(__file__).parents[1] / "data" / "mail" / "headers"
@@ -24,22 +24,22 @@ def test_ledger_and_event_say_the_same(
     redis_url: str,
     dovecot: Dovecot,
     mail_user: str,
-    build_house: Callable[..., House],
+    build_stack: Callable[..., Stack],
 ) -> None:
     mails = {path.stem: path.read_bytes() for path in sorted(CASES.glob("*.eml"))}
     dovecot.deliver(mail_user, list(mails.values()))
-    house = build_house(redis_url)
-    house.add_handler()
-    house.start("scheduler", "fetcher", "decryptor")
-    house.watch(dovecot, mail_user)
-    house.wait_settled(len(mails))
+    stack = build_stack(redis_url)
+    stack.add_handler()
+    stack.start("scheduler", "fetcher", "decryptor")
+    stack.watch(dovecot, mail_user)
+    stack.wait_settled(len(mails))
     events = {
         event["data"]["headers"]["message_id"]: event["data"]
         for event in open_queue(redis_url, "archive").events()
     }
     rows = {
         row[0]: row[1:]
-        for row in house.query(
+        for row in stack.query(
             "SELECT message_id, sender, sender_name, recipients, recipient_names, subject, sent_at,"
             " findings FROM message"
         )

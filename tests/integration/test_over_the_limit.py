@@ -10,24 +10,24 @@ import pytest
 from shared.erasing import erase_person
 from shared.storage import quarantine
 from shared.store import FileStore
-from tests.rig.house import House
 from tests.rig.mails import mail
+from tests.rig.stack import Stack
 from tests.servers.dovecot import Dovecot
 
 
 @pytest.mark.promise("H4")
 @pytest.mark.parametrize("mode", ["imap", "pop3"])
 def test_a_mail_over_the_limit_shows_what_its_header_says_and_is_found_by_it(
-    mode: str, redis_url: str, dovecot: Dovecot, mail_user: str, build_house: Callable[..., House]
+    mode: str, redis_url: str, dovecot: Dovecot, mail_user: str, build_stack: Callable[..., Stack]
 ) -> None:
     dovecot.deliver(mail_user, [mail(1, 50_000), mail(2, 900), mail(3, 70_000)])
-    house = build_house(redis_url, max_message_bytes="20000")
-    house.add_handler()
-    house.start("scheduler", "fetcher", "decryptor")
-    house.watch(dovecot, mail_user, mode=mode)
-    house.wait(lambda: house.count("quarantine") == 2, "two are left on the server")
-    house.wait_settled(1)
-    with house.database.transaction() as session:
+    stack = build_stack(redis_url, max_message_bytes="20000")
+    stack.add_handler()
+    stack.start("scheduler", "fetcher", "decryptor")
+    stack.watch(dovecot, mail_user, mode=mode)
+    stack.wait(lambda: stack.count("quarantine") == 2, "two are left on the server")
+    stack.wait_settled(1)
+    with stack.database.transaction() as session:
         found = {one.subject: one for one in quarantine.entries(session)}
         assert [one.subject for one in quarantine.entries(session, q="NUMBER 3")] == [
             "Mail number 3"
@@ -41,7 +41,7 @@ def test_a_mail_over_the_limit_shows_what_its_header_says_and_is_found_by_it(
     assert first.sent_at == datetime(2026, 6, 1, 10, 0, 1, tzinfo=UTC)
     assert first.size > 50_000
     # A person's right to be erased holds for what the header said, too.
-    erased = erase_person(house.database, FileStore(house.store), first.sender)
+    erased = erase_person(stack.database, FileStore(stack.store), first.sender)
     assert erased.messages == 1
-    with house.database.transaction() as session:
+    with stack.database.transaction() as session:
         assert [one.subject for one in quarantine.entries(session)] == ["Mail number 3"]

@@ -15,8 +15,8 @@ import httpx
 import pytest
 
 from tests.integration.test_reasons import listen, told
-from tests.rig.house import House
 from tests.rig.mails import mail
+from tests.rig.stack import Stack
 from tests.servers.dovecot import Dovecot
 from tests.servers.processes import free_port
 from tests.servers.redis import RedisServer
@@ -43,7 +43,7 @@ def post(port: int, path: str, **body: Any) -> httpx.Response:
     return httpx.post(f"http://127.0.0.1:{port}{path}", headers=headers, json=body, timeout=20)
 
 
-def overview(house: House, port: int) -> Any:
+def overview(stack: Stack, port: int) -> Any:
     """As the API and the command show it, once it answers."""
 
     def answers() -> bool:
@@ -52,12 +52,12 @@ def overview(house: House, port: int) -> Any:
         except httpx.TransportError:
             return False
 
-    house.wait(answers, "the API answers")
+    stack.wait(answers, "the API answers")
     return get(port, "/api/v1/overview").json()
 
 
-def two_intervals_pass(house: House) -> None:
-    house.query(
+def two_intervals_pass(stack: Stack) -> None:
+    stack.query(
         "UPDATE connection_state SET last_success_at = last_success_at - interval '2 minutes',"
         " awaited_since = awaited_since - interval '2 minutes' RETURNING connection_id"
     )
@@ -67,72 +67,72 @@ def test_without_a_fetcher_connections_are_overdue_everywhere(
     redis_url: str,
     dovecot: Dovecot,
     mail_user: str,
-    build_house: Callable[..., House],
+    build_stack: Callable[..., Stack],
     receiver: Receiver,
 ) -> None:
     port, health = free_port(), free_port()
-    house = build_house(redis_url, port=str(port), admin_token=TOKEN)
-    listen(house, receiver)
-    house.add_handler()
-    house.start("admin")
-    house.start("scheduler", settings={"health_port": str(health)})
-    (fetcher,) = house.start("fetcher")
-    connection = house.watch(dovecot, mail_user)
-    house.run_once(connection)
-    assert overview(house, port)["connections"] == {"working": 1}
+    stack = build_stack(redis_url, port=str(port), admin_token=TOKEN)
+    listen(stack, receiver)
+    stack.add_handler()
+    stack.start("admin")
+    stack.start("scheduler", settings={"health_port": str(health)})
+    (fetcher,) = stack.start("fetcher")
+    connection = stack.watch(dovecot, mail_user)
+    stack.run_once(connection)
+    assert overview(stack, port)["connections"] == {"working": 1}
 
-    house.kill(fetcher)
-    two_intervals_pass(house)
+    stack.kill(fetcher)
+    two_intervals_pass(stack)
     # Claimed by the scheduler again and again, and run by nobody.
     assert get(port, f"/api/v1/connections/{connection}").json()["health"] == "overdue"
-    shown = overview(house, port)
+    shown = overview(stack, port)
     assert shown["connections"] == {"overdue": 1}
     assert [one["health"] for one in shown["sick"]] == ["overdue"]
-    data = told_after(house, receiver, "connections-overdue")
+    data = told_after(stack, receiver, "connections-overdue")
     assert mail_user in data["summary"] and data["url"].endswith("/connections?health=overdue")
-    house.wait(
+    stack.wait(
         lambda: "posthouse_connections_overdue 1.0" in get(health, "/metrics").text, "the metric"
     )
 
-    house.start("fetcher")
-    house.fetch_now(connection)
-    told(house, receiver, "connections-on-time")
-    assert overview(house, port)["connections"] == {"working": 1}
+    stack.start("fetcher")
+    stack.fetch_now(connection)
+    told(stack, receiver, "connections-on-time")
+    assert overview(stack, port)["connections"] == {"working": 1}
 
 
-def told_after(house: House, receiver: Receiver, kind: str) -> dict[str, Any]:
+def told_after(stack: Stack, receiver: Receiver, kind: str) -> dict[str, Any]:
     """What comes once more of the time has passed that a restart would take."""
-    two_intervals_pass(house)
-    return told(house, receiver, kind)
+    two_intervals_pass(stack)
+    return told(stack, receiver, kind)
 
 
 def test_a_wrong_password_of_the_broker_in_every_fetcher(
     locked_redis: RedisServer,
     dovecot: Dovecot,
     mail_user: str,
-    build_house: Callable[..., House],
+    build_stack: Callable[..., Stack],
     receiver: Receiver,
 ) -> None:
     port, health, metrics = free_port(), free_port(), free_port()
-    house = build_house(locked_redis.url, port=str(port), admin_token=TOKEN)
-    listen(house, receiver)
-    house.add_handler()
-    house.start("admin", "decryptor")
-    house.start("scheduler", settings={"health_port": str(metrics)})
+    stack = build_stack(locked_redis.url, port=str(port), admin_token=TOKEN)
+    listen(stack, receiver)
+    stack.add_handler()
+    stack.start("admin", "decryptor")
+    stack.start("scheduler", settings={"health_port": str(metrics)})
     wrong = locked_redis.url.replace("right", "wrong")
-    house.start(
+    stack.start(
         "fetcher",
         settings={"broker_url": wrong, "output_url": wrong, "health_port": str(health)},
     )
     dovecot.deliver(mail_user, [mail(1, 2000)])
-    house.watch(dovecot, mail_user)
-    house.wait(lambda: bool(house.query("SELECT 1 FROM service WHERE failing ? 'broker'")), "said")
+    stack.watch(dovecot, mail_user)
+    stack.wait(lambda: bool(stack.query("SELECT 1 FROM service WHERE failing ? 'broker'")), "said")
     # Not ready, so that no roll-out goes on; alive, so that nothing is replaced for it.
     assert get(health, "/readyz").json()["checks"]["broker"] == "failing"
     assert get(health, "/readyz").status_code == 503
     assert get(health, "/healthz").status_code == 200
-    two_intervals_pass(house)
-    shown = overview(house, port)
+    two_intervals_pass(stack)
+    shown = overview(stack, port)
     assert shown["connections"] == {"overdue": 1}
     failing = {one["name"]: one["failing"] for one in shown["services"]}
     assert "refuses the user" in failing["fetcher"]["broker"]
@@ -140,17 +140,17 @@ def test_a_wrong_password_of_the_broker_in_every_fetcher(
     troubles = {one["name"]: one["trouble"] for one in shown["backends"]}
     assert troubles["Postgres"] == ""
     assert "fetcher: Redis at" in troubles["Broker"] and "refuses the user" in troubles["Broker"]
-    house.query(
+    stack.query(
         "UPDATE service SET failing_since = failing_since - interval '2 minutes' RETURNING name"
     )
-    data = told(house, receiver, "service-failing")
+    data = told(stack, receiver, "service-failing")
     assert "refuses the user" in data["summary"] and "fetcher" in data["summary"]
     # Nothing that the scheduler does on time hides that no run succeeds.
-    data = told_after(house, receiver, "connections-overdue")
+    data = told_after(stack, receiver, "connections-overdue")
     assert mail_user in data["summary"]
     metric = "posthouse_connections_overdue 1.0"
-    house.wait(lambda: metric in get(metrics, "/metrics").text, "the metric of overdue connections")
-    house.wait(
+    stack.wait(lambda: metric in get(metrics, "/metrics").text, "the metric of overdue connections")
+    stack.wait(
         lambda: (
             'posthouse_service_failing{check="broker",service="fetcher"} 1.0'
             in get(metrics, "/metrics").text
@@ -160,50 +160,50 @@ def test_a_wrong_password_of_the_broker_in_every_fetcher(
 
 
 def test_a_service_that_is_gone_is_said_to_be(
-    redis_url: str, build_house: Callable[..., House], receiver: Receiver
+    redis_url: str, build_stack: Callable[..., Stack], receiver: Receiver
 ) -> None:
     port = free_port()
-    house = build_house(redis_url, port=str(port), admin_token=TOKEN)
-    listen(house, receiver)
-    house.start("scheduler", "admin")
-    (decryptor,) = house.start("decryptor")
-    house.wait(
-        lambda: bool(house.query("SELECT 1 FROM service WHERE name = 'decryptor'")), "it is seen"
+    stack = build_stack(redis_url, port=str(port), admin_token=TOKEN)
+    listen(stack, receiver)
+    stack.start("scheduler", "admin")
+    (decryptor,) = stack.start("decryptor")
+    stack.wait(
+        lambda: bool(stack.query("SELECT 1 FROM service WHERE name = 'decryptor'")), "it is seen"
     )
-    assert overview(house, port)["absent"] == ["fetcher"]
+    assert overview(stack, port)["absent"] == ["fetcher"]
     # Nobody misses the forwarder before a handler's events are to be passed on.
     made = post(port, "/api/v1/handlers", name="hooks", forward={"address": "https://example.com"})
     assert made.is_success, made.text
-    assert overview(house, port)["absent"] == ["fetcher", "forwarder"]
-    house.kill(decryptor)
-    house.query(
+    assert overview(stack, port)["absent"] == ["fetcher", "forwarder"]
+    stack.kill(decryptor)
+    stack.query(
         "UPDATE service SET seen_at = now() - interval '3 minutes' WHERE name = 'decryptor'"
         " RETURNING 1"
     )
-    data = told(house, receiver, "service-failing")
+    data = told(stack, receiver, "service-failing")
     assert data["summary"].startswith("Service decryptor is failing (heartbeat)")
-    silent = [one["name"] for one in overview(house, port)["services"] if one["is_silent"]]
+    silent = [one["name"] for one in overview(stack, port)["services"] if one["is_silent"]]
     assert silent == ["decryptor"]
-    house.start("decryptor")
-    told(house, receiver, "service-recovered")
+    stack.start("decryptor")
+    told(stack, receiver, "service-recovered")
 
 
 def test_a_store_that_cannot_be_written_is_said_and_the_pages_stay(
-    redis_url: str, build_house: Callable[..., House]
+    redis_url: str, build_stack: Callable[..., Stack]
 ) -> None:
     port, health, pages = free_port(), free_port(), free_port()
-    house = build_house(redis_url, port=str(port), admin_token=TOKEN)
-    house.start("scheduler")
-    house.start("admin", settings={"health_port": str(pages)})
-    house.start("fetcher", settings={"health_port": str(health)})
-    house.wait(lambda: house.count("service") == 3, "all are seen")
-    spool = house.store / "spool"
-    spool.rename(house.store / "away")
-    house.wait(
-        lambda: bool(house.query("SELECT 1 FROM service WHERE failing ? 'store'")), "it is said"
+    stack = build_stack(redis_url, port=str(port), admin_token=TOKEN)
+    stack.start("scheduler")
+    stack.start("admin", settings={"health_port": str(pages)})
+    stack.start("fetcher", settings={"health_port": str(health)})
+    stack.wait(lambda: stack.count("service") == 3, "all are seen")
+    spool = stack.store / "spool"
+    spool.rename(stack.store / "away")
+    stack.wait(
+        lambda: bool(stack.query("SELECT 1 FROM service WHERE failing ? 'store'")), "it is said"
     )
     assert get(health, "/readyz").status_code == 503
-    shown = overview(house, port)
+    shown = overview(stack, port)
     failing = {one["name"]: set(one["failing"]) for one in shown["services"]}
     assert failing == {"fetcher": {"store"}, "scheduler": set(), "admin": set()}
     assert all(one["total"] for one in shown["services"])

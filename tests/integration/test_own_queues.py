@@ -15,10 +15,10 @@ import pytest
 
 from shared.jobs import own_queue
 from shared.queueing.connect import rabbitmq_parameters, redis_client, scheme_of
-from tests.rig.house import House
+from tests.rig.forkserver import Child
 from tests.rig.mails import mail
 from tests.rig.queue_depth import queue_depth
-from tests.rig.zygote import Child
+from tests.rig.stack import Stack
 from tests.servers.dovecot import Dovecot
 
 MAILBOXES = 12
@@ -32,25 +32,25 @@ def server() -> Iterator[Dovecot]:
         yield dovecot
 
 
-def kept(house: House, server: Dovecot, user: str) -> tuple[list[str], str]:
+def kept(stack: Stack, server: Dovecot, user: str) -> tuple[list[str], str]:
     """Users whose sessions one fetcher keeps by now, and the queue of that fetcher."""
     users = [f"{user}-{number}" for number in range(MAILBOXES)]
     for name in users:
-        house.watch(server, name, interval_minutes=HOUR // 3)
+        stack.watch(server, name, interval_minutes=HOUR // 3)
     asked = "SELECT count(affinity), min(affinity), max(affinity) FROM connection_state"
-    house.wait(lambda: house.query(asked)[0][0] == MAILBOXES, "all sessions are kept")
-    ((_, owner, other),) = house.query(asked)
+    stack.wait(lambda: stack.query(asked)[0][0] == MAILBOXES, "all sessions are kept")
+    ((_, owner, other),) = stack.query(asked)
     assert owner == other
     taking = "SELECT 1 FROM fetcher WHERE takes_jobs_until > now() + interval '4 seconds'"
-    house.wait(lambda: house.query(taking) != [], "it takes jobs from its queue")
-    house.execute("UPDATE connection_state SET due_at = now() + interval '1 hour'")
+    stack.wait(lambda: stack.query(taking) != [], "it takes jobs from its queue")
+    stack.execute("UPDATE connection_state SET due_at = now() + interval '1 hour'")
     return users, own_queue(owner)
 
 
-def all_polled_since(house: House) -> Callable[[], bool]:
-    ((now,),) = house.query("SELECT clock_timestamp()")
+def all_polled_since(stack: Stack) -> Callable[[], bool]:
+    ((now,),) = stack.query("SELECT clock_timestamp()")
     asked = "SELECT count(*) FROM connection_state WHERE last_run_at > %s"
-    return lambda: house.query(asked, now) == [(MAILBOXES,)]
+    return lambda: stack.query(asked, now) == [(MAILBOXES,)]
 
 
 def is_there(url: str, queue: str) -> bool:
@@ -68,115 +68,115 @@ def is_there(url: str, queue: str) -> bool:
     return False
 
 
-def stopped_with_jobs(house: House, fetcher: Child, broker_url: str, queue: str) -> None:
+def stopped_with_jobs(stack: Stack, fetcher: Child, broker_url: str, queue: str) -> None:
     """The fetcher stands still, and the polls of its mailboxes wait in its queue."""
     fetcher.send_signal(signal.SIGSTOP)
-    house.hurry()
+    stack.hurry()
     waiting = "SELECT count(*) FROM connection_state WHERE due_at > now()"
-    house.wait(lambda: house.query(waiting) == [(MAILBOXES,)], "all jobs are sent")
+    stack.wait(lambda: stack.query(waiting) == [(MAILBOXES,)], "all jobs are sent")
     assert is_there(broker_url, queue)
 
 
 @pytest.mark.promise("I2", "M4")
 def test_what_a_killed_fetcher_leaves_in_its_queue_goes_to_others(
-    broker_url: str, server: Dovecot, mail_user: str, build_house: Callable[..., House]
+    broker_url: str, server: Dovecot, mail_user: str, build_stack: Callable[..., Stack]
 ) -> None:
-    house = build_house(broker_url, lease_seconds="5")
-    house.add_handler()
-    house.start("scheduler", "decryptor")
-    (first,) = house.start("fetcher")
-    users, queue = kept(house, server, mail_user)
+    stack = build_stack(broker_url, lease_seconds="5")
+    stack.add_handler()
+    stack.start("scheduler", "decryptor")
+    (first,) = stack.start("fetcher")
+    users, queue = kept(stack, server, mail_user)
     server.deliver_lmtp(users, [mail(1, 1000)])
-    stopped_with_jobs(house, first, broker_url, queue)
-    polled = all_polled_since(house)
-    house.kill(first)
-    house.start("fetcher")
-    house.wait(polled, "the other one polls each of them", 40)
-    house.wait_settled(MAILBOXES)
-    house.wait(lambda: not is_there(broker_url, queue), "its queue is deleted")
-    assert house.query("SELECT count(*) FROM fetcher") == [(1,)]
+    stopped_with_jobs(stack, first, broker_url, queue)
+    polled = all_polled_since(stack)
+    stack.kill(first)
+    stack.start("fetcher")
+    stack.wait(polled, "the other one polls each of them", 40)
+    stack.wait_settled(MAILBOXES)
+    stack.wait(lambda: not is_there(broker_url, queue), "its queue is deleted")
+    assert stack.query("SELECT count(*) FROM fetcher") == [(1,)]
 
 
 @pytest.mark.promise("I2", "M4")
 def test_others_poll_for_a_fetcher_that_stands_still(
-    redis_url: str, server: Dovecot, mail_user: str, build_house: Callable[..., House]
+    redis_url: str, server: Dovecot, mail_user: str, build_stack: Callable[..., Stack]
 ) -> None:
     """Long before it counts as dead. RabbitMQ itself hands jobs of all queues to such a process."""
-    house = build_house(redis_url, lease_seconds="600")
-    house.add_handler()
-    house.start("scheduler", "decryptor")
-    (first,) = house.start("fetcher")
-    users, queue = kept(house, server, mail_user)
+    stack = build_stack(redis_url, lease_seconds="600")
+    stack.add_handler()
+    stack.start("scheduler", "decryptor")
+    (first,) = stack.start("fetcher")
+    users, queue = kept(stack, server, mail_user)
     server.deliver_lmtp(users, [mail(1, 1000)])
-    stopped_with_jobs(house, first, redis_url, queue)
+    stopped_with_jobs(stack, first, redis_url, queue)
     try:
-        polled = all_polled_since(house)
-        house.start("fetcher")
-        house.wait(polled, "the other one polls each of them", 40)
-        house.wait_settled(MAILBOXES)
+        polled = all_polled_since(stack)
+        stack.start("fetcher")
+        stack.wait(polled, "the other one polls each of them", 40)
+        stack.wait_settled(MAILBOXES)
         server.deliver_lmtp(users[:1], [mail(2, 1000)])
     finally:
         first.send_signal(signal.SIGCONT)
-    house.wait(lambda: queue_depth(redis_url, queue) == 0, "it goes on with its queue")
-    house.hurry()
-    house.wait_settled(MAILBOXES + 1)
+    stack.wait(lambda: queue_depth(redis_url, queue) == 0, "it goes on with its queue")
+    stack.hurry()
+    stack.wait_settled(MAILBOXES + 1)
 
 
 @pytest.mark.promise("I2", "M4")
 def test_a_fetcher_that_comes_behind_passes_its_jobs_on(
-    redis_url: str, server: Dovecot, mail_user: str, build_house: Callable[..., House]
+    redis_url: str, server: Dovecot, mail_user: str, build_stack: Callable[..., Stack]
 ) -> None:
     """The scheduler that would find them late is gone: nobody but the fetcher passes them on."""
-    house = build_house(redis_url, lease_seconds="600")
-    house.add_handler()
-    (scheduler, _) = house.start("scheduler", "decryptor")
-    (first,) = house.start("fetcher")
-    users, queue = kept(house, server, mail_user)
+    stack = build_stack(redis_url, lease_seconds="600")
+    stack.add_handler()
+    (scheduler, _) = stack.start("scheduler", "decryptor")
+    (first,) = stack.start("fetcher")
+    users, queue = kept(stack, server, mail_user)
     server.deliver_lmtp(users, [mail(1, 1000)])
-    polled = all_polled_since(house)
-    stopped_with_jobs(house, first, redis_url, queue)
-    house.kill(scheduler)
+    polled = all_polled_since(stack)
+    stopped_with_jobs(stack, first, redis_url, queue)
+    stack.kill(scheduler)
     late = "SELECT min(now() - emitted_at) > interval '6 seconds' FROM connection_state"
-    house.wait(lambda: house.query(late) == [(True,)], "the jobs are late")
+    stack.wait(lambda: stack.query(late) == [(True,)], "the jobs are late")
     first.send_signal(signal.SIGCONT)
-    house.wait(polled, "each is polled, over the common queue", 40)
-    house.wait_settled(MAILBOXES)
+    stack.wait(polled, "each is polled, over the common queue", 40)
+    stack.wait_settled(MAILBOXES)
     assert queue_depth(redis_url, queue) == 0
 
 
 @pytest.mark.promise("I2")
 def test_a_fetcher_that_ends_in_order_leaves_no_queue_and_no_mailbox_waiting(
-    broker_url: str, server: Dovecot, mail_user: str, build_house: Callable[..., House]
+    broker_url: str, server: Dovecot, mail_user: str, build_stack: Callable[..., Stack]
 ) -> None:
-    house = build_house(broker_url)
-    house.add_handler()
-    house.start("scheduler", "decryptor")
-    (first,) = house.start("fetcher")
-    users, queue = kept(house, server, mail_user)
+    stack = build_stack(broker_url)
+    stack.add_handler()
+    stack.start("scheduler", "decryptor")
+    (first,) = stack.start("fetcher")
+    users, queue = kept(stack, server, mail_user)
     server.deliver_lmtp(users, [mail(1, 1000)])
-    stopped_with_jobs(house, first, broker_url, queue)
-    polled = all_polled_since(house)
+    stopped_with_jobs(stack, first, broker_url, queue)
+    polled = all_polled_since(stack)
     first.terminate()
     first.send_signal(signal.SIGCONT)
     first.wait()
-    house.processes.remove(first)
+    stack.processes.remove(first)
     assert not is_there(broker_url, queue)
-    assert house.query("SELECT count(*), (SELECT count(affinity) FROM connection_state)"
+    assert stack.query("SELECT count(*), (SELECT count(affinity) FROM connection_state)"
                        " FROM fetcher") == [(0, 0)]  # fmt: skip
-    house.start("fetcher")
-    house.wait(polled, "the next one polls each of them", 40)
-    house.wait_settled(MAILBOXES)
+    stack.start("fetcher")
+    stack.wait(polled, "the next one polls each of them", 40)
+    stack.wait_settled(MAILBOXES)
 
 
 @pytest.mark.promise("I2", "M4")
 def test_a_fetcher_whose_queue_was_deleted_goes_on_over_its_sessions(
-    broker_url: str, server: Dovecot, mail_user: str, build_house: Callable[..., House]
+    broker_url: str, server: Dovecot, mail_user: str, build_stack: Callable[..., Stack]
 ) -> None:
     """As after a broker that lost everything."""
-    house = build_house(broker_url)
-    house.add_handler()
-    house.start("scheduler", "fetcher", "decryptor")
-    users, queue = kept(house, server, mail_user)
+    stack = build_stack(broker_url)
+    stack.add_handler()
+    stack.start("scheduler", "fetcher", "decryptor")
+    users, queue = kept(stack, server, mail_user)
     if scheme_of(broker_url) == "redis":
         with redis_client(broker_url) as client:
             client.flushdb()
@@ -184,12 +184,12 @@ def test_a_fetcher_whose_queue_was_deleted_goes_on_over_its_sessions(
         with pika.BlockingConnection(rabbitmq_parameters(broker_url)) as connection:
             connection.channel().queue_delete(queue)
     server.deliver_lmtp(users, [mail(1, 1000)])
-    polled = all_polled_since(house)
+    polled = all_polled_since(stack)
     # What is sent in the moment of the deletion may be lost, until the next interval.
-    house.wait(lambda: (house.hurry(), polled())[1], "each is polled")
-    house.wait(lambda: house.query("SELECT count(affinity) FROM connection_state") ==
+    stack.wait(lambda: (stack.hurry(), polled())[1], "each is polled")
+    stack.wait(lambda: stack.query("SELECT count(affinity) FROM connection_state") ==
                [(MAILBOXES,)], "the sessions are kept")  # fmt: skip
-    house.wait(lambda: house.query("SELECT takes_jobs_until > now() FROM fetcher") == [(True,)],
+    stack.wait(lambda: stack.query("SELECT takes_jobs_until > now() FROM fetcher") == [(True,)],
                "it takes jobs again")  # fmt: skip
     logins = re.findall(r"Login: user=<([^>]+)>", server.log.read_text())
     assert sorted(logins) == sorted(users)

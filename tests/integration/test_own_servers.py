@@ -37,7 +37,7 @@ def folder() -> Iterator[DataFolder]:
 
 
 @pytest.fixture
-def house(folder: DataFolder) -> Iterator[Supervisor]:
+def stack(folder: DataFolder) -> Iterator[Supervisor]:
     console = Console()
     console._rich = rich.console.Console(file=io.StringIO())
     made = Supervisor(folder.root / "logs", folder.root / "run", console)
@@ -45,8 +45,8 @@ def house(folder: DataFolder) -> Iterator[Supervisor]:
     made.stop()
 
 
-def _started(house: Supervisor, program: Program, url: str) -> Child:
-    child = house.start(program)
+def _started(stack: Supervisor, program: Program, url: str) -> Child:
+    child = stack.start(program)
     wait_until(lambda: _answers(url), "Postgres", log=child.log)
     return child
 
@@ -61,14 +61,14 @@ def _answers(url: str) -> bool:
 
 @pytest.mark.skipif(os.getuid() != 0, reason="an ordinary user has one way to run it")
 def test_as_root_both_ways_to_run_postgres_can_take_turns(
-    folder: DataFolder, house: Supervisor, monkeypatch: pytest.MonkeyPatch
+    folder: DataFolder, stack: Supervisor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """In a namespace first, as the real nobody next, as in a container that forbids namespaces."""
     for turn, way in enumerate([own._unprivileged(), _AS_NOBODY, own._unprivileged()]):
         monkeypatch.setattr(own, "_unprivileged", lambda way=way: way)
         server = OwnPostgres(folder)
         server.prepare()
-        child = _started(house, server.program(), server.url)
+        child = _started(stack, server.program(), server.url)
         status = Path(f"/proc/{child._process.pid}/status").read_text()  # type: ignore[union-attr]
         effective = next(line for line in status.splitlines() if line.startswith("CapEff"))
         assert (
@@ -78,15 +78,15 @@ def test_as_root_both_ways_to_run_postgres_can_take_turns(
             session.execute("CREATE TABLE IF NOT EXISTS turn (n int)")
             session.execute("INSERT INTO turn VALUES (%s)", (turn,))
             assert session.execute("SELECT count(*) FROM turn").fetchone() == (turn + 1,)
-        house.stop([child])
+        stack.stop([child])
 
 
 def test_postgres_survives_a_kill_and_keeps_its_password(
-    folder: DataFolder, house: Supervisor
+    folder: DataFolder, stack: Supervisor
 ) -> None:
     server = OwnPostgres(folder)
     server.prepare()
-    child = _started(house, server.program(), server.url)
+    child = _started(stack, server.program(), server.url)
     with psycopg.connect(server.url) as session:
         session.execute("CREATE TABLE kept AS SELECT 1 AS n")
         shown: dict[str, str] = dict(
@@ -98,7 +98,7 @@ def test_postgres_survives_a_kill_and_keeps_its_password(
     wait_until(lambda: not child.is_running, "the end")
     again = OwnPostgres(folder)
     again.prepare()
-    wait_until(lambda: (house.tend(), _answers(server.url))[1], "Postgres", log=child.log)
+    wait_until(lambda: (stack.tend(), _answers(server.url))[1], "Postgres", log=child.log)
     with psycopg.connect(again.url) as session:
         assert session.execute("SELECT n FROM kept").fetchone() == (1,)
     wrong = server.url.replace(folder.password("postgres_password"), "guess")
@@ -107,7 +107,7 @@ def test_postgres_survives_a_kill_and_keeps_its_password(
 
 
 def test_a_thread_that_a_library_starts_in_every_child_does_not_keep_it_from_starting(
-    folder: DataFolder, house: Supervisor
+    folder: DataFolder, stack: Supervisor
 ) -> None:
     """OpenTelemetry does so once a tracer exists, and a namespace is made by one thread alone."""
     exporter = BatchSpanProcessor(ConsoleSpanExporter(out=io.StringIO()))
@@ -115,17 +115,17 @@ def test_a_thread_that_a_library_starts_in_every_child_does_not_keep_it_from_sta
         own._unprivileged.cache_clear()
         server = OwnPostgres(folder)
         server.prepare()
-        _started(house, server.program(), server.url)
+        _started(stack, server.program(), server.url)
     finally:
         exporter.shutdown()  # type: ignore[no-untyped-call]
 
 
-def test_a_half_made_cluster_is_made_anew(folder: DataFolder, house: Supervisor) -> None:
+def test_a_half_made_cluster_is_made_anew(folder: DataFolder, stack: Supervisor) -> None:
     (folder.root / "postgres" / "data").mkdir(parents=True)
     (folder.root / "postgres" / "data" / "PG_VERSION").write_text("18\n")
     server = OwnPostgres(folder)
     server.prepare()
-    _started(house, server.program(), server.url)
+    _started(stack, server.program(), server.url)
 
 
 def test_a_cluster_that_cannot_be_made_is_told_in_words(
@@ -145,14 +145,14 @@ def test_a_cluster_that_cannot_be_made_is_told_in_words(
 
 
 def test_the_broker_asks_for_its_password_and_keeps_what_it_has(
-    folder: DataFolder, house: Supervisor
+    folder: DataFolder, stack: Supervisor
 ) -> None:
     broker = OwnBroker(folder)
     broker.prepare()
     with pytest.raises(TryAgain):
         broker.check()
-    child = house.start(broker.program())
-    house.wait_ready([child], 60, lambda: False)
+    child = stack.start(broker.program())
+    stack.wait_ready([child], 60, lambda: False)
     with redis.Redis.from_url(broker.url) as client:
         client.set("kept", 1)
         assert client.config_get("appendonly") == {"appendonly": "yes"}
@@ -161,9 +161,9 @@ def test_the_broker_asks_for_its_password_and_keeps_what_it_has(
         pytest.raises(redis.exceptions.AuthenticationError),
     ):
         stranger.get("kept")
-    house.stop([child])
-    child = house.start(broker.program())
-    house.wait_ready([child], 60, lambda: False)
+    stack.stop([child])
+    child = stack.start(broker.program())
+    stack.wait_ready([child], 60, lambda: False)
     with redis.Redis.from_url(broker.url) as client:
         assert client.get("kept") == b"1"
     arguments = Path(f"/proc/{child._process.pid}/cmdline").read_bytes()  # type: ignore[union-attr]

@@ -28,8 +28,8 @@ from shared.storage.pool import Database
 from shared.store import FileStore, ObjectStore
 from tests.integration.rows import add_connection, add_message
 from tests.rig.events import open_queue
-from tests.rig.house import House
 from tests.rig.mails import digests, mail
+from tests.rig.stack import Stack
 from tests.servers.dovecot import Dovecot
 from tests.servers.processes import free_port
 
@@ -56,74 +56,74 @@ def test_a_decryptor_with_a_wrong_store_harms_no_mail(
     redis_url: str,
     dovecot: Dovecot,
     mail_user: str,
-    build_house: Callable[..., House],
+    build_stack: Callable[..., Stack],
     tmp_path: Path,
     other: str,
 ) -> None:
     dovecot.deliver(mail_user, MAILS)
-    house = build_house(redis_url)
-    house.add_handler()
-    house.start("scheduler", "fetcher")
-    house.watch(dovecot, mail_user)
-    house.wait(lambda: house.count("message") == len(MAILS), "all are in the ledger")
+    stack = build_stack(redis_url)
+    stack.add_handler()
+    stack.start("scheduler", "fetcher")
+    stack.watch(dovecot, mail_user)
+    stack.wait(lambda: stack.count("message") == len(MAILS), "all are in the ledger")
     wrong, port = tmp_path / "typo", free_port()
     if other != "empty":
         FileStore(wrong).mark(uuid.uuid4())
 
     def said(service: str) -> str:
-        log = house.log_of(service)
+        log = stack.log_of(service)
         return log.read_text() if log.exists() else ""
 
-    (lost,) = house.start(
+    (lost,) = stack.start(
         "decryptor", settings={"store_url": f"file://{wrong}", "health_port": str(port)}
     )
-    house.wait(
+    stack.wait(
         lambda: (
-            (house.hurry(), "--adopt-store" in said("decryptor"))[1]
-            or house.query("SELECT count(*) FROM outbox WHERE error ~ 'store'") == [(len(MAILS),)]
+            (stack.hurry(), "--adopt-store" in said("decryptor"))[1]
+            or stack.query("SELECT count(*) FROM outbox WHERE error ~ 'store'") == [(len(MAILS),)]
         ),
         "it came for them",
     )
     words = "another installation" if other != "empty" else "not the one that holds"
-    house.wait(lambda: readiness(port).get("store") == "failing", "it is not ready")
-    house.wait(lambda: words in said("decryptor"), "the log says why")
-    assert house.count("quarantine") == 0
-    assert house.count("outbox") == len(MAILS)
-    house.kill(lost)
-    house.hasten()
-    house.start("decryptor")
-    house.wait_settled(len(MAILS))
+    stack.wait(lambda: readiness(port).get("store") == "failing", "it is not ready")
+    stack.wait(lambda: words in said("decryptor"), "the log says why")
+    assert stack.count("quarantine") == 0
+    assert stack.count("outbox") == len(MAILS)
+    stack.kill(lost)
+    stack.hasten()
+    stack.start("decryptor")
+    stack.wait_settled(len(MAILS))
     events = open_queue(redis_url, "archive").events()
     assert sorted(event["data"]["sha256"] for event in events) == digests(MAILS)
 
 
 @pytest.mark.promise("I5", "T3")
 def test_no_service_is_ready_at_a_store_that_is_another_installations(
-    redis_url: str, build_house: Callable[..., House], tmp_path: Path
+    redis_url: str, build_stack: Callable[..., Stack], tmp_path: Path
 ) -> None:
     """Each says why to readiness, the overview, the alert `service-failing` and
     `posthouse_service_failing`."""
-    house = build_house(redis_url)
+    stack = build_stack(redis_url)
     FileStore(tmp_path / "theirs").mark(uuid.uuid4())
     ports = {name: free_port() for name in ("scheduler", "fetcher", "decryptor", "admin")}
     for name, port in ports.items():
         settings = {"store_url": f"file://{tmp_path / 'theirs'}", "health_port": str(port)}
         if name == "admin":
             settings["port"] = str(free_port())
-        house.start(name, settings=settings)
+        stack.start(name, settings=settings)
     for name, port in ports.items():
-        house.wait(
+        stack.wait(
             lambda port=port: readiness(port).get("store") == "failing",  # type: ignore[misc]
             f"{name} is not ready",
         )
         assert httpx.get(f"http://127.0.0.1:{port}/readyz").status_code == 503
     said = "SELECT name FROM service WHERE failing ->> 'store' ~ 'another installation'"
-    house.wait(lambda: {name for (name,) in house.query(said)} == set(ports), "each says why")
-    house.execute("UPDATE service SET failing_since = now() - interval '2 minutes'")
+    stack.wait(lambda: {name for (name,) in stack.query(said)} == set(ports), "each says why")
+    stack.execute("UPDATE service SET failing_since = now() - interval '2 minutes'")
     told = "SELECT data ->> 'name' FROM alert WHERE kind = 'service-failing'"
-    house.wait(lambda: {name for (name,) in house.query(told)} >= set(ports), "the alert of each")
+    stack.wait(lambda: {name for (name,) in stack.query(told)} >= set(ports), "the alert of each")
     line = 'posthouse_service_failing{{check="store",service="{}"}} 1.0'
-    house.wait(
+    stack.wait(
         lambda: (
             (shown := httpx.get(f"http://127.0.0.1:{ports['scheduler']}/metrics").text) != ""
             and all(line.format(name) in shown for name in ports)
@@ -137,41 +137,41 @@ def test_missing_bytes_are_tried_again_counted_and_fail_readiness(
     redis_url: str,
     dovecot: Dovecot,
     mail_user: str,
-    build_house: Callable[..., House],
+    build_stack: Callable[..., Stack],
     tmp_path: Path,
 ) -> None:
     dovecot.deliver(mail_user, MAILS[:4])
-    house = build_house(redis_url, batch_mails="2")
-    house.add_handler()
-    house.start("scheduler", "fetcher")
-    house.watch(dovecot, mail_user)
-    house.wait(lambda: house.count("message") == 4, "all are in the ledger")
-    ((key,),) = house.query("SELECT raw_key FROM message ORDER BY raw_key LIMIT 1")
+    stack = build_stack(redis_url, batch_mails="2")
+    stack.add_handler()
+    stack.start("scheduler", "fetcher")
+    stack.watch(dovecot, mail_user)
+    stack.wait(lambda: stack.count("message") == 4, "all are in the ledger")
+    ((key,),) = stack.query("SELECT raw_key FROM message ORDER BY raw_key LIMIT 1")
     away = tmp_path / "away"
-    shutil.move(house.store / key, away)
+    shutil.move(stack.store / key, away)
     port = free_port()
-    house.start("decryptor", settings={"health_port": str(port)})
-    house.wait(
+    stack.start("decryptor", settings={"health_port": str(port)})
+    stack.wait(
         lambda: (
-            house.query("SELECT count(*) FROM outbox WHERE missing_since IS NOT NULL") == [(2,)]
-            and house.count("outbox") == 2
+            stack.query("SELECT count(*) FROM outbox WHERE missing_since IS NOT NULL") == [(2,)]
+            and stack.count("outbox") == 2
         ),
         "the others are published, these wait",
     )
-    house.wait(lambda: readiness(port).get("mails") == "failing", "it is not ready")
+    stack.wait(lambda: readiness(port).get("mails") == "failing", "it is not ready")
     # The overview has it with the next heartbeat, the alert when it lasts.
     words = "SELECT 1 FROM service WHERE failing ->> 'mails' ~ 'lacks mails'"
-    house.wait(lambda: bool(house.query(words)), "said")
-    house.query("UPDATE service SET failing_since = now() - interval '2 minutes' RETURNING 1")
+    stack.wait(lambda: bool(stack.query(words)), "said")
+    stack.query("UPDATE service SET failing_since = now() - interval '2 minutes' RETURNING 1")
     told = "SELECT data ->> 'check' FROM alert WHERE kind = 'service-failing'"
-    house.wait(lambda: ("mails",) in house.query(told), "the alert")
+    stack.wait(lambda: ("mails",) in stack.query(told), "the alert")
     metrics = httpx.get(f"http://127.0.0.1:{port}/metrics").text
     (line,) = [r for r in metrics.splitlines() if r.startswith("posthouse_missing_bytes_total ")]
     assert float(line.split()[1]) >= 2
-    assert house.count("quarantine") == 0
-    shutil.move(away, house.store / key)
-    house.hurry()
-    house.wait_settled(4)
+    assert stack.count("quarantine") == 0
+    shutil.move(away, stack.store / key)
+    stack.hurry()
+    stack.wait_settled(4)
     events = open_queue(redis_url, "archive").events()
     assert sorted(event["data"]["sha256"] for event in events) == digests(MAILS[:4])
 
@@ -180,23 +180,23 @@ def test_after_a_day_somebody_has_to_decide(
     redis_url: str,
     dovecot: Dovecot,
     mail_user: str,
-    build_house: Callable[..., House],
+    build_stack: Callable[..., Stack],
 ) -> None:
     dovecot.deliver(mail_user, MAILS[:1])
-    house = build_house(redis_url)
-    house.add_handler()
-    house.start("scheduler", "fetcher")
-    house.watch(dovecot, mail_user)
-    house.wait(lambda: house.count("message") == 1, "it is in the ledger")
-    ((key,),) = house.query("SELECT raw_key FROM message")
-    (house.store / key).unlink()
-    house.query(
+    stack = build_stack(redis_url)
+    stack.add_handler()
+    stack.start("scheduler", "fetcher")
+    stack.watch(dovecot, mail_user)
+    stack.wait(lambda: stack.count("message") == 1, "it is in the ledger")
+    ((key,),) = stack.query("SELECT raw_key FROM message")
+    (stack.store / key).unlink()
+    stack.query(
         "UPDATE outbox SET missing_since = now() - interval '25 hours' RETURNING message_id"
     )
-    house.start("decryptor")
-    house.wait(lambda: (house.hurry(), house.count("quarantine"))[1] == 1, "it is put aside")
-    assert house.query("SELECT code FROM quarantine") == [("bytes-missing",)]
-    ((kind, data),) = house.query("SELECT kind, data FROM alert WHERE kind = 'mail-quarantined'")
+    stack.start("decryptor")
+    stack.wait(lambda: (stack.hurry(), stack.count("quarantine"))[1] == 1, "it is put aside")
+    assert stack.query("SELECT code FROM quarantine") == [("bytes-missing",)]
+    ((kind, data),) = stack.query("SELECT kind, data FROM alert WHERE kind = 'mail-quarantined'")
     assert kind == "mail-quarantined"
     assert "not in the store for a day" in data["reason"]
 

@@ -13,8 +13,8 @@ import pytest
 
 from shared.storage.pool import Database, DatabaseUnavailable
 from tests.rig.events import open_queue
-from tests.rig.house import House
 from tests.rig.mails import digests, mail
+from tests.rig.stack import Stack
 from tests.servers.dovecot import Dovecot
 from tests.servers.pgbouncer import pgbouncer
 from tests.servers.redis import RedisServer
@@ -25,19 +25,19 @@ def test_every_mail_comes_once_through_a_pooler_that_works_by_transaction(
     mail_user: str,
     redis_url: str,
     database_url: str,
-    build_house: Callable[..., House],
+    build_stack: Callable[..., Stack],
 ) -> None:
     """Without prepared statements; the migration went past the pooler."""
     mails = [mail(number, 3000, seed=5) for number in range(300)]
     dovecot.deliver(mail_user, mails)
     with pgbouncer(database_url) as pooled:
-        house = build_house(redis_url, database_url=pooled, prepared_statements="false")
-        house.add_handler()
-        house.start("scheduler", "scheduler", "fetcher", "fetcher", "decryptor", "decryptor")
-        house.watch(dovecot, mail_user)
-        house.wait_settled(len(mails))
-        house.stop()
-        logs = "".join(path.read_text() for path in house.store.parent.glob("*.log"))
+        stack = build_stack(redis_url, database_url=pooled, prepared_statements="false")
+        stack.add_handler()
+        stack.start("scheduler", "scheduler", "fetcher", "fetcher", "decryptor", "decryptor")
+        stack.watch(dovecot, mail_user)
+        stack.wait_settled(len(mails))
+        stack.stop()
+        logs = "".join(path.read_text() for path in stack.store.parent.glob("*.log"))
     assert "prepared statement" not in logs
     events = open_queue(redis_url, "archive").events()
     assert sorted(event["data"]["sha256"] for event in events) == digests(mails)

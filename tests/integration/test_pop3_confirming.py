@@ -25,8 +25,8 @@ from shared.store import StoreFull
 from tests.contract.recorders import Collector, KnownKeys
 from tests.integration.mail_sessions import connection_to, opened
 from tests.rig.fetching import FetcherHere
-from tests.rig.house import House
 from tests.rig.mails import digests, mail
+from tests.rig.stack import Stack
 from tests.servers.pop3_rules import RuledPop3, gmail_rules
 
 MAILS = [mail(number, 1500 + 300 * number, seed=9) for number in range(7)]
@@ -50,15 +50,15 @@ FAULTS: dict[str, Callable[[], BaseException]] = {
 
 
 @pytest.fixture
-def here(redis_url: str, build_house: Callable[..., House]) -> Any:
-    house = build_house(redis_url, **SETTINGS)
-    house.add_handler()
-    with FetcherHere(house).working() as fetcher:
+def here(redis_url: str, build_stack: Callable[..., Stack]) -> Any:
+    stack = build_stack(redis_url, **SETTINGS)
+    stack.add_handler()
+    with FetcherHere(stack).working() as fetcher:
         yield fetcher
 
 
 def watch(here: FetcherHere, server: RuledPop3, after_download: str, **fields: Any) -> int:
-    return here.house.add_connection(
+    return here.stack.add_connection(
         name=f"ruled {server.pop3_port}",
         mode="pop3",
         host=server.host,
@@ -75,7 +75,7 @@ def run(here: FetcherHere, connection: int) -> None:
         here.run(connection)
     except SystemExit:
         # What a process leaves behind that was killed: its sockets close, and nothing is said.
-        here.house.hasten()
+        here.stack.hasten()
 
 
 @pytest.mark.promise("I1", "M7")
@@ -105,8 +105,8 @@ def test_whatever_fails_at_whatever_step_nothing_is_lost_or_stranded(
                 here.stop_failing()
                 here.run_until_idle(connection)
                 assert here.had() == digests(MAILS), f"{step}:{time}"
-                assert here.house.count("settlement") == 0, f"{step}:{time}"
-                assert here.house.count("quarantine") == 0
+                assert here.stack.count("settlement") == 0, f"{step}:{time}"
+                assert here.stack.count("quarantine") == 0
                 if after_download == "delete":
                     assert server.listed("alice") == []
                 elif rules in ("keeps", "without-top"):
@@ -116,12 +116,12 @@ def test_whatever_fails_at_whatever_step_nothing_is_lost_or_stranded(
                 server.deliver("alice", [later])
                 here.run_until_idle(connection)
                 assert here.had() == digests([*MAILS, later]), f"{step}:{time}"
-            forget(here.house, connection)
+            forget(here.stack, connection)
 
 
-def forget(house: House, connection: int) -> None:
+def forget(stack: Stack, connection: int) -> None:
     """Makes room for the next try in the same database."""
-    with house.database.transaction() as session:
+    with stack.database.transaction() as session:
         for table in ("outbox", "settlement", "message", "delivery", "known_key", "lease"):
             session.execute(f"DELETE FROM {table}")
         session.execute("DELETE FROM connection WHERE id = %s", (connection,))

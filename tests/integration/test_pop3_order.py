@@ -11,8 +11,8 @@ import pytest
 
 from tests.integration.test_pop3_confirming import watch
 from tests.rig.fetching import FetcherHere
-from tests.rig.house import House
 from tests.rig.mails import digests, mail
+from tests.rig.stack import Stack
 from tests.servers.pop3_rules import RuledPop3
 
 MAILS = [mail(number, 600 + 10 * number, seed=21) for number in range(12)]
@@ -20,10 +20,10 @@ LATER = [mail(number, 900 + 10 * number, seed=22) for number in range(3)]
 
 
 @pytest.fixture
-def here(redis_url: str, build_house: Callable[..., House]) -> Iterator[FetcherHere]:
-    house = build_house(redis_url)
-    house.add_handler()
-    with FetcherHere(house).working() as fetcher:
+def here(redis_url: str, build_stack: Callable[..., Stack]) -> Iterator[FetcherHere]:
+    stack = build_stack(redis_url)
+    stack.add_handler()
+    with FetcherHere(stack).working() as fetcher:
         yield fetcher
 
 

@@ -15,8 +15,8 @@ from shared.storage import connections
 from shared.storage.pool import DatabaseUnavailable
 from tests.integration.test_pop3_confirming import watch
 from tests.rig.fetching import FetcherHere
-from tests.rig.house import House
 from tests.rig.mails import digests, mail
+from tests.rig.stack import Stack
 from tests.servers.pop3_rules import RuledPop3, Stored, gmail_rules
 
 MAILS = [mail(number, 600, seed=12) for number in range(12)]
@@ -29,10 +29,10 @@ RULES: dict[str, Callable[[], RuledPop3]] = {
 
 
 @pytest.fixture
-def here(redis_url: str, build_house: Callable[..., House]) -> Iterator[FetcherHere]:
-    house = build_house(redis_url, batch_mails="5")
-    house.add_handler()
-    with FetcherHere(house).working() as fetcher:
+def here(redis_url: str, build_stack: Callable[..., Stack]) -> Iterator[FetcherHere]:
+    stack = build_stack(redis_url, batch_mails="5")
+    stack.add_handler()
+    with FetcherHere(stack).working() as fetcher:
         yield fetcher
 
 
@@ -41,7 +41,7 @@ def migrated(stored: Stored) -> str:
 
 
 def handed_over(here: FetcherHere) -> int:
-    return here.house.count("outbox")
+    return here.stack.count("outbox")
 
 
 @pytest.mark.promise("I9")
@@ -90,14 +90,14 @@ def test_what_was_still_to_be_deleted_is_deleted_under_its_new_id(here: FetcherH
         server.refuse_deletions = True
         here.run(connection)
         here.stop_failing()
-        assert here.house.count("settlement") == len(MAILS)
+        assert here.stack.count("settlement") == len(MAILS)
         server.rename("alice", migrated)
         here.run(connection)  # recognised, and again not deleted
-        assert here.house.count("settlement") == len(MAILS)
+        assert here.stack.count("settlement") == len(MAILS)
         server.refuse_deletions = False
         here.run_until_idle(connection)
         assert here.had() == digests(MAILS)
-        assert here.house.count("settlement") == 0
+        assert here.stack.count("settlement") == 0
         assert server.left("alice") == []
 
 
@@ -106,7 +106,7 @@ def test_what_was_skipped_at_the_start_stays_skipped(here: FetcherHere) -> None:
     with RuledPop3() as server:
         server.deliver("alice", MAILS)
         connection = watch(here, server, "delete")
-        with here.house.database.transaction() as session:
+        with here.stack.database.transaction() as session:
             connections.start_from(session, connection, since=None, skip_existing=True)
         here.run_until_idle(connection)
         server.rename("alice", migrated)
@@ -136,7 +136,7 @@ def test_at_gmail_the_window_moves_on_over_mails_that_are_recognised(here: Fetch
         with pytest.raises(SystemExit):
             here.run(connection)
         here.stop_failing()
-        here.house.hasten()
+        here.stack.hasten()
         server.rename("alice", migrated)
         here.run_until_idle(connection)
         assert here.had() == digests(MAILS)

@@ -15,8 +15,8 @@ import pytest
 from shared.storage import connections
 from tests.integration.test_pop3_confirming import watch
 from tests.rig.fetching import FetcherHere
-from tests.rig.house import House
 from tests.rig.mails import digests, mail
+from tests.rig.stack import Stack
 from tests.servers.pop3_rules import RuledPop3, Stored, gmail_rules
 
 OLD = [
@@ -28,25 +28,25 @@ SINCE = datetime(2026, 3, 1, tzinfo=UTC)
 
 
 @pytest.fixture
-def here(redis_url: str, build_house: Callable[..., House]) -> Iterator[FetcherHere]:
-    house = build_house(redis_url, batch_mails="2")
-    house.add_handler()
-    with FetcherHere(house).working() as fetcher:
+def here(redis_url: str, build_stack: Callable[..., Stack]) -> Iterator[FetcherHere]:
+    stack = build_stack(redis_url, batch_mails="2")
+    stack.add_handler()
+    with FetcherHere(stack).working() as fetcher:
         yield fetcher
 
 
 def start(here: FetcherHere, connection: int, *, now: bool = False) -> None:
-    with here.house.database.transaction() as session:
+    with here.stack.database.transaction() as session:
         connections.start_from(session, connection, since=None if now else SINCE, skip_existing=now)
 
 
 def error(here: FetcherHere) -> str:
-    ((found,),) = here.house.query("SELECT error->>'code' FROM connection_state")
+    ((found,),) = here.stack.query("SELECT error->>'code' FROM connection_state")
     return str(found)
 
 
 def quarantined(here: FetcherHere) -> list[str]:
-    return [row[0] for row in here.house.query("SELECT code FROM quarantine ORDER BY code")]
+    return [row[0] for row in here.stack.query("SELECT code FROM quarantine ORDER BY code")]
 
 
 # ---- dates
@@ -88,7 +88,7 @@ def test_a_mail_whose_header_is_refused_once_waits_and_is_judged_later(here: Fet
         here.run_until_idle(connection)
         assert here.had() == digests(NEW)
         assert server.left("alice") == OLD
-        assert here.house.query("SELECT health FROM connection_state") == [("working",)]
+        assert here.stack.query("SELECT health FROM connection_state") == [("working",)]
 
 
 @pytest.mark.promise("M17")
@@ -142,7 +142,7 @@ def test_a_mail_cut_at_a_lone_dot_is_put_aside_and_stays_on_the_server(
         assert here.had() == digests(plain)
         assert quarantined(here) == ["mail-cut"]
         assert server.left("alice") == [cut]
-        assert here.house.query("SELECT health FROM connection_state") == [("working",)]
+        assert here.stack.query("SELECT health FROM connection_state") == [("working",)]
 
 
 @pytest.mark.promise("I1")
@@ -195,14 +195,14 @@ def test_a_login_too_soon_is_waited_for_and_no_failure(
         here.run(connection)
         due = "SELECT extract(epoch FROM due_at - now()) FROM connection_state"
         # The next turn waits by itself for as long as the server said before.
-        ((wait,),) = here.house.query(due)
+        ((wait,),) = here.stack.query(due)
         assert 580 < wait <= 600
         server.deliver("alice", NEW[1:2])
         here.run(connection)
-        assert here.house.query("SELECT health, failures, error FROM connection_state") == [
+        assert here.stack.query("SELECT health, failures, error FROM connection_state") == [
             ("working", 0, None)
         ]
-        ((wait,),) = here.house.query(due)
+        ((wait,),) = here.stack.query(due)
         assert seconds - 20 < wait <= seconds
         server.pass_time(seconds)
         here.run(connection)
@@ -216,4 +216,4 @@ def test_a_locked_mailbox_is_no_wrong_password(here: FetcherHere) -> None:
         connection = watch(here, server, "mark-read")
         here.run(connection)
         assert error(here) == "mailbox-in-use"
-        assert here.house.query("SELECT health FROM connection_state") == [("failing",)]
+        assert here.stack.query("SELECT health FROM connection_state") == [("failing",)]

@@ -13,17 +13,17 @@ from posthouse import Consumer, MailEvent
 from shared.queueing.output import open_output
 from shared.storage import messages, outbox
 from tests.rig.events import delete_queue
-from tests.rig.house import House
 from tests.rig.mails import mail
+from tests.rig.stack import Stack
 from tests.servers.dovecot import Dovecot
 
 pytestmark = pytest.mark.promise("H5")
 
 
 @contextmanager
-def program(house: House, got: list[MailEvent], seen: set[str]) -> Iterator[None]:
+def program(stack: Stack, got: list[MailEvent], seen: set[str]) -> Iterator[None]:
     """A handler as advised: what it had by its key does not come to it again."""
-    consumer = Consumer(house.output_url, "archive", verify=False, stale_after_s=2, seen=seen)
+    consumer = Consumer(stack.output_url, "archive", verify=False, stale_after_s=2, seen=seen)
     thread = threading.Thread(target=consumer.run, args=(got.append,))
     thread.start()
     try:
@@ -38,29 +38,29 @@ def program(house: House, got: list[MailEvent], seen: set[str]) -> Iterator[None
 def test_a_handler_that_knows_repeats_gets_what_is_asked_for_once_more(
     broker: str,
     request: pytest.FixtureRequest,
-    build_house: Callable[..., House],
+    build_stack: Callable[..., Stack],
     dovecot: Dovecot,
     mail_user: str,
 ) -> None:
     server = request.getfixturevalue("redis_server" if broker == "redis" else "rabbit_server")
-    house = build_house(server.url)
-    house.add_handler()
+    stack = build_stack(server.url)
+    stack.add_handler()
     output = open_output(server.url)
     output.delete("archive")  # of another test
-    connection = house.watch(dovecot, mail_user)
+    connection = stack.watch(dovecot, mail_user)
     dovecot.deliver(mail_user, [mail(1, 600, seed=7)])
-    house.start("scheduler", "fetcher", "decryptor")
-    house.run_once(connection)
-    house.wait_settled(1)
+    stack.start("scheduler", "fetcher", "decryptor")
+    stack.run_once(connection)
+    stack.wait_settled(1)
     got: list[MailEvent] = []
     seen: set[str] = set()
-    with program(house, got, seen):
-        house.wait(lambda: len(got) == 1, "the mail")
+    with program(stack, got, seen):
+        stack.wait(lambda: len(got) == 1, "the mail")
         assert got[0].redelivery is None and got[0].idempotency_key == got[0].id
-        ask(house, got[0].id)
-        house.wait(lambda: len(got) == 2, "asked for once more")
-        ask(house, got[0].id, "The tickets of May were lost.")
-        house.wait(lambda: len(got) == 3, "and once more")
+        ask(stack, got[0].id)
+        stack.wait(lambda: len(got) == 2, "asked for once more")
+        ask(stack, got[0].id, "The tickets of May were lost.")
+        stack.wait(lambda: len(got) == 3, "and once more")
     told = [one.redelivery for one in got[1:]]
     assert [(one.count, one.reason) for one in told if one] == [
         (1, "requested"),
@@ -68,14 +68,14 @@ def test_a_handler_that_knows_repeats_gets_what_is_asked_for_once_more(
     ]
     assert len(seen) == 3 and len({one.id for one in got}) == 1
     # A queue that is lost is filled with the very same: nobody asked for that.
-    ask(house, got[0].id, "Third.")
-    house.wait(lambda: house.query("SELECT repeats FROM delivery") == [(3,)], "published")
+    ask(stack, got[0].id, "Third.")
+    stack.wait(lambda: stack.query("SELECT repeats FROM delivery") == [(3,)], "published")
     delete_queue(server.url, "archive")
-    house.wait(lambda: house.query("SELECT repeats FROM delivery") == [(4,)], "published anew")
-    with program(house, got, seen):
-        house.wait(lambda: len(got) == 4, "out of the refilled queue")
+    stack.wait(lambda: stack.query("SELECT repeats FROM delivery") == [(4,)], "published anew")
+    with program(stack, got, seen):
+        stack.wait(lambda: len(got) == 4, "out of the refilled queue")
     assert got[3].redelivery is not None and got[3].redelivery.count == 3
-    with house.database.transaction() as session:
+    with stack.database.transaction() as session:
         path = messages.get(session, uuid.UUID(got[0].id)).path
     # Each delivery stays on the path, in order.
     published = [stop.detail.get("redelivery") for stop in path if stop.what == "published"]
@@ -83,6 +83,6 @@ def test_a_handler_that_knows_repeats_gets_what_is_asked_for_once_more(
     output.close()
 
 
-def ask(house: House, event_id: str, reason: str = "requested") -> None:
-    with house.database.transaction() as session:
+def ask(stack: Stack, event_id: str, reason: str = "requested") -> None:
+    with stack.database.transaction() as session:
         outbox.redeliver(session, [uuid.UUID(event_id)], reason=reason)

@@ -26,7 +26,7 @@ from shared.storage import revocations
 from shared.storage.pool import Database
 from shared.storage.retention import drop_stale_rows
 from tests.integration.api.conftest import Api
-from tests.rig.house import House
+from tests.rig.stack import Stack
 from tests.servers.openssl_ca import AuthorityHost, Issued, OpensslCa
 from tests.servers.processes import free_port
 
@@ -36,13 +36,13 @@ HOSTS = HostRules.parse((), INSTANCE_SECRETS)
 class Learning:
     """A scheduler's work by hand, on a database of its own under the scheduler's role."""
 
-    def __init__(self, house: House) -> None:
-        self.house = house
+    def __init__(self, stack: Stack) -> None:
+        self.stack = stack
 
     def note(self, ca: OpensslCa, *issued: Issued) -> None:
         """As a decryptor does that believed a mail, under its own role."""
         with (
-            Database(self.house.url_of("decryptor"), size=1) as database,
+            Database(self.stack.url_of("decryptor"), size=1) as database,
             database.transaction() as session,
         ):
             revocations.note(
@@ -60,7 +60,7 @@ class Learning:
             )
 
     def learn(self, hosts: HostRules = HOSTS) -> int:
-        with Database(self.house.url_of("scheduler"), size=4) as database:
+        with Database(self.stack.url_of("scheduler"), size=4) as database:
             return learn(database, hosts)
 
     def hasten(self, *, hosts: bool = True) -> None:
@@ -71,19 +71,19 @@ class Learning:
             self.execute("UPDATE revocation_host SET not_before = now()")
 
     def of(self, issued: Issued) -> Revocation:
-        with self.house.database.transaction() as session:
+        with self.stack.database.transaction() as session:
             found = {one.fingerprint: one.revocation for one in revocations.known(session)}
         return found[fingerprint(issued.certificate)].at(utc_now())
 
     def error_of(self, issued: Issued) -> str:
         query = "SELECT error FROM revocation WHERE fingerprint = %s"
-        with psycopg.connect(self.house.database_url) as session:
+        with psycopg.connect(self.stack.database_url) as session:
             row = session.execute(query, (fingerprint(issued.certificate),)).fetchone()
         assert row is not None
         return str(row[0])
 
     def execute(self, statement: str) -> None:
-        with psycopg.connect(self.house.database_url) as session:
+        with psycopg.connect(self.stack.database_url) as session:
             session.execute(statement)
 
 
@@ -92,8 +92,8 @@ def fingerprint(certificate: x509.Certificate) -> bytes:
 
 
 @pytest.fixture
-def learning(build_house: Callable[..., House]) -> Learning:
-    return Learning(build_house("redis://unused"))
+def learning(build_stack: Callable[..., Stack]) -> Learning:
+    return Learning(build_stack("redis://unused"))
 
 
 @pytest.fixture
@@ -287,7 +287,7 @@ def test_who_reads_hostile_mail_cannot_say_what_is_revoked(
 ) -> None:
     alice = ca.issue("alice@example.org")
     learning.note(ca, alice)
-    with psycopg.connect(learning.house.url_of("decryptor"), autocommit=True) as session:
+    with psycopg.connect(learning.stack.url_of("decryptor"), autocommit=True) as session:
         for statement in (
             "UPDATE revocation SET status = 'good'",
             "UPDATE revocation SET next_update = now() + interval '1 year'",
@@ -322,7 +322,7 @@ def test_nobody_is_asked_about_an_authority_that_is_trusted_no_longer(
 ) -> None:
     alice = ca.issue("alice@example.org", lists=[authority_host.url("/ca.crl")])
     authority_host.answers["/ca.crl"] = ca.published()
-    with Api(learning.house.database_url, learning.house.store) as api:
+    with Api(learning.stack.database_url, learning.stack.store) as api:
         given = {"file": ("ca.pem", ca.cert.read_bytes())}
         (anchor,) = api.http.post("trust-anchors", files=given).json()
         learning.note(ca, alice)
@@ -340,7 +340,7 @@ def test_old_rows_go(learning: Learning, ca: OpensslCa, authority_host: Authorit
     learning.note(ca, alice)
     learning.learn()
     learning.execute("UPDATE revocation SET seen_at = now() - interval '91 days'")
-    with Database(learning.house.url_of("scheduler"), size=1) as database:
+    with Database(learning.stack.url_of("scheduler"), size=1) as database:
         gone = drop_stale_rows(database, utc_now(), 30)
     assert (gone["revocation"], gone["revocation_list"]) == (1, 1)
 
@@ -352,7 +352,7 @@ def test_a_list_that_was_given_by_hand_is_asked_first(
     ca.revoke(alice, "superseded")
     crl = read_list(ca.published())
     as_of, next_update = check_list(crl, ca.certificate, utc_now())
-    with learning.house.database.transaction() as session:
+    with learning.stack.database.transaction() as session:
         revocations.write_list(
             session,
             issuer_key=issuer_key(ca.certificate),

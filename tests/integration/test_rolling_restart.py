@@ -10,9 +10,9 @@ from itertools import count
 import pytest
 
 from tests.rig.handlers import Recorder
-from tests.rig.house import House
 from tests.rig.mails import mail
 from tests.rig.rollout import Caller, Rollout
+from tests.rig.stack import Stack
 from tests.servers.dovecot import Dovecot
 
 REPLICAS = {"scheduler": 2, "fetcher": 2, "decryptor": 2, "admin": 2}
@@ -24,7 +24,7 @@ def test_a_rolling_restart_loses_and_repeats_nothing(
     broker_url: str,
     dovecot: Dovecot,
     mail_user: str,
-    build_house: Callable[..., House],
+    build_stack: Callable[..., Stack],
 ) -> None:
     users = [f"{mail_user}-{number}" for number in range(6)]
     sent: list[str] = []
@@ -33,13 +33,13 @@ def test_a_rolling_restart_loses_and_repeats_nothing(
         backlog = [mail(i, 2500, seed=100 + number) for i in range(150)]
         dovecot.deliver(user, backlog)
         sent += [sha256(item).hexdigest() for item in backlog]
-    house = build_house(broker_url, batch_mails="20")
-    house.add_handler()
+    stack = build_stack(broker_url, batch_mails="20")
+    stack.add_handler()
     handler = Recorder(broker_url, "archive")
     handler.start()
-    rollout = Rollout(house, REPLICAS)
+    rollout = Rollout(stack, REPLICAS)
     connections = [
-        house.watch(
+        stack.watch(
             dovecot,
             user,
             mode="pop3" if number % 3 == 2 else "imap",
@@ -67,13 +67,13 @@ def test_a_rolling_restart_loses_and_repeats_nothing(
     finally:
         enough.set()
         sender.join()
-    house.wait_settled(len(sent), seconds=120)
+    stack.wait_settled(len(sent), seconds=120)
     caller.stop()
-    house.wait(lambda: len(handler.seen) >= len(sent), "the handler has them all")
-    house.stop()
+    stack.wait(lambda: len(handler.seen) >= len(sent), "the handler has them all")
+    stack.stop()
     handler.stop()
     assert sorted(handler.digests.values()) == sorted(sent)
     assert set(handler.seen.values()) == {1}
-    assert house.query("SELECT sum(repeats) FROM delivery") == [(0,)]
+    assert stack.query("SELECT sum(repeats) FROM delivery") == [(0,)]
     assert caller.answered > 0
     assert caller.failures == []

@@ -19,9 +19,9 @@ from shared.storage import messages, outbox, quarantine
 from tests.integration.api.conftest import Api
 from tests.integration.test_interruption import lose_queue
 from tests.rig.events import open_queue
-from tests.rig.house import House
 from tests.rig.interruption import MAILS, MAY_REPEAT, SETTINGS
 from tests.rig.mails import digests
+from tests.rig.stack import Stack
 from tests.servers.dovecot import Dovecot
 
 
@@ -112,26 +112,26 @@ EXPRESSIONS: list[tuple[str, set[str]]] = [
 
 @pytest.mark.promise("R1", "R3")
 def test_each_fact_is_answered_by_what_real_mails_say(
-    redis_url: str, dovecot: Dovecot, mail_user: str, build_house: Callable[..., House]
+    redis_url: str, dovecot: Dovecot, mail_user: str, build_stack: Callable[..., Stack]
 ) -> None:
     assert FITTING.keys() == FIELDS.keys()
     mails = letters()
     dovecot.deliver(mail_user, mails)
-    house = build_house(redis_url)
-    house.add_handler()
+    stack = build_stack(redis_url)
+    stack.add_handler()
     wanted: dict[str, set[str]] = {}
     for field, values in FITTING.items():
         for number, (value, subjects) in enumerate(values):
             wanted[f"takes-{field}-{number}"] = subjects
-            house.add_handler(f"takes-{field}-{number}", rules={"accept": [{field: value}]})
+            stack.add_handler(f"takes-{field}-{number}", rules={"accept": [{field: value}]})
     for number, (expression, subjects) in enumerate(EXPRESSIONS):
         wanted[f"expert-{number}"] = subjects
-        house.add_handler(f"expert-{number}", rules={"expression": expression})
-    house.start("scheduler", "fetcher", "decryptor")
-    house.watch(dovecot, mail_user, name="The mailbox")
-    house.wait_settled(len(mails))
-    house.stop()
-    rows = house.query(
+        stack.add_handler(f"expert-{number}", rules={"expression": expression})
+    stack.start("scheduler", "fetcher", "decryptor")
+    stack.watch(dovecot, mail_user, name="The mailbox")
+    stack.wait_settled(len(mails))
+    stack.stop()
+    rows = stack.query(
         "SELECT h.name, m.subject FROM delivery AS d JOIN message AS m ON m.id = d.message_id"
         " JOIN handler AS h ON h.id = d.handler_id"
     )
@@ -141,7 +141,7 @@ def test_each_fact_is_answered_by_what_real_mails_say(
     assert len(had.pop("archive")) == len(mails)
     assert had == wanted
     # Who got one in doubt, and everybody who did not get one: the path says why.
-    notes = house.query(
+    notes = stack.query(
         "SELECT h.name, m.subject, d.note FROM delivery AS d"
         " JOIN message AS m ON m.id = d.message_id JOIN handler AS h ON h.id = d.handler_id"
         " WHERE d.note <> ''"
@@ -151,27 +151,27 @@ def test_each_fact_is_answered_by_what_real_mails_say(
     assert doubts["expert-3", "plain"].startswith("the expression has no answer")
     assert len(doubts) == 2 + 5
     missing = sum(len(mails) - len(subjects) for subjects in wanted.values())
-    assert house.count("filtered") == missing
+    assert stack.count("filtered") == missing
 
 
 @pytest.mark.promise("R1", "I3")
 def test_in_a_group_exactly_one_handler_has_each_mail(
-    broker_url: str, dovecot: Dovecot, mail_user: str, build_house: Callable[..., House]
+    broker_url: str, dovecot: Dovecot, mail_user: str, build_stack: Callable[..., Stack]
 ) -> None:
     mails = letters()
     dovecot.deliver(mail_user, mails)
-    house = build_house(broker_url)
+    stack = build_stack(broker_url)
     # The order is that of the positions, not of the handlers' age.
-    house.add_handler("rest", group="desk", position=3)
-    house.add_handler(
+    stack.add_handler("rest", group="desk", position=3)
+    stack.add_handler(
         "machines", group="desk", position=1, rules={"accept": [{"kind": "auto-reply"}]}
     )
-    house.add_handler("people", group="desk", position=2, rules={"accept": [{"subject": "pdf"}]})
-    house.add_handler("outside")
-    house.start("scheduler", "fetcher", "decryptor")
-    house.watch(dovecot, mail_user)
-    house.wait_settled(len(mails))
-    house.stop()
+    stack.add_handler("people", group="desk", position=2, rules={"accept": [{"subject": "pdf"}]})
+    stack.add_handler("outside")
+    stack.start("scheduler", "fetcher", "decryptor")
+    stack.watch(dovecot, mail_user)
+    stack.wait_settled(len(mails))
+    stack.stop()
     had = {
         name: sorted(e["data"]["headers"]["subject"] for e in open_queue(broker_url, name).events())
         for name in ("rest", "machines", "people", "outside")
@@ -189,24 +189,24 @@ def test_killed_at_any_step_while_the_rules_change_each_mail_has_one_handler_of_
     broker_url: str,
     dovecot: Dovecot,
     mail_user: str,
-    build_house: Callable[..., House],
+    build_stack: Callable[..., Stack],
 ) -> None:
     """The decryptor dies with mails in hand, the rules are turned round, another one goes on."""
     dovecot.deliver(mail_user, MAILS)
-    house = build_house(broker_url, **SETTINGS)
-    house.add_handler("first", group="desk", position=1, rules={"reject": [{"subject": "zzz"}]})
-    house.add_handler("second", group="desk", position=2)
-    house.add_handler("none", rules={"accept": [{"subject": "zzz"}]})
-    house.start("scheduler", "fetcher")
-    (victim,) = house.start("decryptor", die_at=step)
-    house.watch(dovecot, mail_user)
-    house.wait(lambda: victim.poll() is not None, f"it dies at {step}")
-    house.processes.remove(victim)
-    house.change_handler("first", rules={"accept": [{"subject": "zzz"}]})
-    house.hasten()
-    house.start("decryptor")
-    house.wait_settled(len(MAILS))
-    house.stop()
+    stack = build_stack(broker_url, **SETTINGS)
+    stack.add_handler("first", group="desk", position=1, rules={"reject": [{"subject": "zzz"}]})
+    stack.add_handler("second", group="desk", position=2)
+    stack.add_handler("none", rules={"accept": [{"subject": "zzz"}]})
+    stack.start("scheduler", "fetcher")
+    (victim,) = stack.start("decryptor", die_at=step)
+    stack.watch(dovecot, mail_user)
+    stack.wait(lambda: victim.poll() is not None, f"it dies at {step}")
+    stack.processes.remove(victim)
+    stack.change_handler("first", rules={"accept": [{"subject": "zzz"}]})
+    stack.hasten()
+    stack.start("decryptor")
+    stack.wait_settled(len(MAILS))
+    stack.stop()
     had = {name: open_queue(broker_url, name).events() for name in ("first", "second", "none")}
     assert had["none"] == []
     times = Counter(event["id"] for event in had["first"] + had["second"])
@@ -218,7 +218,7 @@ def test_killed_at_any_step_while_the_rules_change_each_mail_has_one_handler_of_
     if STEPS_WITH_RULES.index(step) >= STEPS_WITH_RULES.index("decided"):
         assert in_first  # what was decided under the old rules stands
     # Each mail is final for each handler: delivered, or left out with a reason.
-    rows = house.query(
+    rows = stack.query(
         "SELECT message_id, handler_id FROM delivery UNION ALL"
         " SELECT message_id, handler_id FROM filtered"
     )
@@ -227,27 +227,27 @@ def test_killed_at_any_step_while_the_rules_change_each_mail_has_one_handler_of_
 
 @pytest.mark.promise("R1", "H4")
 def test_what_was_decided_stands_for_a_mail_that_crashed_its_decryptor_into_quarantine(
-    broker_url: str, dovecot: Dovecot, mail_user: str, build_house: Callable[..., House]
+    broker_url: str, dovecot: Dovecot, mail_user: str, build_stack: Callable[..., Stack]
 ) -> None:
     """It was published to the first of a group when its decryptor died for the last time."""
     dovecot.deliver(mail_user, [bytes(letter("hello"))])
-    house = build_house(broker_url, **SETTINGS, decrypt_attempts="1")
-    house.add_handler("first", group="desk", position=1)
-    house.add_handler("second", group="desk", position=2)
-    house.start("scheduler", "fetcher")
-    (victim,) = house.start("decryptor", die_at="published")
-    house.watch(dovecot, mail_user)
-    house.wait(lambda: victim.poll() is not None, "it dies with the event out")
-    house.processes.remove(victim)
-    house.change_handler("first", rules={"reject": [{"subject": "hello"}]})
-    house.hasten()
-    house.start("decryptor")
-    house.wait(lambda: house.count("quarantine") == 1, "it is put aside")
-    ((entry,),) = house.query("SELECT id FROM quarantine")
-    with house.database.transaction() as session:
+    stack = build_stack(broker_url, **SETTINGS, decrypt_attempts="1")
+    stack.add_handler("first", group="desk", position=1)
+    stack.add_handler("second", group="desk", position=2)
+    stack.start("scheduler", "fetcher")
+    (victim,) = stack.start("decryptor", die_at="published")
+    stack.watch(dovecot, mail_user)
+    stack.wait(lambda: victim.poll() is not None, "it dies with the event out")
+    stack.processes.remove(victim)
+    stack.change_handler("first", rules={"reject": [{"subject": "hello"}]})
+    stack.hasten()
+    stack.start("decryptor")
+    stack.wait(lambda: stack.count("quarantine") == 1, "it is put aside")
+    ((entry,),) = stack.query("SELECT id FROM quarantine")
+    with stack.database.transaction() as session:
         quarantine.publish_anew(session, entry)
-    house.wait_settled(1)
-    house.stop()
+    stack.wait_settled(1)
+    stack.stop()
     had = {name: open_queue(broker_url, name).events() for name in ("first", "second")}
     assert had["second"] == []
     assert {event["id"] for event in had["first"]} == {str(entry)}
@@ -255,31 +255,31 @@ def test_what_was_decided_stands_for_a_mail_that_crashed_its_decryptor_into_quar
 
 @pytest.mark.promise("R3")
 def test_a_mail_that_no_handler_wants_is_shown_with_its_reasons_and_delivered_on_purpose(
-    redis_url: str, dovecot: Dovecot, mail_user: str, build_house: Callable[..., House]
+    redis_url: str, dovecot: Dovecot, mail_user: str, build_stack: Callable[..., Stack]
 ) -> None:
     dovecot.deliver(mail_user, [bytes(letter("auto", Auto_Submitted="auto-replied"))])
-    house = build_house(redis_url)
+    stack = build_stack(redis_url)
     rules = {"accept": [{"recipient": "@example.net"}], "reject": [{"kind": "auto-reply"}]}
-    handler = house.add_handler("tickets", rules=rules)
-    house.start("scheduler", "fetcher", "decryptor")
-    house.watch(dovecot, mail_user)
-    house.wait(lambda: house.query("SELECT FROM message WHERE unwanted") != [], "it is decided")
-    with house.database.transaction() as session:
+    handler = stack.add_handler("tickets", rules=rules)
+    stack.start("scheduler", "fetcher", "decryptor")
+    stack.watch(dovecot, mail_user)
+    stack.wait(lambda: stack.query("SELECT FROM message WHERE unwanted") != [], "it is decided")
+    with stack.database.transaction() as session:
         (found,) = messages.search(session, messages.MessageFilter(filtered_by=handler))
         detail = messages.get(session, found.id)
         assert not messages.handler_may_read(session, handler, found.id)
     assert found.state == "unwanted"
     assert "Not for tickets: rule 2, auto-reply" in [stop.text for stop in detail.path]
     # Again to all: the rules stand. On purpose: it goes.
-    redeliver(house, found.id)
-    house.wait(lambda: house.count("outbox") == 0, "it is looked at again")
+    redeliver(stack, found.id)
+    stack.wait(lambda: stack.count("outbox") == 0, "it is looked at again")
     assert open_queue(redis_url, "tickets").events() == []
-    redeliver(house, found.id, handler)
-    house.wait_settled(1)
-    house.stop()
+    redeliver(stack, found.id, handler)
+    stack.wait_settled(1)
+    stack.stop()
     (event,) = open_queue(redis_url, "tickets").events()
     assert event["data"]["headers"]["subject"] == "auto"
-    with house.database.transaction() as session:
+    with stack.database.transaction() as session:
         detail = messages.get(session, found.id)
     assert detail.message.state == "published"
     # In the queue of the handler, whose program has not taken it yet.
@@ -288,73 +288,73 @@ def test_a_mail_that_no_handler_wants_is_shown_with_its_reasons_and_delivered_on
 
 @pytest.mark.promise("R1")
 def test_a_changed_rule_delivers_nothing_by_itself(
-    redis_url: str, dovecot: Dovecot, mail_user: str, build_house: Callable[..., House]
+    redis_url: str, dovecot: Dovecot, mail_user: str, build_stack: Callable[..., Stack]
 ) -> None:
     dovecot.deliver(mail_user, letters())
-    house = build_house(redis_url)
-    house.add_handler()
-    house.add_handler("tickets", rules={"accept": [{"subject": "pdf"}]})
-    house.start("scheduler", "fetcher", "decryptor")
-    connection = house.watch(dovecot, mail_user)
-    house.wait_settled(6)
-    house.change_handler("tickets", rules={})
-    house.run_once(connection)
-    house.stop()
-    assert house.count("outbox") == 0
+    stack = build_stack(redis_url)
+    stack.add_handler()
+    stack.add_handler("tickets", rules={"accept": [{"subject": "pdf"}]})
+    stack.start("scheduler", "fetcher", "decryptor")
+    connection = stack.watch(dovecot, mail_user)
+    stack.wait_settled(6)
+    stack.change_handler("tickets", rules={})
+    stack.run_once(connection)
+    stack.stop()
+    assert stack.count("outbox") == 0
     (event,) = open_queue(redis_url, "tickets").events()
     assert event["data"]["headers"]["subject"] == "pdf"
 
 
-def redeliver(house: House, message_id: Any, *handlers: int) -> None:
-    with house.database.transaction() as session:
+def redeliver(stack: Stack, message_id: Any, *handlers: int) -> None:
+    with stack.database.transaction() as session:
         outbox.redeliver(session, [message_id], handlers)
 
 
 @pytest.mark.promise("R2", "R3")
 def test_what_it_would_have_taken_is_delivered_when_asked_for(
-    redis_url: str, dovecot: Dovecot, mail_user: str, build_house: Callable[..., House]
+    redis_url: str, dovecot: Dovecot, mail_user: str, build_stack: Callable[..., Stack]
 ) -> None:
     """The decryptor decides once more: by header fields too, which no dry run can answer."""
     dovecot.deliver(mail_user, letters())
-    house = build_house(redis_url)
-    house.add_handler("first", group="desk", position=1, rules={"accept": [{"subject": "pdf"}]})
-    handler = house.add_handler(
+    stack = build_stack(redis_url)
+    stack.add_handler("first", group="desk", position=1, rules={"accept": [{"subject": "pdf"}]})
+    handler = stack.add_handler(
         "tickets", group="desk", position=2, rules={"accept": [{"subject": "plain"}]}
     )
-    house.start("scheduler", "fetcher", "decryptor")
-    house.watch(dovecot, mail_user)
-    house.wait(lambda: house.count("message") == 6 and house.count("outbox") == 0, "all decided")
-    house.change_handler(
+    stack.start("scheduler", "fetcher", "decryptor")
+    stack.watch(dovecot, mail_user)
+    stack.wait(lambda: stack.count("message") == 6 and stack.count("outbox") == 0, "all decided")
+    stack.change_handler(
         "tickets",
         rules={"accept": [{"header": "X-Loop"}, {"subject": "pdf"}, {"subject": "plain"}]},
     )
-    with Api(house.database_url, house.store, secret_keys=tuple(house.secret_keys)) as api:
+    with Api(stack.database_url, stack.store, secret_keys=tuple(stack.secret_keys)) as api:
         asked = {"since": "2020-01-01"}
         answer = api.http.post(f"handlers/{handler}/deliver-since", json=asked)
         assert answer.json() == {"count": 4, "next": None}, answer.text
-        house.wait(lambda: house.count("outbox") == 0, "all is decided anew")
+        stack.wait(lambda: stack.count("outbox") == 0, "all is decided anew")
         again = api.http.post(f"handlers/{handler}/deliver-since", json=asked)
         assert again.json()["count"] == 3  # those in doubt
-        house.wait(lambda: house.count("outbox") == 0, "all is decided anew")
-    house.stop()
+        stack.wait(lambda: stack.count("outbox") == 0, "all is decided anew")
+    stack.stop()
     subjects = [e["data"]["headers"]["subject"] for e in open_queue(redis_url, "tickets").events()]
     assert subjects == ["plain", "machine"]  # once each, and not what the other of its group has
-    left = house.query("SELECT m.subject FROM message AS m WHERE m.unwanted ORDER BY 1")
+    left = stack.query("SELECT m.subject FROM message AS m WHERE m.unwanted ORDER BY 1")
     assert left == [("large",), ("secret",), ("signed",)]
 
 
 @pytest.mark.promise("R3", "H5")
 def test_people_are_told_of_mails_that_no_handler_wants_where_they_ask_for_it(
-    redis_url: str, dovecot: Dovecot, mail_user: str, build_house: Callable[..., House]
+    redis_url: str, dovecot: Dovecot, mail_user: str, build_stack: Callable[..., Stack]
 ) -> None:
     dovecot.deliver(mail_user, letters())
-    house = build_house(redis_url, alert_unwanted="true")
-    house.add_handler("tickets", rules={"accept": [{"subject": "plain"}]})
-    house.start("scheduler", "fetcher", "decryptor")
-    connection = house.watch(dovecot, mail_user, name="Desk")
-    house.wait(lambda: house.count("message") == 6 and house.count("outbox") == 0, "all decided")
-    house.stop()
-    rows = house.query("SELECT data FROM alert WHERE kind = 'mail-unwanted' ORDER BY id")
+    stack = build_stack(redis_url, alert_unwanted="true")
+    stack.add_handler("tickets", rules={"accept": [{"subject": "plain"}]})
+    stack.start("scheduler", "fetcher", "decryptor")
+    connection = stack.watch(dovecot, mail_user, name="Desk")
+    stack.wait(lambda: stack.count("message") == 6 and stack.count("outbox") == 0, "all decided")
+    stack.stop()
+    rows = stack.query("SELECT data FROM alert WHERE kind = 'mail-unwanted' ORDER BY id")
     assert sum(row[0]["count"] for row in rows) == 5
     assert len(rows) <= 2  # told together
     assert {(row[0]["name"], row[0]["connection_id"]) for row in rows} == {("Desk", connection)}
@@ -362,20 +362,20 @@ def test_people_are_told_of_mails_that_no_handler_wants_where_they_ask_for_it(
 
 @pytest.mark.promise("R3")
 def test_delivered_again_to_all_a_mail_asks_the_rules_of_handlers_that_never_had_it(
-    redis_url: str, dovecot: Dovecot, mail_user: str, build_house: Callable[..., House]
+    redis_url: str, dovecot: Dovecot, mail_user: str, build_stack: Callable[..., Stack]
 ) -> None:
     dovecot.deliver(mail_user, letters()[:2])
-    house = build_house(redis_url)
-    house.add_handler("archive")
-    house.start("scheduler", "fetcher", "decryptor")
-    house.watch(dovecot, mail_user)
-    house.wait_settled(2)
-    house.add_handler("new", rules={"accept": [{"subject": "pdf"}]})
-    ids = [row[0] for row in house.query("SELECT id FROM message")]
-    with house.database.transaction() as session:
+    stack = build_stack(redis_url)
+    stack.add_handler("archive")
+    stack.start("scheduler", "fetcher", "decryptor")
+    stack.watch(dovecot, mail_user)
+    stack.wait_settled(2)
+    stack.add_handler("new", rules={"accept": [{"subject": "pdf"}]})
+    ids = [row[0] for row in stack.query("SELECT id FROM message")]
+    with stack.database.transaction() as session:
         outbox.redeliver(session, ids)
-    house.wait(lambda: house.count("outbox") == 0, "all is delivered again")
-    house.stop()
+    stack.wait(lambda: stack.count("outbox") == 0, "all is delivered again")
+    stack.stop()
     assert len(open_queue(redis_url, "archive").events()) == 4
     (event,) = open_queue(redis_url, "new").events()
     assert event["data"]["headers"]["subject"] == "pdf"
@@ -383,21 +383,21 @@ def test_delivered_again_to_all_a_mail_asks_the_rules_of_handlers_that_never_had
 
 @pytest.mark.promise("R1", "I2")
 def test_a_lost_queue_is_filled_with_what_was_for_its_handler_and_nothing_else(
-    broker_url: str, dovecot: Dovecot, mail_user: str, build_house: Callable[..., House]
+    broker_url: str, dovecot: Dovecot, mail_user: str, build_stack: Callable[..., Stack]
 ) -> None:
     """Although the rules are others by then, and another of the group would have it."""
     dovecot.deliver(mail_user, letters())
-    house = build_house(broker_url)
-    house.add_handler("first", group="desk", position=1, rules={"accept": [{"subject": "p"}]})
-    house.add_handler("second", group="desk", position=2)
-    house.start("scheduler", "fetcher", "decryptor")
-    house.watch(dovecot, mail_user)
-    house.wait_settled(6)
+    stack = build_stack(broker_url)
+    stack.add_handler("first", group="desk", position=1, rules={"accept": [{"subject": "p"}]})
+    stack.add_handler("second", group="desk", position=2)
+    stack.start("scheduler", "fetcher", "decryptor")
+    stack.watch(dovecot, mail_user)
+    stack.wait_settled(6)
     before = sorted(e["id"] for e in open_queue(broker_url, "first").events())
-    house.change_handler("first", rules={"accept": [{"subject": "large"}]})
-    lose_queue(house, broker_url, "first")
-    house.wait(lambda: (house.hurry(), house.count("outbox"))[1] == 0, "all is published")
-    house.stop()
+    stack.change_handler("first", rules={"accept": [{"subject": "large"}]})
+    lose_queue(stack, broker_url, "first")
+    stack.wait(lambda: (stack.hurry(), stack.count("outbox"))[1] == 0, "all is published")
+    stack.stop()
     after = {name: open_queue(broker_url, name).events() for name in ("first", "second")}
     assert sorted(event["id"] for event in after["first"]) == before
     assert {event["id"] for event in after["second"]}.isdisjoint(before)
@@ -408,7 +408,7 @@ def test_a_mail_that_is_opened_later_is_decided_anew(
     redis_url: str,
     dovecot: Dovecot,
     mail_user: str,
-    build_house: Callable[..., House],
+    build_stack: Callable[..., Stack],
     tmp_path: Path,
 ) -> None:
     """Its parts were not known before; who had it already has it again, opened."""
@@ -417,23 +417,23 @@ def test_a_mail_that_is_opened_later_is_decided_anew(
     assert isinstance(plain, EmailMessage)
     sample = encrypted(plain, certificate)
     dovecot.deliver(mail_user, [sample])
-    house = build_house(redis_url)
-    house.add_handler("pictures", rules={"accept": [{"part": "image/*"}]})
-    house.add_handler("secrets", rules={"accept": [{"subject": "nothing"}, {"size": "< 10"}]})
-    house.add_handler("opened", rules={"reject": [{"part": "application/pkcs7-mime"}]})
-    house.start("scheduler", "fetcher", "decryptor")
-    connection = house.watch(dovecot, mail_user)
-    house.wait_settled(1)
+    stack = build_stack(redis_url)
+    stack.add_handler("pictures", rules={"accept": [{"part": "image/*"}]})
+    stack.add_handler("secrets", rules={"accept": [{"subject": "nothing"}, {"size": "< 10"}]})
+    stack.add_handler("opened", rules={"reject": [{"part": "application/pkcs7-mime"}]})
+    stack.start("scheduler", "fetcher", "decryptor")
+    connection = stack.watch(dovecot, mail_user)
+    stack.wait_settled(1)
     # In doubt it went to who might want it.
     assert len(open_queue(redis_url, "pictures").events()) == 1
     assert open_queue(redis_url, "opened").events() == []
-    house.add_certificate(certificate, connection)
-    (message_id,) = house.query("SELECT id FROM message")[0]
-    with house.database.transaction() as session:
+    stack.add_certificate(certificate, connection)
+    (message_id,) = stack.query("SELECT id FROM message")[0]
+    with stack.database.transaction() as session:
         outbox.redeliver(session, [message_id])
         outbox.reopen(session, [message_id])
-    house.wait(lambda: house.count("outbox") == 0, "it is opened")
-    house.stop()
+    stack.wait(lambda: stack.count("outbox") == 0, "it is opened")
+    stack.stop()
     (event,) = open_queue(redis_url, "opened").events()
     assert event["data"]["security"]["status"] == "decrypted"
     assert len(open_queue(redis_url, "pictures").events()) == 2

@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator
 import pytest
 import redis
 
-from tests.rig.house import House
 from tests.rig.mails import mail
+from tests.rig.stack import Stack
 from tests.servers.dovecot import Dovecot
 
 CANARY = "canary-7f3b1e-passphrase"
@@ -28,10 +28,10 @@ def everything_in_redis(url: str) -> Iterator[bytes]:
                 yield repr(client.lrange(key, 0, -1)).encode()
 
 
-def everything_in_postgres(house: House) -> Iterator[tuple[str, str]]:
-    tables = house.query("SELECT tablename FROM pg_tables WHERE schemaname = 'public'")
+def everything_in_postgres(stack: Stack) -> Iterator[tuple[str, str]]:
+    tables = stack.query("SELECT tablename FROM pg_tables WHERE schemaname = 'public'")
     for (table,) in tables:
-        for (row,) in house.query(f'SELECT t::text FROM "{table}" AS t'):
+        for (row,) in stack.query(f'SELECT t::text FROM "{table}" AS t'):
             yield table, row
 
 
@@ -39,33 +39,33 @@ def everything_in_postgres(house: House) -> Iterator[tuple[str, str]]:
 def test_a_canary_is_found_nowhere(
     redis_url: str,
     mail_user: str,
-    build_house: Callable[..., House],
+    build_stack: Callable[..., Stack],
 ) -> None:
     with Dovecot(password=CANARY) as server:
         server.deliver(mail_user, [mail(1, 2000)], password=CANARY)
-        house = build_house(redis_url, log_level="DEBUG")
-        house.add_handler()
-        house.start("scheduler", "fetcher", "decryptor")
+        stack = build_stack(redis_url, log_level="DEBUG")
+        stack.add_handler()
+        stack.start("scheduler", "fetcher", "decryptor")
         fields = {
             "mode": "imap",
             "host": "127.0.0.1",
             "port": server.imap_port,
             "security": "none",
         }
-        house.add_connection(CANARY, name="right", username=mail_user, **fields)
-        house.add_connection(CANARY + "-wrong", name="wrong", username="somebody", **fields)
-        house.wait_settled(1)
-        house.wait(
-            lambda: house.query("SELECT 1 FROM connection_state WHERE health = 'failing'") != [],
+        stack.add_connection(CANARY, name="right", username=mail_user, **fields)
+        stack.add_connection(CANARY + "-wrong", name="wrong", username="somebody", **fields)
+        stack.wait_settled(1)
+        stack.wait(
+            lambda: stack.query("SELECT 1 FROM connection_state WHERE health = 'failing'") != [],
             "the wrong password is refused",
         )
-        house.stop()
+        stack.stop()
     secret = CANARY.encode()
-    for log in house.folder.glob("*.log"):
+    for log in stack.folder.glob("*.log"):
         assert secret not in log.read_bytes(), log
         assert b"level" in log.read_bytes()
     for value in everything_in_redis(redis_url):
         assert secret not in value
-    for table, row in everything_in_postgres(house):
+    for table, row in everything_in_postgres(stack):
         assert CANARY not in row, table
         assert CANARY.encode().hex() not in row, table

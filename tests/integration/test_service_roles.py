@@ -21,7 +21,7 @@ from shared.storage.migrate import grant, migrate
 from shared.storage.pool import Database
 from shared.storage.secrets import SEALED_COLUMNS
 from shared.store import FileStore
-from tests.rig.house import House
+from tests.rig.stack import Stack
 from tests.servers.postgres import PostgresServer
 
 WORKERS = ("scheduler", "fetcher", "decryptor")
@@ -41,8 +41,8 @@ ADMINS = (
 
 
 @pytest.fixture
-def house(build_house: Callable[..., House]) -> House:
-    return build_house("redis://unused")
+def stack(build_stack: Callable[..., Stack]) -> Stack:
+    return build_stack("redis://unused")
 
 
 @pytest.fixture
@@ -75,8 +75,8 @@ def writes(url: str, table: str, column: str) -> bool:
 
 @pytest.mark.promise("I7")
 @pytest.mark.parametrize("service", SERVICES)
-def test_a_secret_is_read_by_the_services_that_open_it(house: House, service: str) -> None:
-    url = house.url_of(service)
+def test_a_secret_is_read_by_the_services_that_open_it(stack: Stack, service: str) -> None:
+    url = stack.url_of(service)
     readable = {(c.table, c.column) for c in SEALED_COLUMNS if reads(url, c.table, c.column)}
     assert readable == {
         (c.table, c.column) for c in SEALED_COLUMNS if service == "admin" or service in c.readers
@@ -84,8 +84,8 @@ def test_a_secret_is_read_by_the_services_that_open_it(house: House, service: st
 
 
 @pytest.mark.promise("I7")
-def test_who_reads_hostile_mail_reads_no_password_and_no_token(house: House) -> None:
-    decryptor, fetcher = house.url_of("decryptor"), house.url_of("fetcher")
+def test_who_reads_hostile_mail_reads_no_password_and_no_token(stack: Stack) -> None:
+    decryptor, fetcher = stack.url_of("decryptor"), stack.url_of("fetcher")
     assert reads(decryptor, "certificate", "private_key")
     for column in (("connection", "password"), ("authorisation", "cache")):
         assert not reads(decryptor, *column)
@@ -98,15 +98,15 @@ def test_who_reads_hostile_mail_reads_no_password_and_no_token(house: House) -> 
 
 @pytest.mark.promise("I7")
 @pytest.mark.parametrize("service", WORKERS)
-def test_people_and_tokens_are_admins_alone(house: House, service: str) -> None:
-    assert [place for place in ADMINS if reads(house.url_of(service), *place)] == []
-    assert [place for place in ADMINS if writes(house.url_of(service), *place)] == []
-    assert [place for place in ADMINS if not reads(house.url_of("admin"), *place)] == []
+def test_people_and_tokens_are_admins_alone(stack: Stack, service: str) -> None:
+    assert [place for place in ADMINS if reads(stack.url_of(service), *place)] == []
+    assert [place for place in ADMINS if writes(stack.url_of(service), *place)] == []
+    assert [place for place in ADMINS if not reads(stack.url_of("admin"), *place)] == []
 
 
 @pytest.mark.parametrize("service", SERVICES)
-def test_no_service_changes_the_schema(house: House, service: str) -> None:
-    url = house.url_of(service)
+def test_no_service_changes_the_schema(stack: Stack, service: str) -> None:
+    url = stack.url_of(service)
     for statement in (
         "CREATE TABLE mine (id int)",
         "ALTER TABLE connection ADD COLUMN mine int",
@@ -118,15 +118,15 @@ def test_no_service_changes_the_schema(house: House, service: str) -> None:
 
 
 def test_the_scheduler_makes_and_drops_partitions_with_its_own_role(
-    house: House, tmp_path: Path
+    stack: Stack, tmp_path: Path
 ) -> None:
     later = utc_now() + timedelta(days=40)
-    with Database(house.url_of("scheduler"), size=1) as database:
+    with Database(stack.url_of("scheduler"), size=1) as database:
         report = housekeeping(database, FileStore(tmp_path / "raw"), later, 30)
     assert report.created
     assert report.dropped
     statement = sql.SQL("SELECT drop_ledger_partition('20200101', NULL, NULL)")
-    assert not allowed(house.url_of("fetcher"), sql.Composed([statement]))
+    assert not allowed(stack.url_of("fetcher"), sql.Composed([statement]))
 
 
 def test_migrate_makes_the_roles_and_takes_back_what_is_not_needed(
@@ -166,7 +166,7 @@ def test_one_account_for_all_stays_possible(database_url: str) -> None:
 
 
 def test_who_may_not_make_roles_is_told_what_to_do(
-    database_url: str, role_name: str, house: House
+    database_url: str, role_name: str, stack: Stack
 ) -> None:
     with psycopg.connect(database_url) as session:
         name = sql.Identifier(role_name)

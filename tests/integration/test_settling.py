@@ -13,15 +13,15 @@ import pytest
 
 from services.admin.operations.warnings import find
 from shared.storage import connections
-from tests.rig.house import House
 from tests.rig.mails import mail
+from tests.rig.stack import Stack
 from tests.servers.dovecot import Dovecot
 from tests.servers.scripted import MAILS, Conversation, ScriptedServer, imap, pop3
 
 
 @pytest.mark.promise("M7")
 def test_a_deletion_that_the_server_refused_is_asked_for_again(
-    redis_url: str, build_house: Callable[..., House]
+    redis_url: str, build_stack: Callable[..., Stack]
 ) -> None:
     asked: list[bytes] = []
 
@@ -29,11 +29,11 @@ def test_a_deletion_that_the_server_refused_is_asked_for_again(
         asked.append(number)
         talk.send(b"-ERR not now\r\n" if len(asked) <= len(MAILS) else b"+OK\r\n")
 
-    house = build_house(redis_url)
-    house.add_handler()
+    stack = build_stack(redis_url)
+    stack.add_handler()
     with ScriptedServer(pop3({"DELE": refuse_at_first})) as server:
-        house.start("scheduler", "fetcher", "decryptor")
-        connection = house.add_connection(
+        stack.start("scheduler", "fetcher", "decryptor")
+        connection = stack.add_connection(
             name="poor",
             mode="pop3",
             host="127.0.0.1",
@@ -42,40 +42,40 @@ def test_a_deletion_that_the_server_refused_is_asked_for_again(
             username="alice",
             after_download="delete",
         )
-        house.wait(lambda: house.count("delivery") == len(MAILS), "every mail is delivered")
-        house.wait(
-            lambda: house.query("SELECT failures FROM connection_state") == [(1,)], "it was refused"
+        stack.wait(lambda: stack.count("delivery") == len(MAILS), "every mail is delivered")
+        stack.wait(
+            lambda: stack.query("SELECT failures FROM connection_state") == [(1,)], "it was refused"
         )
-        assert house.count("settlement") == len(MAILS)
-        house.run_once(connection)
-        house.wait_settled(len(MAILS))
-        house.stop()
-    assert house.count("delivery") == len(MAILS)
+        assert stack.count("settlement") == len(MAILS)
+        stack.run_once(connection)
+        stack.wait_settled(len(MAILS))
+        stack.stop()
+    assert stack.count("delivery") == len(MAILS)
     assert set(asked[len(MAILS) :]) == {b"%d" % number for number in MAILS}
 
 
 @pytest.mark.promise("M7")
 def test_one_mail_that_somebody_flagged_deleted_does_not_end_deleting(
-    redis_url: str, mail_user: str, build_house: Callable[..., House]
+    redis_url: str, mail_user: str, build_stack: Callable[..., Stack]
 ) -> None:
     """At a server without UIDPLUS. For an administrator: the warning `only-flagged` at the
     connection, a line in the fetcher's log, and `posthouse_settlements_pending`."""
     sent = [mail(number, 500, seed=45) for number in range(6)]
-    house = build_house(redis_url)
-    house.add_handler()
+    stack = build_stack(redis_url)
+    stack.add_handler()
     with Dovecot(capabilities="IMAP4rev1") as server:
         server.deliver(mail_user, [b"Subject: a stranger\r\n\r\n"], flags=r"\Deleted \Seen")
         server.deliver(mail_user, sent[:2])
-        house.start("scheduler", "fetcher", "decryptor")
-        connection = house.watch(server, mail_user, after_download="delete")
-        house.wait(lambda: house.count("delivery") == 2, "the first mails")
+        stack.start("scheduler", "fetcher", "decryptor")
+        connection = stack.watch(server, mail_user, after_download="delete")
+        stack.wait(lambda: stack.count("delivery") == 2, "the first mails")
         flagged = "SELECT count(*) FROM settlement WHERE flagged_at IS NOT NULL"
-        house.wait(lambda: house.query(flagged) == [(2,)], "they could only be flagged")
+        stack.wait(lambda: stack.query(flagged) == [(2,)], "they could only be flagged")
         server.deliver(mail_user, sent[2:4])
-        house.run_once(connection)
-        house.wait(lambda: house.query(flagged) == [(4,)], "and so could the next ones")
+        stack.run_once(connection)
+        stack.wait(lambda: stack.query(flagged) == [(4,)], "and so could the next ones")
         assert len(server.flags(mail_user)) == 5
-        with house.database.transaction() as session:
+        with stack.database.transaction() as session:
             found = find(session, connections.get(session, connection))
         assert [w.code for w in found if "4 mails are flagged" in w.text] == ["only-flagged"]
         # Somebody takes that flag back: with the next mail everything of ours goes.
@@ -83,12 +83,12 @@ def test_one_mail_that_somebody_flagged_deleted_does_not_end_deleting(
             other.select_folder("INBOX")
             other.remove_flags(other.search("SUBJECT stranger"), [r"\Deleted"])
         server.deliver(mail_user, sent[4:])
-        house.run_once(connection)
-        house.wait_settled(len(sent))
+        stack.run_once(connection)
+        stack.wait_settled(len(sent))
         left = server.flags(mail_user)
-        house.stop()
+        stack.stop()
     assert list(left.values()) == [{r"\Seen"}], "the stranger's mail, and nothing of ours"
-    assert house.query(flagged) == [(0,)]
+    assert stack.query(flagged) == [(0,)]
 
 
 @pytest.mark.promise("M7")
@@ -97,15 +97,15 @@ def test_one_mail_that_somebody_flagged_deleted_does_not_end_deleting(
     [(b"IMAP4rev1 UIDPLUS UNSELECT", [b"UNSELECT"]), (b"IMAP4rev1", [b"EXAMINE", b"CLOSE"])],
 )
 def test_the_folder_is_left_at_the_end_of_a_run_that_settled(
-    capability: bytes, ending: list[bytes], redis_url: str, build_house: Callable[..., House]
+    capability: bytes, ending: list[bytes], redis_url: str, build_stack: Callable[..., Stack]
 ) -> None:
     """Some servers write flags only then (mailutils): a person saw the mails as unread for long.
     Read-only, CLOSE removes nothing (RFC 3501 section 6.4.2)."""
-    house = build_house(redis_url)
-    house.add_handler()
+    stack = build_stack(redis_url)
+    stack.add_handler()
     with ScriptedServer(imap(capability=capability, settles=True)) as server:
-        house.start("scheduler", "fetcher", "decryptor")
-        house.add_connection(
+        stack.start("scheduler", "fetcher", "decryptor")
+        stack.add_connection(
             name="one",
             mode="imap",
             host="127.0.0.1",
@@ -113,11 +113,11 @@ def test_the_folder_is_left_at_the_end_of_a_run_that_settled(
             security="none",
             username="alice",
         )
-        house.wait_settled(len(MAILS))
+        stack.wait_settled(len(MAILS))
         asked = "SELECT last_success_at IS NOT NULL FROM connection_state"
-        house.wait(lambda: house.query(asked) == [(True,)], "the run is over")
+        stack.wait(lambda: stack.query(asked) == [(True,)], "the run is over")
         said = [line.split(b" ")[1] for line in list(server.heard) if b" " in line]
-        house.stop()
+        stack.stop()
     stored = len(said) - 1 - said[::-1].index(b"UID")
     assert said[stored + 1 :][: len(ending)] == ending
 
@@ -129,27 +129,27 @@ def test_recognised_mails_of_a_folder_made_anew_are_settled(
     redis_url: str,
     dovecot: Dovecot,
     mail_user: str,
-    build_house: Callable[..., House],
+    build_stack: Callable[..., Stack],
 ) -> None:
     """A backup of before the run is restored: the mails are unread again, under new UIDs."""
     sent = [mail(number, 500, seed=46) for number in range(3)]
-    house = build_house(redis_url)
-    house.add_handler()
+    stack = build_stack(redis_url)
+    stack.add_handler()
     with dovecot.client(mail_user) as other:
         other.create_folder("Orders")
     dovecot.deliver(mail_user, sent, "Orders")
-    house.start("scheduler", "fetcher", "decryptor")
+    stack.start("scheduler", "fetcher", "decryptor")
     # The mails stay in the folder; what is done with them changes before the folder is lost.
-    connection = house.watch(dovecot, mail_user, folder="Orders")
-    house.wait_settled(len(sent))
-    house.query(
+    connection = stack.watch(dovecot, mail_user, folder="Orders")
+    stack.wait_settled(len(sent))
+    stack.query(
         "UPDATE connection SET after_download = %s, updated_at = now() RETURNING id", after_download
     )
     with dovecot.client(mail_user) as other:
         other.delete_folder("Orders")
         other.create_folder("Orders")
     dovecot.deliver(mail_user, sent, "Orders")
-    house.run_once(connection)
+    stack.run_once(connection)
 
     def settled() -> bool:
         flags = dovecot.flags(mail_user, "Orders")
@@ -157,7 +157,7 @@ def test_recognised_mails_of_a_folder_made_anew_are_settled(
             return flags == {}
         return all(r"\Seen" in of_one for of_one in flags.values())
 
-    house.wait(settled, "they are settled again")
-    house.stop()
-    assert house.count("delivery") == len(sent)
-    assert house.count("settlement") == 0
+    stack.wait(settled, "they are settled again")
+    stack.stop()
+    assert stack.count("delivery") == len(sent)
+    assert stack.count("settlement") == 0

@@ -8,8 +8,8 @@ from collections.abc import Callable
 import pytest
 
 from tests.rig.fetching import FetcherHere
-from tests.rig.house import House
 from tests.rig.mails import mail
+from tests.rig.stack import Stack
 from tests.servers.scripted import CAPABILITY, Conversation, ScriptedServer, imap
 
 
@@ -21,7 +21,7 @@ def taken_and_never_told(talk: Conversation, tag: bytes, _: bytes) -> None:
 
 @pytest.mark.promise("M27")
 def test_polls_notice_that_idle_never_tells(
-    redis_url: str, build_house: Callable[..., House]
+    redis_url: str, build_stack: Callable[..., Stack]
 ) -> None:
     there = {1: mail(1, 300, seed=9)}
     script = imap(
@@ -31,10 +31,10 @@ def test_polls_notice_that_idle_never_tells(
         settles=True,
     )
     with ScriptedServer(script) as server:
-        house = build_house(redis_url)
-        house.add_handler()
-        house.start("scheduler", "decryptor")
-        number = house.add_connection(
+        stack = build_stack(redis_url)
+        stack.add_handler()
+        stack.start("scheduler", "decryptor")
+        number = stack.add_connection(
             name="silent",
             mode="imap",
             host="127.0.0.1",
@@ -45,19 +45,19 @@ def test_polls_notice_that_idle_never_tells(
             push=True,
         )
         silent = "SELECT push_silent FROM connection_state"
-        with FetcherHere(house).working() as fetcher:
+        with FetcherHere(stack).working() as fetcher:
             minutes = [0.0]
             fetcher.fetcher.dispatcher.push_events._clock = lambda: (
                 time.monotonic() + 60 * minutes[0]
             )
             fetcher.run(number)
             for uid in range(2, 8):
-                assert house.query(silent) == [(False,)], uid
+                assert stack.query(silent) == [(False,)], uid
                 minutes[0] += 1
                 there[uid] = mail(uid, 300, seed=9)
                 fetcher.run(number)
-                assert house.count("message") == uid
+                assert stack.count("message") == uid
                 if uid == 6:
                     break
-            assert house.query(silent) == [(True,)]
-        house.stop()
+            assert stack.query(silent) == [(True,)]
+        stack.stop()

@@ -1,4 +1,4 @@
-"""A short storm over a whole house. `make storm MINUTES=10` is the long one."""
+"""A short storm over a whole stack. `make storm MINUTES=10` is the long one."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from tests.rig.zygote import ROOT
+from tests.rig.forkserver import ROOT
 
 
 @pytest.mark.promise("I1", "I2", "I3", "I5")

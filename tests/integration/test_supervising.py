@@ -33,7 +33,7 @@ def shown() -> io.StringIO:
 
 
 @pytest.fixture
-def house(tmp_path: Path, shown: io.StringIO) -> Iterator[Supervisor]:
+def stack(tmp_path: Path, shown: io.StringIO) -> Iterator[Supervisor]:
     console = Console()
     console._rich = rich.console.Console(file=shown, width=200, soft_wrap=True)
     (tmp_path / "logs").mkdir()
@@ -48,21 +48,21 @@ def _python(name: str, code: str, **options: object) -> Program:
     return Program(name, [sys.executable, "-u", "-c", code], **options)  # type: ignore[arg-type]
 
 
-def _tend_until(house: Supervisor, done: Callable[[], bool]) -> None:
+def _tend_until(stack: Supervisor, done: Callable[[], bool]) -> None:
     deadline = time.monotonic() + 20
     while not done():
         assert time.monotonic() < deadline
-        house.tend()
+        stack.tend()
         time.sleep(0.02)
 
 
 def test_a_child_that_dies_comes_back_after_growing_pauses(
-    house: Supervisor, shown: io.StringIO, monkeypatch: pytest.MonkeyPatch
+    stack: Supervisor, shown: io.StringIO, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(supervisor, "_FIRST_PAUSE", 0.01)
-    child = house.start(_python("fetcher", "print('born', flush=True); raise SystemExit(3)"))
+    child = stack.start(_python("fetcher", "print('born', flush=True); raise SystemExit(3)"))
     child._pause = 0.01
-    _tend_until(house, lambda: child.log.read_bytes().count(b"born") >= 3)
+    _tend_until(stack, lambda: child.log.read_bytes().count(b"born") >= 3)
     told = [line for line in shown.getvalue().splitlines() if "ended with exit code 3" in line]
     assert told[0].startswith("! fetcher") and str(child.log) in told[0]
     pauses = [float(line.split(" in ")[1].split(" s")[0]) for line in told]
@@ -70,28 +70,28 @@ def test_a_child_that_dies_comes_back_after_growing_pauses(
 
 
 def test_a_child_that_is_killed_is_named_with_its_signal(
-    house: Supervisor, shown: io.StringIO
+    stack: Supervisor, shown: io.StringIO
 ) -> None:
-    child = house.start(_python("admin", "import time; time.sleep(60)"))
+    child = stack.start(_python("admin", "import time; time.sleep(60)"))
     child.signal(signal.SIGKILL)
-    _tend_until(house, lambda: "SIGKILL" in shown.getvalue())
-    _tend_until(house, lambda: child.is_running)
+    _tend_until(stack, lambda: "SIGKILL" in shown.getvalue())
+    _tend_until(stack, lambda: child.is_running)
 
 
-def test_stopping_waits_for_the_grace_and_no_longer(house: Supervisor, shown: io.StringIO) -> None:
-    stubborn = house.start(_python("stubborn", _STUBBORN, grace=0.3))
-    polite = house.start(_python("polite", "import time; print('up', flush=True); time.sleep(60)"))
+def test_stopping_waits_for_the_grace_and_no_longer(stack: Supervisor, shown: io.StringIO) -> None:
+    stubborn = stack.start(_python("stubborn", _STUBBORN, grace=0.3))
+    polite = stack.start(_python("polite", "import time; print('up', flush=True); time.sleep(60)"))
     _tend_until(
-        house, lambda: b"up" in stubborn.log.read_bytes() and b"up" in polite.log.read_bytes()
+        stack, lambda: b"up" in stubborn.log.read_bytes() and b"up" in polite.log.read_bytes()
     )
-    house.stop()
+    stack.stop()
     assert not stubborn.is_running and not polite.is_running
     assert "stubborn did not stop in time" in shown.getvalue()
     assert "polite did not" not in shown.getvalue()
 
 
 def test_only_problems_reach_the_console_and_what_speaks_is_shown_whole(
-    house: Supervisor, shown: io.StringIO
+    stack: Supervisor, shown: io.StringIO
 ) -> None:
     lines = [
         '{"level": "info", "message": "dull"}',
@@ -100,27 +100,27 @@ def test_only_problems_reach_the_console_and_what_speaks_is_shown_whole(
         "FATAL: too many",
     ]
     code = f"import time\nfor l in {lines!r}: print(l, flush=True)\ntime.sleep(60)"
-    house.start(_python("fetcher", code, problem=b"FATAL"))
-    house.start(_python("handler", "import time; print('a [mail]'); time.sleep(60)", speaks=True))
-    _tend_until(house, lambda: "FATAL" in shown.getvalue() and "[mail]" in shown.getvalue())
+    stack.start(_python("fetcher", code, problem=b"FATAL"))
+    stack.start(_python("handler", "import time; print('a [mail]'); time.sleep(60)", speaks=True))
+    _tend_until(stack, lambda: "FATAL" in shown.getvalue() and "[mail]" in shown.getvalue())
     assert "mailbox slow" in shown.getvalue() and "connection=7" in shown.getvalue()
     assert "dull" not in shown.getvalue() and "LOG: nothing" not in shown.getvalue()
     assert "a [mail]" in shown.getvalue()
 
 
-def test_what_never_gets_ready_is_an_error_that_names_its_log(house: Supervisor) -> None:
+def test_what_never_gets_ready_is_an_error_that_names_its_log(stack: Supervisor) -> None:
     def never() -> None:
         raise TryAgain("no answer")
 
-    child = house.start(_python("broker", "import time; time.sleep(60)", ready=never))
+    child = stack.start(_python("broker", "import time; time.sleep(60)", ready=never))
     with pytest.raises(TryAgain, match=r"broker was not ready.*no answer") as caught:
-        house.wait_ready([child], 0.2, lambda: False)
+        stack.wait_ready([child], 0.2, lambda: False)
     assert str(child.log) in caught.value.hint
-    house.wait_ready([child], 60, lambda: True)  # somebody pressed Ctrl-C: no waiting
+    stack.wait_ready([child], 60, lambda: True)  # somebody pressed Ctrl-C: no waiting
 
 
 def test_a_child_that_says_it_is_stuck_is_ended(
-    house: Supervisor, shown: io.StringIO, monkeypatch: pytest.MonkeyPatch
+    stack: Supervisor, shown: io.StringIO, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Stuck(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -134,30 +134,30 @@ def test_a_child_that_says_it_is_stuck_is_ended(
     server = HTTPServer(("127.0.0.1", 0), Stuck)
     Thread(target=server.serve_forever, daemon=True).start()
     port = server.server_address[1]
-    child = house.start(_python("fetcher", "import time; time.sleep(60)", health_port=port))
+    child = stack.start(_python("fetcher", "import time; time.sleep(60)", health_port=port))
     first = child._process.pid if child._process else 0
-    _tend_until(house, lambda: "makes no progress" in shown.getvalue())
-    _tend_until(house, lambda: child.is_running and child._process.pid != first)  # type: ignore[union-attr]
+    _tend_until(stack, lambda: "makes no progress" in shown.getvalue())
+    _tend_until(stack, lambda: child.is_running and child._process.pid != first)  # type: ignore[union-attr]
     server.shutdown()
 
 
-def test_a_left_over_is_ended_by_its_record(tmp_path: Path, house: Supervisor) -> None:
+def test_a_left_over_is_ended_by_its_record(tmp_path: Path, stack: Supervisor) -> None:
     orphan = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
     processes.record(tmp_path / "run" / "fetcher.json", orphan.pid, signal.SIGTERM)
-    assert house.stop_left_over() == ["fetcher"]
+    assert stack.stop_left_over() == ["fetcher"]
     assert orphan.wait(10) == -signal.SIGTERM
     assert not (tmp_path / "run" / "fetcher.json").exists()
 
 
 def test_a_pid_that_belongs_to_somebody_else_now_is_left_alone(
-    tmp_path: Path, house: Supervisor
+    tmp_path: Path, stack: Supervisor
 ) -> None:
     stranger = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
     path = tmp_path / "run" / "postgres.json"
     processes.record(path, stranger.pid, signal.SIGINT)
     path.write_text(path.read_text().replace(processes.identity(stranger.pid), "another/1"))
     (tmp_path / "run" / "damaged.json").write_text("{")
-    assert house.stop_left_over() == []
+    assert stack.stop_left_over() == []
     assert stranger.poll() is None
     stranger.kill()
     stranger.wait()

@@ -16,8 +16,8 @@ import pytest
 
 from tests.integration.graph.application import application_credential
 from tests.rig.events import open_queue
-from tests.rig.house import House
 from tests.rig.mails import digests, mail
+from tests.rig.stack import Stack
 from tests.servers.graph import GraphServer
 from tests.servers.oidc import OidcServer
 from tests.servers.scripted import (
@@ -92,22 +92,22 @@ def scripted(mode: str, words: bytes, budget: Budget) -> ScriptedServer:
     return ScriptedServer(pop3({"RETR": throttled_pop3(budget, words)}, mails=BY_NUMBER))
 
 
-def failing(house: House, connection: int) -> dict[str, str]:
+def failing(stack: Stack, connection: int) -> dict[str, str]:
     """Waits until the connection is shown as failing; the error as pages show it."""
     asked = "SELECT health, error FROM connection_state WHERE connection_id = %s"
-    house.wait(lambda: house.query(asked, connection)[0][0] == "failing", "it is failing")
-    error: dict[str, str] = house.query(asked, connection)[0][1]
+    stack.wait(lambda: stack.query(asked, connection)[0][0] == "failing", "it is failing")
+    error: dict[str, str] = stack.query(asked, connection)[0][1]
     return error
 
 
-def check_the_end(house: House, redis_url: str, connection: int) -> None:
-    house.fetch_now(connection)
-    house.wait_settled(COUNT)
+def check_the_end(stack: Stack, redis_url: str, connection: int) -> None:
+    stack.fetch_now(connection)
+    stack.wait_settled(COUNT)
     asked = "SELECT health, error FROM connection_state WHERE connection_id = %s"
-    house.wait(lambda: house.query(asked, connection) == [("working", None)], "it is well again")
-    house.stop()
-    assert house.count("quarantine") == 0
-    assert house.count("download_failure") == 0
+    stack.wait(lambda: stack.query(asked, connection) == [("working", None)], "it is well again")
+    stack.stop()
+    assert stack.count("quarantine") == 0
+    assert stack.count("download_failure") == 0
     events = open_queue(redis_url, "archive").events()
     assert sorted(event["data"]["sha256"] for event in events) == digests(MAILS)
 
@@ -115,15 +115,15 @@ def check_the_end(house: House, redis_url: str, connection: int) -> None:
 @pytest.mark.promise("M27", "I1")
 @pytest.mark.parametrize("server", WORDS, ids=WORDS)
 def test_forty_mails_throttled_after_two_and_freed_later(
-    server: str, redis_url: str, build_house: Callable[..., House]
+    server: str, redis_url: str, build_stack: Callable[..., Stack]
 ) -> None:
     mode, words = WORDS[server]
     budget = Budget()
-    house = build_house(redis_url)
-    house.add_handler()
+    stack = build_stack(redis_url)
+    stack.add_handler()
     with scripted(mode, words, budget) as there:
-        house.start("scheduler", "fetcher", "decryptor")
-        connection = house.add_connection(
+        stack.start("scheduler", "fetcher", "decryptor")
+        connection = stack.add_connection(
             name="busy",
             mode=mode,
             host="127.0.0.1",
@@ -131,37 +131,37 @@ def test_forty_mails_throttled_after_two_and_freed_later(
             security="none",
             username="alice",
         )
-        error = failing(house, connection)
+        error = failing(stack, connection)
         assert words.decode().rpartition("] ")[2].rstrip(".") in error["message"]
         assert "tried again by itself" in error["hint"]
         assert error["code"] == ("throttled" if server in DELAYS else "server-refused")
         if server in DELAYS:
             waits = "SELECT extract(epoch FROM due_at - now()) FROM connection_state"
-            assert 0.9 * DELAYS[server] < house.query(waits)[0][0] <= DELAYS[server]
+            assert 0.9 * DELAYS[server] < stack.query(waits)[0][0] <= DELAYS[server]
         # What came before is safe, handed over and settled, and nobody was told of a bad mail.
-        house.wait(lambda: house.count("delivery") == 2, "the first two are delivered")
-        assert house.count("settlement") == 0
-        assert house.count("quarantine") == 0
-        assert house.query("SELECT DISTINCT kind FROM alert") in ([], [("connection-failing",)])
+        stack.wait(lambda: stack.count("delivery") == 2, "the first two are delivered")
+        assert stack.count("settlement") == 0
+        assert stack.count("quarantine") == 0
+        assert stack.query("SELECT DISTINCT kind FROM alert") in ([], [("connection-failing",)])
         budget.free.set()
-        check_the_end(house, redis_url, connection)
+        check_the_end(stack, redis_url, connection)
 
 
 @contextmanager
-def graph_house(
-    graph: GraphServer, oidc: OidcServer, build: Callable[..., House], url: str
-) -> Iterator[tuple[House, int]]:
+def graph_stack(
+    graph: GraphServer, oidc: OidcServer, build: Callable[..., Stack], url: str
+) -> Iterator[tuple[Stack, int]]:
     graph.trust(oidc.public_key)
-    house = build(url)
-    house.add_handler()
-    connection = house.add_connection(
+    stack = build(url)
+    stack.add_handler()
+    connection = stack.add_connection(
         password="",
         name="graph",
         mode="microsoft-graph",
         username=ALICE,
-        credential_id=application_credential(house, graph, oidc),
+        credential_id=application_credential(stack, graph, oidc),
     )
-    yield house, connection
+    yield stack, connection
 
 
 @pytest.mark.promise("M27", "I1")
@@ -172,23 +172,23 @@ def test_forty_mails_of_graph_throttled_after_two_and_freed_later(
     graph_server: GraphServer,
     oidc: OidcServer,
     redis_url: str,
-    build_house: Callable[..., House],
+    build_stack: Callable[..., Stack],
 ) -> None:
     box = graph_server.mailbox(ALICE)
     box.deliver(MAILS)
     for item in box.in_folder(box.inbox)[2:]:
         graph_server.fail(f"{item.id}/$value", status=status, times=99, retry_after=600)
-    with graph_house(graph_server, oidc, build_house, redis_url) as (house, connection):
-        house.start("scheduler", "fetcher", "decryptor")
-        error = failing(house, connection)
+    with graph_stack(graph_server, oidc, build_stack, redis_url) as (stack, connection):
+        stack.start("scheduler", "fetcher", "decryptor")
+        error = failing(stack, connection)
         assert error["code"] == code
-        first = house.count("message")
+        first = stack.count("message")
         assert 1 <= first <= 2  # three are asked for at a time: the second may come too late
-        house.wait(lambda: house.count("delivery") == first, "the first ones are delivered")
+        stack.wait(lambda: stack.count("delivery") == first, "the first ones are delivered")
         # Paused by Retry-After, the mailbox takes no change either: that follows.
-        assert house.count("settlement") == (first if status == 429 else 0)
-        assert house.count("quarantine") == 0
+        assert stack.count("settlement") == (first if status == 429 else 0)
+        assert stack.count("quarantine") == 0
         graph_server.faults.clear()
-        house.query("DELETE FROM request_pause RETURNING 1")
-        check_the_end(house, redis_url, connection)
+        stack.query("DELETE FROM request_pause RETURNING 1")
+        check_the_end(stack, redis_url, connection)
     assert [item for item in box.in_folder(box.inbox) if not item.read] == []

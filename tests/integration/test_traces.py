@@ -9,8 +9,8 @@ from urllib.request import urlopen
 import pytest
 
 from tests.rig.events import open_queue
-from tests.rig.house import House
 from tests.rig.mails import mail
+from tests.rig.stack import Stack
 from tests.servers.collector import collector
 from tests.servers.dovecot import Dovecot
 from tests.servers.processes import free_port
@@ -34,19 +34,19 @@ def test_a_mails_way_is_one_trace_from_the_scheduler_to_the_event(
     redis_url: str,
     dovecot: Dovecot,
     mail_user: str,
-    build_house: Callable[..., House],
+    build_stack: Callable[..., Stack],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     mails = [mail(number, 3000) for number in range(3)]
     dovecot.deliver(mail_user, mails)
     with collector() as told:
         monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", told.address)
-        house = build_house(redis_url)
-        house.add_handler()
-        house.start("scheduler", "fetcher", "decryptor")
-        connection = house.watch(dovecot, mail_user, after_download="mark-read")
-        house.wait_settled(len(mails))
-        house.stop()
+        stack = build_stack(redis_url)
+        stack.add_handler()
+        stack.start("scheduler", "fetcher", "decryptor")
+        connection = stack.watch(dovecot, mail_user, after_download="mark-read")
+        stack.wait_settled(len(mails))
+        stack.stop()
     events = open_queue(redis_url, "archive").events()
     (trace,) = {event["traceparent"].split("-")[1] for event in events}
     spans = [span for span in told.spans if span.trace == trace]
@@ -66,18 +66,18 @@ def test_a_mails_way_is_one_trace_from_the_scheduler_to_the_event(
     (parent,) = {event["traceparent"].split("-")[2] for event in events}
     assert [span.name for span in spans if span.id == parent] == ["publish"]
     for service, words in (("fetcher", "fetched"), ("decryptor", "published")):
-        lines = [json.loads(line) for line in house.log_of(service).read_text().splitlines()]
+        lines = [json.loads(line) for line in stack.log_of(service).read_text().splitlines()]
         assert trace in {line.get("trace_id") for line in lines if line["message"] == words}
 
 
 def test_probes_and_scrapes_make_no_trace(
-    redis_url: str, build_house: Callable[..., House], monkeypatch: pytest.MonkeyPatch
+    redis_url: str, build_stack: Callable[..., Stack], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     port = free_port()
     with collector() as told:
         monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", told.address)
-        house = build_house(redis_url, health_port=str(port))
-        house.start("decryptor")
+        stack = build_stack(redis_url, health_port=str(port))
+        stack.start("decryptor")
 
         def is_ready() -> bool:
             try:
@@ -88,8 +88,8 @@ def test_probes_and_scrapes_make_no_trace(
             except OSError:
                 return False
 
-        house.wait(is_ready, "the decryptor is ready")
-        house.stop()
+        stack.wait(is_ready, "the decryptor is ready")
+        stack.stop()
     assert told.spans == []
 
 
@@ -97,7 +97,7 @@ def test_a_collector_that_hangs_delays_no_stop(
     redis_url: str,
     dovecot: Dovecot,
     mail_user: str,
-    build_house: Callable[..., House],
+    build_stack: Callable[..., Stack],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """It never answers, and the exporter would wait for ten minutes."""
@@ -106,14 +106,14 @@ def test_a_collector_that_hangs_delays_no_stop(
         told.answers.clear()
         monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", told.address)
         monkeypatch.setenv("OTEL_EXPORTER_OTLP_TIMEOUT", "600")
-        house = build_house(redis_url)
-        house.add_handler()
-        house.start("scheduler", "fetcher", "decryptor")
-        house.watch(dovecot, mail_user)
-        house.wait_settled(1)
+        stack = build_stack(redis_url)
+        stack.add_handler()
+        stack.start("scheduler", "fetcher", "decryptor")
+        stack.watch(dovecot, mail_user)
+        stack.wait_settled(1)
         assert told.asked.wait(60)
-        for process in house.processes:
+        for process in stack.processes:
             process.terminate()
-        for process in house.processes:
+        for process in stack.processes:
             process.wait(20)  # the exporter itself would wait half a minute
         assert not told.answers.is_set()

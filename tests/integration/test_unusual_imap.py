@@ -1,6 +1,6 @@
 """IMAP servers that are poorer or odder than most: listing, polls and settling all the same.
 
-For an administrator: what is not settled here counts in a whole house in
+For an administrator: what is not settled here counts in a whole stack in
 `posthouse_settlements_pending` (PosthouseSettlementsPending); a folder that cannot be searched or
 written is a failure of its connection (its page, `connection-failing` alert,
 `posthouse_fetch_runs_total`).

@@ -17,7 +17,7 @@ from services.admin.app import build_api
 from services.admin.context import AppState
 from shared.people import Role
 
-# The document needs no running house.
+# The document needs no running stack.
 DOCUMENT = build_api(cast(AppState, None)).openapi()
 _FOUND: list[Any] = list(schemathesis.openapi.from_dict(DOCUMENT).get_all_operations())
 OPERATIONS = [found.ok() for found in _FOUND]

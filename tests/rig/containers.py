@@ -1,7 +1,7 @@
-"""Starts services of a house in containers of the image, hardened as deploy/k8s hardens them.
+"""Starts services of a stack in containers of the image, hardened as deploy/k8s hardens them.
 
-`Containers` stands where `Zygote` stands: `House(..., zygote=Containers(...))`. The containers
-share the host's network, where the servers of the tests listen, and nothing else.
+`Containers` stands where `Forkserver` stands: `Stack(..., forkserver=Containers(...))`. The
+containers share the host's network, where the servers of the tests listen, and nothing else.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import uuid
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from tests.rig.zygote import Child
+from tests.rig.forkserver import Child
 
 IMAGE = "posthouse:0.1.0"
 #: Nobody in the image: any uid will do.

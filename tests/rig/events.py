@@ -66,7 +66,7 @@ def inline(events: list[dict[str, Any]]) -> Iterator[bytes]:
 
 
 def emptied(url: str, handlers: tuple[str, ...] = ("archive", "crm")) -> str:
-    """The same address, once nothing of an earlier house is left there."""
+    """The same address, once nothing of an earlier stack is left there."""
     if url.startswith("redis"):
         redis.Redis.from_url(url).flushdb()
         return url

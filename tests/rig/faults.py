@@ -11,22 +11,22 @@ from contextlib import AbstractContextManager, contextmanager
 
 import psycopg
 
-from tests.rig.house import House
+from tests.rig.stack import Stack
 from tests.servers.redis import RedisServer
 
 _TAKE_OVER = (
     "UPDATE lease SET owner = 'another', fence = fence + 1, until = now() + interval '1 hour'"
 )
 
-Fault = Callable[[House, RedisServer], AbstractContextManager[None]]
+Fault = Callable[[Stack, RedisServer], AbstractContextManager[None]]
 
 
-def prepare(house: House) -> None:
+def prepare(stack: Stack) -> None:
     """Lets `database_without_space` begin later without a lock that a stalled service could hold.
 
     Each table looks before it is written at a sequence, whose value is in no transaction.
     """
-    with psycopg.connect(house.database_url) as session:
+    with psycopg.connect(stack.database_url) as session:
         session.execute("CREATE SEQUENCE no_space_now")
         session.execute("GRANT SELECT ON SEQUENCE no_space_now TO PUBLIC")
         session.execute(
@@ -47,19 +47,19 @@ def prepare(house: House) -> None:
 
 
 @contextmanager
-def database_without_space(house: House, _: RedisServer) -> Iterator[None]:
+def database_without_space(stack: Stack, _: RedisServer) -> Iterator[None]:
     """Every statement that writes ends with Postgres' own word for it (53100)."""
-    with psycopg.connect(house.database_url, autocommit=True) as session:
+    with psycopg.connect(stack.database_url, autocommit=True) as session:
         session.execute("SELECT setval('no_space_now', 2)")
         yield
         session.execute("SELECT setval('no_space_now', 1)")
 
 
 @contextmanager
-def database_read_only(house: House, _: RedisServer) -> Iterator[None]:
+def database_read_only(stack: Stack, _: RedisServer) -> Iterator[None]:
     """As after a failover to a standby: sessions end, new ones only read."""
-    name = house.database_url.rpartition("/")[2]
-    server = house.database_url.rpartition("/")[0] + "/postgres"
+    name = stack.database_url.rpartition("/")[2]
+    server = stack.database_url.rpartition("/")[0] + "/postgres"
 
     def switch(value: str) -> None:
         with psycopg.connect(server, autocommit=True) as session:
@@ -74,18 +74,18 @@ def database_read_only(house: House, _: RedisServer) -> Iterator[None]:
 
 
 @contextmanager
-def store_away(house: House, _: RedisServer) -> Iterator[None]:
+def store_away(stack: Stack, _: RedisServer) -> Iterator[None]:
     """The volume is not mounted: what lies in its place is no folder."""
-    away = house.store.with_name("store.away")
-    house.store.rename(away)
-    house.store.touch()
+    away = stack.store.with_name("store.away")
+    stack.store.rename(away)
+    stack.store.touch()
     yield
-    house.store.unlink()
-    away.rename(house.store)
+    stack.store.unlink()
+    away.rename(stack.store)
 
 
 @contextmanager
-def broker_away(_: House, redis: RedisServer) -> Iterator[None]:
+def broker_away(_: Stack, redis: RedisServer) -> Iterator[None]:
     redis.stop()
     try:
         yield
@@ -94,9 +94,9 @@ def broker_away(_: House, redis: RedisServer) -> Iterator[None]:
 
 
 @contextmanager
-def lease_lost(house: House, _: RedisServer) -> Iterator[None]:
+def lease_lost(stack: Stack, _: RedisServer) -> Iterator[None]:
     """Another fetcher took the mailbox over, as after a pause that was too long."""
-    with psycopg.connect(house.database_url, autocommit=True) as session:
+    with psycopg.connect(stack.database_url, autocommit=True) as session:
         session.execute("SET lock_timeout = '2s'")
         try:
             session.execute(_TAKE_OVER)
@@ -108,7 +108,7 @@ def lease_lost(house: House, _: RedisServer) -> Iterator[None]:
             )
             session.execute(_TAKE_OVER)
     yield
-    house.execute("UPDATE lease SET until = now()")
+    stack.execute("UPDATE lease SET until = now()")
 
 
 FAULTS: dict[str, Fault] = {

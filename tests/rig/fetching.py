@@ -16,22 +16,22 @@ from services.fetcher.settings import FetcherSettings
 from shared.clock import new_id
 from shared.messages import RawRef
 from shared.store import FileStore
-from tests.rig.house import House
+from tests.rig.stack import Stack
 
 
 class FetcherHere:
-    """The fetcher of a house; `reached` is called with every step that a run comes to."""
+    """The fetcher of a stack; `reached` is called with every step that a run comes to."""
 
-    def __init__(self, house: House, **settings: str) -> None:
+    def __init__(self, stack: Stack, **settings: str) -> None:
         values = {
             name.removeprefix("POSTHOUSE_").lower(): value
-            for name, value in house.environment_of("fetcher").items()
+            for name, value in stack.environment_of("fetcher").items()
             if name.startswith("POSTHOUSE_")
         }
         known = {
             k: v for k, v in {**values, **settings}.items() if k in FetcherSettings.model_fields
         }
-        self.house = house
+        self.stack = stack
         self.fetcher: Fetcher = build(FetcherSettings(**known))  # type: ignore[arg-type]
         self.reached: Callable[[str], None] = lambda step: None
         self.fetcher.dispatcher.tools = dataclasses.replace(
@@ -45,7 +45,7 @@ class FetcherHere:
 
     def run(self, connection_id: int) -> None:
         """One run, whatever its end is; the interval before it has passed."""
-        self.house.hasten()
+        self.stack.hasten()
         self.fetcher.dispatcher.run_job([connection_id], str(new_id()))
 
     def run_until_idle(self, connection_id: int, most: int = 20) -> int:
@@ -53,7 +53,7 @@ class FetcherHere:
         before, same = None, 0
         for number in range(1, most + 1):
             self.run(connection_id)
-            now = (self.house.count("message"), self.house.count("settlement"))
+            now = (self.stack.count("message"), self.stack.count("settlement"))
             same = same + 1 if now == before else 0
             if same == 1:
                 return number
@@ -80,8 +80,8 @@ class FetcherHere:
 
     def had(self) -> list[str]:
         """SHA-256 of every mail of the ledger, read back from the store; sorted."""
-        store = FileStore(self.house.store)
-        rows = self.house.query("SELECT raw_key, raw_offset, size, sha256 FROM message")
+        store = FileStore(self.stack.store)
+        rows = self.stack.query("SELECT raw_key, raw_offset, size, sha256 FROM message")
         found = []
         for key, offset, size, digest in rows:
             there = sha256(store.read(RawRef(key, offset, size)))

@@ -13,10 +13,10 @@ from shared.messages import RawRef
 from shared.store import FileStore
 from tests.rig.events import Queue, open_queue
 from tests.rig.faults import Fault, prepare
-from tests.rig.house import House
+from tests.rig.forkserver import Child
 from tests.rig.mails import digests, mail
 from tests.rig.server_kinds import ServerKind
-from tests.rig.zygote import Child
+from tests.rig.stack import Stack
 from tests.servers.mail_server import MailServer
 from tests.servers.redis import RedisServer
 
@@ -30,9 +30,9 @@ MAY_REPEAT = {"published"}
 
 @dataclass
 class Scenario:
-    """One mailbox with five mails on a server, in a house that watches it."""
+    """One mailbox with five mails on a server, in a stack that watches it."""
 
-    house: House
+    stack: Stack
     kind: ServerKind
     server: MailServer
     user: str
@@ -41,78 +41,78 @@ class Scenario:
 
     def kill(self, service: str, step: str) -> None:
         """`service` dies at `step` (`step:2` is the second time) and another one goes on."""
-        house, queue = self.house, self._begin()
+        stack, queue = self.stack, self._begin()
         other = "decryptor" if service == "fetcher" else "fetcher"
-        house.start("scheduler", other)
-        (victim,) = house.start(service, die_at=step)
+        stack.start("scheduler", other)
+        (victim,) = stack.start(service, die_at=step)
         connection = self._watch()
-        house.wait(lambda: victim.poll() is not None, f"{service} dies at {step}")
-        house.processes.remove(victim)
-        house.hasten()
-        house.start(service)
+        stack.wait(lambda: victim.poll() is not None, f"{service} dies at {step}")
+        stack.processes.remove(victim)
+        stack.hasten()
+        stack.start(service)
         self._end(queue, connection, step in MAY_REPEAT)
 
     def fail(self, fault: Fault, step: str, redis: RedisServer) -> None:
         """One of our own servers fails from `step` on until the run has ended, then it is back."""
-        house, queue = self.house, self._begin()
-        prepare(house)
-        house.start("scheduler", "decryptor")
-        (fetcher,) = house.start("fetcher", stall_at=step)
+        stack, queue = self.stack, self._begin()
+        prepare(stack)
+        stack.start("scheduler", "decryptor")
+        (fetcher,) = stack.start("fetcher", stall_at=step)
         connection = self._watch()
-        house.wait(lambda: stopped(fetcher), f"the fetcher is at {step}")
-        log = house.log_of("fetcher")
-        with fault(house, redis):
+        stack.wait(lambda: stopped(fetcher), f"the fetcher is at {step}")
+        log = stack.log_of("fetcher")
+        with fault(stack, redis):
             before = log.stat().st_size
             fetcher.send_signal(signal.SIGCONT)
-            house.wait(lambda: run_ended(log, before), "the run ends, well or not")
-        house.hasten()
+            stack.wait(lambda: run_ended(log, before), "the run ends, well or not")
+        stack.hasten()
         self._end(queue, connection, may_repeat=True)
 
     def _begin(self) -> Queue:
         self.server.deliver(self.user, MAILS)
         queue = open_queue(self.broker_url, "archive")
-        self.house.add_handler()
+        self.stack.add_handler()
         return queue
 
     def _watch(self) -> int:
-        return self.house.watch(
+        return self.stack.watch(
             self.server, self.user, mode=self.kind.mode, after_download=self.after_download
         )
 
     def _end(self, queue: Queue, connection: int, may_repeat: bool) -> None:
         """Everything comes to rest, is as it should be, and stays so over one more run."""
-        house = self.house
-        house.wait(self._over, "everything published and settled", 60)
+        stack = self.stack
+        stack.wait(self._over, "everything published and settled", 60)
         self._check(queue, may_repeat)
-        house.run_once(connection)
-        house.stop()
+        stack.run_once(connection)
+        stack.stop()
         self._check(queue, may_repeat)
 
     def _over(self) -> bool:
-        self.house.hurry()
-        (row,) = self.house.query(
+        self.stack.hurry()
+        (row,) = self.stack.query(
             "SELECT (SELECT count(*) FROM message WHERE published_at IS NOT NULL),"
             " (SELECT count(*) FROM outbox), (SELECT count(*) FROM settlement)"
         )
         return row == (len(MAILS), 0, 0)
 
     def _check(self, queue: Queue, may_repeat: bool) -> None:
-        house = self.house
+        stack = self.stack
         # The handler's queue.
         events = queue.events()
         times = Counter(event["id"] for event in events)
         assert max(times.values()) <= (2 if may_repeat else 1)
         # The ledger.
-        rows = house.query(
+        rows = stack.query(
             "SELECT sequence, sha256, size, raw_key, raw_offset, settled_at IS NOT NULL"
             " FROM message"
         )
         assert sorted(row[0] for row in rows) == [1, 2, 3, 4, 5]
         assert all(row[5] for row in rows)
-        assert house.count("delivery") == len(MAILS)
-        assert house.count("quarantine") == 0
+        assert stack.count("delivery") == len(MAILS)
+        assert stack.count("quarantine") == 0
         # The store.
-        store = FileStore(house.store)
+        store = FileStore(stack.store)
         raws = []
         for _, digest, size, key, offset, _ in rows:
             raws.append(store.read(RawRef(key, offset, size)))

@@ -1,4 +1,4 @@
-"""Mails to send through the house: of mixed sizes, each different, some of them odd."""
+"""Mails to send through the stack: of mixed sizes, each different, some of them odd."""
 
 from __future__ import annotations
 

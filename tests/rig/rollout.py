@@ -1,4 +1,4 @@
-"""Replaces a house's processes one by one while it works, as Kubernetes does with a new image.
+"""Replaces a stack's processes one by one while it works, as Kubernetes does with a new image.
 
 `maxSurge: 1, maxUnavailable: 0` of deploy/k8s/base: a new replica is ready before an old one gets
 SIGTERM, and nobody waits for the old one's end before the next one starts.
@@ -16,8 +16,8 @@ from functools import partial
 
 import httpx
 
-from tests.rig.house import House
-from tests.rig.zygote import Child
+from tests.rig.forkserver import Child
+from tests.rig.stack import Stack
 from tests.servers.processes import free_port
 
 #: terminationGracePeriodSeconds of deploy/k8s/base; SIGKILL comes after it.
@@ -43,8 +43,8 @@ class Replica:
 class Rollout:
     """`replicas` of each service; `restart(service)` replaces all of its replicas."""
 
-    def __init__(self, house: House, replicas: Mapping[str, int]) -> None:
-        self.house = house
+    def __init__(self, stack: Stack, replicas: Mapping[str, int]) -> None:
+        self.stack = stack
         self._turn = threading.Condition()
         self._asked: Counter[int] = Counter()
         self.running: dict[str, list[Replica]] = {
@@ -73,9 +73,9 @@ class Rollout:
                 old.child.wait(GRACE[service])
             except subprocess.TimeoutExpired:
                 raise AssertionError(
-                    f"a {service} did not end by SIGTERM\n{self.house.tails()}"
+                    f"a {service} did not end by SIGTERM\n{self.stack.tails()}"
                 ) from None
-            self.house.processes.remove(old.child)
+            self.stack.processes.remove(old.child)
 
     @contextlib.contextmanager
     def api(self) -> Iterator[str]:
@@ -97,11 +97,11 @@ class Rollout:
         settings = {"health_port": str(free_port())}
         if service == "admin":
             settings["port"] = str(free_port())
-        (child,) = self.house.start(service, settings=settings)
+        (child,) = self.stack.start(service, settings=settings)
         return Replica(child, int(settings.get("port", 0)), int(settings["health_port"]))
 
     def _await(self, service: str, replica: Replica) -> None:
-        self.house.wait(replica.is_ready, f"a new {service} is ready", 120)
+        self.stack.wait(replica.is_ready, f"a new {service} is ready", 120)
 
 
 class Caller(threading.Thread):

@@ -26,12 +26,12 @@ from pathlib import Path
 from shared.errors import PosthouseError
 from shared.storage.migrate import migrate
 from tests.rig.endpoints import HttpEndpoint, NatsEndpoint
+from tests.rig.forkserver import Child, Forkserver
 from tests.rig.handlers import Recorder
-from tests.rig.house import House
 from tests.rig.mails import mail
 from tests.rig.proxy import Proxy
 from tests.rig.queue_depth import queue_depth
-from tests.rig.zygote import Child, Zygote
+from tests.rig.stack import Stack
 from tests.servers.dovecot import Dovecot
 from tests.servers.postgres import PostgresServer
 from tests.servers.rabbitmq import RabbitServer
@@ -58,17 +58,17 @@ class Storm:
         self.rng = random.Random(seed)
         self.seed = seed
         self.folder = folder
-        self.zygote = Zygote()
+        self.forkserver = Forkserver()
         self.postgres = PostgresServer(durable=True).__enter__()
         self.broker: RedisServer | RabbitServer = (
             RedisServer() if broker == "redis" else RabbitServer()
         ).__enter__()
         self.dovecot = Dovecot().__enter__()
-        self.disk = SmallDisk(folder / "house")
+        self.disk = SmallDisk(folder / "stack")
         url = self.postgres.create_database()
         migrate(url)
-        self.house = House(
-            url, self.broker.url, folder / "house", zygote=self.zygote, settings=SETTINGS
+        self.stack = Stack(
+            url, self.broker.url, folder / "stack", forkserver=self.forkserver, settings=SETTINGS
         ).__enter__()
         queue, http, nats = HANDLERS
         self.endpoints = (HttpEndpoint(http, seed), NatsEndpoint(nats))
@@ -86,9 +86,9 @@ class Storm:
     # ---- setting up
 
     def build(self) -> None:
-        ids = {name: self.house.add_handler(name) for name in HANDLERS}
+        ids = {name: self.stack.add_handler(name) for name in HANDLERS}
         for endpoint in self.endpoints:
-            self.house.forward(ids[endpoint.name], endpoint.url, **endpoint.options)
+            self.stack.forward(ids[endpoint.name], endpoint.url, **endpoint.options)
         for number in range(self.connections):
             mode = "pop3" if number % 4 == 3 else "imap"
             after = "delete" if number % 2 else "mark-read"
@@ -98,7 +98,7 @@ class Storm:
             self.dovecot.deliver(user, [])
             self.proxies.append(proxy)
             self.boxes.append((user, mode, after))
-            self.house.add_connection(
+            self.stack.add_connection(
                 name=user,
                 mode=mode,
                 host="127.0.0.1",
@@ -108,7 +108,7 @@ class Storm:
                 after_download=after,
                 timeout_ms=3000,
             )
-        self.house.start(*SERVICES)
+        self.stack.start(*SERVICES)
         for recorder in self.recorders:
             recorder.start()
 
@@ -154,9 +154,9 @@ class Storm:
                 print(f"storm: {fault.__name__} did not come off: {error}", file=sys.stderr)
 
     def kill_service(self) -> None:
-        victim: Child = self.rng.choice(self.house.processes)
-        self.house.kill(victim)
-        self.house.start(victim.args)
+        victim: Child = self.rng.choice(self.stack.processes)
+        self.stack.kill(victim)
+        self.stack.start(victim.args)
 
     def restart_postgres(self) -> None:
         self.postgres.kill()
@@ -213,14 +213,14 @@ class Storm:
         """Minutes of waiting become seconds: an administrator who presses "fetch now"."""
         while not self.calm.wait(3):
             with contextlib.suppress(PosthouseError):
-                self.house.hurry()
+                self.stack.hurry()
 
     def is_over(self) -> bool:
         wanted = set(self.sent)
         if any(wanted - set(recorder.digests.values()) for recorder in self.recorders):
             return False
         try:
-            (row,) = self.house.query(
+            (row,) = self.stack.query(
                 "SELECT (SELECT count(*) FROM outbox), (SELECT count(*) FROM settlement),"
                 " (SELECT count(*) FROM message), (SELECT count(*) FROM lease WHERE until > now())"
             )
@@ -250,7 +250,7 @@ class Storm:
             missing = any(everything - set(r.digests.values()) for r in self.recorders)
             if missing:
                 with contextlib.suppress(PosthouseError):
-                    self.house.hurry()
+                    self.stack.hurry()
                     if time.monotonic() > again_at:
                         self.forward_now()
                         again_at = time.monotonic() + 20
@@ -263,10 +263,10 @@ class Storm:
 
     def forward_now(self) -> None:
         """Lets the pauses of events that were not taken pass; a forwarder that runs knows them."""
-        self.house.execute("UPDATE forward_retry SET next_attempt_at = now()")
-        for child in [one for one in self.house.processes if one.args == "forwarder"]:
-            self.house.kill(child)
-            self.house.start("forwarder")
+        self.stack.execute("UPDATE forward_retry SET next_attempt_at = now()")
+        for child in [one for one in self.stack.processes if one.args == "forwarder"]:
+            self.stack.kill(child)
+            self.stack.start("forwarder")
 
     def unsettled(self) -> list[str]:
         """Mailboxes whose mails are not all read or gone."""
@@ -287,11 +287,11 @@ class Storm:
         delivered = sum(len(wanted & set(r.digests.values())) for r in self.recorders)
         repeats = sum(sum(r.seen.values()) - len(r.seen) for r in self.recorders)
         by_broker = sum(sum(r.redelivered.values()) for r in self.recorders)
-        refilled = int(self.house.query("SELECT coalesce(sum(repeats), 0) FROM delivery")[0][0])
+        refilled = int(self.stack.query("SELECT coalesce(sum(repeats), 0) FROM delivery")[0][0])
         twice = sum(len(r.seen) - len(set(r.digests.values())) for r in self.recorders)
         wrong = self.unsettled()
-        quarantined = self.house.count("quarantine")
-        leases = self.house.query("SELECT count(*) FROM lease WHERE until > now()")[0][0]
+        quarantined = self.stack.count("quarantine")
+        leases = self.stack.query("SELECT count(*) FROM lease WHERE until > now()")[0][0]
         print("faults:", ", ".join(f"{name} {n}" for name, n in sorted(self.faults.items())))
         print(f"mails: {len(wanted)} to {len(self.boxes)} mailboxes, {len(HANDLERS)} handlers")
         print(
@@ -306,7 +306,7 @@ class Storm:
         print(f"quarantined: {quarantined}; leases held: {leases}; jobs left: {self.jobs_left()}")
         print("mailboxes:", "all settled" if not wrong else "; ".join(wrong))
         if not settled:
-            print(self.house.tails())
+            print(self.stack.tails())
         print(
             f"storm: sent {len(wanted) * len(HANDLERS)} delivered {delivered} lost {lost} "
             f"repeated {repeats} seed {self.seed}"
@@ -317,13 +317,13 @@ class Storm:
         for recorder in self.recorders:
             recorder.stop()
         with contextlib.suppress(AssertionError):
-            self.house.__exit__()
+            self.stack.__exit__()
         for proxy in self.proxies:
             proxy.close()
         self.dovecot.__exit__(None, None, None)
         self.broker.__exit__()
         self.postgres.__exit__()
-        self.zygote.close()
+        self.forkserver.close()
         self.disk.close()
 
 

@@ -32,7 +32,7 @@ def test_an_origin_is_taken(monkeypatch: pytest.MonkeyPatch, given: str) -> None
     [
         ("https://example.org/posthouse", "without a path"),
         ("https://example.org/posthouse/", "without a path"),
-        ("https://example.org/?house=1", "without a path"),
+        ("https://example.org/?stack=1", "without a path"),
         ("https://me:secret@example.org", "without a path"),
         ("post.example.org", "write it as https://"),
         ("ftp://example.org", "write it as https://"),

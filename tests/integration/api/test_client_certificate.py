@@ -122,7 +122,7 @@ def test_the_command_and_a_file_give_it_and_export_names_it(
     assert added.json["has_client_certificate"] is True, added.err
     tested = posthouse("connections", "test", "by command")
     assert tested.code == 0, tested.out
-    document = tmp_path / "house.yaml"
+    document = tmp_path / "stack.yaml"
     document.write_text(
         "connections:\n- name: by file\n  mode: imap\n  host: localhost\n"
         f"  port: {fields['port']}\n  username: erika\n"

@@ -68,8 +68,8 @@ def api_routes(api: Api) -> list[Route]:
 
 
 def page_routes(api: Api) -> list[Route]:
-    house = api.admin.app_state
-    site = pages.build(PagesState(house, Access(house.database, house.vault, TOKEN), None))
+    stack = api.admin.app_state
+    site = pages.build(PagesState(stack, Access(stack.database, stack.vault, TOKEN), None))
     return [r for r in routes_of(site) if r.path != "/logout"]
 
 

@@ -17,25 +17,25 @@ from posthouse.testing import make_event
 from shared.queueing.output import Output, Publication, open_output
 from shared.storage import forwards
 from shared.storage.forwards import Attempt
-from tests.rig.house import SIGNING_KEY, House
+from tests.rig.stack import SIGNING_KEY, Stack
 from tests.servers.webhooks import Received
 
 
 @dataclass
 class Rig:
-    """One house with a handler a test; `publish` puts events into its queue."""
+    """One stack with a handler a test; `publish` puts events into its queue."""
 
-    house: House
+    stack: Stack
     output: Output
     names: dict[int, str] = field(default_factory=dict)
 
     def add(self, address: str, **fields: Any) -> tuple[int, str]:
         """A handler with a queue, forwarded to `address`: its id, and the signing secret."""
         name = f"h-{uuid.uuid4().hex[:12]}"
-        handler_id = self.house.add_handler(name)
+        handler_id = self.stack.add_handler(name)
         self.names[handler_id] = name
         self.output.ensure(name, "g")
-        return handler_id, self.house.forward(handler_id, address, **fields)
+        return handler_id, self.stack.forward(handler_id, address, **fields)
 
     def publish(self, handler_id: int, events: Sequence[MailEvent]) -> None:
         name = self.names[handler_id]
@@ -54,7 +54,7 @@ class Rig:
 
     def all_acknowledged(self, handler_id: int) -> bool:
         """Ends the forwarders in order, as RabbitMQ does not tell what is being handled."""
-        self.house.stop()
+        self.stack.stop()
         return self.backlog(handler_id) == 0
 
     def dead(self, handler_id: int) -> int:
@@ -62,15 +62,15 @@ class Rig:
 
     def attempts(self, handler_id: int) -> list[Attempt]:
         """The delivery log, oldest first."""
-        with self.house.database.transaction() as session:
+        with self.stack.database.transaction() as session:
             return forwards.attempts(session, handler_id, limit=500)[::-1]
 
     def due_now(self) -> None:
         """Lets the pauses of events that failed pass, for forwarders that start after this."""
-        self.house.execute("UPDATE forward_retry SET next_attempt_at = now()")
+        self.stack.execute("UPDATE forward_retry SET next_attempt_at = now()")
 
     def wait(self, condition: Callable[[], bool], what: str, seconds: float = 60) -> None:
-        self.house.wait(condition, what, seconds)
+        self.stack.wait(condition, what, seconds)
 
 
 def mails(count: int, *, connection: int = 1, **fields: Any) -> list[MailEvent]:
@@ -87,24 +87,24 @@ def ids_of(received: Sequence[Received]) -> list[str]:
 
 
 @pytest.fixture
-def rig(broker_url: str, build_house: Callable[..., House]) -> Iterator[Rig]:
+def rig(broker_url: str, build_stack: Callable[..., Stack]) -> Iterator[Rig]:
     """On Redis and on RabbitMQ."""
-    house = build_house(broker_url, forward_check_seconds="0.2", forward_stale_seconds="2")
-    yield from _rigged(house)
+    stack = build_stack(broker_url, forward_check_seconds="0.2", forward_stale_seconds="2")
+    yield from _rigged(stack)
 
 
 @pytest.fixture
-def redis_rig(redis_url: str, build_house: Callable[..., House]) -> Iterator[Rig]:
+def redis_rig(redis_url: str, build_stack: Callable[..., Stack]) -> Iterator[Rig]:
     """Where the broker makes no difference."""
-    house = build_house(redis_url, forward_check_seconds="0.2", forward_stale_seconds="2")
-    yield from _rigged(house)
+    stack = build_stack(redis_url, forward_check_seconds="0.2", forward_stale_seconds="2")
+    yield from _rigged(stack)
 
 
-def _rigged(house: House) -> Iterator[Rig]:
-    output = open_output(house.output_url)
-    rig = Rig(house, output)
+def _rigged(stack: Stack) -> Iterator[Rig]:
+    output = open_output(stack.output_url)
+    rig = Rig(stack, output)
     yield rig
-    house.stop()
+    stack.stop()
     for name in rig.names.values():
         output.delete(name)
     output.close()

@@ -25,7 +25,7 @@ FORWARDED = ("http", "nats", "kafka")
 def way(request: pytest.FixtureRequest, redis_rig: Rig, tmp_path: Path) -> Iterator[Way]:
     found = WAYS[request.param](redis_rig, tmp_path)
     yield found
-    redis_rig.house.stop()
+    redis_rig.stack.stop()
     found.close()
 
 
@@ -84,8 +84,8 @@ def test_the_far_side_is_down_for_an_hour(way: Way) -> None:
     way.rig.publish(way.handler, events)
     way.start()
     way.rig.wait(lambda: bool(way.rig.attempts(way.handler)), "a failure in the log")
-    way.rig.house.stop()
-    way.rig.house.execute(
+    way.rig.stack.stop()
+    way.rig.stack.execute(
         "UPDATE forward_retry SET first_failed_at = first_failed_at - interval '1 hour'"
     )
     way.rig.due_now()

@@ -49,7 +49,7 @@ def test_it_prints_what_came_and_refuses_what_is_forged(
                 assert time.monotonic() < deadline
                 time.sleep(0.05)
         redis_rig.publish(handler, mails(3))
-        redis_rig.house.start("forwarder")
+        redis_rig.stack.start("forwarder")
         redis_rig.wait(lambda: redis_rig.backlog(handler) == 0, "acknowledged")
     finally:
         process.terminate()

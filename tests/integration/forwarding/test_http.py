@@ -35,7 +35,7 @@ def test_every_event_comes_once_and_signed(rig: Rig, receiver: Receiver) -> None
     handler, secret = rig.add(receiver.url, headers={"Authorization": "Bearer of the endpoint"})
     events = mails(40)
     rig.publish(handler, events)
-    rig.house.start("forwarder")
+    rig.stack.start("forwarder")
     rig.wait(lambda: len(receiver.received) >= 40, "all posted")
     assert rig.all_acknowledged(handler)
     assert sorted(ids_of(receiver.received)) == sorted(event.id for event in events)
@@ -57,7 +57,7 @@ def test_a_cloudevents_sdk_reads_either_form(redis_rig: Rig, receiver: Receiver,
     handler, secret = redis_rig.add(receiver.url, format=form)
     (event,) = mails(1, text='Grüße, 100 % "quoted"')
     redis_rig.publish(handler, [event])
-    redis_rig.house.start("forwarder")
+    redis_rig.stack.start("forwarder")
     redis_rig.wait(lambda: bool(receiver.received), "the event")
     (one,) = receiver.received
     Webhook(secret).verify(one.body, one.headers)
@@ -79,15 +79,15 @@ def test_while_the_secret_is_renewed_both_verify(redis_rig: Rig, receiver: Recei
     from shared.webhook_signatures import new_secret
 
     handler, old = redis_rig.add(receiver.url)
-    new, house = new_secret(), redis_rig.house
+    new, stack = new_secret(), redis_rig.stack
 
     def seal(column: str, secret: str) -> bytes:
-        return house.vault.seal(secret.encode(), forward_place(column, handler))
+        return stack.vault.seal(secret.encode(), forward_place(column, handler))
 
-    with house.database.transaction() as session:
+    with stack.database.transaction() as session:
         forwards.write_secrets(session, handler, seal("secret", new), seal("former_secret", old))
     redis_rig.publish(handler, mails(1))
-    house.start("forwarder")
+    stack.start("forwarder")
     redis_rig.wait(lambda: bool(receiver.received), "the event")
     (one,) = receiver.received
     for secret in (old, new):
@@ -111,13 +111,13 @@ def test_killed_at_any_step_nothing_is_lost(rig: Rig, receiver: Receiver, step: 
 
         receiver.decide = decide
     rig.publish(handler, events)
-    (killed,) = rig.house.start("forwarder", die_at=f"{step}:{2 if step == 'counted' else 5}")
+    (killed,) = rig.stack.start("forwarder", die_at=f"{step}:{2 if step == 'counted' else 5}")
     rig.wait(lambda: killed.poll() is not None, "the end of the first")
     rig.due_now()
-    rig.house.start("forwarder")
+    rig.stack.start("forwarder")
     wanted = {event.id for event in events}
     rig.wait(lambda: set(ids_of(receiver.received)) == wanted, "every event", 90)
-    rig.wait(lambda: not rig.house.query("SELECT FROM forward_retry"), "nothing to be tried again")
+    rig.wait(lambda: not rig.stack.query("SELECT FROM forward_retry"), "nothing to be tried again")
     assert rig.all_acknowledged(handler)
     assert rig.dead(handler) == 0
     # At most what two callbacks had in hand comes twice; what was refused, once more.
@@ -128,10 +128,10 @@ def test_410_pauses_and_tells_people(redis_rig: Rig, receiver: Receiver) -> None
     handler, _ = redis_rig.add(receiver.url, concurrency=1)
     receiver.decide = answering(410)
     redis_rig.publish(handler, mails(5))
-    redis_rig.house.start("forwarder", "forwarder")
+    redis_rig.stack.start("forwarder", "forwarder")
     paused = "SELECT pause_reason FROM forward WHERE paused_at IS NOT NULL"
-    redis_rig.wait(lambda: bool(redis_rig.house.query(paused)), "the pause")
-    (alert,) = redis_rig.house.query(
+    redis_rig.wait(lambda: bool(redis_rig.stack.query(paused)), "the pause")
+    (alert,) = redis_rig.stack.query(
         "SELECT data->>'reason' FROM alert WHERE kind = 'forward-paused'"
     )
     assert alert == ("The endpoint answered 410 Gone.",)
@@ -139,7 +139,7 @@ def test_410_pauses_and_tells_people(redis_rig: Rig, receiver: Receiver) -> None
     posted = len(receiver.received)
     assert posted <= 2  # one a forwarder
     receiver.decide = answering(200)
-    redis_rig.house.execute("UPDATE forward SET paused_at = NULL")
+    redis_rig.stack.execute("UPDATE forward SET paused_at = NULL")
     redis_rig.wait(lambda: len(set(ids_of(receiver.received))) == 5, "all, once resumed")
     assert redis_rig.all_acknowledged(handler)
 
@@ -149,13 +149,13 @@ def test_retry_after_is_waited_for(redis_rig: Rig, receiver: Receiver) -> None:
     handler, _ = redis_rig.add(receiver.url, concurrency=1)
     receiver.answers.append((503, {"Retry-After": "600"}))
     redis_rig.publish(handler, mails(3))
-    redis_rig.house.start("forwarder")
+    redis_rig.stack.start("forwarder")
     redis_rig.wait(lambda: len(redis_rig.attempts(handler)) == 1, "the refusal in the log")
     assert len(receiver.received) == 1
-    redis_rig.house.stop()
+    redis_rig.stack.stop()
     # Another process knows nothing of what the endpoint asked for.
     redis_rig.due_now()
-    redis_rig.house.start("forwarder")
+    redis_rig.stack.start("forwarder")
     redis_rig.wait(lambda: len(set(ids_of(receiver.received))) == 3, "all")
     assert redis_rig.all_acknowledged(handler)
 
@@ -172,13 +172,13 @@ def test_one_refused_event_holds_no_other_back_and_ends_as_a_dead_letter(
 
     receiver.decide = decide
     redis_rig.publish(handler, events)
-    redis_rig.house.start("forwarder")
+    redis_rig.stack.start("forwarder")
     redis_rig.wait(lambda: len(set(ids_of(receiver.received))) == 20, "the others")
     redis_rig.wait(lambda: redis_rig.backlog(handler) == 1, "only the refused one waits")
-    redis_rig.house.execute("UPDATE forward_retry SET first_failed_at = now() - interval '1 hour'")
+    redis_rig.stack.execute("UPDATE forward_retry SET first_failed_at = now() - interval '1 hour'")
     redis_rig.wait(lambda: redis_rig.dead(handler) == 1, "the dead letter")
-    redis_rig.wait(lambda: not redis_rig.house.query("SELECT FROM forward_retry"), "forgotten")
-    (alert,) = redis_rig.house.query(
+    redis_rig.wait(lambda: not redis_rig.stack.query("SELECT FROM forward_retry"), "forgotten")
+    (alert,) = redis_rig.stack.query(
         "SELECT data->>'reason' FROM alert WHERE kind = 'forward-gave-up'"
     )
     assert "The endpoint answered 500." in alert[0]
@@ -204,7 +204,7 @@ def test_an_endpoint_that_never_answers_delays_no_other(
     quick, _ = redis_rig.add(second_receiver.url)
     redis_rig.publish(slow, mails(50))
     redis_rig.publish(quick, mails(50))
-    redis_rig.house.start("forwarder")
+    redis_rig.stack.start("forwarder")
     redis_rig.wait(lambda: len(set(ids_of(second_receiver.received))) == 50, "the other's")
     redis_rig.wait(lambda: redis_rig.backlog(quick) == 0, "acknowledged")
     assert redis_rig.backlog(slow) == 50
@@ -217,7 +217,7 @@ def test_down_and_up_again_nothing_is_lost(rig: Rig, receiver: Receiver) -> None
     events = mails(30)
     receiver.decide = answering(503)
     rig.publish(handler, events)
-    rig.house.start("forwarder")
+    rig.stack.start("forwarder")
     rig.wait(lambda: len(receiver.received) >= 2, "a probe after the first failure", 90)
     # An endpoint that fails is left alone: no flood of attempts.
     assert len(receiver.received) <= 8 + 3
@@ -225,7 +225,7 @@ def test_down_and_up_again_nothing_is_lost(rig: Rig, receiver: Receiver) -> None
     rig.wait(lambda: ids_of(receiver.received).count(events[-1].id) > 0, "the last", 90)
     wanted = {event.id for event in events}
     rig.wait(
-        lambda: not rig.house.query("SELECT FROM forward_retry"), "nothing to be tried again", 120
+        lambda: not rig.stack.query("SELECT FROM forward_retry"), "nothing to be tried again", 120
     )
     assert set(ids_of(receiver.received)) == wanted
     assert rig.all_acknowledged(handler)
@@ -240,7 +240,7 @@ def test_what_is_too_large_goes_by_reference(redis_rig: Rig, receiver: Receiver,
     if said == "by 413":
         receiver.decide = lambda one: (413 if len(one.body) > 30_000 else 200, {}, b"")
     redis_rig.publish(handler, [event])
-    redis_rig.house.start("forwarder")
+    redis_rig.stack.start("forwarder")
     redis_rig.wait(lambda: redis_rig.backlog(handler) == 0, "acknowledged")
     sent = json.loads(receiver.received[-1].body)
     raw = sent["data"]["raw"]
@@ -258,7 +258,7 @@ def test_what_is_too_large_goes_by_reference(redis_rig: Rig, receiver: Receiver,
 def test_nothing_is_sent_where_the_host_lists_forbid_it(redis_rig: Rig, receiver: Receiver) -> None:
     handler, _ = redis_rig.add(receiver.url)
     redis_rig.publish(handler, mails(2))
-    redis_rig.house.start("forwarder", settings={"denied_hosts": "127.0.0.0/8"})
+    redis_rig.stack.start("forwarder", settings={"denied_hosts": "127.0.0.0/8"})
     redis_rig.wait(lambda: bool(redis_rig.attempts(handler)), "a refusal in the log")
     assert "POSTHOUSE_DENIED_HOSTS" in redis_rig.attempts(handler)[0].detail
     assert not receiver.received
@@ -271,7 +271,7 @@ def test_a_redirect_is_not_followed(
     handler, _ = redis_rig.add(receiver.url)
     receiver.decide = answering(307, location=second_receiver.url)
     redis_rig.publish(handler, mails(1))
-    redis_rig.house.start("forwarder")
+    redis_rig.stack.start("forwarder")
     redis_rig.wait(lambda: bool(redis_rig.attempts(handler)), "the attempt in the log")
     assert redis_rig.attempts(handler)[0].status == 307
     assert not second_receiver.received
@@ -286,7 +286,7 @@ def test_what_nobody_signed_is_not_passed_on(redis_rig: Rig, receiver: Receiver)
     name = redis_rig.names[handler]
     redis_rig.output.publish([Publication(name, forged.to_json(), forged.id, "")])
     redis_rig.publish(handler, [honest])
-    redis_rig.house.start("forwarder")
+    redis_rig.stack.start("forwarder")
     redis_rig.wait(lambda: redis_rig.dead(handler) == 1, "the dead letter")
     redis_rig.wait(lambda: bool(receiver.received), "the honest one")
     assert ids_of(receiver.received) == [honest.id]
@@ -311,7 +311,7 @@ def test_a_private_authority_and_a_client_certificate(redis_rig: Rig, authority:
         (event,) = mails(1)
         for handler in (good, nameless, distrusting):
             redis_rig.publish(handler, [event])
-        redis_rig.house.start("forwarder")
+        redis_rig.stack.start("forwarder")
         redis_rig.wait(lambda: redis_rig.backlog(good) == 0, "acknowledged")
         for handler in (nameless, distrusting):
             redis_rig.wait(lambda: bool(redis_rig.attempts(handler)), "a refusal in the log")  # noqa: B023
@@ -335,7 +335,7 @@ def test_an_answer_that_comes_too_late_is_a_repeat_with_the_same_id(
     handler, _ = redis_rig.add(receiver.url, timeout_seconds=1, concurrency=1)
     (event,) = mails(1)
     redis_rig.publish(handler, [event])
-    redis_rig.house.start("forwarder")
+    redis_rig.stack.start("forwarder")
     redis_rig.wait(lambda: redis_rig.backlog(handler) == 0, "acknowledged")
     late.set()
     assert ids_of(receiver.received) == [event.id] * 2
@@ -348,7 +348,7 @@ def test_an_endpoint_that_ends_every_connection_costs_no_attempt(
     receiver.decide = answering(200, connection="close")
     handler, _ = redis_rig.add(receiver.url, concurrency=1)
     redis_rig.publish(handler, mails(5))
-    redis_rig.house.start("forwarder")
+    redis_rig.stack.start("forwarder")
     redis_rig.wait(lambda: redis_rig.backlog(handler) == 0, "acknowledged")
     redis_rig.wait(lambda: len(redis_rig.attempts(handler)) == 5, "the log")
     assert {line.outcome for line in redis_rig.attempts(handler)} == {"delivered"}
@@ -363,7 +363,7 @@ def test_what_is_delivered_on_purpose_has_a_key_of_its_own(
     asked = replace(event, redelivery=Redelivery(2, utc_now(), "requested"))
     handler, secret = redis_rig.add(receiver.url)
     redis_rig.publish(handler, [asked])
-    redis_rig.house.start("forwarder")
+    redis_rig.stack.start("forwarder")
     redis_rig.wait(lambda: bool(receiver.received), "the event")
     (one,) = receiver.received
     assert one.headers["webhook-id"] == f"{event.id}/2"

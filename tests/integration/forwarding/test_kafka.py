@@ -28,7 +28,7 @@ def test_every_event_is_produced_once(redis_rig: Rig, kafka: KafkaBroker, form: 
     handler, _ = redis_rig.add(kafka.url, topic="mail", format=form)
     events = mails(20, text="Grüße", connection=7)
     redis_rig.publish(handler, events)
-    redis_rig.house.start("forwarder")
+    redis_rig.stack.start("forwarder")
     redis_rig.wait(lambda: redis_rig.backlog(handler) == 0, "acknowledged")
     wanted = {event.id: json.loads(event.to_json()) for event in events}
     found = kafka.messages("mail")
@@ -55,7 +55,7 @@ def test_mails_of_one_thread_have_one_key(redis_rig: Rig, kafka_broker: TansuBro
         for n, event in enumerate(mails(12))
     ]
     redis_rig.publish(handler, events)
-    redis_rig.house.start("forwarder")
+    redis_rig.stack.start("forwarder")
     redis_rig.wait(lambda: redis_rig.backlog(handler) == 0, "acknowledged")
     found = kafka_broker.messages("mail")
     assert len(found) == 12
@@ -88,7 +88,7 @@ def test_what_is_too_large_goes_by_reference(redis_rig: Rig, kafka_cluster: Mock
     handler, _ = redis_rig.add(kafka_cluster.url, topic="mail", links="signed", max_bytes=8192)
     (event,) = mails(1, text="long " * 8000)
     redis_rig.publish(handler, [event])
-    redis_rig.house.start("forwarder")
+    redis_rig.stack.start("forwarder")
     redis_rig.wait(lambda: redis_rig.backlog(handler) == 0, "acknowledged")
     (message,) = kafka_cluster.messages("mail")
     data = json.loads(message.value)["data"]
@@ -108,7 +108,7 @@ def test_nothing_is_sent_where_the_host_lists_forbid_it(
         broker, denied = start_tansu("127.0.0.2"), "127.0.0.2/32"
     handler, _ = redis_rig.add(broker.url, topic="mail", timeout_seconds=3)
     redis_rig.publish(handler, mails(2))
-    redis_rig.house.start("forwarder", settings={"denied_hosts": denied})
+    redis_rig.stack.start("forwarder", settings={"denied_hosts": denied})
     redis_rig.wait(lambda: bool(redis_rig.attempts(handler)), "a refusal in the log")
     assert "not allowed" in redis_rig.attempts(handler)[0].detail
     assert redis_rig.backlog(handler) == 2

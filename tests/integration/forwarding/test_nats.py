@@ -24,7 +24,7 @@ def test_every_event_is_stored_once_under_its_id(
     handler, _ = rig.add(nats_server.url, subject="mail.crm", format=form)
     events = mails(20, text="Grüße")
     rig.publish(handler, events)
-    rig.house.start("forwarder")
+    rig.stack.start("forwarder")
     rig.wait(lambda: len(nats_server.messages("MAIL")) >= 20, "all stored")
     assert rig.all_acknowledged(handler)
     stored = nats_server.messages("MAIL")
@@ -48,7 +48,7 @@ def test_a_missing_stream_says_what_to_do_and_loses_nothing(
 ) -> None:
     handler, _ = redis_rig.add(nats_server.url, subject="post.crm")
     redis_rig.publish(handler, mails(3))
-    redis_rig.house.start("forwarder")
+    redis_rig.stack.start("forwarder")
     redis_rig.wait(lambda: bool(redis_rig.attempts(handler)), "the failure in the log")
     detail = redis_rig.attempts(handler)[0].detail
     assert "nats stream add" in detail and "post.crm" in detail
@@ -66,7 +66,7 @@ def test_what_is_too_large_goes_by_reference(redis_rig: Rig, limit: str) -> None
         handler, _ = redis_rig.add(server.url, subject="mail.crm", links="signed")
         (event,) = mails(1, text="long " * 8000)
         redis_rig.publish(handler, [event])
-        redis_rig.house.start("forwarder")
+        redis_rig.stack.start("forwarder")
         redis_rig.wait(lambda: redis_rig.backlog(handler) == 0, "acknowledged")
         (stored,) = server.messages("MAIL")
         data = json.loads(stored.data)["data"]
@@ -105,7 +105,7 @@ def test_it_logs_in(redis_rig: Rig, way: str) -> None:
         wrong, _ = redis_rig.add(server.url, subject="mail.other")
         redis_rig.publish(handler, mails(1))
         redis_rig.publish(wrong, mails(1))
-        redis_rig.house.start("forwarder")
+        redis_rig.stack.start("forwarder")
         redis_rig.wait(lambda: redis_rig.backlog(handler) == 0, "acknowledged")
         redis_rig.wait(lambda: bool(redis_rig.attempts(wrong)), "a refusal in the log")
         assert "authorization" in redis_rig.attempts(wrong)[0].detail.lower()
@@ -132,7 +132,7 @@ def test_a_private_authority_and_a_client_certificate(redis_rig: Rig, authority:
         distrusting, _ = redis_rig.add(url, client_certificate=pem, subject="mail.crm")
         for handler in (good, nameless, distrusting):
             redis_rig.publish(handler, mails(1))
-        redis_rig.house.start("forwarder")
+        redis_rig.stack.start("forwarder")
         redis_rig.wait(lambda: redis_rig.backlog(good) == 0, "acknowledged")
         for handler in (nameless, distrusting):
             redis_rig.wait(lambda: bool(redis_rig.attempts(handler)), "a refusal in the log")  # noqa: B023
@@ -162,7 +162,7 @@ def test_a_server_without_tls_is_told_nothing_where_tls_was_asked_for(redis_rig:
         credentials={"username": "me", "password": "pass-word"},
     )
     redis_rig.publish(handler, mails(1))
-    redis_rig.house.start("forwarder")
+    redis_rig.stack.start("forwarder")
     redis_rig.wait(lambda: bool(redis_rig.attempts(handler)), "a refusal in the log")
     listener.close()
     assert "no TLS" in redis_rig.attempts(handler)[0].detail
@@ -174,7 +174,7 @@ def test_nothing_is_sent_where_the_host_lists_forbid_it(
 ) -> None:
     handler, _ = redis_rig.add(nats_server.url, subject="mail.crm")
     redis_rig.publish(handler, mails(2))
-    redis_rig.house.start("forwarder", settings={"denied_hosts": "127.0.0.0/8"})
+    redis_rig.stack.start("forwarder", settings={"denied_hosts": "127.0.0.0/8"})
     redis_rig.wait(lambda: bool(redis_rig.attempts(handler)), "a refusal in the log")
     assert "not allowed" in redis_rig.attempts(handler)[0].detail
     assert not nats_server.messages("MAIL")

@@ -8,13 +8,13 @@ import psycopg
 import pytest
 
 from tests.deploy.manifests import of_kind
-from tests.rig.house import House
+from tests.rig.stack import Stack
 from tests.servers.redis import RedisServer
 
 
 @pytest.mark.parametrize("overlay", ["production", "production-redis"])
 def test_keda_counts_what_waits_for_the_forwarders(
-    overlay: str, build_house: Callable[..., House], redis_server: RedisServer
+    overlay: str, build_stack: Callable[..., Stack], redis_server: RedisServer
 ) -> None:
     """With the account that it is given: of handlers that are forwarded and not paused."""
     (trigger,) = [
@@ -23,19 +23,19 @@ def test_keda_counts_what_waits_for_the_forwarders(
         for trigger in scaled["spec"]["triggers"]
         if trigger["type"] == "postgresql"
     ]
-    house = build_house(redis_server.url)
+    stack = build_stack(redis_server.url)
     for name, backlog, is_forwarded in (("a", 7, True), ("b", 30, False), ("c", 500, True)):
-        handler = house.add_handler(name)
-        house.query(
+        handler = stack.add_handler(name)
+        stack.query(
             "INSERT INTO handler_queue (handler_id, backlog) VALUES (%s, %s) RETURNING 1",
             handler,
             backlog,
         )
         if is_forwarded:
-            house.forward(handler, "https://example.com/hook")
-    house.execute(
+            stack.forward(handler, "https://example.com/hook")
+    stack.execute(
         "UPDATE forward SET paused_at = now() FROM handler h "
         "WHERE h.id = handler_id AND h.name = 'c'"
     )
-    with psycopg.connect(house.url_of("forwarder")) as session:
+    with psycopg.connect(stack.url_of("forwarder")) as session:
         assert session.execute(trigger["metadata"]["query"]).fetchall() == [(7,)]

@@ -11,8 +11,8 @@ from abc import ABC, abstractmethod
 from pathlib import Path
 
 from tests.integration.forwarding.conftest import Rig, ids_of
-from tests.rig.house import SIGNING_KEY
-from tests.rig.zygote import ROOT
+from tests.rig.forkserver import ROOT
+from tests.rig.stack import SIGNING_KEY
 from tests.servers.kafka import TansuBroker
 from tests.servers.nats import NatsServer
 from tests.servers.webhooks import Received, Receiver
@@ -63,12 +63,12 @@ class ByQueue(Way):
         self._file = folder / "ids"
         self._file.touch()
         self._programs: list[subprocess.Popen[bytes]] = []
-        self.handler = rig.house.add_handler("program")
+        self.handler = rig.stack.add_handler("program")
         rig.names[self.handler] = "program"
         rig.output.ensure("program", "g")
 
     def start(self, die_at: str = "") -> subprocess.Popen[bytes]:
-        command = [sys.executable, "-m", "tests.rig.consumer_program", self.rig.house.output_url]
+        command = [sys.executable, "-m", "tests.rig.consumer_program", self.rig.stack.output_url]
         program = subprocess.Popen(
             [*command, "program", str(self._file), *([die_at] if die_at else [])],
             cwd=ROOT,
@@ -93,7 +93,7 @@ class Forwarded(Way):
 
     def start(self, die_at: str = "") -> object:
         at = f"{die_at}:{1 if die_at == 'counted' else 5}" if die_at else ""
-        (started,) = self.rig.house.start("forwarder", die_at=at)
+        (started,) = self.rig.stack.start("forwarder", die_at=at)
         return started
 
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from shared.credentials import Credential, Grant, Provider
 from shared.storage import credentials
 from shared.vault import client_secret_place
-from tests.rig.house import House
+from tests.rig.stack import Stack
 from tests.servers.graph import GraphServer
 from tests.servers.oidc import OidcServer
 
 
-def application_credential(house: House, graph: GraphServer, oidc: OidcServer) -> int:
+def application_credential(stack: Stack, graph: GraphServer, oidc: OidcServer) -> int:
     """A credential in Posthouse that opens every mailbox of `graph`; its id."""
     credential = Credential(
         name="application",
@@ -24,8 +24,8 @@ def application_credential(house: House, graph: GraphServer, oidc: OidcServer) -
             "graph_host": f"localhost:{graph.port}",
         },
     )
-    with house.database.transaction() as session:
+    with stack.database.transaction() as session:
         number = credentials.insert(session, credential)
-        sealed = house.vault.seal(oidc.client_secret.encode(), client_secret_place(number))
+        sealed = stack.vault.seal(oidc.client_secret.encode(), client_secret_place(number))
         credentials.write_client_secret(session, number, sealed)
     return number

@@ -8,8 +8,8 @@ import pytest
 
 from tests.integration.graph.application import application_credential
 from tests.rig.events import open_queue
-from tests.rig.house import House
 from tests.rig.mails import digests, mixed
+from tests.rig.stack import Stack
 from tests.servers.graph import GraphServer
 from tests.servers.oidc import OidcServer
 
@@ -24,7 +24,7 @@ def test_two_thousand_mails_out_of_a_throttled_graph(
     graph_server: GraphServer,
     oidc: OidcServer,
     redis_url: str,
-    build_house: Callable[..., House],
+    build_stack: Callable[..., Stack],
 ) -> None:
     """Three fetchers, application access with tokens of the authorisation server, every 100th
     request refused: each mail reaches the handler once, octet for octet (SHA-256)."""
@@ -34,18 +34,18 @@ def test_two_thousand_mails_out_of_a_throttled_graph(
     box = graph_server.mailbox(ALICE)
     box.deliver(mails)
     graph_server.throttle_every = 100
-    house = build_house(redis_url)
-    house.add_handler()
-    house.add_connection(
+    stack = build_stack(redis_url)
+    stack.add_handler()
+    stack.add_connection(
         password="",
         name="graph",
         mode="microsoft-graph",
         username=ALICE,
-        credential_id=application_credential(house, graph_server, oidc),
+        credential_id=application_credential(stack, graph_server, oidc),
     )
-    house.start("scheduler", "fetcher", "fetcher", "fetcher", "decryptor")
-    house.wait_settled(COUNT, seconds=240)
-    house.stop()
+    stack.start("scheduler", "fetcher", "fetcher", "fetcher", "decryptor")
+    stack.wait_settled(COUNT, seconds=240)
+    stack.stop()
     events = open_queue(redis_url, "archive").events()
     assert sorted(event["data"]["sha256"] for event in events) == digests(mails)
     assert len({event["id"] for event in events}) == COUNT
@@ -56,25 +56,25 @@ def test_two_thousand_mails_out_of_a_throttled_graph(
 
 @pytest.mark.promise("F4")
 def test_the_event_tells_the_conversation_and_the_categories(
-    graph_server: GraphServer, oidc: OidcServer, redis_url: str, build_house: Callable[..., House]
+    graph_server: GraphServer, oidc: OidcServer, redis_url: str, build_stack: Callable[..., Stack]
 ) -> None:
     """NUL and half of a surrogate pair, which no database takes, lose no mail."""
     graph_server.trust(oidc.public_key)
     box = graph_server.mailbox("carol@example.org")
     labels = {"conversationId": "AAQk=", "categories": ["Red", "B\0ücher", "half \ud83d"]}
     box.deliver([b"Subject: one\r\nMessage-ID: <a@x>\r\n\r\nx\r\n"], properties=labels)
-    house = build_house(redis_url)
-    house.add_handler()
-    house.add_connection(
+    stack = build_stack(redis_url)
+    stack.add_handler()
+    stack.add_connection(
         password="",
         name="graph",
         mode="microsoft-graph",
         username="carol@example.org",
-        credential_id=application_credential(house, graph_server, oidc),
+        credential_id=application_credential(stack, graph_server, oidc),
     )
-    house.start("scheduler", "fetcher", "decryptor")
-    house.wait_settled(1)
-    house.stop()
+    stack.start("scheduler", "fetcher", "decryptor")
+    stack.wait_settled(1)
+    stack.stop()
     (event,) = open_queue(redis_url, "archive").events()
     assert event["data"]["mail"]["thread"] == "AAQk="
     assert event["data"]["mail"]["labels"] == ["Red", "Bücher", "half ?"]

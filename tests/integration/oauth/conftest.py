@@ -28,7 +28,7 @@ _NUMBERS = itertools.count(1)
 
 
 @dataclass
-class House:
+class Stack:
     """A database, its vault, and an authorisation server for its connections."""
 
     database: Database
@@ -95,7 +95,7 @@ class House:
 
 
 @pytest.fixture
-def house(database_url: str, oidc: OidcServer) -> Iterator[House]:
+def stack(database_url: str, oidc: OidcServer) -> Iterator[Stack]:
     oidc.settings(accessTokenTTL=3600)
     with Database(database_url, size=12) as database:
-        yield House(database, Vault.from_settings([new_key()]), oidc)
+        yield Stack(database, Vault.from_settings([new_key()]), oidc)

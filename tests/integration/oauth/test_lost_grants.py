@@ -29,9 +29,9 @@ def office(database_url: str, redis_url: str, tmp_path: Path, oidc: OidcServer) 
 def listen(office: Office, receiver: Receiver) -> None:
     def seal(column: str, row: int, text: str) -> bytes:
         place = Place(alerts.WEBHOOK_TABLE, column, str(row))
-        return office.house.vault.seal(text.encode(), place)
+        return office.stack.vault.seal(text.encode(), place)
 
-    with office.house.database.transaction() as session:
+    with office.stack.database.transaction() as session:
         alerts.create_webhook(
             session,
             name="on call",
@@ -47,15 +47,15 @@ def test_a_grant_that_is_taken_back_is_told_with_its_reason(
     office: Office, receiver: Receiver
 ) -> None:
     listen(office, receiver)
-    made = office.house.connection(office.house.credential(), name="Invoices", enabled=True)
-    with office.house.database.transaction() as session:
+    made = office.stack.connection(office.stack.credential(), name="Invoices", enabled=True)
+    with office.stack.database.transaction() as session:
         scheduling.enable(session, made.id)
-    office.house.authorise(made)
-    office.house.oidc.revoke(stored_tokens(office.house, made.id).refresh_token)
-    age_token(office.house, made.id, left=timedelta(seconds=-5))
+    office.stack.authorise(made)
+    office.stack.oidc.revoke(stored_tokens(office.stack, made.id).refresh_token)
+    age_token(office.stack, made.id, left=timedelta(seconds=-5))
     outcome = office.run(made)
     assert outcome.health == "needs-authorisation"
-    deliver_due(office.house.database, office.house.vault, utc_now())
+    deliver_due(office.stack.database, office.stack.vault, utc_now())
     (request,) = receiver.received
     assert request.json["type"] == "posthouse.alert.connection-needs-authorisation.v1"
     data = request.json["data"]

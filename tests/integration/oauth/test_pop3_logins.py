@@ -14,7 +14,7 @@ from shared.errors import InvalidInput, NeedsAuthorisation, NeedsPerson
 from shared.mailbox.errors import diagnosis
 from shared.mailbox.open import open_mailbox
 from tests.contract.mailbox_kinds import mail
-from tests.integration.oauth.conftest import ALICE, House
+from tests.integration.oauth.conftest import ALICE, Stack
 from tests.servers.dovecot import Dovecot
 
 #: What somebody types for it.
@@ -32,22 +32,22 @@ def at(server: Dovecot, **changes: Any) -> dict[str, Any]:
     return values | {"security": TransportSecurity.TLS} | changes
 
 
-def credential(house: House, server: Dovecot, **changes: Any) -> Credential:
+def credential(stack: Stack, server: Dovecot, **changes: Any) -> Credential:
     """One that names the server: else no token of it would go there."""
-    return house.credential(settings={"pop3_host": f"localhost:{server.pop3s_port}"}, **changes)
+    return stack.credential(settings={"pop3_host": f"localhost:{server.pop3s_port}"}, **changes)
 
 
 @pytest.mark.promise("M2")
 @pytest.mark.parametrize("provider", list(Provider))
 def test_an_authorised_connection_opens_its_mailbox_over_pop3(
-    house: House, provider: Provider, oauth_dovecot: Dovecot
+    stack: Stack, provider: Provider, oauth_dovecot: Dovecot
 ) -> None:
-    connection = house.connection(
-        credential(house, oauth_dovecot, provider=provider), **at(oauth_dovecot)
+    connection = stack.connection(
+        credential(stack, oauth_dovecot, provider=provider), **at(oauth_dovecot)
     )
-    house.authorise(connection)
+    stack.authorise(connection)
     oauth_dovecot.deliver(ALICE, [mail(f"over POP3, {provider}")])
-    mailbox = open_mailbox(connection, house.logins.of(connection), read_timeout_s=20)
+    mailbox = open_mailbox(connection, stack.logins.of(connection), read_timeout_s=20)
     assert mailbox.open("").total >= 1
     assert "AUTH XOAUTH2" in "\n".join(mailbox.transcript)
     mailbox.close()
@@ -92,10 +92,10 @@ def test_a_credential_replaces_the_password_and_the_other_way_round() -> None:
 
 
 @pytest.mark.promise("M12")
-def test_the_scope_is_that_of_pop3_in_the_cloud_of_the_host(house: House) -> None:
+def test_the_scope_is_that_of_pop3_in_the_cloud_of_the_host(stack: Stack) -> None:
     def asked(host: str, **changes: Any) -> tuple[str, ...]:
         connection = edit(None, TYPED | {"host": host}).connection
-        return clouds.scopes(connection, house.credential(**changes))
+        return clouds.scopes(connection, stack.credential(**changes))
 
     own = {"grant": Grant.CLIENT_CREDENTIALS}
     google = {"provider": Provider.GOOGLE}
@@ -109,11 +109,11 @@ def test_the_scope_is_that_of_pop3_in_the_cloud_of_the_host(house: House) -> Non
 
 @pytest.mark.promise("A5")
 def test_a_mailbox_that_the_person_may_not_open_is_named(
-    house: House, oauth_dovecot: Dovecot
+    stack: Stack, oauth_dovecot: Dovecot
 ) -> None:
-    connection = house.connection(credential(house, oauth_dovecot), **at(oauth_dovecot))
-    house.authorise(connection)
-    login = house.logins.of(connection)
+    connection = stack.connection(credential(stack, oauth_dovecot), **at(oauth_dovecot))
+    stack.authorise(connection)
+    login = stack.logins.of(connection)
     other = replace(connection, username="bob@example.org")
     with pytest.raises(NeedsAuthorisation) as refused:
         open_mailbox(other, login, read_timeout_s=20)
@@ -133,10 +133,10 @@ def test_pop3_switched_off_is_told_apart() -> None:
 
 
 @pytest.mark.promise("A4")
-def test_a_refused_token_is_renewed_once_over_pop3(house: House, oauth_dovecot: Dovecot) -> None:
-    connection = house.connection(credential(house, oauth_dovecot), **at(oauth_dovecot))
-    house.authorise(connection)
-    login = house.logins.of(connection)
+def test_a_refused_token_is_renewed_once_over_pop3(stack: Stack, oauth_dovecot: Dovecot) -> None:
+    connection = stack.connection(credential(stack, oauth_dovecot), **at(oauth_dovecot))
+    stack.authorise(connection)
+    login = stack.logins.of(connection)
     assert login.access_token is not None
     given: list[bool] = []
     good = login.access_token

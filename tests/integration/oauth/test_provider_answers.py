@@ -25,7 +25,7 @@ from shared.mailbox.oauth.tokens import Tokens
 from shared.mailbox.open import open_mailbox
 from shared.storage import authorisations
 from shared.vault import tokens_place
-from tests.integration.oauth.conftest import ALICE, House
+from tests.integration.oauth.conftest import ALICE, Stack
 from tests.servers.certificates import Authority
 from tests.servers.oidc import REDIRECT
 from tests.servers.provider import Said, ScriptedProvider
@@ -40,12 +40,12 @@ def provider(authority: Authority) -> Iterator[ScriptedProvider]:
         yield provider
 
 
-def credential(house: House, server: ScriptedProvider, /, **changes: Any) -> Credential:
-    return house.credential(settings={"authority": server.issuer}, **changes)
+def credential(stack: Stack, server: ScriptedProvider, /, **changes: Any) -> Credential:
+    return stack.credential(settings={"authority": server.issuer}, **changes)
 
 
 def granted(
-    house: House, connection: Connection, left: timedelta, account: str = ALICE
+    stack: Stack, connection: Connection, left: timedelta, account: str = ALICE
 ) -> Connection:
     tokens = Tokens(
         access_token="access-0",
@@ -54,11 +54,11 @@ def granted(
         issued_at=utc_now() - timedelta(hours=1) + left,
         account=account,
     )
-    with house.database.transaction() as session:
+    with stack.database.transaction() as session:
         authorisations.grant(
             session,
             connection_id=connection.id,
-            sealed_tokens=house.vault.seal(tokens.to_bytes(), tokens_place(connection.id)),
+            sealed_tokens=stack.vault.seal(tokens.to_bytes(), tokens_place(connection.id)),
             account=account,
             by="the admin",
             expires_at=tokens.expires_at,
@@ -66,8 +66,8 @@ def granted(
     return connection
 
 
-def token_of(house: House, connection: Connection) -> Any:
-    token = house.logins.of(connection).access_token
+def token_of(stack: Stack, connection: Connection) -> Any:
+    token = stack.logins.of(connection).access_token
     assert token is not None
     return token
 
@@ -75,13 +75,13 @@ def token_of(house: House, connection: Connection) -> Any:
 @pytest.mark.parametrize("vendor", list(Provider))
 @pytest.mark.parametrize("at_discovery", [False, True])
 def test_a_few_octets_never_become_gigabytes(
-    house: House, provider: ScriptedProvider, vendor: Provider, at_discovery: bool
+    stack: Stack, provider: ScriptedProvider, vendor: Provider, at_discovery: bool
 ) -> None:
     assert len(BOMB) < 300_000
     said = Said(200, BOMB, headers={"Content-Encoding": "gzip"})
-    connection = house.connection(credential(house, provider, provider=vendor))
-    granted(house, connection, timedelta(seconds=-5))
-    token = token_of(house, connection)
+    connection = stack.connection(credential(stack, provider, provider=vendor))
+    granted(stack, connection, timedelta(seconds=-5))
+    token = token_of(stack, connection)
     provider.say_octets(said, discovery=at_discovery)
     tracemalloc.start()
     try:
@@ -97,14 +97,14 @@ def test_a_few_octets_never_become_gigabytes(
 
 
 def test_other_encodings_than_asked_for_are_not_unfolded(
-    house: House, provider: ScriptedProvider
+    stack: Stack, provider: ScriptedProvider
 ) -> None:
     connection = granted(
-        house, house.connection(credential(house, provider)), timedelta(seconds=-5)
+        stack, stack.connection(credential(stack, provider)), timedelta(seconds=-5)
     )
     provider.say_octets(Said(200, b"{}", headers={"Content-Encoding": "br"}))
     with pytest.raises(TryAgain):
-        token_of(house, connection)(False)
+        token_of(stack, connection)(False)
 
 
 @pytest.mark.promise("A4")
@@ -113,43 +113,43 @@ def test_other_encodings_than_asked_for_are_not_unfolded(
     "status", [500, 200], ids=["discovery is down", "a captive portal answers"]
 )
 def test_a_token_that_still_holds_is_used_while_the_provider_is_away(
-    house: House, provider: ScriptedProvider, vendor: Provider, status: int
+    stack: Stack, provider: ScriptedProvider, vendor: Provider, status: int
 ) -> None:
-    connection = house.connection(credential(house, provider, provider=vendor))
-    granted(house, connection, timedelta(minutes=5))
+    connection = stack.connection(credential(stack, provider, provider=vendor))
+    granted(stack, connection, timedelta(minutes=5))
     provider.say_page(status, "<html>Please log in to the network", discovery=True)
-    token = token_of(house, connection)
+    token = token_of(stack, connection)
     assert [token(False) for _ in range(10)] == ["access-0"] * 10
     assert len(provider.asked) <= 2, "an early refresh that failed is not repeated at once"
-    granted(house, connection, timedelta(seconds=-5))
+    granted(stack, connection, timedelta(seconds=-5))
     with pytest.raises(TryAgain) as refused:
-        token_of(house, connection)(False)
+        token_of(stack, connection)(False)
     assert refused.value.code == ("provider-unavailable" if status == 500 else "not-the-provider")
     provider.speak()
-    assert token_of(house, connection)(False).startswith("access-")
+    assert token_of(stack, connection)(False).startswith("access-")
 
 
 @pytest.mark.promise("A4")
 def test_what_a_policy_refuses_early_is_not_yet_an_outage(
-    house: House, provider: ScriptedProvider
+    stack: Stack, provider: ScriptedProvider
 ) -> None:
-    connection = granted(house, house.connection(credential(house, provider)), timedelta(minutes=5))
+    connection = granted(stack, stack.connection(credential(stack, provider)), timedelta(minutes=5))
     provider.say(400, {"error": "invalid_grant", "error_description": "AADSTS50076: MFA."})
-    assert token_of(house, connection)(False) == "access-0"
-    granted(house, connection, timedelta(seconds=-5))
+    assert token_of(stack, connection)(False) == "access-0"
+    granted(stack, connection, timedelta(seconds=-5))
     with pytest.raises(NeedsPerson) as refused:
-        token_of(house, connection)(False)
+        token_of(stack, connection)(False)
     assert refused.value.code == "second-factor-required"
     assert not isinstance(refused.value, NeedsAuthorisation)
-    status = house.logins.authorisation(connection.id)
+    status = stack.logins.authorisation(connection.id)
     assert status is not None and status.valid, "the refresh token is kept"
 
 
 @pytest.mark.promise("M12")
-def test_the_path_of_entra_itself(house: House, provider: ScriptedProvider) -> None:
+def test_the_path_of_entra_itself(stack: Stack, provider: ScriptedProvider) -> None:
     """`authority=` of msal, as for login.microsoftonline.com: its v2.0 discovery document, PKCE,
     refresh."""
-    entra = replace(house.credential(), settings={"ca_certificate": house.oidc.ca})
+    entra = replace(stack.credential(), settings={"ca_certificate": stack.oidc.ca})
     server = MicrosoftProvider(entra, ClientSecrets("secret"), provider.issuer, timeout=10.0)
     scope = "https://graph.microsoft.com/Mail.ReadWrite"
     url, state, flow = server.start([scope], redirect_uri=REDIRECT, login_hint=ALICE)
@@ -171,11 +171,11 @@ def test_the_path_of_entra_itself(house: House, provider: ScriptedProvider) -> N
 
 @pytest.mark.promise("A2")
 def test_a_login_with_the_wrong_account_ends_no_grant(
-    house: House, provider: ScriptedProvider, monkeypatch: pytest.MonkeyPatch
+    stack: Stack, provider: ScriptedProvider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Google's revoke ends everything that this person gave this application."""
-    google = credential(house, provider, provider=Provider.GOOGLE)
-    connection = house.connection(google)
+    google = credential(stack, provider, provider=Provider.GOOGLE)
+    connection = stack.connection(google)
     wrong = Tokens(
         access_token="a", refresh_token="r", expires_at=utc_now(), account="bob@example.org"
     )
@@ -187,10 +187,10 @@ def test_a_login_with_the_wrong_account_ends_no_grant(
 
 @pytest.mark.promise("A2")
 def test_a_principal_name_that_is_no_mail_address_is_the_same_account(
-    house: House, monkeypatch: pytest.MonkeyPatch
+    stack: Stack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    microsoft = house.credential()
-    connection = house.connection(microsoft)
+    microsoft = stack.credential()
+    connection = stack.connection(microsoft)
     tokens = Tokens(
         access_token="a",
         refresh_token="r",
@@ -207,37 +207,37 @@ def test_a_principal_name_that_is_no_mail_address_is_the_same_account(
 @pytest.mark.promise("A4")
 @pytest.mark.parametrize("others", [Others.KEEP, Others.END])
 def test_taking_back_asks_where_others_live_on_the_grant(
-    house: House, provider: ScriptedProvider, others: Others
+    stack: Stack, provider: ScriptedProvider, others: Others
 ) -> None:
-    google = credential(house, provider, provider=Provider.GOOGLE)
-    one = granted(house, house.connection(google, name="one"), timedelta(hours=1))
-    two = granted(house, house.connection(google, name="two"), timedelta(hours=1))
-    other = house.connection(google, name="of bob", username="bob@example.org")
-    granted(house, other, timedelta(hours=1), account="bob@example.org")
+    google = credential(stack, provider, provider=Provider.GOOGLE)
+    one = granted(stack, stack.connection(google, name="one"), timedelta(hours=1))
+    two = granted(stack, stack.connection(google, name="two"), timedelta(hours=1))
+    other = stack.connection(google, name="of bob", username="bob@example.org")
+    granted(stack, other, timedelta(hours=1), account="bob@example.org")
     with pytest.raises(GrantShared) as asked:
-        house.logins.revoke(one.id)
+        stack.logins.revoke(one.id)
     assert asked.value.names == ("two",)
     assert provider.asked == []
-    house.logins.revoke(one.id, others=others)
+    stack.logins.revoke(one.id, others=others)
     revoked = [path for path, _ in provider.asked if path.endswith("/revoke")]
     assert len(revoked) == (others is Others.END)
-    valid = {c.id: house.logins.authorisation(c.id) for c in (one, two, other)}
+    valid = {c.id: stack.logins.authorisation(c.id) for c in (one, two, other)}
     assert [a is not None and a.valid for a in valid.values()] == [
         False,
         others is Others.KEEP,
         True,
     ]
-    house.logins.revoke(other.id)  # nobody shares it: nobody is asked
+    stack.logins.revoke(other.id)  # nobody shares it: nobody is asked
 
 
 @pytest.mark.promise("A4")
 def test_a_grant_that_google_ends_soon_is_known_at_once(
-    house: House, provider: ScriptedProvider
+    stack: Stack, provider: ScriptedProvider
 ) -> None:
     """An application in the state "Testing": refresh_token_expires_in is a week."""
     provider.speak(refresh_token_expires_in=604_799)
-    google = credential(house, provider, provider=Provider.GOOGLE)
-    connection = house.connection(google)
+    google = credential(stack, provider, provider=Provider.GOOGLE)
+    connection = stack.connection(google)
     server = oauth.server_of(google, ClientSecrets("secret"), connection)
     _, _, flow = server.start(["mail"], redirect_uri=REDIRECT, login_hint=ALICE)
     claims = {
@@ -263,13 +263,13 @@ def unsigned(claims: dict[str, Any]) -> str:
 
 
 def test_authorisation_servers_are_held_to_the_rules_of_hosts(
-    house: House, provider: ScriptedProvider
+    stack: Stack, provider: ScriptedProvider
 ) -> None:
     connection = granted(
-        house, house.connection(credential(house, provider)), timedelta(seconds=-5)
+        stack, stack.connection(credential(stack, provider)), timedelta(seconds=-5)
     )
     rules = HostRules.parse([], ["127.0.0.0/8", "::1"])
-    token = Logins(house.database, house.vault, rules).of(connection).access_token
+    token = Logins(stack.database, stack.vault, rules).of(connection).access_token
     assert token is not None
     with pytest.raises(NeedsPerson) as refused:
         token(False)
@@ -278,7 +278,7 @@ def test_authorisation_servers_are_held_to_the_rules_of_hosts(
 
 
 @pytest.mark.promise("A1")
-def test_a_token_is_never_sent_to_an_unverified_server(house: House, authority: Authority) -> None:
+def test_a_token_is_never_sent_to_an_unverified_server(stack: Stack, authority: Authority) -> None:
     """Whatever a stored connection says: not unverified, and not to a CA that the connection names
     instead of the credential."""
     heard: list[bytes] = []

@@ -18,7 +18,7 @@ from shared.logins import Logins
 from shared.mailbox.oauth import provider as oauth
 from shared.mailbox.oauth.tokens import Tokens
 from shared.storage.pool import Database
-from tests.integration.oauth.conftest import House
+from tests.integration.oauth.conftest import Stack
 
 WORKERS = 8
 
@@ -26,19 +26,19 @@ WORKERS = 8
 @pytest.mark.promise("A4")
 @pytest.mark.parametrize("provider", list(Provider))
 def test_no_rotation_is_lost_under_eight_workers(
-    house: House, database_url: str, provider: Provider
+    stack: Stack, database_url: str, provider: Provider
 ) -> None:
     """The authorisation server ends the whole grant when one refresh token is spent twice, so a
     single lost or doubled rotation makes everybody after it fail."""
-    connection = house.connection(house.credential(provider=provider))
-    house.authorise(connection)
+    connection = stack.connection(stack.credential(provider=provider))
+    stack.authorise(connection)
     seen: set[str] = set()
     start = threading.Barrier(WORKERS)
 
     def work(_: int) -> list[str]:
         # Each with a pool of its own, as another replica has it.
         with Database(database_url, size=1) as database:
-            token = Logins(database, house.vault).of(connection).access_token
+            token = Logins(database, stack.vault).of(connection).access_token
             assert token is not None
             got = [token(False)]
             start.wait()
@@ -53,22 +53,22 @@ def test_no_rotation_is_lost_under_eight_workers(
     for got in answers:
         assert all(before != after for before, after in pairwise(got))
     # And the grant still lives: the last refresh token is the one that was saved.
-    token = house.logins.of(connection).access_token
+    token = stack.logins.of(connection).access_token
     assert token is not None
     assert token(False) in seen
     assert token(True) not in seen
 
 
 @pytest.mark.promise("A4")
-def test_a_refresh_is_shared_by_those_who_wait_for_it(house: House) -> None:
+def test_a_refresh_is_shared_by_those_who_wait_for_it(stack: Stack) -> None:
     """Eight threads find the token about to expire; the provider is asked once."""
-    connection = house.connection(house.credential())
-    house.authorise(connection)
-    age_token(house, connection.id, left=timedelta(seconds=30))
+    connection = stack.connection(stack.credential())
+    stack.authorise(connection)
+    age_token(stack, connection.id, left=timedelta(seconds=30))
     barrier = threading.Barrier(WORKERS)
 
     def ask(_: int) -> str:
-        token = house.logins.of(connection).access_token
+        token = stack.logins.of(connection).access_token
         assert token is not None
         barrier.wait()
         return token(False)
@@ -78,30 +78,30 @@ def test_a_refresh_is_shared_by_those_who_wait_for_it(house: House) -> None:
 
 
 @pytest.mark.promise("A4")
-def test_a_token_is_refreshed_before_it_expires(house: House) -> None:
-    connection = house.connection(house.credential())
-    house.authorise(connection)
-    token = house.logins.of(connection).access_token
+def test_a_token_is_refreshed_before_it_expires(stack: Stack) -> None:
+    connection = stack.connection(stack.credential())
+    stack.authorise(connection)
+    token = stack.logins.of(connection).access_token
     assert token is not None
     first = token(False)
     assert token(False) == first
-    age_token(house, connection.id, left=timedelta(minutes=5))
+    age_token(stack, connection.id, left=timedelta(minutes=5))
     assert token(False) != first
 
 
 @pytest.mark.promise("A4")
 def test_an_outage_of_the_provider_is_no_outage_while_the_token_lasts(
-    house: House, monkeypatch: pytest.MonkeyPatch
+    stack: Stack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    connection = house.connection(house.credential())
-    house.authorise(connection)
-    first = stored_tokens(house, connection.id).access_token
+    connection = stack.connection(stack.credential())
+    stack.authorise(connection)
+    first = stored_tokens(stack, connection.id).access_token
     _unreachable(monkeypatch)
-    token = house.logins.of(connection).access_token
+    token = stack.logins.of(connection).access_token
     assert token is not None
-    age_token(house, connection.id, left=timedelta(minutes=5))
+    age_token(stack, connection.id, left=timedelta(minutes=5))
     assert token(False) == first
-    age_token(house, connection.id, left=timedelta(seconds=-5))
+    age_token(stack, connection.id, left=timedelta(seconds=-5))
     with pytest.raises(TryAgain):
         token(False)
 
@@ -109,28 +109,28 @@ def test_an_outage_of_the_provider_is_no_outage_while_the_token_lasts(
 @pytest.mark.promise("A4")
 @pytest.mark.parametrize("provider", list(Provider))
 def test_a_revoked_grant_needs_authorisation_at_once_and_heals(
-    house: House, provider: Provider
+    stack: Stack, provider: Provider
 ) -> None:
-    connection = house.connection(house.credential(provider=provider), enabled=True)
-    house.authorise(connection)
-    house.oidc.revoke(stored_tokens(house, connection.id).refresh_token)
-    token = house.logins.of(connection).access_token
+    connection = stack.connection(stack.credential(provider=provider), enabled=True)
+    stack.authorise(connection)
+    stack.oidc.revoke(stored_tokens(stack, connection.id).refresh_token)
+    token = stack.logins.of(connection).access_token
     assert token is not None
     token(False)
     with pytest.raises(NeedsAuthorisation):
         token(True)
-    status = house.logins.authorisation(connection.id)
+    status = stack.logins.authorisation(connection.id)
     assert status is not None and not status.valid and status.lost_at is not None
     # Nobody needs to ask the provider again to know it.
     with pytest.raises(NeedsAuthorisation):
         token(False)
-    with house.database.transaction() as session:
+    with stack.database.transaction() as session:
         session.execute(
             "UPDATE connection_state SET health = 'needs-authorisation', due_at = now() + '1 day'"
         )
-    house.authorise(connection)
+    stack.authorise(connection)
     assert token(False)
-    with house.database.transaction() as session:
+    with stack.database.transaction() as session:
         row = session.execute(
             "SELECT health, due_at <= now() FROM connection_state WHERE connection_id = %s",
             (connection.id,),
@@ -139,13 +139,13 @@ def test_a_revoked_grant_needs_authorisation_at_once_and_heals(
 
 
 @pytest.mark.promise("A4")
-def test_tokens_are_sealed_and_bound_to_their_connection(house: House) -> None:
-    one = house.connection(house.credential())
-    other = house.connection(house.credential())
-    house.authorise(one)
-    house.authorise(other)
-    secret = stored_tokens(house, one.id).refresh_token
-    with house.database.transaction() as session:
+def test_tokens_are_sealed_and_bound_to_their_connection(stack: Stack) -> None:
+    one = stack.connection(stack.credential())
+    other = stack.connection(stack.credential())
+    stack.authorise(one)
+    stack.authorise(other)
+    secret = stored_tokens(stack, one.id).refresh_token
+    with stack.database.transaction() as session:
         rows = session.execute("SELECT cache FROM authorisation").fetchall()
         assert not any(secret.encode() in bytes(row[0]) for row in rows)
         session.execute(
@@ -153,54 +153,54 @@ def test_tokens_are_sealed_and_bound_to_their_connection(house: House) -> None:
             "WHERE connection_id = %s) WHERE connection_id = %s",
             (one.id, other.id),
         )
-    token = house.logins.of(other).access_token
+    token = stack.logins.of(other).access_token
     assert token is not None
     with pytest.raises(Exception, match="was changed or moved"):
         token(False)
 
 
 @pytest.mark.promise("A4")
-def test_grants_that_nobody_uses_are_kept_alive(house: House) -> None:
-    connection = house.connection(house.credential())
-    house.authorise(connection)
-    before = stored_tokens(house, connection.id)
-    assert house.logins.keep_alive(utc_now() - timedelta(days=7)) == 0
-    with house.database.transaction() as session:
+def test_grants_that_nobody_uses_are_kept_alive(stack: Stack) -> None:
+    connection = stack.connection(stack.credential())
+    stack.authorise(connection)
+    before = stored_tokens(stack, connection.id)
+    assert stack.logins.keep_alive(utc_now() - timedelta(days=7)) == 0
+    with stack.database.transaction() as session:
         session.execute("UPDATE authorisation SET authorised_at = now() - interval '30 days'")
-    age_token(house, connection.id, left=timedelta(days=-29))
-    assert house.logins.keep_alive(utc_now() - timedelta(days=7)) == 1
-    assert stored_tokens(house, connection.id).refresh_token != before.refresh_token
-    assert house.logins.keep_alive(utc_now() - timedelta(days=7)) == 0
+    age_token(stack, connection.id, left=timedelta(days=-29))
+    assert stack.logins.keep_alive(utc_now() - timedelta(days=7)) == 1
+    assert stored_tokens(stack, connection.id).refresh_token != before.refresh_token
+    assert stack.logins.keep_alive(utc_now() - timedelta(days=7)) == 0
 
 
 @pytest.mark.promise("A4")
 @pytest.mark.parametrize("provider", list(Provider))
-def test_revoking_ends_the_grant_at_the_provider(house: House, provider: Provider) -> None:
-    credential = house.credential(provider=provider)
-    connection = house.connection(credential)
-    house.authorise(connection)
-    tokens = stored_tokens(house, connection.id)
-    assert house.logins.revoke(connection.id) is True
-    token = house.logins.of(connection).access_token
+def test_revoking_ends_the_grant_at_the_provider(stack: Stack, provider: Provider) -> None:
+    credential = stack.credential(provider=provider)
+    connection = stack.connection(credential)
+    stack.authorise(connection)
+    tokens = stored_tokens(stack, connection.id)
+    assert stack.logins.revoke(connection.id) is True
+    token = stack.logins.of(connection).access_token
     assert token is not None
     with pytest.raises(NeedsAuthorisation):
         token(False)
-    server = oauth.server_of(credential, house.logins._secrets(credential), connection)
+    server = oauth.server_of(credential, stack.logins._secrets(credential), connection)
     with pytest.raises(NeedsAuthorisation):
         server.refresh(tokens, ["https://mail.google.com/"])
 
 
-def stored_tokens(house: House, connection_id: int) -> Tokens:
-    text = house.logins._cache(connection_id).read()
+def stored_tokens(stack: Stack, connection_id: int) -> Tokens:
+    text = stack.logins._cache(connection_id).read()
     assert text is not None
     return Tokens.from_bytes(text)
 
 
-def age_token(house: House, connection_id: int, *, left: timedelta) -> None:
+def age_token(stack: Stack, connection_id: int, *, left: timedelta) -> None:
     """Makes the stored access token look as if it ended in `left`, after an hour of life."""
     from dataclasses import replace
 
-    with house.logins._cache(connection_id).locked() as locked:
+    with stack.logins._cache(connection_id).locked() as locked:
         text = locked.load()
         assert text is not None
         ends = utc_now() + left
@@ -208,7 +208,7 @@ def age_token(house: House, connection_id: int, *, left: timedelta) -> None:
             Tokens.from_bytes(text), expires_at=ends, issued_at=ends - timedelta(hours=1)
         )
         locked.save(aged.to_bytes(), ends)
-    with house.database.transaction() as session:
+    with stack.database.transaction() as session:
         session.execute("UPDATE authorisation SET refreshed_at = authorised_at")
 
 

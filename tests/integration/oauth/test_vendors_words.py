@@ -29,7 +29,7 @@ from shared.mailbox.oauth.tokens import Tokens
 from shared.storage import authorisations, connections, handlers, scheduling
 from shared.vault import Vault, new_key, password_place, tokens_place
 from tests.corpus import Line, lines
-from tests.integration.oauth.conftest import ALICE, House
+from tests.integration.oauth.conftest import ALICE, Stack
 from tests.rig.fetcher import FetcherHere, Outcome
 from tests.servers.certificates import Authority
 from tests.servers.graph import GraphServer
@@ -75,16 +75,16 @@ def provider(authority: Authority) -> Iterator[ScriptedProvider]:
 class Office:
     """A database with connections, and a fetcher for them in this process."""
 
-    def __init__(self, house: House, fetcher: FetcherHere) -> None:
-        self.house = house
+    def __init__(self, stack: Stack, fetcher: FetcherHere) -> None:
+        self.stack = stack
         self.fetcher = fetcher
 
     def connect(self, connection: Connection, *, password: str = "") -> Connection:
         stored = replace(connection, enabled=True, has_password=bool(password))
-        with self.house.database.transaction() as session:
+        with self.stack.database.transaction() as session:
             number = connections.insert(session, stored)
             if password:
-                sealed = self.house.vault.seal(password.encode(), password_place(number))
+                sealed = self.stack.vault.seal(password.encode(), password_place(number))
                 connections.write_password(session, number, sealed)
             scheduling.enable(session, number)
         return replace(stored, id=number)
@@ -97,11 +97,11 @@ class Office:
             expires_at=utc_now() + left,
             account=connection.username,
         )
-        with self.house.database.transaction() as session:
+        with self.stack.database.transaction() as session:
             authorisations.grant(
                 session,
                 connection_id=connection.id,
-                sealed_tokens=self.house.vault.seal(tokens.to_bytes(), tokens_place(connection.id)),
+                sealed_tokens=self.stack.vault.seal(tokens.to_bytes(), tokens_place(connection.id)),
                 account=connection.username,
                 by="the admin",
                 expires_at=tokens.expires_at,
@@ -116,18 +116,18 @@ def open_office(
     redis_url: str,
     folder: Path,
     oidc: OidcServer,
-    opened: Callable[[House], Callable[[Connection], Mailbox]] | None = None,
+    opened: Callable[[Stack], Callable[[Connection], Mailbox]] | None = None,
 ) -> Iterator[Office]:
     from shared.storage.pool import Database
 
     key = new_key()
     with Database(database_url, size=6) as database:
-        house = House(database, Vault.from_settings([key]), oidc)
+        stack = Stack(database, Vault.from_settings([key]), oidc)
         with database.transaction() as session:
             handlers.insert(session, Handler(name="archive"))
-        opener = opened(house) if opened is not None else None
+        opener = opened(stack) if opened is not None else None
         with FetcherHere(database_url, redis_url, folder, key, opener) as fetcher:
-            yield Office(house, fetcher)
+            yield Office(stack, fetcher)
 
 
 @pytest.fixture
@@ -236,7 +236,7 @@ def test_words_of_mail_servers(
         "imap_host": f"localhost:{speaker.tls.port}",
         "pop3_host": f"localhost:{speaker.tls.port}",
     }
-    credential = office.house.credential(settings=settings)
+    credential = office.stack.credential(settings=settings)
     mode = Mode(protocol)
     by_password = office.connect(
         Connection(
@@ -316,7 +316,7 @@ def test_words_of_token_endpoints(
         "ca_certificate": authority.pem,
         "imap_host": f"localhost:{speaker.tls.port}",
     }
-    delegated = office.house.credential(provider=vendor, settings=settings)
+    delegated = office.stack.credential(provider=vendor, settings=settings)
     names = {"entra": Provider.MICROSOFT, "google": Provider.GOOGLE, "any": vendor}
     ours = [
         line
@@ -330,7 +330,7 @@ def test_words_of_token_endpoints(
         if line.answers == "service account":
             continue  # its key file names Google's own token endpoint: see the diagnosis
         credential = (
-            office.house.credential(grant=Grant.CLIENT_CREDENTIALS, tenant="t", settings=settings)
+            office.stack.credential(grant=Grant.CLIENT_CREDENTIALS, tenant="t", settings=settings)
             if itself
             else delegated
         )
@@ -378,9 +378,9 @@ def graph_office(
 ) -> Iterator[Office]:
     graph_server.trust(oidc.public_key)
 
-    def opener(house: House) -> Callable[[Connection], Mailbox]:
+    def opener(stack: Stack) -> Callable[[Connection], Mailbox]:
         def opened(connection: Connection) -> Mailbox:
-            login = house.logins.of(connection)
+            login = stack.logins.of(connection)
             assert login.access_token is not None and login.endpoint is not None
             graph = GraphHttp(
                 login.endpoint,
@@ -401,7 +401,7 @@ def graph_office(
 
 
 def graph_connection(office: Office, graph: GraphServer, **changes: Any) -> Connection:
-    credential: Credential = office.house.credential(
+    credential: Credential = office.stack.credential(
         settings={"graph_host": f"localhost:{graph.port}"}
     )
     values: dict[str, Any] = {
@@ -411,7 +411,7 @@ def graph_connection(office: Office, graph: GraphServer, **changes: Any) -> Conn
         "credential_id": credential.id,
     }
     connection = office.connect(Connection(**(values | changes)))
-    office.house.authorise(connection)
+    office.stack.authorise(connection)
     return connection
 
 

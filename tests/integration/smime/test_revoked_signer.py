@@ -17,7 +17,7 @@ from posthouse.event import MailEvent
 from tests.integration.api.conftest import TOKEN, Api
 from tests.integration.api.test_logging_in_to_pages import log_in
 from tests.rig.events import open_queue
-from tests.rig.house import House
+from tests.rig.stack import Stack
 from tests.servers.dovecot import Dovecot
 from tests.servers.openssl_ca import AuthorityHost, Issued, OpensslCa
 from tests.unit.smime.mails import HEADER, multipart_signed
@@ -33,7 +33,7 @@ def test_the_next_mail_of_a_revoked_signer_is_not_valid(
     redis_url: str,
     dovecot: Dovecot,
     mail_user: str,
-    build_house: Callable[..., House],
+    build_stack: Callable[..., Stack],
     authority_host: AuthorityHost,
     tmp_path: Path,
 ) -> None:
@@ -46,8 +46,8 @@ def test_the_next_mail_of_a_revoked_signer_is_not_valid(
         answer.close_connection = True
 
     authority_host.answers["/ca.crl"] = hang
-    house = build_house(redis_url)
-    house.add_handler()
+    stack = build_stack(redis_url)
+    stack.add_handler()
 
     def events() -> dict[str, dict[str, Any]]:
         found = open_queue(redis_url, "archive").events()
@@ -56,23 +56,23 @@ def test_the_next_mail_of_a_revoked_signer_is_not_valid(
         }
 
     with Api(
-        house.database_url,
-        house.store,
-        secret_keys=tuple(house.secret_keys),
+        stack.database_url,
+        stack.store,
+        secret_keys=tuple(stack.secret_keys),
         broker_url=redis_url,
     ) as api:
         given = {"file": ("ca.pem", ca.cert.read_bytes())}
         assert api.http.post("trust-anchors", files=given).status_code == 201
-        house.start("scheduler", "fetcher", "decryptor")
-        connection = house.watch(dovecot, mail_user)
+        stack.start("scheduler", "fetcher", "decryptor")
+        connection = stack.watch(dovecot, mail_user)
 
         # The authority hangs, and mails come through as if it were not there.
         dovecot.deliver(mail_user, [signed("first", alice)])
-        house.wait_settled(1)
-        house.wait(lambda: authority_host.asked == ["/ca.crl"], "the authority is asked")
+        stack.wait_settled(1)
+        stack.wait(lambda: authority_host.asked == ["/ca.crl"], "the authority is asked")
         dovecot.deliver(mail_user, [signed("second", alice)])
-        house.fetch_now(connection)
-        house.wait_settled(2)
+        stack.fetch_now(connection)
+        stack.wait_settled(2)
         assert not ended.is_set()
         for one in events().values():
             security = one["data"]["security"]
@@ -85,20 +85,20 @@ def test_the_next_mail_of_a_revoked_signer_is_not_valid(
         ended.set()
         ca.revoke(alice, "keyCompromise")
         authority_host.answers["/ca.crl"] = ca.published()
-        house.wait(
-            lambda: bool(house.query("SELECT FROM revocation WHERE failures > 0")), "it failed"
+        stack.wait(
+            lambda: bool(stack.query("SELECT FROM revocation WHERE failures > 0")), "it failed"
         )
-        house.execute("UPDATE revocation_host SET not_before = now()")
-        house.execute("UPDATE revocation_list SET refresh_at = now()")
-        house.execute("UPDATE revocation SET next_attempt_at = now()")
+        stack.execute("UPDATE revocation_host SET not_before = now()")
+        stack.execute("UPDATE revocation_list SET refresh_at = now()")
+        stack.execute("UPDATE revocation SET next_attempt_at = now()")
         known = "SELECT FROM revocation WHERE status = 'revoked'"
-        house.wait(lambda: bool(house.query(known)), "it is learned")
+        stack.wait(lambda: bool(stack.query(known)), "it is learned")
         # What a decryptor knows is half a minute old at most; a new one knows it at once.
-        house.stop()
-        house.start("scheduler", "fetcher", "decryptor")
+        stack.stop()
+        stack.start("scheduler", "fetcher", "decryptor")
         dovecot.deliver(mail_user, [signed("third", alice)])
-        house.hurry()
-        house.wait_settled(3)
+        stack.hurry()
+        stack.wait_settled(3)
         found = events()
         event = found["third"]
         security = event["data"]["security"]

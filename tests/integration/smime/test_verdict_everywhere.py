@@ -16,7 +16,7 @@ from shared.mail.summary import read_headers
 from tests.integration.api.conftest import TOKEN, Api
 from tests.integration.api.test_logging_in_to_pages import log_in
 from tests.rig.events import open_queue
-from tests.rig.house import House
+from tests.rig.stack import Stack
 from tests.servers.dovecot import Dovecot
 
 CASES = Path(__file__).parents[2] / "unit" / "smime" / "cases" / "forged"
@@ -37,27 +37,27 @@ MAILS = {
 
 @pytest.mark.promise("F2")
 def test_author_and_verdict_are_the_same_wherever_they_are_read(
-    redis_url: str, dovecot: Dovecot, mail_user: str, build_house: Callable[..., House]
+    redis_url: str, dovecot: Dovecot, mail_user: str, build_stack: Callable[..., Stack]
 ) -> None:
-    house = build_house(redis_url)
-    house.add_handler()
+    stack = build_stack(redis_url)
+    stack.add_handler()
     for name in MAILS:
         own = b"Message-ID: <%b>\r\n" % name.encode()
         whole = (CASES / f"{name}.eml").read_bytes()
         dovecot.deliver(mail_user, [own + re.sub(rb"Message-ID:.*\r?\n", b"", whole, count=1)])
     with Api(
-        house.database_url,
-        house.store,
-        secret_keys=tuple(house.secret_keys),
+        stack.database_url,
+        stack.store,
+        secret_keys=tuple(stack.secret_keys),
         broker_url=redis_url,
     ) as api:
         for path, file in (("trust-anchors", "ca.pem"), ("sender-keys", "boss.asc")):
             files = {"file": (file, (CASES / file).read_bytes())}
             answer = api.http.post(path, files=files, data={"name": "given"})
             assert answer.status_code == 201, answer.text
-        house.start("scheduler", "fetcher", "decryptor")
-        house.watch(dovecot, mail_user)
-        house.wait_settled(len(MAILS))
+        stack.start("scheduler", "fetcher", "decryptor")
+        stack.watch(dovecot, mail_user)
+        stack.wait_settled(len(MAILS))
         events = {
             event["data"]["headers"]["message_id"].strip("<>"): event
             for event in open_queue(redis_url, "archive").events()

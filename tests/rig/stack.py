@@ -38,7 +38,7 @@ from shared.vault import (
     signing_key_place,
 )
 from shared.webhook_signatures import new_secret
-from tests.rig.zygote import Child
+from tests.rig.forkserver import Child
 from tests.servers.mail_server import MailServer
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -46,7 +46,7 @@ ADMIN_TOKEN = "test-token-of-20-characters"
 
 
 class Starter(Protocol):
-    """Starts one process of a service, however that is done (`Zygote`, `Containers`)."""
+    """Starts one process of a service, however that is done (`Forkserver`, `Containers`)."""
 
     def fork(
         self,
@@ -59,11 +59,11 @@ class Starter(Protocol):
     ) -> Child: ...
 
 
-#: What the events of a house's handlers are signed with.
-SIGNING_KEY = "posthouse_signing_of_a_test_house"
+#: What the events of a stack's handlers are signed with.
+SIGNING_KEY = "posthouse_signing_of_a_test_stack"
 
 
-class House:
+class Stack:
     """Services, and the state they share. Use as a context manager: it ends what it started."""
 
     def __init__(
@@ -72,12 +72,12 @@ class House:
         broker_url: str,
         folder: Path,
         *,
-        zygote: Starter,
+        forkserver: Starter,
         output_url: str = "",
         settings: Mapping[str, str] | None = None,
     ) -> None:
         self.folder = folder
-        self.zygote = zygote
+        self.forkserver = forkserver
         self.store = folder / "store"
         self.database_url = database_url
         self.database = Database(database_url, size=4)
@@ -97,7 +97,7 @@ class House:
         self.processes: list[Child] = []
         self._has_roles = False
 
-    def __enter__(self) -> House:
+    def __enter__(self) -> Stack:
         self.database.open()
         return self
 
@@ -115,7 +115,7 @@ class House:
         """One process for each name given; a name may stand there twice."""
         chosen = {f"POSTHOUSE_{k.upper()}": v for k, v in (settings or {}).items()}
         started = [
-            self.zygote.fork(
+            self.forkserver.fork(
                 service,
                 {**self.environment_of(service), **chosen},
                 self.log_of(service),
@@ -142,7 +142,7 @@ class House:
         return Vault.from_settings(self.secret_keys)
 
     def keys_of(self, service: str) -> str:
-        """POSTHOUSE_SECRET_KEYS for a service: what it needs of the house's keys."""
+        """POSTHOUSE_SECRET_KEYS for a service: what it needs of the stack's keys."""
         keys = [SecretKey.parse(entry) for entry in self.secret_keys]
         if service == "admin":
             return ",".join(map(str, keys))

@@ -1,4 +1,4 @@
-"""Push through a whole house: intervals are an hour here, so that whatever arrives was pushed."""
+"""Push through a whole stack: intervals are an hour here, so that whatever arrives was pushed."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import pytest
 
 from shared.storage import connections, scheduling
 from tests.rig.events import open_queue
-from tests.rig.house import House
 from tests.rig.mails import mail
+from tests.rig.stack import Stack
 from tests.servers.certificates import Authority
 from tests.servers.dovecot import Dovecot
 
@@ -34,22 +34,22 @@ def listeners(server: Dovecot) -> int:
     return sum(row[2].endswith(port) and row[3] == "01" for row in rows)
 
 
-def pushed(house: House, server: Dovecot, user: str, **fields: object) -> int:
+def pushed(stack: Stack, server: Dovecot, user: str, **fields: object) -> int:
     """A connection whose session listens by now."""
-    before = at_home(house)
-    connection = house.watch(server, user, push=True, interval_minutes=HOUR, **fields)
-    house.wait(lambda: at_home(house) - before == {connection}, "it is at home")
+    before = at_home(stack)
+    connection = stack.watch(server, user, push=True, interval_minutes=HOUR, **fields)
+    stack.wait(lambda: at_home(stack) - before == {connection}, "it is at home")
     return connection
 
 
-def at_home(house: House) -> set[int]:
-    rows = house.query("SELECT connection_id FROM connection_state WHERE affinity IS NOT NULL")
+def at_home(stack: Stack) -> set[int]:
+    rows = stack.query("SELECT connection_id FROM connection_state WHERE affinity IS NOT NULL")
     return {row[0] for row in rows}
 
 
-def home_of(house: House, connection: int) -> int | None:
+def home_of(stack: Stack, connection: int) -> int | None:
     """The process id of the fetcher that keeps the session."""
-    ((home,),) = house.query(
+    ((home,),) = stack.query(
         "SELECT affinity FROM connection_state WHERE connection_id = %s", connection
     )
     return None if home is None else int(home.split("/")[1])
@@ -57,15 +57,15 @@ def home_of(house: House, connection: int) -> int | None:
 
 @pytest.mark.promise("M4", "H1")
 def test_a_mail_is_handed_over_as_soon_as_it_arrives(
-    redis_url: str, server: Dovecot, mail_user: str, build_house: Callable[..., House]
+    redis_url: str, server: Dovecot, mail_user: str, build_stack: Callable[..., Stack]
 ) -> None:
-    house = build_house(redis_url)
-    house.add_handler()
-    house.start("scheduler", "fetcher", "decryptor")
-    pushed(house, server, mail_user)
+    stack = build_stack(redis_url)
+    stack.add_handler()
+    stack.start("scheduler", "fetcher", "decryptor")
+    pushed(stack, server, mail_user)
     for number in range(1, 4):
         server.deliver_lmtp([mail_user], [mail(number, 2000)])
-        house.wait_settled(number)
+        stack.wait_settled(number)
     events = open_queue(redis_url, "archive").events()
     subjects = [event["data"]["headers"]["subject"] for event in events]
     assert subjects == ["Mail number 1", "Mail number 2", "Mail number 3"]
@@ -73,75 +73,75 @@ def test_a_mail_is_handed_over_as_soon_as_it_arrives(
 
 @pytest.mark.promise("M4")
 def test_others_take_over_from_a_fetcher_that_died(
-    redis_url: str, server: Dovecot, mail_user: str, build_house: Callable[..., House]
+    redis_url: str, server: Dovecot, mail_user: str, build_stack: Callable[..., Stack]
 ) -> None:
-    house = build_house(redis_url, lease_seconds="5")
-    house.add_handler()
-    house.start("scheduler", "decryptor")
-    fetchers = {child.pid: child for child in house.start("fetcher", "fetcher")}
-    connection = pushed(house, server, mail_user)
+    stack = build_stack(redis_url, lease_seconds="5")
+    stack.add_handler()
+    stack.start("scheduler", "decryptor")
+    fetchers = {child.pid: child for child in stack.start("fetcher", "fetcher")}
+    connection = pushed(stack, server, mail_user)
     server.deliver_lmtp([mail_user], [mail(1, 2000)])
-    house.wait_settled(1)
-    holder = home_of(house, connection)
+    stack.wait_settled(1)
+    holder = home_of(stack, connection)
     assert holder is not None
-    house.kill(fetchers.pop(holder))
-    house.wait(lambda: home_of(house, connection) in fetchers, "the other one has it")
+    stack.kill(fetchers.pop(holder))
+    stack.wait(lambda: home_of(stack, connection) in fetchers, "the other one has it")
     server.deliver_lmtp([mail_user], [mail(2, 2000)])
-    house.wait_settled(2)
+    stack.wait_settled(2)
 
 
 @pytest.mark.promise("M4")
 def test_a_session_that_the_server_ends_is_opened_again(
-    redis_url: str, server: Dovecot, mail_user: str, build_house: Callable[..., House]
+    redis_url: str, server: Dovecot, mail_user: str, build_stack: Callable[..., Stack]
 ) -> None:
-    house = build_house(redis_url)
-    house.add_handler()
-    house.start("scheduler", "fetcher", "decryptor")
-    pushed(house, server, mail_user)
-    house.wait(lambda: listeners(server) == 1, "it listens")
+    stack = build_stack(redis_url)
+    stack.add_handler()
+    stack.start("scheduler", "fetcher", "decryptor")
+    pushed(stack, server, mail_user)
+    stack.wait(lambda: listeners(server) == 1, "it listens")
     server.stop()
-    house.wait(lambda: listeners(server) == 0, "nobody listens")
+    stack.wait(lambda: listeners(server) == 0, "nobody listens")
     server.start()
     server.deliver(mail_user, [mail(1, 2000)])
-    house.wait_settled(1)
+    stack.wait_settled(1)
     server.deliver_lmtp([mail_user], [mail(2, 2000)])
-    house.wait_settled(2)
+    stack.wait_settled(2)
 
 
 @pytest.mark.promise("M13", "M18")
 def test_the_session_ends_with_what_it_was_opened_for(
-    redis_url: str, server: Dovecot, mail_user: str, build_house: Callable[..., House]
+    redis_url: str, server: Dovecot, mail_user: str, build_stack: Callable[..., Stack]
 ) -> None:
-    house = build_house(redis_url)
-    handler = house.add_handler()
-    house.start("scheduler", "fetcher", "decryptor")
-    connection = pushed(house, server, mail_user)
-    house.wait(lambda: listeners(server) == 1, "it listens")
+    stack = build_stack(redis_url)
+    handler = stack.add_handler()
+    stack.start("scheduler", "fetcher", "decryptor")
+    connection = pushed(stack, server, mail_user)
+    stack.wait(lambda: listeners(server) == 1, "it listens")
 
-    house.query("UPDATE connection SET folder = 'Sub', updated_at = now() RETURNING id")
+    stack.query("UPDATE connection SET folder = 'Sub', updated_at = now() RETURNING id")
     with server.client(mail_user) as other:
         other.create_folder("Sub")
-    house.fetch_now(connection)
-    house.wait(
-        lambda: house.query("SELECT 1 FROM connection_state WHERE cursor->>'messages' = '0'") != [],
+    stack.fetch_now(connection)
+    stack.wait(
+        lambda: stack.query("SELECT 1 FROM connection_state WHERE cursor->>'messages' = '0'") != [],
         "the other folder was looked at",
     )
     server.deliver(mail_user, [mail(1, 2000)], "Sub")
-    house.wait_settled(1)
-    house.wait(lambda: listeners(server) == 1, "one session listens, on the other folder")
+    stack.wait_settled(1)
+    stack.wait(lambda: listeners(server) == 1, "one session listens, on the other folder")
 
-    house.query("UPDATE handler SET enabled = false WHERE id = %s RETURNING id", handler)
-    house.wait(lambda: listeners(server) == 0, "nobody takes the mails")
-    assert at_home(house) == set()
+    stack.query("UPDATE handler SET enabled = false WHERE id = %s RETURNING id", handler)
+    stack.wait(lambda: listeners(server) == 0, "nobody takes the mails")
+    assert at_home(stack) == set()
 
-    house.query("UPDATE handler SET enabled = true WHERE id = %s RETURNING id", handler)
-    house.fetch_now(connection)
-    house.wait(lambda: listeners(server) == 1, "it listens again")
-    with house.database.transaction() as session:
+    stack.query("UPDATE handler SET enabled = true WHERE id = %s RETURNING id", handler)
+    stack.fetch_now(connection)
+    stack.wait(lambda: listeners(server) == 1, "it listens again")
+    with stack.database.transaction() as session:
         session.execute("UPDATE connection SET enabled = false, updated_at = now()")
         scheduling.disable(session, connection)
-    house.wait(lambda: listeners(server) == 0, "it was disabled")
-    with house.database.transaction() as session:
+    stack.wait(lambda: listeners(server) == 0, "it was disabled")
+    with stack.database.transaction() as session:
         connections.delete(session, connection)
 
 
@@ -150,20 +150,20 @@ def test_mails_that_are_left_alone_cause_no_runs(
     request: pytest.FixtureRequest,
     redis_url: str,
     mail_user: str,
-    build_house: Callable[..., House],
+    build_stack: Callable[..., Stack],
 ) -> None:
     server: Dovecot = request.getfixturevalue("logging_dovecot")
     server.prepare_rawlog(mail_user)
     server.deliver(mail_user, [mail(n, 1000) for n in range(3)])
-    house = build_house(redis_url)
-    house.add_handler()
-    connection = house.watch(server, mail_user, push=True, interval_minutes=HOUR)
-    with house.database.transaction() as session:
+    stack = build_stack(redis_url)
+    stack.add_handler()
+    connection = stack.watch(server, mail_user, push=True, interval_minutes=HOUR)
+    with stack.database.transaction() as session:
         connections.start_from(session, connection, since=None, skip_existing=True)
-    house.start("scheduler", "fetcher", "decryptor")
-    house.wait(lambda: at_home(house) == {connection}, "it is at home")
+    stack.start("scheduler", "fetcher", "decryptor")
+    stack.wait(lambda: at_home(stack) == {connection}, "it is at home")
     server.deliver(mail_user, [mail(10, 1000)])
-    house.wait_settled(1)
+    stack.wait_settled(1)
     with server.client(mail_user) as person:  # reads, and sets unread what was handed over
         person.select_folder("INBOX")
         person.add_flags([1, 2], [rb"\Seen"])
@@ -177,37 +177,37 @@ def test_mails_that_are_left_alone_cause_no_runs(
         assert time.monotonic() < deadline, "it never comes to rest"
         time.sleep(0.1)
     assert any(line.endswith(" IDLE") for line in server.commands(mail_user))
-    assert house.count("message") == 1
+    assert stack.count("message") == 1
 
 
 @pytest.mark.promise("M4")
 def test_mailboxes_are_spread_over_fetchers(
-    redis_url: str, server: Dovecot, mail_user: str, build_house: Callable[..., House]
+    redis_url: str, server: Dovecot, mail_user: str, build_stack: Callable[..., Stack]
 ) -> None:
-    house = build_house(redis_url, lease_seconds="5")
-    house.add_handler()
-    (first,) = house.start("scheduler", "fetcher", "decryptor")[1:2]
+    stack = build_stack(redis_url, lease_seconds="5")
+    stack.add_handler()
+    (first,) = stack.start("scheduler", "fetcher", "decryptor")[1:2]
     watched = {
-        house.watch(server, f"{mail_user}-{n}", push=True, interval_minutes=HOUR) for n in range(16)
+        stack.watch(server, f"{mail_user}-{n}", push=True, interval_minutes=HOUR) for n in range(16)
     }
-    house.wait(lambda: at_home(house) == watched, "all are at home")
-    assert {home_of(house, c) for c in watched} == {first.pid}
-    (second,) = house.start("fetcher")
+    stack.wait(lambda: at_home(stack) == watched, "all are at home")
+    assert {home_of(stack, c) for c in watched} == {first.pid}
+    (second,) = stack.start("fetcher")
 
     def spread() -> bool:
-        homes = [home_of(house, c) for c in watched]
+        homes = [home_of(stack, c) for c in watched]
         # Who gets one that was given up is chance; the first keeps at most 14 (`_UNEVEN`).
         return None not in homes and homes.count(second.pid) >= 2
 
-    house.wait(spread, "the second one has some")
+    stack.wait(spread, "the second one has some")
     server.deliver_lmtp([f"{mail_user}-{n}" for n in range(16)], [mail(1, 2000)])
-    house.wait_settled(16)
+    stack.wait_settled(16)
     # An orderly end gives them back at once.
     second.terminate()
     second.wait()
-    house.processes.remove(second)
-    house.wait(
-        lambda: {home_of(house, c) for c in watched} == {first.pid}, "the first has them again"
+    stack.processes.remove(second)
+    stack.wait(
+        lambda: {home_of(stack, c) for c in watched} == {first.pid}, "the first has them again"
     )
 
 
@@ -216,16 +216,16 @@ def test_due_mailboxes_are_polled_over_open_sessions(
     redis_url: str,
     authority: Authority,
     mail_user: str,
-    build_house: Callable[..., House],
+    build_stack: Callable[..., Stack],
 ) -> None:
     """Without push: one login a mailbox, however often it is polled."""
     with Dovecot(tls=authority.issue("localhost", "127.0.0.1"), lmtp=True) as server:
-        house = build_house(redis_url)
-        house.add_handler()
-        house.start("scheduler", "fetcher", "decryptor")
+        stack = build_stack(redis_url)
+        stack.add_handler()
+        stack.start("scheduler", "fetcher", "decryptor")
         users = [f"{mail_user}-{n}" for n in range(30)]
         for user in users:
-            house.watch(
+            stack.watch(
                 server,
                 user,
                 port=server.imaps_port,
@@ -233,23 +233,23 @@ def test_due_mailboxes_are_polled_over_open_sessions(
                 ca_certificate=authority.pem,
                 interval_minutes=15,
             )
-        house.wait(lambda: len(at_home(house)) == 30, "all are at home")
+        stack.wait(lambda: len(at_home(stack)) == 30, "all are at home")
         for number in range(1, 4):
             server.deliver_lmtp([users[number]], [mail(number, 2000)])
-            before = _runs(house)
-            house.hurry()
-            house.wait(
+            before = _runs(stack)
+            stack.hurry()
+            stack.wait(
                 lambda before=before: all(  # type: ignore[misc]
-                    now > before[i] for i, now in _runs(house).items()
+                    now > before[i] for i, now in _runs(stack).items()
                 ),
                 "every mailbox was polled",
             )
-            house.wait_settled(number)
+            stack.wait_settled(number)
         logins = re.findall(r"Login: user=<([^>]+)>", server.log.read_text())
         assert sorted(logins) == sorted(users)
 
 
-def _runs(house: House) -> dict[int, float]:
+def _runs(stack: Stack) -> dict[int, float]:
     return dict(
-        house.query("SELECT connection_id, extract(epoch FROM last_run_at) FROM connection_state")
+        stack.query("SELECT connection_id, extract(epoch FROM last_run_at) FROM connection_state")
     )

@@ -1,7 +1,8 @@
 """Starts services in a blink: a process that has imported everything, and forks on demand.
 
-`Zygote` is the handle for tests; `python -m tests.rig.zygote` is the process itself. It reads one
-JSON line a child: environment, service, log, and the step at which the child shall be killed.
+`Forkserver` is the handle for tests; `python -m tests.rig.forkserver` is the process itself. It
+reads one JSON line a child: environment, service, log, and the step at which the child shall be
+killed.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 class Child:
-    """A service that the zygote forked. Its exit status is not known, only that it ended."""
+    """A service that the forkserver forked. Its exit status is not known, only that it ended."""
 
     def __init__(self, pid: int, service: str) -> None:
         self.pid = pid
@@ -58,14 +59,14 @@ class Child:
         self.send_signal(signal.SIGKILL)
 
 
-class Zygote:
+class Forkserver:
     """One a test session. Thread-safe."""
 
     def __init__(self, root: Path = ROOT) -> None:
         """`root` is the checkout whose code it runs."""
         self._lock = threading.Lock()
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.rig.zygote"],
+            [sys.executable, "-m", "tests.rig.forkserver"],
             cwd=root,
             env={**os.environ, "PYTHONPATH": os.pathsep.join([str(root), str(root / "sdk/src")])},
             stdin=subprocess.PIPE,
@@ -169,7 +170,7 @@ def main() -> None:
         pid = os.fork()
         if pid == 0:
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-            ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # ends with the zygote
+            ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # ends with the forkserver
             os.setsid()
             with open(os.devnull) as nothing:
                 os.dup2(nothing.fileno(), 0)

@@ -78,6 +78,7 @@ def _shown(found: dict[str, Any], as_json: bool) -> None:
     showing.pairs(
         [
             *((name.replace("_", " "), found[name]) for name in names),
+            ("consent link", found["admin_consent_url"] or None),
             ("secret", found["has_client_secret"]),
             ("certificate", found["has_client_certificate"]),
             ("secret until", found["secret_expires_at"]),

@@ -37,3 +37,15 @@ def test_the_link_is_on_the_credentials_page_and_its_answers_are_shown(
     expect(page.get_by_text("An administrator consented in the tenant t-1")).to_be_visible()
     page.goto(back + urlencode({"state": query["state"], "error": "<b>denied</b>"}))
     expect(page.get_by_text("The consent was not given: <b>denied</b>")).to_be_visible()
+
+
+@pytest.mark.promise("A1")
+def test_an_administrator_who_is_not_known_here_lands_on_a_page_that_says_so(site: Site) -> None:
+    back = f"{site.url}/api/v1/oauth/callback?"
+    with site.visitor(token=None) as page:
+        page.goto(back + urlencode({"state": "admin-consent-1", "admin_consent": "True"}))
+        expect(page.get_by_role("heading", level=1)).to_have_text("The consent came back")
+        refused = {"state": "admin-consent-1", "error": "access_denied", "error_description": "Pay"}
+        page.goto(back + urlencode(refused))
+        expect(page.get_by_role("heading", level=1)).to_have_text("The consent was not given")
+        expect(page.get_by_text("Pay")).to_have_count(0)

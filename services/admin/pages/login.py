@@ -17,7 +17,7 @@ from services.admin.people.access import SESSION_LIFETIME, LoginRefused
 from services.admin.people.attempts import Origin, TooManyAttempts
 from services.admin.people.authentication import address_of, session_of
 from services.admin.people.authorization import LOOK, PUBLIC
-from shared.errors import PosthouseError, TryAgain
+from shared.errors import NotFound, PosthouseError, TryAgain
 
 router = APIRouter()
 _DEVICE_SECONDS = 180 * 86_400
@@ -94,6 +94,14 @@ def finish_oidc(request: Request) -> Response:
     response = _enter(request, cookie, follow)
     cookies.delete(request, response, cookies.OIDC)
     return response
+
+
+@router.get("/login/consent/{answer}", dependencies=[PUBLIC])
+def consented(request: Request, answer: str) -> Response:
+    """What an administrator of a tenant sees after the consent. Nothing of the address is shown."""
+    if answer not in {"given", "refused"}:
+        raise NotFound("There is no such page.")
+    return render(request, "consent.html", given=answer == "given")
 
 
 @router.post("/logout", dependencies=[LOOK])

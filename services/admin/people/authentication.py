@@ -34,6 +34,9 @@ SAFE_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 
 _LOOPBACK: Final = frozenset({"127.0.0.1", "::1", "localhost"})
 #: Nobody is asked who he is here. What else there is needs a proof of identity, known or not.
+#: Where a provider sends the browser back to, and the `state` of an administrator's consent.
+_CALLBACK: Final = "/api/v1/oauth/callback"
+_CONSENT: Final = re.compile(r"^admin-consent-[0-9]{1,18}$")
 _PUBLIC: Final = re.compile(r"^/(favicon\.ico|static/.*|documents(/.*)?|login(/.*)?)$")
 
 
@@ -132,6 +135,11 @@ class Authentication:
 
     def _unknown(self, request: Request) -> Response:
         path = request.url.path
+        if path == _CALLBACK and _CONSENT.match(request.query_params.get("state", "")):
+            # Who administers the tenant need not be known here, and came by our link.
+            given = request.query_params.get("admin_consent", "").lower() == "true"
+            word = "given" if given and "error" not in request.query_params else "refused"
+            return RedirectResponse(f"/login/consent/{word}", status_code=303)
         if path.startswith("/api/"):
             refused = self._refuse(
                 request,

@@ -76,8 +76,9 @@ GRANT_LOST: Final = Diagnosis(
 CONSENT_MISSING: Final = _person(
     "consent-missing",
     "Nobody consented to what this application asks for.",
-    "An administrator of the tenant grants consent: Entra admin center, App registrations, API "
-    "permissions, Grant admin consent. Then authorise or test again.",
+    "An administrator of the organisation lets the application in. Microsoft: Entra admin center, "
+    "App registrations, API permissions, Grant admin consent. Google: Admin console, Security, API "
+    "controls, Manage app access: trust it. Then authorise or test again.",
 )
 CONSENT_DENIED: Final = _login(
     "consent-denied",
@@ -198,7 +199,8 @@ DELEGATION_MISSING: Final = _person(
     "delegation-missing",
     "The service account may not act for this mailbox: domain-wide delegation is missing.",
     "Google Admin console, Security, API controls, Domain-wide delegation: add the service "
-    "account's client id with the scope https://www.googleapis.com/auth/gmail.imap_admin.",
+    "account's client id with the scope https://www.googleapis.com/auth/gmail.imap_admin for IMAP, "
+    "https://mail.google.com/ for POP3.",
 )
 PROVIDER_BUSY: Final = _passing(
     "provider-unavailable",

@@ -1,6 +1,6 @@
 """Starts services in a blink: a process that has imported everything, and forks on demand.
 
-`Forkserver` is the handle for tests; `python -m tests.rig.forkserver` is the process itself. It
+`Forkserver` is the handle for tests; this file, run as a program, is the process itself. It
 reads one JSON line a child: environment, service, log, and the step at which the child shall be
 killed.
 """
@@ -66,7 +66,8 @@ class Forkserver:
         """`root` is the checkout whose code it runs."""
         self._lock = threading.Lock()
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.rig.forkserver"],
+            # This file, whatever it is called in another checkout.
+            [sys.executable, "-P", str(Path(__file__).resolve())],
             cwd=root,
             env={**os.environ, "PYTHONPATH": os.pathsep.join([str(root), str(root / "sdk/src")])},
             stdin=subprocess.PIPE,

@@ -1,5 +1,6 @@
 """The fixtures of the servers; each lives in the module of its server."""
 
+import gc
 import os
 import shutil
 import tempfile
@@ -50,6 +51,11 @@ def nothing_is_left_in_the_working_folder() -> Generator[None]:
 
 def left_in(folder: Path) -> set[str]:
     return {path.name for path in folder.iterdir()} - OWN
+
+
+def pytest_collection_finish() -> None:
+    """What was imported and collected stays: no collection of garbage goes over it again."""
+    gc.freeze()
 
 
 @pytest.hookimpl(wrapper=True)

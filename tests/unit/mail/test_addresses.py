@@ -1,13 +1,12 @@
 """Addresses as people send them; what a display name says is never one."""
 
-import time
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from shared.mail.addresses import ADDRESS_LIMIT, AMBIGUOUS, VALUE_LIMIT, read_addresses
 from shared.mail.findings import Kind
+from tests.rig.timing import within_a_second
 
 
 def pairs(sent: str) -> list[tuple[str, str]]:
@@ -202,27 +201,24 @@ def test_no_address_is_cut() -> None:
 def test_the_work_grows_no_faster_than_the_value(unit: bytes) -> None:
     for start in (b"", b'"', b"<"):
         sent = start + unit * (VALUE_LIMIT // len(unit))
-        began = time.thread_time()
-        read_addresses(sent)
-        assert time.thread_time() - began < 1
+        with within_a_second():
+            read_addresses(sent)
 
 
 @pytest.mark.parametrize("length", [40, 300, 1900])
 @pytest.mark.parametrize("unit", [b".", b"..", b"a.", b'"a".', b"a", b'"."', b".@", b"\xff."])
 @pytest.mark.parametrize("ends", [b"<%b>", b"<%b\x18@x>", b"%b\x18", b"<a@%b\x18>", b'<%b"@x>'])
 def test_dots_in_an_address_take_no_longer(length: int, unit: bytes, ends: bytes) -> None:
-    began = time.thread_time()
-    read_addresses(ends % (unit * (length // len(unit))))
-    assert time.thread_time() - began < 1
+    with within_a_second():
+        read_addresses(ends % (unit * (length // len(unit))))
 
 
 @pytest.mark.parametrize("sent", ["<a{}b@x>", "a@{}b", "a{}@b", "<a@x{}>", "{}a@x, b@x"])
 @pytest.mark.parametrize("fill", [" ", "(", "()", ". ", "\t\r\n "])
 def test_a_long_stretch_inside_an_address_takes_no_longer(sent: str, fill: str) -> None:
     value = sent.format(fill * ((VALUE_LIMIT - 20) // len(fill))).encode()
-    began = time.thread_time()
-    read_addresses(value)
-    assert time.thread_time() - began < 1
+    with within_a_second():
+        read_addresses(value)
 
 
 _PIECES = ["a@x.org", "<", ">", "(", ")", '"', ",", ";", ":", " ", "\\", "Anna", "@", "[", "]", "."]

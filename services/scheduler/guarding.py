@@ -26,8 +26,6 @@ _log = structlog.get_logger(__name__)
 RECORDING_MARGIN = timedelta(minutes=10)
 #: After a restart of the broker: what was confirmed before is recorded within this time.
 RESTART_GRACE = timedelta(seconds=30)
-#: How many dead letters of a handler mails are found by: the oldest.
-_DEAD_LISTED = 1000
 #: Between Postgres' clock and that of this machine, which reads the broker's.
 CLOCK_MARGIN = timedelta(minutes=1)
 
@@ -107,7 +105,7 @@ class Guard:
 
     def _list_dead(self, session: Session, handler: HandlerName, dead: int) -> None:
         """Makes mails be found by what their handlers rejected."""
-        letters = self.output.dead(handler.name, _DEAD_LISTED) if dead else []
+        letters = self.output.dead(handler.name, handler_queues.DEAD_NOTED) if dead else []
         whole = len(letters) >= dead
         handler_queues.list_dead(session, handler.id, letters, dead=dead, whole=whole)
 

@@ -101,6 +101,8 @@ class HeldMail:
 
 
 #: Of a dead letter whose broker does not tell when it died.
+#: How many dead letters of a handler mails are found by: the oldest.
+DEAD_NOTED = 1000
 _UNKNOWN = datetime(1970, 1, 1, tzinfo=UTC)
 
 

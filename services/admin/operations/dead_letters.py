@@ -13,8 +13,6 @@ from shared.storage import handler_queues, handlers, messages
 from shared.storage.handler_queues import DeadReason
 
 _LISTED = 100
-#: As many as the scheduler notes.
-_NOTED = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +71,7 @@ def _act(ctx: Context, handler_id: int, chosen: DeadChoice, what: str) -> int:
         name = handlers.get(session, handler_id).name
         handler_queues.hold(session, handler_id)
         # Those that the scheduler has not seen yet: what was rejected stays on the mail's path.
-        letters = output.dead(name, _NOTED)
+        letters = output.dead(name, handler_queues.DEAD_NOTED)
         handler_queues.list_dead(session, handler_id, letters, dead=len(letters), whole=False)
         if what == "put-back":
             moved = output.redrive_dead(name, chosen)

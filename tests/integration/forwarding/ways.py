@@ -35,21 +35,6 @@ class Way(ABC):
     def received(self) -> list[str]:
         """The ids of what came, in order, repeats too."""
 
-    def down(self) -> None:
-        """The far side takes nothing."""
-        raise NotImplementedError
-
-    def up(self) -> None:
-        raise NotImplementedError
-
-    def stall(self) -> None:
-        """It takes what comes, and answers after the sender has given up; until `up`."""
-        raise NotImplementedError
-
-    def forget(self) -> None:
-        """It loses all it had."""
-        raise NotImplementedError
-
     @abstractmethod
     def close(self) -> None:
         """Ends what was started."""
@@ -95,6 +80,22 @@ class Forwarded(Way):
         at = f"{die_at}:{1 if die_at == 'counted' else 5}" if die_at else ""
         (started,) = self.rig.stack.start("forwarder", die_at=at)
         return started
+
+    @abstractmethod
+    def down(self) -> None:
+        """The far side takes nothing."""
+
+    @abstractmethod
+    def up(self) -> None:
+        """It is as it was before."""
+
+    @abstractmethod
+    def stall(self) -> None:
+        """It takes what comes, and answers after the sender has given up; until `up`."""
+
+    @abstractmethod
+    def forget(self) -> None:
+        """It loses all it had."""
 
 
 class ByHttp(Forwarded):

@@ -14,7 +14,9 @@ from datetime import datetime
 from typing import Any, Final
 from urllib.parse import quote
 
-from shared.alerts import Alert, Severity, Template, to_json
+from shared.alerts.base import Severity
+from shared.alerts.delivery import Alert, Template
+from shared.alerts.kinds import to_json
 from shared.webhook_signatures import sign
 
 

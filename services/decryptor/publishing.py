@@ -18,7 +18,7 @@ from services.decryptor.choosing import Standing
 from services.decryptor.events import compose
 from services.decryptor.mail_facts import MailFactsReader
 from services.decryptor.signing import EventSigner
-from shared.alerts import MailUnwanted
+from shared.alerts.mails import MailUnwanted
 from shared.clock import utc_now
 from shared.connections import Connection
 from shared.errors import SecretKeyMissing, SecretUnreadable

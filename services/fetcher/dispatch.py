@@ -22,10 +22,7 @@ from services.fetcher.polling import Answer, ask_all
 from services.fetcher.push import PushEvents
 from services.fetcher.run import Report, Run, Tools
 from services.fetcher.session_pool import HostBusy, SessionPool
-from shared.alerts import (
-    ConnectionFailing,
-    ConnectionNeedsAuthorisation,
-)
+from shared.alerts.connections import ConnectionFailing, ConnectionNeedsAuthorisation
 from shared.clock import time_of
 from shared.connections import Connection, Failure, Health
 from shared.errors import LeaseLost, PosthouseError, SecretKeyMissing, TryAgain

@@ -9,7 +9,7 @@ import structlog
 
 from services.forwarder.lane import Lane
 from services.forwarder.retries import Retries
-from shared.alerts import ForwardGaveUp, ForwardPaused
+from shared.alerts.handlers import ForwardGaveUp, ForwardPaused
 from shared.clock import utc_now
 from shared.errors import PosthouseError
 from shared.storage import alerts, forwards

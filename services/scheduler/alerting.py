@@ -14,8 +14,7 @@ from typing import Final
 
 import structlog
 
-from shared import alerts as rules
-from shared.alerts import Alert
+from shared.alerts.delivery import Alert, retry_delay
 from shared.clock import utc_now
 from shared.hosts import HostRules
 from shared.storage import alerts, services
@@ -111,7 +110,7 @@ def _record(
             if missing and all((alert.id, target.id) in left for target in missing):
                 alerts.leave(session, alert, _LEFT_FOR)
                 continue
-            delay = rules.retry_delay(alert.attempts) if missing else None
+            delay = retry_delay(alert.attempts) if missing else None
             if delay is not None:
                 delay = max(delay, asked_for.get(alert.id) or delay)
             for target in missing if delay is None else ():

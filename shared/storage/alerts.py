@@ -15,24 +15,23 @@ from typing import Any, Final, TypedDict
 from psycopg import errors as pg
 from psycopg.types.json import Jsonb
 
-from shared.alerts import (
-    EXPIRY_DAYS,
-    Alert,
-    AlertData,
-    CertificateExpiring,
-    ClientSecretExpiring,
+from shared.alerts.base import AlertData
+from shared.alerts.connections import (
     ConnectionFailing,
     ConnectionRecovered,
     ConnectionsOnTime,
     ConnectionsOverdue,
-    HandlerBacklogOld,
-    HandlerBacklogRecovered,
-    Template,
-    WebhookTest,
-    expiry_stage,
-    from_json,
-    to_json,
 )
+from shared.alerts.delivery import Alert, Template
+from shared.alerts.expiring import (
+    EXPIRY_DAYS,
+    CertificateExpiring,
+    ClientSecretExpiring,
+    expiry_stage,
+)
+from shared.alerts.handlers import HandlerBacklogOld, HandlerBacklogRecovered
+from shared.alerts.kinds import from_json, to_json
+from shared.alerts.services import WebhookTest
 from shared.clock import new_id, time_of
 from shared.errors import Conflict, InvalidInput, NotFound
 from shared.storage.pool import Session
@@ -56,7 +55,7 @@ Seal = Callable[[str, int, str], bytes]
 class Webhook:
     """Who is told. Its address and signing secret are never part of this value.
 
-    `kinds`: of `shared.alerts.CHOICES`, none: every kind. `muted_until`: None where it is not
+    `kinds`: of `shared.alerts.kinds.CHOICES`, none: every kind. `muted_until`: None where it is not
     muted.
     """
 

@@ -11,7 +11,7 @@ from typing import Any
 from psycopg.rows import dict_row
 from psycopg.types.json import Jsonb
 
-from shared.alerts import MailQuarantined
+from shared.alerts.mails import MailQuarantined
 from shared.errors import NotFound
 from shared.mail.summary import MailHeaders
 from shared.messages import Key, RawRef

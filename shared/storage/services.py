@@ -10,7 +10,7 @@ from typing import Final
 from psycopg.rows import class_row
 from psycopg.types.json import Jsonb
 
-from shared.alerts import ServiceFailing, ServiceRecovered
+from shared.alerts.services import ServiceFailing, ServiceRecovered
 from shared.storage import alerts
 from shared.storage.pool import Session
 from shared.storage.queries import Queries

@@ -10,7 +10,8 @@ import pytest
 from cli.demo.certificate import DemoCertificate
 from cli.demo.samples import compose, encrypted
 from services.scheduler import alerting
-from shared.alerts import ConnectionRecovered, Template
+from shared.alerts.connections import ConnectionRecovered
+from shared.alerts.delivery import Template
 from shared.clock import utc_now
 from shared.storage import alerts
 from shared.storage.pool import Database

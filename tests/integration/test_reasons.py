@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 import pytest
 
-from shared.alerts import Template
+from shared.alerts.delivery import Template
 from shared.storage import alerts, connections
 from shared.vault import Place, password_place
 from tests.rig.mails import mail

@@ -13,7 +13,7 @@ from posthouse.event_data import Connection
 from posthouse.testing import make_event
 from services.admin.context import Context
 from shared import forwards as values
-from shared.alerts import ForwardPaused, ForwardResumed
+from shared.alerts.handlers import ForwardPaused, ForwardResumed
 from shared.errors import Conflict, NotFound
 from shared.forward_kinds import KINDS
 from shared.forwarding.fitting import fitted

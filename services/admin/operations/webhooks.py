@@ -10,7 +10,9 @@ from urllib.parse import urlsplit
 
 from services.admin.context import Context
 from shared import fields as typed
-from shared.alerts import CHOICES, Alert, Template, WebhookTest
+from shared.alerts.delivery import Alert, Template
+from shared.alerts.kinds import CHOICES
+from shared.alerts.services import WebhookTest
 from shared.errors import InvalidInput
 from shared.storage import alerts
 from shared.storage.alerts import WEBHOOK_TABLE, Delivery, Webhook

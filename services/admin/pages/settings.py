@@ -12,7 +12,8 @@ from services.admin.pages.state import context_of, settings_of
 from services.admin.pages.webhooks import KINDS, TEMPLATES, changes_of, values_of
 from services.admin.pages.wording import counted
 from services.admin.people.authorization import ADMINISTER
-from shared.alerts import CHOICES, Template
+from shared.alerts.delivery import Template
+from shared.alerts.kinds import CHOICES
 from shared.clock import utc_now
 from shared.errors import Conflict, InvalidInput, PosthouseError
 
@@ -116,7 +117,7 @@ def _page(
         known_revocations=revocations.known_revocations(ctx),
         templates=TEMPLATES,
         kinds=KINDS,
-        values=Values(template=Template.JSON, kinds=CHOICES) if values is None else values,
+        values=Values(template=Template.JSON, kinds=tuple(CHOICES)) if values is None else values,
         error=error,
         settings=settings,
         now=utc_now(),

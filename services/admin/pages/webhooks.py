@@ -13,7 +13,8 @@ from services.admin.pages.posted import Form, Posted, Values
 from services.admin.pages.rendering import go, render
 from services.admin.pages.state import context_of
 from services.admin.people.authorization import ADMINISTER
-from shared.alerts import CHOICES, WORDS, Template
+from shared.alerts.delivery import Template
+from shared.alerts.kinds import CHOICES
 from shared.clock import utc_now
 from shared.errors import Conflict, InvalidInput, PosthouseError
 
@@ -25,7 +26,7 @@ TEMPLATES: Final = (
     (Template.OPSGENIE, "OpsGenie"),
 )
 #: What is ticked in a form, in its order.
-KINDS: Final = tuple((kind, WORDS[kind]) for kind in CHOICES)
+KINDS: Final = tuple(CHOICES.items())
 _MUTE_HOURS: Final = (
     ("1", "an hour"),
     ("4", "4 hours"),
@@ -109,7 +110,7 @@ def _page(
     values: Values | None = None,
 ) -> Response:
     hook = webhooks.get_webhook(context_of(request), webhook_id)
-    shown = Values(name=hook.name, template=hook.template, kinds=hook.kinds or CHOICES)
+    shown = Values(name=hook.name, template=hook.template, kinds=hook.kinds or tuple(CHOICES))
     return render(
         request,
         "webhook.html",

@@ -12,7 +12,7 @@ import pytest
 import yaml
 from standardwebhooks import Webhook
 
-from shared.alerts import ForwardPaused
+from shared.alerts.handlers import ForwardPaused
 from shared.forwarding.links import VALID_S, signed
 from shared.storage import alerts, forwards
 from shared.vault import forward_place

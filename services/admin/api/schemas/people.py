@@ -4,27 +4,16 @@ from __future__ import annotations
 
 import uuid
 from datetime import datetime
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from services.admin.api.schemas.parts import Out, Text, described
+from shared.alerts.kinds import CHOICES
 
 RoleWord = Literal["admin", "operator", "viewer"]
 TemplateWord = Literal["json", "slack", "teams", "opsgenie"]
-AlertKindWord = Literal[
-    "connection-failing",
-    "connection-needs-authorisation",
-    "connections-overdue",
-    "certificate-expiring",
-    "client-secret-expiring",
-    "mail-quarantined",
-    "mail-unwanted",
-    "handler-backlog-old",
-    "forward-paused",
-    "forward-gave-up",
-    "service-failing",
-]
+AlertKindWord = Annotated[str, Field(json_schema_extra={"enum": list(CHOICES)})]
 
 
 class PersonOut(Out):

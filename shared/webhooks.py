@@ -16,7 +16,8 @@ from shared.errors import InvalidInput, PosthouseError, SecretKeyMissing
 from shared.hosts import HostRules
 from shared.mailbox.failures import Refused
 from shared.mailbox.net import https
-from shared.storage.alerts import WEBHOOK_TABLE, Target
+from shared.storage.alert_deliveries import Target
+from shared.storage.webhooks import WEBHOOK_TABLE
 from shared.vault import Place, Vault
 
 #: Seconds that a receiver may take to accept a connection, and to answer.

@@ -17,8 +17,8 @@ import structlog
 from shared.alerts.delivery import Alert, retry_delay
 from shared.clock import utc_now
 from shared.hosts import HostRules
-from shared.storage import alerts, services
-from shared.storage.alerts import Target
+from shared.storage import alert_checks, alert_deliveries, services
+from shared.storage.alert_deliveries import Target
 from shared.storage.pool import Database
 from shared.telemetry import metrics
 from shared.vault import Vault
@@ -49,8 +49,8 @@ def deliver_due(
     made = 0
     while True:
         with database.transaction() as session:
-            due = sorted(alerts.claim_due(session, _BATCH), key=lambda alert: alert.id)
-            wanted = [(alert, alerts.untold(session, alert)) for alert in due]
+            due = sorted(alert_deliveries.claim_due(session, _BATCH), key=lambda alert: alert.id)
+            wanted = [(alert, alert_deliveries.untold(session, alert)) for alert in due]
         by_target: dict[int, list[tuple[Alert, Target]]] = defaultdict(list)
         for alert, targets in wanted:
             for target in targets:
@@ -67,19 +67,19 @@ def deliver_due(
 def raise_expiries(database: Database, now: datetime | None = None) -> int:
     """Raises certificates and client secrets that end within 30, 7 or 1 days, once for each."""
     with database.transaction() as session:
-        return alerts.raise_expiries(session, now or utc_now())
+        return alert_checks.raise_expiries(session, now or utc_now())
 
 
 def raise_backlogs(database: Database, limit: timedelta) -> int:
     """Raises handlers whose oldest waiting mail is older than `limit`, and those that caught up."""
     with database.transaction() as session:
-        return alerts.raise_backlogs(session, limit)
+        return alert_checks.raise_backlogs(session, limit)
 
 
 def raise_own_health(database: Database) -> None:
     """Raises turns that nobody takes, services that fail or are gone, and their recoveries."""
     with database.transaction() as session:
-        alerts.raise_overdue(session)
+        alert_checks.raise_overdue(session)
         services.raise_failing(session)
 
 
@@ -95,7 +95,7 @@ def _record(
                 log.warning("left to schedulers that have the key", why=call.error)
                 continue
             error = call.error[:_LONGEST_ERROR] if call.error else None
-            alerts.log_delivery(session, call.alert, call.target, call.status, error)
+            alert_deliveries.log_delivery(session, call.alert, call.target, call.status, error)
             metrics.ALERT_DELIVERIES.labels("ok" if call.is_taken else "failed").inc()
             if error:
                 log.warning(
@@ -108,7 +108,7 @@ def _record(
         for alert, targets in wanted:
             missing = [target for target in targets if (alert.id, target.id) not in taken]
             if missing and all((alert.id, target.id) in left for target in missing):
-                alerts.leave(session, alert, _LEFT_FOR)
+                alert_deliveries.leave(session, alert, _LEFT_FOR)
                 continue
             delay = retry_delay(alert.attempts) if missing else None
             if delay is not None:
@@ -116,4 +116,4 @@ def _record(
             for target in missing if delay is None else ():
                 metrics.ALERT_DELIVERIES.labels("given-up").inc()
                 log.error("an alert is given up", webhook=target.name, alert=str(alert.id))
-            alerts.schedule(session, alert, delay)
+            alert_deliveries.schedule(session, alert, delay)

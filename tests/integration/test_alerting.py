@@ -22,7 +22,7 @@ from shared.alerts.services import WebhookTest
 from shared.clock import utc_now
 from shared.errors import Conflict
 from shared.hosts import HostRules
-from shared.storage import alerts
+from shared.storage import alert_deliveries, alerts, webhooks
 from shared.storage.pool import Database
 from shared.vault import Place, Vault, new_key
 from tests.integration.rows import Session, add_connection, add_handler
@@ -59,12 +59,12 @@ def add_webhook(
     secret: str = SECRET,
     kinds: tuple[str, ...] = (),
     muted_for: timedelta | None = None,
-) -> alerts.Webhook:
+) -> webhooks.Webhook:
     def seal(column: str, row: int, text: str) -> bytes:
-        return vault.seal(text.encode(), Place(alerts.WEBHOOK_TABLE, column, str(row)))
+        return vault.seal(text.encode(), Place(webhooks.WEBHOOK_TABLE, column, str(row)))
 
     with database.transaction() as session:
-        return alerts.create_webhook(
+        return webhooks.create_webhook(
             session,
             name=name,
             url=url,
@@ -160,7 +160,7 @@ def test_a_muted_webhook_is_told_nothing_for_its_time_but_a_test(
     deliver_due(database, vault, utc_now())
     assert kinds_told(receiver) == ["webhook-test", "connection-recovered"]
     with database.transaction() as reading:
-        assert alerts.webhook(reading, hook.id).muted_until is None, "its time is over"
+        assert webhooks.webhook(reading, hook.id).muted_until is None, "its time is over"
 
 
 def test_a_change_that_is_rolled_back_is_not_told(
@@ -199,8 +199,8 @@ def test_a_failing_receiver_is_tried_again_and_the_log_tells_every_call(
     assert (len(receiver.received), len(second_receiver.received)) == (3, 1)
     assert len({request.headers["webhook-id"] for request in receiver.received}) == 1
     with database.transaction() as reading:
-        ((alert, pending),) = alerts.alerts(reading)
-        log = alerts.deliveries(reading, [alert.id])
+        ((alert, pending),) = alert_deliveries.alerts(reading)
+        log = alert_deliveries.deliveries(reading, [alert.id])
     assert not pending
     assert [line.status for line in log if line.webhook == "flaky"] == [500, 429, 204]
     assert [line.status for line in log if line.webhook == "healthy"] == [204]

@@ -13,7 +13,7 @@ from services.scheduler import alerting
 from shared.alerts.connections import ConnectionRecovered
 from shared.alerts.delivery import Template
 from shared.clock import utc_now
-from shared.storage import alerts
+from shared.storage import alerts, webhooks
 from shared.storage.pool import Database
 from shared.vault import Place, Vault, new_key
 from tests.rig.events import open_queue
@@ -93,7 +93,7 @@ def test_an_alert_whose_receiver_cannot_be_read_yet_is_left_and_not_counted(
     new = Vault.from_settings([new_key()])
     with Database(database_url, size=3) as database:
         with database.transaction() as session:
-            alerts.create_webhook(
+            webhooks.create_webhook(
                 session,
                 name="chat",
                 url="http://127.0.0.1:9/",
@@ -101,7 +101,7 @@ def test_an_alert_whose_receiver_cannot_be_read_yet_is_left_and_not_counted(
                 template=Template.JSON,
                 enabled=True,
                 seal=lambda column, row, text: new.seal(
-                    text.encode(), Place(alerts.WEBHOOK_TABLE, column, str(row))
+                    text.encode(), Place(webhooks.WEBHOOK_TABLE, column, str(row))
                 ),
             )
             alerts.raise_transition(

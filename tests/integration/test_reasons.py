@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from shared.alerts.delivery import Template
-from shared.storage import alerts, connections
+from shared.storage import connections, webhooks
 from shared.vault import Place, password_place
 from tests.rig.mails import mail
 from tests.rig.stack import Stack
@@ -23,10 +23,10 @@ pytestmark = pytest.mark.promise("H5")
 
 def listen(stack: Stack, receiver: Receiver) -> None:
     def seal(column: str, row: int, text: str) -> bytes:
-        return stack.vault.seal(text.encode(), Place(alerts.WEBHOOK_TABLE, column, str(row)))
+        return stack.vault.seal(text.encode(), Place(webhooks.WEBHOOK_TABLE, column, str(row)))
 
     with stack.database.transaction() as session:
-        alerts.create_webhook(
+        webhooks.create_webhook(
             session,
             name="on call",
             url=receiver.url,

@@ -14,8 +14,9 @@ from shared.alerts.delivery import Alert, Template
 from shared.alerts.kinds import CHOICES
 from shared.alerts.services import WebhookTest
 from shared.errors import InvalidInput
-from shared.storage import alerts
-from shared.storage.alerts import WEBHOOK_TABLE, Delivery, Webhook
+from shared.storage import alert_deliveries, alerts, webhooks
+from shared.storage.alert_deliveries import Delivery
+from shared.storage.webhooks import WEBHOOK_TABLE, Webhook
 from shared.vault import Place
 from shared.webhook_signatures import check_secret
 
@@ -34,13 +35,13 @@ class Told:
 
 def list_webhooks(ctx: Context) -> Sequence[Webhook]:
     with ctx.transaction() as session:
-        return alerts.webhooks(session)
+        return webhooks.webhooks(session)
 
 
 def get_webhook(ctx: Context, webhook_id: int) -> Webhook:
     """Raises NotFound."""
     with ctx.transaction() as session:
-        return alerts.webhook(session, webhook_id)
+        return webhooks.webhook(session, webhook_id)
 
 
 def create_webhook(ctx: Context, changes: Mapping[str, Any]) -> Webhook:
@@ -49,7 +50,9 @@ def create_webhook(ctx: Context, changes: Mapping[str, Any]) -> Webhook:
     url = _url(changes.get("url"))
     secret = _secret(changes) or ""
     with ctx.transaction() as session:
-        made = alerts.create_webhook(session, **wanted, url=url, secret=secret, seal=_sealing(ctx))
+        made = webhooks.create_webhook(
+            session, **wanted, url=url, secret=secret, seal=_sealing(ctx)
+        )
         ctx.record(session, "create", f"webhook/{made.id}", after=made)
     return made
 
@@ -61,7 +64,7 @@ def update_webhook(ctx: Context, webhook_id: int, changes: Mapping[str, Any]) ->
     A new address does not get the secret that was entered for another one.
     """
     with ctx.transaction() as session:
-        before = alerts.webhook(session, webhook_id)
+        before = webhooks.webhook(session, webhook_id)
         wanted = _checked(before, changes)
         url = _url(changes["url"]) if changes.get("url") else None
         secret = _secret(changes)
@@ -71,7 +74,7 @@ def update_webhook(ctx: Context, webhook_id: int, changes: Mapping[str, Any]) ->
                 field="secret",
                 hint="The one that is kept was entered for the former address.",
             )
-        after = alerts.update_webhook(
+        after = webhooks.update_webhook(
             session, webhook_id, **wanted, url=url, secret=secret, seal=_sealing(ctx)
         )
         ctx.record(session, "change", f"webhook/{webhook_id}", before, after)
@@ -82,7 +85,7 @@ def test_webhook(ctx: Context, webhook_id: int) -> Webhook:
     """Sends it a test, and no other one; a scheduler delivers it as alerts are. Raises NotFound,
     InvalidInput where the webhook is disabled."""
     with ctx.transaction() as session:
-        hook = alerts.webhook(session, webhook_id)
+        hook = webhooks.webhook(session, webhook_id)
         if not hook.enabled:
             raise InvalidInput("The webhook is disabled.", field="enabled", hint="Enable it first.")
         alerts.raise_transition(session, WebhookTest(webhook_id=hook.id, name=hook.name))
@@ -93,8 +96,8 @@ def test_webhook(ctx: Context, webhook_id: int) -> Webhook:
 def delete_webhook(ctx: Context, webhook_id: int) -> Webhook:
     """Its lines of the log go with it. Raises NotFound."""
     with ctx.transaction() as session:
-        before = alerts.webhook(session, webhook_id)
-        alerts.delete_webhook(session, webhook_id)
+        before = webhooks.webhook(session, webhook_id)
+        webhooks.delete_webhook(session, webhook_id)
         ctx.record(session, "delete", f"webhook/{webhook_id}", before=before)
     return before
 
@@ -102,8 +105,8 @@ def delete_webhook(ctx: Context, webhook_id: int) -> Webhook:
 def alert_log(ctx: Context, *, limit: int = 30) -> Sequence[Told]:
     """The latest alerts, newest first, each with its deliveries."""
     with ctx.transaction() as session:
-        found = alerts.alerts(session, limit=limit)
-        log = alerts.deliveries(session, [alert.id for alert, _ in found])
+        found = alert_deliveries.alerts(session, limit=limit)
+        log = alert_deliveries.deliveries(session, [alert.id for alert, _ in found])
     return [
         Told(
             alert,
@@ -161,7 +164,7 @@ def _secret(changes: Mapping[str, Any]) -> str | None:
     return secret
 
 
-def _sealing(ctx: Context) -> alerts.Seal:
+def _sealing(ctx: Context) -> webhooks.Seal:
     return lambda column, row, text: ctx.app_state.vault.seal(
         text.encode(), Place(WEBHOOK_TABLE, column, str(row))
     )

@@ -11,7 +11,7 @@ import pytest
 from services.scheduler.alerting import deliver_due
 from shared.alerts.delivery import Template
 from shared.clock import utc_now
-from shared.storage import alerts, scheduling
+from shared.storage import scheduling, webhooks
 from shared.vault import Place
 from tests.integration.oauth.conftest import ALICE
 from tests.integration.oauth.test_tokens import age_token, stored_tokens
@@ -28,11 +28,11 @@ def office(database_url: str, redis_url: str, tmp_path: Path, oidc: OidcServer) 
 
 def listen(office: Office, receiver: Receiver) -> None:
     def seal(column: str, row: int, text: str) -> bytes:
-        place = Place(alerts.WEBHOOK_TABLE, column, str(row))
+        place = Place(webhooks.WEBHOOK_TABLE, column, str(row))
         return office.stack.vault.seal(text.encode(), place)
 
     with office.stack.database.transaction() as session:
-        alerts.create_webhook(
+        webhooks.create_webhook(
             session,
             name="on call",
             url=receiver.url,

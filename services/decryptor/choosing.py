@@ -19,8 +19,9 @@ from shared.messages import Outcome
 from shared.rules.choosing import Choice, LeftOut, choose
 from shared.rules.facts import RuleFacts, kept, with_kept
 from shared.security import UNOPENED
-from shared.storage import outbox
-from shared.storage.outbox import Claimed, Redelivery, Target
+from shared.storage import deliveries, outbox
+from shared.storage.deliveries import Target
+from shared.storage.outbox import Claimed, Redelivery
 from shared.storage.pool import Session
 
 _MOST_FIELDS: Final = 500
@@ -80,10 +81,10 @@ class Standing:
 def look(session: Session, mails: Sequence[Claimed]) -> Standing:
     """What is recorded of these mails."""
     ids = [mail.id for mail in mails]
-    targets = outbox.targets(session, [mail.connection_id for mail in mails])
+    targets = deliveries.targets(session, [mail.connection_id for mail in mails])
     asks = any(t.is_choosy for t in targets) or any(mail.chosen is not None for mail in mails)
-    left_out = outbox.left_out(session, ids) if asks else {}
-    return Standing(targets, outbox.delivered(session, ids), left_out)
+    left_out = deliveries.left_out(session, ids) if asks else {}
+    return Standing(targets, deliveries.delivered(session, ids), left_out)
 
 
 def record(
@@ -98,7 +99,7 @@ def record(
     out: list[tuple[uuid.UUID, LeftOut]] = [
         (mail.id, one) for mail in ours for one in choices[mail.id].left_out
     ]
-    outbox.record_left_out(session, out)
+    deliveries.record_left_out(session, out)
     chosen = [
         (
             mail.id,
@@ -107,7 +108,7 @@ def record(
         )
         for mail in ours
     ]
-    outbox.record_choices(session, chosen)
+    deliveries.record_choices(session, chosen)
     return held
 
 

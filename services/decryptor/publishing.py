@@ -28,8 +28,9 @@ from shared.messages import Outcome, RawRef
 from shared.queueing.output import Output, Publication, QueueLost
 from shared.rules.choosing import Choice
 from shared.rules.facts import RuleFacts, kept
-from shared.storage import alerts, outbox
-from shared.storage.outbox import Claimed, Redelivery, Release, Target
+from shared.storage import alerts, deliveries, outbox
+from shared.storage.deliveries import Target
+from shared.storage.outbox import Claimed, Redelivery, Release
 from shared.storage.pool import Database, Session
 from shared.store import Store
 from shared.telemetry import metrics, traces
@@ -184,7 +185,7 @@ class Publisher:
             held = outbox.hold(session, ids, token)
             finished = [i for i in done if i in held]
             given = [row for row in confirmed if row[0] in held]
-            outbox.record_deliveries(session, given, notes, had=had)
+            deliveries.record_deliveries(session, given, notes, had=had)
             outbox.finish(
                 session, token, finished, batch.kept(finished), unwanted, batch.threads(ours)
             )

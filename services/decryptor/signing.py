@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from shared.storage.outbox import Target
+from shared.storage.deliveries import Target
 from shared.vault import Vault, former_signing_key_place, signing_key_place
 
 #: Opened keys that are kept, so that a batch does not open them once a mail.

@@ -14,7 +14,7 @@ import structlog
 
 from shared.errors import PosthouseError
 from shared.queueing.output import Output, QueueState
-from shared.storage import handler_queues, outbox
+from shared.storage import delivering_again, handler_queues
 from shared.storage.handler_queues import HandlerName, Remembered
 from shared.storage.pool import Database, Session
 from shared.telemetry import metrics
@@ -163,10 +163,10 @@ class Guard:
         if not handler_queues.has_published(session, handler.id, remembered.created_at):
             # It was noted and then not made, or another scheduler is making it right now: what
             # belongs into it waits already. Only what is on its way may have been in it.
-            outbox.withdraw(session, handler.id, remembered.created_at)
+            delivering_again.withdraw(session, handler.id, remembered.created_at)
             _log.info("a handler's queue is made", handler=handler.name, reason=reason)
             return generation
-        again = outbox.refill(session, handler.id, remembered.watermark)
+        again = delivering_again.refill(session, handler.id, remembered.watermark)
         metrics.REDRIVEN.labels("refill").inc(len(again))
         _log.warning(
             "a handler's queue was lost and is filled again",

@@ -7,6 +7,7 @@ than the statement. The statement says the type: `%(ids)s::uuid[]`.
 from __future__ import annotations
 
 import re
+import uuid
 from collections.abc import Iterable
 
 _SPECIAL = re.compile(r'["\\]')
@@ -30,3 +31,7 @@ def octets_array(values: Iterable[bytes]) -> str:
 
 def _escaped(match: re.Match[str]) -> str:
     return "\\" + match[0]
+
+
+def uuid_array(ids: Iterable[uuid.UUID]) -> str:
+    return array(identifier.hex for identifier in ids)

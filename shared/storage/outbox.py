@@ -7,7 +7,6 @@ every handler that takes the mail has confirmed the event.
 from __future__ import annotations
 
 import uuid
-from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -15,15 +14,14 @@ from types import MappingProxyType
 from typing import Any
 
 import orjson
+from psycopg.rows import dict_row
 from psycopg.types.json import Jsonb
 
 from shared.mail.summary import MailHeaders, findings_from_json
 from shared.messages import Outcome, RawRef
-from shared.rules.choosing import Candidate, LeftOut
-from shared.rules.ruleset import Rules, stored_rules
 from shared.security import Security
 from shared.storage import quarantine
-from shared.storage.arrays import array, text_array
+from shared.storage.arrays import uuid_array
 from shared.storage.pool import Session
 from shared.storage.queries import Queries
 
@@ -71,32 +69,6 @@ class Claimed:
 
 
 @dataclass(frozen=True, slots=True)
-class Target:
-    """An enabled handler, the connections it takes (None: all) and its sealed signing keys."""
-
-    handler_id: int
-    name: str
-    connections: frozenset[int] | None
-    signing_key: bytes | None = None
-    former_signing_key: bytes | None = None
-    rules: Rules = field(default_factory=Rules)
-    group: str = ""
-    position: int = 0
-
-    def takes(self, connection_id: int) -> bool:
-        return self.connections is None or connection_id in self.connections
-
-    @property
-    def is_choosy(self) -> bool:
-        """Whether it may be left out of a mail of its connections."""
-        return bool(self.rules or self.group)
-
-    @property
-    def candidate(self) -> Candidate:
-        return Candidate(self.handler_id, self.name, self.rules, self.group, self.position)
-
-
-@dataclass(frozen=True, slots=True)
 class Release:
     """Gives a mail back for `delay` seconds.
 
@@ -123,53 +95,62 @@ def claim(
     session: Session, ids: Sequence[uuid.UUID], token: uuid.UUID, ttl: float
 ) -> list[Claimed]:
     """Takes those of `ids` that nobody holds, in the order in which they lie in the store."""
-    rows = session.execute(_SQL["claim"], {"ids": _uuids(ids), "claim": token, "ttl": ttl})
-    return [_claimed(row) for row in rows]
+    values = {"ids": uuid_array(ids), "claim": token, "ttl": ttl}
+    with session.cursor(row_factory=dict_row) as cursor:
+        return [_claimed(row) for row in cursor.execute(_SQL["claim"], values)]
 
 
-def _claimed(row: Sequence[Any]) -> Claimed:
-    identifier, size, key, offset = row[0], row[3], row[5], row[6]
-    security, opened_key, opened_offset, opened_size, opened_sha256 = row[18:23]
-    outcome = None
-    if security is not None:
-        opened = None if opened_key is None else RawRef(opened_key, opened_offset, opened_size)
-        outcome = Outcome(
-            id=identifier, security=security, opened=opened, opened_sha256=opened_sha256
-        )
+def _claimed(row: Mapping[str, Any]) -> Claimed:
+    to, cc = row["recipients"] or (), row["cc"] or ()
     return Claimed(
-        id=identifier,
-        connection_id=row[1],
-        sequence=row[2],
-        size=size,
-        sha256=row[4],
-        raw=RawRef(key, offset, size),
+        id=row["id"],
+        connection_id=row["connection_id"],
+        sequence=row["sequence"],
+        size=row["size"],
+        sha256=row["sha256"],
+        raw=RawRef(row["raw_key"], row["raw_offset"], row["size"]),
         headers=MailHeaders(
-            message_id=row[7],
-            sender=row[8],
-            to=tuple(row[9] or ()),
-            cc=tuple(row[10] or ()),
-            subject=row[11],
-            date=row[12],
-            sender_name=row[24],
-            to_names=tuple(row[25] or [""] * len(row[9] or ())),
-            cc_names=tuple(row[26] or [""] * len(row[10] or ())),
-            findings=findings_from_json(row[27] or ()),
+            message_id=row["message_id"],
+            sender=row["sender"],
+            to=tuple(to),
+            cc=tuple(cc),
+            subject=row["subject"],
+            date=row["sent_at"],
+            sender_name=row["sender_name"],
+            to_names=tuple(row["recipient_names"] or [""] * len(to)),
+            cc_names=tuple(row["cc_names"] or [""] * len(cc)),
+            findings=findings_from_json(row["findings"] or ()),
         ),
-        downloaded_at=row[13],
-        arrived_at=row[14],
-        attempts=row[15],
-        initial=row[16],
-        repeat_handlers=frozenset(row[17]),
-        outcome=outcome,
-        correlation_id=row[23],
-        missing_s=row[28],
-        asked_handlers=frozenset(row[29]),
-        had_handlers=frozenset(row[30]),
-        chosen=None if row[31] is None else frozenset(row[31]),
-        doubts={int(handler): why for handler, why in (row[32] or {}).items()},
-        thread=row[33],
-        labels=tuple(row[34]),
-        redeliveries={int(handler): one for handler, one in (row[35] or {}).items()},
+        downloaded_at=row["downloaded_at"],
+        arrived_at=row["arrived_at"],
+        attempts=row["attempts"],
+        initial=row["initial"],
+        repeat_handlers=frozenset(row["repeat_handlers"]),
+        outcome=_outcome(row),
+        correlation_id=row["correlation_id"],
+        missing_s=row["missing_s"],
+        asked_handlers=frozenset(row["asked_handlers"]),
+        had_handlers=frozenset(row["had_handlers"]),
+        chosen=None if row["chosen"] is None else frozenset(row["chosen"]),
+        doubts={int(handler): why for handler, why in (row["doubts"] or {}).items()},
+        thread=row["provider_thread"],
+        labels=tuple(row["labels"]),
+        redeliveries={int(handler): one for handler, one in (row["redeliveries"] or {}).items()},
+    )
+
+
+def _outcome(row: Mapping[str, Any]) -> Outcome | None:
+    """What was found inside the mail, where it was opened before."""
+    if row["security"] is None:
+        return None
+    opened = None
+    if row["opened_key"] is not None:
+        opened = RawRef(row["opened_key"], row["opened_offset"], row["opened_size"])
+    return Outcome(
+        id=row["id"],
+        security=row["security"],
+        opened=opened,
+        opened_sha256=row["opened_sha256"],
     )
 
 
@@ -177,12 +158,12 @@ def renew(
     session: Session, tokens: Sequence[uuid.UUID], ids: Sequence[uuid.UUID], ttl: float
 ) -> None:
     """Prolongs claims while their mails are being opened."""
-    session.execute(_SQL["renew"], {"claims": list(tokens), "ids": _uuids(ids), "ttl": ttl})
+    session.execute(_SQL["renew"], {"claims": list(tokens), "ids": uuid_array(ids), "ttl": ttl})
 
 
 def still_mine(session: Session, ids: Sequence[uuid.UUID], token: uuid.UUID) -> set[uuid.UUID]:
     """Asked right before publishing: a decryptor that stalled must not publish a second time."""
-    rows = session.execute(_SQL["still_mine"], {"ids": _uuids(ids), "claim": token})
+    rows = session.execute(_SQL["still_mine"], {"ids": uuid_array(ids), "claim": token})
     return {row[0] for row in rows}
 
 
@@ -192,7 +173,7 @@ def hold(session: Session, ids: Sequence[uuid.UUID], token: uuid.UUID) -> set[uu
     Asked before anything is recorded or finished: whoever took a claim back wants the mail
     published once more.
     """
-    rows = session.execute(_SQL["hold"], {"ids": _uuids(ids), "claim": token})
+    rows = session.execute(_SQL["hold"], {"ids": uuid_array(ids), "claim": token})
     return {row[0] for row in rows}
 
 
@@ -202,95 +183,11 @@ def release(session: Session, token: uuid.UUID, releases: Sequence[Release]) -> 
             _SQL["release"],
             {
                 "claim": token,
-                "ids": _uuids(item.id for item in releases),
+                "ids": uuid_array(item.id for item in releases),
                 "errors": [item.error for item in releases],
                 "delays": [item.delay for item in releases],
                 "blameless": [item.blameless for item in releases],
                 "missing": [item.missing for item in releases],
-            },
-        )
-
-
-def targets(session: Session, connection_ids: Iterable[int]) -> list[Target]:
-    rows = session.execute(_SQL["targets"], {"connection_ids": sorted(set(connection_ids))})
-    return [
-        Target(
-            identifier,
-            name,
-            None if takes_all else frozenset(chosen),
-            key,
-            former,
-            stored_rules(rules) if rules else Rules(),
-            group,
-            position,
-        )
-        for identifier, name, takes_all, chosen, key, former, rules, group, position in rows
-    ]
-
-
-def delivered(
-    session: Session, ids: Sequence[uuid.UUID]
-) -> Mapping[uuid.UUID, dict[int, Redelivery | None]]:
-    """Which handlers already have which of these mails, and on which asking they had it last."""
-    found: dict[uuid.UUID, dict[int, Redelivery | None]] = defaultdict(dict)
-    rows = session.execute(_SQL["delivered"], {"ids": _uuids(ids)})
-    for message_id, handler_id, redelivery in rows:
-        found[message_id][handler_id] = redelivery
-    return found
-
-
-def left_out(session: Session, ids: Sequence[uuid.UUID]) -> Mapping[uuid.UUID, dict[int, str]]:
-    """Which handlers do not get these mails, and by what (`shared.rules.choosing`)."""
-    found: dict[uuid.UUID, dict[int, str]] = defaultdict(dict)
-    for message_id, handler_id, by in session.execute(_SQL["left_out"], {"ids": _uuids(ids)}):
-        found[message_id][handler_id] = by
-    return found
-
-
-def record_choices(
-    session: Session, rows: Sequence[tuple[uuid.UUID, frozenset[int], Mapping[int, str]]]
-) -> None:
-    """(message, handlers that get it, why some do in doubt).
-
-    For mails that `hold` gave in this transaction. They get it although they were left out before:
-    no row says so any more.
-    """
-    if not rows:
-        return
-    session.execute(
-        _SQL["record_choices"],
-        {
-            "ids": _uuids(row[0] for row in rows),
-            "choices": text_array(array(map(str, sorted(row[1]))) for row in rows),
-            "doubts": [
-                Jsonb({str(handler): why for handler, why in row[2].items()}) for row in rows
-            ],
-        },
-    )
-    _forget_left_out(session, [(row[0], handler) for row in rows for handler in row[1]])
-
-
-def record_left_out(session: Session, rows: Sequence[tuple[uuid.UUID, LeftOut]]) -> None:
-    """(message, the handler that does not get it), in the same transaction."""
-    if rows:
-        session.execute(
-            _SQL["record_left_out"],
-            {
-                "ids": _uuids(row[0] for row in rows),
-                "handlers": array(str(row[1].handler_id) for row in rows),
-                "by": text_array(row[1].by for row in rows),
-                "reasons": text_array(row[1].reason for row in rows),
-            },
-        )
-
-
-def _forget_left_out(session: Session, rows: Sequence[tuple[uuid.UUID, int]]) -> None:
-    if rows:
-        session.execute(
-            _SQL["forget_left_out"],
-            {
-                "ids": _uuids(row[0] for row in rows),
-                "handlers": array(str(row[1]) for row in rows),
             },
         )
 
@@ -303,7 +200,7 @@ def record_outcomes(session: Session, outcomes: Sequence[Outcome]) -> None:
     session.execute(
         _SQL["record_outcomes"],
         {
-            "ids": _uuids(outcome.id for outcome in outcomes),
+            "ids": uuid_array(outcome.id for outcome in outcomes),
             "securities": [Jsonb(dict(outcome.security)) for outcome in outcomes],
             "keys": [ref and ref.key for ref in opened],
             "offsets": [ref and ref.offset for ref in opened],
@@ -311,42 +208,6 @@ def record_outcomes(session: Session, outcomes: Sequence[Outcome]) -> None:
             "sha256s": [outcome.opened_sha256 for outcome in outcomes],
         },
     )
-
-
-def record_deliveries(
-    session: Session,
-    rows: Sequence[tuple[uuid.UUID, int, str]],
-    notes: Mapping[tuple[uuid.UUID, int], str] | None = None,
-    *,
-    had: Mapping[tuple[uuid.UUID, int], Redelivery | None] | None = None,
-) -> None:
-    """(message, handler, position) of events that the output queue has confirmed.
-
-    By (message, handler): `notes`, why a handler got a mail in doubt; `had`, those that had it
-    before, with the asking on which they have it now. For mails that `hold` gave in this
-    transaction.
-    """
-    had = had or {}
-    again = [row for row in rows if (row[0], row[1]) in had]
-    if again:
-        values = {
-            "ids": _uuids(row[0] for row in again),
-            "handlers": array(str(row[1]) for row in again),
-        }
-        session.execute(_SQL["keep_deliveries"], values)
-    if rows:
-        session.execute(
-            _SQL["record_deliveries"],
-            {
-                "ids": _uuids(row[0] for row in rows),
-                "handlers": array(str(row[1]) for row in rows),
-                "positions": text_array(row[2] for row in rows),
-                "notes": text_array((notes or {}).get((row[0], row[1]), "") for row in rows),
-                "redeliveries": [
-                    Jsonb(told) if (told := had.get((row[0], row[1]))) else None for row in rows
-                ],
-            },
-        )
 
 
 def finish(
@@ -364,12 +225,12 @@ def finish(
     """
     if ids:
         values = {
-            "ids": _uuids(ids),
+            "ids": uuid_array(ids),
             "claim": token,
             "plain": _PLAIN,
             "facts": orjson.dumps({str(i): facts[i] for i in ids if i in facts}).decode(),
             "threads": orjson.dumps({str(i): threads[i] for i in ids if i in threads}).decode(),
-            "unwanted": _uuids(unwanted),
+            "unwanted": uuid_array(unwanted),
         }
         session.execute(_SQL["finish"], values)
 
@@ -397,58 +258,7 @@ def put_aside(
     quarantine.add(session, entry)
 
 
-def redeliver(
-    session: Session,
-    ids: Sequence[uuid.UUID],
-    handlers: Sequence[int] = (),
-    *,
-    reason: str = "requested",
-) -> list[uuid.UUID]:
-    """Asks for mails again (same event id), at `handlers` or at all that take them.
-
-    Their events say so, with the `reason`, to handlers that had them.
-    """
-    values = {"ids": _uuids(ids), "handlers": list(handlers), "reason": reason}
-    rows = session.execute(_SQL["redeliver"], values).fetchall()
-    session.execute(_SQL["number_redelivery"], values)
-    return [row[0] for row in rows]
-
-
-def reconsider(session: Session, ids: Sequence[uuid.UUID], handler_id: int) -> list[uuid.UUID]:
-    """Lets a handler's present rules decide about these mails, with all that a mail says."""
-    values = {"ids": _uuids(ids), "handler_id": handler_id}
-    rows = session.execute(_SQL["reconsider"], values).fetchall()
-    session.execute(_SQL["forget_left_out_of"], values)
-    return [row[0] for row in rows]
-
-
-def reopen(session: Session, ids: Sequence[uuid.UUID]) -> None:
-    """Lets mails be opened anew when they are published next: a certificate was attached.
-
-    After `redeliver`, which takes them out of the hands of who might just be recording them.
-    """
-    session.execute(_SQL["reopen"], {"ids": _uuids(ids)})
-    session.execute(_SQL["forget_all_left_out"], {"ids": _uuids(ids)})
-
-
-def refill(session: Session, handler_id: int, watermark: datetime) -> list[uuid.UUID]:
-    """Publishes again what a lost queue may not have handed over, also what is on its way."""
-    withdraw(session, handler_id, watermark)
-    rows = session.execute(_SQL["refill"], {"handler_id": handler_id, "watermark": watermark})
-    return [row[0] for row in rows]
-
-
-def withdraw(session: Session, handler_id: int, watermark: datetime) -> None:
-    """Takes back the claims of all decryptors: what they publish now is not recorded."""
-    session.execute(_SQL["take_turns"])
-    session.execute(_SQL["withdraw"], {"handler_id": handler_id, "watermark": watermark})
-
-
 def size(session: Session) -> tuple[int, datetime | None]:
     """How many mails wait to be published, and since when the oldest does."""
     row = session.execute(_SQL["size"]).fetchone()
     return (row[0], row[1]) if row else (0, None)
-
-
-def _uuids(ids: Iterable[uuid.UUID]) -> str:
-    return array(identifier.hex for identifier in ids)

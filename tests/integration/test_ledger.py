@@ -15,7 +15,16 @@ from shared.errors import LeaseLost
 from shared.handlers import Handler
 from shared.mail.summary import MailHeaders
 from shared.messages import NewMessage, RawRef
-from shared.storage import connections, handlers, known, leases, ledger, outbox
+from shared.storage import (
+    connections,
+    deliveries,
+    delivering_again,
+    handlers,
+    known,
+    leases,
+    ledger,
+    outbox,
+)
 from shared.storage.known import KnownMails
 from shared.storage.ledger import Place, Refused
 from shared.storage.pool import Database
@@ -212,7 +221,7 @@ def test_a_mail_is_claimed_by_one_and_published_by_who_still_holds_it(
     with database.transaction() as session:
         assert outbox.still_mine(session, [mail.id], first) == set()
         assert len(outbox.claim(session, [mail.id], second, 60)) == 1
-        outbox.record_deliveries(session, [(mail.id, handler, "1-0")])
+        deliveries.record_deliveries(session, [(mail.id, handler, "1-0")])
         outbox.finish(session, first, [mail.id], {})
     assert count(database, "outbox") == 1, "only its holder finishes it"
     with database.transaction() as session:
@@ -230,14 +239,14 @@ def test_a_lost_queue_is_refilled_from_its_watermark(database: Database, place: 
         session.execute("DELETE FROM outbox")
     for minute, mail in enumerate(mails):
         with database.transaction() as session:
-            outbox.record_deliveries(session, [(mail.id, handler, "")])
+            deliveries.record_deliveries(session, [(mail.id, handler, "")])
             session.execute(
                 "UPDATE delivery SET published_at = make_timestamptz(2026, 1, 1, 0, %s, 0, 'UTC')"
                 " WHERE message_id = %s",
                 (minute, mail.id),
             )
     with database.transaction() as session:
-        again = outbox.refill(session, handler, datetime(2026, 1, 1, 0, 1, tzinfo=UTC))
+        again = delivering_again.refill(session, handler, datetime(2026, 1, 1, 0, 1, tzinfo=UTC))
     assert set(again) == {mails[1].id, mails[2].id}
     with database.transaction() as session:
         claimed = outbox.claim(session, again, uuid.uuid4(), 60)

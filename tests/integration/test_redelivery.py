@@ -11,7 +11,7 @@ import pytest
 
 from posthouse import Consumer, MailEvent
 from shared.queueing.output import open_output
-from shared.storage import messages, outbox
+from shared.storage import delivering_again, messages
 from tests.rig.events import delete_queue
 from tests.rig.mails import mail
 from tests.rig.stack import Stack
@@ -85,4 +85,4 @@ def test_a_handler_that_knows_repeats_gets_what_is_asked_for_once_more(
 
 def ask(stack: Stack, event_id: str, reason: str = "requested") -> None:
     with stack.database.transaction() as session:
-        outbox.redeliver(session, [uuid.UUID(event_id)], reason=reason)
+        delivering_again.redeliver(session, [uuid.UUID(event_id)], reason=reason)

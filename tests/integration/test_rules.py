@@ -15,7 +15,7 @@ from cli.demo.certificate import DemoCertificate
 from cli.demo.samples import encrypted
 from services.decryptor.decrypting import STEPS_WITH_RULES
 from shared.rules.conditions import FIELDS
-from shared.storage import messages, outbox, quarantine
+from shared.storage import delivering_again, messages, quarantine
 from tests.integration.api.conftest import Api
 from tests.integration.test_interruption import lose_queue
 from tests.rig.events import open_queue
@@ -307,7 +307,7 @@ def test_a_changed_rule_delivers_nothing_by_itself(
 
 def redeliver(stack: Stack, message_id: Any, *handlers: int) -> None:
     with stack.database.transaction() as session:
-        outbox.redeliver(session, [message_id], handlers)
+        delivering_again.redeliver(session, [message_id], handlers)
 
 
 @pytest.mark.promise("R2", "R3")
@@ -373,7 +373,7 @@ def test_delivered_again_to_all_a_mail_asks_the_rules_of_handlers_that_never_had
     stack.add_handler("new", rules={"accept": [{"subject": "pdf"}]})
     ids = [row[0] for row in stack.query("SELECT id FROM message")]
     with stack.database.transaction() as session:
-        outbox.redeliver(session, ids)
+        delivering_again.redeliver(session, ids)
     stack.wait(lambda: stack.count("outbox") == 0, "all is delivered again")
     stack.stop()
     assert len(open_queue(redis_url, "archive").events()) == 4
@@ -430,8 +430,8 @@ def test_a_mail_that_is_opened_later_is_decided_anew(
     stack.add_certificate(certificate, connection)
     (message_id,) = stack.query("SELECT id FROM message")[0]
     with stack.database.transaction() as session:
-        outbox.redeliver(session, [message_id])
-        outbox.reopen(session, [message_id])
+        delivering_again.redeliver(session, [message_id])
+        delivering_again.reopen(session, [message_id])
     stack.wait(lambda: stack.count("outbox") == 0, "it is opened")
     stack.stop()
     (event,) = open_queue(redis_url, "opened").events()

@@ -11,7 +11,7 @@ import pytest
 
 from posthouse import Consumer, MailEvent
 from shared.queueing.output import open_output
-from shared.storage import handlers, outbox
+from shared.storage import delivering_again, handlers
 from shared.vault import former_signing_key_place, signing_key_place
 from tests.rig.mails import mail
 from tests.rig.stack import SIGNING_KEY, Stack
@@ -83,4 +83,4 @@ def test_first_deliveries_refills_and_deliveries_on_purpose_are_signed(
 def again(stack: Stack, got: list[str]) -> None:
     """Delivers all mails again on purpose."""
     with stack.database.transaction() as session:
-        outbox.redeliver(session, [uuid.UUID(one) for one in set(got)])
+        delivering_again.redeliver(session, [uuid.UUID(one) for one in set(got)])

@@ -11,7 +11,7 @@ import pytest
 
 from posthouse import Consumer, MailEvent, Reject
 from shared.queueing.output import DeadChoice, Output, open_output
-from shared.storage import handler_queues, messages, outbox
+from shared.storage import delivering_again, handler_queues, messages
 from shared.storage.message_paths import Stop
 from shared.storage.messages import MessageFilter, MessageState
 from tests.rig.mails import mail
@@ -185,8 +185,8 @@ def test_what_was_found_inside_before_stays_on_the_path(
     ((number,),) = stack.query("SELECT id FROM message")
     stack.execute("""UPDATE message SET security = '{"status": "no_recipient"}'""")
     with stack.database.transaction() as session:
-        outbox.redeliver(session, [number], reason="opened-again")
-        outbox.reopen(session, [number])
+        delivering_again.redeliver(session, [number], reason="opened-again")
+        delivering_again.reopen(session, [number])
     stack.wait(
         lambda: stack.query("SELECT opened_at IS NOT NULL FROM message") == [(True,)], "again"
     )

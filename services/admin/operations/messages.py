@@ -15,7 +15,7 @@ from shared.errors import InvalidInput, NotFound
 from shared.mail.kinds import MailKind as MailKind
 from shared.messages import RawRef
 from shared.security import UNOPENED
-from shared.storage import handlers, messages, outbox
+from shared.storage import delivering_again, handlers, messages
 from shared.storage.messages import LoggedMessage
 from shared.storage.messages import MessageDetail as MessageDetail
 from shared.storage.messages import MessageFilter as MessageFilter
@@ -108,9 +108,9 @@ def redeliver_message(
             raise InvalidInput("This mail is in quarantine.", hint="Re-drive it there.", field="id")
         unopened = _is_unopened(detail.message)
         why = reason.strip() or _reason(unopened)
-        outbox.redeliver(session, [message_id], handler_ids, reason=why)
+        delivering_again.redeliver(session, [message_id], handler_ids, reason=why)
         if unopened:
-            outbox.reopen(session, [message_id])
+            delivering_again.reopen(session, [message_id])
         ctx.record(
             session,
             "redeliver",
@@ -147,9 +147,9 @@ def redeliver_messages(
             for unopened in (False, True):
                 ids = [m.id for m in fitting if _is_unopened(m) is unopened]
                 why = reason.strip() or _reason(unopened)
-                outbox.redeliver(session, ids, handler_ids, reason=why)
+                delivering_again.redeliver(session, ids, handler_ids, reason=why)
                 if unopened:
-                    outbox.reopen(session, ids)
+                    delivering_again.reopen(session, ids)
             count += len(fitting)
             if found:
                 before = found[-1].id

@@ -15,7 +15,7 @@ from shared.clock import utc_now
 from shared.errors import InvalidInput
 from shared.handlers import Handler, edit
 from shared.rules.choosing import Candidate, choose
-from shared.storage import connections, handlers, outbox, past_mails
+from shared.storage import connections, delivering_again, handlers, past_mails
 from shared.storage.past_mails import PastMail
 from shared.storage.pool import Session
 
@@ -134,7 +134,7 @@ def deliver_since(
     for page in _pages(ctx, handler, names, since, before, ends):
         wanted = [mail.id for mail in page if _missed(handler, others, mail)]
         with ctx.transaction() as session:
-            count += len(outbox.reconsider(session, wanted, handler.id))
+            count += len(delivering_again.reconsider(session, wanted, handler.id))
         if len(page) == _PAGE and (count >= most or time.monotonic() > ends):
             following = page[-1].id
             break

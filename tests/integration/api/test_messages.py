@@ -11,7 +11,7 @@ import pytest
 from services.decryptor.signing import EventSigner
 from shared.clock import utc_now
 from shared.messages import RawRef
-from shared.storage import outbox
+from shared.storage import deliveries
 from tests.integration import rows
 from tests.integration.api.conftest import Api
 from tests.integration.api.test_connections import problem
@@ -78,7 +78,7 @@ def test_a_handlers_signing_key_is_shown_once_and_renewed_with_two_valid(api: Ap
 
     def keys() -> list[str]:
         with api.database.transaction() as session:
-            (target,) = [t for t in outbox.targets(session, []) if t.handler_id == made["id"]]
+            (target,) = [t for t in deliveries.targets(session, []) if t.handler_id == made["id"]]
         return EventSigner(api.admin.app_state.vault).keys_of(target)
 
     assert first.startswith("posthouse_signing_")

@@ -21,7 +21,7 @@ from shared.clock import utc_now
 from shared.errors import PosthouseError
 from shared.queueing.output import NotTaken, Output, Publication, open_output
 from shared.queueing.output.rabbitmq import queue_name
-from shared.storage import outbox
+from shared.storage import deliveries
 from shared.storage.pool import Database
 from tests.integration.queueing.conftest import event, eventually, publish
 from tests.integration.rows import add_connection, add_handler, add_message
@@ -75,7 +75,7 @@ def test_a_queue_that_refuses_everything_is_made_anew_and_filled(
     body = b'{"id":"%s"}' % str(mail).encode()
     assert output.publish([Publication(handler, body, str(mail))]) == [""]
     with database.transaction() as session:
-        outbox.record_deliveries(session, [(mail, handler_id, "")])
+        deliveries.record_deliveries(session, [(mail, handler_id, "")])
     rabbit.control("eval", BREAK % queue_name(handler))
     assert isinstance(send(output, handler), NotTaken)
     assert guard.look() == 1

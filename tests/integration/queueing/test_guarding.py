@@ -12,7 +12,7 @@ from services.scheduler import guarding
 from services.scheduler.guarding import Guard
 from shared.clock import utc_now
 from shared.queueing.output import Publication, open_output
-from shared.storage import outbox
+from shared.storage import deliveries
 from shared.storage.pool import Database
 from tests.integration.queueing.conftest import eventually
 from tests.integration.rows import add_connection, add_handler, add_message
@@ -44,7 +44,7 @@ class Place:
 
     def record(self, mail: uuid.UUID, position: str) -> None:
         with self.database.transaction() as session:
-            outbox.record_deliveries(session, [(mail, self.handler_id, position)])
+            deliveries.record_deliveries(session, [(mail, self.handler_id, position)])
 
     def acknowledge(self) -> list[str]:
         """All that waits, as a handler would; the event ids."""

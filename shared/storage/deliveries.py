@@ -1,0 +1,165 @@
+"""Which handlers get which mail, which have it, and why others do not."""
+
+from __future__ import annotations
+
+import uuid
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from psycopg.types.json import Jsonb
+
+from shared.rules.choosing import Candidate, LeftOut
+from shared.rules.ruleset import Rules, stored_rules
+from shared.storage.arrays import array, text_array, uuid_array
+from shared.storage.outbox import Redelivery
+from shared.storage.pool import Session
+from shared.storage.queries import Queries
+
+_SQL = Queries("deliveries")
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """An enabled handler, the connections it takes (None: all) and its sealed signing keys."""
+
+    handler_id: int
+    name: str
+    connections: frozenset[int] | None
+    signing_key: bytes | None = None
+    former_signing_key: bytes | None = None
+    rules: Rules = field(default_factory=Rules)
+    group: str = ""
+    position: int = 0
+
+    def takes(self, connection_id: int) -> bool:
+        return self.connections is None or connection_id in self.connections
+
+    @property
+    def is_choosy(self) -> bool:
+        """Whether it may be left out of a mail of its connections."""
+        return bool(self.rules or self.group)
+
+    @property
+    def candidate(self) -> Candidate:
+        return Candidate(self.handler_id, self.name, self.rules, self.group, self.position)
+
+
+def targets(session: Session, connection_ids: Iterable[int]) -> list[Target]:
+    rows = session.execute(_SQL["targets"], {"connection_ids": sorted(set(connection_ids))})
+    return [
+        Target(
+            identifier,
+            name,
+            None if takes_all else frozenset(chosen),
+            key,
+            former,
+            stored_rules(rules) if rules else Rules(),
+            group,
+            position,
+        )
+        for identifier, name, takes_all, chosen, key, former, rules, group, position in rows
+    ]
+
+
+def delivered(
+    session: Session, ids: Sequence[uuid.UUID]
+) -> Mapping[uuid.UUID, dict[int, Redelivery | None]]:
+    """Which handlers already have which of these mails, and on which asking they had it last."""
+    found: dict[uuid.UUID, dict[int, Redelivery | None]] = defaultdict(dict)
+    rows = session.execute(_SQL["delivered"], {"ids": uuid_array(ids)})
+    for message_id, handler_id, redelivery in rows:
+        found[message_id][handler_id] = redelivery
+    return found
+
+
+def left_out(session: Session, ids: Sequence[uuid.UUID]) -> Mapping[uuid.UUID, dict[int, str]]:
+    """Which handlers do not get these mails, and by what (`shared.rules.choosing`)."""
+    found: dict[uuid.UUID, dict[int, str]] = defaultdict(dict)
+    for message_id, handler_id, by in session.execute(_SQL["left_out"], {"ids": uuid_array(ids)}):
+        found[message_id][handler_id] = by
+    return found
+
+
+def record_choices(
+    session: Session, rows: Sequence[tuple[uuid.UUID, frozenset[int], Mapping[int, str]]]
+) -> None:
+    """(message, handlers that get it, why some do in doubt).
+
+    For mails that `hold` gave in this transaction. They get it although they were left out before:
+    no row says so any more.
+    """
+    if not rows:
+        return
+    session.execute(
+        _SQL["record_choices"],
+        {
+            "ids": uuid_array(row[0] for row in rows),
+            "choices": text_array(array(map(str, sorted(row[1]))) for row in rows),
+            "doubts": [
+                Jsonb({str(handler): why for handler, why in row[2].items()}) for row in rows
+            ],
+        },
+    )
+    _forget_left_out(session, [(row[0], handler) for row in rows for handler in row[1]])
+
+
+def record_left_out(session: Session, rows: Sequence[tuple[uuid.UUID, LeftOut]]) -> None:
+    """(message, the handler that does not get it), in the same transaction."""
+    if rows:
+        session.execute(
+            _SQL["record_left_out"],
+            {
+                "ids": uuid_array(row[0] for row in rows),
+                "handlers": array(str(row[1].handler_id) for row in rows),
+                "by": text_array(row[1].by for row in rows),
+                "reasons": text_array(row[1].reason for row in rows),
+            },
+        )
+
+
+def _forget_left_out(session: Session, rows: Sequence[tuple[uuid.UUID, int]]) -> None:
+    if rows:
+        session.execute(
+            _SQL["forget_left_out"],
+            {
+                "ids": uuid_array(row[0] for row in rows),
+                "handlers": array(str(row[1]) for row in rows),
+            },
+        )
+
+
+def record_deliveries(
+    session: Session,
+    rows: Sequence[tuple[uuid.UUID, int, str]],
+    notes: Mapping[tuple[uuid.UUID, int], str] | None = None,
+    *,
+    had: Mapping[tuple[uuid.UUID, int], Redelivery | None] | None = None,
+) -> None:
+    """(message, handler, position) of events that the output queue has confirmed.
+
+    By (message, handler): `notes`, why a handler got a mail in doubt; `had`, those that had it
+    before, with the asking on which they have it now. For mails that `hold` gave in this
+    transaction.
+    """
+    had = had or {}
+    again = [row for row in rows if (row[0], row[1]) in had]
+    if again:
+        values = {
+            "ids": uuid_array(row[0] for row in again),
+            "handlers": array(str(row[1]) for row in again),
+        }
+        session.execute(_SQL["keep_deliveries"], values)
+    if rows:
+        session.execute(
+            _SQL["record_deliveries"],
+            {
+                "ids": uuid_array(row[0] for row in rows),
+                "handlers": array(str(row[1]) for row in rows),
+                "positions": text_array(row[2] for row in rows),
+                "notes": text_array((notes or {}).get((row[0], row[1]), "") for row in rows),
+                "redeliveries": [
+                    Jsonb(told) if (told := had.get((row[0], row[1]))) else None for row in rows
+                ],
+            },
+        )

@@ -1,0 +1,64 @@
+-- Who gets which mail: decided, published, or left out.
+
+-- name: targets
+-- Enabled handlers that take these connections, and those that already have a mail.
+SELECT h.id, h.name, h.all_connections,
+       ARRAY(SELECT hc.connection_id FROM handler_connection AS hc
+             WHERE hc.handler_id = h.id AND hc.connection_id = ANY(%(connection_ids)s)),
+       h.signing_key, h.former_signing_key, h.rules::text, h.group_name, h.position
+FROM handler AS h WHERE h.enabled ORDER BY h.id;
+
+-- name: delivered
+SELECT message_id, handler_id, redelivery FROM delivery WHERE message_id = ANY(%(ids)s::uuid[]);
+
+-- name: left_out
+-- Which handlers do not get these mails, as was decided before.
+SELECT message_id, handler_id, decided_by FROM filtered WHERE message_id = ANY(%(ids)s::uuid[]);
+
+-- name: record_choices
+-- Before anything is published: whoever tries again publishes to these and to nobody else.
+UPDATE outbox AS o SET chosen = c.chosen::bigint[],
+    doubts = CASE WHEN c.doubts = '{}' THEN o.doubts ELSE coalesce(o.doubts, '{}') || c.doubts END
+FROM unnest(%(ids)s::uuid[], %(choices)s::text[], %(doubts)s::jsonb[]) AS c(id, chosen, doubts)
+WHERE o.message_id = c.id;
+
+-- name: record_left_out
+INSERT INTO filtered AS f (message_id, handler_id, decided_at, decided_by, reason)
+SELECT message_id, handler_id, now(), decided_by, reason
+FROM unnest(%(ids)s::uuid[], %(handlers)s::bigint[], %(by)s::text[], %(reasons)s::text[])
+     AS p(message_id, handler_id, decided_by, reason)
+ON CONFLICT (message_id, handler_id) DO UPDATE
+SET decided_at = excluded.decided_at, decided_by = excluded.decided_by, reason = excluded.reason;
+
+-- name: forget_left_out
+-- These are to get the mail after all.
+WITH gone AS (
+    DELETE FROM filtered AS f
+    USING unnest(%(ids)s::uuid[], %(handlers)s::bigint[]) AS p(message_id, handler_id)
+    WHERE f.message_id = p.message_id AND f.handler_id = p.handler_id
+      AND f.message_id = ANY(%(ids)s::uuid[])
+    RETURNING f.*
+)
+INSERT INTO message_history (message_id, at, what, handler_id, detail)
+SELECT message_id, decided_at, 'filtered', handler_id,
+       jsonb_build_object('by', decided_by, 'reason', reason) FROM gone;
+
+-- name: record_deliveries
+INSERT INTO delivery AS d (message_id, handler_id, published_at, position, note, redelivery)
+SELECT message_id, handler_id, now(), position, note, redelivery
+FROM unnest(%(ids)s::uuid[], %(handlers)s::bigint[], %(positions)s::text[], %(notes)s::text[],
+            %(redeliveries)s::jsonb[])
+     AS p(message_id, handler_id, position, note, redelivery)
+ON CONFLICT (message_id, handler_id) DO UPDATE
+SET published_at = excluded.published_at, position = excluded.position, repeats = d.repeats + 1,
+    redelivery = excluded.redelivery;
+
+-- name: keep_deliveries
+-- Before they are repeated: the ones that were stay on the path.
+INSERT INTO message_history (message_id, at, what, handler_id, detail)
+SELECT d.message_id, d.published_at, 'published', d.handler_id, jsonb_build_object(
+    'position', d.position, 'note', d.note, 'redelivery', d.redelivery)
+FROM delivery AS d
+JOIN unnest(%(ids)s::uuid[], %(handlers)s::bigint[]) AS p(message_id, handler_id)
+  ON d.message_id = p.message_id AND d.handler_id = p.handler_id
+WHERE d.message_id = ANY(%(ids)s::uuid[]);

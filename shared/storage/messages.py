@@ -1,22 +1,17 @@
-"""Looking things up in the ledger: mails, their path, their bytes' place, and runs. Reads only."""
+"""One mail of the ledger: its state, its path, and where its octets lie. Reads only."""
 
 from __future__ import annotations
 
-import re
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta
+from datetime import datetime
 from enum import StrEnum
-from typing import Any, Final, LiteralString
+from typing import Any, Final
 
-from psycopg import errors as pg
 from psycopg.rows import dict_row
 
-from shared.clock import first_id, time_of, utc_now
-from shared.connections import Failure
-from shared.errors import InvalidInput, NotFound
-from shared.mail.kinds import MailKind
+from shared.errors import NotFound
 from shared.mail.summary import MailHeaders, findings_from_json
 from shared.messages import RawRef
 from shared.storage import message_paths
@@ -25,8 +20,8 @@ from shared.storage.pool import Session
 from shared.storage.queries import Queries
 
 _SQL = Queries("messages")
-#: A search that takes longer is given up, so that it cannot keep Postgres from its work.
-_SEARCH_SECONDS: Final = 5
+#: The statement that gives what `logged_message` reads, up to its conditions.
+HEAD: Final = _SQL["messages"]
 _CONTENT: Final = frozenset(("headers", "findings"))
 
 
@@ -49,42 +44,6 @@ class MessageState(StrEnum):
     #: The rules of every handler left it out.
     UNWANTED = "unwanted"
     UNDECRYPTED = "undecrypted"
-
-
-#: (a delivery with one of these, and none with one of those)
-_FATES: Final[Mapping[MessageState | None, tuple[list[str], list[str]]]] = {
-    MessageState.DEAD_LETTER: (["dead-letter"], []),
-    MessageState.IN_HAND: (["in-hand"], ["dead-letter"]),
-    MessageState.REJECTED: (
-        ["rejected"],
-        ["dead-letter", "in-hand", "waiting", "unknown"],
-    ),
-    MessageState.ACKNOWLEDGED: (
-        ["acknowledged"],
-        ["dead-letter", "in-hand", "waiting", "unknown", "rejected"],
-    ),
-}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MessageFilter:
-    """What a search looks for; what is empty does not narrow it.
-
-    `q` is a message-id, or a part of sender, recipients, subject or message-id. `since` and
-    `until` bound the time of the download. `filtered_by` is a handler that it was not for.
-    `kind`, `has_attachment` and `thread` (as in `data.mail` of its event) are known once the event
-    is published.
-    """
-
-    q: str = ""
-    connection_id: int | None = None
-    state: MessageState | None = None
-    since: datetime | None = None
-    until: datetime | None = None
-    filtered_by: int | None = None
-    kind: MailKind | None = None
-    has_attachment: bool | None = None
-    thread: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -192,87 +151,10 @@ class MessageDetail:
         return message_paths.in_order(stops)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Run:
-    """One run that found something or failed. `bytes` are octets of raw mail."""
-
-    id: uuid.UUID
-    duration_ms: int
-    found: int
-    downloaded: int
-    bytes: int
-    error: Failure | None
-
-    @property
-    def started_at(self) -> datetime:
-        return time_of(self.id)
-
-
-@dataclass(frozen=True, slots=True)
-class Day:
-    """What the runs of one day (UTC) brought."""
-
-    day: date
-    mails: int
-    bytes: int
-    failures: int
-
-
-def search(
-    session: Session,
-    wanted: MessageFilter,
-    *,
-    before: uuid.UUID | None = None,
-    limit: int = 50,
-) -> list[LoggedMessage]:
-    """Newest first; `before` continues after the last of the page before.
-
-    Raises InvalidInput where the search would take too long.
-    """
-    values: dict[str, Any] = {
-        "before": before,
-        "since": first_id(wanted.since) if wanted.since else None,
-        "until": first_id(wanted.until) if wanted.until else None,
-        "connection_id": wanted.connection_id,
-        "filtered_by": wanted.filtered_by,
-        "limit": limit,
-    }
-    parts: list[LiteralString] = [_SQL["messages"], _SQL["in_range"]]
-    if wanted.state in _FATES:
-        values["fates"], values["not_fates"] = _FATES[wanted.state]
-        parts += [_SQL["handed_over"], _SQL["has_fate"], _SQL["has_no_fate"]]
-    elif wanted.state is MessageState.PUBLISHED:
-        values["not_fates"] = ["dead-letter", "in-hand"]
-        parts += [_SQL["handed_over"], _SQL["has_no_fate"], _SQL["waits"]]
-    elif wanted.state:
-        parts.append(_SQL[wanted.state.value])
-    if wanted.filtered_by is not None:
-        parts.append(_SQL["filtered_by"])
-    if wanted.kind is not None:
-        parts.append(_SQL["of_a_person" if wanted.kind is MailKind.PERSON else "of_kind"])
-        values["kind"] = wanted.kind.value
-    if wanted.has_attachment is not None:
-        parts.append(_SQL["with_files" if wanted.has_attachment else "without_files"])
-    if thread := wanted.thread.strip():
-        parts.append(_SQL["in_thread"])
-        values["threads"] = _spellings(thread)
-    text = wanted.q.strip()
-    if text and not before:
-        # Looking up an exact message-id costs nothing, and is what people mostly have.
-        exact = {**values, "message_ids": _spellings(text)}
-        found = _rows(session, [*parts, _SQL["with_message_id"], _SQL["newest"]], exact)
-        if found:
-            return found
-    if text:
-        parts.append(_SQL["with_ascii" if text.isascii() else "with_text"])
-        values["pattern"] = _like(text.lower()) if text.isascii() else _pattern(text)
-    return _rows(session, [*parts, _SQL["newest"]], values)
-
-
 def get(session: Session, message_id: uuid.UUID) -> MessageDetail:
     """Raises NotFound where there is none, or retention has removed it."""
     with session.cursor(row_factory=dict_row) as cursor:
-        head = _SQL["messages"] + "\nWHERE m.id = %(id)s"
+        head = HEAD + "\nWHERE m.id = %(id)s"
         base = cursor.execute(head, {"id": message_id}).fetchone()
         more = cursor.execute(_SQL["detail"], {"id": message_id}).fetchone()
         if base is None or more is None:
@@ -287,7 +169,7 @@ def get(session: Session, message_id: uuid.UUID) -> MessageDetail:
         left_out = tuple(
             NotFor(**row) for row in cursor.execute(_SQL["left_out"], {"id": message_id})
         )
-    message = _message(base)
+    message = logged_message(base)
     headers = _headers(message, more)
     inner = (base["security"] or {}).get("headers", {})
     return MessageDetail(
@@ -337,47 +219,6 @@ def handler_may_read(session: Session, handler_id: int, message_id: uuid.UUID) -
     return bool(found and found[0])
 
 
-def runs(
-    session: Session, connection_id: int, *, before: uuid.UUID | None = None, limit: int = 50
-) -> list[Run]:
-    """A connection's runs, newest first."""
-    values = {"connection_id": connection_id, "before": before, "limit": limit}
-    with session.cursor(row_factory=dict_row) as cursor:
-        rows = cursor.execute(_SQL["runs"], values).fetchall()
-    return [Run(**{**row, "error": Failure.from_json(row["error"])}) for row in rows]
-
-
-def per_day(session: Session, connection_id: int | None = None, *, days: int = 30) -> list[Day]:
-    """Mails a day, today last; days without a mail are there with zeros. None: all connections."""
-    today = utc_now().replace(hour=0, minute=0, second=0, microsecond=0)
-    first = today - timedelta(days=days - 1)
-    values = {"connection_id": connection_id, "since": first_id(first)}
-    rows = session.execute(_SQL["per_day"], values)
-    found = {row[0]: Day(_day(row[0]), int(row[1]), int(row[2]), int(row[3])) for row in rows}
-    start = int(first.timestamp()) // 86_400
-    return [found.get(n, Day(_day(n), 0, 0, 0)) for n in range(start, start + days)]
-
-
-def _day(number: int) -> date:
-    return date(1970, 1, 1) + timedelta(days=number)
-
-
-def _rows(
-    session: Session, parts: Sequence[LiteralString], values: Mapping[str, Any]
-) -> list[LoggedMessage]:
-    query: LiteralString = "\n".join(parts)
-    try:
-        with session.transaction(), session.cursor(row_factory=dict_row) as cursor:
-            cursor.execute(f"SET LOCAL statement_timeout = '{_SEARCH_SECONDS}s'")
-            return [_message(row) for row in cursor.execute(query, values)]
-    except pg.QueryCanceled as error:
-        raise InvalidInput(
-            f"This search was given up after {_SEARCH_SECONDS} seconds.",
-            field="q",
-            hint="Narrow it: by connection, by time, or with the whole message-id.",
-        ) from error
-
-
 def _headers(message: LoggedMessage, more: Mapping[str, Any]) -> MailHeaders:
     return MailHeaders(
         message_id=message.message_id,
@@ -393,7 +234,8 @@ def _headers(message: LoggedMessage, more: Mapping[str, Any]) -> MailHeaders:
     )
 
 
-def _message(row: Mapping[str, Any]) -> LoggedMessage:
+def logged_message(row: Mapping[str, Any]) -> LoggedMessage:
+    """A row of HEAD."""
     return LoggedMessage(
         **{
             **row,
@@ -416,27 +258,3 @@ def _opened(row: Mapping[str, Any]) -> RawRef | None:
     if row["opened_key"] is None:
         return None
     return RawRef(row["opened_key"], row["opened_offset"], row["opened_size"])
-
-
-def _spellings(message_id: str) -> list[str]:
-    bare = message_id.strip("<>")
-    return [bare, f"<{bare}>", message_id]
-
-
-def _like(text: str) -> str:
-    escaped = text.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
-    return f"%{escaped}%"
-
-
-def _pattern(text: str) -> str:
-    """A regular expression of Postgres for `text` in any case.
-
-    It folds ASCII everywhere, other letters only where the database's locale knows them: those
-    are written out in each of their cases.
-    """
-    return "".join(
-        re.escape(c)
-        if c.isascii()
-        else "[" + "".join({v for v in (c, c.lower(), c.upper()) if len(v) == 1}) + "]"
-        for c in text
-    )

@@ -34,15 +34,15 @@ from shared.storage import (
     certificates,
     connections,
     handlers,
-    messages,
+    runs,
     scheduling,
 )
 from shared.storage.authorisations import Authorisation as Authorisation
 from shared.storage.certificates import Certificate
 from shared.storage.connections import ConnectionStatus as ConnectionStatus
-from shared.storage.messages import Day as Day
-from shared.storage.messages import Run as Run
 from shared.storage.pool import Session
+from shared.storage.runs import Day as Day
+from shared.storage.runs import Run as Run
 from shared.storage.searching import Page
 from shared.vault import login_certificate_place, password_place
 
@@ -313,14 +313,14 @@ def runs_of_connection(
     """The history: runs that found something or failed, newest first."""
     with ctx.transaction() as session:
         connections.get(session, connection_id)
-        return messages.runs(session, connection_id, before=before, limit=limit)
+        return runs.runs(session, connection_id, before=before, limit=limit)
 
 
 def days_of_connection(ctx: Context, connection_id: int, *, days: int = 30) -> Sequence[Day]:
     """Mails a day, today last."""
     with ctx.transaction() as session:
         connections.get(session, connection_id)
-        return messages.per_day(session, connection_id, days=days)
+        return runs.per_day(session, connection_id, days=days)
 
 
 def _start(session: Session, connection_id: int, start_from: Any) -> Start:

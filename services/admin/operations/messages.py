@@ -15,10 +15,10 @@ from shared.errors import InvalidInput, NotFound
 from shared.mail.kinds import MailKind as MailKind
 from shared.messages import RawRef
 from shared.security import UNOPENED
-from shared.storage import delivering_again, handlers, messages
+from shared.storage import delivering_again, handlers, message_search, messages
+from shared.storage.message_search import MessageFilter as MessageFilter
 from shared.storage.messages import LoggedMessage
 from shared.storage.messages import MessageDetail as MessageDetail
-from shared.storage.messages import MessageFilter as MessageFilter
 from shared.storage.messages import MessageState as MessageState
 
 #: One call re-delivers no more mails than this; another call continues.
@@ -58,7 +58,7 @@ def search_messages(
 ) -> MessagePage:
     """Raises InvalidInput where the search would take too long."""
     with ctx.transaction() as session:
-        found = messages.search(session, wanted, before=before, limit=limit + 1)
+        found = message_search.search(session, wanted, before=before, limit=limit + 1)
     more = len(found) > limit
     return MessagePage(tuple(found[:limit]), found[limit - 1].id if more else None)
 
@@ -142,7 +142,7 @@ def redeliver_messages(
     while count < most:
         limit = min(_CHUNK, most - count)
         with ctx.transaction() as session:
-            found = messages.search(session, wanted, before=before, limit=limit)
+            found = message_search.search(session, wanted, before=before, limit=limit)
             fitting = [message for message in found if message.state != "quarantined"]
             for unopened in (False, True):
                 ids = [m.id for m in fitting if _is_unopened(m) is unopened]

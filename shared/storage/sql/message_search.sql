@@ -1,0 +1,84 @@
+-- Conditions of a search; they follow on `messages` of messages.sql.
+
+-- name: in_range
+WHERE (%(before)s::uuid IS NULL OR m.id < %(before)s)
+  AND (%(since)s::uuid IS NULL OR m.id >= %(since)s)
+  AND (%(until)s::uuid IS NULL OR m.id < %(until)s)
+  AND (%(connection_id)s::bigint IS NULL OR m.connection_id = %(connection_id)s)
+
+-- name: with_ascii
+-- Every mail in the range is looked at, so this is as cheap as it can be: one text a mail, folded by
+-- ASCII alone (the pattern is lower case), which is several times quicker than ILIKE.
+  AND lower((m.sender || E'\n' || m.sender_name || E'\n' || m.subject || E'\n' || m.message_id || E'\n'
+             || m.recipients::text || m.cc::text) COLLATE "C") LIKE %(pattern)s
+
+-- name: with_text
+  AND (m.sender || E'\n' || m.sender_name || E'\n' || m.subject || E'\n' || m.message_id || E'\n'
+       || m.recipients::text || m.cc::text) ~* %(pattern)s
+
+-- name: with_message_id
+  AND m.message_id = ANY(%(message_ids)s)
+
+-- name: waiting
+  AND o.message_id IS NOT NULL AND o.error IS NULL
+
+-- name: retrying
+  AND o.message_id IS NOT NULL AND o.error IS NOT NULL
+
+-- name: quarantined
+  AND q.id IS NOT NULL
+
+-- name: handed_over
+  AND m.published_at IS NOT NULL AND NOT m.unwanted AND o.message_id IS NULL AND q.id IS NULL
+
+-- name: has_fate
+  AND EXISTS (SELECT FROM delivery_fate f WHERE f.message_id = m.id AND f.fate = ANY(%(fates)s))
+
+-- name: has_no_fate
+  AND NOT EXISTS (SELECT FROM delivery_fate f WHERE f.message_id = m.id AND f.fate = ANY(%(not_fates)s))
+
+-- name: waits
+  AND (EXISTS (SELECT FROM delivery_fate f
+               WHERE f.message_id = m.id AND f.fate IN ('waiting', 'unknown'))
+       OR NOT EXISTS (SELECT FROM delivery d WHERE d.message_id = m.id))
+
+-- name: unwanted
+  AND m.unwanted AND o.message_id IS NULL AND q.id IS NULL
+
+-- name: filtered_by
+  AND EXISTS (SELECT FROM filtered f WHERE f.message_id = m.id AND f.handler_id = %(filtered_by)s)
+
+-- name: of_kind
+  AND m.kind = %(kind)s AND m.kind <> 'person'
+
+-- name: of_a_person
+-- Of one that was not read yet it is not known.
+  AND m.kind = %(kind)s AND m.facts IS NOT NULL AND NOT m.facts ? 'x'
+
+-- name: with_files
+  AND m.facts ? 'n'
+
+-- name: without_files
+  AND m.facts IS NOT NULL AND NOT m.facts ?| '{n,x}'
+
+-- name: in_thread
+-- The mail that begins a thread has no other mail's id to tell. One look into an index for each, not a
+-- condition on every mail of the list.
+  AND m.id = ANY(ARRAY(
+        SELECT id FROM message WHERE provider_thread = ANY(%(threads)s) AND provider_thread <> ''
+        UNION
+        SELECT id FROM message
+        WHERE thread = ANY(%(threads)s) AND thread <> '' AND provider_thread = ''
+        UNION
+        SELECT id FROM message
+        WHERE message_id = ANY(%(threads)s) AND message_id <> '' AND thread = ''
+          AND provider_thread = ''))
+
+-- name: dropped
+  AND m.published_at IS NULL AND NOT m.unwanted AND o.message_id IS NULL AND q.id IS NULL
+
+-- name: undecrypted
+  AND m.undecrypted
+
+-- name: newest
+ORDER BY m.id DESC LIMIT %(limit)s

@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 import pytest
 
-from services.admin.operations.warnings import find
+from services.admin.operations.warnings import warnings_for
 from shared.storage import connections
 from tests.rig.mails import mail
 from tests.rig.stack import Stack
@@ -76,7 +76,7 @@ def test_one_mail_that_somebody_flagged_deleted_does_not_end_deleting(
         stack.wait(lambda: stack.query(flagged) == [(4,)], "and so could the next ones")
         assert len(server.flags(mail_user)) == 5
         with stack.database.transaction() as session:
-            found = find(session, connections.get(session, connection))
+            found = warnings_for(session, connections.get(session, connection))
         assert [w.code for w in found if "4 mails are flagged" in w.text] == ["only-flagged"]
         # Somebody takes that flag back: with the next mail everything of ours goes.
         with server.client(mail_user) as other:

@@ -39,7 +39,7 @@ def search(
 ) -> PageOut[CertificateOut]:
     """By a part of name, alias, subject, address or fingerprint."""
     found = certificates.search_certificates(ctx, q=q, page=page, per_page=per_page)
-    items = [_shown(seen, full=False) for seen in found.items]
+    items = [_shown(view, full=False) for view in found.items]
     return PageOut(items=items, total=found.total, page=page, per_page=per_page)
 
 
@@ -152,11 +152,11 @@ def delete_sender(ctx: Ctx, sender_id: IdInPath) -> None:
     known.delete_sender_key(ctx, sender_id)
 
 
-def _shown(seen: CertificateSeen, *, full: bool = True) -> CertificateOut:
-    users = [UserOut.model_validate(user) for user in seen.used_by] if full else None
+def _shown(view: CertificateSeen, *, full: bool = True) -> CertificateOut:
+    users = [UserOut.model_validate(user) for user in view.used_by] if full else None
     return CertificateOut(
-        **dataclasses.asdict(seen.certificate),
-        label=seen.certificate.label,
-        uses=seen.uses,
+        **dataclasses.asdict(view.certificate),
+        label=view.certificate.label,
+        uses=view.uses,
         used_by=users,
     )

@@ -38,8 +38,16 @@ from services.admin.api.schemas.connections import (
     WarningOut,
 )
 from services.admin.api.schemas.parts import NamedOut, PageOut
-from services.admin.operations import connections, doctor, probing
-from services.admin.operations.connections import Saved, Seen
+from services.admin.operations import (
+    connection_tests,
+    connection_views,
+    connections,
+    doctor,
+    drafts,
+    enabling,
+)
+from services.admin.operations.connection_views import ConnectionView
+from services.admin.operations.connections import Saved
 from services.admin.people.authorization import LOOK, OPERATE
 from services.admin.problems import responses
 from shared.connections import Health
@@ -65,11 +73,11 @@ def search(
 ) -> PageOut[ConnectionOut]:
     """The list: `q` is a part of the name, description, host or username, whatever its case.
     `counts` says how many match `q` per health."""
-    found = connections.search_connections(
+    found = connection_views.search_connections(
         ctx, q=q, health=health, sort=sort, page=page, per_page=per_page
     )
     return PageOut(
-        items=[shown(seen, full=False) for seen in found.items],
+        items=[to_out(view, full=False) for view in found.items],
         total=found.total,
         page=found.page,
         per_page=found.per_page,
@@ -102,13 +110,13 @@ async def test_unsaved(
     ] = None,
 ) -> TestOut:
     """Tests a connection that is not saved (so). Changes nothing."""
-    return _tested(await beside(request, lambda: probing.test(ctx, body, connection)))
+    return _tested(await beside(request, lambda: connection_tests.test(ctx, body, connection)))
 
 
 @router.get("/{connection_id}", dependencies=[LOOK], responses=responses(404))
 def get(ctx: Ctx, connection_id: IdInPath) -> ConnectionOut:
     """One connection with health, warnings, and who takes it. Contacts no mail server."""
-    return shown(connections.get_connection(ctx, connection_id))
+    return to_out(connection_views.get_connection(ctx, connection_id))
 
 
 @router.patch("/{connection_id}", dependencies=[OPERATE], responses=responses(404, 409, 502))
@@ -143,7 +151,7 @@ async def test_saved(
     body: Annotated[TestChanges | None, Body()] = None,
 ) -> TestOut:
     """Tests a connection as it is, or as it would be after some changes. Changes nothing."""
-    return _tested(await beside(request, lambda: probing.test(ctx, body, connection_id)))
+    return _tested(await beside(request, lambda: connection_tests.test(ctx, body, connection_id)))
 
 
 @router.post("/{connection_id}/doctor", dependencies=[OPERATE], responses=responses(404, 409, 502))
@@ -173,7 +181,7 @@ async def estimate(
     start_from = body.start_from if body else None
     found = await beside(
         request,
-        lambda: connections.estimate_connection(ctx, connection_id, start_from=start_from),
+        lambda: enabling.estimate_connection(ctx, connection_id, start_from=start_from),
     )
     return EstimateOut.model_validate(found)
 
@@ -218,7 +226,7 @@ def fetch(ctx: Ctx, connection_id: IdInPath) -> dict[str, bool]:
 @router.get("/{connection_id}/folders", dependencies=[OPERATE], responses=responses(404, 502))
 async def folders(request: Request, ctx: Ctx, connection_id: IdInPath) -> list[FolderOut]:
     """The mailbox's folders as the server lists them now."""
-    found = await beside(request, lambda: probing.folders(ctx, None, connection_id))
+    found = await beside(request, lambda: drafts.folders(ctx, None, connection_id))
     return [FolderOut.model_validate(folder) for folder in found]
 
 
@@ -230,7 +238,7 @@ async def folders_unsaved(
     connection: Annotated[int | None, Query(ge=1, le=2**63 - 1)] = None,
 ) -> list[FolderOut]:
     """The same for a connection that is not saved (so)."""
-    found = await beside(request, lambda: probing.folders(ctx, body, connection))
+    found = await beside(request, lambda: drafts.folders(ctx, body, connection))
     return [FolderOut.model_validate(folder) for folder in found]
 
 
@@ -239,7 +247,7 @@ def runs(
     ctx: Ctx, connection_id: IdInPath, before: uuid.UUID | None = None, limit: Limit = 50
 ) -> list[RunOut]:
     """Runs that found something or failed, newest first; `before` continues after an id."""
-    found = connections.runs_of_connection(ctx, connection_id, before=before, limit=limit)
+    found = connection_views.runs_of_connection(ctx, connection_id, before=before, limit=limit)
     return [RunOut.model_validate(run) for run in found]
 
 
@@ -248,36 +256,36 @@ def days(
     ctx: Ctx, connection_id: IdInPath, days: Annotated[int, Query(ge=1, le=366)] = 30
 ) -> list[DayOut]:
     """Mails a day (UTC), today last."""
-    found = connections.days_of_connection(ctx, connection_id, days=days)
+    found = connection_views.days_of_connection(ctx, connection_id, days=days)
     return [DayOut.model_validate(day) for day in found]
 
 
-def shown(seen: Seen, *, full: bool = True) -> ConnectionOut:
+def to_out(view: ConnectionView, *, full: bool = True) -> ConnectionOut:
     """A connection as the API shows it."""
-    return ConnectionOut.model_validate(_values(seen, full=full))
+    return ConnectionOut.model_validate(_values(view, full=full))
 
 
-def _values(seen: Seen, *, full: bool) -> dict[str, Any]:
-    values: dict[str, Any] = dataclasses.asdict(seen.connection) | dataclasses.asdict(seen.status)
+def _values(view: ConnectionView, *, full: bool) -> dict[str, Any]:
+    values: dict[str, Any] = dataclasses.asdict(view.connection) | dataclasses.asdict(view.status)
     if full:
-        values["warnings"] = [WarningOut.model_validate(w) for w in seen.warnings]
-        values["handlers"] = [NamedOut.model_validate(h) for h in seen.handlers]
-        values["certificates"] = [CertificateRef.model_validate(c) for c in seen.certificates]
-        if seen.authorisation:
-            values["authorisation"] = AuthorisationOut.model_validate(seen.authorisation)
+        values["warnings"] = [WarningOut.model_validate(w) for w in view.warnings]
+        values["handlers"] = [NamedOut.model_validate(h) for h in view.handlers]
+        values["certificates"] = [CertificateRef.model_validate(c) for c in view.certificates]
+        if view.authorisation:
+            values["authorisation"] = AuthorisationOut.model_validate(view.authorisation)
     return values
 
 
 def _saved(saved: Saved) -> SavedOut:
     counted = EstimateOut.model_validate(saved.estimate) if saved.estimate else None
-    values = _values(saved.seen, full=True)
+    values = _values(saved.view, full=True)
     access = _tested(saved.access) if saved.access else None
     return SavedOut.model_validate(
         {**values, "notice": saved.notice, "estimate": counted, "access": access}
     )
 
 
-def _tested(report: probing.TestReport) -> TestOut:
+def _tested(report: connection_tests.TestReport) -> TestOut:
     return TestOut.model_validate(report)
 
 

@@ -20,7 +20,7 @@ router = APIRouter(prefix="/credentials", tags=["credentials"])
 @router.get("", dependencies=[LOOK], responses=responses())
 def search(ctx: Ctx, q: SearchText = "") -> PageOut[CredentialOut]:
     """All whose name or client id holds `q`."""
-    items = [_shown(seen, full=False) for seen in credentials.search_credentials(ctx, q)]
+    items = [_shown(view, full=False) for view in credentials.search_credentials(ctx, q)]
     return PageOut(items=items, total=len(items), page=1, per_page=max(1, len(items)))
 
 
@@ -50,13 +50,13 @@ def delete(ctx: Ctx, credential_id: IdInPath) -> None:
     credentials.delete_credential(ctx, credential_id)
 
 
-def _shown(seen: CredentialSeen, *, full: bool = True) -> CredentialOut:
-    users = [UserOut.model_validate(user) for user in seen.used_by] if full else None
+def _shown(view: CredentialSeen, *, full: bool = True) -> CredentialOut:
+    users = [UserOut.model_validate(user) for user in view.used_by] if full else None
     return CredentialOut(
-        **dataclasses.asdict(seen.credential),
-        redirect_uri=seen.redirect_uri,
-        admin_consent_url=seen.admin_consent_url,
-        redirect_problem=seen.redirect_problem,
-        uses=seen.uses,
+        **dataclasses.asdict(view.credential),
+        redirect_uri=view.redirect_uri,
+        admin_consent_url=view.admin_consent_url,
+        redirect_problem=view.redirect_problem,
+        uses=view.uses,
         used_by=users,
     )

@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 
 from fastapi import APIRouter, Query, Request
 
-from services.admin.api.handlers import shown
+from services.admin.api.handlers import to_out
 from services.admin.api.requests import Ctx, IdInPath, Limit, beside
 from services.admin.api.schemas.forwards import (
     AttemptOut,
@@ -48,21 +48,21 @@ async def test(
 def pause(ctx: Ctx, handler_id: IdInPath, body: PauseIn | None = None) -> HandlerOut:
     """Nothing is sent any more; what comes waits in the handler's queue."""
     forwards.pause(ctx, handler_id, body.reason if body else "")
-    return shown(handlers.get_handler(ctx, handler_id))
+    return to_out(handlers.get_handler(ctx, handler_id))
 
 
 @router.post("/{handler_id}/forward/resume", dependencies=[OPERATE], responses=responses(404, 409))
 def resume(ctx: Ctx, handler_id: IdInPath) -> HandlerOut:
     """What waits is sent from now on."""
     forwards.resume(ctx, handler_id)
-    return shown(handlers.get_handler(ctx, handler_id))
+    return to_out(handlers.get_handler(ctx, handler_id))
 
 
 @router.post("/{handler_id}/forward/secret", dependencies=[OPERATE], responses=responses(404))
 def renew_secret(ctx: Ctx, handler_id: IdInPath) -> HandlerOut:
     """A new signing secret, shown once; what is sent is signed with both until the former ends."""
     secret = forwards.renew_secret(ctx, handler_id)
-    return shown(handlers.get_handler(ctx, handler_id), forward_secret=secret)
+    return to_out(handlers.get_handler(ctx, handler_id), forward_secret=secret)
 
 
 @router.delete(
@@ -71,7 +71,7 @@ def renew_secret(ctx: Ctx, handler_id: IdInPath) -> HandlerOut:
 def end_former_secret(ctx: Ctx, handler_id: IdInPath) -> HandlerOut:
     """What is sent is signed with the present secret alone from now on."""
     forwards.end_former_secret(ctx, handler_id)
-    return shown(handlers.get_handler(ctx, handler_id))
+    return to_out(handlers.get_handler(ctx, handler_id))
 
 
 # An answer may quote what was posted, which is the content of a mail.

@@ -29,7 +29,7 @@ from services.admin.api.schemas.handlers import (
 from services.admin.api.schemas.messages import RedeliveredOut
 from services.admin.api.schemas.parts import CountOut, PageOut
 from services.admin.operations import dead_letters, handlers, rules
-from services.admin.operations.handlers import HandlerSeen
+from services.admin.operations.handlers import HandlerView
 from services.admin.people.authorization import LOOK, OPERATE, READ_OWN_MAIL
 from services.admin.problems import responses
 from shared.fields import instant
@@ -50,7 +50,7 @@ def whose_token(ctx: Ctx) -> OwnHandlerOut:
 @router.get("", dependencies=[LOOK], responses=responses())
 def search(ctx: Ctx, q: SearchText = "") -> PageOut[HandlerOut]:
     """All whose name or description holds `q`, with their queues."""
-    items = [shown(seen) for seen in handlers.search_handlers(ctx, q)]
+    items = [to_out(view) for view in handlers.search_handlers(ctx, q)]
     return PageOut(items=items, total=len(items), page=1, per_page=max(1, len(items)))
 
 
@@ -58,13 +58,13 @@ def search(ctx: Ctx, q: SearchText = "") -> PageOut[HandlerOut]:
 def create(ctx: Ctx, body: HandlerBody) -> HandlerOut:
     """Adds a handler. The answer holds, once, its token, which opens the handler's own mails, and
     the key that its events are signed with."""
-    return shown(handlers.create_handler(ctx, body))
+    return to_out(handlers.create_handler(ctx, body))
 
 
 @router.get("/{handler_id}", dependencies=[LOOK], responses=responses(404))
 def get(ctx: Ctx, handler_id: IdInPath) -> HandlerOut:
     """One handler with its queue."""
-    return shown(handlers.get_handler(ctx, handler_id))
+    return to_out(handlers.get_handler(ctx, handler_id))
 
 
 @router.get("/{handler_id}/work", dependencies=[LOOK], responses=responses(404))
@@ -77,7 +77,7 @@ def work(ctx: Ctx, handler_id: IdInPath) -> AtWorkOut:
 @router.patch("/{handler_id}", dependencies=[OPERATE], responses=responses(404, 409))
 def update(ctx: Ctx, handler_id: IdInPath, body: HandlerChanges) -> HandlerOut:
     """Changes the given fields."""
-    return shown(handlers.update_handler(ctx, handler_id, body))
+    return to_out(handlers.update_handler(ctx, handler_id, body))
 
 
 # Who tries rules can find out what is inside encrypted mails, as who reads them can.
@@ -116,19 +116,19 @@ def deliver_since(ctx: Ctx, handler_id: IdInPath, body: DeliverSinceIn) -> Redel
 @router.post("/{handler_id}/token", dependencies=[OPERATE], responses=responses(404))
 def renew_token(ctx: Ctx, handler_id: IdInPath) -> HandlerOut:
     """A new token; the old one stops working at once."""
-    return shown(handlers.renew_token(ctx, handler_id))
+    return to_out(handlers.renew_token(ctx, handler_id))
 
 
 @router.post("/{handler_id}/signing-key", dependencies=[OPERATE], responses=responses(404, 409))
 def renew_signing_key(ctx: Ctx, handler_id: IdInPath) -> HandlerOut:
     """A new signing key. Events are signed with it and with the one before, until that is ended."""
-    return shown(handlers.renew_signing_key(ctx, handler_id))
+    return to_out(handlers.renew_signing_key(ctx, handler_id))
 
 
 @router.delete("/{handler_id}/signing-key/former", dependencies=[OPERATE], responses=responses(404))
 def end_former_signing_key(ctx: Ctx, handler_id: IdInPath) -> HandlerOut:
     """Ends the signing key before the present one: events bear no signature with it any more."""
-    return shown(handlers.end_former_signing_key(ctx, handler_id))
+    return to_out(handlers.end_former_signing_key(ctx, handler_id))
 
 
 @router.post("/{handler_id}/broker-account", dependencies=[OPERATE], responses=responses(404, 502))
@@ -192,9 +192,9 @@ def delete(
     handlers.delete_handler(ctx, handler_id, force=force)
 
 
-def shown(seen: HandlerSeen, *, forward_secret: str | None = None) -> HandlerOut:
+def to_out(view: HandlerView, *, forward_secret: str | None = None) -> HandlerOut:
     """A handler as the API shows it."""
-    handler = seen.handler
+    handler = view.handler
     ids = handler.connection_ids
     return HandlerOut(
         id=handler.id,
@@ -207,15 +207,15 @@ def shown(seen: HandlerSeen, *, forward_secret: str | None = None) -> HandlerOut
         group=handler.group,
         position=handler.position,
         has_token=handler.has_token,
-        token=seen.token,
+        token=view.token,
         has_signing_key=handler.has_signing_key,
         has_former_signing_key=handler.has_former_signing_key,
-        signing_key=seen.signing_key,
+        signing_key=view.signing_key,
         redis_stream=handler.redis_stream,
         rabbitmq_queue=handler.rabbitmq_queue,
-        forward=_forward(seen.forward, seen.forward_secret or forward_secret),
-        queue=QueueOut.model_validate(seen.queue),
-        waiting=seen.waiting,
+        forward=_forward(view.forward, view.forward_secret or forward_secret),
+        queue=QueueOut.model_validate(view.queue),
+        waiting=view.waiting,
         created_at=handler.created_at,
         updated_at=handler.updated_at,
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from services.admin.context import Context
-from services.admin.operations.probing import TestReport, test
+from services.admin.operations.connection_tests import TestReport, test
 from shared.connections import Connection
 from shared.storage import credentials
 
@@ -37,7 +37,7 @@ def check_access(ctx: Context, before: Connection | None, after: Connection) -> 
     return test(ctx, connection_id=after.id)
 
 
-def told(report: TestReport | None) -> str:
+def access_notice(report: TestReport | None) -> str:
     """The same in a sentence, empty where there is nothing to say."""
     if report is None:
         return ""

@@ -24,7 +24,7 @@ from shared.vault import former_signing_key_place, signing_key_place
 
 
 @dataclass(frozen=True, slots=True)
-class HandlerSeen:
+class HandlerView:
     """A handler with its queue. `waiting` counts mails that are still to be published to it.
 
     `token`, `signing_key` and `forward_secret` are set once, in the answer that made them.
@@ -60,7 +60,7 @@ def whose_token(ctx: Context) -> Handler:
         return handlers.get(session, ctx.principal.handler_id)
 
 
-def search_handlers(ctx: Context, q: str = "") -> Sequence[HandlerSeen]:
+def search_handlers(ctx: Context, q: str = "") -> Sequence[HandlerView]:
     """All whose name or description holds `q`, by name."""
     with ctx.transaction() as session:
         found = handlers.search(session, q)
@@ -68,12 +68,12 @@ def search_handlers(ctx: Context, q: str = "") -> Sequence[HandlerSeen]:
         waiting = handlers.waiting(session)
         forwarded = forwards.of_handlers(session, [handler.id for handler in found])
     return [
-        HandlerSeen(h, queues[h.id], waiting.get(h.id, 0), forward=forwarded.get(h.id))
+        HandlerView(h, queues[h.id], waiting.get(h.id, 0), forward=forwarded.get(h.id))
         for h in found
     ]
 
 
-def get_handler(ctx: Context, handler_id: int) -> HandlerSeen:
+def get_handler(ctx: Context, handler_id: int) -> HandlerView:
     """Raises NotFound."""
     with ctx.transaction() as session:
         return _see(session, handler_id)
@@ -86,7 +86,7 @@ def look_at_work(ctx: Context, handler_id: int) -> AtWork:
         return AtWork(handler_queues.in_hand(session, handler_id), waiting)
 
 
-def create_handler(ctx: Context, changes: Mapping[str, Any]) -> HandlerSeen:
+def create_handler(ctx: Context, changes: Mapping[str, Any]) -> HandlerView:
     """Raises InvalidInput, NameTaken. The answer holds token and signing key, once."""
     forward = _forward_of(changes)
     handler = edit(None, _own(changes))
@@ -98,12 +98,12 @@ def create_handler(ctx: Context, changes: Mapping[str, Any]) -> HandlerSeen:
         handlers.write_signing_keys(session, new, _sealed(ctx, new, key), None)
         scheduling.taken_first(session, new)
         secret = None if forward is None else set_forward(ctx, session, new, forward)
-        seen = _see(session, new)
-        ctx.record(session, "create", f"handler/{new}", after=_audited(seen))
-        return replace(seen, token=token, signing_key=key, forward_secret=secret)
+        view = _see(session, new)
+        ctx.record(session, "create", f"handler/{new}", after=_audited(view))
+        return replace(view, token=token, signing_key=key, forward_secret=secret)
 
 
-def update_handler(ctx: Context, handler_id: int, changes: Mapping[str, Any]) -> HandlerSeen:
+def update_handler(ctx: Context, handler_id: int, changes: Mapping[str, Any]) -> HandlerView:
     """Raises NotFound, InvalidInput. The answer holds the secret of a new forward, once."""
     secret = None
     with ctx.transaction() as session:
@@ -117,18 +117,18 @@ def update_handler(ctx: Context, handler_id: int, changes: Mapping[str, Any]) ->
             secret = set_forward(ctx, session, handler_id, _forward_of(changes))
         if not before.enabled or before.connection_ids != after.connection_ids:
             scheduling.taken_first(session, handler_id)
-        seen = _see(session, handler_id)
+        view = _see(session, handler_id)
         ctx.record(
             session,
             "change",
             f"handler/{handler_id}",
             _audited(seen_before),
-            _audited(replace(seen, handler=after)),
+            _audited(replace(view, handler=after)),
         )
-        return replace(seen, forward_secret=secret)
+        return replace(view, forward_secret=secret)
 
 
-def renew_token(ctx: Context, handler_id: int) -> HandlerSeen:
+def renew_token(ctx: Context, handler_id: int) -> HandlerView:
     """A new token for the handler; the old one stops working at once."""
     token = new_token()
     with ctx.transaction() as session:
@@ -138,7 +138,7 @@ def renew_token(ctx: Context, handler_id: int) -> HandlerSeen:
         return replace(_see(session, handler_id), token=token)
 
 
-def renew_signing_key(ctx: Context, handler_id: int) -> HandlerSeen:
+def renew_signing_key(ctx: Context, handler_id: int) -> HandlerView:
     """A new signing key. Events are signed with it and with the one before, until that is ended.
 
     Raises NotFound, SecretUnreadable.
@@ -170,7 +170,7 @@ def make_broker_account(ctx: Context, handler_id: int) -> BrokerAccount:
     return account
 
 
-def end_former_signing_key(ctx: Context, handler_id: int) -> HandlerSeen:
+def end_former_signing_key(ctx: Context, handler_id: int) -> HandlerView:
     """Events are signed with the present key alone from now on. Raises NotFound."""
     with ctx.transaction() as session:
         handlers.get(session, handler_id, lock=True)
@@ -183,8 +183,8 @@ def end_former_signing_key(ctx: Context, handler_id: int) -> HandlerSeen:
 def delete_handler(ctx: Context, handler_id: int, *, force: bool = False) -> None:
     """Raises NotFound; Conflict while events wait for it, unless `force`."""
     with ctx.transaction() as session:
-        seen = _see(session, handler_id)
-        left = seen.queue.backlog + seen.waiting
+        view = _see(session, handler_id)
+        left = view.queue.backlog + view.waiting
         if left and not force:
             raise Conflict(
                 f"{left:,} mails wait for this handler.",
@@ -193,9 +193,9 @@ def delete_handler(ctx: Context, handler_id: int, *, force: bool = False) -> Non
                 code="in-use",
             )
         handlers.delete(session, handler_id)
-        ctx.record(session, "delete", f"handler/{handler_id}", before=seen.handler)
+        ctx.record(session, "delete", f"handler/{handler_id}", before=view.handler)
     with suppress(TryAgain, NeedsPerson):  # the account opens nothing that is filled any more
-        ctx.app_state.output.remove_account(seen.handler.name)
+        ctx.app_state.output.remove_account(view.handler.name)
 
 
 def _own(changes: Mapping[str, Any]) -> dict[str, Any]:
@@ -209,13 +209,13 @@ def _forward_of(changes: Mapping[str, Any]) -> Mapping[str, Any] | None:
     return forward
 
 
-def _audited(seen: HandlerSeen) -> dict[str, Any]:
+def _audited(view: HandlerView) -> dict[str, Any]:
     """A handler and its forward as the audit log has them; neither holds a secret."""
-    fields = {name: getattr(seen.handler, name) for name in Handler.__slots__}
-    if seen.forward is None:
+    fields = {name: getattr(view.handler, name) for name in Handler.__slots__}
+    if view.forward is None:
         return fields
-    plain = {name: getattr(seen.forward, name) for name in Forward.__slots__ if name != "options"}
-    return fields | {"forward": plain | seen.forward.options.to_json()}
+    plain = {name: getattr(view.forward, name) for name in Forward.__slots__ if name != "options"}
+    return fields | {"forward": plain | view.forward.options.to_json()}
 
 
 def _check_connections(session: Session, rules: Rules) -> None:
@@ -229,10 +229,10 @@ def _sealed(ctx: Context, handler_id: int, key: str) -> bytes:
     return ctx.app_state.vault.seal(key.encode(), signing_key_place(handler_id))
 
 
-def _see(session: Session, handler_id: int) -> HandlerSeen:
+def _see(session: Session, handler_id: int) -> HandlerView:
     handler = handlers.get(session, handler_id)
     waiting = handlers.waiting(session).get(handler_id, 0)
-    return HandlerSeen(
+    return HandlerView(
         handler,
         handlers.queues(session, [handler_id])[handler_id],
         waiting,

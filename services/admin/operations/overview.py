@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from services.admin.context import Context
-from services.admin.operations.handlers import HandlerSeen, search_handlers
+from services.admin.operations.handlers import HandlerView, search_handlers
 from shared.clock import utc_now
 from shared.connections import Health
 from shared.queueing.connect import place
@@ -64,7 +64,7 @@ class Overview:
     last_hour: Sequence[Slot]
     last_day: Sequence[Slot]
     quarantined: int
-    handlers: Sequence[HandlerSeen]
+    handlers: Sequence[HandlerView]
     expiring: Sequence[Expiring]
     backends: Sequence[Backend]
     services: Sequence[Heartbeat]

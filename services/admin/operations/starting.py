@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from services.admin.operations.probing import Estimate
+from services.admin.operations.estimates import Estimate
 from shared.connections import Connection
 from shared.fields import instant
 
@@ -32,7 +32,7 @@ class Start:
         return cls(since=instant("start_from", value))
 
 
-def started(connection: Connection, start: Start, counted: Estimate | None) -> str:
+def start_notice(connection: Connection, start: Start, counted: Estimate | None) -> str:
     """What enabling has set going, in words."""
     every = (
         "every minute"

@@ -19,7 +19,7 @@ _WINDOW = (
 
 
 @dataclass(frozen=True, slots=True)
-class Warning:
+class ConnectionWarning:
     """`serious` ones are shown in red. `code` is stable for programs."""
 
     code: str
@@ -27,18 +27,18 @@ class Warning:
     serious: bool = False
 
 
-def warnings_of(ctx: Context, connection: Connection) -> list[Warning]:
+def warnings_of(ctx: Context, connection: Connection) -> list[ConnectionWarning]:
     """The warnings of a connection, saved or not; the serious ones first."""
     with ctx.transaction() as session:
-        return find(session, connection)
+        return warnings_for(session, connection)
 
 
-def find(session: Session, connection: Connection) -> list[Warning]:
+def warnings_for(session: Session, connection: Connection) -> list[ConnectionWarning]:
     """The same in the caller's transaction."""
     found = []
     if connection.security is TransportSecurity.NONE:
         found.append(
-            Warning(
+            ConnectionWarning(
                 "plain-text",
                 "Password and mails travel unencrypted: anyone on the way can read them.",
                 serious=True,
@@ -46,7 +46,7 @@ def find(session: Session, connection: Connection) -> list[Warning]:
         )
     elif not connection.verify_certificate:
         found.append(
-            Warning(
+            ConnectionWarning(
                 "not-verified",
                 "The server's certificate is not verified: somebody on the way can read along "
                 "and take the password.",
@@ -55,10 +55,10 @@ def find(session: Session, connection: Connection) -> list[Warning]:
         )
     kind = connection.kind
     if connection.host.lower() in kind.window_hosts:
-        found.append(Warning("pop3-window", _WINDOW))
+        found.append(ConnectionWarning("pop3-window", _WINDOW))
     elif not kind.marks_read and connection.after_download is AfterDownload.MARK_READ:
         found.append(
-            Warning(
+            ConnectionWarning(
                 "pop3-keeps",
                 f"{kind.title} cannot mark mails read: they stay on the server as they are, and "
                 "only Posthouse knows which ones it has had. Another program sees all of them as "
@@ -68,7 +68,7 @@ def find(session: Session, connection: Connection) -> list[Warning]:
     authorised = authorisations.status(session, connection.id)
     if authorised is not None and authorised.grant_ends_at is not None and authorised.valid:
         found.append(
-            Warning(
+            ConnectionWarning(
                 "grant-ends",
                 "The provider ends this authorisation on "
                 f"{authorised.grant_ends_at:%-d %B %Y, %H:%M} UTC, whatever is done with it. At "
@@ -79,7 +79,7 @@ def find(session: Session, connection: Connection) -> list[Warning]:
         )
     if kind.sends_receipts and connection.after_download is AfterDownload.MARK_READ:
         found.append(
-            Warning(
+            ConnectionWarning(
                 "read-receipts",
                 "Where a sender asked for a read receipt, Exchange may send one when Posthouse "
                 "marks the mail read: Graph has no way to hold it back. An administrator may "
@@ -88,7 +88,7 @@ def find(session: Session, connection: Connection) -> list[Warning]:
         )
     if connection.push and connection.id and scheduling.is_push_silent(session, connection.id):
         found.append(
-            Warning(
+            ConnectionWarning(
                 "push-silent",
                 "The server took the request to tell of new mails (IDLE) and never told of those "
                 "that polls found: new mails come with the interval "
@@ -100,7 +100,7 @@ def find(session: Session, connection: Connection) -> list[Warning]:
     if twins:
         names = ", ".join(repr(twin.name) for twin in twins[:3])
         found.append(
-            Warning(
+            ConnectionWarning(
                 "same-mailbox",
                 f"{names} reads the same folder of the same mailbox: each mail is delivered for "
                 "both, and what one marks read or deletes the other may never see.",
@@ -109,7 +109,7 @@ def find(session: Session, connection: Connection) -> list[Warning]:
     flagged = ledger.count_flagged(session, connection.id)
     if flagged:
         found.append(
-            Warning(
+            ConnectionWarning(
                 "only-flagged",
                 f"{flagged} mails are flagged deleted and still in the folder: this server cannot "
                 "remove single mails (it has no UIDPLUS), and somebody else's mails are flagged "
@@ -119,7 +119,7 @@ def find(session: Session, connection: Connection) -> list[Warning]:
         )
     if not _is_used(session, connection):
         found.append(
-            Warning(
+            ConnectionWarning(
                 "unused",
                 "No enabled handler takes this connection: nothing is downloaded until one does.",
             )
@@ -127,17 +127,17 @@ def find(session: Session, connection: Connection) -> list[Warning]:
     return sorted(found, key=lambda warning: not warning.serious)
 
 
-def of_server(connection: Connection, capabilities: Capabilities) -> list[Warning]:
+def of_server(connection: Connection, capabilities: Capabilities) -> list[ConnectionWarning]:
     """What the server itself said that somebody should know; the serious ones first."""
     found = []
     keeps = connection.after_download is AfterDownload.MARK_READ
     days = capabilities.expires_days
     if capabilities.window:
         if connection.host.lower() not in connection.kind.window_hosts:
-            found.append(Warning("pop3-window", _WINDOW))
+            found.append(ConnectionWarning("pop3-window", _WINDOW))
     elif days == 0:
         found.append(
-            Warning(
+            ConnectionWarning(
                 "server-deletes",
                 "This server deletes every mail that was fetched (it says EXPIRE 0), also where "
                 "nothing is to be deleted here. Posthouse confirms a mail only when it is safe; "
@@ -147,7 +147,7 @@ def of_server(connection: Connection, capabilities: Capabilities) -> list[Warnin
         )
     elif days is not None and keeps:
         found.append(
-            Warning(
+            ConnectionWarning(
                 "server-expires",
                 f"This server deletes mails by itself (it says EXPIRE {days}): they stay for "
                 f"{days} days at most.",
@@ -155,7 +155,7 @@ def of_server(connection: Connection, capabilities: Capabilities) -> list[Warnin
         )
     if not capabilities.dates:
         found.append(
-            Warning(
+            ConnectionWarning(
                 "no-dates",
                 "This server does not tell when its mails arrived (it has no TOP): fetching cannot "
                 "start from a date.",
@@ -163,7 +163,7 @@ def of_server(connection: Connection, capabilities: Capabilities) -> list[Warnin
         )
     if capabilities.login_delay:
         found.append(
-            Warning(
+            ConnectionWarning(
                 "login-delay",
                 f"This server wants {capabilities.login_delay:g} seconds between two logins; "
                 "fetching waits for them, whatever the interval. Other programs that read the "

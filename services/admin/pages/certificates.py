@@ -47,7 +47,7 @@ def new_certificate(request: Request) -> Response:
 @router.post("/new", dependencies=[ADMINISTER])
 def upload(request: Request, form: Form) -> Response:
     try:
-        seen = operations.upload_certificate(
+        view = operations.upload_certificate(
             context_of(request),
             _file(form),
             password=form.raw("password") or None,
@@ -57,7 +57,7 @@ def upload(request: Request, form: Form) -> Response:
     except (InvalidInput, NameTaken) as error:
         values = Values(name=form.text("name"), alias=form.text("alias"))
         return render(request, "certificates/upload.html", 422, values=values, error=error)
-    certificate = seen.certificate
+    certificate = view.certificate
     return go(
         f"/certificates/{certificate.id}",
         f"{certificate.name} is uploaded. Attach it to the connections whose mails it opens.",
@@ -106,12 +106,12 @@ def delete(request: Request, certificate_id: int) -> Response:
 
 
 def _detail(request: Request, certificate_id: int, error: PosthouseError | None = None) -> Response:
-    seen = operations.get_certificate(context_of(request), certificate_id)
+    view = operations.get_certificate(context_of(request), certificate_id)
     return render(
         request,
         "certificates/detail.html",
         422 if error else 200,
-        seen=seen,
+        view=view,
         error=error,
         now=utc_now(),
         soon=SOON,

@@ -9,9 +9,8 @@ from urllib.parse import urlsplit
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from services.admin.operations import authorisation, doctor, probing
-from services.admin.operations import connections as operations
-from services.admin.operations.connections import Day
+from services.admin.operations import authorisation, connection_tests, connection_views, doctor
+from services.admin.operations.connection_views import Day
 from services.admin.operations.credentials import get_credential
 from services.admin.pages import charts
 from services.admin.pages.posted import Form
@@ -44,16 +43,16 @@ def runs(request: Request, connection_id: int, before: str = "") -> Response:
         start = uuid.UUID(before) if before else None
     except ValueError:
         start = None
-    found = operations.runs_of_connection(ctx, connection_id, before=start, limit=51)
-    seen = operations.get_connection(ctx, connection_id)
+    found = connection_views.runs_of_connection(ctx, connection_id, before=start, limit=51)
+    view = connection_views.get_connection(ctx, connection_id)
     return render(
-        request, "connections/runs.html", seen=seen, runs=found[:50], more=len(found) > 50
+        request, "connections/runs.html", view=view, runs=found[:50], more=len(found) > 50
     )
 
 
 @router.post("/{connection_id:int}/test", dependencies=[OPERATE])
 def test(request: Request, connection_id: int) -> Response:
-    report = probing.test(context_of(request), None, connection_id)
+    report = connection_tests.test(context_of(request), None, connection_id)
     if is_part(request):
         return render(request, "connections/_test.html", report=report, error=None)
     context = _read(request, connection_id)
@@ -75,7 +74,7 @@ def examine(request: Request, connection_id: int, form: Form) -> Response:
     return render(
         request,
         "connections/doctor.html",
-        seen=operations.get_connection(ctx, connection_id),
+        view=connection_views.get_connection(ctx, connection_id),
         report=report,
         error=error,
     )
@@ -98,7 +97,7 @@ def authorise(request: Request, connection_id: int) -> Response:
     return render(
         request,
         "connections/authorise.html",
-        seen=operations.get_connection(ctx, connection_id),
+        view=connection_views.get_connection(ctx, connection_id),
         address=address,
         host=urlsplit(address).hostname,
     )
@@ -112,8 +111,8 @@ def revoke(request: Request, connection_id: int, form: Form) -> Response:
     try:
         confirmed = authorisation.revoke(ctx, connection_id, others)
     except GrantShared as shared:
-        seen = operations.get_connection(ctx, connection_id)
-        return render(request, "connections/take_back.html", seen=seen, names=shared.names)
+        view = connection_views.get_connection(ctx, connection_id)
+        return render(request, "connections/take_back.html", view=view, names=shared.names)
     text = "The authorisation is taken back."
     if others is Others.KEEP:
         return go(f"/connections/{connection_id}", "The authorisation is forgotten here.")
@@ -124,18 +123,18 @@ def revoke(request: Request, connection_id: int, form: Form) -> Response:
 
 def _read(request: Request, connection_id: int) -> dict[str, Any]:
     ctx = context_of(request)
-    seen = operations.get_connection(ctx, connection_id)
+    view = connection_views.get_connection(ctx, connection_id)
     credential = None
-    if seen.connection.credential_id:
-        credential = get_credential(ctx, seen.connection.credential_id).credential
-    found = operations.runs_of_connection(ctx, connection_id, limit=_RUNS + 1)
+    if view.connection.credential_id:
+        credential = get_credential(ctx, view.connection.credential_id).credential
+    found = connection_views.runs_of_connection(ctx, connection_id, limit=_RUNS + 1)
     return {
-        "seen": seen,
+        "view": view,
         "credential": credential,
         "authorised": ctx.app_state.logins.authorisation(connection_id) if credential else None,
         "runs": found[:_RUNS],
         "more": len(found) > _RUNS,
-        "chart": _chart(list(operations.days_of_connection(ctx, connection_id))),
+        "chart": _chart(list(connection_views.days_of_connection(ctx, connection_id))),
     }
 
 

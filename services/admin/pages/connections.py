@@ -7,9 +7,9 @@ from urllib.parse import urlencode
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
+from services.admin.operations import connection_tests, connection_views, drafts
 from services.admin.operations import connections as operations
-from services.admin.operations import probing
-from services.admin.operations.connections import AcknowledgementNeeded
+from services.admin.operations.enabling import AcknowledgementNeeded
 from services.admin.pages.connection_form import (
     changes_of,
     form_context,
@@ -44,16 +44,18 @@ def list_connections(
     number = int(page) if page.isdecimal() and page.isascii() else 1
     ctx = context_of(request)
     try:
-        found = operations.search_connections(
+        found = connection_views.search_connections(
             ctx, q=q, health=chosen, sort=sort, page=max(1, number)
         )
     except InvalidInput:
         sort = "name"
-        found = operations.search_connections(ctx, q=q, health=chosen, page=max(1, number))
+        found = connection_views.search_connections(ctx, q=q, health=chosen, page=max(1, number))
 
     if found.total and found.page > found.pages:
         # The list was longer when the link was made.
-        found = operations.search_connections(ctx, q=q, health=chosen, sort=sort, page=found.pages)
+        found = connection_views.search_connections(
+            ctx, q=q, health=chosen, sort=sort, page=found.pages
+        )
 
     def link(**changes: str | int) -> str:
         query = {"q": q, "health": health, "sort": sort, "page": found.page} | changes
@@ -79,7 +81,7 @@ def list_connections(
 @router.get("/pick", dependencies=[LOOK])
 def pick(request: Request, q: str = "") -> Response:
     """The options of the picker in the handler's form."""
-    found = operations.search_connections(context_of(request), q=q, per_page=_PICKED)
+    found = connection_views.search_connections(context_of(request), q=q, per_page=_PICKED)
     return render(request, "connections/_pick.html", found=found)
 
 
@@ -96,7 +98,7 @@ def add_connection(request: Request, form: Form) -> Response:
         saved = operations.create_connection(context_of(request), changes_of(form))
     except (InvalidInput, NameTaken) as error:
         return _form(request, typed_values(form), error=error)
-    connection = saved.seen.connection
+    connection = saved.view.connection
     return go(
         f"/connections/{connection.id}",
         f"{connection.name} is saved, and disabled. Enable it when you are ready. "
@@ -107,14 +109,14 @@ def add_connection(request: Request, form: Form) -> Response:
 
 @router.get("/{connection_id:int}/edit", dependencies=[OPERATE])
 def edit_connection(request: Request, connection_id: int) -> Response:
-    seen = operations.get_connection(context_of(request), connection_id)
-    return _form(request, values_of(seen.connection), connection_id)
+    view = connection_views.get_connection(context_of(request), connection_id)
+    return _form(request, values_of(view.connection), connection_id)
 
 
 @router.post("/{connection_id:int}/edit", dependencies=[OPERATE])
 def change_connection(request: Request, connection_id: int, form: Form) -> Response:
     ctx = context_of(request)
-    stored = operations.get_connection(ctx, connection_id).connection
+    stored = connection_views.get_connection(ctx, connection_id).connection
     values = typed_values(
         form,
         has_password=stored.has_password,
@@ -164,7 +166,7 @@ def folders_of_edited(request: Request, connection_id: int, form: Form) -> Respo
 @router.post("/{connection_id:int}/delete", dependencies=[OPERATE])
 def delete_connection(request: Request, connection_id: int) -> Response:
     ctx = context_of(request)
-    name = operations.get_connection(ctx, connection_id).connection.name
+    name = connection_views.get_connection(ctx, connection_id).connection.name
     operations.delete_connection(ctx, connection_id)
     return go("/connections", f"{name} is deleted. The mails it brought stay under Mails.")
 
@@ -187,7 +189,7 @@ def _test(request: Request, form: Posted, connection_id: int | None) -> Response
     error: InvalidInput | None = None
     report = None
     try:
-        report = probing.test(context_of(request), changes_of(form), connection_id)
+        report = connection_tests.test(context_of(request), changes_of(form), connection_id)
     except InvalidInput as invalid:
         error = worded(invalid)
     if is_part(request):
@@ -197,7 +199,7 @@ def _test(request: Request, form: Posted, connection_id: int | None) -> Response
 
 def _folders(request: Request, form: Posted, connection_id: int | None) -> Response:
     try:
-        found = probing.folders(context_of(request), changes_of(form), connection_id)
+        found = drafts.folders(context_of(request), changes_of(form), connection_id)
     except InvalidInput as error:
         return render(request, "connections/_folders.html", folders=[], error=worded(error))
     except PosthouseError as error:
@@ -211,13 +213,13 @@ def _form(
     connection_id: int | None = None,
     error: PosthouseError | None = None,
     *,
-    report: probing.TestReport | None = None,
+    report: connection_tests.TestReport | None = None,
     needed: AcknowledgementNeeded | None = None,
     typed: Posted | None = None,
 ) -> Response:
     name = ""
     if connection_id is not None:
-        name = operations.get_connection(context_of(request), connection_id).connection.name
+        name = connection_views.get_connection(context_of(request), connection_id).connection.name
     if isinstance(error, InvalidInput):
         error = worded(error)
     return render(

@@ -39,12 +39,12 @@ def new_credential(request: Request, provider: str = "microsoft") -> Response:
 @router.post("/new", dependencies=[ADMINISTER])
 def create(request: Request, form: Form) -> Response:
     try:
-        seen = operations.create_credential(context_of(request), _changes(form))
+        view = operations.create_credential(context_of(request), _changes(form))
     except (InvalidInput, Conflict) as error:
         return _form(request, _typed(form), error=error)
     return go(
-        f"/credentials/{seen.credential.id}",
-        f"{seen.credential.name} is saved. Now choose it in a connection.",
+        f"/credentials/{view.credential.id}",
+        f"{view.credential.name} is saved. Now choose it in a connection.",
     )
 
 
@@ -85,17 +85,17 @@ def _form(
     error: PosthouseError | None = None,
 ) -> Response:
     ctx = context_of(request)
-    seen = operations.get_credential(ctx, credential_id) if credential_id is not None else None
-    if seen is not None:
+    view = operations.get_credential(ctx, credential_id) if credential_id is not None else None
+    if view is not None:
         for name in _SECRETS:
-            values[f"has_{name}"] = getattr(seen.credential, f"has_{name}")
+            values[f"has_{name}"] = getattr(view.credential, f"has_{name}")
     google = values["provider"] == "google"
     provider = Provider.GOOGLE if google else Provider.MICROSOFT
     return render(
         request,
         "credentials/form.html",
         422 if error else 200,
-        seen=seen,
+        view=view,
         values=values,
         error=error,
         clouds=[(cloud.key, cloud.title) for cloud in CLOUDS],

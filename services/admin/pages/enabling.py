@@ -9,9 +9,11 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from services.admin.context import Context
+from services.admin.operations import connection_views, enabling
 from services.admin.operations import connections as operations
-from services.admin.operations.connections import AcknowledgementNeeded, Seen
-from services.admin.operations.probing import Estimate
+from services.admin.operations.connection_views import ConnectionView
+from services.admin.operations.enabling import AcknowledgementNeeded
+from services.admin.operations.estimates import Estimate
 from services.admin.pages.connections import start_of
 from services.admin.pages.posted import Form
 from services.admin.pages.rendering import go, render
@@ -29,7 +31,7 @@ _TOGETHER = 8
 class Tried:
     """What became of enabling one of many connections."""
 
-    seen: Seen
+    view: ConnectionView
     estimate: Estimate | None = None
     error: PosthouseError | None = None
     notice: str = ""
@@ -41,7 +43,7 @@ def enable(request: Request, connection_id: int, form: Form) -> Response:
     try:
         start = start_of(form)
         if form.flag("recount"):
-            estimate = operations.estimate_connection(ctx, connection_id, start_from=start)
+            estimate = enabling.estimate_connection(ctx, connection_id, start_from=start)
             return _ask(request, ctx, connection_id, estimate, form=form)
         saved = operations.enable_connection(
             ctx, connection_id, acknowledged=form.flag("acknowledged"), start_from=start
@@ -54,8 +56,8 @@ def enable(request: Request, connection_id: int, form: Form) -> Response:
         raise
     except PosthouseError as error:
         return _ask(request, ctx, connection_id, None, error, form=form)
-    name = saved.seen.connection.name
-    if not saved.seen.handlers:
+    name = saved.view.connection.name
+    if not saved.view.handlers:
         text = f"{name} is enabled, but nothing is downloaded before an enabled handler takes it."
         return go(f"/connections/{connection_id}", text, "warn")
     return go(f"/connections/{connection_id}", saved.notice)
@@ -64,7 +66,7 @@ def enable(request: Request, connection_id: int, form: Form) -> Response:
 @router.post("/{connection_id:int}/disable", dependencies=[OPERATE])
 def disable(request: Request, connection_id: int) -> Response:
     saved = operations.disable_connection(context_of(request), connection_id)
-    name = saved.seen.connection.name
+    name = saved.view.connection.name
     return go(
         f"/connections/{connection_id}",
         f"{name} is disabled: no mail is fetched. What is already here is still handed over.",
@@ -96,17 +98,17 @@ def enable_many(request: Request, form: Form) -> Response:
         return go("/connections", "Tick the connections first.", "warn")
 
     def attempt(connection_id: int) -> Tried:
-        seen = operations.get_connection(ctx, connection_id)
+        view = connection_views.get_connection(ctx, connection_id)
         chosen = form.text(f"start_{connection_id}") or "everything"
         try:
             saved = operations.enable_connection(
                 ctx, connection_id, acknowledged=connection_id in acknowledged, start_from=chosen
             )
         except AcknowledgementNeeded as needed:
-            return Tried(seen, estimate=needed.estimate)
+            return Tried(view, estimate=needed.estimate)
         except PosthouseError as error:
-            return Tried(seen, error=error)
-        return Tried(saved.seen, notice=saved.notice)
+            return Tried(view, error=error)
+        return Tried(saved.view, notice=saved.notice)
 
     with ThreadPoolExecutor(_TOGETHER) as threads:
         tried = list(threads.map(attempt, ids))
@@ -131,7 +133,7 @@ def _ask(
         request,
         "connections/enable.html",
         422 if error else 200,
-        seen=operations.get_connection(ctx, connection_id),
+        view=connection_views.get_connection(ctx, connection_id),
         estimate=estimate,
         error=error,
         start_from=form.text("start_from") or "everything",

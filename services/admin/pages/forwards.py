@@ -41,11 +41,11 @@ def save(request: Request, handler_id: int, form: Form) -> Response:
         if form.text("do") == "test":
             tested = operations.send_test(ctx, handler_id, changes)
             return _page(request, handler_id, typed=form, tested=tested)
-        seen = handlers.update_handler(ctx, handler_id, {"forward": changes})
+        view = handlers.update_handler(ctx, handler_id, {"forward": changes})
     except PosthouseError as error:
         return _page(request, handler_id, typed=form, error=error)
-    if seen.forward_secret:
-        return _page(request, handler_id, secret=seen.forward_secret)
+    if view.forward_secret:
+        return _page(request, handler_id, secret=view.forward_secret)
     return go(f"/handlers/{handler_id}/forward", "Your changes are saved.")
 
 
@@ -90,11 +90,11 @@ def _page(
     error: PosthouseError | None = None,
 ) -> Response:
     ctx = context_of(request)
-    seen = handlers.get_handler(ctx, handler_id)
-    values = _stored(seen.forward) if typed is None else _typed(typed)
+    view = handlers.get_handler(ctx, handler_id)
+    values = _stored(view.forward) if typed is None else _typed(typed)
     if typed is not None and typed.text("kind") in list(Kind):
         kind = Kind(typed.text("kind"))
-    chosen = KINDS[kind or (seen.forward.kind if seen.forward else Kind.HTTP)]
+    chosen = KINDS[kind or (view.forward.kind if view.forward else Kind.HTTP)]
     if isinstance(error, InvalidInput):
         error.field = error.field.removeprefix("forward.")
         if error.field == "retry_for_seconds":
@@ -103,11 +103,11 @@ def _page(
         request,
         "handlers/forward.html",
         422 if error else 200,
-        seen=seen,
+        view=view,
         values=values,
         kinds=list(KINDS.values()),
         chosen=chosen,
-        is_other=seen.forward is not None and seen.forward.kind is not chosen.kind,
+        is_other=view.forward is not None and view.forward.kind is not chosen.kind,
         tested=tested,
         taken=tested is not None and tested.verdict is Verdict.DELIVERED,
         secret=secret,

@@ -8,13 +8,12 @@ from typing import Any
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from services.admin.operations import connections as connection_operations
-from services.admin.operations import dead_letters
+from services.admin.operations import connection_views, dead_letters
 from services.admin.operations import handlers as operations
 from services.admin.operations import rules as rule_operations
-from services.admin.operations.connections import Seen
+from services.admin.operations.connection_views import ConnectionView
 from services.admin.operations.dead_letters import DeadLetters
-from services.admin.operations.handlers import HandlerSeen
+from services.admin.operations.handlers import HandlerView
 from services.admin.pages.posted import Form, Posted, Values
 from services.admin.pages.rendering import go, render
 from services.admin.pages.state import context_of, settings_of
@@ -44,10 +43,10 @@ def new_handler(request: Request) -> Response:
 @router.post("/new", dependencies=[OPERATE])
 def create(request: Request, form: Form) -> Response:
     try:
-        seen = operations.create_handler(context_of(request), _changes(form))
+        view = operations.create_handler(context_of(request), _changes(form))
     except (InvalidInput, NameTaken) as error:
         return _form(request, _typed(form), error=error)
-    return _detail(request, seen)
+    return _detail(request, view)
 
 
 @router.get("/{handler_id:int}", dependencies=[LOOK])
@@ -57,15 +56,15 @@ def detail(request: Request, handler_id: int) -> Response:
 
 @router.get("/{handler_id:int}/live", dependencies=[LOOK])
 def live(request: Request, handler_id: int) -> Response:
-    seen = operations.get_handler(context_of(request), handler_id)
+    view = operations.get_handler(context_of(request), handler_id)
     work = operations.look_at_work(context_of(request), handler_id)
-    return render(request, "handlers/_state.html", seen=seen, work=work)
+    return render(request, "handlers/_state.html", view=view, work=work)
 
 
 @router.get("/{handler_id:int}/edit", dependencies=[OPERATE])
 def edit(request: Request, handler_id: int) -> Response:
-    seen = operations.get_handler(context_of(request), handler_id)
-    handler = seen.handler
+    view = operations.get_handler(context_of(request), handler_id)
+    handler = view.handler
     values = Values(
         name=handler.name,
         description=handler.description,
@@ -75,19 +74,19 @@ def edit(request: Request, handler_id: int) -> Response:
         group=handler.group,
         position=handler.position,
     )
-    return _form(request, values, seen)
+    return _form(request, values, view)
 
 
 @router.post("/{handler_id:int}/edit", dependencies=[OPERATE])
 def change(request: Request, handler_id: int, form: Form) -> Response:
     ctx = context_of(request)
-    seen = operations.get_handler(ctx, handler_id)
+    view = operations.get_handler(ctx, handler_id)
     changes = _changes(form)
     del changes["name"]
     try:
         operations.update_handler(ctx, handler_id, changes)
     except InvalidInput as error:
-        return _form(request, _typed(form), seen, error)
+        return _form(request, _typed(form), view, error)
     return go(f"/handlers/{handler_id}", "Your changes are saved.")
 
 
@@ -110,19 +109,19 @@ def end_former_signing_key(request: Request, handler_id: int) -> Response:
 @router.post("/{handler_id:int}/delete", dependencies=[OPERATE])
 def delete(request: Request, handler_id: int, form: Form) -> Response:
     ctx = context_of(request)
-    seen = operations.get_handler(ctx, handler_id)
+    view = operations.get_handler(ctx, handler_id)
     try:
         operations.delete_handler(ctx, handler_id, force=form.flag("force"))
     except Conflict as error:
-        return _detail(request, seen, error)
-    return go("/handlers", f"{seen.handler.name} is deleted.")
+        return _detail(request, view, error)
+    return go("/handlers", f"{view.handler.name} is deleted.")
 
 
 @router.get("/{handler_id:int}/rejected", dependencies=[LOOK])
 def rejected(request: Request, handler_id: int, event: str = "") -> Response:
     """What the program rejected, asked of the broker: the one page of a handler that waits."""
     ctx = context_of(request)
-    seen = operations.get_handler(ctx, handler_id)
+    view = operations.get_handler(ctx, handler_id)
     found = DeadLetters((), ())
     error = None
     try:
@@ -133,7 +132,7 @@ def rejected(request: Request, handler_id: int, event: str = "") -> Response:
         request,
         "handlers/rejected.html",
         503 if error else 200,
-        seen=seen,
+        view=view,
         found=found.listed,
         reasons=found.reasons,
         marked=event,
@@ -161,20 +160,20 @@ def settle_dead(request: Request, handler_id: int, form: Form) -> Response:
     return go(back, f"{counted(done, 'mail is', 'mails are')} back in the queue.")
 
 
-def _detail(request: Request, seen: HandlerSeen, error: PosthouseError | None = None) -> Response:
-    ids = seen.handler.connection_ids
-    chosen: Sequence[Seen] = ()
+def _detail(request: Request, view: HandlerView, error: PosthouseError | None = None) -> Response:
+    ids = view.handler.connection_ids
+    chosen: Sequence[ConnectionView] = ()
     if ids:
-        chosen = connection_operations.connections_of(context_of(request), ids[:_LISTED])
+        chosen = connection_views.connections_of(context_of(request), ids[:_LISTED])
     return render(
         request,
         "handlers/detail.html",
         409 if error else 200,
-        seen=seen,
+        view=view,
         chosen=chosen,
-        work=operations.look_at_work(context_of(request), seen.handler.id),
-        group=rule_operations.group_of(context_of(request), seen.handler),
-        snippets=snippets(seen, settings_of(request)),
+        work=operations.look_at_work(context_of(request), view.handler.id),
+        group=rule_operations.group_of(context_of(request), view.handler),
+        snippets=snippets(view, settings_of(request)),
         error=error,
     )
 
@@ -182,12 +181,12 @@ def _detail(request: Request, seen: HandlerSeen, error: PosthouseError | None = 
 def _form(
     request: Request,
     values: Values,
-    seen: HandlerSeen | None = None,
+    view: HandlerView | None = None,
     error: PosthouseError | None = None,
 ) -> Response:
     ctx = context_of(request)
-    first = connection_operations.search_connections(ctx, per_page=_LISTED)
-    chosen = connection_operations.connections_of(ctx, values["ids"] or ())
+    first = connection_views.search_connections(ctx, per_page=_LISTED)
+    chosen = connection_views.connections_of(ctx, values["ids"] or ())
     # What is ticked stays ticked, however many there are beyond the first.
     listed = {one.connection.id: one.connection for one in chosen}
     listed |= {item.connection.id: item.connection for item in first.items}
@@ -195,7 +194,7 @@ def _form(
         request,
         "handlers/form.html",
         422 if error else 200,
-        seen=seen,
+        view=view,
         values=values,
         error=error,
         listed=sorted(listed.values(), key=lambda one: one.name.casefold()),

@@ -30,18 +30,18 @@ def live(request: Request) -> Response:
 
 def _read(request: Request) -> dict[str, Any]:
     ctx = context_of(request)
-    seen = get_overview(ctx)
-    total = sum(slot.mails for slot in seen.last_day)
+    view = get_overview(ctx)
+    total = sum(slot.mails for slot in view.last_day)
     ill = (Health.FAILING, Health.NEEDS_AUTHORISATION, Health.OVERDUE)
     return {
-        "overview": seen,
+        "overview": view,
         "nobody": access_of(request).is_new,
-        "connections": sum(seen.connections.values()),
-        "ill": sum(seen.connections.get(health, 0) for health in ill),
+        "connections": sum(view.connections.values()),
+        "ill": sum(view.connections.get(health, 0) for health in ill),
         "mails_day": total,
-        "mails_hour": sum(slot.mails for slot in seen.last_hour),
+        "mails_hour": sum(slot.mails for slot in view.last_hour),
         "chart": charts.bars(
-            [(f"{slot.start:%H:%M}", slot.mails) for slot in seen.last_day],
+            [(f"{slot.start:%H:%M}", slot.mails) for slot in view.last_day],
             f"Mails downloaded in each half hour of the last day, {counted(total, 'mail')} in all. "
             "Times are UTC.",
             unit="mails",

@@ -14,7 +14,7 @@ from starlette.responses import Response
 
 from services.admin.operations import handlers as handler_operations
 from services.admin.operations import rules as operations
-from services.admin.operations.handlers import HandlerSeen
+from services.admin.operations.handlers import HandlerView
 from services.admin.operations.rules import DryRun
 from services.admin.pages.posted import Form, Posted
 from services.admin.pages.rendering import go, render
@@ -51,26 +51,26 @@ class _Written(NamedTuple):
 
 @router.get("/{handler_id:int}/rules", dependencies=[OPERATE])
 def edit(request: Request, handler_id: int) -> Response:
-    seen = handler_operations.get_handler(context_of(request), handler_id)
-    return _form(request, seen, _of_rules(seen.handler.rules))
+    view = handler_operations.get_handler(context_of(request), handler_id)
+    return _form(request, view, _of_rules(view.handler.rules))
 
 
 @router.post("/{handler_id:int}/rules", dependencies=[OPERATE])
 def change(request: Request, handler_id: int, form: Form) -> Response:
     """Tries, saves, or writes the form anew with a rule more or less."""
     ctx = context_of(request)
-    seen = handler_operations.get_handler(ctx, handler_id)
+    view = handler_operations.get_handler(ctx, handler_id)
     written = _of_form(form)
     act = form.text("do")
     if act.startswith(("more-", "drop-")):
-        return _form(request, seen, _changed(written, act))
+        return _form(request, view, _changed(written, act))
     changes = {"rules": _to_rules(written)}
     try:
         if act == "try":
-            return _form(request, seen, written, tried=operations.dry_run(ctx, handler_id, changes))
+            return _form(request, view, written, tried=operations.dry_run(ctx, handler_id, changes))
         handler_operations.update_handler(ctx, handler_id, changes)
     except InvalidInput as error:
-        return _form(request, seen, written, error=error)
+        return _form(request, view, written, error=error)
     return go(
         f"/handlers/{handler_id}",
         "The rules are saved. They hold for mails from now on; nothing is delivered by that.",
@@ -109,7 +109,7 @@ def move(request: Request, handler_id: int, form: Form) -> Response:
 
 def _form(
     request: Request,
-    seen: HandlerSeen,
+    view: HandlerView,
     written: _Written,
     *,
     tried: DryRun | None = None,
@@ -123,7 +123,7 @@ def _form(
         request,
         "handlers/rules.html",
         422 if error else 200,
-        seen=seen,
+        view=view,
         lists=with_blank,
         expression=written.expression,
         first={"accept": 1, "reject": 1 + len(written.accept)},

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from shlex import quote
 from urllib.parse import urlsplit
 
-from services.admin.operations.handlers import HandlerSeen
+from services.admin.operations.handlers import HandlerView
 from services.admin.settings import AdminSettings
 
 
@@ -16,9 +16,9 @@ class Snippet:
     text: str
 
 
-def snippets(seen: HandlerSeen, settings: AdminSettings) -> list[Snippet]:
+def snippets(view: HandlerView, settings: AdminSettings) -> list[Snippet]:
     """Each runs when it is pasted behind the first one, in which the secrets are put."""
-    handler = seen.handler
+    handler = view.handler
     url = settings.effective_output_url
     rabbitmq = url.startswith("amqp")
     known = {

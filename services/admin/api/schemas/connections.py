@@ -9,9 +9,10 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from services.admin.api.schemas.made import giving, showing
 from services.admin.api.schemas.parts import NamedOut, Out, described
-from services.admin.operations.connections import Authorisation, ConnectionStatus, Day, Run
-from services.admin.operations.probing import Estimate, Step, TestReport
-from services.admin.operations.warnings import Warning
+from services.admin.operations.connection_tests import Step, TestReport
+from services.admin.operations.connection_views import Authorisation, ConnectionStatus, Day, Run
+from services.admin.operations.estimates import Estimate
+from services.admin.operations.warnings import ConnectionWarning
 from shared.connections import Connection, ConnectionEdit
 from shared.mailbox.base import Capabilities, Folder
 from shared.mailbox.doctor.reporting import Report, Row
@@ -22,7 +23,7 @@ START_FROM = (
 )
 
 
-@showing(Warning)
+@showing(ConnectionWarning)
 class WarningOut(Out):
     """Something to know before relying on it; `serious` ones in red."""
 

@@ -1,0 +1,43 @@
+"""What a change of a connection means: for its mailbox, its grant, the audit log. Pure."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from shared.connections import (
+    Connection,
+)
+from shared.storage.authorisations import Authorisation as Authorisation
+from shared.storage.connections import ConnectionStatus as ConnectionStatus
+from shared.storage.runs import Day as Day
+from shared.storage.runs import Run as Run
+
+
+def recorded(connection: Connection) -> dict[str, Any]:
+    hidden = {"created_at", "updated_at"}
+    return {n: getattr(connection, n) for n in Connection.__slots__ if n not in hidden}
+
+
+def differing(before: Connection, after: Connection) -> set[str]:
+    return {name for name in Connection.__slots__ if getattr(before, name) != getattr(after, name)}
+
+
+def is_other_grant(before: Connection, after: Connection) -> bool:
+    """Whether stored tokens were given for another host, account or application."""
+    return before.uses_oauth and (
+        before.endpoint != after.endpoint
+        or before.credential_id != after.credential_id
+        or before.mode is not after.mode
+        or before.username.casefold() != after.username.casefold()
+        or bool(before.shared_mailbox) != bool(after.shared_mailbox)
+    )
+
+
+def is_other_mailbox(before: Connection, after: Connection) -> bool:
+    """Whether what is known of the old mailbox means nothing for the new one.
+
+    A changed host alone is taken for the same mailbox on a new server: its mails are recognised
+    by their content.
+    """
+    other_ids = before.kind.family != after.kind.family
+    return other_ids or before.mailbox.casefold() != after.mailbox.casefold()

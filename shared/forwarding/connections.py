@@ -17,7 +17,8 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from shared.hosts import HostRules
-from shared.mailbox.net.connect import Deadline, connect_tcp, resolve, start_tls
+from shared.mailbox.net.connect import Deadline, connect_tcp, resolve
+from shared.mailbox.net.tls import start_tls
 from shared.mailbox.net.transcript import Transcript
 
 #: Seconds for which a connection that nothing is sent over is kept.

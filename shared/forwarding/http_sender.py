@@ -15,7 +15,7 @@ from shared.forwards import Endpoint
 from shared.hosts import HostRules
 from shared.mailbox.failures import Refused
 from shared.mailbox.net import https
-from shared.mailbox.net.connect import tls_context
+from shared.mailbox.net.tls import tls_context
 
 _CONNECT_S: Final = 5.0
 #: Answers by which an endpoint refuses whoever posts, and not this event.

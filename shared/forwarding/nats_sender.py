@@ -23,7 +23,7 @@ from shared.forwarding.nats_transport import GuardedClient
 from shared.forwarding.outcome import Outcome, Verdict, unavailable
 from shared.forwards import Endpoint, Format, servers_of
 from shared.hosts import HostRules
-from shared.mailbox.net.connect import tls_context
+from shared.mailbox.net.tls import tls_context
 
 _CONNECT_S: Final = 5.0
 #: JetStream's error code: "message size exceeds maximum allowed" (nats-server's errors.json).

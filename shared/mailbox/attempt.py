@@ -12,17 +12,10 @@ from shared.connections import Connection, TransportSecurity
 from shared.mailbox.base import Login
 from shared.mailbox.errors.provider_errors import TOO_MANY
 from shared.mailbox.failures import SessionLost, StepFailed, Unreachable
-from shared.mailbox.net.connect import (
-    AllowHost,
-    Deadline,
-    client_certificate_refused,
-    connect_tcp,
-    resolve,
-    start_tls,
-    tls_context,
-)
+from shared.mailbox.net.connect import AllowHost, Deadline, connect_tcp, resolve
 from shared.mailbox.net.limiting import RequestLimiter
 from shared.mailbox.net.stream import Stream
+from shared.mailbox.net.tls import client_certificate_refused, start_tls, tls_context
 from shared.mailbox.net.transcript import Transcript
 
 

@@ -16,9 +16,10 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from shared.mailbox.failures import Refused
-from shared.mailbox.net import connect
-from shared.mailbox.net.connect import Deadline, tls_context
+from shared.mailbox.net import tls
+from shared.mailbox.net.connect import Deadline
 from shared.mailbox.net.https import trust
+from shared.mailbox.net.tls import tls_context
 from shared.mailbox.net.transcript import Transcript
 
 Serve = Callable[[x509.Certificate, ec.EllipticCurvePrivateKey], int]
@@ -110,7 +111,7 @@ def serve(tmp_path: Path) -> Iterator[Serve]:
 
 def shake_hands(port: int, context: ssl.SSLContext) -> None:
     with socket.create_connection(("127.0.0.1", port), 10) as sock:
-        connect.start_tls(sock, "localhost", context, Deadline(10), Transcript()).close()
+        tls.start_tls(sock, "localhost", context, Deadline(10), Transcript()).close()
 
 
 def pem(certificate: x509.Certificate) -> str:
@@ -135,11 +136,11 @@ def test_a_ca_of_the_system_has_to_keep_the_rules_and_the_hint_names_the_one(
     bundle = tmp_path / "bundle.pem"
     bundle.write_text(pem(ca))
     monkeypatch.setenv("SSL_CERT_FILE", str(bundle))
-    connect._context.cache_clear()
+    tls._context.cache_clear()
     try:
         context = tls_context(True, None)
     finally:
-        connect._context.cache_clear()
+        tls._context.cache_clear()
     if missing is None:
         shake_hands(port, context)
         return

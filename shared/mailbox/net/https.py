@@ -20,8 +20,9 @@ import httpx
 from shared.clock import utc_now
 from shared.errors import InvalidInput, TryAgain
 from shared.mailbox.failures import Unreachable
-from shared.mailbox.net.connect import AllowHost, set_strictness
+from shared.mailbox.net.connect import AllowHost
 from shared.mailbox.net.https_transport import ANSWER_LIMIT, BoundedTransport
+from shared.mailbox.net.tls import set_strictness
 
 __all__ = ["ANSWER_LIMIT", "READ_TIMEOUT", "Reach", "client", "retry_after", "translated"]
 

@@ -18,7 +18,8 @@ import httpx
 
 from shared.errors import TryAgain
 from shared.mailbox import observing
-from shared.mailbox.net.connect import AllowHost, Deadline, connect_tcp, resolve, start_tls
+from shared.mailbox.net.connect import AllowHost, Deadline, connect_tcp, resolve
+from shared.mailbox.net.tls import start_tls
 from shared.mailbox.net.transcript import Transcript
 
 #: Octets of an answer, decompressed. Larger ones are read by those who stream them only.

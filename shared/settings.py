@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from posthouse.broker_address import SCHEMES, split_sentinels
 from shared.errors import InvalidInput
 
 PREFIX = "POSTHOUSE_"
@@ -95,7 +96,7 @@ class Settings(StoreSettings):
         description="false where a pooler in front of Postgres works by transaction and does not "
         "keep prepared statements (pgbouncer before 1.21)",
     )
-    broker_url: SecretStr = Field(description="Jobs: redis:// rediss:// amqp:// amqps://")
+    broker_url: SecretStr = Field(description=f"Jobs: {SCHEMES}")
     output_url: SecretStr | None = Field(
         default=None, description="Handlers' queues, same schemes; default: the broker"
     )
@@ -175,8 +176,13 @@ class Settings(StoreSettings):
 
     @property
     def output_place(self) -> str:
-        """Where the handlers' queues are, without secrets: scheme, host, port and path."""
+        """Where the handlers' queues are, without secrets: scheme, host, port and path.
+
+        With Sentinels the service: who asks one more of them has the same queues.
+        """
         parts = urlsplit(self.effective_output_url)
+        if sentinels := split_sentinels(self.effective_output_url):
+            return f"{parts.scheme}://{sentinels.service}/{sentinels.database}"
         return f"{parts.scheme}://{parts.hostname}:{parts.port or ''}{parts.path}"
 
 

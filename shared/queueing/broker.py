@@ -35,7 +35,7 @@ class Job:
 
 
 def build_broker(url: str, *, queues: Sequence[str] = ()) -> RedisJobs | RabbitmqJobs:
-    """A broker for `redis:// rediss:// amqp:// amqps://`, with `queues` declared.
+    """A broker of any kind (`posthouse.broker_address`), with `queues` declared.
 
     Nothing is connected before the first use. Raises InvalidInput on an address it cannot use.
     """

@@ -18,11 +18,9 @@ import redis.backoff
 import redis.exceptions
 import redis.retry
 
+from posthouse.broker_address import RABBITMQ_SCHEMES, REDIS_SCHEMES, SCHEMES, split_sentinels
 from posthouse.redis_connection import is_wrong_server, open_moving_client
 from shared.errors import InvalidInput, NeedsPerson, PosthouseError, TryAgain
-
-REDIS_SCHEMES: Final = frozenset({"redis", "rediss"})
-RABBITMQ_SCHEMES: Final = frozenset({"amqp", "amqps"})
 
 #: Seconds that a connection attempt, and an answer on an open connection, may take.
 CONNECT_TIMEOUT_S: Final = 5.0
@@ -51,13 +49,19 @@ def scheme_of(url: str) -> str:
     raise InvalidInput(
         f"There is no broker for {scheme + '://' if scheme else 'an address without a scheme'}.",
         field="broker_url",
-        hint="Use redis:// rediss:// amqp:// or amqps://.",
+        hint=f"Use one of {SCHEMES}",
     )
 
 
 def place(url: str) -> str:
     """`Redis at host:port` or `RabbitMQ at host:port`: safe to show and to log."""
     parts = urlsplit(url)
+    try:
+        if sentinels := split_sentinels(url):
+            named = ", ".join(f"{host}:{port}" for host, port in sentinels.hosts)
+            return f"Redis {sentinels.service} of the Sentinels at {named}"
+    except ValueError:
+        return "The broker"
     kind, default = {
         "redis": ("Redis", 6379),
         "rediss": ("Redis", 6379),
@@ -112,7 +116,7 @@ def refuse_cluster(url: str) -> None:
         raise InvalidInput(
             f"{place(url)} is a node of a Redis Cluster, which Posthouse does not work with.",
             field="broker_url",
-            hint="Use one Redis or Valkey behind one address (with a replica that takes over), or "
+            hint="Use one Redis or Valkey, with replicas and Sentinels or behind one address, or "
             "RabbitMQ.",
         )
 

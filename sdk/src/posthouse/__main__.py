@@ -17,6 +17,7 @@ from functools import reduce
 from pathlib import Path
 from typing import Any
 
+from posthouse.broker_address import SCHEMES
 from posthouse.callbacks import refuse_unusable
 from posthouse.consumer import Consumer
 from posthouse.source import AccessRefused
@@ -53,8 +54,7 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument(
         "--url",
         default=os.environ.get(BROKER_VARIABLE),
-        help=f"redis:// rediss:// amqp:// amqps:// ({BROKER_VARIABLE}, where no other user sees "
-        "its password)",
+        help=f"{SCHEMES} ({BROKER_VARIABLE}, where no other user sees its password)",
     )
     run.add_argument("--concurrency", type=int, default=1, help="callbacks at a time")
     run.add_argument("--timeout", type=float, metavar="SECONDS", help="that a callback may take")

@@ -33,7 +33,7 @@ from posthouse.source import Source, open_source
 class Consumer:
     """Takes events of one handler's queue and calls back for each.
 
-    `url`: `redis:// rediss:// amqp:// amqps://`. `concurrency`: callbacks at a time, each in a
+    `url`: see `posthouse.broker_address`. `concurrency`: callbacks at a time, each in a
     thread; `prefetch`: events that wait here beside them. An event whose callback raises (anything
     but `Retry` and `Reject`) comes again after `retry_delay_s` seconds, doubled with every attempt
     up to 15 minutes; after `max_deliveries` it goes to the dead letters. `stale_after_s` (Redis):

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
+from posthouse.broker_address import REDIS_SCHEMES
 from posthouse.event import MailEvent
 from posthouse.signing import FIELD as SIGNATURE
 from posthouse.signing import HEADER, Unverified, Verifier
@@ -37,7 +38,7 @@ def follow(
     open_source(url, handler, prefetch=1, stale_after_s=60).close()  # checks both, and the library
     verifier = Verifier(handler, signing_key) if verify else None
     stop = stop or threading.Event()
-    bodies = _redis if urlsplit(url).scheme in {"redis", "rediss"} else _rabbitmq
+    bodies = _redis if urlsplit(url).scheme in REDIS_SCHEMES else _rabbitmq
     for body, signature in bodies(url, handler, backlog, stop):
         try:
             if verifier is not None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from shlex import quote
 from urllib.parse import urlsplit
 
+from posthouse.broker_address import split_sentinels
 from services.admin.operations.handlers import HandlerView
 from services.admin.settings import AdminSettings
 
@@ -46,11 +47,15 @@ python3 -m posthouse run my_handler:handle"""
     if rabbitmq:
         found.append(Snippet("Any other language: the RabbitMQ queue", handler.rabbitmq_queue))
     else:
+        # redis-cli does not ask Sentinels: whoever copies it puts in where the primary is.
+        where = '"$POSTHOUSE_BROKER_URL"'
+        if split_sentinels(url):
+            where = "redis://<user>:<password>@<the primary>"
         found.append(
             Snippet(
                 "Any other language: the Redis stream, consumer group posthouse. One event, taken "
                 "and not acknowledged",
-                'redis-cli -u "$POSTHOUSE_BROKER_URL" XREADGROUP GROUP posthouse my-program '
+                f"redis-cli -u {where} XREADGROUP GROUP posthouse my-program "
                 f"COUNT 1 BLOCK 5000 STREAMS {handler.redis_stream} '>'",
             )
         )

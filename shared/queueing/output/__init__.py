@@ -28,7 +28,7 @@ __all__ = [
 
 
 def open_output(url: str, *, management_url: str = "") -> Output:
-    """The output for `redis:// rediss:// amqp:// amqps://`; connects on first use.
+    """The output on any kind of broker (`posthouse.broker_address`); connects on first use.
 
     `management_url` (`http://user:password@host:15672`) lets RabbitMQ tell how much is being
     handled, so that the watermark follows closely. Raises InvalidInput on other addresses.

@@ -17,6 +17,7 @@ import yaml
 from jsonschema import Draft202012Validator
 
 from tests.deploy.manifests import K8S, ROOT, Manifest, rendered, with_components
+from tests.deploy.test_agrees_with_code import EXAMPLE_SECRETS
 from tests.deploy.test_schemas import KEDA, VERSIONS, unknown
 
 CHART = ROOT / "deploy" / "helm" / "posthouse"
@@ -27,7 +28,7 @@ FOREIGN = ("external-secrets.io/", "gateway.networking.k8s.io/", "monitoring.cor
 COMPONENTS = sorted(
     path.name
     for path in (K8S / "components").iterdir()
-    if path.name not in ("external", "hpa", "keda-rabbitmq", "keda-redis")
+    if path.name not in ("external", "hpa") and not path.name.startswith("keda-")
 )
 EVERYTHING = {
     "store": {"keys": True, "ca": True},
@@ -130,6 +131,38 @@ def test_its_values_make_what_the_components_make(
     own = {name: value for name, value in settings.items() if name not in fixed()}
     found = templated({"settings": own, **values}, tmp_path)
     assert {key(one): bare(one) for one in found} == wanted
+
+
+@pytest.mark.parametrize(
+    ("overlay", "component", "values"),
+    [
+        (
+            "production-redis",
+            "keda-redis-tls",
+            {"redis": {"tls": True, "username": "keda", "database": 1, "caKey": "broker-ca"}},
+        ),
+        ("production-redis", "keda-redis-sentinel", {"redis": {"sentinelMaster": "mymaster"}}),
+        ("production", "keda-rabbitmq-ca", {"rabbitmq": {"caKey": "broker-ca"}}),
+    ],
+)
+def test_keda_reaches_a_broker_with_more_than_a_password(
+    overlay: str, component: str, values: dict[str, Any], tmp_path: Path
+) -> None:
+    """Of KEDA's own words for it: `unknown` finds a field that it has not."""
+    wanted = {key(one): bare(one) for one in with_components(overlay, component, folder=tmp_path)}
+    settings = wanted["ConfigMap/posthouse-settings"]["data"]
+    own = {name: value for name, value in settings.items() if name not in fixed()}
+    kind = "keda-redis" if overlay == "production-redis" else "keda-rabbitmq"
+    found = templated({"settings": own, "autoscaling": {"kind": kind, **values}}, tmp_path)
+    assert {key(one): bare(one) for one in found} == wanted
+    assert wanted != {key(one): bare(one) for one in rendered(overlay)}
+    for manifest in found:
+        if manifest["kind"] in KEDA:
+            model = KEDA[manifest["kind"]].model_validate(manifest)
+            assert unknown(manifest, model) == []
+        if manifest["kind"] == "TriggerAuthentication":
+            for reference in manifest["spec"]["secretTargetRef"]:
+                assert reference["key"] in EXAMPLE_SECRETS
 
 
 @pytest.mark.parametrize("version", VERSIONS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import uuid
 from dataclasses import replace
 from pathlib import Path
@@ -158,12 +159,56 @@ def test_a_recording_is_examined_as_its_server_was(file: Path, authority: Author
     assert len(both) > 0.8 * len(then)  # a few forms may have come or gone since
 
 
+def plays_back(found: Examination, authority: Authority) -> None:
+    """Its recording is given out, and ends as the server itself did, form by form."""
+    with ReplayedServer(
+        Recording(json.loads(recording(found, secrets=["secret"]))), authority
+    ) as server:
+
+        def opened(wanted: Any, *, mechanism: str = "", fresh: bool = False) -> Mailbox:
+            return open_mailbox(
+                wanted, replace(server.login(), mechanism=mechanism), read_timeout_s=5
+            )
+
+        again = report(examine(server.connection, opened, seconds=60))
+    assert {row.form: row.verdict for row in again.rows} == {
+        row.form: row.verdict for row in report(found).rows
+    }
+
+
+@pytest.mark.parametrize("mode", [Mode.IMAP, Mode.POP3])
+def test_mails_of_a_few_octets_play_back(mode: Mode, authority: Authority) -> None:
+    """Shorter than what stands in place of mails, down to none at all but a line."""
+    mails = {1: b"\r\n", 2: b"a: b\r\n\r\n", 3: b"Subject: no\r\n\r\nhm\r\n"}
+    uidls = {1: b"one", 2: b"two", 3: b"three"}
+    script = imap(mails=mails) if mode is Mode.IMAP else pop3(mails=mails, uidls=uidls)
+    with ScriptedServer(script) as server:
+        found = examined(connection_to(server.port, mode))
+    plays_back(found, authority)
+
+
+@pytest.mark.rooted
+@pytest.mark.parametrize("mode", [Mode.IMAP, Mode.POP3])
+def test_a_server_that_refuses_what_it_offers_plays_back(
+    mailutils: MailServer, mode: Mode, authority: Authority
+) -> None:
+    """Its SCRAM-SHA-256 and APOP are set up for nobody, and it offers less behind the login."""
+    user = f"user-{uuid.uuid4().hex[:8]}"
+    mailutils.deliver(user, [mail(number, 300) for number in range(3)])
+    port = mailutils.imap_port if mode is Mode.IMAP else mailutils.pop3_port
+    found = examined(connection_to(port, mode, username=user))
+    refused = "AUTHENTICATE SCRAM-SHA-256" if mode is Mode.IMAP else "APOP name"
+    assert verdict_of(report(found), refused) == "refused"
+    plays_back(found, authority)
+
+
 @pytest.mark.parametrize("mode", [Mode.IMAP, Mode.POP3])
 @pytest.mark.parametrize(
     "username",
     [
         *("support@kanzlei.example", "mail@user.example", "name.subject@example.org", "user"),
         *("erika.mustermann@kanzlei.example", "KANZLEI\\erika\\akte", "eva", "info@pop3.example"),
+        *("doctor", "asked@example.org"),
     ],
 )
 def test_whatever_a_mailbox_is_called_its_recording_is_given_out(mode: Mode, username: str) -> None:

@@ -22,7 +22,7 @@ import scramp
 from shared.connections import Connection, Mode, Selection, TransportSecurity
 from shared.mailbox.base import Login
 from shared.mailbox.doctor import forms
-from shared.mailbox.doctor.pseudonyms import mail_of
+from shared.mailbox.doctor.made_mails import mail_of
 from tests.servers.certificates import Authority
 from tests.servers.graph.http import Answer, HttpsServer, Request, parse_target
 from tests.servers.scripted import Conversation, ScriptedServer, read_set, stuffed
@@ -134,7 +134,11 @@ class _Imap:
         #: For forms that came later than the recording: what was answered to the like of them.
         self._by_verb: dict[str, dict[str, Any]] = {}
         self._fetched: dict[tuple[str, int], bytes] = {}
+        #: What is offered before the login; some servers offer less behind it.
+        self._offered: dict[str, Any] | None = None
         for one in recording.exchanges():
+            if self._offered is None and one["form"] == "CAPABILITY" and not self._by_form:
+                self._offered = one
             self._by_request[one["request"].encode("latin-1")] = one
             self._by_form.setdefault(one["form"], one)
             self._by_verb.setdefault(_verb(one["form"]), one)
@@ -147,9 +151,14 @@ class _Imap:
 
     def play(self, talk: Conversation) -> None:
         talk.send(self._greeting)
+        logged_in = False
         while line := talk.line():
             tag, _, rest = line.partition(b" ")
             request = rest + b"\r\n"
+            if self._offered is not None and not logged_in and request == b"CAPABILITY\r\n":
+                self._say(talk, tag, "CAPABILITY", request, self._offered)
+                continue
+            logged_in = logged_in or request.startswith((b"LOGIN", b"AUTHENTICATE"))
             while (size := re.search(rb"\{(\d+)\+\}\r\n\Z", request)) is not None:
                 request += talk.octets(int(size[1])) + talk.line() + b"\r\n"
             self._answer(talk, tag, request)
@@ -157,7 +166,7 @@ class _Imap:
     def _answer(self, talk: Conversation, tag: bytes, request: bytes) -> None:
         form = forms.of_imap(request)
         if form.startswith("AUTHENTICATE SCRAM"):
-            _prove(talk, tag, request)
+            _prove(talk, tag, request, self._by_form.get(form))
             return
         if form.startswith("UID FETCH"):
             self._fetch(talk, tag, form, request)
@@ -241,7 +250,7 @@ class _Pop3:
         while line := talk.line():
             form = forms.of_pop3(line)
             if form.startswith("AUTH SCRAM"):
-                _prove(talk, b"", line)
+                _prove(talk, b"", line, self._by_form.get(form))
                 continue
             if form.startswith("AUTH"):
                 line = b" ".join(line.split()[:2])
@@ -259,8 +268,9 @@ class _Pop3:
                     talk.line()
 
 
-def _prove(talk: Conversation, tag: bytes, request: bytes) -> None:
-    """SCRAM cannot be played: it is done anew, for the password that replays have."""
+def _prove(talk: Conversation, tag: bytes, request: bytes, recorded: dict[str, Any] | None) -> None:
+    """SCRAM cannot be played: it is done anew, for the password that replays have, and ends as it
+    did."""
     import base64
 
     mechanism = scramp.ScramMechanism("SCRAM-SHA-256")
@@ -278,7 +288,8 @@ def _prove(talk: Conversation, tag: bytes, request: bytes) -> None:
     server.set_client_final(base64.b64decode(talk.line()).decode())
     talk.send(b"+ " + base64.b64encode(server.get_server_final().encode()) + b"\r\n")
     talk.line()
-    talk.send(head)
+    last = recorded["said"][-1][1].encode("latin-1") if recorded is not None else b""
+    talk.send(tag + last[3:] if last.startswith((b"TAG NO", b"TAG BAD")) else head)
 
 
 class _Graph:

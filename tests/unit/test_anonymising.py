@@ -10,8 +10,9 @@ import pytest
 from shared.mailbox.doctor import forms
 from shared.mailbox.doctor.http_requests import HttpRequests
 from shared.mailbox.doctor.imap_lines import ImapLines
+from shared.mailbox.doctor.made_mails import header_of, mail_of
 from shared.mailbox.doctor.pop3_lines import Pop3Lines
-from shared.mailbox.doctor.pseudonyms import Pseudonyms, challenge, header_of, mail_of
+from shared.mailbox.doctor.pseudonyms import Pseudonyms, challenge
 from shared.mailbox.observing import HttpRequest
 
 
@@ -72,6 +73,8 @@ def test_replaced_mails_and_headers_have_the_length_asked_for(octets: int) -> No
     assert len(mail_of(octets, 3)) == octets
     block = header_of(octets, 3)
     assert len(block) == octets
+    assert octets < 2 or mail_of(octets, 3).endswith(b"\r\n"), "a dot behind it ends it"
+    assert octets < 2 or block.endswith(b"\r\n")
     if octets > 60:
         assert block.endswith(b"\r\n\r\n")
         assert b"\r\n\r\n" not in block[:-4]
@@ -319,3 +322,30 @@ def test_nothing_of_anybody_is_in_an_answer_by_http() -> None:
     assert "/oauth2/v2.0/token" in told[0]
     assert "/.well-known/openid-configuration" in told[1]
     assert "/messages/delta?$skiptoken=" in told[2]
+
+
+@pytest.mark.promise("M25")
+def test_a_server_that_names_its_organisation_is_not_told_by_it() -> None:
+    """Whoever logs in as `erika` has no organisation in the name; the host has."""
+    names = Pseudonyms()
+    names.server("srv4711.mail.kanzlei-m\N{LATIN SMALL LETTER U WITH DIAERESIS}ller.example")
+    told = ImapLines(names, "erika")
+    for line in (
+        "* OK Kanzlei-Mu\N{COMBINING DIAERESIS}ller IMAP ready\r\n",  # decomposed
+        "* BYE kanzlei-m\N{LATIN SMALL LETTER U WITH DIAERESIS}ller: see srv4711\r\n",
+    ):
+        assert telling(told.greeting(line.encode()).decode()) == []
+    gmail = Pseudonyms()
+    gmail.server("imap.gmail.com")
+    assert gmail.words("Please visit your Gmail settings") == "Please visit your Gmail settings"
+
+
+@pytest.mark.promise("M25")
+def test_names_of_mechanisms_are_nobodys() -> None:
+    names = Pseudonyms()
+    words = "AUTHENTICATE SCRAM-SHA-256 authentication failed"
+    assert names.words(words) == words
+    names.of("id", "ECDSA-NIST256P-CHALLENGE")
+    offered = ["CAPABILITY IMAP4rev1 AUTH=ECDSA-NIST256P-CHALLENGE"]
+    assert names.leaks(offered[0], [], offered) == []
+    assert names.leaks(offered[0], []) == ["ECDSA-NIST256P-CHALLENGE"]

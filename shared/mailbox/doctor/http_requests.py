@@ -9,7 +9,8 @@ from typing import Any, Final
 from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
 
 from shared.mailbox.doctor.imap_lines import shown_level
-from shared.mailbox.doctor.pseudonyms import Pseudonyms, mail_of
+from shared.mailbox.doctor.made_mails import mail_of
+from shared.mailbox.doctor.pseudonyms import Pseudonyms
 from shared.mailbox.observing import HttpRequest
 
 _HEADERS: Final = ("content-type", "retry-after")

@@ -9,7 +9,8 @@ from typing import Final
 from imapclient import imap_utf7
 
 from shared.mailbox.doctor.examining import NOBODYS
-from shared.mailbox.doctor.pseudonyms import Pseudonyms, challenge, header_of, mail_of
+from shared.mailbox.doctor.made_mails import header_of, mail_of
+from shared.mailbox.doctor.pseudonyms import Pseudonyms, challenge
 from shared.mailbox.imap.names import decode_name
 
 _LITERAL: Final = re.compile(rb"\{(\d{1,20})\+?\}\r?\n")

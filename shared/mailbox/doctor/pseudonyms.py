@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import re
+import unicodedata
 from collections.abc import Iterable
 from typing import Final
 from urllib.parse import quote
@@ -29,7 +30,10 @@ _TELLING: Final = (
     ("id", re.compile(r"\b(?=[A-Za-z0-9+/_=-]*\d)[A-Za-z0-9+/_-]{12,}={0,2}")),
 )
 #: Numbers of Entra and Exchange look like ids, and are what a refusal is known by.
-_OF_PROVIDER: Final = re.compile(r"^(AADSTS\d+|\d+(\.\d+)*|[A-Z][a-zA-Z]+\d{0,3})$")
+#: So do names of SASL mechanisms.
+_OF_PROVIDER: Final = re.compile(
+    r"^(AADSTS\d+|\d+(\.\d+)*|[A-Z][a-zA-Z]+\d{0,3}|SCRAM-SHA-[\d-]+(-PLUS)?)$"
+)
 _SHORTEST: Final = 4
 _SHORTEST_OF_NAME: Final = 3
 
@@ -55,6 +59,15 @@ class Pseudonyms:
         """Wherever `text` stands in words, `instead` does."""
         if len(text) >= _SHORTEST and text not in self._known:
             self._known[text] = instead
+
+    def server(self, host: str) -> None:
+        """A host that was connected to, and whatever of its name the server may call itself by."""
+        self.know(host, "host.example.org")
+        for label in host.split(".")[:-1]:
+            if re.search(r"\d", label):  # "srv4711"; no part of an address
+                self.know(label, "host-1")
+            elif label.upper() not in _EVERYBODYS:
+                self._know_part(label, "example")
 
     def user(self, name: str) -> str:
         """A login name: an address stays one."""
@@ -89,6 +102,7 @@ class Pseudonyms:
     def words(self, text: str) -> str:
         """Free text of a server, with everything in it replaced that may be somebody's."""
         made = set(self._known.values())
+        text = unicodedata.normalize("NFC", text)  # "Müller" is written in two ways
         for kind, pattern in _TELLING:
 
             def replaced(match: re.Match[str], kind: str = kind) -> str:
@@ -114,7 +128,10 @@ class Pseudonyms:
         A text that is a word of the `protocol` (keys, forms, capabilities) is not told apart from
         it: a folder may be called "Status".
         """
-        words = {word.casefold() for text in protocol for word in re.findall(r"[^\W_]+", text)}
+        texts = list(protocol)
+        words = {word.casefold() for text in texts for word in re.findall(r"[^\W_]+", text)}
+        # Names with hyphens, as of mechanisms, are words too.
+        words |= {word.casefold() for text in texts for word in re.findall(r"[\w-]+", text)}
         made = set(self._known.values())
         found = []
         for text in {*self._known, *(s for s in secrets if len(s) >= _SHORTEST)}:
@@ -142,6 +159,14 @@ _NO_SECRETS: Final = frozenset(
         "SERVER SERVICE"
     ).split()
 )
+#: Labels of hosts that are nobody's: services, and providers whose own words name them.
+_EVERYBODYS: Final = frozenset(
+    (  # noqa: SIM905 (a list of words reads better)
+        "AOL APPLE EXCHANGE FASTMAIL GMAIL GMX GOOGLE GOOGLEMAIL ICLOUD IMAPS IONOS KUNDENSERVER "
+        "LIVE LOCALHOST MESSAGINGENGINE MICROSOFT ONE OUTLOOK OVH POP POP3S POST SECURE SMTP SSL "
+        "STRATO WEB WEBMAIL WWW YAHOO YANDEX ZOHO"
+    ).split()
+)
 _MADE: Final = {
     "address": "address-{number}@example.org",
     "host": "host-{number}.example.org",
@@ -164,37 +189,3 @@ def challenge(names: Pseudonyms, text: str) -> str:
     except (ValueError, TypeError):
         return ""
     return base64.b64encode(json.dumps(kept).encode()).decode()
-
-
-def mail_of(octets: int, number: int) -> bytes:
-    """A mail of so many octets that says nothing."""
-    head = b"Subject: mail %d\r\nFrom: address@example.org\r\n\r\n" % number
-    if octets < len(head):
-        return b"x" * octets
-    return head + _padding(octets - len(head))
-
-
-def header_of(octets: int, number: int) -> bytes:
-    """A header block of so many octets, with the empty line that ends it."""
-    head = b"Subject: mail %d\r\nX-Padding: " % number
-    if octets < len(head) + 4:
-        return b"x" * octets
-    lines = b"".join(
-        b"x" if at % 70 else b"\r\n "
-        for at in range(1, octets)  # folded, one field
-    )
-    return (
-        head
-        + lines[: octets - len(head) - 4].rstrip(b"\r\n").ljust(octets - len(head) - 4, b"x")
-        + b"\r\n\r\n"
-    )
-
-
-def _padding(octets: int) -> bytes:
-    lines = (b"x" * 70 + b"\r\n") * (octets // 72 + 1)
-    cut = bytearray(lines[:octets])
-    if octets >= 2:
-        cut[-2:] = b"\r\n"
-        if octets >= 3 and cut[-3] == 13:
-            cut[-3] = ord("x")
-    return bytes(cut)

@@ -15,7 +15,7 @@ from typing import Any, Final
 from shared.clock import utc_now
 from shared.errors import Conflict
 from shared.mailbox.doctor import forms
-from shared.mailbox.doctor.examining import Examination
+from shared.mailbox.doctor.examining import NOBODYS, Examination
 from shared.mailbox.doctor.exchanges import Exchange, Session, sessions_of
 from shared.mailbox.doctor.http_requests import HttpRequests
 from shared.mailbox.doctor.imap_lines import ImapLines, shown_level
@@ -42,9 +42,7 @@ def recording(found: Examination, *, secrets: Iterable[str] = ()) -> str:
     user = names.user(connection.username)
     shared = names.user(connection.shared_mailbox or "") or None
     host = connection.endpoint[0]
-    names.know(host, "host.example.org")
-    if re.search(r"\d", label := host.partition(".")[0]):  # "srv4711", as servers greet
-        names.know(label, "host-1")
+    names.server(host)
     lines = ImapLines(names, connection.username)
     folder = "/".join(shown_level(names, level) for level in connection.folder.split("/"))
     for one in found.folders:
@@ -87,7 +85,7 @@ def recording(found: Examination, *, secrets: Iterable[str] = ()) -> str:
 
 def _protocol_of(document: dict[str, Any]) -> list[str]:
     """Texts of a recording that are nobody's: its keys, the forms of requests, capabilities."""
-    found = [*document, *document["connection"], document["mode"]]
+    found = [*document, *document["connection"], document["mode"], NOBODYS]
     for session in document["sessions"]:
         found += [*session, session["greeting"] if "CAPABILITY" in session["greeting"] else ""]
         for one in session["exchanges"]:

@@ -118,8 +118,11 @@ class Loop:
                 self._leave(event_id)
 
     def _room(self) -> int:
+        """How many events to ask for: none while many wait here, as each question has its price
+        however few it brings."""
         here = len(self._waiting) + len(self._ready) + len(self._running) + len(self._parked)
-        return max(0, self._options.most - here - len(self._order))
+        room = max(0, self._options.most - here - len(self._order))
+        return 0 if self._waiting and 2 * room < self._options.prefetch else room
 
     def _read(self, held: Held) -> MailEvent | None:
         """The event, where it is one, is signed, and was not handled before."""

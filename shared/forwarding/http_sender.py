@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import http.client
 import time
 from collections.abc import Mapping
 from typing import Final
 
 from shared.errors import PosthouseError
 from shared.forwarding.connections import Connections
+from shared.forwarding.exchange import NoAnswer
 from shared.forwarding.http_binding import compose
 from shared.forwarding.outcome import Outcome, Verdict, unavailable
 from shared.forwards import Endpoint
@@ -68,7 +68,9 @@ class HttpSender:
             return unavailable(started, str(error))
         except TimeoutError:
             return unavailable(started, "No answer in time.")
-        except (OSError, http.client.HTTPException, ValueError) as error:
+        except NoAnswer as none:
+            return unavailable(started, f"No answer: {none}.")
+        except (OSError, ValueError) as error:
             # Their texts may hold the address, which is a secret.
             return unavailable(started, f"No answer: {type(error).__name__}.")
         status = answer.status

@@ -33,11 +33,14 @@ PRIVATE: Final[tuple[Network, ...]] = tuple(
     )
 )
 #: IPv6 networks whose last four octets are an IPv4 address: IPv4-compatible (RFC 4291 section
-#: 2.5.5.1), IPv4-translated (RFC 2765), NAT64 (RFC 6052, RFC 8215).
+#: 2.5.5.1), IPv4-translated (RFC 2765), NAT64 (RFC 6052).
 _LAST_FOUR_OCTETS: Final = tuple(
-    ipaddress.IPv6Network(text)
-    for text in ("::/96", "::ffff:0:0:0/96", "64:ff9b::/96", "64:ff9b:1::/48")
+    ipaddress.IPv6Network(text) for text in ("::/96", "::ffff:0:0:0/96", "64:ff9b::/96")
 )
+#: NAT64 within one network: its translators choose a prefix of 48, 56, 64 or 96 bits (RFC 8215).
+_LOCAL_NAT64: Final = ipaddress.IPv6Network("64:ff9b:1::/48")
+#: The middle of an interface identifier that ends in an IPv4 address (ISATAP, RFC 5214).
+_ISATAP: Final = (0x00005EFE, 0x02005EFE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +78,7 @@ class HostRules:
             return False
         if not (self.allowed_names or self.allowed_networks):
             return self.private or not _within(address, PRIVATE)
-        return _matches(name, self.allowed_names) or _within(address, self.allowed_networks)
+        return _matches(name, self.allowed_names) or _only_within(address, self.allowed_networks)
 
     def denies(self, host: str, address: Address) -> bool:
         """Whether `host` is refused at `address` whatever else is allowed."""
@@ -84,7 +87,16 @@ class HostRules:
 
 
 def _within(address: Address, networks: Sequence[Network]) -> bool:
+    """Whether it may lead there, by any reading of the address."""
     return any(form in network for form in _forms(address) for network in networks)
+
+
+def _only_within(address: Address, networks: Sequence[Network]) -> bool:
+    """Whether it leads nowhere else: named as it is, or by everything that it may lead to."""
+    itself, *inner = _forms(address)
+    if any(itself in network for network in networks):
+        return True
+    return bool(inner) and all(any(one in network for network in networks) for one in inner)
 
 
 def _matches(name: str, globs: Sequence[str]) -> bool:
@@ -109,10 +121,20 @@ def _split(entries: Sequence[str], setting: str) -> tuple[tuple[str, ...], tuple
 
 
 def _forms(address: Address) -> tuple[Address, ...]:
-    """The address, and the IPv4 address that it leads to where it is one in IPv6 clothes."""
+    """The address, and each IPv4 address that it leads to where it is one in IPv6 clothes."""
     if isinstance(address, ipaddress.IPv4Address):
         return (address,)
-    inner = address.ipv4_mapped or address.sixtofour
-    if inner is None and any(address in network for network in _LAST_FOUR_OCTETS):
-        inner = ipaddress.IPv4Address(int(address) & 0xFFFF_FFFF)
-    return (address,) if inner is None else (address, inner)
+    whole = int(address)
+    inner = [one for one in (address.ipv4_mapped, address.sixtofour) if one is not None]
+    inner += address.teredo or ()  # the server that is asked for a way, and who is reached
+    numbers: list[int] = []
+    if any(address in network for network in _LAST_FOUR_OCTETS):
+        numbers.append(whole)
+    if address in _LOCAL_NAT64:
+        # Octet 8 is left out wherever the prefix ends (RFC 6052 section 2.2).
+        before, behind = whole >> 64, whole & (1 << 56) - 1
+        joined = before << 56 | behind
+        numbers += [whole, *(joined >> 120 - prefix - 32 for prefix in (48, 56, 64))]
+    if whole >> 32 & 0xFFFF_FFFF in _ISATAP:
+        numbers.append(whole)
+    return (address, *inner, *(ipaddress.IPv4Address(one & 0xFFFF_FFFF) for one in numbers))

@@ -24,6 +24,15 @@ SECRETS = [
     "2002:a9fe:a9fe::1",  # 6to4
     "::a9fe:a9fe",  # IPv4-compatible
     "::ffff:0:a9fe:a9fe",  # IPv4-translated
+    "2001:0:4136:e378:8000:63bf:5601:5601",  # Teredo, to whom it leads
+    "2001:0:a9fe:a9fe:8000:63bf:3fff:fdd2",  # Teredo, whom it asks for a way
+    "64:ff9b:1:a9fe:a9:fe00::",  # NAT64 of one network, prefix of 48 bits
+    "64:ff9b:1:12a9:fe:a9fe::",  # of 56
+    "64:ff9b:1:1200:a9:fea9:fe00::",  # of 64
+    "64:ff9b:1:1200::a9fe:a9fe",  # of 96
+    "2001:db8::5efe:a9fe:a9fe",  # ISATAP
+    "2001:db8::200:5efe:a9fe:a9fe",
+    "::ffff:169.254.169.254%1",
 ]
 
 
@@ -52,6 +61,23 @@ def test_private_networks_are_one_setting(address: str) -> None:
     # Who names them has decided.
     named = HostRules.parse(["mail.internal", "10.0.0.0/8"], [], private=False)
     assert named.allows("mail.internal", target)
+
+
+@pytest.mark.parametrize(
+    ("address", "allowed"),
+    [
+        ("192.0.2.1", True),
+        ("::ffff:192.0.2.1", True),
+        ("64:ff9b::c000:201", True),
+        ("2001:0:c000:201:0:0:3fff:fdfe", True),  # Teredo: server and client both in 192.0.2.0/24
+        ("2001:0:c000:201:0:0:f5ff:fffe", False),  # the server is, whom it leads to is not
+        ("64:ff9b:1:c000:2:100:a00:1", False),  # one reading is, another is not
+        ("198.51.100.1", False),
+    ],
+)
+def test_what_is_allowed_leads_nowhere_else(address: str, allowed: bool) -> None:
+    rules = HostRules.parse(["192.0.2.0/24"], [])
+    assert rules.allows("mail.example.org", ipaddress.ip_address(address)) is allowed
 
 
 def test_families_take_turns() -> None:

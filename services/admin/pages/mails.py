@@ -33,6 +33,7 @@ from services.admin.people.authorization import LOOK, OPERATE, READ_MAIL
 from shared.errors import InvalidInput, NotFound, PosthouseError
 from shared.people import Permission
 from shared.security import Security
+from shared.shown import shown
 
 _log = structlog.get_logger(__name__)
 router = APIRouter(prefix="/mails")
@@ -202,7 +203,7 @@ def _content(ctx: Context, message_id: uuid.UUID) -> tuple[mail_content.Content 
 def content_frame(request: Request, message_id: uuid.UUID) -> Response:
     """The sanitised HTML of a mail, for the sandboxed frame."""
     content, missing = _content(context_of(request), message_id)
-    html = content.html if content else escape(missing)
+    html = shown(content.html if content else escape(missing))
     page = (
         "<!doctype html><html lang='en'><head><meta charset='utf-8'><title>Mail</title>"
         f"<link rel='stylesheet' href='{static('mail.css')}'></head><body>{html}"

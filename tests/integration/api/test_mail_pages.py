@@ -83,6 +83,20 @@ def test_no_control_of_a_stranger_reaches_a_page_or_a_terminal(
                 assert json.dumps(odd)[1:-1] in json.dumps(ran.json)
 
 
+@pytest.mark.promise("T1")
+def test_no_control_of_a_stranger_is_in_the_html_of_a_mail(api: Api, pages: httpx.Client) -> None:
+    """As themselves, and as what HTML calls them."""
+    named = "".join(f"&#{ord(one)};&#x{ord(one):X};" for one in CONTROLS) + "&lrm;&rlm;"
+    html = f"<p>invoice{CONTROLS}{named}fdp.exe</p><bdo dir=rtl>abc</bdo><b dir=rtl>d</b>"
+    raw = f"Subject: x\r\nContent-Type: text/html; charset=utf-8\r\n\r\n{html}".encode()
+    mail = add_mail(api, api.create()["id"], raw=raw)
+    shown = pages.get(f"/mails/{mail}/content").text
+    # HTML reads &#x80; to &#x9F; as windows-1252 (section 13.2.5.80): these are "…" and "›".
+    assert "<p>invoicefdp.exe</p>" in re.sub("[…›]", "", shown)
+    assert not set(CONTROLS) & set(shown)
+    assert "dir=" not in shown and "<bdo" not in shown
+
+
 def test_a_mail_whose_bytes_are_gone_still_shows_its_path(api: Api, pages: httpx.Client) -> None:
     mail = add_mail(api, api.create()["id"], columns={"raw_key": "raw/nowhere"})
     shown = text_of(pages.get(f"/mails/{mail}"))

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from shared.errors import InvalidInput
+from shared.settings import INSTANCE_SECRETS, Settings
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
@@ -66,6 +67,12 @@ class HostRules:
         allowed_names, allowed_networks = _split(allowed, "allowed_hosts")
         denied_names, denied_networks = _split(denied, "denied_hosts")
         return cls(allowed_names, allowed_networks, denied_names, denied_networks, private)
+
+    @classmethod
+    def of(cls, settings: Settings) -> HostRules:
+        """What a service is set to; nobody opens the addresses of instances' secrets."""
+        denied = (*INSTANCE_SECRETS, *settings.denied_hosts)
+        return cls.parse(settings.allowed_hosts, denied, private=settings.private_networks)
 
     def at(self, host: str) -> Callable[[Address], bool]:
         """`allows` for one host, as `shared.mailbox.open` asks it."""

@@ -131,8 +131,8 @@ class Settings(StoreSettings):
         "and networks (10.0.0.0/8); empty: all that are not denied",
     )
     denied_hosts: Annotated[tuple[str, ...], NoDecode] = Field(
-        default=INSTANCE_SECRETS,
-        description="Mail servers that must not be contacted, in the same form; by default the "
+        default=(),
+        description="Mail servers that must not be contacted, in the same form; never are the "
         "link-local networks and the addresses where clouds serve their instances' secrets",
     )
     private_networks: bool = Field(

@@ -116,9 +116,7 @@ def build(settings: AdminSettings) -> Admin:
     )
     vault = Vault.from_settings([key.get_secret_value() for key in settings.secret_keys])
     store = open_own_store(settings, database)
-    rules = HostRules.parse(
-        settings.allowed_hosts, settings.denied_hosts, private=settings.private_networks
-    )
+    rules = HostRules.of(settings)
     logins = Logins(database, vault, rules)
     limiter = PostgresLimiter(database)
 

@@ -168,9 +168,7 @@ def build(settings: FetcherSettings) -> Fetcher:
     common_jobs = build_broker(url, queues=(FETCH_QUEUE, DECRYPT_QUEUE))
     slow_jobs = build_broker(url, queues=(FETCH_SLOW_QUEUE,))
     own_jobs = build_broker(url, queues=(own_queue(owner),))
-    rules = HostRules.parse(
-        settings.allowed_hosts, settings.denied_hosts, private=settings.private_networks
-    )
+    rules = HostRules.of(settings)
     logins = Logins(database, vault, rules)
     limiter = PostgresLimiter(database)
     stopping = threading.Event()

@@ -83,9 +83,7 @@ def build(settings: ForwarderSettings) -> Forwarder:
         settings.database_url.get_secret_value(), size=8, prepared=settings.prepared_statements
     )
     vault = Vault.from_settings([key.get_secret_value() for key in settings.secret_keys])
-    hosts = HostRules.parse(
-        settings.allowed_hosts, settings.denied_hosts, private=settings.private_networks
-    )
+    hosts = HostRules.of(settings)
     retries, log, heartbeat = Retries(database), AttemptLog(database), Heartbeat()
 
     def lane(forward: SealedForward, lanes: Lanes) -> Lane:

@@ -182,9 +182,7 @@ def build(settings: SchedulerSettings) -> Scheduler:
         jobs=broker,
         vault=Vault.from_settings([key.get_secret_value() for key in settings.secret_keys]),
         output=output,
-        hosts=HostRules.parse(
-            settings.allowed_hosts, settings.denied_hosts, private=settings.private_networks
-        ),
+        hosts=HostRules.of(settings),
         emitter=Emitter(
             database, settings, lambda jobs: enqueue_many(broker, jobs), broker.delete_queue
         ),

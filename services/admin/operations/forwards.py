@@ -141,10 +141,7 @@ def send_test(
         id=str(uuid.uuid4()),
     )
     settings = ctx.app_state.settings
-    hosts = HostRules.parse(
-        settings.allowed_hosts, settings.denied_hosts, private=settings.private_networks
-    )
-    sender = open_sender(endpoint, hosts)
+    sender = open_sender(endpoint, HostRules.of(settings))
     try:
         body = fitted(event.to_json(), event.id, endpoint, handler_id or 0, settings.public_url)
         outcome = sender.send(event.id, body)

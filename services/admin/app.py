@@ -34,6 +34,7 @@ from services.admin.patience import BodyTimeout
 from services.admin.people.access import Access
 from services.admin.people.authentication import Authentication
 from services.admin.people.authorization import declared
+from shared.hosts import HostRules
 from shared.telemetry import metrics
 from shared.telemetry.process import release
 
@@ -160,6 +161,8 @@ def _oidc(app_state: AppState, access: Access) -> Oidc | None:
         settings.oidc_client_id,
         secret.get_secret_value() if secret else None,
         callback,
+        settings.oidc_ca or "",
+        HostRules.of(settings),
     )
     return Oidc(provider, app_state.database, access)
 

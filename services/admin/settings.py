@@ -42,6 +42,10 @@ class AdminSettings(Settings):
     oidc_client_secret: SecretStr | None = Field(
         default=None, description="Client secret at that issuer; none for a public client"
     )
+    oidc_ca: str | None = Field(
+        default=None,
+        description="Certificates (PEM) of a private authority that vouches for the issuer",
+    )
     oidc_name: str = Field(
         default="single sign-on", description="What the login button calls the issuer"
     )
@@ -53,6 +57,13 @@ class AdminSettings(Settings):
             value = tuple(part.strip() for part in value.split(",") if part.strip())
         for network in value:
             ipaddress.ip_network(network)  # a ValueError says which is none
+        return value
+
+    @field_validator("oidc_issuer")
+    @classmethod
+    def _is_https(cls, value: str) -> str:
+        if value and not value.startswith("https://"):
+            raise ValueError("a provider of logins is reached over https://")
         return value
 
     @field_validator("admin_token")

@@ -12,6 +12,7 @@ import pytest
 from services.admin.people.access import Access, LoginRefused
 from services.admin.people.oidc import Oidc, Provider
 from shared.errors import TryAgain
+from shared.hosts import HostRules
 from shared.people import Role
 from shared.storage import people
 from shared.storage.pool import Database
@@ -19,6 +20,7 @@ from shared.vault import Vault, new_key
 from tests.servers.certificates import Authority
 from tests.servers.oidc import LOGIN_REDIRECT, OidcServer
 from tests.servers.provider import Said, ScriptedProvider
+from tests.servers.scripted import Conversation, ScriptedServer
 
 
 @dataclass
@@ -42,12 +44,12 @@ class Door:
 
 
 @pytest.fixture
-def door(database_url: str, oidc: OidcServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[Door]:
-    # The test's authority is trusted as a company's own is: by the environment.
-    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(oidc._authority.certificate))
+def door(database_url: str, oidc: OidcServer) -> Iterator[Door]:
     with Database(database_url) as database:
         access = Access(database, Vault.from_settings([new_key()]), None)
-        provider = Provider(oidc.issuer, oidc.login_client_id, oidc.client_secret, LOGIN_REDIRECT)
+        provider = Provider(
+            oidc.issuer, oidc.login_client_id, oidc.client_secret, LOGIN_REDIRECT, oidc.ca
+        )
         yield Door(oidc, database, access, Oidc(provider, database, access))
 
 
@@ -126,25 +128,104 @@ def test_a_code_of_another_login_is_refused(door: Door) -> None:
         door.oidc.finish({**mine, "code": stolen["code"]}, browser)
 
 
-def test_an_answer_of_the_provider_is_counted_as_it_unfolds(
-    database_url: str, authority: Authority, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def silent(talk: Conversation) -> None:
+    talk.say_nothing()
+
+
+@dataclass
+class Written:
+    """A provider whose answers a test writes, and our side of it."""
+
+    server: ScriptedProvider
+    oidc: Oidc
+
+    def describe(self, **changes: str) -> None:
+        self.server.say(200, self.server.document("") | changes, discovery=True)
+
+
+def written(database: Database, server: ScriptedProvider, ca: str, rules: HostRules) -> Written:
+    access = Access(database, Vault.from_settings([new_key()]), None)
+    provider = Provider(server.issuer, "id", "secret", LOGIN_REDIRECT, ca, rules)
+    return Written(server, Oidc(provider, database, access))
+
+
+@pytest.fixture
+def by_hand(database_url: str, authority: Authority) -> Iterator[Written]:
+    """Only this provider's host may be reached, as the setting names it."""
+    identity = authority.issue("localhost", "127.0.0.1")
+    rules = HostRules.parse(["mail.example.org"], [])
+    with ScriptedProvider(identity) as server, Database(database_url) as database:
+        yield written(database, server, authority.pem, rules)
+
+
+def test_an_answer_of_the_provider_is_counted_as_it_unfolds(by_hand: Written) -> None:
     """200 MiB in 200 kB of gzip: nobody's memory is filled, and people are told."""
-    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(authority.certificate))
-    with (
-        ScriptedProvider(authority.issue("localhost", "127.0.0.1")) as server,
-        Database(database_url) as database,
-    ):
-        bomb = gzip.compress(b" " * (200 << 20))
-        server.say_octets(Said(200, bomb, headers={"Content-Encoding": "gzip"}), discovery=True)
-        access = Access(database, Vault.from_settings([new_key()]), None)
-        provider = Provider(server.issuer, "id", "secret", LOGIN_REDIRECT)
-        tracemalloc.start()
-        try:
-            with pytest.raises(TryAgain) as refused:
-                Oidc(provider, database, access).start("/mails")
-            _, peak = tracemalloc.get_traced_memory()
-        finally:
-            tracemalloc.stop()
+    bomb = gzip.compress(b" " * (200 << 20))
+    said = Said(200, bomb, headers={"Content-Encoding": "gzip"})
+    by_hand.server.say_octets(said, discovery=True)
+    tracemalloc.start()
+    try:
+        with pytest.raises(TryAgain) as refused:
+            by_hand.oidc.start("/mails")
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
     assert refused.value.code == "answer-too-large"
     assert peak < 80 << 20
+
+
+@pytest.mark.promise("T1")
+@pytest.mark.parametrize("elsewhere", ["https://127.0.0.1", "http://localhost"])
+@pytest.mark.parametrize("name", ["jwks_uri", "token_endpoint"])
+def test_what_the_provider_names_is_held_to_the_rules_of_hosts(
+    by_hand: Written, authority: Authority, name: str, elsewhere: str
+) -> None:
+    """Nor is a secret sent there in plain text."""
+    door = by_hand
+    with ScriptedServer(silent, tls=authority.issue("127.0.0.1")) as other:
+        door.describe(**{name: f"{elsewhere}:{other.port}/"})
+        if (name, elsewhere) == ("token_endpoint", "https://127.0.0.1"):
+            _, browser = door.oidc.start("/")
+            state = browser.partition(".")[0]
+            with pytest.raises(TryAgain, match="not allowed here"):
+                door.oidc.finish({"state": state, "code": "c"}, browser)
+        else:
+            with pytest.raises(TryAgain, match=r"not allowed here|no https address"):
+                door.oidc.start("/")
+        assert other.connections == 0
+
+
+@pytest.mark.promise("T1")
+def test_a_redirect_of_the_provider_is_not_followed(by_hand: Written, authority: Authority) -> None:
+    with ScriptedServer(silent, tls=authority.issue("localhost")) as other:
+        to = {"Location": f"https://localhost:{other.port}/"}
+        by_hand.server.say_octets(Said(307, b"", headers=to), discovery=True)
+        with pytest.raises(TryAgain, match="points elsewhere"):
+            by_hand.oidc.start("/")
+        assert other.connections == 0
+
+
+@pytest.mark.promise("T1")
+def test_a_provider_at_a_denied_address_is_not_asked(
+    database_url: str, authority: Authority
+) -> None:
+    rules = HostRules.parse([], ["127.0.0.0/8", "::1"])
+    identity = authority.issue("localhost", "127.0.0.1")
+    with ScriptedProvider(identity) as server, Database(database_url) as database:
+        with pytest.raises(TryAgain, match="not allowed here"):
+            written(database, server, authority.pem, rules).oidc.start("/")
+        assert server.asked == []
+
+
+@pytest.mark.parametrize(
+    "octets",
+    [b"[" * 100_000, b"null", b'{"issuer": 1}', b'"x"', b"{}", b'{"issuer": "ISSUER"}', b"\xff"],
+    ids=range(7),
+)
+def test_whatever_a_provider_says_of_itself_is_told_as_its_fault(
+    by_hand: Written, octets: bytes
+) -> None:
+    said = octets.replace(b"ISSUER", by_hand.server.issuer.encode())
+    by_hand.server.say_octets(Said(200, said), discovery=True)
+    with pytest.raises(TryAgain, match="does not answer as it should"):
+        by_hand.oidc.start("/")

@@ -24,6 +24,9 @@ from urllib.parse import parse_qs
 
 from tests.servers.certificates import ServerIdentity
 
+#: A key to verify with: RFC 8037 appendix A.2.
+_KEY = {"kty": "OKP", "crv": "Ed25519", "x": "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}
+
 
 @dataclass(frozen=True, slots=True)
 class Said:
@@ -144,7 +147,9 @@ class ScriptedProvider:
     def _answer(self, path: str, form: dict[str, str]) -> Said:
         self.asked.append((path, form))
         if ".well-known" in path:
-            return self._discovery or Said(200, json.dumps(self._document(path)).encode())
+            return self._discovery or Said(200, json.dumps(self.document(path)).encode())
+        if path.endswith("/keys"):
+            return Said(200, json.dumps({"keys": [_KEY]}).encode())
         if path.endswith("/revoke"):
             return Said(200, b"{}")
         if self._token is not None:
@@ -159,10 +164,11 @@ class ScriptedProvider:
         }
         return Said(200, json.dumps(tokens).encode())
 
-    def _document(self, path: str) -> dict[str, Any]:
+    def document(self, path: str) -> dict[str, Any]:
         return {
             "issuer": f"{self.issuer}/v2.0" if "/v2.0/" in path else self.issuer,
             "authorization_endpoint": f"{self.issuer}/authorize",
             "token_endpoint": f"{self.issuer}/token",
             "revocation_endpoint": f"{self.issuer}/revoke",
+            "jwks_uri": f"{self.issuer}/keys",
         }

@@ -13,9 +13,9 @@ import hmac
 import secrets
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
-from urllib.parse import quote, unquote
+from urllib.parse import quote, unquote, urlsplit
 
 import requests
 from authlib.common.errors import AuthlibBaseError
@@ -25,12 +25,13 @@ from joserfc.errors import JoseError
 from joserfc.jwk import KeySet
 
 from services.admin.people.access import Access, LoginRefused
-from services.admin.people.bounded_adapter import BoundedAdapter
-from shared.errors import TryAgain
+from services.admin.people.provider_adapter import session_over
+from shared.errors import NeedsPerson, TryAgain
+from shared.hosts import HostRules
+from shared.mailbox.net.connect import AllowHost
 from shared.storage import people
 from shared.storage.pool import Database
 
-_TIMEOUT: Final = 10.0  # seconds
 _KEPT: Final = 3600.0  # seconds that the provider's description and keys are believed
 _ALGORITHMS: Final = ["RS256", "PS256", "ES256", "ES384", "EdDSA"]
 #: Characters of the page to go on to: a cookie has 4,096 in all (RFC 6265 section 6.1).
@@ -72,6 +73,16 @@ class Provider:
     client_id: str
     client_secret: str | None
     callback: str
+    #: Who vouches for it besides the system's authorities (PEM).
+    ca_certificate: str = ""
+    hosts: HostRules = field(default_factory=HostRules)
+
+    def reach(self, host: str) -> AllowHost:
+        """The setting that names the provider allows its host. What the provider names in turn is
+        held to the rules of hosts, and neither is reached at an address that is denied."""
+        if host == urlsplit(self.issuer).hostname:
+            return lambda address: not self.hosts.denies(host, address)
+        return self.hosts.at(host)
 
 
 class Oidc:
@@ -130,7 +141,6 @@ class Oidc:
                     description["token_endpoint"],
                     code=code,
                     code_verifier=login.verifier,
-                    timeout=_TIMEOUT,
                 )
             token = jwt.decode(answered["id_token"], keys, algorithms=_ALGORITHMS)
             jwt.JWTClaimsRegistry(
@@ -146,7 +156,7 @@ class Oidc:
             raise LoginRefused(
                 f"The provider's answer is not acceptable: {error}", hint="Start again."
             ) from error
-        except requests.RequestException as error:
+        except (requests.RequestException, NeedsPerson) as error:
             raise self._silent(error) from error
         return token.claims
 
@@ -156,12 +166,17 @@ class Oidc:
         issuer = self._provider.issuer
         address = f"{issuer.rstrip('/')}/.well-known/openid-configuration"
         try:
-            description = _json_of(address)
+            description = self._json_of(address)
             if description["issuer"] != issuer:
                 raise ValueError(f"it calls itself {description['issuer']}")
-            key_set = KeySet.import_key_set(_json_of(description["jwks_uri"]))
-        except (requests.RequestException, JoseError, KeyError, TypeError, ValueError) as error:
+            for name in ("authorization_endpoint", "token_endpoint", "jwks_uri"):
+                if urlsplit(description[name]).scheme != "https":
+                    raise ValueError(f"its {name} is no https address")
+            key_set = KeySet.import_key_set(self._json_of(description["jwks_uri"]))
+        except (requests.RequestException, NeedsPerson, JoseError) as error:
             raise self._silent(error) from error
+        except (AttributeError, KeyError, RecursionError, TypeError, ValueError) as error:
+            raise self._silent(error) from error  # whatever a provider makes of its description
         self._described = (time.monotonic() + _KEPT, description, key_set)
         return description, key_set
 
@@ -175,19 +190,18 @@ class Oidc:
             redirect_uri=provider.callback,
             code_challenge_method="S256",
         )
-        session.mount("https://", BoundedAdapter())
+        session_over(session, provider.ca_certificate, provider.reach)
         return session
+
+    def _json_of(self, address: str) -> Any:
+        with requests.Session() as session:
+            session_over(session, self._provider.ca_certificate, self._provider.reach)
+            answer = session.get(address)
+            answer.raise_for_status()
+            return answer.json()
 
     def _silent(self, error: Exception) -> TryAgain:
         return TryAgain(
             f"The identity provider {self._provider.issuer} does not answer as it should: {error}",
             hint="Try again, or log in with a password.",
         )
-
-
-def _json_of(address: str) -> Any:
-    with requests.Session() as session:
-        session.mount("https://", BoundedAdapter())
-        answer = session.get(address, timeout=_TIMEOUT)
-        answer.raise_for_status()
-        return answer.json()

@@ -1,0 +1,198 @@
+"""A name that leads to an allowed address and then to a denied one (DNS rebinding), at everything
+that connects to where somebody chose: the denied address is never connected to."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+
+from services.admin.people.access import Access
+from services.admin.people.oidc import Oidc
+from services.admin.people.oidc import Provider as LoginProvider
+from services.scheduler.asking import Asker
+from shared.alerts.delivery import Alert, Template
+from shared.alerts.services import WebhookTest
+from shared.certificates.revocation import Unusable
+from shared.clock import new_id, utc_now
+from shared.connections import Connection, Mode, TransportSecurity
+from shared.credentials import ClientSecrets, Credential, Grant, Provider
+from shared.errors import PosthouseError
+from shared.forward_kinds import Kind
+from shared.forwarding.senders import open_sender
+from shared.forwards import Endpoint, Options
+from shared.hosts import HostRules
+from shared.mailbox.base import Login
+from shared.mailbox.oauth import provider
+from shared.mailbox.open import open_mailbox
+from shared.storage.alert_deliveries import Target
+from shared.storage.pool import Database
+from shared.storage.webhooks import WEBHOOK_TABLE
+from shared.vault import Place, Vault, new_key
+from shared.webhooks import Caller
+
+NAME: Final = "moving.example.org"
+ALLOWED, DENIED, SILENT = "127.0.0.1", "127.0.0.2", "127.0.0.3"
+RULES: Final = HostRules.parse([], [DENIED])
+LOGIN: Final = Login("alice@example.org", password="p", access_token=lambda _: "the-token")
+
+
+class Listener:
+    """Counts who connects to an address, and hangs up."""
+
+    def __init__(self, address: str, port: int = 0) -> None:
+        self.connections = 0
+        self._socket = socket.create_server((address, port))
+        self.port = int(self._socket.getsockname()[1])
+        threading.Thread(target=self._serve, daemon=True).start()
+
+    def _serve(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                taken, _ = self._socket.accept()
+                self.connections += 1
+                taken.close()
+
+    def close(self) -> None:
+        self._socket.shutdown(socket.SHUT_RDWR)
+        self._socket.close()
+
+
+@dataclass
+class Moving:
+    """Both addresses at one port, and the name server that leads to them by turns."""
+
+    allowed: Listener
+    denied: Listener
+    answers: Iterator[list[str]]
+    asked: int = 0
+
+    @property
+    def port(self) -> int:
+        return self.allowed.port
+
+
+@pytest.fixture
+def place(monkeypatch: pytest.MonkeyPatch) -> Iterator[Moving]:
+    allowed = Listener(ALLOWED)
+    denied = Listener(DENIED, allowed.port)
+    found = Moving(allowed, denied, itertools.cycle([[ALLOWED], [DENIED], [SILENT, DENIED]]))
+    truly = socket.getaddrinfo
+
+    def look_up(host: Any, port: Any, *rest: Any, **more: Any) -> Any:
+        if host not in (NAME, NAME.encode()):
+            return truly(host, port, *rest, **more)
+        found.asked += 1
+        kind = (socket.AF_INET, socket.SOCK_STREAM, 6, "")
+        return [(*kind, (address, int(port or 0))) for address in next(found.answers)]
+
+    monkeypatch.setattr(socket, "getaddrinfo", look_up)
+    yield found
+    allowed.close()
+    denied.close()
+
+
+def mailbox(mode: Mode, **more: Any) -> Callable[[int, Any], object]:
+    def ask(port: int, _: Database) -> object:
+        connection = Connection(
+            name="c", mode=mode, host=NAME, port=port, username="alice@example.org", **more
+        )
+        login = LOGIN
+        if mode is Mode.MICROSOFT_GRAPH:
+            login = Login(LOGIN.username, access_token=LOGIN.access_token, endpoint=(NAME, port))
+        return open_mailbox(connection, login, allow_host=RULES.at(NAME))
+
+    return ask
+
+
+def authorisation_server(vendor: Provider) -> Callable[[int, Any], object]:
+    def ask(port: int, _: Database) -> object:
+        credential = Credential(
+            name="c",
+            provider=vendor,
+            grant=Grant.AUTHORIZATION_CODE,
+            client_id="id",
+            settings={"authority": f"https://{NAME}:{port}/t"},
+        )
+        connection = Connection(
+            name="c", mode=Mode.IMAP, host="imap.example.org", username="alice@example.org"
+        )
+        server = provider.server_of(credential, ClientSecrets("s"), connection, RULES.at)
+        return server.start(["mail"], redirect_uri="http://127.0.0.1/", login_hint="a")
+
+    return ask
+
+
+def login_provider(port: int, database: Database) -> object:
+    vault = Vault.from_settings([new_key()])
+    named = LoginProvider(f"https://{NAME}:{port}", "id", "s", "http://127.0.0.1/", "", RULES)
+    return Oidc(named, database, Access(database, vault, None)).start("/")
+
+
+def webhook(port: int, _: Database) -> object:
+    vault = Vault.from_settings([new_key()])
+    sealed = vault.seal(f"http://{NAME}:{port}/hook".encode(), Place(WEBHOOK_TABLE, "url", "1"))
+    target = Target(id=1, name="hook", url=sealed, secret=None, template=Template.JSON)
+    alert = Alert(id=new_id(), data=WebhookTest(name="hook", webhook_id=1))
+    return Caller(vault, utc_now(), "http://127.0.0.1", RULES).tell([(alert, target)])
+
+
+def forward(kind: Kind, scheme: str) -> Callable[[int, Any], object]:
+    def ask(port: int, _: Database) -> object:
+        options = Options(timeout_seconds=5)
+        address = f"{scheme}://{NAME}:{port}"
+        sender = open_sender(Endpoint(kind=kind, address=address, options=options), RULES)
+        try:
+            return sender.send("key", b"{}")
+        finally:
+            sender.close()
+
+    return ask
+
+
+def revocation(posted: bool) -> Callable[[int, Any], object]:
+    def ask(port: int, database: Database) -> object:
+        with Asker(database, RULES) as asker:
+            address = f"http://{NAME}:{port}/"
+            return asker.answer_of(address, b"x" * 500) if posted else asker.list_at(address)
+
+    return ask
+
+
+ASKING: Final[dict[str, Callable[[int, Any], object]]] = {
+    "imap": mailbox(Mode.IMAP, security=TransportSecurity.NONE),
+    "pop3": mailbox(Mode.POP3, security=TransportSecurity.NONE),
+    "graph": mailbox(Mode.MICROSOFT_GRAPH, credential_id=1),
+    "oauth microsoft": authorisation_server(Provider.MICROSOFT),
+    "oauth google": authorisation_server(Provider.GOOGLE),
+    "login": login_provider,
+    "webhook": webhook,
+    "forward http": forward(Kind.HTTP, "http"),
+    "forward https": forward(Kind.HTTP, "https"),
+    "forward nats": forward(Kind.NATS, "nats"),
+    "crl": revocation(False),
+    "ocsp": revocation(True),
+}
+
+
+@pytest.mark.promise("T1")
+@pytest.mark.parametrize("who", ASKING)
+def test_a_name_that_moves_leads_to_no_denied_address(
+    place: Moving, database_url: str, tmp_path: Path, who: str
+) -> None:
+    with Database(database_url) as database:
+        for _ in range(6):
+            with contextlib.suppress(PosthouseError, Unusable):
+                ASKING[who](place.port, database)
+            with database.transaction() as session:  # a host that fails is left alone
+                session.execute("DELETE FROM revocation_host")
+    assert place.asked >= 6
+    assert place.allowed.connections >= 2
+    assert place.denied.connections == 0

@@ -3,31 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 
 import psycopg
-from alembic import command
-from alembic.config import Config
-from alembic.migration import MigrationContext
-from sqlalchemy import create_engine
-from sqlalchemy.engine import Connection
-from sqlalchemy.exc import OperationalError
-from sqlalchemy.pool import NullPool
 
 from shared.clock import utc_now
 from shared.errors import TryAgain
 from shared.storage.grants import Account, grant_services
+from shared.storage.migrations import statements, versions
 from shared.storage.pool import Database, read_address
 from shared.storage.retention import create_partitions
 
 #: Any number that nobody else uses for an advisory lock in this database.
 _LOCK = 0x706F7374
-
-
-def _config() -> Config:
-    config = Config()
-    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
-    return config
 
 
 def migrate(
@@ -39,24 +26,15 @@ def migrate(
     made and granted what they need.
     """
     read_address(database_url)
-    # libpq reads the address, here as in the services: several hosts, key=value, sockets.
-    engine = create_engine(
-        "postgresql+psycopg://", creator=lambda: psycopg.connect(database_url), poolclass=NullPool
-    )
-    config = _config()
     try:
-        with engine.connect() as connection:
-            connection.exec_driver_sql(f"SELECT pg_advisory_lock({_LOCK})")
-            connection.commit()
-            config.attributes["connection"] = connection
-            command.upgrade(config, "head")
-            connection.commit()
-            version = _version(connection)
-            connection.exec_driver_sql(f"SELECT pg_advisory_unlock({_LOCK})")
-    except (OperationalError, psycopg.OperationalError) as error:
-        reason = error.orig if isinstance(error, OperationalError) else error
+        # libpq reads the address, here as in the services: several hosts, key=value, sockets.
+        with psycopg.connect(database_url, autocommit=True) as connection:
+            connection.execute("SELECT pg_advisory_lock(%s)", (_LOCK,))
+            version = _upgrade(connection)
+            connection.execute("SELECT pg_advisory_unlock(%s)", (_LOCK,))
+    except psycopg.OperationalError as error:
         raise TryAgain(
-            f"Postgres does not answer: {str(reason).strip()}",
+            f"Postgres does not answer: {str(error).strip()}",
             hint="Check POSTHOUSE_DATABASE_URL and that Postgres runs.",
         ) from error
     # Today's partitions of the ledger are there before the first mail is.
@@ -66,14 +44,26 @@ def migrate(
     return version
 
 
+def _upgrade(connection: psycopg.Connection) -> str:
+    """Each version in a transaction of its own, with what says that it is there."""
+    connection.execute("CREATE TABLE IF NOT EXISTS posthouse_schema (version_num text PRIMARY KEY)")
+    row = connection.execute("SELECT max(version_num) FROM posthouse_schema").fetchone()
+    found = str(row[0] or "") if row else ""
+    for version in versions():
+        if version <= found:
+            continue
+        with connection.transaction():
+            for text in statements(version):
+                connection.execute(text.encode())  # several statements, and no parameters
+            connection.execute("DELETE FROM posthouse_schema")
+            connection.execute("INSERT INTO posthouse_schema VALUES (%s)", (version,))
+        found = version
+    return found
+
+
 def grant(database: Database, services: Mapping[str, str]) -> None:
     """Grants the accounts of these services (name: address) what they need. One at a time."""
     accounts = {name: Account.of_address(address) for name, address in services.items()}
     with database.transaction() as session:
         session.execute("SELECT pg_advisory_xact_lock(%s)", (_LOCK,))
         grant_services(session, accounts)
-
-
-def _version(connection: Connection) -> str:
-    context = MigrationContext.configure(connection, opts={"version_table": "posthouse_schema"})
-    return context.get_current_revision() or ""

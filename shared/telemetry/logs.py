@@ -33,7 +33,6 @@ _DEEPEST: Final = 6
 
 #: Libraries that say too much at INFO.
 _QUIET: Final = {
-    "alembic": logging.WARNING,
     "asyncio": logging.WARNING,
     "dramatiq": logging.WARNING,
     "httpcore": logging.WARNING,

@@ -51,7 +51,7 @@ def _default() -> tuple[str, str]:
     """What is upgraded from, and why."""
     if tag := _git("describe", "--tags", "--abbrev=0", check=False):
         return tag, "the last tag"
-    changed = _git("log", "-1", "--format=%h", "--", "shared/storage/migrations")
+    changed = _git("log", "-1", "--format=%h", "--", ":(glob)shared/storage/migrations/**/*.sql")
     return changed or "HEAD", "as there is no tag: the oldest commit with the schema of today"
 
 

@@ -37,7 +37,6 @@ CALLED_BY_A_LIBRARY = {
     "_connect_to_server",  # nats-py
     "before_process_message",  # dramatiq
     "collect",  # prometheus_client
-    "downgrade",  # alembic
     "get_extra_info",  # httpcore
     "handle_DATA",  # aiosmtpd
     "log_message",  # http.server

@@ -16,3 +16,4 @@ lock requirements/fuzz.in -o requirements/fuzz.lock
 lock requirements/sbom.in -o requirements/sbom.lock
 lock requirements/policy.in -o requirements/policy.lock
 lock requirements/installer.in -o requirements/installer.lock
+lock requirements/backend.in -o requirements/backend.lock

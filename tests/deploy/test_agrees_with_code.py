@@ -392,7 +392,9 @@ def test_the_image_is_built_from_files_that_exist() -> None:
         if not source.startswith("--")
     ]
     assert copied
+    let_in = (ROOT / ".dockerignore").read_text().splitlines()
     for source in copied:
         assert (ROOT / source).exists(), source
+        assert f"!{source}" in let_in, f".dockerignore keeps {source} from the build"
     assert 'ENTRYPOINT ["posthouse"]' in text
     assert Path(ROOT / "requirements" / "image.lock").exists()

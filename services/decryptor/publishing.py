@@ -139,7 +139,7 @@ class Publisher:
         if not mails:
             return
         ids = [mail.id for mail in mails]
-        with self.database.transaction() as session:
+        with self.database.autocommit() as session:
             mine = outbox.still_mine(session, ids, token)
             standing = choosing.look(session, mails)
         batch = _Batch(ready, connections, self.store, self.facts, self.inline_max_bytes)

@@ -83,12 +83,12 @@ class KeptRuns:
         """Whether this fetcher has as many runs as it can hold, or comes behind with its queue."""
         if self._in_hand >= self.room:
             return True
-        with self.dispatcher.database.transaction() as session:
+        with self.dispatcher.database.autocommit() as session:
             return affinity.seconds_since(session, emitted) > AFFINITY_GRACE
 
     def _fetch_announced(self, connection_ids: Sequence[int]) -> None:
         owner = self.dispatcher.renewer.owner
-        with self.dispatcher.database.transaction() as session:
+        with self.dispatcher.database.autocommit() as session:
             pushed = scheduling.announced(session, connection_ids, owner)
         quick: list[Due] = []
         slow: list[int] = []

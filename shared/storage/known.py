@@ -46,7 +46,7 @@ class KnownMails:
     def missing(self, keys: Sequence[Key]) -> list[Key]:
         if not keys:
             return []
-        with self._database.transaction() as session:
+        with self._database.autocommit() as session:
             if isinstance(keys[0], int):
                 rows = session.execute(_SQL["unknown_uids"], {**self._place, "uids": list(keys)})
                 return [row[0] for row in rows]
@@ -58,7 +58,7 @@ class KnownMails:
             return [key for key in keys if digests[key] not in known]
 
     def count(self) -> int:
-        with self._database.transaction() as session:
+        with self._database.autocommit() as session:
             name = "count_uids" if self._place["uid_validity"] else "count_keys"
             row = session.execute(_SQL[name], self._place).fetchone()
             return int(row[0]) if row else 0

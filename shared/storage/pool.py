@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import select
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
@@ -81,8 +82,7 @@ class Database:
             max_size=size,
             timeout=timeout,
             open=False,
-            # A connection that Postgres dropped (restart, failover) is replaced before use.
-            check=ConnectionPool.check_connection,
+            check=_check,
             kwargs={
                 "application_name": "posthouse",
                 "connect_timeout": 10,
@@ -116,13 +116,33 @@ class Database:
         Raises DatabaseUnavailable where Postgres does not answer. When that happens at the commit,
         the outcome is unknown: callers must be safe to repeat.
         """
+        with self._translated(), self._pool.connection() as session:
+            acts = _AFTER_COMMIT[session] = []
+            try:
+                yield session
+            finally:
+                del _AFTER_COMMIT[session]
+        for act in acts:
+            act()
+
+    @contextmanager
+    def autocommit(self) -> Iterator[Session]:
+        """Each statement is a transaction of its own: one round trip, where `transaction` needs
+        two more. For reads, which see no less than in a transaction (READ COMMITTED). Raises as
+        `transaction` does.
+        """
+        with self._translated(), self._pool.connection() as session:
+            session.autocommit = True
+            try:
+                yield session
+            finally:
+                with contextlib.suppress(psycopg.Error):  # it broke, and is thrown away
+                    session.autocommit = False
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
         try:
-            with self._pool.connection() as session:
-                session_after_commit = _AFTER_COMMIT[session] = []
-                try:
-                    yield session
-                finally:
-                    del _AFTER_COMMIT[session]
+            yield
         except PoolTimeout as error:
             raise DatabaseUnavailable("Postgres does not answer.") from error
         except (pg.DeadlockDetected, pg.SerializationFailure, pg.LockNotAvailable) as error:
@@ -137,8 +157,6 @@ class Database:
             raise self.refusal from error
         except (pg.OperationalError, pg.InterfaceError) as error:
             raise DatabaseUnavailable(f"Postgres broke off: {error}") from error
-        for act in session_after_commit:
-            act()
 
     def perform(self, work: Callable[[Session], T]) -> T:
         """`work` in a transaction, up to three times where another one stands in its way."""
@@ -152,6 +170,18 @@ class Database:
         """Raises DatabaseUnavailable where a trivial query fails."""
         with self.transaction() as session:
             session.execute("SELECT 1")
+
+
+def _check(session: Session) -> None:
+    """A connection that Postgres dropped (restart, failover) is replaced before use.
+
+    An idle one has something to read then: Postgres says nothing unasked but that it ends. Asking
+    costs a round trip each time, as much as most statements.
+    """
+    ready = select.poll()
+    ready.register(session.fileno(), select.POLLIN)
+    if ready.poll(0):
+        ConnectionPool.check_connection(session)
 
 
 def _refused(error: pg.DiskFull | pg.ReadOnlySqlTransaction) -> DatabaseCannotWrite:

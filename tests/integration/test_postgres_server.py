@@ -1,9 +1,11 @@
 """The ground the other tests stand on: the schema is there, and a kill loses nothing committed."""
 
 import psycopg
+import pytest
 
 from shared.storage.migrate import migrate
 from shared.storage.migrations import expected_version
+from shared.storage.pool import Database
 from tests.servers.postgres import PostgresServer
 
 
@@ -33,3 +35,27 @@ def test_a_killed_server_comes_back_with_what_was_committed(own_postgres: Postgr
     own_postgres.restart()
     with psycopg.connect(url) as session:
         assert session.execute("SELECT count(*) FROM kept").fetchone() == (1000,)
+
+
+def test_a_connection_that_postgres_ended_meanwhile_is_not_used(database_url: str) -> None:
+    with Database(database_url, size=1) as database:
+        with database.transaction() as session:
+            (ended,) = session.execute("SELECT pg_backend_pid()").fetchone() or ()
+        with psycopg.connect(database_url) as other:
+            other.execute("SELECT pg_terminate_backend(%s, 10000)", (ended,))
+        with database.transaction() as session:
+            assert session.execute("SELECT pg_backend_pid()").fetchone() != (ended,)
+
+
+def test_each_statement_of_its_own_is_kept_whatever_becomes_of_the_next(database_url: str) -> None:
+    with Database(database_url, size=1) as database:
+        with database.transaction() as session:
+            session.execute("CREATE TABLE noted (number integer)")
+        with pytest.raises(ZeroDivisionError), database.autocommit() as session:
+            session.execute("INSERT INTO noted VALUES (1)")
+            raise ZeroDivisionError
+        with pytest.raises(ZeroDivisionError), database.transaction() as session:
+            session.execute("INSERT INTO noted VALUES (2)")
+            raise ZeroDivisionError
+        with database.autocommit() as session:
+            assert session.execute("SELECT number FROM noted").fetchall() == [(1,)]

@@ -8,20 +8,18 @@ from contextlib import ExitStack, closing
 
 from structlog.contextvars import get_contextvars
 
+from services.fetcher.committing import keep
 from services.fetcher.downloading import Downloads
-from services.fetcher.gmail_dedupe import Committed, commit
 from services.fetcher.intake import Intake, batches
 from services.fetcher.prefetch import pipelined
 from services.fetcher.quarantining import blame, leave_oversize, with_headers
-from services.fetcher.run import Run
+from services.fetcher.run import Committed, Run
 from services.fetcher.settling import settle
 from shared.errors import TryAgain
 from shared.mailbox.base import MailRef
 from shared.messages import Key
-from shared.storage import download_failures
 from shared.storage.download_failures import DownloadFailure
-from shared.storage.pool import Session
-from shared.telemetry import metrics, traces
+from shared.telemetry import traces
 
 
 class Batches:
@@ -99,28 +97,8 @@ class Batches:
             return intake
 
     def _keep(self, intake: Intake) -> tuple[Intake, Committed]:
-        """Makes a batch durable, commits it to the ledger and hands it on."""
-        run, tools = self._run, self._run.tools
-
-        def record(session: Session) -> Committed:
-            committed = commit(run, session, intake)
-            if self._failed and intake.messages:
-                download_failures.given(session, run.place, [ref.key for ref in intake.refs])
-            return committed
-
         with intake:
-            connection, mails = run.connection.id, len(intake.messages)
-            with traces.span("store", connection=connection, mails=mails, octets=intake.octets):
-                intake.keep()
-            tools.reached("stored")
-            with traces.span("commit", connection=connection, mails=mails):
-                committed = tools.database.perform(record)
-            tools.reached("committed")
-            for message in committed.messages:
-                metrics.MESSAGE_SIZE.observe(message.size)
-            tools.hand_on([message.id for message in committed.messages])
-            tools.reached("handed-on")
-            return intake, committed
+            return intake, keep(self._run, intake, failed_before=bool(self._failed))
 
     def _ended(self) -> bool:
         return self._downloads.stopped is not None or self._run.is_over

@@ -10,9 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from services.fetcher.intake import Intake
-from services.fetcher.run import Run
+from services.fetcher.run import Committed, Run
 from shared.mailbox.base import MailRef
-from shared.messages import NewMessage
 from shared.storage import labels, ledger
 from shared.storage.key_contents import recognise_keys
 from shared.storage.pool import Session
@@ -26,14 +25,6 @@ class Found:
     new: Sequence[MailRef]
     duplicates: Sequence[MailRef] = ()
     undecided: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Committed:
-    """`messages` are in the ledger, `had` (of the intake's refs) may be settled."""
-
-    messages: Sequence[NewMessage]
-    had: Sequence[MailRef]
 
 
 def without_duplicates(run: Run, refs: Sequence[MailRef]) -> Found:

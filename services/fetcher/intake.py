@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Sequence
+from dataclasses import replace
 from hashlib import sha256
+from typing import Final
 
 from shared.clock import new_id
 from shared.errors import MailFailure, PosthouseError
@@ -17,6 +19,9 @@ from shared.mailbox.errors.server_notes import ServerNote, is_server_note
 from shared.messages import NewMessage, RawRef
 from shared.storage.ledger import Refused
 from shared.store import Pack, Store
+
+#: Octets of a batch that shares a pack with those of other mailboxes, at most.
+SMALL_OCTETS: Final = 1 << 18
 
 
 class Intake:
@@ -137,13 +142,34 @@ class Intake:
         left = [ref for ref in refs if ref.key not in done and ref is not under_way]
         return left if under_way is None else [under_way, *left]
 
-    def keep(self) -> None:
+    @property
+    def is_small(self) -> bool:
+        """Whether it lies in memory, and may share a pack with others."""
+        return self._pack.is_small and self._pack.size <= SMALL_OCTETS
+
+    def keep(self) -> Sequence[NewMessage]:
         """Makes the batch durable: after this its mails may be committed to the ledger."""
+        self._drop_unfinished()
+        if self.messages:
+            self._pack.commit()
+        return self.messages
+
+    def keep_in(self, pack: Pack) -> Sequence[NewMessage]:
+        """Puts a small batch into a pack that several share; its mails, as they lie there.
+
+        They are durable once that pack is committed. This one stays as it is, for `keep`.
+        """
+        self._drop_unfinished()
+        start = pack.append(self._pack)
+        return [
+            replace(one, raw=RawRef(pack.key, start + one.raw.offset, one.size))
+            for one in self.messages
+        ]
+
+    def _drop_unfinished(self) -> None:
         if self._ref is not None:
             self._pack.truncate(self._offset)
             self._ref = None
-        if self.messages:
-            self._pack.commit()
 
 
 def _storable(text: str) -> str:

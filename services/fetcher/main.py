@@ -14,6 +14,7 @@ from functools import partial
 
 import structlog
 
+from services.fetcher import committing
 from services.fetcher.dispatch import Dispatcher
 from services.fetcher.kept_runs import KeptRuns
 from services.fetcher.lease_renewer import LeaseRenewer
@@ -214,6 +215,7 @@ def build(settings: FetcherSettings) -> Fetcher:
             database=database,
             store=store,
             settings=settings,
+            commits=committing.new_combiner(),
             hand_on=hand_on,
             stopping=stopping.is_set,
             reached=lambda _step: None,

@@ -8,10 +8,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
+from services.fetcher.intake import Intake
 from services.fetcher.settings import FetcherSettings
 from shared.connections import Connection
 from shared.jobs import FETCH_QUEUE, FETCH_SLOW_QUEUE
 from shared.mailbox.base import Cursor, Mailbox, MailRef
+from shared.messages import NewMessage
 from shared.storage.leases import Lease
 from shared.storage.ledger import Place
 from shared.storage.pool import Database
@@ -68,16 +70,35 @@ class Report:
 
 
 @dataclass(frozen=True, slots=True)
+class Committed:
+    """`messages` are in the ledger, `had` (of the intake's refs) may be settled."""
+
+    messages: Sequence[NewMessage]
+    had: Sequence[MailRef]
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """A batch that was downloaded. `failed_before`: a download of some of it broke off once."""
+
+    run: Run
+    intake: Intake
+    failed_before: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Tools:
     """What every run of this fetcher works with.
 
-    `hand_on` sends decrypt jobs; `reached` is told every step by name; `stopping` says that the
-    process shall end: the batch in hand is finished, no other begun.
+    `commits` makes batches durable and commits them, those that are ready together in one go;
+    None for who lost his lease. `hand_on` sends decrypt jobs; `reached` is told every step by name;
+    `stopping` says that the process shall end: the batch in hand is finished, no other begun.
     """
 
     database: Database
     store: Store
     settings: FetcherSettings
+    commits: Callable[[Ready], Committed | None]
     hand_on: Callable[[Sequence[uuid.UUID]], None]
     stopping: Callable[[], bool]
     reached: Callable[[str], None]

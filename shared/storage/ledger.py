@@ -14,7 +14,7 @@ from shared.connections import Failure
 from shared.errors import LeaseLost
 from shared.mail.summary import MailHeaders, findings_to_json
 from shared.messages import Key, NewMessage
-from shared.storage import key_contents, known, leases, quarantine
+from shared.storage import key_contents, known, quarantine
 from shared.storage.arrays import array, octets_array, text_array
 from shared.storage.leases import Lease
 from shared.storage.packed_contents import short
@@ -54,6 +54,55 @@ class Refused:
     headers: MailHeaders = field(default_factory=MailHeaders)
 
 
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """What one fetch commits: mails whose bytes are durable, and refused ones."""
+
+    lease: Lease
+    place: Place
+    messages: Sequence[NewMessage]
+    refused: Sequence[Refused] = ()
+
+
+def commit_batches(session: Session, batches: Sequence[Batch]) -> list[bool]:
+    """Records batches of several connections; what was refused goes to quarantine.
+
+    All or nothing: the mails, the work that follows from them (to publish, to settle) and the
+    knowledge that they were had. Whose mailbox somebody took over is left out, and is told False.
+
+    Of several, none waits for a locked row for long (`Contended`: then each is to be tried alone).
+    The leases are of one owner.
+    """
+    if len(batches) > 1:
+        session.execute(_SQL["short_waits"])
+    rows = session.execute(
+        _SQL["begin_batches"],
+        {
+            "owner": batches[0].lease.owner,
+            "mailboxes": text_array(batch.lease.mailbox for batch in batches),
+            "fences": array(str(batch.lease.fence) for batch in batches),
+            "connections": array(str(batch.place.connection_id) for batch in batches),
+            "counts": array(str(len(batch.messages)) for batch in batches),
+        },
+    ).fetchall()
+    last = {connection_id: sequence for connection_id, sequence, _ in rows}
+    held = [batch for batch in batches if batch.place.connection_id in last]
+    if any(batch.messages for batch in held):
+        _copy(session, held, last, str(rows[0][2]))
+        _record(session, held)
+    for batch in held:
+        place = batch.place
+        keys: list[Key] = [item.key for item in batch.refused]
+        if place.uid_validity is None:
+            contents = {message.native_key: message.header_digest for message in batch.messages}
+            key_contents.know_contents(session, place, contents)
+        if keys:
+            known.know(session, place.connection_id, place.folder, place.uid_validity, keys)
+        for item in batch.refused:
+            _put_aside(session, place, item)
+    return [batch.place.connection_id in last for batch in batches]
+
+
 def commit_batch(
     session: Session,
     lease: Lease,
@@ -62,71 +111,54 @@ def commit_batch(
     refused: Sequence[Refused] = (),
     only_for: Mapping[int, tuple[Sequence[int], Sequence[int]]] | None = None,
 ) -> None:
-    """Records a batch whose bytes are durable; what was refused goes to quarantine.
+    """The batch of one connection, as `commit_batches` records it.
 
-    All or nothing: the mails, the work that follows from them (to publish, to settle) and the
-    knowledge that they were had. `only_for` names the handlers (ids) that mails are for and those
-    that had them, by UID, where some had them under another label. Raises LeaseLost where somebody
-    took the mailbox over.
+    `only_for` names the handlers (ids) that mails are for and those that had them, by UID, where
+    some had them under another label. Raises LeaseLost where somebody took the mailbox over, or
+    deleted the connection.
     """
-    leases.assert_held(session, lease)
-    if messages:
-        _insert(session, place, messages)
+    (is_held,) = commit_batches(session, [Batch(lease, place, messages, refused)])
+    if not is_held:
+        raise LeaseLost(f"Another fetcher has taken over {lease.mailbox}, or it was deleted.")
     for message in messages if only_for else ():
         limited = only_for.get(int(message.native_key)) if only_for else None
         if limited is not None:
             handlers, had = limited
             values = {"id": message.id, "handlers": list(handlers), "had": list(had)}
             session.execute(_SQL["restrict_outbox"], values)
-    keys: list[Key] = [item.key for item in refused]
-    if place.uid_validity is None:
-        contents = {message.native_key: message.header_digest for message in messages}
-        key_contents.know_contents(session, place, contents)
-    else:
-        keys += [int(message.native_key) for message in messages]
-    if keys:
-        known.know(session, place.connection_id, place.folder, place.uid_validity, keys)
-    for item in refused:
-        _put_aside(session, place, item)
 
 
-def _insert(session: Session, place: Place, messages: Sequence[NewMessage]) -> None:
-    count = len(messages)
-    row = session.execute(
-        _SQL["next_sequence"], {"count": count, "id": place.connection_id}
-    ).fetchone()
-    if row is None:
-        raise LeaseLost(f"The connection {place.connection_id} was deleted meanwhile.")
-    last = row[0]
-    _copy(session, place, messages, last - count + 1)
-    ids = array(message.id.hex for message in messages)
-    columns = place.columns()
+def _record(session: Session, batches: Sequence[Batch]) -> None:
+    mails = [(batch.place, message) for batch in batches for message in batch.messages]
     session.execute(
-        _SQL["insert_outbox"],
-        {"connection_id": place.connection_id, "ids": ids, "grace": REDRIVE_GRACE},
+        _SQL["record_batches"],
+        {
+            "grace": REDRIVE_GRACE,
+            "ids": array(message.id.hex for _, message in mails),
+            "connections": array(str(place.connection_id) for place, _ in mails),
+            "folders": text_array(place.folder for place, _ in mails),
+            "uid_validities": array(str(place.uid_validity or 0) for place, _ in mails),
+            "native_keys": text_array(message.native_key for _, message in mails),
+            "digests": octets_array(short(message.header_digest) for _, message in mails),
+            "gmail_ids": array(str(message.gmail_id or "NULL") for _, message in mails),
+        },
     )
-    native_keys = text_array(message.native_key for message in messages)
-    session.execute(_SQL["insert_settlements"], {**columns, "ids": ids, "native_keys": native_keys})
-    if place.uid_validity is not None:
-        session.execute(
-            _SQL["know_content"],
-            {
-                **columns,
-                "uids": array(message.native_key for message in messages),
-                "digests": octets_array(short(message.header_digest) for message in messages),
-                "gmail_ids": array(str(message.gmail_id or "NULL") for message in messages),
-                "ids": ids,
-            },
+
+
+def _copy(session: Session, batches: Sequence[Batch], last: Mapping[int, int], now: str) -> None:
+    """COPY costs half of what an INSERT from arrays does, on both sides.
+
+    `last` is the number of a connection's last mail; `now` is when the transaction began.
+    """
+    numbered = [
+        (number, batch.place, message)
+        for batch in batches
+        for number, message in enumerate(
+            batch.messages, last[batch.place.connection_id] - len(batch.messages) + 1
         )
-
-
-def _copy(session: Session, place: Place, messages: Sequence[NewMessage], sequence: int) -> None:
-    """COPY costs half of what an INSERT from arrays does, on both sides."""
-    row = session.execute("SELECT now()").fetchone()
-    assert row is not None
-    now = str(row[0])
+    ]
     with session.cursor() as cursor, cursor.copy(_SQL["copy_messages"]) as copy:
-        for number, message in enumerate(messages, sequence):
+        for number, place, message in numbered:
             header = message.headers
             copy.write_row(
                 (

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import IO, Final, Protocol
@@ -36,57 +36,87 @@ class MissingObject(NotFound):
 class Pack:
     """A new object of the store, written front to back. Use as a context manager.
 
-    Bytes are spooled to a local file; `commit` makes them durable under `key`. Without a commit
-    nothing stays.
+    Up to `CHUNK` octets are held in memory, more is spooled to a local file; `commit` makes them
+    durable under `key`. Without a commit nothing stays.
     """
 
-    def __init__(self, store: Store, file: IO[bytes], key: str) -> None:
+    def __init__(self, store: Store, spool: Callable[[], IO[bytes]], key: str) -> None:
+        """`spool` opens the file, and raises OSError where it cannot."""
         self.key = key
         self.size = 0
         self._store = store
-        self._file: IO[bytes] | None = file
+        self._spool = spool
+        self._held = bytearray()
+        self._file: IO[bytes] | None = None
 
     def write(self, chunk: bytes | memoryview) -> None:
-        assert self._file is not None
-        try:
-            self._file.write(chunk)
-        except OSError as error:
-            raise translated(error, "write to") from error
+        if self._file is None and self.size + len(chunk) <= CHUNK:
+            self._held += chunk
+        else:
+            try:
+                self._opened().write(chunk)
+            except OSError as error:
+                raise translated(error, "write to") from error
         self.size += len(chunk)
+
+    def append(self, other: Pack) -> int:
+        """Takes over what `other`, which is small, holds; returns the offset that it has here."""
+        start = self.size
+        self.write(other.held)
+        return start
+
+    @property
+    def is_small(self) -> bool:
+        """Whether all of it is in memory."""
+        return self._file is None
+
+    @property
+    def held(self) -> bytes:
+        """What is in memory: all of a small one."""
+        return bytes(self._held)
 
     def flush(self) -> None:
         """Writes what is buffered, so that a full disk shows."""
-        assert self._file is not None
         try:
-            self._file.flush()
+            self._opened().flush()
         except OSError as error:
             raise translated(error, "write to") from error
 
     def truncate(self, size: int) -> None:
         """Takes back what was written after `size`: a mail that broke off half-way."""
-        assert self._file is not None
-        self._file.seek(size)
-        self._file.truncate()
+        if self._file is None:
+            del self._held[size:]
+        else:
+            self._file.seek(size)
+            self._file.truncate()
         self.size = size
 
     def commit(self) -> None:
         """Returns when the object is durable. Raises TryAgain where it could not be made so."""
-        assert self._file is not None
-        file, self._file = self._file, None
         try:
-            self._store.keep(file, self.key)
+            self._store.keep(self._opened(), self.key)
         except OSError as error:
             raise translated(error, "write to") from error
         finally:
-            _discard(file)
+            self._close()
+
+    def _opened(self) -> IO[bytes]:
+        if self._file is None:
+            self._file = self._spool()
+            self._file.write(self._held)
+            self._held.clear()
+        return self._file
+
+    def _close(self) -> None:
+        if self._file is not None:
+            _discard(self._file)
+            self._file = None
 
     def __enter__(self) -> Pack:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._file is not None:
-            _discard(self._file)
-            self._file = None
+        self._close()
 
 
 class Store(Protocol):

@@ -35,11 +35,8 @@ class FileStore:
         self._made: set[Path] = set()
 
     def pack(self) -> Pack:
-        try:
-            file = (self._spool / new_id().hex).open("xb", buffering=CHUNK)
-        except OSError as error:
-            raise translated(error, "write to") from error
-        return Pack(self, file, new_key())
+        spool = self._spool / new_id().hex
+        return Pack(self, lambda: spool.open("xb", buffering=CHUNK), new_key())
 
     def keep(self, file: IO[bytes], key: str) -> None:
         file.flush()

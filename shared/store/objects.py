@@ -44,7 +44,7 @@ class ObjectStore:
         return self._opened
 
     def pack(self) -> Pack:
-        return Pack(self, tempfile.NamedTemporaryFile(delete=False, buffering=CHUNK), new_key())
+        return Pack(self, _spool, new_key())
 
     def keep(self, file: IO[bytes], key: str) -> None:
         file.flush()
@@ -137,6 +137,10 @@ class ObjectStore:
             raise
         except Exception as error:  # obstore raises its own tree and OSError
             raise _translated(error, operation) from None
+
+
+def _spool() -> IO[bytes]:
+    return tempfile.NamedTemporaryFile(delete=False, buffering=CHUNK)
 
 
 def options_of(settings: StoreSettings) -> dict[str, Any]:

@@ -114,6 +114,11 @@ DOWNLOADED_BYTES: Final = _counter(
     "downloaded_bytes_total", "Octets of the mails committed to the ledger.", "mode"
 )
 MESSAGE_SIZE: Final = _histogram("message_size_bytes", "Octets of downloaded mails.", _OCTETS)
+COMMITTED_TOGETHER: Final = _histogram(
+    "committed_together",
+    "Batches of as many mailboxes that were made durable and committed at once.",
+    (1, 2, 4, 8, 16, 32, 64),
+)
 SETTLED_MESSAGES: Final = _counter(
     "settled_messages_total", "Mails marked read or deleted on their server.", "action"
 )

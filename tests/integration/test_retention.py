@@ -222,6 +222,7 @@ def test_stale_rows_and_spools_of_dead_processes_go(
     )
     left = store.pack()
     left.write(b"half a mail")
+    left.flush()
     (stale,) = (tmp_path / "store" / "spool").iterdir()
     open_pack = store.pack()
     open_pack.write(b"a mail that is just coming in")

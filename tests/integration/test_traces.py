@@ -22,6 +22,7 @@ STEPS = {
         "session",
         "list",
         "download",
+        "keep",
         "store",
         "commit",
         "settle",

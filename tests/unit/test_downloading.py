@@ -30,7 +30,7 @@ class TightPack(Pack):
 
 class TightStore(FileStore):
     def pack(self) -> Pack:
-        return TightPack(self, (self._spool / "tight").open("xb"), "raw/tight")
+        return TightPack(self, lambda: (self._spool / "tight").open("xb"), "raw/tight")
 
 
 @pytest.fixture

@@ -1,8 +1,29 @@
 -- The ledger: what was downloaded, what the server has still to hear of, what is known.
 
--- name: next_sequence
-UPDATE connection_state SET sequence = sequence + %(count)s
-WHERE connection_id = %(id)s RETURNING sequence;
+-- name: begin_batches
+-- Of those whose lease is held (its row is locked against a take-over until the commit), the last of
+-- as many new numbers as there are mails. Leases before states, each in its order, as everywhere.
+WITH held AS MATERIALIZED (
+    SELECT p.connection_id, p.count
+    FROM unnest(%(mailboxes)s::text[], %(fences)s::bigint[], %(connections)s::bigint[],
+                %(counts)s::bigint[]) AS p(mailbox, fence, connection_id, count)
+    JOIN lease AS l ON l.mailbox = p.mailbox AND l.fence = p.fence
+    WHERE l.owner = %(owner)s
+    ORDER BY l.mailbox
+    FOR SHARE OF l
+), states AS MATERIALIZED (
+    SELECT s.connection_id, held.count
+    FROM held JOIN connection_state AS s ON s.connection_id = held.connection_id
+    ORDER BY s.connection_id
+    FOR NO KEY UPDATE OF s
+)
+UPDATE connection_state AS s SET sequence = s.sequence + states.count
+FROM states WHERE s.connection_id = states.connection_id
+RETURNING s.connection_id, s.sequence, now();
+
+-- name: short_waits
+-- Others wait for what is done for several: a row that is locked for longer is waited for alone.
+SET LOCAL lock_timeout = '500ms';
 
 -- name: copy_messages
 COPY message (connection_id, folder, uid_validity, correlation_id, id, native_key, sequence, size,
@@ -10,22 +31,41 @@ COPY message (connection_id, folder, uid_validity, correlation_id, id, native_ke
     downloaded_at, sender_name, recipient_names, cc_names, findings, provider_thread, labels)
 FROM STDIN;
 
--- name: insert_outbox
-INSERT INTO outbox (message_id, connection_id, next_attempt_at)
-SELECT id, %(connection_id)s, now() + make_interval(secs => %(grace)s)
-FROM unnest(%(ids)s::uuid[]) AS id;
+-- name: record_batches
+-- What follows from mails that are in the ledger: they are to be published, their servers to be told,
+-- and they are known. Those of an IMAP server, which has a UIDVALIDITY, also by their content.
+WITH mail AS MATERIALIZED (
+    SELECT * FROM unnest(%(ids)s::uuid[], %(connections)s::bigint[], %(folders)s::text[],
+                         %(uid_validities)s::bigint[], %(native_keys)s::text[],
+                         %(digests)s::bytea[], %(gmail_ids)s::bigint[])
+        AS m(id, connection_id, folder, uid_validity, native_key, digest, gmail_id)
+), publishing AS (
+    INSERT INTO outbox (message_id, connection_id, next_attempt_at)
+    SELECT id, connection_id, now() + make_interval(secs => %(grace)s) FROM mail
+), settling AS (
+    INSERT INTO settlement (connection_id, folder, uid_validity, native_key, message_id)
+    SELECT connection_id, folder, uid_validity, native_key, id FROM mail
+    ON CONFLICT DO NOTHING
+), recognising AS (
+    INSERT INTO known_content
+        (connection_id, folder, uid_validity, uid, digest, gmail_id, message_id)
+    SELECT connection_id, folder, uid_validity, native_key::bigint, digest, gmail_id, id
+    FROM mail WHERE uid_validity <> 0
+    ON CONFLICT DO NOTHING
+)
+INSERT INTO known_uid AS k (connection_id, folder, uid_validity, uids)
+SELECT connection_id, folder, uid_validity,
+       range_agg(int8range(native_key::bigint, native_key::bigint, '[]'))
+FROM mail WHERE uid_validity <> 0
+GROUP BY connection_id, folder, uid_validity
+ORDER BY connection_id, folder, uid_validity
+ON CONFLICT (connection_id, folder, uid_validity) DO UPDATE SET uids = k.uids + excluded.uids;
 
 -- name: restrict_outbox
 -- Only these handlers may have this mail: others had it under another label.
 UPDATE outbox SET initial = false, asked_handlers = %(handlers)s::bigint[],
     had_handlers = %(had)s::bigint[]
 WHERE message_id = %(id)s;
-
--- name: insert_settlements
-INSERT INTO settlement (connection_id, folder, uid_validity, native_key, message_id)
-SELECT %(connection_id)s, %(folder)s, %(uid_validity)s, native_key, id
-FROM unnest(%(ids)s::uuid[], %(native_keys)s::text[]) AS m(id, native_key)
-ON CONFLICT DO NOTHING;
 
 -- name: unsettled
 -- What could only be flagged waits a while before the server is asked to remove it again.
@@ -138,14 +178,6 @@ SELECT set_config('work_mem', '128MB', true);
 DELETE FROM known_key
 WHERE connection_id = %(connection_id)s AND folder = %(folder)s
   AND vanished_on < current_date - %(days)s::integer;
-
--- name: know_content
-INSERT INTO known_content
-    (connection_id, folder, uid_validity, uid, digest, gmail_id, message_id)
-SELECT %(connection_id)s, %(folder)s, %(uid_validity)s, uid, digest, gmail_id, message_id
-FROM unnest(%(uids)s::bigint[], %(digests)s::bytea[], %(gmail_ids)s::bigint[], %(ids)s::uuid[])
-    AS c(uid, digest, gmail_id, message_id)
-ON CONFLICT DO NOTHING;
 
 -- name: forget_content
 WITH deleted AS MATERIALIZED (

@@ -1,0 +1,128 @@
+"""Batches become durable and are committed: one alone, or what several mailboxes have ready.
+
+Of several small ones, one pack is synced, one transaction committed, one job sent. Which belong
+together says `shared.combining`: those that came while the batches before them were committed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from services.fetcher.gmail_dedupe import commit
+from services.fetcher.intake import Intake
+from services.fetcher.run import Committed, Ready, Run
+from shared.combining import Combiner
+from shared.errors import LeaseLost
+from shared.messages import NewMessage
+from shared.storage import download_failures, ledger
+from shared.storage.ledger import Batch
+from shared.storage.pool import DatabaseUnavailable, Session
+from shared.telemetry import metrics, traces
+
+#: Batches, and their octets, that are committed together at most.
+_MOST: Final = 64
+_LARGEST: Final = 4 << 20
+#: Mails of a batch that joins others, at most: a longer one keeps nobody waiting.
+_FEW: Final = 50
+
+
+def keep(run: Run, intake: Intake, *, failed_before: bool = False) -> Committed:
+    """Makes a batch durable, commits it to the ledger and hands it on.
+
+    With those of other mailboxes that are ready at this moment, where it is small and nothing has
+    to be looked up for its commit (`failed_before`: a download of its mails broke off once).
+    Raises LeaseLost, or TryAgain for our own servers.
+    """
+    ready = Ready(run, intake, failed_before)
+    with traces.span("keep", connection=run.connection.id, mails=len(intake.messages)):
+        committed = run.tools.commits(ready) if _joins(ready) else _alone(ready)
+    if committed is None:
+        raise LeaseLost(f"Another fetcher has taken over {run.lease.mailbox}, or it was deleted.")
+    for message in committed.messages:
+        metrics.MESSAGE_SIZE.observe(message.size)
+    return committed
+
+
+def new_combiner() -> Combiner[Ready, Committed | None]:
+    """For all runs of a process. None: it lost its lease."""
+    return Combiner(
+        _keep,
+        final=(DatabaseUnavailable,),
+        most=_MOST,
+        largest=_LARGEST,
+        size=lambda ready: ready.intake.octets,
+    )
+
+
+def _joins(ready: Ready) -> bool:
+    run, intake = ready.run, ready.intake
+    return (
+        intake.is_small
+        and len(intake.messages) <= _FEW
+        and not ready.failed_before
+        and not run.recognising
+        and all(message.gmail_id is None for message in intake.messages)
+    )
+
+
+def _keep(batches: Sequence[Ready]) -> Sequence[Committed | None]:
+    metrics.COMMITTED_TOGETHER.observe(len(batches))
+    return [_alone(batches[0])] if len(batches) == 1 else _together(batches)
+
+
+def _alone(ready: Ready) -> Committed:
+    run, intake = ready.run, ready.intake
+    tools, connection = run.tools, run.connection.id
+
+    def record(session: Session) -> Committed:
+        committed = commit(run, session, intake)
+        if ready.failed_before and intake.messages:
+            download_failures.given(session, run.place, [ref.key for ref in intake.refs])
+        return committed
+
+    with traces.span(
+        "store", connection=connection, mails=len(intake.messages), octets=intake.octets
+    ):
+        intake.keep()
+    tools.reached("stored")
+    with traces.span("commit", connection=connection, mails=len(intake.messages)):
+        committed = tools.database.perform(record)
+    tools.reached("committed")
+    tools.hand_on([message.id for message in committed.messages])
+    tools.reached("handed-on")
+    return committed
+
+
+def _together(batches: Sequence[Ready]) -> list[Committed | None]:
+    """Raises DatabaseUnavailable where it is not known what was committed; at any other error
+    nothing was."""
+    tools = batches[0].run.tools
+    messages: list[Sequence[NewMessage]] = []
+    with tools.store.pack() as pack:
+        mails = sum(len(ready.intake.messages) for ready in batches)
+        with traces.span("store", batches=len(batches), mails=mails) as told:
+            messages += [ready.intake.keep_in(pack) for ready in batches]
+            told.set_attribute("posthouse.octets", pack.size)
+            if pack.size:
+                pack.commit()
+    tools.reached("stored")
+    with traces.span("commit", batches=len(batches), mails=mails):
+        held = _record(batches, messages)
+    tools.reached("committed")
+    committed = [
+        Committed(mails, ready.intake.refs) if is_held else None
+        for ready, mails, is_held in zip(batches, messages, held, strict=True)
+    ]
+    tools.hand_on([mail.id for one in committed if one for mail in one.messages])
+    tools.reached("handed-on")
+    return committed
+
+
+def _record(batches: Sequence[Ready], messages: Sequence[Sequence[NewMessage]]) -> list[bool]:
+    found = [
+        Batch(ready.run.lease, ready.run.place, mails, ready.intake.refused)
+        for ready, mails in zip(batches, messages, strict=True)
+    ]
+    with batches[0].run.tools.database.transaction() as session:
+        return ledger.commit_batches(session, found)

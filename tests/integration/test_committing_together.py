@@ -1,0 +1,252 @@
+"""What several mailboxes have ready is stored and committed at once, and each fails for itself.
+
+For an administrator: how many go together shows in `posthouse_committed_together`; commits under a
+lease that was lost count in `posthouse_lease_losses_total`.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import cast
+
+import pytest
+
+from services.fetcher.run import Committed, Ready
+from shared.clock import new_id
+from shared.combining import Combiner
+from shared.errors import TryAgain
+from shared.storage.pool import DatabaseUnavailable
+from tests.rig.events import open_queue
+from tests.rig.fetching import FetcherHere
+from tests.rig.forkserver import Child
+from tests.rig.mails import digests, mail
+from tests.rig.stack import Stack
+from tests.servers.dovecot import Dovecot
+
+MAILS = [mail(number, 1500 + 300 * number, seed=71) for number in range(5)]
+
+
+class Mailboxes:
+    """One mail in each of five mailboxes, and a fetcher that gets to them at the same time."""
+
+    def __init__(self, stack: Stack, server: Dovecot, user: str) -> None:
+        self.stack = stack
+        self.here = FetcherHere(stack)
+        self.users = [f"{user}{number}" for number in range(len(MAILS))]
+        stack.add_handler()
+        for one, content in zip(self.users, MAILS, strict=True):
+            server.deliver(one, [content])
+        self.ids = [
+            stack.watch(server, one, after_download="mark-read", interval_minutes=60)
+            for one in self.users
+        ]
+        self._server = server
+        #: What is done at a step of those that go together.
+        self.at: dict[str, Callable[[], None]] = {}
+
+    def fetch(self, meanwhile: Callable[[], None] = lambda: None) -> None:
+        """The first one is held up once it is stored; the others wait then to go together."""
+        stored, go_on = threading.Event(), threading.Event()
+
+        def reached(step: str) -> None:
+            if step == "stored" and not stored.is_set():
+                stored.set()
+                assert go_on.wait(60)
+            elif threading.current_thread() is not runs[0]:
+                self.at.get(step, lambda: None)()
+
+        self.here.reached = reached
+        self.stack.hasten()
+        runs = [threading.Thread(target=self._run, args=(one,)) for one in self.ids]
+        runs[0].start()
+        assert stored.wait(60)
+        for run in runs[1:]:
+            run.start()
+        commits = cast(
+            Combiner[Ready, Committed | None], self.here.fetcher.dispatcher.tools.commits
+        )
+        deadline = time.monotonic() + 60
+        while commits.waiting < len(runs) - 1:
+            assert time.monotonic() < deadline, "the others are ready"
+            time.sleep(0.01)
+        meanwhile()
+        go_on.set()
+        for run in runs:
+            run.join()
+        self.here.stop_failing()
+
+    def _run(self, connection: int) -> None:
+        self.here.fetcher.dispatcher.run_job([connection], str(new_id()))
+
+    def check(self, had: Sequence[int] = range(len(MAILS))) -> None:
+        """These have their mail, once, and its server was told; the others have nothing."""
+        assert self.here.had() == digests([MAILS[number] for number in had])
+        rows = self.stack.query(
+            "SELECT connection_id, sequence, settled_at IS NOT NULL FROM message"
+        )
+        assert sorted(rows) == [(self.ids[number], 1, True) for number in had]
+        assert self.stack.count("outbox") == len(had)
+        assert self.stack.count("settlement") == 0
+        for number, user in enumerate(self.users):
+            (flags,) = self._server.flags(user).values()
+            assert (r"\Seen" in flags) == (number in had)
+
+    def finish(self) -> None:
+        """Whoever has not had its mail gets it with the next run."""
+        self.stack.hasten()
+        for connection in self.ids:
+            self.here.run(connection)
+        self.check()
+
+    def objects(self) -> int:
+        ((count,),) = self.stack.query("SELECT count(DISTINCT raw_key) FROM message")
+        return int(count)
+
+
+@pytest.fixture
+def mailboxes(
+    redis_url: str, dovecot: Dovecot, mail_user: str, build_stack: Callable[..., Stack]
+) -> Iterator[Mailboxes]:
+    found = Mailboxes(build_stack(redis_url), dovecot, mail_user)
+    with found.here.working():
+        yield found
+
+
+@pytest.mark.promise("I1", "I3")
+def test_those_that_are_ready_together_share_one_object(mailboxes: Mailboxes) -> None:
+    mailboxes.fetch()
+    mailboxes.check()
+    assert mailboxes.objects() == 2
+
+
+@pytest.mark.promise("I4", "I5")
+def test_who_lost_the_lease_is_left_out_and_nobody_else(mailboxes: Mailboxes) -> None:
+    lost = mailboxes.ids[2]
+
+    def take_over() -> None:
+        mailboxes.stack.query(
+            "UPDATE lease SET fence = fence + 1, owner = 'another' WHERE until > now()"
+            " AND mailbox LIKE '%%' || (SELECT username FROM connection WHERE id = %s) || '%%'"
+            " RETURNING 1",
+            lost,
+        )
+
+    mailboxes.fetch(take_over)
+    mailboxes.check([0, 1, 3, 4])
+    assert mailboxes.objects() == 2
+    mailboxes.finish()
+
+
+@pytest.mark.promise("I5")
+def test_one_whose_row_is_locked_keeps_nobody_waiting(mailboxes: Mailboxes) -> None:
+    """The others are committed while it waits."""
+    database, locked = mailboxes.stack.database, mailboxes.ids[3]
+    waits = threading.Event()
+
+    def hold() -> None:
+        with database.transaction() as session:
+            session.execute(
+                "SELECT FROM connection_state WHERE connection_id = %s FOR UPDATE", (locked,)
+            )
+            waits.set()
+            deadline = time.monotonic() + 60
+            while mailboxes.stack.count("message") < len(MAILS) - 1:
+                assert time.monotonic() < deadline, "the others are committed"
+                time.sleep(0.01)
+
+    holder = threading.Thread(target=hold)
+
+    def lock() -> None:
+        holder.start()
+        assert waits.wait(60)
+
+    mailboxes.fetch(lock)
+    holder.join()
+    mailboxes.check()
+
+
+@pytest.mark.promise("I1", "I5")
+def test_where_the_common_commit_fails_each_is_committed_alone(mailboxes: Mailboxes) -> None:
+    failed: list[str] = []
+
+    def fail() -> None:
+        if not failed:
+            failed.append("stored")
+            raise TryAgain("The store did not take an object.")
+
+    mailboxes.at["stored"] = fail
+    mailboxes.fetch()
+    assert failed
+    mailboxes.check()
+    assert mailboxes.objects() == len(MAILS)
+
+
+@pytest.mark.promise("I1", "I3")
+@pytest.mark.parametrize("step", ["stored", "committed"])
+def test_a_database_that_goes_away_fails_each_for_itself(mailboxes: Mailboxes, step: str) -> None:
+    """Before the commit, or when it is not known any more whether it came through."""
+
+    def away() -> None:
+        raise DatabaseUnavailable("Postgres broke off.")
+
+    mailboxes.at[step] = away
+    mailboxes.fetch()
+    rows = mailboxes.stack.query("SELECT connection_id, error FROM connection_state")
+    errors = dict(rows)
+    assert errors[mailboxes.ids[0]] is None
+    for connection, user in zip(mailboxes.ids[1:], mailboxes.users[1:], strict=True):
+        assert errors[connection]["code"] == "database-unavailable"
+        told = "\n".join(errors[connection]["log"])
+        assert told
+        assert [one for one in mailboxes.users if one in told] in ([], [user])
+    mailboxes.finish()
+
+
+@pytest.mark.promise("M7", "I1", "I3")
+@pytest.mark.parametrize("step", ["stored", "committed", "handed-on", "settled"])
+def test_a_fetcher_that_is_killed_with_several_in_hand_loses_and_repeats_nothing(
+    step: str,
+    broker_url: str,
+    dovecot: Dovecot,
+    mail_user: str,
+    build_stack: Callable[..., Stack],
+) -> None:
+    stack = build_stack(broker_url, tick_seconds="0.05")
+    stack.add_handler()
+    stack.start("scheduler", "decryptor")
+    (victim,) = stack.start("fetcher", die_at=f"{step}:2")
+    users = [f"{mail_user}{number}" for number in range(12)]
+    ids = [stack.watch(dovecot, user, after_download="mark-read") for user in users]
+    kept = "SELECT count(*) FROM connection_state WHERE affinity IS NOT NULL"
+    stack.wait(lambda: stack.query(kept) == [(len(ids),)], "all sessions are kept")
+    contents = [mail(number, 1000, seed=72) for number in range(len(users))]
+    for user, content in zip(users, contents, strict=True):
+        dovecot.deliver(user, [content])
+    stack.hasten()
+    _wait_for_death(stack, victim)
+    stack.hasten()
+    stack.start("fetcher")
+
+    def over() -> bool:
+        stack.hurry()
+        (row,) = stack.query(
+            "SELECT (SELECT count(*) FROM message WHERE published_at IS NOT NULL),"
+            " (SELECT count(*) FROM outbox), (SELECT count(*) FROM settlement)"
+        )
+        return row == (len(users), 0, 0)
+
+    stack.wait(over, "everything is published and settled", 60)
+    stack.stop()
+    events = open_queue(broker_url, "archive").events()
+    assert sorted(event["data"]["sha256"] for event in events) == digests(contents)
+    assert [r"\Seen" in flags for user in users for flags in dovecot.flags(user).values()] == [
+        True
+    ] * 12
+    assert stack.query("SELECT DISTINCT sequence FROM message") == [(1,)]
+
+
+def _wait_for_death(stack: Stack, victim: Child) -> None:
+    stack.wait(lambda: victim.poll() is not None, "the fetcher dies")
+    stack.processes.remove(victim)

@@ -88,6 +88,8 @@ def test_the_password_is_not_sent_where_the_name_was_refused() -> None:
         (b"another session is already open", "mailbox-in-use"),
         (b"maildrop already locked", "mailbox-in-use"),
         (b"[SYS/TEMP] Temporary system problem. Please try again later.", "login-unavailable"),
+        (b"/usr/mail/.a.pop lock busy! Is another session active? (11)", "mailbox-in-use"),
+        ("\u767b\u5f55\u592a\u9891\u7e41".encode("gb2312"), "login-unavailable"),
         (b"[AUTH] Invalid login: account locked or password wrong", "login-refused"),
         (b"authentication failed", "login-refused"),
     ],

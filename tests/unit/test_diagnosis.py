@@ -104,6 +104,9 @@ GOOGLE = [
     ("invalid_scope", "Invalid OAuth scope or ID token audience provided.", "scope-wrong", PERSON),
     ("redirect_uri_mismatch", "", "redirect-wrong", PERSON),
     ("access_denied", "", "consent-denied", LOGIN),
+    ("access_denied", "Requested client not authorized.", "delegation-missing", PERSON),
+    ("invalid_client", "The OAuth client was disabled.", "client-disabled", PERSON),
+    ("invalid_grant", "Account disabled", "user-blocked", PERSON),
     ("admin_policy_enforced", "", "consent-missing", PERSON),
     ("org_internal", "", "user-blocked", PERSON),
 ]
@@ -299,6 +302,16 @@ KINDS_OF_REFUSALS = [
     ("access-disabled", "POP/IMAP access is disabled for this account"),
     ("password-expired", "Your password has expired"),
     ("password-login-disabled", "two-factor authentication: use an application password"),
+    # The way out outweighs the state, and the state the code.
+    ("web-login-required", "Account is blocked. Login via a web browser to verify your identity."),
+    ("user-blocked", "[CONTACTADMIN] This account has been locked for inactivity."),
+    ("login-unavailable", "Account is temporarily locked"),
+    # What broke at the server; "unable to log on" is not that.
+    ("login-unavailable", "aack, child crashed"),
+    ("login-unavailable", "unable to scan $HOME/Maildir"),
+    ("login-refused", "Unable to log on"),
+    ("login-unavailable", "\u767b\u5f55\u592a\u9891\u7e41"),  # "logins too frequent"
+    ("login-unavailable", "\u7cfb\u7edf\u7e41\u5fd9\uff0c\u8bf7\u7a0d\u540e"),  # "busy, later"
 ]
 
 

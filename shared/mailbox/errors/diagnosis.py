@@ -53,6 +53,7 @@ from shared.mailbox.errors.provider_errors import (
     REDIRECT_WRONG,
     SCOPE_WRONG,
     SECRET_WRONG,
+    TENANT_WRONG,
     THROTTLED,
     TOKEN_REFUSED,
     TOO_MANY,
@@ -85,6 +86,7 @@ _OAUTH: Final[tuple[tuple[str, str, Diagnosis], ...]] = (
     ("invalid_grant", "invalid signature for token", CERTIFICATE_REFUSED),
     ("invalid_grant", "account has been deleted", USER_BLOCKED),
     ("invalid_grant", "account has been disabled", USER_BLOCKED),
+    ("invalid_grant", "account disabled", USER_BLOCKED),
     ("invalid_grant", "invalid_rapt", LOGIN_AGAIN),
     ("invalid_grant", "", GRANT_LOST),
     ("invalid_request", "invalid impersonation", USER_UNKNOWN),
@@ -94,6 +96,7 @@ _OAUTH: Final[tuple[tuple[str, str, Diagnosis], ...]] = (
     ("admin_policy_enforced", "", CONSENT_MISSING),
     ("org_internal", "", USER_BLOCKED),
     ("access_denied", "account restricted", POLICY_BLOCKED),
+    ("access_denied", "client not authorized", DELEGATION_MISSING),
     ("access_denied", "", CONSENT_DENIED),
     ("unauthorized_client", "unauthorized to retrieve access tokens", DELEGATION_MISSING),
     ("unauthorized_client", "", SCOPE_WRONG),
@@ -101,6 +104,7 @@ _OAUTH: Final[tuple[tuple[str, str, Diagnosis], ...]] = (
     ("disabled_client", "", CLIENT_DISABLED),
     ("invalid_client", "not found", CLIENT_UNKNOWN),
     ("invalid_client", "client assertion", CERTIFICATE_REFUSED),
+    ("invalid_client", "client was disabled", CLIENT_DISABLED),
     ("invalid_client", "", SECRET_WRONG),
     ("invalid_scope", "", SCOPE_WRONG),
     ("redirect_uri_mismatch", "", REDIRECT_WRONG),
@@ -125,15 +129,18 @@ _LOGIN_WORDS: Final[tuple[tuple[re.Pattern[str], Diagnosis], ...]] = tuple(
             r"|basicauthblocked|basic authentication is disabled",
             BASIC_AUTH_OFF,
         ),
-        (r"web ?login|via your web browser|unsafe login", LOGIN_IN_BROWSER),
+        (
+            r"web ?login|(?:via|with|in|through) (?:a|your) (?:web )?browser|unsafe login",
+            LOGIN_IN_BROWSER,
+        ),
         (
             r"\[expired\]|password (?:has |is )?expired|password must be changed"
             r"|must change (?:your|the) password",
             PASSWORD_EXPIRED,
         ),
         (
-            r"administratively locked|account (?:is |has been |was )?"
-            r"(?:administratively |currently )?(?:disabled|suspended|deactivated|closed|blocked)",
+            r"account (?:is |has been |was )?(?:administratively |currently )?"
+            r"(?:disabled|suspended|deactivated|closed|blocked|locked)",
             USER_BLOCKED,
         ),
         (r"\[privacyrequired\]|plain ?text auth\S* (?:disallowed|not allowed)", NO_PRIVACY),
@@ -161,6 +168,8 @@ _GRAPH_CODES: Final[Mapping[str, Diagnosis]] = {
     "authorization_requestdenied": CONSENT_MISSING,
     "nopermissionsinaccesstoken": CONSENT_MISSING,
     "errorinvaliduser": MAILBOX_MISSING,
+    "errorusernotfound": MAILBOX_MISSING,
+    "organizationfromtenantguidnotfound": TENANT_WRONG,
     "request_resourcenotfound": MAILBOX_MISSING,
     "mailboxnotenabledforrestapi": MAILBOX_MISSING,
     "mailboxnotsupportedforrestapi": MAILBOX_MISSING,
@@ -282,7 +291,11 @@ def _of_words(words: str) -> Diagnosis | None:
     if is_throttled(words):
         return THROTTLED
     for pattern, meaning in _LOGIN_WORDS:
-        if pattern.search(words) and not (meaning is USER_BLOCKED and says_not_now(words)):
+        # One reason among others says little.
+        blocked = meaning is USER_BLOCKED
+        if blocked and (says_not_now(words) or says_wrong_password(words)):
+            continue
+        if pattern.search(words):
             return meaning
     off = None if says_wrong_password(words) else _PROTOCOL_OFF.search(words)
     if off is None:

@@ -31,7 +31,8 @@ _NUMBERS: Final[tuple[tuple[Diagnosis, tuple[int, ...]], ...]] = (
     (
         provider_errors.POLICY_BLOCKED,
         (
-            *(50002, 50005, 50097, 50127, 50129, 50131, 50155, 50187, 53000, 53001, 53002),
+            *(50002, 50005, 50097, 50127, 50129, 50131, 50155, 50177, 50178, 50187, 53000, 53001),
+            53002,
             *(
                 53003,
                 53009,
@@ -40,6 +41,8 @@ _NUMBERS: Final[tuple[tuple[Diagnosis, tuple[int, ...]], ...]] = (
                 135011,
                 530001,
                 530003,
+                530004,
+                90123,
                 500021,
                 500022,
                 500212,
@@ -62,7 +65,7 @@ _NUMBERS: Final[tuple[tuple[Diagnosis, tuple[int, ...]], ...]] = (
         ),
     ),
     (provider_errors.USER_UNKNOWN, (16003, 50014, 50020, 50034, 51004, 90072, 500208, 500341)),
-    (provider_errors.USER_BLOCKED, (50057, 50105, 54000, 500571, 501051)),
+    (provider_errors.USER_BLOCKED, (50015, 50057, 50105, 54000, 500571, 501051)),
     (
         provider_errors.CONSENT_MISSING,
         (65001, 90008, 90094, 90095, 90099, 650052, 650056, 7000229),
@@ -87,7 +90,7 @@ _NUMBERS: Final[tuple[tuple[Diagnosis, tuple[int, ...]], ...]] = (
     ),
     (provider_errors.SECRET_WRONG, (70002, 7000215, 7000216, 7000218)),
     (provider_errors.SECRET_EXPIRED, (7000222,)),
-    (provider_errors.CERTIFICATE_REFUSED, (50012, 50048, 700021, 700027, 700030, 900384)),
+    (provider_errors.CERTIFICATE_REFUSED, (50012, 50013, 50048, 700021, 700027, 700030, 900384)),
     (provider_errors.CLIENT_UNKNOWN, (700011, 700016)),
     (provider_errors.CLIENT_DISABLED, (70001, 500014, 1000031, 7000112)),
     (provider_errors.CLIENT_PUBLIC, (700025,)),
@@ -104,8 +107,10 @@ _NUMBERS: Final[tuple[tuple[Diagnosis, tuple[int, ...]], ...]] = (
             9001023,
             9002332,
             1000104,
+            900382,
             900432,
             5000224,
+            5000225,
         ),
     ),
     (provider_errors.TENANT_UNKNOWN, (50059, 50128, 90002, 90019, 90023, 900023)),

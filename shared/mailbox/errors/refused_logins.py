@@ -16,7 +16,11 @@ TEMPORARY_CODES: Final = frozenset({"UNAVAILABLE", "INUSE", "LIMIT", "SERVERBUG"
 _NOT_NOW = re.compile(
     r"\[(?:unavailable|inuse|in-use|limit|serverbug|sys/temp|login-delay|overquota)\b"
     r"|try again|try later|lookup failed|backend|allowed only every|not ready"
-    r"|mailbox is locked|already (?:open|locked|in use)|unable to lock",
+    r"|(?:mailbox|account) (?:is )?(?:temporarily )?locked|already (?:open|locked|in use)"
+    # What broke on the server's side; "unable to log on" says nothing of the kind.
+    r"|unable to (?:lock|open|read|scan|write|fork|access|load)|crashed|out of memory"
+    # "too often", "busy", "later", "for now", as Chinese providers say it.
+    r"|\u9891\u7e41|\u983b\u7e41|\u7e41\u5fd9|\u7a0d\u540e|\u7a0d\u5f8c|\u6682\u65f6|\u66ab\u6642",
     re.I,
 )
 #: The same, said so plainly that a code for a refused login beside it says nothing: many servers
@@ -33,7 +37,7 @@ _REFUSED_CODE = re.compile(
 )
 #: … or in words, perhaps among other reasons.
 _WRONG_PASSWORD = re.compile(
-    r"(?:login|authentication) failure or|password is (?:incorrect|wrong)"
+    r"(?:login|authentication) failure or|password (?:is )?(?:incorrect|wrong)"
     r"|(?:incorrect|wrong|invalid|bad) credentials"
     r"|(?:incorrect|wrong|invalid|bad) (?:user\s?(?:name|id)?|login)?(?: or | and |/)?password",
     re.I,

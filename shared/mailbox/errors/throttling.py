@@ -19,7 +19,7 @@ _DELAY = re.compile(
 )
 _THROTTLED = re.compile(
     r"overquota|throttl|bandwidth limit|back-?off time|too many (?:requests|commands)"
-    r"|rate limit|\[limit\b|download(?:ing)? limit",
+    r"|rate limit|\[limit\b|download(?:ing)? (?:limit|exceed)",
     re.I,
 )
 #: Response codes by which a server calls its refusal a passing one (RFC 5530, RFC 3206).

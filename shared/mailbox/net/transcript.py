@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import base64
+import re
 from collections import deque
 
 _LINES = 100
 _LONGEST = 400
+_EIGHT_BIT = re.compile(rb"[\x80-\xff]+")
+#: Characters of GB 2312 are two octets each.
+_CHINESE = re.compile(rb"(?:[\xa1-\xf7][\xa1-\xfe])+")
 
 
 class Transcript:
@@ -51,5 +55,17 @@ class Transcript:
 
 
 def _readable(line: bytes) -> str:
-    text = line.rstrip(b"\r\n").decode("utf-8", "replace")
+    octets = line.rstrip(b"\r\n")
+    text = octets.decode(_charset(octets), "replace")
     return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
+
+
+def _charset(octets: bytes) -> str:
+    """UTF-8, or what Chinese providers still speak over POP3 where it can be nothing else."""
+    try:
+        octets.decode()
+    except UnicodeDecodeError:
+        runs = _EIGHT_BIT.findall(octets)
+        if sum(map(len, runs)) >= 4 and all(_CHINESE.fullmatch(run) for run in runs):
+            return "gb18030"
+    return "utf-8"

@@ -341,6 +341,24 @@ def test_a_server_that_names_its_organisation_is_not_told_by_it() -> None:
 
 
 @pytest.mark.promise("M25")
+@pytest.mark.parametrize(
+    ("username", "words", "told"),
+    [
+        ("li@wang.example", "li of Wang is in use", "user-2 of example is in use"),
+        ("a.b@kanzlei-meier.example", "Kanzlei Meier is busy", "example example is busy"),
+        ("info@k.example", "call +49 171/471147 or 0171 4711471", "call phone-1 or phone-2"),
+        ("info@k.example", "cannot open /home/erika/Maildir", "cannot open path-1"),
+        ("info@k.example", "C:\\Users\\Erika\\mail is locked", "path-1 is locked"),
+        ("info@k.example", "[2026-11-01 10:00:00] 0.001 s", "[2026-11-01 10:00:00] 0.001 s"),
+    ],
+)
+def test_words_of_refusals_are_of_nobody(username: str, words: str, told: str) -> None:
+    names = Pseudonyms()
+    names.user(username)
+    assert names.words(words) == told
+
+
+@pytest.mark.promise("M25")
 def test_names_of_mechanisms_are_nobodys() -> None:
     names = Pseudonyms()
     words = "AUTHENTICATE SCRAM-SHA-256 authentication failed"

@@ -27,6 +27,11 @@ _TELLING: Final = (
         "host",
         re.compile(r"\b(?:[^\W_](?:[\w-]*[^\W_])?\.){1,8}(?!\d)[^\W\d_]{2,24}\b"),
     ),
+    (
+        "path",
+        re.compile(r"(?:/(?:home|Users|var/(?:mail|vmail))/|\b[A-Za-z]:\\Users\\)[^\s\"'<>()]+"),
+    ),
+    ("phone", re.compile(r"(?:\+\d|\b0\d)[\d ()/-]{5,}\d\b")),
     ("id", re.compile(r"\b(?=[A-Za-z0-9+/_=-]*\d)[A-Za-z0-9+/_-]{12,}={0,2}")),
 )
 #: Numbers of Entra and Exchange look like ids, and are what a refusal is known by.
@@ -63,7 +68,7 @@ class Pseudonyms:
     def server(self, host: str) -> None:
         """A host that was connected to, and whatever of its name the server may call itself by."""
         self.know(host, "host.example.org")
-        for label in host.split(".")[:-1]:
+        for label in re.split(r"[.-]", host)[:-1]:
             if re.search(r"\d", label):  # "srv4711"; no part of an address
                 self.know(label, "host-1")
             elif label.upper() not in _EVERYBODYS:
@@ -80,9 +85,11 @@ class Pseudonyms:
         if at:
             made += "@example.org"
             self._given[("user", name)] = made
-            self.know(local, self.of("user", local))
+            self._known.setdefault(local, self.of("user", local))  # "li" is one, too
             self.know(host, "example.org")
-            for label in host.split(".")[:-1]:  # as servers and people call the organisation
+            for label in re.split(r"[.-]", host)[
+                :-1
+            ]:  # as servers and people call the organisation
                 self._know_part(label, "example")
         self._known[name] = made
         # "Erika Mustermann" of erika.mustermann@…, and both halves of DOMAIN\name.
@@ -136,6 +143,8 @@ class Pseudonyms:
         found = []
         for text in {*self._known, *(s for s in secrets if len(s) >= _SHORTEST)}:
             if text in made or text.upper() in _NO_SECRETS or text.casefold() in words:
+                continue
+            if len(text) < _SHORTEST_OF_NAME:  # too much looks like it
                 continue
             forms = {text, quote(text, safe=""), base64.b64encode(text.encode()).decode()}
             if any(_stands_in(form, document) for form in forms):

@@ -7,7 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
-from cli import showing
+from cli import bulk_commands, showing
+from cli.completing import handlers, healths, modes, tags
 from cli.given import Settings, asked_secret, fields
 from cli.objects import Name, deletable
 from cli.remote import Api, ApiRefused
@@ -35,7 +36,20 @@ PasswordStdin = Annotated[
 def list_connections(
     query: Annotated[str, typer.Option("--query", "-q", help="Part of name, host, user …")] = "",
     health: Annotated[
-        str | None, typer.Option(help="working failing unused disabled needs-authorisation pending")
+        str | None,
+        typer.Option(
+            help="working failing unused disabled needs-authorisation pending overdue",
+            autocompletion=healths,
+        ),
+    ] = None,
+    mode: Annotated[str | None, typer.Option(help=" ".join(KINDS), autocompletion=modes)] = None,
+    tag: Annotated[
+        list[str] | None,
+        typer.Option(help="It has this tag; repeat it for more.", autocompletion=tags),
+    ] = None,
+    handler: Annotated[
+        str | None,
+        typer.Option(help="This handler takes it (name or id).", autocompletion=handlers),
     ] = None,
     sort: Annotated[str, typer.Option(help="name host username health next_run …")] = "name",
     page: Annotated[int, typer.Option(min=1)] = 1,
@@ -45,7 +59,15 @@ def list_connections(
     """Shows the connections and how they are doing."""
     with Api.from_environment() as api:
         found = api.get(
-            "connections", q=query, health=health, sort=sort, page=page, per_page=per_page
+            "connections",
+            q=query,
+            health=health,
+            mode=mode,
+            tag=tag or None,
+            handler=api.named("handlers", handler)["id"] if handler else None,
+            sort=sort,
+            page=page,
+            per_page=per_page,
         )
     if as_json:
         showing.as_json(found)
@@ -58,13 +80,14 @@ def list_connections(
             item["mode"],
             item["username"],
             item["folder"] or "inbox",
+            ", ".join(item["tags"]),
             showing.when(item["last_success_at"]),
             showing.when(item["next_run_at"]),
             item["new_today"],
         )
         for item in found["items"]
     ]
-    columns = ("id", "name", "health", "mode", "user", "folder", "success", "next", "today")
+    columns = ("id", "name", "health", "mode", "user", "folder", "tags", "success", "next", "today")
     showing.table(columns, rows, empty="No connection matches.")
     if found["total"] > len(rows):
         showing.say(f"{len(rows)} of {found['total']}; --page {page + 1} shows more.", "dim")
@@ -134,6 +157,10 @@ def edit(
 
 
 deletable(app, "connections", "connection", "Deletes a connection; mails that it brought stay.")
+
+
+app.command()(bulk_commands.bulk)
+app.command()(bulk_commands.duplicate)
 
 
 @app.command()
@@ -292,6 +319,7 @@ def _show(found: dict[str, Any]) -> None:
             ("error", (error.get("message", ""), "red") if error else None),
             ("what to do", error.get("hint")),
             ("description", found["description"]),
+            ("tags", ", ".join(found["tags"])),
             ("mode", found["mode"]),
             (
                 "server",

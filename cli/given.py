@@ -18,16 +18,18 @@ Settings = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="FIELD=VALUE", help="Any field of the API; repeat it."),
 ]
-#: The types of fields that are no texts.
-_TYPES: Final = {
-    name: one.kind
+_FIELDS: Final = {
+    name: one
     for described in (handlers.FIELDS, credentials.FIELDS, connections.FIELDS)
     for name, one in described.items()
 }
+#: The types of fields that are no texts, and of what is in lists.
+_TYPES: Final = {name: one.kind for name, one in _FIELDS.items()}
+_ITEMS: Final = {name: one.items for name, one in _FIELDS.items()}
 
 
 def fields(settings: Sequence[str] | None, base: Path | None = None) -> dict[str, Any]:
-    """`port=993`, `certificate_ids=1,2`, `password=env:NAME`, `ca_certificate=file:ca.pem`."""
+    """`port=993`, `tags=sales,emea`, `password=env:NAME`, `ca_certificate=file:ca.pem`."""
     found: dict[str, Any] = {}
     for setting in settings or ():
         name, equals, text = setting.partition("=")
@@ -46,8 +48,8 @@ def _value(name: str, text: str, base: Path | None) -> Any:
     try:
         if _TYPES.get(name) is int:
             return int(text)
-        if _TYPES.get(name) is tuple:
-            return [int(part) for part in text.split(",") if part.strip()]
+        if items := _ITEMS.get(name):
+            return [items(part.strip()) for part in text.split(",") if part.strip()]
         if _TYPES.get(name) is Mapping:
             return json.loads(text)
     except ValueError:

@@ -55,13 +55,13 @@ class Api:
         self.url = url
 
     @classmethod
-    def from_environment(cls) -> Api:
+    def from_environment(cls, *, timeout: float = 60.0) -> Api:
         url, token = os.environ.get("POSTHOUSE_URL"), os.environ.get("POSTHOUSE_TOKEN")
         path = os.environ.get("POSTHOUSE_TOKEN_FILE")
         if not token and path:
             token = Path(path).read_text(encoding="utf-8").strip()
         if url and token:
-            return cls(url, token)
+            return cls(url, token, timeout=timeout)
         if url or token:
             missing = "POSTHOUSE_TOKEN" if url else "POSTHOUSE_URL"
             raise InvalidInput(
@@ -71,7 +71,7 @@ class Api:
             )
         from cli.local.folder import local_api
 
-        return cls(*local_api())
+        return cls(*local_api(), timeout=timeout)
 
     def __enter__(self) -> Api:
         return self

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from typing import Any, Final
 
 from pydantic import GetCoreSchemaHandler
@@ -13,6 +14,8 @@ from shared.errors import InvalidInput
 #: `value` of RFC 8601 section 2.2, as servers write it: a token of RFC 2045.
 _AUTHSERV_ID: Final = re.compile(r"[^\x00-\x20\x7f()<>@,;:\\\"/\[\]?=]{1,253}")
 _MOST_TRUSTED: Final = 20
+MOST_TAGS: Final = 20
+LONGEST_TAG: Final = 50
 
 
 class FolderName:
@@ -84,6 +87,26 @@ def authserv_ids(text: str) -> str:
             "mostly its name, such as mx.example.org.",
         )
     return " ".join(found)
+
+
+def tags(value: Any) -> Any:
+    """Tags, each once, in order. They are lower case (NFC), so that one tag is written one way, and
+    hold no comma, which stands between them in forms and files."""
+    if not isinstance(value, (list, tuple)) or not all(isinstance(one, str) for one in value):
+        raise InvalidInput("'tags' is a list of texts.", field="tags")
+    found = sorted(
+        {unicodedata.normalize("NFC", " ".join(one.split()).casefold()) for one in value}
+    )
+    for one in found:
+        if not one or len(one) > LONGEST_TAG:
+            raise InvalidInput(f"A tag has 1 to {LONGEST_TAG} characters.", field="tags")
+        if "," in one or any(ord(c) < 32 or 0x7F <= ord(c) < 0xA0 for c in one):
+            raise InvalidInput("A tag holds no comma and no control character.", field="tags")
+        if any(0xD800 <= ord(c) < 0xE000 for c in one):
+            raise InvalidInput("A tag holds half a character.", field="tags")
+    if len(found) > MOST_TAGS:
+        raise InvalidInput(f"A connection has at most {MOST_TAGS} tags.", field="tags")
+    return tuple(found)
 
 
 def _host(name: str, text: str) -> str:

@@ -12,9 +12,18 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, Any, Final
 
-from pydantic import AfterValidator, Field, TypeAdapter
+from pydantic import AfterValidator, BeforeValidator, Field, TypeAdapter
 
-from shared.connection_fields import FolderName, authserv_ids, host_alone, host_and_port, pem
+from shared.connection_fields import (
+    LONGEST_TAG,
+    MOST_TAGS,
+    FolderName,
+    authserv_ids,
+    host_alone,
+    host_and_port,
+    pem,
+    tags,
+)
 from shared.described import (
     LINE,
     LINES,
@@ -98,6 +107,12 @@ class Connection:
     id: int = 0
     name: Annotated[str, Field(min_length=1, max_length=200), LINE, About(label="Name")]
     description: Annotated[str, Field(max_length=2000), LINES, About(label="Description")] = ""
+    tags: Annotated[
+        tuple[Annotated[str, Field(min_length=1, max_length=LONGEST_TAG)], ...],
+        Field(max_length=MOST_TAGS),
+        BeforeValidator(tags),
+        About(label="Tags", help="what lists are filtered by and rights given by, in lower case"),
+    ] = ()
     mode: Annotated[Mode, About(label="Kind of mailbox", estimates=True)]
     host: Annotated[
         str,

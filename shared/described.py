@@ -151,6 +151,16 @@ class Described:
     def required(self) -> bool:
         return self.default is dataclasses.MISSING
 
+    @property
+    def items(self) -> type | None:
+        """What a list holds; None for what is no list."""
+        if self.kind is not tuple:
+            return None
+        annotation = self.annotation
+        while get_origin(annotation) is not tuple:
+            annotation = next(one for one in get_args(annotation) if one is not type(None))
+        return _bare(get_args(annotation)[0])
+
     def parse(self, value: Any) -> Any:
         """What somebody gave, checked and made a value. Raises InvalidInput that names the field;
         so may the field's own checks."""

@@ -59,9 +59,13 @@ def _with_fields(
         for name, one in fields_of(value).items():
             if name in entry.model_fields or name in named:
                 continue
-            kind = (
-                str if words_of(one.kind) else dict[str, str] if one.kind is Mapping else one.kind
-            )
+            kind: Any = one.kind
+            if words_of(one.kind):
+                kind = str
+            elif one.kind is Mapping:
+                kind = dict[str, str]
+            elif one.items is not None:
+                kind = list[one.items]  # type: ignore[name-defined]
             default = one.default if defaults else None
             fields[name] = (kind if defaults else kind | None, default)
         return create_model(

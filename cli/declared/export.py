@@ -69,6 +69,8 @@ def _connection(item: dict[str, Any], names: dict[str, dict[int, str]]) -> dict[
         default = getattr(plain, name)
         if name == "port":
             default = plain.kind.ports.get(TransportSecurity(item["security"]))
+        if isinstance(default, tuple):
+            default = list(default)
         if item[name] != default or name == "enabled":
             entry[name] = item[name]
     if item["has_password"]:

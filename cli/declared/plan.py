@@ -227,7 +227,8 @@ class Plan:
             ) from error
         fields = FIELDS_OF[checked.mode] - {*SECRET_FIELDS, "credential_id", "certificate_ids"}
         found = {n: v for n, v in dataclasses.asdict(checked).items() if n in fields}
-        return {n: str(v) if isinstance(v, str) else v for n, v in found.items()}
+        plain = {n: list(v) if isinstance(v, tuple) else v for n, v in found.items()}
+        return {n: str(v) if isinstance(v, str) else v for n, v in plain.items()}
 
     def _needs_password(
         self,

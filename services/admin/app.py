@@ -13,6 +13,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from services.admin import problems
 from services.admin.api import (
     authorisation,
+    bulk,
     certificates,
     connections,
     credentials,
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
 
 PREFIX: Final = "/api/v1"
 _ROUTERS: Final[tuple[APIRouter, ...]] = (
+    bulk.router,  # before: its words stand where an id may
     connections.router,
     authorisation.router,
     certificates.router,

@@ -5,21 +5,21 @@ A password is opaque here: the caller seals and opens it (`shared.vault`), bound
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, time
-from typing import Any, Final, LiteralString
+from typing import Any, Final
 
 from psycopg.rows import dict_row
 
 from shared.clock import first_id, utc_now
 from shared.connections import Connection, Failure, Health
 from shared.described import fields_of, words_of
-from shared.errors import Conflict, InvalidInput, NotFound
+from shared.errors import Conflict, NotFound
 from shared.storage.conflicts import refused
 from shared.storage.pool import Session
 from shared.storage.queries import Queries
-from shared.storage.searching import Page, contains, folded
+from shared.storage.searching import folded
 
 #: What an administrator gives, each in a column of its name; certificates have a table.
 _COLUMNS: Final = tuple(name for name in fields_of(Connection) if name != "certificate_ids")
@@ -34,17 +34,6 @@ _SQL = Queries(
 _REFERENCES: Final = {
     "credential": ("credential_id", "credential"),
     "certificate_id": ("certificate_ids", "certificate"),
-}
-#: What the list can be sorted by; a leading `-` turns it round.
-SORTS: Final[Mapping[str, LiteralString]] = {
-    "name": "coalesce(name_key, lower(name))",
-    "host": "lower(host)",
-    "username": "lower(username)",
-    "mode": "mode",
-    "health": "health",
-    "created": "created_at",
-    "next_run": "due_at",
-    "last_success": "last_success_at",
 }
 
 
@@ -196,42 +185,6 @@ def forget_mailbox(session: Session, connection_id: int) -> None:
         session.execute(_SQL[name], {"id": connection_id})
 
 
-def search(
-    session: Session,
-    *,
-    q: str = "",
-    health: Health | None = None,
-    sort: str = "name",
-    page: int = 1,
-    per_page: int = 50,
-) -> Page[tuple[Connection, ConnectionStatus]]:
-    """The list: `q` is a part of the name, description, host or username, whatever its case.
-
-    `counts` of the page says how many match `q` per health.
-    """
-    key = sort.removeprefix("-")
-    if key not in SORTS:
-        raise InvalidInput(f"Sort by one of: {', '.join(SORTS)}.", field="sort")
-    direction: LiteralString = "DESC NULLS LAST" if sort.startswith("-") else "ASC NULLS LAST"
-    order: LiteralString = f"\nORDER BY {SORTS[key]} {direction}, id\n"
-    values = {
-        "pattern": contains(q),
-        "health": health.value if health else None,
-        "per_page": per_page,
-        "skipped": min((page - 1) * per_page, 2**31),
-    }
-    counted = _SQL["counted_matching"] if q.strip() else _SQL["counted"]
-    counts = _counts(session.execute(_SQL["judged"] + "\n" + counted, values))
-    total = counts.get(health, 0) if health else sum(counts.values())
-    listed = _SQL["judged"] + "\n" + _SQL["fitting"] + order + _SQL["one_page"]
-    ids = [row[0] for row in session.execute(listed, values)]
-    found = {connection.id: connection for connection in get_many(session, ids)}
-    how = statuses(session, ids)
-    # Each statement sees what is committed by then: one that is deleted meanwhile is left out.
-    items = tuple((found[i], how[i]) for i in ids if i in found and i in how)
-    return Page(items, total=total, page=page, per_page=per_page, counts=counts)
-
-
 def statuses(session: Session, ids: Sequence[int]) -> dict[int, ConnectionStatus]:
     """How each of `ids` is doing."""
     midnight = datetime.combine(utc_now().date(), time(), UTC)
@@ -239,11 +192,6 @@ def statuses(session: Session, ids: Sequence[int]) -> dict[int, ConnectionStatus
     with session.cursor(row_factory=dict_row) as cursor:
         cursor.execute(_SQL["judged"] + "\n" + _SQL["statuses"], values)
         return {row["id"]: _status(row) for row in cursor}
-
-
-def count_by_health(session: Session) -> dict[Health, int]:
-    """How many connections there are of each health."""
-    return _counts(session.execute(_SQL["judged"] + "\n" + _SQL["counted"]))
 
 
 def of_mailbox(session: Session, connection: Connection) -> list[Connection]:
@@ -260,13 +208,10 @@ def twins(session: Session, connection: Connection) -> list[Connection]:
     return [other for other in of_mailbox(session, connection) if other.lease_key() == key]
 
 
-def _counts(rows: Iterable[tuple[Any, ...]]) -> dict[Health, int]:
-    return {Health(row[0]): int(row[1]) for row in rows}
-
-
 def _values(connection: Connection) -> dict[str, Any]:
     values = asdict(connection)
     values["certificate_ids"] = list(connection.certificate_ids)
+    values["tags"] = list(connection.tags)
     values["name_key"] = folded(connection.name)
     values["search_text"] = folded(
         connection.name,
@@ -274,6 +219,7 @@ def _values(connection: Connection) -> dict[str, Any]:
         connection.endpoint[0],
         connection.username,
         connection.shared_mailbox or "",
+        *connection.tags,
     )
     return values
 
@@ -282,7 +228,8 @@ def _connection(row: Mapping[str, Any]) -> Connection:
     values = dict(row)
     for name, kind in _WORDS.items():
         values[name] = kind(row[name])
-    values["certificate_ids"] = tuple(row["certificate_ids"])
+    for name in ("certificate_ids", "tags"):
+        values[name] = tuple(row[name])
     return Connection(**values)
 
 

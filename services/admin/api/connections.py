@@ -15,6 +15,7 @@ from services.admin.api.requests import (
     PageNumber,
     PerPage,
     SearchText,
+    Tag,
     beside,
 )
 from services.admin.api.schemas.connections import (
@@ -48,9 +49,10 @@ from services.admin.operations import (
 )
 from services.admin.operations.connection_views import ConnectionView
 from services.admin.operations.connections import Saved
+from services.admin.operations.listing import Filter, search_connections, tags_in_use
 from services.admin.people.authorization import LOOK, OPERATE
 from services.admin.problems import responses
-from shared.connections import Health
+from shared.connections import Health, Mode
 from shared.errors import InvalidInput
 
 router = APIRouter(prefix="/connections", tags=["connections"])
@@ -61,6 +63,13 @@ def search(
     ctx: Ctx,
     q: SearchText = "",
     health: Health | None = None,
+    mode: Mode | None = None,
+    tag: Annotated[
+        list[Tag] | None, Query(max_length=20, description="All of these are on it; repeat it")
+    ] = None,
+    handler: Annotated[
+        int | None, Query(ge=1, le=2**63 - 1, description="This handler takes it, by its id")
+    ] = None,
     sort: Annotated[
         str,
         Query(
@@ -71,11 +80,11 @@ def search(
     page: PageNumber = 1,
     per_page: PerPage = 50,
 ) -> PageOut[ConnectionOut]:
-    """The list: `q` is a part of the name, description, host or username, whatever its case.
-    `counts` says how many match `q` per health."""
-    found = connection_views.search_connections(
-        ctx, q=q, health=health, sort=sort, page=page, per_page=per_page
-    )
+    """The list: `q` is a part of the name, description, host, username or a tag, whatever its case.
+    `counts` says how many match per health, whatever `health` is asked for."""
+    tags = tuple(one.casefold() for one in tag or ())
+    wanted = Filter(q=q, health=health, mode=mode, tags=tags, handler_id=handler)
+    found = search_connections(ctx, wanted, sort=sort, page=page, per_page=per_page)
     return PageOut(
         items=[to_out(view, full=False) for view in found.items],
         total=found.total,
@@ -111,6 +120,12 @@ async def test_unsaved(
 ) -> TestOut:
     """Tests a connection that is not saved (so). Changes nothing."""
     return _tested(await beside(request, lambda: connection_tests.test(ctx, body, connection)))
+
+
+@router.get("/tags", dependencies=[LOOK], responses=responses())
+def tags(ctx: Ctx) -> dict[str, int]:
+    """Every tag, with how many connections have it."""
+    return dict(tags_in_use(ctx))
 
 
 @router.get("/{connection_id}", dependencies=[LOOK], responses=responses(404))

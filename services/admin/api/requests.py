@@ -7,6 +7,7 @@ from typing import Annotated, Final, TypeVar
 
 from anyio import CapacityLimiter, to_thread
 from fastapi import Depends, Path, Query, Request
+from pydantic import Field
 
 from services.admin.context import AppState, Context
 from services.admin.people.authorization import principal_of
@@ -21,6 +22,8 @@ PerPage = Annotated[int, Query(ge=1, le=500)]
 Limit = Annotated[int, Query(ge=1, le=500)]
 #: Postgres knows no NUL in a text.
 SearchText = Annotated[str, Query(max_length=1000, pattern=r"^[^\x00]*$")]
+
+Tag = Annotated[str, Field(min_length=1, max_length=50, pattern=r"^[^\x00]*$")]
 
 
 def context_of(request: Request) -> Context:

@@ -1,4 +1,4 @@
-"""Connections as people see them: the list, one of them with its warnings, its runs."""
+"""Connections as people see them: one with its warnings, its runs."""
 
 from __future__ import annotations
 
@@ -10,9 +10,7 @@ from services.admin.context import Context
 from services.admin.operations.warnings import ConnectionWarning, warnings_for
 from shared.connections import (
     Connection,
-    Health,
 )
-from shared.errors import InvalidInput
 from shared.handlers import Handler
 from shared.storage import (
     authorisations,
@@ -27,7 +25,6 @@ from shared.storage.connections import ConnectionStatus as ConnectionStatus
 from shared.storage.pool import Session
 from shared.storage.runs import Day as Day
 from shared.storage.runs import Run as Run
-from shared.storage.searching import Page
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,56 +39,12 @@ class ConnectionView:
     authorisation: Authorisation | None = None
 
 
-def search_connections(
-    ctx: Context,
-    *,
-    q: str = "",
-    health: Health | None = None,
-    sort: str = "name",
-    page: int = 1,
-    per_page: int = 50,
-) -> Page[ConnectionView]:
-    """The list (without warnings). Contacts no mail server."""
-    with ctx.transaction() as session:
-        found = connections.search(
-            session, q=q, health=health, sort=sort, page=page, per_page=per_page
-        )
-    items = tuple(ConnectionView(connection, status) for connection, status in found.items)
-    return Page(items, found.total, found.page, found.per_page, found.counts)
-
-
 def connections_of(ctx: Context, ids: Sequence[int]) -> list[ConnectionView]:
     """Those of these ids that are still there (without warnings)."""
     with ctx.transaction() as session:
         found = connections.get_many(session, ids)
         statuses = connections.statuses(session, [one.id for one in found])
     return [ConnectionView(one, statuses[one.id]) for one in found]
-
-
-def find_connection(ctx: Context, typed: str) -> tuple[int, str]:
-    """Id and name, by id, name, or a part of the name that no other one has. Raises InvalidInput.
-
-    The id of a connection that is gone stays usable: its mails are still there.
-    """
-    with ctx.transaction() as session:
-        if typed.isdecimal() and typed.isascii():
-            found = connections.get_many(session, [int(typed[:18])])
-            return int(typed[:18]), found[0].name if found else typed
-        exact = connections.by_name(session, typed)
-        if exact is not None:
-            return exact.id, exact.name
-        page = connections.search(session, q=typed, per_page=4)
-    if page.total == 1:
-        one = page.items[0][0]
-        return one.id, one.name
-    names = ", ".join(connection.name for connection, _ in page.items)
-    raise InvalidInput(
-        f"{page.total} connections match “{typed}”."
-        if page.total
-        else "No connection is so named.",
-        field="connection",
-        hint=f"Such as {names}. Type more of the name." if names else "",
-    )
 
 
 def get_connection(ctx: Context, connection_id: int) -> ConnectionView:

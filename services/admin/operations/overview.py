@@ -13,7 +13,7 @@ from shared.connections import Health
 from shared.queueing.connect import place
 from shared.storage import (
     certificates,
-    connections,
+    connection_list,
     credentials,
     outbox,
     overview,
@@ -88,7 +88,7 @@ def get_overview(ctx: Context) -> Overview:
         running = services.heartbeats(session)
         return Overview(
             at=now,
-            connections=connections.count_by_health(session),
+            connections=connection_list.count_by_health(session),
             sick=overview.sick(session),
             backlog=Backlog(*outbox.size(session)),
             delays=overview.delays(session),

@@ -11,8 +11,10 @@ from starlette.types import Scope
 
 from services.admin.pages import (
     account,
+    bulk,
     certificates,
     connection,
+    connection_list,
     connections,
     credentials,
     documents,
@@ -55,6 +57,8 @@ def build(app_state: PagesState) -> FastAPI:
         overview,
         login,
         account,
+        bulk,
+        connection_list,
         connections,
         enabling,
         connection,

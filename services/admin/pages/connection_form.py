@@ -10,6 +10,7 @@ from starlette.requests import Request
 
 from services.admin.operations.certificates import certificates_of, search_certificates
 from services.admin.operations.credentials import search_credentials
+from services.admin.operations.listing import tags_in_use
 from services.admin.pages.posted import Posted, Values
 from services.admin.pages.state import context_of
 from shared.clouds import CLOUDS
@@ -28,7 +29,7 @@ from shared.kinds import KINDS, Feature, Kind, kind_named, kinds_with
 
 #: Fields by the kind of control that they have; the server's certificate is asked the other way
 #: round, secrets are never shown again, and a connection is enabled elsewhere.
-_ELSEWHERE: Final = SECRET_FIELDS | {"verify_certificate", "enabled", "certificate_ids"}
+_ELSEWHERE: Final = SECRET_FIELDS | {"verify_certificate", "enabled", "certificate_ids", "tags"}
 _SHOWN: Final = {name: one for name, one in FIELDS.items() if name not in _ELSEWHERE}
 _NUMBERS: Final = frozenset(name for name, one in _SHOWN.items() if one.kind is int)
 _FLAGS: Final = tuple(name for name, one in _SHOWN.items() if one.kind is bool)
@@ -88,6 +89,7 @@ def changes_of(form: Posted) -> dict[str, Any]:
         if name in allowed:
             changes[name] = form.flag(name)
     changes["certificate_ids"] = form.ids("certificate_ids")
+    changes["tags"] = form.tags("tags")
     for name in SECRET_FIELDS:
         if form.raw(name):
             changes[name] = form.raw(name)
@@ -101,6 +103,7 @@ def values_of(connection: Connection) -> Values:
     names = (*_TEXTS, *_NUMBERS, *_FLAGS, "certificate_ids")
     values = Values({name: getattr(connection, name) for name in names})
     values["port"] = connection.port or ""
+    values["tags"] = ", ".join(connection.tags)
     values["shared"] = bool(connection.shared_mailbox)
     values["overridden"] = bool(connection.host_override)
     values["unverified"] = not connection.verify_certificate
@@ -113,7 +116,7 @@ def typed_values(
     form: Posted, *, has_password: bool = False, has_client_certificate: bool = False
 ) -> Values:
     """What was typed, to be shown again; never a secret."""
-    values = Values({name: form.text(name) for name in (*_TEXTS, *_NUMBERS)})
+    values = Values({name: form.text(name) for name in (*_TEXTS, *_NUMBERS, "tags")})
     values["ca_certificate"] = form.raw("ca_certificate")
     for name in (*_FLAGS, "shared", "overridden", "unverified"):
         values[name] = form.flag(name)
@@ -159,6 +162,7 @@ def form_context(request: Request, values: Values) -> dict[str, Any]:
         if kind
         else "",
         "certificates": listed,
+        "known_tags": list(tags_in_use(ctx)),
         "credential_choices": _credential_choices(known),
         "password_optional": " ".join(k.mode for k in kinds_with(Feature.SERVER) if _both(k)),
         "hosts": _hosts(),

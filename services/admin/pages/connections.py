@@ -1,13 +1,11 @@
-"""Connections: the list, the form with its test, and taking them away."""
+"""Connections: the form with its test, and taking them away."""
 
 from __future__ import annotations
-
-from urllib.parse import urlencode
 
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from services.admin.operations import connection_tests, connection_views, drafts
+from services.admin.operations import connection_tests, connection_views, drafts, duplicating
 from services.admin.operations import connections as operations
 from services.admin.operations.enabling import AcknowledgementNeeded
 from services.admin.pages.connection_form import (
@@ -21,68 +19,10 @@ from services.admin.pages.connection_form import (
 from services.admin.pages.posted import Form, Posted, Values
 from services.admin.pages.rendering import Tone, go, render
 from services.admin.pages.state import context_of, is_part
-from services.admin.people.authorization import LOOK, OPERATE
-from shared.connections import Health
+from services.admin.people.authorization import OPERATE
 from shared.errors import InvalidInput, NameTaken, PosthouseError
 
 router = APIRouter(prefix="/connections")
-_PICKED = 20
-_COLUMNS = (
-    ("name", "Name"),
-    ("health", "State"),
-    ("username", "Mailbox"),
-    ("last_success", "Last success"),
-    ("next_run", "Next run"),
-)
-
-
-@router.get("", dependencies=[LOOK])
-def list_connections(
-    request: Request, q: str = "", health: str = "", sort: str = "name", page: str = "1"
-) -> Response:
-    chosen = Health(health) if health in set(Health) else None
-    number = int(page) if page.isdecimal() and page.isascii() else 1
-    ctx = context_of(request)
-    try:
-        found = connection_views.search_connections(
-            ctx, q=q, health=chosen, sort=sort, page=max(1, number)
-        )
-    except InvalidInput:
-        sort = "name"
-        found = connection_views.search_connections(ctx, q=q, health=chosen, page=max(1, number))
-
-    if found.total and found.page > found.pages:
-        # The list was longer when the link was made.
-        found = connection_views.search_connections(
-            ctx, q=q, health=chosen, sort=sort, page=found.pages
-        )
-
-    def link(**changes: str | int) -> str:
-        query = {"q": q, "health": health, "sort": sort, "page": found.page} | changes
-        kept = {
-            n: v for n, v in query.items() if v and (n, v) not in (("sort", "name"), ("page", 1))
-        }
-        return "/connections" + (f"?{urlencode(kept)}" if kept else "")
-
-    template = "connections/_list.html" if is_part(request) else "connections/list.html"
-    return render(
-        request,
-        template,
-        found=found,
-        q=q,
-        health=health,
-        sort=sort,
-        link=link,
-        columns=_COLUMNS,
-        every=sum(found.counts.values()),
-    )
-
-
-@router.get("/pick", dependencies=[LOOK])
-def pick(request: Request, q: str = "") -> Response:
-    """The options of the picker in the handler's form."""
-    found = connection_views.search_connections(context_of(request), q=q, per_page=_PICKED)
-    return render(request, "connections/_pick.html", found=found)
 
 
 @router.get("/new", dependencies=[OPERATE])
@@ -111,6 +51,36 @@ def add_connection(request: Request, form: Form) -> Response:
 def edit_connection(request: Request, connection_id: int) -> Response:
     view = connection_views.get_connection(context_of(request), connection_id)
     return _form(request, values_of(view.connection), connection_id)
+
+
+@router.get("/{connection_id:int}/duplicate", dependencies=[OPERATE])
+def duplicate_form(request: Request, connection_id: int) -> Response:
+    ctx = context_of(request)
+    values = values_of(connection_views.get_connection(ctx, connection_id).connection)
+    values["name"] = f"{values['name'][:190]} (copy)"
+    return _form(request, values, connection_id)
+
+
+@router.post("/{connection_id:int}/duplicate", dependencies=[OPERATE])
+def duplicate_connection(request: Request, connection_id: int, form: Form) -> Response:
+    ctx = context_of(request)
+    stored = connection_views.get_connection(ctx, connection_id).connection
+    values = typed_values(
+        form,
+        has_password=stored.has_password,
+        has_client_certificate=stored.has_client_certificate,
+    )
+    if form.flag("switch"):
+        return _form(request, values, connection_id)
+    try:
+        made = duplicating.duplicate_connection(ctx, connection_id, changes_of(form))
+    except (InvalidInput, NameTaken) as error:
+        return _form(request, values, connection_id, error)
+    connection = made.connection
+    return go(
+        f"/connections/{connection.id}",
+        f"{connection.name} is saved, and disabled. Enable it when you are ready.",
+    )
 
 
 @router.post("/{connection_id:int}/edit", dependencies=[OPERATE])

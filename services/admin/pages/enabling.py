@@ -1,9 +1,6 @@
-"""Enabling connections, one or many: count, acknowledge, start."""
+"""Enabling a connection: count, acknowledge, start."""
 
 from __future__ import annotations
-
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 
 from fastapi import APIRouter, Request
 from starlette.responses import Response
@@ -11,30 +8,16 @@ from starlette.responses import Response
 from services.admin.context import Context
 from services.admin.operations import connection_views, enabling
 from services.admin.operations import connections as operations
-from services.admin.operations.connection_views import ConnectionView
 from services.admin.operations.enabling import AcknowledgementNeeded
 from services.admin.operations.estimates import Estimate
 from services.admin.pages.connections import start_of
 from services.admin.pages.posted import Form
 from services.admin.pages.rendering import go, render
 from services.admin.pages.state import context_of
-from services.admin.pages.wording import counted
 from services.admin.people.authorization import OPERATE
 from shared.errors import InvalidInput, NotFound, PosthouseError
 
 router = APIRouter(prefix="/connections")
-#: How many mail servers are asked at once when many connections are enabled.
-_TOGETHER = 8
-
-
-@dataclass(frozen=True, slots=True)
-class Tried:
-    """What became of enabling one of many connections."""
-
-    view: ConnectionView
-    estimate: Estimate | None = None
-    error: PosthouseError | None = None
-    notice: str = ""
 
 
 @router.post("/{connection_id:int}/enable", dependencies=[OPERATE])
@@ -77,44 +60,6 @@ def disable(request: Request, connection_id: int) -> Response:
 def fetch(request: Request, connection_id: int) -> Response:
     operations.fetch_connection(context_of(request), connection_id)
     return go(f"/connections/{connection_id}", "A fetch is on its way. This page shows its result.")
-
-
-@router.post("/disable", dependencies=[OPERATE])
-def disable_many(request: Request, form: Form) -> Response:
-    ctx, ids = context_of(request), form.ids("id")
-    for connection_id in ids:
-        operations.disable_connection(ctx, connection_id)
-    if not ids:
-        return go("/connections", "Tick the connections first.", "warn")
-    return go("/connections", f"{counted(len(ids), 'connection')} disabled.")
-
-
-@router.post("/enable", dependencies=[OPERATE])
-def enable_many(request: Request, form: Form) -> Response:
-    """Enables what has nothing new, or is ticked as acknowledged; asks about the rest."""
-    ctx, ids = context_of(request), form.ids("id")
-    acknowledged = set(form.ids("acknowledged"))
-    if not ids:
-        return go("/connections", "Tick the connections first.", "warn")
-
-    def attempt(connection_id: int) -> Tried:
-        view = connection_views.get_connection(ctx, connection_id)
-        chosen = form.text(f"start_{connection_id}") or "everything"
-        try:
-            saved = operations.enable_connection(
-                ctx, connection_id, acknowledged=connection_id in acknowledged, start_from=chosen
-            )
-        except AcknowledgementNeeded as needed:
-            return Tried(view, estimate=needed.estimate)
-        except PosthouseError as error:
-            return Tried(view, error=error)
-        return Tried(saved.view, notice=saved.notice)
-
-    with ThreadPoolExecutor(_TOGETHER) as threads:
-        tried = list(threads.map(attempt, ids))
-    if all(one.notice for one in tried):
-        return go("/connections", f"{counted(len(ids), 'connection')} enabled.")
-    return render(request, "connections/enable_many.html", tried=tried)
 
 
 def _ask(

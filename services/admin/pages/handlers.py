@@ -14,6 +14,7 @@ from services.admin.operations import rules as rule_operations
 from services.admin.operations.connection_views import ConnectionView
 from services.admin.operations.dead_letters import DeadLetters
 from services.admin.operations.handlers import HandlerView
+from services.admin.operations.listing import search_connections
 from services.admin.pages.posted import Form, Posted, Values
 from services.admin.pages.rendering import go, render
 from services.admin.pages.state import context_of, settings_of
@@ -185,7 +186,7 @@ def _form(
     error: PosthouseError | None = None,
 ) -> Response:
     ctx = context_of(request)
-    first = connection_views.search_connections(ctx, per_page=_LISTED)
+    first = search_connections(ctx, per_page=_LISTED)
     chosen = connection_views.connections_of(ctx, values["ids"] or ())
     # What is ticked stays ticked, however many there are beyond the first.
     listed = {one.connection.id: one.connection for one in chosen}

@@ -20,7 +20,7 @@ from services.admin.operations import handlers as handler_operations
 from services.admin.operations import messages as operations
 from services.admin.operations import quarantine
 from services.admin.operations.certificates import certificates_of
-from services.admin.operations.connection_views import find_connection
+from services.admin.operations.listing import find_connection
 from services.admin.operations.messages import MailKind, MessageFilter, MessageState
 from services.admin.operations.parts import read_part
 from services.admin.operations.quarantine import Quarantined

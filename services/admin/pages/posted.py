@@ -49,6 +49,10 @@ class Posted:
         """Those of its values that are whole numbers."""
         return [int(value) for value in self.many(name) if value.isdecimal()]
 
+    def tags(self, name: str) -> list[str]:
+        """What stands between commas."""
+        return [one.strip() for one in self.text(name).split(",") if one.strip()]
+
     def flag(self, name: str) -> bool:
         """Whether a checkbox was ticked."""
         return bool(self.text(name))

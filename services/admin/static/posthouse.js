@@ -1,6 +1,7 @@
 // What the pages gain where JavaScript runs. Each module looks for its own marks and does nothing
 // on pages that have none.
 
+import { attach as attachBulk } from "./bulk.js";
 import { attach as attachForms } from "./forms.js";
 import { attach as attachLive } from "./live.js";
 import { attach as attachMenu } from "./menu.js";
@@ -8,7 +9,7 @@ import { attach as attachPickers } from "./pickers.js";
 import { attach as attachSearch } from "./search.js";
 import { attach as attachSorting } from "./sorting.js";
 
-const parts = [attachForms, attachLive, attachMenu, attachPickers, attachSearch, attachSorting];
+const parts = [attachBulk, attachForms, attachLive, attachMenu, attachPickers, attachSearch, attachSorting];
 
 /** Brings a part of the page to life: the whole document, or what a fetch put into it. */
 export function enliven(root) {

@@ -84,7 +84,7 @@ UPDATE connection_state SET uid_validity = NULL, cursor = NULL WHERE connection_
 -- Every connection with its health as the list shows it. Reads Postgres only, never a server.
 WITH judged AS (
     SELECT c.id, c.name, c.name_key, c.host, c.username, c.created_at, c.search_text, c.mode,
-           c.enabled,
+           c.tags, c.enabled,
            s.due_at, s.last_success_at, s.last_run_at, s.last_run_ms, s.failures, s.error,
            s.start_since, s.skip_existing,
            CASE
@@ -111,19 +111,31 @@ WITH judged AS (
     LEFT JOIN authorisation a ON a.connection_id = c.id
 )
 
--- name: fitting
--- Goes on with an ORDER BY and `one_page`. The first pages by name are read from an index.
+-- name: ids
+-- Goes on with `fitting`, `of_health`, an ORDER BY and `one_page`. The first pages by name are read
+-- from an index.
 SELECT id FROM judged
-WHERE search_text LIKE %(pattern)s AND (%(health)s::text IS NULL OR health = %(health)s)
+
+-- name: fitting
+WHERE search_text LIKE %(pattern)s
+  AND (%(mode)s::text IS NULL OR mode = %(mode)s)
+  AND (%(tags)s::text[] IS NULL OR tags @> %(tags)s)
+  AND (%(handler_id)s::bigint IS NULL
+       OR EXISTS (SELECT FROM handler h WHERE h.id = %(handler_id)s AND h.all_connections)
+       OR EXISTS (SELECT FROM handler_connection hc
+                  WHERE hc.handler_id = %(handler_id)s AND hc.connection_id = judged.id))
+
+-- name: of_health
+  AND (%(health)s::text IS NULL OR health = %(health)s)
 
 -- name: one_page
 LIMIT %(per_page)s OFFSET %(skipped)s
 
--- name: counted_matching
-SELECT health, count(*) FROM judged WHERE search_text LIKE %(pattern)s GROUP BY health
-
 -- name: counted
-SELECT health, count(*) FROM judged GROUP BY health
+SELECT health, count(*) FROM judged
+
+-- name: tags
+SELECT tag, count(*) FROM connection c, unnest(c.tags) AS tag GROUP BY tag ORDER BY tag
 
 -- name: statuses
 SELECT id, health, due_at, last_success_at, last_run_at, last_run_ms, failures, error,

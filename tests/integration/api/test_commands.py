@@ -161,6 +161,7 @@ connections:
     password: env:INVOICES_PASSWORD
     folder: Main/Entwürfe
     interval_minutes: 5
+    tags: [Sales, EMEA]
     certificates: [invoices 2026]
   - name: Sales
     mode: google-imap
@@ -219,6 +220,7 @@ def test_apply_makes_what_the_file_says_once_and_export_gives_it_back(
     ]
     invoices = api.http.get("connections", params={"q": "invoices"}).json()["items"][0]
     assert invoices["folder"] == "Main/Entwürfe"
+    assert invoices["tags"] == ["emea", "sales"]
     assert invoices["has_password"] is True
     assert invoices["enabled"] is False
 

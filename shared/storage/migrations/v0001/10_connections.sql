@@ -94,6 +94,7 @@ CREATE TABLE connection (
     permanent_delete boolean NOT NULL DEFAULT false,
     push boolean NOT NULL DEFAULT false,
     trusted_servers text NOT NULL DEFAULT '', -- authserv-ids (RFC 8601), with spaces between them
+    tags text[] NOT NULL DEFAULT '{}', -- lower case, in order, each once
     enabled boolean NOT NULL DEFAULT false,
     -- Case-folded by Unicode's rules, which no collation that every Postgres has could do.
     name_key text UNIQUE,
@@ -105,6 +106,8 @@ CREATE UNIQUE INDEX connection_name ON connection (lower(name));
 CREATE INDEX connection_credential ON connection (credential_id);
 -- The list in its usual order: a page of it is read from here, without sorting.
 CREATE INDEX connection_list ON connection ((coalesce(name_key, lower(name))), id);
+
+CREATE INDEX connection_tags ON connection USING gin (tags);
 
 CREATE TABLE connection_certificate (
     connection_id bigint NOT NULL REFERENCES connection ON DELETE CASCADE,

@@ -1,0 +1,65 @@
+"""`/api/v1/connections`: many at once, and copies."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Query, Request
+
+from services.admin.api.connections import to_out
+from services.admin.api.requests import Ctx, IdInPath, SearchText, Tag, beside
+from services.admin.api.schemas.bulk import BulkBody, BulkOut, DuplicateBody, IdsOut, OutcomeOut
+from services.admin.api.schemas.connections import ConnectionOut
+from services.admin.operations import bulk, duplicating
+from services.admin.operations.listing import Filter, ids_matching
+from services.admin.people.authorization import LOOK, OPERATE
+from services.admin.problems import responses
+from shared import fields as typed
+from shared.connections import Health, Mode
+from shared.errors import InvalidInput
+
+router = APIRouter(prefix="/connections", tags=["connections"])
+
+
+def filter_of(
+    q: SearchText = "",
+    health: Health | None = None,
+    mode: Mode | None = None,
+    tag: Annotated[list[Tag] | None, Query(max_length=20)] = None,
+    handler: Annotated[int | None, Query(ge=1, le=2**63 - 1)] = None,
+) -> Filter:
+    """As in the list."""
+    tags = tuple(one.casefold() for one in tag or ())
+    return Filter(q=q, health=health, mode=mode, tags=tags, handler_id=handler)
+
+
+@router.get("/ids", dependencies=[LOOK], responses=responses())
+def ids(ctx: Ctx, wanted: Annotated[Filter, Depends(filter_of)]) -> IdsOut:
+    """The ids of all that the filters of the list match, by name: to be given to `bulk`."""
+    return IdsOut(ids=ids_matching(ctx, wanted))
+
+
+@router.post("/bulk", dependencies=[OPERATE], responses=responses())
+async def change_many(request: Request, ctx: Ctx, body: BulkBody) -> BulkOut:
+    """One change to up to 100 connections, with an outcome for each: what fails keeps no other from
+    being done. Call it again for the next ones. Tests and estimates ask the mail servers, eight at
+    a time: give fewer of them a call."""
+    wanted = bulk.bulk_of(body)
+    chosen = typed.ids("ids", body.get("ids"))
+    if not 1 <= len(chosen) <= bulk.MOST:
+        raise InvalidInput(f"Give 1 to {bulk.MOST} ids.", field="ids")
+    found = await beside(request, lambda: bulk.change_many(ctx, chosen, wanted))
+    return BulkOut(items=[OutcomeOut.model_validate(one) for one in found])
+
+
+@router.post(
+    "/{connection_id}/duplicate",
+    dependencies=[OPERATE],
+    status_code=201,
+    responses=responses(404, 409),
+)
+def duplicate(ctx: Ctx, connection_id: IdInPath, body: DuplicateBody) -> ConnectionOut:
+    """Adds a connection like this one, disabled, with the changes given (a name is needed). Its
+    password goes along unless another server is named; OAuth2 is authorised anew."""
+    changes: dict[str, Any] = dict(body)
+    return to_out(duplicating.duplicate_connection(ctx, connection_id, changes))

@@ -1,0 +1,61 @@
+"""What is done to many connections at once, and what became of each."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from services.admin.api.schemas.connections import START_FROM, ConnectionIn
+from services.admin.api.schemas.parts import Id, Out, described
+from services.admin.operations.bulk import MOST
+from shared.connection_fields import LONGEST_TAG, MOST_TAGS
+
+_Tags = Annotated[
+    list[Annotated[str, Field(min_length=1, max_length=LONGEST_TAG)]], Field(max_length=MOST_TAGS)
+]
+
+
+class BulkIn(BaseModel):
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={
+            "examples": [{"ids": [1, 2], "action": "change", "add_tags": ["sales"]}]
+        },
+    )
+
+    ids: list[Id] = Field(min_length=1, max_length=MOST)
+    action: Literal["change", "enable", "disable", "test", "fetch"]
+    interval_minutes: int | None = Field(default=None, ge=1, le=60, description="change")
+    add_tags: _Tags = Field(default=[], description="change")
+    remove_tags: _Tags = Field(default=[], description="change")
+    add_certificates: list[Id] = Field(default=[], description="change: ids of certificates")
+    remove_certificates: list[Id] = Field(default=[], description="change: ids of certificates")
+    acknowledged: bool = Field(default=False, description="enable: new mails may be downloaded")
+    start_from: str | None = Field(default=None, max_length=40, description=f"enable: {START_FROM}")
+
+
+class OutcomeOut(Out):
+    """What became of one connection."""
+
+    id: int
+    name: str
+    status: Literal["done", "unchanged", "asks", "failed"] = Field(
+        description="`asks`: enabling would download mails, repeat it acknowledged or with another "
+        "start"
+    )
+    text: str
+    hint: str
+    new: int | None = Field(description="How many mails enabling would download")
+
+
+class BulkOut(BaseModel):
+    items: list[OutcomeOut]
+
+
+class IdsOut(BaseModel):
+    ids: list[int]
+
+
+BulkBody = described(BulkIn)
+DuplicateBody = described(ConnectionIn, partial=True)

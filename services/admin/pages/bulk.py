@@ -1,0 +1,112 @@
+"""Many connections at once: what is to be done, and what became of each."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from fastapi import APIRouter, Request
+from starlette.responses import Response
+
+from services.admin.operations import bulk as operations
+from services.admin.operations.bulk import Action, Outcome, Status, bulk_of
+from services.admin.operations.certificates import search_certificates
+from services.admin.operations.listing import ids_matching, tags_in_use
+from services.admin.pages.connection_list import Asked
+from services.admin.pages.posted import Form, Posted, Values
+from services.admin.pages.rendering import go, render
+from services.admin.pages.state import context_of, is_part
+from services.admin.people.authorization import OPERATE
+from shared.errors import InvalidInput
+
+router = APIRouter(prefix="/connections")
+_LISTED: Final = 200
+#: Connections of one request of the page: fewer where mail servers are asked.
+_BATCH: Final = {Action.TEST: 8, Action.ENABLE: 8}
+_FILTERS: Final = ("q", "health", "mode", "tag", "handler")
+
+
+@router.post("/bulk", dependencies=[OPERATE])
+def choose(request: Request, form: Form) -> Response:
+    """Asks what to do with those that are ticked, or with all that the filter matches."""
+    action = form.text("action")
+    ids = form.ids("id")
+    if form.flag("every"):
+        asked = Asked.of({name: form.text(name) for name in _FILTERS})
+        ids = ids_matching(context_of(request), asked.filter)
+    if not ids:
+        return go("/connections", "Tick the connections first.", "warn")
+    return _page(request, action, ids, Values({"start_from": "everything"}))
+
+
+@router.post("/bulk/apply", dependencies=[OPERATE])
+def apply(request: Request, form: Form) -> Response:
+    """Does it. A script asks for a few at a time and shows how far it is."""
+    ctx = context_of(request)
+    ids = [int(one) for one in form.text("ids").split(",") if one.isdecimal()]
+    try:
+        wanted = bulk_of(_given(form))
+    except InvalidInput as error:
+        if is_part(request):
+            return render(request, "connections/_bulk_rows.html", 422, error=error, outcomes=[])
+        return _page(request, form.text("action"), ids, _typed(form), error=error)
+    outcomes: list[Outcome] = []
+    for start in range(0, len(ids), operations.MOST):
+        outcomes += operations.change_many(ctx, ids[start : start + operations.MOST], wanted)
+    if is_part(request):
+        return render(request, "connections/_bulk_rows.html", error=None, outcomes=outcomes)
+    left = [one.id for one in outcomes if one.status in (Status.ASKS, Status.FAILED)]
+    return _page(request, form.text("action"), left, _typed(form), outcomes=outcomes)
+
+
+def _given(form: Posted) -> dict[str, Any]:
+    given: dict[str, Any] = {"action": form.text("action")}
+    if given["action"] == Action.CHANGE:
+        typed = form.text("interval_minutes")
+        which = "remove" if form.text("certificates") == "remove" else "add"
+        given |= {
+            "interval_minutes": (int(typed) if typed.isdecimal() else typed) if typed else None,
+            "add_tags": form.tags("add_tags"),
+            "remove_tags": form.tags("remove_tags"),
+            f"{which}_certificates": form.ids("certificate_ids"),
+        }
+    if given["action"] == Action.ENABLE:
+        chosen = form.text("start_from")
+        if chosen == "since" and not form.text("since"):
+            raise InvalidInput("Say since when.", field="since")
+        given |= {
+            "start_from": form.text("since") if chosen == "since" else chosen.removeprefix("all-"),
+            "acknowledged": chosen == "all-everything" or chosen == "since",
+        }
+    return given
+
+
+def _typed(form: Posted) -> Values:
+    names = ("interval_minutes", "add_tags", "remove_tags", "certificates", "start_from", "since")
+    return Values({n: form.text(n) for n in names} | {"ids": form.ids("certificate_ids")})
+
+
+def _page(
+    request: Request,
+    action: str,
+    ids: list[int],
+    values: Values,
+    *,
+    outcomes: list[Outcome] | None = None,
+    error: InvalidInput | None = None,
+) -> Response:
+    chosen = Action(action) if action in set(Action) else Action.CHANGE
+    ctx = context_of(request)
+    listed = search_certificates(ctx, per_page=_LISTED).items if chosen is Action.CHANGE else ()
+    return render(
+        request,
+        "connections/bulk.html",
+        422 if error else 200,
+        action=chosen.value,
+        batch=_BATCH.get(chosen, 50),
+        ids=ids,
+        values=values,
+        outcomes=outcomes or [],
+        error=error,
+        certificates=[one.certificate for one in listed],
+        known_tags=list(tags_in_use(ctx)) if chosen is Action.CHANGE else [],
+    )

@@ -6,7 +6,7 @@ API, the pages, `posthouse apply` and the tests all ask these functions.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
@@ -38,7 +38,7 @@ from shared.described import (
     Whole,
     fields_of,
 )
-from shared.errors import InvalidInput
+from shared.errors import InvalidInput, Refusals
 from shared.kinds import KINDS, Feature, Kind
 from shared.kinds import Mode as Mode  # the type of a field, and so is the next
 from shared.kinds import TransportSecurity as TransportSecurity
@@ -295,44 +295,40 @@ FIELDS_OF: Final[Mapping[Mode, frozenset[str]]] = {
 def edit(current: Connection | None, changes: Mapping[str, Any]) -> ConnectionEdit:
     """Applies what somebody typed (`changes`: field → JSON value) and checks every rule.
 
-    Raises InvalidInput naming the first offending field. Fields the mode has no use for are
-    refused when given, and fall back to their default when the mode changes.
+    Raises InvalidInput naming every offending field. Fields the mode has no use for are refused
+    when given, and fall back to their default when the mode changes.
     """
     unknown = sorted(set(changes) - set(FIELDS))
     if unknown:
         raise InvalidInput(f"There is no field {unknown[0]!r} in a connection.", field=unknown[0])
     mode: Mode = FIELDS["mode"].parse(changes.get("mode", current.mode if current else None))
     allowed = FIELDS_OF[mode]
+    refusals = Refusals()
     for name in changes:
         if name not in allowed and changes[name] not in (None, "", False):
-            raise InvalidInput(
-                f"A connection in mode {mode} has no use for {name!r}.",
-                field=name,
-                hint=f"Leave {name!r} out, or choose a mode that has it.",
+            refusals.add(
+                InvalidInput(
+                    f"A connection in mode {mode} has no use for {name!r}.",
+                    field=name,
+                    hint=f"Leave {name!r} out, or choose a mode that has it.",
+                )
             )
     values: dict[str, Any] = {"mode": mode}
     for name in sorted(allowed - {"mode"} - SECRET_FIELDS):
         if name in changes:
-            values[name] = FIELDS[name].parse(changes[name])
+            with refusals.collected():
+                values[name] = FIELDS[name].parse(changes[name])
         elif current is not None:
             values[name] = getattr(current, name)
-    if values.get("name") is None:
-        raise InvalidInput("A connection needs a name.", field="name")
-    password = FIELDS["password"].parse(changes.get("password"))
-    if password and values.get("credential_id") is not None:
-        raise InvalidInput(
-            "A connection logs in with a password or with an OAuth2 credential, not with both.",
-            field="credential_id",
-            hint="Leave the credential empty to log in with the password.",
-        )
-    certificate = FIELDS["client_certificate"].parse(changes.get("client_certificate"))
-    if certificate and values.get("credential_id") is not None:
-        raise InvalidInput(
-            "A connection logs in with a client certificate or with an OAuth2 credential, not with "
-            "both.",
-            field="client_certificate",
-        )
-    keeps = current is not None and "password" in allowed and values.get("credential_id") is None
+    if values.setdefault("name", None) is None:
+        refusals.add(InvalidInput("A connection needs a name.", field="name"))
+    secrets: dict[str, str | None] = dict.fromkeys(SECRET_FIELDS)
+    for name in SECRET_FIELDS:
+        with refusals.collected():
+            secrets[name] = FIELDS[name].parse(changes.get(name))
+    password, certificate = secrets["password"], secrets["client_certificate"]
+    by_credential = values.get("credential_id") is not None
+    keeps = current is not None and "password" in allowed and not by_credential
     keeps_password = keeps and current is not None and current.has_password
     keeps_certificate = keeps and current is not None and current.has_client_certificate
     draft = Connection(
@@ -343,48 +339,66 @@ def edit(current: Connection | None, changes: Mapping[str, Any]) -> ConnectionEd
         created_at=current.created_at if current else None,
         updated_at=current.updated_at if current else None,
     )
-    return ConnectionEdit(_complete(draft), password, certificate)
+    if draft.kind.has_server and not draft.port:
+        draft = replace(draft, port=draft.kind.ports[draft.security])
+    for error in _contradictions(draft, password, certificate):
+        refusals.add(error)
+    refusals.finish(FIELDS)
+    return ConnectionEdit(draft, password, certificate)
 
 
-def _complete(draft: Connection) -> Connection:
-    """The rules that span fields, and the defaults that depend on others."""
-    if draft.kind.has_server:
-        if not draft.host:
-            raise InvalidInput("The host of the mail server is missing.", field="host")
-        if not draft.port:
-            draft = replace(draft, port=draft.kind.ports[draft.security])
-        if draft.has_client_certificate and draft.security is TransportSecurity.NONE:
-            raise InvalidInput(
-                "A client certificate is shown inside TLS only.",
-                field="security",
-                hint="Choose tls, or starttls.",
-            )
-        if not (draft.has_password or draft.has_client_certificate or draft.credential_id):
-            raise InvalidInput("The password is missing.", field="password")
-        if draft.credential_id is not None and draft.security is TransportSecurity.NONE:
-            raise InvalidInput(
-                "An OAuth2 token is never sent in plain text.",
-                field="security",
-                hint="Choose tls, or starttls.",
-            )
-        if draft.credential_id is not None and not draft.verify_certificate:
-            raise InvalidInput(
-                "An OAuth2 token is only sent to a server whose certificate is verified.",
-                field="verify_certificate",
-                hint="A private authority is named in the credential.",
-            )
-        if draft.credential_id is not None and draft.ca_certificate:
-            raise InvalidInput(
-                "Whom to trust with OAuth2 tokens is said by the credential.",
-                field="ca_certificate",
-                hint="Name the private authority in the credential.",
-            )
+def _contradictions(
+    draft: Connection, password: str | None, certificate: str | None
+) -> Iterator[InvalidInput]:
+    """What is wrong by the rules that span fields."""
+    by_credential = draft.credential_id is not None
     if not draft.username:
-        raise InvalidInput("The username is missing.", field="username")
-    if draft.kind.provider is not None and draft.credential_id is None:
-        raise InvalidInput(
+        yield InvalidInput("The username is missing.", field="username")
+    if draft.kind.provider is not None and not by_credential:
+        yield InvalidInput(
             f"Mode {draft.mode} needs an OAuth2 credential.",
             field="credential_id",
             hint="Create one under Credentials first, then choose it here.",
         )
-    return draft
+    if password and by_credential:
+        yield InvalidInput(
+            "A connection logs in with a password or with an OAuth2 credential, not with both.",
+            field="credential_id",
+            hint="Leave the credential empty to log in with the password.",
+        )
+    if certificate and by_credential:
+        yield InvalidInput(
+            "A connection logs in with a client certificate or with an OAuth2 credential, not with "
+            "both.",
+            field="client_certificate",
+        )
+    if not draft.kind.has_server:
+        return
+    if not draft.host:
+        yield InvalidInput("The host of the mail server is missing.", field="host")
+    if draft.has_client_certificate and draft.security is TransportSecurity.NONE:
+        yield InvalidInput(
+            "A client certificate is shown inside TLS only.",
+            field="security",
+            hint="Choose tls, or starttls.",
+        )
+    if not (draft.has_password or draft.has_client_certificate or by_credential):
+        yield InvalidInput("The password is missing.", field="password")
+    if by_credential and draft.security is TransportSecurity.NONE:
+        yield InvalidInput(
+            "An OAuth2 token is never sent in plain text.",
+            field="security",
+            hint="Choose tls, or starttls.",
+        )
+    if by_credential and not draft.verify_certificate:
+        yield InvalidInput(
+            "An OAuth2 token is only sent to a server whose certificate is verified.",
+            field="verify_certificate",
+            hint="A private authority is named in the credential.",
+        )
+    if by_credential and draft.ca_certificate:
+        yield InvalidInput(
+            "Whom to trust with OAuth2 tokens is said by the credential.",
+            field="ca_certificate",
+            hint="Name the private authority in the credential.",
+        )

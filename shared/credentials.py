@@ -6,7 +6,7 @@ Pure values and rules, as `shared.connections`: what each provider and grant nee
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -155,16 +155,14 @@ FIELDS: Final[Mapping[str, Described]] = {**fields_of(Credential), **fields_of(C
 SECRET_FIELDS: Final = frozenset(name for name, one in FIELDS.items() if one.about.secret)
 
 
-def check(credential: Credential) -> None:
-    """Raises InvalidInput naming the first field that provider and grant do not allow so."""
-    if not credential.name.strip():
-        raise InvalidInput("A credential needs a name.", field="name")
+def contradictions(credential: Credential) -> Iterator[InvalidInput]:
+    """What provider and grant do not allow so."""
     google = credential.provider is Provider.GOOGLE
     service_account = google and not credential.needs_login
     if not service_account and not credential.client_id:
-        raise InvalidInput("The client id is missing.", field="client_id")
+        yield InvalidInput("The client id is missing.", field="client_id")
     if service_account and not credential.has_client_certificate:
-        raise InvalidInput(
+        yield InvalidInput(
             "A service account needs its JSON key file.",
             field="client_certificate",
             hint="Google Cloud console, IAM, Service accounts, Keys, Add key, JSON.",
@@ -172,17 +170,16 @@ def check(credential: Credential) -> None:
     if not service_account and not (
         credential.has_client_secret or credential.has_client_certificate
     ):
-        raise InvalidInput("The client secret is missing.", field="client_secret")
+        yield InvalidInput("The client secret is missing.", field="client_secret")
     if google and not service_account and not credential.has_client_secret:
-        raise InvalidInput("Google knows clients by a secret only.", field="client_secret")
+        yield InvalidInput("Google knows clients by a secret only.", field="client_secret")
     one_tenant = not google and not credential.needs_login and not credential.setting("authority")
     if one_tenant and credential.tenant.lower() in ("", "common", "organizations", "consumers"):
-        raise InvalidInput(
+        yield InvalidInput(
             "Application access is given by one tenant: name it.",
             field="tenant",
             hint="The tenant id or a verified domain, such as contoso.onmicrosoft.com.",
         )
-    check_settings(credential.settings)
 
 
 def service_account_of(text: str) -> dict[str, Any]:

@@ -11,9 +11,12 @@ from its class, never from its text:
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, TypeVar
+
+T = TypeVar("T")
 
 
 class PosthouseError(Exception):
@@ -34,13 +37,74 @@ class PosthouseError(Exception):
 
 
 class InvalidInput(PosthouseError):
-    """What somebody gave us is not acceptable; `field` names the offending one."""
+    """What somebody gave us is not acceptable; `field` names the offending one.
+
+    `more`: what else is wrong with the same input, at most one for each field.
+    """
 
     code = "invalid"
 
-    def __init__(self, message: str, *, field: str = "", hint: str = "") -> None:
+    def __init__(
+        self,
+        message: str,
+        *,
+        field: str = "",
+        hint: str = "",
+        more: Sequence[InvalidInput] = (),
+    ) -> None:
         super().__init__(message, hint=hint)
         self.field = field
+        self.more = tuple(more)
+
+    @property
+    def every(self) -> tuple[InvalidInput, ...]:
+        """This one, and what else is wrong."""
+        return (self, *self.more)
+
+    def renamed(self, name: Callable[[str], str]) -> InvalidInput:
+        """The same with its fields called as `name` says."""
+        first, *rest = (InvalidInput(str(e), field=name(e.field), hint=e.hint) for e in self.every)
+        first.more = tuple(rest)
+        return first
+
+
+class Refusals:
+    """Collects what is wrong with several fields, so that somebody is told all of it at once."""
+
+    def __init__(self) -> None:
+        self._found: dict[str, InvalidInput] = {}
+
+    def __contains__(self, field: str) -> bool:
+        return field in self._found
+
+    def add(self, error: InvalidInput) -> None:
+        """The first that is wrong with a field counts: what follows may follow from it."""
+        for one in error.every:
+            self._found.setdefault(one.field, one)
+
+    def read(self, read: Callable[[], T], otherwise: T) -> T:
+        """What `read` gives; `otherwise` where it raises, which is collected."""
+        try:
+            return read()
+        except InvalidInput as error:
+            self.add(error)
+            return otherwise
+
+    @contextmanager
+    def collected(self) -> Iterator[None]:
+        """Collects what is raised inside."""
+        try:
+            yield
+        except InvalidInput as error:
+            self.add(error)
+
+    def finish(self, order: Iterable[str] = ()) -> None:
+        """Raises InvalidInput with all that was found, by the fields' places in `order`."""
+        places = {name: place for place, name in enumerate(order)}
+        found = sorted(self._found.values(), key=lambda one: places.get(one.field, len(places)))
+        if found:
+            first, *rest = found
+            raise InvalidInput(str(first), field=first.field, hint=first.hint, more=rest)
 
 
 class NotFound(PosthouseError):

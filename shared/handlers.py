@@ -12,7 +12,7 @@ from pydantic import Field, WithJsonSchema
 
 from shared import fields as typed
 from shared.described import LINE, LINES, About, Described, Empty, Truth, Whole, fields_of
-from shared.errors import InvalidInput
+from shared.errors import InvalidInput, Refusals
 from shared.rules.ruleset import Rules, read_rules
 
 #: The name becomes part of queue names and routing keys.
@@ -72,41 +72,51 @@ FIELDS: Final[Mapping[str, Described]] = fields_of(Handler)
 
 
 def edit(current: Handler | None, changes: Mapping[str, Any]) -> Handler:
-    """Applies `changes` (field → JSON value) and checks them. Raises InvalidInput.
+    """Applies `changes` (field → JSON value) and checks them. Raises InvalidInput with all
+    that is wrong.
 
     `connections` is `"all"` or a list of ids.
     """
     typed.only(changes, {*FIELDS, "connections", "rules"}, "handler")
     values: dict[str, Any] = {}
-    if "name" in changes or current is None:
-        name = FIELDS["name"].parse(changes.get("name", ""))
-        if not NAME.fullmatch(name):
-            raise InvalidInput(
-                "A handler's name is made of a-z, 0-9 and hyphens, 64 at most.",
-                field="name",
-                hint="It becomes part of the queue's name: crm, ticket-system.",
-            )
-        if current is not None and name != current.name:
-            raise InvalidInput(
-                "A handler keeps its name: its queue and what waits in it are called by it.",
-                field="name",
-                hint="Add another handler, then delete this one when its queue is drained.",
-            )
-        values["name"] = name
-    for given in ("description", "enabled"):
-        if given in changes:
-            values[given] = FIELDS[given].parse(changes[given])
-    if "connections" in changes:
-        chosen = changes["connections"]
-        values["connection_ids"] = None if chosen == ALL else _chosen(chosen)
-    if "rules" in changes:
-        values["rules"] = read_rules(changes["rules"])
-    if "group" in changes:
-        values["group"] = _group(changes["group"])
-    if "position" in changes:
-        values["position"] = FIELDS["position"].parse(changes["position"])
+    refusals = Refusals()
+    with refusals.collected():
+        if "name" in changes or current is None:
+            values["name"] = _named(current, changes.get("name", ""))
+    for given in ("description", "enabled", "position"):
+        with refusals.collected():
+            if given in changes:
+                values[given] = FIELDS[given].parse(changes[given])
+    with refusals.collected():
+        if "connections" in changes:
+            chosen = changes["connections"]
+            values["connection_ids"] = None if chosen == ALL else _chosen(chosen)
+    with refusals.collected():
+        if "rules" in changes:
+            values["rules"] = read_rules(changes["rules"])
+    with refusals.collected():
+        if "group" in changes:
+            values["group"] = _group(changes["group"])
+    refusals.finish(("name", "description", "enabled", "connections", "rules", "group", "position"))
     base = {} if current is None else {n: getattr(current, n) for n in Handler.__slots__}
     return Handler(**{**base, **values})
+
+
+def _named(current: Handler | None, value: Any) -> str:
+    name: str = FIELDS["name"].parse(value)
+    if not NAME.fullmatch(name):
+        raise InvalidInput(
+            "A handler's name is made of a-z, 0-9 and hyphens, 64 at most.",
+            field="name",
+            hint="It becomes part of the queue's name: crm, ticket-system.",
+        )
+    if current is not None and name != current.name:
+        raise InvalidInput(
+            "A handler keeps its name: its queue and what waits in it are called by it.",
+            field="name",
+            hint="Add another handler, then delete this one when its queue is drained.",
+        )
+    return name
 
 
 def _group(value: Any) -> str:

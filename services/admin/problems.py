@@ -40,9 +40,17 @@ class UserOut(BaseModel):
     name: str
 
 
+class RefusedField(BaseModel):
+    """One field that cannot be accepted."""
+
+    field: str = Field(examples=["interval_minutes"])
+    detail: str = Field(examples=["'interval_minutes' is whole minutes from 1 to 60."])
+    hint: str | None = None
+
+
 class Problem(BaseModel):
     """What went wrong (RFC 9457). `code` is stable for programs, `detail` and `hint` are for
-    people, `field` names the offending field."""
+    people, `field` names the offending field, `errors` every one where there are several."""
 
     type: str = Field(examples=["urn:posthouse:problem:invalid"])
     title: str = Field(examples=["Not acceptable"])
@@ -51,6 +59,7 @@ class Problem(BaseModel):
     code: str = Field(examples=["invalid"])
     field: str | None = Field(default=None, examples=["interval_minutes"])
     hint: str | None = None
+    errors: list[RefusedField] | None = None
     step: str | None = Field(
         default=None, description="Where contact with the mail server failed (dns, tcp, tls, …)"
     )
@@ -144,6 +153,11 @@ def problem_of(error: PosthouseError) -> JSONResponse:
     more = dict(error.members) if isinstance(error, Conflict) else {}
     if isinstance(error, InvalidInput):
         more["field"] = error.field
+        if error.more:
+            more["errors"] = [
+                {"field": one.field, "detail": str(one)} | ({"hint": one.hint} if one.hint else {})
+                for one in error.every
+            ]
     if isinstance(error, StepFailed):
         more["step"] = error.step
     headers = {}

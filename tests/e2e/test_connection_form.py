@@ -12,6 +12,7 @@ from playwright.sync_api import FilePayload, Page, expect
 
 from tests.e2e.site import Site, fill_server
 from tests.servers.certificates import Authority, ServerIdentity
+from tests.servers.mail_server import PASSWORD
 
 
 def open_form(page: Page, site: Site) -> None:
@@ -30,9 +31,9 @@ def test_a_name_is_taken_once_whatever_its_case(site: Site, page: Page) -> None:
     field = page.get_by_label("Name", exact=True)
     expect(field).to_have_attribute("aria-invalid", "true")
     expect(field).to_have_accessible_description(re.compile("There is a connection named"))
-    # What was typed is still there, but for the password.
+    # What was typed is still there.
     expect(page.get_by_label("Username")).to_have_value("somebody")
-    expect(page.get_by_label("Password", exact=True)).to_have_value("")
+    expect(page.get_by_label("Password", exact=True)).to_have_value(PASSWORD)
 
 
 @pytest.mark.promise("M2", "M5")

@@ -8,7 +8,7 @@ import pytest
 
 from shared import clouds
 from shared.connections import Connection, Mode
-from shared.credentials import Credential, Grant, Provider, check
+from shared.credentials import Credential, Grant, Provider, check_settings, contradictions
 from shared.errors import InvalidInput
 
 GRAPH = Connection(
@@ -185,8 +185,8 @@ def test_only_the_worldwide_cloud_deletes_for_good() -> None:
     ],
 )
 def test_what_a_credential_needs(credential: Credential, field: str) -> None:
-    check(LOGIN)
-    check(APPLICATION)
+    assert not [*contradictions(LOGIN), *contradictions(APPLICATION)]
     with pytest.raises(InvalidInput) as refused:
-        check(credential)
+        check_settings(credential.settings)
+        raise next(contradictions(credential))
     assert refused.value.field == field

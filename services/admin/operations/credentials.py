@@ -17,10 +17,11 @@ from shared.credentials import (
     SECRET_FIELDS,
     Credential,
     Provider,
-    check,
+    check_settings,
+    contradictions,
     service_account_of,
 )
-from shared.errors import Conflict, InvalidInput, NotFound, User
+from shared.errors import Conflict, InvalidInput, NotFound, Refusals, User
 from shared.storage import authorisations, credentials
 from shared.storage.pool import Session
 from shared.vault import client_certificate_place, client_secret_place
@@ -129,27 +130,37 @@ def refuse_misfit(session: Session, connection: Connection) -> None:
 def _edited(current: Credential | None, changes: Mapping[str, Any]) -> Credential:
     typed.only(changes, set(FIELDS), "credential")
     values: dict[str, Any] = {} if current is None else _plain(current)
+    refusals = Refusals()
     for name in changes:
-        given = FIELDS[name].parse(changes[name])
-        if name not in SECRET_FIELDS:
-            values[name] = given
-        elif given is not None:
-            values[f"has_{name}"] = bool(given)
+        with refusals.collected():
+            given = FIELDS[name].parse(changes[name])
+            if name not in SECRET_FIELDS:
+                values[name] = given
+            elif given is not None:
+                values[f"has_{name}"] = bool(given)
     for name in ("name", "provider"):
         if not values.get(name):
-            raise InvalidInput(f"A credential needs a {name}.", field=name)
-    credential = Credential(**values)
-    if credential.provider is Provider.MICROSOFT:
-        cloud_named(credential.cloud)
+            refusals.add(InvalidInput(f"A credential needs a {name}.", field=name))
+    if "provider" in refusals:  # what else is wrong depends on it
+        refusals.finish(FIELDS)
+    credential = Credential(**{"name": "", **values})
     pasted = changes.get("client_certificate")
-    if pasted and credential.provider is Provider.GOOGLE:
-        service_account_of(pasted)
-    elif pasted:
-        ends = client_certificate_of(pem_of(pasted)).not_valid_after_utc
-        if not changes.get("secret_expires_at"):
-            # A client secret does not say when it ends; a certificate does.
-            credential = replace(credential, secret_expires_at=ends)
-    check(credential)
+    with refusals.collected():
+        if credential.provider is Provider.MICROSOFT:
+            cloud_named(credential.cloud)
+    with refusals.collected():
+        if pasted and credential.provider is Provider.GOOGLE:
+            service_account_of(pasted)
+        elif pasted:
+            ends = client_certificate_of(pem_of(pasted)).not_valid_after_utc
+            if not changes.get("secret_expires_at"):
+                # A client secret does not say when it ends; a certificate does.
+                credential = replace(credential, secret_expires_at=ends)
+    with refusals.collected():
+        check_settings(credential.settings)
+    for error in contradictions(credential):
+        refusals.add(error)
+    refusals.finish(FIELDS)
     return credential
 
 

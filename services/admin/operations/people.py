@@ -13,13 +13,14 @@ from services.admin.people.access import SESSION_IDLE
 from services.admin.people.tokens import digest_of, new_token
 from shared import fields as typed
 from shared.clock import utc_now
-from shared.errors import InvalidInput, NotFound
+from shared.errors import InvalidInput, NotFound, Refusals
 from shared.people import ApiToken, BrowserSession, Person, Role
 from shared.storage import audit, people
 from shared.storage.audit import Entry
 
 _NEW_PERSON: Final = frozenset({"name", "email", "role", "password"})
 _PERSON: Final = _NEW_PERSON | {"enabled"}
+_IN_ORDER: Final = ("name", "email", "role", "enabled", "password")
 _TOKEN: Final = frozenset({"name", "role", "days"})
 _LONGEST_DAYS: Final = 3650
 
@@ -39,16 +40,22 @@ def create_person(ctx: Context, changes: Mapping[str, Any]) -> Person:
     """Raises InvalidInput naming the field. A password may be missing only where the identity
     provider proves who it is: then an email address is needed."""
     typed.only(changes, _NEW_PERSON, "new person")
-    email = _email(changes.get("email", ""))
-    password = _password(changes.get("password"))
+    refusals = Refusals()
+    name = refusals.read(lambda: _name(changes.get("name", "")), "")
+    email = refusals.read(lambda: _email(changes.get("email", "")), "")
+    role = refusals.read(
+        lambda: typed.choice(Role, changes.get("role", Role.VIEWER), "role"), Role.VIEWER
+    )
+    password = refusals.read(lambda: _password(changes.get("password")), None)
     if password is None and not (email and ctx.app_state.settings.oidc_issuer):
-        raise InvalidInput("A new person needs a password.", field="password")
+        refusals.add(InvalidInput("A new person needs a password.", field="password"))
+    refusals.finish(_IN_ORDER)
     with ctx.transaction() as session:
         number = people.add_person(
             session,
-            name=_name(changes.get("name", "")),
+            name=name,
             email=email,
-            role=typed.choice(Role, changes.get("role", Role.VIEWER), "role"),
+            role=role,
             password_hash=password,
         )
         added = people.person(session, number)
@@ -61,16 +68,25 @@ def update_person(ctx: Context, person_id: int, changes: Mapping[str, Any]) -> P
 
     Raises NotFound, InvalidInput; Conflict where no administrator would be left."""
     typed.only(changes, _PERSON, "person")
-    password = _password(changes.get("password"))
+    refusals = Refusals()
+    password = refusals.read(lambda: _password(changes.get("password")), None)
     with ctx.transaction() as session:
         before = people.person(session, person_id)
-        enabled = typed.truth("enabled", changes.get("enabled", before.enabled))
+        name = refusals.read(lambda: _name(changes.get("name", before.name)), "")
+        email = refusals.read(lambda: _email(changes.get("email", before.email)), "")
+        role = refusals.read(
+            lambda: typed.choice(Role, changes.get("role", before.role), "role"), before.role
+        )
+        enabled = refusals.read(
+            lambda: typed.truth("enabled", changes.get("enabled", before.enabled)), False
+        )
+        refusals.finish(_IN_ORDER)
         people.change_person(
             session,
             person_id,
-            name=_name(changes.get("name", before.name)),
-            email=_email(changes.get("email", before.email)),
-            role=typed.choice(Role, changes.get("role", before.role), "role"),
+            name=name,
+            email=email,
+            role=role,
             enabled=enabled,
             password_hash=password,
         )

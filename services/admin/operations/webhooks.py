@@ -13,14 +13,14 @@ from shared import fields as typed
 from shared.alerts.delivery import Alert, Template
 from shared.alerts.kinds import CHOICES
 from shared.alerts.services import WebhookTest
-from shared.errors import InvalidInput
+from shared.errors import InvalidInput, Refusals
 from shared.storage import alert_deliveries, alerts, webhooks
 from shared.storage.alert_deliveries import Delivery
 from shared.storage.webhooks import WEBHOOK_TABLE, Webhook
 from shared.vault import Place
 from shared.webhook_signatures import check_secret
 
-_FIELDS: Final = frozenset({"name", "url", "secret", "template", "kinds", "enabled", "muted_until"})
+_FIELDS: Final = ("name", "url", "template", "secret", "kinds", "enabled", "muted_until")
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,12 +46,10 @@ def get_webhook(ctx: Context, webhook_id: int) -> Webhook:
 
 def create_webhook(ctx: Context, changes: Mapping[str, Any]) -> Webhook:
     """Raises InvalidInput naming the field, Conflict where the name is taken."""
-    wanted = _checked(None, changes)
-    url = _url(changes.get("url"))
-    secret = _secret(changes) or ""
+    wanted, url, secret = _checked(None, changes)
     with ctx.transaction() as session:
         made = webhooks.create_webhook(
-            session, **wanted, url=url, secret=secret, seal=_sealing(ctx)
+            session, **wanted, url=url or "", secret=secret or "", seal=_sealing(ctx)
         )
         ctx.record(session, "create", f"webhook/{made.id}", after=made)
     return made
@@ -65,15 +63,7 @@ def update_webhook(ctx: Context, webhook_id: int, changes: Mapping[str, Any]) ->
     """
     with ctx.transaction() as session:
         before = webhooks.webhook(session, webhook_id)
-        wanted = _checked(before, changes)
-        url = _url(changes["url"]) if changes.get("url") else None
-        secret = _secret(changes)
-        if url and before.has_secret and secret is None:
-            raise InvalidInput(
-                "Another address needs its secret again.",
-                field="secret",
-                hint="The one that is kept was entered for the former address.",
-            )
+        wanted, url, secret = _checked(before, changes)
         after = webhooks.update_webhook(
             session, webhook_id, **wanted, url=url, secret=secret, seal=_sealing(ctx)
         )
@@ -126,22 +116,42 @@ class _Fields(TypedDict):
     muted_until: datetime | None
 
 
-def _checked(before: Webhook | None, changes: Mapping[str, Any]) -> _Fields:
-    typed.only(changes, _FIELDS, "webhook")
-    muted_until = changes.get("muted_until", before.muted_until if before else None)
-    return {
-        "name": typed.text("name", changes.get("name", before.name if before else ""), 1, 200),
-        "template": typed.choice(
-            Template,
-            changes.get("template", before.template if before else Template.JSON),
-            "template",
+def _checked(
+    before: Webhook | None, changes: Mapping[str, Any]
+) -> tuple[_Fields, str | None, str | None]:
+    """(the fields, the address and the secret, None where they stay). Raises InvalidInput with all
+    that is wrong."""
+    typed.only(changes, set(_FIELDS), "webhook")
+    new = {"name": "", "template": Template.JSON, "kinds": (), "enabled": True, "muted_until": None}
+    kept = {name: getattr(before, name) for name in new} if before else new
+    given = {name: changes.get(name, value) for name, value in kept.items()}
+    until = given["muted_until"]
+    refusals = Refusals()
+    wanted = _Fields(
+        name=refusals.read(lambda: typed.text("name", given["name"], 1, 200), ""),
+        template=refusals.read(
+            lambda: typed.choice(Template, given["template"], "template"), Template.JSON
         ),
-        "kinds": _kinds(changes.get("kinds", before.kinds if before else ())),
-        "enabled": typed.truth(
-            "enabled", changes.get("enabled", before.enabled if before else True)
+        kinds=refusals.read(lambda: _kinds(given["kinds"]), ()),
+        enabled=refusals.read(lambda: typed.truth("enabled", given["enabled"]), True),
+        muted_until=refusals.read(
+            lambda: None if until is None else typed.instant("muted_until", until), None
         ),
-        "muted_until": None if muted_until is None else typed.instant("muted_until", muted_until),
-    }
+    )
+    url = refusals.read(
+        lambda: _url(changes.get("url")) if before is None or changes.get("url") else None, None
+    )
+    secret = refusals.read(lambda: _secret(changes), None)
+    if before is not None and url and before.has_secret and secret is None:
+        refusals.add(
+            InvalidInput(
+                "Another address needs its secret again.",
+                field="secret",
+                hint="The one that is kept was entered for the former address.",
+            )
+        )
+    refusals.finish(_FIELDS)
+    return wanted, url, secret
 
 
 def _kinds(value: Any) -> tuple[str, ...]:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from fastapi import Depends, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
+from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.responses import RedirectResponse, Response
 from starlette.staticfiles import StaticFiles
-from starlette.types import Scope
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from services.admin.pages import (
     account,
@@ -50,6 +51,7 @@ def build(app_state: PagesState) -> FastAPI:
             HTTPException: _refused,
         },
     )
+    app.add_middleware(_Leading)
     app.state.pages_state = app_state
     app.mount("/static", _Files(directory=STATIC))
     app.add_api_route("/favicon.ico", _icon, dependencies=[PUBLIC])
@@ -77,6 +79,26 @@ def build(app_state: PagesState) -> FastAPI:
     ):
         app.include_router(part.router)
     return app
+
+
+class _Leading:
+    """Tells a script of ours where a form leads on to, in place of leading it: only the browser
+    itself is to fetch the next page, which shows its notice once."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def told(message: Message) -> None:
+            if message["type"] == "http.response.start" and message["status"] == 303:
+                headers = MutableHeaders(raw=list(message["headers"]))
+                headers["x-location"] = headers["location"]
+                del headers["location"], headers["content-length"]
+                message = {**message, "status": 204, "headers": headers.raw}
+            await send(message)
+
+        sent_here = scope["type"] == "http" and Headers(scope=scope).get("x-form") == "yes"
+        await self._app(scope, receive, told if sent_here else send)
 
 
 class _Files(StaticFiles):

@@ -35,6 +35,38 @@ _NUMBERS: Final = frozenset(name for name, one in _SHOWN.items() if one.kind is 
 _FLAGS: Final = tuple(name for name, one in _SHOWN.items() if one.kind is bool)
 _TEXTS: Final = frozenset(_SHOWN) - _NUMBERS - set(_FLAGS)
 _LISTED_CERTIFICATES: Final = 200
+#: From the top of the page.
+_PLACES: Final = {
+    name: place
+    for place, name in enumerate(
+        (
+            "name",
+            "description",
+            "tags",
+            "mode",
+            "host",
+            "port",
+            "security",
+            "credential_id",
+            "username",
+            "password",
+            "shared_mailbox",
+            "host_override",
+            "folder",
+            "interval_minutes",
+            "selection",
+            "after_download",
+            "trusted_servers",
+            "permanent_delete",
+            "certificate_ids",
+            "timeout_ms",
+            "push",
+            "client_certificate",
+            "ca_certificate",
+            "unverified",
+        )
+    )
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,12 +202,20 @@ def form_context(request: Request, values: Values) -> dict[str, Any]:
 
 
 def worded(error: InvalidInput) -> InvalidInput:
-    """The error with the field called as on the page."""
+    """The error with its fields called, and in the order, as on the page."""
+    found = sorted(map(_worded, error.every), key=lambda one: _PLACES.get(one.field, len(_PLACES)))
+    first, *rest = found
+    return InvalidInput(str(first), field=first.field, hint=first.hint, more=rest)
+
+
+def _worded(error: InvalidInput) -> InvalidInput:
     label = FIELDS[error.field].about.label if error.field in FIELDS else ""
     if not label:
         return error
     text = str(error).replace(repr(error.field), f"“{label}”")
-    return InvalidInput(text, field=error.field, hint=error.hint)
+    # Asked the other way round.
+    field = "unverified" if error.field == "verify_certificate" else error.field
+    return InvalidInput(text, field=field, hint=error.hint)
 
 
 def _number(typed: str) -> int | str:

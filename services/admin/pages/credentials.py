@@ -85,6 +85,8 @@ def _form(
     error: PosthouseError | None = None,
 ) -> Response:
     ctx = context_of(request)
+    if isinstance(error, InvalidInput):
+        error = error.renamed(lambda field: field.replace("settings.", "setting_"))
     view = operations.get_credential(ctx, credential_id) if credential_id is not None else None
     if view is not None:
         for name in _SECRETS:

@@ -19,6 +19,7 @@ from services.admin.people.authentication import session_of
 from services.admin.redirecting import NOTICE_COOKIE, notice_of
 from services.admin.redirecting import Tone as Tone
 from services.admin.redirecting import go as go
+from shared.errors import InvalidInput, PosthouseError
 from shared.kinds import KINDS
 from shared.people import Permission
 from shared.shown import shown
@@ -53,6 +54,12 @@ def _shown(value: Any) -> Any:
     return shown(value) if isinstance(value, str) else value
 
 
+def at_field(error: PosthouseError | None, name: str) -> PosthouseError | None:
+    """What is wrong with this field of a form, of all that an error says."""
+    every = error.every if isinstance(error, InvalidInput) else (error,)
+    return next((one for one in every if getattr(one, "field", "") == name), None)
+
+
 def _environment() -> Environment:
     environment = Environment(
         loader=PackageLoader("services.admin", "templates"),
@@ -74,7 +81,11 @@ def _environment() -> Environment:
     ):
         environment.filters[name] = getattr(wording, name)
     environment.globals.update(
-        static=static, KINDS=KINDS, HEALTHS=wording.HEALTHS, Permission=Permission
+        static=static,
+        at_field=at_field,
+        KINDS=KINDS,
+        HEALTHS=wording.HEALTHS,
+        Permission=Permission,
     )
     return environment
 

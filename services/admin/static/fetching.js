@@ -9,7 +9,7 @@ export async function part(address, { onlyFine = false, ...options } = {}) {
     credentials: "same-origin",
   });
   if (answer.redirected && new URL(answer.url).pathname === "/login") {
-    location.reload();
+    sessionEnded();
     return null;
   }
   if (onlyFine && !answer.ok) throw new Error(`answered ${answer.status}`);
@@ -19,4 +19,24 @@ export async function part(address, { onlyFine = false, ...options } = {}) {
 /** Sends the fields of a form, as it stands, to `address`. */
 export function sendForm(form, address, options = {}) {
   return part(address, { method: "POST", body: new FormData(form), ...options });
+}
+
+/** The session ended: the page begins anew, unless something was typed into it that would go. */
+export function sessionEnded() {
+  if (!document.querySelector("form[data-changed]")) {
+    location.reload();
+    return;
+  }
+  if (document.getElementById("session-ended")) return;
+  const note = document.createElement("p");
+  note.id = "session-ended";
+  note.className = "notice bad";
+  note.setAttribute("role", "alert");
+  const link = document.createElement("a");
+  link.href = "/login";
+  link.target = "_blank";
+  link.textContent = "Log in again in another tab";
+  note.append("Your session has ended. What you typed is still here. ", link, ", then send the form again.");
+  document.querySelector("main").prepend(note);
+  note.scrollIntoView({ block: "nearest" });
 }

@@ -7,9 +7,10 @@ import { attach as attachLive } from "./live.js";
 import { attach as attachMenu } from "./menu.js";
 import { attach as attachPickers } from "./pickers.js";
 import { attach as attachSearch } from "./search.js";
+import { attach as attachSending } from "./sending.js";
 import { attach as attachSorting } from "./sorting.js";
 
-const parts = [attachBulk, attachForms, attachLive, attachMenu, attachPickers, attachSearch, attachSorting];
+const parts = [attachBulk, attachForms, attachLive, attachMenu, attachPickers, attachSearch, attachSending, attachSorting];
 
 /** Brings a part of the page to life: the whole document, or what a fetch put into it. */
 export function enliven(root) {

@@ -6,7 +6,7 @@ multipart, where those could carry its text away (EFAIL). What does not open sta
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from services.decryptor.author import ambiguity
 from services.decryptor.cms import oids
@@ -76,6 +76,11 @@ class _Ready(NamedTuple):
 
 
 _NO_HEADER = HeaderBlock(b"")
+
+
+_BESIDE: Final = "A part of the mail is encrypted; it is not opened, since other parts lie beside."
+_FORWARDED: Final = "The forwarded mail is encrypted; it is not opened, as it is another mail."
+_IN_HTML: Final = "The HTML text holds an encrypted message, which is not opened there."
 
 
 class Peeler:
@@ -364,16 +369,23 @@ class Peeler:
         Such parts stay as they are: a text that was decrypted among others could be carried away
         by them (EFAIL), and a signature covers its own part only.
         """
-        if not inner.media_type.startswith("multipart/") or (
-            self.facts.encrypted and self.facts.status != "decrypted"
-        ):
+        if self.facts.encrypted and self.facts.status != "decrypted":
+            return
+        reason = _BESIDE
+        if inner.media_type == "text/html":
+            if kind_of_text(inner, self._spool) == "encryption":
+                self._encrypted_beside(inner, _IN_HTML)
+            return
+        if inner.media_type == "message/rfc822":
+            reason = _FORWARDED
+        elif not inner.media_type.startswith("multipart/"):
             return
         signed = encrypted = False
         for part, forwarded in parts_beside(inner):
             found = self._kind_of(part.entity)
             if found == "encryption" and not encrypted:
                 encrypted = True
-                self._encrypted_beside(part.entity)
+                self._encrypted_beside(part.entity, reason)
             elif found == "signature" and not signed and not forwarded and not self.facts.signed:
                 signed = True
                 self._signed_beside(part)
@@ -399,8 +411,7 @@ class Peeler:
             return "encryption"
         return "signature" if content_type == oids.SIGNED_DATA else ""
 
-    def _encrypted_beside(self, part: Entity) -> None:
-        reason = "A part of the mail is encrypted; it is not opened, since other parts lie beside."
+    def _encrypted_beside(self, part: Entity, reason: str) -> None:
         if self.facts.encrypted:
             self.facts.remark(reason)
             return

@@ -37,13 +37,13 @@ _NOT_ANALYSED = Security(status="failed", reason="The mail could not be analysed
 _LIMITS = Limits()
 _ARMOUR = b"-----BEGIN PGP "
 #: In lower case; the last three are the beginning of OpenPGP lines in base64.
-_MARKS = (
-    b"pkcs7",
-    b".p7m",
-    b"/pgp",
+_ARMOUR_MARKS = (
     _ARMOUR.lower(),
     *(base64.b64encode(b"-" * n + b"BEGIN PGP ")[2:-4].lower() for n in (3, 4, 5)),
 )
+_MARKS = (b"pkcs7", b".p7m", b"/pgp", *_ARMOUR_MARKS)
+#: A mail that is nothing but another one, or a text in which programs write OpenPGP's lines.
+_ENCLOSING = ("message/rfc822", "text/html")
 #: Longer than any of these marks.
 MARK_LENGTH = 32
 #: Signatures whose octets are what somebody signed, and all that is handed out.
@@ -91,7 +91,10 @@ def may_be_secured(whole: Entity, beginning: bytes) -> bool:
     """
     if whole.media_type in _MULTIPARTS or is_pkcs7(whole):
         return True
-    if whole.media_type.startswith("multipart/"):
+    if whole.media_type == "text/html":
+        lowered = beginning.lower()
+        return any(mark in lowered for mark in _ARMOUR_MARKS)
+    if _may_enclose(whole):
         return holds_secured(beginning)
     if may_be_armoured(whole):
         return b"-----BEGIN PGP " in beginning or whole.transfer_encoding == "base64"
@@ -100,7 +103,12 @@ def may_be_secured(whole: Entity, beginning: bytes) -> bool:
 
 def is_searched(whole: Entity) -> bool:
     """Whether something encrypted or signed may lie anywhere in the mail, not just at its start."""
-    return whole.media_type.startswith("multipart/") or may_be_armoured(whole)
+    return _may_enclose(whole) or may_be_armoured(whole)
+
+
+def _may_enclose(whole: Entity) -> bool:
+    """Whether something may lie inside that is encrypted or signed for itself."""
+    return whole.media_type.startswith("multipart/") or whole.media_type in _ENCLOSING
 
 
 def holds_secured(octets: bytes) -> bool:
@@ -110,7 +118,7 @@ def holds_secured(octets: bytes) -> bool:
 
 
 def _secured(whole: Entity) -> bool:
-    return whole.media_type.startswith("multipart/") or may_be_armoured(whole) or is_pkcs7(whole)
+    return is_searched(whole) or is_pkcs7(whole)
 
 
 def open_mail(

@@ -177,6 +177,41 @@ def test_what_is_encrypted_beside_other_parts_is_named(
         assert [one.kind for one in opened.security.layers] == ["encryption"]
 
 
+@pytest.mark.parametrize("shape", ["html", "html in base64", "a forwarded mail alone"])
+def test_what_is_encrypted_in_a_mail_of_one_part_is_named(
+    shape: str, pgp: Opener, bob: Person
+) -> None:
+    """A program in the browser writes into HTML; a gateway sends a mail as a content."""
+    message = pgp_encrypt(ENTITY, [bob.public])
+    text = b"<p>Hello</p><pre>" + message + b"</pre>\r\n"
+    raw = (
+        HEADER
+        + {
+            "html": b"Content-Type: text/html\r\n\r\n" + text,
+            "html in base64": b"Content-Type: text/html\r\n"
+            b"Content-Transfer-Encoding: base64\r\n\r\n" + base64.encodebytes(text),
+            "a forwarded mail alone": b"Content-Type: message/rfc822\r\n\r\nSubject: x\r\n"
+            + multipart_encrypted(message),
+        }[shape]
+    )
+    assert may_be_secured(entity(region(raw.partition(b"\r\n\r\n")[0])), raw)
+    with pgp(raw) as opened:
+        assert opened.security.encrypted
+        assert opened.security.status == "unsupported"
+        assert "not opened" in opened.security.reason
+        assert opened.content is None
+
+
+def test_an_ordinary_html_text_and_a_forwarded_mail_have_nothing_to_tell(pgp: Opener) -> None:
+    for whole in (
+        b"Content-Type: text/html\r\n\r\n<p>-----BEGIN PGP PUBLIC KEY BLOCK-----</p>",
+        b"Content-Type: message/rfc822\r\n\r\nSubject: x\r\n\r\npgp and .p7m\r\n",
+    ):
+        with pgp(HEADER + whole) as opened:
+            assert not opened.security.encrypted
+            assert opened.content is None
+
+
 @pytest.mark.parametrize("kind", ["detached", "opaque", "lines"])
 def test_what_is_signed_beside_other_parts_is_partial(
     kind: str, pgp: Opener, opener: Opener, bob: Person, holders: dict[str, Holder]

@@ -8,7 +8,7 @@ from contextlib import ExitStack, closing
 
 from structlog.contextvars import get_contextvars
 
-from services.fetcher.committing import keep
+from services.fetcher.committing import FEW, keep
 from services.fetcher.downloading import Downloads
 from services.fetcher.intake import Intake, batches
 from services.fetcher.prefetch import pipelined
@@ -49,7 +49,12 @@ class Batches:
                         trouble = reason.of_server()
                 if downloads.session_broke and not run.mailbox.capabilities.settles_by_ending:
                     continue  # nothing can be settled over this session
-                settle(run, committed.had, stopped=downloads.stopped)
+                settle(
+                    run,
+                    committed.had,
+                    stopped=downloads.stopped,
+                    last=len(cut) == 1 and len(committed.had) <= FEW,
+                )
                 handled += 1
                 complete = (
                     complete and not intake.postponed and len(committed.had) == len(intake.refs)

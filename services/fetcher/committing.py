@@ -24,7 +24,7 @@ from shared.telemetry import metrics, traces
 _MOST: Final = 64
 _LARGEST: Final = 4 << 20
 #: Mails of a batch that joins others, at most: a longer one keeps nobody waiting.
-_FEW: Final = 50
+FEW: Final = 50
 
 
 def keep(run: Run, intake: Intake, *, failed_before: bool = False) -> Committed:
@@ -59,7 +59,7 @@ def _joins(ready: Ready) -> bool:
     run, intake = ready.run, ready.intake
     return (
         intake.is_small
-        and len(intake.messages) <= _FEW
+        and len(intake.messages) <= FEW
         and not ready.failed_before
         and not run.recognising
         and all(message.gmail_id is None for message in intake.messages)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 import structlog
@@ -24,12 +24,14 @@ from services.fetcher.run import Report, Run, Tools
 from services.fetcher.session_pool import HostBusy, SessionPool
 from shared.alerts.connections import ConnectionFailing, ConnectionNeedsAuthorisation
 from shared.clock import time_of
+from shared.combining import Combiner
 from shared.connections import Connection, Failure, Health
 from shared.errors import LeaseLost, PosthouseError, SecretKeyMissing, TryAgain
 from shared.mailbox.base import Cursor, Mailbox
 from shared.mailbox.failures import LoginTooSoon, SessionLost
 from shared.storage import affinity, alerts, connections, ledger, scheduling
-from shared.storage.pool import Database, DatabaseUnavailable, Session
+from shared.storage.ledger import EndedRun
+from shared.storage.pool import Database, DatabaseUnavailable, Session, wait_briefly
 from shared.storage.scheduling import Finished
 from shared.store import StoreFull
 from shared.telemetry import metrics, traces
@@ -50,6 +52,10 @@ class Dispatcher:
     renewer: LeaseRenewer
     database: Database
     observe: Callable[[Connection, Report | PosthouseError], None]
+    _ends: Combiner[Sequence[Run], None] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._ends = Combiner(self._end_together, final=(DatabaseUnavailable,))
 
     def run_job(self, connection_ids: Sequence[int], correlation_id: str) -> None:
         """Polls each connection; several idle polls cost one job, those over open sessions one
@@ -170,20 +176,24 @@ class Dispatcher:
                 with metrics.FETCHES_RUNNING.track_inprogress():
                     self._run_with_retry(run)
             except HostBusy:
+                self._record_settled(run)
                 self.postpone([run])
                 return False
             except LoginTooSoon as error:
                 _log.info("the server wants time between logins", error=str(error))
+                self._record_settled(run)
                 self.wait(run, error.retry_after or POSTPONED)
                 return False
             except SecretKeyMissing as error:
                 _log.warning("left to fetchers that have the key", error=str(error))
+                self._record_settled(run)
                 self.leave(run)
                 return False
             except LeaseLost as error:
                 self.renewer.forget([run.lease])
                 self.observe(connection, error)
                 _log.warning("lease lost in the middle of a run", error=str(error))
+                self._record_settled(run)
                 return False
             except PosthouseError as error:
                 self._failed(run, error)
@@ -211,7 +221,7 @@ class Dispatcher:
                 milliseconds=report.duration_ms,
                 again=report.again,
             )
-        self._record(run)
+        self._tell_recovery(run)
 
     def _run_with_retry(self, run: Run) -> None:
         """A kept session may have died since the last poll: then once more with a fresh one."""
@@ -236,25 +246,20 @@ class Dispatcher:
                 self.sessions.discard(run.connection, mailbox)
                 raise
 
-    def _record(self, run: Run) -> None:
-        report = run.report
+    def _tell_recovery(self, run: Run) -> None:
         recovered = run.state.health in {Health.FAILING, Health.NEEDS_AUTHORISATION}
         if recovered or run.state.health == Health.PENDING:
             # An edit or a new login ends the back-off and makes it pending: whether it was ill
             # before is then known from what was raised.
             with self.database.transaction() as session:
                 recovered = alerts.recover(session, run.connection.id) or recovered
-        if not (report.found or report.downloaded or recovered):
-            return
-        with self.database.transaction() as session:
-            ledger.record_run(
-                session,
-                run.connection.id,
-                duration_ms=report.duration_ms,
-                found=report.found,
-                downloaded=report.downloaded,
-                octets=report.octets,
-            )
+        run.report.recovered = recovered
+
+    def _record_settled(self, run: Run) -> None:
+        """Where a run gives up, and nothing else of it is recorded."""
+        if run.report.confirmed:
+            with self.database.transaction() as session:
+                ledger.all_settled(session, run.report.confirmed)
 
     def _failed(self, run: Run, error: PosthouseError) -> None:
         connection, state, report = run.connection, run.state, run.report
@@ -276,6 +281,7 @@ class Dispatcher:
         try:
             with self.database.transaction() as session:
                 self.renewer.release(session, [run.lease])
+                ledger.all_settled(session, report.confirmed)
                 before, failures = scheduling.fail_run(
                     session,
                     connection.id,
@@ -311,26 +317,53 @@ class Dispatcher:
         return timedelta(minutes=self.tools.settings.alert_after_minutes)
 
     def finish(self, ended: Sequence[Run]) -> None:
-        """Writes the end of several runs at once and gives their leases back."""
+        """Writes the end of several runs at once and gives their leases back.
+
+        One that brought mails ends together with others that come to their end at the same moment.
+        """
         if not ended:
             return
-        leases = [run.lease for run in ended]
-        finished = [self._finished(run) for run in ended]
-
-        def end(session: Session) -> None:
-            # Leases before states, here and everywhere: two orders would end in deadlocks.
-            self.renewer.release(session, leases)
-            scheduling.finish_runs(session, finished)
-
         try:
-            self.database.perform(end)
+            if all(run.report.idle for run in ended):
+                self._end_together([ended])
+            else:
+                self._ends(ended)
         except DatabaseUnavailable as outage:
-            self.renewer.forget(leases)
+            self.renewer.forget([run.lease for run in ended])
             _log.warning("finished runs could not be recorded", error=str(outage))
             return
         for run in ended:
             if run.connection.push:
                 self._listen(run)
+
+    def _end_together(self, several: Sequence[Sequence[Run]]) -> Sequence[None]:
+        """For runs of several threads (`shared.combining`)."""
+        ended = [run for one in several for run in one]
+        if len(several) == 1:
+            self.database.perform(lambda session: self._end(session, ended))
+        else:
+            with self.database.transaction() as session:
+                wait_briefly(session)
+                self._end(session, ended)
+        if any(run.report.confirmed for run in ended):
+            self.tools.reached("settled")
+        return [None] * len(several)
+
+    def _end(self, session: Session, ended: Sequence[Run]) -> None:
+        # Leases before states, here and everywhere: two orders would end in deadlocks.
+        self.renewer.release(session, [run.lease for run in ended])
+        scheduling.finish_runs(session, [self._finished(run) for run in ended])
+        ledger.all_settled(session, [one for run in ended for one in run.report.confirmed])
+        ledger.record_runs(
+            session,
+            [
+                EndedRun(
+                    run.connection.id, told.duration_ms, told.found, told.downloaded, told.octets
+                )
+                for run in ended
+                if (told := run.report).found or told.downloaded or told.recovered
+            ],
+        )
 
     def _finished(self, run: Run) -> Finished:
         identifier, report = run.connection.id, run.report

@@ -15,7 +15,7 @@ from shared.jobs import FETCH_QUEUE, FETCH_SLOW_QUEUE
 from shared.mailbox.base import Cursor, Mailbox, MailRef
 from shared.messages import NewMessage
 from shared.storage.leases import Lease
-from shared.storage.ledger import Place
+from shared.storage.ledger import Place, Settled
 from shared.storage.pool import Database
 from shared.storage.scheduling import RunState
 from shared.store import Store
@@ -28,7 +28,7 @@ STEPS: Final = (
     "committed",
     "handed-on",
     "server-settled",
-    "settled",
+    "settled",  # where a batch is the only one of its run: with the end of that
     "finished",
 )
 
@@ -49,9 +49,13 @@ class Report:
     idle: bool = False
     cursor: Cursor | None = None
     keep_cursor: bool = False
+    #: It was ill before.
+    recovered: bool = False
     uid_validity: int | None = None
     session_broke: bool = False
     settled: list[MailRef] = field(default_factory=list)
+    #: What the server has confirmed and is recorded with the end of the run.
+    confirmed: list[Settled] = field(default_factory=list)
     #: Committed, and to be settled at the end of the run (`Capabilities.settles_by_ending`).
     unsettled: list[MailRef] = field(default_factory=list)
     #: Seconds that the server wants until the next login.

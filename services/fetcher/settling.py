@@ -14,26 +14,31 @@ from shared.errors import TryAgain
 from shared.mailbox.base import MailRef
 from shared.mailbox.failures import LoginTooSoon, StepFailed
 from shared.storage import ledger
+from shared.storage.ledger import Settled
 from shared.telemetry import metrics, traces
 
 _log = structlog.get_logger(__name__)
 
 _UNSETTLED_AT_ONCE: Final = 1000
+#: Mails that a server confirmed and that are recorded with the end of the run, at most.
+_RECORDED_LATER: Final = 50
 #: Errors of Graph that are no StepFailed.
 _BUSY: Final = frozenset({"mailbox-busy", "broken-off", "timeout", "unreachable"})
 
 
-def settle(run: Run, refs: Sequence[MailRef], *, stopped: TryAgain | None = None) -> None:
+def settle(
+    run: Run, refs: Sequence[MailRef], *, stopped: TryAgain | None = None, last: bool = False
+) -> None:
     """Settles what is committed; where the server `stopped` giving mails, as far as it lets us.
 
     At the end of the run where settling ends the session: more may have been read ahead than is
-    committed.
+    committed. `last`: nothing else is to come in this run, with whose end it is recorded.
     """
     if run.mailbox.capabilities.settles_by_ending:
         run.report.unsettled += refs
         return
     with unless_stopped(stopped):
-        run.report.settled += _settle_now(run, refs)
+        run.report.settled += _settle_now(run, refs, last=last)
 
 
 def settle_at_end(run: Run) -> None:
@@ -41,7 +46,7 @@ def settle_at_end(run: Run) -> None:
     refs = list({ref.key: ref for ref in run.report.unsettled}.values())
     run.report.unsettled = []
     try:
-        run.report.settled += _settle_now(run, refs)
+        run.report.settled += _settle_now(run, refs, last=len(refs) <= _RECORDED_LATER)
     except LoginTooSoon as error:
         run.report.again = True
         run.report.pause = error.retry_after or run.report.pause
@@ -66,8 +71,9 @@ def unless_stopped(stopped: TryAgain | None) -> Iterator[None]:
             raise
 
 
-def _settle_now(run: Run, refs: Sequence[MailRef]) -> list[MailRef]:
-    """Tells the server, and records what it has confirmed."""
+def _settle_now(run: Run, refs: Sequence[MailRef], *, last: bool = False) -> list[MailRef]:
+    """Tells the server, and records what it has confirmed; where it is the `last`, with the end of
+    the run. Whoever dies before that is told the same by the server once more."""
     if not refs:
         return []
     tools, place = run.tools, run.place
@@ -91,13 +97,17 @@ def _settle_now(run: Run, refs: Sequence[MailRef]) -> list[MailRef]:
     tools.reached("server-settled")
     done = {ref.key for ref in settled}
     left = [ref.key for ref in refs if ref.key not in done] if only_flags else []
-    with tools.database.transaction() as session:
-        marks = run.mailbox.capabilities.read_flag
-        ledger.settled(session, place, list(done), deleted=deleted, marks=marks)
-        if left:
-            ledger.only_flagged(session, place, left)
+    marks = run.mailbox.capabilities.read_flag
+    confirmed = Settled(place, list(done), deleted, marks)
+    if last and not left:
+        run.report.confirmed.append(confirmed)
+    else:
+        with tools.database.transaction() as session:
+            ledger.all_settled(session, [confirmed])
+            if left:
+                ledger.only_flagged(session, place, left)
+        tools.reached("settled")
     if left:
         _log.warning("mails are flagged deleted and cannot be removed yet", mails=len(left))
-    tools.reached("settled")
     metrics.SETTLED_MESSAGES.labels(after_download.value).inc(len(settled))
     return settled

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,7 +19,7 @@ from shared.storage import key_contents, known, quarantine
 from shared.storage.arrays import array, octets_array, text_array
 from shared.storage.leases import Lease
 from shared.storage.packed_contents import short
-from shared.storage.pool import Session
+from shared.storage.pool import Session, wait_briefly
 from shared.storage.queries import Queries
 
 _SQL = Queries("ledger")
@@ -74,7 +75,7 @@ def commit_batches(session: Session, batches: Sequence[Batch]) -> list[bool]:
     The leases are of one owner.
     """
     if len(batches) > 1:
-        session.execute(_SQL["short_waits"])
+        wait_briefly(session)
     rows = session.execute(
         _SQL["begin_batches"],
         {
@@ -135,9 +136,7 @@ def _record(session: Session, batches: Sequence[Batch]) -> None:
         {
             "grace": REDRIVE_GRACE,
             "ids": array(message.id.hex for _, message in mails),
-            "connections": array(str(place.connection_id) for place, _ in mails),
-            "folders": text_array(place.folder for place, _ in mails),
-            "uid_validities": array(str(place.uid_validity or 0) for place, _ in mails),
+            **_places(place for place, _ in mails),
             "native_keys": text_array(message.native_key for _, message in mails),
             "digests": octets_array(short(message.header_digest) for _, message in mails),
             "gmail_ids": array(str(message.gmail_id or "NULL") for _, message in mails),
@@ -238,21 +237,68 @@ def count_flagged(session: Session, connection_id: int) -> int:
     return int(row[0]) if row else 0
 
 
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """What a server has confirmed: that it deleted these mails, or marked them read (where it
+    `marks` any; POP3 does not)."""
+
+    place: Place
+    keys: Sequence[Key]
+    deleted: bool
+    marks: bool = True
+
+    @property
+    def settled_as(self) -> str:
+        return "deleted" if self.deleted else "read" if self.marks else "nothing"
+
+
 def settled(
     session: Session, place: Place, keys: Sequence[Key], *, deleted: bool, marks: bool = True
 ) -> None:
-    """The server has confirmed: deleted, or marked read where it `marks` any (POP3 does not)."""
-    if not keys:
-        return
-    told = text_array(str(key) for key in keys)
-    settled_as = "deleted" if deleted else "read" if marks else "nothing"
-    values = {**place.columns(), "native_keys": told, "settled_as": settled_as}
-    session.execute(_SQL["settled"], values)
-    if deleted and place.uid_validity is not None:
-        session.execute(_SQL["forget_content"], {**place.columns(), "uids": list(keys)})
-    elif deleted:
-        digests = [known.key_digest(str(key)) for key in keys]
-        session.execute(_SQL["vanish_keys"], {**place.columns(), "digests": digests})
+    """Records what one server has confirmed; see `all_settled`."""
+    all_settled(session, [Settled(place, keys, deleted, marks)])
+
+
+def all_settled(session: Session, told: Sequence[Settled]) -> None:
+    """Records what several servers have confirmed: one statement for each way of settling."""
+    ways: dict[str, list[tuple[Place, Key]]] = defaultdict(list)
+    for one in told:
+        ways[one.settled_as] += [(one.place, key) for key in one.keys]
+    for way, mails in ways.items():
+        if mails:
+            values = {
+                **_places(place for place, _ in mails),
+                "native_keys": text_array(str(key) for _, key in mails),
+                "settled_as": way,
+            }
+            session.execute(_SQL["settled"], values)
+    _forget(session, [mail for mail in ways["deleted"] if mail[0].uid_validity is not None])
+    _vanish(session, [mail for mail in ways["deleted"] if mail[0].uid_validity is None])
+
+
+def _forget(session: Session, mails: Sequence[tuple[Place, Key]]) -> None:
+    if mails:
+        uids = array(str(key) for _, key in mails)
+        session.execute(
+            _SQL["forget_content"], {**_places(place for place, _ in mails), "uids": uids}
+        )
+
+
+def _vanish(session: Session, mails: Sequence[tuple[Place, Key]]) -> None:
+    if mails:
+        digests = octets_array(known.key_digest(str(key)) for _, key in mails)
+        session.execute(
+            _SQL["vanish_keys"], {**_places(place for place, _ in mails), "digests": digests}
+        )
+
+
+def _places(places: Iterable[Place]) -> dict[str, str]:
+    found = list(places)
+    return {
+        "connections": array(str(place.connection_id) for place in found),
+        "folders": text_array(place.folder for place in found),
+        "uid_validities": array(str(place.uid_validity or 0) for place in found),
+    }
 
 
 def drop_stale_settlements(session: Session, place: Place) -> None:
@@ -265,12 +311,12 @@ def record_run(
     connection_id: int,
     *,
     duration_ms: int,
-    found: int = 0,
-    downloaded: int = 0,
-    octets: int = 0,
-    error: Failure | None = None,
+    found: int,
+    downloaded: int,
+    octets: int,
+    error: Failure,
 ) -> None:
-    """One line of a connection's history; idle runs leave none."""
+    """One line of a connection's history, for a run that failed."""
     session.execute(
         _SQL["insert_run"],
         {
@@ -280,6 +326,33 @@ def record_run(
             "found": found,
             "downloaded": downloaded,
             "bytes": octets,
-            "error": None if error is None else Jsonb(error.to_json()),
+            "error": Jsonb(error.to_json()),
         },
     )
+
+
+@dataclass(frozen=True, slots=True)
+class EndedRun:
+    """A run that came to a good end, for its connection's history."""
+
+    connection_id: int
+    duration_ms: int
+    found: int
+    downloaded: int
+    octets: int
+
+
+def record_runs(session: Session, runs: Sequence[EndedRun]) -> None:
+    """A line each of their connections' histories."""
+    if runs:
+        session.execute(
+            _SQL["insert_runs"],
+            {
+                "ids": array(new_id().hex for _ in runs),
+                "connections": array(str(run.connection_id) for run in runs),
+                "durations": array(str(run.duration_ms) for run in runs),
+                "found": array(str(run.found) for run in runs),
+                "downloaded": array(str(run.downloaded) for run in runs),
+                "octets": array(str(run.octets) for run in runs),
+            },
+        )

@@ -21,10 +21,6 @@ UPDATE connection_state AS s SET sequence = s.sequence + states.count
 FROM states WHERE s.connection_id = states.connection_id
 RETURNING s.connection_id, s.sequence, now();
 
--- name: short_waits
--- Others wait for what is done for several: a row that is locked for longer is waited for alone.
-SET LOCAL lock_timeout = '500ms';
-
 -- name: copy_messages
 COPY message (connection_id, folder, uid_validity, correlation_id, id, native_key, sequence, size,
     sha256, raw_key, raw_offset, message_id, sender, recipients, cc, subject, sent_at, arrived_at,
@@ -91,9 +87,9 @@ SELECT count(*) FROM settlement WHERE connection_id = %(connection_id)s AND flag
 -- Joined by the whole key: with its first columns alone compared to constants, every open
 -- settlement of the folder would be compared with every key.
 WITH told AS MATERIALIZED (
-    SELECT %(connection_id)s::bigint AS connection_id, %(folder)s::text AS folder,
-           %(uid_validity)s::bigint AS uid_validity, native_key
-    FROM unnest(%(native_keys)s::text[]) AS native_key
+    SELECT * FROM unnest(%(connections)s::bigint[], %(folders)s::text[],
+                         %(uid_validities)s::bigint[], %(native_keys)s::text[])
+        AS t(connection_id, folder, uid_validity, native_key)
 ), gone AS (
     DELETE FROM settlement AS s USING told
     WHERE (s.connection_id, s.folder, s.uid_validity, s.native_key)
@@ -153,8 +149,8 @@ WHERE connection_id = %(connection_id)s AND folder = %(folder)s AND digest = ANY
 -- Deleted on the server by ourselves: not counted any more, and for a while still known. Joined by
 -- the whole key, as in `settled`.
 WITH deleted AS MATERIALIZED (
-    SELECT %(connection_id)s::bigint AS connection_id, %(folder)s::text AS folder, digest
-    FROM unnest(%(digests)s::bytea[]) AS digest
+    SELECT * FROM unnest(%(connections)s::bigint[], %(folders)s::text[], %(digests)s::bytea[])
+        AS d(connection_id, folder, digest)
 )
 UPDATE known_key AS k SET vanished_on = current_date FROM deleted AS d
 WHERE (k.connection_id, k.folder, k.digest) = (d.connection_id, d.folder, d.digest);
@@ -181,9 +177,9 @@ WHERE connection_id = %(connection_id)s AND folder = %(folder)s
 
 -- name: forget_content
 WITH deleted AS MATERIALIZED (
-    SELECT %(connection_id)s::bigint AS connection_id, %(folder)s::text AS folder,
-           %(uid_validity)s::bigint AS uid_validity, uid
-    FROM unnest(%(uids)s::bigint[]) AS uid
+    SELECT * FROM unnest(%(connections)s::bigint[], %(folders)s::text[],
+                         %(uid_validities)s::bigint[], %(uids)s::bigint[])
+        AS d(connection_id, folder, uid_validity, uid)
 )
 DELETE FROM known_content AS k USING deleted AS d
 WHERE (k.connection_id, k.folder, k.uid_validity, k.uid)
@@ -248,6 +244,11 @@ WITH gone AS (
 )
 UPDATE message SET settled_at = now(), settled_as = 'vanished'
 WHERE id = ANY(ARRAY(SELECT message_id FROM gone));
+
+-- name: insert_runs
+INSERT INTO fetch_run (id, connection_id, duration_ms, found, downloaded, bytes)
+SELECT * FROM unnest(%(ids)s::uuid[], %(connections)s::bigint[], %(durations)s::integer[],
+                     %(found)s::integer[], %(downloaded)s::integer[], %(octets)s::bigint[]);
 
 -- name: insert_run
 INSERT INTO fetch_run (id, connection_id, duration_ms, found, downloaded, bytes, error)

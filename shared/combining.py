@@ -12,6 +12,10 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Generic, TypeVar
 
+import structlog
+
+_log = structlog.get_logger(__name__)
+
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -40,7 +44,7 @@ class Combiner(Generic[Item, Result]):
     fail for all), nothing is repeated, and each gets a copy of it.
 
     `most` items at most are done at once, and `largest` of what `size` says of them, except for one
-    alone.
+    alone. With `leaders`, so many threads do such work at the same time.
     """
 
     def __init__(
@@ -51,6 +55,7 @@ class Combiner(Generic[Item, Result]):
         most: int = 64,
         largest: int = 1 << 62,
         size: Callable[[Item], int] = lambda _: 1,
+        leaders: int = 1,
     ) -> None:
         self._work = work
         self._final = final
@@ -58,7 +63,8 @@ class Combiner(Generic[Item, Result]):
         self._largest = largest
         self._size = size
         self._lock = threading.Lock()
-        self._busy = False
+        self._leaders = leaders
+        self._leading = 0
         self._waiting: deque[_Member[Item, Result]] = deque()
 
     @property
@@ -70,10 +76,11 @@ class Combiner(Generic[Item, Result]):
         """Raises what `work` raised for this item."""
         member: _Member[Item, Result] = _Member(item)
         with self._lock:
-            waits = self._busy
-            self._busy = True
+            waits = self._leading == self._leaders
             if waits:
                 self._waiting.append(member)
+            else:
+                self._leading += 1
         if waits:
             member.turn.acquire()
         if not member.done and not member.alone:
@@ -97,9 +104,11 @@ class Combiner(Generic[Item, Result]):
                 member.error = error if member is first else _copied(error)
                 member.done = True
         except Exception as error:
+            alone = len(members) == 1
+            if not alone:
+                _log.warning("what failed for several is done for each", exc_info=error)
             for member in members:
-                member.error, member.done = error, len(members) == 1
-                member.alone = not member.done
+                member.error, member.done, member.alone = error, alone, not alone
         except BaseException:
             for member in members:
                 member.alone = True
@@ -121,8 +130,9 @@ class Combiner(Generic[Item, Result]):
 
     def _pass_on(self) -> None:
         with self._lock:
-            self._busy = bool(self._waiting)
             successor = self._waiting.popleft() if self._waiting else None
+            if successor is None:
+                self._leading -= 1
         if successor is not None:
             successor.turn.release()
 

@@ -23,6 +23,7 @@ from services.decryptor.opening import is_searched, may_be_secured
 from services.decryptor.publishing import Publisher, ReadyMail
 from services.decryptor.secured import SecuredMails
 from services.decryptor.settings import DecryptorSettings
+from shared.combining import Combiner
 from shared.connections import Connection
 from shared.errors import PosthouseError, SecretKeyMissing, TryAgain
 from shared.mail.fields import HEADER_LIMIT
@@ -42,8 +43,13 @@ STEPS: Final = ("claimed", "opened", "kept", "recorded", "published", "delivered
 #: Where a handler has rules or a group.
 STEPS_WITH_RULES: Final = (*STEPS[:4], "decided", *STEPS[4:])
 
-#: Octets of mails that are worked on together.
+#: Octets of mails that are worked on together, and of one that is worked on alone.
 _BATCH_OCTETS = 8 << 20
+_LARGE = 1 << 20
+#: Mails of several jobs that are worked on together, at most.
+_TOGETHER: Final = 200
+#: Jobs in hand for each thread that works: what is taken while it is busy goes together.
+JOBS_A_THREAD: Final = 4
 #: Seconds. A mail whose bytes are missing is tried again at least so often, and for so long.
 _MISSING_LONGEST = 600.0
 _MISSING_GIVEN_UP = 86_400.0
@@ -117,12 +123,31 @@ class Decrypting:
     claims: Claims
     reached: Callable[[str], None]
     missing: MissingBytes = field(default_factory=MissingBytes)
+    _together: Combiner[Sequence[uuid.UUID], None] = field(init=False)
+
+    def __post_init__(self) -> None:
+        combiner = Combiner(
+            self._run,
+            final=(DatabaseUnavailable,),
+            largest=_TOGETHER,
+            size=len,
+            leaders=self.settings.decrypt_threads,
+        )
+        object.__setattr__(self, "_together", combiner)
 
     def run(self, message_ids: Sequence[str], correlation_id: str) -> None:
-        """Opens and publishes those of the mails that wait and that nobody else holds."""
+        """Opens and publishes those of the mails that wait and that nobody else holds.
+
+        With those of other jobs that came while all threads were busy (`JOBS_A_THREAD`).
+        """
         with bound_contextvars(correlation_id=correlation_id):
+            self._together([uuid.UUID(item) for item in message_ids])
+
+    def _run(self, jobs: Sequence[Sequence[uuid.UUID]]) -> Sequence[None]:
+        """Several jobs as if they were one."""
+        ids = [identifier for job in jobs for identifier in job]
+        if ids:
             token = uuid.uuid4()
-            ids = [uuid.UUID(item) for item in message_ids]
             with (
                 traces.span("claim", asked=len(ids)) as told,
                 self.database.transaction() as session,
@@ -135,6 +160,7 @@ class Decrypting:
             with self.claims.holding(token, [mail.id for mail in claimed]):
                 for part in _parts(claimed):
                     self._part(part, by_id, token)
+        return [None] * len(jobs)
 
     def _part(
         self, part: Sequence[Claimed], by_id: dict[int, Connection], token: uuid.UUID
@@ -307,17 +333,20 @@ def _head_size(mail: Claimed, inline: int) -> int:
 
 
 def _parts(claimed: Sequence[Claimed]) -> Iterator[list[Claimed]]:
-    """Mails in the order of the store, a few megabytes at a time."""
+    """Mails in the order of the store, a few megabytes at a time; then the large ones, each alone:
+    mails of others do not wait for them."""
     part: list[Claimed] = []
     octets = 0
-    for mail in claimed:
+    small = [mail for mail in claimed if mail.size <= _LARGE]
+    for mail in small:
         part.append(mail)
-        octets += min(mail.size, _BATCH_OCTETS)
+        octets += mail.size
         if octets >= _BATCH_OCTETS:
             yield part
             part, octets = [], 0
     if part:
         yield part
+    yield from ([mail] for mail in claimed if mail.size > _LARGE)
 
 
 def _record(session: Session, outcomes: Sequence[Outcome], token: uuid.UUID) -> None:

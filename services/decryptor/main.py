@@ -9,7 +9,7 @@ from functools import partial
 
 import structlog
 
-from services.decryptor.decrypting import Claims, Decrypting
+from services.decryptor.decrypting import JOBS_A_THREAD, Claims, Decrypting
 from services.decryptor.keyring import Keyring
 from services.decryptor.mail_facts import MailFactsReader
 from services.decryptor.private_folder import PrivateFolder
@@ -65,7 +65,7 @@ class Decryptor:
             self.jobs,
             {DECRYPT_ACTOR: self.decrypting.run},
             queue=DECRYPT_QUEUE,
-            threads=self.settings.decrypt_threads,
+            threads=JOBS_A_THREAD * self.settings.decrypt_threads,
             stop=stop,
         )
         checks: dict[str, Check] = {

@@ -6,13 +6,16 @@ lease that was lost count in `posthouse_lease_losses_total`.
 
 from __future__ import annotations
 
+import json
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from typing import cast
 
 import pytest
 
+from services.decryptor.decrypting import STEPS as DECRYPT_STEPS
 from services.fetcher.run import Committed, Ready
 from shared.clock import new_id
 from shared.combining import Combiner
@@ -21,6 +24,7 @@ from shared.storage.pool import DatabaseUnavailable
 from tests.rig.events import open_queue
 from tests.rig.fetching import FetcherHere
 from tests.rig.forkserver import Child
+from tests.rig.interruption import MAY_REPEAT
 from tests.rig.mails import digests, mail
 from tests.rig.stack import Stack
 from tests.servers.dovecot import Dovecot
@@ -245,6 +249,48 @@ def test_a_fetcher_that_is_killed_with_several_in_hand_loses_and_repeats_nothing
         True
     ] * 12
     assert stack.query("SELECT DISTINCT sequence FROM message") == [(1,)]
+
+
+@pytest.mark.promise("H1", "I3")
+@pytest.mark.parametrize("step", DECRYPT_STEPS)
+def test_a_decryptor_that_is_killed_with_several_jobs_in_hand_loses_nothing(
+    step: str,
+    broker_url: str,
+    dovecot: Dovecot,
+    mail_user: str,
+    build_stack: Callable[..., Stack],
+) -> None:
+    """It works on one job, and then on those together that came meanwhile."""
+    stack = build_stack(broker_url, tick_seconds="0.05", decrypt_threads="1")
+    stack.add_handler()
+    users = [f"{mail_user}{number}" for number in range(8)]
+    contents = [mail(number, 1000, seed=73) for number in range(len(users))]
+    for user, content in zip(users, contents, strict=True):
+        dovecot.deliver(user, [content])
+        stack.watch(dovecot, user, after_download="mark-read")
+    stack.start("scheduler", "fetcher")
+    stack.wait(
+        lambda: (stack.count("message"), stack.count("settlement")) == (len(users), 0),
+        "everything is fetched",
+    )
+    (victim,) = stack.start("decryptor", die_at=f"{step}:2")
+    _wait_for_death(stack, victim)
+    stack.hasten()
+    stack.start("decryptor")
+
+    def over() -> bool:
+        stack.hurry()
+        return stack.count("outbox") == 0
+
+    stack.wait(over, "everything is published", 60)
+    stack.stop()
+    events = open_queue(broker_url, "archive").events()
+    times = Counter(event["data"]["sha256"] for event in events)
+    assert sorted(times) == digests(contents)
+    assert max(times.values()) <= (2 if step in MAY_REPEAT else 1)
+    assert stack.count("delivery") == len(users)
+    told = [json.loads(line) for line in stack.log_of("decryptor").read_text().splitlines()]
+    assert max(line["mails"] for line in told if line["message"] == "published") > 1
 
 
 def _wait_for_death(stack: Stack, victim: Child) -> None:

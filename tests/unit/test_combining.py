@@ -96,3 +96,15 @@ def test_what_must_not_be_repeated_fails_for_each_with_an_error_of_its_own() -> 
     assert isinstance(second, Gone)
     first.transcript = ("of one mailbox",)
     assert second.transcript == ()
+
+
+def test_as_many_work_at_the_same_time_as_may() -> None:
+    both = threading.Barrier(2)
+
+    def work(items: Sequence[int]) -> list[int]:
+        both.wait(30)
+        return list(items)
+
+    combiner = Combiner(work, leaders=2)
+    with ThreadPoolExecutor(2) as threads:
+        assert list(threads.map(combiner, [1, 2])) == [1, 2]

@@ -1,18 +1,19 @@
-"""`posthouse connections bulk` and `duplicate`: many at once, and copies."""
+"""`posthouse connections bulk`, `import` and `duplicate`: many at once, and copies."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Annotated, Any, Final
 
 import typer
 
 from cli import showing
 from cli.completing import handlers, healths, modes, tags
-from cli.given import Settings, fields
+from cli.given import Settings, fields, referred_bytes
 from cli.objects import Name
-from cli.remote import Api
+from cli.remote import Api, ApiRefused
 from cli.showing import AsJson, Yes
 from shared.errors import InvalidInput
 
@@ -111,6 +112,47 @@ def duplicate(
         showing.as_json(made)
     else:
         showing.say(f"{made['name']} is saved, and disabled (id {made['id']}).", "green")
+
+
+def import_csv(
+    file: Annotated[Path, typer.Argument(help="A CSV file, or - for standard input.")],
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Check it and say what is wrong; add nothing.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Adds the connections of a CSV file, all of them or none; they start disabled.
+
+    Its first line names fields of a connection; name, mode and username are needed. What is wrong
+    is said with line and column, and the exit code is then 1.
+    """
+    content = sys.stdin.buffer.read() if str(file) == "-" else referred_bytes(str(file), "file")
+    with Api.from_environment() as api:
+        try:
+            found = api.post(
+                "connections/import",
+                files={"file": (file.name, content, "text/csv")},
+                params={"dry_run": dry_run},
+            )
+        except ApiRefused as refused:
+            if refused.code != "import-refused":
+                raise
+            faults = refused.problem["faults"]
+            found = {"done": False, "rows": [], "faults": faults, "fault_count": len(faults)}
+    if as_json:
+        showing.as_json(found)
+    else:
+        for one in found["faults"]:
+            place = f"{file}, line {one['line']}"
+            place += f", column {one['column']} ({one['heading']})" if one["column"] else ""
+            showing.say(f"{place}: {one['text']} {one['hint']}".rstrip(), "red")
+        if found["faults"]:
+            showing.say("Nothing is added.", "bold red")
+        else:
+            verb = "would be added" if dry_run else "added, all disabled"
+            showing.say(f"{len(found['rows'])} connections {verb}.", "green")
+    if found["faults"]:
+        raise typer.Exit(1)
 
 
 def _ids(api: Api, kind: str, names: list[str] | None) -> list[int]:

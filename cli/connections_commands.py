@@ -161,6 +161,7 @@ deletable(app, "connections", "connection", "Deletes a connection; mails that it
 
 app.command()(bulk_commands.bulk)
 app.command()(bulk_commands.duplicate)
+app.command("import")(bulk_commands.import_csv)
 
 
 @app.command()

@@ -19,6 +19,7 @@ from services.admin.api import (
     credentials,
     forwards,
     handlers,
+    importing,
     messages,
     overview,
     parts,
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
 
 PREFIX: Final = "/api/v1"
 _ROUTERS: Final[tuple[APIRouter, ...]] = (
+    importing.router,
     bulk.router,  # before: its words stand where an id may
     connections.router,
     authorisation.router,

@@ -99,6 +99,11 @@ def search(
     return Page(tuple(found), total=row[0] if row else 0, page=page, per_page=per_page)
 
 
+def names(session: Session) -> dict[int, str]:
+    """The name of each certificate, by id."""
+    return {row[0]: row[1] for row in session.execute(_SQL["names"])}
+
+
 def expiring(session: Session, before: datetime) -> list[Certificate]:
     """Those that end before an instant, the soonest first; the expired ones too."""
     return _select(session, _SQL["certificates"] + "\n" + _SQL["expiring"], {"before": before})

@@ -23,6 +23,7 @@ def test_many_are_enabled_and_those_with_new_mails_ask(site: Site, scripts: bool
         for box in page.locator("tbody").get_by_role("checkbox").all():
             box.check()
         page.get_by_role("button", name="Enable…").click()
+        page.wait_for_load_state()
         expect(page.get_by_role("heading", level=1)).to_have_text("Enable 2 connections")
         page.get_by_role("button", name="Enable 2 connections").click()
         full = page.get_by_role("row", name=f"bulk full {mark}")
@@ -49,6 +50,7 @@ def test_all_that_match_are_changed_page_by_page(site: Site, page: Page) -> None
     page.get_by_label("all 104 that match").check()
     expect(bar).to_contain_text("104 ticked")
     page.get_by_role("button", name="Change…").click()
+    page.wait_for_load_state()
     page.get_by_label("Add tags").fill("x" * 51)
     page.get_by_role("button", name="Change 104 connections").click()
     words = page.locator("[data-bulk-words]")
@@ -70,6 +72,7 @@ def test_a_long_test_is_stopped_and_goes_on_with_what_is_left(site: Site, page: 
     page.goto(f"{site.url}/connections?q={mark}")
     page.get_by_label("Tick all on this page").check()
     page.get_by_role("button", name="Test…").click()
+    page.wait_for_load_state()
     # The second step is answered only after Stop is pressed: it is told when to stop, not how fast.
     asked: list[str] = []
 

@@ -77,3 +77,6 @@ RETURNING id
 -- name: delete_anchor
 DELETE FROM trust_anchor WHERE id = %(id)s
 RETURNING name
+
+-- name: names
+SELECT id, name FROM certificate

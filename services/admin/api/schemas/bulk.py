@@ -57,5 +57,32 @@ class IdsOut(BaseModel):
     ids: list[int]
 
 
+class FaultOut(Out):
+    """What is wrong with a file, and where; both count from 1, column 0 is the line itself."""
+
+    line: int
+    column: int
+    heading: str
+    text: str
+    hint: str
+
+
+class ImportRowOut(Out):
+    line: int
+    name: str
+    mode: str
+    username: str
+    host: str
+
+
+class ImportedOut(Out):
+    """The connections of a file, as they would be or were added."""
+
+    done: bool = Field(description="They were added")
+    rows: list[ImportRowOut]
+    faults: list[FaultOut] = Field(description="The first 200")
+    fault_count: int
+
+
 BulkBody = described(BulkIn)
 DuplicateBody = described(ConnectionIn, partial=True)

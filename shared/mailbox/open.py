@@ -49,8 +49,8 @@ def open_mailbox(
     `dns-timeout`, `host-forbidden`, `connect-timeout`, `connection-refused`, `unreachable`,
     `tls-failed`, `certificate-expired`, `certificate-untrusted`, `certificate-wrong-host`,
     `ca-unreadable`, `client-certificate-refused`, `client-certificate-unreadable`,
-    `starttls-refused`, `greeting-timeout`, `not-imap`, `not-pop3`, `preauth`,
-    `server-refused`, `plaintext-login-refused`, `login-refused`, `login-unavailable`,
+    `starttls-refused`, `starttls-unavailable`, `greeting-timeout`, `not-imap`, `not-pop3`,
+    `preauth`, `server-refused`, `plaintext-login-refused`, `login-refused`, `login-unavailable`,
     `mailbox-in-use`, `login-delay`, `login-method-missing`, `oauth-refused`, `connection-lost`,
     `read-timeout`, `protocol-error`.
     """

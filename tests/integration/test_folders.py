@@ -10,7 +10,7 @@ import pytest
 from shared.connections import Mode, edit
 from shared.errors import InvalidInput
 from shared.mailbox.base import Mailbox
-from shared.mailbox.failures import FolderMissing
+from shared.mailbox.failures import FolderMissing, Refused
 from tests.contract.mailbox_kinds import mail, subject_of
 from tests.contract.recorders import KnownKeys
 from tests.contract.sessions import UNREAD, read
@@ -76,6 +76,9 @@ def test_cyrus_with_its_three_namespaces() -> None:
         with opened(connection_to(server.imap_port, username="alice")) as mailbox:
             (hidden,) = (folder for folder in mailbox.folders() if folder.name == "/Hidden")
             assert not hidden.selectable
+            with pytest.raises(Refused) as caught:
+                mailbox.open("/Hidden")
+            assert caught.value.code == "no-right"
 
 
 @pytest.mark.rooted
@@ -160,7 +163,7 @@ def test_a_folder_with_a_tab_is_shown_as_the_servers_fault() -> None:
         (folder,) = mailbox.folders()
         assert (folder.name, folder.selectable) == ("a\tb", False)
     with pytest.raises(InvalidInput, match="control character") as caught:
-        edit(None, {"name": "x", "mode": Mode.IMAP, "host": "h", "folder": "a\tb"})
+        edit(None, {"name": "x", "mode": Mode.IMAP, "host": "h", "username": "u", "folder": "a\tb"})
     assert "rename" in caught.value.hint
 
 

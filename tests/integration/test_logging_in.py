@@ -11,14 +11,14 @@ import pytest
 from shared.connections import Mode, TransportSecurity
 from shared.errors import NeedsPerson, TryAgain
 from shared.mailbox.base import Login
-from shared.mailbox.failures import OAuthRefused, StepFailed
+from shared.mailbox.failures import OAuthRefused, StepFailed, Unreachable
 from shared.mailbox.net.scram import Scram
 from shared.mailbox.open import open_mailbox
 from tests.integration.mail_sessions import connection_to, failure, opened
 from tests.servers.certificates import Authority
 from tests.servers.cyrus import Cyrus
 from tests.servers.dovecot import Dovecot
-from tests.servers.scripted import Conversation, Script, ScriptedServer, imap, pop3
+from tests.servers.scripted import Answer, Conversation, Script, ScriptedServer, imap, pop3
 
 BOTH = pytest.mark.parametrize("mode", [Mode.IMAP, Mode.POP3])
 
@@ -430,6 +430,42 @@ def test_starttls_that_fails_after_the_server_agreed(mode: Mode) -> None:
     assert error.step == "tls"
     assert "STARTTLS" in str(error) + error.hint
     assert "try STARTTLS" not in error.hint
+
+
+@BOTH
+@pytest.mark.parametrize("words", ["[UNAVAILABLE] TLS initialization failed", "Server busy"])
+def test_starttls_that_is_refused_for_the_moment_is_tried_again(mode: Mode, words: str) -> None:
+    if mode is Mode.POP3:
+        words = words.replace("UNAVAILABLE", "SYS/TEMP")
+    answers: dict[str, Answer] = {
+        "STARTTLS": lambda talk, tag, _: talk.send(tag + f" NO {words}\r\n".encode()),
+        "STLS": lambda talk, *_: talk.send(f"-ERR {words}\r\n".encode()),
+    }
+    script = (
+        imap(answers, capability=b"IMAP4rev1 STARTTLS")
+        if mode is Mode.IMAP
+        else pop3(answers, capabilities=b"STLS\r\nUSER\r\n")
+    )
+    with ScriptedServer(script) as server:
+        error = failure(server.port, mode, security=TransportSecurity.STARTTLS)
+        assert b"secret" not in b"".join(server.heard)
+    assert isinstance(error, Unreachable)
+    assert (error.step, error.code) == ("tls", "starttls-unavailable")
+    assert words.partition("] ")[2] in str(error)
+
+
+def test_a_farewell_in_place_of_tls_is_told() -> None:
+    """As Dovecot says it where it cannot begin TLS."""
+
+    def leave(talk: Conversation, tag: bytes, rest: bytes) -> None:
+        talk.send(b"* BYE [UNAVAILABLE] TLS initialization failed.\r\n")
+        talk.hang_up()
+
+    with ScriptedServer(imap({"STARTTLS": leave}, capability=b"IMAP4rev1 STARTTLS")) as server:
+        error = failure(server.port, Mode.IMAP, security=TransportSecurity.STARTTLS)
+    assert isinstance(error, Unreachable)
+    assert error.step == "tls"
+    assert "TLS initialization failed" in str(error)
 
 
 @BOTH

@@ -96,6 +96,8 @@ def test_a_search_result_that_is_none(capability: bytes, line: bytes) -> None:
     [
         (b"BAD User is authenticated but not connected.", "authenticated-not-connected", Refused),
         (b"NO [UNAVAILABLE] the index is being rebuilt", "server-refused", Unreachable),
+        (b"NO [NOPERM] no", "no-right", Refused),
+        (b"NO Permission denied", "no-right", Refused),
     ],
 )
 def test_a_server_that_refuses_to_search(words: bytes, code: str, kind: type[StepFailed]) -> None:

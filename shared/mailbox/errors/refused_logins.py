@@ -63,6 +63,26 @@ def login_error(code: str, text: str, protocol: str = "IMAP") -> Unreachable | R
     )
 
 
+def starttls_refused(host: str, words: str, tls_port: int) -> Unreachable | Refused:
+    """What it means that a server does not begin TLS; `words` are its own, empty where it does not
+    even offer it. Nothing goes on in plain text, whatever they are."""
+    never = f"Use TLS on its own port ({tls_port}). Posthouse never falls back to plain text."
+    if words and says_not_now(words):
+        return Unreachable(
+            f"{host} cannot begin TLS at the moment: {words.rstrip('.')}.",
+            step="tls",
+            code="starttls-unavailable",
+            hint=f"It is tried again by itself. If it stays: {never}",
+        )
+    said = f"{host} refuses STARTTLS: {words.rstrip('.')}." if words else ""
+    return Refused(
+        said or f"{host} does not offer STARTTLS on this port.",
+        step="tls",
+        code="starttls-refused",
+        hint=never,
+    )
+
+
 def says_wrong_password(words: str) -> bool:
     """Whether a refused login says that the password is wrong, perhaps among other reasons."""
     return _WRONG_PASSWORD.search(words) is not None

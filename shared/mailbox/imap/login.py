@@ -11,7 +11,7 @@ from typing import Any
 from shared.connections import Connection
 from shared.mailbox.base import Login
 from shared.mailbox.errors import diagnosis
-from shared.mailbox.errors.refused_logins import TEMPORARY_CODES, login_error
+from shared.mailbox.errors.refused_logins import TEMPORARY_CODES, login_error, starttls_refused
 from shared.mailbox.failures import OAuthRefused, Refused, Unreachable
 from shared.mailbox.imap.session import ImapSession, Literal, Reply, string
 from shared.mailbox.net.sasl import (
@@ -58,15 +58,12 @@ def start_tls(session: ImapSession, host: str) -> None:
     """STARTTLS up to the server's OK; the caller does the handshake. Never falls back."""
     if not session.capabilities:
         ask_capabilities(session)
-    reply = session.command(b"STARTTLS") if "STARTTLS" in session.capabilities else None
-    if reply is None or not reply.ok:
-        raise Refused(
-            f"{host} does not offer STARTTLS"
-            + (f": {reply.text}." if reply is not None else " on this port."),
-            step="tls",
-            code="starttls-refused",
-            hint="Use TLS on its own port (993). Posthouse never falls back to plain text.",
-        )
+    if "STARTTLS" not in session.capabilities:
+        raise starttls_refused(host, "", 993)
+    reply = session.command(b"STARTTLS")
+    if not reply.ok:
+        code = f"[{reply.code}] " if reply.code else ""
+        raise starttls_refused(host, code + (reply.text or reply.status), 993)
     if session.stream.pos < session.stream.end:
         # What came before the handshake may be an attacker's (CVE-2011-0411 and its kin).
         raise session.stream.nonsense("plain text behind its agreement to STARTTLS")

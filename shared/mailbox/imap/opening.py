@@ -20,7 +20,12 @@ def open_session(opening: Opening) -> Mailbox:
         with attempt.greeting(stream):
             read_greeting(session)
             if attempt.starts_plain:
-                start_tls(session, connection.endpoint[0])
+                try:
+                    start_tls(session, connection.endpoint[0])
+                except SessionLost as error:
+                    lost = session.lost(error)
+                    lost.step = "tls"
+                    raise lost from error
                 attempt.upgrade(stream)
         try:
             log_in(session, connection, login, renew=opening.renew)

@@ -13,11 +13,13 @@ from collections.abc import Sequence
 
 from shared.mailbox.errors import diagnosis
 from shared.mailbox.errors.throttling import stated_delay
-from shared.mailbox.failures import StepFailed, Unreachable
+from shared.mailbox.failures import Refused, StepFailed, Unreachable
 from shared.mailbox.imap.session import ImapSession, Reply, Untagged, read_set
 
 _TAG = re.compile(rb'\(TAG "([^"]*)"\)', re.I)
 _ALL = re.compile(rb"\bALL ([0-9:,]+)", re.I)
+#: Cyrus says it without the code of RFC 5530.
+_NO_RIGHT = re.compile(r"^permission denied\b", re.I)
 #: Shorter answers are cut by no server that is known.
 _LONG = 100
 #: Seconds that a search may go on while the server tells of its progress.
@@ -116,6 +118,15 @@ def refusal(reply: Reply, step: str) -> StepFailed:
     understood = diagnosis.of_command(text, step)
     if understood is not None:
         return understood
+    if reply.code.upper().startswith("NOPERM") or _NO_RIGHT.search(text) is not None:
+        return Refused(
+            f"The mail server does not let this account do that: {text}.",
+            step=step,
+            code="no-right",
+            hint="The owner of the folder, or an administrator, gives this account the rights to "
+            "see it, to read it and to flag mails in it (RFC 4314: l, r, s, w and, to delete, "
+            "t and e). It is tried again by itself.",
+        )
     return Unreachable(
         f"The mail server refuses: {text}.",
         step=step,

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 
 from shared.mailbox.base import HEADER_LIMIT
 from shared.mailbox.errors import diagnosis
-from shared.mailbox.failures import Refused, Unreachable
+from shared.mailbox.errors.refused_logins import starttls_refused
+from shared.mailbox.failures import Unreachable
 from shared.mailbox.net.stream import Stream
 from shared.mailbox.net.transcript import Transcript
 from shared.mailbox.pop3.text import read_text
@@ -187,11 +188,6 @@ class Pop3Session:
         """STLS (RFC 2595 section 4) up to the server's +OK. Never goes on in plain text."""
         answer = self.command(b"STLS")
         if not answer.ok:
-            raise Refused(
-                f"{host} does not offer STARTTLS: {answer.text or 'refused'}.",
-                step="tls",
-                code="starttls-refused",
-                hint="Use TLS on its own port (995). Posthouse never falls back to plain text.",
-            )
+            raise starttls_refused(host, answer.text or "refused", 995)
         if self.stream.pos < self.stream.end:
             raise self.stream.nonsense("plain text behind its agreement to STLS")

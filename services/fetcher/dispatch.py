@@ -276,8 +276,11 @@ class Dispatcher:
         )
         failure = described(error)
         health = health_after(error)
-        # What makes progress is not backed off.
+        # What makes progress is not backed off, nor a mailbox of which nothing but settling failed.
         failed_before = 0 if report.downloaded else state.failures
+        delay = retry_delay(error, failed_before, _first_delay(connection))
+        if error is report.settling_refused:
+            delay = 60.0 * _first_delay(connection)
         try:
             with self.database.transaction() as session:
                 self.renewer.release(session, [run.lease])
@@ -288,7 +291,7 @@ class Dispatcher:
                     duration_ms=duration,
                     health=health,
                     error=failure,
-                    delay=retry_delay(error, failed_before, _first_delay(connection)),
+                    delay=delay,
                 )
                 ledger.record_run(
                     session,

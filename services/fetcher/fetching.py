@@ -38,6 +38,7 @@ def fetch(run: Run) -> None:
     Raises the errors of `shared.mailbox`, LeaseLost, or TryAgain for our own servers.
     """
     run.report.pause = run.mailbox.capabilities.login_delay
+    run.report.settling_refused = None
     if not (run.changed or run.state.needs_look) and _is_unchanged(run):
         run.report.idle = True
         return
@@ -58,6 +59,8 @@ def fetch(run: Run) -> None:
     if not run.report.session_broke:
         with contextlib.suppress(Unreachable):  # nothing is lost by it: the next poll notices
             run.mailbox.leave()
+    if run.report.settling_refused is not None:
+        raise run.report.settling_refused
     run.tools.reached("finished")
 
 

@@ -13,6 +13,7 @@ from services.fetcher.settings import FetcherSettings
 from shared.connections import Connection
 from shared.jobs import FETCH_QUEUE, FETCH_SLOW_QUEUE
 from shared.mailbox.base import Cursor, Mailbox, MailRef
+from shared.mailbox.failures import StepFailed
 from shared.messages import NewMessage
 from shared.storage.leases import Lease
 from shared.storage.ledger import Place, Settled
@@ -58,6 +59,8 @@ class Report:
     confirmed: list[Settled] = field(default_factory=list)
     #: Committed, and to be settled at the end of the run (`Capabilities.settles_by_ending`).
     unsettled: list[MailRef] = field(default_factory=list)
+    #: What the server will not do with mails that are safe here; all else of the run was done.
+    settling_refused: StepFailed | None = None
     #: Seconds that the server wants until the next login.
     pause: float = 0.0
     started: float = field(default_factory=time.monotonic)

@@ -12,7 +12,7 @@ from services.fetcher.run import Run
 from shared.connections import AfterDownload
 from shared.errors import TryAgain
 from shared.mailbox.base import MailRef
-from shared.mailbox.failures import LoginTooSoon, StepFailed
+from shared.mailbox.failures import LoginTooSoon, SessionLost, StepFailed
 from shared.storage import ledger
 from shared.storage.ledger import Settled
 from shared.telemetry import metrics, traces
@@ -46,7 +46,8 @@ def settle_at_end(run: Run) -> None:
     refs = list({ref.key: ref for ref in run.report.unsettled}.values())
     run.report.unsettled = []
     try:
-        run.report.settled += _settle_now(run, refs, last=len(refs) <= _RECORDED_LATER)
+        with _refusal_noted(run):
+            run.report.settled += _settle_now(run, refs, last=len(refs) <= _RECORDED_LATER)
     except LoginTooSoon as error:
         run.report.again = True
         run.report.pause = error.retry_after or run.report.pause
@@ -57,8 +58,22 @@ def settle_leftovers(run: Run) -> None:
     place = run.place
     with run.tools.database.transaction() as session:
         waiting = ledger.unsettled(session, place.connection_id, place.folder, _UNSETTLED_AT_ONCE)
-    settle(run, [MailRef(key, 0) for where, key in waiting if where == place])
+    with _refusal_noted(run):
+        settle(run, [MailRef(key, 0) for where, key in waiting if where == place])
     run.report.again = run.report.again or len(waiting) == _UNSETTLED_AT_ONCE
+
+
+@contextlib.contextmanager
+def _refusal_noted(run: Run) -> Iterator[None]:
+    """A server that will not delete (or mark) mails which are had already must not keep new ones
+    from coming: the run goes on, and fails with this at its end."""
+    try:
+        yield
+    except StepFailed as error:
+        waits = isinstance(error, TryAgain) and error.retry_after is not None
+        if waits or isinstance(error, SessionLost):
+            raise
+        run.report.settling_refused = error
 
 
 @contextlib.contextmanager

@@ -87,14 +87,14 @@ def test_what_was_still_to_be_deleted_is_deleted_under_its_new_id(here: FetcherH
         server.deliver("alice", MAILS)
         connection = watch(here, server, "delete")
         here.fail_at("finished", lambda: DatabaseUnavailable("Postgres went away."))
-        server.refuse_deletions = True
+        server.refuse_deletion = lambda mail: True
         here.run(connection)
         here.stop_failing()
         assert here.stack.count("settlement") == len(MAILS)
         server.rename("alice", migrated)
         here.run(connection)  # recognised, and again not deleted
         assert here.stack.count("settlement") == len(MAILS)
-        server.refuse_deletions = False
+        server.refuse_deletion = lambda mail: False
         here.run_until_idle(connection)
         assert here.had() == digests(MAILS)
         assert here.stack.count("settlement") == 0

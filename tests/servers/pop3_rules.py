@@ -57,7 +57,8 @@ class RuledPop3:
     login_delay: int = 0
     delay_words: bytes = b"[LOGIN-DELAY] Logins must be at least 1 minute apart"
     pipelining: bool = False
-    refuse_deletions: bool = False
+    #: Asked for each DELE: whether it is refused.
+    refuse_deletion: Callable[[Stored], bool] = lambda mail: False
     #: Asked for each RETR, with the number of mails given so far: words to refuse it with, or None.
     refuse: Callable[[Stored, int], bytes | None] = lambda mail, given: None
     #: What LIST says of a mail.
@@ -270,7 +271,7 @@ class RuledPop3:
                     retrieved.add(number)
                     raw = there[number].raw
                     talk.send(b"+OK\r\n" + (stuffed(raw) if self.stuffs else raw + b".\r\n"))
-                case b"DELE" if self.refuse_deletions:
+                case b"DELE" if self.refuse_deletion(there[number]):
                     talk.send(b"-ERR not now\r\n")
                 case b"DELE":
                     deleted.add(number)

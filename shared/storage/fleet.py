@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import uuid
+from datetime import datetime
+
 from shared.clock import time_of, utc_now
 from shared.storage import revocations, services
 from shared.storage.pool import Database
@@ -41,20 +44,20 @@ def read_fleet(database: Database) -> Fleet:
         known = revocations.counts(session)
         revocation_failing = revocations.failing(session)
     assert totals is not None
-    outbox, first, settlements, quarantined = totals
+    outbox, first, settlements, unsettled, quarantined = totals
     return Fleet(
         connections=dict(by_health),
         success_ages=ages,
         success_ages_sum=ages_sum,
         oldest_successes=[Named(*row) for row in successes],
         oldest_pending=[
-            Named(identifier, name, max(0.0, (now - time_of(oldest)).total_seconds()))
-            for identifier, name, oldest in pending
+            Named(identifier, name, _age(now, oldest)) for identifier, name, oldest in pending
         ],
         overdue=dict(by_health).get("overdue", 0),
         outbox=outbox,
-        outbox_oldest_seconds=max(0.0, (now - time_of(first)).total_seconds()) if first else 0.0,
+        outbox_oldest_seconds=_age(now, first),
         settlements=settlements,
+        settlements_oldest_seconds=_age(now, unsettled),
         quarantined=quarantined,
         handlers=[HandlerQueue(n, b, oldest or 0.0, dead) for n, b, oldest, dead in handlers],
         chores=dict(chores),
@@ -62,3 +65,8 @@ def read_fleet(database: Database) -> Fleet:
         revocations=known,
         revocation_failing=revocation_failing,
     )
+
+
+def _age(now: datetime, oldest: uuid.UUID | None) -> float:
+    """Seconds since the mail with this id came; 0 where there is none."""
+    return max(0.0, (now - time_of(oldest)).total_seconds()) if oldest else 0.0

@@ -115,6 +115,13 @@ DESCRIBED: Final = tuple(
             "none is at work.",
         ),
         (
+            "settlements_oldest_seconds",
+            "gauge",
+            (),
+            "Age of the oldest downloaded mail of an enabled connection whose server has still to "
+            "mark it read or delete it; 0 where none.",
+        ),
+        (
             "settlements_pending",
             "gauge",
             (),
@@ -158,6 +165,7 @@ class Fleet:
     outbox: int = 0
     outbox_oldest_seconds: float = 0.0
     settlements: int = 0
+    settlements_oldest_seconds: float = 0.0
     quarantined: int = 0
     handlers: Sequence[HandlerQueue] = ()
     chores: Mapping[str, float] = field(default_factory=dict)
@@ -241,6 +249,7 @@ def families(fleet: Fleet) -> Iterator[Metric]:
         ("outbox_messages", fleet.outbox),
         ("outbox_oldest_seconds", fleet.outbox_oldest_seconds),
         ("settlements_pending", fleet.settlements),
+        ("settlements_oldest_seconds", fleet.settlements_oldest_seconds),
         ("quarantined_messages", fleet.quarantined),
     ):
         yield _gauge(name, {(): value})

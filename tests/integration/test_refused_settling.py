@@ -27,7 +27,9 @@ STUCK = 2
 ALICE = "alice@example.org"
 
 
-def check(stack: Stack, connection: int, deliver: Callable[[list[bytes]], None], url: str) -> None:
+def check(
+    stack: Stack, connection: int, deliver: Callable[[list[bytes]], object], url: str
+) -> None:
     """Mails come run after run, beside the one that cannot be settled; the connection says so."""
     port = free_port()
     stack.start("fetcher", "decryptor")
@@ -48,6 +50,8 @@ def check(stack: Stack, connection: int, deliver: Callable[[list[bytes]], None],
     stack.wait(lambda: (words,) in stack.query(told), "the alert")
     metrics = httpx.get(f"http://127.0.0.1:{port}/metrics").text
     assert "posthouse_settlements_pending 1.0" in metrics
+    # The age of the oldest is what the rule PosthouseSettlementsPending looks at.
+    assert 0 < value_of("posthouse_settlements_oldest_seconds", metrics) < 300
     assert stack.count("settlement") == 1
     # It is no reason to ask less often: everything else is well.
     soon = "SELECT due_at - now() < interval '61 seconds' FROM connection_state"
@@ -56,6 +60,11 @@ def check(stack: Stack, connection: int, deliver: Callable[[list[bytes]], None],
     events = open_queue(url, "archive").events()
     assert sorted(event["data"]["sha256"] for event in events) == digests(SENT)
     assert stack.count("quarantine") == 0
+
+
+def value_of(name: str, metrics: str) -> float:
+    (line,) = [line for line in metrics.splitlines() if line.startswith(f"{name} ")]
+    return float(line.split()[1])
 
 
 @pytest.mark.promise("M7", "M27")

@@ -38,6 +38,8 @@ SELECT
     (SELECT count(*) FROM outbox),
     (SELECT message_id FROM outbox ORDER BY message_id LIMIT 1),
     (SELECT count(*) FROM settlement),
+    (SELECT t.message_id FROM settlement AS t JOIN connection_state AS s USING (connection_id)
+     WHERE s.due_at IS NOT NULL ORDER BY t.message_id LIMIT 1),
     (SELECT count(*) FROM quarantine)
 
 -- name: handlers

@@ -309,6 +309,7 @@ KINDS_OF_REFUSALS = [
     # What broke at the server; "unable to log on" is not that.
     ("login-unavailable", "aack, child crashed"),
     ("login-unavailable", "unable to scan $HOME/Maildir"),
+    ("login-unavailable", "fatal error"),
     ("login-refused", "Unable to log on"),
     ("login-unavailable", "\u767b\u5f55\u592a\u9891\u7e41"),  # "logins too frequent"
     ("login-unavailable", "\u7cfb\u7edf\u7e41\u5fd9\uff0c\u8bf7\u7a0d\u540e"),  # "busy, later"

@@ -27,7 +27,7 @@ _NOT_NOW = re.compile(
 #: give every failed login the same code.
 _PLAINLY_NOT_NOW = re.compile(
     r"temporar|too many|rate limit|overload|exceeded the login limit|maintenance|unavailable|busy"
-    r"|(?:internal|server|system|database|sql|ldap|i/o) error|timed? ?out|server (?:is )?down"
+    r"|(?:internal|server|system|fatal|database|sql|ldap|i/o) error|timed? ?out|server (?:is )?down"
     r"|(?:cannot|can't|could not|unable to|failed to) (?:connect|contact|reach)",
     re.I,
 )

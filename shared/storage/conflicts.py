@@ -34,3 +34,14 @@ def refused(
                     f"{field!r} names a {what} that is gone.", field=field
                 ) from error
         raise
+
+
+@contextmanager
+def unique_name() -> Iterator[None]:
+    """Raises InvalidInput, at the field, where a name or an address of mail is taken."""
+    try:
+        yield
+    except pg.UniqueViolation as error:
+        which = "email" if "email" in (error.diag.constraint_name or "") else "name"
+        word = "address" if which == "email" else "name"
+        raise InvalidInput(f"This {word} is taken.", field=which) from error

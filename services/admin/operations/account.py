@@ -9,7 +9,7 @@ from services.admin.people import passwords, second_factor
 from services.admin.people.second_factor import Offered
 from shared.errors import InvalidInput
 from shared.people import SignedIn
-from shared.storage import audit, people
+from shared.storage import audit, browser_sessions, people, second_factors
 
 
 def change_password(
@@ -20,7 +20,7 @@ def change_password(
     hashed = passwords.hashed(new)
     with ctx.transaction() as session:
         people.replace_hash(session, person_id, hashed)
-        people.end_sessions_of(session, person_id, keep=signed_in.digest)
+        browser_sessions.end_sessions_of(session, person_id, keep=signed_in.digest)
         audit.record(session, ctx.principal.name, "change password", f"person/{person_id}")
 
 
@@ -37,7 +37,7 @@ def confirm_second_factor(
     """Returns the recovery codes. Ends all other sessions. Raises InvalidInput: a wrong code."""
     with ctx.transaction() as session:
         codes = second_factor.confirm(session, ctx.app_state.vault, person_id, code)
-        people.end_sessions_of(session, person_id, keep=signed_in.digest)
+        browser_sessions.end_sessions_of(session, person_id, keep=signed_in.digest)
         audit.record(session, ctx.principal.name, "add second factor", f"person/{person_id}")
     return codes
 
@@ -46,7 +46,7 @@ def remove_second_factor(ctx: Context, person_id: int, *, current: str) -> None:
     """Raises as `change_password`."""
     check_password(ctx, person_id, current)
     with ctx.transaction() as session:
-        people.disable_totp(session, person_id)
+        second_factors.disable_totp(session, person_id)
         audit.record(session, ctx.principal.name, "remove second factor", f"person/{person_id}")
 
 

@@ -15,7 +15,7 @@ from shared import fields as typed
 from shared.clock import utc_now
 from shared.errors import InvalidInput, NotFound, Refusals
 from shared.people import ApiToken, BrowserSession, Person, Role
-from shared.storage import audit, people
+from shared.storage import api_tokens, audit, browser_sessions, people, second_factors
 from shared.storage.audit import Entry
 
 _NEW_PERSON: Final = frozenset({"name", "email", "role", "password"})
@@ -91,7 +91,7 @@ def update_person(ctx: Context, person_id: int, changes: Mapping[str, Any]) -> P
             password_hash=password,
         )
         if password or not enabled:
-            people.end_sessions_of(session, person_id)
+            browser_sessions.end_sessions_of(session, person_id)
         after = people.person(session, person_id)
         ctx.record(session, "change", f"person/{person_id}", before, after)
         if password:
@@ -106,11 +106,11 @@ def delete_person(ctx: Context, person_id: int, *, take_over_tokens: bool = Fals
     with ctx.transaction() as session:
         before = people.person(session, person_id)
         if take_over_tokens:
-            names = people.take_over_tokens_of(
+            names = api_tokens.take_over_tokens_of(
                 session, person_id, ctx.principal.person_id, ctx.principal.name
             )
         else:
-            names = people.end_tokens_of(session, person_id)
+            names = api_tokens.end_tokens_of(session, person_id)
         people.delete_person(session, person_id)
         ctx.record(session, "delete", f"person/{person_id}", before, None)
         if names:
@@ -122,19 +122,19 @@ def delete_person(ctx: Context, person_id: int, *, take_over_tokens: bool = Fals
 def tokens_of(ctx: Context, person_id: int) -> Sequence[ApiToken]:
     """The API tokens that this person made."""
     with ctx.transaction() as session:
-        return people.tokens_of(session, person_id)
+        return api_tokens.tokens_of(session, person_id)
 
 
 def sessions_of(ctx: Context, person_id: int | None) -> Sequence[BrowserSession]:
     """The open sessions of a person; None: of the bootstrap token."""
     with ctx.transaction() as session:
-        return people.sessions_of(session, person_id, SESSION_IDLE)
+        return browser_sessions.sessions_of(session, person_id, SESSION_IDLE)
 
 
 def end_session(ctx: Context, person_id: int | None, digest: bytes) -> None:
     """Ends one. Raises NotFound."""
     with ctx.transaction() as session:
-        if not people.end_own_session(session, digest, person_id):
+        if not browser_sessions.end_own_session(session, digest, person_id):
             raise NotFound("There is no such session (any more).")
         subject = "bootstrap" if person_id is None else f"person/{person_id}"
         ctx.record(session, "end session", subject)
@@ -144,7 +144,7 @@ def end_sessions(ctx: Context, person_id: int) -> None:
     """Ends all of a person. Raises NotFound."""
     with ctx.transaction() as session:
         people.person(session, person_id)
-        people.end_sessions_of(session, person_id)
+        browser_sessions.end_sessions_of(session, person_id)
         ctx.record(session, "end sessions", f"person/{person_id}")
 
 
@@ -152,14 +152,14 @@ def remove_second_factor(ctx: Context, person_id: int) -> None:
     """For somebody who lost it. Their sessions end too. Raises NotFound."""
     with ctx.transaction() as session:
         people.person(session, person_id)
-        people.disable_totp(session, person_id)
-        people.end_sessions_of(session, person_id)
+        second_factors.disable_totp(session, person_id)
+        browser_sessions.end_sessions_of(session, person_id)
         ctx.record(session, "remove second factor", f"person/{person_id}")
 
 
 def list_tokens(ctx: Context) -> Sequence[ApiToken]:
     with ctx.transaction() as session:
-        return people.tokens(session)
+        return api_tokens.tokens(session)
 
 
 def create_token(ctx: Context, changes: Mapping[str, Any]) -> tuple[ApiToken, str]:
@@ -170,7 +170,7 @@ def create_token(ctx: Context, changes: Mapping[str, Any]) -> tuple[ApiToken, st
         days = typed.whole("days", days, 1, _LONGEST_DAYS)
     token = new_token()
     with ctx.transaction() as session:
-        added = people.add_token(
+        added = api_tokens.add_token(
             session,
             name=_name(changes.get("name", "")),
             digest=digest_of(token),
@@ -186,7 +186,7 @@ def create_token(ctx: Context, changes: Mapping[str, Any]) -> tuple[ApiToken, st
 def delete_token(ctx: Context, token_id: int) -> str:
     """It opens nothing from now on. Returns its name. Raises NotFound."""
     with ctx.transaction() as session:
-        name, role = people.delete_token(session, token_id)
+        name, role = api_tokens.delete_token(session, token_id)
         ctx.record(session, "delete", f"token/{token_id}", {"name": name, "role": role}, None)
     return name
 

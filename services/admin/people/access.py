@@ -18,7 +18,7 @@ from services.admin.people.tokens import digest_of
 from shared.errors import NotFound
 from shared.forwarding.links import Claim
 from shared.people import Principal, Role, SignedIn
-from shared.storage import audit, forwards, handlers, people
+from shared.storage import api_tokens, audit, browser_sessions, forwards, handlers, people
 from shared.storage.pool import Database, DatabaseCannotWrite, Session
 from shared.vault import Vault, forward_place
 
@@ -77,10 +77,10 @@ class Access:
                 retry_after=WINDOW_SECONDS,
             )
         if self._is_bootstrap(token):
-            found: Principal | None = Principal(name=people.BOOTSTRAP, role=Role.ADMIN)
+            found: Principal | None = Principal(name=browser_sessions.BOOTSTRAP, role=Role.ADMIN)
         else:
             with self._database.transaction() as session:
-                found = people.bearer(session, digest)
+                found = api_tokens.bearer(session, digest)
         self._guesses.note(address, digest, wrong=found is None)
         if found is None:
             _log.warning("a token was refused", network=network_of(address))
@@ -110,11 +110,11 @@ class Access:
             return None
         try:
             with self._database.transaction() as session:
-                return people.signed_in(session, digest, SESSION_IDLE, touch=used)
+                return browser_sessions.signed_in(session, digest, SESSION_IDLE, touch=used)
         except DatabaseCannotWrite:
             # Who is in goes on reading, so that the pages can say what is wrong.
             with self._database.transaction() as session:
-                return people.signed_in(session, digest, SESSION_IDLE, touch=False)
+                return browser_sessions.signed_in(session, digest, SESSION_IDLE, touch=False)
 
     def log_in_with_token(self, token: str, origin: Origin) -> Entered:
         """Starts a session for the bootstrap token.
@@ -130,7 +130,9 @@ class Access:
             )
         attempts.succeeded(self._database, attempt)
         with self._database.transaction() as session:
-            return Entered(self.start_session(session, None, people.BOOTSTRAP, origin.address))
+            return Entered(
+                self.start_session(session, None, browser_sessions.BOOTSTRAP, origin.address)
+            )
 
     def log_in_with_password(self, name: str, password: str, origin: Origin) -> Entered:
         """Starts a session, which signs nobody in before `give_code` where a second factor is set
@@ -161,7 +163,7 @@ class Access:
         Raises LoginRefused or TooManyAttempts."""
         digest = digest_of(cookie)
         with self._database.transaction() as session:
-            found = people.pending_session(session, digest)
+            found = browser_sessions.pending_session(session, digest)
         if found is None:
             raise LoginRefused("This login took too long.", hint="Start again.")
         person_id, name = found
@@ -171,7 +173,7 @@ class Access:
         with self._database.transaction() as session:
             accepted = second_factor.accepts(session, self._vault, person_id, code)
             if accepted:
-                people.end_session(session, digest)
+                browser_sessions.end_session(session, digest)
                 cookie = self.start_session(session, person_id, name, origin.address)
         if not accepted:
             attempts.failed(self._database, attempt)
@@ -194,7 +196,9 @@ class Access:
         assert digest is not None
         lifetime = _CODE_WITHIN if pending else SESSION_LIFETIME
         csrf = secrets.token_urlsafe(32)
-        people.start_session(session, digest, person_id, csrf, lifetime, address, pending=pending)
+        browser_sessions.start_session(
+            session, digest, person_id, csrf, lifetime, address, pending=pending
+        )
         if pending:
             return value
         subject = f"person/{person_id}" if person_id else "bootstrap"
@@ -206,18 +210,18 @@ class Access:
         digest = self._session_digest(cookie)
         value = secrets.token_urlsafe(32)
         with self._database.transaction() as session:
-            people.add_device(session, digest_of(value), digest or b"")
+            browser_sessions.add_device(session, digest_of(value), digest or b"")
         return value
 
     def _knows(self, origin: Origin, person_id: int | None) -> bool:
         if not origin.device:
             return False
         with self._database.transaction() as session:
-            return people.is_device_of(session, digest_of(origin.device), person_id)
+            return browser_sessions.is_device_of(session, digest_of(origin.device), person_id)
 
     def log_out(self, signed_in: SignedIn) -> None:
         with self._database.transaction() as session:
-            people.end_session(session, signed_in.digest)
+            browser_sessions.end_session(session, signed_in.digest)
 
     def _is_bootstrap(self, token: str) -> bool:
         return bool(self._admin_token) and hmac.compare_digest(

@@ -15,7 +15,7 @@ import structlog
 
 from services.admin.people.guessing import network_of
 from shared.errors import TryAgain
-from shared.storage import audit, people
+from shared.storage import audit, browser_sessions
 from shared.storage.pool import Database
 
 _log = structlog.get_logger(__name__)
@@ -68,7 +68,7 @@ def begin(database: Database, who: str, origin: Origin, *, known_device: bool) -
         if who != BOOTSTRAP:
             limits[f"strangers {who}"] = OF_STRANGERS
     with database.transaction() as session:
-        counts = people.count_attempt(session, list(limits), WINDOW)
+        counts = browser_sessions.count_attempt(session, list(limits), WINDOW)
         over = [source for source, limit in limits.items() if counts[source] > limit]
         if not over:
             return Attempt(who, network, tuple(limits))
@@ -93,4 +93,4 @@ def failed(database: Database, attempt: Attempt) -> None:
 def succeeded(database: Database, attempt: Attempt) -> None:
     """What failed before under this name from there is forgotten, and this one was no failure."""
     with database.transaction() as session:
-        people.forget_attempts(session, list(attempt.sources))
+        browser_sessions.forget_attempts(session, list(attempt.sources))

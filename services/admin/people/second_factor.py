@@ -17,7 +17,7 @@ import segno
 
 from services.admin.people.tokens import digest_of
 from shared.errors import InvalidInput
-from shared.storage import audit, people
+from shared.storage import audit, second_factors
 from shared.storage.pool import Session
 from shared.vault import Vault, totp_place
 
@@ -37,7 +37,9 @@ class Offered:
 def offer(session: Session, vault: Vault, person_id: int, name: str) -> Offered:
     """A secret that counts once a code of it was given (`confirm`)."""
     secret = pyotp.random_base32()
-    people.offer_totp(session, person_id, vault.seal(secret.encode(), totp_place(person_id)))
+    second_factors.offer_totp(
+        session, person_id, vault.seal(secret.encode(), totp_place(person_id))
+    )
     uri = pyotp.TOTP(secret).provisioning_uri(name=name, issuer_name=ISSUER)
     picture = segno.make(uri, error="m").svg_inline(scale=5, border=2, dark="#000", light="#fff")
     return Offered(secret, picture)
@@ -47,7 +49,7 @@ def confirm(session: Session, vault: Vault, person_id: int, code: str) -> Sequen
     """Switches it on; returns the recovery codes, which are shown once.
 
     Raises InvalidInput where the code is not one of the secret that was offered."""
-    state = people.totp(session, person_id)
+    state = second_factors.totp(session, person_id)
     step = None if state.offered is None else _matching(vault, person_id, state.offered, code)
     if step is None:
         raise InvalidInput(
@@ -57,20 +59,20 @@ def confirm(session: Session, vault: Vault, person_id: int, code: str) -> Sequen
         )
     recovery = ["-".join((secrets.token_hex(3), secrets.token_hex(3))) for _ in range(8)]
     assert len(recovery) == _RECOVERY_CODES
-    people.enable_totp(session, person_id, step, [digest_of(code) for code in recovery])
+    second_factors.enable_totp(session, person_id, step, [digest_of(code) for code in recovery])
     return recovery
 
 
 def accepts(session: Session, vault: Vault, person_id: int, code: str) -> bool:
     """Whether this is a code of now, or a recovery code; each is taken once."""
     plain = code.replace(" ", "").strip().lower()
-    state = people.totp(session, person_id)
+    state = second_factors.totp(session, person_id)
     if state.secret is None:
         return False
     step = _matching(vault, person_id, state.secret, plain)
     if step is not None:
-        return people.use_totp(session, person_id, step)
-    if people.use_recovery_code(session, person_id, digest_of(plain)):
+        return second_factors.use_totp(session, person_id, step)
+    if second_factors.use_recovery_code(session, person_id, digest_of(plain)):
         audit.record(session, state.name, "use recovery code", f"person/{person_id}")
         return True
     return False

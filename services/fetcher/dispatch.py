@@ -21,7 +21,8 @@ from services.fetcher.lease_renewer import LeaseRenewer
 from services.fetcher.polling import Answer, ask_all
 from services.fetcher.push import PushEvents
 from services.fetcher.run import Report, Run, Tools
-from services.fetcher.session_pool import HostBusy, SessionPool
+from services.fetcher.session_opening import HostBusy
+from services.fetcher.session_pool import SessionPool
 from shared.alerts.connections import ConnectionFailing, ConnectionNeedsAuthorisation
 from shared.clock import time_of
 from shared.combining import Combiner

@@ -10,45 +10,22 @@ import itertools
 import threading
 import time
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 
-from services.fetcher.session_limits import (
-    KeptElsewhere,
-    LearnedLimits,
-    concerns_host,
-    ends_without_word,
-    may_be_too_many,
-    says_too_many,
-)
+from services.fetcher.listening import Kept, Listeners
+from services.fetcher.session_limits import KeptElsewhere, LearnedLimits
+from services.fetcher.session_opening import HostBusy, SessionOpener
 from shared.connections import Connection
-from shared.errors import PosthouseError, TryAgain
+from shared.errors import PosthouseError
 from shared.mailbox.base import Cursor, Mailbox
-from shared.mailbox.failures import StepFailed
-from shared.mailbox.push_loop import PushLoop
 from shared.storage.affinity import KeptSessions
-from shared.telemetry import metrics
 
 #: Servers log idle clients out after 30 minutes (RFC 9051 section 5.4).
 LONGEST_IDLE_MINUTES = 20
-#: Seconds until the place of a session that was closed is taken again by the server.
-_UNTIL_FREE_S = (0.3, 1.2)
 #: Seconds to wait for a session that begins to listen at this moment.
 _BEGIN_S = 2.0
-#: How often in a row a connection waits for a place (some seconds each time) at a server that ends
-#: its sessions without a word, where a known limit or other sessions of ours explain that.
-_TURNED_AWAY = 12
-#: Seconds that the room made for a session is kept for it.
-_RESERVED_S = 10.0
-#: Of each limit, one fifth (one session at least) never listens: polls of other folders need it.
-_NEVER_LISTENING = 5
-
-
-class HostBusy(TryAgain):
-    """As many sessions at this server as allowed: the connection's turn comes a little later."""
-
-    code = "host-busy"
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,14 +37,6 @@ class Limits:
     listening: int
     per_host: int
     per_mailbox: int
-
-
-@dataclass(frozen=True, slots=True)
-class _Kept:
-    mailbox: Mailbox
-    places: tuple[str, str]
-    version: datetime | None
-    since: float = field(default_factory=time.monotonic)
 
 
 class SessionPool:
@@ -89,41 +58,48 @@ class SessionPool:
         crowded: Callable[[str], bool] = lambda host: False,
         wait: Callable[[float], None] = time.sleep,
     ) -> None:
-        self._opener = opener
         self._limits = limits
-        self._on_lost = on_lost
-        self._crowded_host = crowded
-        self._wait = wait
         self._lock = threading.Lock()
-        self._begun = threading.Condition(self._lock)
-        self._waiting: OrderedDict[int, _Kept] = OrderedDict()
-        self._listening: dict[int, _Kept] = {}
-        self._beginning: set[int] = set()  # those whose folder is being opened to listen
+        self._waiting: OrderedDict[int, Kept] = OrderedDict()
         self._count: Counter[str] = Counter()
-        self._hearing: Counter[str] = Counter()
         self._learned = LearnedLimits()
         self._elsewhere = KeptElsewhere()
-        self._turned_away: Counter[int] = Counter()
-        self._loop = PushLoop(lambda key: on_push(_id(key)), self._lost)
+        self._listeners = Listeners(
+            self._lock,
+            limits.listening,
+            self._limit,
+            end=self._end,
+            on_push=on_push,
+            on_lost=on_lost,
+        )
+        self._opener = SessionOpener(
+            opener,
+            self._learned,
+            lock=self._lock,
+            count=self._count,
+            give_way=self._give_way,
+            crowded=crowded,
+            wait=wait,
+        )
 
     @property
     def is_listening(self) -> bool:
         """Whether the thread that waits for pushed mails lives."""
-        return self._loop.is_alive
+        return self._listeners.is_alive
 
     def __enter__(self) -> SessionPool:
-        self._loop.__enter__()
+        self._listeners.start()
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
 
     def __len__(self) -> int:
-        return len(self._waiting) + len(self._listening)
+        return len(self._waiting) + len(self._listeners)
 
     def keeps(self, connection_id: int) -> bool:
         """Whether a session of this connection is open here, and nobody uses it."""
-        return connection_id in self._waiting or connection_id in self._listening
+        return connection_id in self._waiting or connection_id in self._listeners
 
     # ---- for one run
 
@@ -134,97 +110,24 @@ class SessionPool:
         """
         places = _places(connection)
         with self._lock:
-            if not self._settled(connection.id, _BEGIN_S):
+            if not self._listeners.settled(connection.id, _BEGIN_S):
                 raise HostBusy("The session of this mailbox begins to listen just now.")
             kept = self._waiting.pop(connection.id, None)
-            heard = self._listening.pop(connection.id, None)
+            heard = self._listeners.pop(connection.id)
         answers = kept is not None
         if heard is not None:
-            answers = self._loop.release(connection.id) is not None
-            self._count_listening(heard, -1)
+            answers = self._listeners.release(connection.id, heard)
             kept = heard
         if kept is not None:
             if answers and kept.version == connection.updated_at:
                 return kept.mailbox, True
-            self._end([kept])
+            self._end(kept)
         self._make_room(places)
         try:
-            return self._opened(connection, places), False
+            return self._opener.open(connection, places), False
         except BaseException:
             self._forget(places)
             raise
-
-    def _opened(self, connection: Connection, places: tuple[str, str]) -> Mailbox:
-        """Opens a session; where the server takes no more of them, kept ones give way."""
-        try:
-            mailbox = self._opener(connection)
-            self._turned_away.pop(connection.id, None)
-            return mailbox
-        except StepFailed as error:
-            if not may_be_too_many(error):
-                raise
-            failure = error
-        place = places[0] if concerns_host(failure) else self._crowded(places)
-        with self._lock:
-            have = self._count[place] - 1
-        if have < 1:
-            known = self._learned.knows(places[0]) or (
-                ends_without_word(failure) and self._crowded_host(places[0])
-            )
-            raise self._turned_away_by(connection, places[0], failure, explained=known)
-        told = says_too_many(failure)
-        # At a mailbox one place more is left: for the person whose mailbox it is.
-        spare = max(1, have // 10) if place == places[1] else have // 10
-        if told:
-            self._learned.learn(place, max(1, have - spare))
-        going = max(1, have // 10) if told else 1
-        if told and place == places[1] and have > 1:
-            going += 1
-        if ends_without_word(failure):
-            # Else a run that comes in between takes the room, and is not even refused.
-            self._learned.reserve(place, have, _RESERVED_S)
-        if not self._give_way(place, going):
-            raise HostBusy(f"{place} takes no more sessions: {failure}") from failure
-        try:
-            for pause in _UNTIL_FREE_S:
-                self._wait(pause)
-                try:
-                    mailbox = self._opener(connection)
-                except StepFailed as error:
-                    if not may_be_too_many(error):
-                        raise
-                    continue
-                if not told:  # one had to go, and it worked: that many there may be
-                    self._learned.learn(place, max(1, have - (place == places[1])))
-                self._turned_away.pop(connection.id, None)
-                return mailbox
-        finally:
-            self._learned.release(place)
-        if told:
-            raise HostBusy(f"{place} takes no more sessions: {failure}") from failure
-        # Another run may have taken the room that was made, or the server has another reason.
-        raise self._turned_away_by(connection, place, failure, explained=True) from failure
-
-    def _turned_away_by(
-        self,
-        connection: Connection,
-        place: str,
-        failure: StepFailed,
-        *,
-        explained: bool,
-    ) -> PosthouseError:
-        """What to raise for a session that the server does not take: HostBusy as long as its limit
-        explains that, and the failure itself once it explains too much."""
-        self._turned_away[connection.id] += 1
-        patience = _TURNED_AWAY if explained else 0
-        if ends_without_word(failure) and self._turned_away[connection.id] <= patience:
-            return HostBusy(f"{place} takes no more sessions for now: {failure}")
-        return failure
-
-    def _crowded(self, places: tuple[str, str]) -> str:
-        """Where a refusal after the login belongs: the mailbox, if it has other sessions."""
-        with self._lock:
-            return places[1] if self._count[places[1]] > 1 else places[0]
 
     def take_waiting(self, connection: Connection) -> Mailbox | None:
         """The session of this connection if it is open, current and does not listen."""
@@ -239,16 +142,15 @@ class SessionPool:
         """Whether a session of this connection waits here; one that listens is taken out of that,
         which its server has to confirm within `patience` seconds."""
         with self._lock:
-            if not self._settled(connection.id, patience):
+            if not self._listeners.settled(connection.id, patience):
                 return False
             if connection.id in self._waiting:
                 return True
-            kept = self._listening.pop(connection.id, None)
+            kept = self._listeners.pop(connection.id)
         if kept is None:
             return False
-        self._count_listening(kept, -1)
-        if self._loop.release(connection.id, timeout_s=patience) is None:
-            self._end([kept])
+        if not self._listeners.release(connection.id, kept, patience):
+            self._end(kept)
             return False
         with self._lock:
             self._waiting[connection.id] = kept
@@ -256,7 +158,7 @@ class SessionPool:
 
     def give_back(self, connection: Connection, mailbox: Mailbox, *, healthy: bool) -> None:
         """Keeps the session for the next poll where that is of use, else closes it."""
-        kept = _Kept(mailbox, _places(connection), connection.updated_at)
+        kept = Kept(mailbox, _places(connection), connection.updated_at)
         useful = (
             healthy
             and self._limits.kept > 0
@@ -277,11 +179,12 @@ class SessionPool:
                 self._waiting[connection.id] = kept
                 if len(self._waiting) > self._limits.kept:
                     closing.append(self._waiting.popitem(last=False)[1])
-        self._end(closing)
+        for one in closing:
+            self._end(one)
 
     def discard(self, connection: Connection, mailbox: Mailbox) -> None:
         """Closes a session that was taken and turned out broken."""
-        self._end([_Kept(mailbox, _places(connection), None)])
+        self._end(Kept(mailbox, _places(connection), None))
 
     # ---- listening
 
@@ -297,47 +200,12 @@ class SessionPool:
                 kept is None
                 or kept.version != connection.updated_at
                 or not kept.mailbox.capabilities.push
-                or not self._may_listen(kept)
+                or not self._listeners.reserve(connection.id, kept)
             ):
                 return False
             del self._waiting[connection.id]
-            self._beginning.add(connection.id)
-        self._count_listening(kept, 1)
-        # From here on it may be lost at any time: that is told by its key, so it is known first.
-        self._listening[connection.id] = kept
-        try:
-            self._loop.watch(connection.id, kept.mailbox, connection.folder, cursor)
-        except BaseException:
-            self._drop_listening(connection.id)
-            raise
-        finally:
-            with self._lock:
-                self._beginning.discard(connection.id)
-                self._begun.notify_all()
+        self._listeners.begin(connection, kept, cursor)
         return True
-
-    def _settled(self, connection_id: int, patience: float) -> bool:
-        """Waits, with the lock, while the session begins to listen; False where it takes longer."""
-        return self._begun.wait_for(lambda: connection_id not in self._beginning, patience)
-
-    def _may_listen(self, kept: _Kept) -> bool:
-        host, mailbox = kept.places
-        return (
-            len(self._listening) < self._limits.listening
-            and self._hearing[host] < _share(self._limit(host, mailbox=False))
-            and self._hearing[mailbox] < _share(self._limit(mailbox, mailbox=True))
-        )
-
-    def _lost(self, key: Hashable, error: PosthouseError) -> None:
-        connection_id = _id(key)
-        self._drop_listening(connection_id)
-        self._on_lost(connection_id, error)
-
-    def _drop_listening(self, connection_id: int) -> None:
-        kept = self._listening.pop(connection_id, None)
-        if kept is not None:
-            self._count_listening(kept, -1)
-            self._end([kept])
 
     # ---- for all of them
 
@@ -345,11 +213,13 @@ class SessionPool:
         """Ends sessions that are not `wanted` (id → last edit) and were here at `asked`
         (time.monotonic) already; returns their ids."""
         with self._lock:
-            everything = [*self._waiting.items(), *self._listening.items()]
+            everything = [*self._waiting.items(), *self._listeners.items()]
             gone = [
                 i
                 for i, kept in everything
-                if kept.since < asked and i not in self._beginning and wanted.get(i) != kept.version
+                if kept.since < asked
+                and not self._listeners.is_beginning(i)
+                and wanted.get(i) != kept.version
             ]
         self.drop(gone)
         return gone
@@ -375,7 +245,7 @@ class SessionPool:
     def oldest(self, count: int) -> list[int]:
         """So many connections with a session here, those that wait first."""
         with self._lock:
-            return [*self._waiting, *self._listening][:count]
+            return [*self._waiting, *self._listeners][:count]
 
     def drop(self, connection_ids: Collection[int]) -> None:
         """Ends the sessions of these connections, where nobody uses them."""
@@ -384,32 +254,33 @@ class SessionPool:
                 taken = self._take_out([connection_id])
             self._end_taken(taken)
 
-    def _take_out(self, connection_ids: Iterable[int]) -> list[tuple[int, _Kept, bool]]:
+    def _take_out(self, connection_ids: Iterable[int]) -> list[tuple[int, Kept, bool]]:
         """With the lock: takes sessions that nobody uses; the last word says which listened."""
         taken = []
         for connection_id in connection_ids:
-            if connection_id in self._beginning:
+            if self._listeners.is_beginning(connection_id):
                 continue
-            for place, listened in ((self._waiting, False), (self._listening, True)):
-                kept = place.pop(connection_id, None)
-                if kept is not None:
-                    taken.append((connection_id, kept, listened))
+            waits = self._waiting.pop(connection_id, None)
+            if waits is not None:
+                taken.append((connection_id, waits, False))
+            listens = self._listeners.pop(connection_id)
+            if listens is not None:
+                taken.append((connection_id, listens, True))
         return taken
 
-    def _end_taken(self, taken: Sequence[tuple[int, _Kept, bool]]) -> None:
+    def _end_taken(self, taken: Sequence[tuple[int, Kept, bool]]) -> None:
         for connection_id, kept, listened in taken:
             if listened:
-                self._loop.release(connection_id)
-                self._count_listening(kept, -1)
-            self._end([kept])
+                self._listeners.release(connection_id, kept)
+            self._end(kept)
 
     def close(self) -> None:
         """Ends every session that nobody uses, and the listening."""
-        self._loop.close()
+        self._listeners.close()
         with self._lock:
             waiting = list(self._waiting.values())
             self._waiting.clear()
-            self._listening.clear()
+            self._listeners.clear()
         for kept in waiting:
             kept.mailbox.close()
 
@@ -417,10 +288,10 @@ class SessionPool:
 
     def _make_room(self, places: tuple[str, str]) -> None:
         """Counts one more session at both places, and ends those that have to go for that."""
-        victims: dict[int, _Kept] = {}
+        victims: dict[int, Kept] = {}
         with self._lock:
             for place in places:
-                limit = self._limit(place, mailbox=place == places[1])
+                limit = self._limit(place, place == places[1])
                 going = sum(place in kept.places for kept in victims.values())
                 if self._count[place] - going < limit:
                     continue
@@ -435,13 +306,13 @@ class SessionPool:
             self._count.update(places)
         self._end_taken(taken)
 
-    def _may_go(self, place: str) -> Iterator[tuple[int, _Kept]]:
+    def _may_go(self, place: str) -> Iterator[tuple[int, Kept]]:
         """Sessions at `place` that nobody uses, those that wait longest first."""
-        for connection_id, kept in [*self._waiting.items(), *self._listening.items()]:
-            if place in kept.places and connection_id not in self._beginning:
+        for connection_id, kept in [*self._waiting.items(), *self._listeners.items()]:
+            if place in kept.places and not self._listeners.is_beginning(connection_id):
                 yield connection_id, kept
 
-    def _limit(self, place: str, *, mailbox: bool) -> int:
+    def _limit(self, place: str, mailbox: bool) -> int:
         """What is configured, less what other fetchers keep at a mailbox (a run has its session
         all the same), or what the server itself allowed when it was met last."""
         configured = self._limits.per_host
@@ -461,18 +332,9 @@ class SessionPool:
         self._end_taken(taken)
         return bool(taken)
 
-    def _count_listening(self, kept: _Kept, by: int) -> None:
-        with self._lock:
-            for place in kept.places:
-                self._hearing[place] += by
-                if not self._hearing[place]:
-                    del self._hearing[place]
-        metrics.PUSH_SESSIONS.inc(by)
-
-    def _end(self, sessions: Sequence[_Kept]) -> None:
-        for kept in sessions:
-            self._forget(kept.places)
-            kept.mailbox.close()
+    def _end(self, kept: Kept) -> None:
+        self._forget(kept.places)
+        kept.mailbox.close()
 
     def _forget(self, places: tuple[str, str]) -> None:
         with self._lock:
@@ -486,12 +348,3 @@ def _places(connection: Connection) -> tuple[str, str]:
     """Where a session counts: its server, and who logs in there."""
     host = connection.endpoint[0].lower()
     return (host, f"{connection.mailbox.lower()} at {host}")
-
-
-def _share(limit: int) -> int:
-    return limit - max(1, limit // _NEVER_LISTENING)
-
-
-def _id(key: Hashable) -> int:
-    assert isinstance(key, int)
-    return key

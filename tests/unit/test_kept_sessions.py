@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
@@ -9,7 +10,8 @@ from typing import Any
 import pytest
 
 from services.fetcher.polling import Answer, ask_all
-from services.fetcher.session_pool import HostBusy, Limits, SessionPool
+from services.fetcher.session_opening import HostBusy
+from services.fetcher.session_pool import Limits, SessionPool
 from shared.connections import Connection, Mode
 from shared.mailbox.base import Mailbox
 from shared.mailbox.failures import SessionLost, Unreachable
@@ -38,6 +40,10 @@ class Opened:
         self.calls: list[int] = []
         self.closed: list[int] = []
         self.failure: Exception | None = None
+        #: Each meets one session that is to be opened.
+        self.refusals: list[Exception] = []
+        #: What happens while a run waits.
+        self.meanwhile: Callable[[], None] = lambda: None
         #: With more sessions open than this, the next one ends at the greeting.
         self.most: int | None = None
         self.open = 0
@@ -46,6 +52,8 @@ class Opened:
         self.calls.append(wanted.id)
         if self.failure is not None:
             raise self.failure
+        if self.refusals:
+            raise self.refusals.pop()
         if self.most is not None and self.open >= self.most:
             raise SessionLost("The mail server closed the connection.", step="greeting")
         mailbox = MemoryMailbox(MemoryAccount())
@@ -66,7 +74,7 @@ def pool(opened: Opened, **limits: int) -> SessionPool:
         Limits(**chosen),
         on_push=lambda connection_id: None,
         on_lost=lambda connection_id, error: None,
-        wait=lambda seconds: None,
+        wait=lambda seconds: opened.meanwhile(),
     )
 
 
@@ -285,21 +293,7 @@ def test_a_mailbox_that_is_full_of_our_sessions_leaves_a_place_for_its_person() 
     folders = [connection(n, username="alice", folder=f"f{n}") for n in range(1, 6)]
     for folder in folders[:4]:
         use(sessions, folder)
-    refusals = [
-        Unreachable("Too many", step="login", code="too-many-connections"),
-    ]
-    plain = opened.__class__.__call__
-
-    def once(wanted: Connection) -> Mailbox:
-        if refusals:
-            opened.failure = refusals.pop()
-            try:
-                return plain(opened, wanted)
-            finally:
-                opened.failure = None
-        return plain(opened, wanted)
-
-    sessions._opener = once
+    opened.refusals = [Unreachable("Too many", step="login", code="too-many-connections")]
     use(sessions, folders[4])
     assert opened.open == 3
     for folder in folders:
@@ -312,7 +306,7 @@ def _race(opened: Opened, sessions: SessionPool, quick: Connection) -> list[type
     turned_away: list[type[Exception]] = []
     running = False
 
-    def wait(seconds: float) -> None:
+    def meanwhile() -> None:
         nonlocal running
         if running:
             return
@@ -324,7 +318,7 @@ def _race(opened: Opened, sessions: SessionPool, quick: Connection) -> list[type
         finally:
             running = False
 
-    sessions._wait = wait
+    opened.meanwhile = meanwhile
     return turned_away
 
 

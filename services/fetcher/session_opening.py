@@ -1,0 +1,134 @@
+"""Opens a session at a server that may take no more of them: kept ones give way, or it waits."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from collections.abc import Callable, Mapping
+
+from services.fetcher.session_limits import (
+    LearnedLimits,
+    concerns_host,
+    ends_without_word,
+    may_be_too_many,
+    says_too_many,
+)
+from shared.connections import Connection
+from shared.errors import PosthouseError, TryAgain
+from shared.mailbox.base import Mailbox
+from shared.mailbox.failures import StepFailed
+
+#: Seconds until the place of a session that was closed is taken again by the server.
+_UNTIL_FREE_S = (0.3, 1.2)
+#: How often in a row a connection waits for a place (some seconds each time) at a server that ends
+#: its sessions without a word, where a known limit or other sessions of ours explain that.
+_TURNED_AWAY = 12
+#: Seconds that the room made for a session is kept for it.
+_RESERVED_S = 10.0
+
+
+class HostBusy(TryAgain):
+    """As many sessions at this server as allowed: the connection's turn comes a little later."""
+
+    code = "host-busy"
+
+
+class SessionOpener:
+    """Opens sessions; `count` has those of this fetcher by place, under `lock`.
+
+    `give_way` ends so many sessions at a place that nobody uses, and says whether there was one.
+    `crowded` is told a host that turned us away although no session of this fetcher is open there,
+    and says whether other fetchers have some that may give way.
+    """
+
+    def __init__(
+        self,
+        opener: Callable[[Connection], Mailbox],
+        learned: LearnedLimits,
+        *,
+        lock: threading.Lock,
+        count: Mapping[str, int],
+        give_way: Callable[[str, int], bool],
+        crowded: Callable[[str], bool],
+        wait: Callable[[float], None],
+    ) -> None:
+        self._opener = opener
+        self._learned = learned
+        self._lock = lock
+        self._count = count
+        self._give_way = give_way
+        self._crowded_host = crowded
+        self._wait = wait
+        self._turned_away: Counter[int] = Counter()
+
+    def open(self, connection: Connection, places: tuple[str, str]) -> Mailbox:
+        """Opens a session; where the server takes no more of them, kept ones give way."""
+        try:
+            mailbox = self._opener(connection)
+            self._turned_away.pop(connection.id, None)
+            return mailbox
+        except StepFailed as error:
+            if not may_be_too_many(error):
+                raise
+            failure = error
+        place = places[0] if concerns_host(failure) else self._crowded(places)
+        with self._lock:
+            have = self._count[place] - 1
+        if have < 1:
+            known = self._learned.knows(places[0]) or (
+                ends_without_word(failure) and self._crowded_host(places[0])
+            )
+            raise self._turned_away_by(connection, places[0], failure, explained=known)
+        told = says_too_many(failure)
+        # At a mailbox one place more is left: for the person whose mailbox it is.
+        spare = max(1, have // 10) if place == places[1] else have // 10
+        if told:
+            self._learned.learn(place, max(1, have - spare))
+        going = max(1, have // 10) if told else 1
+        if told and place == places[1] and have > 1:
+            going += 1
+        if ends_without_word(failure):
+            # Else a run that comes in between takes the room, and is not even refused.
+            self._learned.reserve(place, have, _RESERVED_S)
+        if not self._give_way(place, going):
+            raise HostBusy(f"{place} takes no more sessions: {failure}") from failure
+        try:
+            for pause in _UNTIL_FREE_S:
+                self._wait(pause)
+                try:
+                    mailbox = self._opener(connection)
+                except StepFailed as error:
+                    if not may_be_too_many(error):
+                        raise
+                    continue
+                if not told:  # one had to go, and it worked: that many there may be
+                    self._learned.learn(place, max(1, have - (place == places[1])))
+                self._turned_away.pop(connection.id, None)
+                return mailbox
+        finally:
+            self._learned.release(place)
+        if told:
+            raise HostBusy(f"{place} takes no more sessions: {failure}") from failure
+        # Another run may have taken the room that was made, or the server has another reason.
+        raise self._turned_away_by(connection, place, failure, explained=True) from failure
+
+    def _turned_away_by(
+        self,
+        connection: Connection,
+        place: str,
+        failure: StepFailed,
+        *,
+        explained: bool,
+    ) -> PosthouseError:
+        """What to raise for a session that the server does not take: HostBusy as long as its limit
+        explains that, and the failure itself once it explains too much."""
+        self._turned_away[connection.id] += 1
+        patience = _TURNED_AWAY if explained else 0
+        if ends_without_word(failure) and self._turned_away[connection.id] <= patience:
+            return HostBusy(f"{place} takes no more sessions for now: {failure}")
+        return failure
+
+    def _crowded(self, places: tuple[str, str]) -> str:
+        """Where a refusal after the login belongs: the mailbox, if it has other sessions."""
+        with self._lock:
+            return places[1] if self._count[places[1]] > 1 else places[0]

@@ -9,7 +9,7 @@ from typing import Final
 from shared.connections import Connection
 from shared.mailbox.attempt import Opening
 from shared.mailbox.base import Login, Mailbox
-from shared.mailbox.errors import diagnosis
+from shared.mailbox.errors import server_answers
 from shared.mailbox.failures import OAuthRefused, StepFailed
 from shared.mailbox.graph import opening as graph
 from shared.mailbox.imap import opening as imap
@@ -45,7 +45,7 @@ def open_mailbox(
 
     Raises a `StepFailed` with `step`, `code`, `hint` and `transcript`: Unreachable (try again) or
     Refused (needs a person), or `refusals.LoginNeeded`. The usual refusals of providers have the
-    codes of `shared.mailbox.errors.diagnosis`; the others: `unknown-host`, `dns-failed`,
+    codes of `shared.mailbox.errors`; the others: `unknown-host`, `dns-failed`,
     `dns-timeout`, `host-forbidden`, `connect-timeout`, `connection-refused`, `unreachable`,
     `tls-failed`, `certificate-expired`, `certificate-untrusted`, `certificate-wrong-host`,
     `ca-unreadable`, `client-certificate-refused`, `client-certificate-unreadable`,
@@ -62,10 +62,11 @@ def open_mailbox(
         except OAuthRefused:
             return open_session(replace(opening, renew=True))
     except StepFailed as error:
-        understood = diagnosis.of_refusal(error, token=login.access_token is not None)
+        understood = server_answers.of_refusal(error, token=login.access_token is not None)
         if login.worked:
-            understood = diagnosis.of_account_that_worked(understood)
-        understood = diagnosis.for_application(understood) if not login.by_person else understood
+            understood = server_answers.of_account_that_worked(understood)
+        if not login.by_person:
+            understood = server_answers.for_application(understood)
         if understood is error:
             raise
         understood.transcript = error.transcript

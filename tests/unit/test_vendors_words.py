@@ -1,11 +1,17 @@
-"""Every line of the corpus through the diagnosis: the verdict, the delay, and what to do."""
+"""Every line of the corpus through what understands it: the verdict, the delay, and what to do."""
 
 from __future__ import annotations
 
 import pytest
 
 from shared.errors import NeedsAuthorisation, NeedsPerson, PosthouseError, TryAgain
-from shared.mailbox.errors import diagnosis, entra_numbers, provider_errors
+from shared.mailbox.errors import (
+    entra_numbers,
+    graph_answers,
+    provider_errors,
+    server_answers,
+    token_answers,
+)
 from shared.mailbox.errors.provider_errors import Diagnosis, GrantLost
 from shared.mailbox.errors.refused_logins import login_error
 from shared.mailbox.failures import OAuthRefused
@@ -25,17 +31,17 @@ def understood(line: Line) -> PosthouseError:
     """What becomes of the words where they were seen."""
     if line.protocol == "token endpoint":
         status, asked, _, _ = line.http
-        return diagnosis.of_token_answer(status, line.json, retry_after=asked)
+        return token_answers.of_token_answer(status, line.json, retry_after=asked)
     if line.protocol == "graph":
         status, asked, _, _ = line.http
-        error = diagnosis.of_graph(status, line.json, retry_after=asked)
-        return diagnosis.of_account_that_worked(error)
+        error = graph_answers.of_graph(status, line.json, retry_after=asked)
+        return server_answers.of_account_that_worked(error)
     text = line.words.partition(" ")[2]
     if "token" in line.answers:
         refused = OAuthRefused("The mail server refused.", details={}, server_text=text)
-        return diagnosis.of_account_that_worked(diagnosis.of_refusal(refused, token=True))
+        return server_answers.of_account_that_worked(server_answers.of_refusal(refused, token=True))
     code = text[1:].partition("]")[0] if text.startswith("[") else ""
-    return diagnosis.of_refusal(login_error(code, text), token=False)
+    return server_answers.of_refusal(login_error(code, text), token=False)
 
 
 def is_a_verdict(line: Line) -> bool:

@@ -1,5 +1,5 @@
 """The usual refusals of providers and mail servers: each with a verdict, a stable code, a message
-and what to do. `shared.mailbox.errors.diagnosis` recognises them.
+and what to do. `server_answers`, `token_answers` and `graph_answers` recognise them.
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ import httpx
 
 from shared.errors import PosthouseError, TryAgain
 from shared.mailbox.base import MailRef
-from shared.mailbox.errors import diagnosis, provider_errors
+from shared.mailbox.errors import graph_answers, provider_errors
 from shared.mailbox.failures import SessionLost, StepFailed
 from shared.mailbox.net import https
 from shared.mailbox.net.limiting import AT_ONCE, RequestLimiter
@@ -40,14 +40,14 @@ class GraphError(Exception):
         self.status = status
         self.answer = answer
         self.retry_after = retry_after
-        self.code, self.words = diagnosis.graph_error(answer)
+        self.code, self.words = graph_answers.graph_error(answer)
         #: Whether it is about the moment, and tried again after a pause.
-        self.passes = diagnosis.graph_passes(status, self.code, self.words)
+        self.passes = graph_answers.graph_passes(status, self.code, self.words)
         if status == 429:
             metrics.PROVIDER_THROTTLED.labels("microsoft").inc()
 
     def error(self, doing: str = "") -> StepFailed:
-        return diagnosis.of_graph(
+        return graph_answers.of_graph(
             self.status, self.answer, retry_after=self.retry_after, doing=doing
         )
 

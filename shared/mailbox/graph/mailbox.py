@@ -25,7 +25,7 @@ from shared.mailbox.base import (
     MailRef,
     Sink,
 )
-from shared.mailbox.errors import diagnosis
+from shared.mailbox.errors import server_answers
 from shared.mailbox.failures import StepFailed
 from shared.mailbox.graph import batch as graph_batch
 from shared.mailbox.graph import download as graph_download
@@ -212,7 +212,7 @@ class GraphMailbox:
             # Past the login this account has worked, a moment ago.
             error = failure.error(_DOING[step])
             if step != "authorisation":
-                error = diagnosis.of_account_that_worked(error)
+                error = server_answers.of_account_that_worked(error)
             elif isinstance(error, StepFailed) and failure.status in _OF_THE_MAILBOX:
                 error.step = "login"  # the token was had, and Graph took it
             raise self._at(error, step) from failure

@@ -10,7 +10,7 @@ from typing import Any
 
 from shared.connections import Connection
 from shared.mailbox.base import Login
-from shared.mailbox.errors import diagnosis
+from shared.mailbox.errors import server_answers
 from shared.mailbox.errors.refused_logins import TEMPORARY_CODES, login_error, starttls_refused
 from shared.mailbox.failures import OAuthRefused, Refused, Unreachable
 from shared.mailbox.imap.session import ImapSession, Literal, Reply, string
@@ -41,7 +41,7 @@ def read_greeting(session: ImapSession) -> None:
     word = match[1].upper()
     session.greeting = session.stream.transcript.clean(match[3])
     if word in (b"BYE", b"NO"):
-        raise diagnosis.of_greeting(session.greeting)
+        raise server_answers.of_greeting(session.greeting)
     if word == b"PREAUTH":
         # Before STARTTLS this is how an attacker keeps a session in plain text.
         raise Refused(

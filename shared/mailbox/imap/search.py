@@ -11,7 +11,7 @@ import re
 import time
 from collections.abc import Sequence
 
-from shared.mailbox.errors import diagnosis
+from shared.mailbox.errors import server_answers
 from shared.mailbox.errors.throttling import stated_delay
 from shared.mailbox.failures import Refused, StepFailed, Unreachable
 from shared.mailbox.imap.session import ImapSession, Reply, Untagged, read_set
@@ -115,7 +115,7 @@ def is_limited(reply: Reply) -> bool:
 def refusal(reply: Reply, step: str) -> StepFailed:
     """The error for a command that has no reason to be refused: worth another attempt."""
     text = reply.text or reply.status
-    understood = diagnosis.of_command(text, step)
+    understood = server_answers.of_command(text, step)
     if understood is not None:
         return understood
     if reply.code.upper().startswith("NOPERM") or _NO_RIGHT.search(text) is not None:

@@ -17,7 +17,7 @@ from collections.abc import Sequence
 
 from shared.connections import AfterDownload
 from shared.mailbox.base import MailRef
-from shared.mailbox.errors import diagnosis
+from shared.mailbox.errors import server_answers
 from shared.mailbox.errors.throttling import stated_delay
 from shared.mailbox.failures import Refused, StepFailed, Unreachable
 from shared.mailbox.imap.search import is_limited, search, searches
@@ -131,7 +131,7 @@ def _is_news(line: Untagged) -> bool:
 
 def _refused(reply: Reply) -> StepFailed:
     text = reply.text or reply.status
-    understood = diagnosis.of_command(text, "settle")
+    understood = server_answers.of_command(text, "settle")
     # [OVERQUOTA] is Gmail's word for its bandwidth limits, and others' for a full mailbox.
     if reply.code.partition(" ")[0].upper() in _PERMANENT and not (
         understood is not None and "bandwidth" in text.lower()

@@ -26,7 +26,7 @@ from google.oauth2 import service_account
 from shared.clock import utc_now
 from shared.credentials import ClientSecrets, Credential, service_account_of
 from shared.errors import NeedsPerson, TryAgain
-from shared.mailbox.errors import diagnosis, provider_errors
+from shared.mailbox.errors import provider_errors, token_answers
 from shared.mailbox.net import https
 from shared.mailbox.oauth.tokens import Tokens, at, lifetime
 
@@ -97,7 +97,7 @@ class GoogleProvider:
         if not hmac.compare_digest(str(flow["state"]), answer.get("state", "")):
             raise _unfit("the state is not ours")
         if "code" not in answer:
-            raise diagnosis.of_token_answer(0, answer)
+            raise token_answers.of_token_answer(0, answer)
         with self._http() as http:
             endpoints = self._endpoints(http)
             result = self._post(
@@ -208,7 +208,7 @@ class GoogleProvider:
             answer = http.post(url, data={**data, **self._client()})
         result = _told(answer, url)
         if answer.status_code != 200 or "access_token" not in result:
-            raise diagnosis.of_token_answer(
+            raise token_answers.of_token_answer(
                 answer.status_code, result, retry_after=https.retry_after(answer.headers)
             )
         return result
@@ -270,7 +270,7 @@ class _GoogleTransport(transport.Request):
         told = _told(answer, url)
         if answer.status_code >= 400:
             # Judged here: google-auth tries some again by itself, and asks a terminal for others.
-            raise diagnosis.of_token_answer(
+            raise token_answers.of_token_answer(
                 answer.status_code, told, retry_after=https.retry_after(answer.headers)
             )
         return _GoogleAnswer(answer)
@@ -303,7 +303,7 @@ def _told(answer: httpx.Response, where: str) -> dict[str, Any]:
         told = https.json_object(answer, where)
     except TryAgain:  # an outage has a page for people, too
         told = {}
-    raise diagnosis.of_token_answer(status, told, retry_after=https.retry_after(answer.headers))
+    raise token_answers.of_token_answer(status, told, retry_after=https.retry_after(answer.headers))
 
 
 def _unfit(why: str) -> NeedsPerson:

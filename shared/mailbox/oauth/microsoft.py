@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives import hashes
 from shared.client_certificates import client_certificate_of
 from shared.credentials import ClientSecrets, Credential
 from shared.errors import NeedsPerson, PosthouseError, TryAgain
-from shared.mailbox.errors import diagnosis, provider_errors
+from shared.mailbox.errors import provider_errors, token_answers
 from shared.mailbox.net import https
 from shared.mailbox.oauth.tokens import Tokens, lifetime
 
@@ -236,7 +236,7 @@ class _MsalTransport:
                 told = https.json_object(answer, self._where)
             except TryAgain:  # an outage has a page for people, too
                 told = {}
-            raise diagnosis.of_token_answer(self.status, told, retry_after=self.retry_after)
+            raise token_answers.of_token_answer(self.status, told, retry_after=self.retry_after)
         https.json_object(answer, self._where)
 
     def close(self) -> None:
@@ -257,7 +257,7 @@ def _client_credential(secrets: ClientSecrets) -> Any:
 
 def _tokens(result: Mapping[str, Any] | None, http: _MsalTransport) -> Tokens:
     if not result or "access_token" not in result:
-        raise diagnosis.of_token_answer(http.status, result or {}, retry_after=http.retry_after)
+        raise token_answers.of_token_answer(http.status, result or {}, retry_after=http.retry_after)
     claims = result.get("id_token_claims") or {}
     names = [str(claims[name]) for name in _NAMES if claims.get(name)]
     return Tokens(

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from shared.mailbox.base import HEADER_LIMIT
-from shared.mailbox.errors import diagnosis
+from shared.mailbox.errors import server_answers
 from shared.mailbox.errors.refused_logins import starttls_refused
 from shared.mailbox.failures import Unreachable
 from shared.mailbox.net.stream import Stream
@@ -170,7 +170,7 @@ class Pop3Session:
             )
         self.greeting = self.stream.transcript.clean(line[4:])
         if line.startswith(b"-"):
-            raise diagnosis.of_greeting(self.greeting)
+            raise server_answers.of_greeting(self.greeting)
 
     def ask_capabilities(self) -> None:
         """CAPA (RFC 2449); a server without it has no capabilities.

@@ -11,7 +11,7 @@ from shared import clouds
 from shared.connections import Mode, TransportSecurity, edit
 from shared.credentials import Credential, Grant, Provider
 from shared.errors import InvalidInput, NeedsAuthorisation, NeedsPerson
-from shared.mailbox.errors import diagnosis
+from shared.mailbox.errors import server_answers
 from shared.mailbox.open import open_mailbox
 from tests.contract.mailbox_kinds import mail
 from tests.integration.oauth.conftest import ALICE, Stack
@@ -123,7 +123,7 @@ def test_a_mailbox_that_the_person_may_not_open_is_named(
 
 @pytest.mark.promise("A5")
 def test_pop3_switched_off_is_told_apart() -> None:
-    refused: Exception | None = diagnosis.of_login(
+    refused: Exception | None = server_answers.of_login(
         "[SYS/PERM] Your account is not enabled for POP access. Please visit your Gmail settings "
         "page and enable your account for POP access.",
         token=True,

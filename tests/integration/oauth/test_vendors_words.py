@@ -140,7 +140,7 @@ def office(database_url: str, redis_url: str, tmp_path: Path, oidc: OidcServer) 
 
 @pytest.fixture(params=["a third", pytest.param("the others", marks=pytest.mark.long)])
 def share(request: pytest.FixtureRequest) -> Share:
-    """Which lines services at work are told: the diagnosis is tested with all of them in
+    """Which lines services at work are told: what understands them is tested with all in
     tests/unit/test_vendors_words.py."""
     return lambda found: [
         line for n, line in enumerate(found) if (n % 3 == 0) == (request.param == "a third")
@@ -342,7 +342,7 @@ def test_words_of_token_endpoints(
     for number, line in enumerate(share(ours)):
         itself = line.answers == "client credentials"
         if line.answers == "service account":
-            continue  # its key file names Google's own token endpoint: see the diagnosis
+            continue  # its key file names Google's own token endpoint: see the unit test
         credential = (
             office.stack.credential(grant=Grant.CLIENT_CREDENTIALS, tenant="t", settings=settings)
             if itself

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from shared.errors import NeedsAuthorisation, NeedsPerson, PosthouseError, TryAgain
-from shared.mailbox.errors import diagnosis
+from shared.mailbox.errors import graph_answers, server_answers, token_answers
 from shared.mailbox.errors.refused_logins import login_error
 from shared.mailbox.failures import OAuthRefused, Refused
 
@@ -81,7 +81,7 @@ ENTRA = [
 @pytest.mark.promise("A5")
 @pytest.mark.parametrize(("number", "words", "code", "verdict"), ENTRA)
 def test_refusals_of_entra(number: int, words: str, code: str, verdict: type[Exception]) -> None:
-    error = diagnosis.of_token_answer(400, entra(number, words))
+    error = token_answers.of_token_answer(400, entra(number, words))
     assert_is(error, code, verdict)
     assert words.rstrip(".") in str(error)  # their words stay, for whoever searches for them
     assert "Trace ID" not in str(error)
@@ -115,14 +115,14 @@ GOOGLE = [
 @pytest.mark.promise("A5")
 @pytest.mark.parametrize(("name", "words", "code", "verdict"), GOOGLE)
 def test_refusals_of_google(name: str, words: str, code: str, verdict: type[Exception]) -> None:
-    error = diagnosis.of_token_answer(400, {"error": name, "error_description": words})
+    error = token_answers.of_token_answer(400, {"error": name, "error_description": words})
     assert_is(error, code, verdict)
 
 
 @pytest.mark.promise("A5")
 @pytest.mark.parametrize("status", [429, 500, 503])
 def test_an_authorisation_server_that_is_down_needs_no_person(status: int) -> None:
-    error = diagnosis.of_token_answer(status, {"error": "invalid_grant"}, retry_after=7)
+    error = token_answers.of_token_answer(status, {"error": "invalid_grant"}, retry_after=7)
     assert_is(error, "provider-unavailable", AGAIN)
     assert isinstance(error, TryAgain)
     assert error.retry_after == 7
@@ -177,11 +177,11 @@ def test_refusals_of_imap_servers(
     words: str, challenge: dict[str, str], code: str, verdict: type[Exception]
 ) -> None:
     refused = OAuthRefused("The mail server refused.", details=challenge, server_text=words)
-    error = diagnosis.of_refusal(refused, token=True)
+    error = server_answers.of_refusal(refused, token=True)
     assert_is(error, code, verdict)
     # The same, from the raw conversation.
     encoded = base64.b64encode(json.dumps(challenge).encode()).decode() if challenge else ""
-    again = diagnosis.of_login(f"{words} {encoded}", token=True)
+    again = server_answers.of_login(f"{words} {encoded}", token=True)
     assert again is not None
     assert again.code == code
 
@@ -199,12 +199,12 @@ def test_refused_passwords_that_no_password_heals(words: str, code: str) -> None
     refused = Refused(
         f"The mail server refused the login: {words}", step="login", code="login-refused"
     )
-    assert diagnosis.of_refusal(refused, token=False).code == code
+    assert server_answers.of_refusal(refused, token=False).code == code
 
 
 def test_a_wrong_password_stays_what_it_is() -> None:
     refused = Refused("Refused: LOGIN failed.", step="login", code="login-refused")
-    assert diagnosis.of_refusal(refused, token=False) is refused
+    assert server_answers.of_refusal(refused, token=False) is refused
 
 
 GRAPH = [
@@ -256,7 +256,7 @@ def test_refusals_of_graph(
     status: int, name: str, words: str, code: str, verdict: type[Exception]
 ) -> None:
     answer = {"error": {"code": name, "message": words, "innerError": {"request-id": "1"}}}
-    error = diagnosis.of_graph(status, answer, retry_after=3)
+    error = graph_answers.of_graph(status, answer, retry_after=3)
     assert_is(error, code, verdict)
     assert words.rstrip(".")[:40] in str(error)
 
@@ -264,7 +264,7 @@ def test_refusals_of_graph(
 @pytest.mark.promise("A3")
 def test_application_access_is_never_healed_by_a_login() -> None:
     answer = {"error": {"code": "InvalidAuthenticationToken", "message": "No."}}
-    error = diagnosis.for_application(diagnosis.of_graph(401, answer))
+    error = server_answers.for_application(graph_answers.of_graph(401, answer))
     assert error.code == "token-refused"
     assert not isinstance(error, NeedsAuthorisation)
     assert "admin consent" in error.hint
@@ -321,5 +321,5 @@ KINDS_OF_REFUSALS = [
 def test_a_refused_login_is_known_by_its_kind(code: str, words: str) -> None:
     """Whoever's words they are: a code of the protocol says less than a plain sentence."""
     word = words[1:].partition("]")[0] if words.startswith("[") else ""
-    error = diagnosis.of_refusal(login_error(word, words), token=False)
+    error = server_answers.of_refusal(login_error(word, words), token=False)
     assert error.code == code, error

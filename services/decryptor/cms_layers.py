@@ -1,0 +1,313 @@
+"""The CMS layers of a mail (S/MIME): what is opened, and what is learned from it."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from services.decryptor.cms import oids
+from services.decryptor.cms.ber import Reader, reader_at
+from services.decryptor.cms.compressed import decompress
+from services.decryptor.cms.content import content_info
+from services.decryptor.cms.enveloped import (
+    Envelope,
+    Fitting,
+    any_envelope,
+    fitting,
+    open_envelope,
+    usual_envelope,
+)
+from services.decryptor.cms.errors import (
+    CmsError,
+    Malformed,
+    NoRecipient,
+    NotOpened,
+    Unsupported,
+)
+from services.decryptor.cms.keys import key_algorithm_name
+from services.decryptor.cms.signed import SignedData, read_signed
+from services.decryptor.cms.verify import Content, load_certificates, verify
+from services.decryptor.content import looks_readable
+from services.decryptor.facts import CompressedLayer, Facts, SignedLayer
+from services.decryptor.limits import Limits
+from services.decryptor.spool import Spool
+from services.decryptor.transfer import Undecodable, decode
+from services.decryptor.trust import TrustStore
+from shared.certificates import IdentityIndex
+from shared.mail.region import Region, made
+from shared.mail.structure import Entity
+from shared.security import Status
+
+_PKCS7 = ("application/pkcs7-mime", "application/x-pkcs7-mime")
+_PKCS7_SIGNATURE = ("application/pkcs7-signature", "application/x-pkcs7-signature")
+_CMS_TYPES = (
+    oids.ENVELOPED_DATA,
+    oids.AUTH_ENVELOPED_DATA,
+    oids.SIGNED_DATA,
+    oids.COMPRESSED_DATA,
+)
+
+
+class Inner(NamedTuple):
+    """What a layer held, and how deep it lay."""
+
+    content: Region
+    depth: int
+
+
+def is_pkcs7(whole: Entity) -> bool:
+    """Whether the entity is a CMS body (RFC 8551 section 3.9: gateways lose its media type)."""
+    if whole.media_type in _PKCS7:
+        return True
+    if whole.media_type != "application/octet-stream":
+        return False
+    name = whole.parameters.get("name", "").lower()
+    disposition = whole.header.value("content-disposition").lower()
+    return name.endswith(".p7m") or b".p7m" in disposition
+
+
+def may_be_signature(attached: Entity) -> bool:
+    """Whether the second part of a multipart/signed is a CMS signature, by its type or its name."""
+    return (
+        attached.media_type in (*_PKCS7_SIGNATURE, *_PKCS7)
+        or b".p7s" in attached.header.value("content-disposition").lower()
+    )
+
+
+class _Ready(NamedTuple):
+    """What was read of an encrypted entity before any key was used, None where it is not usual."""
+
+    whole: Entity
+    body: Region
+    envelope: Envelope | None
+    fitting: Fitting | None
+
+
+class CMS:
+    """What the layers need: keys, known signers, bounds, and where the facts go.
+
+    `read` and `unwrap` may be called before `open`, which then goes on from there.
+    """
+
+    def __init__(
+        self,
+        identities: IdentityIndex,
+        trust: TrustStore,
+        facts: Facts,
+        spool: Spool,
+        limits: Limits,
+    ) -> None:
+        self._identities = identities
+        self._trust = trust
+        self._facts = facts
+        self._spool = spool
+        self._limits = limits
+        self._ready: _Ready | None = None
+        self._first_key: bytes | None = None
+
+    def read(self, whole: Entity) -> None:
+        """Finds out who can open the mail. What is wrong with it comes up again in `peel`."""
+        if not is_pkcs7(whole):
+            return
+        envelope = keys = None
+        try:
+            body = decode(whole.body, whole.transfer_encoding, self._spool)
+            envelope = usual_envelope(body)
+            if envelope is not None:
+                keys = fitting(envelope, self._identities)
+        except Undecodable:
+            return
+        except CmsError:
+            pass
+        self._ready = made(_Ready, (whole, body, envelope, keys))
+
+    def unwrap(self) -> None:
+        """The private key operation, where `read` found one to be done."""
+        if self._ready is not None and self._ready.fitting is not None:
+            try:
+                self._first_key = self._ready.fitting.unwrap()
+            except CmsError:
+                pass
+
+    def open(self, whole: Entity, depth: int) -> Inner | None:
+        """What the innermost structure holds; None where it stays as it came."""
+        ready, self._ready = self._ready, None
+        try:
+            if ready is not None and ready.whole is whole:
+                body, envelope, keys = ready.body, ready.envelope, ready.fitting
+            else:
+                body = decode(whole.body, whole.transfer_encoding, self._spool)
+                envelope, keys = usual_envelope(body), None
+            if envelope is not None:
+                return self._enveloped(whole, envelope, depth, keys)
+            content_type, content = content_info(body)
+        except (Undecodable, Malformed) as error:
+            return self._broken(whole, str(error))
+        return self._cms(whole, body, content_type, content, depth)
+
+    def _cms(
+        self, whole: Entity, body: Region, content_type: bytes, content: Reader, depth: int
+    ) -> Inner | None:
+        if depth > self._limits.nesting:
+            self._facts.failed("failed", "The mail is nested too deeply.")
+            return None
+        if content_type in (oids.ENVELOPED_DATA, oids.AUTH_ENVELOPED_DATA):
+            authenticated = content_type == oids.AUTH_ENVELOPED_DATA
+            try:
+                envelope = any_envelope(body, content, authenticated=authenticated)
+            except Malformed as error:
+                self._facts.encryption("smime")
+                self._facts.failed("failed", str(error))
+                return None
+            return self._enveloped(whole, envelope, depth)
+        if content_type == oids.SIGNED_DATA:
+            return self._signed(whole, body, content, depth)
+        if content_type == oids.COMPRESSED_DATA:
+            return self._compressed(whole, body, content, depth)
+        if content_type in oids.OTHER_ENCRYPTIONS:
+            self._facts.encryption("smime")
+        self._facts.failed(
+            "unsupported", f"The content type {oids.dotted(content_type)} is not supported."
+        )
+        return None
+
+    def _content(
+        self, whole: Entity, content_type: bytes, content: Region, depth: int
+    ) -> Inner | None:
+        """The content of a structure: an entity, or directly another structure."""
+        if content_type in _CMS_TYPES:
+            reader = reader_at(content.buffer, content.start, content.end)
+            return self._cms(whole, content, content_type, reader, depth + 1)
+        return Inner(content, depth)
+
+    def _enveloped(
+        self, whole: Entity, envelope: Envelope, depth: int, keys: Fitting | None = None
+    ) -> Inner | None:
+        facts = self._facts
+        first_key = self._first_key if keys is not None else None
+        facts.encryption("smime")
+        facts.recipients += [str(one) for one in envelope.recipients]
+        facts.content_algorithm = cipher = envelope.cipher
+        if envelope.recipients:
+            facts.key_algorithm = key_algorithm_name(envelope.recipients[0])
+        status: Status
+        try:
+            if keys is None:
+                keys = fitting(envelope, self._identities)
+            opened = open_envelope(envelope, keys, self._spool, _plausible, first_key=first_key)
+        except NoRecipient as error:
+            status, reason = "no_recipient", str(error)
+        except Unsupported as error:
+            status, reason = "unsupported", str(error)
+        except (NotOpened, Malformed) as error:
+            status, reason = "failed", str(error)
+        else:
+            facts.decrypted(opened.identity.id, opened.integrity, opened.key_algorithm, cipher)
+            return self._content(whole, opened.content_type, opened.content, depth)
+        facts.failed(status, reason)
+        return None
+
+    def _compressed(self, whole: Entity, body: Region, content: Reader, depth: int) -> Inner | None:
+        if any(isinstance(layer, CompressedLayer) for layer in self._facts.layers):
+            self._facts.failed("failed", "The mail holds compressed data in compressed data.")
+            return None
+        self._facts.layers.append(CompressedLayer())
+        limit = self._limits.unpacked(len(body))
+        try:
+            content_type, unpacked = decompress(body, content, self._spool, limit)
+        except Unsupported as error:
+            self._facts.failed("unsupported", str(error))
+        except Malformed as error:
+            self._facts.failed("failed", str(error))
+        else:
+            return self._content(whole, content_type, unpacked, depth)
+        return None
+
+    def _signed(self, whole: Entity, body: Region, content: Reader, depth: int) -> Inner | None:
+        layer = SignedLayer()
+        try:
+            signed = read_signed(body, content, self._spool)
+        except Malformed as error:
+            layer.broken = str(error)
+            self._facts.signature(layer)
+            return None
+        if not signed.signers and signed.content is None:
+            return None  # certs-only (RFC 8551 section 3.8): keys for somebody, not a mail
+        self._facts.signature(layer)
+        if signed.content is None:
+            layer.broken = "The signature came without what it signs."
+            return None
+        self._verify(layer, signed, Content(signed.content, text=False))
+        return self._content(whole, signed.content_type, signed.content, depth)
+
+    def detached(self, part: Region, attached: Entity) -> SignedLayer:
+        """The signature that lies beside what it signs (RFC 8551 section 3.5.3)."""
+        layer = self._facts.signature(SignedLayer())
+        try:
+            body = decode(attached.body, attached.transfer_encoding, self._spool)
+            content_type, content = content_info(body)
+            if content_type != oids.SIGNED_DATA:
+                raise Malformed("The attached signature is not a signature.")
+            signed = read_signed(body, content, self._spool)
+            if signed.content is not None and not _is_same(signed.content, part):
+                raise Malformed("The attached signature brings a content of its own.")
+            self._verify(layer, signed, Content(part, text=True))
+        except (Undecodable, Malformed) as error:
+            layer.broken = str(error)
+        return layer
+
+    def opaque(self, whole: Entity) -> None:
+        """A signature that holds what it signs, in a part of a mail; the part stays."""
+        layer = SignedLayer()
+        try:
+            body = decode(whole.body, whole.transfer_encoding, self._spool)
+            signed = read_signed(body, content_info(body).content, self._spool)
+        except (Undecodable, Malformed) as error:
+            layer.broken = str(error)
+        else:
+            if signed.content is None:
+                return
+            self._verify(layer, signed, Content(signed.content, text=False))
+        self._facts.signature(layer)
+
+    def kind_of(self, part: Entity) -> str:
+        """What a CMS part is: `encryption`, `signature`, or neither (empty)."""
+        try:
+            content_type, _ = content_info(decode(part.body, part.transfer_encoding, self._spool))
+        except (Undecodable, Malformed):
+            kind = part.parameters.get("smime-type", "").lower()
+            return "encryption" if "enveloped" in kind or not kind else ""
+        if content_type in (oids.ENVELOPED_DATA, oids.AUTH_ENVELOPED_DATA):
+            return "encryption"
+        return "signature" if content_type == oids.SIGNED_DATA else ""
+
+    def _verify(self, layer: SignedLayer, signed: SignedData, content: Content) -> None:
+        layer.certificates = load_certificates(signed.certificates)
+        layer.verified = verify(signed, content, self._trust.senders)
+
+    def _broken(self, whole: Entity, reason: str) -> Inner | None:
+        """A body that says it is CMS and is not."""
+        kind = whole.parameters.get("smime-type", "").lower()
+        if kind == "signed-data":
+            self._facts.signature(SignedLayer(broken=reason))
+            return None
+        if "enveloped" in kind or not kind:
+            self._facts.encryption("smime")
+        self._facts.failed("failed", reason)
+        return None
+
+
+def _plausible(content_type: bytes, content: Region) -> bool:
+    """Whether a decrypted content starts as its type does."""
+    if content_type in _CMS_TYPES:
+        return content.copy(1) == b"\x30"
+    return looks_readable(content)
+
+
+def _is_same(one: Region, other: Region) -> bool:
+    """Whether a content that a detached signature repeats is the one beside it, or empty."""
+    if not len(one):
+        return True
+    return len(one) == len(other) and all(
+        bytes(mine) == bytes(theirs)
+        for mine, theirs in zip(one.windows(), other.windows(), strict=True)
+    )

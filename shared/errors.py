@@ -131,6 +131,17 @@ class NameTaken(Conflict):
     members: Mapping[str, Any] = {"field": field}
 
 
+class ChangedMeanwhile(Conflict):
+    """It is not what it was when somebody began to change it. `named`: by the version of it that
+    the request named."""
+
+    code = "changed-meanwhile"
+
+    def __init__(self, message: str, *, hint: str, named: bool) -> None:
+        super().__init__(message, hint=hint)
+        self.named = named
+
+
 @dataclass(frozen=True, slots=True)
 class User:
     """One thing that uses another: what it is (`connection`), its id and its name."""

@@ -63,6 +63,8 @@ class Context:
 
     app_state: AppState
     principal: Principal
+    #: The version that a change is made of (`operations.versions`); empty: whatever there is.
+    expected: str = ""
 
     def transaction(self) -> AbstractContextManager[Session]:
         return self.app_state.database.transaction()

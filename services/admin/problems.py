@@ -17,6 +17,7 @@ from services.admin.people.attempts import TooManyAttempts
 from services.admin.people.authorization import NotAllowed
 from services.admin.people.passwords import Busy
 from shared.errors import (
+    ChangedMeanwhile,
     Conflict,
     InvalidInput,
     NeedsPerson,
@@ -77,6 +78,7 @@ _TITLES = {
     405: "Not possible here",
     408: "Too slow",
     409: "Conflict",
+    412: "Changed meanwhile",
     413: "Too large",
     415: "Wrong media type",
     416: "No such range",
@@ -136,6 +138,8 @@ def status_of(error: PosthouseError) -> int:
             return 403
         case NotFound():
             return 404
+        case ChangedMeanwhile(named=True):
+            return 412
         case Conflict():
             return 409
         case TooManyAttempts() | Busy():

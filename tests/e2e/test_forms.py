@@ -115,3 +115,53 @@ def test_the_api_names_every_field(site: Site) -> None:
     assert answer.status_code == 422
     fields = [one["field"] for one in answer.json()["errors"]]
     assert fields == ["name", "host", "port", "username", "interval_minutes", "password"]
+
+
+def test_two_people_who_edit_one_connection_see_each_other(site: Site, page: Page) -> None:
+    connection = site.add_connection(site.new_mailbox(), name=name_of("both"))
+    page.goto(f"{site.url}/connections/{connection}/edit")
+    page.get_by_label("Description").fill("mine")
+    site.api("PATCH", f"/connections/{connection}", {"interval_minutes": 7})
+    page.get_by_role("button", name="Save changes").click()
+    alert = page.get_by_role("alert")
+    expect(alert).to_contain_text("interval_minutes from 60 to 7")
+    expect(alert).to_contain_text("after you had opened it")
+    assert site.api("GET", f"/connections/{connection}")["description"] == ""
+    # What was typed is still there, and is saved by who has read the notice.
+    expect(page.get_by_label("Description")).to_have_value("mine")
+    page.get_by_role("button", name="Save changes").click()
+    expect(page.get_by_role("status").first).to_contain_text("saved")
+    assert site.api("GET", f"/connections/{connection}")["description"] == "mine"
+
+
+@pytest.mark.parametrize("kind", ["connections", "handlers", "webhooks", "credentials", "people"])
+def test_a_change_of_another_version_is_refused(site: Site, kind: str) -> None:
+    """With `If-Match`, as RFC 9110 has it; a change that names none is made."""
+    name = name_of("tagged")
+    bodies = {
+        "handlers": {"name": name, "connections": []},
+        "webhooks": {"name": name, "url": "https://hooks.example.org/x"},
+        "credentials": {
+            "name": name,
+            "provider": "google",
+            "client_id": "some",
+            "client_secret": "some",
+        },
+        "people": {"name": name, "email": f"{name}@example.org", "password": "a long password"},
+    }
+    if kind == "connections":
+        number = site.add_connection(site.new_mailbox(), name=name)
+    else:
+        number = site.api("POST", f"/{kind}", bodies[kind])["id"]
+    field = {"people": "email", "handlers": "description"}.get(kind, "name")
+    path = f"{site.url}/api/v1/{kind}/{number}"
+    with httpx.Client(headers={"Authorization": f"Bearer {TOKEN}"}, timeout=60) as asked:
+        first = asked.get(path).headers["etag"]
+        mine = asked.patch(path, json={field: f"a@{name}"}, headers={"If-Match": first})
+        assert mine.status_code == 200, mine.text
+        assert mine.headers["etag"] == asked.get(path).headers["etag"] != first
+        refused = asked.patch(path, json={field: f"b@{name}"}, headers={"If-Match": first})
+        assert (refused.status_code, refused.json()["code"]) == (412, "changed-meanwhile")
+        assert asked.get(path).json()[field] == f"a@{name}"
+        assert asked.patch(path, json={field: f"b@{name}"}).status_code == 200
+        assert asked.delete(path).status_code == 204

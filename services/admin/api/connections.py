@@ -6,10 +6,11 @@ import dataclasses
 import uuid
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Body, Query, Request
+from fastapi import APIRouter, Body, Query, Request, Response
 
 from services.admin.api.requests import (
     Ctx,
+    EditingCtx,
     IdInPath,
     Limit,
     PageNumber,
@@ -17,6 +18,7 @@ from services.admin.api.requests import (
     SearchText,
     Tag,
     beside,
+    tag,
 )
 from services.admin.api.schemas.connections import (
     AuthorisationOut,
@@ -129,14 +131,20 @@ def tags(ctx: Ctx) -> dict[str, int]:
 
 
 @router.get("/{connection_id}", dependencies=[LOOK], responses=responses(404))
-def get(ctx: Ctx, connection_id: IdInPath) -> ConnectionOut:
+def get(ctx: Ctx, response: Response, connection_id: IdInPath) -> ConnectionOut:
     """One connection with health, warnings, and who takes it. Contacts no mail server."""
-    return to_out(connection_views.get_connection(ctx, connection_id))
+    view = connection_views.get_connection(ctx, connection_id)
+    tag(response, view.connection)
+    return to_out(view)
 
 
-@router.patch("/{connection_id}", dependencies=[OPERATE], responses=responses(404, 409, 502))
+@router.patch("/{connection_id}", dependencies=[OPERATE], responses=responses(404, 409, 412, 502))
 async def update(
-    request: Request, ctx: Ctx, connection_id: IdInPath, body: ConnectionChanges
+    request: Request,
+    ctx: EditingCtx,
+    response: Response,
+    connection_id: IdInPath,
+    body: ConnectionChanges,
 ) -> SavedOut:
     """Changes the given fields. Where an enabled connection would then read other mails, or is
     enabled by it, the answer is `409` with the estimate until `acknowledged: true`."""
@@ -147,13 +155,14 @@ async def update(
             ctx, connection_id, changes, acknowledged=acknowledged, start_from=start_from
         ),
     )
+    tag(response, saved.view.connection)
     return _saved(saved)
 
 
 @router.delete(
-    "/{connection_id}", dependencies=[OPERATE], status_code=204, responses=responses(404, 409)
+    "/{connection_id}", dependencies=[OPERATE], status_code=204, responses=responses(404, 409, 412)
 )
-def delete(ctx: Ctx, connection_id: IdInPath) -> None:
+def delete(ctx: EditingCtx, connection_id: IdInPath) -> None:
     """Deletes a connection; its mails stay in the ledger until retention removes them."""
     connections.delete_connection(ctx, connection_id)
 

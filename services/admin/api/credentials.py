@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Response
 
-from services.admin.api.requests import Ctx, IdInPath, SearchText
+from services.admin.api.requests import Ctx, EditingCtx, IdInPath, SearchText, tag
 from services.admin.api.schemas.keys import CredentialBody, CredentialChanges, CredentialOut
 from services.admin.api.schemas.parts import PageOut
 from services.admin.operations import credentials
@@ -31,21 +31,26 @@ def create(ctx: Ctx, body: CredentialBody) -> CredentialOut:
 
 
 @router.get("/{credential_id}", dependencies=[LOOK], responses=responses(404))
-def get(ctx: Ctx, credential_id: IdInPath) -> CredentialOut:
+def get(ctx: Ctx, response: Response, credential_id: IdInPath) -> CredentialOut:
     """One credential and the connections that use it."""
-    return _shown(credentials.get_credential(ctx, credential_id))
+    return _tagged(response, credentials.get_credential(ctx, credential_id))
 
 
-@router.patch("/{credential_id}", dependencies=[ADMINISTER], responses=responses(404, 409))
-def update(ctx: Ctx, credential_id: IdInPath, body: CredentialChanges) -> CredentialOut:
+@router.patch("/{credential_id}", dependencies=[ADMINISTER], responses=responses(404, 409, 412))
+def update(
+    ctx: EditingCtx, response: Response, credential_id: IdInPath, body: CredentialChanges
+) -> CredentialOut:
     """Changes the given fields; secrets that are left out stay."""
-    return _shown(credentials.update_credential(ctx, credential_id, body))
+    return _tagged(response, credentials.update_credential(ctx, credential_id, body))
 
 
 @router.delete(
-    "/{credential_id}", dependencies=[ADMINISTER], status_code=204, responses=responses(404, 409)
+    "/{credential_id}",
+    dependencies=[ADMINISTER],
+    status_code=204,
+    responses=responses(404, 409, 412),
 )
-def delete(ctx: Ctx, credential_id: IdInPath) -> None:
+def delete(ctx: EditingCtx, credential_id: IdInPath) -> None:
     """`409` with `used_by` while connections use it."""
     credentials.delete_credential(ctx, credential_id)
 
@@ -60,3 +65,8 @@ def _shown(view: CredentialSeen, *, full: bool = True) -> CredentialOut:
         uses=view.uses,
         used_by=users,
     )
+
+
+def _tagged(response: Response, seen: CredentialSeen) -> CredentialOut:
+    tag(response, seen.credential)
+    return _shown(seen)

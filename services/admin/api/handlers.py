@@ -5,9 +5,9 @@ from __future__ import annotations
 import dataclasses
 from typing import Annotated
 
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, Query, Request, Response
 
-from services.admin.api.requests import Ctx, IdInPath, SearchText, beside
+from services.admin.api.requests import Ctx, EditingCtx, IdInPath, SearchText, beside, tag
 from services.admin.api.schemas.forwards import ForwardOut
 from services.admin.api.schemas.handlers import (
     AtWorkOut,
@@ -62,9 +62,9 @@ def create(ctx: Ctx, body: HandlerBody) -> HandlerOut:
 
 
 @router.get("/{handler_id}", dependencies=[LOOK], responses=responses(404))
-def get(ctx: Ctx, handler_id: IdInPath) -> HandlerOut:
+def get(ctx: Ctx, response: Response, handler_id: IdInPath) -> HandlerOut:
     """One handler with its queue."""
-    return to_out(handlers.get_handler(ctx, handler_id))
+    return _tagged(response, handlers.get_handler(ctx, handler_id))
 
 
 @router.get("/{handler_id}/work", dependencies=[LOOK], responses=responses(404))
@@ -74,10 +74,12 @@ def work(ctx: Ctx, handler_id: IdInPath) -> AtWorkOut:
     return AtWorkOut.model_validate(handlers.look_at_work(ctx, handler_id))
 
 
-@router.patch("/{handler_id}", dependencies=[OPERATE], responses=responses(404, 409))
-def update(ctx: Ctx, handler_id: IdInPath, body: HandlerChanges) -> HandlerOut:
+@router.patch("/{handler_id}", dependencies=[OPERATE], responses=responses(404, 409, 412))
+def update(
+    ctx: EditingCtx, response: Response, handler_id: IdInPath, body: HandlerChanges
+) -> HandlerOut:
     """Changes the given fields."""
-    return to_out(handlers.update_handler(ctx, handler_id, body))
+    return _tagged(response, handlers.update_handler(ctx, handler_id, body))
 
 
 # Who tries rules can find out what is inside encrypted mails, as who reads them can.
@@ -226,3 +228,8 @@ def _forward(forward: Forward | None, secret: str | None) -> ForwardOut | None:
         return None
     fields = {name: getattr(forward, name) for name in Forward.__slots__ if name != "options"}
     return ForwardOut.model_validate(forward.options.to_json() | fields | {"secret": secret})
+
+
+def _tagged(response: Response, view: HandlerView) -> HandlerOut:
+    tag(response, view.handler)
+    return to_out(view)

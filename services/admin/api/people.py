@@ -6,9 +6,9 @@ import uuid
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Query, Response
 
-from services.admin.api.requests import Ctx, IdInPath, Limit, SearchText
+from services.admin.api.requests import Ctx, EditingCtx, IdInPath, Limit, SearchText, tag
 from services.admin.api.schemas.parts import PageOut
 from services.admin.api.schemas.people import (
     AuditEntryOut,
@@ -23,6 +23,7 @@ from services.admin.operations import people
 from services.admin.people.authorization import ADMINISTER
 from services.admin.problems import responses
 from shared.errors import NotFound
+from shared.people import Person
 
 router = APIRouter(tags=["people"])
 
@@ -41,15 +42,17 @@ def create_person(ctx: Ctx, body: PersonBody) -> PersonOut:
 
 
 @router.get("/people/{person_id}", dependencies=[ADMINISTER], responses=responses(404))
-def get_person(ctx: Ctx, person_id: IdInPath) -> PersonOut:
+def get_person(ctx: Ctx, response: Response, person_id: IdInPath) -> PersonOut:
     """Somebody who may log in."""
-    return PersonOut.model_validate(people.get_person(ctx, person_id))
+    return _tagged(response, people.get_person(ctx, person_id))
 
 
-@router.patch("/people/{person_id}", dependencies=[ADMINISTER], responses=responses(404, 409))
-def update_person(ctx: Ctx, person_id: IdInPath, body: PersonChanges) -> PersonOut:
+@router.patch("/people/{person_id}", dependencies=[ADMINISTER], responses=responses(404, 409, 412))
+def update_person(
+    ctx: EditingCtx, response: Response, person_id: IdInPath, body: PersonChanges
+) -> PersonOut:
     """Changes the given fields; `409` where no administrator would be left."""
-    return PersonOut.model_validate(people.update_person(ctx, person_id, body))
+    return _tagged(response, people.update_person(ctx, person_id, body))
 
 
 @router.delete(
@@ -133,3 +136,8 @@ def audit(
 
 def _named(found: Sequence[Any], part: str) -> list[Any]:
     return [one for one in found if part.strip().casefold() in one.name.casefold()]
+
+
+def _tagged(response: Response, person: Person) -> PersonOut:
+    tag(response, person)
+    return PersonOut.model_validate(person)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Annotated, Final, TypeVar
 
 from anyio import CapacityLimiter, to_thread
-from fastapi import Depends, Path, Query, Request
+from fastapi import Depends, Header, Path, Query, Request, Response
 from pydantic import Field
 
 from services.admin.context import AppState, Context
+from services.admin.operations.versions import Versioned, version_of
 from services.admin.people.authorization import principal_of
 
 T = TypeVar("T")
@@ -32,7 +34,29 @@ def context_of(request: Request) -> Context:
     return Context(app_state, principal_of(request))
 
 
+def editing_context_of(
+    request: Request,
+    if_match: Annotated[
+        str,
+        Header(
+            max_length=200,
+            description="The `ETag` of what is to be changed: `412` where somebody else changed it",
+        ),
+    ] = "",
+) -> Context:
+    """The context of a change, which may name the version that it is made of (RFC 9110 section
+    13.1.1)."""
+    expected = if_match.strip().removeprefix("W/").strip('"')
+    return replace(context_of(request), expected="" if expected == "*" else expected)
+
+
 Ctx = Annotated[Context, Depends(context_of)]
+EditingCtx = Annotated[Context, Depends(editing_context_of)]
+
+
+def tag(response: Response, value: Versioned) -> None:
+    """Says which version an answer shows."""
+    response.headers["ETag"] = f'"{version_of(value)}"'
 
 
 async def beside(request: Request, work: Callable[[], T]) -> T:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Response
 
-from services.admin.api.requests import Ctx, IdInPath, Limit, SearchText
+from services.admin.api.requests import Ctx, EditingCtx, IdInPath, Limit, SearchText, tag
 from services.admin.api.schemas.parts import PageOut
 from services.admin.api.schemas.people import (
     AttemptOut,
@@ -14,6 +14,7 @@ from services.admin.api.schemas.people import (
     WebhookOut,
 )
 from services.admin.operations import webhooks
+from services.admin.operations.webhooks import Webhook
 from services.admin.people.authorization import ADMINISTER
 from services.admin.problems import responses
 
@@ -56,16 +57,18 @@ def alerts(ctx: Ctx, limit: Limit = 50) -> list[ToldOut]:
 
 
 @router.get("/{webhook_id}", dependencies=[ADMINISTER], responses=responses(404))
-def get(ctx: Ctx, webhook_id: IdInPath) -> WebhookOut:
+def get(ctx: Ctx, response: Response, webhook_id: IdInPath) -> WebhookOut:
     """A webhook, without its address and secret."""
-    return WebhookOut.model_validate(webhooks.get_webhook(ctx, webhook_id))
+    return _tagged(response, webhooks.get_webhook(ctx, webhook_id))
 
 
-@router.patch("/{webhook_id}", dependencies=[ADMINISTER], responses=responses(404, 409))
-def update(ctx: Ctx, webhook_id: IdInPath, body: WebhookChanges) -> WebhookOut:
+@router.patch("/{webhook_id}", dependencies=[ADMINISTER], responses=responses(404, 409, 412))
+def update(
+    ctx: EditingCtx, response: Response, webhook_id: IdInPath, body: WebhookChanges
+) -> WebhookOut:
     """Changes the given fields: which kinds it is told of, until when it is muted (null: no more),
     its address (with its secret again)."""
-    return WebhookOut.model_validate(webhooks.update_webhook(ctx, webhook_id, body))
+    return _tagged(response, webhooks.update_webhook(ctx, webhook_id, body))
 
 
 @router.post(
@@ -82,3 +85,8 @@ def send_test(ctx: Ctx, webhook_id: IdInPath) -> WebhookOut:
 def delete(ctx: Ctx, webhook_id: IdInPath) -> None:
     """Its lines of the log go with it."""
     webhooks.delete_webhook(ctx, webhook_id)
+
+
+def _tagged(response: Response, hook: Webhook) -> WebhookOut:
+    tag(response, hook)
+    return WebhookOut.model_validate(hook)

@@ -21,6 +21,7 @@ from services.admin.operations.drafts import checked_edit, refuse_moved_password
 from services.admin.operations.enabling import count_new, start_of, switch_on
 from services.admin.operations.estimates import Estimate
 from services.admin.operations.starting import Start, start_notice
+from services.admin.operations.versions import changed_meanwhile, check_version
 from shared.client_certificates import pem_of
 from shared.connections import (
     ACKNOWLEDGED_FIELDS,
@@ -96,6 +97,7 @@ def update_connection(
     """
     with ctx.transaction() as session:
         before = connections.get(session, connection_id)
+        check_version(ctx, session, f"connection/{connection_id}", before)
         start = start_of(session, connection_id, start_from)
         wanted = checked_edit(before, changes)
         after = wanted.connection
@@ -112,11 +114,7 @@ def update_connection(
         )
     with ctx.transaction() as session:
         if connections.get(session, connection_id, lock=True) != before:
-            raise Conflict(
-                "Somebody else changed this connection in the meantime.",
-                hint="Load it again, then repeat your change.",
-                code="changed-meanwhile",
-            )
+            raise changed_meanwhile(session, f"connection/{connection_id}")
         connections.update(session, after)
         if after.name != before.name:
             handlers.rename_connection(session, before.name, after.name)
@@ -183,6 +181,7 @@ def delete_connection(ctx: Context, connection_id: int) -> None:
     """Raises NotFound; Conflict while mails of it have still to be handed over."""
     with ctx.transaction() as session:
         before = connections.get(session, connection_id, lock=True)
+        check_version(ctx, session, f"connection/{connection_id}", before)
         connections.delete(session, connection_id)
         ctx.record(session, "delete", f"connection/{connection_id}", before=before)
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from services.admin.context import Context
 from services.admin.operations import consents
+from services.admin.operations.versions import check_version
 from shared import fields as typed
 from shared.client_certificates import client_certificate_of, pem_of
 from shared.clouds import check_use, cloud_named
@@ -76,6 +77,7 @@ def update_credential(
     """Secrets that are left out stay. Raises NotFound, InvalidInput, NameTaken, Conflict."""
     with ctx.transaction() as session:
         before = credentials.get(session, credential_id, lock=True)
+        check_version(ctx, session, f"credential/{credential_id}", before)
         after = _edited(before, changes)
         _refuse_moved_secret(before, after, changes)
         users = credentials.used_by(session, credential_id)
@@ -105,6 +107,7 @@ def delete_credential(ctx: Context, credential_id: int) -> None:
     """Raises NotFound, InUse."""
     with ctx.transaction() as session:
         before = credentials.get(session, credential_id, lock=True)
+        check_version(ctx, session, f"credential/{credential_id}", before)
         credentials.delete(session, credential_id)
         ctx.record(session, "delete", f"credential/{credential_id}", before=before)
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from services.admin.context import Context
 from services.admin.operations.forwards import set_forward
+from services.admin.operations.versions import check_version
 from services.admin.people.tokens import digest_of, new_signing_key, new_token
 from shared.errors import Conflict, InvalidInput, NeedsPerson, NotFound, TryAgain
 from shared.forwards import Forward
@@ -108,6 +109,7 @@ def update_handler(ctx: Context, handler_id: int, changes: Mapping[str, Any]) ->
     secret = None
     with ctx.transaction() as session:
         before = handlers.get(session, handler_id, lock=True)
+        check_version(ctx, session, f"handler/{handler_id}", before)
         seen_before = _see(session, handler_id)
         after = edit(before, _own(changes))
         if after.rules != before.rules:

@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 
 from services.admin.context import Context
+from services.admin.operations.versions import check_version
 from services.admin.people import passwords
 from services.admin.people.access import SESSION_IDLE
 from services.admin.people.tokens import digest_of, new_token
@@ -72,6 +73,7 @@ def update_person(ctx: Context, person_id: int, changes: Mapping[str, Any]) -> P
     password = refusals.read(lambda: _password(changes.get("password")), None)
     with ctx.transaction() as session:
         before = people.person(session, person_id)
+        check_version(ctx, session, f"person/{person_id}", before)
         name = refusals.read(lambda: _name(changes.get("name", before.name)), "")
         email = refusals.read(lambda: _email(changes.get("email", before.email)), "")
         role = refusals.read(

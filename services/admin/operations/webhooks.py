@@ -9,6 +9,7 @@ from typing import Any, Final, TypedDict
 from urllib.parse import urlsplit
 
 from services.admin.context import Context
+from services.admin.operations.versions import check_version
 from shared import fields as typed
 from shared.alerts.delivery import Alert, Template
 from shared.alerts.kinds import CHOICES
@@ -16,7 +17,8 @@ from shared.alerts.services import WebhookTest
 from shared.errors import InvalidInput, Refusals
 from shared.storage import alert_deliveries, alerts, webhooks
 from shared.storage.alert_deliveries import Delivery
-from shared.storage.webhooks import WEBHOOK_TABLE, Webhook
+from shared.storage.webhooks import WEBHOOK_TABLE
+from shared.storage.webhooks import Webhook as Webhook
 from shared.vault import Place
 from shared.webhook_signatures import check_secret
 
@@ -63,6 +65,7 @@ def update_webhook(ctx: Context, webhook_id: int, changes: Mapping[str, Any]) ->
     """
     with ctx.transaction() as session:
         before = webhooks.webhook(session, webhook_id)
+        check_version(ctx, session, f"webhook/{webhook_id}", before)
         wanted, url, secret = _checked(before, changes)
         after = webhooks.update_webhook(
             session, webhook_id, **wanted, url=url, secret=secret, seal=_sealing(ctx)

@@ -18,7 +18,7 @@ from services.admin.pages.connection_form import (
 )
 from services.admin.pages.posted import Form, Posted, Values
 from services.admin.pages.rendering import Tone, go, render
-from services.admin.pages.state import context_of, is_part
+from services.admin.pages.state import context_of, editing_context_of, is_part
 from services.admin.people.authorization import OPERATE
 from shared.errors import InvalidInput, NameTaken, PosthouseError
 
@@ -85,7 +85,7 @@ def duplicate_connection(request: Request, connection_id: int, form: Form) -> Re
 
 @router.post("/{connection_id:int}/edit", dependencies=[OPERATE])
 def change_connection(request: Request, connection_id: int, form: Form) -> Response:
-    ctx = context_of(request)
+    ctx = editing_context_of(request, form)
     stored = connection_views.get_connection(ctx, connection_id).connection
     values = typed_values(
         form,
@@ -187,9 +187,9 @@ def _form(
     needed: AcknowledgementNeeded | None = None,
     typed: Posted | None = None,
 ) -> Response:
-    name = ""
+    stored = None
     if connection_id is not None:
-        name = connection_views.get_connection(context_of(request), connection_id).connection.name
+        stored = connection_views.get_connection(context_of(request), connection_id).connection
     if isinstance(error, InvalidInput):
         error = worded(error)
     return render(
@@ -197,7 +197,8 @@ def _form(
         "connections/form.html",
         422 if error or needed else 200,
         connection_id=connection_id,
-        name=name,
+        name=stored.name if stored else "",
+        stored=stored,
         error=error,
         report=report,
         needed=needed,

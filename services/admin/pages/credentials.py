@@ -11,7 +11,7 @@ from services.admin.operations import consents
 from services.admin.operations import credentials as operations
 from services.admin.pages.posted import Form, Posted, Values
 from services.admin.pages.rendering import go, render
-from services.admin.pages.state import context_of
+from services.admin.pages.state import context_of, editing_context_of
 from services.admin.people.authorization import ADMINISTER, LOOK
 from shared.clock import utc_now
 from shared.clouds import CLOUDS
@@ -61,7 +61,9 @@ def detail(request: Request, credential_id: int) -> Response:
 @router.post("/{credential_id:int}", dependencies=[ADMINISTER])
 def change(request: Request, credential_id: int, form: Form) -> Response:
     try:
-        operations.update_credential(context_of(request), credential_id, _changes(form))
+        operations.update_credential(
+            editing_context_of(request, form), credential_id, _changes(form)
+        )
     except (InvalidInput, Conflict) as error:
         return _form(request, _typed(form), credential_id, error)
     return go(f"/credentials/{credential_id}", "Your changes are saved.")

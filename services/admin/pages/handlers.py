@@ -17,11 +17,19 @@ from services.admin.operations.handlers import HandlerView
 from services.admin.operations.listing import search_connections
 from services.admin.pages.posted import Form, Posted, Values
 from services.admin.pages.rendering import go, render
-from services.admin.pages.state import context_of, settings_of
+from services.admin.pages.state import context_of, editing_context_of, settings_of
 from services.admin.pages.subscribing import snippets
 from services.admin.pages.wording import counted
 from services.admin.people.authorization import LOOK, OPERATE
-from shared.errors import Conflict, InvalidInput, NameTaken, NeedsPerson, PosthouseError, TryAgain
+from shared.errors import (
+    ChangedMeanwhile,
+    Conflict,
+    InvalidInput,
+    NameTaken,
+    NeedsPerson,
+    PosthouseError,
+    TryAgain,
+)
 from shared.handlers import ALL
 from shared.queueing.output import DeadChoice
 
@@ -80,13 +88,13 @@ def edit(request: Request, handler_id: int) -> Response:
 
 @router.post("/{handler_id:int}/edit", dependencies=[OPERATE])
 def change(request: Request, handler_id: int, form: Form) -> Response:
-    ctx = context_of(request)
+    ctx = editing_context_of(request, form)
     view = operations.get_handler(ctx, handler_id)
     changes = _changes(form)
     del changes["name"]
     try:
         operations.update_handler(ctx, handler_id, changes)
-    except InvalidInput as error:
+    except (InvalidInput, ChangedMeanwhile) as error:
         return _form(request, _typed(form), view, error)
     return go(f"/handlers/{handler_id}", "Your changes are saved.")
 

@@ -11,11 +11,11 @@ from starlette.responses import Response
 from services.admin.operations import people as operations
 from services.admin.pages.posted import Form, Posted, Values
 from services.admin.pages.rendering import go, render
-from services.admin.pages.state import context_of, oidc_of
+from services.admin.pages.state import context_of, editing_context_of, oidc_of
 from services.admin.people import passwords
 from services.admin.people.authorization import ADMINISTER
 from shared.clock import utc_now
-from shared.errors import InvalidInput
+from shared.errors import ChangedMeanwhile, InvalidInput, PosthouseError
 from shared.people import Role
 
 router = APIRouter()
@@ -52,8 +52,8 @@ def edit_person(request: Request, person_id: int) -> Response:
 def change_person(request: Request, person_id: int, form: Form) -> Response:
     changes = _changes(form) | {"enabled": form.flag("enabled")}
     try:
-        changed = operations.update_person(context_of(request), person_id, changes)
-    except InvalidInput as error:
+        changed = operations.update_person(editing_context_of(request, form), person_id, changes)
+    except (InvalidInput, ChangedMeanwhile) as error:
         return _person_form(request, person_id, _values(form), error)
     return go("/people", f"{changed.name} is changed.")
 
@@ -127,7 +127,7 @@ def _person_form(
     request: Request,
     person_id: int | None = None,
     values: dict[str, Any] | None = None,
-    error: InvalidInput | None = None,
+    error: PosthouseError | None = None,
 ) -> Response:
     ctx = context_of(request)
     return render(

@@ -88,7 +88,9 @@ async def posted(request: Request) -> Posted:
             "This form was opened under another login.",
             hint="Open the page again and send the form once more.",
         )
-    return Posted(fields, uploads)
+    found = Posted(fields, uploads)
+    request.state.opened_version = found.text("version")
+    return found
 
 
 Form = Annotated[Posted, Depends(posted)]

@@ -14,12 +14,13 @@ from markupsafe import Markup
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 
+from services.admin.operations.versions import Versioned, version_of
 from services.admin.pages import wording
 from services.admin.people.authentication import session_of
 from services.admin.redirecting import NOTICE_COOKIE, notice_of
 from services.admin.redirecting import Tone as Tone
 from services.admin.redirecting import go as go
-from shared.errors import InvalidInput, PosthouseError
+from shared.errors import ChangedMeanwhile, InvalidInput, PosthouseError
 from shared.kinds import KINDS
 from shared.people import Permission
 from shared.shown import shown
@@ -60,6 +61,15 @@ def at_field(error: PosthouseError | None, name: str) -> PosthouseError | None:
     return next((one for one in every if getattr(one, "field", "") == name), None)
 
 
+def shown_version(request: Request, value: Versioned, error: PosthouseError | None) -> str:
+    """The version that a form is about: of when it was opened, until somebody was told that it is
+    another one by now."""
+    opened: str = getattr(request.state, "opened_version", "")
+    if opened and not isinstance(error, ChangedMeanwhile):
+        return opened
+    return version_of(value)
+
+
 def _environment() -> Environment:
     environment = Environment(
         loader=PackageLoader("services.admin", "templates"),
@@ -83,6 +93,7 @@ def _environment() -> Environment:
     environment.globals.update(
         static=static,
         at_field=at_field,
+        shown_version=shown_version,
         KINDS=KINDS,
         HEALTHS=wording.HEALTHS,
         Permission=Permission,

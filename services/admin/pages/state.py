@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from starlette.requests import Request
 
 from services.admin.context import AppState, Context
+from services.admin.pages.posted import Posted
 from services.admin.people.access import Access
 from services.admin.people.authorization import principal_of
 from services.admin.settings import AdminSettings
@@ -33,6 +34,11 @@ def _pages_state(request: Request) -> PagesState:
 def context_of(request: Request) -> Context:
     """For operations on behalf of whoever makes this request."""
     return Context(_pages_state(request).app_state, principal_of(request))
+
+
+def editing_context_of(request: Request, form: Posted) -> Context:
+    """For a change: the form says of which version it was made."""
+    return replace(context_of(request), expected=form.text("version"))
 
 
 def access_of(request: Request) -> Access:

@@ -11,7 +11,7 @@ from starlette.responses import Response
 from services.admin.operations import webhooks
 from services.admin.pages.posted import Form, Posted, Values
 from services.admin.pages.rendering import go, render
-from services.admin.pages.state import context_of
+from services.admin.pages.state import context_of, editing_context_of
 from services.admin.people.authorization import ADMINISTER
 from shared.alerts.delivery import Template
 from shared.alerts.kinds import CHOICES
@@ -65,7 +65,7 @@ def change(request: Request, webhook_id: int, form: Form) -> Response:
     secret = "" if form.flag("no_secret") else form.text("secret") or None
     try:
         changes = changes_of(form) | {"secret": secret}
-        hook = webhooks.update_webhook(context_of(request), webhook_id, changes)
+        hook = webhooks.update_webhook(editing_context_of(request, form), webhook_id, changes)
     except (InvalidInput, Conflict) as error:
         return _page(request, webhook_id, error, values_of(form))
     return go("/settings", f"{hook.name} is changed.")

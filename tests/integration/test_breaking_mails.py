@@ -96,6 +96,8 @@ def check_two_intervals(stack: Stack, connection: int, redis_url: str, others: l
         ((health, message),) = stack.query(asked)
         assert health == "failing"
         assert message
+        told = "SELECT data ->> 'message' FROM alert WHERE kind = 'connection-failing'"
+        assert stack.query(told) == [(message,)]
         run(stack, connection)
     stack.wait(lambda: stack.count("delivery") == len(others), "every other mail is delivered", 20)
     assert sorted(
@@ -428,6 +430,8 @@ def test_a_server_that_ends_each_session_after_one_mail_is_not_the_mails_fault(
         ((health, message),) = stack.query(asked)
         assert health == "failing"
         assert FAREWELLS[words].decode() in message
+        told = "SELECT data ->> 'message' FROM alert WHERE kind = 'connection-failing'"
+        assert stack.query(told) == [(message,)]
         for _ in range(12):
             if stack.count("message") < len(few):
                 run(stack, connection)

@@ -5,16 +5,23 @@ Intervals are an hour here: a poll that is lost with a queue would not come in t
 
 from __future__ import annotations
 
+import dataclasses
 import re
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import pika
 import pika.exceptions
 import pytest
 
+from services.scheduler.main import Scheduler, build
+from services.scheduler.settings import SchedulerSettings
 from shared.jobs import own_queue
+from shared.queueing.broker import Job, enqueue_many
 from shared.queueing.connect import rabbitmq_parameters, redis_client, scheme_of
+from shared.storage import affinity
+from shared.storage.pool import Database, Session
+from tests.integration.rows import add_connection
 from tests.rig.forkserver import Child
 from tests.rig.mails import mail
 from tests.rig.queue_depth import queue_depth
@@ -78,6 +85,77 @@ def stopped_with_jobs(stack: Stack, fetcher: Child, broker_url: str, queue: str)
     waiting = "SELECT count(*) FROM connection_state WHERE due_at > now()"
     stack.wait(lambda: stack.query(waiting) == [(MAILBOXES,)], "all jobs are sent")
     assert is_there(broker_url, queue)
+
+
+@pytest.mark.promise("I2", "M4")
+def test_a_scheduler_that_dies_over_its_jobs_leaves_every_mailbox_due(
+    broker_url: str, server: Dovecot, mail_user: str, build_stack: Callable[..., Stack]
+) -> None:
+    """Between claim and jobs, and between jobs and commit: none waits for its next interval."""
+    stack = build_stack(broker_url)
+    stack.add_handler()
+    users = [f"{mail_user}-{number}" for number in range(3)]
+    for name in users:
+        stack.watch(server, name, interval_minutes=HOUR)
+    server.deliver_lmtp(users, [mail(1, 1000)])
+    scheduler = scheduler_of(stack)
+
+    def dies(jobs: Sequence[Job]) -> None:
+        raise SystemExit(9)
+
+    def dies_after(jobs: Sequence[Job]) -> None:
+        enqueue_many(scheduler.jobs, jobs)
+        raise SystemExit(9)
+
+    with scheduler.database:
+        for send in (dies, dies_after):
+            with pytest.raises(SystemExit):
+                dataclasses.replace(scheduler.emitter, send=send).emit_due()
+            due = "SELECT count(*) FROM connection_state WHERE due_at <= now()"
+            assert stack.query(due) == [(len(users),)]
+    scheduler.jobs.close()
+    stack.start("scheduler", "fetcher", "decryptor")
+    stack.wait_settled(len(users))
+    stack.stop()
+    assert stack.query("SELECT count(*), max(repeats) FROM delivery") == [(len(users), 0)]
+
+
+def scheduler_of(stack: Stack) -> Scheduler:
+    """The parts of a scheduler, in the test's own process."""
+    values = {
+        name.removeprefix("POSTHOUSE_").lower(): value
+        for name, value in stack.environment_of("scheduler").items()
+        if name.startswith("POSTHOUSE_")
+    }
+    known = {k: v for k, v in values.items() if k in SchedulerSettings.model_fields}
+    return build(SchedulerSettings(**known))  # type: ignore[arg-type]
+
+
+@pytest.mark.promise("I2")
+@pytest.mark.parametrize("end", [affinity.release_all, lambda s, _: affinity.release_dead(s)],
+                         ids=["in order", "killed"])  # fmt: skip
+def test_a_mailbox_whose_job_goes_with_a_queue_is_due_at_once(
+    end: Callable[[Session, str], object], database_url: str
+) -> None:
+    """Also where nobody looked between the last sign of life and the end of the fetcher."""
+    with Database(database_url) as database:
+        with database.transaction() as session:
+            waiting, done = (add_connection(session, name) for name in ("waiting", "done"))
+            affinity.heartbeat(session, "gone", 600, takes_jobs=True)
+            session.execute(
+                "UPDATE connection_state SET affinity = 'gone', due_at = now() + interval '1 hour',"
+                " emitted_at = now() - interval '1 minute', last_run_at = now() - CASE"
+                " WHEN connection_id = %s THEN interval '1 hour' ELSE interval '1 second' END",
+                (waiting,),
+            )
+            session.execute("UPDATE fetcher SET until = now() - interval '1 second'")
+        with database.transaction() as session:
+            end(session, "gone")
+        with database.transaction() as session:
+            rows = session.execute(
+                "SELECT connection_id, due_at <= now(), affinity FROM connection_state"
+            ).fetchall()
+    assert sorted(rows) == sorted([(waiting, True, None), (done, False, None)])
 
 
 @pytest.mark.promise("I2", "M4")

@@ -41,12 +41,19 @@ def start(here: FetcherHere, connection: int, *, now: bool = False) -> None:
 
 
 def error(here: FetcherHere) -> str:
+    """The code of the failure that the page shows, and of which the alert was raised."""
     ((found,),) = here.stack.query("SELECT error->>'code' FROM connection_state")
+    told = "SELECT data->>'code' FROM alert WHERE kind = 'connection-failing'"
+    assert here.stack.query(told) == [(found,)]
     return str(found)
 
 
 def quarantined(here: FetcherHere) -> list[str]:
-    return [row[0] for row in here.stack.query("SELECT code FROM quarantine ORDER BY code")]
+    """The codes of what was put aside; of each an alert was raised."""
+    found = [row[0] for row in here.stack.query("SELECT code FROM quarantine ORDER BY code")]
+    told = here.stack.query("SELECT data->>'code' FROM alert WHERE kind = 'mail-quarantined'")
+    assert {code for (code,) in told} == set(found)
+    return found
 
 
 # ---- dates

@@ -16,6 +16,7 @@ import pytest
 
 from tests.integration.graph.application import application_credential
 from tests.rig.events import open_queue
+from tests.rig.fetching import FetcherHere
 from tests.rig.mails import digests, mail
 from tests.rig.stack import Stack
 from tests.servers.graph import GraphServer
@@ -142,9 +143,45 @@ def test_forty_mails_throttled_after_two_and_freed_later(
         stack.wait(lambda: stack.count("delivery") == 2, "the first two are delivered")
         assert stack.count("settlement") == 0
         assert stack.count("quarantine") == 0
-        assert stack.query("SELECT DISTINCT kind FROM alert") in ([], [("connection-failing",)])
+        told = "SELECT kind, data ->> 'message' FROM alert"
+        assert stack.query(told) == [("connection-failing", error["message"])]
         budget.free.set()
         check_the_end(stack, redis_url, connection)
+
+
+@pytest.mark.promise("M27", "M4")
+def test_runs_that_make_progress_are_not_backed_off(
+    redis_url: str, build_stack: Callable[..., Stack]
+) -> None:
+    """Two mails a session, then a refusal without a delay: failing each time, and soon again."""
+    given: dict[int, int] = {}
+
+    def fetch(talk: Conversation, tag: bytes, rest: bytes) -> None:
+        for uid in sorted(read_set(rest.split(b" ")[0], COUNT)):
+            given[id(talk)] = given.get(id(talk), 0) + 1
+            if given[id(talk)] > 2:
+                talk.send(tag + b" NO [UNAVAILABLE] the store is away\r\n")
+                return
+            talk.send(body_response(uid, BY_NUMBER[uid]))
+        talk.ok(tag)
+
+    stack = build_stack(redis_url)
+    stack.add_handler()
+    script = imap({"UID FETCH": fetch}, mails=BY_NUMBER, settles=True)
+    with ScriptedServer(script) as there, FetcherHere(stack).working() as here:
+        connection = stack.add_connection(
+            name="slow",
+            mode="imap",
+            host="127.0.0.1",
+            port=there.port,
+            security="none",
+            username="alice",
+        )
+        asked = "SELECT health, failures, due_at - now() <= interval '1 minute'"
+        for number in range(1, 6):
+            here.run(connection)
+            assert stack.query(f"{asked} FROM connection_state") == [("failing", number, True)]
+            assert stack.count("message") == 2 * number
 
 
 @contextmanager
@@ -188,6 +225,8 @@ def test_forty_mails_of_graph_throttled_after_two_and_freed_later(
         # Paused by Retry-After, the mailbox takes no change either: that follows.
         assert stack.count("settlement") == (first if status == 429 else 0)
         assert stack.count("quarantine") == 0
+        told = "SELECT kind, data ->> 'message' FROM alert"
+        assert stack.query(told) == [("connection-failing", error["message"])]
         graph_server.faults.clear()
         stack.query("DELETE FROM request_pause RETURNING 1")
         check_the_end(stack, redis_url, connection)

@@ -12,6 +12,7 @@ import threading
 import uuid
 from typing import Any
 
+import httpx
 import pika
 import pytest
 import redis
@@ -20,8 +21,10 @@ from shared.queueing.broker import Job, RabbitmqJobs, RedisJobs, build_broker, e
 from shared.queueing.context import Pulse
 from shared.queueing.worker import run_worker
 from shared.telemetry import metrics
-from shared.telemetry.threads import ThreadEnded
+from shared.telemetry.health import HealthServer, Heartbeat
+from shared.telemetry.threads import ServiceThreads, ThreadEnded
 from tests.integration.queueing.conftest import Server, Workers, eventually
+from tests.servers.processes import free_port
 from tests.servers.redis import RedisServer
 
 #: What JSON can make of a job, and what is not even JSON.
@@ -124,9 +127,16 @@ def test_a_worker_that_stops_amid_them_leaves_them_to_the_next(
 class _Deadly(Pulse):
     """Ends the thread that takes jobs, as no `except Exception` would notice."""
 
+    def __init__(self, *, later: bool = False) -> None:
+        super().__init__()
+        self.due = threading.Event()
+        if not later:
+            self.due.set()
+
     def beat(self) -> None:
-        if threading.current_thread() is not threading.main_thread():
+        if self.due.is_set() and threading.current_thread() is not threading.main_thread():
             raise SystemExit
+        super().beat()
 
 
 def test_a_consumer_that_dies_ends_what_it_served(server: Server, queue: str) -> None:
@@ -135,4 +145,24 @@ def test_a_consumer_that_dies_ends_what_it_served(server: Server, queue: str) ->
     broker.pulse = _Deadly()
     with pytest.raises(ThreadEnded, match=queue):
         run_worker(broker, {"work": print}, queue=queue, threads=1, stop=threading.Event())
+    broker.close()
+
+
+def test_a_service_whose_consumer_died_is_not_ready_and_ends(server: Server, queue: str) -> None:
+    """As each service runs its workers: in a thread of its own that readiness looks at."""
+    broker = build_broker(server.url, queues=[queue])
+    assert isinstance(broker, RedisJobs | RabbitmqJobs)
+    broker.pulse = deadly = _Deadly(later=True)
+    threads, stop, port = ServiceThreads(), threading.Event(), free_port()
+    threads.add(queue, run_worker, broker, {"work": print}, queue=queue, threads=1, stop=stop)
+    checks = {"threads": threads.check}
+    with HealthServer("127.0.0.1", port, heartbeat=Heartbeat(), checks=checks):
+        threads.start()
+        ready = f"http://127.0.0.1:{port}/readyz"
+        assert httpx.get(ready).status_code == 200
+        deadly.due.set()
+        eventually(lambda: httpx.get(ready).json()["checks"]["threads"] == "failing")
+        assert httpx.get(ready).status_code == 503
+        ended = threads.ended(stop)
+    assert ended is not None and queue in str(ended)
     broker.close()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import resource
 import socket
 import threading
 import uuid
@@ -45,6 +44,7 @@ from shared.jobs import (
 from shared.logins import Logins
 from shared.mailbox.base import Mailbox
 from shared.mailbox.open import open_mailbox
+from shared.open_files import raise_limit
 from shared.own_store import OwnStore, open_own_store
 from shared.queueing.broker import RabbitmqJobs, RedisJobs, build_broker, enqueue
 from shared.queueing.worker import pulse_of, run_worker
@@ -130,7 +130,7 @@ class Fetcher:
             heartbeat=self.heartbeat,
             checks=checks,
         )
-        _open_files()
+        raise_limit()
         with self.database, health, self.dispatcher.sessions:
             self.affinity.arrive()
             threads.start()
@@ -287,13 +287,6 @@ def observe(connection: Connection, result: Report | PosthouseError) -> None:
     metrics.FETCH_RUNS.labels(mode, outcome).inc()
     if outcome == "lease-lost":
         metrics.LEASE_LOSSES.inc()
-
-
-def _open_files() -> None:
-    """Each session is an open file: as many as the system lets this process have."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft != hard:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def _owner() -> str:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import socket
 import threading
+import time
+import uuid
 from collections.abc import Callable
 
 import structlog
@@ -12,6 +16,7 @@ from services.forwarder.retries import Retries
 from shared.alerts.handlers import ForwardGaveUp, ForwardPaused
 from shared.clock import utc_now
 from shared.errors import PosthouseError
+from shared.forwards import Order
 from shared.storage import alerts, forwards
 from shared.storage.forwards import SealedForward
 from shared.storage.pool import Database
@@ -21,7 +26,12 @@ _log = structlog.get_logger(__name__)
 
 
 class Lanes:
-    """Starts, stops and replaces lanes. `run` on a thread of its own."""
+    """Starts, stops and replaces lanes. `run` on a thread of its own.
+
+    A handler whose mails go in order is sent for by one forwarder at a time, which says so in
+    Postgres for `turn_s`. It says so again after a quarter of that, and stops by itself when it
+    could not for half of it, so that another never begins beside it.
+    """
 
     def __init__(
         self,
@@ -30,12 +40,16 @@ class Lanes:
         make: Callable[[SealedForward, Lanes], Lane],
         every_s: float,
         beat: Callable[[], None],
+        turn_s: float,
     ) -> None:
         self._database = database
         self._retries = retries
         self._make = make
         self._every_s = every_s
         self._beat = beat
+        self._turn_s = turn_s
+        self._owner = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
+        self._turns_since = 0.0  # time.monotonic
         self._lanes: dict[int, Lane] = {}
 
     def run(self, stop: threading.Event) -> None:
@@ -48,17 +62,31 @@ class Lanes:
             except PosthouseError as error:
                 # Those that run go on: what they need of Postgres, they ask for themselves.
                 _log.warning("forwards are not looked for", error=str(error))
+                self._leave_turns()
             if stop.wait(self._every_s):
                 break
         for lane in self._lanes.values():
             lane.stop()
         for lane in self._lanes.values():
             lane.join()
+        try:
+            with self._database.transaction() as session:
+                forwards.give_turns(session, self._owner)
+        except PosthouseError as error:
+            _log.warning("others wait until the turn is over", error=str(error))
 
     def _settle(self) -> None:
+        asked_at = time.monotonic()
         with self._database.transaction() as session:
             found = forwards.sealed(session)
-        wanted = {one.handler_id: one for one in found if one.paused_at is None}
+            wanted = {one.handler_id: one for one in found if one.paused_at is None}
+            ordered = {number for number, one in wanted.items() if _is_ordered(one)}
+            others = ordered and ordered - forwards.take_turns(
+                session, sorted(ordered), self._owner, self._turn_s
+            )
+        self._turns_since = asked_at
+        for handler_id in others:
+            del wanted[handler_id]
         for handler_id, lane in list(self._lanes.items()):
             if wanted.get(handler_id) != lane.forward:
                 lane.stop()
@@ -71,6 +99,13 @@ class Lanes:
         open_ones = sum(lane.gate.is_open for lane in self._lanes.values())
         metrics.FORWARD_LANES.labels("working").set(open_ones)
         metrics.FORWARD_LANES.labels("waiting").set(len(self._lanes) - open_ones)
+
+    def _leave_turns(self) -> None:
+        """Sends no more in order when it was not said for long that this forwarder does."""
+        if time.monotonic() - self._turns_since > self._turn_s / 2:
+            for lane in self._lanes.values():
+                if _is_ordered(lane.forward):
+                    lane.stop()
 
     def pause(self, handler_id: int, reason: str) -> None:
         """For every forwarder, and told to people, once. Raises DatabaseUnavailable."""
@@ -102,3 +137,7 @@ class Lanes:
                     day=f"{utc_now():%Y-%m-%d}",
                 )
                 alerts.raise_transition(session, told)
+
+
+def _is_ordered(forward: SealedForward) -> bool:
+    return forward.options.order is Order.CONNECTION

@@ -17,6 +17,7 @@ from services.forwarder.retries import Retries
 from services.forwarder.settings import ForwarderSettings
 from shared.heartbeats import HeartbeatWriter
 from shared.hosts import HostRules
+from shared.open_files import raise_limit
 from shared.queueing.output import Output, open_output
 from shared.storage import schema
 from shared.storage.forwards import SealedForward
@@ -64,6 +65,7 @@ class Forwarder:
             heartbeat=self.heartbeat,
             checks=checks,
         )
+        raise_limit()  # each lane has connections to the broker and to its far side
         with self.database, health:
             threads.start()
             while not (ended := threads.ended(stop)) and not stop.wait(1.0):
@@ -104,7 +106,15 @@ def build(settings: ForwarderSettings) -> Forwarder:
         database=database,
         vault=vault,
         output=open_output(settings.effective_output_url),
-        lanes=Lanes(database, retries, lane, settings.forward_check_seconds, heartbeat.beat),
+        lanes=Lanes(
+            database,
+            retries,
+            lane,
+            settings.forward_check_seconds,
+            heartbeat.beat,
+            # What a forwarder that died had in hand is there to be taken over before its turn ends.
+            2 * settings.forward_stale_seconds,
+        ),
         log=log,
         heartbeat=heartbeat,
     )

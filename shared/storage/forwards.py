@@ -169,6 +169,18 @@ def resume(session: Session, handler_id: int) -> bool:
     return session.execute(_SQL["resume"], {"id": handler_id}).rowcount > 0
 
 
+def take_turns(session: Session, handler_ids: Sequence[int], owner: str, ttl_s: float) -> set[int]:
+    """Those of `handler_ids` for which `owner` alone sends, from now on for up to `ttl_s`."""
+    values = {"ids": list(handler_ids), "owner": owner, "ttl": ttl_s}
+    session.execute(_SQL["take_turns"], values)
+    return {row[0] for row in session.execute(_SQL["turns"], values)}
+
+
+def give_turns(session: Session, owner: str) -> None:
+    """Others may send at once."""
+    session.execute(_SQL["give_turns"], {"owner": owner})
+
+
 def all_waiting(session: Session) -> list[tuple[int, str, float]]:
     """(handler, event, seconds until it may be tried again) of what failed and is not settled."""
     return [(row[0], row[1], row[2]) for row in session.execute(_SQL["all_waiting"])]

@@ -139,7 +139,9 @@ _COLUMNS: Final[Mapping[str, Mapping[str, Mapping[str, Sequence[str]]]]] = {
             "UPDATE": ("seen_at", "changed_at", "next_attempt_at"),
         }
     },
-    "forwarder": {"forward": {"UPDATE": ("paused_at", "paused_by", "pause_reason")}},
+    "forwarder": {
+        "forward": {"UPDATE": ("paused_at", "paused_by", "pause_reason", "sender", "sender_until")}
+    },
 }
 _FUNCTIONS: Final = {
     "scheduler": ("create_ledger_partition", "drop_ledger_partition"),

@@ -67,6 +67,20 @@ WHERE handler_id = %(id)s AND paused_at IS NULL
 UPDATE forward SET paused_at = NULL, paused_by = '', pause_reason = ''
 WHERE handler_id = %(id)s AND paused_at IS NOT NULL
 
+-- name: take_turns
+-- A turn that nobody has, or whose time is over; one's own is prolonged when a quarter is used up.
+UPDATE forward SET sender = %(owner)s, sender_until = now() + make_interval(secs => %(ttl)s)
+WHERE handler_id = ANY(%(ids)s)
+  AND (sender_until IS NULL OR sender_until < now()
+       OR sender = %(owner)s AND sender_until < now() + make_interval(secs => %(ttl)s * 0.75))
+
+-- name: turns
+SELECT handler_id FROM forward
+WHERE handler_id = ANY(%(ids)s) AND sender = %(owner)s AND sender_until > now()
+
+-- name: give_turns
+UPDATE forward SET sender = '', sender_until = NULL WHERE sender = %(owner)s
+
 -- name: all_waiting
 -- The soonest first: of a flood, those that wait longest are asked for when they come.
 SELECT handler_id, event_id, greatest(0, extract(epoch FROM next_attempt_at - now()))::float8

@@ -142,6 +142,8 @@ CREATE TABLE forward (
     paused_at timestamptz,             -- nothing is sent since then
     paused_by text NOT NULL DEFAULT '',
     pause_reason text NOT NULL DEFAULT '',
+    sender text NOT NULL DEFAULT '',   -- where order is asked for: the one forwarder that sends,
+    sender_until timestamptz,          -- and until when, unless it says so again
     updated_at timestamptz NOT NULL DEFAULT now()
 );
 

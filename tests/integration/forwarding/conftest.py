@@ -17,7 +17,9 @@ from posthouse.testing import make_event
 from shared.queueing.output import Output, Publication, open_output
 from shared.storage import forwards
 from shared.storage.forwards import Attempt
+from tests.rig.events import emptied
 from tests.rig.stack import SIGNING_KEY, Stack
+from tests.servers.rabbitmq import RabbitServer
 from tests.servers.webhooks import Received
 
 
@@ -98,6 +100,12 @@ def redis_rig(redis_url: str, build_stack: Callable[..., Stack]) -> Iterator[Rig
     """Where the broker makes no difference."""
     stack = build_stack(redis_url, forward_check_seconds="0.2", forward_stale_seconds="2")
     yield from _rigged(stack)
+
+
+@pytest.fixture
+def rabbit_rig(rabbit_server: RabbitServer, build_stack: Callable[..., Stack]) -> Iterator[Rig]:
+    """Where what RabbitMQ does is looked at."""
+    yield from _rigged(build_stack(emptied(rabbit_server.url)))
 
 
 def _rigged(stack: Stack) -> Iterator[Rig]:

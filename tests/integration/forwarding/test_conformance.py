@@ -21,18 +21,26 @@ from tests.integration.forwarding.ways import (
 
 WAYS: dict[str, Callable[[Rig, Path], Way]] = {
     "queue": ByQueue,
+    "queue-rabbitmq": ByQueue,
     "http": lambda rig, _: ByHttp(rig),
     "nats": lambda rig, _: ByNats(rig),
     "kafka": lambda rig, _: ByKafka(rig),
 }
 FORWARDED = ("http", "nats", "kafka")
+TWICE: dict[str, Callable[[Rig], Forwarded]] = {
+    "http-twice": lambda rig: ByHttp(rig, twice=True),
+    "nats-twice": lambda rig: ByNats(rig, twice=True),
+    "kafka-twice": lambda rig: ByKafka(rig, twice=True),
+}
 
 
 @pytest.fixture
-def way(request: pytest.FixtureRequest, redis_rig: Rig, tmp_path: Path) -> Iterator[Way]:
-    found = WAYS[request.param](redis_rig, tmp_path)
+def way(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Way]:
+    name = request.param
+    rig: Rig = request.getfixturevalue("rabbit_rig" if "rabbitmq" in name else "redis_rig")
+    found = TWICE[name](rig) if name in TWICE else WAYS[name](rig, tmp_path)
     yield found
-    redis_rig.stack.stop()
+    rig.stack.stop()
     found.close()
 
 
@@ -41,12 +49,16 @@ def over(*names: str) -> pytest.MarkDecorator:
 
 
 def steps(name: str) -> tuple[str, ...]:
-    return {"queue": ByQueue.steps}.get(name, ByHttp.steps)
+    return ByQueue.steps if name.startswith("queue") else ByHttp.steps
 
 
 def finish(way: Way, wanted: list[str], seconds: float = 120) -> list[str]:
     """Waits until all are acknowledged; what came."""
-    way.rig.wait(lambda: way.rig.backlog(way.handler) == 0, "all acknowledged", seconds)
+
+    def is_over() -> bool:  # RabbitMQ does not tell what is being handled
+        return way.rig.backlog(way.handler) == 0 and set(wanted) <= set(way.received())
+
+    way.rig.wait(is_over, "all there and acknowledged", seconds)
     found = way.received()
     assert set(found) == set(wanted)  # nothing lost, and no id that nobody knows
     assert way.rig.dead(way.handler) == 0
@@ -127,6 +139,18 @@ def test_it_loses_its_state(way: Forwarded) -> None:
     way.forget()
     way.rig.publish(way.handler, after)
     finish(way, [event.id for event in after])
+
+
+@pytest.mark.promise("D1", "I3")
+@over(*TWICE)
+def test_it_answers_twice(way: Forwarded) -> None:
+    """A second answer to one request is taken for the answer to no other."""
+    events = mails(25)
+    wanted = [event.id for event in events]
+    way.rig.publish(way.handler, events)
+    way.start()
+    assert Counter(finish(way, wanted)) == Counter(wanted)
+    assert way.proxy is not None and way.proxy.doubled >= len(wanted)
 
 
 @pytest.mark.promise("D1", "I3")

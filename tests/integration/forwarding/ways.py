@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -11,6 +12,7 @@ from abc import ABC, abstractmethod
 from pathlib import Path
 
 from tests.integration.forwarding.conftest import Rig, ids_of
+from tests.rig.doubling import DoublingProxy, Frame, http_answer, kafka_answer, nats_answer
 from tests.rig.forkserver import ROOT
 from tests.rig.stack import SIGNING_KEY
 from tests.servers.kafka import TansuBroker
@@ -53,7 +55,10 @@ class ByQueue(Way):
         rig.output.ensure("program", "g")
 
     def start(self, die_at: str = "") -> subprocess.Popen[bytes]:
-        command = [sys.executable, "-m", "tests.rig.consumer_program", self.rig.stack.output_url]
+        url = self.rig.stack.output_url
+        if url.startswith("amqp"):
+            url += "?heartbeat=2"  # how soon RabbitMQ believes that a program stands still
+        command = [sys.executable, "-m", "tests.rig.consumer_program", url]
         program = subprocess.Popen(
             [*command, "program", str(self._file), *([die_at] if die_at else [])],
             cwd=ROOT,
@@ -67,6 +72,7 @@ class ByQueue(Way):
 
     def close(self) -> None:
         for program in self._programs:
+            program.send_signal(signal.SIGCONT)
             program.terminate()
             program.wait(30)
 
@@ -75,6 +81,20 @@ class Forwarded(Way):
     """What the forwarder passes on."""
 
     steps = ("taken", "answered", "counted")
+    #: How answers of the far side are told apart.
+    frame: Frame
+
+    def __init__(self, rig: Rig, *, twice: bool = False) -> None:
+        """`twice`: the far side says every answer twice."""
+        super().__init__(rig)
+        self.proxy = DoublingProxy(type(self).frame) if twice else None
+
+    def reached(self, port: int) -> int:
+        """The port at which the forwarder finds a far side that is at `port`."""
+        if self.proxy is None:
+            return port
+        self.proxy.target = port
+        return self.proxy.port
 
     def start(self, die_at: str = "") -> object:
         at = f"{die_at}:{1 if die_at == 'counted' else 5}" if die_at else ""
@@ -99,12 +119,18 @@ class Forwarded(Way):
 
 
 class ByHttp(Forwarded):
-    def __init__(self, rig: Rig) -> None:
-        super().__init__(rig)
+    frame = staticmethod(http_answer)
+
+    def __init__(self, rig: Rig, *, twice: bool = False) -> None:
+        super().__init__(rig, twice=twice)
         self._receiver = Receiver()
         self._receiver.__enter__()
         self._goes = threading.Event()
-        self.handler, _ = rig.add(self._receiver.url, concurrency=2, timeout_seconds=1)
+        self.handler, _ = rig.add(
+            f"http://127.0.0.1:{self.reached(self._receiver.port)}/hook",
+            concurrency=2,
+            timeout_seconds=1,
+        )
 
     def received(self) -> list[str]:
         return ids_of(self._receiver.received)
@@ -136,13 +162,15 @@ class ByHttp(Forwarded):
 
 
 class ByNats(Forwarded):
-    def __init__(self, rig: Rig) -> None:
-        super().__init__(rig)
+    frame = staticmethod(nats_answer)
+
+    def __init__(self, rig: Rig, *, twice: bool = False) -> None:
+        super().__init__(rig, twice=twice)
         self._server = NatsServer()
         self._server.start()
         self._server.add_stream("MAIL", "mail.>")
         options = {"subject": "mail.way", "concurrency": 2, "timeout_seconds": 1}
-        self.handler, _ = rig.add(self._server.url, **options)
+        self.handler, _ = rig.add(f"nats://127.0.0.1:{self.reached(self._server.port)}", **options)
 
     def received(self) -> list[str]:
         return [json.loads(one.data)["id"] for one in self._server.messages("MAIL")]
@@ -168,12 +196,16 @@ class ByNats(Forwarded):
 
 
 class ByKafka(Forwarded):
-    def __init__(self, rig: Rig) -> None:
-        super().__init__(rig)
+    frame = staticmethod(kafka_answer)
+
+    def __init__(self, rig: Rig, *, twice: bool = False) -> None:
+        super().__init__(rig, twice=twice)
         self._broker = TansuBroker()
+        port = self.reached(self._broker.port)
+        self._broker.advertise(port)
         self._broker.start()
         options = {"topic": "mail", "concurrency": 2, "timeout_seconds": 2}
-        self.handler, _ = rig.add(self._broker.url, **options)
+        self.handler, _ = rig.add(f"kafka://127.0.0.1:{port}", **options)
 
     def received(self) -> list[str]:
         return [json.loads(one.value)["id"] for one in self._broker.messages("mail")]

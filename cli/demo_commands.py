@@ -34,6 +34,13 @@ def send(
     to_encrypted: Annotated[
         bool, typer.Option("--to-encrypted", help="Encrypt it for the demo mailbox (S/MIME).")
     ] = False,
+    smtp: Annotated[
+        str,
+        typer.Option(
+            metavar="HOST:PORT",
+            help="Where the demo mailbox takes mail, beside `up`: 127.0.0.1:1025 in its container.",
+        ),
+    ] = "",
     data_dir: DataDir = None,
 ) -> None:
     """Drops a mail into the demo mailbox, and asks Posthouse to look there now."""
@@ -49,19 +56,28 @@ def send(
         octets = (
             encrypted(mail, DemoCertificate.of(root / "demo")) if to_encrypted else mail.as_bytes()
         )
-    port = read_kept(root).get("demo_smtp_port")
-    if port is None:
-        raise NotFound(
-            f"There is no demo mailbox in {root}.", hint="Start one with `posthouse up --demo`."
-        )
+    if smtp:
+        host, _, port = smtp.rpartition(":")
+    else:
+        host, port = "127.0.0.1", str(read_kept(root).get("demo_smtp_port") or "")
+        if not port:
+            raise NotFound(
+                f"There is no demo mailbox in {root}.",
+                hint="Start one with `posthouse up --demo`, or say where one is with --smtp.",
+            )
+    if not port.isdigit():
+        raise InvalidInput(f"{smtp} is no HOST:PORT.", field="smtp")
     try:
-        with smtplib.SMTP("127.0.0.1", int(port), timeout=30) as server:
+        with smtplib.SMTP(host, int(port), timeout=30) as server:
             server.sendmail("visitor@posthouse.example", [USER], octets)
     except (OSError, smtplib.SMTPException) as error:
         raise TryAgain(
             f"The demo mailbox does not take mail on port {port}: {error}",
-            hint="Is `posthouse up --demo` running with this data folder?",
+            hint="Does it run? `posthouse up --demo` has one for its data folder.",
         ) from error
+    if smtp:
+        typer.echo(f"Sent {len(octets)} octets to {USER}; it is fetched with the next poll.")
+        return
     try:
         fetch_now(*local_api(root))
     except PosthouseError as error:

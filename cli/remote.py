@@ -37,8 +37,26 @@ class ApiInvalid(InvalidInput, ApiRefused):
         self.field = str(problem.get("field") or "")
 
 
+def _admin_beside() -> tuple[str, str] | None:
+    """Address and token of the admin service that has this environment; None where none has."""
+    token = os.environ.get("POSTHOUSE_ADMIN_TOKEN")
+    path = os.environ.get("POSTHOUSE_ADMIN_TOKEN_FILE")
+    if not token and path:
+        try:
+            token = Path(path).read_text(encoding="utf-8").strip()
+        except OSError as error:
+            raise InvalidInput(
+                f"POSTHOUSE_ADMIN_TOKEN_FILE names {path}, which cannot be read: {error.strerror}.",
+                field="POSTHOUSE_ADMIN_TOKEN_FILE",
+            ) from error
+    if not token:
+        return None
+    return f"http://127.0.0.1:{os.environ.get('POSTHOUSE_PORT') or 8025}", token
+
+
 class Api:
-    """The API of `POSTHOUSE_URL` with `POSTHOUSE_TOKEN`, or of the local `posthouse up`.
+    """The API of `POSTHOUSE_URL` with `POSTHOUSE_TOKEN`, of the admin service in whose container
+    this is, or of the local `posthouse up`.
 
     A context manager. Every method gives decoded JSON, or raises ApiRefused (its subclass for
     status 422), TryAgain where nobody answers, NotFound where no address is known.
@@ -69,6 +87,8 @@ class Api:
                 field=missing,
                 hint="Both are needed to reach a Posthouse; neither for the local `posthouse up`.",
             )
+        if beside := _admin_beside():
+            return cls(*beside)
         from cli.local.folder import local_api
 
         return cls(*local_api(), timeout=timeout)

@@ -99,3 +99,28 @@ def test_a_wrong_password_is_refused(server: _Server) -> None:
         pytest.raises(imaplib.IMAP4.error),
     ):
         client.login(USER, "wrong")
+
+
+@pytest.mark.parametrize("more", [[], ["--to-encrypted"]])
+def test_one_more_mail_is_sent_from_beside_the_mailbox_alone(
+    server: _Server, more: list[str], tmp_path: Path
+) -> None:
+    """As in its container, where no `up` has run."""
+    with server.imap() as client:
+        before = len(client.search(None, "ALL")[1][0].split())
+    arguments = ["--smtp", f"127.0.0.1:{server.smtp_port}", "--subject", "One more", *more]
+    done = subprocess.run(
+        [sys.executable, "-m", "cli.main", "demo", "send", *arguments],
+        env={"HOME": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "next poll" in done.stdout
+    with server.imap() as client:
+        numbers = client.search(None, "ALL")[1][0].split()
+        assert len(numbers) == before + 1
+        answer = client.fetch(numbers[-1].decode(), "(BODY.PEEK[])")[1]
+    assert isinstance(answer[0], tuple)
+    assert more or b"One more" in answer[0][1]

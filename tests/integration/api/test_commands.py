@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 import yaml
 from cryptography.hazmat.primitives import serialization
 from pysequoia import Tsk
 
+from tests.deploy.manifests import ROOT
 from tests.integration.api.conftest import Api, Posthouse
 from tests.integration.api.test_certificates import certificate, p12
 from tests.integration.api.test_messages import add_mail, quarantine
@@ -364,3 +367,52 @@ def test_a_file_that_is_wrong_is_refused_before_anything_is_done(
     assert ran.code == 2, ran.out
     for word in words:
         assert word in ran.err
+
+
+def test_what_the_cronjob_runs_tells_a_drift_and_brings_it_back(
+    posthouse: Posthouse, api: Api, tmp_path: Path
+) -> None:
+    """The arguments of deploy/k8s/components/apply, on what somebody changed by hand."""
+    manifest = (ROOT / "deploy/k8s/components/apply/cronjob.yaml").read_text()
+    pod = yaml.safe_load(manifest)["spec"]["jobTemplate"]["spec"]["template"]["spec"]
+    document = tmp_path / "posthouse.yaml"
+    document.write_text(
+        "version: 1\nhandlers:\n  - name: drifting\n    description: As the file says\n"
+    )
+    arguments = [
+        word.replace("/etc/posthouse", str(tmp_path)) for word in pod["containers"][0]["args"]
+    ]
+    look = [*arguments, "--dry-run", "--exit-code"]
+    assert posthouse(*arguments).code == 0
+    assert posthouse(*look).code == 0
+    changed = posthouse("handlers", "edit", "drifting", "--description", "By hand")
+    assert changed.code == 0, changed.err
+    drift = posthouse(*look)
+    assert drift.code == 3
+    assert "drifting" in drift.out
+    assert "By hand" in drift.out
+    assert posthouse(*arguments).code == 0
+    assert posthouse(*look).code == 0
+    assert posthouse("handlers", "show", "drifting", "--json").json["description"] == (
+        "As the file says"
+    )
+
+
+def test_commands_work_in_the_admin_services_own_environment(
+    posthouse: Posthouse, api: Api, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As `docker compose exec admin posthouse handlers add …` finds it: neither URL nor token."""
+    url, token = urlsplit(os.environ["POSTHOUSE_URL"]), os.environ["POSTHOUSE_TOKEN"]
+    monkeypatch.delenv("POSTHOUSE_URL")
+    monkeypatch.delenv("POSTHOUSE_TOKEN")
+    path = tmp_path / "admin-token"
+    path.write_text(f"{token}\n")
+    monkeypatch.setenv("POSTHOUSE_PORT", str(url.port))
+    monkeypatch.setenv("POSTHOUSE_ADMIN_TOKEN_FILE", str(path))
+    added = posthouse("handlers", "add", "from-inside", "--json")
+    assert added.code == 0, added.err
+    assert added.json["signing_key"]
+    monkeypatch.setenv("POSTHOUSE_ADMIN_TOKEN_FILE", str(tmp_path / "none"))
+    lacking = posthouse("handlers", "list")
+    assert lacking.code == 2
+    assert "POSTHOUSE_ADMIN_TOKEN_FILE" in lacking.err

@@ -87,10 +87,14 @@ def compose_services() -> dict[str, Manifest]:
 
 def compose_environment(service: Manifest) -> dict[str, str]:
     """As compose sets it where nothing is set outside: `${NAME:-default}` is its default."""
-    return {
-        name: re.sub(r"\${\w+:-([^}]*)}", r"\1", re.sub(r"\${\w+:-(\${.*?})}", r"\1", str(value)))
-        for name, value in service.get("environment", {}).items()
-    }
+    return {name: by_default(str(value)) for name, value in service.get("environment", {}).items()}
+
+
+def by_default(text: str) -> str:
+    """From the innermost on: a default may hold another."""
+    while (reduced := re.sub(r"\${\w+:-([^${}]*)}", r"\1", text)) != text:
+        text = reduced
+    return text
 
 
 def check_command(arguments: list[str]) -> None:
@@ -377,7 +381,8 @@ def test_compose_gives_each_service_an_account_and_keys_of_its_own() -> None:
         account = migrate[f"POSTHOUSE_{service.upper()}_DATABASE_URL"]
         assert given["POSTHOUSE_DATABASE_URL"] == account
         assert f"posthouse_{service}:" in account
-        assert ("POSTHOUSE_ADMIN_TOKEN" in given) is (service == "admin")
+        assert ("POSTHOUSE_ADMIN_TOKEN_FILE" in given) is (service == "admin")
+        assert "POSTHOUSE_ADMIN_TOKEN" not in given
         if service != "admin":
             assert given["POSTHOUSE_SECRET_KEYS"] == keys_of(service, master)
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -44,7 +46,7 @@ def text() -> str:
     return (FOLDER / "compose.yaml").read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize("profile", ["", "rabbitmq"])
+@pytest.mark.parametrize("profile", ["", "rabbitmq", "handlers"])
 def test_compose_accepts_it(text: str, profile: str) -> None:
     done = configured(text, *(["--profile", profile] if profile else []))
     assert done.returncode == 0, done.stderr
@@ -53,7 +55,7 @@ def test_compose_accepts_it(text: str, profile: str) -> None:
     assert {"scheduler", "fetcher", "decryptor", "forwarder", "admin", "postgres", "redis"} <= set(
         services
     )
-    assert "rabbitmq" in services or not profile
+    assert profile in services or not profile
     for name in ("scheduler", "fetcher", "decryptor", "forwarder", "admin"):
         assert services[name]["read_only"] is True
         assert services[name]["environment"]["POSTHOUSE_DATABASE_URL"].startswith("postgresql://")
@@ -63,3 +65,35 @@ def test_compose_would_refuse_what_it_does_not_know(text: str) -> None:
     spelt_wrong = text.replace("    stop_grace_period: 45s\n", "    stop_grace: 45s\n", 1)
     assert spelt_wrong != text
     assert configured(spelt_wrong).returncode != 0
+
+
+def test_what_is_published_is_on_loopback_and_asks_for_a_password(text: str) -> None:
+    services = yaml.safe_load(text)["services"]
+    published = {name: one["ports"] for name, one in services.items() if "ports" in one}
+    assert set(published) == {"admin", "handlers"}
+    assert all(port.startswith("127.0.0.1:") for ports in published.values() for port in ports)
+    assert services["handlers"]["profiles"] == ["handlers"]
+    assert "--requirepass" in services["redis"]["command"]
+
+
+def test_the_admin_token_is_made_once_and_can_be_given(text: str, tmp_path: Path) -> None:
+    """The script itself, on folders of the test's."""
+    script = yaml.safe_load(text)["services"]["permissions"]["command"][2].replace("$$", "$")
+    for folder in ("/var/lib/posthouse", "/var/lib/mailbox", "/run/secrets/posthouse"):
+        (tmp_path / folder[1:]).mkdir(parents=True)
+        script = script.replace(folder, str(tmp_path / folder[1:]))
+    script = script.replace("10001:10001", f"{os.getuid()}:{os.getgid()}")
+    path = tmp_path / "run/secrets/posthouse/admin-token"
+
+    def started(given: str = "") -> str:
+        environment = {"PATH": "/usr/bin:/bin", "ADMIN_TOKEN": given}
+        subprocess.run(["sh", "-c", script], env=environment, check=True)
+        return path.read_text().strip()
+
+    made = started()
+    assert re.fullmatch(r"[A-Za-z0-9_-]{32}", made)
+    assert path.stat().st_mode & 0o077 == 0
+    assert started() == made
+    assert started("a token of my own, long") == "a token of my own, long"
+    path.unlink()
+    assert started() != made

@@ -21,7 +21,7 @@ from tests.rig.stack import Stack
 from tests.servers.processes import free_port
 
 #: terminationGracePeriodSeconds of deploy/k8s/base; SIGKILL comes after it.
-GRACE = {"scheduler": 45, "admin": 45, "fetcher": 120, "decryptor": 120}
+GRACE = {"scheduler": 45, "admin": 45, "fetcher": 120, "decryptor": 120, "forwarder": 90}
 
 
 @dataclass(frozen=True, slots=True)

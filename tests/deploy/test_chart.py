@@ -16,7 +16,15 @@ import pytest
 import yaml
 from jsonschema import Draft202012Validator
 
-from tests.deploy.manifests import K8S, ROOT, Manifest, rendered, with_components
+from tests.deploy.manifests import (
+    K8S,
+    ROOT,
+    Manifest,
+    matches,
+    pod_labels,
+    rendered,
+    with_components,
+)
 from tests.deploy.test_agrees_with_code import EXAMPLE_SECRETS
 from tests.deploy.test_schemas import KEDA, VERSIONS, unknown
 
@@ -92,6 +100,11 @@ def test_it_makes_what_the_overlay_makes(overlay: str, scaled: str, tmp_path: Pa
     ("values", "components"),
     [
         ({"store": {"keys": True, "ca": True}}, ("store-keys", "store-ca")),
+        (
+            {"monitoring": {"podMonitor": True, "rules": True, "dashboards": True}},
+            ("monitoring",),
+        ),
+        ({"apply": {"configMap": "posthouse-files"}}, ("apply",)),
         ({"networkPolicy": {"identity": {"enabled": True}}}, ("network-identity",)),
         (
             {"networkPolicy": {"dns": {"blocks": ["169.254.20.10/32"]}}},
@@ -228,6 +241,23 @@ def test_a_cluster_takes_all_of_it(scaled: str, version: str, tmp_path: Path) ->
             assert unknown(manifest, model) == []
         elif not manifest["apiVersion"].startswith(FOREIGN):
             kubernetes_validate.validate(manifest, version, strict=True)
+
+
+def test_what_applies_the_file_reaches_the_api_under_the_policies(tmp_path: Path) -> None:
+    """Nobody talks to anybody but as a policy says: the Job's pod out, the API's in."""
+    found = templated({"apply": {"configMap": "posthouse-files"}}, tmp_path)
+    (job,) = [one for one in found if one["kind"] == "CronJob"]
+    labels = job["spec"]["jobTemplate"]["spec"]["template"]["metadata"]["labels"]
+    (admin,) = [one for one in found if key(one) == "Deployment/posthouse-admin"]
+    let_out = [
+        rule
+        for policy in found
+        if policy["kind"] == "NetworkPolicy"
+        and matches(policy["spec"]["podSelector"], labels)
+        and {"port": "http"} in [p for e in policy["spec"].get("egress", []) for p in e["ports"]]
+        for rule in policy["spec"]["egress"]
+    ]
+    assert any(matches(to["podSelector"], pod_labels(admin)) for r in let_out for to in r["to"])
 
 
 def test_two_releases_share_nothing(tmp_path: Path) -> None:

@@ -40,6 +40,11 @@ CALLED_BY_A_LIBRARY = {
     "get_extra_info",  # httpcore
     "handle_DATA",  # aiosmtpd
     "log_message",  # http.server
+    "on_body",  # httptools
+    "on_header",  # httptools
+    "on_headers_complete",  # httptools
+    "on_message_begin",  # httptools
+    "on_message_complete",  # httptools
     "rename_mailbox",  # pymap
 }
 #: The mailbox that tests and newcomers can open without a server.

@@ -11,6 +11,8 @@ from cli.declared.document import ConnectionEntry
 from services.admin.api.schemas.connections import ConnectionIn, ConnectionOut
 from services.admin.pages.connection_form import values_of
 from shared.connections import FIELDS, FIELDS_OF, Connection, Mode
+from shared.forward_kinds import KINDS as FORWARD_KINDS
+from shared.forward_kinds import Kind
 
 ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
@@ -77,3 +79,30 @@ def test_no_file_but_the_registry_asks_for_the_mode() -> None:
     for path in name:
         text = (ROOT / path).read_text(encoding="utf-8")
         assert not re.search(r"\bMode\b|[\"']pop3[\"']|kind\.mode|\.protocol\b", text), path
+
+
+def test_every_forward_kind_and_its_options_are_where_the_recipe_says() -> None:
+    steps = dict(re.findall(r"(?ms)^(\d)\. (.+?)(?=^\d\. |\Z)", recipe("A forward kind")))
+    text = {
+        name: (ROOT / name).read_text(encoding="utf-8")
+        for step in "12346"
+        for name in paths(steps[step])
+    }
+    for kind in Kind:
+        assert f"Kind.{kind.name}: ForwardKind(" in text["shared/forward_kinds.py"]
+        assert f"Kind.{kind.name}: " in text["shared/forwarding/senders.py"]
+        assert f"'{kind}'" in text["shared/storage/migrations/v0001/30_handlers.sql"]
+        assert f'"{kind}"' in text["tests/integration/forwarding/test_conformance.py"]
+        for option in FORWARD_KINDS[kind].options:
+            for name in paths(steps["4"]):
+                assert re.search(rf"\b{option}\b", text[name]), (option, name)
+
+
+def test_only_the_registry_and_the_senders_tell_forward_kinds_apart() -> None:
+    named = {
+        path.relative_to(ROOT).as_posix()
+        for top in ("cli", "services", "shared")
+        for path in (ROOT / top).rglob("*.py")
+        if re.search(r"\bKind\.(?:NATS|KAFKA)\b", path.read_text(encoding="utf-8"))
+    }
+    assert named == {"shared/forward_kinds.py", "shared/forwarding/senders.py"}

@@ -50,6 +50,7 @@ class Site:
         dark: bool = False,
         phone: bool = False,
         scripts: bool = True,
+        zone: str = "UTC",
     ) -> Iterator[Page]:
         """A browser's page, logged in with the bootstrap token unless `token` is None.
 
@@ -57,7 +58,7 @@ class Site:
         policy stopped, an answer that is an error of ours (5xx).
         """
         cookies = self._cookies if token == TOKEN else []
-        context = self.chromium.context(dark=dark, phone=phone, scripts=scripts)
+        context = self.chromium.context(dark=dark, phone=phone, scripts=scripts, zone=zone)
         context.add_cookies(cookies)
         complaints: list[str] = []
         page = context.new_page()

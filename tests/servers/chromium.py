@@ -54,14 +54,15 @@ class Chromium:
         self._playwright.stop()
 
     def context(
-        self, *, dark: bool = False, phone: bool = False, scripts: bool = True
+        self, *, dark: bool = False, phone: bool = False, scripts: bool = True, zone: str = "UTC"
     ) -> BrowserContext:
-        """`scripts` False: JavaScript is switched off."""
+        """`scripts` False: JavaScript is switched off. `zone`: the reader's, as `Europe/Vienna`."""
         context = self._browser.new_context(
             viewport={"width": 390, "height": 844} if phone else {"width": 1280, "height": 900},
             color_scheme="dark" if dark else "light",
             java_script_enabled=scripts,
             locale="en-GB",
+            timezone_id=zone,
         )
         context.set_default_timeout(15_000)
         return context

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Final
 
 WIDTH: Final = 720
@@ -13,7 +14,8 @@ _LEFT, _RIGHT, _TOP, _BOTTOM = 44, 4, 10, 22
 
 @dataclass(frozen=True, slots=True)
 class Bar:
-    """In pixels of the view box. `title` is shown on pointing; `label` below some bars."""
+    """In pixels of the view box. `title` is shown on pointing; `label` below some bars; `at` is the
+    time that both begin with, where it is one of day."""
 
     x: float
     y: float
@@ -21,6 +23,7 @@ class Bar:
     height: float
     title: str
     label: str = ""
+    at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,8 +38,18 @@ class Chart:
     baseline: int = HEIGHT - _BOTTOM
 
 
-def bars(values: Sequence[tuple[str, int]], summary: str, *, unit: str, labels: int = 6) -> Chart:
-    """`values` are (name of the bar, value ≥ 0); about `labels` of the names are written out."""
+def bars(
+    values: Sequence[tuple[str, int]],
+    summary: str,
+    *,
+    unit: str,
+    labels: int = 6,
+    times: Sequence[datetime] = (),
+) -> Chart:
+    """`values` are (name of the bar, value ≥ 0); about `labels` of the names are written out.
+
+    `times`: those of the bars whose names are times of day.
+    """
     top = _round_up(max((value for _, value in values), default=0))
     room = HEIGHT - _TOP - _BOTTOM
     step = (WIDTH - _LEFT - _RIGHT) / max(len(values), 1)
@@ -54,6 +67,7 @@ def bars(values: Sequence[tuple[str, int]], summary: str, *, unit: str, labels: 
                 height=round(height, 1),
                 title=f"{name}: {value} {unit}",
                 label=name if index % every == 0 else "",
+                at=times[index] if times else None,
             )
         )
     lines = tuple(

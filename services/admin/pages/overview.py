@@ -46,5 +46,6 @@ def _read(request: Request) -> dict[str, Any]:
             "Times are UTC.",
             unit="mails",
             labels=8,
+            times=[slot.start for slot in view.last_day],
         ),
     }

@@ -12,7 +12,7 @@ from services.admin.operations.bulk import Action, Outcome, Status, bulk_of
 from services.admin.operations.certificates import search_certificates
 from services.admin.operations.listing import ids_matching, tags_in_use
 from services.admin.pages.connection_list import Asked
-from services.admin.pages.posted import Form, Posted, Values
+from services.admin.pages.posted import Form, Posted, Values, whole_number
 from services.admin.pages.rendering import go, render
 from services.admin.pages.state import context_of, is_part
 from services.admin.people.authorization import OPERATE
@@ -42,7 +42,8 @@ def choose(request: Request, form: Form) -> Response:
 def apply(request: Request, form: Form) -> Response:
     """Does it. A script asks for a few at a time and shows how far it is."""
     ctx = context_of(request)
-    ids = [int(one) for one in form.text("ids").split(",") if one.isdecimal()]
+    named = (whole_number(one) for one in form.text("ids").split(","))
+    ids = [one for one in named if one is not None]
     try:
         wanted = bulk_of(_given(form))
     except InvalidInput as error:
@@ -62,9 +63,10 @@ def _given(form: Posted) -> dict[str, Any]:
     given: dict[str, Any] = {"action": form.text("action")}
     if given["action"] == Action.CHANGE:
         typed = form.text("interval_minutes")
+        minutes = whole_number(typed)
         which = "remove" if form.text("certificates") == "remove" else "add"
         given |= {
-            "interval_minutes": (int(typed) if typed.isdecimal() else typed) if typed else None,
+            "interval_minutes": minutes if minutes is not None else typed or None,
             "add_tags": form.tags("add_tags"),
             "remove_tags": form.tags("remove_tags"),
             f"{which}_certificates": form.ids("certificate_ids"),

@@ -9,7 +9,7 @@ from starlette.responses import Response
 
 from services.admin.operations import certificates as operations
 from services.admin.operations.overview import SOON
-from services.admin.pages.posted import Form, Posted, Values
+from services.admin.pages.posted import Form, Posted, Values, page_number
 from services.admin.pages.rendering import go, render
 from services.admin.pages.state import context_of, is_part
 from services.admin.people.authorization import ADMINISTER, LOOK
@@ -22,8 +22,8 @@ _PICKED = 20
 
 @router.get("", dependencies=[LOOK])
 def list_certificates(request: Request, q: str = "", page: str = "1") -> Response:
-    number = int(page) if page.isdecimal() and page.isascii() else 1
-    found = operations.search_certificates(context_of(request), q=q, page=max(1, number))
+    number = page_number(page)
+    found = operations.search_certificates(context_of(request), q=q, page=number)
 
     def link(number: int) -> str:
         return "/certificates?" + urlencode({"q": q, "page": number})

@@ -11,7 +11,7 @@ from starlette.requests import Request
 from services.admin.operations.certificates import certificates_of, search_certificates
 from services.admin.operations.credentials import search_credentials
 from services.admin.operations.listing import tags_in_use
-from services.admin.pages.posted import Posted, Values
+from services.admin.pages.posted import Posted, Values, whole_number
 from services.admin.pages.state import context_of
 from shared.clouds import CLOUDS
 from shared.connections import (
@@ -162,8 +162,8 @@ def new_values(mode: str, credential: str = "") -> Values:
     """The defaults of a new connection, with the credential that it is made for."""
     chosen = kind_named(mode) or next(iter(KINDS.values()))
     values = values_of(Connection(name="", mode=chosen.mode))
-    if credential.isdecimal():
-        values["credential_id"] = int(credential)
+    if (chosen_credential := whole_number(credential)) is not None:
+        values["credential_id"] = chosen_credential
     return values
 
 
@@ -220,7 +220,8 @@ def _worded(error: InvalidInput) -> InvalidInput:
 
 def _number(typed: str) -> int | str:
     """A whole number; anything else goes on as it is, to be refused by the field's rule."""
-    return int(typed) if typed.isascii() and typed.removeprefix("-").isdecimal() else typed
+    size = whole_number(typed.removeprefix("-"))
+    return typed if size is None else -size if typed.startswith("-") else size
 
 
 def _of(known: list[Credential], provider: Provider | None = None) -> list[tuple[str, str, bool]]:

@@ -15,6 +15,7 @@ from services.admin.operations.listing import (
     search_connections,
     tags_in_use,
 )
+from services.admin.pages.posted import page_number, whole_number
 from services.admin.pages.rendering import render
 from services.admin.pages.state import context_of, is_part
 from services.admin.people.authorization import LOOK
@@ -58,11 +59,9 @@ class Asked:
         return cls(
             health=health if health in set(Health) else "",
             mode=mode if kind_named(mode) else "",
-            handler=handler
-            if handler.isdecimal() and handler.isascii() and len(handler) < 19
-            else "",
+            handler="" if whole_number(handler) is None else handler,
             sort=query.get("sort", "name"),
-            page=max(1, int(page)) if page.isdecimal() and page.isascii() and len(page) < 9 else 1,
+            page=page_number(page),
             **given,
         )
 

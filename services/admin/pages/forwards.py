@@ -9,7 +9,7 @@ from starlette.responses import Response
 
 from services.admin.operations import forwards as operations
 from services.admin.operations import handlers
-from services.admin.pages.posted import Form, Posted, Values
+from services.admin.pages.posted import Form, Posted, Values, whole_number
 from services.admin.pages.rendering import go, render
 from services.admin.pages.state import context_of
 from services.admin.people.authorization import OPERATE
@@ -157,7 +157,8 @@ def _changes(form: Posted) -> dict[str, Any]:
         changes["credentials"] = {}
     for name in _NUMBERS:
         text = form.text(name)
-        changes[name] = int(text) if text.isdecimal() else text
+        number = whole_number(text)
+        changes[name] = text if number is None else number
     hours = changes.pop("retry_for_hours")
     changes["retry_for_seconds"] = hours * 3600 if isinstance(hours, int) else hours
     for name in ("address", "secret"):

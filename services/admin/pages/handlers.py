@@ -15,7 +15,7 @@ from services.admin.operations.connection_views import ConnectionView
 from services.admin.operations.dead_letters import DeadLetters
 from services.admin.operations.handlers import HandlerView
 from services.admin.operations.listing import search_connections
-from services.admin.pages.posted import Form, Posted, Values
+from services.admin.pages.posted import Form, Posted, Values, whole_number
 from services.admin.pages.rendering import go, render
 from services.admin.pages.state import context_of, editing_context_of, settings_of
 from services.admin.pages.subscribing import snippets
@@ -225,7 +225,8 @@ def _changes(form: Posted) -> dict[str, Any]:
 
 def _whole(typed: str) -> Any:
     """A number where it is one; the operations say what is wrong with anything else."""
-    return int(typed or "0") if (typed or "0").isdecimal() else typed
+    number = whole_number(typed or "0")
+    return typed if number is None else number
 
 
 def _typed(form: Posted) -> Values:

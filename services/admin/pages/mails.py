@@ -25,7 +25,7 @@ from services.admin.operations.messages import MailKind, MessageFilter, MessageS
 from services.admin.operations.parts import read_part
 from services.admin.operations.quarantine import Quarantined
 from services.admin.pages import mail_content
-from services.admin.pages.posted import Form
+from services.admin.pages.posted import Form, whole_number
 from services.admin.pages.rendering import HEADERS, go, render, static
 from services.admin.pages.state import context_of
 from services.admin.pages.wording import counted
@@ -242,14 +242,14 @@ def _filter(ctx: Context, query: Mapping[str, str]) -> tuple[MessageFilter, str]
     """The filter, and the name of the connection it holds. Raises InvalidInput."""
     connection_id, name = _connection(ctx, query["connection"].strip())
     state = query["state"]
-    until = _day(query["until"], "until")
+    until = _day(query["until"], "until", after=timedelta(days=1))  # that day included
     wanted = MessageFilter(
         q=query["q"],
         connection_id=connection_id,
         state=MessageState(state) if state in set(MessageState) else None,
         since=_day(query["since"], "since"),
-        until=until + timedelta(days=1) if until else None,  # that day included
-        filtered_by=int(query["not_for"]) if query["not_for"].isdecimal() else None,
+        until=until,
+        filtered_by=whole_number(query["not_for"]),
         kind=MailKind(kind) if (kind := query["kind"]) in set(MailKind) else None,
         has_attachment={"yes": True, "no": False}.get(query["attachment"]),
         thread=query["thread"],
@@ -264,12 +264,12 @@ def _connection(ctx: Context, typed: str) -> tuple[int | None, str]:
     return find_connection(ctx, typed)
 
 
-def _day(typed: str, name: str) -> datetime | None:
+def _day(typed: str, name: str, after: timedelta = timedelta()) -> datetime | None:
     if not typed:
         return None
     try:
-        return datetime.fromisoformat(typed).replace(tzinfo=UTC)
-    except ValueError:
+        return datetime.fromisoformat(typed).replace(tzinfo=UTC) + after
+    except (ValueError, OverflowError):
         raise InvalidInput("This is not a date.", field=name, hint="Like 2026-01-31.") from None
 
 
@@ -281,4 +281,5 @@ def _identifier(typed: str) -> uuid.UUID | None:
 
 
 def _ids(text: str | None) -> list[int]:
-    return [int(text)] if text and text.isdecimal() else []
+    number = whole_number(text or "")
+    return [] if number is None else [number]

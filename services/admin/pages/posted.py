@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hmac
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Final
@@ -15,9 +16,25 @@ from services.admin.people.authentication import SAFE_METHODS, session_of
 from shared.errors import InvalidInput, PosthouseError
 
 CSRF_FIELD: Final = "csrf"
+_NUL: Final = "There is a NUL character in what was sent."
 LARGEST_FORM: Final = 2 << 20  # octets; certificates and CA bundles fit many times
 #: Of somebody who is not logged in: a name and a password. Many hold little at the same time.
 LARGEST_LOGIN: Final = 16 << 10
+
+
+#: As many digits as a bigint of Postgres always has room for; Python itself reads 4,300.
+_WHOLE: Final = re.compile(r"[0-9]{1,18}")
+
+
+def whole_number(typed: str) -> int | None:
+    """The number that somebody typed or a link has; None where it is none, or beyond everything
+    that is counted here."""
+    return int(typed) if _WHOLE.fullmatch(typed) else None
+
+
+def page_number(typed: str) -> int:
+    """The page of a list that a link names; the first one where it names none."""
+    return min(max(1, whole_number(typed) or 1), 1_000_000)
 
 
 class FormForged(PosthouseError):
@@ -47,7 +64,8 @@ class Posted:
 
     def ids(self, name: str) -> list[int]:
         """Those of its values that are whole numbers."""
-        return [int(value) for value in self.many(name) if value.isdecimal()]
+        numbers = (whole_number(value) for value in self.many(name))
+        return [number for number in numbers if number is not None]
 
     def tags(self, name: str) -> list[str]:
         """What stands between commas."""
@@ -66,12 +84,16 @@ class Values(dict[str, Any]):
 
 
 async def posted(request: Request) -> Posted:
-    """Reads the form and checks its CSRF token. Every page depends on it, so none can forget."""
+    """Reads the form and checks its CSRF token. Every page depends on it, so none can forget.
+
+    Postgres knows no NUL in a text, so no page takes one, in its address or in a form."""
+    if any("\0" in text for pair in request.query_params.multi_items() for text in pair):
+        raise InvalidInput(_NUL)
     if request.method in SAFE_METHODS:
         return Posted()
     signed_in = session_of(request)
-    length = request.headers.get("content-length", "")
-    if not length.isdecimal() or int(length) > (LARGEST_FORM if signed_in else LARGEST_LOGIN):
+    length = whole_number(request.headers.get("content-length", ""))
+    if length is None or length > (LARGEST_FORM if signed_in else LARGEST_LOGIN):
         raise InvalidInput("The form is larger than 2 MB, or than 16 KB before a login.")
     fields: dict[str, list[str]] = {}
     uploads: dict[str, bytes] = {}
@@ -81,6 +103,8 @@ async def posted(request: Request) -> Posted:
             uploads[name] = await value.read()
         else:
             fields.setdefault(name, []).append(value.replace("\r\n", "\n"))
+    if any("\0" in text for name, values in fields.items() for text in (name, *values)):
+        raise InvalidInput(_NUL)
     expected = signed_in.csrf if signed_in else cookies.read(request, cookies.LOGIN)
     given = fields.get(CSRF_FIELD, [""])[-1]
     if not expected or not hmac.compare_digest(given.encode(), expected.encode()):

@@ -11,7 +11,7 @@ from starlette.responses import RedirectResponse, Response
 from services.admin.downloads import download_mail
 from services.admin.operations import quarantine as operations
 from services.admin.operations.messages import get_message
-from services.admin.pages.posted import Form
+from services.admin.pages.posted import Form, whole_number
 from services.admin.pages.rendering import go, render
 from services.admin.pages.state import context_of
 from services.admin.pages.wording import counted
@@ -25,7 +25,7 @@ router = APIRouter(prefix="/quarantine")
 def list_quarantine(
     request: Request, connection: str = "", code: str = "", before: str = ""
 ) -> Response:
-    chosen = int(connection[:18]) if connection.isdecimal() and connection.isascii() else None
+    chosen = whole_number(connection)
     try:
         start = uuid.UUID(before) if before else None
     except ValueError:

@@ -16,7 +16,7 @@ from services.admin.operations import handlers as handler_operations
 from services.admin.operations import rules as operations
 from services.admin.operations.handlers import HandlerView
 from services.admin.operations.rules import DryRun
-from services.admin.pages.posted import Form, Posted
+from services.admin.pages.posted import Form, Posted, whole_number
 from services.admin.pages.rendering import go, render
 from services.admin.pages.state import context_of
 from services.admin.pages.wording import counted
@@ -171,8 +171,8 @@ def _changed(written: _Written, act: str) -> _Written:
     rules: list[list[_Fact]] = {"accept": written.accept, "reject": written.reject}.get(name, [])
     if verb == "more":
         rules.append([])
-    elif number.isdecimal() and int(number) < len(rules):
-        del rules[int(number)]
+    elif (index := whole_number(number)) is not None and index < len(rules):
+        del rules[index]
     return written
 
 

@@ -7,6 +7,7 @@ For an administrator: what is not taken is in the quarantine with the reason and
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 
@@ -182,6 +183,24 @@ def test_many_mails_come_in_one_session_and_one_settling(here: FetcherHere) -> N
         assert here.had() == digests(mails)
         assert server.left("alice") == []
         assert (server.logins, server.quits) == (1, 1)
+
+
+@pytest.mark.promise("M4")
+def test_a_session_lasts_as_long_as_the_next_login_has_to_wait(
+    redis_url: str, build_stack: Callable[..., Stack]
+) -> None:
+    """Where a run lasts one batch only, all mails come in one session all the same."""
+    mails = [mail(number, 400, seed=8) for number in range(9)]
+    stack = build_stack(redis_url, batch_mails="2")
+    stack.add_handler()
+    with RuledPop3(login_delay=600) as server, FetcherHere(stack).working() as here:
+        tools = here.fetcher.dispatcher.tools
+        settings = tools.settings.model_copy(update={"slice_seconds": 0.0})
+        here.fetcher.dispatcher.tools = dataclasses.replace(tools, settings=settings)
+        server.deliver("alice", mails)
+        here.run(watch(here, server, "delete"))
+        assert here.had() == digests(mails)
+        assert (server.left("alice"), server.logins) == ([], 1)
 
 
 @pytest.mark.promise("M4", "M27")

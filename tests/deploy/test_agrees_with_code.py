@@ -331,6 +331,23 @@ def queue_of(hash_name: str) -> str:
     return rest.removesuffix(".msgs")
 
 
+def test_a_roll_out_of_the_whole_demo_finds_room_on_a_node_of_two_cores() -> None:
+    """A changed setting rolls every service at once, each new pod beside the old one."""
+    of_the_cluster = 900  # millicores: what kubeadm's control plane and DNS request, and a little
+    asked = 0
+    for workload in workloads("demo"):
+        spec = workload["spec"]
+        strategy = spec.get("strategy", {})
+        surge = strategy.get("rollingUpdate", {}).get("maxSurge", 0)
+        if workload["kind"] == "Deployment" and "type" not in strategy:
+            surge = 1  # a quarter, rounded up: Kubernetes' own choice
+        for container in spec["template"]["spec"]["containers"]:
+            requested = container["resources"]["requests"]["cpu"]
+            assert requested.endswith("m")
+            asked += int(requested.removesuffix("m")) * (spec["replicas"] + surge)
+    assert asked <= 2000 - of_the_cluster, asked
+
+
 def test_the_demo_secrets_are_what_the_demo_runs_with() -> None:
     secrets = dict(
         line.partition("=")[::2]

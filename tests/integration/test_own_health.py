@@ -120,7 +120,7 @@ def test_a_wrong_password_of_the_broker_in_every_fetcher(
     stack.start("admin", "decryptor")
     stack.start("scheduler", settings={"health_port": str(metrics)})
     wrong = locked_redis.url.replace("right", "wrong")
-    stack.start(
+    (fetcher,) = stack.start(
         "fetcher",
         settings={"broker_url": wrong, "output_url": wrong, "health_port": str(health)},
     )
@@ -157,6 +157,9 @@ def test_a_wrong_password_of_the_broker_in_every_fetcher(
         ),
         "the metric",
     )
+    # After all of that it is the same process, which a kubelet leaves alone.
+    assert fetcher.poll() is None
+    assert get(health, "/healthz").status_code == 200
 
 
 def test_a_service_that_is_gone_is_said_to_be(

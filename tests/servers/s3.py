@@ -69,8 +69,7 @@ def start_seaweedfs(folder: Path, _: Authority) -> S3Server:
     argv += [f"-s3.port.grpc={free_port()}", f"-filer.localSocket={folder}/filer.sock"]
     process = ServerProcess(argv, log=folder / "weed.log", folder=folder)
     server = S3Server("seaweedfs", port, process)
-    process.wait_until(lambda: accepts(port) and makes_bucket(server))
-    return server
+    return ready(server)
 
 
 def start_moto(folder: Path, authority: Authority) -> S3Server:
@@ -79,7 +78,16 @@ def start_moto(folder: Path, authority: Authority) -> S3Server:
     argv += ["-c", str(identity.certificate), "-k", str(identity.key)]
     process = ServerProcess(argv, log=folder / "moto.log", folder=folder)
     server = S3Server("moto", port, process, ca_file=str(authority.certificate))
-    process.wait_until(lambda: accepts(port) and makes_bucket(server))
+    return ready(server)
+
+
+def ready(server: S3Server) -> S3Server:
+    """Once it answers; ended where it never does."""
+    try:
+        server.process.wait_until(lambda: accepts(server.port) and makes_bucket(server))
+    except BaseException:
+        server.process.kill()
+        raise
     return server
 
 
@@ -112,7 +120,11 @@ def moto(authority: Authority) -> Iterator[S3Server]:
 
 def _running(name: str, authority: Authority) -> Iterator[S3Server]:
     folder = private_folder(name)
-    server = STARTS[name](folder, authority)
-    yield server
-    server.process.kill()
-    shutil.rmtree(folder, ignore_errors=True)
+    try:
+        server = STARTS[name](folder, authority)
+        try:
+            yield server
+        finally:
+            server.process.kill()
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)

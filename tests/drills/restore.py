@@ -46,9 +46,13 @@ def drill(folder: Path) -> Outcome:
         Rollout(site.stack, REPLICAS)
         found = site.outcome()
         gone = found.sent - site.stack.count("message")
+        new = len(site.handler.seen) - before
+        # What Postgres did not know any more is another mail to it, with another event id.
+        renamed = len(site.handler.digests) - len(set(site.handler.digests.values()))
         say(
-            f"Postgres knew {known} mails; {len(site.handler.seen) - before} came as new ones and "
-            f"{found.twice} again with the same event id, in {time.monotonic() - started:.0f} s"
+            f"Postgres knew {known} mails; of {new} that came as new ones "
+            f"the handler had had {renamed}, and {found.twice} came again with the same event id, "
+            f"in {time.monotonic() - started:.0f} s"
         )
         say(
             f"{gone} that were deleted on their servers after the backup are with the handler alone"

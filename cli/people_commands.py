@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from cli import showing
+from cli import completing, showing
 from cli.given import asked_secret, referred
 from cli.objects import Name, deletable, listed
 from cli.remote import Api
@@ -14,8 +14,21 @@ from cli.showing import AsJson
 
 app = typer.Typer(help="Who may log in, and as what.", no_args_is_help=True)
 tokens = typer.Typer(help="API tokens: how programs come in.", no_args_is_help=True)
-Role = Annotated[str | None, typer.Option(help="admin, operator or viewer", show_default=False)]
+Role = Annotated[
+    str | None,
+    typer.Option(
+        help="admin, operator or viewer", show_default=False, autocompletion=completing.roles
+    ),
+]
 Email = Annotated[str | None, typer.Option(help="For single sign-on.", show_default=False)]
+Tags = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--tag",
+        help="Only connections with one of these tags; repeat it. --tag '' takes the bound away.",
+        autocompletion=completing.tags,
+    ),
+]
 Password = Annotated[
     str | None,
     typer.Option("--password", metavar="env:NAME|file:PATH", help="Where the password is."),
@@ -34,6 +47,7 @@ def list_people(as_json: AsJson = False) -> None:
             "id": lambda p: p["id"],
             "name": lambda p: p["name"],
             "role": lambda p: p["role"],
+            "tags": lambda p: ", ".join(p["tags"]),
             "state": lambda p: ("enabled", "green") if p["enabled"] else ("disabled", "dim"),
             "email": lambda p: p["email"],
             "last login": lambda p: showing.when(p["last_login_at"]),
@@ -46,13 +60,14 @@ def list_people(as_json: AsJson = False) -> None:
 def add(
     name: Annotated[str, typer.Argument(help="Whom to let in.")],
     role: Role = None,
+    tag: Tags = None,
     email: Email = None,
     password: Password = None,
     as_json: AsJson = False,
 ) -> None:
     """Lets somebody in. Asks for the password unless it is given."""
     given = referred(password, "password") if password else None
-    body = _given(name=name, role=role, email=email, password=given)
+    body = _given(name=name, role=role, tags=_tags(tag), email=email, password=given)
     if given is None and not email:
         body["password"] = asked_secret("Password", from_stdin=False)
     with Api.from_environment() as api:
@@ -63,6 +78,7 @@ def add(
 def edit(
     name: Name,
     role: Role = None,
+    tag: Tags = None,
     email: Email = None,
     password: Password = None,
     enabled: Annotated[
@@ -72,7 +88,7 @@ def edit(
 ) -> None:
     """Changes what is given; a new password ends the person's sessions."""
     given = referred(password, "password") if password else None
-    changes = _given(role=role, email=email, password=given, enabled=enabled)
+    changes = _given(role=role, tags=_tags(tag), email=email, password=given, enabled=enabled)
     with Api.from_environment() as api:
         found = api.named("people", name)
         _shown(api.patch(f"people/{found['id']}", changes), as_json)
@@ -93,6 +109,7 @@ def list_tokens(as_json: AsJson = False) -> None:
             "id": lambda t: t["id"],
             "name": lambda t: t["name"],
             "role": lambda t: t["role"],
+            "tags": lambda t: ", ".join(t["tags"]),
             "made by": lambda t: t["created_by"],
             "until": lambda t: (t["expires_at"] or "no end")[:10],
             "last used": lambda t: showing.when(t["last_used_at"]),
@@ -103,7 +120,10 @@ def list_tokens(as_json: AsJson = False) -> None:
 @tokens.command("add")
 def add_token(
     name: Annotated[str, typer.Argument(help="Which program it is for.")],
-    role: Annotated[str, typer.Option(help="admin, operator or viewer")] = "viewer",
+    role: Annotated[
+        str, typer.Option(help="admin, operator or viewer", autocompletion=completing.roles)
+    ] = "viewer",
+    tag: Tags = None,
     days: Annotated[
         int | None, typer.Option(help="How long it is valid.", show_default="no end")
     ] = None,
@@ -111,7 +131,7 @@ def add_token(
 ) -> None:
     """Makes a token and shows it: only this once."""
     with Api.from_environment() as api:
-        made = api.post("tokens", _given(name=name, role=role, days=days))
+        made = api.post("tokens", _given(name=name, role=role, tags=_tags(tag), days=days))
     if as_json:
         showing.as_json(made)
         return
@@ -153,6 +173,10 @@ def _change(entry: Any) -> str:
     return ", ".join(f"{name} {before.get(name)!r} → {after.get(name)!r}" for name in names)
 
 
+def _tags(given: list[str] | None) -> list[str] | None:
+    return None if given is None else [one for one in given if one]
+
+
 def _given(**values: Any) -> dict[str, Any]:
     return {name: value for name, value in values.items() if value is not None}
 
@@ -161,5 +185,10 @@ def _shown(found: dict[str, Any], as_json: bool) -> None:
     if as_json:
         showing.as_json(found)
         return
-    names = ("id", "name", "role", "email", "enabled", "last_login_at")
-    showing.pairs([(name.replace("_", " "), found[name]) for name in names])
+    names = ("id", "name", "role", "tags", "email", "enabled", "last_login_at")
+    showing.pairs(
+        [
+            (name.replace("_", " "), ", ".join(found[name]) if name == "tags" else found[name])
+            for name in names
+        ]
+    )

@@ -40,6 +40,7 @@ class Person:
     name: str
     email: str
     role: Role
+    tags: tuple[str, ...]
     enabled: bool
     has_password: bool
     uses_oidc: bool
@@ -55,6 +56,7 @@ class ApiToken:
     id: int
     name: str
     role: Role
+    tags: tuple[str, ...]
     created_by: str
     created_at: datetime
     expires_at: datetime | None
@@ -67,13 +69,15 @@ class Principal:
 
     `name` is what the audit log shows (`alice`, `token deploy`, `bootstrap token`,
     `handler crm`). A handler has no role: it reads its own mails and nothing else, which the one
-    operation that serves raw mail checks by `handler_id`.
+    operation that serves raw mail checks by `handler_id`. With `tags` it has a part: connections
+    that have one of them, their mails, and what routes say they show of those alone.
     """
 
     name: str
     role: Role | None
     person_id: int | None = None
     handler_id: int | None = None
+    tags: tuple[str, ...] = ()
 
     def may(self, permission: Permission) -> bool:
         return self.role is not None and permission in PERMISSIONS[self.role]

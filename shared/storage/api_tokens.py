@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
@@ -24,6 +25,7 @@ def add_token(
     name: str,
     digest: bytes,
     role: Role,
+    tags: Sequence[str] = (),
     created_by: str,
     person_id: int | None,
     expires_at: datetime | None,
@@ -36,6 +38,7 @@ def add_token(
                 "name": name,
                 "digest": digest,
                 "role": role,
+                "tags": list(tags),
                 "created_by": created_by,
                 "person_id": person_id,
                 "expires_at": expires_at,
@@ -80,7 +83,7 @@ def bearer(session: Session, digest: bytes) -> Principal | None:
     row = session.execute(_QUERIES["token_by_digest"], {"digest": digest}).fetchone()
     if row is not None:
         session.execute(_QUERIES["touch_token"], {"id": row[0]})
-        return Principal(name=f"token {row[1]}", role=Role(row[2]))
+        return Principal(name=f"token {row[1]}", role=Role(row[2]), tags=tuple(row[4]))
     row = session.execute(_QUERIES["handler_by_token"], {"digest": digest}).fetchone()
     if row is not None:
         return Principal(name=f"handler {row[1]}", role=None, handler_id=row[0])
@@ -88,11 +91,12 @@ def bearer(session: Session, digest: bytes) -> Principal | None:
 
 
 def _token(row: tuple[Any, ...]) -> ApiToken:
-    number, name, role, created_by, created_at, expires_at, last_used_at = row
+    number, name, role, tags, created_by, created_at, expires_at, last_used_at = row
     return ApiToken(
         id=number,
         name=name,
         role=Role(role),
+        tags=tuple(tags),
         created_by=created_by,
         created_at=created_at,
         expires_at=expires_at,

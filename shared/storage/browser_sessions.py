@@ -49,11 +49,14 @@ def signed_in(session: Session, digest: bytes, idle: timedelta, *, touch: bool) 
     row = session.execute(_QUERIES["session"], {"digest": digest, "idle": idle}).fetchone()
     if row is None:
         return None
-    person_id, name, role, csrf, expires_at, seen_lately = row
+    person_id, name, role, tags, csrf, expires_at, seen_lately = row
     if touch and not seen_lately:
         session.execute(_QUERIES["touch_session"], {"digest": digest})
     principal = Principal(
-        name=name or BOOTSTRAP, role=Role(role or Role.ADMIN), person_id=person_id
+        name=name or BOOTSTRAP,
+        role=Role(role or Role.ADMIN),
+        person_id=person_id,
+        tags=tuple(tags or ()),
     )
     return SignedIn(principal=principal, csrf=csrf, digest=digest, expires_at=expires_at)
 

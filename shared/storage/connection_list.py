@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, LiteralString
 
@@ -32,7 +32,7 @@ class Filter:
     """Which connections are meant: those that all of it is true of.
 
     `q` is a part of the name, description, host, username or a tag, whatever its case; `handler_id`
-    takes the connection; `tags` are all on it.
+    takes the connection; `tags` are all on it, of `part` at least one (the rights of who asks).
     """
 
     q: str = ""
@@ -40,6 +40,7 @@ class Filter:
     mode: Mode | None = None
     tags: tuple[str, ...] = ()
     handler_id: int | None = None
+    part: tuple[str, ...] = ()
 
     def values(self) -> dict[str, Any]:
         """For the queries' parameters."""
@@ -49,12 +50,13 @@ class Filter:
             "mode": self.mode.value if self.mode else None,
             "tags": list(self.tags) or None,
             "handler_id": self.handler_id,
+            "part": list(self.part) or None,
         }
 
     @property
     def narrows(self) -> bool:
         """Whether anything is filtered, health apart."""
-        return bool(self.q.strip() or self.mode or self.tags or self.handler_id)
+        return bool(self.q.strip() or self.mode or self.tags or self.handler_id or self.part)
 
 
 def search(
@@ -97,9 +99,9 @@ def count_by_health(session: Session) -> dict[Health, int]:
     return _counts(session.execute(_SQL["judged"] + "\n" + _SQL["counted"] + "\nGROUP BY health"))
 
 
-def tags_in_use(session: Session) -> dict[str, int]:
-    """Every tag, with how many connections have it."""
-    return dict(session.execute(_SQL["tags"]).fetchall())
+def tags_in_use(session: Session, part: Sequence[str] = ()) -> dict[str, int]:
+    """Every tag, with how many connections have it; of connections with one of `part` alone."""
+    return dict(session.execute(_SQL["tags"], {"part": list(part) or None}).fetchall())
 
 
 def _counts(rows: Iterable[tuple[Any, ...]]) -> dict[Health, int]:

@@ -57,6 +57,8 @@ class MessageFilter:
     kind: MailKind | None = None
     has_attachment: bool | None = None
     thread: str = ""
+    #: Of connections with one of these tags alone: the rights of who asks.
+    part: tuple[str, ...] = ()
 
 
 def search(
@@ -75,6 +77,7 @@ def search(
         "since": first_id(wanted.since) if wanted.since else None,
         "until": first_id(wanted.until) if wanted.until else None,
         "connection_id": wanted.connection_id,
+        "part": list(wanted.part) or None,
         "filtered_by": wanted.filtered_by,
         "limit": limit,
     }

@@ -5,6 +5,7 @@ Secrets come here as digests (SHA-256 of random tokens) or argon2id hashes, neve
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from shared.errors import Conflict, NotFound
@@ -29,13 +30,25 @@ def person(session: Session, person_id: int) -> Person:
 
 
 def add_person(
-    session: Session, *, name: str, email: str, role: Role, password_hash: str | None
+    session: Session,
+    *,
+    name: str,
+    email: str,
+    role: Role,
+    tags: Sequence[str] = (),
+    password_hash: str | None,
 ) -> int:
     """Raises InvalidInput where the name or the address is taken."""
     with unique_name():
         row = session.execute(
             _QUERIES["add_person"],
-            {"name": name, "email": email, "role": role, "password_hash": password_hash},
+            {
+                "name": name,
+                "email": email,
+                "role": role,
+                "tags": list(tags),
+                "password_hash": password_hash,
+            },
         ).fetchone()
     assert row is not None
     return int(row[0])
@@ -48,6 +61,7 @@ def change_person(
     name: str,
     email: str,
     role: Role,
+    tags: Sequence[str],
     enabled: bool,
     password_hash: str | None,
 ) -> None:
@@ -63,6 +77,7 @@ def change_person(
                 "name": name,
                 "email": email,
                 "role": role,
+                "tags": list(tags),
                 "enabled": enabled,
                 "password_hash": password_hash,
             },
@@ -111,6 +126,7 @@ def _person(row: tuple[Any, ...]) -> Person:
         name,
         email,
         role,
+        tags,
         enabled,
         has_password,
         uses_oidc,
@@ -123,6 +139,7 @@ def _person(row: tuple[Any, ...]) -> Person:
         name=name,
         email=email,
         role=Role(role),
+        tags=tuple(tags),
         enabled=bool(enabled),
         has_password=bool(has_password),
         uses_oidc=bool(uses_oidc),

@@ -113,12 +113,14 @@ def entries(
     connection_id: int | None = None,
     code: str | None = None,
     q: str = "",
+    part: Sequence[str] = (),
     before: uuid.UUID | None = None,
     limit: int = 50,
 ) -> list[Quarantined]:
     """Newest first; `before` continues after the last of the page before. `q`: a part of subject,
-    sender or message-id."""
+    sender or message-id. `part`: of connections with one of these tags alone."""
     values = {
+        "part": list(part) or None,
         "connection_id": connection_id,
         "code": code,
         "pattern": contains(q) if q.strip() else None,
@@ -157,8 +159,9 @@ def never_downloaded(
     return len(session.execute(_SQL["never_downloaded"], values).fetchall())
 
 
-def count(session: Session) -> int:
-    row = session.execute(_SQL["count"]).fetchone()
+def count(session: Session, part: Sequence[str] = ()) -> int:
+    """All; with `part`, those of connections with one of these tags."""
+    row = session.execute(_SQL["count"], {"part": list(part) or None}).fetchone()
     return int(row[0]) if row else 0
 
 

@@ -78,6 +78,7 @@ def test_a_stranger_and_a_locked_out_person_stay_outside(door: Door) -> None:
             name="bob",
             email="bob@example.org",
             role=Role.OPERATOR,
+            tags=(),
             enabled=False,
             password_hash=None,
         )

@@ -9,7 +9,7 @@ from services.admin.api.requests import Ctx, IdInPath, beside
 from services.admin.api.schemas.connections import AuthorisationOut, AuthorizeOut, RevokedOut
 from services.admin.operations import authorisation, consents
 from services.admin.people.authentication import session_of
-from services.admin.people.authorization import OPERATE, principal_of
+from services.admin.people.authorization import OPERATE_ON_PART, principal_of
 from services.admin.problems import problem_of, responses
 from services.admin.redirecting import go
 from shared.errors import PosthouseError
@@ -19,7 +19,9 @@ router = APIRouter(tags=["authorisation"])
 
 
 @router.post(
-    "/connections/{connection_id}/authorize", dependencies=[OPERATE], responses=responses(404, 502)
+    "/connections/{connection_id}/authorize",
+    dependencies=[OPERATE_ON_PART],
+    responses=responses(404, 502),
 )
 async def authorize(request: Request, ctx: Ctx, connection_id: IdInPath) -> AuthorizeOut:
     """Begins a login at the provider. The browser (or token) that began it has to finish it."""
@@ -29,7 +31,9 @@ async def authorize(request: Request, ctx: Ctx, connection_id: IdInPath) -> Auth
 
 
 @router.post(
-    "/connections/{connection_id}/revoke", dependencies=[OPERATE], responses=responses(404, 409)
+    "/connections/{connection_id}/revoke",
+    dependencies=[OPERATE_ON_PART],
+    responses=responses(404, 409),
 )
 async def revoke(
     request: Request, ctx: Ctx, connection_id: IdInPath, others: Others = Others.ASK
@@ -46,7 +50,7 @@ async def revoke(
 
 @router.get(
     "/oauth/callback",
-    dependencies=[OPERATE],
+    dependencies=[OPERATE_ON_PART],
     response_model=AuthorisationOut,
     responses={**responses(502), 303: {"description": "Back to the page of the connection"}},
 )

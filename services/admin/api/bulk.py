@@ -12,7 +12,7 @@ from services.admin.api.schemas.bulk import BulkBody, BulkOut, DuplicateBody, Id
 from services.admin.api.schemas.connections import ConnectionOut
 from services.admin.operations import bulk, duplicating
 from services.admin.operations.listing import Filter, ids_matching
-from services.admin.people.authorization import LOOK, OPERATE
+from services.admin.people.authorization import LOOK_AT_PART, OPERATE_ON_PART
 from services.admin.problems import responses
 from shared import fields as typed
 from shared.connections import Health, Mode
@@ -33,13 +33,13 @@ def filter_of(
     return Filter(q=q, health=health, mode=mode, tags=tags, handler_id=handler)
 
 
-@router.get("/ids", dependencies=[LOOK], responses=responses())
+@router.get("/ids", dependencies=[LOOK_AT_PART], responses=responses())
 def ids(ctx: Ctx, wanted: Annotated[Filter, Depends(filter_of)]) -> IdsOut:
     """The ids of all that the filters of the list match, by name: to be given to `bulk`."""
     return IdsOut(ids=ids_matching(ctx, wanted))
 
 
-@router.post("/bulk", dependencies=[OPERATE], responses=responses())
+@router.post("/bulk", dependencies=[OPERATE_ON_PART], responses=responses())
 async def change_many(request: Request, ctx: Ctx, body: BulkBody) -> BulkOut:
     """One change to up to 100 connections, with an outcome for each: what fails keeps no other from
     being done. Call it again for the next ones. Tests and estimates ask the mail servers, eight at
@@ -54,7 +54,7 @@ async def change_many(request: Request, ctx: Ctx, body: BulkBody) -> BulkOut:
 
 @router.post(
     "/{connection_id}/duplicate",
-    dependencies=[OPERATE],
+    dependencies=[OPERATE_ON_PART],
     status_code=201,
     responses=responses(404, 409),
 )

@@ -52,7 +52,7 @@ from services.admin.operations import (
 from services.admin.operations.connection_views import ConnectionView
 from services.admin.operations.connections import Saved
 from services.admin.operations.listing import Filter, search_connections, tags_in_use
-from services.admin.people.authorization import LOOK, OPERATE
+from services.admin.people.authorization import LOOK_AT_PART, OPERATE_ON_PART
 from services.admin.problems import responses
 from shared.connections import Health, Mode
 from shared.errors import InvalidInput
@@ -60,7 +60,7 @@ from shared.errors import InvalidInput
 router = APIRouter(prefix="/connections", tags=["connections"])
 
 
-@router.get("", dependencies=[LOOK], responses=responses())
+@router.get("", dependencies=[LOOK_AT_PART], responses=responses())
 def search(
     ctx: Ctx,
     q: SearchText = "",
@@ -96,7 +96,7 @@ def search(
     )
 
 
-@router.post("", dependencies=[OPERATE], status_code=201, responses=responses(409, 502))
+@router.post("", dependencies=[OPERATE_ON_PART], status_code=201, responses=responses(409, 502))
 async def create(request: Request, ctx: Ctx, body: ConnectionBody) -> SavedOut:
     """Adds a connection. It starts disabled, unless it says `enabled: true` and its new mails are
     acknowledged."""
@@ -110,7 +110,7 @@ async def create(request: Request, ctx: Ctx, body: ConnectionBody) -> SavedOut:
     return _saved(saved)
 
 
-@router.post("/test", dependencies=[OPERATE], responses=responses(404))
+@router.post("/test", dependencies=[OPERATE_ON_PART], responses=responses(404))
 async def test_unsaved(
     request: Request,
     ctx: Ctx,
@@ -124,13 +124,13 @@ async def test_unsaved(
     return _tested(await beside(request, lambda: connection_tests.test(ctx, body, connection)))
 
 
-@router.get("/tags", dependencies=[LOOK], responses=responses())
+@router.get("/tags", dependencies=[LOOK_AT_PART], responses=responses())
 def tags(ctx: Ctx) -> dict[str, int]:
     """Every tag, with how many connections have it."""
     return dict(tags_in_use(ctx))
 
 
-@router.get("/{connection_id}", dependencies=[LOOK], responses=responses(404))
+@router.get("/{connection_id}", dependencies=[LOOK_AT_PART], responses=responses(404))
 def get(ctx: Ctx, response: Response, connection_id: IdInPath) -> ConnectionOut:
     """One connection with health, warnings, and who takes it. Contacts no mail server."""
     view = connection_views.get_connection(ctx, connection_id)
@@ -138,7 +138,9 @@ def get(ctx: Ctx, response: Response, connection_id: IdInPath) -> ConnectionOut:
     return to_out(view)
 
 
-@router.patch("/{connection_id}", dependencies=[OPERATE], responses=responses(404, 409, 412, 502))
+@router.patch(
+    "/{connection_id}", dependencies=[OPERATE_ON_PART], responses=responses(404, 409, 412, 502)
+)
 async def update(
     request: Request,
     ctx: EditingCtx,
@@ -160,14 +162,17 @@ async def update(
 
 
 @router.delete(
-    "/{connection_id}", dependencies=[OPERATE], status_code=204, responses=responses(404, 409, 412)
+    "/{connection_id}",
+    dependencies=[OPERATE_ON_PART],
+    status_code=204,
+    responses=responses(404, 409, 412),
 )
 def delete(ctx: EditingCtx, connection_id: IdInPath) -> None:
     """Deletes a connection; its mails stay in the ledger until retention removes them."""
     connections.delete_connection(ctx, connection_id)
 
 
-@router.post("/{connection_id}/test", dependencies=[OPERATE], responses=responses(404))
+@router.post("/{connection_id}/test", dependencies=[OPERATE_ON_PART], responses=responses(404))
 async def test_saved(
     request: Request,
     ctx: Ctx,
@@ -178,7 +183,9 @@ async def test_saved(
     return _tested(await beside(request, lambda: connection_tests.test(ctx, body, connection_id)))
 
 
-@router.post("/{connection_id}/doctor", dependencies=[OPERATE], responses=responses(404, 409, 502))
+@router.post(
+    "/{connection_id}/doctor", dependencies=[OPERATE_ON_PART], responses=responses(404, 409, 502)
+)
 async def examine(
     request: Request,
     ctx: Ctx,
@@ -194,7 +201,9 @@ async def examine(
     return DoctorOut.model_validate(found)
 
 
-@router.post("/{connection_id}/estimate", dependencies=[OPERATE], responses=responses(404, 502))
+@router.post(
+    "/{connection_id}/estimate", dependencies=[OPERATE_ON_PART], responses=responses(404, 502)
+)
 async def estimate(
     request: Request,
     ctx: Ctx,
@@ -210,7 +219,9 @@ async def estimate(
     return EstimateOut.model_validate(found)
 
 
-@router.post("/{connection_id}/enable", dependencies=[OPERATE], responses=responses(404, 409, 502))
+@router.post(
+    "/{connection_id}/enable", dependencies=[OPERATE_ON_PART], responses=responses(404, 409, 502)
+)
 async def enable(
     request: Request,
     ctx: Ctx,
@@ -232,14 +243,19 @@ async def enable(
     return _saved(saved)
 
 
-@router.post("/{connection_id}/disable", dependencies=[OPERATE], responses=responses(404, 409))
+@router.post(
+    "/{connection_id}/disable", dependencies=[OPERATE_ON_PART], responses=responses(404, 409)
+)
 def disable(ctx: Ctx, connection_id: IdInPath) -> SavedOut:
     """Stops fetching."""
     return _saved(connections.disable_connection(ctx, connection_id))
 
 
 @router.post(
-    "/{connection_id}/fetch", dependencies=[OPERATE], status_code=202, responses=responses(404, 409)
+    "/{connection_id}/fetch",
+    dependencies=[OPERATE_ON_PART],
+    status_code=202,
+    responses=responses(404, 409),
 )
 def fetch(ctx: Ctx, connection_id: IdInPath) -> dict[str, bool]:
     """Fetches as soon as possible."""
@@ -247,14 +263,16 @@ def fetch(ctx: Ctx, connection_id: IdInPath) -> dict[str, bool]:
     return {"due": True}
 
 
-@router.get("/{connection_id}/folders", dependencies=[OPERATE], responses=responses(404, 502))
+@router.get(
+    "/{connection_id}/folders", dependencies=[OPERATE_ON_PART], responses=responses(404, 502)
+)
 async def folders(request: Request, ctx: Ctx, connection_id: IdInPath) -> list[FolderOut]:
     """The mailbox's folders as the server lists them now."""
     found = await beside(request, lambda: drafts.folders(ctx, None, connection_id))
     return [FolderOut.model_validate(folder) for folder in found]
 
 
-@router.post("/folders", dependencies=[OPERATE], responses=responses(404, 502))
+@router.post("/folders", dependencies=[OPERATE_ON_PART], responses=responses(404, 502))
 async def folders_unsaved(
     request: Request,
     ctx: Ctx,
@@ -266,7 +284,7 @@ async def folders_unsaved(
     return [FolderOut.model_validate(folder) for folder in found]
 
 
-@router.get("/{connection_id}/runs", dependencies=[LOOK], responses=responses(404))
+@router.get("/{connection_id}/runs", dependencies=[LOOK_AT_PART], responses=responses(404))
 def runs(
     ctx: Ctx, connection_id: IdInPath, before: uuid.UUID | None = None, limit: Limit = 50
 ) -> list[RunOut]:
@@ -275,7 +293,7 @@ def runs(
     return [RunOut.model_validate(run) for run in found]
 
 
-@router.get("/{connection_id}/days", dependencies=[LOOK], responses=responses(404))
+@router.get("/{connection_id}/days", dependencies=[LOOK_AT_PART], responses=responses(404))
 def days(
     ctx: Ctx, connection_id: IdInPath, days: Annotated[int, Query(ge=1, le=366)] = 30
 ) -> list[DayOut]:

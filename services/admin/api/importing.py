@@ -9,14 +9,14 @@ from fastapi import APIRouter, File, Query, UploadFile
 from services.admin.api.requests import Ctx
 from services.admin.api.schemas.bulk import ImportedOut
 from services.admin.operations.importing import HEADINGS, import_connections
-from services.admin.people.authorization import OPERATE
+from services.admin.people.authorization import OPERATE_ON_PART
 from services.admin.problems import responses
 
 router = APIRouter(prefix="/connections", tags=["connections"])
 _ABOUT = f"CSV (RFC 4180) in UTF-8. Its first line names fields: {', '.join(HEADINGS)}"
 
 
-@router.post("/import", dependencies=[OPERATE], responses=responses(409, 413))
+@router.post("/import", dependencies=[OPERATE_ON_PART], responses=responses(409, 413))
 def import_csv(
     ctx: Ctx,
     file: Annotated[UploadFile, File(description=_ABOUT)],

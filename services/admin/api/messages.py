@@ -32,7 +32,14 @@ from services.admin.downloads import download_mail
 from services.admin.operations import messages, quarantine
 from services.admin.operations.messages import MailKind, MessageDetail, MessageFilter, MessageState
 from services.admin.operations.quarantine import Quarantined
-from services.admin.people.authorization import ADMINISTER, LOOK, OPERATE, READ_MAIL, READ_OWN_MAIL
+from services.admin.people.authorization import (
+    ADMINISTER,
+    LOOK_AT_PART,
+    OPERATE,
+    OPERATE_ON_PART,
+    READ_MAIL_OF_PART,
+    READ_OWN_MAIL,
+)
 from services.admin.problems import responses
 from shared.fields import instant
 
@@ -41,7 +48,7 @@ quarantined = APIRouter(prefix="/quarantine", tags=["quarantine"])
 Instant = Annotated[str | None, Query(max_length=40, description="A date or time (ISO 8601)")]
 
 
-@router.get("", dependencies=[LOOK], responses=responses())
+@router.get("", dependencies=[LOOK_AT_PART], responses=responses())
 def search(
     ctx: Ctx,
     q: SearchText = "",
@@ -79,7 +86,7 @@ def search(
     return MessagePageOut(items=items, next=page.next)
 
 
-@router.get("/{message_id}", dependencies=[LOOK], responses=responses(404))
+@router.get("/{message_id}", dependencies=[LOOK_AT_PART], responses=responses(404))
 def get(ctx: Ctx, message_id: uuid.UUID) -> MessageDetailOut:
     """One mail with its path: arrived, downloaded, settled, opened, published to whom."""
     return _shown(messages.get_message(ctx, message_id))
@@ -132,7 +139,10 @@ def erase(ctx: Ctx, body: EraseIn) -> ErasedOut:
 
 
 @router.post(
-    "/{message_id}/redeliver", dependencies=[OPERATE], status_code=202, responses=responses(404)
+    "/{message_id}/redeliver",
+    dependencies=[OPERATE_ON_PART],
+    status_code=202,
+    responses=responses(404),
 )
 def redeliver(ctx: Ctx, message_id: uuid.UUID, body: RedeliverIn | None = None) -> CountOut:
     """Publishes a mail again, with the same event id. One that could not be decrypted is tried
@@ -142,7 +152,7 @@ def redeliver(ctx: Ctx, message_id: uuid.UUID, body: RedeliverIn | None = None) 
     return CountOut(count=1)
 
 
-@quarantined.get("", dependencies=[LOOK], responses=responses())
+@quarantined.get("", dependencies=[LOOK_AT_PART], responses=responses())
 def search_quarantine(
     ctx: Ctx,
     connection: Id | None = None,
@@ -160,7 +170,7 @@ def search_quarantine(
     return QuarantinePageOut(items=items, next=page.next, total=page.total)
 
 
-@quarantined.get("/{entry_id}", dependencies=[LOOK], responses=responses(404))
+@quarantined.get("/{entry_id}", dependencies=[LOOK_AT_PART], responses=responses(404))
 def get_quarantined(ctx: Ctx, entry_id: uuid.UUID) -> QuarantinedOut:
     """One mail with the reason."""
     return _entry(quarantine.get_quarantined(ctx, entry_id))
@@ -168,7 +178,7 @@ def get_quarantined(ctx: Ctx, entry_id: uuid.UUID) -> QuarantinedOut:
 
 @quarantined.get(
     "/{entry_id}/raw",
-    dependencies=[READ_MAIL],
+    dependencies=[READ_MAIL_OF_PART],
     response_class=StreamingResponse,
     responses={
         **responses(404),
@@ -182,7 +192,10 @@ def raw_quarantined(ctx: Ctx, entry_id: uuid.UUID) -> StreamingResponse:
 
 
 @quarantined.post(
-    "/{entry_id}/redrive", dependencies=[OPERATE], status_code=202, responses=responses(404, 409)
+    "/{entry_id}/redrive",
+    dependencies=[OPERATE_ON_PART],
+    status_code=202,
+    responses=responses(404, 409),
 )
 def redrive(ctx: Ctx, entry_id: uuid.UUID) -> CountOut:
     """Lets it try again."""
@@ -203,7 +216,7 @@ def drop_many(ctx: Ctx, body: EntriesIn) -> CountOut:
 
 
 @quarantined.delete(
-    "/{entry_id}", dependencies=[OPERATE], status_code=204, responses=responses(404)
+    "/{entry_id}", dependencies=[OPERATE_ON_PART], status_code=204, responses=responses(404)
 )
 def drop(ctx: Ctx, entry_id: uuid.UUID) -> None:
     """Gives it up: it never comes back by itself."""

@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from services.admin.context import Context
 from services.admin.operations.credentials import redirect_uri
 from shared.connections import Connection
-from shared.logins import Others
+from shared.errors import Conflict
+from shared.logins import GrantShared, Others
 from shared.storage.authorisations import Authorisation
 
 
@@ -51,11 +52,23 @@ def revoke(ctx: Context, connection_id: int, others: Others = Others.ASK) -> boo
     """Forgets the tokens and takes the grant back; False where the provider did not confirm.
 
     Raises GrantShared where other connections live on the same grant and nobody said what becomes
-    of them.
+    of them; Conflict without their names for who has rights by tag, and may not end theirs.
     """
-    confirmed = ctx.app_state.mail_work.run(
-        lambda: ctx.app_state.logins.revoke(connection_id, others=others)
-    )
+    part = bool(ctx.principal.tags)
+    if part and others is Others.END:
+        others = Others.ASK
+    try:
+        confirmed = ctx.app_state.mail_work.run(
+            lambda: ctx.app_state.logins.revoke(connection_id, others=others)
+        )
+    except GrantShared:
+        if not part:
+            raise
+        raise Conflict(
+            "Other connections live on the same authorisation.",
+            hint="Somebody who sees all connections may take it back at the provider.",
+            code="grant-shared",
+        ) from None
     with ctx.transaction() as transaction:
         ctx.record(
             transaction, "revoke", f"connection/{connection_id}", after={"others": others.value}

@@ -16,10 +16,11 @@ from services.admin.operations import connection_tests
 from services.admin.operations import connections as one_by_one
 from services.admin.operations.connection_views import get_connection
 from services.admin.operations.enabling import AcknowledgementNeeded
+from services.admin.operations.parts_of import seen_of
 from services.admin.operations.starting import Start
 from shared import fields as typed
 from shared.connections import FIELDS
-from shared.errors import InvalidInput, PosthouseError
+from shared.errors import InvalidInput, NotFound, PosthouseError
 from shared.storage import connections
 
 MOST: Final = 100
@@ -78,6 +79,8 @@ class _Work:
     def outcome(self, connection_id: int) -> Outcome:
         name = self.names.get(connection_id, str(connection_id))
         try:
+            if connection_id not in self.names:  # or none of who asks
+                raise NotFound(f"There is no connection {connection_id}.")
             status, text = self._do(connection_id)
         except AcknowledgementNeeded as needed:
             return Outcome(
@@ -181,7 +184,7 @@ def bulk_of(given: Mapping[str, Any]) -> Bulk:
 def change_many(ctx: Context, ids: Sequence[int], bulk: Bulk) -> list[Outcome]:
     """Does it to each of these, at most `MOST`; in the order given."""
     with ctx.transaction() as session:
-        names = {one.id: one.name for one in connections.get_many(session, ids)}
+        names = {one.id: one.name for one in seen_of(ctx, connections.get_many(session, ids))}
     work = _Work(ctx, bulk, names)
     if bulk.action not in (Action.TEST, Action.ENABLE):
         return [work.outcome(one) for one in ids]

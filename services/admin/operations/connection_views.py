@@ -50,7 +50,7 @@ def connections_of(ctx: Context, ids: Sequence[int]) -> list[ConnectionView]:
 def get_connection(ctx: Context, connection_id: int) -> ConnectionView:
     """Raises NotFound. Contacts no mail server."""
     with ctx.transaction() as session:
-        return view_of(session, connections.get(session, connection_id))
+        return view_of(session, connections.get(session, connection_id), ctx.principal.tags)
 
 
 def runs_of_connection(
@@ -69,12 +69,12 @@ def days_of_connection(ctx: Context, connection_id: int, *, days: int = 30) -> S
         return runs.per_day(session, connection_id, days=days)
 
 
-def view_of(session: Session, connection: Connection) -> ConnectionView:
+def view_of(session: Session, connection: Connection, part: Sequence[str] = ()) -> ConnectionView:
     status = connections.statuses(session, [connection.id])[connection.id]
     return ConnectionView(
         connection,
         status,
-        tuple(warnings_for(session, connection)),
+        tuple(warnings_for(session, connection, part)),
         tuple(handlers.taking(session, connection.id)),
         tuple(certificates.get_many(session, connection.certificate_ids)),
         authorisations.status(session, connection.id),

@@ -20,6 +20,7 @@ from services.admin.operations.credentials import refuse_misfit
 from services.admin.operations.drafts import checked_edit, refuse_moved_password
 from services.admin.operations.enabling import count_new, start_of, switch_on
 from services.admin.operations.estimates import Estimate
+from services.admin.operations.parts_of import refuse_beyond
 from services.admin.operations.starting import Start, start_notice
 from services.admin.operations.versions import changed_meanwhile, check_version
 from shared.client_certificates import pem_of
@@ -64,6 +65,7 @@ def create_connection(
     start = Start.parse(start_from)
     wanted = checked_edit(None, changes)
     enabling = wanted.connection.enabled
+    refuse_beyond(ctx, None, wanted.connection)
     with ctx.transaction() as session:
         refuse_misfit(session, wanted.connection)
     counted = count_new(ctx, wanted, start, acknowledged=acknowledged) if enabling else None
@@ -75,7 +77,7 @@ def create_connection(
         ctx.record(session, "create", f"connection/{connection_id}", after=saved)
         if enabling:
             switch_on(ctx, session, saved, start)
-        view = view_of(session, connections.get(session, connection_id))
+        view = view_of(session, connections.get(session, connection_id), ctx.principal.tags)
     access = None if counted else check_access(ctx, None, view.connection)
     notice = start_notice(view.connection, start, counted) if enabling else ""
     return Saved(view, f"{notice} {access_notice(access)}".strip(), counted, access)
@@ -102,6 +104,7 @@ def update_connection(
         wanted = checked_edit(before, changes)
         after = wanted.connection
         refuse_misfit(session, after)
+    refuse_beyond(ctx, before, after)
     refuse_moved_password(ctx, wanted)
     enabling = after.enabled and not before.enabled
     other_mails = differing(before, after) & ACKNOWLEDGED_FIELDS
@@ -137,7 +140,7 @@ def update_connection(
             {**recorded(before), "password": ""},
             {**recorded(after), "password": wanted.password or ""},
         )
-        view = view_of(session, connections.get(session, connection_id))
+        view = view_of(session, connections.get(session, connection_id), ctx.principal.tags)
     access = None if counted else check_access(ctx, before, view.connection)
     notice = start_notice(view.connection, start, counted) if asks else ""
     return Saved(view, f"{notice} {access_notice(access)}".strip(), counted, access)

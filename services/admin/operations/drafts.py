@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 from services.admin.context import Context
 from services.admin.operations.credentials import refuse_misfit
+from services.admin.operations.parts_of import refuse_beyond
 from shared.client_certificates import client_certificate_of, pem_of
 from shared.connections import Connection, ConnectionEdit, edit
 from shared.errors import InvalidInput
@@ -41,9 +42,15 @@ def draft(
         if values["name"] == "":
             values["name"] = "not saved yet"
         with ctx.transaction() as session:
-            return _fitting(session, checked_edit(None, values))
+            made = _fitting(session, checked_edit(None, values))
+        if made.connection.credential_id is not None or made.connection.certificate_ids:
+            refuse_beyond(ctx, None, made.connection)
+        return made
     with ctx.transaction() as session:
-        return _fitting(session, checked_edit(connections.get(session, connection_id), values))
+        before = connections.get(session, connection_id)
+        made = _fitting(session, checked_edit(before, values))
+    refuse_beyond(ctx, before, made.connection)
+    return made
 
 
 def checked_edit(current: Connection | None, changes: Mapping[str, Any]) -> ConnectionEdit:

@@ -10,6 +10,7 @@ from services.admin.context import Context
 from services.admin.operations.connection_views import ConnectionView, get_connection
 from services.admin.operations.credentials import refuse_misfit
 from services.admin.operations.drafts import checked_edit, refuse_moved_password
+from services.admin.operations.parts_of import refuse_beyond
 from shared.client_certificates import pem_of
 from shared.errors import InvalidInput
 from shared.storage import connections
@@ -30,6 +31,7 @@ def duplicate_connection(
     with ctx.transaction() as session:
         source = connections.get(session, source_id)
     wanted = checked_edit(source, {**changes, "enabled": False})
+    refuse_beyond(ctx, source, wanted.connection)
     refuse_moved_password(ctx, wanted)
     vault = ctx.app_state.vault
     with ctx.transaction() as session:

@@ -16,6 +16,7 @@ from typing import Any, Final
 from services.admin.context import Context
 from services.admin.operations.credentials import refuse_misfit
 from services.admin.operations.drafts import checked_edit
+from services.admin.operations.parts_of import refuse_beyond
 from shared.client_certificates import pem_of
 from shared.connections import FIELDS, SECRET_FIELDS, ConnectionEdit
 from shared.errors import Conflict, InvalidInput
@@ -94,7 +95,7 @@ def import_connections(ctx: Context, content: bytes, *, dry_run: bool) -> Import
     Raises ImportRefused where something is wrong and it is none.
     """
     with ctx.transaction() as session:
-        sheet = _Sheet(session)
+        sheet = _Sheet(ctx, session)
         found = list(sheet.read(content))
         faults = sorted(set(sheet.faults))
         rows = tuple(
@@ -113,7 +114,8 @@ def import_connections(ctx: Context, content: bytes, *, dry_run: bool) -> Import
 class _Sheet:
     """One file, checked against what is there."""
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, ctx: Context, session: Session) -> None:
+        self._ctx = ctx
         self._session = session
         self._names = {folded(name): 0 for name in connections.names(session).values()}
         self._ids: Mapping[str, Mapping[str, int]] = {
@@ -202,6 +204,7 @@ class _Sheet:
         try:
             edit = checked_edit(None, changes)
             refuse_misfit(self._session, edit.connection)
+            refuse_beyond(self._ctx, None, edit.connection)
         except InvalidInput as error:
             for one in (error, *error.more):
                 heading = next((n for n, f in _NAMED.items() if f == one.field), one.field)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 from typing import Final
 
@@ -57,6 +57,7 @@ def search_messages(
     ctx: Context, wanted: MessageFilter, *, before: uuid.UUID | None = None, limit: int = 50
 ) -> MessagePage:
     """Raises InvalidInput where the search would take too long."""
+    wanted = replace(wanted, part=ctx.principal.tags)
     with ctx.transaction() as session:
         found = message_search.search(session, wanted, before=before, limit=limit + 1)
     more = len(found) > limit
@@ -101,6 +102,11 @@ def redeliver_message(
     """Publishes a mail again, with the same event id; to all handlers that take it where none is
     named. A mail that could not be decrypted is tried again first. The event tells a handler that
     had it the `reason`. Raises NotFound."""
+    if ctx.principal.tags and handler_ids:
+        raise InvalidInput(
+            "Your rights are for some connections only: a mail goes to those that take it.",
+            field="handlers",
+        )
     with ctx.transaction() as session:
         _check_handlers(ctx, handler_ids)
         detail = messages.get(session, message_id)

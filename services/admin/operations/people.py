@@ -14,15 +14,16 @@ from services.admin.people.access import SESSION_IDLE
 from services.admin.people.tokens import digest_of, new_token
 from shared import fields as typed
 from shared.clock import utc_now
+from shared.connections import FIELDS
 from shared.errors import InvalidInput, NotFound, Refusals
 from shared.people import ApiToken, BrowserSession, Person, Role
 from shared.storage import api_tokens, audit, browser_sessions, people, second_factors
 from shared.storage.audit import Entry
 
-_NEW_PERSON: Final = frozenset({"name", "email", "role", "password"})
+_NEW_PERSON: Final = frozenset({"name", "email", "role", "tags", "password"})
 _PERSON: Final = _NEW_PERSON | {"enabled"}
 _IN_ORDER: Final = ("name", "email", "role", "enabled", "password")
-_TOKEN: Final = frozenset({"name", "role", "days"})
+_TOKEN: Final = frozenset({"name", "role", "tags", "days"})
 _LONGEST_DAYS: Final = 3650
 
 
@@ -44,9 +45,8 @@ def create_person(ctx: Context, changes: Mapping[str, Any]) -> Person:
     refusals = Refusals()
     name = refusals.read(lambda: _name(changes.get("name", "")), "")
     email = refusals.read(lambda: _email(changes.get("email", "")), "")
-    role = refusals.read(
-        lambda: typed.choice(Role, changes.get("role", Role.VIEWER), "role"), Role.VIEWER
-    )
+    none: tuple[str, ...] = ()
+    role, tags = refusals.read(lambda: _rights(changes, Role.VIEWER, none), (Role.VIEWER, none))
     password = refusals.read(lambda: _password(changes.get("password")), None)
     if password is None and not (email and ctx.app_state.settings.oidc_issuer):
         refusals.add(InvalidInput("A new person needs a password.", field="password"))
@@ -57,6 +57,7 @@ def create_person(ctx: Context, changes: Mapping[str, Any]) -> Person:
             name=name,
             email=email,
             role=role,
+            tags=tags,
             password_hash=password,
         )
         added = people.person(session, number)
@@ -76,8 +77,8 @@ def update_person(ctx: Context, person_id: int, changes: Mapping[str, Any]) -> P
         check_version(ctx, session, f"person/{person_id}", before)
         name = refusals.read(lambda: _name(changes.get("name", before.name)), "")
         email = refusals.read(lambda: _email(changes.get("email", before.email)), "")
-        role = refusals.read(
-            lambda: typed.choice(Role, changes.get("role", before.role), "role"), before.role
+        role, tags = refusals.read(
+            lambda: _rights(changes, before.role, before.tags), (before.role, before.tags)
         )
         enabled = refusals.read(
             lambda: typed.truth("enabled", changes.get("enabled", before.enabled)), False
@@ -89,6 +90,7 @@ def update_person(ctx: Context, person_id: int, changes: Mapping[str, Any]) -> P
             name=name,
             email=email,
             role=role,
+            tags=tags,
             enabled=enabled,
             password_hash=password,
         )
@@ -171,12 +173,14 @@ def create_token(ctx: Context, changes: Mapping[str, Any]) -> tuple[ApiToken, st
     if days is not None:
         days = typed.whole("days", days, 1, _LONGEST_DAYS)
     token = new_token()
+    role, tags = _rights(changes, Role.VIEWER, ())
     with ctx.transaction() as session:
         added = api_tokens.add_token(
             session,
             name=_name(changes.get("name", "")),
             digest=digest_of(token),
-            role=typed.choice(Role, changes.get("role", Role.VIEWER), "role"),
+            role=role,
+            tags=tags,
             created_by=ctx.principal.name,
             person_id=ctx.principal.person_id,
             expires_at=_end(days),
@@ -207,6 +211,21 @@ def audit_log(
             session, subject=subject, query=q.strip(), before=before, limit=limit + 1
         )
     return found[:limit], found[limit - 1].id if len(found) > limit else None
+
+
+def _rights(
+    changes: Mapping[str, Any], role: Role, tags: tuple[str, ...]
+) -> tuple[Role, tuple[str, ...]]:
+    """Role and tags as they will be."""
+    role = typed.choice(Role, changes.get("role", role), "role")
+    tags = FIELDS["tags"].parse(changes.get("tags", tags))
+    if tags and role is Role.ADMIN:
+        raise InvalidInput(
+            "An administrator sees all connections.",
+            field="tags",
+            hint="Choose another role, or leave the tags empty.",
+        )
+    return role, tags
 
 
 def _end(days: int | None) -> datetime | None:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from services.admin.context import Context
+from services.admin.operations.parts_of import seen_of
 from shared.errors import Conflict, NotFound
 from shared.messages import Key
 from shared.storage import connections, known, quarantine, scheduling
@@ -34,9 +35,15 @@ def search_quarantine(
 ) -> QuarantinePage:
     with ctx.transaction() as session:
         found = quarantine.entries(
-            session, connection_id=connection_id, code=code, q=q, before=before, limit=limit + 1
+            session,
+            connection_id=connection_id,
+            code=code,
+            q=q,
+            part=ctx.principal.tags,
+            before=before,
+            limit=limit + 1,
         )
-        total = quarantine.count(session)
+        total = quarantine.count(session, ctx.principal.tags)
     following = found[limit - 1].id if len(found) > limit else None
     return QuarantinePage(tuple(found[:limit]), following, total)
 
@@ -44,7 +51,7 @@ def search_quarantine(
 def get_quarantined(ctx: Context, entry_id: uuid.UUID) -> Quarantined:
     """Raises NotFound."""
     with ctx.transaction() as session:
-        return quarantine.get(session, entry_id)
+        return _get(ctx, session, entry_id)
 
 
 def read_quarantined(ctx: Context, entry_id: uuid.UUID) -> tuple[int, Iterator[bytes]]:
@@ -62,7 +69,7 @@ def redrive(ctx: Context, entry_id: uuid.UUID) -> None:
     was left on the server is fetched by the next run (where its limit was the reason, raise
     MAX_MESSAGE_BYTES first). Raises NotFound, Conflict."""
     with ctx.transaction() as session:
-        entry = quarantine.get(session, entry_id)
+        entry = _get(ctx, session, entry_id)
         _redrive(session, entry)
         ctx.record(session, "redrive", f"quarantine/{entry_id}", before={"reason": entry.reason})
 
@@ -70,7 +77,7 @@ def redrive(ctx: Context, entry_id: uuid.UUID) -> None:
 def drop(ctx: Context, entry_id: uuid.UUID) -> None:
     """Gives a mail up. It stays known, so it never comes back by itself. Raises NotFound."""
     with ctx.transaction() as session:
-        entry = quarantine.get(session, entry_id)
+        entry = _get(ctx, session, entry_id)
         quarantine.drop(session, entry_id)
         ctx.record(session, "drop", f"quarantine/{entry_id}", before={"reason": entry.reason})
 
@@ -83,6 +90,15 @@ def redrive_many(ctx: Context, ids: Sequence[uuid.UUID]) -> int:
 def drop_many(ctx: Context, ids: Sequence[uuid.UUID]) -> int:
     """Returns how many; those that are gone already are no error."""
     return _many(ctx, ids, drop)
+
+
+def _get(ctx: Context, session: Session, entry_id: uuid.UUID) -> Quarantined:
+    """Of the part of who asks. Raises NotFound."""
+    entry = quarantine.get(session, entry_id)
+    found = connections.get_many(session, [entry.connection_id])
+    if ctx.principal.tags and not seen_of(ctx, found):
+        raise NotFound(f"There is no mail {entry_id} in quarantine.")
+    return entry
 
 
 def _many(ctx: Context, ids: Sequence[uuid.UUID], act: Callable[[Context, uuid.UUID], None]) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from services.admin.context import Context
@@ -30,11 +31,14 @@ class ConnectionWarning:
 def warnings_of(ctx: Context, connection: Connection) -> list[ConnectionWarning]:
     """The warnings of a connection, saved or not; the serious ones first."""
     with ctx.transaction() as session:
-        return warnings_for(session, connection)
+        return warnings_for(session, connection, ctx.principal.tags)
 
 
-def warnings_for(session: Session, connection: Connection) -> list[ConnectionWarning]:
-    """The same in the caller's transaction."""
+def warnings_for(
+    session: Session, connection: Connection, part: Sequence[str] = ()
+) -> list[ConnectionWarning]:
+    """The same in the caller's transaction. With `part`, others are named that have one of these
+    tags."""
     found = []
     if connection.security is TransportSecurity.NONE:
         found.append(
@@ -98,7 +102,8 @@ def warnings_for(session: Session, connection: Connection) -> list[ConnectionWar
         )
     twins = connections.twins(session, connection)
     if twins:
-        names = ", ".join(repr(twin.name) for twin in twins[:3])
+        named = [twin for twin in twins if not part or {*part} & {*twin.tags}]
+        names = ", ".join(repr(twin.name) for twin in named[:3]) or "Another connection"
         found.append(
             ConnectionWarning(
                 "same-mailbox",

@@ -14,19 +14,19 @@ from services.admin.pages.rendering import go, render
 from services.admin.pages.state import context_of
 from services.admin.people import passwords
 from services.admin.people.authentication import session_of
-from services.admin.people.authorization import LOOK, principal_of
+from services.admin.people.authorization import LOOK_AT_PART, principal_of
 from shared.errors import InvalidInput, PosthouseError
 from shared.people import SignedIn
 
 router = APIRouter(prefix="/account")
 
 
-@router.get("", dependencies=[LOOK])
+@router.get("", dependencies=[LOOK_AT_PART])
 def account(request: Request) -> Response:
     return _page(request)
 
 
-@router.post("", dependencies=[LOOK])
+@router.post("", dependencies=[LOOK_AT_PART])
 def change_password(request: Request, form: Form) -> Response:
     signed_in, person_id = _person(request)
     ctx = context_of(request)
@@ -41,7 +41,7 @@ def change_password(request: Request, form: Form) -> Response:
     return go("/account", "Your password is changed. Your other browsers have to log in again.")
 
 
-@router.post("/sessions", dependencies=[LOOK])
+@router.post("/sessions", dependencies=[LOOK_AT_PART])
 def end_session(request: Request, form: Form) -> Response:
     try:
         digest = bytes.fromhex(form.text("session"))
@@ -51,7 +51,7 @@ def end_session(request: Request, form: Form) -> Response:
     return go("/account", "That browser has to log in again.")
 
 
-@router.post("/second-factor", dependencies=[LOOK])
+@router.post("/second-factor", dependencies=[LOOK_AT_PART])
 def offer(request: Request, form: Form) -> Response:
     _, person_id = _person(request)
     try:
@@ -63,7 +63,7 @@ def offer(request: Request, form: Form) -> Response:
     return _page(request, offered=offered)
 
 
-@router.post("/second-factor/confirm", dependencies=[LOOK])
+@router.post("/second-factor/confirm", dependencies=[LOOK_AT_PART])
 def confirm(request: Request, form: Form) -> Response:
     signed_in, person_id = _person(request)
     try:
@@ -75,7 +75,7 @@ def confirm(request: Request, form: Form) -> Response:
     return _page(request, recovery_codes=codes)
 
 
-@router.post("/second-factor/remove", dependencies=[LOOK])
+@router.post("/second-factor/remove", dependencies=[LOOK_AT_PART])
 def remove(request: Request, form: Form) -> Response:
     _, person_id = _person(request)
     try:

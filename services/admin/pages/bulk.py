@@ -15,7 +15,7 @@ from services.admin.pages.connection_list import Asked
 from services.admin.pages.posted import Form, Posted, Values, whole_number
 from services.admin.pages.rendering import go, render
 from services.admin.pages.state import context_of, is_part
-from services.admin.people.authorization import OPERATE
+from services.admin.people.authorization import OPERATE_ON_PART
 from shared.errors import InvalidInput
 
 router = APIRouter(prefix="/connections")
@@ -25,7 +25,7 @@ _BATCH: Final = {Action.TEST: 8, Action.ENABLE: 8}
 _FILTERS: Final = ("q", "health", "mode", "tag", "handler")
 
 
-@router.post("/bulk", dependencies=[OPERATE])
+@router.post("/bulk", dependencies=[OPERATE_ON_PART])
 def choose(request: Request, form: Form) -> Response:
     """Asks what to do with those that are ticked, or with all that the filter matches."""
     action = form.text("action")
@@ -38,7 +38,7 @@ def choose(request: Request, form: Form) -> Response:
     return _page(request, action, ids, Values({"start_from": "everything"}))
 
 
-@router.post("/bulk/apply", dependencies=[OPERATE])
+@router.post("/bulk/apply", dependencies=[OPERATE_ON_PART])
 def apply(request: Request, form: Form) -> Response:
     """Does it. A script asks for a few at a time and shows how far it is."""
     ctx = context_of(request)
@@ -98,7 +98,8 @@ def _page(
 ) -> Response:
     chosen = Action(action) if action in set(Action) else Action.CHANGE
     ctx = context_of(request)
-    listed = search_certificates(ctx, per_page=_LISTED).items if chosen is Action.CHANGE else ()
+    chosen_here = chosen is Action.CHANGE and not ctx.principal.tags
+    listed = search_certificates(ctx, per_page=_LISTED).items if chosen_here else ()
     return render(
         request,
         "connections/bulk.html",

@@ -18,7 +18,7 @@ from services.admin.pages.rendering import go, render
 from services.admin.pages.state import context_of, is_part
 from services.admin.pages.wording import counted
 from services.admin.people.authentication import session_of
-from services.admin.people.authorization import LOOK, OPERATE
+from services.admin.people.authorization import LOOK_AT_PART, OPERATE_ON_PART
 from shared.errors import NotFound, PosthouseError
 from shared.logins import GrantShared, Others
 
@@ -26,17 +26,17 @@ router = APIRouter(prefix="/connections")
 _RUNS = 15
 
 
-@router.get("/{connection_id:int}", dependencies=[LOOK])
+@router.get("/{connection_id:int}", dependencies=[LOOK_AT_PART])
 def page(request: Request, connection_id: int) -> Response:
     return render(request, "connections/detail.html", report=None, **_read(request, connection_id))
 
 
-@router.get("/{connection_id:int}/live", dependencies=[LOOK])
+@router.get("/{connection_id:int}/live", dependencies=[LOOK_AT_PART])
 def live(request: Request, connection_id: int) -> Response:
     return render(request, "connections/_detail.html", **_read(request, connection_id))
 
 
-@router.get("/{connection_id:int}/runs", dependencies=[LOOK])
+@router.get("/{connection_id:int}/runs", dependencies=[LOOK_AT_PART])
 def runs(request: Request, connection_id: int, before: str = "") -> Response:
     ctx = context_of(request)
     try:
@@ -50,7 +50,7 @@ def runs(request: Request, connection_id: int, before: str = "") -> Response:
     )
 
 
-@router.post("/{connection_id:int}/test", dependencies=[OPERATE])
+@router.post("/{connection_id:int}/test", dependencies=[OPERATE_ON_PART])
 def test(request: Request, connection_id: int) -> Response:
     report = connection_tests.test(context_of(request), None, connection_id)
     if is_part(request):
@@ -59,7 +59,7 @@ def test(request: Request, connection_id: int) -> Response:
     return render(request, "connections/detail.html", report=report, **context)
 
 
-@router.post("/{connection_id:int}/doctor", dependencies=[OPERATE])
+@router.post("/{connection_id:int}/doctor", dependencies=[OPERATE_ON_PART])
 def examine(request: Request, connection_id: int, form: Form) -> Response:
     """What the server makes of every form of request, with a recording to read and keep."""
     ctx = context_of(request)
@@ -80,7 +80,7 @@ def examine(request: Request, connection_id: int, form: Form) -> Response:
     )
 
 
-@router.post("/{connection_id:int}/authorise", dependencies=[OPERATE])
+@router.post("/{connection_id:int}/authorise", dependencies=[OPERATE_ON_PART])
 def authorise(request: Request, connection_id: int) -> Response:
     """A page with the way to the provider: a form may not lead to another site by itself (the
     content security policy), and people see where they are going."""
@@ -103,7 +103,7 @@ def authorise(request: Request, connection_id: int) -> Response:
     )
 
 
-@router.post("/{connection_id:int}/revoke", dependencies=[OPERATE])
+@router.post("/{connection_id:int}/revoke", dependencies=[OPERATE_ON_PART])
 def revoke(request: Request, connection_id: int, form: Form) -> Response:
     ctx = context_of(request)
     chosen = form.text("others")

@@ -175,6 +175,9 @@ def form_context(request: Request, values: Values) -> dict[str, Any]:
     listed = [one.certificate for one in found]
     attached = certificates_of(ctx, values["certificate_ids"] or ())
     known = [one.credential for one in search_credentials(ctx)]
+    if ctx.principal.tags:  # those that are there already, and no others
+        listed = []
+        known = [one for one in known if one.id == values["credential_id"]]
     listed += [c for c in attached if c.id not in {other.id for other in listed}]
     ports = {
         f"{one.mode} {security}": port

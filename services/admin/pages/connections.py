@@ -19,18 +19,18 @@ from services.admin.pages.connection_form import (
 from services.admin.pages.posted import Form, Posted, Values
 from services.admin.pages.rendering import Tone, go, render
 from services.admin.pages.state import context_of, editing_context_of, is_part
-from services.admin.people.authorization import OPERATE
+from services.admin.people.authorization import OPERATE_ON_PART
 from shared.errors import InvalidInput, NameTaken, PosthouseError
 
 router = APIRouter(prefix="/connections")
 
 
-@router.get("/new", dependencies=[OPERATE])
+@router.get("/new", dependencies=[OPERATE_ON_PART])
 def new_connection(request: Request, mode: str = "", credential: str = "") -> Response:
     return _form(request, new_values(mode, credential))
 
 
-@router.post("/new", dependencies=[OPERATE])
+@router.post("/new", dependencies=[OPERATE_ON_PART])
 def add_connection(request: Request, form: Form) -> Response:
     if form.flag("switch"):
         return _form(request, typed_values(form))
@@ -47,13 +47,13 @@ def add_connection(request: Request, form: Form) -> Response:
     )
 
 
-@router.get("/{connection_id:int}/edit", dependencies=[OPERATE])
+@router.get("/{connection_id:int}/edit", dependencies=[OPERATE_ON_PART])
 def edit_connection(request: Request, connection_id: int) -> Response:
     view = connection_views.get_connection(context_of(request), connection_id)
     return _form(request, values_of(view.connection), connection_id)
 
 
-@router.get("/{connection_id:int}/duplicate", dependencies=[OPERATE])
+@router.get("/{connection_id:int}/duplicate", dependencies=[OPERATE_ON_PART])
 def duplicate_form(request: Request, connection_id: int) -> Response:
     ctx = context_of(request)
     values = values_of(connection_views.get_connection(ctx, connection_id).connection)
@@ -61,7 +61,7 @@ def duplicate_form(request: Request, connection_id: int) -> Response:
     return _form(request, values, connection_id)
 
 
-@router.post("/{connection_id:int}/duplicate", dependencies=[OPERATE])
+@router.post("/{connection_id:int}/duplicate", dependencies=[OPERATE_ON_PART])
 def duplicate_connection(request: Request, connection_id: int, form: Form) -> Response:
     ctx = context_of(request)
     stored = connection_views.get_connection(ctx, connection_id).connection
@@ -83,7 +83,7 @@ def duplicate_connection(request: Request, connection_id: int, form: Form) -> Re
     )
 
 
-@router.post("/{connection_id:int}/edit", dependencies=[OPERATE])
+@router.post("/{connection_id:int}/edit", dependencies=[OPERATE_ON_PART])
 def change_connection(request: Request, connection_id: int, form: Form) -> Response:
     ctx = editing_context_of(request, form)
     stored = connection_views.get_connection(ctx, connection_id).connection
@@ -113,27 +113,27 @@ def change_connection(request: Request, connection_id: int, form: Form) -> Respo
     return go(f"/connections/{connection_id}", text, _tone(saved))
 
 
-@router.post("/test", dependencies=[OPERATE])
+@router.post("/test", dependencies=[OPERATE_ON_PART])
 def test_unsaved(request: Request, form: Form) -> Response:
     return _test(request, form, None)
 
 
-@router.post("/{connection_id:int}/edit/test", dependencies=[OPERATE])
+@router.post("/{connection_id:int}/edit/test", dependencies=[OPERATE_ON_PART])
 def test_edited(request: Request, connection_id: int, form: Form) -> Response:
     return _test(request, form, connection_id)
 
 
-@router.post("/folders", dependencies=[OPERATE])
+@router.post("/folders", dependencies=[OPERATE_ON_PART])
 def folders_of_unsaved(request: Request, form: Form) -> Response:
     return _folders(request, form, None)
 
 
-@router.post("/{connection_id:int}/edit/folders", dependencies=[OPERATE])
+@router.post("/{connection_id:int}/edit/folders", dependencies=[OPERATE_ON_PART])
 def folders_of_edited(request: Request, connection_id: int, form: Form) -> Response:
     return _folders(request, form, connection_id)
 
 
-@router.post("/{connection_id:int}/delete", dependencies=[OPERATE])
+@router.post("/{connection_id:int}/delete", dependencies=[OPERATE_ON_PART])
 def delete_connection(request: Request, connection_id: int) -> Response:
     ctx = context_of(request)
     name = connection_views.get_connection(ctx, connection_id).connection.name

@@ -14,13 +14,13 @@ from services.admin.pages.connections import start_of
 from services.admin.pages.posted import Form
 from services.admin.pages.rendering import go, render
 from services.admin.pages.state import context_of
-from services.admin.people.authorization import OPERATE
+from services.admin.people.authorization import OPERATE_ON_PART
 from shared.errors import InvalidInput, NotFound, PosthouseError
 
 router = APIRouter(prefix="/connections")
 
 
-@router.post("/{connection_id:int}/enable", dependencies=[OPERATE])
+@router.post("/{connection_id:int}/enable", dependencies=[OPERATE_ON_PART])
 def enable(request: Request, connection_id: int, form: Form) -> Response:
     ctx = context_of(request)
     try:
@@ -46,7 +46,7 @@ def enable(request: Request, connection_id: int, form: Form) -> Response:
     return go(f"/connections/{connection_id}", saved.notice)
 
 
-@router.post("/{connection_id:int}/disable", dependencies=[OPERATE])
+@router.post("/{connection_id:int}/disable", dependencies=[OPERATE_ON_PART])
 def disable(request: Request, connection_id: int) -> Response:
     saved = operations.disable_connection(context_of(request), connection_id)
     name = saved.view.connection.name
@@ -56,7 +56,7 @@ def disable(request: Request, connection_id: int) -> Response:
     )
 
 
-@router.post("/{connection_id:int}/fetch", dependencies=[OPERATE])
+@router.post("/{connection_id:int}/fetch", dependencies=[OPERATE_ON_PART])
 def fetch(request: Request, connection_id: int) -> Response:
     operations.fetch_connection(context_of(request), connection_id)
     return go(f"/connections/{connection_id}", "A fetch is on its way. This page shows its result.")

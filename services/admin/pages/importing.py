@@ -20,7 +20,7 @@ from services.admin.pages.rendering import go, render
 from services.admin.pages.state import context_of
 from services.admin.pages.wording import counted
 from services.admin.people.authentication import session_of
-from services.admin.people.authorization import OPERATE
+from services.admin.people.authorization import OPERATE_ON_PART
 from shared.errors import InvalidInput, PosthouseError
 from shared.vault import Place
 
@@ -29,12 +29,12 @@ router = APIRouter(prefix="/connections/import")
 _LARGEST: Final = 1 << 20
 
 
-@router.get("", dependencies=[OPERATE])
+@router.get("", dependencies=[OPERATE_ON_PART])
 def ask(request: Request) -> Response:
     return _page(request)
 
 
-@router.post("", dependencies=[OPERATE])
+@router.post("", dependencies=[OPERATE_ON_PART])
 def check(request: Request, form: Form) -> Response:
     """Shows what a file would do. It comes back with the answer, sealed, as it holds passwords."""
     content = form.files.get("file") or form.raw("text").encode()
@@ -51,7 +51,7 @@ def check(request: Request, form: Form) -> Response:
     return _page(request, found, base64.b64encode(sealed).decode())
 
 
-@router.post("/apply", dependencies=[OPERATE])
+@router.post("/apply", dependencies=[OPERATE_ON_PART])
 def apply(request: Request, form: Form) -> Response:
     ctx = context_of(request)
     try:

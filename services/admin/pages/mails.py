@@ -29,7 +29,12 @@ from services.admin.pages.posted import Form, whole_number
 from services.admin.pages.rendering import HEADERS, go, render, static
 from services.admin.pages.state import context_of
 from services.admin.pages.wording import counted
-from services.admin.people.authorization import LOOK, OPERATE, READ_MAIL
+from services.admin.people.authorization import (
+    LOOK_AT_PART,
+    OPERATE,
+    OPERATE_ON_PART,
+    READ_MAIL_OF_PART,
+)
 from shared.errors import InvalidInput, NotFound, PosthouseError
 from shared.people import Permission
 from shared.security import Security
@@ -74,7 +79,7 @@ _FRAME_HEADERS: Final = {
 }
 
 
-@router.get("", dependencies=[LOOK])
+@router.get("", dependencies=[LOOK_AT_PART])
 def search(
     request: Request,
     q: str = "",
@@ -125,7 +130,7 @@ def search(
         first=not before,
         states=STATES,
         kinds=KINDS,
-        handlers=handler_operations.search_handlers(ctx),
+        handlers=[] if ctx.principal.tags else handler_operations.search_handlers(ctx),
     )
 
 
@@ -145,7 +150,7 @@ def redeliver_many(request: Request, form: Form) -> Response:
     return go(back, text)
 
 
-@router.get("/{message_id:uuid}", dependencies=[LOOK])
+@router.get("/{message_id:uuid}", dependencies=[LOOK_AT_PART])
 def detail(request: Request, message_id: uuid.UUID) -> Response:
     ctx = context_of(request)
     found = operations.get_message(ctx, message_id)
@@ -170,7 +175,7 @@ def detail(request: Request, message_id: uuid.UUID) -> Response:
         thread=operations.get_thread(ctx, found.message),
         states=STATES,
         kinds=KINDS,
-        handlers=handler_operations.search_handlers(ctx),
+        handlers=[] if ctx.principal.tags else handler_operations.search_handlers(ctx),
     )
 
 
@@ -199,7 +204,7 @@ def _content(ctx: Context, message_id: uuid.UUID) -> tuple[mail_content.Content 
         return None, "What it says cannot be shown. It can be downloaded."
 
 
-@router.get("/{message_id:uuid}/content", dependencies=[READ_MAIL])
+@router.get("/{message_id:uuid}/content", dependencies=[READ_MAIL_OF_PART])
 def content_frame(request: Request, message_id: uuid.UUID) -> Response:
     """The sanitised HTML of a mail, for the sandboxed frame."""
     content, missing = _content(context_of(request), message_id)
@@ -212,18 +217,18 @@ def content_frame(request: Request, message_id: uuid.UUID) -> Response:
     return HTMLResponse(page, headers=_FRAME_HEADERS)
 
 
-@router.get("/{message_id:uuid}/raw", dependencies=[READ_MAIL])
+@router.get("/{message_id:uuid}/raw", dependencies=[READ_MAIL_OF_PART])
 def raw(request: Request, message_id: uuid.UUID, original: bool = False) -> Response:
     mail = operations.read_message(context_of(request), message_id, original=original)
     return download_mail(f"{message_id}.eml", mail.size, mail.chunks)
 
 
-@router.get("/{message_id:uuid}/parts/{path}", dependencies=[READ_MAIL])
+@router.get("/{message_id:uuid}/parts/{path}", dependencies=[READ_MAIL_OF_PART])
 def part(request: Request, message_id: uuid.UUID, path: str) -> Response:
     return PartDownload(read_part(context_of(request), message_id, path))
 
 
-@router.post("/{message_id:uuid}/redeliver", dependencies=[OPERATE])
+@router.post("/{message_id:uuid}/redeliver", dependencies=[OPERATE_ON_PART])
 def redeliver(request: Request, message_id: uuid.UUID, form: Form) -> Response:
     ids = form.ids("handler")
     try:

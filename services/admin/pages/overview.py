@@ -5,21 +5,23 @@ from __future__ import annotations
 from typing import Any
 
 from fastapi import APIRouter, Request
-from starlette.responses import Response
+from starlette.responses import RedirectResponse, Response
 
 from services.admin.operations.overview import get_overview
 from services.admin.pages import charts
 from services.admin.pages.rendering import render
 from services.admin.pages.state import access_of, context_of
 from services.admin.pages.wording import counted
-from services.admin.people.authorization import LOOK
+from services.admin.people.authorization import LOOK, LOOK_AT_PART, principal_of
 from shared.connections import Health
 
 router = APIRouter()
 
 
-@router.get("/", dependencies=[LOOK])
+@router.get("/", dependencies=[LOOK_AT_PART])
 def page(request: Request) -> Response:
+    if principal_of(request).tags:  # the numbers are of all connections
+        return RedirectResponse("/connections", 303)
     return render(request, "overview.html", **_read(request))
 
 

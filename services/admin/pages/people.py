@@ -45,6 +45,7 @@ def add_person(request: Request, form: Form) -> Response:
 def edit_person(request: Request, person_id: int) -> Response:
     person = operations.get_person(context_of(request), person_id)
     values = {n: getattr(person, n) for n in ("name", "email", "role", "enabled")}
+    values["tags"] = ", ".join(person.tags)
     return _person_form(request, person_id, values)
 
 
@@ -86,7 +87,8 @@ def list_tokens(request: Request) -> Response:
 @router.post("/tokens", dependencies=[ADMINISTER])
 def add_token(request: Request, form: Form) -> Response:
     days = form.text("days")
-    changes = {"name": form.text("name"), "role": form.text("role")}
+    changes: dict[str, Any] = {n: form.text(n) for n in ("name", "role")}
+    changes["tags"] = form.tags("tags")
     try:
         if days not in _LIFETIMES:
             raise InvalidInput("Choose how long the token is valid.", field="days")
@@ -171,11 +173,12 @@ def _tokens(
 
 def _changes(form: Posted) -> dict[str, Any]:
     changes: dict[str, Any] = {n: form.text(n) for n in ("name", "email", "role")}
+    changes["tags"] = form.tags("tags")
     return changes | {"password": form.raw("password") or None}
 
 
 def _values(form: Posted) -> dict[str, Any]:
     """What was typed, to be shown again beside the error; never a password."""
-    values: dict[str, Any] = {n: form.text(n) for n in ("name", "email", "role", "days")}
+    values: dict[str, Any] = {n: form.text(n) for n in ("name", "email", "role", "tags", "days")}
     values["enabled"] = form.flag("enabled")
     return values

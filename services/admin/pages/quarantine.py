@@ -15,13 +15,13 @@ from services.admin.pages.posted import Form, whole_number
 from services.admin.pages.rendering import go, render
 from services.admin.pages.state import context_of
 from services.admin.pages.wording import counted
-from services.admin.people.authorization import LOOK, OPERATE, READ_MAIL
+from services.admin.people.authorization import LOOK_AT_PART, OPERATE_ON_PART, READ_MAIL_OF_PART
 from shared.errors import NotFound, PosthouseError
 
 router = APIRouter(prefix="/quarantine")
 
 
-@router.get("", dependencies=[LOOK])
+@router.get("", dependencies=[LOOK_AT_PART])
 def list_quarantine(
     request: Request, connection: str = "", code: str = "", before: str = ""
 ) -> Response:
@@ -41,7 +41,7 @@ def list_quarantine(
     return render(request, "mails/quarantine.html", page=page, link=link, code=code, chosen=chosen)
 
 
-@router.get("/{entry_id:uuid}", dependencies=[LOOK])
+@router.get("/{entry_id:uuid}", dependencies=[LOOK_AT_PART])
 def show(request: Request, entry_id: uuid.UUID) -> Response:
     """One entry: where alerts lead. Once it is decided about, its mail if there is one."""
     ctx = context_of(request)
@@ -57,13 +57,13 @@ def show(request: Request, entry_id: uuid.UUID) -> Response:
     return render(request, "mails/quarantine.html", page=page, link=None, code="", chosen=entry.id)
 
 
-@router.get("/{entry_id:uuid}/raw", dependencies=[READ_MAIL])
+@router.get("/{entry_id:uuid}/raw", dependencies=[READ_MAIL_OF_PART])
 def raw(request: Request, entry_id: uuid.UUID) -> Response:
     size, chunks = operations.read_quarantined(context_of(request), entry_id)
     return download_mail(f"{entry_id}.eml", size, chunks)
 
 
-@router.post("/act", dependencies=[OPERATE])
+@router.post("/act", dependencies=[OPERATE_ON_PART])
 def act(request: Request, form: Form) -> Response:
     ctx = context_of(request)
     try:

@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import hmac
 import secrets
+import uuid
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final
@@ -18,7 +20,15 @@ from services.admin.people.tokens import digest_of
 from shared.errors import NotFound
 from shared.forwarding.links import Claim
 from shared.people import Principal, Role, SignedIn
-from shared.storage import api_tokens, audit, browser_sessions, forwards, handlers, people
+from shared.storage import (
+    api_tokens,
+    audit,
+    browser_sessions,
+    forwards,
+    handlers,
+    people,
+    visibility,
+)
 from shared.storage.pool import Database, DatabaseCannotWrite, Session
 from shared.vault import Vault, forward_place
 
@@ -204,6 +214,29 @@ class Access:
         subject = f"person/{person_id}" if person_id else "bootstrap"
         audit.record(session, name, "log in", subject)
         return value
+
+    def sees(self, principal: Principal, named: Mapping[str, str]) -> bool:
+        """Whether what a route's parameters name is of this principal's part: `connection_id` (or
+        `connection`), `message_id`, `entry_id`. What is no id is left to the route."""
+        tags = principal.tags
+        with self._database.transaction() as session:
+            for name in ("connection_id", "connection"):
+                text = named.get(name, "")
+                if not (text.isdecimal() and text.isascii()):
+                    continue
+                if len(text) > 18 or not visibility.sees_connection(session, tags, int(text)):
+                    return False
+            for name, sees in (
+                ("message_id", visibility.sees_message),
+                ("entry_id", visibility.sees_quarantined),
+            ):
+                try:
+                    number = uuid.UUID(named[name])
+                except (KeyError, ValueError):
+                    continue
+                if not sees(session, tags, number):
+                    return False
+        return True
 
     def new_device(self, cookie: str) -> str:
         """A device cookie for the browser of this session: it has logged in here once."""

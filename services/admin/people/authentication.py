@@ -106,6 +106,7 @@ class Authentication:
         if principal is None:
             return self._unknown(request)
         request.state.principal = principal
+        request.state.access = self._access
         request.state.signed_in = signed_in
         # Pages carry the token in a form field: their router reads the body and checks it.
         if signed_in is not None and method not in SAFE_METHODS and path.startswith("/api/"):

@@ -10,11 +10,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Final
 
+from anyio import to_thread
 from fastapi import Depends, FastAPI
 from fastapi.routing import APIRoute, iter_route_contexts
 from starlette.requests import HTTPConnection, Request
 
-from shared.errors import PosthouseError
+from shared.errors import NotFound, PosthouseError
 from shared.people import Permission, Principal
 
 
@@ -29,10 +30,14 @@ class Needs:
     """The dependency of a route. `permission` None: everybody may, also who is not known.
 
     `handlers`: a handler's token opens this route too; whose mail it is, the operation checks.
+    `parts`: who has rights by tag comes in, too. What the parameters name is checked here; a list
+    shows their part alone, and what a body names the operation checks. Other routes are closed to
+    them.
     """
 
     permission: Permission | None
     handlers: bool = False
+    parts: bool = False
 
     async def __call__(self, request: Request) -> None:
         """Raises NotAllowed."""
@@ -47,13 +52,29 @@ class Needs:
                 f"The role {principal.role} may not do this.",
                 hint="Ask an administrator of Posthouse for another role.",
             )
+        elif principal.tags:
+            await self._check_part(request, principal)
+
+    async def _check_part(self, request: Request, principal: Principal) -> None:
+        if not self.parts:
+            raise NotAllowed(
+                "Your rights are for some connections only.",
+                hint="Ask somebody who sees all of them.",
+            )
+        named = {**request.query_params, **request.path_params}
+        named = {name: str(value) for name, value in named.items()}
+        sees = request.state.access.sees
+        if not await to_thread.run_sync(sees, principal, named):
+            raise NotFound("There is no such thing (any more).")
 
 
 PUBLIC: Final[Any] = Depends(Needs(None))
 LOOK: Final[Any] = Depends(Needs(Permission.LOOK))
-READ_MAIL: Final[Any] = Depends(Needs(Permission.READ_MAIL))
-READ_OWN_MAIL: Final[Any] = Depends(Needs(Permission.READ_MAIL, handlers=True))
+LOOK_AT_PART: Final[Any] = Depends(Needs(Permission.LOOK, parts=True))
+READ_MAIL_OF_PART: Final[Any] = Depends(Needs(Permission.READ_MAIL, parts=True))
+READ_OWN_MAIL: Final[Any] = Depends(Needs(Permission.READ_MAIL, handlers=True, parts=True))
 OPERATE: Final[Any] = Depends(Needs(Permission.OPERATE))
+OPERATE_ON_PART: Final[Any] = Depends(Needs(Permission.OPERATE, parts=True))
 ADMINISTER: Final[Any] = Depends(Needs(Permission.ADMINISTER))
 
 

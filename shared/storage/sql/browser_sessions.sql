@@ -12,7 +12,7 @@ SELECT s.person_id, p.name FROM session AS s JOIN person AS p ON p.id = s.person
 WHERE s.digest = %(digest)s AND s.pending AND s.expires_at > now() AND p.enabled
 
 -- name: session
-SELECT s.person_id, p.name, p.role, s.csrf, s.expires_at, s.seen_at > now() - interval '1 minute'
+SELECT s.person_id, p.name, p.role, p.tags, s.csrf, s.expires_at, s.seen_at > now() - interval '1 minute'
 FROM session s LEFT JOIN person p ON p.id = s.person_id
 WHERE s.digest = %(digest)s AND s.expires_at > now() AND s.seen_at > now() - %(idle)s
   AND NOT s.pending AND (s.person_id IS NULL OR p.enabled)

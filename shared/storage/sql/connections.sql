@@ -120,6 +120,7 @@ SELECT id FROM judged
 WHERE search_text LIKE %(pattern)s
   AND (%(mode)s::text IS NULL OR mode = %(mode)s)
   AND (%(tags)s::text[] IS NULL OR tags @> %(tags)s)
+  AND (%(part)s::text[] IS NULL OR tags && %(part)s)
   AND (%(handler_id)s::bigint IS NULL
        OR EXISTS (SELECT FROM handler h WHERE h.id = %(handler_id)s AND h.all_connections)
        OR EXISTS (SELECT FROM handler_connection hc
@@ -135,7 +136,9 @@ LIMIT %(per_page)s OFFSET %(skipped)s
 SELECT health, count(*) FROM judged
 
 -- name: tags
-SELECT tag, count(*) FROM connection c, unnest(c.tags) AS tag GROUP BY tag ORDER BY tag
+SELECT tag, count(*) FROM connection c, unnest(c.tags) AS tag
+WHERE %(part)s::text[] IS NULL OR c.tags && %(part)s
+GROUP BY tag ORDER BY tag
 
 -- name: statuses
 SELECT id, health, due_at, last_success_at, last_run_at, last_run_ms, failures, error,

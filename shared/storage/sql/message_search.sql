@@ -5,6 +5,8 @@ WHERE (%(before)s::uuid IS NULL OR m.id < %(before)s)
   AND (%(since)s::uuid IS NULL OR m.id >= %(since)s)
   AND (%(until)s::uuid IS NULL OR m.id < %(until)s)
   AND (%(connection_id)s::bigint IS NULL OR m.connection_id = %(connection_id)s)
+  AND (%(part)s::text[] IS NULL
+       OR m.connection_id IN (SELECT id FROM connection WHERE tags && %(part)s))
 
 -- name: with_ascii
 -- Every mail in the range is looked at, so this is as cheap as it can be: one text a mail, folded by

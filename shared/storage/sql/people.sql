@@ -1,24 +1,25 @@
 -- People who may log in.
 
 -- name: people
-SELECT id, name, email, role, enabled, password_hash IS NOT NULL, oidc_subject IS NOT NULL,
+SELECT id, name, email, role, tags, enabled, password_hash IS NOT NULL, oidc_subject IS NOT NULL,
        totp_step IS NOT NULL, created_at, last_login_at
 FROM person ORDER BY lower(name)
 
 -- name: person
-SELECT id, name, email, role, enabled, password_hash IS NOT NULL, oidc_subject IS NOT NULL,
+SELECT id, name, email, role, tags, enabled, password_hash IS NOT NULL, oidc_subject IS NOT NULL,
        totp_step IS NOT NULL, created_at, last_login_at
 FROM person WHERE id = %(id)s
 
 -- name: add_person
-INSERT INTO person (name, email, role, password_hash)
-VALUES (%(name)s, %(email)s, %(role)s, %(password_hash)s)
+INSERT INTO person (name, email, role, tags, password_hash)
+VALUES (%(name)s, %(email)s, %(role)s, %(tags)s, %(password_hash)s)
 RETURNING id
 
 -- name: change_person
 -- A NULL password_hash keeps the one there is.
 UPDATE person
-SET name = %(name)s, email = %(email)s, role = %(role)s, enabled = %(enabled)s,
+SET name = %(name)s, email = %(email)s, role = %(role)s, tags = %(tags)s,
+    enabled = %(enabled)s,
     password_hash = coalesce(%(password_hash)s, password_hash),
     oidc_subject = CASE WHEN lower(email) = lower(%(email)s) THEN oidc_subject END
 WHERE id = %(id)s

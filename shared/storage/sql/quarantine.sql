@@ -23,6 +23,7 @@ LEFT JOIN message m ON m.id = q.id
 -- name: matching
 WHERE (%(before)s::uuid IS NULL OR q.id < %(before)s)
   AND (%(connection_id)s::bigint IS NULL OR q.connection_id = %(connection_id)s)
+  AND (%(part)s::text[] IS NULL OR c.tags && %(part)s)
   AND (%(code)s::text IS NULL OR q.code = %(code)s)
   AND (%(pattern)s::text IS NULL
        OR lower(coalesce(m.subject, q.subject) || E'\n' || coalesce(m.sender, q.sender) || E'\n'
@@ -40,6 +41,8 @@ WHERE q.connection_id = %(connection_id)s AND q.folder = %(folder)s
 
 -- name: count
 SELECT count(*) FROM quarantine
+WHERE %(part)s::text[] IS NULL
+   OR connection_id IN (SELECT id FROM connection WHERE tags && %(part)s)
 
 -- name: keep
 -- That it was here stays on the path of its mail.

@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from services.admin.api.schemas.connections import START_FROM, ConnectionIn
-from services.admin.api.schemas.parts import Id, Out, described
+from services.admin.api.schemas.parts import Id, Out, Tags, described
 from services.admin.operations.bulk import MOST
-from shared.connection_fields import LONGEST_TAG, MOST_TAGS
-
-_Tags = Annotated[
-    list[Annotated[str, Field(min_length=1, max_length=LONGEST_TAG)]], Field(max_length=MOST_TAGS)
-]
 
 
 class BulkIn(BaseModel):
@@ -27,8 +22,8 @@ class BulkIn(BaseModel):
     ids: list[Id] = Field(min_length=1, max_length=MOST)
     action: Literal["change", "enable", "disable", "test", "fetch"]
     interval_minutes: int | None = Field(default=None, ge=1, le=60, description="change")
-    add_tags: _Tags = Field(default=[], description="change")
-    remove_tags: _Tags = Field(default=[], description="change")
+    add_tags: Tags = Field(default=[], description="change")
+    remove_tags: Tags = Field(default=[], description="change")
     add_certificates: list[Id] = Field(default=[], description="change: ids of certificates")
     remove_certificates: list[Id] = Field(default=[], description="change: ids of certificates")
     acknowledged: bool = Field(default=False, description="enable: new mails may be downloaded")

@@ -6,6 +6,8 @@ from typing import Annotated, Any, Generic, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
 
+from shared.connection_fields import LONGEST_TAG, MOST_TAGS
+
 T = TypeVar("T")
 Id = Annotated[int, Field(ge=1, le=2**63 - 1)]
 HealthWord = Literal[
@@ -13,6 +15,10 @@ HealthWord = Literal[
 ]
 #: Texts as Postgres takes them.
 Text = Annotated[str, Field(pattern=r"^[^\u0000-\u001f\u007f]*$")]
+
+Tags = Annotated[
+    list[Annotated[str, Field(min_length=1, max_length=LONGEST_TAG)]], Field(max_length=MOST_TAGS)
+]
 
 
 class Out(BaseModel):

@@ -8,12 +8,14 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from services.admin.api.schemas.parts import Out, Text, described
+from services.admin.api.schemas.parts import Out, Tags, Text, described
 from shared.alerts.kinds import CHOICES
 
 RoleWord = Literal["admin", "operator", "viewer"]
 TemplateWord = Literal["json", "slack", "teams", "opsgenie"]
 AlertKindWord = Annotated[str, Field(json_schema_extra={"enum": list(CHOICES)})]
+
+PARTS = "Sees connections with one of these tags alone, and their mails; empty: all"
 
 
 class PersonOut(Out):
@@ -23,6 +25,7 @@ class PersonOut(Out):
     name: str
     email: str
     role: RoleWord
+    tags: list[str] = Field(description=PARTS)
     enabled: bool
     has_password: bool
     uses_oidc: bool
@@ -37,6 +40,7 @@ class TokenOut(Out):
     id: int
     name: str
     role: RoleWord
+    tags: list[str] = Field(description=PARTS)
     created_by: str
     created_at: datetime
     expires_at: datetime | None
@@ -104,6 +108,7 @@ class PersonIn(BaseModel):
     name: Text = Field(min_length=1, max_length=100)
     email: Text = Field(default="", max_length=320)
     role: RoleWord = "viewer"
+    tags: Tags = Field(default=[], description=PARTS)
     password: str | None = Field(default=None, description="Never shown again")
 
 
@@ -116,6 +121,7 @@ class TokenIn(BaseModel):
 
     name: Text = Field(min_length=1, max_length=100)
     role: RoleWord = "viewer"
+    tags: Tags = Field(default=[], description=PARTS)
     days: int | None = Field(default=None, ge=1, le=3650, description="Left out: without an end")
 
 

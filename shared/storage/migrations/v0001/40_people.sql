@@ -7,6 +7,7 @@ CREATE TABLE person (
     totp_secret bytea,                 -- sealed; counts where totp_step is not NULL
     totp_step bigint,                  -- the last time step whose code was used: each works once
     role text NOT NULL CHECK (role IN ('admin', 'operator', 'viewer')),
+    tags text[] NOT NULL DEFAULT '{}', -- sees connections with one of them alone; empty: all
     enabled boolean NOT NULL DEFAULT true,
     created_at timestamptz NOT NULL DEFAULT now(),
     last_login_at timestamptz
@@ -38,6 +39,7 @@ CREATE TABLE api_token (
     name text NOT NULL,
     digest bytea NOT NULL UNIQUE,
     role text NOT NULL CHECK (role IN ('admin', 'operator', 'viewer')),
+    tags text[] NOT NULL DEFAULT '{}', -- as a person's
     created_by text NOT NULL DEFAULT '',
     person_id bigint REFERENCES person, -- who made it; NULL: the bootstrap token, or a program
     created_at timestamptz NOT NULL DEFAULT now(),

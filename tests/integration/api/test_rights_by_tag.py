@@ -1,0 +1,225 @@
+"""Somebody with rights by tag: every route and every list keeps to their connections."""
+
+from __future__ import annotations
+
+import re
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+import pytest
+
+from services.admin.people.access import Access
+from services.admin.people.authentication import SAFE_METHODS
+from services.admin.people.cookies import SESSION
+from shared.clock import utc_now
+from tests.integration.api.conftest import TOKEN, Api, Posthouse
+from tests.integration.api.test_connections import problem
+from tests.integration.api.test_rights import Route, api_routes, page_routes
+from tests.integration.rows import add_message
+
+#: Parameters that name what belongs to a connection.
+NAMES = ("connection_id", "message_id", "entry_id")
+
+
+@dataclass
+class Others:
+    """A connection of others, with a mail and an entry in quarantine, all called `canary`."""
+
+    canary: str
+    connection: int
+    message: uuid.UUID
+    entry: uuid.UUID
+
+
+@pytest.fixture
+def others(api: Api) -> Others:
+    canary = f"canary-{uuid.uuid4().hex[:8]}"
+    return add(api, canary, [f"tag-{canary}"])
+
+
+def add(api: Api, canary: str, tags: list[str]) -> Others:
+    body = {"username": f"{canary}@x", "description": canary, "tags": tags}
+    connection = api.create(name=canary, **body)["id"]
+    with api.database.transaction() as session:
+        message = add_message(session, connection, utc_now(), sender=f"{canary}@x.example")
+    entry = uuid.uuid4()
+    api.execute(
+        "INSERT INTO quarantine (id, connection_id, folder, native_key, uid_validity, code, reason,"
+        " size, subject) VALUES (%(i)s, %(c)s, '', '1', 0, 'x', 'y', 1, %(s)s)",
+        i=entry,
+        c=connection,
+        s=canary,
+    )
+    return Others(canary, connection, message, entry)
+
+
+@contextmanager
+def programs(api: Api, tags: list[str], role: str = "operator") -> Iterator[httpx.Client]:
+    body = {"name": uuid.uuid4().hex, "role": role, "tags": tags}
+    with api.as_token(api.http.post("tokens", json=body).json()["token"]) as client:
+        yield client
+
+
+@contextmanager
+def browsers(api: Api, tags: list[str]) -> Iterator[tuple[httpx.Client, str]]:
+    body = {"name": uuid.uuid4().hex, "role": "operator", "tags": tags, "password": "a" * 20}
+    person = api.http.post("people", json=body).json()["id"]
+    access = Access(api.database, api.admin.app_state.vault, TOKEN)
+    with api.database.transaction() as session:
+        cookie = access.start_session(session, person, "somebody")
+    signed_in = access.cookie(cookie)
+    assert signed_in is not None
+    with httpx.Client(base_url=api.url, cookies={SESSION: cookie}, timeout=60) as browser:
+        yield browser, signed_in.csrf
+
+
+def concrete(route: Route, others: Others) -> str:
+    ids = {
+        "connection_id": str(others.connection),
+        "message_id": str(others.message),
+        "entry_id": str(others.entry),
+    }
+    return re.sub(r"{(\w+)(:\w+)?}", lambda found: ids.get(found[1], "1"), route.path)
+
+
+def judge(route: Route, others: Others, answer: httpx.Response) -> str:
+    """What is wrong with an answer, empty where nothing is."""
+    if any(name in route.path for name in NAMES) and answer.status_code not in (403, 404):
+        return f"{answer.status_code} for what is of others"
+    if answer.status_code >= 500:
+        return str(answer.status_code)
+    return "tells of others" if others.canary in answer.text else ""
+
+
+def test_no_route_shows_or_changes_what_is_of_others(api: Api, others: Others) -> None:
+    api.create(tags=["mine"])
+    wrong = []
+    with programs(api, ["mine"]) as client:
+        for route in api_routes(api):
+            path = concrete(route, others).removeprefix("/api/v1/")
+            found = judge(route, others, client.request(route.method, path))
+            wrong += [(route.method, route.path, found)] if found else []
+    with browsers(api, ["mine"]) as (browser, csrf):
+        for route in page_routes(api):
+            form = None if route.method in SAFE_METHODS else {"csrf": csrf}
+            answer = browser.request(route.method, concrete(route, others), data=form)
+            found = judge(route, others, answer)
+            wrong += [(route.method, route.path, found)] if found else []
+    assert not wrong
+    there = api.http.get(f"connections/{others.connection}").json()
+    assert (there["name"], there["enabled"]) == (others.canary, False)
+
+
+def test_a_name_in_a_body_or_a_filter_opens_nothing_either(api: Api, others: Others) -> None:
+    with programs(api, ["mine"]) as client:
+        (outcome,) = client.post(
+            "connections/bulk", json={"ids": [others.connection], "action": "test"}
+        ).json()["items"]
+        assert (outcome["status"], others.canary in str(outcome)) == ("failed", False)
+        problem(client.post(f"connections/test?connection={others.connection}", json={}), 404)
+        problem(client.get(f"messages?connection={others.connection}"), 404)
+        for path in (f"connections?q={others.canary}", f"messages?q={others.canary}"):
+            assert client.get(path).json()["items"] == []
+        assert client.get(f"quarantine?q={others.canary}").json()["items"] == []
+        assert client.get("connections/ids", params={"q": others.canary}).json() == {"ids": []}
+        assert f"tag-{others.canary}" not in client.get("connections/tags").json()
+    with browsers(api, ["mine"]) as (browser, csrf):
+        act = {"csrf": csrf, "id": str(others.entry), "do": "drop"}
+        browser.post("/quarantine/act", data=act)
+        bulk = {"csrf": csrf, "ids": str(others.connection), "action": "change", "add_tags": "mine"}
+        answer = browser.post("/connections/bulk/apply", data=bulk)
+        assert (answer.status_code, others.canary in answer.text) == (200, False)
+        found = browser.get("/mails", params={"connection": others.canary})
+        assert found.status_code == 422
+    assert api.http.get(f"quarantine/{others.entry}").status_code == 200
+    assert api.http.get(f"connections/{others.connection}").json()["tags"] == [
+        f"tag-{others.canary}"
+    ]
+
+
+def test_what_is_theirs_is_open_to_them(api: Api) -> None:
+    tag = uuid.uuid4().hex[:8]
+    mine = add(api, f"mine-{tag}", [tag])
+    with programs(api, [tag]) as client:
+        assert [one["id"] for one in client.get("connections").json()["items"]] == [mine.connection]
+        assert client.get("connections").json()["counts"] == {"disabled": 1}
+        assert client.get(f"messages/{mine.message}").status_code == 200
+        assert len(client.get("messages").json()["items"]) == 1
+        assert len(client.get("quarantine").json()["items"]) == 1
+        assert client.get(f"quarantine/{mine.entry}").status_code == 200
+        path = f"connections/{mine.connection}"
+        assert client.patch(path, json={"description": "x", "tags": [tag, "y"]}).status_code == 200
+        body = {"name": uuid.uuid4().hex, "mode": "imap", "host": "h", "username": "u"}
+        body |= {"password": "p"}
+        assert client.post("connections", json=body | {"tags": [tag]}).status_code == 201
+    with browsers(api, [tag]) as (browser, _):
+        assert browser.get("/").headers["location"] == "/connections"
+        for path in (f"/connections/{mine.connection}", "/connections/new", "/mails", "/account"):
+            page = browser.get(path)
+            assert page.status_code == 200, path
+            assert 'href="/handlers' not in page.text, "no link that is refused"
+    with programs(api, [tag], role="viewer") as viewer:
+        assert viewer.get(path.removeprefix("/")).status_code in (200, 404)
+        problem(viewer.patch(f"connections/{mine.connection}", json={"description": "y"}), 403)
+
+
+@pytest.mark.parametrize(
+    ("changes", "field"),
+    [
+        ({"tags": ["of-others"]}, "tags"),
+        ({"tags": []}, "tags"),
+        ({"certificate_ids": [1]}, "certificate_ids"),
+        ({"mode": "google-imap", "credential_id": "made", "host": ""}, "credential_id"),
+    ],
+)
+def test_nobody_reaches_further_than_their_rights(
+    api: Api, changes: dict[str, Any], field: str
+) -> None:
+    credential = {
+        "name": uuid.uuid4().hex,
+        "provider": "google",
+        "grant": "authorization-code",
+        "client_id": "c",
+        "client_secret": "s",
+    }
+    if changes.get("credential_id") == "made":
+        changes = changes | {
+            "credential_id": api.http.post("credentials", json=credential).json()["id"]
+        }
+    mine = api.create(tags=["mine"])
+    with programs(api, ["mine"]) as client:
+        answer = client.patch(f"connections/{mine['id']}", json=changes)
+        assert problem(answer, 422)["field"] == field
+        body = {"name": uuid.uuid4().hex, "mode": "imap", "host": "h", "username": "u"}
+        body |= {"password": "p", "tags": ["mine"]} | changes
+        if "credential_id" in body:
+            del body["password"]
+        assert problem(client.post("connections", json=body), 422)["field"] == field
+
+
+def test_an_administrator_has_no_part(api: Api) -> None:
+    body = {"name": uuid.uuid4().hex, "role": "admin", "tags": ["x"]}
+    assert problem(api.http.post("tokens", json=body), 422)["field"] == "tags"
+    person = api.http.post("people", json=body | {"role": "viewer", "password": "a" * 20}).json()
+    assert person["tags"] == ["x"]
+    path = f"people/{person['id']}"
+    assert problem(api.http.patch(path, json={"role": "admin"}), 422)["field"] == "tags"
+    assert api.http.patch(path, json={"role": "admin", "tags": []}).json()["tags"] == []
+
+
+def test_the_command_gives_and_takes_the_bound(api: Api, posthouse: Posthouse) -> None:
+    name = uuid.uuid4().hex
+    made = posthouse("tokens", "add", name, "--role", "operator", "--tag", "Mine", "--json").json
+    assert made["tags"] == ["mine"]
+    api.http.post("people", json={"name": name, "role": "viewer", "password": "a" * 20})
+    edited = posthouse("people", "edit", name, "--tag", "a", "--tag", "b", "--json").json
+    assert edited["tags"] == ["a", "b"]
+    assert posthouse("people", "edit", name, "--role", "operator", "--json").json["tags"] == [
+        "a",
+        "b",
+    ]
+    assert posthouse("people", "edit", name, "--tag", "", "--json").json["tags"] == []

@@ -22,7 +22,11 @@ def shown(text: str) -> str:
     return _HIDDEN.sub("", text)
 
 
+def escaped(written: str) -> str:
+    """JSON with those characters escaped, as JSON escapes them."""
+    return _HIDDEN.sub(lambda found: f"\\u{ord(found[0]):04x}", written)
+
+
 def json_shown(value: Any, *, indent: int | None = None) -> str:
     """JSON with those characters escaped: the same to programs, and harmless in a terminal."""
-    written = json.dumps(value, ensure_ascii=False, indent=indent)
-    return _HIDDEN.sub(lambda found: f"\\u{ord(found[0]):04x}", written)
+    return escaped(json.dumps(value, ensure_ascii=False, indent=indent))

@@ -9,6 +9,7 @@ addresses, never leave the process. An event is a few words; what belongs to it 
 
 from __future__ import annotations
 
+import json
 import logging
 import re
 import sys
@@ -20,6 +21,7 @@ from opentelemetry import trace
 
 from shared.clock import new_id
 from shared.errors import PosthouseError
+from shared.shown import escaped, shown
 
 _SECRET_KEY: Final = re.compile(
     r"passw|passphrase|secret|token|authorization|cookie|private_key|api_?key|code_verifier",
@@ -68,12 +70,12 @@ def configure(
     ]
     if format == "console":
         colours = bool(getattr(stream or sys.stderr, "isatty", bool)())
-        last += [hide_secrets, structlog.dev.ConsoleRenderer(colors=colours)]
+        last += [hide_secrets, _without_controls, structlog.dev.ConsoleRenderer(colors=colours)]
     else:
         last += [
             structlog.processors.EventRenamer("message"),
             hide_secrets,
-            structlog.processors.JSONRenderer(default=str, ensure_ascii=False),
+            structlog.processors.JSONRenderer(_written, default=str, ensure_ascii=False),
         ]
     structlog.configure(
         processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
@@ -112,6 +114,21 @@ def hide_secrets(
     """The last step before a line is written: no secret passes, however deep it is nested."""
     for key, value in list(event.items()):
         event[key] = _HIDDEN if value and _SECRET_KEY.search(key) else _cleaned(value, 0)
+    return event
+
+
+def _written(event: Any, **options: Any) -> str:
+    """JSON that a terminal shows as it is: servers and mails have a say in what is logged."""
+    return escaped(json.dumps(event, **options))
+
+
+def _without_controls(
+    _logger: Any, _method: str, event: MutableMapping[str, Any]
+) -> MutableMapping[str, Any]:
+    """For lines that people read as they come: what is nested is written with escapes anyway."""
+    for key, value in event.items():
+        if isinstance(value, str):
+            event[key] = shown(value)
     return event
 
 

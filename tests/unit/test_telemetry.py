@@ -60,6 +60,34 @@ def test_no_secret_reaches_a_log_line(lines: io.StringIO) -> None:
     assert "posthouse" in lines.getvalue() and "broker" in lines.getvalue()
 
 
+@pytest.mark.promise("T1")
+@pytest.mark.parametrize("form", ["json", "console"])
+def test_no_control_of_a_stranger_reaches_a_terminal_by_a_log(form: str) -> None:
+    """What a server answers is logged, and a log is read in a terminal."""
+    said = "".join(map(chr, (0x1B, 0x07, 0x9B, 0x85, 0x061C, 0x200F, 0x202E, 0x2066)))
+    root = logging.getLogger()
+    before, level = root.handlers[:], root.level
+    stream = io.StringIO()
+    try:
+        logs.configure("fetcher", stream=stream, format=form)
+        log = structlog.get_logger("services.fetcher")
+        log.warning(f"refused{said}!", error=f"NO{said}!", nested={"a": [f"x{said}!"]})
+        logging.getLogger("some.library").warning("it said %s", f"y{said}!")
+        try:
+            raise OSError(f"z{said}!")
+        except OSError:
+            log.exception("failed")
+    finally:
+        root.handlers[:] = before
+        root.setLevel(level)
+        logging.captureWarnings(False)
+    assert not set(said) & set(stream.getvalue())
+    if form == "json":
+        (first, _, last) = _entries(stream)
+        assert first["error"] == f"NO{said}!", "programs have it as it was"
+        assert f"z{said}!" in str(last["exception"])
+
+
 def test_a_failure_tells_its_whole_chain_its_code_and_its_hint(lines: io.StringIO) -> None:
     try:
         try:

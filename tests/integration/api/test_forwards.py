@@ -290,3 +290,46 @@ def test_the_other_kinds_over_api_and_command_line(
     assert moved.code == 0
     found = api.http.get("handlers", params={"q": name}).json()["items"][0]["forward"]
     assert found["credential_names"] == []
+
+
+@pytest.mark.parametrize("kind", ["nats", "kafka"])
+def test_a_file_declares_the_other_kinds(
+    kind: str, api: Api, posthouse: Posthouse, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = f"f-{uuid.uuid4().hex[:8]}"
+    address, option, value = {
+        "nats": ("tls://a.example.com:4222", "subject", "mail.crm"),
+        "kafka": ("kafka+ssl://a.example.com:9093,b.example.com:9093", "topic", "mail"),
+    }[kind]
+    monkeypatch.setenv("FAR_SIDE", address)
+    monkeypatch.setenv("FAR_USER", "me")
+    monkeypatch.setenv("FAR_PASSWORD", "canary-password")
+    forward = {
+        "kind": kind,
+        "address": "env:FAR_SIDE",
+        option: value,
+        "order": "connection",
+        "credentials": {"username": "env:FAR_USER", "password": "env:FAR_PASSWORD"},
+    }
+    file = tmp_path / "posthouse.yaml"
+    file.write_text(yaml.safe_dump({"handlers": [{"name": name, "forward": forward}]}))
+
+    def applied() -> Ran:
+        ran = posthouse("apply", "-f", str(file))
+        assert ran.code == 0, ran.err
+        assert "canary" not in ran.out
+        return ran
+
+    applied()
+    (found,) = api.http.get("handlers", params={"q": name}).json()["items"]
+    made = found["forward"]
+    assert (made["kind"], made["place"], made[option]) == (kind, address, value)
+    assert (made["order"], sorted(made["credential_names"])) == (
+        "connection",
+        ["password", "username"],
+    )
+    assert "forward" not in applied().out  # nothing more to do
+    exported = yaml.safe_load(posthouse("export").out)
+    (entry,) = [one for one in exported["handlers"] if one["name"] == name]
+    assert (entry["forward"]["kind"], entry["forward"][option]) == (kind, value)
+    assert "canary" not in json.dumps(entry)

@@ -2,7 +2,8 @@
 
 For an administrator: a full store is the check `store` on the overview, in the alert
 `service-failing` and in `posthouse_service_failing`. That the disk of Postgres is full is on the
-overview and in the fetcher's log.
+overview, in the fetcher's log and in the same metric; alerts of Posthouse's own are rows, for which
+there may be no room: the rule PosthouseServiceFailing tells.
 """
 
 from __future__ import annotations
@@ -122,13 +123,14 @@ def test_the_disk_of_postgres_is_full(
     disk, server = disk_of_postgres
     database_url = server.create_database()
     migrate(database_url)
-    port = free_port()
+    port, health = free_port(), free_port()
     settings = {"port": str(port), "admin_token": TOKEN}
     with Stack(
         database_url, redis_url, tmp_path, forkserver=forkserver, settings=settings
     ) as stack:
         stack.add_handler()
-        stack.start("admin", "scheduler", "fetcher", "decryptor")
+        stack.start("admin", "fetcher", "decryptor")
+        stack.start("scheduler", settings={"health_port": str(health)})
         dovecot.deliver(mail_user, MAILS)
         connection = stack.watch(dovecot, mail_user, after_download="delete")
         stack.wait_settled(len(MAILS))
@@ -142,6 +144,8 @@ def test_the_disk_of_postgres_is_full(
             stack.wait(lambda: full in stack.log_of("fetcher").read_text(), "it is full")
             # Who is in sees why; who comes now is told why, wherever the disk's end is met.
             stack.wait(lambda: full in shown(person.get("/")), "the overview says so")
+            metric = 'posthouse_service_failing{check="database",service="fetcher"} 1.0'
+            stack.wait(lambda: metric in get(health, "/metrics").text, "the metric")
             for _ in range(50):
                 with browser(port) as another:
                     answer = log_in(another)

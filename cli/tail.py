@@ -5,19 +5,23 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
-from shared.errors import InvalidInput, PosthouseError, TryAgain
+from cli.completing import handlers
+from cli.remote import Api
+from shared.errors import InvalidInput, NotFound, PosthouseError, TryAgain
 from shared.shown import json_shown, shown
 
 if TYPE_CHECKING:
     from posthouse import MailEvent
 
+_PATIENCE_S: Final = 5.0  # seconds that the API may take
+
 
 def tail(
-    handler: Annotated[str, typer.Argument(help="The handler's name.")],
+    handler: Annotated[str, typer.Argument(help="The handler's name.", autocompletion=handlers)],
     backlog: Annotated[
         bool, typer.Option("--backlog", help="Begin with what still waits (Redis).")
     ] = False,
@@ -33,6 +37,8 @@ def tail(
 
     Looks at POSTHOUSE_OUTPUT_URL or POSTHOUSE_BROKER_URL, else at the `up` of this machine.
     """
+    if data_dir is None:
+        _refuse_unknown(handler)
     for event in _events(_output_url(data_dir), handler, backlog):
         if as_json:
             # Written anew, so that every event is one line whatever its sender made of it.
@@ -41,6 +47,22 @@ def tail(
             line = f"{event.time:%H:%M:%S}  {event.headers.sender}  {event.headers.subject}"
             secured = "" if event.security.status == "none" else f"  [{event.security.status}]"
             typer.echo(shown(f"{line}{secured}  {event.size:,} octets  {event.id}"))
+
+
+def _refuse_unknown(handler: str) -> None:
+    """A queue that nobody has is silent for ever. Raises NotFound; where the API is not in reach,
+    or may not be asked, the queue is followed all the same."""
+    try:
+        api = Api.from_environment(timeout=_PATIENCE_S)
+    except PosthouseError:
+        return
+    with api:
+        try:
+            api.named("handlers", handler)
+        except NotFound:
+            raise
+        except PosthouseError:
+            return
 
 
 def _events(url: str, handler: str, backlog: bool) -> Iterator[MailEvent]:

@@ -33,10 +33,10 @@ def without_duplicates(run: Run, refs: Sequence[MailRef]) -> Found:
     if not ids:
         return Found(refs)
     with run.tools.database.transaction() as session:
-        found = labels.sort_out(session, run.connection, ids)
-        if found.doubles:
-            labels.take_as_had(session, run.lease, run.place, found.doubles)
-    had = {double.uid for double in found.doubles}
+        found = labels.find_duplicates(session, run.connection, ids)
+        if found.duplicates:
+            labels.mark_known(session, run.lease, run.place, found.duplicates)
+    had = {duplicate.uid for duplicate in found.duplicates}
     return Found(
         [ref for ref in refs if ref.key not in had and ref.key not in found.waiting],
         [ref for ref in refs if ref.key in had],
@@ -59,11 +59,11 @@ def commit(run: Run, session: Session, intake: Intake) -> Committed:
         ledger.commit_batch(session, lease, place, intake.messages, intake.refused)
         return Committed(intake.messages, intake.refs)
     labels.lock(session, run.connection)
-    found = labels.sort_out(session, run.connection, ids)
-    left_out = {double.uid for double in found.doubles} | found.waiting
+    found = labels.find_duplicates(session, run.connection, ids)
+    left_out = {duplicate.uid for duplicate in found.duplicates} | found.waiting
     messages = [m for m in intake.messages if int(m.native_key) not in left_out]
     ledger.commit_batch(session, lease, place, messages, intake.refused, found.only_for)
-    if found.doubles:
-        labels.take_as_had(session, lease, place, found.doubles)
+    if found.duplicates:
+        labels.mark_known(session, lease, place, found.duplicates)
     had = [ref for ref in intake.refs if ref.key not in found.waiting]
     return Committed(messages, had)

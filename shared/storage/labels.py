@@ -25,7 +25,7 @@ _LEDGER = Queries("ledger")
 
 
 @dataclass(frozen=True, slots=True)
-class Double:
+class Duplicate:
     """A mail (UID, X-GM-MSGID) that every handler of the connection had under another label."""
 
     uid: int
@@ -36,16 +36,16 @@ class Double:
 
 @dataclass(slots=True)
 class Sorted:
-    """`doubles` are had. Of `waiting` (UIDs) it shows later whether they are, too: their mail is
+    """`duplicates` are known. Of `waiting` (UIDs) it shows later whether they are, too: their mail is
     not yet handed over. `only_for`: UIDs to be fetched for these handlers alone, and
     which handlers had them: in a group that may be another one."""
 
-    doubles: list[Double] = field(default_factory=list)
+    duplicates: list[Duplicate] = field(default_factory=list)
     waiting: set[int] = field(default_factory=set)
     only_for: dict[int, tuple[list[int], list[int]]] = field(default_factory=dict)
 
 
-def sort_out(session: Session, connection: Connection, found: Mapping[int, int]) -> Sorted:
+def find_duplicates(session: Session, connection: Connection, found: Mapping[int, int]) -> Sorted:
     """Which mails came through another label. `found`: UID → X-GM-MSGID of mails that are not
     known in the connection's folder; what the answer does not name is new."""
     rows = session.execute(
@@ -59,15 +59,15 @@ def sort_out(session: Session, connection: Connection, found: Mapping[int, int])
         return answer
     taking = {row[0] for row in session.execute(_SQL["taking"], {"connection_id": connection.id})}
     for uid, gmail_id in found.items():
-        twins = had.get(gmail_id)
-        if twins is None:
+        others = had.get(gmail_id)
+        if others is None:
             continue
-        had_by = {handler for *_, handlers in twins for handler in handlers}
+        had_by = {handler for *_, handlers in others for handler in handlers}
         missing = taking - had_by
-        if any(waiting for _, _, waiting, _ in twins):
+        if any(waiting for _, _, waiting, _ in others):
             answer.waiting.add(uid)
         elif not missing:
-            answer.doubles.append(Double(uid, gmail_id, *twins[0][:2]))
+            answer.duplicates.append(Duplicate(uid, gmail_id, *others[0][:2]))
         elif had_by:
             answer.only_for[uid] = (sorted(missing), sorted(had_by))
     return answer
@@ -79,19 +79,21 @@ def lock(session: Session, connection: Connection) -> None:
     session.execute(_SQL["lock"], {"mailbox": connection.mailbox_key()})
 
 
-def take_as_had(session: Session, lease: Lease, place: Place, doubles: Sequence[Double]) -> None:
-    """Makes doubles known in this folder, and to be settled there as if they had come through it.
+def mark_known(
+    session: Session, lease: Lease, place: Place, duplicates: Sequence[Duplicate]
+) -> None:
+    """Makes duplicates known in this folder, to be settled as if they had come through it.
 
     Raises LeaseLost.
     """
     leases.assert_held(session, lease)
-    uids = [double.uid for double in doubles]
+    uids = [duplicate.uid for duplicate in duplicates]
     values = {
         **place.columns(),
         "uids": uids,
-        "ids": [double.message_id for double in doubles],
-        "digests": [double.digest for double in doubles],
-        "gmail_ids": [double.gmail_id for double in doubles],
+        "ids": [duplicate.message_id for duplicate in duplicates],
+        "digests": [duplicate.digest for duplicate in duplicates],
+        "gmail_ids": [duplicate.gmail_id for duplicate in duplicates],
     }
     known.know(session, place.connection_id, place.folder, place.uid_validity, uids)
     session.execute(_LEDGER["know_content"], values)

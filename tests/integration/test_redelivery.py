@@ -34,19 +34,15 @@ def program(stack: Stack, got: list[MailEvent], seen: set[str]) -> Iterator[None
         assert not thread.is_alive()
 
 
-@pytest.mark.parametrize("broker", ["redis", "rabbitmq"])
 def test_a_handler_that_knows_repeats_gets_what_is_asked_for_once_more(
-    broker: str,
-    request: pytest.FixtureRequest,
+    broker_url: str,
     build_stack: Callable[..., Stack],
     dovecot: Dovecot,
     mail_user: str,
 ) -> None:
-    server = request.getfixturevalue("redis_server" if broker == "redis" else "rabbit_server")
-    stack = build_stack(server.url)
+    stack = build_stack(broker_url)
     stack.add_handler()
-    output = open_output(server.url)
-    output.delete("archive")  # of another test
+    output = open_output(broker_url)
     connection = stack.watch(dovecot, mail_user)
     dovecot.deliver(mail_user, [mail(1, 600, seed=7)])
     stack.start("scheduler", "fetcher", "decryptor")
@@ -70,7 +66,7 @@ def test_a_handler_that_knows_repeats_gets_what_is_asked_for_once_more(
     # A queue that is lost is filled with the very same: nobody asked for that.
     ask(stack, got[0].id, "Third.")
     stack.wait(lambda: stack.query("SELECT repeats FROM delivery") == [(3,)], "published")
-    delete_queue(server.url, "archive")
+    delete_queue(broker_url, "archive")
     stack.wait(lambda: stack.query("SELECT repeats FROM delivery") == [(4,)], "published anew")
     with program(stack, got, seen):
         stack.wait(lambda: len(got) == 4, "out of the refilled queue")

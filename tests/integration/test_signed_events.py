@@ -39,20 +39,16 @@ def program(stack: Stack, key: str, got: list[str]) -> Iterator[None]:
 
 
 @pytest.mark.promise("I3")
-@pytest.mark.parametrize("broker", ["redis", "rabbitmq"])
 def test_first_deliveries_refills_and_deliveries_on_purpose_are_signed(
-    broker: str,
-    request: pytest.FixtureRequest,
+    broker_url: str,
     build_stack: Callable[..., Stack],
     dovecot: Dovecot,
     mail_user: str,
 ) -> None:
-    server = request.getfixturevalue("redis_server" if broker == "redis" else "rabbit_server")
-    stack = build_stack(server.url)
+    stack = build_stack(broker_url)
     handler_id = stack.add_handler()
     connection = stack.watch(dovecot, mail_user)
-    output = open_output(server.url)
-    output.delete("archive")  # of another test
+    output = open_output(broker_url)
     got: list[str] = []
     stack.start("scheduler", "fetcher", "decryptor")
     stack.wait(lambda: output.inspect("archive").exists, "the queue")

@@ -21,7 +21,6 @@ from shared.storage.pool import Session
 from shared.storage.queries import Queries
 
 _SQL = Queries("labels")
-_LEDGER = Queries("ledger")
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,9 +35,9 @@ class Duplicate:
 
 @dataclass(slots=True)
 class Sorted:
-    """`duplicates` are known. Of `waiting` (UIDs) it shows later whether they are, too: their mail is
-    not yet handed over. `only_for`: UIDs to be fetched for these handlers alone, and
-    which handlers had them: in a group that may be another one."""
+    """`duplicates` are known. Of `waiting` (UIDs) it shows later whether they are, too: their mail
+    is not yet handed over. `only_for`: UIDs to be fetched for these handlers alone, and which
+    handlers had them: in a group that may be another one."""
 
     duplicates: list[Duplicate] = field(default_factory=list)
     waiting: set[int] = field(default_factory=set)
@@ -96,7 +95,7 @@ def mark_known(
         "gmail_ids": [duplicate.gmail_id for duplicate in duplicates],
     }
     known.know(session, place.connection_id, place.folder, place.uid_validity, uids)
-    session.execute(_LEDGER["know_content"], values)
+    session.execute(_SQL["know_content"], values)
     session.execute(_SQL["insert_settlements"], values)
 
 

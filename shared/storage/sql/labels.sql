@@ -34,3 +34,11 @@ ON CONFLICT DO NOTHING;
 
 -- name: lock
 SELECT pg_advisory_xact_lock(18253, hashtext(%(mailbox)s));
+
+-- name: know_content
+INSERT INTO known_content
+    (connection_id, folder, uid_validity, uid, digest, gmail_id, message_id)
+SELECT %(connection_id)s, %(folder)s, %(uid_validity)s, uid, digest, gmail_id, message_id
+FROM unnest(%(uids)s::bigint[], %(digests)s::bytea[], %(gmail_ids)s::bigint[], %(ids)s::uuid[])
+    AS c(uid, digest, gmail_id, message_id)
+ON CONFLICT DO NOTHING;

@@ -5,7 +5,6 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Callable
-from contextlib import ExitStack
 from pathlib import Path
 
 import psycopg
@@ -46,17 +45,22 @@ def test_every_mail_comes_once_through_a_pooler_that_works_by_transaction(
 def test_prepared_statements_are_what_such_a_pooler_does_not_know(database_url: str) -> None:
     """Debian's pgbouncer is older than 1.21: the setting is needed there, and is enough."""
 
-    def ask_often(prepared: bool) -> None:
-        with pgbouncer(database_url) as pooled, Database(pooled, size=4, prepared=prepared) as one:
-            for number in range(30):
-                with ExitStack() as together:
-                    for _ in range(number % 3 + 1):
-                        session = together.enter_context(one.transaction())
-                        session.execute("SELECT %s::int", (number,))
+    def ask_crosswise(prepared: bool) -> None:
+        """Another one takes the server on which the statement was prepared."""
+        with (
+            pgbouncer(database_url) as pooled,
+            Database(pooled, size=1, prepared=prepared) as one,
+            psycopg.connect(pooled) as other,
+        ):
+            for number in range(10):
+                if number == 5:
+                    other.execute("SELECT 1", prepare=False)
+                with one.transaction() as session:
+                    session.execute("SELECT %s::int", (number,))
 
-    ask_often(prepared=False)
+    ask_crosswise(prepared=False)
     with pytest.raises((psycopg.Error, DatabaseUnavailable), match="prepared statement"):
-        ask_often(prepared=True)
+        ask_crosswise(prepared=True)
 
 
 @pytest.mark.parametrize("database", [0, 3])

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import gzip
+import time
 import tracemalloc
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import pytest
@@ -194,6 +196,29 @@ def test_what_the_provider_names_is_held_to_the_rules_of_hosts(
             with pytest.raises(TryAgain, match=r"not allowed here|no https address"):
                 door.oidc.start("/")
         assert other.connections == 0
+
+
+@pytest.mark.promise("T1")
+def test_a_provider_that_says_nothing_holds_few_of_our_threads(
+    database_url: str, authority: Authority
+) -> None:
+    """Anybody can start a login: what waits for the provider must not be all that serves pages."""
+    with Database(database_url) as database, ThreadPoolExecutor(4) as threads:
+        access = Access(database, Vault.from_settings([new_key()]), None)
+        with ScriptedServer(silent, tls=authority.issue("localhost")) as server:
+            issuer = f"https://localhost:{server.port}"
+            oidc = Oidc(Provider(issuer, "us", None, "", authority.pem), database, access)
+            waiting = [threads.submit(oidc.start, "/") for _ in range(4)]
+            while server.connections < 4:
+                assert not any(one.done() for one in waiting)
+                time.sleep(0.01)
+            for _ in range(40):
+                with pytest.raises(TryAgain, match="Many logins wait"):
+                    oidc.start("/")
+            assert server.connections == 4
+        for one in waiting:
+            with pytest.raises(TryAgain):
+                one.result()
 
 
 @pytest.mark.promise("T1")

@@ -11,8 +11,10 @@ from __future__ import annotations
 
 import hmac
 import secrets
+import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Final
 from urllib.parse import quote, unquote, urlsplit
@@ -34,6 +36,8 @@ from shared.storage.pool import Database
 
 _KEPT: Final = 3600.0  # seconds that the provider's description and keys are believed
 _ALGORITHMS: Final = ["RS256", "PS256", "ES256", "ES384", "EdDSA"]
+#: Threads that may wait for the provider: anybody can make them, and the others serve the pages.
+_WAITING: Final = 4
 #: Characters of the page to go on to: a cookie has 4,096 in all (RFC 6265 section 6.1).
 _LONGEST_NEXT: Final = 1000
 
@@ -93,6 +97,7 @@ class Oidc:
         self._database = database
         self._access = access
         self._described: tuple[float, Mapping[str, Any], KeySet] | None = None
+        self._waiting = threading.BoundedSemaphore(_WAITING)
 
     def start(self, follow: str) -> tuple[str, str]:
         """The provider's address to send the browser to, and the cookie that binds it to us."""
@@ -136,7 +141,7 @@ class Oidc:
         """The checked claims of the ID token (Core section 3.1.3.7)."""
         description, keys = self._describe()
         try:
-            with self._client() as client:
+            with self._asking(), self._client() as client:
                 answered = client.fetch_token(
                     description["token_endpoint"],
                     code=code,
@@ -166,19 +171,34 @@ class Oidc:
         issuer = self._provider.issuer
         address = f"{issuer.rstrip('/')}/.well-known/openid-configuration"
         try:
-            description = self._json_of(address)
+            with self._asking():
+                description = self._json_of(address)
             if description["issuer"] != issuer:
                 raise ValueError(f"it calls itself {description['issuer']}")
             for name in ("authorization_endpoint", "token_endpoint", "jwks_uri"):
                 if urlsplit(description[name]).scheme != "https":
                     raise ValueError(f"its {name} is no https address")
-            key_set = KeySet.import_key_set(self._json_of(description["jwks_uri"]))
+            with self._asking():
+                key_set = KeySet.import_key_set(self._json_of(description["jwks_uri"]))
         except (requests.RequestException, NeedsPerson, JoseError) as error:
             raise self._silent(error) from error
         except (AttributeError, KeyError, RecursionError, TypeError, ValueError) as error:
             raise self._silent(error) from error  # whatever a provider makes of its description
         self._described = (time.monotonic() + _KEPT, description, key_set)
         return description, key_set
+
+    @contextmanager
+    def _asking(self) -> Iterator[None]:
+        """Around what waits for the provider. Raises TryAgain where many wait for it already."""
+        if not self._waiting.acquire(blocking=False):
+            raise TryAgain(
+                f"Many logins wait for the identity provider {self._provider.issuer} just now.",
+                hint="Try again in a moment, or log in with a password.",
+            )
+        try:
+            yield
+        finally:
+            self._waiting.release()
 
     def _client(self) -> OAuth2Session:
         provider = self._provider

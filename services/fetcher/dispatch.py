@@ -336,6 +336,10 @@ class Dispatcher:
             self.renewer.forget([run.lease for run in ended])
             _log.warning("finished runs could not be recorded", error=str(outage))
             return
+        except Exception:  # the mails are safe: the leases run out, and what is left is done again
+            self.renewer.forget([run.lease for run in ended])
+            _log.exception("finished runs could not be recorded")
+            return
         for run in ended:
             if run.connection.push:
                 self._listen(run)

@@ -161,7 +161,7 @@ def test_tail_shows_events_and_takes_none_away(machine: Machine) -> None:
     assert event["type"] == "posthouse.mail.received.v1"
     assert event["data"]["headers"]["subject"].startswith("Watched")
     unknown = machine.run("tail", "No Such Handler")
-    assert unknown.returncode == 2 and "Traceback" not in unknown.stderr
+    assert unknown.returncode == 1 and "Traceback" not in unknown.stderr
 
 
 def test_ctrl_c_leaves_no_process_and_a_second_start_repeats_no_mail(machine: Machine) -> None:

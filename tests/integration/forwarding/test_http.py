@@ -140,7 +140,7 @@ def test_410_pauses_and_tells_people(redis_rig: Rig, receiver: Receiver) -> None
     assert posted <= 2  # one a forwarder
     receiver.decide = answering(200)
     redis_rig.stack.execute("UPDATE forward SET paused_at = NULL")
-    redis_rig.wait(lambda: len(set(ids_of(receiver.received))) == 5, "all, once resumed")
+    redis_rig.wait(lambda: len(set(ids_of(receiver.received[posted:]))) == 5, "all, once resumed")
     assert redis_rig.all_acknowledged(handler)
 
 

@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 
 import structlog
 
@@ -45,6 +46,8 @@ class SessionAffinity:
     #: Sessions that all fetchers together keep at a mailbox.
     per_mailbox: int
     _missing: set[int] = field(default_factory=set)
+    #: When it was asked before which sessions are wanted (time.monotonic).
+    _asked: float = 0.0
 
     def arrive(self) -> None:
         """Says that this fetcher lives, before its first run: a mailbox whose fetcher is not known
@@ -103,9 +106,12 @@ class SessionAffinity:
             wanted = affinity.held(session, self.owner)
             together = affinity.shared_mailboxes(session, self.per_mailbox)
         sessions = self.sessions()
-        for beyond in sessions.share_mailboxes(together, self.owner):
-            wanted.pop(beyond, None)
-        gone = sessions.prune(wanted, asked)
+        versions: dict[int, datetime | None] = dict(wanted)
+        for beyond in sessions.share_mailboxes(together, self.owner) & wanted.keys():
+            versions[beyond] = None
+            del wanted[beyond]
+        gone = sessions.prune(versions, asked, self._asked)
+        self._asked = asked
         self.push_events.forget(gone)
         # Twice in a row, as a run in between holds the session itself.
         absent = {i for i in wanted if not sessions.keeps(i)}

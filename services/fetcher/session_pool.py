@@ -209,15 +209,21 @@ class SessionPool:
 
     # ---- for all of them
 
-    def prune(self, wanted: Mapping[int, datetime], asked: float) -> list[int]:
-        """Ends sessions that are not `wanted` (id → last edit) and were here at `asked`
-        (time.monotonic) already; returns their ids."""
+    def prune(
+        self, wanted: Mapping[int, datetime | None], asked: float, before: float
+    ) -> list[int]:
+        """Ends sessions that are not `wanted` (id → last edit, None: one too many) and were here at
+        `asked` (time.monotonic) already; returns their ids.
+
+        One that nobody wants was here when it was asked `before`, too: the end of the run that
+        left it here is recorded a little later.
+        """
         with self._lock:
             everything = [*self._waiting.items(), *self._listeners.items()]
             gone = [
                 i
                 for i, kept in everything
-                if kept.since < asked
+                if kept.since < (asked if i in wanted else before)
                 and not self._listeners.is_beginning(i)
                 and wanted.get(i) != kept.version
             ]

@@ -12,7 +12,9 @@ from tests.e2e.site import Site, fill_server
 
 
 @pytest.mark.promise("M1", "M14", "M15", "M16", "M13", "H3")
-def test_from_an_empty_installation_to_the_path_of_the_first_mail(site: Site, page: Page) -> None:
+def test_from_an_empty_installation_to_the_path_of_the_first_mail(
+    site: Site, page: Page, request: pytest.FixtureRequest
+) -> None:
     user = site.new_mailbox(3, subject="Opening hours")
     mark = uuid.uuid4().hex[:6]
     name, handler = f"Support inbox {mark}", f"tickets-{mark}"
@@ -21,6 +23,9 @@ def test_from_an_empty_installation_to_the_path_of_the_first_mail(site: Site, pa
     page.get_by_label("Name").fill(handler)
     page.get_by_role("button", name="Add", exact=True).click()
     expect(page.get_by_role("heading", level=1)).to_have_text(handler)
+    (made,) = site.api("GET", f"/handlers?q={handler}")["items"]
+    # It takes every connection, those of other tests too.
+    request.addfinalizer(lambda: site.api("PATCH", f"/handlers/{made['id']}", {"enabled": False}))
     expect(page.get_by_text(f"posthouse:handler:{handler}").first).to_be_visible()
 
     page.get_by_role("link", name="Connections", exact=True).click()

@@ -46,8 +46,9 @@ class SessionAffinity:
     #: Sessions that all fetchers together keep at a mailbox.
     per_mailbox: int
     _missing: set[int] = field(default_factory=set)
-    #: When it was asked before which sessions are wanted (time.monotonic).
+    #: When it was asked before which sessions are wanted (time.monotonic), and which were.
     _asked: float = 0.0
+    _wanted: frozenset[int] = frozenset()
 
     def arrive(self) -> None:
         """Says that this fetcher lives, before its first run: a mailbox whose fetcher is not known
@@ -106,7 +107,11 @@ class SessionAffinity:
             wanted = affinity.held(session, self.owner)
             together = affinity.shared_mailboxes(session, self.per_mailbox)
         sessions = self.sessions()
-        versions: dict[int, datetime | None] = dict(wanted)
+        versions: dict[int, datetime | None] = {
+            **dict.fromkeys(self._wanted),  # not any more, unless they still are
+            **wanted,
+        }
+        self._wanted = frozenset(wanted)
         for beyond in sessions.share_mailboxes(together, self.owner) & wanted.keys():
             versions[beyond] = None
             del wanted[beyond]

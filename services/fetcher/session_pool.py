@@ -212,11 +212,11 @@ class SessionPool:
     def prune(
         self, wanted: Mapping[int, datetime | None], asked: float, before: float
     ) -> list[int]:
-        """Ends sessions that are not `wanted` (id → last edit, None: one too many) and were here at
+        """Ends sessions that are not `wanted` (id → last edit, None: not any more) and were here at
         `asked` (time.monotonic) already; returns their ids.
 
-        One that nobody wants was here when it was asked `before`, too: the end of the run that
-        left it here is recorded a little later.
+        One of which nothing is said was here when it was asked `before`, too: the end of the run
+        that left it here is recorded a little later.
         """
         with self._lock:
             everything = [*self._waiting.items(), *self._listeners.items()]

@@ -23,6 +23,7 @@ from services.admin.pages import (
     forwards,
     handlers,
     importing,
+    jump,
     login,
     mails,
     overview,
@@ -58,6 +59,7 @@ def build(app_state: PagesState) -> FastAPI:
     app.add_api_route("/favicon.ico", _icon, dependencies=[PUBLIC])
     for part in (
         overview,
+        jump,
         login,
         account,
         bulk,

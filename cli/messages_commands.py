@@ -84,7 +84,12 @@ def list_messages(
     ]
     columns = ("id", "when", "state", "connection", "from", "subject", "size")
     showing.table(columns, rows, empty="No mail matches.")
-    if found["next"]:
+    if found["looked_back_to"]:
+        back = showing.when(found["looked_back_to"])
+        showing.say(
+            f"Looked at mails back to {back}. --before {found['next']} looks further.", "dim"
+        )
+    elif found["next"]:
         showing.say(f"--before {found['next']} shows more.", "dim")
 
 

@@ -6,7 +6,9 @@ import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from shared.mail import search_terms
 from shared.messages import RawRef
+from shared.storage.arrays import array
 from shared.storage.pool import Session
 from shared.storage.queries import Queries
 
@@ -32,7 +34,9 @@ class Share:
 
 def mails_of(session: Session, address: str, limit: int) -> list[Mail]:
     """Mails that `address` (case-insensitive) sent or was addressed in, oldest first."""
-    rows = session.execute(_QUERIES["mails_of"], {"address": address.lower(), "limit": limit})
+    terms = array(map(str, search_terms.numbers([search_terms.address_term(address)])))
+    values = {"address": address.lower(), "terms": terms, "limit": limit}
+    rows = session.execute(_QUERIES["mails_of"], values)
     return [Mail(i, tuple(sorted({key for key in keys if key}))) for i, *keys in rows]
 
 

@@ -13,6 +13,7 @@ from psycopg.types.json import Jsonb
 from shared.clock import new_id
 from shared.connections import Failure
 from shared.errors import LeaseLost
+from shared.mail import search_terms
 from shared.mail.summary import MailHeaders, findings_to_json
 from shared.messages import Key, NewMessage
 from shared.storage import key_contents, known, quarantine
@@ -186,6 +187,7 @@ def _copy(session: Session, batches: Sequence[Batch], last: Mapping[int, int], n
                     json.dumps(findings_to_json(header.findings)) if header.findings else None,
                     message.thread,
                     text_array(message.labels) if message.labels else "{}",
+                    array(map(str, search_terms.numbers(search_terms.terms_of(header)))),
                 )
             )
 

@@ -1,4 +1,10 @@
-"""Searches the ledger for mails. Reads only."""
+"""Searches the ledger for mails. Reads only.
+
+What has an index is looked for in all that the ledger keeps: a message-id, whole words and
+addresses (`shared.mail.search_terms`), a connection, most states. What has none (parts of words,
+what handlers did with a mail) is looked for in so many of the newest mails at a time, and the page
+says how far back that was.
+"""
 
 from __future__ import annotations
 
@@ -6,59 +12,44 @@ import re
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Final, LiteralString
 
 from psycopg import errors as pg
 from psycopg.rows import dict_row
 
-from shared.clock import first_id
+from shared.clock import first_id, time_of, utc_now
 from shared.errors import InvalidInput
-from shared.mail.kinds import MailKind
-from shared.storage.messages import HEAD, LoggedMessage, MessageState, logged_message
+from shared.mail import search_terms
+from shared.storage.arrays import array
+from shared.storage.message_filter import MessageFilter, conditions, spellings
+from shared.storage.messages import HEAD, LoggedMessage, logged_message
 from shared.storage.pool import Session
 from shared.storage.queries import Queries
 
 _SQL = Queries("message_search")
 
-#: A search that takes longer is given up, so that it cannot keep Postgres from its work.
+#: A statement that takes longer is given up, so that it cannot keep Postgres from its work.
 _SEARCH_SECONDS: Final = 5
-#: (a delivery with one of these, and none with one of those)
-_FATES: Final[Mapping[MessageState | None, tuple[list[str], list[str]]]] = {
-    MessageState.DEAD_LETTER: (["dead-letter"], []),
-    MessageState.IN_HAND: (["in-hand"], ["dead-letter"]),
-    MessageState.REJECTED: (
-        ["rejected"],
-        ["dead-letter", "in-hand", "waiting", "unknown"],
-    ),
-    MessageState.ACKNOWLEDGED: (
-        ["acknowledged"],
-        ["dead-letter", "in-hand", "waiting", "unknown", "rejected"],
-    ),
-}
+#: All mails of the range are looked at for so long, then `_MOST` of them.
+_WHOLE_SECONDS: Final = 1
+#: Mails that are looked at together where there is no index: 0.1 s.
+_MOST: Final = 50_000
+#: Words are looked for in the mails of the last day first: the newest ones of a frequent word are
+#: there, and the rest of the month need not be looked at.
+_WINDOWS: Final = (timedelta(days=1), timedelta(days=8))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MessageFilter:
-    """What a search looks for; what is empty does not narrow it.
+@dataclass(frozen=True, slots=True)
+class MessagePage:
+    """A page of mails, newest first; `next` continues after it, None at the end.
 
-    `q` is a message-id, or a part of sender, recipients, subject or message-id. `since` and
-    `until` bound the time of the download. `filtered_by` is a handler that it was not for.
-    `kind`, `has_attachment` and `thread` (as in `data.mail` of its event) are known once the event
-    is published.
+    `looked_back_to` is set where not all mails were looked at: the time of the last one that was.
     """
 
-    q: str = ""
-    connection_id: int | None = None
-    state: MessageState | None = None
-    since: datetime | None = None
-    until: datetime | None = None
-    filtered_by: int | None = None
-    kind: MailKind | None = None
-    has_attachment: bool | None = None
-    thread: str = ""
-    #: Of connections with one of these tags alone: the rights of who asks.
-    part: tuple[str, ...] = ()
+    items: tuple[LoggedMessage, ...]
+    next: uuid.UUID | None
+    looked_back_to: datetime | None = None
 
 
 def search(
@@ -67,71 +58,130 @@ def search(
     *,
     before: uuid.UUID | None = None,
     limit: int = 50,
-) -> list[LoggedMessage]:
+) -> MessagePage:
     """Newest first; `before` continues after the last of the page before.
 
     Raises InvalidInput where the search would take too long.
     """
-    values: dict[str, Any] = {
-        "before": before,
-        "since": first_id(wanted.since) if wanted.since else None,
-        "until": first_id(wanted.until) if wanted.until else None,
-        "connection_id": wanted.connection_id,
-        "part": list(wanted.part) or None,
-        "filtered_by": wanted.filtered_by,
-        "limit": limit,
-    }
-    parts: list[LiteralString] = [HEAD, _SQL["in_range"]]
-    if wanted.state in _FATES:
-        values["fates"], values["not_fates"] = _FATES[wanted.state]
-        parts += [_SQL["handed_over"], _SQL["has_fate"], _SQL["has_no_fate"]]
-    elif wanted.state is MessageState.PUBLISHED:
-        values["not_fates"] = ["dead-letter", "in-hand"]
-        parts += [_SQL["handed_over"], _SQL["has_no_fate"], _SQL["waits"]]
-    elif wanted.state:
-        parts.append(_SQL[wanted.state.value])
-    if wanted.filtered_by is not None:
-        parts.append(_SQL["filtered_by"])
-    if wanted.kind is not None:
-        parts.append(_SQL["of_a_person" if wanted.kind is MailKind.PERSON else "of_kind"])
-        values["kind"] = wanted.kind.value
-    if wanted.has_attachment is not None:
-        parts.append(_SQL["with_files" if wanted.has_attachment else "without_files"])
-    if thread := wanted.thread.strip():
-        parts.append(_SQL["in_thread"])
-        values["threads"] = _spellings(thread)
+    search = _Search(session, wanted, before, limit)
     text = wanted.q.strip()
-    if text and not before:
-        # Looking up an exact message-id costs nothing, and is what people mostly have.
-        exact = {**values, "message_ids": _spellings(text)}
-        found = _rows(session, [*parts, _SQL["with_message_id"], _SQL["newest"]], exact)
-        if found:
-            return found
-    if text:
-        parts.append(_SQL["with_ascii" if text.isascii() else "with_text"])
-        values["pattern"] = _like(text.lower()) if text.isascii() else _pattern(text)
-    return _rows(session, [*parts, _SQL["newest"]], values)
+    if not text:
+        return search.whole_or_part()
+    if not before and (found := search.by_message_id(text)):
+        return search.page(found)
+    if terms := search_terms.terms_sought(text):
+        page = search.by_terms(terms)
+        if page.items or page.looked_back_to or (before and search.has(terms)):
+            return page
+    return search.by_part(text)
 
 
-def _rows(
-    session: Session, parts: Sequence[LiteralString], values: Mapping[str, Any]
-) -> list[LoggedMessage]:
-    query: LiteralString = "\n".join(parts)
-    try:
-        with session.transaction(), session.cursor(row_factory=dict_row) as cursor:
-            cursor.execute(f"SET LOCAL statement_timeout = '{_SEARCH_SECONDS}s'")
-            return [logged_message(row) for row in cursor.execute(query, values)]
-    except pg.QueryCanceled as error:
-        raise InvalidInput(
-            f"This search was given up after {_SEARCH_SECONDS} seconds.",
-            field="q",
-            hint="Narrow it: by connection, by time, or with the whole message-id.",
-        ) from error
+class _Search:
+    """The conditions of one search, and the ways to ask for what they choose."""
+
+    def __init__(
+        self, session: Session, wanted: MessageFilter, before: uuid.UUID | None, limit: int
+    ) -> None:
+        self._session = session
+        self._limit = limit
+        self._conditions, self._values = conditions(wanted)
+        self._values |= {"before": before, "limit": limit + 1, "most": _MOST}
+
+    def page(self, found: Sequence[LoggedMessage], floor: uuid.UUID | None = None) -> MessagePage:
+        """What was found; where mails were looked at down to `floor` only, it goes on there."""
+        items = tuple(found[: self._limit])
+        if len(found) > self._limit:
+            return MessagePage(items, items[-1].id)
+        return MessagePage(items, floor, time_of(floor) if floor else None)
+
+    def whole_or_part(self) -> MessagePage:
+        """All mails of the range where that is quick, else the newest of them."""
+        try:
+            return self.page(self._found([], {}, _WHOLE_SECONDS))
+        except pg.QueryCanceled:
+            return self.page(*self._newest([], {}))
+
+    def by_message_id(self, text: str) -> list[LoggedMessage]:
+        """Looking up an exact message-id costs nothing, and is what people mostly have."""
+        return self._found([_SQL["with_message_id"]], {"message_ids": spellings(text)})
+
+    def by_part(self, text: str) -> MessagePage:
+        """Mails that have `text` as a part of one of their fields."""
+        if text.isascii():
+            return self.page(*self._newest([_SQL["with_ascii"]], {"pattern": _like(text.lower())}))
+        return self.page(*self._newest([_SQL["with_text"]], {"pattern": _pattern(text)}))
+
+    def by_terms(self, terms: set[bytes]) -> MessagePage:
+        """Mails that have all `terms`, from the newest window of time to the oldest."""
+        values = _of_terms(terms)
+        before, since = self._values["before"], self._values["since"]
+        bounds = [first_id(utc_now()), before, self._values["until"]]
+        newest = time_of(min(bound for bound in bounds if bound))
+        found: list[LoggedMessage] = []
+        for lower in (*(first_id(newest - window) for window in _WINDOWS), None):
+            is_last = lower is None or bool(since and since >= lower)
+            values |= {
+                "before": before,
+                "since": since if is_last else lower,
+                "limit": self._limit + 1 - len(found),
+            }
+            try:
+                more = self._found([_SQL["with_terms"]], values, _WHOLE_SECONDS)
+            except pg.QueryCanceled:
+                more, floor = self._newest([_SQL["with_terms"]], {**values, "since": since})
+                return self.page([*found, *_having(terms, more)], floor)
+            found += _having(terms, more)
+            if is_last or len(found) > self._limit:
+                break
+            before = lower
+        return self.page(found)
+
+    def has(self, terms: set[bytes]) -> bool:
+        """Whether any mail has all `terms`, wherever this page begins."""
+        values = {**_of_terms(terms), "before": None, "limit": 1}
+        return bool(_having(terms, self._found([_SQL["with_terms"]], values)))
+
+    def _newest(
+        self, parts: Sequence[LiteralString], values: Mapping[str, Any]
+    ) -> tuple[list[LoggedMessage], uuid.UUID | None]:
+        """What `parts` choose of the newest mails of the range, and the last of these mails where
+        there are more."""
+        values = {**self._values, **values}
+        query: LiteralString = "\n".join((_SQL["candidates"], _SQL["in_range"], _SQL["floor"]))
+        row = self._session.execute(query, values).fetchone()
+        floor: uuid.UUID | None = row[0] if row else None
+        try:
+            return self._found(parts, {**values, "since": floor or values["since"]}), floor
+        except pg.QueryCanceled as error:
+            raise InvalidInput(
+                f"This search was given up after {_SEARCH_SECONDS} seconds.",
+                field="q",
+                hint="Narrow it: by connection, by time, or with the whole message-id.",
+            ) from error
+
+    def _found(
+        self,
+        parts: Sequence[LiteralString],
+        values: Mapping[str, Any],
+        seconds: int = _SEARCH_SECONDS,
+    ) -> list[LoggedMessage]:
+        """One more than the limit where there are more. Raises pg.QueryCanceled."""
+        chosen = (_SQL["candidates"], *self._conditions, *parts, _SQL["newest_found"])
+        query: LiteralString = "\n".join((HEAD, _SQL["found"], *chosen))
+        with self._session.transaction(), self._session.cursor(row_factory=dict_row) as cursor:
+            cursor.execute(f"SET LOCAL statement_timeout = '{seconds}s'")
+            return [
+                logged_message(row) for row in cursor.execute(query, {**self._values, **values})
+            ]
 
 
-def _spellings(message_id: str) -> list[str]:
-    bare = message_id.strip("<>")
-    return [bare, f"<{bare}>", message_id]
+def _of_terms(terms: set[bytes]) -> dict[str, Any]:
+    return {"terms": array(map(str, search_terms.numbers(terms)))}
+
+
+def _having(terms: set[bytes], found: Sequence[LoggedMessage]) -> list[LoggedMessage]:
+    """Without mails that have another term of the same number."""
+    return [one for one in found if terms <= search_terms.terms_of(one.headers)]
 
 
 def _like(text: str) -> str:

@@ -63,6 +63,7 @@ class LoggedMessage:
     sender: str
     sender_name: str
     recipients: tuple[str, ...]
+    cc: tuple[str, ...]
     subject: str
     sent_at: datetime | None
     arrived_at: datetime | None
@@ -76,6 +77,17 @@ class LoggedMessage:
     attachments: int | None
     thread: str
     state: MessageState
+
+    @property
+    def headers(self) -> MailHeaders:
+        """What a search finds it by."""
+        return MailHeaders(
+            sender=self.sender,
+            sender_name=self.sender_name,
+            to=self.recipients,
+            cc=self.cc,
+            subject=self.subject,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,7 +106,6 @@ class MessageDetail:
     """One mail with everything that is known of it."""
 
     message: LoggedMessage
-    cc: tuple[str, ...]
     headers: MailHeaders  # as the mail came
     handed_out: MailHeaders  # as its event shows them: protected ones in their place
     uid_validity: int | None
@@ -174,7 +185,6 @@ def get(session: Session, message_id: uuid.UUID) -> MessageDetail:
     inner = (base["security"] or {}).get("headers", {})
     return MessageDetail(
         message=message,
-        cc=tuple(more["cc"]),
         headers=headers,
         handed_out=MailHeaders.from_json(inner, headers),
         uid_validity=more["uid_validity"],
@@ -224,12 +234,12 @@ def _headers(message: LoggedMessage, more: Mapping[str, Any]) -> MailHeaders:
         message_id=message.message_id,
         sender=message.sender,
         to=message.recipients,
-        cc=tuple(more["cc"]),
+        cc=message.cc,
         subject=message.subject,
         date=message.sent_at,
         sender_name=message.sender_name,
         to_names=tuple(more["recipient_names"] or [""] * len(message.recipients)),
-        cc_names=tuple(more["cc_names"] or [""] * len(more["cc"])),
+        cc_names=tuple(more["cc_names"] or [""] * len(message.cc)),
         findings=findings_from_json(more["findings"] or ()),
     )
 
@@ -241,6 +251,7 @@ def logged_message(row: Mapping[str, Any]) -> LoggedMessage:
             **row,
             "connection": row["connection"] or "",
             "recipients": tuple(row["recipients"]),
+            "cc": tuple(row["cc"]),
             "security": _without_content(row["security"]),
             "state": MessageState(row["state"]),
         }

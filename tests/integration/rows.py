@@ -8,6 +8,8 @@ from datetime import datetime
 import psycopg
 
 from shared.clock import new_id
+from shared.mail.search_terms import numbers, terms_of
+from shared.mail.summary import MailHeaders
 from shared.messages import RawRef
 from shared.store import Store
 
@@ -52,6 +54,7 @@ def add_message(
     opened: RawRef | None = None,
     sender: str = "sender@example.org",
     recipients: tuple[str, ...] = (),
+    subject: str = "",
     published: bool = True,
     handler_id: int | None = None,
 ) -> uuid.UUID:
@@ -59,9 +62,9 @@ def add_message(
     identifier = new_id(at)
     session.execute(
         "INSERT INTO message (id, connection_id, folder, native_key, sequence, size, sha256, "
-        "raw_key, raw_offset, opened_key, opened_offset, opened_size, sender, recipients, "
-        "downloaded_at, published_at) "
-        "VALUES (%s, %s, '', %s, 1, %s, '', %s, %s, %s, %s, %s, %s, %s, %s, %s)",
+        "raw_key, raw_offset, opened_key, opened_offset, opened_size, sender, recipients, subject, "
+        "terms, downloaded_at, published_at) "
+        "VALUES (%s, %s, '', %s, 1, %s, '', %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)",
         (
             identifier,
             connection_id,
@@ -74,6 +77,8 @@ def add_message(
             opened and opened.size,
             sender,
             list(recipients),
+            subject,
+            numbers(terms_of(MailHeaders(sender=sender, to=recipients, subject=subject))),
             at,
             at if published else None,
         ),

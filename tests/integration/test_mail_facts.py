@@ -15,6 +15,7 @@ from posthouse import MailEvent
 from posthouse.mail import mail_fields
 from shared.mail.kinds import MailKind
 from shared.storage import message_search
+from shared.storage.message_filter import MessageFilter
 from tests.rig.events import open_queue
 from tests.rig.stack import Stack
 from tests.servers.dovecot import Dovecot
@@ -164,7 +165,7 @@ def test_the_ledger_finds_mails_by_kind_attachments_and_thread(
 
     def found(**wanted: Any) -> set[str]:
         with stack.database.transaction() as session:
-            page = message_search.search(session, message_search.MessageFilter(**wanted))
+            page = message_search.search(session, MessageFilter(**wanted)).items
         for one in page:
             told = events[str(one.id)]["mail"]
             files = [part for part in told["parts"] if part["name"]]

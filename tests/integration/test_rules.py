@@ -16,6 +16,7 @@ from cli.demo.samples import encrypted
 from services.decryptor.decrypting import STEPS_WITH_RULES
 from shared.rules.conditions import FIELDS
 from shared.storage import delivering_again, message_search, messages, quarantine
+from shared.storage.message_filter import MessageFilter
 from tests.integration.api.conftest import Api
 from tests.integration.test_interruption import lose_queue
 from tests.rig.events import open_queue
@@ -265,7 +266,7 @@ def test_a_mail_that_no_handler_wants_is_shown_with_its_reasons_and_delivered_on
     stack.watch(dovecot, mail_user)
     stack.wait(lambda: stack.query("SELECT FROM message WHERE unwanted") != [], "it is decided")
     with stack.database.transaction() as session:
-        (found,) = message_search.search(session, message_search.MessageFilter(filtered_by=handler))
+        (found,) = message_search.search(session, MessageFilter(filtered_by=handler)).items
         detail = messages.get(session, found.id)
         assert not messages.handler_may_read(session, handler, found.id)
     assert found.state == "unwanted"

@@ -12,8 +12,8 @@ import pytest
 from posthouse import Consumer, MailEvent, Reject
 from shared.queueing.output import DeadChoice, Output, open_output
 from shared.storage import delivering_again, handler_queues, message_search, messages
+from shared.storage.message_filter import MessageFilter
 from shared.storage.message_paths import Stop
-from shared.storage.message_search import MessageFilter
 from shared.storage.messages import MessageState
 from tests.rig.mails import mail
 from tests.rig.stack import Stack
@@ -42,7 +42,7 @@ def program(stack: Stack, work: Callable[[MailEvent], None]) -> Iterator[None]:
 def found(stack: Stack, state: MessageState) -> list[str]:
     """Subjects of the mails that a search by this state gives; each says the same of itself."""
     with stack.database.transaction() as session:
-        listed = message_search.search(session, MessageFilter(state=state))
+        listed = message_search.search(session, MessageFilter(state=state)).items
     assert {one.state for one in listed} <= {state}
     return sorted(one.subject for one in listed)
 

@@ -67,9 +67,10 @@ def search(
     before: Annotated[uuid.UUID | None, Query(description="`next` of the page before")] = None,
     limit: Limit = 50,
 ) -> MessagePageOut:
-    """Newest first. `q` is a message-id, or a part of sender, recipients, subject; `since` and
-    `until` bound the time of the download. `kind`, `has_attachment` and `thread` find mails whose
-    event was published."""
+    """Newest first. `q` is a message-id, or words of subject and sender, addresses of sender and
+    recipients, or a sender's domain (`@example.org`), all of which a mail has; where none has
+    them, a part of any of these. `since` and `until` bound the time of the download. `kind`,
+    `has_attachment` and `thread` find mails whose event was published."""
     wanted = MessageFilter(
         q=q,
         connection_id=connection,
@@ -83,7 +84,7 @@ def search(
     )
     page = messages.search_messages(ctx, wanted, before=before, limit=limit)
     items = [MessageOut.model_validate(message) for message in page.items]
-    return MessagePageOut(items=items, next=page.next)
+    return MessagePageOut(items=items, next=page.next, looked_back_to=page.looked_back_to)
 
 
 @router.get("/{message_id}", dependencies=[LOOK_AT_PART], responses=responses(404))
@@ -227,7 +228,7 @@ def _shown(detail: MessageDetail) -> MessageDetailOut:
     return MessageDetailOut(
         **dataclasses.asdict(detail.message),
         recipient_names=list(detail.headers.to_names),
-        cc=list(detail.cc),
+        cc=list(detail.message.cc),
         cc_names=list(detail.headers.cc_names),
         findings=[FindingOut(kind=one.kind, detail=one.detail) for one in detail.headers.findings],
         uid_validity=detail.uid_validity,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import uuid
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -16,7 +17,8 @@ from shared.mail.kinds import MailKind as MailKind
 from shared.messages import RawRef
 from shared.security import UNOPENED
 from shared.storage import delivering_again, handlers, message_search, messages
-from shared.storage.message_search import MessageFilter as MessageFilter
+from shared.storage.message_filter import MessageFilter as MessageFilter
+from shared.storage.message_search import MessagePage as MessagePage
 from shared.storage.messages import LoggedMessage
 from shared.storage.messages import MessageDetail as MessageDetail
 from shared.storage.messages import MessageState as MessageState
@@ -24,16 +26,10 @@ from shared.storage.messages import MessageState as MessageState
 #: One call re-delivers no more mails than this; another call continues.
 MOST_AT_ONCE: Final = 10_000
 _CHUNK: Final = 500
+#: Nor does it begin with more of them after so many seconds.
+_LONGEST_S: Final = 20.0
 #: Mails that the page of a mail shows of its thread.
 _OF_THREAD: Final = 30
-
-
-@dataclass(frozen=True, slots=True)
-class MessagePage:
-    """A page of mails, newest first; `next` continues after it, None at the end."""
-
-    items: tuple[LoggedMessage, ...]
-    next: uuid.UUID | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,9 +55,7 @@ def search_messages(
     """Raises InvalidInput where the search would take too long."""
     wanted = replace(wanted, part=ctx.principal.tags)
     with ctx.transaction() as session:
-        found = message_search.search(session, wanted, before=before, limit=limit + 1)
-    more = len(found) > limit
-    return MessagePage(tuple(found[:limit]), found[limit - 1].id if more else None)
+        return message_search.search(session, wanted, before=before, limit=limit)
 
 
 def get_message(ctx: Context, message_id: uuid.UUID) -> MessageDetail:
@@ -145,11 +139,12 @@ def redeliver_messages(
         )
     _check_handlers(ctx, handler_ids)
     count = 0
-    while count < most:
+    deadline = time.monotonic() + _LONGEST_S
+    while count < most and time.monotonic() < deadline:
         limit = min(_CHUNK, most - count)
         with ctx.transaction() as session:
-            found = message_search.search(session, wanted, before=before, limit=limit)
-            fitting = [message for message in found if message.state != "quarantined"]
+            page = message_search.search(session, wanted, before=before, limit=limit)
+            fitting = [message for message in page.items if message.state != "quarantined"]
             for unopened in (False, True):
                 ids = [m.id for m in fitting if _is_unopened(m) is unopened]
                 why = reason.strip() or _reason(unopened)
@@ -157,10 +152,8 @@ def redeliver_messages(
                 if unopened:
                     delivering_again.reopen(session, ids)
             count += len(fitting)
-            if found:
-                before = found[-1].id
-        if len(found) < limit:
-            before = None
+        before = page.next
+        if before is None:
             break
     with ctx.transaction() as session:
         what = {"filter": str(wanted), "handlers": list(handler_ids), "count": count}

@@ -2,8 +2,9 @@
 
 -- name: mails_of
 SELECT id, raw_key, opened_key FROM message
-WHERE lower(sender) = %(address)s
-   OR EXISTS (SELECT FROM unnest(recipients || cc) AS a WHERE lower(a) = %(address)s)
+WHERE terms @> %(terms)s::integer[]
+  AND (lower(sender) = %(address)s
+       OR EXISTS (SELECT FROM unnest(recipients || cc) AS a WHERE lower(a) = %(address)s))
 ORDER BY id LIMIT %(limit)s
 
 -- name: others_in

@@ -24,7 +24,8 @@ RETURNING s.connection_id, s.sequence, now();
 -- name: copy_messages
 COPY message (connection_id, folder, uid_validity, correlation_id, id, native_key, sequence, size,
     sha256, raw_key, raw_offset, message_id, sender, recipients, cc, subject, sent_at, arrived_at,
-    downloaded_at, sender_name, recipient_names, cc_names, findings, provider_thread, labels)
+    downloaded_at, sender_name, recipient_names, cc_names, findings, provider_thread, labels,
+    terms)
 FROM STDIN;
 
 -- name: record_batches

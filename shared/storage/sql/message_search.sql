@@ -1,4 +1,23 @@
--- Conditions of a search; they follow on `messages` of messages.sql.
+-- A search: `found`, with the ids that `candidates` and the conditions after it choose. The ids come
+-- first, so that what the list shows is looked up for these mails and no other.
+
+-- name: found
+-- Follows on `messages` of messages.sql.
+WHERE m.id = ANY(ARRAY(
+
+-- name: newest_found
+ORDER BY m.id DESC LIMIT %(limit)s))
+ORDER BY m.id DESC
+
+-- name: candidates
+-- A join that no condition asks for is left out by Postgres.
+SELECT m.id FROM message m
+LEFT JOIN outbox o ON o.message_id = m.id
+LEFT JOIN quarantine q ON q.id = m.id
+
+-- name: floor
+-- The last one of so many mails of a range, newest first.
+ORDER BY m.id DESC OFFSET %(most)s - 1 LIMIT 1
 
 -- name: in_range
 WHERE (%(before)s::uuid IS NULL OR m.id < %(before)s)
@@ -7,6 +26,9 @@ WHERE (%(before)s::uuid IS NULL OR m.id < %(before)s)
   AND (%(connection_id)s::bigint IS NULL OR m.connection_id = %(connection_id)s)
   AND (%(part)s::text[] IS NULL
        OR m.connection_id IN (SELECT id FROM connection WHERE tags && %(part)s))
+
+-- name: with_terms
+  AND m.terms @> %(terms)s::integer[]
 
 -- name: with_ascii
 -- Every mail in the range is looked at, so this is as cheap as it can be: one text a mail, folded by
@@ -81,6 +103,3 @@ WHERE (%(before)s::uuid IS NULL OR m.id < %(before)s)
 
 -- name: undecrypted
   AND m.undecrypted
-
--- name: newest
-ORDER BY m.id DESC LIMIT %(limit)s

@@ -1,7 +1,7 @@
 -- name: messages
 -- What the list shows of a mail, with its state. Ends before WHERE.
 SELECT m.id, m.connection_id, c.name AS connection, m.folder, m.sequence, m.size, m.message_id,
-       m.sender, m.sender_name, m.recipients, m.subject, m.sent_at, m.arrived_at, m.downloaded_at,
+       m.sender, m.sender_name, m.recipients, m.cc, m.subject, m.sent_at, m.arrived_at, m.downloaded_at,
        m.settled_at, m.settled_as, m.opened_at, m.published_at, m.security,
        CASE WHEN m.facts IS NULL OR m.facts ? 'x' THEN '' ELSE m.kind END AS kind,
        CASE WHEN m.facts IS NULL OR m.facts ? 'x' THEN NULL
@@ -30,7 +30,7 @@ LEFT JOIN quarantine q ON q.id = m.id
 
 -- name: detail
 -- Everything that is kept of one mail.
-SELECT m.uid_validity, m.native_key, m.recipient_names, m.cc, m.cc_names, m.findings, m.sha256, m.raw_key, m.raw_offset, m.opened_key,
+SELECT m.uid_validity, m.native_key, m.recipient_names, m.cc_names, m.findings, m.sha256, m.raw_key, m.raw_offset, m.opened_key,
        m.opened_offset, m.opened_size, m.opened_sha256, o.attempts, o.next_attempt_at,
        o.error, q.code AS quarantine_code, q.reason AS quarantine_reason,
        q.created_at AS quarantined_at

@@ -135,6 +135,9 @@ class MessagePageOut(BaseModel):
 
     items: list[MessageOut]
     next: uuid.UUID | None
+    looked_back_to: datetime | None = Field(
+        description="Set where not all mails were looked at: how far back that was. `next` goes on"
+    )
 
 
 class RedeliveredOut(Out):

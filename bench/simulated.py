@@ -219,8 +219,8 @@ def run(service: str, world_file: str, out: str) -> None:
         scheduler.build(load(SchedulerSettings)).run(stop)
     elif service == "fetcher":
         built = fetcher.build(load(FetcherSettings))
-        built.dispatcher.sessions = SimulatedMailboxes(world).sessions()
-        built.dispatcher.observe = numbers.polled
+        built.dispatcher.ends.sessions = SimulatedMailboxes(world).sessions()
+        built.dispatcher.ends.observe = numbers.polled
         built.run(stop)
     else:
         decryptor.build(load(DecryptorSettings)).run(stop)

@@ -17,9 +17,11 @@ from datetime import datetime
 
 import structlog
 
-from services.fetcher.dispatch import POSTPONED, Dispatcher
+from services.fetcher.dispatch import Dispatcher
 from services.fetcher.polling import PATIENCE
+from services.fetcher.push import PushEvents
 from services.fetcher.run import Run
+from services.fetcher.run_ends import POSTPONED
 from shared.clock import new_id, time_of
 from shared.errors import PosthouseError
 from shared.jobs import FETCH_QUEUE
@@ -41,6 +43,7 @@ class KeptRuns:
     """`run_job` is the actor of the own queue; `listen` has a thread for push events."""
 
     dispatcher: Dispatcher
+    push_events: PushEvents
     executor: ThreadPoolExecutor
     #: Sends a job for these connections to the common queue, under this correlation id.
     pass_on: Callable[[Sequence[int], str], None]
@@ -66,7 +69,7 @@ class KeptRuns:
     def listen(self, stop: threading.Event) -> None:
         """Until `stop`: fetches where servers pushed."""
         while not stop.is_set():
-            now, later = self.dispatcher.push_events.wait(0.5)
+            now, later = self.push_events.wait(0.5)
             try:
                 if now:
                     self._fetch_announced(now)
@@ -119,7 +122,7 @@ class KeptRuns:
         over_open, without = self.dispatcher.begin_runs(
             connection_ids, at, correlation_id, changed=changed, postponed=postponed
         )
-        self.dispatcher.to_slow_lane(without)
+        self.dispatcher.ends.to_slow_lane(without)
         for run in over_open:
             with self._lock:
                 self._in_hand += 1
@@ -132,7 +135,7 @@ class KeptRuns:
             if self.dispatcher.sessions.wake(run.connection, PATIENCE):
                 self.dispatcher.run_all([run], correlation_id)
             else:
-                self.dispatcher.to_slow_lane([run])
+                self.dispatcher.ends.to_slow_lane([run])
         except PosthouseError as error:
             _log.warning("a run could not be recorded", error=str(error))
         except Exception:

@@ -19,6 +19,7 @@ from services.fetcher.kept_runs import KeptRuns
 from services.fetcher.lease_renewer import LeaseRenewer
 from services.fetcher.push import PushEvents
 from services.fetcher.run import Report, Tools
+from services.fetcher.run_ends import RunEnds
 from services.fetcher.session_affinity import SessionAffinity
 from services.fetcher.session_pool import Limits, SessionPool
 from services.fetcher.settings import FetcherSettings
@@ -210,6 +211,19 @@ def build(settings: FetcherSettings) -> Fetcher:
             return affinities.note_crowded(session, owner, host)
 
     push_events = PushEvents()
+    sessions = SessionPool(
+        opened,
+        Limits(
+            kept=settings.kept_sessions,
+            listening=settings.push_sessions,
+            per_host=settings.sessions_per_host,
+            per_mailbox=settings.sessions_per_mailbox,
+        ),
+        on_push=push_events.announced,
+        on_lost=push_events.lost,
+        crowded=crowded,
+    )
+    renewer = LeaseRenewer(database, owner, settings.lease_seconds)
     dispatcher = Dispatcher(
         tools=Tools(
             database=database,
@@ -220,22 +234,9 @@ def build(settings: FetcherSettings) -> Fetcher:
             stopping=stopping.is_set,
             reached=lambda _step: None,
         ),
-        sessions=SessionPool(
-            opened,
-            Limits(
-                kept=settings.kept_sessions,
-                listening=settings.push_sessions,
-                per_host=settings.sessions_per_host,
-                per_mailbox=settings.sessions_per_mailbox,
-            ),
-            on_push=push_events.announced,
-            on_lost=push_events.lost,
-            crowded=crowded,
-        ),
-        push_events=push_events,
-        renewer=LeaseRenewer(database, owner, settings.lease_seconds),
         database=database,
-        observe=observe,
+        renewer=renewer,
+        ends=RunEnds(sessions, push_events, renewer, database, observe),
     )
     return Fetcher(
         settings=settings,
@@ -248,6 +249,7 @@ def build(settings: FetcherSettings) -> Fetcher:
         dispatcher=dispatcher,
         kept_runs=KeptRuns(
             dispatcher=dispatcher,
+            push_events=push_events,
             executor=ThreadPoolExecutor(settings.fetch_threads, thread_name_prefix="kept"),
             pass_on=pass_on,
             room=4 * settings.fetch_threads,

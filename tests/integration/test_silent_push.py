@@ -47,7 +47,7 @@ def test_polls_notice_that_idle_never_tells(
         silent = "SELECT push_silent FROM connection_state"
         with FetcherHere(stack).working() as fetcher:
             minutes = [0.0]
-            fetcher.fetcher.dispatcher.push_events._clock = lambda: (
+            fetcher.fetcher.dispatcher.ends.push_events._clock = lambda: (
                 time.monotonic() + 60 * minutes[0]
             )
             fetcher.run(number)

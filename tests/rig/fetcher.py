@@ -54,11 +54,11 @@ class FetcherHere:
             )
         )
         if opened is not None:
-            self._dispatcher.sessions = SessionPool(
+            self._dispatcher.ends.sessions = SessionPool(
                 opened,
                 Limits(kept=0, listening=0, per_host=100, per_mailbox=100),
-                on_push=self._dispatcher.push_events.announced,
-                on_lost=self._dispatcher.push_events.lost,
+                on_push=self._dispatcher.ends.push_events.announced,
+                on_lost=self._dispatcher.ends.push_events.lost,
             )
 
     @property

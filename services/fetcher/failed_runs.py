@@ -1,0 +1,105 @@
+"""A run that failed: its reason, its next attempt and its alert are recorded."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import structlog
+
+from services.fetcher.backoff import described, health_after, retry_delay
+from services.fetcher.lease_renewer import LeaseRenewer
+from services.fetcher.run import Run
+from shared.alerts.connections import ConnectionFailing, ConnectionNeedsAuthorisation
+from shared.connections import Connection, Failure, Health
+from shared.errors import PosthouseError
+from shared.storage import alerts, ledger, scheduling
+from shared.storage.pool import Database, DatabaseUnavailable
+from shared.telemetry import metrics
+
+_log = structlog.get_logger(__name__)
+
+
+def record(database: Database, renewer: LeaseRenewer, run: Run, error: PosthouseError) -> None:
+    """Records the reason and the next attempt, and gives the lease back.
+
+    Where Postgres is away, nothing is recorded: the lease runs out.
+    """
+    connection, state, report = run.connection, run.state, run.report
+    metrics.DOWNLOADED_MESSAGES.labels(connection.mode.value).inc(report.downloaded)
+    metrics.DOWNLOADED_BYTES.labels(connection.mode.value).inc(report.octets)
+    duration = report.duration_ms
+    _log.warning(
+        "run failed",
+        code=error.code,
+        error=str(error),
+        failures=state.failures + 1,
+        downloaded=report.downloaded,
+    )
+    failure = described(error)
+    health = health_after(error)
+    # What makes progress is not backed off, nor a mailbox of which nothing but settling failed.
+    failed_before = 0 if report.downloaded else state.failures
+    delay = retry_delay(error, failed_before, _first_delay(connection))
+    if error is report.settling_refused:
+        delay = 60.0 * _first_delay(connection)
+    try:
+        with database.transaction() as session:
+            renewer.release(session, [run.lease])
+            ledger.all_settled(session, report.confirmed)
+            before, failures = scheduling.fail_run(
+                session,
+                connection.id,
+                duration_ms=duration,
+                health=health,
+                error=failure,
+                delay=delay,
+            )
+            ledger.record_run(
+                session,
+                connection.id,
+                duration_ms=duration,
+                found=report.found,
+                downloaded=report.downloaded,
+                octets=report.octets,
+                error=failure,
+            )
+            if before != health:
+                ill = _alert(connection, failure, health, failures)
+                alerts.raise_failing(session, ill, _silence(run, health))
+            if failures == run.tools.settings.alert_after_failures:
+                alerts.hasten(session, connection.id)
+    except DatabaseUnavailable as outage:
+        # Nothing was recorded: the lease runs out, and the next interval tries again.
+        renewer.forget([run.lease])
+        _log.warning("a failed run could not be recorded", error=str(outage))
+
+
+def _silence(run: Run, health: Health) -> timedelta:
+    """How long people are not told: a server that is started anew is back by then, a login
+    that a person has to renew is not."""
+    if health is Health.NEEDS_AUTHORISATION:
+        return timedelta(0)
+    return timedelta(minutes=run.tools.settings.alert_after_minutes)
+
+
+def _first_delay(connection: Connection) -> int:
+    """Minutes. With push the interval may be long, and until it is back nobody listens."""
+    return 1 if connection.push else connection.interval_minutes
+
+
+def _alert(
+    connection: Connection, failure: Failure, health: Health, failures: int
+) -> ConnectionFailing:
+    kind = (
+        ConnectionNeedsAuthorisation if health is Health.NEEDS_AUTHORISATION else ConnectionFailing
+    )
+    return kind(
+        connection_id=connection.id,
+        name=connection.name,
+        message=failure.message,
+        hint=failure.hint,
+        code=failure.code,
+        step=failure.step,
+        failures=failures,
+        host=connection.endpoint[0].lower(),
+    )

@@ -1,0 +1,206 @@
+"""How a run ends, and what is recorded of it: with its lease given back, in one transaction."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import structlog
+
+from services.fetcher import failed_runs
+from services.fetcher.lease_renewer import LeaseRenewer
+from services.fetcher.push import PushEvents
+from services.fetcher.run import Report, Run
+from services.fetcher.session_pool import SessionPool
+from shared.combining import Combiner
+from shared.connections import Connection, Health
+from shared.errors import LeaseLost, PosthouseError
+from shared.storage import affinity, alerts, ledger, scheduling
+from shared.storage.ledger import EndedRun
+from shared.storage.pool import Database, DatabaseUnavailable, Session, wait_briefly
+from shared.storage.scheduling import Finished
+
+_log = structlog.get_logger(__name__)
+
+#: Seconds after which a connection that could not run (mailbox leased, host busy) is due again.
+POSTPONED = 5.0
+
+
+@dataclass(slots=True)
+class RunEnds:
+    """Ends runs: each run comes to exactly one of these methods, with its lease still held."""
+
+    sessions: SessionPool
+    push_events: PushEvents
+    renewer: LeaseRenewer
+    database: Database
+    observe: Callable[[Connection, Report | PosthouseError], None]
+    _together: Combiner[Sequence[Run], None] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._together = Combiner(self._end_together, final=(DatabaseUnavailable,))
+
+    def succeeded(self, run: Run) -> None:
+        """A run came to a good end: counted, logged, and its alert taken back."""
+        report = run.report
+        report.ended = time.monotonic()
+        self.observe(run.connection, report)
+        if not report.idle:
+            _log.info(
+                "fetched",
+                found=report.found,
+                downloaded=report.downloaded,
+                octets=report.octets,
+                milliseconds=report.duration_ms,
+                again=report.again,
+            )
+        self._note_recovery(run)
+
+    def _note_recovery(self, run: Run) -> None:
+        recovered = run.state.health in {Health.FAILING, Health.NEEDS_AUTHORISATION}
+        if recovered or run.state.health == Health.PENDING:
+            # An edit or a new login ends the back-off and makes it pending: whether it was ill
+            # before is then known from what was raised.
+            with self.database.transaction() as session:
+                recovered = alerts.recover(session, run.connection.id) or recovered
+        run.report.recovered = recovered
+
+    def finish(self, ended: Sequence[Run]) -> None:
+        """Writes the end of several runs at once and gives their leases back.
+
+        One that brought mails ends together with others that come to their end at the same moment.
+        """
+        if not ended:
+            return
+        try:
+            if all(run.report.idle for run in ended):
+                self._end_together([ended])
+            else:
+                self._together(ended)
+        except DatabaseUnavailable as outage:
+            self.renewer.forget([run.lease for run in ended])
+            _log.warning("finished runs could not be recorded", error=str(outage))
+            return
+        except Exception:  # the mails are safe: the leases run out, and what is left is done again
+            self.renewer.forget([run.lease for run in ended])
+            _log.exception("finished runs could not be recorded")
+            return
+        for run in ended:
+            if run.connection.push:
+                self._listen(run)
+
+    def _end_together(self, several: Sequence[Sequence[Run]]) -> Sequence[None]:
+        """For runs of several threads (`shared.combining`)."""
+        ended = [run for one in several for run in one]
+        if len(several) == 1:
+            self.database.perform(lambda session: self._end(session, ended))
+        else:
+            with self.database.transaction() as session:
+                wait_briefly(session)
+                self._end(session, ended)
+        if confirmed := [run for run in ended if run.report.confirmed]:
+            confirmed[0].tools.reached("settled")
+        return [None] * len(several)
+
+    def _end(self, session: Session, ended: Sequence[Run]) -> None:
+        # Leases before states, here and everywhere: two orders would end in deadlocks.
+        self.renewer.release(session, [run.lease for run in ended])
+        scheduling.finish_runs(session, [self._finished(run) for run in ended])
+        ledger.all_settled(session, [one for run in ended for one in run.report.confirmed])
+        ledger.record_runs(
+            session,
+            [
+                EndedRun(
+                    run.connection.id,
+                    report.duration_ms,
+                    report.found,
+                    report.downloaded,
+                    report.octets,
+                )
+                for run in ended
+                if (report := run.report).found or report.downloaded or report.recovered
+            ],
+        )
+
+    def _finished(self, run: Run) -> Finished:
+        identifier, report = run.connection.id, run.report
+        return Finished(
+            connection_id=identifier,
+            duration_ms=report.duration_ms,
+            cursor=report.cursor,
+            keep_cursor=report.keep_cursor,
+            uid_validity=report.uid_validity,
+            lane=report.lane,
+            affinity=self.renewer.owner if self.sessions.keeps(identifier) else None,
+            again=report.again,
+            pause=report.pause,
+        )
+
+    def _listen(self, run: Run) -> None:
+        """Lets the server push where everything that was there is handled."""
+        connection, report = run.connection, run.report
+        silent = self.push_events.ran(connection.id, productive=report.downloaded > 0)
+        if silent is not None:
+            with self.database.transaction() as session:
+                if scheduling.push_is_silent(session, connection.id, silent) and silent:
+                    _log.warning(
+                        "a mail server takes IDLE and does not tell of new mails",
+                        connection=connection.id,
+                        hint="New mails are found by the interval: make it short.",
+                    )
+        if report.again or run.tools.stopping():
+            return
+        if not self.push_events.may_listen(connection.id, connection.updated_at):
+            return
+        cursor = report.cursor if report.keep_cursor else run.state.cursor
+        try:
+            if self.sessions.listen(connection, cursor):
+                self.push_events.listening(connection.id)
+        except PosthouseError as error:
+            self.push_events.lost(connection.id, error)
+
+    def failed(self, run: Run, error: PosthouseError) -> None:
+        """Records why, and when the next attempt is due."""
+        self.observe(run.connection, error)
+        failed_runs.record(self.database, self.renewer, run, error)
+
+    def lease_lost(self, run: Run, error: LeaseLost) -> None:
+        """Another run has the mailbox by now; it does what is left."""
+        self.renewer.forget([run.lease])
+        self.observe(run.connection, error)
+        _log.warning("lease lost in the middle of a run", error=str(error))
+        self.record_settled(run)
+
+    def postpone(self, runs: Sequence[Run]) -> None:
+        """Gives up before anything was done; the connections are due again a little later."""
+        with self.database.transaction() as session:
+            self.renewer.release(session, [run.lease for run in runs])
+            scheduling.due_now(session, [run.connection.id for run in runs], POSTPONED)
+
+    def wait(self, run: Run, seconds: float) -> None:
+        """Due again when the server takes a login; not earlier, whatever the interval."""
+        with self.database.transaction() as session:
+            self.renewer.release(session, [run.lease])
+            scheduling.due_after(session, run.connection.id, seconds)
+
+    def leave(self, run: Run) -> None:
+        """Leaves it to other fetchers: nothing that it has was found wanting."""
+        with self.database.transaction() as session:
+            self.renewer.release(session, [run.lease])
+            affinity.release(session, self.renewer.owner, [run.connection.id])
+            scheduling.due_now(session, [run.connection.id], POSTPONED)
+
+    def to_slow_lane(self, runs: Sequence[Run]) -> None:
+        """Leaves them to those who may wait for a server."""
+        if not runs:
+            return
+        with self.database.transaction() as session:
+            self.renewer.release(session, [run.lease for run in runs])
+            scheduling.to_slow_lane(session, [run.connection.id for run in runs])
+
+    def record_settled(self, run: Run) -> None:
+        """Where a run gives up, and nothing else of it is recorded."""
+        if run.report.confirmed:
+            with self.database.transaction() as session:
+                ledger.all_settled(session, run.report.confirmed)

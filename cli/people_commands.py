@@ -110,6 +110,7 @@ def list_tokens(as_json: AsJson = False) -> None:
             "name": lambda t: t["name"],
             "role": lambda t: t["role"],
             "tags": lambda t: ", ".join(t["tags"]),
+            "now": _now,
             "made by": lambda t: t["created_by"],
             "until": lambda t: (t["expires_at"] or "no end")[:10],
             "last used": lambda t: showing.when(t["last_used_at"]),
@@ -137,6 +138,18 @@ def add_token(
         return
     typer.echo(made["token"])
     typer.echo("Copy it now: it is shown only this once.", err=True)
+
+
+@tokens.command("take-over")
+def take_over_token(name: Name, as_json: AsJson = False) -> None:
+    """Makes a token yours: what it opens is bounded by what you may, not by who made it."""
+    with Api.from_environment() as api:
+        found = api.named("tokens", name)
+        taken = api.post(f"tokens/{found['id']}/take-over", None)
+    if as_json:
+        showing.as_json(taken)
+        return
+    showing.say(f"{taken['name']} is yours now.")
 
 
 deletable(tokens, "tokens", "token", "Revokes a token: it opens nothing from now on.")
@@ -171,6 +184,16 @@ def _change(entry: Any) -> str:
         return ""
     names = sorted({*before, *after})
     return ", ".join(f"{name} {before.get(name)!r} → {after.get(name)!r}" for name in names)
+
+
+def _now(token: Any) -> Any:
+    """What a token opens at present, where that is not what it was made for."""
+    now = token["now"]
+    if now is None:
+        return ("stopped", "red")
+    if (now["role"], now["tags"]) == (token["role"], token["tags"]):
+        return ""
+    return ("held to " + " of ".join(filter(None, [now["role"], ", ".join(now["tags"])])), "yellow")
 
 
 def _tags(given: list[str] | None) -> list[str] | None:

@@ -33,6 +33,27 @@ PERMISSIONS: Final[Mapping[Role, frozenset[Permission]]] = {
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Rights:
+    """What somebody may. `tags`: for connections with one of them alone; empty: for all."""
+
+    role: Role
+    tags: tuple[str, ...] = ()
+
+
+def bounded(rights: Rights, by: Rights) -> Rights | None:
+    """The part of `rights` that `by` has, too; None where that is nothing.
+
+    A connection with one tag of each is left out where they share none: less than both could see,
+    and never more than either.
+    """
+    role = min(rights.role, by.role, key=lambda one: len(PERMISSIONS[one]))
+    if not (rights.tags and by.tags):
+        return Rights(role=role, tags=rights.tags or by.tags)
+    shared = tuple(tag for tag in rights.tags if tag in by.tags)
+    return Rights(role=role, tags=shared) if shared else None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Person:
     """Somebody who may log in: with a password, through the identity provider, or both."""
 
@@ -51,12 +72,17 @@ class Person:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ApiToken:
-    """A program's way in. The token itself was shown once and is stored as a digest only."""
+    """A program's way in. The token itself was shown once and is stored as a digest only.
+
+    `now`: what it opens at present, which is no more than whoever made it may; None: nothing, as
+    they may not log in or see none of its tags, until somebody takes it over.
+    """
 
     id: int
     name: str
     role: Role
     tags: tuple[str, ...]
+    now: Rights | None
     created_by: str
     created_at: datetime
     expires_at: datetime | None

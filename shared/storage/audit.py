@@ -118,7 +118,7 @@ def _plain(value: object | None) -> dict[str, Any] | None:
     if value is None:
         return None
     if is_dataclass(value) and not isinstance(value, type):
-        value = {f.name: getattr(value, f.name) for f in fields(value)}
+        value = _fields(value)
     assert isinstance(value, Mapping)
     return {str(n): _json(v) for n, v in value.items() if not isinstance(v, bytes | memoryview)}
 
@@ -138,8 +138,14 @@ def _json(value: Any) -> Any:
             return _masked({str(n): _json(v) for n, v in value.items()})
         case list() | tuple() | set() | frozenset():
             return [_json(v) for v in value]
+        case _ if is_dataclass(value) and not isinstance(value, type):
+            return _json(_fields(value))
         case _:
             return str(value)
+
+
+def _fields(value: Any) -> dict[str, Any]:
+    return {f.name: getattr(value, f.name) for f in fields(value)}
 
 
 def _masked(values: dict[str, Any]) -> dict[str, Any]:

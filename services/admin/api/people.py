@@ -22,7 +22,6 @@ from services.admin.api.schemas.people import (
 from services.admin.operations import people
 from services.admin.people.authorization import ADMINISTER
 from services.admin.problems import responses
-from shared.errors import NotFound
 from shared.people import Person
 
 router = APIRouter(tags=["people"])
@@ -105,10 +104,13 @@ def create_token(ctx: Ctx, body: TokenBody) -> TokenOut:
 @router.get("/tokens/{token_id}", dependencies=[ADMINISTER], responses=responses(404))
 def get_token(ctx: Ctx, token_id: IdInPath) -> TokenOut:
     """A token, without what it is."""
-    for one in people.list_tokens(ctx):
-        if one.id == token_id:
-            return TokenOut.model_validate(one)
-    raise NotFound("There is no such token (any more).")
+    return TokenOut.model_validate(people.get_token(ctx, token_id))
+
+
+@router.post("/tokens/{token_id}/take-over", dependencies=[ADMINISTER], responses=responses(404))
+def take_over_token(ctx: Ctx, token_id: IdInPath) -> TokenOut:
+    """It is yours from now on: what it opens is bounded by what you may."""
+    return TokenOut.model_validate(people.take_over_token(ctx, token_id))
 
 
 @router.delete(

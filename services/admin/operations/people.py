@@ -15,7 +15,7 @@ from services.admin.people.tokens import digest_of, new_token
 from shared import fields as typed
 from shared.clock import utc_now
 from shared.connections import FIELDS
-from shared.errors import InvalidInput, NotFound, Refusals
+from shared.errors import Conflict, InvalidInput, NotFound, Refusals
 from shared.people import ApiToken, BrowserSession, Person, Role
 from shared.storage import api_tokens, audit, browser_sessions, people, second_factors
 from shared.storage.audit import Entry
@@ -106,9 +106,15 @@ def update_person(ctx: Context, person_id: int, changes: Mapping[str, Any]) -> P
 def delete_person(ctx: Context, person_id: int, *, take_over_tokens: bool = False) -> Person:
     """The API tokens that the person made end too, or are taken over by who asks.
 
-    Raises NotFound; Conflict where no administrator would be left."""
+    Raises NotFound; Conflict where no administrator would be left, or who leaves asks to keep
+    their tokens."""
     with ctx.transaction() as session:
         before = people.person(session, person_id)
+        if take_over_tokens and ctx.principal.person_id == person_id:
+            raise Conflict(
+                "Who leaves takes nothing over.",
+                hint="Have another administrator remove you, or let your tokens end.",
+            )
         if take_over_tokens:
             names = api_tokens.take_over_tokens_of(
                 session, person_id, ctx.principal.person_id, ctx.principal.name
@@ -187,6 +193,22 @@ def create_token(ctx: Context, changes: Mapping[str, Any]) -> tuple[ApiToken, st
         )
         ctx.record(session, "create", f"token/{added.id}", None, added)
     return added, token
+
+
+def get_token(ctx: Context, token_id: int) -> ApiToken:
+    """Raises NotFound."""
+    with ctx.transaction() as session:
+        return api_tokens.token(session, token_id)
+
+
+def take_over_token(ctx: Context, token_id: int) -> ApiToken:
+    """It is of whoever asks from now on, and may no more than they. Raises NotFound."""
+    asks = ctx.principal
+    with ctx.transaction() as session:
+        before = api_tokens.token(session, token_id)
+        after = api_tokens.take_over_token(session, token_id, asks.person_id, asks.name)
+        ctx.record(session, "take over", f"token/{token_id}", before, after)
+    return after
 
 
 def delete_token(ctx: Context, token_id: int) -> str:

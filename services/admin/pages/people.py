@@ -100,6 +100,12 @@ def add_token(request: Request, form: Form) -> Response:
     return _tokens(request, made=token, name=added.name)
 
 
+@router.post("/tokens/{token_id}/take-over", dependencies=[ADMINISTER])
+def take_over_token(request: Request, token_id: int) -> Response:
+    taken = operations.take_over_token(context_of(request), token_id)
+    return go("/tokens", f"The token {taken.name} is yours now.")
+
+
 @router.post("/tokens/{token_id}/delete", dependencies=[ADMINISTER])
 def delete_token(request: Request, token_id: int) -> Response:
     name = operations.delete_token(context_of(request), token_id)

@@ -1,12 +1,22 @@
 -- API tokens.
 
 -- name: tokens
-SELECT id, name, role, tags, created_by, created_at, expires_at, last_used_at
-FROM api_token ORDER BY lower(name)
+SELECT t.id, t.name, t.role, t.tags, t.created_by, t.created_at, t.expires_at, t.last_used_at,
+       p.role, p.tags, p.enabled
+FROM api_token AS t LEFT JOIN person AS p ON p.id = t.person_id
+ORDER BY lower(t.name)
+
+-- name: token
+SELECT t.id, t.name, t.role, t.tags, t.created_by, t.created_at, t.expires_at, t.last_used_at,
+       p.role, p.tags, p.enabled
+FROM api_token AS t LEFT JOIN person AS p ON p.id = t.person_id
+WHERE t.id = %(id)s
 
 -- name: tokens_of
-SELECT id, name, role, tags, created_by, created_at, expires_at, last_used_at
-FROM api_token WHERE person_id = %(person_id)s ORDER BY lower(name)
+SELECT t.id, t.name, t.role, t.tags, t.created_by, t.created_at, t.expires_at, t.last_used_at,
+       p.role, p.tags, p.enabled
+FROM api_token AS t JOIN person AS p ON p.id = t.person_id
+WHERE p.id = %(person_id)s ORDER BY lower(t.name)
 
 -- name: end_tokens_of
 DELETE FROM api_token WHERE person_id = %(person_id)s RETURNING name
@@ -15,17 +25,22 @@ DELETE FROM api_token WHERE person_id = %(person_id)s RETURNING name
 UPDATE api_token SET person_id = %(heir)s, created_by = %(heir_name)s
 WHERE person_id = %(person_id)s RETURNING name
 
+-- name: take_over_token
+UPDATE api_token SET person_id = %(heir)s, created_by = %(heir_name)s
+WHERE id = %(id)s RETURNING id
+
 -- name: add_token
 INSERT INTO api_token (name, digest, role, tags, created_by, person_id, expires_at)
 VALUES (%(name)s, %(digest)s, %(role)s, %(tags)s, %(created_by)s, %(person_id)s, %(expires_at)s)
-RETURNING id, name, role, tags, created_by, created_at, expires_at, last_used_at
+RETURNING id
 
 -- name: delete_token
 DELETE FROM api_token WHERE id = %(id)s RETURNING name, role
 
 -- name: token_by_digest
-SELECT id, name, role, last_used_at, tags FROM api_token
-WHERE digest = %(digest)s AND (expires_at IS NULL OR expires_at > now())
+SELECT t.id, t.name, t.role, t.tags, t.person_id, p.role, p.tags, p.enabled
+FROM api_token AS t LEFT JOIN person AS p ON p.id = t.person_id
+WHERE t.digest = %(digest)s AND (t.expires_at IS NULL OR t.expires_at > now())
 
 -- name: touch_token
 -- At most once a minute, so that a busy program does not write with every request.

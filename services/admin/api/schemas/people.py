@@ -34,6 +34,13 @@ class PersonOut(Out):
     last_login_at: datetime | None
 
 
+class RightsOut(Out):
+    """What somebody may, and for which connections."""
+
+    role: RoleWord
+    tags: list[str] = Field(description=PARTS)
+
+
 class TokenOut(Out):
     """A program's way in."""
 
@@ -41,6 +48,10 @@ class TokenOut(Out):
     name: str
     role: RoleWord
     tags: list[str] = Field(description=PARTS)
+    now: RightsOut | None = Field(
+        description="What it opens at present: no more than whoever made it may. "
+        "null: nothing, until somebody takes it over or its maker may log in again"
+    )
     created_by: str
     created_at: datetime
     expires_at: datetime | None

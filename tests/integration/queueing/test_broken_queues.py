@@ -20,7 +20,7 @@ from services.scheduler.guarding import Guard
 from shared.clock import utc_now
 from shared.errors import PosthouseError
 from shared.queueing.output import NotTaken, Output, Publication, open_output
-from shared.queueing.output.rabbitmq import queue_name
+from shared.queueing.output.rabbitmq_queues import queue_name
 from shared.storage import deliveries
 from shared.storage.pool import Database
 from tests.integration.queueing.conftest import event, eventually, publish

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from cli.declared.changes import Difference
 from cli.declared.document import HandlerEntry
+from cli.declared.existing import HIDDEN
 from cli.given import referred
 from shared.errors import InvalidInput
 from shared.forwards import SECRETS, edit, place_of
-
-_HIDDEN: Final = "(secret)"
 
 
 class Forwarding:
@@ -49,7 +48,7 @@ class Forwarding:
         if all_secrets or there is None or there["place"] != place:
             self._differs("address", there and there["place"], place)
         if self._entry.secret and (all_secrets or there is None):
-            self._differs("secret", None, _HIDDEN)
+            self._differs("secret", None, HIDDEN)
         names = sorted(self._entry.headers)
         before = sorted(there["header_names"]) if there else []
         if names != before or (names and all_secrets):
@@ -60,7 +59,7 @@ class Forwarding:
             self._differs("credentials", before, names)
         had = bool(there and there["has_client_certificate"])
         if self._entry.client_certificate and (all_secrets or not had):
-            self._differs("client_certificate", None, _HIDDEN)
+            self._differs("client_certificate", None, HIDDEN)
 
     def body(self) -> dict[str, Any] | None:
         """What the API is given."""

@@ -6,13 +6,18 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as FutureTimeout
+from contextvars import copy_context
 from typing import Final, TypeVar
 
-from shared.errors import TryAgain
+from services.admin import watching
+from services.admin.watching import Watch
+from shared.errors import PosthouseError, TryAgain
+from shared.mailbox.interrupting import Interruption, interruptible
 
 T = TypeVar("T")
 #: Nobody waits longer for a mail server, in seconds.
 PATIENCE: Final = 20.0
+_NOBODY: Final = "Nobody waited for the mail server any more."
 
 
 class MailServerSlow(TryAgain):
@@ -21,10 +26,16 @@ class MailServerSlow(TryAgain):
     code = "mail-server-slow"
 
 
+class GivenUp(TryAgain):
+    """Who waited has gone: what was found must not lead to anything."""
+
+    code = "given-up"
+
+
 class MailWork:
     """Runs calls to mail servers in `threads` threads of its own, so that a server that hangs can
-    take no thread away from pages and API. A call that nobody waits for any more ends by its own
-    timeouts."""
+    take no thread away from pages and API. A call that nobody waits for any more is interrupted:
+    its sessions end."""
 
     def __init__(self, threads: int = 16, patience: float = PATIENCE) -> None:
         self.patience = patience
@@ -41,17 +52,35 @@ class MailWork:
                 code="busy",
                 retry_after=30,
             )
-        future: Future[T] = self._pool.submit(work)
+        waiting = watching.current() or Watch()
+        interruption = Interruption()
+
+        def interrupted() -> T:
+            with interruptible(interruption):
+                return work()
+
+        future: Future[T] = self._pool.submit(copy_context().run, interrupted)
         future.add_done_callback(lambda _: self._free.release())
+        waiting.begin(interruption)
         try:
-            return future.result(timeout=wait)
+            result = future.result(timeout=wait)
         except FutureTimeout:
             if future.done():  # the work itself raised a TimeoutError
                 raise
+            interruption.interrupt()
             raise MailServerSlow(
                 f"The mail server did not answer within {wait:g} seconds.",
                 hint="It may be overloaded, or a firewall swallows what it is sent. Try again.",
             ) from None
+        except PosthouseError as error:
+            if waiting.given_up:
+                raise GivenUp(_NOBODY) from error
+            raise
+        finally:
+            waiting.end(interruption)
+        if waiting.given_up:
+            raise GivenUp(_NOBODY)
+        return result
 
     def close(self) -> None:
         self._pool.shutdown(wait=False, cancel_futures=True)

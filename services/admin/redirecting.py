@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from http.cookies import SimpleCookie
 from typing import Final, Literal
 from urllib.parse import quote, unquote
 
+from starlette.datastructures import Headers
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
@@ -30,8 +32,18 @@ def go(path: str, text: str = "", tone: Tone = "good") -> Response:
 
 def notice_of(request: Request) -> Mapping[str, str] | None:
     """What the redirect left for this page."""
+    return _notice(request.cookies.get(NOTICE_COOKIE, ""))
+
+
+def notice_in(headers: Headers) -> Mapping[str, str] | None:
+    """What an answer leaves for the next page."""
+    cookies = SimpleCookie("; ".join(headers.getlist("set-cookie")))
+    return _notice(cookies[NOTICE_COOKIE].value) if NOTICE_COOKIE in cookies else None
+
+
+def _notice(cookie: str) -> Mapping[str, str] | None:
     try:
-        found = json.loads(unquote(request.cookies.get(NOTICE_COOKIE, "")))
+        found = json.loads(unquote(cookie))
         tone = found["tone"] if found["tone"] in ("good", "warn", "bad") else "good"
         return {"text": str(found["text"]), "tone": tone}
     except (ValueError, TypeError, KeyError):

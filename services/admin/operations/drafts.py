@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 from services.admin.context import Context
 from services.admin.operations.credentials import refuse_misfit
 from services.admin.operations.parts_of import refuse_beyond
+from services.admin.watching import say
 from shared.client_certificates import client_certificate_of, pem_of
 from shared.connections import Connection, ConnectionEdit, edit
 from shared.errors import InvalidInput
@@ -75,7 +76,12 @@ def folders(
     if not kind.has_folders:
         raise InvalidInput(f"{kind.title} knows no folders.", field="folder")
     refuse_moved_password(ctx, wanted)
-    found = with_mailbox(ctx, wanted, Progress(), lambda mailbox: mailbox.folders())
+
+    def listed(mailbox: Mailbox) -> list[Folder]:
+        say("Logged in. Listing the folders…")
+        return mailbox.folders()
+
+    found = with_mailbox(ctx, wanted, Progress(), listed)
     return sorted(found, key=lambda folder: folder.name.casefold())
 
 
@@ -84,8 +90,14 @@ def with_mailbox(
     wanted: ConnectionEdit,
     progress: Progress,
     use: Callable[[Mailbox], T],
+    *,
+    seconds: float | None = None,
 ) -> T:
+    """What `use` finds in the mailbox, within `seconds` (as `MailWork.run`). Who waits is told how
+    far it is."""
+
     def work() -> T:
+        say(f"Connecting to {wanted.connection.endpoint[0]}…")
         mailbox = ctx.app_state.open_mailbox(
             wanted.connection,
             wanted.password or None,
@@ -94,12 +106,13 @@ def with_mailbox(
             else None,
         )
         try:
+            say("Logged in. Opening the mailbox…")
             return use(mailbox)
         finally:
             progress.transcript = tuple(mailbox.transcript)
             mailbox.close()
 
-    return ctx.app_state.mail_work.run(work)
+    return ctx.app_state.mail_work.run(work, seconds)
 
 
 def refuse_moved_password(ctx: Context, wanted: ConnectionEdit) -> None:

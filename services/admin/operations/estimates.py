@@ -9,20 +9,25 @@ from typing import Final
 
 import structlog
 
+from services.admin import watching
 from services.admin.context import Context
+from services.admin.mail_work import GivenUp
 from services.admin.operations.drafts import (
     Progress,
     with_mailbox,
 )
 from services.admin.operations.warnings import ConnectionWarning, of_server
+from services.admin.watching import say
 from shared.connections import Connection, ConnectionEdit
 from shared.errors import InvalidInput, PosthouseError
-from shared.mailbox.base import Capabilities, FolderStatus, Listing, Mailbox
+from shared.mailbox.base import Capabilities, FolderStatus, Known, Listing, Mailbox
 from shared.mailbox.start_rules import start_refusal
 from shared.messages import Key
 from shared.storage import labels, quarantine, scheduling
 from shared.storage.known import KnownMails
 
+#: Seconds that a count may take while somebody sees how far it is, and can stop it.
+PATIENCE_OF_WATCHERS: Final = 300.0
 _log = structlog.get_logger(__name__)
 _BY_LABEL: Final = (
     "Mails that came through another label of this Gmail account are counted; they are not "
@@ -74,6 +79,29 @@ class NothingKnown:
         return 0
 
 
+class _Told:
+    """`Known` that tells who waits how many mails were compared with it."""
+
+    def __init__(self, known: Known, words: str) -> None:
+        self._known = known
+        self._words = words
+        self._looked = 0
+
+    def missing(self, keys: Sequence[Key]) -> list[Key]:
+        self._looked += len(keys)
+        say(f"{self._words} Looked at {self._looked:,} so far…")
+        return self._known.missing(keys)
+
+    def count(self) -> int:
+        return self._known.count()
+
+
+def _opened(status: FolderStatus) -> str:
+    unread = "" if status.unread is None else f", {status.unread:,} of them unread"
+    mails = "1 mail" if status.total == 1 else f"{status.total:,} mails"
+    return f"The folder holds {mails}{unread}. Counting the new ones…"
+
+
 def estimate(
     ctx: Context,
     wanted: ConnectionEdit,
@@ -94,13 +122,18 @@ def estimate(
     def count(mailbox: Mailbox) -> Estimate:
         _refuse_start(mailbox.capabilities, by_date=since is not None, skip_existing=skip_existing)
         status = progress.status = mailbox.open(connection.folder)
+        say(_opened(status))
         known: NothingKnown | KnownMails = NothingKnown()
         if connection.id and not another_mailbox:
             known = KnownMails(
                 ctx.app_state.database, connection.id, connection.folder, status.uid_validity
             )
         listing = mailbox.list_new(
-            known, connection.selection, since=since, limit=0, count_known=True
+            _Told(known, _opened(status)),
+            connection.selection,
+            since=since,
+            limit=0,
+            count_known=True,
         )
         reason, never = "", 0
         if connection.id and not another_mailbox:
@@ -121,11 +154,13 @@ def estimate(
         )
 
     try:
-        return with_mailbox(ctx, wanted, progress, count)
+        waiting = watching.current()
+        seconds = PATIENCE_OF_WATCHERS if waiting is not None and waiting.patient else None
+        return with_mailbox(ctx, wanted, progress, count, seconds=seconds)
     except PosthouseError as error:
         if error.code == "no-dates":
             raise InvalidInput(str(error), field="start_from", hint=error.hint) from error
-        if progress.status is None:
+        if progress.status is None or isinstance(error, GivenUp):
             raise
         return _partial(progress.status, error)
 

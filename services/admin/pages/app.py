@@ -35,6 +35,7 @@ from services.admin.pages import (
     webhooks,
 )
 from services.admin.pages.posted import posted
+from services.admin.pages.progress import Progress
 from services.admin.pages.rendering import STATIC, go, refusal
 from services.admin.pages.state import PagesState
 from services.admin.people.authorization import PUBLIC, NotAllowed
@@ -54,6 +55,7 @@ def build(app_state: PagesState) -> FastAPI:
         },
     )
     app.add_middleware(_Leading)
+    app.add_middleware(Progress)
     app.state.pages_state = app_state
     app.mount("/static", _Files(directory=STATIC))
     app.add_api_route("/favicon.ico", _icon, dependencies=[PUBLIC])

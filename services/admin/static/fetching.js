@@ -16,11 +16,6 @@ export async function part(address, { onlyFine = false, ...options } = {}) {
   return answer.text();
 }
 
-/** Sends the fields of a form, as it stands, to `address`. */
-export function sendForm(form, address, options = {}) {
-  return part(address, { method: "POST", body: new FormData(form), ...options });
-}
-
 /** The session ended: the page begins anew, unless something was typed into it that would go. */
 export function sessionEnded() {
   if (!document.querySelector("form[data-changed]")) {

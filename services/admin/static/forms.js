@@ -1,6 +1,6 @@
 // Forms: only the fields of the chosen mode, questions before deleting, copying, testing.
 
-import { sendForm } from "./fetching.js";
+import { follow } from "./progress.js";
 
 export function attach(root, enliven) {
   for (const box of root.querySelectorAll("[data-focus]")) box.focus();
@@ -78,20 +78,14 @@ function showAnswer(button, enliven) {
     if (!place) return;
     event.preventDefault();
     button.setAttribute("aria-busy", "true");
-    place.innerHTML = "";
-    const waiting = document.createElement("p");
-    waiting.className = "quiet";
-    waiting.setAttribute("role", "status");
-    waiting.textContent = button.dataset.waiting || "One moment…";
-    place.append(waiting);
     try {
-      const html = await sendForm(form, button.formAction);
-      if (html === null) return;
-      place.innerHTML = html;
+      const last = await follow(button.formAction, new FormData(form), place, button.dataset.waiting || "One moment…");
+      if (last === null) return;
+      place.innerHTML = last.html;
       enliven(place);
       place.scrollIntoView({ block: "nearest" });
     } catch {
-      waiting.textContent = "Posthouse did not answer. Try again in a moment.";
+      place.textContent = "Posthouse did not answer. Try again in a moment.";
     } finally {
       button.removeAttribute("aria-busy");
     }

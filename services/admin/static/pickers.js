@@ -1,6 +1,7 @@
 // Pickers: folders of the live server, and certificates found by typing (ARIA combobox pattern).
 
-import { part, sendForm } from "./fetching.js";
+import { part } from "./fetching.js";
+import { follow } from "./progress.js";
 
 export function attach(root) {
   for (const box of root.querySelectorAll("[data-typeahead]")) typeahead(box);
@@ -91,11 +92,10 @@ function folders(button) {
   button.hidden = false;
   button.addEventListener("click", async () => {
     button.setAttribute("aria-busy", "true");
-    place.textContent = "Asking the mail server…";
     try {
-      const html = await sendForm(button.form, button.dataset.source);
-      if (html === null) return;
-      place.innerHTML = html;
+      const last = await follow(button.dataset.source, new FormData(button.form), place, "Asking the mail server…");
+      if (last === null) return;
+      place.innerHTML = last.html;
       for (const option of place.querySelectorAll("button[data-folder]")) {
         option.addEventListener("click", () => {
           input.value = option.dataset.folder;

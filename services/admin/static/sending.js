@@ -23,7 +23,7 @@ async function send(form, event, enliven) {
     if (answer.status === 400 && await renewProof()) answer = await post(form, address, button);
     if (answer.status === 204) location.assign(answer.headers.get("x-location"));
     else if (isLogin(answer)) sessionEnded();
-    else show(form, new DOMParser().parseFromString(await answer.text(), "text/html"), answer.status, enliven);
+    else take(form, new DOMParser().parseFromString(await answer.text(), "text/html"), answer.status, enliven);
   } catch {
     say(form, "Posthouse did not answer. What you typed is still here: try again in a moment.");
   } finally {
@@ -58,7 +58,7 @@ async function renewProof() {
   return true;
 }
 
-function show(form, page, status, enliven) {
+function take(form, page, status, enliven) {
   const fresh = page.querySelector(`form[data-form="${form.dataset.form}"]`);
   if (fresh && (status === 422 || fresh.dataset.typed !== undefined)) keepTyped(form, fresh);
   if (status === 422 && fresh) {
@@ -67,6 +67,11 @@ function show(form, page, status, enliven) {
     enliven({ querySelectorAll: (marks) => [...document.querySelectorAll(marks)].filter((one) => fresh.contains(one)) });
     return;
   }
+  show(page, enliven);
+}
+
+/** Shows the content of another page in place of this one's. */
+export function show(page, enliven) {
   const main = document.querySelector("main");
   main.replaceChildren(...page.querySelector("main").childNodes);
   document.title = page.title;

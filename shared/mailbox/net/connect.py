@@ -18,6 +18,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Final
 
+from shared.mailbox import interrupting
 from shared.mailbox.failures import Refused, Unreachable
 from shared.mailbox.net.transcript import Transcript
 
@@ -182,6 +183,7 @@ def _connected(sock: socket.socket, address: Address, port: int, log: Transcript
     sock.setblocking(True)
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     _keep_alive(sock)
+    interrupting.watch(sock)
     log.note(f"connected to {address} port {port}")
     return sock
 

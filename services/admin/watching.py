@@ -1,0 +1,86 @@
+"""Somebody waits for work at a mail server: is told how far it is, and may give up.
+
+watch = Watch()
+with watched(watch):
+    …  # the work calls say("Logged in.")
+watch.give_up()  # from another thread
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+
+from shared.mailbox.interrupting import Interruption
+
+
+class Watch:
+    """One who waits. Thread-safe."""
+
+    def __init__(self) -> None:
+        self._tell: Callable[[str], None] | None = None
+        self._mutex = threading.Lock()
+        self._works: list[Interruption] = []
+        self._given_up = False
+
+    def listen(self, tell: Callable[[str], None]) -> None:
+        """`tell` gets what is said from now on, in whichever thread."""
+        self._tell = tell
+
+    @property
+    def patient(self) -> bool:
+        """Whether they see how far it is: then they wait longer than who sees nothing."""
+        return self._tell is not None
+
+    @property
+    def given_up(self) -> bool:
+        return self._given_up
+
+    def say(self, text: str) -> None:
+        if self._tell is not None and not self._given_up:
+            self._tell(text)
+
+    def begin(self, work: Interruption) -> None:
+        """`work` ends when they give up; at once where they have."""
+        with self._mutex:
+            self._works.append(work)
+            given_up = self._given_up
+        if given_up:
+            work.interrupt()
+
+    def end(self, work: Interruption) -> None:
+        with self._mutex:
+            self._works.remove(work)
+
+    def give_up(self) -> None:
+        with self._mutex:
+            self._given_up = True
+            works = list(self._works)
+        for work in works:
+            work.interrupt()
+
+
+_CURRENT: ContextVar[Watch | None] = ContextVar("watch", default=None)
+
+
+def current() -> Watch | None:
+    """Who waits for what is done now, as far as it is known."""
+    return _CURRENT.get()
+
+
+def say(text: str) -> None:
+    """Tells who waits how far the work is."""
+    watch = _CURRENT.get()
+    if watch is not None:
+        watch.say(text)
+
+
+@contextmanager
+def watched(watch: Watch) -> Iterator[Watch]:
+    token = _CURRENT.set(watch)
+    try:
+        yield watch
+    finally:
+        _CURRENT.reset(token)

@@ -8,7 +8,6 @@ host in requests a day. One that fails is left alone for a while, whichever repl
 from __future__ import annotations
 
 import base64
-import time
 from typing import Final
 from urllib.parse import quote
 
@@ -37,7 +36,9 @@ class Asker:
 
     def __init__(self, database: Database, hosts: HostRules) -> None:
         self._database = database
-        self._client = https.client(connect=_CONNECT_S, read=_READ_S, reach=hosts.at)
+        self._client = https.client(
+            connect=_CONNECT_S, read=_READ_S, answer=_WHOLE_S, reach=hosts.at
+        )
 
     def __enter__(self) -> Asker:
         return self
@@ -79,7 +80,6 @@ class Asker:
         return answer
 
     def _answer(self, host: str, address: str, limit: int, question: bytes | None) -> bytes:
-        deadline = time.monotonic() + _WHOLE_S
         request = self._client.build_request(
             "GET" if question is None else "POST",
             address,
@@ -92,11 +92,6 @@ class Asker:
             try:
                 if answer.status_code != 200:
                     raise Unusable(f"{host} answers {answer.status_code} {answer.reason_phrase}.")
-                pieces = []
-                for piece in answer.iter_bytes():
-                    pieces.append(piece)
-                    if time.monotonic() > deadline:
-                        raise Unusable(f"{host} did not answer in time.")
-                return b"".join(pieces)
+                return answer.read()
             finally:
                 answer.close()

@@ -371,6 +371,22 @@ def test_a_server_that_refuses_everything_is_not_asked_for_everything(
     )
 
 
+@pytest.mark.promise("M8")
+@pytest.mark.parametrize("begun", [b"+O", b"+OK\r\nSubject: "], ids=["first line", "mail"])
+def test_a_mail_that_trickles_is_given_up(begun: bytes) -> None:
+    """Each octet comes in time; all of them together never would."""
+
+    def trickle(talk: Conversation, tag: bytes, rest: bytes) -> None:
+        talk.send(begun)
+        while not talk._stopping.wait(0.02):
+            talk.send(b"x")
+
+    _, error = downloaded(pop3({"RETR": trickle}), patience=0.1)
+    assert isinstance(error, SessionLost)
+    assert error.code == "read-timeout"
+    assert "slowly" in str(error)
+
+
 def test_listings_without_an_end_are_given_up() -> None:
     def endless(talk: Conversation, tag: bytes, rest: bytes) -> None:
         talk.send(b"+OK\r\n")

@@ -18,6 +18,7 @@ from shared.mailbox.errors.refused_mails import MailRefused, RefusedMails
 from shared.mailbox.failures import mail_vanished
 from shared.mailbox.graph import mime as graph_mime
 from shared.mailbox.graph.http import GraphError, GraphHttp, judged
+from shared.mailbox.net import https
 from shared.mailbox.net.limiting import AT_ONCE
 
 _IN_MEMORY: Final = 1 << 20
@@ -108,7 +109,19 @@ def _value(graph: GraphHttp, ref: MailRef) -> Iterator[Iterator[bytes]]:
                 raise
             assert stored is not None
             chunks = _pieces(stack.enter_context(stored))
+        else:
+            chunks = _mails_own(graph, chunks)
         yield chunks
+
+
+def _mails_own(graph: GraphHttp, chunks: Iterator[bytes]) -> Iterator[bytes]:
+    """The octets of a mail. Raises Unreachable where a page for people came in its place: who took
+    that for the mail would delete the mail after it."""
+    first = next(chunks, b"")
+    if https.begins_as_page(first):
+        raise https.not_the_provider(graph.host)
+    yield first
+    yield from chunks
 
 
 def _pieces(spool: IO[bytes]) -> Iterator[bytes]:

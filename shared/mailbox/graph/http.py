@@ -221,7 +221,9 @@ class GraphHttp:
                     self._limiter.slot(self.mailbox, within=self._patience, places=places),
                     self._sent(method, url, headers, body, streamed) as answer,
                 ):
-                    if answer.status_code < 400:
+                    if 300 <= answer.status_code < 400:
+                        raise https.not_the_provider(self.host)  # Graph redirects nobody
+                    if answer.status_code < 300:
                         given = True
                         yield answer
                         return

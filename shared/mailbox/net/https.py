@@ -1,8 +1,8 @@
 """HTTPS to providers: one way to make a client, and transport errors translated.
 
 Whatever asks a server by HTTP asks it here: names are resolved once and the address that was
-checked is the one connected to, certificates are verified, redirects are not followed, and an
-answer is counted as it unfolds.
+checked is the one connected to, certificates are verified, redirects are not followed, an answer
+is counted as it unfolds, and has a time for all of it.
 """
 
 from __future__ import annotations
@@ -55,14 +55,17 @@ def client(
     *,
     connect: float = 10.0,
     read: float = READ_TIMEOUT,
+    answer: float | None = None,
     connections: int = 4,
     reach: Reach | None = None,
 ) -> httpx.Client:
     """A client that verifies certificates, follows no redirects and reads at most `ANSWER_LIMIT`
-    octets of an answer. Timeouts in seconds; `reach` says where it may connect to."""
+    octets of an answer. Timeouts in seconds: `read` for the next octet, `answer` for all of one
+    (twice `read` where it is not given; what is streamed only has to keep coming). `reach` says
+    where it may connect to."""
     limits = httpx.Limits(max_connections=connections, max_keepalive_connections=connections)
     return httpx.Client(
-        transport=BoundedTransport(trust(ca_certificate), limits, reach),
+        transport=BoundedTransport(trust(ca_certificate), limits, reach, answer or 2 * read),
         timeout=httpx.Timeout(read, connect=connect, pool=read),
         # What is not asked for (br, zstd) is not unfolded either.
         headers={"User-Agent": "Posthouse", "Accept-Encoding": "gzip"},
@@ -101,8 +104,13 @@ def json_object(answer: httpx.Response, where: str) -> dict[str, Any]:
 def is_page(answer: httpx.Response) -> bool:
     """Whether this is a page for people where an answer for programs was asked for."""
     kind = answer.headers.get("content-type", "").lower()
-    start = answer.content[:64].lstrip().lower()
-    return "html" in kind or start.startswith((b"<!doctype html", b"<html"))
+    return "html" in kind or begins_as_page(answer.content)
+
+
+def begins_as_page(octets: bytes) -> bool:
+    """Whether these begin as a page for people does, and no mail (RFC 5322 section 2.2: a field
+    name) and no JSON."""
+    return octets[:64].lstrip().lower().startswith((b"<!doctype html", b"<html"))
 
 
 def not_the_provider(where: str) -> Unreachable:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import select
 import socket
 import ssl
+import time
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Final
@@ -25,6 +26,8 @@ from shared.mailbox.net.transcript import Transcript
 #: Octets of an answer, decompressed. Larger ones are read by those who stream them only.
 ANSWER_LIMIT: Final = 16 << 20
 _CHUNK: Final = 65_536
+#: Octets a second that an answer to be streamed has to bring in the end: 100 MB are 7 hours.
+_SLOWEST: Final = 4096
 #: zlib's word for a gzip member (RFC 1952), the only encoding that is asked for.
 _GZIP: Final = 16 + zlib.MAX_WBITS
 
@@ -37,14 +40,16 @@ class BoundedTransport(httpx.HTTPTransport):
         context: ssl.SSLContext,
         limits: httpx.Limits,
         reach: Callable[[str], AllowHost] | None,
+        answer_s: float,
     ) -> None:
+        """`answer_s`: seconds that may be waited for an answer, from its request to its end."""
         super().__init__(verify=context, limits=limits, trust_env=False)
         self._pool = httpcore.ConnectionPool(
             ssl_context=context,
             max_connections=limits.max_connections,
             max_keepalive_connections=limits.max_keepalive_connections,
             keepalive_expiry=limits.keepalive_expiry,
-            network_backend=Network(reach),
+            network_backend=Network(reach, answer_s),
         )
         self._observer = observing.current()
 
@@ -56,6 +61,11 @@ class BoundedTransport(httpx.HTTPTransport):
         assert isinstance(answer.stream, httpx.SyncByteStream)
         encoding = answer.headers.get("content-encoding", "identity").strip().lower()
         limit = request.extensions.get("answer_limit", ANSWER_LIMIT)
+        if limit is None and not 200 <= answer.status_code < 300:
+            limit = ANSWER_LIMIT  # read into memory, to be told what is wrong
+        connection = answer.extensions.get("network_stream")
+        if limit is None and isinstance(connection, _Stream):
+            connection.may_be_long()
         stream = _Unfolded(answer.stream, encoding, limit, request.url.host)
         if noted is not None:
             noted.status, noted.headers = answer.status_code, dict(answer.headers)
@@ -143,8 +153,9 @@ def _gunzipped(chunks: Iterable[bytes]) -> Iterator[bytes]:
 class Network(httpcore.NetworkBackend):
     """Connections of `connect`: allowed addresses only, each name resolved once."""
 
-    def __init__(self, reach: Callable[[str], AllowHost] | None) -> None:
+    def __init__(self, reach: Callable[[str], AllowHost] | None, answer_s: float) -> None:
         self._reach = reach
+        self._answer_s = answer_s
 
     def connect_tcp(
         self,
@@ -157,25 +168,53 @@ class Network(httpcore.NetworkBackend):
         deadline = Deadline(timeout or 10.0)
         allow = self._reach(host) if self._reach is not None else None
         addresses = resolve(host, port, deadline, allow)
-        return _Stream(connect_tcp(host, addresses, port, deadline, Transcript()))
+        sock = connect_tcp(host, addresses, port, deadline, Transcript())
+        return _Stream(sock, self._answer_s)
 
 
 class _Stream(httpcore.NetworkStream):
-    """A connected socket, as httpcore wants it."""
+    """A connected socket, as httpcore wants it.
 
-    def __init__(self, sock: socket.socket) -> None:
+    A timeout bounds the wait for the next octet; that for a whole answer, head and body, is bounded
+    by `answer_s` seconds, or a server could hold whoever asks with an octet now and then. What we
+    do between two octets is not the server's time, so waiting is what counts.
+    """
+
+    def __init__(self, sock: socket.socket, answer_s: float) -> None:
         self._socket = sock
+        self._answer_s = answer_s
+        self._begin()
+
+    def may_be_long(self) -> None:
+        """This answer may take longer, as long as it brings 4 KiB a second beyond."""
+        self._is_long = True
+
+    def _begin(self) -> None:
+        """The next answer is another one."""
+        self._waited_s = 0.0
+        self._received = 0
+        self._is_long = False
 
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+        earned = self._received / _SLOWEST if self._is_long else 0.0
+        left = self._answer_s + earned - self._waited_s
+        if left <= 0:
+            raise httpcore.ReadTimeout("the answer came too slowly")
+        began = time.monotonic()
         try:
-            self._socket.settimeout(timeout)
-            return self._socket.recv(max_bytes)
+            self._socket.settimeout(left if timeout is None else min(timeout, left))
+            octets = self._socket.recv(max_bytes)
+            self._received += len(octets)
+            return octets
         except TimeoutError as error:
             raise httpcore.ReadTimeout("nothing came in time") from error
         except OSError as error:
             raise httpcore.ReadError(error.strerror or str(error)) from error
+        finally:
+            self._waited_s += time.monotonic() - began
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:
+        self._begin()
         try:
             self._socket.settimeout(timeout)
             self._socket.sendall(buffer)
@@ -204,7 +243,7 @@ class _Stream(httpcore.NetworkStream):
         except BaseException:
             self._socket.close()
             raise
-        return _Stream(wrapped)
+        return _Stream(wrapped, self._answer_s)
 
     def get_extra_info(self, info: str) -> Any:
         if info == "ssl_object" and isinstance(self._socket, ssl.SSLSocket):

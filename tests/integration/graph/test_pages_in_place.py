@@ -1,0 +1,28 @@
+"""Something on the way to Graph answers for it with a page: no mail is taken for that page."""
+
+from __future__ import annotations
+
+import pytest
+
+from shared.errors import TryAgain
+from tests.contract.mailbox_kinds import mail
+from tests.contract.recorders import KnownKeys
+from tests.integration.graph.conftest import Office
+from tests.integration.graph.test_faults import DELETE, fetch, subjects
+
+PAGE = b"<!DOCTYPE html>\n<html><body>Log in to this network</body></html>"
+
+
+@pytest.mark.promise("M2")
+@pytest.mark.parametrize("part", ["/$value", "/messages", "/mailFolders"])
+@pytest.mark.parametrize("status", [200, 302, 307])
+def test_a_page_is_no_mail_and_nothing_is_deleted(office: Office, part: str, status: int) -> None:
+    """Who took it for the mail would hand it over and delete the mail."""
+    office.box.deliver([mail("one"), mail("two")])
+    office.server.fail(part, status=status, content=PAGE, times=1000)
+    with pytest.raises(TryAgain) as gone:
+        fetch(office.open(), KnownKeys(), DELETE)
+    assert gone.value.code == "not-the-provider"
+    assert len(office.box.items) == 2
+    office.server.faults.clear()
+    assert subjects(fetch(office.open(), KnownKeys(), DELETE)) == ["one", "two"]

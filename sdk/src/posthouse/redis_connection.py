@@ -23,12 +23,15 @@ import redis.sentinel
 
 from posthouse.broker_address import SentinelAddress, split_sentinels
 
-#: What a server says that is (no longer) the one to write to, in the forms of Redis 6 to 8 and of
-#: Valkey; within scripts the words come later in the text.
-_WRONG_SERVER = re.compile(
-    r"READONLY|MASTERDOWN|CLUSTERDOWN|LOADING|NOREPLICAS|instance state changed|"
-    r"can't write against a read only replica"
+#: Answers of a server that is (no longer) the one to write to, as the library classes them
+#: (MASTERDOWN is a CLUSTERDOWN there).
+_WRONG_SERVER = (
+    redis.exceptions.ReadOnlyError,
+    redis.exceptions.ClusterDownError,
+    redis.exceptions.BusyLoadingError,
 )
+#: Those that it does not class: words of their own, and what Redis 6 says out of a script.
+_WRONG_SERVER_SAYS = re.compile(r"READONLY|NOREPLICAS|instance state changed")
 #: Seconds that one of several Sentinels may take to accept a connection, and to answer.
 _ASK_S = 2.0
 _lock = threading.Lock()
@@ -38,15 +41,9 @@ _turned: defaultdict[tuple[str, int], int] = defaultdict(int)
 
 def is_wrong_server(error: BaseException) -> bool:
     """Whether this answer of a server means that another one has to be asked."""
-    kinds = (
-        redis.exceptions.ReadOnlyError,
-        redis.exceptions.MasterDownError,
-        redis.exceptions.ClusterDownError,
-        redis.exceptions.BusyLoadingError,
-    )
-    return isinstance(error, kinds) or (
+    return isinstance(error, _WRONG_SERVER) or (
         isinstance(error, redis.exceptions.ResponseError)
-        and _WRONG_SERVER.search(str(error)) is not None
+        and _WRONG_SERVER_SAYS.search(str(error)) is not None
     )
 
 

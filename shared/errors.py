@@ -179,6 +179,10 @@ class TryAgain(PosthouseError):
         self.retry_after = retry_after
 
 
+class OwnFailure(TryAgain):
+    """Something of Posthouse's own failed (database, store, key, lease), not the other side."""
+
+
 class NeedsPerson(PosthouseError):
     """A failure that stays until somebody changes something."""
 
@@ -197,7 +201,7 @@ class NeedsAuthorisation(NeedsPerson):
     code = "needs-authorisation"
 
 
-class LeaseLost(TryAgain):
+class LeaseLost(OwnFailure):
     """Another worker holds (or took over) the lease: what we hold must not be committed."""
 
     code = "lease-lost"
@@ -209,7 +213,7 @@ class SecretUnreadable(PosthouseError):
     code = "secret-unreadable"
 
 
-class SecretKeyMissing(TryAgain):
+class SecretKeyMissing(OwnFailure):
     """A stored secret was sealed with a key that this process does not have (yet).
 
     Others may have it: while a new key is rolled out, or where services have keys of their own.

@@ -24,12 +24,11 @@ from services.fetcher.session_opening import HostBusy
 from services.fetcher.session_pool import SessionPool
 from shared.clock import time_of
 from shared.connections import Connection
-from shared.errors import LeaseLost, PosthouseError, SecretKeyMissing, TryAgain
+from shared.errors import LeaseLost, OwnFailure, PosthouseError, SecretKeyMissing, TryAgain
 from shared.mailbox.base import Cursor, Mailbox
 from shared.mailbox.failures import LoginTooSoon, SessionLost
 from shared.storage import connections, scheduling
-from shared.storage.pool import Database, DatabaseUnavailable
-from shared.store import StoreFull
+from shared.storage.pool import Database
 from shared.telemetry import metrics, traces
 
 _log = structlog.get_logger(__name__)
@@ -226,7 +225,7 @@ def _fresh_session_may_help(error: PosthouseError) -> bool:
         return error.retry_after is None
     return (
         isinstance(error, TryAgain)
-        and not isinstance(error, (LeaseLost, DatabaseUnavailable, SecretKeyMissing, StoreFull))
+        and not isinstance(error, OwnFailure)
         and error.retry_after is None
         and getattr(error, "step", "") != "download"
     )

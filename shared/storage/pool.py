@@ -15,7 +15,7 @@ from psycopg import errors as pg
 from psycopg.conninfo import conninfo_to_dict
 from psycopg_pool import ConnectionPool, PoolTimeout
 
-from shared.errors import InvalidInput, TryAgain
+from shared.errors import InvalidInput, OwnFailure
 
 T = TypeVar("T")
 
@@ -34,7 +34,7 @@ def after_commit(session: Session, act: Callable[[], object]) -> None:
         acts.append(act)
 
 
-class DatabaseUnavailable(TryAgain):
+class DatabaseUnavailable(OwnFailure):
     """Postgres does not answer, or closed the connection under us."""
 
     code = "database-unavailable"
@@ -46,7 +46,7 @@ class DatabaseCannotWrite(DatabaseUnavailable):
     code = "database-cannot-write"
 
 
-class Contended(TryAgain):
+class Contended(OwnFailure):
     """Two transactions stood in each other's way; nothing was changed, at once again is fine."""
 
     code = "database-contended"

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import IO, Final, Protocol
 
 from shared.clock import new_id, time_of
-from shared.errors import InvalidInput, NotFound, TryAgain
+from shared.errors import InvalidInput, NotFound, OwnFailure
 from shared.messages import RawRef
 
 CHUNK: Final = 1 << 20
@@ -21,7 +21,7 @@ MARKER: Final = "posthouse-store"
 PAGE: Final = 1000
 
 
-class StoreFull(TryAgain):
+class StoreFull(OwnFailure):
     """There is no room for another mail; fetching waits until there is."""
 
     code = "store-full"
@@ -92,7 +92,7 @@ class Pack:
         self.size = size
 
     def commit(self) -> None:
-        """Returns when the object is durable. Raises TryAgain where it could not be made so."""
+        """Returns when the object is durable. Raises OwnFailure where it could not be made so."""
         try:
             self._store.keep(self._opened(), self.key)
         except OSError as error:
@@ -159,7 +159,7 @@ class Store(Protocol):
         ...
 
     def check(self) -> None:
-        """Raises TryAgain where the store takes nothing, StoreFull where it is full.
+        """Raises OwnFailure where the store takes nothing, StoreFull where it is full.
 
         Whether it can be reached is seen by its marker. Lists nothing."""
         ...
@@ -205,13 +205,13 @@ def gone(key: str) -> MissingObject:
     )
 
 
-def translated(error: OSError, action: str) -> TryAgain:
+def translated(error: OSError, action: str) -> OwnFailure:
     if error.errno in {errno.ENOSPC, errno.EDQUOT}:
         return StoreFull(
             "The store is full: no mail is fetched until there is room again.",
             hint="Make room on its disk, or lower RETENTION_DAYS.",
         )
-    return TryAgain(f"Posthouse could not {action} the store: {error.strerror}.")
+    return OwnFailure(f"Posthouse could not {action} the store: {error.strerror}.")
 
 
 def _discard(file: IO[bytes]) -> None:

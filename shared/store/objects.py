@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import IO, Any, Final, TypeVar
 from urllib.parse import urlsplit
 
-from shared.errors import TryAgain
+from shared.errors import OwnFailure
 from shared.messages import RawRef
 from shared.settings import StoreSettings
 from shared.store.base import CHUNK, MARKER, PAGE, Pack, gone, identity_in, new_key
@@ -129,7 +129,7 @@ class ObjectStore:
         return self._ask("list", lambda _: next(pages, None))
 
     def _ask(self, operation: str, act: Callable[[Any], T]) -> T:
-        """Raises FileNotFoundError where there is no such object, else TryAgain."""
+        """Raises FileNotFoundError where there is no such object, else OwnFailure."""
         metrics.STORE_REQUESTS.labels(operation).inc()
         try:
             return act(self._bucket)
@@ -175,14 +175,14 @@ def options_of(settings: StoreSettings) -> dict[str, Any]:
     return options
 
 
-def _translated(error: Exception, operation: str) -> TryAgain:
+def _translated(error: Exception, operation: str) -> OwnFailure:
     """obstore tells of a failure in a page, with addresses whose queries may hold a token."""
     lines = str(error).strip().splitlines() or [type(error).__name__]
     text = re.sub(r"\?[^\s)]*", "", lines[0]).rstrip(" :.")
     if type(error).__name__ in {"PermissionDeniedError", "UnauthenticatedError"}:
-        return TryAgain(
+        return OwnFailure(
             f"The store refuses its keys or this right ({operation}): {text}.",
             hint="docs/operations.md lists the rights that are needed, under Store.",
         )
     took = "take an object" if operation == "put" else "answer"
-    return TryAgain(f"The store did not {took}: {text}.")
+    return OwnFailure(f"The store did not {took}: {text}.")

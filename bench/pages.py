@@ -30,9 +30,9 @@ from services.admin.main import build
 from services.admin.settings import AdminSettings
 from shared.clock import first_id, new_id
 from shared.connections import Connection, Mode
-from shared.storage import retention
+from shared.mail.search_terms import numbers, terms_of
+from shared.mail.summary import MailHeaders
 from shared.storage.migrate import migrate
-from shared.storage.pool import Database
 from shared.storage.searching import folded
 from shared.vault import new_key
 from tests.servers.postgres import PostgresServer
@@ -40,9 +40,9 @@ from tests.servers.processes import free_port
 
 RESULT = Path(__file__).parent / "results" / "pages.md"
 LIMIT_MS = 150.0
-#: A part of a text that stands in one mail: every row is looked at, within a limit of its own.
-UNPROMISED = "mails, by part of a subject"
-TOKEN = "bench-token"
+#: A part of a word: 30,000 mails are looked at.
+UNPROMISED = "mails, by part of a word"
+TOKEN = "bench-token-of-a-length"
 DAYS = 30
 
 
@@ -85,24 +85,32 @@ def addresses(known: dict[str, str]) -> list[tuple[str, str]]:
         ("mails, newest", "/mails"),
         ("mails, by message-id", f"/mails?q={known['message_id']}"),
         ("mails, of one connection", "/mails?connection=4711"),
-        (UNPROMISED, f"/mails?q={known['subject']}"),
+        ("mails, by words of a subject", f"/mails?q={known['subject']}"),
+        (UNPROMISED, "/mails?q=erson-77"),
         ("one mail", f"/mails/{known['id']}"),
     ]
 
 
 def fill(url: str, connections: int, mails: int) -> dict[str, str]:
     """An installation of a month; one mail in the middle is the one that is looked for."""
-    with Database(url) as database:
-        for day in range(DAYS, -1, -1):
-            retention.create_partitions(database, datetime.now(UTC) - timedelta(days=day), DAYS)
     with psycopg.connect(url, autocommit=True) as session:
-        _fill_connections(session, connections)
+        create_past_partitions(session)
+        fill_connections(session, connections)
         known = _fill_ledger(session, connections, mails)
         session.execute("ANALYZE")
     return known
 
 
-def _fill_connections(session: psycopg.Connection[Any], count: int) -> None:
+def create_past_partitions(session: psycopg.Connection[Any]) -> None:
+    """A partition a day, as an installation of a month has them; today's is there already."""
+    today = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+    for back in range(DAYS, 0, -1):
+        lower = today - timedelta(days=back)
+        bounds = (f"{lower:%Y%m%d}", first_id(lower), first_id(lower + timedelta(days=1)))
+        session.execute("SELECT create_ledger_partition(%s, %s, %s)", bounds)
+
+
+def fill_connections(session: psycopg.Connection[Any], count: int) -> None:
     columns = (
         "name, description, mode, host, port, security, username, enabled, name_key, search_text"
     )
@@ -139,7 +147,7 @@ def _fill_ledger(session: psycopg.Connection[Any], connections: int, mails: int)
     message = (
         "id, connection_id, folder, uid_validity, native_key, sequence, size, sha256, raw_key,"
         " raw_offset, message_id, sender, recipients, cc, subject, sent_at, arrived_at,"
-        " downloaded_at, settled_at, opened_at, published_at, security"
+        " downloaded_at, settled_at, opened_at, published_at, security, terms"
     )
     security = '{"encrypted": false, "status": "none", "signature": "none"}'
     runs = []
@@ -155,15 +163,11 @@ def _fill_ledger(session: psycopg.Connection[Any], connections: int, mails: int)
                 place = (identifier, connection, "", 1, str(number), number)
                 stored = (8192, b"\0" * 32, f"raw/{at:%Y/%m/%d}/pack", 0)
                 sender = f"person-{number % 5000}@customer.example"
-                headers: tuple[Any, ...] = (
-                    message_id,
-                    sender,
-                    [f"orders-{connection}@branch.example"],
-                    [],
-                    subject,
-                )
+                to = (f"orders-{connection}@branch.example",)
+                headers: tuple[Any, ...] = (message_id, sender, list(to), [], subject)
+                terms = numbers(terms_of(MailHeaders(sender=sender, to=to, subject=subject)))
                 times = (at, at, at, done, done, done)
-                copy.write_row((*place, *stored, *headers, *times, security))
+                copy.write_row((*place, *stored, *headers, *times, security, terms))
                 if number % 5 == 0:
                     runs.append((new_id(at), connection, 300, 5, 5, 40_960))
                 if number == mails // 2:
@@ -228,8 +232,7 @@ def measure(browser: httpx.Client, path: str, rounds: int) -> dict[str, float]:
         began = time.perf_counter()
         answer = browser.get(path)
         times.append((time.perf_counter() - began) * 1000)
-        # 422: the search was given up by its own limit, which its time then shows.
-        assert answer.status_code in (200, 422), (path, answer.status_code, answer.text[:500])
+        assert answer.status_code == 200, (path, answer.status_code, answer.text[:500])
     warm = sorted(times[3:])
     return {
         "median": statistics.median(warm),

@@ -1,13 +1,13 @@
--- A search: `found`, with the ids that `candidates` and the conditions after it choose. The ids come
--- first, so that what the list shows is looked up for these mails and no other.
+-- A search: the ids that `candidates` and the conditions after it choose, and then what the list
+-- shows of these mails: nothing else is looked up, and no partition that has none of them is opened.
 
 -- name: found
 -- Follows on `messages` of messages.sql.
-WHERE m.id = ANY(ARRAY(
-
--- name: newest_found
-ORDER BY m.id DESC LIMIT %(limit)s))
+WHERE m.id = ANY(%(ids)s)
 ORDER BY m.id DESC
+
+-- name: newest
+ORDER BY m.id DESC LIMIT %(limit)s
 
 -- name: candidates
 -- A join that no condition asks for is left out by Postgres.

@@ -3,6 +3,10 @@
 Bodies follow the receivers' own documents: Slack's incoming webhooks (Block Kit), Microsoft Teams
 Workflows (a message with an Adaptive Card), OpsGenie's Alert API, and, for programs, CloudEvents
 1.0 structured JSON signed as Standard Webhooks 1.0 describes.
+
+Names, and what a mail server says, are of others: in a chat they stand where no markup is read
+(Slack's `rich_text` and `plain_text`, the text runs of a card), as neither Slack's nor Teams' can
+be escaped whole. What would change the order of a line is left out.
 """
 
 from __future__ import annotations
@@ -17,6 +21,7 @@ from urllib.parse import quote
 from shared.alerts.base import Severity
 from shared.alerts.delivery import Alert, Template
 from shared.alerts.kinds import to_json
+from shared.shown import shown
 from shared.webhook_signatures import sign
 
 
@@ -73,7 +78,7 @@ _COLOURS: Final = {
 def _facts(alert: Alert) -> list[tuple[str, str]]:
     facts = [("Severity", alert.severity.value), ("At", f"{alert.at:%Y-%m-%d %H:%M:%S} UTC")]
     hint = getattr(alert.data, "hint", "")
-    return [*facts, ("What to do", hint)] if hint else facts
+    return [*facts, ("What to do", shown(hint))] if hint else facts
 
 
 def _cloud_event(alert: Alert, link: str) -> dict[str, Any]:
@@ -94,41 +99,50 @@ def _cloud_event(alert: Alert, link: str) -> dict[str, Any]:
 
 
 def _slack(alert: Alert, link: str) -> dict[str, Any]:
-    text = alert.data.sentence
-    details = " · ".join(f"*{name}:* {_mrkdwn(value)}" for name, value in _facts(alert))
+    text = shown(alert.data.sentence)
+    details = " · ".join(f"{name}: {value}" for name, value in _facts(alert))
+    linked = {"type": "link", "url": link, "text": text[:2900]}
     return {
-        "text": _mrkdwn(text),
+        # What a notification shows in place of the blocks.
+        "text": text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;"),
+        "mrkdwn": False,
         "blocks": [
             {
-                "type": "section",
-                "text": {"type": "mrkdwn", "text": f"<{link}|{_mrkdwn(text[:2900])}>"},
+                "type": "rich_text",
+                "elements": [{"type": "rich_text_section", "elements": [linked]}],
             },
-            {"type": "context", "elements": [{"type": "mrkdwn", "text": details[:2900]}]},
+            {
+                "type": "context",
+                "elements": [{"type": "plain_text", "text": details[:2900], "emoji": False}],
+            },
         ],
     }
 
 
-def _mrkdwn(text: str) -> str:
-    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;").replace("|", "¦")
-
-
 def _teams(alert: Alert, link: str) -> dict[str, Any]:
+    sentence = {
+        "type": "TextRun",
+        "text": shown(alert.data.sentence),
+        "weight": "bolder",
+        "color": _COLOURS[alert.severity],
+    }
     card = {
         "$schema": "http://adaptivecards.io/schemas/adaptive-card.json",
         "type": "AdaptiveCard",
         "version": "1.4",
         "body": [
-            {
-                "type": "TextBlock",
-                "text": alert.data.sentence,
-                "wrap": True,
-                "weight": "bolder",
-                "color": _COLOURS[alert.severity],
-            },
-            {
-                "type": "FactSet",
-                "facts": [{"title": name, "value": value} for name, value in _facts(alert)],
-            },
+            {"type": "RichTextBlock", "inlines": [sentence]},
+            *(
+                {
+                    "type": "RichTextBlock",
+                    "spacing": "small",
+                    "inlines": [
+                        {"type": "TextRun", "text": f"{name}: ", "weight": "bolder"},
+                        {"type": "TextRun", "text": value},
+                    ],
+                }
+                for name, value in _facts(alert)
+            ),
         ],
         "actions": [{"type": "Action.OpenUrl", "title": "Open in Posthouse", "url": link}],
     }
@@ -142,16 +156,17 @@ def _teams(alert: Alert, link: str) -> dict[str, Any]:
 
 def _opsgenie(alert: Alert, link: str, url: str) -> tuple[str, dict[str, Any]]:
     """A new alert, or the closing of the one that a recovery ends; both known by their alias."""
+    text = shown(alert.data.sentence)
     if alert.data.closes:
         # Failing and needing authorisation share an alias, so one call closes either.
         opened = _alias(alert.data.closes[0], alert.subject)
         closing = f"{url.rstrip('/')}/{quote(opened, safe='')}/close?identifierType=alias"
-        return closing, {"source": "Posthouse", "note": alert.data.sentence}
+        return closing, {"source": "Posthouse", "note": text}
     return url, {
-        "message": alert.data.sentence[:130],
+        "message": text[:130],
         "alias": _alias(alert.kind, alert.subject),
-        "description": f"{alert.data.sentence}\n{link}",
-        "details": {name: str(value) for name, value in to_json(alert.data).items()},
+        "description": f"{text}\n{link}",
+        "details": {name: shown(str(value)) for name, value in to_json(alert.data).items()},
         "entity": alert.subject,
         "source": "Posthouse",
         "tags": ["posthouse", alert.kind],

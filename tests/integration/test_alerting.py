@@ -266,7 +266,8 @@ def test_slack_teams_and_opsgenie_get_what_they_read(
     deliver_due(database, vault, utc_now(), public_url="https://posthouse.example/")
     link = "https://posthouse.example/connections/7"
     slack = next(r for r in receiver.received if "blocks" in r.json)
-    assert f"<{link}|" in slack.json["blocks"][0]["text"]["text"]
+    (linked,) = slack.json["blocks"][0]["elements"][0]["elements"]
+    assert (linked["type"], linked["url"]) == ("link", link)
     assert "&lt;b&gt; &amp;" in slack.json["text"]
     teams = next(r for r in receiver.received if "attachments" in r.json)
     (attachment,) = teams.json["attachments"]

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import pytest
 from starlette.routing import Match
@@ -122,6 +123,66 @@ def test_it_can_be_told_in_every_form(data: AlertData, words: str, template: Tem
         now=utc_now(),
     )
     assert words in request.body.decode()
+
+
+#: What a mail server or who names a connection may write, for each receiver's own markup.
+MARKUP = (
+    "<!here> <https://evil.example|Log in> *now* _or_ ~else~ `x` @channel #general & [Log in]"
+    "(https://evil.example) **b** <at>Ann</at> {{DATE(2026-01-01T00:00:00Z)}} ![x](https://e/p.png)"
+)
+#: The forms in which Slack and Teams read no markup: "Text object" and "Rich text block" of Block
+#: Kit, and "Text features" of Adaptive Cards (RichTextBlock supports no Markdown).
+LITERAL = {"link", "plain_text", "TextRun"}
+
+
+def texts(value: Any, kind: str = "") -> Iterator[tuple[str, str]]:
+    """Every text of a body that is shown, with the type of what it stands in."""
+    if isinstance(value, dict):
+        kind = str(value.get("type", kind))
+        for name, inner in value.items():
+            if name in ("text", "value", "title") and isinstance(inner, str):
+                yield kind, inner
+            else:
+                yield from texts(inner, kind)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from texts(inner, kind)
+
+
+def told(data: AlertData, template: Template) -> Any:
+    request = compose(
+        Alert(id=new_id(), data=data),
+        template,
+        url="https://h.example",
+        secret="",
+        public_url="https://p/",
+        now=utc_now(),
+    )
+    return json.loads(request.body)
+
+
+@pytest.mark.parametrize("template", [Template.SLACK, Template.TEAMS])
+@pytest.mark.parametrize("place", ["name", "message", "hint"])
+def test_no_markup_of_a_stranger_is_read_in_a_chat(template: Template, place: str) -> None:
+    """A link, a picture or a call to everybody that a mail server wrote into its refusal."""
+    words: dict[str, Any] = {"name": "Box", "message": "No.", "hint": "Look."}
+    body = told(ConnectionFailing(connection_id=7, **words | {place: MARKUP}), template)
+    fallback = body.pop("text", "")
+    assert "<" not in fallback
+    assert body.pop("mrkdwn", False) is False
+    found = [(kind, text) for kind, text in texts(body) if MARKUP in text]
+    assert found
+    assert {kind for kind, _ in found} <= LITERAL
+    # What is no text of a stranger's is none that markup is read in either.
+    assert "mrkdwn" not in json.dumps(body)
+
+
+@pytest.mark.parametrize("template", [Template.SLACK, Template.TEAMS, Template.OPSGENIE])
+def test_no_control_of_a_stranger_reaches_a_chat(template: Template) -> None:
+    hostile = "invoice\u202efdp.exe\x1b[2J\x9b"
+    body = told(ConnectionFailing(connection_id=7, name=hostile, message=hostile), template)
+    assert not {"\u202e", "\x1b", "\x9b"} & set("".join(json.dumps(body, ensure_ascii=False)))
+    assert "\\u001b" not in json.dumps(body)
 
 
 def test_a_webhook_chooses_every_kind_but_recoveries_and_its_test() -> None:

@@ -1,0 +1,80 @@
+"""What the documents say of cost and speed is what the reports of `make bench` measured."""
+
+from __future__ import annotations
+
+import re
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+REPORTS = ROOT / "bench" / "results"
+_NUMBER = re.compile(r"\d[\d,]*(?:\.\d+)?")
+
+#: (document, sentence with the number as a group, report, row, column). The number is the cell's
+#: first one, or the one of that position, rounded as the sentence has it.
+FIGURES = [
+    ("scale", r"processor time grows from ([\d.]+)", "simulate", "Scheduler, cores", "1,000"),
+    ("scale", r"to ([\d.]+) of a core", "simulate", "Scheduler, cores", "100,000"),
+    ("scale", r"its memory from (\d+)", "simulate", "Scheduler, memory", "1,000"),
+    ("scale", r"its memory from \d+ to (\d+) MiB", "simulate", "Scheduler, memory", "100,000"),
+    ("scale", r"([\d.]+) s late at the 99th", "simulate", "Scheduling lag", "100,000#2"),
+    ("scale", r"in Postgres: ([\d.]+) MiB", "simulate", "`connection_state`", "100,000"),
+    ("scale", r"mails took ([\d.]+) octets each", "known", "packed, octets a mail", ""),
+    ("scale", r"there, ([\d.]+) octets each", "known", "packed, octets a mail", ""),
+    ("scale", r"`known_content` \((\d+) octets", "known", "a row each, octets", ""),
+    ("scale", r"known ones ([\d.]+) s of", "known", "recognising 5,000", ""),
+    ("scale", r"Packing them took ([\d.]+) s", "known", "packing them all", ""),
+    ("scale", r"once a day ([\d.]+)\.", "known", "looking through them", ""),
+    (
+        "operations",
+        r"([\d.]+)\s+ms from acceptance to event",
+        "push",
+        "hibernates: p50, ms",
+        "measured",
+    ),
+]
+
+
+def cells(report: str) -> dict[str, dict[str, str]]:
+    """Every table of a report: row label → column label → cell. Of equal rows the first counts."""
+    found: dict[str, dict[str, str]] = {}
+    header: list[str] | None = None
+    for line in (REPORTS / f"{report}.md").read_text(encoding="utf-8").splitlines():
+        if not line.startswith("|"):
+            header = None
+            continue
+        row = [cell.strip() for cell in line.strip("|").split("|")]
+        if header is None:
+            header = row
+        elif not set("".join(row)) <= set("-: "):
+            found.setdefault(row[0], dict(zip(header[1:], row[1:], strict=False)))
+    return found
+
+
+def test_the_reports_are_read() -> None:
+    assert cells("simulate")["Scheduler, cores"]["1,000"]
+    assert cells("known")["packed, octets a mail, with index"][""]
+
+
+@pytest.mark.promise("T4")
+@pytest.mark.parametrize(
+    ("document", "sentence", "report", "row", "column"),
+    FIGURES,
+    ids=[
+        f"{document}-{row[:20]}-{number}" for number, (document, _, _, row, _) in enumerate(FIGURES)
+    ],
+)
+def test_a_figure_is_its_reports(
+    document: str, sentence: str, report: str, row: str, column: str
+) -> None:
+    text = " ".join((ROOT / "docs" / f"{document}.md").read_text(encoding="utf-8").split())
+    said = re.search(sentence, text)
+    assert said, f"docs/{document}.md has no sentence like {sentence!r}"
+    table = cells(report)
+    (label,) = [name for name in table if name.startswith(row)]
+    name, _, position = column.partition("#")
+    measured = _NUMBER.findall(table[label][name])[int(position or 1) - 1].replace(",", "")
+    number = Decimal(said[1].replace(",", ""))
+    assert number == Decimal(measured).quantize(number), f"{label}: {table[label][name]}"

@@ -48,6 +48,11 @@ class Quarantined:
     message_id: str
     sent_at: datetime | None
 
+    @property
+    def has_raw(self) -> bool:
+        """Whether its octets are here."""
+        return self.raw is not None
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewEntry:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import uuid
 from typing import Annotated
 
@@ -10,28 +9,23 @@ from fastapi import APIRouter, Query
 from fastapi.responses import StreamingResponse
 
 from services.admin.api.requests import Ctx, Limit, SearchText
+from services.admin.api.schemas.made import values_of
 from services.admin.api.schemas.messages import (
-    DeliveryOut,
     EntriesIn,
     ErasedOut,
     EraseIn,
-    FindingOut,
     MessageDetailOut,
-    MessageOut,
     MessagePageOut,
-    NotForOut,
     QuarantinedOut,
     QuarantinePageOut,
     RedeliveredOut,
     RedeliverIn,
     RedeliverManyIn,
-    StopOut,
 )
 from services.admin.api.schemas.parts import CountOut, Id
 from services.admin.downloads import download_mail
 from services.admin.operations import messages, quarantine
 from services.admin.operations.messages import MailKind, MessageDetail, MessageFilter, MessageState
-from services.admin.operations.quarantine import Quarantined
 from services.admin.people.authorization import (
     ADMINISTER,
     LOOK_AT_PART,
@@ -83,8 +77,7 @@ def search(
         thread=thread,
     )
     page = messages.search_messages(ctx, wanted, before=before, limit=limit)
-    items = [MessageOut.model_validate(message) for message in page.items]
-    return MessagePageOut(items=items, next=page.next, looked_back_to=page.looked_back_to)
+    return MessagePageOut.model_validate(page)
 
 
 @router.get("/{message_id}", dependencies=[LOOK_AT_PART], responses=responses(404))
@@ -167,14 +160,13 @@ def search_quarantine(
     page = quarantine.search_quarantine(
         ctx, connection_id=connection, code=code, q=q, before=before, limit=limit
     )
-    items = [_entry(entry) for entry in page.items]
-    return QuarantinePageOut(items=items, next=page.next, total=page.total)
+    return QuarantinePageOut.model_validate(page)
 
 
 @quarantined.get("/{entry_id}", dependencies=[LOOK_AT_PART], responses=responses(404))
 def get_quarantined(ctx: Ctx, entry_id: uuid.UUID) -> QuarantinedOut:
     """One mail with the reason."""
-    return _entry(quarantine.get_quarantined(ctx, entry_id))
+    return QuarantinedOut.model_validate(quarantine.get_quarantined(ctx, entry_id))
 
 
 @quarantined.get(
@@ -225,27 +217,16 @@ def drop(ctx: Ctx, entry_id: uuid.UUID) -> None:
 
 
 def _shown(detail: MessageDetail) -> MessageDetailOut:
-    return MessageDetailOut(
-        **dataclasses.asdict(detail.message),
-        recipient_names=list(detail.headers.to_names),
-        cc=list(detail.message.cc),
-        cc_names=list(detail.headers.cc_names),
-        findings=[FindingOut(kind=one.kind, detail=one.detail) for one in detail.headers.findings],
-        uid_validity=detail.uid_validity,
-        native_key=detail.native_key,
-        sha256=detail.sha256.hex(),
-        opened_size=detail.opened.size if detail.opened else None,
-        opened_sha256=detail.opened_sha256.hex() if detail.opened_sha256 else None,
-        attempts=detail.attempts,
-        next_attempt_at=detail.next_attempt_at,
-        error=detail.error,
-        quarantine=dict(detail.quarantine) if detail.quarantine else None,
-        deliveries=[DeliveryOut.model_validate(d) for d in detail.deliveries],
-        left_out=[NotForOut.model_validate(one) for one in detail.left_out],
-        path=[StopOut.model_validate(stop) for stop in detail.path],
+    return MessageDetailOut.model_validate(
+        {
+            **values_of(detail.message),
+            **values_of(detail),
+            "recipient_names": detail.headers.to_names,
+            "cc_names": detail.headers.cc_names,
+            "findings": detail.headers.findings,
+            "sha256": detail.sha256.hex(),
+            "opened_size": detail.opened.size if detail.opened else None,
+            "opened_sha256": detail.opened_sha256.hex() if detail.opened_sha256 else None,
+            "path": detail.path,
+        }
     )
-
-
-def _entry(entry: Quarantined) -> QuarantinedOut:
-    values = {name: getattr(entry, name) for name in Quarantined.__slots__}
-    return QuarantinedOut.model_validate({**values, "has_raw": entry.raw is not None})

@@ -1,14 +1,14 @@
-"""`/api/v1/webhooks`: where alerts go, and what was told to whom. For administrators."""
+"""`/api/v1/webhooks`: where alerts go, and what was sent to whom. For administrators."""
 
 from __future__ import annotations
 
 from fastapi import APIRouter, Response
 
 from services.admin.api.requests import Ctx, EditingCtx, IdInPath, Limit, SearchText, tag
+from services.admin.api.schemas.made import values_of
 from services.admin.api.schemas.parts import PageOut
 from services.admin.api.schemas.people import (
-    AttemptOut,
-    ToldOut,
+    LoggedAlertOut,
     WebhookBody,
     WebhookChanges,
     WebhookOut,
@@ -35,24 +35,16 @@ def list_webhooks(ctx: Ctx, q: SearchText = "") -> PageOut[WebhookOut]:
 
 @router.post("", dependencies=[ADMINISTER], status_code=201, responses=responses(409))
 def create(ctx: Ctx, body: WebhookBody) -> WebhookOut:
-    """Adds a webhook: it is told of every alert from now on, or of those of its `kinds`."""
+    """Adds a webhook: it gets every alert from now on, or of those of its `kinds`."""
     return WebhookOut.model_validate(webhooks.create_webhook(ctx, body))
 
 
 @router.get("/alerts", dependencies=[ADMINISTER], responses=responses())
-def alerts(ctx: Ctx, limit: Limit = 50) -> list[ToldOut]:
+def alerts(ctx: Ctx, limit: Limit = 50) -> list[LoggedAlertOut]:
     """The latest alerts, newest first, with the log of their delivery."""
     return [
-        ToldOut(
-            id=told.alert.id,
-            at=told.alert.at,
-            kind=told.alert.kind,
-            subject=told.alert.subject,
-            text=told.text,
-            open=told.open,
-            deliveries=[AttemptOut.model_validate(line) for line in told.deliveries],
-        )
-        for told in webhooks.alert_log(ctx, limit=limit)
+        LoggedAlertOut.model_validate({**values_of(logged.alert), **values_of(logged)})
+        for logged in webhooks.alert_log(ctx, limit=limit)
     ]
 
 
@@ -66,7 +58,7 @@ def get(ctx: Ctx, response: Response, webhook_id: IdInPath) -> WebhookOut:
 def update(
     ctx: EditingCtx, response: Response, webhook_id: IdInPath, body: WebhookChanges
 ) -> WebhookOut:
-    """Changes the given fields: which kinds it is told of, until when it is muted (null: no more),
+    """Changes the given fields: which kinds it is sent, until when it is muted (null: no more),
     its address (with its secret again)."""
     return _tagged(response, webhooks.update_webhook(ctx, webhook_id, body))
 

@@ -18,10 +18,13 @@ from shared.messages import RawRef
 from shared.security import UNOPENED
 from shared.storage import delivering_again, handlers, message_search, messages
 from shared.storage.message_filter import MessageFilter as MessageFilter
+from shared.storage.message_paths import Delivered as Delivered
+from shared.storage.message_paths import Stop as Stop
 from shared.storage.message_search import MessagePage as MessagePage
-from shared.storage.messages import LoggedMessage
+from shared.storage.messages import LoggedMessage as LoggedMessage
 from shared.storage.messages import MessageDetail as MessageDetail
 from shared.storage.messages import MessageState as MessageState
+from shared.storage.messages import NotFor as NotFor
 
 #: One call re-delivers no more mails than this; another call continues.
 MOST_AT_ONCE: Final = 10_000

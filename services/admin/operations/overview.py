@@ -21,9 +21,12 @@ from shared.storage import (
     schema,
     services,
 )
-from shared.storage.overview import Backlog, Delays, SickConnection, Slot
+from shared.storage.overview import Backlog as Backlog
+from shared.storage.overview import Delays as Delays
+from shared.storage.overview import SickConnection as SickConnection
+from shared.storage.overview import Slot as Slot
 from shared.storage.pool import Session
-from shared.storage.services import Heartbeat
+from shared.storage.services import Heartbeat as Heartbeat
 
 #: From when on an end is announced.
 SOON = timedelta(days=30)

@@ -18,7 +18,7 @@ from shared.connections import FIELDS
 from shared.errors import Conflict, InvalidInput, NotFound, Refusals
 from shared.people import ApiToken, BrowserSession, Person, Role
 from shared.storage import api_tokens, audit, browser_sessions, people, second_factors
-from shared.storage.audit import Entry
+from shared.storage.audit import Entry as Entry
 
 _NEW_PERSON: Final = frozenset({"name", "email", "role", "tags", "password"})
 _PERSON: Final = _NEW_PERSON | {"enabled"}

@@ -16,7 +16,7 @@ from shared.alerts.kinds import CHOICES
 from shared.alerts.services import WebhookTest
 from shared.errors import InvalidInput, Refusals
 from shared.storage import alert_deliveries, alerts, webhooks
-from shared.storage.alert_deliveries import Delivery
+from shared.storage.alert_deliveries import Delivery as Delivery
 from shared.storage.webhooks import WEBHOOK_TABLE
 from shared.storage.webhooks import Webhook as Webhook
 from shared.vault import Place
@@ -26,8 +26,8 @@ _FIELDS: Final = ("name", "url", "template", "secret", "kinds", "enabled", "mute
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
-    """One alert in words, and every attempt to tell it. `open`: it is still being delivered."""
+class LoggedAlert:
+    """One alert in words, and every attempt to deliver it. `open`: it is still being delivered."""
 
     alert: Alert
     text: str
@@ -95,13 +95,13 @@ def delete_webhook(ctx: Context, webhook_id: int) -> Webhook:
     return before
 
 
-def alert_log(ctx: Context, *, limit: int = 30) -> Sequence[Told]:
+def alert_log(ctx: Context, *, limit: int = 30) -> Sequence[LoggedAlert]:
     """The latest alerts, newest first, each with its deliveries."""
     with ctx.transaction() as session:
         found = alert_deliveries.alerts(session, limit=limit)
         log = alert_deliveries.deliveries(session, [alert.id for alert, _ in found])
     return [
-        Told(
+        LoggedAlert(
             alert,
             alert.data.sentence,
             is_open,

@@ -29,6 +29,11 @@ def showing(*values: type, without: tuple[str, ...] = ()) -> Callable[[type[M]],
     return decorate
 
 
+def values_of(value: Any) -> dict[str, Any]:
+    """The fields of a dataclass by name, as they are: for answers of several values."""
+    return {one.name: getattr(value, one.name) for one in dataclasses.fields(value)}
+
+
 def giving(*values: type) -> Callable[[type[M]], type[M]]:
     """Adds the described fields of these dataclasses, as people give them."""
 

@@ -8,34 +8,30 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from services.admin.api.schemas.made import showing
 from services.admin.api.schemas.parts import Id, Out
+from services.admin.operations.messages import (
+    Delivered,
+    LoggedMessage,
+    MessageDetail,
+    MessagePage,
+    NotFor,
+    Redelivered,
+    Stop,
+)
+from services.admin.operations.quarantine import Quarantined, QuarantinePage
+from shared.erasing import Erased
 from shared.mail.kinds import MailKind
 
 
+@showing(LoggedMessage)
 class MessageOut(Out):
     """A mail as the list shows it."""
 
-    id: uuid.UUID
-    connection_id: int
-    connection: str
-    folder: str
-    sequence: int
-    size: int
-    message_id: str
     sender: str = Field(description="The address of the first author; empty where From has none")
-    sender_name: str
-    recipients: list[str]
-    subject: str
-    sent_at: datetime | None
-    arrived_at: datetime | None
-    downloaded_at: datetime
-    settled_at: datetime | None
     settled_as: str = Field(
         description="read, deleted, vanished, or nothing: POP3 marks none; empty: not yet"
     )
-    opened_at: datetime | None
-    published_at: datetime | None
-    security: dict[str, Any] | None
     kind: str = Field(description="As in `data.mail`; empty as long as it is not known")
     attachments: int | None = Field(description="How many; null as long as it is not known")
     thread: str = Field(description="As in `data.mail`; empty as long as it is not known")
@@ -53,14 +49,17 @@ class MessageOut(Out):
     ] = Field(description="From published on, what the handlers did with it when last looked at")
 
 
-class FindingOut(BaseModel):
+class FindingOut(Out):
     """What of a mail's header other readers may read differently."""
 
     kind: str
     detail: str
 
 
+@showing(Stop)
 class StopOut(Out):
+    """One stop on a mail's path."""
+
     at: datetime | None = Field(description="null: what is so now")
     what: Literal[
         "arrived",
@@ -82,16 +81,12 @@ class StopOut(Out):
         "released",
         "dropped",
     ]
-    text: str
-    detail: dict[str, Any]
 
 
+@showing(Delivered)
 class DeliveryOut(Out):
-    handler_id: int
-    handler: str
-    published_at: datetime
-    position: str
-    repeats: int
+    """One handler's event."""
+
     note: str = Field(description="Why it got the mail in doubt; empty where its rules took it")
     redelivery: dict[str, Any] | None = Field(description="Where it was asked for once more")
     fate: Literal["waiting", "in-hand", "acknowledged", "rejected", "dead-letter", "unknown"]
@@ -99,73 +94,57 @@ class DeliveryOut(Out):
     in_hand: dict[str, Any] | None = Field(description="consumer, since, deliveries")
 
 
+@showing(NotFor)
 class NotForOut(Out):
     """A handler that does not get the mail, and why."""
 
-    handler_id: int
-    handler: str
-    decided_at: datetime
     decided_by: Literal["rules", "group"]
-    reason: str
 
 
+@showing(MessageDetail, without=("message", "headers", "handed_out", "raw", "opened", "history"))
 class MessageDetailOut(MessageOut):
     """A mail with its whole path."""
 
     recipient_names: list[str] = Field(description="One for each recipient, maybe empty")
-    cc: list[str]
     cc_names: list[str]
     findings: list[FindingOut]
-    uid_validity: int | None
-    native_key: str
     sha256: str
     opened_size: int | None
     opened_sha256: str | None
-    attempts: int
-    next_attempt_at: datetime | None
-    error: str | None
-    quarantine: dict[str, Any] | None
     deliveries: list[DeliveryOut]
     left_out: list[NotForOut]
     path: list[StopOut]
 
 
-class MessagePageOut(BaseModel):
+@showing(MessagePage)
+class MessagePageOut(Out):
     """Newest first; give `next` as `before` to continue."""
 
     items: list[MessageOut]
-    next: uuid.UUID | None
     looked_back_to: datetime | None = Field(
         description="Set where not all mails were looked at: how far back that was. `next` goes on"
     )
 
 
+@showing(Redelivered)
 class RedeliveredOut(Out):
-    count: int
+    """How many mails are on their way again."""
+
     next: uuid.UUID | None = Field(description="Where more match: repeat with it as `before`")
 
 
+@showing(Quarantined, without=("raw", "native_key", "uid_validity"))
 class QuarantinedOut(Out):
-    id: uuid.UUID
-    connection_id: int
-    connection: str
-    folder: str
-    code: str
-    reason: str
-    size: int
+    """A mail that cannot be processed, with the reason."""
+
     has_raw: bool
-    in_ledger: bool
-    subject: str
-    sender: str
-    message_id: str
-    sent_at: datetime | None
-    created_at: datetime
 
 
-class QuarantinePageOut(BaseModel):
+@showing(QuarantinePage)
+class QuarantinePageOut(Out):
+    """Newest first; give `next` as `before` to continue."""
+
     items: list[QuarantinedOut]
-    next: uuid.UUID | None
-    total: int
 
 
 class RedeliverIn(BaseModel):
@@ -212,11 +191,10 @@ class EraseIn(BaseModel):
     address: str = Field(min_length=3, max_length=320, description="The person's mail address")
 
 
+@showing(Erased)
 class ErasedOut(Out):
     """How many mails are gone and how many objects of the store were removed or written anew."""
 
-    messages: int
-    objects: int
     postponed: int = Field(description="Objects in use right now: call again in a minute")
 
 

@@ -2,87 +2,74 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import Literal
 
-from pydantic import BaseModel
-
 from services.admin.api.schemas.handlers import HandlerOut
+from services.admin.api.schemas.made import showing
 from services.admin.api.schemas.parts import HealthWord, Out
-from shared.connections import Failure
+from services.admin.operations.overview import (
+    Backend,
+    Backlog,
+    Delays,
+    Expiring,
+    Heartbeat,
+    Overview,
+    SickConnection,
+    Slot,
+)
 
 
+@showing(Slot)
 class SlotOut(Out):
-    start: datetime
-    mails: int
-    bytes: int
+    """Mails downloaded from `start` on, until the next slot."""
 
 
+@showing(Backlog)
 class BacklogOut(Out):
-    mails: int
-    oldest_at: datetime | None
+    """Mails that are safe here and not yet with every handler."""
 
 
+@showing(Delays)
 class DelaysOut(Out):
     """Seconds from download to event, of the newest thousand mails of the last day."""
 
-    median: float | None
-    p95: float | None
-    mails: int
 
-
+@showing(SickConnection)
 class SickOut(Out):
-    id: int
-    name: str
+    """An enabled connection that fails, waits for an authorisation or is overdue."""
+
     health: HealthWord
-    error: Failure | None
-    failures: int
-    last_success_at: datetime | None
 
 
+@showing(Expiring)
 class ExpiringOut(Out):
+    """A certificate or client secret that ends soon, or has ended."""
+
     kind: Literal["certificate", "credential"]
-    id: int
-    name: str
-    expires_at: datetime
 
 
+@showing(Heartbeat)
 class ServiceOut(Out):
     """A process of Posthouse. `failing`: what it cannot reach, and why."""
 
-    name: str
-    instance: str
-    version: str
-    started_at: datetime
-    seen_at: datetime
-    is_silent: bool
-    failing: dict[str, str]
-    free: int | None
-    total: int | None
 
-
+@showing(Backend)
 class BackendOut(Out):
     """Postgres, the broker, the handlers' queues. `trouble`: what is wrong, empty where nothing is,
     null where no process is at work that could tell."""
 
-    name: str
-    place: str
-    trouble: str | None
 
-
-class OverviewOut(BaseModel):
+@showing(Overview)
+class OverviewOut(Out):
     """The figures of the overview."""
 
-    at: datetime
     connections: dict[str, int]
     sick: list[SickOut]
     backlog: BacklogOut
     delays: DelaysOut
     last_hour: list[SlotOut]
     last_day: list[SlotOut]
-    quarantined: int
     handlers: list[HandlerOut]
     expiring: list[ExpiringOut]
     backends: list[BackendOut]
     services: list[ServiceOut]
-    absent: list[str]

@@ -1,15 +1,19 @@
-"""People, API tokens, the audit log, and webhooks with what they were told."""
+"""People, API tokens, the audit log, and webhooks with what they were sent."""
 
 from __future__ import annotations
 
 import uuid
 from datetime import datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from services.admin.api.schemas.made import showing
 from services.admin.api.schemas.parts import Out, Tags, Text, described
+from services.admin.operations.people import Entry
+from services.admin.operations.webhooks import Delivery, LoggedAlert, Webhook
 from shared.alerts.kinds import CHOICES
+from shared.people import ApiToken, Person, Rights
 
 RoleWord = Literal["admin", "operator", "viewer"]
 TemplateWord = Literal["json", "slack", "teams", "opsgenie"]
@@ -18,22 +22,15 @@ AlertKindWord = Annotated[str, Field(json_schema_extra={"enum": list(CHOICES)})]
 PARTS = "Sees connections with one of these tags alone, and their mails; empty: all"
 
 
+@showing(Person)
 class PersonOut(Out):
     """Somebody who may log in. The password is never shown."""
 
-    id: int
-    name: str
-    email: str
     role: RoleWord
     tags: list[str] = Field(description=PARTS)
-    enabled: bool
-    has_password: bool
-    uses_oidc: bool
-    has_second_factor: bool
-    created_at: datetime
-    last_login_at: datetime | None
 
 
+@showing(Rights)
 class RightsOut(Out):
     """What somebody may, and for which connections."""
 
@@ -41,36 +38,26 @@ class RightsOut(Out):
     tags: list[str] = Field(description=PARTS)
 
 
+@showing(ApiToken)
 class TokenOut(Out):
     """A program's way in."""
 
-    id: int
-    name: str
     role: RoleWord
     tags: list[str] = Field(description=PARTS)
     now: RightsOut | None = Field(
         description="What it opens at present: no more than whoever made it may. "
         "null: nothing, until somebody takes it over or its maker may log in again"
     )
-    created_by: str
-    created_at: datetime
-    expires_at: datetime | None
-    last_used_at: datetime | None
     token: str | None = Field(
         default=None, description="Only in the answer that made it: it is stored as a digest"
     )
 
 
+@showing(Entry)
 class AuditEntryOut(Out):
     """One change: only the fields that differ, secrets masked."""
 
-    id: uuid.UUID
     at: datetime
-    actor: str
-    action: str
-    subject: str
-    before: dict[str, Any] | None
-    after: dict[str, Any] | None
 
 
 class AuditPageOut(BaseModel):
@@ -80,35 +67,28 @@ class AuditPageOut(BaseModel):
     next: uuid.UUID | None
 
 
+@showing(Webhook)
 class WebhookOut(Out):
     """Where alerts go. Its address and secret are never shown."""
 
-    id: int
-    name: str
     template: TemplateWord
-    kinds: list[str] = Field(description="What it is told of; empty: every kind")
-    enabled: bool
-    muted_until: datetime | None = Field(description="It is told nothing before then")
-    has_secret: bool
-    created_at: datetime
+    kinds: list[str] = Field(description="What it is sent; empty: every kind")
+    muted_until: datetime | None = Field(description="It is sent nothing before then")
 
 
+@showing(Delivery, without=("alert_id",))
 class AttemptOut(Out):
-    webhook_id: int
-    webhook: str
-    attempted_at: datetime
-    status: int | None
-    error: str | None
+    """One attempt to deliver an alert."""
 
 
-class ToldOut(BaseModel):
-    """One alert, and every attempt to tell it."""
+@showing(LoggedAlert, without=("alert",))
+class LoggedAlertOut(Out):
+    """One alert, and every attempt to deliver it."""
 
     id: uuid.UUID
     at: datetime
     kind: str
     subject: str
-    text: str
     open: bool = Field(description="It is still being delivered")
     deliveries: list[AttemptOut]
 
@@ -147,11 +127,11 @@ class WebhookIn(BaseModel):
     template: TemplateWord = "json"
     kinds: list[AlertKindWord] = Field(
         default=[],
-        description="What it is told of, and of the end of these; empty: every kind",
+        description="What it is sent, and the end of these; empty: every kind",
     )
     enabled: bool = True
     muted_until: datetime | None = Field(
-        default=None, description="It is told nothing before then, and nothing of it later"
+        default=None, description="It is sent nothing before then, and nothing of it later"
     )
 
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from hashlib import sha256
 
 from bench import report
-from shared.connections import edit
+from shared.connection_editing import edit
 from shared.storage import connections, known
 from shared.storage.migrate import migrate
 from shared.storage.packed_contents import short

@@ -18,7 +18,7 @@ from bench import report
 from bench.corpora import small
 from services.fetcher.intake import Intake, batches
 from services.fetcher.settings import FetcherSettings
-from shared.connections import edit
+from shared.connection_editing import edit
 from shared.errors import PosthouseError
 from shared.mailbox.base import Login, MailRef
 from shared.mailbox.open import open_mailbox

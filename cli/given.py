@@ -11,7 +11,7 @@ from typing import Annotated, Any, Final
 
 import typer
 
-from shared import connections, credentials, handlers
+from shared import connection_editing, credentials, handlers
 from shared.errors import InvalidInput
 
 Settings = Annotated[
@@ -20,7 +20,7 @@ Settings = Annotated[
 ]
 _FIELDS: Final = {
     name: one
-    for described in (handlers.FIELDS, credentials.FIELDS, connections.FIELDS)
+    for described in (handlers.FIELDS, credentials.FIELDS, connection_editing.FIELDS)
     for name, one in described.items()
 }
 #: The types of fields that are no texts, and of what is in lists.

@@ -9,7 +9,8 @@ import yaml
 
 from cli.declared.trusted import exported
 from cli.remote import Api
-from shared.connections import FIELDS_OF, Connection, Mode, TransportSecurity
+from shared.connection_editing import FIELDS_OF
+from shared.connections import Connection, Mode, TransportSecurity
 from shared.forwards import Options
 
 _HEAD = """\

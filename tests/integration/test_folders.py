@@ -7,7 +7,8 @@ from contextlib import contextmanager
 
 import pytest
 
-from shared.connections import Mode, edit
+from shared.connection_editing import edit
+from shared.connections import Mode
 from shared.errors import InvalidInput
 from shared.mailbox.base import Mailbox
 from shared.mailbox.failures import FolderMissing, Refused

@@ -10,7 +10,7 @@ from hashlib import sha256
 import pytest
 
 from shared.clock import new_id
-from shared.connections import edit
+from shared.connection_editing import edit
 from shared.errors import LeaseLost
 from shared.handlers import Handler
 from shared.mail.summary import MailHeaders

@@ -7,7 +7,7 @@ from hashlib import sha256
 
 import pytest
 
-from shared.connections import edit
+from shared.connection_editing import edit
 from shared.storage import connections, known, ledger, packed_contents, scheduling
 from shared.storage.ledger import Place
 from shared.storage.pool import Database, Session

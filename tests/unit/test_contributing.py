@@ -10,7 +10,8 @@ import pytest
 from cli.declared.document import ConnectionEntry
 from services.admin.api.schemas.connections import ConnectionIn, ConnectionOut
 from services.admin.pages.connection_form import values_of
-from shared.connections import FIELDS, FIELDS_OF, Connection, Mode
+from shared.connection_editing import FIELDS, FIELDS_OF
+from shared.connections import Connection, Mode
 from shared.forward_kinds import KINDS as FORWARD_KINDS
 from shared.forward_kinds import Kind
 

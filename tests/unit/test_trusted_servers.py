@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from shared.connections import edit
+from shared.connection_editing import edit
 from shared.errors import InvalidInput
 
 IMAP: dict[str, Any] = {

@@ -19,7 +19,7 @@ from services.admin.operations.enabling import AcknowledgementNeeded
 from services.admin.operations.parts_of import seen_of
 from services.admin.operations.starting import Start
 from shared import fields as typed
-from shared.connections import FIELDS
+from shared.connection_editing import FIELDS
 from shared.errors import InvalidInput, NotFound, PosthouseError
 from shared.storage import connections
 

@@ -24,11 +24,8 @@ from services.admin.operations.parts_of import refuse_beyond
 from services.admin.operations.starting import Start, start_notice
 from services.admin.operations.versions import changed_meanwhile, check_version
 from shared.client_certificates import pem_of
-from shared.connections import (
-    ACKNOWLEDGED_FIELDS,
-    Connection,
-    ConnectionEdit,
-)
+from shared.connection_editing import ACKNOWLEDGED_FIELDS, ConnectionEdit
+from shared.connections import Connection
 from shared.errors import Conflict
 from shared.storage import (
     authorisations,

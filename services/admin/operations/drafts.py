@@ -11,7 +11,8 @@ from services.admin.operations.credentials import refuse_misfit
 from services.admin.operations.parts_of import refuse_beyond
 from services.admin.watching import say
 from shared.client_certificates import client_certificate_of, pem_of
-from shared.connections import Connection, ConnectionEdit, edit
+from shared.connection_editing import ConnectionEdit, edit
+from shared.connections import Connection
 from shared.errors import InvalidInput
 from shared.mailbox.base import Folder, FolderStatus, Mailbox
 from shared.storage import connections

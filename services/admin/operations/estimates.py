@@ -18,7 +18,8 @@ from services.admin.operations.drafts import (
 )
 from services.admin.operations.warnings import ConnectionWarning, of_server
 from services.admin.watching import say
-from shared.connections import Connection, ConnectionEdit
+from shared.connection_editing import ConnectionEdit
+from shared.connections import Connection
 from shared.errors import InvalidInput, PosthouseError
 from shared.mailbox.base import Capabilities, FolderStatus, Known, Listing, Mailbox
 from shared.mailbox.start_rules import start_refusal

@@ -18,7 +18,7 @@ from services.admin.operations.credentials import refuse_misfit
 from services.admin.operations.drafts import checked_edit
 from services.admin.operations.parts_of import refuse_beyond
 from shared.client_certificates import pem_of
-from shared.connections import FIELDS, SECRET_FIELDS, ConnectionEdit
+from shared.connection_editing import FIELDS, SECRET_FIELDS, ConnectionEdit
 from shared.errors import Conflict, InvalidInput
 from shared.storage import certificates, connections, credentials
 from shared.storage.pool import Session

@@ -14,7 +14,7 @@ from services.admin.people.access import SESSION_IDLE
 from services.admin.people.tokens import digest_of, new_token
 from shared import fields as typed
 from shared.clock import utc_now
-from shared.connections import FIELDS
+from shared.connection_editing import FIELDS
 from shared.errors import Conflict, InvalidInput, NotFound, Refusals
 from shared.people import ApiToken, BrowserSession, Person, Role
 from shared.storage import api_tokens, audit, browser_sessions, people, second_factors

@@ -14,14 +14,8 @@ from services.admin.operations.listing import tags_in_use
 from services.admin.pages.posted import Posted, Values, whole_number
 from services.admin.pages.state import context_of
 from shared.clouds import CLOUDS
-from shared.connections import (
-    FIELDS,
-    FIELDS_OF,
-    SECRET_FIELDS,
-    Connection,
-    Mode,
-    TransportSecurity,
-)
+from shared.connection_editing import FIELDS, FIELDS_OF, SECRET_FIELDS
+from shared.connections import Connection, Mode, TransportSecurity
 from shared.credentials import Credential, Provider
 from shared.described import words_of
 from shared.errors import InvalidInput

@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from services.admin.pages import connection_form, forwards, posted
-from shared.connections import FIELDS
+from shared.connection_editing import FIELDS
 from tests.integration.api.conftest import TOKEN, Api
 from tests.integration.api.test_logging_in_to_pages import log_in
 from tests.integration.api.test_messages import add_mail

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from shared import clouds
-from shared.connections import Mode, TransportSecurity, edit
+from shared.connection_editing import edit
+from shared.connections import Mode, TransportSecurity
 from shared.credentials import Credential, Grant, Provider
 from shared.errors import InvalidInput, NeedsAuthorisation, NeedsPerson
 from shared.mailbox.errors import server_answers

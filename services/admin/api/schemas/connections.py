@@ -13,7 +13,8 @@ from services.admin.operations.connection_tests import Step, TestReport
 from services.admin.operations.connection_views import Authorisation, ConnectionStatus, Day, Run
 from services.admin.operations.estimates import Estimate
 from services.admin.operations.warnings import ConnectionWarning
-from shared.connections import Connection, ConnectionEdit
+from shared.connection_editing import ConnectionEdit
+from shared.connections import Connection
 from shared.mailbox.base import Capabilities, Folder
 from shared.mailbox.doctor.reporting import Report, Row
 

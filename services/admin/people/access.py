@@ -6,12 +6,13 @@ from __future__ import annotations
 import hmac
 import secrets
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final
 
 import structlog
+from pydantic import TypeAdapter, ValidationError
 
 from services.admin.people import attempts, passwords, second_factor
 from services.admin.people.attempts import Origin, TooManyAttempts
@@ -40,6 +41,9 @@ SESSION_IDLE: Final = timedelta(hours=2)
 #: How long a code may take after the password.
 _CODE_WITHIN: Final = timedelta(minutes=5)
 _BOOTSTRAP_MARK: Final = "b."
+#: As FastAPI reads parameters.
+_NUMBER: Final = TypeAdapter(int)
+_ID: Final = TypeAdapter(uuid.UUID)
 
 
 class LoginRefused(NotFound):
@@ -215,26 +219,33 @@ class Access:
         audit.record(session, name, "log in", subject)
         return value
 
-    def sees(self, principal: Principal, named: Mapping[str, str]) -> bool:
-        """Whether what a route's parameters name is of this principal's part: `connection_id` (or
-        `connection`), `message_id`, `entry_id`. What is no id is left to the route."""
+    def sees(self, principal: Principal, named: Iterable[tuple[str, str]]) -> bool:
+        """Whether all that a route's parameters name is of this principal's part: `connection_id`
+        (or `connection`), `message_id`, `entry_id`, each as often as it is given.
+
+        A text is read as the route reads it (pydantic: `+7`, ` 7` and `7.0` are 7, too), else one
+        of the two could take for an id what the other does not. What is no id is left to the route.
+        """
         tags = principal.tags
         with self._database.transaction() as session:
-            for name in ("connection_id", "connection"):
-                text = named.get(name, "")
-                if not (text.isdecimal() and text.isascii()):
-                    continue
-                if len(text) > 18 or not visibility.sees_connection(session, tags, int(text)):
-                    return False
-            for name, sees in (
-                ("message_id", visibility.sees_message),
-                ("entry_id", visibility.sees_quarantined),
-            ):
+            for name, text in named:
                 try:
-                    number = uuid.UUID(named[name])
-                except (KeyError, ValueError):
+                    match name:
+                        case "connection_id" | "connection":
+                            number = _NUMBER.validate_python(text)
+                            seen = abs(number) < 1 << 63 and visibility.sees_connection(
+                                session, tags, number
+                            )
+                        case "message_id":
+                            seen = visibility.sees_message(session, tags, _ID.validate_python(text))
+                        case "entry_id":
+                            entry = _ID.validate_python(text)
+                            seen = visibility.sees_quarantined(session, tags, entry)
+                        case _:
+                            seen = True
+                except ValidationError:
                     continue
-                if not sees(session, tags, number):
+                if not seen:
                     return False
         return True
 

@@ -61,8 +61,8 @@ class Needs:
                 "Your rights are for some connections only.",
                 hint="Ask somebody who sees all of them.",
             )
-        named = {**request.query_params, **request.path_params}
-        named = {name: str(value) for name, value in named.items()}
+        named = [(name, str(value)) for name, value in request.path_params.items()]
+        named += request.query_params.multi_items()
         sees = request.state.access.sees
         if not await to_thread.run_sync(sees, principal, named):
             raise NotFound("There is no such thing (any more).")

@@ -77,9 +77,10 @@ def browsers(api: Api, tags: list[str]) -> Iterator[tuple[httpx.Client, str]]:
         yield browser, signed_in.csrf
 
 
-def concrete(route: Route, others: Others) -> str:
+def concrete(route: Route, others: Others, written: str = "{}") -> str:
+    """Its path; the id of the connection `written` so."""
     ids = {
-        "connection_id": str(others.connection),
+        "connection_id": written.format(others.connection),
         "message_id": str(others.message),
         "entry_id": str(others.entry),
     }
@@ -109,6 +110,42 @@ def test_no_route_shows_or_changes_what_is_of_others(api: Api, others: Others) -
             answer = browser.request(route.method, concrete(route, others), data=form)
             found = judge(route, others, answer)
             wrong += [(route.method, route.path, found)] if found else []
+    assert not wrong
+    there = api.http.get(f"connections/{others.connection}").json()
+    assert (there["name"], there["enabled"]) == (others.canary, False)
+
+
+#: What is read as the same number where it is a parameter.
+WRITTEN = ["+{}", "%20{}", "{}%20", "{}.0", "0{}", "0_{}", "%0A{}", "{}.000"]
+
+
+@pytest.mark.parametrize("written", WRITTEN)
+def test_an_id_that_is_written_otherwise_opens_nothing(
+    api: Api, others: Others, written: str
+) -> None:
+    """It was read as no id where rights are checked, and as one by the route."""
+    api.create(tags=["mine"])
+    wrong = []
+    with programs(api, ["mine"]) as client:
+        for route in api_routes(api):
+            if "{connection_id}" not in route.path:
+                continue
+            path = concrete(route, others, written).removeprefix("/api/v1/")
+            answer = client.request(route.method, path, json={})
+            if answer.status_code not in (403, 404, 422) or others.canary in answer.text:
+                wrong.append((route.method, path, answer.status_code))
+        of_others = f"connection={written.format(others.connection)}"
+        for method, path in (
+            ("POST", "connections/test"),
+            ("POST", "connections/folders"),
+            ("GET", "messages"),
+            ("GET", "quarantine"),
+        ):
+            body = {"description": "x"} if method == "POST" else None
+            for query in (of_others, f"{of_others}&{of_others}"):
+                answer = client.request(method, f"{path}?{query}", json=body)
+                if answer.status_code not in (404, 422) or others.canary in answer.text:
+                    wrong.append((method, f"{path}?{query}", answer.status_code))
     assert not wrong
     there = api.http.get(f"connections/{others.connection}").json()
     assert (there["name"], there["enabled"]) == (others.canary, False)

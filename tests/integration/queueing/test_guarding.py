@@ -128,6 +128,58 @@ def test_so_is_an_event_whose_publishing_was_recorded_only_after_the_restart(pla
     assert lost in place.waiting()
 
 
+@pytest.mark.promise("I2")
+def test_what_waits_at_a_broker_that_is_switched_away_from_is_published_at_the_other(
+    place: Place, broker_url: str
+) -> None:
+    """The other one has a queue of this name already, from before: it is not the one."""
+    missing, _ = place.publish()
+    other = open_output(broker_url)
+    other.ensure(place.handler, str(uuid.uuid4()))
+    guard = Guard(place.database, other, "another place")
+    assert guard.look() == 1
+    assert place.waiting() == {missing}
+    assert guard.look() == 0
+    other.close()
+
+
+@pytest.mark.promise("I2")
+def test_a_queue_that_somebody_else_made_after_it_was_lost_is_filled(place: Place) -> None:
+    """An older copy of the installation, say; events that came since do not hide the loss."""
+    lost, _ = place.publish()
+    place.server.wipe()
+    place.output.ensure(place.handler, str(uuid.uuid4()))
+    place.publish()
+    assert place.guard.look() == 1
+    assert lost in place.waiting()
+
+
+@pytest.mark.promise("I2")
+@pytest.mark.parametrize("read", [False, True], ids=["waiting", "in hand"])
+def test_entries_that_somebody_deleted_are_published_again(read: bool, place: Place) -> None:
+    lost = {place.publish()[0] for _ in range(3)}
+    key = f"posthouse:handler:{place.handler}"
+    client = place.output._client  # type: ignore[attr-defined]
+    if read:
+        client.xreadgroup("posthouse", "c", {key: ">"})
+    client.xtrim(key, maxlen=0, approximate=False)
+    assert place.guard.look() == 1
+    assert place.waiting() == lost
+    assert place.guard.look() == 0
+
+
+@pytest.mark.promise("I2")
+def test_a_queue_that_somebody_emptied_by_making_it_anew_is_filled(place: Place) -> None:
+    """Under the same name and with the same marker: it ends before what was confirmed."""
+    lost = {place.publish()[0] for _ in range(3)}
+    key = f"posthouse:handler:{place.handler}"
+    client = place.output._client  # type: ignore[attr-defined]
+    client.delete(key)
+    client.xgroup_create(key, "posthouse", id="0", mkstream=True)
+    assert place.guard.look() == 1
+    assert place.waiting() == lost
+
+
 def test_a_restart_that_lost_nothing_repeats_nothing(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -133,6 +133,7 @@ def test_what_waits_at_a_broker_that_is_switched_away_from_is_published_at_the_o
     place: Place, broker_url: str
 ) -> None:
     """The other one has a queue of this name already, from before: it is not the one."""
+    place.guard.look()
     missing, _ = place.publish()
     other = open_output(broker_url)
     other.ensure(place.handler, str(uuid.uuid4()))
@@ -146,8 +147,9 @@ def test_what_waits_at_a_broker_that_is_switched_away_from_is_published_at_the_o
 @pytest.mark.promise("I2")
 def test_a_queue_that_somebody_else_made_after_it_was_lost_is_filled(place: Place) -> None:
     """An older copy of the installation, say; events that came since do not hide the loss."""
+    place.guard.look()
     lost, _ = place.publish()
-    place.server.wipe()
+    place.output.delete(place.handler)
     place.output.ensure(place.handler, str(uuid.uuid4()))
     place.publish()
     assert place.guard.look() == 1
@@ -157,6 +159,7 @@ def test_a_queue_that_somebody_else_made_after_it_was_lost_is_filled(place: Plac
 @pytest.mark.promise("I2")
 @pytest.mark.parametrize("read", [False, True], ids=["waiting", "in hand"])
 def test_entries_that_somebody_deleted_are_published_again(read: bool, place: Place) -> None:
+    place.guard.look()
     lost = {place.publish()[0] for _ in range(3)}
     key = f"posthouse:handler:{place.handler}"
     client = place.output._client  # type: ignore[attr-defined]
@@ -171,6 +174,7 @@ def test_entries_that_somebody_deleted_are_published_again(read: bool, place: Pl
 @pytest.mark.promise("I2")
 def test_a_queue_that_somebody_emptied_by_making_it_anew_is_filled(place: Place) -> None:
     """Under the same name and with the same marker: it ends before what was confirmed."""
+    place.guard.look()
     lost = {place.publish()[0] for _ in range(3)}
     key = f"posthouse:handler:{place.handler}"
     client = place.output._client  # type: ignore[attr-defined]

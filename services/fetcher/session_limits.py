@@ -16,6 +16,7 @@ import structlog
 
 from shared.errors import TryAgain
 from shared.mailbox.errors.provider_errors import TOO_MANY
+from shared.mailbox.errors.session_words import says_too_many_sessions
 from shared.mailbox.failures import StepFailed
 from shared.telemetry import metrics
 
@@ -35,9 +36,10 @@ _CODES: Final = frozenset(
 )
 _BEFORE_LOGIN: Final = frozenset({"tcp", "tls", "greeting"})
 _LOGIN: Final = frozenset({"login", "authorisation"})
-_WORDS = re.compile(
-    r"too many|max(?:imum|\.)?\b.{0,40}(?:connection|session|login)|connection limit|\[limit\b"
-    r"|mail_max_userip|(?:connection|session)s?.{0,30}exceeded",
+#: A login that was refused for what was given, as nearly every server says one way or another.
+_ABOUT_LOGIN = re.compile(
+    r"log(?:ged)?[- ]?(?:in|on)|sign[- ]?in|passw|passphrase|user(?:name|id)?\b|credential|auth"
+    r"|account|denied|invalid|incorrect|wrong|\bbad\b|permi|disabled|not enabled|blocked|unknown",
     re.I,
 )
 #: Seconds that a server's own limit is kept in mind once it was met.
@@ -46,6 +48,8 @@ _REMEMBERED: Final = 3600.0
 
 def may_be_too_many(error: StepFailed) -> bool:
     """Whether a session that could not be opened may have been one too many."""
+    if is_unexplained(error):
+        return True
     return (
         isinstance(error, TryAgain)
         and error.code in _CODES
@@ -55,7 +59,17 @@ def may_be_too_many(error: StepFailed) -> bool:
 
 def says_too_many(error: StepFailed) -> bool:
     """Whether the server says so itself."""
-    return error.code == "too-many-connections" or _WORDS.search(str(error)) is not None
+    return error.code == "too-many-connections" or (
+        isinstance(error, TryAgain) and says_too_many_sessions(str(error))
+    )
+
+
+def is_unexplained(error: StepFailed) -> bool:
+    """Whether a login was refused in words that are not about the login at all, in a language that
+    we do not know, say: where other sessions are open it is tried once more with one of them less.
+    """
+    words = str(error).partition(": ")[2]
+    return error.code == "login-refused" and _ABOUT_LOGIN.search(words) is None
 
 
 def ends_without_word(error: StepFailed) -> bool:

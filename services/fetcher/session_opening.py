@@ -10,6 +10,7 @@ from services.fetcher.session_limits import (
     LearnedLimits,
     concerns_host,
     ends_without_word,
+    is_unexplained,
     may_be_too_many,
     says_too_many,
 )
@@ -91,6 +92,8 @@ class SessionOpener:
             # Else a run that comes in between takes the room, and is not even refused.
             self._learned.reserve(place, have, _RESERVED_S)
         if not self._give_way(place, going):
+            if is_unexplained(failure):
+                raise self._turned_away_by(connection, place, failure, explained=True)
             raise HostBusy(f"{place} takes no more sessions: {failure}") from failure
         try:
             for pause in _UNTIL_FREE_S:
@@ -110,7 +113,8 @@ class SessionOpener:
         if told:
             raise HostBusy(f"{place} takes no more sessions: {failure}") from failure
         # Another run may have taken the room that was made, or the server has another reason.
-        raise self._turned_away_by(connection, place, failure, explained=True) from failure
+        explained = not is_unexplained(failure)
+        raise self._turned_away_by(connection, place, failure, explained=explained) from failure
 
     def _turned_away_by(
         self,
@@ -124,7 +128,8 @@ class SessionOpener:
         explains that, and the failure itself once it explains too much."""
         self._turned_away[connection.id] += 1
         patience = _TURNED_AWAY if explained else 0
-        if ends_without_word(failure) and self._turned_away[connection.id] <= patience:
+        without_word = ends_without_word(failure) or is_unexplained(failure)
+        if without_word and self._turned_away[connection.id] <= patience:
             return HostBusy(f"{place} takes no more sessions for now: {failure}")
         return failure
 

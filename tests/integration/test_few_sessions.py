@@ -15,11 +15,13 @@ from typing import Any
 import pytest
 
 from tests.rig.events import open_queue
+from tests.rig.fetching import FetcherHere
 from tests.rig.mails import digests, mail
 from tests.rig.proxy import Ending, Proxy
 from tests.rig.stack import Stack
 from tests.servers.certificates import Authority
 from tests.servers.dovecot import Dovecot
+from tests.servers.scripted import Conversation, ScriptedServer, imap
 
 MAILBOXES = 8
 LIMIT = 4
@@ -187,3 +189,88 @@ def test_two_fetchers_leave_room_for_the_person_of_the_mailbox(
 
 def has_deliveries(stack: Stack, wanted: int) -> bool:
     return stack.count("delivery") == wanted
+
+
+@pytest.mark.promise("M27")
+@pytest.mark.parametrize(
+    "words",
+    [
+        "Already connected 16 times",
+        "Zu viele Verbindungen",
+        "Nombre de sessions ouvertes",
+        "E4711",
+        "No slot",
+    ],
+    ids=["english", "german", "french", "number", "short"],
+)
+def test_a_limit_in_words_that_nobody_knows_serves_all_mailboxes(
+    words: str, redis_url: str, build_stack: Callable[..., Stack]
+) -> None:
+    """Nothing in them is about the login, and one session less helps: it was one too many."""
+    stack = build_stack(redis_url)
+    stack.add_handler()
+    with limited(words) as server, FetcherHere(stack).working() as here:
+        mailboxes = [
+            stack.add_connection(
+                name=f"mailbox {number}",
+                mode="imap",
+                host="127.0.0.1",
+                port=server.port,
+                security="none",
+                username=f"user-{number}",
+            )
+            for number in range(4)
+        ]
+        for _ in range(2):
+            for mailbox in mailboxes:
+                here.run(mailbox)
+    assert stack.query("SELECT DISTINCT health FROM connection_state") == [("working",)]
+    assert stack.query("SELECT error FROM fetch_run WHERE error IS NOT NULL") == []
+
+
+@pytest.mark.promise("M27", "M14")
+def test_a_login_that_is_refused_in_strange_words_is_told_all_the_same(
+    redis_url: str, build_stack: Callable[..., Stack]
+) -> None:
+    """With one session less it is refused as before: this is no limit."""
+    stack = build_stack(redis_url)
+    stack.add_handler()
+    with limited("E4711", most=9, never="user-1") as server, FetcherHere(stack).working() as here:
+        for number in range(3):
+            mailbox = stack.add_connection(
+                name=f"mailbox {number}",
+                mode="imap",
+                host="127.0.0.1",
+                port=server.port,
+                security="none",
+                username=f"user-{number}",
+            )
+            here.run(mailbox)
+    asked = "SELECT health, error ->> 'code' FROM connection_state ORDER BY connection_id"
+    assert stack.query(asked) == [
+        ("working", None),
+        ("failing", "login-refused"),
+        ("working", None),
+    ]
+
+
+def limited(words: str, most: int = 2, never: str = "") -> ScriptedServer:
+    """An IMAP server that refuses logins beyond `most` at a time, and those of `never`."""
+    sessions: set[Conversation] = set()
+
+    def log_in(talk: Conversation, tag: bytes, rest: bytes) -> None:
+        if len(sessions) >= most or (never and never.encode() in rest):
+            talk.send(tag + b" NO " + words.encode() + b"\r\n")
+            return
+        sessions.add(talk)
+        talk.ok(tag)
+
+    usual = imap({"LOGIN": log_in})
+
+    def script(talk: Conversation) -> None:
+        try:
+            usual(talk)
+        finally:
+            sessions.discard(talk)
+
+    return ScriptedServer(script)

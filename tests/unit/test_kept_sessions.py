@@ -163,7 +163,7 @@ def test_a_server_that_takes_no_more_sessions_gets_fewer() -> None:
     sessions = pool(opened, kept=100, per_host=100)
     for number in range(40):
         use(sessions, connection(number))
-    opened.failure = Unreachable("Too many", step="login", code="login-unavailable")
+    opened.failure = Unreachable("Too many clients", step="login", code="login-unavailable")
     with pytest.raises(HostBusy):
         sessions.take(connection(40))
     opened.failure = None

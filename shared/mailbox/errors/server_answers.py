@@ -35,6 +35,7 @@ from shared.mailbox.errors.provider_errors import (
     shortened,
 )
 from shared.mailbox.errors.refused_logins import says_not_now, says_wrong_password
+from shared.mailbox.errors.session_words import says_too_many_sessions
 from shared.mailbox.errors.throttling import is_full, is_throttled, stated_delay
 from shared.mailbox.failures import OAuthRefused, Refused, StepFailed, Unreachable
 
@@ -70,12 +71,6 @@ _LOGIN_WORDS: Final[tuple[tuple[re.Pattern[str], Diagnosis], ...]] = tuple(
         ),
         (r"\[privacyrequired\]|plain ?text auth\S* (?:disallowed|not allowed)", NO_PRIVACY),
     )
-)
-_TOO_MANY_SESSIONS = re.compile(
-    r"too many (?:\w+ ){0,2}(?:connections|sessions)"
-    r"|maximum (?:number of )?(?:\w+ ){0,2}(?:connections|concurrent|sessions)"
-    r"|(?:connection|session)s? limit",
-    re.I,
 )
 #: Protocols that a server says it does not give this mailbox, or any.
 _PROTOCOL_OFF = re.compile(
@@ -141,10 +136,10 @@ def of_command(words: str, step: str) -> StepFailed | None:
 
 
 def _of_words(words: str) -> Diagnosis | None:
+    if says_too_many_sessions(words):  # [LIMIT] as well, mostly
+        return TOO_MANY
     if is_full(words):
         return MAILBOX_FULL
-    if _TOO_MANY_SESSIONS.search(words) is not None:  # [LIMIT] as well, mostly
-        return TOO_MANY
     if is_throttled(words):
         return THROTTLED
     for pattern, meaning in _LOGIN_WORDS:

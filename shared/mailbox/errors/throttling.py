@@ -18,14 +18,21 @@ _DELAY = re.compile(
     re.I,
 )
 _THROTTLED = re.compile(
-    r"overquota|throttl|bandwidth limit|back-?off time|too many (?:requests|commands)"
-    r"|rate limit|\[limit\b|download(?:ing)? (?:limit|exceed)",
+    r"overquota|throttl|bandwidth limit|back-?off time|\[limit\b|over its \w+ limit"
+    r"|too (?:many|much) (?:\w+ ){0,2}(?:requests|commands|mails?|messages|downloads)\b"
+    r"|excessive (?:us\w+|load|traffic|requests|downloads)|limit of \d+ (?:mails|messages)"
+    # What is counted over a time, near a word for its bound.
+    r"|\b(?:rate|traffic|bandwidth|download\w*|daily|hourly|per (?:minute|hour|day))\b"
+    r"[^.]{0,40}\b(?:limit\w*|exceed\w*|quota)\b"
+    r"|\b(?:limit\w*|exceed\w*|quota)\b"
+    r"[^.]{0,40}\b(?:rate|traffic|bandwidth|download\w*|daily|hourly|per (?:minute|hour|day))\b",
     re.I,
 )
 #: Response codes by which a server calls its refusal a passing one (RFC 5530, RFC 3206).
 _PASSING = re.compile(
     r"\[(?:UNAVAILABLE|INUSE|IN-USE|SERVERBUG|EXPIRED|SYS/TEMP)\b|server unavailable"
-    r"|temporar(?:y|ily)|try again",
+    r"|temporar(?:y|ily)|try (?:again|later)|retry|\bbusy\b|service (?:is )?not available"
+    r"|timed? ?out",
     re.I,
 )
 #: A mailbox that holds no more: no waiting helps, somebody has to make room.
@@ -36,8 +43,8 @@ _FULL = re.compile(
 )
 #: Gmail gives no time with its bandwidth limits: "an hour or more".
 _BANDWIDTH_S: Final = 3600.0
-_BANDWIDTH_WORDS = re.compile(r"bandwidth", re.I)
-_BANDWIDTH = re.compile(r"overquota|bandwidth limit", re.I)
+_OVER_TIME = re.compile(r"bandwidth|download|traffic|daily|hourly", re.I)
+_BANDWIDTH = re.compile(r"overquota|bandwidth limit|exceeded .{0,20}bandwidth", re.I)
 
 
 def is_throttled(words: str) -> bool:
@@ -47,7 +54,7 @@ def is_throttled(words: str) -> bool:
 
 def is_full(words: str) -> bool:
     """Whether they say that the mailbox is over its quota."""
-    return _FULL.search(words) is not None and _BANDWIDTH_WORDS.search(words) is None
+    return _FULL.search(words) is not None and _OVER_TIME.search(words) is None
 
 
 def is_passing(words: str) -> bool:

@@ -55,7 +55,11 @@ def bounded(rights: Rights, by: Rights) -> Rights | None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Person:
-    """Somebody who may log in: with a password, through the identity provider, or both."""
+    """Somebody who may log in: with a password, through the identity provider, or both.
+
+    `groups`: those of the identity provider that gave role and tags at the last login; empty: an
+    administrator did.
+    """
 
     id: int
     name: str
@@ -65,6 +69,7 @@ class Person:
     enabled: bool
     has_password: bool
     uses_oidc: bool
+    groups: tuple[str, ...]
     has_second_factor: bool
     created_at: datetime
     last_login_at: datetime | None

@@ -157,6 +157,7 @@ def _oidc(app_state: AppState, access: Access) -> Oidc | None:
     settings = app_state.settings
     if not settings.oidc_issuer:
         return None
+    from services.admin.people.groups import Groups
     from services.admin.people.oidc import Oidc, Provider  # heavy, and most stacks have no issuer
 
     secret = settings.oidc_client_secret
@@ -168,6 +169,8 @@ def _oidc(app_state: AppState, access: Access) -> Oidc | None:
         callback,
         settings.oidc_ca or "",
         HostRules.of(settings),
+        Groups(settings.oidc_groups_claim, settings.oidc_groups),
+        settings.oidc_scopes,
     )
     return Oidc(provider, app_state.database, access)
 

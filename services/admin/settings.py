@@ -8,6 +8,7 @@ from typing import Annotated, Any
 from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import NoDecode
 
+from services.admin.granted import Granted
 from shared.settings import Settings
 
 #: Nobody guesses 20 random characters, so logins with it need no lock.
@@ -48,6 +49,23 @@ class AdminSettings(Settings):
     )
     oidc_name: str = Field(
         default="single sign-on", description="What the login button calls the issuer"
+    )
+
+    oidc_scopes: str = Field(
+        default="openid email profile",
+        description="What the login asks the issuer for; some need one more to name groups",
+    )
+    oidc_groups: dict[str, Granted] = Field(
+        default={},
+        description="Groups of the issuer to roles and tags, in JSON: "
+        '{"mail-admins": {"role": "admin"}, "sales": {"role": "viewer", "tags": ["sales"]}}. '
+        "Applied at each login; empty: administrators give roles",
+    )
+    oidc_groups_claim: str = Field(
+        default="groups",
+        min_length=1,
+        description="The claim that names somebody's groups; dots lead into objects "
+        "(realm_access.roles)",
     )
 
     @field_validator("trusted_proxies", mode="before")

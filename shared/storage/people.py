@@ -114,9 +114,25 @@ def claim_subject(session: Session, subject: str, email: str) -> int | None:
     return int(row[0])
 
 
+def give_rights(
+    session: Session, person_id: int, role: Role, tags: Sequence[str], groups: Sequence[str]
+) -> None:
+    """What groups of the identity provider give. Raises Conflict for the last administrator."""
+    if role is not Role.ADMIN:
+        _refuse_without_admin(session, person_id)
+    session.execute(
+        _QUERIES["give_rights"],
+        {"id": person_id, "role": role, "tags": list(tags), "groups": list(groups)},
+    )
+
+
+def is_last_admin(session: Session, person_id: int) -> bool:
+    """Whether nobody else is an administrator who may log in; holds for the transaction."""
+    return {row[0] for row in session.execute(_QUERIES["lock_admins"])} == {person_id}
+
+
 def _refuse_without_admin(session: Session, leaving: int) -> None:
-    admins = {row[0] for row in session.execute(_QUERIES["lock_admins"])}
-    if leaving in admins and len(admins) == 1:
+    if is_last_admin(session, leaving):
         raise Conflict("This is the last administrator.", hint="Give somebody else the role first.")
 
 
@@ -130,6 +146,7 @@ def _person(row: tuple[Any, ...]) -> Person:
         enabled,
         has_password,
         uses_oidc,
+        groups,
         has_second_factor,
         created_at,
         last_login_at,
@@ -143,6 +160,7 @@ def _person(row: tuple[Any, ...]) -> Person:
         enabled=bool(enabled),
         has_password=bool(has_password),
         uses_oidc=bool(uses_oidc),
+        groups=tuple(groups),
         has_second_factor=bool(has_second_factor),
         created_at=created_at,
         last_login_at=last_login_at,

@@ -11,7 +11,7 @@ from starlette.responses import Response
 from services.admin.operations import people as operations
 from services.admin.pages.posted import Form, Posted, Values
 from services.admin.pages.rendering import go, render
-from services.admin.pages.state import context_of, editing_context_of, oidc_of
+from services.admin.pages.state import context_of, editing_context_of, oidc_of, settings_of
 from services.admin.people import passwords
 from services.admin.people.authorization import ADMINISTER
 from shared.clock import utc_now
@@ -148,6 +148,8 @@ def _person_form(
         roles=list(Role),
         shortest=passwords.SHORTEST,
         has_oidc=oidc_of(request) is not None,
+        by_groups=bool(settings_of(request).oidc_issuer and settings_of(request).oidc_groups),
+        oidc_name=settings_of(request).oidc_name,
         person=operations.get_person(ctx, person_id) if person_id else None,
         sessions=operations.sessions_of(ctx, person_id) if person_id else (),
         tokens=operations.tokens_of(ctx, person_id) if person_id else (),

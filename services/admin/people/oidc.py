@@ -1,7 +1,9 @@
 """Login through an OpenID Connect provider (OpenID Connect Core 1.0, code flow with PKCE).
 
 Only people whom an administrator has added may pass: at the first login by their verified email
-address, from then on by the provider's subject, which never changes.
+address, from then on by the provider's subject, which never changes. Where groups are mapped, role
+and tags are those of the groups, anew at each login; nobody's login takes the role of the last
+administrator.
 
 What has to come back with the answer lies in a cookie of the browser that starts a login: anybody
 can start one, and nothing is kept of it here. The provider takes a code once (section 3.1.3.2).
@@ -27,17 +29,21 @@ from joserfc.errors import JoseError
 from joserfc.jwk import KeySet
 
 from services.admin.people.access import Access, LoginRefused
+from services.admin.people.groups import Groups
 from services.admin.people.provider_adapter import session_over
 from shared.errors import NeedsPerson, TryAgain
 from shared.hosts import HostRules
 from shared.mailbox.net.connect import AllowHost
-from shared.storage import people
-from shared.storage.pool import Database
+from shared.people import Role
+from shared.storage import audit, browser_sessions, people
+from shared.storage.pool import Database, Session
 
 _KEPT: Final = 3600.0  # seconds that the provider's description and keys are believed
 _ALGORITHMS: Final = ["RS256", "PS256", "ES256", "ES384", "EdDSA"]
 #: Threads that may wait for the provider: anybody can make them, and the others serve the pages.
 _WAITING: Final = 4
+#: Who changes roles by groups, in the audit log.
+_ACTOR: Final = "single sign-on"
 #: Characters of the page to go on to: a cookie has 4,096 in all (RFC 6265 section 6.1).
 _LONGEST_NEXT: Final = 1000
 
@@ -80,6 +86,8 @@ class Provider:
     #: Who vouches for it besides the system's authorities (PEM).
     ca_certificate: str = ""
     hosts: HostRules = field(default_factory=HostRules)
+    groups: Groups = field(default_factory=Groups)
+    scopes: str = "openid email profile"
 
     def reach(self, host: str) -> AllowHost:
         """The setting that names the provider allows its host. What the provider names in turn is
@@ -134,8 +142,40 @@ class Oidc:
                     f"Nobody here has the account {claims.get('email') or claims['sub']}.",
                     hint="An administrator of Posthouse adds people, by their email address.",
                 )
-            name = people.person(session, person_id).name
-            return self._access.start_session(session, person_id, name), login.next
+            refused = self._take_groups(session, person_id, claims)
+            if refused is None:
+                name = people.person(session, person_id).name
+                return self._access.start_session(session, person_id, name), login.next
+        raise refused
+
+    def _take_groups(
+        self, session: Session, person_id: int, claims: Mapping[str, Any]
+    ) -> LoginRefused | None:
+        """Gives role and tags as the groups say now. Who is in none any more is refused, and their
+        sessions end."""
+        groups = self._provider.groups
+        if not groups.granted:
+            return None
+        before = people.person(session, person_id)
+        last = before.role is Role.ADMIN and people.is_last_admin(session, person_id)
+        subject = f"person/{person_id}"
+        try:
+            given = groups.given(claims)
+        except LoginRefused as refused:
+            if last:
+                audit.record(session, _ACTOR, "keep last administrator", subject)
+                return None
+            browser_sessions.end_sessions_of(session, person_id)
+            audit.record(session, _ACTOR, "refuse: no group", subject)
+            return refused
+        if last and given.role is not Role.ADMIN:
+            audit.record(session, _ACTOR, "keep last administrator", subject)
+            return None
+        people.give_rights(session, person_id, given.role, given.tags, given.groups)
+        after = people.person(session, person_id)
+        if after != before:
+            audit.record(session, _ACTOR, "change", subject, before, after)
+        return None
 
     def _claims(self, code: str, login: Started) -> Mapping[str, Any]:
         """The checked claims of the ID token (Core section 3.1.3.7)."""
@@ -206,7 +246,7 @@ class Oidc:
             provider.client_id,
             provider.client_secret,
             token_endpoint_auth_method="client_secret_basic" if provider.client_secret else "none",
-            scope="openid email profile",
+            scope=self._provider.scopes,
             redirect_uri=provider.callback,
             code_challenge_method="S256",
         )

@@ -2,12 +2,12 @@
 
 -- name: people
 SELECT id, name, email, role, tags, enabled, password_hash IS NOT NULL, oidc_subject IS NOT NULL,
-       totp_step IS NOT NULL, created_at, last_login_at
+       oidc_groups, totp_step IS NOT NULL, created_at, last_login_at
 FROM person ORDER BY lower(name)
 
 -- name: person
 SELECT id, name, email, role, tags, enabled, password_hash IS NOT NULL, oidc_subject IS NOT NULL,
-       totp_step IS NOT NULL, created_at, last_login_at
+       oidc_groups, totp_step IS NOT NULL, created_at, last_login_at
 FROM person WHERE id = %(id)s
 
 -- name: add_person
@@ -21,8 +21,12 @@ UPDATE person
 SET name = %(name)s, email = %(email)s, role = %(role)s, tags = %(tags)s,
     enabled = %(enabled)s,
     password_hash = coalesce(%(password_hash)s, password_hash),
-    oidc_subject = CASE WHEN lower(email) = lower(%(email)s) THEN oidc_subject END
+    oidc_subject = CASE WHEN lower(email) = lower(%(email)s) THEN oidc_subject END,
+    oidc_groups = CASE WHEN role = %(role)s AND tags = %(tags)s THEN oidc_groups ELSE '{}' END
 WHERE id = %(id)s
+
+-- name: give_rights
+UPDATE person SET role = %(role)s, tags = %(tags)s, oidc_groups = %(groups)s WHERE id = %(id)s
 
 -- name: delete_person
 DELETE FROM person WHERE id = %(id)s

@@ -122,7 +122,8 @@ class OidcServer:
         return httpx.Client(verify=ssl.create_default_context(cadata=self.ca), **options)
 
     def settings(self, **changes: Any) -> None:
-        """Changes what the server does from now on: accessTokenTTL (seconds)."""
+        """Changes what the server does from now on: accessTokenTTL (seconds), claims (more of
+        them, by user)."""
         with self.client() as client:
             client.post(f"{self.issuer}/test/settings", json=changes).raise_for_status()
 

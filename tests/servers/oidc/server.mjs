@@ -3,7 +3,7 @@
 //   node server.mjs '{"port": 1, "tls": {"key": "…", "cert": "…"}, "clients": [...], …}'
 //
 // Every user name exists; logging in takes no password. What a test changes while it runs comes
-// by POST /test/settings: {"accessTokenTTL": seconds}.
+// by POST /test/settings: {"accessTokenTTL": seconds, "claims": {user: {more claims}}}.
 import { generateKeyPairSync } from 'node:crypto';
 import { readFileSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:https';
@@ -17,7 +17,7 @@ const { Provider, interactionPolicy } = await load('oidc-provider');
 const { SignJWT, importSPKI, jwtVerify } = await load('jose');
 
 const issuer = `https://localhost:${options.port}${options.path}`;
-const settings = { accessTokenTTL: 3600, ...options.settings };
+const settings = { accessTokenTTL: 3600, claims: {}, ...options.settings };
 
 const { privateKey, publicKey } = generateKeyPairSync('rsa', { modulusLength: 2048 });
 const jwk = { ...privateKey.export({ format: 'jwk' }), kid: 'test', alg: 'RS256', use: 'sig' };
@@ -29,6 +29,7 @@ const backdated = (seconds) => seconds - 60;
 
 const claimsOf = (id) => ({
   sub: id, email: id, email_verified: true, preferred_username: id, oid: id,
+  ...settings.claims[id],
 });
 
 const policy = interactionPolicy.base();
@@ -38,7 +39,8 @@ const provider = new Provider(issuer, {
   clients: options.clients,
   jwks: { keys: [jwk] },
   claims: {
-    openid: ['sub', 'oid'], email: ['email', 'email_verified'], profile: ['preferred_username'],
+    openid: ['sub', 'oid', 'groups', 'realm_access', 'https://acme.example/groups'],
+    email: ['email', 'email_verified'], profile: ['preferred_username'],
   },
   conformIdTokenClaims: false,
   scopes: ['openid', 'offline_access'],

@@ -28,6 +28,10 @@ class PersonOut(Out):
 
     role: RoleWord
     tags: list[str] = Field(description=PARTS)
+    groups: list[str] = Field(
+        description="Groups of the login provider that gave role and tags at the last login; "
+        "empty: an administrator did"
+    )
 
 
 @showing(Rights)

@@ -4,6 +4,7 @@ CREATE TABLE person (
     email text NOT NULL DEFAULT '',
     password_hash text,                -- argon2id; NULL: logs in through OIDC only
     oidc_subject text,                 -- "issuer subject", bound at the first login by its address
+    oidc_groups text[] NOT NULL DEFAULT '{}', -- which gave role and tags at the last login
     totp_secret bytea,                 -- sealed; counts where totp_step is not NULL
     totp_step bigint,                  -- the last time step whose code was used: each works once
     role text NOT NULL CHECK (role IN ('admin', 'operator', 'viewer')),

@@ -1,0 +1,231 @@
+"""Groups that a certified OpenID Connect provider names give roles and tags here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from pydantic import ValidationError
+
+from services.admin.granted import Granted
+from services.admin.people.access import Access, LoginRefused
+from services.admin.people.attempts import Origin
+from services.admin.people.groups import Groups
+from services.admin.people.oidc import Oidc, Provider
+from shared.people import Person, Principal, Role
+from shared.storage import audit, people
+from shared.storage.pool import Database
+from shared.vault import Vault, new_key
+from tests.integration.api.conftest import TOKEN, Api
+from tests.servers.oidc import LOGIN_REDIRECT, OidcServer
+
+ALICE = "alice@example.org"
+GRANTED = {
+    "admins": Granted(role=Role.ADMIN),
+    "sales": Granted(role=Role.OPERATOR, tags=("sales",)),
+    "emea": Granted(role=Role.OPERATOR, tags=("emea", "sales")),
+    "everybody": Granted(role=Role.VIEWER),
+}
+
+
+@dataclass
+class Door:
+    """Posthouse's login, and the provider that people prove themselves at."""
+
+    server: OidcServer
+    database: Database
+    access: Access
+    make: Callable[[Groups], Oidc]
+
+    def add(self, email: str, role: Role = Role.VIEWER) -> int:
+        with self.database.transaction() as session:
+            return people.add_person(
+                session, name=email, email=email, role=role, password_hash=None
+            )
+
+    def person(self, number: int) -> Person:
+        with self.database.transaction() as session:
+            return people.person(session, number)
+
+    def enter(self, claims: dict[str, Any], claim: str = "groups", user: str = ALICE) -> Principal:
+        self.server.settings(claims={user: claims})
+        oidc = self.make(Groups(claim, GRANTED))
+        address, browser = oidc.start("/")
+        cookie, _ = oidc.finish(self.server.log_in(address, user), browser)
+        signed_in = self.access.cookie(cookie)
+        assert signed_in is not None
+        return signed_in.principal
+
+    def told(self, number: int) -> list[str]:
+        with self.database.transaction() as session:
+            found = audit.entries(session, subject=f"person/{number}", query="", limit=50)
+        return [one.action for one in found if one.actor == "single sign-on"]
+
+
+@pytest.fixture
+def door(database_url: str, oidc: OidcServer) -> Iterator[Door]:
+    with Database(database_url) as database:
+        access = Access(database, Vault.from_settings([new_key()]), None)
+
+        def make(groups: Groups) -> Oidc:
+            provider = Provider(
+                *(oidc.issuer, oidc.login_client_id, oidc.client_secret, LOGIN_REDIRECT, oidc.ca),
+                groups=groups,
+            )
+            return Oidc(provider, database, access)
+
+        yield Door(oidc, database, access, make)
+    oidc.settings(claims={})
+
+
+@pytest.mark.parametrize(
+    ("claim", "claims", "role", "tags"),
+    [
+        ("groups", {"groups": ["sales", "unknown"]}, Role.OPERATOR, ("sales",)),
+        ("groups", {"groups": "sales"}, Role.OPERATOR, ("sales",)),
+        ("groups", {"groups": {"sales": {"org": "1"}}}, Role.OPERATOR, ("sales",)),
+        ("groups", {"groups": ["sales", "emea"]}, Role.OPERATOR, ("sales", "emea")),
+        # All connections for viewers and some for operators: never all for operators.
+        ("groups", {"groups": ["everybody", "sales"]}, Role.OPERATOR, ("sales",)),
+        ("groups", {"groups": ["sales", "admins"]}, Role.ADMIN, ()),
+        ("groups", {"groups": [1, None, {"name": "admins"}, "everybody"]}, Role.VIEWER, ()),
+        ("realm_access.roles", {"realm_access": {"roles": ["emea"]}}, Role.OPERATOR, None),
+        (
+            "https://acme.example/groups",
+            {"https://acme.example/groups": ["sales"]},
+            Role.OPERATOR,
+            ("sales",),
+        ),
+    ],
+    ids=range(9),
+)
+def test_a_group_gives_a_role_and_tags(
+    door: Door, claim: str, claims: dict[str, Any], role: Role, tags: tuple[str, ...] | None
+) -> None:
+    door.add("root@example.org", Role.ADMIN)
+    number = door.add(ALICE)
+    principal = door.enter(claims, claim)
+    assert principal.role is role
+    assert principal.tags == (("emea", "sales") if tags is None else tags)
+    assert door.person(number).groups
+
+
+@pytest.mark.promise("T1")
+def test_each_login_asks_anew(door: Door) -> None:
+    door.add("root@example.org", Role.ADMIN)
+    number = door.add(ALICE)
+    assert door.enter({"groups": ["admins"]}).role is Role.ADMIN
+    assert door.enter({"groups": ["sales"]}).role is Role.OPERATOR
+    demoted = door.person(number)
+    assert (demoted.role, demoted.tags, demoted.groups) == (Role.OPERATOR, ("sales",), ("sales",))
+    door.enter({"groups": ["sales"]})
+    assert door.told(number) == ["change", "change"]
+
+
+@pytest.mark.promise("T1")
+def test_who_is_in_no_group_any_more_is_out_everywhere(door: Door) -> None:
+    door.add("root@example.org", Role.ADMIN)
+    number = door.add(ALICE)
+    oidc = door.make(Groups("groups", GRANTED))
+    door.server.settings(claims={ALICE: {"groups": ["sales"]}})
+    address, browser = oidc.start("/")
+    cookie, _ = oidc.finish(door.server.log_in(address, ALICE), browser)
+    assert door.access.cookie(cookie) is not None
+    with pytest.raises(LoginRefused, match="None of your groups may use Posthouse"):
+        door.enter({"groups": ["unknown"]})
+    assert door.access.cookie(cookie) is None
+    assert "refuse: no group" in door.told(number)
+
+
+@pytest.mark.promise("T1")
+@pytest.mark.parametrize("claims", [{"groups": ["sales"]}, {"groups": ["x"]}, {}], ids=range(3))
+def test_no_mapping_takes_the_last_administrator(door: Door, claims: dict[str, Any]) -> None:
+    number = door.add(ALICE, Role.ADMIN)
+    assert door.enter(claims).role is Role.ADMIN
+    assert door.person(number).role is Role.ADMIN
+    assert door.told(number) == ["keep last administrator"]
+    door.add("root@example.org", Role.ADMIN)  # now it is not the last
+    if claims == {"groups": ["sales"]}:
+        assert door.enter(claims).role is Role.OPERATOR
+    else:
+        with pytest.raises(LoginRefused):
+            door.enter(claims)
+
+
+def test_what_is_wrong_with_the_claim_is_said(door: Door) -> None:
+    door.add("root@example.org", Role.ADMIN)
+    door.add(ALICE)
+    with pytest.raises(LoginRefused, match=r"no claim 'groups' in its token, which has .*email"):
+        door.enter({})
+    with pytest.raises(LoginRefused, match="names no group of yours"):
+        door.enter({"groups": []})
+    # As Entra answers for somebody in more than 200 groups.
+    with pytest.raises(LoginRefused, match="so many groups") as refused:
+        door.enter(
+            {
+                "_claim_names": {"groups": "src1"},
+                "_claim_sources": {
+                    "src1": {"endpoint": "https://graph.microsoft.com/v1.0/me/getMemberObjects"}
+                },
+            }
+        )
+    assert "Groups assigned to the application" in refused.value.hint
+
+
+def test_the_mapping_is_a_setting_and_on_the_pages(
+    database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mapping = '{"mail-team": {"role": "viewer", "tags": ["sales", "emea"]}}'
+    monkeypatch.setenv("POSTHOUSE_OIDC_GROUPS", mapping)
+    with Api(database_url, tmp_path, oidc_issuer="https://login.example") as api:
+        assert api.settings.oidc_groups == {
+            "mail-team": Granted(role=Role.VIEWER, tags=("sales", "emea"))
+        }
+        with Database(database_url) as database, database.transaction() as session:
+            number = people.add_person(
+                session, name="Alice", email=ALICE, role=Role.VIEWER, password_hash=None
+            )
+            people.give_rights(session, number, Role.VIEWER, ["sales"], ["mail-team"])
+        access = Access(api.database, Vault.from_settings([new_key()]), TOKEN)
+        cookie = access.log_in_with_token(TOKEN, Origin("127.0.0.1", "")).cookie
+        with httpx.Client(base_url=api.url, cookies={"posthouse_session": cookie}) as browser:
+            assert "mail-team" in browser.get("/settings").text
+            assert "by mail-team" in browser.get("/people").text
+            form = browser.get(f"/people/{number}").text
+            assert "Role and tags come from mail-team (groups of single sign-on)" in form
+        assert api.http.get(f"people/{number}").json()["groups"] == ["mail-team"]
+        # What an administrator chooses is no longer the group's.
+        changed = api.http.patch(f"people/{number}", json={"role": "operator"})
+        assert changed.json()["groups"] == []
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    ['{"role": "root"}', '{"role": "admin", "tags": ["a"]}', '{"role": "viewer", "tag": ["a"]}'],
+    ids=range(3),
+)
+def test_a_mapping_that_cannot_be_meant_is_refused(wrong: str) -> None:
+    with pytest.raises(ValidationError):
+        Granted.model_validate_json(wrong)
+
+
+def test_the_pages_of_a_mapping_keep_what_the_form_shows(door: Door) -> None:
+    """A saved form that changes no right leaves it with the groups."""
+    number = door.add(ALICE)
+    door.enter({"groups": ["everybody"]})
+    with door.database.transaction() as session:
+        people.change_person(
+            session,
+            number,
+            name="Alice",
+            email=ALICE,
+            role=Role.VIEWER,
+            tags=(),
+            enabled=True,
+            password_hash=None,
+        )
+    assert door.person(number).groups == ("everybody",)

@@ -57,19 +57,25 @@ class ConnectionStatus:
     new_today: int = 0
 
 
-def get(session: Session, connection_id: int, *, lock: bool = False) -> Connection:
-    """Raises NotFound. `lock` keeps others from changing it until the transaction ends."""
-    found = get_many(session, [connection_id], lock=lock)
+def get(session: Session, connection_id: int) -> Connection:
+    """Raises NotFound."""
+    found = get_many(session, [connection_id])
     if not found:
         raise NotFound(f"There is no connection {connection_id}.")
     return found[0]
 
 
-def get_many(session: Session, ids: Sequence[int], *, lock: bool = False) -> list[Connection]:
+def get_locked(session: Session, connection_id: int) -> Connection:
+    """Keeps others from changing it until the transaction ends. Raises NotFound."""
+    session.execute(_SQL["lock_state"], {"id": connection_id})
+    session.execute(_SQL["lock"], {"id": connection_id})
+    return get(session, connection_id)
+
+
+def get_many(session: Session, ids: Sequence[int]) -> list[Connection]:
     """Those of `ids` that exist, by rising id."""
-    which = _SQL["of_ids_locked"] if lock else _SQL["of_ids"]
     with session.cursor(row_factory=dict_row) as cursor:
-        cursor.execute(_SQL["columns"] + "\n" + which, {"ids": list(ids)})
+        cursor.execute(_SQL["columns"] + "\n" + _SQL["of_ids"], {"ids": list(ids)})
         return [_connection(row) for row in cursor]
 
 

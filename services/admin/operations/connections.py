@@ -113,7 +113,7 @@ def update_connection(
             ctx, wanted, start, acknowledged=acknowledged, another_mailbox=other_mailbox
         )
     with ctx.transaction() as session:
-        if connections.get(session, connection_id, lock=True) != before:
+        if connections.get_locked(session, connection_id) != before:
             raise changed_meanwhile(session, f"connection/{connection_id}")
         connections.update(session, after)
         if after.name != before.name:
@@ -180,7 +180,7 @@ def fetch_connection(ctx: Context, connection_id: int) -> None:
 def delete_connection(ctx: Context, connection_id: int) -> None:
     """Raises NotFound; Conflict while mails of it have still to be handed over."""
     with ctx.transaction() as session:
-        before = connections.get(session, connection_id, lock=True)
+        before = connections.get_locked(session, connection_id)
         check_version(ctx, session, f"connection/{connection_id}", before)
         connections.delete(session, connection_id)
         ctx.record(session, "delete", f"connection/{connection_id}", before=before)

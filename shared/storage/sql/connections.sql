@@ -8,8 +8,13 @@ FROM connection c
 -- name: of_ids
 WHERE c.id = ANY(%(ids)s) ORDER BY c.id
 
--- name: of_ids_locked
-WHERE c.id = ANY(%(ids)s) ORDER BY c.id FOR UPDATE OF c
+-- name: lock_state
+-- States before connections: a fetcher that commits mails locks the state, and then refers to the
+-- connection. Locked the other way round each would wait for the other.
+SELECT FROM connection_state WHERE connection_id = %(id)s FOR NO KEY UPDATE
+
+-- name: lock
+SELECT FROM connection WHERE id = %(id)s FOR NO KEY UPDATE
 
 -- name: of_name
 WHERE c.name_key = %(name_key)s OR lower(c.name) = lower(%(name)s)

@@ -26,6 +26,7 @@ from services.decryptor.settings import DecryptorSettings
 from shared.combining import Combiner
 from shared.connections import Connection
 from shared.errors import PosthouseError, SecretKeyMissing, TryAgain
+from shared.mail.facts import FACT_FIELDS
 from shared.mail.fields import HEADER_LIMIT
 from shared.mail.region import region
 from shared.mail.structure import Entity, entity
@@ -270,7 +271,7 @@ class Decrypting:
                 if mail.outcome is not None:
                     results[mail.id] = ReadyMail(mail.outcome)
                     continue
-                read = entity(region(head))
+                read = entity(region(head), names=FACT_FIELDS)
                 if not self._is_secured(mail, read, head):
                     outcome = Outcome(id=mail.id, security=_PLAIN)
                     whole = len(head) == mail.size

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
+from posthouse import tnef
 from shared.mail import authentication, kinds
 from shared.mail.addresses import Address, read_addresses
 from shared.mail.authentication import Result, Spam
@@ -19,28 +20,30 @@ from shared.mail.kinds import Evidence, MailKind, classify
 from shared.mail.message_ids import read_message_ids
 from shared.mail.parameters import read_parameters
 from shared.mail.parts import (
+    PartFacts,
     PlacedPart,
-    UnpackedPart,
     UnpackingLimits,
     is_attached,
     leaves,
     unpacked,
 )
-from shared.mail.region import Region, made
+from shared.mail.region import Region
 from shared.mail.replies import new_part
-from shared.mail.structure import Entity, Part, entity, has_bare_cr, read_tree
+from shared.mail.structure import PART_FIELDS, Entity, Part, entity, has_bare_cr, read_tree
 from shared.mail.words import read_text
 
 #: Parts that are told of.
 MOST_PARTS: Final = 200
 _MOST_ADDRESSES: Final = 20
 _LIST_ID_LIMIT: Final = 2048
+_NONE: Final[frozenset[str]] = frozenset()
 #: Fields in which servers say for which address they took a mail (none is a standard).
 _ENVELOPE: Final = (
     "delivered-to", "x-original-to", "envelope-to", "x-envelope-to", "x-delivered-to",
     "x-rcpt-to", "x-real-to",
 )  # fmt: skip
-_WANTED: Final = KnownNames(
+#: What `read_facts` asks a header for; for whoever reads it before.
+FACT_FIELDS: Final = KnownNames(
     frozenset(
         (
             "in-reply-to",
@@ -55,7 +58,8 @@ _WANTED: Final = KnownNames(
         )
     )
     | kinds.FIELDS
-    | authentication.FIELDS
+    | authentication.FIELDS,
+    base=PART_FIELDS,
 )
 
 
@@ -64,18 +68,6 @@ class Recipient(NamedTuple):
 
     address: str
     tag: str = ""
-
-
-class PartFacts(NamedTuple):
-    """One part: `size` in octets once decoded; `path` as in `shared.mail.parts`."""
-
-    path: str
-    content_type: str
-    name: str
-    disposition: str
-    content_id: str
-    size: int
-    charset: str
 
 
 class MailFacts(NamedTuple):
@@ -112,24 +104,32 @@ class MailFacts(NamedTuple):
             "in_reply_to": list(self.in_reply_to),
             "references": list(self.references),
             "thread": self.thread,
-            "reply_to": [one._asdict() for one in self.reply_to],
+            "reply_to": _dicts(self.reply_to),
             "sender": self.sender and self.sender._asdict(),
             "return_path": self.return_path,
-            "delivered_to": [one._asdict() for one in self.delivered_to],
+            "delivered_to": _dicts(self.delivered_to),
             "list_id": self.list_id,
             "kind": str(self.kind),
-            "evidence": [one._asdict() for one in self.evidence],
+            "evidence": _dicts(self.evidence),
             "bounce": self.bounce and self.bounce._asdict(),
-            "parts": [one._asdict() for one in self.parts],
+            "parts": _dicts(self.parts),
             "parts_left_off": self.parts_left_off,
             "text": self.body.text,
             "text_truncated": self.body.truncated,
             "text_is_from_html": self.body.is_from_html,
             "reply_text": self.reply_text,
             "html": self.html,
-            "authentication": [one._asdict() for one in self.authentication],
+            "authentication": _dicts(self.authentication),
             "spam": self.spam and self.spam._asdict(),
         }
+
+
+def _dicts(values: Sequence[Any]) -> list[dict[str, Any]]:
+    """Of named tuples of one kind."""
+    if not values:
+        return []
+    names = values[0]._fields
+    return [dict(zip(names, one, strict=True)) for one in values]
 
 
 def read_facts(
@@ -140,8 +140,8 @@ def read_facts(
     `trusted`: authserv-ids of the servers whose results are believed; `text_limit`: octets of text;
     `read`: what `entity` says of `whole`, where somebody asked already.
     """
-    root = _root(whole, read or entity(whole))
-    fields = root.entity.header.values(_WANTED)
+    root = _root(whole, read or entity(whole, names=FACT_FIELDS))
+    fields = root.entity.header.values(FACT_FIELDS)
     content_type = read_parameters(fields.get("content-type", (b"",))[0])
     placed = list(leaves(root))
     kind, evidence = classify(
@@ -150,11 +150,7 @@ def read_facts(
         _acted_on(placed),
         lambda: _first_address(fields.get("from", ())),
     )
-    limits = UnpackingLimits()
-    every: list[PlacedPart | UnpackedPart] = []
-    for leaf in placed:
-        every += (leaf, *unpacked(leaf, limits))
-    parts = tuple([_part(one) for one in every[:MOST_PARTS]])
+    parts, parts_left_off = _parts(placed)
     references = _message_ids(fields, "references")
     in_reply_to = _message_ids(fields, "in-reply-to")
     thread = references or in_reply_to or read_message_ids(fields.get("message-id", (b"",))[0])
@@ -174,7 +170,7 @@ def read_facts(
         evidence=evidence,
         bounce=read_bounce(placed, whole) if kind is MailKind.BOUNCE else None,
         parts=parts,
-        parts_left_off=len(every) - len(parts),
+        parts_left_off=parts_left_off,
         body=body,
         reply_text=new_part(body.text) if is_reply and body.text else "",
         html=next((one.path for one in placed if one.part is html), "") if html else "",
@@ -207,30 +203,39 @@ def _message_ids(fields: Mapping[str, Sequence[bytes]], name: str) -> tuple[str,
 
 def _acted_on(placed: Sequence[PlacedPart]) -> frozenset[str]:
     """Types of parts that are meant for programs: a calendar with a method, a report."""
-    return frozenset(
-        one.media_type
-        for one in placed
-        if one.media_type.startswith("message/") or _is_invitation(one)
-    )
+    found = []
+    for one in placed:
+        kind = one.part.entity.media_type
+        if kind.startswith("message/") or (kind == "text/calendar" and _is_invitation(one.part)):
+            found.append(kind)
+    return frozenset(found) if found else _NONE
 
 
-def _is_invitation(one: PlacedPart) -> bool:
-    if one.media_type != "text/calendar" or is_attached(one.part):
-        return False
-    return "method" in one.part.entity.parameters
+def _is_invitation(part: Part) -> bool:
+    return not is_attached(part) and "method" in part.entity.parameters
 
 
-def _part(one: PlacedPart | UnpackedPart) -> PartFacts:
-    read = (
-        one.path,
-        one.media_type,
-        one.name,
-        one.disposition,
-        one.content_id,
-        one.size,
-        one.charset,
-    )
-    return made(PartFacts, read)
+def _parts(placed: Sequence[PlacedPart]) -> tuple[tuple[PartFacts, ...], int]:
+    """(the first `MOST_PARTS` of them, each before what is packed in it; how many more)."""
+    limits: UnpackingLimits | None = None
+    found: list[PartFacts] = []
+    more = 0
+    for leaf in placed:
+        if len(found) < MOST_PARTS:
+            told = leaf.facts
+            found.append(told)
+            packed = tnef.is_packed(told.content_type, told.name)
+        else:
+            more += 1
+            packed = tnef.is_packed(leaf.media_type, leaf.name)
+        if packed:
+            limits = limits or UnpackingLimits()
+            for one in unpacked(leaf, limits):
+                if len(found) < MOST_PARTS:
+                    found.append(one.facts)
+                else:
+                    more += 1
+    return tuple(found), more
 
 
 def _addresses(values: Sequence[bytes]) -> tuple[Address, ...]:

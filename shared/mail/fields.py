@@ -80,13 +80,19 @@ class Names:
 
 class KnownNames(dict[bytes, str]):
     """Names of fields, as they are written, to those in lower case that are looked for; "" for
-    others. Half the price of a cache that counts who asks."""
+    others. Half the price of a cache that counts who asks.
 
-    __slots__ = ("_wanted",)
+    `base`: others that are looked for too. A block that was asked for these names has the answer
+    for those, so that its fields are gone through once.
+    """
 
-    def __init__(self, wanted: Iterable[str]) -> None:
+    __slots__ = ("_wanted", "base")
+
+    def __init__(self, wanted: Iterable[str], base: KnownNames | None = None) -> None:
         super().__init__()
-        self._wanted = frozenset(wanted)
+        self.base = base
+        known: frozenset[str] = frozenset() if base is None else base._wanted
+        self._wanted: frozenset[str] = known.union(wanted)
 
     def __missing__(self, raw: bytes) -> str:
         name = raw.decode("ascii").lower()
@@ -143,10 +149,11 @@ class HeaderBlock:
     def values(self, names: KnownNames) -> Mapping[str, Sequence[bytes]]:
         """The values of these fields as they are among `fields`, by name, each in their order.
 
-        For who asks for no places: a third of the price of reading them.
+        There may be others among them. For who asks for no places: a third of the price of reading
+        them.
         """
         for known, values in self._values:
-            if known is names:
+            if known is names or known.base is names:
                 return values
         if self._listed is None:
             read = _list_again if len(self.octets) < _SHORT_HEADER else _list
@@ -271,7 +278,7 @@ def _list(octets: bytes) -> Sequence[tuple[bytes, bytes]]:
     """(name as it is written, value) of every field; a value may have the CR of its line end."""
     if octets[-1:] == b"\n":
         listed: list[tuple[bytes, bytes]] = _LISTED.findall(octets)
-        if all(raw for raw, _ in listed):
+        if b"" not in [raw for raw, _ in listed]:
             return listed
     # A CR behind a value that has lost its own is one of the value.
     return [

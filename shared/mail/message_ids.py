@@ -19,6 +19,8 @@ VALUE_LIMIT: Final = 1 << 16
 MOST: Final = 100
 _LONGEST: Final = 996
 _BRACKETED: Final = re.compile(rb"<([^<>]{1,1000})>")
+#: One and nothing else, as nearly every sender writes it.
+_ONE: Final = re.compile(rb"[ \t]*(<[!-;=?-~]{1,%d}>)[ \t]*\r?" % _LONGEST)
 _BARE: Final = re.compile(rb"[^\s<>,;\"]{1,498}@[^\s<>,;\"]{1,498}")
 _SPACE: Final = re.compile(r"\s+")
 
@@ -30,6 +32,8 @@ def read_message_ids(value: bytes) -> tuple[str, ...]:
     """
     if not value:
         return ()
+    if one := _ONE.fullmatch(value):
+        return (one[1].decode("ascii"),)
     line = unfold(value[:VALUE_LIMIT])
     found = _BRACKETED.findall(line) or (() if b"<" in line else _BARE.findall(line))
     # A fold inside an identifier is white space that is none of its own.

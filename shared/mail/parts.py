@@ -8,7 +8,7 @@ the mail is below that message's path, and what a winmail.dat (TNEF) packs below
 from __future__ import annotations
 
 import re
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import closing
 from typing import Final, NamedTuple
 
@@ -16,6 +16,7 @@ from posthouse import tnef
 from posthouse.tnef import PackedFile
 from shared.mail.fields import unfold
 from shared.mail.parameters import Parameterised, read_parameters
+from shared.mail.region import made
 from shared.mail.structure import PART_FIELDS, Part
 from shared.mail.transfer import decoded, decoded_size
 from shared.mail.words import read_text
@@ -28,6 +29,18 @@ _NOTHING: Final = Parameterised("", {}, ())
 _UNSAFE: Final = re.compile(
     "[\x00-\x1f\x7f-\x9f/\\\\\u200e\u200f\u202a-\u202e\u2066-\u2069\ufeff]+"
 )
+
+
+class PartFacts(NamedTuple):
+    """What events say of a part: `size` in octets once decoded."""
+
+    path: str
+    content_type: str
+    name: str
+    disposition: str
+    content_id: str
+    size: int
+    charset: str
 
 
 class PlacedPart(NamedTuple):
@@ -52,10 +65,7 @@ class PlacedPart(NamedTuple):
     @property
     def content_id(self) -> str:
         """Without its brackets (RFC 2392)."""
-        values = self.part.entity.header.values(PART_FIELDS).get("content-id")
-        if not values:
-            return ""
-        return read_text(unfold(values[0])[:1000]).text.strip("<> ")
+        return _content_id(self.part.entity.header.values(PART_FIELDS))
 
     @property
     def charset(self) -> str:
@@ -68,6 +78,23 @@ class PlacedPart(NamedTuple):
     def size(self) -> int:
         """Octets once decoded."""
         return decoded_size(self.part.entity.body, self.part.entity.transfer_encoding)
+
+    @property
+    def facts(self) -> PartFacts:
+        """All of these, with the fields looked up once."""
+        entity = self.part.entity
+        fields = entity.header.values(PART_FIELDS)
+        placed = _disposition(fields)
+        told = (
+            self.path,
+            entity.media_type,
+            _file_name(self.part, placed),
+            placed.value,
+            _content_id(fields),
+            decoded_size(entity.body, entity.transfer_encoding),
+            self.charset,
+        )
+        return made(PartFacts, told)
 
     def content(self) -> Generator[bytes]:
         """The decoded octets, in pieces."""
@@ -105,6 +132,18 @@ class UnpackedPart(NamedTuple):
     @property
     def size(self) -> int:
         return self.file.size
+
+    @property
+    def facts(self) -> PartFacts:
+        return PartFacts(
+            self.path,
+            self.media_type,
+            self.name,
+            self.disposition,
+            self.content_id,
+            self.size,
+            self.charset,
+        )
 
     def content(self) -> Generator[bytes]:
         """The octets, in pieces."""
@@ -152,8 +191,9 @@ def leaves(root: Part) -> Iterator[PlacedPart]:
     if root.multipart is not None and root.parts:
         yield from _below(root, "")
     else:
-        yield PlacedPart("1", root)
-        yield from _below(root, "1.")
+        yield made(PlacedPart, ("1", root))
+        if root.parts:
+            yield from _below(root, "1.")
 
 
 def _below(part: Part, prefix: str) -> Iterator[PlacedPart]:
@@ -186,7 +226,11 @@ def find_part(root: Part, path: str) -> PlacedPart | UnpackedPart | None:
 
 def disposition(part: Part) -> Parameterised:
     """Content-Disposition (RFC 2183) of a part; empty where it has none."""
-    values = part.entity.header.values(PART_FIELDS).get("content-disposition")
+    return _disposition(part.entity.header.values(PART_FIELDS))
+
+
+def _disposition(fields: Mapping[str, Sequence[bytes]]) -> Parameterised:
+    values = fields.get("content-disposition")
     return read_parameters(values[0]) if values else _NOTHING
 
 
@@ -200,10 +244,19 @@ def file_name(part: Part) -> str:
 
     At most 255 characters; empty where the sender gave none.
     """
-    name = disposition(part).parameters.get("filename") or part.entity.parameters.get("name", "")
+    return _file_name(part, disposition(part))
+
+
+def _file_name(part: Part, placed: Parameterised) -> str:
+    name = placed.parameters.get("filename") or part.entity.parameters.get("name", "")
     if not name:
         return ""
     return _safe_name(read_text(name.encode("utf-8", "replace")).text if "=?" in name else name)
+
+
+def _content_id(fields: Mapping[str, Sequence[bytes]]) -> str:
+    values = fields.get("content-id")
+    return read_text(unfold(values[0])[:1000]).text.strip("<> ") if values else ""
 
 
 def _safe_name(text: str) -> str:

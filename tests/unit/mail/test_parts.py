@@ -14,8 +14,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from shared.mail.bodies import read_body
-from shared.mail.facts import PartFacts, read_facts
-from shared.mail.parts import find_part, leaves
+from shared.mail.facts import read_facts
+from shared.mail.parts import PartFacts, find_part, leaves
 from shared.mail.region import region
 from shared.mail.structure import read_structure
 from shared.mail.transfer import decoded, decoded_size

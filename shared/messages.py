@@ -1,12 +1,14 @@
-"""What the ledger knows of a mail, as values: where it came from, where its bytes are, its path."""
+"""What the ledger knows of a mail, as values: where it came from, where its bytes are, its path.
+
+Named tuples, as each mail makes several: a frozen dataclass sets every field by a call of its own.
+"""
 
 from __future__ import annotations
 
 import uuid
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from shared.mail.summary import MailHeaders
 
@@ -14,8 +16,7 @@ from shared.mail.summary import MailHeaders
 Key = int | str
 
 
-@dataclass(frozen=True, slots=True)
-class RawRef:
+class RawRef(NamedTuple):
     """Where bytes lie in the store: `size` octets from `offset` of the object `key`.
 
     Many small mails share one object, so that one sync makes a whole batch durable.
@@ -26,8 +27,7 @@ class RawRef:
     size: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NewMessage:
+class NewMessage(NamedTuple):
     """One mail that is durable in the store and about to be committed to the ledger."""
 
     id: uuid.UUID
@@ -44,8 +44,7 @@ class NewMessage:
     labels: tuple[str, ...] = ()  # X-GM-LABELS, categories
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Outcome:
+class Outcome(NamedTuple):
     """What the decryptor found out about one mail, and where the opened form lies (if any)."""
 
     id: uuid.UUID

@@ -167,7 +167,7 @@ class Publisher:
             (mail.id, handler): why
             for mail in ours
             if mail.id in choices
-            for handler, why in (mail.doubts | choices[mail.id].unsure).items()
+            for handler, why in {**mail.doubts, **choices[mail.id].unsure}.items()
         }
         had = {
             (mail.id, handler): standing.redelivery(mail, handler)

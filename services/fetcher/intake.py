@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Sequence
-from dataclasses import replace
 from hashlib import sha256
 from typing import Final
 
@@ -162,7 +161,7 @@ class Intake:
         self._drop_unfinished()
         start = pack.append(self._pack)
         return [
-            replace(one, raw=RawRef(pack.key, start + one.raw.offset, one.size))
+            one._replace(raw=RawRef(pack.key, start + one.raw.offset, one.size))
             for one in self.messages
         ]
 

@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Final, NamedTuple
 
 import orjson
-from psycopg.rows import dict_row
 from psycopg.types.json import Jsonb
 
 from shared.mail.summary import MailHeaders, findings_from_json
@@ -33,8 +32,10 @@ _PLAIN = Jsonb(Security().to_json())
 Redelivery = Mapping[str, Any]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Claimed:
+_NOTHING: Final[Mapping[int, Any]] = MappingProxyType({})
+
+
+class Claimed(NamedTuple):
     """A mail that this decryptor holds. `outcome` is set where it was opened before."""
 
     id: uuid.UUID
@@ -60,9 +61,9 @@ class Claimed:
     #: Whom the rules chose at an earlier attempt; None: nothing was decided yet.
     chosen: frozenset[int] | None = None
     #: Why some of them get it in doubt, by handler.
-    doubts: dict[int, str] = field(default_factory=dict)
+    doubts: Mapping[int, str] = _NOTHING
     #: What handlers that had it are told of why it comes again, by handler: {count, time, reason}.
-    redeliveries: Mapping[int, Redelivery] = field(default_factory=dict)
+    redeliveries: Mapping[int, Redelivery] = _NOTHING
     #: The provider's id of the thread, and its labels, where it has such.
     thread: str = ""
     labels: tuple[str, ...] = ()
@@ -96,62 +97,61 @@ def claim(
 ) -> list[Claimed]:
     """Takes those of `ids` that nobody holds, in the order in which they lie in the store."""
     values = {"ids": uuid_array(ids), "claim": token, "ttl": ttl}
-    with session.cursor(row_factory=dict_row) as cursor:
-        return [_claimed(row) for row in cursor.execute(_SQL["claim"], values)]
+    return [_claimed(row) for row in session.execute(_SQL["claim"], values).fetchall()]
 
 
-def _claimed(row: Mapping[str, Any]) -> Claimed:
-    to, cc = row["recipients"] or (), row["cc"] or ()
+def _claimed(row: tuple[Any, ...]) -> Claimed:
+    (
+        identifier, connection_id, sequence, size, sha256, raw_key, raw_offset,
+        message_id, sender, to, cc, subject, date, sender_name, to_names, cc_names, findings,
+        downloaded_at, arrived_at, correlation_id, thread, labels,
+        security, opened_key, opened_offset, opened_size, opened_sha256,
+        attempts, initial, repeat_handlers, asked_handlers, had_handlers, chosen, doubts,
+        redeliveries, missing_s,
+    ) = row  # fmt: skip
+    outcome = None
+    if security is not None:  # it was opened before
+        opened = None if opened_key is None else RawRef(opened_key, opened_offset, opened_size)
+        outcome = Outcome(identifier, security, opened, opened_sha256)
     return Claimed(
-        id=row["id"],
-        connection_id=row["connection_id"],
-        sequence=row["sequence"],
-        size=row["size"],
-        sha256=row["sha256"],
-        raw=RawRef(row["raw_key"], row["raw_offset"], row["size"]),
+        id=identifier,
+        connection_id=connection_id,
+        sequence=sequence,
+        size=size,
+        sha256=sha256,
+        raw=RawRef(raw_key, raw_offset, size),
         headers=MailHeaders(
-            message_id=row["message_id"],
-            sender=row["sender"],
-            to=tuple(to),
-            cc=tuple(cc),
-            subject=row["subject"],
-            date=row["sent_at"],
-            sender_name=row["sender_name"],
-            to_names=tuple(row["recipient_names"] or [""] * len(to)),
-            cc_names=tuple(row["cc_names"] or [""] * len(cc)),
-            findings=findings_from_json(row["findings"] or ()),
+            message_id,
+            sender,
+            tuple(to or ()),
+            tuple(cc or ()),
+            subject,
+            date,
+            sender_name,
+            tuple(to_names or [""] * len(to or ())),
+            tuple(cc_names or [""] * len(cc or ())),
+            findings_from_json(findings) if findings else (),
         ),
-        downloaded_at=row["downloaded_at"],
-        arrived_at=row["arrived_at"],
-        attempts=row["attempts"],
-        initial=row["initial"],
-        repeat_handlers=frozenset(row["repeat_handlers"]),
-        outcome=_outcome(row),
-        correlation_id=row["correlation_id"],
-        missing_s=row["missing_s"],
-        asked_handlers=frozenset(row["asked_handlers"]),
-        had_handlers=frozenset(row["had_handlers"]),
-        chosen=None if row["chosen"] is None else frozenset(row["chosen"]),
-        doubts={int(handler): why for handler, why in (row["doubts"] or {}).items()},
-        thread=row["provider_thread"],
-        labels=tuple(row["labels"]),
-        redeliveries={int(handler): one for handler, one in (row["redeliveries"] or {}).items()},
+        downloaded_at=downloaded_at,
+        arrived_at=arrived_at,
+        attempts=attempts,
+        initial=initial,
+        repeat_handlers=frozenset(repeat_handlers),
+        outcome=outcome,
+        correlation_id=correlation_id,
+        missing_s=missing_s,
+        asked_handlers=frozenset(asked_handlers),
+        had_handlers=frozenset(had_handlers),
+        chosen=None if chosen is None else frozenset(chosen),
+        doubts=_by_handler(doubts),
+        redeliveries=_by_handler(redeliveries),
+        thread=thread,
+        labels=tuple(labels),
     )
 
 
-def _outcome(row: Mapping[str, Any]) -> Outcome | None:
-    """What was found inside the mail, where it was opened before."""
-    if row["security"] is None:
-        return None
-    opened = None
-    if row["opened_key"] is not None:
-        opened = RawRef(row["opened_key"], row["opened_offset"], row["opened_size"])
-    return Outcome(
-        id=row["id"],
-        security=row["security"],
-        opened=opened,
-        opened_sha256=row["opened_sha256"],
-    )
+def _by_handler(found: Mapping[str, Any] | None) -> Mapping[int, Any]:
+    return {int(handler): one for handler, one in found.items()} if found else _NOTHING
 
 
 def renew(

@@ -34,15 +34,14 @@ WITH mine AS (
     RETURNING o.message_id, o.attempts, o.initial, o.repeat_handlers, o.missing_since,
               o.asked_handlers, o.had_handlers, o.chosen, o.doubts, o.redeliveries
 )
-SELECT m.id, m.connection_id, m.sequence, m.size, m.sha256, m.raw_key, m.raw_offset, m.message_id,
-       m.sender, m.recipients, m.cc, m.subject, m.sent_at, m.downloaded_at, m.arrived_at,
-       taken.attempts, taken.initial, taken.repeat_handlers,
-       m.security, m.opened_key, m.opened_offset, m.opened_size, m.opened_sha256, m.correlation_id,
+SELECT m.id, m.connection_id, m.sequence, m.size, m.sha256, m.raw_key, m.raw_offset,
+       m.message_id, m.sender, m.recipients, m.cc, m.subject, m.sent_at,
        m.sender_name, m.recipient_names, m.cc_names, m.findings,
-       extract(epoch FROM now() - taken.missing_since)::double precision AS missing_s,
-       taken.asked_handlers,
-       taken.had_handlers, taken.chosen, taken.doubts, m.provider_thread, m.labels,
-       taken.redeliveries
+       m.downloaded_at, m.arrived_at, m.correlation_id, m.provider_thread, m.labels,
+       m.security, m.opened_key, m.opened_offset, m.opened_size, m.opened_sha256,
+       taken.attempts, taken.initial, taken.repeat_handlers, taken.asked_handlers,
+       taken.had_handlers, taken.chosen, taken.doubts, taken.redeliveries,
+       extract(epoch FROM now() - taken.missing_since)::double precision
 FROM taken JOIN message AS m ON m.id = taken.message_id
 WHERE m.id = ANY(%(ids)s::uuid[])
 ORDER BY m.raw_key, m.raw_offset;

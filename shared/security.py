@@ -110,3 +110,8 @@ class Security(NamedTuple):
             if name in known and known[name] not in words:
                 raise ValueError(f"{name} cannot be {known[name]!r}")
         return cls(**known)
+
+
+#: `Security.to_json` of what is neither encrypted nor signed, as nearly all mails are. Not to be
+#: changed: it is the same object for all of them.
+PLAIN: Final[Mapping[str, Any]] = Security().to_json()

@@ -21,6 +21,13 @@ def test_the_form_is_the_documented_one() -> None:
     assert signature == f"t=1764364310123,v1={mac}"
 
 
+@pytest.mark.parametrize("length", [1, 63, 64, 65, 200])
+def test_it_is_hmac_for_keys_of_every_length(length: int) -> None:
+    key = ("ä" + "k" * length)[:length]
+    mac = hmac.new(key.encode(), b"tickets.1764364310123." + EVENT, hashlib.sha256).hexdigest()
+    assert sign("tickets", EVENT, [key], now=1764364310.123).endswith(f",v1={mac}")
+
+
 @pytest.mark.parametrize("keys", [KEY, FORMER, f"{FORMER} {KEY}", f"{FORMER},{KEY}", [KEY]])
 def test_in_a_renewal_either_key_will_do(keys: str | list[str]) -> None:
     Verifier("tickets", keys).check(EVENT, sign("tickets", EVENT, [KEY, FORMER]))

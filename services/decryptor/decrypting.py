@@ -31,7 +31,7 @@ from shared.mail.fields import HEADER_LIMIT
 from shared.mail.region import region
 from shared.mail.structure import Entity, entity
 from shared.messages import Outcome, RawRef
-from shared.security import Security
+from shared.security import PLAIN
 from shared.storage import connections, outbox
 from shared.storage.outbox import Claimed, Release
 from shared.storage.pool import Database, DatabaseUnavailable, Session
@@ -54,7 +54,6 @@ JOBS_A_THREAD: Final = 4
 #: Seconds. A mail whose bytes are missing is tried again at least so often, and for so long.
 _MISSING_LONGEST = 600.0
 _MISSING_GIVEN_UP = 86_400.0
-_PLAIN = Security().to_json()
 
 
 @dataclass(slots=True)
@@ -273,7 +272,7 @@ class Decrypting:
                     continue
                 read = entity(region(head), names=FACT_FIELDS)
                 if not self._is_secured(mail, read, head):
-                    outcome = Outcome(id=mail.id, security=_PLAIN)
+                    outcome = Outcome(id=mail.id, security=PLAIN)
                     whole = len(head) == mail.size
                     results[mail.id] = (
                         ReadyMail(outcome, head, read) if whole else ReadyMail(outcome)

@@ -13,6 +13,7 @@ from posthouse import event_data, event_writing
 from shared.connections import Connection
 from shared.mail.summary import MailHeaders, findings_to_json
 from shared.messages import Outcome
+from shared.security import PLAIN
 from shared.storage.outbox import Claimed, Redelivery
 
 #: What of the findings travels with the mail.
@@ -51,11 +52,6 @@ def compose(
     # Protected by encryption or signature, so those that the sender meant (RFC 9788).
     protected = outcome.security.get("headers")
     headers = MailHeaders.from_json(protected, mail.headers) if protected else mail.headers
-    findings = [
-        *findings_to_json(headers.findings),
-        *outcome.security.get("findings", ()),
-        *facts.get("findings", ()),
-    ]
     opened = outcome.opened
     return event_writing.build_event(
         id=identifier,
@@ -66,17 +62,7 @@ def compose(
             connection.mailbox if connection else "",
         ),
         sequence=mail.sequence,
-        headers=event_data.Headers(
-            message_id=headers.message_id,
-            sender=headers.sender,
-            to=headers.to,
-            cc=headers.cc,
-            subject=headers.subject,
-            date=headers.date,
-            sender_name=headers.sender_name,
-            to_names=headers.to_names,
-            cc_names=headers.cc_names,
-        ),
+        headers=headers,
         size=mail.size if opened is None else opened.size,
         sha256=(outcome.opened_sha256 or mail.sha256).hex(),
         raw=event_data.Raw(url=address) if content is None else event_data.Raw(inline=content),
@@ -92,12 +78,9 @@ def compose(
             "folder": connection.folder if connection else "",
             "labels": list(mail.labels),
             **({"thread": mail.thread} if mail.thread else {}),
-            "findings": [
-                {"kind": kind, "detail": detail}
-                for kind, detail in dict.fromkeys((f["kind"], f["detail"]) for f in findings)
-            ],
+            "findings": _findings(headers, outcome, facts),
         },
-        security={name: outcome.security.get(name) for name in _SECURITY},
+        security=_PLAIN_FIELDS if outcome.security is PLAIN else _security(outcome.security),
         downloaded_at=mail.downloaded_at,
         redelivery=None
         if redelivery is None
@@ -114,6 +97,25 @@ def compose(
     )
 
 
+def _security(security: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: security.get(name) for name in _SECURITY}
+
+
+_PLAIN_FIELDS = _security(PLAIN)
+
+
+def _findings(
+    headers: MailHeaders, outcome: Outcome, facts: Mapping[str, Any]
+) -> list[dict[str, Any]]:
+    """Those of header, layers and structure, each once and without its place."""
+    layers, structure = outcome.security.get("findings"), facts.get("findings")
+    if not (headers.findings or layers or structure):
+        return []
+    found = [*findings_to_json(headers.findings), *(layers or ()), *(structure or ())]
+    once = dict.fromkeys((one["kind"], one["detail"]) for one in found)
+    return [{"kind": kind, "detail": detail} for kind, detail in once]
+
+
 def _json(value: Mapping[str, Any]) -> bytes:
     try:
         return orjson.dumps(value)
@@ -123,6 +125,8 @@ def _json(value: Mapping[str, Any]) -> bytes:
 
 def _addresses(addresses: Sequence[str], names: Sequence[str]) -> list[dict[str, str]]:
     """Each with its display name, empty where the sender gave none."""
+    if not addresses:
+        return []
     if len(names) < len(addresses):
         names = [*names, *[""] * (len(addresses) - len(names))]
     return [

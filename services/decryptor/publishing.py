@@ -145,14 +145,14 @@ class Publisher:
         batch = _Batch(ready, connections, self.store, self.facts, self.inline_max_bytes)
         ours = [mail for mail in mails if mail.id in mine]
         choices, lost = self._choose(ours, standing, batch, token, reached)
-        mine -= lost
+        if lost:
+            mine -= lost
+            ours = [mail for mail in ours if mail.id in mine]
         wanted: list[tuple[Claimed, Target]] = []
         waiting: list[Release] = []
         unwanted: set[uuid.UUID] = set()
         for mail in ours:
-            if mail.id not in mine:
-                continue
-            chosen = _targets(mail, standing, choices.get(mail.id))
+            chosen = _targets(mail, standing, choices.get(mail.id) if choices else None)
             wanted += [(mail, target) for target in chosen]
             if chosen or standing.had_by(mail):
                 continue
@@ -165,13 +165,13 @@ class Publisher:
         reached("published")
         notes = {
             (mail.id, handler): why
-            for mail in ours
+            for mail in (ours if choices else ())
             if mail.id in choices
             for handler, why in {**mail.doubts, **choices[mail.id].unsure}.items()
         }
         had = {
             (mail.id, handler): standing.redelivery(mail, handler)
-            for mail in ours
+            for mail in (ours if standing.had else ())
             for handler in standing.had_by(mail)
         }
         failed = {mail_id for mail_id, _ in failures}
@@ -240,27 +240,27 @@ class Publisher:
         self, wanted: Sequence[tuple[Claimed, Target]], batch: _Batch, standing: Standing
     ) -> tuple[list[tuple[uuid.UUID, int, str]], list[tuple[uuid.UUID, str]]]:
         """(message, handler, position) of the confirmed, (message, reason) of the others."""
-        events: dict[tuple[uuid.UUID, int], bytes] = {}
+        keys = {target.handler_id: self._keys(target) for target in standing.targets}
+        of: Claimed | None = None
+        events: dict[int, bytes] = {}
         publications = []
         sent: list[tuple[Claimed, Target]] = []
         confirmed: list[tuple[uuid.UUID, int, str]] = []
         failures: list[tuple[uuid.UUID, str]] = []
         trace = traces.inject().get("traceparent", "")
         for mail, target in wanted:
-            try:
-                keys = self.signer.keys_of(target)
-            except (
-                SecretKeyMissing,
-                SecretUnreadable,
-            ) as error:  # another decryptor may have the key already
-                failures.append((mail.id, f"{target.name}: {error}"))
+            given = keys[target.handler_id]
+            if isinstance(given, str):
+                failures.append((mail.id, given))
                 continue
+            if mail is not of:  # those of one mail stand together
+                of, events = mail, {}
             redelivery = standing.redelivery(mail, target.handler_id)
-            form = mail.id, int(redelivery["count"]) if redelivery else 0
-            if form not in events:
-                events[form] = self._event(mail, batch, trace, redelivery)
-            event = events[form]
-            signature = sign(target.name, event, keys) if keys else ""
+            asking = int(redelivery["count"]) if redelivery else 0
+            event = events.get(asking)
+            if event is None:
+                event = events[asking] = self._event(mail, batch, trace, redelivery)
+            signature = sign(target.name, event, given) if given else ""
             publications.append(Publication(target.name, event, str(mail.id), signature))
             sent.append((mail, target))
         if not publications:
@@ -282,6 +282,14 @@ class Publisher:
             tell("events not confirmed", reasons=dict(reasons))
         return confirmed, failures
 
+    def _keys(self, target: Target) -> list[str] | str:
+        """What a handler's events are signed with, or why they cannot be: another decryptor may
+        have the key already."""
+        try:
+            return self.signer.keys_of(target)
+        except (SecretKeyMissing, SecretUnreadable) as error:
+            return f"{target.name}: {error}"
+
     def _event(
         self, mail: Claimed, batch: _Batch, trace: str, redelivery: Redelivery | None
     ) -> bytes:
@@ -295,8 +303,10 @@ class Publisher:
 
 def _targets(mail: Claimed, standing: Standing, choice: Choice | None) -> list[Target]:
     """The handlers that take this mail and miss it, and those that shall have it again."""
-    had = standing.had_by(mail)
-    missing = {target.handler_id for target in standing.asked(mail)} - had
+    had, asked = standing.had_by(mail), standing.asked(mail)
+    if choice is None and not had and not mail.repeat_handlers:
+        return asked
+    missing = {target.handler_id for target in asked} - had
     if choice is not None:
         missing &= choice.chosen
     wanted = missing | mail.repeat_handlers

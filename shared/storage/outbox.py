@@ -18,14 +18,14 @@ from psycopg.types.json import Jsonb
 
 from shared.mail.summary import MailHeaders, findings_from_json
 from shared.messages import Outcome, RawRef
-from shared.security import Security
+from shared.security import PLAIN
 from shared.storage import quarantine
 from shared.storage.arrays import uuid_array
 from shared.storage.pool import Session
 from shared.storage.queries import Queries
 
 _SQL = Queries("outbox")
-_PLAIN = Jsonb(Security().to_json())
+_PLAIN = Jsonb(PLAIN)
 
 
 #: That a mail was asked for on purpose once more: {count, time (RFC 3339), reason}.

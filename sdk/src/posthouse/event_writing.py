@@ -7,11 +7,11 @@ import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any
+from functools import lru_cache
+from typing import Any, Protocol
 
 from posthouse.event_data import (
     Connection,
-    Headers,
     Original,
     Raw,
     Redelivery,
@@ -28,12 +28,35 @@ _LONE_SURROGATE = re.compile(
 )
 
 
+class HeaderFields(Protocol):
+    """What of a header stands in an event; `posthouse.event_data.Headers` is such."""
+
+    @property
+    def message_id(self) -> str: ...
+    @property
+    def sender(self) -> str: ...
+    @property
+    def to(self) -> Sequence[str]: ...
+    @property
+    def cc(self) -> Sequence[str]: ...
+    @property
+    def subject(self) -> str: ...
+    @property
+    def date(self) -> datetime | None: ...
+    @property
+    def sender_name(self) -> str: ...
+    @property
+    def to_names(self) -> Sequence[str]: ...
+    @property
+    def cc_names(self) -> Sequence[str]: ...
+
+
 def build_event(
     *,
     id: str,
     connection: Connection,
     sequence: int,
-    headers: Headers,
+    headers: HeaderFields,
     size: int,
     sha256: str,
     raw: Raw,
@@ -95,7 +118,7 @@ def build_event(
         }
     if raw.inline is None:
         data["raw"] = {"url": raw.url or ""}
-    event = {
+    event: dict[str, Any] = {
         "specversion": "1.0",
         "id": id,
         "source": f"/connections/{connection.id}",
@@ -108,7 +131,8 @@ def build_event(
         event["traceparent"] = traceparent
     if correlation_id:
         event["correlationid"] = correlation_id
-    octets = (json_encode or encode_json)({**event, "data": data})
+    event["data"] = data
+    octets = (json_encode or encode_json)(event)
     if raw.inline is None:
         return octets
     # Behind the last of `data`, which is the last of the event.
@@ -171,6 +195,7 @@ def _revocation_fields(revocation: Revocation) -> dict[str, Any]:
     }
 
 
+@lru_cache(maxsize=256)  # mails of a batch were downloaded at the same time
 def _rfc3339(at: datetime) -> str:
     """UTC with microseconds, as RFC 3339 wants it."""
     if at.tzinfo is not UTC:

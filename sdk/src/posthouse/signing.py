@@ -8,12 +8,14 @@ as it was shown, over `<handler>.<t>.` followed by the octets of the event, exac
 
 from __future__ import annotations
 
+import hashlib
 import hmac
 import os
 import re
 import time
 from collections.abc import Sequence
 from functools import lru_cache
+from hashlib import sha256
 
 #: The field of a Redis entry, and the header of a RabbitMQ message.
 FIELD = "signature"
@@ -23,6 +25,11 @@ KEY_VARIABLE = "POSTHOUSE_SIGNING_KEY"
 
 #: Twice the time that Posthouse keeps mails by default: no honest event waits for longer.
 MAX_AGE_S = 60 * 86400.0
+
+#: Octets of a block of SHA-256, and what HMAC does to each octet of the key.
+_BLOCK = 64
+_INNER = bytes(octet ^ 0x36 for octet in range(256))
+_OUTER = bytes(octet ^ 0x5C for octet in range(256))
 
 _FORM = re.compile(r"t=([0-9]{1,15})((?:,v1=[0-9a-f]{64}){1,4})")
 
@@ -79,13 +86,23 @@ class Verifier:
 
 
 @lru_cache(maxsize=256)
-def _keyed(key: str) -> hmac.HMAC:
-    return hmac.new(key.encode(), digestmod="sha256")
+def _begun(key: str) -> tuple[hashlib._Hash, hashlib._Hash]:
+    """The inner and the outer hash of HMAC (RFC 2104 section 2) behind the key's block."""
+    octets = key.encode()
+    if len(octets) > _BLOCK:
+        octets = sha256(octets).digest()
+    octets = octets.ljust(_BLOCK, b"\0")
+    return sha256(octets.translate(_INNER)), sha256(octets.translate(_OUTER))
 
 
 def _mac(key: str, handler: str, at: int, event: bytes) -> str:
-    """Begun once for each key, and without a copy of the event: a sixth of the time of one."""
-    mac = _keyed(key).copy()
-    mac.update(f"{handler}.{at}.".encode())
-    mac.update(event)
-    return mac.hexdigest()
+    """Begun once for each key, and without a copy of the event: what is left is SHA-256 of it.
+
+    `hmac` does the same by way of an object of Python and one of OpenSSL for each MAC.
+    """
+    begun, outer = _begun(key)
+    inner, outer = begun.copy(), outer.copy()
+    inner.update(f"{handler}.{at}.".encode())
+    inner.update(event)
+    outer.update(inner.digest())
+    return outer.hexdigest()

@@ -49,6 +49,8 @@ _SIMPLE = re.compile(
     rb"\s*+(?:(?!\.)(%b)<(%b@%b)>|(%b@%b))\s*" % (_NAME, *[_SIMPLE_ATOM] * 4)
 )  # fmt: skip
 
+_PATH = re.compile(rb"[ \t]*+<(%b@%b)>[ \t]*+" % (_SIMPLE_ATOM, _SIMPLE_ATOM))
+
 
 class Address(NamedTuple):
     """A display name, decoded (empty where there is none), and an addr-spec as it was sent."""
@@ -81,6 +83,17 @@ def read_addresses(value: bytes, hint: str = "") -> AddressList:
     if len(value) <= _SHORT:  # the mails of a mailbox are mostly to the same few
         return _read_again(value, hint)
     return _read(value, hint)
+
+
+def read_path(value: bytes) -> str:
+    """The first address of a field that mostly holds one in angle brackets; "" where none is.
+
+    Another one in every mail, as return paths are, so that none is remembered.
+    """
+    if (match := _PATH.fullmatch(value)) and len(match[1]) <= _LONGEST_ADDRESS:
+        return match[1].decode("ascii")
+    found = read_addresses(value).addresses
+    return found[0].address if found else ""
 
 
 def _read(value: bytes, hint: str) -> AddressList:

@@ -10,7 +10,7 @@ from typing import Any, Final, NamedTuple
 
 from posthouse import tnef
 from shared.mail import authentication, kinds
-from shared.mail.addresses import Address, read_addresses
+from shared.mail.addresses import Address, read_addresses, read_path
 from shared.mail.authentication import Result, Spam
 from shared.mail.bodies import Body, html_part, read_body
 from shared.mail.bounces import Bounce, read_bounce
@@ -256,7 +256,7 @@ def _return_path(values: Sequence[bytes]) -> str | None:
     """The address; "" for the null return path, None where no server noted one."""
     if not values:
         return None
-    return "" if unfold(values[0]) in (b"<>", b"") else _first_address(values)
+    return "" if unfold(values[0]) in (b"<>", b"") else read_path(values[0])
 
 
 def _delivered_to(fields: Mapping[str, Sequence[bytes]]) -> tuple[Recipient, ...]:

@@ -22,6 +22,7 @@ from services.fetcher.run import Report, Tools
 from services.fetcher.run_ends import RunEnds
 from services.fetcher.session_affinity import SessionAffinity
 from services.fetcher.session_pool import Limits, SessionPool
+from services.fetcher.session_shares import AllFetchers
 from services.fetcher.settings import FetcherSettings
 from shared.connections import Connection
 from shared.errors import (
@@ -222,6 +223,7 @@ def build(settings: FetcherSettings) -> Fetcher:
         on_push=push_events.announced,
         on_lost=push_events.lost,
         crowded=crowded,
+        table=AllFetchers(database, owner, settings.lease_seconds),
     )
     renewer = LeaseRenewer(database, owner, settings.lease_seconds)
     dispatcher = Dispatcher(

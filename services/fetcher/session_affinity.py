@@ -27,6 +27,8 @@ _log = structlog.get_logger(__name__)
 
 #: Seconds between two checks of which are still wanted: how long a disabled one goes on listening.
 _PRUNE = 5.0
+#: Seconds between two looks whether other fetchers wait for a session at a server.
+_GIVE_UP = 1.5
 #: Seconds between two looks whether something is to be done.
 _TICK = 0.25
 #: A fetcher has more than its share when it has this factor of it, and so many more.
@@ -61,6 +63,7 @@ class SessionAffinity:
             (AFFINITY_GRACE / 3, self._beat),
             (_PRUNE, self._prune),
             (_PRUNE, self._give_way),
+            (_GIVE_UP, self._give_up_shares),
             (self.lease_seconds / 3, self._share),
         ]
         # At once: what others keep. It has just said that it lives; the rest has nothing to do yet.
@@ -93,7 +96,11 @@ class SessionAffinity:
     def _beat(self) -> None:
         takes_jobs = self.pulse.not_taking_s < AFFINITY_GRACE / 2
         with self.database.transaction() as session:
-            affinity.heartbeat(session, self.owner, self.lease_seconds, takes_jobs=takes_jobs)
+            known = affinity.heartbeat(
+                session, self.owner, self.lease_seconds, takes_jobs=takes_jobs
+            )
+        if not known:
+            self.sessions().shares.renew()
 
     def _take_no_more(self) -> None:
         with self.database.transaction() as session:
@@ -130,6 +137,9 @@ class SessionAffinity:
             hosts = affinity.crowded(session, _PRUNE)
         for host in hosts:
             self.sessions().give_way(host)
+
+    def _give_up_shares(self) -> None:
+        self.sessions().give_up_shares()
 
     def _share(self) -> None:
         """Gives up some mailboxes where other fetchers have far fewer."""

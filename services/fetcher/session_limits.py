@@ -43,7 +43,7 @@ _ABOUT_LOGIN = re.compile(
     re.I,
 )
 #: Seconds that a server's own limit is kept in mind once it was met.
-_REMEMBERED: Final = 3600.0
+REMEMBERED: Final = 3600.0
 
 
 def may_be_too_many(error: StepFailed) -> bool:
@@ -82,8 +82,19 @@ def concerns_host(error: StepFailed) -> bool:
     return error.step in _BEFORE_LOGIN
 
 
+def log_limit(place: str, allowed: int) -> None:
+    """Tells people of a limit that was met."""
+    metrics.SESSION_LIMITS.inc()
+    _log.warning(
+        "a mail server takes no more sessions: kept ones are closed in turn",
+        place=place,
+        allowed=allowed,
+        hint=TOO_MANY.hint,
+    )
+
+
 class LearnedLimits:
-    """What servers and mailboxes allowed when they were met last. Thread-safe."""
+    """What mailboxes allowed when they were met last (hosts: `session_shares`). Thread-safe."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -118,15 +129,9 @@ class LearnedLimits:
     def learn(self, place: str, allowed: int) -> None:
         """`place` takes so many sessions of ours, and no more."""
         with self._lock:
-            self._allowed[place] = (allowed, time.monotonic() + _REMEMBERED)
+            self._allowed[place] = (allowed, time.monotonic() + REMEMBERED)
             self._reserved.pop(place, None)
-        metrics.SESSION_LIMITS.inc()
-        _log.warning(
-            "a mail server takes no more sessions: kept ones are closed in turn",
-            place=place,
-            allowed=allowed,
-            hint=TOO_MANY.hint,
-        )
+        log_limit(place, allowed)
 
 
 class KeptElsewhere:

@@ -14,6 +14,7 @@ from services.fetcher.session_limits import (
     may_be_too_many,
     says_too_many,
 )
+from services.fetcher.session_shares import SessionShares
 from shared.connections import Connection
 from shared.errors import PosthouseError, TryAgain
 from shared.mailbox.base import Mailbox
@@ -46,6 +47,7 @@ class SessionOpener:
         self,
         opener: Callable[[Connection], Mailbox],
         learned: LearnedLimits,
+        shares: SessionShares,
         *,
         lock: threading.Lock,
         count: Mapping[str, int],
@@ -55,6 +57,7 @@ class SessionOpener:
     ) -> None:
         self._opener = opener
         self._learned = learned
+        self._shares = shares
         self._lock = lock
         self._count = count
         self._give_way = give_way
@@ -76,7 +79,7 @@ class SessionOpener:
         with self._lock:
             have = self._count[place] - 1
         if have < 1:
-            known = self._learned.knows(places[0]) or (
+            known = self._shares.knows(places[0]) or (
                 ends_without_word(failure) and self._crowded_host(places[0])
             )
             raise self._turned_away_by(connection, places[0], failure, explained=known)
@@ -84,7 +87,7 @@ class SessionOpener:
         # At a mailbox one place more is left: for the person whose mailbox it is.
         spare = max(1, have // 10) if place == places[1] else have // 10
         if told:
-            self._learned.learn(place, max(1, have - spare))
+            self._learn(place, places, max(1, have - spare))
         going = max(1, have // 10) if told else 1
         if told and place == places[1] and have > 1:
             going += 1
@@ -105,7 +108,7 @@ class SessionOpener:
                         raise
                     continue
                 if not told:  # one had to go, and it worked: that many there may be
-                    self._learned.learn(place, max(1, have - (place == places[1])))
+                    self._learn(place, places, max(1, have - (place == places[1])))
                 self._turned_away.pop(connection.id, None)
                 return mailbox
         finally:
@@ -115,6 +118,12 @@ class SessionOpener:
         # Another run may have taken the room that was made, or the server has another reason.
         explained = not is_unexplained(failure)
         raise self._turned_away_by(connection, place, failure, explained=explained) from failure
+
+    def _learn(self, place: str, places: tuple[str, str], allowed: int) -> None:
+        if place == places[0]:
+            self._shares.learn(place, allowed)
+        else:
+            self._learned.learn(place, allowed)
 
     def _turned_away_by(
         self,

@@ -17,10 +17,12 @@ from datetime import datetime
 from services.fetcher.listening import Kept, Listeners
 from services.fetcher.session_limits import KeptElsewhere, LearnedLimits
 from services.fetcher.session_opening import HostBusy, SessionOpener
+from services.fetcher.session_shares import OneFetcher, SessionShares, ShareTable
 from shared.connections import Connection
 from shared.errors import PosthouseError
 from shared.mailbox.base import Cursor, Mailbox
 from shared.storage.affinity import KeptSessions
+from shared.storage.pool import DatabaseUnavailable
 
 #: Servers log idle clients out after 30 minutes (RFC 9051 section 5.4).
 LONGEST_IDLE_MINUTES = 20
@@ -45,7 +47,8 @@ class SessionPool:
     A session belongs to a connection as it was edited last; an edit makes it useless. `on_push`
     and `on_lost` tell of listening sessions, by the connection's id, from the loop's thread.
     `crowded` is told a host that turned us away although no session of this fetcher is open there,
-    and says whether other fetchers have some that may give way.
+    and says whether other fetchers have some that may give way. `table` counts the sessions at a
+    server over all fetchers; without one there are no others.
     """
 
     def __init__(
@@ -57,17 +60,20 @@ class SessionPool:
         on_lost: Callable[[int, PosthouseError], None],
         crowded: Callable[[str], bool] = lambda host: False,
         wait: Callable[[float], None] = time.sleep,
+        table: ShareTable | None = None,
     ) -> None:
         self._limits = limits
+        self.shares = SessionShares(limits.per_host, table or OneFetcher())
         self._lock = threading.Lock()
         self._waiting: OrderedDict[int, Kept] = OrderedDict()
         self._count: Counter[str] = Counter()
+        self._closing: Counter[str] = Counter()
         self._learned = LearnedLimits()
         self._elsewhere = KeptElsewhere()
         self._listeners = Listeners(
             self._lock,
             limits.listening,
-            self._limit,
+            self._attainable,
             end=self._end,
             on_push=on_push,
             on_lost=on_lost,
@@ -75,6 +81,7 @@ class SessionPool:
         self._opener = SessionOpener(
             opener,
             self._learned,
+            self.shares,
             lock=self._lock,
             count=self._count,
             give_way=self._give_way,
@@ -175,6 +182,8 @@ class SessionPool:
                 mailbox_place, self._limits.per_mailbox
             ):
                 closing, useful = [kept], False  # it had its run, and is one too many to be kept
+            if useful and self._count[kept.places[0]] > self._limit(kept.places[0], False):
+                closing, useful = [kept], False  # another fetcher waits for its place
             if useful:
                 self._waiting[connection.id] = kept
                 if len(self._waiting) > self._limits.kept:
@@ -294,6 +303,14 @@ class SessionPool:
 
     def _make_room(self, places: tuple[str, str]) -> None:
         """Counts one more session at both places, and ends those that have to go for that."""
+        host = places[0]
+        with self._lock:
+            needed = self._count[host] + 1
+        if needed > self.shares.allowed(host):
+            try:
+                self.shares.ask(host, needed)
+            except DatabaseUnavailable as outage:
+                raise HostBusy(f"Sessions at {host} cannot be counted: {outage}") from outage
         victims: dict[int, Kept] = {}
         with self._lock:
             for place in places:
@@ -310,6 +327,7 @@ class SessionPool:
                 victims[found[0]] = found[1]
             taken = self._take_out(victims)
             self._count.update(places)
+            self.shares.opens(host, self._count[host])
         self._end_taken(taken)
 
     def _may_go(self, place: str) -> Iterator[tuple[int, Kept]]:
@@ -321,10 +339,20 @@ class SessionPool:
     def _limit(self, place: str, mailbox: bool) -> int:
         """What is configured, less what other fetchers keep at a mailbox (a run has its session
         all the same), or what the server itself allowed when it was met last."""
-        configured = self._limits.per_host
         if mailbox:
             configured = max(1, self._elsewhere.leaves(place, self._limits.per_mailbox))
+        else:
+            configured = self.shares.allowed(place)
         return self._learned.at(place, configured)
+
+    def _attainable(self, place: str, mailbox: bool) -> int:
+        """The same, where a host's share may still grow."""
+        return self._limit(place, True) if mailbox else self.shares.attainable(place)
+
+    def give_up_shares(self) -> None:
+        """Ends sessions at servers where other fetchers wait for one, and leaves them the places.
+        Raises DatabaseUnavailable."""
+        self.shares.give_up(lambda host: self._count[host] + self._closing[host], self._give_way)
 
     def give_way(self, host: str) -> bool:
         """Ends a session at `host` that nobody uses, for another fetcher; whether there was one."""
@@ -339,8 +367,17 @@ class SessionPool:
         return bool(taken)
 
     def _end(self, kept: Kept) -> None:
+        host = kept.places[0]
+        with self._lock:
+            self._closing[host] += 1
         self._forget(kept.places)
-        kept.mailbox.close()
+        try:
+            kept.mailbox.close()
+        finally:
+            with self._lock:
+                self._closing[host] -= 1
+                if not self._closing[host]:
+                    del self._closing[host]
 
     def _forget(self, places: tuple[str, str]) -> None:
         with self._lock:

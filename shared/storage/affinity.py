@@ -34,11 +34,12 @@ class KeptSessions:
     owners: Mapping[int, str]
 
 
-def heartbeat(session: Session, owner: str, ttl: float, *, takes_jobs: bool) -> None:
+def heartbeat(session: Session, owner: str, ttl: float, *, takes_jobs: bool) -> bool:
     """The fetcher `owner` lives for `ttl` more seconds; `takes_jobs`: also from its own queue,
-    which counts from the second time on."""
+    which counts from the second time on. Whether it was known."""
     values = {"owner": owner, "ttl": ttl, "takes_jobs": takes_jobs, "grace": AFFINITY_GRACE}
-    session.execute(_SQL["heartbeat"], values)
+    row = session.execute(_SQL["heartbeat"], values).fetchone()
+    return bool(row and row[0])
 
 
 def take_no_more(session: Session, owner: str) -> None:

@@ -71,6 +71,8 @@ _TABLES: Final[Mapping[str, Mapping[str, str]]] = {
         "authorisation": "rw",
         "fetcher": "rawd",
         "crowded_host": "raw",
+        "session_limit": "raw",
+        "session_share": "rawd",
         "lease": "raw",
         "fetch_run": "a",
         "request_slot": "rawd",

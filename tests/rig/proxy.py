@@ -49,6 +49,8 @@ class Proxy:
         self.taken = 0
         #: Connections that were one too many.
         self.turned_away = 0
+        #: The most connections that were forwarded at one moment.
+        self.highest = 0
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=128)
         self.port = int(self._listener.getsockname()[1])
         threading.Thread(target=self._accept, daemon=True).start()
@@ -86,6 +88,7 @@ class Proxy:
             self.taken += 1
             with self._lock:
                 self._open |= {client, server}
+                self.highest = max(self.highest, len(self._open) // 2)
             for source, sink, from_server in ((client, server, False), (server, client, True)):
                 threading.Thread(
                     target=self._pump, args=(source, sink, from_server), daemon=True

@@ -8,7 +8,8 @@ VALUES (%(owner)s, now() + make_interval(secs => %(ttl)s), '-infinity')
 ON CONFLICT (owner) DO UPDATE
 SET until = excluded.until,
     takes_jobs_until = CASE WHEN %(takes_jobs)s THEN now() + make_interval(secs => %(grace)s)
-                            ELSE f.takes_jobs_until END;
+                            ELSE f.takes_jobs_until END
+RETURNING xmax <> 0;
 
 -- name: take_no_more
 UPDATE fetcher SET takes_jobs_until = least(takes_jobs_until, clock_timestamp())

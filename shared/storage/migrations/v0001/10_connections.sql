@@ -160,6 +160,26 @@ CREATE UNLOGGED TABLE crowded_host (
     at timestamptz NOT NULL
 );
 
+-- How many sessions a server takes of all fetchers together, where it refused more.
+CREATE TABLE session_limit (
+    host text PRIMARY KEY,
+    allowed integer NOT NULL,
+    until timestamptz NOT NULL
+);
+
+-- Sessions that a fetcher may have open at a server. The sum at a host never exceeds the limit; a
+-- fetcher that dies loses its share with its row in `fetcher`.
+CREATE TABLE session_share (
+    host text NOT NULL,
+    owner text NOT NULL REFERENCES fetcher ON DELETE CASCADE,
+    held integer NOT NULL,
+    waits_since timestamptz,           -- it wants more than there is
+    waits_until timestamptz,           -- nobody waits for it any longer if it does not ask again
+    PRIMARY KEY (host, owner)
+);
+CREATE INDEX session_share_owner ON session_share (owner);
+CREATE INDEX session_share_waits ON session_share (waits_until) WHERE waits_until IS NOT NULL;
+
 -- At most one fetch per mailbox folder; the fence only ever rises (checked by every commit).
 CREATE TABLE lease (
     mailbox text PRIMARY KEY,

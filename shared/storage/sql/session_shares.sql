@@ -1,0 +1,57 @@
+-- How many sessions each fetcher may have open at a server.
+
+-- name: lock
+-- Shares of one host change one after the other; a statement after this one sees what the last did.
+SELECT pg_advisory_xact_lock(hashtextextended(%(host)s, 20117));
+
+-- name: arrive
+-- The first thing that a fetcher does is to say that it lives; where it was taken for dead, here.
+INSERT INTO fetcher (owner, until, takes_jobs_until)
+VALUES (%(owner)s, now() + make_interval(secs => %(ttl)s), '-infinity')
+ON CONFLICT (owner) DO NOTHING;
+
+-- name: at
+-- A fetcher that is silent has no share any more. Its own share is always counted by who asks.
+SELECT s.owner, s.held,
+       CASE WHEN s.waits_until > clock_timestamp()
+            THEN extract(epoch FROM clock_timestamp() - s.waits_since)::float8 END
+FROM session_share AS s JOIN fetcher AS f ON f.owner = s.owner
+WHERE s.host = %(host)s AND (f.until > clock_timestamp() OR s.owner = %(owner)s);
+
+-- name: limit
+SELECT allowed FROM session_limit WHERE host = %(host)s AND until > now();
+
+-- name: set
+INSERT INTO session_share AS s (host, owner, held) VALUES (%(host)s, %(owner)s, %(held)s)
+ON CONFLICT (host, owner) DO UPDATE
+SET held = excluded.held, waits_since = NULL, waits_until = NULL;
+
+-- name: wait
+INSERT INTO session_share AS s (host, owner, held, waits_since, waits_until)
+VALUES (%(host)s, %(owner)s, %(held)s, clock_timestamp(),
+        clock_timestamp() + make_interval(secs => %(seconds)s))
+ON CONFLICT (host, owner) DO UPDATE
+SET held = excluded.held,
+    waits_since = CASE WHEN s.waits_until > clock_timestamp() THEN s.waits_since
+                       ELSE excluded.waits_since END,
+    waits_until = excluded.waits_until;
+
+-- name: hold
+-- What a fetcher has, as it knows: fewer than before, or anew where its row was lost.
+INSERT INTO session_share (host, owner, held)
+SELECT * FROM unnest(%(hosts)s::text[], %(owners)s::text[], %(held)s::integer[])
+ON CONFLICT (host, owner) DO UPDATE SET held = excluded.held;
+
+-- name: delete
+DELETE FROM session_share
+WHERE owner = %(owner)s AND host = ANY(%(hosts)s)
+  AND (waits_until IS NULL OR waits_until < clock_timestamp());
+
+-- name: contested
+-- Hosts at which somebody waits.
+SELECT DISTINCT host FROM session_share WHERE waits_until > clock_timestamp();
+
+-- name: learn
+INSERT INTO session_limit (host, allowed, until)
+VALUES (%(host)s, %(allowed)s, now() + make_interval(secs => %(seconds)s))
+ON CONFLICT (host) DO UPDATE SET allowed = excluded.allowed, until = excluded.until;

@@ -47,6 +47,8 @@ class SessionAffinity:
     lease_seconds: float
     #: Sessions that all fetchers together keep at a mailbox.
     per_mailbox: int
+    #: When the last sign of life was recorded (time.monotonic).
+    _beaten: float = 0.0
     _missing: set[int] = field(default_factory=set)
     #: When it was asked before which sessions are wanted (time.monotonic), and which were.
     _asked: float = 0.0
@@ -99,7 +101,8 @@ class SessionAffinity:
             known = affinity.heartbeat(
                 session, self.owner, self.lease_seconds, takes_jobs=takes_jobs
             )
-        if not known:
+        late, self._beaten = self._beaten + self.lease_seconds < time.monotonic(), time.monotonic()
+        if late or not known:
             self.sessions().shares.renew()
 
     def _take_no_more(self) -> None:

@@ -39,7 +39,9 @@ class ShareTable(Protocol):
         """Hosts at which another one waits → what may be kept there."""
         ...
 
-    def hold(self, held: Mapping[str, int]) -> None: ...
+    def hold(self, held: Mapping[str, int], anew: bool) -> None:
+        """The share at these hosts; `anew`: others may have been given it."""
+        ...
 
     def drop(self, hosts: list[str]) -> None: ...
 
@@ -68,9 +70,9 @@ class AllFetchers:
         with self._database.transaction() as session:
             return session_shares.wanted_by_others(session, self._owner, limit)
 
-    def hold(self, held: Mapping[str, int]) -> None:
+    def hold(self, held: Mapping[str, int], anew: bool) -> None:
         with self._database.transaction() as session:
-            session_shares.hold(session, self._owner, held, self._ttl)
+            session_shares.hold(session, self._owner, held, self._ttl, anew=anew)
 
     def drop(self, hosts: list[str]) -> None:
         with self._database.transaction() as session:
@@ -93,7 +95,7 @@ class OneFetcher:
     def wanted_by_others(self, limit: int) -> dict[str, int]:
         return {}
 
-    def hold(self, held: Mapping[str, int]) -> None:
+    def hold(self, held: Mapping[str, int], anew: bool) -> None:
         pass
 
     def drop(self, hosts: list[str]) -> None:
@@ -108,9 +110,10 @@ class SessionShares:
     may count it still.
     """
 
-    def __init__(self, limit: int, table: ShareTable) -> None:
+    def __init__(self, limit: int, table: ShareTable, ask_again: float = _ASK_AGAIN) -> None:
         self._limit = limit
         self._table = table
+        self._ask_again = ask_again
         self._lock = threading.Lock()
         self._asking = threading.Lock()
         self._held: dict[str, int] = {}
@@ -119,6 +122,7 @@ class SessionShares:
         self._ceiling: Mapping[str, int] = {}
         self._learned: dict[str, tuple[int, float]] = {}
         self._unsaid: set[str] = set()
+        self._anew: set[str] = set()
         self._swept = time.monotonic()
 
     def allowed(self, host: str) -> int:
@@ -151,12 +155,12 @@ class SessionShares:
                 if min(held, self._ceiling.get(host, held)) >= needed:
                     return True
                 now = time.monotonic()
-                if host in self._ceiling or now < self._refused.get(host, 0.0) + _ASK_AGAIN:
+                if host in self._ceiling or now < self._refused.get(host, 0.0) + self._ask_again:
                     return False
             granted, lost = self._table.ask(host, held, max(1, held // _GROWTH), self._limit)
             with self._lock:
                 if lost:
-                    self._unsaid.update(self._held)
+                    self._anew.update(self._held)
                 self._held[host] = held + granted
                 if granted:
                     self._refused.pop(host, None)
@@ -181,11 +185,12 @@ class SessionShares:
     def renew(self) -> None:
         """Says all shares again: this fetcher was taken for dead."""
         with self._lock:
-            self._unsaid.update(self._held)
+            self._anew.update(self._held)
 
     def give_up(self, used: Callable[[str], int], close: Callable[[str, int], object]) -> None:
         """Gives up what others wait for. `used`: sessions at a host that are open or being closed;
         `close` ends up to so many that nobody uses. Raises DatabaseUnavailable."""
+        self._tell(self._anew, anew=True)
         wanted = self._table.wanted_by_others(self._limit)
         with self._lock:
             self._ceiling = wanted
@@ -197,13 +202,18 @@ class SessionShares:
                 for host, part in wanted.items():
                     self._shrink(host, part, used(host))
                 unused = self._unused(used)
-                telling = {host: self._held.get(host, 0) for host in self._unsaid}
-            if telling:
-                self._table.hold(telling)
-            with self._lock:
-                self._unsaid.difference_update(telling)
             if unused:
                 self._table.drop(unused)
+        self._tell(self._unsaid, anew=False)
+
+    def _tell(self, hosts: set[str], *, anew: bool) -> None:
+        with self._asking:
+            with self._lock:
+                telling = {host: self._held[host] for host in hosts if host in self._held}
+            if telling:
+                self._table.hold(telling, anew)
+            with self._lock:
+                hosts.difference_update(telling)
 
     def _shrink(self, host: str, part: int, used: int) -> None:
         held = self._held.get(host, 0)

@@ -39,7 +39,10 @@ class FetcherSettings(Settings):
         description="Sessions kept open for servers to push over, on connections with push",
     )
     sessions_per_host: int = Field(
-        default=2500, ge=1, le=20_000, description="Sessions at one mail server at the same time"
+        default=100_000,
+        ge=1,
+        le=1_000_000,
+        description="Sessions at one mail server at the same time, of all fetchers together",
     )
     sessions_per_mailbox: int = Field(
         default=5,

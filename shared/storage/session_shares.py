@@ -61,7 +61,8 @@ def learn(session: Session, owner: str, host: str, *, held: int, seconds: float,
 
 
 def wanted_by_others(session: Session, owner: str, limit: int) -> dict[str, int]:
-    """Hosts at which another fetcher waits for what is above the fair part of `owner` → that."""
+    """Hosts at which `owner` has more than its fair part → that part, where another fetcher waits
+    for it, or all have more together than is allowed."""
     hosts = [row[0] for row in session.execute(_SQL["contested"])]
     fair = {}
     for host in hosts:
@@ -69,8 +70,10 @@ def wanted_by_others(session: Session, owner: str, limit: int) -> dict[str, int]
         mine = shares.pop(owner, None)
         if mine is None or not mine.held:
             continue
-        part = _learned(session, host, limit) // (1 + len(shares))
-        short = any(
+        allowed = _learned(session, host, limit)
+        part = allowed // (1 + len(shares))
+        total = mine.held + sum(other.held for other in shares.values())
+        short = total > allowed or any(
             other.waits is not None and other.held < max(part, 1) for other in shares.values()
         )
         if short and mine.held > part:
@@ -78,13 +81,15 @@ def wanted_by_others(session: Session, owner: str, limit: int) -> dict[str, int]
     return fair
 
 
-def hold(session: Session, owner: str, held: Mapping[str, int], ttl: float) -> None:
-    """What `owner` has at these hosts from now on; nothing is said of others."""
+def hold(
+    session: Session, owner: str, held: Mapping[str, int], ttl: float, *, anew: bool = False
+) -> None:
+    """What `owner` has at these hosts from now on; `anew`: others may have been given it."""
     if held:
         session.execute(_SQL["arrive"], {"owner": owner, "ttl": ttl})
         hosts = sorted(held)
         values = {"hosts": hosts, "owners": [owner] * len(hosts), "held": [held[h] for h in hosts]}
-        session.execute(_SQL["hold"], values)
+        session.execute(_SQL["hold"], {**values, "anew": anew, "seconds": WAITS})
 
 
 def drop(session: Session, owner: str, hosts: Sequence[str]) -> None:

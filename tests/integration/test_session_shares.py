@@ -7,6 +7,9 @@ from functools import partial
 
 import pytest
 
+from services.fetcher.session_shares import AllFetchers, SessionShares
+from shared.storage import affinity
+from shared.storage.pool import Database
 from tests.rig.mails import mail
 from tests.rig.proxy import Proxy
 from tests.rig.stack import Stack
@@ -14,6 +17,7 @@ from tests.servers.courier import Courier
 from tests.servers.dovecot import Dovecot
 from tests.servers.mail_server import MailServer
 
+HOST = "mail.example.org"
 LIMIT = 4
 MAILBOXES = 6
 HELD = "SELECT coalesce(sum(held), 0) FROM session_share JOIN fetcher USING (owner)"
@@ -23,11 +27,11 @@ HELD = "SELECT coalesce(sum(held), 0) FROM session_share JOIN fetcher USING (own
 def few(request: pytest.FixtureRequest) -> Iterator[MailServer]:
     """A server that takes four sessions and two of a client that delivers."""
     if request.param == "courier":
-        server: MailServer = Courier(sessions_per_address=LIMIT + 2)
+        with Courier(sessions_per_address=LIMIT + 2) as courier:
+            yield courier
     else:
-        server = Dovecot(extra=f"mail_max_userip_connections = {LIMIT + 2}")
-    with server:
-        yield server
+        with Dovecot(extra=f"mail_max_userip_connections = {LIMIT + 2}") as dovecot:
+            yield dovecot
 
 
 @pytest.mark.promise("M27")
@@ -66,6 +70,88 @@ def test_three_fetchers_open_no_more_sessions_than_the_setting_says(
     assert proxy.highest <= LIMIT
     log = stack.log_of("fetcher").read_text()
     assert "a mail server takes no more sessions" not in log
+
+
+@pytest.mark.promise("M27")
+def test_shares_are_fair_and_come_back(redis_url: str, build_stack: Callable[..., Stack]) -> None:
+    """Who came first gives up what is above its part; a dead one's share goes to the others."""
+    database = build_stack(redis_url).database
+    one, two, three = (Fetcher(database, name, 9) for name in ("one", "two", "three"))
+    assert one.opens(9) == 9
+    assert two.opens(1) == 0
+    assert two.shares.attainable(HOST) == 0
+    one.looks_twice()  # the server may count for a moment what was just closed
+    assert one.used == 4
+    assert two.opens(9) == 5
+    assert three.opens(3) == 0
+    one.looks_twice()
+    two.looks_twice()
+    assert (one.used, two.used) == (3, 3)
+    assert three.opens(9) == 3
+    with database.transaction() as session:
+        session.execute("UPDATE fetcher SET until = now() WHERE owner = 'one'")
+    two.looks_twice()
+    assert two.opens(9) + three.opens(9) == 3
+    assert two.used + three.used == 9
+    # It was taken for dead and was not: it says what it has, and all go back to their parts.
+    with database.transaction() as session:
+        affinity.heartbeat(session, "one", 60, takes_jobs=True)
+    one.shares.renew()
+    for fetcher in (one, two, three):
+        fetcher.looks_twice()
+    assert (one.used, two.used, three.used) == (3, 3, 3)
+
+
+@pytest.mark.promise("M27")
+def test_one_session_for_two_fetchers_goes_from_one_to_the_other(
+    redis_url: str, build_stack: Callable[..., Stack]
+) -> None:
+    database = build_stack(redis_url).database
+    one, two, three = (Fetcher(database, name, 1) for name in ("one", "two", "three"))
+    assert one.opens(1) == 1
+    assert two.opens(1) == 0
+    assert three.opens(1) == 0
+    one.looks_twice()
+    assert three.opens(1) == 0  # the other one waits longer
+    assert two.opens(1) == 1
+
+
+@pytest.mark.promise("M27")
+def test_what_a_server_takes_is_known_to_all_fetchers(
+    redis_url: str, build_stack: Callable[..., Stack]
+) -> None:
+    database = build_stack(redis_url).database
+    one, two = Fetcher(database, "one", 100), Fetcher(database, "two", 100)
+    assert one.opens(3) == 3
+    assert two.opens(2) == 2
+    two.shares.learn(HOST, 2)
+    assert two.shares.knows(HOST)
+    assert one.opens(3) == 0
+    assert one.shares.allowed(HOST) == 3
+
+
+class Fetcher:
+    """The shares of a fetcher of that name, and how many sessions it has open at the host."""
+
+    def __init__(self, database: Database, name: str, limit: int) -> None:
+        self.shares = SessionShares(limit, AllFetchers(database, name, 60), ask_again=0)
+        self.used = 0
+
+    def opens(self, wanted: int) -> int:
+        """Opens so many where it may; how many those were."""
+        before = self.used
+        for _ in range(wanted):
+            if self.shares.ask(HOST, self.used + 1):
+                self.used += 1
+                self.shares.opens(HOST, self.used)
+        return self.used - before
+
+    def looks_twice(self) -> None:
+        for _ in range(2):
+            self.shares.give_up(lambda _host: self.used, self._close)
+
+    def _close(self, _host: str, count: int) -> None:
+        self.used -= count
 
 
 def delivered(stack: Stack, wanted: int) -> bool:

@@ -37,10 +37,16 @@ SET held = excluded.held,
     waits_until = excluded.waits_until;
 
 -- name: hold
--- What a fetcher has, as it knows: fewer than before, or anew where its row was lost.
-INSERT INTO session_share (host, owner, held)
-SELECT * FROM unnest(%(hosts)s::text[], %(owners)s::text[], %(held)s::integer[])
-ON CONFLICT (host, owner) DO UPDATE SET held = excluded.held;
+-- What a fetcher has, as it knows: fewer than before, or anew where it was taken for dead. Then others
+-- look at these hosts, as there may be more now than are allowed.
+INSERT INTO session_share AS s (host, owner, held, waits_since, waits_until)
+SELECT host, owner, held, CASE WHEN %(anew)s THEN now() END,
+       CASE WHEN %(anew)s THEN now() + make_interval(secs => %(seconds)s) END
+FROM unnest(%(hosts)s::text[], %(owners)s::text[], %(held)s::integer[]) AS h (host, owner, held)
+ON CONFLICT (host, owner) DO UPDATE
+SET held = excluded.held,
+    waits_since = coalesce(s.waits_since, excluded.waits_since),
+    waits_until = coalesce(excluded.waits_until, s.waits_until);
 
 -- name: delete
 DELETE FROM session_share
@@ -48,7 +54,7 @@ WHERE owner = %(owner)s AND host = ANY(%(hosts)s)
   AND (waits_until IS NULL OR waits_until < clock_timestamp());
 
 -- name: contested
--- Hosts at which somebody waits.
+-- Hosts at which somebody waits, or had a share that was given to others.
 SELECT DISTINCT host FROM session_share WHERE waits_until > clock_timestamp();
 
 -- name: learn

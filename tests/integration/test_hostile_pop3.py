@@ -412,3 +412,43 @@ def test_headers_without_an_end_are_cut() -> None:
         refs = mailbox.list_new(KnownKeys(), ALL).new
         found = [block for _, block in mailbox.headers(refs)]
     assert [len(block) for block in found] == [262_144, len(b"Subject: two\r\n\r\n")]
+
+
+@pytest.mark.promise("I1")
+@pytest.mark.parametrize(
+    ("before", "after", "days"),
+    [
+        (b"EXPIRE NEVER", b"EXPIRE NEVER", None),
+        (b"EXPIRE 31", b"EXPIRE 31", 31),
+        (b"EXPIRE 0 USER", b"EXPIRE NEVER", None),
+        (b"EXPIRE 30 USER", b"EXPIRE 0", 0),
+        (b"expire  0", b"expire  0", 0),
+        (b"EXPIRE\t0", b"EXPIRE\t0", 0),
+        (b" EXPIRE=0", b" EXPIRE=0", 0),
+        (b"EXPIRE0", b"EXPIRE0", 0),
+        (b"EXPIRE 0 days", b"EXPIRE 0 days", 0),
+        # Told to those who are logged in alone (RFC 2449 section 5).
+        (b"", b"EXPIRE 0", 0),
+        (b"", b"", None),
+    ],
+    ids=str,
+)
+def test_how_long_retrieved_mails_stay_however_and_whenever_it_is_told(
+    before: bytes, after: bytes, days: int | None
+) -> None:
+    logged_in = []
+
+    def log_in(talk: Conversation, _: bytes, __: bytes) -> None:
+        logged_in.append(talk)
+        talk.send(b"+OK\r\n")
+
+    def tell(talk: Conversation, _: bytes, __: bytes) -> None:
+        told = after if logged_in else before
+        talk.send(b"+OK\r\nUIDL\r\nTOP\r\n" + (told + b"\r\n" if told else b"") + b".\r\n")
+
+    with (
+        ScriptedServer(pop3({"CAPA": tell, "PASS": log_in})) as server,
+        opened(connection_to(server.port, Mode.POP3)) as mailbox,
+    ):
+        mailbox.open("")
+        assert mailbox.capabilities.expires_days == days

@@ -61,6 +61,8 @@ class Pop3Mailbox:
         #: Mails that are safe here, whatever the server does with them.
         self._safe: set[Key] = set()
         self._to_delete = False
+        #: Capabilities that the server tells after the login alone; None while that is open.
+        self._told_later: dict[str, str] | None = None
 
     # ---- what it is
 
@@ -121,6 +123,7 @@ class Pop3Mailbox:
             if self._session is None or self._status is None:
                 self._look(folder, None)
             self._looked = True
+            self._ask_after_login()
             assert self._status is not None
             return self._status
 
@@ -326,6 +329,7 @@ class Pop3Mailbox:
                 break
             try:
                 self._session = self._last = self._log_in_again()
+                self._last.capabilities.update(self._told_later or {})
             except Unreachable as error:
                 # A session of ours that was closed without QUIT holds the lock a moment longer.
                 if error.code != "mailbox-in-use" or not pause:
@@ -333,6 +337,13 @@ class Pop3Mailbox:
                 time.sleep(pause)
         assert self._session is not None
         return self._session
+
+    def _ask_after_login(self) -> None:
+        """Whether QUIT removes what was retrieved decides what is done with a mailbox, so who does
+        not say it before the login is asked once more. An idle poll does without."""
+        told = self._last.capabilities
+        if self._told_later is None and told and "EXPIRE" not in told:
+            self._told_later = self._live().ask_more_capabilities()
 
     def _opened(self) -> FolderStatus:
         if self._session is None or self._status is None:

@@ -21,8 +21,9 @@ from shared.messages import Key
 
 _ANSWER = re.compile(rb"(\+OK|-ERR)(?: +(.*)|\Z)", re.I | re.S)
 _CODE = re.compile(r"\[([A-Z0-9/._-]+)\]", re.I)
-#: A capability with its number right behind the name: mailutils' pop3d says `EXPIRE0`.
-_GLUED = re.compile(r"^(EXPIRE|LOGIN-DELAY)(?=[0-9])")
+#: A capability with its number right behind the name (mailutils' pop3d says `EXPIRE0`), or after
+#: something else than a blank.
+_GLUED = re.compile(r"^(EXPIRE|LOGIN-DELAY)[=:]?\s*(?=[0-9])")
 #: A mailbox with a million mails fits; a listing without an end does not.
 _LISTING = 64 << 20
 
@@ -177,12 +178,26 @@ class Pop3Session:
 
         Asked again after the login where some of them depend on the user (section 6: `USER`).
         """
-        self.capabilities = {}
+        self.capabilities = self._asked_capabilities()
+
+    def ask_more_capabilities(self) -> dict[str, str]:
+        """Asks again after the login, as servers may tell more then (section 5); returns that."""
+        more = {
+            name: arguments
+            for name, arguments in self._asked_capabilities().items()
+            if name not in self.capabilities
+        }
+        self.capabilities.update(more)
+        return more
+
+    def _asked_capabilities(self) -> dict[str, str]:
+        found: dict[str, str] = {}
         if self.command(b"CAPA").ok:
             for line in self.lines():
-                words = _GLUED.sub(r"\1 ", line.decode("ascii", "replace").upper())
-                name, _, arguments = words.partition(" ")
-                self.capabilities[name] = arguments
+                words = _GLUED.sub(r"\1 ", line.decode("ascii", "replace").upper().strip())
+                name, _, arguments = words.replace("\t", " ").partition(" ")
+                found[name] = arguments.strip()
+        return found
 
     def start_tls(self, host: str) -> None:
         """STLS (RFC 2595 section 4) up to the server's +OK. Never goes on in plain text."""

@@ -195,7 +195,7 @@ def dead(name: Name, as_json: AsJson = False) -> None:
     """Shows what a handler rejected or did not manage, oldest first."""
     with Api.from_environment() as api:
         found = api.named("handlers", name)
-        letters = api.get(f"handlers/{found['id']}/dead")
+        letters = api.get(f"handlers/{found['id']}/dead-letters")
     if as_json:
         showing.as_json(letters)
         return
@@ -213,16 +213,16 @@ def dead(name: Name, as_json: AsJson = False) -> None:
 
 
 @app.command()
-def redrive(
+def deliver_again(
     name: Name,
     event_ids: Events = None,
     reason: Reason = None,
     yes: Yes = False,
     as_json: AsJson = False,
 ) -> None:
-    """Puts dead letters back at the end of a handler's queue."""
-    done = _with_dead("redrive", "Put back", name, event_ids, reason, yes=yes)
-    _tell_count(done, "events are back in the queue", as_json)
+    """Puts dead letters at the end of a handler's queue."""
+    done = _with_dead("deliver-again", "Deliver again", name, event_ids, reason, yes=yes)
+    _tell_count(done, "events are in the queue again", as_json)
 
 
 @app.command()
@@ -269,7 +269,7 @@ def _with_dead(
             showing.confirmed(f"{verb} every dead letter of {found['name']} {which}?", yes=yes)
         body = {"event_ids": event_ids or None, "reason": reason}
         given = {key: value for key, value in body.items() if value is not None}
-        return api.post(f"handlers/{found['id']}/dead/{path}", given)
+        return api.post(f"handlers/{found['id']}/dead-letters/{path}", given)
 
 
 def _changes(

@@ -153,7 +153,7 @@ def raw(
 
 
 @app.command()
-def redeliver(
+def deliver_again(
     message_ids: Annotated[list[str] | None, typer.Argument(help="Ids of mails.")] = None,
     query: Query = "",
     connection: ConnectionName = None,
@@ -181,12 +181,12 @@ def redeliver(
             if wanted:
                 raise InvalidInput("Give ids or a filter, not both.", field="message_ids")
             for one in message_ids:
-                api.post(f"messages/{one}/redeliver", {"handlers": chosen, "reason": reason})
+                api.post(f"messages/{one}/deliver-again", {"handlers": chosen, "reason": reason})
             count = len(message_ids)
         else:
             showing.confirmed("Publish every mail that matches again?", yes=yes)
             told = {"handlers": chosen, "reason": reason}
-            count = _redeliver_all(api, wanted | told, quiet=as_json)
+            count = _deliver_all_again(api, wanted | told, quiet=as_json)
     if as_json:
         showing.as_json({"count": count})
     else:
@@ -212,7 +212,7 @@ def erase(
         showing.say("Some are being published right now: run this again in a minute.", "yellow")
 
 
-def _redeliver_all(api: Api, body: dict[str, Any], *, quiet: bool) -> int:
+def _deliver_all_again(api: Api, body: dict[str, Any], *, quiet: bool) -> int:
     """As many calls as it takes; each takes a bounded number of mails."""
     from rich.console import Console
     from rich.progress import Progress, SpinnerColumn, TextColumn
@@ -223,7 +223,7 @@ def _redeliver_all(api: Api, body: dict[str, Any], *, quiet: bool) -> int:
     with Progress(*columns, console=console, transient=True, disable=quiet) as progress:
         task = progress.add_task("", total=None)
         while True:
-            done = api.post("messages/redeliver", body)
+            done = api.post("messages/deliver-again", body)
             count += int(done["count"])
             progress.update(task, completed=count)
             if not done["next"]:

@@ -49,11 +49,11 @@ def list_entries(
 
 
 @app.command()
-def redrive(
+def release(
     ids: Ids = None, everything: Everything = False, yes: Yes = False, as_json: AsJson = False
 ) -> None:
-    """Lets mails try again."""
-    _act("redrive", "Let {} mails try again?", ids, everything, yes, as_json)
+    """Releases mails: they are processed again."""
+    _act("release", "Release {} mails?", ids, everything, yes, as_json)
 
 
 @app.command()

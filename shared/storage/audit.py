@@ -70,7 +70,7 @@ def record(
 
     `before` and `after` are mappings or dataclasses (None: did not exist, or no longer does);
     where both are given only the differing fields are kept. `action` is a verb: `create`,
-    `change`, `delete`, `enable`, `redeliver`.
+    `change`, `delete`, `enable`, `deliver-again`.
     """
     old, new = _plain(before), _plain(after)
     if old is not None and new is not None:

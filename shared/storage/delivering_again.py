@@ -13,7 +13,7 @@ from shared.storage.queries import Queries
 _SQL = Queries("delivering_again")
 
 
-def redeliver(
+def deliver_again(
     session: Session,
     ids: Sequence[uuid.UUID],
     handlers: Sequence[int] = (),
@@ -25,7 +25,7 @@ def redeliver(
     Their events say so, with the `reason`, to handlers that had them.
     """
     values = {"ids": uuid_array(ids), "handlers": list(handlers), "reason": reason}
-    rows = session.execute(_SQL["redeliver"], values).fetchall()
+    rows = session.execute(_SQL["deliver_again"], values).fetchall()
     session.execute(_SQL["number_redelivery"], values)
     return [row[0] for row in rows]
 
@@ -41,7 +41,7 @@ def reconsider(session: Session, ids: Sequence[uuid.UUID], handler_id: int) -> l
 def reopen(session: Session, ids: Sequence[uuid.UUID]) -> None:
     """Lets mails be opened anew when they are published next: a certificate was attached.
 
-    After `redeliver`, which takes them out of the hands of who might just be recording them.
+    After `deliver_again`, which takes them out of the hands of who might just be recording them.
     """
     session.execute(_SQL["reopen"], {"ids": uuid_array(ids)})
     session.execute(_SQL["forget_all_left_out"], {"ids": uuid_array(ids)})

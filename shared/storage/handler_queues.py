@@ -214,7 +214,7 @@ def end_dead(
     session.execute(_SQL["dead_listed"], {"id": handler_id, "dead": left})
 
 
-def put_back(session: Session, handler_id: int, moved: Mapping[str, str]) -> None:
+def dead_delivered_again(session: Session, handler_id: int, moved: Mapping[str, str]) -> None:
     """These were dead letters and are in the queue again, at these positions: as any delivery, they
     are published again where the queue is lost."""
     known = {found: position for one, position in moved.items() if (found := _uuid(one))}
@@ -223,8 +223,8 @@ def put_back(session: Session, handler_id: int, moved: Mapping[str, str]) -> Non
         "messages": list(known),
         "positions": [known[one] for one in known],
     }
-    session.execute(_SQL["keep_put_back"], values)
-    session.execute(_SQL["put_back"], values)
+    session.execute(_SQL["keep_delivered_again"], values)
+    session.execute(_SQL["dead_delivered_again"], values)
 
 
 def dead_reasons(session: Session, handler_id: int, limit: int = 50) -> list[DeadReason]:

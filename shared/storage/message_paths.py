@@ -128,8 +128,8 @@ def past(one: Past) -> Stop:
             text = f"Rejected by {name}{why}"
         case "given-up":
             text = f"Not handled by {name}{why}"
-        case "put-back":
-            text = f"Put back into the queue of {name}"
+        case "delivered-again":
+            text = f"Dead letter delivered again to {name}"
         case "discarded":
             text = f"Discarded from the dead letters of {name}"
         case "left-dead-letters":

@@ -22,7 +22,7 @@ PATHS = (
     "/handlers/new",
     "/handlers/{handler}",
     "/handlers/{handler}/forward",
-    "/handlers/{handler}/rejected",
+    "/handlers/{handler}/dead-letters",
     "/handlers/{handler}/rules",
     "/certificates",
     "/certificates/new",

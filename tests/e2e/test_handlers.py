@@ -51,7 +51,7 @@ def test_a_handler_shows_its_backlog_and_what_it_rejected(site: Site, page: Page
 
 
 @pytest.mark.promise("H1")
-def test_what_a_program_rejected_is_seen_and_put_back(site: Site, page: Page) -> None:
+def test_what_a_program_rejected_is_seen_and_delivered_again(site: Site, page: Page) -> None:
     handler = f"rejects-{uuid.uuid4().hex[:8]}"
     mark = uuid.uuid4().hex[:10]
     mails = [mail(f"{word} {mark}", "alice") for word in ("Fine", "Odd", "Strange")]
@@ -83,17 +83,17 @@ def test_what_a_program_rejected_is_seen_and_put_back(site: Site, page: Page) ->
     expect(page.locator("tbody tr")).to_have_count(2)
     row = page.get_by_role("row", name=f"Odd {mark}")
     expect(row).to_contain_text("There is no such ticket.")
-    page.get_by_role("button", name="Put the ticked ones back").click()
+    page.get_by_role("button", name="Deliver the ticked ones again").click()
     expect(page.get_by_role("status").first).to_contain_text("Tick the mails first.")
     row.get_by_role("checkbox").check()
-    page.get_by_role("button", name="Put the ticked ones back").click()
+    page.get_by_role("button", name="Deliver the ticked ones again").click()
     expect(page.get_by_role("status").first).to_contain_text("1 mail is back in the queue")
     expect(page.locator("tbody tr")).to_have_count(1)
-    page.get_by_role("button", name="Put all back").click()
+    page.get_by_role("button", name="Deliver all again").click()
     expect(page.get_by_text("Nothing was rejected")).to_be_visible()
     seen: list[str] = []
     with program(site, handler, lambda event: seen.append(event.headers.subject)):
-        site.stack.wait(lambda: len(seen) == 2, "what was put back")
+        site.stack.wait(lambda: len(seen) == 2, "what was delivered again")
     assert seen == [f"Odd {mark}", f"Strange {mark}"]
 
 

@@ -88,7 +88,7 @@ def test_no_text_is_cut(site: Site, page: Page, width: int) -> None:
         f"/mails/{number}",
         "/handlers",
         f"/handlers/{handler}",
-        f"/handlers/{handler}/rejected",
+        f"/handlers/{handler}/dead-letters",
         "/quarantine",
         "/settings",
     ):

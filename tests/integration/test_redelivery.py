@@ -81,4 +81,4 @@ def test_a_handler_that_knows_repeats_gets_what_is_asked_for_once_more(
 
 def ask(stack: Stack, event_id: str, reason: str = "requested") -> None:
     with stack.database.transaction() as session:
-        delivering_again.redeliver(session, [uuid.UUID(event_id)], reason=reason)
+        delivering_again.deliver_again(session, [uuid.UUID(event_id)], reason=reason)

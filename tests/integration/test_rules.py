@@ -272,10 +272,10 @@ def test_a_mail_that_no_handler_wants_is_shown_with_its_reasons_and_delivered_on
     assert found.state == "unwanted"
     assert "Not for tickets: rule 2, auto-reply" in [stop.text for stop in detail.path]
     # Again to all: the rules stand. On purpose: it goes.
-    redeliver(stack, found.id)
+    deliver_again(stack, found.id)
     stack.wait(lambda: stack.count("outbox") == 0, "it is looked at again")
     assert open_queue(redis_url, "tickets").events() == []
-    redeliver(stack, found.id, handler)
+    deliver_again(stack, found.id, handler)
     stack.wait_settled(1)
     stack.stop()
     (event,) = open_queue(redis_url, "tickets").events()
@@ -306,9 +306,9 @@ def test_a_changed_rule_delivers_nothing_by_itself(
     assert event["data"]["headers"]["subject"] == "pdf"
 
 
-def redeliver(stack: Stack, message_id: Any, *handlers: int) -> None:
+def deliver_again(stack: Stack, message_id: Any, *handlers: int) -> None:
     with stack.database.transaction() as session:
-        delivering_again.redeliver(session, [message_id], handlers)
+        delivering_again.deliver_again(session, [message_id], handlers)
 
 
 @pytest.mark.promise("R2", "R3")
@@ -374,7 +374,7 @@ def test_delivered_again_to_all_a_mail_asks_the_rules_of_handlers_that_never_had
     stack.add_handler("new", rules={"accept": [{"subject": "pdf"}]})
     ids = [row[0] for row in stack.query("SELECT id FROM message")]
     with stack.database.transaction() as session:
-        delivering_again.redeliver(session, ids)
+        delivering_again.deliver_again(session, ids)
     stack.wait(lambda: stack.count("outbox") == 0, "all is delivered again")
     stack.stop()
     assert len(open_queue(redis_url, "archive").events()) == 4
@@ -431,7 +431,7 @@ def test_a_mail_that_is_opened_later_is_decided_anew(
     stack.add_certificate(certificate, connection)
     (message_id,) = stack.query("SELECT id FROM message")[0]
     with stack.database.transaction() as session:
-        delivering_again.redeliver(session, [message_id])
+        delivering_again.deliver_again(session, [message_id])
         delivering_again.reopen(session, [message_id])
     stack.wait(lambda: stack.count("outbox") == 0, "it is opened")
     stack.stop()

@@ -79,4 +79,4 @@ def test_first_deliveries_refills_and_deliveries_on_purpose_are_signed(
 def again(stack: Stack, got: list[str]) -> None:
     """Delivers all mails again on purpose."""
     with stack.database.transaction() as session:
-        delivering_again.redeliver(session, [uuid.UUID(one) for one in set(got)])
+        delivering_again.deliver_again(session, [uuid.UUID(one) for one in set(got)])

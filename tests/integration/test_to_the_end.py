@@ -67,14 +67,14 @@ def settle(stack: Stack, output: Output, what: str, chosen: DeadChoice) -> None:
     ((handler,),) = stack.query("SELECT id FROM handler")
     with stack.database.transaction() as session:
         handler_queues.hold(session, handler)
-        if what == "put-back":
-            moved = output.redrive_dead("archive", chosen)
+        if what == "delivered-again":
+            moved = output.deliver_dead_again("archive", chosen)
         else:
             moved = dict.fromkeys(output.discard_dead("archive", chosen), "")
         left = output.inspect("archive").dead
         handler_queues.end_dead(session, handler, list(moved), what, left=left)
-        if what == "put-back":
-            handler_queues.put_back(session, handler, moved)
+        if what == "delivered-again":
+            handler_queues.dead_delivered_again(session, handler, moved)
 
 
 def test_a_path_ends_with_the_word_of_the_handler(
@@ -131,8 +131,14 @@ def test_a_path_ends_with_the_word_of_the_handler(
     assert found(stack, MessageState.DEAD_LETTER) == ["Strange"]
     assert found(stack, MessageState.REJECTED) == ["Odd"]
     assert words(stack, "Odd") == ["published", "rejected", "discarded"]
-    settle(stack, output, "put-back", DeadChoice())
-    assert words(stack, "Strange") == ["published", "rejected", "put-back", "published", "waiting"]
+    settle(stack, output, "delivered-again", DeadChoice())
+    assert words(stack, "Strange") == [
+        "published",
+        "rejected",
+        "delivered-again",
+        "published",
+        "waiting",
+    ]
     with program(stack, lambda _: None):
         stack.wait(lambda: stack.query("SELECT backlog FROM handler_queue") == [(0,)], "handled")
         if broker_url.startswith("redis"):
@@ -185,7 +191,7 @@ def test_what_was_found_inside_before_stays_on_the_path(
     ((number,),) = stack.query("SELECT id FROM message")
     stack.execute("""UPDATE message SET security = '{"status": "no_recipient"}'""")
     with stack.database.transaction() as session:
-        delivering_again.redeliver(session, [number], reason="opened-again")
+        delivering_again.deliver_again(session, [number], reason="opened-again")
         delivering_again.reopen(session, [number])
     stack.wait(
         lambda: stack.query("SELECT opened_at IS NOT NULL FROM message") == [(True,)], "again"

@@ -26,7 +26,7 @@ from services.admin.api.schemas.handlers import (
     QueueOut,
     RulesIn,
 )
-from services.admin.api.schemas.messages import RedeliveredOut
+from services.admin.api.schemas.messages import DeliveredAgainOut
 from services.admin.api.schemas.parts import CountOut, PageOut
 from services.admin.operations import dead_letters, handlers, rules
 from services.admin.operations.handlers import HandlerView
@@ -107,12 +107,12 @@ def dry_run(ctx: Ctx, handler_id: IdInPath, body: DryRunIn | None = None) -> Dry
 
 
 @router.post("/{handler_id}/deliver-since", dependencies=[OPERATE], responses=responses(404))
-def deliver_since(ctx: Ctx, handler_id: IdInPath, body: DeliverSinceIn) -> RedeliveredOut:
+def deliver_since(ctx: Ctx, handler_id: IdInPath, body: DeliverSinceIn) -> DeliveredAgainOut:
     """Delivers past mails that the handler's saved rules take and that it did not get; 10,000 at
     most in one call. In a group, who has a mail keeps it."""
     since = instant("since", body.since)
     done = rules.deliver_since(ctx, handler_id, since, before=body.before)
-    return RedeliveredOut.model_validate(done)
+    return DeliveredAgainOut.model_validate(done)
 
 
 @router.post("/{handler_id}/token", dependencies=[OPERATE], responses=responses(404))
@@ -141,7 +141,7 @@ async def make_broker_account(request: Request, ctx: Ctx, handler_id: IdInPath) 
     return BrokerAccountOut.model_validate(made)
 
 
-@router.get("/{handler_id}/dead", dependencies=[LOOK], responses=responses(404, 502))
+@router.get("/{handler_id}/dead-letters", dependencies=[LOOK], responses=responses(404, 502))
 async def dead(request: Request, ctx: Ctx, handler_id: IdInPath) -> list[DeadLetterOut]:
     """The oldest hundred events that the handler rejected or did not manage. Asks the broker."""
     found = await beside(request, lambda: dead_letters.list_dead_letters(ctx, handler_id))
@@ -156,18 +156,24 @@ async def dead(request: Request, ctx: Ctx, handler_id: IdInPath) -> list[DeadLet
     ]
 
 
-@router.post("/{handler_id}/dead/redrive", dependencies=[OPERATE], responses=responses(404, 502))
-async def redrive_dead(
+@router.post(
+    "/{handler_id}/dead-letters/deliver-again",
+    dependencies=[OPERATE],
+    responses=responses(404, 502),
+)
+async def deliver_dead_again(
     request: Request, ctx: Ctx, handler_id: IdInPath, body: DeadLettersIn | None = None
 ) -> CountOut:
     """Puts dead letters (all, those named, those with a reason) back at the end of the handler's
     queue."""
     chosen = _chosen(body)
-    act = dead_letters.redrive_dead_letters
+    act = dead_letters.deliver_dead_letters_again
     return CountOut(count=await beside(request, lambda: act(ctx, handler_id, chosen)))
 
 
-@router.post("/{handler_id}/dead/discard", dependencies=[OPERATE], responses=responses(404, 502))
+@router.post(
+    "/{handler_id}/dead-letters/discard", dependencies=[OPERATE], responses=responses(404, 502)
+)
 async def discard_dead(
     request: Request, ctx: Ctx, handler_id: IdInPath, body: DeadLettersIn | None = None
 ) -> CountOut:

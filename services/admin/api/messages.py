@@ -11,6 +11,9 @@ from fastapi.responses import StreamingResponse
 from services.admin.api.requests import Ctx, Limit, SearchText
 from services.admin.api.schemas.made import values_of
 from services.admin.api.schemas.messages import (
+    DeliverAgainIn,
+    DeliveredAgainOut,
+    DeliverManyAgainIn,
     EntriesIn,
     ErasedOut,
     EraseIn,
@@ -18,9 +21,6 @@ from services.admin.api.schemas.messages import (
     MessagePageOut,
     QuarantinedOut,
     QuarantinePageOut,
-    RedeliveredOut,
-    RedeliverIn,
-    RedeliverManyIn,
 )
 from services.admin.api.schemas.parts import CountOut, Id
 from services.admin.downloads import download_mail
@@ -105,8 +105,8 @@ def raw(
     return download_mail(f"{message_id}.eml", mail.size, mail.chunks)
 
 
-@router.post("/redeliver", dependencies=[OPERATE], responses=responses())
-def redeliver_many(ctx: Ctx, body: RedeliverManyIn) -> RedeliveredOut:
+@router.post("/deliver-again", dependencies=[OPERATE], responses=responses())
+def deliver_many_again(ctx: Ctx, body: DeliverManyAgainIn) -> DeliveredAgainOut:
     """Publishes all that match again, newest first, 10,000 at most in one call."""
     wanted = MessageFilter(
         q=body.q,
@@ -119,10 +119,10 @@ def redeliver_many(ctx: Ctx, body: RedeliverManyIn) -> RedeliveredOut:
         has_attachment=body.has_attachment,
         thread=body.thread,
     )
-    done = messages.redeliver_messages(
+    done = messages.deliver_messages_again(
         ctx, wanted, handler_ids=body.handlers, reason=body.reason, before=body.before
     )
-    return RedeliveredOut.model_validate(done)
+    return DeliveredAgainOut.model_validate(done)
 
 
 @router.post("/erase", dependencies=[ADMINISTER], responses=responses())
@@ -133,16 +133,16 @@ def erase(ctx: Ctx, body: EraseIn) -> ErasedOut:
 
 
 @router.post(
-    "/{message_id}/redeliver",
+    "/{message_id}/deliver-again",
     dependencies=[OPERATE_ON_PART],
     status_code=202,
     responses=responses(404),
 )
-def redeliver(ctx: Ctx, message_id: uuid.UUID, body: RedeliverIn | None = None) -> CountOut:
+def deliver_again(ctx: Ctx, message_id: uuid.UUID, body: DeliverAgainIn | None = None) -> CountOut:
     """Publishes a mail again, with the same event id. One that could not be decrypted is tried
     again first."""
-    body = body or RedeliverIn()
-    messages.redeliver_message(ctx, message_id, handler_ids=body.handlers, reason=body.reason)
+    body = body or DeliverAgainIn()
+    messages.deliver_message_again(ctx, message_id, handler_ids=body.handlers, reason=body.reason)
     return CountOut(count=1)
 
 
@@ -185,21 +185,21 @@ def raw_quarantined(ctx: Ctx, entry_id: uuid.UUID) -> StreamingResponse:
 
 
 @quarantined.post(
-    "/{entry_id}/redrive",
+    "/{entry_id}/release",
     dependencies=[OPERATE_ON_PART],
     status_code=202,
     responses=responses(404, 409),
 )
-def redrive(ctx: Ctx, entry_id: uuid.UUID) -> CountOut:
-    """Lets it try again."""
-    quarantine.redrive(ctx, entry_id)
+def release(ctx: Ctx, entry_id: uuid.UUID) -> CountOut:
+    """Releases it: it is processed again."""
+    quarantine.release(ctx, entry_id)
     return CountOut(count=1)
 
 
-@quarantined.post("/redrive", dependencies=[OPERATE], responses=responses(409))
-def redrive_many(ctx: Ctx, body: EntriesIn) -> CountOut:
-    """Lets several try again."""
-    return CountOut(count=quarantine.redrive_many(ctx, body.ids))
+@quarantined.post("/release", dependencies=[OPERATE], responses=responses(409))
+def release_many(ctx: Ctx, body: EntriesIn) -> CountOut:
+    """Releases several: they are processed again."""
+    return CountOut(count=quarantine.release_many(ctx, body.ids))
 
 
 @quarantined.post("/drop", dependencies=[OPERATE], responses=responses())

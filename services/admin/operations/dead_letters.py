@@ -1,4 +1,5 @@
-"""What a handler rejected or did not manage: its dead letters listed, put back, discarded."""
+"""The dead letters of a handler, what it rejected or did not manage: listed, delivered again,
+discarded."""
 
 from __future__ import annotations
 
@@ -52,9 +53,9 @@ def list_dead_letters(ctx: Context, handler_id: int) -> DeadLetters:
     return DeadLetters(found, reasons)
 
 
-def redrive_dead_letters(ctx: Context, handler_id: int, chosen: DeadChoice = ALL_DEAD) -> int:
-    """Puts these back at the end of the queue; how many. Raises as the list does."""
-    return _act(ctx, handler_id, chosen, "put-back")
+def deliver_dead_letters_again(ctx: Context, handler_id: int, chosen: DeadChoice = ALL_DEAD) -> int:
+    """Puts these at the end of the queue again; how many. Raises as the list does."""
+    return _act(ctx, handler_id, chosen, "delivered-again")
 
 
 def discard_dead_letters(ctx: Context, handler_id: int, chosen: DeadChoice = ALL_DEAD) -> int:
@@ -73,15 +74,15 @@ def _act(ctx: Context, handler_id: int, chosen: DeadChoice, what: str) -> int:
         # Those that the scheduler has not seen yet: what was rejected stays on the mail's path.
         letters = output.dead(name, handler_queues.DEAD_NOTED)
         handler_queues.list_dead(session, handler_id, letters, dead=len(letters), whole=False)
-        if what == "put-back":
-            moved = output.redrive_dead(name, chosen)
+        if what == "delivered-again":
+            moved = output.deliver_dead_again(name, chosen)
             done = list(moved)
         else:
             moved, done = {}, output.discard_dead(name, chosen)
         left = output.inspect(name).dead
         handler_queues.end_dead(session, handler_id, done, what, left=left)
-        handler_queues.put_back(session, handler_id, moved)
+        handler_queues.dead_delivered_again(session, handler_id, moved)
         after = {"events": len(done), "reason": chosen.reason}
-        verb = "redrive" if what == "put-back" else "discard"
+        verb = "deliver-again" if what == "delivered-again" else "discard"
         ctx.record(session, verb, f"handler/{handler_id}", after=after)
     return len(done)

@@ -36,7 +36,7 @@ _OF_THREAD: Final = 30
 
 
 @dataclass(frozen=True, slots=True)
-class Redelivered:
+class DeliveredAgain:
     """How many mails are on their way again; `next` continues where more match."""
 
     count: int
@@ -93,7 +93,7 @@ def read_message(ctx: Context, message_id: uuid.UUID, *, original: bool = False)
     return RawMail(ref.size, ref == as_it_came, _stream(ctx, ref))
 
 
-def redeliver_message(
+def deliver_message_again(
     ctx: Context, message_id: uuid.UUID, *, handler_ids: Sequence[int] = (), reason: str = ""
 ) -> None:
     """Publishes a mail again, with the same event id; to all handlers that take it where none is
@@ -111,18 +111,18 @@ def redeliver_message(
             raise InvalidInput("This mail is in quarantine.", hint="Re-drive it there.", field="id")
         unopened = _is_unopened(detail.message)
         why = reason.strip() or _reason(unopened)
-        delivering_again.redeliver(session, [message_id], handler_ids, reason=why)
+        delivering_again.deliver_again(session, [message_id], handler_ids, reason=why)
         if unopened:
             delivering_again.reopen(session, [message_id])
         ctx.record(
             session,
-            "redeliver",
+            "deliver-again",
             f"message/{message_id}",
             after={"handlers": list(handler_ids), "reason": why},
         )
 
 
-def redeliver_messages(
+def deliver_messages_again(
     ctx: Context,
     wanted: MessageFilter,
     *,
@@ -130,7 +130,7 @@ def redeliver_messages(
     reason: str = "",
     before: uuid.UUID | None = None,
     most: int = MOST_AT_ONCE,
-) -> Redelivered:
+) -> DeliveredAgain:
     """The same for all that a search finds, newest first, at most `most` of them.
 
     A filter that names nothing is refused: nobody means every mail there is.
@@ -151,7 +151,7 @@ def redeliver_messages(
             for unopened in (False, True):
                 ids = [m.id for m in fitting if _is_unopened(m) is unopened]
                 why = reason.strip() or _reason(unopened)
-                delivering_again.redeliver(session, ids, handler_ids, reason=why)
+                delivering_again.deliver_again(session, ids, handler_ids, reason=why)
                 if unopened:
                     delivering_again.reopen(session, ids)
             count += len(fitting)
@@ -160,8 +160,8 @@ def redeliver_messages(
             break
     with ctx.transaction() as session:
         what = {"filter": str(wanted), "handlers": list(handler_ids), "count": count}
-        ctx.record(session, "redeliver", "messages", after=what)
-    return Redelivered(count, before)
+        ctx.record(session, "deliver-again", "messages", after=what)
+    return DeliveredAgain(count, before)
 
 
 def erase_person(ctx: Context, address: str) -> Erased:

@@ -64,14 +64,14 @@ def read_quarantined(ctx: Context, entry_id: uuid.UUID) -> tuple[int, Iterator[b
     return entry.raw.size, ctx.app_state.store.stream(entry.raw)
 
 
-def redrive(ctx: Context, entry_id: uuid.UUID) -> None:
-    """Lets a mail try again: one that was downloaded goes through the decryptor anew, one that
-    was left on the server is fetched by the next run (where its limit was the reason, raise
+def release(ctx: Context, entry_id: uuid.UUID) -> None:
+    """Releases a mail: one that was downloaded goes through the decryptor again, one that was
+    left on the server is fetched by the next run (where its limit was the reason, raise
     MAX_MESSAGE_BYTES first). Raises NotFound, Conflict."""
     with ctx.transaction() as session:
         entry = _get(ctx, session, entry_id)
-        _redrive(session, entry)
-        ctx.record(session, "redrive", f"quarantine/{entry_id}", before={"reason": entry.reason})
+        _release(session, entry)
+        ctx.record(session, "release", f"quarantine/{entry_id}", before={"reason": entry.reason})
 
 
 def drop(ctx: Context, entry_id: uuid.UUID) -> None:
@@ -82,9 +82,9 @@ def drop(ctx: Context, entry_id: uuid.UUID) -> None:
         ctx.record(session, "drop", f"quarantine/{entry_id}", before={"reason": entry.reason})
 
 
-def redrive_many(ctx: Context, ids: Sequence[uuid.UUID]) -> int:
+def release_many(ctx: Context, ids: Sequence[uuid.UUID]) -> int:
     """Returns how many; those that are gone already are no error."""
-    return _many(ctx, ids, redrive)
+    return _many(ctx, ids, release)
 
 
 def drop_many(ctx: Context, ids: Sequence[uuid.UUID]) -> int:
@@ -112,7 +112,7 @@ def _many(ctx: Context, ids: Sequence[uuid.UUID], act: Callable[[Context, uuid.U
     return done
 
 
-def _redrive(session: Session, entry: Quarantined) -> None:
+def _release(session: Session, entry: Quarantined) -> None:
     if entry.in_ledger:
         quarantine.publish_anew(session, entry.id)
         return

@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from typing import Any, Final, Literal
 
 from services.admin.context import Context
-from services.admin.operations.messages import MOST_AT_ONCE, Redelivered
+from services.admin.operations.messages import MOST_AT_ONCE, DeliveredAgain
 from shared.clock import utc_now
 from shared.errors import InvalidInput
 from shared.handlers import Handler, edit
@@ -115,7 +115,7 @@ def deliver_since(
     *,
     before: uuid.UUID | None = None,
     most: int = MOST_AT_ONCE,
-) -> Redelivered:
+) -> DeliveredAgain:
     """Delivers what the saved rules would have taken since `since` and the handler did not get.
 
     The decryptor decides about each with all that the mail says; in a group, who has a mail keeps
@@ -141,7 +141,7 @@ def deliver_since(
     with ctx.transaction() as session:
         what = {"since": since, "count": count}
         ctx.record(session, "deliver past mails", f"handler/{handler_id}", after=what)
-    return Redelivered(count, following)
+    return DeliveredAgain(count, following)
 
 
 def move_handler(ctx: Context, handler_id: int, to: Literal["up", "down"] | int) -> Handler:

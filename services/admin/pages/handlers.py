@@ -126,7 +126,7 @@ def delete(request: Request, handler_id: int, form: Form) -> Response:
     return go("/handlers", f"{view.handler.name} is deleted.")
 
 
-@router.get("/{handler_id:int}/rejected", dependencies=[LOOK])
+@router.get("/{handler_id:int}/dead-letters", dependencies=[LOOK])
 def rejected(request: Request, handler_id: int, event: str = "") -> Response:
     """What the program rejected, asked of the broker: the one page of a handler that waits."""
     ctx = context_of(request)
@@ -139,7 +139,7 @@ def rejected(request: Request, handler_id: int, event: str = "") -> Response:
         error = failure
     return render(
         request,
-        "handlers/rejected.html",
+        "handlers/dead_letters.html",
         503 if error else 200,
         view=view,
         found=found.listed,
@@ -149,11 +149,11 @@ def rejected(request: Request, handler_id: int, event: str = "") -> Response:
     )
 
 
-@router.post("/{handler_id:int}/rejected", dependencies=[OPERATE])
+@router.post("/{handler_id:int}/dead-letters", dependencies=[OPERATE])
 def settle_dead(request: Request, handler_id: int, form: Form) -> Response:
-    """Puts back, or discards, the ticked ones, all, or those with one reason."""
+    """Delivers again, or discards, the ticked ones, all, or those with one reason."""
     what, _, which = form.text("do").partition("-")
-    back = f"/handlers/{handler_id}/rejected"
+    back = f"/handlers/{handler_id}/dead-letters"
     ids = form.many("id") if which == "ticked" else None
     if ids == []:
         return go(back, "Tick the mails first.", "warn")
@@ -163,10 +163,10 @@ def settle_dead(request: Request, handler_id: int, form: Form) -> Response:
         if what == "discard":
             done = dead_letters.discard_dead_letters(ctx, handler_id, chosen)
             return go(back, f"{counted(done, 'dead letter is', 'dead letters are')} discarded.")
-        done = dead_letters.redrive_dead_letters(ctx, handler_id, chosen)
+        done = dead_letters.deliver_dead_letters_again(ctx, handler_id, chosen)
     except (TryAgain, NeedsPerson) as error:
         return go(back, f"{error} {error.hint}".strip(), "bad")
-    return go(back, f"{counted(done, 'mail is', 'mails are')} back in the queue.")
+    return go(back, f"{counted(done, 'mail is', 'mails are')} in the queue again.")
 
 
 def _detail(request: Request, view: HandlerView, error: PosthouseError | None = None) -> Response:

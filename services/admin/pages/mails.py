@@ -134,14 +134,14 @@ def search(
     )
 
 
-@router.post("/redeliver", dependencies=[OPERATE])
-def redeliver_many(request: Request, form: Form) -> Response:
+@router.post("/deliver-again", dependencies=[OPERATE])
+def deliver_many_again(request: Request, form: Form) -> Response:
     ctx = context_of(request)
     query = {name: form.text(name) for name in _FILTERS}
     back = "/mails?" + urlencode({n: v for n, v in query.items() if v})
     try:
         wanted, _ = _filter(ctx, query)
-        done = operations.redeliver_messages(ctx, wanted, handler_ids=form.ids("handler"))
+        done = operations.deliver_messages_again(ctx, wanted, handler_ids=form.ids("handler"))
     except InvalidInput as error:
         return go(back, f"{error} {error.hint}".strip(), "bad")
     text = f"{counted(done.count, 'mail is', 'mails are')} on the way again."
@@ -228,11 +228,11 @@ def part(request: Request, message_id: uuid.UUID, path: str) -> Response:
     return PartDownload(read_part(context_of(request), message_id, path))
 
 
-@router.post("/{message_id:uuid}/redeliver", dependencies=[OPERATE_ON_PART])
-def redeliver(request: Request, message_id: uuid.UUID, form: Form) -> Response:
+@router.post("/{message_id:uuid}/deliver-again", dependencies=[OPERATE_ON_PART])
+def deliver_again(request: Request, message_id: uuid.UUID, form: Form) -> Response:
     ids = form.ids("handler")
     try:
-        operations.redeliver_message(
+        operations.deliver_message_again(
             context_of(request), message_id, handler_ids=ids, reason=form.text("reason")[:200]
         )
     except InvalidInput as error:

@@ -76,7 +76,7 @@ def act(request: Request, form: Form) -> Response:
         if form.text("do") == "drop":
             done = operations.drop_many(ctx, ids)
             return go("/quarantine", f"{counted(done, 'mail is', 'mails are')} given up.")
-        done = operations.redrive_many(ctx, ids)
+        done = operations.release_many(ctx, ids)
     except PosthouseError as error:
         return go("/quarantine", f"{error} {error.hint}".strip(), "bad")
-    return go("/quarantine", f"{counted(done, 'mail is', 'mails are')} tried again.")
+    return go("/quarantine", f"{counted(done, 'mail is', 'mails are')} released.")

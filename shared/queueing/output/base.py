@@ -189,8 +189,8 @@ class Output(Protocol):
         """Dead letters, oldest first."""
         ...
 
-    def redrive_dead(self, handler: str, chosen: DeadChoice = ALL_DEAD) -> dict[str, str]:
-        """Puts dead letters back at the end of the queue: the position there of each event."""
+    def deliver_dead_again(self, handler: str, chosen: DeadChoice = ALL_DEAD) -> dict[str, str]:
+        """Puts dead letters at the end of the queue: the position there of each event."""
         ...
 
     def discard_dead(self, handler: str, chosen: DeadChoice = ALL_DEAD) -> list[str]:

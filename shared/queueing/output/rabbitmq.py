@@ -133,7 +133,7 @@ class RabbitmqOutput:
     def dead(self, handler: str, limit: int = 100) -> list[DeadLetter]:
         return [message.letter for message in dead_messages(self._url, handler, limit)]
 
-    def redrive_dead(self, handler: str, chosen: DeadChoice = ALL_DEAD) -> dict[str, str]:
+    def deliver_dead_again(self, handler: str, chosen: DeadChoice = ALL_DEAD) -> dict[str, str]:
         moved = {}
         for message in self._chosen(handler, chosen):
             event_id = message.letter.event_id

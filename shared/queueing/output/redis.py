@@ -177,7 +177,7 @@ class RedisOutput:
             for position, fields in entries
         ]
 
-    def redrive_dead(self, handler: str, chosen: DeadChoice = ALL_DEAD) -> dict[str, str]:
+    def deliver_dead_again(self, handler: str, chosen: DeadChoice = ALL_DEAD) -> dict[str, str]:
         moved = {}
         with _border(self._url):
             for position, event_id, fields in self._chosen_dead(handler, chosen):

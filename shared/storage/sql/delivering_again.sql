@@ -6,7 +6,7 @@ INSERT INTO message_history (message_id, at, what, handler_id, detail)
 SELECT message_id, decided_at, 'filtered', handler_id,
        jsonb_build_object('by', decided_by, 'reason', reason) FROM gone;
 
--- name: redeliver
+-- name: deliver_again
 -- Asks for these mails again, at these handlers (empty: at those that had them, and at all others
 -- whose connections and rules take them). Who holds one may have published it already, but not for
 -- this.
@@ -35,7 +35,7 @@ RETURNING o.message_id;
 
 -- name: number_redelivery
 -- Each asking has a number of its own, by which a handler that had the mail can tell it. After
--- `redeliver`, which locked the rows of the outbox: those come first everywhere.
+-- `deliver_again`, which locked the rows of the outbox: those come first everywhere.
 WITH counted AS (
     UPDATE message SET redeliveries = redeliveries + 1 WHERE id = ANY(%(ids)s::uuid[])
     RETURNING id, redeliveries

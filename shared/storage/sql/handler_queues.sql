@@ -108,13 +108,13 @@ INSERT INTO message_history (message_id, at, what, handler_id, detail)
 SELECT DISTINCT message_id, now(), %(what)s, handler_id, jsonb_build_object('reason', reason)
 FROM gone;
 
--- name: keep_put_back
+-- name: keep_delivered_again
 INSERT INTO message_history (message_id, at, what, handler_id, detail)
 SELECT message_id, published_at, 'published', handler_id, jsonb_build_object(
     'position', position, 'note', note, 'redelivery', redelivery)
 FROM delivery WHERE handler_id = %(id)s AND message_id = ANY(%(messages)s::uuid[]);
 
--- name: put_back
+-- name: dead_delivered_again
 UPDATE delivery AS d
 SET published_at = clock_timestamp(), position = p.position, repeats = d.repeats + 1
 FROM unnest(%(messages)s::uuid[], %(positions)s::text[]) AS p(message_id, position)

@@ -134,13 +134,13 @@ def test_mails_are_found_downloaded_and_delivered_again(
     target = tmp_path / "mail.eml"
     assert posthouse("messages", "raw", str(mail), "-o", str(target)).code == 0
     assert target.read_bytes() == b"Subject: raw\r\n\r\n\x00\xff"
-    assert posthouse("messages", "redeliver", str(mail), "--json").json == {"count": 1}
-    again = posthouse("messages", "redeliver", "-c", made["name"], "--yes", "--json")
+    assert posthouse("messages", "deliver-again", str(mail), "--json").json == {"count": 1}
+    again = posthouse("messages", "deliver-again", "-c", made["name"], "--yes", "--json")
     assert again.json == {"count": 1}
     api.execute("DELETE FROM outbox")
     quarantine(api, mail, made["id"])
     assert "Too large." in posthouse("quarantine", "list").out
-    assert posthouse("quarantine", "redrive", "--all", "--yes", "--json").json == {"count": 1}
+    assert posthouse("quarantine", "release", "--all", "--yes", "--json").json == {"count": 1}
     assert posthouse("quarantine", "list", "--json").json["total"] == 0
     assert posthouse("quarantine", "drop").code == 2
 

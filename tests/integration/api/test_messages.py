@@ -176,8 +176,8 @@ def test_mails_are_found_by_kind_attachments_and_thread(api: Api) -> None:
     assert unknown == ("", None, "")
     assert unreadable in found()
     asked = {"connection": made["id"], "thread": "<root@x>", "kind": "auto-reply"}
-    assert api.http.post("messages/redeliver", json=asked).json()["count"] == 1
-    assert api.http.post("messages/redeliver", json={"has_attachment": True}).status_code == 200
+    assert api.http.post("messages/deliver-again", json=asked).json()["count"] == 1
+    assert api.http.post("messages/deliver-again", json={"has_attachment": True}).status_code == 200
     api.execute("DELETE FROM outbox")
 
 
@@ -259,15 +259,15 @@ def test_mails_are_delivered_again_one_by_one_or_by_a_filter(api: Api) -> None:
     made = api.create()
     handler = api.http.post("handlers", json={"name": "again"}).json()
     mails = [add_mail(api, made["id"], sender=f"s{n}@example.org") for n in range(3)]
-    answer = api.http.post(f"messages/{mails[0]}/redeliver", json={"handlers": [handler["id"]]})
+    answer = api.http.post(f"messages/{mails[0]}/deliver-again", json={"handlers": [handler["id"]]})
     assert answer.status_code == 202
     queued = "SELECT message_id, initial, repeat_handlers FROM outbox WHERE connection_id = %(c)s"
     assert api.execute(queued, c=made["id"]) == [(mails[0], False, [handler["id"]])]
-    done = api.http.post("messages/redeliver", json={"connection": made["id"]}).json()
+    done = api.http.post("messages/deliver-again", json={"connection": made["id"]}).json()
     assert done == {"count": 3, "next": None}
     assert {row[0] for row in api.execute(queued, c=made["id"])} == set(mails)
-    problem(api.http.post("messages/redeliver", json={}), 422)
-    bad = api.http.post(f"messages/{mails[0]}/redeliver", json={"handlers": [999]})
+    problem(api.http.post("messages/deliver-again", json={}), 422)
+    bad = api.http.post(f"messages/{mails[0]}/deliver-again", json={"handlers": [999]})
     assert problem(bad, 422)["field"] == "handlers"
     api.execute("DELETE FROM outbox")
     api.http.delete(f"handlers/{handler['id']}", params={"force": True})
@@ -287,7 +287,7 @@ def test_a_mail_that_could_not_be_decrypted_is_opened_anew_when_delivered_again(
     )
     found = api.http.get("messages", params={"state": "undecrypted", "connection": made["id"]})
     assert [item["id"] for item in found.json()["items"]] == [str(mail)]
-    assert api.http.post(f"messages/{mail}/redeliver").status_code == 202
+    assert api.http.post(f"messages/{mail}/deliver-again").status_code == 202
     opened = api.execute("SELECT security, opened_at FROM message WHERE id = %(id)s", id=mail)
     assert opened == [(None, None)]
     api.execute("DELETE FROM outbox")
@@ -303,11 +303,11 @@ def test_a_downloaded_mail_leaves_quarantine_for_the_handlers_or_for_good(api: A
     assert {item["id"] for item in listed["items"]} == {str(driven), str(dropped)}
     assert listed["items"][0]["reason"] == "Too large."
     assert api.http.get(f"messages/{driven}").json()["state"] == "quarantined"
-    assert api.http.post(f"quarantine/{driven}/redrive").status_code == 202
+    assert api.http.post(f"quarantine/{driven}/release").status_code == 202
     assert api.http.delete(f"quarantine/{dropped}").status_code == 204
     states = {str(m): api.http.get(f"messages/{m}").json()["state"] for m in (driven, dropped)}
     assert states == {str(driven): "waiting", str(dropped): "dropped"}
-    problem(api.http.post(f"quarantine/{driven}/redrive"), 404)
+    problem(api.http.post(f"quarantine/{driven}/release"), 404)
     api.execute("DELETE FROM outbox")
 
 
@@ -321,7 +321,7 @@ def test_a_mail_left_on_its_server_is_made_new_again_by_a_re_drive(api: Api) -> 
     quarantine(api, entry, made["id"], key="6")
     assert api.http.get(f"quarantine/{entry}").json()["has_raw"] is False
     problem(api.http.get(f"quarantine/{entry}/raw"), 404)
-    answer = api.http.post("quarantine/redrive", json={"ids": [str(entry), str(uuid.uuid4())]})
+    answer = api.http.post("quarantine/release", json={"ids": [str(entry), str(uuid.uuid4())]})
     assert answer.json() == {"count": 1}
     left = api.execute("SELECT uids::text FROM known_uid WHERE connection_id = %(c)s", c=made["id"])
     assert left == [("{[5,6),[7,9)}",)]
@@ -341,8 +341,8 @@ def test_the_overview_counts_what_there_is(api: Api) -> None:
 @pytest.mark.promise("H1")
 def test_rejected_events_of_a_handler_are_out_of_reach_without_its_broker(api: Api) -> None:
     handler = api.http.post("handlers", json={"name": "rejects"}).json()
-    answer = api.http.get(f"handlers/{handler['id']}/dead")
+    answer = api.http.get(f"handlers/{handler['id']}/dead-letters")
     assert answer.status_code in (502, 503)
     assert answer.headers["content-type"] == "application/problem+json"
     assert api.http.get(f"handlers/{handler['id']}").status_code == 200
-    problem(api.http.post("handlers/999999/dead/redrive"), 404)
+    problem(api.http.post("handlers/999999/dead-letters/deliver-again"), 404)

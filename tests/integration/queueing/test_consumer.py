@@ -152,10 +152,10 @@ def test_dead_letters_can_be_looked_at_and_driven_again(
         eventually(lambda: len(output.dead(handler)) == 3)
     eventually(lambda: len(output.dead(handler, limit=2)) == 2)
     broken.clear()
-    assert list(output.redrive_dead(handler, DeadChoice([events[1].id]))) == [events[1].id]
+    assert list(output.deliver_dead_again(handler, DeadChoice([events[1].id]))) == [events[1].id]
     eventually(lambda: good == [events[1].id])
     eventually(lambda: output.inspect(handler).dead == 2)
-    assert len(output.redrive_dead(handler)) == 2
+    assert len(output.deliver_dead_again(handler)) == 2
     eventually(lambda: sorted(good) == sorted(event.id for event in events))
     assert output.inspect(handler).dead == 0
 

@@ -63,7 +63,7 @@ def test_an_invented_event_is_put_aside_and_never_handled(
     assert "not signed" in dead[invented.id]
 
 
-def test_what_was_put_aside_is_not_vouched_for_when_it_is_put_back(
+def test_what_was_put_aside_is_not_vouched_for_when_it_is_delivered_again(
     server: Server, output: Output, handler: str, consumers: Consumers
 ) -> None:
     make_queue(output, handler)
@@ -76,7 +76,7 @@ def test_what_was_put_aside_is_not_vouched_for_when_it_is_put_back(
     forge(server.url, handler, invented)
     eventually(lambda: output.inspect(handler).dead == 2)
     stop()
-    assert len(output.redrive_dead(handler)) == 2
+    assert len(output.deliver_dead_again(handler)) == 2
     consumers.start(server.url, handler, lambda event: got.append(event.id))
     eventually(lambda: got == [honest.id] and output.inspect(handler).dead == 1)
     assert output.dead(handler)[0].event_id == invented.id

@@ -12,11 +12,11 @@ from services.admin.api.schemas.made import showing
 from services.admin.api.schemas.parts import Id, Out
 from services.admin.operations.messages import (
     Delivered,
+    DeliveredAgain,
     LoggedMessage,
     MessageDetail,
     MessagePage,
     NotFor,
-    Redelivered,
     Stop,
 )
 from services.admin.operations.quarantine import Quarantined, QuarantinePage
@@ -74,7 +74,7 @@ class StopOut(Out):
         "rejected",
         "given-up",
         "dead-letter",
-        "put-back",
+        "delivered-again",
         "discarded",
         "left-dead-letters",
         "quarantined",
@@ -126,8 +126,8 @@ class MessagePageOut(Out):
     )
 
 
-@showing(Redelivered)
-class RedeliveredOut(Out):
+@showing(DeliveredAgain)
+class DeliveredAgainOut(Out):
     """How many mails are on their way again."""
 
     next: uuid.UUID | None = Field(description="Where more match: repeat with it as `before`")
@@ -147,7 +147,7 @@ class QuarantinePageOut(Out):
     items: list[QuarantinedOut]
 
 
-class RedeliverIn(BaseModel):
+class DeliverAgainIn(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     handlers: list[Id] = Field(default=[], max_length=1000, description="Empty: all that take it")
@@ -156,7 +156,7 @@ class RedeliverIn(BaseModel):
     )
 
 
-class RedeliverManyIn(RedeliverIn):
+class DeliverManyAgainIn(DeliverAgainIn):
     """A filter as of the list; at least one of its fields is needed."""
 
     q: str = Field(default="", max_length=1000)

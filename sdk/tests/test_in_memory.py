@@ -179,7 +179,7 @@ class _Returning:
     def __init__(self, event: MailEvent, *, counts_all: bool) -> None:
         self._event, self._counts_all = event, counts_all
         self._deliveries, self._is_here = 0, True
-        self.buried = ""
+        self.dead_reason = ""
 
     def receive(self, room: int, wait_s: float) -> list[Held]:
         if not (room and self._is_here):
@@ -192,8 +192,8 @@ class _Returning:
         self._is_here = True
         return None
 
-    def bury(self, held: Held, reason: str) -> None:
-        self.buried = reason
+    def dead_letter(self, held: Held, reason: str) -> None:
+        self.dead_reason = reason
 
     def acknowledge(self, done: Sequence[Held]) -> None: ...
     def keep(self, held: Sequence[Held]) -> None: ...
@@ -220,5 +220,5 @@ def test_not_now_counts_for_nothing_whatever_the_broker_counts(counts_all: bool)
     )
     consumer.run(handle, stop=stop)
     # Nine times not now for each failure: the third one is the last.
-    assert source.buried.startswith("gave up after 3 deliveries")
+    assert source.dead_reason.startswith("gave up after 3 deliveries")
     assert len(tries) == 30

@@ -105,7 +105,7 @@ class CMS:
         self._first_key: bytes | None = None
 
     def read(self, whole: Entity) -> None:
-        """Finds out who can open the mail. What is wrong with it comes up again in `peel`."""
+        """Finds out who can open the mail; `open_layers` raises what is wrong with it."""
         if not is_pkcs7(whole):
             return
         envelope = keys = None

@@ -1,4 +1,4 @@
-"""Peeling a mail: encrypted in signed in encrypted, until what is left can be read.
+"""The layers of a mail: encrypted in signed in encrypted, until what is left can be read.
 
 Each layer is a whole entity or nothing: a decrypted part is never put among other parts of a
 multipart, where those could carry its text away (EFAIL). What does not open stays as it came.
@@ -30,10 +30,10 @@ _FORWARDED: Final = "The forwarded mail is encrypted; it is not opened, as it is
 _IN_HTML: Final = "The HTML text holds an encrypted message, which is not opened there."
 
 
-class Peeler:
+class LayerReader:
     """Opens the layers of one mail; what it learns is in `facts`.
 
-    `read` and `unwrap` may be called before `peel`, which then goes on from there.
+    `read` and `unwrap` may be called before `open_layers`, which then goes on from there.
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class Peeler:
         self._header = _NO_HEADER
 
     def read(self, whole: Entity) -> None:
-        """Finds out who can open the mail. What is wrong with it comes up again in `peel`."""
+        """Finds out who can open the mail; `open_layers` raises what is wrong with it."""
         self._cms.read(whole)
 
     def unwrap(self) -> None:
@@ -70,7 +70,7 @@ class Peeler:
             self._limits,
         )
 
-    def peel(self, whole: Entity, depth: int = 0) -> Entity:
+    def open_layers(self, whole: Entity, depth: int = 0) -> Entity:
         """The innermost readable entity; `whole` itself where there was nothing to open."""
         if depth > self._limits.nesting:
             self.facts.failed("failed", "The mail is nested too deeply.")
@@ -95,7 +95,7 @@ class Peeler:
 
     def _within(self, whole: Entity, depth: int) -> Entity:
         self._covers(whole)
-        return self.peel(whole, depth + 1)
+        return self.open_layers(whole, depth + 1)
 
     def _covers(self, whole: Entity) -> None:
         self.payload = whole
@@ -118,7 +118,7 @@ class Peeler:
             content = self._openpgp.message(parts[1])
             opened = whole if content is None else self._inner(content, depth)
         elif len(parts) == 1:
-            inner = self.peel(parts[0], depth + 1)
+            inner = self.open_layers(parts[0], depth + 1)
             opened = whole if inner is parts[0] else inner
         limit = limit_of(whole, multipart)
         for layer in self.facts.layers[before:]:
@@ -138,7 +138,7 @@ class Peeler:
         if signed is None:
             return whole
         self._covers(signed)
-        inner = self.peel(signed, depth + 1)
+        inner = self.open_layers(signed, depth + 1)
         if inner is not signed or (layer.is_right and layer.limit is None):
             return inner
         return whole

@@ -19,7 +19,7 @@ from services.decryptor.cms_layers import is_pkcs7
 from services.decryptor.coverage import content_doubt
 from services.decryptor.headers import SHOWN, compose, inner_fields, payload_of
 from services.decryptor.judging import judged
-from services.decryptor.layers import Peeler
+from services.decryptor.layers import LayerReader
 from services.decryptor.limits import Limits
 from services.decryptor.openpgp.layers import may_be_armoured
 from services.decryptor.spool import Spool, source
@@ -170,14 +170,14 @@ def open_mails(
 class _Mail:
     """One mail on its way through the steps, of which each may raise OSError only."""
 
-    __slots__ = ("_failed", "_outer", "_peeler", "_spool", "_trust")
+    __slots__ = ("_failed", "_layers", "_outer", "_spool", "_trust")
 
     def __init__(
         self, identities: IdentityIndex, trust: TrustStore, limits: Limits, spool: Spool
     ) -> None:
         self._spool = spool
         self._trust = trust
-        self._peeler = Peeler(identities, trust, limits, spool)
+        self._layers = LayerReader(identities, trust, limits, spool)
         self._outer: Entity | None = None
         self._failed = False
 
@@ -186,7 +186,7 @@ class _Mail:
             outer = entity(source(raw, self._spool))
             if _secured(outer):
                 self._outer = outer
-                self._peeler.read(outer)
+                self._layers.read(outer)
         except OSError:
             raise
         except Exception:
@@ -194,14 +194,14 @@ class _Mail:
 
     def unwrap(self) -> None:
         try:
-            self._peeler.unwrap()
+            self._layers.unwrap()
         except Exception:
             self._fail()
 
     def open(self) -> Opened:
         if self._outer is not None and not self._failed:
             try:
-                return _opened(self._peeler, self._outer, self._trust, self._spool)
+                return _opened(self._layers, self._outer, self._trust, self._spool)
             except OSError:
                 raise
             except Exception:
@@ -218,17 +218,17 @@ class _Mail:
         self._failed = True
 
 
-def _opened(peeler: Peeler, outer: Entity, trust: TrustStore, spool: Spool) -> Opened:
-    facts = peeler.facts
-    inner = peeler.peel(outer)
+def _opened(layers: LayerReader, outer: Entity, trust: TrustStore, spool: Spool) -> Opened:
+    facts = layers.facts
+    inner = layers.open_layers(outer)
     is_open = facts.is_open
-    peeler.look_beside(inner)
-    payload = payload_of(peeler.payload, outer) if peeler.payload else None
+    layers.look_beside(inner)
+    payload = payload_of(layers.payload, outer) if layers.payload else None
     if payload is not None and inner.media_type == "message/rfc822" and payload is not inner:
         inner = payload
     author, doubt = Author(None), ""
     if facts.signed:
-        covered = [one.header for one in (*peeler.covered, *([payload] if payload else []))]
+        covered = [one.header for one in (*layers.covered, *([payload] if payload else []))]
         author = read_author(outer.header, covered)
         doubt = content_doubt(inner, spool)
     opened = Opened(judged(facts, author, doubt, trust), _spool=spool)

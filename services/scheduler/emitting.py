@@ -92,22 +92,22 @@ class Emitter:
         if dead or freed:
             _log.info("a fetcher is gone, its mailboxes go to others", mailboxes=freed)
 
-    def redrive(self) -> int:
+    def resend(self) -> int:
         """Sends decrypt jobs again for mails that are not published; how many there were."""
         with self.database.transaction() as session:
-            batch, alone = outbox.due(session, self.settings.redrive_batch)
+            batch, alone = outbox.due(session, self.settings.resend_batch)
             if not batch and not alone:
                 return 0
             correlation_id = str(new_id())
             pieces = [*_pieces(batch, self.settings.mails_per_job), *([one] for one in alone)]
-            with traces.span("redrive", kind=SpanKind.PRODUCER, mails=len(batch) + len(alone)):
+            with traces.span("resend", kind=SpanKind.PRODUCER, mails=len(batch) + len(alone)):
                 self.send(
                     [
                         Job(DECRYPT_QUEUE, DECRYPT_ACTOR, ([str(i) for i in ids], correlation_id))
                         for ids in pieces
                     ]
                 )
-        metrics.REDRIVEN.labels("publish").inc(len(batch) + len(alone))
+        metrics.RESENT.labels("publish").inc(len(batch) + len(alone))
         return len(batch) + len(alone)
 
 

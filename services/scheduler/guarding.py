@@ -167,7 +167,7 @@ class Guard:
             _log.info("a handler's queue is made", handler=handler.name, reason=reason)
             return generation
         again = delivering_again.refill(session, handler.id, remembered.watermark)
-        metrics.REDRIVEN.labels("refill").inc(len(again))
+        metrics.RESENT.labels("refill").inc(len(again))
         _log.warning(
             "a handler's queue was lost and is filled again",
             handler=handler.name,

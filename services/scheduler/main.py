@@ -36,7 +36,7 @@ from shared.vault import Vault
 
 _log = structlog.get_logger(__name__)
 
-_REDRIVE_SECONDS = 1.0
+_RESEND_SECONDS = 1.0
 _LOST_SECONDS = 1.0
 _HOUSEKEEPING_SECONDS = 300.0
 _ALERTS_SECONDS = 5.0
@@ -69,7 +69,7 @@ class Scheduler:
         """
         settings = self.settings
         loops: list[tuple[str, float, Callable[[], object]]] = [
-            ("redrive", _REDRIVE_SECONDS, self._redrive),
+            ("resend", _RESEND_SECONDS, self._resend),
             ("lost", _LOST_SECONDS, self.emitter.release_lost),
             ("guard", settings.handler_check_seconds, self.guard.look),
             ("housekeeping", _HOUSEKEEPING_SECONDS, self._housekeeping),
@@ -115,8 +115,8 @@ class Scheduler:
             self.heartbeat.beat()
         self.heartbeat.beat()
 
-    def _redrive(self) -> None:
-        while self.emitter.redrive() == self.settings.redrive_batch:
+    def _resend(self) -> None:
+        while self.emitter.resend() == self.settings.resend_batch:
             pass
 
     def _housekeeping(self) -> None:

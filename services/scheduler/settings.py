@@ -17,7 +17,7 @@ class SchedulerSettings(Settings):
     polls_per_job: int = Field(
         default=20, ge=1, le=1000, description="Idle polls that ride in one fetch job"
     )
-    redrive_batch: int = Field(
+    resend_batch: int = Field(
         default=5000, ge=1, le=100_000, description="Unpublished mails sent again at once"
     )
     mails_per_job: int = Field(

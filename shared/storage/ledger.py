@@ -25,7 +25,7 @@ from shared.storage.queries import Queries
 
 _SQL = Queries("ledger")
 #: Seconds until the scheduler sends a decrypt job again for a mail that is not published.
-REDRIVE_GRACE = 30
+RESEND_GRACE = 30
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +135,7 @@ def _record(session: Session, batches: Sequence[Batch]) -> None:
     session.execute(
         _SQL["record_batches"],
         {
-            "grace": REDRIVE_GRACE,
+            "grace": RESEND_GRACE,
             "ids": array(message.id.hex for _, message in mails),
             **_places(place for place, _ in mails),
             "native_keys": text_array(message.native_key for _, message in mails),

@@ -61,9 +61,9 @@ SCHEDULING_LAG: Final = _histogram(
     "scheduling_lag_seconds", "From when a connection was due to its fetch job.", _SECONDS
 )
 FETCH_JOBS: Final = _counter("fetch_jobs_total", "Connections sent to be fetched.", "lane")
-REDRIVEN: Final = _counter(
-    "redriven_total",
-    "Work driven again from Postgres because it did not finish in time, by what it was: "
+RESENT: Final = _counter(
+    "resent_total",
+    "Work sent again from Postgres because it did not finish in time, by what it was: "
     "publish or refill (a handler's queue that was lost).",
     "what",
 )

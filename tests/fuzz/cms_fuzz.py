@@ -24,7 +24,7 @@ import pybase64
 with atheris.instrument_imports(include=["services.decryptor"]):
     from services.decryptor.cms.content import content_info
     from services.decryptor.cms.enveloped import Fields, any_envelope, usual_envelope
-    from services.decryptor.layers import Peeler
+    from services.decryptor.layers import LayerReader
     from services.decryptor.limits import Limits
     from services.decryptor.opening import _opened
     from services.decryptor.spool import Spool
@@ -154,10 +154,10 @@ def main() -> None:
         spool = Spool(spools, LIMITS.memory_bytes)
         began = time.thread_time()
         outer = entity(region(raw))
-        peeler = Peeler(identities, trust, LIMITS, spool)
-        peeler.read(outer)
-        peeler.unwrap()
-        with _opened(peeler, outer, trust, spool) as opened:
+        layers = LayerReader(identities, trust, LIMITS, spool)
+        layers.read(outer)
+        layers.unwrap()
+        with _opened(layers, outer, trust, spool) as opened:
             assert Security.from_json(opened.security.to_json()) == opened.security
         assert time.thread_time() - began < MAX_SECONDS, "too slow"
 

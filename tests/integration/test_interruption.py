@@ -5,7 +5,7 @@ and compares mailbox, store, ledger and the handler's queue to the exact state t
 Then everything runs once more, and nothing more happens.
 
 For an administrator: mails that had to be sent to the decryptors once more count in
-`posthouse_redriven_total` (PosthouseRedriving), commits under a lease that was lost in
+`posthouse_resent_total` (PosthouseResending), commits under a lease that was lost in
 `posthouse_lease_losses_total` (PosthouseLeasesLost).
 """
 

@@ -132,10 +132,10 @@ class Loop:
             event = MailEvent.from_json(held.body)
         except Unverified as error:
             _log.error("an event is put aside unhandled: %s", error)
-            self._source.bury(held, f"not verified: {error}")
+            self._source.dead_letter(held, f"not verified: {error}")
             return None
         except InvalidEvent as error:
-            self._source.bury(held, f"not a mail event: {error}")
+            self._source.dead_letter(held, f"not a mail event: {error}")
             return None
         # Published again on purpose, it has another signature; the very same one is a repeat.
         before = self._handled.get(event.id)
@@ -153,7 +153,9 @@ class Loop:
         forgiven = self._delayed.forgiven(event.id, held.attempt)
         held = replace(held, attempt=max(1, held.attempt - forgiven))
         if held.attempt > self._options.max_deliveries:
-            self._source.bury(held, f"not handled in {self._options.max_deliveries} deliveries")
+            self._source.dead_letter(
+                held, f"not handled in {self._options.max_deliveries} deliveries"
+            )
             self._leave(event.id)
         elif event.id in self._in_hand:
             self._parked.setdefault(event.id, []).append(held)
@@ -213,7 +215,7 @@ class Loop:
         told = Outcome(event, "failed", held.attempt, limit.duration_s, failure)
         if isinstance(failure, Reject):
             _log.warning("event %s rejected: %s", event.id, failure)
-            self._source.bury(held, str(failure) or "rejected")
+            self._source.dead_letter(held, str(failure) or "rejected")
             self._leave(event.id)
             self._tell(replace(told, result="rejected"))
             return
@@ -221,7 +223,9 @@ class Loop:
         if counts and held.attempt >= self._options.max_deliveries:
             _log.error("event %s given up", event.id, exc_info=failure)
             reason = f"{type(failure).__name__}: {failure}"
-            self._source.bury(held, f"gave up after {held.attempt} deliveries: {reason[:500]}")
+            self._source.dead_letter(
+                held, f"gave up after {held.attempt} deliveries: {reason[:500]}"
+            )
             self._leave(event.id)
             self._tell(replace(told, result="gave-up"))
             return

@@ -120,7 +120,7 @@ class RabbitmqSource:
                 self._unsettled -= 1
         return None
 
-    def bury(self, held: Held, reason: str) -> None:
+    def dead_letter(self, held: Held, reason: str) -> None:
         with self._border():
             if not self._current(held):
                 return

@@ -81,7 +81,7 @@ class RedisSource:
             entries = self._present(_pairs(answer))
             return _held(held.token, entries[0][1], attempt) if entries else None
 
-    def bury(self, held: Held, reason: str) -> None:
+    def dead_letter(self, held: Held, reason: str) -> None:
         with border():
             body = held.body
             if not body:

@@ -60,7 +60,7 @@ class Source(Protocol):
         will give it, and count it."""
         ...
 
-    def bury(self, held: Held, reason: str) -> None:
+    def dead_letter(self, held: Held, reason: str) -> None:
         """Moves an event to the dead letters."""
         ...
 

@@ -169,7 +169,7 @@ class _MemorySource:
             raise RuntimeError(f"event {event_id} is put off again and again")
         return replace(held, body=body, attempt=held.attempt + counts)
 
-    def bury(self, held: Held, reason: str) -> None:
+    def dead_letter(self, held: Held, reason: str) -> None:
         self.report.dead.append((self._close(held), reason))
 
     def keep(self, held: Sequence[Held]) -> None:

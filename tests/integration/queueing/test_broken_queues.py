@@ -2,7 +2,7 @@
 
 For an administrator: until it is healed `posthouse_publish_failures_total` rises
 (PosthousePublishFailing) and the overview's backlog with it; a queue that was made anew is a
-warning of the scheduler and counts in `posthouse_redriven_total{what="refill"}`.
+warning of the scheduler and counts in `posthouse_resent_total{what="refill"}`.
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ from pysequoia import SignatureMode, Tsk, sign, verify
 from services.decryptor.author import Author, read_author
 from services.decryptor.facts import Facts, SignedLayer
 from services.decryptor.judging import judged
-from services.decryptor.layers import Peeler
+from services.decryptor.layers import LayerReader
 from services.decryptor.opening import Limits, TrustStore
 from services.decryptor.openpgp.cleartext import signed_text
 from services.decryptor.openpgp.verifying import PgpSignature
@@ -92,11 +92,11 @@ def test_a_signature_is_nobodys_where_the_author_was_not_asked_for(
 ) -> None:
     raw = entity(region(HEADER + multipart_signed(holders["alice"].cert, holders["alice"].key)))
     spool = Spool(opener.folder, 1 << 20)
-    peeler = Peeler(opener.identities, opener.trust, Limits(), spool)
-    peeler.peel(raw)
+    layers = LayerReader(opener.identities, opener.trust, Limits(), spool)
+    layers.open_layers(raw)
     openpgp = Facts()
     openpgp.signature(SignedLayer("openpgp", openpgp=PgpSignature("valid", ("alice@example.org",))))
-    for facts in (peeler.facts, openpgp):
+    for facts in (layers.facts, openpgp):
         asked = judged(facts, read_author(raw.header, ()), "", opener.trust)
         assert asked.signature == "valid", asked.reason
         assert judged(facts, Author(None), "", opener.trust).signature == "mismatch"

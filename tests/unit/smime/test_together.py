@@ -7,7 +7,7 @@ import logging
 import pytest
 
 from services.decryptor import opening
-from services.decryptor.layers import Peeler
+from services.decryptor.layers import LayerReader
 from services.decryptor.opening import Opened, open_mails
 from shared.mail.structure import Entity
 from shared.security import Security
@@ -66,14 +66,14 @@ def test_each_comes_out_as_it_does_alone(opener: Opener, mixed: list[bytes]) -> 
 def test_a_bug_that_one_of_them_meets_is_the_fate_of_that_one(
     opener: Opener, mixed: list[bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    read = Peeler.read
+    read = LayerReader.read
 
-    def reads(peeler: Peeler, whole: Entity) -> None:
+    def reads(layers: LayerReader, whole: Entity) -> None:
         if whole.header.octets.startswith(b"Subject: Met"):
             raise RuntimeError("a bug")
-        read(peeler, whole)
+        read(layers, whole)
 
-    monkeypatch.setattr(Peeler, "read", reads)
+    monkeypatch.setattr(LayerReader, "read", reads)
     logging.getLogger(opening.__name__).setLevel(logging.CRITICAL)
     met = b"Subject: Met\r\n" + mixed[1]
     first, broken, last = open_mails(

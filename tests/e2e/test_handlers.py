@@ -87,7 +87,7 @@ def test_what_a_program_rejected_is_seen_and_delivered_again(site: Site, page: P
     expect(page.get_by_role("status").first).to_contain_text("Tick the mails first.")
     row.get_by_role("checkbox").check()
     page.get_by_role("button", name="Deliver the ticked ones again").click()
-    expect(page.get_by_role("status").first).to_contain_text("1 mail is back in the queue")
+    expect(page.get_by_role("status").first).to_contain_text("1 mail is in the queue again")
     expect(page.locator("tbody tr")).to_have_count(1)
     page.get_by_role("button", name="Deliver all again").click()
     expect(page.get_by_text("Nothing was rejected")).to_be_visible()

@@ -34,7 +34,7 @@ def test_a_mail_over_the_limit_waits_in_quarantine_and_is_given_up(site: Site, p
 
 
 @pytest.mark.promise("H4")
-def test_a_mail_that_is_tried_again_reaches_its_handler(site: Site, page: Page) -> None:
+def test_a_mail_that_is_released_reaches_its_handler(site: Site, page: Page) -> None:
     handler = f"retry-{uuid.uuid4().hex[:8]}"
     mark = uuid.uuid4().hex[:10]
     user = site.fetch(mail(f"Odd one {mark}", "alice"), handler=handler)
@@ -61,7 +61,7 @@ def test_a_mail_that_is_tried_again_reaches_its_handler(site: Site, page: Page) 
     assert f"Subject: Odd one {mark}".encode() in download.value.path().read_bytes()
     row.get_by_role("checkbox").check()
     page.get_by_role("button", name="Release").click()
-    expect(page.get_by_role("status").first).to_contain_text("1 mail is tried again")
+    expect(page.get_by_role("status").first).to_contain_text("1 mail is released")
     site.stack.wait(lambda: len(queue.events()) == before + 1, "the event")
     assert queue.events()[-1]["id"] == str(entry)
     site.wait_taken(connection, 1)

@@ -207,7 +207,7 @@ def list_dead(
 def end_dead(
     session: Session, handler_id: int, event_ids: Sequence[str], what: str, *, left: int
 ) -> None:
-    """These are no dead letters any more: `delivered-again` or `discarded`; `left`: how many there are."""
+    """These are no dead letters any more: `delivered-again` or `discarded`; `left` are."""
     ended = [found for one in event_ids if (found := _uuid(one))]
     values = {"id": handler_id, "ended": ended, "what": what, "messages": [], "died": []}
     session.execute(_SQL["end_dead_letters"], values)

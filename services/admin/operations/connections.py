@@ -100,8 +100,8 @@ def update_connection(
         start = start_of(session, connection_id, start_from)
         wanted = checked_edit(before, changes)
         after = wanted.connection
+        refuse_beyond(ctx, before, after)  # first: the other one names the credential
         refuse_misfit(session, after)
-    refuse_beyond(ctx, before, after)
     refuse_moved_password(ctx, wanted)
     enabling = after.enabled and not before.enabled
     other_mails = differing(before, after) & ACKNOWLEDGED_FIELDS

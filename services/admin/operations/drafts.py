@@ -16,7 +16,6 @@ from shared.connections import Connection
 from shared.errors import InvalidInput
 from shared.mailbox.base import Folder, FolderStatus, Mailbox
 from shared.storage import connections
-from shared.storage.pool import Session
 
 T = TypeVar("T")
 
@@ -43,15 +42,17 @@ def draft(
         values.setdefault("name", "not saved yet")
         if values["name"] == "":
             values["name"] = "not saved yet"
-        with ctx.transaction() as session:
-            made = _fitting(session, checked_edit(None, values))
+        made = checked_edit(None, values)
         if made.connection.credential_id is not None or made.connection.certificate_ids:
             refuse_beyond(ctx, None, made.connection)
+        with ctx.transaction() as session:
+            refuse_misfit(session, made.connection)
         return made
     with ctx.transaction() as session:
         before = connections.get(session, connection_id)
-        made = _fitting(session, checked_edit(before, values))
-    refuse_beyond(ctx, before, made.connection)
+        made = checked_edit(before, values)
+        refuse_beyond(ctx, before, made.connection)  # first: the other one names the credential
+        refuse_misfit(session, made.connection)
     return made
 
 
@@ -60,11 +61,6 @@ def checked_edit(current: Connection | None, changes: Mapping[str, Any]) -> Conn
     wanted = edit(current, changes)
     if wanted.client_certificate:
         client_certificate_of(pem_of(wanted.client_certificate))
-    return wanted
-
-
-def _fitting(session: Session, wanted: ConnectionEdit) -> ConnectionEdit:
-    refuse_misfit(session, wanted.connection)
     return wanted
 
 

@@ -238,6 +238,45 @@ def test_nobody_reaches_further_than_their_rights(
         assert problem(client.post("connections", json=body), 422)["field"] == field
 
 
+@pytest.mark.parametrize("mode", ["google-imap", "microsoft-imap", "imap"])
+def test_credentials_of_others_are_neither_named_nor_counted(api: Api, mode: str) -> None:
+    """What is answered to an id that there is, is answered to one that there is not."""
+    canary = f"canary-{uuid.uuid4().hex[:8]}"
+    credential = {
+        "name": canary,
+        "provider": "google",
+        "grant": "authorization-code",
+        "client_id": "c",
+        "client_secret": "s",
+    }
+    there = api.http.post("credentials", json=credential).json()["id"]
+    mine = api.create(tags=["mine"])["id"]
+
+    def answers(client: httpx.Client, number: int, name: str) -> list[tuple[int, str]]:
+        body = {"mode": mode, "username": "u", "credential_id": number, "tags": ["mine"]}
+        new = {**body, "name": uuid.uuid4().hex}
+        sheet = f"name,mode,username,tags,credential\nfresh,{mode},u,mine,{name}\n"
+        found = [
+            client.post("connections", json=new),
+            client.patch(f"connections/{mine}", json=body),
+            client.post(f"connections/{mine}/duplicate", json=new),
+            client.post("connections/test", json=new),
+            client.post(f"connections/test?connection={mine}", json=body),
+            client.post("connections/folders", json=new),
+            client.post(
+                "connections/import?dry_run=true",
+                content=sheet.encode(),
+                headers={"Content-Type": "text/csv"},
+            ),
+        ]
+        return [(one.status_code, one.text.replace(name, "NAME")) for one in found]
+
+    with programs(api, ["mine"]) as client:
+        told, untold = answers(client, there, canary), answers(client, 10**9, "nobody")
+    assert told == untold
+    assert {status for status, _ in told} <= {200, 422}
+
+
 def test_an_administrator_has_no_part(api: Api) -> None:
     body = {"name": uuid.uuid4().hex, "role": "admin", "tags": ["x"]}
     assert problem(api.http.post("tokens", json=body), 422)["field"] == "tags"

@@ -24,7 +24,7 @@ from shared.mailbox.base import Login, MailRef
 from shared.mailbox.open import open_mailbox
 from shared.storage import connections, leases, ledger, scheduling
 from shared.storage.known import KnownMails
-from shared.storage.ledger import Place
+from shared.storage.ledger import Place, Settled
 from shared.storage.migrate import migrate
 from shared.storage.pool import Database
 from shared.store import FileStore
@@ -134,5 +134,6 @@ def _fetch(
             with clocks("set the flags"):
                 settled = mailbox.settle(intake.refs, connection.after_download)
             with clocks("commit that they are set"), database.transaction() as session:
-                ledger.settled(session, place, [ref.key for ref in settled], deleted=False)
+                keys = [ref.key for ref in settled]
+                ledger.all_settled(session, [Settled(place, keys, deleted=False)])
     mailbox.close()

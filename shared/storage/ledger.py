@@ -254,17 +254,10 @@ class Settled:
         return "deleted" if self.deleted else "read" if self.marks else "nothing"
 
 
-def settled(
-    session: Session, place: Place, keys: Sequence[Key], *, deleted: bool, marks: bool = True
-) -> None:
-    """Records what one server has confirmed; see `all_settled`."""
-    all_settled(session, [Settled(place, keys, deleted, marks)])
-
-
-def all_settled(session: Session, told: Sequence[Settled]) -> None:
+def all_settled(session: Session, confirmed: Sequence[Settled]) -> None:
     """Records what several servers have confirmed: one statement for each way of settling."""
     ways: dict[str, list[tuple[Place, Key]]] = defaultdict(list)
-    for one in told:
+    for one in confirmed:
         ways[one.settled_as] += [(one.place, key) for key in one.keys]
     for way, mails in ways.items():
         if mails:

@@ -8,6 +8,10 @@ from typing import Any
 
 import pytest
 
+from shared.connection_editing import edit
+from shared.storage import connections
+from shared.storage.ledger import Place
+from shared.storage.pool import Database
 from tests.rig.events import emptied
 from tests.rig.forkserver import Forkserver
 from tests.rig.stack import Stack
@@ -24,6 +28,22 @@ def broker_url(request: pytest.FixtureRequest) -> str:
         return emptied(server.url.rpartition("/")[0] + "/5")
     rabbit: RabbitServer = request.getfixturevalue("rabbit_server")
     return emptied(rabbit.url)
+
+
+@pytest.fixture
+def database(database_url: str) -> Iterator[Database]:
+    """The database of the test, open."""
+    with Database(database_url, size=8) as opened:
+        yield opened
+
+
+@pytest.fixture
+def place(database: Database) -> Place:
+    """The inbox of an IMAP connection that was not polled yet."""
+    fields = {"name": "c", "mode": "imap", "host": "h", "username": "u", "password": "p"}
+    with database.transaction() as session:
+        connection = connections.insert(session, edit(None, fields).connection)
+    return Place(connection, "", 100)
 
 
 @pytest.fixture

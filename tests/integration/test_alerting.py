@@ -34,12 +34,6 @@ pytestmark = pytest.mark.promise("H5")
 
 
 @pytest.fixture
-def database(database_url: str) -> Iterator[Database]:
-    with Database(database_url, size=4) as opened:
-        yield opened
-
-
-@pytest.fixture
 def session(database_url: str) -> Iterator[Session]:
     with psycopg.connect(database_url, autocommit=True) as opened:
         yield opened

@@ -21,12 +21,6 @@ PERSON = "Erika.Mustermann@example.org"
 
 
 @pytest.fixture
-def database(database_url: str) -> Iterator[Database]:
-    with Database(database_url, size=4) as opened:
-        yield opened
-
-
-@pytest.fixture
 def session(database_url: str) -> Iterator[Session]:
     with psycopg.connect(database_url, autocommit=True) as opened:
         yield opened

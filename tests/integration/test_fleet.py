@@ -20,12 +20,6 @@ from tests.integration.rows import Session, add_connection, add_handler, add_mes
 
 
 @pytest.fixture
-def database(database_url: str) -> Iterator[Database]:
-    with Database(database_url, size=2) as opened:
-        yield opened
-
-
-@pytest.fixture
 def session(database_url: str) -> Iterator[Session]:
     with psycopg.connect(database_url, autocommit=True) as opened:
         yield opened

@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from hashlib import sha256
 
 import pytest
 
 from shared.clock import new_id
-from shared.connection_editing import edit
 from shared.errors import LeaseLost
 from shared.handlers import Handler
 from shared.mail.summary import MailHeaders
 from shared.messages import NewMessage, RawRef
 from shared.storage import (
-    connections,
     deliveries,
     delivering_again,
     handlers,
@@ -26,23 +23,9 @@ from shared.storage import (
     outbox,
 )
 from shared.storage.known import KnownMails
-from shared.storage.ledger import Place, Refused
+from shared.storage.ledger import Place, Refused, Settled
 from shared.storage.pool import Database
 from shared.storage.queries import Queries
-
-
-@pytest.fixture
-def database(database_url: str) -> Iterator[Database]:
-    with Database(database_url, size=4) as opened:
-        yield opened
-
-
-@pytest.fixture
-def place(database: Database) -> Place:
-    fields = {"name": "c", "mode": "imap", "host": "h", "username": "u", "password": "p"}
-    with database.transaction() as session:
-        connection = connections.insert(session, edit(None, fields).connection)
-    return Place(connection, "", 100)
 
 
 def message(key: int, content: str = "") -> NewMessage:
@@ -112,7 +95,7 @@ def test_what_was_committed_is_known_and_waits_for_both_ends(
         waiting = ledger.unsettled(session, place.connection_id, "", 10)
         assert sorted(key for _, key in waiting) == [5, 6]
         assert {where for where, _ in waiting} == {place}
-        ledger.settled(session, place, [5], deleted=False)
+        ledger.all_settled(session, [Settled(place, [5], deleted=False)])
         assert ledger.unsettled(session, place.connection_id, "", 10) == [(place, 6)]
     assert count(database, "outbox") == 2
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -29,12 +29,6 @@ from tests.servers.s3 import S3Server
 
 DAY = timedelta(days=1)
 NOW = datetime.now(UTC).replace(hour=12, minute=0, second=0, microsecond=0)
-
-
-@pytest.fixture
-def database(database_url: str) -> Iterator[Database]:
-    with Database(database_url, size=4) as opened:
-        yield opened
 
 
 @pytest.fixture

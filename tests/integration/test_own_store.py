@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import shutil
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
@@ -34,12 +34,6 @@ from tests.servers.dovecot import Dovecot
 from tests.servers.processes import free_port
 
 MAILS = [mail(number, 2000, seed=9) for number in range(20)]
-
-
-@pytest.fixture
-def database(database_url: str) -> Iterator[Database]:
-    with Database(database_url, size=4) as opened:
-        yield opened
 
 
 def readiness(port: int) -> dict[str, str]:

@@ -2,32 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from hashlib import sha256
 
 import pytest
 
-from shared.connection_editing import edit
 from shared.storage import connections, known, ledger, packed_contents, scheduling
-from shared.storage.ledger import Place
+from shared.storage.ledger import Place, Settled
 from shared.storage.pool import Database, Session
 from tests.integration.test_ledger import lease, message
 
 OLD, NEW = 100, 200
-
-
-@pytest.fixture
-def database(database_url: str) -> Iterator[Database]:
-    with Database(database_url, size=4) as opened:
-        yield opened
-
-
-@pytest.fixture
-def place(database: Database) -> Place:
-    fields = {"name": "c", "mode": "imap", "host": "h", "username": "u", "password": "p"}
-    with database.transaction() as session:
-        connection = connections.insert(session, edit(None, fields).connection)
-    return Place(connection, "INBOX", OLD)
 
 
 def digest(number: int) -> bytes:
@@ -114,14 +99,14 @@ def test_a_packed_mail_is_settled_again_where_a_backup_shows_it_as_before(
     held = lease(database, "a")
     with database.transaction() as session:
         ledger.commit_batch(session, held, place, [message(1), message(2)])
-        ledger.settled(session, place, [1, 2], deleted=False)
+        ledger.all_settled(session, [Settled(place, [1, 2], deleted=False)])
         pack(session, place, [1, 2])
         mails = {11: message(1).header_digest, 12: message(2).header_digest}
         had = known.recognise(session, place.connection_id, place.folder, NEW, mails, {12})
         assert had == {11, 12}
         waiting = ledger.unsettled(session, place.connection_id, place.folder, 10)
         assert waiting == [(Place(place.connection_id, place.folder, NEW), 12)]
-        ledger.settled(session, waiting[0][0], [12], deleted=False)
+        ledger.all_settled(session, [Settled(waiting[0][0], [12], deleted=False)])
         assert not ledger.unsettled(session, place.connection_id, place.folder, 10)
 
 

@@ -46,12 +46,6 @@ def output(rabbit: RabbitServer) -> Iterator[Output]:
     opened.close()
 
 
-@pytest.fixture
-def database(database_url: str) -> Iterator[Database]:
-    with Database(database_url, size=8) as opened:
-        yield opened
-
-
 def add(database: Database, handler: str) -> int:
     with database.transaction() as session:
         return add_handler(session, handler, utc_now() - timedelta(minutes=5))

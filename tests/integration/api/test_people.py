@@ -44,6 +44,14 @@ def test_a_person_is_let_in_changed_and_shut_out(api: Api) -> None:
     refused(api.http.get(f"people/{made['id']}"), 404)
 
 
+def test_a_password_is_kept_as_an_argon2id_hash(api: Api) -> None:
+    name = f"hashed-{uuid.uuid4().hex[:6]}"
+    api.http.post("people", json={"name": name, "password": PASSWORD})
+    ((kept,),) = api.execute("SELECT password_hash FROM person WHERE name = %(n)s", n=name)
+    assert kept.startswith("$argon2id$")
+    assert PASSWORD not in kept
+
+
 def test_the_last_administrator_stays(api: Api) -> None:
     body = {"name": f"root-{uuid.uuid4().hex[:6]}", "password": PASSWORD, "role": "admin"}
     made = api.http.post("people", json=body).json()

@@ -16,7 +16,11 @@ from shared.errors import InvalidInput
 
 Settings = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="FIELD=VALUE", help="Any field of the API; repeat it."),
+    typer.Option(
+        "--set",
+        metavar="FIELD=VALUE",
+        help="A field, such as port=1143; repeat it.",
+    ),
 ]
 _FIELDS: Final = {
     name: one

@@ -54,6 +54,19 @@ def _admin_beside() -> tuple[str, str] | None:
     return f"http://127.0.0.1:{os.environ.get('POSTHOUSE_PORT') or 8025}", token
 
 
+def _local_at(url: str) -> tuple[str, str] | None:
+    """The local `posthouse up`, where `url` is its address: whoever writes a handler has that in
+    the environment, as the handler needs it, and no token of the API."""
+    from cli.local.folder import local_api
+
+    try:
+        address, token = local_api()
+    except PosthouseError:
+        return None
+    same = address.rstrip("/") == url.replace("//localhost:", "//127.0.0.1:").rstrip("/")
+    return (address, token) if same else None
+
+
 class Api:
     """The API of `POSTHOUSE_URL` with `POSTHOUSE_TOKEN`, of the admin service in whose container
     this is, or of the local `posthouse up`.
@@ -80,6 +93,8 @@ class Api:
             token = Path(path).read_text(encoding="utf-8").strip()
         if url and token:
             return cls(url, token, timeout=timeout)
+        if url and (here := _local_at(url)):
+            return cls(*here, timeout=timeout)
         if url or token:
             missing = "POSTHOUSE_TOKEN" if url else "POSTHOUSE_URL"
             raise InvalidInput(

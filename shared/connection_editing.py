@@ -14,6 +14,7 @@ from pydantic import Field
 from shared.connections import Connection, Mode, TransportSecurity
 from shared.described import About, Described, Secret, fields_of
 from shared.errors import InvalidInput, Refusals
+from shared.fields import no_field
 from shared.kinds import KINDS, Feature
 
 
@@ -65,7 +66,7 @@ def edit(current: Connection | None, changes: Mapping[str, Any]) -> ConnectionEd
     """
     unknown = sorted(set(changes) - set(FIELDS))
     if unknown:
-        raise InvalidInput(f"There is no field {unknown[0]!r} in a connection.", field=unknown[0])
+        raise no_field(unknown[0], FIELDS, "connection")
     mode: Mode = FIELDS["mode"].parse(changes.get("mode", current.mode if current else None))
     allowed = FIELDS_OF[mode]
     refusals = Refusals()

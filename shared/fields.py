@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Set
+from collections.abc import Iterable, Mapping, Set
 from datetime import UTC, datetime
+from difflib import get_close_matches
 from enum import StrEnum
 from typing import Any, TypeVar
 
@@ -16,7 +17,14 @@ def only(changes: Mapping[str, Any], allowed: Set[str], what: str) -> None:
     """Refuses a field that `what` does not have."""
     for name in sorted(changes):
         if name not in allowed:
-            raise InvalidInput(f"There is no field {name!r} in a {what}.", field=name)
+            raise no_field(name, allowed, what)
+
+
+def no_field(name: str, known: Iterable[str], what: str) -> InvalidInput:
+    """The refusal of a field that `what` does not have: with the one that was meant, or all."""
+    near = get_close_matches(name, list(known), 1)
+    hint = f"Did you mean {near[0]!r}?" if near else f"It has: {', '.join(sorted(known))}."
+    return InvalidInput(f"There is no field {name!r} in a {what}.", field=name, hint=hint)
 
 
 def text(

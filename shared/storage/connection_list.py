@@ -25,6 +25,7 @@ SORTS: Final[Mapping[str, LiteralString]] = {
     "next_run": "due_at",
     "last_success": "last_success_at",
 }
+_BEGINNING: Final[LiteralString] = f"NOT starts_with({SORTS['name']}, %(beginning)s), "
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,16 +61,25 @@ class Filter:
 
 
 def search(
-    session: Session, wanted: Filter, *, sort: str = "name", page: int = 1, per_page: int = 50
+    session: Session,
+    wanted: Filter,
+    *,
+    sort: str = "name",
+    page: int = 1,
+    per_page: int = 50,
+    beginning: str = "",
 ) -> Page[tuple[Connection, ConnectionStatus]]:
-    """A page of the list. `counts` says how many match per health, whatever health is asked for."""
+    """A page of the list. `counts` says how many match per health, whatever health is asked for.
+    Those whose name begins with `beginning` come first."""
     key = sort.removeprefix("-")
     if key not in SORTS:
         raise InvalidInput(f"Sort by one of: {', '.join(SORTS)}.", field="sort")
     direction: LiteralString = "DESC NULLS LAST" if sort.startswith("-") else "ASC NULLS LAST"
-    order: LiteralString = f"\nORDER BY {SORTS[key]} {direction}, id\n"
+    first: LiteralString = _BEGINNING if beginning else ""
+    order: LiteralString = f"\nORDER BY {first}{SORTS[key]} {direction}, id\n"
     skipped = min((page - 1) * per_page, 2**31)
     values = wanted.values() | {"per_page": per_page, "skipped": skipped}
+    values["beginning"] = beginning.casefold()
     if wanted.narrows:
         counted = _SQL["counted"] + "\n" + _SQL["fitting"] + "\nGROUP BY health"
     else:

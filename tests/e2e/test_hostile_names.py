@@ -15,7 +15,7 @@ _WORD = "Rechnungseingangsbenachrichtigungspostfach"
 #: Elements whose text is wider than they are, or that lie outside of the page. The rows of a
 #: compact list are a line each: what is too long ends in an ellipsis, and is whole on pointing
 #: at it and on the page behind it.
-_CUT = """() => [...document.querySelectorAll("main h1, main h2, main p, main dd, main th, main td,"
+CUT = """() => [...document.querySelectorAll("main h1, main h2, main p, main dd, main th, main td,"
   + "main li, main .state, main .health, main .tile")].filter(e => {
     const box = e.getBoundingClientRect();
     return box.width > 0 && !e.closest(".sr, .chart, pre, thead") && (
@@ -94,7 +94,7 @@ def test_no_text_is_cut(site: Site, page: Page, width: int) -> None:
     ):
         page.goto(site.url + path)
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), path
-        assert page.evaluate(_CUT) == [], path
+        assert page.evaluate(CUT) == [], path
     for one in numbers:
         site.api("DELETE", f"/connections/{one}")
 

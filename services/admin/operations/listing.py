@@ -22,11 +22,14 @@ def search_connections(
     sort: str = "name",
     page: int = 1,
     per_page: int = 50,
+    beginning: str = "",
 ) -> Page[ConnectionView]:
-    """The list (without warnings)."""
+    """The list (without warnings), those whose name begins with `beginning` first."""
     with ctx.transaction() as session:
         wanted = replace(wanted, part=ctx.principal.tags)
-        found = connection_list.search(session, wanted, sort=sort, page=page, per_page=per_page)
+        found = connection_list.search(
+            session, wanted, sort=sort, page=page, per_page=per_page, beginning=beginning
+        )
     items = tuple(ConnectionView(connection, status) for connection, status in found.items)
     return Page(items, found.total, found.page, found.per_page, found.counts)
 

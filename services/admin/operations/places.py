@@ -55,12 +55,11 @@ def _mail(ctx: Context, text: str) -> list[Place]:
 
 
 def _connections(ctx: Context, text: str) -> list[Place]:
-    found = search_connections(ctx, Filter(q=text), per_page=_OF_A_KIND).items
-    places = [
+    found = search_connections(ctx, Filter(q=text), per_page=_OF_A_KIND, beginning=text).items
+    return [
         Place("Connection", one.name, f"/connections/{one.id}", one.mailbox)
         for one in (view.connection for view in found)
     ]
-    return sorted(places, key=lambda place: not _begins(place.name, text))
 
 
 def _handlers(ctx: Context, text: str) -> list[Place]:

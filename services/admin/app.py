@@ -28,15 +28,15 @@ from services.admin.api import (
     webhooks,
 )
 from services.admin.context import AppState
-from services.admin.leaving import Leaving
+from services.admin.disconnects import Leaving
 from services.admin.limits import BodyLimit
 from services.admin.pages import app as pages
 from services.admin.pages.rendering import refusal
 from services.admin.pages.state import PagesState
-from services.admin.patience import BodyTimeout
 from services.admin.people.access import Access
 from services.admin.people.authentication import Authentication
 from services.admin.people.authorization import declared
+from services.admin.request_timeouts import BodyTimeout
 from shared.hosts import HostRules
 from shared.telemetry import metrics
 from shared.telemetry.process import release

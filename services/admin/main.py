@@ -10,11 +10,11 @@ import structlog
 import uvicorn
 from starlette.types import ASGIApp
 
-from services.admin import patience
+from services.admin import request_timeouts
 from services.admin.app import build_app
 from services.admin.context import AppState
 from services.admin.mail_work import MailWork
-from services.admin.patience import BoundedProtocol
+from services.admin.request_timeouts import BoundedProtocol
 from services.admin.settings import AdminSettings
 from shared.connections import Connection
 from shared.errors import InvalidInput, TryAgain
@@ -67,7 +67,7 @@ class Admin:
                 access_log=False,
                 server_header=False,
                 http=BoundedProtocol,
-                limit_concurrency=patience.CONNECTIONS,
+                limit_concurrency=request_timeouts.CONNECTIONS,
                 timeout_graceful_shutdown=_GRACE,
                 proxy_headers=bool(settings.trusted_proxies),
                 forwarded_allow_ips=list(settings.trusted_proxies),

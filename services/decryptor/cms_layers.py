@@ -27,10 +27,10 @@ from services.decryptor.cms.keys import key_algorithm_name
 from services.decryptor.cms.signed import SignedData, read_signed
 from services.decryptor.cms.verify import Content, load_certificates, verify
 from services.decryptor.content import looks_readable
-from services.decryptor.facts import CompressedLayer, Facts, SignedLayer
+from services.decryptor.layer_facts import CompressedLayer, Facts, SignedLayer
 from services.decryptor.limits import Limits
 from services.decryptor.spool import Spool
-from services.decryptor.transfer import Undecodable, decode
+from services.decryptor.transfer_encodings import Undecodable, decode
 from services.decryptor.trust import TrustStore
 from shared.certificates import IdentityIndex
 from shared.mail.region import Region, made

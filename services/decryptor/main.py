@@ -9,14 +9,14 @@ from functools import partial
 
 import structlog
 
-from services.decryptor.decrypting import JOBS_A_THREAD, Claims, Decrypting
+from services.decryptor.decrypt_job import JOBS_A_THREAD, Claims, Decrypting
 from services.decryptor.keyring import Keyring
 from services.decryptor.mail_facts import MailFactsReader
+from services.decryptor.opening_batches import SecuredMails
 from services.decryptor.private_folder import PrivateFolder
 from services.decryptor.publishing import Publisher
-from services.decryptor.secured import SecuredMails
 from services.decryptor.settings import DecryptorSettings
-from services.decryptor.signing import EventSigner
+from services.decryptor.signing_keys import EventSigner
 from shared.heap import keep_freed, spare_from_collection
 from shared.heartbeats import HeartbeatWriter
 from shared.jobs import DECRYPT_ACTOR, DECRYPT_QUEUE

@@ -13,11 +13,11 @@ from typing import Any, NamedTuple
 import structlog
 
 from posthouse.signing import sign
-from services.decryptor import choosing
-from services.decryptor.choosing import Standing
+from services.decryptor import choosing_handlers
+from services.decryptor.choosing_handlers import Standing
 from services.decryptor.events import compose
 from services.decryptor.mail_facts import MailFactsReader
-from services.decryptor.signing import EventSigner
+from services.decryptor.signing_keys import EventSigner
 from shared.alerts.mails import MailUnwanted
 from shared.clock import utc_now
 from shared.connections import Connection
@@ -97,7 +97,7 @@ class _Batch:
             size = min(ref.size, HEADER_LIMIT)
             header = content or self.store.read(RawRef(ref.key, ref.offset, size))
         connection = self.connections.get(mail.connection_id)
-        return choosing.rule_facts(mail, outcome, connection, facts, header)
+        return choosing_handlers.rule_facts(mail, outcome, connection, facts, header)
 
     def _read_now(self, mail: Claimed) -> tuple[dict[str, Any], bytes | None]:
         outcome, content, read = self.ready[mail.id]
@@ -141,7 +141,7 @@ class Publisher:
         ids = [mail.id for mail in mails]
         with self.database.autocommit() as session:
             mine = outbox.still_mine(session, ids, token)
-            standing = choosing.look(session, mails)
+            standing = choosing_handlers.look(session, mails)
         batch = _Batch(ready, connections, self.store, self.facts, self.inline_max_bytes)
         ours = [mail for mail in mails if mail.id in mine]
         choices, lost = self._choose(ours, standing, batch, token, reached)
@@ -231,7 +231,7 @@ class Publisher:
                 why = list(choices[mail.id].unsure.values())
                 _log.info("given in doubt", message=str(mail.id), reasons=why)
         held = self.database.perform(
-            lambda session: choosing.record(session, token, choices, choosy)
+            lambda session: choosing_handlers.record(session, token, choices, choosy)
         )
         reached("decided")
         return choices, {mail.id for mail in choosy} - held

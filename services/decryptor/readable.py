@@ -10,7 +10,7 @@ import re
 from functools import lru_cache
 
 from services.decryptor.spool import Spool
-from services.decryptor.transfer import Undecodable, decode
+from services.decryptor.transfer_encodings import Undecodable, decode
 from shared.mail.region import Region
 from shared.mail.structure import Entity
 

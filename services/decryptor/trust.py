@@ -16,8 +16,8 @@ from typing import NamedTuple
 from cryptography import x509
 from pysequoia import Cert
 
+from services.decryptor.certification_paths import NoPath, Paths
 from services.decryptor.openpgp.verifying import Keyring
-from services.decryptor.paths import NoPath, Paths
 from services.decryptor.revocation import Revocations
 from shared.certificates.authorities import may_sign_mail
 from shared.certificates.naming import Unreadable

@@ -13,7 +13,7 @@ import structlog
 
 from services.scheduler import alerting
 from services.scheduler.emitting import Emitter
-from services.scheduler.guarding import Guard
+from services.scheduler.queue_guard import Guard
 from services.scheduler.retention import housekeeping
 from services.scheduler.revocation import learn
 from services.scheduler.settings import SchedulerSettings

@@ -20,7 +20,7 @@ from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from services.scheduler.asking import Asker
+from services.scheduler.revocation_requests import Asker
 from shared.certificates import revocation as rules
 from shared.certificates.naming import Unreadable
 from shared.certificates.revocation import Unusable

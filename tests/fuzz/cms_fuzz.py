@@ -28,7 +28,7 @@ with atheris.instrument_imports(include=["services.decryptor"]):
     from services.decryptor.limits import Limits
     from services.decryptor.opening import _opened
     from services.decryptor.spool import Spool
-    from services.decryptor.transfer import Undecodable, decode
+    from services.decryptor.transfer_encodings import Undecodable, decode
     from services.decryptor.trust import TrustStore
     from shared.mail.region import region
     from shared.mail.structure import entity

@@ -15,7 +15,7 @@ from typing import cast
 
 import pytest
 
-from services.decryptor.decrypting import STEPS as DECRYPT_STEPS
+from services.decryptor.decrypt_job import STEPS as DECRYPT_STEPS
 from services.fetcher.run import Committed, Ready
 from shared.clock import new_id
 from shared.combining import Combiner

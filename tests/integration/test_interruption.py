@@ -16,7 +16,7 @@ from collections.abc import Callable
 
 import pytest
 
-from services.decryptor.decrypting import STEPS as DECRYPT_STEPS
+from services.decryptor.decrypt_job import STEPS as DECRYPT_STEPS
 from services.fetcher.run import STEPS as FETCH_STEPS
 from tests.rig.events import delete_queue, open_queue, queue_exists
 from tests.rig.forkserver import Child

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from services.decryptor.secured import SPOOLED
+from services.decryptor.opening_batches import SPOOLED
 from tests.rig.events import open_queue
 from tests.rig.mails import digests
 from tests.rig.stack import Stack

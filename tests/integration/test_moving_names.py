@@ -17,7 +17,7 @@ import pytest
 from services.admin.people.access import Access
 from services.admin.people.oidc import Oidc
 from services.admin.people.oidc import Provider as LoginProvider
-from services.scheduler.asking import Asker
+from services.scheduler.revocation_requests import Asker
 from shared.alerts.delivery import Alert, Template
 from shared.alerts.services import WebhookTest
 from shared.certificates.revocation import Unusable

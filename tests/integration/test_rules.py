@@ -13,7 +13,7 @@ import pytest
 
 from cli.demo.certificate import DemoCertificate
 from cli.demo.samples import encrypted
-from services.decryptor.decrypting import STEPS_WITH_RULES
+from services.decryptor.decrypt_job import STEPS_WITH_RULES
 from shared.rules.conditions import FIELDS
 from shared.storage import delivering_again, message_search, messages, quarantine
 from shared.storage.message_filter import MessageFilter

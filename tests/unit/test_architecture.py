@@ -33,7 +33,11 @@ PLANTED = [
     ("services/admin/extra.py", "", "inside admin"),
     ("services/fetcher/intake.py", "import services.fetcher.dispatch", "inside the fetcher"),
     ("services/decryptor/cms/ber.py", "import services.decryptor.trust", "inside the decryptor"),
-    ("services/scheduler/guarding.py", "import services.scheduler.retention", "inside the sched"),
+    (
+        "services/scheduler/queue_guard.py",
+        "import services.scheduler.retention",
+        "inside the sched",
+    ),
     ("services/fetcher/main.py", "import services.admin.app", "services never import"),
     ("services/fetcher/main.py", "import fastapi", "the web only in admin"),
     ("shared/vault.py", "import services.fetcher.main", "cli, then services"),

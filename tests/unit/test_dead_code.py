@@ -13,6 +13,7 @@ from typing import get_args
 from services.admin.settings import AdminSettings
 from services.decryptor.settings import DecryptorSettings
 from services.fetcher.settings import FetcherSettings
+from services.forwarder.settings import ForwarderSettings
 from services.scheduler.settings import SchedulerSettings
 from shared.security import Status
 from shared.telemetry import metrics
@@ -99,7 +100,13 @@ def test_every_function_and_class_is_used_by_the_product() -> None:
 
 
 def test_every_setting_is_read() -> None:
-    classes = (AdminSettings, DecryptorSettings, FetcherSettings, SchedulerSettings)
+    classes = (
+        AdminSettings,
+        DecryptorSettings,
+        FetcherSettings,
+        ForwarderSettings,
+        SchedulerSettings,
+    )
     fields = {name for one in classes for name in one.model_fields}
     assert not sorted(fields - {node.attr for node in nodes() if isinstance(node, ast.Attribute)})
 

@@ -7,7 +7,7 @@ import re
 from services.decryptor.cms.errors import Malformed, NoRecipient, NotOpened, Unsupported
 from services.decryptor.content import has_header, text_entity
 from services.decryptor.coverage import doubt_about
-from services.decryptor.facts import Facts, SignedLayer
+from services.decryptor.layer_facts import Facts, SignedLayer
 from services.decryptor.limits import Limits
 from services.decryptor.openpgp.autocrypt import keys_of
 from services.decryptor.openpgp.cleartext import signed_text
@@ -16,7 +16,7 @@ from services.decryptor.openpgp.packets import ARMOUR_MESSAGE, ARMOUR_SIGNED, ad
 from services.decryptor.openpgp.verifying import Keyring, Rings, verify_detached, verify_inline
 from services.decryptor.readable import text_doubt
 from services.decryptor.spool import Spool
-from services.decryptor.transfer import Undecodable, decode
+from services.decryptor.transfer_encodings import Undecodable, decode
 from shared.certificates import OpenPGPKey
 from shared.mail.fields import HeaderBlock
 from shared.mail.region import Region, region

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from services.decryptor.signing import EventSigner
+from services.decryptor.signing_keys import EventSigner
 from shared.clock import utc_now
 from shared.messages import RawRef
 from shared.storage import deliveries

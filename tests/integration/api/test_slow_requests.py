@@ -10,15 +10,15 @@ from pathlib import Path
 import httpx
 import pytest
 
-from services.admin import patience
+from services.admin import request_timeouts
 from tests.integration.api.conftest import TOKEN, Api
 from tests.servers.postgres import PostgresServer
 
 
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(patience, "HEAD_SECONDS", 0.5)
-    monkeypatch.setattr(patience, "BODY_SECONDS", 0.5)
+    monkeypatch.setattr(request_timeouts, "HEAD_SECONDS", 0.5)
+    monkeypatch.setattr(request_timeouts, "BODY_SECONDS", 0.5)
 
 
 def connected(api: Api) -> socket.socket:
@@ -62,9 +62,9 @@ def small(
     monkeypatch: pytest.MonkeyPatch,
 ) -> Iterator[Api]:
     """A service that has room for few connections, and waits for long."""
-    monkeypatch.setattr(patience, "HEAD_SECONDS", 600.0)
-    monkeypatch.setattr(patience, "BODY_SECONDS", 600.0)
-    monkeypatch.setattr(patience, "CONNECTIONS", 20)
+    monkeypatch.setattr(request_timeouts, "HEAD_SECONDS", 600.0)
+    monkeypatch.setattr(request_timeouts, "BODY_SECONDS", 600.0)
+    monkeypatch.setattr(request_timeouts, "CONNECTIONS", 20)
     url = postgres.create_database(schema_template)
     with Api(url, tmp_path) as running:
         yield running
@@ -84,7 +84,7 @@ def small(
 def test_many_connections_that_wait_keep_nobody_out(small: Api, begun: bytes) -> None:
     """Whoever has let us wait longest makes room, and who is at work does not."""
     with contextlib.ExitStack() as opened:
-        for _ in range(patience.CONNECTIONS - 1):
+        for _ in range(request_timeouts.CONNECTIONS - 1):
             half = opened.enter_context(connected(small))
             half.sendall(begun)
         assert httpx.get(f"{small.url}/login", timeout=30).status_code == 200

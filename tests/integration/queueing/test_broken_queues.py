@@ -16,7 +16,7 @@ from typing import cast
 import pika
 import pytest
 
-from services.scheduler.guarding import Guard
+from services.scheduler.queue_guard import Guard
 from shared.clock import utc_now
 from shared.errors import PosthouseError
 from shared.queueing.output import NotTaken, Output, Publication, open_output

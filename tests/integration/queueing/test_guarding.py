@@ -8,8 +8,8 @@ from datetime import timedelta
 
 import pytest
 
-from services.scheduler import guarding
-from services.scheduler.guarding import Guard
+from services.scheduler import queue_guard
+from services.scheduler.queue_guard import Guard
 from shared.clock import utc_now
 from shared.queueing.output import Publication, open_output
 from shared.storage import deliveries
@@ -194,8 +194,8 @@ def test_a_restart_that_lost_nothing_repeats_nothing(
     place.server.restart()
     eventually(place._answers)
     place.acknowledge()
-    for grace in (guarding.RESTART_GRACE, timedelta(0)):
-        monkeypatch.setattr(guarding, "RESTART_GRACE", grace)
+    for grace in (queue_guard.RESTART_GRACE, timedelta(0)):
+        monkeypatch.setattr(queue_guard, "RESTART_GRACE", grace)
         assert place.guard.look() == 0
         place.publish()
         place.acknowledge()

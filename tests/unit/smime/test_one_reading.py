@@ -18,7 +18,7 @@ from services.decryptor.cms.enveloped import Envelope, Fields, any_envelope, usu
 from services.decryptor.cms.errors import Malformed
 from services.decryptor.cms.recipients import any_transport, usual_transport
 from services.decryptor.spool import Spool
-from services.decryptor.transfer import Undecodable, decode
+from services.decryptor.transfer_encodings import Undecodable, decode
 from shared.mail.region import WINDOW, region
 from tests.unit.smime.mails import encrypt
 from tests.unit.smime.pki import Holder, Pki, ec_key, rsa_key

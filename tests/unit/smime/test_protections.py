@@ -16,12 +16,12 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from pysequoia import SignatureMode, Tsk, sign, verify
 
 from services.decryptor.author import Author, read_author
-from services.decryptor.facts import Facts, SignedLayer
-from services.decryptor.judging import judged
+from services.decryptor.layer_facts import Facts, SignedLayer
 from services.decryptor.layers import LayerReader
 from services.decryptor.opening import Limits, TrustStore
 from services.decryptor.openpgp.cleartext import signed_text
 from services.decryptor.openpgp.verifying import PgpSignature
+from services.decryptor.signature_verdicts import judged
 from services.decryptor.spool import Spool
 from shared.certificates import IdentityIndex
 from shared.certificates.openpgp import emails_of

@@ -10,7 +10,7 @@ import pybase64
 import pytest
 
 from services.decryptor.spool import Spool
-from services.decryptor.transfer import Undecodable, decode
+from services.decryptor.transfer_encodings import Undecodable, decode
 from shared.mail.region import WINDOW, region
 
 CONTENT = Random(7).randbytes(3 * WINDOW)

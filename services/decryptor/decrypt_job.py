@@ -20,8 +20,8 @@ from opentelemetry.trace import SpanKind
 from structlog.contextvars import bound_contextvars
 
 from services.decryptor.opening import is_searched, may_be_secured
+from services.decryptor.opening_batches import SecuredMails
 from services.decryptor.publishing import Publisher, ReadyMail
-from services.decryptor.secured import SecuredMails
 from services.decryptor.settings import DecryptorSettings
 from shared.combining import Combiner
 from shared.connections import Connection

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from itertools import groupby
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -13,6 +14,8 @@ from cli.remote import Api
 from cli.showing import AsJson
 from shared.errors import PosthouseError
 
+#: Connections that are made or changed at a time.
+_AT_A_TIME: Final = 8
 _MARKS: Final = {"create": ("+", "green"), "change": ("~", "yellow"), "delete": ("-", "red")}
 
 
@@ -119,19 +122,39 @@ def _checked(changes: list[Any]) -> list[tuple[Any, PosthouseError]]:
 
 
 def _do(changes: list[Any], *, quiet: bool) -> list[tuple[Any, PosthouseError]]:
-    """Does each; what fails does not keep the others from being done."""
-    from rich.console import Console
-    from rich.progress import track
+    """Does each; what fails does not keep the others from being done. Connections are made and
+    changed several at a time: each waits for Postgres, and where it is enabled for its server."""
+    from concurrent.futures import ThreadPoolExecutor
 
-    failures = []
-    console = Console(stderr=True)
+    from rich.console import Console
+    from rich.progress import Progress
+
+    failures: list[tuple[Any, PosthouseError]] = []
     still = quiet or len(changes) < 20 or not sys.stderr.isatty()
-    for change in track(changes, "Applying", console=console, transient=True, disable=still):
-        try:
-            change.act()
-        except PosthouseError as error:
-            failures.append((change, error))
+    console = Console(stderr=True)
+    progress = Progress(console=console, transient=True, disable=still)
+    with ThreadPoolExecutor(_AT_A_TIME) as threads, progress:
+        task = progress.add_task("Applying", total=len(changes))
+        for together, group in groupby(changes, key=_together):
+            some = list(group)
+            done = threads.map(_tried, some) if together else map(_tried, some)
+            for change, error in zip(some, done, strict=True):
+                progress.advance(task)
+                if error is not None:
+                    failures.append((change, error))
     return failures
+
+
+def _together(change: Any) -> bool:
+    return bool(change.kind == "connections" and change.verb != "delete")
+
+
+def _tried(change: Any) -> PosthouseError | None:
+    try:
+        change.act()
+    except PosthouseError as error:
+        return error
+    return None
 
 
 def _show(change: Any) -> None:

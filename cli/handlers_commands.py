@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 import typer
 
@@ -12,6 +12,8 @@ from cli.remote import Api
 from cli.showing import AsJson, Yes
 
 app = typer.Typer(help="The programs that take mails.", no_args_is_help=True)
+#: A consumer asks its queue far more often; the pages warn after the same time.
+_SILENT_S: Final = 90
 app.add_typer(rules_commands.app, name="rules")
 app.add_typer(forward_commands.app, name="forward")
 Connections = Annotated[
@@ -67,7 +69,9 @@ def show(name: Name, as_json: AsJson = False) -> None:
     _shown(found, as_json)
     for one in found["queue"]["consumers"] or ():
         held = "" if one["in_hand"] is None else f", {one['in_hand']} in hand"
-        showing.say(f"consumer {one['name']}{held}")
+        silent = one["idle_s"] if (one["idle_s"] or 0) > _SILENT_S else None
+        said = "" if silent is None else f", silent for {silent:.0f} s"
+        showing.say(f"consumer {one['name']}{held}{said}")
     for one in work["in_hand"]:
         what = one["subject"] or "(no subject)"
         showing.say(f"in hand of {one['consumer']} since {showing.when(one['since'])}: {what}")

@@ -71,7 +71,7 @@ class OwnPostgres:
             ],
             stop_signal=signal.SIGINT,  # postgres(1): fast shutdown, clients are disconnected
             options=self._options,
-            problem=b"FATAL|PANIC",
+            problem=b"FATAL(?!:  the database system is starting up)|PANIC",
         )
 
     def _initialise(self) -> None:

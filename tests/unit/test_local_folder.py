@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from cli.local.folder import DataFolder, default_folder, free_port, local_api, read_kept
+from cli.remote import Api
 from shared.errors import Conflict, InvalidInput, NotFound
 
 
@@ -92,3 +93,21 @@ def test_the_default_folder_follows_xdg(monkeypatch: pytest.MonkeyPatch, tmp_pat
     monkeypatch.setenv("POSTHOUSE_DATA_DIR", str(tmp_path / "here"))
     assert default_folder() == tmp_path / "here"
     assert 1024 < free_port() < 65536
+
+
+def test_commands_take_the_token_of_the_local_posthouse_for_its_own_address(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever writes a handler has POSTHOUSE_URL in the environment, and no token of the API."""
+    with DataFolder(tmp_path) as folder:
+        folder.replace("api_url", "http://127.0.0.1:8719")
+        folder.replace("admin_token", "a-token")
+    monkeypatch.setenv("POSTHOUSE_DATA_DIR", str(tmp_path))
+    monkeypatch.delenv("POSTHOUSE_TOKEN", raising=False)
+    for url in ("http://127.0.0.1:8719", "http://localhost:8719/"):
+        monkeypatch.setenv("POSTHOUSE_URL", url)
+        with Api.from_environment() as api:
+            assert api.url == "http://127.0.0.1:8719"
+    monkeypatch.setenv("POSTHOUSE_URL", "https://mail.example.org")
+    with pytest.raises(InvalidInput, match="POSTHOUSE_TOKEN is not set"):
+        Api.from_environment()

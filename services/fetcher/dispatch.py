@@ -64,8 +64,8 @@ class Dispatcher:
         changed: bool = False,
         postponed: float = POSTPONED,
     ) -> tuple[list[Run], list[Run]]:
-        """Where every run begins, of a job or (`changed`) of a push event. Those without news end
-        here; returns those to be run over an open session, and those that have none.
+        """Where every run begins, of a job or (`changed`) of a push event. Where nothing is new, it
+        ends here; returns those to be run over an open session, and those that have none.
 
         Where another run has the mailbox, it is due again in `postponed` seconds.
         """
@@ -74,7 +74,7 @@ class Dispatcher:
             return self._poll_kept_sessions(runs)
 
     def _poll_kept_sessions(self, runs: Sequence[Run]) -> tuple[list[Run], list[Run]]:
-        """Asks all mailboxes whose sessions wait here at once, and ends the runs without news.
+        """Asks all mailboxes whose sessions wait here at once, and ends those where nothing is new.
 
         Returns those to be run over the open session, and those that have none (any more).
         """

@@ -200,8 +200,8 @@ class SessionPool:
     def listen(self, connection: Connection, cursor: Cursor | None) -> bool:
         """Lets a session that waits here listen instead; False where it cannot, and waits on.
 
-        What changed since `cursor` is news at once. Blocks for a round trip. Raises what opening
-        the folder raises; the session is closed then.
+        What changed since `cursor` is a push event at once. Blocks for a round trip. Raises what
+        opening the folder raises; the session is closed then.
         """
         with self._lock:
             kept = self._waiting.get(connection.id)

@@ -270,7 +270,7 @@ class Mailbox(Protocol):
     ) -> Cursor:
         """What `cursor` (of a listing) becomes once these mails of it were settled.
 
-        Without this the next poll takes our own flags for news, and looks once in vain.
+        Without this the next poll takes our own flags for a change, and lists for nothing.
         """
         ...
 

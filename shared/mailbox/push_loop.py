@@ -99,7 +99,7 @@ class PushLoop:
     ) -> None:
         """Takes over an open session. Blocks while the folder is opened (one round trip).
 
-        What changed since `cursor` is news at once: nothing falls between a fetch and this.
+        What changed since `cursor` is a push event at once: nothing falls between a fetch and this.
         Raises Refused where the mailbox cannot push, or what opening the folder raises; the
         session is then still the caller's. A key is watched once at a time.
         """

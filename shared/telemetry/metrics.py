@@ -99,7 +99,7 @@ FETCH_SECONDS: Final = _histogram(
 )
 FETCHES_RUNNING: Final = _gauge("fetches_running", "Runs in progress in this process.")
 PUSH_SESSIONS: Final = _gauge(
-    "push_sessions", "Sessions on which this process waits for news (IMAP IDLE)."
+    "push_sessions", "Sessions on which this process waits for push events (IMAP IDLE)."
 )
 PUSH_EVENTS: Final = _counter(
     "push_events_total", "Runs that began because a server pushed, without a job."

@@ -103,7 +103,7 @@ class IdleWait:
         if line[:6].upper() == b"* BYE ":
             session.farewell = session.stream.transcript.clean(line[6:])
         match = _PUSHED.match(line)
-        # A mail that was read is no news; one that is unread again may be.
+        # A mail that was read is nothing new; one that is unread again may be.
         return match is not None and not (
             match[1].upper() == b"FETCH" and b"\\SEEN" in match[2].upper()
         )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import io
+import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
@@ -193,7 +194,7 @@ class _Sheet:
         for at, (heading, cell) in enumerate(zip(headings, cells, strict=False), 1):
             if not cell.strip():
                 continue
-            if cell.startswith(_FORMULA) and heading not in SECRET_FIELDS:
+            if heading not in SECRET_FIELDS and _begins_as_formula(heading, cell):
                 hint = "Begin it with another character: a spreadsheet would run it."
                 self._fault(line, at, heading, f"{cell[:40]!r} begins like a formula.", hint)
                 continue
@@ -254,6 +255,17 @@ class _Sheet:
 
 
 _KNOWN: Final = f"The first line names fields: {', '.join(HEADINGS)}."
+
+
+def _begins_as_formula(heading: str, cell: str) -> bool:
+    """As it is, as it will be kept (without spaces around it, a list item by item), or to a
+    spreadsheet that takes the wide forms of East Asia for the same characters."""
+    if cell.strip().startswith("-----BEGIN "):
+        return False  # PEM
+    is_list = heading in _NAMED or FIELDS[heading].kind is tuple
+    items = cell.split(",") if is_list else [cell]
+    kept = (unicodedata.normalize("NFKC", item).strip() for item in items)
+    return cell.startswith(_FORMULA) or any(item.startswith(_FORMULA) for item in kept)
 
 
 def _delimiter(text: str) -> str:

@@ -58,6 +58,9 @@ def test_a_file_is_checked_then_added_whole(api: Api, delimiter: str, start: str
     [
         (f"{HEAD}\n=cmd(),imap,h,u,p,1,", 2, 1, "formula"),
         (f"{HEAD}\nfine,imap,h,u,p,1,\nx,imap,h,@u,p,1,", 3, 4, "formula"),
+        (f'{HEAD}\n" =1+1",imap,h,u,p,1,', 2, 1, "formula"),
+        (f"{HEAD}\n\uff1d1+1,imap,h,u,p,1,", 2, 1, "formula"),
+        (f'{HEAD}\nx,imap,h,u,p,1,"sales, =1+1"', 2, 7, "formula"),
         (f"{HEAD}\nx,imap,h,u,p,61,", 2, 6, "from 1 to 60"),
         (f"{HEAD}\nx,imap,h,u,p,1.5,", 2, 6, "from 1 to 60"),
         (f"{HEAD}\nx,imap,h,u,,1,", 2, 5, "password is missing"),

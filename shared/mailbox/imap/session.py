@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 from imapclient.exceptions import ProtocolError
@@ -271,8 +272,7 @@ class ImapSession:
 
     def learn(self, words: bytes) -> None:
         """Takes the words of a CAPABILITY response."""
-        names = words.decode("ascii", "replace").upper().split()
-        self.capabilities = frozenset(name[:60] for name in names[:300])
+        self.capabilities = _capabilities(words)
 
     def lost(self, error: SessionLost) -> SessionLost:
         """The same error with the server's own last words, where it had any."""
@@ -287,6 +287,13 @@ class ImapSession:
             told.__cause__ = error
             return told
         return error
+
+
+@lru_cache(maxsize=64)
+def _capabilities(words: bytes) -> frozenset[str]:
+    """One set for all sessions at a server: each is 4 KB, and thousands are kept open."""
+    names = words.decode("ascii", "replace").upper().split()
+    return frozenset(name[:60] for name in names[:300])
 
 
 @dataclass(frozen=True, slots=True)

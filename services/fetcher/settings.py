@@ -30,10 +30,10 @@ class FetcherSettings(Settings):
         default=20, ge=1, le=600, description="A backlog lets others in after this"
     )
     kept_sessions: int = Field(
-        default=2500, ge=0, le=20_000, description="Sessions kept open between polls"
+        default=5000, ge=0, le=20_000, description="Sessions kept open between polls"
     )
     push_sessions: int = Field(
-        default=2500,
+        default=5000,
         ge=0,
         le=20_000,
         description="Sessions kept open for servers to push over, on connections with push",

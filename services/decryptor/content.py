@@ -22,8 +22,10 @@ _KNOWN = SINGLE_FIELDS | {
     "received", "return-path", "resent-from", "resent-to", "resent-date", "keywords", "comments",
     "delivered-to", "dkim-signature", "autocrypt", "user-agent", "hp-outer",
 }  # fmt: skip
+_OF_ADDRESSES = frozenset(("from", "sender", "reply-to", "to", "cc", "bcc"))
 _OF_MIME = ("content-", "mime-version")
 _FAMILIES = ("x-", "list-", "arc-")
+_DIGIT = re.compile(rb"\d")
 _LOOK = 1 << 12
 _CONTROL = re.compile(rb"[\x00-\x08\x0b\x0e-\x1a\x1c-\x1f\x7f]")
 #: A text in another character set than UTF-8 has more octets below 128 than above.
@@ -55,9 +57,10 @@ def _around(
 
 
 def has_header(content: Region) -> bool:
-    """Whether a content begins with a header: fields alone, of which one is of MIME or of mail.
+    """Whether a content begins with a header: fields alone, of which one is of MIME, or all are of
+    mail and hold what such fields hold.
 
-    A letter may begin with a line that has a colon.
+    A letter may begin with a line that has a colon ("To: whom it may concern").
     """
     return _read(content) is not None
 
@@ -72,14 +75,23 @@ def _read(content: Region) -> Entity | None:
 
 def _is_header(header: HeaderBlock) -> bool:
     known, of_mime = True, not header.fields
-    for name, _, _, _ in header.fields:
+    for name, value, _, _ in header.fields:
         if not name:
             return False
         if name.startswith(_OF_MIME):
             of_mime = True
-        elif name not in _KNOWN and not name.startswith(_FAMILIES):
+        elif name in _KNOWN or name.startswith(_FAMILIES):
+            known = known and _may_be(name, value)
+        else:
             known = False
     return known or of_mime
+
+
+def _may_be(name: str, value: bytes) -> bool:
+    """Whether a field may be one of mail by its value; an empty one, and a group, may be."""
+    if name in _OF_ADDRESSES:
+        return not value.strip() or b"@" in value or b";" in value
+    return name != "date" or _DIGIT.search(value) is not None
 
 
 def _charset_of(content: Region) -> str | None:

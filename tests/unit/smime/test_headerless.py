@@ -31,6 +31,9 @@ TEXTS = {
     "a list": b"a: 1\nb: 2\n\nc: 3\n",
     "a time": b"10:30 is fine\r\n\r\nBye\r\n",
     "an indented line": b"  indented: yes\r\n\r\nBye\r\n",
+    "to nobody": b"To: whom it may concern\r\n\r\nplease call\r\n",
+    "from an office": b"From: our office\r\n\r\nplease call\r\n",
+    "a day": b"Date: tomorrow\r\n\r\nplease call\r\n",
     "an mbox line": b"From here on it is easy\r\nSubject: x\r\n\r\nBye\r\n",
 }  # fmt: skip
 
@@ -90,6 +93,8 @@ def test_openpgp_text(name: str, tmp_path: Path) -> None:
         b"Subject: Invoice 4711\r\nX-Mine: 1\r\n\r\nHello\r\n",
         b"Content-Type: text/plain\r\nOdd-Field: 1\r\n\r\nHello\r\n",
         b"\r\nHello\r\n",
+        b"To: undisclosed-recipients:;\r\nCc:\r\n\r\nHello\r\n",
+        b"To: nobody\r\nContent-Type: text/plain\r\n\r\nHello\r\n",
         b"Content-Transfer-Encoding: base64\n\nSGVsbG8K\n",
     ],
 )

@@ -7,6 +7,7 @@ so the password is stored with the key: both together are what the vault encrypt
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -27,6 +28,9 @@ _SELF_SIGNATURES = (
     SignatureType.DirectKey,
 )
 _ARMOUR = b"-----BEGIN PGP "
+_PRIVATE = re.compile(
+    rb"-----BEGIN PGP PRIVATE KEY BLOCK-----.*?-----END PGP PRIVATE KEY BLOCK-----[^\n]*\n?", re.S
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +63,7 @@ def looks_like_openpgp(data: bytes) -> bool:
 
 def parse_openpgp(data: bytes, password: str | None) -> OpenPGPKey:
     """Reads one secret key. Raises InvalidInput with `field` `file` or `password`."""
+    data = _private_blocks(data)
     try:
         packets = list(PacketPile.from_bytes(data))
         refuse_version_5(packets)
@@ -78,6 +83,11 @@ def parse_openpgp(data: bytes, password: str | None) -> OpenPGPKey:
             hint="Upload each key as a file of its own.",
         )
     return _opened("", Tsk.from_bytes(data), password)
+
+
+def _private_blocks(data: bytes) -> bytes:
+    """Of armour, the private keys alone: exports put the public key into the same file."""
+    return b"\n".join(_PRIVATE.findall(data)) or data
 
 
 def load_openpgp(id: str, certificate: bytes, private_key: bytes) -> OpenPGPKey:

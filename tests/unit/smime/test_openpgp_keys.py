@@ -71,6 +71,23 @@ def test_primary_key_that_encrypts_beside_a_subkey(gnupg: GnuPG, tmp_path: Path)
         assert_opens(opens, gnupg.encrypt(ENTITY, part))
 
 
+def test_key_in_whatever_file_it_came_in(gnupg: GnuPG, tmp_path: Path) -> None:
+    gnupg.key("filed@example.org", "cv25519")
+    secret = gnupg.secret("filed@example.org")
+    public = gnupg("--armor", "--export", "filed@example.org")
+    message = gnupg.encrypt(ENTITY, gnupg.fingerprints("filed@example.org")[1])
+    for file in (
+        public + secret,
+        secret + public,
+        b"\xef\xbb\xbf" + secret,
+        b"My key:\r\n\r\n" + secret.replace(b"\n", b"\r\n") + b"\r\nGreetings\r\n",
+        gnupg("--export-secret-keys", "filed@example.org"),
+    ):
+        assert_opens(opener(file, tmp_path), message)
+    with pytest.raises(InvalidInput, match="no private key"):
+        parse_certificate(public)
+
+
 def test_primary_key_that_stays_elsewhere(gnupg: GnuPG, tmp_path: Path) -> None:
     gnupg.key("offline@example.org", "cv25519", "rsa2048")
     opens = opener(gnupg.secret("offline@example.org", subkeys=True), tmp_path)

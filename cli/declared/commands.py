@@ -47,7 +47,8 @@ def apply(
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Brings connections, handlers, certificates and credentials to what a file says.
+    """Brings connections, handlers, certificates, credentials, people and webhooks to what a file
+    says.
 
     Applied again it changes nothing. What fails is told, the rest is done; the exit code is then 1.
     """
@@ -159,7 +160,7 @@ def _tried(change: Any) -> PosthouseError | None:
 
 def _show(change: Any) -> None:
     mark, colour = _MARKS[change.verb]
-    showing.say(f"{mark} {change.kind.removesuffix('s')} {change.name}", colour)
+    showing.say(f"{mark} {_one(change.kind)} {change.name}", colour)
     for one in change.differences:
         if change.verb == "create":
             showing.say(f"    {one.field}: {_short(one.after)}", "green")
@@ -167,9 +168,13 @@ def _show(change: Any) -> None:
             showing.say(f"    {one.field}: {_short(one.before)} → {_short(one.after)}", "yellow")
 
 
+def _one(kind: str) -> str:
+    return {"authorities": "authority", "people": "person"}.get(kind, kind.removesuffix("s"))
+
+
 def _sum_up(count: int, failures: list[tuple[Any, PosthouseError]], *, dry_run: bool) -> None:
     for change, error in failures:
-        showing.say(f"✗ {change.kind.removesuffix('s')} {change.name}: {error}", "bold red")
+        showing.say(f"✗ {_one(change.kind)} {change.name}: {error}", "bold red")
         if error.hint:
             showing.say(f"  {error.hint}", "dim")
     if not count:

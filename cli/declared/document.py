@@ -165,6 +165,28 @@ class HandlerEntry(_Entry):
     forward: ForwardEntry | None = None
 
 
+class PersonEntry(_Entry):
+    """Somebody who may log in. Where the login provider's groups give role and tags, these here
+    count for the first time only. `enabled` left out leaves it as it is."""
+
+    email: str = ""
+    role: Literal["viewer", "operator", "admin"] = "viewer"
+    tags: list[str] = []
+    password: Reference | None = None
+    enabled: bool | None = None
+
+
+class WebhookEntry(_Entry):
+    """Where alerts go. Its address is as good as a password."""
+
+    url: Reference
+    secret: Reference | None = None
+    template: Literal["json", "slack", "teams", "opsgenie"] = "json"
+    #: Left out: every kind.
+    kinds: list[str] = []
+    enabled: bool = True
+
+
 class Document(BaseModel):
     """The whole file."""
 
@@ -177,6 +199,8 @@ class Document(BaseModel):
     senders: list[TrustedEntry] = []
     connections: list[ConnectionEntry] = []
     handlers: list[HandlerEntry] = []
+    people: list[PersonEntry] = []
+    webhooks: list[WebhookEntry] = []
 
 
 #: Whose fields are known at a place of the file, numbers left out.
@@ -189,8 +213,10 @@ _FIELDS: Mapping[tuple[str, ...], type[BaseModel]] = {
     ("connections",): ConnectionEntry,
     ("handlers",): HandlerEntry,
     ("handlers", "forward"): ForwardEntry,
+    ("people",): PersonEntry,
+    ("webhooks",): WebhookEntry,
 }
-_NAMED = ("credentials", "certificates", "connections", "handlers")
+_NAMED = ("credentials", "certificates", "connections", "handlers", "people", "webhooks")
 
 
 def read(path: Path) -> Document:
@@ -207,9 +233,9 @@ def read(path: Path) -> Document:
     lists = {
         kind: [entry for one in documents for entry in getattr(one, kind)]
         for kind in Document.model_fields
-        if kind != "version"
+        if kind != "version" and any(kind in one.model_fields_set for one in documents)
     }
-    for kind in _NAMED:
+    for kind in (one for one in _NAMED if one in lists):
         for name in _twice([entry.name for entry in lists[kind]]).values():
             raise InvalidInput(f"{path}: {name!r} stands twice among the {kind}.", field=kind)
     return Document.model_validate(lists)

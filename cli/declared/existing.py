@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -13,6 +13,9 @@ from shared.errors import InvalidInput
 
 #: In the order in which they can be made: each may refer to those before it.
 KINDS: Final = ("credentials", "certificates", "connections", "handlers")
+#: Asked for, and pruned, only where the file has the section: who applies may be no administrator,
+#: and a file without people is no wish to have none.
+OPTIONAL: Final = ("people", "webhooks")
 #: Stands for a secret where differences are shown.
 HIDDEN: Final = "(secret)"
 
@@ -20,16 +23,25 @@ HIDDEN: Final = "(secret)"
 class Existing:
     """`items` of each kind by folded name, as the API shows them; ids are added as they are made.
 
+    `optional`: those of OPTIONAL that the file has.
     `folder` is where the file lies: references to files start there. `all_secrets` and
     `acknowledge`: see `cli.declared.plan.Plan`.
     """
 
-    def __init__(self, api: Api, folder: Path, *, all_secrets: bool, acknowledge: bool) -> None:
+    def __init__(
+        self,
+        api: Api,
+        folder: Path,
+        optional: Sequence[str],
+        *,
+        all_secrets: bool,
+        acknowledge: bool,
+    ) -> None:
         self.api = api
         self.folder = folder
         self.all_secrets = all_secrets
         self.acknowledge = acknowledge
-        self.items = {kind: _by_name(api, kind) for kind in KINDS}
+        self.items = {kind: _by_name(api, kind) for kind in (*KINDS, *optional)}
         self.ids = {
             kind: {name: item["id"] for name, item in items.items()}
             for kind, items in self.items.items()

@@ -38,6 +38,8 @@ def export(api: Api) -> str:
         "senders": exported(sorted(api.get("sender-keys"), key=_order)),
         "connections": [_connection(item, names) for item in connections],
         "handlers": [_handler(item, names["connections"]) for item in handlers],
+        "people": [_person(item) for item in sorted(api.get("people")["items"], key=_order)],
+        "webhooks": [_webhook(item) for item in sorted(api.get("webhooks")["items"], key=_order)],
     }
     kept = {name: value for name, value in document.items() if value}
     return _HEAD + yaml.safe_dump(kept, allow_unicode=True, sort_keys=False, width=100)
@@ -121,6 +123,26 @@ def _forward(item: dict[str, Any]) -> dict[str, Any]:
             }
     if forward["has_client_certificate"]:
         entry["client_certificate"] = _variable(item["name"], "forward_client_certificate")
+    return entry
+
+
+def _person(item: dict[str, Any]) -> dict[str, Any]:
+    entry = {"name": item["name"]}
+    entry |= {name: item[name] for name in ("email", "role", "tags") if item[name]}
+    entry |= {} if item["enabled"] else {"enabled": False}
+    if item["has_password"]:
+        entry["password"] = _variable(item["name"], "password")
+    return entry
+
+
+def _webhook(item: dict[str, Any]) -> dict[str, Any]:
+    """Its address is a secret too."""
+    entry = {"name": item["name"], "url": _variable(item["name"], "webhook_url")}
+    if item["has_secret"]:
+        entry["secret"] = _variable(item["name"], "webhook_secret")
+    entry["template"] = item["template"]
+    entry |= {"kinds": item["kinds"]} if item["kinds"] else {}
+    entry |= {} if item["enabled"] else {"enabled": False}
     return entry
 
 

@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from cli.declared import certificates, connections, credentials, handlers
+from cli.declared import certificates, connections, credentials, handlers, people, webhooks
 from cli.declared.changes import Change
 from cli.declared.document import Document
-from cli.declared.existing import KINDS, Existing
+from cli.declared.existing import OPTIONAL, Existing
 from cli.declared.trusted import Trusted
 from cli.remote import Api
 from shared.errors import InvalidInput
@@ -36,7 +36,10 @@ class Plan:
         prune: bool = False,
         acknowledge: bool = False,
     ) -> None:
-        self._existing = Existing(api, folder, all_secrets=secrets, acknowledge=acknowledge)
+        optional = [kind for kind in OPTIONAL if kind in document.model_fields_set]
+        self._existing = Existing(
+            api, folder, optional, all_secrets=secrets, acknowledge=acknowledge
+        )
         self._document = document
         self._check_references()
         trusted = Trusted(api, document, folder)
@@ -54,9 +57,13 @@ class Plan:
             yield connections.planned(self._existing, connection)
         for handler in self._document.handlers:
             yield handlers.planned(self._existing, handler)
+        for person in self._document.people:
+            yield people.planned(self._existing, person)
+        for webhook in self._document.webhooks:
+            yield webhooks.planned(self._existing, webhook)
 
     def _leftovers(self) -> Iterator[Change]:
-        for kind in reversed(KINDS):
+        for kind in reversed(self._existing.items):
             named = {entry.name.casefold() for entry in getattr(self._document, kind)}
             for folded, item in sorted(self._existing.items[kind].items()):
                 if folded not in named:

@@ -304,6 +304,61 @@ def test_senders_are_known_and_no_longer(posthouse: Posthouse, tmp_path: Path) -
     assert posthouse("senders", "list", "--json").json["items"] == []
 
 
+@pytest.mark.promise("F3")
+def test_apply_knows_people_and_webhooks_and_export_gives_them_back(
+    posthouse: Posthouse, api: Api, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    api.execute("TRUNCATE person, webhook CASCADE")
+    monkeypatch.setenv("ALICE_PASSWORD", "canary-of-alice-5")
+    monkeypatch.setenv("HOOK", "https://hooks.example.org/canary-hook")
+    alice = {
+        "name": "Alice",
+        "role": "operator",
+        "tags": ["Sales"],
+        "password": "env:ALICE_PASSWORD",
+    }
+    wanted: dict[str, Any] = {
+        "people": [
+            {"name": "Root", "role": "admin", "password": "env:ALICE_PASSWORD"},
+            alice,
+            {"name": "Bob", "password": "env:ALICE_PASSWORD", "enabled": False},
+        ],
+        "webhooks": [{"name": "On call", "url": "env:HOOK", "kinds": ["connection-failing"]}],
+    }
+    path = tmp_path / "people.yaml"
+    path.write_text(yaml.safe_dump(wanted))
+    applied = posthouse("apply", "-f", str(path))
+    assert applied.code == 0, applied.out + applied.err
+    assert "+ person Alice" in applied.out
+    assert "canary" not in applied.out
+    assert posthouse("apply", "-f", str(path), "--prune", "--json").json["changes"] == []
+    there = {one["name"]: one for one in api.http.get("people").json()["items"]}
+    assert there["Alice"]["role"] == "operator"
+    assert there["Alice"]["has_password"] is True
+    assert there["Bob"]["enabled"] is False
+
+    written = tmp_path / "exported.yaml"
+    assert posthouse("export", "-o", str(written)).code == 0
+    assert "canary" not in written.read_text()
+    assert posthouse("apply", "-f", str(written), "--prune", "--json").json["changes"] == []
+
+    # Groups of the login provider decide, and apply does not take back what they give.
+    give = "UPDATE person SET role = 'viewer', oidc_groups = '{all}' WHERE name = 'Alice'"
+    api.execute(give)
+    assert posthouse("apply", "-f", str(path), "--json").json["changes"] == []
+
+    # A file that speaks of no people deletes none; one that does never deletes the last admin.
+    path.write_text("version: 1\n")
+    assert posthouse("apply", "-f", str(path), "--prune", "--dry-run", "--json").json is not None
+    assert len(api.http.get("people").json()["items"]) == 3
+    path.write_text(yaml.safe_dump({"people": [alice], "webhooks": []}))
+    pruned = posthouse("apply", "-f", str(path), "--prune")
+    assert pruned.code == 1
+    assert "This is the last administrator" in pruned.out
+    assert {one["name"] for one in api.http.get("people").json()["items"]} == {"Alice", "Root"}
+    assert api.http.get("webhooks").json()["items"] == []
+
+
 @pytest.mark.promise("H6")
 def test_apply_prunes_only_when_asked_and_never_what_is_in_use(
     posthouse: Posthouse, api: Api, document: Path

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import psycopg
 
 from shared.clock import utc_now
-from shared.errors import TryAgain
+from shared.errors import InvalidInput, TryAgain
 from shared.storage.grants import Account, grant_services
 from shared.storage.migrations import statements, versions
 from shared.storage.pool import Database, read_address
@@ -29,6 +29,7 @@ def migrate(
     try:
         # libpq reads the address, here as in the services: several hosts, key=value, sockets.
         with psycopg.connect(database_url, autocommit=True) as connection:
+            _check_encoding(connection)
             connection.execute("SELECT pg_advisory_lock(%s)", (_LOCK,))
             version = _upgrade(connection)
             connection.execute("SELECT pg_advisory_unlock(%s)", (_LOCK,))
@@ -42,6 +43,16 @@ def migrate(
         create_partitions(database, utc_now(), retention_days)
         grant(database, services or {})
     return version
+
+
+def _check_encoding(connection: psycopg.Connection) -> None:
+    """Raises InvalidInput: what mails say does not fit into any other encoding."""
+    if (encoding := connection.info.parameter_status("server_encoding")) != "UTF8":
+        raise InvalidInput(
+            f"The database {connection.info.dbname!r} has the encoding {encoding}; Posthouse needs "
+            "UTF8.",
+            hint="Make it anew: `createdb -E UTF8 -T template0 NAME`.",
+        )
 
 
 def _upgrade(connection: psycopg.Connection) -> str:

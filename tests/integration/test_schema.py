@@ -9,9 +9,12 @@ import sys
 import psycopg
 import pytest
 
+from shared.errors import InvalidInput
 from shared.storage import schema
+from shared.storage.migrate import migrate
 from shared.storage.migrations import expected_version
 from shared.storage.pool import Database
+from tests.servers.postgres import PostgresServer
 
 
 def test_an_empty_or_older_database_is_not_ready(empty_database_url: str) -> None:
@@ -23,6 +26,22 @@ def test_an_empty_or_older_database_is_not_ready(empty_database_url: str) -> Non
             session.execute("INSERT INTO posthouse_schema VALUES ('0000')")
         with pytest.raises(schema.SchemaBehind, match="0000"):
             schema.check(database)
+
+
+@pytest.mark.parametrize("encoding", ["SQL_ASCII", "LATIN1"])
+def test_a_database_that_cannot_hold_every_text_is_refused(
+    postgres: PostgresServer, encoding: str
+) -> None:
+    name = f"encoded_{encoding.lower()}"
+    postgres.execute(f"CREATE DATABASE {name} TEMPLATE template0 ENCODING '{encoding}' LOCALE 'C'")
+    try:
+        with pytest.raises(
+            InvalidInput, match=f"encoding {encoding}; Posthouse needs UTF8"
+        ) as told:
+            migrate(postgres.url(name))
+        assert "createdb -E UTF8" in told.value.hint
+    finally:
+        postgres.drop_database(postgres.url(name))
 
 
 def test_a_newer_schema_fits_because_migrations_only_add(database_url: str) -> None:

@@ -18,7 +18,7 @@ from typing import Any, Final, LiteralString
 from psycopg import errors as pg
 from psycopg.rows import dict_row
 
-from shared.clock import first_id, time_of, utc_now
+from shared.clock import first_id, time_of
 from shared.errors import InvalidInput
 from shared.mail import search_terms
 from shared.storage.arrays import array
@@ -35,8 +35,9 @@ _SEARCH_SECONDS: Final = 5
 _WHOLE_SECONDS: Final = 1
 #: Mails that are looked at together where there is no index: 0.1 s.
 _MOST: Final = 30_000
-#: Words are looked for in the mails of the last day first: the newest ones of a frequent word are
-#: there, and the rest of the month need not be looked at.
+#: Words are looked for in so many of the newest mails first, one by one: frequent ones are there.
+_FIRST: Final = 2_000
+#: Then by their index, in the mails of a day first: it gives all that have a word, in no order.
 _WINDOWS: Final = (timedelta(days=1), timedelta(days=8))
 
 
@@ -112,13 +113,15 @@ class _Search:
         return self.page(*self._newest([_SQL["with_text"]], {"pattern": _pattern(text)}))
 
     def by_terms(self, terms: set[bytes]) -> MessagePage:
-        """Mails that have all `terms`, from the newest window of time to the oldest."""
+        """Mails that have all `terms`: among the newest ones, then by the index, from the newest
+        window of time to the oldest."""
         values = _of_terms(terms)
-        before, since = self._values["before"], self._values["since"]
-        bounds = [first_id(utc_now()), before, self._values["until"]]
-        newest = time_of(min(bound for bound in bounds if bound))
-        found: list[LoggedMessage] = []
-        for lower in (*(first_id(newest - window) for window in _WINDOWS), None):
+        more, floor = self._newest([_SQL["with_terms"]], {**values, "most": _FIRST})
+        found = _having(terms, more)
+        if floor is None or len(found) > self._limit:
+            return self.page(found)
+        before, since = floor, self._values["since"]
+        for lower in (*(first_id(time_of(floor) - window) for window in _WINDOWS), None):
             is_last = lower is None or bool(since and since >= lower)
             values |= {
                 "before": before,
@@ -126,20 +129,21 @@ class _Search:
                 "limit": self._limit + 1 - len(found),
             }
             try:
-                more = self._found([_SQL["with_terms"]], values, _WHOLE_SECONDS)
+                more = self._found([_SQL["with_terms"]], values, _WHOLE_SECONDS, "best_by_index")
             except pg.QueryCanceled:
-                more, floor = self._newest([_SQL["with_terms"]], {**values, "since": since})
-                return self.page([*found, *_having(terms, more)], floor)
+                more, lowest = self._newest([_SQL["with_terms"]], {**values, "since": since})
+                return self.page([*found, *_having(terms, more)], lowest)
             found += _having(terms, more)
-            if is_last or len(found) > self._limit:
+            if lower is None or is_last or len(found) > self._limit:
                 break
             before = lower
         return self.page(found)
 
     def has(self, terms: set[bytes]) -> bool:
         """Whether any mail has all `terms`, wherever this page begins."""
-        values = {**_of_terms(terms), "before": None, "limit": 1}
-        return bool(_having(terms, self._found([_SQL["with_terms"]], values)))
+        values = {**_of_terms(terms), "before": None}
+        found = self._found([_SQL["with_terms"]], values, order="best_by_index")
+        return bool(_having(terms, found))
 
     def _newest(
         self, parts: Sequence[LiteralString], values: Mapping[str, Any]
@@ -164,9 +168,10 @@ class _Search:
         parts: Sequence[LiteralString],
         values: Mapping[str, Any],
         seconds: int = _SEARCH_SECONDS,
+        order: str = "newest",
     ) -> list[LoggedMessage]:
         """One more than the limit where there are more. Raises pg.QueryCanceled."""
-        chosen = (_SQL["candidates"], *self._conditions, *parts, _SQL["newest"])
+        chosen = (_SQL["candidates"], *self._conditions, *parts, _SQL[order])
         query: LiteralString = "\n".join(chosen)
         with self._session.transaction(), self._session.cursor(row_factory=dict_row) as cursor:
             # Compiling the plan of all partitions takes seconds, and running it a millisecond.

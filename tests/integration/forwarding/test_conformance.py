@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -27,6 +29,7 @@ WAYS: dict[str, Callable[[Rig, Path], Way]] = {
     "kafka": lambda rig, _: ByKafka(rig),
 }
 FORWARDED = ("http", "nats", "kafka")
+QUEUES = ("queue", "queue-rabbitmq")
 TWICE: dict[str, Callable[[Rig], Forwarded]] = {
     "http-twice": lambda rig: ByHttp(rig, twice=True),
     "nats-twice": lambda rig: ByNats(rig, twice=True),
@@ -129,8 +132,27 @@ def test_it_answers_too_late(way: Forwarded) -> None:
 
 
 @pytest.mark.promise("D1", "I3")
-@over(*FORWARDED)
-def test_it_loses_its_state(way: Forwarded) -> None:
+@over(*QUEUES)
+def test_a_program_stands_still_and_answers_too_late(way: Way) -> None:
+    """Another one has had its event by then: two answers to one event, and none to another."""
+    events = mails(12)
+    wanted = [event.id for event in events]
+    way.rig.publish(way.handler, events)
+    late: Any = way.start("stalled")
+    stopped = os.WSTOPPED | os.WNOHANG | os.WNOWAIT
+    way.rig.wait(lambda: os.waitid(os.P_PID, late.pid, stopped) is not None, "it stands still")
+    way.start()
+    before = finish(way, wanted)
+    late.send_signal(signal.SIGCONT)
+    way.rig.wait(lambda: len(way.received()) > len(before), "its late answer")
+    after = mails(12)
+    way.rig.publish(way.handler, after)
+    finish(way, [*wanted, *(event.id for event in after)])
+
+
+@pytest.mark.promise("D1", "I3")
+@over(*WAYS)
+def test_it_loses_its_state(way: Way) -> None:
     """What it had confirmed is its own loss; all that comes after arrives."""
     before, after = mails(6), mails(6)
     way.rig.publish(way.handler, before)

@@ -38,6 +38,10 @@ class Way(ABC):
         """The ids of what came, in order, repeats too."""
 
     @abstractmethod
+    def forget(self) -> None:
+        """The far side loses all it had."""
+
+    @abstractmethod
     def close(self) -> None:
         """Ends what was started."""
 
@@ -69,6 +73,10 @@ class ByQueue(Way):
 
     def received(self) -> list[str]:
         return self._file.read_text().split()
+
+    def forget(self) -> None:
+        with self._file.open("w"):  # the programs append to it
+            pass
 
     def close(self) -> None:
         for program in self._programs:
@@ -112,10 +120,6 @@ class Forwarded(Way):
     @abstractmethod
     def stall(self) -> None:
         """It takes what comes, and answers after the sender has given up; until `up`."""
-
-    @abstractmethod
-    def forget(self) -> None:
-        """It loses all it had."""
 
 
 class ByHttp(Forwarded):

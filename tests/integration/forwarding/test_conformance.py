@@ -29,7 +29,6 @@ WAYS: dict[str, Callable[[Rig, Path], Way]] = {
     "kafka": lambda rig, _: ByKafka(rig),
 }
 FORWARDED = ("http", "nats", "kafka")
-QUEUES = ("queue", "queue-rabbitmq")
 TWICE: dict[str, Callable[[Rig], Forwarded]] = {
     "http-twice": lambda rig: ByHttp(rig, twice=True),
     "nats-twice": lambda rig: ByNats(rig, twice=True),
@@ -132,7 +131,7 @@ def test_it_answers_too_late(way: Forwarded) -> None:
 
 
 @pytest.mark.promise("D1", "I3")
-@over(*QUEUES)
+@over("queue")
 def test_a_program_stands_still_and_answers_too_late(way: Way) -> None:
     """Another one has had its event by then: two answers to one event, and none to another."""
     events = mails(12)

@@ -1,7 +1,9 @@
 """Publishes events to a JetStream stream, each acknowledged by the server's PubAck.
 
 CloudEvents 1.0.2 NATS protocol binding. `Nats-Msg-Id` is the idempotency key, so within the
-stream's duplicate window a repeat is confirmed and not stored again.
+stream's duplicate window a repeat is confirmed and not stored again. JetStream compares these ids
+over all subjects of a stream: where another handler's subject lies in the same stream, its event of
+the same mail would stand for ours, so ours has the subject behind its id.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ import nats
 import nats.errors
 import nats.js.errors
 from nats.aio.client import Client, RawCredentials
-from nats.js import api
+from nats.js import JetStreamContext, api
 
 from shared.errors import PosthouseError
 from shared.forwarding.http_binding import attributes_and_data
@@ -45,6 +47,7 @@ class NatsSender:
         self._timeout_s = float(options.timeout_seconds)
         self._client: Client | None = None
         self._complaint: Exception | None = None
+        self._shares_stream = False
         self._loop = asyncio.new_event_loop()
         self._connecting = asyncio.Lock()
         self._thread = threading.Thread(target=self._loop.run_forever, name="nats", daemon=True)
@@ -68,12 +71,11 @@ class NatsSender:
     async def _sent(self, key: str, event: bytes, started: float) -> Outcome:
         subject = self._endpoint.options.subject
         fields, body = _message(event, self._endpoint.options.format)
-        fields[api.Header.MSG_ID.value] = key
         self._complaint = None
         try:
             client = await self._connected()
             stream = client.jetstream(timeout=self._timeout_s)
-            ack = await stream.publish(subject, body, headers=fields)
+            ack = await self._published(stream, key, subject, body, fields)
         except PosthouseError as error:
             return unavailable(started, str(error))
         except nats.errors.MaxPayloadError:
@@ -99,6 +101,18 @@ class NatsSender:
             seconds=time.monotonic() - started,
             answer=f"{ack.stream} has it{already}, as {ack.seq}",
         )
+
+    async def _published(
+        self, stream: JetStreamContext, key: str, subject: str, body: bytes, fields: dict[str, str]
+    ) -> api.PubAck:
+        if not self._shares_stream:
+            fields[api.Header.MSG_ID.value] = key
+            ack = await stream.publish(subject, body, headers=fields)
+            if not ack.duplicate or await _is_stored(stream, ack, subject):
+                return ack
+            self._shares_stream = True
+        fields[api.Header.MSG_ID.value] = f"{key}/{subject}"
+        return await stream.publish(subject, body, headers=fields)
 
     async def _connected(self) -> Client:
         async with self._connecting:
@@ -147,6 +161,15 @@ class NatsSender:
         client, self._client = self._client, None
         if client is not None and not client.is_closed:
             await client.close()
+
+
+async def _is_stored(stream: JetStreamContext, ack: api.PubAck, subject: str) -> bool:
+    """Whether what the server took for the same message is of this subject. False also where it may
+    not be read, or is there no longer: better twice than lost."""
+    try:
+        return (await stream.get_msg(ack.stream, seq=ack.seq)).subject == subject
+    except (nats.errors.Error, TimeoutError):
+        return False
 
 
 def login_of(endpoint: Endpoint) -> dict[str, Any]:

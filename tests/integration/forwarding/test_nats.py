@@ -6,6 +6,7 @@ import base64
 import json
 import socket
 import threading
+from collections import Counter
 
 import pytest
 from nkeys import PREFIX_BYTE_USER, encode_seed, from_seed
@@ -41,6 +42,27 @@ def test_every_event_is_stored_once_under_its_id(
             assert one.headers["ce-source"] == wanted["source"]
             assert json.loads(one.data) == wanted["data"]
     assert {line.outcome for line in rig.attempts(handler)} == {"delivered"}
+
+
+@pytest.mark.promise("D1")
+def test_handlers_whose_subjects_lie_in_one_stream_all_get_their_events(
+    redis_rig: Rig, nats_server: NatsServer
+) -> None:
+    """JetStream takes messages of one id for repeats, whatever their subjects."""
+    events = mails(12)
+    handlers = []
+    for name in ("crm", "archive", "search"):
+        handler, _ = redis_rig.add(nats_server.url, subject=f"mail.{name}")
+        redis_rig.publish(handler, events)
+        handlers.append(handler)
+    redis_rig.stack.start("forwarder")
+    redis_rig.wait(lambda: all(redis_rig.backlog(one) == 0 for one in handlers), "acknowledged")
+    stored = Counter(
+        (one.subject, json.loads(one.data)["id"]) for one in nats_server.messages("MAIL")
+    )
+    assert stored == Counter(
+        (f"mail.{name}", event.id) for name in ("crm", "archive", "search") for event in events
+    )
 
 
 def test_a_missing_stream_says_what_to_do_and_loses_nothing(

@@ -40,7 +40,7 @@ def test_a_mail_is_found_by_each_of_its_marks(site: Site, page: Page) -> None:
         f"to-{mark}@example",
     ):
         page.goto(f"{site.url}/mails")
-        page.get_by_label("Message-id, sender, recipient or subject").fill(typed)
+        page.get_by_label("Message-id, words, or addresses").fill(typed)
         page.get_by_role("button", name="Search").click()
         expect(page.locator("tbody tr")).to_have_count(1)
         expect(page.get_by_role("link", name=f"Rechnung {mark}")).to_be_visible()

@@ -27,6 +27,7 @@ FIGURES = [
     ("scale", r"known ones ([\d.]+) s of", "known", "recognising 5,000", ""),
     ("scale", r"Packing them took ([\d.]+) s", "known", "packing them all", ""),
     ("scale", r"once a day ([\d.]+)\.", "known", "looking through them", ""),
+    ("scale", r"slowest took (\d+) ms", "search", "common word, one connection", "median ms"),
     ("scale", r"which take (\d+) MB", "sessions", "polled 5,000", "resident, MB"),
     ("operations", r"TLS session takes (\d+) KB", "sessions", "polled 5,000", "KB each"),
     (

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from fastapi import APIRouter, Response
 
 from services.admin.api.requests import Ctx, EditingCtx, IdInPath, Limit, SearchText, tag
@@ -19,6 +21,7 @@ from services.admin.people.authorization import ADMINISTER
 from services.admin.problems import responses
 
 router = APIRouter(prefix="/webhooks", tags=["webhooks"])
+_OF_ALERT: Final = ("id", "at", "kind", "subject")
 
 
 @router.get("", dependencies=[ADMINISTER], responses=responses())
@@ -43,7 +46,9 @@ def create(ctx: Ctx, body: WebhookBody) -> WebhookOut:
 def alerts(ctx: Ctx, limit: Limit = 50) -> list[LoggedAlertOut]:
     """The latest alerts, newest first, with the log of their delivery."""
     return [
-        LoggedAlertOut.model_validate({**values_of(logged.alert), **values_of(logged)})
+        LoggedAlertOut.model_validate(
+            values_of(logged) | {name: getattr(logged.alert, name) for name in _OF_ALERT}
+        )
         for logged in webhooks.alert_log(ctx, limit=limit)
     ]
 

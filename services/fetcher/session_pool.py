@@ -304,31 +304,40 @@ class SessionPool:
     def _make_room(self, places: tuple[str, str]) -> None:
         """Counts one more session at both places, and ends those that have to go for that."""
         host = places[0]
-        with self._lock:
-            needed = self._count[host] + 1
-        if needed > self.shares.allowed(host):
-            try:
-                self.shares.ask(host, needed)
-            except DatabaseUnavailable as outage:
-                raise HostBusy(f"Sessions at {host} cannot be counted: {outage}") from outage
-        victims: dict[int, Kept] = {}
-        with self._lock:
-            for place in places:
-                limit = self._limit(place, place == places[1])
-                going = sum(place in kept.places for kept in victims.values())
-                if self._count[place] - going < limit:
-                    continue
-                found = next(self._may_go(place), None)
-                if found is None:
-                    raise HostBusy(
-                        f"{place} already has {self._count[place]} sessions of this fetcher.",
-                        retry_after=2,
-                    )
-                victims[found[0]] = found[1]
-            taken = self._take_out(victims)
-            self._count.update(places)
-            self.shares.opens(host, self._count[host])
-        self._end_taken(taken)
+        while True:
+            with self._lock:
+                needed = self._count[host] + 1
+            has_share = self._has_share(host, needed)
+            victims: dict[int, Kept] = {}
+            with self._lock:
+                if has_share and self._count[host] >= needed:
+                    continue  # Others were quicker: nobody has to go where the share can grow.
+                for place in places:
+                    limit = self._limit(place, place == places[1])
+                    going = sum(place in kept.places for kept in victims.values())
+                    if self._count[place] - going < limit:
+                        continue
+                    found = next(self._may_go(place), None)
+                    if found is None:
+                        raise HostBusy(
+                            f"{place} already has {self._count[place]} sessions of this fetcher.",
+                            retry_after=2,
+                        )
+                    victims[found[0]] = found[1]
+                taken = self._take_out(victims)
+                self._count.update(places)
+                self.shares.opens(host, self._count[host])
+            self._end_taken(taken)
+            return
+
+    def _has_share(self, host: str, needed: int) -> bool:
+        """Whether so many sessions may be open there, if necessary with a larger share."""
+        if needed <= self.shares.allowed(host):
+            return True
+        try:
+            return self.shares.ask(host, needed)
+        except DatabaseUnavailable as outage:
+            raise HostBusy(f"Sessions at {host} cannot be counted: {outage}") from outage
 
     def _may_go(self, place: str) -> Iterator[tuple[int, Kept]]:
         """Sessions at `place` that nobody uses, those that wait longest first."""

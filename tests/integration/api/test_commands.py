@@ -308,7 +308,9 @@ def test_senders_are_known_and_no_longer(posthouse: Posthouse, tmp_path: Path) -
 def test_apply_knows_people_and_webhooks_and_export_gives_them_back(
     posthouse: Posthouse, api: Api, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    api.execute("TRUNCATE person, webhook CASCADE")
+    api.execute(
+        "TRUNCATE person, webhook, connection, handler, certificate, credential, outbox CASCADE"
+    )
     monkeypatch.setenv("ALICE_PASSWORD", "canary-of-alice-5")
     monkeypatch.setenv("HOOK", "https://hooks.example.org/canary-hook")
     alice = {

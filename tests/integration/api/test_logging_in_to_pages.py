@@ -230,7 +230,7 @@ def test_two_browsers_of_a_person_and_the_end_of_one(api: Api) -> None:
         for client in (one, other):
             assert is_in(log_in(client, name=name, password=PASSWORD))
         page = one.get("/account").text
-        assert page.count("this browser") == 1
+        assert page.count('class="tag">this browser<') == 1
         ending = re.findall(r'name="session" value="([0-9a-f]+)"', page)
         assert len(ending) == 1
         csrf = re.search(r'name="csrf" value="([^"]+)"', page)

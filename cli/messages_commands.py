@@ -15,7 +15,12 @@ from shared.errors import InvalidInput
 
 app = typer.Typer(help="Where is my mail?", no_args_is_help=True)
 Query = Annotated[
-    str, typer.Option("--query", "-q", help="Message-id, or part of sender, recipient, subject.")
+    str,
+    typer.Option(
+        "--query",
+        "-q",
+        help="Message-id, words of the subject, or addresses; else a part of these.",
+    ),
 ]
 ConnectionName = Annotated[
     str | None, typer.Option("--connection", "-c", help="Name or id of its connection.")

@@ -28,7 +28,7 @@ from services.admin.api import (
     webhooks,
 )
 from services.admin.context import AppState
-from services.admin.disconnects import Leaving
+from services.admin.disconnects import DisconnectWatching
 from services.admin.limits import BodyLimit
 from services.admin.pages import app as pages
 from services.admin.pages.rendering import refusal
@@ -81,7 +81,7 @@ def build_app(app_state: AppState) -> ASGIApp:
     site = pages.build(PagesState(app_state, access, _oidc(app_state, access)))
     for app in (api, site):
         declared(app)
-    sides = Leaving(_Sides(api, site))
+    sides = DisconnectWatching(_Sides(api, site))
     known = Authentication(sides, access, settings.public_url, refusal)
     return BodyLimit(BodyTimeout(Counted(known, https=settings.public_url.startswith("https://"))))
 

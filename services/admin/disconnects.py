@@ -10,7 +10,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from services.admin.watching import Watch, watched
 
 
-class Leaving:
+class DisconnectWatching:
     """ASGI middleware: a request with a body has a `Watch`, which gives up when its caller leaves.
 
     Only once the body is whole: until then the application reads what comes."""

@@ -20,7 +20,7 @@ from services.admin.redirecting import notice_in
 
 
 class Progress:
-    """ASGI middleware in front of the pages, behind `Leaving`."""
+    """ASGI middleware in front of the pages, behind `DisconnectWatching`."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app

@@ -16,8 +16,8 @@ from pathlib import Path
 
 from bench import report
 from bench.corpora import small
-from services.fetcher.intake import Intake, batches
 from services.fetcher.settings import FetcherSettings
+from services.fetcher.storing import Intake, batches
 from shared.connection_editing import edit
 from shared.errors import PosthouseError
 from shared.mailbox.base import Login, MailRef

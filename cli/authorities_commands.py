@@ -7,10 +7,10 @@ from typing import Annotated
 
 import typer
 
-from cli import showing
+from cli import printing
+from cli.client import Api
 from cli.objects import Name, listed
-from cli.remote import Api
-from cli.showing import AsJson, Yes
+from cli.printing import AsJson, Yes
 from shared.errors import NotFound
 
 app = typer.Typer(help="Whom signatures are trusted from.", no_args_is_help=True)
@@ -46,7 +46,7 @@ def add(
             "trust-anchors", files={"file": (file.name, file.read_bytes())}, data={"name": name}
         )
     for one in made:
-        showing.say(f"{one['name']} is trusted from now on.")
+        printing.say(f"{one['name']} is trusted from now on.")
 
 
 @app.command("lists")
@@ -76,7 +76,7 @@ def add_list(
     """Takes a revocation list of an authority by hand, where it cannot be fetched."""
     with Api.from_environment() as api:
         made = api.post("revocation-lists", files={"file": (file.name, file.read_bytes())})
-    showing.say(f"The list of {made['issuer_name']} counts until {made['next_update'][:10]}.")
+    printing.say(f"The list of {made['issuer_name']} counts until {made['next_update'][:10]}.")
 
 
 @app.command()
@@ -86,9 +86,9 @@ def delete(name: Name, yes: Yes = False) -> None:
         wanted = name.casefold()
         for one in api.get("trust-anchors"):
             if wanted in (str(one["id"]), one["name"].casefold()):
-                showing.confirmed(f"No longer trust {one['name']!r}?", yes=yes)
+                printing.confirmed(f"No longer trust {one['name']!r}?", yes=yes)
                 api.delete(f"trust-anchors/{one['id']}")
-                showing.say("Deleted.")
+                printing.say("Deleted.")
                 return
     raise NotFound(
         f"There is no authority named {name!r}.",

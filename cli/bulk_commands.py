@@ -9,12 +9,12 @@ from typing import Annotated, Any, Final
 
 import typer
 
-from cli import showing
+from cli import printing
+from cli.arguments import Settings, fields, referred_bytes
+from cli.client import Api, ApiRefused
 from cli.completing import handlers, healths, modes, tags
-from cli.given import Settings, fields, referred_bytes
 from cli.objects import Name
-from cli.remote import Api, ApiRefused
-from cli.showing import AsJson, Yes
+from cli.printing import AsJson, Yes
 from shared.errors import InvalidInput
 
 #: Connections a call: few where mail servers are asked, so that the bar moves.
@@ -87,10 +87,10 @@ def bulk(
                 "connections/ids", q=query, health=health, mode=mode, tag=tag, handler=taker
             )["ids"]
         if action != "test":
-            showing.confirmed(f"{action.capitalize()} {len(ids)} connections?", yes=yes)
+            printing.confirmed(f"{action.capitalize()} {len(ids)} connections?", yes=yes)
         outcomes = list(_done(api, ids, body, quiet=as_json))
     if as_json:
-        showing.as_json({"items": outcomes})
+        printing.as_json({"items": outcomes})
     else:
         _show(outcomes)
     if any(one["status"] in ("asks", "failed") for one in outcomes):
@@ -109,9 +109,9 @@ def duplicate(
         body = {"name": new_name} | fields(settings)
         made = api.post(f"connections/{found['id']}/duplicate", body)
     if as_json:
-        showing.as_json(made)
+        printing.as_json(made)
     else:
-        showing.say(f"{made['name']} is saved, and disabled (id {made['id']}).", "green")
+        printing.say(f"{made['name']} is saved, and disabled (id {made['id']}).", "green")
 
 
 def import_csv(
@@ -140,17 +140,17 @@ def import_csv(
             faults = refused.problem["faults"]
             found = {"done": False, "rows": [], "faults": faults, "fault_count": len(faults)}
     if as_json:
-        showing.as_json(found)
+        printing.as_json(found)
     else:
         for one in found["faults"]:
             place = f"{file}, line {one['line']}"
             place += f", column {one['column']} ({one['heading']})" if one["column"] else ""
-            showing.say(f"{place}: {one['text']} {one['hint']}".rstrip(), "red")
+            printing.say(f"{place}: {one['text']} {one['hint']}".rstrip(), "red")
         if found["faults"]:
-            showing.say("Nothing is added.", "bold red")
+            printing.say("Nothing is added.", "bold red")
         else:
             verb = "would be added" if dry_run else "added, all disabled"
-            showing.say(f"{len(found['rows'])} connections {verb}.", "green")
+            printing.say(f"{len(found['rows'])} connections {verb}.", "green")
     if found["faults"]:
         raise typer.Exit(1)
 
@@ -180,4 +180,4 @@ def _show(outcomes: list[dict[str, Any]]) -> None:
         (one["id"], one["name"], (one["status"], _STYLES[one["status"]]), one["text"])
         for one in outcomes
     ]
-    showing.table(("id", "name", "result", "details"), rows, empty="No connection matches.")
+    printing.table(("id", "name", "result", "details"), rows, empty="No connection matches.")

@@ -7,11 +7,11 @@ from typing import Annotated, Any
 
 import typer
 
-from cli import showing
-from cli.given import asked_secret, referred
+from cli import printing
+from cli.arguments import asked_secret, referred
+from cli.client import Api, ApiInvalid
 from cli.objects import Name, deletable, listed
-from cli.remote import Api, ApiInvalid
-from cli.showing import AsJson
+from cli.printing import AsJson
 
 app = typer.Typer(help="What encrypted mails are opened with.", no_args_is_help=True)
 File = Annotated[
@@ -135,10 +135,10 @@ def _send(
 
 def _shown(found: dict[str, Any], as_json: bool) -> None:
     if as_json:
-        showing.as_json(found)
+        printing.as_json(found)
         return
     names = ("id", "label", "kind", "key_type", "subject", "issuer", "serial", "fingerprint")
-    showing.pairs(
+    printing.pairs(
         [
             *((name.replace("_", " "), found[name]) for name in names),
             ("addresses", ", ".join(found["emails"])),

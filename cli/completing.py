@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any, Final
 
-from cli.remote import Api
+from cli.client import Api
 from shared.connections import Health
 from shared.kinds import KINDS
 from shared.people import Role

@@ -7,12 +7,12 @@ from typing import Annotated, Any
 
 import typer
 
-from cli import bulk_commands, showing
+from cli import bulk_commands, printing
+from cli.arguments import Settings, asked_secret, fields
+from cli.client import Api, ApiRefused
 from cli.completing import handlers, healths, modes, tags
-from cli.given import Settings, asked_secret, fields
 from cli.objects import Name, deletable
-from cli.remote import Api, ApiRefused
-from cli.showing import AsJson, Yes
+from cli.printing import AsJson, Yes
 from shared.errors import InvalidInput
 from shared.kinds import KINDS, kind_named
 
@@ -70,27 +70,27 @@ def list_connections(
             per_page=per_page,
         )
     if as_json:
-        showing.as_json(found)
+        printing.as_json(found)
         return
     rows = [
         (
             item["id"],
             item["name"],
-            showing.coloured(item["health"]),
+            printing.coloured(item["health"]),
             item["mode"],
             item["username"],
             item["folder"] or "inbox",
             ", ".join(item["tags"]),
-            showing.when(item["last_success_at"]),
-            showing.when(item["next_run_at"]),
+            printing.when(item["last_success_at"]),
+            printing.when(item["next_run_at"]),
             item["new_today"],
         )
         for item in found["items"]
     ]
     columns = ("id", "name", "health", "mode", "user", "folder", "tags", "success", "next", "today")
-    showing.table(columns, rows, empty="No connection matches.")
+    printing.table(columns, rows, empty="No connection matches.")
     if found["total"] > len(rows):
-        showing.say(f"{len(rows)} of {found['total']}; --page {page + 1} shows more.", "dim")
+        printing.say(f"{len(rows)} of {found['total']}; --page {page + 1} shows more.", "dim")
 
 
 @app.command()
@@ -99,7 +99,7 @@ def show(name: Name, as_json: AsJson = False) -> None:
     with Api.from_environment() as api:
         found = api.named("connections", name)
     if as_json:
-        showing.as_json(found)
+        printing.as_json(found)
     else:
         _show(found)
 
@@ -171,7 +171,7 @@ def test(name: Name, as_json: AsJson = False) -> None:
         found = api.named("connections", name)
         report = api.post(f"connections/{found['id']}/test")
     if as_json:
-        showing.as_json(report)
+        printing.as_json(report)
     else:
         _show_test(report)
     if not report["ok"]:
@@ -185,7 +185,7 @@ def estimate(name: Name, start_from: StartFrom = None, as_json: AsJson = False) 
         found = api.named("connections", name)
         counted = api.post(f"connections/{found['id']}/estimate", {"start_from": start_from})
     if as_json:
-        showing.as_json(counted)
+        printing.as_json(counted)
     else:
         _show_estimate(counted)
 
@@ -219,7 +219,7 @@ def fetch(name: Name) -> None:
     with Api.from_environment() as api:
         found = api.named("connections", name)
         api.post(f"connections/{found['id']}/fetch")
-    showing.say(f"{found['name']} is due now.")
+    printing.say(f"{found['name']} is due now.")
 
 
 @app.command()
@@ -229,10 +229,10 @@ def folders(name: Name, as_json: AsJson = False) -> None:
         found = api.named("connections", name)
         listed = api.get(f"connections/{found['id']}/folders")
     if as_json:
-        showing.as_json(listed)
+        printing.as_json(listed)
         return
     rows = [(folder["name"], folder["special_use"]) for folder in listed if folder["selectable"]]
-    showing.table(("folder", "use"), rows, empty="There is no folder.")
+    printing.table(("folder", "use"), rows, empty="There is no folder.")
 
 
 @app.command()
@@ -244,20 +244,20 @@ def runs(
         found = api.named("connections", name)
         listed = api.get(f"connections/{found['id']}/runs", limit=limit)
     if as_json:
-        showing.as_json(listed)
+        printing.as_json(listed)
         return
     rows = [
         (
-            showing.when(run["started_at"]),
+            printing.when(run["started_at"]),
             f"{run['duration_ms']} ms",
             run["found"],
             run["downloaded"],
-            showing.octets(run["bytes"]),
+            printing.octets(run["bytes"]),
             ((run["error"] or {}).get("message", ""), "red"),
         )
         for run in listed
     ]
-    showing.table(("when", "took", "found", "new", "size", "error"), rows, empty="No run yet.")
+    printing.table(("when", "took", "found", "new", "size", "error"), rows, empty="No run yet.")
 
 
 @app.command()
@@ -265,11 +265,11 @@ def revoke(name: Name, yes: Yes = False) -> None:
     """Takes a connection's authorisation back; nothing is fetched until somebody authorises."""
     with Api.from_environment() as api:
         found = api.named("connections", name)
-        showing.confirmed(f"Take the authorisation of {found['name']!r} back?", yes=yes)
+        printing.confirmed(f"Take the authorisation of {found['name']!r} back?", yes=yes)
         confirmed = api.post(f"connections/{found['id']}/revoke")["confirmed"]
-    showing.say("The authorisation is taken back.")
+    printing.say("The authorisation is taken back.")
     if not confirmed:
-        showing.say(
+        printing.say(
             "The provider did not confirm it: remove Posthouse on its account page, too.", "yellow"
         )
 
@@ -279,7 +279,7 @@ def authorize(name: Name) -> None:
     """Says where a connection with OAuth2 is authorised: in the browser, on its page."""
     with Api.from_environment() as api:
         found = api.named("connections", name)
-        showing.say(f"Open this page and press Authorise: {api.url}/connections/{found['id']}")
+        printing.say(f"Open this page and press Authorise: {api.url}/connections/{found['id']}")
 
 
 def _enable(api: Api, connection_id: int, acknowledge: bool, start_from: str | None) -> Any:
@@ -304,19 +304,19 @@ def _acknowledged(acknowledge: bool, start_from: str | None, change: Any) -> Any
 
 def _saved(saved: dict[str, Any], as_json: bool) -> None:
     if as_json:
-        showing.as_json(saved)
+        printing.as_json(saved)
         return
     if saved.get("notice"):
-        showing.say(f"{saved['notice']}", "green")
+        printing.say(f"{saved['notice']}", "green")
     _show(saved)
 
 
 def _show(found: dict[str, Any]) -> None:
     error = found["error"] or {}
-    showing.pairs(
+    printing.pairs(
         [
             ("name", f"{found['name']}  (id {found['id']})"),
-            ("health", showing.coloured(found["health"])),
+            ("health", printing.coloured(found["health"])),
             ("error", (error.get("message", ""), "red") if error else None),
             ("what to do", error.get("hint")),
             ("description", found["description"]),
@@ -336,8 +336,8 @@ def _show(found: dict[str, Any]) -> None:
             ("interval", f"{found['interval_minutes']} min"),
             ("certificates", ", ".join(c["label"] for c in found.get("certificates") or ())),
             ("handlers", ", ".join(h["name"] for h in found.get("handlers") or ())),
-            ("last success", showing.when(found["last_success_at"])),
-            ("next run", showing.when(found["next_run_at"])),
+            ("last success", printing.when(found["last_success_at"])),
+            ("next run", printing.when(found["next_run_at"])),
             ("new today", found["new_today"]),
         ]
     )
@@ -347,14 +347,14 @@ def _show(found: dict[str, Any]) -> None:
 def _show_warnings(found: dict[str, Any]) -> None:
     for warning in found.get("warnings") or ():
         style = "bold red" if warning["serious"] else "yellow"
-        showing.say(f"! {warning['text']}", style)
+        printing.say(f"! {warning['text']}", style)
 
 
 def _authorised(status: dict[str, Any] | None) -> tuple[str, str] | None:
     """Who authorised a connection with OAuth2, when, and whether it still holds."""
     if status is None:
         return None
-    when = showing.when(status["authorised_at"])
+    when = printing.when(status["authorised_at"])
     text = f"as {status['account'] or '?'} by {status['authorised_by']}, {when}"
     return (text, "") if status["valid"] else (f"{text}; no longer valid", "red")
 
@@ -362,22 +362,22 @@ def _authorised(status: dict[str, Any] | None) -> tuple[str, str] | None:
 def _show_test(report: dict[str, Any]) -> None:
     marks = {"ok": "✓", "failed": "✗", "skipped": "–"}
     for step in report["steps"]:
-        showing.say(f"{marks[step['status']]} {step['title']}", showing.COLOURS[step["status"]])
+        printing.say(f"{marks[step['status']]} {step['title']}", printing.COLOURS[step["status"]])
         if step["text"]:
-            showing.say(f"  {step['text']}", "red")
+            printing.say(f"  {step['text']}", "red")
         if step["hint"]:
-            showing.say(f"  {step['hint']}", "dim")
+            printing.say(f"  {step['hint']}", "dim")
     if report["ok"]:
         unread = "" if report["unread"] is None else f", {report['unread']} unread"
-        showing.say(f"{report['folder'] or 'inbox'}: {report['total']} mails{unread}")
+        printing.say(f"{report['folder'] or 'inbox'}: {report['total']} mails{unread}")
         if report["server"]:
-            showing.say(f"{report['server']}", "dim")
+            printing.say(f"{report['server']}", "dim")
     _show_warnings(report)
 
 
 def _show_estimate(counted: dict[str, Any]) -> None:
     at_least = "at least " if counted["confidence"] == "partial" else ""
-    showing.pairs(
+    printing.pairs(
         [
             ("new", f"{at_least}{counted['new']}"),
             ("known", counted["known"]),

@@ -6,11 +6,11 @@ from typing import Annotated, Any
 
 import typer
 
-from cli import showing
-from cli.given import Settings, fields
+from cli import printing
+from cli.arguments import Settings, fields
+from cli.client import Api
 from cli.objects import Name, deletable, listed
-from cli.remote import Api
-from cli.showing import AsJson
+from cli.printing import AsJson
 
 app = typer.Typer(help="The OAuth2 clients that connections log in with.", no_args_is_help=True)
 
@@ -72,10 +72,10 @@ deletable(app, "credentials", "credential", "Deletes a credential that no connec
 
 def _shown(found: dict[str, Any], as_json: bool) -> None:
     if as_json:
-        showing.as_json(found)
+        printing.as_json(found)
         return
     names = ("id", "name", "provider", "grant", "client_id", "tenant", "cloud", "redirect_uri")
-    showing.pairs(
+    printing.pairs(
         [
             *((name.replace("_", " "), found[name]) for name in names),
             ("consent link", found["admin_consent_url"] or None),

@@ -7,10 +7,10 @@ from typing import Annotated, Any, Final
 
 import typer
 
-from cli import showing
+from cli import printing
+from cli.client import Api
 from cli.objects import Name
-from cli.remote import Api
-from cli.showing import AsJson, Yes
+from cli.printing import AsJson, Yes
 
 #: An examination takes up to a minute (seconds).
 _PATIENCE: Final = 150.0
@@ -47,7 +47,7 @@ def doctor(
         report = api.post(path, {"record": record is not None}, timeout=_PATIENCE)
     recording = report.pop("recording", None)
     if as_json:
-        showing.as_json(report)
+        printing.as_json(report)
     else:
         _show(report)
     if record is not None and recording is not None:
@@ -59,19 +59,19 @@ def doctor(
 def _show(report: dict[str, Any]) -> None:
     for row in report["rows"]:
         took = "" if row["milliseconds"] is None else f" ({row['milliseconds']} ms)"
-        showing.say(f"{row['verdict']}: {row['title']}{took}", _STYLES[row["verdict"]])
+        printing.say(f"{row['verdict']}: {row['title']}{took}", _STYLES[row["verdict"]])
         if row["verdict"] != "understood":
-            showing.say(f"  {row['meaning']}", "dim")
+            printing.say(f"  {row['meaning']}", "dim")
             if row["words"]:
-                showing.say(f"  The server: {row['words']}", "dim")
+                printing.say(f"  The server: {row['words']}", "dim")
     for sentence in report["sentences"]:
-        showing.say(sentence)
+        printing.say(sentence)
 
 
 def _keep(file: Path, recording: str, *, yes: bool) -> None:
     """Shows a recording, and writes it once somebody has read it."""
     typer.echo(recording, err=True)
-    showing.confirmed(
+    printing.confirmed(
         f"Read it: names that only your server knows may be left. Write it to {file}?", yes=yes
     )
     file.write_text(recording + "\n", encoding="utf-8")

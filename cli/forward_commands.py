@@ -7,11 +7,11 @@ from typing import Annotated, Any
 
 import typer
 
-from cli import showing
-from cli.given import referred
+from cli import printing
+from cli.arguments import referred
+from cli.client import Api
 from cli.objects import Name
-from cli.remote import Api
-from cli.showing import AsJson, Yes
+from cli.printing import AsJson, Yes
 from shared.errors import InvalidInput, NotFound
 
 app = typer.Typer(help="Where a handler's events are passed on to.", no_args_is_help=True)
@@ -98,9 +98,9 @@ def end(name: Name, yes: Yes = False) -> None:
     """Forwards no more: what waits stays in the handler's queue, for a program of its own."""
     with Api.from_environment() as api:
         found = api.named("handlers", name)
-        showing.confirmed(f"Forward nothing of {found['name']!r} any more?", yes=yes)
+        printing.confirmed(f"Forward nothing of {found['name']!r} any more?", yes=yes)
         api.patch(f"handlers/{found['id']}", {"forward": None})
-    showing.say("Its events stay in its queue from now on.")
+    printing.say("Its events stay in its queue from now on.")
 
 
 @app.command()
@@ -110,11 +110,11 @@ def test(name: Name, as_json: AsJson = False) -> None:
         found = api.named("handlers", name)
         tested = api.post(f"handlers/{found['id']}/forward/test")
     if as_json:
-        showing.as_json(tested)
+        printing.as_json(tested)
     else:
         word = ("taken", "green") if tested["ok"] else (tested["detail"], "red")
         rows = [("result", word), ("status", tested["status"]), ("answer", tested["answer"])]
-        showing.pairs([*rows, ("seconds", f"{tested['seconds']:.3f}")])
+        printing.pairs([*rows, ("seconds", f"{tested['seconds']:.3f}")])
     if not tested["ok"]:
         raise typer.Exit(1)
 
@@ -125,7 +125,7 @@ def pause(name: Name, reason: Annotated[str, typer.Option(help="For the others."
     with Api.from_environment() as api:
         found = api.named("handlers", name)
         api.post(f"handlers/{found['id']}/forward/pause", {"reason": reason})
-    showing.say(f"{found['name']} is paused.")
+    printing.say(f"{found['name']} is paused.")
 
 
 @app.command()
@@ -134,7 +134,7 @@ def resume(name: Name) -> None:
     with Api.from_environment() as api:
         found = api.named("handlers", name)
         api.post(f"handlers/{found['id']}/forward/resume")
-    showing.say(f"{found['name']} is forwarded again.")
+    printing.say(f"{found['name']} is forwarded again.")
 
 
 @app.command("secret")
@@ -151,7 +151,7 @@ def renew_secret(
         found = api.named("handlers", name)
         path = f"handlers/{found['id']}/forward/secret"
         if end_former:
-            showing.confirmed("Receivers with the former secret refuse events. Go on?", yes=yes)
+            printing.confirmed("Receivers with the former secret refuse events. Go on?", yes=yes)
             api.delete(f"{path}/former")
             _shown(api.named("handlers", name), as_json)
         else:
@@ -173,7 +173,7 @@ def log(
         path = f"handlers/{found['id']}/forward/attempts"
         lines = api.get(path, outcome=outcome, limit=limit)["items"]
     if as_json:
-        showing.as_json(lines)
+        printing.as_json(lines)
         return
     rows = [
         (
@@ -187,7 +187,7 @@ def log(
         for one in lines
     ]
     heads = ("when", "outcome", "status", "took", "event", "answer")
-    showing.table(heads, rows, empty="No attempt yet.")
+    printing.table(heads, rows, empty="No attempt yet.")
 
 
 def address(given: str) -> str:
@@ -213,7 +213,7 @@ def secret_row(forward: dict[str, Any] | None) -> list[tuple[str, Any]]:
 
 def tell_secret(forward: dict[str, Any] | None) -> None:
     if forward is not None and forward["secret"]:
-        showing.say(
+        printing.say(
             "The forward secret is shown this once. Receivers verify with it (Standard Webhooks).",
             "yellow",
         )
@@ -224,7 +224,7 @@ def _shown(found: dict[str, Any], as_json: bool) -> None:
     if forward is None:
         raise NotFound(f"{found['name']} is not forwarded.")
     if as_json:
-        showing.as_json(forward)
+        printing.as_json(forward)
         return
     hidden = {"secret", "ca_certificate", "place", "paused_at", "paused_by", "pause_reason"}
     rows = [("handler", found["name"]), ("forwarded to", summary(forward))]
@@ -233,7 +233,7 @@ def _shown(found: dict[str, Any], as_json: bool) -> None:
         for key, value in forward.items()
         if key not in hidden
     ]
-    showing.pairs([*rows, *secret_row(forward)])
+    printing.pairs([*rows, *secret_row(forward)])
     tell_secret(forward)
 
 

@@ -6,10 +6,10 @@ from typing import Annotated, Any, Final
 
 import typer
 
-from cli import forward_commands, rules_commands, showing
+from cli import forward_commands, printing, rules_commands
+from cli.client import Api
 from cli.objects import Name, listed
-from cli.remote import Api
-from cli.showing import AsJson, Yes
+from cli.printing import AsJson, Yes
 
 app = typer.Typer(help="The programs that take mails.", no_args_is_help=True)
 #: A consumer asks its queue far more often; the pages warn after the same time.
@@ -50,7 +50,7 @@ def list_handlers(as_json: AsJson = False) -> None:
             "connections": lambda h: "all" if h["connections"] == "all" else len(h["connections"]),
             "to publish": lambda h: h["waiting"],
             "backlog": lambda h: h["queue"]["backlog"],
-            "oldest": lambda h: showing.when(h["queue"]["oldest_at"]),
+            "oldest": lambda h: printing.when(h["queue"]["oldest_at"]),
             "dead": lambda h: h["queue"]["dead"],
         },
         empty="No handler yet: nothing is downloaded before there is one.",
@@ -64,20 +64,20 @@ def show(name: Name, as_json: AsJson = False) -> None:
         found = api.named("handlers", name)
         work = api.get(f"handlers/{found['id']}/work")
     if as_json:
-        showing.as_json(found | {"work": work})
+        printing.as_json(found | {"work": work})
         return
     _shown(found, as_json)
     for one in found["queue"]["consumers"] or ():
         held = "" if one["in_hand"] is None else f", {one['in_hand']} in hand"
         silent = one["idle_s"] if (one["idle_s"] or 0) > _SILENT_S else None
         said = "" if silent is None else f", silent for {silent:.0f} s"
-        showing.say(f"consumer {one['name']}{held}{said}")
+        printing.say(f"consumer {one['name']}{held}{said}")
     for one in work["in_hand"]:
         what = one["subject"] or "(no subject)"
-        showing.say(f"in hand of {one['consumer']} since {showing.when(one['since'])}: {what}")
+        printing.say(f"in hand of {one['consumer']} since {printing.when(one['since'])}: {what}")
     for one in work["waiting"]:
         what = one["subject"] or "(no subject)"
-        showing.say(f"waits since {showing.when(one['published_at'])}: {what}")
+        printing.say(f"waits since {printing.when(one['published_at'])}: {what}")
 
 
 @app.command()
@@ -118,7 +118,7 @@ def add(
             return
         account = api.post(f"handlers/{made['id']}/broker-account")
         if as_json:
-            showing.as_json(made | {"broker_account": account})
+            printing.as_json(made | {"broker_account": account})
         else:
             _shown(made, as_json)
             _account_shown(account)
@@ -148,7 +148,7 @@ def token(name: Name, yes: Yes = False, as_json: AsJson = False) -> None:
     """Makes a new token for a handler and shows it, once; the old one stops working."""
     with Api.from_environment() as api:
         found = api.named("handlers", name)
-        showing.confirmed(f"The present token of {found['name']} stops working. Go on?", yes=yes)
+        printing.confirmed(f"The present token of {found['name']} stops working. Go on?", yes=yes)
         _shown(api.post(f"handlers/{found['id']}/token"), as_json)
 
 
@@ -170,12 +170,12 @@ def signing_key(
         address = f"handlers/{found['id']}/signing-key"
         if end_former:
             question = f"Programs of {found['name']} that only have the former key stop. Go on?"
-            showing.confirmed(question, yes=yes)
+            printing.confirmed(question, yes=yes)
             api.delete(f"{address}/former")
             _shown(api.named("handlers", name), as_json)
             return
         if found["has_former_signing_key"]:
-            showing.confirmed("The key before the present one ends by this. Go on?", yes=yes)
+            printing.confirmed("The key before the present one ends by this. Go on?", yes=yes)
         _shown(api.post(address), as_json)
 
 
@@ -189,7 +189,7 @@ def broker_account(name: Name, as_json: AsJson = False) -> None:
         found = api.named("handlers", name)
         account = api.post(f"handlers/{found['id']}/broker-account")
     if as_json:
-        showing.as_json(account)
+        printing.as_json(account)
     else:
         _account_shown(account)
 
@@ -201,19 +201,21 @@ def dead(name: Name, as_json: AsJson = False) -> None:
         found = api.named("handlers", name)
         letters = api.get(f"handlers/{found['id']}/dead-letters")
     if as_json:
-        showing.as_json(letters)
+        printing.as_json(letters)
         return
     rows = [
         (
             one["event_id"],
-            showing.when(one["died_at"]),
+            printing.when(one["died_at"]),
             one["deliveries"],
             one["subject"],
             (one["reason"], "yellow" if one["given_up"] else ""),
         )
         for one in letters
     ]
-    showing.table(("event", "since", "tries", "subject", "reason"), rows, empty="It rejected none.")
+    printing.table(
+        ("event", "since", "tries", "subject", "reason"), rows, empty="It rejected none."
+    )
 
 
 @app.command()
@@ -251,16 +253,16 @@ def delete(
     """Deletes a handler."""
     with Api.from_environment() as api:
         found = api.named("handlers", name)
-        showing.confirmed(f"Delete the handler {found['name']!r}?", yes=yes)
+        printing.confirmed(f"Delete the handler {found['name']!r}?", yes=yes)
         api.delete(f"handlers/{found['id']}", force=force or None)
-    showing.say("Deleted.")
+    printing.say("Deleted.")
 
 
 def _tell_count(done: Any, words: str, as_json: bool) -> None:
     if as_json:
-        showing.as_json(done)
+        printing.as_json(done)
     else:
-        showing.say(f"{done['count']} {words}.")
+        printing.say(f"{done['count']} {words}.")
 
 
 def _with_dead(
@@ -270,7 +272,7 @@ def _with_dead(
         found = api.named("handlers", name)
         if not event_ids:
             which = f"with the reason {reason!r}" if reason is not None else "there is"
-            showing.confirmed(f"{verb} every dead letter of {found['name']} {which}?", yes=yes)
+            printing.confirmed(f"{verb} every dead letter of {found['name']} {which}?", yes=yes)
         body = {"event_ids": event_ids or None, "reason": reason}
         given = {key: value for key, value in body.items() if value is not None}
         return api.post(f"handlers/{found['id']}/dead-letters/{path}", given)
@@ -297,23 +299,23 @@ def _place(group: str | None, position: int | None) -> dict[str, Any]:
 def _account_shown(account: dict[str, Any]) -> None:
     if account["made"]:
         rows = [("user", account["user"]), ("password", (account["password"], "bold"))]
-        showing.pairs(rows)
-        showing.say("The password is shown this once.", "yellow")
+        printing.pairs(rows)
+        printing.say("The password is shown this once.", "yellow")
     else:
-        showing.say("Run these where you administer the broker:")
+        printing.say("Run these where you administer the broker:")
         for command in account["commands"]:
-            showing.say(f"  {command}")
-        showing.pairs([("user", account["user"]), ("password", (account["password"], "bold"))])
+            printing.say(f"  {command}")
+        printing.pairs([("user", account["user"]), ("password", (account["password"], "bold"))])
     if account["note"]:
-        showing.say(account["note"], "yellow")
+        printing.say(account["note"], "yellow")
 
 
 def _shown(found: dict[str, Any], as_json: bool) -> None:
     if as_json:
-        showing.as_json(found)
+        printing.as_json(found)
         return
     queue = found["queue"]
-    showing.pairs(
+    printing.pairs(
         [
             ("name", f"{found['name']}  (id {found['id']})"),
             ("description", found["description"]),
@@ -325,8 +327,8 @@ def _shown(found: dict[str, Any], as_json: bool) -> None:
             ("RabbitMQ queue", found["rabbitmq_queue"]),
             ("to publish", found["waiting"]),
             ("backlog", queue["backlog"]),
-            ("oldest", showing.when(queue["oldest_at"])),
-            ("last acknowledged", showing.when(queue["last_acknowledged_at"])),
+            ("oldest", printing.when(queue["oldest_at"])),
+            ("last acknowledged", printing.when(queue["last_acknowledged_at"])),
             ("dead", queue["dead"]),
             ("forwarded to", forward_commands.summary(found["forward"])),
             ("token", (found["token"], "bold") if found["token"] else None),
@@ -335,10 +337,10 @@ def _shown(found: dict[str, Any], as_json: bool) -> None:
         ]
     )
     if found["token"]:
-        showing.say("The token is shown this once. It opens this handler's mails only.", "yellow")
+        printing.say("The token is shown this once. It opens this handler's mails only.", "yellow")
     forward_commands.tell_secret(found["forward"])
     if found["signing_key"]:
-        showing.say(
+        printing.say(
             "The signing key is shown this once. Events are signed with it: POSTHOUSE_SIGNING_KEY.",
             "yellow",
         )

@@ -140,9 +140,9 @@ def migrate(
         version = schema.wait_until_there(url, wait)
     typer.echo(f"The schema is at version {version}.")
     if adopt_store:
-        from shared.own_store import adopt_store as adopt
         from shared.storage.pool import Database
         from shared.store import open_store
+        from shared.store_identity import adopt_store as adopt
 
         with Database(url, size=1) as database:
             identity = adopt(database, open_store(load(StoreSettings)))

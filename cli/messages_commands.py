@@ -8,9 +8,9 @@ from typing import Annotated, Any
 
 import typer
 
-from cli import showing
-from cli.remote import Api
-from cli.showing import AsJson, Yes
+from cli import printing
+from cli.client import Api
+from cli.printing import AsJson, Yes
 from shared.errors import InvalidInput
 
 app = typer.Typer(help="Where is my mail?", no_args_is_help=True)
@@ -73,29 +73,29 @@ def list_messages(
         wanted |= _facts(kind, with_attachment, thread)
         found = api.get("messages", **wanted, limit=limit, before=before)
     if as_json:
-        showing.as_json(found)
+        printing.as_json(found)
         return
     rows = [
         (
             item["id"],
-            showing.when(item["downloaded_at"]),
-            showing.coloured(item["state"]),
+            printing.when(item["downloaded_at"]),
+            printing.coloured(item["state"]),
             item["connection"],
             item["sender"],
             item["subject"],
-            showing.octets(item["size"]),
+            printing.octets(item["size"]),
         )
         for item in found["items"]
     ]
     columns = ("id", "when", "state", "connection", "from", "subject", "size")
-    showing.table(columns, rows, empty="No mail matches.")
+    printing.table(columns, rows, empty="No mail matches.")
     if found["looked_back_to"]:
-        back = showing.when(found["looked_back_to"])
-        showing.say(
+        back = printing.when(found["looked_back_to"])
+        printing.say(
             f"Looked at mails back to {back}. --before {found['next']} looks further.", "dim"
         )
     elif found["next"]:
-        showing.say(f"--before {found['next']} shows more.", "dim")
+        printing.say(f"--before {found['next']} shows more.", "dim")
 
 
 @app.command()
@@ -104,16 +104,16 @@ def show(message_id: MessageId, as_json: AsJson = False) -> None:
     with Api.from_environment() as api:
         found = api.get(f"messages/{message_id}")
     if as_json:
-        showing.as_json(found)
+        printing.as_json(found)
         return
     security = found["security"] or {}
-    showing.pairs(
+    printing.pairs(
         [
             ("id", found["id"]),
-            ("state", showing.coloured(found["state"])),
+            ("state", printing.coloured(found["state"])),
             ("error", (found["error"], "red") if found["error"] else None),
             ("connection", found["connection"]),
-            ("from", showing.mailbox(found["sender_name"], found["sender"])),
+            ("from", printing.mailbox(found["sender_name"], found["sender"])),
             ("to", ", ".join(found["recipients"])),
             ("subject", found["subject"]),
             ("ambiguous", ", ".join(dict.fromkeys(one["kind"] for one in found["findings"]))),
@@ -121,7 +121,7 @@ def show(message_id: MessageId, as_json: AsJson = False) -> None:
             ("kind", found["kind"]),
             ("attachments", found["attachments"]),
             ("thread", found["thread"]),
-            ("size", showing.octets(found["size"])),
+            ("size", printing.octets(found["size"])),
             ("sha256", found["sha256"]),
             ("encryption", security.get("status")),
             ("signature", security.get("signature")),
@@ -131,7 +131,7 @@ def show(message_id: MessageId, as_json: AsJson = False) -> None:
         ]
     )
     rows = [((stop["at"] or "now")[:19].replace("T", " "), stop["text"]) for stop in found["path"]]
-    showing.table(("when (UTC)", "what happened"), rows, empty="")
+    printing.table(("when (UTC)", "what happened"), rows, empty="")
 
 
 @app.command()
@@ -189,13 +189,13 @@ def deliver_again(
                 api.post(f"messages/{one}/deliver-again", {"handlers": chosen, "reason": reason})
             count = len(message_ids)
         else:
-            showing.confirmed("Publish every mail that matches again?", yes=yes)
+            printing.confirmed("Publish every mail that matches again?", yes=yes)
             told = {"handlers": chosen, "reason": reason}
             count = _deliver_all_again(api, wanted | told, quiet=as_json)
     if as_json:
-        showing.as_json({"count": count})
+        printing.as_json({"count": count})
     else:
-        showing.say(f"{count} mails are on their way again.")
+        printing.say(f"{count} mails are on their way again.")
 
 
 @app.command()
@@ -206,15 +206,15 @@ def erase(
 ) -> None:
     """Erases every mail that a person sent or was addressed in. It cannot be undone."""
     question = f"Erase every mail from and to {address}, for ever?"
-    showing.confirmed(question, yes=yes)
+    printing.confirmed(question, yes=yes)
     with Api.from_environment() as api:
         erased = api.post("messages/erase", {"address": address})
     if as_json:
-        showing.as_json(erased)
+        printing.as_json(erased)
         return
-    showing.say(f"{erased['messages']} mails are erased.")
+    printing.say(f"{erased['messages']} mails are erased.")
     if erased["postponed"]:
-        showing.say("Some are being published right now: run this again in a minute.", "yellow")
+        printing.say("Some are being published right now: run this again in a minute.", "yellow")
 
 
 def _deliver_all_again(api: Api, body: dict[str, Any], *, quiet: bool) -> int:

@@ -7,9 +7,9 @@ from typing import Annotated, Any
 
 import typer
 
-from cli import showing
-from cli.remote import Api
-from cli.showing import Yes
+from cli import printing
+from cli.client import Api
+from cli.printing import Yes
 
 Name = Annotated[str, typer.Argument(help="Name or id.", show_default=False)]
 Item = Mapping[str, Any]
@@ -25,10 +25,10 @@ def listed(
     """Items as `{"items": […]}`, or as a table of `columns`: heading to what stands below it."""
     found = list(items)
     if as_json:
-        showing.as_json({"items": found})
+        printing.as_json({"items": found})
         return
     rows: Sequence[Sequence[Any]] = [[cell(item) for cell in columns.values()] for item in found]
-    showing.table(tuple(columns), rows, empty=empty)
+    printing.table(tuple(columns), rows, empty=empty)
 
 
 def deletable(app: typer.Typer, kind: str, noun: str, text: str, *, label: str = "name") -> None:
@@ -38,6 +38,6 @@ def deletable(app: typer.Typer, kind: str, noun: str, text: str, *, label: str =
     def delete(name: Name, yes: Yes = False) -> None:
         with Api.from_environment() as api:
             found = api.named(kind, name)
-            showing.confirmed(f"Delete the {noun} {found[label]!r}?", yes=yes)
+            printing.confirmed(f"Delete the {noun} {found[label]!r}?", yes=yes)
             api.delete(f"{kind}/{found['id']}")
-        showing.say("Deleted.")
+        printing.say("Deleted.")

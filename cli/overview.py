@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from cli import showing
-from cli.remote import Api
-from cli.showing import AsJson
+from cli import printing
+from cli.client import Api
+from cli.printing import AsJson
 
 
 def overview(as_json: AsJson = False) -> None:
@@ -12,43 +12,43 @@ def overview(as_json: AsJson = False) -> None:
     with Api.from_environment() as api:
         found = api.get("overview")
     if as_json:
-        showing.as_json(found)
+        printing.as_json(found)
         return
     delays, backlog = found["delays"], found["backlog"]
-    showing.pairs(
+    printing.pairs(
         [
             ("connections", ", ".join(f"{n:,} {h}" for h, n in found["connections"].items())),
             ("mails, last hour", sum(slot["mails"] for slot in found["last_hour"])),
             ("mails, last day", sum(slot["mails"] for slot in found["last_day"])),
             ("on their way", backlog["mails"]),
-            ("oldest of them", showing.when(backlog["oldest_at"])),
+            ("oldest of them", printing.when(backlog["oldest_at"])),
             ("download to event", _seconds(delays["median"], delays["p95"])),
             ("in quarantine", found["quarantined"]),
         ]
     )
     for one in found["backends"]:
         if one["trouble"]:
-            showing.say(f"{one['name']} ({one['place']}): {one['trouble']}", "red")
+            printing.say(f"{one['name']} ({one['place']}): {one['trouble']}", "red")
     for one in found["services"]:
         if one["is_silent"]:
-            showing.say(f"{one['name']}: not running since {showing.when(one['seen_at'])}", "red")
+            printing.say(f"{one['name']}: not running since {printing.when(one['seen_at'])}", "red")
         for check, why in one["failing"].items():
-            showing.say(f"{one['name']}: {check}: {why}", "red")
+            printing.say(f"{one['name']}: {check}: {why}", "red")
     for name in found["absent"]:
-        showing.say(f"{name}: never seen", "red")
+        printing.say(f"{name}: never seen", "red")
     spaces = [one for one in found["services"] if one["total"]]
     if spaces:
         worst = min(spaces, key=lambda one: int(one["free"]))
-        showing.say(f"store: {worst['free'] >> 20:,} of {worst['total'] >> 20:,} MB free")
+        printing.say(f"store: {worst['free'] >> 20:,} of {worst['total'] >> 20:,} MB free")
     for one in found["sick"]:
         said = (one["error"] or {}).get("message", "")
-        showing.say(f"{one['name']}: {one['health']}. {said}".rstrip(), "red")
+        printing.say(f"{one['name']}: {one['health']}. {said}".rstrip(), "red")
     for one in found["expiring"]:
-        showing.say(f"{one['kind']} {one['name']} ends {one['expires_at'][:10]}", "yellow")
+        printing.say(f"{one['kind']} {one['name']} ends {one['expires_at'][:10]}", "yellow")
     for one in found["handlers"]:
         if one["queue"]["backlog"] or one["queue"]["dead"]:
-            since = showing.when(one["queue"]["oldest_at"])
-            showing.say(
+            since = printing.when(one["queue"]["oldest_at"])
+            printing.say(
                 f"handler {one['name']}: {one['queue']['backlog']} wait (the oldest since {since}),"
                 f" {one['queue']['dead']} rejected"
             )

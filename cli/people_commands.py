@@ -6,11 +6,11 @@ from typing import Annotated, Any
 
 import typer
 
-from cli import completing, showing
-from cli.given import asked_secret, referred
+from cli import completing, printing
+from cli.arguments import asked_secret, referred
+from cli.client import Api
 from cli.objects import Name, deletable, listed
-from cli.remote import Api
-from cli.showing import AsJson
+from cli.printing import AsJson
 
 app = typer.Typer(help="Who may log in, and as what.", no_args_is_help=True)
 tokens = typer.Typer(help="API tokens: how programs come in.", no_args_is_help=True)
@@ -50,7 +50,7 @@ def list_people(as_json: AsJson = False) -> None:
             "tags": lambda p: ", ".join(p["tags"]),
             "state": lambda p: ("enabled", "green") if p["enabled"] else ("disabled", "dim"),
             "email": lambda p: p["email"],
-            "last login": lambda p: showing.when(p["last_login_at"]),
+            "last login": lambda p: printing.when(p["last_login_at"]),
         },
         empty="Nobody yet: the bootstrap token is the only way in.",
     )
@@ -113,7 +113,7 @@ def list_tokens(as_json: AsJson = False) -> None:
             "now": _now,
             "made by": lambda t: t["created_by"],
             "until": lambda t: (t["expires_at"] or "no end")[:10],
-            "last used": lambda t: showing.when(t["last_used_at"]),
+            "last used": lambda t: printing.when(t["last_used_at"]),
         },
     )
 
@@ -134,7 +134,7 @@ def add_token(
     with Api.from_environment() as api:
         made = api.post("tokens", _given(name=name, role=role, tags=_tags(tag), days=days))
     if as_json:
-        showing.as_json(made)
+        printing.as_json(made)
         return
     typer.echo(made["token"])
     typer.echo("Copy it now: it is shown only this once.", err=True)
@@ -147,9 +147,9 @@ def take_over_token(name: Name, as_json: AsJson = False) -> None:
         found = api.named("tokens", name)
         taken = api.post(f"tokens/{found['id']}/take-over", None)
     if as_json:
-        showing.as_json(taken)
+        printing.as_json(taken)
         return
-    showing.say(f"{taken['name']} is yours now.")
+    printing.say(f"{taken['name']} is yours now.")
 
 
 deletable(tokens, "tokens", "token", "Revokes a token: it opens nothing from now on.")
@@ -206,10 +206,10 @@ def _given(**values: Any) -> dict[str, Any]:
 
 def _shown(found: dict[str, Any], as_json: bool) -> None:
     if as_json:
-        showing.as_json(found)
+        printing.as_json(found)
         return
     names = ("id", "name", "role", "tags", "email", "enabled", "last_login_at")
-    showing.pairs(
+    printing.pairs(
         [
             (name.replace("_", " "), ", ".join(found[name]) if name == "tags" else found[name])
             for name in names

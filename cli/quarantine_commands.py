@@ -6,9 +6,9 @@ from typing import Annotated, Any
 
 import typer
 
-from cli import showing
-from cli.remote import Api
-from cli.showing import AsJson, Yes
+from cli import printing
+from cli.client import Api
+from cli.printing import AsJson, Yes
 from shared.errors import InvalidInput
 
 app = typer.Typer(help="Mails that could not be processed.", no_args_is_help=True)
@@ -30,14 +30,14 @@ def list_entries(
         chosen = api.named("connections", connection)["id"] if connection else None
         found = api.get("quarantine", connection=chosen, limit=limit)
     if as_json:
-        showing.as_json(found)
+        printing.as_json(found)
         return
     rows = [
         (
             item["id"],
-            showing.when(item["created_at"]),
+            printing.when(item["created_at"]),
             item["connection"],
-            showing.octets(item["size"]),
+            printing.octets(item["size"]),
             item["sender"],
             item["subject"],
             (item["reason"], "red"),
@@ -45,7 +45,7 @@ def list_entries(
         for item in found["items"]
     ]
     columns = ("id", "since", "connection", "size", "from", "subject", "reason")
-    showing.table(columns, rows, empty="Quarantine is empty.")
+    printing.table(columns, rows, empty="Quarantine is empty.")
 
 
 @app.command()
@@ -72,15 +72,15 @@ def _act(
     with Api.from_environment() as api:
         chosen = ids or [item["id"] for item in _every(api)]
         if chosen:
-            showing.confirmed(question.format(len(chosen)), yes=yes or not everything)
+            printing.confirmed(question.format(len(chosen)), yes=yes or not everything)
         count = 0
         for start in range(0, len(chosen), _AT_ONCE):
             body = {"ids": chosen[start : start + _AT_ONCE]}
             count += api.post(f"quarantine/{verb}", body)["count"]
     if as_json:
-        showing.as_json({"count": count})
+        printing.as_json({"count": count})
     else:
-        showing.say(f"{count} mails: done.")
+        printing.say(f"{count} mails: done.")
 
 
 def _every(api: Api) -> list[dict[str, Any]]:

@@ -8,10 +8,10 @@ from typing import Annotated, Any
 import typer
 import yaml
 
-from cli import showing
+from cli import printing
+from cli.client import Api
 from cli.objects import Name
-from cli.remote import Api
-from cli.showing import AsJson, Yes
+from cli.printing import AsJson, Yes
 from shared.errors import InvalidInput
 
 app = typer.Typer(help="Which mails a handler takes.", no_args_is_help=True)
@@ -65,24 +65,24 @@ def dry_run(
         found = api.named("handlers", name)
         tried = api.post(f"handlers/{found['id']}/rules/dry-run", body)
     if as_json:
-        showing.as_json(tried)
+        printing.as_json(tried)
         return
     doubt = f", {tried['unsure']:,} of them in doubt" if tried["unsure"] else ""
-    showing.say(
+    printing.say(
         f"Of {tried['looked_at']:,} mails of the last {days} days this would take "
         f"{tried['taken']:,}{doubt}."
     )
     if not tried["complete"]:
-        showing.say(f"Time ran out: looked at back to {tried['back_to']}.", "yellow")
+        printing.say(f"Time ran out: looked at back to {tried['back_to']}.", "yellow")
     if tried["not_kept"]:
-        showing.say(tried["not_kept"], "yellow")
-    rows = [(showing.when(m["downloaded_at"]), m["sender"], m["subject"]) for m in tried["listed"]]
-    showing.table(("taken", "from", "subject"), rows, empty="It would take none.")
+        printing.say(tried["not_kept"], "yellow")
+    rows = [(printing.when(m["downloaded_at"]), m["sender"], m["subject"]) for m in tried["listed"]]
+    printing.table(("taken", "from", "subject"), rows, empty="It would take none.")
     others = [
-        (showing.when(m["downloaded_at"]), m["sender"], m["subject"], m["reason"])
+        (printing.when(m["downloaded_at"]), m["sender"], m["subject"], m["reason"])
         for m in tried["left_out"]
     ]
-    showing.table(("left out", "from", "subject", "reason"), others, empty="")
+    printing.table(("left out", "from", "subject", "reason"), others, empty="")
 
 
 @app.command()
@@ -95,7 +95,7 @@ def deliver(
     """Delivers past mails that the saved rules take and that the handler did not get."""
     with Api.from_environment() as api:
         found = api.named("handlers", name)
-        showing.confirmed(f"Deliver past mails to {found['name']}?", yes=yes)
+        printing.confirmed(f"Deliver past mails to {found['name']}?", yes=yes)
         count = 0
         body: dict[str, Any] = {"since": since}
         while True:
@@ -105,9 +105,9 @@ def deliver(
                 break
             body["before"] = done["next"]
     if as_json:
-        showing.as_json({"count": count})
+        printing.as_json({"count": count})
     else:
-        showing.say(f"{count:,} mails are on their way; the rules are asked once more of each.")
+        printing.say(f"{count:,} mails are on their way; the rules are asked once more of each.")
 
 
 def _read(file: Path) -> dict[str, Any]:
@@ -122,12 +122,12 @@ def _read(file: Path) -> dict[str, Any]:
 
 def _shown(found: dict[str, Any], as_json: bool) -> None:
     if as_json:
-        showing.as_json(found["rules"])
+        printing.as_json(found["rules"])
         return
     if not found["sentences"]:
-        showing.say("No rules: it takes every mail of its connections.")
+        printing.say("No rules: it takes every mail of its connections.")
         return
     for number, sentence in enumerate(found["sentences"], 1):
-        showing.say(f"{number}. {sentence}")
+        printing.say(f"{number}. {sentence}")
     kept = {part: value for part, value in found["rules"].items() if value}
-    showing.say(yaml.safe_dump(kept, allow_unicode=True, sort_keys=False).rstrip(), "dim")
+    printing.say(yaml.safe_dump(kept, allow_unicode=True, sort_keys=False).rstrip(), "dim")

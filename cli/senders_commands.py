@@ -7,10 +7,10 @@ from typing import Annotated
 
 import typer
 
-from cli import showing
+from cli import printing
+from cli.client import Api
 from cli.objects import Name, listed
-from cli.remote import Api
-from cli.showing import AsJson, Yes
+from cli.printing import AsJson, Yes
 from shared.errors import NotFound
 
 app = typer.Typer(help="Whose signatures count without an authority.", no_args_is_help=True)
@@ -47,7 +47,7 @@ def add(
             "sender-keys", files={"file": (file.name, file.read_bytes())}, data={"name": name}
         )
     for one in made:
-        showing.say(f"{one['name']} is known from now on.")
+        printing.say(f"{one['name']} is known from now on.")
 
 
 @app.command()
@@ -57,9 +57,9 @@ def delete(name: Name, yes: Yes = False) -> None:
         wanted = name.casefold()
         for one in api.get("sender-keys"):
             if wanted in (str(one["id"]), one["name"].casefold()):
-                showing.confirmed(f"No longer know {one['name']!r}?", yes=yes)
+                printing.confirmed(f"No longer know {one['name']!r}?", yes=yes)
                 api.delete(f"sender-keys/{one['id']}")
-                showing.say("Deleted.")
+                printing.say("Deleted.")
                 return
     raise NotFound(
         f"There is no sender named {name!r}.",

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
+from cli.client import Api
 from cli.completing import handlers
-from cli.remote import Api
 from shared.errors import InvalidInput, NotFound, PosthouseError, TryAgain
-from shared.shown import json_shown, shown
+from shared.untrusted_text import json_shown, shown
 
 if TYPE_CHECKING:
     from posthouse import MailEvent

@@ -8,11 +8,11 @@ from typing import Annotated, Any
 
 import typer
 
-from cli import showing
-from cli.given import referred
+from cli import printing
+from cli.arguments import referred
+from cli.client import Api
 from cli.objects import Name, deletable, listed
-from cli.remote import Api
-from cli.showing import AsJson
+from cli.printing import AsJson
 from shared.errors import InvalidInput
 
 app = typer.Typer(help="Where alerts go, and what was told to whom.", no_args_is_help=True)
@@ -64,10 +64,10 @@ def add(
     with Api.from_environment() as api:
         made = api.post("webhooks", body)
     if as_json:
-        showing.as_json(made)
+        printing.as_json(made)
     else:
         told = f"alerts of {len(made['kinds'])} kinds" if made["kinds"] else "every alert"
-        showing.say(f"{made['name']} is told of {told} from now on.")
+        printing.say(f"{made['name']} is told of {told} from now on.")
 
 
 @app.command()
@@ -94,9 +94,9 @@ def edit(
         raise InvalidInput("Say what shall change.", field="name", hint="See --help.")
     changed = _change(name, body)
     if as_json:
-        showing.as_json(changed)
+        printing.as_json(changed)
     else:
-        showing.say(f"{changed['name']} is changed.")
+        printing.say(f"{changed['name']} is changed.")
 
 
 @app.command()
@@ -109,13 +109,13 @@ def mute(
     """Tells it nothing for a time, and nothing of that time later."""
     until = datetime.now(UTC) + timedelta(hours=hours)
     changed = _change(name, {"muted_until": until.isoformat(timespec="seconds")})
-    showing.say(f"{changed['name']} is told nothing until {until:%Y-%m-%d %H:%M} UTC.")
+    printing.say(f"{changed['name']} is told nothing until {until:%Y-%m-%d %H:%M} UTC.")
 
 
 @app.command()
 def unmute(name: Name) -> None:
     """Tells it of alerts again."""
-    showing.say(f"{_change(name, {'muted_until': None})['name']} is told of alerts again.")
+    printing.say(f"{_change(name, {'muted_until': None})['name']} is told of alerts again.")
 
 
 @app.command()
@@ -136,7 +136,7 @@ def test(name: Name) -> None:
     with Api.from_environment() as api:
         found = api.named("webhooks", name)
         api.post(f"webhooks/{found['id']}/test")
-    showing.say(f"A test is on its way to {found['name']}.")
+    printing.say(f"A test is on its way to {found['name']}.")
 
 
 deletable(app, "webhooks", "webhook", "Deletes a webhook and its lines of the log.")
@@ -166,7 +166,7 @@ def alerts(
 
 def _switch(name: str, *, enabled: bool) -> None:
     changed = _change(name, {"enabled": enabled})
-    showing.say(f"{changed['name']} is {'enabled' if enabled else 'disabled'}.")
+    printing.say(f"{changed['name']} is {'enabled' if enabled else 'disabled'}.")
 
 
 def _change(name: str, body: dict[str, Any]) -> dict[str, Any]:

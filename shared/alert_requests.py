@@ -21,7 +21,7 @@ from urllib.parse import quote
 from shared.alerts.base import Severity
 from shared.alerts.delivery import Alert, Template
 from shared.alerts.kinds import to_json
-from shared.shown import shown
+from shared.untrusted_text import shown
 from shared.webhook_signatures import sign
 
 

@@ -13,9 +13,9 @@ from collections.abc import Mapping
 import structlog
 
 from shared.errors import PosthouseError
-from shared.own_store import OwnStore
 from shared.storage import services
 from shared.storage.pool import Database, DatabaseCannotWrite
+from shared.store_identity import OwnStore
 from shared.telemetry.health import Check, Readiness
 from shared.telemetry.process import release
 

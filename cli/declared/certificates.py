@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from cli.arguments import referred_bytes
 from cli.declared.changes import Change
 from cli.declared.document import CertificateEntry
 from cli.declared.existing import Existing, compare
-from cli.given import referred_bytes
 from shared.errors import InvalidInput
 
 

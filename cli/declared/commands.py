@@ -9,9 +9,9 @@ from typing import Annotated, Any, Final
 
 import typer
 
-from cli import showing
-from cli.remote import Api
-from cli.showing import AsJson
+from cli import printing
+from cli.client import Api
+from cli.printing import AsJson
 from shared.errors import PosthouseError
 
 #: Connections that are made or changed at a time.
@@ -78,7 +78,7 @@ def apply(
             change.to_json() | {"error": failed.get((change.kind, change.name))}
             for change in plan.changes
         ]
-        showing.as_json({"dry_run": dry_run, "changes": shown})
+        printing.as_json({"dry_run": dry_run, "changes": shown})
     else:
         _sum_up(len(plan.changes), failures, dry_run=dry_run)
     if failures:
@@ -99,7 +99,7 @@ def export(
     if schema:
         from cli.declared.document import Document
 
-        showing.as_json(Document.model_json_schema())
+        printing.as_json(Document.model_json_schema())
         return
     from cli.declared.export import export as written
 
@@ -160,12 +160,12 @@ def _tried(change: Any) -> PosthouseError | None:
 
 def _show(change: Any) -> None:
     mark, colour = _MARKS[change.verb]
-    showing.say(f"{mark} {_one(change.kind)} {change.name}", colour)
+    printing.say(f"{mark} {_one(change.kind)} {change.name}", colour)
     for one in change.differences:
         if change.verb == "create":
-            showing.say(f"    {one.field}: {_short(one.after)}", "green")
+            printing.say(f"    {one.field}: {_short(one.after)}", "green")
         else:
-            showing.say(f"    {one.field}: {_short(one.before)} → {_short(one.after)}", "yellow")
+            printing.say(f"    {one.field}: {_short(one.before)} → {_short(one.after)}", "yellow")
 
 
 def _one(kind: str) -> str:
@@ -174,15 +174,15 @@ def _one(kind: str) -> str:
 
 def _sum_up(count: int, failures: list[tuple[Any, PosthouseError]], *, dry_run: bool) -> None:
     for change, error in failures:
-        showing.say(f"✗ {_one(change.kind)} {change.name}: {error}", "bold red")
+        printing.say(f"✗ {_one(change.kind)} {change.name}: {error}", "bold red")
         if error.hint:
-            showing.say(f"  {error.hint}", "dim")
+            printing.say(f"  {error.hint}", "dim")
     if not count:
-        showing.say("Everything is as the file says.", "green")
+        printing.say("Everything is as the file says.", "green")
     elif dry_run:
-        showing.say(f"{count} changes would be made.", "dim")
+        printing.say(f"{count} changes would be made.", "dim")
     else:
-        showing.say(f"{count - len(failures)} of {count} changes made.")
+        printing.say(f"{count - len(failures)} of {count} changes made.")
 
 
 def _short(value: Any) -> str:

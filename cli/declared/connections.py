@@ -6,10 +6,10 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any, Final
 
+from cli.arguments import referred
 from cli.declared.changes import Change, Difference
 from cli.declared.document import ConnectionEntry
 from cli.declared.existing import HIDDEN, Existing, compare
-from cli.given import referred
 from shared.connection_editing import FIELDS_OF, SECRET_FIELDS, edit
 from shared.errors import InvalidInput
 from shared.kinds import kind_named

@@ -18,7 +18,7 @@ from pydantic import (
     model_validator,
 )
 
-from cli.declared.places import fault_at, keys_written_twice, meant
+from cli.declared.yaml_positions import fault_at, keys_written_twice, meant
 from shared.connections import Connection
 from shared.credentials import Credential
 from shared.described import fields_of, words_of

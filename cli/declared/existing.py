@@ -6,9 +6,9 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
+from cli.arguments import referred
+from cli.client import Api
 from cli.declared.changes import Change, Difference
-from cli.given import referred
-from cli.remote import Api
 from shared.errors import InvalidInput
 
 #: In the order in which they can be made: each may refer to those before it.

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from cli.arguments import referred
 from cli.declared.changes import Difference
 from cli.declared.document import HandlerEntry
 from cli.declared.existing import HIDDEN
-from cli.given import referred
 from shared.errors import InvalidInput
 from shared.forwards import SECRETS, edit, place_of
 

@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from cli.client import Api
 from cli.declared import certificates, connections, credentials, handlers, people, webhooks
 from cli.declared.changes import Change
 from cli.declared.document import Document
 from cli.declared.existing import OPTIONAL, Existing
 from cli.declared.trusted import Trusted
-from cli.remote import Api
 from shared.errors import InvalidInput
 
 

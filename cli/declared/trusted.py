@@ -8,10 +8,10 @@ from typing import Any, Final
 
 from cryptography.hazmat.primitives import hashes
 
+from cli.arguments import referred_bytes
+from cli.client import Api
 from cli.declared.changes import Change, Difference
 from cli.declared.document import Document, TrustedEntry
-from cli.given import referred_bytes
-from cli.remote import Api
 from shared.certificates.senders import parse_senders, read_certificates
 from shared.errors import InvalidInput
 

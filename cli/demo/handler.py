@@ -14,8 +14,8 @@ from cli.demo.seed import HANDLER
 from posthouse import Consumer, MailEvent
 from shared.errors import InvalidInput
 from shared.settings import OutputSettings, load
-from shared.shown import shown
 from shared.telemetry import logs
+from shared.untrusted_text import shown
 
 #: Larger mails are shown by their headers alone.
 _READ_UP_TO = 8 << 20

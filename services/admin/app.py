@@ -27,15 +27,15 @@ from services.admin.api import (
     revocations,
     webhooks,
 )
+from services.admin.body_limits import BodyLimit
 from services.admin.context import AppState
 from services.admin.disconnects import DisconnectWatching
-from services.admin.limits import BodyLimit
 from services.admin.pages import app as pages
+from services.admin.pages.app_state import PagesState
 from services.admin.pages.rendering import refusal
-from services.admin.pages.state import PagesState
-from services.admin.people.access import Access
 from services.admin.people.authentication import Authentication
 from services.admin.people.authorization import declared
+from services.admin.people.identity_proofs import IdentityProofs
 from services.admin.request_timeouts import BodyTimeout
 from shared.hosts import HostRules
 from shared.telemetry import metrics
@@ -74,7 +74,7 @@ def build_app(app_state: AppState) -> ASGIApp:
     """
     settings = app_state.settings
     token = settings.admin_token
-    access = Access(
+    access = IdentityProofs(
         app_state.database, app_state.vault, token.get_secret_value() if token else None
     )
     api = build_api(app_state)
@@ -153,7 +153,7 @@ class Counted:
         await self._app(scope, receive, noted)
 
 
-def _oidc(app_state: AppState, access: Access) -> Oidc | None:
+def _oidc(app_state: AppState, access: IdentityProofs) -> Oidc | None:
     settings = app_state.settings
     if not settings.oidc_issuer:
         return None

@@ -12,11 +12,11 @@ from services.admin.settings import AdminSettings
 from shared.connections import Connection
 from shared.logins import Logins
 from shared.mailbox.base import Mailbox
-from shared.own_store import OwnStore
 from shared.people import Principal
 from shared.queueing.output import Output
 from shared.storage import audit
 from shared.storage.pool import Database, Session
+from shared.store_identity import OwnStore
 from shared.vault import Vault
 
 #: Readings of one mail by the same person within this time are one entry of the audit log.

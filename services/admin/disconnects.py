@@ -7,7 +7,7 @@ import contextlib
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from services.admin.watching import Watch, watched
+from services.admin.work_progress import Watch, watched
 
 
 class DisconnectWatching:

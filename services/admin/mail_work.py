@@ -9,8 +9,8 @@ from concurrent.futures import TimeoutError as FutureTimeout
 from contextvars import copy_context
 from typing import Final, TypeVar
 
-from services.admin import watching
-from services.admin.watching import Watch
+from services.admin import work_progress
+from services.admin.work_progress import Watch
 from shared.errors import PosthouseError, TryAgain
 from shared.mailbox.interrupting import Interruption, interruptible
 
@@ -52,7 +52,7 @@ class MailWork:
                 code="busy",
                 retry_after=30,
             )
-        waiting = watching.current() or Watch()
+        waiting = work_progress.current() or Watch()
         interruption = Interruption()
 
         def interrupted() -> T:

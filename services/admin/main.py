@@ -23,11 +23,11 @@ from shared.hosts import HostRules
 from shared.logins import Logins
 from shared.mailbox.base import Mailbox
 from shared.mailbox.open import open_mailbox
-from shared.own_store import open_own_store
 from shared.queueing.output import open_output
 from shared.storage import schema
 from shared.storage.limiter import PostgresLimiter
 from shared.storage.pool import Database
+from shared.store_identity import open_own_store
 from shared.telemetry.health import Check, HealthServer, Heartbeat
 from shared.telemetry.listening import listening_socket
 from shared.vault import Vault

@@ -12,9 +12,9 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
 
-from services.admin.people.access import LoginRefused
 from services.admin.people.attempts import TooManyAttempts
 from services.admin.people.authorization import NotAllowed
+from services.admin.people.identity_proofs import LoginRefused
 from services.admin.people.passwords import Busy
 from shared.errors import (
     ChangedMeanwhile,

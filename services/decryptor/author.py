@@ -16,7 +16,7 @@ from shared.mail.addresses import lowered, read_addresses
 from shared.mail.fields import HeaderBlock
 from shared.mail.findings import Kind
 from shared.mail.words import read_text
-from shared.security import Signature
+from shared.mail_security import Signature
 
 _ATOM = r"[^\x00-\x20\x7f()<>\[\]:;@\\,.\"]++"
 _ADDRESS = rf"{_ATOM}(?:\.{_ATOM})*+@{_ATOM}(?:\.{_ATOM})*+"

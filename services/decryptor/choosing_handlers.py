@@ -15,10 +15,10 @@ from shared.connections import Connection
 from shared.mail.fields import HEADER_LIMIT, read_fields
 from shared.mail.summary import MailHeaders
 from shared.mail.words import read_text
+from shared.mail_security import UNOPENED
 from shared.messages import Outcome
 from shared.rules.choosing import Choice, LeftOut, choose
 from shared.rules.facts import RuleFacts, kept, with_kept
-from shared.security import UNOPENED
 from shared.storage import deliveries, outbox
 from shared.storage.deliveries import Target
 from shared.storage.outbox import Claimed, Redelivery

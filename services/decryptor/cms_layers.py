@@ -26,7 +26,7 @@ from services.decryptor.cms.errors import (
 from services.decryptor.cms.keys import key_algorithm_name
 from services.decryptor.cms.signed import SignedData, read_signed
 from services.decryptor.cms.verify import Content, load_certificates, verify
-from services.decryptor.content import looks_readable
+from services.decryptor.layer_content import looks_readable
 from services.decryptor.layer_facts import CompressedLayer, Facts, SignedLayer
 from services.decryptor.limits import Limits
 from services.decryptor.spool import Spool
@@ -35,7 +35,7 @@ from services.decryptor.trust import TrustStore
 from shared.certificates import IdentityIndex
 from shared.mail.region import Region, made
 from shared.mail.structure import Entity
-from shared.security import Status
+from shared.mail_security import Status
 
 _PKCS7 = ("application/pkcs7-mime", "application/x-pkcs7-mime")
 _PKCS7_SIGNATURE = ("application/pkcs7-signature", "application/x-pkcs7-signature")

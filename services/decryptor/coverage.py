@@ -6,12 +6,12 @@ import re
 from collections.abc import Iterable, Iterator
 
 from services.decryptor.author import ambiguity
-from services.decryptor.readable import text_doubt
+from services.decryptor.decoding_ambiguity import text_doubt
 from services.decryptor.spool import Spool
 from shared.mail.findings import Finding, Kind
 from shared.mail.region import Region
 from shared.mail.structure import Entity, Multipart, Part, entity, read_entity
-from shared.security import Signature
+from shared.mail_security import Signature
 
 #: What programs write before the first part, for readers that know no MIME: no room for more.
 _HARMLESS = re.compile(

@@ -30,8 +30,8 @@ from shared.mail.facts import FACT_FIELDS
 from shared.mail.fields import HEADER_LIMIT
 from shared.mail.region import region
 from shared.mail.structure import Entity, entity
+from shared.mail_security import PLAIN
 from shared.messages import Outcome, RawRef
-from shared.security import PLAIN
 from shared.storage import connections, outbox
 from shared.storage.outbox import Claimed, Release
 from shared.storage.pool import Database, DatabaseUnavailable, Session

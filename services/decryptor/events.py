@@ -12,8 +12,8 @@ import pybase64
 from posthouse import event_data, event_writing
 from shared.connections import Connection
 from shared.mail.summary import MailHeaders, findings_to_json
+from shared.mail_security import PLAIN
 from shared.messages import Outcome
-from shared.security import PLAIN
 from shared.storage.outbox import Claimed, Redelivery
 
 #: What of the findings travels with the mail.

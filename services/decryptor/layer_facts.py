@@ -9,7 +9,7 @@ from cryptography import x509
 
 from services.decryptor.cms.verify import Verified
 from services.decryptor.openpgp.verifying import PgpSignature
-from shared.security import Format, Integrity, Signature, Status
+from shared.mail_security import Format, Integrity, Signature, Status
 
 
 @dataclass(slots=True)

@@ -10,8 +10,8 @@ from typing import Final
 
 from services.decryptor.author import ambiguity
 from services.decryptor.cms_layers import CMS, is_pkcs7, may_be_signature
-from services.decryptor.content import entity_of
 from services.decryptor.coverage import doubt_about, limit_of, parts_beside, telling_parts
+from services.decryptor.layer_content import entity_of
 from services.decryptor.layer_facts import Facts, SignedLayer
 from services.decryptor.limits import Limits
 from services.decryptor.openpgp.layers import OpenPGP, kind_of_text, may_have_armour

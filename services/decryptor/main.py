@@ -20,13 +20,13 @@ from services.decryptor.signing_keys import EventSigner
 from shared.heap import keep_freed, spare_from_collection
 from shared.heartbeats import HeartbeatWriter
 from shared.jobs import DECRYPT_ACTOR, DECRYPT_QUEUE
-from shared.own_store import OwnStore, open_own_store
+from shared.mail_security import Security
 from shared.queueing.broker import RabbitmqJobs, RedisJobs, build_broker
 from shared.queueing.output import Output, open_output
 from shared.queueing.worker import pulse_of, run_worker
-from shared.security import Security
 from shared.storage import schema
 from shared.storage.pool import Database
+from shared.store_identity import OwnStore, open_own_store
 from shared.telemetry import metrics
 from shared.telemetry.health import Check, HealthServer, Heartbeat
 from shared.telemetry.threads import ServiceThreads

@@ -27,7 +27,7 @@ from services.decryptor.trust import TrustStore
 from shared.certificates import IdentityIndex
 from shared.mail.structure import Entity, entity
 from shared.mail.summary import MailHeaders, read_headers
-from shared.security import Security
+from shared.mail_security import Security
 
 __all__ = ["Limits", "Opened", "TrustStore", "may_be_secured", "open_mail", "open_mails"]
 

@@ -25,8 +25,8 @@ from services.decryptor.settings import DecryptorSettings
 from shared.certificates import IdentityIndex
 from shared.connections import Connection
 from shared.mail.summary import findings_to_json
+from shared.mail_security import Security
 from shared.messages import Outcome, RawRef
-from shared.security import Security
 from shared.storage.outbox import Claimed
 from shared.store import Pack, Store
 

@@ -18,8 +18,8 @@ from services.decryptor.openpgp.verifying import PgpSignature
 from services.decryptor.revocation import revoked_sentence
 from services.decryptor.trust import TrustStore
 from shared.certificates.parsing import addresses
+from shared.mail_security import Covers, Layer, Security, Signature
 from shared.revocations import Revocation
-from shared.security import Covers, Layer, Security, Signature
 
 _RANK: dict[Signature, int] = {
     "none": 0,

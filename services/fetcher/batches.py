@@ -10,11 +10,11 @@ from structlog.contextvars import get_contextvars
 
 from services.fetcher.committing import FEW, keep
 from services.fetcher.downloading import Downloads
-from services.fetcher.intake import Intake, batches
 from services.fetcher.prefetch import pipelined
 from services.fetcher.quarantining import blame, leave_oversize, with_headers
 from services.fetcher.run import Committed, Run
 from services.fetcher.settling import settle
+from services.fetcher.storing import Intake, batches
 from shared.errors import TryAgain
 from shared.mailbox.base import MailRef
 from shared.messages import Key

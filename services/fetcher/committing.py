@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from typing import Final
 
 from services.fetcher.gmail_dedupe import commit
-from services.fetcher.intake import Intake
 from services.fetcher.run import Committed, Ready, Run
+from services.fetcher.storing import Intake
 from shared.combining import Combiner
 from shared.errors import LeaseLost
 from shared.messages import NewMessage

@@ -15,7 +15,7 @@ from datetime import datetime
 import structlog
 from structlog.contextvars import bound_contextvars
 
-from services.fetcher import fetching
+from services.fetcher import run_phases
 from services.fetcher.lease_renewer import LeaseRenewer
 from services.fetcher.polling import Answer, ask_all
 from services.fetcher.run import Report, Run, Tools
@@ -203,7 +203,7 @@ class Dispatcher:
                 span.set_attribute("posthouse.kept", kept)
             try:
                 run.mailbox = mailbox
-                fetching.fetch(run)
+                run_phases.fetch(run)
                 return
             except PosthouseError as error:
                 transcript = tuple(mailbox.transcript)

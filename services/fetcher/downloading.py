@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence, Set
 
-from services.fetcher.intake import Intake
+from services.fetcher.storing import Intake
 from shared.errors import PosthouseError, TryAgain
 from shared.mailbox.base import Mailbox, MailRef
 from shared.mailbox.errors.refused_mails import MailRefused

@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from services.fetcher.intake import Intake
 from services.fetcher.run import Committed, Run
+from services.fetcher.storing import Intake
 from shared.mailbox.base import MailRef
-from shared.storage import labels, ledger
+from shared.storage import gmail_labels, ledger
 from shared.storage.key_contents import recognise_keys
 from shared.storage.pool import Session
 
@@ -33,9 +33,9 @@ def without_duplicates(run: Run, refs: Sequence[MailRef]) -> Found:
     if not ids:
         return Found(refs)
     with run.tools.database.transaction() as session:
-        found = labels.find_duplicates(session, run.connection, ids)
+        found = gmail_labels.find_duplicates(session, run.connection, ids)
         if found.duplicates:
-            labels.mark_known(session, run.lease, run.place, found.duplicates)
+            gmail_labels.mark_known(session, run.lease, run.place, found.duplicates)
     had = {duplicate.uid for duplicate in found.duplicates}
     return Found(
         [ref for ref in refs if ref.key not in had and ref.key not in found.waiting],
@@ -58,12 +58,12 @@ def commit(run: Run, session: Session, intake: Intake) -> Committed:
     if not ids:
         ledger.commit_batch(session, lease, place, intake.messages, intake.refused)
         return Committed(intake.messages, intake.refs)
-    labels.lock(session, run.connection)
-    found = labels.find_duplicates(session, run.connection, ids)
+    gmail_labels.lock(session, run.connection)
+    found = gmail_labels.find_duplicates(session, run.connection, ids)
     left_out = {duplicate.uid for duplicate in found.duplicates} | found.waiting
     messages = [m for m in intake.messages if int(m.native_key) not in left_out]
     ledger.commit_batch(session, lease, place, messages, intake.refused, found.only_for)
     if found.duplicates:
-        labels.mark_known(session, lease, place, found.duplicates)
+        gmail_labels.mark_known(session, lease, place, found.duplicates)
     had = [ref for ref in intake.refs if ref.key not in found.waiting]
     return Committed(messages, had)

@@ -47,13 +47,13 @@ from shared.logins import Logins
 from shared.mailbox.base import Mailbox
 from shared.mailbox.open import open_mailbox
 from shared.open_files import raise_limit
-from shared.own_store import OwnStore, open_own_store
 from shared.queueing.broker import RabbitmqJobs, RedisJobs, build_broker, enqueue
 from shared.queueing.worker import pulse_of, run_worker
 from shared.storage import affinity as affinities
 from shared.storage import schema
 from shared.storage.limiter import PostgresLimiter
 from shared.storage.pool import Database
+from shared.store_identity import OwnStore, open_own_store
 from shared.telemetry import metrics
 from shared.telemetry.health import Check, HealthServer, Heartbeat
 from shared.telemetry.threads import ServiceThreads, ThreadEnded

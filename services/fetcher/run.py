@@ -8,8 +8,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from services.fetcher.intake import Intake
 from services.fetcher.settings import FetcherSettings
+from services.fetcher.storing import Intake
 from shared.connections import Connection
 from shared.jobs import FETCH_QUEUE, FETCH_SLOW_QUEUE
 from shared.mailbox.base import Cursor, Mailbox, MailRef
@@ -113,7 +113,7 @@ class Tools:
 
 @dataclass(slots=True)
 class Run:
-    """Passed through the phases of `services.fetcher.fetching`, which take nothing else.
+    """Passed through the phases of `services.fetcher.run_phases`, which take nothing else.
 
     `changed`: its server announced something new, so that is not asked for first. `recognising`:
     mails are compared by content, as the folder was re-created or every key in it changed.

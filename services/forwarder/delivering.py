@@ -11,7 +11,7 @@ import structlog
 
 from posthouse import MailEvent, Reject, Retry
 from services.forwarder.attempt_log import AttemptLog
-from services.forwarder.gate import Gate
+from services.forwarder.circuit_breaker import CircuitBreaker
 from services.forwarder.retries import Retries
 from shared.clock import utc_now
 from shared.errors import PosthouseError
@@ -41,7 +41,7 @@ class Delivering:
     endpoint: Endpoint
     public_url: str
     send: Callable[[str, bytes], Outcome]
-    gate: Gate
+    breaker: CircuitBreaker
     retries: Retries
     log: AttemptLog
     gone: Callable[[str], None]
@@ -55,13 +55,13 @@ class Delivering:
         wait_s = self.retries.wait_s(self.handler_id, event.idempotency_key)
         if wait_s > 0:
             raise Retry(wait_s, "not due yet")
-        if not self.gate.enter():
+        if not self.breaker.enter():
             raise Retry(0.1, "the forwarder stops")
         self.reached("taken")
         try:
             outcome = self._attempt(event)
         except BaseException:
-            self.gate.failed(None)
+            self.breaker.failed(None)
             raise
         self.reached("answered")
         if outcome.verdict is Verdict.DELIVERED:
@@ -89,13 +89,13 @@ class Delivering:
         )
 
     def _delivered(self, event: MailEvent, outcome: Outcome) -> None:
-        self.gate.taken()
+        self.breaker.taken()
         self._note(event, outcome, "delivered")
         if self.retries.has(self.handler_id, event.idempotency_key):
             self._settle(event)
 
     def _gone(self, event: MailEvent, outcome: Outcome) -> None:
-        self.gate.failed(None)
+        self.breaker.failed(None)
         self._note(event, outcome, "paused")
         try:
             self.gone("The endpoint answered 410 Gone.")
@@ -105,9 +105,9 @@ class Delivering:
 
     def _failed(self, event: MailEvent, outcome: Outcome) -> None:
         if outcome.verdict is Verdict.UNAVAILABLE:
-            self.gate.failed(outcome.retry_after_s)
+            self.breaker.failed(outcome.retry_after_s)
         else:
-            self.gate.refused()
+            self.breaker.refused()
         try:
             waiting = self.retries.failed(
                 self.handler_id, event.idempotency_key, first_s=FIRST_S, longest_s=LONGEST_S

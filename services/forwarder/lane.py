@@ -10,8 +10,8 @@ import structlog
 
 from posthouse import AccessRefused, Consumer, MailEvent
 from services.forwarder.attempt_log import AttemptLog
+from services.forwarder.circuit_breaker import CircuitBreaker
 from services.forwarder.delivering import Delivering
-from services.forwarder.gate import Gate
 from services.forwarder.retries import Retries
 from services.forwarder.settings import ForwarderSettings
 from shared.errors import PosthouseError
@@ -49,7 +49,7 @@ class Lane:
         reached: Callable[[str], object],
     ) -> None:
         self.forward = forward
-        self.gate = Gate()
+        self.breaker = CircuitBreaker()
         self._settings = settings
         self._vault = vault
         self._hosts = hosts
@@ -71,7 +71,7 @@ class Lane:
     def stop(self) -> None:
         """Attempts on their way end; everything else goes back to the queue."""
         self._stop.set()
-        self.gate.leave()
+        self.breaker.leave()
 
     def join(self) -> None:
         self._thread.join()
@@ -107,7 +107,7 @@ class Lane:
             endpoint=endpoint,
             public_url=self._settings.public_url,
             send=sender.send,
-            gate=self.gate,
+            breaker=self.breaker,
             retries=self._retries,
             log=self._log,
             gone=lambda reason: self._gone(forward.handler_id, reason),

@@ -96,9 +96,9 @@ class Lanes:
             if handler_id not in self._lanes:
                 lane = self._lanes[handler_id] = self._make(forward, self)
                 lane.start()
-        open_ones = sum(lane.gate.is_open for lane in self._lanes.values())
-        metrics.FORWARD_LANES.labels("working").set(open_ones)
-        metrics.FORWARD_LANES.labels("waiting").set(len(self._lanes) - open_ones)
+        working = sum(lane.breaker.is_closed for lane in self._lanes.values())
+        metrics.FORWARD_LANES.labels("working").set(working)
+        metrics.FORWARD_LANES.labels("waiting").set(len(self._lanes) - working)
 
     def _leave_turns(self) -> None:
         """Sends no more in order when it was not said for long that this forwarder does."""

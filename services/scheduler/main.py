@@ -23,12 +23,12 @@ from shared.heartbeats import HeartbeatWriter
 from shared.hosts import HostRules
 from shared.jobs import DECRYPT_QUEUE, FETCH_QUEUE, FETCH_SLOW_QUEUE
 from shared.logins import Logins
-from shared.own_store import OwnStore, open_own_store
 from shared.queueing.broker import RabbitmqJobs, RedisJobs, build_broker, enqueue_many
 from shared.queueing.output import Output, open_output
 from shared.storage import retention, schema
 from shared.storage.fleet import read_fleet
 from shared.storage.pool import Database
+from shared.store_identity import OwnStore, open_own_store
 from shared.telemetry.fleet import fleet_metrics
 from shared.telemetry.health import Check, HealthServer, Heartbeat
 from shared.telemetry.threads import ServiceThreads

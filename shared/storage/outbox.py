@@ -17,8 +17,8 @@ import orjson
 from psycopg.types.json import Jsonb
 
 from shared.mail.summary import MailHeaders, findings_from_json
+from shared.mail_security import PLAIN
 from shared.messages import Outcome, RawRef
-from shared.security import PLAIN
 from shared.storage import quarantine
 from shared.storage.arrays import uuid_array
 from shared.storage.pool import Session

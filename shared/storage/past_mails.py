@@ -14,8 +14,8 @@ from psycopg.rows import dict_row
 from shared.clock import first_id
 from shared.errors import InvalidInput
 from shared.mail.summary import MailHeaders
+from shared.mail_security import UNOPENED
 from shared.rules.facts import RuleFacts, with_kept
-from shared.security import UNOPENED
 from shared.storage.pool import Session
 from shared.storage.queries import Queries
 

@@ -165,7 +165,7 @@ class Store(Protocol):
         ...
 
     def marker(self) -> uuid.UUID | None:
-        """Whose store it is (see `shared.own_store`); None where nobody wrote that yet."""
+        """Whose store it is (see `shared.store_identity`); None where nobody wrote that yet."""
         ...
 
     def mark(self, identity: uuid.UUID) -> None:

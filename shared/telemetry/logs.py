@@ -21,7 +21,7 @@ from opentelemetry import trace
 
 from shared.clock import new_id
 from shared.errors import PosthouseError
-from shared.shown import escaped, shown
+from shared.untrusted_text import escaped, shown
 
 _SECRET_KEY: Final = re.compile(
     r"passw|passphrase|secret|token|authorization|cookie|private_key|api_?key|code_verifier",

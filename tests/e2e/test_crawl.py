@@ -17,7 +17,7 @@ from pysequoia import Tsk
 
 from posthouse import MailEvent, Reject
 from services.admin.pages.app import build
-from services.admin.pages.state import PagesState
+from services.admin.pages.app_state import PagesState
 from services.admin.people.authorization import Needs, declared
 from shared.people import Principal, Role
 from tests.e2e.site import Site, mail

@@ -199,7 +199,7 @@ def test_mails_are_posted_to_an_endpoint_and_the_page_tells_how_that_went(
     site: Site, page: Page, receiver: Receiver
 ) -> None:
     handler = f"posts-{uuid.uuid4().hex[:8]}"
-    site.fetch(mail("Posted", "alice"), handler=handler)
+    site.fetch(mail("PostedForm", "alice"), handler=handler)
     page.goto(f"{site.url}/handlers")
     page.get_by_role("link", name=handler).click()
     page.get_by_role("link", name="Post its mails to an endpoint").click()
@@ -217,7 +217,7 @@ def test_mails_are_posted_to_an_endpoint_and_the_page_tells_how_that_went(
     secret = next(word for word in shown.inner_text().split() if word.startswith("whsec_"))
     site.stack.wait(
         lambda: any(
-            one.json["data"]["headers"]["subject"] == "Posted" for one in receiver.received
+            one.json["data"]["headers"]["subject"] == "PostedForm" for one in receiver.received
         ),
         "the mail at the endpoint",
     )

@@ -34,7 +34,7 @@ with atheris.instrument_imports(include=["services.decryptor"]):
     from shared.mail.structure import entity
 
 from shared.certificates import IdentityIndex, parse_certificate
-from shared.security import Security
+from shared.mail_security import Security
 
 LIMITS = Limits(decompressed_bytes=1 << 20, memory_bytes=1 << 14)
 ENTITY = b"Content-Type: text/plain\r\nSubject: inner\r\n\r\nHello, hello, hello.\r\n" * 3

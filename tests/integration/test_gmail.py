@@ -15,7 +15,7 @@ import pytest
 
 from shared.connections import AfterDownload, Selection
 from shared.handlers import Handler
-from shared.storage import connections, handlers, labels
+from shared.storage import connections, gmail_labels, handlers
 from tests.contract.mailbox_kinds import mail
 from tests.contract.recorders import Collector, KnownKeys
 from tests.integration.mail_sessions import connection_to, opened
@@ -156,8 +156,8 @@ def test_another_folder_of_the_same_account_brings_no_mail_again(
         before = connections.get(session, connection)
         connections.update(session, replace(before, folder=everything))
         connections.look_again(session, connection)
-        assert labels.had_elsewhere(session, replace(before, folder=everything))
-        assert not labels.had_elsewhere(session, before)
+        assert gmail_labels.had_elsewhere(session, replace(before, folder=everything))
+        assert not gmail_labels.had_elsewhere(session, before)
     stack.fetch_now(connection)
     stack.wait(lambda: len(received(redis_url, "archive")) >= 3, "the archived mail")
     all_settled(stack)

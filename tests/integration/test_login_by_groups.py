@@ -11,10 +11,10 @@ import httpx
 import pytest
 from pydantic import ValidationError
 
-from services.admin.granted import Granted
-from services.admin.people.access import Access, LoginRefused
+from services.admin.group_rights import Granted
 from services.admin.people.attempts import Origin
 from services.admin.people.groups import Groups
+from services.admin.people.identity_proofs import IdentityProofs, LoginRefused
 from services.admin.people.oidc import Oidc, Provider
 from shared.people import Person, Principal, Role
 from shared.storage import audit, people
@@ -38,7 +38,7 @@ class Door:
 
     server: OidcServer
     database: Database
-    access: Access
+    access: IdentityProofs
     make: Callable[[Groups], Oidc]
 
     def add(self, email: str, role: Role = Role.VIEWER) -> int:
@@ -69,7 +69,7 @@ class Door:
 @pytest.fixture
 def door(database_url: str, oidc: OidcServer) -> Iterator[Door]:
     with Database(database_url) as database:
-        access = Access(database, Vault.from_settings([new_key()]), None)
+        access = IdentityProofs(database, Vault.from_settings([new_key()]), None)
 
         def make(groups: Groups) -> Oidc:
             provider = Provider(
@@ -190,7 +190,7 @@ def test_the_mapping_is_a_setting_and_on_the_pages(
                 session, name="Alice", email=ALICE, role=Role.VIEWER, password_hash=None
             )
             people.give_rights(session, number, Role.VIEWER, ["sales"], ["mail-team"])
-        access = Access(api.database, Vault.from_settings([new_key()]), TOKEN)
+        access = IdentityProofs(api.database, Vault.from_settings([new_key()]), TOKEN)
         cookie = access.log_in_with_token(TOKEN, Origin("127.0.0.1", "")).cookie
         with httpx.Client(base_url=api.url, cookies={"posthouse_session": cookie}) as browser:
             assert "mail-team" in browser.get("/settings").text

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 import pytest
 
-from services.admin.people.access import Access
+from services.admin.people.identity_proofs import IdentityProofs
 from services.admin.people.oidc import Oidc
 from services.admin.people.oidc import Provider as LoginProvider
 from services.scheduler.revocation_requests import Asker
@@ -133,7 +133,7 @@ def authorisation_server(vendor: Provider) -> Callable[[int, Any], object]:
 def login_provider(port: int, database: Database) -> object:
     vault = Vault.from_settings([new_key()])
     named = LoginProvider(f"https://{NAME}:{port}", "id", "s", "http://127.0.0.1/", "", RULES)
-    return Oidc(named, database, Access(database, vault, None)).start("/")
+    return Oidc(named, database, IdentityProofs(database, vault, None)).start("/")
 
 
 def webhook(port: int, _: Database) -> object:

@@ -15,10 +15,10 @@ import pytest
 from services.scheduler.retention import housekeeping
 from shared.errors import InvalidInput, TryAgain
 from shared.messages import RawRef
-from shared.own_store import OwnStore
 from shared.settings import StoreSettings, load
 from shared.storage.pool import Database
 from shared.store import MissingObject, ObjectStore, open_store
+from shared.store_identity import OwnStore
 from shared.telemetry import metrics
 from tests.integration.rows import add_connection, add_message, keep
 from tests.rig.events import open_queue

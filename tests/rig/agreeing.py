@@ -7,7 +7,7 @@ from pathlib import Path
 from services.decryptor.opening import open_mail
 from services.decryptor.trust import TrustStore
 from shared.certificates import IdentityIndex
-from shared.security import Security
+from shared.mail_security import Security
 from tests.servers.readers import ForeignReaders, Seen, words
 
 

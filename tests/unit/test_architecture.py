@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[2]
 #: (where, what is imported there, words of the contract that forbids it)
 PLANTED = [
     ("shared/handlers.py", "import psycopg", "Postgres only in storage"),
-    ("services/fetcher/intake.py", "import psycopg", "Postgres only in storage"),
+    ("services/fetcher/storing.py", "import psycopg", "Postgres only in storage"),
     ("shared/handlers.py", "import imaplib", "no tests in the product"),
     ("services/scheduler/emitting.py", "import imapclient", "mail protocols only in mailbox"),
     ("shared/handlers.py", "import dramatiq", "brokers only in queueing"),
@@ -31,7 +31,7 @@ PLANTED = [
     ("services/admin/pages/mails.py", "import services.admin.api.messages", "inside admin"),
     ("services/admin/pages/mails.py", "import shared.storage.people", "storage is reached"),
     ("services/admin/extra.py", "", "inside admin"),
-    ("services/fetcher/intake.py", "import services.fetcher.dispatch", "inside the fetcher"),
+    ("services/fetcher/storing.py", "import services.fetcher.dispatch", "inside the fetcher"),
     ("services/decryptor/cms/ber.py", "import services.decryptor.trust", "inside the decryptor"),
     (
         "services/scheduler/queue_guard.py",

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from cli import showing
+from cli import printing
 from shared.vault import Vault
 
 
@@ -86,7 +86,7 @@ def test_with_json_an_error_is_json() -> None:
 
 def test_a_piped_table_has_a_line_an_item(capsys: pytest.CaptureFixture[str]) -> None:
     long = "x" * 300
-    showing.table(("id", "name"), [["01890a5d-ac96-774b-bcce-b302099a8057", long]] * 2, empty="")
+    printing.table(("id", "name"), [["01890a5d-ac96-774b-bcce-b302099a8057", long]] * 2, empty="")
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 3
     assert all(one.split() == ["01890a5d-ac96-774b-bcce-b302099a8057", long] for one in lines[1:])

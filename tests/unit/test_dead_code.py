@@ -15,7 +15,7 @@ from services.decryptor.settings import DecryptorSettings
 from services.fetcher.settings import FetcherSettings
 from services.forwarder.settings import ForwarderSettings
 from services.scheduler.settings import SchedulerSettings
-from shared.security import Status
+from shared.mail_security import Status
 from shared.telemetry import metrics
 
 ROOT = Path(__file__).parents[2]

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from services.fetcher.downloading import Downloads
-from services.fetcher.intake import Intake
+from services.fetcher.storing import Intake
 from shared.mailbox.base import MailRef
 from shared.mailbox.failures import SessionLost
 from shared.mailbox.memory import MemoryAccount, MemoryMailbox

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from cli.client import Api
 from cli.local.folder import DataFolder, default_folder, free_port, local_api, read_kept
-from cli.remote import Api
 from shared.errors import Conflict, InvalidInput, NotFound
 
 

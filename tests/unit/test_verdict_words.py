@@ -1,4 +1,4 @@
-"""The words of a verdict are those of `shared.security` wherever somebody reads them."""
+"""The words of a verdict are those of `shared.mail_security` wherever somebody reads them."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ import yaml
 from posthouse import event_data
 from shared import revocations
 from shared.mail.findings import Kind
+from shared.mail_security import Covers, Format, Integrity, Layer, Security, Signature, Status
 from shared.revocations import Revocation
 from shared.rules.conditions import SIGNATURES
-from shared.security import Covers, Format, Integrity, Layer, Security, Signature, Status
 
 pytestmark = pytest.mark.promise("F2")
 

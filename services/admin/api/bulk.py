@@ -11,7 +11,7 @@ from services.admin.api.requests import Ctx, IdInPath, SearchText, Tag, beside
 from services.admin.api.schemas.bulk import BulkBody, BulkOut, DuplicateBody, IdsOut, OutcomeOut
 from services.admin.api.schemas.connections import ConnectionOut
 from services.admin.operations import bulk, duplicating
-from services.admin.operations.listing import Filter, ids_matching
+from services.admin.operations.connection_list import Filter, ids_matching
 from services.admin.people.authorization import LOOK_AT_PART, OPERATE_ON_PART
 from services.admin.problems import responses
 from shared import fields as typed

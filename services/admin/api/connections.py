@@ -49,9 +49,9 @@ from services.admin.operations import (
     drafts,
     enabling,
 )
+from services.admin.operations.connection_list import Filter, search_connections, tags_in_use
 from services.admin.operations.connection_views import ConnectionView
 from services.admin.operations.connections import Saved
-from services.admin.operations.listing import Filter, search_connections, tags_in_use
 from services.admin.people.authorization import LOOK_AT_PART, OPERATE_ON_PART
 from services.admin.problems import responses
 from shared.connections import Health, Mode

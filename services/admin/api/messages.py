@@ -9,7 +9,7 @@ from fastapi import APIRouter, Query
 from fastapi.responses import StreamingResponse
 
 from services.admin.api.requests import Ctx, Limit, SearchText
-from services.admin.api.schemas.made import values_of
+from services.admin.api.schemas.derived import values_of
 from services.admin.api.schemas.messages import (
     DeliverAgainIn,
     DeliveredAgainOut,

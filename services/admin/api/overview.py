@@ -6,7 +6,7 @@ from fastapi import APIRouter
 
 from services.admin.api.handlers import to_out
 from services.admin.api.requests import Ctx
-from services.admin.api.schemas.made import values_of
+from services.admin.api.schemas.derived import values_of
 from services.admin.api.schemas.overview import OverviewOut
 from services.admin.operations.overview import get_overview
 from services.admin.people.authorization import LOOK

@@ -7,7 +7,7 @@ from typing import Final
 from fastapi import APIRouter, Response
 
 from services.admin.api.requests import Ctx, EditingCtx, IdInPath, Limit, SearchText, tag
-from services.admin.api.schemas.made import values_of
+from services.admin.api.schemas.derived import values_of
 from services.admin.api.schemas.parts import PageOut
 from services.admin.api.schemas.people import (
     LoggedAlertOut,

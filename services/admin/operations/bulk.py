@@ -16,8 +16,8 @@ from services.admin.operations import connection_tests
 from services.admin.operations import connections as one_by_one
 from services.admin.operations.connection_views import get_connection
 from services.admin.operations.enabling import AcknowledgementNeeded
-from services.admin.operations.parts_of import seen_of
-from services.admin.operations.starting import Start
+from services.admin.operations.start_from import Start
+from services.admin.operations.tag_rights import seen_of
 from shared import fields as typed
 from shared.connection_editing import FIELDS
 from shared.errors import InvalidInput, NotFound, PosthouseError

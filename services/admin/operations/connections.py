@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from services.admin.context import Context
-from services.admin.operations.access import access_notice, check_access
+from services.admin.operations.application_access import access_notice, check_access
 from services.admin.operations.connection_changes import (
     differing,
     is_other_grant,
@@ -20,8 +20,8 @@ from services.admin.operations.credentials import refuse_misfit
 from services.admin.operations.drafts import checked_edit, refuse_moved_password
 from services.admin.operations.enabling import count_new, start_of, switch_on
 from services.admin.operations.estimates import Estimate
-from services.admin.operations.parts_of import refuse_beyond
-from services.admin.operations.starting import Start, start_notice
+from services.admin.operations.start_from import Start, start_notice
+from services.admin.operations.tag_rights import refuse_beyond
 from services.admin.operations.versions import changed_meanwhile, check_version
 from shared.client_certificates import pem_of
 from shared.connection_editing import ACKNOWLEDGED_FIELDS, ConnectionEdit

@@ -8,8 +8,8 @@ from typing import Any, TypeVar
 
 from services.admin.context import Context
 from services.admin.operations.credentials import refuse_misfit
-from services.admin.operations.parts_of import refuse_beyond
-from services.admin.watching import say
+from services.admin.operations.tag_rights import refuse_beyond
+from services.admin.work_progress import say
 from shared.client_certificates import client_certificate_of, pem_of
 from shared.connection_editing import ConnectionEdit, edit
 from shared.connections import Connection

@@ -10,7 +10,7 @@ from services.admin.context import Context
 from services.admin.operations.connection_views import ConnectionView, get_connection
 from services.admin.operations.credentials import refuse_misfit
 from services.admin.operations.drafts import checked_edit, refuse_moved_password
-from services.admin.operations.parts_of import refuse_beyond
+from services.admin.operations.tag_rights import refuse_beyond
 from shared.client_certificates import pem_of
 from shared.errors import InvalidInput
 from shared.storage import connections

@@ -12,7 +12,7 @@ from services.admin.operations.connection_changes import (
 )
 from services.admin.operations.drafts import refuse_moved_password
 from services.admin.operations.estimates import Estimate, check_start, estimate
-from services.admin.operations.starting import Start
+from services.admin.operations.start_from import Start
 from shared.connection_editing import ConnectionEdit, edit
 from shared.connections import Connection
 from shared.errors import Conflict

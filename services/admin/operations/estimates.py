@@ -9,7 +9,7 @@ from typing import Final
 
 import structlog
 
-from services.admin import watching
+from services.admin import work_progress
 from services.admin.context import Context
 from services.admin.mail_work import GivenUp
 from services.admin.operations.drafts import (
@@ -17,14 +17,14 @@ from services.admin.operations.drafts import (
     with_mailbox,
 )
 from services.admin.operations.warnings import ConnectionWarning, of_server
-from services.admin.watching import say
+from services.admin.work_progress import say
 from shared.connection_editing import ConnectionEdit
 from shared.connections import Connection
 from shared.errors import InvalidInput, PosthouseError
 from shared.mailbox.base import Capabilities, FolderStatus, Known, Listing, Mailbox
 from shared.mailbox.start_rules import start_refusal
 from shared.messages import Key
-from shared.storage import labels, quarantine, scheduling
+from shared.storage import gmail_labels, quarantine, scheduling
 from shared.storage.known import KnownMails
 
 #: Seconds that a count may take while somebody sees how far it is, and can stop it.
@@ -155,7 +155,7 @@ def estimate(
         )
 
     try:
-        waiting = watching.current()
+        waiting = work_progress.current()
         seconds = PATIENCE_OF_WATCHERS if waiting is not None and waiting.patient else None
         return with_mailbox(ctx, wanted, progress, count, seconds=seconds)
     except PosthouseError as error:
@@ -227,7 +227,7 @@ def _came_by_label(ctx: Context, mailbox: Mailbox, connection: Connection) -> bo
     if "X-GM-EXT-1" not in mailbox.capabilities.names:
         return False
     with ctx.transaction() as session:
-        return labels.had_elsewhere(session, connection)
+        return gmail_labels.had_elsewhere(session, connection)
 
 
 def _without_date(count: int) -> str:

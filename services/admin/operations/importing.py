@@ -17,7 +17,7 @@ from typing import Any, Final
 from services.admin.context import Context
 from services.admin.operations.credentials import refuse_misfit
 from services.admin.operations.drafts import checked_edit
-from services.admin.operations.parts_of import refuse_beyond
+from services.admin.operations.tag_rights import refuse_beyond
 from shared.client_certificates import pem_of
 from shared.connection_editing import FIELDS, SECRET_FIELDS, ConnectionEdit
 from shared.errors import Conflict, InvalidInput

@@ -14,8 +14,8 @@ from shared import erasing
 from shared.erasing import Erased
 from shared.errors import InvalidInput, NotFound
 from shared.mail.kinds import MailKind as MailKind
+from shared.mail_security import UNOPENED
 from shared.messages import RawRef
-from shared.security import UNOPENED
 from shared.storage import delivering_again, handlers, message_search, messages
 from shared.storage.message_filter import MessageFilter as MessageFilter
 from shared.storage.message_paths import Delivered as Delivered

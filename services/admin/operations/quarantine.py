@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from services.admin.context import Context
-from services.admin.operations.parts_of import seen_of
+from services.admin.operations.tag_rights import seen_of
 from shared.errors import Conflict, NotFound
 from shared.messages import Key
 from shared.storage import connections, known, quarantine, scheduling

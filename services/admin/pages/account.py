@@ -9,9 +9,9 @@ from starlette.responses import Response
 
 from services.admin.operations import account as own
 from services.admin.operations import people as operations
-from services.admin.pages.posted import Form
+from services.admin.pages.app_state import context_of
+from services.admin.pages.forms import Form
 from services.admin.pages.rendering import go, render
-from services.admin.pages.state import context_of
 from services.admin.people import passwords
 from services.admin.people.authentication import session_of
 from services.admin.people.authorization import LOOK_AT_PART, principal_of

@@ -15,8 +15,8 @@ from services.admin.pages import (
     bulk,
     certificates,
     connection,
+    connection_editing,
     connection_list,
-    connections,
     credentials,
     documents,
     enabling,
@@ -34,10 +34,10 @@ from services.admin.pages import (
     settings,
     webhooks,
 )
-from services.admin.pages.posted import posted
+from services.admin.pages.app_state import PagesState
+from services.admin.pages.forms import posted
 from services.admin.pages.progress import Progress
 from services.admin.pages.rendering import STATIC, go, refusal
-from services.admin.pages.state import PagesState
 from services.admin.people.authorization import PUBLIC, NotAllowed
 from shared.errors import Conflict, NotFound, PosthouseError, TryAgain
 
@@ -67,7 +67,7 @@ def build(app_state: PagesState) -> FastAPI:
         bulk,
         importing,
         connection_list,
-        connections,
+        connection_editing,
         enabling,
         connection,
         mails,

@@ -10,11 +10,11 @@ from starlette.responses import Response
 from services.admin.operations import bulk as operations
 from services.admin.operations.bulk import Action, Outcome, Status, bulk_of
 from services.admin.operations.certificates import search_certificates
-from services.admin.operations.listing import ids_matching, tags_in_use
+from services.admin.operations.connection_list import ids_matching, tags_in_use
+from services.admin.pages.app_state import context_of, is_part
 from services.admin.pages.connection_list import Asked
-from services.admin.pages.posted import Form, Posted, Values, whole_number
+from services.admin.pages.forms import Form, PostedForm, Values, whole_number
 from services.admin.pages.rendering import go, render
-from services.admin.pages.state import context_of, is_part
 from services.admin.people.authorization import OPERATE_ON_PART
 from shared.errors import InvalidInput
 
@@ -59,7 +59,7 @@ def apply(request: Request, form: Form) -> Response:
     return _page(request, form.text("action"), left, _typed(form), outcomes=outcomes)
 
 
-def _given(form: Posted) -> dict[str, Any]:
+def _given(form: PostedForm) -> dict[str, Any]:
     given: dict[str, Any] = {"action": form.text("action")}
     if given["action"] == Action.CHANGE:
         typed = form.text("interval_minutes")
@@ -82,7 +82,7 @@ def _given(form: Posted) -> dict[str, Any]:
     return given
 
 
-def _typed(form: Posted) -> Values:
+def _typed(form: PostedForm) -> Values:
     names = ("interval_minutes", "add_tags", "remove_tags", "certificates", "start_from", "since")
     return Values({n: form.text(n) for n in names} | {"ids": form.ids("certificate_ids")})
 

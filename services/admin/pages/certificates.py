@@ -9,9 +9,9 @@ from starlette.responses import Response
 
 from services.admin.operations import certificates as operations
 from services.admin.operations.overview import SOON
-from services.admin.pages.posted import Form, Posted, Values, page_number
+from services.admin.pages.app_state import context_of, is_part
+from services.admin.pages.forms import Form, PostedForm, Values, page_number
 from services.admin.pages.rendering import go, render
-from services.admin.pages.state import context_of, is_part
 from services.admin.people.authorization import ADMINISTER, LOOK
 from shared.clock import utc_now
 from shared.errors import InUse, InvalidInput, NameTaken, PosthouseError
@@ -118,7 +118,7 @@ def _detail(request: Request, certificate_id: int, error: PosthouseError | None 
     )
 
 
-def _file(form: Posted) -> bytes:
+def _file(form: PostedForm) -> bytes:
     data = form.files.get("file", b"")
     if not data:
         raise InvalidInput("Choose the certificate's file.", field="file")

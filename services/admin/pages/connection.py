@@ -13,10 +13,10 @@ from services.admin.operations import authorisation, connection_tests, connectio
 from services.admin.operations.connection_views import Day
 from services.admin.operations.credentials import get_credential
 from services.admin.pages import charts
-from services.admin.pages.posted import Form
+from services.admin.pages.app_state import context_of, is_part
+from services.admin.pages.formatting import counted
+from services.admin.pages.forms import Form
 from services.admin.pages.rendering import go, render
-from services.admin.pages.state import context_of, is_part
-from services.admin.pages.wording import counted
 from services.admin.people.authentication import session_of
 from services.admin.people.authorization import LOOK_AT_PART, OPERATE_ON_PART
 from shared.errors import NotFound, PosthouseError

@@ -9,10 +9,10 @@ from typing import Any, Final
 from starlette.requests import Request
 
 from services.admin.operations.certificates import certificates_of, search_certificates
+from services.admin.operations.connection_list import tags_in_use
 from services.admin.operations.credentials import search_credentials
-from services.admin.operations.listing import tags_in_use
-from services.admin.pages.posted import Posted, Values, whole_number
-from services.admin.pages.state import context_of
+from services.admin.pages.app_state import context_of
+from services.admin.pages.forms import PostedForm, Values, whole_number
 from shared.clouds import CLOUDS
 from shared.connection_editing import FIELDS, FIELDS_OF, SECRET_FIELDS
 from shared.connections import Connection, Mode, TransportSecurity
@@ -73,7 +73,7 @@ class CredentialChoice:
     optional: bool = False
 
 
-def changes_of(form: Posted) -> dict[str, Any]:
+def changes_of(form: PostedForm) -> dict[str, Any]:
     """What was typed as an operation takes it; every rule is checked there.
 
     A field that the mode has no use for is left out where it is empty, and sent where it is not,
@@ -139,7 +139,7 @@ def values_of(connection: Connection) -> Values:
 
 
 def typed_values(
-    form: Posted, *, has_password: bool = False, has_client_certificate: bool = False
+    form: PostedForm, *, has_password: bool = False, has_client_certificate: bool = False
 ) -> Values:
     """What was typed, to be shown again; never a secret."""
     values = Values({name: form.text(name) for name in (*_TEXTS, *_NUMBERS, "tags")})

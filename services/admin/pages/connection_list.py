@@ -8,16 +8,16 @@ from urllib.parse import urlencode
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from services.admin.operations.listing import (
+from services.admin.operations.connection_list import (
     SORTS,
     Filter,
     handler_names,
     search_connections,
     tags_in_use,
 )
-from services.admin.pages.posted import page_number, whole_number
+from services.admin.pages.app_state import context_of, is_part
+from services.admin.pages.forms import page_number, whole_number
 from services.admin.pages.rendering import render
-from services.admin.pages.state import context_of, is_part
 from services.admin.people.authorization import LOOK_AT_PART
 from shared.connections import Health
 from shared.kinds import KINDS, kind_named

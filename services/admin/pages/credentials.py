@@ -9,9 +9,9 @@ from starlette.responses import Response
 
 from services.admin.operations import consents
 from services.admin.operations import credentials as operations
-from services.admin.pages.posted import Form, Posted, Values
+from services.admin.pages.app_state import context_of, editing_context_of
+from services.admin.pages.forms import Form, PostedForm, Values
 from services.admin.pages.rendering import go, render
-from services.admin.pages.state import context_of, editing_context_of
 from services.admin.people.authorization import ADMINISTER, LOOK
 from shared.clock import utc_now
 from shared.clouds import CLOUDS
@@ -115,7 +115,7 @@ def _form(
     )
 
 
-def _changes(form: Posted) -> dict[str, Any]:
+def _changes(form: PostedForm) -> dict[str, Any]:
     google = form.text("provider") == "google"
     changes: dict[str, Any] = {name: form.text(name) for name in _TEXTS}
     if google:
@@ -128,6 +128,6 @@ def _changes(form: Posted) -> dict[str, Any]:
     return changes
 
 
-def _typed(form: Posted) -> Values:
+def _typed(form: PostedForm) -> Values:
     names = (*_TEXTS, *(f"setting_{name}" for name in SETTINGS))
     return Values({name: form.text(name) for name in names})

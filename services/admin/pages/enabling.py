@@ -10,10 +10,10 @@ from services.admin.operations import connection_views, enabling
 from services.admin.operations import connections as operations
 from services.admin.operations.enabling import AcknowledgementNeeded
 from services.admin.operations.estimates import Estimate
-from services.admin.pages.connections import start_of
-from services.admin.pages.posted import Form
+from services.admin.pages.app_state import context_of
+from services.admin.pages.connection_editing import start_of
+from services.admin.pages.forms import Form
 from services.admin.pages.rendering import go, render
-from services.admin.pages.state import context_of
 from services.admin.people.authorization import OPERATE_ON_PART
 from shared.errors import InvalidInput, NotFound, PosthouseError
 

@@ -9,9 +9,9 @@ from starlette.responses import Response
 
 from services.admin.operations import forwards as operations
 from services.admin.operations import handlers
-from services.admin.pages.posted import Form, Posted, Values, whole_number
+from services.admin.pages.app_state import context_of
+from services.admin.pages.forms import Form, PostedForm, Values, whole_number
 from services.admin.pages.rendering import go, render
-from services.admin.pages.state import context_of
 from services.admin.people.authorization import OPERATE
 from shared.errors import InvalidInput, PosthouseError
 from shared.forward_kinds import CREDENTIAL_NAMES, KINDS, Kind
@@ -84,7 +84,7 @@ def _page(
     handler_id: int,
     *,
     kind: Kind | None = None,
-    typed: Posted | None = None,
+    typed: PostedForm | None = None,
     tested: Outcome | None = None,
     secret: str = "",
     error: PosthouseError | None = None,
@@ -137,12 +137,12 @@ def _stored(forward: Forward | None) -> Values:
     )
 
 
-def _typed(form: Posted) -> Values:
+def _typed(form: PostedForm) -> Values:
     names = ("address", *_CHOICES, "ca_certificate", *_SPECIAL, *_NUMBERS)
     return Values({name: form.text(name) for name in names})
 
 
-def _changes(form: Posted) -> dict[str, Any]:
+def _changes(form: PostedForm) -> dict[str, Any]:
     """As the API takes them. A secret that is left empty stays as it is."""
     changes: dict[str, Any] = {name: form.text(name) for name in (*_CHOICES, "ca_certificate")}
     kind = form.text("kind")

@@ -11,15 +11,15 @@ from starlette.responses import Response
 from services.admin.operations import connection_views, dead_letters
 from services.admin.operations import handlers as operations
 from services.admin.operations import rules as rule_operations
+from services.admin.operations.connection_list import search_connections
 from services.admin.operations.connection_views import ConnectionView
 from services.admin.operations.dead_letters import DeadLetters
 from services.admin.operations.handlers import HandlerView
-from services.admin.operations.listing import search_connections
-from services.admin.pages.posted import Form, Posted, Values, whole_number
+from services.admin.pages.app_state import context_of, editing_context_of, settings_of
+from services.admin.pages.consumer_examples import snippets
+from services.admin.pages.formatting import counted
+from services.admin.pages.forms import Form, PostedForm, Values, whole_number
 from services.admin.pages.rendering import go, render
-from services.admin.pages.state import context_of, editing_context_of, settings_of
-from services.admin.pages.subscribing import snippets
-from services.admin.pages.wording import counted
 from services.admin.people.authorization import LOOK, OPERATE
 from shared.errors import (
     ChangedMeanwhile,
@@ -211,7 +211,7 @@ def _form(
     )
 
 
-def _changes(form: Posted) -> dict[str, Any]:
+def _changes(form: PostedForm) -> dict[str, Any]:
     chosen = form.text("connections") == "chosen"
     return {
         "name": form.text("name"),
@@ -229,7 +229,7 @@ def _whole(typed: str) -> Any:
     return typed if number is None else number
 
 
-def _typed(form: Posted) -> Values:
+def _typed(form: PostedForm) -> Values:
     names = ("name", "description", "connections", "group", "position")
     values = Values({n: form.text(n) for n in names})
     values["enabled"] = form.flag("enabled")

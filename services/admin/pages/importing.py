@@ -15,10 +15,10 @@ from services.admin.operations.importing import (
     ImportRefused,
     import_connections,
 )
-from services.admin.pages.posted import Form, Posted
+from services.admin.pages.app_state import context_of
+from services.admin.pages.formatting import counted
+from services.admin.pages.forms import Form, PostedForm
 from services.admin.pages.rendering import go, render
-from services.admin.pages.state import context_of
-from services.admin.pages.wording import counted
 from services.admin.people.authentication import session_of
 from services.admin.people.authorization import OPERATE_ON_PART
 from shared.errors import InvalidInput, PosthouseError
@@ -67,7 +67,7 @@ def apply(request: Request, form: Form) -> Response:
     return go("/connections?sort=-created", text)
 
 
-def _sealed(form: Posted) -> bytes:
+def _sealed(form: PostedForm) -> bytes:
     return base64.b64decode(form.text("sealed"), validate=True)
 
 

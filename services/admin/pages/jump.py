@@ -11,10 +11,10 @@ from urllib.parse import urlencode
 from fastapi import APIRouter, FastAPI, Request
 from starlette.responses import Response
 
-from services.admin.operations.places import Place, find_places
+from services.admin.operations.jump import JumpTarget, find_jump_targets
+from services.admin.pages.app_state import context_of, is_part
 from services.admin.pages.documents import titles
 from services.admin.pages.rendering import render
-from services.admin.pages.state import context_of, is_part
 from services.admin.people.authorization import LOOK_AT_PART, Needs, declared
 from shared.people import Principal
 
@@ -50,7 +50,7 @@ def jump(request: Request, q: str = "") -> Response:
     ctx = context_of(request)
     typed = q.strip()[:_LONGEST]
     pages = _pages(_open_to(request.app, ctx.principal), typed)
-    places = [*pages, *find_places(ctx, typed), *_searches(typed)]
+    places = [*pages, *find_jump_targets(ctx, typed), *_searches(typed)]
     template = "_jump.html" if is_part(request) else "jump.html"
     return render(request, template, typed=typed, places=places)
 
@@ -60,30 +60,30 @@ def _needs(app: FastAPI) -> Mapping[str, Needs]:
     return {route.path: route.needs for route in declared(app) if "GET" in route.methods}
 
 
-def _open_to(app: FastAPI, principal: Principal) -> list[Place]:
+def _open_to(app: FastAPI, principal: Principal) -> list[JumpTarget]:
     found = []
     for address, title in _PAGES:
         needs = _needs(app)[address]
         allowed = needs.permission is None or principal.may(needs.permission)
         if allowed and (needs.parts or needs.permission is None or not principal.tags):
-            found.append(Place("Page", title, address))
+            found.append(JumpTarget("Page", title, address))
     return found
 
 
-def _pages(pages: list[Place], typed: str) -> list[Place]:
+def _pages(pages: list[JumpTarget], typed: str) -> list[JumpTarget]:
     """Those that have a word which begins with `typed`; all but the documents for an empty text."""
     found = list(pages)
     if typed:
-        found += [Place("Document", t, f"/documents/{name}") for name, t in titles().items()]
+        found += [JumpTarget("Document", t, f"/documents/{name}") for name, t in titles().items()]
     wanted = typed.casefold()
     return [place for place in found if f" {wanted}" in f" {place.name.casefold()}"]
 
 
-def _searches(typed: str) -> list[Place]:
+def _searches(typed: str) -> list[JumpTarget]:
     query = urlencode({"q": typed})
     if not typed:
         return []
     return [
-        Place("Search", f"Mails with “{typed}”", f"/mails?{query}"),
-        Place("Search", f"Connections with “{typed}”", f"/connections?{query}"),
+        JumpTarget("Search", f"Mails with “{typed}”", f"/mails?{query}"),
+        JumpTarget("Search", f"Connections with “{typed}”", f"/connections?{query}"),
     ]

@@ -9,14 +9,14 @@ from urllib.parse import urlencode
 from fastapi import APIRouter, Request
 from starlette.responses import RedirectResponse, Response
 
-from services.admin.pages.posted import Form
+from services.admin.pages.app_state import access_of, oidc_of, settings_of
+from services.admin.pages.forms import Form
 from services.admin.pages.rendering import go, render
-from services.admin.pages.state import access_of, oidc_of, settings_of
 from services.admin.people import cookies, passwords
-from services.admin.people.access import SESSION_LIFETIME, LoginRefused
 from services.admin.people.attempts import Origin, TooManyAttempts
 from services.admin.people.authentication import address_of, session_of
 from services.admin.people.authorization import LOOK, PUBLIC
+from services.admin.people.identity_proofs import SESSION_LIFETIME, LoginRefused
 from shared.errors import NotFound, PosthouseError, TryAgain
 
 router = APIRouter()

@@ -20,15 +20,15 @@ from services.admin.operations import handlers as handler_operations
 from services.admin.operations import messages as operations
 from services.admin.operations import quarantine
 from services.admin.operations.certificates import certificates_of
-from services.admin.operations.listing import find_connection
+from services.admin.operations.connection_list import find_connection
 from services.admin.operations.messages import MailKind, MessageFilter, MessageState
 from services.admin.operations.parts import read_part
 from services.admin.operations.quarantine import Quarantined
 from services.admin.pages import mail_content
-from services.admin.pages.posted import Form, whole_number
+from services.admin.pages.app_state import context_of
+from services.admin.pages.formatting import counted
+from services.admin.pages.forms import Form, whole_number
 from services.admin.pages.rendering import HEADERS, go, render, static
-from services.admin.pages.state import context_of
-from services.admin.pages.wording import counted
 from services.admin.people.authorization import (
     LOOK_AT_PART,
     OPERATE,
@@ -36,9 +36,9 @@ from services.admin.people.authorization import (
     READ_MAIL_OF_PART,
 )
 from shared.errors import InvalidInput, NotFound, PosthouseError
+from shared.mail_security import Security
 from shared.people import Permission
-from shared.security import Security
-from shared.shown import shown
+from shared.untrusted_text import shown
 
 _log = structlog.get_logger(__name__)
 router = APIRouter(prefix="/mails")

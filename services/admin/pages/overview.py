@@ -9,9 +9,9 @@ from starlette.responses import RedirectResponse, Response
 
 from services.admin.operations.overview import get_overview
 from services.admin.pages import charts
+from services.admin.pages.app_state import access_of, context_of
+from services.admin.pages.formatting import counted
 from services.admin.pages.rendering import render
-from services.admin.pages.state import access_of, context_of
-from services.admin.pages.wording import counted
 from services.admin.people.authorization import LOOK, LOOK_AT_PART, principal_of
 from shared.connections import Health
 

@@ -9,9 +9,9 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from services.admin.operations import people as operations
-from services.admin.pages.posted import Form, Posted, Values
+from services.admin.pages.app_state import context_of, editing_context_of, oidc_of, settings_of
+from services.admin.pages.forms import Form, PostedForm, Values
 from services.admin.pages.rendering import go, render
-from services.admin.pages.state import context_of, editing_context_of, oidc_of, settings_of
 from services.admin.people import passwords
 from services.admin.people.authorization import ADMINISTER
 from shared.clock import utc_now
@@ -179,13 +179,13 @@ def _tokens(
     )
 
 
-def _changes(form: Posted) -> dict[str, Any]:
+def _changes(form: PostedForm) -> dict[str, Any]:
     changes: dict[str, Any] = {n: form.text(n) for n in ("name", "email", "role")}
     changes["tags"] = form.tags("tags")
     return changes | {"password": form.raw("password") or None}
 
 
-def _values(form: Posted) -> dict[str, Any]:
+def _values(form: PostedForm) -> dict[str, Any]:
     """What was typed, to be shown again beside the error; never a password."""
     values: dict[str, Any] = {n: form.text(n) for n in ("name", "email", "role", "tags", "days")}
     values["enabled"] = form.flag("enabled")

@@ -14,7 +14,7 @@ from typing import Any
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from services.admin import watching
+from services.admin import work_progress
 from services.admin.pages.rendering import HEADERS
 from services.admin.redirecting import notice_in
 
@@ -27,7 +27,7 @@ class Progress:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         asked = scope["type"] == "http" and Headers(scope=scope).get("x-progress") == "yes"
-        waiting = watching.current()
+        waiting = work_progress.current()
         if not asked or waiting is None:
             await self._app(scope, receive, send)
             return

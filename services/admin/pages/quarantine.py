@@ -11,10 +11,10 @@ from starlette.responses import RedirectResponse, Response
 from services.admin.downloads import download_mail
 from services.admin.operations import quarantine as operations
 from services.admin.operations.messages import get_message
-from services.admin.pages.posted import Form, whole_number
+from services.admin.pages.app_state import context_of
+from services.admin.pages.formatting import counted
+from services.admin.pages.forms import Form, whole_number
 from services.admin.pages.rendering import go, render
-from services.admin.pages.state import context_of
-from services.admin.pages.wording import counted
 from services.admin.people.authorization import LOOK_AT_PART, OPERATE_ON_PART, READ_MAIL_OF_PART
 from shared.errors import NotFound, PosthouseError
 

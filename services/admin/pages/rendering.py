@@ -15,7 +15,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 
 from services.admin.operations.versions import Versioned, version_of
-from services.admin.pages import wording
+from services.admin.pages import formatting
 from services.admin.people.authentication import session_of
 from services.admin.redirecting import NOTICE_COOKIE, notice_of
 from services.admin.redirecting import Tone as Tone
@@ -23,7 +23,7 @@ from services.admin.redirecting import go as go
 from shared.errors import ChangedMeanwhile, InvalidInput, PosthouseError
 from shared.kinds import KINDS
 from shared.people import Permission
-from shared.shown import shown
+from shared.untrusted_text import shown
 
 STATIC: Final = Path(str(files("services.admin") / "static"))
 
@@ -89,13 +89,13 @@ def _environment() -> Environment:
         "size",
         "span",
     ):
-        environment.filters[name] = getattr(wording, name)
+        environment.filters[name] = getattr(formatting, name)
     environment.globals.update(
         static=static,
         at_field=at_field,
         shown_version=shown_version,
         KINDS=KINDS,
-        HEALTHS=wording.HEALTHS,
+        HEALTHS=formatting.HEALTHS,
         Permission=Permission,
     )
     return environment

@@ -16,10 +16,10 @@ from services.admin.operations import handlers as handler_operations
 from services.admin.operations import rules as operations
 from services.admin.operations.handlers import HandlerView
 from services.admin.operations.rules import DryRun
-from services.admin.pages.posted import Form, Posted, whole_number
+from services.admin.pages.app_state import context_of
+from services.admin.pages.formatting import counted
+from services.admin.pages.forms import Form, PostedForm, whole_number
 from services.admin.pages.rendering import go, render
-from services.admin.pages.state import context_of
-from services.admin.pages.wording import counted
 from services.admin.people.authorization import OPERATE
 from shared.errors import InvalidInput
 from shared.fields import instant
@@ -145,11 +145,11 @@ def _of_rules(rules: Rules) -> _Written:
     )
 
 
-def _of_form(form: Posted) -> _Written:
+def _of_form(form: PostedForm) -> _Written:
     return _Written(_rules_of(form, "accept"), _rules_of(form, "reject"), form.text("expression"))
 
 
-def _rules_of(form: Posted, name: str) -> list[list[_Fact]]:
+def _rules_of(form: PostedForm, name: str) -> list[list[_Fact]]:
     """Rules in the order of the form; one without a fact is left out."""
     rules = []
     for rule in range(MOST_RULES + 1):

@@ -6,11 +6,11 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from services.admin.operations import certificates, revocations, senders, webhooks
-from services.admin.pages.posted import Form, Values
+from services.admin.pages.app_state import context_of, settings_of
+from services.admin.pages.formatting import counted
+from services.admin.pages.forms import Form, Values
 from services.admin.pages.rendering import go, render
-from services.admin.pages.state import context_of, settings_of
 from services.admin.pages.webhooks import KINDS, TEMPLATES, changes_of, values_of
-from services.admin.pages.wording import counted
 from services.admin.people.authorization import ADMINISTER
 from shared.alerts.delivery import Template
 from shared.alerts.kinds import CHOICES

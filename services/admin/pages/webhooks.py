@@ -9,9 +9,9 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from services.admin.operations import webhooks
-from services.admin.pages.posted import Form, Posted, Values
+from services.admin.pages.app_state import context_of, editing_context_of
+from services.admin.pages.forms import Form, PostedForm, Values
 from services.admin.pages.rendering import go, render
-from services.admin.pages.state import context_of, editing_context_of
 from services.admin.people.authorization import ADMINISTER
 from shared.alerts.delivery import Template
 from shared.alerts.kinds import CHOICES
@@ -36,7 +36,7 @@ _MUTE_HOURS: Final = (
 )
 
 
-def changes_of(form: Posted) -> dict[str, Any]:
+def changes_of(form: PostedForm) -> dict[str, Any]:
     """What a webhook's form says of every field but its secret. Every kind ticked: all there are
     and will be."""
     kinds = form.many("kinds")
@@ -50,7 +50,7 @@ def changes_of(form: Posted) -> dict[str, Any]:
     }
 
 
-def values_of(form: Posted) -> Values:
+def values_of(form: PostedForm) -> Values:
     """What was typed, but for secrets."""
     return Values(name=form.text("name"), template=form.text("template"), kinds=form.many("kinds"))
 

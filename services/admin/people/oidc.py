@@ -28,8 +28,8 @@ from joserfc import jwt
 from joserfc.errors import JoseError
 from joserfc.jwk import KeySet
 
-from services.admin.people.access import Access, LoginRefused
 from services.admin.people.groups import Groups
+from services.admin.people.identity_proofs import IdentityProofs, LoginRefused
 from services.admin.people.provider_adapter import session_over
 from shared.errors import NeedsPerson, TryAgain
 from shared.hosts import HostRules
@@ -100,7 +100,7 @@ class Provider:
 class Oidc:
     """Starts logins at one provider and takes their answers. Blocking."""
 
-    def __init__(self, provider: Provider, database: Database, access: Access) -> None:
+    def __init__(self, provider: Provider, database: Database, access: IdentityProofs) -> None:
         self._provider = provider
         self._database = database
         self._access = access

@@ -1,6 +1,6 @@
 """Unwrapping the content key with a private key: RSA (RFC 8017, 3560) and ECDH (RFC 5753, 8418).
 
-ML-KEM is in `encapsulation`.
+ML-KEM is in `key_encapsulation`.
 
 RSA PKCS #1 v1.5 never fails here: where the padding is wrong OpenSSL gives pseudo-random bytes
 (implicit rejection), and where their length is wrong a random key takes their place (RFC 3218
@@ -30,8 +30,8 @@ from services.decryptor.cms.algorithms import (
     tagged_parameters,
 )
 from services.decryptor.cms.ber import NULL, OCTET_STRING, OID, SEQUENCE, encode, reader_at
-from services.decryptor.cms.encapsulation import ENCAPSULATIONS, encapsulated
 from services.decryptor.cms.errors import NotOpened, Unsupported
+from services.decryptor.cms.key_encapsulation import ENCAPSULATIONS, encapsulated
 from services.decryptor.cms.oids import (
     ML_KEM_512,
     ML_KEM_768,

@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 
 from services.decryptor.cms.errors import Malformed, NoRecipient, NotOpened, Unsupported
-from services.decryptor.content import has_header, text_entity
 from services.decryptor.coverage import doubt_about
+from services.decryptor.decoding_ambiguity import text_doubt
+from services.decryptor.layer_content import has_header, text_entity
 from services.decryptor.layer_facts import Facts, SignedLayer
 from services.decryptor.limits import Limits
 from services.decryptor.openpgp.autocrypt import keys_of
@@ -14,7 +15,6 @@ from services.decryptor.openpgp.cleartext import signed_text
 from services.decryptor.openpgp.decrypting import OpenedMessage, decrypt_message
 from services.decryptor.openpgp.packets import ARMOUR_MESSAGE, ARMOUR_SIGNED, addressed
 from services.decryptor.openpgp.verifying import Keyring, Rings, verify_detached, verify_inline
-from services.decryptor.readable import text_doubt
 from services.decryptor.spool import Spool
 from services.decryptor.transfer_encodings import Undecodable, decode
 from shared.certificates import OpenPGPKey

@@ -13,7 +13,7 @@ from services.decryptor.cms.verify import canonical_lines
 from services.decryptor.spool import Spool
 from shared.certificates.openpgp import emails_of
 from shared.mail.region import Region
-from shared.security import Signature
+from shared.mail_security import Signature
 
 
 class PgpSignature(NamedTuple):

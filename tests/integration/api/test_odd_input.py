@@ -11,7 +11,7 @@ from typing import Any, Final
 import httpx
 import pytest
 
-from services.admin.pages import connection_form, forwards, posted
+from services.admin.pages import connection_form, forms, forwards
 from shared.connection_editing import FIELDS
 from tests.integration.api.conftest import TOKEN, Api
 from tests.integration.api.test_logging_in_to_pages import log_in
@@ -37,7 +37,7 @@ LISTS: Final = ("/mails", "/quarantine", "/connections", "/handlers", "/certific
 NAMES: Final = sorted(
     {
         name
-        for file in Path(posted.__file__).parent.glob("*.py")
+        for file in Path(forms.__file__).parent.glob("*.py")
         for name in re.findall(
             r'form\.(?:text|raw|many|ids|flag)\("(\w+)"', file.read_text(encoding="utf-8")
         )

@@ -13,11 +13,11 @@ from fastapi import FastAPI
 
 from services.admin.app import build_api
 from services.admin.pages import app as pages
-from services.admin.pages.state import PagesState
-from services.admin.people.access import Access
+from services.admin.pages.app_state import PagesState
 from services.admin.people.authentication import SAFE_METHODS
 from services.admin.people.authorization import Needs, declared
 from services.admin.people.cookies import SESSION
+from services.admin.people.identity_proofs import IdentityProofs
 from shared.people import Principal, Role
 from tests.integration.api.conftest import TOKEN, Api
 from tests.integration.api.test_access import add_token
@@ -69,7 +69,7 @@ def api_routes(api: Api) -> list[Route]:
 
 def page_routes(api: Api) -> list[Route]:
     stack = api.admin.app_state
-    site = pages.build(PagesState(stack, Access(stack.database, stack.vault, TOKEN), None))
+    site = pages.build(PagesState(stack, IdentityProofs(stack.database, stack.vault, TOKEN), None))
     return [r for r in routes_of(site) if r.path != "/logout"]
 
 
@@ -98,7 +98,7 @@ def test_each_operation_is_open_to_whom_it_says(api: Api, role: Role) -> None:
 @pytest.mark.promise("T1")
 @pytest.mark.parametrize("role", list(Role))
 def test_each_page_is_open_to_whom_it_says(api: Api, role: Role) -> None:
-    access = Access(api.database, api.admin.app_state.vault, TOKEN)
+    access = IdentityProofs(api.database, api.admin.app_state.vault, TOKEN)
     ((person,),) = api.execute(
         "INSERT INTO person (name, role) VALUES (%(n)s, %(r)s) RETURNING id",
         n=f"{role}-{uuid.uuid4().hex[:6]}",

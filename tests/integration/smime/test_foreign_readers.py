@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from webencodings.labels import LABELS
 
-from services.decryptor.readable import ALIKE, is_shown_alike
+from services.decryptor.decoding_ambiguity import ALIKE, is_shown_alike
 from services.decryptor.trust import TrustStore
 from shared.certificates import IdentityIndex
 from tests.rig.agreeing import disagreement

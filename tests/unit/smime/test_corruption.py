@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from services.decryptor.opening import Opened
-from shared.security import Security
+from shared.mail_security import Security
 from tests.unit.smime.mails import (
     ENTITY,
     HEADER,

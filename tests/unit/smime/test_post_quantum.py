@@ -23,8 +23,8 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from services.decryptor.cms import oids
 from services.decryptor.cms.ber import encode
 from services.decryptor.cms.content import content_info
-from services.decryptor.cms.encapsulation import unwrapped
 from services.decryptor.cms.enveloped import any_envelope
+from services.decryptor.cms.key_encapsulation import unwrapped
 from services.decryptor.cms.oids import oid
 from services.decryptor.trust import TrustStore
 from shared.certificates import parse_certificate

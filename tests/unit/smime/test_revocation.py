@@ -13,8 +13,8 @@ from cryptography.hazmat.primitives import hashes
 from services.decryptor.revocation import Revocations
 from services.decryptor.trust import TrustStore
 from shared.certificates import IdentityIndex
+from shared.mail_security import Security
 from shared.revocations import Mode, Revocation
-from shared.security import Security
 from shared.storage.revocations import Known
 from tests.servers.openssl_ca import Issued, OpensslCa
 from tests.unit.smime.mails import HEADER, Opener, multipart_signed

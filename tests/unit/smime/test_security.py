@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from shared.security import Security
+from shared.mail_security import Security
 
 
 def test_round_trip() -> None:

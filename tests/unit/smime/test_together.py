@@ -10,7 +10,7 @@ from services.decryptor import opening
 from services.decryptor.layers import LayerReader
 from services.decryptor.opening import Opened, open_mails
 from shared.mail.structure import Entity
-from shared.security import Security
+from shared.mail_security import Security
 from tests.unit.smime.mails import ENTITY, HEADER, Opener, encrypt, mail, pkcs7_entity, sign
 from tests.unit.smime.pki import Holder
 

@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from services.admin.api.schemas.made import giving, showing
+from services.admin.api.schemas.derived import giving, showing
 from services.admin.api.schemas.parts import NamedOut, Out, described
 from services.admin.operations.connection_tests import Step, TestReport
 from services.admin.operations.connection_views import Authorisation, ConnectionStatus, Day, Run

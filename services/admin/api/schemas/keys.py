@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from services.admin.api.schemas.made import giving, showing
+from services.admin.api.schemas.derived import giving, showing
 from services.admin.api.schemas.parts import Text, described
 from services.admin.problems import UserOut
 from shared.credentials import ClientSecrets, Credential

@@ -22,10 +22,10 @@ import pytest
 from cli.main import main
 from services.scheduler.retention import housekeeping
 from shared.clock import utc_now
-from shared.own_store import ForeignStore, OwnStore, adopt_store
 from shared.settings import StoreSettings
 from shared.storage.pool import Database
 from shared.store import FileStore, ObjectStore
+from shared.store_identity import ForeignStore, OwnStore, adopt_store
 from tests.integration.rows import add_connection, add_message
 from tests.rig.events import open_queue
 from tests.rig.mails import digests, mail

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Final
 
 import typer
 
-from shared.shown import json_shown, shown
+from shared.untrusted_text import json_shown, shown
 
 AsJson = Annotated[bool, typer.Option("--json", help="JSON for programs, nothing else.")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]

@@ -60,7 +60,7 @@ class Entered:
     needs_code: bool = False
 
 
-class Access:
+class IdentityProofs:
     """Who a request comes from. Blocking: call it from a worker thread."""
 
     def __init__(self, database: Database, vault: Vault, admin_token: str | None) -> None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from services.admin.context import Context
-from services.admin.operations.listing import handler_names, search_connections
+from services.admin.operations.connection_list import handler_names, search_connections
 from shared.errors import NotFound
 from shared.storage import messages, visibility
 from shared.storage.connection_list import Filter
@@ -20,7 +20,7 @@ _OF_A_KIND: Final = 8
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class JumpTarget:
     """Where a name leads. `detail` tells those apart that are named alike."""
 
     kind: str
@@ -29,7 +29,7 @@ class Place:
     detail: str = ""
 
 
-def find_places(ctx: Context, typed: str) -> list[Place]:
+def find_jump_targets(ctx: Context, typed: str) -> list[JumpTarget]:
     """The mail of this id, then connections and handlers with `typed` in what they are known by;
     those whose name begins with it first. Nothing for an empty text."""
     text = typed.strip()
@@ -38,7 +38,7 @@ def find_places(ctx: Context, typed: str) -> list[Place]:
     return [*_mail(ctx, text), *_connections(ctx, text), *_handlers(ctx, text)]
 
 
-def _mail(ctx: Context, text: str) -> list[Place]:
+def _mail(ctx: Context, text: str) -> list[JumpTarget]:
     try:
         number = uuid.UUID(text)
     except ValueError:
@@ -51,20 +51,20 @@ def _mail(ctx: Context, text: str) -> list[Place]:
             found = messages.get(session, number).message
         except NotFound:
             return []
-    return [Place("Mail", found.subject or "(no subject)", f"/mails/{number}", str(number))]
+    return [JumpTarget("Mail", found.subject or "(no subject)", f"/mails/{number}", str(number))]
 
 
-def _connections(ctx: Context, text: str) -> list[Place]:
+def _connections(ctx: Context, text: str) -> list[JumpTarget]:
     found = search_connections(ctx, Filter(q=text), per_page=_OF_A_KIND, beginning=text).items
     return [
-        Place("Connection", one.name, f"/connections/{one.id}", one.mailbox)
+        JumpTarget("Connection", one.name, f"/connections/{one.id}", one.mailbox)
         for one in (view.connection for view in found)
     ]
 
 
-def _handlers(ctx: Context, text: str) -> list[Place]:
+def _handlers(ctx: Context, text: str) -> list[JumpTarget]:
     found = [
-        Place("Handler", name, f"/handlers/{number}")
+        JumpTarget("Handler", name, f"/handlers/{number}")
         for number, name in handler_names(ctx).items()
         if text.casefold() in name.casefold()
     ]

@@ -44,7 +44,7 @@ class FormForged(PosthouseError):
 
 
 @dataclass(frozen=True, slots=True)
-class Posted:
+class PostedForm:
     """Fields by name, each a list as sent; empty for requests without a form."""
 
     fields: Mapping[str, list[str]] = field(default_factory=dict)
@@ -83,14 +83,14 @@ class Values(dict[str, Any]):
         return ""
 
 
-async def posted(request: Request) -> Posted:
+async def posted(request: Request) -> PostedForm:
     """Reads the form and checks its CSRF token. Every page depends on it, so none can forget.
 
     Postgres knows no NUL in a text, so no page takes one, in its address or in a form."""
     if any("\0" in text for pair in request.query_params.multi_items() for text in pair):
         raise InvalidInput(_NUL)
     if request.method in SAFE_METHODS:
-        return Posted()
+        return PostedForm()
     signed_in = session_of(request)
     length = whole_number(request.headers.get("content-length", ""))
     if length is None or length > (LARGEST_FORM if signed_in else LARGEST_LOGIN):
@@ -112,9 +112,9 @@ async def posted(request: Request) -> Posted:
             "This form was opened under another login.",
             hint="Open the page again and send the form once more.",
         )
-    found = Posted(fields, uploads)
+    found = PostedForm(fields, uploads)
     request.state.opened_version = found.text("version")
     return found
 
 
-Form = Annotated[Posted, Depends(posted)]
+Form = Annotated[PostedForm, Depends(posted)]

@@ -14,29 +14,32 @@ LONGEST_S: Final = 60.0
 _REFUSED_IN_A_ROW: Final = 10
 
 
-class Gate:
-    """One endpoint's. Thread-safe. After `enter` one of the other methods has to be called."""
+class CircuitBreaker:
+    """One endpoint's: closed lets all events through, open none, half-open one that tries it.
+
+    Thread-safe. After `enter` one of the other methods has to be called.
+    """
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
-        self._is_open = True
+        self._is_closed = True
         self._is_probing = False
-        self._opens_at = 0.0
+        self._tries_at = 0.0
         self._delay_s = 0.0
         self._refused = 0
         self._left = False
 
     @property
-    def is_open(self) -> bool:
-        return self._is_open
+    def is_closed(self) -> bool:
+        return self._is_closed
 
     def enter(self) -> bool:
         """Returns when an event may be sent; False where `leave` was called."""
         with self._changed:
             while not self._left:
-                if self._is_open:
+                if self._is_closed:
                     return True
-                left_s = self._opens_at - time.monotonic()
+                left_s = self._tries_at - time.monotonic()
                 if left_s <= 0 and not self._is_probing:
                     self._is_probing = True
                     return True
@@ -51,10 +54,10 @@ class Gate:
 
     def taken(self) -> None:
         """The endpoint took an event: it works."""
-        if self._is_open and not self._refused:
+        if self._is_closed and not self._refused:
             return
         with self._changed:
-            self._is_open, self._is_probing = True, False
+            self._is_closed, self._is_probing = True, False
             self._delay_s, self._refused = 0.0, 0
             self._changed.notify_all()
 
@@ -63,20 +66,20 @@ class Gate:
         with self._changed:
             self._refused += 1
             if self._refused >= _REFUSED_IN_A_ROW:
-                self._close(None)
+                self._trip(None)
             else:
-                self._is_open, self._is_probing = True, False
+                self._is_closed, self._is_probing = True, False
                 self._changed.notify_all()
 
     def failed(self, wait_s: float | None) -> None:
         """It takes nothing now; `wait_s`: for how long it asks to be left alone."""
         with self._changed:
-            self._close(wait_s)
+            self._trip(wait_s)
 
-    def _close(self, wait_s: float | None) -> None:
-        if not self._is_open and not self._is_probing:
+    def _trip(self, wait_s: float | None) -> None:
+        if not self._is_closed and not self._is_probing:
             return  # one of those that were on their way when another failed
         self._delay_s = min(max(FIRST_S, 2 * self._delay_s), LONGEST_S)
-        self._is_open, self._is_probing = False, False
-        self._opens_at = time.monotonic() + (self._delay_s if wait_s is None else wait_s)
+        self._is_closed, self._is_probing = False, False
+        self._tries_at = time.monotonic() + (self._delay_s if wait_s is None else wait_s)
         self._changed.notify_all()

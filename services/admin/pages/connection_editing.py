@@ -8,6 +8,7 @@ from starlette.responses import Response
 from services.admin.operations import connection_tests, connection_views, drafts, duplicating
 from services.admin.operations import connections as operations
 from services.admin.operations.enabling import AcknowledgementNeeded
+from services.admin.pages.app_state import context_of, editing_context_of, is_part
 from services.admin.pages.connection_form import (
     changes_of,
     form_context,
@@ -16,9 +17,8 @@ from services.admin.pages.connection_form import (
     values_of,
     worded,
 )
-from services.admin.pages.posted import Form, Posted, Values
+from services.admin.pages.forms import Form, PostedForm, Values
 from services.admin.pages.rendering import Tone, go, render
-from services.admin.pages.state import context_of, editing_context_of, is_part
 from services.admin.people.authorization import OPERATE_ON_PART
 from shared.errors import InvalidInput, NameTaken, PosthouseError
 
@@ -145,7 +145,7 @@ def _tone(saved: operations.Saved) -> Tone:
     return "warn" if saved.access and not saved.access.ok else "good"
 
 
-def start_of(form: Posted) -> str | None:
+def start_of(form: PostedForm) -> str | None:
     """`everything`, `now`, or the date that was typed. Raises InvalidInput without one."""
     chosen = form.text("start_from") or "everything"
     if chosen != "since":
@@ -155,7 +155,7 @@ def start_of(form: Posted) -> str | None:
     return form.text("since")
 
 
-def _test(request: Request, form: Posted, connection_id: int | None) -> Response:
+def _test(request: Request, form: PostedForm, connection_id: int | None) -> Response:
     error: InvalidInput | None = None
     report = None
     try:
@@ -167,7 +167,7 @@ def _test(request: Request, form: Posted, connection_id: int | None) -> Response
     return _form(request, typed_values(form), connection_id, error, report=report)
 
 
-def _folders(request: Request, form: Posted, connection_id: int | None) -> Response:
+def _folders(request: Request, form: PostedForm, connection_id: int | None) -> Response:
     try:
         found = drafts.folders(context_of(request), changes_of(form), connection_id)
     except InvalidInput as error:
@@ -185,7 +185,7 @@ def _form(
     *,
     report: connection_tests.TestReport | None = None,
     needed: AcknowledgementNeeded | None = None,
-    typed: Posted | None = None,
+    typed: PostedForm | None = None,
 ) -> Response:
     stored = None
     if connection_id is not None:

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from services.admin.context import Context
 from services.admin.operations.connection_views import ConnectionView
-from services.admin.operations.parts_of import sees
+from services.admin.operations.tag_rights import sees
 from shared.errors import InvalidInput
 from shared.storage import connection_list, connections, handlers
 from shared.storage.connection_list import SORTS as SORTS

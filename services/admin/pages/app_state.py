@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 from starlette.requests import Request
 
 from services.admin.context import AppState, Context
-from services.admin.pages.posted import Posted
-from services.admin.people.access import Access
+from services.admin.pages.forms import PostedForm
 from services.admin.people.authorization import principal_of
+from services.admin.people.identity_proofs import IdentityProofs
 from services.admin.settings import AdminSettings
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ class PagesState:
     """The state that the operations work in, and how people come in."""
 
     app_state: AppState
-    access: Access
+    access: IdentityProofs
     oidc: Oidc | None
 
 
@@ -36,12 +36,12 @@ def context_of(request: Request) -> Context:
     return Context(_pages_state(request).app_state, principal_of(request))
 
 
-def editing_context_of(request: Request, form: Posted) -> Context:
+def editing_context_of(request: Request, form: PostedForm) -> Context:
     """For a change: the form says of which version it was made."""
     return replace(context_of(request), expected=form.text("version"))
 
 
-def access_of(request: Request) -> Access:
+def access_of(request: Request) -> IdentityProofs:
     return _pages_state(request).access
 
 

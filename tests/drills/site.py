@@ -13,16 +13,20 @@ from dataclasses import dataclass, field
 from hashlib import sha256
 from itertools import count
 from pathlib import Path
+from typing import Any
 
-from cli.demo.certificate import DemoCertificate
+import httpx
+
+from cli.demo.certificate import PASSWORD, DemoCertificate
 from cli.demo.samples import compose, encrypted
 from shared.errors import PosthouseError
+from shared.storage.grants import SERVICES
 from shared.storage.migrate import migrate
 from tests.rig.forkserver import Forkserver
 from tests.rig.handlers import Recorder
 from tests.rig.mails import mail
 from tests.rig.rollout import Rollout
-from tests.rig.stack import Stack
+from tests.rig.stack import ADMIN_TOKEN, Stack
 from tests.servers.dovecot import Dovecot
 from tests.servers.postgres import PostgresServer
 from tests.servers.redis import RedisServer
@@ -66,7 +70,9 @@ class Site:
         settings: Mapping[str, str] | None = None,
         users: int = 4,
         durable: bool = False,
+        before: Path | None = None,
     ) -> None:
+        """`before` is the checkout of another version, whose services are there first."""
         self.folder = folder
         self.settings = {**SETTINGS, **(settings or {})}
         self.users = [f"drill{number}" for number in range(users)]
@@ -74,6 +80,7 @@ class Site:
         self.connections: list[int] = []
         self._given = broker
         self._durable = durable
+        self._before = before
         self._resources = contextlib.ExitStack()
 
     def __enter__(self) -> Site:
@@ -98,9 +105,13 @@ class Site:
         self.broker = self._given or enter(RedisServer())
         self.dovecot = enter(Dovecot())
         self.database_url = self.postgres.create_database()
-        migrate(self.database_url)
+        if not self._before:
+            migrate(self.database_url)
         self.stack = self._new_stack()
-        self.stack.add_handler(HANDLER)
+        if self._before:
+            self.migrate(self._before)
+        else:
+            self.stack.add_handler(HANDLER)
         self.handler = self.handle(self.broker.url)
         self.certificate = DemoCertificate.of(self.folder / "certificate")
 
@@ -143,6 +154,64 @@ class Site:
             )
             self.stack.add_certificate(self.certificate, self.connections[-1])
         return rollout
+
+    def migrate(self, code: Path) -> None:
+        """`posthouse migrate` of that checkout, with the services' accounts."""
+        environment = {
+            **os.environ,
+            **self.stack.environment_of("migrate"),
+            "PYTHONPATH": os.pathsep.join([str(code), str(code / "sdk/src")]),
+        }
+        self.stack.has_accounts = True
+        for service in SERVICES:
+            address = self.stack.url_of(service)
+            environment[f"POSTHOUSE_{service.upper()}_DATABASE_URL"] = address
+        done = subprocess.run(
+            [sys.executable, "-P", "-m", "cli.main", "migrate"],
+            cwd=code,
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if done.returncode:
+            raise AssertionError(f"posthouse migrate of {code}: {done.stderr}")
+
+    def describe(self, rollout: Rollout) -> None:
+        """The handler and a connection a user through the API, whose requests no version breaks."""
+        headers = {"Authorization": f"Bearer {ADMIN_TOKEN}"}
+        with rollout.api() as api, httpx.Client(headers=headers, timeout=60) as client:
+
+            def post(path: str, **body: Any) -> int:
+                answer = client.post(f"{api}/{path}", **body)
+                assert answer.is_success, answer.text
+                return int(answer.json()["id"])
+
+            post("handlers", json={"name": HANDLER})
+            certificate = post(
+                "certificates",
+                files={"file": ("drill.p12", self.certificate.pkcs12)},
+                data={"password": PASSWORD},
+            )
+            for number, user in enumerate(self.users):
+                self.dovecot.add_user(user)
+                has_pop3 = number % 4 == 3
+                connection = post(
+                    "connections",
+                    json={
+                        "name": user,
+                        "mode": "pop3" if has_pop3 else "imap",
+                        "host": "127.0.0.1",
+                        "port": self.dovecot.pop3_port if has_pop3 else self.dovecot.imap_port,
+                        "security": "none",
+                        "username": user,
+                        "password": "secret",
+                        "after_download": "delete" if number % 2 else "mark-read",
+                        "certificate_ids": [certificate],
+                    },
+                )
+                post(f"connections/{connection}/enable", json={"acknowledged": True})
+                self.connections.append(connection)
 
     # ---- mails
 

@@ -95,7 +95,8 @@ class Stack:
             **{f"POSTHOUSE_{k.upper()}": v for k, v in (settings or {}).items()},
         }
         self.processes: list[Child] = []
-        self._has_roles = False
+        #: Whether the services' accounts are there, with their rights.
+        self.has_accounts = False
 
     def __enter__(self) -> Stack:
         self.database.open()
@@ -129,8 +130,8 @@ class Stack:
 
     def url_of(self, service: str) -> str:
         """The database under the service's own role, which has its name behind the database's."""
-        if not self._has_roles:
-            self._has_roles = True
+        if not self.has_accounts:
+            self.has_accounts = True
             grant(self.database, {name: self.url_of(name) for name in SERVICES})
         parts = urlsplit(self.database_url)
         host = parts.netloc.rpartition("@")[2]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import threading
 from pathlib import Path
 
 from posthouse import Consumer, MailEvent
@@ -26,7 +27,9 @@ def main(url: str, handler: str, file: str, step: str = "") -> None:
         if count == _LAST and step == "taken":
             os.kill(os.getpid(), signal.SIGKILL)
         if count == _LAST and step == "stalled":
-            os.kill(os.getpid(), signal.SIGSTOP)
+            # For this thread: sent to the process, another one may take it, and this one goes on
+            # until the stop reaches it.
+            signal.pthread_kill(threading.get_ident(), signal.SIGSTOP)
         with Path(file).open("a") as out:
             out.write(f"{event.id}\n")
         if count == _LAST and step == "answered":

@@ -6,6 +6,7 @@ import contextlib
 import json
 import random
 import socket
+import sys
 import threading
 import time
 from collections import Counter
@@ -68,7 +69,7 @@ class HttpEndpoint(Endpoint):
             def log_message(self, format: str, *args: Any) -> None:
                 pass
 
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server = _Server(("127.0.0.1", 0), Handler)
         self._server.daemon_threads = True
         self.url = f"http://127.0.0.1:{self._server.server_address[1]}/"
         self.options: dict[str, Any] = {"timeout_seconds": 3}
@@ -85,6 +86,13 @@ class HttpEndpoint(Endpoint):
     def stop(self) -> None:
         self._server.shutdown()
         self._server.server_close()
+
+
+class _Server(ThreadingHTTPServer):
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A forwarder that is killed leaves its connections reset; all else is told."""
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)
 
 
 class NatsEndpoint(Endpoint):

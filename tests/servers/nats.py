@@ -92,7 +92,9 @@ class NatsServer:
 
     def _do(self, work: Any) -> None:
         async def run() -> None:
-            client = await nats.connect(self.url, allow_reconnect=False, **self._login)
+            client = await nats.connect(
+                self.url, allow_reconnect=False, error_cb=_untold, **self._login
+            )
             try:
                 await work(client)
             finally:
@@ -113,6 +115,10 @@ class NatsServer:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+async def _untold(_error: Exception) -> None:
+    """Who asks gets it as an exception; nats-py would log it with its stack as well."""
 
 
 def _command() -> str:

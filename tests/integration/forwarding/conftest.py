@@ -39,10 +39,13 @@ class Rig:
         self.output.ensure(name, "g")
         return handler_id, self.stack.forward(handler_id, address, **fields)
 
-    def publish(self, handler_id: int, events: Sequence[MailEvent]) -> None:
+    def publish(
+        self, handler_id: int, events: Sequence[MailEvent], *, at: float | None = None
+    ) -> None:
+        """`at`: when they were signed, in seconds since 1970; now by default."""
         name = self.names[handler_id]
         batch = [
-            Publication(name, body, event.id, sign(name, body, [SIGNING_KEY]))
+            Publication(name, body, event.id, sign(name, body, [SIGNING_KEY], now=at))
             for event in events
             for body in [event.to_json()]
         ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -118,6 +119,17 @@ def test_the_far_side_is_down_for_an_hour(way: Forwarded) -> None:
 
 
 @pytest.mark.promise("D1", "I3")
+@over("queue", "queue-rabbitmq")
+def test_a_program_does_not_run_for_an_hour(way: Way) -> None:
+    """What was put into its queue at the beginning of that hour is there, and still verified."""
+    events = mails(10)
+    wanted = [event.id for event in events]
+    way.rig.publish(way.handler, events, at=time.time() - 3600)
+    way.start()
+    assert Counter(finish(way, wanted)) == Counter(wanted)
+
+
+@pytest.mark.promise("D1", "I3")
 @over(*FORWARDED)
 def test_it_answers_too_late(way: Forwarded) -> None:
     """It may have had the event: it comes again, under its id."""
@@ -131,7 +143,7 @@ def test_it_answers_too_late(way: Forwarded) -> None:
 
 
 @pytest.mark.promise("D1", "I3")
-@over("queue")
+@over("queue", "queue-rabbitmq")
 def test_a_program_stands_still_and_answers_too_late(way: Way) -> None:
     """Another one has had its event by then: two answers to one event, and none to another."""
     events = mails(12)
@@ -140,6 +152,7 @@ def test_a_program_stands_still_and_answers_too_late(way: Way) -> None:
     late: Any = way.start("stalled")
     stopped = os.WSTOPPED | os.WNOHANG | os.WNOWAIT
     way.rig.wait(lambda: os.waitid(os.P_PID, late.pid, stopped) is not None, "it stands still")
+    assert way.received() == wanted[:4]
     way.start()
     before = finish(way, wanted)
     late.send_signal(signal.SIGCONT)

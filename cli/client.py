@@ -134,8 +134,8 @@ class Api:
     def patch(self, path: str, body: Any) -> Any:
         return self._call("PATCH", path, json=body)
 
-    def delete(self, path: str, **params: Any) -> None:
-        self._call("DELETE", path, params=_given(params))
+    def delete(self, path: str, **params: Any) -> Any:
+        return self._call("DELETE", path, params=_given(params))
 
     def every(self, path: str, **params: Any) -> Iterator[dict[str, Any]]:
         """The items of every page of a list."""

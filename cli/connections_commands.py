@@ -7,12 +7,12 @@ from typing import Annotated, Any
 
 import typer
 
-from cli import bulk_commands, printing
+from cli import authorizing_commands, bulk_commands, printing
 from cli.arguments import Settings, asked_secret, fields
 from cli.client import Api, ApiRefused
 from cli.completing import handlers, healths, modes, tags
 from cli.objects import Name, deletable
-from cli.printing import AsJson, Yes
+from cli.printing import AsJson
 from shared.errors import InvalidInput
 from shared.kinds import KINDS, kind_named
 
@@ -162,6 +162,9 @@ deletable(app, "connections", "connection", "Deletes a connection; mails that it
 app.command()(bulk_commands.bulk)
 app.command()(bulk_commands.duplicate)
 app.command("import")(bulk_commands.import_csv)
+app.command()(authorizing_commands.authorize)
+app.command()(authorizing_commands.revoke)
+app.add_typer(authorizing_commands.links, name="links")
 
 
 @app.command()
@@ -258,28 +261,6 @@ def runs(
         for run in listed
     ]
     printing.table(("when", "took", "found", "new", "size", "error"), rows, empty="No run yet.")
-
-
-@app.command()
-def revoke(name: Name, yes: Yes = False) -> None:
-    """Takes a connection's authorisation back; nothing is fetched until somebody authorises."""
-    with Api.from_environment() as api:
-        found = api.named("connections", name)
-        printing.confirmed(f"Take the authorisation of {found['name']!r} back?", yes=yes)
-        confirmed = api.post(f"connections/{found['id']}/revoke")["confirmed"]
-    printing.say("The authorisation is taken back.")
-    if not confirmed:
-        printing.say(
-            "The provider did not confirm it: remove Posthouse on its account page, too.", "yellow"
-        )
-
-
-@app.command()
-def authorize(name: Name) -> None:
-    """Says where a connection with OAuth2 is authorised: in the browser, on its page."""
-    with Api.from_environment() as api:
-        found = api.named("connections", name)
-        printing.say(f"Open this page and press Authorise: {api.url}/connections/{found['id']}")
 
 
 def _enable(api: Api, connection_id: int, acknowledge: bool, start_from: str | None) -> Any:

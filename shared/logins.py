@@ -6,7 +6,7 @@ give come together; the fetcher and the admin service both ask it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from enum import StrEnum
 
@@ -21,7 +21,7 @@ from shared.mailbox.oauth import provider as oauth
 from shared.mailbox.oauth.tokens import Tokens
 from shared.storage import authorisations, connections, credentials
 from shared.storage.authorisations import Authorisation, PostgresTokenCache
-from shared.storage.pool import Database
+from shared.storage.pool import Database, Session
 from shared.vault import (
     Place,
     Vault,
@@ -141,12 +141,19 @@ class Logins:
         return started.url
 
     def finish_authorisation(
-        self, query: Mapping[str, str], *, session: str, person: str
+        self,
+        query: Mapping[str, str],
+        *,
+        session: str,
+        person: str,
+        kept: Callable[[Session, str], None] = lambda _, __: None,
     ) -> tuple[Connection, Authorisation]:
         """Takes the provider's redirect: checks state, session and account, keeps the tokens.
 
-        `person` is who pressed the button, for the record. Raises InvalidInput for a state that
-        is unknown, replayed or of another session; `oauth.finish` says what else.
+        `person` is who pressed the button, for the record. `kept` is called with the account that
+        logged in, in the transaction that keeps the tokens: where it raises, none are kept. Raises
+        InvalidInput for a state that is unknown, replayed or of another session; `oauth.finish`
+        says what else.
         """
         state = query.get("state", "")
         with self._database.transaction() as transaction:
@@ -160,6 +167,7 @@ class Logins:
             connection, credential, self._secrets(credential), flow, query, self._reach
         )
         with self._database.transaction() as transaction:
+            kept(transaction, tokens.account)
             authorisations.grant(
                 transaction,
                 connection_id=connection_id,

@@ -100,14 +100,16 @@ class Principal:
 
     `name` is what the audit log shows (`alice`, `token deploy`, `bootstrap token`,
     `handler crm`). A handler has no role: it reads its own mails and nothing else, which the one
-    operation that serves raw mail checks by `handler_id`. With `tags` it has a part: connections
-    that have one of them, their mails, and what routes say they show of those alone.
+    operation that serves raw mail checks by `handler_id`. Who came by a link that authorises a
+    mailbox has no role either: `link_id` opens the pages of that link. With `tags` it has a part:
+    connections that have one of them, their mails, and what routes say they show of those alone.
     """
 
     name: str
     role: Role | None
     person_id: int | None = None
     handler_id: int | None = None
+    link_id: int | None = None
     tags: tuple[str, ...] = ()
 
     def may(self, permission: Permission) -> bool:

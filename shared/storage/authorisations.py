@@ -95,6 +95,12 @@ def flow_connection(session: Session, state: str) -> int | None:
     return int(row[0]) if row else None
 
 
+def flow_session(session: Session, state: str) -> str:
+    """The session of a login that was begun by a link (`link 7 …`); empty for all others."""
+    row = session.execute(_SQL["flow_link"], {"state": state}).fetchone()
+    return str(row[0]) if row else ""
+
+
 def take_flow(session: Session, state: str) -> StartedFlow:
     """Takes a started login out: nobody can take it again. Raises InvalidInput where there is none
     (replayed, made up).

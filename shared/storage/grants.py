@@ -118,6 +118,7 @@ _BY_AGE: Final = {
     "scheduler": {
         "session": "expires_at",
         "oauth_flow": "created_at",
+        "authorisation_link": "expires_at",
         "login_attempt": "at",
         "forward_attempt": "at",
         "forward_retry": "next_attempt_at",

@@ -148,6 +148,7 @@ def drop_stale_rows(database: Database, now: datetime, retention_days: int) -> d
         ("alert", "drop_alerts"),
         ("session", "drop_sessions"),
         ("oauth_flow", "drop_oauth_flows"),
+        ("authorisation_link", "drop_authorisation_links"),
         ("login_attempt", "drop_login_attempts"),
         ("revocation", "drop_revocations"),
         ("revocation_list", "drop_revocation_lists"),

@@ -33,6 +33,7 @@ EXAMPLES = 3
 #: Before somebody is logged in, and what scripts ask while somebody types.
 _NOT_BY_LINK = (
     "/login",
+    "/authorize",  # by a link that somebody sent
     "/favicon.ico",
     "/connections/pick",
     "/reference/assets",

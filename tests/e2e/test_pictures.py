@@ -43,6 +43,7 @@ PATHS: Final = {
     "connection-runs": "/connections/{connection}/runs",
     "connection-new": "/connections/new",
     "connection-new-graph": "/connections/new?mode=microsoft-graph",
+    "connection-links": "/connections/{connection}/links",
     "import": "/connections/import",
     "mails": "/mails",
     "mail": "/mails/{mail}",

@@ -214,6 +214,11 @@ def test_stale_rows_and_spools_of_dead_processes_go(
         (connection, connection),
     )
     session.execute(
+        "INSERT INTO authorisation_link (connection_id, digest, created_by, expires_at) VALUES "
+        "(%s, 'a', 'old', now() - interval '31 days'), (%s, 'b', 'new', now())",
+        (connection, connection),
+    )
+    session.execute(
         "INSERT INTO session (digest, csrf, expires_at) VALUES "
         "('a', '', now() - interval '1 minute'), ('b', '', now() + interval '1 hour')"
     )
@@ -229,6 +234,7 @@ def test_stale_rows_and_spools_of_dead_processes_go(
     os.utime(stale, (0, 0))
     report = housekeeping(database, store, utc_now(), DAYS)
     assert session.execute("SELECT state FROM oauth_flow").fetchall() == [("new",)]
+    assert session.execute("SELECT created_by FROM authorisation_link").fetchall() == [("new",)]
     assert session.execute("SELECT source FROM login_attempt").fetchall() == [("new",)]
     assert session.execute("SELECT count(*) FROM session").fetchone() == (1,)
     assert report.spool_files == 1

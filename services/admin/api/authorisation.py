@@ -2,18 +2,36 @@
 
 from __future__ import annotations
 
+from urllib.parse import quote
+
 from fastapi import APIRouter, Request
 from starlette.responses import JSONResponse, Response
 
 from services.admin.api.requests import Ctx, IdInPath, beside
-from services.admin.api.schemas.connections import AuthorisationOut, AuthorizeOut, RevokedOut
-from services.admin.operations import authorisation, consents
+from services.admin.api.schemas.connections import (
+    AuthorisationOut,
+    AuthorizationLinkOut,
+    AuthorizeOut,
+    LinkIn,
+    MadeLinkOut,
+    RevokedOut,
+)
+from services.admin.api.schemas.derived import values_of
+from services.admin.context import Context
+from services.admin.operations import authorisation, authorisation_links, consents
+from services.admin.operations.authorisation_links import LinkClosed
+from services.admin.people import cookies
 from services.admin.people.authentication import session_of
-from services.admin.people.authorization import OPERATE_ON_PART, principal_of
+from services.admin.people.authorization import (
+    OPERATE_ON_PART,
+    OPERATE_ON_PART_OR_LINK,
+    principal_of,
+)
 from services.admin.problems import problem_of, responses
 from services.admin.redirecting import go
-from shared.errors import PosthouseError
+from shared.errors import InvalidInput, PosthouseError, TryAgain
 from shared.logins import Others
+from shared.mailbox.oauth.provider import WrongAccount
 
 router = APIRouter(tags=["authorisation"])
 
@@ -49,15 +67,54 @@ async def revoke(
 
 
 @router.get(
-    "/oauth/callback",
+    "/connections/{connection_id}/authorization-links",
     dependencies=[OPERATE_ON_PART],
+    responses=responses(404),
+)
+def links(ctx: Ctx, connection_id: IdInPath) -> list[AuthorizationLinkOut]:
+    """The links that were made for the owner of the mailbox, newest first."""
+    found = authorisation_links.links_of(ctx, connection_id)
+    return [AuthorizationLinkOut.model_validate(one) for one in found]
+
+
+@router.post(
+    "/connections/{connection_id}/authorization-links",
+    status_code=201,
+    dependencies=[OPERATE_ON_PART],
+    responses=responses(404),
+)
+def make_link(ctx: Ctx, connection_id: IdInPath, body: LinkIn) -> MadeLinkOut:
+    """Makes a link to send to the owner of the mailbox, who needs no account here.
+
+    It is good for one login with the account of the connection."""
+    made = authorisation_links.make(ctx, connection_id, body.days)
+    return MadeLinkOut(**values_of(made.link), url=made.url)
+
+
+@router.delete(
+    "/connections/{connection_id}/authorization-links/{link_id}",
+    dependencies=[OPERATE_ON_PART],
+    responses=responses(404),
+)
+def revoke_link(ctx: Ctx, connection_id: IdInPath, link_id: IdInPath) -> AuthorizationLinkOut:
+    """Takes a link back. One that is closed already stays what it is."""
+    revoked = authorisation_links.revoke(ctx, connection_id, link_id)
+    return AuthorizationLinkOut.model_validate(revoked)
+
+
+@router.get(
+    "/oauth/callback",
+    dependencies=[OPERATE_ON_PART_OR_LINK],
     response_model=AuthorisationOut,
     responses={**responses(502), 303: {"description": "Back to the page of the connection"}},
 )
 async def callback(request: Request, ctx: Ctx) -> Response:
     """Where providers send the browser back to, with `code` and `state` or an `error`; after an
     administrator of a tenant was asked for consent, with what became of it."""
-    by, query = _session(request), dict(request.query_params)
+    query = dict(request.query_params)
+    if principal_of(request).link_id is not None:
+        return await _finish_by_link(request, ctx, query)
+    by = _session(request)
     in_browser = session_of(request) is not None
     consent = consents.landed(query)
     if consent is not None:
@@ -84,6 +141,42 @@ async def callback(request: Request, ctx: Ctx) -> Response:
             text += " The provider ends that in a few days: see below."
         return go(f"/connections/{connection.id}", text, "warn" if done.grant_ends_at else "good")
     return JSONResponse(AuthorisationOut.model_validate(done).model_dump(mode="json"))
+
+
+async def _finish_by_link(request: Request, ctx: Context, query: dict[str, str]) -> Response:
+    """Back to the page of the link, which says what became of it."""
+    browser = cookies.read(request, cookies.LINK)
+    token = browser.partition(".")[0]
+    if not token:
+        text = "This login was begun in another browser, or too long ago."
+        return go("/authorize", text, "bad")
+    try:
+        await beside(request, lambda: authorisation_links.finish(ctx, query, browser=browser))
+    except PosthouseError as error:
+        answer = go(f"/authorize/{quote(token, safe='')}", _for_owner(error), "bad")
+    else:
+        answer = go(f"/authorize/{quote(token, safe='')}")
+    cookies.delete(request, answer, cookies.LINK)
+    return answer
+
+
+def _for_owner(error: PosthouseError) -> str:
+    """What somebody is told who neither knows Posthouse nor can change how it is set up."""
+    match error:
+        case LinkClosed():
+            return ""  # the page itself says why
+        case WrongAccount():
+            return f"{error} Nothing was changed: log out at the provider, then try again."
+        case InvalidInput():
+            return "This login took too long, or was finished already. Try again."
+        case TryAgain():
+            return "The provider did not answer. Try again in a few minutes."
+        case _ if error.code == "consent-denied":
+            return "You did not allow it, so nothing was changed. You can try again."
+    return (
+        f"The provider refused the login ({error.code}). Nothing was changed: tell the person who "
+        "sent you the link."
+    )
 
 
 def _session(request: Request) -> str:

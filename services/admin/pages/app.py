@@ -12,6 +12,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from services.admin.pages import (
     account,
+    authorising,
     bulk,
     certificates,
     connection,
@@ -70,6 +71,7 @@ def build(app_state: PagesState) -> FastAPI:
         connection_editing,
         enabling,
         connection,
+        authorising,
         mails,
         quarantine,
         handlers,

@@ -108,10 +108,13 @@ def render(request: Request, template: str, status: int = 200, **context: Any) -
     """A whole page, or a part of one (templates that begin with `_`)."""
     signed_in = session_of(request)
     notice = notice_of(request)
+    me = getattr(request.state, "principal", None)
+    if me is not None and me.link_id is not None:
+        me = None  # a page of its own, with no menu
     body = _ENVIRONMENT.get_template(template).render(
         request=request,
         path=request.url.path,
-        me=getattr(request.state, "principal", None),
+        me=me,
         csrf_token=signed_in.csrf if signed_in else "",
         notice=notice,
         **context,

@@ -25,6 +25,8 @@ WINDOW: Final = timedelta(minutes=15)
 OF_A_NAME: Final = 10
 #: From one network, whatever the names.
 OF_A_NETWORK: Final = 50
+#: Begun with one link that authorises a mailbox.
+OF_A_LINK: Final = 20
 #: Under one name from all devices that never logged in under it.
 OF_STRANGERS: Final = 100
 #: The bootstrap token is random and long: strangers cannot guess it, so they do not count together.
@@ -79,6 +81,22 @@ def begin(database: Database, who: str, origin: Origin, *, known_device: bool) -
         "Too many failed logins.",
         hint="Wait a quarter of an hour, then try again. A browser that has logged in here before "
         "is not held up by others.",
+        retry_after=WINDOW.total_seconds(),
+    )
+
+
+def begin_by_link(database: Database, link_id: int, address: str) -> None:
+    """Counts a login at a provider that a link begins: each asks the provider, and keeps a row.
+    Raises TooManyAttempts."""
+    limits = {f"link {link_id}": OF_A_LINK, f"links {network_of(address)}": OF_A_NETWORK}
+    with database.transaction() as session:
+        counts = browser_sessions.count_attempt(session, list(limits), WINDOW)
+        if all(counts[source] <= limit for source, limit in limits.items()):
+            return
+        session.rollback()
+    raise TooManyAttempts(
+        "Too many logins were begun with this link.",
+        hint="Wait a quarter of an hour, then try again.",
         retry_after=WINDOW.total_seconds(),
     )
 

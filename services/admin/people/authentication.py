@@ -37,7 +37,9 @@ _LOOPBACK: Final = frozenset({"127.0.0.1", "::1", "localhost"})
 #: Where a provider sends the browser back to, and the `state` of an administrator's consent.
 _CALLBACK: Final = "/api/v1/oauth/callback"
 _CONSENT: Final = re.compile(r"^admin-consent-[0-9]{1,18}$")
-_PUBLIC: Final = re.compile(r"^/(favicon\.ico|static/.*|documents(/.*)?|login(/.*)?)$")
+#: The pages of a link that authorises a mailbox, with its token.
+_LINK: Final = re.compile(r"^/authorize/([^/]+)(?:/.*)?$")
+_PUBLIC: Final = re.compile(r"^/(favicon\.ico|static/.*|documents(/.*)?|login(/.*)?|authorize)$")
 
 
 def session_of(request: HTTPConnection) -> SignedIn | None:
@@ -100,6 +102,8 @@ class Authentication:
         try:
             principal, signed_in = await to_thread.run_sync(self._identify, request)
         except TooManyAttempts as error:
+            if not path.startswith("/api/"):
+                return self._refusal(request, 429, str(error), error.hint)
             return problem_of(error)
         except TryAgain as error:
             return self._refuse(request, 503, str(error), "Try again in a moment.")
@@ -126,6 +130,13 @@ class Authentication:
             if scheme.lower() != "bearer":
                 return None, None
             return self._access.bearer(token.strip(), address_of(request)), None
+        link = _LINK.match(request.url.path)
+        if link is not None:
+            return self._access.by_link(link[1], address_of(request)), None
+        if request.url.path == _CALLBACK and request.method == "GET":
+            visitor = self._access.by_login(request.query_params.get("state", ""))
+            if visitor is not None:
+                return visitor, None
         claim = links.read(request.url.path, request.url.query)
         if claim is not None and request.method in SAFE_METHODS:
             return self._access.link(claim), None
@@ -141,6 +152,13 @@ class Authentication:
             given = request.query_params.get("admin_consent", "").lower() == "true"
             word = "given" if given and "error" not in request.query_params else "refused"
             return RedirectResponse(f"/login/consent/{word}", status_code=303)
+        if _LINK.match(path):
+            return self._refusal(
+                request,
+                404,
+                "This link is not known here.",
+                "Open it exactly as it was sent to you, or ask for a new one.",
+            )
         if path.startswith("/api/"):
             refused = self._refuse(
                 request,

@@ -33,18 +33,26 @@ class Needs:
     `parts`: who has rights by tag comes in, too. What the parameters name is checked here; a list
     shows their part alone, and what a body names the operation checks. Other routes are closed to
     them.
+    `links`: who came by a link that authorises a mailbox comes in, and without a permission nobody
+    else.
     """
 
     permission: Permission | None
     handlers: bool = False
     parts: bool = False
+    links: bool = False
 
     async def __call__(self, request: Request) -> None:
         """Raises NotAllowed."""
-        if self.permission is None:
+        if self.permission is None and not self.links:
             return
         principal = principal_of(request)
-        if principal.handler_id is not None:
+        if principal.link_id is not None:
+            if not self.links:
+                raise NotAllowed("This link opens its own page only.")
+        elif self.permission is None:
+            raise NotAllowed("This page is opened by a link.")
+        elif principal.handler_id is not None:
             if not self.handlers:
                 raise NotAllowed("A handler's token opens its own mails only.")
         elif not principal.may(self.permission):
@@ -73,8 +81,10 @@ LOOK: Final[Any] = Depends(Needs(Permission.LOOK))
 LOOK_AT_PART: Final[Any] = Depends(Needs(Permission.LOOK, parts=True))
 READ_MAIL_OF_PART: Final[Any] = Depends(Needs(Permission.READ_MAIL, parts=True))
 READ_OWN_MAIL: Final[Any] = Depends(Needs(Permission.READ_MAIL, handlers=True, parts=True))
+BY_LINK: Final[Any] = Depends(Needs(None, links=True))
 OPERATE: Final[Any] = Depends(Needs(Permission.OPERATE))
 OPERATE_ON_PART: Final[Any] = Depends(Needs(Permission.OPERATE, parts=True))
+OPERATE_ON_PART_OR_LINK: Final[Any] = Depends(Needs(Permission.OPERATE, parts=True, links=True))
 ADMINISTER: Final[Any] = Depends(Needs(Permission.ADMINISTER))
 
 

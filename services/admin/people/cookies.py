@@ -18,6 +18,8 @@ LOGIN: Final = "posthouse_login"
 #: Somebody has logged in here before: such a browser has its own count of failed logins.
 DEVICE: Final = "posthouse_device"
 OIDC: Final = "posthouse_oidc"
+#: The link of an authorisation that this browser began, and what nobody else knows of it.
+LINK: Final = "posthouse_link"
 
 
 def read(request: HTTPConnection, name: str) -> str:

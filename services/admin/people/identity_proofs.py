@@ -4,6 +4,7 @@ browser session."""
 from __future__ import annotations
 
 import hmac
+import re
 import secrets
 import uuid
 from collections.abc import Iterable
@@ -24,6 +25,8 @@ from shared.people import Principal, Role, SignedIn
 from shared.storage import (
     api_tokens,
     audit,
+    authorisation_links,
+    authorisations,
     browser_sessions,
     forwards,
     handlers,
@@ -44,6 +47,8 @@ _BOOTSTRAP_MARK: Final = "b."
 #: As FastAPI reads parameters.
 _NUMBER: Final = TypeAdapter(int)
 _ID: Final = TypeAdapter(uuid.UUID)
+#: RFC 6749 appendix A.5, bounded.
+_STATE: Final = re.compile(r"[\x20-\x7e]{1,500}")
 
 
 class LoginRefused(NotFound):
@@ -84,12 +89,7 @@ class IdentityProofs:
 
         Raises TooManyAttempts where too many wrong ones came from this address."""
         digest = digest_of(token)
-        if self._guesses.refuses(address, digest):
-            raise TooManyAttempts(
-                "Too many wrong tokens from this address.",
-                hint="Wait a minute, then try again with a valid one.",
-                retry_after=WINDOW_SECONDS,
-            )
+        self._refuse_guesses(address, digest)
         if self._is_bootstrap(token):
             found: Principal | None = Principal(name=browser_sessions.BOOTSTRAP, role=Role.ADMIN)
         else:
@@ -115,6 +115,24 @@ class IdentityProofs:
                 return None
             name = handlers.get(session, claim.handler_id).name
         return Principal(name=f"handler {name}", role=None, handler_id=claim.handler_id)
+
+    def by_link(self, token: str, address: str) -> Principal | None:
+        """Who comes by a link that authorises a mailbox, whatever it is still good for; None where
+        nobody knows its token. Raises TooManyAttempts as `bearer` does."""
+        digest = digest_of(token)
+        self._refuse_guesses(address, digest)
+        with self._database.transaction() as session:
+            number = authorisation_links.by_digest(session, digest)
+        self._guesses.note(address, digest, wrong=number is None)
+        return None if number is None else _by_link(number)
+
+    def by_login(self, state: str) -> Principal | None:
+        """Who comes back from a provider's login that a link began; None for other logins."""
+        if not _STATE.fullmatch(state):
+            return None
+        with self._database.transaction() as session:
+            begun = authorisations.flow_session(session, state)
+        return _by_link(int(begun.split(" ")[1])) if begun else None
 
     def cookie(self, value: str, *, used: bool = True) -> SignedIn | None:
         """The session of a browser's cookie; None where it ended. `used`: somebody does something,
@@ -267,6 +285,14 @@ class IdentityProofs:
         with self._database.transaction() as session:
             browser_sessions.end_session(session, signed_in.digest)
 
+    def _refuse_guesses(self, address: str, digest: bytes) -> None:
+        if self._guesses.refuses(address, digest):
+            raise TooManyAttempts(
+                "Too many wrong tokens from this address.",
+                hint="Wait a minute, then try again with a valid one.",
+                retry_after=WINDOW_SECONDS,
+            )
+
     def _is_bootstrap(self, token: str) -> bool:
         return bool(self._admin_token) and hmac.compare_digest(
             token.encode(), self._admin_token.encode()
@@ -277,3 +303,7 @@ class IdentityProofs:
         if value.startswith(_BOOTSTRAP_MARK):
             return digest_of(value + self._admin_token) if self._admin_token else None
         return digest_of(value)
+
+
+def _by_link(number: int) -> Principal:
+    return Principal(name=f"authorization link {number}", role=None, link_id=number)

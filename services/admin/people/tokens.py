@@ -14,6 +14,11 @@ def new_token() -> str:
     return f"posthouse_{secrets.token_urlsafe(32)}"
 
 
+def new_link_token() -> str:
+    """What a link that authorises a mailbox is known by; part of an address."""
+    return secrets.token_urlsafe(32)
+
+
 def new_signing_key() -> str:
     """A fresh key for the signatures of a handler's events."""
     return f"posthouse_signing_{secrets.token_urlsafe(32)}"

@@ -7,6 +7,9 @@ VALUES (%(state)s, %(connection_id)s, %(session)s, %(flow)s)
 -- name: flow_connection
 SELECT connection_id FROM oauth_flow WHERE state = %(state)s
 
+-- name: flow_link
+SELECT session FROM oauth_flow WHERE state = %(state)s AND session LIKE 'link %%'
+
 -- name: take_flow
 -- Single use: the row is gone whoever asked, so a replayed state finds nothing.
 DELETE FROM oauth_flow WHERE state = %(state)s
@@ -71,12 +74,21 @@ WHERE NOT revoked AND lost_at IS NULL AND cache IS NOT NULL
 ORDER BY connection_id LIMIT %(limit)s
 
 -- name: forget
-WITH flows AS (DELETE FROM oauth_flow WHERE connection_id = %(connection_id)s)
+-- A link that was sent for another account or host is not good for this one.
+WITH flows AS (DELETE FROM oauth_flow WHERE connection_id = %(connection_id)s),
+links AS (
+    UPDATE authorisation_link SET revoked_at = now()
+    WHERE connection_id = %(connection_id)s AND used_at IS NULL AND revoked_at IS NULL
+)
 DELETE FROM authorisation WHERE connection_id = %(connection_id)s
 
 -- name: forget_credential
 WITH users AS (SELECT id FROM connection WHERE credential_id = %(credential_id)s),
-flows AS (DELETE FROM oauth_flow WHERE connection_id IN (SELECT id FROM users))
+flows AS (DELETE FROM oauth_flow WHERE connection_id IN (SELECT id FROM users)),
+links AS (
+    UPDATE authorisation_link SET revoked_at = now()
+    WHERE connection_id IN (SELECT id FROM users) AND used_at IS NULL AND revoked_at IS NULL
+)
 DELETE FROM authorisation WHERE connection_id IN (SELECT id FROM users)
 
 -- name: sharing

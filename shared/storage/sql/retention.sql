@@ -88,6 +88,10 @@ DELETE FROM session WHERE expires_at < now()
 -- Logins at a provider that nobody finished.
 DELETE FROM oauth_flow WHERE created_at < now() - interval '1 hour'
 
+-- name: drop_authorisation_links
+-- What became of a link can be read for a month after its time.
+DELETE FROM authorisation_link WHERE expires_at < now() - interval '30 days'
+
 -- name: drop_login_attempts
 DELETE FROM login_attempt WHERE at < now() - interval '1 day'
 

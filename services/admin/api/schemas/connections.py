@@ -9,6 +9,11 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from services.admin.api.schemas.derived import giving, showing
 from services.admin.api.schemas.parts import NamedOut, Out, described
+from services.admin.operations.authorisation_links import (
+    MOST_DAYS,
+    VALID_DAYS,
+    AuthorisationLink,
+)
 from services.admin.operations.connection_tests import Step, TestReport
 from services.admin.operations.connection_views import Authorisation, ConnectionStatus, Day, Run
 from services.admin.operations.estimates import Estimate
@@ -42,6 +47,27 @@ class AuthorisationOut(Out):
 
 class AuthorizeOut(BaseModel):
     authorization_url: str = Field(description="Open it in the browser that will come back")
+
+
+@showing(AuthorisationLink)
+class AuthorizationLinkOut(Out):
+    """A link with which the owner of the mailbox authorises it, without its address."""
+
+    state: Literal["open", "used", "expired", "revoked"]
+    created_by: str = Field(description="Who made it")
+    account: str = Field(description="Who logged in with it")
+
+
+class MadeLinkOut(AuthorizationLinkOut):
+    url: str = Field(description="To be sent to the owner: it is stored as a digest only")
+
+
+class LinkIn(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    days: int = Field(
+        default=VALID_DAYS, ge=1, le=MOST_DAYS, strict=True, description="How long it is good for"
+    )
 
 
 class RevokedOut(BaseModel):

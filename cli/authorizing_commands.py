@@ -7,8 +7,8 @@ from typing import Annotated
 import typer
 
 from cli import printing
-from cli.objects import Name, listed
 from cli.client import Api
+from cli.objects import Name, listed
 from cli.printing import AsJson, Yes
 
 links = typer.Typer(

@@ -197,9 +197,12 @@ def _refused(answer: httpx.Response) -> PosthouseError:
         problem = {}
     if not isinstance(problem, dict):
         problem = {}
-    if answer.status_code == 422:
-        return ApiInvalid(problem, answer.status_code)
-    return ApiRefused(problem, answer.status_code)
+    return refused(problem, answer.status_code)
+
+
+def refused(problem: dict[str, Any], status: int) -> PosthouseError:
+    """The error that a problem of the API says (RFC 9457)."""
+    return ApiInvalid(problem, status) if status == 422 else ApiRefused(problem, status)
 
 
 def _given(params: dict[str, Any]) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from cli.arguments import asked_secret, referred
 from cli.client import Api
 from cli.objects import Name, deletable, listed
 from cli.printing import AsJson
+from shared.untrusted_text import in_words
 
 app = typer.Typer(help="Who may log in, and as what.", no_args_is_help=True)
 tokens = typer.Typer(help="API tokens: how programs come in.", no_args_is_help=True)
@@ -183,7 +184,9 @@ def _change(entry: Any) -> str:
     if entry["before"] is None or entry["after"] is None:
         return ""
     names = sorted({*before, *after})
-    return ", ".join(f"{name} {before.get(name)!r} → {after.get(name)!r}" for name in names)
+    return "; ".join(
+        f"{name} {in_words(before.get(name))} → {in_words(after.get(name))}" for name in names
+    )
 
 
 def _now(token: Any) -> Any:

@@ -30,3 +30,19 @@ def escaped(written: str) -> str:
 def json_shown(value: Any, *, indent: int | None = None) -> str:
     """JSON with those characters escaped: the same to programs, and harmless in a terminal."""
     return escaped(json.dumps(value, ensure_ascii=False, indent=indent))
+
+
+def in_words(value: Any) -> str:
+    """A value of JSON as people read it: a text as it is, a list with commas, what is nested as
+    JSON; `none` where there is nothing."""
+    if value is None or value in ("", [], {}):
+        return "none"
+    match value:
+        case bool():
+            return "yes" if value else "no"
+        case str():
+            return value
+        case list() if not any(isinstance(one, list | dict) for one in value):
+            return ", ".join(in_words(one) for one in value)
+        case _:
+            return json.dumps(value, ensure_ascii=False)

@@ -15,9 +15,18 @@ class Difference:
 
 
 @dataclass(frozen=True, slots=True)
+class New:
+    """A creation that can be sent with others: what the API is given, and who hears of the id."""
+
+    body: Callable[[], dict[str, Any]]
+    made: Callable[[int], None]
+
+
+@dataclass(frozen=True, slots=True)
 class Change:
     """One thing to do. `verb` is `create`, `change` or `delete`; `act` does it, `check` reads the
-    secrets that it will need, and raises InvalidInput where one is not there."""
+    secrets that it will need, and raises InvalidInput where one is not there. `new`: it may be
+    done together with others of its kind instead."""
 
     kind: str
     name: str
@@ -25,6 +34,7 @@ class Change:
     differences: tuple[Difference, ...]
     act: Callable[[], None] = field(repr=False, compare=False)
     check: Callable[[], None] = field(repr=False, compare=False, default=lambda: None)
+    new: New | None = field(repr=False, compare=False, default=None)
 
     def to_json(self) -> dict[str, Any]:
         return {

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-from itertools import groupby
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -13,9 +11,8 @@ from cli import printing
 from cli.client import Api
 from cli.printing import AsJson
 from shared.errors import PosthouseError
+from shared.untrusted_text import in_words
 
-#: Connections that are made or changed at a time.
-_AT_A_TIME: Final = 8
 _MARKS: Final = {"create": ("+", "green"), "change": ("~", "yellow"), "delete": ("-", "red")}
 
 
@@ -52,6 +49,7 @@ def apply(
 
     Applied again it changes nothing. What fails is told, the rest is done; the exit code is then 1.
     """
+    from cli.declared.applying import done
     from cli.declared.document import read
     from cli.declared.plan import Plan
 
@@ -68,7 +66,7 @@ def apply(
         if not as_json:
             for change in plan.changes:
                 _show(change)
-        failures = _checked(plan.changes) if dry_run else _do(plan.changes, quiet=as_json)
+        failures = _checked(plan.changes) if dry_run else done(api, plan.changes, quiet=as_json)
     if as_json:
         failed = {
             (change.kind, change.name): {"code": error.code, "message": str(error)}
@@ -122,42 +120,6 @@ def _checked(changes: list[Any]) -> list[tuple[Any, PosthouseError]]:
     return failures
 
 
-def _do(changes: list[Any], *, quiet: bool) -> list[tuple[Any, PosthouseError]]:
-    """Does each; what fails does not keep the others from being done. Connections are made and
-    changed several at a time: each waits for Postgres, and where it is enabled for its server."""
-    from concurrent.futures import ThreadPoolExecutor
-
-    from rich.console import Console
-    from rich.progress import Progress
-
-    failures: list[tuple[Any, PosthouseError]] = []
-    still = quiet or len(changes) < 20 or not sys.stderr.isatty()
-    console = Console(stderr=True)
-    progress = Progress(console=console, transient=True, disable=still)
-    with ThreadPoolExecutor(_AT_A_TIME) as threads, progress:
-        task = progress.add_task("Applying", total=len(changes))
-        for together, group in groupby(changes, key=_together):
-            some = list(group)
-            done = threads.map(_tried, some) if together else map(_tried, some)
-            for change, error in zip(some, done, strict=True):
-                progress.advance(task)
-                if error is not None:
-                    failures.append((change, error))
-    return failures
-
-
-def _together(change: Any) -> bool:
-    return bool(change.kind == "connections" and change.verb != "delete")
-
-
-def _tried(change: Any) -> PosthouseError | None:
-    try:
-        change.act()
-    except PosthouseError as error:
-        return error
-    return None
-
-
 def _show(change: Any) -> None:
     mark, colour = _MARKS[change.verb]
     printing.say(f"{mark} {_one(change.kind)} {change.name}", colour)
@@ -186,8 +148,5 @@ def _sum_up(count: int, failures: list[tuple[Any, PosthouseError]], *, dry_run: 
 
 
 def _short(value: Any) -> str:
-    if value in (None, ""):
-        return "—"
-    text = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
-    text = text.replace("\n", " ")
+    text = in_words(value).replace("\n", " ")
     return text if len(text) <= 80 else text[:79] + "…"

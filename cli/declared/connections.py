@@ -10,9 +10,9 @@ from cli.arguments import referred
 from cli.declared.changes import Change, Difference
 from cli.declared.document import ConnectionEntry
 from cli.declared.existing import HIDDEN, Existing, compare
-from shared.connection_editing import FIELDS_OF, SECRET_FIELDS, edit
+from cli.declared.validation import connection_of
+from shared.connection_editing import FIELDS_OF, SECRET_FIELDS
 from shared.errors import InvalidInput
-from shared.kinds import kind_named
 
 #: A password is given again where one of these changes.
 _SERVER: Final = frozenset(
@@ -69,28 +69,13 @@ def planned(existing: Existing, entry: ConnectionEntry) -> Change | None:
 
 def _fields(existing: Existing, entry: ConnectionEntry) -> dict[str, Any]:
     """Every field that the mode has, checked by the rules, as the API shows it."""
-    special = {
-        "password",
-        "client_certificate",
-        "credential",
-        "certificates",
-        "enabled",
-        "acknowledged",
-        "start_from",
-    }
-    given = entry.model_dump(exclude=special, exclude_none=True)
-    if str(given.get("ca_certificate", "")).startswith("file:"):
+    given = entry.model_dump()
+    if str(given["ca_certificate"] or "").startswith("file:"):
         given["ca_certificate"] = referred(
             given["ca_certificate"], "ca_certificate", existing.folder
         )
-    stand_in: dict[str, Any] = {}
-    kind = kind_named(entry.mode)
-    if kind is not None and kind.has_server and not entry.credential:
-        stand_in["password"] = "stands for the one that is kept"  # noqa: S105
-    if entry.credential:
-        stand_in["credential_id"] = 1
     try:
-        checked = edit(None, given | stand_in).connection
+        checked = connection_of(given)
     except InvalidInput as error:
         raise InvalidInput(
             f"connections {entry.name!r}, {error.field}: {error}",

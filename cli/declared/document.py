@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping, Set
+from collections.abc import Callable, Iterator, Mapping, Set
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -18,7 +18,8 @@ from pydantic import (
     model_validator,
 )
 
-from cli.declared.yaml_positions import fault_at, keys_written_twice, meant
+from cli.declared import validation
+from cli.declared.yaml_positions import Fault, fault_at, keys_written_twice, meant
 from shared.connections import Connection
 from shared.credentials import Credential
 from shared.described import fields_of, words_of
@@ -216,6 +217,8 @@ _FIELDS: Mapping[tuple[str, ...], type[BaseModel]] = {
     ("people",): PersonEntry,
     ("webhooks",): WebhookEntry,
 }
+#: Entries that the rules of the product are asked about.
+_RULED: Mapping[str, type[_Entry]] = {"connections": ConnectionEntry, "handlers": HandlerEntry}
 _NAMED = ("credentials", "certificates", "connections", "handlers", "people", "webhooks")
 
 
@@ -267,6 +270,8 @@ def _read_one(path: Path) -> Document:
         for at, name in _twice(_names(entries)).items():
             text = f"{name!r} stands twice among the {kind}"
             faults.append(fault_at(node, (kind, at), text))
+    for kind, model in _RULED.items():
+        faults += _faults_of(node, loaded, kind, model)
     if faults or document is None:
         lines = [
             f"{path}, line {one.line}, column {one.column}: {one.text}."
@@ -274,6 +279,21 @@ def _read_one(path: Path) -> Document:
         ]
         raise InvalidInput("\n".join(lines), field="file")
     return document
+
+
+def _faults_of(
+    node: yaml.Node | None, loaded: dict[str, Any], kind: str, model: type[_Entry]
+) -> Iterator[Fault]:
+    """What is wrong with the entries whose form is right."""
+    entries = loaded.get(kind)
+    for at, given in enumerate(entries if isinstance(entries, list) else []):
+        try:
+            entry = model.model_validate(given).model_dump()
+        except ValidationError:
+            continue
+        for field, text in validation.faults(kind, entry):
+            place: tuple[int | str, ...] = (kind, at, field) if field else (kind, at)
+            yield fault_at(node, place, _place(loaded, place) + text)
 
 
 def _names(entries: Any) -> list[Any]:

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from cli.arguments import referred
 from cli.client import Api
-from cli.declared.changes import Change, Difference
+from cli.declared.changes import Change, Difference, New
 from shared.errors import InvalidInput
 
 #: In the order in which they can be made: each may refer to those before it.
@@ -61,9 +61,14 @@ class Existing:
             return None
         fields = {difference.field for difference in differences}
 
+        def wanted() -> dict[str, Any]:
+            return body(fields | {"name"})
+
+        def made(number: int) -> None:
+            self.ids[kind][name.casefold()] = number
+
         def create() -> None:
-            new = self.api.post(kind, body(fields | {"name"}))
-            self.ids[kind][name.casefold()] = new["id"]
+            made(self.api.post(kind, wanted())["id"])
 
         def change() -> None:
             assert there is not None
@@ -71,7 +76,8 @@ class Existing:
 
         verb, act = ("create", create) if there is None else ("change", change)
         shown = [d for d in differences if there is not None or d.after not in (None, "", [], {})]
-        return Change(kind, name, verb, tuple(shown), act, check)
+        new = New(wanted, made) if verb == "create" else None
+        return Change(kind, name, verb, tuple(shown), act, check, new)
 
     def reads_secrets(
         self, secrets: Mapping[str, str | None], differences: list[Difference]

@@ -15,6 +15,7 @@ from cli.declared.changes import Change
 from cli.declared.document import Document
 from cli.declared.existing import OPTIONAL, Existing
 from cli.declared.trusted import Trusted
+from cli.declared.yaml_positions import meant
 from shared.errors import InvalidInput
 
 
@@ -73,23 +74,27 @@ class Plan:
                     )
 
     def _check_references(self) -> None:
-        """Every name that is referred to must be in the document or be there already."""
+        """Every name that is referred to must be in the document or be there already. Raises
+        InvalidInput that says all that are not."""
+        missing: list[str] = []
         for connection in self._document.connections:
             where = f"connections {connection.name!r}"
-            self._check("certificates", connection.certificates, where)
-            self._check("credentials", [connection.credential or ""], where)
+            missing += self._missing("certificates", connection.certificates, where)
+            missing += self._missing("credentials", [connection.credential or ""], where)
         for handler in self._document.handlers:
             if handler.connections != "all":
-                self._check("connections", handler.connections, f"handlers {handler.name!r}")
+                where = f"handlers {handler.name!r}"
+                missing += self._missing("connections", handler.connections, where)
+        if missing:
+            raise InvalidInput("\n".join(missing), field="file")
 
-    def _check(self, kind: str, names: list[str], where: str) -> None:
-        known = {entry.name.casefold() for entry in getattr(self._document, kind)}
-        known |= set(self._existing.items[kind])
+    def _missing(self, kind: str, names: list[str], where: str) -> Iterator[str]:
+        known = {entry.name.casefold(): entry.name for entry in getattr(self._document, kind)}
+        known |= {folded: item["name"] for folded, item in self._existing.items[kind].items()}
         for name in names:
             if name and name.casefold() not in known:
-                raise InvalidInput(
-                    f"{where} names {name!r}, which is not among the {kind}.", field=kind
-                )
+                near = meant(name, known.values())
+                yield f"{where} names {name!r}, which is not among the {kind}{near}."
 
 
 def _deleting(api: Api, path: str) -> Callable[[], None]:

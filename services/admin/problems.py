@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -171,6 +172,12 @@ def problem_of(error: PosthouseError) -> JSONResponse:
     if error.code == "internal":
         status = 500
     return problem(status, error.code, str(error), hint=error.hint, headers=headers, **more)
+
+
+def problem_body(error: PosthouseError) -> dict[str, Any]:
+    """The problem of one thing among many, in an answer about all of them."""
+    body: dict[str, Any] = json.loads(bytes(problem_of(error).body))
+    return body
 
 
 def install(app: FastAPI) -> None:

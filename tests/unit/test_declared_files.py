@@ -111,3 +111,39 @@ def test_the_example_of_the_document_is_such_a_file_and_fits_its_schema(tmp_path
     assert list(Draft202012Validator(schema).iter_errors(read_back)) == []
     read_back["handlers"][0]["nme"] = "x"
     assert list(Draft202012Validator(schema).iter_errors(read_back)) != []
+
+
+def test_what_the_rules_refuse_is_said_with_the_rest_each_at_its_place(tmp_path: Path) -> None:
+    """Whatever reads it: the form of the file, or the rules of a connection and of a handler."""
+    file = tmp_path / "posthouse.yaml"
+    file.write_text(
+        "connections:\n"
+        "- name: A\n"
+        "  mode: imap\n"
+        "  host: h\n"
+        "  username: u\n"
+        "  interval_minutes: 61\n"
+        "  timeout_ms: 0\n"
+        "- {name: B, mode: pop3, host: h, username: u, folder: Main}\n"
+        "- {name: C, mode: imab, username: u}\n"
+        "handlers:\n"
+        "- name: H\n"
+        "  rules: {accept: [{sendr: x}]}\n"
+        "  nme: x\n"
+        "- name: I\n"
+        "  rules: {accept: [{sendr: x}]}\n"
+    )
+    with pytest.raises(InvalidInput) as refused:
+        read(file)
+    said = [line.removeprefix(f"{file}, ") for line in str(refused.value).splitlines()]
+    assert [line.split(": ")[0] for line in said] == [
+        "line 6, column 3",
+        "line 7, column 3",
+        "line 8, column 47",
+        "line 9, column 13",
+        "line 13, column 3",
+        "line 15, column 3",
+    ]
+    assert "connections 'A', interval_minutes: " in said[0]
+    assert "connections 'B', folder: " in said[2]
+    assert "handlers 'I', rules: " in said[5]

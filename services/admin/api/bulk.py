@@ -6,14 +6,23 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query, Request
 
-from services.admin.api.connections import to_out
+from services.admin.api.connections import split, to_out
 from services.admin.api.requests import Ctx, IdInPath, SearchText, Tag, beside
-from services.admin.api.schemas.bulk import BulkBody, BulkOut, DuplicateBody, IdsOut, OutcomeOut
+from services.admin.api.schemas.bulk import (
+    BulkBody,
+    BulkOut,
+    CreatedOut,
+    DuplicateBody,
+    IdsOut,
+    ManyBody,
+    ManyOut,
+    OutcomeOut,
+)
 from services.admin.api.schemas.connections import ConnectionOut
-from services.admin.operations import bulk, duplicating
+from services.admin.operations import bulk, creating_many, duplicating
 from services.admin.operations.connection_list import Filter, ids_matching
 from services.admin.people.authorization import LOOK_AT_PART, OPERATE_ON_PART
-from services.admin.problems import responses
+from services.admin.problems import problem_body, responses
 from shared import fields as typed
 from shared.connections import Health, Mode
 from shared.errors import InvalidInput
@@ -50,6 +59,28 @@ async def change_many(request: Request, ctx: Ctx, body: BulkBody) -> BulkOut:
         raise InvalidInput(f"Give 1 to {bulk.MOST} ids.", field="ids")
     found = await beside(request, lambda: bulk.change_many(ctx, chosen, wanted))
     return BulkOut(items=[OutcomeOut.model_validate(one) for one in found])
+
+
+@router.post("/many", dependencies=[OPERATE_ON_PART], responses=responses())
+async def create_many(request: Request, ctx: Ctx, body: ManyBody) -> ManyOut:
+    """Adds up to 100 connections, with an outcome for each in the order given: what fails keeps no
+    other from being added. Each is checked as one that is added alone."""
+    items = body.get("items")
+    if not isinstance(items, list) or not 1 <= len(items) <= creating_many.MOST:
+        raise InvalidInput(f"Give 1 to {creating_many.MOST} connections.", field="items")
+    if not all(isinstance(one, dict) for one in items):
+        raise InvalidInput("Each of the items is an object.", field="items")
+    odd = sorted(body.keys() - {"items"})
+    if odd:
+        raise InvalidInput(f"There is no field {odd[0]!r}.", field=odd[0])
+    every = [creating_many.Wanted(*split(one)) for one in items]
+    found = await beside(request, lambda: creating_many.create_many(ctx, every))
+    return ManyOut(
+        items=[
+            CreatedOut(id=one.id, error=problem_body(one.error) if one.error else None)
+            for one in found
+        ]
+    )
 
 
 @router.post(

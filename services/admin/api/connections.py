@@ -100,7 +100,7 @@ def search(
 async def create(request: Request, ctx: Ctx, body: ConnectionBody) -> SavedOut:
     """Adds a connection. It starts disabled, unless it says `enabled: true` and its new mails are
     acknowledged."""
-    changes, acknowledged, start_from = _split(body)
+    changes, acknowledged, start_from = split(body)
     saved = await beside(
         request,
         lambda: connections.create_connection(
@@ -150,7 +150,7 @@ async def update(
 ) -> SavedOut:
     """Changes the given fields. Where an enabled connection would then read other mails, or is
     enabled by it, the answer is `409` with the estimate until `acknowledged: true`."""
-    changes, acknowledged, start_from = _split(body)
+    changes, acknowledged, start_from = split(body)
     saved = await beside(
         request,
         lambda: connections.update_connection(
@@ -331,7 +331,7 @@ def _tested(report: connection_tests.TestReport) -> TestOut:
     return TestOut.model_validate(report)
 
 
-def _split(body: dict[str, Any]) -> tuple[dict[str, Any], bool, Any]:
+def split(body: dict[str, Any]) -> tuple[dict[str, Any], bool, Any]:
     """Fields of the connection, and what is said about enabling it."""
     changes = dict(body)
     acknowledged = changes.pop("acknowledged", False)

@@ -67,17 +67,24 @@ def create_connection(
         refuse_misfit(session, wanted.connection)
     counted = count_new(ctx, wanted, start, acknowledged=acknowledged) if enabling else None
     with ctx.transaction() as session:
-        draft = replace(wanted.connection, enabled=False)
-        connection_id = connections.insert(session, draft)
-        _keep_secrets(ctx, session, connection_id, wanted)
-        saved = connections.get(session, connection_id)
-        ctx.record(session, "create", f"connection/{connection_id}", after=saved)
-        if enabling:
-            switch_on(ctx, session, saved, start)
+        connection_id = insert_connection(ctx, session, wanted, start)
         view = view_of(session, connections.get(session, connection_id), ctx.principal.tags)
     access = None if counted else check_access(ctx, None, view.connection)
     notice = start_notice(view.connection, start, counted) if enabling else ""
     return Saved(view, f"{notice} {access_notice(access)}".strip(), counted, access)
+
+
+def insert_connection(ctx: Context, session: Session, wanted: ConnectionEdit, start: Start) -> int:
+    """Adds what was checked, and counted where it is to be enabled; returns its id. Raises
+    NameTaken."""
+    draft = replace(wanted.connection, enabled=False)
+    connection_id = connections.insert(session, draft)
+    _keep_secrets(ctx, session, connection_id, wanted)
+    saved = connections.get(session, connection_id)
+    ctx.record(session, "create", f"connection/{connection_id}", after=saved)
+    if wanted.connection.enabled:
+        switch_on(ctx, session, saved, start)
+    return connection_id
 
 
 def update_connection(

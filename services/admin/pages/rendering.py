@@ -23,7 +23,7 @@ from services.admin.redirecting import go as go
 from shared.errors import ChangedMeanwhile, InvalidInput, PosthouseError
 from shared.kinds import KINDS
 from shared.people import Permission
-from shared.untrusted_text import shown
+from shared.untrusted_text import in_words, shown
 
 STATIC: Final = Path(str(files("services.admin") / "static"))
 
@@ -90,6 +90,7 @@ def _environment() -> Environment:
         "span",
     ):
         environment.filters[name] = getattr(formatting, name)
+    environment.filters["in_words"] = in_words
     environment.globals.update(
         static=static,
         at_field=at_field,

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from services.admin.api.schemas.connections import START_FROM, ConnectionIn
+from services.admin.api.schemas.connections import START_FROM, ConnectionCreate, ConnectionIn
 from services.admin.api.schemas.parts import Id, Out, Tags, described
 from services.admin.operations.bulk import MOST
+from services.admin.operations.creating_many import MOST as MOST_CREATED
 
 
 class BulkIn(BaseModel):
@@ -48,6 +49,23 @@ class BulkOut(BaseModel):
     items: list[OutcomeOut]
 
 
+class ManyIn(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    items: list[ConnectionCreate] = Field(min_length=1, max_length=MOST_CREATED)
+
+
+class CreatedOut(BaseModel):
+    """What became of one connection that was to be added."""
+
+    id: int | None = Field(description="null: it was not added")
+    error: dict[str, Any] | None = Field(description="The problem that adding it alone would give")
+
+
+class ManyOut(BaseModel):
+    items: list[CreatedOut]
+
+
 class IdsOut(BaseModel):
     ids: list[int]
 
@@ -80,4 +98,5 @@ class ImportedOut(Out):
 
 
 BulkBody = described(BulkIn)
+ManyBody = described(ManyIn)
 DuplicateBody = described(ConnectionIn, partial=True)

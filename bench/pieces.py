@@ -24,7 +24,7 @@ from shared.mailbox.base import Login, MailRef
 from shared.mailbox.open import open_mailbox
 from shared.storage import connections, leases, ledger, scheduling
 from shared.storage.known import KnownMails
-from shared.storage.ledger import Place, Settled
+from shared.storage.ledger import FolderRef, Settled
 from shared.storage.migrate import migrate
 from shared.storage.pool import Database
 from shared.store import FileStore
@@ -116,7 +116,7 @@ def _fetch(
     mailbox = open_mailbox(connection, Login("a", password="secret"), read_timeout_s=60)
     with clocks("open the folder"):
         status = mailbox.open("")
-    place = Place(identifier, "", status.uid_validity)
+    place = FolderRef(identifier, "", status.uid_validity)
     known = KnownMails(database, identifier, "", status.uid_validity)
     with clocks("list what is new"):
         listing = mailbox.list_new(known, connection.selection, limit=mails)

@@ -17,7 +17,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from services.fetcher.session_pool import Limits, SessionPool
+from services.fetcher.session_pool import PoolLimits, SessionPool
 from shared.connections import AfterDownload, Connection, Selection
 from shared.mailbox.base import (
     Capabilities,
@@ -94,7 +94,7 @@ class SimulatedMailboxes:
 
     def sessions(self) -> SessionPool:
         """The fetcher's own pool, which keeps nothing: each poll opens its mailbox."""
-        limits = Limits(kept=0, listening=0, per_host=1 << 30, per_mailbox=1 << 30)
+        limits = PoolLimits(kept=0, listening=0, per_host=1 << 30, per_mailbox=1 << 30)
         return SessionPool(self.open, limits, on_push=lambda _: None, on_lost=lambda *_: None)
 
 

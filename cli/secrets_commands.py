@@ -49,14 +49,14 @@ def rotate() -> None:
     from shared.settings import DatabaseSettings, KeySettings, load
     from shared.storage import secrets
     from shared.storage.pool import Database
-    from shared.vault import Place, Vault
+    from shared.vault import SecretPath, Vault
 
     keys = load(KeySettings).secret_keys
     url = load(DatabaseSettings).database_url.get_secret_value()
     vault = Vault.from_settings([key.get_secret_value() for key in keys])
 
     def reseal(table: str, column: str, row: str, sealed: bytes) -> bytes | None:
-        place = Place(table, column, row)
+        place = SecretPath(table, column, row)
         return None if vault.is_current(sealed) else vault.seal(vault.open(sealed, place), place)
 
     unreadable = 0

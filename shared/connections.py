@@ -29,13 +29,13 @@ from shared.described import (
     LINES,
     About,
     Empty,
+    FormatText,
     Id,
     Ids,
-    Text,
     Truth,
     Whole,
 )
-from shared.kinds import KINDS, Feature, Kind
+from shared.kinds import KINDS, Feature, MailboxKind
 from shared.kinds import Mode as Mode  # the type of a field, and so is the next
 from shared.kinds import TransportSecurity as TransportSecurity
 
@@ -164,7 +164,7 @@ class Connection:
     folder: Annotated[
         str,
         Field(max_length=1000),
-        Text(strip=False),
+        FormatText(strip=False),
         FolderName(),
         About(
             label="Folder",
@@ -213,7 +213,7 @@ class Connection:
     updated_at: datetime | None = None
 
     @property
-    def kind(self) -> Kind:
+    def kind(self) -> MailboxKind:
         """What its mode is."""
         return KINDS[self.mode]
 

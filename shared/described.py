@@ -52,7 +52,7 @@ class About:
 
 
 @dataclass(frozen=True, slots=True)
-class Text:
+class FormatText:
     """A text: without control characters, `lines` with line breaks and tabs, `strip` without the
     spaces at its ends. A line break elsewhere, in a username, would be a protocol command."""
 
@@ -127,8 +127,8 @@ class Empty:
 
 
 _PATTERN: Final = r"^[^\u0000-\u001f\u007f]*$"
-LINE: Final = Text()
-LINES: Final = Text(lines=True)
+LINE: Final = FormatText()
+LINES: Final = FormatText(lines=True)
 Whole = Annotated[int, Strict()]
 Truth = Annotated[bool, Strict()]
 Id = Annotated[int, Strict(), Field(ge=1, le=2**63 - 1)]

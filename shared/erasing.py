@@ -13,7 +13,7 @@ from typing import Final
 from shared.clock import new_id
 from shared.errors import InvalidInput, NotFound
 from shared.storage import erasing
-from shared.storage.erasing import Mail, Share
+from shared.storage.erasing import ErasedMail, PackShare
 from shared.storage.pool import Database
 from shared.store import Store
 
@@ -64,7 +64,7 @@ def erase_person(database: Database, store: Store, address: str) -> Erased:
 
 
 def _vacate(
-    database: Database, store: Store, key: str, shares: list[Share], mails: list[Mail]
+    database: Database, store: Store, key: str, shares: list[PackShare], mails: list[ErasedMail]
 ) -> bool:
     """Moves what others have in the object `key` to a new one of its day; False while in use."""
     erased = [mail.id for mail in mails if key in mail.objects]

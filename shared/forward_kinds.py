@@ -13,7 +13,7 @@ from enum import StrEnum
 from typing import Final
 
 
-class Kind(StrEnum):
+class ForwardProtocol(StrEnum):
     HTTP = "http"
     NATS = "nats"
     KAFKA = "kafka"
@@ -30,7 +30,7 @@ class ForwardKind:
     secret; `has_headers`: header fields of one's own are sent with it.
     """
 
-    kind: Kind
+    kind: ForwardProtocol
     title: str
     example: str
     ports: Mapping[str, int]
@@ -51,9 +51,9 @@ class ForwardKind:
 _CREDENTIALS: Final = ("username", "password", "token", "nkey", "creds")
 _LOGIN: Final = frozenset({"username", "password"})
 
-KINDS: Final[Mapping[Kind, ForwardKind]] = {
-    Kind.HTTP: ForwardKind(
-        kind=Kind.HTTP,
+KINDS: Final[Mapping[ForwardProtocol, ForwardKind]] = {
+    ForwardProtocol.HTTP: ForwardKind(
+        kind=ForwardProtocol.HTTP,
         title="HTTP endpoint",
         example="https://crm.example.org/hooks/mail",
         ports={"https": 443, "http": 80},
@@ -61,8 +61,8 @@ KINDS: Final[Mapping[Kind, ForwardKind]] = {
         signs=True,
         has_headers=True,
     ),
-    Kind.NATS: ForwardKind(
-        kind=Kind.NATS,
+    ForwardProtocol.NATS: ForwardKind(
+        kind=ForwardProtocol.NATS,
         title="NATS JetStream",
         example="tls://nats.example.org:4222",
         ports={"tls": 4222, "nats": 4222},
@@ -77,8 +77,8 @@ KINDS: Final[Mapping[Kind, ForwardKind]] = {
             frozenset({"creds"}),
         ),
     ),
-    Kind.KAFKA: ForwardKind(
-        kind=Kind.KAFKA,
+    ForwardProtocol.KAFKA: ForwardKind(
+        kind=ForwardProtocol.KAFKA,
         title="Kafka",
         example="kafka+ssl://broker1.example.org:9093,broker2.example.org:9093",
         ports={"kafka+ssl": 9093, "kafka": 9092},

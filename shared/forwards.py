@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 from shared import fields as typed
 from shared.errors import InvalidInput
-from shared.forward_kinds import KINDS, ForwardKind, Kind, kind_of_scheme
+from shared.forward_kinds import KINDS, ForwardKind, ForwardProtocol, kind_of_scheme
 from shared.webhook_signatures import check_standard_secret
 
 
@@ -79,7 +79,7 @@ class Options:
 class Forward:
     """What people may know of a forward. `place`: scheme, host and port of its address."""
 
-    kind: Kind
+    kind: ForwardProtocol
     place: str
     options: Options = Options()
     header_names: tuple[str, ...] = ()
@@ -107,7 +107,7 @@ class Secrets:
 class Endpoint:
     """The far side with its secrets opened. `secrets`: the present one, then the former one."""
 
-    kind: Kind
+    kind: ForwardProtocol
     address: str = field(repr=False)
     options: Options = Options()
     secrets: tuple[str, ...] = field(default=(), repr=False)
@@ -197,15 +197,15 @@ def _edit(current: Forward | None, changes: Mapping[str, Any]) -> tuple[Forward,
     return after, secrets
 
 
-def _kind(current: Forward | None, changes: Mapping[str, Any]) -> Kind:
+def _kind(current: Forward | None, changes: Mapping[str, Any]) -> ForwardProtocol:
     """The one that is named, else that of the address."""
     if changes.get("kind") is not None:
-        return typed.choice(Kind, changes["kind"], "kind")
+        return typed.choice(ForwardProtocol, changes["kind"], "kind")
     address = changes.get("address")
     known = kind_of_scheme(address.strip().partition(":")[0]) if isinstance(address, str) else None
     if known is not None:
         return known.kind
-    return current.kind if current else Kind.HTTP
+    return current.kind if current else ForwardProtocol.HTTP
 
 
 def place_of(address: str) -> str:

@@ -1,4 +1,4 @@
-"""The kinds of mailboxes: one `Kind` a mode, asked by everything that differs between them.
+"""The kinds of mailboxes: one `MailboxKind` a mode, asked by everything that differs between them.
 
 A new kind is an entry here, a package in `shared.mailbox` with its opener in
 `shared/mailbox/open.py` (unless it speaks a protocol that is there), and a word in the CHECK of the
@@ -53,7 +53,7 @@ _GOOGLE_DELEGATED: Final = "https://www.googleapis.com/auth/gmail.imap_admin"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Kind:
+class MailboxKind:
     """What a mode is. `protocol` names the opener (`shared.mailbox.open`)."""
 
     mode: Mode
@@ -115,10 +115,10 @@ _POP3_PORTS: Final = {
     TransportSecurity.NONE: 110,
 }
 #: Every kind by its mode, in the order in which people choose.
-KINDS: Final[Mapping[Mode, Kind]] = {
+KINDS: Final[Mapping[Mode, MailboxKind]] = {
     kind.mode: kind
     for kind in (
-        Kind(
+        MailboxKind(
             mode=Mode.IMAP,
             title="IMAP",
             protocol="imap",
@@ -127,7 +127,7 @@ KINDS: Final[Mapping[Mode, Kind]] = {
             gateway="imap_host",
             permissions=("IMAP.AccessAsUser.All", "IMAP.AccessAsUser.All"),
         ),
-        Kind(
+        MailboxKind(
             mode=Mode.POP3,
             title="POP3",
             protocol="pop3",
@@ -143,7 +143,7 @@ KINDS: Final[Mapping[Mode, Kind]] = {
             start_depends=True,
             window_hosts=frozenset({"pop.gmail.com", "pop.googlemail.com"}),
         ),
-        Kind(
+        MailboxKind(
             mode=Mode.GOOGLE_IMAP,
             title="Google",
             protocol="imap",
@@ -155,7 +155,7 @@ KINDS: Final[Mapping[Mode, Kind]] = {
             delegated_scope=_GOOGLE_DELEGATED,
             recommended=True,
         ),
-        Kind(
+        MailboxKind(
             mode=Mode.MICROSOFT_IMAP,
             title="Microsoft 365 (IMAP)",
             protocol="imap",
@@ -174,7 +174,7 @@ KINDS: Final[Mapping[Mode, Kind]] = {
             gateway="imap_host",
             permissions=("IMAP.AccessAsUser.All", "IMAP.AccessAsUser.All"),
         ),
-        Kind(
+        MailboxKind(
             mode=Mode.MICROSOFT_GRAPH,
             title="Microsoft 365 (Graph)",
             protocol="graph",
@@ -202,17 +202,17 @@ KINDS: Final[Mapping[Mode, Kind]] = {
 }
 
 
-def kind_named(mode: str) -> Kind | None:
+def kind_named(mode: str) -> MailboxKind | None:
     """The kind of this mode; None where it is none."""
     return KINDS[Mode(mode)] if mode in set(Mode) else None
 
 
-def kinds_with(feature: Feature) -> list[Kind]:
+def kinds_with(feature: Feature) -> list[MailboxKind]:
     """The kinds that have it, in their order."""
     return [kind for kind in KINDS.values() if feature in kind.features]
 
 
-def recommended_for(provider: Provider) -> Kind:
+def recommended_for(provider: Provider) -> MailboxKind:
     """The kind that is offered first for credentials of this provider."""
     own = [kind for kind in KINDS.values() if kind.provider is provider]
     return next((kind for kind in own if kind.recommended), own[0])

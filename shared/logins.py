@@ -23,14 +23,14 @@ from shared.storage import authorisations, connections, credentials
 from shared.storage.authorisations import Authorisation, PostgresTokenCache
 from shared.storage.pool import Database, Session
 from shared.vault import (
-    Place,
+    SecretPath,
     Vault,
-    client_certificate_place,
-    client_secret_place,
-    login_certificate_place,
-    login_flow_place,
-    password_place,
-    tokens_place,
+    client_certificate_path,
+    client_secret_path,
+    login_certificate_path,
+    login_flow_path,
+    password_path,
+    tokens_path,
 )
 
 
@@ -129,7 +129,7 @@ class Logins:
         started = oauth.start(
             connection, credential, self._secrets(credential), redirect_uri, self._reach
         )
-        sealed = self._vault.seal(started.flow, login_flow_place(started.state))
+        sealed = self._vault.seal(started.flow, login_flow_path(started.state))
         with self._database.transaction() as transaction:
             authorisations.begin_flow(
                 transaction,
@@ -160,7 +160,7 @@ class Logins:
             started = authorisations.take_flow(transaction, state)
         started.check(session)
         connection_id = started.connection_id
-        flow = self._vault.open(started.sealed_flow, login_flow_place(state))
+        flow = self._vault.open(started.sealed_flow, login_flow_path(state))
         connection = self._connection(connection_id)
         credential = self.credential(connection)
         tokens = oauth.finish(
@@ -171,7 +171,7 @@ class Logins:
             authorisations.grant(
                 transaction,
                 connection_id=connection_id,
-                sealed_tokens=self._vault.seal(tokens.to_bytes(), tokens_place(connection_id)),
+                sealed_tokens=self._vault.seal(tokens.to_bytes(), tokens_path(connection_id)),
                 account=tokens.account,
                 by=person,
                 expires_at=tokens.expires_at,
@@ -262,15 +262,15 @@ class Logins:
             return authorisations.worked(session, connection_id)
 
     def _cache(self, connection_id: int) -> PostgresTokenCache:
-        seal = self._vault.at(tokens_place(connection_id))
+        seal = self._vault.at(tokens_path(connection_id))
         return PostgresTokenCache(self._database, seal, connection_id)
 
     def _secrets(self, credential: Credential) -> ClientSecrets:
         with self._database.transaction() as session:
             sealed = credentials.sealed_secrets(session, credential.id)
         return ClientSecrets(
-            self._opened(sealed.client_secret, client_secret_place(credential.id)),
-            self._opened(sealed.client_certificate, client_certificate_place(credential.id)),
+            self._opened(sealed.client_secret, client_secret_path(credential.id)),
+            self._opened(sealed.client_certificate, client_certificate_path(credential.id)),
         )
 
     def _password(self, connection_id: int) -> str:
@@ -278,12 +278,12 @@ class Logins:
             sealed = connections.sealed_password(session, connection_id)
         if sealed is None:
             raise NotFound("The connection has no password.", hint="Enter it at the connection.")
-        return self._vault.open(sealed, password_place(connection_id)).decode()
+        return self._vault.open(sealed, password_path(connection_id)).decode()
 
     def _login_certificate(self, connection_id: int) -> str | None:
         with self._database.transaction() as session:
             sealed = connections.sealed_client_certificate(session, connection_id)
-        return self._opened(sealed, login_certificate_place(connection_id))
+        return self._opened(sealed, login_certificate_path(connection_id))
 
-    def _opened(self, sealed: bytes | None, place: Place) -> str | None:
+    def _opened(self, sealed: bytes | None, place: SecretPath) -> str | None:
         return None if sealed is None else self._vault.open(sealed, place).decode()

@@ -30,7 +30,7 @@ _MISSING_TOLD = 300.0
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class SecretPath:
     """Where a secret lives: it opens there and nowhere else."""
 
     table: str
@@ -41,59 +41,59 @@ class Place:
         return "|".join((self.table, self.column, self.row, key_id)).encode()
 
 
-def password_place(connection_id: int) -> Place:
+def password_path(connection_id: int) -> SecretPath:
     """Where the password of a connection lives."""
-    return Place("connection", "password", str(connection_id))
+    return SecretPath("connection", "password", str(connection_id))
 
 
-def login_certificate_place(connection_id: int) -> Place:
+def login_certificate_path(connection_id: int) -> SecretPath:
     """Where the client certificate that a connection logs in with lives, with its key."""
-    return Place("connection", "client_certificate", str(connection_id))
+    return SecretPath("connection", "client_certificate", str(connection_id))
 
 
-def client_secret_place(credential_id: int) -> Place:
+def client_secret_path(credential_id: int) -> SecretPath:
     """Where the client secret of an OAuth2 credential lives."""
-    return Place("credential", "client_secret", str(credential_id))
+    return SecretPath("credential", "client_secret", str(credential_id))
 
 
-def client_certificate_place(credential_id: int) -> Place:
+def client_certificate_path(credential_id: int) -> SecretPath:
     """Where the client certificate with its key, or the service account's key, lives."""
-    return Place("credential", "client_certificate", str(credential_id))
+    return SecretPath("credential", "client_certificate", str(credential_id))
 
 
-def private_key_place(certificate_id: int) -> Place:
+def private_key_path(certificate_id: int) -> SecretPath:
     """Where the private key of an uploaded certificate lives."""
-    return Place("certificate", "private_key", str(certificate_id))
+    return SecretPath("certificate", "private_key", str(certificate_id))
 
 
-def tokens_place(connection_id: int) -> Place:
+def tokens_path(connection_id: int) -> SecretPath:
     """Where the OAuth2 tokens of a connection live."""
-    return Place("authorisation", "cache", str(connection_id))
+    return SecretPath("authorisation", "cache", str(connection_id))
 
 
-def totp_place(person_id: int) -> Place:
+def totp_path(person_id: int) -> SecretPath:
     """Where the secret of a person's one-time codes lives."""
-    return Place("person", "totp_secret", str(person_id))
+    return SecretPath("person", "totp_secret", str(person_id))
 
 
-def signing_key_place(handler_id: int) -> Place:
+def signing_key_path(handler_id: int) -> SecretPath:
     """Where the key lives that a handler's events are signed with."""
-    return Place("handler", "signing_key", str(handler_id))
+    return SecretPath("handler", "signing_key", str(handler_id))
 
 
-def former_signing_key_place(handler_id: int) -> Place:
+def former_signing_key_path(handler_id: int) -> SecretPath:
     """Where the one before it lives, while it is renewed."""
-    return Place("handler", "former_signing_key", str(handler_id))
+    return SecretPath("handler", "former_signing_key", str(handler_id))
 
 
-def forward_place(column: str, handler_id: int) -> Place:
+def forward_path(column: str, handler_id: int) -> SecretPath:
     """Where a secret of a handler's forward lives: its address, header fields, certificate …"""
-    return Place("forward", column, str(handler_id))
+    return SecretPath("forward", column, str(handler_id))
 
 
-def login_flow_place(state: str) -> Place:
+def login_flow_path(state: str) -> SecretPath:
     """Where the secret half of a login that has started at a provider lives."""
-    return Place("oauth_flow", "flow", state)
+    return SecretPath("oauth_flow", "flow", state)
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,13 +159,13 @@ class Vault:
         """`entries` are what `SecretKey.parse` takes."""
         return cls([SecretKey.parse(entry) for entry in entries])
 
-    def seal(self, secret: bytes, place: Place) -> bytes:
+    def seal(self, secret: bytes, place: SecretPath) -> bytes:
         nonce = os.urandom(_NONCE)
         name = self._active.encode()
         sealed = self._cipher(self._active, place).encrypt(nonce, secret, place.data(self._active))
         return bytes([_VERSION, len(name)]) + name + nonce + sealed
 
-    def open(self, sealed: bytes, place: Place) -> bytes:
+    def open(self, sealed: bytes, place: SecretPath) -> bytes:
         """Raises SecretKeyMissing where the key is not here, SecretUnreadable where the value is
         not from this place or was changed."""
         key_id, nonce, ciphertext = self._split(sealed)
@@ -177,9 +177,9 @@ class Vault:
                 hint="Enter it again.",
             ) from error
 
-    def at(self, place: Place) -> PlacedVault:
+    def at(self, place: SecretPath) -> BoundVault:
         """This vault for one secret alone, for those who need not know where it lives."""
-        return PlacedVault(self, place)
+        return BoundVault(self, place)
 
     def check(self) -> None:
         """Raises SecretKeyMissing where a key was missing lately: what it sealed waits."""
@@ -194,7 +194,7 @@ class Vault:
         """Whether the first key sealed this: `secrets rotate` seals the others anew."""
         return self._split(sealed)[0] == self._active
 
-    def _cipher(self, key_id: str, place: Place) -> AESGCM:
+    def _cipher(self, key_id: str, place: SecretPath) -> AESGCM:
         slot = (key_id, place.table, place.column)
         cipher = self._ciphers.get(slot)
         if cipher is None:
@@ -223,11 +223,11 @@ class Vault:
 
 
 @dataclass(frozen=True, slots=True)
-class PlacedVault:
+class BoundVault:
     """Seals and opens one secret."""
 
     _vault: Vault
-    _place: Place
+    _place: SecretPath
 
     def seal(self, secret: bytes) -> bytes:
         return self._vault.seal(secret, self._place)

@@ -18,7 +18,7 @@ from shared.mailbox.failures import Refused
 from shared.mailbox.net import https
 from shared.storage.alert_deliveries import Target
 from shared.storage.webhooks import WEBHOOK_TABLE
-from shared.vault import Place, Vault
+from shared.vault import SecretPath, Vault
 
 #: Seconds that a receiver may take to accept a connection, and to answer.
 _CONNECT_S: Final = 5.0
@@ -43,7 +43,7 @@ class Call:
         return self.error is None
 
 
-class Caller:
+class WebhookCaller:
     """Calls receivers; one `tell` a receiver, its alerts in the order they were raised."""
 
     def __init__(
@@ -102,7 +102,7 @@ class Caller:
     def _opened(self, column: str, target: Target, sealed: bytes | None) -> str:
         if sealed is None:
             return ""
-        place = Place(WEBHOOK_TABLE, column, str(target.id))
+        place = SecretPath(WEBHOOK_TABLE, column, str(target.id))
         return self._vault.open(sealed, place).decode()
 
 

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from shared.mail.addresses import lowered, read_addresses
 from shared.mail.fields import HeaderBlock
-from shared.mail.findings import Kind
+from shared.mail.findings import FindingKind
 from shared.mail.words import read_text
 from shared.mail_security import Signature
 
@@ -28,25 +28,29 @@ _PLAIN = re.compile(rf"(?P<address>{_ADDRESS})(?P<name>[ \t]++{_COMMENT})?")
 _LONGEST = 1000
 #: Findings about the header that leave open who the author is.
 _AMBIGUOUS = (
-    Kind.BARE_CR,
-    Kind.NUL,
-    Kind.CONTROL_CHARACTER,
-    Kind.MALFORMED_FIELD,
-    Kind.BLANK_FOLDED_LINE,
-    Kind.HEADER_TOO_LONG,
+    FindingKind.BARE_CR,
+    FindingKind.NUL,
+    FindingKind.CONTROL_CHARACTER,
+    FindingKind.MALFORMED_FIELD,
+    FindingKind.BLANK_FOLDED_LINE,
+    FindingKind.HEADER_TOO_LONG,
     # The header of some readers ends there.
-    Kind.SPACE_BEFORE_COLON,
+    FindingKind.SPACE_BEFORE_COLON,
 )
-_INVISIBLE = (Kind.CONTROL_CHARACTER, Kind.MALFORMED_WORD, Kind.UNKNOWN_CHARSET)
+_INVISIBLE = (
+    FindingKind.CONTROL_CHARACTER,
+    FindingKind.MALFORMED_WORD,
+    FindingKind.UNKNOWN_CHARSET,
+)
 #: Fields whose doubling or odd spelling leaves open who wrote what.
 _TELLING = frozenset(
     ("from", "sender", "reply-to", "subject", "date", "mime-version", "content-type",
      "content-transfer-encoding", "content-disposition")
 )  # fmt: skip
 _ODD = (
-    Kind.DUPLICATE_FROM,
-    Kind.DUPLICATE_CONTENT_TYPE,
-    Kind.DUPLICATE_FIELD,
+    FindingKind.DUPLICATE_FROM,
+    FindingKind.DUPLICATE_CONTENT_TYPE,
+    FindingKind.DUPLICATE_FIELD,
 )
 
 

@@ -20,7 +20,7 @@ from shared.messages import Outcome
 from shared.rules.choosing import Choice, LeftOut, choose
 from shared.rules.facts import RuleFacts, kept, with_kept
 from shared.storage import deliveries, outbox
-from shared.storage.deliveries import Target
+from shared.storage.deliveries import DeliveryTarget
 from shared.storage.outbox import Claimed, Redelivery
 from shared.storage.pool import Session
 
@@ -32,7 +32,7 @@ _VALUE_LIMIT: Final = 2048
 class Standing:
     """What is so far: who may have mails, who has which, and who was left out of which."""
 
-    targets: Sequence[Target]
+    targets: Sequence[DeliveryTarget]
     had: Mapping[uuid.UUID, Mapping[int, Redelivery | None]]
     left_out: Mapping[uuid.UUID, Mapping[int, str]]
 
@@ -47,7 +47,7 @@ class Standing:
         before = self.had.get(mail.id, {}).get(handler_id)
         return mail.redeliveries.get(handler_id) or before
 
-    def asked(self, mail: Claimed) -> list[Target]:
+    def asked(self, mail: Claimed) -> list[DeliveryTarget]:
         """The handlers that a mail is for, before their rules are asked."""
         return [
             target

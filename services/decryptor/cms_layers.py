@@ -28,7 +28,7 @@ from services.decryptor.cms.signed import SignedData, read_signed
 from services.decryptor.cms.verify import Content, load_certificates, verify
 from services.decryptor.layer_content import looks_readable
 from services.decryptor.layer_facts import CompressedLayer, Facts, SignedLayer
-from services.decryptor.limits import Limits
+from services.decryptor.limits import MailLimits
 from services.decryptor.spool import Spool
 from services.decryptor.transfer_encodings import Undecodable, decode
 from services.decryptor.trust import TrustStore
@@ -94,7 +94,7 @@ class CMS:
         trust: TrustStore,
         facts: Facts,
         spool: Spool,
-        limits: Limits,
+        limits: MailLimits,
     ) -> None:
         self._identities = identities
         self._trust = trust

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from services.decryptor.author import ambiguity
 from services.decryptor.decoding_ambiguity import text_doubt
 from services.decryptor.spool import Spool
-from shared.mail.findings import Finding, Kind
+from shared.mail.findings import Finding, FindingKind
 from shared.mail.region import Region
 from shared.mail.structure import Entity, Multipart, Part, entity, read_entity
 from shared.mail_security import Signature
@@ -23,17 +23,17 @@ _LONGEST_HARMLESS = 200
 _TELLING = ("", "boundary", "charset", "protocol", "delsp", "format", "type")
 _STRUCTURE = frozenset(
     (
-        Kind.MALFORMED_CONTENT_TYPE,
-        Kind.ENCODED_BOUNDARY,
-        Kind.MALFORMED_BOUNDARY,
-        Kind.DELIMITER_WITH_TAIL,
-        Kind.UNCLOSED_MULTIPART,
-        Kind.ENCODED_MULTIPART,
-        Kind.UNKNOWN_TRANSFER_ENCODING,
-        Kind.TOO_MANY_PARTS,
-        Kind.TOO_DEEP,
-        Kind.BARE_CR,
-        Kind.NUL,
+        FindingKind.MALFORMED_CONTENT_TYPE,
+        FindingKind.ENCODED_BOUNDARY,
+        FindingKind.MALFORMED_BOUNDARY,
+        FindingKind.DELIMITER_WITH_TAIL,
+        FindingKind.UNCLOSED_MULTIPART,
+        FindingKind.ENCODED_MULTIPART,
+        FindingKind.UNKNOWN_TRANSFER_ENCODING,
+        FindingKind.TOO_MANY_PARTS,
+        FindingKind.TOO_DEEP,
+        FindingKind.BARE_CR,
+        FindingKind.NUL,
     )
 )
 _SMALL = 1 << 12
@@ -42,7 +42,7 @@ _SMALL = 1 << 12
 def limit_of(whole: Entity, multipart: Multipart) -> tuple[Signature, str] | None:
     """Why a signature around a part of `multipart` does not cover all that a reader may see."""
     for one in multipart.findings:
-        if one.kind == Kind.TEXT_OUTSIDE_PARTS and not (
+        if one.kind == FindingKind.TEXT_OUTSIDE_PARTS and not (
             one.detail == "preamble" and _is_harmless(multipart.preamble)
         ):
             return "partial", f"There is text outside the signed part: in the {one.detail}."
@@ -70,7 +70,7 @@ def doubt_about(*findings: Iterable[Finding]) -> str:
         for one in some
         if one.kind in _STRUCTURE
         or (
-            one.kind in (Kind.DUPLICATE_PARAMETER, Kind.MALFORMED_PARAMETER)
+            one.kind in (FindingKind.DUPLICATE_PARAMETER, FindingKind.MALFORMED_PARAMETER)
             and one.detail in _TELLING
         )
     ]

@@ -18,9 +18,9 @@ from shared.revocations import Mode
 from shared.storage import certificates, revocations
 from shared.storage.certificates import SealedKey
 from shared.storage.pool import Database, Session
-from shared.storage.revocations import Known, Version
+from shared.storage.revocations import KnownRevocation, Version
 from shared.storage.sender_keys import sender_certificates
-from shared.vault import Place, Vault
+from shared.vault import SecretPath, Vault
 
 _log = structlog.get_logger(__name__)
 
@@ -43,7 +43,7 @@ class Keyring:
         self._loaded: OrderedDict[tuple[object, ...], IdentityIndex] = OrderedDict()
         self._trust: tuple[float, TrustStore] | None = None
         self._revocation: Mode = revocation
-        self._known: tuple[Version, list[Known]] = (Version(0, None), [])
+        self._known: tuple[Version, list[KnownRevocation]] = (Version(0, None), [])
 
     def identities(self, certificate_ids: Sequence[int]) -> IdentityIndex:
         """Every key of these certificates that can be read; a broken one is logged and left out.
@@ -98,7 +98,7 @@ class Keyring:
         except PosthouseError as error:
             _log.warning("certificates of signers could not be noted", error=str(error))
 
-    def _known_revocations(self, session: Session) -> list[Known]:
+    def _known_revocations(self, session: Session) -> list[KnownRevocation]:
         """All that is known, read anew where something changed."""
         if self._revocation == "off":
             return []
@@ -110,7 +110,7 @@ class Keyring:
     def _load(self, sealed: Sequence[SealedKey]) -> IdentityIndex:
         readable: list[tuple[str, Literal["smime", "openpgp"], bytes, bytes]] = []
         for key in sealed:
-            place = Place("certificate", "private_key", str(key.id))
+            place = SecretPath("certificate", "private_key", str(key.id))
             try:
                 private = self._vault.open(key.private_key, place)
                 kind: Literal["smime", "openpgp"] = "openpgp" if key.kind == "openpgp" else "smime"

@@ -13,7 +13,7 @@ from services.decryptor.cms_layers import CMS, is_pkcs7, may_be_signature
 from services.decryptor.coverage import doubt_about, limit_of, parts_beside, telling_parts
 from services.decryptor.layer_content import entity_of
 from services.decryptor.layer_facts import Facts, SignedLayer
-from services.decryptor.limits import Limits
+from services.decryptor.limits import MailLimits
 from services.decryptor.openpgp.layers import OpenPGP, kind_of_text, may_have_armour
 from services.decryptor.spool import Spool
 from services.decryptor.trust import TrustStore
@@ -37,7 +37,7 @@ class LayerReader:
     """
 
     def __init__(
-        self, identities: IdentityIndex, trust: TrustStore, limits: Limits, spool: Spool
+        self, identities: IdentityIndex, trust: TrustStore, limits: MailLimits, spool: Spool
     ) -> None:
         self.facts = Facts()
         #: The innermost entity that encryption or a signature covers: its header is protected.

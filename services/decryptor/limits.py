@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class MailLimits:
     """Bounds of opening one mail."""
 
     #: How many layers (encrypted, signed, compressed) lie around the content. Triple-wrapped mail

@@ -19,7 +19,7 @@ from services.decryptor.cms_layers import is_pkcs7
 from services.decryptor.coverage import content_doubt
 from services.decryptor.headers import SHOWN, compose, inner_fields, payload_of
 from services.decryptor.layers import LayerReader
-from services.decryptor.limits import Limits
+from services.decryptor.limits import MailLimits
 from services.decryptor.openpgp.layers import may_be_armoured
 from services.decryptor.signature_verdicts import judged
 from services.decryptor.spool import Spool, source
@@ -29,13 +29,13 @@ from shared.mail.structure import Entity, entity
 from shared.mail.summary import MailHeaders, read_headers
 from shared.mail_security import Security
 
-__all__ = ["Limits", "Opened", "TrustStore", "may_be_secured", "open_mail", "open_mails"]
+__all__ = ["MailLimits", "Opened", "TrustStore", "may_be_secured", "open_mail", "open_mails"]
 
 _log = logging.getLogger(__name__)
 _MULTIPARTS = ("multipart/signed", "multipart/encrypted")
 _NOTHING = Security()
 _NOT_ANALYSED = Security(status="failed", reason="The mail could not be analysed.")
-_LIMITS = Limits()
+_LIMITS = MailLimits()
 _ARMOUR = b"-----BEGIN PGP "
 #: In lower case; the last three are the beginning of OpenPGP lines in base64.
 _ARMOUR_MARKS = (
@@ -127,7 +127,7 @@ def open_mail(
     identities: IdentityIndex,
     trust: TrustStore,
     *,
-    limits: Limits | None = None,
+    limits: MailLimits | None = None,
     spool_dir: Path,
 ) -> Opened:
     """Decrypts and verifies one mail.
@@ -144,7 +144,7 @@ def open_mails(
     identities: IdentityIndex,
     trust: TrustStore,
     *,
-    limits: Limits | None = None,
+    limits: MailLimits | None = None,
     spool_dir: Path,
 ) -> list[Opened]:
     """Several small mails, each as `open_mail` does it, in less time than one after the other.
@@ -173,7 +173,7 @@ class _Mail:
     __slots__ = ("_failed", "_layers", "_outer", "_spool", "_trust")
 
     def __init__(
-        self, identities: IdentityIndex, trust: TrustStore, limits: Limits, spool: Spool
+        self, identities: IdentityIndex, trust: TrustStore, limits: MailLimits, spool: Spool
     ) -> None:
         self._spool = spool
         self._trust = trust

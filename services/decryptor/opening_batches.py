@@ -14,7 +14,7 @@ from typing import Final
 from services.decryptor.keyring import Keyring
 from services.decryptor.opening import (
     MARK_LENGTH,
-    Limits,
+    MailLimits,
     Opened,
     holds_secured,
     open_mail,
@@ -135,8 +135,8 @@ class SecuredMails:
         return self.keyring.identities(connection.certificate_ids if connection else ())
 
     @property
-    def _limits(self) -> Limits:
-        return Limits(decompressed_bytes=self.settings.max_message_bytes)
+    def _limits(self) -> MailLimits:
+        return MailLimits(decompressed_bytes=self.settings.max_message_bytes)
 
 
 def _kept(mail: Claimed, opened: Opened, pack: Pack) -> Outcome:

@@ -29,7 +29,7 @@ from shared.queueing.output import Output, Publication, QueueLost
 from shared.rules.choosing import Choice
 from shared.rules.facts import RuleFacts, kept
 from shared.storage import alerts, deliveries, outbox
-from shared.storage.deliveries import Target
+from shared.storage.deliveries import DeliveryTarget
 from shared.storage.outbox import Claimed, Redelivery, Release
 from shared.storage.pool import Database, Session
 from shared.store import Store
@@ -148,7 +148,7 @@ class Publisher:
         if lost:
             mine -= lost
             ours = [mail for mail in ours if mail.id in mine]
-        wanted: list[tuple[Claimed, Target]] = []
+        wanted: list[tuple[Claimed, DeliveryTarget]] = []
         waiting: list[Release] = []
         unwanted: set[uuid.UUID] = set()
         for mail in ours:
@@ -237,13 +237,13 @@ class Publisher:
         return choices, {mail.id for mail in choosy} - held
 
     def _send(
-        self, wanted: Sequence[tuple[Claimed, Target]], batch: _Batch, standing: Standing
+        self, wanted: Sequence[tuple[Claimed, DeliveryTarget]], batch: _Batch, standing: Standing
     ) -> tuple[list[tuple[uuid.UUID, int, str]], list[tuple[uuid.UUID, str]]]:
         """(message, handler, position) of the confirmed, (message, reason) of the others."""
         # One step for all mails, then the next: what a step's code needs stays in the nearest
         # caches, which saves a tenth of the time of going all the way with each mail.
         keys = {target.handler_id: self._keys(target) for target in standing.targets}
-        sent: list[tuple[Claimed, Target]] = []
+        sent: list[tuple[Claimed, DeliveryTarget]] = []
         confirmed: list[tuple[uuid.UUID, int, str]] = []
         failures: list[tuple[uuid.UUID, str]] = []
         for mail, target in wanted:
@@ -282,7 +282,7 @@ class Publisher:
             tell("events not confirmed", reasons=dict(reasons))
         return confirmed, failures
 
-    def _keys(self, target: Target) -> list[str] | str:
+    def _keys(self, target: DeliveryTarget) -> list[str] | str:
         """What a handler's events are signed with, or why they cannot be: another decryptor may
         have the key already."""
         try:
@@ -291,7 +291,7 @@ class Publisher:
             return f"{target.name}: {error}"
 
     def _events(
-        self, sent: Sequence[tuple[Claimed, Target]], batch: _Batch, standing: Standing
+        self, sent: Sequence[tuple[Claimed, DeliveryTarget]], batch: _Batch, standing: Standing
     ) -> list[bytes]:
         """For each of them; those of one mail stand together, and are one event but for what they
         say of why it comes again."""
@@ -320,7 +320,7 @@ class Publisher:
         )
 
 
-def _targets(mail: Claimed, standing: Standing, choice: Choice | None) -> list[Target]:
+def _targets(mail: Claimed, standing: Standing, choice: Choice | None) -> list[DeliveryTarget]:
     """The handlers that take this mail and miss it, and those that shall have it again."""
     had, asked = standing.had_by(mail), standing.asked(mail)
     if choice is None and not had and not mail.repeat_handlers:

@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from shared.certificates.revocation import issuer_key
 from shared.clock import utc_now
 from shared.revocations import Mode, Revocation, of_path
-from shared.storage.revocations import Known, Noted
+from shared.storage.revocations import KnownRevocation, Noted
 
 #: How often it is said again that mails come by with a certificate.
 _SAID_AGAIN: Final = timedelta(days=1)
@@ -40,7 +40,7 @@ _REASONS: Final = {
 class Revocations:
     """What is known, as it was when this was made. Thread-safe."""
 
-    def __init__(self, known: Iterable[Known] = (), *, mode: Mode = "off") -> None:
+    def __init__(self, known: Iterable[KnownRevocation] = (), *, mode: Mode = "off") -> None:
         self.mode = mode
         self._known = {one.fingerprint: one for one in known}
         self._lock = threading.Lock()

@@ -37,7 +37,7 @@ _AROUND_ENCRYPTED = (
 _NOBODY_SAID = "No authority has said lately that the certificate of the signer is not revoked."
 
 
-class Verdict(NamedTuple):
+class SignatureVerdict(NamedTuple):
     """What one signature is worth."""
 
     signature: Signature
@@ -49,7 +49,7 @@ class Verdict(NamedTuple):
 def judged(facts: Facts, author: Author, doubt: str, trust: TrustStore) -> Security:
     """The facts as a value. `doubt` says what in the content that is handed out is ambiguous."""
     layers: list[Layer] = []
-    verdicts: list[tuple[Verdict, bool]] = []
+    verdicts: list[tuple[SignatureVerdict, bool]] = []
     last_encryption = -1
     if facts.encrypted and facts.signed:
         for number, layer in enumerate(facts.layers):
@@ -86,11 +86,11 @@ def judged(facts: Facts, author: Author, doubt: str, trust: TrustStore) -> Secur
     )
 
 
-def _overall(verdicts: list[tuple[Verdict, bool]]) -> Verdict:
+def _overall(verdicts: list[tuple[SignatureVerdict, bool]]) -> SignatureVerdict:
     """The innermost signature is the author's; those around it are made on the way, and matter
     when they show that something was changed there."""
     if not verdicts:
-        return Verdict("none", None, "")
+        return SignatureVerdict("none", None, "")
     overall = verdicts[-1][0]
     for outer, _ in verdicts[:-1]:
         if outer.signature == "invalid":
@@ -100,11 +100,13 @@ def _overall(verdicts: list[tuple[Verdict, bool]]) -> Verdict:
 
 def _judge_layer(
     layer: SignedLayer, author: Author, doubt: str, trust: TrustStore, *, around: bool
-) -> Verdict:
+) -> SignatureVerdict:
     if layer.openpgp is not None:
         verdict = _judge_openpgp(layer.openpgp, author)
     elif layer.broken or not layer.verified:
-        verdict = Verdict("invalid", None, layer.broken or "The mail carries no signature.")
+        verdict = SignatureVerdict(
+            "invalid", None, layer.broken or "The mail carries no signature."
+        )
     else:
         verdicts = [_judge(one, layer.certificates, author, trust) for one in layer.verified]
         verdict = max(verdicts, key=lambda verdict: _RANK[verdict.signature])
@@ -114,8 +116,8 @@ def _judge_layer(
 
 
 def _limited(
-    verdict: Verdict, layer: SignedLayer, author: Author, doubt: str, *, around: bool
-) -> Verdict:
+    verdict: SignatureVerdict, layer: SignedLayer, author: Author, doubt: str, *, around: bool
+) -> SignatureVerdict:
     """What a signature that is right proves at most, where it stands."""
     if verdict.signature in ("invalid", "revoked"):
         return verdict
@@ -132,12 +134,12 @@ def _limited(
     return verdict
 
 
-def _judge_openpgp(found: PgpSignature, author: Author) -> Verdict:
+def _judge_openpgp(found: PgpSignature, author: Author) -> SignatureVerdict:
     matching = author.address if author.address in found.emails else None
     signer = matching or (found.emails[0] if found.emails else found.name)
     if found.signature == "valid" and not matching:
-        return Verdict("mismatch", signer, _not_the_sender(signer))
-    return Verdict(found.signature, signer, found.reason)
+        return SignatureVerdict("mismatch", signer, _not_the_sender(signer))
+    return SignatureVerdict(found.signature, signer, found.reason)
 
 
 def _not_the_sender(signer: str | None) -> str:
@@ -146,33 +148,35 @@ def _not_the_sender(signer: str | None) -> str:
 
 def _judge(
     one: Verified, certificates: list[x509.Certificate], author: Author, trust: TrustStore
-) -> Verdict:
+) -> SignatureVerdict:
     if one.certificate is None:
-        return Verdict("invalid", None, one.problem)
+        return SignatureVerdict("invalid", None, one.problem)
     emails = addresses(one.certificate)
     matching = author.address if author.address in emails else None
     signer = matching or [*emails, _common_name(one.certificate)][0]
     if one.problem:
-        return Verdict("invalid", signer, one.problem)
+        return SignatureVerdict("invalid", signer, one.problem)
     if one.weak:
-        return Verdict("untrusted", signer, "The signature uses SHA-1, which can be forged.")
+        return SignatureVerdict(
+            "untrusted", signer, "The signature uses SHA-1, which can be forged."
+        )
     answer = trust.judge(one.certificate, certificates, one.signer.signing_time)
     if not answer.trusted:
-        return Verdict("untrusted", signer, answer.reason)
+        return SignatureVerdict("untrusted", signer, answer.reason)
     revocation = trust.revocations.of(answer.path)
     if revocation is not None and revocation.status == "revoked":
         # Whatever time of signing is claimed: whoever has a stolen key claims one of before.
-        return Verdict("revoked", signer, revoked_sentence(revocation), revocation)
+        return SignatureVerdict("revoked", signer, revoked_sentence(revocation), revocation)
     if (
         trust.revocations.mode == "require"
         and revocation is not None
         and revocation.status != "good"
     ):
-        return Verdict("untrusted", signer, _NOBODY_SAID, revocation)
+        return SignatureVerdict("untrusted", signer, _NOBODY_SAID, revocation)
     if not matching:
-        return Verdict("mismatch", signer, _not_the_sender(signer), revocation)
+        return SignatureVerdict("mismatch", signer, _not_the_sender(signer), revocation)
     reason = answer.reason or _since_expired(one.certificate)
-    return Verdict("valid", signer, reason, revocation)
+    return SignatureVerdict("valid", signer, reason, revocation)
 
 
 def _since_expired(certificate: x509.Certificate) -> str:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from shared.storage.deliveries import Target
-from shared.vault import Vault, former_signing_key_place, signing_key_place
+from shared.storage.deliveries import DeliveryTarget
+from shared.vault import Vault, former_signing_key_path, signing_key_path
 
 #: Opened keys that are kept, so that a batch does not open them once a mail.
 _KEPT = 4096
@@ -16,12 +16,12 @@ class EventSigner:
         self._vault = vault
         self._opened: dict[tuple[int, bytes], str] = {}
 
-    def keys_of(self, target: Target) -> list[str]:
+    def keys_of(self, target: DeliveryTarget) -> list[str]:
         """The present key, and the former one in a renewal. Raises SecretUnreadable,
         SecretKeyMissing."""
         places = (
-            (target.signing_key, signing_key_place),
-            (target.former_signing_key, former_signing_key_place),
+            (target.signing_key, signing_key_path),
+            (target.former_signing_key, former_signing_key_path),
         )
         keys = []
         for sealed, place in places:

@@ -17,7 +17,7 @@ from cryptography import x509
 from pysequoia import Cert
 
 from services.decryptor.certification_paths import NoPath, Paths
-from services.decryptor.openpgp.verifying import Keyring
+from services.decryptor.openpgp.verifying import SenderKeys
 from services.decryptor.revocation import Revocations
 from shared.certificates.authorities import may_sign_mail
 from shared.certificates.naming import Unreadable
@@ -50,7 +50,7 @@ class TrustStore:
         """`openpgp` and `senders` are keys and certificates whose owners the administrator knows;
         `system` are authorities of the operating system's list."""
         self.revocations = revocations or Revocations()
-        self.keyring = Keyring(openpgp)
+        self.keyring = SenderKeys(openpgp)
         self.senders: Sequence[x509.Certificate] = tuple(senders)
         self._given = Paths(authorities)
         self._system = Paths(system)

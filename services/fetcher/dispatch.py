@@ -17,8 +17,8 @@ from structlog.contextvars import bound_contextvars
 
 from services.fetcher import run_phases
 from services.fetcher.lease_renewer import LeaseRenewer
-from services.fetcher.polling import Answer, ask_all
-from services.fetcher.run import Report, Run, Tools
+from services.fetcher.polling import PollAnswer, ask_all
+from services.fetcher.run import Run, RunReport, Tools
 from services.fetcher.run_ends import POSTPONED, RunEnds
 from services.fetcher.session_opening import HostBusy
 from services.fetcher.session_pool import SessionPool
@@ -94,19 +94,19 @@ class Dispatcher:
                 without.append(run)
         idle: list[Run] = []
         for run, mailbox, answer in ask_all(asking):
-            if answer is Answer.BROKEN:
+            if answer is PollAnswer.BROKEN:
                 self.sessions.discard(run.connection, mailbox)
                 without.append(run)
                 continue
             self.sessions.give_back(run.connection, mailbox, healthy=True)
-            if answer is Answer.UNCHANGED:
+            if answer is PollAnswer.UNCHANGED:
                 # Asked together, so each is told its share of the time: nobody's server is slow.
                 took = (time.monotonic() - started) / len(asking)
-                run.report = Report(idle=True, started=time.monotonic() - took)
+                run.report = RunReport(idle=True, started=time.monotonic() - took)
                 self.ends.succeeded(run)
                 idle.append(run)
             else:
-                run.changed = answer is Answer.CHANGED
+                run.changed = answer is PollAnswer.CHANGED
                 over_open.append(run)
         self.ends.finish(idle)
         return over_open, without

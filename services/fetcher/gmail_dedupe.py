@@ -18,7 +18,7 @@ from shared.storage.pool import Session
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class Duplicates:
     """`new` is to be fetched; `duplicates` are only to be settled; `undecided`: of some mails
     it shows at the next look, as the mails they duplicate are not yet handed over."""
 
@@ -27,17 +27,17 @@ class Found:
     undecided: bool = False
 
 
-def without_duplicates(run: Run, refs: Sequence[MailRef]) -> Found:
+def without_duplicates(run: Run, refs: Sequence[MailRef]) -> Duplicates:
     """Costs one query where the server gives such ids (X-GM-MSGID), and nothing elsewhere."""
     ids = {int(ref.key): ref.detail["gmail_id"] for ref in refs if "gmail_id" in ref.detail}
     if not ids:
-        return Found(refs)
+        return Duplicates(refs)
     with run.tools.database.transaction() as session:
         found = gmail_labels.find_duplicates(session, run.connection, ids)
         if found.duplicates:
             gmail_labels.mark_known(session, run.lease, run.place, found.duplicates)
     had = {duplicate.uid for duplicate in found.duplicates}
-    return Found(
+    return Duplicates(
         [ref for ref in refs if ref.key not in had and ref.key not in found.waiting],
         [ref for ref in refs if ref.key in had],
         bool(found.waiting),

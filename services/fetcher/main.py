@@ -18,10 +18,10 @@ from services.fetcher.dispatch import Dispatcher
 from services.fetcher.kept_runs import KeptRuns
 from services.fetcher.lease_renewer import LeaseRenewer
 from services.fetcher.push import PushEvents
-from services.fetcher.run import Report, Tools
+from services.fetcher.run import RunReport, Tools
 from services.fetcher.run_ends import RunEnds
 from services.fetcher.session_affinity import SessionAffinity
-from services.fetcher.session_pool import Limits, SessionPool
+from services.fetcher.session_pool import PoolLimits, SessionPool
 from services.fetcher.session_shares import AllFetchers
 from services.fetcher.settings import FetcherSettings
 from shared.connections import Connection
@@ -214,7 +214,7 @@ def build(settings: FetcherSettings) -> Fetcher:
     push_events = PushEvents()
     sessions = SessionPool(
         opened,
-        Limits(
+        PoolLimits(
             kept=settings.kept_sessions,
             listening=settings.push_sessions,
             per_host=settings.sessions_per_host,
@@ -270,10 +270,10 @@ def build(settings: FetcherSettings) -> Fetcher:
     )
 
 
-def observe(connection: Connection, result: Report | PosthouseError) -> None:
+def observe(connection: Connection, result: RunReport | PosthouseError) -> None:
     """Counts one run."""
     mode = connection.mode.value
-    if isinstance(result, Report):
+    if isinstance(result, RunReport):
         metrics.FETCH_RUNS.labels(mode, "mails" if result.downloaded else "idle").inc()
         metrics.FETCH_SECONDS.labels(mode).observe(result.duration_ms / 1000)
         metrics.DOWNLOADED_MESSAGES.labels(mode).inc(result.downloaded)

@@ -18,7 +18,7 @@ PATIENCE = 2.0
 _GLANCE = 0.01
 
 
-class Answer(Enum):
+class PollAnswer(Enum):
     UNCHANGED = "nothing has changed since the cursor"
     CHANGED = "something has changed"
     UNASKED = "this kind of mailbox has to be asked in another way"
@@ -27,7 +27,7 @@ class Answer(Enum):
 
 def ask_all(
     sessions: Sequence[tuple[T, Mailbox, str, Cursor | None]], patience: float = PATIENCE
-) -> Iterator[tuple[T, Mailbox, Answer]]:
+) -> Iterator[tuple[T, Mailbox, PollAnswer]]:
     """Each of (whatever, session, folder, cursor) with its answer, in at most `patience` seconds.
 
     Never raises; a session that is BROKEN is to be closed.
@@ -35,7 +35,7 @@ def ask_all(
     asked: list[tuple[T, Mailbox, bool]] = []
     for item, mailbox, folder, cursor in sessions:
         if not isinstance(mailbox, Pollable):
-            yield item, mailbox, Answer.UNASKED
+            yield item, mailbox, PollAnswer.UNASKED
             continue
         try:
             mailbox.poll_send(folder, cursor)
@@ -44,11 +44,11 @@ def ask_all(
             asked.append((item, mailbox, False))
     deadline = time.monotonic() + patience
     for item, mailbox, sent in asked:
-        answer = Answer.BROKEN
+        answer = PollAnswer.BROKEN
         if sent and isinstance(mailbox, Pollable):
             try:
                 status = mailbox.poll_receive(within=max(deadline - time.monotonic(), _GLANCE))
-                answer = Answer.UNCHANGED if status is None else Answer.CHANGED
+                answer = PollAnswer.UNCHANGED if status is None else PollAnswer.CHANGED
             except PosthouseError:
                 pass  # whoever runs this mailbox next finds out what it is, and tells
         yield item, mailbox, answer

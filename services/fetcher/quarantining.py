@@ -13,10 +13,10 @@ from shared.mailbox.errors.refused_mails import MailRefused
 from shared.mailbox.failures import SessionLost
 from shared.messages import Key
 from shared.storage import download_failures, ledger
-from shared.storage.ledger import Refused
+from shared.storage.ledger import Quarantined
 
 
-def quarantine(run: Run, refused: Sequence[Refused]) -> None:
+def quarantine(run: Run, refused: Sequence[Quarantined]) -> None:
     """Leaves these mails on their server, and says why."""
     if refused:
         with run.tools.database.transaction() as session:
@@ -66,7 +66,7 @@ def leave_oversize(run: Run, refs: Sequence[MailRef], limit: int) -> None:
         quarantine(run, [replace(one, headers=known.get(one.key, one.headers)) for one in refused])
 
 
-def with_headers(mailbox: Mailbox, refused: Sequence[Refused]) -> list[Refused]:
+def with_headers(mailbox: Mailbox, refused: Sequence[Quarantined]) -> list[Quarantined]:
     """The same, with the headers of those that showed only in the download how large they are."""
     large = [MailRef(one.key, one.size) for one in refused if one.code == "mail-too-large"]
     known = _headers_of(mailbox, large)
@@ -78,8 +78,8 @@ def _headers_of(mailbox: Mailbox, refs: Sequence[MailRef]) -> dict[Key, MailHead
     return {ref.key: read_headers(block) for ref, block in mailbox.headers(refs)} if refs else {}
 
 
-def _oversize(ref: MailRef, limit: int) -> Refused:
-    return Refused(
+def _oversize(ref: MailRef, limit: int) -> Quarantined:
+    return Quarantined(
         key=ref.key,
         code="too-large",
         reason=f"The mail has {ref.size:,} octets; the limit is {limit:,} (MAX_MESSAGE_BYTES).",
@@ -87,15 +87,15 @@ def _oversize(ref: MailRef, limit: int) -> Refused:
     )
 
 
-def undated(ref: MailRef, reason: MailFailure) -> Refused:
+def undated(ref: MailRef, reason: MailFailure) -> Quarantined:
     text = f"{reason} {reason.hint}".strip()
-    return Refused(key=ref.key, code=reason.code, reason=text, size=ref.size)
+    return Quarantined(key=ref.key, code=reason.code, reason=text, size=ref.size)
 
 
-def _unreadable(ref: MailRef, reason: PosthouseError, times: int, octets: int) -> Refused:
+def _unreadable(ref: MailRef, reason: PosthouseError, times: int, octets: int) -> Quarantined:
     if isinstance(reason, MailRefused):
-        return Refused(key=ref.key, code=reason.code, reason=str(reason), size=ref.size)
-    return Refused(
+        return Quarantined(key=ref.key, code=reason.code, reason=str(reason), size=ref.size)
+    return Quarantined(
         key=ref.key,
         code="breaks-session",
         reason=f"Asked for this mail alone {times} times, the session ended each time, at last "

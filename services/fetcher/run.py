@@ -16,7 +16,7 @@ from shared.mailbox.base import Cursor, Mailbox, MailRef
 from shared.mailbox.failures import StepFailed
 from shared.messages import NewMessage
 from shared.storage.leases import Lease
-from shared.storage.ledger import Place, Settled
+from shared.storage.ledger import FolderRef, Settled
 from shared.storage.pool import Database
 from shared.storage.scheduling import RunState
 from shared.store import Store
@@ -40,7 +40,7 @@ _LONGEST_SLICE_S: Final = 300.0
 
 
 @dataclass(slots=True)
-class Report:
+class RunReport:
     """What a run did; `cursor` is to be kept where everything in the folder was handled."""
 
     found: int = 0
@@ -125,14 +125,14 @@ class Run:
     lease: Lease
     changed: bool = False
     recognising: bool = False
-    report: Report = field(default_factory=Report)
+    report: RunReport = field(default_factory=RunReport)
     _mailbox: Mailbox | None = None
-    _place: Place | None = None
+    _place: FolderRef | None = None
     _deadline: float = 0.0
 
     def start(self) -> None:
         """Its time begins: it may have waited since it was leased."""
-        self.report = Report()
+        self.report = RunReport()
 
     @property
     def mailbox(self) -> Mailbox:
@@ -144,12 +144,12 @@ class Run:
         self._mailbox, self._place, self.recognising = mailbox, None, False
 
     @property
-    def place(self) -> Place:
+    def place(self) -> FolderRef:
         assert self._place is not None, "the folder is open by now"
         return self._place
 
     @place.setter
-    def place(self, place: Place) -> None:
+    def place(self, place: FolderRef) -> None:
         self._place = place
         self.report.uid_validity = place.uid_validity
 

@@ -11,7 +11,7 @@ import structlog
 from services.fetcher import failed_runs
 from services.fetcher.lease_renewer import LeaseRenewer
 from services.fetcher.push import PushEvents
-from services.fetcher.run import Report, Run
+from services.fetcher.run import Run, RunReport
 from services.fetcher.session_pool import SessionPool
 from shared.combining import Combiner
 from shared.connections import Connection, Health
@@ -35,7 +35,7 @@ class RunEnds:
     push_events: PushEvents
     renewer: LeaseRenewer
     database: Database
-    observe: Callable[[Connection, Report | PosthouseError], None]
+    observe: Callable[[Connection, RunReport | PosthouseError], None]
     _together: Combiner[Sequence[Run], None] = field(init=False)
 
     def __post_init__(self) -> None:

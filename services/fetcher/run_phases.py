@@ -25,7 +25,7 @@ from shared.messages import Key
 from shared.storage import download_failures, leases, ledger, scheduling
 from shared.storage.download_failures import DownloadFailure
 from shared.storage.known import KnownMails, know, prune
-from shared.storage.ledger import Place
+from shared.storage.ledger import FolderRef
 from shared.telemetry import traces
 
 #: Mails whose sizes are asked for at once; a larger backlog is listed again after these.
@@ -70,7 +70,7 @@ def _is_unchanged(run: Run) -> bool:
 
 def _open(run: Run) -> None:
     status = run.mailbox.open(run.connection.folder)
-    run.place = Place(run.connection.id, run.connection.folder, status.uid_validity)
+    run.place = FolderRef(run.connection.id, run.connection.folder, status.uid_validity)
     note_validity(run, status.cursor)
 
 

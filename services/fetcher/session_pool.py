@@ -31,7 +31,7 @@ _BEGIN_S = 2.0
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class PoolLimits:
     """How many sessions there may be: kept ones that wait, those that listen, and all together at
     one server and at one mailbox (by who logs in)."""
 
@@ -54,7 +54,7 @@ class SessionPool:
     def __init__(
         self,
         opener: Callable[[Connection], Mailbox],
-        limits: Limits,
+        limits: PoolLimits,
         *,
         on_push: Callable[[int], None],
         on_lost: Callable[[int, PosthouseError], None],

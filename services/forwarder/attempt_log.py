@@ -11,7 +11,7 @@ import structlog
 
 from shared.errors import PosthouseError
 from shared.storage import forwards
-from shared.storage.forwards import Attempt
+from shared.storage.forwards import ForwardAttempt
 from shared.storage.pool import Database
 
 _log = structlog.get_logger(__name__)
@@ -30,11 +30,13 @@ class AttemptLog:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._lock = threading.Lock()
-        self._lines: dict[int, tuple[list[Attempt], list[Attempt]]] = defaultdict(lambda: ([], []))
+        self._lines: dict[int, tuple[list[ForwardAttempt], list[ForwardAttempt]]] = defaultdict(
+            lambda: ([], [])
+        )
         self._settled: dict[int, set[str]] = defaultdict(set)
         self._busy: set[int] = set()
 
-    def add(self, handler_id: int, attempt: Attempt) -> None:
+    def add(self, handler_id: int, attempt: ForwardAttempt) -> None:
         """A line; the oldest of a kind gives way where there are too many."""
         with self._lock:
             delivered, others = self._lines[handler_id]

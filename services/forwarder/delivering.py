@@ -16,9 +16,9 @@ from services.forwarder.retries import Retries
 from shared.clock import utc_now
 from shared.errors import PosthouseError
 from shared.forwarding.fitting import fitted
-from shared.forwarding.outcome import Outcome, Verdict
+from shared.forwarding.outcome import ForwardOutcome, ForwardVerdict
 from shared.forwards import Endpoint
-from shared.storage.forwards import Attempt
+from shared.storage.forwards import ForwardAttempt
 from shared.telemetry import metrics
 
 _log = structlog.get_logger(__name__)
@@ -40,7 +40,7 @@ class Delivering:
     handler_id: int
     endpoint: Endpoint
     public_url: str
-    send: Callable[[str, bytes], Outcome]
+    send: Callable[[str, bytes], ForwardOutcome]
     breaker: CircuitBreaker
     retries: Retries
     log: AttemptLog
@@ -64,16 +64,16 @@ class Delivering:
             self.breaker.failed(None)
             raise
         self.reached("answered")
-        if outcome.verdict is Verdict.DELIVERED:
+        if outcome.verdict is ForwardVerdict.DELIVERED:
             self._delivered(event, outcome)
-        elif outcome.verdict is Verdict.GONE:
+        elif outcome.verdict is ForwardVerdict.GONE:
             self._gone(event, outcome)
         else:
             self._failed(event, outcome)
 
-    def _attempt(self, event: MailEvent) -> Outcome:
+    def _attempt(self, event: MailEvent) -> ForwardOutcome:
         outcome = self.send(event.idempotency_key, self._fitted(event, by_reference=False))
-        if outcome.verdict is Verdict.TOO_LARGE:
+        if outcome.verdict is ForwardVerdict.TOO_LARGE:
             self._note(event, outcome, "failed")
             outcome = self.send(event.idempotency_key, self._fitted(event, by_reference=True))
         return outcome
@@ -88,13 +88,13 @@ class Delivering:
             by_reference=by_reference,
         )
 
-    def _delivered(self, event: MailEvent, outcome: Outcome) -> None:
+    def _delivered(self, event: MailEvent, outcome: ForwardOutcome) -> None:
         self.breaker.taken()
         self._note(event, outcome, "delivered")
         if self.retries.has(self.handler_id, event.idempotency_key):
             self._settle(event)
 
-    def _gone(self, event: MailEvent, outcome: Outcome) -> None:
+    def _gone(self, event: MailEvent, outcome: ForwardOutcome) -> None:
         self.breaker.failed(None)
         self._note(event, outcome, "paused")
         try:
@@ -103,8 +103,8 @@ class Delivering:
             _log.warning("not paused yet", handler=self.handler_id, error=str(error))
         raise Retry(FIRST_S, "the endpoint answered 410 Gone")
 
-    def _failed(self, event: MailEvent, outcome: Outcome) -> None:
-        if outcome.verdict is Verdict.UNAVAILABLE:
+    def _failed(self, event: MailEvent, outcome: ForwardOutcome) -> None:
+        if outcome.verdict is ForwardVerdict.UNAVAILABLE:
             self.breaker.failed(outcome.retry_after_s)
         else:
             self.breaker.refused()
@@ -135,11 +135,11 @@ class Delivering:
         self.retries.forget(self.handler_id, event.idempotency_key)
         self.log.settle(self.handler_id, event.idempotency_key)
 
-    def _note(self, event: MailEvent, outcome: Outcome, word: str) -> None:
+    def _note(self, event: MailEvent, outcome: ForwardOutcome, word: str) -> None:
         kind = self.endpoint.kind.value
         metrics.FORWARDED_EVENTS.labels(kind, word).inc()
         metrics.FORWARD_SECONDS.labels(kind).observe(outcome.seconds)
-        attempt = Attempt(
+        attempt = ForwardAttempt(
             event_id=event.id,
             at=utc_now() - timedelta(seconds=outcome.seconds),
             seconds=outcome.seconds,

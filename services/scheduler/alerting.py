@@ -22,7 +22,7 @@ from shared.storage.alert_deliveries import Target
 from shared.storage.pool import Database
 from shared.telemetry import metrics
 from shared.vault import Vault
-from shared.webhooks import Call, Caller
+from shared.webhooks import Call, WebhookCaller
 
 log = structlog.get_logger(__name__)
 
@@ -55,7 +55,7 @@ def deliver_due(
         for alert, targets in wanted:
             for target in targets:
                 by_target[target.id].append((alert, target))
-        caller = Caller(vault, now, public_url, hosts)
+        caller = WebhookCaller(vault, now, public_url, hosts)
         with ThreadPoolExecutor(_RECEIVERS_AT_ONCE, thread_name_prefix="webhook") as pool:
             calls = [call for done in pool.map(caller.tell, by_target.values()) for call in done]
         _record(database, wanted, calls)

@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 import structlog
 
 from shared.errors import PosthouseError
-from shared.queueing.output import Output, QueueState
+from shared.queueing.output import Output, QueueCounts
 from shared.storage import delivering_again, handler_queues
 from shared.storage.handler_queues import HandlerName, Remembered
 from shared.storage.pool import Database, Session
@@ -113,7 +113,7 @@ class Guard:
         self,
         handler: HandlerName,
         remembered: Remembered,
-        state: QueueState,
+        state: QueueCounts,
         positions: list[str],
     ) -> str:
         """Why the queue, or a part of it, must be taken for lost; empty where it is whole."""
@@ -133,7 +133,7 @@ class Guard:
         return ""
 
     def _lost_in_restart(
-        self, session: Session, handler: HandlerName, remembered: Remembered, state: QueueState
+        self, session: Session, handler: HandlerName, remembered: Remembered, state: QueueCounts
     ) -> str:
         """A broker that crashed may have lost its last moments, and gone on since.
 
@@ -178,7 +178,7 @@ class Guard:
         return generation
 
     def _watermark(
-        self, session: Session, handler: HandlerName, remembered: Remembered, state: QueueState
+        self, session: Session, handler: HandlerName, remembered: Remembered, state: QueueCounts
     ) -> datetime:
         """The latest instant before which everything recorded is surely acknowledged."""
         if state.acknowledged_before is not None:
@@ -196,7 +196,7 @@ class Guard:
         return remembered.watermark
 
 
-def _is_settling(remembered: Remembered, state: QueueState) -> bool:
+def _is_settling(remembered: Remembered, state: QueueCounts) -> bool:
     """Whether events that were confirmed before a restart may still be about to be recorded."""
     if not remembered.incarnation or state.incarnation == remembered.incarnation:
         return False

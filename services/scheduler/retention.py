@@ -24,7 +24,7 @@ _OBJECT_SECONDS: Final = 60.0
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
+class Removed:
     """What one round of housekeeping did.
 
     `waiting_for` names the enabled handlers that have not acknowledged mails older than the
@@ -40,7 +40,7 @@ class Report:
     spool_files: int = 0
 
 
-def housekeeping(database: Database, store: Store, now: datetime, retention_days: int) -> Report:
+def housekeeping(database: Database, store: Store, now: datetime, retention_days: int) -> Removed:
     """One round; safe to repeat, to interrupt at any point and to run on several machines.
 
     Rows go before the objects they point to, so that no row ever points to nothing.
@@ -48,7 +48,7 @@ def housekeeping(database: Database, store: Store, now: datetime, retention_days
     created = retention.create_partitions(database, now, retention_days)
     dropped = retention.drop_partitions(database, now, retention_days)
     rows = retention.drop_stale_rows(database, now, retention_days)
-    report = Report(
+    report = Removed(
         created=tuple(created),
         dropped=dropped.partitions,
         kept_rows=dropped.kept_rows,

@@ -29,7 +29,7 @@ from shared.hosts import HostRules
 from shared.revocations import Revocation
 from shared.storage import revocations
 from shared.storage.pool import Database
-from shared.storage.revocations import Due, StoredList
+from shared.storage.revocations import DueCertificate, StoredList
 
 log = structlog.get_logger(__name__)
 
@@ -65,7 +65,7 @@ def learn(database: Database, hosts: HostRules) -> int:
     while True:
         with database.transaction() as session:
             claimed = revocations.claim(session, _BATCH)
-        authorities: dict[bytes, list[Due]] = defaultdict(list)
+        authorities: dict[bytes, list[DueCertificate]] = defaultdict(list)
         for one in claimed:
             # By what it names as its authority's certificate: whoever noted it may be mistaken.
             authorities[one.issuer].append(one)
@@ -79,7 +79,7 @@ def learn(database: Database, hosts: HostRules) -> int:
             return tried
 
 
-def _learn_of(database: Database, asker: Asker, group: Sequence[Due]) -> None:
+def _learn_of(database: Database, asker: Asker, group: Sequence[DueCertificate]) -> None:
     authority: _Authority | None = None
     for due in group:
         try:
@@ -115,7 +115,7 @@ class _Authority:
         with database.transaction() as session:
             self._stored = {one.address: one for one in revocations.lists_of(session, self._key)}
 
-    def learn(self, certificate: x509.Certificate, due: Due) -> _Learned:
+    def learn(self, certificate: x509.Certificate, due: DueCertificate) -> _Learned:
         """What to write down about a certificate of this authority."""
         now = utc_now()
         problems: list[str] = []
@@ -212,7 +212,7 @@ class _Authority:
             raise
 
 
-def _taken(found: Revocation, due: Due, next_attempt_at: datetime) -> _Learned:
+def _taken(found: Revocation, due: DueCertificate, next_attempt_at: datetime) -> _Learned:
     if found.is_newer(due.known):
         return _Learned(found, next_attempt_at)
     return _Learned(due.known, next_attempt_at, "The answer is older than what is known already.")

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Final
 from urllib.parse import urlsplit
 
-from shared.forwarding.exchange import Answer, Exchange, NoAnswer
+from shared.forwarding.exchange import Exchange, HttpAnswer, NoAnswer
 from shared.hosts import HostRules
 from shared.mailbox.net.connect import Deadline, connect_tcp, resolve
 from shared.mailbox.net.tls import start_tls
@@ -48,7 +48,7 @@ class Connections:
         self._lock = threading.Lock()
         self._idle: list[tuple[Exchange, float]] = []
 
-    def post(self, fields: Mapping[str, str], body: bytes) -> Answer:
+    def post(self, fields: Mapping[str, str], body: bytes) -> HttpAnswer:
         """Raises NoAnswer, OSError, ValueError, and PosthouseError where it may not connect.
 
         A kept connection that the endpoint closed meanwhile is replaced by a new one, once.
@@ -68,7 +68,7 @@ class Connections:
         for exchange, _ in idle:
             exchange.close()
 
-    def _post(self, exchange: Exchange, fields: Mapping[str, str], body: bytes) -> Answer:
+    def _post(self, exchange: Exchange, fields: Mapping[str, str], body: bytes) -> HttpAnswer:
         try:
             return exchange.post(fields, body)
         finally:

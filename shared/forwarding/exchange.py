@@ -33,7 +33,7 @@ class NoAnswer(Exception):
 
 
 @dataclass(slots=True)
-class Answer:
+class HttpAnswer:
     """`body`: its first 1,024 octets; `fields`: names in lower case."""
 
     status: int = 0
@@ -55,7 +55,7 @@ class Exchange:
         self._unasked.register(sock, select.POLLIN)
         self.is_reusable = True
 
-    def post(self, fields: Mapping[str, str], body: bytes) -> Answer:
+    def post(self, fields: Mapping[str, str], body: bytes) -> HttpAnswer:
         """Raises NoAnswer, TimeoutError, OSError, ValueError (a field that cannot be sent)."""
         self.is_reusable = False
         lines = "".join([f"{name}: {text}\r\n" for name, text in fields.items()])
@@ -86,7 +86,7 @@ class Exchange:
     def close(self) -> None:
         self._sock.close()
 
-    def _answer(self) -> Answer:
+    def _answer(self) -> HttpAnswer:
         reading = _Reading()
         deadline = time.monotonic() + self._timeout_s
         while not reading.is_over:
@@ -112,7 +112,7 @@ class _Reading:
     """One answer as it is parsed. Methods that begin with `on_` are the parser's."""
 
     def __init__(self) -> None:
-        self.answer = Answer()
+        self.answer = HttpAnswer()
         self.began = False
         self.is_over = False
         self.keeps_alive = False

@@ -10,7 +10,7 @@ from shared.errors import PosthouseError
 from shared.forwarding.connections import Connections
 from shared.forwarding.exchange import NoAnswer
 from shared.forwarding.http_binding import compose
-from shared.forwarding.outcome import Outcome, Verdict, unavailable
+from shared.forwarding.outcome import ForwardOutcome, ForwardVerdict, unavailable
 from shared.forwards import Endpoint
 from shared.hosts import HostRules
 from shared.mailbox.failures import Refused
@@ -43,7 +43,7 @@ class HttpSender:
             kept=options.concurrency,
         )
 
-    def send(self, key: str, event: bytes) -> Outcome:
+    def send(self, key: str, event: bytes) -> ForwardOutcome:
         """One attempt, which a receiver knows by `key`. Raises nothing: all is an outcome."""
         started = time.monotonic()
         endpoint = self._endpoint
@@ -75,11 +75,13 @@ class HttpSender:
             return unavailable(started, f"No answer: {type(error).__name__}.")
         status = answer.status
         verdict = _verdict(status)
-        return Outcome(
+        return ForwardOutcome(
             verdict=verdict,
             seconds=time.monotonic() - started,
             status=status,
-            detail="" if verdict is Verdict.DELIVERED else f"The endpoint answered {status}.",
+            detail=""
+            if verdict is ForwardVerdict.DELIVERED
+            else f"The endpoint answered {status}.",
             answer=answer.body.decode("utf-8", "replace").replace("\0", "�"),
             retry_after_s=_retry_after(answer.fields) if status in (429, 503) else None,
         )
@@ -88,16 +90,16 @@ class HttpSender:
         self._connections.close()
 
 
-def _verdict(status: int) -> Verdict:
+def _verdict(status: int) -> ForwardVerdict:
     if 200 <= status < 300:
-        return Verdict.DELIVERED
+        return ForwardVerdict.DELIVERED
     if status == 410:
-        return Verdict.GONE
+        return ForwardVerdict.GONE
     if status == 413:
-        return Verdict.TOO_LARGE
+        return ForwardVerdict.TOO_LARGE
     if 300 <= status < 400 or status in _FOR_ALL or status >= 501:
-        return Verdict.UNAVAILABLE
-    return Verdict.REFUSED
+        return ForwardVerdict.UNAVAILABLE
+    return ForwardVerdict.REFUSED
 
 
 def _retry_after(fields: Mapping[str, str]) -> float | None:

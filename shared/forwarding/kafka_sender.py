@@ -17,7 +17,7 @@ from confluent_kafka import KafkaError, KafkaException, Message, Producer
 from shared.errors import PosthouseError
 from shared.forwarding.http_binding import attributes_and_data
 from shared.forwarding.kafka_brokers import Brokers
-from shared.forwarding.outcome import Outcome, Verdict, unavailable
+from shared.forwarding.outcome import ForwardOutcome, ForwardVerdict, unavailable
 from shared.forwards import Endpoint, Format, Key
 from shared.hosts import HostRules
 
@@ -50,7 +50,7 @@ class KafkaSender:
         self._thread = threading.Thread(target=self._poll, name="kafka", daemon=True)
         self._thread.start()
 
-    def send(self, key: str, event: bytes) -> Outcome:
+    def send(self, key: str, event: bytes) -> ForwardOutcome:
         """See `Sender`. `key` goes along as the header `posthouse_key`, where it is not the id."""
         started = time.monotonic()
         report: Future[KafkaError | None] = Future()
@@ -79,7 +79,9 @@ class KafkaSender:
             self._drop()
             return unavailable(started, "No delivery report in time.")
         if error is None:
-            return Outcome(verdict=Verdict.DELIVERED, seconds=time.monotonic() - started)
+            return ForwardOutcome(
+                verdict=ForwardVerdict.DELIVERED, seconds=time.monotonic() - started
+            )
         if error.fatal() or error.code() == KafkaError._MSG_TIMED_OUT:
             # A producer never finds a cluster again that was made anew: its metadata look older.
             self._drop()
@@ -139,12 +141,12 @@ class KafkaSender:
                     self._dropped.remove(dropped)
 
 
-def outcome_of(error: KafkaError, said: KafkaError | None, started: float) -> Outcome:
+def outcome_of(error: KafkaError, said: KafkaError | None, started: float) -> ForwardOutcome:
     """What follows from an error of a delivery report. `said`: what the client complained of
     meanwhile, which tells why nothing came in time."""
     if error.code() == KafkaError.MSG_SIZE_TOO_LARGE:
-        return Outcome(
-            verdict=Verdict.TOO_LARGE,
+        return ForwardOutcome(
+            verdict=ForwardVerdict.TOO_LARGE,
             seconds=time.monotonic() - started,
             detail="It is larger than Kafka takes (message.max.bytes).",
         )

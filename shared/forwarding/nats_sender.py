@@ -22,7 +22,7 @@ from nats.js import JetStreamContext, api
 from shared.errors import PosthouseError
 from shared.forwarding.http_binding import attributes_and_data
 from shared.forwarding.nats_transport import GuardedClient
-from shared.forwarding.outcome import Outcome, Verdict, unavailable
+from shared.forwarding.outcome import ForwardOutcome, ForwardVerdict, unavailable
 from shared.forwards import Endpoint, Format, servers_of
 from shared.hosts import HostRules
 from shared.mailbox.net.tls import tls_context
@@ -53,7 +53,7 @@ class NatsSender:
         self._thread = threading.Thread(target=self._loop.run_forever, name="nats", daemon=True)
         self._thread.start()
 
-    def send(self, key: str, event: bytes) -> Outcome:
+    def send(self, key: str, event: bytes) -> ForwardOutcome:
         """See `Sender`."""
         started = time.monotonic()
         return asyncio.run_coroutine_threadsafe(
@@ -68,7 +68,7 @@ class NatsSender:
         self._thread.join()
         self._loop.close()
 
-    async def _sent(self, key: str, event: bytes, started: float) -> Outcome:
+    async def _sent(self, key: str, event: bytes, started: float) -> ForwardOutcome:
         subject = self._endpoint.options.subject
         fields, body = _message(event, self._endpoint.options.format)
         self._complaint = None
@@ -96,8 +96,8 @@ class NatsSender:
             await self._disconnect()
             return unavailable(started, self._told(error))
         already = " already" if ack.duplicate else ""
-        return Outcome(
-            verdict=Verdict.DELIVERED,
+        return ForwardOutcome(
+            verdict=ForwardVerdict.DELIVERED,
             seconds=time.monotonic() - started,
             answer=f"{ack.stream} has it{already}, as {ack.seq}",
         )
@@ -193,5 +193,7 @@ def _message(event: bytes, form: Format) -> tuple[dict[str, str], bytes]:
     return {"content-type": content_type, **{f"ce-{n}": v for n, v in attributes.items()}}, data
 
 
-def _too_large(started: float, detail: str) -> Outcome:
-    return Outcome(verdict=Verdict.TOO_LARGE, seconds=time.monotonic() - started, detail=detail)
+def _too_large(started: float, detail: str) -> ForwardOutcome:
+    return ForwardOutcome(
+        verdict=ForwardVerdict.TOO_LARGE, seconds=time.monotonic() - started, detail=detail
+    )

@@ -8,9 +8,9 @@ from shared.forwards import Endpoint
 from shared.storage.forwards import SealedForward
 from shared.vault import (
     Vault,
-    former_signing_key_place,
-    forward_place,
-    signing_key_place,
+    former_signing_key_path,
+    forward_path,
+    signing_key_path,
 )
 
 
@@ -20,7 +20,7 @@ def open_endpoint(sealed: SealedForward, vault: Vault) -> Endpoint:
     def opened(column: str, value: bytes | None) -> str:
         if value is None:
             return ""
-        return vault.open(value, forward_place(column, sealed.handler_id)).decode()
+        return vault.open(value, forward_path(column, sealed.handler_id)).decode()
 
     secrets = (opened("secret", sealed.secret), opened("former_secret", sealed.former_secret))
     return Endpoint(
@@ -31,7 +31,7 @@ def open_endpoint(sealed: SealedForward, vault: Vault) -> Endpoint:
         headers=json.loads(opened("headers", sealed.headers) or "{}"),
         client_certificate=opened("client_certificate", sealed.client_certificate),
         credentials=json.loads(opened("credentials", sealed.credentials) or "{}"),
-        link_key=vault.open(sealed.link_key, forward_place("link_key", sealed.handler_id)),
+        link_key=vault.open(sealed.link_key, forward_path("link_key", sealed.handler_id)),
     )
 
 
@@ -39,8 +39,8 @@ def open_signing_keys(sealed: SealedForward, vault: Vault) -> list[str]:
     """The keys that the handler's events are signed with, the present one first. Raises as
     `open_endpoint` does."""
     places = (
-        (sealed.signing_key, signing_key_place),
-        (sealed.former_signing_key, former_signing_key_place),
+        (sealed.signing_key, signing_key_path),
+        (sealed.former_signing_key, former_signing_key_path),
     )
     return [
         vault.open(key, place(sealed.handler_id)).decode()

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 
-class Verdict(Enum):
+class ForwardVerdict(Enum):
     """What follows from an attempt."""
 
     DELIVERED = "delivered"
@@ -22,11 +22,11 @@ class Verdict(Enum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Outcome:
+class ForwardOutcome:
     """One attempt. `status`: HTTP's, None where no answer came; `answer`: its first 1,024 octets;
     `retry_after_s`: how long the far side asks to be left alone."""
 
-    verdict: Verdict
+    verdict: ForwardVerdict
     seconds: float = 0.0
     status: int | None = None
     detail: str = ""
@@ -34,8 +34,8 @@ class Outcome:
     retry_after_s: float | None = None
 
 
-def unavailable(started: float, detail: str) -> Outcome:
+def unavailable(started: float, detail: str) -> ForwardOutcome:
     """The far side takes nothing now. `started`: time.monotonic."""
-    return Outcome(
-        verdict=Verdict.UNAVAILABLE, seconds=time.monotonic() - started, detail=detail[:500]
+    return ForwardOutcome(
+        verdict=ForwardVerdict.UNAVAILABLE, seconds=time.monotonic() - started, detail=detail[:500]
     )

@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping
 from typing import Final, Protocol
 
 from shared.errors import PosthouseError
-from shared.forward_kinds import KINDS, Kind
-from shared.forwarding.outcome import Outcome
+from shared.forward_kinds import KINDS, ForwardProtocol
+from shared.forwarding.outcome import ForwardOutcome
 from shared.forwards import Endpoint
 from shared.hosts import HostRules
 
@@ -15,7 +15,7 @@ from shared.hosts import HostRules
 class Sender(Protocol):
     """Sends to one endpoint. Thread-safe. Close it."""
 
-    def send(self, key: str, event: bytes) -> Outcome:
+    def send(self, key: str, event: bytes) -> ForwardOutcome:
         """One attempt with an event (CloudEvents JSON), which a receiver knows by `key`; it is
         delivered once the far side has confirmed. Raises nothing: all is an outcome."""
 
@@ -56,8 +56,8 @@ def _kafka(endpoint: Endpoint, hosts: HostRules | None) -> Sender:
     return KafkaSender(endpoint, hosts)
 
 
-_OPENERS: Final[Mapping[Kind, Callable[[Endpoint, HostRules | None], Sender]]] = {
-    Kind.HTTP: _http,
-    Kind.NATS: _nats,
-    Kind.KAFKA: _kafka,
+_OPENERS: Final[Mapping[ForwardProtocol, Callable[[Endpoint, HostRules | None], Sender]]] = {
+    ForwardProtocol.HTTP: _http,
+    ForwardProtocol.NATS: _nats,
+    ForwardProtocol.KAFKA: _kafka,
 }

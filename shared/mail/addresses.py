@@ -13,7 +13,7 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from shared.mail import charsets
-from shared.mail.findings import Finding, Kind
+from shared.mail.findings import Finding, FindingKind
 from shared.mail.tokens import Token, tokens
 from shared.mail.words import WORD_START, read_text
 
@@ -72,9 +72,19 @@ class AddressList(NamedTuple):
 
 #: With one of these in a From field, another reader may see another author.
 AMBIGUOUS = frozenset(
-    {Kind.SPECIALS_IN_WORD, Kind.WORD_FOR_ADDRESS, Kind.UNBALANCED_DELIMITER, Kind.ODD_SEPARATOR}
-    | {Kind.NAME_WITHOUT_ADDRESS, Kind.MALFORMED_ADDRESS, Kind.SOURCE_ROUTE, Kind.UNQUOTED_NAME}
-    | {Kind.TOO_MANY_ADDRESSES, Kind.MISSING_BRACKETS, Kind.OBSOLETE_ADDRESS}
+    {
+        FindingKind.SPECIALS_IN_WORD,
+        FindingKind.WORD_FOR_ADDRESS,
+        FindingKind.UNBALANCED_DELIMITER,
+        FindingKind.ODD_SEPARATOR,
+    }
+    | {
+        FindingKind.NAME_WITHOUT_ADDRESS,
+        FindingKind.MALFORMED_ADDRESS,
+        FindingKind.SOURCE_ROUTE,
+        FindingKind.UNQUOTED_NAME,
+    }
+    | {FindingKind.TOO_MANY_ADDRESSES, FindingKind.MISSING_BRACKETS, FindingKind.OBSOLETE_ADDRESS}
 )
 
 
@@ -139,7 +149,7 @@ class _Reader:
         self.cut = len(value) > VALUE_LIMIT
         self.hint = hint
         self.found: list[Address] = []
-        self.findings: dict[tuple[Kind, str], Finding] = {}
+        self.findings: dict[tuple[FindingKind, str], Finding] = {}
         self.unaddressed = ""
         self.phrase: list[_Piece] = []
         self.comments: list[bytes] = []
@@ -153,12 +163,12 @@ class _Reader:
         in_group = False
         for token in listed:
             if len(self.found) >= ADDRESS_LIMIT:
-                self.say(Kind.TOO_MANY_ADDRESSES, token.start)
+                self.say(FindingKind.TOO_MANY_ADDRESSES, token.start)
                 break
             if token.kind == ";":
                 semicolons -= 1
                 if not in_group:
-                    self.say(Kind.ODD_SEPARATOR, token.start, ";")
+                    self.say(FindingKind.ODD_SEPARATOR, token.start, ";")
                 self.end_mailbox(token, joins=False)
                 in_group = False
             elif token.kind == ",":
@@ -172,12 +182,12 @@ class _Reader:
             if not self.cut:
                 self.end_mailbox(None, joins=False)
         if self.cut:
-            self.say(Kind.TOO_MANY_ADDRESSES, len(self.value))
+            self.say(FindingKind.TOO_MANY_ADDRESSES, len(self.value))
         self.end_waiting(len(self.value))
         findings = sorted(self.findings.values(), key=lambda one: one.where)
         return AddressList(tuple(self.found), tuple(findings), self.unaddressed)
 
-    def say(self, kind: Kind, where: int, detail: str = "") -> None:
+    def say(self, kind: FindingKind, where: int, detail: str = "") -> None:
         if (kind, detail) not in self.findings:
             self.findings[kind, detail] = Finding(kind, where, detail)
 
@@ -198,10 +208,10 @@ class _Reader:
             self.phrase.append(_Piece("space", b" ", b"\0"))
         elif token.kind == "word":
             if _SPECIALS.search(raw):
-                self.say(Kind.SPECIALS_IN_WORD, token.start)
+                self.say(FindingKind.SPECIALS_IN_WORD, token.start)
             self.phrase.append(_Piece("word", raw, raw))
         elif token.kind == ":":
-            self.say(Kind.UNQUOTED_NAME, token.start, ":")
+            self.say(FindingKind.UNQUOTED_NAME, token.start, ":")
             self.phrase.append(_Piece(":", raw, raw))
         else:
             self.phrase.append(_Piece("text", raw, raw))
@@ -230,7 +240,9 @@ class _Reader:
         text = " ".join(read_text(octets, self.hint).text.split())
         self.waiting = []
         in_word = WORD_START.search(octets) and "@" in text
-        self.say(Kind.WORD_FOR_ADDRESS if in_word else Kind.NAME_WITHOUT_ADDRESS, where)
+        self.say(
+            FindingKind.WORD_FOR_ADDRESS if in_word else FindingKind.NAME_WITHOUT_ADDRESS, where
+        )
         self.unaddressed = self.unaddressed or text[:_LONGEST_NAME]
 
     def end_bracketed(
@@ -247,17 +259,17 @@ class _Reader:
             if address:
                 read.append((address, phrase))
             elif content.strip():
-                self.say(Kind.MALFORMED_ADDRESS, where)
+                self.say(FindingKind.MALFORMED_ADDRESS, where)
         if len(angles) > 1 or any(piece.kind != "space" for piece in behind):
-            self.say(Kind.ODD_SEPARATOR, where)
+            self.say(FindingKind.ODD_SEPARATOR, where)
         if not read:
             self.waiting.append(b"".join([p.octets for one in (*phrases, behind) for p in one]))
             return
         for char in (b"@", b"[", b"]"):
             if any(p.kind == "text" and char in p.raw for one in (*phrases, behind) for p in one):
-                self.say(Kind.UNQUOTED_NAME, where, char.decode("ascii"))
+                self.say(FindingKind.UNQUOTED_NAME, where, char.decode("ascii"))
         if next((p.raw[:1] == b"." for p in phrases[0] if p.kind != "space"), False):
-            self.say(Kind.UNQUOTED_NAME, where, ".")
+            self.say(FindingKind.UNQUOTED_NAME, where, ".")
         if len(read) == 1:
             read = [(read[0][0], [piece for one in (*phrases, behind) for piece in one])]
         for address, phrase in read:
@@ -285,7 +297,9 @@ class _Reader:
                 rest += run
         if not addresses:
             return False
-        self.say(Kind.ODD_SEPARATOR if len(addresses) > 1 else Kind.MISSING_BRACKETS, where)
+        self.say(
+            FindingKind.ODD_SEPARATOR if len(addresses) > 1 else FindingKind.MISSING_BRACKETS, where
+        )
         for address in addresses:
             self.add(address, rest if len(addresses) == 1 else [], comments, where)
         return True
@@ -297,22 +311,22 @@ class _Reader:
             return ""
         if b"(" in content:
             content = _COMMENT.sub(b" ", content).strip()
-            self.say(Kind.OBSOLETE_ADDRESS, where)
+            self.say(FindingKind.OBSOLETE_ADDRESS, where)
         if content[:1] == b"@" and b":" in content:
-            self.say(Kind.SOURCE_ROUTE, where)
+            self.say(FindingKind.SOURCE_ROUTE, where)
             content = content.rpartition(b":")[2].strip()
         elif content[:7].lower() == b"mailto:":
-            self.say(Kind.MALFORMED_ADDRESS, where, "mailto:")
+            self.say(FindingKind.MALFORMED_ADDRESS, where, "mailto:")
             content = content[7:]
         if WORD_START.search(content):
-            self.say(Kind.WORD_FOR_ADDRESS, where)
+            self.say(FindingKind.WORD_FOR_ADDRESS, where)
             return ""
         match = _addr_spec(content)
         if match is None and b'"' not in content:
             squeezed = _AROUND.sub(rb"\1", content)
             match = None if squeezed[-1:] == b"." else _addr_spec(squeezed)
             if match:
-                self.say(Kind.OBSOLETE_ADDRESS, where)
+                self.say(FindingKind.OBSOLETE_ADDRESS, where)
         if match is None or len(content) > _LONGEST_ADDRESS:
             return ""
         local, domain = match.groups()
@@ -320,10 +334,10 @@ class _Reader:
         if quoted and _DOT_ATOM.fullmatch(quoted[1]):
             local = quoted[1]
         elif local[:1] != b'"' and not _DOT_ATOM.fullmatch(local):
-            self.say(Kind.OBSOLETE_ADDRESS, where)
+            self.say(FindingKind.OBSOLETE_ADDRESS, where)
         text, doubt = charsets.decode_unlabelled(local + b"@" + domain, self.hint)
         if doubt is not None:
-            self.say(Kind.MALFORMED_ADDRESS, where)
+            self.say(FindingKind.MALFORMED_ADDRESS, where)
         return text
 
     def add(self, address: str, phrase: list[_Piece], comments: list[bytes], where: int) -> None:
@@ -332,7 +346,7 @@ class _Reader:
             if octets:
                 octets = b", ".join((*self.waiting, octets))[:VALUE_LIMIT]
                 self.waiting = []
-                self.say(Kind.UNQUOTED_NAME, where, ",")
+                self.say(FindingKind.UNQUOTED_NAME, where, ",")
             else:
                 self.end_waiting(where)
         if not octets:
@@ -342,7 +356,7 @@ class _Reader:
             self.say(one.kind, where, one.detail)
         said = [one.casefold() for one in _LOOKS_LIKE_ADDRESS.findall(name[: 2 * _LONGEST_NAME])]
         if any(one.strip("'.") != address.casefold() for one in said):
-            self.say(Kind.ADDRESS_IN_NAME, where)
+            self.say(FindingKind.ADDRESS_IN_NAME, where)
         self.found.append(Address(" ".join(name.split())[:_LONGEST_NAME].strip(), address))
 
 

@@ -9,7 +9,7 @@ from typing import Final, NamedTuple
 from resiliparse.extract.html2text import extract_plain_text
 
 from shared.mail import charsets
-from shared.mail.findings import Kind
+from shared.mail.findings import FindingKind
 from shared.mail.html import not_too_deep
 from shared.mail.parts import is_attached
 from shared.mail.structure import Part
@@ -100,7 +100,7 @@ def _may_have_bare_cr(part: Part) -> bool:
     """False where the structure was read of the same octets, and has found none."""
     if part.entity.transfer_encoding not in ("7bit", "8bit"):
         return True
-    return any(one.kind is Kind.BARE_CR for one in part.findings)
+    return any(one.kind is FindingKind.BARE_CR for one in part.findings)
 
 
 def _cleaned(octets: bytes, limit: int, *, bare_cr: bool) -> tuple[str, int, bool]:

@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 import webencodings
 
-from shared.mail.findings import Kind
+from shared.mail.findings import FindingKind
 
 #: Octets of a label that are looked at.
 _LABEL_LIMIT = 64
@@ -99,7 +99,7 @@ class Decoded(NamedTuple):
     """
 
     text: str
-    doubt: Kind | None = None
+    doubt: FindingKind | None = None
 
 
 def decode(octets: bytes, label: str) -> Decoded:
@@ -108,7 +108,7 @@ def decode(octets: bytes, label: str) -> Decoded:
         return decode_unlabelled(octets)
     name = codec_of(label[:_LABEL_LIMIT])
     if name is None:
-        return Decoded(decode_unlabelled(octets).text, Kind.UNKNOWN_CHARSET)
+        return Decoded(decode_unlabelled(octets).text, FindingKind.UNKNOWN_CHARSET)
     if not name:
         return decode_unlabelled(octets)
     text = _strictly(octets, name)
@@ -116,10 +116,10 @@ def decode(octets: bytes, label: str) -> Decoded:
         return Decoded(text)
     if name != "utf-8":
         try:
-            return Decoded(octets.decode("utf-8"), Kind.CHARSET_MISMATCH)
+            return Decoded(octets.decode("utf-8"), FindingKind.CHARSET_MISMATCH)
         except UnicodeDecodeError:
             pass
-    return Decoded(_loosely(octets, name), Kind.CHARSET_MISMATCH)
+    return Decoded(_loosely(octets, name), FindingKind.CHARSET_MISMATCH)
 
 
 def decode_strictly(octets: bytes, label: str) -> str | None:
@@ -137,7 +137,7 @@ def decode_unlabelled(octets: bytes, hint: str = "") -> Decoded:
         if _SHIFT_OUT in octets:
             text = _strictly(octets, "iso-2022-jp")
             if text is not None:
-                return Decoded(text, Kind.CHARSET_MISMATCH)
+                return Decoded(text, FindingKind.CHARSET_MISMATCH)
         return Decoded(octets.decode("ascii"))
     try:
         return Decoded(octets.decode("utf-8"))
@@ -147,8 +147,8 @@ def decode_unlabelled(octets: bytes, hint: str = "") -> Decoded:
     if name and name != "utf-8":
         text = _strictly(octets, name)
         if text is not None:
-            return Decoded(text, Kind.CHARSET_MISMATCH)
-    return Decoded(octets.decode("cp1252", "replace"), Kind.CHARSET_MISMATCH)
+            return Decoded(text, FindingKind.CHARSET_MISMATCH)
+    return Decoded(octets.decode("cp1252", "replace"), FindingKind.CHARSET_MISMATCH)
 
 
 @lru_cache(maxsize=1024)

@@ -12,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import NamedTuple
 
-from shared.mail.findings import Finding, Kind
+from shared.mail.findings import Finding, FindingKind
 
 #: Octets of a value that are read.
 VALUE_LIMIT = 512
@@ -95,7 +95,7 @@ def read_date(value: bytes) -> Date:
                 if away:
                     at -= away
             except (ValueError, OverflowError):
-                return Date(None, (Finding(Kind.UNREADABLE_DATE, 0),))
+                return Date(None, (Finding(FindingKind.UNREADABLE_DATE, 0),))
             if 1970 <= at.year <= 9000:
                 return Date(at)
     if not value.strip():
@@ -103,7 +103,7 @@ def read_date(value: bytes) -> Date:
     try:
         return _Reader(_without_comments(value[:VALUE_LIMIT])).read(whole=len(value) <= VALUE_LIMIT)
     except (ValueError, OverflowError):
-        return Date(None, (Finding(Kind.UNREADABLE_DATE, 0),))
+        return Date(None, (Finding(FindingKind.UNREADABLE_DATE, 0),))
 
 
 @lru_cache(maxsize=256)
@@ -148,7 +148,7 @@ class _Reader:
         self.named = ""  # how the zone was said: `offset`, `gmt`, `name`
         self.iso = ""
         self.half = ""
-        self.kinds: list[Kind] = []
+        self.kinds: list[FindingKind] = []
         position, before = 0, ""
         for match in _TOKEN.finditer(text):
             if text[position : match.start()].strip(" \t,"):
@@ -188,8 +188,8 @@ class _Reader:
             raise _Unreadable
 
     def odd(self) -> None:
-        if Kind.NONSTANDARD_DATE not in self.kinds:
-            self.kinds.append(Kind.NONSTANDARD_DATE)
+        if FindingKind.NONSTANDARD_DATE not in self.kinds:
+            self.kinds.append(FindingKind.NONSTANDARD_DATE)
 
     def _offset(self, token: str, before: str) -> None:
         if not self.time:
@@ -256,7 +256,7 @@ class _Reader:
         hour, minute, second = self._time()
         at = datetime(year, month, day, hour, minute, tzinfo=UTC) + timedelta(seconds=second)
         if self.zone is None:
-            self.kinds.append(Kind.DATE_WITHOUT_ZONE)
+            self.kinds.append(FindingKind.DATE_WITHOUT_ZONE)
         else:
             at -= timedelta(minutes=self.zone)
         if not 1970 <= at.year <= 9000:

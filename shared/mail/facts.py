@@ -15,7 +15,7 @@ from shared.mail.authentication import Result, Spam
 from shared.mail.bodies import Body, html_part, read_body
 from shared.mail.bounces import Bounce, read_bounce
 from shared.mail.fields import HeaderBlock, KnownNames, unfold
-from shared.mail.findings import Finding, Kind
+from shared.mail.findings import Finding, FindingKind
 from shared.mail.kinds import Evidence, MailKind, classify
 from shared.mail.message_ids import read_message_ids
 from shared.mail.parameters import read_parameters
@@ -186,7 +186,7 @@ def _root(whole: Region, read: Entity) -> Part:
         return read_tree(whole, read)
     found = [one._replace(where=one.where + whole.start) for one in read.mime_findings]
     if read.transfer_encoding != "binary" and has_bare_cr(read.body):
-        found.append(Finding(Kind.BARE_CR, read.body.start))
+        found.append(Finding(FindingKind.BARE_CR, read.body.start))
     return Part(whole, read, None, (), tuple(found))
 
 

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
-from shared.mail.findings import Finding, Kind
+from shared.mail.findings import Finding, FindingKind
 from shared.mail.region import Region, made
 
 #: Octets of a header block that are read; what lies beyond is carried but says nothing.
@@ -34,7 +34,10 @@ _BLANK_FOLDED = re.compile(rb"\n[ \t]++\r?(?:\n|\Z)")
 
 #: Octets that are never a finding by themselves.
 _ORDINARY = bytes({*range(256)} - {*range(0x20), 0x7F} | {0x09, 0x0A})
-_DUPLICATES = {"from": Kind.DUPLICATE_FROM, "content-type": Kind.DUPLICATE_CONTENT_TYPE}
+_DUPLICATES = {
+    "from": FindingKind.DUPLICATE_FROM,
+    "content-type": FindingKind.DUPLICATE_CONTENT_TYPE,
+}
 
 #: Fields that a mail has once: RFC 5322 section 3.6, RFC 2045, RFC 2183.
 SINGLE_FIELDS = frozenset(
@@ -330,29 +333,31 @@ def _findings(block: HeaderBlock, *, too_long: bool) -> list[Finding]:
     octets = block.octets
     found: list[Finding] = []
     if too_long:
-        found.append(Finding(Kind.HEADER_TOO_LONG, len(octets)))
+        found.append(Finding(FindingKind.HEADER_TOO_LONG, len(octets)))
     # What is left is one CR a line end, in nearly every mail.
     odd = octets.translate(None, _ORDINARY)
     if odd != b"\r" * octets.count(b"\r\n"):
         if match := _BARE_CR.search(octets):
-            found.append(Finding(Kind.BARE_CR, match.start()))
+            found.append(Finding(FindingKind.BARE_CR, match.start()))
         if (where := octets.find(b"\0")) >= 0:
-            found.append(Finding(Kind.NUL, where))
+            found.append(Finding(FindingKind.NUL, where))
         if match := _CONTROL.search(octets):
-            found.append(Finding(Kind.CONTROL_CHARACTER, match.start()))
+            found.append(Finding(FindingKind.CONTROL_CHARACTER, match.start()))
     if match := _BLANK_FOLDED.search(octets):
-        found.append(Finding(Kind.BLANK_FOLDED_LINE, match.start() + 1))
+        found.append(Finding(FindingKind.BLANK_FOLDED_LINE, match.start() + 1))
     spaced = b" :" in octets or b"\t:" in octets
     seen: set[str] = set()
     for name, _, start, _ in block.fields:
         if name in seen:
             if name in SINGLE_FIELDS:
-                found.append(Finding(_DUPLICATES.get(name, Kind.DUPLICATE_FIELD), start, name))
+                found.append(
+                    Finding(_DUPLICATES.get(name, FindingKind.DUPLICATE_FIELD), start, name)
+                )
         elif not name:
-            found.append(Finding(Kind.MALFORMED_FIELD, start))
+            found.append(Finding(FindingKind.MALFORMED_FIELD, start))
             continue
         else:
             seen.add(name)
         if spaced and octets[start + len(name) : start + len(name) + 1] != b":":
-            found.append(Finding(Kind.SPACE_BEFORE_COLON, start, name))
+            found.append(Finding(FindingKind.SPACE_BEFORE_COLON, start, name))
     return sorted(found, key=lambda one: one.where)

@@ -10,7 +10,7 @@ from enum import StrEnum
 from typing import NamedTuple
 
 
-class Kind(StrEnum):
+class FindingKind(StrEnum):
     """The word of a finding; events and pages carry it as it stands here."""
 
     #: A carriage return without a line feed: some readers end the line there.
@@ -95,7 +95,7 @@ class Kind(StrEnum):
 class Finding(NamedTuple):
     """One finding. `where` is the offset, in octets, in the buffer or block that was read."""
 
-    kind: Kind
+    kind: FindingKind
     where: int
     #: What it is about: the name of a field or parameter, `preamble`, `epilogue`; may be empty.
     detail: str = ""

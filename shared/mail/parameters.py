@@ -13,7 +13,7 @@ from typing import NamedTuple
 from urllib.parse import unquote_to_bytes
 
 from shared.mail.fields import unfold
-from shared.mail.findings import Finding, Kind
+from shared.mail.findings import Finding, FindingKind
 
 #: Octets of one value that are read.
 VALUE_LIMIT = 1 << 13
@@ -60,7 +60,7 @@ def _read(folded: bytes) -> Parameterised:
     value = unfold(folded)
     found: list[Finding] = []
     if len(value) > VALUE_LIMIT:
-        found.append(Finding(Kind.MALFORMED_PARAMETER, VALUE_LIMIT))
+        found.append(Finding(FindingKind.MALFORMED_PARAMETER, VALUE_LIMIT))
         value = value[:VALUE_LIMIT]
     head = _TO_PARAMETERS.match(value)
     stop = head.end() if head else 0
@@ -69,7 +69,7 @@ def _read(folded: bytes) -> Parameterised:
         kind, stop = _without_comments(value, found)
     kind = kind.strip()
     if not _TYPE.fullmatch(kind):
-        found.append(Finding(Kind.MALFORMED_CONTENT_TYPE, 0))
+        found.append(Finding(FindingKind.MALFORMED_CONTENT_TYPE, 0))
     pieces = _pieces(value, stop, found) if stop < len(value) else {}
     parameters = {name: _joined(name, parts, found) for name, parts in pieces.items()}
     text = kind.decode("ascii", "replace").lower()
@@ -104,7 +104,7 @@ def _behind_comment(value: bytes, start: int, found: list[Finding]) -> int:
         position = match.end() if match else position
         if position < len(value) and value[position] == 0x5C:
             position += 1  # a backslash at the very end
-    found.append(Finding(Kind.MALFORMED_PARAMETER, start))
+    found.append(Finding(FindingKind.MALFORMED_PARAMETER, start))
     return position
 
 
@@ -128,7 +128,7 @@ def _pieces(value: bytes, position: int, found: list[Finding]) -> dict[str, dict
         if value[position : position + 1] == b";":
             start = position = _skip(value, position + 1, found)
         elif position < len(value):
-            found.append(Finding(Kind.MALFORMED_PARAMETER, position, last))
+            found.append(Finding(FindingKind.MALFORMED_PARAMETER, position, last))
             position = _next(value, position)
             continue
         if position >= len(value) or value[position : position + 1] == b";":
@@ -136,7 +136,7 @@ def _pieces(value: bytes, position: int, found: list[Finding]) -> dict[str, dict
         name = _NAME.match(value, position)
         after = _skip(value, name.end(), found) if name else position
         if name is None or value[after : after + 1] != b"=":
-            found.append(Finding(Kind.MALFORMED_PARAMETER, start))
+            found.append(Finding(FindingKind.MALFORMED_PARAMETER, start))
             position = _next(value, position)
             continue
         last = name[0].decode("ascii", "replace").lower()
@@ -148,7 +148,7 @@ def _pieces(value: bytes, position: int, found: list[Finding]) -> dict[str, dict
             token = _TOKEN.match(value, position)
             octets = token[0] if token else b""
             if b'"' in octets or b"(" in octets:
-                found.append(Finding(Kind.MALFORMED_PARAMETER, position, last))
+                found.append(Finding(FindingKind.MALFORMED_PARAMETER, position, last))
             position += len(octets)
         _add(pieces, last, octets, start, found)
     return pieces
@@ -165,15 +165,15 @@ def _add(
 ) -> None:
     section = _SECTION.fullmatch(name)
     if section is None:
-        found.append(Finding(Kind.MALFORMED_PARAMETER, where, name))
+        found.append(Finding(FindingKind.MALFORMED_PARAMETER, where, name))
         return
     base, number, star = section.groups()
     sections = pieces.setdefault(base, {})
     index = -1 if number is None else int(number)
     if (star or number is not None) and base == "boundary":
-        found.append(Finding(Kind.ENCODED_BOUNDARY, where))
+        found.append(Finding(FindingKind.ENCODED_BOUNDARY, where))
     if index in sections or (sections and (index == -1) != (-1 in sections)):
-        found.append(Finding(Kind.DUPLICATE_PARAMETER, where, base))
+        found.append(Finding(FindingKind.DUPLICATE_PARAMETER, where, base))
         plain_first = index == -1 and not star and (-1 not in sections or sections[-1].extended)
         if not plain_first:
             return
@@ -187,7 +187,7 @@ def _joined(name: str, sections: Mapping[int, _Piece], found: list[Finding]) -> 
         return sections[-1].octets.decode("utf-8", "replace")
     numbers = sorted(sections)
     if numbers != list(range(numbers[0], numbers[0] + len(numbers))) or numbers[0] > 0:
-        found.append(Finding(Kind.MALFORMED_PARAMETER, sections[numbers[0]].where, name))
+        found.append(Finding(FindingKind.MALFORMED_PARAMETER, sections[numbers[0]].where, name))
     charset = "utf-8"
     whole = b""
     for number in numbers:

@@ -14,7 +14,7 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from shared.mail.fields import Field, HeaderBlock, KnownNames, Names, split_header, unfold
-from shared.mail.findings import Finding, Kind
+from shared.mail.findings import Finding, FindingKind
 from shared.mail.parameters import Parameterised, read_parameters
 from shared.mail.region import Region, made
 
@@ -141,16 +141,16 @@ def _mime_findings(whole: Entity) -> Iterator[Finding]:
                 detail = one.detail if name == "content-type" else f"{name} {one.detail}".strip()
                 yield Finding(one.kind, start, detail)
             if name == "content-type" and "/" not in whole.media_type:
-                yield Finding(Kind.MALFORMED_CONTENT_TYPE, start)
+                yield Finding(FindingKind.MALFORMED_CONTENT_TYPE, start)
     encoding = first.get("content-transfer-encoding")
     if encoding is None:
         return
     composite = whole.media_type.startswith(("multipart/", "message/"))
     plain = encoding.unfolded.decode("ascii", "replace").lower()
     if plain not in _TRANSFER_ENCODINGS:
-        yield Finding(Kind.UNKNOWN_TRANSFER_ENCODING, encoding.start)
+        yield Finding(FindingKind.UNKNOWN_TRANSFER_ENCODING, encoding.start)
     elif composite and whole.transfer_encoding not in _IDENTITY:
-        yield Finding(Kind.ENCODED_MULTIPART, encoding.start)
+        yield Finding(FindingKind.ENCODED_MULTIPART, encoding.start)
 
 
 class Multipart(NamedTuple):
@@ -178,7 +178,7 @@ def split_multipart(whole: Entity, limit: int = MAX_PARTS) -> Multipart:
     boundary = whole.parameters.get("boundary", "")
     delimiter = b"--" + boundary.encode("utf-8", "replace")
     if not _BOUNDARY.fullmatch(boundary) or len(boundary) > _LONGEST_BOUNDARY:
-        found.append(Finding(Kind.MALFORMED_BOUNDARY, begin))
+        found.append(Finding(FindingKind.MALFORMED_BOUNDARY, begin))
     if not boundary or len(delimiter) > _MAX_BOUNDARY:
         empty = Region(buffer, end, end)
         return Multipart((), whole.body, empty, tuple(found))
@@ -192,7 +192,7 @@ def split_multipart(whole: Entity, limit: int = MAX_PARTS) -> Multipart:
         elif len(parts) < limit:
             parts.append(Region(buffer, start, stop))
         else:
-            found.append(Finding(Kind.TOO_MANY_PARTS, start))
+            found.append(Finding(FindingKind.TOO_MANY_PARTS, start))
             start = -1
             break
         start = after
@@ -200,14 +200,14 @@ def split_multipart(whole: Entity, limit: int = MAX_PARTS) -> Multipart:
             start, closed = -1, after
             break
     else:
-        found.append(Finding(Kind.UNCLOSED_MULTIPART, end))
+        found.append(Finding(FindingKind.UNCLOSED_MULTIPART, end))
     if start >= 0:
         # Cut off before its closing delimiter: what is there is still the part.
         parts.append(Region(buffer, start, end))
     epilogue = Region(buffer, closed, end)
     for name, outside in (("preamble", preamble), ("epilogue", epilogue)):
         if not _is_blank(outside):
-            found.append(Finding(Kind.TEXT_OUTSIDE_PARTS, outside.start, name))
+            found.append(Finding(FindingKind.TEXT_OUTSIDE_PARTS, outside.start, name))
     return Multipart(tuple(parts), preamble, epilogue, tuple(found))
 
 
@@ -229,7 +229,7 @@ def _delimiters(
             before = buffer[position - 1 : position]
             if before != b"\n":
                 if before == b"\r":
-                    found.append(Finding(Kind.BARE_CR, position - 1))
+                    found.append(Finding(FindingKind.BARE_CR, position - 1))
                 position = after
                 continue
         closing = buffer[after : min(end, after + 2)] == b"--"
@@ -237,7 +237,7 @@ def _delimiters(
         rest = buffer[tail : min(end, tail + _TAIL_LIMIT)]
         match = _TAIL.match(rest)
         if match is None or (match.end() == len(rest) == _TAIL_LIMIT and rest[-1:] != b"\n"):
-            found.append(Finding(Kind.DELIMITER_WITH_TAIL, position))
+            found.append(Finding(FindingKind.DELIMITER_WITH_TAIL, position))
             if not closing:
                 position = after
                 continue
@@ -245,7 +245,7 @@ def _delimiters(
         next_line = end if line_end < 0 else line_end + 1
         yield position, next_line, closing
         position = next_line
-    found.append(Finding(Kind.TOO_MANY_PARTS, position))
+    found.append(Finding(FindingKind.TOO_MANY_PARTS, position))
 
 
 def _before_line_end(buffer: bytes | mmap.mmap, position: int, start: int) -> int:
@@ -324,15 +324,15 @@ def _part(whole: Region, read: Entity, depth: int, budget: _Budget) -> Part:
     elif read.media_type == "message/rfc822" and read.transfer_encoding in _IDENTITY:
         inner = (read.body,)
     elif has_bare_cr(read.body) and read.transfer_encoding != "binary":
-        found.append(Finding(Kind.BARE_CR, read.body.start))
+        found.append(Finding(FindingKind.BARE_CR, read.body.start))
     default = _DEFAULT_IN_DIGEST if read.media_type == "multipart/digest" else _DEFAULT_TYPE
     parts: list[Part] = []
     if inner and depth >= MAX_DEPTH:
-        found.append(Finding(Kind.TOO_DEEP, whole.start))
+        found.append(Finding(FindingKind.TOO_DEEP, whole.start))
     else:
         for one in inner:
             if budget.left <= 0:
-                found.append(Finding(Kind.TOO_MANY_PARTS, one.start))
+                found.append(Finding(FindingKind.TOO_MANY_PARTS, one.start))
                 break
             parts.append(_part(one, entity(one, default), depth + 1, budget))
     return Part(whole, read, multipart, tuple(parts), tuple(found))

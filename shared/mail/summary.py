@@ -24,7 +24,7 @@ from shared.mail.fields import (
     read_fields,
     unfold,
 )
-from shared.mail.findings import Finding, Kind
+from shared.mail.findings import Finding, FindingKind
 from shared.mail.parameters import read_parameters
 from shared.mail.words import clean, read_text, shortened
 
@@ -35,7 +35,7 @@ MESSAGE_ID_LIMIT: Final = 998
 _VALUE_LIMIT: Final = 16 * 1024
 _FINDING_LIMIT: Final = 50
 _DETAIL_LIMIT: Final = 80
-_KINDS: Final = frozenset(Kind)
+_KINDS: Final = frozenset(FindingKind)
 _WANTED: Final = Names("message-id", "from", "to", "cc", "subject", "date")
 
 
@@ -105,7 +105,7 @@ def findings_to_json(findings: Iterable[Finding]) -> list[dict[str, Any]]:
 def findings_from_json(values: Iterable[Mapping[str, Any]]) -> tuple[Finding, ...]:
     """The reverse of `findings_to_json`; words that this version does not know are left out."""
     return tuple(
-        Finding(Kind(one["kind"]), one["where"], one["detail"])
+        Finding(FindingKind(one["kind"]), one["where"], one["detail"])
         for one in values
         if one["kind"] in _KINDS
     )
@@ -136,11 +136,11 @@ class _Summary:
         self.hint = ""
         if not block.octets.isascii():
             self.hint = read_parameters(block.value("content-type")).parameters.get("charset", "")
-        self.findings: dict[tuple[Kind, str], Finding] = {}
+        self.findings: dict[tuple[FindingKind, str], Finding] = {}
         for one in block.findings:
             self.say(one.kind, one.where, one.detail)
 
-    def say(self, kind: Kind, where: int, detail: str) -> None:
+    def say(self, kind: FindingKind, where: int, detail: str) -> None:
         detail = detail[:_DETAIL_LIMIT]
         if (kind, detail) not in self.findings and len(self.findings) < _FINDING_LIMIT:
             self.findings[kind, detail] = Finding(kind, where, detail)
@@ -167,14 +167,14 @@ class _Summary:
     def author(self) -> Address:
         field = self.first("from")
         if field is None:
-            self.say(Kind.MISSING_AUTHOR, 0, "from")
+            self.say(FindingKind.MISSING_AUTHOR, 0, "from")
             return Address("", "")
         found, _, unaddressed = self.read(field)
         if not found:
-            self.say(Kind.MISSING_AUTHOR, field.start, "from")
+            self.say(FindingKind.MISSING_AUTHOR, field.start, "from")
             return Address(unaddressed, "")
         if len(found) > 1:
-            self.say(Kind.SEVERAL_AUTHORS, field.start, "from")
+            self.say(FindingKind.SEVERAL_AUTHORS, field.start, "from")
         return found[0]
 
     def subject(self) -> str:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
-from shared.mail.findings import Kind
+from shared.mail.findings import FindingKind
 from shared.mail.words import WORD_START, end_of_word
 
 _NEXT = re.compile(
@@ -28,7 +28,7 @@ class Token(NamedTuple):
     end: int
 
 
-def tokens(value: bytes, say: Callable[[Kind, int, str], None]) -> Iterator[Token]:
+def tokens(value: bytes, say: Callable[[FindingKind, int, str], None]) -> Iterator[Token]:
     """Every octet of a value in one token; a delimiter without a partner is said."""
     closing = _parentheses(value) if b"(" in value else {}
     last_quote = value.rfind(b'"')
@@ -56,7 +56,7 @@ def tokens(value: bytes, say: Callable[[Kind, int, str], None]) -> Iterator[Toke
         elif char == b'"':
             quoted = _QUOTED.match(value, start) if start < last_quote else None
             if quoted is None:
-                say(Kind.UNBALANCED_DELIMITER, start, '"')
+                say(FindingKind.UNBALANCED_DELIMITER, start, '"')
                 last_quote = start  # no later one has a partner either
                 yield Token("gap", start, end)
             else:
@@ -66,20 +66,20 @@ def tokens(value: bytes, say: Callable[[Kind, int, str], None]) -> Iterator[Toke
             position = closing.get(start, -1) + 1
             if position == 0:
                 position = end
-                say(Kind.UNBALANCED_DELIMITER, start, "(")
+                say(FindingKind.UNBALANCED_DELIMITER, start, "(")
                 yield Token("gap", start, end)
             else:
                 yield Token("comment", start, position)
         elif char == b"<":
             angle = _ANGLE.match(value, start)
             if angle is None:
-                say(Kind.UNBALANCED_DELIMITER, start, "<")
+                say(FindingKind.UNBALANCED_DELIMITER, start, "<")
                 angle = _UNCLOSED_ANGLE.match(value, start)
                 assert angle is not None
             position = angle.end()
             yield Token("<", start, position)
         else:
-            say(Kind.UNBALANCED_DELIMITER, start, ">")
+            say(FindingKind.UNBALANCED_DELIMITER, start, ">")
             yield Token("gap", start, end)
 
 

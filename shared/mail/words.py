@@ -14,7 +14,7 @@ from typing import NamedTuple
 import pybase64
 
 from shared.mail import charsets
-from shared.mail.findings import Finding, Kind
+from shared.mail.findings import Finding, FindingKind
 
 #: The beginning of a word up to its text. The lengths keep each look ahead short.
 WORD_START = re.compile(rb"=\?([^?\s=<>]{1,80})\?([bBqQ])\?")
@@ -76,7 +76,7 @@ def _read_text(value: bytes, hint: str) -> Text:
             last += 1
         joined = _joined(words[at:last], found)
         if _CONTROL.search(joined):
-            found.append(Finding(Kind.CONTROL_CHARACTER, first.start))
+            found.append(Finding(FindingKind.CONTROL_CHARACTER, first.start))
         pieces.append(joined)
         position = words[last - 1].end
         at = last
@@ -118,7 +118,7 @@ def _words(value: bytes, found: list[Finding]) -> list[_Word]:
         end = value.find(_WORD_END, match.end(), limit)
         octets = None if end < 0 else _octets(match[2], value[match.end() : end])
         if octets is None:
-            found.append(Finding(Kind.MALFORMED_WORD, match.start()))
+            found.append(Finding(FindingKind.MALFORMED_WORD, match.start()))
             continue
         label = match[1].partition(b"*")[0].decode("ascii", "replace").lower()
         words.append(_Word(match.start(), end + 2, label, octets))
@@ -148,7 +148,7 @@ def _octets(encoding: bytes, text: bytes) -> bytes | None:
 def _joined(words: list[_Word], found: list[Finding]) -> str:
     """Neighbours of one charset: each by itself, or together where a character was split."""
     decoded = [charsets.decode(word.octets, word.label) for word in words]
-    if len(words) > 1 and any(one.doubt is Kind.CHARSET_MISMATCH for one in decoded):
+    if len(words) > 1 and any(one.doubt is FindingKind.CHARSET_MISMATCH for one in decoded):
         text = charsets.decode_strictly(b"".join([w.octets for w in words]), words[0].label)
         if text is not None:
             return text

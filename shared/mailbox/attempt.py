@@ -35,7 +35,7 @@ class Opening:
     renew: bool = False
 
 
-class Attempt:
+class ConnectionAttempt:
     """One attempt to connect: the socket so far, the time left, the log."""
 
     def __init__(self, opening: Opening) -> None:

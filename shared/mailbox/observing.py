@@ -23,7 +23,7 @@ MOST: Final = 32 << 20
 
 
 @dataclass(slots=True)
-class Stream:
+class ObservedStream:
     """One connection in a line protocol: (moment, whether we sent it, octets), in their order.
 
     Moments are of the monotonic clock. `whole` is False where not all of it was kept.
@@ -72,12 +72,12 @@ class Observer:
 
     def __init__(self) -> None:
         self._mutex = threading.Lock()
-        self.streams: list[Stream] = []
+        self.streams: list[ObservedStream] = []
         self.requests: list[HttpRequest] = []
 
-    def stream(self) -> Stream:
+    def stream(self) -> ObservedStream:
         """A new connection."""
-        stream = Stream()
+        stream = ObservedStream()
         with self._mutex:
             self.streams.append(stream)
         return stream

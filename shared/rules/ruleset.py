@@ -24,7 +24,7 @@ _LONGEST_REASON: Final = 200
 _PARTS: Final = ("accept", "reject", "expression")
 
 
-class Verdict(NamedTuple):
+class RuleVerdict(NamedTuple):
     """Whether the handler takes the mail (None: cannot be said), and why not."""
 
     takes: Answer
@@ -84,25 +84,25 @@ class Rules:
         told += [f"Never takes mails {rule.sentence}." for rule in self.reject]
         return [*told, f"Only where {self.expression}"] if self.expression else told
 
-    def judge(self, facts: RuleFacts) -> Verdict:
+    def judge(self, facts: RuleFacts) -> RuleVerdict:
         """What the rules make of a mail. No answer means that the handler gets it."""
         accepted = self._accepted(facts)
         if accepted is False:
-            return Verdict(False, "no rule accepts it")
+            return RuleVerdict(False, "no rule accepts it")
         unsure = "" if accepted else "a rule that accepts could not be answered"
         for number, rule in enumerate(self.reject, len(self.accept) + 1):
             fits = rule.answer(facts)
             if fits:
-                return Verdict(False, f"rule {number}, {rule.label}"[:_LONGEST_REASON])
+                return RuleVerdict(False, f"rule {number}, {rule.label}"[:_LONGEST_REASON])
             if fits is None:
                 unsure = unsure or f"rule {number} could not be answered"
         if self.expression:
             answer, problem = expressions.answer(self.expression, facts)
             if answer is False:
-                return Verdict(False, "the expression is not true")
+                return RuleVerdict(False, "the expression is not true")
             if answer is None:
                 unsure = unsure or f"the expression has no answer: {problem}"
-        return Verdict(None, unsure[:_LONGEST_REASON]) if unsure else Verdict(True)
+        return RuleVerdict(None, unsure[:_LONGEST_REASON]) if unsure else RuleVerdict(True)
 
     def to_json(self) -> dict[str, Any]:
         """As the API, the YAML file and the database have them."""

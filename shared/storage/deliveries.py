@@ -20,7 +20,7 @@ _SQL = Queries("deliveries")
 
 
 @dataclass(frozen=True, slots=True)
-class Target:
+class DeliveryTarget:
     """An enabled handler, the connections it takes (None: all) and its sealed signing keys."""
 
     handler_id: int
@@ -45,10 +45,10 @@ class Target:
         return Candidate(self.handler_id, self.name, self.rules, self.group, self.position)
 
 
-def targets(session: Session, connection_ids: Iterable[int]) -> list[Target]:
+def targets(session: Session, connection_ids: Iterable[int]) -> list[DeliveryTarget]:
     rows = session.execute(_SQL["targets"], {"connection_ids": sorted(set(connection_ids))})
     return [
-        Target(
+        DeliveryTarget(
             identifier,
             name,
             None if takes_all else frozenset(chosen),

@@ -14,7 +14,7 @@ from typing import Final
 
 from shared.messages import Key
 from shared.storage.arrays import text_array
-from shared.storage.ledger import Place
+from shared.storage.ledger import FolderRef
 from shared.storage.pool import Session
 from shared.storage.queries import Queries
 
@@ -50,7 +50,7 @@ class DownloadFailure:
         return self.others and (alike or self.alone >= MOST)
 
 
-def of_place(session: Session, place: Place) -> dict[Key, DownloadFailure]:
+def of_place(session: Session, place: FolderRef) -> dict[Key, DownloadFailure]:
     """The mails of a folder that are to be asked for alone; those of a folder re-created since are
     forgotten."""
     session.execute(_SQL["forget_elsewhere"], place.columns())
@@ -63,7 +63,7 @@ def of_place(session: Session, place: Place) -> dict[Key, DownloadFailure]:
 
 def note(
     session: Session,
-    place: Place,
+    place: FolderRef,
     keys: Sequence[Key],
     *,
     alone: bool,
@@ -88,13 +88,13 @@ def note(
     return of_place(session, place)[keys[0]]
 
 
-def given(session: Session, place: Place, keys: Collection[Key]) -> None:
+def given(session: Session, place: FolderRef, keys: Collection[Key]) -> None:
     """These mails were had: they are not the cause, and the server gives mails."""
     forget(session, place, keys)
     session.execute(_SQL["others_given"], place.columns())
 
 
-def forget(session: Session, place: Place, keys: Collection[Key]) -> None:
+def forget(session: Session, place: FolderRef, keys: Collection[Key]) -> None:
     """These mails were put aside, or are no longer there."""
     session.execute(
         _SQL["forget"],

@@ -16,7 +16,7 @@ _QUERIES = Queries("erasing")
 
 
 @dataclass(frozen=True, slots=True)
-class Mail:
+class ErasedMail:
     """One of the person's mails and the objects its bytes lie in."""
 
     id: uuid.UUID
@@ -24,7 +24,7 @@ class Mail:
 
 
 @dataclass(frozen=True, slots=True)
-class Share:
+class PackShare:
     """What another mail has in such an object: its raw form, or the opened one."""
 
     message_id: uuid.UUID
@@ -32,25 +32,25 @@ class Share:
     ref: RawRef
 
 
-def mails_of(session: Session, address: str, limit: int) -> list[Mail]:
+def mails_of(session: Session, address: str, limit: int) -> list[ErasedMail]:
     """Mails that `address` (case-insensitive) sent or was addressed in, oldest first."""
     terms = array(map(str, search_terms.numbers([search_terms.address_term(address)])))
     values = {"address": address.lower(), "terms": terms, "limit": limit}
     rows = session.execute(_QUERIES["mails_of"], values)
-    return [Mail(i, tuple(sorted({key for key in keys if key}))) for i, *keys in rows]
+    return [ErasedMail(i, tuple(sorted({key for key in keys if key}))) for i, *keys in rows]
 
 
-def others_in(session: Session, address: str, keys: Sequence[str]) -> list[Share]:
+def others_in(session: Session, address: str, keys: Sequence[str]) -> list[PackShare]:
     """What must be kept of these objects, in the order in which it lies there."""
     rows = session.execute(_QUERIES["others_in"], {"address": address.lower(), "keys": list(keys)})
-    return [Share(i, opened, RawRef(key, start, size)) for i, opened, key, start, size in rows]
+    return [PackShare(i, opened, RawRef(key, start, size)) for i, opened, key, start, size in rows]
 
 
 def move(
     session: Session,
     old: str,
     new: str,
-    moved: Sequence[tuple[Share, int]],
+    moved: Sequence[tuple[PackShare, int]],
     erased: Sequence[uuid.UUID],
 ) -> bool:
     """Points the mails at their new places, (share, offset) each.

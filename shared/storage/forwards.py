@@ -11,7 +11,7 @@ from typing import Any, Final
 from psycopg.rows import class_row, dict_row
 from psycopg.types.json import Jsonb
 
-from shared.forward_kinds import Kind
+from shared.forward_kinds import ForwardProtocol
 from shared.forwards import Forward, Options, stored_options
 from shared.storage.pool import Session
 from shared.storage.queries import Queries
@@ -29,7 +29,7 @@ class SealedForward:
     name: str
     signing_key: bytes | None = field(repr=False)
     former_signing_key: bytes | None = field(repr=False)
-    kind: Kind
+    kind: ForwardProtocol
     options: Options
     address: bytes = field(repr=False)
     secret: bytes | None = field(repr=False)
@@ -62,7 +62,7 @@ class Waiting:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Attempt:
+class ForwardAttempt:
     """One line of the delivery log. `status` is HTTP's, None where no answer came."""
 
     id: int = 0
@@ -150,7 +150,7 @@ def sealed(session: Session, handler_id: int | None = None) -> list[SealedForwar
             SealedForward(
                 **{
                     **row,
-                    "kind": Kind(row["kind"]),
+                    "kind": ForwardProtocol(row["kind"]),
                     "options": stored_options(row["options"]),
                 }
             )
@@ -201,7 +201,7 @@ def settled(session: Session, handler_id: int, event_ids: Sequence[str]) -> None
     session.execute(_SQL["settled"], {"id": handler_id, "events": list(event_ids)})
 
 
-def log(session: Session, lines: Iterable[tuple[int, Attempt]]) -> None:
+def log(session: Session, lines: Iterable[tuple[int, ForwardAttempt]]) -> None:
     """Writes (handler, attempt) of handlers that are still forwarded."""
     found = list(lines)
     session.execute(
@@ -231,10 +231,10 @@ def attempts(
     before: int | None = None,
     outcome: str = "",
     limit: int = 50,
-) -> list[Attempt]:
+) -> list[ForwardAttempt]:
     """The log, newest first."""
     values = {"id": handler_id, "before": before, "outcome": outcome, "limit": limit}
-    with session.cursor(row_factory=class_row(Attempt)) as cursor:
+    with session.cursor(row_factory=class_row(ForwardAttempt)) as cursor:
         return cursor.execute(_SQL["attempts"], values).fetchall()
 
 
@@ -242,7 +242,7 @@ def _forward(row: Mapping[str, Any]) -> Forward:
     return Forward(
         **{
             **row,
-            "kind": Kind(row["kind"]),
+            "kind": ForwardProtocol(row["kind"]),
             "options": stored_options(row["options"]),
             "header_names": tuple(row["header_names"]),
             "credential_names": tuple(row["credential_names"]),

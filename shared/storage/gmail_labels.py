@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from shared.connections import Connection
 from shared.storage import connections, known, leases
 from shared.storage.leases import Lease
-from shared.storage.ledger import Place
+from shared.storage.ledger import FolderRef
 from shared.storage.pool import Session
 from shared.storage.queries import Queries
 
@@ -79,7 +79,7 @@ def lock(session: Session, connection: Connection) -> None:
 
 
 def mark_known(
-    session: Session, lease: Lease, place: Place, duplicates: Sequence[Duplicate]
+    session: Session, lease: Lease, place: FolderRef, duplicates: Sequence[Duplicate]
 ) -> None:
     """Makes duplicates known in this folder, to be settled as if they had come through it.
 

@@ -14,13 +14,13 @@ from shared.storage.pool import Session
 from shared.storage.queries import Queries
 
 if TYPE_CHECKING:
-    from shared.storage.ledger import Place
+    from shared.storage.ledger import FolderRef
 
 _SQL = Queries("key_contents")
 
 
 def recognise_keys(
-    session: Session, place: Place, listed: Sequence[str], digests: Mapping[str, bytes]
+    session: Session, place: FolderRef, listed: Sequence[str], digests: Mapping[str, bytes]
 ) -> set[str]:
     """Which of the new mails (key → header digest) are known under a key that is not `listed`.
 
@@ -49,7 +49,7 @@ def recognise_keys(
     return set(moved)
 
 
-def know_contents(session: Session, place: Place, contents: Mapping[str, bytes]) -> None:
+def know_contents(session: Session, place: FolderRef, contents: Mapping[str, bytes]) -> None:
     """Marks keys as had, with the digests of their mails' headers."""
     if contents:
         # In order, so that two that write at the same time do not wait for each other.
@@ -64,7 +64,7 @@ def know_contents(session: Session, place: Place, contents: Mapping[str, bytes])
         )
 
 
-def _move_settlements(session: Session, place: Place, moved: Mapping[bytes, str]) -> None:
+def _move_settlements(session: Session, place: FolderRef, moved: Mapping[bytes, str]) -> None:
     rows = session.execute(_SQL["settlements"], place.columns()).fetchall()
     olds, news = [], []
     for (native_key,) in rows:

@@ -29,7 +29,7 @@ RESEND_GRACE = 30
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class FolderRef:
     """A folder of a connection, as it is now."""
 
     connection_id: int
@@ -45,7 +45,7 @@ class Place:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Refused:
+class Quarantined:
     """A mail that was not downloaded and shall not be tried again by itself."""
 
     key: Key
@@ -61,9 +61,9 @@ class Batch:
     """What one fetch commits: mails whose bytes are durable, and refused ones."""
 
     lease: Lease
-    place: Place
+    place: FolderRef
     messages: Sequence[NewMessage]
-    refused: Sequence[Refused] = ()
+    refused: Sequence[Quarantined] = ()
 
 
 def commit_batches(session: Session, batches: Sequence[Batch]) -> list[bool]:
@@ -108,9 +108,9 @@ def commit_batches(session: Session, batches: Sequence[Batch]) -> list[bool]:
 def commit_batch(
     session: Session,
     lease: Lease,
-    place: Place,
+    place: FolderRef,
     messages: Sequence[NewMessage],
-    refused: Sequence[Refused] = (),
+    refused: Sequence[Quarantined] = (),
     only_for: Mapping[int, tuple[Sequence[int], Sequence[int]]] | None = None,
 ) -> None:
     """The batch of one connection, as `commit_batches` records it.
@@ -192,7 +192,7 @@ def _copy(session: Session, batches: Sequence[Batch], last: Mapping[int, int], n
             )
 
 
-def _put_aside(session: Session, place: Place, item: Refused) -> None:
+def _put_aside(session: Session, place: FolderRef, item: Quarantined) -> None:
     """Keeps the reason why a mail was left on its server."""
     entry = quarantine.NewEntry(
         id=new_id(),
@@ -208,26 +208,26 @@ def _put_aside(session: Session, place: Place, item: Refused) -> None:
 
 def unsettled(
     session: Session, connection_id: int, folder: str, limit: int
-) -> list[tuple[Place, Key]]:
+) -> list[tuple[FolderRef, Key]]:
     """Mails of this folder that are safe here and whose server was not told yet."""
     rows = session.execute(
         _SQL["unsettled"], {"connection_id": connection_id, "folder": folder, "limit": limit}
     )
     return [
         (
-            Place(connection_id, folder, validity or None),
+            FolderRef(connection_id, folder, validity or None),
             int(key) if validity else key,
         )
         for validity, key, _ in rows
     ]
 
 
-def flagged(session: Session, place: Place) -> list[Key]:
+def flagged(session: Session, place: FolderRef) -> list[Key]:
     """UIDs of mails that we flagged deleted and whose server could not remove them yet."""
     return [int(row[0]) for row in session.execute(_SQL["flagged"], place.columns())]
 
 
-def only_flagged(session: Session, place: Place, keys: Sequence[Key]) -> None:
+def only_flagged(session: Session, place: FolderRef, keys: Sequence[Key]) -> None:
     """These mails are flagged deleted by us, and not removed."""
     told = text_array(str(key) for key in keys)
     session.execute(_SQL["only_flagged"], {**place.columns(), "native_keys": told})
@@ -244,7 +244,7 @@ class Settled:
     """What a server has confirmed: that it deleted these mails, or marked them read (where it
     `marks` any; POP3 does not)."""
 
-    place: Place
+    place: FolderRef
     keys: Sequence[Key]
     deleted: bool
     marks: bool = True
@@ -256,7 +256,7 @@ class Settled:
 
 def all_settled(session: Session, confirmed: Sequence[Settled]) -> None:
     """Records what several servers have confirmed: one statement for each way of settling."""
-    ways: dict[str, list[tuple[Place, Key]]] = defaultdict(list)
+    ways: dict[str, list[tuple[FolderRef, Key]]] = defaultdict(list)
     for one in confirmed:
         ways[one.settled_as] += [(one.place, key) for key in one.keys]
     for way, mails in ways.items():
@@ -271,7 +271,7 @@ def all_settled(session: Session, confirmed: Sequence[Settled]) -> None:
     _vanish(session, [mail for mail in ways["deleted"] if mail[0].uid_validity is None])
 
 
-def _forget(session: Session, mails: Sequence[tuple[Place, Key]]) -> None:
+def _forget(session: Session, mails: Sequence[tuple[FolderRef, Key]]) -> None:
     if mails:
         uids = array(str(key) for _, key in mails)
         session.execute(
@@ -279,7 +279,7 @@ def _forget(session: Session, mails: Sequence[tuple[Place, Key]]) -> None:
         )
 
 
-def _vanish(session: Session, mails: Sequence[tuple[Place, Key]]) -> None:
+def _vanish(session: Session, mails: Sequence[tuple[FolderRef, Key]]) -> None:
     if mails:
         digests = octets_array(known.key_digest(str(key)) for _, key in mails)
         session.execute(
@@ -287,7 +287,7 @@ def _vanish(session: Session, mails: Sequence[tuple[Place, Key]]) -> None:
         )
 
 
-def _places(places: Iterable[Place]) -> dict[str, str]:
+def _places(places: Iterable[FolderRef]) -> dict[str, str]:
     found = list(places)
     return {
         "connections": array(str(place.connection_id) for place in found),
@@ -296,7 +296,7 @@ def _places(places: Iterable[Place]) -> dict[str, str]:
     }
 
 
-def drop_stale_settlements(session: Session, place: Place) -> None:
+def drop_stale_settlements(session: Session, place: FolderRef) -> None:
     """After a re-created folder was recognised: what is not in it any more is settled."""
     session.execute(_SQL["drop_stale_settlements"], place.columns())
 

@@ -36,7 +36,7 @@ class Version(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Known:
+class KnownRevocation:
     """One certificate, by its SHA-256, and when a mail was last believed by it."""
 
     fingerprint: bytes
@@ -56,7 +56,7 @@ class Noted:
 
 
 @dataclass(frozen=True, slots=True)
-class Due:
+class DueCertificate:
     """A certificate to learn about."""
 
     fingerprint: bytes
@@ -103,10 +103,11 @@ def version(session: Session) -> Version:
     return Version(*row) if row else Version(0, None)
 
 
-def known(session: Session) -> list[Known]:
+def known(session: Session) -> list[KnownRevocation]:
     """Everything that is known; `MOST_CERTIFICATES` rows at most."""
     return [
-        Known(bytes(row[0]), row[1], Revocation(*row[2:])) for row in session.execute(_SQL["known"])
+        KnownRevocation(bytes(row[0]), row[1], Revocation(*row[2:]))
+        for row in session.execute(_SQL["known"])
     ]
 
 
@@ -117,10 +118,10 @@ def note(session: Session, noted: Sequence[Noted]) -> None:
         session.execute(_SQL["note"], {**values, "most": MOST_CERTIFICATES})
 
 
-def claim(session: Session, limit: int) -> list[Due]:
+def claim(session: Session, limit: int) -> list[DueCertificate]:
     """Certificates that are due, each for this caller alone, the longest due first."""
     return [
-        Due(
+        DueCertificate(
             bytes(row[0]), bytes(row[1]), bytes(row[2]), bytes(row[3]), row[4], Revocation(*row[5:])
         )
         for row in session.execute(_SQL["claim"], {"limit": limit})
@@ -129,7 +130,7 @@ def claim(session: Session, limit: int) -> list[Due]:
 
 def record(
     session: Session,
-    due: Due,
+    due: DueCertificate,
     revocation: Revocation,
     *,
     error: str,

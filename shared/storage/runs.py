@@ -17,7 +17,7 @@ _SQL = Queries("runs")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Run:
+class RecordedRun:
     """One run that found something or failed. `bytes` are octets of raw mail."""
 
     id: uuid.UUID
@@ -44,12 +44,12 @@ class Day:
 
 def runs(
     session: Session, connection_id: int, *, before: uuid.UUID | None = None, limit: int = 50
-) -> list[Run]:
+) -> list[RecordedRun]:
     """A connection's runs, newest first."""
     values = {"connection_id": connection_id, "before": before, "limit": limit}
     with session.cursor(row_factory=dict_row) as cursor:
         rows = cursor.execute(_SQL["runs"], values).fetchall()
-    return [Run(**{**row, "error": Failure.from_json(row["error"])}) for row in rows]
+    return [RecordedRun(**{**row, "error": Failure.from_json(row["error"])}) for row in rows]
 
 
 def per_day(session: Session, connection_id: int | None = None, *, days: int = 30) -> list[Day]:

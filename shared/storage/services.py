@@ -25,7 +25,7 @@ _TOLD_AFTER_S: Final = 60.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Heartbeat:
+class ServiceHeartbeat:
     """One process. `failing`: what it cannot reach, with the reason; empty where all is well.
 
     `free`, `total`: octets of its store, None where that has no bounds.
@@ -73,9 +73,9 @@ def try_to_write(session: Session) -> None:
     session.rollback()
 
 
-def heartbeats(session: Session) -> list[Heartbeat]:
+def heartbeats(session: Session) -> list[ServiceHeartbeat]:
     """Those at work, and of a service of which none is, the last that was; by name."""
-    with session.cursor(row_factory=class_row(Heartbeat)) as cursor:
+    with session.cursor(row_factory=class_row(ServiceHeartbeat)) as cursor:
         return cursor.execute(_SQL["heartbeats"], {"silent": SILENT_S}).fetchall()
 
 

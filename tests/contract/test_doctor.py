@@ -14,7 +14,7 @@ import pytest
 from shared.connections import AfterDownload, Selection
 from shared.mailbox.doctor.examining import Examination
 from shared.mailbox.doctor.recording import recording
-from shared.mailbox.doctor.reporting import Report, report
+from shared.mailbox.doctor.reporting import DoctorReport, report
 from shared.mailbox.open import open_mailbox
 from tests.contract.cloud_kinds import GraphKind
 from tests.contract.examinations import examined
@@ -134,7 +134,7 @@ def keys_of(found: Examination) -> list[str]:
     return [key.decode("latin-1") for key in [*uidls, *(one for row in ids for one in row)]]
 
 
-def verdicts(found: Report) -> dict[str, str]:
+def verdicts(found: DoctorReport) -> dict[str, str]:
     return {row.form: row.verdict for row in found.rows if "token" not in row.form.split(" ")}
 
 

@@ -25,7 +25,7 @@ with atheris.instrument_imports(include=["services.decryptor"]):
     from services.decryptor.cms.content import content_info
     from services.decryptor.cms.enveloped import Fields, any_envelope, usual_envelope
     from services.decryptor.layers import LayerReader
-    from services.decryptor.limits import Limits
+    from services.decryptor.limits import MailLimits
     from services.decryptor.opening import _opened
     from services.decryptor.spool import Spool
     from services.decryptor.transfer_encodings import Undecodable, decode
@@ -36,7 +36,7 @@ with atheris.instrument_imports(include=["services.decryptor"]):
 from shared.certificates import IdentityIndex, parse_certificate
 from shared.mail_security import Security
 
-LIMITS = Limits(decompressed_bytes=1 << 20, memory_bytes=1 << 14)
+LIMITS = MailLimits(decompressed_bytes=1 << 20, memory_bytes=1 << 14)
 ENTITY = b"Content-Type: text/plain\r\nSubject: inner\r\n\r\nHello, hello, hello.\r\n" * 3
 MAX_SECONDS = 1.0
 #: The first octet of an input chooses how the rest is put into a mail.

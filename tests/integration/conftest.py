@@ -10,7 +10,7 @@ import pytest
 
 from shared.connection_editing import edit
 from shared.storage import connections
-from shared.storage.ledger import Place
+from shared.storage.ledger import FolderRef
 from shared.storage.pool import Database
 from tests.rig.events import emptied
 from tests.rig.forkserver import Forkserver
@@ -38,12 +38,12 @@ def database(database_url: str) -> Iterator[Database]:
 
 
 @pytest.fixture
-def place(database: Database) -> Place:
+def place(database: Database) -> FolderRef:
     """The inbox of an IMAP connection that was not polled yet."""
     fields = {"name": "c", "mode": "imap", "host": "h", "username": "u", "password": "p"}
     with database.transaction() as session:
         connection = connections.insert(session, edit(None, fields).connection)
-    return Place(connection, "", 100)
+    return FolderRef(connection, "", 100)
 
 
 @pytest.fixture

@@ -24,7 +24,7 @@ from shared.errors import Conflict
 from shared.hosts import HostRules
 from shared.storage import alert_deliveries, alerts, webhooks
 from shared.storage.pool import Database
-from shared.vault import Place, Vault, new_key
+from shared.vault import SecretPath, Vault, new_key
 from tests.integration.rows import Session, add_connection, add_handler
 from tests.servers.processes import free_port
 from tests.servers.webhooks import Receiver
@@ -55,7 +55,7 @@ def add_webhook(
     muted_for: timedelta | None = None,
 ) -> webhooks.Webhook:
     def seal(column: str, row: int, text: str) -> bytes:
-        return vault.seal(text.encode(), Place(webhooks.WEBHOOK_TABLE, column, str(row)))
+        return vault.seal(text.encode(), SecretPath(webhooks.WEBHOOK_TABLE, column, str(row)))
 
     with database.transaction() as session:
         return webhooks.create_webhook(

@@ -15,7 +15,7 @@ from shared.mailbox.base import Login, Mailbox
 from shared.mailbox.doctor.asking import examine
 from shared.mailbox.doctor.examining import Examination
 from shared.mailbox.doctor.recording import recording
-from shared.mailbox.doctor.reporting import Report, report
+from shared.mailbox.doctor.reporting import DoctorReport, report
 from shared.mailbox.open import open_mailbox
 from tests.integration.mail_sessions import connection_to
 from tests.rig.mails import mail
@@ -36,11 +36,11 @@ def examined(connection: Any, password: str = "secret", seconds: float = 60) -> 
     return examine(connection, opened, seconds=seconds)
 
 
-def verdict_of(found: Report, form: str) -> str:
+def verdict_of(found: DoctorReport, form: str) -> str:
     return next(row.verdict for row in found.rows if row.form == form)
 
 
-def row_of(found: Report, form: str) -> Any:
+def row_of(found: DoctorReport, form: str) -> Any:
     return next(row for row in found.rows if row.form == form)
 
 

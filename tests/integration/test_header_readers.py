@@ -24,7 +24,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from shared.mail.addresses import AMBIGUOUS
-from shared.mail.findings import Kind
+from shared.mail.findings import FindingKind
 from shared.mail.summary import MailHeaders, read_headers
 from tests.servers.readers import ForeignReaders, Seen
 
@@ -140,7 +140,7 @@ def test_recipients_who_are_said_plainly_are_the_same_to_all(
 def test_whatever_is_read_differently_is_a_finding(value: str, readers: ForeignReaders) -> None:
     ours, seen = read(readers, "From", value)
     kinds = {one.kind for one in ours.findings}
-    if kinds & (AMBIGUOUS | {Kind.MISSING_AUTHOR, Kind.SEVERAL_AUTHORS}):
+    if kinds & (AMBIGUOUS | {FindingKind.MISSING_AUTHOR, FindingKind.SEVERAL_AUTHORS}):
         return
     assert not disagreeing((ours.sender,), seen, "From"), kinds
 

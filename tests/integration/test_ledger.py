@@ -23,7 +23,7 @@ from shared.storage import (
     outbox,
 )
 from shared.storage.known import KnownMails
-from shared.storage.ledger import Place, Refused, Settled
+from shared.storage.ledger import FolderRef, Quarantined, Settled
 from shared.storage.pool import Database
 from shared.storage.queries import Queries
 
@@ -65,7 +65,7 @@ def test_only_one_holds_a_mailbox_and_the_fence_rises(database: Database) -> Non
 
 
 @pytest.mark.promise("I4")
-def test_who_lost_the_lease_commits_nothing(database: Database, place: Place) -> None:
+def test_who_lost_the_lease_commits_nothing(database: Database, place: FolderRef) -> None:
     stale = lease(database, "sleeper", ttl=0)
     lease(database, "successor")
     with pytest.raises(LeaseLost), database.transaction() as session:
@@ -77,7 +77,7 @@ def test_who_lost_the_lease_commits_nothing(database: Database, place: Place) ->
 
 @pytest.mark.promise("I3", "I9")
 def test_what_was_committed_is_known_and_waits_for_both_ends(
-    database: Database, place: Place
+    database: Database, place: FolderRef
 ) -> None:
     held = lease(database, "a")
     with database.transaction() as session:
@@ -86,7 +86,7 @@ def test_what_was_committed_is_known_and_waits_for_both_ends(
             held,
             place,
             [message(5), message(6)],
-            [Refused(key=9, code="too-large", reason="big", size=1)],
+            [Quarantined(key=9, code="too-large", reason="big", size=1)],
         )
     mails = KnownMails(database, place.connection_id, "", 100)
     assert mails.missing([4, 5, 6, 7, 9, 10]) == [4, 7, 10]
@@ -100,8 +100,8 @@ def test_what_was_committed_is_known_and_waits_for_both_ends(
     assert count(database, "outbox") == 2
 
 
-def test_digests_of_other_keys_vanish_slowly(database: Database, place: Place) -> None:
-    pop = Place(place.connection_id, "", None)
+def test_digests_of_other_keys_vanish_slowly(database: Database, place: FolderRef) -> None:
+    pop = FolderRef(place.connection_id, "", None)
     with database.transaction() as session:
         known.know(session, pop.connection_id, "", None, ["a", "b", "c"])
         known.prune(session, pop.connection_id, "", None, ["a"])
@@ -131,10 +131,10 @@ def test_asking_for_keys_looks_each_up_whatever_plan_is_cached(database: Databas
 
 
 def test_letting_go_of_keys_does_not_compare_each_with_each(
-    database: Database, place: Place
+    database: Database, place: FolderRef
 ) -> None:
     """A table that just grew by thousands: what Postgres believes about it is long out of date."""
-    pop = Place(place.connection_id, "", None)
+    pop = FolderRef(place.connection_id, "", None)
     keys = [f"uidl-{number}" for number in range(5000)]
     with database.transaction() as session:
         known.know(session, pop.connection_id, "", None, keys)
@@ -160,7 +160,7 @@ def test_letting_go_of_keys_does_not_compare_each_with_each(
 
 
 @pytest.mark.promise("I9")
-def test_each_old_mail_recognises_one_new_one(database: Database, place: Place) -> None:
+def test_each_old_mail_recognises_one_new_one(database: Database, place: FolderRef) -> None:
     held = lease(database, "a")
     twins = [message(1, "same"), message(2, "same"), message(3, "other")]
     with database.transaction() as session:
@@ -187,7 +187,7 @@ def test_each_old_mail_recognises_one_new_one(database: Database, place: Place) 
 
 @pytest.mark.promise("I3")
 def test_a_mail_is_claimed_by_one_and_published_by_who_still_holds_it(
-    database: Database, place: Place
+    database: Database, place: FolderRef
 ) -> None:
     held = lease(database, "a")
     mail = message(1)
@@ -213,7 +213,7 @@ def test_a_mail_is_claimed_by_one_and_published_by_who_still_holds_it(
 
 
 @pytest.mark.promise("I2")
-def test_a_lost_queue_is_refilled_from_its_watermark(database: Database, place: Place) -> None:
+def test_a_lost_queue_is_refilled_from_its_watermark(database: Database, place: FolderRef) -> None:
     held = lease(database, "a")
     mails = [message(1), message(2), message(3)]
     with database.transaction() as session:

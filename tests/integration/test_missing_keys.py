@@ -15,7 +15,7 @@ from shared.alerts.delivery import Template
 from shared.clock import utc_now
 from shared.storage import alerts, webhooks
 from shared.storage.pool import Database
-from shared.vault import Place, Vault, new_key
+from shared.vault import SecretPath, Vault, new_key
 from tests.rig.events import open_queue
 from tests.rig.stack import Stack
 from tests.servers.dovecot import Dovecot
@@ -101,7 +101,7 @@ def test_an_alert_whose_receiver_cannot_be_read_yet_is_left_and_not_counted(
                 template=Template.JSON,
                 enabled=True,
                 seal=lambda column, row, text: new.seal(
-                    text.encode(), Place(webhooks.WEBHOOK_TABLE, column, str(row))
+                    text.encode(), SecretPath(webhooks.WEBHOOK_TABLE, column, str(row))
                 ),
             )
             alerts.raise_transition(

@@ -25,7 +25,7 @@ from shared.clock import new_id, utc_now
 from shared.connections import Connection, Mode, TransportSecurity
 from shared.credentials import ClientSecrets, Credential, Grant, Provider
 from shared.errors import PosthouseError
-from shared.forward_kinds import Kind
+from shared.forward_kinds import ForwardProtocol
 from shared.forwarding.senders import open_sender
 from shared.forwards import Endpoint, Options
 from shared.hosts import HostRules
@@ -35,8 +35,8 @@ from shared.mailbox.open import open_mailbox
 from shared.storage.alert_deliveries import Target
 from shared.storage.pool import Database
 from shared.storage.webhooks import WEBHOOK_TABLE
-from shared.vault import Place, Vault, new_key
-from shared.webhooks import Caller
+from shared.vault import SecretPath, Vault, new_key
+from shared.webhooks import WebhookCaller
 
 NAME: Final = "moving.example.org"
 ALLOWED, DENIED, SILENT = "127.0.0.1", "127.0.0.2", "127.0.0.3"
@@ -138,13 +138,15 @@ def login_provider(port: int, database: Database) -> object:
 
 def webhook(port: int, _: Database) -> object:
     vault = Vault.from_settings([new_key()])
-    sealed = vault.seal(f"http://{NAME}:{port}/hook".encode(), Place(WEBHOOK_TABLE, "url", "1"))
+    sealed = vault.seal(
+        f"http://{NAME}:{port}/hook".encode(), SecretPath(WEBHOOK_TABLE, "url", "1")
+    )
     target = Target(id=1, name="hook", url=sealed, secret=None, template=Template.JSON)
     alert = Alert(id=new_id(), data=WebhookTest(name="hook", webhook_id=1))
-    return Caller(vault, utc_now(), "http://127.0.0.1", RULES).tell([(alert, target)])
+    return WebhookCaller(vault, utc_now(), "http://127.0.0.1", RULES).tell([(alert, target)])
 
 
-def forward(kind: Kind, scheme: str) -> Callable[[int, Any], object]:
+def forward(kind: ForwardProtocol, scheme: str) -> Callable[[int, Any], object]:
     def ask(port: int, _: Database) -> object:
         options = Options(timeout_seconds=5)
         address = f"{scheme}://{NAME}:{port}"
@@ -174,9 +176,9 @@ ASKING: Final[dict[str, Callable[[int, Any], object]]] = {
     "oauth google": authorisation_server(Provider.GOOGLE),
     "login": login_provider,
     "webhook": webhook,
-    "forward http": forward(Kind.HTTP, "http"),
-    "forward https": forward(Kind.HTTP, "https"),
-    "forward nats": forward(Kind.NATS, "nats"),
+    "forward http": forward(ForwardProtocol.HTTP, "http"),
+    "forward https": forward(ForwardProtocol.HTTP, "https"),
+    "forward nats": forward(ForwardProtocol.NATS, "nats"),
     "crl": revocation(False),
     "ocsp": revocation(True),
 }

@@ -8,7 +8,7 @@ from hashlib import sha256
 import pytest
 
 from shared.storage import connections, known, ledger, packed_contents, scheduling
-from shared.storage.ledger import Place, Settled
+from shared.storage.ledger import FolderRef, Settled
 from shared.storage.pool import Database, Session
 from tests.integration.test_ledger import lease, message
 
@@ -19,7 +19,7 @@ def digest(number: int) -> bytes:
     return sha256(str(number).encode()).digest()[:16]
 
 
-def know(session: Session, place: Place, uids: Sequence[int]) -> None:
+def know(session: Session, place: FolderRef, uids: Sequence[int]) -> None:
     """Mails that were had, as a commit leaves them, without ledger."""
     with (
         session.cursor() as cursor,
@@ -32,11 +32,11 @@ def know(session: Session, place: Place, uids: Sequence[int]) -> None:
             copy.write_row((place.connection_id, place.folder, OLD, uid, kept))
 
 
-def pack(session: Session, place: Place, listed: Sequence[int]) -> None:
+def pack(session: Session, place: FolderRef, listed: Sequence[int]) -> None:
     known.prune(session, place.connection_id, place.folder, OLD, listed, packing=True)
 
 
-def recognise(session: Session, place: Place, mails: dict[int, bytes]) -> set[int]:
+def recognise(session: Session, place: FolderRef, mails: dict[int, bytes]) -> set[int]:
     return known.recognise(session, place.connection_id, place.folder, NEW, mails)
 
 
@@ -55,7 +55,7 @@ def octets(session: Session) -> int:
 
 @pytest.mark.promise("T4")
 @pytest.mark.parametrize("step", [1, 2])
-def test_a_known_mail_takes_twelve_octets(database: Database, place: Place, step: int) -> None:
+def test_a_known_mail_takes_twelve_octets(database: Database, place: FolderRef, step: int) -> None:
     """Packed day by day, in a folder with all its mails and in one that lost every other one."""
     uids = range(1, 150_000 * step + 1, step)
     begin = 0
@@ -69,7 +69,7 @@ def test_a_known_mail_takes_twelve_octets(database: Database, place: Place, step
 
 
 @pytest.mark.promise("I9")
-def test_packed_mails_are_known_again_each_once(database: Database, place: Place) -> None:
+def test_packed_mails_are_known_again_each_once(database: Database, place: FolderRef) -> None:
     """Among them two with one header, of which a third one is new."""
     held = lease(database, "a")
     mails = [message(uid, "same" if uid < 3 else "") for uid in range(1, 1001)]
@@ -94,7 +94,7 @@ def test_packed_mails_are_known_again_each_once(database: Database, place: Place
 
 
 def test_a_packed_mail_is_settled_again_where_a_backup_shows_it_as_before(
-    database: Database, place: Place
+    database: Database, place: FolderRef
 ) -> None:
     held = lease(database, "a")
     with database.transaction() as session:
@@ -105,12 +105,12 @@ def test_a_packed_mail_is_settled_again_where_a_backup_shows_it_as_before(
         had = known.recognise(session, place.connection_id, place.folder, NEW, mails, {12})
         assert had == {11, 12}
         waiting = ledger.unsettled(session, place.connection_id, place.folder, 10)
-        assert waiting == [(Place(place.connection_id, place.folder, NEW), 12)]
+        assert waiting == [(FolderRef(place.connection_id, place.folder, NEW), 12)]
         ledger.all_settled(session, [Settled(waiting[0][0], [12], deleted=False)])
         assert not ledger.unsettled(session, place.connection_id, place.folder, 10)
 
 
-def test_packed_mails_that_vanish_are_forgotten(database: Database, place: Place) -> None:
+def test_packed_mails_that_vanish_are_forgotten(database: Database, place: FolderRef) -> None:
     with database.transaction() as session:
         know(session, place, range(1, 2001))
         pack(session, place, range(1, 2001))
@@ -121,7 +121,7 @@ def test_packed_mails_that_vanish_are_forgotten(database: Database, place: Place
 
 
 def test_another_folder_with_the_same_validity_finds_packed_mails(
-    database: Database, place: Place
+    database: Database, place: FolderRef
 ) -> None:
     with database.transaction() as session:
         know(session, place, range(1, 11))
@@ -135,7 +135,7 @@ def test_another_folder_with_the_same_validity_finds_packed_mails(
 
 
 def test_what_is_forgotten_of_a_connection_is_forgotten_packed(
-    database: Database, place: Place
+    database: Database, place: FolderRef
 ) -> None:
     """Its mailbox was edited: it is another one now."""
     with database.transaction() as session:

@@ -11,7 +11,7 @@ import pytest
 
 from shared.alerts.delivery import Template
 from shared.storage import connections, webhooks
-from shared.vault import Place, password_place
+from shared.vault import SecretPath, password_path
 from tests.rig.mails import mail
 from tests.rig.stack import Stack
 from tests.servers.dovecot import Dovecot
@@ -23,7 +23,7 @@ pytestmark = pytest.mark.promise("H5")
 
 def listen(stack: Stack, receiver: Receiver) -> None:
     def seal(column: str, row: int, text: str) -> bytes:
-        return stack.vault.seal(text.encode(), Place(webhooks.WEBHOOK_TABLE, column, str(row)))
+        return stack.vault.seal(text.encode(), SecretPath(webhooks.WEBHOOK_TABLE, column, str(row)))
 
     with stack.database.transaction() as session:
         webhooks.create_webhook(
@@ -64,7 +64,7 @@ def test_a_refused_login_is_told_with_the_words_that_the_page_has(
     assert error["message"] and error["message"] in data["summary"]
     assert data["hint"] == error["hint"] != ""
     assert data["url"].endswith(f"/connections/{connection}")
-    sealed = stack.vault.seal(b"secret", password_place(connection))
+    sealed = stack.vault.seal(b"secret", password_path(connection))
     with stack.database.transaction() as session:
         connections.write_password(session, connection, sealed)
     stack.fetch_now(connection)

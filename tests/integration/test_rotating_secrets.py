@@ -10,7 +10,7 @@ import pytest
 
 from shared.storage.pool import Database
 from shared.storage.secrets import SEALED_COLUMNS, SealedColumn, rotate
-from shared.vault import Place, Vault, new_key
+from shared.vault import SecretPath, Vault, new_key
 
 #: bytea columns that hold no secret: digests, public certificates.
 _PLAIN = {
@@ -50,8 +50,8 @@ def _connection(session: psycopg.Connection[tuple[object, ...]], name: str, vaul
     return identifier
 
 
-def _place(identifier: int) -> Place:
-    return Place("connection", "password", str(identifier))
+def _place(identifier: int) -> SecretPath:
+    return SecretPath("connection", "password", str(identifier))
 
 
 def _run(database_url: str, *keys: str) -> subprocess.CompletedProcess[str]:
@@ -79,7 +79,7 @@ def test_after_a_rotation_the_old_key_is_not_needed(database_url: str) -> None:
         session.execute(
             "INSERT INTO oauth_flow (state, connection_id, session, flow) "
             "VALUES ('s', %s, 'x', %s)",
-            (ids[0], vault.seal(b"flow", Place("oauth_flow", "flow", "s"))),
+            (ids[0], vault.seal(b"flow", SecretPath("oauth_flow", "flow", "s"))),
         )
     done = _run(database_url, new, old)
     assert done.returncode == 0, done.stderr
@@ -120,7 +120,7 @@ def test_a_secret_that_changes_meanwhile_keeps_its_new_value(database_url: str) 
         def reseal(table: str, column: str, row: str, sealed: bytes) -> bytes:
             session.execute("UPDATE connection SET password = %s", (entered,))
             return both.seal(
-                both.open(sealed, Place(table, column, row)), Place(table, column, row)
+                both.open(sealed, SecretPath(table, column, row)), SecretPath(table, column, row)
             )
 
         with Database(database_url, size=1) as database:

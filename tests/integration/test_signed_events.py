@@ -12,7 +12,7 @@ import pytest
 from posthouse import Consumer, MailEvent
 from shared.queueing.output import open_output
 from shared.storage import delivering_again, handlers
-from shared.vault import former_signing_key_place, signing_key_place
+from shared.vault import former_signing_key_path, signing_key_path
 from tests.rig.mails import mail
 from tests.rig.stack import SIGNING_KEY, Stack
 from tests.servers.dovecot import Dovecot
@@ -61,8 +61,8 @@ def test_first_deliveries_refills_and_deliveries_on_purpose_are_signed(
     with program(stack, SIGNING_KEY, got):
         stack.wait(lambda: len(set(got)) == 3, "three mails after the refill")
         with stack.database.transaction() as session:
-            new = stack.vault.seal(_NEW.encode(), signing_key_place(handler_id))
-            old = stack.vault.seal(SIGNING_KEY.encode(), former_signing_key_place(handler_id))
+            new = stack.vault.seal(_NEW.encode(), signing_key_path(handler_id))
+            old = stack.vault.seal(SIGNING_KEY.encode(), former_signing_key_path(handler_id))
             handlers.write_signing_keys(session, handler_id, new, old)
         # In the renewal: programs with either key take them.
         before = len(got)

@@ -10,7 +10,7 @@ from typing import Any
 
 from services.fetcher.dispatch import Dispatcher
 from services.fetcher.main import build
-from services.fetcher.session_pool import Limits, SessionPool
+from services.fetcher.session_pool import PoolLimits, SessionPool
 from services.fetcher.settings import FetcherSettings
 from shared.clock import utc_now
 from shared.connections import Connection
@@ -56,7 +56,7 @@ class FetcherHere:
         if opened is not None:
             self._dispatcher.ends.sessions = SessionPool(
                 opened,
-                Limits(kept=0, listening=0, per_host=100, per_mailbox=100),
+                PoolLimits(kept=0, listening=0, per_host=100, per_mailbox=100),
                 on_push=self._dispatcher.ends.push_events.announced,
                 on_lost=self._dispatcher.ends.push_events.lost,
             )

@@ -29,13 +29,13 @@ from shared.storage.migrate import grant
 from shared.storage.pool import Database
 from shared.storage.secrets import columns_of
 from shared.vault import (
-    Place,
     SecretKey,
+    SecretPath,
     Vault,
-    forward_place,
+    forward_path,
     new_key,
-    private_key_place,
-    signing_key_place,
+    private_key_path,
+    signing_key_path,
 )
 from shared.webhook_signatures import new_secret
 from tests.rig.forkserver import Child
@@ -189,7 +189,7 @@ class Stack:
         handler = edit_handler(None, {"name": name, **fields})
         with self.database.transaction() as session:
             identifier = handlers.insert(session, handler)
-            sealed = self.vault.seal(SIGNING_KEY.encode(), signing_key_place(identifier))
+            sealed = self.vault.seal(SIGNING_KEY.encode(), signing_key_path(identifier))
             handlers.write_signing_keys(session, identifier, sealed, None)
         return identifier
 
@@ -203,7 +203,7 @@ class Stack:
         with self.database.transaction() as session:
 
             def seal(column: str, value: bytes) -> bytes:
-                return self.vault.seal(value, forward_place(column, handler_id))
+                return self.vault.seal(value, forward_path(column, handler_id))
 
             forwards.insert(
                 session,
@@ -237,11 +237,11 @@ class Stack:
         with self.database.transaction() as session:
             identifier = connections.insert(session, change.connection)
             if change.password:
-                place = Place("connection", "password", str(identifier))
+                place = SecretPath("connection", "password", str(identifier))
                 sealed = self.vault.seal(change.password.encode(), place)
                 connections.write_password(session, identifier, sealed)
             if change.client_certificate:
-                place = Place("connection", "client_certificate", str(identifier))
+                place = SecretPath("connection", "client_certificate", str(identifier))
                 sealed = self.vault.seal(change.client_certificate.encode(), place)
                 connections.write_client_certificate(session, identifier, sealed)
             scheduling.enable(session, identifier)
@@ -267,7 +267,7 @@ class Stack:
             identifier = certificates.insert(
                 session, described, der=parsed.certificate, chain=parsed.chain
             )
-            sealed = self.vault.seal(parsed.private_key, private_key_place(identifier))
+            sealed = self.vault.seal(parsed.private_key, private_key_path(identifier))
             certificates.write_key(session, identifier, sealed)
             session.execute(
                 "INSERT INTO connection_certificate VALUES (%s, %s)", (connection_id, identifier)

@@ -13,7 +13,7 @@ from services.admin.pages.connection_form import values_of
 from shared.connection_editing import FIELDS, FIELDS_OF
 from shared.connections import Connection, Mode
 from shared.forward_kinds import KINDS as FORWARD_KINDS
-from shared.forward_kinds import Kind
+from shared.forward_kinds import ForwardProtocol
 
 ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
@@ -93,9 +93,9 @@ def test_no_file_but_the_registry_asks_for_the_mode() -> None:
 def test_every_forward_kind_and_its_options_are_where_the_recipe_says() -> None:
     steps = dict(re.findall(r"(?ms)^(\d)\. (.+?)(?=^\d\. |\Z)", recipe("A forward kind")))
     text = {name: text_of(name) for step in "12346" for name in paths(steps[step])}
-    for kind in Kind:
-        assert f"Kind.{kind.name}: ForwardKind(" in text["shared/forward_kinds.py"]
-        assert f"Kind.{kind.name}: " in text["shared/forwarding/senders.py"]
+    for kind in ForwardProtocol:
+        assert f"ForwardProtocol.{kind.name}: ForwardKind(" in text["shared/forward_kinds.py"]
+        assert f"ForwardProtocol.{kind.name}: " in text["shared/forwarding/senders.py"]
         assert f"'{kind}'" in text["shared/storage/migrations/"]
         assert f'"{kind}"' in text["tests/integration/forwarding/test_conformance.py"]
         for option in FORWARD_KINDS[kind].options:
@@ -108,6 +108,6 @@ def test_only_the_registry_and_the_senders_tell_forward_kinds_apart() -> None:
         path.relative_to(ROOT).as_posix()
         for top in ("cli", "services", "shared")
         for path in (ROOT / top).rglob("*.py")
-        if re.search(r"\bKind\.(?:NATS|KAFKA)\b", path.read_text(encoding="utf-8"))
+        if re.search(r"\bForwardProtocol\.(?:NATS|KAFKA)\b", path.read_text(encoding="utf-8"))
     }
     assert named == {"shared/forward_kinds.py", "shared/forwarding/senders.py"}

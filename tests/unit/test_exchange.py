@@ -9,14 +9,14 @@ from collections.abc import Callable
 
 import pytest
 
-from shared.forwarding.exchange import Answer, Exchange, NoAnswer
+from shared.forwarding.exchange import Exchange, HttpAnswer, NoAnswer
 
 OK = b"HTTP/1.1 200 OK\r\nX-Name: value\r\nContent-Length: 4\r\n\r\ngood"
 
 
 def talk(
     serve: Callable[[socket.socket], None], body: bytes = b"{}", timeout_s: float = 20
-) -> tuple[Answer, Exchange]:
+) -> tuple[HttpAnswer, Exchange]:
     """One request to a server that does as `serve` says."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
 

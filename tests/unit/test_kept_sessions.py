@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from services.fetcher.polling import Answer, ask_all
+from services.fetcher.polling import PollAnswer, ask_all
 from services.fetcher.session_opening import HostBusy
-from services.fetcher.session_pool import Limits, SessionPool
+from services.fetcher.session_pool import PoolLimits, SessionPool
 from shared.connections import Connection, Mode
 from shared.mailbox.base import Mailbox
 from shared.mailbox.failures import SessionLost, Unreachable
@@ -71,7 +71,7 @@ def pool(opened: Opened, **limits: int) -> SessionPool:
     chosen = {"kept": 10, "listening": 10, "per_host": 10, "per_mailbox": 5, **limits}
     return SessionPool(
         opened,
-        Limits(**chosen),
+        PoolLimits(**chosen),
         on_push=lambda connection_id: None,
         on_lost=lambda connection_id, error: None,
         wait=lambda seconds: opened.meanwhile(),
@@ -282,10 +282,10 @@ def test_many_are_asked_and_a_broken_one_spoils_no_other() -> None:
     asking = [(n, m, "", c) for n, (m, c) in enumerate(zip(mailboxes, cursors, strict=True))]
     answers = {number: answer for number, _, answer in ask_all(asking)}
     assert answers == {
-        0: Answer.UNCHANGED,
-        1: Answer.CHANGED,
-        2: Answer.BROKEN,
-        3: Answer.UNCHANGED,
+        0: PollAnswer.UNCHANGED,
+        1: PollAnswer.CHANGED,
+        2: PollAnswer.BROKEN,
+        3: PollAnswer.UNCHANGED,
     }
 
 

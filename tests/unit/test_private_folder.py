@@ -26,11 +26,12 @@ time.sleep(600)
 _OPENING = """
 import os, signal, sys
 from pathlib import Path
-from services.decryptor.opening import Limits, open_mail
+from services.decryptor.opening import MailLimits, open_mail
 from services.decryptor.trust import TrustStore
 from shared.certificates import IdentityIndex
 folder, mail = Path(sys.argv[1]), Path(sys.argv[2])
-opened = open_mail(mail.read_bytes(), IdentityIndex(), TrustStore(), limits=Limits(memory_bytes=0),
+opened = open_mail(mail.read_bytes(), IdentityIndex(), TrustStore(),
+                   limits=MailLimits(memory_bytes=0),
                    spool_dir=folder)
 assert isinstance(opened.content, Path), opened
 assert b"Please pay invoice 4711" in opened.content.read_bytes()

@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 
 from shared.errors import InvalidInput, SecretKeyMissing, SecretUnreadable
 from shared.storage.secrets import SEALED_COLUMNS, columns_of
-from shared.vault import Place, SecretKey, Vault, new_key
+from shared.vault import SecretKey, SecretPath, Vault, new_key
 
-HERE = Place("connection", "password", "7")
+HERE = SecretPath("connection", "password", "7")
 
 
 @given(st.binary(max_size=4000))
@@ -26,12 +26,12 @@ def test_what_is_sealed_opens(secret: bytes) -> None:
 @pytest.mark.parametrize(
     "elsewhere",
     [
-        Place("connection", "password", "8"),
-        Place("connection", "token", "7"),
-        Place("credential", "password", "7"),
+        SecretPath("connection", "password", "8"),
+        SecretPath("connection", "token", "7"),
+        SecretPath("credential", "password", "7"),
     ],
 )
-def test_a_swapped_ciphertext_is_refused(elsewhere: Place) -> None:
+def test_a_swapped_ciphertext_is_refused(elsewhere: SecretPath) -> None:
     vault = Vault.from_settings([new_key()])
     with pytest.raises(SecretUnreadable):
         vault.open(vault.seal(b"secret", HERE), elsewhere)
@@ -75,7 +75,7 @@ def test_the_keys_of_a_service_open_its_columns_and_no_other(service: str) -> No
     whole = Vault([master])
     own = Vault.from_settings([str(key) for key in master.of(columns_of(service))])
     for column in SEALED_COLUMNS:
-        place = Place(column.table, column.column, "7")
+        place = SecretPath(column.table, column.column, "7")
         if service in column.readers:
             assert own.open(whole.seal(b"secret", place), place) == b"secret"
             assert whole.open(own.seal(b"secret", place), place) == b"secret"

@@ -12,7 +12,7 @@ import yaml
 
 from posthouse import event_data
 from shared import revocations
-from shared.mail.findings import Kind
+from shared.mail.findings import FindingKind
 from shared.mail_security import Covers, Format, Integrity, Layer, Security, Signature, Status
 from shared.revocations import Revocation
 from shared.rules.conditions import SIGNATURES
@@ -72,7 +72,7 @@ def test_the_words_of_revocation() -> None:
 
 def test_the_schema_knows_every_finding() -> None:
     finding = properties()["mail"]["properties"]["findings"]["items"]["properties"]
-    assert set(finding["kind"]["examples"]) == {str(kind) for kind in Kind}
+    assert set(finding["kind"]["examples"]) == {str(kind) for kind in FindingKind}
 
 
 def test_asyncapi_stands_on_that_schema() -> None:

@@ -23,7 +23,7 @@ from services.admin.api.schemas.handlers import HandlerOut
 from services.admin.operations import forwards, handlers
 from services.admin.people.authorization import OPERATE
 from services.admin.problems import responses
-from shared.forwarding.outcome import Outcome, Verdict
+from shared.forwarding.outcome import ForwardOutcome, ForwardVerdict
 
 router = APIRouter(prefix="/handlers", tags=["handlers"])
 
@@ -92,8 +92,8 @@ def attempts(
     return AttemptsOut(items=items, next=items[-1].id if len(found) > limit else None)
 
 
-def _tested(outcome: Outcome) -> TestedForwardOut:
+def _tested(outcome: ForwardOutcome) -> TestedForwardOut:
     fields = asdict(outcome)
     names = ("status", "seconds", "detail", "answer")
-    ok = outcome.verdict is Verdict.DELIVERED
+    ok = outcome.verdict is ForwardVerdict.DELIVERED
     return TestedForwardOut(ok=ok, **{name: fields[name] for name in names})

@@ -59,7 +59,7 @@ class Bulk:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Outcome:
+class BulkOutcome:
     """What became of one connection; `new` is how many mails enabling would download."""
 
     id: int
@@ -76,14 +76,14 @@ class _Work:
     bulk: Bulk
     names: Mapping[int, str] = field(default_factory=dict)
 
-    def outcome(self, connection_id: int) -> Outcome:
+    def outcome(self, connection_id: int) -> BulkOutcome:
         name = self.names.get(connection_id, str(connection_id))
         try:
             if connection_id not in self.names:  # or none of who asks
                 raise NotFound(f"There is no connection {connection_id}.")
             status, text = self._do(connection_id)
         except AcknowledgementNeeded as needed:
-            return Outcome(
+            return BulkOutcome(
                 id=connection_id,
                 name=name,
                 status=Status.ASKS,
@@ -91,10 +91,10 @@ class _Work:
                 new=needed.estimate.new,
             )
         except PosthouseError as error:
-            return Outcome(
+            return BulkOutcome(
                 id=connection_id, name=name, status=Status.FAILED, text=str(error), hint=error.hint
             )
-        return Outcome(id=connection_id, name=name, status=status, text=text)
+        return BulkOutcome(id=connection_id, name=name, status=status, text=text)
 
     def _do(self, connection_id: int) -> tuple[Status, str]:
         ctx, bulk = self.ctx, self.bulk
@@ -181,7 +181,7 @@ def bulk_of(given: Mapping[str, Any]) -> Bulk:
     )
 
 
-def change_many(ctx: Context, ids: Sequence[int], bulk: Bulk) -> list[Outcome]:
+def change_many(ctx: Context, ids: Sequence[int], bulk: Bulk) -> list[BulkOutcome]:
     """Does it to each of these, at most `MOST`; in the order given."""
     with ctx.transaction() as session:
         names = {one.id: one.name for one in seen_of(ctx, connections.get_many(session, ids))}

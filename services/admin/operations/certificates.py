@@ -20,7 +20,7 @@ from shared.storage import certificates, revocations
 from shared.storage.certificates import Certificate, TrustAnchor
 from shared.storage.pool import Session
 from shared.storage.searching import Page
-from shared.vault import private_key_place
+from shared.vault import private_key_path
 
 _FIELDS: Final = frozenset({"name", "alias"})
 
@@ -183,7 +183,7 @@ def _see(session: Session, certificate_id: int) -> CertificateSeen:
 def _keep_key(
     ctx: Context, session: Session, certificate_id: int, parsed: ParsedCertificate
 ) -> None:
-    sealed = ctx.app_state.vault.seal(parsed.private_key, private_key_place(certificate_id))
+    sealed = ctx.app_state.vault.seal(parsed.private_key, private_key_path(certificate_id))
     certificates.write_key(session, certificate_id, sealed)
 
 

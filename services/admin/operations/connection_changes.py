@@ -10,7 +10,7 @@ from shared.connections import (
 from shared.storage.authorisations import Authorisation as Authorisation
 from shared.storage.connections import ConnectionStatus as ConnectionStatus
 from shared.storage.runs import Day as Day
-from shared.storage.runs import Run as Run
+from shared.storage.runs import RecordedRun as RecordedRun
 
 
 def recorded(connection: Connection) -> dict[str, Any]:

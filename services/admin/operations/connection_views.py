@@ -24,7 +24,7 @@ from shared.storage.certificates import Certificate
 from shared.storage.connections import ConnectionStatus as ConnectionStatus
 from shared.storage.pool import Session
 from shared.storage.runs import Day as Day
-from shared.storage.runs import Run as Run
+from shared.storage.runs import RecordedRun as RecordedRun
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +55,7 @@ def get_connection(ctx: Context, connection_id: int) -> ConnectionView:
 
 def runs_of_connection(
     ctx: Context, connection_id: int, *, before: Any = None, limit: int = 50
-) -> Sequence[Run]:
+) -> Sequence[RecordedRun]:
     """The history: runs that found something or failed, newest first."""
     with ctx.transaction() as session:
         connections.get(session, connection_id)

@@ -34,7 +34,7 @@ from shared.storage import (
     scheduling,
 )
 from shared.storage.pool import Session
-from shared.vault import login_certificate_place, password_place
+from shared.vault import login_certificate_path, password_path
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,12 +206,12 @@ def _keep_secrets(
 ) -> None:
     if wanted.client_certificate:
         pem = pem_of(wanted.client_certificate).encode()
-        sealed = ctx.app_state.vault.seal(pem, login_certificate_place(connection_id))
+        sealed = ctx.app_state.vault.seal(pem, login_certificate_path(connection_id))
         connections.write_client_certificate(session, connection_id, sealed)
     elif not wanted.connection.has_client_certificate:
         connections.write_client_certificate(session, connection_id, None)
     if wanted.password:
-        sealed = ctx.app_state.vault.seal(wanted.password.encode(), password_place(connection_id))
+        sealed = ctx.app_state.vault.seal(wanted.password.encode(), password_path(connection_id))
         connections.write_password(session, connection_id, sealed)
     elif not wanted.connection.has_password:
         connections.write_password(session, connection_id, None)

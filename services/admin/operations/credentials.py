@@ -25,7 +25,7 @@ from shared.credentials import (
 from shared.errors import Conflict, InvalidInput, NotFound, Refusals, User
 from shared.storage import authorisations, credentials
 from shared.storage.pool import Session
-from shared.vault import client_certificate_place, client_secret_place
+from shared.vault import client_certificate_path, client_secret_path
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,12 +191,12 @@ def _keep_secrets(
     secret, certificate = changes.get("client_secret"), changes.get("client_certificate")
     vault = ctx.app_state.vault
     if secret is not None:
-        sealed = vault.seal(secret.encode(), client_secret_place(credential_id))
+        sealed = vault.seal(secret.encode(), client_secret_path(credential_id))
         credentials.write_client_secret(session, credential_id, sealed if secret else None)
     if certificate is not None:
         microsoft = credentials.get(session, credential_id).provider is Provider.MICROSOFT
         kept = pem_of(certificate) if certificate and microsoft else certificate
-        sealed = vault.seal(kept.encode(), client_certificate_place(credential_id))
+        sealed = vault.seal(kept.encode(), client_certificate_path(credential_id))
         credentials.write_client_certificate(
             session, credential_id, sealed if certificate else None
         )

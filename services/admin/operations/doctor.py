@@ -12,16 +12,16 @@ from shared.mailbox.base import Mailbox
 from shared.mailbox.doctor import recording, reporting
 from shared.mailbox.doctor.asking import examine
 from shared.mailbox.doctor.examining import Examination
-from shared.mailbox.doctor.reporting import Report
+from shared.mailbox.doctor.reporting import DoctorReport
 from shared.storage import audit, connections
-from shared.vault import password_place
+from shared.vault import password_path
 
 #: An examination ends after this (seconds); whoever waits gets its answer soon after.
 _SECONDS: Final = 60.0
 _GRACE: Final = 40.0
 
 
-def examine_connection(ctx: Context, connection_id: int, *, record: bool = False) -> Report:
+def examine_connection(ctx: Context, connection_id: int, *, record: bool = False) -> DoctorReport:
     """Examines a saved connection; changes nothing on its server and nothing here.
 
     `record`: with a recording whose names, addresses, ids, tokens and mails are replaced. Never
@@ -50,4 +50,4 @@ def _secrets(ctx: Context, connection: Connection) -> list[str]:
         sealed = connections.sealed_password(session, connection.id)
     if sealed is None:
         return []
-    return [ctx.app_state.vault.open(sealed, password_place(connection.id)).decode()]
+    return [ctx.app_state.vault.open(sealed, password_path(connection.id)).decode()]

@@ -14,7 +14,7 @@ from services.admin.operations.tag_rights import refuse_beyond
 from shared.client_certificates import pem_of
 from shared.errors import InvalidInput
 from shared.storage import connections
-from shared.vault import login_certificate_place, password_place
+from shared.vault import login_certificate_path, password_path
 
 
 def duplicate_connection(
@@ -40,18 +40,16 @@ def duplicate_connection(
         password = wanted.password.encode() if wanted.password else None
         sealed = connections.sealed_password(session, source_id)
         if password is None and wanted.connection.has_password and sealed is not None:
-            password = vault.open(sealed, password_place(source_id))
+            password = vault.open(sealed, password_path(source_id))
         if password:
-            connections.write_password(
-                session, number, vault.seal(password, password_place(number))
-            )
+            connections.write_password(session, number, vault.seal(password, password_path(number)))
         pem = pem_of(wanted.client_certificate).encode() if wanted.client_certificate else None
         sealed = connections.sealed_client_certificate(session, source_id)
         if pem is None and wanted.connection.has_client_certificate and sealed is not None:
-            pem = vault.open(sealed, login_certificate_place(source_id))
+            pem = vault.open(sealed, login_certificate_path(source_id))
         if pem:
             connections.write_client_certificate(
-                session, number, vault.seal(pem, login_certificate_place(number))
+                session, number, vault.seal(pem, login_certificate_path(number))
             )
         made = connections.get(session, number)
         ctx.record(session, "duplicate", f"connection/{number}", None, made)

@@ -24,7 +24,7 @@ from shared.storage.authorisations import Authorisation as Authorisation
 from shared.storage.connections import ConnectionStatus as ConnectionStatus
 from shared.storage.pool import Session
 from shared.storage.runs import Day as Day
-from shared.storage.runs import Run as Run
+from shared.storage.runs import RecordedRun as RecordedRun
 
 
 class AcknowledgementNeeded(Conflict):

@@ -18,14 +18,14 @@ from shared.errors import Conflict, NotFound
 from shared.forward_kinds import KINDS
 from shared.forwarding.fitting import fitted
 from shared.forwarding.opening import open_endpoint
-from shared.forwarding.outcome import Outcome
+from shared.forwarding.outcome import ForwardOutcome
 from shared.forwarding.senders import open_sender
 from shared.forwards import Endpoint, Forward, Secrets
 from shared.hosts import HostRules
 from shared.storage import alerts, forwards, handlers
-from shared.storage.forwards import Attempt
+from shared.storage.forwards import ForwardAttempt
 from shared.storage.pool import Session
-from shared.vault import forward_place
+from shared.vault import forward_path
 from shared.webhook_signatures import new_secret
 
 _PERSON_PAUSED: Final = "Somebody paused it."
@@ -47,9 +47,7 @@ def set_forward(
         secrets = replace(secrets, secret=made)
     if before is None:
         address = _sealed(ctx, handler_id, "address", str(secrets.address))
-        key = ctx.app_state.vault.seal(
-            random.token_bytes(32), forward_place("link_key", handler_id)
-        )
+        key = ctx.app_state.vault.seal(random.token_bytes(32), forward_path("link_key", handler_id))
         forwards.insert(session, handler_id, after, address=address, link_key=key)
     else:
         forwards.change(session, handler_id, after)
@@ -69,8 +67,8 @@ def renew_secret(ctx: Context, handler_id: int) -> str:
         before = forwards.secret(session, handler_id)
         former = None
         if before is not None:
-            opened = vault.open(before, forward_place("secret", handler_id))
-            former = vault.seal(opened, forward_place("former_secret", handler_id))
+            opened = vault.open(before, forward_path("secret", handler_id))
+            former = vault.seal(opened, forward_path("former_secret", handler_id))
         present = _sealed(ctx, handler_id, "secret", secret)
         forwards.write_secrets(session, handler_id, present, former)
         ctx.record(session, "renew forward secret", f"handler/{handler_id}")
@@ -115,7 +113,7 @@ def attempts(
     before: int | None = None,
     outcome: str = "",
     limit: int = 50,
-) -> Sequence[Attempt]:
+) -> Sequence[ForwardAttempt]:
     """The delivery log, newest first. Raises NotFound."""
     with ctx.transaction() as session:
         handlers.get(session, handler_id)
@@ -124,7 +122,7 @@ def attempts(
 
 def send_test(
     ctx: Context, handler_id: int | None, changes: Mapping[str, Any] | None = None
-) -> Outcome:
+) -> ForwardOutcome:
     """Posts one made-up event, once: to what is saved, changed by `changes`, which are not saved.
 
     Without a saved secret it is signed with the one given, else with one that nobody has. Raises
@@ -210,4 +208,4 @@ def _of(session: Session, handler_id: int, *, lock: bool = False) -> Forward:
 
 
 def _sealed(ctx: Context, handler_id: int, column: str, text: str) -> bytes:
-    return ctx.app_state.vault.seal(text.encode(), forward_place(column, handler_id))
+    return ctx.app_state.vault.seal(text.encode(), forward_path(column, handler_id))

@@ -21,7 +21,7 @@ from shared.storage import connections, forwards, handler_queues, handlers, sche
 from shared.storage.handler_queues import HeldMail, WaitingMail
 from shared.storage.handlers import QueueState
 from shared.storage.pool import Session
-from shared.vault import former_signing_key_place, signing_key_place
+from shared.vault import former_signing_key_path, signing_key_path
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,8 +152,8 @@ def renew_signing_key(ctx: Context, handler_id: int) -> HandlerView:
         before = handlers.signing_key(session, handler_id)
         former = None
         if before is not None:
-            opened = vault.open(before, signing_key_place(handler_id))
-            former = vault.seal(opened, former_signing_key_place(handler_id))
+            opened = vault.open(before, signing_key_path(handler_id))
+            former = vault.seal(opened, former_signing_key_path(handler_id))
         handlers.write_signing_keys(session, handler_id, _sealed(ctx, handler_id, key), former)
         ctx.record(session, "renew signing key", f"handler/{handler_id}")
         return replace(_see(session, handler_id), signing_key=key)
@@ -228,7 +228,7 @@ def _check_connections(session: Session, rules: Rules) -> None:
 
 
 def _sealed(ctx: Context, handler_id: int, key: str) -> bytes:
-    return ctx.app_state.vault.seal(key.encode(), signing_key_place(handler_id))
+    return ctx.app_state.vault.seal(key.encode(), signing_key_path(handler_id))
 
 
 def _see(session: Session, handler_id: int) -> HandlerView:

@@ -24,7 +24,7 @@ from shared.errors import Conflict, InvalidInput
 from shared.storage import certificates, connections, credentials
 from shared.storage.pool import Session
 from shared.storage.searching import folded
-from shared.vault import login_certificate_place, password_place
+from shared.vault import login_certificate_path, password_path
 
 MOST_ROWS: Final = 5_000
 #: Told at once; the rest of a file that is wrong throughout is counted.
@@ -40,7 +40,7 @@ _FORMULA: Final = ("=", "+", "-", "@", "\t", "\r")
 
 
 @dataclass(frozen=True, slots=True, order=True)
-class Fault:
+class RowFault:
     """What is wrong: `line` of the file, `column` (0: the line itself), both counted from
     1; `heading` names the column."""
 
@@ -67,7 +67,7 @@ class Imported:
     """`faults` are at most MOST_FAULTS of `fault_count`; nothing was added where there is one."""
 
     rows: tuple[Row, ...]
-    faults: tuple[Fault, ...]
+    faults: tuple[RowFault, ...]
     fault_count: int
     done: bool
 
@@ -85,7 +85,7 @@ class ImportRefused(Conflict):
         self.found = found
         self.members = {
             "faults": [
-                {name: getattr(one, name) for name in Fault.__slots__} for one in found.faults
+                {name: getattr(one, name) for name in RowFault.__slots__} for one in found.faults
             ]
         }
 
@@ -127,7 +127,7 @@ class _Sheet:
             },
         }
         self._ids = {} if ctx.principal.tags else all_of_them
-        self.faults: list[Fault] = []
+        self.faults: list[RowFault] = []
 
     def read(self, content: bytes) -> Iterator[tuple[int, ConnectionEdit]]:
         """Each line as a connection; what is wrong goes to `faults`."""
@@ -251,7 +251,7 @@ class _Sheet:
         return cell
 
     def _fault(self, line: int, column: int, heading: str, text: str, hint: str = "") -> None:
-        self.faults.append(Fault(line, column, heading, text, hint))
+        self.faults.append(RowFault(line, column, heading, text, hint))
 
 
 _KNOWN: Final = f"The first line names fields: {', '.join(HEADINGS)}."
@@ -279,11 +279,11 @@ def _add(ctx: Context, session: Session, edit: ConnectionEdit) -> None:
     vault = ctx.app_state.vault
     number = connections.insert(session, replace(edit.connection, enabled=False))
     if edit.password:
-        sealed = vault.seal(edit.password.encode(), password_place(number))
+        sealed = vault.seal(edit.password.encode(), password_path(number))
         connections.write_password(session, number, sealed)
     if edit.client_certificate:
         pem = pem_of(edit.client_certificate).encode()
-        sealed = vault.seal(pem, login_certificate_place(number))
+        sealed = vault.seal(pem, login_certificate_path(number))
         connections.write_client_certificate(session, number, sealed)
     saved = connections.get(session, number)
     ctx.record(session, "import", f"connection/{number}", after=saved)

@@ -26,7 +26,7 @@ from shared.storage.overview import Delays as Delays
 from shared.storage.overview import SickConnection as SickConnection
 from shared.storage.overview import Slot as Slot
 from shared.storage.pool import Session
-from shared.storage.services import Heartbeat as Heartbeat
+from shared.storage.services import ServiceHeartbeat as ServiceHeartbeat
 
 #: From when on an end is announced.
 SOON = timedelta(days=30)
@@ -70,7 +70,7 @@ class Overview:
     handlers: Sequence[HandlerView]
     expiring: Sequence[Expiring]
     backends: Sequence[Backend]
-    services: Sequence[Heartbeat]
+    services: Sequence[ServiceHeartbeat]
     absent: Sequence[str]
 
 
@@ -106,12 +106,12 @@ def get_overview(ctx: Context) -> Overview:
         )
 
 
-def _absent(running: Sequence[Heartbeat], *, is_forwarding: bool) -> list[str]:
+def _absent(running: Sequence[ServiceHeartbeat], *, is_forwarding: bool) -> list[str]:
     missing = [name for name in services.NAMES if name not in {one.name for one in running}]
     return [name for name in missing if name != "forwarder" or is_forwarding]
 
 
-def _postgres(ctx: Context, session: Session, running: Sequence[Heartbeat]) -> Backend:
+def _postgres(ctx: Context, session: Session, running: Sequence[ServiceHeartbeat]) -> Backend:
     """It answers, as it was just asked for all the rest; whether it can write is the question."""
     database = ctx.app_state.database
     told = [one.failing["database"] for one in running if "database" in one.failing]
@@ -119,7 +119,7 @@ def _postgres(ctx: Context, session: Session, running: Sequence[Heartbeat]) -> B
     return Backend(name="Postgres", place=database.place, trouble=str(refusal))
 
 
-def _brokers(ctx: Context, running: Sequence[Heartbeat]) -> list[Backend]:
+def _brokers(ctx: Context, running: Sequence[ServiceHeartbeat]) -> list[Backend]:
     """As the processes at work say that use them; the pages use neither."""
     settings = ctx.app_state.settings
     living = [one for one in running if not one.is_silent and one.name != "admin"]

@@ -19,7 +19,7 @@ from shared.storage import alert_deliveries, alerts, webhooks
 from shared.storage.alert_deliveries import Delivery as Delivery
 from shared.storage.webhooks import WEBHOOK_TABLE
 from shared.storage.webhooks import Webhook as Webhook
-from shared.vault import Place
+from shared.vault import SecretPath
 from shared.webhook_signatures import check_secret
 
 _FIELDS: Final = ("name", "url", "template", "secret", "kinds", "enabled", "muted_until")
@@ -179,7 +179,7 @@ def _secret(changes: Mapping[str, Any]) -> str | None:
 
 def _sealing(ctx: Context) -> webhooks.Seal:
     return lambda column, row, text: ctx.app_state.vault.seal(
-        text.encode(), Place(WEBHOOK_TABLE, column, str(row))
+        text.encode(), SecretPath(WEBHOOK_TABLE, column, str(row))
     )
 
 

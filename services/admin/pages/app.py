@@ -37,7 +37,7 @@ from services.admin.pages import (
 )
 from services.admin.pages.app_state import PagesState
 from services.admin.pages.forms import posted
-from services.admin.pages.progress import Progress
+from services.admin.pages.progress import ProgressLines
 from services.admin.pages.rendering import STATIC, go, refusal
 from services.admin.people.authorization import PUBLIC, NotAllowed
 from shared.errors import Conflict, NotFound, PosthouseError, TryAgain
@@ -56,7 +56,7 @@ def build(app_state: PagesState) -> FastAPI:
         },
     )
     app.add_middleware(_Leading)
-    app.add_middleware(Progress)
+    app.add_middleware(ProgressLines)
     app.state.pages_state = app_state
     app.mount("/static", _Files(directory=STATIC))
     app.add_api_route("/favicon.ico", _icon, dependencies=[PUBLIC])

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from services.admin.operations import bulk as operations
-from services.admin.operations.bulk import Action, Outcome, Status, bulk_of
+from services.admin.operations.bulk import Action, BulkOutcome, Status, bulk_of
 from services.admin.operations.certificates import search_certificates
 from services.admin.operations.connection_list import ids_matching, tags_in_use
 from services.admin.pages.app_state import context_of, is_part
@@ -50,7 +50,7 @@ def apply(request: Request, form: Form) -> Response:
         if is_part(request):
             return render(request, "connections/_bulk_rows.html", 422, error=error, outcomes=[])
         return _page(request, form.text("action"), ids, _typed(form), error=error)
-    outcomes: list[Outcome] = []
+    outcomes: list[BulkOutcome] = []
     for start in range(0, len(ids), operations.MOST):
         outcomes += operations.change_many(ctx, ids[start : start + operations.MOST], wanted)
     if is_part(request):
@@ -93,7 +93,7 @@ def _page(
     ids: list[int],
     values: Values,
     *,
-    outcomes: list[Outcome] | None = None,
+    outcomes: list[BulkOutcome] | None = None,
     error: InvalidInput | None = None,
 ) -> Response:
     chosen = Action(action) if action in set(Action) else Action.CHANGE

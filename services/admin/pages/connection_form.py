@@ -19,7 +19,7 @@ from shared.connections import Connection, Mode, TransportSecurity
 from shared.credentials import Credential, Provider
 from shared.described import words_of
 from shared.errors import InvalidInput
-from shared.kinds import KINDS, Feature, Kind, kind_named, kinds_with
+from shared.kinds import KINDS, Feature, MailboxKind, kind_named, kinds_with
 
 #: Fields by the kind of control that they have; the server's certificate is asked the other way
 #: round, secrets are never shown again, and a connection is enabled elsewhere.
@@ -234,7 +234,7 @@ def _of(known: list[Credential], provider: Provider | None = None) -> list[tuple
     ]
 
 
-def _both(kind: Kind) -> bool:
+def _both(kind: MailboxKind) -> bool:
     """Whether it logs in with a password, or with a credential in its place."""
     return {Feature.SERVER, Feature.CREDENTIAL} <= kind.features
 

@@ -14,8 +14,8 @@ from services.admin.pages.forms import Form, PostedForm, Values, whole_number
 from services.admin.pages.rendering import go, render
 from services.admin.people.authorization import OPERATE
 from shared.errors import InvalidInput, PosthouseError
-from shared.forward_kinds import CREDENTIAL_NAMES, KINDS, Kind
-from shared.forwarding.outcome import Outcome, Verdict
+from shared.forward_kinds import CREDENTIAL_NAMES, KINDS, ForwardProtocol
+from shared.forwarding.outcome import ForwardOutcome, ForwardVerdict
 from shared.forwards import Format, Forward, Key, Links, Options, Order, SaslMechanism
 
 router = APIRouter(prefix="/handlers")
@@ -27,7 +27,7 @@ _NUMBERS: Final = ("timeout_seconds", "concurrency", "retry_for_hours", "max_byt
 
 # An answer in the log may quote what was posted, which is the content of a mail.
 @router.get("/{handler_id:int}/forward", dependencies=[OPERATE])
-def show(request: Request, handler_id: int, kind: Kind | None = None) -> Response:
+def show(request: Request, handler_id: int, kind: ForwardProtocol | None = None) -> Response:
     """`kind`: shows the fields of another kind than it has."""
     return _page(request, handler_id, kind=kind)
 
@@ -83,18 +83,18 @@ def _page(
     request: Request,
     handler_id: int,
     *,
-    kind: Kind | None = None,
+    kind: ForwardProtocol | None = None,
     typed: PostedForm | None = None,
-    tested: Outcome | None = None,
+    tested: ForwardOutcome | None = None,
     secret: str = "",
     error: PosthouseError | None = None,
 ) -> Response:
     ctx = context_of(request)
     view = handlers.get_handler(ctx, handler_id)
     values = _stored(view.forward) if typed is None else _typed(typed)
-    if typed is not None and typed.text("kind") in list(Kind):
-        kind = Kind(typed.text("kind"))
-    chosen = KINDS[kind or (view.forward.kind if view.forward else Kind.HTTP)]
+    if typed is not None and typed.text("kind") in list(ForwardProtocol):
+        kind = ForwardProtocol(typed.text("kind"))
+    chosen = KINDS[kind or (view.forward.kind if view.forward else ForwardProtocol.HTTP)]
     if isinstance(error, InvalidInput):
         error.field = error.field.removeprefix("forward.")
         if error.field == "retry_for_seconds":
@@ -109,7 +109,7 @@ def _page(
         chosen=chosen,
         is_other=view.forward is not None and view.forward.kind is not chosen.kind,
         tested=tested,
-        taken=tested is not None and tested.verdict is Verdict.DELIVERED,
+        taken=tested is not None and tested.verdict is ForwardVerdict.DELIVERED,
         secret=secret,
         attempts=operations.attempts(ctx, handler_id, limit=_LINES),
         formats=[
@@ -148,8 +148,8 @@ def _changes(form: PostedForm) -> dict[str, Any]:
     kind = form.text("kind")
     if kind:
         changes["kind"] = kind
-    if kind in list(Kind):
-        changes |= {name: form.text(name) for name in KINDS[Kind(kind)].options}
+    if kind in list(ForwardProtocol):
+        changes |= {name: form.text(name) for name in KINDS[ForwardProtocol(kind)].options}
     login = {name: form.raw(f"credential_{name}") for name in CREDENTIAL_NAMES}
     if any(login.values()):
         changes["credentials"] = {name: text for name, text in login.items() if text}

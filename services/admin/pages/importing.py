@@ -22,7 +22,7 @@ from services.admin.pages.rendering import go, render
 from services.admin.people.authentication import session_of
 from services.admin.people.authorization import OPERATE_ON_PART
 from shared.errors import InvalidInput, PosthouseError
-from shared.vault import Place
+from shared.vault import SecretPath
 
 router = APIRouter(prefix="/connections/import")
 #: Octets: sealed and in base64 it comes back in a form.
@@ -71,11 +71,11 @@ def _sealed(form: PostedForm) -> bytes:
     return base64.b64decode(form.text("sealed"), validate=True)
 
 
-def _place(request: Request) -> Place:
+def _place(request: Request) -> SecretPath:
     """Nobody else's browser session opens it."""
     signed_in = session_of(request)
     assert signed_in is not None
-    return Place("session", "import", signed_in.digest.hex())
+    return SecretPath("session", "import", signed_in.digest.hex())
 
 
 def _page(

@@ -38,7 +38,7 @@ _TAGS: Final = frozenset(
 
 
 @dataclass(frozen=True, slots=True)
-class Attachment:
+class ShownAttachment:
     """Its path, its name (maybe empty), and its size in octets once decoded."""
 
     path: str
@@ -48,18 +48,18 @@ class Attachment:
 
 
 @dataclass(frozen=True, slots=True)
-class Content:
+class ShownContent:
     """`text` and `html` are empty where the mail has no such part. `whole`: nothing was cut off."""
 
     header: str
     text: str
     html: str
-    attachments: tuple[Attachment, ...]
+    attachments: tuple[ShownAttachment, ...]
     whole: bool
     findings: tuple[Finding, ...] = ()
 
 
-def read(chunks: Iterable[bytes]) -> Content:
+def read(chunks: Iterable[bytes]) -> ShownContent:
     """Reads the first `SHOWN_OCTETS` of a raw mail. Never raises for what a mail holds."""
     raw = bytearray()
     whole = True
@@ -71,19 +71,19 @@ def read(chunks: Iterable[bytes]) -> Content:
             break
     root = read_structure(region(bytes(raw)))
     texts: dict[str, str] = {}
-    attachments: list[Attachment] = []
+    attachments: list[ShownAttachment] = []
     for one in _own_leaves(root):
         kind = one.media_type
         if kind in ("text/plain", "text/html") and kind not in texts and not is_attached(one.part):
             texts[kind] = _text_of(one.part)
         elif len(attachments) < _MOST_ATTACHMENTS:
-            attachments.append(Attachment(one.path, one.name, kind, one.size))
+            attachments.append(ShownAttachment(one.path, one.name, kind, one.size))
             room = _MOST_ATTACHMENTS - len(attachments)
             attachments += [
-                Attachment(file.path, file.name, file.media_type, file.size)
+                ShownAttachment(file.path, file.name, file.media_type, file.size)
                 for file in islice(unpacked(one), room)
             ]
-    return Content(
+    return ShownContent(
         _header_of(root),
         texts.get("text/plain", ""),
         sanitised(texts["text/html"]) if "text/html" in texts else "",

@@ -187,7 +187,7 @@ def _set_aside(ctx: Context, query: Mapping[str, str], *, first: bool) -> Sequen
     return [one for one in found if not one.in_ledger]
 
 
-def _content(ctx: Context, message_id: uuid.UUID) -> tuple[mail_content.Content | None, str]:
+def _content(ctx: Context, message_id: uuid.UUID) -> tuple[mail_content.ShownContent | None, str]:
     """What a mail says, or why that cannot be shown: its path is shown all the same, and soon."""
     try:
         chunks = operations.read_message(ctx, message_id).chunks

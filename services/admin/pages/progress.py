@@ -19,7 +19,7 @@ from services.admin.pages.rendering import HEADERS
 from services.admin.redirecting import notice_in
 
 
-class Progress:
+class ProgressLines:
     """ASGI middleware in front of the pages, behind `DisconnectWatching`."""
 
     def __init__(self, app: ASGIApp) -> None:

@@ -48,7 +48,7 @@ class Origin:
 
 
 @dataclass(frozen=True, slots=True)
-class Attempt:
+class LoginAttempt:
     """One counted attempt; `sources` are what it was counted under."""
 
     who: str
@@ -56,7 +56,7 @@ class Attempt:
     sources: tuple[str, ...]
 
 
-def begin(database: Database, who: str, origin: Origin, *, known_device: bool) -> Attempt:
+def begin(database: Database, who: str, origin: Origin, *, known_device: bool) -> LoginAttempt:
     """Counts an attempt under `who` (a name in lower case, or BOOTSTRAP).
 
     Raises TooManyAttempts where there were too many within WINDOW; such a one is not counted.
@@ -73,7 +73,7 @@ def begin(database: Database, who: str, origin: Origin, *, known_device: bool) -
         counts = browser_sessions.count_attempt(session, list(limits), WINDOW)
         over = [source for source, limit in limits.items() if counts[source] > limit]
         if not over:
-            return Attempt(who, network, tuple(limits))
+            return LoginAttempt(who, network, tuple(limits))
         session.rollback()
         audit.record_once(session, who, "logins refused for a while", f"network/{network}", WINDOW)
     _log.warning("logins are refused for a while", name=who, network=network)
@@ -101,14 +101,14 @@ def begin_by_link(database: Database, link_id: int, address: str) -> None:
     )
 
 
-def failed(database: Database, attempt: Attempt) -> None:
+def failed(database: Database, attempt: LoginAttempt) -> None:
     """Writes that it failed. Bounded, as attempts are."""
     _log.warning("a login failed", name=attempt.who, network=attempt.network)
     with database.transaction() as session:
         audit.record(session, attempt.who, "login refused", f"network/{attempt.network}")
 
 
-def succeeded(database: Database, attempt: Attempt) -> None:
+def succeeded(database: Database, attempt: LoginAttempt) -> None:
     """What failed before under this name from there is forgotten, and this one was no failure."""
     with database.transaction() as session:
         browser_sessions.forget_attempts(session, list(attempt.sources))

@@ -34,7 +34,7 @@ from shared.storage import (
     visibility,
 )
 from shared.storage.pool import Database, DatabaseCannotWrite, Session
-from shared.vault import Vault, forward_place
+from shared.vault import Vault, forward_path
 
 _log = structlog.get_logger(__name__)
 
@@ -110,7 +110,7 @@ class IdentityProofs:
             sealed = forwards.link_key(session, claim.handler_id)
             if sealed is None:
                 return None
-            key = self._vault.open(sealed, forward_place("link_key", claim.handler_id))
+            key = self._vault.open(sealed, forward_path("link_key", claim.handler_id))
             if not claim.holds(key):
                 return None
             name = handlers.get(session, claim.handler_id).name

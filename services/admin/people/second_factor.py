@@ -19,7 +19,7 @@ from services.admin.people.tokens import digest_of
 from shared.errors import InvalidInput
 from shared.storage import audit, second_factors
 from shared.storage.pool import Session
-from shared.vault import Vault, totp_place
+from shared.vault import Vault, totp_path
 
 ISSUER: Final = "Posthouse"
 _STEP_SECONDS: Final = 30
@@ -37,9 +37,7 @@ class Offered:
 def offer(session: Session, vault: Vault, person_id: int, name: str) -> Offered:
     """A secret that counts once a code of it was given (`confirm`)."""
     secret = pyotp.random_base32()
-    second_factors.offer_totp(
-        session, person_id, vault.seal(secret.encode(), totp_place(person_id))
-    )
+    second_factors.offer_totp(session, person_id, vault.seal(secret.encode(), totp_path(person_id)))
     uri = pyotp.TOTP(secret).provisioning_uri(name=name, issuer_name=ISSUER)
     picture = segno.make(uri, error="m").svg_inline(scale=5, border=2, dark="#000", light="#fff")
     return Offered(secret, picture)
@@ -80,7 +78,7 @@ def accepts(session: Session, vault: Vault, person_id: int, code: str) -> bool:
 
 def _matching(vault: Vault, person_id: int, sealed: bytes, code: str) -> int | None:
     """The time step whose code this is: now, or one before or after (RFC 6238 section 5.2)."""
-    totp = pyotp.TOTP(vault.open(sealed, totp_place(person_id)).decode())
+    totp = pyotp.TOTP(vault.open(sealed, totp_path(person_id)).decode())
     now = int(time.time()) // _STEP_SECONDS
     for step in (now, now - 1, now + 1):
         if secrets.compare_digest(totp.at(step * _STEP_SECONDS).encode(), code.strip().encode()):

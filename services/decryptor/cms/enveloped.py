@@ -20,7 +20,7 @@ from services.decryptor.cms.ciphers import (
 from services.decryptor.cms.content import pieces
 from services.decryptor.cms.errors import CmsError, Malformed, NoRecipient, NotOpened, Unsupported
 from services.decryptor.cms.keys import can_be_opened, key_algorithm_name, unwrap
-from services.decryptor.cms.recipients import Recipient, read_recipients
+from services.decryptor.cms.recipients import CmsRecipient, read_recipients
 from services.decryptor.spool import Sink, Spool
 from shared.certificates import Identity, IdentityIndex
 from shared.mail.region import Region, made
@@ -48,7 +48,7 @@ class Envelope(NamedTuple):
     """
 
     body: Region
-    recipients: list[Recipient]
+    recipients: list[CmsRecipient]
     content_type: bytes
     content_algorithm: Algorithm
     content: tuple[int, int] | Fields
@@ -138,7 +138,7 @@ def any_envelope(body: Region, content: Reader, *, authenticated: bool) -> Envel
 class Fitting(NamedTuple):
     """The recipients whose private keys are here, newest first, and the cipher of the content."""
 
-    pairs: list[tuple[Recipient, Identity]]
+    pairs: list[tuple[CmsRecipient, Identity]]
     cipher: ContentCipher
 
     def unwrap(self, number: int = 0) -> bytes:

@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from services.decryptor.cms.ber import INTEGER, OCTET_STRING, SEQUENCE, encode
 from services.decryptor.cms.errors import Malformed, NotOpened, Unsupported
 from services.decryptor.cms.oids import ML_KEM_768, ML_KEM_1024, dotted, oid
-from services.decryptor.cms.recipients import Recipient
+from services.decryptor.cms.recipients import CmsRecipient
 from services.decryptor.cms.wraps import WRAPS
 from shared.certificates import PrivateKey
 
@@ -29,7 +29,7 @@ _DERIVATIONS: dict[bytes, hashes.HashAlgorithm] = {
 }
 
 
-def encapsulated(recipient: Recipient, key: PrivateKey, length: int) -> bytes:
+def encapsulated(recipient: CmsRecipient, key: PrivateKey, length: int) -> bytes:
     """The content key, `length` bytes. Raises Unsupported, Malformed or NotOpened."""
     wanted = ENCAPSULATIONS.get(recipient.algorithm.oid)
     if wanted is None:
@@ -46,7 +46,7 @@ def encapsulated(recipient: Recipient, key: PrivateKey, length: int) -> bytes:
     return unwrapped(recipient, secret, length)
 
 
-def unwrapped(recipient: Recipient, secret: bytes, length: int) -> bytes:
+def unwrapped(recipient: CmsRecipient, secret: bytes, length: int) -> bytes:
     """The content key by the secret that was encapsulated (RFC 9629 section 5)."""
     assert recipient.encapsulation is not None
     _, derivation, key_bytes, wrap = recipient.encapsulation

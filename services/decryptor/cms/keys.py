@@ -43,7 +43,7 @@ from services.decryptor.cms.oids import (
     dotted,
     oid,
 )
-from services.decryptor.cms.recipients import Recipient
+from services.decryptor.cms.recipients import CmsRecipient
 from services.decryptor.cms.wraps import WRAPS
 from shared.certificates import PrivateKey
 
@@ -90,21 +90,21 @@ _NAMES = {
 }
 
 
-def key_algorithm_name(recipient: Recipient) -> str:
+def key_algorithm_name(recipient: CmsRecipient) -> str:
     """What people call the way in which the content key is protected."""
     if recipient.kind in ("transport", "encapsulation", "other"):
         return _NAMES.get(recipient.algorithm.oid, dotted(recipient.algorithm.oid))
     return "ECDH" if recipient.kind == "agreement" else recipient.kind
 
 
-def can_be_opened(recipient: Recipient) -> bool:
+def can_be_opened(recipient: CmsRecipient) -> bool:
     """Whether there are certificates, here or elsewhere, whose keys open it by what is known."""
     if recipient.kind == "encapsulation":
         return recipient.algorithm.oid in ENCAPSULATIONS
     return recipient.kind in ("transport", "agreement") and recipient.algorithm.oid != RSA_KEM
 
 
-def unwrap(recipient: Recipient, key: PrivateKey, length: int) -> bytes:
+def unwrap(recipient: CmsRecipient, key: PrivateKey, length: int) -> bytes:
     """The content key, `length` bytes.
 
     Raises Unsupported (the algorithm), Malformed, or NotOpened (never for PKCS #1 v1.5).
@@ -123,7 +123,7 @@ def unwrap(recipient: Recipient, key: PrivateKey, length: int) -> bytes:
     raise Unsupported(f"Keys wrapped with a {recipient.kind} are not supported.")
 
 
-def _transported(recipient: Recipient, key: rsa.RSAPrivateKey, length: int) -> bytes:
+def _transported(recipient: CmsRecipient, key: rsa.RSAPrivateKey, length: int) -> bytes:
     chosen = recipient.algorithm
     if chosen.oid == RSA:
         # Drawn in any case, so that both ways take the same time.
@@ -163,7 +163,7 @@ def _oaep(chosen: Algorithm) -> padding.OAEP:
     return padding.OAEP(padding.MGF1(mask), main, label or None)
 
 
-def _agreed(recipient: Recipient, key: PrivateKey, length: int) -> bytes:
+def _agreed(recipient: CmsRecipient, key: PrivateKey, length: int) -> bytes:
     derivation = _AGREEMENTS.get(recipient.algorithm.oid)
     if derivation is None:
         raise Unsupported(f"The agreement {dotted(recipient.algorithm.oid)} is not supported.")
@@ -187,7 +187,7 @@ def _agreed(recipient: Recipient, key: PrivateKey, length: int) -> bytes:
     raise NotOpened
 
 
-def _shared_secret(recipient: Recipient, key: PrivateKey) -> bytes:
+def _shared_secret(recipient: CmsRecipient, key: PrivateKey) -> bytes:
     point = recipient.originator_key
     try:
         if isinstance(key, ec.EllipticCurvePrivateKey):
@@ -223,7 +223,7 @@ def _usual(wrap: Algorithm, wrap_bytes: int) -> list[bytes]:
 
 
 def _derived(
-    derivation: _Derivation, secret: bytes, info: bytes, recipient: Recipient, length: int
+    derivation: _Derivation, secret: bytes, info: bytes, recipient: CmsRecipient, length: int
 ) -> Iterator[bytes]:
     """The keys that may wrap: with HKDF, senders differ in whether the keying material is salt."""
     if not derivation.hkdf:

@@ -65,7 +65,7 @@ class Encapsulation(NamedTuple):
     wrap: Algorithm
 
 
-class Recipient(NamedTuple):
+class CmsRecipient(NamedTuple):
     """One wrapped copy of the content key.
 
     `kind` is `transport` (RSA), `agreement` (ECDH), `encapsulation` (ML-KEM), or another kind of
@@ -93,13 +93,13 @@ _NOTHING = Algorithm(b"", b"", b"")
 _OTHER: dict[int, Literal["shared key", "password"]] = {0xA2: "shared key", 0xA3: "password"}
 
 
-def read_recipients(buffer: Buffer, start: int, stop: int) -> list[Recipient]:
+def read_recipients(buffer: Buffer, start: int, stop: int) -> list[CmsRecipient]:
     """Reads the content of a SET OF RecipientInfo. Raises Malformed."""
     if buffer[start : start + 2] == b"\x30\x82":  # as RSA makes it, mostly for one recipient
         first = start + 4
         if first + int.from_bytes(buffer[start + 2 : first]) == stop:
             return [_transport(buffer, first, stop)]
-    found: list[Recipient] = []
+    found: list[CmsRecipient] = []
     for info in items(buffer, start, stop):
         if info.tag == SEQUENCE:
             found.append(_transport(buffer, info.start, info.stop))
@@ -108,7 +108,7 @@ def read_recipients(buffer: Buffer, start: int, stop: int) -> list[Recipient]:
         elif info.tag == 0xA4:
             found.append(_other(buffer, info))
         elif info.tag in _OTHER:
-            found.append(Recipient(_OTHER[info.tag], RecipientId(), _NOTHING, b""))
+            found.append(CmsRecipient(_OTHER[info.tag], RecipientId(), _NOTHING, b""))
         else:
             raise _unknown()
         if len(found) > MAX_RECIPIENTS:
@@ -132,11 +132,11 @@ def read_identifier(buffer: Buffer, item: Item) -> RecipientId:
     )
 
 
-def _transport(buffer: Buffer, start: int, stop: int) -> Recipient:
+def _transport(buffer: Buffer, start: int, stop: int) -> CmsRecipient:
     return usual_transport(buffer, start, stop) or any_transport(buffer, start, stop)
 
 
-def usual_transport(buffer: Buffer, start: int, stop: int) -> Recipient | None:
+def usual_transport(buffer: Buffer, start: int, stop: int) -> CmsRecipient | None:
     """A KeyTransRecipientInfo by its end, where a key of a usual length lies; None where not.
 
     A test holds it to `any_transport` over mutated input: both say the same of what this takes.
@@ -147,17 +147,17 @@ def usual_transport(buffer: Buffer, start: int, stop: int) -> Recipient | None:
             known = _before_key(bytes(buffer[start : key - 4]))
             if known is not None:
                 wrapped = bytes(buffer[key:stop])
-                return made(Recipient, ("transport", *known, wrapped, None, b"", b"", None))
+                return made(CmsRecipient, ("transport", *known, wrapped, None, b"", b"", None))
     return None
 
 
-def any_transport(buffer: Buffer, start: int, stop: int) -> Recipient:
+def any_transport(buffer: Buffer, start: int, stop: int) -> CmsRecipient:
     """A KeyTransRecipientInfo element by element. Raises Malformed."""
     fields = items(buffer, start, stop)
     if len(fields) < 4 or fields[2].tag != SEQUENCE:
         raise _unknown()
     _, identifier, chosen, encrypted = fields[:4]
-    return Recipient(
+    return CmsRecipient(
         "transport",
         read_identifier(buffer, identifier),
         algorithm(small(buffer, chosen.begin, chosen.next)),
@@ -179,7 +179,7 @@ def _before_key(content: bytes) -> tuple[RecipientId, Algorithm] | None:
         return None
 
 
-def _agreement(buffer: Buffer, info: Item) -> list[Recipient]:
+def _agreement(buffer: Buffer, info: Item) -> list[CmsRecipient]:
     fields = items(buffer, info.start, info.stop)
     material = b""
     if len(fields) > 4 and fields[2].tag == 0xA1:
@@ -191,7 +191,7 @@ def _agreement(buffer: Buffer, info: Item) -> list[Recipient]:
     _, originator, chosen, keys = fields[:4]
     public_algorithm, public_key = _originator(buffer, originator)
     scheme = algorithm(small(buffer, chosen.begin, chosen.next))
-    found: list[Recipient] = []
+    found: list[CmsRecipient] = []
     for one in items(buffer, keys.start, keys.stop):
         pair = items(buffer, one.start, one.stop)
         if len(pair) != 2:
@@ -203,7 +203,7 @@ def _agreement(buffer: Buffer, info: Item) -> list[Recipient]:
         else:
             named = read_identifier(buffer, identifier)
         found.append(
-            Recipient(
+            CmsRecipient(
                 "agreement",
                 named,
                 scheme,
@@ -218,7 +218,7 @@ def _agreement(buffer: Buffer, info: Item) -> list[Recipient]:
     return found
 
 
-def _other(buffer: Buffer, info: Item) -> Recipient:
+def _other(buffer: Buffer, info: Item) -> CmsRecipient:
     """An OtherRecipientInfo, of which the one kind that anybody uses is KEMRecipientInfo."""
     pair = items(buffer, info.start, info.stop)
     if len(pair) != 2 or pair[0].tag != OID:
@@ -226,7 +226,7 @@ def _other(buffer: Buffer, info: Item) -> Recipient:
     kind, value = pair
     name = small(buffer, kind.start, kind.stop)
     if name != ORI_KEM or value.tag != SEQUENCE:
-        return Recipient("other", RecipientId(), Algorithm(name, b"", b""), b"")
+        return CmsRecipient("other", RecipientId(), Algorithm(name, b"", b""), b"")
     fields = items(buffer, value.start, value.stop)
     material = b""
     if len(fields) == 9 and fields[6].tag == 0xA0:
@@ -237,7 +237,7 @@ def _other(buffer: Buffer, info: Item) -> Recipient:
     if len(tags) != 8 or (tags[2], tags[4], tags[5], tags[6]) != (0x30, 0x30, INTEGER, 0x30):
         raise _unknown()
     _, identifier, encapsulated, ciphertext, derivation, size, wrap, wrapped = fields
-    return Recipient(
+    return CmsRecipient(
         "encapsulation",
         read_identifier(buffer, identifier),
         algorithm(small(buffer, encapsulated.begin, encapsulated.next)),

@@ -19,9 +19,9 @@ from services.decryptor.openpgp.gnupg_form import MAX_BYTES, inside, turned
 from services.decryptor.openpgp.packets import Addressed, is_ordinary, whole_message
 from services.decryptor.openpgp.session_keys import OtherKey
 from services.decryptor.openpgp.verifying import (
-    Keyring,
     PgpSignature,
     Rings,
+    SenderKeys,
     judge_failure,
     verify_inline,
     with_hints,
@@ -167,7 +167,7 @@ def _decrypt(
     file.close()
     compressed = False
 
-    def check(ring: Keyring) -> PgpSignature | None:
+    def check(ring: SenderKeys) -> PgpSignature | None:
         nonlocal compressed
         asked: list[str] = []
 

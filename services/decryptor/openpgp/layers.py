@@ -9,12 +9,12 @@ from services.decryptor.coverage import doubt_about
 from services.decryptor.decoding_ambiguity import text_doubt
 from services.decryptor.layer_content import has_header, text_entity
 from services.decryptor.layer_facts import Facts, SignedLayer
-from services.decryptor.limits import Limits
+from services.decryptor.limits import MailLimits
 from services.decryptor.openpgp.autocrypt import keys_of
 from services.decryptor.openpgp.cleartext import signed_text
 from services.decryptor.openpgp.decrypting import OpenedMessage, decrypt_message
 from services.decryptor.openpgp.packets import ARMOUR_MESSAGE, ARMOUR_SIGNED, addressed
-from services.decryptor.openpgp.verifying import Keyring, Rings, verify_detached, verify_inline
+from services.decryptor.openpgp.verifying import Rings, SenderKeys, verify_detached, verify_inline
 from services.decryptor.spool import Spool
 from services.decryptor.transfer_encodings import Undecodable, decode
 from shared.certificates import OpenPGPKey
@@ -39,11 +39,11 @@ class OpenPGP:
     def __init__(
         self,
         keys: tuple[OpenPGPKey, ...],
-        ring: Keyring,
+        ring: SenderKeys,
         header: HeaderBlock,
         facts: Facts,
         spool: Spool,
-        limits: Limits,
+        limits: MailLimits,
     ) -> None:
         """`header` is that of the mail, which may bring the sender's key along."""
         self._keys = keys
@@ -55,7 +55,7 @@ class OpenPGP:
 
     @property
     def _rings(self) -> Rings:
-        return Rings(self._ring, Keyring(keys_of(self._header)))
+        return Rings(self._ring, SenderKeys(keys_of(self._header)))
 
     def encrypted(self, whole: Entity) -> Region | None:
         """The content of a multipart/encrypted (RFC 3156 section 4); None if not opened."""

@@ -30,7 +30,7 @@ class PgpSignature(NamedTuple):
     content: bytes = b""
 
 
-class Keyring:
+class SenderKeys:
     """Public keys whose owners are known."""
 
     def __init__(self, certificates: Iterable[Cert] = ()) -> None:
@@ -53,12 +53,12 @@ class Keyring:
 class Rings(NamedTuple):
     """The keys of known senders, and those that a mail brings itself, which prove nothing."""
 
-    known: Keyring
-    hints: Keyring
+    known: SenderKeys
+    hints: SenderKeys
 
 
 def with_hints(
-    check: Callable[[Keyring], PgpSignature | None], rings: Rings
+    check: Callable[[SenderKeys], PgpSignature | None], rings: Rings
 ) -> PgpSignature | None:
     """What `check` says with the known keys; of an unknown signer, with the mail's own key.
 
@@ -86,7 +86,7 @@ def _names(certificate: Cert) -> set[str]:
     return names
 
 
-def judge_failure(key_ids: list[str], ring: Keyring) -> PgpSignature:
+def judge_failure(key_ids: list[str], ring: SenderKeys) -> PgpSignature:
     """What a signature is that did not verify: wrong, or by somebody unknown."""
     if any(ring.knows(key_id) for key_id in key_ids):
         return PgpSignature(
@@ -106,7 +106,7 @@ def verify_detached(part: Region, armoured: bytes, rings: Rings, spool: Spool) -
         return PgpSignature("invalid", reason="The attached signature is not a signature.")
     names = [name for name in (signature.issuer_fingerprint, signature.issuer_key_id) if name]
 
-    def check(ring: Keyring) -> PgpSignature:
+    def check(ring: SenderKeys) -> PgpSignature:
         if not any(ring.knows(name) for name in names):
             return judge_failure(names, ring)
         for canonical in (False, True):
@@ -126,7 +126,7 @@ def verify_detached(part: Region, armoured: bytes, rings: Rings, spool: Spool) -
 def verify_inline(text: bytes, rings: Rings) -> PgpSignature:
     """Verifies a text between its own signature lines (RFC 9580 section 7)."""
 
-    def check(ring: Keyring) -> PgpSignature:
+    def check(ring: SenderKeys) -> PgpSignature:
         asked: list[str] = []
 
         def store(key_ids: list[str]) -> list[Cert]:
@@ -146,7 +146,7 @@ def verify_inline(text: bytes, rings: Rings) -> PgpSignature:
     return found
 
 
-def ring_store(ring: Keyring) -> Any:
+def ring_store(ring: SenderKeys) -> Any:
     """The callback by which Sequoia asks for keys."""
     return lambda key_ids: list(ring.certificates)
 

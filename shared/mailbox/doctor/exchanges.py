@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from shared.mailbox.observing import Stream
+from shared.mailbox.observing import ObservedStream
 
 _LITERAL: Final = re.compile(rb"\{(\d{1,20})\+?\}\r?\n\Z")
 _TAGGED: Final = re.compile(rb"(P\d+) ")
@@ -20,7 +20,7 @@ _MULTI_LINE: Final = re.compile(rb"(CAPA|UIDL|LIST|TOP \d+ \d+|RETR \d+)\r?\n\Z"
 
 
 @dataclass(slots=True)
-class Exchange:
+class RecordedExchange:
     """A request and what belongs to it, in the order of the wire: (whether we sent it, octets).
 
     Each piece is a line with the literals in it, line ends and all. `ok` is None where no answer
@@ -44,7 +44,7 @@ class Session:
     """One connection: what the server said first, then request by request."""
 
     greeting: bytes = b""
-    exchanges: list[Exchange] = field(default_factory=list)
+    exchanges: list[RecordedExchange] = field(default_factory=list)
 
 
 @dataclass(slots=True)
@@ -76,18 +76,18 @@ class _Half:
                 return 0
 
 
-def imap_session(stream: Stream) -> Session:
+def imap_session(stream: ObservedStream) -> Session:
     """An IMAP connection, command by command."""
     session = Session()
     ours, theirs = _Half(literals=True), _Half(literals=True)
-    under_way: dict[bytes, Exchange] = {}
+    under_way: dict[bytes, RecordedExchange] = {}
     for moment, sent, octets in stream.events:
         for piece in (ours if sent else theirs).pieces(octets):
             oldest = next(iter(under_way.values()), None)
             if sent:
                 tag = _TAGGED.match(piece)
                 if tag is not None:
-                    exchange = Exchange(piece[tag.end() :], moment)
+                    exchange = RecordedExchange(piece[tag.end() :], moment)
                     under_way[tag[1]] = exchange
                     session.exchanges.append(exchange)
                 elif oldest is not None:  # an answer to a challenge, or the end of IDLE
@@ -106,11 +106,11 @@ def imap_session(stream: Stream) -> Session:
     return session
 
 
-def pop3_session(stream: Stream) -> Session:
+def pop3_session(stream: ObservedStream) -> Session:
     """A POP3 connection, command by command."""
     session = Session()
     ours, theirs = _Half(literals=False), _Half(literals=False)
-    waiting: list[Exchange] = []
+    waiting: list[RecordedExchange] = []
     listing = False
     for moment, sent, octets in stream.events:
         for piece in (ours if sent else theirs).pieces(octets):
@@ -118,7 +118,7 @@ def pop3_session(stream: Stream) -> Session:
                 if waiting and waiting[0].request[:5].upper() == b"AUTH " and waiting[0].said:
                     waiting[0].said.append((True, piece))
                 else:
-                    exchange = Exchange(piece, moment)
+                    exchange = RecordedExchange(piece, moment)
                     waiting.append(exchange)
                     session.exchanges.append(exchange)
                 continue
@@ -144,7 +144,7 @@ def pop3_session(stream: Stream) -> Session:
     return session
 
 
-def sessions_of(protocol: str, streams: Sequence[Stream]) -> list[Session]:
+def sessions_of(protocol: str, streams: Sequence[ObservedStream]) -> list[Session]:
     """Every connection of one protocol; empty for one that does not speak in lines."""
     split = _SPLITS.get(protocol)
     return [split(stream) for stream in streams] if split else []

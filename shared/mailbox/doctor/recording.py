@@ -16,7 +16,7 @@ from shared.clock import utc_now
 from shared.errors import Conflict
 from shared.mailbox.doctor import forms
 from shared.mailbox.doctor.examining import NOBODYS, Examination
-from shared.mailbox.doctor.exchanges import Exchange, Session, sessions_of
+from shared.mailbox.doctor.exchanges import RecordedExchange, Session, sessions_of
 from shared.mailbox.doctor.http_requests import HttpRequests
 from shared.mailbox.doctor.imap_lines import ImapLines, shown_level
 from shared.mailbox.doctor.pop3_lines import Pop3Lines
@@ -105,7 +105,7 @@ def _imap(session: Session, lines: ImapLines) -> dict[str, Any]:
     }
 
 
-def _imap_exchange(exchange: Exchange, lines: ImapLines) -> dict[str, Any]:
+def _imap_exchange(exchange: RecordedExchange, lines: ImapLines) -> dict[str, Any]:
     form = form_of("imap", exchange)
     verb = form.split(" ", 1)[0]
     return _exchange(
@@ -129,7 +129,7 @@ def _pop3(session: Session, lines: Pop3Lines) -> dict[str, Any]:
 
 
 def _exchange(
-    form: str, exchange: Exchange, request: bytes, said: list[tuple[bool, bytes]]
+    form: str, exchange: RecordedExchange, request: bytes, said: list[tuple[bool, bytes]]
 ) -> dict[str, Any]:
     return {
         "form": form,

@@ -9,7 +9,7 @@ from typing import Final
 from shared.errors import PosthouseError
 from shared.mailbox.doctor import forms
 from shared.mailbox.doctor.examining import Examination
-from shared.mailbox.doctor.exchanges import Exchange, sessions_of
+from shared.mailbox.doctor.exchanges import RecordedExchange, sessions_of
 from shared.mailbox.observing import HttpRequest
 
 UNDERSTOOD: Final = "understood"
@@ -39,7 +39,7 @@ class Row:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Report:
+class DoctorReport:
     """What the doctor found; `healthy` where every form that was sent was understood."""
 
     mode: str
@@ -53,7 +53,7 @@ class Report:
     recording: str | None = field(default=None)
 
 
-def report(found: Examination, *, secrets: Iterable[str] = ()) -> Report:
+def report(found: Examination, *, secrets: Iterable[str] = ()) -> DoctorReport:
     """The report of an examination. `secrets` are in no word of it."""
     protocol = found.connection.kind.protocol
     hidden = sorted({s for s in secrets if s}, key=len, reverse=True)
@@ -86,7 +86,7 @@ def report(found: Examination, *, secrets: Iterable[str] = ()) -> Report:
     if not refused and not found.failures:
         sentences.insert(0, "The server understood everything that was asked.")
     rows += [Row(what, what, NOT_ASKED, f"Not asked: {why}.") for what, why in found.not_asked]
-    return Report(
+    return DoctorReport(
         mode=found.connection.mode.value,
         healthy=not refused and not found.failures,
         server=_clean(found.server, hidden),
@@ -120,7 +120,7 @@ def _unused(row: Row) -> Row:
     return row if row.verdict == UNDERSTOOD else replace(row, meaning=_NOT_USED)
 
 
-def form_of(protocol: str, exchange: Exchange) -> str:
+def form_of(protocol: str, exchange: RecordedExchange) -> str:
     """The form of what was asked on a connection."""
     of = forms.of_imap if protocol == "imap" else forms.of_pop3
     return of(exchange.request)
@@ -133,7 +133,7 @@ class _Answer:
     milliseconds: int
 
 
-def _of_exchange(exchange: Exchange) -> _Answer:
+def _of_exchange(exchange: RecordedExchange) -> _Answer:
     # LOGOUT and QUIT may be answered by the end of the connection.
     ended = exchange.request.strip().upper() in (b"LOGOUT", b"QUIT") and exchange.ok is None
     return _Answer(True if ended else exchange.ok, exchange.words, exchange.milliseconds)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from shared.mailbox.attempt import Attempt, Opening
+from shared.mailbox.attempt import ConnectionAttempt, Opening
 from shared.mailbox.base import Mailbox
 from shared.mailbox.failures import SessionLost
 from shared.mailbox.imap.login import log_in, read_greeting, start_tls
@@ -13,7 +13,7 @@ from shared.mailbox.imap.session import ImapSession
 def open_session(opening: Opening) -> Mailbox:
     """Connects, and logs in over IMAP. Raises StepFailed."""
     connection, login = opening.connection, opening.login
-    attempt = Attempt(opening)
+    attempt = ConnectionAttempt(opening)
     try:
         stream = attempt.connect()
         session = ImapSession(stream)

@@ -16,7 +16,7 @@ _WINDOW = 500
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class Selected:
     """UIDs: those that match the selection, the unread ones, and all where that was looked at."""
 
     matching: list[int]
@@ -31,7 +31,7 @@ def select(
     since: datetime | None,
     cursor: Cursor | None,
     count_known: bool,
-) -> Found:
+) -> Selected:
     """Which mails come into question, in one round trip."""
     covered = 1
     same = cursor is not None and not is_another_folder(cursor, status.cursor)
@@ -59,7 +59,7 @@ def select(
     if since is not None:
         recent = set(answers[-1])
         matching = [uid for uid in matching if uid in recent]
-    return Found(matching, unread, every)
+    return Selected(matching, unread, every)
 
 
 def all_there(session: ImapSession, status: FolderStatus, found: list[int]) -> list[int]:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 
 from shared.mailbox.base import Cursor, Known
 from shared.mailbox.failures import Refused
-from shared.mailbox.pop3.session import Answer, Pop3Session
+from shared.mailbox.pop3.session import Pop3Answer, Pop3Session
 from shared.messages import Key
 
 #: The key of the last mail in a cursor, where our own deletions left it open.
@@ -134,7 +134,7 @@ class Pop3List:
         return sizes
 
 
-def uidl_of(answer: Answer) -> str | None:
+def uidl_of(answer: Pop3Answer) -> str | None:
     """The UIDL from `+OK number uidl`; None where there is none."""
     words = answer.words.split()
     if not answer.ok or len(words) < 2 or not words[0].isdigit():

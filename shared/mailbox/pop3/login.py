@@ -20,7 +20,7 @@ from shared.mailbox.net.sasl import (
     no_external,
 )
 from shared.mailbox.net.scram import MECHANISM, Scram, unproved
-from shared.mailbox.pop3.session import Answer, Pop3Session
+from shared.mailbox.pop3.session import Pop3Answer, Pop3Session
 
 #: The timestamp of a greeting that offers APOP (RFC 1939 section 7): a message id, and nothing that
 #: no message id has, as an attacker in the middle would need to choose it (CVE-2007-1558).
@@ -87,7 +87,7 @@ def mechanisms(session: Pop3Session) -> list[str]:
     return [*found, "APOP"] if stamp is not None else found
 
 
-def _password(session: Pop3Session, username: str, password: str, chosen: str) -> Answer | None:
+def _password(session: Pop3Session, username: str, password: str, chosen: str) -> Pop3Answer | None:
     """None where the server took it, else its last answer.
 
     USER and PASS wherever they may be there; what else the server offers where they are not.
@@ -121,7 +121,7 @@ def _without_user(
     password: str,
     offered: list[str],
     stamp: re.Match[str] | None,
-) -> Answer | None:
+) -> Pop3Answer | None:
     if "PLAIN" in offered:
         message = f"\0{username}\0{password}".encode()
         session.stream.transcript.hide(message.decode())
@@ -157,7 +157,7 @@ def _without_user(
     return None if answer.ok else answer
 
 
-def _passes(answer: Answer) -> bool:
+def _passes(answer: Pop3Answer) -> bool:
     """Whether a refusal speaks of the server's state, so that no other way in is tried."""
     return (
         answer.code in ("IN-USE", "LOGIN-DELAY", "SYS/TEMP")
@@ -165,7 +165,7 @@ def _passes(answer: Answer) -> bool:
     )
 
 
-def refusal(session: Pop3Session, answer: Answer) -> Unreachable | Refused | SessionLost:
+def refusal(session: Pop3Session, answer: Pop3Answer) -> Unreachable | Refused | SessionLost:
     """What the refusal of a login means (response codes: RFC 2449 section 8, RFC 3206)."""
     code, text = answer.code, answer.text or "-ERR"
     if code == "LOGIN-DELAY" or (code != "AUTH" and _TOO_SOON.search(text)):
@@ -196,7 +196,7 @@ def _delay(text: str) -> float | None:
 
 def authenticate(
     session: Pop3Session, mechanism: bytes, respond: Callable[[bytes], bytes]
-) -> Answer:
+) -> Pop3Answer:
     """AUTH (RFC 5034): `respond` gives the answer to each challenge, neither in base64.
 
     The initial response may not fit a command line (section 4): sent on its own, always.

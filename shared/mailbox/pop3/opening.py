@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from shared.mailbox.attempt import Attempt, Opening
+from shared.mailbox.attempt import ConnectionAttempt, Opening
 from shared.mailbox.base import Mailbox
 from shared.mailbox.pop3 import login as pop3_login
 from shared.mailbox.pop3.mailbox import Pop3Mailbox
@@ -14,7 +14,7 @@ def open_session(opening: Opening) -> Mailbox:
     connection, login = opening.connection, opening.login
 
     def log_in(renew_first: bool) -> Pop3Session:
-        attempt = Attempt(opening)
+        attempt = ConnectionAttempt(opening)
         try:
             stream = attempt.connect()
             session = Pop3Session(stream)

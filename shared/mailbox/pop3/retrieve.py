@@ -17,7 +17,7 @@ from shared.mailbox.base import MailRef, Sink
 from shared.mailbox.errors.refused_mails import MailRefused, RefusedMails
 from shared.mailbox.failures import SessionLost, mail_too_large
 from shared.mailbox.net.stream import LARGE_BUFFER, SMALL_BUFFER
-from shared.mailbox.pop3.session import Answer, Pop3Session
+from shared.mailbox.pop3.session import Pop3Answer, Pop3Session
 from shared.mailbox.pop3.text import DOT, read_text
 from shared.messages import Key
 
@@ -129,7 +129,7 @@ class _Retrieval:
         self._wire.transcript.received(b"-ERR " + answer.words)
         self._refusals.refused(ref, MailRefused(answer.text.strip() or "-ERR"))
 
-    def _next_answer(self) -> Answer:
+    def _next_answer(self) -> Pop3Answer:
         """The next first line, which also tells whether the mail before it was whole."""
         read, self._read = self._read, None
         try:

@@ -29,7 +29,7 @@ _LISTING = 64 << 20
 
 
 @dataclass(slots=True)
-class Answer:
+class Pop3Answer:
     """The first line of an answer: +OK or -ERR, and the rest of the line."""
 
     ok: bool
@@ -101,17 +101,17 @@ class Pop3Session:
             self.stream.transcript.sent(shown or command)
         self.stream.send(b"".join(command + b"\r\n" for command in commands))
 
-    def answer(self) -> Answer:
+    def answer(self) -> Pop3Answer:
         line = self.stream.line()
         self.stream.transcript.received(line)
         return self.understood(line)
 
-    def understood(self, line: bytes) -> Answer:
+    def understood(self, line: bytes) -> Pop3Answer:
         """A first line as an answer; the session is lost where it is none."""
         match = _ANSWER.match(line)
         if match is None:
             raise self.stream.nonsense(f"{self.stream.transcript.clean(line[:80])!r}")
-        return Answer(match[1].upper() == b"+OK", match[2] or b"", self.stream.transcript)
+        return Pop3Answer(match[1].upper() == b"+OK", match[2] or b"", self.stream.transcript)
 
     @property
     def depends_on_user(self) -> bool:
@@ -119,12 +119,12 @@ class Pop3Session:
             "USER" in self.capabilities.get(name, "").split() for name in ("EXPIRE", "LOGIN-DELAY")
         )
 
-    def command(self, command: bytes, *, shown: bytes | None = None) -> Answer:
+    def command(self, command: bytes, *, shown: bytes | None = None) -> Pop3Answer:
         self.stream.start_clock()
         self.send(command, shown=shown)
         return self.answer()
 
-    def commands(self, commands: Sequence[bytes], *, ahead: int = 64) -> Iterator[Answer]:
+    def commands(self, commands: Sequence[bytes], *, ahead: int = 64) -> Iterator[Pop3Answer]:
         """The first line of the answer to each, many under way where the server pipelines.
 
         What follows a first line must be read before the next one is asked for.

@@ -9,8 +9,8 @@ from shared.queueing.output.base import (
     NotTaken,
     Output,
     Publication,
+    QueueCounts,
     QueueLost,
-    QueueState,
 )
 
 __all__ = [
@@ -21,8 +21,8 @@ __all__ = [
     "NotTaken",
     "Output",
     "Publication",
+    "QueueCounts",
     "QueueLost",
-    "QueueState",
     "open_output",
 ]
 

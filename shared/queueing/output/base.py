@@ -75,7 +75,7 @@ class InHand:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class QueueState:
+class QueueCounts:
     """What a handler's queue looks like now; the facts from which the watermark is decided.
 
     Everything up to `acknowledged_position` (Redis) or published before `acknowledged_before`
@@ -165,7 +165,7 @@ class Output(Protocol):
         """
         ...
 
-    def inspect(self, handler: str) -> QueueState: ...
+    def inspect(self, handler: str) -> QueueCounts: ...
 
     def missing(self, handler: str, positions: Collection[str]) -> set[str]:
         """Which of these confirmed, not yet acknowledged positions are no longer in the queue.

@@ -30,8 +30,8 @@ from shared.queueing.output.base import (
     DeadLetter,
     NotTaken,
     Publication,
+    QueueCounts,
     QueueLost,
-    QueueState,
     checked_name,
     not_taken,
 )
@@ -89,7 +89,7 @@ class RabbitmqOutput:
             return [not_taken(error)] * len(batch)
         return [_result(p, fate) for p, fate in zip(batch, fates, strict=True)]
 
-    def inspect(self, handler: str) -> QueueState:
+    def inspect(self, handler: str) -> QueueCounts:
         asked_at = utc_now()
         names = queue_name(handler), dead_name(handler), marker_name(handler)
         with connected(self._url) as connection:
@@ -103,7 +103,7 @@ class RabbitmqOutput:
                 queue, dead, marker = (counts_of(connection, name) for name in names)
         dead_letters = dead.messages if dead else 0
         if queue is None or marker is None or not (sound and marker.messages):
-            return QueueState(exists=False, dead=dead_letters)
+            return QueueCounts(exists=False, dead=dead_letters)
         figures = figures_of(self._management_url, self._parameters.virtual_host, names[0])
         handled = figures and figures.handled
         drained = not queue.messages and not handled
@@ -111,7 +111,7 @@ class RabbitmqOutput:
             vouched = asked_at - CONSUMER_TIMEOUT * (DELIVERY_LIMIT + 1)
         else:
             vouched = asked_at - _FIGURES_AGE
-        return QueueState(
+        return QueueCounts(
             exists=True,
             backlog=queue.messages + (handled or 0),
             dead=dead_letters,

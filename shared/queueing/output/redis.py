@@ -31,8 +31,8 @@ from shared.queueing.output.base import (
     InHand,
     Publication,
     QueueConsumer,
+    QueueCounts,
     QueueLost,
-    QueueState,
     checked_name,
     not_taken,
 )
@@ -110,7 +110,7 @@ class RedisOutput:
             results.extend(self._result(p, a) for p, a in zip(part, answers, strict=True))
         return results
 
-    def inspect(self, handler: str) -> QueueState:
+    def inspect(self, handler: str) -> QueueCounts:
         key = stream_key(handler)
         with _border(self._url):
             pipeline = self._client.pipeline(transaction=True)
@@ -138,7 +138,7 @@ class RedisOutput:
                 groups, list
             ) else None  # fmt: skip
             if isinstance(stream, Exception) or group is None:
-                return QueueState(exists=False, **facts)
+                return QueueCounts(exists=False, **facts)
             facts |= _at_work(group, pending, consumers, held)
             return self._state(key, stream, group, pending, facts)
 
@@ -236,7 +236,7 @@ class RedisOutput:
 
     def _state(
         self, key: str, stream: dict[str, Any], group: dict[str, Any], pending: Any, facts: Any
-    ) -> QueueState:
+    ) -> QueueCounts:
         last = stream["last-generated-id"].decode()
         delivered = group["last-delivered-id"].decode()
         waiting = self._client.xrange(key, min=f"({delivered}", count=1)
@@ -251,7 +251,7 @@ class RedisOutput:
             entry = waiting
             acknowledged = delivered
         gone = (not entry) if count else (not waiting and _order(delivered) < _order(last))
-        return QueueState(
+        return QueueCounts(
             exists=True,
             backlog=backlog,
             oldest_at=_time_of(position) if position else None,

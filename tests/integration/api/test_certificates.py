@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.serialization import pkcs12
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from pysequoia import Tsk
 
-from shared.vault import private_key_place
+from shared.vault import private_key_path
 from tests.integration.api.conftest import Api
 from tests.integration.api.test_connections import problem
 
@@ -70,7 +70,7 @@ def test_an_upload_shows_everything_but_the_key(api: Api) -> None:
     sealed = bytes(
         api.execute("SELECT private_key FROM certificate WHERE id = %(id)s", id=found["id"])[0][0]
     )
-    opened = api.admin.app_state.vault.open(sealed, private_key_place(found["id"]))
+    opened = api.admin.app_state.vault.open(sealed, private_key_path(found["id"]))
     assert serialization.load_der_private_key(opened, None)
 
 

@@ -15,7 +15,7 @@ from standardwebhooks import Webhook
 from shared.alerts.handlers import ForwardPaused
 from shared.forwarding.links import VALID_S, signed
 from shared.storage import alerts, forwards
-from shared.vault import forward_place
+from shared.vault import forward_path
 from tests.integration.api.conftest import Api, Posthouse, Ran
 from tests.integration.api.test_messages import add_mail
 from tests.servers.webhooks import Receiver
@@ -139,7 +139,7 @@ def test_a_signed_address_opens_one_mail_for_a_while(api: Api) -> None:
     with api.database.transaction() as session:
         sealed = forwards.link_key(session, made["id"])
     assert sealed is not None
-    key = api.admin.app_state.vault.open(sealed, forward_place("link_key", made["id"]))
+    key = api.admin.app_state.vault.open(sealed, forward_path("link_key", made["id"]))
     url = f"{api.url}/api/v1/messages/{a_mail}/raw"
 
     def status(address: str) -> int:

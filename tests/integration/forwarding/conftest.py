@@ -16,7 +16,7 @@ from posthouse.signing import sign
 from posthouse.testing import make_event
 from shared.queueing.output import Output, Publication, open_output
 from shared.storage import forwards
-from shared.storage.forwards import Attempt
+from shared.storage.forwards import ForwardAttempt
 from tests.rig.events import emptied
 from tests.rig.stack import SIGNING_KEY, Stack
 from tests.servers.rabbitmq import RabbitServer
@@ -65,7 +65,7 @@ class Rig:
     def dead(self, handler_id: int) -> int:
         return self.output.inspect(self.names[handler_id]).dead
 
-    def attempts(self, handler_id: int) -> list[Attempt]:
+    def attempts(self, handler_id: int) -> list[ForwardAttempt]:
         """The delivery log, oldest first."""
         with self.stack.database.transaction() as session:
             return forwards.attempts(session, handler_id, limit=500)[::-1]

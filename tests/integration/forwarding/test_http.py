@@ -75,14 +75,14 @@ def test_a_cloudevents_sdk_reads_either_form(redis_rig: Rig, receiver: Receiver,
 
 def test_while_the_secret_is_renewed_both_verify(redis_rig: Rig, receiver: Receiver) -> None:
     from shared.storage import forwards
-    from shared.vault import forward_place
+    from shared.vault import forward_path
     from shared.webhook_signatures import new_secret
 
     handler, old = redis_rig.add(receiver.url)
     new, stack = new_secret(), redis_rig.stack
 
     def seal(column: str, secret: str) -> bytes:
-        return stack.vault.seal(secret.encode(), forward_place(column, handler))
+        return stack.vault.seal(secret.encode(), forward_path(column, handler))
 
     with stack.database.transaction() as session:
         forwards.write_secrets(session, handler, seal("secret", new), seal("former_secret", old))

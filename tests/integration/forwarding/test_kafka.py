@@ -10,7 +10,7 @@ import pytest
 from confluent_kafka import KafkaError
 
 from shared.forwarding.kafka_sender import outcome_of
-from shared.forwarding.outcome import Verdict
+from shared.forwarding.outcome import ForwardVerdict
 from tests.integration.forwarding.conftest import Rig, mails
 from tests.servers.kafka import KafkaBroker, MockCluster, TansuBroker
 
@@ -75,13 +75,13 @@ def test_mails_of_one_thread_have_one_key(redis_rig: Rig, kafka_broker: TansuBro
 def test_what_a_broker_refuses_is_said_with_what_to_do(code: int, hint: str) -> None:
     """Both brokers here make every topic and let everybody in, so the errors are made by hand."""
     outcome = outcome_of(KafkaError(code), None, 0.0)
-    assert outcome.verdict is Verdict.UNAVAILABLE
+    assert outcome.verdict is ForwardVerdict.UNAVAILABLE
     assert hint in outcome.detail
 
 
 def test_larger_than_the_broker_takes_is_sent_by_reference() -> None:
     error = KafkaError(KafkaError.MSG_SIZE_TOO_LARGE)
-    assert outcome_of(error, None, 0.0).verdict is Verdict.TOO_LARGE
+    assert outcome_of(error, None, 0.0).verdict is ForwardVerdict.TOO_LARGE
 
 
 def test_what_is_too_large_goes_by_reference(redis_rig: Rig, kafka_cluster: MockCluster) -> None:

@@ -204,7 +204,7 @@ def test_nothing_is_sent_where_the_host_lists_forbid_it(
 
 def test_a_creds_file_is_understood() -> None:
     """An operator with JWTs needs a resolver; here what is shown to a server is looked at."""
-    from shared.forward_kinds import Kind
+    from shared.forward_kinds import ForwardProtocol
     from shared.forwarding.nats_sender import login_of
     from shared.forwards import Endpoint
 
@@ -212,7 +212,7 @@ def test_a_creds_file_is_understood() -> None:
         "-----BEGIN NATS USER JWT-----\nabc.def.ghi\n------END NATS USER JWT------\n\n"
         f"-----BEGIN USER NKEY SEED-----\n{SEED}\n------END USER NKEY SEED------\n"
     )
-    endpoint = Endpoint(kind=Kind.NATS, address="nats://x", credentials={"creds": text})
+    endpoint = Endpoint(kind=ForwardProtocol.NATS, address="nats://x", credentials={"creds": text})
     from nats.aio.client import Client
 
     client = Client()

@@ -17,7 +17,7 @@ import pytest
 
 from shared.forwarding.links import VALID_S, signed
 from shared.storage import forwards
-from shared.vault import forward_place
+from shared.vault import forward_path
 from tests.rig.stack import ADMIN_TOKEN, Stack
 from tests.servers.dovecot import Dovecot
 from tests.servers.kafka import TansuBroker
@@ -83,7 +83,7 @@ class FarSides:
         with self.stack.database.transaction() as session:
             sealed = forwards.link_key(session, handler_id)
         assert sealed is not None
-        key = self.stack.vault.open(sealed, forward_place("link_key", handler_id))
+        key = self.stack.vault.open(sealed, forward_path("link_key", handler_id))
         mail = url.split("/messages/")[1].split("/")[0]
         return signed(url.partition("?")[0], key, handler_id, mail, time.time() - VALID_S - 1)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from shared.credentials import Credential, Grant, Provider
 from shared.storage import credentials
-from shared.vault import client_secret_place
+from shared.vault import client_secret_path
 from tests.rig.stack import Stack
 from tests.servers.graph import GraphServer
 from tests.servers.oidc import OidcServer
@@ -26,6 +26,6 @@ def application_credential(stack: Stack, graph: GraphServer, oidc: OidcServer) -
     )
     with stack.database.transaction() as session:
         number = credentials.insert(session, credential)
-        sealed = stack.vault.seal(oidc.client_secret.encode(), client_secret_place(number))
+        sealed = stack.vault.seal(oidc.client_secret.encode(), client_secret_path(number))
         credentials.write_client_secret(session, number, sealed)
     return number

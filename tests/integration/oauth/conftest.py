@@ -17,8 +17,8 @@ from shared.storage import connections, credentials
 from shared.storage.pool import Database
 from shared.vault import (
     Vault,
-    client_certificate_place,
-    client_secret_place,
+    client_certificate_path,
+    client_secret_path,
     new_key,
 )
 from tests.servers.oidc import REDIRECT, OidcServer
@@ -57,8 +57,8 @@ class Stack:
         with self.database.transaction() as session:
             number = credentials.insert(session, credential)
             for text, place, write in (
-                (secret, client_secret_place, credentials.write_client_secret),
-                (certificate, client_certificate_place, credentials.write_client_certificate),
+                (secret, client_secret_path, credentials.write_client_secret),
+                (certificate, client_certificate_path, credentials.write_client_certificate),
             ):
                 if text:
                     write(session, number, self.vault.seal(text.encode(), place(number)))

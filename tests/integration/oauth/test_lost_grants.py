@@ -12,7 +12,7 @@ from services.scheduler.alerting import deliver_due
 from shared.alerts.delivery import Template
 from shared.clock import utc_now
 from shared.storage import scheduling, webhooks
-from shared.vault import Place
+from shared.vault import SecretPath
 from tests.integration.oauth.conftest import ALICE
 from tests.integration.oauth.test_tokens import age_token, stored_tokens
 from tests.integration.oauth.test_vendors_words import Office, open_office
@@ -28,7 +28,7 @@ def office(database_url: str, redis_url: str, tmp_path: Path, oidc: OidcServer) 
 
 def listen(office: Office, receiver: Receiver) -> None:
     def seal(column: str, row: int, text: str) -> bytes:
-        place = Place(webhooks.WEBHOOK_TABLE, column, str(row))
+        place = SecretPath(webhooks.WEBHOOK_TABLE, column, str(row))
         return office.stack.vault.seal(text.encode(), place)
 
     with office.stack.database.transaction() as session:

@@ -24,7 +24,7 @@ from shared.mailbox.oauth.microsoft import MicrosoftProvider
 from shared.mailbox.oauth.tokens import Tokens
 from shared.mailbox.open import open_mailbox
 from shared.storage import authorisations
-from shared.vault import tokens_place
+from shared.vault import tokens_path
 from tests.integration.oauth.conftest import ALICE, Stack
 from tests.servers.certificates import Authority
 from tests.servers.oidc import REDIRECT
@@ -58,7 +58,7 @@ def granted(
         authorisations.grant(
             session,
             connection_id=connection.id,
-            sealed_tokens=stack.vault.seal(tokens.to_bytes(), tokens_place(connection.id)),
+            sealed_tokens=stack.vault.seal(tokens.to_bytes(), tokens_path(connection.id)),
             account=account,
             by="the admin",
             expires_at=tokens.expires_at,

@@ -27,7 +27,7 @@ from shared.mailbox.net.limiting import ProcessLimiter
 from shared.mailbox.net.transcript import Transcript
 from shared.mailbox.oauth.tokens import Tokens
 from shared.storage import authorisations, connections, handlers, scheduling
-from shared.vault import Vault, new_key, password_place, tokens_place
+from shared.vault import Vault, new_key, password_path, tokens_path
 from tests.corpus import Line, lines
 from tests.integration.oauth.conftest import ALICE, Stack
 from tests.rig.fetcher import FetcherHere, Outcome
@@ -87,7 +87,7 @@ class Office:
         with self.stack.database.transaction() as session:
             number = connections.insert(session, stored)
             if password:
-                sealed = self.stack.vault.seal(password.encode(), password_place(number))
+                sealed = self.stack.vault.seal(password.encode(), password_path(number))
                 connections.write_password(session, number, sealed)
             scheduling.enable(session, number)
         return replace(stored, id=number)
@@ -104,7 +104,7 @@ class Office:
             authorisations.grant(
                 session,
                 connection_id=connection.id,
-                sealed_tokens=self.stack.vault.seal(tokens.to_bytes(), tokens_place(connection.id)),
+                sealed_tokens=self.stack.vault.seal(tokens.to_bytes(), tokens_path(connection.id)),
                 account=connection.username,
                 by="the admin",
                 expires_at=tokens.expires_at,

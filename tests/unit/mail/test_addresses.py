@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shared.mail.addresses import ADDRESS_LIMIT, AMBIGUOUS, VALUE_LIMIT, read_addresses
-from shared.mail.findings import Kind
+from shared.mail.findings import FindingKind
 from tests.rig.timing import within_a_second
 
 
@@ -13,7 +13,7 @@ def pairs(sent: str) -> list[tuple[str, str]]:
     return [(one.name, one.address) for one in read_addresses(sent.encode()).addresses]
 
 
-def kinds(sent: str) -> set[Kind]:
+def kinds(sent: str) -> set[FindingKind]:
     return {one.kind for one in read_addresses(sent.encode()).findings}
 
 
@@ -135,31 +135,31 @@ def test_addresses(sent: str, read: list[tuple[str, str]]) -> None:
 @pytest.mark.parametrize(
     ("sent", "kind"),
     [
-        ("Doe, Jane <j@x.org>", Kind.UNQUOTED_NAME),
-        ("shop@x.org <noreply@y.org>", Kind.UNQUOTED_NAME),
-        ("Support: L2 <s@x.org>", Kind.UNQUOTED_NAME),
-        ('"shop@x.org" <noreply@y.org>', Kind.ADDRESS_IN_NAME),
-        ("=?utf-8?Q?boss=40corp.example?= <m@x.org>", Kind.ADDRESS_IN_NAME),
-        ('"Werk Nord <n@x.org>', Kind.UNBALANCED_DELIMITER),
-        ("Anna (x <n@x.org>", Kind.UNBALANCED_DELIMITER),
-        ("a@x.org; b@x.org", Kind.ODD_SEPARATOR),
-        ("a@x.org <b@x.org> <c@x.org>", Kind.ODD_SEPARATOR),
-        ("Anna a@x.org", Kind.MISSING_BRACKETS),
-        ("=?utf-8?Q?a=40x=2Eorg?=", Kind.WORD_FOR_ADDRESS),
-        ("=?utf-8?Q?x <b@x.org>, ?= <m@x.org>", Kind.SPECIALS_IN_WORD),
-        ("Scanner Flur 2", Kind.NAME_WITHOUT_ADDRESS),
-        ("<a@b@x.org>", Kind.MALFORMED_ADDRESS),
-        ("[EXT] Anna <a@x.org>", Kind.UNQUOTED_NAME),
-        ("a @ x.org", Kind.OBSOLETE_ADDRESS),
-        ("Anna <a@x.org (work)>", Kind.OBSOLETE_ADDRESS),
-        ("a..b.@docomo.ne.jp", Kind.OBSOLETE_ADDRESS),
-        ("<@a.org:c@d.org>", Kind.SOURCE_ROUTE),
-        (", ".join(["a@x.org"] * 101), Kind.TOO_MANY_ADDRESSES),
+        ("Doe, Jane <j@x.org>", FindingKind.UNQUOTED_NAME),
+        ("shop@x.org <noreply@y.org>", FindingKind.UNQUOTED_NAME),
+        ("Support: L2 <s@x.org>", FindingKind.UNQUOTED_NAME),
+        ('"shop@x.org" <noreply@y.org>', FindingKind.ADDRESS_IN_NAME),
+        ("=?utf-8?Q?boss=40corp.example?= <m@x.org>", FindingKind.ADDRESS_IN_NAME),
+        ('"Werk Nord <n@x.org>', FindingKind.UNBALANCED_DELIMITER),
+        ("Anna (x <n@x.org>", FindingKind.UNBALANCED_DELIMITER),
+        ("a@x.org; b@x.org", FindingKind.ODD_SEPARATOR),
+        ("a@x.org <b@x.org> <c@x.org>", FindingKind.ODD_SEPARATOR),
+        ("Anna a@x.org", FindingKind.MISSING_BRACKETS),
+        ("=?utf-8?Q?a=40x=2Eorg?=", FindingKind.WORD_FOR_ADDRESS),
+        ("=?utf-8?Q?x <b@x.org>, ?= <m@x.org>", FindingKind.SPECIALS_IN_WORD),
+        ("Scanner Flur 2", FindingKind.NAME_WITHOUT_ADDRESS),
+        ("<a@b@x.org>", FindingKind.MALFORMED_ADDRESS),
+        ("[EXT] Anna <a@x.org>", FindingKind.UNQUOTED_NAME),
+        ("a @ x.org", FindingKind.OBSOLETE_ADDRESS),
+        ("Anna <a@x.org (work)>", FindingKind.OBSOLETE_ADDRESS),
+        ("a..b.@docomo.ne.jp", FindingKind.OBSOLETE_ADDRESS),
+        ("<@a.org:c@d.org>", FindingKind.SOURCE_ROUTE),
+        (", ".join(["a@x.org"] * 101), FindingKind.TOO_MANY_ADDRESSES),
     ],
 )
-def test_what_others_may_read_differently_is_said(sent: str, kind: Kind) -> None:
+def test_what_others_may_read_differently_is_said(sent: str, kind: FindingKind) -> None:
     assert kind in kinds(sent)
-    assert kind in AMBIGUOUS or kind is Kind.ADDRESS_IN_NAME
+    assert kind in AMBIGUOUS or kind is FindingKind.ADDRESS_IN_NAME
 
 
 @pytest.mark.parametrize(

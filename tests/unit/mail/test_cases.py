@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from shared.mail.findings import Kind
+from shared.mail.findings import FindingKind
 from shared.mail.summary import read_headers
 from tests.rig.timing import within_a_second
 
@@ -38,7 +38,7 @@ def test_case(name: str) -> None:
         elif name.startswith("h7") and name != "h7d-two-from":
             # No address in From: none is invented, and it is said.
             assert read.sender == ""
-            assert Kind.MISSING_AUTHOR in {one.kind for one in read.findings}
+            assert FindingKind.MISSING_AUTHOR in {one.kind for one in read.findings}
         else:
             assert read.sender == value
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shared.mail.charsets import codec_of, decode, decode_unlabelled
-from shared.mail.findings import Kind
+from shared.mail.findings import FindingKind
 from tests.rig.timing import within_a_second
 
 
@@ -126,9 +126,9 @@ def test_half_a_character_is_no_text(octets: bytes) -> None:
 
 
 def test_what_was_guessed_is_said() -> None:
-    assert decode("ü".encode("cp1252"), "no-such").doubt is Kind.UNKNOWN_CHARSET
-    assert decode(b"\xff", "utf-8").doubt is Kind.CHARSET_MISMATCH
-    assert decode_unlabelled(b"\xfc").doubt is Kind.CHARSET_MISMATCH
+    assert decode("ü".encode("cp1252"), "no-such").doubt is FindingKind.UNKNOWN_CHARSET
+    assert decode(b"\xff", "utf-8").doubt is FindingKind.CHARSET_MISMATCH
+    assert decode_unlabelled(b"\xfc").doubt is FindingKind.CHARSET_MISMATCH
     assert decode_unlabelled("ü".encode()).doubt is None
 
 
@@ -140,7 +140,7 @@ def test_what_was_guessed_is_said() -> None:
 def test_a_label_never_reaches_a_codec_that_is_no_character_set(label: str) -> None:
     assert codec_of(label) is None
     with within_a_second():
-        assert decode(b"x" * 200_000, label) == ("x" * 200_000, Kind.UNKNOWN_CHARSET)
+        assert decode(b"x" * 200_000, label) == ("x" * 200_000, FindingKind.UNKNOWN_CHARSET)
 
 
 def test_every_name_is_a_codec() -> None:

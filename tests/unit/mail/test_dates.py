@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shared.mail.dates import read_date
-from shared.mail.findings import Kind
+from shared.mail.findings import FindingKind
 
 AT = "2026-05-19T10:31:00"
 
@@ -113,17 +113,17 @@ def test_instants(sent: str, instant: str) -> None:
 def test_no_instant_is_better_than_a_wrong_one(sent: str) -> None:
     read = read_date(sent.encode())
     assert read.at is None
-    assert [one.kind for one in read.findings] == [Kind.UNREADABLE_DATE]
+    assert [one.kind for one in read.findings] == [FindingKind.UNREADABLE_DATE]
 
 
 def test_what_is_no_form_of_the_rfc_is_said() -> None:
-    def kinds(sent: bytes) -> list[Kind]:
+    def kinds(sent: bytes) -> list[FindingKind]:
         return [one.kind for one in read_date(sent).findings]
 
     assert kinds(b"Tue, 19 May 2026 12:31:00 +0200") == []
     assert kinds(b"19 May 26 06:31 EDT") == []
-    assert kinds(b"Tue, 19 May 2026 12:31:00 +02:00") == [Kind.NONSTANDARD_DATE]
-    assert kinds(b"Tue, 19 May 2026 12:31:00") == [Kind.DATE_WITHOUT_ZONE]
+    assert kinds(b"Tue, 19 May 2026 12:31:00 +02:00") == [FindingKind.NONSTANDARD_DATE]
+    assert kinds(b"Tue, 19 May 2026 12:31:00") == [FindingKind.DATE_WITHOUT_ZONE]
 
 
 @given(

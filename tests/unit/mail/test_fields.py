@@ -12,7 +12,7 @@ from shared.mail.fields import (
     read_fields,
     split_header,
 )
-from shared.mail.findings import Kind
+from shared.mail.findings import FindingKind
 from shared.mail.region import region
 
 
@@ -56,26 +56,26 @@ def test_the_first_empty_line_ends_the_header(whole: bytes, header: bytes, body:
 @pytest.mark.parametrize(
     ("block", "kind"),
     [
-        (b"Subject: x\rFrom: b@y\r\nFrom: a@x\r\n", Kind.BARE_CR),
-        (b"From: a@x\r\r\n", Kind.BARE_CR),
-        (b"From: a@x\0\r\n", Kind.NUL),
-        (b"From: a@x\x0b\r\n", Kind.CONTROL_CHARACTER),
-        (b"From: a@x\x0cFrom: b@y\r\n", Kind.CONTROL_CHARACTER),
-        (b"From: a@x\r\nfrom: b@y\r\n", Kind.DUPLICATE_FROM),
-        (b"Content-Type: a/b\nCONTENT-TYPE: c/d\n", Kind.DUPLICATE_CONTENT_TYPE),
-        (b"Subject: a\r\nSubject: b\r\n", Kind.DUPLICATE_FIELD),
-        (b"From: a@x\r\nno field\r\n", Kind.MALFORMED_FIELD),
-        (b"From a@x Sat Nov 28\r\nFrom: a@x\r\n", Kind.MALFORMED_FIELD),
-        (b" folded: at the start\r\nFrom: a@x\r\n", Kind.MALFORMED_FIELD),
-        ("Frоm: a@x\r\n".encode(), Kind.MALFORMED_FIELD),
-        (b": no name\r\n", Kind.MALFORMED_FIELD),
-        (b"From : a@x\r\n", Kind.SPACE_BEFORE_COLON),
-        (b"From: a@x\r\n \r\nTo: b@y\r\n", Kind.BLANK_FOLDED_LINE),
-        (b"From: a@x\r\n\t", Kind.BLANK_FOLDED_LINE),
-        (b"X: y\r\n" * (HEADER_LIMIT // 6 + 1), Kind.HEADER_TOO_LONG),
+        (b"Subject: x\rFrom: b@y\r\nFrom: a@x\r\n", FindingKind.BARE_CR),
+        (b"From: a@x\r\r\n", FindingKind.BARE_CR),
+        (b"From: a@x\0\r\n", FindingKind.NUL),
+        (b"From: a@x\x0b\r\n", FindingKind.CONTROL_CHARACTER),
+        (b"From: a@x\x0cFrom: b@y\r\n", FindingKind.CONTROL_CHARACTER),
+        (b"From: a@x\r\nfrom: b@y\r\n", FindingKind.DUPLICATE_FROM),
+        (b"Content-Type: a/b\nCONTENT-TYPE: c/d\n", FindingKind.DUPLICATE_CONTENT_TYPE),
+        (b"Subject: a\r\nSubject: b\r\n", FindingKind.DUPLICATE_FIELD),
+        (b"From: a@x\r\nno field\r\n", FindingKind.MALFORMED_FIELD),
+        (b"From a@x Sat Nov 28\r\nFrom: a@x\r\n", FindingKind.MALFORMED_FIELD),
+        (b" folded: at the start\r\nFrom: a@x\r\n", FindingKind.MALFORMED_FIELD),
+        ("Frоm: a@x\r\n".encode(), FindingKind.MALFORMED_FIELD),
+        (b": no name\r\n", FindingKind.MALFORMED_FIELD),
+        (b"From : a@x\r\n", FindingKind.SPACE_BEFORE_COLON),
+        (b"From: a@x\r\n \r\nTo: b@y\r\n", FindingKind.BLANK_FOLDED_LINE),
+        (b"From: a@x\r\n\t", FindingKind.BLANK_FOLDED_LINE),
+        (b"X: y\r\n" * (HEADER_LIMIT // 6 + 1), FindingKind.HEADER_TOO_LONG),
     ],
 )
-def test_what_others_read_differently_is_found(block: bytes, kind: Kind) -> None:
+def test_what_others_read_differently_is_found(block: bytes, kind: FindingKind) -> None:
     assert kind in kinds(block)
 
 

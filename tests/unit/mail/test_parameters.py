@@ -2,7 +2,7 @@
 
 import pytest
 
-from shared.mail.findings import Kind
+from shared.mail.findings import FindingKind
 from shared.mail.parameters import read_parameters
 
 
@@ -29,25 +29,25 @@ def test_parameters_are_read(value: bytes, kind: str, parameters: dict[str, str]
 @pytest.mark.parametrize(
     ("value", "kind", "parameters"),
     [
-        (b"a/b; x=1; x=2", Kind.DUPLICATE_PARAMETER, {"x": "1"}),
-        (b"a/b; x=1; x*=utf-8''2", Kind.DUPLICATE_PARAMETER, {"x": "1"}),
-        (b"a/b; x*=utf-8''2; x=1", Kind.DUPLICATE_PARAMETER, {"x": "1"}),
-        (b"a/b; x*0=2; x=1", Kind.DUPLICATE_PARAMETER, {"x": "1"}),
-        (b"a/b; x*0=1; x*0=2", Kind.DUPLICATE_PARAMETER, {"x": "1"}),
-        (b"a/b; boundary*=us-ascii''BB", Kind.ENCODED_BOUNDARY, {"boundary": "BB"}),
-        (b"a/b; boundary*0=B; boundary*1=B", Kind.ENCODED_BOUNDARY, {"boundary": "BB"}),
-        (b"a/b; x*1=b; x*2=c", Kind.MALFORMED_PARAMETER, {"x": "bc"}),
-        (b"a/b; x", Kind.MALFORMED_PARAMETER, {}),
-        (b"a/b x=1", Kind.MALFORMED_CONTENT_TYPE, {}),
-        (b'a/b; x="1', Kind.MALFORMED_PARAMETER, {"x": '"1'}),
-        (b'a/b; x="1"y; z=2', Kind.MALFORMED_PARAMETER, {"x": "1", "z": "2"}),
-        (b"a/b (unclosed; x=1", Kind.MALFORMED_PARAMETER, {}),
-        (b"; x=1", Kind.MALFORMED_CONTENT_TYPE, {"x": "1"}),
-        (b"a/b/c; x=1", Kind.MALFORMED_CONTENT_TYPE, {"x": "1"}),
+        (b"a/b; x=1; x=2", FindingKind.DUPLICATE_PARAMETER, {"x": "1"}),
+        (b"a/b; x=1; x*=utf-8''2", FindingKind.DUPLICATE_PARAMETER, {"x": "1"}),
+        (b"a/b; x*=utf-8''2; x=1", FindingKind.DUPLICATE_PARAMETER, {"x": "1"}),
+        (b"a/b; x*0=2; x=1", FindingKind.DUPLICATE_PARAMETER, {"x": "1"}),
+        (b"a/b; x*0=1; x*0=2", FindingKind.DUPLICATE_PARAMETER, {"x": "1"}),
+        (b"a/b; boundary*=us-ascii''BB", FindingKind.ENCODED_BOUNDARY, {"boundary": "BB"}),
+        (b"a/b; boundary*0=B; boundary*1=B", FindingKind.ENCODED_BOUNDARY, {"boundary": "BB"}),
+        (b"a/b; x*1=b; x*2=c", FindingKind.MALFORMED_PARAMETER, {"x": "bc"}),
+        (b"a/b; x", FindingKind.MALFORMED_PARAMETER, {}),
+        (b"a/b x=1", FindingKind.MALFORMED_CONTENT_TYPE, {}),
+        (b'a/b; x="1', FindingKind.MALFORMED_PARAMETER, {"x": '"1'}),
+        (b'a/b; x="1"y; z=2', FindingKind.MALFORMED_PARAMETER, {"x": "1", "z": "2"}),
+        (b"a/b (unclosed; x=1", FindingKind.MALFORMED_PARAMETER, {}),
+        (b"; x=1", FindingKind.MALFORMED_CONTENT_TYPE, {"x": "1"}),
+        (b"a/b/c; x=1", FindingKind.MALFORMED_CONTENT_TYPE, {"x": "1"}),
     ],
 )
 def test_what_others_read_differently_is_found(
-    value: bytes, kind: Kind, parameters: dict[str, str]
+    value: bytes, kind: FindingKind, parameters: dict[str, str]
 ) -> None:
     read = read_parameters(value)
     assert kind in [one.kind for one in read.findings]

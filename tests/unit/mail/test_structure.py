@@ -2,7 +2,7 @@
 
 import pytest
 
-from shared.mail.findings import Kind
+from shared.mail.findings import FindingKind
 from shared.mail.region import region
 from shared.mail.structure import MAX_DEPTH, MAX_PARTS, entity, read_structure, split_multipart
 
@@ -13,7 +13,7 @@ def parts(mail: bytes) -> list[bytes]:
     return [one.copy() for one in split_multipart(entity(region(mail))).parts]
 
 
-def kinds(mail: bytes) -> set[Kind]:
+def kinds(mail: bytes) -> set[FindingKind]:
     return {one.kind for one in read_structure(region(mail)).all_findings}
 
 
@@ -36,48 +36,51 @@ def test_what_lies_around_the_parts_is_known() -> None:
 @pytest.mark.parametrize(
     ("body", "kind"),
     [
-        (b"x\r--BB\r\n\r\nevil\r\n--BB\r\n\r\nx\r\n--BB--\r\n", Kind.BARE_CR),
-        (b"--BB\r\n\r\nx\r\n--BB--tail\r\n--BB\r\n\r\nevil\r\n--BB--", Kind.DELIMITER_WITH_TAIL),
-        (b"--BB\r\n\r\nx\r\n--BBtail\r\n\r\nevil\r\n--BB--", Kind.DELIMITER_WITH_TAIL),
+        (b"x\r--BB\r\n\r\nevil\r\n--BB\r\n\r\nx\r\n--BB--\r\n", FindingKind.BARE_CR),
+        (
+            b"--BB\r\n\r\nx\r\n--BB--tail\r\n--BB\r\n\r\nevil\r\n--BB--",
+            FindingKind.DELIMITER_WITH_TAIL,
+        ),
+        (b"--BB\r\n\r\nx\r\n--BBtail\r\n\r\nevil\r\n--BB--", FindingKind.DELIMITER_WITH_TAIL),
         (
             b"--BB\r\n\r\nx\r\n--BB" + b" " * 200 + b"y\r\n\r\nevil\r\n--BB--",
-            Kind.DELIMITER_WITH_TAIL,
+            FindingKind.DELIMITER_WITH_TAIL,
         ),
-        (b"--BB\r\n\r\nx\r\n", Kind.UNCLOSED_MULTIPART),
-        (b"nothing", Kind.UNCLOSED_MULTIPART),
-        (b"--BB\r\n\r\nx\r\n--BB--\r\n--BB\r\n\r\nevil", Kind.TEXT_OUTSIDE_PARTS),
-        (b"--BB\r\n\r\nx\ry\r\n--BB--\r\n", Kind.BARE_CR),
+        (b"--BB\r\n\r\nx\r\n", FindingKind.UNCLOSED_MULTIPART),
+        (b"nothing", FindingKind.UNCLOSED_MULTIPART),
+        (b"--BB\r\n\r\nx\r\n--BB--\r\n--BB\r\n\r\nevil", FindingKind.TEXT_OUTSIDE_PARTS),
+        (b"--BB\r\n\r\nx\ry\r\n--BB--\r\n", FindingKind.BARE_CR),
         (
             b"--BB\r\nContent-Type: a/b\r\nContent-Type: c/d\r\n\r\nx\r\n--BB--",
-            Kind.DUPLICATE_CONTENT_TYPE,
+            FindingKind.DUPLICATE_CONTENT_TYPE,
         ),
         (
             b"--BB\r\nContent-Transfer-Encoding: rot13\r\n\r\nx\r\n--BB--",
-            Kind.UNKNOWN_TRANSFER_ENCODING,
+            FindingKind.UNKNOWN_TRANSFER_ENCODING,
         ),
-        (b"--BB\r\n\r\nx\r\n" * (MAX_PARTS + 1) + b"--BB--", Kind.TOO_MANY_PARTS),
+        (b"--BB\r\n\r\nx\r\n" * (MAX_PARTS + 1) + b"--BB--", FindingKind.TOO_MANY_PARTS),
     ],
 )
-def test_what_others_read_differently_is_found(body: bytes, kind: Kind) -> None:
+def test_what_others_read_differently_is_found(body: bytes, kind: FindingKind) -> None:
     assert kind in kinds(HEAD + body)
 
 
 @pytest.mark.parametrize(
     ("header", "kind"),
     [
-        (b"multipart/mixed", Kind.MALFORMED_BOUNDARY),
-        (b"multipart/mixed; boundary=", Kind.MALFORMED_BOUNDARY),
-        (b'multipart/mixed; boundary="BB "', Kind.MALFORMED_BOUNDARY),
-        (b"multipart/mixed; boundary=" + b"B" * 71, Kind.MALFORMED_BOUNDARY),
-        (b"multipart/mixed; boundary=BB; boundary=CC", Kind.DUPLICATE_PARAMETER),
-        (b"multipart/mixed; boundary*=us-ascii''BB", Kind.ENCODED_BOUNDARY),
+        (b"multipart/mixed", FindingKind.MALFORMED_BOUNDARY),
+        (b"multipart/mixed; boundary=", FindingKind.MALFORMED_BOUNDARY),
+        (b'multipart/mixed; boundary="BB "', FindingKind.MALFORMED_BOUNDARY),
+        (b"multipart/mixed; boundary=" + b"B" * 71, FindingKind.MALFORMED_BOUNDARY),
+        (b"multipart/mixed; boundary=BB; boundary=CC", FindingKind.DUPLICATE_PARAMETER),
+        (b"multipart/mixed; boundary*=us-ascii''BB", FindingKind.ENCODED_BOUNDARY),
         (
             b"multipart/mixed; boundary=BB\r\nContent-Transfer-Encoding: base64",
-            Kind.ENCODED_MULTIPART,
+            FindingKind.ENCODED_MULTIPART,
         ),
     ],
 )
-def test_an_odd_multipart_is_found(header: bytes, kind: Kind) -> None:
+def test_an_odd_multipart_is_found(header: bytes, kind: FindingKind) -> None:
     mail = b"Content-Type: " + header + b"\r\n\r\n--BB\r\n\r\nx\r\n--BB--\r\n"
     assert kind in kinds(mail)
 
@@ -91,7 +94,7 @@ def test_messages_in_messages_are_parts() -> None:
 
 def test_depth_and_number_of_parts_are_bounded() -> None:
     deep = b"Content-Type: message/rfc822\r\n\r\n" * (MAX_DEPTH + 10)
-    assert Kind.TOO_DEEP in kinds(deep)
+    assert FindingKind.TOO_DEEP in kinds(deep)
     wide = b"".join(
         b"--BB\r\nContent-Type: multipart/mixed; boundary=C%d\r\n\r\n" % n
         + b"--C%d\r\n\r\nx\r\n" % n * 50
@@ -99,7 +102,7 @@ def test_depth_and_number_of_parts_are_bounded() -> None:
     )
     tree = read_structure(region(HEAD + wide))
     assert sum(1 for _ in tree.walk()) <= MAX_PARTS
-    assert Kind.TOO_MANY_PARTS in {one.kind for one in tree.all_findings}
+    assert FindingKind.TOO_MANY_PARTS in {one.kind for one in tree.all_findings}
 
 
 def test_no_structure_takes_the_square_of_its_length() -> None:

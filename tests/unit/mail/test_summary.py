@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shared.mail.fields import HEADER_LIMIT, HeaderBlock, plain_fields, read_fields
-from shared.mail.findings import Kind
+from shared.mail.findings import FindingKind
 from shared.mail.message_ids import read_message_ids
 from shared.mail.summary import (
     MailHeaders,
@@ -144,27 +144,35 @@ def test_no_octets_raise(octets: bytes) -> None:
 def test_a_mail_without_an_author_has_none(block: bytes, sender: str, name: str) -> None:
     read = read_headers(block)
     assert (read.sender, read.sender_name) == (sender, name)
-    assert Kind.MISSING_AUTHOR in {one.kind for one in read.findings}
+    assert FindingKind.MISSING_AUTHOR in {one.kind for one in read.findings}
 
 
 @pytest.mark.parametrize(
     ("block", "kinds"),
     [
-        (b"From: eins@x\r\nFrom: zwei@x\r\n", {Kind.DUPLICATE_FROM}),
-        (b"From: a@x\r\nSubject: 1\r\nSubject: 2\r\n", {Kind.DUPLICATE_FIELD}),
+        (b"From: eins@x\r\nFrom: zwei@x\r\n", {FindingKind.DUPLICATE_FROM}),
+        (b"From: a@x\r\nSubject: 1\r\nSubject: 2\r\n", {FindingKind.DUPLICATE_FIELD}),
         (
             b"From: a@x\rFrom: b@x\r\n",
-            {Kind.BARE_CR, Kind.SEVERAL_AUTHORS, Kind.UNQUOTED_NAME, Kind.ODD_SEPARATOR},
+            {
+                FindingKind.BARE_CR,
+                FindingKind.SEVERAL_AUTHORS,
+                FindingKind.UNQUOTED_NAME,
+                FindingKind.ODD_SEPARATOR,
+            },
         ),
-        (b"From: a@x, b@x\r\n", {Kind.SEVERAL_AUTHORS}),
-        (b"From: a@x\r\nno field\r\n", {Kind.MALFORMED_FIELD}),
-        (b"From: a@x\r\nTo: shop@y <b@x>\r\n", {Kind.UNQUOTED_NAME, Kind.ADDRESS_IN_NAME}),
-        (b"From: a@x\r\nDate: yesterday\r\n", {Kind.UNREADABLE_DATE}),
-        (b"From: a@x\r\nSubject: =?utf-8?B?!?=\r\n", {Kind.MALFORMED_WORD}),
-        (b"From: a@x\r\n" + b"X: y\r\n" * 50_000, {Kind.HEADER_TOO_LONG}),
+        (b"From: a@x, b@x\r\n", {FindingKind.SEVERAL_AUTHORS}),
+        (b"From: a@x\r\nno field\r\n", {FindingKind.MALFORMED_FIELD}),
+        (
+            b"From: a@x\r\nTo: shop@y <b@x>\r\n",
+            {FindingKind.UNQUOTED_NAME, FindingKind.ADDRESS_IN_NAME},
+        ),
+        (b"From: a@x\r\nDate: yesterday\r\n", {FindingKind.UNREADABLE_DATE}),
+        (b"From: a@x\r\nSubject: =?utf-8?B?!?=\r\n", {FindingKind.MALFORMED_WORD}),
+        (b"From: a@x\r\n" + b"X: y\r\n" * 50_000, {FindingKind.HEADER_TOO_LONG}),
     ],
 )
-def test_what_was_ambiguous_is_said(block: bytes, kinds: set[Kind]) -> None:
+def test_what_was_ambiguous_is_said(block: bytes, kinds: set[FindingKind]) -> None:
     read = read_headers(block)
     assert {one.kind for one in read.findings} == kinds
     assert findings_from_json(findings_to_json(read.findings)) == read.findings

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.mail.findings import Kind
+from shared.mail.findings import FindingKind
 from shared.mail.words import read_text
 from tests.rig.timing import within_a_second
 
@@ -81,14 +81,14 @@ def test_texts(sent: str, text: str) -> None:
 @pytest.mark.parametrize(
     ("sent", "kind"),
     [
-        (b"=?utf-8?B?!!!?=", Kind.MALFORMED_WORD),
-        (b"=?utf-8?Q?abc", Kind.MALFORMED_WORD),
-        (b"=?utf-8?Q?=FF?=", Kind.CHARSET_MISMATCH),
-        (b"=?no-such?Q?a?=", Kind.UNKNOWN_CHARSET),
-        (b"Gr\xfc\xdfe", Kind.CHARSET_MISMATCH),
+        (b"=?utf-8?B?!!!?=", FindingKind.MALFORMED_WORD),
+        (b"=?utf-8?Q?abc", FindingKind.MALFORMED_WORD),
+        (b"=?utf-8?Q?=FF?=", FindingKind.CHARSET_MISMATCH),
+        (b"=?no-such?Q?a?=", FindingKind.UNKNOWN_CHARSET),
+        (b"Gr\xfc\xdfe", FindingKind.CHARSET_MISMATCH),
     ],
 )
-def test_what_was_doubtful_is_said(sent: bytes, kind: Kind) -> None:
+def test_what_was_doubtful_is_said(sent: bytes, kind: FindingKind) -> None:
     assert [one.kind for one in read_text(b"ok " + sent).findings] == [kind]
 
 

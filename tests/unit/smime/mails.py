@@ -7,7 +7,7 @@ import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
-from services.decryptor.opening import Limits, Opened, open_mail
+from services.decryptor.opening import MailLimits, Opened, open_mail
 from services.decryptor.trust import TrustStore
 from shared.certificates import IdentityIndex
 
@@ -89,7 +89,7 @@ class Opener:
         self.trust = trust
         self.folder = folder
 
-    def __call__(self, raw: bytes, limits: Limits | None = None) -> Opened:
+    def __call__(self, raw: bytes, limits: MailLimits | None = None) -> Opened:
         return open_mail(raw, self.identities, self.trust, limits=limits, spool_dir=self.folder)
 
 

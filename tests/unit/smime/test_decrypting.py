@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.keywrap import aes_key_wrap
 
 from services.decryptor.cms.ber import encode
 from services.decryptor.cms.oids import COMPRESSED_DATA, DATA, ENVELOPED_DATA, ZLIB, oid
-from services.decryptor.opening import Limits
+from services.decryptor.opening import MailLimits
 from tests.unit.smime.mails import (
     ENTITY,
     HEADER,
@@ -279,9 +279,9 @@ def test_nesting_is_limited(opener: Opener, holders: dict[str, Holder]) -> None:
     data = ENTITY
     for _ in range(5):
         data = pkcs7_entity(encrypt("-aes128", holders["rsa"].cert, data=data))
-    with opener(HEADER + data, Limits(nesting=5)) as opened:
+    with opener(HEADER + data, MailLimits(nesting=5)) as opened:
         assert opened.security.status == "decrypted"
-    with opener(HEADER + data, Limits(nesting=3)) as opened:
+    with opener(HEADER + data, MailLimits(nesting=3)) as opened:
         assert opened.security.status == "failed"
         assert opened.content is None
 
@@ -300,7 +300,7 @@ def test_compressed_within_its_limit(opener: Opener, holders: dict[str, Holder])
 def test_compression_bomb_stays_a_fact(opener: Opener) -> None:
     bomb = openssl_compress(b"Content-Type: text/plain\r\n\r\n" + b"\0" * 30_000_000)
     assert len(bomb) < 100_000
-    with opener(mail(bomb, "compressed-data"), Limits(decompressed_bytes=1_000_000)) as opened:
+    with opener(mail(bomb, "compressed-data"), MailLimits(decompressed_bytes=1_000_000)) as opened:
         assert opened.security.status == "failed"
         assert "1000000" in opened.security.reason
         assert opened.content is None

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from services.decryptor.opening import Limits, may_be_secured, open_mail
+from services.decryptor.opening import MailLimits, may_be_secured, open_mail
 from shared.mail.region import region
 from shared.mail.structure import entity
 from tests.unit.smime.mails import (
@@ -213,7 +213,11 @@ def test_file_in_file_out(opener: Opener, holders: dict[str, Holder], tmp_path: 
     spool.mkdir()
     with source.open("rb") as raw:
         opened = open_mail(
-            raw, opener.identities, opener.trust, limits=Limits(memory_bytes=1000), spool_dir=spool
+            raw,
+            opener.identities,
+            opener.trust,
+            limits=MailLimits(memory_bytes=1000),
+            spool_dir=spool,
         )
         with opened:
             assert opened.security.signature == "valid"

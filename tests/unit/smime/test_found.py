@@ -9,7 +9,7 @@ import pytest
 from pysequoia import Tsk
 from pysequoia import encrypt as pgp_encrypt
 
-from services.decryptor.opening import Limits, holds_secured, may_be_secured
+from services.decryptor.opening import MailLimits, holds_secured, may_be_secured
 from services.decryptor.trust import TrustStore
 from shared.certificates import IdentityIndex
 from shared.mail.region import region
@@ -287,7 +287,7 @@ def test_the_ratio_of_openpgp_is_bounded(pgp: Opener, bob: Person) -> None:
     """gpg compresses what it encrypts; so does who attacks."""
     message = pgp_encrypt(ENTITY + b"0" * 3_000_000, [bob.public])
     assert len(message) < 6_000_000
-    with pgp(HEADER + multipart_encrypted(message), Limits(ratio=0)) as opened:
+    with pgp(HEADER + multipart_encrypted(message), MailLimits(ratio=0)) as opened:
         assert opened.security.status == "failed"
         assert opened.content is None
 

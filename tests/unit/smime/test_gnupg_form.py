@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESOCB3
 from pysequoia.packet import PacketPile, Tag
 
 from services.decryptor.cms.errors import NotOpened
-from services.decryptor.opening import Limits, TrustStore
+from services.decryptor.opening import MailLimits, TrustStore
 from services.decryptor.openpgp.gnupg_form import turned
 from services.decryptor.openpgp.packets import whole_message
 from shared.certificates import IdentityIndex, parse_certificate
@@ -177,7 +177,7 @@ def test_what_it_unpacks_to_is_bounded(gnupg: GnuPG, opener: Opener) -> None:
     bomb = gnupg("--sign", "-u", "alice@example.org", data=ENTITY + bytes(3_000_000))
     made = message(gnupg, part, bomb)
     assert len(made) < 100_000
-    with opener(mail(made), Limits(decompressed_bytes=1_000_000)) as opened:
+    with opener(mail(made), MailLimits(decompressed_bytes=1_000_000)) as opened:
         assert opened.security.status == "failed"
         assert opened.content is None
 

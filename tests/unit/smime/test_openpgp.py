@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from pysequoia import Cert, Profile, SignatureMode, Tsk, encrypt, sign
 
-from services.decryptor.opening import Limits, TrustStore
+from services.decryptor.opening import MailLimits, TrustStore
 from shared.certificates import IdentityIndex, parse_certificate
 from shared.errors import InvalidInput
 from tests.unit.smime.mails import ENTITY, HEADER, TEXT, Opener
@@ -181,7 +181,9 @@ def test_damage_is_a_fact(pgp: Opener, bob: Person) -> None:
 @pytest.mark.promise("C4")
 def test_unpacked_size_is_limited(pgp: Opener, bob: Person) -> None:
     message = encrypt(ENTITY + b"\0" * 3_000_000, [bob.public])
-    with pgp(HEADER + multipart_encrypted(message), Limits(decompressed_bytes=1_000_000)) as opened:
+    with pgp(
+        HEADER + multipart_encrypted(message), MailLimits(decompressed_bytes=1_000_000)
+    ) as opened:
         assert opened.security.status == "failed"
         assert "1000000" in opened.security.reason
         assert opened.content is None

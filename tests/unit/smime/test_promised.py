@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from services.decryptor.opening import Limits
+from services.decryptor.opening import MailLimits
 from shared.mail.fields import read_fields
 from shared.mail.summary import read_headers
 from tests.unit.smime.mails import (
@@ -225,5 +225,5 @@ def test_deep_and_wide_mails_are_read_within_bounds(
     nested = ENTITY
     for _ in range(12):
         nested = pkcs7_entity(sign(alice.cert, alice.key, data=nested), "signed-data")
-    with opener(HEADER + nested, Limits(nesting=8)) as opened:
+    with opener(HEADER + nested, MailLimits(nesting=8)) as opened:
         assert opened.security.signature != "valid" or opened.content is None

@@ -18,7 +18,7 @@ from pysequoia import SignatureMode, Tsk, sign, verify
 from services.decryptor.author import Author, read_author
 from services.decryptor.layer_facts import Facts, SignedLayer
 from services.decryptor.layers import LayerReader
-from services.decryptor.opening import Limits, TrustStore
+from services.decryptor.opening import MailLimits, TrustStore
 from services.decryptor.openpgp.cleartext import signed_text
 from services.decryptor.openpgp.verifying import PgpSignature
 from services.decryptor.signature_verdicts import judged
@@ -92,7 +92,7 @@ def test_a_signature_is_nobodys_where_the_author_was_not_asked_for(
 ) -> None:
     raw = entity(region(HEADER + multipart_signed(holders["alice"].cert, holders["alice"].key)))
     spool = Spool(opener.folder, 1 << 20)
-    layers = LayerReader(opener.identities, opener.trust, Limits(), spool)
+    layers = LayerReader(opener.identities, opener.trust, MailLimits(), spool)
     layers.open_layers(raw)
     openpgp = Facts()
     openpgp.signature(SignedLayer("openpgp", openpgp=PgpSignature("valid", ("alice@example.org",))))

@@ -15,7 +15,7 @@ from services.decryptor.trust import TrustStore
 from shared.certificates import IdentityIndex
 from shared.mail_security import Security
 from shared.revocations import Mode, Revocation
-from shared.storage.revocations import Known
+from shared.storage.revocations import KnownRevocation
 from tests.servers.openssl_ca import Issued, OpensslCa
 from tests.unit.smime.mails import HEADER, Opener, multipart_signed
 
@@ -50,8 +50,9 @@ def mailbox(tmp_path_factory: pytest.TempPathFactory) -> Mailbox:
 
 
 def known(*found: tuple[x509.Certificate, Revocation], mode: Mode = "background") -> Revocations:
-    rows: Iterable[Known] = [
-        Known(certificate.fingerprint(hashes.SHA256()), NOW, one) for certificate, one in found
+    rows: Iterable[KnownRevocation] = [
+        KnownRevocation(certificate.fingerprint(hashes.SHA256()), NOW, one)
+        for certificate, one in found
     ]
     return Revocations(rows, mode=mode)
 

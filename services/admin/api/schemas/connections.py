@@ -15,13 +15,18 @@ from services.admin.operations.authorisation_links import (
     AuthorisationLink,
 )
 from services.admin.operations.connection_tests import Step, TestReport
-from services.admin.operations.connection_views import Authorisation, ConnectionStatus, Day, Run
+from services.admin.operations.connection_views import (
+    Authorisation,
+    ConnectionStatus,
+    Day,
+    RecordedRun,
+)
 from services.admin.operations.estimates import Estimate
 from services.admin.operations.warnings import ConnectionWarning
 from shared.connection_editing import ConnectionEdit
 from shared.connections import Connection
 from shared.mailbox.base import Capabilities, Folder
-from shared.mailbox.doctor.reporting import Report, Row
+from shared.mailbox.doctor.reporting import DoctorReport, Row
 
 START_FROM = (
     '"everything" (all new mails), "now" (only mails that arrive from now on), or a date '
@@ -133,7 +138,7 @@ class DoctorRowOut(Out):
     milliseconds: int | None = Field(description="The longest that one took")
 
 
-@showing(Report)
+@showing(DoctorReport)
 class DoctorOut(Out):
     """What the doctor found: every form of request that a run may send, sent once."""
 
@@ -167,7 +172,7 @@ class FolderOut(Out):
     """A folder as the server lists it now."""
 
 
-@showing(Run)
+@showing(RecordedRun)
 class RunOut(Out):
     started_at: datetime
 

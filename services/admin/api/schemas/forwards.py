@@ -9,7 +9,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from services.admin.api.schemas.parts import Out
-from shared.forward_kinds import Kind
+from shared.forward_kinds import ForwardProtocol
 from shared.forwards import Key, Order, SaslMechanism
 
 
@@ -24,7 +24,9 @@ class ForwardIn(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     kind: str | None = Field(
-        default=None, description="Left out: that of the address", json_schema_extra=_words(Kind)
+        default=None,
+        description="Left out: that of the address",
+        json_schema_extra=_words(ForwardProtocol),
     )
     address: str = Field(
         default="",

@@ -12,8 +12,8 @@ from services.admin.operations.overview import (
     Backlog,
     Delays,
     Expiring,
-    Heartbeat,
     Overview,
+    ServiceHeartbeat,
     SickConnection,
     Slot,
 )
@@ -48,7 +48,7 @@ class ExpiringOut(Out):
     kind: Literal["certificate", "credential"]
 
 
-@showing(Heartbeat)
+@showing(ServiceHeartbeat)
 class ServiceOut(Out):
     """A process of Posthouse. `failing`: what it cannot reach, and why."""
 

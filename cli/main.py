@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from typing import Annotated, Final
+from typing import Annotated, Final, cast
 
 import typer
 
@@ -32,6 +32,8 @@ from shared.errors import InvalidInput, PosthouseError
 
 _FAILED: Final = 1
 _MISUSED: Final = 2
+#: What typer raises for a command that is misused; BadParameter is the kind of it that is public.
+_MISUSES: Final = cast("tuple[type[typer.BadParameter], ...]", typer.BadParameter.__bases__)
 
 app = typer.Typer(
     name="posthouse",
@@ -159,7 +161,10 @@ def main() -> None:
     """The entry point: errors are told in words; exits 0, 1 (failed) or 2 (misused)."""
     debug = "--debug" in sys.argv or bool(os.environ.get("POSTHOUSE_DEBUG"))
     try:
-        app()
+        if "--json" in sys.argv:
+            _for_programs()
+        else:
+            app()
     except PosthouseError as error:
         if debug:
             raise
@@ -173,6 +178,25 @@ def main() -> None:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(_FAILED)
+
+
+def _for_programs() -> None:
+    """Runs the command; what is misused (an unknown option, a missing argument) is raised as
+    InvalidInput, in place of a text for people."""
+    try:
+        code = app(standalone_mode=False, prog_name="posthouse")
+    except _MISUSES as error:
+        where = getattr(getattr(error, "ctx", None), "command_path", "posthouse")
+        name = getattr(getattr(error, "param", None), "name", None)
+        raise InvalidInput(
+            error.format_message(),
+            field=name or "",
+            hint=f"`{where} --help` says what there is.",
+        ) from error
+    except typer.Abort as error:
+        raise PosthouseError("Nobody confirmed it.", code="not-confirmed") from error
+    if isinstance(code, int):
+        sys.exit(code)
 
 
 def say_error_as_json(error: PosthouseError) -> None:

@@ -90,3 +90,30 @@ def test_a_piped_table_has_a_line_an_item(capsys: pytest.CaptureFixture[str]) ->
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 3
     assert all(one.split() == ["01890a5d-ac96-774b-bcce-b302099a8057", long] for one in lines[1:])
+
+
+@pytest.mark.parametrize(
+    ("words", "said", "field"),
+    [
+        ("connections list --jsn", "--jsn", ""),
+        ("connections show", "name", "name"),
+        ("connections lst", "Did you mean 'list'?", ""),
+        ("connections list --page 0", "greater than or equal to 1", "page"),
+        ("connections list --page x", "integer", "page"),
+        ("doctor", "name", "name"),
+    ],
+)
+def test_a_misused_command_tells_programs_so_as_json(words: str, said: str, field: str) -> None:
+    """As every other error: one document on standard error, and nothing beside it."""
+    done = _run(*words.split(), "--json")
+    assert (done.returncode, done.stdout) == (2, "")
+    error = json.loads(done.stderr)["error"]
+    assert (error["code"], error.get("field", "")) == ("invalid", field)
+    assert said in error["message"]
+    assert f"posthouse {words.split()[0]}" in error["hint"]
+
+
+def test_help_is_for_people_whatever_else_is_given() -> None:
+    done = _run("connections", "list", "--help", "--json")
+    assert done.returncode == 0
+    assert "Shows the connections" in done.stdout

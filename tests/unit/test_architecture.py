@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -44,6 +45,17 @@ PLANTED = [
     ("sdk/src/posthouse/event.py", "import shared.errors", "cli, then services"),
     ("services/scheduler/retention.py", "import services.scheduler.main", "no circles"),
     ("shared/clock.py", "import tests.rig", "no tests in the product"),
+    ("cli/tail.py", "import psycopg", "Postgres only in storage"),
+    ("cli/connections_commands.py", "import shared.storage.people", "storage is reached"),
+    ("services/fetcher/storing.py", "import obstore", "object stores only in the store"),
+    ("services/fetcher/run.py", "import cel_expr_python", "expressions only where rules are"),
+    ("shared/telemetry/logs.py", "import rich", "the terminal only in the command line"),
+    ("shared/forwarding/links.py", "import OpenSSL", "foreign formats of keys"),
+    ("services/forwarder/lane.py", "import services.forwarder.lanes", "inside the forwarder"),
+    ("shared/storage/outbox.py", "import shared.mailbox.base", "inside shared"),
+    ("services/admin/pages/mails.py", "import shared.mailbox.imap.session", "packages of kinds"),
+    ("services/scheduler/emitting.py", "import httpx", "HTTP only where addresses"),
+    ("shared/rules/ruleset.py", "import shared.telemetry.metrics", "values know no settings"),
 ]
 
 
@@ -83,6 +95,21 @@ def test_nothing_private_of_dramatiq_is_used() -> None:
             if isinstance(target, ast.Name)
         }
         assert not {name for name in own if re.fullmatch(r"_[a-z]\w*", name)} & inherited
+
+
+def test_the_sdk_needs_only_python_and_the_client_of_a_broker() -> None:
+    """Handlers' authors install it into environments of theirs."""
+    project = tomllib.loads((ROOT / "sdk/pyproject.toml").read_text(encoding="utf-8"))["project"]
+    extras = project["optional-dependencies"]
+    wanted = {re.split(r"\W", one)[0] for names in extras.values() for one in names}
+    assert not project["dependencies"]
+    allowed = sys.stdlib_module_names | wanted | {"posthouse"}
+    for path in (ROOT / "sdk/src").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            names = [one.name for one in node.names] if isinstance(node, ast.Import) else []
+            if isinstance(node, ast.ImportFrom):
+                names = [node.module or ""]
+            assert {name.split(".")[0] for name in names} <= allowed, path
 
 
 def broken_contracts(tree: Path) -> str:

@@ -17,7 +17,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from services.fetcher.session_pool import PoolLimits, SessionPool
+from services.fetcher.session_limits import PoolLimits
+from services.fetcher.session_pool import SessionPool
 from shared.connections import AfterDownload, Connection, Selection
 from shared.mailbox.base import (
     Capabilities,

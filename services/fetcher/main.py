@@ -21,7 +21,8 @@ from services.fetcher.push import PushEvents
 from services.fetcher.run import RunReport, Tools
 from services.fetcher.run_ends import RunEnds
 from services.fetcher.session_affinity import SessionAffinity
-from services.fetcher.session_pool import PoolLimits, SessionPool
+from services.fetcher.session_limits import PoolLimits
+from services.fetcher.session_pool import SessionPool
 from services.fetcher.session_shares import AllFetchers
 from services.fetcher.settings import FetcherSettings
 from shared.connections import Connection

@@ -10,6 +10,7 @@ import re
 import threading
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Final
 
 import structlog
@@ -91,6 +92,17 @@ def log_limit(place: str, allowed: int) -> None:
         allowed=allowed,
         hint=TOO_MANY.hint,
     )
+
+
+@dataclass(frozen=True, slots=True)
+class PoolLimits:
+    """How many sessions there may be: kept ones that wait, those that listen, and all together at
+    one server and at one mailbox (by who logs in)."""
+
+    kept: int
+    listening: int
+    per_host: int
+    per_mailbox: int
 
 
 class LearnedLimits:

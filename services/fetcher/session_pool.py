@@ -11,11 +11,10 @@ import threading
 import time
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 
 from services.fetcher.listening import Kept, Listeners
-from services.fetcher.session_limits import KeptElsewhere, LearnedLimits
+from services.fetcher.session_limits import KeptElsewhere, LearnedLimits, PoolLimits
 from services.fetcher.session_opening import HostBusy, SessionOpener
 from services.fetcher.session_shares import OneFetcher, SessionShares, ShareTable
 from shared.connections import Connection
@@ -28,17 +27,6 @@ from shared.storage.pool import DatabaseUnavailable
 LONGEST_IDLE_MINUTES = 20
 #: Seconds to wait for a session that begins to listen at this moment.
 _BEGIN_S = 2.0
-
-
-@dataclass(frozen=True, slots=True)
-class PoolLimits:
-    """How many sessions there may be: kept ones that wait, those that listen, and all together at
-    one server and at one mailbox (by who logs in)."""
-
-    kept: int
-    listening: int
-    per_host: int
-    per_mailbox: int
 
 
 class SessionPool:

@@ -4,21 +4,15 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
-from email import message_from_bytes, policy
 from email.message import EmailMessage
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from cli.demo.certificate import DemoCertificate
-from cli.demo.samples import encrypted
 from services.decryptor.decrypt_job import STEPS_WITH_RULES
 from shared.rules.conditions import FIELDS
 from shared.storage import delivering_again, message_search, messages, quarantine
 from shared.storage.message_filter import MessageFilter
-from tests.integration.api.conftest import Api
-from tests.integration.test_interruption import lose_queue
 from tests.rig.events import open_queue
 from tests.rig.interruption import MAILS, MAY_REPEAT, SETTINGS
 from tests.rig.mails import digests
@@ -109,6 +103,11 @@ EXPRESSIONS: list[tuple[str, set[str]]] = [
     # A field that most mails do not have: no answer, hence in doubt.
     ('headers["x-loop"][0] == "no"', {"plain", "pdf", "large", "secret", "signed"}),
 ]
+
+
+def deliver_again(stack: Stack, message_id: Any, *handlers: int) -> None:
+    with stack.database.transaction() as session:
+        delivering_again.deliver_again(session, [message_id], handlers)
 
 
 @pytest.mark.promise("R1", "R3")
@@ -306,44 +305,6 @@ def test_a_changed_rule_delivers_nothing_by_itself(
     assert event["data"]["headers"]["subject"] == "pdf"
 
 
-def deliver_again(stack: Stack, message_id: Any, *handlers: int) -> None:
-    with stack.database.transaction() as session:
-        delivering_again.deliver_again(session, [message_id], handlers)
-
-
-@pytest.mark.promise("R2", "R3")
-def test_what_it_would_have_taken_is_delivered_when_asked_for(
-    redis_url: str, dovecot: Dovecot, mail_user: str, build_stack: Callable[..., Stack]
-) -> None:
-    """The decryptor decides once more: by header fields too, which no dry run can answer."""
-    dovecot.deliver(mail_user, letters())
-    stack = build_stack(redis_url)
-    stack.add_handler("first", group="desk", position=1, rules={"accept": [{"subject": "pdf"}]})
-    handler = stack.add_handler(
-        "tickets", group="desk", position=2, rules={"accept": [{"subject": "plain"}]}
-    )
-    stack.start("scheduler", "fetcher", "decryptor")
-    stack.watch(dovecot, mail_user)
-    stack.wait(lambda: stack.count("message") == 6 and stack.count("outbox") == 0, "all decided")
-    stack.change_handler(
-        "tickets",
-        rules={"accept": [{"header": "X-Loop"}, {"subject": "pdf"}, {"subject": "plain"}]},
-    )
-    with Api(stack.database_url, stack.store, secret_keys=tuple(stack.secret_keys)) as api:
-        asked = {"since": "2020-01-01"}
-        answer = api.http.post(f"handlers/{handler}/deliver-since", json=asked)
-        assert answer.json() == {"count": 4, "next": None}, answer.text
-        stack.wait(lambda: stack.count("outbox") == 0, "all is decided anew")
-        again = api.http.post(f"handlers/{handler}/deliver-since", json=asked)
-        assert again.json()["count"] == 3  # those in doubt
-        stack.wait(lambda: stack.count("outbox") == 0, "all is decided anew")
-    stack.stop()
-    subjects = [e["data"]["headers"]["subject"] for e in open_queue(redis_url, "tickets").events()]
-    assert subjects == ["plain", "machine"]  # once each, and not what the other of its group has
-    left = stack.query("SELECT m.subject FROM message AS m WHERE m.unwanted ORDER BY 1")
-    assert left == [("large",), ("secret",), ("signed",)]
-
-
 @pytest.mark.promise("R3", "H5")
 def test_people_are_told_of_mails_that_no_handler_wants_where_they_ask_for_it(
     redis_url: str, dovecot: Dovecot, mail_user: str, build_stack: Callable[..., Stack]
@@ -359,83 +320,3 @@ def test_people_are_told_of_mails_that_no_handler_wants_where_they_ask_for_it(
     assert sum(row[0]["count"] for row in rows) == 5
     assert len(rows) <= 2  # told together
     assert {(row[0]["name"], row[0]["connection_id"]) for row in rows} == {("Desk", connection)}
-
-
-@pytest.mark.promise("R3")
-def test_delivered_again_to_all_a_mail_asks_the_rules_of_handlers_that_never_had_it(
-    redis_url: str, dovecot: Dovecot, mail_user: str, build_stack: Callable[..., Stack]
-) -> None:
-    dovecot.deliver(mail_user, letters()[:2])
-    stack = build_stack(redis_url)
-    stack.add_handler("archive")
-    stack.start("scheduler", "fetcher", "decryptor")
-    stack.watch(dovecot, mail_user)
-    stack.wait_settled(2)
-    stack.add_handler("new", rules={"accept": [{"subject": "pdf"}]})
-    ids = [row[0] for row in stack.query("SELECT id FROM message")]
-    with stack.database.transaction() as session:
-        delivering_again.deliver_again(session, ids)
-    stack.wait(lambda: stack.count("outbox") == 0, "all is delivered again")
-    stack.stop()
-    assert len(open_queue(redis_url, "archive").events()) == 4
-    (event,) = open_queue(redis_url, "new").events()
-    assert event["data"]["headers"]["subject"] == "pdf"
-
-
-@pytest.mark.promise("R1", "I2")
-def test_a_lost_queue_is_filled_with_what_was_for_its_handler_and_nothing_else(
-    broker_url: str, dovecot: Dovecot, mail_user: str, build_stack: Callable[..., Stack]
-) -> None:
-    """Although the rules are others by then, and another of the group would have it."""
-    dovecot.deliver(mail_user, letters())
-    stack = build_stack(broker_url)
-    stack.add_handler("first", group="desk", position=1, rules={"accept": [{"subject": "p"}]})
-    stack.add_handler("second", group="desk", position=2)
-    stack.start("scheduler", "fetcher", "decryptor")
-    stack.watch(dovecot, mail_user)
-    stack.wait_settled(6)
-    before = sorted(e["id"] for e in open_queue(broker_url, "first").events())
-    stack.change_handler("first", rules={"accept": [{"subject": "large"}]})
-    lose_queue(stack, broker_url, "first")
-    stack.wait(lambda: (stack.hurry(), stack.count("outbox"))[1] == 0, "all is published")
-    stack.stop()
-    after = {name: open_queue(broker_url, name).events() for name in ("first", "second")}
-    assert sorted(event["id"] for event in after["first"]) == before
-    assert {event["id"] for event in after["second"]}.isdisjoint(before)
-    assert len(after["second"]) == 6 - len(before)
-
-
-def test_a_mail_that_is_opened_later_is_decided_anew(
-    redis_url: str,
-    dovecot: Dovecot,
-    mail_user: str,
-    build_stack: Callable[..., Stack],
-    tmp_path: Path,
-) -> None:
-    """Its parts were not known before; who had it already has it again, opened."""
-    certificate = DemoCertificate.of(tmp_path / "keys")
-    plain = message_from_bytes(letters()[1], policy=policy.SMTP)
-    assert isinstance(plain, EmailMessage)
-    sample = encrypted(plain, certificate)
-    dovecot.deliver(mail_user, [sample])
-    stack = build_stack(redis_url)
-    stack.add_handler("pictures", rules={"accept": [{"part": "image/*"}]})
-    stack.add_handler("secrets", rules={"accept": [{"subject": "nothing"}, {"size": "< 10"}]})
-    stack.add_handler("opened", rules={"reject": [{"part": "application/pkcs7-mime"}]})
-    stack.start("scheduler", "fetcher", "decryptor")
-    connection = stack.watch(dovecot, mail_user)
-    stack.wait_settled(1)
-    # In doubt it went to who might want it.
-    assert len(open_queue(redis_url, "pictures").events()) == 1
-    assert open_queue(redis_url, "opened").events() == []
-    stack.add_certificate(certificate, connection)
-    (message_id,) = stack.query("SELECT id FROM message")[0]
-    with stack.database.transaction() as session:
-        delivering_again.deliver_again(session, [message_id])
-        delivering_again.reopen(session, [message_id])
-    stack.wait(lambda: stack.count("outbox") == 0, "it is opened")
-    stack.stop()
-    (event,) = open_queue(redis_url, "opened").events()
-    assert event["data"]["security"]["status"] == "decrypted"
-    assert len(open_queue(redis_url, "pictures").events()) == 2
-    assert open_queue(redis_url, "secrets").events() == []

@@ -10,7 +10,8 @@ from typing import Any
 
 from services.fetcher.dispatch import Dispatcher
 from services.fetcher.main import build
-from services.fetcher.session_pool import PoolLimits, SessionPool
+from services.fetcher.session_limits import PoolLimits
+from services.fetcher.session_pool import SessionPool
 from services.fetcher.settings import FetcherSettings
 from shared.clock import utc_now
 from shared.connections import Connection

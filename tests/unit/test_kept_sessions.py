@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 from services.fetcher.polling import PollAnswer, ask_all
+from services.fetcher.session_limits import PoolLimits
 from services.fetcher.session_opening import HostBusy
-from services.fetcher.session_pool import PoolLimits, SessionPool
+from services.fetcher.session_pool import SessionPool
 from shared.connections import Connection, Mode
 from shared.mailbox.base import Mailbox
 from shared.mailbox.failures import SessionLost, Unreachable
@@ -42,8 +43,7 @@ class Opened:
         self.failure: Exception | None = None
         #: Each meets one session that is to be opened.
         self.refusals: list[Exception] = []
-        #: What happens while a run waits.
-        self.meanwhile: Callable[[], None] = lambda: None
+        self.meanwhile: Callable[[], None] = lambda: None  # while a run waits
         #: With more sessions open than this, the next one ends at the greeting.
         self.most: int | None = None
         self.open = 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -21,7 +21,11 @@ from shared.vault import (
     client_secret_path,
     new_key,
 )
+from tests.corpus import Line
 from tests.servers.oidc import REDIRECT, OidcServer
+
+Share = Callable[[Sequence[Line]], Sequence[Line]]
+
 
 ALICE = "alice@example.org"
 _NUMBERS = itertools.count(1)
@@ -99,3 +103,12 @@ def stack(database_url: str, oidc: OidcServer) -> Iterator[Stack]:
     oidc.settings(accessTokenTTL=3600)
     with Database(database_url, size=12) as database:
         yield Stack(database, Vault.from_settings([new_key()]), oidc)
+
+
+@pytest.fixture(params=["a third", pytest.param("the others", marks=pytest.mark.long)])
+def share(request: pytest.FixtureRequest) -> Share:
+    """Which lines services at work are told: what understands them is tested with all in
+    tests/unit/test_vendors_words.py."""
+    return lambda found: [
+        line for n, line in enumerate(found) if (n % 3 == 0) == (request.param == "a third")
+    ]

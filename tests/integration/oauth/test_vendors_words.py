@@ -8,7 +8,7 @@ the kind any more, every mail comes, once.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -18,21 +18,16 @@ import pytest
 
 from shared.clock import utc_now
 from shared.connections import Connection, Mode, TransportSecurity
-from shared.credentials import Credential, Grant, Provider
+from shared.credentials import Grant, Provider
 from shared.handlers import Handler
 from shared.mailbox.base import Mailbox
-from shared.mailbox.graph.http import GraphHttp
-from shared.mailbox.graph.mailbox import GraphMailbox
-from shared.mailbox.net.limiting import ProcessLimiter
-from shared.mailbox.net.transcript import Transcript
 from shared.mailbox.oauth.tokens import Tokens
 from shared.storage import authorisations, connections, handlers, scheduling
 from shared.vault import Vault, new_key, password_path, tokens_path
 from tests.corpus import Line, lines
-from tests.integration.oauth.conftest import ALICE, Stack
+from tests.integration.oauth.conftest import ALICE, Share, Stack
 from tests.rig.fetcher import FetcherHere, Outcome
 from tests.servers.certificates import Authority
-from tests.servers.graph import GraphServer
 from tests.servers.oidc import OidcServer
 from tests.servers.provider import ScriptedProvider
 from tests.servers.scripted import Conversation, Script, ScriptedServer, imap, pop3
@@ -42,9 +37,6 @@ XOAUTH2 = b"IMAP4rev1 UIDPLUS UNSELECT SASL-IR AUTH=XOAUTH2"
 POP3 = b"UIDL\r\nTOP\r\nUSER\r\nSASL XOAUTH2\r\n"
 #: Where an outcome is a login's; those of the provider's pages have no run.
 RUNS = {"refresh", "any", "client credentials", "service account"}
-
-
-Share = Callable[[Sequence[Line]], Sequence[Line]]
 
 
 class Speaker:
@@ -136,15 +128,6 @@ def open_office(
 @pytest.fixture
 def office(database_url: str, redis_url: str, tmp_path: Path, oidc: OidcServer) -> Iterator[Office]:
     yield from open_office(database_url, redis_url, tmp_path, oidc)
-
-
-@pytest.fixture(params=["a third", pytest.param("the others", marks=pytest.mark.long)])
-def share(request: pytest.FixtureRequest) -> Share:
-    """Which lines services at work are told: what understands them is tested with all in
-    tests/unit/test_vendors_words.py."""
-    return lambda found: [
-        line for n, line in enumerate(found) if (n % 3 == 0) == (request.param == "a third")
-    ]
 
 
 def of(protocol: str, *expected: str) -> list[Line]:
@@ -373,101 +356,4 @@ def test_words_of_token_endpoints(
         elif (after.health, after.mails - before.mails) != ("working", 2):
             found.append(f"{line}: afterwards {after}")
         wrong += found
-    assert not wrong, "\n".join(wrong)
-
-
-# ---- Graph
-
-
-class Unhurried(ProcessLimiter):
-    """Lets Retry-After pass without anybody waiting for it."""
-
-    def pause(self, mailbox: str, seconds: float) -> None:
-        pass
-
-
-@pytest.fixture
-def graph_office(
-    database_url: str, redis_url: str, tmp_path: Path, oidc: OidcServer, graph_server: GraphServer
-) -> Iterator[Office]:
-    graph_server.trust(oidc.public_key)
-
-    def opener(stack: Stack) -> Callable[[Connection], Mailbox]:
-        def opened(connection: Connection) -> Mailbox:
-            login = stack.logins.of(connection)
-            assert login.access_token is not None and login.endpoint is not None
-            graph = GraphHttp(
-                login.endpoint,
-                connection.mailbox,
-                login.access_token,
-                limiter=Unhurried(),
-                transcript=Transcript(),
-                ca_certificate=login.ca_certificate or "",
-                wait=lambda _: None,
-            )
-            mailbox = GraphMailbox(graph, connection)
-            mailbox.log_in()
-            return mailbox
-
-        return opened
-
-    yield from open_office(database_url, redis_url, tmp_path, oidc, opener)
-
-
-def graph_connection(office: Office, graph: GraphServer, **changes: Any) -> Connection:
-    credential: Credential = office.stack.credential(
-        settings={"graph_host": f"localhost:{graph.port}"}
-    )
-    values: dict[str, Any] = {
-        "name": "graph",
-        "mode": Mode.MICROSOFT_GRAPH,
-        "username": ALICE,
-        "credential_id": credential.id,
-    }
-    connection = office.connect(Connection(**(values | changes)))
-    office.stack.authorise(connection)
-    return connection
-
-
-@pytest.mark.promise("A5", "M2", "M27")
-@pytest.mark.parametrize("selection", ["unread", "all"])
-def test_words_of_graph(
-    graph_office: Office, graph_server: GraphServer, selection: str, share: Share
-) -> None:
-    office, box = graph_office, graph_server.mailbox(ALICE)
-    connection = graph_connection(office, graph_server, selection=selection)
-    wrong: list[str] = []
-    places = {
-        "any": "/messages",
-        "stored deltaLink": "/delta",
-        "nextLink of the first round": "/delta",
-        "$value": "/$value",
-    }
-    for number, line in enumerate(share(of("graph"))):
-        if line.answers not in places or ("Link" in line.answers and selection == "unread"):
-            continue
-        before = office.run(connection)
-        assert before.health == "working", f"before {line}: {before}"
-        box.deliver([b"Subject: %d %d\r\n\r\ntext\r\n" % (number, n) for n in (1, 2)])
-        status, asked, kind, body = line.http
-        error = line.json.get("error", {})
-        graph_server.fail(
-            places[line.answers],
-            status=status,
-            code=error.get("code", ""),
-            message=error.get("message", ""),
-            retry_after=asked,
-            content=body.encode() if kind == "text/html" or not body else None,
-            times=1 if line.expected in ("begin anew once", "this mail only") else 999,
-        )
-        ill = office.run(connection)
-        graph_server.faults.clear()
-        after = office.run(connection)
-        if line.expected in ("begin anew once", "this mail only"):
-            if ill.health != "working":
-                wrong.append(f"{line}: {ill}")
-        else:
-            wrong += faults(line, ill, before)
-        if (after.health, after.mails - before.mails) != ("working", 2):
-            wrong.append(f"{line}: afterwards {after.mails - before.mails} mails, {after}")
     assert not wrong, "\n".join(wrong)

@@ -9,14 +9,11 @@ from __future__ import annotations
 
 import asyncio
 import os
-import signal
 import subprocess
 import sys
 import textwrap
 import threading
 import time
-from email.message import EmailMessage
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -24,7 +21,7 @@ import redis
 
 from posthouse import AccessRefused, Consumer, MailEvent, Reject, Retry, follow
 from posthouse.testing import make_event
-from shared.queueing.output import DeadChoice, Output, Publication, open_output
+from shared.queueing.output import DeadChoice, Output, open_output
 from tests.integration.queueing.conftest import (
     SIGNING_KEY,
     Consumers,
@@ -35,8 +32,6 @@ from tests.integration.queueing.conftest import (
 )
 from tests.servers.rabbitmq import RabbitServer
 from tests.servers.redis import RedisServer
-
-EXAMPLES = Path(__file__).parents[3] / "sdk" / "examples"
 
 
 def send(output: Output, handler: str, *events: MailEvent) -> None:
@@ -339,106 +334,6 @@ def test_following_takes_nothing_away(
     thread.join(20)
     assert seen == [event.id for event in events]
     assert sorted(got) == sorted(seen)
-
-
-class Program:
-    """An example, run as its user would."""
-
-    def __init__(self, argv: list[str], folder: Path) -> None:
-        self._output = (folder / "output").open("w+b")
-        self._process = subprocess.Popen(
-            argv,
-            cwd=folder,
-            stdout=self._output,
-            stderr=subprocess.STDOUT,
-            env={**os.environ, "POSTHOUSE_SIGNING_KEY": SIGNING_KEY},
-        )
-
-    def said(self) -> str:
-        assert self._process.poll() is None, "it ended"
-        return Path(str(self._output.name)).read_text(encoding="utf-8")
-
-    def stop(self) -> int:
-        self._process.send_signal(signal.SIGTERM)
-        code = self._process.wait(40)
-        self._output.close()
-        return code
-
-
-@pytest.mark.promise("H2")
-def test_the_example_with_the_sdk(
-    server: Server, output: Output, handler: str, tmp_path: Path
-) -> None:
-    make_queue(output, handler)
-    argv = [sys.executable, str(EXAMPLES / "python_handler.py"), server.url, handler, "tickets"]
-    program = Program(argv, tmp_path)
-    asked = EmailMessage()
-    asked["From"], asked["Message-ID"] = "ann@example.org", "<1@example.org>"
-    asked["Subject"] = "Grüße"
-    asked.set_content("Hallo Welt\n")
-    asked.add_attachment(b"file", maintype="application", subtype="pdf", filename="../a.pdf")
-    first = make_event(raw=asked.as_bytes())
-    again = EmailMessage()
-    again["From"], again["References"], again["Subject"] = (
-        "ann@example.org",
-        "<1@example.org>",
-        "Re",
-    )
-    again.set_content("Und noch etwas\n")
-    robot = make_event(subject="away", kind="auto-reply")
-    send(output, handler, first, first, make_event(raw=again.as_bytes()), robot)
-    eventually(lambda: output.inspect(handler).drained)
-    eventually(lambda: "away (auto-reply)" in program.said())
-    assert program.said().count("Grüße (person)") == 1  # the second one was known
-    assert program.said().count("would answer with") == 2
-    assert "'In-Reply-To': '<1@example.org>'" in program.said()
-    ticket = tmp_path / "tickets" / "1@example.org"
-    assert [path.read_bytes() for path in ticket.glob("*.pdf")] == [b"file"]
-    conversation = (ticket / "conversation.txt").read_text()
-    assert conversation.index("Hallo Welt") < conversation.index("Und noch etwas")
-    assert program.stop() == 0
-
-
-@pytest.mark.promise("H2")
-def test_the_example_without_the_sdk(
-    redis_server: RedisServer, handler: str, tmp_path: Path
-) -> None:
-    output = open_output(redis_server.url)
-    program = Program([str(EXAMPLES / "no_sdk_redis.sh"), redis_server.url, handler], tmp_path)
-    time.sleep(0.5)
-    make_queue(output, handler)  # it waits until the queue is there
-    events = [make_event(subject=f"Grüße \\n {n}", text="x" * 5000) for n in range(5)]
-    send(output, handler, *events)
-    forged = make_event(subject="forged")
-    output.publish([Publication(handler, forged.to_json(), forged.id)])
-    eventually(lambda: output.inspect(handler).drained)
-    eventually(lambda: "Grüße \\n 4" in program.said())
-    assert [one.event_id for one in output.dead(handler)] == [forged.id]
-    assert not (tmp_path / f"{forged.id}.eml").exists()
-    for event in events:
-        assert (tmp_path / f"{event.id}.eml").read_bytes() == event.raw.inline
-    program.stop()
-    output.close()
-
-
-@pytest.mark.parametrize("login", ["", ":wrong@", "nobody:wrong@"], ids=["none", "wrong", "user"])
-def test_the_example_without_the_sdk_ends_where_redis_refuses_it(
-    handler: str, tmp_path: Path, login: str
-) -> None:
-    with RedisServer(password="right") as server:
-        url = f"redis://{login}127.0.0.1:{server.port}/0"
-        done = subprocess.run(
-            [EXAMPLES / "no_sdk_redis.sh", url, handler],
-            cwd=tmp_path,
-            env={**os.environ, "POSTHOUSE_SIGNING_KEY": SIGNING_KEY},
-            capture_output=True,
-            text=True,
-            timeout=30,
-            check=False,
-        )
-    assert done.returncode == 1
-    assert "Redis refuses: " in done.stderr
-    assert "NOAUTH" in done.stderr or "WRONGPASS" in done.stderr
 
 
 @pytest.mark.promise("F5")

@@ -23,7 +23,8 @@ from tests.integration.queueing.conftest import (
     make_queue,
     signed,
 )
-from tests.integration.queueing.test_consumer import EXAMPLES, send
+from tests.integration.queueing.test_consumer import send
+from tests.integration.queueing.test_consumer_examples import EXAMPLES
 
 _OTHER = "posthouse_signing_of_another"
 

@@ -1,0 +1,117 @@
+"""Requests of a batch that Graph throttles, refuses or has no place for."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from shared.connections import AfterDownload
+from shared.errors import NeedsPerson
+from shared.storage.limiter import PostgresLimiter
+from shared.storage.pool import Database
+from tests.contract.mailbox_kinds import mail
+from tests.contract.recorders import Collector, KnownKeys
+from tests.integration.graph.conftest import ALICE, Office, Unhurried
+from tests.integration.graph.test_faults import DELETE, LIMIT, MARK_READ, UNREAD, fetch
+
+
+@pytest.mark.promise("M7")
+def test_requests_of_a_batch_are_throttled_by_themselves(office: Office) -> None:
+    office.box.deliver(mail(f"mail {n}") for n in range(45))
+    mailbox = office.open()
+    office.server.fail("batch:", status=429, times=7, retry_after=3)
+    office.server.fail("batch:", status=503, times=2)
+    office.server.fail("batch:", status=412, times=1, code="ErrorIrresolvableConflict")
+    # Exchange's own codes for the moment come with any status.
+    office.server.fail("batch:", status=400, times=2, code="ErrorServerBusy", message="Busy.")
+    fetch(mailbox, KnownKeys())
+    assert all(item.read for item in office.box.items.values())
+    assert 3 in office.pauses
+    batches = [line for line in office.server.requests if line.endswith("$batch")]
+    assert len(batches) < 10
+
+
+@pytest.mark.promise("M7")
+def test_what_cannot_be_settled_is_not_called_settled(office: Office) -> None:
+    office.box.deliver(mail(f"mail {n}") for n in range(3))
+    mailbox = office.open()
+    mailbox.open("")
+    refs = mailbox.list_new(KnownKeys(), UNREAD).new
+    office.server.fail("batch:", status=403, times=1, code="ErrorAccessDenied", message="No.")
+    settled = mailbox.settle(refs, MARK_READ)
+    assert len(settled) == 2
+    unread = [item.id for item in office.box.items.values() if not item.read]
+    assert {ref.key for ref in settled} == {ref.key for ref in refs} - set(unread)
+    office.server.fail("batch:", status=403, times=3, code="ErrorAccessDenied", message="No.")
+    with pytest.raises(NeedsPerson) as refused:
+        mailbox.settle([ref for ref in refs if ref.key in unread], DELETE)
+    assert refused.value.code == "access-denied"
+
+
+@pytest.mark.promise("M2")
+def test_three_requests_at_once_over_all_replicas(office: Office, database_url: str) -> None:
+    """Four fetchers in one mailbox (two folders, a test, an estimate) stay below Graph's limit."""
+    office.box.deliver(mail(f"mail {n}") for n in range(40))
+    office.server.delay = 0.01
+
+    def look(_: int) -> int:
+        with Database(database_url, size=4) as database:
+            mailbox = office.open(limiter=PostgresLimiter(database), patience=300)
+            mailbox.open("")
+            sink = Collector()
+            mailbox.download(mailbox.list_new(KnownKeys(), UNREAD).new, sink, limit=LIMIT)
+            return len(sink.mails)
+
+    with ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(look, range(4))) == [40] * 4
+    assert office.server.peak <= 3
+    assert office.server.throttled == 0
+
+
+@pytest.mark.promise("M2")
+@pytest.mark.parametrize("action", [MARK_READ, DELETE])
+def test_requests_of_a_batch_that_find_no_place_are_asked_again(
+    office: Office, action: AfterDownload
+) -> None:
+    """Another program of the tenant has three of the four places: Graph refuses single requests
+    of the batch, and the batch itself says 200."""
+    office.box.deliver(mail(f"mail {n}") for n in range(45))
+    mailbox = office.open(patience=100_000)
+    sink = Collector()
+    mailbox.open("")
+    refs = mailbox.list_new(KnownKeys(), UNREAD).new
+    mailbox.download(refs, sink, limit=LIMIT)
+    with office.server.taken(ALICE, 3):
+        assert len(mailbox.settle(refs, action)) == 45
+    assert office.server.throttled > 0
+    left = office.box.in_folder(office.box.inbox)
+    assert [item for item in left if not item.read] == []
+    assert len(left) == (45 if action is MARK_READ else 0)
+
+
+@pytest.mark.promise("M2")
+@pytest.mark.parametrize("kind", ["in this process", "over all replicas"])
+def test_a_batch_counts_as_its_requests(office: Office, database_url: str, kind: str) -> None:
+    """While one settles twenty mails at once, nobody else asks anything of the mailbox: Graph
+    counts each request of a batch, and would refuse some of both."""
+    office.box.deliver(mail(f"mail {n}") for n in range(60))
+    office.server.delay = 0.02
+    here = Unhurried()
+
+    def work(number: int) -> int:
+        with Database(database_url, size=4) as database:
+            limiter = here if kind == "in this process" else PostgresLimiter(database)
+            mailbox = office.open(limiter=limiter, patience=300)
+            mailbox.open("")
+            refs = mailbox.list_new(KnownKeys(), UNREAD).new
+            if number:
+                return len(mailbox.settle(refs, MARK_READ))
+            sink = Collector()
+            mailbox.download(refs, sink, limit=LIMIT)
+            return len(sink.mails)
+
+    with ThreadPoolExecutor(3) as pool:
+        assert len(list(pool.map(work, range(3)))) == 3
+    assert office.server.peak <= office.server.at_once
+    assert office.server.throttled == 0

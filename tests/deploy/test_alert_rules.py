@@ -28,6 +28,10 @@ def test_the_rules_are_taken() -> None:
     promtool("check", "rules", RULES)
 
 
+def test_the_configuration_beside_the_composition_is_taken() -> None:
+    promtool("check", "config", "deploy/prometheus/prometheus.yaml")
+
+
 def test_the_rules_fire_and_do_not_fire() -> None:
     promtool("test", "rules", CASES)
 

@@ -46,7 +46,7 @@ def text() -> str:
     return (FOLDER / "compose.yaml").read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize("profile", ["", "rabbitmq", "handlers"])
+@pytest.mark.parametrize("profile", ["", "rabbitmq", "handlers", "monitoring"])
 def test_compose_accepts_it(text: str, profile: str) -> None:
     done = configured(text, *(["--profile", profile] if profile else []))
     assert done.returncode == 0, done.stderr
@@ -55,7 +55,7 @@ def test_compose_accepts_it(text: str, profile: str) -> None:
     assert {"scheduler", "fetcher", "decryptor", "forwarder", "admin", "postgres", "redis"} <= set(
         services
     )
-    assert profile in services or not profile
+    assert {"monitoring": "prometheus"}.get(profile, profile) in services or not profile
     for name in ("scheduler", "fetcher", "decryptor", "forwarder", "admin"):
         assert services[name]["read_only"] is True
         assert services[name]["environment"]["POSTHOUSE_DATABASE_URL"].startswith("postgresql://")
@@ -70,10 +70,24 @@ def test_compose_would_refuse_what_it_does_not_know(text: str) -> None:
 def test_what_is_published_is_on_loopback_and_asks_for_a_password(text: str) -> None:
     services = yaml.safe_load(text)["services"]
     published = {name: one["ports"] for name, one in services.items() if "ports" in one}
-    assert set(published) == {"admin", "handlers"}
+    assert set(published) == {"admin", "handlers", "prometheus"}
     assert all(port.startswith("127.0.0.1:") for ports in published.values() for port in ports)
     assert services["handlers"]["profiles"] == ["handlers"]
     assert "--requirepass" in services["redis"]["command"]
+
+
+def test_prometheus_scrapes_every_service_that_has_metrics(text: str) -> None:
+    services = yaml.safe_load(text)["services"]
+    configuration = yaml.safe_load((FOLDER / "prometheus" / "prometheus.yaml").read_text())
+    (job,) = configuration["scrape_configs"]
+    (found,) = job["dns_sd_configs"]
+    having = {
+        name
+        for name, one in services.items()
+        if "POSTHOUSE_HEALTH_PORT" in one.get("environment", {})
+    }
+    assert set(found["names"]) == having
+    assert "./prometheus:/etc/prometheus:ro" in services["prometheus"]["volumes"]
 
 
 def test_the_admin_token_is_made_once_and_can_be_given(text: str, tmp_path: Path) -> None:

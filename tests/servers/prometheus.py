@@ -23,22 +23,19 @@ class Prometheus:
     ) -> None:
         self.url = f"http://127.0.0.1:{free_port()}"
         self._targets = set(targets.values())
+        # What the composition's Prometheus is given; here names of services lead nowhere.
+        configuration = yaml.safe_load((rules.parent / "prometheus.yaml").read_text())
         every = f"{EVERY_S}s"
-        configuration = {
-            "global": {"scrape_interval": every, "evaluation_interval": every},
-            "rule_files": [str(rules)],
-            "scrape_configs": [
-                {
-                    "job_name": "posthouse",
-                    "static_configs": [
-                        {
-                            "targets": [f"127.0.0.1:{port}" for port in targets.values()],
-                            "labels": {"namespace": namespace},
-                        }
-                    ],
-                }
-            ],
-        }
+        configuration["global"] = {"scrape_interval": every, "evaluation_interval": every}
+        configuration["rule_files"] = [
+            str(rules.parent / name) for name in configuration["rule_files"]
+        ]
+        (job,) = configuration["scrape_configs"]
+        del job["dns_sd_configs"]
+        job["static_configs"] = [{"targets": [f"127.0.0.1:{port}" for port in targets.values()]}]
+        for label in job["relabel_configs"]:
+            if label["target_label"] == "namespace":
+                label["replacement"] = namespace
         path = folder / "prometheus.yml"
         path.write_text(yaml.safe_dump(configuration))
         self._process = ServerProcess(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -113,7 +112,6 @@ def _refuse_other_schemes(url: str) -> None:
 
 
 def _retry_after(answer: httpx.Response) -> timedelta | None:
-    """RFC 9110 section 10.2.3, the form in seconds; at most a day."""
-    with contextlib.suppress(ValueError):
-        return timedelta(seconds=min(int(answer.headers.get("retry-after", "")), 86_400))
-    return None
+    """At most a day."""
+    seconds = https.retry_after(answer.headers)
+    return None if seconds is None else timedelta(seconds=min(seconds, 86_400.0))

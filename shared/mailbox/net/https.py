@@ -8,9 +8,11 @@ is counted as it unfolds, and has a time for all of it.
 from __future__ import annotations
 
 import json
+import re
 import ssl
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from datetime import UTC
 from email.utils import parsedate_to_datetime
 from functools import lru_cache
 from typing import Any, Final
@@ -25,6 +27,9 @@ from shared.mailbox.net.https_transport import ANSWER_LIMIT, BoundedTransport
 from shared.mailbox.net.tls import set_strictness
 
 __all__ = ["ANSWER_LIMIT", "READ_TIMEOUT", "Reach", "client", "retry_after", "translated"]
+
+#: What is asked for beyond it is a mistake, and too much for a time stamp.
+_TEN_YEARS_S: Final = 315_360_000.0
 
 #: For a host name: says which of its addresses may be connected to.
 Reach = Callable[[str], AllowHost]
@@ -125,13 +130,15 @@ def not_the_provider(where: str) -> Unreachable:
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:
-    """Seconds that Retry-After asks for (RFC 9110 section 10.2.3: seconds or a date), if any."""
+    """Seconds that Retry-After asks for (RFC 9110 section 10.2.3: seconds or a date), if any; ten
+    years at most."""
     text = headers.get("retry-after", "").strip()
-    if not text:
-        return None
-    if text.replace(".", "", 1).isdigit():
-        return float(text)
+    if re.fullmatch(r"[0-9]+(\.[0-9]*)?", text):
+        return min(float(text), _TEN_YEARS_S)
     try:
-        return max(0.0, (parsedate_to_datetime(text) - utc_now()).total_seconds())
-    except (TypeError, ValueError):
+        until = parsedate_to_datetime(text)
+    except (TypeError, ValueError, OverflowError):
         return None
+    if until.tzinfo is None:  # section 5.6.7: the form of asctime has none, and is in UTC
+        until = until.replace(tzinfo=UTC)
+    return min(max(0.0, (until - utc_now()).total_seconds()), _TEN_YEARS_S)

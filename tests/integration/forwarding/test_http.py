@@ -6,9 +6,11 @@ import base64
 import json
 import ssl
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
+from email.utils import formatdate
 
 import pytest
 from cloudevents.core.bindings.http import HTTPMessage, from_http_event
@@ -144,10 +146,15 @@ def test_410_pauses_and_tells_people(redis_rig: Rig, receiver: Receiver) -> None
     assert redis_rig.all_acknowledged(handler)
 
 
-def test_retry_after_is_waited_for(redis_rig: Rig, receiver: Receiver) -> None:
+@pytest.mark.parametrize("status", [503, 429])
+@pytest.mark.parametrize("form", ["seconds", "date"])
+def test_retry_after_is_waited_for(
+    redis_rig: Rig, receiver: Receiver, status: int, form: str
+) -> None:
     """Asked for ten minutes, it is left alone, where five seconds come by themselves."""
     handler, _ = redis_rig.add(receiver.url, concurrency=1)
-    receiver.answers.append((503, {"Retry-After": "600"}))
+    asked = "600" if form == "seconds" else formatdate(time.time() + 600, usegmt=True)
+    receiver.answers.append((status, {"Retry-After": asked}))
     redis_rig.publish(handler, mails(3))
     redis_rig.stack.start("forwarder")
     redis_rig.wait(lambda: len(redis_rig.attempts(handler)) == 1, "the refusal in the log")
@@ -158,6 +165,18 @@ def test_retry_after_is_waited_for(redis_rig: Rig, receiver: Receiver) -> None:
     redis_rig.stack.start("forwarder")
     redis_rig.wait(lambda: len(set(ids_of(receiver.received))) == 3, "all")
     assert redis_rig.all_acknowledged(handler)
+
+
+def test_a_retry_after_that_says_nothing_is_a_failure_as_any_other(
+    redis_rig: Rig, receiver: Receiver
+) -> None:
+    """A digit that is none (`²`) went through as an error of ours: in no log, never given up."""
+    handler, _ = redis_rig.add(receiver.url, concurrency=1)
+    receiver.answers.append((503, {"Retry-After": "\u00b2"}))
+    redis_rig.publish(handler, mails(1))
+    redis_rig.stack.start("forwarder")
+    redis_rig.wait(lambda: bool(redis_rig.attempts(handler)), "the refusal in the log")
+    assert redis_rig.attempts(handler)[0].status == 503
 
 
 def test_one_refused_event_holds_no_other_back_and_ends_as_a_dead_letter(

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.rig.fetching import FetcherHere
+from tests.rig.interruption import message_id
 from tests.rig.mails import mail
 from tests.rig.stack import Stack
 from tests.servers.courier import Courier
@@ -84,3 +86,34 @@ def test_mails_are_read_for_everybody_while_the_session_is_kept(
         "the mails are read for everybody",
         20,
     )
+
+
+@pytest.mark.promise("I9", "I3")
+@pytest.mark.parametrize("after_download", ["mark-read", "delete"])
+def test_mails_that_their_server_alters_and_numbers_anew_come_once(
+    after_download: str,
+    mailutils: Mailutils,
+    mail_user: str,
+    redis_url: str,
+    build_stack: Callable[..., Stack],
+) -> None:
+    """mailutils' imap4d writes UIDs and flags into the mails and shows it, and begins a new
+    UIDVALIDITY with it: at the first look, and whenever new mails came."""
+    stack = build_stack(redis_url)
+    stack.add_handler()
+    mails = [mail(number, 500, seed=77) for number in range(9)]
+    connection = 0
+    with FetcherHere(stack).working() as here:
+        for round_number in range(3):
+            mailutils.deliver(mail_user, mails[3 * round_number : 3 * round_number + 3])
+            connection = connection or stack.watch(
+                mailutils, mail_user, after_download=after_download
+            )
+            here.run_until_idle(connection)
+    validities = stack.query("SELECT count(DISTINCT uid_validity) FROM message")
+    assert validities[0][0] > 1, "the server numbered them anew"
+    came = [found for (found,) in stack.query("SELECT message_id FROM message")]
+    assert sorted(came) == sorted(map(message_id, mails))
+    assert stack.count("settlement") == 0
+    left = list(mailutils.flags(mail_user).values())
+    assert left == ([] if after_download == "delete" else [{r"\Seen"}] * len(mails))

@@ -119,6 +119,29 @@ def test_line_ends_do_not_change_the_digest() -> None:
     assert header_digest(b"A: 1\r\nB: 2") != header_digest(b"A: 1\r\nB: 3")
 
 
+@pytest.mark.promise("I9")
+@pytest.mark.parametrize(
+    "kept",
+    [
+        # As mailutils 3.15 and c-client write them, in whatever place.
+        b"A: 1\r\nB: 2\r\nX-IMAPbase:           1795975146                    4\r\nX-UID: 1\r\n"
+        b"Status: DOR\r\n\r\n",
+        b"X-IMAP: 1795975146 0000000004\nStatus: RO\nX-Status: A\nX-Keywords: one\n two\n"
+        b"A: 1\nB: 2\n",
+        b"A: 1\nX-UIDL: 0011223344\nB: 2\n",
+        b"A: 1\nB: 2\nX-Keywords:",
+    ],
+)
+def test_a_mail_is_known_again_whatever_its_server_notes_in_it(kept: bytes) -> None:
+    assert header_digest(kept) == header_digest(b"A: 1\r\nB: 2\r\n")
+
+
+def test_fields_of_the_sender_tell_mails_apart_whatever_they_are_called() -> None:
+    plain = header_digest(b"A: 1\r\nB: 2\r\n")
+    for field in (b"X-Status-Code: 1", b"Old-Status: x", b" Status: folded", b"X-UIDs: 7"):
+        assert header_digest(b"A: 1\r\nB: 2\r\n" + field + b"\r\n") != plain
+
+
 @given(st.binary(max_size=2000))
 def test_no_octets_raise(octets: bytes) -> None:
     for start in (b"", b"From: ", b"Subject: =?utf-8?b?", b"Date: ", b"To: "):

@@ -17,7 +17,7 @@ from typing import IO, Final
 
 import structlog
 
-from shared.errors import TryAgain
+from shared.errors import OwnFailure, TryAgain
 from shared.messages import RawRef
 from shared.settings import StoreSettings
 from shared.storage import store_identity
@@ -34,7 +34,7 @@ _ADOPT: Final = (
 )
 
 
-class ForeignStore(TryAgain):
+class ForeignStore(OwnFailure):
     """The store is another installation's, or an empty one in place of ours."""
 
     code = "foreign-store"
@@ -48,6 +48,7 @@ class OwnStore:
         self._store = store
         self._lock = threading.Lock()
         self._recognised_at = float("-inf")
+        self._foreign: ForeignStore | None = None
 
     def recognise(self, *, anew: bool = False) -> None:
         """Raises ForeignStore; asks once in half a minute unless `anew`.
@@ -58,7 +59,12 @@ class OwnStore:
             if not anew and time.monotonic() - self._recognised_at < _TRUSTED_SECONDS:
                 return
             self._recognised_at = float("-inf")
-            self._compare()
+            try:
+                self._compare()
+            except ForeignStore as error:
+                self._foreign = error
+                raise
+            self._foreign = None
             self._recognised_at = time.monotonic()
 
     def _compare(self) -> None:
@@ -129,6 +135,11 @@ class OwnStore:
     def check(self) -> None:
         self.recognise(anew=True)
         self._store.check()
+
+    def refuse_foreign(self) -> None:
+        """Raises ForeignStore where the last look said so; looks at nothing."""
+        if self._foreign is not None:
+            raise ForeignStore(str(self._foreign), hint=self._foreign.hint)
 
     def check_identity(self) -> None:
         """Raises ForeignStore only: for who can do without the store while it is away or full."""

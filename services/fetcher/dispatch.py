@@ -29,6 +29,7 @@ from shared.mailbox.base import Cursor, Mailbox
 from shared.mailbox.failures import LoginTooSoon, SessionLost
 from shared.storage import connections, scheduling
 from shared.storage.pool import Database
+from shared.store_identity import ForeignStore
 from shared.telemetry import metrics, traces
 
 _log = structlog.get_logger(__name__)
@@ -164,6 +165,8 @@ class Dispatcher:
         run.start()
         with bound_contextvars(connection=connection.id):
             try:
+                # Before a login: whose store is wrong has no use for what the server would give.
+                self.tools.store.refuse_foreign()
                 with metrics.FETCHES_RUNNING.track_inprogress():
                     self._run_with_retry(run)
             except HostBusy:
@@ -175,8 +178,8 @@ class Dispatcher:
                 self.ends.record_settled(run)
                 self.ends.wait(run, error.retry_after or POSTPONED)
                 return False
-            except SecretKeyMissing as error:
-                _log.warning("left to fetchers that have the key", error=str(error))
+            except (ForeignStore, SecretKeyMissing) as error:
+                _log.warning("left to other fetchers", error=str(error))
                 self.ends.record_settled(run)
                 self.ends.leave(run)
                 return False

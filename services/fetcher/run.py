@@ -19,7 +19,7 @@ from shared.storage.leases import Lease
 from shared.storage.ledger import FolderRef, Settled
 from shared.storage.pool import Database
 from shared.storage.scheduling import RunState
-from shared.store import Store
+from shared.store_identity import OwnStore
 
 #: Where a process may die; the interruption tests do, at every one.
 STEPS: Final = (
@@ -103,7 +103,7 @@ class Tools:
     """
 
     database: Database
-    store: Store
+    store: OwnStore
     settings: FetcherSettings
     commits: Callable[[Ready], Committed | None]
     hand_on: Callable[[Sequence[uuid.UUID]], None]

@@ -36,7 +36,7 @@ def test_a_password_that_this_fetcher_cannot_open_is_left_to_others(
     stack.secret_keys = [new_key(), old]  # an admin service that is rolled already
     connection = stack.watch(dovecot, mail_user)
     dovecot.deliver(mail_user, [b"Subject: new\r\n\r\nmail\r\n"])
-    stack.wait(logged(stack, "fetcher", "left to fetchers that have the key"), "it is left")
+    stack.wait(logged(stack, "fetcher", "left to other fetchers"), "it is left")
     stack.wait(
         lambda: bool(
             stack.query("SELECT FROM service WHERE name = 'fetcher' AND failing ? 'keys'")

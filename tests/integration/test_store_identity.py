@@ -91,6 +91,50 @@ def test_a_decryptor_with_a_wrong_store_harms_no_mail(
     assert sorted(event["data"]["sha256"] for event in events) == digests(MAILS)
 
 
+@pytest.mark.promise("I5")
+def test_a_fetcher_with_a_wrong_store_leaves_mailboxes_to_others(
+    redis_url: str,
+    plain_dovecot: Dovecot,
+    mail_user: str,
+    build_stack: Callable[..., Stack],
+    tmp_path: Path,
+) -> None:
+    """It takes jobs as the others do: what it cannot do fails no connection and waits for no
+    back-off, and the mail server is asked for nothing."""
+    plain_dovecot.deliver(mail_user, MAILS[:1])
+    stack = build_stack(redis_url)
+    stack.add_handler()
+    stack.start("scheduler", "decryptor")
+    (right,) = stack.start("fetcher")
+    connection = stack.watch(plain_dovecot, mail_user)
+    stack.wait_settled(1)
+    stack.kill(right)
+    stack.hasten()
+    plain_dovecot.deliver(mail_user, MAILS[1:])
+    (wrong,) = stack.start("fetcher", settings={"store_url": f"file://{tmp_path / 'typo'}"})
+    said = "SELECT FROM service WHERE name = 'fetcher' AND failing ? 'store'"
+    stack.wait(lambda: bool(stack.query(said)), "the overview says what is wrong")
+    logins = plain_dovecot.log.read_text().count("Login: ")
+    log = stack.log_of("fetcher")
+    for _ in range(3):
+        before = log.read_text().count("left to other fetchers")
+        stack.hasten()
+        stack.wait(
+            lambda before=before: log.read_text().count("left to other fetchers") > before,  # type: ignore[misc]
+            "it is left",
+        )
+    asked = "SELECT health, failures FROM connection_state"
+    assert stack.query(asked) == [("working", 0)]
+    assert plain_dovecot.log.read_text().count("Login: ") == logins
+    stack.start("fetcher")
+    stack.fetch_now(connection)
+    stack.wait_settled(len(MAILS))
+    assert wrong.poll() is None
+    assert stack.query(asked) == [("working", 0)]
+    assert stack.count("fetch_run WHERE error IS NOT NULL") == 0
+    assert stack.count("alert WHERE subject LIKE 'connection/%%'") == 0
+
+
 @pytest.mark.promise("I5", "T3")
 def test_no_service_is_ready_at_a_store_that_is_another_installations(
     redis_url: str, build_stack: Callable[..., Stack], tmp_path: Path

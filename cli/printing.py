@@ -39,8 +39,9 @@ COLOURS: Final = {
 
 
 def as_json(value: Any) -> None:
-    """One JSON document on standard output."""
-    typer.echo(json_shown(value, indent=2))
+    """One JSON document on standard output: an object, of a list that with its `items`."""
+    whole = {"items": value} if isinstance(value, list) else value
+    typer.echo(json_shown(whole, indent=2))
 
 
 def say(text: str, style: str = "") -> None:

@@ -132,7 +132,7 @@ def test_people_tokens_and_audit_from_the_shell(
     assert made.code == 0
     assert made.out.strip() not in posthouse("tokens", "list", "--json").out
     audit = posthouse("audit", "--subject", f"person/{edited['id']}")
-    assert "'viewer' → 'operator'" in audit.out
+    assert "role viewer → operator" in audit.out
     assert PASSWORD not in audit.out
     for group, which in (("tokens", f"ci-{name}"), ("people", name)):
         assert posthouse(group, "delete", which).code == 1, "it asks first"

@@ -155,3 +155,25 @@ def test_a_pipe_has_a_line_an_item(api: Api, filled: Filled) -> None:
         for one in ids:
             assert any(one in line.split() for line in lines), (words, one)
         assert len(lines) == 1 + rows_of(api, words), words
+
+
+def test_json_is_an_object_and_a_list_its_items(api: Api, filled: Filled) -> None:
+    """A script reads `.items` of whatever lists."""
+    connection, handler = filled.lists["connections list"][0], filled.lists["handlers list"][0]
+    for words in (
+        *filled.lists,
+        f"connections runs {connection}",
+        "authorities list",
+        "authorities lists",
+        "senders list",
+        f"connections show {connection}",
+        f"handlers show {handler}",
+        "overview",
+    ):
+        command = [str(Path(sys.executable).with_name("posthouse")), *words.split(), "--json"]
+        ran = subprocess.run(command, env=environment(api), capture_output=True, text=True)
+        told = json.loads(ran.stdout if ran.returncode == 0 else ran.stderr)
+        assert isinstance(told, dict), words
+        assert ran.returncode == 0 or [*told] == ["error"], (words, told)
+        if words.split()[-1] in ("list", "runs", "lists"):
+            assert isinstance(told["items"], list), words

@@ -15,7 +15,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 from OpenSSL import crypto
 
-from shared.certificates.authorities import not_for_mail, weak_key
+from shared.certificates.authorities import no_authority, weak_key
 from shared.certificates.naming import Unreadable
 
 _MAX_DEPTH = 8
@@ -96,8 +96,9 @@ def _check_strength(chain: Sequence[x509.Certificate]) -> None:
         digest = None if one is chain[-1] else one.signature_hash_algorithm
         if digest is not None and digest.name in _WEAK_DIGESTS:
             raise NoPath(f"The certificate of {who} is signed with {digest.name.upper()}.")
-        if number and not_for_mail(one):
-            raise NoPath("An authority on the way is not meant for mail.")
+        why = no_authority(one) if number else ""
+        if why:
+            raise NoPath(f"An authority on the way vouches for nobody: {why}.")
 
 
 def _distinct(

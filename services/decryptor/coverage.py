@@ -37,6 +37,7 @@ _STRUCTURE = frozenset(
     )
 )
 _SMALL = 1 << 12
+_WIDE = ("utf-16", "utf-32", "ucs-", "iso-10646-ucs", "unicode")
 
 
 def limit_of(whole: Entity, multipart: Multipart) -> tuple[Signature, str] | None:
@@ -90,7 +91,15 @@ def _is_empty_text(part: Region) -> bool:
     if len(part) > _SMALL:
         return False
     read = entity(part)
-    return read.media_type == "text/plain" and not read.body.copy().strip()
+    if read.media_type != "text/plain" or read.body.copy().strip():
+        return False
+    # A name is shown, and in UTF-16 two spaces are a letter.
+    said = read.header.value("content-disposition").lower()
+    return not (
+        "name" in read.parameters
+        or b"name" in said
+        or read.parameters.get("charset", "").lower().startswith(_WIDE)
+    )
 
 
 def parts_beside(content: Entity) -> Iterator[tuple[Part, bool]]:

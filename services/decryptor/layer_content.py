@@ -30,6 +30,7 @@ _LOOK = 1 << 12
 _CONTROL = re.compile(rb"[\x00-\x08\x0b\x0e-\x1a\x1c-\x1f\x7f]")
 #: A text in another character set than UTF-8 has more octets below 128 than above.
 _SHORT_TEXT = 64
+_GUESSED = "windows-1252"
 
 
 def entity_of(content: Region) -> Entity:
@@ -108,8 +109,25 @@ def _charset_of(content: Region) -> str | None:
             try:
                 decoder.decode(octets)
             except UnicodeDecodeError:
-                charset = "windows-1252"
+                charset = _GUESSED
     return charset
+
+
+def is_utf8(content: Region) -> bool:
+    """Whether the octets are those of a text in UTF-8."""
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    try:
+        for window in content.windows():
+            decoder.decode(bytes(window))
+        decoder.decode(b"", final=True)
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def is_guessed(whole: Entity, content: Region) -> bool:
+    """Whether nothing in `content`, which became `whole`, says what its characters are."""
+    return whole.body == content and whole.parameters.get("charset") == _GUESSED
 
 
 def looks_readable(content: Region) -> bool:

@@ -11,7 +11,7 @@ from typing import Final
 from services.decryptor.author import ambiguity
 from services.decryptor.cms_layers import CMS, is_pkcs7, may_be_signature
 from services.decryptor.coverage import doubt_about, limit_of, parts_beside, telling_parts
-from services.decryptor.layer_content import entity_of
+from services.decryptor.layer_content import entity_of, is_guessed
 from services.decryptor.layer_facts import Facts, SignedLayer
 from services.decryptor.limits import MailLimits
 from services.decryptor.openpgp.layers import OpenPGP, kind_of_text, may_have_armour
@@ -25,6 +25,8 @@ from shared.mail.structure import Entity, Part, entity, split_multipart
 _NO_HEADER = HeaderBlock(b"")
 
 
+#: Kinds of parts that readers show, or look into.
+_SHOWN: Final = ("text/", "multipart/", "message/")
 _BESIDE: Final = "A part of the mail is encrypted; it is not opened, since other parts lie beside."
 _FORWARDED: Final = "The forwarded mail is encrypted; it is not opened, as it is another mail."
 _IN_HTML: Final = "The HTML text holds an encrypted message, which is not opened there."
@@ -91,7 +93,12 @@ class LayerReader:
 
     def _inner(self, content: Region, depth: int) -> Entity:
         """What a layer held, and what is inside that."""
-        return self._within(entity_of(content), depth)
+        whole = entity_of(content)
+        if is_guessed(whole, content):
+            for layer in self.facts.layers:
+                if isinstance(layer, SignedLayer):
+                    layer.limited("ambiguous", "The signed text does not say its character set.")
+        return self._within(whole, depth)
 
     def _within(self, whole: Entity, depth: int) -> Entity:
         self._covers(whole)
@@ -164,11 +171,11 @@ class LayerReader:
         limit = limit_of(whole, multipart)
         if limit is not None:
             layer.limited(*limit)
+        if attached.media_type.startswith(_SHOWN):
+            layer.limited("partial", "The signature lies in a part that is shown.")
         doubt = doubt_about(attached.findings) or ambiguity(attached.header)
         if doubt:
             layer.limited("ambiguous", f"The part of the signature is ambiguous: {doubt}.")
-        if attached.media_type.startswith("text/"):
-            layer.limited("partial", "The signature lies in a part that shows as a text.")
         return layer, signed
 
     def look_beside(self, inner: Entity) -> None:

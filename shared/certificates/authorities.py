@@ -14,7 +14,10 @@ from shared.certificates.naming import Unreadable
 
 #: Shorter RSA keys have been forged, or soon will be.
 MIN_RSA_BITS = 2048
-_FOR_MAIL = (ExtendedKeyUsageOID.EMAIL_PROTECTION, ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE)
+_MAIL, _ANY = ExtendedKeyUsageOID.EMAIL_PROTECTION, ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE
+_NETSCAPE_TYPE = x509.ObjectIdentifier("2.16.840.1.113730.1.1")
+#: Its bits for clients of TLS and for mail; OpenSSL takes either for mail.
+_NETSCAPE_MAIL = 0xA0
 _SIGNS = (
     rsa.RSAPublicKey
     | ec.EllipticCurvePublicKey
@@ -29,12 +32,17 @@ _SIGNS = (
 def why_no_authority(certificate: x509.Certificate) -> str:
     """Why this certificate can vouch for no signer of mails; empty where it can."""
     try:
-        return _no_authority(certificate) or weak_key(certificate) or not_for_mail(certificate)
+        return no_authority(certificate) or weak_key(certificate)
     except Unreadable:
         return "it cannot be read"
 
 
-def _no_authority(certificate: x509.Certificate) -> str:
+def no_authority(certificate: x509.Certificate) -> str:
+    """Why its extensions keep a certificate from vouching for others; empty where they do not."""
+    return _no_issuer(certificate) or _not_for_mail(certificate, (_MAIL,))
+
+
+def _no_issuer(certificate: x509.Certificate) -> str:
     if certificate.version == x509.Version.v1:
         # Roots of before 1999 have no extensions; there, to be one's own issuer is what counts.
         return "" if certificate.subject == certificate.issuer else "version 1 has no authorities"
@@ -58,24 +66,44 @@ def weak_key(certificate: x509.Certificate) -> str:
     return "" if isinstance(key, _SIGNS) else "its key is of a kind that cannot sign"
 
 
-def not_for_mail(certificate: x509.Certificate) -> str:
-    """Why its extended key usage keeps a certificate from mail; empty where it does not."""
-    try:
-        purposes = certificate.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
-    except x509.ExtensionNotFound:
-        return ""
-    return "" if any(one in purposes for one in _FOR_MAIL) else "it is not meant for mail"
-
-
 def may_sign_mail(certificate: x509.Certificate) -> bool:
-    """RFC 8550 section 4.4: key usage and extended key usage, where they are present."""
+    """RFC 8550 section 4.4: key usage and extended key usage, where they are present.
+
+    Section 4.4.4 has the receiver of a message take anyExtendedKeyUsage in a signer's certificate.
+    For one that vouches for others RFC 5280 section 4.2.1.12 leaves that open; OpenSSL refuses it.
+    """
     try:
         usage = _usage(certificate)
         if usage is not None and not (usage.digital_signature or usage.content_commitment):
             return False
-        return not not_for_mail(certificate)
+        return not _not_for_mail(certificate, (_MAIL, _ANY)) and _netscape_allows(certificate)
     except Unreadable:
         return False
+
+
+def _not_for_mail(
+    certificate: x509.Certificate, accepted: tuple[x509.ObjectIdentifier, ...]
+) -> str:
+    try:
+        purposes = certificate.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
+    except x509.ExtensionNotFound:
+        return ""
+    if any(one in purposes for one in accepted):
+        return ""
+    if _ANY in purposes:
+        return "it is meant for any use, and not for mail by name"
+    return "it is not meant for mail"
+
+
+def _netscape_allows(certificate: x509.Certificate) -> bool:
+    """What certificates said of their use before there was an extended key usage."""
+    try:
+        found = certificate.extensions.get_extension_for_oid(_NETSCAPE_TYPE).value
+    except x509.ExtensionNotFound:
+        return True
+    assert isinstance(found, x509.UnrecognizedExtension)
+    # A BIT STRING: tag, length, unused bits, bits.
+    return len(found.value) == 4 and bool(found.value[3] & _NETSCAPE_MAIL)
 
 
 def _usage(certificate: x509.Certificate) -> x509.KeyUsage | None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import base64
 from collections.abc import Callable
 
+from asn1crypto import cms
 from pysequoia import SignatureMode
 
 from tests.rig.forging import BOSS, EVIL, MALLORY, Forger
@@ -129,7 +130,38 @@ def _two_blocks(forger: Forger) -> bytes:
     return _clear(forger) + b"\r\n" + other.replace(b"\n", b"\r\n")
 
 
+def _shown_signature(kind: bytes) -> _Made:
+    """The boss's signature in a part of another kind, with something behind it."""
+    return lambda forger: (
+        _HEADER + _REST
+        + _pair(
+            _TEXT,
+            b"Content-Type: " + kind + b"; boundary=X\r\nContent-Transfer-Encoding: binary\r\n"
+            b"Content-Disposition: inline; filename=smime.p7s\r\n\r\n"
+            + forger.smime(BOSS, _TEXT) + b"\r\n--X\r\n" + _EVIL + b"\r\n--X--\r\n",
+        )
+    )  # fmt: skip
+
+
+def _attributes_as_content(forger: Forger) -> bytes:
+    """CMS: what the boss's key signed are the attributes; here they are the content."""
+    made = cms.ContentInfo.load(forger.smime(BOSS, _TEXT, opaque=True))
+    signer = made["content"]["signer_infos"][0]
+    attributes = b"\x31" + signer["signed_attrs"].dump()[1:]
+    signer["signed_attrs"] = None
+    held = made["content"]["encap_content_info"]
+    held["content"] = type(held["content"])(attributes)
+    return (
+        b"Content-Type: application/pkcs7-mime; smime-type=signed-data; name=smime.p7m\r\n"
+        b"Content-Transfer-Encoding: base64\r\n\r\n" + base64.encodebytes(made.dump(force=True))
+    )
+
+
 _MIME: dict[str, _Made] = {
+    "mime: the signature in a multipart": _shown_signature(b"multipart/mixed"),
+    "mime: the signature in an alternative": _shown_signature(b"multipart/alternative"),
+    "mime: the signature in a message": _shown_signature(b"message/rfc822"),
+    "mime: the signature in a report": _shown_signature(b"message/delivery-status"),
     "mime: the signed part is the second": _whole(
         lambda forger: _mixed(_EVIL, forger.multipart(BOSS, _TEXT))
     ),
@@ -215,6 +247,7 @@ _MIME: dict[str, _Made] = {
     ),
 }  # fmt: skip
 _CMS: dict[str, _Made] = {
+    "cms: the attributes of another message": _whole(_attributes_as_content),
     "cms: the signature brings its own content": _whole(_detached_with_content),
     "cms: an opaque signature without content": _whole(_opaque_of_detached),
     "cms: the signature of another text": _whole(_replayed),
@@ -247,6 +280,11 @@ _GPG: dict[str, _Made] = {
     ),
     "gpg: a text that is not signed any more": _text(
         lambda forger: _clear(forger).replace(b"Please pay invoice 4711.", EVIL, 1)
+    ),
+    "gpg: text among the lines of the signature": _text(
+        lambda forger: _clear(forger).replace(
+            b"PGP SIGNATURE-----\r\n", b"PGP SIGNATURE-----\r\nComment: " + EVIL + b"\r\n", 1
+        )
     ),
     "gpg: html around": _text(lambda forger: EVIL + b"<!--" + _clear(forger), b"text/html"),
     "gpg: another character set": _text(

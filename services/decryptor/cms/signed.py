@@ -116,7 +116,7 @@ def _signer(fields: Reader) -> SignerInfo:
         attributes = b"\x31" + fields.element(0xA0)[1:]
     signature_algorithm = algorithm(fields.element(SEQUENCE))
     signature = octet_string(fields)
-    values = _attribute_values(attributes) if attributes else {}
+    values = attribute_values(attributes) if attributes else {}
     return SignerInfo(
         identifier,
         digest,
@@ -129,7 +129,7 @@ def _signer(fields: Reader) -> SignerInfo:
     )
 
 
-def _attribute_values(attributes: bytes) -> dict[bytes, bytes]:
+def attribute_values(attributes: bytes) -> dict[bytes, bytes]:
     """The first value's element of each attribute, by type.
 
     Raises Malformed where a type occurs twice (RFC 5652 section 11 forbids it for these, and two

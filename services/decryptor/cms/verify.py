@@ -29,6 +29,7 @@ from services.decryptor.cms.oids import (
     EC_PUBLIC_KEY,
     ED448,
     ED25519,
+    MESSAGE_DIGEST,
     ML_DSA_44,
     ML_DSA_65,
     ML_DSA_87,
@@ -38,7 +39,7 @@ from services.decryptor.cms.oids import (
     oid,
 )
 from services.decryptor.cms.recipients import RecipientId
-from services.decryptor.cms.signed import SignedData, SignerInfo
+from services.decryptor.cms.signed import SignedData, SignerInfo, attribute_values
 from shared.certificates.naming import Unreadable, certificate_name
 from shared.mail.region import Region
 
@@ -73,6 +74,8 @@ _Unhashed = (
 )
 #: Without attributes, such a signature covers the content itself, which must then be in memory.
 _MAX_UNHASHED = 1 << 26
+#: Attributes are shorter than that.
+_MAX_ATTRIBUTES = 1 << 16
 
 
 class Verified(NamedTuple):
@@ -211,7 +214,12 @@ def _check_bare(
     key: CertificatePublicKeyTypes,
     kind: hashes.HashAlgorithm,
 ) -> None:
-    """A signature without attributes covers the content directly."""
+    """A signature without attributes covers the content directly.
+
+    One with attributes covers those, so it fits a content that is nothing but them.
+    """
+    if _are_attributes(content.part):
+        raise Malformed("The signature was made for the attributes of another message.")
     if isinstance(key, _Unhashed):
         _check_unhashed(key, signer.signature_algorithm)
         if len(content.part) > _MAX_UNHASHED:
@@ -227,6 +235,15 @@ def _check_bare(
         except InvalidSignature:
             continue
     raise Malformed("The content was changed after it was signed, or the signature does not fit.")
+
+
+def _are_attributes(part: Region) -> bool:
+    if len(part) > _MAX_ATTRIBUTES or part.copy(1) != b"\x31":
+        return False
+    try:
+        return MESSAGE_DIGEST in attribute_values(part.copy())
+    except Malformed:
+        return False
 
 
 def _check_signature(

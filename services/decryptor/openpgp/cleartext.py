@@ -15,6 +15,19 @@ _BEGIN = re.compile(
 )
 _SIGNATURE = b"-----BEGIN PGP SIGNATURE-----"
 _END = b"-----END PGP SIGNATURE-----"
+#: What programs write above a signature (RFC 9580 section 6.2.2): no room for a sentence.
+_PROGRAM = (
+    rb"Version: (?:PGP Desktop|[A-Za-z][A-Za-z0-9./+-]{0,24})"
+    rb"(?: v?[0-9][0-9A-Za-z.-]{0,15})?(?: \([A-Za-z0-9/.-]{1,16}\))?"
+    rb"|Hash: [A-Z0-9-]{3,10}|Charset: utf-8"
+    rb"|Comment: (?:Using GnuPG with [A-Z][a-z]{0,14} - |GPGTools - |For info see )?https?://(?:www\.)?"
+    rb"(?:enigmail\.mozdev\.org|enigmail\.net|gpgtools\.org|gnupg\.org|openpgpjs\.org"
+    rb"|mailvelope\.com|protonmail\.com)/?"
+)
+_ARMOUR = re.compile(
+    rb"[ \t]*\r?\n(?:(?:%b)[ \t]*\r?\n)*[ \t]*\r?\n(?:[A-Za-z0-9+/=]+[ \t]*\r?\n)+" % _PROGRAM,
+    re.IGNORECASE,
+)
 _DASHED = re.compile(rb"^- ", re.MULTILINE)
 _BARE_DASH = re.compile(rb"^-(?! )", re.MULTILINE)
 
@@ -38,3 +51,12 @@ def signed_text(message: bytes) -> bytes | None:
     if _BARE_DASH.search(text):
         return None
     return _DASHED.sub(b"", text)
+
+
+def tells_more(message: bytes) -> bool:
+    """Whether there is a text among the lines of the signature, which readers show as well.
+
+    `message` is one that `signed_text` takes.
+    """
+    start = message.rfind(_SIGNATURE) + len(_SIGNATURE)
+    return _ARMOUR.fullmatch(message, start, len(message) - len(_END)) is None

@@ -7,11 +7,11 @@ import re
 from services.decryptor.cms.errors import Malformed, NoRecipient, NotOpened, Unsupported
 from services.decryptor.coverage import doubt_about
 from services.decryptor.decoding_ambiguity import text_doubt
-from services.decryptor.layer_content import has_header, text_entity
+from services.decryptor.layer_content import has_header, is_utf8, text_entity
 from services.decryptor.layer_facts import Facts, SignedLayer
 from services.decryptor.limits import MailLimits
 from services.decryptor.openpgp.autocrypt import keys_of
-from services.decryptor.openpgp.cleartext import signed_text
+from services.decryptor.openpgp.cleartext import signed_text, tells_more
 from services.decryptor.openpgp.decrypting import OpenedMessage, decrypt_message
 from services.decryptor.openpgp.packets import ARMOUR_MESSAGE, ARMOUR_SIGNED, addressed
 from services.decryptor.openpgp.verifying import Rings, SenderKeys, verify_detached, verify_inline
@@ -118,7 +118,10 @@ class OpenPGP:
             return None
         if whole.media_type != "text/plain" and has_header(opened.content):
             return entity(opened.content)
-        return text_entity(opened.content, _charset(whole))
+        layer = self._facts.layers[-1]
+        if opened.signature is None or not isinstance(layer, SignedLayer):
+            return text_entity(opened.content, _charset(whole))
+        return text_entity(opened.content, _covered_charset(whole, opened.content, layer))
 
     def signed(self, part: Region, attached: Entity) -> SignedLayer:
         """Verifies the signature of a multipart/signed over its first part."""
@@ -172,13 +175,9 @@ class OpenPGP:
             return None
         if not layer.is_right:
             return None
-        charset = _charset(whole)
-        try:
-            text.decode("utf-8")
-            charset = "utf-8"
-        except UnicodeDecodeError:
-            # Whoever changes the character set that the header names changes the text.
-            layer.limited("ambiguous", "The signature does not cover the character set.")
+        charset = _covered_charset(whole, region(text), layer)
+        if tells_more(framed):
+            layer.limited("partial", "There is text among the lines of the signature.")
         if whole.parameters.get("delsp", "").lower() == "yes":
             layer.limited("ambiguous", "The signature does not cover how lines are joined.")
         doubt = doubt_about(whole.findings) or text_doubt(whole, self._spool)
@@ -219,6 +218,15 @@ def kind_of_text(whole: Entity, spool: Spool) -> str:
     if buffer.find(ARMOUR_MESSAGE, start, end) >= 0:
         return "encryption"
     return "signature" if buffer.find(ARMOUR_SIGNED, start, end) >= 0 else ""
+
+
+def _covered_charset(whole: Entity, text: Region, layer: SignedLayer) -> str:
+    """The character set of a signed text. Whoever changes the one that the header names changes
+    the text, so it counts only where the text is not UTF-8, and then proves nothing."""
+    if is_utf8(text):
+        return "utf-8"
+    layer.limited("ambiguous", "The signature does not cover the character set.")
+    return _charset(whole)
 
 
 def _charset(whole: Entity) -> str:

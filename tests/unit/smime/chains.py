@@ -26,6 +26,7 @@ ENCIPHER = x509.KeyUsage(False, False, True, False, False, False, False, False, 
 MAIL = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.EMAIL_PROTECTION])
 SERVER = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH])
 ANY = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE])
+ANY_AND_MAIL = x509.ExtendedKeyUsage([*ANY, *MAIL])
 AUTHORITY = x509.BasicConstraints(True, None)
 UNKNOWN = x509.UnrecognizedExtension(x509.ObjectIdentifier("1.3.6.1.4.1.99999.1"), b"\x05\x00")
 _KEYS: dict[str, object] = {}
@@ -81,6 +82,12 @@ def permitted(*names: str) -> x509.NameConstraints:
 
 def excluded(*names: str) -> x509.NameConstraints:
     return x509.NameConstraints(None, [x509.RFC822Name(name) for name in names])
+
+
+def netscape(bits: int) -> x509.UnrecognizedExtension:
+    """The extension by which Netscape told what a certificate is for, a BIT STRING."""
+    oid = x509.ObjectIdentifier("2.16.840.1.113730.1.1")
+    return x509.UnrecognizedExtension(oid, bytes((0x03, 0x02, 0x00, bits)))
 
 
 def utf8_mailbox(address: str) -> x509.SubjectAlternativeName:

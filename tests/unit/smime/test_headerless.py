@@ -69,7 +69,9 @@ def test_encrypted_text(
 def test_signed_text(name: str, opener: Opener, holders: dict[str, Holder]) -> None:
     alice = holders["alice"]
     with opener(mail(sign(alice.cert, alice.key, data=TEXTS[name]), "signed-data")) as opened:
-        assert opened.security.signature == "valid", opened.security.reason
+        # Nothing that was signed says what octets above 127 are, but that they are UTF-8.
+        word = "ambiguous" if "Latin-1" in name else "valid"
+        assert opened.security.signature == word, opened.security.reason
         assert text_of(opened.content) == expected(TEXTS[name])
 
 

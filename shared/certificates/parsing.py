@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes
 from cryptography.hazmat.primitives.serialization import pkcs12
 from cryptography.x509.oid import NameOID
 
-from shared.certificates import armour, openpgp
+from shared.certificates import armour, ml_kem, openpgp
 from shared.certificates.identities import PrivateKey
 from shared.certificates.naming import Unreadable
 from shared.errors import InvalidInput
@@ -32,6 +32,11 @@ _NO_KEY = "There is no private key in this file."
 _NO_KEY_HINT = (
     "Export the certificate together with its private key: as PKCS #12 (.p12, .pfx), or as PEM "
     "with both in one file."
+)
+_NOT_READ = "The key in this file is of a kind, or in a form, that is not read here."
+_NOT_READ_HINT = (
+    "RSA, elliptic curves and X25519 are read in every form; ML-KEM-768 and 1024 as PEM without a "
+    "password, with the seed: openssl pkcs12 -in FILE -noenc -out NEW.pem"
 )
 
 
@@ -135,6 +140,8 @@ def _pkcs12(data: bytes, password: str | None) -> ParsedCertificate:
 
 def _not_pkcs12(data: bytes, password: str | None, cause: Exception | None) -> InvalidInput:
     """Why a DER file did not load, as precisely as can be said."""
+    if cause is not None and _is_about_the_key(cause):
+        return InvalidInput(_NOT_READ, field="file", hint=_NOT_READ_HINT)
     if isinstance(cause, UnsupportedAlgorithm):
         return InvalidInput(
             "This PKCS #12 file uses an encryption that is not supported.",
@@ -190,11 +197,24 @@ def _private_key(block: bytes, password: str | None) -> object:
         secret = password.encode() if protected and password else None
         return serialization.load_pem_private_key(block, secret)
     except (ValueError, TypeError, UnsupportedAlgorithm) as error:
-        if protected:
+        if protected and not _is_about_the_key(error):
             raise InvalidInput(
                 "The password does not open the key in this file.", field="password"
             ) from error
+        try:
+            key = None if protected else ml_kem.from_both_forms(block)
+        except ml_kem.NoSeed:
+            raise InvalidInput(_NOT_READ, field="file", hint=_NOT_READ_HINT) from error
+        if key is not None:
+            return key
+        if protected or isinstance(error, UnsupportedAlgorithm):
+            raise InvalidInput(_NOT_READ, field="file", hint=_NOT_READ_HINT) from error
         raise InvalidInput("The private key in this file is damaged.", field="file") from error
+
+
+def _is_about_the_key(error: Exception) -> bool:
+    """Whether the file was opened, and the key in it not understood. There is no other sign."""
+    return str(error).startswith(("Unknown key type", "Could not deserialize key data"))
 
 
 def _parsed(

@@ -19,6 +19,7 @@ from shared.errors import InvalidInput
 from tests.unit.smime.pki import NOW, Holder, Pki, ec_key, ed25519_key, rsa_key, x25519_key
 
 pytestmark = pytest.mark.promise("C1")
+OPENSSL = Path(__file__).parent / "openssl-3.5"
 
 
 @pytest.fixture(scope="module")
@@ -239,3 +240,30 @@ def test_two_keys_in_one_pkcs12_are_named(pki: Pki, bob: Holder) -> None:
         parse_certificate(first.dump(force=True), "secret")
     assert caught.value.field == "file"
     assert caught.value.hint
+
+
+@pytest.mark.parametrize("kind", ["ML-KEM-768", "ML-KEM-1024"])
+def test_keys_of_ml_kem_as_openssl_writes_them(kind: str) -> None:
+    """Seed and expanded key beside each other (RFC 9935 section 6)."""
+    parsed = parse_certificate((OPENSSL / f"{kind.lower()}.pem").read_bytes())
+    assert (parsed.key_type, parsed.emails) == (kind, ("alice@example.org",))
+    identity = Identity.load("id", parsed.certificate, parsed.private_key)
+    secret, wrapped = identity.private_key.public_key().encapsulate()  # type: ignore[union-attr]
+    assert identity.private_key.decapsulate(wrapped) == secret  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["ml-kem-512.pem", "ml-kem-512.p12", "ml-kem-768.p12", "ml-kem-768-expanded.pem",
+     "ml-kem-768-protected.pem"],
+)  # fmt: skip
+def test_keys_of_ml_kem_that_are_not_read_are_not_damaged(name: str) -> None:
+    data = (OPENSSL / name).read_bytes()
+    with pytest.raises(InvalidInput, match="not read here") as caught:
+        parse_certificate(data, "x")
+    assert caught.value.field == "file"
+    assert "ML-KEM-768" in caught.value.hint
+    if "p12" in name or "protected" in name:
+        with pytest.raises(InvalidInput, match="password") as caught:
+            parse_certificate(data, "wrong")
+        assert caught.value.field == "password"

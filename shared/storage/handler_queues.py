@@ -235,8 +235,10 @@ def dead_reasons(session: Session, handler_id: int, limit: int = 50) -> list[Dea
 
 def oldest_waiting(session: Session, handler_id: int, limit: int = 5) -> list[WaitingMail]:
     """The mails that wait longest in a handler's queue, or are in hand, the oldest first."""
-    rows = session.execute(_SQL["oldest_waiting"], {"id": handler_id, "limit": limit}).fetchall()
-    return [WaitingMail(*row) for row in reversed(rows)]
+    values = {"id": handler_id, "limit": limit}
+    rows = session.execute(_SQL["oldest_by_position"], values).fetchall()
+    rows = rows or session.execute(_SQL["oldest_by_count"], values).fetchall()
+    return [WaitingMail(*row) for row in rows]
 
 
 def in_hand(session: Session, handler_id: int, limit: int = 10) -> list[HeldMail]:

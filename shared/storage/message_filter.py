@@ -13,18 +13,14 @@ from shared.storage.messages import MessageState
 from shared.storage.queries import Queries
 
 _SQL = Queries("message_search")
-#: (a delivery with one of these, and none with one of those)
-_FATES: Final[Mapping[MessageState | None, tuple[list[str], list[str]]]] = {
-    MessageState.DEAD_LETTER: (["dead-letter"], []),
-    MessageState.IN_HAND: (["in-hand"], ["dead-letter"]),
-    MessageState.REJECTED: (
-        ["rejected"],
-        ["dead-letter", "in-hand", "waiting", "unknown"],
-    ),
-    MessageState.ACKNOWLEDGED: (
-        ["acknowledged"],
-        ["dead-letter", "in-hand", "waiting", "unknown", "rejected"],
-    ),
+#: States that a mail has by what its handlers did, with the condition that finds its mails without
+#: asking that of every mail; None where there is no such condition.
+_FATES: Final[Mapping[str, LiteralString | None]] = {
+    MessageState.DEAD_LETTER: "dead_letters",
+    MessageState.IN_HAND: "in_hand",
+    MessageState.REJECTED: "were_dead_letters",
+    MessageState.ACKNOWLEDGED: None,
+    MessageState.PUBLISHED: None,
 }
 
 
@@ -63,12 +59,9 @@ def conditions(wanted: MessageFilter) -> tuple[list[LiteralString], dict[str, An
         "part": list(wanted.part) or None,
         "filtered_by": wanted.filtered_by,
     }
-    if wanted.state in _FATES:
-        values["fates"], values["not_fates"] = _FATES[wanted.state]
-        parts += [_SQL["handed_over"], _SQL["has_fate"], _SQL["has_no_fate"]]
-    elif wanted.state is MessageState.PUBLISHED:
-        values["not_fates"] = ["dead-letter", "in-hand"]
-        parts += [_SQL["handed_over"], _SQL["has_no_fate"], _SQL["waits"]]
+    if wanted.state and wanted.state in _FATES:
+        values["fate"] = wanted.state.value
+        parts += [_SQL["handed_over"], _SQL["fate"]]
     elif wanted.state:
         parts.append(_SQL[wanted.state.value])
     if wanted.filtered_by is not None:
@@ -82,6 +75,15 @@ def conditions(wanted: MessageFilter) -> tuple[list[LiteralString], dict[str, An
         parts.append(_SQL["in_thread"])
         values["threads"] = spellings(thread)
     return parts, values
+
+
+def looked_up(state: MessageState | None) -> list[LiteralString] | None:
+    """Conditions with which mails of a state are looked up in all that the ledger keeps; None where
+    every mail has to be looked at."""
+    if state is None or state not in _FATES:
+        return []
+    name = _FATES[state]
+    return [_SQL[name]] if name else None
 
 
 def spellings(message_id: str) -> list[str]:

@@ -2,15 +2,17 @@
 
 What has an index is looked for in all that the ledger keeps: a message-id, whole words and
 addresses (`shared.mail.search_terms`), a connection, most states. What has none (parts of words,
-what handlers did with a mail) is looked for in so many of the newest mails at a time, and the page
-says how far back that was.
+acknowledged mails, those in a queue) is looked for in so many of the newest mails at a time, and
+the page says how far back that was.
 """
 
 from __future__ import annotations
 
 import re
+import time
 import uuid
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final, LiteralString
@@ -22,7 +24,7 @@ from shared.clock import first_id, time_of
 from shared.errors import InvalidInput
 from shared.mail import search_terms
 from shared.storage.arrays import array
-from shared.storage.message_filter import MessageFilter, conditions, spellings
+from shared.storage.message_filter import MessageFilter, conditions, looked_up, spellings
 from shared.storage.messages import HEAD, LoggedMessage, logged_message
 from shared.storage.pool import Session
 from shared.storage.queries import Queries
@@ -35,6 +37,9 @@ _SEARCH_SECONDS: Final = 5
 _WHOLE_SECONDS: Final = 1
 #: Mails that are looked at together where there is no index: 0.1 s.
 _MOST: Final = 30_000
+#: Where each mail takes longer: so many at first, then twice as many, and no more after so long.
+_FEWEST: Final = 250
+_SOON_S: Final = 0.25
 #: Words are looked for in so many of the newest mails first, one by one: frequent ones are there.
 _FIRST: Final = 2_000
 #: Then by their index, in the mails of a day first: it gives all that have a word, in no order.
@@ -84,6 +89,7 @@ class _Search:
         self, session: Session, wanted: MessageFilter, before: uuid.UUID | None, limit: int
     ) -> None:
         self._session = session
+        self._state = wanted.state
         self._limit = limit
         self._conditions, self._values = conditions(wanted)
         self._values |= {"before": before, "limit": limit + 1, "most": _MOST}
@@ -96,11 +102,26 @@ class _Search:
         return MessagePage(items, floor, time_of(floor) if floor else None)
 
     def whole_or_part(self) -> MessagePage:
-        """All mails of the range where that is quick, else the newest of them."""
-        try:
-            return self.page(self._found([], {}, _WHOLE_SECONDS))
-        except pg.QueryCanceled:
-            return self.page(*self._newest([], {}))
+        """All mails of the range where that is quick, else some of the newest of them."""
+        parts = looked_up(self._state)
+        if parts is not None:
+            with suppress(pg.QueryCanceled):
+                return self.page(self._found(parts, {}, _WHOLE_SECONDS))
+        return self._some()
+
+    def _some(self) -> MessagePage:
+        """Of the newest mails of the range as many as can be looked at soon, the first few alone:
+        with many handlers each takes its time."""
+        found: list[LoggedMessage] = []
+        before, most = self._values["before"], _FEWEST
+        deadline = time.monotonic() + _SOON_S
+        while True:
+            left = {"before": before, "most": most, "limit": self._limit + 1 - len(found)}
+            more, floor = self._newest([], left)
+            found += more
+            if floor is None or len(found) > self._limit or time.monotonic() > deadline:
+                return self.page(found, floor)
+            before, most = floor, min(2 * most, _MOST)
 
     def by_message_id(self, text: str) -> list[LoggedMessage]:
         """Looking up an exact message-id costs nothing, and is what people mostly have."""

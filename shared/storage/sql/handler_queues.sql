@@ -126,28 +126,57 @@ WHERE d.handler_id = %(id)s AND d.message_id = p.message_id
 SELECT reason, count(*), bool_and(given_up) FROM dead_letter WHERE handler_id = %(id)s
 GROUP BY reason ORDER BY 2 DESC, 1 LIMIT %(limit)s;
 
--- name: oldest_waiting
--- Of the mails that the queue still has: the oldest. Redis tells by positions; else the last events
--- that were published are those that wait.
-SELECT d.message_id, m.subject, m.sender, d.published_at, d.position
-FROM delivery AS d LEFT JOIN message AS m ON m.id = d.message_id
-JOIN handler_queue AS q ON q.handler_id = d.handler_id
-WHERE d.handler_id = %(id)s AND d.published_at >= q.watermark - interval '1 day'
-  AND (q.acknowledged = '' OR d.position = ''
-       OR position_order(d.position) > position_order(q.acknowledged))
-ORDER BY d.published_at DESC
-OFFSET greatest(0, (SELECT backlog FROM handler_queue WHERE handler_id = %(id)s) - %(limit)s)
-LIMIT %(limit)s;
+-- name: oldest_by_position
+-- Of the mails that the queue still has, the oldest, where it tells by positions (Redis): up to
+-- `acknowledged` all are, and up to `read_position` all but those in hand.
+WITH queue AS MATERIALIZED (
+    SELECT watermark, read_position <> '' AS tells, position_order(acknowledged) AS acknowledged,
+           position_order(read_position) AS read,
+           ARRAY(SELECT one ->> 'position' FROM jsonb_array_elements(in_hand) AS one) AS held
+    FROM handler_queue WHERE handler_id = %(id)s AND acknowledged || read_position <> ''
+), oldest AS MATERIALIZED (
+    SELECT d.message_id, d.published_at, d.position FROM delivery AS d, queue AS q
+    WHERE d.handler_id = %(id)s AND d.published_at >= (SELECT watermark FROM queue)
+      AND position_order(d.position) > q.acknowledged
+      AND (NOT q.tells OR position_order(d.position) > q.read OR d.position = ANY(q.held))
+    ORDER BY d.published_at LIMIT %(limit)s
+)
+SELECT o.message_id, m.subject, m.sender, o.published_at, o.position
+FROM oldest AS o LEFT JOIN message AS m ON m.id = o.message_id
+ORDER BY o.published_at;
+
+-- name: oldest_by_count
+-- The same where the queue counts alone: the last events that were published are those that wait.
+WITH oldest AS MATERIALIZED (
+    SELECT message_id, published_at, position FROM delivery
+    WHERE handler_id = %(id)s
+      AND published_at >= (SELECT watermark FROM handler_queue WHERE handler_id = %(id)s)
+    ORDER BY published_at DESC
+    OFFSET greatest(0, (SELECT backlog FROM handler_queue WHERE handler_id = %(id)s) - %(limit)s)
+    LIMIT least(%(limit)s, (SELECT backlog FROM handler_queue WHERE handler_id = %(id)s))
+)
+SELECT o.message_id, m.subject, m.sender, o.published_at, o.position
+FROM oldest AS o LEFT JOIN message AS m ON m.id = o.message_id
+ORDER BY o.published_at;
 
 -- name: in_hand
--- What consumers have in hand, with its mail.
-SELECT d.message_id, m.subject, one ->> 'consumer', (one ->> 'since')::timestamptz,
-       (one ->> 'deliveries')::integer
-FROM handler_queue AS q CROSS JOIN jsonb_array_elements(q.in_hand) WITH ORDINALITY AS e(one, place)
-LEFT JOIN delivery AS d ON d.handler_id = q.handler_id AND d.position = one ->> 'position'
-    AND d.published_at >= q.watermark
+-- What consumers have in hand, with its mail. All deliveries are gone through once for it.
+WITH held AS MATERIALIZED (
+    SELECT q.handler_id, q.watermark, e.one, e.place
+    FROM handler_queue AS q
+    CROSS JOIN jsonb_array_elements(q.in_hand) WITH ORDINALITY AS e(one, place)
+    WHERE q.handler_id = %(id)s ORDER BY e.place LIMIT %(limit)s
+), delivered AS MATERIALIZED (
+    SELECT d.message_id, d.position FROM delivery AS d
+    WHERE d.handler_id = %(id)s AND d.published_at >= (SELECT min(watermark) FROM held)
+      AND d.position = ANY(ARRAY(SELECT one ->> 'position' FROM held))
+)
+SELECT d.message_id, m.subject, h.one ->> 'consumer', (h.one ->> 'since')::timestamptz,
+       (h.one ->> 'deliveries')::integer
+FROM held AS h
+LEFT JOIN delivered AS d ON d.position = h.one ->> 'position'
 LEFT JOIN message AS m ON m.id = d.message_id
-WHERE q.handler_id = %(id)s ORDER BY e.place LIMIT %(limit)s;
+ORDER BY h.place;
 
 -- name: born
 INSERT INTO handler_queue (handler_id) VALUES (%(id)s) ON CONFLICT DO NOTHING;

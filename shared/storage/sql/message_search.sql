@@ -60,16 +60,25 @@ WHERE (%(before)s::uuid IS NULL OR m.id < %(before)s)
 -- name: handed_over
   AND m.published_at IS NOT NULL AND NOT m.unwanted AND o.message_id IS NULL AND q.id IS NULL
 
--- name: has_fate
-  AND EXISTS (SELECT FROM delivery_fate f WHERE f.message_id = m.id AND f.fate = ANY(%(fates)s))
+-- name: fate
+  AND coalesce((SELECT f.state FROM message_fate AS f WHERE f.message_id = m.id), 'published') = %(fate)s
 
--- name: has_no_fate
-  AND NOT EXISTS (SELECT FROM delivery_fate f WHERE f.message_id = m.id AND f.fate = ANY(%(not_fates)s))
+-- name: dead_letters
+-- Few: they are looked up, and not each mail for them. So are those of the next two.
+  AND m.id = ANY(ARRAY(SELECT DISTINCT message_id FROM dead_letter))
 
--- name: waits
-  AND (EXISTS (SELECT FROM delivery_fate f
-               WHERE f.message_id = m.id AND f.fate IN ('waiting', 'unknown'))
-       OR NOT EXISTS (SELECT FROM delivery d WHERE d.message_id = m.id))
+-- name: in_hand
+  AND m.id = ANY(ARRAY(
+      SELECT DISTINCT d.message_id FROM delivery AS d JOIN (
+          SELECT handler_id, watermark,
+                 ARRAY(SELECT one ->> 'position' FROM jsonb_array_elements(in_hand) AS one) AS positions
+          FROM handler_queue WHERE in_hand <> '[]' OFFSET 0) AS held
+        ON held.handler_id = d.handler_id AND d.published_at >= held.watermark
+       AND d.position = ANY(held.positions)))
+
+-- name: were_dead_letters
+  AND m.id = ANY(ARRAY(SELECT DISTINCT message_id FROM message_history
+                       WHERE what IN ('discarded', 'left-dead-letters')))
 
 -- name: unwanted
   AND m.unwanted AND o.message_id IS NULL AND q.id IS NULL

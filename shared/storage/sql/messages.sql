@@ -15,14 +15,8 @@ SELECT m.id, m.connection_id, c.name AS connection, m.folder, m.sequence, m.size
             WHEN o.message_id IS NOT NULL THEN 'waiting'
             WHEN m.unwanted THEN 'unwanted'
             WHEN m.published_at IS NULL THEN 'dropped'
-            ELSE (
-                SELECT CASE WHEN bool_or(f.fate = 'dead-letter') THEN 'dead-letter'
-                            WHEN bool_or(f.fate = 'in-hand') THEN 'in-hand'
-                            WHEN bool_or(f.fate IN ('waiting', 'unknown')) THEN 'published'
-                            WHEN bool_or(f.fate = 'rejected') THEN 'rejected'
-                            WHEN count(*) = 0 THEN 'published'
-                            ELSE 'acknowledged' END
-                FROM delivery_fate AS f WHERE f.message_id = m.id) END AS state
+            ELSE coalesce((SELECT f.state FROM message_fate AS f WHERE f.message_id = m.id),
+                          'published') END AS state
 FROM message m
 LEFT JOIN connection c ON c.id = m.connection_id
 LEFT JOIN outbox o ON o.message_id = m.id

@@ -70,7 +70,7 @@ def test_rows_are_a_line_and_head_and_bar_stay_in_sight(site: Site, page: Page, 
     page.set_viewport_size({"width": width, "height": 900})
     page.goto(f"{site.url}/connections?tag={mark}")
     rows = page.locator("tbody tr")
-    expect(rows.get_by_text("Not used by an enabled handler").first).to_be_visible()
+    expect(rows.get_by_text("No enabled handler").first).to_be_visible()
     expect(rows).to_have_count(40)
     heights = rows.evaluate_all("all => all.map(one => one.getBoundingClientRect().height)")
     assert max(heights) <= (70 if width < 640 else 30), heights

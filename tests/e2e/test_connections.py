@@ -84,7 +84,7 @@ def test_a_connection_that_nobody_takes_is_yellow(site: Site, page: Page) -> Non
         page.get_by_label("I have seen how many mails this is").check()
         page.get_by_role("button", name="Enable", exact=True).click()
         expect(page.get_by_role("status").first).to_contain_text("nothing is downloaded before")
-        expect(page.locator(".health")).to_have_text("Not used by an enabled handler")
+        expect(page.locator(".health")).to_have_text("No enabled handler")
         page.get_by_role("button", name="Fetch now").click()
         expect(page.get_by_role("status").first).to_contain_text("No enabled handler takes")
         # What waited for a handler begins with it, not an interval later.

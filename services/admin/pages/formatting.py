@@ -12,7 +12,7 @@ from shared.connections import Health
 HEALTHS: Final[Mapping[Health, str]] = {
     Health.WORKING: "Working",
     Health.FAILING: "Failing",
-    Health.UNUSED: "Not used by an enabled handler",
+    Health.UNUSED: "No enabled handler",
     Health.DISABLED: "Disabled",
     Health.NEEDS_AUTHORISATION: "Needs authorisation",
     Health.PENDING: "Waiting for its first run",

@@ -52,7 +52,7 @@ def mails(session: Session) -> list[uuid.UUID]:
 
 
 def handlers(session: Session) -> list[int]:
-    return [row[0] for row in session.execute("SELECT id FROM handler ORDER BY id")]
+    return [int(str(row[0])) for row in session.execute("SELECT id FROM handler ORDER BY id")]
 
 
 def deliveries_read(session: Session) -> int:
@@ -62,7 +62,7 @@ def deliveries_read(session: Session) -> int:
         " WHERE relname LIKE 'delivery%'"
     ).fetchone()
     assert row is not None
-    return int(row[0])
+    return int(str(row[0]))
 
 
 def shown(session: Session, state: MessageState | None) -> list[str]:

@@ -156,6 +156,7 @@ def test_the_broker_asks_for_its_password_and_keeps_what_it_has(
     with redis.Redis.from_url(broker.url) as client:
         client.set("kept", 1)
         assert client.config_get("appendonly") == {"appendonly": "yes"}
+        assert client.config_get("rdbcompression") == {"rdbcompression": "no"}
     with (
         redis.Redis(port=broker.port) as stranger,
         pytest.raises(redis.exceptions.AuthenticationError),

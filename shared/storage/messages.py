@@ -220,11 +220,8 @@ def raw(session: Session, message_id: uuid.UUID, *, original: bool = False) -> R
 
 
 def handler_may_read(session: Session, handler_id: int, message_id: uuid.UUID) -> bool:
-    """Whether a mail is one of the handler's own: published to it, or of a connection it takes."""
-    row = session.execute(_SQL["raw"], {"id": message_id}).fetchone()
-    if row is None:
-        return False
-    values = {"id": message_id, "handler_id": handler_id, "connection_id": row[0]}
+    """Whether a mail is one of the handler's own: published to it, or about to be."""
+    values = {"id": message_id, "handler_id": handler_id}
     found = session.execute(_SQL["handler_has"], values).fetchone()
     return bool(found and found[0])
 

@@ -78,7 +78,7 @@ def get_thread(ctx: Context, message: LoggedMessage) -> MessagePage:
 def read_message(ctx: Context, message_id: uuid.UUID, *, original: bool = False) -> RawMail:
     """What a handler should read: decrypted where possible, unless `original`.
 
-    A handler gets its own mails only: those published to it, or of a connection that it takes.
+    A handler gets its own mails only: those published to it, or about to be.
     Raises NotFound, also where retention has removed the bytes.
     """
     with ctx.transaction() as session:

@@ -58,10 +58,15 @@ SELECT connection_id, raw_key, raw_offset, size, opened_key, opened_offset, open
 FROM message WHERE id = %(id)s
 
 -- name: handler_has
--- Whether a handler was given a mail, or takes its connection and was not left out.
+-- Whether a mail was given to a handler, or is about to be: whom rules and groups chose is written
+-- before it is published, who has neither gets all of its connections.
 SELECT EXISTS (SELECT FROM delivery WHERE message_id = %(id)s AND handler_id = %(handler_id)s)
-    OR NOT EXISTS (
-        SELECT FROM filtered WHERE message_id = %(id)s AND handler_id = %(handler_id)s)
-    AND EXISTS (SELECT FROM handler h WHERE h.id = %(handler_id)s AND (h.all_connections OR EXISTS (
-        SELECT FROM handler_connection hc
-        WHERE hc.handler_id = h.id AND hc.connection_id = %(connection_id)s)))
+    OR EXISTS (
+        SELECT FROM outbox o JOIN handler h ON h.id = %(handler_id)s
+        WHERE o.message_id = %(id)s AND (
+            h.id = ANY(o.repeat_handlers || coalesce(o.chosen, '{}'))
+            OR (o.initial AND h.enabled AND h.rules IS NULL AND h.group_name = ''
+                AND (h.all_connections OR EXISTS (
+                    SELECT FROM handler_connection hc
+                    WHERE hc.handler_id = h.id AND hc.connection_id = o.connection_id)))))
+

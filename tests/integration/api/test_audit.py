@@ -41,7 +41,7 @@ def test_who_read_a_mail_is_written_down_once_in_a_while(api: Api) -> None:
 def test_looking_at_the_path_is_no_reading_and_a_handler_reads_what_it_was_given(api: Api) -> None:
     made = api.create()
     handler = api.http.post("handlers", json={"name": f"h-{uuid.uuid4().hex[:6]}"}).json()
-    mail = add_mail(api, made["id"])
+    mail = add_mail(api, made["id"], handler_id=handler["id"])
     viewer, _ = token_of(api, "viewer")
     with viewer, api.as_token(handler["token"]) as program:
         assert viewer.get(f"messages/{mail}").status_code == 200

@@ -17,6 +17,10 @@ from tests.integration.api.conftest import Api
 from tests.integration.api.test_connections import problem
 
 
+#: Where a mail's octets are read, below the mail.
+RAW = ("raw", "raw?original=true", "parts/1", "parts/1?original=true")
+
+
 def add_mail(api: Api, connection_id: int, **more: Any) -> uuid.UUID:
     """A mail of an hour ago in ledger and store; `columns` are set on its row."""
     columns = more.pop("columns", {})
@@ -223,6 +227,42 @@ def test_a_mail_shows_its_whole_path(api: Api) -> None:
     api.http.delete(f"handlers/{handler['id']}", params={"force": True})
 
 
+@pytest.mark.promise("H2")
+def test_a_handlers_token_opens_no_mail_that_only_lies_where_it_might_have_been_its_own(
+    api: Api,
+) -> None:
+    """Those of before it was there, of another one's of its group, in quarantine, undecided."""
+    connection = api.create()["id"]
+    body: dict[str, Any] = {"connections": [connection]}
+    rules = {"accept": [{"sender": "nobody@example.net"}]}
+    takes_all = api.http.post("handlers", json={"name": "takes-all", **body}).json()
+    choosy = api.http.post("handlers", json={"name": "choosy", "rules": rules, **body}).json()
+    past, waiting = add_mail(api, connection), add_mail(api, connection, published=False)
+    put_aside = add_mail(api, connection)
+    quarantine(api, put_aside, connection, key="aside")
+
+    def opened(handler: dict[str, Any], mail: uuid.UUID) -> bool:
+        with api.as_token(handler["token"]) as client:
+            found = {client.get(f"messages/{mail}/{path}").status_code for path in RAW}
+        assert found in ({200}, {404})
+        return found == {200}
+
+    for handler in (takes_all, choosy):
+        assert not opened(handler, past)
+        assert not opened(handler, put_aside)
+    assert opened(takes_all, waiting)  # it may be told of it before that is recorded
+    assert not opened(choosy, waiting)
+    decided = "UPDATE outbox SET chosen = %(c)s::bigint[] WHERE message_id = %(id)s"
+    api.execute(decided, c=[takes_all["id"]], id=waiting)
+    assert not opened(choosy, waiting)
+    api.execute(decided, c=[choosy["id"]], id=waiting)
+    assert opened(choosy, waiting)
+    api.http.patch(f"handlers/{takes_all['id']}", json={"enabled": False})
+    assert not opened(takes_all, waiting)
+    for handler in (takes_all, choosy):
+        api.http.delete(f"handlers/{handler['id']}", params={"force": True})
+
+
 @pytest.mark.promise("H3")
 def test_raw_mail_is_the_opened_form_unless_the_original_is_asked_for(api: Api) -> None:
     made = api.create()
@@ -241,7 +281,7 @@ def test_raw_mail_is_the_opened_form_unless_the_original_is_asked_for(api: Api) 
 def test_a_handlers_token_opens_its_own_mails_and_nothing_else(api: Api) -> None:
     mine, other = api.create(), api.create()
     handler = api.http.post("handlers", json={"name": "own", "connections": [mine["id"]]}).json()
-    own, foreign = add_mail(api, mine["id"]), add_mail(api, other["id"])
+    own, foreign = add_mail(api, mine["id"], handler_id=handler["id"]), add_mail(api, other["id"])
     with api.as_token(handler["token"]) as client:
         assert client.get(f"messages/{own}/raw").status_code == 200
         problem(client.get(f"messages/{foreign}/raw"), 404)

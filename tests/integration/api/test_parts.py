@@ -100,7 +100,8 @@ def test_parts_are_those_of_the_opened_form(api: Api) -> None:
 def test_a_handler_reads_parts_of_its_own_mails_alone(api: Api) -> None:
     mine, other = api.create()["id"], api.create(name="other")["id"]
     made = api.http.post("handlers", json={"name": "parts", "connections": [mine]}).json()
-    own, foreign = add_mail(api, mine, raw=mail(b"own")), add_mail(api, other, raw=mail(b"no"))
+    own = add_mail(api, mine, raw=mail(b"own"), handler_id=made["id"])
+    foreign = add_mail(api, other, raw=mail(b"no"))
     with api.as_token(made["token"]) as client:
         assert client.get(f"messages/{own}/parts/2").content == b"own"
         problem(client.get(f"messages/{foreign}/parts/2"), 404)

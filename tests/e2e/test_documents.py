@@ -43,3 +43,14 @@ def test_a_document_that_is_not_there(site: Site, page: Page) -> None:
     for name in ("nothing", "..%2fpyproject", "reference"):
         page.goto(f"{site.url}/documents/{name}")
         expect(page.get_by_role("heading", name="Not found")).to_be_visible()
+
+
+def test_a_phone_shows_the_numbers_of_steps(site: Site) -> None:
+    """A marker lies before its line, where nothing tells that it is cut."""
+    with site.visitor(token=None, phone=True) as page:
+        page.goto(f"{site.url}/documents/google")
+        rooms = page.locator(".document :is(ol, ul)").evaluate_all(
+            "all => all.map(one => parseFloat(getComputedStyle(one).paddingLeft))"
+        )
+        assert rooms
+        assert min(rooms) >= 20

@@ -52,7 +52,8 @@ async function outcome(handler, octets, signature, callback) {
   try {
     await callback(event);
   } catch (error) {
-    console.error(`event ${event.id}:`, error);
+    if (error instanceof Reject) console.error(`event ${event.id} rejected: ${error.message}`);
+    else console.error(`event ${event.id}:`, error);
     return error instanceof Error ? error : new Error(String(error));
   }
 }

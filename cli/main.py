@@ -10,7 +10,6 @@ from typing import Annotated, Final, cast
 import typer
 
 from cli import (
-    authorities_commands,
     certificates_commands,
     connections_commands,
     credentials_commands,
@@ -24,6 +23,7 @@ from cli import (
     secrets_commands,
     senders_commands,
     tail,
+    trust_anchors_commands,
     up,
     webhooks_commands,
 )
@@ -47,7 +47,7 @@ app.add_typer(demo_commands.app, name="demo", rich_help_panel="Run")
 app.add_typer(secrets_commands.app, name="secrets", rich_help_panel="Administer")
 app.add_typer(connections_commands.app, name="connections", rich_help_panel="Administer")
 app.add_typer(certificates_commands.app, name="certificates", rich_help_panel="Administer")
-app.add_typer(authorities_commands.app, name="authorities", rich_help_panel="Administer")
+app.add_typer(trust_anchors_commands.app, name="trust-anchors", rich_help_panel="Administer")
 app.add_typer(senders_commands.app, name="senders", rich_help_panel="Administer")
 app.add_typer(credentials_commands.app, name="credentials", rich_help_panel="Administer")
 app.add_typer(handlers_commands.app, name="handlers", rich_help_panel="Administer")

@@ -131,7 +131,7 @@ def _show(change: Any) -> None:
 
 
 def _one(kind: str) -> str:
-    return {"authorities": "authority", "people": "person"}.get(kind, kind.removesuffix("s"))
+    return "person" if kind == "people" else kind.removesuffix("s").replace("_", " ")
 
 
 def _sum_up(count: int, failures: list[tuple[Any, PosthouseError]], *, dry_run: bool) -> None:

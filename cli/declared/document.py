@@ -196,7 +196,7 @@ class Document(BaseModel):
     version: Literal[1] = 1
     credentials: list[CredentialEntry] = []
     certificates: list[CertificateEntry] = []
-    authorities: list[TrustedEntry] = []
+    trust_anchors: list[TrustedEntry] = []
     senders: list[TrustedEntry] = []
     connections: list[ConnectionEntry] = []
     handlers: list[HandlerEntry] = []
@@ -209,7 +209,7 @@ _FIELDS: Mapping[tuple[str, ...], type[BaseModel]] = {
     (): Document,
     ("credentials",): CredentialEntry,
     ("certificates",): CertificateEntry,
-    ("authorities",): TrustedEntry,
+    ("trust_anchors",): TrustedEntry,
     ("senders",): TrustedEntry,
     ("connections",): ConnectionEntry,
     ("handlers",): HandlerEntry,

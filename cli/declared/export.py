@@ -34,7 +34,7 @@ def export(api: Api) -> str:
         "version": 1,
         "credentials": [_credential(item) for item in credentials],
         "certificates": [_certificate(item) for item in certificates],
-        "authorities": exported(sorted(api.get("trust-anchors"), key=_order)),
+        "trust_anchors": exported(sorted(api.get("trust-anchors"), key=_order)),
         "senders": exported(sorted(api.get("sender-keys"), key=_order)),
         "connections": [_connection(item, names) for item in connections],
         "handlers": [_handler(item, names["connections"]) for item in handlers],

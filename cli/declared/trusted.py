@@ -1,4 +1,4 @@
-"""Authorities and senders of the file: known by their fingerprints, made anew, not changed."""
+"""Trust anchors and senders of the file: known by their fingerprints, made anew, not changed."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from shared.certificates.senders import parse_senders, read_certificates
 from shared.errors import InvalidInput
 
 #: The section of the file, and its path in the API.
-PATHS: Final = {"authorities": "trust-anchors", "senders": "sender-keys"}
+PATHS: Final = {"trust_anchors": "trust-anchors", "senders": "sender-keys"}
 
 
 class Trusted:

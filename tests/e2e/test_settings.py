@@ -126,7 +126,7 @@ def test_an_authority_is_trusted_and_no_longer(site: Site, page: Page, tmp_path:
     page.locator("#anchor_name").fill(f"Partners {mark}")
     page.get_by_role("button", name="Trust it").click()
     expect(page.get_by_role("status").first).to_contain_text("1 authority is trusted")
-    row = page.get_by_role("table", name="Trusted authorities").get_by_role("row", name=mark)
+    row = page.get_by_role("table", name="Trust anchors").get_by_role("row", name=mark)
     expect(row).to_contain_text(f"Partners {mark}")
     expect(row).to_contain_text(f"Example Root {mark}")
     page.once("dialog", lambda dialog: dialog.accept())

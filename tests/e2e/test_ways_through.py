@@ -27,7 +27,7 @@ def test_settings_say_that_authorities_of_the_system_may_count(site: Site) -> No
     with site.visitor() as page:
         page.goto(f"{site.url}/settings")
         section = page.locator("section").filter(
-            has=page.get_by_role("heading", name="Trusted authorities")
+            has=page.get_by_role("heading", name="Trust anchors")
         )
         expect(section).to_contain_text("POSTHOUSE_TRUST_SYSTEM")
         expect(section).not_to_contain_text("every signature shows as untrusted")

@@ -116,6 +116,6 @@ def _issuer(session: Session, found: x509.CertificateRevocationList) -> x509.Cer
     raise InvalidInput(
         f"No authority is known here by the name {found.issuer.rfc4514_string()}.",
         field="file",
-        hint="Add its certificate to the trusted authorities first; one below them is known once "
+        hint="Add its certificate to the trust anchors first; one below them is known once "
         "a mail came that it vouches for.",
     )

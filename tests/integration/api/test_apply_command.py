@@ -130,7 +130,7 @@ def test_apply_knows_authorities_and_senders_and_export_gives_them_back(
     openpgp = Tsk.generate("Alice <alice@example.org>").extract_certificate()
     (tmp_path / "ca.pem").write_bytes(authority.public_bytes(serialization.Encoding.PEM))
     wanted = {
-        "authorities": [{"name": "Partners", "certificate": "file:ca.pem"}],
+        "trust_anchors": [{"name": "Partners", "certificate": "file:ca.pem"}],
         "senders": [{"name": "Alice", "certificate": str(openpgp)}],
     }
     path = tmp_path / "trusted.yaml"
@@ -138,7 +138,7 @@ def test_apply_knows_authorities_and_senders_and_export_gives_them_back(
     applied = posthouse("apply", "-f", str(path), "--json")
     assert applied.code == 0, applied.out + applied.err
     assert [(c["kind"], c["name"], c["verb"]) for c in applied.json["changes"]] == [
-        ("authorities", "Partners", "create"),
+        ("trust_anchors", "Partners", "create"),
         ("senders", "Alice", "create"),
     ]
     assert posthouse("apply", "-f", str(path), "--json").json["changes"] == []
@@ -155,11 +155,11 @@ def test_apply_knows_authorities_and_senders_and_export_gives_them_back(
     path.write_text("version: 1\nsenders: [{name: A, certificate: nothing}]\n")
     assert posthouse("apply", "-f", str(path)).code == 2
     kept = yaml.safe_load(written.read_text())
-    del kept["authorities"], kept["senders"]
+    del kept["trust_anchors"], kept["senders"]
     written.write_text(yaml.safe_dump(kept))
     pruned = posthouse("apply", "-f", str(written), "--prune", "--json").json["changes"]
     assert [(c["kind"], c["verb"]) for c in pruned] == [
-        ("authorities", "delete"),
+        ("trust_anchors", "delete"),
         ("senders", "delete"),
     ]
     assert api.http.get("sender-keys").json() == []

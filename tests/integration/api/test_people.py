@@ -174,11 +174,11 @@ def test_authorities_are_trusted_and_no_longer_from_the_shell(
     posthouse: Posthouse, tmp_path: Path
 ) -> None:
     authority = Authority(tmp_path, f"Example Root {uuid.uuid4().hex[:6]}")
-    added = posthouse("authorities", "add", str(authority.certificate), "--name", "Partners")
+    added = posthouse("trust-anchors", "add", str(authority.certificate), "--name", "Partners")
     assert "Partners is trusted" in added.out, added.err
-    assert "Example Root" in posthouse("authorities", "list").out
-    assert posthouse("authorities", "delete", "PARTNERS", "--yes").code == 0
-    assert posthouse("authorities", "delete", "Partners", "--yes").code == 1
+    assert "Example Root" in posthouse("trust-anchors", "list").out
+    assert posthouse("trust-anchors", "delete", "PARTNERS", "--yes").code == 0
+    assert posthouse("trust-anchors", "delete", "Partners", "--yes").code == 1
 
 
 def test_the_overview_names_what_is_ill_in_the_shell(posthouse: Posthouse, api: Api) -> None:

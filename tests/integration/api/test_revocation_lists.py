@@ -40,17 +40,17 @@ def test_a_list_is_given_by_hand_where_no_address_is_reached(api: Api, tmp_path:
 
 def test_lists_at_the_command_line(posthouse: Posthouse, api: Api, tmp_path: Path) -> None:
     ca = OpensslCa(tmp_path / "ca", "Example Shell")
-    assert posthouse("authorities", "add", str(ca.cert)).code == 0
+    assert posthouse("trust-anchors", "add", str(ca.cert)).code == 0
     crl = tmp_path / "ca.crl"
     crl.write_bytes(ca.published())
-    added = posthouse("authorities", "add-list", str(crl))
+    added = posthouse("trust-anchors", "add-list", str(crl))
     assert added.code == 0, added.err
     assert "CN=Example Shell" in added.out
-    listed = posthouse("authorities", "lists", "--json").json["items"]
+    listed = posthouse("trust-anchors", "lists", "--json").json["items"]
     assert [one["issuer_name"] for one in listed if not one["address"]] == ["CN=Example Shell"]
     for one in listed:
         assert api.http.delete(f"revocation-lists/{one['id']}").status_code == 204
-    assert posthouse("authorities", "delete", "CN=Example Shell", "--yes").code == 0
+    assert posthouse("trust-anchors", "delete", "CN=Example Shell", "--yes").code == 0
 
 
 def test_the_page_takes_a_list_and_says_what_was_not_learned(api: Api, tmp_path: Path) -> None:

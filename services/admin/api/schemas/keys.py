@@ -1,4 +1,4 @@
-"""Certificates, trusted authorities and OAuth2 credentials."""
+"""Certificates, trust anchors and OAuth2 credentials."""
 
 from __future__ import annotations
 

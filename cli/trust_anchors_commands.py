@@ -1,4 +1,4 @@
-"""`posthouse authorities`: whom signatures are trusted from."""
+"""`posthouse trust-anchors`: whom signatures are trusted from."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ app = typer.Typer(help="Whom signatures are trusted from.", no_args_is_help=True
 
 
 @app.command("list")
-def list_authorities(as_json: AsJson = False) -> None:
-    """Shows the authorities that vouch for signers."""
+def list_trust_anchors(as_json: AsJson = False) -> None:
+    """Shows the certificates that signatures are trusted from."""
     with Api.from_environment() as api:
         found = api.get("trust-anchors")
     listed(
@@ -40,7 +40,7 @@ def add(
     file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="PEM or DER.")],
     name: Annotated[str, typer.Option(help="Default: its subject.")] = "",
 ) -> None:
-    """Trusts the authorities in a file."""
+    """Trusts the certificates in a file."""
     with Api.from_environment() as api:
         made = api.post(
             "trust-anchors", files={"file": (file.name, file.read_bytes())}, data={"name": name}
@@ -81,7 +81,7 @@ def add_list(
 
 @app.command()
 def delete(name: Name, yes: Yes = False) -> None:
-    """Trusts an authority no longer."""
+    """Trusts an anchor no longer."""
     with Api.from_environment() as api:
         wanted = name.casefold()
         for one in api.get("trust-anchors"):
@@ -91,6 +91,6 @@ def delete(name: Name, yes: Yes = False) -> None:
                 printing.say("Deleted.")
                 return
     raise NotFound(
-        f"There is no authority named {name!r}.",
-        hint="`posthouse authorities list` shows what there is.",
+        f"There is no trust anchor named {name!r}.",
+        hint="`posthouse trust-anchors list` shows what there is.",
     )

@@ -10,6 +10,7 @@ import typer
 from cli import printing
 from cli.client import Api
 from cli.printing import Yes
+from shared.errors import NotFound
 
 Name = Annotated[str, typer.Argument(help="Name or id.", show_default=False)]
 Item = Mapping[str, Any]
@@ -41,3 +42,23 @@ def deletable(app: typer.Typer, kind: str, noun: str, text: str, *, label: str =
             printing.confirmed(f"Delete the {noun} {found[label]!r}?", yes=yes)
             api.delete(f"{kind}/{found['id']}")
         printing.say("Deleted.")
+
+
+def revocable(app: typer.Typer, path: str, noun: str, verb: str, text: str, *, group: str) -> None:
+    """Gives `app` the command `delete` for what is trusted or known by its name or id: public keys
+    and certificates. `path` is the one in the API, `group` names the commands."""
+
+    @app.command("delete", help=text)
+    def delete(name: Name, yes: Yes = False) -> None:
+        wanted = name.casefold()
+        with Api.from_environment() as api:
+            for one in api.get(path):
+                if wanted in (str(one["id"]), one["name"].casefold()):
+                    printing.confirmed(f"No longer {verb} {one['name']!r}?", yes=yes)
+                    api.delete(f"{path}/{one['id']}")
+                    printing.say("Deleted.")
+                    return
+        raise NotFound(
+            f"There is no {noun} named {name!r}.",
+            hint=f"`posthouse {group} list` shows what there is.",
+        )

@@ -9,9 +9,8 @@ import typer
 
 from cli import printing
 from cli.client import Api
-from cli.objects import Name, listed
-from cli.printing import AsJson, Yes
-from shared.errors import NotFound
+from cli.objects import listed, revocable
+from cli.printing import AsJson
 
 app = typer.Typer(help="Whose signatures count without an authority.", no_args_is_help=True)
 
@@ -50,18 +49,4 @@ def add(
         printing.say(f"{one['name']} is known from now on.")
 
 
-@app.command()
-def delete(name: Name, yes: Yes = False) -> None:
-    """Knows a sender no longer."""
-    with Api.from_environment() as api:
-        wanted = name.casefold()
-        for one in api.get("sender-keys"):
-            if wanted in (str(one["id"]), one["name"].casefold()):
-                printing.confirmed(f"No longer know {one['name']!r}?", yes=yes)
-                api.delete(f"sender-keys/{one['id']}")
-                printing.say("Deleted.")
-                return
-    raise NotFound(
-        f"There is no sender named {name!r}.",
-        hint="`posthouse senders list` shows what there is.",
-    )
+revocable(app, "sender-keys", "sender", "know", "Knows a sender no longer.", group="senders")

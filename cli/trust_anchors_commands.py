@@ -9,9 +9,8 @@ import typer
 
 from cli import printing
 from cli.client import Api
-from cli.objects import Name, listed
-from cli.printing import AsJson, Yes
-from shared.errors import NotFound
+from cli.objects import listed, revocable
+from cli.printing import AsJson
 
 app = typer.Typer(help="Whom signatures are trusted from.", no_args_is_help=True)
 
@@ -79,18 +78,11 @@ def add_list(
     printing.say(f"The list of {made['issuer_name']} counts until {made['next_update'][:10]}.")
 
 
-@app.command()
-def delete(name: Name, yes: Yes = False) -> None:
-    """Trusts an anchor no longer."""
-    with Api.from_environment() as api:
-        wanted = name.casefold()
-        for one in api.get("trust-anchors"):
-            if wanted in (str(one["id"]), one["name"].casefold()):
-                printing.confirmed(f"No longer trust {one['name']!r}?", yes=yes)
-                api.delete(f"trust-anchors/{one['id']}")
-                printing.say("Deleted.")
-                return
-    raise NotFound(
-        f"There is no trust anchor named {name!r}.",
-        hint="`posthouse trust-anchors list` shows what there is.",
-    )
+revocable(
+    app,
+    "trust-anchors",
+    "trust anchor",
+    "trust",
+    "Trusts an anchor no longer.",
+    group="trust-anchors",
+)

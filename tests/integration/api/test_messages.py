@@ -16,7 +16,6 @@ from tests.integration import rows
 from tests.integration.api.conftest import Api
 from tests.integration.api.test_connections import problem
 
-
 #: Where a mail's octets are read, below the mail.
 RAW = ("raw", "raw?original=true", "parts/1", "parts/1?original=true")
 

@@ -163,8 +163,8 @@ def test_json_is_an_object_and_a_list_its_items(api: Api, filled: Filled) -> Non
     for words in (
         *filled.lists,
         f"connections runs {connection}",
-        "authorities list",
-        "authorities lists",
+        "trust-anchors list",
+        "trust-anchors lists",
         "senders list",
         f"connections show {connection}",
         f"handlers show {handler}",

@@ -119,6 +119,28 @@ def test_the_far_side_is_down_for_an_hour(way: Forwarded) -> None:
 
 
 @pytest.mark.promise("D1", "I3")
+@over(*FORWARDED)
+def test_it_goes_down_after_it_had_taken_some(way: Forwarded) -> None:
+    """The connection is there and was used: what is sent over it counts once it is confirmed."""
+    before, after = mails(4), mails(4)
+    way.rig.publish(way.handler, before)
+    way.start()
+    finish(way, [event.id for event in before])
+    way.down()
+    way.rig.publish(way.handler, after)
+    way.rig.wait(
+        lambda: any(one.outcome == "failed" for one in way.rig.attempts(way.handler)),
+        "a failure in the log",
+    )
+    assert way.rig.backlog(way.handler) == len(after)
+    way.rig.stack.stop()
+    way.rig.due_now()
+    way.up()
+    way.start()
+    finish(way, [event.id for event in (*before, *after)])
+
+
+@pytest.mark.promise("D1", "I3")
 @over("queue", "queue-rabbitmq")
 def test_a_program_does_not_run_for_an_hour(way: Way) -> None:
     """What was put into its queue at the beginning of that hour is there, and still verified."""

@@ -49,7 +49,7 @@ def recognise(run: Run, refs: Sequence[MailRef]) -> list[MailRef]:
     place, skipped_before = run.place, run.state.skipped_before
     assert place.uid_validity is not None
     digests: dict[int, bytes] = {}
-    for ref, block in run.mailbox.headers(refs):
+    for ref, block in run.mailbox.headers([*refs, *_maybe_flagged(run, refs)]):
         if isinstance(ref.key, int):
             digests[ref.key] = header_digest(header_octets(block))
     skipped = [
@@ -71,6 +71,16 @@ def recognise(run: Run, refs: Sequence[MailRef]) -> list[MailRef]:
         if skipped:
             know(session, place.connection_id, place.folder, place.uid_validity, skipped)
     return [ref for ref in refs if ref.key not in known and ref.key not in skipped]
+
+
+def _maybe_flagged(run: Run, refs: Sequence[MailRef]) -> list[MailRef]:
+    """The mails beside `refs`, where we flagged some deleted that could not be removed: no listing
+    shows those as new, and taken for somebody else's they would end all deletion for ever."""
+    with run.tools.database.transaction() as session:
+        if not ledger.has_flagged_elsewhere(session, run.place):
+            return []
+    everything, listed = run.mailbox.keys(), {ref.key for ref in refs}
+    return [MailRef(key, 0) for key in everything if key not in listed]
 
 
 def end_recognition(run: Run) -> None:

@@ -227,6 +227,12 @@ def flagged(session: Session, place: FolderRef) -> list[Key]:
     return [int(row[0]) for row in session.execute(_SQL["flagged"], place.columns())]
 
 
+def has_flagged_elsewhere(session: Session, place: FolderRef) -> bool:
+    """The same of an earlier UIDVALIDITY: whether there are any."""
+    row = session.execute(_SQL["has_flagged_elsewhere"], place.columns()).fetchone()
+    return bool(row and row[0])
+
+
 def only_flagged(session: Session, place: FolderRef, keys: Sequence[Key]) -> None:
     """These mails are flagged deleted by us, and not removed."""
     told = text_array(str(key) for key in keys)

@@ -73,7 +73,35 @@ def test_three_fetchers_open_no_more_sessions_than_the_setting_says(
 
 
 @pytest.mark.promise("M27")
-def test_shares_are_fair_and_come_back(redis_url: str, build_stack: Callable[..., Stack]) -> None:
+def test_the_place_of_a_closed_session_is_given_up_a_look_later(
+    redis_url: str, build_stack: Callable[..., Stack]
+) -> None:
+    """Its server may count it still; who closed it opens no other one there meanwhile."""
+    database = build_stack(redis_url).database
+    one, two = Fetcher(database, "one", 4), Fetcher(database, "two", 4)
+    assert one.opens(4) == 4
+    assert two.opens(1) == 0
+    one.looks()
+    assert one.used == 2
+    assert one.shares.allowed(HOST) == 2
+    assert two.opens(1) == 0
+    one.looks()
+    assert two.opens(4) == 2
+
+
+#: How a silent fetcher is taken for dead: its time is over, or its row is gone as well.
+DEAD = ["UPDATE fetcher SET until = now()", "DELETE FROM fetcher"]
+
+
+@pytest.mark.promise("M27")
+@pytest.mark.parametrize(
+    ("dead", "noticed"),
+    [(DEAD[0], "sign of life"), (DEAD[1], "sign of life"), (DEAD[1], "ask elsewhere")],
+    ids=["silent", "forgotten", "forgotten-and-asks"],
+)
+def test_shares_are_fair_and_come_back(
+    dead: str, noticed: str, redis_url: str, build_stack: Callable[..., Stack]
+) -> None:
     """Who came first gives up what is above its part; a dead one's share goes to the others."""
     database = build_stack(redis_url).database
     one, two, three = (Fetcher(database, name, 9) for name in ("one", "two", "three"))
@@ -89,14 +117,17 @@ def test_shares_are_fair_and_come_back(redis_url: str, build_stack: Callable[...
     assert (one.used, two.used) == (3, 3)
     assert three.opens(9) == 3
     with database.transaction() as session:
-        session.execute("UPDATE fetcher SET until = now() WHERE owner = 'one'")
+        session.execute(f"{dead} WHERE owner = 'one'")
     two.looks_twice()
     assert two.opens(9) + three.opens(9) == 3
     assert two.used + three.used == 9
     # It was taken for dead and was not: it says what it has, and all go back to their parts.
-    with database.transaction() as session:
-        affinity.heartbeat(session, "one", 60, takes_jobs=True)
-    one.shares.renew()
+    if noticed == "ask elsewhere":
+        assert one.shares.ask("elsewhere.example.org", 1)
+    else:
+        with database.transaction() as session:
+            affinity.heartbeat(session, "one", 60, takes_jobs=True)
+        one.shares.renew()
     for fetcher in (one, two, three):
         fetcher.looks_twice()
     assert (one.used, two.used, three.used) == (3, 3, 3)
@@ -148,7 +179,10 @@ class Fetcher:
 
     def looks_twice(self) -> None:
         for _ in range(2):
-            self.shares.give_up(lambda _host: self.used, self._close)
+            self.looks()
+
+    def looks(self) -> None:
+        self.shares.give_up(lambda _host: self.used, self._close)
 
     def _close(self, _host: str, count: int) -> None:
         self.used -= count

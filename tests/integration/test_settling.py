@@ -13,7 +13,8 @@ import pytest
 
 from services.admin.operations.warnings import warnings_for
 from shared.storage import connections
-from tests.rig.mails import mail
+from tests.rig.fetching import FetcherHere
+from tests.rig.mails import digests, mail
 from tests.rig.stack import Stack
 from tests.servers.dovecot import Dovecot
 from tests.servers.scripted import MAILS, Conversation, ScriptedServer, imap, pop3
@@ -89,6 +90,41 @@ def test_one_mail_that_somebody_flagged_deleted_does_not_end_deleting(
         stack.stop()
     assert list(left.values()) == [{r"\Seen"}], "the stranger's mail, and nothing of ours"
     assert stack.query(flagged) == [(0,)]
+
+
+@pytest.mark.promise("M7", "I9")
+def test_what_could_only_be_flagged_is_ours_in_a_folder_made_anew_too(
+    redis_url: str, mail_user: str, build_stack: Callable[..., Stack]
+) -> None:
+    """Another UIDVALIDITY while a stranger's flag keeps ours from being removed: taken for other
+    strangers' mails, they would stay for ever, and with them all that comes later."""
+    sent = [mail(number, 500, seed=46) for number in range(5)]
+    stack = build_stack(redis_url)
+    stack.add_handler()
+    flagged = "SELECT count(*) FROM settlement WHERE flagged_at IS NOT NULL"
+    with Dovecot(capabilities="IMAP4rev1") as server, FetcherHere(stack).working() as here:
+        server.deliver(mail_user, [b"Subject: a stranger\r\n\r\n"], flags=r"\Deleted \Seen")
+        server.deliver(mail_user, sent[:3])
+        connection = stack.watch(server, mail_user, after_download="delete")
+        here.run_until_idle(connection)
+        assert stack.query(flagged) == [(3,)]
+        here.fetcher.dispatcher.sessions.drop([connection])
+        server.stop()
+        for file in server.home(mail_user).rglob("dovecot*"):
+            file.unlink()
+        server.start()
+        server.deliver(mail_user, sent[3:4])
+        here.run_until_idle(connection)
+        assert stack.query(flagged) == [(4,)]
+        with server.client(mail_user) as other:
+            other.select_folder("INBOX")
+            other.remove_flags(other.search("SUBJECT stranger"), [r"\Deleted"])
+        server.deliver(mail_user, sent[4:])
+        here.run_until_idle(connection)
+        assert list(server.flags(mail_user).values()) == [{r"\Seen"}], "the stranger's mail alone"
+        assert here.had() == digests(sent)
+    assert stack.query("SELECT count(DISTINCT uid_validity) FROM message") == [(2,)]
+    assert stack.count("settlement") == 0
 
 
 @pytest.mark.promise("M7")

@@ -76,6 +76,11 @@ SELECT native_key FROM settlement
 WHERE connection_id = %(connection_id)s AND folder = %(folder)s
   AND uid_validity = %(uid_validity)s AND flagged_at IS NOT NULL;
 
+-- name: has_flagged_elsewhere
+SELECT EXISTS (SELECT FROM settlement
+    WHERE connection_id = %(connection_id)s AND folder = %(folder)s
+      AND uid_validity <> %(uid_validity)s AND flagged_at IS NOT NULL);
+
 -- name: only_flagged
 UPDATE settlement SET flagged_at = now()
 WHERE connection_id = %(connection_id)s AND folder = %(folder)s

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from cli import printing
 from cli.client import Api
 from cli.printing import AsJson
@@ -26,20 +29,7 @@ def overview(as_json: AsJson = False) -> None:
             ("in quarantine", found["quarantined"]),
         ]
     )
-    for one in found["backends"]:
-        if one["trouble"]:
-            printing.say(f"{one['name']} ({one['place']}): {one['trouble']}", "red")
-    for one in found["services"]:
-        if one["is_silent"]:
-            printing.say(f"{one['name']}: not running since {printing.when(one['seen_at'])}", "red")
-        for check, why in one["failing"].items():
-            printing.say(f"{one['name']}: {check}: {why}", "red")
-    for name in found["absent"]:
-        printing.say(f"{name}: never seen", "red")
-    spaces = [one for one in found["services"] if one["total"]]
-    if spaces:
-        worst = min(spaces, key=lambda one: int(one["free"]))
-        printing.say(f"store: {worst['free'] >> 20:,} of {worst['total'] >> 20:,} MB free")
+    _itself(found)
     for one in found["sick"]:
         said = (one["error"] or {}).get("message", "")
         printing.say(f"{one['name']}: {one['health']}. {said}".rstrip(), "red")
@@ -48,10 +38,34 @@ def overview(as_json: AsJson = False) -> None:
     for one in found["handlers"]:
         if one["queue"]["backlog"] or one["queue"]["dead"]:
             since = printing.when(one["queue"]["oldest_at"])
+            oldest = f" (the oldest since {since})" if since else ""
             printing.say(
-                f"handler {one['name']}: {one['queue']['backlog']} wait (the oldest since {since}),"
-                f" {one['queue']['dead']} rejected"
+                f"handler {one['name']}: {one['queue']['backlog']:,} wait{oldest},"
+                f" {one['queue']['dead']:,} dead letters"
             )
+
+
+def _itself(found: Mapping[str, Any]) -> None:
+    """Posthouse's own health: what it needs, and each service."""
+    rows: list[list[Any]] = [
+        [one["name"], _state(one["trouble"]), "", "", one["place"]] for one in found["backends"]
+    ]
+    for one in found["services"]:
+        failing = [f"{check}: {why}" for check, why in one["failing"].items()]
+        trouble = "not running" if one["is_silent"] else ", ".join(failing)
+        space = ""
+        if one["total"]:
+            space = f"store: {printing.octets(one['free'])} of {printing.octets(one['total'])} free"
+        seen = printing.when(one["seen_at"])
+        rows.append([one["name"], _state(trouble), one["version"], seen, space])
+    rows += [[name, _state("never seen"), "", "", ""] for name in found["absent"]]
+    if rows:  # which people with rights by tag are not told
+        columns = ["service", "state", "version", "last heartbeat", "where"]
+        printing.table(columns, rows, empty="")
+
+
+def _state(trouble: str) -> tuple[str, str]:
+    return (trouble, "bold red") if trouble else printing.coloured("working")
 
 
 def _seconds(median: float | None, p95: float | None) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import uuid
 from collections.abc import Callable
 from pathlib import Path
@@ -193,3 +194,22 @@ def test_the_overview_names_what_is_ill_in_the_shell(posthouse: Posthouse, api: 
     shown = posthouse("overview").out
     assert f"{ill['name']}: failing. The mail server refused the login." in shown
     assert posthouse("overview", "--json").json["quarantined"] == 0
+
+
+def test_the_overview_in_the_shell_says_how_posthouse_itself_is(
+    posthouse: Posthouse, api: Api
+) -> None:
+    api.execute(
+        "INSERT INTO service (instance, name, version, failing, free, total, seen_at) VALUES"
+        " ('one/1', 'fetcher', '9.8.7', '{}', 5000000000, 20000000000, now() - interval '4 s'),"
+        " ('two/2', 'scheduler', '9.8.6', '{\"broker\": \"NOAUTH\"}', NULL, NULL, now())"
+    )
+    try:
+        lines = posthouse("overview").out.splitlines()
+        fetcher = r"^fetcher +working +9\.8\.7 +\d+ s ago +store: 5\.0 GB of 20\.0 GB free *$"
+        assert [line for line in lines if re.match(fetcher, line)]
+        assert any(line.startswith("scheduler  ") and "broker: NOAUTH" in line for line in lines)
+        assert any(line.startswith("decryptor") and "never seen" in line for line in lines)
+        assert any(line.startswith("Postgres") and "working" in line for line in lines)
+    finally:
+        api.execute("DELETE FROM service WHERE instance IN ('one/1', 'two/2')")

@@ -5,8 +5,10 @@ from __future__ import annotations
 import re
 
 import yaml
+from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Page, expect
 
+from services.admin.pages.documents import titles
 from tests.deploy.manifests import ROOT
 from tests.e2e.site import Site
 
@@ -54,3 +56,10 @@ def test_a_phone_shows_the_numbers_of_steps(site: Site) -> None:
         )
         assert rooms
         assert min(rooms) >= 20
+
+
+def test_no_document_has_a_fault_of_accessibility(site: Site, page: Page) -> None:
+    for name in titles():
+        page.goto(f"{site.url}/documents/{name}")
+        found = Axe().run(page).response["violations"]
+        assert [(name, one["id"], one["nodes"][0]["html"][:200]) for one in found] == []

@@ -58,6 +58,8 @@ def shown(name: str) -> Markup:
             token.attrSet("id", _anchor(tokens[at + 1].content))
         elif token.type == "table_open":
             token.attrSet("tabindex", "0")  # it scrolls on a phone, by keys as well
+        elif token.type == "th_open" and not tokens[at + 1].content:
+            token.tag = tokens[at + 2].tag = "td"  # the corner of a table heads nothing
         elif token.type == "inline":
             token.children = list(_with_links(token.children or []))
     return Markup(markdown.renderer.render(tokens, markdown.options, {}))  # noqa: S704

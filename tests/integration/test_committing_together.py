@@ -6,7 +6,9 @@ lease that was lost count in `posthouse_lease_losses_total`.
 
 from __future__ import annotations
 
+import imaplib
 import json
+import re
 import threading
 import time
 from collections import Counter
@@ -28,6 +30,7 @@ from tests.rig.interruption import MAY_REPEAT
 from tests.rig.mails import digests, mail
 from tests.rig.stack import Stack
 from tests.servers.dovecot import Dovecot
+from tests.servers.pop3_rules import RuledPop3
 
 MAILS = [mail(number, 1500 + 300 * number, seed=71) for number in range(5)]
 
@@ -35,7 +38,9 @@ MAILS = [mail(number, 1500 + 300 * number, seed=71) for number in range(5)]
 class Mailboxes:
     """One mail in each of five mailboxes, and a fetcher that gets to them at the same time."""
 
-    def __init__(self, stack: Stack, server: Dovecot, user: str) -> None:
+    def __init__(
+        self, stack: Stack, server: Dovecot | RuledPop3, user: str, mode: str = "imap"
+    ) -> None:
         self.stack = stack
         self.here = FetcherHere(stack)
         self.users = [f"{user}{number}" for number in range(len(MAILS))]
@@ -43,7 +48,7 @@ class Mailboxes:
         for one, content in zip(self.users, MAILS, strict=True):
             server.deliver(one, [content])
         self.ids = [
-            stack.watch(server, one, after_download="mark-read", interval_minutes=60)
+            stack.watch(server, one, mode=mode, after_download="mark-read", interval_minutes=60)
             for one in self.users
         ]
         self._server = server
@@ -72,8 +77,8 @@ class Mailboxes:
             Combiner[Ready, Committed | None], self.here.fetcher.dispatcher.tools.commits
         )
         deadline = time.monotonic() + 60
-        while commits.waiting < len(runs) - 1:
-            assert time.monotonic() < deadline, "the others are ready"
+        while commits.waiting + sum(not run.is_alive() for run in runs[1:]) < len(runs) - 1:
+            assert time.monotonic() < deadline, "the others are ready, or committed alone"
             time.sleep(0.01)
         meanwhile()
         go_on.set()
@@ -84,6 +89,12 @@ class Mailboxes:
     def _run(self, connection: int) -> None:
         self.here.fetcher.dispatcher.run_job([connection], str(new_id()))
 
+    def renew_keys(self) -> None:
+        """The server forms its unique ids in another way from now on."""
+        assert isinstance(self._server, RuledPop3)
+        for user in self.users:
+            self._server.rename(user, lambda mail: f"other-{mail.uidl}")
+
     def check(self, had: Sequence[int] = range(len(MAILS))) -> None:
         """These have their mail, once, and its server was told; the others have nothing."""
         assert self.here.had() == digests([MAILS[number] for number in had])
@@ -93,6 +104,7 @@ class Mailboxes:
         assert sorted(rows) == [(self.ids[number], 1, True) for number in had]
         assert self.stack.count("outbox") == len(had)
         assert self.stack.count("settlement") == 0
+        assert isinstance(self._server, Dovecot)
         for number, user in enumerate(self.users):
             (flags,) = self._server.flags(user).values()
             assert (r"\Seen" in flags) == (number in had)
@@ -169,6 +181,45 @@ def test_one_whose_row_is_locked_keeps_nobody_waiting(mailboxes: Mailboxes) -> N
     mailboxes.fetch(lock)
     holder.join()
     mailboxes.check()
+
+
+@pytest.mark.promise("I1", "I5")
+def test_one_whose_download_broke_off_before_is_committed_alone(
+    mailboxes: Mailboxes, dovecot: Dovecot
+) -> None:
+    """What broke off is had then: nothing is asked for alone any more."""
+    broke = 2
+    with imaplib.IMAP4(dovecot.host, dovecot.imap_port) as client:
+        client.login(mailboxes.users[broke], "secret")
+        told = client.status("INBOX", "(UIDVALIDITY UIDNEXT)")[1][0].decode()
+    numbers = dict(re.findall(r"(UID[A-Z]+) (\d+)", told))
+    mailboxes.stack.execute(
+        "INSERT INTO download_failure (connection_id, folder, uid_validity, native_key, first)"
+        f" VALUES ({mailboxes.ids[broke]}, '', {numbers['UIDVALIDITY']},"
+        f" '{int(numbers['UIDNEXT']) - 1}', true)"
+    )
+    mailboxes.fetch()
+    mailboxes.check()
+    assert mailboxes.objects() == 3
+    assert mailboxes.stack.count("download_failure") == 0
+
+
+@pytest.mark.promise("I2", "I5")
+def test_mails_that_are_known_by_their_content_alone_do_not_come_again(
+    redis_url: str,
+    pop3_without_top: RuledPop3,
+    mail_user: str,
+    build_stack: Callable[..., Stack],
+) -> None:
+    """Every unique id of five mailboxes changed, and headers cannot be asked for before."""
+    mailboxes = Mailboxes(build_stack(redis_url), pop3_without_top, mail_user, "pop3")
+    with mailboxes.here.working():
+        mailboxes.fetch()
+        assert mailboxes.here.had() == digests(MAILS)
+        mailboxes.renew_keys()
+        mailboxes.fetch()
+        assert mailboxes.here.had() == digests(MAILS)
+        assert mailboxes.stack.count("outbox") == len(MAILS)
 
 
 @pytest.mark.promise("I1", "I5")

@@ -30,6 +30,10 @@ def key_digest(key: str) -> bytes:
     return blake2b(key.encode("utf-8", "surrogateescape"), digest_size=16).digest()
 
 
+def _uids(keys: Sequence[Key]) -> str:
+    return array(map(str, keys))
+
+
 class KnownMails:
     """`shared.mailbox.base.Known` over Postgres; one short transaction a question."""
 
@@ -48,7 +52,7 @@ class KnownMails:
             return []
         with self._database.autocommit() as session:
             if isinstance(keys[0], int):
-                rows = session.execute(_SQL["unknown_uids"], {**self._place, "uids": list(keys)})
+                rows = session.execute(_SQL["unknown_uids"], {**self._place, "uids": _uids(keys)})
                 return [row[0] for row in rows]
             digests = {key: key_digest(str(key)) for key in keys}
             rows = session.execute(
@@ -72,7 +76,7 @@ def know(
     uids = [key for key in keys if isinstance(key, int)]
     digests = sorted({key_digest(key) for key in keys if isinstance(key, str)})
     if uids:
-        session.execute(_SQL["know_uids"], {**place, "uids": uids})
+        session.execute(_SQL["know_uids"], {**place, "uids": _uids(uids)})
     if digests:
         session.execute(_SQL["know_keys"], {**place, "digests": digests})
 
@@ -105,7 +109,7 @@ def prune(
     """
     place = {"connection_id": connection_id, "folder": folder, "uid_validity": uid_validity or 0}
     if uid_validity is not None:
-        session.execute(_SQL["prune_content"], {**place, "uids": list(listed)})
+        session.execute(_SQL["prune_content"], {**place, "uids": _uids(listed)})
         if packing:
             uids = [key for key in listed if isinstance(key, int)]
             packed_contents.pack(session, connection_id, folder, uid_validity, uids)

@@ -43,7 +43,10 @@ class Stand:
         *services: str,
         dovecot: Dovecot | None = None,
         settings: Mapping[str, str] | None = None,
+        forkserver: Path | None = None,
     ) -> None:
+        """`forkserver`: a program to start services in place of the rig's own."""
+        self._forkserver = forkserver
         self._services = services or ("scheduler", "fetcher", "decryptor")
         self._settings = settings or {}
         self.dovecot = dovecot or Dovecot()
@@ -53,7 +56,7 @@ class Stand:
     def __enter__(self) -> Stand:
         with ExitStack() as resources:
             resources.callback(shutil.rmtree, self.folder, ignore_errors=True)
-            forkserver = Forkserver()
+            forkserver = Forkserver(program=self._forkserver)
             resources.callback(forkserver.close)
             self.postgres = resources.enter_context(PostgresServer(durable=True))
             self.redis = resources.enter_context(RedisServer(options=_AS_UP_HAS_IT))

@@ -62,12 +62,12 @@ class Child:
 class Forkserver:
     """One a test session. Thread-safe."""
 
-    def __init__(self, root: Path = ROOT) -> None:
-        """`root` is the checkout whose code it runs."""
+    def __init__(self, root: Path = ROOT, program: Path | None = None) -> None:
+        """`root` is the checkout whose code it runs; `program` changes it, and calls `main`."""
         self._lock = threading.Lock()
         self._process = subprocess.Popen(
             # This file, whatever it is called in another checkout.
-            [sys.executable, "-P", str(Path(__file__).resolve())],
+            [sys.executable, "-P", str((program or Path(__file__)).resolve())],
             cwd=root,
             env={**os.environ, "PYTHONPATH": os.pathsep.join([str(root), str(root / "sdk/src")])},
             stdin=subprocess.PIPE,

@@ -138,12 +138,14 @@ def test_those_that_are_ready_together_share_one_object(mailboxes: Mailboxes) ->
 
 
 @pytest.mark.promise("I4", "I5")
-def test_who_lost_the_lease_is_left_out_and_nobody_else(mailboxes: Mailboxes) -> None:
+@pytest.mark.parametrize("owner", ["'another'", "owner"], ids=["another", "itself-later"])
+def test_who_lost_the_lease_is_left_out_and_nobody_else(mailboxes: Mailboxes, owner: str) -> None:
+    """To another fetcher, or to a later run of the same one after it stood still."""
     lost = mailboxes.ids[2]
 
     def take_over() -> None:
         mailboxes.stack.query(
-            "UPDATE lease SET fence = fence + 1, owner = 'another' WHERE until > now()"
+            f"UPDATE lease SET fence = fence + 1, owner = {owner} WHERE until > now()"
             " AND mailbox LIKE '%%' || (SELECT username FROM connection WHERE id = %s) || '%%'"
             " RETURNING 1",
             lost,

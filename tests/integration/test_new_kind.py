@@ -15,6 +15,7 @@ import httpx
 import pytest
 import yaml
 
+from shared.storage.migrations import versions
 from tests.contract.mailbox_kinds import mail
 from tests.rig.events import open_queue
 from tests.rig.forkserver import Forkserver
@@ -41,7 +42,7 @@ def open_session(opening: Opening) -> Mailbox:
     return MemoryMailbox(account)
 """
 ENTRY = """
-        Kind(
+        MailboxKind(
             mode=Mode.FILES,
             title="Folder of files",
             protocol="files",
@@ -66,8 +67,13 @@ REGISTRY = [
         "from shared.mailbox.files import opening as files\n"
         "from shared.mailbox.graph import opening as graph\n",
     ),
-    ("shared/storage/migrations/v0001/10_connections.sql", "('pop3',", "('files', 'pop3',"),
 ]
+#: The next version of the schema.
+MIGRATION = """
+ALTER TABLE connection DROP CONSTRAINT connection_mode_check;
+ALTER TABLE connection ADD CONSTRAINT connection_mode_check CHECK (mode IN
+    ('files', 'pop3', 'imap', 'google-imap', 'microsoft-imap', 'microsoft-graph'));
+"""
 
 
 @pytest.fixture(scope="module")
@@ -81,6 +87,9 @@ def planted(tmp_path_factory: pytest.TempPathFactory) -> Path:
     package.mkdir()
     (package / "__init__.py").write_text('"""Folders of files."""\n')
     (package / "opening.py").write_text(PACKAGE)
+    version = tree / f"shared/storage/migrations/v{len(versions()) + 1:04}"
+    version.mkdir()
+    (version / "10_kind.sql").write_text(MIGRATION)
     for name, before, after in REGISTRY:
         text = (tree / name).read_text()
         assert text.count(before) == 1, (name, before)

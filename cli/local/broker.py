@@ -39,7 +39,7 @@ class OwnBroker:
             "appendfsync": "everysec",
             "save": '""',
             # Events are base64 and text, which shrink by a sixth. Compressing them anew at each
-            # rewriting of the append-only file takes half of the broker's processor time.
+            # rewriting of the append-only file takes a third of the broker's processor time.
             "rdbcompression": "no",
             "loglevel": "warning",
         }

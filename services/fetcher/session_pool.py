@@ -349,7 +349,11 @@ class SessionPool:
     def give_up_shares(self) -> None:
         """Ends sessions at servers where other fetchers wait for one, and leaves them the places.
         Raises DatabaseUnavailable."""
-        self.shares.give_up(lambda host: self._count[host] + self._closing[host], self._give_way)
+
+        def close(host: str, count: int) -> None:
+            self._give_way(host, max(0, count - self._closing[host]))  # those are on their way
+
+        self.shares.give_up(lambda host: self._count[host] + self._closing[host], close)
 
     def give_way(self, host: str) -> bool:
         """Ends a session at `host` that nobody uses, for another fetcher; whether there was one."""

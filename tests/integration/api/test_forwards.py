@@ -134,8 +134,8 @@ def test_pause_resume_and_renewal(api: Api) -> None:
 
 
 def test_a_signed_address_opens_one_mail_for_a_while(api: Api) -> None:
-    a_mail = add_mail(api, api.create()["id"])
     made = added(api, address="https://example.com/hook", links="signed")
+    a_mail = add_mail(api, api.create()["id"], handler_id=made["id"])
     with api.database.transaction() as session:
         sealed = forwards.link_key(session, made["id"])
     assert sealed is not None

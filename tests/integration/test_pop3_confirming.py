@@ -11,6 +11,7 @@ window (api/test_pop3_rules.py); a run that could not be confirmed is failing wi
 from __future__ import annotations
 
 import errno
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -117,6 +118,28 @@ def test_whatever_fails_at_whatever_step_nothing_is_lost_or_stranded(
                 here.run_until_idle(connection)
                 assert here.had() == digests([*MAILS, later]), f"{step}:{time}"
             forget(here.stack, connection)
+
+
+@pytest.mark.promise("I1", "M7")
+@pytest.mark.parametrize("rules", ["gmail", "expire-0"])
+def test_nothing_is_read_ahead_over_a_settling(rules: str, here: FetcherHere) -> None:
+    """The QUIT that settles one batch would confirm what was retrieved of the next one."""
+    with RULES[rules]() as server:
+        server.deliver("alice", MAILS)
+        connection = watch(here, server, "mark-read")
+        more = threading.Event()
+        retrieved: list[int] = []
+
+        def reached(step: str) -> None:
+            if step == "committed":
+                before = server.retrieved
+                more.wait(1)  # for whoever would read ahead meanwhile
+                retrieved.append(server.retrieved - before)
+
+        here.reached = reached
+        here.run(connection)
+        assert retrieved
+        assert set(retrieved) == {0}
 
 
 def forget(stack: Stack, connection: int) -> None:

@@ -60,7 +60,7 @@ _LINKS = """() => [
 @pytest.fixture(scope="module")
 def filled(site: Site, tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[str]]:
     """Something of each kind, so that every page has its links and buttons. Yields the pages that
-    alerts lead to."""
+    alerts lead to, and the connection that has a page which others have not."""
     user = site.new_mailbox()
     certificate = site.upload("certificates", p12(f"{user}@example.com"), password="open sesame")
     site.dovecot.deliver(user, [mail("A mail to look at", "alice"), with_a_part(user)])
@@ -109,7 +109,7 @@ def filled(site: Site, tmp_path_factory: pytest.TempPathFactory) -> Iterator[lis
             "tenant": "contoso.onmicrosoft.com",
         },
     )
-    site.api(
+    authorised = site.api(
         "POST",
         "/connections",
         {
@@ -129,7 +129,10 @@ def filled(site: Site, tmp_path_factory: pytest.TempPathFactory) -> Iterator[lis
     (key,) = site.upload("sender-keys", str(sender).encode())
     made += [f"/revocation-lists/{listed['id']}", f"/trust-anchors/{anchor['id']}"]
     made += [f"/sender-keys/{key['id']}", f"/handlers/{forwarding}"]
-    yield [f"{site.url}/quarantine/{quarantined}"]
+    yield [
+        f"{site.url}/quarantine/{quarantined}",
+        f"{site.url}/connections/{authorised['id']}",
+    ]
     for path in made:  # other tests look at the same settings
         site.api("DELETE", path)
     site.stack.execute(f"DELETE FROM quarantine WHERE id = '{quarantined}'")

@@ -201,7 +201,7 @@ def test_looking_and_counting_confirm_nothing_and_leave_politely() -> None:
 
 def test_what_top_may_have_confirmed_is_not_quit_either() -> None:
     """Whether TOP counts as a retrieval is the server's to decide (RFC 1939 section 8)."""
-    with RuledPop3(expire=0) as server:
+    with RuledPop3(expire=0, top_retrieves=True) as server:
         server.deliver("alice", MAILS)
         with opened(connection_to(server.pop3_port, Mode.POP3)) as mailbox:
             mailbox.open("")

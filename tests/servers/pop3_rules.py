@@ -12,7 +12,8 @@ Rules, each as documented or seen:
 - `window`: at most so many of the oldest that were not let go of are listed (Gmail: some 250).
 - `login_delay` (section 6.5): a login within so many seconds after another is refused. Cyrus
   announces it, others only say so in words of their own (`delay_words`).
-- `top=False`: no TOP. `stuffs=False`: lines that begin with a dot go out as they are.
+- `top=False`: no TOP. `top_retrieves`: TOP counts as a retrieval. `stuffs=False`: lines that begin
+  with a dot go out as they are.
 - `rename(...)`: every unique id changes, as after a migration.
 
 A session locks its mailbox; only QUIT changes one.
@@ -53,6 +54,7 @@ class RuledPop3:
     hides: bool = False
     gmail: bool = False
     top: bool = True
+    top_retrieves: bool = False
     stuffs: bool = True
     login_delay: int = 0
     delay_words: bytes = b"[LOGIN-DELAY] Logins must be at least 1 minute apart"
@@ -259,6 +261,8 @@ class RuledPop3:
                     lines = (b"%d %d\r\n" % (n, self.size(mail.raw)) for n, mail in there.items())
                     talk.send(b"+OK\r\n" + b"".join(lines) + b".\r\n")
                 case b"TOP" if self.top:
+                    if self.top_retrieves:
+                        retrieved.add(number)
                     words = self.refuse_top(there[number])
                     head = there[number].raw.partition(b"\r\n\r\n")[0] + b"\r\n\r\n"
                     talk.send(b"-ERR " + words + b"\r\n" if words else b"+OK\r\n" + stuffed(head))

@@ -194,8 +194,8 @@ def broker_account(name: Name, as_json: AsJson = False) -> None:
         _account_shown(account)
 
 
-@app.command()
-def dead(name: Name, as_json: AsJson = False) -> None:
+@app.command("dead-letters")
+def dead_letters(name: Name, as_json: AsJson = False) -> None:
     """Shows what a handler rejected or did not manage, oldest first."""
     with Api.from_environment() as api:
         found = api.named("handlers", name)

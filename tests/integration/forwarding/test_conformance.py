@@ -95,8 +95,9 @@ def test_killed_at_any_step(way: Way, step: str) -> None:
     way.rig.due_now()
     way.start()
     found = finish(way, [event.id for event in events])
-    # What was in hand at that moment may come twice, under its id.
-    assert len(found) <= len(events) + 2
+    # What was in hand at that moment may come twice, under its id: all five that a program had, as
+    # another thread than the one that handles them acknowledges.
+    assert len(found) <= len(events) + (5 if isinstance(way, ByQueue) else 2)
 
 
 @pytest.mark.promise("D1", "I3")

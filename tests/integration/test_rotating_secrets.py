@@ -14,6 +14,7 @@ from shared.vault import SecretPath, Vault, new_key
 
 #: bytea columns that hold no secret: digests, public certificates.
 _PLAIN = {
+    ("authorisation_link", "digest"),
     ("certificate", "certificate"),
     ("certificate", "chain"),
     ("trust_anchor", "certificate"),

@@ -109,7 +109,7 @@ def test_a_path_ends_with_the_word_of_the_handler(
         stack.wait(slow.is_set, "three are handled, one is in hand")
         stack.wait(lambda: found(stack, MessageState.DEAD_LETTER) == ["Odd", "Strange"], "dead")
         assert words(stack, "Odd") == ["published", "rejected", "dead-letter"]
-        assert "No customer for Odd." in path(stack, "Odd")[-2].text
+        assert any("No customer for Odd." in stop.text for stop in path(stack, "Odd"))
         if broker_url.startswith("redis"):
             stack.wait(lambda: found(stack, MessageState.IN_HAND) == ["Slow"], "in hand")
             (held,) = (one for one in path(stack, "Slow") if one.what == "in-hand")

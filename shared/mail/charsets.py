@@ -16,6 +16,7 @@ from functools import lru_cache
 from typing import NamedTuple
 
 import webencodings
+from webencodings.labels import LABELS
 
 from shared.mail.findings import FindingKind
 
@@ -86,6 +87,8 @@ _NUMBERED = {936: "gb18030", 20127: "", 20866: "koi8-r", 21866: "koi8-u", 54936:
 } | {28590 + part: f"iso-8859-{part}" for part in (2, 3, 4, 5, 6, 7, 8, 13, 15)} | {
     28591: "cp1252", 28599: "cp1254", 950: "big5",
 }  # fmt: skip
+#: The standard's labels without their separators: `koi8r` means what `koi8-r` does.
+_SQUEEZED = {_SEPARATORS.sub("", label): label for label in LABELS}
 _ISO_SUPERSETS = {1: "cp1252", 9: "cp1254", 11: "cp874"}
 
 _ESCAPE = re.compile(rb"\x1b(\([BJIH]|\$[@B]|\$\([@BDOPQ])")
@@ -170,7 +173,7 @@ def codec_of(label: str) -> str | None:
             return _NUMBERED[number]
         if number in _CODE_PAGES:
             return f"cp{number}"
-    known = webencodings.lookup(plain)
+    known = webencodings.lookup(plain) or webencodings.lookup(_SQUEEZED.get(squeezed, ""))
     if known is None or known.name in ("replacement", "x-user-defined"):
         return None
     return _MAIL_LABELS.get(_SEPARATORS.sub("", known.name), known.codec_info.name)

@@ -87,17 +87,7 @@ def build_event(
             "mailbox": connection.mailbox,
         },
         "sequence": sequence,
-        "headers": {
-            "message_id": headers.message_id,
-            "from": headers.sender,
-            "from_name": headers.sender_name,
-            "to_names": _names(headers.to_names, headers.to),
-            "cc_names": _names(headers.cc_names, headers.cc),
-            "to": headers.to,
-            "cc": headers.cc,
-            "subject": headers.subject,
-            "date": None if headers.date is None else _rfc3339(headers.date),
-        },
+        "headers": header_fields(headers),
         "mail": mail,
         "size": size,
         "sha256": sha256,
@@ -153,6 +143,21 @@ def encode_json(value: Any) -> bytes:
 
 def _paired(match: re.Match[str]) -> str:
     return match[1] + (match[2] or "\\ufffd")
+
+
+def header_fields(headers: HeaderFields) -> dict[str, Any]:
+    """`data.headers` of an event."""
+    return {
+        "message_id": headers.message_id,
+        "from": headers.sender,
+        "from_name": headers.sender_name,
+        "to_names": _names(headers.to_names, headers.to),
+        "cc_names": _names(headers.cc_names, headers.cc),
+        "to": headers.to,
+        "cc": headers.cc,
+        "subject": headers.subject,
+        "date": None if headers.date is None else _rfc3339(headers.date),
+    }
 
 
 def _names(names: Sequence[str], addresses: Sequence[str]) -> Sequence[str]:

@@ -8,6 +8,7 @@ from typing import Annotated
 from fastapi import APIRouter, Query
 from fastapi.responses import StreamingResponse
 
+from posthouse.event_writing import header_fields
 from services.admin.api.requests import Ctx, Limit, SearchText
 from services.admin.api.schemas.derived import values_of
 from services.admin.api.schemas.messages import (
@@ -36,6 +37,7 @@ from services.admin.people.authorization import (
 )
 from services.admin.problems import responses
 from shared.fields import instant
+from shared.people import Permission
 
 router = APIRouter(prefix="/messages", tags=["messages"])
 quarantined = APIRouter(prefix="/quarantine", tags=["quarantine"])
@@ -83,7 +85,8 @@ def search(
 @router.get("/{message_id}", dependencies=[LOOK_AT_PART], responses=responses(404))
 def get(ctx: Ctx, message_id: uuid.UUID) -> MessageDetailOut:
     """One mail with its path: arrived, downloaded, settled, opened, published to whom."""
-    return _shown(messages.get_message(ctx, message_id))
+    may_read = ctx.principal.may(Permission.READ_MAIL)
+    return _shown(messages.get_message(ctx, message_id), may_read=may_read)
 
 
 @router.get(
@@ -216,11 +219,12 @@ def drop(ctx: Ctx, entry_id: uuid.UUID) -> None:
     quarantine.drop(ctx, entry_id)
 
 
-def _shown(detail: MessageDetail) -> MessageDetailOut:
+def _shown(detail: MessageDetail, *, may_read: bool) -> MessageDetailOut:
     return MessageDetailOut.model_validate(
         {
             **values_of(detail.message),
             **values_of(detail),
+            "headers": header_fields(detail.handed_out) if may_read else None,
             "recipient_names": detail.headers.to_names,
             "cc_names": detail.headers.cc_names,
             "findings": detail.headers.findings,

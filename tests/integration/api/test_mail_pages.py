@@ -14,6 +14,7 @@ import httpx
 import pytest
 
 from tests.integration.api.conftest import TOKEN, Api, Posthouse
+from tests.integration.api.test_access import add_token
 from tests.integration.api.test_logging_in_to_pages import log_in
 from tests.integration.api.test_messages import add_mail
 
@@ -171,4 +172,9 @@ def test_what_was_read_inside_an_encryption_is_for_who_may_read_mails(
         api, api.create()["id"], columns={"security": json.dumps(security), "subject": "..."}
     )
     assert "Secret plan" in text_of(pages.get(f"/mails/{mail}"))
-    assert "Secret plan" not in api.http.get(f"messages/{mail}").text
+    told = api.http.get(f"messages/{mail}").json()
+    assert (told["subject"], told["headers"]["subject"]) == ("...", "Secret plan")
+    with api.as_token(add_token(api, "viewer")) as viewer:
+        told = viewer.get(f"messages/{mail}")
+        assert told.json()["headers"] is None
+        assert "Secret plan" not in told.text

@@ -78,6 +78,7 @@ def test_author_and_verdict_are_the_same_wherever_they_are_read(
                 assert told["security"]["signature"] == verdict
                 assert told["security"]["signer"] == signer
                 assert told["sender"] == author
+                assert told["headers"] == data["headers"]
                 assert api.http.get(f"messages/{event['id']}/raw").content == raw
                 page = html.unescape(pages.get(f"/mails/{event['id']}").text)
                 assert f">{label}<" in page, name

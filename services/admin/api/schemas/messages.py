@@ -105,6 +105,10 @@ class NotForOut(Out):
 class MessageDetailOut(MessageOut):
     """A mail with its whole path."""
 
+    headers: dict[str, Any] | None = Field(
+        description="The fields as the event shows them, protected ones in their place; null for "
+        "those who may not read mails"
+    )
     recipient_names: list[str] = Field(description="One for each recipient, maybe empty")
     cc_names: list[str]
     findings: list[FindingOut]

@@ -27,7 +27,8 @@ Integrity = Literal["aead", "none"]
 #: encrypted form.
 #: `ambiguous`: right, but readers differ on what the mail says or on who wrote it.
 #: `untrusted`: mathematically right, but nobody vouches for the signer.
-#: `revoked`: mathematically right, but the authority has revoked the certificate of the signer.
+#: `revoked`: mathematically right, but the certificate of the signer is revoked by its authority,
+#: or the OpenPGP key by its owner.
 #: `invalid`: the content is not what was signed, or the signature cannot be checked.
 Signature = Literal[
     "none", "valid", "mismatch", "partial", "ambiguous", "untrusted", "revoked", "invalid"

@@ -33,7 +33,7 @@ class SignedLayer:
         if self.broken:
             return False
         if self.openpgp is not None:
-            return self.openpgp.signature == "valid"
+            return self.openpgp.signature in ("valid", "revoked")
         return any(not one.problem for one in self.verified)
 
     def limited(self, word: Signature, reason: str) -> None:

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from pysequoia import Cert, Sig, verify
-from pysequoia.packet import PacketPile
+from pysequoia.packet import PacketPile, SignatureType, Tag
 
 from services.decryptor.cms.verify import canonical_lines
 from services.decryptor.spool import Spool
 from shared.certificates.openpgp import emails_of
 from shared.mail.region import Region
 from shared.mail_security import Signature
+
+_REVOCATIONS: Final = (SignatureType.KeyRevocation, SignatureType.SubkeyRevocation)
 
 
 class PgpSignature(NamedTuple):
@@ -35,6 +38,13 @@ class SenderKeys:
 
     def __init__(self, certificates: Iterable[Cert] = ()) -> None:
         self.certificates: Sequence[Cert] = tuple(certificates)
+
+    @cached_property
+    def unrevoked(self) -> SenderKeys | None:
+        """The same keys as if nobody had revoked them or their subkeys; None where nobody has."""
+        revoked = [_without_revocations(one) for one in self.certificates]
+        found = [one for one in revoked if one is not None]
+        return SenderKeys(found) if found else None
 
     def made_by(self, valid: list[Any]) -> PgpSignature:
         """The owner of the first of the signatures that were found right."""
@@ -62,9 +72,16 @@ def with_hints(
 ) -> PgpSignature | None:
     """What `check` says with the known keys; of an unknown signer, with the mail's own key.
 
-    A signature that is wrong by the mail's own key is wrong, whoever made it.
+    A signature that is wrong by the mail's own key is wrong, whoever made it. One that is right but
+    for a revocation is `revoked`.
     """
     found = check(rings.known)
+    if found is not None and found.signature == "invalid" and rings.known.unrevoked:
+        right = check(rings.known.unrevoked)
+        if right is not None and right.signature == "valid":
+            return right._replace(
+                signature="revoked", reason=f"The key {right.name} that signed is revoked."
+            )
     if found is None or found.signature != "untrusted" or not rings.hints.knows(found.name or ""):
         return found
     hinted = check(rings.hints)
@@ -77,6 +94,17 @@ def with_hints(
         reason=f"The key {hinted.name} that signed came with the mail (Autocrypt): nobody vouches "
         "for it.",
     )
+
+
+def _without_revocations(certificate: Cert) -> Cert | None:
+    """None where the key and its subkeys are not revoked (RFC 9580 section 5.2.1)."""
+    packets = list(PacketPile.from_bytes(bytes(certificate)))
+    kept = [
+        packet
+        for packet in packets
+        if packet.tag != Tag.Signature or packet.signature_type not in _REVOCATIONS
+    ]
+    return None if len(kept) == len(packets) else Cert.from_packets(kept)
 
 
 def _names(certificate: Cert) -> set[str]:

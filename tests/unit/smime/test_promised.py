@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from services.decryptor.opening import MailLimits
@@ -53,20 +55,26 @@ def test_event_and_page_and_raw_show_the_author_who_signed(
         assert len(read_fields(opened.content).all("from")) == 1
 
 
-def test_the_outer_subject_is_not_covered(opener: Opener, holders: dict[str, Holder]) -> None:
-    """Whoever carries a signed mail can write another subject on it."""
+@pytest.mark.parametrize("name", [b"Subject", b"To", b"Date", b"Reply-To", b"Sender"])
+def test_the_outer_subject_is_not_covered(
+    name: bytes, opener: Opener, holders: dict[str, Holder]
+) -> None:
+    """Whoever carries a signed mail can write another subject on it, or where an answer goes."""
     alice = holders["alice"]
+    values = {b"Date": (b"Thu, 1 Jan 2026 10:00:00 +0100", b"Fri, 2 Jan 2026 10:00:00 +0100")}
+    inside, outside = values.get(name, (b"alice@example.org", b"mallory@example.net"))
+    others = re.sub(rb"(?m)^%s:.*\r\n" % name, b"", HEADER)
+    header = b"%s: %s\r\n" % (name, outside) + others
     signed = multipart_signed(alice.cert, alice.key)
-    with opener(HEADER.replace(b"Invoice 4711", b"Invoice 9999") + signed) as opened:
+    with opener(header + signed) as opened:
         assert opened.security.signature == "valid"
-    protected = multipart_signed(
-        alice.cert, alice.key, entity=b"Subject: Invoice 4711\r\n" + ENTITY
-    )
-    with opener(HEADER.replace(b"Invoice 4711", b"Invoice 9999") + protected) as opened:
+    field = b"%s: %s\r\n" % (name, inside)
+    protected = multipart_signed(alice.cert, alice.key, entity=field + ENTITY)
+    with opener(header + protected) as opened:
         assert opened.security.signature == "valid"
         assert isinstance(opened.content, bytes)
-        assert b"Subject: Invoice 4711\r\n" in opened.content
-        assert b"9999" not in opened.content
+        assert field in opened.content
+        assert outside not in opened.content
 
 
 def test_layers_tell_who_signed_what(opener: Opener, holders: dict[str, Holder]) -> None:

@@ -78,6 +78,10 @@ def test_a_range_beyond_the_part_is_refused(api: Api) -> None:
     problem(answer, 416)
     assert answer.headers["content-range"] == "bytes */5"
     assert api.http.get(f"messages/{found}/parts/2").content == b"12345"
+    # Nobody can know a state of a part that its range would belong to: the whole (RFC 9110 13.1.5).
+    asked = {"Range": "bytes=1-2", "If-Range": '"an older state"'}
+    whole = api.http.get(f"messages/{found}/parts/2", headers=asked)
+    assert (whole.status_code, whole.content) == (200, b"12345")
 
 
 def test_what_is_not_there_is_said(api: Api) -> None:

@@ -234,7 +234,10 @@ def dead_reasons(session: Session, handler_id: int, limit: int = 50) -> list[Dea
 
 
 def oldest_waiting(session: Session, handler_id: int, limit: int = 5) -> list[WaitingMail]:
-    """The mails that wait longest in a handler's queue, or are in hand, the oldest first."""
+    """The mails that wait longest in a handler's queue, the oldest first.
+
+    Those in hand are left out where the broker tells which they are (Redis).
+    """
     values = {"id": handler_id, "limit": limit}
     rows = session.execute(_SQL["oldest_by_position"], values).fetchall()
     rows = rows or session.execute(_SQL["oldest_by_count"], values).fetchall()

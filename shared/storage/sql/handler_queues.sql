@@ -127,10 +127,10 @@ SELECT reason, count(*), bool_and(given_up) FROM dead_letter WHERE handler_id = 
 GROUP BY reason ORDER BY 2 DESC, 1 LIMIT %(limit)s;
 
 -- name: oldest_by_position
--- Of the mails that the queue still has, the oldest, where it tells by positions (Redis): up to
--- `acknowledged` all are, and up to `read_position` all but those in hand.
+-- Of the mails that the queue still has and nobody has in hand, the oldest, where it tells by
+-- positions (Redis): up to `acknowledged` all are, and up to `read_position` all but those in hand.
 WITH queue AS MATERIALIZED (
-    SELECT watermark, read_position <> '' AS tells, position_order(acknowledged) AS acknowledged,
+    SELECT watermark, position_order(acknowledged) AS acknowledged,
            position_order(read_position) AS read,
            ARRAY(SELECT one ->> 'position' FROM jsonb_array_elements(in_hand) AS one) AS held
     FROM handler_queue WHERE handler_id = %(id)s AND acknowledged || read_position <> ''
@@ -138,7 +138,7 @@ WITH queue AS MATERIALIZED (
     SELECT d.message_id, d.published_at, d.position FROM delivery AS d, queue AS q
     WHERE d.handler_id = %(id)s AND d.published_at >= (SELECT watermark FROM queue)
       AND position_order(d.position) > q.acknowledged
-      AND (NOT q.tells OR position_order(d.position) > q.read OR d.position = ANY(q.held))
+      AND position_order(d.position) > q.read AND d.position <> ALL (q.held)
     ORDER BY d.published_at LIMIT %(limit)s
 )
 SELECT o.message_id, m.subject, m.sender, o.published_at, o.position
@@ -146,11 +146,12 @@ FROM oldest AS o LEFT JOIN message AS m ON m.id = o.message_id
 ORDER BY o.published_at;
 
 -- name: oldest_by_count
--- The same where the queue counts alone: the last events that were published are those that wait.
+-- Where the queue counts alone: the last events that were published wait, or are in hand.
 WITH oldest AS MATERIALIZED (
     SELECT message_id, published_at, position FROM delivery
     WHERE handler_id = %(id)s
-      AND published_at >= (SELECT watermark FROM handler_queue WHERE handler_id = %(id)s)
+      AND published_at >= (SELECT watermark FROM handler_queue
+                           WHERE handler_id = %(id)s AND acknowledged || read_position = '')
     ORDER BY published_at DESC
     OFFSET greatest(0, (SELECT backlog FROM handler_queue WHERE handler_id = %(id)s) - %(limit)s)
     LIMIT least(%(limit)s, (SELECT backlog FROM handler_queue WHERE handler_id = %(id)s))

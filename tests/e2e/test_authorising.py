@@ -173,6 +173,14 @@ def test_application_access_is_tested_as_soon_as_it_is_chosen(
     expect(result).to_contain_text("does not accept the client secret")
     chosen.select_option(str(good["id"]))
     expect(result).to_contain_text("1 mail")
+    page.get_by_label("Username").fill("nobody@example.org")
+    page.get_by_label("Username").blur()
+    # A token was had, and the server reached: it is the mailbox that is not there.
+    expect(result.locator("li.failed")).to_contain_text("Open the mailbox")
+    expect(result.locator("li.done")).to_have_count(4)
+    page.get_by_label("Username").fill(ALICE)
+    page.get_by_label("Username").blur()
+    expect(result).to_contain_text("1 mail")
     page.get_by_label("Name", exact=True).fill(f"application {uuid.uuid4().hex[:8]}")
     page.get_by_role("button", name="Save", exact=True).click()
     expect(

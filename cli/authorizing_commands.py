@@ -10,8 +10,10 @@ from cli import printing
 from cli.client import Api
 from cli.objects import Name, listed
 from cli.printing import AsJson, Yes
+from cli.suggesting import Commands
 
 links = typer.Typer(
+    cls=Commands,
     help="Links with which the owner of a mailbox, who has no account here, authorises it.",
     no_args_is_help=True,
 )

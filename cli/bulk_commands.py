@@ -15,6 +15,7 @@ from cli.client import Api, ApiRefused
 from cli.completing import handlers, healths, modes, tags
 from cli.objects import Name
 from cli.printing import AsJson, Yes
+from shared.counting import counted
 from shared.errors import InvalidInput
 
 #: Connections a call: few where mail servers are asked, so that the bar moves.
@@ -87,7 +88,7 @@ def bulk(
                 "connections/ids", q=query, health=health, mode=mode, tag=tag, handler=taker
             )["ids"]
         if action != "test":
-            printing.confirmed(f"{action.capitalize()} {len(ids)} connections?", yes=yes)
+            printing.confirmed(f"{action.capitalize()} {counted(len(ids), 'connection')}?", yes=yes)
         outcomes = list(_done(api, ids, body, quiet=as_json))
     if as_json:
         printing.as_json({"items": outcomes})
@@ -150,7 +151,7 @@ def import_csv(
             printing.say("Nothing is added.", "bold red")
         else:
             verb = "would be added" if dry_run else "added, all disabled"
-            printing.say(f"{len(found['rows'])} connections {verb}.", "green")
+            printing.say(f"{counted(len(found['rows']), 'connection')} {verb}.", "green")
     if found["faults"]:
         raise typer.Exit(1)
 

@@ -12,8 +12,9 @@ from cli.arguments import asked_secret, referred
 from cli.client import Api, ApiInvalid
 from cli.objects import Name, deletable, listed
 from cli.printing import AsJson
+from cli.suggesting import Commands
 
-app = typer.Typer(help="What encrypted mails are opened with.", no_args_is_help=True)
+app = typer.Typer(cls=Commands, help="What encrypted mails are opened with.", no_args_is_help=True)
 File = Annotated[
     Path, typer.Argument(exists=True, dir_okay=False, help="PKCS #12, PEM with key, or OpenPGP.")
 ]

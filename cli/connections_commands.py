@@ -13,10 +13,12 @@ from cli.client import Api, ApiRefused
 from cli.completing import handlers, healths, modes, tags
 from cli.objects import Name, deletable
 from cli.printing import AsJson
+from cli.suggesting import Commands
+from shared.counting import counted, sized
 from shared.errors import InvalidInput
 from shared.kinds import KINDS, kind_named
 
-app = typer.Typer(help="The mailboxes that are watched.", no_args_is_help=True)
+app = typer.Typer(cls=Commands, help="The mailboxes that are watched.", no_args_is_help=True)
 StartFrom = Annotated[
     str | None,
     typer.Option(
@@ -255,7 +257,7 @@ def runs(
             f"{run['duration_ms']} ms",
             run["found"],
             run["downloaded"],
-            printing.octets(run["bytes"]),
+            sized(run["bytes"]),
             ((run["error"] or {}).get("message", ""), "red"),
         )
         for run in listed
@@ -350,7 +352,7 @@ def _show_test(report: dict[str, Any]) -> None:
             printing.say(f"  {step['hint']}", "dim")
     if report["ok"]:
         unread = "" if report["unread"] is None else f", {report['unread']} unread"
-        printing.say(f"{report['folder'] or 'inbox'}: {report['total']} mails{unread}")
+        printing.say(f"{report['folder'] or 'inbox'}: {counted(report['total'], 'mail')}{unread}")
         if report["server"]:
             printing.say(f"{report['server']}", "dim")
     _show_warnings(report)

@@ -11,8 +11,11 @@ from cli.arguments import Settings, fields
 from cli.client import Api
 from cli.objects import Name, deletable, listed
 from cli.printing import AsJson
+from cli.suggesting import Commands
 
-app = typer.Typer(help="The OAuth2 clients that connections log in with.", no_args_is_help=True)
+app = typer.Typer(
+    cls=Commands, help="The OAuth2 clients that connections log in with.", no_args_is_help=True
+)
 
 
 @app.command("list")

@@ -11,9 +11,10 @@ from typing import Annotated
 import typer
 
 from cli.local.folder import default_folder, local_api, read_kept
+from cli.suggesting import Commands
 from shared.errors import InvalidInput, NotFound, PosthouseError, TryAgain
 
-app = typer.Typer(help="The demo mailbox of `up --demo`.", no_args_is_help=True)
+app = typer.Typer(cls=Commands, help="The demo mailbox of `up --demo`.", no_args_is_help=True)
 
 DataDir = Annotated[
     Path | None,

@@ -12,9 +12,12 @@ from cli.arguments import referred
 from cli.client import Api
 from cli.objects import Name
 from cli.printing import AsJson, Yes
+from cli.suggesting import Commands
 from shared.errors import InvalidInput, NotFound
 
-app = typer.Typer(help="Where a handler's events are passed on to.", no_args_is_help=True)
+app = typer.Typer(
+    cls=Commands, help="Where a handler's events are passed on to.", no_args_is_help=True
+)
 _REFERENCE = "env:NAME|file:PATH"
 
 To = Annotated[

@@ -10,8 +10,10 @@ from cli import forward_commands, printing, rules_commands
 from cli.client import Api
 from cli.objects import Name, listed
 from cli.printing import AsJson, Yes
+from cli.suggesting import Commands
+from shared.counting import counted
 
-app = typer.Typer(help="The programs that take mails.", no_args_is_help=True)
+app = typer.Typer(cls=Commands, help="The programs that take mails.", no_args_is_help=True)
 #: A consumer asks its queue far more often; the pages warn after the same time.
 _SILENT_S: Final = 90
 app.add_typer(rules_commands.app, name="rules")
@@ -228,7 +230,7 @@ def deliver_again(
 ) -> None:
     """Puts dead letters at the end of a handler's queue."""
     done = _with_dead("deliver-again", "Deliver again", name, event_ids, reason, yes=yes)
-    _tell_count(done, "events are in the queue again", as_json)
+    _tell_count(done, ("event is", "events are"), "in the queue again", as_json)
 
 
 @app.command()
@@ -241,7 +243,7 @@ def discard(
 ) -> None:
     """Removes dead letters for good; their mails stay, and can be delivered again."""
     done = _with_dead("discard", "Discard", name, event_ids, reason, yes=yes)
-    _tell_count(done, "dead letters are discarded", as_json)
+    _tell_count(done, ("dead letter is", "dead letters are"), "discarded", as_json)
 
 
 @app.command()
@@ -258,11 +260,11 @@ def delete(
     printing.say("Deleted.")
 
 
-def _tell_count(done: Any, words: str, as_json: bool) -> None:
+def _tell_count(done: Any, words: tuple[str, str], outcome: str, as_json: bool) -> None:
     if as_json:
         printing.as_json(done)
     else:
-        printing.say(f"{done['count']} {words}.")
+        printing.say(f"{counted(done['count'], *words)} {outcome}.")
 
 
 def _with_dead(

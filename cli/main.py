@@ -28,6 +28,7 @@ from cli import (
     webhooks_commands,
 )
 from cli.declared import commands as declared
+from cli.suggesting import Commands
 from shared.errors import InvalidInput, PosthouseError
 
 _FAILED: Final = 1
@@ -37,6 +38,7 @@ _MISUSES: Final = cast("tuple[type[typer.BadParameter], ...]", typer.BadParamete
 
 app = typer.Typer(
     name="posthouse",
+    cls=Commands,
     help="Watches mailboxes and hands every new mail, decrypted, to the programs that act on it.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,

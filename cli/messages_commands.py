@@ -11,9 +11,11 @@ import typer
 from cli import printing
 from cli.client import Api
 from cli.printing import AsJson, Yes
+from cli.suggesting import Commands
+from shared.counting import counted, sized
 from shared.errors import InvalidInput
 
-app = typer.Typer(help="Where is my mail?", no_args_is_help=True)
+app = typer.Typer(cls=Commands, help="Where is my mail?", no_args_is_help=True)
 Query = Annotated[
     str,
     typer.Option(
@@ -83,7 +85,7 @@ def list_messages(
             item["connection"],
             item["sender"],
             item["subject"],
-            printing.octets(item["size"]),
+            sized(item["size"]),
         )
         for item in found["items"]
     ]
@@ -121,7 +123,7 @@ def show(message_id: MessageId, as_json: AsJson = False) -> None:
             ("kind", found["kind"]),
             ("attachments", found["attachments"]),
             ("thread", found["thread"]),
-            ("size", printing.octets(found["size"])),
+            ("size", sized(found["size"])),
             ("sha256", found["sha256"]),
             ("encryption", security.get("status")),
             ("signature", security.get("signature")),
@@ -195,7 +197,7 @@ def deliver_again(
     if as_json:
         printing.as_json({"count": count})
     else:
-        printing.say(f"{count} mails are on their way again.")
+        printing.say(f"{counted(count, 'mail is', 'mails are')} on the way again.")
 
 
 @app.command()
@@ -212,7 +214,7 @@ def erase(
     if as_json:
         printing.as_json(erased)
         return
-    printing.say(f"{erased['messages']} mails are erased.")
+    printing.say(f"{counted(erased['messages'], 'mail is', 'mails are')} erased.")
     if erased["postponed"]:
         printing.say("Some are being published right now: run this again in a minute.", "yellow")
 

@@ -8,6 +8,7 @@ from typing import Any
 from cli import printing
 from cli.client import Api
 from cli.printing import AsJson
+from shared.counting import counted, sized
 
 
 def overview(as_json: AsJson = False) -> None:
@@ -39,10 +40,9 @@ def overview(as_json: AsJson = False) -> None:
         if one["queue"]["backlog"] or one["queue"]["dead"]:
             since = printing.when(one["queue"]["oldest_at"])
             oldest = f" (the oldest since {since})" if since else ""
-            printing.say(
-                f"handler {one['name']}: {one['queue']['backlog']:,} wait{oldest},"
-                f" {one['queue']['dead']:,} dead letters"
-            )
+            waiting = counted(one["queue"]["backlog"], "mail waits", "mails wait")
+            dead = counted(one["queue"]["dead"], "dead letter")
+            printing.say(f"handler {one['name']}: {waiting}{oldest}, {dead}")
 
 
 def _itself(found: Mapping[str, Any]) -> None:
@@ -55,7 +55,7 @@ def _itself(found: Mapping[str, Any]) -> None:
         trouble = "not running" if one["is_silent"] else ", ".join(failing)
         space = ""
         if one["total"]:
-            space = f"store: {printing.octets(one['free'])} of {printing.octets(one['total'])} free"
+            space = f"store: {sized(one['free'])} of {sized(one['total'])} free"
         seen = printing.when(one["seen_at"])
         rows.append([one["name"], _state(trouble), one["version"], seen, space])
     rows += [[name, _state("never seen"), "", "", ""] for name in found["absent"]]

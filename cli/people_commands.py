@@ -11,10 +11,11 @@ from cli.arguments import asked_secret, referred
 from cli.client import Api
 from cli.objects import Name, deletable, listed
 from cli.printing import AsJson
+from cli.suggesting import Commands
 from shared.untrusted_text import in_words
 
-app = typer.Typer(help="Who may log in, and as what.", no_args_is_help=True)
-tokens = typer.Typer(help="API tokens: how programs come in.", no_args_is_help=True)
+app = typer.Typer(cls=Commands, help="Who may log in, and as what.", no_args_is_help=True)
+tokens = typer.Typer(cls=Commands, help="API tokens: how programs come in.", no_args_is_help=True)
 Role = Annotated[
     str | None,
     typer.Option(

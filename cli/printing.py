@@ -143,16 +143,6 @@ def mailbox(name: str, address: str) -> str:
     return f"{name} <{address}>" if name and address else name or address
 
 
-def octets(size: int) -> str:
-    """A size as people read it."""
-    amount, unit = float(size), "B"
-    for unit in ("B", "KB", "MB", "GB"):
-        if amount < 1000 or unit == "GB":
-            break
-        amount /= 1000
-    return f"{amount:.0f} {unit}" if unit == "B" else f"{amount:.1f} {unit}"
-
-
 def confirmed(question: str, *, yes: bool) -> None:
     """Asks a person; ends the command where the answer is no, or nobody is there to ask."""
     if yes:

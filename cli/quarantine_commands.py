@@ -9,9 +9,11 @@ import typer
 from cli import printing
 from cli.client import Api
 from cli.printing import AsJson, Yes
+from cli.suggesting import Commands
+from shared.counting import counted, sized
 from shared.errors import InvalidInput
 
-app = typer.Typer(help="Mails that could not be processed.", no_args_is_help=True)
+app = typer.Typer(cls=Commands, help="Mails that could not be processed.", no_args_is_help=True)
 Ids = Annotated[list[str] | None, typer.Argument(help="Ids as the list shows them.")]
 Everything = Annotated[bool, typer.Option("--all", help="All that are in quarantine.")]
 _AT_ONCE = 500
@@ -37,7 +39,7 @@ def list_entries(
             item["id"],
             printing.when(item["created_at"]),
             item["connection"],
-            printing.octets(item["size"]),
+            sized(item["size"]),
             item["sender"],
             item["subject"],
             (item["reason"], "red"),
@@ -53,7 +55,7 @@ def release(
     ids: Ids = None, everything: Everything = False, yes: Yes = False, as_json: AsJson = False
 ) -> None:
     """Releases mails: they are processed again."""
-    _act("release", "Release {} mails?", ids, everything, yes, as_json)
+    _act("release", "Release {}?", ids, everything, yes, as_json)
 
 
 @app.command()
@@ -61,7 +63,7 @@ def drop(
     ids: Ids = None, everything: Everything = False, yes: Yes = False, as_json: AsJson = False
 ) -> None:
     """Gives mails up: they never come back by themselves."""
-    _act("drop", "Give {} mails up for good?", ids, everything, yes, as_json)
+    _act("drop", "Give {} up for good?", ids, everything, yes, as_json)
 
 
 def _act(
@@ -72,7 +74,8 @@ def _act(
     with Api.from_environment() as api:
         chosen = ids or [item["id"] for item in _every(api)]
         if chosen:
-            printing.confirmed(question.format(len(chosen)), yes=yes or not everything)
+            asked = question.format(counted(len(chosen), "mail"))
+            printing.confirmed(asked, yes=yes or not everything)
         count = 0
         for start in range(0, len(chosen), _AT_ONCE):
             body = {"ids": chosen[start : start + _AT_ONCE]}
@@ -80,7 +83,7 @@ def _act(
     if as_json:
         printing.as_json({"count": count})
     else:
-        printing.say(f"{count} mails: done.")
+        printing.say(f"{counted(count, 'mail')}: done.")
 
 
 def _every(api: Api) -> list[dict[str, Any]]:

@@ -12,9 +12,11 @@ from cli import printing
 from cli.client import Api
 from cli.objects import Name
 from cli.printing import AsJson, Yes
+from cli.suggesting import Commands
+from shared.counting import counted
 from shared.errors import InvalidInput
 
-app = typer.Typer(help="Which mails a handler takes.", no_args_is_help=True)
+app = typer.Typer(cls=Commands, help="Which mails a handler takes.", no_args_is_help=True)
 File = Annotated[
     Path,
     typer.Argument(help="YAML or JSON: accept, reject, expression, as `apply` has them."),
@@ -69,8 +71,8 @@ def dry_run(
         return
     doubt = f", {tried['unsure']:,} of them in doubt" if tried["unsure"] else ""
     printing.say(
-        f"Of {tried['looked_at']:,} mails of the last {days} days this would take "
-        f"{tried['taken']:,}{doubt}."
+        f"Of {counted(tried['looked_at'], 'mail')} of the last {counted(days, 'day')} this would "
+        f"take {tried['taken']:,}{doubt}."
     )
     if not tried["complete"]:
         printing.say(f"Time ran out: looked at back to {tried['back_to']}.", "yellow")
@@ -107,7 +109,8 @@ def deliver(
     if as_json:
         printing.as_json({"count": count})
     else:
-        printing.say(f"{count:,} mails are on their way; the rules are asked once more of each.")
+        moved = counted(count, "mail is", "mails are")
+        printing.say(f"{moved} on the way; the rules are asked once more of each.")
 
 
 def _read(file: Path) -> dict[str, Any]:

@@ -6,9 +6,10 @@ from typing import Annotated
 
 import typer
 
+from cli.suggesting import Commands
 from shared.errors import InvalidInput, SecretUnreadable
 
-app = typer.Typer(help="The keys that seal secrets at rest.", no_args_is_help=True)
+app = typer.Typer(cls=Commands, help="The keys that seal secrets at rest.", no_args_is_help=True)
 
 
 @app.command("new-key")

@@ -11,8 +11,11 @@ from cli import printing
 from cli.client import Api
 from cli.objects import listed, revocable
 from cli.printing import AsJson
+from cli.suggesting import Commands
 
-app = typer.Typer(help="Whose signatures count without an authority.", no_args_is_help=True)
+app = typer.Typer(
+    cls=Commands, help="Whose signatures count without an authority.", no_args_is_help=True
+)
 
 
 @app.command("list")

@@ -13,9 +13,12 @@ from cli.arguments import referred
 from cli.client import Api
 from cli.objects import Name, deletable, listed
 from cli.printing import AsJson
+from cli.suggesting import Commands
 from shared.errors import InvalidInput
 
-app = typer.Typer(help="Where alerts go, and what was told to whom.", no_args_is_help=True)
+app = typer.Typer(
+    cls=Commands, help="Where alerts go, and what was told to whom.", no_args_is_help=True
+)
 _REFERENCE = "env:NAME|file:PATH"
 Kinds = Annotated[
     list[str] | None,

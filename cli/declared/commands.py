@@ -10,6 +10,7 @@ import typer
 from cli import printing
 from cli.client import Api
 from cli.printing import AsJson
+from shared.counting import counted
 from shared.errors import PosthouseError
 from shared.untrusted_text import in_words
 
@@ -142,9 +143,9 @@ def _sum_up(count: int, failures: list[tuple[Any, PosthouseError]], *, dry_run: 
     if not count:
         printing.say("Everything is as the file says.", "green")
     elif dry_run:
-        printing.say(f"{count} changes would be made.", "dim")
+        printing.say(f"{counted(count, 'change')} would be made.", "dim")
     else:
-        printing.say(f"{count - len(failures)} of {count} changes made.")
+        printing.say(f"{count - len(failures):,} of {counted(count, 'change')} made.")
 
 
 def _short(value: Any) -> str:

@@ -25,6 +25,7 @@ from services.decryptor.publishing import Publisher, ReadyMail
 from services.decryptor.settings import DecryptorSettings
 from shared.combining import Combiner
 from shared.connections import Connection
+from shared.counting import counted
 from shared.errors import PosthouseError, SecretKeyMissing, TryAgain
 from shared.mail.facts import FACT_FIELDS
 from shared.mail.fields import HEADER_LIMIT
@@ -245,8 +246,9 @@ class Decrypting:
                     outbox.put_aside(session, token, mail.id, "bytes-missing", reason)
 
     def _quarantine(self, mail: Claimed, token: uuid.UUID) -> None:
+        attempts = counted(self.settings.decrypt_attempts, "attempt")
         reason = (
-            f"The mail could not be processed in {self.settings.decrypt_attempts} attempts; "
+            f"The mail could not be processed in {attempts}; "
             "each ended in a crash or an unexpected error."
         )
         _log.error("mail quarantined", message=str(mail.id))

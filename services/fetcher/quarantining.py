@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from services.fetcher.run import Run
+from shared.counting import counted
 from shared.errors import MailFailure, PosthouseError
 from shared.mail.summary import MailHeaders, read_headers
 from shared.mailbox.base import Mailbox, MailRef
@@ -98,9 +99,9 @@ def _unreadable(ref: MailRef, reason: PosthouseError, times: int, octets: int) -
     return Quarantined(
         key=ref.key,
         code="breaks-session",
-        reason=f"Asked for this mail alone {times} times, the session ended each time, at last "
-        f"after {octets:,} octets of it, while others were given: {reason} The mail was left on "
-        "the server; look at it with another program, or have those who run the server look at its "
-        "file.",
+        reason=f"Asked for this mail alone {counted(times, 'time')}, the session ended each time, "
+        f"at last after {octets:,} octets of it, while others were given: {reason} "
+        "The mail was left on the server; look at it with another program, or have those who run "
+        "the server look at its file.",
         size=ref.size,
     )

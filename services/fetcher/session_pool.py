@@ -18,6 +18,7 @@ from services.fetcher.session_limits import KeptElsewhere, LearnedLimits, PoolLi
 from services.fetcher.session_opening import HostBusy, SessionOpener
 from services.fetcher.session_shares import OneFetcher, SessionShares, ShareTable
 from shared.connections import Connection
+from shared.counting import counted
 from shared.errors import PosthouseError
 from shared.mailbox.base import Cursor, Mailbox
 from shared.storage.affinity import KeptSessions
@@ -307,9 +308,9 @@ class SessionPool:
                         continue
                     found = next(self._may_go(place), None)
                     if found is None:
+                        have = counted(self._count[place], "session")
                         raise HostBusy(
-                            f"{place} already has {self._count[place]} sessions of this fetcher.",
-                            retry_after=2,
+                            f"{place} already has {have} of this fetcher.", retry_after=2
                         )
                     victims[found[0]] = found[1]
                 taken = self._take_out(victims)

@@ -14,6 +14,7 @@ from services.forwarder.attempt_log import AttemptLog
 from services.forwarder.circuit_breaker import CircuitBreaker
 from services.forwarder.retries import Retries
 from shared.clock import utc_now
+from shared.counting import counted
 from shared.errors import PosthouseError
 from shared.forwarding.fitting import fitted
 from shared.forwarding.outcome import ForwardOutcome, ForwardVerdict
@@ -118,7 +119,7 @@ class Delivering:
             self._note(event, outcome, "failed")
             raise Retry(max(FIRST_S, outcome.retry_after_s or 0.0), outcome.detail) from error
         if waiting.failing_s >= self.endpoint.options.retry_for_seconds:
-            over = f"Given up after {waiting.attempts} attempts: {outcome.detail}"
+            over = f"Given up after {counted(waiting.attempts, 'attempt')}: {outcome.detail}"
             self._note(event, replace(outcome, detail=over), "dead")
             self._settle(event)
             try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from shared.alerts.base import AlertData, Severity
+from shared.counting import counted
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,7 +49,7 @@ class ConnectionFailing(_OfConnection):
     def _who(self) -> str:
         if self.count == 1:
             return f"Connection “{self.name}” is"
-        return f"{self.count:,} connections at {self.host} are"
+        return f"{counted(self.count, 'connection')} at {self.host} are"
 
     @property
     def _such(self) -> str:
@@ -84,7 +85,7 @@ class ConnectionRecovered(_OfConnection):
     def _who(self) -> str:
         if self.count == 1:
             return f"Connection “{self.name}” works"
-        return f"All {self.count:,} connections at {self.host} that failed work"
+        return f"All {counted(self.count, 'connection')} at {self.host} that failed work"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,7 +109,8 @@ class ConnectionsOverdue(AlertData):
     def _who(self) -> str:
         if self.count == 1:
             return f"Connection “{self.name}” is overdue:"
-        return f"{self.count:,} connections are overdue. Of “{self.name}”,"
+        many = counted(self.count, "connection is", "connections are")
+        return f"{many} overdue. Of “{self.name}”,"
 
     @property
     def _last(self) -> str:

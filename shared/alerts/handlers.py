@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from shared.alerts.base import AlertData, Severity
+from shared.counting import counted
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,8 +22,12 @@ class _OfHandler(AlertData):
 class HandlerBacklogOld(_OfHandler):
     kind = "handler-backlog-old"
     choice = "A handler falls behind"
-    text = "Handler “{0.name}” is behind: {0.backlog} mails wait, the oldest since {0._since}."
+    text = "Handler “{0.name}” is behind: {0._mails}, the oldest since {0._since}."
     episode = "{0.subject}:backlog-old"
+
+    @property
+    def _mails(self) -> str:
+        return counted(self.backlog, "mail waits", "mails wait")
 
     @property
     def _since(self) -> str:

@@ -16,6 +16,7 @@ from difflib import get_close_matches
 
 from shared.clock import utc_now
 from shared.connections import AfterDownload, Selection
+from shared.counting import counted
 from shared.mailbox.base import (
     HEADER_LIMIT,
     Capabilities,
@@ -257,7 +258,7 @@ class MemoryMailbox:
                 yield ref, block[:HEADER_LIMIT]
 
     def download(self, refs: Sequence[MailRef], sink: Sink, *, limit: int) -> None:
-        self._say("download", f"download {len(refs)} mails", check=False)
+        self._say("download", f"download {counted(len(refs), 'mail')}", check=False)
         place = self._place()
         fault = self._account.due("download")
         left = fault.after_octets if fault else 0
@@ -284,7 +285,7 @@ class MemoryMailbox:
             self._break(fault.error)
 
     def settle(self, refs: Sequence[MailRef], action: AfterDownload) -> list[MailRef]:
-        self._say("settle", f"settle {len(refs)} mails: {action}")
+        self._say("settle", f"settle {counted(len(refs), 'mail')}: {action}")
         self._place()
         assert self._folder is not None
         for ref in refs:

@@ -12,6 +12,7 @@ from typing import Any
 
 from psycopg.rows import dict_row
 
+from shared.counting import counted
 from shared.errors import InUse, NotFound, User
 from shared.storage.conflicts import refused
 from shared.storage.pool import Session
@@ -148,7 +149,7 @@ def delete(session: Session, certificate_id: int) -> None:
     users = used_by(session, certificate_id)
     if users:
         raise InUse(
-            f"{len(users)} connections use this certificate.",
+            f"{counted(len(users), 'connection uses', 'connections use')} this certificate.",
             users,
             hint="Take it off these connections first; mails for it can then no longer be opened.",
         )

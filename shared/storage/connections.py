@@ -14,6 +14,7 @@ from psycopg.rows import dict_row
 
 from shared.clock import first_id, utc_now
 from shared.connections import Connection, Failure, Health
+from shared.counting import counted
 from shared.described import fields_of, words_of
 from shared.errors import Conflict, NotFound
 from shared.storage.conflicts import refused
@@ -126,7 +127,7 @@ def delete(session: Session, connection_id: int) -> None:
     waiting = session.execute(_SQL["unpublished"], {"id": connection_id}).fetchone()
     if waiting and waiting[0]:
         raise Conflict(
-            f"{waiting[0]} mails of this connection have still to be handed over.",
+            f"{counted(waiting[0], 'mail')} of this connection must be handed over first.",
             hint="Disable it, wait until they are published (or drop them), then delete it.",
             code="mails-waiting",
         )

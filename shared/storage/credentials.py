@@ -13,6 +13,7 @@ from typing import Any
 from psycopg.rows import dict_row
 from psycopg.types.json import Jsonb
 
+from shared.counting import counted
 from shared.credentials import Credential, Grant, Provider
 from shared.errors import InUse, NotFound, User
 from shared.storage.conflicts import refused
@@ -91,7 +92,7 @@ def delete(session: Session, credential_id: int) -> None:
     users = used_by(session, credential_id)
     if users:
         raise InUse(
-            f"{len(users)} connections use this credential.",
+            f"{counted(len(users), 'connection uses', 'connections use')} this credential.",
             users,
             hint="Give these connections another credential first.",
         )

@@ -48,6 +48,26 @@ def test_an_unknown_command_is_a_usage_error() -> None:
     assert _run("up", "--port", "0").returncode == 2
 
 
+@pytest.mark.parametrize(
+    ("words", "meant"),
+    [
+        (("handlers", "dead"), "'dead-letters'"),
+        (("handlers", "deadletters"), "'dead-letters'"),
+        (("handlers", "remove"), "'delete'"),
+        (("connection", "list"), "'connections'"),
+        (("mails",), "'messages'"),
+        (("status",), "'overview'"),
+    ],
+)
+def test_a_command_that_is_not_there_is_answered_with_what_was_meant(
+    words: tuple[str, ...], meant: str
+) -> None:
+    done = _run(*words)
+    assert done.returncode == 2
+    # Nothing else: `delete` shares letters with what lists dead letters, and destroys.
+    assert f"Did you mean {meant}?" in " ".join(done.stderr.split())
+
+
 def test_the_version_is_shown() -> None:
     assert _run("--version").stdout.startswith("posthouse 0.")
 

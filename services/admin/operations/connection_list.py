@@ -8,6 +8,7 @@ from dataclasses import replace
 from services.admin.context import Context
 from services.admin.operations.connection_views import ConnectionView
 from services.admin.operations.tag_rights import sees
+from shared.counting import counted
 from shared.errors import InvalidInput
 from shared.storage import connection_list, connections, handlers
 from shared.storage.connection_list import SORTS as SORTS
@@ -72,7 +73,7 @@ def find_connection(ctx: Context, typed: str) -> tuple[int, str]:
         return one.id, one.name
     names = ", ".join(connection.name for connection, _ in page.items)
     raise InvalidInput(
-        f"{page.total} connections match “{typed}”."
+        f"{counted(page.total, 'connection matches', 'connections match')} “{typed}”."
         if page.total
         else "No connection is so named.",
         field="connection",

@@ -15,6 +15,7 @@ from services.admin.operations.estimates import Estimate, check_start, estimate
 from services.admin.operations.start_from import Start
 from shared.connection_editing import ConnectionEdit, edit
 from shared.connections import Connection
+from shared.counting import counted
 from shared.errors import Conflict
 from shared.storage import (
     connections,
@@ -35,7 +36,7 @@ class AcknowledgementNeeded(Conflict):
     def __init__(self, estimate: Estimate) -> None:
         at_least = "at least " if estimate.confidence == "partial" else ""
         super().__init__(
-            f"This would download {at_least}{estimate.new:,} mails.",
+            f"This would download {at_least}{counted(estimate.new, 'mail')}.",
             hint="Repeat it with acknowledged: true, or choose with start_from which mails to take "
             '("everything", "now", or a date).',
         )

@@ -20,6 +20,7 @@ from services.admin.operations.warnings import ConnectionWarning, of_server
 from services.admin.work_progress import say
 from shared.connection_editing import ConnectionEdit
 from shared.connections import Connection
+from shared.counting import counted
 from shared.errors import InvalidInput, PosthouseError
 from shared.mailbox.base import Capabilities, FolderStatus, Known, Listing, Mailbox
 from shared.mailbox.start_rules import start_refusal
@@ -99,7 +100,7 @@ class _Told:
 
 def _opened(status: FolderStatus) -> str:
     unread = "" if status.unread is None else f", {status.unread:,} of them unread"
-    mails = "1 mail" if status.total == 1 else f"{status.total:,} mails"
+    mails = counted(status.total, "mail")
     return f"The folder holds {mails}{unread}. Counting the new ones…"
 
 

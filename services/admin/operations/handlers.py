@@ -12,6 +12,7 @@ from services.admin.context import Context
 from services.admin.operations.forwards import set_forward
 from services.admin.operations.versions import check_version
 from services.admin.people.tokens import digest_of, new_signing_key, new_token
+from shared.counting import counted
 from shared.errors import Conflict, InvalidInput, NeedsPerson, NotFound, TryAgain
 from shared.forwards import Forward
 from shared.handlers import Handler, edit
@@ -43,8 +44,8 @@ class HandlerView:
 
 @dataclass(frozen=True, slots=True)
 class AtWork:
-    """Of a handler that does not keep up: the mails in its consumers' hands, and those that were
-    published first and are not acknowledged."""
+    """Of a handler that does not keep up: the mails in its consumers' hands, and those that wait
+    longest. Where the broker does not tell which are in hand, these are among the latter."""
 
     in_hand: Sequence[HeldMail]
     waiting: Sequence[WaitingMail]
@@ -189,7 +190,7 @@ def delete_handler(ctx: Context, handler_id: int, *, force: bool = False) -> Non
         left = view.queue.backlog + view.waiting
         if left and not force:
             raise Conflict(
-                f"{left:,} mails wait for this handler.",
+                f"{counted(left, 'mail waits', 'mails wait')} for this handler.",
                 hint="Let it work them off (disable it so that no more come), or delete it with "
                 "force=true: then they are not handed over to it.",
                 code="in-use",

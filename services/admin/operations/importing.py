@@ -20,6 +20,7 @@ from services.admin.operations.drafts import checked_edit
 from services.admin.operations.tag_rights import refuse_beyond
 from shared.client_certificates import pem_of
 from shared.connection_editing import FIELDS, SECRET_FIELDS, ConnectionEdit
+from shared.counting import counted
 from shared.errors import Conflict, InvalidInput
 from shared.storage import certificates, connections, credentials
 from shared.storage.pool import Session
@@ -79,7 +80,8 @@ class ImportRefused(Conflict):
 
     def __init__(self, found: Imported) -> None:
         super().__init__(
-            f"{found.fault_count} things are wrong with the file: nothing was added.",
+            f"{counted(found.fault_count, 'thing is', 'things are')} wrong with the file: "
+            "nothing was added.",
             hint="`faults` names line and column of each.",
         )
         self.found = found

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from services.admin.context import Context
 from shared.connections import AfterDownload, Connection, TransportSecurity
+from shared.counting import counted
 from shared.mailbox.base import Capabilities
 from shared.storage import authorisations, connections, handlers, ledger, scheduling
 from shared.storage.pool import Session
@@ -116,10 +117,10 @@ def warnings_for(
         found.append(
             ConnectionWarning(
                 "only-flagged",
-                f"{flagged} mails are flagged deleted and still in the folder: this server cannot "
-                "remove single mails (it has no UIDPLUS), and somebody else's mails are flagged "
-                "deleted there, which Posthouse never removes. They go by themselves once those "
-                "are expunged or no longer flagged.",
+                f"{counted(flagged, 'mail is', 'mails are')} flagged deleted and still in the "
+                "folder: this server cannot remove single mails (it has no UIDPLUS), and somebody "
+                "else's mails are flagged deleted there, which Posthouse never removes. What "
+                "Posthouse flagged goes by itself once those are expunged or no longer flagged.",
             )
         )
     if not _is_used(session, connection):
@@ -155,7 +156,7 @@ def of_server(connection: Connection, capabilities: Capabilities) -> list[Connec
             ConnectionWarning(
                 "server-expires",
                 f"This server deletes mails by itself (it says EXPIRE {days}): they stay for "
-                f"{days} days at most.",
+                f"{counted(days, 'day')} at most.",
             )
         )
     if not capabilities.dates:

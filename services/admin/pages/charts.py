@@ -7,9 +7,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
+from services.admin.pages.formatting import counted
+
 WIDTH: Final = 720
 HEIGHT: Final = 150
-_LEFT, _RIGHT, _TOP, _BOTTOM = 44, 4, 10, 22
+_LEFT, _RIGHT, _TOP, _BOTTOM = 44, 4, 10, 28
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +67,7 @@ def bars(
                 y=round(_TOP + room - height, 1),
                 width=round(step * 0.76, 1),
                 height=round(height, 1),
-                title=f"{name}: {value} {unit}",
+                title=f"{name}: {counted(value, unit)}",
                 label=name if index % every == 0 else "",
                 at=times[index] if times else None,
             )

@@ -142,6 +142,6 @@ def _chart(days: list[Day]) -> charts.Chart:
     total = sum(day.mails for day in days)
     return charts.bars(
         [(f"{day.day.day} {day.day:%b}", day.mails) for day in days],
-        f"Mails a day over the last {len(days)} days, {counted(total, 'mail')} in all.",
-        unit="mails",
+        f"Mails a day over the last {counted(len(days), 'day')}, {counted(total, 'mail')} in all.",
+        unit="mail",
     )

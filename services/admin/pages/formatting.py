@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Final
 
+from shared import counting
 from shared.clock import utc_now
 from shared.connections import Health
 
@@ -56,16 +57,6 @@ def day(at: datetime) -> str:
     return f"{at.day} {at:%B %Y}"
 
 
-def size(octets: int) -> str:
-    """`1.4 MB`: decimal units, as mail servers count."""
-    value = float(octets)
-    for unit in ("B", "kB", "MB", "GB"):
-        if value < 1000:
-            return f"{value:.0f} {unit}" if unit == "B" or value >= 100 else f"{value:.1f} {unit}"
-        value /= 1000
-    return f"{value:.1f} TB"
-
-
 def number(value: int) -> str:
     """`1,234,567` with thin spaces, which no language mistakes for a decimal point."""
     return f"{value:,}".replace(",", "\N{NARROW NO-BREAK SPACE}")
@@ -73,7 +64,7 @@ def number(value: int) -> str:
 
 def counted(value: int, one: str, many: str = "") -> str:
     """`1 mail`, `2 mails`."""
-    return f"{number(value)} {one if value == 1 else many or one + 's'}"
+    return counting.counted(value, one, many, written=number)
 
 
 def milliseconds(value: float) -> str:

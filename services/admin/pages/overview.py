@@ -46,7 +46,7 @@ def _read(request: Request) -> dict[str, Any]:
             [(f"{slot.start:%H:%M}", slot.mails) for slot in view.last_day],
             f"Mails downloaded in each half hour of the last day, {counted(total, 'mail')} in all. "
             "Times are UTC.",
-            unit="mails",
+            unit="mail",
             labels=8,
             times=[slot.start for slot in view.last_day],
         ),

@@ -20,6 +20,7 @@ from services.admin.people.authentication import session_of
 from services.admin.redirecting import NOTICE_COOKIE, notice_of
 from services.admin.redirecting import Tone as Tone
 from services.admin.redirecting import go as go
+from shared.counting import sized
 from shared.errors import ChangedMeanwhile, InvalidInput, PosthouseError
 from shared.kinds import KINDS
 from shared.people import Permission
@@ -86,11 +87,10 @@ def _environment() -> Environment:
         "exact",
         "milliseconds",
         "number",
-        "size",
         "span",
     ):
         environment.filters[name] = getattr(formatting, name)
-    environment.filters["in_words"] = in_words
+    environment.filters |= {"in_words": in_words, "size": sized}
     environment.globals.update(
         static=static,
         at_field=at_field,

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from shared.connections import Selection
+from shared.counting import counted
 from shared.mailbox.base import MailRef
 from shared.mailbox.doctor.examining import (
     SAMPLES,
@@ -60,7 +61,7 @@ def ask(found: Examination) -> None:
 
 def _folders(found: Examination, mailbox: GraphMailbox) -> None:
     found.folders = mailbox.folders()
-    found.notes.append(f"The mailbox has {len(found.folders)} folders.")
+    found.notes.append(f"The mailbox has {counted(len(found.folders), 'folder')}.")
     look_up_by_name(found, mailbox)
 
 
@@ -88,8 +89,8 @@ def _delta(found: Examination, mailbox: GraphMailbox) -> None:
         found.not_asked.append(
             (
                 "the stored delta link",
-                f"it is at the end of the folder, which has {total} items: examine a connection to "
-                "a small folder of this mailbox as well",
+                f"it is at the end of the folder, which has {counted(total, 'item')}: examine "
+                "a connection to a small folder of this mailbox as well",
             )
         )
     elif mailbox.changed_since(found.connection.folder, listing.cursor) is not None:

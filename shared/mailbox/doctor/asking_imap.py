@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Final
 
 from shared.connections import Selection
+from shared.counting import counted
 from shared.errors import PosthouseError
 from shared.mailbox.base import Cursor, Mailbox, MailRef
 from shared.mailbox.doctor.examining import (
@@ -61,7 +62,7 @@ def _folders(found: Examination, mailbox: Mailbox) -> None:
     found.folders = mailbox.folders()
     shut = sum(not folder.selectable for folder in found.folders)
     found.notes.append(
-        f"The mailbox has {len(found.folders)} folders"
+        f"The mailbox has {counted(len(found.folders), 'folder')}"
         + (f", {shut} cannot be opened." if shut else ".")
     )
 
@@ -73,16 +74,17 @@ def _looking(found: Examination, mailbox: Mailbox) -> None:
     everything = mailbox.list_new(known, Selection.ALL, limit=SAMPLES, count_known=True)
     mailbox.list_new(known, Selection.ALL, limit=0, since=LONG_AGO)
     mailbox.list_new(known, Selection.ALL, limit=0, cursor=listing.cursor)
-    counted = everything.known + everything.new_count
-    if counted != total:
-        found.notes.append(f"A search finds {counted} of the {total} mails that the folder has.")
+    searched = everything.known + everything.new_count
+    if searched != total:
+        held = counted(total, "mail")
+        found.notes.append(f"A search finds {searched:,} of the {held} that the folder has.")
     refs: list[MailRef] = list(everything.new)
     if refs:
         heads = list(mailbox.headers(refs))
         if len(heads) < len(refs):
             found.notes.append(
-                f"Of {len(refs)} mails {len(heads)} header blocks came: mails whose header does "
-                "not come are not recognised when a folder is re-created."
+                f"Of {counted(len(refs), 'mail')} {counted(len(heads), 'header block')} came: "
+                "mails whose header does not come are not recognised when a folder is re-created."
             )
         download(found, mailbox, smallest(everything))
 

@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from shared.counting import counted
 from shared.mailbox.base import MailRef, Sink
 from shared.mailbox.errors.refused_mails import MailRefused, RefusedMails
 from shared.mailbox.failures import mail_too_large, mail_vanished
@@ -98,7 +99,7 @@ class _Download:
         """Reads up to the command's end; returns the mails to be asked for one by one."""
         before = self._reader.ended
         reply = self._reader.read(command.tag)
-        self._session.stream.transcript.note(f"{self._reader.ended - before} mails read")
+        self._session.stream.transcript.note(f"{counted(self._reader.ended - before, 'mail')} read")
         missing = [ref for ref in command.refs if int(ref.key) in self._reader.expected]
         if reply.ok and not self._reader.unnamed and not self._reader.malformed:
             self._missing += missing

@@ -11,6 +11,7 @@ import re
 import time
 from collections.abc import Sequence
 
+from shared.counting import counted
 from shared.mailbox.errors import server_answers
 from shared.mailbox.errors.throttling import stated_delay
 from shared.mailbox.failures import Refused, StepFailed, Unreachable
@@ -52,7 +53,7 @@ def _completed(session: ImapSession, query: bytes, found: list[int]) -> list[int
         more = {uid for part, _ in answers for uid in part} - every
         if not more:
             return sorted(every)
-        session.stream.transcript.note(f"a search was cut: {len(more)} mails more")
+        session.stream.transcript.note(f"a search was cut: {counted(len(more), 'mail')} more")
         every |= more
         low, high = min(every), max(every)
 

@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from shared.counting import counted
 from shared.errors import MailFailure
 from shared.mailbox.base import MailRef, Sink
 from shared.mailbox.errors.refused_mails import MailRefused, RefusedMails
@@ -100,7 +101,7 @@ class _Retrieval:
                         self._session.retrieved.add(ref.key)
             if commands:
                 self._wire.transcript.note(
-                    f"RETR of {len(commands)} mails, {commands[0].decode()} …"
+                    f"RETR of {counted(len(commands), 'mail')}, {commands[0].decode()} …"
                 )
                 if pipelining and not wanted:
                     commands.append(b"NOOP")  # shows that the last mail ended where it seemed to

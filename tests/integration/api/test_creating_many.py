@@ -92,5 +92,5 @@ def test_a_file_of_many_is_applied_and_what_fails_is_told(
     assert api.http.get("connections", params={"q": mark}).json()["total"] == 119
     entries[60]["password"] = "file:password"
     file.write_text(yaml.safe_dump({"connections": entries, "handlers": [handler]}))
-    assert "1 of 1 changes made" in posthouse("apply", "-f", str(file)).out
+    assert "1 of 1 change made" in posthouse("apply", "-f", str(file)).out
     assert "Everything is as the file says." in posthouse("apply", "-f", str(file)).out

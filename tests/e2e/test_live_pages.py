@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+from functools import partial
 
 import pytest
-from playwright.sync_api import Page, Route, expect
+from playwright.sync_api import Locator, Page, Route, expect
 
 from tests.e2e.site import Site
 
@@ -24,6 +25,10 @@ def is_live(response: object) -> bool:
 
 def away(route: Route) -> None:
     route.abort()
+
+
+def silent(_: Route) -> None:
+    """Takes the request and never answers it, as a process that stands still."""
 
 
 def broken(route: Route) -> None:
@@ -53,6 +58,25 @@ def _is_told(site: Site, page: Page) -> None:
         expect(page.get_by_role("heading", name="Posthouse itself")).to_be_visible()
         page.unroute("**/overview/live")
         expect(notice).to_have_count(0, timeout=60_000)
+
+
+@pytest.mark.promise("T3")
+def test_what_takes_the_request_and_never_answers_is_away_too(site: Site) -> None:
+    with contextlib.closing(site.chromium.context()) as context:
+        page = context.new_page()
+        site.log_in(page)
+        page.clock.install()  # whose minutes are over at once
+        page.goto(site.url)
+        notice = page.get_by_role("alert").filter(has_text="this page shows how things were at")
+        page.route("**/overview/live", silent)
+        site.stack.wait(partial(turned, page, notice, 1), "the notice")
+        page.unroute("**/overview/live")
+        site.stack.wait(partial(turned, page, notice, 0), "no notice any more")
+
+
+def turned(page: Page, notice: Locator, shown: int) -> bool:
+    page.clock.run_for(5_000)
+    return notice.count() == shown
 
 
 @pytest.mark.promise("T3")

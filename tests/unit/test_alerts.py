@@ -61,7 +61,7 @@ SAMPLES: list[tuple[AlertData, str]] = [
     (ConnectionRecovered(connection_id=7, name="Box"), "works again"),
     (
         ConnectionsOverdue(name="Box", count=3, oldest_success_at="2026-11-22T10:00:00+00:00"),
-        "3 connections are overdue",
+        "3 connections are overdue. Of “Box”, the last success was at 2026-11-22 10:00 UTC.",
     ),
     (ConnectionsOnTime(name="Box"), "No connection is overdue"),
     (CertificateExpiring(certificate_id=3, name="Box", days=7, ends_at="2026-11-22"), "7 days"),

@@ -44,8 +44,10 @@ def test_sizes_are_those_of_the_glossary(octets: int, words: str) -> None:
 
 
 def test_an_alert_of_one_mail_that_waits() -> None:
-    told = HandlerBacklogOld(handler_id=1, name="tickets", backlog=1, oldest_at="10:00")
-    assert "1 mail waits, the oldest since 10:00" in told.sentence
+    told = HandlerBacklogOld(
+        handler_id=1, name="tickets", backlog=1, oldest_at="2026-11-22T12:00:00+02:00"
+    )
+    assert "1 mail waits, the oldest since 2026-11-22 10:00 UTC" in told.sentence
 
 
 def test_no_text_puts_a_number_before_a_plural_by_itself() -> None:

@@ -2,6 +2,9 @@
 
 import { part } from "./fetching.js";
 
+// What has not answered by then does not answer: a process that stands still takes connections too.
+const PATIENCE_MS = 10000;
+
 export function attach(root, enliven) {
   for (const place of root.querySelectorAll("[data-live]")) follow(place, enliven);
 }
@@ -24,6 +27,16 @@ function isCurrent() {
   document.getElementById("not-current")?.remove();
 }
 
+async function inTime(asking) {
+  const asked = new AbortController();
+  const over = setTimeout(() => asked.abort(), PATIENCE_MS);
+  try {
+    return await asking(asked.signal);
+  } finally {
+    clearTimeout(over);
+  }
+}
+
 function follow(place, enliven) {
   const every = Number(place.dataset.every || 5000);
   let shown = place.innerHTML.trim();
@@ -33,7 +46,7 @@ function follow(place, enliven) {
     if (!document.hidden) {
       try {
         const address = place.dataset.live;
-        const html = await part(address, { onlyFine: true });
+        const html = await inTime((signal) => part(address, { onlyFine: true, signal }));
         if (html === null) return;
         if (address !== place.dataset.live) throw new Error("searched anew meanwhile");
         failures = 0;

@@ -12,7 +12,7 @@ from services.fetcher.committing import FEW, keep
 from services.fetcher.downloading import Downloads
 from services.fetcher.prefetch import pipelined
 from services.fetcher.quarantining import blame, leave_oversize, with_headers
-from services.fetcher.run import Committed, Run
+from services.fetcher.run import Committed, Run, SessionBroke
 from services.fetcher.settling import settle
 from services.fetcher.storing import Intake, batches
 from shared.errors import TryAgain
@@ -24,18 +24,30 @@ from shared.telemetry import traces
 
 class Batches:
     """The new mails of one listing. Those at which an earlier download broke off (`failed`) are
-    asked for alone, after all others."""
+    asked for alone, after all others, and once in a run. `more`: the listing left some out."""
 
     def __init__(
-        self, run: Run, refs: Sequence[MailRef], failed: Mapping[Key, DownloadFailure]
+        self,
+        run: Run,
+        refs: Sequence[MailRef],
+        failed: Mapping[Key, DownloadFailure],
+        *,
+        more: bool,
     ) -> None:
         self._run = run
-        self._refs = refs
+        self._refs = [ref for ref in refs if ref.key not in run.report.broke_alone]
+        self._left_out = len(refs) - len(self._refs)
         self._failed = failed
+        self._more = more
+        #: What was had, refused or postponed.
+        self._asked: set[Key] = set()
         self._downloads = Downloads(run.mailbox, run.tools.settings.max_message_bytes)
 
     def fetch(self) -> bool:
-        """False where time ran out or a mail has to be tried again. Raises what stopped it."""
+        """False where time ran out or a mail has to be tried again.
+
+        Raises what stopped it, SessionBroke where a fresh session may bring more.
+        """
         run, downloads = self._run, self._downloads
         cut = self._cut()
         complete, handled = True, 0
@@ -44,6 +56,7 @@ class Batches:
             for intake, committed in kept:
                 run.report.downloaded += len(committed.messages)
                 run.report.octets += intake.octets
+                self._asked |= intake.asked
                 for ref, reason in intake.suspected:
                     if not blame(run, [ref], reason, alone=True):
                         trouble = reason.of_server()
@@ -59,27 +72,46 @@ class Batches:
                 complete = (
                     complete and not intake.postponed and len(committed.had) == len(intake.refs)
                 )
-        if downloads.broken:
-            run.report.session_broke = True
-            assert downloads.stopped is not None
-            if blame(
-                run,
-                downloads.broken,
-                downloads.stopped,
-                alone=downloads.alone,
-                octets=downloads.broken_after,
-            ):
-                return False  # the cause is put aside: the others in a session of their own
+        if downloads.broken and self._put_aside():
+            return False  # the others in a session of their own
         if downloads.stopped is not None:
             raise downloads.stopped
         if trouble is not None:
             raise trouble
+        if self._left_out and not self._more and handled == len(cut):
+            raise next(reversed(run.report.broke_alone.values()))
         return complete and handled == len(cut)
+
+    def _put_aside(self) -> bool:
+        """The session broke at a mail: whether that was put aside and the run may end well.
+
+        Raises SessionBroke where the run goes on in a fresh session.
+        """
+        downloads, report = self._downloads, self._run.report
+        stopped, bad = downloads.stopped, downloads.broken[0].key
+        assert stopped is not None
+        report.session_broke = True
+        report.breaks += 1
+        alone = downloads.alone
+        is_cause = blame(
+            self._run, downloads.broken, stopped, alone=alone, octets=downloads.broken_after
+        )
+        if is_cause:
+            self._asked.add(bad)
+        elif alone:
+            report.broke_alone[bad] = stopped
+        done = self._asked | report.broke_alone.keys()
+        left = self._more or any(ref.key not in done for ref in self._fitting)
+        if left and self._run.may_go_on(stopped):
+            raise SessionBroke(stopped)
+        if is_cause and report.broke_alone and not left:
+            raise next(reversed(report.broke_alone.values()))
+        return is_cause
 
     def _cut(self) -> list[Sequence[MailRef]]:
         settings, failed = self._run.tools.settings, self._failed
         limit = settings.max_message_bytes
-        fitting = [ref for ref in self._refs if ref.size <= limit]
+        fitting = self._fitting
         leave_oversize(self._run, [ref for ref in self._refs if ref.size > limit], limit)
         together = [ref for ref in fitting if ref.key not in failed]
         alone = [ref for ref in fitting if ref.key in failed]
@@ -88,6 +120,11 @@ class Batches:
             *batches(together, settings.batch_mails, settings.batch_bytes),
             *([ref] for ref in alone),
         ]
+
+    @property
+    def _fitting(self) -> list[MailRef]:
+        limit = self._run.tools.settings.max_message_bytes
+        return [ref for ref in self._refs if ref.size <= limit]
 
     def _read(self, batch: Sequence[MailRef]) -> Intake:
         told = traces.span("download", connection=self._run.connection.id, mails=len(batch))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 
 import structlog
@@ -18,7 +18,7 @@ from structlog.contextvars import bound_contextvars
 from services.fetcher import run_phases
 from services.fetcher.lease_renewer import LeaseRenewer
 from services.fetcher.polling import PollAnswer, ask_all
-from services.fetcher.run import Run, RunReport, Tools
+from services.fetcher.run import Run, RunReport, SessionBroke, Tools
 from services.fetcher.run_ends import POSTPONED, RunEnds
 from services.fetcher.session_opening import HostBusy
 from services.fetcher.session_pool import SessionPool
@@ -199,27 +199,45 @@ class Dispatcher:
             return True
 
     def _run_with_retry(self, run: Run) -> None:
-        """A kept session may have died since the last poll: then once more with a fresh one."""
+        """A kept session may have died since the last poll: then once more with a fresh one. Where
+        mails break sessions, others are asked for in a fresh one as well."""
+        broke: TryAgain | None = None
         while True:
-            with traces.span("session", connection=run.connection.id) as span:
-                mailbox, kept = self.sessions.take(run.connection)
-                span.set_attribute("posthouse.kept", kept)
+            mailbox, kept = self._session(run, broke)
             try:
                 run.mailbox = mailbox
                 run_phases.fetch(run)
                 return
-            except PosthouseError as error:
-                transcript = tuple(mailbox.transcript)
+            except SessionBroke as error:
+                broke = error.reason
+                broke.transcript = broke.transcript or tuple(mailbox.transcript)
                 self.sessions.discard(run.connection, mailbox)
-                if kept and _fresh_session_may_help(error):
-                    run.state = replace(run.state, has_failed_downloads=True)
-                    run.report.found = run.report.downloaded  # the rest is found again
-                    continue
-                error.transcript = transcript
-                raise
+                _log.warning("a session broke at a mail: others in a fresh one", error=str(broke))
+                run.begin_again(kept=kept)
+            except PosthouseError as error:
+                error.transcript = error.transcript or tuple(mailbox.transcript)
+                self.sessions.discard(run.connection, mailbox)
+                if not (kept and _fresh_session_may_help(error)):
+                    raise
+                run.begin_again(kept=kept)
             except BaseException:
                 self.sessions.discard(run.connection, mailbox)
                 raise
+
+    def _session(self, run: Run, broke: TryAgain | None) -> tuple[Mailbox, bool]:
+        """A session, and whether it was open already. Where one `broke` in this run and there is no
+        other, that is what the run ends with."""
+        with traces.span("session", connection=run.connection.id) as span:
+            try:
+                mailbox, kept = self.sessions.take(run.connection)
+            except PosthouseError as error:
+                if broke is None:
+                    raise
+                if isinstance(error, LoginTooSoon):
+                    broke.retry_after = error.retry_after
+                raise broke from error
+            span.set_attribute("posthouse.kept", kept)
+            return mailbox, kept
 
 
 def _fresh_session_may_help(error: PosthouseError) -> bool:

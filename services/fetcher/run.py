@@ -5,16 +5,17 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from services.fetcher.settings import FetcherSettings
 from services.fetcher.storing import Intake
 from shared.connections import Connection
+from shared.errors import TryAgain
 from shared.jobs import FETCH_QUEUE, FETCH_SLOW_QUEUE
 from shared.mailbox.base import Cursor, Mailbox, MailRef
-from shared.mailbox.failures import StepFailed
-from shared.messages import NewMessage
+from shared.mailbox.failures import SessionLost, StepFailed
+from shared.messages import Key, NewMessage
 from shared.storage.leases import Lease
 from shared.storage.ledger import FolderRef, Settled
 from shared.storage.pool import Database
@@ -37,6 +38,8 @@ STEPS: Final = (
 SLOW_SECONDS: Final = 2.0
 #: Where a server wants more time than this between logins, a run does not last as long.
 _LONGEST_SLICE_S: Final = 300.0
+#: Sessions that may break at mails of one run; with the last one it ends.
+MOST_BREAKS: Final = 8
 
 
 @dataclass(slots=True)
@@ -53,7 +56,11 @@ class RunReport:
     #: It was ill before.
     recovered: bool = False
     uid_validity: int | None = None
+    #: The session that is used now broke; `breaks`: how many of this run did so at a mail.
     session_broke: bool = False
+    breaks: int = 0
+    #: Mails that broke a session when asked for alone, and how: not asked for again in this run.
+    broke_alone: dict[Key, TryAgain] = field(default_factory=dict)
     settled: list[MailRef] = field(default_factory=list)
     #: What the server has confirmed and is recorded with the end of the run.
     confirmed: list[Settled] = field(default_factory=list)
@@ -74,6 +81,14 @@ class RunReport:
     def lane(self) -> str:
         slow = self.again or self.duration_ms > SLOW_SECONDS * 1000
         return FETCH_SLOW_QUEUE if slow else FETCH_QUEUE
+
+
+class SessionBroke(Exception):
+    """A session broke at a mail, as `reason` says; others are to be asked for in a fresh one."""
+
+    def __init__(self, reason: TryAgain) -> None:
+        super().__init__(str(reason))
+        self.reason = reason
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +157,7 @@ class Run:
     @mailbox.setter
     def mailbox(self, mailbox: Mailbox) -> None:
         self._mailbox, self._place, self.recognising = mailbox, None, False
+        self.report.session_broke = False
 
     @property
     def place(self) -> FolderRef:
@@ -159,6 +175,21 @@ class Run:
         self._deadline = self.report.started + max(
             slice_s, min(self.report.pause, _LONGEST_SLICE_S)
         )
+
+    def may_go_on(self, error: TryAgain) -> bool:
+        """Whether a fresh session may be opened in this run, after one that broke at a mail: not
+        where the server says that it is about itself, nor for ever."""
+        about_server = isinstance(error, SessionLost) and (error.throttled or error.passing)
+        stated = error.retry_after is not None
+        return not (about_server or stated or self.is_over) and self.report.breaks < MOST_BREAKS
+
+    def begin_again(self, *, kept: bool) -> None:
+        """In a fresh session, which lists anew: what it had is known by then. Where the one that
+        broke was `kept` from an earlier run, no mail need have to do with it."""
+        if kept:
+            self.report.broke_alone.clear()
+        self.state = replace(self.state, has_failed_downloads=True, has_unsettled=True)
+        self.report.found = self.report.downloaded
 
     @property
     def is_over(self) -> bool:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Sequence
+from dataclasses import replace
 
 from services.fetcher.batches import Batches
 from services.fetcher.changed_keys import keys_changed, recognise_by_headers
@@ -35,7 +36,8 @@ _LISTED_AT_ONCE = 5000
 def fetch(run: Run) -> None:
     """Fills `run.report`, which holds what was reached also where an error ends the run.
 
-    Raises the errors of `shared.mailbox`, LeaseLost, or TryAgain for our own servers.
+    Raises the errors of `shared.mailbox`, LeaseLost, TryAgain for our own servers, or SessionBroke
+    where it is to be called once more with a fresh session.
     """
     run.report.pause = run.mailbox.capabilities.login_delay
     run.report.settling_refused = None
@@ -91,6 +93,7 @@ def _skip_existing(run: Run) -> None:
         ledger.commit_batch(session, run.lease, place, ())
         know(session, place.connection_id, place.folder, place.uid_validity, keys)
         scheduling.skipped_existing(session, place.connection_id)
+    run.state = replace(run.state, skip_existing=False)  # not what comes until a fresh session
 
 
 def _fetch_listings(run: Run) -> None:
@@ -120,7 +123,8 @@ def _fetch_listing(run: Run, known: KnownMails, listing: Listing) -> bool:
     labelled = without_duplicates(run, new)
     new = labelled.new
     settle(run, labelled.duplicates)
-    handled = Batches(run, new, _failed_downloads(run, new, listing.complete)).fetch()
+    failed = _failed_downloads(run, new, listing.complete)
+    handled = Batches(run, new, failed, more=not listing.complete).fetch()
     refused = [(ref, error) for ref, error in listing.undated if isinstance(error, MailFailure)]
     quarantine(run, [undated(ref, error) for ref, error in refused])
     if not run.report.session_broke:

@@ -15,7 +15,7 @@ from shared.mail.words import shortened
 from shared.mailbox.base import MailRef
 from shared.mailbox.errors.refused_mails import MailRefused
 from shared.mailbox.errors.server_notes import ServerNote, is_server_note
-from shared.messages import NewMessage, RawRef
+from shared.messages import Key, NewMessage, RawRef
 from shared.storage.ledger import Quarantined
 from shared.store import Pack, Store
 
@@ -169,10 +169,15 @@ class Intake:
                 return ref
         return None
 
+    @property
+    def asked(self) -> set[Key]:
+        """The mails that were had or abandoned."""
+        done = {ref.key for ref in self.refs} | {item.key for item in self.refused}
+        return done | {ref.key for ref, _ in [*self.postponed, *self.withheld, *self.suspected]}
+
     def unhandled(self, refs: Sequence[MailRef]) -> list[MailRef]:
         """Those of `refs` that were neither had nor abandoned, the one under way first."""
-        done = {ref.key for ref in self.refs} | {item.key for item in self.refused}
-        done |= {ref.key for ref, _ in [*self.postponed, *self.withheld, *self.suspected]}
+        done = self.asked
         under_way = self._ref
         left = [ref for ref in refs if ref.key not in done and ref is not under_way]
         return left if under_way is None else [under_way, *left]

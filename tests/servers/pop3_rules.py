@@ -63,6 +63,8 @@ class RuledPop3:
     refuse_deletion: Callable[[Stored], bool] = lambda mail: False
     #: Asked for each RETR, with the number of mails given so far: words to refuse it with, or None.
     refuse: Callable[[Stored, int], bytes | None] = lambda mail, given: None
+    #: Asked for each RETR: whether the session ends there, without a word.
+    breaks: Callable[[Stored], bool] = lambda mail: False
     #: What LIST says of a mail.
     size: Callable[[bytes], int] = len
     #: Words to refuse every login with, or None.
@@ -267,6 +269,8 @@ class RuledPop3:
                     head = there[number].raw.partition(b"\r\n\r\n")[0] + b"\r\n\r\n"
                     talk.send(b"-ERR " + words + b"\r\n" if words else b"+OK\r\n" + stuffed(head))
                 case b"RETR":
+                    if self.breaks(there[number]):
+                        talk.hang_up()
                     words = self.refuse(there[number], self.retrieved)
                     if words:
                         talk.send(b"-ERR " + words + b"\r\n")

@@ -1,0 +1,237 @@
+"""Several mails of one mailbox break the session: all others come in that very run.
+
+For an administrator: the connection is failing with what happened (page, `connection-failing`
+alert, `posthouse_fetch_runs_total`) until each of them stands in quarantine with the reason (page,
+`mail-quarantined` alert, `posthouse_quarantined_total{code="breaks-session"}`); then it is well.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+
+import pytest
+
+from services.fetcher.run import MOST_BREAKS
+from shared.storage import connections
+from shared.telemetry import metrics
+from tests.rig.fetching import FetcherHere
+from tests.rig.mails import digests, mail
+from tests.rig.stack import Stack
+from tests.servers.pop3_rules import RuledPop3, gmail_rules
+from tests.servers.scripted import Conversation, ScriptedServer, body_response, imap, read_set
+
+COUNT = 23
+MAILS = [mail(number, 600, seed=12) for number in range(COUNT)]
+BY_NUMBER = dict(enumerate(MAILS, 1))
+
+
+@dataclass(frozen=True)
+class Mailbox:
+    mode: str
+    port: int
+    #: How many there were.
+    sessions: Callable[[], int]
+    server: RuledPop3 | ScriptedServer | None
+
+
+@pytest.fixture
+def here(redis_url: str, build_stack: Callable[..., Stack]) -> Iterator[FetcherHere]:
+    stack = build_stack(redis_url, batch_mails="10")
+    stack.add_handler()
+    with FetcherHere(stack).working() as fetcher:
+        yield fetcher
+
+
+@contextmanager
+def imap_breaking(breaks: Callable[[bytes], bool], *, bye: bytes = b"") -> Iterator[Mailbox]:
+    def fetch(talk: Conversation, tag: bytes, rest: bytes) -> None:
+        for uid in sorted(read_set(rest.split(b" ")[0], COUNT)):
+            if breaks(BY_NUMBER[uid]):
+                talk.send(b"* BYE " + bye + b"\r\n" if bye else b"")
+                talk.hang_up()
+            talk.send(body_response(uid, BY_NUMBER[uid]))
+        talk.ok(tag)
+
+    with ScriptedServer(imap({"UID FETCH": fetch}, mails=BY_NUMBER, settles=True)) as there:
+        yield Mailbox(
+            "imap", there.port, lambda: sum(b" LOGIN " in line for line in there.heard), there
+        )
+
+
+@contextmanager
+def pop3_breaking(breaks: Callable[[bytes], bool], server: RuledPop3) -> Iterator[Mailbox]:
+    server.breaks = lambda stored: breaks(stored.raw)
+    with server:
+        server.deliver("alice", MAILS)
+        yield Mailbox("pop3", server.pop3_port, lambda: server.logins, server)
+
+
+SERVERS: dict[str, Callable[[Callable[[bytes], bool]], AbstractContextManager[Mailbox]]] = {
+    "imap, cut": imap_breaking,
+    "imap, BYE": lambda breaks: imap_breaking(
+        breaks, bye=b"Cached message size larger than expected"
+    ),
+    "pop3": lambda breaks: pop3_breaking(breaks, RuledPop3(pipelining=True)),
+    "gmail pop3": lambda breaks: pop3_breaking(breaks, gmail_rules()),
+    "expire 0": lambda breaks: pop3_breaking(breaks, RuledPop3(expire=0, pipelining=True)),
+}
+
+
+def add(here: FetcherHere, mailbox: Mailbox, after_download: str) -> int:
+    return here.stack.add_connection(
+        name=mailbox.mode,
+        mode=mailbox.mode,
+        host="127.0.0.1",
+        port=mailbox.port,
+        security="none",
+        username="alice",
+        after_download=after_download,
+    )
+
+
+def health(here: FetcherHere) -> str:
+    ((found,),) = here.stack.query("SELECT health FROM connection_state")
+    return str(found)
+
+
+def quarantined_total() -> float:
+    return float(metrics.QUARANTINED.labels("breaks-session")._value.get())
+
+
+@pytest.mark.promise("M27", "H4", "I5")
+@pytest.mark.parametrize(
+    ("server", "after_download", "bad"),
+    [
+        ("imap, cut", "mark-read", {1, 2}),
+        ("imap, cut", "delete", {5, 13, 21}),
+        ("imap, BYE", "delete", {22, 23}),
+        ("pop3", "mark-read", {5, 13, 21}),
+        ("pop3", "delete", {1, 2}),
+        ("gmail pop3", "mark-read", {5, 13, 21}),
+        ("gmail pop3", "delete", {1, 2}),
+        ("expire 0", "mark-read", {1, 2, 22, 23}),
+    ],
+)
+def test_several_mails_that_break_the_session_cost_no_interval_each(
+    after_download: str, server: str, bad: set[int], here: FetcherHere
+) -> None:
+    others = [raw for number, raw in BY_NUMBER.items() if number not in bad]
+    counted = quarantined_total()
+    with SERVERS[server](lambda raw: raw not in others) as mailbox:
+        connection = add(here, mailbox, after_download)
+        here.run(connection)
+        assert here.had() == digests(others)
+        asked = "SELECT error ->> 'message' FROM connection_state"
+        told = "SELECT data ->> 'message' FROM alert WHERE kind = 'connection-failing'"
+        assert health(here) == "failing"
+        assert here.stack.query(told) == here.stack.query(asked)
+        # Who is cut off without a word may be the link's victim: once more.
+        for _ in range(1 if "BYE" in server else 2):
+            assert here.stack.count("quarantine") == 0
+            here.run(connection)
+        here.run(connection)
+        assert mailbox.sessions() <= 4 * MOST_BREAKS
+    assert here.had() == digests(others)
+    assert here.stack.query("SELECT code FROM quarantine") == [("breaks-session",)] * len(bad)
+    alerts = "SELECT data ->> 'code' FROM alert WHERE kind = 'mail-quarantined'"
+    assert set(here.stack.query(alerts)) == {("breaks-session",)}
+    assert quarantined_total() == counted + len(bad)
+    assert health(here) == "working"
+    assert here.stack.count("download_failure") == 0
+    assert here.stack.count("settlement") == 0
+    if isinstance(mailbox.server, RuledPop3):
+        left = mailbox.server.left("alice")
+        assert {raw for raw in MAILS if raw not in others} <= set(left)
+
+
+@pytest.mark.promise("M27", "I5")
+@pytest.mark.parametrize("server", ["imap, cut", "imap, BYE", "gmail pop3"])
+def test_a_server_that_breaks_every_session_is_not_asked_for_ever(
+    server: str, here: FetcherHere
+) -> None:
+    """Three mails come, and none after them in whatever session: no mail is the cause."""
+    given: set[bytes] = set()
+
+    def breaks(raw: bytes) -> bool:
+        given.update({raw} if len(given) < 3 else ())
+        return raw not in given
+
+    with SERVERS[server](breaks) as mailbox:
+        connection = add(here, mailbox, "mark-read")
+        for runs in range(1, 3):
+            here.run(connection)
+            # Over POP3, what was recognised by headers is retrieved in a session of its own.
+            assert mailbox.sessions() <= runs * 2 * MOST_BREAKS + 1
+            assert health(here) == "failing"
+        assert here.stack.count("quarantine") == 0
+        given.update(MAILS)
+        here.run_until_idle(connection)
+    assert here.had() == digests(MAILS)
+    assert here.stack.count("quarantine") == 0
+    assert health(here) == "working"
+
+
+@pytest.mark.promise("M27")
+def test_a_server_that_says_it_goes_away_is_left_alone(here: FetcherHere) -> None:
+    with imap_breaking(
+        lambda raw: raw == BY_NUMBER[5], bye=b"[UNAVAILABLE] Server shutting down, try again"
+    ) as mailbox:
+        connection = add(here, mailbox, "mark-read")
+        here.run(connection)
+        assert mailbox.sessions() == 1
+        assert health(here) == "failing"
+
+
+@pytest.mark.promise("M17", "M27")
+def test_what_arrives_after_the_start_from_now_is_not_skipped_in_a_fresh_session(
+    here: FetcherHere,
+) -> None:
+    """It breaks the session it is first asked for in; the start is over by then."""
+    there = {1: MAILS[0]}
+    searches: list[bytes] = []
+    asked: list[int] = []
+
+    def search(talk: Conversation, tag: bytes, rest: bytes) -> None:
+        found = b"".join(b" %d" % uid for uid in there if b"DELETED" not in rest[:10])
+        talk.send(b"* SEARCH" + found + b"\r\n")
+        talk.ok(tag)
+        searches.append(rest)
+        there.update({2: MAILS[1], 3: MAILS[2]})  # they arrive behind the first look
+
+    def fetch(talk: Conversation, tag: bytes, rest: bytes) -> None:
+        for uid in sorted(read_set(rest.split(b" ")[0], 3)):
+            asked.append(uid)
+            if asked == [2]:
+                talk.hang_up()
+            talk.send(body_response(uid, there[uid]))
+        talk.ok(tag)
+
+    with ScriptedServer(imap({"UID SEARCH": search, "UID FETCH": fetch}, live=there)) as server:
+        connection = add(here, Mailbox("imap", server.port, lambda: 0, None), "mark-read")
+        with here.stack.database.transaction() as session:
+            connections.start_from(session, connection, since=None, skip_existing=True)
+        here.run_until_idle(connection)
+    assert asked[0] == 2, searches
+    assert here.had() == digests(MAILS[1:3])
+
+
+@pytest.mark.promise("M27")
+def test_where_logins_have_to_wait_the_next_run_goes_on_as_soon_as_it_may(
+    here: FetcherHere,
+) -> None:
+    """The connection is failing meanwhile, and is not backed off longer than the server wants."""
+    bad = {MAILS[4], MAILS[12]}
+    server = RuledPop3(login_delay=70, delay_words=b"[LOGIN-DELAY] try later", pipelining=True)
+    with pop3_breaking(lambda raw: raw in bad, server) as mailbox:
+        connection = add(here, mailbox, "mark-read")
+        for mails in (4, 6, COUNT - 2):  # of batches of ten
+            here.run(connection)
+            assert here.stack.count("message") == mails
+            assert health(here) == "failing"
+            asked = "SELECT extract(epoch FROM due_at - last_run_at)::float8 FROM connection_state"
+            ((delay,),) = here.stack.query(asked)
+            assert 60 < delay < 80
+            server.pass_time(70)
+    assert here.stack.count("quarantine") == 0

@@ -145,6 +145,7 @@ for _code in (
     "breaks-session",
     "bytes-missing",
     "cannot-process",
+    "mail-altered",
     "mail-cut",
     "mail-refused",
     "mail-too-large",

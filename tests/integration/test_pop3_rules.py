@@ -153,6 +153,50 @@ def test_a_mail_cut_at_a_lone_dot_is_put_aside_and_stays_on_the_server(
         assert here.stack.query("SELECT health FROM connection_state") == [("working",)]
 
 
+DOTTED = {
+    "one dot": b".hidden\r\n.profile\r\n",
+    "more dots": b"...and so on\r\n",
+    "at the start": b"",
+}
+
+
+@pytest.mark.promise("H4", "I1")
+@pytest.mark.parametrize("dotted", DOTTED)
+def test_a_mail_whose_lines_would_lose_a_dot_is_put_aside_and_stays_on_the_server(
+    dotted: str, here: FetcherHere
+) -> None:
+    start = b".Subject: dots\r\n" if dotted == "at the start" else b"Subject: dots\r\n"
+    altered = start + b"Date: Mon, 01 Jun 2026 10:00:00 +0000\r\n\r\n" + DOTTED[dotted] + b"end\r\n"
+    plain = [b"Subject: plain %d\r\n\r\nno dot\r\n" % n for n in range(2)]
+    with RuledPop3(stuffs=False) as server:
+        server.deliver("alice", [plain[0], altered, plain[1]])
+        connection = watch(here, server, "delete")
+        here.run_until_idle(connection)
+        assert here.had() == digests(plain)
+        assert quarantined(here) == ["mail-altered"]
+        assert server.left("alice") == [altered]
+        assert here.stack.query("SELECT health FROM connection_state") == [("working",)]
+
+
+@pytest.mark.promise("I1")
+@pytest.mark.parametrize(
+    "size",
+    [len, lambda raw: len(raw) + 40, lambda raw: len(raw) - raw.count(b"\r\n")],
+    ids=["exact", "larger", "bare line feeds"],
+)
+def test_dots_that_are_doubled_put_no_mail_aside(
+    size: Callable[[bytes], int], here: FetcherHere
+) -> None:
+    dotted = [b"Subject: dots\r\n\r\n" + text + b"end\r\n" for text in DOTTED.values()]
+    dotted.append(b".Subject: dots\r\n\r\n.\r\n..\r\n")
+    with RuledPop3(size=size, pipelining=True) as server:
+        server.deliver("alice", dotted)
+        here.run_until_idle(watch(here, server, "delete"))
+        assert server.left("alice") == []
+    assert here.had() == digests(dotted)
+    assert quarantined(here) == []
+
+
 @pytest.mark.promise("I1")
 def test_sizes_that_a_server_lists_wrongly_put_no_mail_aside(here: FetcherHere) -> None:
     """Larger than they are, or counted with bare line feeds: seen at Exchange, and at mbox."""

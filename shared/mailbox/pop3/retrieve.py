@@ -2,8 +2,9 @@
 
 A mail counts as read once the server's next answer is one. RFC 1939 section 3 ends a mail with a
 line of a dot alone; a server that does not stuff the dots of a mail ends it at its first such line
-and sends the rest where an answer belongs. Sizes alone prove nothing: servers list them with other
-line ends, or rounded.
+and sends the rest where an answer belongs. Its other lines that begin with a dot lose that, which
+shows where a second dot is missing, or where exactly the dots removed are missing from the listed
+size. Sizes alone prove nothing else: servers list them with other line ends, or rounded.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from shared.mailbox.errors.refused_mails import MailRefused, RefusedMails
 from shared.mailbox.failures import SessionLost, mail_too_large
 from shared.mailbox.net.stream import LARGE_BUFFER, SMALL_BUFFER
 from shared.mailbox.pop3.session import Pop3Answer, Pop3Session
-from shared.mailbox.pop3.text import DOT, read_text
+from shared.mailbox.pop3.text import DOT, Dots, read_text
 from shared.messages import Key
 
 _END = b"\r\n.\r\n"
@@ -55,6 +56,7 @@ class _Read:
 
     ref: MailRef
     octets: int
+    dots: Dots
 
 
 class _Retrieval:
@@ -64,6 +66,8 @@ class _Retrieval:
         self._sink = sink
         self._limit = limit
         self._read: _Read | None = None
+        #: A mail of this retrieval showed that the server does not.
+        self._stuffs = True
         self._refusals = RefusedMails(sink)
         #: Asked for by this retrieval and by none before in the session.
         self._first_asked: set[Key] = set()
@@ -120,9 +124,7 @@ class _Retrieval:
         self._wire.start_clock()
         answer = self._next_answer()
         if answer.ok:
-            octets = self._body(ref)
-            if octets is not None:
-                self._read = _Read(ref, octets)
+            self._read = self._body(ref)
             self._refusals.given()
             return
         if ref.key in self._first_asked:
@@ -140,8 +142,18 @@ class _Retrieval:
                 self._end_broken(read, error)
             raise
         if read is not None:
-            self._sink.end()
+            self._end(read)
         return answer
+
+    def _end(self, read: _Read) -> None:
+        """A mail of which all came: whole, unless dots were removed that were its own."""
+        dots, missing = read.dots, read.ref.size - read.octets
+        self._stuffs = self._stuffs and not dots.single
+        doubtful = not self._stuffs and missing != 0
+        if dots.single or (dots.removed and (missing == dots.removed or doubtful)):
+            self._sink.abandon(read.ref, _not_stuffed(dots))
+        else:
+            self._sink.end()
 
     def _end_broken(self, read: _Read, error: SessionLost) -> None:
         """The session broke behind a mail: what of the mail is to be believed.
@@ -151,13 +163,13 @@ class _Retrieval:
         """
         size = read.ref.size
         if read.octets == size or (error.code != "protocol-error" and read.octets > size):
-            self._sink.end()
+            self._end(read)
         elif error.code == "protocol-error" and read.octets < size:
             self._sink.abandon(read.ref, _cut(read))
 
-    def _body(self, ref: MailRef) -> int | None:
-        """One mail, from behind its +OK line to behind its final dot: the octets of it, or None
-        where it is over the limit and was abandoned."""
+    def _body(self, ref: MailRef) -> _Read | None:
+        """One mail, from behind its +OK line to behind its final dot; None where it is over the
+        limit and was abandoned."""
         stream, sink, limit = self._wire, self._sink, self._limit
         start = stream.pos
         stop = stream.buffer.find(_END, start, stream.end)
@@ -170,7 +182,7 @@ class _Retrieval:
             # The usual small mail: all of it is here, and nothing in it is stuffed.
             sink.write(stream.view[start : stop + 2])
             stream.pos = stop + 5
-            return stop + 2 - start
+            return _Read(ref, stop + 2 - start, Dots())
         left = limit
         dropped = 0
 
@@ -187,8 +199,8 @@ class _Retrieval:
             else:
                 sink.write(piece)
 
-        read_text(stream, give)
-        return limit - left if left >= 0 else None
+        dots = read_text(stream, give)
+        return _Read(ref, limit - left, dots) if left >= 0 else None
 
 
 def _cut(read: _Read) -> MailFailure:
@@ -199,4 +211,16 @@ def _cut(read: _Read) -> MailFailure:
         code="mail-cut",
         hint="The server does not mark the lines of a mail that are a dot alone (RFC 1939, "
         "section 3). The mail is untouched there: read it with IMAP, or have the server repaired.",
+    )
+
+
+def _not_stuffed(dots: Dots) -> MailFailure:
+    """The reason to put a mail aside whose lines came without the dots that they begin with."""
+    return MailFailure(
+        "The mail server sends lines that begin with a dot as they are: "
+        f"{dots.removed} of this mail would lose it.",
+        code="mail-altered",
+        hint="The server does not double such dots (RFC 1939, section 3), or counts the second "
+        "ones in the size that it lists. The mail is untouched there: read it with IMAP, or have "
+        "the server repaired.",
     )

@@ -7,19 +7,30 @@ line of a dot alone. Both are found by searching the buffer for CRLF-dot, never 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from shared.mailbox.net.stream import Stream
 
 DOT = ord(".")
 
 
-def read_text(stream: Stream, give: Callable[[memoryview], None]) -> None:
+@dataclass(slots=True)
+class Dots:
+    """What was seen of a text's lines that begin with a dot: `removed` so many dots, `single`:
+    one had no second dot, so whoever sent it does not stuff them."""
+
+    removed: int = 0
+    single: bool = False
+
+
+def read_text(stream: Stream, give: Callable[[memoryview], None]) -> Dots:
     """Reads up to behind the final dot and hands the text to `give` piece by piece."""
+    dots = Dots()
     line_start = True
     while True:
         if line_start:
-            if _ends(stream):
-                return
+            if _ends(stream, dots):
+                return dots
             line_start = False
         at = stream.buffer.find(b"\r\n.", stream.pos, stream.end)
         if at >= 0:
@@ -36,7 +47,7 @@ def read_text(stream: Stream, give: Callable[[memoryview], None]) -> None:
         stream.fill()
 
 
-def _ends(stream: Stream) -> bool:
+def _ends(stream: Stream, dots: Dots) -> bool:
     """At the start of a line: whether it is the final dot. Takes that dot, or a stuffed one."""
     while stream.end - stream.pos < 3 and (
         stream.end == stream.pos or stream.buffer[stream.pos] == DOT
@@ -47,6 +58,8 @@ def _ends(stream: Stream) -> bool:
     if stream.buffer.startswith(b".\r\n", stream.pos):
         stream.pos += 3
         return True
+    dots.removed += 1
+    dots.single = dots.single or stream.buffer[stream.pos + 1] != DOT
     stream.pos += 1
     return False
 

@@ -102,6 +102,7 @@ class Logins:
             ca_certificate=credential.setting("ca_certificate") or None,
             by_person=credential.needs_login,
             worked=self._worked(connection.id),
+            application=credential.client_id,
         )
 
     def credential(self, connection: Connection) -> Credential:

@@ -47,6 +47,7 @@ class Admin:
     app_state: AppState
     app: ASGIApp
     heartbeat: Heartbeat
+    limiter: PostgresLimiter
 
     def run(self, stop: threading.Event) -> None:
         """Serves until `stop` is set; requests in progress are answered. Raises InvalidInput
@@ -86,7 +87,10 @@ class Admin:
         app_state = self.app_state
         told = {**checks, "keys": app_state.vault.check}
         writer = HeartbeatWriter("admin", app_state.database, app_state.store, told)
-        heartbeat = threading.Thread(target=writer.run, args=(stop,), name="heartbeat", daemon=True)
+        threads = [
+            threading.Thread(target=run, args=(stop,), name=name, daemon=True)
+            for name, run in (("heartbeat", writer.run), ("requests", self.limiter.run))
+        ]
         health = HealthServer(
             settings.health_host,
             settings.health_port,
@@ -97,14 +101,16 @@ class Admin:
             # Signals belong to the process: outside the main thread the server takes none.
             thread = threading.Thread(target=server.run, args=([listening],), name="http")
             thread.start()
-            heartbeat.start()
+            for chore in threads:
+                chore.start()
             while thread.is_alive() and not stop.wait(0.5):
                 if server.started:
                     self.heartbeat.beat()
             server.should_exit = True
             thread.join()
             stop.set()
-            heartbeat.join()
+            for chore in threads:
+                chore.join()
             self.app_state.mail_work.close()
             self.app_state.output.close()
 
@@ -147,4 +153,4 @@ def build(settings: AdminSettings) -> Admin:
     )
     app_state = AppState(settings, database, vault, store, MailWork(), logins, opened, output)
     heartbeat = Heartbeat()
-    return Admin(settings, app_state, build_app(app_state), heartbeat)
+    return Admin(settings, app_state, build_app(app_state), heartbeat, limiter)

@@ -80,6 +80,7 @@ class Fetcher:
     dispatcher: Dispatcher
     kept_runs: KeptRuns
     affinity: SessionAffinity
+    limiter: PostgresLimiter
     stopping: threading.Event
     heartbeat: Heartbeat
 
@@ -94,6 +95,7 @@ class Fetcher:
         threads = ServiceThreads()
         threads.add("leases", self.dispatcher.renewer.run, drained)
         threads.add("affinity", self.affinity.run, self.stopping)
+        threads.add("requests", self.limiter.run, drained)
         threads.add("push", self.kept_runs.listen, self.stopping)
         own = own_queue(self.affinity.owner)
         workers = (
@@ -266,6 +268,7 @@ def build(settings: FetcherSettings) -> Fetcher:
             lease_seconds=settings.lease_seconds,
             per_mailbox=settings.sessions_per_mailbox,
         ),
+        limiter=limiter,
         stopping=stopping,
         heartbeat=Heartbeat(),
     )

@@ -166,6 +166,8 @@ class Login:
     by_person: bool = True
     #: This account logged in and was read before: a token that is refused now says little.
     worked: bool = False
+    #: The client id by which the provider counts requests.
+    application: str = ""
     #: The only way of giving the password that is to be tried, of those that the server offers:
     #: `LOGIN command`, `USER`, `APOP` or a SASL mechanism. Empty: the best one.
     mechanism: str = ""

@@ -75,8 +75,11 @@ _TABLES: Final[Mapping[str, Mapping[str, str]]] = {
         "session_share": "rawd",
         "lease": "raw",
         "fetch_run": "a",
-        "request_slot": "rawd",
-        "request_pause": "raw",
+        "request_slot": "rawd",  # by fetchers of release 0.1, while they are replaced
+        "request_pause": "rawd",
+        "request_process": "rawd",
+        "request_place": "rawd",
+        "request_budget": "raw",
         "message": "a",
         "outbox": "raw",
         "delivery": "r",

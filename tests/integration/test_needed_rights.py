@@ -53,6 +53,8 @@ NEVER_ASKED = {
         ("quarantine", "SELECT"),
     },
 }
+#: By services of the release before, while they are replaced.
+ASKED_BEFORE = {"fetcher": {("request_slot", v) for v in ("SELECT", "INSERT", "UPDATE", "DELETE")}}
 #: By the scaler, which is no service of ours and has the forwarder's account.
 ASKED_BY_OTHERS = {("handler_queue", "SELECT")}
 
@@ -75,6 +77,7 @@ def test_each_right_is_one_that_a_statement_takes(stack: Stack, service: str) ->
     needed = {
         right for statement in statements for right in rights_for(statement) if right[0] in tables
     }
+    needed |= ASKED_BEFORE.get(service, set())
     locked = set().union(*map(locks_of, statements))
     if service == "forwarder":
         needed |= ASKED_BY_OTHERS

@@ -51,13 +51,8 @@ def _batch(
     settled: list[MailRef] = []
     failed: list[GraphError] = []
     for attempt in range(_ROUNDS):
-        answer = graph.post(
-            "/$batch",
-            {
-                "requests": [
-                    _request(graph, number, ref, request) for number, ref in waiting.items()
-                ]
-            },
+        answer = graph.post_batch(
+            [_request(graph, number, ref, request) for number, ref in waiting.items()]
         )
         passing: list[GraphError] = []
         for number, failure in _outcomes(answer, waiting):

@@ -22,7 +22,7 @@ from shared.mailbox.base import MailRef
 from shared.mailbox.errors import graph_answers, provider_errors
 from shared.mailbox.failures import SessionLost, StepFailed
 from shared.mailbox.net import https
-from shared.mailbox.net.limiting import AT_ONCE, RequestLimiter
+from shared.mailbox.net.limiting import RequestLimiter
 from shared.mailbox.net.transcript import Transcript
 from shared.telemetry import metrics
 
@@ -66,7 +66,8 @@ class GraphHttp:
     """Requests in the name of one login about one mailbox. Thread-safe.
 
     `patience` bounds the seconds that all pauses of this session may last together: a mailbox that
-    wants longer is left to a later run (TryAgain with `retry_after`).
+    wants longer is left to a later run (TryAgain with `retry_after`). `application`: the client id
+    by which Graph counts the requests of all mailboxes.
     """
 
     def __init__(
@@ -77,6 +78,7 @@ class GraphHttp:
         *,
         limiter: RequestLimiter,
         transcript: Transcript,
+        application: str = "",
         ca_certificate: str = "",
         connect_timeout: float = 10.0,
         read_timeout: float = https.READ_TIMEOUT,
@@ -92,6 +94,7 @@ class GraphHttp:
         self.transcript = transcript
         self._access_token = access_token
         self._limiter = limiter
+        self._application = application
         self._patience = patience
         self._wait = wait
         self._mutex = threading.Lock()
@@ -120,13 +123,14 @@ class GraphHttp:
         """
         return self._json("GET", self.url(path, query), prefer=prefer, unless=unless)
 
-    def post(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
-        """Only for what may be repeated without harm ($batch of such requests).
+    def post_batch(self, requests: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+        """Only requests that may be repeated without harm.
 
-        The requests of a batch count each by itself and run side by side, so it takes every place
-        at the mailbox ("JSON batching", "Throttling and batching").
+        They count each by itself and run side by side, so each takes a place at the mailbox, or
+        they take all of them ("JSON batching", "Throttling and batching").
         """
-        return self._json("POST", self.url(path), body=body, places=AT_ONCE)
+        body = {"requests": list(requests)}
+        return self._json("POST", self.url("/$batch"), body=body, requests=len(requests))
 
     @contextmanager
     def stream(
@@ -181,11 +185,11 @@ class GraphHttp:
         *,
         body: Mapping[str, Any] | None = None,
         prefer: Sequence[str] = (),
-        places: int = 1,
+        requests: int = 1,
         unless: Callable[[GraphError], bool] | None = None,
     ) -> dict[str, Any]:
         with self._answered(
-            method, url, body=body, prefer=prefer, places=places, unless=unless
+            method, url, body=body, prefer=prefer, requests=requests, unless=unless
         ) as answer:
             with https.translated(self.host):
                 text = answer.read()
@@ -207,7 +211,7 @@ class GraphHttp:
         prefer: Sequence[str] = (),
         accept: str = "application/json",
         streamed: bool = False,
-        places: int = 1,
+        requests: int = 1,
         unless: Callable[[GraphError], bool] | None = None,
     ) -> Iterator[httpx.Response]:
         """The answer of a request that succeeded, open, with its places at the mailbox."""
@@ -218,7 +222,12 @@ class GraphHttp:
             failure: GraphError | TryAgain
             try:
                 with (
-                    self._limiter.slot(self.mailbox, within=self._patience, places=places),
+                    self._limiter.slot(
+                        self.mailbox,
+                        within=self._patience,
+                        application=self._application,
+                        requests=requests,
+                    ),
                     self._sent(method, url, headers, body, streamed) as answer,
                 ):
                     if 300 <= answer.status_code < 400:

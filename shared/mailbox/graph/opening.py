@@ -22,6 +22,7 @@ def open_session(opening: Opening) -> Mailbox:
         login.access_token,
         limiter=opening.limiter,
         transcript=transcript,
+        application=login.application,
         ca_certificate=login.ca_certificate or "",
         connect_timeout=seconds,
         read_timeout=opening.read_timeout_s,

@@ -1,4 +1,4 @@
-"""How many requests one mailbox gets at once, and when it wants to be left alone.
+"""How many requests one mailbox gets, and when it wants to be left alone.
 
 Graph serves four requests of an application at a mailbox at a time and answers 429 beyond
 (MailboxConcurrency, "Microsoft Graph service-specific throttling limits"): three leave room for
@@ -27,9 +27,11 @@ class MailboxBusy(TryAgain):
 class RequestLimiter(Protocol):
     """Shared by everybody who talks to a mailbox (`shared.storage.limiter` over all replicas)."""
 
-    def slot(self, mailbox: str, *, within: float, places: int = 1) -> AbstractContextManager[None]:
-        """Holds `places` of the mailbox' places, all or none. Raises MailboxBusy after `within`
-        seconds."""
+    def slot(
+        self, mailbox: str, *, within: float, application: str = "", requests: int = 1
+    ) -> AbstractContextManager[None]:
+        """Holds a place of the mailbox for each of `requests`, or all places, and counts them as
+        the application's. Raises TryAgain (`mailbox-busy`) after `within` seconds."""
         ...
 
     def pause(self, mailbox: str, seconds: float) -> None:
@@ -38,7 +40,8 @@ class RequestLimiter(Protocol):
 
 
 class ProcessLimiter:
-    """The places of this process alone, for tools that run without Postgres."""
+    """The places of this process alone, for tools that run without Postgres. They make too few
+    requests for any other limit."""
 
     def __init__(self, at_once: int = AT_ONCE) -> None:
         self._at_once = at_once
@@ -48,9 +51,11 @@ class ProcessLimiter:
         self._paused: dict[str, float] = {}
 
     @contextmanager
-    def slot(self, mailbox: str, *, within: float, places: int = 1) -> Iterator[None]:
+    def slot(
+        self, mailbox: str, *, within: float, application: str = "", requests: int = 1
+    ) -> Iterator[None]:
         deadline = time.monotonic() + within
-        wanted, held = min(places, self._at_once), 0
+        wanted, held = min(requests, self._at_once), 0
         # One at a time gathers several places: two would wait for each other's.
         gathering = False
         try:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,6 +15,8 @@ from shared.mailbox.graph.http import GraphHttp
 from shared.mailbox.graph.mailbox import GraphMailbox
 from shared.mailbox.net.limiting import ProcessLimiter
 from shared.mailbox.net.transcript import Transcript
+from shared.storage.limiter import PostgresLimiter
+from shared.storage.pool import Database
 from tests.servers.graph import GraphServer
 from tests.servers.graph.mailboxes import GraphMailbox as Box
 
@@ -25,6 +30,21 @@ class Unhurried(ProcessLimiter):
         pass
 
 
+@contextmanager
+def process(url: str, **limits: Any) -> Iterator[PostgresLimiter]:
+    """What a service has: a limiter and the thread that looks after it."""
+    stop = threading.Event()
+    with Database(url, size=6) as database:
+        limiter = PostgresLimiter(database, **limits)
+        thread = threading.Thread(target=limiter.run, args=(stop,))
+        thread.start()
+        try:
+            yield limiter
+        finally:
+            stop.set()
+            thread.join()
+
+
 @dataclass
 class Office:
     """One mailbox at the test Graph, and sessions with it."""
@@ -35,7 +55,14 @@ class Office:
     pauses: list[float] = field(default_factory=list)
     renewed: int = 0
 
-    def open(self, *, limiter: Any = None, patience: float = 120, **changes: Any) -> GraphMailbox:
+    def open(
+        self,
+        *,
+        limiter: Any = None,
+        application: str = "",
+        patience: float = 120,
+        **changes: Any,
+    ) -> GraphMailbox:
         values: dict[str, Any] = {
             "name": "graph",
             "mode": Mode.MICROSOFT_GRAPH,
@@ -48,6 +75,7 @@ class Office:
             connection.mailbox,
             self._access_token,
             limiter=limiter or Unhurried(),
+            application=application,
             transcript=Transcript(),
             ca_certificate=self.server.ca,
             patience=patience,

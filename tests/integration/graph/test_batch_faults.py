@@ -8,11 +8,9 @@ import pytest
 
 from shared.connections import AfterDownload
 from shared.errors import NeedsPerson
-from shared.storage.limiter import PostgresLimiter
-from shared.storage.pool import Database
 from tests.contract.mailbox_kinds import mail
 from tests.contract.recorders import Collector, KnownKeys
-from tests.integration.graph.conftest import ALICE, Office, Unhurried
+from tests.integration.graph.conftest import ALICE, Office, Unhurried, process
 from tests.integration.graph.test_faults import DELETE, LIMIT, MARK_READ, UNREAD, fetch
 
 
@@ -56,8 +54,8 @@ def test_three_requests_at_once_over_all_replicas(office: Office, database_url: 
     office.server.delay = 0.01
 
     def look(_: int) -> int:
-        with Database(database_url, size=4) as database:
-            mailbox = office.open(limiter=PostgresLimiter(database), patience=300)
+        with process(database_url) as limiter:
+            mailbox = office.open(limiter=limiter, patience=300)
             mailbox.open("")
             sink = Collector()
             mailbox.download(mailbox.list_new(KnownKeys(), UNREAD).new, sink, limit=LIMIT)
@@ -100,8 +98,8 @@ def test_a_batch_counts_as_its_requests(office: Office, database_url: str, kind:
     here = Unhurried()
 
     def work(number: int) -> int:
-        with Database(database_url, size=4) as database:
-            limiter = here if kind == "in this process" else PostgresLimiter(database)
+        with process(database_url) as of_replica:
+            limiter = here if kind == "in this process" else of_replica
             mailbox = office.open(limiter=limiter, patience=300)
             mailbox.open("")
             refs = mailbox.list_new(KnownKeys(), UNREAD).new

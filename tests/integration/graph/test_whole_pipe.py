@@ -78,3 +78,46 @@ def test_the_event_tells_the_conversation_and_the_categories(
     (event,) = open_queue(redis_url, "archive").events()
     assert event["data"]["mail"]["thread"] == "AAQk="
     assert event["data"]["mail"]["labels"] == ["Red", "Bücher", "half ?"]
+
+
+@pytest.mark.promise("M2")
+def test_two_folders_of_a_mailbox_and_the_fetcher_of_one_is_killed(
+    graph_server: GraphServer, oidc: OidcServer, redis_url: str, build_stack: Callable[..., Stack]
+) -> None:
+    """Small batches, so that downloads and settling meet: never more requests at once than the
+    mailbox takes, also when the places of the dead fetcher are given on."""
+    graph_server.trust(oidc.public_key)
+    graph_server.delay = 0.02
+    box = graph_server.mailbox(ALICE)
+    box.create("Archive")
+    mails = list(mixed(80, seed=12))
+    box.deliver(mails[:40])
+    box.deliver(mails[40:], "Archive")
+    stack = build_stack(redis_url)
+    stack.add_handler()
+    credential = application_credential(stack, graph_server, oidc)
+    settings = {"batch_mails": "5", "lease_seconds": "5"}
+    fetchers = stack.start("fetcher", "fetcher", settings=settings)
+    stack.start("scheduler", "decryptor", settings=settings)
+    for name, folder in (("inbox", ""), ("archive", "Archive")):
+        stack.add_connection(
+            password="",
+            name=name,
+            folder=folder,
+            mode="microsoft-graph",
+            username=ALICE,
+            credential_id=credential,
+        )
+        stack.wait(lambda: stack.count("message") >= 5, "the first mails are there")
+    ((owner,),) = stack.query(
+        "SELECT owner FROM lease WHERE until > now() ORDER BY mailbox LIMIT 1"
+    )
+    working = {str(child.pid): child for child in fetchers}
+    stack.kill(working[owner.split("/")[1]])
+    stack.wait_settled(80)
+    stack.stop()
+    events = open_queue(redis_url, "archive").events()
+    assert sorted(event["data"]["sha256"] for event in events) == digests(mails)
+    assert [item for item in box.items.values() if not item.read] == []
+    assert graph_server.peak <= graph_server.at_once  # a batch runs four at a time
+    assert graph_server.throttled == 0

@@ -115,12 +115,14 @@ class HttpsServer:
                     self.send_header("Content-Length", str(len(octets)))
                     self.end_headers()
                     until = answered.cut if answered.cut >= 0 else len(octets)
-                    for start in range(0, until, _CHUNK):
-                        self.wfile.write(octets[start : min(start + _CHUNK, until)])
-                    self.wfile.flush()
+                    last = max(0, until - 1)
+                    for start in range(0, last, _CHUNK):
+                        self.wfile.write(octets[start : min(start + _CHUNK, last)])
                 finally:
                     if answered.done is not None:
                         answered.done()
+                self.wfile.write(octets[last:until])  # who has it all, finds the place free
+                self.wfile.flush()
                 if answered.cut >= 0:
                     self.close_connection = True
                     self.request.close()

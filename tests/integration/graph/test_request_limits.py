@@ -1,0 +1,216 @@
+"""Requests at Graph are counted over all processes: at once, and in ten minutes."""
+
+from __future__ import annotations
+
+import itertools
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+
+import psycopg
+import pytest
+
+from shared.connections import AfterDownload, Selection
+from shared.errors import TryAgain
+from shared.storage.request_budgets import RequestLimit
+from tests.contract.mailbox_kinds import mail
+from tests.contract.recorders import Collector, KnownKeys
+from tests.integration.graph.conftest import ALICE, Office, process
+
+BOB = "bob@example.org"
+SMALL = RequestLimit(200, 10.0, in_advance=20, at_a_time=4, processes=5)
+#: Another process that holds all places at a mailbox and is killed with them.
+HOLDER = """
+import sys, threading
+from shared.storage import request_places
+from shared.storage.limiter import PostgresLimiter
+from shared.storage.pool import Database
+request_places.LIVES = 2.0  # so long after its last sign of life it is taken for dead
+with Database(sys.argv[1]) as database:
+    limiter = PostgresLimiter(database)
+    threading.Thread(target=limiter.run, args=(threading.Event(),), daemon=True).start()
+    with limiter.slot(sys.argv[2], within=30, requests=int(sys.argv[3])):
+        print("held", flush=True)
+        threading.Event().wait()
+"""
+
+
+@contextmanager
+def other_process(url: str, mailbox: str, requests: int) -> Iterator[subprocess.Popen[str]]:
+    """A process that holds places, until it is killed."""
+    command = [sys.executable, "-c", HOLDER, url, mailbox, str(requests)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as child:
+        assert child.stdout is not None
+        try:
+            assert child.stdout.readline() == "held\n"
+            yield child
+        finally:
+            child.kill()
+
+
+def statements(url: str) -> int:
+    """Transactions that were committed in this database so far."""
+    with psycopg.connect(url) as session:
+        session.execute("SELECT pg_stat_force_next_flush()")
+        row = session.execute(
+            "SELECT xact_commit FROM pg_stat_database WHERE datname = current_database()"
+        ).fetchone()
+    assert row is not None
+    return int(row[0])
+
+
+@pytest.mark.promise("M2")
+def test_a_request_costs_no_statement_as_long_as_nobody_else_wants_a_place(
+    office: Office, database_url: str
+) -> None:
+    office.box.deliver(mail(f"mail {n}") for n in range(150))
+    with process(database_url) as limiter:
+        mailbox = office.open(limiter=limiter, patience=60)
+        mailbox.open("")
+        refs = mailbox.list_new(KnownKeys(), Selection.UNREAD).new
+        before, asked = statements(database_url), len(office.server.requests)
+        sink = Collector()
+        mailbox.download(refs, sink, limit=1 << 20)
+        made = len(office.server.requests) - asked
+        assert len(sink.mails) == 150
+        took = statements(database_url) - before
+    assert made >= 150
+    assert took < made / 5
+
+
+@pytest.mark.promise("M2")
+def test_a_batch_counts_as_the_requests_in_it(office: Office, database_url: str) -> None:
+    """Forty mails are marked read in two batches: forty requests of the mailbox and of the
+    application, beside those that looked."""
+    office.box.deliver(mail(f"mail {n}") for n in range(40))
+    limit = RequestLimit(10_000, 600.0, in_advance=1_000, at_a_time=1, processes=20)
+    with process(database_url, of_mailbox=limit, of_application=limit) as limiter:
+        mailbox = office.open(limiter=limiter, application="client", patience=60)
+        mailbox.open("")
+        refs = mailbox.list_new(KnownKeys(), Selection.UNREAD).new
+        assert len(mailbox.settle(refs, AfterDownload.MARK_READ)) == 40
+    batches = [line for line in office.server.requests if line.endswith("$batch")]
+    counted = len(office.server.requests) - len(batches) + 40
+    with psycopg.connect(database_url) as session:
+        rows = session.execute(
+            "SELECT place, round(extract(epoch FROM used_until - now()) / %s) FROM request_budget",
+            [limit.interval],
+        ).fetchall()
+    used = {place: int(count) for place, count in rows}
+    assert used.keys() == {f"mailbox {ALICE}", "application client"}
+    # What time has given back since then is less than what a second gives.
+    assert all(counted - 1 / limit.interval <= count <= counted for count in used.values())
+
+
+@pytest.mark.promise("M2")
+@pytest.mark.parametrize("whose", ["the mailbox", "the application"])
+def test_two_processes_share_what_there_is(database_url: str, whose: str) -> None:
+    """Both ask as often as they can: together they get what is allowed, each about half."""
+    wide = RequestLimit(10**6, 1.0, in_advance=10**5, at_a_time=10**4, processes=10)
+    limits = {"of_mailbox": wide, "of_application": wide}
+    limits["of_mailbox" if whose == "the mailbox" else "of_application"] = SMALL
+    served = [0, 0]
+    with ExitStack() as stack:
+        both = [stack.enter_context(process(database_url, **limits)) for _ in served]
+        until = time.monotonic() + 3
+
+        def ask(number: int) -> None:
+            for count in itertools.count():
+                if time.monotonic() > until:
+                    return
+                box = ALICE if whose == "the mailbox" else f"box{count % 20}@example.org"
+                with both[number].slot(box, within=30, application="client"):
+                    served[number] += 1
+
+        with ThreadPoolExecutor(2) as pool:
+            list(pool.map(ask, range(2)))
+    assert 20 <= sum(served) <= SMALL.most * 4 / SMALL.seconds + SMALL.in_advance
+    assert min(served) > 0.35 * sum(served)
+
+
+@pytest.mark.promise("M2")
+def test_who_would_wait_for_too_long_is_told_when_to_come_and_takes_nothing(
+    database_url: str,
+) -> None:
+    with process(database_url, of_mailbox=SMALL) as limiter:
+        with limiter.slot(ALICE, within=0.5, requests=20):
+            pass
+        for _ in range(30):
+            with (
+                pytest.raises(TryAgain) as refused,
+                limiter.slot(ALICE, within=0.5, requests=20),
+            ):
+                pass
+            assert refused.value.code == "mailbox-busy"
+            assert refused.value.retry_after is not None
+            assert refused.value.retry_after <= 20 * SMALL.interval  # no later from time to time
+        with limiter.slot(BOB, within=0.5):  # nobody else's business
+            pass
+
+
+@pytest.mark.promise("M2")
+def test_places_of_a_killed_process_are_free_soon(database_url: str) -> None:
+    """All of them, in the middle of requests: nobody waits until these would have ended."""
+    with other_process(database_url, ALICE, 3) as child, process(database_url) as limiter:
+        with pytest.raises(TryAgain), limiter.slot(ALICE, within=0.5):
+            pass
+        child.kill()
+        began = time.monotonic()
+        with limiter.slot(ALICE, within=60, requests=20):
+            assert time.monotonic() - began < 10
+
+
+@pytest.mark.promise("M2")
+def test_places_that_are_kept_unused_are_given_to_who_wants_them(database_url: str) -> None:
+    """Three places that one process holds since its last requests, all wanted by a batch."""
+    with process(database_url) as idle, process(database_url) as other:
+        with idle.slot(ALICE, within=5, requests=3):
+            pass
+        with other.slot(ALICE, within=10, requests=20):
+            pass
+        with idle.slot(ALICE, within=10):
+            pass
+
+
+@pytest.mark.promise("M2")
+def test_who_wants_all_places_gets_them_beside_one_who_never_stops(database_url: str) -> None:
+    over = threading.Event()
+    with process(database_url) as busy, process(database_url) as other:
+
+        def download() -> None:
+            while not over.is_set():
+                with busy.slot(ALICE, within=30):
+                    time.sleep(0.01)
+
+        threads = [threading.Thread(target=download) for _ in range(3)]
+        for thread in threads:
+            thread.start()
+        try:
+            for _ in range(3):
+                with other.slot(ALICE, within=15, requests=20):
+                    pass
+        finally:
+            over.set()
+            for thread in threads:
+                thread.join()
+
+
+@pytest.mark.promise("M2")
+def test_a_pause_that_one_is_asked_for_holds_for_all(database_url: str) -> None:
+    with process(database_url) as first, process(database_url) as second:
+        with second.slot(ALICE, within=5):  # it has its place already
+            pass
+        first.pause(ALICE, 60)
+        deadline = time.monotonic() + 10
+        while time.monotonic() < deadline:
+            try:
+                with second.slot(ALICE, within=0.1):
+                    time.sleep(0.1)
+            except TryAgain as error:
+                assert error.retry_after is not None and error.retry_after > 40
+                return
+        pytest.fail("the other process never heard of the pause")

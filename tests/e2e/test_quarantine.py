@@ -77,7 +77,8 @@ def test_a_search_finds_a_mail_that_was_left_on_its_server(site: Site, page: Pag
     number = site.add_connection(site.new_mailbox())
     site.stack.query(
         "INSERT INTO quarantine (id, connection_id, code, reason, size, subject, sender,"
-        " message_id, sent_at) VALUES (gen_random_uuid(), %s, 'too-large', 'It is too large.',"
+        " message_id, sent_at) VALUES (gen_random_uuid(), %s, 'too-large',"
+        " 'It is too large.' || repeat(' And more is said of it.', 30) || ' The end.',"
         " 90000000, %s, 'plans@example.org', %s, '2026-11-02T10:00:00Z') RETURNING 1",
         number,
         f"Plans {mark}",
@@ -91,4 +92,13 @@ def test_a_search_finds_a_mail_that_was_left_on_its_server(site: Site, page: Pag
     row = page.get_by_role("row", name=f"Plans {mark}")
     expect(row).to_contain_text("plans@example.org")
     expect(row).to_contain_text("2026")
+    # A list shows the first lines of a long reason; the page that its name leads to, all.
+    page.goto(f"{site.url}/quarantine?connection={number}")
+    reason = page.locator(".clamped").filter(has_text="It is too large.")
+    assert reason.evaluate("e => e.scrollHeight > e.clientHeight + 1")
+    page.get_by_role("link", name=f"Plans {mark}").click()
+    expect(page.get_by_text("Show the whole quarantine")).to_be_visible()
+    expect(page.get_by_role("checkbox", name=f"Tick Plans {mark}")).to_be_checked()
+    expect(page.get_by_text("The end.")).to_be_in_viewport()
+    expect(page.locator(".clamped")).to_have_count(0)
     site.stack.query("DELETE FROM quarantine WHERE connection_id = %s RETURNING 1", number)

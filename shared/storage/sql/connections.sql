@@ -94,7 +94,7 @@ WITH judged AS (
            s.start_since, s.skip_existing,
            CASE
                WHEN NOT c.enabled THEN 'disabled'
-               WHEN s.health = 'needs-authorisation' THEN 'needs-authorisation'
+               WHEN s.health IN ('needs-authorisation', 'failing') THEN s.health
                WHEN k.grant_type = 'authorization-code'
                     AND (a.cache IS NULL OR a.revoked OR a.lost_at IS NOT NULL) THEN 'needs-authorisation'
                WHEN NOT EXISTS (SELECT FROM handler h WHERE h.enabled AND h.all_connections)

@@ -16,10 +16,6 @@ GROUP BY 1
 
 -- name: sick
 -- Connections that need somebody, the longest ill first. After connections.judged.
--- One that failed and is not used by a handler (any more) is told as what it is.
-SELECT j.id, j.name, CASE j.health WHEN 'unused' THEN s.health ELSE j.health END AS health,
-       j.error, j.failures, j.last_success_at
-FROM judged AS j JOIN connection_state AS s ON s.connection_id = j.id
-WHERE j.health IN ('failing', 'needs-authorisation', 'overdue')
-   OR j.health = 'unused' AND s.health IN ('failing', 'needs-authorisation')
+SELECT j.id, j.name, j.health, j.error, j.failures, j.last_success_at
+FROM judged AS j WHERE j.health IN ('failing', 'needs-authorisation', 'overdue')
 ORDER BY j.last_success_at NULLS FIRST, j.id LIMIT %(limit)s

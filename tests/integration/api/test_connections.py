@@ -164,6 +164,15 @@ def test_a_connection_without_an_enabled_handler_is_unused(api: Api) -> None:
     assert api.http.get(f"connections/{made['id']}").json()["health"] == "unused"
     counts = api.http.get("connections", params={"health": "unused"}).json()
     assert made["id"] in {item["id"] for item in counts["items"]}
+    # One that failed is told as failing in every place, used by a handler or not.
+    api.execute(
+        "UPDATE connection_state SET health = 'failing' WHERE connection_id = %(id)s RETURNING 1",
+        id=made["id"],
+    )
+    overview = api.http.get("overview").json()
+    assert made["id"] in {one["id"] for one in overview["sick"]}
+    assert overview["connections"]["failing"] == len(overview["sick"])
+    assert api.http.get(f"connections/{made['id']}").json()["health"] == "failing"
     assert api.http.delete(f"handlers/{handler['id']}").status_code == 204
 
 

@@ -79,6 +79,12 @@ def referred(reference: str, field: str, base: Path | None = None) -> str:
 
 def referred_bytes(reference: str, field: str, base: Path | None = None) -> bytes:
     """The content of `file:path`. Raises InvalidInput."""
+    if "://" in reference:  # the address itself, which says it to everybody who lists processes
+        raise InvalidInput(
+            f"{field!r} is a secret: say where it is, not what it is.",
+            field=field,
+            hint="Such as env:ALERTS_URL, a variable of the environment, or file:PATH.",
+        )
     path = (base or Path()) / Path(reference.removeprefix("file:")).expanduser()
     try:
         return path.read_bytes()

@@ -14,6 +14,7 @@ from cli.client import Api
 from cli.objects import Name, deletable, listed
 from cli.printing import AsJson
 from cli.suggesting import Commands
+from shared.counting import counted
 from shared.errors import InvalidInput
 
 app = typer.Typer(
@@ -69,7 +70,9 @@ def add(
     if as_json:
         printing.as_json(made)
     else:
-        told = f"alerts of {len(made['kinds'])} kinds" if made["kinds"] else "every alert"
+        told = (
+            f"alerts of {counted(len(made['kinds']), 'kind')}" if made["kinds"] else "every alert"
+        )
         printing.say(f"{made['name']} is told of {told} from now on.")
 
 

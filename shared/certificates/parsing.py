@@ -276,7 +276,7 @@ def _public_key_of(certificate: x509.Certificate) -> bytes | None:
 
 
 def _name(name: x509.Name) -> str:
-    return name.rfc4514_string()
+    return name.rfc4514_string({NameOID.EMAIL_ADDRESS: "E"})
 
 
 def addresses(certificate: x509.Certificate) -> tuple[str, ...]:

@@ -78,6 +78,13 @@ def settled(at: datetime, settled_as: str) -> Stop:
     return Stop(at, "settled", _SETTLED[settled_as], {"as": settled_as})
 
 
+#: What events say where nobody gave a reason (`MailEvent.redelivery`), for people.
+_REASONS: Final = {
+    "requested": "without a reason",
+    "opened-again": "it could not be opened before",
+}
+
+
 def opened(at: datetime, security: Mapping[str, Any]) -> Stop:
     status, signature = str(security.get("status") or "none"), security.get("signature") or "none"
     text = _OPENED.get(status, status)
@@ -153,7 +160,8 @@ def in_order(stops: Iterable[Stop]) -> list[Stop]:
 
 def _published(at: datetime, handler_id: int, handler: str, detail: Mapping[str, Any]) -> Stop:
     redelivery, note = detail.get("redelivery"), detail.get("note")
-    again = f", delivered again on purpose ({redelivery['reason']})" if redelivery else ""
+    reason = _REASONS.get(str(redelivery["reason"]), redelivery["reason"]) if redelivery else ""
+    again = f", delivered again on purpose ({reason})" if redelivery else ""
     doubt = f", in doubt: {note}" if note else ""
     text = f"Published to {_name(handler)}{again}{doubt}"
     return Stop(at, "published", text, {"handler_id": handler_id, **detail})

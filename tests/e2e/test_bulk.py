@@ -30,7 +30,7 @@ def test_many_are_enabled_and_those_with_new_mails_ask(site: Site, scripts: bool
         expect(full).to_contain_text("This would download 3 mails")
         expect(page.get_by_role("row", name=f"bulk empty {mark}")).to_contain_text("is enabled")
         page.get_by_label("Only mails that arrive from now on").check()
-        left = re.compile("Enable (the 1 that are left|1 connection)")
+        left = re.compile("Enable (the one that is left|1 connection)")
         page.get_by_role("button", name=left).click()
         expect(full).to_contain_text("is enabled")
         found = site.api("GET", f"/connections?q={mark}")["items"]
@@ -58,7 +58,7 @@ def test_all_that_match_are_changed_page_by_page(site: Site, page: Page) -> None
     page.get_by_label("Look for new mails every").fill("17")
     page.get_by_label("Add tags").fill(f"New {mark}, second")
     page.get_by_role("button", name=re.compile("^Change the 104")).click()
-    expect(words).to_contain_text("104 of 104 were tried, 104 are done.")
+    expect(words).to_contain_text("104 of 104 tried, 104 done.")
     found = site.api("GET", f"/connections?tag=new%20{mark}&tag=second&per_page=500")["items"]
     assert (len(found), {one["interval_minutes"] for one in found}) == (104, {17})
     page.get_by_role("link", name="Back to the list").first.click()
@@ -85,9 +85,9 @@ def test_a_long_test_is_stopped_and_goes_on_with_what_is_left(site: Site, page: 
     page.route("**/connections/bulk/apply", pressed_meanwhile)
     page.get_by_role("button", name="Test 20 connections").click()
     words = page.locator("[data-bulk-words]")
-    expect(words).to_contain_text("Stopped. 16 of 20 were tried, 16 are done.")
+    expect(words).to_contain_text("Stopped. 16 of 20 tried, 16 done.")
     page.get_by_role("button", name="Test the 4 that are left").click()
-    expect(words).to_contain_text("4 of 4 were tried, 4 are done.")
+    expect(words).to_contain_text("4 of 4 tried, 4 done.")
     expect(page.locator("#bulk-results tbody tr")).to_have_count(4)
     expect(page.locator("#bulk-results")).to_contain_text("The mailbox opens.")
 

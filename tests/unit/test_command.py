@@ -68,6 +68,13 @@ def test_a_command_that_is_not_there_is_answered_with_what_was_meant(
     assert f"Did you mean {meant}?" in " ".join(done.stderr.split())
 
 
+def test_a_secret_on_the_command_line_is_refused_and_not_repeated() -> None:
+    done = _run("webhooks", "add", "night", "--url", "https://hooks.example/a-secret")
+    assert done.returncode == 2
+    assert "env:ALERTS_URL" in done.stderr
+    assert "a-secret" not in done.stderr + done.stdout
+
+
 def test_the_version_is_shown() -> None:
     assert _run("--version").stdout.startswith("posthouse 0.")
 

@@ -16,7 +16,7 @@ _ROOT = Path(__file__).parents[2]
 _NOUNS = (
     "mails|messages|mailboxes|connections|handlers|dead letters|events|changes|things|faults|errors"
     "|certificates|credentials|attempts|times|days|folders|items|tags|tokens|webhooks|fields|parts"
-    "|consumers|sessions|lines|header blocks"
+    "|consumers|kinds|sessions|lines|header blocks"
 )
 _MANY = re.compile(rf" (?:more |new |past )?(?:{_NOUNS})\b")
 _IN_TEMPLATE = re.compile(rf"\|\s*(?:number|length|count)\s*\}}\}} (?:{_NOUNS})\b")

@@ -16,7 +16,7 @@ HEALTHS: Final[Mapping[Health, str]] = {
     Health.UNUSED: "No enabled handler",
     Health.DISABLED: "Disabled",
     Health.NEEDS_AUTHORISATION: "Needs authorisation",
-    Health.PENDING: "Waiting for its first run",
+    Health.PENDING: "Waiting for a run",
     Health.OVERDUE: "Overdue",
 }
 

@@ -87,13 +87,13 @@ function runInSteps(form) {
     left.push(...ids.slice(at));
     bar.value = at;
     const done = ids.length - left.length;
-    const said = [`${at} of ${ids.length} were tried, ${done} are done.`];
+    const said = [`${at} of ${ids.length} tried, ${done} done.`];
     if (stopped && at < ids.length) said.unshift("Stopped.");
     if (trouble) said.unshift(trouble);
     words.textContent = said.join(" ");
     stop.hidden = true;
     go.disabled = left.length === 0;
     field.value = left.join(",");
-    go.textContent = left.length ? `${verb} the ${left.length} that are left` : "All done";
+    go.textContent = left.length ? `${verb} the ${left.length === 1 ? "one that is" : `${left.length} that are`} left` : "All done";
   });
 }

@@ -30,6 +30,8 @@ from shared.vault import login_certificate_path, password_path
 MOST_ROWS: Final = 5_000
 #: Told at once; the rest of a file that is wrong throughout is counted.
 MOST_FAULTS: Final = 200
+#: Cells of the first line that are looked at: several times what there are fields.
+_MOST_HEADINGS: Final = 100
 #: Headings that stand for ids of things with names.
 _NAMED: Final = {"credential": "credential_id", "certificates": "certificate_ids"}
 HEADINGS: Final = (
@@ -100,12 +102,12 @@ def import_connections(ctx: Context, content: bytes, *, dry_run: bool) -> Import
     with ctx.transaction() as session:
         sheet = _Sheet(ctx, session)
         found = list(sheet.read(content))
-        faults = sorted(set(sheet.faults))
+        faults = sorted(sheet.faults)
         rows = tuple(
             Row(line, c.name, c.mode, c.username, c.host)
             for line, c in ((line, edit.connection) for line, edit in found)
         )
-        result = Imported(rows, tuple(faults[:MOST_FAULTS]), len(faults), not (faults or dry_run))
+        result = Imported(rows, tuple(faults), sheet.fault_count, not (faults or dry_run))
         if result.done:
             for _, edit in found:
                 _add(ctx, session, edit)
@@ -129,7 +131,10 @@ class _Sheet:
             },
         }
         self._ids = {} if ctx.principal.tags else all_of_them
+        #: The first MOST_FAULTS, and how many there are: a file may be wrong a million times.
         self.faults: list[RowFault] = []
+        self.fault_count = 0
+        self._of_line: set[RowFault] = set()
 
     def read(self, content: bytes) -> Iterator[tuple[int, ConnectionEdit]]:
         """Each line as a connection; what is wrong goes to `faults`."""
@@ -169,6 +174,10 @@ class _Sheet:
             self._fault(1, 0, "", "The file holds no connection.", _KNOWN)
 
     def _headings(self, line: int, cells: Sequence[str]) -> list[str]:
+        if len(cells) > _MOST_HEADINGS:
+            text = f"The line has {len(cells):,} cells, and a connection {len(HEADINGS)} fields."
+            self._fault(line, 0, "", text, _KNOWN)
+            return []
         found = [cell.strip().casefold().replace(" ", "_") for cell in cells]
         for at, heading in enumerate(found, 1):
             if heading == "enabled":
@@ -188,7 +197,7 @@ class _Sheet:
     def _row(
         self, line: int, headings: Sequence[str], cells: Sequence[str]
     ) -> ConnectionEdit | None:
-        before = len(self.faults)
+        before = self.fault_count
         if len(cells) > len(headings):
             text = f"The line has {len(cells)} cells, the heading {len(headings)}."
             self._fault(line, len(headings) + 1, "", text, "A comma in a cell needs quotes.")
@@ -204,7 +213,7 @@ class _Sheet:
                 changes[_NAMED.get(heading, heading)] = self._value(heading, cell)
             except InvalidInput as error:
                 self._fault(line, at, heading, str(error), error.hint)
-        if len(self.faults) > before:
+        if self.fault_count > before:
             return None
         try:
             edit = checked_edit(None, changes)
@@ -253,7 +262,15 @@ class _Sheet:
         return cell
 
     def _fault(self, line: int, column: int, heading: str, text: str, hint: str = "") -> None:
-        self.faults.append(RowFault(line, column, heading, text, hint))
+        fault = RowFault(line, column, heading, text, hint)
+        if all(one.line != line for one in self._of_line):
+            self._of_line.clear()
+        if fault in self._of_line:
+            return
+        self._of_line.add(fault)
+        self.fault_count += 1
+        if len(self.faults) < MOST_FAULTS:
+            self.faults.append(fault)
 
 
 _KNOWN: Final = f"The first line names fields: {', '.join(HEADINGS)}."

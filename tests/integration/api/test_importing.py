@@ -91,6 +91,23 @@ def test_what_is_wrong_is_named_and_nothing_is_added(
     assert total(api) == before
 
 
+def test_a_heading_without_an_end_is_one_fault(api: Api) -> None:
+    """Each cell was looked for among those before it, and compared with the name of every field:
+    2 MB of commas kept the service busy for minutes, with 450 MB."""
+    for heading in ("x," * 3_000, ",".join(f"field {n}" for n in range(3_000))):
+        checked = sent(api, f"{heading}\nx,imap,u\n", dry_run=True).json()
+        assert checked["fault_count"] == 1, checked["faults"][:3]
+        assert checked["faults"][0]["text"].startswith("The line has 3,00")
+
+
+def test_a_file_that_is_wrong_throughout_is_counted(api: Api) -> None:
+    """The first two hundred are named, each once; of the others no more is kept than how many."""
+    rows = "".join(f"x{n},imap,h,u,p,99,\n" for n in range(450))
+    checked = sent(api, f"{HEAD}\n{rows}", dry_run=True).json()
+    assert checked["fault_count"] == 450
+    assert [one["line"] for one in checked["faults"]] == list(range(2, 202))
+
+
 def test_a_taken_name_is_found_whatever_its_case(api: Api) -> None:
     made = api.create(name=f"Taken {uuid.uuid4().hex}")
     text = f"{HEAD}\n{made['name'].upper()},imap,h,u,p,1,"

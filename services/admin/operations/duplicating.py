@@ -10,7 +10,7 @@ from services.admin.context import Context
 from services.admin.operations.connection_views import ConnectionView, get_connection
 from services.admin.operations.credentials import refuse_misfit
 from services.admin.operations.drafts import checked_edit, refuse_moved_password
-from services.admin.operations.tag_rights import refuse_beyond
+from services.admin.operations.tag_rights import as_copied, refuse_beyond
 from shared.client_certificates import pem_of
 from shared.errors import InvalidInput
 from shared.storage import connections
@@ -24,12 +24,12 @@ def duplicate_connection(
     name is one. Tokens of OAuth2 are not copied: somebody authorises anew.
 
     Raises NotFound, NameTaken, and InvalidInput, also where the stored password would go to
-    another server than the one it was stored for.
+    another server than the one it was stored for. Who has rights by tag copies no tag of others.
     """
     if not changes.get("name"):
         raise InvalidInput("The copy needs a name of its own.", field="name")
     with ctx.transaction() as session:
-        source = connections.get(session, source_id)
+        source = as_copied(ctx, connections.get(session, source_id))
     wanted = checked_edit(source, {**changes, "enabled": False})
     refuse_beyond(ctx, source, wanted.connection)
     refuse_moved_password(ctx, wanted)

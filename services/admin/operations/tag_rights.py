@@ -6,6 +6,7 @@ Routes check what their parameters name; here is what bodies name, and how far a
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Final
 
 from services.admin.context import Context
@@ -34,9 +35,20 @@ def seen_of(ctx: Context, found: Sequence[Connection]) -> list[Connection]:
     return [one for one in found if sees(ctx, one)]
 
 
+def own_tags(ctx: Context, tags: Sequence[str]) -> list[str]:
+    """Those of `tags` that who asks may give and take away."""
+    return [tag for tag in tags if not ctx.principal.tags or tag in ctx.principal.tags]
+
+
+def as_copied(ctx: Context, source: Connection) -> Connection:
+    """`source` without the tags that who asks may not give to a copy."""
+    return replace(source, tags=tuple(own_tags(ctx, source.tags)))
+
+
 def refuse_beyond(ctx: Context, before: Connection | None, after: Connection) -> None:
     """Raises InvalidInput where a change would reach further than the rights of who asks: out of
-    their part, to keys of others, or to a mailbox that a credential opens and nobody gave them.
+    their part, into or out of that of others, to keys of others, or to a mailbox that a credential
+    opens and nobody gave them.
 
     `before` is None for a new one.
     """
@@ -49,6 +61,16 @@ def refuse_beyond(ctx: Context, before: Connection | None, after: Connection) ->
             f"It has to have one of these tags: {words}.",
             field="tags",
             hint="Your rights are for connections with one of them.",
+        )
+    # A tag is a right to see, change and delete it: only who has it gives it, or takes it away.
+    changed = {*after.tags} ^ {*(before.tags if before else ())}
+    of_others = sorted(changed - {*tags})
+    if of_others:
+        raise InvalidInput(
+            f"The tag {of_others[0]!r} is not one of yours: it is given and taken away by somebody "
+            "who has it.",
+            field="tags",
+            hint=f"Yours: {', '.join(tags)}.",
         )
     if {*after.certificate_ids} - {*(before.certificate_ids if before else ())}:
         raise InvalidInput(

@@ -11,6 +11,7 @@ from services.admin.operations import bulk as operations
 from services.admin.operations.bulk import Action, BulkOutcome, Status, bulk_of
 from services.admin.operations.certificates import search_certificates
 from services.admin.operations.connection_list import ids_matching, tags_in_use
+from services.admin.operations.tag_rights import own_tags
 from services.admin.pages.app_state import context_of, is_part
 from services.admin.pages.connection_list import Asked
 from services.admin.pages.forms import Form, PostedForm, Values, whole_number
@@ -111,5 +112,5 @@ def _page(
         outcomes=outcomes or [],
         error=error,
         certificates=[one.certificate for one in listed],
-        known_tags=list(tags_in_use(ctx)) if chosen is Action.CHANGE else [],
+        known_tags=own_tags(ctx, list(tags_in_use(ctx))) if chosen is Action.CHANGE else [],
     )

@@ -8,6 +8,7 @@ from starlette.responses import Response
 from services.admin.operations import connection_tests, connection_views, drafts, duplicating
 from services.admin.operations import connections as operations
 from services.admin.operations.enabling import AcknowledgementNeeded
+from services.admin.operations.tag_rights import as_copied
 from services.admin.pages.app_state import context_of, editing_context_of, is_part
 from services.admin.pages.connection_form import (
     changes_of,
@@ -56,7 +57,8 @@ def edit_connection(request: Request, connection_id: int) -> Response:
 @router.get("/{connection_id:int}/duplicate", dependencies=[OPERATE_ON_PART])
 def duplicate_form(request: Request, connection_id: int) -> Response:
     ctx = context_of(request)
-    values = values_of(connection_views.get_connection(ctx, connection_id).connection)
+    source = connection_views.get_connection(ctx, connection_id).connection
+    values = values_of(as_copied(ctx, source))
     values["name"] = f"{values['name'][:190]} (copy)"
     return _form(request, values, connection_id)
 
@@ -204,5 +206,5 @@ def _form(
         needed=needed,
         start_from=typed.text("start_from") if typed else "",
         since=typed.text("since") if typed else "",
-        **form_context(request, values),
+        **form_context(request, values, stored),
     )

@@ -11,6 +11,7 @@ from starlette.requests import Request
 from services.admin.operations.certificates import certificates_of, search_certificates
 from services.admin.operations.connection_list import tags_in_use
 from services.admin.operations.credentials import search_credentials
+from services.admin.operations.tag_rights import own_tags
 from services.admin.pages.app_state import context_of
 from services.admin.pages.forms import PostedForm, Values, whole_number
 from shared.clouds import CLOUDS
@@ -161,17 +162,22 @@ def new_values(mode: str, credential: str = "") -> Values:
     return values
 
 
-def form_context(request: Request, values: Values) -> dict[str, Any]:
-    """What the template needs besides the values."""
+def form_context(
+    request: Request, values: Values, stored: Connection | None = None
+) -> dict[str, Any]:
+    """What the template needs besides the values. Who has rights by tag is shown what `stored` has,
+    and no name of a certificate or credential that the address or the form only asks for."""
     kind = kind_named(values["mode"])
     ctx = context_of(request)
     found = search_certificates(ctx, per_page=_LISTED_CERTIFICATES).items
     listed = [one.certificate for one in found]
     attached = certificates_of(ctx, values["certificate_ids"] or ())
     known = [one.credential for one in search_credentials(ctx)]
-    if ctx.principal.tags:  # those that are there already, and no others
+    part = bool(ctx.principal.tags)
+    if part:
         listed = []
-        known = [one for one in known if one.id == values["credential_id"]]
+        known = [one for one in known if stored and one.id == stored.credential_id]
+        attached = [one for one in attached if stored and one.id in stored.certificate_ids]
     listed += [c for c in attached if c.id not in {other.id for other in listed}]
     ports = {
         f"{one.mode} {security}": port
@@ -191,7 +197,8 @@ def form_context(request: Request, values: Values) -> dict[str, Any]:
         if kind
         else "",
         "certificates": listed,
-        "known_tags": list(tags_in_use(ctx)),
+        "gives_certificates": not part,
+        "known_tags": own_tags(ctx, list(tags_in_use(ctx))),
         "credential_choices": _credential_choices(known),
         "password_optional": " ".join(k.mode for k in kinds_with(Feature.SERVER) if _both(k)),
         "hosts": _hosts(),

@@ -17,6 +17,7 @@ from services.admin.people.cookies import SESSION
 from services.admin.people.identity_proofs import IdentityProofs
 from shared.clock import utc_now
 from tests.integration.api.conftest import TOKEN, Api, Posthouse
+from tests.integration.api.test_certificates import p12
 from tests.integration.api.test_connections import problem
 from tests.integration.api.test_rights import Route, api_routes, page_routes
 from tests.integration.rows import add_message
@@ -189,7 +190,7 @@ def test_what_is_theirs_is_open_to_them(api: Api) -> None:
         assert len(client.get("quarantine").json()["items"]) == 1
         assert client.get(f"quarantine/{mine.entry}").status_code == 200
         path = f"connections/{mine.connection}"
-        assert client.patch(path, json={"description": "x", "tags": [tag, "y"]}).status_code == 200
+        assert client.patch(path, json={"description": "x", "tags": [tag]}).status_code == 200
         body = {"name": uuid.uuid4().hex, "mode": "imap", "host": "h", "username": "u"}
         body |= {"password": "p"}
         assert client.post("connections", json=body | {"tags": [tag]}).status_code == 201
@@ -209,6 +210,7 @@ def test_what_is_theirs_is_open_to_them(api: Api) -> None:
     [
         ({"tags": ["of-others"]}, "tags"),
         ({"tags": []}, "tags"),
+        ({"tags": ["mine", "of-others"]}, "tags"),
         ({"certificate_ids": [1]}, "certificate_ids"),
         ({"mode": "google-imap", "credential_id": "made", "host": ""}, "credential_id"),
     ],
@@ -236,6 +238,65 @@ def test_nobody_reaches_further_than_their_rights(
         if "credential_id" in body:
             del body["password"]
         assert problem(client.post("connections", json=body), 422)["field"] == field
+
+
+def test_tags_of_others_are_neither_given_nor_taken(api: Api) -> None:
+    """Each is a right of others to see, change and delete a connection."""
+    tag = uuid.uuid4().hex[:8]
+    shared = api.create(tags=[tag, "of-others"])["id"]
+    path = f"connections/{shared}"
+    new = {"mode": "imap", "host": "h", "username": "u", "password": "p"}
+    both = [tag, "of-others"]
+    with programs(api, [tag, "mine-too"]) as client:
+        for tags in ([tag], [*both, "third"]):
+            assert problem(client.patch(path, json={"tags": tags}), 422)["field"] == "tags"
+        for changes in ({"remove_tags": ["of-others"]}, {"add_tags": ["third"]}):
+            body = {"ids": [shared], "action": "change", **changes}
+            (outcome,) = client.post("connections/bulk", json=body).json()["items"]
+            assert (outcome["status"], "not one of yours" in outcome["text"]) == ("failed", True)
+        named = {**new, "name": uuid.uuid4().hex, "tags": both}
+        (made,) = client.post("connections/many", json={"items": [named]}).json()["items"]
+        assert made["error"]["field"] == "tags"
+        sheet = f'name,mode,host,username,password,tags\nx,imap,h,u,p,"{tag}, of-others"\n'
+        files = {"file": ("new.csv", sheet.encode(), "text/csv")}
+        assert client.post("connections/import", files=files).status_code == 409
+        copied = client.post(f"{path}/duplicate", json={"name": uuid.uuid4().hex}).json()
+        assert copied["tags"] == [tag], "a copy has the tags that they may give"
+        again = {"name": uuid.uuid4().hex, "tags": both}
+        assert problem(client.post(f"{path}/duplicate", json=again), 422)["field"] == "tags"
+        assert client.patch(path, json={"tags": [*both, "mine-too"]}).status_code == 200
+        assert client.patch(path, json={"description": "x", "tags": both}).status_code == 200
+    assert api.http.get(path).json()["tags"] == sorted(both)
+
+
+def test_forms_name_no_certificate_and_no_credential_of_others(api: Api) -> None:
+    """Their ids can be guessed; the forms showed the name of whatever was asked for."""
+    canary = f"canary-{uuid.uuid4().hex[:8]}"
+    credential = {
+        "name": canary,
+        "provider": "google",
+        "grant": "authorization-code",
+        "client_id": "c",
+        "client_secret": "s",
+    }
+    made = api.http.post("credentials", json=credential).json()["id"]
+    key = {"file": ("key.p12", p12(f"{canary}@x.example"))}
+    named = {"password": "open sesame", "name": canary}
+    certificate = api.http.post("certificates", files=key, data=named).json()["id"]
+    theirs = api.create(tags=["mine"], certificate_ids=[certificate])["id"]
+    mine = api.create(tags=["mine"])["id"]
+    with browsers(api, ["mine"]) as (browser, csrf):
+        asked = f"mode=google-imap&credential={made}"
+        assert canary not in browser.get(f"/connections/new?{asked}").text
+        for path in ("new", f"{mine}/edit", f"{mine}/duplicate", "test", f"{mine}/edit/test"):
+            for switch in ({}, {"switch": "1"}):
+                form = {"csrf": csrf, "mode": "imap", **switch}
+                form |= {"certificate_ids": str(certificate), "credential_id": str(made)}
+                answer = browser.post(f"/connections/{path}", data=form)
+                assert (answer.status_code in (200, 422), canary in answer.text) == (True, False)
+        shown = browser.get(f"/connections/{theirs}/edit").text
+        assert canary in shown, "what their own connection has is shown"
+        assert "/certificates" not in shown, "no link that is refused"
 
 
 @pytest.mark.parametrize("mode", ["google-imap", "microsoft-imap", "imap"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from fastapi import APIRouter, FastAPI
@@ -83,7 +84,8 @@ def build_app(app_state: AppState) -> ASGIApp:
         declared(app)
     sides = DisconnectWatching(_Sides(api, site))
     known = Authentication(sides, access, settings.public_url, refusal)
-    return BodyLimit(BodyTimeout(Counted(known, https=settings.public_url.startswith("https://"))))
+    bounded = BodyLimit(BodyTimeout(known))
+    return Counted(bounded, https=settings.public_url.startswith("https://"))
 
 
 def build_api(app_state: AppState) -> FastAPI:
@@ -121,6 +123,15 @@ class _Sides:
 
 #: A year (RFC 6797): whoever came over HTTPS once does not come without it again.
 _HSTS: Final = "max-age=31536000"
+#: What an answer is that says nothing else of itself: kept nowhere, of the type that it names, in
+#: no frame, and nothing in it is run or loaded.
+_BY_DEFAULT: Final[Mapping[str, str]] = {
+    "cache-control": "no-store",
+    "content-security-policy": "default-src 'none'; frame-ancestors 'none'",
+    "referrer-policy": "same-origin",
+    "x-content-type-options": "nosniff",
+    "x-frame-options": "DENY",
+}
 
 
 class Counted:
@@ -135,7 +146,6 @@ class Counted:
             await self._app(scope, receive, send)
             return
         started = time.monotonic()
-        api = scope["path"].startswith("/api/")
 
         async def noted(message: Message) -> None:
             if message["type"] == "http.response.start":
@@ -145,9 +155,8 @@ class Counted:
                 headers = MutableHeaders(scope=message)
                 if self._https:
                     headers["strict-transport-security"] = _HSTS
-                if api:
-                    headers.setdefault("cache-control", "no-store")
-                    headers.setdefault("x-content-type-options", "nosniff")
+                for name, value in _BY_DEFAULT.items():
+                    headers.setdefault(name, value)
             await send(message)
 
         await self._app(scope, receive, noted)

@@ -1,4 +1,8 @@
-"""Bodies of requests are bounded, by what they announce and by what comes in."""
+"""Bodies of requests are bounded, by what they announce and by what comes in.
+
+One that announces its length in two ways is refused (RFC 9112 section 6.1): a proxy may go by the
+other one, and would take what is left of it for the next caller's request.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +11,7 @@ import contextlib
 from typing import Final
 
 from starlette.datastructures import Headers
+from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from services.admin.problems import problem
@@ -29,9 +34,14 @@ class BodyLimit:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        length = Headers(scope=scope).get("content-length", "")
+        headers = Headers(scope=scope)
+        length = headers.get("content-length", "")
+        if length and "transfer-encoding" in headers:
+            text = "The body has a Content-Length and a Transfer-Encoding."
+            await self._refuse(problem(400, "two-lengths", text), scope, receive, send)
+            return
         if length.isdigit() and int(length) > self._limit:
-            await self._refuse(scope, receive, send)
+            await self._refuse(self._too_large(), scope, receive, send)
             return
         seen = 0
         started = False
@@ -54,11 +64,13 @@ class BodyLimit:
             await self._app(scope, counted, noted)
         except _TooLarge:
             if not started:
-                await self._refuse(scope, receive, send)
+                await self._refuse(self._too_large(), scope, receive, send)
 
-    async def _refuse(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def _too_large(self) -> Response:
+        return problem(413, "too-large", f"A body has at most {self._limit:,} octets here.")
+
+    async def _refuse(self, answer: Response, scope: Scope, receive: Receive, send: Send) -> None:
         await self._read_on(receive)
-        answer = problem(413, "too-large", f"A body has at most {self._limit:,} octets here.")
         answer.headers["connection"] = "close"
         await answer(scope, receive, send)
 

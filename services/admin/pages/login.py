@@ -17,6 +17,7 @@ from services.admin.people.attempts import Origin, TooManyAttempts
 from services.admin.people.authentication import address_of, session_of
 from services.admin.people.authorization import LOOK, PUBLIC
 from services.admin.people.identity_proofs import SESSION_LIFETIME, LoginRefused
+from services.admin.redirecting import local_path
 from shared.errors import NotFound, PosthouseError, TryAgain
 
 router = APIRouter()
@@ -72,7 +73,7 @@ def start_oidc(request: Request, next: str = "/") -> Response:
     if oidc is None:
         return RedirectResponse("/login", status_code=303)
     try:
-        address, browser = oidc.start(_local(next))
+        address, browser = oidc.start(local_path(next))
     except TryAgain as error:
         return _form(request, next, error, status=503)
     response = RedirectResponse(address, status_code=303)
@@ -125,7 +126,7 @@ def _form(
     first = access_of(request).is_new
     token = cookies.read(request, cookies.LOGIN) or secrets.token_urlsafe(32)
     context: dict[str, Any] = {
-        "follow": _local(follow),
+        "follow": local_path(follow),
         "error": error,
         "name": name,
         "first": first,
@@ -143,7 +144,7 @@ def _code_form(
     request: Request, follow: str, error: PosthouseError | None = None, status: int = 200
 ) -> Response:
     token = cookies.read(request, cookies.LOGIN) or secrets.token_urlsafe(32)
-    context = {"follow": _local(follow), "error": error, "login_csrf": token}
+    context = {"follow": local_path(follow), "error": error, "login_csrf": token}
     response = render(request, "code.html", status, **context)
     cookies.write(request, response, cookies.LOGIN, token, 86_400)
     return response
@@ -158,13 +159,7 @@ def _enter_known(request: Request, cookie: str, follow: str) -> Response:
 
 
 def _enter(request: Request, cookie: str, follow: str) -> Response:
-    response = RedirectResponse(_local(follow), status_code=303)
+    response = RedirectResponse(local_path(follow), status_code=303)
     cookies.write(request, response, cookies.SESSION, cookie, int(SESSION_LIFETIME.total_seconds()))
     cookies.delete(request, response, cookies.LOGIN)
     return response
-
-
-def _local(path: str) -> str:
-    """Only paths of ours are followed: never another site's address."""
-    safe = path.startswith("/") and not path.startswith(("//", "/\\")) and "\n" not in path
-    return path if safe else "/"

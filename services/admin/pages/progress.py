@@ -12,6 +12,7 @@ import json
 from typing import Any
 
 from starlette.datastructures import Headers
+from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from services.admin import work_progress
@@ -47,7 +48,7 @@ class ProgressLines:
         raw = [(name.encode(), value.encode()) for name, value in headers.items()]
         await send({"type": "http.response.start", "status": 200, "headers": raw})
         writing = asyncio.ensure_future(write())
-        answer = _Answer()
+        answer = _Answer(HTTPConnection(scope))
         try:
             await self._app(scope, receive, answer.take)
             lines.put_nowait(answer.line())
@@ -60,7 +61,8 @@ class ProgressLines:
 class _Answer:
     """What a form is answered with otherwise."""
 
-    def __init__(self) -> None:
+    def __init__(self, connection: HTTPConnection) -> None:
+        self._connection = connection
         self._status = 500
         self._headers = Headers()
         self._body = b""
@@ -75,5 +77,5 @@ class _Answer:
     def line(self) -> dict[str, Any]:
         if self._status != 303:
             return {"status": self._status, "html": self._body.decode()}
-        location, notice = self._headers["location"], notice_in(self._headers)
-        return {"status": 303, "location": location, "notice": notice}
+        notice = notice_in(self._connection, self._headers)
+        return {"status": 303, "location": self._headers["location"], "notice": notice}

@@ -16,10 +16,11 @@ from starlette.responses import HTMLResponse, Response
 
 from services.admin.operations.versions import Versioned, version_of
 from services.admin.pages import formatting
+from services.admin.people import cookies
 from services.admin.people.authentication import session_of
-from services.admin.redirecting import NOTICE_COOKIE, notice_of
 from services.admin.redirecting import Tone as Tone
 from services.admin.redirecting import go as go
+from services.admin.redirecting import notice_of
 from shared.counting import sized
 from shared.errors import ChangedMeanwhile, InvalidInput, PosthouseError
 from shared.kinds import KINDS
@@ -122,7 +123,7 @@ def render(request: Request, template: str, status: int = 200, **context: Any) -
     )
     response = HTMLResponse(body, status, headers=dict(HEADERS))
     if notice and not template.startswith("_"):
-        response.delete_cookie(NOTICE_COOKIE)
+        cookies.delete(request, response, cookies.NOTICE)
     return response
 
 

@@ -20,6 +20,8 @@ DEVICE: Final = "posthouse_device"
 OIDC: Final = "posthouse_oidc"
 #: The link of an authorisation that this browser began, and what nobody else knows of it.
 LINK: Final = "posthouse_link"
+#: What the next page tells (`services.admin.redirecting`).
+NOTICE: Final = "posthouse_notice"
 
 
 def read(request: HTTPConnection, name: str) -> str:

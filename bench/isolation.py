@@ -18,7 +18,7 @@ from bench.arrivals import Watch, delays, lasting, p95, spread_turns
 from shared.storage.migrate import migrate
 from tests.rig.forkserver import Forkserver
 from tests.rig.mails import mail
-from tests.rig.silence import Silence
+from tests.rig.silent_server import Silence
 from tests.rig.stack import Stack
 from tests.servers.dovecot import Dovecot
 from tests.servers.postgres import PostgresServer

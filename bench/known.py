@@ -13,7 +13,7 @@ from hashlib import sha256
 
 from bench import report
 from shared.connection_editing import edit
-from shared.storage import connections, known
+from shared.storage import connections, known_sets
 from shared.storage.migrate import migrate
 from shared.storage.packed_contents import short
 from shared.storage.pool import Database
@@ -41,7 +41,7 @@ def main(argv: Sequence[str]) -> int:
             def pack() -> None:
                 with database.transaction() as session:
                     uids = range(1, count + 1)
-                    known.prune(session, connection, _FOLDER, 100, uids, packing=True)
+                    known_sets.prune(session, connection, _FOLDER, 100, uids, packing=True)
 
             packing = _spent(pack)
             _, packed = _sizes(database)
@@ -51,7 +51,7 @@ def main(argv: Sequence[str]) -> int:
                 for begin in range(1, chosen.listings * _LISTED, _LISTED):
                     mails = {2 * count - n: _digest(n) for n in range(begin, begin + _LISTED)}
                     with database.transaction() as session:
-                        known.recognise(session, connection, _FOLDER, 200, mails)
+                        known_sets.recognise(session, connection, _FOLDER, 200, mails)
 
             recognising = _spent(recognise) / chosen.listings
     lines = [

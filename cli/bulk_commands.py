@@ -13,7 +13,7 @@ from cli import printing
 from cli.arguments import Settings, fields, referred_bytes
 from cli.client import Api, ApiRefused
 from cli.completing import handlers, healths, modes, tags
-from cli.objects import Name
+from cli.named_objects import Name
 from cli.printing import AsJson, Yes
 from shared.counting import counted
 from shared.errors import InvalidInput

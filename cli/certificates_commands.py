@@ -10,7 +10,7 @@ import typer
 from cli import printing
 from cli.arguments import asked_secret, referred
 from cli.client import Api, ApiInvalid
-from cli.objects import Name, deletable, listed
+from cli.named_objects import Name, deletable, listed
 from cli.printing import AsJson
 from cli.suggesting import Commands
 

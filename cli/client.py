@@ -57,7 +57,7 @@ def _admin_beside() -> tuple[str, str] | None:
 def _local_at(url: str) -> tuple[str, str] | None:
     """The local `posthouse up`, where `url` is its address: whoever writes a handler has that in
     the environment, as the handler needs it, and no token of the API."""
-    from cli.local.folder import local_api
+    from cli.local.data_folder import local_api
 
     try:
         address, token = local_api()
@@ -104,7 +104,7 @@ class Api:
             )
         if beside := _admin_beside():
             return cls(*beside)
-        from cli.local.folder import local_api
+        from cli.local.data_folder import local_api
 
         return cls(*local_api(), timeout=timeout)
 

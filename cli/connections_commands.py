@@ -11,7 +11,7 @@ from cli import authorizing_commands, bulk_commands, printing
 from cli.arguments import Settings, asked_secret, fields
 from cli.client import Api, ApiRefused
 from cli.completing import handlers, healths, modes, tags
-from cli.objects import Name, deletable
+from cli.named_objects import Name, deletable
 from cli.printing import AsJson
 from cli.suggesting import Commands
 from shared.counting import counted, sized

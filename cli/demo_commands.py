@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from cli.local.folder import default_folder, local_api, read_kept
+from cli.local.data_folder import default_folder, local_api, read_kept
 from cli.suggesting import Commands
 from shared.errors import InvalidInput, NotFound, PosthouseError, TryAgain
 

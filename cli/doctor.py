@@ -9,7 +9,7 @@ import typer
 
 from cli import printing
 from cli.client import Api
-from cli.objects import Name
+from cli.named_objects import Name
 from cli.printing import AsJson, Yes
 
 #: An examination takes up to a minute (seconds).

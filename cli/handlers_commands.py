@@ -8,7 +8,7 @@ import typer
 
 from cli import forward_commands, printing, rules_commands
 from cli.client import Api
-from cli.objects import Name, listed
+from cli.named_objects import Name, listed
 from cli.printing import AsJson, Yes
 from cli.suggesting import Commands
 from shared.counting import counted

@@ -154,7 +154,7 @@ def migrate(
 
 
 def run_service(name: str) -> None:
-    from cli.running import run  # what a service needs is not loaded for any other command
+    from cli.run_service import run  # what a service needs is not loaded for any other command
 
     run(name)
 

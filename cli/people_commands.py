@@ -9,7 +9,7 @@ import typer
 from cli import completing, printing
 from cli.arguments import asked_secret, referred
 from cli.client import Api
-from cli.objects import Name, deletable, listed
+from cli.named_objects import Name, deletable, listed
 from cli.printing import AsJson
 from cli.suggesting import Commands
 from shared.untrusted_text import in_words

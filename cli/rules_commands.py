@@ -10,7 +10,7 @@ import yaml
 
 from cli import printing
 from cli.client import Api
-from cli.objects import Name
+from cli.named_objects import Name
 from cli.printing import AsJson, Yes
 from cli.suggesting import Commands
 from shared.counting import counted

@@ -81,7 +81,7 @@ def _events(url: str, handler: str, backlog: bool) -> Iterator[MailEvent]:
 
 
 def _output_url(data_dir: Path | None) -> str:
-    from cli.local.folder import local_output
+    from cli.local.data_folder import local_output
     from shared.settings import OutputSettings, load
 
     chosen = load(OutputSettings)

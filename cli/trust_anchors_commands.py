@@ -9,7 +9,7 @@ import typer
 
 from cli import printing
 from cli.client import Api
-from cli.objects import listed, revocable
+from cli.named_objects import listed, revocable
 from cli.printing import AsJson
 from cli.suggesting import Commands
 

@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 
 from cli.local.console import Console
-from cli.local.folder import DataFolder, default_folder
+from cli.local.data_folder import DataFolder, default_folder
 from cli.local.supervisor import Supervisor
 
 

@@ -11,7 +11,7 @@ import typer
 from cli import printing
 from cli.arguments import referred
 from cli.client import Api
-from cli.objects import Name, deletable, listed
+from cli.named_objects import Name, deletable, listed
 from cli.printing import AsJson
 from cli.suggesting import Commands
 from shared.counting import counted

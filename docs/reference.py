@@ -14,7 +14,7 @@ from pydantic_core import PydanticUndefined
 from pydantic_settings import BaseSettings
 
 from shared.settings import PREFIX, MigrationSettings, Settings
-from shared.telemetry import fleet, metrics
+from shared.telemetry import metrics, totals
 
 DOCS: Final = Path(__file__).parent
 SERVICES: Final = ("scheduler", "fetcher", "decryptor", "forwarder", "admin")
@@ -75,7 +75,7 @@ def metrics_text() -> str:
         "",
         "## State",
         "",
-        *_metrics(fleet.DESCRIBED),
+        *_metrics(totals.DESCRIBED),
     ]
     return "\n".join(lines) + "\n"
 

@@ -12,9 +12,9 @@ from typing import Annotated, Any, Final
 from pydantic import Field
 
 from shared.connections import Connection, Mode, TransportSecurity
-from shared.described import About, Described, Secret, fields_of
 from shared.errors import InvalidInput, Refusals
-from shared.fields import no_field
+from shared.field_descriptions import About, Described, Secret, fields_of
+from shared.input_fields import no_field
 from shared.kinds import KINDS, Feature
 
 

@@ -24,7 +24,7 @@ from shared.connection_fields import (
     pem,
     tags,
 )
-from shared.described import (
+from shared.field_descriptions import (
     LINE,
     LINES,
     About,

@@ -16,9 +16,9 @@ from urllib.parse import urlsplit
 
 from pydantic import BeforeValidator, Field, PlainValidator
 
-from shared.described import LINE, About, Described, Empty, Secret, fields_of
 from shared.errors import InvalidInput
-from shared.fields import instant
+from shared.field_descriptions import LINE, About, Described, Empty, Secret, fields_of
+from shared.input_fields import instant
 from shared.kinds import Provider as Provider  # the type of a field
 
 
@@ -80,7 +80,7 @@ _Given = Annotated[str, Field(max_length=65_536), Secret(lines=True)] | None
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Credential:
-    """`tenant` is a domain or id in Microsoft Entra; `cloud` a key of `shared.clouds`.
+    """`tenant` is a domain or id in Microsoft Entra; `cloud` a key of `shared.microsoft_clouds`.
 
     `secret_expires_at` is when the client secret or certificate stops working, where known. The
     secrets themselves are no part of this value (`ClientSecrets`).

@@ -10,7 +10,7 @@ from enum import StrEnum
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-from shared import fields as typed
+from shared import input_fields as typed
 from shared.errors import InvalidInput
 from shared.forward_kinds import KINDS, ForwardKind, ForwardProtocol, kind_of_scheme
 from shared.webhook_signatures import check_standard_secret

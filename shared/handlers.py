@@ -10,9 +10,9 @@ from typing import Annotated, Any, Final
 
 from pydantic import Field, WithJsonSchema
 
-from shared import fields as typed
-from shared.described import LINE, LINES, About, Described, Empty, Truth, Whole, fields_of
+from shared import input_fields as typed
 from shared.errors import InvalidInput, Refusals
+from shared.field_descriptions import LINE, LINES, About, Described, Empty, Truth, Whole, fields_of
 from shared.rules.ruleset import Rules, read_rules
 
 #: The name becomes part of queue names and routing keys.

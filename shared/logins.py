@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from enum import StrEnum
 
-from shared import clouds
+from shared import microsoft_clouds
 from shared.connections import Connection
 from shared.credentials import ClientSecrets, Credential
 from shared.errors import Conflict, InvalidInput, NotFound, PosthouseError
@@ -88,7 +88,7 @@ class Logins:
                 client_certificate=client_certificate or None,
             )
         credential = self.credential(connection)
-        clouds.check_use(connection, credential)
+        microsoft_clouds.check_use(connection, credential)
         return Login(
             connection.username,
             access_token=oauth.access_token_of(
@@ -98,7 +98,7 @@ class Logins:
                 self._cache(connection.id),
                 self._reach,
             ),
-            endpoint=clouds.endpoint(connection, credential),
+            endpoint=microsoft_clouds.endpoint(connection, credential),
             ca_certificate=credential.setting("ca_certificate") or None,
             by_person=credential.needs_login,
             worked=self._worked(connection.id),
@@ -126,7 +126,7 @@ class Logins:
                 f"A connection in mode {connection.mode} is not authorised: it has a password."
             )
         credential = self.credential(connection)
-        clouds.check_use(connection, credential)
+        microsoft_clouds.check_use(connection, credential)
         started = oauth.start(
             connection, credential, self._secrets(credential), redirect_uri, self._reach
         )
@@ -254,7 +254,7 @@ class Logins:
         rules = self._hosts
         if rules is None:
             return lambda _: True
-        if host.lower() in clouds.login_hosts():
+        if host.lower() in microsoft_clouds.login_hosts():
             return lambda address: not rules.denies(host, address)
         return rules.at(host)
 

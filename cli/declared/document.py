@@ -22,8 +22,8 @@ from cli.declared import validation
 from cli.declared.yaml_positions import Fault, fault_at, keys_written_twice, meant
 from shared.connections import Connection
 from shared.credentials import Credential
-from shared.described import fields_of, words_of
 from shared.errors import InvalidInput
+from shared.field_descriptions import fields_of, words_of
 from shared.handlers import Handler
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import yaml
 
 from cli.client import Api
-from cli.declared.trusted import exported
+from cli.declared.trust import exported
 from shared.connection_editing import FIELDS_OF
 from shared.connections import Connection, Mode, TransportSecurity
 from shared.forwards import Options

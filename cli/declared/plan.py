@@ -14,7 +14,7 @@ from cli.declared import certificates, connections, credentials, handlers, peopl
 from cli.declared.changes import Change
 from cli.declared.document import Document
 from cli.declared.existing import OPTIONAL, Existing
-from cli.declared.trusted import Trusted
+from cli.declared.trust import Trusted
 from cli.declared.yaml_positions import meant
 from shared.errors import InvalidInput
 

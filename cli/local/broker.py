@@ -8,7 +8,7 @@ import stat
 from importlib.util import find_spec
 from pathlib import Path
 
-from cli.local.folder import DataFolder, write_private
+from cli.local.data_folder import DataFolder, write_private
 from cli.local.supervisor import Program
 from shared.errors import InvalidInput, TryAgain
 

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from cli.local import as_nobody
-from cli.local.folder import DataFolder
+from cli.local.data_folder import DataFolder
 from cli.local.supervisor import Program
 from shared.errors import InvalidInput, PosthouseError
 

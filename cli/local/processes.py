@@ -19,7 +19,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from cli.local.folder import write_private
+from cli.local.data_folder import write_private
 
 _PR_SET_PDEATHSIG: Final = 1
 

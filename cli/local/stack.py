@@ -12,11 +12,11 @@ from dotenv import dotenv_values
 
 from cli.local.broker import OwnBroker
 from cli.local.console import Console
-from cli.local.demo import Demo
-from cli.local.folder import DataFolder, free_port, is_free
+from cli.local.data_folder import DataFolder, free_port, is_free
+from cli.local.demo_processes import Demo
 from cli.local.postgres import OwnPostgres
 from cli.local.supervisor import CRASH, Child, Program, Supervisor
-from cli.running import SERVICES
+from cli.run_service import SERVICES
 from services.admin.settings import AdminSettings
 from shared.errors import InvalidInput, TryAgain
 from shared.settings import PREFIX, Settings, load
@@ -175,7 +175,7 @@ class LocalStack:
             environment |= {f"{PREFIX}HOST": "127.0.0.1", f"{PREFIX}PORT": str(self._port)}
         return Program(
             name,
-            [sys.executable, "-P", "-m", "cli.running", name],
+            [sys.executable, "-P", "-m", "cli.run_service", name],
             environment=environment,
             health_port=health_port,
             problem=CRASH,

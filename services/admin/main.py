@@ -25,8 +25,8 @@ from shared.mailbox.base import Mailbox
 from shared.mailbox.open import open_mailbox
 from shared.queueing.output import open_output
 from shared.storage import schema
-from shared.storage.limiter import PostgresLimiter
 from shared.storage.pool import Database
+from shared.storage.request_limits import PostgresLimiter
 from shared.store_identity import open_own_store
 from shared.telemetry.health import Check, HealthServer, Heartbeat
 from shared.telemetry.listening import listening_socket

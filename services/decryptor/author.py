@@ -13,9 +13,9 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from shared.mail.addresses import lowered, read_addresses
+from shared.mail.encoded_words import read_text
 from shared.mail.fields import HeaderBlock
 from shared.mail.findings import FindingKind
-from shared.mail.words import read_text
 from shared.mail_security import Signature
 
 _ATOM = r"[^\x00-\x20\x7f()<>\[\]:;@\\,.\"]++"

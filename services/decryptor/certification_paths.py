@@ -15,8 +15,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 from OpenSSL import crypto
 
-from shared.certificates.authorities import no_authority, weak_key
-from shared.certificates.naming import Unreadable
+from shared.certificates.identifiers import Unreadable
+from shared.certificates.purposes import no_authority, weak_key
 
 _MAX_DEPTH = 8
 _MAX_INTERMEDIATES = 16

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from shared.connections import Connection
+from shared.mail.encoded_words import read_text
 from shared.mail.fields import HEADER_LIMIT, read_fields
 from shared.mail.summary import MailHeaders
-from shared.mail.words import read_text
 from shared.mail_security import UNOPENED
 from shared.messages import Outcome
 from shared.rules.choosing import Choice, LeftOut, choose

@@ -23,7 +23,7 @@ from services.decryptor.opening import is_searched, may_be_secured
 from services.decryptor.opening_batches import SecuredMails
 from services.decryptor.publishing import Publisher, ReadyMail
 from services.decryptor.settings import DecryptorSettings
-from shared.combining import Combiner
+from shared.coalescing import Combiner
 from shared.connections import Connection
 from shared.counting import counted
 from shared.errors import PosthouseError, SecretKeyMissing, TryAgain

@@ -19,8 +19,8 @@ from pysequoia import Cert
 from services.decryptor.certification_paths import NoPath, Paths
 from services.decryptor.openpgp.verifying import SenderKeys
 from services.decryptor.revocation import Revocations
-from shared.certificates.authorities import may_sign_mail
-from shared.certificates.naming import Unreadable
+from shared.certificates.identifiers import Unreadable
+from shared.certificates.purposes import may_sign_mail
 
 #: A claimed time of signing further in the future than clocks differ counts as now.
 _CLOCK_SKEW = timedelta(days=1)

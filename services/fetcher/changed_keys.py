@@ -12,7 +12,7 @@ from shared.mailbox.base import Known, Listing, MailRef
 from shared.mailbox.pop3.dates import first_date
 from shared.storage import leases
 from shared.storage.key_contents import recognise_keys
-from shared.storage.known import know
+from shared.storage.known_sets import know
 
 #: Of the known keys, one in so many may still be listed: what came in between changed no key.
 _FEW = 10

@@ -1,7 +1,7 @@
 """Batches become durable and are committed: one alone, or what several mailboxes have ready.
 
 Of several small ones, one pack is synced, one transaction committed, one job sent. Which belong
-together says `shared.combining`: those that came while the batches before them were committed.
+together says `shared.coalescing`: those that came while the batches before them were committed.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Final
 from services.fetcher.gmail_dedupe import commit
 from services.fetcher.run import Committed, Ready, Run
 from services.fetcher.storing import Intake
-from shared.combining import Combiner
+from shared.coalescing import Combiner
 from shared.errors import LeaseLost
 from shared.messages import NewMessage
 from shared.storage import download_failures, ledger

@@ -52,8 +52,8 @@ from shared.queueing.broker import RabbitmqJobs, RedisJobs, build_broker, enqueu
 from shared.queueing.worker import pulse_of, run_worker
 from shared.storage import affinity as affinities
 from shared.storage import schema
-from shared.storage.limiter import PostgresLimiter
 from shared.storage.pool import Database
+from shared.storage.request_limits import PostgresLimiter
 from shared.store_identity import OwnStore, open_own_store
 from shared.telemetry import metrics
 from shared.telemetry.health import Check, HealthServer, Heartbeat

@@ -13,7 +13,7 @@ from services.fetcher.lease_renewer import LeaseRenewer
 from services.fetcher.push import PushEvents
 from services.fetcher.run import Run, RunReport
 from services.fetcher.session_pool import SessionPool
-from shared.combining import Combiner
+from shared.coalescing import Combiner
 from shared.connections import Connection, Health
 from shared.errors import LeaseLost, PosthouseError
 from shared.storage import affinity, alerts, ledger, scheduling
@@ -91,7 +91,7 @@ class RunEnds:
                 self._listen(run)
 
     def _end_together(self, several: Sequence[Sequence[Run]]) -> Sequence[None]:
-        """For runs of several threads (`shared.combining`)."""
+        """For runs of several threads (`shared.coalescing`)."""
         ended = [run for one in several for run in one]
         if len(several) == 1:
             self.database.perform(lambda session: self._end(session, ended))

@@ -25,7 +25,7 @@ from shared.mailbox.start_rules import start_refusal
 from shared.messages import Key
 from shared.storage import download_failures, leases, ledger, scheduling
 from shared.storage.download_failures import DownloadFailure
-from shared.storage.known import KnownMails, know, prune
+from shared.storage.known_sets import KnownMails, know, prune
 from shared.storage.ledger import FolderRef
 from shared.telemetry import traces
 

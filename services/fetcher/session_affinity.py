@@ -18,7 +18,7 @@ import structlog
 from services.fetcher.push import PushEvents
 from services.fetcher.session_pool import SessionPool
 from shared.errors import PosthouseError
-from shared.queueing.context import Pulse
+from shared.queueing.job_context import Pulse
 from shared.storage import affinity
 from shared.storage.affinity import AFFINITY_GRACE
 from shared.storage.pool import Database

@@ -17,7 +17,7 @@ import structlog
 
 from shared.errors import TryAgain
 from shared.mailbox.errors.provider_errors import TOO_MANY
-from shared.mailbox.errors.session_words import says_too_many_sessions
+from shared.mailbox.errors.too_many_sessions import says_too_many_sessions
 from shared.mailbox.failures import StepFailed
 from shared.telemetry import metrics
 

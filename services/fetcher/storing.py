@@ -9,9 +9,9 @@ from typing import Final, NamedTuple
 
 from shared.clock import new_id
 from shared.errors import MailFailure, PosthouseError
+from shared.mail.encoded_words import shortened
 from shared.mail.fields import HEADER_LIMIT, HeaderBlock, read_fields
 from shared.mail.summary import MESSAGE_ID_LIMIT, header_digest, summarise
-from shared.mail.words import shortened
 from shared.mailbox.base import MailRef
 from shared.mailbox.errors.refused_mails import MailRefused
 from shared.mailbox.errors.server_notes import ServerNote, is_server_note

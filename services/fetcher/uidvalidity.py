@@ -13,8 +13,8 @@ from shared.connections import AfterDownload, Selection
 from shared.mail.summary import header_digest, header_octets
 from shared.mailbox.base import Cursor, MailRef, is_another_folder
 from shared.storage import leases, ledger, scheduling
-from shared.storage.known import know
-from shared.storage.known import recognise as match
+from shared.storage.known_sets import know
+from shared.storage.known_sets import recognise as match
 
 
 def note_validity(run: Run, now: Cursor) -> None:

@@ -16,7 +16,7 @@ from services.forwarder.retries import Retries
 from shared.clock import utc_now
 from shared.counting import counted
 from shared.errors import PosthouseError
-from shared.forwarding.fitting import fitted
+from shared.forwarding.event_size import fitted
 from shared.forwarding.outcome import ForwardOutcome, ForwardVerdict
 from shared.forwards import Endpoint
 from shared.storage.forwards import ForwardAttempt

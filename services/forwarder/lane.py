@@ -15,8 +15,8 @@ from services.forwarder.delivering import Delivering
 from services.forwarder.retries import Retries
 from services.forwarder.settings import ForwarderSettings
 from shared.errors import PosthouseError
-from shared.forwarding.opening import open_endpoint, open_signing_keys
 from shared.forwarding.senders import open_sender
+from shared.forwarding.unsealing import open_endpoint, open_signing_keys
 from shared.forwards import Order
 from shared.hosts import HostRules
 from shared.storage.forwards import SealedForward

@@ -26,12 +26,12 @@ from shared.logins import Logins
 from shared.queueing.broker import RabbitmqJobs, RedisJobs, build_broker, enqueue_many
 from shared.queueing.output import Output, open_output
 from shared.storage import retention, schema
-from shared.storage.fleet import read_fleet
 from shared.storage.pool import Database
+from shared.storage.totals import read_totals
 from shared.store_identity import OwnStore, open_own_store
-from shared.telemetry.fleet import fleet_metrics
 from shared.telemetry.health import Check, HealthServer, Heartbeat
 from shared.telemetry.threads import ServiceThreads
+from shared.telemetry.totals import total_metrics
 from shared.vault import Vault
 
 _log = structlog.get_logger(__name__)
@@ -101,7 +101,7 @@ class Scheduler:
             heartbeat=self.heartbeat,
             checks=checks,
         )
-        with self.database, health, fleet_metrics(partial(read_fleet, self.database)):
+        with self.database, health, total_metrics(partial(read_totals, self.database)):
             threads.start()
             while not (ended := threads.ended(stop)) and not stop.wait(1.0):
                 pass

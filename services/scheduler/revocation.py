@@ -22,7 +22,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from services.scheduler.revocation_requests import Asker
 from shared.certificates import revocation as rules
-from shared.certificates.naming import Unreadable
+from shared.certificates.identifiers import Unreadable
 from shared.certificates.revocation import Unusable
 from shared.clock import utc_now
 from shared.hosts import HostRules

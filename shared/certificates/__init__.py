@@ -4,7 +4,7 @@
 `Identity` and `IdentityIndex` are what the decryptor looks keys up in.
 """
 
-from shared.certificates.identities import Identity, IdentityIndex, PrivateKey
+from shared.certificates.decryption_keys import Identity, IdentityIndex, PrivateKey
 from shared.certificates.openpgp import OpenPGPKey
 from shared.certificates.parsing import ParsedCertificate, parse_certificate
 

@@ -17,9 +17,9 @@ from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes
 from cryptography.hazmat.primitives.serialization import pkcs12
 from cryptography.x509.oid import NameOID
 
-from shared.certificates import armour, ml_kem, openpgp
-from shared.certificates.identities import PrivateKey
-from shared.certificates.naming import Unreadable
+from shared.certificates import ml_kem, openpgp, pkcs12_files
+from shared.certificates.decryption_keys import PrivateKey
+from shared.certificates.identifiers import Unreadable
 from shared.errors import InvalidInput
 from shared.mail.addresses import lowered
 
@@ -93,7 +93,7 @@ def parse_certificate(data: bytes, password: str | None = None) -> ParsedCertifi
         # Old certificates break rules that newer ones follow; they still open old mail.
         warnings.simplefilter("ignore")
         try:
-            armoured = armour.unarmoured_pkcs12(data)
+            armoured = pkcs12_files.unarmoured_pkcs12(data)
             if armoured is None and b"-----BEGIN " in data:
                 return _pem(data, password)
             return _pkcs12(armoured or data, password)
@@ -108,7 +108,7 @@ def _pkcs12(data: bytes, password: str | None) -> ParsedCertificate:
         raise InvalidInput(
             "This is neither a PKCS #12 file nor PEM.", field="file", hint=_NO_KEY_HINT
         )
-    names = armour.key_names(data)
+    names = pkcs12_files.key_names(data)
     if len(names) > 1:
         raise InvalidInput(
             f"There are {len(names)} private keys in this file: {', '.join(names)}.",

@@ -21,8 +21,8 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.x509 import ocsp
 from cryptography.x509.oid import AuthorityInformationAccessOID, ExtendedKeyUsageOID
 
-from shared.certificates.authorities import weak_key
-from shared.certificates.naming import Unreadable
+from shared.certificates.identifiers import Unreadable
+from shared.certificates.purposes import weak_key
 from shared.revocations import Revocation
 
 #: Addresses of one certificate that are asked at most, and octets of one.

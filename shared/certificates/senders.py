@@ -16,8 +16,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from pysequoia import Cert
 from pysequoia.packet import PacketPile, Tag
 
-from shared.certificates.authorities import may_sign_mail, weak_key
-from shared.certificates.naming import Unreadable
+from shared.certificates.identifiers import Unreadable
 from shared.certificates.openpgp import (
     emails_of,
     expiry_of,
@@ -25,6 +24,7 @@ from shared.certificates.openpgp import (
     refuse_version_5,
 )
 from shared.certificates.parsing import MAX_UPLOAD_BYTES, addresses
+from shared.certificates.purposes import may_sign_mail, weak_key
 from shared.errors import InvalidInput
 
 

@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from typing import Final
 
 from shared.errors import PosthouseError
-from shared.forwarding.connections import Connections
-from shared.forwarding.exchange import NoAnswer
 from shared.forwarding.http_binding import compose
+from shared.forwarding.http_connections import Connections
+from shared.forwarding.http_exchange import NoAnswer
 from shared.forwarding.outcome import ForwardOutcome, ForwardVerdict, unavailable
 from shared.forwards import Endpoint
 from shared.hosts import HostRules

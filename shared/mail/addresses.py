@@ -13,9 +13,9 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from shared.mail import charsets
+from shared.mail.encoded_words import WORD_START, read_text
 from shared.mail.findings import Finding, FindingKind
 from shared.mail.tokens import Token, tokens
-from shared.mail.words import WORD_START, read_text
 
 #: Octets of one field, and addresses in it, that are read.
 VALUE_LIMIT = 32 * 1024

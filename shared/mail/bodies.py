@@ -13,7 +13,7 @@ from shared.mail.findings import FindingKind
 from shared.mail.html import not_too_deep
 from shared.mail.parts import is_attached
 from shared.mail.structure import Part
-from shared.mail.transfer import decode_start
+from shared.mail.transfer_encodings import decode_start
 
 #: Octets of HTML that are read, at most: as many times the text that is wanted.
 _HTML_FOR_TEXT: Final = 16

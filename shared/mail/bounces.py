@@ -9,12 +9,12 @@ from typing import Final, NamedTuple
 
 from flufl.bounce import all_failures
 
+from shared.mail.encoded_words import read_text
 from shared.mail.fields import HeaderBlock, header_end, read_fields, unfold
 from shared.mail.message_ids import read_message_ids
 from shared.mail.parts import PlacedPart
 from shared.mail.region import Region
-from shared.mail.transfer import decode_start
-from shared.mail.words import read_text
+from shared.mail.transfer_encodings import decode_start
 
 _REPORT_LIMIT: Final = 64 * 1024
 #: What the library is shown of a mail that is no RFC 3464 report.

@@ -14,6 +14,7 @@ from shared.mail.addresses import Address, read_addresses, read_path
 from shared.mail.authentication import Result, Spam
 from shared.mail.bodies import Body, html_part, read_body
 from shared.mail.bounces import Bounce, read_bounce
+from shared.mail.encoded_words import read_text
 from shared.mail.fields import HeaderBlock, KnownNames, unfold
 from shared.mail.findings import Finding, FindingKind
 from shared.mail.kinds import Evidence, MailKind, classify
@@ -30,7 +31,6 @@ from shared.mail.parts import (
 from shared.mail.region import Region
 from shared.mail.replies import new_part
 from shared.mail.structure import PART_FIELDS, Entity, Part, entity, has_bare_cr, read_tree
-from shared.mail.words import read_text
 
 #: Parts that are told of.
 MOST_PARTS: Final = 200

@@ -13,9 +13,9 @@ from collections.abc import Callable, Mapping, Sequence
 from enum import StrEnum
 from typing import Final, NamedTuple
 
+from shared.mail.encoded_words import read_text
 from shared.mail.fields import unfold
 from shared.mail.parameters import Parameterised
-from shared.mail.words import read_text
 
 _LONGEST_VALUE: Final = 200
 _MOST_EVIDENCE: Final = 20

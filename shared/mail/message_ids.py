@@ -11,8 +11,8 @@ import re
 from typing import Final
 
 from shared.mail import charsets
+from shared.mail.encoded_words import clean
 from shared.mail.fields import unfold
-from shared.mail.words import clean
 
 #: Octets of a field that are read, identifiers that are kept, octets of one without its brackets.
 VALUE_LIMIT: Final = 1 << 16

@@ -14,12 +14,12 @@ from typing import Final, NamedTuple
 
 from posthouse import tnef
 from posthouse.tnef import PackedFile
+from shared.mail.encoded_words import read_text
 from shared.mail.fields import unfold
 from shared.mail.parameters import Parameterised, read_parameters
 from shared.mail.region import made
 from shared.mail.structure import PART_FIELDS, Part
-from shared.mail.transfer import decoded, decoded_size
-from shared.mail.words import read_text
+from shared.mail.transfer_encodings import decoded, decoded_size
 
 LONGEST_NAME: Final = 255
 _DEEPEST_PACKED: Final = 3

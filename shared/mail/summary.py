@@ -15,6 +15,7 @@ from typing import Any, Final, NamedTuple
 from shared.mail import charsets
 from shared.mail.addresses import ADDRESS_LIMIT, Address, AddressList, read_addresses
 from shared.mail.dates import read_date
+from shared.mail.encoded_words import clean, read_text, shortened
 from shared.mail.fields import (
     HEADER_LIMIT,
     Field,
@@ -27,7 +28,6 @@ from shared.mail.fields import (
 )
 from shared.mail.findings import Finding, FindingKind
 from shared.mail.parameters import read_parameters
-from shared.mail.words import clean, read_text, shortened
 
 _TEXT_LIMIT: Final = 998
 #: Octets of a message id, as long as a line may be: Postgres takes no more than 2,704 in an index.

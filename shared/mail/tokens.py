@@ -6,8 +6,8 @@ import re
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
+from shared.mail.encoded_words import WORD_START, end_of_word
 from shared.mail.findings import FindingKind
-from shared.mail.words import WORD_START, end_of_word
 
 _NEXT = re.compile(
     rb"(?P<space>[ \t\r\n\x00]++)|(?P<special>[\"(<>,;:])|(?P<eq>=\?)"

@@ -7,14 +7,14 @@ from dataclasses import replace
 from typing import Final
 
 from shared.connections import Connection
-from shared.mailbox.attempt import Opening
 from shared.mailbox.base import Login, Mailbox
+from shared.mailbox.connection_attempt import Opening
 from shared.mailbox.errors import server_answers
 from shared.mailbox.failures import OAuthRefused, StepFailed
 from shared.mailbox.graph import opening as graph
 from shared.mailbox.imap import opening as imap
 from shared.mailbox.net.connect import AllowHost
-from shared.mailbox.net.limiting import ProcessLimiter, RequestLimiter
+from shared.mailbox.net.request_limits import ProcessLimiter, RequestLimiter
 from shared.mailbox.pop3 import opening as pop3
 
 READ_TIMEOUT_S = 60.0

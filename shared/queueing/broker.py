@@ -17,7 +17,7 @@ from typing import Any, Final
 import dramatiq
 
 from shared.queueing.connect import scheme_of
-from shared.queueing.context import outgoing_context
+from shared.queueing.job_context import outgoing_context
 from shared.queueing.rabbitmq_jobs import RabbitmqJobs as RabbitmqJobs
 from shared.queueing.redis_jobs import RedisJobs as RedisJobs
 

@@ -22,7 +22,7 @@ from shared.queueing.connect import (
     rabbitmq_parameters,
     translated,
 )
-from shared.queueing.context import JobContext, Pulse
+from shared.queueing.job_context import JobContext, Pulse
 from shared.queueing.job_messages import count_put_aside, is_job
 from shared.telemetry import metrics
 

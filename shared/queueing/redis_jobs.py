@@ -21,7 +21,7 @@ from dramatiq.common import current_millis
 
 from shared.jobs import label_of
 from shared.queueing.connect import redis_client, translated
-from shared.queueing.context import JobContext, Pulse
+from shared.queueing.job_context import JobContext, Pulse
 from shared.queueing.job_messages import count_put_aside, decoded
 from shared.telemetry import metrics
 

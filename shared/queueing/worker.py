@@ -14,7 +14,7 @@ import structlog
 
 from shared.errors import PosthouseError
 from shared.queueing.broker import RabbitmqJobs, RedisJobs
-from shared.queueing.context import Pulse, restored_context
+from shared.queueing.job_context import Pulse, restored_context
 from shared.telemetry.threads import ThreadEnded
 
 #: How long an idle worker waits at a Redis queue before it looks after itself, in milliseconds.

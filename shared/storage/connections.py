@@ -15,8 +15,8 @@ from psycopg.rows import dict_row
 from shared.clock import first_id, utc_now
 from shared.connections import Connection, Failure, Health
 from shared.counting import counted
-from shared.described import fields_of, words_of
 from shared.errors import Conflict, NotFound
+from shared.field_descriptions import fields_of, words_of
 from shared.storage.conflicts import refused
 from shared.storage.pool import Session
 from shared.storage.queries import Queries

@@ -14,13 +14,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from shared.connections import Connection
-from shared.storage import connections, known, leases
+from shared.storage import connections, known_sets, leases
 from shared.storage.leases import Lease
 from shared.storage.ledger import FolderRef
 from shared.storage.pool import Session
 from shared.storage.queries import Queries
 
-_SQL = Queries("labels")
+_SQL = Queries("gmail_labels")
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +94,7 @@ def mark_known(
         "digests": [duplicate.digest for duplicate in duplicates],
         "gmail_ids": [duplicate.gmail_id for duplicate in duplicates],
     }
-    known.know(session, place.connection_id, place.folder, place.uid_validity, uids)
+    known_sets.know(session, place.connection_id, place.folder, place.uid_validity, uids)
     session.execute(_SQL["know_content"], values)
     session.execute(_SQL["insert_settlements"], values)
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from shared.storage.arrays import octets_array
-from shared.storage.known import key_digest
+from shared.storage.known_sets import key_digest
 from shared.storage.pool import Session
 from shared.storage.queries import Queries
 

@@ -16,7 +16,7 @@ from shared.errors import LeaseLost
 from shared.mail import search_terms
 from shared.mail.summary import MailHeaders, findings_to_json
 from shared.messages import Key, NewMessage
-from shared.storage import key_contents, known, quarantine
+from shared.storage import key_contents, known_sets, quarantine
 from shared.storage.arrays import array, octets_array, text_array
 from shared.storage.leases import Lease
 from shared.storage.packed_contents import short
@@ -99,7 +99,7 @@ def commit_batches(session: Session, batches: Sequence[Batch]) -> list[bool]:
             contents = {message.native_key: message.header_digest for message in batch.messages}
             key_contents.know_contents(session, place, contents)
         if keys:
-            known.know(session, place.connection_id, place.folder, place.uid_validity, keys)
+            known_sets.know(session, place.connection_id, place.folder, place.uid_validity, keys)
         for item in batch.refused:
             _put_aside(session, place, item)
     return [batch.place.connection_id in last for batch in batches]
@@ -287,7 +287,7 @@ def _forget(session: Session, mails: Sequence[tuple[FolderRef, Key]]) -> None:
 
 def _vanish(session: Session, mails: Sequence[tuple[FolderRef, Key]]) -> None:
     if mails:
-        digests = octets_array(known.key_digest(str(key)) for _, key in mails)
+        digests = octets_array(known_sets.key_digest(str(key)) for _, key in mails)
         session.execute(
             _SQL["vanish_keys"], {**_places(place for place, _ in mails), "digests": digests}
         )

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from shared.mailbox.doctor.forms import use_of
+from shared.mailbox.doctor.request_forms import use_of
 from shared.mailbox.observing import Observer, observed
 from tests.contract.cloud_kinds import google_imap, graph, microsoft_imap, oauth_pop3
 from tests.contract.examinations import asked_by_the_doctor, changes, forms_sent

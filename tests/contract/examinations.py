@@ -8,12 +8,12 @@ from typing import Any
 from shared.connections import Connection, Mode
 from shared.kinds import KINDS
 from shared.mailbox.base import Mailbox
-from shared.mailbox.doctor import forms
+from shared.mailbox.doctor import request_forms
 from shared.mailbox.doctor.asking import examine
 from shared.mailbox.doctor.examining import Examination
 from shared.mailbox.doctor.exchanges import sessions_of
-from shared.mailbox.doctor.forms import use_of
 from shared.mailbox.doctor.reporting import form_of
+from shared.mailbox.doctor.request_forms import use_of
 from shared.mailbox.observing import Observer
 from shared.mailbox.open import open_mailbox
 from tests.contract.mailbox_kinds import mail
@@ -34,7 +34,7 @@ def forms_sent(observer: Observer, mode: Mode) -> set[tuple[str, str]]:
     """(protocol, form) of everything that was asked."""
     protocol = KINDS[mode].protocol
     found = {
-        ("http", forms.of_http(request.method, request.url, request.body))
+        ("http", request_forms.of_http(request.method, request.url, request.body))
         for request in observer.requests
     }
     for session in sessions_of(protocol, observer.streams):

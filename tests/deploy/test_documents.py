@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from services.admin.pages import documents
-from shared.telemetry import fleet, metrics
+from shared.telemetry import metrics, totals
 from tests.deploy.manifests import ROOT
 
 DOCS = ROOT / "docs"
@@ -38,7 +38,7 @@ REFERENCE = reference()
 def series() -> dict[str, set[str]]:
     """Every series that the code can show, with its labels."""
     found: dict[str, set[str]] = {}
-    for item in [*metrics.described(), *fleet.DESCRIBED]:
+    for item in [*metrics.described(), *totals.DESCRIBED]:
         labels = set(item.labels)
         if item.kind == "histogram":
             found[f"{item.name}_bucket"] = labels | {"le"}
@@ -112,7 +112,7 @@ def test_the_dashboards_show_every_metric_that_is_not_for_alerts_alone() -> None
     read = {s.name for _, text in expressions() for s in selectors(promql_parser.parse(text))}
     unseen = {
         item.name
-        for item in [*metrics.described(), *fleet.DESCRIBED]
+        for item in [*metrics.described(), *totals.DESCRIBED]
         if not {item.name, f"{item.name}_bucket", f"{item.name}_count"} & read
     }
     assert unseen == set()

@@ -15,8 +15,8 @@ import pytest
 
 from tests.deploy.manifests import ROOT
 from tests.rig.containers import HARDENED, IMAGE, Containers, docker
-from tests.rig.events import emptied, open_queue
 from tests.rig.mails import digests, mixed
+from tests.rig.queue_events import emptied, open_queue
 from tests.rig.rollout import Rollout
 from tests.rig.stack import Stack
 from tests.servers.dovecot import Dovecot

@@ -23,10 +23,10 @@ from shared.errors import PosthouseError
 from shared.storage.grants import SERVICES
 from shared.storage.migrate import migrate
 from tests.rig.forkserver import Forkserver
-from tests.rig.handlers import Recorder
 from tests.rig.mails import mail
 from tests.rig.rollout import Rollout
 from tests.rig.stack import ADMIN_TOKEN, Stack
+from tests.rig.storm_handlers import Recorder
 from tests.servers.dovecot import Dovecot
 from tests.servers.postgres import PostgresServer
 from tests.servers.redis import RedisServer

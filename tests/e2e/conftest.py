@@ -9,8 +9,8 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from tests.e2e.site import Site
-from tests.rig.events import emptied
 from tests.rig.forkserver import Forkserver
+from tests.rig.queue_events import emptied
 from tests.rig.stack import Stack
 from tests.servers.chromium import Chromium
 from tests.servers.dovecot import Dovecot

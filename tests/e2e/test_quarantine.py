@@ -8,7 +8,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from tests.e2e.site import Site, mail
-from tests.rig.events import open_queue
+from tests.rig.queue_events import open_queue
 
 
 @pytest.mark.promise("H4")

@@ -24,10 +24,10 @@ with atheris.instrument_imports(
     from services.admin.pages.mail_content import read
     from shared.mail.addresses import read_addresses
     from shared.mail.dates import read_date
+    from shared.mail.encoded_words import read_text
     from shared.mail.facts import read_facts
     from shared.mail.region import region
     from shared.mail.summary import findings_from_json, findings_to_json, read_headers
-    from shared.mail.words import read_text
 
 CASES = Path(__file__).parents[1] / "data" / "mail" / "headers"
 MAX_SECONDS = 1.0

@@ -19,8 +19,8 @@ from pathlib import Path
 from random import Random
 
 from services.decryptor.opening import open_mail
-from tests.rig.agreeing import disagreement
-from tests.rig.forging import Forger
+from tests.rig.forged_mails import Forger
+from tests.rig.reader_agreement import disagreement
 from tests.servers.readers import ForeignReaders
 
 MAX_SECONDS = 1.0

@@ -12,8 +12,8 @@ from shared.connection_editing import edit
 from shared.storage import connections
 from shared.storage.ledger import FolderRef
 from shared.storage.pool import Database
-from tests.rig.events import emptied
 from tests.rig.forkserver import Forkserver
+from tests.rig.queue_events import emptied
 from tests.rig.stack import Stack
 from tests.servers.dovecot import Dovecot
 from tests.servers.rabbitmq import RabbitServer

@@ -18,8 +18,8 @@ from tests.integration.breaking import (
     hangs_up,
     run,
 )
-from tests.rig.events import open_queue
 from tests.rig.mails import digests
+from tests.rig.queue_events import open_queue
 from tests.rig.stack import Stack
 from tests.servers.scripted import (
     Conversation,

@@ -20,14 +20,14 @@ import pytest
 from services.decryptor.decrypt_job import STEPS as DECRYPT_STEPS
 from services.fetcher.run import Committed, Ready
 from shared.clock import new_id
-from shared.combining import Combiner
+from shared.coalescing import Combiner
 from shared.errors import TryAgain
 from shared.storage.pool import DatabaseUnavailable
-from tests.rig.events import open_queue
-from tests.rig.fetching import FetcherHere
+from tests.rig.fetcher_in_process import FetcherHere
 from tests.rig.forkserver import Child
 from tests.rig.interruption import MAY_REPEAT
 from tests.rig.mails import digests, mail
+from tests.rig.queue_events import open_queue
 from tests.rig.stack import Stack
 from tests.servers.dovecot import Dovecot
 from tests.servers.pop3_rules import RuledPop3

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import promql_parser
 
-from shared.telemetry import fleet, metrics
+from shared.telemetry import metrics, totals
 from tests.deploy.manifests import ROOT
 from tests.deploy.test_agrees_with_code import SERVICES
 from tests.deploy.test_documents import DASHBOARDS, selectors
@@ -66,7 +66,7 @@ def chosen(expression: str, namespace: str) -> str:
 
 def needs_an_event(expression: str) -> bool:
     """Whether it reads what has no sample before its first event: series with labels."""
-    labels = {one.name: one.labels for one in [*metrics.described(), *fleet.DESCRIBED]}
+    labels = {one.name: one.labels for one in [*metrics.described(), *totals.DESCRIBED]}
     names = {selector.name for selector in selectors(promql_parser.parse(expression))}
     return any(
         labels.get(name.removesuffix("_bucket").removesuffix("_count").removesuffix("_sum"))

@@ -15,7 +15,7 @@ from shared.storage import delivering_again
 from tests.integration.api.conftest import Api
 from tests.integration.test_interruption import lose_queue
 from tests.integration.test_rules import letters
-from tests.rig.events import open_queue
+from tests.rig.queue_events import open_queue
 from tests.rig.stack import Stack
 from tests.servers.dovecot import Dovecot
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.rig.events import open_queue
 from tests.rig.mails import digests, mixed
+from tests.rig.queue_events import open_queue
 from tests.rig.stack import Stack
 from tests.servers.dovecot import Dovecot
 

@@ -14,10 +14,10 @@ from typing import Any
 
 import pytest
 
-from tests.rig.events import open_queue
-from tests.rig.fetching import FetcherHere
+from tests.rig.fetcher_in_process import FetcherHere
 from tests.rig.mails import digests, mail
 from tests.rig.proxy import Ending, Proxy
+from tests.rig.queue_events import open_queue
 from tests.rig.stack import Stack
 from tests.servers.certificates import Authority
 from tests.servers.dovecot import Dovecot

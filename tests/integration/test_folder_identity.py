@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from tests.rig.events import open_queue
-from tests.rig.fetching import FetcherHere
+from tests.rig.fetcher_in_process import FetcherHere
 from tests.rig.mails import digests, mail
+from tests.rig.queue_events import open_queue
 from tests.rig.stack import Stack
 from tests.servers.scripted import CAPABILITY, Conversation, ScriptedServer, imap, read_set
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.rig.fetching import FetcherHere
+from tests.rig.fetcher_in_process import FetcherHere
 from tests.rig.interruption import message_id
 from tests.rig.mails import mail
 from tests.rig.stack import Stack

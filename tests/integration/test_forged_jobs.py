@@ -9,8 +9,8 @@ import redis
 
 from shared.jobs import DECRYPT_ACTOR, DECRYPT_QUEUE, FETCH_ACTOR, FETCH_QUEUE
 from shared.queueing.broker import Job, build_broker, enqueue_many
-from tests.rig.events import open_queue
 from tests.rig.mails import digests, mail
+from tests.rig.queue_events import open_queue
 from tests.rig.stack import Stack
 from tests.servers.dovecot import Dovecot
 

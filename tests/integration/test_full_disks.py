@@ -18,10 +18,10 @@ import pytest
 from shared.storage.migrate import migrate
 from tests.integration.test_own_health import TOKEN, get, overview
 from tests.integration.test_reasons import listen
-from tests.rig.disks import SmallDisk, small_disk
-from tests.rig.events import open_queue
 from tests.rig.forkserver import Forkserver
 from tests.rig.mails import digests, mail
+from tests.rig.queue_events import open_queue
+from tests.rig.small_disk import SmallDisk, small_disk
 from tests.rig.stack import Stack
 from tests.servers.dovecot import Dovecot
 from tests.servers.postgres import PostgresServer

@@ -19,7 +19,7 @@ from shared.storage import connections, gmail_labels, handlers
 from tests.contract.mailbox_kinds import mail
 from tests.contract.recorders import Collector, KnownKeys
 from tests.integration.mail_sessions import connection_to, opened
-from tests.rig.events import open_queue
+from tests.rig.queue_events import open_queue
 from tests.rig.stack import Stack
 from tests.servers.dovecot import Dovecot
 from tests.servers.gmail import THREAD, GmailFront

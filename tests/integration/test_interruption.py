@@ -18,10 +18,10 @@ import pytest
 
 from services.decryptor.decrypt_job import STEPS as DECRYPT_STEPS
 from services.fetcher.run import STEPS as FETCH_STEPS
-from tests.rig.events import delete_queue, open_queue, queue_exists
 from tests.rig.forkserver import Child
 from tests.rig.interruption import MAILS, SETTINGS, Scenario, stopped
 from tests.rig.mails import digests
+from tests.rig.queue_events import delete_queue, open_queue, queue_exists
 from tests.rig.server_kinds import KINDS
 from tests.rig.stack import Stack
 from tests.servers.dovecot import Dovecot

@@ -7,10 +7,10 @@ from functools import partial
 
 import pytest
 
-from tests.rig.events import open_queue
 from tests.rig.forkserver import Child
 from tests.rig.mails import digests, mail
-from tests.rig.silence import Silence
+from tests.rig.queue_events import open_queue
+from tests.rig.silent_server import Silence
 from tests.rig.stack import Stack
 from tests.servers.dovecot import Dovecot
 from tests.servers.processes import free_port

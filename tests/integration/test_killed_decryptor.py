@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from services.decryptor.opening_batches import SPOOLED
-from tests.rig.events import open_queue
 from tests.rig.mails import digests
+from tests.rig.queue_events import open_queue
 from tests.rig.stack import Stack
 from tests.servers.dovecot import Dovecot
 

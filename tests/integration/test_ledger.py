@@ -17,12 +17,12 @@ from shared.storage import (
     deliveries,
     delivering_again,
     handlers,
-    known,
+    known_sets,
     leases,
     ledger,
     outbox,
 )
-from shared.storage.known import KnownMails
+from shared.storage.known_sets import KnownMails
 from shared.storage.ledger import FolderRef, Quarantined, Settled
 from shared.storage.pool import Database
 from shared.storage.queries import Queries
@@ -103,8 +103,8 @@ def test_what_was_committed_is_known_and_waits_for_both_ends(
 def test_digests_of_other_keys_vanish_slowly(database: Database, place: FolderRef) -> None:
     pop = FolderRef(place.connection_id, "", None)
     with database.transaction() as session:
-        known.know(session, pop.connection_id, "", None, ["a", "b", "c"])
-        known.prune(session, pop.connection_id, "", None, ["a"])
+        known_sets.know(session, pop.connection_id, "", None, ["a", "b", "c"])
+        known_sets.prune(session, pop.connection_id, "", None, ["a"])
     mails = KnownMails(database, pop.connection_id, "", None)
     assert mails.count() == 1
     assert mails.missing(["a", "b", "d"]) == ["d"], "a server that hides mails for an hour"
@@ -112,7 +112,7 @@ def test_digests_of_other_keys_vanish_slowly(database: Database, place: FolderRe
         session.execute(
             "UPDATE known_key SET vanished_on = current_date - 40 WHERE vanished_on IS NOT NULL"
         )
-        known.prune(session, pop.connection_id, "", None, ["a"])
+        known_sets.prune(session, pop.connection_id, "", None, ["a"])
     assert mails.missing(["a", "b"]) == ["b"]
 
 
@@ -137,13 +137,13 @@ def test_letting_go_of_keys_does_not_compare_each_with_each(
     pop = FolderRef(place.connection_id, "", None)
     keys = [f"uidl-{number}" for number in range(5000)]
     with database.transaction() as session:
-        known.know(session, pop.connection_id, "", None, keys)
-        known.prune(session, pop.connection_id, "", None, keys[:-1])
+        known_sets.know(session, pop.connection_id, "", None, keys)
+        known_sets.prune(session, pop.connection_id, "", None, keys[:-1])
         ((vanished,),) = session.execute(
             "SELECT count(*) FROM known_key WHERE vanished_on IS NOT NULL"
         ).fetchall()
         assert vanished == 1
-        known.prune(session, pop.connection_id, "", None, keys)
+        known_sets.prune(session, pop.connection_id, "", None, keys)
         plan = "\n".join(
             line
             for (line,) in session.execute(
@@ -151,7 +151,7 @@ def test_letting_go_of_keys_does_not_compare_each_with_each(
                 {
                     "connection_id": pop.connection_id,
                     "folder": "",
-                    "digests": [known.key_digest(key) for key in keys],
+                    "digests": [known_sets.key_digest(key) for key in keys],
                 },
             )
         )
@@ -167,7 +167,7 @@ def test_each_old_mail_recognises_one_new_one(database: Database, place: FolderR
         ledger.commit_batch(session, held, place, twins)
     digest = twins[0].header_digest
     with database.transaction() as session:
-        recognised = known.recognise(
+        recognised = known_sets.recognise(
             session,
             place.connection_id,
             "",

@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from tests.rig.events import open_queue
 from tests.rig.mails import digests, mail
+from tests.rig.queue_events import open_queue
 from tests.rig.stack import Stack
 from tests.servers.cyrus import Cyrus
 

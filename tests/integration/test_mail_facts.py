@@ -16,7 +16,7 @@ from posthouse.mail import mail_fields
 from shared.mail.kinds import MailKind
 from shared.storage import message_search
 from shared.storage.message_filter import MessageFilter
-from tests.rig.events import open_queue
+from tests.rig.queue_events import open_queue
 from tests.rig.stack import Stack
 from tests.servers.dovecot import Dovecot
 

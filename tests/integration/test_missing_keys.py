@@ -16,7 +16,7 @@ from shared.clock import utc_now
 from shared.storage import alerts, webhooks
 from shared.storage.pool import Database
 from shared.vault import SecretPath, Vault, new_key
-from tests.rig.events import open_queue
+from tests.rig.queue_events import open_queue
 from tests.rig.stack import Stack
 from tests.servers.dovecot import Dovecot
 

@@ -8,8 +8,8 @@ from collections.abc import Callable
 import psycopg
 import pytest
 
+from tests.rig.sql_of_services import locks_of, rights_for, statements_of
 from tests.rig.stack import Stack
-from tests.rig.statements import locks_of, rights_for, statements_of
 
 pytestmark = pytest.mark.promise("I7")
 

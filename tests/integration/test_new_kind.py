@@ -17,8 +17,8 @@ import yaml
 
 from shared.storage.migrations import versions
 from tests.contract.mailbox_kinds import mail
-from tests.rig.events import open_queue
 from tests.rig.forkserver import Forkserver
+from tests.rig.queue_events import open_queue
 from tests.rig.stack import ADMIN_TOKEN, ROOT, Stack
 from tests.servers.processes import free_port
 
@@ -26,7 +26,7 @@ from tests.servers.processes import free_port
 PACKAGE = """
 from pathlib import Path
 
-from shared.mailbox.attempt import Opening
+from shared.mailbox.connection_attempt import Opening
 from shared.mailbox.base import Mailbox
 from shared.mailbox.failures import Refused
 from shared.mailbox.memory import MemoryAccount, MemoryMailbox

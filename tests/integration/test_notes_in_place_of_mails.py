@@ -10,8 +10,8 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.rig.events import open_queue
 from tests.rig.mails import digests
+from tests.rig.queue_events import open_queue
 from tests.rig.stack import Stack
 from tests.servers.scripted import MAILS, ScriptedServer, imap, pop3
 from tests.unit.test_server_notes import NOTE

@@ -21,8 +21,8 @@ from shared.store import MissingObject, ObjectStore, open_store
 from shared.store_identity import OwnStore
 from shared.telemetry import metrics
 from tests.integration.rows import add_connection, add_message, keep
-from tests.rig.events import open_queue
 from tests.rig.mails import digests, mail
+from tests.rig.queue_events import open_queue
 from tests.rig.stack import Stack
 from tests.servers.dovecot import Dovecot
 from tests.servers.s3 import S3Server

@@ -10,9 +10,9 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.rig.events import open_queue
 from tests.rig.mails import digests
 from tests.rig.odd_mails import MAKERS, odd_mails
+from tests.rig.queue_events import open_queue
 from tests.rig.stack import Stack
 from tests.servers.dovecot import Dovecot
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from shared.mail.summary import findings_to_json, read_headers
-from tests.rig.events import open_queue
+from tests.rig.queue_events import open_queue
 from tests.rig.stack import Stack
 from tests.servers.dovecot import Dovecot
 

@@ -13,7 +13,7 @@ import pytest
 from shared.errors import LeaseLost, SecretKeyMissing
 from shared.storage.pool import DatabaseUnavailable
 from shared.store import StoreFull
-from tests.rig.fetching import FetcherHere
+from tests.rig.fetcher_in_process import FetcherHere
 from tests.rig.mails import digests, mail
 from tests.rig.proxy import Proxy
 from tests.rig.stack import Stack

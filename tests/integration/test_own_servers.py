@@ -18,7 +18,7 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor, ConsoleSpanExport
 from cli.local import postgres as own
 from cli.local.broker import OwnBroker
 from cli.local.console import Console
-from cli.local.folder import DataFolder
+from cli.local.data_folder import DataFolder
 from cli.local.postgres import OwnPostgres
 from cli.local.supervisor import Child, Program, Supervisor
 from shared.errors import PosthouseError, TryAgain

@@ -7,7 +7,7 @@ from hashlib import sha256
 
 import pytest
 
-from shared.storage import connections, known, ledger, packed_contents, scheduling
+from shared.storage import connections, known_sets, ledger, packed_contents, scheduling
 from shared.storage.ledger import FolderRef, Settled
 from shared.storage.pool import Database, Session
 from tests.integration.test_ledger import lease, message
@@ -33,11 +33,11 @@ def know(session: Session, place: FolderRef, uids: Sequence[int]) -> None:
 
 
 def pack(session: Session, place: FolderRef, listed: Sequence[int]) -> None:
-    known.prune(session, place.connection_id, place.folder, OLD, listed, packing=True)
+    known_sets.prune(session, place.connection_id, place.folder, OLD, listed, packing=True)
 
 
 def recognise(session: Session, place: FolderRef, mails: dict[int, bytes]) -> set[int]:
-    return known.recognise(session, place.connection_id, place.folder, NEW, mails)
+    return known_sets.recognise(session, place.connection_id, place.folder, NEW, mails)
 
 
 def rows(session: Session, table: bytes) -> int:
@@ -87,10 +87,12 @@ def test_packed_mails_are_known_again_each_once(database: Database, place: Folde
         assert {(where.uid_validity, key) for where, key in moved} == {(NEW, uid) for uid in had}
         assert rows(session, b"packed_content") == 0
         # And once more, from under the new UIDs.
-        known.prune(session, place.connection_id, place.folder, NEW, sorted(had), packing=True)
+        known_sets.prune(session, place.connection_id, place.folder, NEW, sorted(had), packing=True)
         assert rows(session, b"known_content") == 0
         third = {uid + 5: content for uid, content in again.items()}
-        assert known.recognise(session, place.connection_id, place.folder, 300, third) == {*third}
+        assert known_sets.recognise(session, place.connection_id, place.folder, 300, third) == {
+            *third
+        }
 
 
 def test_a_packed_mail_is_settled_again_where_a_backup_shows_it_as_before(
@@ -102,7 +104,7 @@ def test_a_packed_mail_is_settled_again_where_a_backup_shows_it_as_before(
         ledger.all_settled(session, [Settled(place, [1, 2], deleted=False)])
         pack(session, place, [1, 2])
         mails = {11: message(1).header_digest, 12: message(2).header_digest}
-        had = known.recognise(session, place.connection_id, place.folder, NEW, mails, {12})
+        had = known_sets.recognise(session, place.connection_id, place.folder, NEW, mails, {12})
         assert had == {11, 12}
         waiting = ledger.unsettled(session, place.connection_id, place.folder, 10)
         assert waiting == [(FolderRef(place.connection_id, place.folder, NEW), 12)]
@@ -128,7 +130,7 @@ def test_another_folder_with_the_same_validity_finds_packed_mails(
         pack(session, place, range(1, 11))
         scheduling.another_folder(session, place.connection_id, place.folder, OLD)
         mails = {uid + 20: digest(uid) for uid in range(1, 12)}
-        had = known.recognise(session, place.connection_id, place.folder, OLD, mails)
+        had = known_sets.recognise(session, place.connection_id, place.folder, OLD, mails)
         assert had == {uid + 20 for uid in range(1, 11)}
         scheduling.recognition_over(session, place.connection_id, place.folder)
         assert rows(session, b"packed_content") == 0

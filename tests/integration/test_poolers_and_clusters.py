@@ -11,8 +11,8 @@ import psycopg
 import pytest
 
 from shared.storage.pool import Database, DatabaseUnavailable
-from tests.rig.events import open_queue
 from tests.rig.mails import digests, mail
+from tests.rig.queue_events import open_queue
 from tests.rig.stack import Stack
 from tests.servers.dovecot import Dovecot
 from tests.servers.pgbouncer import pgbouncer
@@ -78,7 +78,7 @@ def test_a_redis_cluster_is_refused_at_start_with_the_reason(
             f"POSTHOUSE_{name}_URL": cluster.url.rpartition("/")[0] + f"/{database}",
         }
         done = subprocess.run(
-            [sys.executable, "-m", "cli.running", "scheduler"],
+            [sys.executable, "-m", "cli.run_service", "scheduler"],
             env=environment,
             capture_output=True,
             text=True,

@@ -25,7 +25,7 @@ from shared.storage.pool import DatabaseUnavailable
 from shared.store import StoreFull
 from tests.contract.recorders import Collector, KnownKeys
 from tests.integration.mail_sessions import connection_to, opened
-from tests.rig.fetching import FetcherHere
+from tests.rig.fetcher_in_process import FetcherHere
 from tests.rig.mails import digests, mail
 from tests.rig.stack import Stack
 from tests.servers.pop3_rules import RuledPop3, gmail_rules

@@ -15,7 +15,7 @@ import pytest
 
 from shared.storage import connections
 from tests.integration.test_pop3_confirming import watch
-from tests.rig.fetching import FetcherHere
+from tests.rig.fetcher_in_process import FetcherHere
 from tests.rig.mails import digests, mail
 from tests.rig.stack import Stack
 from tests.servers.pop3_rules import RuledPop3, Stored, gmail_rules

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from shared.storage import connections, scheduling
-from tests.rig.events import open_queue
 from tests.rig.mails import mail
+from tests.rig.queue_events import open_queue
 from tests.rig.stack import Stack
 from tests.servers.certificates import Authority
 from tests.servers.dovecot import Dovecot

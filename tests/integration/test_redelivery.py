@@ -12,8 +12,8 @@ import pytest
 from posthouse import Consumer, MailEvent
 from shared.queueing.output import open_output
 from shared.storage import delivering_again, messages
-from tests.rig.events import delete_queue
 from tests.rig.mails import mail
+from tests.rig.queue_events import delete_queue
 from tests.rig.stack import Stack
 from tests.servers.dovecot import Dovecot
 

@@ -13,8 +13,8 @@ import httpx
 import pytest
 
 from tests.integration.graph.application import application_credential
-from tests.rig.events import open_queue
 from tests.rig.mails import digests, mail
+from tests.rig.queue_events import open_queue
 from tests.rig.stack import Stack
 from tests.servers.graph import GraphServer
 from tests.servers.oidc import OidcServer

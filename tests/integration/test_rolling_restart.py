@@ -9,10 +9,10 @@ from itertools import count
 
 import pytest
 
-from tests.rig.handlers import Recorder
 from tests.rig.mails import mail
 from tests.rig.rollout import Caller, Rollout
 from tests.rig.stack import Stack
+from tests.rig.storm_handlers import Recorder
 from tests.servers.dovecot import Dovecot
 
 REPLICAS = {"scheduler": 2, "fetcher": 2, "decryptor": 2, "admin": 2}

@@ -13,9 +13,9 @@ from services.decryptor.decrypt_job import STEPS_WITH_RULES
 from shared.rules.conditions import FIELDS
 from shared.storage import delivering_again, message_search, messages, quarantine
 from shared.storage.message_filter import MessageFilter
-from tests.rig.events import open_queue
 from tests.rig.interruption import MAILS, MAY_REPEAT, SETTINGS
 from tests.rig.mails import digests
+from tests.rig.queue_events import open_queue
 from tests.rig.stack import Stack
 from tests.servers.dovecot import Dovecot
 

@@ -13,7 +13,7 @@ import pytest
 
 from services.admin.operations.warnings import warnings_for
 from shared.storage import connections
-from tests.rig.fetching import FetcherHere
+from tests.rig.fetcher_in_process import FetcherHere
 from tests.rig.mails import digests, mail
 from tests.rig.stack import Stack
 from tests.servers.dovecot import Dovecot

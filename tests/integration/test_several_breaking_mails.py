@@ -16,7 +16,7 @@ import pytest
 from services.fetcher.run import MOST_BREAKS
 from shared.storage import connections
 from shared.telemetry import metrics
-from tests.rig.fetching import FetcherHere
+from tests.rig.fetcher_in_process import FetcherHere
 from tests.rig.mails import digests, mail
 from tests.rig.stack import Stack
 from tests.servers.pop3_rules import RuledPop3, gmail_rules

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.rig.fetching import FetcherHere
+from tests.rig.fetcher_in_process import FetcherHere
 from tests.rig.mails import mail
 from tests.rig.stack import Stack
 from tests.servers.scripted import CAPABILITY, Conversation, ScriptedServer, imap

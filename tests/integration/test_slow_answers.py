@@ -13,7 +13,7 @@ import pytest
 from shared.errors import TryAgain
 from shared.mailbox.graph.http import GraphHttp, judged
 from shared.mailbox.net import https
-from shared.mailbox.net.limiting import ProcessLimiter
+from shared.mailbox.net.request_limits import ProcessLimiter
 from shared.mailbox.net.transcript import Transcript
 from tests.servers.certificates import Authority
 from tests.servers.scripted import Conversation, Script, ScriptedServer

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from tests.rig.events import delete_queue, open_queue
 from tests.rig.mails import digests, mail
+from tests.rig.queue_events import delete_queue, open_queue
 from tests.rig.stack import Stack
 from tests.servers.certificates import Authority
 from tests.servers.dovecot import Dovecot

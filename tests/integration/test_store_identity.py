@@ -27,8 +27,8 @@ from shared.storage.pool import Database
 from shared.store import FileStore, ObjectStore
 from shared.store_identity import ForeignStore, OwnStore, adopt_store
 from tests.integration.rows import add_connection, add_message
-from tests.rig.events import open_queue
 from tests.rig.mails import digests, mail
+from tests.rig.queue_events import open_queue
 from tests.rig.stack import Stack
 from tests.servers.dovecot import Dovecot
 from tests.servers.processes import free_port

@@ -15,9 +15,9 @@ from dataclasses import dataclass, field
 import pytest
 
 from tests.integration.graph.application import application_credential
-from tests.rig.events import open_queue
-from tests.rig.fetching import FetcherHere
+from tests.rig.fetcher_in_process import FetcherHere
 from tests.rig.mails import digests, mail
+from tests.rig.queue_events import open_queue
 from tests.rig.stack import Stack
 from tests.servers.graph import GraphServer
 from tests.servers.oidc import OidcServer

@@ -8,8 +8,8 @@ from urllib.request import urlopen
 
 import pytest
 
-from tests.rig.events import open_queue
 from tests.rig.mails import mail
+from tests.rig.queue_events import open_queue
 from tests.rig.stack import Stack
 from tests.servers.collector import collector
 from tests.servers.dovecot import Dovecot

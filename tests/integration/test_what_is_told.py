@@ -17,9 +17,9 @@ import pytest
 
 from shared.storage import connections
 from tests.integration.graph.application import application_credential
+from tests.rig.administrator_view import Telling
 from tests.rig.mails import mail
 from tests.rig.stack import Stack
-from tests.rig.telling import Telling
 from tests.servers.dovecot import Dovecot
 from tests.servers.graph import GraphServer
 from tests.servers.oidc import OidcServer

@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from tests.rig.events import open_queue
 from tests.rig.interruption import message_id
 from tests.rig.mails import digests, mail
+from tests.rig.queue_events import open_queue
 from tests.rig.server_kinds import FOREIGN, ServerKind, params
 from tests.rig.stack import Stack
 from tests.servers.courier import Courier

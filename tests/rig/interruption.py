@@ -11,10 +11,10 @@ from pathlib import Path
 
 from shared.messages import RawRef
 from shared.store import FileStore
-from tests.rig.events import Queue, open_queue
 from tests.rig.faults import Fault, prepare
 from tests.rig.forkserver import Child
 from tests.rig.mails import digests, mail
+from tests.rig.queue_events import Queue, open_queue
 from tests.rig.server_kinds import ServerKind
 from tests.rig.stack import Stack
 from tests.servers.mail_server import MailServer

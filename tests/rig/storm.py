@@ -25,13 +25,13 @@ from pathlib import Path
 
 from shared.errors import PosthouseError
 from shared.storage.migrate import migrate
-from tests.rig.endpoints import HttpEndpoint, NatsEndpoint
 from tests.rig.forkserver import Child, Forkserver
-from tests.rig.handlers import Recorder
 from tests.rig.mails import mail
 from tests.rig.proxy import Proxy
 from tests.rig.queue_depth import queue_depth
 from tests.rig.stack import Stack
+from tests.rig.storm_endpoints import HttpEndpoint, NatsEndpoint
+from tests.rig.storm_handlers import Recorder
 from tests.servers.dovecot import Dovecot
 from tests.servers.postgres import PostgresServer
 from tests.servers.rabbitmq import RabbitServer

@@ -21,7 +21,7 @@ import scramp
 
 from shared.connections import Connection, Mode, Selection, TransportSecurity
 from shared.mailbox.base import Login
-from shared.mailbox.doctor import forms
+from shared.mailbox.doctor import request_forms
 from shared.mailbox.doctor.made_mails import mail_of
 from tests.servers.certificates import Authority
 from tests.servers.graph.http import Answer, HttpsServer, Request, parse_target
@@ -58,7 +58,9 @@ class Recording:
             found[one["form"]] = found.get(one["form"], True) and not refused
         for request in self.document["requests"]:
             if "/v1.0/" in request["url"]:
-                form = forms.of_http(request["method"], request["url"], request["body"].encode())
+                form = request_forms.of_http(
+                    request["method"], request["url"], request["body"].encode()
+                )
                 found[form] = found.get(form, True) and request["status"] < 400
         return found
 
@@ -164,7 +166,7 @@ class _Imap:
             self._answer(talk, tag, request)
 
     def _answer(self, talk: Conversation, tag: bytes, request: bytes) -> None:
-        form = forms.of_imap(request)
+        form = request_forms.of_imap(request)
         if form.startswith("AUTHENTICATE SCRAM"):
             _prove(talk, tag, request, self._by_form.get(form))
             return
@@ -248,7 +250,7 @@ class _Pop3:
     def play(self, talk: Conversation) -> None:
         talk.send(self._greeting)
         while line := talk.line():
-            form = forms.of_pop3(line)
+            form = request_forms.of_pop3(line)
             if form.startswith("AUTH SCRAM"):
                 _prove(talk, b"", line, self._by_form.get(form))
                 continue
@@ -299,7 +301,9 @@ class _Graph:
         for request in recording.document["requests"]:
             path, query = parse_target(request["url"])
             self._by_target.setdefault((request["method"], path, tuple(sorted(query))), request)
-            form = forms.of_http(request["method"], request["url"], request["body"].encode())
+            form = request_forms.of_http(
+                request["method"], request["url"], request["body"].encode()
+            )
             self._by_form.setdefault(form, request)
         self._read: set[str] = set()
 

@@ -7,7 +7,7 @@ import json
 
 import pytest
 
-from shared.mailbox.doctor import forms
+from shared.mailbox.doctor import request_forms
 from shared.mailbox.doctor.http_requests import HttpRequests
 from shared.mailbox.doctor.imap_lines import ImapLines
 from shared.mailbox.doctor.made_mails import header_of, mail_of
@@ -206,7 +206,7 @@ def test_equal_things_stay_equal_and_leaks_are_found() -> None:
     ],
 )
 def test_forms_of_imap_commands(request_: bytes, form: str) -> None:
-    assert forms.of_imap(request_) == form
+    assert request_forms.of_imap(request_) == form
 
 
 #: Nothing of these may be in what is given away, wherever a server or a mailbox puts it.

@@ -50,7 +50,7 @@ PLANTED = [
     ("services/fetcher/storing.py", "import obstore", "object stores only in the store"),
     ("services/fetcher/run.py", "import cel_expr_python", "expressions only where rules are"),
     ("shared/telemetry/logs.py", "import rich", "the terminal only in the command line"),
-    ("shared/forwarding/links.py", "import OpenSSL", "foreign formats of keys"),
+    ("shared/forwarding/signed_links.py", "import OpenSSL", "foreign formats of keys"),
     ("services/forwarder/lane.py", "import services.forwarder.lanes", "inside the forwarder"),
     ("shared/storage/outbox.py", "import shared.mailbox.base", "inside shared"),
     ("services/admin/pages/mails.py", "import shared.mailbox.imap.session", "packages of kinds"),

@@ -23,7 +23,7 @@ from services.admin.operations import bulk, creating_many, duplicating
 from services.admin.operations.connection_list import Filter, ids_matching
 from services.admin.people.authorization import LOOK_AT_PART, OPERATE_ON_PART
 from services.admin.problems import problem_body, responses
-from shared import fields as typed
+from shared import input_fields as typed
 from shared.connections import Health, Mode
 from shared.errors import InvalidInput
 

@@ -32,9 +32,9 @@ from services.admin.operations import dead_letters, handlers, rules
 from services.admin.operations.handlers import HandlerView
 from services.admin.people.authorization import LOOK, OPERATE, READ_OWN_MAIL
 from services.admin.problems import responses
-from shared.fields import instant
 from shared.forwards import Forward
 from shared.handlers import ALL
+from shared.input_fields import instant
 from shared.queueing.output import DeadChoice
 
 router = APIRouter(prefix="/handlers", tags=["handlers"])

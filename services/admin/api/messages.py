@@ -36,7 +36,7 @@ from services.admin.people.authorization import (
     READ_OWN_MAIL,
 )
 from services.admin.problems import responses
-from shared.fields import instant
+from shared.input_fields import instant
 from shared.people import Permission
 
 router = APIRouter(prefix="/messages", tags=["messages"])

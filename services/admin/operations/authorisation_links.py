@@ -16,10 +16,10 @@ from services.admin.context import Context
 from services.admin.operations.credentials import redirect_uri
 from services.admin.people import attempts
 from services.admin.people.tokens import digest_of, new_link_token
-from shared.clouds import scopes
 from shared.connections import Connection
 from shared.credentials import Credential, Provider
 from shared.errors import InvalidInput, NotFound, PosthouseError, TryAgain
+from shared.microsoft_clouds import scopes
 from shared.storage import authorisation_links, connections, credentials
 from shared.storage.authorisation_links import AuthorisationLink as AuthorisationLink
 from shared.storage.authorisation_links import LinkClosed as LinkClosed

@@ -18,7 +18,7 @@ from services.admin.operations.connection_views import get_connection
 from services.admin.operations.enabling import AcknowledgementNeeded
 from services.admin.operations.start_from import Start
 from services.admin.operations.tag_rights import seen_of
-from shared import fields as typed
+from shared import input_fields as typed
 from shared.connection_editing import FIELDS
 from shared.errors import InvalidInput, NotFound, PosthouseError
 from shared.storage import connections

@@ -11,9 +11,9 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from services.admin.context import Context
-from shared import fields as typed
+from shared import input_fields as typed
 from shared.certificates import ParsedCertificate, parse_certificate
-from shared.certificates.authorities import why_no_authority
+from shared.certificates.purposes import why_no_authority
 from shared.certificates.senders import read_certificates
 from shared.errors import InvalidInput, User
 from shared.storage import certificates, revocations

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from typing import Final
 from urllib.parse import urlencode, urlsplit
 
-from shared.clouds import cloud_named
 from shared.credentials import Credential, Provider
+from shared.microsoft_clouds import cloud_named
 
 _STATE: Final = "admin-consent-"
 

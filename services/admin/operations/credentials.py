@@ -9,9 +9,8 @@ from typing import Any
 from services.admin.context import Context
 from services.admin.operations import consents
 from services.admin.operations.versions import check_version
-from shared import fields as typed
+from shared import input_fields as typed
 from shared.client_certificates import client_certificate_of, pem_of
-from shared.clouds import check_use, cloud_named
 from shared.connections import Connection
 from shared.credentials import (
     FIELDS,
@@ -23,6 +22,7 @@ from shared.credentials import (
     service_account_of,
 )
 from shared.errors import Conflict, InvalidInput, NotFound, Refusals, User
+from shared.microsoft_clouds import check_use, cloud_named
 from shared.storage import authorisations, credentials
 from shared.storage.pool import Session
 from shared.vault import client_certificate_path, client_secret_path

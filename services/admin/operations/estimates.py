@@ -26,7 +26,7 @@ from shared.mailbox.base import Capabilities, FolderStatus, Known, Listing, Mail
 from shared.mailbox.start_rules import start_refusal
 from shared.messages import Key
 from shared.storage import gmail_labels, quarantine, scheduling
-from shared.storage.known import KnownMails
+from shared.storage.known_sets import KnownMails
 
 #: Seconds that a count may take while somebody sees how far it is, and can stop it.
 PATIENCE_OF_WATCHERS: Final = 300.0

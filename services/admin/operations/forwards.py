@@ -16,10 +16,10 @@ from shared import forwards as values
 from shared.alerts.handlers import ForwardPaused, ForwardResumed
 from shared.errors import Conflict, NotFound
 from shared.forward_kinds import KINDS
-from shared.forwarding.fitting import fitted
-from shared.forwarding.opening import open_endpoint
+from shared.forwarding.event_size import fitted
 from shared.forwarding.outcome import ForwardOutcome
 from shared.forwarding.senders import open_sender
+from shared.forwarding.unsealing import open_endpoint
 from shared.forwards import Endpoint, Forward, Secrets
 from shared.hosts import HostRules
 from shared.storage import alerts, forwards, handlers

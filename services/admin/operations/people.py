@@ -12,7 +12,7 @@ from services.admin.operations.versions import check_version
 from services.admin.people import passwords
 from services.admin.people.identity_proofs import SESSION_IDLE
 from services.admin.people.tokens import digest_of, new_token
-from shared import fields as typed
+from shared import input_fields as typed
 from shared.clock import utc_now
 from shared.connection_editing import FIELDS
 from shared.errors import Conflict, InvalidInput, NotFound, Refusals

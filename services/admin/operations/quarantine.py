@@ -10,7 +10,7 @@ from services.admin.context import Context
 from services.admin.operations.tag_rights import seen_of
 from shared.errors import Conflict, NotFound
 from shared.messages import Key
-from shared.storage import connections, known, quarantine, scheduling
+from shared.storage import connections, known_sets, quarantine, scheduling
 from shared.storage.pool import Session
 from shared.storage.quarantine import Quarantined as Quarantined
 
@@ -124,7 +124,7 @@ def _release(session: Session, entry: Quarantined) -> None:
             code="connection-gone",
         )
     key: Key = int(entry.native_key) if found[0].kind.numbered else entry.native_key
-    known.forget(session, entry.connection_id, entry.folder, entry.uid_validity or None, [key])
+    known_sets.forget(session, entry.connection_id, entry.folder, entry.uid_validity or None, [key])
     quarantine.drop(session, entry.id)
     connections.look_again(session, entry.connection_id)
     scheduling.due_now(session, [entry.connection_id])

@@ -11,7 +11,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from services.admin.context import Context
-from shared.certificates.naming import Unreadable
+from shared.certificates.identifiers import Unreadable
 from shared.certificates.revocation import Unusable, check_list, issuer_key, read_list
 from shared.clock import utc_now
 from shared.errors import Conflict, InvalidInput

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Sequence
 
 from services.admin.context import Context
-from shared import fields as typed
+from shared import input_fields as typed
 from shared.certificates.senders import parse_senders
 from shared.storage import sender_keys
 from shared.storage.sender_keys import SenderKey

@@ -8,7 +8,7 @@ from typing import Any
 
 from services.admin.operations.estimates import Estimate
 from shared.connections import Connection
-from shared.fields import instant
+from shared.input_fields import instant
 
 #: `start_from` where it is no date.
 EVERYTHING = "everything"

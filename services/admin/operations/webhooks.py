@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 from services.admin.context import Context
 from services.admin.operations.versions import check_version
-from shared import fields as typed
+from shared import input_fields as typed
 from shared.alerts.delivery import Alert, Template
 from shared.alerts.kinds import CHOICES
 from shared.alerts.services import WebhookTest

@@ -14,13 +14,13 @@ from services.admin.operations.credentials import search_credentials
 from services.admin.operations.tag_rights import own_tags
 from services.admin.pages.app_state import context_of
 from services.admin.pages.forms import PostedForm, Values, whole_number
-from shared.clouds import CLOUDS
 from shared.connection_editing import FIELDS, FIELDS_OF, SECRET_FIELDS
 from shared.connections import Connection, Mode, TransportSecurity
 from shared.credentials import Credential, Provider
-from shared.described import words_of
 from shared.errors import InvalidInput
+from shared.field_descriptions import words_of
 from shared.kinds import KINDS, Feature, MailboxKind, kind_named, kinds_with
+from shared.microsoft_clouds import CLOUDS
 
 #: Fields by the kind of control that they have; the server's certificate is asked the other way
 #: round, secrets are never shown again, and a connection is enabled elsewhere.

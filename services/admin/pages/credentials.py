@@ -14,10 +14,10 @@ from services.admin.pages.forms import Form, PostedForm, Values
 from services.admin.pages.rendering import go, render
 from services.admin.people.authorization import ADMINISTER, LOOK
 from shared.clock import utc_now
-from shared.clouds import CLOUDS
 from shared.credentials import SETTINGS, Provider
 from shared.errors import Conflict, InUse, InvalidInput, PosthouseError
 from shared.kinds import recommended_for
+from shared.microsoft_clouds import CLOUDS
 
 router = APIRouter(prefix="/credentials")
 _TEXTS: Final = ("name", "provider", "grant", "client_id", "tenant", "cloud", "secret_expires_at")

@@ -20,7 +20,7 @@ from shared.mail.html import not_too_deep
 from shared.mail.parts import PlacedPart, is_attached, leaves, unpacked
 from shared.mail.region import region
 from shared.mail.structure import Part, read_structure
-from shared.mail.transfer import decode_start
+from shared.mail.transfer_encodings import decode_start
 
 #: Octets of a mail that are read for showing it; the rest can be downloaded.
 SHOWN_OCTETS: Final = 4 << 20

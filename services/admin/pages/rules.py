@@ -22,7 +22,7 @@ from services.admin.pages.forms import Form, PostedForm, whole_number
 from services.admin.pages.rendering import go, render
 from services.admin.people.authorization import OPERATE
 from shared.errors import InvalidInput
-from shared.fields import instant
+from shared.input_fields import instant
 from shared.rules.conditions import FIELDS
 from shared.rules.expression import VARIABLES
 from shared.rules.ruleset import MOST_RULES, Rules

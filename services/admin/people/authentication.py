@@ -24,7 +24,7 @@ from services.admin.people.attempts import TooManyAttempts
 from services.admin.people.identity_proofs import IdentityProofs
 from services.admin.problems import problem, problem_of
 from shared.errors import TryAgain
-from shared.forwarding import links
+from shared.forwarding import signed_links
 from shared.people import Principal, SignedIn
 
 #: Asked for by a script of ours that refreshes a part of a page: nobody did anything.
@@ -137,7 +137,7 @@ class Authentication:
             visitor = self._access.by_login(request.query_params.get("state", ""))
             if visitor is not None:
                 return visitor, None
-        claim = links.read(request.url.path, request.url.query)
+        claim = signed_links.read(request.url.path, request.url.query)
         if claim is not None and request.method in SAFE_METHODS:
             return self._access.link(claim), None
         cookie = cookies.read(request, cookies.SESSION)

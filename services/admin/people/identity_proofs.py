@@ -20,7 +20,7 @@ from services.admin.people.attempts import Origin, TooManyAttempts
 from services.admin.people.guessing import WINDOW_SECONDS, TokenGuesses, network_of
 from services.admin.people.tokens import digest_of
 from shared.errors import NotFound
-from shared.forwarding.links import Claim
+from shared.forwarding.signed_links import Claim
 from shared.people import Principal, Role, SignedIn
 from shared.storage import (
     api_tokens,

@@ -19,7 +19,7 @@ from services.decryptor.cms.ber import (
 )
 from services.decryptor.cms.errors import Malformed
 from services.decryptor.cms.oids import ORI_KEM
-from shared.certificates.naming import CertificateName, name_text, normalised_name
+from shared.certificates.identifiers import CertificateName, name_text, normalised_name
 from shared.mail.region import made
 
 #: Distribution lists have some hundreds of members; each costs its parse.

@@ -40,7 +40,7 @@ from services.decryptor.cms.oids import (
 )
 from services.decryptor.cms.recipients import RecipientId
 from services.decryptor.cms.signed import SignedData, SignerInfo, attribute_values
-from shared.certificates.naming import Unreadable, certificate_name
+from shared.certificates.identifiers import Unreadable, certificate_name
 from shared.mail.region import Region
 
 #: Signature algorithms that name their digest too.

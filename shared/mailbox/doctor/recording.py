@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from shared.clock import utc_now
 from shared.errors import Conflict
-from shared.mailbox.doctor import forms
+from shared.mailbox.doctor import request_forms
 from shared.mailbox.doctor.examining import NOBODYS, Examination
 from shared.mailbox.doctor.exchanges import RecordedExchange, Session, sessions_of
 from shared.mailbox.doctor.http_requests import HttpRequests
@@ -94,7 +94,7 @@ def _protocol_of(document: dict[str, Any]) -> list[str]:
     for request in document["requests"]:
         found += [*request, *request["headers"].values(), request["method"]]
         found += re.findall(r'"([\w.@]+)":', request["answer"] + request["body"])
-        found.append(forms.of_http(request["method"], request["url"], b""))
+        found.append(request_forms.of_http(request["method"], request["url"], b""))
     return found
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 
 from shared.errors import PosthouseError
-from shared.mailbox.doctor import forms
+from shared.mailbox.doctor import request_forms
 from shared.mailbox.doctor.examining import Examination
 from shared.mailbox.doctor.exchanges import RecordedExchange, sessions_of
 from shared.mailbox.observing import HttpRequest
@@ -65,7 +65,7 @@ def report(found: Examination, *, secrets: Iterable[str] = ()) -> DoctorReport:
     rows = [_row(protocol, form, answers, hidden) for form, answers in answered.items()]
     asked: dict[str, list[_Answer]] = {}
     for request in found.observer.requests:
-        form = forms.of_http(request.method, request.url, request.body)
+        form = request_forms.of_http(request.method, request.url, request.body)
         asked.setdefault(form, []).append(_of_request(request))
     if not any(doing.startswith("downloading") for doing, _ in found.failures):
         asked = {form: _that_count(form, answers) for form, answers in asked.items()}
@@ -122,7 +122,7 @@ def _unused(row: Row) -> Row:
 
 def form_of(protocol: str, exchange: RecordedExchange) -> str:
     """The form of what was asked on a connection."""
-    of = forms.of_imap if protocol == "imap" else forms.of_pop3
+    of = request_forms.of_imap if protocol == "imap" else request_forms.of_pop3
     return of(exchange.request)
 
 
@@ -148,7 +148,7 @@ def _of_request(request: HttpRequest) -> _Answer:
 
 
 def _row(protocol: str, form: str, answers: Sequence[_Answer], hidden: Sequence[str]) -> Row:
-    use = forms.use_of(protocol, form)
+    use = request_forms.use_of(protocol, form)
     worst = next((a for a in answers if a.ok is False), None)
     worst = worst or next((a for a in answers if a.ok is None), answers[0])
     if worst.ok:

@@ -35,8 +35,8 @@ from shared.mailbox.errors.provider_errors import (
     shortened,
 )
 from shared.mailbox.errors.refused_logins import says_not_now, says_wrong_password
-from shared.mailbox.errors.session_words import says_too_many_sessions
 from shared.mailbox.errors.throttling import is_full, is_throttled, stated_delay
+from shared.mailbox.errors.too_many_sessions import says_too_many_sessions
 from shared.mailbox.failures import OAuthRefused, Refused, StepFailed, Unreachable
 
 #: Refusals of an access token by mail servers, which know nothing of the grant behind it.

@@ -19,7 +19,7 @@ from shared.mailbox.failures import mail_vanished
 from shared.mailbox.graph import mime as graph_mime
 from shared.mailbox.graph.http import GraphError, GraphHttp, judged
 from shared.mailbox.net import https
-from shared.mailbox.net.limiting import AT_ONCE
+from shared.mailbox.net.request_limits import AT_ONCE
 
 _IN_MEMORY: Final = 1 << 20
 _CHUNK: Final = 1 << 18

@@ -22,7 +22,7 @@ from shared.mailbox.base import MailRef
 from shared.mailbox.errors import graph_answers, provider_errors
 from shared.mailbox.failures import SessionLost, StepFailed
 from shared.mailbox.net import https
-from shared.mailbox.net.limiting import RequestLimiter
+from shared.mailbox.net.request_limits import RequestLimiter
 from shared.mailbox.net.transcript import Transcript
 from shared.telemetry import metrics
 

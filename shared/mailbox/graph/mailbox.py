@@ -12,7 +12,6 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any, Final
 
-from shared.clouds import offers_permanent_delete
 from shared.connections import AfterDownload, Connection, Selection
 from shared.errors import PosthouseError
 from shared.mailbox.base import (
@@ -34,6 +33,7 @@ from shared.mailbox.graph import listing as graph_listing
 from shared.mailbox.graph.folders import GraphFolder
 from shared.mailbox.graph.http import GraphError, GraphHttp
 from shared.messages import Key
+from shared.microsoft_clouds import offers_permanent_delete
 
 _READ: Final = {"method": "PATCH", "body": {"isRead": True}}
 _DELETE: Final = {"method": "DELETE"}

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from shared.mailbox.attempt import Opening
 from shared.mailbox.base import Mailbox
+from shared.mailbox.connection_attempt import Opening
 from shared.mailbox.graph.http import GraphHttp
 from shared.mailbox.graph.mailbox import GraphMailbox
 from shared.mailbox.net.transcript import Transcript

@@ -12,12 +12,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from shared.clouds import authority, scopes
 from shared.connections import Connection
 from shared.credentials import ClientSecrets, Credential, Provider
 from shared.errors import InvalidInput, NeedsAuthorisation, NeedsPerson
 from shared.mailbox.net.https import Reach
 from shared.mailbox.oauth.tokens import ApplicationTokens, DelegatedToken, TokenCache, Tokens
+from shared.microsoft_clouds import authority, scopes
 from shared.telemetry import metrics
 
 __all__ = ["TokenCache", "Tokens", "WrongAccount", "access_token_of", "finish", "start"]

@@ -35,8 +35,7 @@ from shared.queueing.output.base import (
     checked_name,
     not_taken,
 )
-from shared.queueing.output.rabbitmq_dead import DeadMessage, dead_messages
-from shared.queueing.output.rabbitmq_figures import figures_of
+from shared.queueing.output.rabbitmq_dead_letters import DeadMessage, dead_messages
 from shared.queueing.output.rabbitmq_queues import (
     DELIVERY_LIMIT,
     EXCHANGE,
@@ -47,6 +46,7 @@ from shared.queueing.output.rabbitmq_queues import (
     marker_name,
     queue_name,
 )
+from shared.queueing.output.rabbitmq_statistics import figures_of
 
 #: RabbitMQ's default for how long a consumer may hold a delivery.
 CONSUMER_TIMEOUT: Final = timedelta(minutes=30)

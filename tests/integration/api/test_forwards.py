@@ -13,7 +13,7 @@ import yaml
 from standardwebhooks import Webhook
 
 from shared.alerts.handlers import ForwardPaused
-from shared.forwarding.links import VALID_S, signed
+from shared.forwarding.signed_links import VALID_S, signed
 from shared.storage import alerts, forwards
 from shared.vault import forward_path
 from tests.integration.api.conftest import Api, Posthouse, Ran

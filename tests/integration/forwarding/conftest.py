@@ -17,7 +17,7 @@ from posthouse.testing import make_event
 from shared.queueing.output import Output, Publication, open_output
 from shared.storage import forwards
 from shared.storage.forwards import ForwardAttempt
-from tests.rig.events import emptied
+from tests.rig.queue_events import emptied
 from tests.rig.stack import SIGNING_KEY, Stack
 from tests.servers.rabbitmq import RabbitServer
 from tests.servers.webhooks import Received

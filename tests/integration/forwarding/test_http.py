@@ -18,7 +18,7 @@ from standardwebhooks import Webhook
 
 from posthouse.event_data import Redelivery
 from shared.clock import utc_now
-from shared.forwarding.links import read as read_link
+from shared.forwarding.signed_links import read as read_link
 from tests.integration.forwarding.conftest import Rig, ids_of, mails
 from tests.servers.certificates import Authority
 from tests.servers.verifier import verified

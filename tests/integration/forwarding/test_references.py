@@ -15,7 +15,7 @@ from typing import Any
 import httpx
 import pytest
 
-from shared.forwarding.links import VALID_S, signed
+from shared.forwarding.signed_links import VALID_S, signed
 from shared.storage import forwards
 from shared.vault import forward_path
 from tests.rig.stack import ADMIN_TOKEN, Stack

@@ -12,8 +12,8 @@ from abc import ABC, abstractmethod
 from pathlib import Path
 
 from tests.integration.forwarding.conftest import Rig, ids_of
-from tests.rig.doubling import DoublingProxy, Frame, http_answer, kafka_answer, nats_answer
 from tests.rig.forkserver import ROOT
+from tests.rig.repeating_proxy import DoublingProxy, Frame, http_answer, kafka_answer, nats_answer
 from tests.rig.stack import SIGNING_KEY
 from tests.servers.kafka import TansuBroker
 from tests.servers.nats import NatsServer

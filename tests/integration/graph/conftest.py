@@ -13,10 +13,10 @@ import pytest
 from shared.connections import Connection, Mode
 from shared.mailbox.graph.http import GraphHttp
 from shared.mailbox.graph.mailbox import GraphMailbox
-from shared.mailbox.net.limiting import ProcessLimiter
+from shared.mailbox.net.request_limits import ProcessLimiter
 from shared.mailbox.net.transcript import Transcript
-from shared.storage.limiter import PostgresLimiter
 from shared.storage.pool import Database
+from shared.storage.request_limits import PostgresLimiter
 from tests.servers.graph import GraphServer
 from tests.servers.graph.mailboxes import GraphMailbox as Box
 

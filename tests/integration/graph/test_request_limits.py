@@ -27,7 +27,7 @@ SMALL = RequestLimit(200, 10.0, in_advance=20, at_a_time=4, processes=5)
 HOLDER = """
 import sys, threading
 from shared.storage import request_places
-from shared.storage.limiter import PostgresLimiter
+from shared.storage.request_limits import PostgresLimiter
 from shared.storage.pool import Database
 request_places.LIVES = 2.0  # so long after its last sign of life it is taken for dead
 with Database(sys.argv[1]) as database:

@@ -7,8 +7,8 @@ from collections.abc import Callable
 import pytest
 
 from tests.integration.graph.application import application_credential
-from tests.rig.events import open_queue
 from tests.rig.mails import digests, mixed
+from tests.rig.queue_events import open_queue
 from tests.rig.stack import Stack
 from tests.servers.graph import GraphServer
 from tests.servers.oidc import OidcServer

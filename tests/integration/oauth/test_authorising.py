@@ -6,12 +6,12 @@ from datetime import timedelta
 
 import pytest
 
-from shared.clouds import CLOUDS, Cloud
 from shared.connections import Mode
 from shared.credentials import Grant, Provider
 from shared.errors import InvalidInput, NeedsAuthorisation, NeedsPerson
 from shared.mailbox.oauth.provider import WrongAccount, same_account
 from shared.mailbox.oauth.tokens import Tokens
+from shared.microsoft_clouds import CLOUDS, Cloud
 from tests.integration.oauth.conftest import ALICE, Stack
 from tests.servers.oidc import REDIRECT
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from shared import clouds
+from shared import microsoft_clouds
 from shared.connection_editing import edit
 from shared.connections import Mode, TransportSecurity
 from shared.credentials import Credential, Grant, Provider
@@ -96,7 +96,7 @@ def test_a_credential_replaces_the_password_and_the_other_way_round() -> None:
 def test_the_scope_is_that_of_pop3_in_the_cloud_of_the_host(stack: Stack) -> None:
     def asked(host: str, **changes: Any) -> tuple[str, ...]:
         connection = edit(None, TYPED | {"host": host}).connection
-        return clouds.scopes(connection, stack.credential(**changes))
+        return microsoft_clouds.scopes(connection, stack.credential(**changes))
 
     own = {"grant": Grant.CLIENT_CREDENTIALS}
     google = {"provider": Provider.GOOGLE}

@@ -26,7 +26,7 @@ from shared.storage import authorisations, connections, handlers, scheduling
 from shared.vault import Vault, new_key, password_path, tokens_path
 from tests.corpus import Line, lines
 from tests.integration.oauth.conftest import ALICE, Share, Stack
-from tests.rig.fetcher import FetcherHere, Outcome
+from tests.rig.single_run import FetcherHere, Outcome
 from tests.servers.certificates import Authority
 from tests.servers.oidc import OidcServer
 from tests.servers.provider import ScriptedProvider

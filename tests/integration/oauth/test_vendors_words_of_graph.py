@@ -13,7 +13,7 @@ from shared.credentials import Credential
 from shared.mailbox.base import Mailbox
 from shared.mailbox.graph.http import GraphHttp
 from shared.mailbox.graph.mailbox import GraphMailbox
-from shared.mailbox.net.limiting import ProcessLimiter
+from shared.mailbox.net.request_limits import ProcessLimiter
 from shared.mailbox.net.transcript import Transcript
 from tests.integration.oauth.conftest import ALICE, Share, Stack
 from tests.integration.oauth.test_vendors_words import Office, faults, of, open_office

@@ -18,7 +18,7 @@ import pytest
 import redis
 
 from shared.queueing.broker import Job, RabbitmqJobs, RedisJobs, build_broker, enqueue_many
-from shared.queueing.context import Pulse
+from shared.queueing.job_context import Pulse
 from shared.queueing.worker import run_worker
 from shared.telemetry import metrics
 from shared.telemetry.health import HealthServer, Heartbeat

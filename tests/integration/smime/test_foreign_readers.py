@@ -15,9 +15,9 @@ from webencodings.labels import LABELS
 from services.decryptor.decoding_ambiguity import ALIKE, is_shown_alike
 from services.decryptor.trust import TrustStore
 from shared.certificates import IdentityIndex
-from tests.rig.agreeing import disagreement
-from tests.rig.attacks import ATTACKS, attack
-from tests.rig.forging import BOSS, MALLORY, Forger
+from tests.rig.forged_mails import BOSS, MALLORY, Forger
+from tests.rig.reader_agreement import disagreement
+from tests.rig.signature_attacks import ATTACKS, attack
 from tests.servers.readers import ForeignReaders
 
 pytestmark = pytest.mark.promise("F2")

@@ -15,7 +15,7 @@ import pytest
 from shared.mail.summary import read_headers
 from tests.integration.api.conftest import TOKEN, Api
 from tests.integration.api.test_logging_in_to_pages import log_in
-from tests.rig.events import open_queue
+from tests.rig.queue_events import open_queue
 from tests.rig.stack import Stack
 from tests.servers.dovecot import Dovecot
 

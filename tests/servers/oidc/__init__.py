@@ -37,7 +37,7 @@ from tests.servers.processes import (
 )
 
 VERSION = "9.13.3"
-#: The scopes of all modes and grants (`shared.clouds.scopes`).
+#: The scopes of all modes and grants (`shared.microsoft_clouds.scopes`).
 SCOPES = (
     "https://mail.google.com/",
     "https://www.googleapis.com/auth/gmail.imap_admin",

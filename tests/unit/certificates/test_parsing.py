@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from shared.certificates import Identity, IdentityIndex, ParsedCertificate, parse_certificate
-from shared.certificates.naming import certificate_name
+from shared.certificates.identifiers import certificate_name
 from shared.errors import InvalidInput
 from tests.unit.smime.pki import NOW, Holder, Pki, ec_key, ed25519_key, rsa_key, x25519_key
 

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from shared.mail.addresses import ADDRESS_LIMIT, AMBIGUOUS, VALUE_LIMIT, read_addresses
 from shared.mail.findings import FindingKind
-from tests.rig.timing import within_a_second
+from tests.rig.time_bound import within_a_second
 
 
 def pairs(sent: str) -> list[tuple[str, str]]:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from shared.mail.findings import FindingKind
 from shared.mail.summary import read_headers
-from tests.rig.timing import within_a_second
+from tests.rig.time_bound import within_a_second
 
 CASES = Path(__file__).parents[2] / "data" / "mail" / "headers"
 EXPECTED: dict[str, dict[str, Any]] = json.loads((CASES / "expected.json").read_text())

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from shared.mail.charsets import codec_of, decode, decode_unlabelled
 from shared.mail.findings import FindingKind
-from tests.rig.timing import within_a_second
+from tests.rig.time_bound import within_a_second
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from shared.mail.facts import read_facts
 from shared.mail.parts import PartFacts, find_part, leaves
 from shared.mail.region import region
 from shared.mail.structure import read_structure
-from shared.mail.transfer import decoded, decoded_size
+from shared.mail.transfer_encodings import decoded, decoded_size
 
 pytestmark = pytest.mark.promise("F4")
 

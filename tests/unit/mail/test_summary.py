@@ -23,7 +23,7 @@ from shared.mail.summary import (
     read_headers,
     summarise,
 )
-from tests.rig.timing import within_a_second
+from tests.rig.time_bound import within_a_second
 
 MAILS = sorted(
     path

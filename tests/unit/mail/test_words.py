@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from shared.mail.encoded_words import read_text
 from shared.mail.findings import FindingKind
-from shared.mail.words import read_text
-from tests.rig.timing import within_a_second
+from tests.rig.time_bound import within_a_second
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from typing import Annotated, Any, TypeVar, get_type_hints
 
 from pydantic import BaseModel, Field, WithJsonSchema, create_model
 
-from shared.described import Described, fields_of, words_of
+from shared.field_descriptions import Described, fields_of, words_of
 from shared.kinds import Feature, kinds_with
 
 M = TypeVar("M", bound=BaseModel)

@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import pytest
 
-from shared.forwarding.exchange import Exchange, HttpAnswer, NoAnswer
+from shared.forwarding.http_exchange import Exchange, HttpAnswer, NoAnswer
 
 OK = b"HTTP/1.1 200 OK\r\nX-Name: value\r\nContent-Length: 4\r\n\r\ngood"
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from cli.client import Api
-from cli.local.folder import DataFolder, default_folder, free_port, local_api, read_kept
+from cli.local.data_folder import DataFolder, default_folder, free_port, local_api, read_kept
 from shared.errors import Conflict, InvalidInput, NotFound
 
 
@@ -31,7 +31,7 @@ def test_a_second_up_is_told_who_holds_the_folder(tmp_path: Path) -> None:
 def test_the_hold_ends_with_the_process_however_it_ends(tmp_path: Path) -> None:
     code = (
         "import sys, os, signal; from pathlib import Path\n"
-        "from cli.local.folder import DataFolder\n"
+        "from cli.local.data_folder import DataFolder\n"
         "DataFolder(Path(sys.argv[1])).__enter__(); os.kill(os.getpid(), signal.SIGKILL)"
     )
     killed = subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=False)

@@ -8,7 +8,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 import pytest
 
-from shared.combining import Combiner
+from shared.coalescing import Combiner
 from shared.errors import TryAgain
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any, Final
 
-from shared.forwarding import links
+from shared.forwarding import signed_links
 from shared.forwards import Endpoint, Links
 
 #: Octets of a mail's text that stay in an event that is too large.
@@ -28,7 +28,9 @@ def fitted(
     base = f"{public_url.rstrip('/')}/api/v1/messages/{event_id}/raw"
 
     def signed(url: str) -> str:
-        return links.signed(url, endpoint.link_key, handler_id, event_id) if is_signed else url
+        return (
+            signed_links.signed(url, endpoint.link_key, handler_id, event_id) if is_signed else url
+        )
 
     if too_large:
         raw.pop("inline", None)

@@ -13,7 +13,7 @@ from shared.mailbox.base import Login
 from shared.mailbox.errors.provider_errors import TOO_MANY
 from shared.mailbox.failures import SessionLost, StepFailed, Unreachable
 from shared.mailbox.net.connect import AllowHost, Deadline, connect_tcp, resolve
-from shared.mailbox.net.limiting import RequestLimiter
+from shared.mailbox.net.request_limits import RequestLimiter
 from shared.mailbox.net.stream import Stream
 from shared.mailbox.net.tls import client_certificate_refused, start_tls, tls_context
 from shared.mailbox.net.transcript import Transcript
@@ -42,7 +42,8 @@ class ConnectionAttempt:
         connection, login = opening.connection, opening.login
         self.transcript = Transcript()
         self._connection = connection
-        # A token goes over verified TLS only, to whom the credential trusts (`shared.clouds`).
+        # A token goes over verified TLS only, to whom the credential trusts
+        # (`shared.microsoft_clouds`).
         self._token = login.access_token is not None
         self._verify = connection.verify_certificate or self._token
         self._ca_certificate = login.ca_certificate

@@ -12,7 +12,7 @@ from typing import Final
 from cli.demo import seed
 from cli.demo.certificate import USER
 from cli.local.console import Console
-from cli.local.folder import DataFolder, default_folder, read_kept
+from cli.local.data_folder import DataFolder, default_folder, read_kept
 from cli.local.supervisor import CRASH, Child, Program, Supervisor
 from shared.errors import PosthouseError
 

@@ -9,20 +9,20 @@ from shared.clock import time_of, utc_now
 from shared.storage import revocations, services
 from shared.storage.pool import Database
 from shared.storage.queries import Queries
-from shared.telemetry.fleet import (
+from shared.telemetry.totals import (
     AGE_BOUNDS,
     NAMED,
     NAMED_HANDLERS,
-    Fleet,
     HandlerQueue,
     Named,
+    Totals,
 )
 
-_QUERIES = Queries("fleet")
+_QUERIES = Queries("totals")
 _CONNECTIONS = Queries("connections")
 
 
-def read_fleet(database: Database) -> Fleet:
+def read_totals(database: Database) -> Totals:
     """A few aggregates over Postgres; some 0.2 s for 100,000 connections."""
     now = utc_now()
     with database.transaction() as session:
@@ -45,7 +45,7 @@ def read_fleet(database: Database) -> Fleet:
         revocation_failing = revocations.failing(session)
     assert totals is not None
     outbox, first, settlements, unsettled, quarantined = totals
-    return Fleet(
+    return Totals(
         connections=dict(by_health),
         success_ages=ages,
         success_ages_sum=ages_sum,

@@ -25,7 +25,7 @@ class MailboxBusy(TryAgain):
 
 
 class RequestLimiter(Protocol):
-    """Shared by everybody who talks to a mailbox (`shared.storage.limiter` over all replicas)."""
+    """Shared by all who talk to a mailbox (`shared.storage.request_limits` over all replicas)."""
 
     def slot(
         self, mailbox: str, *, within: float, application: str = "", requests: int = 1

@@ -10,7 +10,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import dsa, ec, ed448, ed25519, mldsa, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
-from shared.certificates.naming import Unreadable
+from shared.certificates.identifiers import Unreadable
 
 #: Shorter RSA keys have been forged, or soon will be.
 MIN_RSA_BITS = 2048

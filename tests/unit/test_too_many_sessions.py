@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from shared.mailbox.errors.server_answers import of_login
-from shared.mailbox.errors.session_words import says_too_many_sessions
+from shared.mailbox.errors.too_many_sessions import says_too_many_sessions
 
 TOO_MANY = """
 Too many connections from your IP

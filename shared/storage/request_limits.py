@@ -1,5 +1,5 @@
 """How many requests a mailbox gets, at once and by the minute, over all processes
-(`shared.mailbox.net.limiting`).
+(`shared.mailbox.net.request_limits`).
 
 A process keeps the places that it has at a mailbox and the requests that it took for it, so a
 request costs no statement as long as nobody else wants a place there. Once a second it looks who

@@ -47,7 +47,7 @@ def run(service: str) -> None:
 
 
 def main() -> None:
-    """`python -m cli.running SERVICE`: a service without the weight of every other command.
+    """`python -m cli.run_service SERVICE`: a service without the weight of every other command.
 
     `posthouse up` starts its children so; an error is told in words and exits 1.
     """

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from asn1crypto import cms
 from pysequoia import SignatureMode
 
-from tests.rig.forging import BOSS, EVIL, MALLORY, Forger
+from tests.rig.forged_mails import BOSS, EVIL, MALLORY, Forger
 
 _HEADER = b"From: The Boss <boss@corp.example>\r\n"
 _REST = (

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Final
 from urllib.parse import urlsplit
 
-from shared.forwarding.exchange import Exchange, HttpAnswer, NoAnswer
+from shared.forwarding.http_exchange import Exchange, HttpAnswer, NoAnswer
 from shared.hosts import HostRules
 from shared.mailbox.net.connect import Deadline, connect_tcp, resolve
 from shared.mailbox.net.tls import start_tls

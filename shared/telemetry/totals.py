@@ -1,6 +1,6 @@
 """What is told of all connections and handlers together: read from Postgres when scraped.
 
-The services count nothing per connection. Whoever has the database registers one `FleetCollector`;
+The services count nothing per connection. Whoever has the database registers one `TotalsCollector`;
 its cost and its number of series do not grow with the connections: counts, one histogram, and the
 few worst by name.
 """
@@ -150,7 +150,7 @@ class HandlerQueue:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Fleet:
+class Totals:
     """All of it at one moment. `success_ages`: how many fall below each of AGE_BOUNDS, and above.
 
     `success_ages` has one more item than AGE_BOUNDS; ages are in seconds.
@@ -175,22 +175,22 @@ class Fleet:
     revocation_failing: int = 0
 
 
-class FleetCollector(Collector):
-    """Reads the fleet when scraped, at most once in `fresh_seconds`; says nothing if it cannot.
+class TotalsCollector(Collector):
+    """Reads the totals when scraped, at most once in `fresh_seconds`; says nothing if it cannot.
 
     A scrape waits `patience` seconds for Postgres and no longer: a scheduler whose other metrics
     did not come either would look like one that is gone.
     """
 
     def __init__(
-        self, read: Callable[[], Fleet], fresh_seconds: float = 10.0, patience: float = 3.0
+        self, read: Callable[[], Totals], fresh_seconds: float = 10.0, patience: float = 3.0
     ) -> None:
         self._read = read
         self._fresh_seconds = fresh_seconds
         self._patience = patience
         self._lock = threading.Lock()
-        self._reader = ThreadPoolExecutor(1, thread_name_prefix="fleet")
-        self._reading: Future[Fleet | None] | None = None
+        self._reader = ThreadPoolExecutor(1, thread_name_prefix="totals")
+        self._reading: Future[Totals | None] | None = None
         self._read_at = float("-inf")
 
     def describe(self) -> list[Metric]:
@@ -205,18 +205,18 @@ class FleetCollector(Collector):
                 self._read_at = time.monotonic()
                 reading = self._reading = self._reader.submit(self._try)
         try:
-            fleet = reading.result(self._patience)
+            totals = reading.result(self._patience)
         except TimeoutError:
             return
-        if fleet is not None:
-            yield from families(fleet)
+        if totals is not None:
+            yield from families(totals)
 
-    def _try(self) -> Fleet | None:
+    def _try(self) -> Totals | None:
         try:
             return self._read()
         except Exception as error:
             # Stale numbers would look like health; their absence is alerted on.
-            log.warning("the state of the fleet could not be read", why=str(error))
+            log.warning("the totals could not be read", why=str(error))
             return None
 
     def close(self) -> None:
@@ -224,9 +224,9 @@ class FleetCollector(Collector):
 
 
 @contextmanager
-def fleet_metrics(read: Callable[[], Fleet]) -> Iterator[None]:
-    """The fleet is told in `/metrics` while the block runs."""
-    collector = FleetCollector(read)
+def total_metrics(read: Callable[[], Totals]) -> Iterator[None]:
+    """The totals are in `/metrics` while the block runs."""
+    collector = TotalsCollector(read)
     REGISTRY.register(collector)
     try:
         yield
@@ -235,34 +235,34 @@ def fleet_metrics(read: Callable[[], Fleet]) -> Iterator[None]:
         collector.close()
 
 
-def families(fleet: Fleet) -> Iterator[Metric]:
-    """The fleet as Prometheus' metric families."""
-    yield _gauge("connections", {(health,): n for health, n in fleet.connections.items()})
-    yield _success_ages(fleet)
+def families(totals: Totals) -> Iterator[Metric]:
+    """The totals as Prometheus' metric families."""
+    yield _gauge("connections", {(health,): n for health, n in totals.connections.items()})
+    yield _success_ages(totals)
     for name, worst in (
-        ("connection_success_oldest_seconds", fleet.oldest_successes),
-        ("connection_pending_seconds", fleet.oldest_pending),
+        ("connection_success_oldest_seconds", totals.oldest_successes),
+        ("connection_pending_seconds", totals.oldest_pending),
     ):
         yield _gauge(name, {(str(w.connection_id), w.name): w.seconds for w in worst})
     for name, value in (
-        ("connections_overdue", fleet.overdue),
-        ("outbox_messages", fleet.outbox),
-        ("outbox_oldest_seconds", fleet.outbox_oldest_seconds),
-        ("settlements_pending", fleet.settlements),
-        ("settlements_oldest_seconds", fleet.settlements_oldest_seconds),
-        ("quarantined_messages", fleet.quarantined),
+        ("connections_overdue", totals.overdue),
+        ("outbox_messages", totals.outbox),
+        ("outbox_oldest_seconds", totals.outbox_oldest_seconds),
+        ("settlements_pending", totals.settlements),
+        ("settlements_oldest_seconds", totals.settlements_oldest_seconds),
+        ("quarantined_messages", totals.quarantined),
     ):
         yield _gauge(name, {(): value})
-    known = fleet.revocations
+    known = totals.revocations
     yield _gauge("revocation_certificates", {(word,): n for word, (n, _) in known.items()})
-    yield _gauge("revocation_failing", {(): fleet.revocation_failing})
+    yield _gauge("revocation_failing", {(): totals.revocation_failing})
     yield _gauge("revocation_oldest_seconds", {(): known.get("good", (0, 0.0))[1]})
-    queues = fleet.handlers
+    queues = totals.handlers
     yield _gauge("handler_backlog_messages", {(q.name,): q.backlog for q in queues})
     yield _gauge("handler_oldest_seconds", {(q.name,): q.oldest_seconds for q in queues})
     yield _gauge("handler_dead_messages", {(q.name,): q.dead for q in queues})
-    yield _gauge("service_failing", dict.fromkeys(fleet.failing, 1.0))
-    yield _gauge("chore_age_seconds", {(name,): age for name, age in fleet.chores.items()})
+    yield _gauge("service_failing", dict.fromkeys(totals.failing, 1.0))
+    yield _gauge("chore_age_seconds", {(name,): age for name, age in totals.chores.items()})
 
 
 def _gauge(name: str, values: Mapping[tuple[str, ...], float]) -> Metric:
@@ -273,13 +273,13 @@ def _gauge(name: str, values: Mapping[tuple[str, ...], float]) -> Metric:
     return family
 
 
-def _success_ages(fleet: Fleet) -> Metric:
+def _success_ages(totals: Totals) -> Metric:
     description = _BY_NAME["posthouse_connection_success_age_seconds"]
     total = 0
     buckets = []
-    for bound, count in zip((*AGE_BOUNDS, float("inf")), fleet.success_ages, strict=True):
+    for bound, count in zip((*AGE_BOUNDS, float("inf")), totals.success_ages, strict=True):
         total += count
         buckets.append(("+Inf" if bound == float("inf") else str(bound), total))
     family = HistogramMetricFamily(description.name, description.text)
-    family.add_metric((), buckets, fleet.success_ages_sum)
+    family.add_metric((), buckets, totals.success_ages_sum)
     return family

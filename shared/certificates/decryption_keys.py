@@ -11,7 +11,7 @@ from asn1crypto import x509
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, mlkem, rsa, x448, x25519
 
-from shared.certificates.naming import CertificateName, certificate_name, normalised_name
+from shared.certificates.identifiers import CertificateName, certificate_name, normalised_name
 from shared.certificates.openpgp import OpenPGPKey, load_openpgp
 from shared.errors import InvalidInput
 

@@ -13,9 +13,9 @@ from prometheus_client import CollectorRegistry, Gauge, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
 from shared.clock import utc_now
-from shared.storage.fleet import read_fleet
 from shared.storage.pool import Database
-from shared.telemetry.fleet import DESCRIBED, Fleet, FleetCollector
+from shared.storage.totals import read_totals
+from shared.telemetry.totals import DESCRIBED, Totals, TotalsCollector
 from tests.integration.rows import Session, add_connection, add_handler, add_message
 
 
@@ -27,7 +27,7 @@ def session(database_url: str) -> Iterator[Session]:
 
 def samples(database: Database) -> dict[tuple[str, tuple[str, ...]], float]:
     registry = CollectorRegistry()
-    registry.register(FleetCollector(lambda: read_fleet(database)))
+    registry.register(TotalsCollector(lambda: read_totals(database)))
     text = generate_latest(registry).decode()
     return {
         (sample.name.removeprefix("posthouse_"), tuple(sample.labels.values())): sample.value
@@ -108,24 +108,24 @@ def test_every_described_metric_is_told(database: Database, session: Session) ->
 
 
 def test_a_database_that_is_gone_leaves_no_numbers_that_look_like_health() -> None:
-    def broken() -> Fleet:
+    def broken() -> Totals:
         raise RuntimeError("Postgres does not answer.")
 
-    assert list(FleetCollector(broken).collect()) == []
+    assert list(TotalsCollector(broken).collect()) == []
 
 
 def test_a_scrape_does_not_wait_for_a_database_that_hangs() -> None:
     """The rest of the scheduler's metrics come all the same, and Postgres is asked once only."""
     asked, answer = [], threading.Event()
 
-    def hanging() -> Fleet:
+    def hanging() -> Totals:
         asked.append(1)
         answer.wait(60)
-        return Fleet()
+        return Totals()
 
     registry = CollectorRegistry()
     Gauge("other", "What else the process tells.", registry=registry)
-    registry.register(FleetCollector(hanging, patience=0.1))
+    registry.register(TotalsCollector(hanging, patience=0.1))
     for _ in range(3):
         told = generate_latest(registry).decode()
         assert "other" in told

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from shared import clouds
+from shared import microsoft_clouds
 from shared.connections import Connection, Mode
 from shared.credentials import Credential, Grant, Provider, check_settings, contradictions
 from shared.errors import InvalidInput
@@ -63,29 +63,33 @@ def test_everything_follows_the_chosen_cloud(
     host: str | None, login: str, graph: str, imap: str
 ) -> None:
     by_graph, by_imap = replace(GRAPH, host_override=host), replace(IMAP, host_override=host)
-    assert clouds.endpoint(by_graph, LOGIN) == (graph, 443)
-    assert clouds.endpoint(by_imap, LOGIN) == (imap, 993)
-    assert clouds.authority(by_graph, LOGIN) == f"https://{login}/contoso.example"
-    assert clouds.scopes(by_graph, LOGIN) == (f"https://{graph}/Mail.ReadWrite",)
-    assert clouds.scopes(by_graph, APPLICATION) == (f"https://{graph}/.default",)
-    assert clouds.scopes(by_imap, LOGIN)[0].endswith("/IMAP.AccessAsUser.All")
+    assert microsoft_clouds.endpoint(by_graph, LOGIN) == (graph, 443)
+    assert microsoft_clouds.endpoint(by_imap, LOGIN) == (imap, 993)
+    assert microsoft_clouds.authority(by_graph, LOGIN) == f"https://{login}/contoso.example"
+    assert microsoft_clouds.scopes(by_graph, LOGIN) == (f"https://{graph}/Mail.ReadWrite",)
+    assert microsoft_clouds.scopes(by_graph, APPLICATION) == (f"https://{graph}/.default",)
+    assert microsoft_clouds.scopes(by_imap, LOGIN)[0].endswith("/IMAP.AccessAsUser.All")
 
 
 @pytest.mark.promise("M12")
 def test_the_credential_names_the_cloud_where_the_host_does_not() -> None:
     national = replace(LOGIN, cloud="usgov")
-    assert clouds.endpoint(GRAPH, national) == ("graph.microsoft.us", 443)
+    assert microsoft_clouds.endpoint(GRAPH, national) == ("graph.microsoft.us", 443)
     typed = replace(GRAPH, host_override="Gateway.example:8443")
     named = replace(national, settings={"graph_host": "gateway.example:8443"})
-    assert clouds.endpoint(typed, named) == ("Gateway.example", 8443)
-    assert clouds.endpoint(GRAPH, named) == ("gateway.example", 8443)
-    assert clouds.scopes(typed, named) == ("https://graph.microsoft.us/Mail.ReadWrite",)
+    assert microsoft_clouds.endpoint(typed, named) == ("Gateway.example", 8443)
+    assert microsoft_clouds.endpoint(GRAPH, named) == ("gateway.example", 8443)
+    assert microsoft_clouds.scopes(typed, named) == ("https://graph.microsoft.us/Mail.ReadWrite",)
     gateway = replace(LOGIN, settings={"imap_host": "imap.gateway.example:1993"})
-    assert clouds.endpoint(IMAP, gateway) == ("imap.gateway.example", 1993)
+    assert microsoft_clouds.endpoint(IMAP, gateway) == ("imap.gateway.example", 1993)
     # A cloud's host that the credential names brings the cloud's scopes along.
     sovereign = replace(LOGIN, settings={"graph_host": "graph.svc.sovcloud.fr"})
-    assert clouds.scopes(GRAPH, sovereign) == ("https://graph.svc.sovcloud.fr/Mail.ReadWrite",)
-    assert clouds.authority(GRAPH, sovereign).startswith("https://login.sovcloud-identity.fr/")
+    assert microsoft_clouds.scopes(GRAPH, sovereign) == (
+        "https://graph.svc.sovcloud.fr/Mail.ReadWrite",
+    )
+    assert microsoft_clouds.authority(GRAPH, sovereign).startswith(
+        "https://login.sovcloud-identity.fr/"
+    )
 
 
 GOOGLE = Connection(name="g", mode=Mode.GOOGLE_IMAP, username="a@gmail.com", credential_id=1)
@@ -120,28 +124,30 @@ def test_a_token_goes_to_the_clouds_hosts_and_to_those_that_the_credential_names
     gateway = replace(credential, settings={"graph_host": "gateway.example"})
     for one in (credential, gateway):
         with pytest.raises(InvalidInput) as refused:
-            clouds.endpoint(connection, one)
+            microsoft_clouds.endpoint(connection, one)
         assert refused.value.code == "host-not-of-credential"
         assert refused.value.field in ("host", "host_override")
-    assert clouds.endpoint(POP3, gateway) == ("outlook.office365.com", 995)
+    assert microsoft_clouds.endpoint(POP3, gateway) == ("outlook.office365.com", 995)
 
 
 @pytest.mark.promise("A1")
 def test_a_credential_may_be_limited_to_mailboxes_and_domains() -> None:
     limited = replace(LOGIN, settings={"mailboxes": "Info@Contoso.example, example.org"})
-    clouds.check_use(GRAPH, limited)
-    clouds.check_use(replace(GRAPH, shared_mailbox="info@contoso.example"), limited)
-    clouds.check_use(replace(GRAPH, username="ceo@contoso.example"), LOGIN)
+    microsoft_clouds.check_use(GRAPH, limited)
+    microsoft_clouds.check_use(replace(GRAPH, shared_mailbox="info@contoso.example"), limited)
+    microsoft_clouds.check_use(replace(GRAPH, username="ceo@contoso.example"), LOGIN)
     for mailbox in ("ceo@contoso.example", "x@sub.example.org", "a@example.org.evil"):
         with pytest.raises(InvalidInput) as refused:
-            clouds.check_use(replace(GRAPH, shared_mailbox=mailbox), limited)
+            microsoft_clouds.check_use(replace(GRAPH, shared_mailbox=mailbox), limited)
         assert refused.value.code == "mailbox-not-of-credential"
 
 
 @pytest.mark.promise("M11")
 def test_a_shared_mailbox_needs_the_shared_scope() -> None:
     shared = replace(GRAPH, shared_mailbox="info@example.org")
-    assert clouds.scopes(shared, LOGIN) == ("https://graph.microsoft.com/Mail.ReadWrite.Shared",)
+    assert microsoft_clouds.scopes(shared, LOGIN) == (
+        "https://graph.microsoft.com/Mail.ReadWrite.Shared",
+    )
 
 
 @pytest.mark.promise("M2")
@@ -149,14 +155,19 @@ def test_google_asks_for_mail_and_service_accounts_for_every_label() -> None:
     google = Connection(name="g", mode=Mode.GOOGLE_IMAP, username="a@gmail.com", credential_id=1)
     person = replace(LOGIN, provider=Provider.GOOGLE)
     robot = replace(APPLICATION, provider=Provider.GOOGLE)
-    assert clouds.endpoint(google, person) == ("imap.gmail.com", 993)
-    assert clouds.scopes(google, person) == ("https://mail.google.com/",)
-    assert clouds.scopes(google, robot) == ("https://www.googleapis.com/auth/gmail.imap_admin",)
+    assert microsoft_clouds.endpoint(google, person) == ("imap.gmail.com", 993)
+    assert microsoft_clouds.scopes(google, person) == ("https://mail.google.com/",)
+    assert microsoft_clouds.scopes(google, robot) == (
+        "https://www.googleapis.com/auth/gmail.imap_admin",
+    )
 
 
 @pytest.mark.promise("M12")
 def test_only_the_worldwide_cloud_deletes_for_good() -> None:
-    offers = {cloud.key: clouds.offers_permanent_delete(cloud.graph) for cloud in clouds.CLOUDS}
+    offers = {
+        cloud.key: microsoft_clouds.offers_permanent_delete(cloud.graph)
+        for cloud in microsoft_clouds.CLOUDS
+    }
     assert [key for key, offered in offers.items() if offered] == ["global"]
 
 

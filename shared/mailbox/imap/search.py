@@ -1,15 +1,16 @@
 """UID SEARCH, with compact answers where the server has ESEARCH (RFC 4731, RFC 9051).
 
 Servers cut long answers: at a number of results, at a length of the line, or as RFC 9738 has it
-(MESSAGELIMIT, which begins with the highest UIDs). So after a long answer it is asked once more
-below and above what came, until nothing more comes.
+(MESSAGELIMIT, which begins with the highest UIDs). So after a long answer, or one that holds less
+than the folder's counts promise, it is asked once more below and above what came, until nothing
+more comes.
 """
 
 from __future__ import annotations
 
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from shared.counting import counted
 from shared.mailbox.errors import server_answers
@@ -34,16 +35,24 @@ def search(session: ImapSession, *criteria: bytes) -> list[int]:
     return searches(session, [b" ".join(criteria)])[0]
 
 
-def searches(session: ImapSession, queries: Sequence[bytes]) -> list[list[int]]:
-    """Several searches, in one round trip where answers say what they answer (ESEARCH)."""
+def searches(
+    session: ImapSession, queries: Sequence[bytes], promised: Mapping[bytes, int] | None = None
+) -> list[list[int]]:
+    """Several searches, in one round trip where answers say what they answer (ESEARCH).
+
+    `promised`: of a query, how many mails there must be, or a few less.
+    """
+    promised = promised or {}
     answers = _asked(session, queries)
     return [
-        _completed(session, query, found) if len(found) >= _LONG or cut else found
+        completed(session, query, found)
+        if len(found) >= _LONG or cut or len(found) < promised.get(query, 0)
+        else found
         for query, (found, cut) in zip(queries, answers, strict=True)
     ]
 
 
-def _completed(session: ImapSession, query: bytes, found: list[int]) -> list[int]:
+def completed(session: ImapSession, query: bytes, found: list[int]) -> list[int]:
     """`found`, and what the server left out below and above it."""
     every = set(found)
     low, high = (min(found), max(found)) if found else (1, 0)

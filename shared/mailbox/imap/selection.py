@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from shared.connections import Selection
 from shared.mailbox.base import Cursor, FolderStatus, is_another_folder
 from shared.mailbox.imap.metadata import fetch_metadata, search_date
-from shared.mailbox.imap.search import searches
+from shared.mailbox.imap.search import completed, searches
 from shared.mailbox.imap.session import ImapSession
 
 #: Mails of one search where answers are found to be cut.
@@ -47,7 +47,10 @@ def select(
     if since is not None:
         # Compared by the day, in a time zone of the server's choice: a day more, checked later.
         queries.append(b"SINCE " + search_date(since.astimezone(UTC) - timedelta(days=1)))
-    answers = searches(session, queries)
+    promised = {queries[0]: status.unread or 0}
+    if len(queries) > 1 and not all_of_it and not unread_only and cursor is not None:
+        promised[queries[1]] = status.total - int(cursor.get("messages", status.total))
+    answers = searches(session, queries, promised)
     unread = answers[0]
     every = all_there(session, status, answers[queries.index(b"ALL")]) if all_of_it else None
     if unread_only:
@@ -58,6 +61,8 @@ def select(
         matching = [uid for uid in answers[1] if uid >= covered]  # `*` matches always
     if since is not None:
         recent = set(answers[-1])
+        if not recent.issuperset(matching):
+            recent = set(completed(session, queries[-1], answers[-1]))
         matching = [uid for uid in matching if uid in recent]
     return Selected(matching, unread, every)
 

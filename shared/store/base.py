@@ -87,8 +87,11 @@ class Pack:
         if self._file is None:
             del self._held[size:]
         else:
-            self._file.seek(size)
-            self._file.truncate()
+            try:
+                self._file.seek(size)  # which writes what is buffered
+                self._file.truncate()
+            except OSError as error:
+                raise translated(error, "write to") from error
         self.size = size
 
     def commit(self) -> None:

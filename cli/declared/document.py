@@ -13,13 +13,14 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
+    PrivateAttr,
     ValidationError,
     create_model,
     model_validator,
 )
 
 from cli.declared import validation
-from cli.declared.yaml_positions import Fault, fault_at, keys_written_twice, meant
+from cli.declared.yaml_positions import Fault, fault_at, keys_written_twice, meant, node_at
 from shared.connections import Connection
 from shared.credentials import Credential
 from shared.errors import InvalidInput
@@ -42,6 +43,13 @@ class _Entry(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
     name: Name
+    #: Its node in the text, with the file's name.
+    _stands: tuple[str, yaml.Node | None] = PrivateAttr(("", None))
+
+    def place_of(self, *place: int | str) -> str:
+        """`file.yaml, line 3, column 5` of a field of it, or of an item of the field."""
+        path, node = self._stands
+        return _at(path, fault_at(node, place, ""))
 
 
 E = TypeVar("E", bound=_Entry)
@@ -219,6 +227,8 @@ _FIELDS: Mapping[tuple[str, ...], type[BaseModel]] = {
 }
 #: Entries that the rules of the product are asked about.
 _RULED: Mapping[str, type[_Entry]] = {"connections": ConnectionEntry, "handlers": HandlerEntry}
+#: Whose fields name others, which are looked for in what there is.
+_REFERRING = ("connections", "handlers")
 _NAMED = ("credentials", "certificates", "connections", "handlers", "people", "webhooks")
 
 
@@ -273,12 +283,16 @@ def _read_one(path: Path) -> Document:
     for kind, model in _RULED.items():
         faults += _faults_of(node, loaded, kind, model)
     if faults or document is None:
-        lines = [
-            f"{path}, line {one.line}, column {one.column}: {one.text}."
-            for one in sorted(set(faults))
-        ]
+        lines = [f"{_at(str(path), one)}: {one.text}." for one in sorted(set(faults))]
         raise InvalidInput("\n".join(lines), field="file")
+    for kind in _REFERRING:
+        for at, entry in enumerate(getattr(document, kind)):
+            entry._stands = (str(path), node_at(node, (kind, at)))
     return document
+
+
+def _at(path: str, fault: Fault) -> str:
+    return f"{path}, line {fault.line}, column {fault.column}"
 
 
 def _faults_of(

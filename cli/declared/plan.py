@@ -79,22 +79,25 @@ class Plan:
         missing: list[str] = []
         for connection in self._document.connections:
             where = f"connections {connection.name!r}"
-            missing += self._missing("certificates", connection.certificates, where)
-            missing += self._missing("credentials", [connection.credential or ""], where)
+            for at, name in enumerate(connection.certificates):
+                place = connection.place_of("certificates", at)
+                missing += self._missing("certificates", name, f"{place}: {where}")
+            if connection.credential:
+                place = connection.place_of("credential")
+                missing += self._missing("credentials", connection.credential, f"{place}: {where}")
         for handler in self._document.handlers:
-            if handler.connections != "all":
-                where = f"handlers {handler.name!r}"
-                missing += self._missing("connections", handler.connections, where)
+            for at, name in enumerate(handler.connections if handler.connections != "all" else ()):
+                where = f"{handler.place_of('connections', at)}: handlers {handler.name!r}"
+                missing += self._missing("connections", name, where)
         if missing:
             raise InvalidInput("\n".join(missing), field="file")
 
-    def _missing(self, kind: str, names: list[str], where: str) -> Iterator[str]:
+    def _missing(self, kind: str, name: str, where: str) -> Iterator[str]:
         known = {entry.name.casefold(): entry.name for entry in getattr(self._document, kind)}
         known |= {folded: item["name"] for folded, item in self._existing.items[kind].items()}
-        for name in names:
-            if name and name.casefold() not in known:
-                near = meant(name, known.values())
-                yield f"{where} names {name!r}, which is not among the {kind}{near}."
+        if name.casefold() not in known:
+            near = meant(name, known.values())
+            yield f"{where} names {name!r}, which is not among the {kind}{near}."
 
 
 def _deleting(api: Api, path: str) -> Callable[[], None]:

@@ -38,6 +38,18 @@ def fault_at(node: yaml.Node | None, path: Path, text: str) -> Fault:
     return Fault(line + 1, column + 1, text)
 
 
+def node_at(node: yaml.Node | None, path: Path) -> yaml.Node | None:
+    """What stands at `path`; None where the text has nothing there."""
+    for part in path:
+        if isinstance(node, yaml.MappingNode) and isinstance(part, str):
+            node = next((v for k, v in reversed(node.value) if k.value == part), None)
+        elif isinstance(node, yaml.SequenceNode) and isinstance(part, int):
+            node = node.value[part]
+        else:
+            return None
+    return node
+
+
 def _start(node: yaml.Node) -> tuple[int, int]:
     return (node.start_mark.line, node.start_mark.column)
 

@@ -199,7 +199,8 @@ def _go(page: Page, site: Site, places: dict[str, str], name: str) -> None:
     else:
         ACTS[name](page, site, Path(places["folder"]))
     if name == "reference":
-        page.get_by_role("heading", name="connections").first.wait_for()
+        # Swagger UI is a megabyte of script, and takes its time on a busy machine.
+        page.get_by_role("heading", name="connections").first.wait_for(timeout=180_000)
 
 
 def _faults(page: Page, name: str, width: str) -> Iterator[tuple[object, ...]]:
@@ -237,9 +238,12 @@ def places(site: Site, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dic
 
 def _write_fresh(folder: Path) -> None:
     lines = [
-        f'"new {n} {WORD}","imap","{WORD}{n}@example.com","mail.example.com"' for n in range(9)
+        f'"new {n} {WORD}","imap","{WORD}{n}@example.com","mail.example.com","secret"'
+        for n in range(9)
     ]
-    (folder / "fresh.csv").write_text("\n".join(['"name","mode","username","host"', *lines]))
+    (folder / "fresh.csv").write_text(
+        "\n".join(['"name","mode","username","host","password"', *lines])
+    )
 
 
 @pytest.mark.long

@@ -128,7 +128,11 @@ def _brokers(ctx: Context, running: Sequence[ServiceHeartbeat]) -> list[Backend]
         ("Broker", "broker", settings.broker_url.get_secret_value()),
         ("Handlers' queues", "output", settings.effective_output_url),
     ):
-        troubles = [f"{one.name}: {one.failing[check]}" for one in living if check in one.failing]
-        trouble = " ".join(dict.fromkeys(troubles)) if living else None
+        who: dict[str, dict[str, None]] = {}  # of each reason, the services that tell it, once each
+        for one in living:
+            if check in one.failing:
+                who.setdefault(one.failing[check], {})[one.name] = None
+        told = " ".join(f"{', '.join(names)}: {reason}" for reason, names in who.items())
+        trouble = told if living else None
         found.append(Backend(name=name, place=place(url), trouble=trouble))
     return found

@@ -287,6 +287,26 @@ def test_a_file_that_is_wrong_is_refused_before_anything_is_done(
         assert word in ran.err
 
 
+def test_names_that_are_not_there_are_said_at_once_each_at_its_place(
+    posthouse: Posthouse, api: Api, tmp_path: Path
+) -> None:
+    api.create(name="Billing")
+    (tmp_path / "a.yaml").write_text(
+        "connections:\n"
+        "  - {name: one, mode: imap, host: mail.example.org, username: a, password: env:HOME,\n"
+        "     certificates: [nobody]}\n"
+    )
+    (tmp_path / "b.yaml").write_text("handlers:\n  - name: t\n    connections: [one, Biling]\n")
+    ran = posthouse("apply", "-f", str(tmp_path))
+    assert ran.code == 2, ran.out
+    certificate, connection = ran.err.removeprefix("Error: ").strip().splitlines()
+    assert certificate.startswith(f"{tmp_path}/a.yaml, line 3, column 21: connections 'one' names")
+    assert connection == (
+        f"{tmp_path}/b.yaml, line 3, column 24: handlers 't' names 'Biling', which is not among"
+        " the connections (did you mean 'Billing'?)."
+    )
+
+
 def test_what_the_cronjob_runs_tells_a_drift_and_brings_it_back(
     posthouse: Posthouse, api: Api, tmp_path: Path
 ) -> None:

@@ -16,6 +16,7 @@ import structlog
 from structlog.contextvars import bound_contextvars
 
 from services.fetcher import run_phases
+from services.fetcher.lanes import Lane
 from services.fetcher.lease_renewer import LeaseRenewer
 from services.fetcher.polling import PollAnswer, ask_all
 from services.fetcher.run import Run, RunReport, SessionBroke, Tools
@@ -25,8 +26,10 @@ from services.fetcher.session_pool import SessionPool
 from shared.clock import time_of
 from shared.connections import Connection
 from shared.errors import LeaseLost, OwnFailure, PosthouseError, SecretKeyMissing, TryAgain
+from shared.mailbox import wait_budget
 from shared.mailbox.base import Cursor, Mailbox
 from shared.mailbox.failures import LoginTooSoon, SessionLost
+from shared.mailbox.wait_budget import ServerTooSlow
 from shared.storage import connections, scheduling
 from shared.storage.pool import Database
 from shared.store_identity import ForeignStore
@@ -37,7 +40,8 @@ _log = structlog.get_logger(__name__)
 
 @dataclass(slots=True)
 class Dispatcher:
-    """Runs fetch jobs; its `run_job` is the actor of the common queue and of the slow lane."""
+    """Runs fetch jobs; `run_job` is the actor of the common queue, `run_slow_job` that of the slow
+    lane."""
 
     tools: Tools
     database: Database
@@ -52,9 +56,16 @@ class Dispatcher:
     def run_job(self, connection_ids: Sequence[int], correlation_id: str) -> None:
         """Polls each connection; several idle polls cost one job, those over open sessions one
         round trip."""
+        self._run_job(connection_ids, correlation_id, Lane.COMMON)
+
+    def run_slow_job(self, connection_ids: Sequence[int], correlation_id: str) -> None:
+        """The same for those that may keep a thread waiting."""
+        self._run_job(connection_ids, correlation_id, Lane.SLOW)
+
+    def _run_job(self, connection_ids: Sequence[int], correlation_id: str, lane: Lane) -> None:
         emitted = time_of(uuid.UUID(correlation_id))
         over_open, without = self.begin_runs(connection_ids, emitted, correlation_id)
-        self.run_all([*without, *over_open], correlation_id)
+        self.run_all([*without, *over_open], correlation_id, lane)
 
     def begin_runs(
         self,
@@ -112,7 +123,7 @@ class Dispatcher:
         self.ends.finish(idle)
         return over_open, without
 
-    def run_all(self, runs: list[Run], correlation_id: str) -> None:
+    def run_all(self, runs: list[Run], correlation_id: str, lane: Lane) -> None:
         """Runs what was begun, one after the other, each to its end."""
         with bound_contextvars(correlation_id=correlation_id):
             ended: list[Run] = []
@@ -122,7 +133,7 @@ class Dispatcher:
                     if self.tools.stopping():
                         self.ends.postpone([run])
                         continue
-                    if self._run_one(run):
+                    if self._run_one(run, lane):
                         ended.append(run)
                         if not run.report.idle:
                             self.ends.finish(ended)
@@ -159,7 +170,7 @@ class Dispatcher:
             if mailbox in held
         ]
 
-    def _run_one(self, run: Run) -> bool:
+    def _run_one(self, run: Run, lane: Lane) -> bool:
         """One run to its end, whatever the end is; False where it failed (and is recorded so)."""
         connection = run.connection
         run.start()
@@ -167,7 +178,8 @@ class Dispatcher:
             try:
                 # Before a login: whose store is wrong has no use for what the server would give.
                 self.tools.store.refuse_foreign()
-                with metrics.FETCHES_RUNNING.track_inprogress():
+                budget = wait_budget.bounded(lane.budget(self.tools.settings))
+                with metrics.FETCHES_RUNNING.track_inprogress(), budget:
                     self._run_with_retry(run)
             except HostBusy:
                 self.ends.record_settled(run)
@@ -187,7 +199,10 @@ class Dispatcher:
                 self.ends.lease_lost(run, error)
                 return False
             except PosthouseError as error:
-                self.ends.failed(run, error)
+                if isinstance(error, ServerTooSlow) and lane is Lane.COMMON:
+                    self.ends.goes_on_slowly(run, error)
+                else:
+                    self.ends.failed(run, error)
                 return False
             except Exception as error:
                 _log.exception("a run broke off unexpectedly")
@@ -243,7 +258,7 @@ class Dispatcher:
 def _fresh_session_may_help(error: PosthouseError) -> bool:
     """Not where our own servers failed, nor where the mail server wants to be left alone."""
     if isinstance(error, SessionLost):
-        return error.retry_after is None
+        return error.retry_after is None and not isinstance(error, ServerTooSlow)
     return (
         isinstance(error, TryAgain)
         and not isinstance(error, OwnFailure)

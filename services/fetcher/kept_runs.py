@@ -18,6 +18,7 @@ from datetime import datetime
 import structlog
 
 from services.fetcher.dispatch import Dispatcher
+from services.fetcher.lanes import Lane
 from services.fetcher.polling import PATIENCE
 from services.fetcher.push import PushEvents
 from services.fetcher.run import Run
@@ -133,7 +134,7 @@ class KeptRuns:
         try:
             # A thread of this executor waits for no login: others have mails to fetch.
             if self.dispatcher.sessions.wake(run.connection, PATIENCE):
-                self.dispatcher.run_all([run], correlation_id)
+                self.dispatcher.run_all([run], correlation_id, Lane.COMMON)
             else:
                 self.dispatcher.ends.to_slow_lane([run])
         except PosthouseError as error:

@@ -103,7 +103,7 @@ class Fetcher:
             (
                 self.slow_jobs,
                 FETCH_SLOW_QUEUE,
-                self.dispatcher.run_job,
+                self.dispatcher.run_slow_job,
                 settings.fetch_slow_threads,
             ),
             (self.own_jobs, own, self.kept_runs.run_job, _OWN_THREADS),

@@ -8,7 +8,9 @@ from enum import Enum
 from typing import TypeVar
 
 from shared.errors import PosthouseError
+from shared.mailbox import wait_budget
 from shared.mailbox.base import Cursor, Mailbox, Pollable
+from shared.mailbox.wait_budget import WaitBudget
 
 T = TypeVar("T")
 
@@ -16,6 +18,8 @@ T = TypeVar("T")
 PATIENCE = 2.0
 #: Seconds for an answer once that is over. All were asked at the start, so most are there by then.
 _GLANCE = 0.01
+#: Seconds in which a question has to be put: some servers have to be asked something else before.
+_ASKING = 0.5
 
 
 class PollAnswer(Enum):
@@ -38,7 +42,8 @@ def ask_all(
             yield item, mailbox, PollAnswer.UNASKED
             continue
         try:
-            mailbox.poll_send(folder, cursor)
+            with wait_budget.bounded(WaitBudget(_ASKING, octets_a_second=0)):
+                mailbox.poll_send(folder, cursor)
             asked.append((item, mailbox, True))
         except PosthouseError:
             asked.append((item, mailbox, False))

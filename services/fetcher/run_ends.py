@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 import structlog
 
 from services.fetcher import failed_runs
+from services.fetcher.lanes import Lane
 from services.fetcher.lease_renewer import LeaseRenewer
 from services.fetcher.push import PushEvents
 from services.fetcher.run import Run, RunReport
@@ -16,10 +17,13 @@ from services.fetcher.session_pool import SessionPool
 from shared.coalescing import Combiner
 from shared.connections import Connection, Health
 from shared.errors import LeaseLost, PosthouseError
+from shared.mailbox import wait_budget
+from shared.mailbox.wait_budget import ServerTooSlow
 from shared.storage import affinity, alerts, ledger, scheduling
 from shared.storage.ledger import EndedRun
 from shared.storage.pool import Database, DatabaseUnavailable, Session, wait_briefly
 from shared.storage.scheduling import Finished
+from shared.telemetry import metrics
 
 _log = structlog.get_logger(__name__)
 
@@ -111,13 +115,7 @@ class RunEnds:
         ledger.record_runs(
             session,
             [
-                EndedRun(
-                    run.connection.id,
-                    report.duration_ms,
-                    report.found,
-                    report.downloaded,
-                    report.octets,
-                )
+                _ended(run)
                 for run in ended
                 if (report := run.report).found or report.downloaded or report.recovered
             ],
@@ -155,7 +153,9 @@ class RunEnds:
             return
         cursor = report.cursor if report.keep_cursor else run.state.cursor
         try:
-            if self.sessions.listen(connection, cursor):
+            with wait_budget.bounded(Lane.COMMON.budget(run.tools.settings)):
+                listens = self.sessions.listen(connection, cursor)
+            if listens:
                 self.push_events.listening(connection.id)
         except PosthouseError as error:
             self.push_events.lost(connection.id, error)
@@ -199,8 +199,36 @@ class RunEnds:
             self.renewer.release(session, [run.lease for run in runs])
             scheduling.to_slow_lane(session, [run.connection.id for run in runs])
 
+    def goes_on_slowly(self, run: Run, error: ServerTooSlow) -> None:
+        """The common lane waits no longer for its server: no end yet, neither a good nor a bad one.
+        What it has is safe, and recorded."""
+        connection, report = run.connection, run.report
+        report.ended = time.monotonic()
+        mode = connection.mode.value
+        metrics.FETCH_RUNS.labels(mode, "slow-lane").inc()
+        metrics.DOWNLOADED_MESSAGES.labels(mode).inc(report.downloaded)
+        metrics.DOWNLOADED_BYTES.labels(mode).inc(report.octets)
+        _log.info("goes on in the slow lane", error=str(error), downloaded=report.downloaded)
+        try:
+            with self.database.transaction() as session:
+                self.renewer.release(session, [run.lease])
+                ledger.all_settled(session, report.confirmed)
+                if report.downloaded:
+                    ledger.record_runs(session, [_ended(run)])
+                scheduling.to_slow_lane(session, [connection.id])
+        except DatabaseUnavailable as outage:
+            self.renewer.forget([run.lease])
+            _log.warning("what a slow server gave could not be recorded", error=str(outage))
+
     def record_settled(self, run: Run) -> None:
         """Where a run gives up, and nothing else of it is recorded."""
         if run.report.confirmed:
             with self.database.transaction() as session:
                 ledger.all_settled(session, run.report.confirmed)
+
+
+def _ended(run: Run) -> EndedRun:
+    report = run.report
+    return EndedRun(
+        run.connection.id, report.duration_ms, report.found, report.downloaded, report.octets
+    )

@@ -27,7 +27,11 @@ class FetcherSettings(Settings):
         default=16_777_216, ge=65_536, description="Octets of such a batch (one mail may exceed it)"
     )
     slice_seconds: float = Field(
-        default=20, ge=1, le=600, description="A backlog lets others in after this"
+        default=20,
+        ge=1,
+        le=600,
+        description="A backlog lets others in after this; half of it may be waited for a server "
+        "before its mailbox goes on in the slow lane",
     )
     kept_sessions: int = Field(
         default=5000, ge=0, le=20_000, description="Sessions kept open between polls"
@@ -65,5 +69,9 @@ class FetcherSettings(Settings):
         description="One that failed so often in a row is alerted before that time",
     )
     read_timeout_seconds: float = Field(
-        default=60, ge=1, le=600, description="A server that stays silent this long is given up"
+        default=60,
+        ge=1,
+        le=600,
+        description="A server that stays silent this long is given up; one that only drips, after "
+        "five times as long",
     )

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from shared.connections import Connection, TransportSecurity
+from shared.mailbox import wait_budget
 from shared.mailbox.base import Login
 from shared.mailbox.errors.provider_errors import TOO_MANY
 from shared.mailbox.failures import SessionLost, StepFailed, Unreachable
@@ -17,6 +18,7 @@ from shared.mailbox.net.request_limits import RequestLimiter
 from shared.mailbox.net.stream import Stream
 from shared.mailbox.net.tls import client_certificate_refused, start_tls, tls_context
 from shared.mailbox.net.transcript import Transcript
+from shared.mailbox.wait_budget import ServerTooSlow
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +55,12 @@ class ConnectionAttempt:
         self._host, self._port = login.endpoint or connection.endpoint
         self._read_timeout_s = opening.read_timeout_s
         self._allow_host = opening.allow_host
-        self._deadline = Deadline(connection.timeout_ms / 1000)
+        seconds = connection.timeout_ms / 1000
+        #: Pays for the attempt. Where it has less left than the connection's time-out, it ends it.
+        self._work = wait_budget.current()
+        left = seconds if self._work is None else max(self._work.left, 0.0)
+        self._cut_short = left < 0.9 * seconds
+        self._deadline = Deadline(left if self._cut_short else seconds)
         self._socket: socket.socket | None = None
 
     @property
@@ -71,10 +78,11 @@ class ConnectionAttempt:
 
     def connect(self) -> Stream:
         """A connected socket, with TLS where it starts with that."""
-        addresses = resolve(self._host, self._port, self._deadline, self._allow_host)
-        self._socket = connect_tcp(
-            self._host, addresses, self._port, self._deadline, self.transcript
-        )
+        with self._waiting():
+            addresses = resolve(self._host, self._port, self._deadline, self._allow_host)
+            self._socket = connect_tcp(
+                self._host, addresses, self._port, self._deadline, self.transcript
+            )
         if self.security is TransportSecurity.TLS:
             self._handshake()
         return Stream(self._socket, self.transcript, self._read_timeout_s)
@@ -88,15 +96,19 @@ class ConnectionAttempt:
     def _handshake(self, *, agreed: bool = False) -> None:
         assert self._socket is not None
         context = tls_context(self._verify, self._ca_certificate, self._client_certificate)
-        self._socket = start_tls(
-            self._socket,
-            self._host,
-            context,
-            self._deadline,
-            self.transcript,
-            agreed=agreed,
-            shown=bool(self._client_certificate),
-        )
+        with self._waiting():
+            self._socket = start_tls(
+                self._socket,
+                self._host,
+                context,
+                self._deadline,
+                self.transcript,
+                agreed=agreed,
+                shown=bool(self._client_certificate),
+            )
+
+    def _waiting(self) -> contextlib.AbstractContextManager[None]:
+        return contextlib.nullcontext() if self._work is None else self._work.waiting()
 
     @contextlib.contextmanager
     def greeting(self, stream: Stream) -> Iterator[None]:
@@ -131,9 +143,17 @@ class ConnectionAttempt:
         stream.bound(None)
 
     def failed(self, error: BaseException, step: str) -> None:
-        """Leaves nothing open, and puts the protocol log into the error."""
+        """Leaves nothing open, and puts the protocol log into the error.
+
+        Raises ServerTooSlow in its place where the budget of the work ended the attempt.
+        """
         if self._socket is not None:
             self._socket.close()
+        if self._work is not None and self._cut_short and self._deadline.expired():
+            late = ServerTooSlow(self._work.seconds)
+            late.step = getattr(error, "step", "") or step
+            late.transcript = self.transcript.lines
+            raise late from error
         if isinstance(error, StepFailed):
             error.step = error.step or step
             error.transcript = self.transcript.lines

@@ -52,7 +52,7 @@ def open_mailbox(
     `starttls-refused`, `starttls-unavailable`, `greeting-timeout`, `not-imap`, `not-pop3`,
     `preauth`, `server-refused`, `plaintext-login-refused`, `login-refused`, `login-unavailable`,
     `mailbox-in-use`, `login-delay`, `login-method-missing`, `oauth-refused`, `connection-lost`,
-    `read-timeout`, `protocol-error`.
+    `read-timeout`, `protocol-error`, `too-slow`.
     """
     open_session = OPENERS[connection.kind.protocol]
     opening = Opening(connection, login, read_timeout_s, allow_host, limiter or _HERE)

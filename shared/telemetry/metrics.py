@@ -89,8 +89,9 @@ for _operation in ("put", "get", "list", "delete"):
 # Fetcher
 FETCH_RUNS: Final = _counter(
     "fetch_runs_total",
-    "Runs over a mailbox. outcome: idle, mails, or the verdict of the failure "
-    "(try-again, needs-person, needs-authorisation, lease-lost, internal).",
+    "Runs over a mailbox. outcome: idle, mails, slow-lane (its server takes longer than the common "
+    "lane waits; it goes on in the slow one), or the verdict of the failure (try-again, "
+    "needs-person, needs-authorisation, lease-lost, internal).",
     "mode",
     "outcome",
 )

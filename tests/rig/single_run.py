@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from services.fetcher.dispatch import Dispatcher
+from services.fetcher.lanes import Lane
 from services.fetcher.main import build
 from services.fetcher.session_limits import PoolLimits
 from services.fetcher.session_pool import SessionPool
@@ -80,7 +81,7 @@ class FetcherHere:
         correlation_id = str(uuid.uuid4())
         _, begun = self._dispatcher.begin_runs([connection_id], utc_now(), correlation_id)
         assert begun, "the connection may run"
-        self._dispatcher.run_all(begun, correlation_id)
+        self._dispatcher.run_all(begun, correlation_id, Lane.SLOW)
         return self.outcome(connection_id)
 
     def outcome(self, connection_id: int) -> Outcome:

@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
+from contextvars import copy_context
 from typing import IO, Final
 
 from shared.errors import MailFailure, NeedsPerson, PosthouseError, TryAgain
@@ -53,7 +54,7 @@ def download(graph: GraphHttp, refs: Sequence[MailRef], sink: Sink, limit: int) 
                 if refusals.enough:
                     refusals.not_asked([ref])
                     continue
-                ahead.append((ref, pool.submit(_fetch, graph, ref, limit)))
+                ahead.append((ref, pool.submit(copy_context().run, _fetch, graph, ref, limit)))
                 if len(ahead) > AT_ONCE:
                     _hand_on(*ahead.popleft(), sink, refusals)
             while ahead:

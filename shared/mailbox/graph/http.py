@@ -11,19 +11,21 @@ import random
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any, Final
 from urllib.parse import quote, urlencode, urlsplit
 
 import httpx
 
 from shared.errors import PosthouseError, TryAgain
+from shared.mailbox import wait_budget
 from shared.mailbox.base import MailRef
 from shared.mailbox.errors import graph_answers, provider_errors
 from shared.mailbox.failures import SessionLost, StepFailed
 from shared.mailbox.net import https
 from shared.mailbox.net.request_limits import RequestLimiter
 from shared.mailbox.net.transcript import Transcript
+from shared.mailbox.wait_budget import ServerTooSlow
 from shared.telemetry import metrics
 
 #: On every request: ids that stay when a mail is moved, and folder ids as they were before.
@@ -162,19 +164,24 @@ class GraphHttp:
     def pause(self, seconds: float | None, attempt: int, why: PosthouseError) -> None:
         """Waits as the server asked, or longer from attempt to attempt where it did not say.
 
-        Raises `why` where the patience of this session is not enough for it.
+        Raises `why` where the patience of this session is not enough for it, and ServerTooSlow
+        where the budget of the work is not.
         """
         if seconds is None:
             longest = min(_LONGEST_PAUSE, _FIRST_PAUSE * 2.0**attempt)
             pause = random.uniform(longest / 2, longest)  # noqa: S311 (jitter)
         else:
             pause = seconds
+        work = wait_budget.current()
         with self._mutex:
             if pause > self._patience:
                 raise why
+            if work is not None and pause > work.left:
+                raise ServerTooSlow(work.seconds, retry_after=seconds) from why
             self._patience -= pause
         self.transcript.note(f"pausing for {pause:.1f} s")
-        self._wait(pause)
+        with work.waiting() if work is not None else nullcontext():
+            self._wait(pause)
 
     # ---- one request until it is answered
 

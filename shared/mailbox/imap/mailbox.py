@@ -250,7 +250,7 @@ class ImapMailbox:
     def close(self) -> None:
         try:
             if not self._session.stream.broken:
-                self._session.stream.socket.settimeout(2)
+                self._session.stream.bound(2)
                 self._session.command(b"LOGOUT")
         except PosthouseError:
             pass

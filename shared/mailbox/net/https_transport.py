@@ -9,25 +9,24 @@ from __future__ import annotations
 import select
 import socket
 import ssl
-import time
 import zlib
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import nullcontext
 from typing import Any, Final
 
 import httpcore
 import httpx
 
 from shared.errors import TryAgain
-from shared.mailbox import observing
+from shared.mailbox import observing, wait_budget
 from shared.mailbox.net.connect import AllowHost, Deadline, connect_tcp, resolve
 from shared.mailbox.net.tls import start_tls
 from shared.mailbox.net.transcript import Transcript
+from shared.mailbox.wait_budget import ServerTooSlow, WaitBudget
 
 #: Octets of an answer, decompressed. Larger ones are read by those who stream them only.
 ANSWER_LIMIT: Final = 16 << 20
 _CHUNK: Final = 65_536
-#: Octets a second that an answer to be streamed has to bring in the end: 100 MB are 7 hours.
-_SLOWEST: Final = 4096
 #: zlib's word for a gzip member (RFC 1952), the only encoding that is asked for.
 _GZIP: Final = 16 + zlib.MAX_WBITS
 
@@ -167,8 +166,10 @@ class Network(httpcore.NetworkBackend):
     ) -> httpcore.NetworkStream:
         deadline = Deadline(timeout or 10.0)
         allow = self._reach(host) if self._reach is not None else None
-        addresses = resolve(host, port, deadline, allow)
-        sock = connect_tcp(host, addresses, port, deadline, Transcript())
+        work = wait_budget.current()
+        with work.waiting() if work is not None else nullcontext():
+            addresses = resolve(host, port, deadline, allow)
+            sock = connect_tcp(host, addresses, port, deadline, Transcript())
         return _Stream(sock, self._answer_s)
 
 
@@ -176,52 +177,73 @@ class _Stream(httpcore.NetworkStream):
     """A connected socket, as httpcore wants it.
 
     A timeout bounds the wait for the next octet; that for a whole answer, head and body, is bounded
-    by `answer_s` seconds, or a server could hold whoever asks with an octet now and then. What we
-    do between two octets is not the server's time, so waiting is what counts.
+    by `answer_s` seconds, or a server could hold whoever asks with an octet now and then. Both are
+    paid from the budget of the work as well (`wait_budget`).
     """
 
     def __init__(self, sock: socket.socket, answer_s: float) -> None:
         self._socket = sock
         self._answer_s = answer_s
-        self._begin()
+        self._answer = WaitBudget(answer_s, octets_a_second=0)
 
     def may_be_long(self) -> None:
-        """This answer may take longer, as long as it brings 4 KiB a second beyond."""
-        self._is_long = True
+        """This answer may take longer, as long as it keeps coming."""
+        spent = self._answer.seconds - self._answer.left
+        self._answer = WaitBudget(self._answer_s - spent)
 
     def _begin(self) -> None:
         """The next answer is another one."""
-        self._waited_s = 0.0
-        self._received = 0
-        self._is_long = False
+        self._answer = WaitBudget(self._answer_s, octets_a_second=0)
 
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
-        earned = self._received / _SLOWEST if self._is_long else 0.0
-        left = self._answer_s + earned - self._waited_s
-        if left <= 0:
-            raise httpcore.ReadTimeout("the answer came too slowly")
-        began = time.monotonic()
+        work = wait_budget.current()
+        self._limit(timeout, work)
+        octets = b""
+        self._answer.begin()
+        if work is not None:
+            work.begin()
         try:
-            self._socket.settimeout(left if timeout is None else min(timeout, left))
             octets = self._socket.recv(max_bytes)
-            self._received += len(octets)
-            return octets
         except TimeoutError as error:
+            if work is not None and work.left <= 0:
+                raise self._spent(work) from error
             raise httpcore.ReadTimeout("nothing came in time") from error
         except OSError as error:
             raise httpcore.ReadError(error.strerror or str(error)) from error
         finally:
-            self._waited_s += time.monotonic() - began
+            self._answer.end(len(octets))
+            if work is not None:
+                work.end(len(octets))
+        return octets
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:
         self._begin()
+        work = wait_budget.current()
+        if work is not None:
+            work.requested()
+        self._limit(timeout, work)
         try:
-            self._socket.settimeout(timeout)
-            self._socket.sendall(buffer)
+            with work.waiting() if work is not None else nullcontext():
+                self._socket.sendall(buffer)
         except TimeoutError as error:
             raise httpcore.WriteTimeout("nothing was taken in time") from error
         except OSError as error:
             raise httpcore.WriteError(error.strerror or str(error)) from error
+
+    def _limit(self, timeout: float | None, work: WaitBudget | None) -> None:
+        """Lets the socket wait no longer than is left."""
+        left = self._answer.left
+        if work is not None:
+            left = min(left, work.left)
+            if work.left <= 0:
+                raise self._spent(work)
+        if left <= 0:
+            raise httpcore.ReadTimeout("the answer came too slowly")
+        self._socket.settimeout(left if timeout is None else min(timeout, left))
+
+    def _spent(self, work: WaitBudget) -> ServerTooSlow:
+        most_of_it = self._answer.seconds - self._answer.left > work.seconds / 2
+        return ServerTooSlow(work.seconds, about_server=not most_of_it)
 
     def close(self) -> None:
         self._socket.close()

@@ -10,26 +10,28 @@ from __future__ import annotations
 import contextlib
 import socket
 import ssl
-import time
 from collections.abc import Callable, Iterator
 
-from shared.mailbox import observing
+from shared.mailbox import observing, wait_budget
 from shared.mailbox.failures import SessionLost
 from shared.mailbox.net.transcript import Transcript
+from shared.mailbox.wait_budget import ServerTooSlow, WaitBudget
 
 SMALL_BUFFER = 16_384
 LARGE_BUFFER = 262_144
 LINE_LIMIT = 1 << 20
-#: A server may take its time (`grace`, seconds), but then must send this many octets a second.
-_SLOWEST = 4096
+#: The wait for one answer, as often as the wait for its next octet.
+_ANSWER = 5
+#: Seconds by which a time-out may come before the clock says so.
+_EARLY = 0.01
 
 
 class Stream:
     """A connected socket (plain or TLS) to a mail server.
 
-    `read_timeout_s` bounds the wait for the next octet; five times that, plus a second for each
-    4 KiB received, bounds everything from `start_clock` on. Raises SessionLost for whatever goes
-    wrong; the session is unusable then.
+    `read_timeout_s` bounds the wait for the next octet; five times that is the budget of what is
+    waited from `start_clock` on, and the budget of the work (`wait_budget`) pays for all of it.
+    Raises SessionLost for whatever goes wrong; the session is unusable then.
     """
 
     def __init__(self, sock: socket.socket, transcript: Transcript, read_timeout_s: float) -> None:
@@ -40,10 +42,8 @@ class Stream:
         self.view = memoryview(self.buffer)
         self.pos = 0
         self.end = 0
-        self.received = 0
         self.broken = False
-        self._patience = 0.0
-        self._fixed: float | None = None
+        self._fixed = False
         observer = observing.current()
         self._observed = observer.stream() if observer is not None else None
         sock.settimeout(read_timeout_s)
@@ -51,16 +51,16 @@ class Stream:
 
     def start_clock(self) -> None:
         """A new conversation begins: its bound counts from here."""
-        self.received = 0
-        self._patience = (
-            time.monotonic() + 5 * self.read_timeout_s if self._fixed is None else self._fixed
-        )
+        if not self._fixed:
+            self._answer = WaitBudget(_ANSWER * self.read_timeout_s)
 
     def bound(self, seconds: float | None) -> None:
         """Everything from here on must come within so many seconds; None: the usual bounds."""
-        self._fixed = None if seconds is None else time.monotonic() + seconds
-        self.socket.settimeout(self.read_timeout_s if seconds is None else seconds)
-        self.start_clock()
+        self._fixed = seconds is not None
+        if seconds is None:
+            self.start_clock()
+        else:
+            self._answer = WaitBudget(seconds, octets_a_second=0)
 
     @contextlib.contextmanager
     def bounded(self, seconds: float | None) -> Iterator[None]:
@@ -75,10 +75,15 @@ class Stream:
     def send(self, octets: bytes) -> None:
         if self._observed is not None:
             self._observed.sent(octets)
-        try:
-            self.socket.sendall(octets)
-        except (OSError, ValueError) as error:
-            raise self._lost(error) from error
+        work = wait_budget.current()
+        if work is not None:
+            work.requested()
+        self._limit(work)
+        with self._answer.waiting(), work.waiting() if work else contextlib.nullcontext():
+            try:
+                self.socket.sendall(octets)
+            except (OSError, ValueError) as error:
+                raise self._lost(error, work) from error
 
     def fill(self) -> None:
         """Waits for more octets and puts them behind those not yet taken; makes room first."""
@@ -92,23 +97,47 @@ class Stream:
                 raise self.nonsense("more than a buffer without an end")
             self.buffer[:held] = self.buffer[self.pos : self.end]
             self.pos, self.end = 0, held
-        try:
-            count = self.socket.recv_into(self.view[self.end :])
-        except (OSError, ValueError) as error:
-            raise self._lost(error) from error
+        count = self._receive()
         if count == 0:
             raise self._lost(None)
         if self._observed is not None:
             self._observed.received(self.view[self.end : self.end + count])
         self.end += count
-        self.received += count
-        earned = self.received / _SLOWEST if self._fixed is None else 0
-        if time.monotonic() > self._patience + earned:
-            self.broken = True
-            raise SessionLost(
-                "The mail server answers too slowly: hardly anything came for minutes.",
-                code="read-timeout",
-            )
+
+    def _receive(self) -> int:
+        """Waits for octets, puts them into the buffer, and pays for the wait."""
+        answer, work = self._answer, wait_budget.current()
+        self._limit(work)
+        count = 0
+        answer.begin()
+        if work is not None:
+            work.begin()
+        try:
+            count = self.socket.recv_into(self.view[self.end :])
+        except (OSError, ValueError) as error:
+            raise self._lost(error, work) from error
+        finally:
+            answer.end(count)
+            if work is not None:
+                work.end(count)
+        if work is not None and work.left <= 0:
+            raise self._spent(work)
+        if answer.left <= 0:
+            raise self._answers_slowly()
+        return count
+
+    def _limit(self, work: WaitBudget | None) -> None:
+        """Lets the socket wait no longer than is left. One that does not block (push) stays so."""
+        left = min(self.read_timeout_s, self._answer.left)
+        if work is not None:
+            left = min(left, work.left)
+            if left <= 0 and work.left <= 0:
+                raise self._spent(work)
+        if left <= 0:
+            raise self._answers_slowly()
+        now = self.socket.gettimeout()
+        if now != 0 and (now is None or not left <= now <= 1.05 * left):
+            self.socket.settimeout(left)
 
     def resize(self, size: int) -> None:
         """Gives the buffer another size, keeping what was not yet taken (never too small)."""
@@ -201,12 +230,28 @@ class Stream:
         self.pos = self.end
         self.rest()
 
-    def _lost(self, error: Exception | None) -> SessionLost:
+    def _lost(self, error: Exception | None, work: WaitBudget | None = None) -> SessionLost:
         self.broken = True
         if isinstance(error, TimeoutError):
+            if work is not None and work.left <= _EARLY:
+                return self._spent(work)
+            if self._answer.left <= _EARLY:
+                return self._answers_slowly()
             return SessionLost(
                 f"The mail server sent nothing for {self.read_timeout_s:g} seconds.",
                 code="read-timeout",
             )
         detail = f": {error.strerror or error}" if isinstance(error, OSError) else ""
         return SessionLost(f"The mail server closed the connection{detail}.")
+
+    def _answers_slowly(self) -> SessionLost:
+        self.broken = True
+        return SessionLost(
+            "The mail server answers too slowly: hardly anything came for minutes.",
+            code="read-timeout",
+        )
+
+    def _spent(self, work: WaitBudget) -> ServerTooSlow:
+        self.broken = True
+        most_of_it = self._answer.seconds - self._answer.left > work.seconds / 2
+        return ServerTooSlow(work.seconds, about_server=not most_of_it)

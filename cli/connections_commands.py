@@ -278,7 +278,12 @@ def _acknowledged(acknowledge: bool, start_from: str | None, change: Any) -> Any
     try:
         return change(more)
     except ApiRefused as error:
-        if error.code != "acknowledgement-needed" or not sys.stdin.isatty():
+        if error.code != "acknowledgement-needed":
+            raise
+        if not sys.stdin.isatty():
+            error.hint = (
+                "--acknowledge downloads them; --start-from now, or a date, leaves the rest."
+            )
             raise
         _show_estimate(error.problem["estimate"])
         typer.confirm("Download them?", abort=True)

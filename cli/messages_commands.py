@@ -29,7 +29,10 @@ ConnectionName = Annotated[
 ]
 State = Annotated[
     str | None,
-    typer.Option(help="waiting retrying published quarantined dropped undecrypted unwanted"),
+    typer.Option(
+        help="waiting retrying published in-hand acknowledged rejected dead-letter quarantined "
+        "dropped unwanted undecrypted"
+    ),
 ]
 Since = Annotated[str | None, typer.Option(help="Downloaded since this date or time.")]
 Until = Annotated[str | None, typer.Option(help="Downloaded before this date or time.")]
@@ -74,9 +77,10 @@ def list_messages(
         wanted = _filter(api, query, connection, state, since, until, not_for)
         wanted |= _facts(kind, with_attachment, thread)
         found = api.get("messages", **wanted, limit=limit, before=before)
-    if as_json:
-        printing.as_json(found)
-        return
+        if as_json:
+            printing.as_json(found)
+            return
+        left = _set_aside(api, query) if query.strip() and not before else []
     rows = [
         (
             item["id"],
@@ -90,7 +94,11 @@ def list_messages(
         for item in found["items"]
     ]
     columns = ("id", "when", "state", "connection", "from", "subject", "size")
-    printing.table(columns, rows, empty="No mail matches.")
+    if rows or not left:
+        printing.table(columns, rows, empty="No mail matches.")
+    if left:
+        printing.say("Found by this among what was not downloaded, in quarantine:", "yellow")
+        printing.table(("id", "since", "connection", "from", "subject", "reason"), left, empty="")
     if found["looked_back_to"]:
         back = printing.when(found["looked_back_to"])
         printing.say(
@@ -98,6 +106,23 @@ def list_messages(
         )
     elif found["next"]:
         printing.say(f"--before {found['next']} shows more.", "dim")
+
+
+def _set_aside(api: Api, query: str) -> list[tuple[Any, ...]]:
+    """Rows of the mails that were left on their server, of which there is no other trace."""
+    found = api.get("quarantine", q=query.strip().strip("<>"), limit=20)["items"]
+    return [
+        (
+            one["id"],
+            printing.when(one["created_at"]),
+            one["connection"],
+            one["sender"],
+            one["subject"],
+            (one["reason"], "red"),
+        )
+        for one in found
+        if not one["in_ledger"]
+    ]
 
 
 @app.command()

@@ -163,7 +163,7 @@ def alerts(
             "what": lambda a: a["text"],
             "told": lambda a: (
                 "\n".join(f"{line['webhook']}: {line['error'] or 'ok'}" for line in a["deliveries"])
-                or ("on its way" if a["open"] else "nobody")
+                or ("not told yet" if a["open"] else "nobody")
             ),
         },
         empty="No alert yet.",

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 from urllib.parse import urlsplit
 
 import pytest
 from pysequoia import Tsk
 
+from cli.messages_commands import State
+from shared.storage.messages import MessageState
 from tests.integration.api.conftest import Api, Posthouse
 from tests.integration.api.test_certificates import p12
 from tests.integration.api.test_messages import add_mail, quarantine
@@ -37,7 +39,7 @@ def test_a_mailbox_is_added_tested_and_enabled(
     assert posthouse("connections", "estimate", "From the shell", "--json").json["new"] == 3
     refused = posthouse("connections", "enable", "From the shell")
     assert refused.code == 1
-    assert "3 mails" in refused.err
+    assert "3 mails" in refused.err and "--acknowledge" in refused.err
     enabled = posthouse("connections", "enable", "From the shell", "--acknowledge")
     assert enabled.code == 0
     assert "is enabled" in enabled.out
@@ -140,6 +142,26 @@ def test_mails_are_found_downloaded_and_delivered_again(
     assert posthouse("quarantine", "release", "--all", "--yes", "--json").json == {"count": 1}
     assert posthouse("quarantine", "list", "--json").json["total"] == 0
     assert posthouse("quarantine", "drop").code == 2
+
+
+@pytest.mark.promise("H3", "H4")
+def test_a_search_finds_a_mail_that_was_left_on_its_server(api: Api, posthouse: Posthouse) -> None:
+    made = api.create()
+    api.execute(
+        "INSERT INTO quarantine (id, connection_id, code, reason, size, subject, sender) VALUES"
+        " (gen_random_uuid(), %(id)s, 'too-large', 'Larger than allowed.', 90000000,"
+        " 'Plans of the bridge', 'plans@example.org') RETURNING 1",
+        id=made["id"],
+    )
+    found = posthouse("messages", "list", "-q", "plans of the bridge").out
+    assert "Larger than allowed." in found and "No mail matches" not in found
+    assert "No mail matches" in posthouse("messages", "list", "-q", "plans of a tunnel").out
+    api.execute("DELETE FROM quarantine WHERE connection_id = %(id)s RETURNING 1", id=made["id"])
+
+
+def test_the_help_names_every_state() -> None:
+    (option,) = get_args(State)[1:]
+    assert set(option.help.split()) == set(MessageState)
 
 
 @pytest.mark.promise("F3")

@@ -114,7 +114,7 @@ def test_the_commands_say_and_do_the_same(api: Api, posthouse: Posthouse, tmp_pa
     path.write_text(yaml.safe_dump(RULES))
     tried = posthouse("handlers", "rules", "dry-run", "shell", str(path))
     assert tried.code == 0, tried.err
-    assert "Of 1 mails of the last 30 days this would take 1." in tried.out
+    assert "Of 1 mail of the last 30 days this would take 1." in tried.out
     assert "Taken" in tried.out
     assert "No rules" in posthouse("handlers", "rules", "show", "shell").out
     assert posthouse("handlers", "rules", "set", "shell", str(path), "--json").json == RULES

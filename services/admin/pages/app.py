@@ -48,6 +48,7 @@ def build(app_state: PagesState) -> FastAPI:
     # Every route depends on `posted`, so no form is taken without its CSRF token.
     app = FastAPI(
         openapi_url=None,
+        redirect_slashes=False,  # which is absolute, and http behind a proxy; `_refused` does it
         dependencies=[Depends(posted)],
         exception_handlers={
             PosthouseError: _failed,
@@ -151,6 +152,10 @@ async def _malformed(request: Request, error: Exception) -> Response:
 
 async def _refused(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
+    path = request.url.path
+    if error.status_code == 404 and request.method == "GET" and path.rstrip("/") not in ("", path):
+        query = f"?{request.url.query}" if request.url.query else ""
+        return go(path.rstrip("/") + query)
     if error.status_code == 404:
         return refusal(request, 404, "There is no such page.")
     return refusal(request, error.status_code, error.detail)

@@ -98,6 +98,10 @@ def test_no_address_that_a_caller_wrote_leads_to_another_site(api: Api) -> None:
         back = {"referer": f"{api.url}/connections?q=x"}
         answer = browser.post(f"/connections/{mine}/fetch", data={"csrf": csrf}, headers=back)
         assert answer.headers["location"] == "/connections?q=x"
+        # An absolute address is one of http where a proxy speaks https, and a link holds a token.
+        assert browser.get("/connections/?q=x").headers["location"] == "/connections?q=x"
+        assert browser.get("/nothing//").headers["location"] == "/nothing"
+        assert browser.get(f"{api.url}//other.example/").headers["location"] == "/"
 
 
 def test_over_https_no_other_host_leaves_a_notice(

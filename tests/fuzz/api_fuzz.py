@@ -17,7 +17,7 @@ from pathlib import Path
 from services.admin.people.tokens import digest_of
 from shared.storage.migrate import migrate
 from tests.integration.api.conftest import Api
-from tests.rig.api_requests import OPERATIONS, Asking
+from tests.rig.api_requests import BY_TAG, OPERATIONS, Asking
 from tests.servers.postgres import PostgresServer
 
 
@@ -34,11 +34,13 @@ def tokens_of(api: Api) -> Asking:
             )
         else:
             api.execute(
-                "INSERT INTO api_token (name, digest, role) VALUES (%(n)s, %(d)s, %(r)s)"
+                "INSERT INTO api_token (name, digest, role, tags)"
+                " VALUES (%(n)s, %(d)s, %(r)s, %(t)s)"
                 " ON CONFLICT DO NOTHING",
                 n=f"{who} {made[-8:]}",
                 d=digest_of(made),
-                r=who,
+                r="operator" if who == BY_TAG else who,
+                t=["sales"] if who == BY_TAG else [],
             )
         return made
 

@@ -22,8 +22,10 @@ DOCUMENT = build_api(cast(AppState, None)).openapi()
 _FOUND: list[Any] = list(schemathesis.openapi.from_dict(DOCUMENT).get_all_operations())
 OPERATIONS = [found.ok() for found in _FOUND]
 
-#: Who asks: the roles, a handler by its token, and nobody.
-CALLERS = (*(role.value for role in Role), "handler", "nobody")
+#: An operator with rights by tag.
+BY_TAG = "operator by tag"
+#: Who asks: the roles, one of them for some connections only, a handler by its token, and nobody.
+CALLERS = (*(role.value for role in Role), BY_TAG, "handler", "nobody")
 
 Ask = Callable[..., Any]
 

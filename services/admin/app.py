@@ -123,6 +123,8 @@ class _Sides:
 
 #: A year (RFC 6797): whoever came over HTTPS once does not come without it again.
 _HSTS: Final = "max-age=31536000"
+#: Those that are counted by name: a caller may make up any, and each would be a series of its own.
+_METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 #: What an answer is that says nothing else of itself: kept nowhere, of the type that it names, in
 #: no frame, and nothing in it is run or loaded.
 _BY_DEFAULT: Final[Mapping[str, str]] = {
@@ -150,7 +152,8 @@ class Counted:
         async def noted(message: Message) -> None:
             if message["type"] == "http.response.start":
                 route = getattr(scope.get("route"), "path", "none")
-                metrics.HTTP_REQUESTS.labels(scope["method"], route, message["status"]).inc()
+                method = scope["method"] if scope["method"] in _METHODS else "other"
+                metrics.HTTP_REQUESTS.labels(method, route, message["status"]).inc()
                 metrics.HTTP_SECONDS.labels(route).observe(time.monotonic() - started)
                 headers = MutableHeaders(scope=message)
                 if self._https:

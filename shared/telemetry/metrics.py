@@ -210,7 +210,11 @@ FORWARD_LANES: Final = _gauge(
 
 # Admin
 HTTP_REQUESTS: Final = _counter(
-    "http_requests_total", "Answered requests by route template.", "method", "route", "status"
+    "http_requests_total",
+    "Answered requests by route template. method: those of HTTP, other.",
+    "method",
+    "route",
+    "status",
 )
 HTTP_SECONDS: Final = _histogram(
     "http_request_seconds", "How long answering a request took.", _SECONDS, "route"

@@ -9,6 +9,7 @@ import pytest
 
 from services.admin.people.attempts import OF_A_NETWORK
 from services.admin.people.authentication import SAFE_METHODS
+from shared.telemetry.metrics import REGISTRY
 from tests.integration.api.conftest import Api
 from tests.integration.api.test_rights import Route, api_routes, page_routes
 
@@ -67,3 +68,18 @@ def test_what_guesses_leave_is_bounded(api: Api) -> None:
     left = added(before, rows(api))
     assert 0 < left.pop("audit") <= OF_A_NETWORK + 2
     assert sum(left.values()) <= OF_A_NETWORK + 2, left
+
+
+def test_whoever_asks_makes_no_series_of_metrics(api: Api) -> None:
+    """Each would stay in memory, here and in Prometheus: a method may have 64 KiB."""
+
+    def series() -> int:
+        return sum(len(one.samples) for one in REGISTRY.collect())
+
+    with httpx.Client(base_url=api.url) as nobody:
+        for method in ("GET", "TRACE"):
+            nobody.request(method, "/warm")
+        before = series()
+        for number in range(20):
+            nobody.request(f"MADE-UP-{number}", f"/made-up/{number}?made={number}")
+    assert series() - before < 5

@@ -168,7 +168,9 @@ def test_a_mail_whose_lines_would_lose_a_dot_is_put_aside_and_stays_on_the_serve
     start = b".Subject: dots\r\n" if dotted == "at the start" else b"Subject: dots\r\n"
     altered = start + b"Date: Mon, 01 Jun 2026 10:00:00 +0000\r\n\r\n" + DOTTED[dotted] + b"end\r\n"
     plain = [b"Subject: plain %d\r\n\r\nno dot\r\n" % n for n in range(2)]
-    with RuledPop3(stuffs=False) as server:
+    # Without a second dot it shows whatever size is listed.
+    size = len if dotted == "more dots" else lambda raw: len(raw) - raw.count(b"\r\n")
+    with RuledPop3(stuffs=False, size=size) as server:
         server.deliver("alice", [plain[0], altered, plain[1]])
         connection = watch(here, server, "delete")
         here.run_until_idle(connection)

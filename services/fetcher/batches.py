@@ -49,8 +49,8 @@ class Batches:
         Raises what stopped it, SessionBroke where a fresh session may bring more.
         """
         run, downloads = self._run, self._downloads
+        complete, handled = not self._settles_first, 0
         cut = self._cut()
-        complete, handled = True, 0
         trouble: TryAgain | None = None
         with closing(pipelined(cut, self._read, self._keep, self._ended)) as kept:
             for intake, committed in kept:
@@ -115,11 +115,20 @@ class Batches:
         leave_oversize(self._run, [ref for ref in self._refs if ref.size > limit], limit)
         together = [ref for ref in fitting if ref.key not in failed]
         alone = [ref for ref in fitting if ref.key in failed]
+        if self._settles_first:
+            alone = [ref for ref in alone if not failed[ref.key].suspect]
         alone.sort(key=lambda ref: (failed[ref.key].alone, failed[ref.key].first))
         return [
             *batches(together, settings.batch_mails, settings.batch_bytes),
             *([ref] for ref in alone),
         ]
+
+    @property
+    def _settles_first(self) -> bool:
+        """Mails of earlier runs wait to be settled over a session that may not break, as the next
+        login has to wait: what broke one is left for the next run."""
+        report = self._run.report
+        return bool(report.pause and report.unsettled and self._failed)
 
     @property
     def _fitting(self) -> list[MailRef]:

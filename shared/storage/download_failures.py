@@ -42,6 +42,11 @@ class DownloadFailure:
     alike: int
     others: bool
 
+    @property
+    def suspect(self) -> bool:
+        """Not only behind one that was under way."""
+        return self.first or self.alone > 0
+
     def is_cause(self, *, by_server: bool, passing: bool = False) -> bool:
         """`by_server`: the last failure was the server's own word, not a session cut off.
         `passing`: it said itself that this passes, so that the same place says nothing."""

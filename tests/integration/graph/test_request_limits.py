@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import subprocess
 import sys
@@ -16,6 +17,7 @@ import pytest
 
 from shared.connections import AfterDownload, Selection
 from shared.errors import TryAgain
+from shared.storage.limiter import NoPlace, PostgresLimiter
 from shared.storage.request_budgets import RequestLimit
 from tests.contract.mailbox_kinds import mail
 from tests.contract.recorders import Collector, KnownKeys
@@ -177,21 +179,26 @@ def test_places_that_are_kept_unused_are_given_to_who_wants_them(database_url: s
 
 
 @pytest.mark.promise("M2")
-def test_who_wants_all_places_gets_them_beside_one_who_never_stops(database_url: str) -> None:
+def test_who_wants_all_places_gets_them_beside_those_who_never_stop(database_url: str) -> None:
+    """Eight threads of two processes want one of three places each, all the time."""
     over = threading.Event()
-    with process(database_url) as busy, process(database_url) as other:
+    with (
+        process(database_url) as first,
+        process(database_url) as second,
+        process(database_url) as other,
+    ):
 
-        def download() -> None:
+        def download(busy: PostgresLimiter) -> None:
             while not over.is_set():
-                with busy.slot(ALICE, within=30):
-                    time.sleep(0.01)
+                with contextlib.suppress(NoPlace), busy.slot(ALICE, within=30):
+                    time.sleep(0.3)
 
-        threads = [threading.Thread(target=download) for _ in range(3)]
+        threads = [threading.Thread(target=download, args=(busy,)) for busy in (first, second) * 4]
         for thread in threads:
             thread.start()
         try:
-            for _ in range(3):
-                with other.slot(ALICE, within=15, requests=20):
+            for _ in range(2):
+                with other.slot(ALICE, within=10, requests=20):
                     pass
         finally:
             over.set()

@@ -95,7 +95,7 @@ def main(argv: Sequence[str]) -> int:
         "# One fetcher with many open TLS sessions",
         "",
         f"{many:,} mailboxes at one Dovecot under {len(hosts)} addresses, one verified TLS session "
-        f"each; {chosen.turns} polls of all, median. Listening, the fetcher's process used "
+        f"each; polls of all: {chosen.turns}, median. Listening, the fetcher's process used "
         f"{100 * idle:.1f}% of a core in {_IDLE_S:.0f} s. {report.machine()}",
         "",
         "| sessions | resident, MB | proportional, MB | KB each | fetcher: µs a poll |",

@@ -28,8 +28,23 @@ FIGURES = [
     ("scale", r"Packing them took ([\d.]+) s", "known", "packing them all", ""),
     ("scale", r"once a day ([\d.]+)\.", "known", "looking through them", ""),
     ("scale", r"slowest took (\d+) ms", "search", "common word, one connection", "median ms"),
-    ("scale", r"which take (\d+) MB", "sessions", "polled 5,000", "resident, MB"),
-    ("operations", r"TLS session takes (\d+) KB", "sessions", "polled 5,000", "KB each"),
+    ("scale", r"which it takes (\d+) MB", "sessions", "polled 5,0", "resident, MB"),
+    ("scale", r"one Dovecot it took (\d+) MB", "sessions", "polled 10,000", "resident, MB"),
+    ("scale", r"and (\d+) where it listened", "sessions", "listening", "resident, MB"),
+    ("operations", r"TLS session takes (\d+) KB", "sessions", "polled 10,000", "KB each"),
+    ("operations", r"one with push (\d+) \(", "sessions", "listening", "KB each"),
+    ("operations", r"scheduler \| (\d+) MiB", "simulate", "Scheduler, memory", "1,000"),
+    ("operations", r"(\d+) with 100,000 \|", "simulate", "Scheduler, memory", "100,000"),
+    ("operations", r"([\d.]+) core with 1,000", "simulate", "Scheduler, cores", "1,000"),
+    ("operations", r"1,000, ([\d.]+) with 100", "simulate", "Scheduler, cores", "100,000"),
+    ("operations", r"fetcher \| (\d+) MiB", "simulate", "Fetcher / decryptor", "1,000"),
+    ("operations", r"decryptor \| (\d+) to", "simulate", "Fetcher / decryptor", "1,000#2"),
+    ("operations", r"\d+ to (\d+) MiB \|", "simulate", "Fetcher / decryptor", "100,000#2"),
+    ("operations", r"([\d.]+) MB resident while", "memory", "highest during", "measured"),
+    ("operations", r"(\d+) µs for a mail of a", "fetch", "fetcher", "µs a mail"),
+    ("operations", r"(\d+) µs for a plain mail", "fetch", "decryptor", "µs a mail"),
+    ("operations", r"included \(([\d.]+) MiB/s", "simulate", "WAL", "10,000"),
+    ("scale", r"costs Redis (\d+) µs", "fetch", "Redis", "µs a mail"),
     (
         "operations",
         r"([\d.]+)\s+ms from acceptance to event",
@@ -37,6 +52,15 @@ FIGURES = [
         "hibernates: p50, ms",
         "measured",
     ),
+]
+
+#: (document, sentence, report, sentence there): where a report says it outside its tables.
+SAID = [
+    ("operations", r"([\d.]+) ms for an idle poll", "simulate", r"fetcher ([\d.]+) ms of proc"),
+    ("operations", r"backlog, ([\d.]+) ms where", "simulate", r"4 KB costs it ([\d.]+) ms"),
+    ("operations", r"([\d.]+) ms where they come few", "simulate", r"the decryptor ([\d.]+) ms"),
+    ("operations", r"its indexes: ([\d.]+) and", "search", r"table ([\d.]+) GB"),
+    ("operations", r"and ([\d.]+) GB for 20", "search", r"indexes ([\d.]+) GB"),
 ]
 
 
@@ -81,3 +105,18 @@ def test_a_figure_is_its_reports(
     measured = _NUMBER.findall(table[label][name])[int(position or 1) - 1].replace(",", "")
     number = Decimal(said[1].replace(",", ""))
     assert number == Decimal(measured).quantize(number), f"{label}: {table[label][name]}"
+
+
+@pytest.mark.promise("T4")
+@pytest.mark.parametrize(("document", "sentence", "report", "there"), SAID)
+def test_a_figure_is_said_by_its_report(
+    document: str, sentence: str, report: str, there: str
+) -> None:
+    text, source = (
+        " ".join(path.read_text(encoding="utf-8").split())
+        for path in (ROOT / "docs" / f"{document}.md", REPORTS / f"{report}.md")
+    )
+    said, measured = re.search(sentence, text), re.search(there, source)
+    assert said, f"docs/{document}.md has no sentence like {sentence!r}"
+    assert measured, f"{report}.md has no sentence like {there!r}"
+    assert said[1] == measured[1]

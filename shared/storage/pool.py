@@ -6,7 +6,7 @@ import contextlib
 import select
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 from weakref import WeakKeyDictionary
 
 import psycopg
@@ -190,11 +190,15 @@ def _check(session: Session) -> None:
         ConnectionPool.check_connection(session)
 
 
+#: Beginning a session of a browser is a change, too.
+_LOOK: Final = "Who is logged in, and `posthouse overview`, see meanwhile how things are."
+
+
 def _refused(error: pg.DiskFull | pg.ReadOnlySqlTransaction) -> DatabaseCannotWrite:
     if isinstance(error, pg.DiskFull):
         return DatabaseCannotWrite(
             "Postgres has no space left and takes no changes.",
-            hint="Make room on its disk. No mail is fetched until then, and none is lost.",
+            hint="Make room on its disk. No mail is fetched until then, and none is lost. " + _LOOK,
         )
     return only_reads()
 
@@ -204,5 +208,5 @@ def only_reads() -> DatabaseCannotWrite:
     return DatabaseCannotWrite(
         "Postgres only reads and takes no changes.",
         hint="DATABASE_URL leads to a standby, or default_transaction_read_only is on. No mail is "
-        "fetched until it can be written, and none is lost.",
+        "fetched until it can be written, and none is lost. " + _LOOK,
     )

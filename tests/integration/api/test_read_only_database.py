@@ -56,6 +56,7 @@ def test_pages_and_api_say_that_nothing_can_be_written(standby: Standby) -> None
             answer = log_in(another, token=TOKEN)
         assert answer.status_code == 503
         assert WORDS in answer.text and "DATABASE_URL" in answer.text
+        assert "posthouse overview" in answer.text  # which shows it all the same, see below
         refused = api.http.post("handlers", json={"name": "archive"})
         assert refused.status_code == 503
         assert refused.json()["code"] == "database-cannot-write"

@@ -42,6 +42,7 @@ PLAIN = [b"Subject: plain %d\r\n\r\nno dot\r\n" % number for number in range(2)]
 CUT = (
     b"Subject: cut\r\nDate: Mon, 1 Jun 2026 10:00:00 +0000\r\n\r\nbefore\r\n.\r\nthe rest of it\r\n"
 )
+DOTTED = b"Subject: dots\r\nDate: Mon, 1 Jun 2026 10:00:00 +0000\r\n\r\n.hidden\r\nend\r\n"
 
 
 def throttles(talk: Conversation, tag: bytes, rest: bytes) -> None:
@@ -134,6 +135,13 @@ SITUATIONS = {
         serve=lambda: filled(RuledPop3(stuffs=False), CUT, *PLAIN),
         words="sent the rest where an answer belongs",
         metric=quarantined("mail-cut"),
+        failing=False,
+    ),
+    "lines that would lose a dot": Situation(
+        mode="pop3",
+        serve=lambda: filled(RuledPop3(stuffs=False), DOTTED, *PLAIN),
+        words="sends lines that begin with a dot as they are",
+        metric=quarantined("mail-altered"),
         failing=False,
     ),
     "one mail that breaks the session": Situation(

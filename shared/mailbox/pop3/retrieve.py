@@ -149,8 +149,7 @@ class _Retrieval:
         """A mail of which all came: whole, unless dots were removed that were its own."""
         dots, missing = read.dots, read.ref.size - read.octets
         self._stuffs = self._stuffs and not dots.single
-        doubtful = not self._stuffs and missing != 0
-        if dots.single or (dots.removed and (missing == dots.removed or doubtful)):
+        if dots.removed and (not self._stuffs or missing == dots.removed):
             self._sink.abandon(read.ref, _not_stuffed(dots))
         else:
             self._sink.end()

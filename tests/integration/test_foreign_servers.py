@@ -14,7 +14,7 @@ from tests.rig.mails import mail
 from tests.rig.stack import Stack
 from tests.servers.courier import Courier
 from tests.servers.cyrus import Cyrus
-from tests.servers.mail_server import PASSWORD
+from tests.servers.mail_server import PASSWORD, MailServer
 from tests.servers.mailutils import Mailutils
 from tests.servers.rooted import RootedServer
 
@@ -117,3 +117,30 @@ def test_mails_that_their_server_alters_and_numbers_anew_come_once(
     assert stack.count("settlement") == 0
     left = list(mailutils.flags(mail_user).values())
     assert left == ([] if after_download == "delete" else [{r"\Seen"}] * len(mails))
+
+
+@pytest.mark.promise("I1")
+@pytest.mark.parametrize("kind", ["dovecot", "courier", "cyrus", "mailutils"])
+def test_lines_that_begin_with_a_dot_come_from_real_pop3_servers(
+    kind: str,
+    request: pytest.FixtureRequest,
+    mail_user: str,
+    redis_url: str,
+    build_stack: Callable[..., Stack],
+) -> None:
+    """They double such dots, and their sizes do not count the second ones: none is put aside."""
+    server: MailServer = request.getfixturevalue(kind)
+    texts = (b".\r\n", b"..\r\n", b".hidden\r\n...x\r\n", b".\r\n..\r\n.a\r\n" * 40)
+    dotted = [
+        b"Subject: dots %d\r\nDate: Mon, 01 Jun 2026 10:00:00 +0000\r\n\r\n%send\r\n" % pair
+        for pair in enumerate(texts)
+    ]
+    server.add_user(mail_user)
+    server.deliver(mail_user, dotted)
+    stack = build_stack(redis_url)
+    stack.add_handler()
+    with FetcherHere(stack).working() as here:
+        here.run_until_idle(stack.watch(server, mail_user, mode="pop3", after_download="delete"))
+        assert stack.count("quarantine") == 0
+        assert stack.count("message") == len(dotted)
+        assert server.flags(mail_user) == {}

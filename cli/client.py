@@ -35,6 +35,10 @@ class ApiInvalid(InvalidInput, ApiRefused):
     def __init__(self, problem: dict[str, Any], status: int) -> None:
         ApiRefused.__init__(self, problem, status)
         self.field = str(problem.get("field") or "")
+        self.more = tuple(
+            InvalidInput(str(one["detail"]), field=str(one["field"]), hint=one.get("hint") or "")
+            for one in problem.get("errors", ())[1:]
+        )
 
 
 def _admin_beside() -> tuple[str, str] | None:

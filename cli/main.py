@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from typing import Annotated, Final, cast
+from typing import Annotated, Any, Final, cast
 
 import typer
 
@@ -203,20 +203,29 @@ def _for_programs() -> None:
 
 def say_error_as_json(error: PosthouseError) -> None:
     """The same for programs: one JSON document on standard error."""
-    told = {"code": error.code, "message": str(error), "hint": error.hint}
+    told = _as_json(error) | {"code": error.code}
+    if isinstance(error, InvalidInput) and error.more:
+        told["errors"] = [_as_json(one) for one in error.every]
+    typer.echo(json.dumps({"error": told}), err=True)
+
+
+def _as_json(error: PosthouseError) -> dict[str, Any]:
+    told = {"message": str(error), "hint": error.hint}
     field = getattr(error, "field", "")
-    typer.echo(json.dumps({"error": told | ({"field": field} if field else {})}), err=True)
+    return told | ({"field": field} if field else {})
 
 
 def say_error(error: PosthouseError) -> None:
-    """One sentence about what failed, one about what to do, on standard error."""
+    """One sentence about what failed, one about what to do, on standard error; of an input all that
+    is wrong with it."""
     from rich.console import Console
     from rich.markup import escape
 
     console = Console(stderr=True, highlight=False, soft_wrap=True)
-    console.print(f"[bold red]Error:[/] {escape(str(error))}")
-    if error.hint:
-        console.print(f"[dim]{escape(error.hint)}[/]")
+    for one in error.every if isinstance(error, InvalidInput) else (error,):
+        console.print(f"[bold red]Error:[/] {escape(str(one))}")
+        if one.hint:
+            console.print(f"[dim]{escape(one.hint)}[/]")
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 import structlog
 from fastapi import FastAPI, Request
@@ -27,6 +27,9 @@ from shared.errors import (
     TryAgain,
 )
 from shared.mailbox.failures import StepFailed
+
+#: Places of a request that are told of, where more are wrong.
+_MOST_TOLD: Final = 50
 
 _log = structlog.get_logger(__name__)
 MEDIA_TYPE = "application/problem+json"
@@ -180,6 +183,16 @@ def problem_body(error: PosthouseError) -> dict[str, Any]:
     return body
 
 
+def _misformed(error: Mapping[str, Any]) -> InvalidInput:
+    """What pydantic found at one place of a request."""
+    place = [str(part) for part in error["loc"][1:]]
+    name = ".".join(place)
+    if error["type"] == "extra_forbidden":
+        return InvalidInput(f"There is no field {name!r} here.", field=name)
+    about = repr(name) if name else "The body"
+    return InvalidInput(f"{about}: {error['msg']}.", field=name)
+
+
 def install(app: FastAPI) -> None:
     """Makes every error of the application a problem."""
 
@@ -189,13 +202,10 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(RequestValidationError)
     def invalid(_: Request, error: RequestValidationError) -> JSONResponse:
-        first = error.errors()[0]
-        if first["type"] == "json_invalid":
+        if error.errors()[0]["type"] == "json_invalid":
             return problem(422, "not-json", "The body is not valid JSON.")
-        place = [str(part) for part in first["loc"][1:]]
-        name = ".".join(place)
-        text = f"{name!r}: {first['msg']}." if name else f"The body: {first['msg']}."
-        return problem(422, "invalid", text, field=name)
+        first, *others = map(_misformed, error.errors()[:_MOST_TOLD])
+        return problem_of(InvalidInput(str(first), field=first.field, more=others))
 
     @app.exception_handler(HTTPException)
     def http(request: Request, error: HTTPException) -> JSONResponse:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 from functools import partial
 from typing import Any, Final
 
@@ -112,9 +113,9 @@ def all_of(answers: Iterable[Answer]) -> Answer:
 def read_condition(field: str, value: Any) -> Condition:
     """Raises InvalidInput."""
     if field not in FIELDS:
-        raise InvalidInput(
-            f"There is no fact {field!r}.", field="rules", hint=f"One of: {', '.join(FIELDS)}."
-        )
+        near = get_close_matches(field, FIELDS, 1)
+        hint = f"Did you mean {near[0]!r}?" if near else f"One of: {', '.join(FIELDS)}."
+        raise InvalidInput(f"there is no fact {field!r}.", field="rules", hint=hint)
     given = value if isinstance(value, (list, tuple)) else [value]
     if not 1 <= len(given) <= MOST_VALUES:
         raise InvalidInput(f"{field}: give 1 to {MOST_VALUES} values.", field="rules")
@@ -148,7 +149,7 @@ def _text(value: str) -> str:
 
 def _of(choices: Sequence[str], value: str) -> str:
     if value.lower() not in choices:
-        raise ValueError(f"is not one of: {', '.join(choices)}.")
+        raise ValueError("is not known.")
     return value.lower()
 
 

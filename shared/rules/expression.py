@@ -21,21 +21,19 @@ _UNSHOWABLE: Final = re.compile(
 )
 #: What a text of a mail may weigh in an expression.
 _LONGEST_FACT: Final = 2000
-_LEFT_OUT: Final = """
-stdlib:
-  exclude_macros: [map, filter]
-  exclude_functions:
-    - name: _+_
-    - name: _-_
-    - name: _*_
-    - name: _/_
-    - name: _%_
-    - name: bytes
-    - name: string
-    - name: dyn
-    - name: duration
-    - name: timestamp
-"""
+_LEFT_OUT: Final = (
+    *("_+_", "_-_", "_*_", "_/_", "_%_"),
+    *("bytes", "string", "dyn", "duration", "timestamp"),
+)
+_LANGUAGE: Final = "stdlib:\n  exclude_macros: [map, filter]\n  exclude_functions:\n" + "".join(
+    f"    - name: {name}\n" for name in _LEFT_OUT
+)
+#: As the library begins a sentence about a place, names what it does not know, and lists at length
+#: what could stand there.
+_PLACE: Final = re.compile(r"(\d+):(\d+): ")
+_UNKNOWN: Final = re.compile(r"undeclared reference to '([^']*)'")
+_OPERATOR: Final = re.compile(r"'_(\W+)_'")
+_EXPECTED: Final = re.compile(r" expecting \{.*")
 #: The names that an expression may use, and what each is.
 VARIABLES: Final = {
     "recipients": "list",
@@ -128,14 +126,24 @@ def _environment() -> Any:
         "truth": cel.Type.BOOL,
     }
     return cel.NewEnv(
-        config=cel.NewEnvConfigFromYaml(_LEFT_OUT),
+        config=cel.NewEnvConfigFromYaml(_LANGUAGE),
         variables={name: types[kind] for name, kind in VARIABLES.items()},
     )
 
 
 def _words(error: Exception) -> str:
-    """The library's own sentence, without its status words."""
+    """The library's own sentence, without its status words; what is left out of the language here
+    is called so."""
     first = str(error).split("\n")[0]
     for word in ("INVALID_ARGUMENT: ", "CANCELLED: ", "INTERNAL: ", "ERROR: <input>:"):
         first = first.removeprefix(word)
-    return first.split(" [")[0].replace(" (in container '')", "")[:300]
+    first = first.split(" [")[0].replace(" (in container '')", "")[:300]
+    place = _PLACE.match(first)
+    if place:
+        first = f"line {place[1]}, column {place[2]}: {first[place.end() :]}"
+    first = _EXPECTED.sub("", _UNKNOWN.sub(_unknown, first)).replace("'<EOF>'", "the end")
+    return _OPERATOR.sub(r"'\1'", first)
+
+
+def _unknown(found: re.Match[str]) -> str:
+    return f"{found[1]!r} is left out here" if found[1] in _LEFT_OUT else found[0]

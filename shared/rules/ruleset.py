@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Final, NamedTuple
 
-from shared.errors import InvalidInput
+from shared.errors import InvalidInput, Refusals
+from shared.input_fields import no_field
 from shared.rules import expression as expressions
 from shared.rules.conditions import FIELDS, Answer, Condition, all_of, read_condition
 from shared.rules.facts import RuleFacts
@@ -137,19 +138,20 @@ class Rules:
 
 
 def read_rules(value: Any) -> Rules:
-    """Rules from their JSON form; None: no rule. Raises InvalidInput that names the rule."""
+    """Rules from their JSON form; None: no rule. Raises InvalidInput with all that is wrong."""
     if value is None:
         return Rules()
-    if not isinstance(value, Mapping) or not set(value) <= set(_PARTS):
+    if not isinstance(value, Mapping):
         raise InvalidInput("Rules are: accept, reject, expression.", field="rules")
-    expression = value.get("expression") or ""
-    if not isinstance(expression, str):
-        raise InvalidInput("The expression is a text.", field="expression")
-    expression = expression.replace("\r\n", "\n").strip()
-    if expression:
-        expressions.check(expression)
-    accept = _list(value.get("accept"), "accept", 1)
-    return Rules(accept, _list(value.get("reject"), "reject", 1 + len(accept)), expression)
+    refusals = Refusals()
+    for name in sorted(map(str, value)):
+        if name not in _PARTS:
+            refusals.add(no_field(name, _PARTS, "handler's rules"))
+    accept = _list(value.get("accept"), "accept", 1, refusals)
+    reject = _list(value.get("reject"), "reject", 1 + len(accept), refusals)
+    expression = refusals.read(lambda: _expression(value.get("expression") or ""), "")
+    refusals.finish()
+    return Rules(accept, reject, expression)
 
 
 @lru_cache(maxsize=1024)
@@ -158,22 +160,39 @@ def stored_rules(text: str) -> Rules:
     return read_rules(json.loads(text))
 
 
-def _list(value: Any, name: str, first: int) -> tuple[Rule, ...]:
+def _expression(value: Any) -> str:
+    if not isinstance(value, str):
+        raise InvalidInput("The expression is a text.", field="expression")
+    text = value.replace("\r\n", "\n").strip()
+    if text:
+        expressions.check(text)
+    return text
+
+
+def _list(value: Any, name: str, first: int, refusals: Refusals) -> tuple[Rule, ...]:
     given = [] if value is None else value
     if not isinstance(given, (list, tuple)) or len(given) > MOST_RULES:
-        raise InvalidInput(f"{name!r} is a list of at most {MOST_RULES} rules.", field="rules")
-    return tuple(_rule(one, number) for number, one in enumerate(given, first))
+        sentence = f"{name!r} is a list of at most {MOST_RULES} rules."
+        refusals.add(InvalidInput(sentence, field=name))
+        return ()
+    return tuple(
+        _rule(one, f"{name}[{place}]", first + place, refusals) for place, one in enumerate(given)
+    )
 
 
-def _rule(value: Any, number: int) -> Rule:
+def _rule(value: Any, field: str, number: int, refusals: Refusals) -> Rule:
+    """The rule with this number; `field` is what it is called in errors."""
     if not isinstance(value, Mapping) or not value:
-        raise InvalidInput(
-            f"Rule {number} holds no fact.", field="rules", hint=f"One of: {', '.join(FIELDS)}."
-        )
-    try:
-        found = [read_condition(str(name), one) for name, one in value.items()]
-    except InvalidInput as error:
-        raise InvalidInput(f"Rule {number}, {error}", field="rules", hint=error.hint) from None
+        sentence, hint = f"Rule {number} holds no fact.", f"One of: {', '.join(FIELDS)}."
+        refusals.add(InvalidInput(sentence, field=field, hint=hint))
+        return Rule(())
+    found: list[Condition] = []
+    for name, one in value.items():
+        try:
+            found.append(read_condition(str(name), one))
+        except InvalidInput as error:
+            sentence = f"Rule {number}, {error}"
+            refusals.add(InvalidInput(sentence, field=f"{field}.{name}", hint=error.hint))
     order = list(FIELDS)
     return Rule(tuple(sorted(found, key=lambda one: order.index(one.field))))
 

@@ -95,7 +95,45 @@ def test_what_is_no_rule_is_refused_with_a_sentence(value: Any) -> None:
     with pytest.raises(InvalidInput) as refused:
         read_rules(value)
     assert str(refused.value).strip()
-    assert refused.value.field in ("rules", "expression")
+    parts = ("rules", "accept", "reject", "expression", "deny")
+    assert refused.value.field.partition("[")[0] in parts
+
+
+def test_all_that_is_wrong_is_said_at_once_with_what_was_meant() -> None:
+    with pytest.raises(InvalidInput) as refused:
+        read_rules(
+            {
+                "acept": [],
+                "accept": [{"kind": "persn", "sise": "> 1 MB"}, {}],
+                "reject": [{"size": "20 XB"}],
+                "expression": "kind + 1 == 2",
+            }
+        )
+    told = {one.field: f"{one} {one.hint}" for one in refused.value.every}
+    assert list(told) == [
+        *("acept", "accept[0].kind", "accept[0].sise", "accept[1]", "reject[0].size"),
+        "expression",
+    ]
+    assert "Did you mean 'accept'?" in told["acept"]
+    assert "Rule 1, there is no fact 'sise'. Did you mean 'size'?" in told["accept[0].sise"]
+    assert "Rule 3, size: '20 XB' is not a size." in told["reject[0].size"]
+    assert "line 1, column 6: '+' is left out here" in told["expression"]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("kind == 3", "no matching overload for '==' applied to '(string, int)'"),
+        ("kind ==", "mismatched input the end"),
+        ("encrypted &&\n  knd == 'person'", "line 2, column 3: undeclared reference to 'knd'"),
+        ("string(size) == '1'", "'string' is left out here"),
+    ],
+)
+def test_a_wrong_expression_is_refused_in_words(text: str, said: str) -> None:
+    with pytest.raises(InvalidInput, match="The expression is not right") as refused:
+        read_rules({"expression": text})
+    assert said in str(refused.value)
+    assert "expecting {" not in str(refused.value)
 
 
 @pytest.mark.promise("R1")

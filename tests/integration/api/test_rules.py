@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -118,6 +119,17 @@ def test_the_commands_say_and_do_the_same(api: Api, posthouse: Posthouse, tmp_pa
     assert "Taken" in tried.out
     assert "No rules" in posthouse("handlers", "rules", "show", "shell").out
     assert posthouse("handlers", "rules", "set", "shell", str(path), "--json").json == RULES
+    wrong = {"acept": [], "accept": [{"kind": "persn"}], "expression": "kind + 1 == 2"}
+    path.write_text(yaml.safe_dump(wrong))
+    for command in ("set", "dry-run"):
+        refused = posthouse("handlers", "rules", command, "shell", str(path))
+        assert refused.code == 2
+        assert "Did you mean 'accept'?" in refused.err
+        assert "Rule 1, kind: 'persn' is not known." in refused.err
+        assert "'+' is left out here" in refused.err
+    told = posthouse("handlers", "rules", "set", "shell", str(path), "--json")
+    fields = [one["field"] for one in json.loads(told.err)["error"]["errors"]]
+    assert fields == ["acept", "accept[0].kind", "expression"]
     assert "2. Never takes mails" in posthouse("handlers", "rules", "show", "shell").out
     sent = ("handlers", "rules", "deliver", "shell", "--since", "2020-01-01", "--yes", "--json")
     assert posthouse(*sent).json == {"count": 1}

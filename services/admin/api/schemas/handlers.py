@@ -89,6 +89,10 @@ class RulesIn(BaseModel):
     expression: str = Field(default="", max_length=LONGEST, description="CEL; empty: none")
 
 
+#: Read by `shared.rules`, which says all that is wrong at once.
+GivenRules = Annotated[dict[str, Any], WithJsonSchema(RulesIn.model_json_schema())]
+
+
 class HandlerOut(BaseModel):
     """A handler and its queue."""
 
@@ -128,7 +132,7 @@ class DryRunIn(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    rules: RulesIn | None = None
+    rules: GivenRules | None = None
     connections: Literal["all"] | list[Id] | None = None
     group: str | None = Field(default=None, max_length=64)
     position: int | None = None
@@ -214,7 +218,7 @@ class HandlerIn(BaseModel):
     )
 
     connections: Literal["all"] | list[Id] = "all"
-    rules: Annotated[dict[str, Any], WithJsonSchema(RulesIn.model_json_schema())] = {}
+    rules: GivenRules = {}
     forward: Annotated[
         dict[str, Any] | None,
         WithJsonSchema({"anyOf": [ForwardIn.model_json_schema(), {"type": "null"}]}),

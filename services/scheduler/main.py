@@ -69,7 +69,7 @@ class Scheduler:
         """
         settings = self.settings
         loops: list[tuple[str, float, Callable[[], object]]] = [
-            ("resend", _RESEND_SECONDS, self._resend),
+            ("resend", _RESEND_SECONDS, partial(self._resend, stop)),
             ("lost", _LOST_SECONDS, self.emitter.release_lost),
             ("guard", settings.handler_check_seconds, self.guard.look),
             ("housekeeping", _HOUSEKEEPING_SECONDS, self._housekeeping),
@@ -82,7 +82,7 @@ class Scheduler:
         threads = ServiceThreads()
         for name, seconds, work in loops:
             threads.add(name, _every, stop, name, seconds, work)
-        threads.add("emit", _every, stop, "emit", settings.tick_seconds, self._emit)
+        threads.add("emit", _every, stop, "emit", settings.tick_seconds, partial(self._emit, stop))
         checks: dict[str, Check] = {
             "database": partial(schema.check, self.database),
             # Only housekeeping needs the store: a full or absent one must not stop the rest.
@@ -110,13 +110,14 @@ class Scheduler:
         if ended:
             raise ended
 
-    def _emit(self) -> None:
-        while self.emitter.emit_due():
+    def _emit(self, stop: threading.Event) -> None:
+        """Until nothing more is due; who is always behind has to end too."""
+        while self.emitter.emit_due() and not stop.is_set():
             self.heartbeat.beat()
         self.heartbeat.beat()
 
-    def _resend(self) -> None:
-        while self.emitter.resend() == self.settings.resend_batch:
+    def _resend(self, stop: threading.Event) -> None:
+        while self.emitter.resend() == self.settings.resend_batch and not stop.is_set():
             pass
 
     def _housekeeping(self) -> None:

@@ -8,12 +8,14 @@ from __future__ import annotations
 import dataclasses
 import re
 import signal
+import threading
 from collections.abc import Callable, Iterator, Sequence
 
 import pika
 import pika.exceptions
 import pytest
 
+from services.scheduler.emitting import Emitter
 from services.scheduler.main import Scheduler, build
 from services.scheduler.settings import SchedulerSettings
 from shared.jobs import own_queue
@@ -118,6 +120,38 @@ def test_a_scheduler_that_dies_over_its_jobs_leaves_every_mailbox_due(
     stack.wait_settled(len(users))
     stack.stop()
     assert stack.query("SELECT count(*), max(repeats) FROM delivery") == [(len(users), 0)]
+
+
+class Behind(Emitter):
+    """There is always more that is due, as where a scheduler has less time than its mailboxes."""
+
+    begun = threading.Event()
+    over = threading.Event()
+
+    def emit_due(self) -> bool:
+        self.begun.set()
+        return not self.over.wait(0.01)
+
+
+@pytest.mark.promise("M4")
+def test_a_scheduler_that_is_always_behind_ends_when_it_is_told_to(
+    redis_url: str, build_stack: Callable[..., Stack]
+) -> None:
+    scheduler = scheduler_of(build_stack(redis_url))
+    parts = {f.name: getattr(scheduler.emitter, f.name) for f in dataclasses.fields(Emitter)}
+    scheduler.emitter = Behind(**parts)
+    stop = threading.Event()
+    service = threading.Thread(target=scheduler.run, args=(stop,))
+    service.start()
+    try:
+        assert Behind.begun.wait(20)
+        stop.set()
+        service.join(20)
+        assert not service.is_alive()
+    finally:
+        Behind.over.set()
+        service.join()
+        scheduler.jobs.close()
 
 
 def scheduler_of(stack: Stack) -> Scheduler:

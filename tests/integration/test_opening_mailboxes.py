@@ -235,17 +235,27 @@ def test_starttls_refused_is_an_error_and_no_password_is_sent(mode: Mode, script
     assert b"PASS" not in heard
 
 
+@BOTH
 @pytest.mark.promise("M3")
-def test_plain_text_behind_the_agreement_to_starttls_is_refused(authority: Authority) -> None:
+def test_plain_text_behind_the_agreement_to_starttls_is_refused(
+    mode: Mode, authority: Authority
+) -> None:
     """Octets put in before the handshake would count as said under encryption."""
 
     def inject(talk: Conversation, tag: bytes, rest: bytes) -> None:
-        talk.send(tag + b" OK begin\r\n* CAPABILITY IMAP4rev1 AUTH=PLAIN\r\n")
+        if mode is Mode.IMAP:
+            talk.send(tag + b" OK begin\r\n* CAPABILITY IMAP4rev1 AUTH=PLAIN\r\n")
+        else:
+            talk.send(b"+OK begin\r\n+OK\r\nSASL PLAIN\r\n.\r\n")
         talk.start_tls(authority.issue("localhost"))
 
-    script = imap({"STARTTLS": inject}, capability=b"IMAP4rev1 STARTTLS")
+    script = (
+        imap({"STARTTLS": inject}, capability=b"IMAP4rev1 STARTTLS")
+        if mode is Mode.IMAP
+        else pop3({"STLS": inject}, capabilities=b"UIDL\r\nSTLS\r\n")
+    )
     with ScriptedServer(script) as server:
-        error = failure(server.port, security=STARTTLS, host="localhost")
+        error = failure(server.port, mode, security=STARTTLS, host="localhost")
     assert error.code == "protocol-error"
 
 

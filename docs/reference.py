@@ -1,13 +1,15 @@
-"""Writes docs/settings.md and docs/metrics.md from the code: `python docs/reference.py`.
+"""Writes docs/settings.md, metrics.md and logs.md from the code: `python docs/reference.py`.
 
-A test compares both files with what this would write, so neither can tell of what is not there.
+A test compares the files with what this would write, so none can name what is not there.
 """
 
 from __future__ import annotations
 
+import ast
 import importlib
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
@@ -17,6 +19,66 @@ from shared.settings import PREFIX, MigrationSettings, Settings
 from shared.telemetry import metrics, totals
 
 DOCS: Final = Path(__file__).parent
+ROOT: Final = DOCS.parent
+#: Methods of loggers, and the level of the line that they write.
+LEVELS: Final = {
+    "debug": "debug",
+    "info": "info",
+    "warning": "warning",
+    "error": "error",
+    "exception": "error",
+    "critical": "critical",
+    "log": "info or warning",
+}
+#: Fields of log lines that mean the same in each event.
+LOG_FIELDS: Final = {
+    "address": "where something was asked for",
+    "again": "whether more mails are there than this run took",
+    "alert": "id of the alert",
+    "allowed": "how many sessions the mail server takes",
+    "certificate": "id of the certificate",
+    "chore": "name of the chore (`posthouse_chore_age_seconds` has the same)",
+    "code": "the error in one word, as in the API; it stays the same over versions",
+    "connection": "id of the connection",
+    "day": "partition of the ledger",
+    "downloaded": "mails downloaded",
+    "error": "the error, in a sentence",
+    "events": "events published",
+    "failing": "checks that fail now, each with its reason",
+    "failures": "how often in a row the connection failed",
+    "fingerprint": "SHA-256 of the certificate",
+    "folder": "path of the folder",
+    "found": "mails found by the run",
+    "handler": "name of the handler",
+    "handler_id": "id of the handler",
+    "handlers": "names of handlers",
+    "hint": "what to do",
+    "job": "name of the job",
+    "key": "key in the store",
+    "lease_keys": "mailbox folders whose leases are lost",
+    "leases": "number of leases",
+    "mailboxes": "number of mailboxes",
+    "mails": "number of mails",
+    "message_id": "id of the mail in the ledger, as on its page",
+    "milliseconds": "how long it took",
+    "name": "name that somebody gave to log in",
+    "network": "network that a login came from",
+    "octets": "size, in octets",
+    "path": "path of the request",
+    "pid": "id of the process",
+    "place": "mail server, or mailbox by who logs in",
+    "python": "version of Python",
+    "queue": "queue of jobs",
+    "reason": "why, in a sentence",
+    "reasons": "why, in sentences; with counts where there are many",
+    "since": "from when on mails are delivered again",
+    "store": "id of the store",
+    "thread": "name of the thread",
+    "threads": "number of threads",
+    "unfinished": "jobs that go back to the queue",
+    "version": "version of Posthouse",
+    "webhook": "name of the webhook",
+}
 SERVICES: Final = ("scheduler", "fetcher", "decryptor", "forwarder", "admin")
 
 #: Variables that are read elsewhere than in a settings class.
@@ -80,6 +142,62 @@ def metrics_text() -> str:
     return "\n".join(lines) + "\n"
 
 
+class LogEvent(NamedTuple):
+    """What a service logs: the words of `message`, its level, and the fields beside it."""
+
+    service: str
+    words: str
+    level: str
+    fields: tuple[str, ...]
+
+
+def log_events() -> Iterator[LogEvent]:
+    """Every event that the services log, read from their code."""
+    for path in sorted([*(ROOT / "services").rglob("*.py"), *(ROOT / "shared").rglob("*.py")]):
+        first, second = path.relative_to(ROOT).parts[:2]
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            match node:
+                case ast.Call(func=ast.Attribute(value=ast.Name("log" | "_log"), attr=method)) if (
+                    method in LEVELS
+                ):
+                    words = next(a.value for a in node.args if isinstance(a, ast.Constant))
+                    fields = tuple(
+                        str(k.arg) for k in node.keywords if k.arg not in (None, "exc_info")
+                    )
+                    service = second if first == "services" else "any"
+                    yield LogEvent(service, str(words), LEVELS[method], fields)
+
+
+def logs_text() -> str:
+    lines = [
+        "# Log events",
+        "",
+        "A service writes one JSON object a line to stderr. `message` is one of the events below:",
+        "what happened, in the past. What it happened to stands in fields of its own:",
+        "",
+        "| Field | What it holds |",
+        "|---|---|",
+        *(f"| `{name}` | {text} |" for name, text in LOG_FIELDS.items()),
+        "",
+        "Every line has `timestamp`, `level`, `logger`, `service`; those of one job have",
+        "`correlation_id`, those of a run `connection`, those within a trace `trace_id` and",
+        "`span_id`. An event that is listed with two levels comes with the traceback (`exception`)",
+        "where the error is not one of ours. This page is written by `python docs/reference.py`.",
+    ]
+    found: dict[str, dict[str, tuple[set[str], set[str]]]] = {}
+    for event in log_events():
+        levels, fields = found.setdefault(event.service, {}).setdefault(event.words, (set(), set()))
+        levels.add(event.level)
+        fields.update(event.fields)
+    for service in (*SERVICES, "any"):
+        title = "Any service" if service == "any" else service.title()
+        lines += ["", f"## {title}", "", "| Event | Level | Fields |", "|---|---|---|"]
+        for words, (levels, fields) in sorted(found[service].items()):
+            named = ", ".join(f"`{name}`" for name in sorted(fields)) or "–"
+            lines.append(f"| {words} | {', '.join(sorted(levels))} | {named} |")
+    return "\n".join(lines) + "\n"
+
+
 def _table(kind: type[BaseSettings], without: set[str]) -> list[str]:
     rows = ["| Variable | Default | Meaning |", "|---|---|---|"]
     for name, field in kind.model_fields.items():
@@ -129,3 +247,4 @@ def _cell(text: str) -> str:
 if __name__ == "__main__":
     (DOCS / "settings.md").write_text(settings_text(), encoding="utf-8")
     (DOCS / "metrics.md").write_text(metrics_text(), encoding="utf-8")
+    (DOCS / "logs.md").write_text(logs_text(), encoding="utf-8")

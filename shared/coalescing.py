@@ -106,7 +106,7 @@ class Combiner(Generic[Item, Result]):
         except Exception as error:
             alone = len(members) == 1
             if not alone:
-                _log.warning("what failed for several is done for each", exc_info=error)
+                _log.warning("batch split after a failure", exc_info=error)
             for member in members:
                 member.error, member.done, member.alone = error, alone, not alone
         except BaseException:

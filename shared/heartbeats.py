@@ -74,7 +74,9 @@ class HeartbeatWriter:
     def _log_change(self, failing: dict[str, str]) -> None:
         """`/readyz` tells states alone; the reasons are here, and on the overview."""
         if failing != self._told:
-            _log.log(logging.WARNING if failing else logging.INFO, "checks", failing=failing)
+            _log.log(
+                logging.WARNING if failing else logging.INFO, "checks changed", failing=failing
+            )
         self._told = failing
 
     def _still_refused(self) -> DatabaseCannotWrite | None:

@@ -95,7 +95,7 @@ class OwnStore:
         with self._database.transaction() as session:
             identity = store_identity.know(session, uuid.uuid4())
         self._store.mark(identity)
-        _log.info("the empty store belongs to this installation from now on", store=str(identity))
+        _log.info("empty store taken", store=str(identity))
 
     def pack(self) -> Pack:
         self.recognise()
@@ -148,7 +148,7 @@ class OwnStore:
         except ForeignStore:
             raise
         except TryAgain as error:
-            _log.warning("the store does not answer", error=str(error))
+            _log.warning("store not reached", error=str(error))
 
     def marker(self) -> uuid.UUID | None:
         return self._store.marker()

@@ -83,7 +83,7 @@ async def _serve(
         SMTP.line_length_limit = 1 << 20
         smtp = await loop.create_server(receive, host, smtp_port)
         stack.callback(smtp.close)
-        log.info("demo mailbox open", imap_port=imap_port, smtp_port=smtp_port, user=user)
+        log.info("demo mailbox opened", imap_port=imap_port, smtp_port=smtp_port, user=user)
         await stop.wait()
 
 

@@ -222,7 +222,7 @@ def install(app: FastAPI) -> None:
     @app.exception_handler(Exception)
     def unexpected(request: Request, error: Exception) -> JSONResponse:
         _log.error(
-            "a request broke off unexpectedly",
+            "request broke off",
             path=request.url.path,
             exc_info=(type(error), error, error.__traceback__),
         )

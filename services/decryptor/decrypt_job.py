@@ -191,15 +191,15 @@ class Decrypting:
                 for mail in part:
                     self._part([mail], by_id, token)
             else:
-                _log.warning("left to decryptors that have the key", error=str(error))
+                _log.warning("mails left to decryptors that have the key", error=str(error))
                 self._release(part, token, str(error), blameless=True)
         except PosthouseError as error:
             # Ours to blame (store, database, output): the mails wait, and nothing counts
             # against them.
-            _log.warning("a batch is tried again", mails=len(part), error=str(error))
+            _log.warning("batch put off", mails=len(part), error=str(error))
             self._release(part, token, str(error), blameless=True)
         except Exception as error:
-            _log.exception("a batch broke off unexpectedly", mails=len(part))
+            _log.exception("batch broke off", mails=len(part))
             self._release(part, token, f"{type(error).__name__}: {error}", blameless=False)
 
     def _release(
@@ -218,14 +218,14 @@ class Decrypting:
             with self.database.transaction() as session:
                 outbox.release(session, token, releases)
         except DatabaseUnavailable as error:
-            _log.warning("claims could not be given back: they run out", error=str(error))
+            _log.warning("claims not given back", error=str(error))
 
     def _missing(self, mails: Sequence[Claimed], token: uuid.UUID, error: MissingObject) -> None:
         """The store lacks bytes that are in the ledger: its fault, not the mails'.
 
         They are tried again, ever more rarely; only after a day somebody has to decide.
         """
-        _log.error("the store lacks mails", key=mails[0].raw.key, mails=len(mails))
+        _log.error("mails missing in the store", key=mails[0].raw.key, mails=len(mails))
         metrics.MISSING_BYTES.inc(len(mails))
         self.missing.seen()
         releases = [
@@ -251,7 +251,7 @@ class Decrypting:
             f"The mail could not be processed in {attempts}; "
             "each ended in a crash or an unexpected error."
         )
-        _log.error("mail quarantined", message=str(mail.id))
+        _log.error("mail quarantined", message_id=str(mail.id))
         with self.database.transaction() as session:
             outbox.put_aside(session, token, mail.id, "cannot-process", reason)
 

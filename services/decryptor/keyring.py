@@ -96,7 +96,7 @@ class Keyring:
             with self._database.transaction() as session:
                 revocations.note(session, noted)
         except PosthouseError as error:
-            _log.warning("certificates of signers could not be noted", error=str(error))
+            _log.warning("certificates of signers not noted", error=str(error))
 
     def _known_revocations(self, session: Session) -> list[KnownRevocation]:
         """All that is known, read anew where something changed."""
@@ -116,7 +116,7 @@ class Keyring:
                 kind: Literal["smime", "openpgp"] = "openpgp" if key.kind == "openpgp" else "smime"
                 IdentityIndex.load([(str(key.id), kind, key.certificate, private)])
             except (SecretUnreadable, InvalidInput) as error:
-                _log.error("a certificate cannot be used", certificate=key.id, error=str(error))
+                _log.error("certificate not usable", certificate=key.id, error=str(error))
                 continue
             readable.append((str(key.id), kind, key.certificate, private))
         return IdentityIndex.load(readable)

@@ -87,7 +87,7 @@ class MailFactsReader:
             facts = read_facts(whole, trusted=trusted, text_limit=self.text_limit, read=read)
         except Exception:
             # Not foreseen, hence a bug of ours; but a mail must not be lost or retried for it.
-            _log.exception("the facts of a mail could not be read")
+            _log.exception("facts of a mail not read")
             return {"problem": "The facts of this mail could not be read."}
         found = facts.to_json()
         found["findings"] = findings_to_json(facts.findings)

@@ -214,7 +214,7 @@ class _Mail:
 
     def _fail(self) -> None:
         # Not foreseen, hence a bug of ours; but a mail must not be lost or retried for it.
-        _log.exception("a mail could not be opened")
+        _log.exception("mail not opened")
         self._failed = True
 
 

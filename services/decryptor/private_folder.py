@@ -64,7 +64,7 @@ class PrivateFolder:
                 try:
                     fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
                     shutil.rmtree(path)
-                    _log.info("removed what a killed decryptor left", folder=path.name)
+                    _log.info("leftovers of a killed decryptor removed", folder=path.name)
                 finally:
                     os.close(held)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 import uuid
 from collections import defaultdict
@@ -203,7 +204,7 @@ class Publisher:
 
         finished = self.database.perform(record)
         reached("delivered")
-        _log.info("published", mails=len(finished), events=len(confirmed))
+        _log.info("events published", mails=len(finished), events=len(confirmed))
         _measure(mails, {mail_id for mail_id, _, _ in confirmed}, len(failures))
 
     def _choose(
@@ -228,8 +229,8 @@ class Publisher:
         }
         for mail in choosy:
             if choices[mail.id].unsure:
-                why = list(choices[mail.id].unsure.values())
-                _log.info("given in doubt", message=str(mail.id), reasons=why)
+                reasons = list(choices[mail.id].unsure.values())
+                _log.info("mail delivered in doubt", message_id=str(mail.id), reasons=reasons)
         held = self.database.perform(
             lambda session: choosing_handlers.record(session, token, choices, choosy)
         )
@@ -278,8 +279,8 @@ class Publisher:
                 reasons[reason] += 1
             # A queue that is not there yet (a new handler) or any more is the scheduler's to make.
             told = [result for result in results if not isinstance(result, str)]
-            tell = _log.info if all(isinstance(r, QueueLost) for r in told) else _log.warning
-            tell("events not confirmed", reasons=dict(reasons))
+            level = logging.INFO if all(isinstance(r, QueueLost) for r in told) else logging.WARNING
+            _log.log(level, "events not confirmed", reasons=dict(reasons))
         return confirmed, failures
 
     def _keys(self, target: DeliveryTarget) -> list[str] | str:

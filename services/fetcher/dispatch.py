@@ -186,12 +186,12 @@ class Dispatcher:
                 self.ends.postpone([run])
                 return False
             except LoginTooSoon as error:
-                _log.info("the server wants time between logins", error=str(error))
+                _log.info("login put off", error=str(error))
                 self.ends.record_settled(run)
                 self.ends.wait(run, error.retry_after or POSTPONED)
                 return False
             except (ForeignStore, SecretKeyMissing) as error:
-                _log.warning("left to other fetchers", error=str(error))
+                _log.warning("run left to other fetchers", error=str(error))
                 self.ends.record_settled(run)
                 self.ends.leave(run)
                 return False
@@ -205,7 +205,7 @@ class Dispatcher:
                     self.ends.failed(run, error)
                 return False
             except Exception as error:
-                _log.exception("a run broke off unexpectedly")
+                _log.exception("run broke off")
                 failure = TryAgain(f"An unexpected {type(error).__name__} stopped the run.")
                 self.ends.failed(run, failure)
                 return False

@@ -71,7 +71,7 @@ def record(database: Database, renewer: LeaseRenewer, run: Run, error: Posthouse
     except DatabaseUnavailable as outage:
         # Nothing was recorded: the lease runs out, and the next interval tries again.
         renewer.forget([run.lease])
-        _log.warning("a failed run could not be recorded", error=str(outage))
+        _log.warning("failed run not recorded", error=str(outage))
 
 
 def _silence(run: Run, health: Health) -> timedelta:

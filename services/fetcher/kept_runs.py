@@ -79,9 +79,9 @@ class KeptRuns:
                         for connection_id, seconds in later.items():
                             scheduling.due_now(session, [connection_id], seconds)
             except PosthouseError as error:
-                _log.warning("a push event waits for the next poll", error=str(error))
+                _log.warning("push event left to the next poll", error=str(error))
             except Exception:
-                _log.exception("a push event waits for the next poll")
+                _log.exception("push event left to the next poll")
 
     def _is_too_late(self, emitted: datetime) -> bool:
         """Whether this fetcher has as many runs as it can hold, or comes behind with its queue."""
@@ -138,9 +138,9 @@ class KeptRuns:
             else:
                 self.dispatcher.ends.to_slow_lane([run])
         except PosthouseError as error:
-            _log.warning("a run could not be recorded", error=str(error))
+            _log.warning("run not recorded", error=str(error))
         except Exception:
-            _log.exception("a run broke off unexpectedly")
+            _log.exception("run broke off")
         finally:
             with self._lock:
                 self._in_hand -= 1

@@ -60,4 +60,4 @@ class LeaseRenewer:
             lost = [lease for lease in held if lease not in still]
             if lost:
                 self.forget(lost)
-                _log.warning("leases lost", mailboxes=[lease.mailbox for lease in lost])
+                _log.warning("leases lost", lease_keys=[lease.mailbox for lease in lost])

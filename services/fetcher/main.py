@@ -204,7 +204,7 @@ def build(settings: FetcherSettings) -> Fetcher:
                 correlation_id=correlation,
             )
         except PosthouseError as error:  # a refused password too: the mails are safe here
-            _log.warning("mails wait for the scheduler to hand them on", error=str(error))
+            _log.warning("mails left to the scheduler", error=str(error))
 
     def pass_on(connection_ids: Sequence[int], correlation_id: str) -> None:
         job = (list(connection_ids), correlation_id)

@@ -52,7 +52,7 @@ class RunEnds:
         self.observe(run.connection, report)
         if not report.idle:
             _log.info(
-                "fetched",
+                "run finished",
                 found=report.found,
                 downloaded=report.downloaded,
                 octets=report.octets,
@@ -84,11 +84,11 @@ class RunEnds:
                 self._together(ended)
         except DatabaseUnavailable as outage:
             self.renewer.forget([run.lease for run in ended])
-            _log.warning("finished runs could not be recorded", error=str(outage))
+            _log.warning("finished runs not recorded", error=str(outage))
             return
         except Exception:  # the mails are safe: the leases run out, and what is left is done again
             self.renewer.forget([run.lease for run in ended])
-            _log.exception("finished runs could not be recorded")
+            _log.exception("finished runs not recorded")
             return
         for run in ended:
             if run.connection.push:
@@ -143,7 +143,7 @@ class RunEnds:
             with self.database.transaction() as session:
                 if scheduling.push_is_silent(session, connection.id, silent) and silent:
                     _log.warning(
-                        "a mail server takes IDLE and does not tell of new mails",
+                        "new mails not announced by IDLE",
                         connection=connection.id,
                         hint="New mails are found by the interval: make it short.",
                     )
@@ -169,7 +169,7 @@ class RunEnds:
         """Another run has the mailbox by now; it does what is left."""
         self.renewer.forget([run.lease])
         self.observe(run.connection, error)
-        _log.warning("lease lost in the middle of a run", error=str(error))
+        _log.warning("lease lost", error=str(error))
         self.record_settled(run)
 
     def postpone(self, runs: Sequence[Run]) -> None:

@@ -85,15 +85,15 @@ class SessionAffinity:
                 affinity.release_all(session, self.owner)
                 delete_queue()
         except PosthouseError as error:
-            _log.warning("others will notice late that this fetcher ended", error=str(error))
+            _log.warning("end of this fetcher not recorded", error=str(error))
 
     def _try(self, chore: Callable[[], None]) -> None:
         try:
             chore()
         except PosthouseError as error:
-            _log.warning("kept sessions were not looked after", error=str(error))
+            _log.warning("kept sessions not maintained", error=str(error))
         except Exception:
-            _log.exception("kept sessions were not looked after")
+            _log.exception("kept sessions not maintained")
 
     def _beat(self) -> None:
         takes_jobs = self.pulse.not_taking_s < AFFINITY_GRACE / 2
@@ -154,7 +154,7 @@ class SessionAffinity:
             self.sessions().drop(leaving)
             self.push_events.forget(leaving)
             self._leave(leaving)
-            _log.info("mailboxes go to other fetchers", mailboxes=len(leaving))
+            _log.info("mailboxes left to other fetchers", mailboxes=len(leaving))
 
     def _leave(self, connection_ids: Sequence[int]) -> None:
         if connection_ids:

@@ -87,7 +87,7 @@ def log_limit(place: str, allowed: int) -> None:
     """Tells people of a limit that was met."""
     metrics.SESSION_LIMITS.inc()
     _log.warning(
-        "a mail server takes no more sessions: kept ones are closed in turn",
+        "session limit of a mail server reached",
         place=place,
         allowed=allowed,
         hint=TOO_MANY.hint,

@@ -123,6 +123,6 @@ def _settle_now(run: Run, refs: Sequence[MailRef], *, last: bool = False) -> lis
                 ledger.only_flagged(session, place, left)
         tools.reached("settled")
     if left:
-        _log.warning("mails are flagged deleted and cannot be removed yet", mails=len(left))
+        _log.warning("mails flagged deleted, not removed yet", mails=len(left))
     metrics.SETTLED_MESSAGES.labels(after_download.value).inc(len(settled))
     return settled

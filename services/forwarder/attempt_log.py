@@ -85,7 +85,7 @@ class AttemptLog:
         except Exception as error:
             # The lines are lost; what is settled must not be, or a later failure looks old.
             known = isinstance(error, PosthouseError)
-            _log.warning("the delivery log was not written", error=str(error), exc_info=not known)
+            _log.warning("delivery log not written", error=str(error), exc_info=not known)
             with self._lock:
                 for handler_id, events in settled.items():
                     self._settled[handler_id] |= events
@@ -97,4 +97,4 @@ class AttemptLog:
                 with self._database.transaction() as session:
                     forwards.trim(session, handler_id)
             except PosthouseError as error:
-                _log.warning("the delivery log was not trimmed", error=str(error))
+                _log.warning("delivery log not trimmed", error=str(error))

@@ -101,7 +101,7 @@ class Delivering:
         try:
             self.gone("The endpoint answered 410 Gone.")
         except PosthouseError as error:
-            _log.warning("not paused yet", handler=self.handler_id, error=str(error))
+            _log.warning("forward not paused yet", handler_id=self.handler_id, error=str(error))
         raise Retry(FIRST_S, "the endpoint answered 410 Gone")
 
     def _failed(self, event: MailEvent, outcome: ForwardOutcome) -> None:
@@ -115,7 +115,7 @@ class Delivering:
             )
         except PosthouseError as error:
             # It is not known for how long this event has failed: it is not given up either.
-            _log.warning("a failed attempt is not counted", error=str(error))
+            _log.warning("failed attempt not counted", error=str(error))
             self._note(event, outcome, "failed")
             raise Retry(max(FIRST_S, outcome.retry_after_s or 0.0), outcome.detail) from error
         if waiting.failing_s >= self.endpoint.options.retry_for_seconds:
@@ -126,7 +126,7 @@ class Delivering:
                 self.gave_up(over)
             except PosthouseError as error:
                 # The next one that is given up tells of it; a dead letter is counted anyway.
-                _log.warning("not told yet", handler=self.handler_id, error=str(error))
+                _log.warning("alert not raised yet", handler_id=self.handler_id, error=str(error))
             raise Reject(over)
         self._note(event, outcome, "failed")
         self.reached("counted")

@@ -81,9 +81,9 @@ class Lane:
             try:
                 self._consume()
             except (PosthouseError, AccessRefused, ValueError) as error:
-                _log.error("a handler is not forwarded", handler=self.forward.name, why=str(error))
+                _log.error("handler not forwarded", handler=self.forward.name, error=str(error))
             except Exception:
-                _log.exception("a handler is not forwarded", handler=self.forward.name)
+                _log.exception("handler not forwarded", handler=self.forward.name)
             self._stop.wait(_AGAIN_S)
 
     def _consume(self) -> None:

@@ -61,7 +61,7 @@ class Lanes:
                 self._beat()
             except PosthouseError as error:
                 # Those that run go on: what they need of Postgres, they ask for themselves.
-                _log.warning("forwards are not looked for", error=str(error))
+                _log.warning("forwards not looked up", error=str(error))
                 self._leave_turns()
             if stop.wait(self._every_s):
                 break
@@ -73,7 +73,7 @@ class Lanes:
             with self._database.transaction() as session:
                 forwards.give_turns(session, self._owner)
         except PosthouseError as error:
-            _log.warning("others wait until the turn is over", error=str(error))
+            _log.warning("turns of forwards not given back", error=str(error))
 
     def _settle(self) -> None:
         asked_at = time.monotonic()

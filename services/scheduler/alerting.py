@@ -92,17 +92,17 @@ def _record(
     with database.transaction() as session:
         for call in calls:
             if call.left:
-                log.warning("left to schedulers that have the key", why=call.error)
+                log.warning("alerts left to schedulers that have the key", error=call.error)
                 continue
             error = call.error[:_LONGEST_ERROR] if call.error else None
             alert_deliveries.log_delivery(session, call.alert, call.target, call.status, error)
             metrics.ALERT_DELIVERIES.labels("ok" if call.is_taken else "failed").inc()
             if error:
                 log.warning(
-                    "a webhook failed",
+                    "webhook failed",
                     webhook=call.target.name,
                     alert=str(call.alert.id),
-                    why=error,
+                    error=error,
                 )
         left = {(call.alert.id, call.target.id) for call in calls if call.left}
         for alert, targets in wanted:
@@ -115,5 +115,5 @@ def _record(
                 delay = max(delay, asked_for.get(alert.id) or delay)
             for target in missing if delay is None else ():
                 metrics.ALERT_DELIVERIES.labels("given-up").inc()
-                log.error("an alert is given up", webhook=target.name, alert=str(alert.id))
+                log.error("alert given up", webhook=target.name, alert=str(alert.id))
             alert_deliveries.schedule(session, alert, delay)

@@ -88,9 +88,9 @@ class Emitter:
             for fetcher in dead:
                 self.delete_queue(own_queue(fetcher))
         if late:
-            _log.warning("a fetcher leaves its queue alone, others poll for it", mailboxes=late)
+            _log.warning("mailboxes of a stuck fetcher freed", mailboxes=late)
         if dead or freed:
-            _log.info("a fetcher is gone, its mailboxes go to others", mailboxes=freed)
+            _log.info("mailboxes of a lost fetcher freed", mailboxes=freed)
 
     def resend(self) -> int:
         """Sends decrypt jobs again for mails that are not published; how many there were."""

@@ -155,9 +155,9 @@ def _every(stop: threading.Event, name: str, seconds: float, work: Callable[[], 
         try:
             work()
         except PosthouseError as error:
-            _log.warning("a loop of the scheduler failed", loop=name, error=str(error))
+            _log.warning("chore failed", chore=name, error=str(error))
         except Exception:
-            _log.exception("a loop of the scheduler failed unexpectedly", loop=name)
+            _log.exception("chore broke off", chore=name)
         if stop.wait(max(0.0, seconds - (time.monotonic() - started))):
             return
 

@@ -51,7 +51,7 @@ class Guard:
                     refilled += 1
             except PosthouseError as error:
                 _log.warning(
-                    "a handler's queue was not checked", handler=handler.name, error=str(error)
+                    "queue of a handler not checked", handler=handler.name, error=str(error)
                 )
         return refilled
 
@@ -158,18 +158,18 @@ class Guard:
         generation = uuid.uuid4()
         handler_queues.created(session, handler.id, self.place, generation)
         if remembered.created_at is None:
-            _log.info("a handler's queue is created", handler=handler.name)
+            _log.info("queue of a handler created", handler=handler.name)
             return generation
         if not handler_queues.has_published(session, handler.id, remembered.created_at):
             # It was noted and then not made, or another scheduler is making it right now: what
             # belongs into it waits already. Only what is on its way may have been in it.
             delivering_again.withdraw(session, handler.id, remembered.created_at)
-            _log.info("a handler's queue is made", handler=handler.name, reason=reason)
+            _log.info("queue of a handler made again", handler=handler.name, reason=reason)
             return generation
         again = delivering_again.refill(session, handler.id, remembered.watermark)
         metrics.RESENT.labels("refill").inc(len(again))
         _log.warning(
-            "a handler's queue was lost and is filled again",
+            "queue of a handler lost and refilled",
             handler=handler.name,
             reason=reason,
             since=remembered.watermark.isoformat(),

@@ -62,7 +62,7 @@ def housekeeping(database: Database, store: Store, now: datetime, retention_days
     metrics.HOUSEKEEPING.labels("partition").inc(len(report.dropped))
     if report.waiting_for:
         log.warning(
-            "retention waits",
+            "retention put off",
             handlers=report.waiting_for,
             hint="These handlers have not acknowledged mails older than the retention. "
             "Let them catch up, or disable them.",
@@ -85,8 +85,8 @@ def _drop_objects(database: Database, store: Store, before: datetime) -> int:
         for keys in store.keys_of(day):
             if time.monotonic() - started > _OBJECT_SECONDS:
                 log.info(
-                    "the next round removes more objects",
-                    why="this one took its share of time",
+                    "objects left to the next round",
+                    reason="this one took its share of time",
                     day=day,
                 )
                 return removed

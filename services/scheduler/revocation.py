@@ -91,7 +91,7 @@ def _learn_of(database: Database, asker: Asker, group: Sequence[DueCertificate])
             unknown = Revocation("unknown", reason="The certificate cannot be looked up.")
             learned = _Learned(unknown, utc_now() + _LATEST, str(error) or type(error).__name__)
         if learned.revocation.is_final and not due.known.is_final:
-            log.warning("a certificate of a signer is revoked", fingerprint=due.fingerprint.hex())
+            log.warning("certificate of a signer revoked", fingerprint=due.fingerprint.hex())
         with database.transaction() as session:
             revocations.record(
                 session,
@@ -144,7 +144,7 @@ class _Authority:
         known = due.known
         if known.status in ("not-checked", "unknown"):
             known = Revocation("unknown", reason=why[:300])
-        log.info("the revocation of a certificate could not be learned", why=why)
+        log.info("revocation not learned", error=why)
         return _Learned(known, _later(due.failures, now), why)
 
     def _list_at(self, address: str) -> _Usable:
@@ -197,7 +197,7 @@ class _Authority:
                     refresh_at=refresh_at,
                 )
             if kept is None:
-                log.warning("a revocation list is not kept", why="there is no room", at=address)
+                log.warning("revocation list not kept", reason="there is no room", address=address)
             return _Usable(found, period, refresh_at)
         except Unusable as error:
             with self._database.transaction() as session:

@@ -204,7 +204,7 @@ class PushLoop:
         except PosthouseError as error:
             self._lose(watched, error)
         except Exception as error:  # whatever one session does, the thread serves all others
-            _log.exception("A session of the push loop failed.")
+            _log.exception("session of the push loop failed")
             self._lose(watched, SessionLost(f"An unexpected {type(error).__name__}."))
 
     def _read(self, watched: _Watched) -> None:
@@ -251,7 +251,7 @@ class PushLoop:
         try:
             callback(*arguments)
         except Exception:  # one broken callback must not end push for all others
-            _log.exception("A callback of the push loop failed.")
+            _log.exception("callback of the push loop failed")
 
     def _forget(self, watched: _Watched) -> None:
         self._watched.pop(watched.key, None)

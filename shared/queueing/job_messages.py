@@ -64,7 +64,7 @@ def count_put_aside(queue: str, data: bytes | None) -> None:
     """Counts and tells what is no job; `data` where its octets are at hand."""
     metrics.JOBS_PUT_ASIDE.labels(label_of(queue)).inc()
     _log.error(
-        "a job that cannot be read is put aside",
+        "unreadable job put aside",
         queue=queue,
         octets=None if data is None else len(data),
         hint="Postgres knows what was to be done: it is sent again.",

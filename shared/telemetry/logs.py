@@ -4,7 +4,8 @@
 happens on behalf of one job carries its `correlation_id`, bound with structlog's
 `bound_contextvars` and found again in every line below it, in the jobs it sends and in the ledger.
 Logs of libraries take the same form. Values under a key that names a secret, and passwords inside
-addresses, never leave the process. An event is a few words; what belongs to it are keys.
+addresses, never leave the process. An event is a few words: what happened, in the
+past; what belongs to it are keys. `docs/logs.md` lists all of them.
 """
 
 from __future__ import annotations

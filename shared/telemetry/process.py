@@ -42,7 +42,8 @@ def stop_on_signals() -> threading.Event:
 def banner(service: str, **facts: Any) -> None:
     """Logs that a service has started, its version and what it talks to."""
     metrics.BUILD.info({"version": release(), "service": service})
-    structlog.get_logger(service).info(
+    log = structlog.get_logger(service)
+    log.info(
         "started",
         version=release(),
         python=platform.python_version(),

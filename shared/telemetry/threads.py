@@ -41,10 +41,10 @@ class ServiceThreads:
                 work(*args, **options)
             except PosthouseError as error:
                 self._failures[name] = str(error)
-                _log.critical("a thread of this service failed", thread=name, error=str(error))
+                _log.critical("thread failed", thread=name, error=str(error))
             except BaseException as error:
                 self._failures[name] = f"{type(error).__name__}: {error}"
-                _log.critical("a thread of this service failed", thread=name, exc_info=True)
+                _log.critical("thread failed", thread=name, exc_info=True)
 
         thread = threading.Thread(target=run, name=name)
         self._threads.append(thread)

@@ -216,7 +216,7 @@ class TotalsCollector(Collector):
             return self._read()
         except Exception as error:
             # Stale numbers would look like health; their absence is alerted on.
-            log.warning("the totals could not be read", why=str(error))
+            log.warning("totals not read", error=str(error))
             return None
 
     def close(self) -> None:

@@ -71,10 +71,26 @@ def selectors(node: Any) -> Iterator[Any]:
         yield from selectors(child)
 
 
-@pytest.mark.parametrize("name", ["settings", "metrics"])
+@pytest.mark.parametrize("name", ["settings", "metrics", "logs"])
 def test_the_reference_is_what_the_code_says(name: str) -> None:
     written = (DOCS / f"{name}.md").read_text(encoding="utf-8")
     assert written == getattr(REFERENCE, f"{name}_text")(), "run `python docs/reference.py`"
+
+
+#: Keys that every line has: a field of this name would take their place, or they its.
+TAKEN = {"message", "event", "level", "logger", "service", "timestamp", "trace_id", "span_id"}
+
+
+@pytest.mark.parametrize("event", sorted(set(REFERENCE.log_events())), ids=lambda e: e.words)
+def test_log_events_have_one_style_and_known_fields(event: Any) -> None:
+    assert re.fullmatch(r"(?!(a|an|the) )[a-z][A-Za-z ,]+", event.words), "words alone, no article"
+    assert not TAKEN & set(event.fields)
+    assert set(event.fields) <= set(REFERENCE.LOG_FIELDS), "say in docs/reference.py what it holds"
+
+
+def test_every_log_field_is_logged() -> None:
+    logged = {name for event in REFERENCE.log_events() for name in event.fields}
+    assert set(REFERENCE.LOG_FIELDS) == logged
 
 
 def test_every_setting_that_documents_name_exists() -> None:

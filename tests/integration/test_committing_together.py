@@ -347,7 +347,7 @@ def test_a_decryptor_that_is_killed_with_several_jobs_in_hand_loses_nothing(
     assert max(times.values()) <= (2 if step in MAY_REPEAT else 1)
     assert stack.count("delivery") == len(users)
     told = [json.loads(line) for line in stack.log_of("decryptor").read_text().splitlines()]
-    assert max(line["mails"] for line in told if line["message"] == "published") > 1
+    assert max(line["mails"] for line in told if line["message"] == "events published") > 1
 
 
 def _wait_for_death(stack: Stack, victim: Child) -> None:

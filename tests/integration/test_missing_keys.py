@@ -36,7 +36,7 @@ def test_a_password_that_this_fetcher_cannot_open_is_left_to_others(
     stack.secret_keys = [new_key(), old]  # an admin service that is rolled already
     connection = stack.watch(dovecot, mail_user)
     dovecot.deliver(mail_user, [b"Subject: new\r\n\r\nmail\r\n"])
-    stack.wait(logged(stack, "fetcher", "left to other fetchers"), "it is left")
+    stack.wait(logged(stack, "fetcher", "run left to other fetchers"), "it is left")
     stack.wait(
         lambda: bool(
             stack.query("SELECT FROM service WHERE name = 'fetcher' AND failing ? 'keys'")
@@ -74,7 +74,9 @@ def test_a_private_key_that_this_decryptor_cannot_open_is_left_to_others(
     stack.secret_keys = old
     # Only now: a mail that is opened before its certificate is there is handed over unopened.
     stack.start("scheduler", "fetcher", "decryptor")
-    stack.wait(logged(stack, "decryptor", "left to decryptors that have the key"), "it is left")
+    stack.wait(
+        logged(stack, "decryptor", "mails left to decryptors that have the key"), "it is left"
+    )
     queue = open_queue(redis_url, "archive")
     stack.wait(lambda: len(queue.events()) == 1, "the plain mail passes")
     assert stack.query("SELECT attempts FROM outbox") == [(0,)]

@@ -359,7 +359,7 @@ def test_one_correlation_id_leads_from_the_fetch_job_to_the_event(
     stack.wait_settled(1)
     stack.stop()
     (event,) = open_queue(redis_url, "archive").events()
-    for service, told in (("fetcher", "fetched"), ("decryptor", "published")):
+    for service, told in (("fetcher", "run finished"), ("decryptor", "events published")):
         lines = [json.loads(line) for line in stack.log_of(service).read_text().splitlines()]
         with_id = {line["correlation_id"] for line in lines if line["message"] == told}
         assert event["correlationid"] in with_id, service

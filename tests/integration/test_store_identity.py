@@ -117,10 +117,10 @@ def test_a_fetcher_with_a_wrong_store_leaves_mailboxes_to_others(
     logins = plain_dovecot.log.read_text().count("Login: ")
     log = stack.log_of("fetcher")
     for _ in range(3):
-        before = log.read_text().count("left to other fetchers")
+        before = log.read_text().count("run left to other fetchers")
         stack.hasten()
         stack.wait(
-            lambda before=before: log.read_text().count("left to other fetchers") > before,  # type: ignore[misc]
+            lambda before=before: log.read_text().count("run left to other fetchers") > before,  # type: ignore[misc]
             "it is left",
         )
     asked = "SELECT health, failures FROM connection_state"

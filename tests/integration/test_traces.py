@@ -66,7 +66,7 @@ def test_a_mails_way_is_one_trace_from_the_scheduler_to_the_event(
     assert by_name["store"]["posthouse.octets"] == by_name["decrypt"]["posthouse.octets"] == octets
     (parent,) = {event["traceparent"].split("-")[2] for event in events}
     assert [span.name for span in spans if span.id == parent] == ["publish"]
-    for service, words in (("fetcher", "fetched"), ("decryptor", "published")):
+    for service, words in (("fetcher", "run finished"), ("decryptor", "events published")):
         lines = [json.loads(line) for line in stack.log_of(service).read_text().splitlines()]
         assert trace in {line.get("trace_id") for line in lines if line["message"] == words}
 

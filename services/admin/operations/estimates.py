@@ -185,7 +185,7 @@ def check_start(ctx: Context, wanted: ConnectionEdit, *, by_date: bool) -> None:
     except InvalidInput:
         raise
     except PosthouseError as error:
-        _log.info("the start could not be checked", error=str(error))
+        _log.info("start not checked", error=str(error))
 
 
 def _refuse_start(capabilities: Capabilities, *, by_date: bool, skip_existing: bool) -> None:

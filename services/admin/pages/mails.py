@@ -200,7 +200,7 @@ def _content(ctx: Context, message_id: uuid.UUID) -> tuple[mail_content.ShownCon
     except PosthouseError as error:
         return None, f"{error} {error.hint}".strip()
     except Exception:  # whatever a mail holds: the page is how people find out about it
-        _log.exception("a mail cannot be shown", message_id=str(message_id))
+        _log.exception("mail not shown", message_id=str(message_id))
         return None, "What it says cannot be shown. It can be downloaded."
 
 

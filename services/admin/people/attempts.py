@@ -76,7 +76,7 @@ def begin(database: Database, who: str, origin: Origin, *, known_device: bool) -
             return LoginAttempt(who, network, tuple(limits))
         session.rollback()
         audit.record_once(session, who, "logins refused for a while", f"network/{network}", WINDOW)
-    _log.warning("logins are refused for a while", name=who, network=network)
+    _log.warning("logins refused for a while", name=who, network=network)
     raise TooManyAttempts(
         "Too many failed logins.",
         hint="Wait a quarter of an hour, then try again. A browser that has logged in here before "
@@ -103,7 +103,7 @@ def begin_by_link(database: Database, link_id: int, address: str) -> None:
 
 def failed(database: Database, attempt: LoginAttempt) -> None:
     """Writes that it failed. Bounded, as attempts are."""
-    _log.warning("a login failed", name=attempt.who, network=attempt.network)
+    _log.warning("login failed", name=attempt.who, network=attempt.network)
     with database.transaction() as session:
         audit.record(session, attempt.who, "login refused", f"network/{attempt.network}")
 

@@ -97,7 +97,7 @@ class IdentityProofs:
                 found = api_tokens.bearer(session, digest)
         self._guesses.note(address, digest, wrong=found is None)
         if found is None:
-            _log.warning("a token was refused", network=network_of(address))
+            _log.warning("token refused", network=network_of(address))
             with self._database.transaction() as session:
                 subject = f"network/{network_of(address)}"
                 audit.record_once(session, "nobody", "token refused", subject, attempts.WINDOW)

@@ -79,6 +79,41 @@ LOG_FIELDS: Final = {
     "version": "version of Posthouse",
     "webhook": "name of the webhook",
 }
+#: What labels of metrics may say, where that is a closed list, by metric (without `posthouse_`).
+LABEL_VALUES: Final = {
+    "alert_deliveries_total": {"outcome": "ok, failed, given-up"},
+    "connections": {
+        "health": "working, failing, unused, disabled, needs-authorisation, pending, overdue"
+    },
+    "decrypted_messages_total": {"status": "none, decrypted, no_recipient, unsupported, failed"},
+    "fetch_jobs_total": {"lane": "quick, slow, kept"},
+    "fetch_runs_total": {
+        "outcome": "idle, mails, slow-lane, try-again, needs-person, needs-authorisation, "
+        "lease-lost, internal"
+    },
+    "forward_lanes": {"state": "working, waiting"},
+    "forwarded_events_total": {"outcome": "delivered, failed, dead, paused"},
+    "housekeeping_removed_total": {
+        "what": "partition, object, spool, message, delivery, filtered, message_history, "
+        "dead_letter, fetch_run, alert, session, oauth_flow, authorisation_link, login_attempt, "
+        "revocation, revocation_list, revocation_host, forward_attempt, forward_retry"
+    },
+    "provider_throttled_total": {"provider": "microsoft"},
+    "published_events_total": {"kind": "first, repeat"},
+    "quarantined_total": {
+        "code": "breaks-session, bytes-missing, cannot-process, mail-altered, mail-cut, "
+        "mail-refused, mail-too-large, mail-undated, server-note, too-large"
+    },
+    "resent_total": {"what": "publish, refill"},
+    "revocation_certificates": {"status": "good, revoked, unknown, not-checked"},
+    "revocation_requests_total": {"source": "crl, ocsp", "outcome": "ok, failed, put-off"},
+    "settled_messages_total": {"action": "mark-read, delete"},
+    "signatures_total": {
+        "signature": "valid, mismatch, partial, ambiguous, untrusted, revoked, invalid"
+    },
+    "store_requests_total": {"operation": "put, get, list, delete"},
+    "token_refreshes_total": {"provider": "google, microsoft", "outcome": "ok, refused, failed"},
+}
 SERVICES: Final = ("scheduler", "fetcher", "decryptor", "forwarder", "admin")
 
 #: Variables that are read elsewhere than in a settings class.
@@ -235,7 +270,12 @@ def _range(field: FieldInfo) -> str:
 def _metrics(described: Any) -> list[str]:
     rows = ["| Metric | Type | Labels | Meaning |", "|---|---|---|---|"]
     for item in described:
-        labels = ", ".join(f"`{label}`" for label in item.labels) or "–"
+        values = LABEL_VALUES.get(item.name.removeprefix("posthouse_"), {})
+        labels = "; ".join(
+            f"`{label}`: {values[label]}" if label in values else f"`{label}`"
+            for label in item.labels
+        )
+        labels = labels or "–"
         rows.append(f"| `{item.name}` | {item.kind} | {labels} | {_cell(item.text)} |")
     return rows
 

@@ -227,7 +227,7 @@ class Dispatcher:
                 broke = error.reason
                 broke.transcript = broke.transcript or tuple(mailbox.transcript)
                 self.sessions.discard(run.connection, mailbox)
-                _log.warning("a session broke at a mail: others in a fresh one", error=str(broke))
+                _log.warning("session broken by a mail", error=str(broke))
                 run.begin_again(kept=kept)
             except PosthouseError as error:
                 error.transcript = error.transcript or tuple(mailbox.transcript)

@@ -225,7 +225,7 @@ class PostgresLimiter:
         try:
             self._give_back(given)
         except DatabaseUnavailable as error:
-            _log.warning("a place at a mailbox is given back later", error=str(error))
+            _log.warning("place at a mailbox not given back", error=str(error))
 
     def _surplus(self, keys: list[str], now: float) -> dict[str, int]:
         """What is to be kept where that is less than is held; nobody else writes there until it is

@@ -63,14 +63,14 @@ SCHEDULING_LAG: Final = _histogram(
 FETCH_JOBS: Final = _counter("fetch_jobs_total", "Connections sent to be fetched.", "lane")
 RESENT: Final = _counter(
     "resent_total",
-    "Work sent again from Postgres because it did not finish in time, by what it was: "
-    "publish or refill (a handler's queue that was lost).",
+    "Work sent again from Postgres because it did not finish in time, by what it was. "
+    "refill: a handler's queue that was lost.",
     "what",
 )
 REVOCATION_REQUESTS: Final = _counter(
     "revocation_requests_total",
-    "Requests to authorities about revoked certificates. source: crl, ocsp; outcome: ok, failed, "
-    "put-off (the host failed lately, or was asked as often as it may be).",
+    "Requests to authorities about revoked certificates. put-off: the host failed lately, or was "
+    "asked as often as it may be.",
     "source",
     "outcome",
 )
@@ -89,9 +89,8 @@ for _operation in ("put", "get", "list", "delete"):
 # Fetcher
 FETCH_RUNS: Final = _counter(
     "fetch_runs_total",
-    "Runs over a mailbox. outcome: idle, mails, slow-lane (its server takes longer than the common "
-    "lane waits; it goes on in the slow one), or the verdict of the failure (try-again, "
-    "needs-person, needs-authorisation, lease-lost, internal).",
+    "Runs over a mailbox. outcome: without or with new mails, slow-lane (its server takes longer "
+    "than the common lane waits; it goes on in the slow one), or the verdict of the failure.",
     "mode",
     "outcome",
 )
@@ -135,7 +134,7 @@ PROVIDER_THROTTLED: Final = _counter(
 )
 TOKEN_REFRESHES: Final = _counter(
     "token_refreshes_total",
-    "OAuth2 tokens asked for. outcome: ok, refused, failed.",
+    "OAuth2 tokens asked for.",
     "provider",
     "outcome",
 )
@@ -146,6 +145,7 @@ for _code in (
     "breaks-session",
     "bytes-missing",
     "cannot-process",
+    "mail-altered",
     "mail-altered",
     "mail-cut",
     "mail-refused",
@@ -159,8 +159,7 @@ for _code in (
 # Decryptor and hand-over
 DECRYPTED_MESSAGES: Final = _counter(
     "decrypted_messages_total",
-    "Mails that went through the decryptor. status as in the event: none, decrypted, "
-    "no_recipient, unsupported, failed.",
+    "Mails that went through the decryptor. status as in the event.",
     "status",
 )
 MISSING_BYTES: Final = _counter(
@@ -174,7 +173,9 @@ SIGNATURES: Final = _counter(
     "signatures_total", "Signed mails, by what the signature is worth.", "signature"
 )
 PUBLISHED_EVENTS: Final = _counter(
-    "published_events_total", "Events confirmed by the output queue. kind: first, repeat.", "kind"
+    "published_events_total",
+    "Events confirmed by the output queue, for the first time or again.",
+    "kind",
 )
 PUBLISH_FAILURES: Final = _counter(
     "publish_failures_total", "Attempts to publish that the output did not confirm."
@@ -194,8 +195,7 @@ DOWNLOAD_TO_EVENT: Final = _histogram(
 # Forwarder
 FORWARDED_EVENTS: Final = _counter(
     "forwarded_events_total",
-    "Attempts to pass an event on. outcome: delivered, failed (tried again), dead, paused (the far "
-    "side wants no more).",
+    "Attempts to pass an event on. failed: tried again; paused: the far side wants no more.",
     "kind",
     "outcome",
 )
@@ -204,7 +204,7 @@ FORWARD_SECONDS: Final = _histogram(
 )
 FORWARD_LANES: Final = _gauge(
     "forward_lanes",
-    "Handlers whose events this process passes on. state: working, waiting (the far side fails).",
+    "Handlers whose events this process passes on. waiting: the far side fails.",
     "state",
 )
 
@@ -219,9 +219,7 @@ HTTP_REQUESTS: Final = _counter(
 HTTP_SECONDS: Final = _histogram(
     "http_request_seconds", "How long answering a request took.", _SECONDS, "route"
 )
-ALERT_DELIVERIES: Final = _counter(
-    "alert_deliveries_total", "Webhook calls. outcome: ok, failed, given-up.", "outcome"
-)
+ALERT_DELIVERIES: Final = _counter("alert_deliveries_total", "Webhook calls.", "outcome")
 ALERT_DELIVERIES.labels("given-up")
 
 # Every service

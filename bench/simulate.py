@@ -78,6 +78,9 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--schedulers", type=int, default=1)
     parser.add_argument("--mails-per-minute", type=float, default=MAILS_PER_MINUTE)
     parser.add_argument("--fsync", action=argparse.BooleanOptionalAction, default=True)
+    parser.add_argument(
+        "--postgres", nargs="+", default=[], metavar="NAME=VALUE", help="its settings"
+    )
     parser.add_argument("--out", type=Path, default=None, help="also append the numbers as JSON")
     options = parser.parse_args(argv)
     for count in options.connections:
@@ -92,6 +95,7 @@ def main(argv: Sequence[str]) -> int:
             },
             mails_per_minute=options.mails_per_minute,
             durable=options.fsync,
+            settings=options.postgres,
         )
         print(json.dumps(asdict(measured)), flush=True)
         if options.out:
@@ -108,12 +112,13 @@ def simulate(
     processes: dict[str, int],
     mails_per_minute: float,
     durable: bool = True,
+    settings: Sequence[str] = (),
 ) -> Measured:
     """One simulation from an empty database to its numbers."""
     with ExitStack() as stack:
         folder = Path(tempfile.mkdtemp(prefix="posthouse-simulate-"))
         stack.callback(shutil.rmtree, folder, ignore_errors=True)
-        postgres = stack.enter_context(PostgresServer(durable=durable))
+        postgres = stack.enter_context(PostgresServer(durable=durable, settings=settings))
         redis = stack.enter_context(RedisServer())
         url = postgres.create_database()
         migrate(url)

@@ -16,7 +16,7 @@ import shutil
 import signal
 import subprocess
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,10 +39,18 @@ _PASSWORD = "posthouse"
 class PostgresServer:
     """Postgres as a child process, as `nobody` where the tests run as root.
 
-    `durable` keeps fsync on, for tests that kill it and count what is left.
+    `durable` keeps fsync on, for tests that kill it and count what is left. `settings` stand in for
+    ours, which are those of a small server: a checkpoint each 96 MB of log, buffers of 64 MB.
     """
 
-    def __init__(self, *, durable: bool = False, binaries: Path | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        durable: bool = False,
+        binaries: Path | None = None,
+        settings: Sequence[str] = (),
+    ) -> None:
+        self.settings = settings
         self.binaries = binaries or find_binaries()
         self.port = free_port()
         self.durable = durable
@@ -88,6 +96,7 @@ class PostgresServer:
                     *(self.binaries / "postgres", "-D", self.folder / "data", "-k", ""),
                     *("-p", str(self.port), "-c", "listen_addresses=127.0.0.1"),
                     *("-c", "max_connections=200", "-c", "shared_buffers=64MB", *durability),
+                    *(part for setting in self.settings for part in ("-c", setting)),
                 ],
                 stdout=log,
                 stderr=log,

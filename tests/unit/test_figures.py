@@ -44,6 +44,17 @@ FIGURES = [
     ("operations", r"(\d+) µs for a mail of a", "fetch", "fetcher", "µs a mail"),
     ("operations", r"(\d+) µs for a plain mail", "fetch", "decryptor", "µs a mail"),
     ("operations", r"included \(([\d.]+) MiB/s", "simulate", "WAL", "10,000"),
+    ("scale", r"claimed ([\d,]+) a second", "simulate", "Claimed and sent", "large Postgres"),
+    (
+        "scale",
+        r"costs Postgres ([\d.]+) ms",
+        "simulate",
+        "Claims in Postgres, ms",
+        "large Postgres",
+    ),
+    ("scale", r"the scheduler ([\d.]+)\. So", "simulate", "Claims in the sched", "large Postgres"),
+    ("scale", r"log was (\d+) KB a conn", "simulate", "Claims in the log", "small Postgres"),
+    ("scale", r"GB` ([\d.]+) KB: set", "simulate", "Claims in the log", "large Postgres"),
     ("scale", r"costs Redis (\d+) µs", "fetch", "Redis", "µs a mail"),
     (
         "operations",

@@ -7,13 +7,15 @@ alert, `posthouse_fetch_runs_total`) until each of them stands in quarantine wit
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 
 import pytest
 
-from services.fetcher.run import MOST_BREAKS
+from services.fetcher.run import MOST_BREAKS, STEPS
 from shared.storage import connections
 from shared.telemetry import metrics
 from tests.rig.fetcher_in_process import FetcherHere
@@ -79,9 +81,9 @@ SERVERS: dict[str, Callable[[Callable[[bytes], bool]], AbstractContextManager[Ma
 }
 
 
-def add(here: FetcherHere, mailbox: Mailbox, after_download: str) -> int:
+def add(here: FetcherHere, mailbox: Mailbox, after_download: str, *, name: str = "alice") -> int:
     return here.stack.add_connection(
-        name=mailbox.mode,
+        name=name,
         mode=mailbox.mode,
         host="127.0.0.1",
         port=mailbox.port,
@@ -243,3 +245,57 @@ def test_where_logins_have_to_wait_the_next_run_goes_on_as_soon_as_it_may(
         here.run(connection)
         assert health(here) == "failing"
     assert here.stack.count("quarantine") == 0
+
+
+@pytest.mark.long
+@pytest.mark.promise("I1", "I3", "M27")
+@pytest.mark.parametrize("server", ["imap, BYE", "gmail pop3"])
+def test_killed_at_any_step_between_the_sessions_nothing_is_lost_or_comes_twice(
+    server: str, here: FetcherHere
+) -> None:
+    bad = {MAILS[4], MAILS[12]}
+    others = [raw for raw in MAILS if raw not in bad]
+    connection_of: dict[int, str] = {}
+    for time, step in zip(itertools.cycle((1, 3)), STEPS[:-1], strict=False):
+        with SERVERS[server](lambda raw: raw in bad) as mailbox:
+            connection = add(here, mailbox, "delete", name=f"{step} {time}")
+            connection_of[connection] = step
+            here.fail_at(step, lambda: SystemExit(9), time)
+            with contextlib.suppress(SystemExit):
+                here.run(connection)
+            here.stop_failing()
+            for _ in range(4):
+                here.run(connection)
+            if isinstance(mailbox.server, RuledPop3):
+                assert set(mailbox.server.left("alice")) >= bad
+    asked = "SELECT connection_id, sha256 FROM message"
+    had = sorted((number, digest.hex()) for number, digest in here.stack.query(asked))
+    assert had == sorted((number, one) for number in connection_of for one in digests(others))
+    asked = "SELECT connection_id, count(*) FROM quarantine GROUP BY 1"
+    assert dict(here.stack.query(asked)) == dict.fromkeys(connection_of, len(bad))
+    assert here.stack.count("settlement") == 0
+
+
+@pytest.mark.promise("M27")
+def test_a_kept_session_that_breaks_at_the_only_new_mail_is_replaced_in_the_run(
+    here: FetcherHere,
+) -> None:
+    there = {1: MAILS[0]}
+    asked: list[int] = []
+
+    def fetch(talk: Conversation, tag: bytes, rest: bytes) -> None:
+        for uid in sorted(read_set(rest.split(b" ")[0], 2)):
+            asked.append(uid)
+            if asked == [1, 2]:
+                talk.hang_up()
+            talk.send(body_response(uid, there[uid]))
+        talk.ok(tag)
+
+    with ScriptedServer(imap({"UID FETCH": fetch}, live=there, settles=True)) as server:
+        connection = add(here, Mailbox("imap", server.port, lambda: 0, None), "mark-read")
+        here.run(connection)
+        there[2] = MAILS[1]
+        here.run(connection)
+    assert asked == [1, 2, 2]
+    assert here.had() == digests(MAILS[:2])
+    assert health(here) == "working"

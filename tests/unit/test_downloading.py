@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
 from services.fetcher.downloading import Downloads
 from services.fetcher.storing import Intake
-from shared.mailbox.base import MailRef
+from shared.mailbox.base import MailRef, Sink
+from shared.mailbox.errors.refused_mails import MailRefused
 from shared.mailbox.failures import SessionLost
 from shared.mailbox.memory import MemoryAccount, MemoryMailbox
 from shared.store import FileStore, Pack, StoreFull
@@ -99,3 +100,29 @@ def test_where_nothing_is_given_no_mail_is_blamed(account: MemoryAccount, intake
     assert downloads.stopped is not None
     assert downloads.stopped.code == "server-refused"
     assert not intake.refused
+
+
+class ThrottlingMailbox(MemoryMailbox):
+    """Refuses each second mail in words about itself."""
+
+    def download(self, refs: Sequence[MailRef], sink: Sink, *, limit: int) -> None:
+        for ref in refs:
+            if int(ref.key) % 2 == 0:
+                sink.abandon(ref, MailRefused("Request is throttled. Try again in 60 seconds"))
+            else:
+                super().download([ref], sink, limit=limit)
+
+
+@pytest.mark.promise("M27")
+def test_a_server_that_throttles_now_and_then_is_not_the_mails_fault(
+    account: MemoryAccount, intake: Intake
+) -> None:
+    mailbox = ThrottlingMailbox(account)
+    mailbox.open("")
+    downloads = Downloads(mailbox, LIMIT)
+    downloads.into(intake, [MailRef(uid, 75) for uid in (1, 2, 3, 4)])
+    assert downloads.stopped is not None
+    assert (downloads.stopped.code, downloads.stopped.retry_after) == ("throttled", 60.0)
+    assert not intake.refused
+    assert not intake.suspected
+    assert {ref.key for ref in intake.refs} == {1, 3}

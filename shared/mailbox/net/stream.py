@@ -76,14 +76,17 @@ class Stream:
         if self._observed is not None:
             self._observed.sent(octets)
         work = wait_budget.current()
+        self._limit(work)
         if work is not None:
             work.requested()
-        self._limit(work)
-        with self._answer.waiting(), work.waiting() if work else contextlib.nullcontext():
-            try:
-                self.socket.sendall(octets)
-            except (OSError, ValueError) as error:
-                raise self._lost(error, work) from error
+            work.begin()
+        try:
+            self.socket.sendall(octets)
+        except (OSError, ValueError) as error:
+            raise self._lost(error, work) from error
+        finally:
+            if work is not None:
+                work.end(0)
 
     def fill(self) -> None:
         """Waits for more octets and puts them behind those not yet taken; makes room first."""

@@ -114,6 +114,9 @@ def test_two_folders_of_a_mailbox_and_the_fetcher_of_one_is_killed(
     )
     working = {str(child.pid): child for child in fetchers}
     stack.kill(working[owner.split("/")[1]])
+    held = "SELECT FROM lease WHERE until > now() AND owner = %s"
+    stack.wait(lambda: stack.query(held, owner) == [], "its folders may be fetched by others")
+    stack.hurry()
     stack.wait_settled(80)
     stack.stop()
     events = open_queue(redis_url, "archive").events()

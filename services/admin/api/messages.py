@@ -44,7 +44,7 @@ quarantined = APIRouter(prefix="/quarantine", tags=["quarantine"])
 Instant = Annotated[str | None, Query(max_length=40, description="A date or time (ISO 8601)")]
 
 
-@router.get("", dependencies=[LOOK_AT_PART], responses=responses())
+@router.get("", dependencies=[LOOK_AT_PART], responses=responses(404))
 def search(
     ctx: Ctx,
     q: SearchText = "",
@@ -149,7 +149,7 @@ def deliver_again(ctx: Ctx, message_id: uuid.UUID, body: DeliverAgainIn | None =
     return CountOut(count=1)
 
 
-@quarantined.get("", dependencies=[LOOK_AT_PART], responses=responses())
+@quarantined.get("", dependencies=[LOOK_AT_PART], responses=responses(404))
 def search_quarantine(
     ctx: Ctx,
     connection: Id | None = None,

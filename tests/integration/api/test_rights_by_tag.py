@@ -159,7 +159,10 @@ def test_a_name_in_a_body_or_a_filter_opens_nothing_either(api: Api, others: Oth
         ).json()["items"]
         assert (outcome["status"], others.canary in str(outcome)) == ("failed", False)
         problem(client.post(f"connections/test?connection={others.connection}", json={}), 404)
-        problem(client.get(f"messages?connection={others.connection}"), 404)
+        described = client.get("openapi.json").json()["paths"]
+        for path in ("messages", "quarantine"):
+            problem(client.get(f"{path}?connection={others.connection}"), 404)
+            assert "404" in described[f"/api/v1/{path}"]["get"]["responses"]
         for path in (f"connections?q={others.canary}", f"messages?q={others.canary}"):
             assert client.get(path).json()["items"] == []
         assert client.get(f"quarantine?q={others.canary}").json()["items"] == []

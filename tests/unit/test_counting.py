@@ -19,6 +19,8 @@ _NOUNS = (
     "|consumers|kinds|sessions|lines|header blocks"
 )
 _MANY = re.compile(rf" (?:more |new |past )?(?:{_NOUNS})\b")
+#: `MOST_ROWS`, `len(HEADINGS)`: what is never one.
+_CONSTANT = re.compile(r"\b_?[A-Z][A-Z0-9_]+\b")
 _IN_TEMPLATE = re.compile(rf"\|\s*(?:number|length|count)\s*\}}\}} (?:{_NOUNS})\b")
 
 
@@ -85,7 +87,7 @@ def _plurals(tree: ast.AST) -> Iterator[tuple[int, str]]:
         for number, text in zip(node.values, node.values[1:], strict=False):
             if (
                 isinstance(number, ast.FormattedValue)
-                and not ast.unparse(number.value).rpartition(".")[2].isupper()
+                and not _CONSTANT.search(ast.unparse(number.value))
                 and isinstance(text, ast.Constant)
                 and _MANY.match(str(text.value))
             ):

@@ -190,8 +190,11 @@ def _check(session: Session) -> None:
         ConnectionPool.check_connection(session)
 
 
-#: Beginning a session of a browser is a change, too.
-_LOOK: Final = "Who is logged in, and `posthouse overview`, see meanwhile how things are."
+#: Beginning a session of a person is a change, too.
+_LOOK: Final = (
+    "Who is logged in or comes with the bootstrap token, and `posthouse overview`, see meanwhile "
+    "how things are."
+)
 
 
 def _refused(error: pg.DiskFull | pg.ReadOnlySqlTransaction) -> DatabaseCannotWrite:

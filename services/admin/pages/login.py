@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from datetime import timedelta
 from typing import Any
 from urllib.parse import urlencode
 
@@ -12,7 +13,7 @@ from starlette.responses import RedirectResponse, Response
 from services.admin.pages.app_state import access_of, oidc_of, settings_of
 from services.admin.pages.forms import Form
 from services.admin.pages.rendering import go, render
-from services.admin.people import cookies, passwords
+from services.admin.people import cookies, passwords, sealed_sessions
 from services.admin.people.attempts import Origin, TooManyAttempts
 from services.admin.people.authentication import address_of, session_of
 from services.admin.people.authorization import LOOK, PUBLIC
@@ -43,6 +44,8 @@ def log_in(request: Request, form: Form) -> Response:
     except (LoginRefused, TooManyAttempts, passwords.Busy) as error:
         status = 401 if isinstance(error, LoginRefused) else 429
         return _form(request, follow, error, form.text("name"), by_token, status)
+    if entered.is_sealed:
+        return _enter(request, entered.cookie, follow, sealed_sessions.LIFETIME)
     if not entered.needs_code:
         return _enter_known(request, entered.cookie, follow)
     response = RedirectResponse(f"/login/code?{urlencode({'next': follow})}", status_code=303)
@@ -108,7 +111,7 @@ def consented(request: Request, answer: str) -> Response:
 @router.post("/logout", dependencies=[LOOK])
 def log_out(request: Request) -> Response:
     signed_in = session_of(request)
-    if signed_in:
+    if signed_in and not sealed_sessions.is_sealed(cookies.read(request, cookies.SESSION)):
         access_of(request).log_out(signed_in)
     response = go("/login", "You are logged out.")
     cookies.delete(request, response, cookies.SESSION)
@@ -158,8 +161,10 @@ def _enter_known(request: Request, cookie: str, follow: str) -> Response:
     return response
 
 
-def _enter(request: Request, cookie: str, follow: str) -> Response:
+def _enter(
+    request: Request, cookie: str, follow: str, lifetime: timedelta = SESSION_LIFETIME
+) -> Response:
     response = RedirectResponse(local_path(follow), status_code=303)
-    cookies.write(request, response, cookies.SESSION, cookie, int(SESSION_LIFETIME.total_seconds()))
+    cookies.write(request, response, cookies.SESSION, cookie, int(lifetime.total_seconds()))
     cookies.delete(request, response, cookies.LOGIN)
     return response

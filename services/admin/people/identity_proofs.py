@@ -15,7 +15,7 @@ from typing import Final
 import structlog
 from pydantic import TypeAdapter, ValidationError
 
-from services.admin.people import attempts, passwords, second_factor
+from services.admin.people import attempts, passwords, sealed_sessions, second_factor
 from services.admin.people.attempts import Origin, TooManyAttempts
 from services.admin.people.guessing import WINDOW_SECONDS, TokenGuesses, network_of
 from services.admin.people.tokens import digest_of
@@ -59,10 +59,12 @@ class LoginRefused(NotFound):
 
 @dataclass(frozen=True, slots=True)
 class Entered:
-    """A login that came through: the session's cookie, and whether a code is still missing."""
+    """A login that came through: the session's cookie, whether a code is still missing, and
+    whether the session is sealed (`sealed_sessions`), as none could be written."""
 
     cookie: str
     needs_code: bool = False
+    is_sealed: bool = False
 
 
 class IdentityProofs:
@@ -137,6 +139,8 @@ class IdentityProofs:
     def cookie(self, value: str, *, used: bool = True) -> SignedIn | None:
         """The session of a browser's cookie; None where it ended. `used`: somebody does something,
         and not only a page that refreshes itself."""
+        if sealed_sessions.is_sealed(value):
+            return sealed_sessions.signed_in(value, self._admin_token)
         digest = self._session_digest(value)
         if digest is None:
             return None
@@ -149,22 +153,34 @@ class IdentityProofs:
                 return browser_sessions.signed_in(session, digest, SESSION_IDLE, touch=False)
 
     def log_in_with_token(self, token: str, origin: Origin) -> Entered:
-        """Starts a session for the bootstrap token.
+        """Starts a session for the bootstrap token: a sealed one where Postgres takes no changes.
 
         Raises LoginRefused or TooManyAttempts."""
         known = self._knows(origin, None)
-        attempt = attempts.begin(self._database, attempts.BOOTSTRAP, origin, known_device=known)
-        if not self._is_bootstrap(token):
-            attempts.failed(self._database, attempt)
-            raise LoginRefused(
-                "This is not the bootstrap token.",
-                hint="It is the value of POSTHOUSE_ADMIN_TOKEN; `posthouse up` prints it.",
-            )
-        attempts.succeeded(self._database, attempt)
-        with self._database.transaction() as session:
-            return Entered(
-                self.start_session(session, None, browser_sessions.BOOTSTRAP, origin.address)
-            )
+        try:
+            attempt = attempts.begin(self._database, attempts.BOOTSTRAP, origin, known_device=known)
+            if not self._is_bootstrap(token):
+                attempts.failed(self._database, attempt)
+                raise _not_bootstrap()
+            attempts.succeeded(self._database, attempt)
+            with self._database.transaction() as session:
+                return Entered(
+                    self.start_session(session, None, browser_sessions.BOOTSTRAP, origin.address)
+                )
+        except DatabaseCannotWrite:
+            return self._log_in_unwritten(token, origin)
+
+    def _log_in_unwritten(self, token: str, origin: Origin) -> Entered:
+        """Attempts are counted in this process, as those of other tokens are."""
+        digest = digest_of(token)
+        self._refuse_guesses(origin.address, digest)
+        right, network = self._is_bootstrap(token), network_of(origin.address)
+        self._guesses.note(origin.address, digest, wrong=not right)
+        if not right:
+            _log.warning("login failed", name=attempts.BOOTSTRAP, network=network)
+            raise _not_bootstrap()
+        _log.warning("logged in for a while, as Postgres takes no changes", network=network)
+        return Entered(sealed_sessions.start(self._admin_token), is_sealed=True)
 
     def log_in_with_password(self, name: str, password: str, origin: Origin) -> Entered:
         """Starts a session, which signs nobody in before `give_code` where a second factor is set
@@ -303,6 +319,13 @@ class IdentityProofs:
         if value.startswith(_BOOTSTRAP_MARK):
             return digest_of(value + self._admin_token) if self._admin_token else None
         return digest_of(value)
+
+
+def _not_bootstrap() -> LoginRefused:
+    return LoginRefused(
+        "This is not the bootstrap token.",
+        hint="It is the value of POSTHOUSE_ADMIN_TOKEN; `posthouse up` prints it.",
+    )
 
 
 def _by_link(number: int) -> Principal:

@@ -47,13 +47,13 @@ def main(argv: Sequence[str]) -> int:
             _, packed = _sizes(database)
             again = _spent(pack)
 
-            def recognise() -> None:
+            def rebind() -> None:
                 for begin in range(1, chosen.listings * _LISTED, _LISTED):
                     mails = {2 * count - n: _digest(n) for n in range(begin, begin + _LISTED)}
                     with database.transaction() as session:
-                        known_sets.recognise(session, connection, _FOLDER, 200, mails)
+                        known_sets.rebind(session, connection, _FOLDER, 200, mails)
 
-            recognising = _spent(recognise) / chosen.listings
+            rebinding = _spent(rebind) / chosen.listings
     lines = [
         "# What is known of mails that stay on an IMAP server",
         "",
@@ -65,7 +65,7 @@ def main(argv: Sequence[str]) -> int:
         f"| packed, octets a mail, with index | {packed / count:.1f} |",
         f"| packing them all, s | {packing:.1f} |",
         f"| looking through them once a day, s | {again:.1f} |",
-        f"| recognising {_LISTED:,} listed ones, s | {recognising:.2f} |",
+        f"| recognising {_LISTED:,} listed ones, s | {rebinding:.2f} |",
         "",
         *report.verdicts([("octets a mail", packed / count, "≤", 12)]),
     ]

@@ -214,7 +214,7 @@ def secret_row(forward: dict[str, Any] | None) -> list[tuple[str, Any]]:
     return [("forward secret", (forward["secret"], "bold"))]
 
 
-def tell_secret(forward: dict[str, Any] | None) -> None:
+def print_secret(forward: dict[str, Any] | None) -> None:
     if forward is not None and forward["secret"]:
         printing.say(
             "The forward secret is shown this once. Receivers verify with it (Standard Webhooks).",
@@ -237,7 +237,7 @@ def _shown(found: dict[str, Any], as_json: bool) -> None:
         if key not in hidden
     ]
     printing.pairs([*rows, *secret_row(forward)])
-    tell_secret(forward)
+    print_secret(forward)
 
 
 def options(settings: list[str] | None) -> dict[str, Any]:

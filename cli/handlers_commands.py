@@ -230,7 +230,7 @@ def deliver_again(
 ) -> None:
     """Puts dead letters at the end of a handler's queue."""
     done = _with_dead("deliver-again", "Deliver again", name, event_ids, reason, yes=yes)
-    _tell_count(done, ("event is", "events are"), "in the queue again", as_json)
+    _print_count(done, ("event is", "events are"), "in the queue again", as_json)
 
 
 @app.command()
@@ -243,7 +243,7 @@ def discard(
 ) -> None:
     """Removes dead letters for good; their mails stay, and can be delivered again."""
     done = _with_dead("discard", "Discard", name, event_ids, reason, yes=yes)
-    _tell_count(done, ("dead letter is", "dead letters are"), "discarded", as_json)
+    _print_count(done, ("dead letter is", "dead letters are"), "discarded", as_json)
 
 
 @app.command()
@@ -260,7 +260,7 @@ def delete(
     printing.say("Deleted.")
 
 
-def _tell_count(done: Any, words: tuple[str, str], outcome: str, as_json: bool) -> None:
+def _print_count(done: Any, words: tuple[str, str], outcome: str, as_json: bool) -> None:
     if as_json:
         printing.as_json(done)
     else:
@@ -340,7 +340,7 @@ def _shown(found: dict[str, Any], as_json: bool) -> None:
     )
     if found["token"]:
         printing.say("The token is shown this once. It opens this handler's mails only.", "yellow")
-    forward_commands.tell_secret(found["forward"])
+    forward_commands.print_secret(found["forward"])
     if found["signing_key"]:
         printing.say(
             "The signing key is shown this once. Events are signed with it: POSTHOUSE_SIGNING_KEY.",

@@ -52,9 +52,9 @@ def up(
         try:
             stack.start(stop.is_set)
             if not stop.is_set():
-                stack.tell(time.monotonic() - started)
+                stack.print_summary(time.monotonic() - started)
             while not stop.wait(0.2):
-                stack.tend()
+                stack.supervise()
         finally:
             console.say("Stopping …")
             stack.stop()

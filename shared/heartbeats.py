@@ -36,7 +36,7 @@ class HeartbeatWriter:
         self._database = database
         self._store = store
         self._readiness = Readiness(checks)
-        self._told: dict[str, str] = {}
+        self._logged: dict[str, str] = {}
         self._instance = f"{socket.gethostname()}/{os.getpid()}/{uuid.uuid4().hex[:8]}"
 
     def run(self, stop: threading.Event) -> None:

@@ -19,15 +19,15 @@ class Role(StrEnum):
 
 
 class Permission(StrEnum):
-    LOOK = "look"  # lists, states, paths of mails; no content of mails
+    VIEW = "view"  # lists, states, paths of mails; no content of mails
     READ_MAIL = "read-mail"  # the content of mails
     OPERATE = "operate"  # change connections and handlers; re-deliver mails
     ADMINISTER = "administer"  # people, tokens, credentials, certificates, audit, settings
 
 
 PERMISSIONS: Final[Mapping[Role, frozenset[Permission]]] = {
-    Role.VIEWER: frozenset({Permission.LOOK}),
-    Role.OPERATOR: frozenset({Permission.LOOK, Permission.READ_MAIL, Permission.OPERATE}),
+    Role.VIEWER: frozenset({Permission.VIEW}),
+    Role.OPERATOR: frozenset({Permission.VIEW, Permission.READ_MAIL, Permission.OPERATE}),
     Role.ADMIN: frozenset(Permission),
 }
 

@@ -47,32 +47,32 @@ class OwnStore:
         self._database = database
         self._store = store
         self._lock = threading.Lock()
-        self._recognised_at = float("-inf")
+        self._verified_at = float("-inf")
         self._foreign: ForeignStore | None = None
 
-    def recognise(self, *, anew: bool = False) -> None:
+    def verify(self, *, anew: bool = False) -> None:
         """Raises ForeignStore; asks once in half a minute unless `anew`.
 
         An empty store becomes ours where no mail is known yet.
         """
         with self._lock:
-            if not anew and time.monotonic() - self._recognised_at < _TRUSTED_SECONDS:
+            if not anew and time.monotonic() - self._verified_at < _TRUSTED_SECONDS:
                 return
-            self._recognised_at = float("-inf")
+            self._verified_at = float("-inf")
             try:
                 self._compare()
             except ForeignStore as error:
                 self._foreign = error
                 raise
             self._foreign = None
-            self._recognised_at = time.monotonic()
+            self._verified_at = time.monotonic()
 
     def _compare(self) -> None:
         # The marker before the row, which whoever marks the store commits first: services that
         # start together on an empty store never take each other's marker for a stranger's.
         found = self._store.marker()
         with self._database.transaction() as session:
-            expected = store_identity.known(session)
+            expected = store_identity.current(session)
             has_mails = store_identity.has_mails(session)
         if found is None:
             if not has_mails and self._store.is_empty():
@@ -82,7 +82,7 @@ class OwnStore:
             if found is None:
                 raise _unmarked(has_mails)
             with self._database.transaction() as session:
-                expected = store_identity.known(session)
+                expected = store_identity.current(session)
         if found != expected:
             raise ForeignStore(
                 "The store belongs to another installation of Posthouse: nothing is read from it, "
@@ -93,47 +93,47 @@ class OwnStore:
     def _make_ours(self) -> None:
         # The row first: a store that was marked by a process that died would be nobody's.
         with self._database.transaction() as session:
-            identity = store_identity.know(session, uuid.uuid4())
+            identity = store_identity.remember(session, uuid.uuid4())
         self._store.mark(identity)
         _log.info("empty store taken", store=str(identity))
 
     def pack(self) -> Pack:
-        self.recognise()
+        self.verify()
         return self._store.pack()
 
     def keep(self, file: IO[bytes], key: str) -> None:
         self._store.keep(file, key)
 
     def read(self, ref: RawRef) -> bytes:
-        self.recognise()
+        self.verify()
         return self._store.read(ref)
 
     def stream(self, ref: RawRef) -> Iterator[bytes]:
-        self.recognise()
+        self.verify()
         return self._store.stream(ref)
 
     def delete(self, key: str) -> None:
-        self.recognise()
+        self.verify()
         self._store.delete(key)
 
     def delete_all(self, keys: Sequence[str]) -> None:
-        self.recognise()
+        self.verify()
         self._store.delete_all(keys)
 
     def days(self, before: str) -> list[str]:
-        self.recognise(anew=True)
+        self.verify(anew=True)
         return self._store.days(before)
 
     def keys_of(self, day: str) -> Iterator[list[str]]:
-        self.recognise()
+        self.verify()
         return self._store.keys_of(day)
 
     def sweep(self, before: datetime) -> int:
-        self.recognise()
+        self.verify()
         return self._store.sweep(before)
 
     def check(self) -> None:
-        self.recognise(anew=True)
+        self.verify(anew=True)
         self._store.check()
 
     def refuse_foreign(self) -> None:
@@ -144,7 +144,7 @@ class OwnStore:
     def check_identity(self) -> None:
         """Raises ForeignStore only: for who can do without the store while it is away or full."""
         try:
-            self.recognise(anew=True)
+            self.verify(anew=True)
         except ForeignStore:
             raise
         except TryAgain as error:
@@ -182,7 +182,7 @@ def adopt_store(database: Database, store: Store) -> uuid.UUID:
     """Makes this store the installation's: an administrator says that it is. Gives its id."""
     found = store.marker()
     with database.transaction() as session:
-        identity = found or store_identity.known(session) or uuid.uuid4()
+        identity = found or store_identity.current(session) or uuid.uuid4()
         store_identity.replace(session, identity)
     if found is None:
         store.mark(identity)

@@ -43,7 +43,7 @@ class Call:
 
 
 class WebhookCaller:
-    """Calls receivers; one `tell` a receiver, its alerts in the order they were raised."""
+    """Calls receivers; one `deliver` a receiver, its alerts in the order they were raised."""
 
     def __init__(
         self,
@@ -57,7 +57,7 @@ class WebhookCaller:
         self._public_url = public_url
         self._hosts = hosts
 
-    def tell(self, work: Sequence[tuple[Alert, Target]]) -> list[Call]:
+    def deliver(self, work: Sequence[tuple[Alert, Target]]) -> list[Call]:
         """Stops at the first call that gets no answer: the receiver is down, the rest waits."""
         calls = []
         # A redirect is an error: it could lead where the rules would not.

@@ -92,7 +92,7 @@ class Demo:
     def stop(self) -> None:
         self._supervisor.stop([child for child in (self._handler,) if child is not None])
 
-    def tell(self) -> None:
+    def print_summary(self) -> None:
         say = self._console.say
         say(f"  Demo mailbox   {USER}  [dim]IMAP {self._imap_port}, SMTP {self._smtp_port}[/]")
         say("\nDrop another mail into it, from a second terminal:\n")

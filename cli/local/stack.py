@@ -65,7 +65,7 @@ class LocalStack:
                 field="port",
                 hint="Choose another one with --port, or stop what listens there.",
             )
-        self._start_grounds(give_up)
+        self._start_infrastructure(give_up)
         if give_up():
             return
         self._settle_settings()
@@ -82,8 +82,8 @@ class LocalStack:
     def url(self) -> str:
         return f"http://127.0.0.1:{self._port}"
 
-    def tend(self) -> None:
-        self._supervisor.tend()
+    def supervise(self) -> None:
+        self._supervisor.supervise()
 
     def stop(self) -> None:
         """Handlers and services finish what they hold before the ground goes."""
@@ -94,7 +94,7 @@ class LocalStack:
             self._supervisor.stop([child])
         self._supervisor.stop()
 
-    def tell(self, seconds: float) -> None:
+    def print_summary(self, seconds: float) -> None:
         """What runs where and how to log in."""
         say = self._console.say
         say(f"\n[bold green]Posthouse is ready[/] [dim]({seconds:.1f} s)[/]\n")
@@ -104,10 +104,10 @@ class LocalStack:
             say(f"  {what:<14} {where}  [dim]{note}[/]")
         say(f"  Data and logs  {self._folder.root}")
         if self._demo is not None:
-            self._demo.tell()
+            self._demo.print_summary()
         say("\nCtrl-C stops everything.\n")
 
-    def _start_grounds(self, give_up: Callable[[], bool]) -> None:
+    def _start_infrastructure(self, give_up: Callable[[], bool]) -> None:
         if _is_set("DATABASE_URL"):
             self._note("Postgres", "DATABASE_URL")
         else:
@@ -153,7 +153,7 @@ class LocalStack:
         url = load(Settings, **self._overrides()).database_url.get_secret_value()
         deadline = time.monotonic() + _READY_SECONDS
         while not give_up():
-            self._supervisor.tend()
+            self._supervisor.supervise()
             try:
                 _bring_up(url, self._accounts)
             except TryAgain:

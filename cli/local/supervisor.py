@@ -89,7 +89,7 @@ class Child:
         self._started_at = self._probed_at = time.monotonic()
         self._stuck = 0
 
-    def tend(self) -> None:
+    def supervise(self) -> None:
         """Notices an end, starts it again when its time has come, and shows its new log lines."""
         self.follower.show()
         now = time.monotonic()
@@ -176,7 +176,7 @@ class Supervisor:
         deadline = time.monotonic() + seconds
         waiting = list(children)
         while waiting and not give_up():
-            self.tend()
+            self.supervise()
             try:
                 waiting[0].check()
             except PosthouseError as error:
@@ -190,9 +190,9 @@ class Supervisor:
             else:
                 waiting.pop(0)
 
-    def tend(self) -> None:
+    def supervise(self) -> None:
         for child in self._children:
-            child.tend()
+            child.supervise()
 
     def stop(self, children: Iterable[Child] | None = None) -> None:
         """Asks these (default: all) to end, together; kills what does not within its grace."""

@@ -22,7 +22,7 @@ _NOTICE_SECONDS: Final = 60
 _LEFT_OUT: Final = re.compile(r"[\t\r\n]")
 
 
-def go(path: str, text: str = "", tone: Tone = "good") -> Response:
+def redirect(path: str, text: str = "", tone: Tone = "good") -> Response:
     """Leads on to a page of ours after a form (303), with a notice that it shows once."""
     notice = quote(json.dumps({"text": text[:1500], "tone": tone})) if text else ""
     return _LeadingOn(local_path(path), notice)

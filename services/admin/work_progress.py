@@ -20,27 +20,27 @@ class Watch:
     """One who waits. Thread-safe."""
 
     def __init__(self) -> None:
-        self._tell: Callable[[str], None] | None = None
+        self._say: Callable[[str], None] | None = None
         self._mutex = threading.Lock()
         self._works: list[Interruption] = []
         self._given_up = False
 
-    def listen(self, tell: Callable[[str], None]) -> None:
-        """`tell` gets what is said from now on, in whichever thread."""
-        self._tell = tell
+    def listen(self, say: Callable[[str], None]) -> None:
+        """`say` gets what is said from now on, in whichever thread."""
+        self._say = say
 
     @property
     def patient(self) -> bool:
         """Whether they see how far it is: then they wait longer than who sees nothing."""
-        return self._tell is not None
+        return self._say is not None
 
     @property
     def given_up(self) -> bool:
         return self._given_up
 
     def say(self, text: str) -> None:
-        if self._tell is not None and not self._given_up:
-            self._tell(text)
+        if self._say is not None and not self._given_up:
+            self._say(text)
 
     def begin(self, work: Interruption) -> None:
         """`work` ends when they give up; at once where they have."""

@@ -33,18 +33,18 @@ class Standing:
     """What is so far: who may have mails, who has which, and who was left out of which."""
 
     targets: Sequence[DeliveryTarget]
-    had: Mapping[uuid.UUID, Mapping[int, Redelivery | None]]
+    delivered: Mapping[uuid.UUID, Mapping[int, Redelivery | None]]
     left_out: Mapping[uuid.UUID, Mapping[int, str]]
 
-    def had_by(self, mail: Claimed) -> set[int]:
-        return set(self.had.get(mail.id, ()))
+    def delivered_to(self, mail: Claimed) -> set[int]:
+        return set(self.delivered.get(mail.id, ()))
 
     def redelivery(self, mail: Claimed, handler_id: int) -> Redelivery | None:
         """What a handler that had the mail is told of why it comes again; None: nobody asked.
 
         A queue that was lost and is filled again repeats what the handler was told before.
         """
-        before = self.had.get(mail.id, {}).get(handler_id)
+        before = self.delivered.get(mail.id, {}).get(handler_id)
         return mail.redeliveries.get(handler_id) or before
 
     def asked(self, mail: Claimed) -> list[DeliveryTarget]:
@@ -63,22 +63,22 @@ class Standing:
     def choice(self, mail: Claimed, facts: Callable[[], RuleFacts]) -> Choice:
         """Decides; what was decided before stands."""
         asked = {target.handler_id for target in self.asked(mail)}
-        had = self.had_by(mail) | mail.had_handlers
+        delivered = self.delivered_to(mail) | mail.earlier_handlers
         return choose(
             [
                 target.candidate
                 for target in self.targets
-                if target.handler_id in asked | had or target.takes(mail.connection_id)
+                if target.handler_id in asked | delivered or target.takes(mail.connection_id)
             ],
             facts,
             asked=asked,
-            had=had,
+            delivered=delivered,
             chosen=mail.chosen or frozenset(),
             left_out=self.left_out.get(mail.id),
         )
 
 
-def look(session: Session, mails: Sequence[Claimed]) -> Standing:
+def standing_of(session: Session, mails: Sequence[Claimed]) -> Standing:
     """What is recorded of these mails."""
     ids = [mail.id for mail in mails]
     targets = deliveries.targets(session, [mail.connection_id for mail in mails])

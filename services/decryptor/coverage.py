@@ -82,7 +82,7 @@ def _is_harmless(preamble: Region) -> bool:
     return len(preamble) <= _LONGEST_HARMLESS and bool(_HARMLESS.fullmatch(preamble.copy()))
 
 
-def telling_parts(multipart: Multipart) -> list[Region]:
+def parts_with_text(multipart: Multipart) -> list[Region]:
     """The parts of a multipart but for texts that are empty: servers put them in."""
     return [one for one in multipart.parts if not _is_empty_text(one)]
 

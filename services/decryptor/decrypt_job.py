@@ -98,14 +98,14 @@ class Claims:
 class MissingBytes:
     """Whether the store lacked bytes lately: a decryptor that cannot read mails is not ready."""
 
-    _seen_at: float = float("-inf")
+    _noted_at: float = float("-inf")
 
-    def seen(self) -> None:
-        self._seen_at = time.monotonic()
+    def note(self) -> None:
+        self._noted_at = time.monotonic()
 
     def check(self) -> None:
         """Raises TryAgain until nothing was missing for longer than mails are put off."""
-        if time.monotonic() - self._seen_at < 1.5 * _MISSING_LONGEST:
+        if time.monotonic() - self._noted_at < 1.5 * _MISSING_LONGEST:
             raise TryAgain(
                 "The store lacks mails that were written to it.",
                 hint="Is POSTHOUSE_STORE_URL right? They are tried again until they are there.",
@@ -227,7 +227,7 @@ class Decrypting:
         """
         _log.error("mails missing in the store", key=mails[0].raw.key, mails=len(mails))
         metrics.MISSING_BYTES.inc(len(mails))
-        self.missing.seen()
+        self.missing.note()
         releases = [
             Release(
                 mail.id,

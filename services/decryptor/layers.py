@@ -10,7 +10,7 @@ from typing import Final
 
 from services.decryptor.author import ambiguity
 from services.decryptor.cms_layers import CMS, is_pkcs7, may_be_signature
-from services.decryptor.coverage import doubt_about, limit_of, parts_beside, telling_parts
+from services.decryptor.coverage import doubt_about, limit_of, parts_beside, parts_with_text
 from services.decryptor.layer_content import entity_of, is_guessed
 from services.decryptor.layer_facts import Facts, SignedLayer
 from services.decryptor.limits import MailLimits
@@ -117,7 +117,7 @@ class LayerReader:
         multipart = split_multipart(whole)
         before = len(self.facts.layers)
         opened = whole
-        parts = [entity(one) for one in telling_parts(multipart)[:3]]
+        parts = [entity(one) for one in parts_with_text(multipart)[:3]]
         if whole.media_type == "multipart/encrypted":
             content = self._openpgp.encrypted(whole)
             opened = whole if content is None else self._inner(content, depth)
@@ -178,7 +178,7 @@ class LayerReader:
             layer.limited("ambiguous", f"The part of the signature is ambiguous: {doubt}.")
         return layer, signed
 
-    def look_beside(self, inner: Entity) -> None:
+    def report_other_parts(self, inner: Entity) -> None:
         """Says what in the mail as it is handed out is still encrypted, or signed for itself.
 
         Such parts stay as they are: a text that was decrypted among others could be carried away

@@ -222,7 +222,7 @@ def _opened(layers: LayerReader, outer: Entity, trust: TrustStore, spool: Spool)
     facts = layers.facts
     inner = layers.open_layers(outer)
     is_open = facts.is_open
-    layers.look_beside(inner)
+    layers.report_other_parts(inner)
     payload = payload_of(layers.payload, outer) if layers.payload else None
     if payload is not None and inner.media_type == "message/rfc822" and payload is not inner:
         inner = payload

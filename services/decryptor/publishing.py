@@ -142,7 +142,7 @@ class Publisher:
         ids = [mail.id for mail in mails]
         with self.database.autocommit() as session:
             mine = outbox.still_mine(session, ids, token)
-            standing = choosing_handlers.look(session, mails)
+            standing = choosing_handlers.standing_of(session, mails)
         batch = _Batch(ready, connections, self.store, self.facts, self.inline_max_bytes)
         ours = [mail for mail in mails if mail.id in mine]
         choices, lost = self._choose(ours, standing, batch, token, reached)
@@ -155,7 +155,7 @@ class Publisher:
         for mail in ours:
             chosen = _targets(mail, standing, choices.get(mail.id) if choices else None)
             wanted += [(mail, target) for target in chosen]
-            if chosen or standing.had_by(mail):
+            if chosen or standing.delivered_to(mail):
                 continue
             if mail.initial and not standing.asked(mail):
                 waiting.append(Release(mail.id, "No enabled handler takes it.", _NO_HANDLER))
@@ -170,10 +170,10 @@ class Publisher:
             if mail.id in choices
             for handler, why in {**mail.doubts, **choices[mail.id].unsure}.items()
         }
-        had = {
+        delivered = {
             (mail.id, handler): standing.redelivery(mail, handler)
-            for mail in (ours if standing.had else ())
-            for handler in standing.had_by(mail)
+            for mail in (ours if standing.delivered else ())
+            for handler in standing.delivered_to(mail)
         }
         failed = {mail_id for mail_id, _ in failures}
         done = [i for i in ids if i in mine and i not in failed and i not in idle]
@@ -186,7 +186,7 @@ class Publisher:
             held = outbox.hold(session, ids, token)
             finished = [i for i in done if i in held]
             given = [row for row in confirmed if row[0] in held]
-            deliveries.record_deliveries(session, given, notes, had=had)
+            deliveries.record_deliveries(session, given, notes, delivered=delivered)
             outbox.finish(
                 session, token, finished, batch.kept(finished), unwanted, batch.threads(ours)
             )
@@ -323,10 +323,10 @@ class Publisher:
 
 def _targets(mail: Claimed, standing: Standing, choice: Choice | None) -> list[DeliveryTarget]:
     """The handlers that take this mail and miss it, and those that shall have it again."""
-    had, asked = standing.had_by(mail), standing.asked(mail)
-    if choice is None and not had and not mail.repeat_handlers:
+    delivered, asked = standing.delivered_to(mail), standing.asked(mail)
+    if choice is None and not delivered and not mail.repeat_handlers:
         return asked
-    missing = {target.handler_id for target in asked} - had
+    missing = {target.handler_id for target in asked} - delivered
     if choice is not None:
         missing &= choice.chosen
     wanted = missing | mail.repeat_handlers

@@ -64,13 +64,15 @@ class Batches:
                     continue  # nothing can be settled over this session
                 settle(
                     run,
-                    committed.had,
+                    committed.already_known,
                     stopped=downloads.stopped,
-                    last=len(cut) == 1 and len(committed.had) <= FEW,
+                    last=len(cut) == 1 and len(committed.already_known) <= FEW,
                 )
                 handled += 1
                 complete = (
-                    complete and not intake.postponed and len(committed.had) == len(intake.refs)
+                    complete
+                    and not intake.postponed
+                    and len(committed.already_known) == len(intake.refs)
                 )
         if downloads.broken and self._put_aside():
             return False  # the others in a session of their own

@@ -1,4 +1,4 @@
-"""After every key of a mailbox changed (POP3's UIDLs, Graph's ids): which mails are had already?
+"""After every key of a mailbox changed (POP3's UIDLs, Graph's ids): which mails are known already?
 
 A migrated server, or one that began to form its ids in another way, lists the same mails under keys
 that nobody knows. Taken for new they would flood the handlers. Their header blocks are the same.
@@ -11,8 +11,8 @@ from shared.mail.summary import header_digest, header_octets
 from shared.mailbox.base import Known, Listing, MailRef
 from shared.mailbox.pop3.dates import first_date
 from shared.storage import leases
-from shared.storage.key_contents import recognise_keys
-from shared.storage.known_sets import know
+from shared.storage.key_contents import rebind_keys
+from shared.storage.known_sets import add_known
 
 #: Of the known keys, one in so many may still be listed: what came in between changed no key.
 _FEW = 10
@@ -21,20 +21,20 @@ _FEW = 10
 def keys_changed(known: Known, listing: Listing) -> bool:
     """Whether a full listing has new keys and (nearly) none of those that are known.
 
-    Somebody who clears a mailbox makes it look the same: then no content is recognised either, and
+    Somebody who clears a mailbox makes it look the same: then no content is known either, and
     the look at the headers was in vain.
     """
     if listing.listed is None or not listing.new_count:
         return False
-    had = known.count()
-    if not had:
+    already_known = known.count()
+    if not already_known:
         return False
     still = len(listing.listed) - len(known.missing(listing.listed))
-    return still * _FEW <= had
+    return still * _FEW <= already_known
 
 
-def recognise_by_headers(run: Run, listing: Listing) -> tuple[list[MailRef], list[MailRef]]:
-    """Of the new mails those that are really new, and those that were had: they are known now.
+def rebind_by_headers(run: Run, listing: Listing) -> tuple[list[MailRef], list[MailRef]]:
+    """Of the new mails those that are really new, and those that were known under another key.
 
     A mail that was skipped when the connection was enabled has no digest; it is told by its date,
     and is neither. Where the server shows no headers, all seem new: see `gmail_dedupe.commit`.
@@ -53,12 +53,12 @@ def recognise_by_headers(run: Run, listing: Listing) -> tuple[list[MailRef], lis
     with run.tools.database.transaction() as session:
         leases.assert_held(session, run.lease)
         listed = [str(key) for key in listing.listed or ()]
-        had = recognise_keys(session, run.place, listed, digests)
-        passed_over = [key for key in skipped if key not in had]
+        already_known = rebind_keys(session, run.place, listed, digests)
+        passed_over = [key for key in skipped if key not in already_known]
         if passed_over:
-            know(session, run.place.connection_id, run.place.folder, None, passed_over)
-    left_out = {*had, *passed_over}
+            add_known(session, run.place.connection_id, run.place.folder, None, passed_over)
+    left_out = {*already_known, *passed_over}
     return (
         [ref for ref in listing.new if ref.key not in left_out],
-        [ref for ref in listing.new if ref.key in had],
+        [ref for ref in listing.new if ref.key in already_known],
     )

@@ -61,7 +61,7 @@ def _joins(ready: Ready) -> bool:
         intake.is_small
         and len(intake.messages) <= FEW
         and not ready.failed_before
-        and not run.recognising
+        and not run.rebinding
         and all(message.gmail_id is None for message in intake.messages)
     )
 

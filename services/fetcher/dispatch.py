@@ -100,7 +100,7 @@ class Dispatcher:
                 mailbox = self.sessions.take_waiting(run.connection)
             if mailbox is not None:
                 asking.append((run, mailbox, run.connection.folder, run.state.cursor))
-            elif self.sessions.keeps(run.connection.id):
+            elif self.sessions.has_idle_session(run.connection.id):
                 over_open.append(run)
             else:
                 without.append(run)

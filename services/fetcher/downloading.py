@@ -30,7 +30,7 @@ class Downloads:
         self._proof: MailRef | None = None
         #: Why the run cannot go on.
         self.stopped: TryAgain | None = None
-        #: Where the session broke: mails asked for and not had, the one under way first.
+        #: Where the session broke: mails asked for and not received, the one under way first.
         self.broken: Sequence[MailRef] = ()
         #: How many octets of the one under way had come.
         self.broken_after = 0

@@ -1,4 +1,4 @@
-"""Gmail: what is found under one label and came through another one is had already.
+"""Gmail: what is found under one label and came through another one is known already.
 
 Looked at twice: before the download, which is then spared, and again in the commit, as the same
 mail may be on its way through two labels at once.
@@ -13,7 +13,7 @@ from services.fetcher.run import Committed, Run
 from services.fetcher.storing import Intake
 from shared.mailbox.base import MailRef
 from shared.storage import gmail_labels, ledger
-from shared.storage.key_contents import recognise_keys
+from shared.storage.key_contents import rebind_keys
 from shared.storage.pool import Session
 
 
@@ -36,10 +36,10 @@ def without_duplicates(run: Run, refs: Sequence[MailRef]) -> Duplicates:
         found = gmail_labels.find_duplicates(session, run.connection, ids)
         if found.duplicates:
             gmail_labels.mark_known(session, run.lease, run.place, found.duplicates)
-    had = {duplicate.uid for duplicate in found.duplicates}
+    already_known = {duplicate.uid for duplicate in found.duplicates}
     return Duplicates(
-        [ref for ref in refs if ref.key not in had and ref.key not in found.waiting],
-        [ref for ref in refs if ref.key in had],
+        [ref for ref in refs if ref.key not in already_known and ref.key not in found.waiting],
+        [ref for ref in refs if ref.key in already_known],
         bool(found.waiting),
     )
 
@@ -47,10 +47,10 @@ def without_duplicates(run: Run, refs: Sequence[MailRef]) -> Duplicates:
 def commit(run: Run, session: Session, intake: Intake) -> Committed:
     """Records a batch (`ledger.commit_batch`) but for the duplicates in it. Raises LeaseLost."""
     lease, place = run.lease, run.place
-    if run.recognising and place.uid_validity is None:
+    if run.rebinding and place.uid_validity is None:
         # Every key changed, and a POP3 server that shows no headers could not be asked before.
         contents = {message.native_key: message.header_digest for message in intake.messages}
-        had_before = recognise_keys(session, place, (), contents)
+        had_before = rebind_keys(session, place, (), contents)
         new = [m for m in intake.messages if m.native_key not in had_before]
         ledger.commit_batch(session, lease, place, new, intake.refused)
         return Committed(new, intake.refs)
@@ -65,5 +65,5 @@ def commit(run: Run, session: Session, intake: Intake) -> Committed:
     ledger.commit_batch(session, lease, place, messages, intake.refused, found.only_for)
     if found.duplicates:
         gmail_labels.mark_known(session, lease, place, found.duplicates)
-    had = [ref for ref in intake.refs if ref.key not in found.waiting]
-    return Committed(messages, had)
+    already_known = [ref for ref in intake.refs if ref.key not in found.waiting]
+    return Committed(messages, already_known)

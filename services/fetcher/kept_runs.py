@@ -64,7 +64,7 @@ class KeptRuns:
                     scheduling.due_now(session, connection_ids, POSTPONED)
                 raise
             return
-        metrics.KEPT_POLLS.inc(len(connection_ids))
+        metrics.POLLS_OF_OPEN_SESSIONS.inc(len(connection_ids))
         self._begin(connection_ids, emitted, correlation_id, postponed=POSTPONED)
 
     def listen(self, stop: threading.Event) -> None:

@@ -31,7 +31,7 @@ def blame(
     whether that one was put aside as the cause (`shared.storage.download_failures`).
 
     Where the server says that it throttles, no mail is the cause; where it says that this passes
-    (`BYE [UNAVAILABLE]`), it counts only in a run that had others, and late.
+    (`BYE [UNAVAILABLE]`), it counts only in a run that got others, and late.
     """
     keys = [ref.key for ref in refs]
     by_server, passing = True, False

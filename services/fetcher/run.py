@@ -93,10 +93,10 @@ class SessionBroke(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Committed:
-    """`messages` are in the ledger, `had` (of the intake's refs) may be settled."""
+    """`messages` are in the ledger, `already_known` (of the intake's refs) may be settled."""
 
     messages: Sequence[NewMessage]
-    had: Sequence[MailRef]
+    already_known: Sequence[MailRef]
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +130,7 @@ class Tools:
 class Run:
     """Passed through the phases of `services.fetcher.run_phases`, which take nothing else.
 
-    `changed`: its server announced something new, so that is not asked for first. `recognising`:
+    `changed`: its server announced something new, so that is not asked for first. `rebinding`:
     mails are compared by content, as the folder was re-created or every key in it changed.
     """
 
@@ -139,7 +139,7 @@ class Run:
     state: RunState
     lease: Lease
     changed: bool = False
-    recognising: bool = False
+    rebinding: bool = False
     report: RunReport = field(default_factory=RunReport)
     _mailbox: Mailbox | None = None
     _place: FolderRef | None = None
@@ -156,7 +156,7 @@ class Run:
 
     @mailbox.setter
     def mailbox(self, mailbox: Mailbox) -> None:
-        self._mailbox, self._place, self.recognising = mailbox, None, False
+        self._mailbox, self._place, self.rebinding = mailbox, None, False
         self.report.session_broke = False
 
     @property

@@ -130,7 +130,7 @@ class RunEnds:
             keep_cursor=report.keep_cursor,
             uid_validity=report.uid_validity,
             lane=report.lane,
-            affinity=self.renewer.owner if self.sessions.keeps(identifier) else None,
+            affinity=self.renewer.owner if self.sessions.has_idle_session(identifier) else None,
             again=report.again,
             pause=report.pause,
         )

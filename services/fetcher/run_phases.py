@@ -12,12 +12,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from services.fetcher.batches import Batches
-from services.fetcher.changed_keys import keys_changed, recognise_by_headers
+from services.fetcher.changed_keys import keys_changed, rebind_by_headers
 from services.fetcher.gmail_dedupe import without_duplicates
 from services.fetcher.quarantining import quarantine, undated
 from services.fetcher.run import Run
 from services.fetcher.settling import settle, settle_at_end, settle_leftovers, unless_stopped
-from services.fetcher.uidvalidity import end_recognition, note_validity, recognise
+from services.fetcher.uidvalidity import end_rebinding, note_uid_validity, rebind
 from shared.errors import MailFailure, TryAgain
 from shared.mailbox.base import Listing, MailRef
 from shared.mailbox.failures import LoginTooSoon, Unreachable
@@ -25,7 +25,7 @@ from shared.mailbox.start_rules import start_refusal
 from shared.messages import Key
 from shared.storage import download_failures, leases, ledger, scheduling
 from shared.storage.download_failures import DownloadFailure
-from shared.storage.known_sets import KnownMails, know, prune
+from shared.storage.known_sets import KnownMails, add_known, prune
 from shared.storage.ledger import FolderRef
 from shared.telemetry import traces
 
@@ -73,7 +73,7 @@ def _is_unchanged(run: Run) -> bool:
 def _open(run: Run) -> None:
     status = run.mailbox.open(run.connection.folder)
     run.place = FolderRef(run.connection.id, run.connection.folder, status.uid_validity)
-    note_validity(run, status.cursor)
+    note_uid_validity(run, status.cursor)
 
 
 def _check_start(run: Run) -> None:
@@ -91,7 +91,7 @@ def _skip_existing(run: Run) -> None:
     keys = list(run.mailbox.keys())
     with run.tools.database.transaction() as session:
         ledger.commit_batch(session, run.lease, place, ())
-        know(session, place.connection_id, place.folder, place.uid_validity, keys)
+        add_known(session, place.connection_id, place.folder, place.uid_validity, keys)
         scheduling.skipped_existing(session, place.connection_id)
     run.state = replace(run.state, skip_existing=False)  # not what comes until a fresh session
 
@@ -150,17 +150,17 @@ def _fetch_listing(run: Run, known: KnownMails, listing: Listing) -> bool:
 
 def _without_known_content(run: Run, known: KnownMails, listing: Listing) -> Sequence[MailRef]:
     """The new mails, without those that came before under another key."""
-    if run.place.uid_validity is None and (run.recognising or keys_changed(known, listing)):
-        if not run.recognising:
-            run.recognising = True
+    if run.place.uid_validity is None and (run.rebinding or keys_changed(known, listing)):
+        if not run.rebinding:
+            run.rebinding = True
             with run.tools.database.transaction() as session:
                 scheduling.validity_changed(session, run.place.connection_id, None)
-        new, had = recognise_by_headers(run, listing)
+        new, already_known = rebind_by_headers(run, listing)
         settle_leftovers(run)
-        settle(run, had)
+        settle(run, already_known)
         return new
-    if run.recognising and run.place.uid_validity is not None:
-        new = recognise(run, listing.new)
+    if run.rebinding and run.place.uid_validity is not None:
+        new = rebind(run, listing.new)
         settle_leftovers(run)
         return new
     return listing.new
@@ -172,8 +172,8 @@ def _keep_cursor(run: Run, listing: Listing) -> None:
         listing.cursor, run.report.settled, run.connection.after_download
     )
     run.report.keep_cursor = True
-    if run.recognising:
-        end_recognition(run)
+    if run.rebinding:
+        end_rebinding(run)
 
 
 def _forget_vanished(run: Run, listed: Sequence[Key] | None) -> None:

@@ -129,7 +129,7 @@ class SessionAffinity:
         self._asked = asked
         self.push_events.forget(gone)
         # Twice in a row, as a run in between holds the session itself.
-        absent = {i for i in wanted if not sessions.keeps(i)}
+        absent = {i for i in wanted if not sessions.has_idle_session(i)}
         leaving = absent & self._missing
         self._missing = absent - leaving
         self._leave([*leaving, *gone])

@@ -146,7 +146,7 @@ class LearnedLimits:
         log_limit(place, allowed)
 
 
-class KeptElsewhere:
+class SessionsElsewhere:
     """How many sessions the other fetchers keep at each mailbox. Thread-safe."""
 
     def __init__(self) -> None:

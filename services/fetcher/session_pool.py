@@ -14,7 +14,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from datetime import datetime
 
 from services.fetcher.listening import Kept, Listeners
-from services.fetcher.session_limits import KeptElsewhere, LearnedLimits, PoolLimits
+from services.fetcher.session_limits import LearnedLimits, PoolLimits, SessionsElsewhere
 from services.fetcher.session_opening import HostBusy, SessionOpener
 from services.fetcher.session_shares import OneFetcher, SessionShares, ShareTable
 from shared.connections import Connection
@@ -58,7 +58,7 @@ class SessionPool:
         self._count: Counter[str] = Counter()
         self._closing: Counter[str] = Counter()
         self._learned = LearnedLimits()
-        self._elsewhere = KeptElsewhere()
+        self._elsewhere = SessionsElsewhere()
         self._listeners = Listeners(
             self._lock,
             limits.listening,
@@ -93,7 +93,7 @@ class SessionPool:
     def __len__(self) -> int:
         return len(self._waiting) + len(self._listeners)
 
-    def keeps(self, connection_id: int) -> bool:
+    def has_idle_session(self, connection_id: int) -> bool:
         """Whether a session of this connection is open here, and nobody uses it."""
         return connection_id in self._waiting or connection_id in self._listeners
 
@@ -306,7 +306,7 @@ class SessionPool:
                     going = sum(place in kept.places for kept in victims.values())
                     if self._count[place] - going < limit:
                         continue
-                    found = next(self._may_go(place), None)
+                    found = next(self._evictable(place), None)
                     if found is None:
                         have = counted(self._count[place], "session")
                         raise HostBusy(
@@ -328,7 +328,7 @@ class SessionPool:
         except DatabaseUnavailable as outage:
             raise HostBusy(f"Sessions at {host} cannot be counted: {outage}") from outage
 
-    def _may_go(self, place: str) -> Iterator[tuple[int, Kept]]:
+    def _evictable(self, place: str) -> Iterator[tuple[int, Kept]]:
         """Sessions at `place` that nobody uses, those that wait longest first."""
         for connection_id, kept in [*self._waiting.items(), *self._listeners.items()]:
             if place in kept.places and not self._listeners.is_beginning(connection_id):
@@ -363,7 +363,7 @@ class SessionPool:
     def _give_way(self, place: str, count: int) -> bool:
         """Ends so many sessions there that nobody uses; whether there was any."""
         with self._lock:
-            found = itertools.islice(self._may_go(place), count)
+            found = itertools.islice(self._evictable(place), count)
             taken = self._take_out([connection_id for connection_id, _ in found])
         self._end_taken(taken)
         return bool(taken)

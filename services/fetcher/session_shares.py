@@ -190,7 +190,7 @@ class SessionShares:
     def give_up(self, used: Callable[[str], int], close: Callable[[str, int], object]) -> None:
         """Gives up what others wait for. `used`: sessions at a host that are open or being closed;
         `close` ends up to so many that nobody uses. Raises DatabaseUnavailable."""
-        self._tell(self._anew, anew=True)
+        self._write(self._anew, anew=True)
         wanted = self._table.wanted_by_others(self._limit)
         with self._lock:
             self._ceiling = wanted
@@ -204,9 +204,9 @@ class SessionShares:
                 unused = self._unused(used)
             if unused:
                 self._table.drop(unused)
-        self._tell(self._unsaid, anew=False)
+        self._write(self._unsaid, anew=False)
 
-    def _tell(self, hosts: set[str], *, anew: bool) -> None:
+    def _write(self, hosts: set[str], *, anew: bool) -> None:
         with self._asking:
             with self._lock:
                 telling = {host: self._held[host] for host in hosts if host in self._held}

@@ -65,7 +65,7 @@ def settle_leftovers(run: Run) -> None:
 
 @contextlib.contextmanager
 def _refusal_noted(run: Run) -> Iterator[None]:
-    """A server that will not delete (or mark) mails which are had already must not keep new ones
+    """A server that will not delete (or mark) mails which are known already must not keep new ones
     from coming: the run goes on, and fails with this at its end."""
     try:
         yield

@@ -52,7 +52,7 @@ class Intake:
         self._unread_octets = 0
         self.refs: list[MailRef] = []
         self.refused: list[Quarantined] = []
-        #: Mails that could not be had this time; the next run lists them again.
+        #: Mails that could not be downloaded this time; the next run lists them again.
         self.postponed: list[tuple[MailRef, PosthouseError]] = []
         #: Mails that the server did not give, not yet judged (`downloading`).
         self.withheld: list[tuple[MailRef, MailRefused]] = []
@@ -171,12 +171,12 @@ class Intake:
 
     @property
     def asked(self) -> set[Key]:
-        """The mails that were had or abandoned."""
+        """The mails that were downloaded or abandoned."""
         done = {ref.key for ref in self.refs} | {item.key for item in self.refused}
         return done | {ref.key for ref, _ in [*self.postponed, *self.withheld, *self.suspected]}
 
     def unhandled(self, refs: Sequence[MailRef]) -> list[MailRef]:
-        """Those of `refs` that were neither had nor abandoned, the one under way first."""
+        """Those of `refs` that were neither downloaded nor abandoned, the one under way first."""
         done = self.asked
         under_way = self._ref
         left = [ref for ref in refs if ref.key not in done and ref is not under_way]

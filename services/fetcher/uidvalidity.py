@@ -13,14 +13,14 @@ from shared.connections import AfterDownload, Selection
 from shared.mail.summary import header_digest, header_octets
 from shared.mailbox.base import Cursor, MailRef, is_another_folder
 from shared.storage import leases, ledger, scheduling
-from shared.storage.known_sets import know
-from shared.storage.known_sets import recognise as match
+from shared.storage.known_sets import add_known
+from shared.storage.known_sets import rebind as match
 
 
-def note_validity(run: Run, now: Cursor) -> None:
+def note_uid_validity(run: Run, now: Cursor) -> None:
     """Decides whether mails must be recognised by content, as the folder was re-created."""
     state, place = run.state, run.place
-    run.recognising = state.validity_changed_at is not None
+    run.rebinding = state.validity_changed_at is not None
     if place.uid_validity is None:
         return
     if state.uid_validity is None:
@@ -31,16 +31,16 @@ def note_validity(run: Run, now: Cursor) -> None:
     elif state.uid_validity != place.uid_validity:
         with run.tools.database.transaction() as session:
             scheduling.validity_changed(session, place.connection_id, place.uid_validity)
-        run.recognising = True
+        run.rebinding = True
     elif state.cursor is not None and is_another_folder(state.cursor, now):
         with run.tools.database.transaction() as session:
             scheduling.another_folder(
                 session, place.connection_id, place.folder, place.uid_validity
             )
-        run.recognising = True
+        run.rebinding = True
 
 
-def recognise(run: Run, refs: Sequence[MailRef]) -> list[MailRef]:
+def rebind(run: Run, refs: Sequence[MailRef]) -> list[MailRef]:
     """Those of `refs` that are really new. The others become known under their new UIDs, and are
     to be settled where the folder shows them as they were before (a restored backup).
 
@@ -69,7 +69,7 @@ def recognise(run: Run, refs: Sequence[MailRef]) -> list[MailRef]:
             session, place.connection_id, place.folder, place.uid_validity, digests, unsettled
         )
         if skipped:
-            know(session, place.connection_id, place.folder, place.uid_validity, skipped)
+            add_known(session, place.connection_id, place.folder, place.uid_validity, skipped)
     return [ref for ref in refs if ref.key not in known and ref.key not in skipped]
 
 
@@ -83,7 +83,7 @@ def _maybe_flagged(run: Run, refs: Sequence[MailRef]) -> list[MailRef]:
     return [MailRef(key, 0) for key in everything if key not in listed]
 
 
-def end_recognition(run: Run) -> None:
+def end_rebinding(run: Run) -> None:
     """Everything that can be seen was compared; what else the old folder had is vanished."""
     with run.tools.database.transaction() as session:
         ledger.drop_stale_settlements(session, run.place)

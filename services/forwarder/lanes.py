@@ -123,7 +123,7 @@ class Lanes:
         if lane is not None:
             lane.stop()
 
-    def tell_given_up(self, handler_id: int, reason: str) -> None:
+    def alert_given_up(self, handler_id: int, reason: str) -> None:
         """People are told of dead letters, once a day a handler. Raises DatabaseUnavailable."""
         lane = self._lanes.get(handler_id)
         with self._database.transaction() as session:

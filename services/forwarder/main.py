@@ -97,7 +97,7 @@ def build(settings: ForwarderSettings) -> Forwarder:
             retries=retries,
             log=log,
             gone=lanes.pause,
-            gave_up=lanes.tell_given_up,
+            gave_up=lanes.alert_given_up,
             reached=lambda step: forwarder.reached(step),
         )
 

@@ -57,7 +57,7 @@ def deliver_due(
                 by_target[target.id].append((alert, target))
         caller = WebhookCaller(vault, now, public_url, hosts)
         with ThreadPoolExecutor(_RECEIVERS_AT_ONCE, thread_name_prefix="webhook") as pool:
-            calls = [call for done in pool.map(caller.tell, by_target.values()) for call in done]
+            calls = [call for done in pool.map(caller.deliver, by_target.values()) for call in done]
         _record(database, wanted, calls)
         made += len(calls)
         if len(due) < _BATCH:

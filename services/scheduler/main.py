@@ -71,7 +71,7 @@ class Scheduler:
         loops: list[tuple[str, float, Callable[[], object]]] = [
             ("resend", _RESEND_SECONDS, partial(self._resend, stop)),
             ("lost", _LOST_SECONDS, self.emitter.release_lost),
-            ("guard", settings.handler_check_seconds, self.guard.look),
+            ("guard", settings.handler_check_seconds, self.guard.check_all),
             ("housekeeping", _HOUSEKEEPING_SECONDS, self._housekeeping),
             ("alerts", _ALERTS_SECONDS, self._alerts),
             ("expiries", _EXPIRIES_SECONDS, lambda: alerting.raise_expiries(self.database)),

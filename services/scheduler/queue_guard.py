@@ -37,7 +37,7 @@ class Guard:
     #: Where `output` is, without secrets: queues on another broker are new ones.
     place: str
 
-    def look(self) -> int:
+    def check_all(self) -> int:
         """One look at every handler's queue; how many were created. One that fails waits."""
         with self.database.transaction() as session:
             names = handler_queues.handlers(session)
@@ -45,7 +45,7 @@ class Guard:
         for handler in names:
             try:
                 with self.database.transaction() as session:
-                    generation = self._look_at(session, handler)
+                    generation = self._check(session, handler)
                 # Only after the commit: a queue that is there counts as filled.
                 if generation is not None and self._make(handler, generation):
                     refilled += 1
@@ -68,7 +68,7 @@ class Guard:
             self.output.ensure(handler.name, str(generation))
         return True
 
-    def _look_at(self, session: Session, handler: HandlerName) -> uuid.UUID | None:
+    def _check(self, session: Session, handler: HandlerName) -> uuid.UUID | None:
         """The generation of the queue that is to be created now, where the old one was lost."""
         remembered = handler_queues.lock(session, handler.id)
         if remembered is None:

@@ -183,7 +183,7 @@ class MemoryMailbox:
 
     def changed_since(self, folder: str, cursor: Cursor | None) -> FolderStatus | None:
         self._say("folder", f"status {folder}")
-        _, status = self._look(folder)
+        _, status = self._snapshot(folder)
         return None if cursor is not None and dict(cursor) == dict(status.cursor) else status
 
     def poll_send(self, folder: str, cursor: Cursor | None) -> None:
@@ -197,7 +197,7 @@ class MemoryMailbox:
 
     def open(self, folder: str) -> FolderStatus:
         self._say("folder", f"open {folder}")
-        self._folder, self._status = self._look(folder)
+        self._folder, self._status = self._snapshot(folder)
         self._uid_validity = self._status.uid_validity or 0
         return self._status
 
@@ -307,7 +307,7 @@ class MemoryMailbox:
     def close(self) -> None:
         self._broken = True
 
-    def _look(self, folder: str) -> tuple[str, FolderStatus]:
+    def _snapshot(self, folder: str) -> tuple[str, FolderStatus]:
         name = "INBOX" if not folder or folder.upper() == "INBOX" else folder
         place = self._account.snapshot(name)
         if place is None:

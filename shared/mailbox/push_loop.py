@@ -115,7 +115,7 @@ class PushLoop:
         watched = self._watched[key] = _Watched(key, mailbox, wait)
         self._ask(lambda: self._guarded(watched, self._begin))
         if wait.changed:
-            self._ask(lambda: self._tell(self._on_push, key))
+            self._ask(lambda: self._notify(self._on_push, key))
 
     def release(self, key: Hashable, *, timeout_s: float = 10) -> Mailbox | None:
         """Gives the session back to the caller, in step; None where it is lost."""
@@ -175,7 +175,7 @@ class PushLoop:
                     self._guarded(event.data, self._read)
             if time.monotonic() >= next_look:
                 next_look = time.monotonic() + tick
-                self._look_around()
+                self._renew_waiting()
 
     def _take_requests(self) -> None:
         try:
@@ -216,9 +216,9 @@ class PushLoop:
             watched.wait.begin()
             arrived = watched.wait.read() or arrived
         if arrived:
-            self._tell(self._on_push, watched.key)
+            self._notify(self._on_push, watched.key)
 
-    def _look_around(self) -> None:
+    def _renew_waiting(self) -> None:
         """Renews what waited long enough, and gives up what does not answer."""
         now = time.monotonic()
         for watched in list(self._watched.values()):
@@ -244,10 +244,10 @@ class PushLoop:
         if watched.released is not None:
             watched.released.set()
         else:
-            self._tell(self._on_lost, watched.key, error)
+            self._notify(self._on_lost, watched.key, error)
 
     @staticmethod
-    def _tell(callback: Callable[..., None], *arguments: object) -> None:
+    def _notify(callback: Callable[..., None], *arguments: object) -> None:
         try:
             callback(*arguments)
         except Exception:  # one broken callback must not end push for all others

@@ -2,7 +2,7 @@
 
 A decision stands: a handler that was chosen keeps the mail, one whose rules left it out does not
 get it, whatever the rules say at a later attempt. Only a place in a group is given anew, where the
-handler that had it is gone.
+handler that got it is gone.
 """
 
 from __future__ import annotations
@@ -53,15 +53,15 @@ def choose(
     facts: Callable[[], RuleFacts],
     *,
     asked: Set[int],
-    had: Set[int] = frozenset(),
+    delivered: Set[int] = frozenset(),
     chosen: Set[int] = frozenset(),
     left_out: Mapping[int, str] | None = None,
 ) -> Choice:
     """Decides about one mail.
 
-    `candidates`: all that take its connection, of whom `asked` are decided about; `had`: who has it
-    already; `chosen` and `left_out` (handler → by what) are what was decided before, and stand.
-    `facts` is asked only where a rule is.
+    `candidates`: all that take its connection, of whom `asked` are decided about; `delivered`: who
+    has it already; `chosen` and `left_out` (handler → by what) are what was decided before, and
+    stand. `facts` is asked only where a rule is.
     """
     before = left_out or {}
     given: set[int] = set()
@@ -70,10 +70,10 @@ def choose(
     holders: dict[str, str] = {}
     ordered = sorted(candidates, key=lambda one: (one.position, one.handler_id))
     for one in ordered:
-        if one.group and one.handler_id in had | chosen:
+        if one.group and one.handler_id in delivered | chosen:
             holders.setdefault(one.group, one.name)
     for one in ordered:
-        if one.handler_id not in asked or one.handler_id in had:
+        if one.handler_id not in asked or one.handler_id in delivered:
             continue
         if before.get(one.handler_id) == BY_RULES:
             continue

@@ -165,9 +165,9 @@ def write_client_certificate(session: Session, connection_id: int, sealed: bytes
     session.execute(_SQL["write_client_certificate"], values)
 
 
-def look_again(session: Session, connection_id: int) -> None:
+def forget_cursor(session: Session, connection_id: int) -> None:
     """Forgets the folder's cursor: the next run lists it in full."""
-    session.execute(_SQL["look_again"], {"id": connection_id})
+    session.execute(_SQL["forget_cursor"], {"id": connection_id})
 
 
 def start_from(
@@ -209,7 +209,7 @@ def of_mailbox(session: Session, connection: Connection) -> list[Connection]:
     return [other for other in get_many(session, ids) if other.mailbox_key() == key]
 
 
-def twins(session: Session, connection: Connection) -> list[Connection]:
+def of_folder(session: Session, connection: Connection) -> list[Connection]:
     """Other connections that read the same folder of the same mailbox."""
     key = connection.lease_key()
     return [other for other in of_mailbox(session, connection) if other.lease_key() == key]

@@ -134,16 +134,16 @@ def record_deliveries(
     rows: Sequence[tuple[uuid.UUID, int, str]],
     notes: Mapping[tuple[uuid.UUID, int], str] | None = None,
     *,
-    had: Mapping[tuple[uuid.UUID, int], Redelivery | None] | None = None,
+    delivered: Mapping[tuple[uuid.UUID, int], Redelivery | None] | None = None,
 ) -> None:
     """(message, handler, position) of events that the output queue has confirmed.
 
-    By (message, handler): `notes`, why a handler got a mail in doubt; `had`, those that had it
-    before, with the asking on which they have it now. For mails that `hold` gave in this
+    By (message, handler): `notes`, why a handler got a mail in doubt; `delivered`, those that got
+    it before, with the asking on which they have it now. For mails that `hold` gave in this
     transaction.
     """
-    had = had or {}
-    again = [row for row in rows if (row[0], row[1]) in had]
+    delivered = delivered or {}
+    again = [row for row in rows if (row[0], row[1]) in delivered]
     if again:
         values = {
             "ids": uuid_array(row[0] for row in again),
@@ -159,7 +159,8 @@ def record_deliveries(
                 "positions": text_array(row[2] for row in rows),
                 "notes": text_array((notes or {}).get((row[0], row[1]), "") for row in rows),
                 "redeliveries": [
-                    Jsonb(told) if (told := had.get((row[0], row[1]))) else None for row in rows
+                    Jsonb(told) if (told := delivered.get((row[0], row[1]))) else None
+                    for row in rows
                 ],
             },
         )

@@ -1,4 +1,4 @@
-"""Gmail shows one mail in a folder for each of its labels: the same mail, had once, not twice.
+"""Gmail shows one mail in a folder for each of its labels: the same mail, delivered once.
 
 X-GM-MSGID ("IMAP extensions", developers.google.com/workspace/gmail/imap/imap-extensions) names a
 mail within its account, whatever the label. A mail that came through one label is not handed over
@@ -25,7 +25,7 @@ _SQL = Queries("gmail_labels")
 
 @dataclass(frozen=True, slots=True)
 class Duplicate:
-    """A mail (UID, X-GM-MSGID) that every handler of the connection had under another label."""
+    """A mail (UID, X-GM-MSGID) that every handler of the connection got under another label."""
 
     uid: int
     gmail_id: int
@@ -48,27 +48,27 @@ def find_duplicates(session: Session, connection: Connection, found: Mapping[int
     """Which mails came through another label. `found`: UID → X-GM-MSGID of mails that are not
     known in the connection's folder; what the answer does not name is new."""
     rows = session.execute(
-        _SQL["had"], {**_where(session, connection), "gmail_ids": list(found.values())}
+        _SQL["known_elsewhere"], {**_where(session, connection), "gmail_ids": list(found.values())}
     )
-    had: dict[int, list[tuple[uuid.UUID, bytes, bool, list[int]]]] = defaultdict(list)
+    already_known: dict[int, list[tuple[uuid.UUID, bytes, bool, list[int]]]] = defaultdict(list)
     for gmail_id, message_id, digest, waiting, handlers in rows:
-        had[gmail_id].append((message_id, bytes(digest), waiting, handlers))
+        already_known[gmail_id].append((message_id, bytes(digest), waiting, handlers))
     answer = Sorted()
-    if not had:
+    if not already_known:
         return answer
     taking = {row[0] for row in session.execute(_SQL["taking"], {"connection_id": connection.id})}
     for uid, gmail_id in found.items():
-        others = had.get(gmail_id)
+        others = already_known.get(gmail_id)
         if others is None:
             continue
-        had_by = {handler for *_, handlers in others for handler in handlers}
-        missing = taking - had_by
+        delivered_to = {handler for *_, handlers in others for handler in handlers}
+        missing = taking - delivered_to
         if any(waiting for _, _, waiting, _ in others):
             answer.waiting.add(uid)
         elif not missing:
             answer.duplicates.append(Duplicate(uid, gmail_id, *others[0][:2]))
-        elif had_by:
-            answer.only_for[uid] = (sorted(missing), sorted(had_by))
+        elif delivered_to:
+            answer.only_for[uid] = (sorted(missing), sorted(delivered_to))
     return answer
 
 
@@ -94,12 +94,12 @@ def mark_known(
         "digests": [duplicate.digest for duplicate in duplicates],
         "gmail_ids": [duplicate.gmail_id for duplicate in duplicates],
     }
-    known_sets.know(session, place.connection_id, place.folder, place.uid_validity, uids)
-    session.execute(_SQL["know_content"], values)
+    known_sets.add_known(session, place.connection_id, place.folder, place.uid_validity, uids)
+    session.execute(_SQL["add_content"], values)
     session.execute(_SQL["insert_settlements"], values)
 
 
-def had_elsewhere(session: Session, connection: Connection) -> bool:
+def known_elsewhere(session: Session, connection: Connection) -> bool:
     """Whether any mail of this account came through another label."""
     row = session.execute(_SQL["any_elsewhere"], _where(session, connection)).fetchone()
     return bool(row and row[0])

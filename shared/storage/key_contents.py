@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 _SQL = Queries("key_contents")
 
 
-def recognise_keys(
+def rebind_keys(
     session: Session, place: FolderRef, listed: Sequence[str], digests: Mapping[str, bytes]
 ) -> set[str]:
     """Which of the new mails (key → header digest) are known under a key that is not `listed`.
@@ -31,7 +31,7 @@ def recognise_keys(
         return set()
     columns = place.columns()
     now = [key_digest(key) for key in {*listed, *digests}]
-    # Not prepared, as in `known.recognise`: only a plan that sees the arrays hashes them.
+    # Not prepared, as in `known.rebind`: only a plan that sees the arrays hashes them.
     rows = session.execute(
         _SQL["earlier"],
         {**columns, "contents": list(set(digests.values())), "listed": now},
@@ -44,18 +44,18 @@ def recognise_keys(
     if not moved:
         return set()
     session.execute(_SQL["give_up"], {**columns, "digests": list(moved.values())})
-    know_contents(session, place, {key: digests[key] for key in moved})
+    add_contents(session, place, {key: digests[key] for key in moved})
     _move_settlements(session, place, {old: key for key, old in moved.items()})
     return set(moved)
 
 
-def know_contents(session: Session, place: FolderRef, contents: Mapping[str, bytes]) -> None:
-    """Marks keys as had, with the digests of their mails' headers."""
+def add_contents(session: Session, place: FolderRef, contents: Mapping[str, bytes]) -> None:
+    """Adds keys to the known set, with the digests of their mails' headers."""
     if contents:
         # In order, so that two that write at the same time do not wait for each other.
         rows = sorted((key_digest(key), content) for key, content in contents.items())
         session.execute(
-            _SQL["know"],
+            _SQL["add"],
             {
                 **place.columns(),
                 "digests": octets_array(digest for digest, _ in rows),

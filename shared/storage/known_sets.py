@@ -68,7 +68,7 @@ class KnownMails:
             return int(row[0]) if row else 0
 
 
-def know(
+def add_known(
     session: Session, connection_id: int, folder: str, uid_validity: int | None, keys: Sequence[Key]
 ) -> None:
     """Marks keys as had: they are never new again."""
@@ -76,9 +76,9 @@ def know(
     uids = [key for key in keys if isinstance(key, int)]
     digests = sorted({key_digest(key) for key in keys if isinstance(key, str)})
     if uids:
-        session.execute(_SQL["know_uids"], {**place, "uids": _uids(uids)})
+        session.execute(_SQL["add_uids"], {**place, "uids": _uids(uids)})
     if digests:
-        session.execute(_SQL["know_keys"], {**place, "digests": digests})
+        session.execute(_SQL["add_keys"], {**place, "digests": digests})
 
 
 def forget(
@@ -120,7 +120,7 @@ def prune(
     session.execute(_SQL["drop_vanished_keys"], {**place, "days": VANISHED_DAYS})
 
 
-def recognise(
+def rebind(
     session: Session,
     connection_id: int,
     folder: str,
@@ -139,7 +139,7 @@ def recognise(
     # Not prepared: only a plan that sees the array makes a hash table of it, a cached one compares
     # each mail of the folder with each digest.
     rows = session.execute(
-        _SQL["recognise"], {**place, "digests": list(set(wanted.values()))}, prepare=False
+        _SQL["rebind"], {**place, "digests": list(set(wanted.values()))}, prepare=False
     ).fetchall()
     found = [(validity, uid, bytes(digest), 0) for validity, uid, digest in rows]
     found += [
@@ -176,5 +176,5 @@ def recognise(
         session.execute(_SQL["unpack"], {**place, "uids": uids, "digests": contents})
     unsettled = sorted(recognised & again)
     session.execute(_SQL["settle_recognised"], {**place, "uids": unsettled})
-    know(session, connection_id, folder, uid_validity, sorted(recognised))
+    add_known(session, connection_id, folder, uid_validity, sorted(recognised))
     return recognised

@@ -97,9 +97,11 @@ def commit_batches(session: Session, batches: Sequence[Batch]) -> list[bool]:
         keys: list[Key] = [item.key for item in batch.refused]
         if place.uid_validity is None:
             contents = {message.native_key: message.header_digest for message in batch.messages}
-            key_contents.know_contents(session, place, contents)
+            key_contents.add_contents(session, place, contents)
         if keys:
-            known_sets.know(session, place.connection_id, place.folder, place.uid_validity, keys)
+            known_sets.add_known(
+                session, place.connection_id, place.folder, place.uid_validity, keys
+            )
         for item in batch.refused:
             _put_aside(session, place, item)
     return [batch.place.connection_id in last for batch in batches]

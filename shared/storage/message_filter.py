@@ -77,7 +77,7 @@ def conditions(wanted: MessageFilter) -> tuple[list[LiteralString], dict[str, An
     return parts, values
 
 
-def looked_up(state: MessageState | None) -> list[LiteralString] | None:
+def indexed_conditions(state: MessageState | None) -> list[LiteralString] | None:
     """Conditions with which mails of a state are looked up in all that the ledger keeps; None where
     every mail has to be looked at."""
     if state is None or state not in _FATES:

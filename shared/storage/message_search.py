@@ -24,7 +24,7 @@ from shared.clock import first_id, time_of
 from shared.errors import InvalidInput
 from shared.mail import search_terms
 from shared.storage.arrays import array
-from shared.storage.message_filter import MessageFilter, conditions, looked_up, spellings
+from shared.storage.message_filter import MessageFilter, conditions, indexed_conditions, spellings
 from shared.storage.messages import HEAD, LoggedMessage, logged_message
 from shared.storage.pool import Session
 from shared.storage.queries import Queries
@@ -103,7 +103,7 @@ class _Search:
 
     def whole_or_part(self) -> MessagePage:
         """All mails of the range where that is quick, else some of the newest of them."""
-        parts = looked_up(self._state)
+        parts = indexed_conditions(self._state)
         if parts is not None:
             with suppress(pg.QueryCanceled):
                 return self.page(self._found(parts, {}, _WHOLE_SECONDS))

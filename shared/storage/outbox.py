@@ -56,13 +56,13 @@ class Claimed(NamedTuple):
     missing_s: float | None = None
     #: Handlers that shall have it too where their rules take it.
     asked_handlers: frozenset[int] = frozenset()
-    #: Those that had it under another label.
-    had_handlers: frozenset[int] = frozenset()
+    #: Those that got it under another label.
+    earlier_handlers: frozenset[int] = frozenset()
     #: Whom the rules chose at an earlier attempt; None: nothing was decided yet.
     chosen: frozenset[int] | None = None
     #: Why some of them get it in doubt, by handler.
     doubts: Mapping[int, str] = _NOTHING
-    #: What handlers that had it are told of why it comes again, by handler: {count, time, reason}.
+    #: What handlers that got it are told of why it comes again, by handler: {count, time, reason}.
     redeliveries: Mapping[int, Redelivery] = _NOTHING
     #: The provider's id of the thread, and its labels, where it has such.
     thread: str = ""
@@ -106,7 +106,7 @@ def _claimed(row: tuple[Any, ...]) -> Claimed:
         message_id, sender, to, cc, subject, date, sender_name, to_names, cc_names, findings,
         downloaded_at, arrived_at, correlation_id, thread, labels,
         security, opened_key, opened_offset, opened_size, opened_sha256,
-        attempts, initial, repeat_handlers, asked_handlers, had_handlers, chosen, doubts,
+        attempts, initial, repeat_handlers, asked_handlers, earlier_handlers, chosen, doubts,
         redeliveries, missing_s,
     ) = row  # fmt: skip
     outcome = None
@@ -141,7 +141,7 @@ def _claimed(row: tuple[Any, ...]) -> Claimed:
         correlation_id=correlation_id,
         missing_s=missing_s,
         asked_handlers=frozenset(asked_handlers),
-        had_handlers=frozenset(had_handlers),
+        earlier_handlers=frozenset(earlier_handlers),
         chosen=None if chosen is None else frozenset(chosen),
         doubts=_by_handler(doubts),
         redeliveries=_by_handler(redeliveries),

@@ -32,7 +32,7 @@ class PastMail:
     subject: str
     sender: str
     downloaded_at: datetime
-    had: frozenset[int]
+    delivered_to: frozenset[int]
 
 
 def page(
@@ -98,5 +98,5 @@ def _mail(row: Mapping[str, Any], names: Mapping[int, str]) -> PastMail:
         row["subject"],
         row["sender"],
         row["downloaded_at"],
-        frozenset(row["had"]),
+        frozenset(row["delivered_to"]),
     )

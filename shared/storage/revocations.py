@@ -84,7 +84,7 @@ class StoredList:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ListSeen:
+class RevocationListView:
     """A list for people: where it is from, how old it is, and why it could not be had."""
 
     id: int
@@ -202,15 +202,15 @@ def list_failed(
     session.execute(_SQL["list_failed"], values)
 
 
-def look_again(session: Session, issuer_key: bytes) -> int:
+def make_due(session: Session, issuer_key: bytes) -> int:
     """Certificates of this authority are due now; returns how many there are."""
-    return session.execute(_SQL["look_again"], {"issuer_key": issuer_key}).rowcount
+    return session.execute(_SQL["make_due"], {"issuer_key": issuer_key}).rowcount
 
 
-def rest(session: Session) -> None:
+def pause_unused(session: Session) -> None:
     """An authority is trusted no longer: nobody is asked about a certificate until a mail is
     believed by it again."""
-    session.execute(_SQL["rest"])
+    session.execute(_SQL["pause_unused"])
 
 
 def troubled(session: Session, limit: int) -> list[tuple[bytes, str, datetime]]:
@@ -225,10 +225,10 @@ def issuers(session: Session) -> list[bytes]:
     return [bytes(row[0]) for row in session.execute(_SQL["issuers"])]
 
 
-def lists(session: Session) -> list[ListSeen]:
+def lists(session: Session) -> list[RevocationListView]:
     """All lists, those that could not be had first."""
     with session.cursor(row_factory=dict_row) as cursor:
-        return [ListSeen(**row) for row in cursor.execute(_SQL["lists"])]
+        return [RevocationListView(**row) for row in cursor.execute(_SQL["lists"])]
 
 
 def delete_list(session: Session, list_id: int) -> tuple[str, str]:

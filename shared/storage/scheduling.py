@@ -228,4 +228,4 @@ def validity_changed(session: Session, connection_id: int, uid_validity: int | N
 
 
 def recognition_over(session: Session, connection_id: int, folder: str) -> None:
-    session.execute(_SQL["recognition_over"], {"id": connection_id, "folder": folder})
+    session.execute(_SQL["rebinding_over"], {"id": connection_id, "folder": folder})

@@ -10,15 +10,15 @@ from shared.storage.queries import Queries
 _SQL = Queries("store_identity")
 
 
-def known(session: Session) -> uuid.UUID | None:
-    row = session.execute(_SQL["known"]).fetchone()
+def current(session: Session) -> uuid.UUID | None:
+    row = session.execute(_SQL["current"]).fetchone()
     return row[0] if row else None
 
 
-def know(session: Session, identity: uuid.UUID) -> uuid.UUID:
+def remember(session: Session, identity: uuid.UUID) -> uuid.UUID:
     """Notes it where none is known; gives the one that counts."""
-    session.execute(_SQL["know"], {"identity": identity})
-    found = known(session)
+    session.execute(_SQL["remember"], {"identity": identity})
+    found = current(session)
     assert found is not None
     return found
 

@@ -202,7 +202,7 @@ def identity_in(text: bytes) -> uuid.UUID:
         ) from error
 
 
-def gone(key: str) -> MissingObject:
+def missing_object(key: str) -> MissingObject:
     return MissingObject(
         f"The store has no object {key}.", hint="Retention removes raw mail after RETENTION_DAYS."
     )

@@ -18,8 +18,8 @@ from shared.store.base import (
     PAGE,
     MissingObject,
     Pack,
-    gone,
     identity_in,
+    missing_object,
     new_key,
     translated,
 )
@@ -62,7 +62,7 @@ class FileStore:
                     left -= len(chunk)
                     yield chunk
         except FileNotFoundError as error:
-            raise gone(ref.key) from error
+            raise missing_object(ref.key) from error
         except OSError as error:
             raise translated(error, "read from") from error
 

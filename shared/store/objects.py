@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 from shared.errors import OwnFailure
 from shared.messages import RawRef
 from shared.settings import StoreSettings
-from shared.store.base import CHUNK, MARKER, PAGE, Pack, gone, identity_in, new_key
+from shared.store.base import CHUNK, MARKER, PAGE, Pack, identity_in, missing_object, new_key
 from shared.telemetry import metrics
 
 T = TypeVar("T")
@@ -60,7 +60,7 @@ class ObjectStore:
                 "get", lambda bucket: bucket.get_range(ref.key, start=start, length=size)
             )
         except FileNotFoundError as error:
-            raise gone(ref.key) from error
+            raise missing_object(ref.key) from error
         return bytes(found)
 
     def stream(self, ref: RawRef) -> Iterator[bytes]:

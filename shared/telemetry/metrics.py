@@ -104,7 +104,7 @@ PUSH_SESSIONS: Final = _gauge(
 PUSH_EVENTS: Final = _counter(
     "push_events_total", "Runs that began because a server pushed, without a job."
 )
-KEPT_POLLS: Final = _counter(
+POLLS_OF_OPEN_SESSIONS: Final = _counter(
     "kept_polls_total", "Polls from a fetcher's own queue, over sessions that it keeps open."
 )
 DOWNLOADED_MESSAGES: Final = _counter(

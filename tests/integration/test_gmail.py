@@ -155,9 +155,9 @@ def test_another_folder_of_the_same_account_brings_no_mail_again(
     with stack.database.transaction() as session:
         before = connections.get(session, connection)
         connections.update(session, replace(before, folder=everything))
-        connections.look_again(session, connection)
-        assert gmail_labels.had_elsewhere(session, replace(before, folder=everything))
-        assert not gmail_labels.had_elsewhere(session, before)
+        connections.forget_cursor(session, connection)
+        assert gmail_labels.known_elsewhere(session, replace(before, folder=everything))
+        assert not gmail_labels.known_elsewhere(session, before)
     stack.fetch_now(connection)
     stack.wait(lambda: len(received(redis_url, "archive")) >= 3, "the archived mail")
     all_settled(stack)

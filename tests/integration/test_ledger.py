@@ -103,7 +103,7 @@ def test_what_was_committed_is_known_and_waits_for_both_ends(
 def test_digests_of_other_keys_vanish_slowly(database: Database, place: FolderRef) -> None:
     pop = FolderRef(place.connection_id, "", None)
     with database.transaction() as session:
-        known_sets.know(session, pop.connection_id, "", None, ["a", "b", "c"])
+        known_sets.add_known(session, pop.connection_id, "", None, ["a", "b", "c"])
         known_sets.prune(session, pop.connection_id, "", None, ["a"])
     mails = KnownMails(database, pop.connection_id, "", None)
     assert mails.count() == 1
@@ -137,7 +137,7 @@ def test_letting_go_of_keys_does_not_compare_each_with_each(
     pop = FolderRef(place.connection_id, "", None)
     keys = [f"uidl-{number}" for number in range(5000)]
     with database.transaction() as session:
-        known_sets.know(session, pop.connection_id, "", None, keys)
+        known_sets.add_known(session, pop.connection_id, "", None, keys)
         known_sets.prune(session, pop.connection_id, "", None, keys[:-1])
         ((vanished,),) = session.execute(
             "SELECT count(*) FROM known_key WHERE vanished_on IS NOT NULL"
@@ -167,7 +167,7 @@ def test_each_old_mail_recognises_one_new_one(database: Database, place: FolderR
         ledger.commit_batch(session, held, place, twins)
     digest = twins[0].header_digest
     with database.transaction() as session:
-        recognised = known_sets.recognise(
+        recognised = known_sets.rebind(
             session,
             place.connection_id,
             "",

@@ -143,7 +143,7 @@ def webhook(port: int, _: Database) -> object:
     )
     target = Target(id=1, name="hook", url=sealed, secret=None, template=Template.JSON)
     alert = Alert(id=new_id(), data=WebhookTest(name="hook", webhook_id=1))
-    return WebhookCaller(vault, utc_now(), "http://127.0.0.1", RULES).tell([(alert, target)])
+    return WebhookCaller(vault, utc_now(), "http://127.0.0.1", RULES).deliver([(alert, target)])
 
 
 def forward(kind: ForwardProtocol, scheme: str) -> Callable[[int, Any], object]:

@@ -98,7 +98,7 @@ def test_postgres_survives_a_kill_and_keeps_its_password(
     wait_until(lambda: not child.is_running, "the end")
     again = OwnPostgres(folder)
     again.prepare()
-    wait_until(lambda: (stack.tend(), _answers(server.url))[1], "Postgres", log=child.log)
+    wait_until(lambda: (stack.supervise(), _answers(server.url))[1], "Postgres", log=child.log)
     with psycopg.connect(again.url) as session:
         assert session.execute("SELECT n FROM kept").fetchone() == (1,)
     wrong = server.url.replace(folder.password("postgres_password"), "guess")

@@ -19,7 +19,7 @@ def digest(number: int) -> bytes:
     return sha256(str(number).encode()).digest()[:16]
 
 
-def know(session: Session, place: FolderRef, uids: Sequence[int]) -> None:
+def add_known(session: Session, place: FolderRef, uids: Sequence[int]) -> None:
     """Mails that were had, as a commit leaves them, without ledger."""
     with (
         session.cursor() as cursor,
@@ -36,8 +36,8 @@ def pack(session: Session, place: FolderRef, listed: Sequence[int]) -> None:
     known_sets.prune(session, place.connection_id, place.folder, OLD, listed, packing=True)
 
 
-def recognise(session: Session, place: FolderRef, mails: dict[int, bytes]) -> set[int]:
-    return known_sets.recognise(session, place.connection_id, place.folder, NEW, mails)
+def rebind(session: Session, place: FolderRef, mails: dict[int, bytes]) -> set[int]:
+    return known_sets.rebind(session, place.connection_id, place.folder, NEW, mails)
 
 
 def rows(session: Session, table: bytes) -> int:
@@ -61,7 +61,7 @@ def test_a_known_mail_takes_twelve_octets(database: Database, place: FolderRef, 
     begin = 0
     with database.transaction() as session:
         for end in (100, 200, 1500, 150_000):
-            know(session, place, uids[begin:end])
+            add_known(session, place, uids[begin:end])
             pack(session, place, uids[:end])
             begin = end
         assert rows(session, b"known_content") == 0
@@ -79,10 +79,10 @@ def test_packed_mails_are_known_again_each_once(database: Database, place: Folde
     same = mails[0].header_digest
     again = {2000 - uid: mail.header_digest for uid, mail in enumerate(mails, 1)}
     with database.transaction() as session:
-        had = recognise(session, place, {**again, 5000: same, 5001: digest(77_777)})
+        had = rebind(session, place, {**again, 5000: same, 5001: digest(77_777)})
         assert had == {*again}
         # Each stood for one mail: what comes once more is another mail.
-        assert not recognise(session, place, {6000 + n: d for n, d in enumerate(again.values())})
+        assert not rebind(session, place, {6000 + n: d for n, d in enumerate(again.values())})
         moved = ledger.unsettled(session, place.connection_id, place.folder, 2000)
         assert {(where.uid_validity, key) for where, key in moved} == {(NEW, uid) for uid in had}
         assert rows(session, b"packed_content") == 0
@@ -90,9 +90,7 @@ def test_packed_mails_are_known_again_each_once(database: Database, place: Folde
         known_sets.prune(session, place.connection_id, place.folder, NEW, sorted(had), packing=True)
         assert rows(session, b"known_content") == 0
         third = {uid + 5: content for uid, content in again.items()}
-        assert known_sets.recognise(session, place.connection_id, place.folder, 300, third) == {
-            *third
-        }
+        assert known_sets.rebind(session, place.connection_id, place.folder, 300, third) == {*third}
 
 
 def test_a_packed_mail_is_settled_again_where_a_backup_shows_it_as_before(
@@ -104,7 +102,7 @@ def test_a_packed_mail_is_settled_again_where_a_backup_shows_it_as_before(
         ledger.all_settled(session, [Settled(place, [1, 2], deleted=False)])
         pack(session, place, [1, 2])
         mails = {11: message(1).header_digest, 12: message(2).header_digest}
-        had = known_sets.recognise(session, place.connection_id, place.folder, NEW, mails, {12})
+        had = known_sets.rebind(session, place.connection_id, place.folder, NEW, mails, {12})
         assert had == {11, 12}
         waiting = ledger.unsettled(session, place.connection_id, place.folder, 10)
         assert waiting == [(FolderRef(place.connection_id, place.folder, NEW), 12)]
@@ -114,11 +112,11 @@ def test_a_packed_mail_is_settled_again_where_a_backup_shows_it_as_before(
 
 def test_packed_mails_that_vanish_are_forgotten(database: Database, place: FolderRef) -> None:
     with database.transaction() as session:
-        know(session, place, range(1, 2001))
+        add_known(session, place, range(1, 2001))
         pack(session, place, range(1, 2001))
         stay = [uid for uid in range(1, 2001) if uid % 7]
         pack(session, place, stay)
-        had = recognise(session, place, {10_000 + uid: digest(uid) for uid in range(1, 2001)})
+        had = rebind(session, place, {10_000 + uid: digest(uid) for uid in range(1, 2001)})
         assert had == {10_000 + uid for uid in stay}
 
 
@@ -126,11 +124,11 @@ def test_another_folder_with_the_same_validity_finds_packed_mails(
     database: Database, place: FolderRef
 ) -> None:
     with database.transaction() as session:
-        know(session, place, range(1, 11))
+        add_known(session, place, range(1, 11))
         pack(session, place, range(1, 11))
         scheduling.another_folder(session, place.connection_id, place.folder, OLD)
         mails = {uid + 20: digest(uid) for uid in range(1, 12)}
-        had = known_sets.recognise(session, place.connection_id, place.folder, OLD, mails)
+        had = known_sets.rebind(session, place.connection_id, place.folder, OLD, mails)
         assert had == {uid + 20 for uid in range(1, 11)}
         scheduling.recognition_over(session, place.connection_id, place.folder)
         assert rows(session, b"packed_content") == 0
@@ -141,7 +139,7 @@ def test_what_is_forgotten_of_a_connection_is_forgotten_packed(
 ) -> None:
     """Its mailbox was edited: it is another one now."""
     with database.transaction() as session:
-        know(session, place, range(1, 11))
+        add_known(session, place, range(1, 11))
         pack(session, place, range(1, 11))
         connections.forget_mailbox(session, place.connection_id)
         assert rows(session, b"packed_content") == 0

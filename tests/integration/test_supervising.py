@@ -52,7 +52,7 @@ def _tend_until(stack: Supervisor, done: Callable[[], bool]) -> None:
     deadline = time.monotonic() + 20
     while not done():
         assert time.monotonic() < deadline
-        stack.tend()
+        stack.supervise()
         time.sleep(0.02)
 
 

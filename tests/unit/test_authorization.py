@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from fastapi import FastAPI
 
-from services.admin.people.authorization import ADMINISTER, LOOK, declared
+from services.admin.people.authorization import ADMINISTER, VIEW, declared
 from shared.people import Permission, Principal, Role
 
 
@@ -21,7 +21,7 @@ def test_a_route_that_declares_nothing_is_refused_when_the_application_is_built(
 
 def test_a_route_that_declares_two_things_is_refused_too() -> None:
     app = FastAPI()
-    app.add_api_route("/new", nothing, methods=["POST"], dependencies=[LOOK, ADMINISTER])
+    app.add_api_route("/new", nothing, methods=["POST"], dependencies=[VIEW, ADMINISTER])
     with pytest.raises(RuntimeError, match="2 permissions"):
         declared(app)
 

@@ -110,7 +110,7 @@ def test_sessions_that_would_not_last_are_closed(fields: dict[str, Any]) -> None
     sessions = pool(opened)
     use(sessions, connection(1, **fields))
     assert opened.closed == [1]
-    assert not sessions.keeps(1)
+    assert not sessions.has_idle_session(1)
 
 
 @pytest.mark.parametrize(
@@ -130,8 +130,8 @@ def test_a_session_that_waits_makes_room_within_a_limit(
     sessions = pool(opened, **limits)
     use(sessions, connection(1))
     use(sessions, second)
-    assert sessions.keeps(2)
-    assert sessions.keeps(1) is not freed
+    assert sessions.has_idle_session(2)
+    assert sessions.has_idle_session(1) is not freed
     assert opened.closed == ([1] if freed else [])
 
 
@@ -142,7 +142,7 @@ def test_sessions_in_use_are_waited_for() -> None:
     in_use, _ = sessions.take(connection(2))
     with pytest.raises(HostBusy):
         sessions.take(connection(3, username="user2"))
-    assert sessions.keeps(1), "nobody's session ends for a run that does not begin"
+    assert sessions.has_idle_session(1), "nobody's session ends for a run that does not begin"
     sessions.discard(connection(2), in_use)
     assert not use(sessions, connection(3, username="user2"))
 
@@ -385,16 +385,16 @@ def test_fetchers_together_keep_what_a_mailbox_may_have() -> None:
     assert sessions.share_mailboxes([_kept({1: "here", 4: "there", 5: "there"})], "here") == set()
     sessions.drop([1, 2, 3])
     use(sessions, folders[6])
-    assert sessions.keeps(6)
+    assert sessions.has_idle_session(6)
     use(sessions, folders[7])
-    assert [number for number in folders if sessions.keeps(number)] == [7]
+    assert [number for number in folders if sessions.has_idle_session(number)] == [7]
     # All are kept elsewhere: a run has its session, which ends with it.
     sessions.drop([7])
     sessions.share_mailboxes([_kept({1: "there", 4: "there", 5: "there"})], "here")
     use(sessions, folders[6])
-    assert not sessions.keeps(6)
+    assert not sessions.has_idle_session(6)
     assert opened.open == 0
     # The other one is gone.
     sessions.share_mailboxes([], "here")
     use(sessions, folders[6])
-    assert sessions.keeps(6)
+    assert sessions.has_idle_session(6)

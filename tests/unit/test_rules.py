@@ -254,7 +254,7 @@ def test_what_was_decided_stands_whatever_the_rules_say() -> None:
     assert choose(everybody, facts, asked={1, 2, 3}, chosen={2}).chosen == {2, 3}
     assert choose(everybody, facts, asked={1, 2, 3}, left_out={1: BY_RULES}).chosen == {2, 3}
     # Had by one of the group: nobody else of it is asked for.
-    assert choose(everybody, facts, asked={2, 3}, had={1}).chosen == {3}
+    assert choose(everybody, facts, asked={2, 3}, delivered={1}).chosen == {3}
     # The one that was chosen is gone: its place is given anew.
     assert choose([SECOND], facts, asked={2}, chosen={1}, left_out={2: BY_GROUP}).chosen == {2}
 

@@ -49,7 +49,7 @@ def test_a_session_for_whose_place_another_fetcher_waits_is_not_kept_after_its_r
     for one, mailbox in running:
         sessions.give_back(one, mailbox, healthy=True)
     assert opened.closed == [1]
-    assert sessions.keeps(2)
+    assert sessions.has_idle_session(2)
 
 
 def test_the_place_of_a_session_is_not_given_up_while_it_is_being_closed() -> None:
@@ -73,7 +73,7 @@ def test_the_place_of_a_session_is_not_given_up_while_it_is_being_closed() -> No
     for _ in range(3):
         sessions.give_up_shares()
     assert HOST not in others.told
-    assert sessions.keeps(1)
+    assert sessions.has_idle_session(1)
     go_on.set()
     ending.join()
     for _ in range(2):

@@ -28,7 +28,7 @@ from services.admin.people.authorization import (
     principal_of,
 )
 from services.admin.problems import problem_of, responses
-from services.admin.redirecting import go
+from services.admin.redirecting import redirect
 from shared.errors import InvalidInput, PosthouseError, TryAgain
 from shared.logins import Others
 from shared.mailbox.oauth.provider import WrongAccount
@@ -119,7 +119,7 @@ async def callback(request: Request, ctx: Ctx) -> Response:
     consent = consents.landed(query)
     if consent is not None:
         if in_browser:
-            return go(
+            return redirect(
                 f"/credentials/{consent.credential_id}",
                 consent.text,
                 "good" if consent.given else "bad",
@@ -133,13 +133,15 @@ async def callback(request: Request, ctx: Ctx) -> Response:
     except PosthouseError as error:
         if in_browser:
             page = "/connections" if begun_for is None else f"/connections/{begun_for}"
-            return go(page, f"{error} {error.hint}".strip(), "bad")
+            return redirect(page, f"{error} {error.hint}".strip(), "bad")
         return problem_of(error)
     if in_browser:
         text = f"{connection.name} is authorised as {done.account}."
         if done.grant_ends_at is not None:
             text += " The provider ends that in a few days: see below."
-        return go(f"/connections/{connection.id}", text, "warn" if done.grant_ends_at else "good")
+        return redirect(
+            f"/connections/{connection.id}", text, "warn" if done.grant_ends_at else "good"
+        )
     return JSONResponse(AuthorisationOut.model_validate(done).model_dump(mode="json"))
 
 
@@ -149,13 +151,13 @@ async def _finish_by_link(request: Request, ctx: Context, query: dict[str, str])
     token = browser.partition(".")[0]
     if not token:
         text = "This login was begun in another browser, or too long ago."
-        return go("/authorize", text, "bad")
+        return redirect("/authorize", text, "bad")
     try:
         await beside(request, lambda: authorisation_links.finish(ctx, query, browser=browser))
     except PosthouseError as error:
-        answer = go(f"/authorize/{quote(token, safe='')}", _for_owner(error), "bad")
+        answer = redirect(f"/authorize/{quote(token, safe='')}", _for_owner(error), "bad")
     else:
-        answer = go(f"/authorize/{quote(token, safe='')}")
+        answer = redirect(f"/authorize/{quote(token, safe='')}")
     cookies.delete(request, answer, cookies.LINK)
     return answer
 

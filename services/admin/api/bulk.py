@@ -21,7 +21,7 @@ from services.admin.api.schemas.bulk import (
 from services.admin.api.schemas.connections import ConnectionOut
 from services.admin.operations import bulk, creating_many, duplicating
 from services.admin.operations.connection_list import Filter, ids_matching
-from services.admin.people.authorization import LOOK_AT_PART, OPERATE_ON_PART
+from services.admin.people.authorization import OPERATE_ON_PART, VIEW_PART
 from services.admin.problems import problem_body, responses
 from shared import input_fields as typed
 from shared.connections import Health, Mode
@@ -42,7 +42,7 @@ def filter_of(
     return Filter(q=q, health=health, mode=mode, tags=tags, handler_id=handler)
 
 
-@router.get("/ids", dependencies=[LOOK_AT_PART], responses=responses())
+@router.get("/ids", dependencies=[VIEW_PART], responses=responses())
 def ids(ctx: Ctx, wanted: Annotated[Filter, Depends(filter_of)]) -> IdsOut:
     """The ids of all that the filters of the list match, by name: to be given to `bulk`."""
     return IdsOut(ids=ids_matching(ctx, wanted))

@@ -17,8 +17,8 @@ from services.admin.api.schemas.keys import (
 from services.admin.api.schemas.parts import PageOut
 from services.admin.operations import certificates
 from services.admin.operations import senders as known
-from services.admin.operations.certificates import CertificateSeen
-from services.admin.people.authorization import ADMINISTER, LOOK
+from services.admin.operations.certificates import CertificateView
+from services.admin.people.authorization import ADMINISTER, VIEW
 from services.admin.problems import UserOut, responses
 from shared.certificates.senders import text_of
 
@@ -33,7 +33,7 @@ Password = Annotated[str, Form(max_length=4096, description="Of the file; not ke
 Label = Annotated[str, Form(max_length=200)]
 
 
-@router.get("", dependencies=[LOOK], responses=responses())
+@router.get("", dependencies=[VIEW], responses=responses())
 def search(
     ctx: Ctx, q: SearchText = "", page: PageNumber = 1, per_page: PerPage = 50
 ) -> PageOut[CertificateOut]:
@@ -57,7 +57,7 @@ def upload(
     )
 
 
-@router.get("/{certificate_id}", dependencies=[LOOK], responses=responses(404))
+@router.get("/{certificate_id}", dependencies=[VIEW], responses=responses(404))
 def get(ctx: Ctx, certificate_id: IdInPath) -> CertificateOut:
     """One certificate and the connections that use it."""
     return _shown(certificates.get_certificate(ctx, certificate_id))
@@ -152,7 +152,7 @@ def delete_sender(ctx: Ctx, sender_id: IdInPath) -> None:
     known.delete_sender_key(ctx, sender_id)
 
 
-def _shown(view: CertificateSeen, *, full: bool = True) -> CertificateOut:
+def _shown(view: CertificateView, *, full: bool = True) -> CertificateOut:
     users = [UserOut.model_validate(user) for user in view.used_by] if full else None
     return CertificateOut(
         **dataclasses.asdict(view.certificate),

@@ -52,7 +52,7 @@ from services.admin.operations import (
 from services.admin.operations.connection_list import Filter, search_connections, tags_in_use
 from services.admin.operations.connection_views import ConnectionView
 from services.admin.operations.connections import Saved
-from services.admin.people.authorization import LOOK_AT_PART, OPERATE_ON_PART
+from services.admin.people.authorization import OPERATE_ON_PART, VIEW_PART
 from services.admin.problems import responses
 from shared.connections import Health, Mode
 from shared.errors import InvalidInput
@@ -60,7 +60,7 @@ from shared.errors import InvalidInput
 router = APIRouter(prefix="/connections", tags=["connections"])
 
 
-@router.get("", dependencies=[LOOK_AT_PART], responses=responses())
+@router.get("", dependencies=[VIEW_PART], responses=responses())
 def search(
     ctx: Ctx,
     q: SearchText = "",
@@ -124,13 +124,13 @@ async def test_unsaved(
     return _tested(await beside(request, lambda: connection_tests.test(ctx, body, connection)))
 
 
-@router.get("/tags", dependencies=[LOOK_AT_PART], responses=responses())
+@router.get("/tags", dependencies=[VIEW_PART], responses=responses())
 def tags(ctx: Ctx) -> dict[str, int]:
     """Every tag, with how many connections have it."""
     return dict(tags_in_use(ctx))
 
 
-@router.get("/{connection_id}", dependencies=[LOOK_AT_PART], responses=responses(404))
+@router.get("/{connection_id}", dependencies=[VIEW_PART], responses=responses(404))
 def get(ctx: Ctx, response: Response, connection_id: IdInPath) -> ConnectionOut:
     """One connection with health, warnings, and who takes it. Contacts no mail server."""
     view = connection_views.get_connection(ctx, connection_id)
@@ -284,7 +284,7 @@ async def folders_unsaved(
     return [FolderOut.model_validate(folder) for folder in found]
 
 
-@router.get("/{connection_id}/runs", dependencies=[LOOK_AT_PART], responses=responses(404))
+@router.get("/{connection_id}/runs", dependencies=[VIEW_PART], responses=responses(404))
 def runs(
     ctx: Ctx, connection_id: IdInPath, before: uuid.UUID | None = None, limit: Limit = 50
 ) -> list[RunOut]:
@@ -293,7 +293,7 @@ def runs(
     return [RunOut.model_validate(run) for run in found]
 
 
-@router.get("/{connection_id}/days", dependencies=[LOOK_AT_PART], responses=responses(404))
+@router.get("/{connection_id}/days", dependencies=[VIEW_PART], responses=responses(404))
 def days(
     ctx: Ctx, connection_id: IdInPath, days: Annotated[int, Query(ge=1, le=366)] = 30
 ) -> list[DayOut]:

@@ -10,14 +10,14 @@ from services.admin.api.requests import Ctx, EditingCtx, IdInPath, SearchText, t
 from services.admin.api.schemas.keys import CredentialBody, CredentialChanges, CredentialOut
 from services.admin.api.schemas.parts import PageOut
 from services.admin.operations import credentials
-from services.admin.operations.credentials import CredentialSeen
-from services.admin.people.authorization import ADMINISTER, LOOK
+from services.admin.operations.credentials import CredentialView
+from services.admin.people.authorization import ADMINISTER, VIEW
 from services.admin.problems import UserOut, responses
 
 router = APIRouter(prefix="/credentials", tags=["credentials"])
 
 
-@router.get("", dependencies=[LOOK], responses=responses())
+@router.get("", dependencies=[VIEW], responses=responses())
 def search(ctx: Ctx, q: SearchText = "") -> PageOut[CredentialOut]:
     """All whose name or client id holds `q`."""
     items = [_shown(view, full=False) for view in credentials.search_credentials(ctx, q)]
@@ -30,7 +30,7 @@ def create(ctx: Ctx, body: CredentialBody) -> CredentialOut:
     return _shown(credentials.create_credential(ctx, body))
 
 
-@router.get("/{credential_id}", dependencies=[LOOK], responses=responses(404))
+@router.get("/{credential_id}", dependencies=[VIEW], responses=responses(404))
 def get(ctx: Ctx, response: Response, credential_id: IdInPath) -> CredentialOut:
     """One credential and the connections that use it."""
     return _tagged(response, credentials.get_credential(ctx, credential_id))
@@ -55,7 +55,7 @@ def delete(ctx: EditingCtx, credential_id: IdInPath) -> None:
     credentials.delete_credential(ctx, credential_id)
 
 
-def _shown(view: CredentialSeen, *, full: bool = True) -> CredentialOut:
+def _shown(view: CredentialView, *, full: bool = True) -> CredentialOut:
     users = [UserOut.model_validate(user) for user in view.used_by] if full else None
     return CredentialOut(
         **dataclasses.asdict(view.credential),
@@ -67,6 +67,6 @@ def _shown(view: CredentialSeen, *, full: bool = True) -> CredentialOut:
     )
 
 
-def _tagged(response: Response, seen: CredentialSeen) -> CredentialOut:
+def _tagged(response: Response, seen: CredentialView) -> CredentialOut:
     tag(response, seen.credential)
     return _shown(seen)

@@ -30,7 +30,7 @@ from services.admin.api.schemas.messages import DeliveredAgainOut
 from services.admin.api.schemas.parts import CountOut, PageOut
 from services.admin.operations import dead_letters, handlers, rules
 from services.admin.operations.handlers import HandlerView
-from services.admin.people.authorization import LOOK, OPERATE, READ_OWN_MAIL
+from services.admin.people.authorization import OPERATE, READ_OWN_MAIL, VIEW
 from services.admin.problems import responses
 from shared.forwards import Forward
 from shared.handlers import ALL
@@ -47,7 +47,7 @@ def whose_token(ctx: Ctx) -> OwnHandlerOut:
     return OwnHandlerOut.model_validate(handlers.whose_token(ctx))
 
 
-@router.get("", dependencies=[LOOK], responses=responses())
+@router.get("", dependencies=[VIEW], responses=responses())
 def search(ctx: Ctx, q: SearchText = "") -> PageOut[HandlerOut]:
     """All whose name or description holds `q`, with their queues."""
     items = [to_out(view) for view in handlers.search_handlers(ctx, q)]
@@ -61,17 +61,17 @@ def create(ctx: Ctx, body: HandlerBody) -> HandlerOut:
     return to_out(handlers.create_handler(ctx, body))
 
 
-@router.get("/{handler_id}", dependencies=[LOOK], responses=responses(404))
+@router.get("/{handler_id}", dependencies=[VIEW], responses=responses(404))
 def get(ctx: Ctx, response: Response, handler_id: IdInPath) -> HandlerOut:
     """One handler with its queue."""
     return _tagged(response, handlers.get_handler(ctx, handler_id))
 
 
-@router.get("/{handler_id}/work", dependencies=[LOOK], responses=responses(404))
+@router.get("/{handler_id}/work", dependencies=[VIEW], responses=responses(404))
 def work(ctx: Ctx, handler_id: IdInPath) -> AtWorkOut:
     """What it has in hand since when, and the oldest mails that it did not acknowledge."""
     handlers.get_handler(ctx, handler_id)
-    return AtWorkOut.model_validate(handlers.look_at_work(ctx, handler_id))
+    return AtWorkOut.model_validate(handlers.work_in_hand(ctx, handler_id))
 
 
 @router.patch("/{handler_id}", dependencies=[OPERATE], responses=responses(404, 409, 412))
@@ -141,7 +141,7 @@ async def make_broker_account(request: Request, ctx: Ctx, handler_id: IdInPath) 
     return BrokerAccountOut.model_validate(made)
 
 
-@router.get("/{handler_id}/dead-letters", dependencies=[LOOK], responses=responses(404, 502))
+@router.get("/{handler_id}/dead-letters", dependencies=[VIEW], responses=responses(404, 502))
 async def dead(request: Request, ctx: Ctx, handler_id: IdInPath) -> list[DeadLetterOut]:
     """The oldest hundred events that the handler rejected or did not manage. Asks the broker."""
     found = await beside(request, lambda: dead_letters.list_dead_letters(ctx, handler_id))

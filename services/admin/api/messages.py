@@ -29,11 +29,11 @@ from services.admin.operations import messages, quarantine
 from services.admin.operations.messages import MailKind, MessageDetail, MessageFilter, MessageState
 from services.admin.people.authorization import (
     ADMINISTER,
-    LOOK_AT_PART,
     OPERATE,
     OPERATE_ON_PART,
     READ_MAIL_OF_PART,
     READ_OWN_MAIL,
+    VIEW_PART,
 )
 from services.admin.problems import responses
 from shared.input_fields import instant
@@ -44,7 +44,7 @@ quarantined = APIRouter(prefix="/quarantine", tags=["quarantine"])
 Instant = Annotated[str | None, Query(max_length=40, description="A date or time (ISO 8601)")]
 
 
-@router.get("", dependencies=[LOOK_AT_PART], responses=responses(404))
+@router.get("", dependencies=[VIEW_PART], responses=responses(404))
 def search(
     ctx: Ctx,
     q: SearchText = "",
@@ -82,7 +82,7 @@ def search(
     return MessagePageOut.model_validate(page)
 
 
-@router.get("/{message_id}", dependencies=[LOOK_AT_PART], responses=responses(404))
+@router.get("/{message_id}", dependencies=[VIEW_PART], responses=responses(404))
 def get(ctx: Ctx, message_id: uuid.UUID) -> MessageDetailOut:
     """One mail with its path: arrived, downloaded, settled, opened, published to whom."""
     may_read = ctx.principal.may(Permission.READ_MAIL)
@@ -149,7 +149,7 @@ def deliver_again(ctx: Ctx, message_id: uuid.UUID, body: DeliverAgainIn | None =
     return CountOut(count=1)
 
 
-@quarantined.get("", dependencies=[LOOK_AT_PART], responses=responses(404))
+@quarantined.get("", dependencies=[VIEW_PART], responses=responses(404))
 def search_quarantine(
     ctx: Ctx,
     connection: Id | None = None,
@@ -166,7 +166,7 @@ def search_quarantine(
     return QuarantinePageOut.model_validate(page)
 
 
-@quarantined.get("/{entry_id}", dependencies=[LOOK_AT_PART], responses=responses(404))
+@quarantined.get("/{entry_id}", dependencies=[VIEW_PART], responses=responses(404))
 def get_quarantined(ctx: Ctx, entry_id: uuid.UUID) -> QuarantinedOut:
     """One mail with the reason."""
     return QuarantinedOut.model_validate(quarantine.get_quarantined(ctx, entry_id))

@@ -9,13 +9,13 @@ from services.admin.api.requests import Ctx
 from services.admin.api.schemas.derived import values_of
 from services.admin.api.schemas.overview import OverviewOut
 from services.admin.operations.overview import get_overview
-from services.admin.people.authorization import LOOK
+from services.admin.people.authorization import VIEW
 from services.admin.problems import responses
 
 router = APIRouter(prefix="/overview", tags=["overview"])
 
 
-@router.get("", dependencies=[LOOK], responses=responses())
+@router.get("", dependencies=[VIEW], responses=responses())
 def get(ctx: Ctx) -> OverviewOut:
     """How the installation is doing. Contacts no mail server."""
     view = get_overview(ctx)

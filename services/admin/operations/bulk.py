@@ -17,7 +17,7 @@ from services.admin.operations import connections as one_by_one
 from services.admin.operations.connection_views import get_connection
 from services.admin.operations.enabling import AcknowledgementNeeded
 from services.admin.operations.start_from import Start
-from services.admin.operations.tag_rights import seen_of
+from services.admin.operations.tag_rights import visible
 from shared import input_fields as typed
 from shared.connection_editing import FIELDS
 from shared.errors import InvalidInput, NotFound, PosthouseError
@@ -184,7 +184,7 @@ def bulk_of(given: Mapping[str, Any]) -> Bulk:
 def change_many(ctx: Context, ids: Sequence[int], bulk: Bulk) -> list[BulkOutcome]:
     """Does it to each of these, at most `MOST`; in the order given."""
     with ctx.transaction() as session:
-        names = {one.id: one.name for one in seen_of(ctx, connections.get_many(session, ids))}
+        names = {one.id: one.name for one in visible(ctx, connections.get_many(session, ids))}
     work = _Work(ctx, bulk, names)
     if bulk.action not in (Action.TEST, Action.ENABLE):
         return [work.outcome(one) for one in ids]

@@ -26,7 +26,7 @@ _FIELDS: Final = frozenset({"name", "alias"})
 
 
 @dataclass(frozen=True, slots=True)
-class CertificateSeen:
+class CertificateView:
     """A certificate and what uses it. `uses` counts connections; `used_by` names them where one
     certificate is looked at."""
 
@@ -37,12 +37,12 @@ class CertificateSeen:
 
 def search_certificates(
     ctx: Context, *, q: str = "", page: int = 1, per_page: int = 50
-) -> Page[CertificateSeen]:
+) -> Page[CertificateView]:
     """By a part of name, alias, subject, address or fingerprint."""
     with ctx.transaction() as session:
         found = certificates.search(session, q, page=page, per_page=per_page)
         uses = certificates.uses(session, [c.id for c in found.items])
-    items = tuple(CertificateSeen(c, uses[c.id]) for c in found.items)
+    items = tuple(CertificateView(c, uses[c.id]) for c in found.items)
     return Page(items, found.total, page, per_page)
 
 
@@ -52,7 +52,7 @@ def certificates_of(ctx: Context, ids: Sequence[int]) -> list[Certificate]:
         return [one for one in certificates.get_many(session, list(ids)) if one is not None]
 
 
-def get_certificate(ctx: Context, certificate_id: int) -> CertificateSeen:
+def get_certificate(ctx: Context, certificate_id: int) -> CertificateView:
     """Raises NotFound."""
     with ctx.transaction() as session:
         return _see(session, certificate_id)
@@ -65,7 +65,7 @@ def upload_certificate(
     password: str | None = None,
     name: str = "",
     alias: str = "",
-) -> CertificateSeen:
+) -> CertificateView:
     """Adds the certificate and key of a PKCS #12, PEM or OpenPGP file.
 
     The name is the file's address or subject where none is given, the alias its friendly name.
@@ -86,7 +86,7 @@ def upload_certificate(
 
 def replace_certificate(
     ctx: Context, certificate_id: int, data: bytes, *, password: str | None = None
-) -> CertificateSeen:
+) -> CertificateView:
     """Puts a new file in the place of an old one; name, alias and connections stay."""
     parsed = parse_certificate(data, password)
     with ctx.transaction() as session:
@@ -102,7 +102,7 @@ def replace_certificate(
 
 def rename_certificate(
     ctx: Context, certificate_id: int, changes: Mapping[str, Any]
-) -> CertificateSeen:
+) -> CertificateView:
     """Changes `name` and `alias`. Raises NotFound, InvalidInput, NameTaken."""
     typed.only(changes, _FIELDS, "certificate (upload a new file to replace it)")
     with ctx.transaction() as session:
@@ -143,7 +143,7 @@ def add_trust_anchors(ctx: Context, data: bytes, *, name: str = "") -> Sequence[
 def delete_trust_anchor(ctx: Context, anchor_id: int) -> None:
     with ctx.transaction() as session:
         name = certificates.delete_trust_anchor(session, anchor_id)
-        revocations.rest(session)
+        revocations.pause_unused(session)
         ctx.record(session, "delete", f"trust-anchor/{anchor_id}", before={"name": name})
 
 
@@ -174,10 +174,10 @@ def _add_anchor(ctx: Context, session: Session, one: x509.Certificate, name: str
     return new
 
 
-def _see(session: Session, certificate_id: int) -> CertificateSeen:
+def _see(session: Session, certificate_id: int) -> CertificateView:
     certificate = certificates.get(session, certificate_id)
     users = tuple(certificates.used_by(session, certificate_id))
-    return CertificateSeen(certificate, len(users), users)
+    return CertificateView(certificate, len(users), users)
 
 
 def _keep_key(

@@ -91,7 +91,7 @@ def test(
     progress = Progress()
     report: dict[str, Any] = {}
 
-    def look(mailbox: Mailbox) -> None:
+    def examine(mailbox: Mailbox) -> None:
         report["server"] = mailbox.server
         report["capabilities"] = mailbox.capabilities
         progress.step = "folder"
@@ -100,7 +100,7 @@ def test(
 
     failure: PosthouseError | None = None
     try:
-        with_mailbox(ctx, wanted, progress, look)
+        with_mailbox(ctx, wanted, progress, examine)
     except PosthouseError as error:
         failure = error
         report["near"] = error.near if isinstance(error, FolderMissing) else ()

@@ -131,7 +131,7 @@ def update_connection(
         if other_mailbox:
             connections.forget_mailbox(session, connection_id)
         elif other_mails:
-            connections.look_again(session, connection_id)
+            connections.forget_cursor(session, connection_id)
         if asks:
             connections.start_from(
                 session, connection_id, since=start.since, skip_existing=start.skip_existing

@@ -29,7 +29,7 @@ from shared.vault import client_certificate_path, client_secret_path
 
 
 @dataclass(frozen=True, slots=True)
-class CredentialSeen:
+class CredentialView:
     """A credential, what uses it, and the address that the provider must be told."""
 
     credential: Credential
@@ -47,7 +47,7 @@ def redirect_uri(ctx: Context) -> str:
     return ctx.app_state.settings.public_url.rstrip("/") + "/api/v1/oauth/callback"
 
 
-def search_credentials(ctx: Context, q: str = "") -> Sequence[CredentialSeen]:
+def search_credentials(ctx: Context, q: str = "") -> Sequence[CredentialView]:
     """All whose name or client id holds `q`."""
     with ctx.transaction() as session:
         found = credentials.search(session, q)
@@ -55,13 +55,13 @@ def search_credentials(ctx: Context, q: str = "") -> Sequence[CredentialSeen]:
     return [_seen(ctx, credential, uses[credential.id]) for credential in found]
 
 
-def get_credential(ctx: Context, credential_id: int) -> CredentialSeen:
+def get_credential(ctx: Context, credential_id: int) -> CredentialView:
     """Raises NotFound."""
     with ctx.transaction() as session:
         return _see(ctx, session, credential_id)
 
 
-def create_credential(ctx: Context, changes: Mapping[str, Any]) -> CredentialSeen:
+def create_credential(ctx: Context, changes: Mapping[str, Any]) -> CredentialView:
     """Raises InvalidInput, NameTaken."""
     credential = _edited(None, changes)
     with ctx.transaction() as session:
@@ -73,7 +73,7 @@ def create_credential(ctx: Context, changes: Mapping[str, Any]) -> CredentialSee
 
 def update_credential(
     ctx: Context, credential_id: int, changes: Mapping[str, Any]
-) -> CredentialSeen:
+) -> CredentialView:
     """Secrets that are left out stay. Raises NotFound, InvalidInput, NameTaken, Conflict."""
     with ctx.transaction() as session:
         before = credentials.get(session, credential_id, lock=True)
@@ -202,7 +202,7 @@ def _keep_secrets(
         )
 
 
-def _see(ctx: Context, session: Session, credential_id: int) -> CredentialSeen:
+def _see(ctx: Context, session: Session, credential_id: int) -> CredentialView:
     credential = credentials.get(session, credential_id)
     users = tuple(credentials.used_by(session, credential_id))
     return _seen(ctx, credential, len(users), users)
@@ -210,11 +210,11 @@ def _see(ctx: Context, session: Session, credential_id: int) -> CredentialSeen:
 
 def _seen(
     ctx: Context, credential: Credential, uses: int, users: tuple[User, ...] = ()
-) -> CredentialSeen:
+) -> CredentialView:
     address = redirect_uri(ctx)
     own = bool(credential.setting("authority"))
     problem = consents.redirect_problem(credential.provider, address, own)
-    return CredentialSeen(
+    return CredentialView(
         credential,
         uses,
         address,

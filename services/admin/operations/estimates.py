@@ -81,7 +81,7 @@ class NothingKnown:
         return 0
 
 
-class _Told:
+class _CountingKnown:
     """`Known` that tells who waits how many mails were compared with it."""
 
     def __init__(self, known: Known, words: str) -> None:
@@ -131,7 +131,7 @@ def estimate(
                 ctx.app_state.database, connection.id, connection.folder, status.uid_validity
             )
         listing = mailbox.list_new(
-            _Told(known, _opened(status)),
+            _CountingKnown(known, _opened(status)),
             connection.selection,
             since=since,
             limit=0,
@@ -228,7 +228,7 @@ def _came_by_label(ctx: Context, mailbox: Mailbox, connection: Connection) -> bo
     if "X-GM-EXT-1" not in mailbox.capabilities.names:
         return False
     with ctx.transaction() as session:
-        return gmail_labels.had_elsewhere(session, connection)
+        return gmail_labels.known_elsewhere(session, connection)
 
 
 def _without_date(count: int) -> str:

@@ -81,7 +81,7 @@ def get_handler(ctx: Context, handler_id: int) -> HandlerView:
         return _see(session, handler_id)
 
 
-def look_at_work(ctx: Context, handler_id: int) -> AtWork:
+def work_in_hand(ctx: Context, handler_id: int) -> AtWork:
     """What a handler has in hand and what waits longest, when its queue was looked at last."""
     with ctx.transaction() as session:
         waiting = handler_queues.oldest_waiting(session, handler_id)

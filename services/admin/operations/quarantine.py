@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from services.admin.context import Context
-from services.admin.operations.tag_rights import seen_of
+from services.admin.operations.tag_rights import visible
 from shared.errors import Conflict, NotFound
 from shared.messages import Key
 from shared.storage import connections, known_sets, quarantine, scheduling
@@ -96,7 +96,7 @@ def _get(ctx: Context, session: Session, entry_id: uuid.UUID) -> Quarantined:
     """Of the part of who asks. Raises NotFound."""
     entry = quarantine.get(session, entry_id)
     found = connections.get_many(session, [entry.connection_id])
-    if ctx.principal.tags and not seen_of(ctx, found):
+    if ctx.principal.tags and not visible(ctx, found):
         raise NotFound(f"There is no mail {entry_id} in quarantine.")
     return entry
 
@@ -126,5 +126,5 @@ def _release(session: Session, entry: Quarantined) -> None:
     key: Key = int(entry.native_key) if found[0].kind.numbered else entry.native_key
     known_sets.forget(session, entry.connection_id, entry.folder, entry.uid_validity or None, [key])
     quarantine.drop(session, entry.id)
-    connections.look_again(session, entry.connection_id)
+    connections.forget_cursor(session, entry.connection_id)
     scheduling.due_now(session, [entry.connection_id])

@@ -17,13 +17,13 @@ from shared.clock import utc_now
 from shared.errors import Conflict, InvalidInput
 from shared.storage import revocations
 from shared.storage.pool import Session
-from shared.storage.revocations import ListSeen as ListSeen
+from shared.storage.revocations import RevocationListView as RevocationListView
 
 _MOST_TROUBLED: Final = 10
 
 
 @dataclass(frozen=True, slots=True)
-class KnownSeen:
+class RevocationOverview:
     """Certificates of signers and their authorities, counted by what is known of them; `failing`
     are those of which nothing could be learned the last time."""
 
@@ -33,12 +33,12 @@ class KnownSeen:
     troubled: Sequence[tuple[str, str, datetime]]
 
 
-def known_revocations(ctx: Context) -> KnownSeen:
+def known_revocations(ctx: Context) -> RevocationOverview:
     with ctx.transaction() as session:
         counts = {status: count for status, (count, _) in revocations.counts(session).items()}
         failing = revocations.failing(session)
         found = revocations.troubled(session, _MOST_TROUBLED)
-    return KnownSeen(counts, failing, [(_subject(der), why, at) for der, why, at in found])
+    return RevocationOverview(counts, failing, [(_subject(der), why, at) for der, why, at in found])
 
 
 def _subject(der: bytes) -> str:
@@ -48,7 +48,7 @@ def _subject(der: bytes) -> str:
         return "a certificate that cannot be read"
 
 
-def list_revocation_lists(ctx: Context) -> Sequence[ListSeen]:
+def list_revocation_lists(ctx: Context) -> Sequence[RevocationListView]:
     """All of them, those that could not be had first."""
     with ctx.transaction() as session:
         return revocations.lists(session)
@@ -84,7 +84,7 @@ def add_revocation_list(ctx: Context, data: bytes) -> int:
                 "This list is not kept: a newer one of this authority is there, or there is no "
                 "room for more lists."
             )
-        revocations.look_again(session, issuer_key(issuer))
+        revocations.make_due(session, issuer_key(issuer))
         after = {"authority": name, "as_of": as_of, "next_update": next_update}
         ctx.record(session, "create", f"revocation-list/{kept}", after=after)
         return kept

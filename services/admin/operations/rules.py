@@ -198,10 +198,10 @@ def _pages(
 
 
 def _missed(handler: Handler, others: tuple[Candidate, ...], mail: PastMail) -> bool:
-    if handler.id in mail.had:
+    if handler.id in mail.delivered_to:
         return False
     candidates = [one for one in (*others, _candidate(handler)) if _takes(one, mail, handler)]
-    choice = choose(candidates, lambda: mail.facts, asked={handler.id}, had=mail.had)
+    choice = choose(candidates, lambda: mail.facts, asked={handler.id}, delivered=mail.delivered_to)
     return handler.id in choice.chosen
 
 

@@ -30,7 +30,7 @@ def sees(ctx: Context, connection: Connection) -> bool:
     return not ctx.principal.tags or bool({*ctx.principal.tags} & {*connection.tags})
 
 
-def seen_of(ctx: Context, found: Sequence[Connection]) -> list[Connection]:
+def visible(ctx: Context, found: Sequence[Connection]) -> list[Connection]:
     """Those of `found` that who asks sees."""
     return [one for one in found if sees(ctx, one)]
 

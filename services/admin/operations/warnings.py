@@ -101,10 +101,10 @@ def warnings_for(
                 "server; behind some proxies and network file systems nothing is told.",
             )
         )
-    twins = connections.twins(session, connection)
-    if twins:
-        named = [twin for twin in twins if not part or {*part} & {*twin.tags}]
-        names = ", ".join(repr(twin.name) for twin in named[:3]) or "Another connection"
+    others = connections.of_folder(session, connection)
+    if others:
+        named = [one for one in others if not part or {*part} & {*one.tags}]
+        names = ", ".join(repr(one.name) for one in named[:3]) or "Another connection"
         found.append(
             ConnectionWarning(
                 "same-mailbox",
@@ -136,7 +136,7 @@ def warnings_for(
 def of_server(connection: Connection, capabilities: Capabilities) -> list[ConnectionWarning]:
     """What the server itself said that somebody should know; the serious ones first."""
     found = []
-    keeps = connection.after_download is AfterDownload.MARK_READ
+    has_idle_session = connection.after_download is AfterDownload.MARK_READ
     days = capabilities.expires_days
     if capabilities.window:
         if connection.host.lower() not in connection.kind.window_hosts:
@@ -148,10 +148,10 @@ def of_server(connection: Connection, capabilities: Capabilities) -> list[Connec
                 "This server deletes every mail that was fetched (it says EXPIRE 0), also where "
                 "nothing is to be deleted here. Posthouse confirms a mail only when it is safe; "
                 "another program that reads this mailbox gets what is left.",
-                serious=keeps,
+                serious=has_idle_session,
             )
         )
-    elif days is not None and keeps:
+    elif days is not None and has_idle_session:
         found.append(
             ConnectionWarning(
                 "server-expires",

@@ -11,22 +11,22 @@ from services.admin.operations import account as own
 from services.admin.operations import people as operations
 from services.admin.pages.app_state import context_of
 from services.admin.pages.forms import Form
-from services.admin.pages.rendering import go, render
+from services.admin.pages.rendering import redirect, render
 from services.admin.people import passwords
 from services.admin.people.authentication import session_of
-from services.admin.people.authorization import LOOK_AT_PART, principal_of
+from services.admin.people.authorization import VIEW_PART, principal_of
 from shared.errors import InvalidInput, PosthouseError
 from shared.people import SignedIn
 
 router = APIRouter(prefix="/account")
 
 
-@router.get("", dependencies=[LOOK_AT_PART])
+@router.get("", dependencies=[VIEW_PART])
 def account(request: Request) -> Response:
     return _page(request)
 
 
-@router.post("", dependencies=[LOOK_AT_PART])
+@router.post("", dependencies=[VIEW_PART])
 def change_password(request: Request, form: Form) -> Response:
     signed_in, person_id = _person(request)
     ctx = context_of(request)
@@ -38,20 +38,22 @@ def change_password(request: Request, form: Form) -> Response:
         )
     except (InvalidInput, passwords.Busy) as error:
         return _page(request, error=error)
-    return go("/account", "Your password is changed. Your other browsers have to log in again.")
+    return redirect(
+        "/account", "Your password is changed. Your other browsers have to log in again."
+    )
 
 
-@router.post("/sessions", dependencies=[LOOK_AT_PART])
+@router.post("/sessions", dependencies=[VIEW_PART])
 def end_session(request: Request, form: Form) -> Response:
     try:
         digest = bytes.fromhex(form.text("session"))
     except ValueError as error:
         raise InvalidInput("This is not one of your sessions.") from error
     operations.end_session(context_of(request), principal_of(request).person_id, digest)
-    return go("/account", "That browser has to log in again.")
+    return redirect("/account", "That browser has to log in again.")
 
 
-@router.post("/second-factor", dependencies=[LOOK_AT_PART])
+@router.post("/second-factor", dependencies=[VIEW_PART])
 def offer(request: Request, form: Form) -> Response:
     _, person_id = _person(request)
     try:
@@ -63,7 +65,7 @@ def offer(request: Request, form: Form) -> Response:
     return _page(request, offered=offered)
 
 
-@router.post("/second-factor/confirm", dependencies=[LOOK_AT_PART])
+@router.post("/second-factor/confirm", dependencies=[VIEW_PART])
 def confirm(request: Request, form: Form) -> Response:
     signed_in, person_id = _person(request)
     try:
@@ -75,14 +77,14 @@ def confirm(request: Request, form: Form) -> Response:
     return _page(request, recovery_codes=codes)
 
 
-@router.post("/second-factor/remove", dependencies=[LOOK_AT_PART])
+@router.post("/second-factor/remove", dependencies=[VIEW_PART])
 def remove(request: Request, form: Form) -> Response:
     _, person_id = _person(request)
     try:
         own.remove_second_factor(context_of(request), person_id, current=form.raw("current"))
     except (InvalidInput, passwords.Busy) as error:
         return _page(request, factor_error=error)
-    return go("/account", "Your password alone is enough from now on.")
+    return redirect("/account", "Your password alone is enough from now on.")
 
 
 def _person(request: Request) -> tuple[SignedIn, int]:

@@ -38,7 +38,7 @@ from services.admin.pages import (
 from services.admin.pages.app_state import PagesState
 from services.admin.pages.forms import posted
 from services.admin.pages.progress import ProgressLines
-from services.admin.pages.rendering import STATIC, go, refusal
+from services.admin.pages.rendering import STATIC, redirect, refusal
 from services.admin.people.authorization import PUBLIC, NotAllowed
 from shared.errors import Conflict, NotFound, PosthouseError, TryAgain
 
@@ -142,7 +142,7 @@ async def _failed(request: Request, error: Exception) -> Response:
         back = request.headers.get("referer", "")
         own = f"{request.url.scheme}://{request.url.netloc}/"
         if back.startswith(own):
-            return go("/" + back.removeprefix(own), f"{error} {error.hint}".strip(), "bad")
+            return redirect("/" + back.removeprefix(own), f"{error} {error.hint}".strip(), "bad")
     return refusal(request, status, str(error), error.hint)
 
 
@@ -155,7 +155,7 @@ async def _refused(request: Request, error: Exception) -> Response:
     path = request.url.path
     if error.status_code == 404 and request.method == "GET" and path.rstrip("/") not in ("", path):
         query = f"?{request.url.query}" if request.url.query else ""
-        return go(path.rstrip("/") + query)
+        return redirect(path.rstrip("/") + query)
     if error.status_code == 404:
         return refusal(request, 404, "There is no such page.")
     return refusal(request, error.status_code, error.detail)

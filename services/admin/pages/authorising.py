@@ -12,7 +12,7 @@ from services.admin.operations import authorisation_links, connection_views
 from services.admin.operations.authorisation_links import LinkClosed, LinkState, MadeLink, Offer
 from services.admin.pages.app_state import context_of
 from services.admin.pages.forms import Form, whole_number
-from services.admin.pages.rendering import go, render
+from services.admin.pages.rendering import redirect, render
 from services.admin.people import cookies
 from services.admin.people.attempts import TooManyAttempts
 from services.admin.people.authentication import address_of
@@ -45,7 +45,7 @@ def make(request: Request, connection_id: int, form: Form) -> Response:
 )
 def revoke(request: Request, connection_id: int, link_id: int) -> Response:
     authorisation_links.revoke(context_of(request), connection_id, link_id)
-    return go(f"/connections/{connection_id}/links", "The link opens nothing any more.")
+    return redirect(f"/connections/{connection_id}/links", "The link opens nothing any more.")
 
 
 @router.get("/authorize", dependencies=[PUBLIC])

@@ -15,7 +15,7 @@ from services.admin.operations.tag_rights import own_tags
 from services.admin.pages.app_state import context_of, is_part
 from services.admin.pages.connection_list import Asked
 from services.admin.pages.forms import Form, PostedForm, Values, whole_number
-from services.admin.pages.rendering import go, render
+from services.admin.pages.rendering import redirect, render
 from services.admin.people.authorization import OPERATE_ON_PART
 from shared.errors import InvalidInput
 
@@ -35,7 +35,7 @@ def choose(request: Request, form: Form) -> Response:
         asked = Asked.of({name: form.text(name) for name in _FILTERS})
         ids = ids_matching(context_of(request), asked.filter)
     if not ids:
-        return go("/connections", "Tick the connections first.", "warn")
+        return redirect("/connections", "Tick the connections first.", "warn")
     return _page(request, action, ids, Values({"start_from": "everything"}))
 
 

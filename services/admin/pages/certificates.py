@@ -11,8 +11,8 @@ from services.admin.operations import certificates as operations
 from services.admin.operations.overview import SOON
 from services.admin.pages.app_state import context_of, is_part
 from services.admin.pages.forms import Form, PostedForm, Values, page_number
-from services.admin.pages.rendering import go, render
-from services.admin.people.authorization import ADMINISTER, LOOK
+from services.admin.pages.rendering import redirect, render
+from services.admin.people.authorization import ADMINISTER, VIEW
 from shared.clock import utc_now
 from shared.errors import InUse, InvalidInput, NameTaken, PosthouseError
 
@@ -20,7 +20,7 @@ router = APIRouter(prefix="/certificates")
 _PICKED = 20
 
 
-@router.get("", dependencies=[LOOK])
+@router.get("", dependencies=[VIEW])
 def list_certificates(request: Request, q: str = "", page: str = "1") -> Response:
     number = page_number(page)
     found = operations.search_certificates(context_of(request), q=q, page=number)
@@ -32,7 +32,7 @@ def list_certificates(request: Request, q: str = "", page: str = "1") -> Respons
     return render(request, template, found=found, q=q, link=link, now=utc_now(), soon=SOON)
 
 
-@router.get("/pick", dependencies=[LOOK])
+@router.get("/pick", dependencies=[VIEW])
 def pick(request: Request, q: str = "") -> Response:
     """The options of the picker in the connection's form."""
     found = operations.search_certificates(context_of(request), q=q, per_page=_PICKED)
@@ -58,13 +58,13 @@ def upload(request: Request, form: Form) -> Response:
         values = Values(name=form.text("name"), alias=form.text("alias"))
         return render(request, "certificates/upload.html", 422, values=values, error=error)
     certificate = view.certificate
-    return go(
+    return redirect(
         f"/certificates/{certificate.id}",
         f"{certificate.name} is uploaded. Attach it to the connections whose mails it opens.",
     )
 
 
-@router.get("/{certificate_id:int}", dependencies=[LOOK])
+@router.get("/{certificate_id:int}", dependencies=[VIEW])
 def detail(request: Request, certificate_id: int) -> Response:
     return _detail(request, certificate_id)
 
@@ -76,7 +76,7 @@ def rename(request: Request, certificate_id: int, form: Form) -> Response:
         operations.rename_certificate(context_of(request), certificate_id, changes)
     except (InvalidInput, NameTaken) as error:
         return _detail(request, certificate_id, error)
-    return go(f"/certificates/{certificate_id}", "Your changes are saved.")
+    return redirect(f"/certificates/{certificate_id}", "Your changes are saved.")
 
 
 @router.post("/{certificate_id:int}/replace", dependencies=[ADMINISTER])
@@ -87,7 +87,7 @@ def replace(request: Request, certificate_id: int, form: Form) -> Response:
         )
     except (InvalidInput, NameTaken) as error:
         return _detail(request, certificate_id, error)
-    return go(
+    return redirect(
         f"/certificates/{certificate_id}",
         "The new certificate is in place. Mails for the old key can no longer be opened.",
         "warn",
@@ -102,7 +102,7 @@ def delete(request: Request, certificate_id: int) -> Response:
         operations.delete_certificate(ctx, certificate_id)
     except InUse as error:
         return _detail(request, certificate_id, error)
-    return go("/certificates", f"{name} is deleted, and its private key with it.")
+    return redirect("/certificates", f"{name} is deleted, and its private key with it.")
 
 
 def _detail(request: Request, certificate_id: int, error: PosthouseError | None = None) -> Response:

@@ -16,9 +16,9 @@ from services.admin.pages import charts
 from services.admin.pages.app_state import context_of, is_part
 from services.admin.pages.formatting import counted
 from services.admin.pages.forms import Form
-from services.admin.pages.rendering import go, render
+from services.admin.pages.rendering import redirect, render
 from services.admin.people.authentication import session_of
-from services.admin.people.authorization import LOOK_AT_PART, OPERATE_ON_PART
+from services.admin.people.authorization import OPERATE_ON_PART, VIEW_PART
 from shared.errors import NotFound, PosthouseError
 from shared.logins import GrantShared, Others
 
@@ -26,17 +26,17 @@ router = APIRouter(prefix="/connections")
 _RUNS = 15
 
 
-@router.get("/{connection_id:int}", dependencies=[LOOK_AT_PART])
+@router.get("/{connection_id:int}", dependencies=[VIEW_PART])
 def page(request: Request, connection_id: int) -> Response:
     return render(request, "connections/detail.html", report=None, **_read(request, connection_id))
 
 
-@router.get("/{connection_id:int}/live", dependencies=[LOOK_AT_PART])
+@router.get("/{connection_id:int}/live", dependencies=[VIEW_PART])
 def live(request: Request, connection_id: int) -> Response:
     return render(request, "connections/_detail.html", **_read(request, connection_id))
 
 
-@router.get("/{connection_id:int}/runs", dependencies=[LOOK_AT_PART])
+@router.get("/{connection_id:int}/runs", dependencies=[VIEW_PART])
 def runs(request: Request, connection_id: int, before: str = "") -> Response:
     ctx = context_of(request)
     try:
@@ -93,7 +93,7 @@ def authorise(request: Request, connection_id: int) -> Response:
     except NotFound:
         raise
     except PosthouseError as error:
-        return go(f"/connections/{connection_id}", f"{error} {error.hint}".strip(), "bad")
+        return redirect(f"/connections/{connection_id}", f"{error} {error.hint}".strip(), "bad")
     return render(
         request,
         "connections/authorise.html",
@@ -115,10 +115,10 @@ def revoke(request: Request, connection_id: int, form: Form) -> Response:
         return render(request, "connections/take_back.html", view=view, names=shared.names)
     text = "The authorisation is taken back."
     if others is Others.KEEP:
-        return go(f"/connections/{connection_id}", "The authorisation is forgotten here.")
+        return redirect(f"/connections/{connection_id}", "The authorisation is forgotten here.")
     if not confirmed:
         text += " The provider did not confirm it: remove Posthouse on its account page, too."
-    return go(f"/connections/{connection_id}", text, "good" if confirmed else "warn")
+    return redirect(f"/connections/{connection_id}", text, "good" if confirmed else "warn")
 
 
 def _read(request: Request, connection_id: int) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from services.admin.pages.connection_form import (
     worded,
 )
 from services.admin.pages.forms import Form, PostedForm, Values
-from services.admin.pages.rendering import Tone, go, render
+from services.admin.pages.rendering import Tone, redirect, render
 from services.admin.people.authorization import OPERATE_ON_PART
 from shared.errors import InvalidInput, NameTaken, PosthouseError
 
@@ -40,7 +40,7 @@ def add_connection(request: Request, form: Form) -> Response:
     except (InvalidInput, NameTaken) as error:
         return _form(request, typed_values(form), error=error)
     connection = saved.view.connection
-    return go(
+    return redirect(
         f"/connections/{connection.id}",
         f"{connection.name} is saved, and disabled. Enable it when you are ready. "
         f"{saved.notice}".strip(),
@@ -79,7 +79,7 @@ def duplicate_connection(request: Request, connection_id: int, form: Form) -> Re
     except (InvalidInput, NameTaken) as error:
         return _form(request, values, connection_id, error)
     connection = made.connection
-    return go(
+    return redirect(
         f"/connections/{connection.id}",
         f"{connection.name} is saved, and disabled. Enable it when you are ready.",
     )
@@ -112,7 +112,7 @@ def change_connection(request: Request, connection_id: int, form: Form) -> Respo
         # The mail server refused while its mails were counted.
         return _form(request, values, connection_id, error)
     text = saved.notice or "Your changes are saved."
-    return go(f"/connections/{connection_id}", text, _tone(saved))
+    return redirect(f"/connections/{connection_id}", text, _tone(saved))
 
 
 @router.post("/test", dependencies=[OPERATE_ON_PART])
@@ -140,7 +140,7 @@ def delete_connection(request: Request, connection_id: int) -> Response:
     ctx = context_of(request)
     name = connection_views.get_connection(ctx, connection_id).connection.name
     operations.delete_connection(ctx, connection_id)
-    return go("/connections", f"{name} is deleted. The mails it brought stay under Mails.")
+    return redirect("/connections", f"{name} is deleted. The mails it brought stay under Mails.")
 
 
 def _tone(saved: operations.Saved) -> Tone:

@@ -18,7 +18,7 @@ from services.admin.operations.connection_list import (
 from services.admin.pages.app_state import context_of, is_part
 from services.admin.pages.forms import page_number, whole_number
 from services.admin.pages.rendering import render
-from services.admin.people.authorization import LOOK_AT_PART
+from services.admin.people.authorization import VIEW_PART
 from shared.connections import Health
 from shared.kinds import KINDS, kind_named
 
@@ -85,7 +85,7 @@ class Asked:
         return "/connections" + (f"?{urlencode(kept)}" if kept else "")
 
 
-@router.get("", dependencies=[LOOK_AT_PART])
+@router.get("", dependencies=[VIEW_PART])
 def list_connections(request: Request) -> Response:
     ctx = context_of(request)
     asked = Asked.of(dict(request.query_params))
@@ -115,7 +115,7 @@ def list_connections(request: Request) -> Response:
     )
 
 
-@router.get("/pick", dependencies=[LOOK_AT_PART])
+@router.get("/pick", dependencies=[VIEW_PART])
 def pick(request: Request, q: str = "") -> Response:
     """The options of the picker in the handler's form."""
     found = search_connections(context_of(request), Filter(q=q), per_page=_PICKED)

@@ -11,8 +11,8 @@ from services.admin.operations import consents
 from services.admin.operations import credentials as operations
 from services.admin.pages.app_state import context_of, editing_context_of
 from services.admin.pages.forms import Form, PostedForm, Values
-from services.admin.pages.rendering import go, render
-from services.admin.people.authorization import ADMINISTER, LOOK
+from services.admin.pages.rendering import redirect, render
+from services.admin.people.authorization import ADMINISTER, VIEW
 from shared.clock import utc_now
 from shared.credentials import SETTINGS, Provider
 from shared.errors import Conflict, InUse, InvalidInput, PosthouseError
@@ -24,7 +24,7 @@ _TEXTS: Final = ("name", "provider", "grant", "client_id", "tenant", "cloud", "s
 _SECRETS: Final = ("client_secret", "client_certificate")
 
 
-@router.get("", dependencies=[LOOK])
+@router.get("", dependencies=[VIEW])
 def list_credentials(request: Request) -> Response:
     found = operations.search_credentials(context_of(request))
     return render(request, "credentials/list.html", found=found, now=utc_now())
@@ -42,13 +42,13 @@ def create(request: Request, form: Form) -> Response:
         view = operations.create_credential(context_of(request), _changes(form))
     except (InvalidInput, Conflict) as error:
         return _form(request, _typed(form), error=error)
-    return go(
+    return redirect(
         f"/credentials/{view.credential.id}",
         f"{view.credential.name} is saved. Now choose it in a connection.",
     )
 
 
-@router.get("/{credential_id:int}", dependencies=[LOOK])
+@router.get("/{credential_id:int}", dependencies=[VIEW])
 def detail(request: Request, credential_id: int) -> Response:
     credential = operations.get_credential(context_of(request), credential_id).credential
     values = Values({n: getattr(credential, n) for n in (*_TEXTS, *(f"has_{s}" for s in _SECRETS))})
@@ -66,7 +66,7 @@ def change(request: Request, credential_id: int, form: Form) -> Response:
         )
     except (InvalidInput, Conflict) as error:
         return _form(request, _typed(form), credential_id, error)
-    return go(f"/credentials/{credential_id}", "Your changes are saved.")
+    return redirect(f"/credentials/{credential_id}", "Your changes are saved.")
 
 
 @router.post("/{credential_id:int}/delete", dependencies=[ADMINISTER])
@@ -76,8 +76,8 @@ def delete(request: Request, credential_id: int) -> Response:
     try:
         operations.delete_credential(ctx, credential_id)
     except InUse as error:
-        return go(f"/credentials/{credential_id}", f"{error} {error.hint}".strip(), "bad")
-    return go("/credentials", f"{name} is deleted.")
+        return redirect(f"/credentials/{credential_id}", f"{error} {error.hint}".strip(), "bad")
+    return redirect("/credentials", f"{name} is deleted.")
 
 
 def _form(

@@ -13,7 +13,7 @@ from services.admin.operations.estimates import Estimate
 from services.admin.pages.app_state import context_of
 from services.admin.pages.connection_editing import start_of
 from services.admin.pages.forms import Form
-from services.admin.pages.rendering import go, render
+from services.admin.pages.rendering import redirect, render
 from services.admin.people.authorization import OPERATE_ON_PART
 from shared.errors import InvalidInput, NotFound, PosthouseError
 
@@ -42,15 +42,15 @@ def enable(request: Request, connection_id: int, form: Form) -> Response:
     name = saved.view.connection.name
     if not saved.view.handlers:
         text = f"{name} is enabled, but nothing is downloaded before an enabled handler takes it."
-        return go(f"/connections/{connection_id}", text, "warn")
-    return go(f"/connections/{connection_id}", saved.notice)
+        return redirect(f"/connections/{connection_id}", text, "warn")
+    return redirect(f"/connections/{connection_id}", saved.notice)
 
 
 @router.post("/{connection_id:int}/disable", dependencies=[OPERATE_ON_PART])
 def disable(request: Request, connection_id: int) -> Response:
     saved = operations.disable_connection(context_of(request), connection_id)
     name = saved.view.connection.name
-    return go(
+    return redirect(
         f"/connections/{connection_id}",
         f"{name} is disabled: no mail is fetched. What is already here is still handed over.",
     )
@@ -59,7 +59,9 @@ def disable(request: Request, connection_id: int) -> Response:
 @router.post("/{connection_id:int}/fetch", dependencies=[OPERATE_ON_PART])
 def fetch(request: Request, connection_id: int) -> Response:
     operations.fetch_connection(context_of(request), connection_id)
-    return go(f"/connections/{connection_id}", "A fetch is on its way. This page shows its result.")
+    return redirect(
+        f"/connections/{connection_id}", "A fetch is on its way. This page shows its result."
+    )
 
 
 def _ask(

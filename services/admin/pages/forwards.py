@@ -11,7 +11,7 @@ from services.admin.operations import forwards as operations
 from services.admin.operations import handlers
 from services.admin.pages.app_state import context_of
 from services.admin.pages.forms import Form, PostedForm, Values, whole_number
-from services.admin.pages.rendering import go, render
+from services.admin.pages.rendering import redirect, render
 from services.admin.people.authorization import OPERATE
 from shared.errors import InvalidInput, PosthouseError
 from shared.forward_kinds import CREDENTIAL_NAMES, KINDS, ForwardProtocol
@@ -46,25 +46,25 @@ def save(request: Request, handler_id: int, form: Form) -> Response:
         return _page(request, handler_id, typed=form, error=error)
     if view.forward_secret:
         return _page(request, handler_id, secret=view.forward_secret)
-    return go(f"/handlers/{handler_id}/forward", "Your changes are saved.")
+    return redirect(f"/handlers/{handler_id}/forward", "Your changes are saved.")
 
 
 @router.post("/{handler_id:int}/forward/end", dependencies=[OPERATE])
 def end(request: Request, handler_id: int) -> Response:
     handlers.update_handler(context_of(request), handler_id, {"forward": None})
-    return go(f"/handlers/{handler_id}", "Its events stay in its queue from now on.")
+    return redirect(f"/handlers/{handler_id}", "Its events stay in its queue from now on.")
 
 
 @router.post("/{handler_id:int}/forward/pause", dependencies=[OPERATE])
 def pause(request: Request, handler_id: int) -> Response:
     operations.pause(context_of(request), handler_id)
-    return go(f"/handlers/{handler_id}/forward", "Nothing is sent until you resume it.")
+    return redirect(f"/handlers/{handler_id}/forward", "Nothing is sent until you resume it.")
 
 
 @router.post("/{handler_id:int}/forward/resume", dependencies=[OPERATE])
 def resume(request: Request, handler_id: int) -> Response:
     operations.resume(context_of(request), handler_id)
-    return go(f"/handlers/{handler_id}/forward", "What waits is sent now.")
+    return redirect(f"/handlers/{handler_id}/forward", "What waits is sent now.")
 
 
 @router.post("/{handler_id:int}/forward/secret", dependencies=[OPERATE])
@@ -76,7 +76,7 @@ def renew_secret(request: Request, handler_id: int) -> Response:
 @router.post("/{handler_id:int}/forward/secret/end-former", dependencies=[OPERATE])
 def end_former_secret(request: Request, handler_id: int) -> Response:
     operations.end_former_secret(context_of(request), handler_id)
-    return go(f"/handlers/{handler_id}/forward", "The former secret has ended.")
+    return redirect(f"/handlers/{handler_id}/forward", "The former secret has ended.")
 
 
 def _page(

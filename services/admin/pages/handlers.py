@@ -19,8 +19,8 @@ from services.admin.pages.app_state import context_of, editing_context_of, setti
 from services.admin.pages.consumer_examples import snippets
 from services.admin.pages.formatting import counted
 from services.admin.pages.forms import Form, PostedForm, Values, whole_number
-from services.admin.pages.rendering import go, render
-from services.admin.people.authorization import LOOK, OPERATE
+from services.admin.pages.rendering import redirect, render
+from services.admin.people.authorization import OPERATE, VIEW
 from shared.errors import (
     ChangedMeanwhile,
     Conflict,
@@ -37,7 +37,7 @@ router = APIRouter(prefix="/handlers")
 _LISTED = 500
 
 
-@router.get("", dependencies=[LOOK])
+@router.get("", dependencies=[VIEW])
 def list_handlers(request: Request) -> Response:
     return render(
         request, "handlers/list.html", found=operations.search_handlers(context_of(request))
@@ -58,15 +58,15 @@ def create(request: Request, form: Form) -> Response:
     return _detail(request, view)
 
 
-@router.get("/{handler_id:int}", dependencies=[LOOK])
+@router.get("/{handler_id:int}", dependencies=[VIEW])
 def detail(request: Request, handler_id: int) -> Response:
     return _detail(request, operations.get_handler(context_of(request), handler_id))
 
 
-@router.get("/{handler_id:int}/live", dependencies=[LOOK])
+@router.get("/{handler_id:int}/live", dependencies=[VIEW])
 def live(request: Request, handler_id: int) -> Response:
     view = operations.get_handler(context_of(request), handler_id)
-    work = operations.look_at_work(context_of(request), handler_id)
+    work = operations.work_in_hand(context_of(request), handler_id)
     return render(request, "handlers/_state.html", view=view, work=work)
 
 
@@ -96,7 +96,7 @@ def change(request: Request, handler_id: int, form: Form) -> Response:
         operations.update_handler(ctx, handler_id, changes)
     except (InvalidInput, ChangedMeanwhile) as error:
         return _form(request, _typed(form), view, error)
-    return go(f"/handlers/{handler_id}", "Your changes are saved.")
+    return redirect(f"/handlers/{handler_id}", "Your changes are saved.")
 
 
 @router.post("/{handler_id:int}/token", dependencies=[OPERATE])
@@ -112,7 +112,7 @@ def renew_signing_key(request: Request, handler_id: int) -> Response:
 @router.post("/{handler_id:int}/signing-key/end-former", dependencies=[OPERATE])
 def end_former_signing_key(request: Request, handler_id: int) -> Response:
     operations.end_former_signing_key(context_of(request), handler_id)
-    return go(f"/handlers/{handler_id}", "The former signing key has ended.")
+    return redirect(f"/handlers/{handler_id}", "The former signing key has ended.")
 
 
 @router.post("/{handler_id:int}/delete", dependencies=[OPERATE])
@@ -123,10 +123,10 @@ def delete(request: Request, handler_id: int, form: Form) -> Response:
         operations.delete_handler(ctx, handler_id, force=form.flag("force"))
     except Conflict as error:
         return _detail(request, view, error)
-    return go("/handlers", f"{view.handler.name} is deleted.")
+    return redirect("/handlers", f"{view.handler.name} is deleted.")
 
 
-@router.get("/{handler_id:int}/dead-letters", dependencies=[LOOK])
+@router.get("/{handler_id:int}/dead-letters", dependencies=[VIEW])
 def rejected(request: Request, handler_id: int, event: str = "") -> Response:
     """What the program rejected, asked of the broker: the one page of a handler that waits."""
     ctx = context_of(request)
@@ -156,17 +156,19 @@ def settle_dead(request: Request, handler_id: int, form: Form) -> Response:
     back = f"/handlers/{handler_id}/dead-letters"
     ids = form.many("id") if which == "ticked" else None
     if ids == []:
-        return go(back, "Tick the mails first.", "warn")
+        return redirect(back, "Tick the mails first.", "warn")
     chosen = DeadChoice(ids, form.raw("reason") if which == "reason" else None)
     ctx = context_of(request)
     try:
         if what == "discard":
             done = dead_letters.discard_dead_letters(ctx, handler_id, chosen)
-            return go(back, f"{counted(done, 'dead letter is', 'dead letters are')} discarded.")
+            return redirect(
+                back, f"{counted(done, 'dead letter is', 'dead letters are')} discarded."
+            )
         done = dead_letters.deliver_dead_letters_again(ctx, handler_id, chosen)
     except (TryAgain, NeedsPerson) as error:
-        return go(back, f"{error} {error.hint}".strip(), "bad")
-    return go(back, f"{counted(done, 'mail is', 'mails are')} in the queue again.")
+        return redirect(back, f"{error} {error.hint}".strip(), "bad")
+    return redirect(back, f"{counted(done, 'mail is', 'mails are')} in the queue again.")
 
 
 def _detail(request: Request, view: HandlerView, error: PosthouseError | None = None) -> Response:
@@ -180,7 +182,7 @@ def _detail(request: Request, view: HandlerView, error: PosthouseError | None = 
         409 if error else 200,
         view=view,
         chosen=chosen,
-        work=operations.look_at_work(context_of(request), view.handler.id),
+        work=operations.work_in_hand(context_of(request), view.handler.id),
         group=rule_operations.group_of(context_of(request), view.handler),
         snippets=snippets(view, settings_of(request)),
         error=error,

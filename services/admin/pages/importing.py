@@ -18,7 +18,7 @@ from services.admin.operations.importing import (
 from services.admin.pages.app_state import context_of
 from services.admin.pages.formatting import counted
 from services.admin.pages.forms import Form, PostedForm
-from services.admin.pages.rendering import go, render
+from services.admin.pages.rendering import redirect, render
 from services.admin.people.authentication import session_of
 from services.admin.people.authorization import OPERATE_ON_PART
 from shared.errors import InvalidInput, PosthouseError
@@ -64,7 +64,7 @@ def apply(request: Request, form: Form) -> Response:
     except ImportRefused as refused:
         return _page(request, refused.found)
     text = f"{counted(len(done.rows), 'connection')} added, all disabled."
-    return go("/connections?sort=-created", text)
+    return redirect("/connections?sort=-created", text)
 
 
 def _sealed(form: PostedForm) -> bytes:

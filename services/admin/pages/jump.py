@@ -15,7 +15,7 @@ from services.admin.operations.jump import JumpTarget, find_jump_targets
 from services.admin.pages.app_state import context_of, is_part
 from services.admin.pages.documents import titles
 from services.admin.pages.rendering import render
-from services.admin.people.authorization import LOOK_AT_PART, Needs, declared
+from services.admin.people.authorization import VIEW_PART, Needs, declared
 from shared.people import Principal
 
 router = APIRouter(prefix="/jump")
@@ -45,7 +45,7 @@ _PAGES: Final = (
 )
 
 
-@router.get("", dependencies=[LOOK_AT_PART])
+@router.get("", dependencies=[VIEW_PART])
 def jump(request: Request, q: str = "") -> Response:
     ctx = context_of(request)
     typed = q.strip()[:_LONGEST]

@@ -12,11 +12,11 @@ from starlette.responses import RedirectResponse, Response
 
 from services.admin.pages.app_state import access_of, oidc_of, settings_of
 from services.admin.pages.forms import Form
-from services.admin.pages.rendering import go, render
+from services.admin.pages.rendering import redirect, render
 from services.admin.people import cookies, passwords, sealed_sessions
 from services.admin.people.attempts import Origin, TooManyAttempts
 from services.admin.people.authentication import address_of, session_of
-from services.admin.people.authorization import LOOK, PUBLIC
+from services.admin.people.authorization import PUBLIC, VIEW
 from services.admin.people.identity_proofs import SESSION_LIFETIME, LoginRefused
 from services.admin.redirecting import local_path
 from shared.errors import NotFound, PosthouseError, TryAgain
@@ -108,12 +108,12 @@ def consented(request: Request, answer: str) -> Response:
     return render(request, "consent.html", given=answer == "given")
 
 
-@router.post("/logout", dependencies=[LOOK])
+@router.post("/logout", dependencies=[VIEW])
 def log_out(request: Request) -> Response:
     signed_in = session_of(request)
     if signed_in and not sealed_sessions.is_sealed(cookies.read(request, cookies.SESSION)):
         access_of(request).log_out(signed_in)
-    response = go("/login", "You are logged out.")
+    response = redirect("/login", "You are logged out.")
     cookies.delete(request, response, cookies.SESSION)
     return response
 

@@ -28,12 +28,12 @@ from services.admin.pages import mail_content
 from services.admin.pages.app_state import context_of
 from services.admin.pages.formatting import counted
 from services.admin.pages.forms import Form, whole_number
-from services.admin.pages.rendering import HEADERS, go, render, static
+from services.admin.pages.rendering import HEADERS, redirect, render, static
 from services.admin.people.authorization import (
-    LOOK_AT_PART,
     OPERATE,
     OPERATE_ON_PART,
     READ_MAIL_OF_PART,
+    VIEW_PART,
 )
 from shared.errors import InvalidInput, NotFound, PosthouseError
 from shared.mail_security import Security
@@ -79,7 +79,7 @@ _FRAME_HEADERS: Final = {
 }
 
 
-@router.get("", dependencies=[LOOK_AT_PART])
+@router.get("", dependencies=[VIEW_PART])
 def search(
     request: Request,
     q: str = "",
@@ -143,14 +143,16 @@ def deliver_many_again(request: Request, form: Form) -> Response:
         wanted, _ = _filter(ctx, query)
         done = operations.deliver_messages_again(ctx, wanted, handler_ids=form.ids("handler"))
     except InvalidInput as error:
-        return go(back, f"{error} {error.hint}".strip(), "bad")
+        return redirect(back, f"{error} {error.hint}".strip(), "bad")
     text = f"{counted(done.count, 'mail is', 'mails are')} on the way again."
     if done.next:
-        return go(back, f"{text} More match: narrow the search and deliver those, too.", "warn")
-    return go(back, text)
+        return redirect(
+            back, f"{text} More match: narrow the search and deliver those, too.", "warn"
+        )
+    return redirect(back, text)
 
 
-@router.get("/{message_id:uuid}", dependencies=[LOOK_AT_PART])
+@router.get("/{message_id:uuid}", dependencies=[VIEW_PART])
 def detail(request: Request, message_id: uuid.UUID) -> Response:
     ctx = context_of(request)
     found = operations.get_message(ctx, message_id)
@@ -236,8 +238,8 @@ def deliver_again(request: Request, message_id: uuid.UUID, form: Form) -> Respon
             context_of(request), message_id, handler_ids=ids, reason=form.text("reason")[:200]
         )
     except InvalidInput as error:
-        return go(f"/mails/{message_id}", f"{error} {error.hint}".strip(), "bad")
-    return go(
+        return redirect(f"/mails/{message_id}", f"{error} {error.hint}".strip(), "bad")
+    return redirect(
         f"/mails/{message_id}",
         "The mail is on its way again, with the same event id.",
     )

@@ -12,20 +12,20 @@ from services.admin.pages import charts
 from services.admin.pages.app_state import access_of, context_of
 from services.admin.pages.formatting import counted
 from services.admin.pages.rendering import render
-from services.admin.people.authorization import LOOK, LOOK_AT_PART, principal_of
+from services.admin.people.authorization import VIEW, VIEW_PART, principal_of
 from shared.connections import Health
 
 router = APIRouter()
 
 
-@router.get("/", dependencies=[LOOK_AT_PART])
+@router.get("/", dependencies=[VIEW_PART])
 def page(request: Request) -> Response:
     if principal_of(request).tags:  # the numbers are of all connections
         return RedirectResponse("/connections", 303)
     return render(request, "overview.html", **_read(request))
 
 
-@router.get("/overview/live", dependencies=[LOOK])
+@router.get("/overview/live", dependencies=[VIEW])
 def live(request: Request) -> Response:
     return render(request, "_overview.html", **_read(request))
 

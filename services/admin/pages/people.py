@@ -11,7 +11,7 @@ from starlette.responses import Response
 from services.admin.operations import people as operations
 from services.admin.pages.app_state import context_of, editing_context_of, oidc_of, settings_of
 from services.admin.pages.forms import Form, PostedForm, Values
-from services.admin.pages.rendering import go, render
+from services.admin.pages.rendering import redirect, render
 from services.admin.people import passwords
 from services.admin.people.authorization import ADMINISTER
 from shared.clock import utc_now
@@ -38,7 +38,7 @@ def add_person(request: Request, form: Form) -> Response:
         added = operations.create_person(context_of(request), _changes(form))
     except InvalidInput as error:
         return _person_form(request, values=_values(form), error=error)
-    return go("/people", f"{added.name} may log in now, as {added.role}.")
+    return redirect("/people", f"{added.name} may log in now, as {added.role}.")
 
 
 @router.get("/people/{person_id}", dependencies=[ADMINISTER])
@@ -56,7 +56,7 @@ def change_person(request: Request, person_id: int, form: Form) -> Response:
         changed = operations.update_person(editing_context_of(request, form), person_id, changes)
     except (InvalidInput, ChangedMeanwhile) as error:
         return _person_form(request, person_id, _values(form), error)
-    return go("/people", f"{changed.name} is changed.")
+    return redirect("/people", f"{changed.name} is changed.")
 
 
 @router.post("/people/{person_id}/delete", dependencies=[ADMINISTER])
@@ -64,19 +64,21 @@ def delete_person(request: Request, person_id: int, form: Form) -> Response:
     gone = operations.delete_person(
         context_of(request), person_id, take_over_tokens=form.text("tokens") == "take-over"
     )
-    return go("/people", f"{gone.name} can no longer log in.")
+    return redirect("/people", f"{gone.name} can no longer log in.")
 
 
 @router.post("/people/{person_id}/sessions", dependencies=[ADMINISTER])
 def end_sessions(request: Request, person_id: int) -> Response:
     operations.end_sessions(context_of(request), person_id)
-    return go(f"/people/{person_id}", "Every browser of this person has to log in again.")
+    return redirect(f"/people/{person_id}", "Every browser of this person has to log in again.")
 
 
 @router.post("/people/{person_id}/second-factor", dependencies=[ADMINISTER])
 def remove_second_factor(request: Request, person_id: int) -> Response:
     operations.remove_second_factor(context_of(request), person_id)
-    return go(f"/people/{person_id}", "The password alone is enough until they set up another one.")
+    return redirect(
+        f"/people/{person_id}", "The password alone is enough until they set up another one."
+    )
 
 
 @router.get("/tokens", dependencies=[ADMINISTER])
@@ -103,13 +105,13 @@ def add_token(request: Request, form: Form) -> Response:
 @router.post("/tokens/{token_id}/take-over", dependencies=[ADMINISTER])
 def take_over_token(request: Request, token_id: int) -> Response:
     taken = operations.take_over_token(context_of(request), token_id)
-    return go("/tokens", f"The token {taken.name} is yours now.")
+    return redirect("/tokens", f"The token {taken.name} is yours now.")
 
 
 @router.post("/tokens/{token_id}/delete", dependencies=[ADMINISTER])
 def delete_token(request: Request, token_id: int) -> Response:
     name = operations.delete_token(context_of(request), token_id)
-    return go("/tokens", f"The token {name} no longer opens anything.")
+    return redirect("/tokens", f"The token {name} no longer opens anything.")
 
 
 @router.get("/audit", dependencies=[ADMINISTER])

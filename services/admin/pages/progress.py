@@ -35,7 +35,7 @@ class ProgressLines:
         loop = asyncio.get_running_loop()
         lines: asyncio.Queue[dict[str, Any] | None] = asyncio.Queue()
 
-        def tell(text: str) -> None:
+        def say(text: str) -> None:
             loop.call_soon_threadsafe(lines.put_nowait, {"say": text})
 
         async def write() -> None:
@@ -43,7 +43,7 @@ class ProgressLines:
                 body = json.dumps(line).encode() + b"\n"
                 await send({"type": "http.response.body", "body": body, "more_body": True})
 
-        waiting.listen(tell)
+        waiting.listen(say)
         headers = {**HEADERS, "content-type": "application/x-ndjson", "x-accel-buffering": "no"}
         raw = [(name.encode(), value.encode()) for name, value in headers.items()]
         await send({"type": "http.response.start", "status": 200, "headers": raw})

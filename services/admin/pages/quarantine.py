@@ -14,14 +14,14 @@ from services.admin.operations.messages import get_message
 from services.admin.pages.app_state import context_of
 from services.admin.pages.formatting import counted
 from services.admin.pages.forms import Form, whole_number
-from services.admin.pages.rendering import go, render
-from services.admin.people.authorization import LOOK_AT_PART, OPERATE_ON_PART, READ_MAIL_OF_PART
+from services.admin.pages.rendering import redirect, render
+from services.admin.people.authorization import OPERATE_ON_PART, READ_MAIL_OF_PART, VIEW_PART
 from shared.errors import NotFound, PosthouseError
 
 router = APIRouter(prefix="/quarantine")
 
 
-@router.get("", dependencies=[LOOK_AT_PART])
+@router.get("", dependencies=[VIEW_PART])
 def list_quarantine(
     request: Request, connection: str = "", code: str = "", before: str = ""
 ) -> Response:
@@ -41,7 +41,7 @@ def list_quarantine(
     return render(request, "mails/quarantine.html", page=page, link=link, code=code, chosen=chosen)
 
 
-@router.get("/{entry_id:uuid}", dependencies=[LOOK_AT_PART])
+@router.get("/{entry_id:uuid}", dependencies=[VIEW_PART])
 def show(request: Request, entry_id: uuid.UUID) -> Response:
     """One entry: where alerts lead. Once it is decided about, its mail if there is one."""
     ctx = context_of(request)
@@ -51,7 +51,7 @@ def show(request: Request, entry_id: uuid.UUID) -> Response:
         try:
             get_message(ctx, entry_id)
         except NotFound:
-            return go("/quarantine", "That mail is not in quarantine any more.", "warn")
+            return redirect("/quarantine", "That mail is not in quarantine any more.", "warn")
         return RedirectResponse(f"/mails/{entry_id}", 303)
     page = operations.QuarantinePage((entry,), None, 1)
     return render(request, "mails/quarantine.html", page=page, link=None, code="", chosen=entry.id)
@@ -71,12 +71,12 @@ def act(request: Request, form: Form) -> Response:
     except ValueError:
         raise NotFound("There is no such mail in quarantine.") from None
     if not ids:
-        return go("/quarantine", "Tick the mails first.", "warn")
+        return redirect("/quarantine", "Tick the mails first.", "warn")
     try:
         if form.text("do") == "drop":
             done = operations.drop_many(ctx, ids)
-            return go("/quarantine", f"{counted(done, 'mail is', 'mails are')} given up.")
+            return redirect("/quarantine", f"{counted(done, 'mail is', 'mails are')} given up.")
         done = operations.release_many(ctx, ids)
     except PosthouseError as error:
-        return go("/quarantine", f"{error} {error.hint}".strip(), "bad")
-    return go("/quarantine", f"{counted(done, 'mail is', 'mails are')} released.")
+        return redirect("/quarantine", f"{error} {error.hint}".strip(), "bad")
+    return redirect("/quarantine", f"{counted(done, 'mail is', 'mails are')} released.")

@@ -13,7 +13,7 @@ from fastapi import APIRouter, Request
 from starlette.responses import FileResponse, Response
 
 from services.admin.pages.rendering import HEADERS, render
-from services.admin.people.authorization import LOOK_AT_PART
+from services.admin.people.authorization import VIEW_PART
 from shared.errors import NotFound
 
 router = APIRouter(prefix="/reference")
@@ -28,14 +28,14 @@ _POLICY: Final = (
 )
 
 
-@router.get("", dependencies=[LOOK_AT_PART])
+@router.get("", dependencies=[VIEW_PART])
 def page(request: Request) -> Response:
     shown = render(request, "reference.html")
     shown.headers["content-security-policy"] = _POLICY
     return shown
 
 
-@router.get("/assets/{name}", dependencies=[LOOK_AT_PART])
+@router.get("/assets/{name}", dependencies=[VIEW_PART])
 def asset(name: str) -> Response:
     """A file of the package; it changes with the release only."""
     if name not in _TYPES:

@@ -19,8 +19,8 @@ from services.admin.pages import formatting
 from services.admin.people import cookies
 from services.admin.people.authentication import session_of
 from services.admin.redirecting import Tone as Tone
-from services.admin.redirecting import go as go
 from services.admin.redirecting import notice_of
+from services.admin.redirecting import redirect as redirect
 from shared.counting import sized
 from shared.errors import ChangedMeanwhile, InvalidInput, PosthouseError
 from shared.kinds import KINDS

@@ -19,7 +19,7 @@ from services.admin.operations.rules import DryRun
 from services.admin.pages.app_state import context_of
 from services.admin.pages.formatting import counted
 from services.admin.pages.forms import Form, PostedForm, whole_number
-from services.admin.pages.rendering import go, render
+from services.admin.pages.rendering import redirect, render
 from services.admin.people.authorization import OPERATE
 from shared.errors import InvalidInput
 from shared.input_fields import instant
@@ -71,7 +71,7 @@ def change(request: Request, handler_id: int, form: Form) -> Response:
         handler_operations.update_handler(ctx, handler_id, changes)
     except InvalidInput as error:
         return _form(request, view, written, error=error)
-    return go(
+    return redirect(
         f"/handlers/{handler_id}",
         "The rules are saved. They hold for mails from now on; nothing is delivered by that.",
     )
@@ -84,11 +84,13 @@ def deliver_since(request: Request, handler_id: int, form: Form) -> Response:
         since = instant("since", form.text("since"))
         done = operations.deliver_since(context_of(request), handler_id, since)
     except InvalidInput as error:
-        return go(back, f"{error} {error.hint}".strip(), "bad")
+        return redirect(back, f"{error} {error.hint}".strip(), "bad")
     text = f"{counted(done.count, 'mail is', 'mails are')} looked at once more."
     if done.next:
-        return go(back, f"{text} There are more: deliver once more when these are through.", "warn")
-    return go(back, text)
+        return redirect(
+            back, f"{text} There are more: deliver once more when these are through.", "warn"
+        )
+    return redirect(back, text)
 
 
 @router.post("/{handler_id:int}/move", dependencies=[OPERATE])
@@ -103,8 +105,8 @@ def move(request: Request, handler_id: int, form: Form) -> Response:
             int(to) if _PLACE.fullmatch(to) else "down" if to == "down" else "up",
         )
     except InvalidInput as error:
-        return go(f"/handlers/{handler_id}", str(error), "bad")
-    return go(f"/handlers/{back[0] if back else handler_id}", f"{moved.name} was moved.")
+        return redirect(f"/handlers/{handler_id}", str(error), "bad")
+    return redirect(f"/handlers/{back[0] if back else handler_id}", f"{moved.name} was moved.")
 
 
 def _form(

@@ -9,7 +9,7 @@ from services.admin.operations import certificates, revocations, senders, webhoo
 from services.admin.pages.app_state import context_of, settings_of
 from services.admin.pages.formatting import counted
 from services.admin.pages.forms import Form, Values
-from services.admin.pages.rendering import go, render
+from services.admin.pages.rendering import redirect, render
 from services.admin.pages.webhooks import KINDS, TEMPLATES, changes_of, values_of
 from services.admin.people.authorization import ADMINISTER
 from shared.alerts.delivery import Template
@@ -35,7 +35,7 @@ def add_webhook(request: Request, form: Form) -> Response:
     told = (
         "of every alert" if not made.kinds else f"of {counted(len(made.kinds), 'kind')} of alerts"
     )
-    return go("/settings", f"{made.name} is told {told} from now on.")
+    return redirect("/settings", f"{made.name} is told {told} from now on.")
 
 
 @router.post("/trust-anchors", dependencies=[ADMINISTER])
@@ -50,13 +50,13 @@ def add_anchors(request: Request, form: Form) -> Response:
     except (InvalidInput, Conflict) as error:
         return _page(request, error)
     text = f"{counted(len(ids), 'authority is', 'authorities are')} trusted from now on."
-    return go("/settings", text)
+    return redirect("/settings", text)
 
 
 @router.post("/trust-anchors/{anchor_id:int}/delete", dependencies=[ADMINISTER])
 def delete_anchor(request: Request, anchor_id: int) -> Response:
     certificates.delete_trust_anchor(context_of(request), anchor_id)
-    return go("/settings", "Signatures of this authority are no longer trusted.")
+    return redirect("/settings", "Signatures of this authority are no longer trusted.")
 
 
 @router.post("/revocation-lists", dependencies=[ADMINISTER])
@@ -70,13 +70,13 @@ def add_list(request: Request, form: Form) -> Response:
         return _page(request, InvalidInput(str(error), field="list_file", hint=error.hint))
     except Conflict as error:
         return _page(request, error)
-    return go("/settings", "The list counts from now on.")
+    return redirect("/settings", "The list counts from now on.")
 
 
 @router.post("/revocation-lists/{list_id:int}/delete", dependencies=[ADMINISTER])
 def delete_list(request: Request, list_id: int) -> Response:
     revocations.delete_revocation_list(context_of(request), list_id)
-    return go("/settings", "The list is forgotten; what it said stays known.")
+    return redirect("/settings", "The list is forgotten; what it said stays known.")
 
 
 @router.post("/sender-keys", dependencies=[ADMINISTER])
@@ -92,13 +92,13 @@ def add_senders(request: Request, form: Form) -> Response:
     except Conflict as error:
         return _page(request, error)
     text = f"{counted(len(ids), 'sender is', 'senders are')} known from now on."
-    return go("/settings", text)
+    return redirect("/settings", text)
 
 
 @router.post("/sender-keys/{sender_id:int}/delete", dependencies=[ADMINISTER])
 def delete_sender(request: Request, sender_id: int) -> Response:
     senders.delete_sender_key(context_of(request), sender_id)
-    return go("/settings", "Signatures of this sender no longer count by themselves.")
+    return redirect("/settings", "Signatures of this sender no longer count by themselves.")
 
 
 def _page(

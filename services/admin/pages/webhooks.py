@@ -11,7 +11,7 @@ from starlette.responses import Response
 from services.admin.operations import webhooks
 from services.admin.pages.app_state import context_of, editing_context_of
 from services.admin.pages.forms import Form, PostedForm, Values
-from services.admin.pages.rendering import go, render
+from services.admin.pages.rendering import redirect, render
 from services.admin.people.authorization import ADMINISTER
 from shared.alerts.delivery import Template
 from shared.alerts.kinds import CHOICES
@@ -68,14 +68,14 @@ def change(request: Request, webhook_id: int, form: Form) -> Response:
         hook = webhooks.update_webhook(editing_context_of(request, form), webhook_id, changes)
     except (InvalidInput, Conflict) as error:
         return _page(request, webhook_id, error, values_of(form))
-    return go("/settings", f"{hook.name} is changed.")
+    return redirect("/settings", f"{hook.name} is changed.")
 
 
 @router.post("/switch", dependencies=[ADMINISTER])
 def switch(request: Request, webhook_id: int, form: Form) -> Response:
     enabled = form.text("enabled") == "yes"
     hook = webhooks.update_webhook(context_of(request), webhook_id, {"enabled": enabled})
-    return go("/settings", f"{hook.name} is {'enabled' if enabled else 'disabled'}.")
+    return redirect("/settings", f"{hook.name} is {'enabled' if enabled else 'disabled'}.")
 
 
 @router.post("/mute", dependencies=[ADMINISTER])
@@ -84,8 +84,8 @@ def mute(request: Request, webhook_id: int, form: Form) -> Response:
     until = utc_now() + timedelta(hours=hours) if hours else None
     hook = webhooks.update_webhook(context_of(request), webhook_id, {"muted_until": until})
     if until is None:
-        return go("/settings", f"{hook.name} is told of alerts again.")
-    return go("/settings", f"{hook.name} is told nothing until {until:%Y-%m-%d %H:%M} UTC.")
+        return redirect("/settings", f"{hook.name} is told of alerts again.")
+    return redirect("/settings", f"{hook.name} is told nothing until {until:%Y-%m-%d %H:%M} UTC.")
 
 
 @router.post("/test", dependencies=[ADMINISTER])
@@ -93,14 +93,14 @@ def send_test(request: Request, webhook_id: int) -> Response:
     try:
         hook = webhooks.test_webhook(context_of(request), webhook_id)
     except InvalidInput as error:
-        return go("/settings", f"{error} {error.hint}".strip(), "bad")
-    return go("/settings", f"A test is on its way to {hook.name}. Below is how that went.")
+        return redirect("/settings", f"{error} {error.hint}".strip(), "bad")
+    return redirect("/settings", f"A test is on its way to {hook.name}. Below is how that went.")
 
 
 @router.post("/delete", dependencies=[ADMINISTER])
 def delete(request: Request, webhook_id: int) -> Response:
     hook = webhooks.delete_webhook(context_of(request), webhook_id)
-    return go("/settings", f"{hook.name} is deleted.")
+    return redirect("/settings", f"{hook.name} is deleted.")
 
 
 def _page(

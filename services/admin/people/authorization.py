@@ -77,8 +77,8 @@ class Needs:
 
 
 PUBLIC: Final[Any] = Depends(Needs(None))
-LOOK: Final[Any] = Depends(Needs(Permission.LOOK))
-LOOK_AT_PART: Final[Any] = Depends(Needs(Permission.LOOK, parts=True))
+VIEW: Final[Any] = Depends(Needs(Permission.VIEW))
+VIEW_PART: Final[Any] = Depends(Needs(Permission.VIEW, parts=True))
 READ_MAIL_OF_PART: Final[Any] = Depends(Needs(Permission.READ_MAIL, parts=True))
 READ_OWN_MAIL: Final[Any] = Depends(Needs(Permission.READ_MAIL, handlers=True, parts=True))
 BY_LINK: Final[Any] = Depends(Needs(None, links=True))

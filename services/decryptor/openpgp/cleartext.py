@@ -53,7 +53,7 @@ def signed_text(message: bytes) -> bytes | None:
     return _DASHED.sub(b"", text)
 
 
-def tells_more(message: bytes) -> bool:
+def has_more_text(message: bytes) -> bool:
     """Whether there is a text among the lines of the signature, which readers show as well.
 
     `message` is one that `signed_text` takes.

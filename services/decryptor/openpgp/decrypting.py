@@ -90,7 +90,7 @@ def decrypt_message(
         except NotOpened:
             continue
         if opened.compressed:
-            return _looked_inside(message, opened, subkey, rings)
+            return _inside_compression(message, opened, subkey, rings)
         return opened
     if to.rare:
         raise Unsupported(f"The encryption {to.content_algorithm} is not supported.")
@@ -123,10 +123,10 @@ def _turned(
     found = turned(whole_message(message), key, subkey, limit)
     path = _written([found.message], spool)
     opened = _decrypt(path, key, _Opener(passwords=(found.password,)), rings, spool, limit)
-    return _looked_inside(message, opened, subkey, rings) if opened.compressed else opened
+    return _inside_compression(message, opened, subkey, rings) if opened.compressed else opened
 
 
-def _looked_inside(
+def _inside_compression(
     message: Region, opened: OpenedMessage, subkey: Subkey, rings: Rings
 ) -> OpenedMessage:
     """Verifies what Sequoia's binding does not: a signature inside compression, as GnuPG makes it.

@@ -11,7 +11,7 @@ from services.decryptor.layer_content import has_header, is_utf8, text_entity
 from services.decryptor.layer_facts import Facts, SignedLayer
 from services.decryptor.limits import MailLimits
 from services.decryptor.openpgp.autocrypt import keys_of
-from services.decryptor.openpgp.cleartext import signed_text, tells_more
+from services.decryptor.openpgp.cleartext import has_more_text, signed_text
 from services.decryptor.openpgp.decrypting import OpenedMessage, decrypt_message
 from services.decryptor.openpgp.packets import ARMOUR_MESSAGE, ARMOUR_SIGNED, addressed
 from services.decryptor.openpgp.verifying import Rings, SenderKeys, verify_detached, verify_inline
@@ -176,7 +176,7 @@ class OpenPGP:
         if not layer.is_right:
             return None
         charset = _covered_charset(whole, region(text), layer)
-        if tells_more(framed):
+        if has_more_text(framed):
             layer.limited("partial", "There is text among the lines of the signature.")
         if whole.parameters.get("delsp", "").lower() == "yes":
             layer.limited("ambiguous", "The signature does not cover how lines are joined.")

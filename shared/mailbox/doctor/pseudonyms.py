@@ -57,20 +57,20 @@ class Pseudonyms:
         if key not in self._given:
             number = self._counts[kind] = self._counts.get(kind, 0) + 1
             self._given[key] = _MADE.get(kind, "{kind}-{number}").format(kind=kind, number=number)
-            self.know(text, self._given[key])
+            self.replace_by(text, self._given[key])
         return self._given[key]
 
-    def know(self, text: str, instead: str) -> None:
+    def replace_by(self, text: str, instead: str) -> None:
         """Wherever `text` stands in words, `instead` does."""
         if len(text) >= _SHORTEST and text not in self._known:
             self._known[text] = instead
 
     def server(self, host: str) -> None:
         """A host that was connected to, and whatever of its name the server may call itself by."""
-        self.know(host, "host.example.org")
+        self.replace_by(host, "host.example.org")
         for label in re.split(r"[.-]", host)[:-1]:
             if re.search(r"\d", label):  # "srv4711"; no part of an address
-                self.know(label, "host-1")
+                self.replace_by(label, "host-1")
             elif label.upper() not in _EVERYBODYS:
                 self._know_part(label, "example")
 
@@ -86,7 +86,7 @@ class Pseudonyms:
             made += "@example.org"
             self._given[("user", name)] = made
             self._known.setdefault(local, self.of("user", local))  # "li" is one, too
-            self.know(host, "example.org")
+            self.replace_by(host, "example.org")
             for label in re.split(r"[.-]", host)[
                 :-1
             ]:  # as servers and people call the organisation

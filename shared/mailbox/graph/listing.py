@@ -200,7 +200,7 @@ def has_unread(graph: GraphHttp, folder: GraphFolder) -> bool:
     return bool(answer.get("value"))
 
 
-def delta_has_news(graph: GraphHttp, cursor: Cursor) -> bool:
+def delta_has_changes(graph: GraphHttp, cursor: Cursor) -> bool:
     """Whether anything came since a delta cursor: one request where not."""
     try:
         answer = graph.get(str(cursor["delta"]), prefer=(f"odata.maxpagesize={_PAGE}",))

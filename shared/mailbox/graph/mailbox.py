@@ -97,15 +97,15 @@ class GraphMailbox:
                 and cursor.get("kind") == self._connection.selection
             )
             self._compared = cursor if usable else None
-            if cursor is not None and usable and not self._has_news(found, cursor):
+            if cursor is not None and usable and not self._has_changed(found, cursor):
                 return None
             return self._status(self._fresh(folder))
 
-    def _has_news(self, folder: GraphFolder, cursor: Cursor) -> bool:
+    def _has_changed(self, folder: GraphFolder, cursor: Cursor) -> bool:
         """One request where nothing happened. Counts alone are not believed: they are of all item
         types, and late at times."""
         if cursor["kind"] == Selection.ALL:
-            return graph_listing.delta_has_news(self._graph, cursor)
+            return graph_listing.delta_has_changes(self._graph, cursor)
         if not graph_listing.has_unread(self._graph, folder):
             return False
         # Unread mails that are not ours to take stay unread: has any mail been touched?

@@ -1,4 +1,4 @@
-"""Header blocks of many mails, without their bodies: for recognising what was had before."""
+"""Header blocks of many mails, without their bodies: for finding known mails by their content."""
 
 from __future__ import annotations
 

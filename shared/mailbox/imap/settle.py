@@ -120,11 +120,11 @@ def _pipelined(session: ImapSession, commands: Sequence[bytes]) -> list[Reply]:
         if position + 6 < len(commands):
             tags.append(session.send(commands[position + 6]))
         session.stream.start_clock()
-        replies.append(session.reply(tags[position], on_untagged=_is_news))
+        replies.append(session.reply(tags[position], on_untagged=_is_unsolicited))
     return replies
 
 
-def _is_news(line: Untagged) -> bool:
+def _is_unsolicited(line: Untagged) -> bool:
     """Ten thousand `* n EXPUNGE` and flags that we set ourselves: nobody needs them."""
     return line.keyword in (b"EXPUNGE", b"VANISHED", b"FETCH", b"EXISTS", b"RECENT")
 

@@ -56,13 +56,13 @@ class Pop3Mailbox:
         self._session: Pop3Session | None = session
         self._log_in_again = log_in_again
         self._status: FolderStatus | None = None
-        self._looked = False
+        self._polled = False
         self._list = Pop3List(self._live, "UIDL" in session.capabilities)
         #: Mails that are safe here, whatever the server does with them.
         self._safe: set[Key] = set()
         self._to_delete = False
         #: Capabilities that the server tells after the login alone; None while that is open.
-        self._told_later: dict[str, str] | None = None
+        self._after_login: dict[str, str] | None = None
 
     # ---- what it is
 
@@ -111,23 +111,23 @@ class Pop3Mailbox:
     # ---- has anything changed
 
     def changed_since(self, folder: str, cursor: Cursor | None) -> FolderStatus | None:
-        if self._looked:  # a session shows what there was when it began
+        if self._polled:  # a session shows what there was when it began
             self._drop_session()
         with self._step("folder"):
-            status = self._look(folder, cursor)
-        self._looked = True
+            status = self._snapshot_status(folder, cursor)
+        self._polled = True
         return None if cursor is not None and dict(status.cursor) == dict(cursor) else status
 
     def open(self, folder: str) -> FolderStatus:
         with self._step("folder"):
             if self._session is None or self._status is None:
-                self._look(folder, None)
-            self._looked = True
+                self._snapshot_status(folder, None)
+            self._polled = True
             self._ask_after_login()
             assert self._status is not None
             return self._status
 
-    def _look(self, folder: str, cursor: Cursor | None) -> FolderStatus:
+    def _snapshot_status(self, folder: str, cursor: Cursor | None) -> FolderStatus:
         if folder and folder.upper() != "INBOX":
             raise FolderMissing(folder, ["INBOX"])
         session = self._live()
@@ -329,7 +329,7 @@ class Pop3Mailbox:
                 break
             try:
                 self._session = self._last = self._log_in_again()
-                self._last.capabilities.update(self._told_later or {})
+                self._last.capabilities.update(self._after_login or {})
             except Unreachable as error:
                 # A session of ours that was closed without QUIT holds the lock a moment longer.
                 if error.code != "mailbox-in-use" or not pause:
@@ -342,13 +342,13 @@ class Pop3Mailbox:
         """Whether QUIT removes what was retrieved decides what is done with a mailbox, so who does
         not say it before the login is asked once more. An idle poll does without."""
         told = self._last.capabilities
-        if self._told_later is None and told and "EXPIRE" not in told:
-            self._told_later = self._live().ask_more_capabilities()
+        if self._after_login is None and told and "EXPIRE" not in told:
+            self._after_login = self._live().ask_more_capabilities()
 
     def _opened(self) -> FolderStatus:
         if self._session is None or self._status is None:
             with self._step("folder"):
-                return self._look("", None)
+                return self._snapshot_status("", None)
         return self._status
 
     def _may_quit(self) -> bool:
@@ -357,19 +357,19 @@ class Pop3Mailbox:
         return session is None or (
             not self._to_delete
             and not session.stream.broken
-            and not session.looked_into
+            and not session.used_top
             and session.retrieved <= self._safe
         )
 
     def _renew_unless_plain(self) -> None:
         """What TOP may have confirmed is never said with what RETR does: a session of its own."""
-        if self._session is not None and self._session.looked_into:
+        if self._session is not None and self._session.used_top:
             self._drop_session()
 
     def _drop_session(self, *, polite: bool = True) -> None:
         polite = polite and self._may_quit()
         session, self._session = self._session, None
-        self._status, self._list.numbers, self._looked = None, {}, False
+        self._status, self._list.numbers, self._polled = None, {}, False
         if session is None:
             return
         try:

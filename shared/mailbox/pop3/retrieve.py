@@ -62,7 +62,7 @@ class _Read:
 class _Retrieval:
     def __init__(self, session: Pop3Session, sink: Sink, limit: int) -> None:
         self._session = session
-        self._wire = session.stream
+        self._stream = session.stream
         self._sink = sink
         self._limit = limit
         self._read: _Read | None = None
@@ -104,24 +104,24 @@ class _Retrieval:
                         self._first_asked.add(ref.key)
                         self._session.retrieved.add(ref.key)
             if commands:
-                self._wire.transcript.note(
+                self._stream.transcript.note(
                     f"RETR of {counted(len(commands), 'mail')}, {commands[0].decode()} …"
                 )
                 if pipelining and not wanted:
                     commands.append(b"NOOP")  # shows that the last mail ended where it seemed to
                     noop_sent = True
-                self._wire.send(b"".join(command + b"\r\n" for command in commands))
+                self._stream.send(b"".join(command + b"\r\n" for command in commands))
             ref = under_way.popleft()
             ahead -= ref.size
             self._one(ref)
         if not noop_sent:
-            self._wire.send(b"NOOP\r\n")
-        self._wire.start_clock()
+            self._stream.send(b"NOOP\r\n")
+        self._stream.start_clock()
         self._next_answer()
         refusals.not_asked(ref for _, ref in wanted)
 
     def _one(self, ref: MailRef) -> None:
-        self._wire.start_clock()
+        self._stream.start_clock()
         answer = self._next_answer()
         if answer.ok:
             self._read = self._body(ref)
@@ -129,14 +129,14 @@ class _Retrieval:
             return
         if ref.key in self._first_asked:
             self._session.retrieved.discard(ref.key)
-        self._wire.transcript.received(b"-ERR " + answer.words)
+        self._stream.transcript.received(b"-ERR " + answer.words)
         self._refusals.refused(ref, MailRefused(answer.text.strip() or "-ERR"))
 
     def _next_answer(self) -> Pop3Answer:
         """The next first line, which also tells whether the mail before it was whole."""
         read, self._read = self._read, None
         try:
-            answer = self._session.understood(self._wire.line())
+            answer = self._session.understood(self._stream.line())
         except SessionLost as error:
             if read is not None:
                 self._end_broken(read, error)
@@ -169,7 +169,7 @@ class _Retrieval:
     def _body(self, ref: MailRef) -> _Read | None:
         """One mail, from behind its +OK line to behind its final dot; None where it is over the
         limit and was abandoned."""
-        stream, sink, limit = self._wire, self._sink, self._limit
+        stream, sink, limit = self._stream, self._sink, self._limit
         start = stream.pos
         stop = stream.buffer.find(_END, start, stream.end)
         sink.begin(ref)

@@ -59,7 +59,7 @@ class Pop3Answer:
 class Pop3Session:
     """Sends commands and reads their answers, in order.
 
-    `retrieved` holds the keys of the mails that were asked for with RETR, and `looked_into` those
+    `retrieved` holds the keys of the mails that were asked for with RETR, and `used_top` those
     of which TOP was read where the server may take that for a retrieval: what QUIT could confirm.
     """
 
@@ -70,7 +70,7 @@ class Pop3Session:
         #: How a password could be given, the best way first.
         self.login_ways: tuple[str, ...] = ()
         self.retrieved: set[Key] = set()
-        self.looked_into = False
+        self.used_top = False
 
     @property
     def pipelining(self) -> bool:
@@ -150,7 +150,7 @@ class Pop3Session:
         """The answer to `TOP n 0`, octet for octet; read to its end, cut at HEADER_LIMIT."""
         # RFC 1939 section 8 counts RETR alone and leaves it to the server what TOP means where
         # what was downloaded is deleted. What Gmail makes of it is not documented.
-        self.looked_into = self.looked_into or self.expires_days == 0
+        self.used_top = self.used_top or self.expires_days == 0
         kept = bytearray()
         read_text(self.stream, lambda piece: kept.extend(piece[: HEADER_LIMIT - len(kept)]))
         return bytes(kept)

@@ -62,7 +62,7 @@ SELECT client_certificate FROM connection WHERE id = %(id)s
 -- name: write_client_certificate
 UPDATE connection SET client_certificate = %(sealed)s, updated_at = now() WHERE id = %(id)s
 
--- name: look_again
+-- name: forget_cursor
 UPDATE connection_state SET cursor = NULL WHERE connection_id = %(id)s
 
 -- name: start_from

@@ -1,6 +1,6 @@
--- Gmail shows one mail under each of its labels: which ones were had under another one?
+-- Gmail shows one mail under each of its labels: which ones came under another one?
 
--- name: had
+-- name: known_elsewhere
 -- `waiting`: not yet published, so who gets it is still open. Of mails whose ledger row has aged
 -- out, the handlers that take its connection now stand for those that had it.
 SELECT k.gmail_id, k.message_id, k.digest,
@@ -35,7 +35,7 @@ ON CONFLICT DO NOTHING;
 -- name: lock
 SELECT pg_advisory_xact_lock(18253, hashtext(%(mailbox)s));
 
--- name: know_content
+-- name: add_content
 INSERT INTO known_content
     (connection_id, folder, uid_validity, uid, digest, gmail_id, message_id)
 SELECT %(connection_id)s, %(folder)s, %(uid_validity)s, uid, digest, gmail_id, message_id

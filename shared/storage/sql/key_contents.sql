@@ -1,6 +1,6 @@
 -- Mails that are known by a key of the server's, and by what they hold.
 
--- name: know
+-- name: add
 INSERT INTO known_key (connection_id, folder, digest, content)
 SELECT %(connection_id)s, %(folder)s, digest, content
 FROM unnest(%(digests)s::bytea[], %(contents)s::bytea[]) AS k(digest, content)

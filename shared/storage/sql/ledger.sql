@@ -105,7 +105,7 @@ WITH told AS MATERIALIZED (
 UPDATE message SET settled_at = now(), settled_as = %(settled_as)s
 WHERE id = ANY(ARRAY(SELECT message_id FROM gone));
 
--- name: know_uids
+-- name: add_uids
 INSERT INTO known_uid AS k (connection_id, folder, uid_validity, uids)
 SELECT %(connection_id)s, %(folder)s, %(uid_validity)s,
        coalesce(range_agg(int8range(uid, uid, '[]')), '{}')
@@ -129,7 +129,7 @@ UPDATE known_uid
 SET uids = uids - (SELECT range_agg(int8range(uid, uid, '[]')) FROM unnest(%(uids)s::bigint[]) AS uid)
 WHERE connection_id = %(connection_id)s AND folder = %(folder)s AND uid_validity = %(uid_validity)s;
 
--- name: know_keys
+-- name: add_keys
 INSERT INTO known_key (connection_id, folder, digest)
 SELECT %(connection_id)s, %(folder)s, digest FROM unnest(%(digests)s::bytea[]) AS digest
 ON CONFLICT (connection_id, folder, digest) DO UPDATE SET vanished_on = NULL;
@@ -200,7 +200,7 @@ WHERE k.connection_id = %(connection_id)s AND k.folder = %(folder)s
   AND NOT k.uid <@ (SELECT coalesce(range_agg(int8range(uid, uid, '[]')), '{}')
                     FROM unnest(%(uids)s::bigint[]) AS uid);
 
--- name: recognise
+-- name: rebind
 -- Known mails of an earlier UIDVALIDITY with one of these digests: (uid_validity, uid, digest).
 SELECT uid_validity, uid, digest FROM known_content
 WHERE connection_id = %(connection_id)s AND folder = %(folder)s

@@ -60,12 +60,12 @@ VALUES (%(issuer_key)s, %(issuer_name)s, %(address)s, %(refresh_at)s, 1, %(error
 ON CONFLICT (issuer_key, address) DO UPDATE SET refresh_at = EXCLUDED.refresh_at,
     failures = revocation_list.failures + 1, error = EXCLUDED.error
 
--- name: look_again
+-- name: make_due
 -- What a list that was just given may say something about.
 UPDATE revocation SET next_attempt_at = now()
 WHERE issuer_key = %(issuer_key)s AND next_attempt_at <> 'infinity'
 
--- name: rest
+-- name: pause_unused
 -- Until a mail is believed by it again, nobody is asked about a certificate; what is known stays.
 UPDATE revocation SET next_attempt_at = 'infinity', seen_at = least(seen_at, now() - interval '2 days'),
     changed_at = now()

@@ -199,7 +199,7 @@ WHERE connection_id = %(id)s AND folder = %(folder)s AND uid_validity = %(uid_va
 -- name: last_mailbox_id
 SELECT coalesce(cursor->>'mailbox_id', '') FROM connection_state WHERE connection_id = %(id)s;
 
--- name: recognition_over
+-- name: rebinding_over
 -- Content of mails that never re-appeared after the folder was re-created is forgotten.
 WITH over AS (
     UPDATE connection_state SET validity_changed_at = NULL

@@ -1,9 +1,9 @@
 -- The store that belongs to this database.
 
--- name: known
+-- name: current
 SELECT identity FROM store;
 
--- name: know
+-- name: remember
 INSERT INTO store (identity) VALUES (%(identity)s) ON CONFLICT DO NOTHING;
 
 -- name: replace

@@ -63,7 +63,7 @@ def test_a_queue_that_refuses_everything_is_made_anew_and_filled(
     """Only its name is left; its marker is sound, and the publisher stays connected."""
     handler_id = add(database, handler)
     guard = Guard(database, output, "amqp://here")
-    assert guard.look() == 1
+    assert guard.check_all() == 1
     with database.transaction() as session:
         mail = add_message(session, add_connection(session), utc_now())
     body = b'{"id":"%s"}' % str(mail).encode()
@@ -72,12 +72,12 @@ def test_a_queue_that_refuses_everything_is_made_anew_and_filled(
         deliveries.record_deliveries(session, [(mail, handler_id, "")])
     rabbit.control("eval", BREAK % queue_name(handler))
     assert isinstance(send(output, handler), NotTaken)
-    assert guard.look() == 1
+    assert guard.check_all() == 1
     with database.transaction() as session:
         waiting = [row[0] for row in session.execute("SELECT message_id FROM outbox")]
     assert waiting == [mail], "what was in it is not published again"
     eventually(lambda: isinstance(send(output, handler), str))
-    assert guard.look() == 0, "the same loss is made good twice"
+    assert guard.check_all() == 0, "the same loss is made good twice"
 
 
 class Slow:
@@ -106,12 +106,12 @@ def test_two_schedulers_do_not_make_a_queue_at_once(
     first = Guard(database, cast(Output, slow), "amqp://here")
     second = Guard(database, output, "amqp://here")
     with ThreadPoolExecutor() as pool:
-        made = pool.submit(first.look)
+        made = pool.submit(first.check_all)
         assert slow.begun.wait(60)
-        assert second.look() == 0, "two make it"
+        assert second.check_all() == 0, "two make it"
         slow.go_on.set()
         assert made.result() == 1
-    assert second.look() == 0
+    assert second.check_all() == 0
     publish(output, handler, 5)
     slow.close()  # type: ignore[operator]
 

@@ -29,7 +29,7 @@ class Place:
         with database.transaction() as session:
             self.connection_id = add_connection(session)
             self.handler_id = add_handler(session, handler, utc_now() - timedelta(minutes=5))
-        self.guard.look()
+        self.guard.check_all()
 
     def publish(self, *, recorded: bool = True) -> tuple[uuid.UUID, str]:
         """One mail, published; as the decryptor does it."""
@@ -88,13 +88,13 @@ def place(database_url: str, handler: str) -> Iterator[Place]:
 def test_a_flushed_queue_is_filled_with_what_was_not_acknowledged(place: Place) -> None:
     had, _ = place.publish()
     place.acknowledge()
-    place.guard.look()
+    place.guard.check_all()
     missing, _ = place.publish()
     place.server.wipe()
-    assert place.guard.look() == 1
+    assert place.guard.check_all() == 1
     assert missing in place.waiting()
     assert place.output.inspect(place.handler).exists
-    assert place.guard.look() == 0, "the same loss is made good twice"
+    assert place.guard.check_all() == 0, "the same loss is made good twice"
     assert had not in place.waiting(), "what was acknowledged is repeated"
 
 
@@ -104,12 +104,12 @@ def test_the_end_that_a_crash_took_is_filled_again_though_later_events_were_hand
 ) -> None:
     place.publish()
     place.acknowledge()
-    place.guard.look()
+    place.guard.check_all()
     lost, _ = place.publish()
     place.crash_without_the_last_entry()
     place.publish()
     assert str(lost) not in place.acknowledge()
-    place.guard.look()
+    place.guard.check_all()
     assert lost in place.waiting()
 
 
@@ -117,14 +117,14 @@ def test_the_end_that_a_crash_took_is_filled_again_though_later_events_were_hand
 def test_so_is_an_event_whose_publishing_was_recorded_only_after_the_restart(place: Place) -> None:
     place.publish()
     place.acknowledge()
-    place.guard.look()
+    place.guard.check_all()
     lost, position = place.publish(recorded=False)
     place.crash_without_the_last_entry()
     place.publish()
     place.acknowledge()
-    place.guard.look()
+    place.guard.check_all()
     place.record(lost, position)
-    place.guard.look()
+    place.guard.check_all()
     assert lost in place.waiting()
 
 
@@ -133,54 +133,54 @@ def test_what_waits_at_a_broker_that_is_switched_away_from_is_published_at_the_o
     place: Place, broker_url: str
 ) -> None:
     """The other one has a queue of this name already, from before: it is not the one."""
-    place.guard.look()
+    place.guard.check_all()
     missing, _ = place.publish()
     other = open_output(broker_url)
     other.ensure(place.handler, str(uuid.uuid4()))
     guard = Guard(place.database, other, "another place")
-    assert guard.look() == 1
+    assert guard.check_all() == 1
     assert place.waiting() == {missing}
-    assert guard.look() == 0
+    assert guard.check_all() == 0
     other.close()
 
 
 @pytest.mark.promise("I2")
 def test_a_queue_that_somebody_else_made_after_it_was_lost_is_filled(place: Place) -> None:
     """An older copy of the installation, say; events that came since do not hide the loss."""
-    place.guard.look()
+    place.guard.check_all()
     lost, _ = place.publish()
     place.output.delete(place.handler)
     place.output.ensure(place.handler, str(uuid.uuid4()))
     place.publish()
-    assert place.guard.look() == 1
+    assert place.guard.check_all() == 1
     assert lost in place.waiting()
 
 
 @pytest.mark.promise("I2")
 @pytest.mark.parametrize("read", [False, True], ids=["waiting", "in hand"])
 def test_entries_that_somebody_deleted_are_published_again(read: bool, place: Place) -> None:
-    place.guard.look()
+    place.guard.check_all()
     lost = {place.publish()[0] for _ in range(3)}
     key = f"posthouse:handler:{place.handler}"
     client = place.output._client  # type: ignore[attr-defined]
     if read:
         client.xreadgroup("posthouse", "c", {key: ">"})
     client.xtrim(key, maxlen=0, approximate=False)
-    assert place.guard.look() == 1
+    assert place.guard.check_all() == 1
     assert place.waiting() == lost
-    assert place.guard.look() == 0
+    assert place.guard.check_all() == 0
 
 
 @pytest.mark.promise("I2")
 def test_a_queue_that_somebody_emptied_by_making_it_anew_is_filled(place: Place) -> None:
     """Under the same name and with the same marker: it ends before what was confirmed."""
-    place.guard.look()
+    place.guard.check_all()
     lost = {place.publish()[0] for _ in range(3)}
     key = f"posthouse:handler:{place.handler}"
     client = place.output._client  # type: ignore[attr-defined]
     client.delete(key)
     client.xgroup_create(key, "posthouse", id="0", mkstream=True)
-    assert place.guard.look() == 1
+    assert place.guard.check_all() == 1
     assert place.waiting() == lost
 
 
@@ -189,15 +189,15 @@ def test_a_restart_that_lost_nothing_repeats_nothing(
 ) -> None:
     place.publish()
     place.acknowledge()
-    place.guard.look()
+    place.guard.check_all()
     place.publish()
     place.server.restart()
     eventually(place._answers)
     place.acknowledge()
     for grace in (queue_guard.RESTART_GRACE, timedelta(0)):
         monkeypatch.setattr(queue_guard, "RESTART_GRACE", grace)
-        assert place.guard.look() == 0
+        assert place.guard.check_all() == 0
         place.publish()
         place.acknowledge()
-    assert place.guard.look() == 0
+    assert place.guard.check_all() == 0
     assert place.waiting() == set()

@@ -1,4 +1,4 @@
-"""`posthouse senders`: whose signatures count without an authority."""
+"""`posthouse senders`: whose signatures count without a trust anchor."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from cli.printing import AsJson
 from cli.suggesting import Commands
 
 app = typer.Typer(
-    cls=Commands, help="Whose signatures count without an authority.", no_args_is_help=True
+    cls=Commands, help="Whose signatures count without a trust anchor.", no_args_is_help=True
 )
 
 

@@ -65,7 +65,7 @@ def show_lists(as_json: AsJson = False) -> None:
             "until": lambda one: (one["next_update"] or "")[:16],
             "error": lambda one: one["error"],
         },
-        empty="None yet: they are fetched once a mail came whose signer an authority vouches for.",
+        empty="None yet: they are fetched after a mail whose signer a trust anchor vouches for.",
     )
 
 

@@ -73,11 +73,11 @@ class HeartbeatWriter:
 
     def _log_change(self, failing: dict[str, str]) -> None:
         """`/readyz` tells states alone; the reasons are here, and on the overview."""
-        if failing != self._told:
+        if failing != self._logged:
             _log.log(
                 logging.WARNING if failing else logging.INFO, "checks changed", failing=failing
             )
-        self._told = failing
+        self._logged = failing
 
     def _still_refused(self) -> DatabaseCannotWrite | None:
         """What Postgres last refused to write for want of space or as it only reads, if it would

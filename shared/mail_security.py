@@ -21,7 +21,7 @@ UNOPENED: Final = frozenset(("no_recipient", "unsupported", "failed"))
 #: changed by anyone on the way (RFC 8551 section 6). None: nothing was decrypted.
 Integrity = Literal["aead", "none"]
 #: `valid`: all of what is handed out was signed by the owner of the one From address that every
-#: reader sees, with a key that a trusted authority vouches for.
+#: reader sees, with a key that a trust anchor vouches for.
 #: `mismatch`: right and vouched for, but the signer is not (the only) author that the mail shows.
 #: `partial`: right, but it does not cover all of the content: text or parts beside it, or only an
 #: encrypted form.
@@ -72,7 +72,7 @@ class Security(NamedTuple):
     content_algorithm: str | None = None
     #: Each encryption, signature and compression, from the outermost to the innermost.
     layers: tuple[Layer, ...] = ()
-    #: What was known of the signer's certificates; None where no authority vouches for them.
+    #: What was known of the signer's certificates; None where no trust anchor vouches for them.
     revocation: Revocation | None = None
 
     def to_json(self) -> dict[str, Any]:

@@ -111,7 +111,7 @@ class CertificateEntry(_Entry):
 
 
 class TrustedEntry(_Entry):
-    """An authority, or the key or certificate of a sender: its text, or `file:path`."""
+    """A trust anchor, or the key or certificate of a sender: its text, or `file:path`."""
 
     certificate: Annotated[str, Field(min_length=1)]
 

@@ -97,5 +97,5 @@ def _fingerprint(kind: str, name: str, content: bytes) -> str:
 
 
 def exported(items: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """What the API shows of authorities or senders, as entries of the file."""
+    """What the API shows of trust anchors or senders, as entries of the file."""
     return [{"name": item["name"], "certificate": item["certificate"]} for item in items]

@@ -1,4 +1,4 @@
-"""Certification paths (RFC 5280 section 6) from a signer to an authority, built by OpenSSL.
+"""Certification paths (RFC 5280 section 6) from a signer to a trust anchor, built by OpenSSL.
 
 With the OpenSSL that `cryptography` brings, through pyOpenSSL: what `openssl verify` finds, these
 find, brainpool curves, version 1 roots, ML-DSA and name constraints for mail addresses (those in
@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives import serialization
 from OpenSSL import crypto
 
 from shared.certificates.identifiers import Unreadable
-from shared.certificates.purposes import no_authority, weak_key
+from shared.certificates.purposes import weak_key, why_no_ca
 
 _MAX_DEPTH = 8
 _MAX_INTERMEDIATES = 16
@@ -30,11 +30,11 @@ class NoPath(Exception):
 
 
 class Paths:
-    """Finds paths to some authorities. Thread-safe."""
+    """Finds paths to some trust anchors. Thread-safe."""
 
-    def __init__(self, authorities: Iterable[x509.Certificate]) -> None:
-        self.authorities = tuple(authorities)
-        self._loaded = [crypto.X509.from_cryptography(one) for one in self.authorities]
+    def __init__(self, trust_anchors: Iterable[x509.Certificate]) -> None:
+        self.trust_anchors = tuple(trust_anchors)
+        self._loaded = [crypto.X509.from_cryptography(one) for one in self.trust_anchors]
 
     def check(
         self,
@@ -42,28 +42,26 @@ class Paths:
         intermediates: Iterable[x509.Certificate],
         at: datetime,
     ) -> list[x509.Certificate]:
-        """The path from the certificate to the authority that vouches for it at that time.
+        """The path from the certificate to the trust anchor that vouches for it at that time.
 
         Raises NoPath where none does.
         """
-        if not self.authorities:
-            raise NoPath("No authority is trusted here.")
+        if not self.trust_anchors:
+            raise NoPath("There is no trust anchor here.")
         others = _distinct(intermediates, certificate, at)
         try:
             chain = self._built(certificate, others, at)
             _check_strength(chain)
             return chain
         except (crypto.Error, *Unreadable) as error:
-            raise NoPath(
-                "No trusted authority vouches for the certificate of the signer."
-            ) from error
+            raise NoPath("No trust anchor vouches for the certificate of the signer.") from error
 
     def _built(
         self, certificate: x509.Certificate, others: Sequence[x509.Certificate], at: datetime
     ) -> list[x509.Certificate]:
         # One store for each check: of the times that a store is given, only the first counts.
         store = crypto.X509Store()
-        # An authority that is given counts, whoever signed it.
+        # A trust anchor that is given counts, whoever signed it.
         store.set_flags(crypto.X509StoreFlags.PARTIAL_CHAIN)
         store.set_time(at)
         for one in self._loaded:
@@ -79,15 +77,15 @@ class Paths:
 
 def _said(error: crypto.X509StoreContextError) -> str:
     number, _, text = (*error.errors, 0, 0, "")[:3]
-    sentence = "No trusted authority vouches for the certificate of the signer"
+    sentence = "No trust anchor vouches for the certificate of the signer"
     return f"{sentence}." if number in _NO_PATH else f"{sentence}: {text}."
 
 
 def _check_strength(chain: Sequence[x509.Certificate]) -> None:
-    """`chain` leads from the signer to an authority that is trusted, whose own signature says
+    """`chain` leads from the signer to a trust anchor, whose own signature says
     nothing and is not looked at."""
     if len(chain) - 2 > _MAX_DEPTH:
-        raise NoPath("The path to the authority is too long.")
+        raise NoPath("The path to the trust anchor is too long.")
     for number, one in enumerate(chain):
         who = "the signer" if number == 0 else "an authority on the way"
         weak = weak_key(one)
@@ -96,7 +94,7 @@ def _check_strength(chain: Sequence[x509.Certificate]) -> None:
         digest = None if one is chain[-1] else one.signature_hash_algorithm
         if digest is not None and digest.name in _WEAK_DIGESTS:
             raise NoPath(f"The certificate of {who} is signed with {digest.name.upper()}.")
-        why = no_authority(one) if number else ""
+        why = why_no_ca(one) if number else ""
         if why:
             raise NoPath(f"An authority on the way vouches for nobody: {why}.")
 

@@ -48,7 +48,7 @@ class Revocations:
         self._waiting: list[Noted] = []
 
     def of(self, path: Sequence[x509.Certificate]) -> Revocation | None:
-        """What is known of a path from a signer to an authority that is trusted, which is not
+        """What is known of a path from a signer to a trust anchor, which is not
         asked about itself; None where there is nobody to ask.
 
         Only for paths of signatures that were verified: authorities are asked about what is here.

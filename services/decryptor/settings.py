@@ -36,6 +36,6 @@ class DecryptorSettings(Settings):
     )
     trust_system: bool = Field(
         default=False,
-        description="Trust the operating system's authorities for signatures too, though that "
+        description="Trust the operating system's trust anchors for signatures too, though that "
         "list is made for web servers; the event then says so",
     )

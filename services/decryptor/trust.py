@@ -1,4 +1,4 @@
-"""Who vouches for a signer: an authority that is trusted here, or the administrator himself.
+"""Who vouches for a signer: a trust anchor, or the administrator himself.
 
 A certificate counts at the time of signing: one that expired since then was good when it was used.
 What is known of its revocation is beside it (`revocations`): no answer waits for the network.
@@ -28,7 +28,8 @@ _CLOCK_SKEW = timedelta(days=1)
 
 class Trust(NamedTuple):
     """Whether somebody trusted vouches for a certificate; `reason` says why not, or what is to be
-    known about it. `path` leads from the certificate to the authority; empty for a known sender."""
+    known about it. `path` leads from the certificate to the trust anchor, and is empty for known
+    senders."""
 
     trusted: bool
     reason: str = ""
@@ -36,11 +37,11 @@ class Trust(NamedTuple):
 
 
 class TrustStore:
-    """The authorities and senders whose word counts."""
+    """The trust anchors and senders whose word counts."""
 
     def __init__(
         self,
-        authorities: Iterable[x509.Certificate] = (),
+        trust_anchors: Iterable[x509.Certificate] = (),
         openpgp: Iterable[Cert] = (),
         *,
         senders: Iterable[x509.Certificate] = (),
@@ -48,33 +49,33 @@ class TrustStore:
         revocations: Revocations | None = None,
     ) -> None:
         """`openpgp` and `senders` are keys and certificates whose owners the administrator knows;
-        `system` are authorities of the operating system's list."""
+        `system` are those of the operating system's list."""
         self.revocations = revocations or Revocations()
         self.keyring = SenderKeys(openpgp)
         self.senders: Sequence[x509.Certificate] = tuple(senders)
-        self._given = Paths(authorities)
+        self._given = Paths(trust_anchors)
         self._system = Paths(system)
 
     @classmethod
     def load(
         cls,
-        authorities: Iterable[bytes] = (),
+        trust_anchors: Iterable[bytes] = (),
         senders: Iterable[bytes] = (),
         *,
         system: bool,
         revocations: Revocations | None = None,
     ) -> TrustStore:
-        """What the administrator gave, and with `system` the operating system's authorities.
+        """What the administrator gave, and with `system` the operating system's trust anchors.
 
-        `authorities` are certificates, `senders` certificates (PEM or DER) or OpenPGP public keys.
-        Raises ValueError where one is neither.
+        `trust_anchors` are certificates, `senders` certificates (PEM or DER) or OpenPGP public
+        keys. Raises ValueError where one is neither.
         """
         openpgp: list[Cert] = []
         known: list[x509.Certificate] = []
         with warnings.catch_warnings():
             # The system's own list has certificates that newer rules would not allow.
             warnings.simplefilter("ignore")
-            given = [one for data in authorities for one in _certificates(data)]
+            given = [one for data in trust_anchors for one in _certificates(data)]
             for data in senders:
                 if data.lstrip()[:1] in (b"-", b"\x30") and b"-----BEGIN PGP" not in data:
                     known += _certificates(data)
@@ -89,7 +90,7 @@ class TrustStore:
         intermediates: Iterable[x509.Certificate],
         signed_at: datetime | None,
     ) -> Trust:
-        """Whether the certificate was given as a sender's, or a path leads to an authority.
+        """Whether the certificate was given as a sender's, or a path leads to a trust anchor.
 
         `signed_at` is the time that the signer claims; None means now.
         """
@@ -106,14 +107,14 @@ class TrustStore:
             return Trust(True, path=self._given.check(certificate, others, at))
         except NoPath as refusal:
             try:
-                path = self._system.check(certificate, [*others, *self._given.authorities], at)
+                path = self._system.check(certificate, [*others, *self._given.trust_anchors], at)
             except NoPath:
                 return Trust(False, str(refusal))
             return Trust(True, _BY_THE_SYSTEM, path)
 
 
 _BY_THE_SYSTEM = (
-    "The authority is one of the operating system's list, which is made for web servers."
+    "The trust anchor is one of the operating system's list, which is made for web servers."
 )
 
 

@@ -29,15 +29,15 @@ _SIGNS = (
 )
 
 
-def why_no_authority(certificate: x509.Certificate) -> str:
+def why_no_trust_anchor(certificate: x509.Certificate) -> str:
     """Why this certificate can vouch for no signer of mails; empty where it can."""
     try:
-        return no_authority(certificate) or weak_key(certificate)
+        return why_no_ca(certificate) or weak_key(certificate)
     except Unreadable:
         return "it cannot be read"
 
 
-def no_authority(certificate: x509.Certificate) -> str:
+def why_no_ca(certificate: x509.Certificate) -> str:
     """Why its extensions keep a certificate from vouching for others; empty where they do not."""
     return _no_issuer(certificate) or _not_for_mail(certificate, (_MAIL,))
 

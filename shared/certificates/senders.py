@@ -1,6 +1,6 @@
-"""Certificates and OpenPGP keys of senders, and authorities: public parts that somebody uploads.
+"""Certificates and OpenPGP keys of senders, and trust anchors: public parts that somebody uploads.
 
-An OpenPGP key has no authority that vouches for it; a certificate may have one that is not known
+An OpenPGP key has no trust anchor that vouches for it; a certificate may have one that is not known
 here. Who uploads one as a sender's says: I know whose it is. It then counts for its own addresses.
 """
 
@@ -90,7 +90,7 @@ def _certificate(one: x509.Certificate) -> ParsedSender:
         raise InvalidInput(
             f"{subject} cannot be the certificate of a sender: {why}.",
             field="file",
-            hint="The certificate of an authority belongs among the trusted authorities.",
+            hint="The certificate of an authority belongs among the trust anchors.",
         )
     return ParsedSender(
         kind="smime",

@@ -62,7 +62,7 @@ class SealedKey:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrustAnchor:
-    """A certificate authority that signers are checked against; `certificate` is DER."""
+    """A certificate authority that signatures are trusted from; `certificate` is DER."""
 
     id: int
     name: str

@@ -208,7 +208,7 @@ def make_due(session: Session, issuer_key: bytes) -> int:
 
 
 def pause_unused(session: Session) -> None:
-    """An authority is trusted no longer: nobody is asked about a certificate until a mail is
+    """A trust anchor was removed: nobody is asked about a certificate until a mail is
     believed by it again."""
     session.execute(_SQL["pause_unused"])
 

@@ -18,7 +18,7 @@ _SQL = Queries("sender_keys")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SenderKey:
-    """A sender whose signatures count without an authority. `kind` is `smime` or `openpgp`."""
+    """A sender whose signatures count without a trust anchor. `kind` is `smime` or `openpgp`."""
 
     id: int
     kind: str

@@ -110,7 +110,7 @@ class Security:
     the one author that the mail shows), `partial` (it does not cover all of the content),
     `ambiguous` (readers differ on what the mail says), `untrusted` (nobody vouches for the
     signer), `revoked` (the authority has revoked the certificate), `invalid`. `integrity`: `none`
-    or `aead`. `revocation` is None where no authority vouches for the signer.
+    or `aead`. `revocation` is None where no trust anchor vouches for the signer.
     """
 
     encrypted: bool = False

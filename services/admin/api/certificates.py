@@ -90,7 +90,7 @@ def delete(ctx: Ctx, certificate_id: IdInPath) -> None:
 
 @anchors.get("", dependencies=[ADMINISTER], responses=responses())
 def list_anchors(ctx: Ctx) -> list[TrustAnchorOut]:
-    """The authorities that signers are checked against, besides the system's."""
+    """The trust anchors that signers are checked against, besides the system's."""
     return [
         TrustAnchorOut(
             **(dataclasses.asdict(one) | {"certificate": text_of("smime", one.certificate)})
@@ -105,7 +105,7 @@ def add_anchors(
     file: Annotated[UploadFile, File(description="PEM certificates, or one in DER")],
     name: Label = "",
 ) -> list[TrustAnchorOut]:
-    """Adds every authority of a file."""
+    """Adds every certificate of a file as a trust anchor."""
     new = set(certificates.add_trust_anchors(ctx, file.file.read(), name=name))
     return [anchor for anchor in list_anchors(ctx) if anchor.id in new]
 
@@ -114,13 +114,13 @@ def add_anchors(
     "/{anchor_id}", dependencies=[ADMINISTER], status_code=204, responses=responses(404)
 )
 def delete_anchor(ctx: Ctx, anchor_id: IdInPath) -> None:
-    """Signers of this authority are no longer trusted."""
+    """Signatures are no longer trusted from this certificate."""
     certificates.delete_trust_anchor(ctx, anchor_id)
 
 
 @senders.get("", dependencies=[ADMINISTER], responses=responses())
 def list_senders(ctx: Ctx) -> list[SenderKeyOut]:
-    """The senders whose signatures count without an authority."""
+    """The senders whose signatures count without a trust anchor."""
     return [
         SenderKeyOut(
             **(dataclasses.asdict(one) | {"certificate": text_of(one.kind, one.certificate)})
@@ -148,7 +148,7 @@ def add_senders(
     "/{sender_id}", dependencies=[ADMINISTER], status_code=204, responses=responses(404)
 )
 def delete_sender(ctx: Ctx, sender_id: IdInPath) -> None:
-    """Signatures of this sender need an authority again, or count no longer."""
+    """Signatures of this sender need a trust anchor again, or count no longer."""
     known.delete_sender_key(ctx, sender_id)
 
 

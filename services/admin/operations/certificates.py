@@ -1,4 +1,4 @@
-"""Certificates that mails are opened with, and the authorities that signers are checked against."""
+"""Certificates that mails are opened with, and trust anchors for signers."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from services.admin.context import Context
 from shared import input_fields as typed
 from shared.certificates import ParsedCertificate, parse_certificate
-from shared.certificates.purposes import why_no_authority
+from shared.certificates.purposes import why_no_trust_anchor
 from shared.certificates.senders import read_certificates
 from shared.errors import InvalidInput, User
 from shared.storage import certificates, revocations
@@ -131,9 +131,9 @@ def list_trust_anchors(ctx: Context) -> Sequence[TrustAnchor]:
 
 
 def add_trust_anchors(ctx: Context, data: bytes, *, name: str = "") -> Sequence[int]:
-    """Adds every authority of a PEM bundle (or one DER certificate); returns their ids.
+    """Adds every certificate of a PEM bundle (or one DER certificate); returns their ids.
 
-    Raises InvalidInput where a certificate is none of an authority, NameTaken where it is there.
+    Raises InvalidInput where a certificate cannot be a trust anchor, NameTaken where it is there.
     """
     found = read_certificates(data)
     with ctx.transaction() as session:
@@ -149,10 +149,10 @@ def delete_trust_anchor(ctx: Context, anchor_id: int) -> None:
 
 def _add_anchor(ctx: Context, session: Session, one: x509.Certificate, name: str) -> int:
     subject = one.subject.rfc4514_string()
-    why = why_no_authority(one)
+    why = why_no_trust_anchor(one)
     if why:
         raise InvalidInput(
-            f"{subject} cannot count as an authority: {why}.",
+            f"{subject} cannot be a trust anchor: {why}.",
             field="file",
             hint="The certificate or OpenPGP key of a sender belongs among the known senders.",
         )

@@ -1,4 +1,4 @@
-"""Senders whose signatures count without an authority: their certificates and OpenPGP keys."""
+"""Senders whose signatures count without a trust anchor: their certificates and OpenPGP keys."""
 
 from __future__ import annotations
 

@@ -43,20 +43,20 @@ def add_anchors(request: Request, form: Form) -> Response:
     data = form.files.get("file", b"")
     try:
         if not data:
-            raise InvalidInput("Choose a file with the authority's certificate.", field="file")
+            raise InvalidInput("Choose a file with the certificate.", field="file")
         ids = certificates.add_trust_anchors(
             context_of(request), data, name=form.text("anchor_name")
         )
     except (InvalidInput, Conflict) as error:
         return _page(request, error)
-    text = f"{counted(len(ids), 'authority is', 'authorities are')} trusted from now on."
+    text = f"{counted(len(ids), 'trust anchor counts', 'trust anchors count')} from now on."
     return redirect("/settings", text)
 
 
 @router.post("/trust-anchors/{anchor_id:int}/delete", dependencies=[ADMINISTER])
 def delete_anchor(request: Request, anchor_id: int) -> Response:
     certificates.delete_trust_anchor(context_of(request), anchor_id)
-    return redirect("/settings", "Signatures of this authority are no longer trusted.")
+    return redirect("/settings", "Signatures are no longer trusted from this certificate.")
 
 
 @router.post("/revocation-lists", dependencies=[ADMINISTER])

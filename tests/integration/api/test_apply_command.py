@@ -123,7 +123,7 @@ def test_apply_makes_what_the_file_says_once_and_export_gives_it_back(
 
 @pytest.mark.promise("H6")
 @pytest.mark.promise("F3")
-def test_apply_knows_authorities_and_senders_and_export_gives_them_back(
+def test_apply_knows_trust_anchors_and_senders_and_export_gives_them_back(
     posthouse: Posthouse, api: Api, tmp_path: Path
 ) -> None:
     _, authority = certificate("ca@example.org", authority=True)

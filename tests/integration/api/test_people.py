@@ -171,9 +171,7 @@ def test_webhooks_from_the_shell(
 
 
 @pytest.mark.promise("C3")
-def test_authorities_are_trusted_and_no_longer_from_the_shell(
-    posthouse: Posthouse, tmp_path: Path
-) -> None:
+def test_trust_anchors_come_and_go_from_the_shell(posthouse: Posthouse, tmp_path: Path) -> None:
     authority = Authority(tmp_path, f"Example Root {uuid.uuid4().hex[:6]}")
     added = posthouse("trust-anchors", "add", str(authority.certificate), "--name", "Partners")
     assert "Partners is trusted" in added.out, added.err

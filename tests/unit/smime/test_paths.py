@@ -10,7 +10,7 @@ from cryptography import x509
 
 from services.decryptor.trust import Trust, TrustStore
 from shared.certificates.parsing import addresses
-from shared.certificates.purposes import why_no_authority
+from shared.certificates.purposes import why_no_trust_anchor
 from tests.unit.smime import chains
 from tests.unit.smime.chains import (
     ANY,
@@ -202,7 +202,7 @@ def test_authority_that_cannot_count_is_known_before(made: Made) -> None:
     """What an upload takes vouches for somebody; what it refuses could not."""
     for root in ROOTS:
         counts = made.judged(root, "none", "usual").trusted
-        why = why_no_authority(made.above[root, "none"][0])
+        why = why_no_trust_anchor(made.above[root, "none"][0])
         limited = any(isinstance(one, x509.NameConstraints) for one in ROOTS[root].extensions)
         if limited or root in ("expired", "with something unknown"):
             continue  # they count at another time, or for others
@@ -214,7 +214,7 @@ def test_authority_that_cannot_count_is_known_before(made: Made) -> None:
         ("RSA of 1024 bits", "1024"),
         ("may not sign certificates", "key usage"),
     ):
-        assert word in why_no_authority(made.above[root, "none"][0])
+        assert word in why_no_trust_anchor(made.above[root, "none"][0])
 
 
 def test_reasons_name_what_is_wrong(made: Made) -> None:
@@ -234,7 +234,7 @@ def test_post_quantum_path(tmp_path: Path) -> None:
     made = issued([replace(one, key="mldsa") for one in (ROOT, MIDDLE, LEAF)], tmp_path)
     assert TrustStore([made[0]]).judge(made[-1], made[1:-1], None).trusted
     assert not TrustStore([made[0]]).judge(made[-1], [], None).trusted
-    assert why_no_authority(made[0]) == ""
+    assert why_no_trust_anchor(made[0]) == ""
 
 
 def test_utf8_address_in_ascii_is_no_address(made: Made) -> None:

@@ -36,7 +36,7 @@ class CertificateOut(BaseModel):
 
 
 class TrustAnchorOut(BaseModel):
-    """An authority that vouches for signers."""
+    """A certificate that signatures are trusted from."""
 
     id: int
     name: str
@@ -48,7 +48,7 @@ class TrustAnchorOut(BaseModel):
 
 
 class SenderKeyOut(BaseModel):
-    """A sender whose signatures count without an authority."""
+    """A sender whose signatures count without a trust anchor."""
 
     id: int
     kind: Literal["smime", "openpgp"]

@@ -3,37 +3,54 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
 from shared.alerts.base import AlertData, Severity
 
+#: The check of a service of which no process is at work.
+HEARTBEAT: Final = "heartbeat"
+
 
 @dataclass(frozen=True, kw_only=True)
-class _OfService(AlertData):
-    """`name`: fetcher, decryptor …; `check`: database, store, broker, output or heartbeat."""
+class _OfServices(AlertData):
+    """`name`: fetcher, or several, as `fetcher, scheduler`; `check`: database, store, broker,
+    output or heartbeat. What several services need is one fault, and told once."""
 
-    about = "service/{0.name}/{0.check}"
+    about = "service/{0.fault}"
     path = "/"
 
     check: str
 
+    @property
+    def fault(self) -> str:
+        return f"{self.check}/{self.name}" if self.check == HEARTBEAT else self.check
+
+    @property
+    def who(self) -> str:
+        return f"Services {self.name}" if "," in self.name else f"Service {self.name}"
+
+    @property
+    def verb(self) -> str:
+        return "are" if "," in self.name else "is"
+
 
 @dataclass(frozen=True, kw_only=True)
-class ServiceFailing(_OfService):
-    """A service that cannot reach what it needs, or is gone. `message`: why."""
+class ServiceFailing(_OfServices):
+    """Services that cannot reach what they need, or one that is gone. `message`: why."""
 
     kind = "service-failing"
     choice = "A service of Posthouse fails"
-    text = "Service {0.name} is failing ({0.check}): {0.message}"
+    text = "{0.who} {0.verb} failing ({0.check}): {0.message}"
     episode = "{0.subject}"
 
     message: str
 
 
 @dataclass(frozen=True, kw_only=True)
-class ServiceRecovered(_OfService):
+class ServiceRecovered(_OfServices):
     kind = "service-recovered"
     level = Severity.INFO
-    text = "Service {0.name} works again ({0.check})."
+    text = "What was failing ({0.check}) works again: {0.name}."
     closes = (ServiceFailing.kind,)
 
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final
 
 from psycopg.rows import class_row
 from psycopg.types.json import Jsonb
 
-from shared.alerts.services import ServiceFailing, ServiceRecovered
+from shared.alerts.services import HEARTBEAT, ServiceFailing, ServiceRecovered
 from shared.storage import alerts
 from shared.storage.pool import Session
 from shared.storage.queries import Queries
@@ -86,15 +86,22 @@ def failing(session: Session, after_s: float = 0.0) -> list[tuple[str, str, str]
 
 
 def raise_failing(session: Session) -> int:
-    """Raises what has been failing for a minute, once each, and what works again."""
+    """Raises each fault that has lasted for a minute, once, with all services that have it now; and
+    that it is over when none has it any more."""
     raised = 0
+    now = failing(session)
     wrong: set[str] = set()
     for name, check, message in failing(session, _TOLD_AFTER_S):
-        alert = ServiceFailing(name=name, check=check, message=message)
-        wrong.add(alert.subject)
-        raised += alerts.raise_transition(session, alert)
-    for (subject,) in session.execute(_SQL["told"]).fetchall():
-        _, name, check = subject.split("/", 2)
+        alone = ServiceFailing(name=name, check=check, message=message)
+        if alone.subject in wrong:
+            continue
+        wrong.add(alone.subject)
+        if check != HEARTBEAT:
+            names = sorted({other for other, theirs, _ in now if theirs == check})
+            alone = replace(alone, name=", ".join(names))
+        raised += alerts.raise_transition(session, alone)
+    for subject, name, check in session.execute(_SQL["told"]).fetchall():
+        over = ServiceRecovered(name=name, check=check)
         if subject not in wrong and alerts.end_episode(session, subject):
-            raised += alerts.raise_transition(session, ServiceRecovered(name=name, check=check))
+            raised += alerts.raise_transition(session, over)
     return raised

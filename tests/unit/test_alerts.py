@@ -78,8 +78,14 @@ SAMPLES: list[tuple[AlertData, str]] = [
     ),
     (HandlerBacklogOld(name="Box", handler_id=1, backlog=9, oldest_at=None), "9 mails wait"),
     (HandlerBacklogRecovered(name="Box", handler_id=1, backlog=0, oldest_at=None), "caught up"),
-    (ServiceFailing(name="fetcher", check="broker", message="Refused."), "(broker): Refused."),
-    (ServiceRecovered(name="fetcher", check="broker"), "works again"),
+    (
+        ServiceFailing(name="fetcher, scheduler", check="broker", message="Refused."),
+        "Services fetcher, scheduler are failing (broker): Refused.",
+    ),
+    (
+        ServiceRecovered(name="fetcher, scheduler", check="broker"),
+        "What was failing (broker) works again: fetcher, scheduler.",
+    ),
     (WebhookTest(webhook_id=3, name="On call"), "a test of the webhook “On call”"),
 ]
 _data = pytest.mark.parametrize(("data", "words"), SAMPLES, ids=lambda v: getattr(v, "kind", ""))

@@ -36,7 +36,7 @@ FROM service GROUP BY name
 HAVING max(seen_at) < now() - make_interval(secs => %(silent)s + %(after)s);
 
 -- name: told
-SELECT dedupe FROM alert WHERE dedupe LIKE 'service/%%';
+SELECT dedupe, data ->> 'name', data ->> 'check' FROM alert WHERE dedupe LIKE 'service/%%';
 
 -- name: ballast
 -- A row outside of compression and of every page that has room; a session that only reads refuses.

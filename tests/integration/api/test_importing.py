@@ -124,6 +124,6 @@ def test_the_command_says_line_and_column(api: Api, posthouse: Posthouse, tmp_pa
     assert "line 2, column 6 (interval_minutes): " in wrong.out
     file.write_text(f"{HEAD}\n{mark},imap,h,u,p,9,\n")
     dry = posthouse("connections", "import", str(file), "--dry-run")
-    assert (dry.code, "1 connections would be added" in dry.out) == (0, True)
+    assert (dry.code, "1 connection would be added" in dry.out) == (0, True)
     assert posthouse("connections", "import", str(file), "--json").json["done"] is True
     assert api.http.get("connections", params={"q": mark}).json()["total"] == 1

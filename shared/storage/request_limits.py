@@ -30,7 +30,7 @@ from shared.storage.request_budgets import RequestBudgets, RequestLimit
 
 _log = structlog.get_logger(__name__)
 
-OF_MAILBOX: Final = RequestLimit(10_000, 600.0, in_advance=500, at_a_time=50, processes=10)
+OF_MAILBOX: Final = RequestLimit(10_000, 600.0, in_advance=4000, at_a_time=50, processes=10)
 OF_APPLICATION: Final = RequestLimit(130_000, 10.0, in_advance=10_000, at_a_time=200, processes=100)
 _FIRST_LOOK: Final = 0.02
 _LAST_LOOK: Final = 0.25

@@ -71,7 +71,7 @@ def user(request: pytest.FixtureRequest) -> Iterator[tuple[MailServer, str]]:
 
 
 @pytest.mark.promise("M7", "M26", "I1", "I3")
-@pytest.mark.parametrize(("kind", "step", "after_download"), kills())
+@pytest.mark.parametrize(("kind", "step", "after_download"), list(kills()))
 def test_fetcher_dies(
     kind: ServerKind,
     step: str,
@@ -85,7 +85,7 @@ def test_fetcher_dies(
 
 
 @pytest.mark.promise("M7", "M26", "I1", "I3")
-@pytest.mark.parametrize(("kind", "fault", "step", "after_download"), failures())
+@pytest.mark.parametrize(("kind", "fault", "step", "after_download"), list(failures()))
 def test_our_own_servers_fail(
     kind: ServerKind,
     fault: str,

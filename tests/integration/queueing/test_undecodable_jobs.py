@@ -139,6 +139,7 @@ class _Deadly(Pulse):
         super().beat()
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_a_consumer_that_dies_ends_what_it_served(server: Server, queue: str) -> None:
     broker = build_broker(server.url, queues=[queue])
     assert isinstance(broker, RedisJobs | RabbitmqJobs)
@@ -148,6 +149,7 @@ def test_a_consumer_that_dies_ends_what_it_served(server: Server, queue: str) ->
     broker.close()
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_a_service_whose_consumer_died_is_not_ready_and_ends(server: Server, queue: str) -> None:
     """As each service runs its workers: in a thread of its own that readiness looks at."""
     broker = build_broker(server.url, queues=[queue])

@@ -75,8 +75,8 @@ def test_the_store_is_full(
         (fetcher,) = [s for s in overview(stack, port)["services"] if s["name"] == "fetcher"]
         assert "The store is full" in fetcher["failing"]["store"]
         stack.query("UPDATE service SET failing_since = now() - interval '2 minutes' RETURNING 1")
-        words = "Service fetcher is failing (store): The store is full"
-        stack.wait(lambda: any(words in one for one in summaries(receiver)), "the alert")
+        words = re.compile(r"Services?.* fetcher\b.* failing \(store\): The store is full")
+        stack.wait(lambda: any(map(words.search, summaries(receiver))), "the alert")
         stack.wait(
             lambda: (
                 'posthouse_service_failing{check="store",service="fetcher"} 1.0'

@@ -269,7 +269,7 @@ class PostgresLimiter:
         if time.monotonic() > self._beaten + _BEAT:
             self._beat()
         with self._database.autocommit() as session:
-            contested, paused = request_places.news(session, self._holder)
+            contested, paused = request_places.waiting_and_paused(session, self._holder)
         now = time.monotonic()
         with self._changed:
             wanted = [key for key in contested if key in self._mailboxes]

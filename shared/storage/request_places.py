@@ -76,9 +76,9 @@ def purge(session: Session) -> None:
     session.execute(_SQL["purge"])
 
 
-def news(session: Session, holder: UUID) -> tuple[list[str], dict[str, float]]:
+def waiting_and_paused(session: Session, holder: UUID) -> tuple[list[str], dict[str, float]]:
     """Mailboxes at which others wait, and those that are paused, with the seconds."""
-    rows = session.execute(_SQL["news"], {"holder": holder}).fetchall()
+    rows = session.execute(_SQL["waiting_and_paused"], {"holder": holder}).fetchall()
     paused = {mailbox: seconds for mailbox, seconds in rows if seconds is not None}
     return [mailbox for mailbox, seconds in rows if seconds is None], paused
 

@@ -16,14 +16,12 @@ import pytest
 from shared.connections import AfterDownload, Connection, Mode, Selection, TransportSecurity
 from shared.mailbox.base import Login, Mailbox, MailRef
 from shared.mailbox.graph.http import GraphHttp, judged
-from shared.mailbox.net.request_limits import ProcessLimiter
-from shared.mailbox.net.transcript import Transcript
 from shared.mailbox.open import open_mailbox
 from shared.mailbox.push_loop import PushLoop
 from shared.mailbox.wait_budget import ServerTooSlow, WaitBudget, bounded
 from tests.contract.recorders import Collector, KnownKeys
 from tests.integration.mail_sessions import connection_to
-from tests.integration.test_slow_answers import asked
+from tests.integration.test_slow_answers import asked, graph_over
 from tests.servers.certificates import Authority
 from tests.servers.scripted import (
     MAILS,
@@ -296,19 +294,8 @@ def answering_late(talk: Conversation) -> None:
 
 @pytest.fixture
 def graph(authority: Authority) -> Iterator[GraphHttp]:
-    identity = authority.issue("localhost", "127.0.0.1")
-    with ScriptedServer(answering_late, tls=identity) as server:
-        graph = GraphHttp(
-            ("localhost", server.port),
-            "alice@example.org",
-            lambda renew: "token",
-            limiter=ProcessLimiter(),
-            transcript=Transcript(),
-            ca_certificate=authority.pem,
-            patience=0.0,
-        )
+    with graph_over(answering_late, authority, read_timeout=60.0) as graph:
         yield graph
-        graph.close()
 
 
 def test_answers_of_graph_that_are_each_in_time(graph: GraphHttp) -> None:

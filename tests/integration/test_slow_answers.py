@@ -6,6 +6,7 @@ import gzip
 import itertools
 import tracemalloc
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 import httpx
 import pytest
@@ -55,11 +56,11 @@ def trickling(begun: bytes) -> Script:
     return script
 
 
-@pytest.fixture
-def graph(authority: Authority, request: pytest.FixtureRequest) -> Iterator[GraphHttp]:
-    """Over a server that plays the script given as parameter."""
+@contextmanager
+def graph_over(script: Script, authority: Authority, read_timeout: float) -> Iterator[GraphHttp]:
+    """Requests to a Graph that plays a script."""
     identity = authority.issue("localhost", "127.0.0.1")
-    with ScriptedServer(request.param, tls=identity) as server:
+    with ScriptedServer(script, tls=identity) as server:
         graph = GraphHttp(
             ("localhost", server.port),
             "alice@example.org",
@@ -67,11 +68,18 @@ def graph(authority: Authority, request: pytest.FixtureRequest) -> Iterator[Grap
             limiter=ProcessLimiter(),
             transcript=Transcript(),
             ca_certificate=authority.pem,
-            read_timeout=0.2,
+            read_timeout=read_timeout,
             patience=0.0,
         )
         yield graph
         graph.close()
+
+
+@pytest.fixture
+def graph(authority: Authority, request: pytest.FixtureRequest) -> Iterator[GraphHttp]:
+    """Over a server that plays the script given as parameter."""
+    with graph_over(request.param, authority, read_timeout=0.2) as graph:
+        yield graph
 
 
 @pytest.mark.parametrize("begun", HALTS.values(), ids=list(HALTS))

@@ -67,7 +67,7 @@ WHERE p.mailbox = k.mailbox AND p.holder = %(holder)s;
 DELETE FROM request_place
 WHERE mailbox = ANY(%(mailboxes)s) AND holder = %(holder)s AND held = 0 AND waits_since IS NULL;
 
--- name: news
+-- name: waiting_and_paused
 -- Mailboxes at which others wait for a place (no seconds), and those that are paused.
 SELECT mailbox, NULL::float8 FROM request_place
 WHERE waits_since IS NOT NULL AND waits_until > clock_timestamp() AND holder <> %(holder)s

@@ -36,6 +36,14 @@ class Others:
     entry: uuid.UUID
 
 
+CREDENTIAL = {
+    "provider": "google",
+    "grant": "authorization-code",
+    "client_id": "c",
+    "client_secret": "s",
+}
+
+
 @pytest.fixture
 def others(api: Api) -> Others:
     canary = f"canary-{uuid.uuid4().hex[:8]}"
@@ -221,13 +229,7 @@ def test_what_is_theirs_is_open_to_them(api: Api) -> None:
 def test_nobody_reaches_further_than_their_rights(
     api: Api, changes: dict[str, Any], field: str
 ) -> None:
-    credential = {
-        "name": uuid.uuid4().hex,
-        "provider": "google",
-        "grant": "authorization-code",
-        "client_id": "c",
-        "client_secret": "s",
-    }
+    credential = {**CREDENTIAL, "name": uuid.uuid4().hex}
     if changes.get("credential_id") == "made":
         changes = changes | {
             "credential_id": api.http.post("credentials", json=credential).json()["id"]
@@ -275,14 +277,7 @@ def test_tags_of_others_are_neither_given_nor_taken(api: Api) -> None:
 def test_forms_name_no_certificate_and_no_credential_of_others(api: Api) -> None:
     """Their ids can be guessed; the forms showed the name of whatever was asked for."""
     canary = f"canary-{uuid.uuid4().hex[:8]}"
-    credential = {
-        "name": canary,
-        "provider": "google",
-        "grant": "authorization-code",
-        "client_id": "c",
-        "client_secret": "s",
-    }
-    made = api.http.post("credentials", json=credential).json()["id"]
+    made = api.http.post("credentials", json={**CREDENTIAL, "name": canary}).json()["id"]
     key = {"file": ("key.p12", p12(f"{canary}@x.example"))}
     named = {"password": "open sesame", "name": canary}
     certificate = api.http.post("certificates", files=key, data=named).json()["id"]
@@ -306,14 +301,7 @@ def test_forms_name_no_certificate_and_no_credential_of_others(api: Api) -> None
 def test_credentials_of_others_are_neither_named_nor_counted(api: Api, mode: str) -> None:
     """What is answered to an id that there is, is answered to one that there is not."""
     canary = f"canary-{uuid.uuid4().hex[:8]}"
-    credential = {
-        "name": canary,
-        "provider": "google",
-        "grant": "authorization-code",
-        "client_id": "c",
-        "client_secret": "s",
-    }
-    there = api.http.post("credentials", json=credential).json()["id"]
+    there = api.http.post("credentials", json={**CREDENTIAL, "name": canary}).json()["id"]
     mine = api.create(tags=["mine"])["id"]
 
     def answers(client: httpx.Client, number: int, name: str) -> list[tuple[int, str]]:

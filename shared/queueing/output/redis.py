@@ -8,14 +8,13 @@ not in the stream was lost, and is published again.
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any, Final
 
 import redis
 
-from posthouse import signing
 from shared.errors import PosthouseError
 from shared.queueing.connect import redis_client, translated
 from shared.queueing.output.accounts import (
@@ -36,13 +35,15 @@ from shared.queueing.output.base import (
     checked_name,
     not_taken,
 )
+from shared.queueing.output.redis_publishing import (
+    FIELD,
+    SIGNATURE,
+    append,
+    pipelines,
+    stream_key,
+)
 
 GROUP: Final = "posthouse"
-FIELD: Final = b"event"
-SIGNATURE: Final = signing.FIELD.encode()
-
-#: What is sent before answers are read: bounds what either side holds in memory.
-_PIPELINE_BYTES: Final = 8 << 20
 
 #: The highest number an entry can have within its millisecond.
 _LAST_NUMBER: Final = 2**64 - 1
@@ -55,10 +56,6 @@ for i, id in ipairs(ARGV) do
 end
 return found
 """
-
-
-def stream_key(handler: str) -> str:
-    return f"posthouse:handler:{checked_name(handler)}"
 
 
 def dead_key(handler: str) -> str:
@@ -92,17 +89,9 @@ class RedisOutput:
 
     def publish(self, batch: Sequence[Publication]) -> list[str | PosthouseError]:
         results: list[str | PosthouseError] = []
-        for part in _by_size(batch):
-            pipeline = self._client.pipeline(transaction=False)
-            for publication in part:
-                # Without NOMKSTREAM a stream that was flushed away would come back without its
-                # group, and nobody would notice what went with it.
-                pipeline.execute_command(
-                    "XADD", stream_key(publication.handler), "NOMKSTREAM", "*", FIELD,
-                    publication.event, SIGNATURE, publication.signature,
-                )  # fmt: skip
+        for part in pipelines(batch):
             try:
-                answers = pipeline.execute(raise_on_error=False)
+                answers = append(self._client, part)
             except (redis.RedisError, OSError) as error:
                 failure = not_taken(translated(error, self._url))
                 results.extend([failure] * (len(batch) - len(results)))
@@ -334,19 +323,6 @@ class _border:
     def __exit__(self, _kind: Any, error: BaseException | None, _trace: Any) -> None:
         if isinstance(error, redis.RedisError | OSError):
             raise translated(error, self._url) from error
-
-
-def _by_size(batch: Iterable[Publication]) -> Iterator[list[Publication]]:
-    part: list[Publication] = []
-    size = 0
-    for publication in batch:
-        part.append(publication)
-        size += len(publication.event)
-        if size >= _PIPELINE_BYTES:
-            yield part
-            part, size = [], 0
-    if part:
-        yield part
 
 
 def _is_absent(answer: Exception) -> bool:

@@ -13,7 +13,14 @@ import redis
 from shared.clock import utc_now
 from shared.errors import InvalidInput, NeedsPerson
 from shared.queueing.amqp import ConfirmingPublisher, Fate, Outgoing
-from shared.queueing.output import NotTaken, Output, Publication, QueueLost, open_output
+from shared.queueing.output import (
+    NotTaken,
+    Output,
+    Publication,
+    QueueLost,
+    open_output,
+    redis_publishing,
+)
 from tests.integration.queueing.conftest import (
     Server,
     consuming,
@@ -46,6 +53,33 @@ def test_thousands_in_one_batch_keep_their_order(
     ids = publish(output, handler, 3000, "y" * 500)
     assert output.inspect(handler).backlog == 3000
     assert [json.loads(body)["id"] for body in read(server.url, handler)] == ids
+
+
+def test_answers_that_were_not_read_are_nobody_elses(
+    redis_server: RedisServer, handler: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A batch that was broken off, by a signal or a wait that was too long, has answers left."""
+    output = open_output(redis_server.url)
+    output.ensure(handler, "g")
+    hasty = open_output(f"{redis_server.url}?socket_timeout=0.3")
+    with redis.Redis.from_url(redis_server.url) as client:
+        client.execute_command("CLIENT", "PAUSE", 600, "WRITE")
+        (late,) = hasty.publish([Publication(handler, event()[1], "1")])
+        assert isinstance(late, NotTaken)
+        monkeypatch.setattr(redis_publishing, "_answer", _interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            publish(output, handler, 3)
+        monkeypatch.undo()
+        for one in (output, hasty):
+            _, body = event("mine")
+            (position,) = one.publish([Publication(handler, body, "2")])
+            ((_, fields),) = client.xrange(f"posthouse:handler:{handler}", position, position)
+            assert fields[b"event"] == body
+            one.close()
+
+
+def _interrupted(_connection: object) -> None:
+    raise KeyboardInterrupt
 
 
 @pytest.mark.promise("I2")

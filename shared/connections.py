@@ -237,6 +237,15 @@ class Connection:
         host, _, port = (self.host_override or kind.host).partition(":")
         return (host, int(port or kind.port))
 
+    def session_places(self) -> tuple[str, ...]:
+        """Where a session of it counts: at its server (the host), and at its mailbox there
+        (`user at host`) where several connections, each to a folder, have sessions of one mailbox.
+        """
+        host = self.endpoint[0].lower()
+        if not (self.kind.keeps_sessions and self.kind.has_folders):
+            return (host,)
+        return (host, f"{self.mailbox.lower()} at {host}")
+
     def mailbox_key(self) -> str:
         """Names the mailbox, whatever the folder."""
         host, port = self.endpoint

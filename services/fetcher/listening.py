@@ -24,10 +24,10 @@ _NEVER_LISTENING = 5
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """An open session, where it counts (server, and who logs in there), and of which edit it is."""
+    """An open session, where it counts (`Connection.session_places`), and of which edit it is."""
 
     mailbox: Mailbox
-    places: tuple[str, str]
+    places: tuple[str, ...]
     version: datetime | None
     since: float = field(default_factory=time.monotonic)
 
@@ -35,16 +35,15 @@ class Kept:
 class Listeners:
     """Sessions that listen, by the connection's id, and how many do at each place.
 
-    `most`: how many may listen; `limit`: how many sessions a place may have (the second argument
-    says whether it is a mailbox). `end` closes a session that broke. `on_push` and `on_lost` are
-    called from the loop's thread.
+    `most`: how many may listen; `limit`: how many sessions a place may have. `end` closes a session
+    that broke. `on_push` and `on_lost` are called from the loop's thread.
     """
 
     def __init__(
         self,
         lock: threading.Lock,
         most: int,
-        limit: Callable[[str, bool], int],
+        limit: Callable[[str], int],
         *,
         end: Callable[[Kept], None],
         on_push: Callable[[int], None],
@@ -91,11 +90,8 @@ class Listeners:
 
     def reserve(self, connection_id: int, kept: Kept) -> bool:
         """With the lock: whether there is room for one more, which `begin` then has to use."""
-        host, mailbox = kept.places
-        if not (
-            len(self._sessions) < self._most
-            and self._count[host] < _share(self._limit(host, False))
-            and self._count[mailbox] < _share(self._limit(mailbox, True))
+        if len(self._sessions) >= self._most or any(
+            self._count[place] >= _share(self._limit(place)) for place in kept.places
         ):
             return False
         self._beginning.add(connection_id)

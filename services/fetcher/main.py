@@ -266,7 +266,6 @@ def build(settings: FetcherSettings) -> Fetcher:
             pulse=pulse_of(own_jobs),
             owner=owner,
             lease_seconds=settings.lease_seconds,
-            per_mailbox=settings.sessions_per_mailbox,
         ),
         limiter=limiter,
         stopping=stopping,

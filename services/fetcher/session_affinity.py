@@ -45,8 +45,6 @@ class SessionAffinity:
     pulse: Pulse
     owner: str
     lease_seconds: float
-    #: Sessions that all fetchers together keep at a mailbox.
-    per_mailbox: int
     #: When the last sign of life was recorded (time.monotonic).
     _beaten: float = 0.0
     _missing: set[int] = field(default_factory=set)
@@ -68,9 +66,8 @@ class SessionAffinity:
             (_GIVE_UP, self._give_up_shares),
             (self.lease_seconds / 3, self._share),
         ]
-        # At once: what others keep. It has just said that it lives; the rest has nothing to do yet.
+        # It has just said that it lives; the rest has nothing to do yet.
         due = [time.monotonic() + seconds for seconds, _ in chores]
-        due[1] = 0.0
         while not stop.wait(_TICK):
             for number, (seconds, chore) in enumerate(chores):
                 if time.monotonic() >= due[number]:
@@ -110,21 +107,16 @@ class SessionAffinity:
             affinity.take_no_more(session, self.owner)
 
     def _prune(self) -> None:
-        """Ends sessions of connections that moved, or were edited or disabled, and those that are
-        too many at their mailbox, beside what other fetchers keep there."""
+        """Ends sessions of connections that moved, or were edited or disabled."""
         asked = time.monotonic()
         with self.database.transaction() as session:
             wanted = affinity.held(session, self.owner)
-            together = affinity.shared_mailboxes(session, self.per_mailbox)
         sessions = self.sessions()
         versions: dict[int, datetime | None] = {
             **dict.fromkeys(self._wanted),  # not any more, unless they still are
             **wanted,
         }
         self._wanted = frozenset(wanted)
-        for beyond in sessions.share_mailboxes(together, self.owner) & wanted.keys():
-            versions[beyond] = None
-            del wanted[beyond]
         gone = sessions.prune(versions, asked, self._asked)
         self._asked = asked
         self.push_events.forget(gone)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import re
 import threading
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -19,6 +18,7 @@ from shared.errors import TryAgain
 from shared.mailbox.errors.provider_errors import TOO_MANY
 from shared.mailbox.errors.too_many_sessions import says_too_many_sessions
 from shared.mailbox.failures import StepFailed
+from shared.storage.session_shares import is_mailbox
 from shared.telemetry import metrics
 
 _log = structlog.get_logger(__name__)
@@ -104,58 +104,30 @@ class PoolLimits:
     per_host: int
     per_mailbox: int
 
+    def at(self, place: str) -> int:
+        """How many sessions all fetchers together may have there (`Connection.session_places`)."""
+        return self.per_mailbox if is_mailbox(place) else self.per_host
 
-class LearnedLimits:
-    """What mailboxes allowed when they were met last (hosts: `session_shares`). Thread-safe."""
+
+class Reservations:
+    """Room that was made for a session, for the time of its second try. Thread-safe."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._allowed: dict[str, tuple[int, float]] = {}
         self._reserved: dict[str, tuple[int, float]] = {}
 
-    def at(self, place: str, configured: int) -> int:
+    def at(self, place: str, allowed: int) -> int:
+        """How many sessions of the `allowed` ones others may have there."""
         with self._lock:
-            allowed, until = self._allowed.get(place, (configured, 0.0))
-            if time.monotonic() >= until:
-                allowed, until = self._reserved.get(place, (configured, 0.0))
-        return min(configured, allowed) if time.monotonic() < until else configured
-
-    def knows(self, place: str) -> bool:
-        """Whether the limit of `place` was met within the last hour."""
-        with self._lock:
-            _, until = self._allowed.get(place, (0, 0.0))
-        return time.monotonic() < until
+            reserved, until = self._reserved.get(place, (allowed, 0.0))
+        return min(allowed, reserved) if time.monotonic() < until else allowed
 
     def reserve(self, place: str, allowed: int, seconds: float) -> None:
-        """For the time of a second try `place` takes so many, unless a limit is known there."""
+        """For the time of a second try `place` takes so many."""
         with self._lock:
-            _, until = self._allowed.get(place, (0, 0.0))
-            if time.monotonic() >= until:
-                self._reserved[place] = (allowed, time.monotonic() + seconds)
+            self._reserved[place] = (allowed, time.monotonic() + seconds)
 
     def release(self, place: str) -> None:
         """The second try is over."""
         with self._lock:
             self._reserved.pop(place, None)
-
-    def learn(self, place: str, allowed: int) -> None:
-        """`place` takes so many sessions of ours, and no more."""
-        with self._lock:
-            self._allowed[place] = (allowed, time.monotonic() + REMEMBERED)
-            self._reserved.pop(place, None)
-        log_limit(place, allowed)
-
-
-class SessionsElsewhere:
-    """How many sessions the other fetchers keep at each mailbox. Thread-safe."""
-
-    def __init__(self) -> None:
-        self._count: Mapping[str, int] = {}
-
-    def learn(self, count: Mapping[str, int]) -> None:
-        """Mailbox → sessions, as it is now; in place of what was known."""
-        self._count = dict(count)
-
-    def leaves(self, mailbox: str, together: int) -> int:
-        """How many of `together` are left for this fetcher to keep."""
-        return together - self._count.get(mailbox, 0)

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 
 from services.fetcher.session_limits import (
-    LearnedLimits,
+    Reservations,
     concerns_host,
     ends_without_word,
     is_unexplained,
@@ -19,6 +19,7 @@ from shared.connections import Connection
 from shared.errors import PosthouseError, TryAgain
 from shared.mailbox.base import Mailbox
 from shared.mailbox.failures import StepFailed
+from shared.storage.session_shares import is_mailbox
 
 #: Seconds until the place of a session that was closed is taken again by the server.
 _UNTIL_FREE_S = (0.3, 1.2)
@@ -46,7 +47,7 @@ class SessionOpener:
     def __init__(
         self,
         opener: Callable[[Connection], Mailbox],
-        learned: LearnedLimits,
+        reservations: Reservations,
         shares: SessionShares,
         *,
         lock: threading.Lock,
@@ -56,7 +57,7 @@ class SessionOpener:
         wait: Callable[[float], None],
     ) -> None:
         self._opener = opener
-        self._learned = learned
+        self._reservations = reservations
         self._shares = shares
         self._lock = lock
         self._count = count
@@ -65,7 +66,7 @@ class SessionOpener:
         self._wait = wait
         self._turned_away: Counter[int] = Counter()
 
-    def open(self, connection: Connection, places: tuple[str, str]) -> Mailbox:
+    def open(self, connection: Connection, places: tuple[str, ...]) -> Mailbox:
         """Opens a session; where the server takes no more of them, kept ones give way."""
         try:
             mailbox = self._opener(connection)
@@ -85,15 +86,15 @@ class SessionOpener:
             raise self._turned_away_by(connection, places[0], failure, explained=known)
         told = says_too_many(failure)
         # At a mailbox one place more is left: for the person whose mailbox it is.
-        spare = max(1, have // 10) if place == places[1] else have // 10
+        spare = max(1, have // 10) if is_mailbox(place) else have // 10
         if told:
-            self._learn(place, places, max(1, have - spare))
+            self._shares.learn(place, max(1, have - spare))
         going = max(1, have // 10) if told else 1
-        if told and place == places[1] and have > 1:
+        if told and is_mailbox(place) and have > 1:
             going += 1
         if ends_without_word(failure):
             # Else a run that comes in between takes the room, and is not even refused.
-            self._learned.reserve(place, have, _RESERVED_S)
+            self._reservations.reserve(place, have, _RESERVED_S)
         if not self._give_way(place, going):
             if is_unexplained(failure):
                 raise self._turned_away_by(connection, place, failure, explained=True)
@@ -108,22 +109,16 @@ class SessionOpener:
                         raise
                     continue
                 if not told:  # one had to go, and it worked: that many there may be
-                    self._learn(place, places, max(1, have - (place == places[1])))
+                    self._shares.learn(place, max(1, have - is_mailbox(place)))
                 self._turned_away.pop(connection.id, None)
                 return mailbox
         finally:
-            self._learned.release(place)
+            self._reservations.release(place)
         if told:
             raise HostBusy(f"{place} takes no more sessions: {failure}") from failure
         # Another run may have taken the room that was made, or the server has another reason.
         explained = not is_unexplained(failure)
         raise self._turned_away_by(connection, place, failure, explained=explained) from failure
-
-    def _learn(self, place: str, places: tuple[str, str], allowed: int) -> None:
-        if place == places[0]:
-            self._shares.learn(place, allowed)
-        else:
-            self._learned.learn(place, allowed)
 
     def _turned_away_by(
         self,
@@ -142,7 +137,7 @@ class SessionOpener:
             return HostBusy(f"{place} takes no more sessions for now: {failure}")
         return failure
 
-    def _crowded(self, places: tuple[str, str]) -> str:
+    def _crowded(self, places: tuple[str, ...]) -> str:
         """Where a refusal after the login belongs: the mailbox, if it has other sessions."""
         with self._lock:
-            return places[1] if self._count[places[1]] > 1 else places[0]
+            return places[-1] if self._count[places[-1]] > 1 else places[0]

@@ -14,14 +14,13 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from datetime import datetime
 
 from services.fetcher.listening import Kept, Listeners
-from services.fetcher.session_limits import LearnedLimits, PoolLimits, SessionsElsewhere
+from services.fetcher.session_limits import PoolLimits, Reservations
 from services.fetcher.session_opening import HostBusy, SessionOpener
 from services.fetcher.session_shares import OneFetcher, SessionShares, ShareTable
 from shared.connections import Connection
 from shared.counting import counted
 from shared.errors import PosthouseError
 from shared.mailbox.base import Cursor, Mailbox
-from shared.storage.affinity import KeptSessions
 from shared.storage.pool import DatabaseUnavailable
 
 #: Servers log idle clients out after 30 minutes (RFC 9051 section 5.4).
@@ -37,7 +36,7 @@ class SessionPool:
     and `on_lost` tell of listening sessions, by the connection's id, from the loop's thread.
     `crowded` is told a host that turned us away although no session of this fetcher is open there,
     and says whether other fetchers have some that may give way. `table` counts the sessions at a
-    server over all fetchers; without one there are no others.
+    server and at a mailbox over all fetchers; without one there are no others.
     """
 
     def __init__(
@@ -52,24 +51,23 @@ class SessionPool:
         table: ShareTable | None = None,
     ) -> None:
         self._limits = limits
-        self.shares = SessionShares(limits.per_host, table or OneFetcher())
+        self.shares = SessionShares(limits.at, table or OneFetcher())
         self._lock = threading.Lock()
         self._waiting: OrderedDict[int, Kept] = OrderedDict()
         self._count: Counter[str] = Counter()
         self._closing: Counter[str] = Counter()
-        self._learned = LearnedLimits()
-        self._elsewhere = SessionsElsewhere()
+        self._reservations = Reservations()
         self._listeners = Listeners(
             self._lock,
             limits.listening,
-            self._attainable,
+            self.shares.attainable,
             end=self._end,
             on_push=on_push,
             on_lost=on_lost,
         )
         self._opener = SessionOpener(
             opener,
-            self._learned,
+            self._reservations,
             self.shares,
             lock=self._lock,
             count=self._count,
@@ -104,7 +102,7 @@ class SessionPool:
 
         Raises HostBusy, or whatever opening a mailbox raises.
         """
-        places = _places(connection)
+        places = connection.session_places()
         with self._lock:
             if not self._listeners.settled(connection.id, _BEGIN_S):
                 raise HostBusy("The session of this mailbox begins to listen just now.")
@@ -154,7 +152,7 @@ class SessionPool:
 
     def give_back(self, connection: Connection, mailbox: Mailbox, *, healthy: bool) -> None:
         """Keeps the session for the next poll where that is of use, else closes it."""
-        kept = Kept(mailbox, _places(connection), connection.updated_at)
+        kept = Kept(mailbox, connection.session_places(), connection.updated_at)
         useful = (
             healthy
             and self._limits.kept > 0
@@ -166,12 +164,7 @@ class SessionPool:
         )
         closing = [] if useful else [kept]
         with self._lock:
-            mailbox_place = kept.places[1]
-            if useful and self._count[mailbox_place] > self._elsewhere.leaves(
-                mailbox_place, self._limits.per_mailbox
-            ):
-                closing, useful = [kept], False  # it had its run, and is one too many to be kept
-            if useful and self._count[kept.places[0]] > self._limit(kept.places[0], False):
+            if useful and any(self._count[place] > self._limit(place) for place in kept.places):
                 closing, useful = [kept], False  # another fetcher waits for its place
             if useful:
                 self._waiting[connection.id] = kept
@@ -182,7 +175,7 @@ class SessionPool:
 
     def discard(self, connection: Connection, mailbox: Mailbox) -> None:
         """Closes a session that was taken and turned out broken."""
-        self._end(Kept(mailbox, _places(connection), None))
+        self._end(Kept(mailbox, connection.session_places(), None))
 
     # ---- listening
 
@@ -228,24 +221,6 @@ class SessionPool:
         self.drop(gone)
         return gone
 
-    def share_mailboxes(self, kept: Iterable[KeptSessions], owner: str) -> set[int]:
-        """Learns what fetchers keep at each mailbox, `owner` being this one; returns connections
-        whose sessions here are more than the mailbox may have of all of them together.
-
-        Those with the lowest ids are kept, which every fetcher finds alike.
-        """
-        most = self._limits.per_mailbox
-        beyond: set[int] = set()
-        elsewhere: Counter[str] = Counter()
-        for mailbox in kept:
-            for number, (connection_id, who) in enumerate(mailbox.owners.items()):
-                if number >= most and who == owner:
-                    beyond.add(connection_id)
-                elif number < most and who != owner:
-                    elsewhere[_places(mailbox.place)[1]] += 1
-        self._elsewhere.learn(elsewhere)
-        return beyond
-
     def oldest(self, count: int) -> list[int]:
         """So many connections with a session here, those that wait first."""
         with self._lock:
@@ -290,19 +265,20 @@ class SessionPool:
 
     # ---- counting
 
-    def _make_room(self, places: tuple[str, str]) -> None:
-        """Counts one more session at both places, and ends those that have to go for that."""
-        host = places[0]
+    def _make_room(self, places: tuple[str, ...]) -> None:
+        """Counts one more session at each place, and ends those that have to go for that."""
         while True:
             with self._lock:
-                needed = self._count[host] + 1
-            has_share = self._has_share(host, needed)
+                needed = {place: self._count[place] + 1 for place in places}
+            shares = {place: self._has_share(place, number) for place, number in needed.items()}
             victims: dict[int, Kept] = {}
             with self._lock:
-                if has_share and self._count[host] >= needed:
+                if any(shares[place] and self._count[place] >= needed[place] for place in places):
                     continue  # Others were quicker: nobody has to go where the share can grow.
                 for place in places:
-                    limit = self._limit(place, place == places[1])
+                    limit = self._reservations.at(place, needed[place])
+                    if not shares[place]:
+                        limit = self._limit(place)
                     going = sum(place in kept.places for kept in victims.values())
                     if self._count[place] - going < limit:
                         continue
@@ -315,18 +291,19 @@ class SessionPool:
                     victims[found[0]] = found[1]
                 taken = self._take_out(victims)
                 self._count.update(places)
-                self.shares.opens(host, self._count[host])
+                for place in places:
+                    self.shares.opens(place, self._count[place])
             self._end_taken(taken)
             return
 
-    def _has_share(self, host: str, needed: int) -> bool:
+    def _has_share(self, place: str, needed: int) -> bool:
         """Whether so many sessions may be open there, if necessary with a larger share."""
-        if needed <= self.shares.allowed(host):
+        if self.shares.has(place, needed):
             return True
         try:
-            return self.shares.ask(host, needed)
+            return self.shares.ask(place, needed)
         except DatabaseUnavailable as outage:
-            raise HostBusy(f"Sessions at {host} cannot be counted: {outage}") from outage
+            raise HostBusy(f"Sessions at {place} cannot be counted: {outage}") from outage
 
     def _evictable(self, place: str) -> Iterator[tuple[int, Kept]]:
         """Sessions at `place` that nobody uses, those that wait longest first."""
@@ -334,27 +311,18 @@ class SessionPool:
             if place in kept.places and not self._listeners.is_beginning(connection_id):
                 yield connection_id, kept
 
-    def _limit(self, place: str, mailbox: bool) -> int:
-        """What is configured, less what other fetchers keep at a mailbox (a run has its session
-        all the same), or what the server itself allowed when it was met last."""
-        if mailbox:
-            configured = max(1, self._elsewhere.leaves(place, self._limits.per_mailbox))
-        else:
-            configured = self.shares.allowed(place)
-        return self._learned.at(place, configured)
-
-    def _attainable(self, place: str, mailbox: bool) -> int:
-        """The same, where a host's share may still grow."""
-        return self._limit(place, True) if mailbox else self.shares.attainable(place)
+    def _limit(self, place: str) -> int:
+        """This fetcher's share there, less what is reserved."""
+        return self._reservations.at(place, self.shares.allowed(place))
 
     def give_up_shares(self) -> None:
-        """Ends sessions at servers where other fetchers wait for one, and leaves them the places.
+        """Ends sessions at places where other fetchers wait for one, and leaves them the places.
         Raises DatabaseUnavailable."""
 
-        def close(host: str, count: int) -> None:
-            self._give_way(host, max(0, count - self._closing[host]))  # those are on their way
+        def close(place: str, count: int) -> None:
+            self._give_way(place, max(0, count - self._closing[place]))  # those are on their way
 
-        self.shares.give_up(lambda host: self._count[host] + self._closing[host], close)
+        self.shares.give_up(lambda place: self._count[place] + self._closing[place], close)
 
     def give_way(self, host: str) -> bool:
         """Ends a session at `host` that nobody uses, for another fetcher; whether there was one."""
@@ -369,27 +337,22 @@ class SessionPool:
         return bool(taken)
 
     def _end(self, kept: Kept) -> None:
-        host = kept.places[0]
         with self._lock:
-            self._closing[host] += 1
+            self._closing.update(kept.places)
         self._forget(kept.places)
         try:
             kept.mailbox.close()
         finally:
             with self._lock:
-                self._closing[host] -= 1
-                if not self._closing[host]:
-                    del self._closing[host]
+                _subtract(self._closing, kept.places)
 
-    def _forget(self, places: tuple[str, str]) -> None:
+    def _forget(self, places: tuple[str, ...]) -> None:
         with self._lock:
-            for place in places:
-                self._count[place] -= 1
-                if not self._count[place]:
-                    del self._count[place]
+            _subtract(self._count, places)
 
 
-def _places(connection: Connection) -> tuple[str, str]:
-    """Where a session counts: its server, and who logs in there."""
-    host = connection.endpoint[0].lower()
-    return (host, f"{connection.mailbox.lower()} at {host}")
+def _subtract(counter: Counter[str], places: tuple[str, ...]) -> None:
+    for place in places:
+        counter[place] -= 1
+        if not counter[place]:
+            del counter[place]

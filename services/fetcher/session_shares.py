@@ -1,16 +1,16 @@
-"""How many sessions this fetcher may open at a server: its share of what all fetchers may.
+"""How many sessions this fetcher may open at a place: its share of what all fetchers may.
 
-A share grows when a session is opened for which it is too small, some at a time where there are
-many, and shrinks when another fetcher waits for a session. A poll of a kept session asks for
-nothing.
+A place is a mail server, or a mailbox at it (`Connection.session_places`). A share grows when a
+session is opened for which it is too small, some at a time where there are many, and shrinks when
+another fetcher waits for a session. A poll of a kept session asks for nothing.
 """
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Mapping
-from typing import Final, Protocol
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final, NamedTuple, Protocol
 
 from services.fetcher.session_limits import REMEMBERED, log_limit
 from shared.storage import session_shares
@@ -23,27 +23,43 @@ _GROWTH: Final = 4
 #: Seconds for which a share that nobody uses and nobody wants is left as it is.
 _UNUSED: Final = 600.0
 
+#: Sessions that all fetchers together may have open at a place.
+Limit = Callable[[str], int]
+
+
+class Granted(NamedTuple):
+    """By how many a share may rise. `lost`: the shares at other places were given to others.
+    `counted`: False where one more session needs no share."""
+
+    more: int
+    lost: bool = False
+    counted: bool = True
+
 
 class ShareTable(Protocol):
     """Where the shares of all fetchers are counted."""
 
-    def ask(self, host: str, held: int, many: int, limit: int) -> tuple[int, bool]:
-        """(By how many of `many` the share may rise, whether those at other hosts were lost)."""
+    def ask(self, place: str, held: int, many: int, limit: int) -> Granted:
+        """Asks for `many` more at a place."""
         ...
 
-    def learn(self, host: str, held: int) -> int:
+    def learn(self, place: str, held: int) -> int:
         """A server takes no more than `held` here, beside those of others; all together."""
         ...
 
-    def wanted_by_others(self, limit: int) -> dict[str, int]:
-        """Hosts at which another one waits → what may be kept there."""
+    def contested(self) -> Sequence[str]:
+        """Places at which a fetcher waits for a session."""
+        ...
+
+    def wanted_by_others(self, places: Sequence[str], limit: Limit) -> dict[str, int]:
+        """Contested places at which another one waits for what is here → what may be kept there."""
         ...
 
     def hold(self, held: Mapping[str, int], anew: bool) -> None:
-        """The share at these hosts; `anew`: others may have been given it."""
+        """The share at these places; `anew`: others may have been given it."""
         ...
 
-    def drop(self, hosts: list[str]) -> None: ...
+    def drop(self, places: list[str]) -> None: ...
 
 
 class AllFetchers:
@@ -54,29 +70,37 @@ class AllFetchers:
         self._owner = owner
         self._ttl = ttl
 
-    def ask(self, host: str, held: int, many: int, limit: int) -> tuple[int, bool]:
+    def ask(self, place: str, held: int, many: int, limit: int) -> Granted:
         with self._database.transaction() as session:
-            return session_shares.ask(
-                session, self._owner, host, held=held, many=many, limit=limit, ttl=self._ttl
+            if not session_shares.is_counted(session, place):
+                return Granted(0, counted=False)
+            return Granted(
+                *session_shares.ask(
+                    session, self._owner, place, held=held, many=many, limit=limit, ttl=self._ttl
+                )
             )
 
-    def learn(self, host: str, held: int) -> int:
+    def learn(self, place: str, held: int) -> int:
         with self._database.transaction() as session:
             return session_shares.learn(
-                session, self._owner, host, held=held, seconds=REMEMBERED, ttl=self._ttl
+                session, self._owner, place, held=held, seconds=REMEMBERED, ttl=self._ttl
             )
 
-    def wanted_by_others(self, limit: int) -> dict[str, int]:
+    def contested(self) -> Sequence[str]:
         with self._database.transaction() as session:
-            return session_shares.wanted_by_others(session, self._owner, limit)
+            return session_shares.contested(session)
+
+    def wanted_by_others(self, places: Sequence[str], limit: Limit) -> dict[str, int]:
+        with self._database.transaction() as session:
+            return session_shares.wanted_by_others(session, self._owner, places, limit)
 
     def hold(self, held: Mapping[str, int], anew: bool) -> None:
         with self._database.transaction() as session:
             session_shares.hold(session, self._owner, held, self._ttl, anew=anew)
 
-    def drop(self, hosts: list[str]) -> None:
+    def drop(self, places: list[str]) -> None:
         with self._database.transaction() as session:
-            session_shares.drop(session, self._owner, hosts)
+            session_shares.drop(session, self._owner, places)
 
 
 class OneFetcher:
@@ -85,32 +109,35 @@ class OneFetcher:
     def __init__(self) -> None:
         self._learned: dict[str, int] = {}
 
-    def ask(self, host: str, held: int, many: int, limit: int) -> tuple[int, bool]:
-        return max(0, min(many, self._learned.get(host, limit) - held)), False
+    def ask(self, place: str, held: int, many: int, limit: int) -> Granted:
+        return Granted(max(0, min(many, self._learned.get(place, limit) - held)))
 
-    def learn(self, host: str, held: int) -> int:
-        self._learned[host] = max(1, held)
-        return self._learned[host]
+    def learn(self, place: str, held: int) -> int:
+        self._learned[place] = max(1, held)
+        return self._learned[place]
 
-    def wanted_by_others(self, limit: int) -> dict[str, int]:
+    def contested(self) -> Sequence[str]:
+        return []
+
+    def wanted_by_others(self, places: Sequence[str], limit: Limit) -> dict[str, int]:
         return {}
 
     def hold(self, held: Mapping[str, int], anew: bool) -> None:
         pass
 
-    def drop(self, hosts: list[str]) -> None:
+    def drop(self, places: list[str]) -> None:
         pass
 
 
 class SessionShares:
-    """The shares of this fetcher, by host. Thread-safe.
+    """The shares of this fetcher, by place. Thread-safe.
 
-    `limit` is what all fetchers together may have at a host. Whoever opens a session says so
+    `limit` is what all fetchers together may have at a place. Whoever opens a session says so
     (`opens`), so that the place of one that was closed is given up only a while later: its server
     may count it still.
     """
 
-    def __init__(self, limit: int, table: ShareTable, ask_again: float = _ASK_AGAIN) -> None:
+    def __init__(self, limit: Limit, table: ShareTable, ask_again: float = _ASK_AGAIN) -> None:
         self._limit = limit
         self._table = table
         self._ask_again = ask_again
@@ -125,62 +152,73 @@ class SessionShares:
         self._anew: set[str] = set()
         self._swept = time.monotonic()
 
-    def allowed(self, host: str) -> int:
-        """Sessions that may be open there now."""
+    def allowed(self, place: str) -> int:
+        """Sessions that may be open there now; what `limit` says where none was counted yet."""
         with self._lock:
-            held = self._held.get(host, 0)
-            return min(held, self._ceiling.get(host, held))
+            held = self._held.get(place, self._limit(place))
+            return min(held, self._ceiling.get(place, held))
 
-    def attainable(self, host: str) -> int:
+    def has(self, place: str, needed: int) -> bool:
+        """Whether the share is as large as `needed`, without asking for more."""
+        with self._lock:
+            held = self._held.get(place, 0)
+            return min(held, self._ceiling.get(place, held)) >= needed
+
+    def attainable(self, place: str) -> int:
         """What it would be if as many as possible were opened, as far as is known."""
         with self._lock:
-            held = self._held.get(host, 0)
-            if host in self._ceiling:
-                return min(held, self._ceiling[host])
-            if host in self._refused:
+            held = self._held.get(place, 0)
+            if place in self._ceiling:
+                return min(held, self._ceiling[place])
+            if place in self._refused:
                 return held
-            learned, until = self._learned.get(host, (self._limit, 0.0))
-        return min(self._limit, learned) if time.monotonic() < until else self._limit
+            learned, until = self._learned.get(place, (0, 0.0))
+        limit = self._limit(place)
+        return min(limit, learned) if time.monotonic() < until else limit
 
-    def knows(self, host: str) -> bool:
+    def knows(self, place: str) -> bool:
         """Whether the limit of this server was met within the last hour."""
         with self._lock:
-            return time.monotonic() < self._learned.get(host, (0, 0.0))[1]
+            return time.monotonic() < self._learned.get(place, (0, 0.0))[1]
 
-    def ask(self, host: str, needed: int) -> bool:
+    def ask(self, place: str, needed: int) -> bool:
         """Whether the share is, or now became, as large as `needed`. Raises DatabaseUnavailable."""
         with self._asking:
             with self._lock:
-                held = self._held.get(host, 0)
-                if min(held, self._ceiling.get(host, held)) >= needed:
+                held = self._held.get(place, needed - 1)
+                if min(held, self._ceiling.get(place, held)) >= needed:
                     return True
                 now = time.monotonic()
-                if host in self._ceiling or now < self._refused.get(host, 0.0) + self._ask_again:
+                if place in self._ceiling or now < self._refused.get(place, 0.0) + self._ask_again:
                     return False
-            granted, lost = self._table.ask(host, held, max(1, held // _GROWTH), self._limit)
+            limit = self._limit(place)
+            granted = self._table.ask(place, held, max(1, held // _GROWTH), limit)
+            if not granted.counted:
+                return True
             with self._lock:
-                if lost:
+                if granted.lost:
                     self._anew.update(self._held)
-                self._held[host] = held + granted
-                if granted:
-                    self._refused.pop(host, None)
+                self._held[place] = held + granted.more
+                if granted.more:
+                    self._refused.pop(place, None)
                 else:
-                    self._refused[host] = now
-            return held + granted >= needed
+                    self._refused[place] = now
+            return held + granted.more >= needed
 
-    def opens(self, host: str, count: int) -> None:
+    def opens(self, place: str, count: int) -> None:
         """A session is opened there, with which it has `count` of them."""
         with self._lock:
-            self._peak[host] = max(count, self._peak.get(host, 0))
+            if place in self._held:
+                self._peak[place] = max(count, self._peak.get(place, 0))
 
-    def learn(self, host: str, held: int) -> None:
+    def learn(self, place: str, held: int) -> None:
         """A server took so many of this fetcher, and no more."""
         with self._asking:
-            allowed = self._table.learn(host, held)
+            allowed = self._table.learn(place, held)
             with self._lock:
-                self._held[host] = held
-                self._learned[host] = (allowed, time.monotonic() + REMEMBERED)
-        log_limit(host, allowed)
+                self._held[place] = held
+                self._learned[place] = (allowed, time.monotonic() + REMEMBERED)
+        log_limit(place, allowed)
 
     def renew(self) -> None:
         """Says all shares again: this fetcher was taken for dead."""
@@ -188,53 +226,65 @@ class SessionShares:
             self._anew.update(self._held)
 
     def give_up(self, used: Callable[[str], int], close: Callable[[str, int], object]) -> None:
-        """Gives up what others wait for. `used`: sessions at a host that are open or being closed;
+        """Gives up what others wait for. `used`: sessions at a place that are open or being closed;
         `close` ends up to so many that nobody uses. Raises DatabaseUnavailable."""
         self._write(self._anew, anew=True)
-        wanted = self._table.wanted_by_others(self._limit)
+        contested = self._table.contested()
+        self._count_late(contested, used)
+        wanted = self._table.wanted_by_others(contested, self._limit) if contested else {}
         with self._lock:
             self._ceiling = wanted
-        for host, part in wanted.items():
-            if (beyond := used(host) - part) > 0:
-                close(host, beyond)
+        for place, part in wanted.items():
+            if (beyond := used(place) - part) > 0:
+                close(place, beyond)
         with self._asking:
             with self._lock:
-                for host, part in wanted.items():
-                    self._shrink(host, part, used(host))
+                for place, part in wanted.items():
+                    self._shrink(place, part, used(place))
                 unused = self._unused(used)
             if unused:
                 self._table.drop(unused)
         self._write(self._unsaid, anew=False)
 
-    def _write(self, hosts: set[str], *, anew: bool) -> None:
+    def _count_late(self, contested: Sequence[str], used: Callable[[str], int]) -> None:
+        """Says what is open at mailboxes that had one connection when it was opened."""
+        with self._lock:
+            late = {place: used(place) for place in contested if place not in self._held}
+            for place, open_there in late.items():
+                if open_there:
+                    self._held[place] = self._peak[place] = open_there
+                    self._unsaid.add(place)
+        self._write(self._unsaid, anew=False)
+
+    def _write(self, places: set[str], *, anew: bool) -> None:
         with self._asking:
             with self._lock:
-                telling = {host: self._held[host] for host in hosts if host in self._held}
+                telling = {place: self._held[place] for place in places if place in self._held}
             if telling:
                 self._table.hold(telling, anew)
             with self._lock:
-                hosts.difference_update(telling)
+                places.difference_update(telling)
 
-    def _shrink(self, host: str, part: int, used: int) -> None:
-        held = self._held.get(host, 0)
-        still = max(part, used, self._peak.get(host, 0))
-        self._peak[host] = used
+    def _shrink(self, place: str, part: int, used: int) -> None:
+        held = self._held.get(place, 0)
+        still = max(part, used, self._peak.get(place, 0))
+        self._peak[place] = used
         if still < held:
-            self._held[host] = still
-            self._unsaid.add(host)
+            self._held[place] = still
+            self._unsaid.add(place)
 
     def _unused(self, used: Callable[[str], int]) -> list[str]:
-        """Forgets hosts at which nothing was open for a long time."""
+        """Forgets places at which nothing was open for a long time."""
         if time.monotonic() < self._swept + _UNUSED:
             return []
         self._swept = time.monotonic()
         unused = []
-        for host in list(self._held):
-            if not used(host) and not self._peak.get(host):
-                unused.append(host)
+        for place in list(self._held):
+            if not used(place) and not self._peak.get(place):
+                unused.append(place)
                 for known in (self._held, self._peak, self._refused):
-                    known.pop(host, None)
-                self._unsaid.discard(host)
+                    known.pop(place, None)
+                self._unsaid.discard(place)
             else:
-                self._peak[host] = used(host)
+                self._peak[place] = used(place)
         return unused

@@ -52,8 +52,8 @@ class FetcherSettings(Settings):
         default=5,
         ge=1,
         le=1000,
-        description="Sessions at one mailbox at the same time (its folders), those that fetchers "
-        "keep counted together; Gmail allows 15, Exchange about 20, Dovecot 10, people included",
+        description="Sessions at one mailbox at the same time (its folders), of all fetchers "
+        "together; Gmail allows 15, Exchange about 20, Dovecot 10, people included",
     )
     alert_after_minutes: float = Field(
         default=10,

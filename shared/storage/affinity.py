@@ -8,11 +8,9 @@ mailboxes when its time runs out; one that was only paused finds that out when i
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from datetime import datetime
 
-from shared.connections import Connection, Mode
 from shared.storage.pool import Session
 from shared.storage.queries import Queries
 
@@ -21,17 +19,6 @@ _SQL = Queries("affinity")
 
 #: Seconds for which a fetcher that is silent is still sent jobs to its own queue.
 AFFINITY_GRACE = 5.0
-
-
-@dataclass(frozen=True, slots=True)
-class KeptSessions:
-    """Sessions that all fetchers keep at one mailbox: connection id → owner, by rising id.
-
-    `place` has host and mailbox only.
-    """
-
-    place: Connection
-    owners: Mapping[int, str]
 
 
 def heartbeat(session: Session, owner: str, ttl: float, *, takes_jobs: bool) -> bool:
@@ -81,21 +68,6 @@ def release(session: Session, owner: str, connection_ids: Sequence[int]) -> None
 def held(session: Session, owner: str) -> dict[int, datetime]:
     """Mailboxes kept by `owner` that are still wanted → when their connection was edited last."""
     return {row[0]: row[1] for row in session.execute(_SQL["held"], {"owner": owner})}
-
-
-def shared_mailboxes(session: Session, most: int) -> list[KeptSessions]:
-    """Mailboxes at which fetchers keep two sessions together, or `most` where that is fewer."""
-    return [
-        KeptSessions(
-            place=Connection(
-                name="", mode=Mode(mode), host=host, host_override=override, username=mailbox
-            ),
-            owners=dict(zip(ids, owners, strict=True)),
-        )
-        for mode, host, override, mailbox, ids, owners in session.execute(
-            _SQL["shared_mailboxes"], {"most": most}
-        )
-    ]
 
 
 def note_crowded(session: Session, owner: str, host: str) -> bool:

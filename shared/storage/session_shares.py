@@ -1,17 +1,21 @@
-"""Sessions at a mail server, counted over all fetchers: what each may have open is a row.
+"""Sessions at a place, counted over all fetchers: what each may have open there is a row.
 
-The sum of the shares at a host is never more than the limit, whatever fetchers believe: shares of
-one host change under one lock. A share belongs to a fetcher for as long as that says that it lives
-(`affinity.heartbeat`). Who wants more than there is waits, and others give up what is above the
-fair part, the limit divided by those who want to be there.
+A place is a mail server (its host), or a mailbox there (`user at host`). The sum of the shares at a
+place is never more than the limit, whatever fetchers believe: shares of one place change under one
+lock. A share belongs to a fetcher for as long as that says that it lives (`affinity.heartbeat`).
+Who wants more than there is waits, and others give up what is above the fair part, the limit
+divided by those who want to be there.
+
+Most mailboxes have one connection, which has one session: they have no shares.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from shared.connections import Connection, Mode
 from shared.storage.pool import Session
 from shared.storage.queries import Queries
 
@@ -22,25 +26,27 @@ WAITS: Final = 15.0
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """Of one fetcher at one host. `waits` is in seconds, None where it wants no more."""
+    """Of one fetcher at one place. `waits` is in seconds, None where it wants no more."""
 
     held: int
     waits: float | None
 
 
 def ask(
-    session: Session, owner: str, host: str, *, held: int, many: int, limit: int, ttl: float
+    session: Session, owner: str, place: str, *, held: int, many: int, limit: int, ttl: float
 ) -> tuple[int, bool]:
     """Raises the share of `owner`, which is `held`, by up to `many`; (by how many, whether it was
-    not known to live, so that its shares at other hosts are lost).
+    not known to live, so that its shares at other places are lost).
 
     0: nothing is free, and the others are told by that row. `ttl`: seconds that a fetcher lives
     which is not known yet.
     """
-    shares, limit = _locked(session, owner, host, limit)
+    session.execute(_SQL["lock"], {"place": place})
+    shares = _shares(session, owner, place)
     mine = shares.pop(owner, Share(held, None))
-    granted = min(many, _free(mine, held, shares.values(), limit))
-    values = {"owner": owner, "host": host, "ttl": ttl, "held": held + granted}
+    others = [*shares.values(), *_without_share(session, owner, place, shares)]
+    granted = min(many, _free(mine, held, others, _learned(session, place, limit)))
+    values = {"owner": owner, "place": place, "ttl": ttl, "held": held + granted}
     lost = session.execute(_SQL["arrive"], values).rowcount == 1
     if granted:
         session.execute(_SQL["set"], values)
@@ -49,66 +55,108 @@ def ask(
     return granted, lost
 
 
-def learn(session: Session, owner: str, host: str, *, held: int, seconds: float, ttl: float) -> int:
-    """A server refused more than `held` of this fetcher beside what others have: that is its limit
-    for the next `seconds`. Returns it."""
-    shares, _ = _locked(session, owner, host, 0)
+def is_counted(session: Session, place: str) -> bool:
+    """Whether shares are needed there: at a server, and where a mailbox has two connections."""
+    return not is_mailbox(place) or len(_connections_at(session, place)) > 1
+
+
+def is_mailbox(place: str) -> bool:
+    """Whether it is a mailbox, and not a server (`Connection.session_places`)."""
+    return " at " in place
+
+
+def learn(
+    session: Session, owner: str, place: str, *, held: int, seconds: float, ttl: float
+) -> int:
+    """A server refused more than `held` of this fetcher beside what others have: that is the limit
+    of the place for the next `seconds`. Returns it."""
+    session.execute(_SQL["lock"], {"place": place})
+    shares = _shares(session, owner, place)
     shares.pop(owner, None)
     allowed = max(1, held + sum(other.held for other in shares.values()))
-    session.execute(_SQL["learn"], {"host": host, "allowed": allowed, "seconds": seconds})
-    hold(session, owner, {host: held}, ttl)
+    session.execute(_SQL["learn"], {"place": place, "allowed": allowed, "seconds": seconds})
+    hold(session, owner, {place: held}, ttl)
     return allowed
 
 
-def wanted_by_others(session: Session, owner: str, limit: int) -> dict[str, int]:
-    """Hosts at which `owner` has more than its fair part → that part, where another fetcher waits
-    for it, or all have more together than is allowed."""
-    hosts = [row[0] for row in session.execute(_SQL["contested"])]
+def contested(session: Session) -> list[str]:
+    """Places at which somebody waits, or had a share that was given to others."""
+    return [row[0] for row in session.execute(_SQL["contested"])]
+
+
+def wanted_by_others(
+    session: Session, owner: str, places: Sequence[str], limit: Callable[[str], int]
+) -> dict[str, int]:
+    """Those of the contested `places` at which `owner` has more than its fair part → that part,
+    where another fetcher waits for it, or all have more together than is allowed."""
     fair = {}
-    for host in hosts:
-        shares = _shares(session, owner, host)
+    for place in places:
+        shares = _shares(session, owner, place)
         mine = shares.pop(owner, None)
         if mine is None or not mine.held:
             continue
-        allowed = _learned(session, host, limit)
+        allowed = _learned(session, place, limit(place))
         part = allowed // (1 + len(shares))
         total = mine.held + sum(other.held for other in shares.values())
         short = total > allowed or any(
             other.waits is not None and other.held < max(part, 1) for other in shares.values()
         )
         if short and mine.held > part:
-            fair[host] = part
+            fair[place] = part
     return fair
 
 
 def hold(
     session: Session, owner: str, held: Mapping[str, int], ttl: float, *, anew: bool = False
 ) -> None:
-    """What `owner` has at these hosts from now on; `anew`: others may have been given it."""
+    """What `owner` has at these places from now on; `anew`: others may have been given it."""
     if held:
         session.execute(_SQL["arrive"], {"owner": owner, "ttl": ttl})
-        hosts = sorted(held)
-        values = {"hosts": hosts, "owners": [owner] * len(hosts), "held": [held[h] for h in hosts]}
+        places = sorted(held)
+        values = {
+            "places": places,
+            "owners": [owner] * len(places),
+            "held": [held[place] for place in places],
+        }
         session.execute(_SQL["hold"], {**values, "anew": anew, "seconds": WAITS})
 
 
-def drop(session: Session, owner: str, hosts: Sequence[str]) -> None:
-    """`owner` wants nothing at these hosts any more."""
-    session.execute(_SQL["delete"], {"owner": owner, "hosts": sorted(hosts)})
+def drop(session: Session, owner: str, places: Sequence[str]) -> None:
+    """`owner` wants nothing at these places any more."""
+    session.execute(_SQL["delete"], {"owner": owner, "places": sorted(places)})
 
 
-def _locked(session: Session, owner: str, host: str, limit: int) -> tuple[dict[str, Share], int]:
-    session.execute(_SQL["lock"], {"host": host})
-    return _shares(session, owner, host), _learned(session, host, limit)
-
-
-def _shares(session: Session, owner: str, host: str) -> dict[str, Share]:
-    rows = session.execute(_SQL["at"], {"host": host, "owner": owner})
+def _shares(session: Session, owner: str, place: str) -> dict[str, Share]:
+    rows = session.execute(_SQL["at"], {"place": place, "owner": owner})
     return {who: Share(held, waits) for who, held, waits in rows if held or waits is not None}
 
 
-def _learned(session: Session, host: str, limit: int) -> int:
-    row = session.execute(_SQL["limit"], {"host": host}).fetchone()
+def _without_share(
+    session: Session, owner: str, place: str, shares: Collection[str]
+) -> list[Share]:
+    """Sessions that others opened at a mailbox while it had one connection, and keep."""
+    if not is_mailbox(place):
+        return []
+    kept = _connections_at(session, place)
+    return [Share(1, None) for who in kept if who not in {None, owner, *shares}]
+
+
+def _connections_at(session: Session, mailbox: str) -> list[str | None]:
+    """The fetcher that keeps the session of each connection to a mailbox; None where nobody does.
+    A mailbox of the same name may be at another server."""
+    rows = session.execute(_SQL["at_mailbox"], {"mailbox": mailbox.rpartition(" at ")[0]})
+    return [
+        affinity
+        for mode, host, override, user, affinity in rows
+        if mailbox
+        in Connection(
+            name="", mode=Mode(mode), host=host, host_override=override, username=user
+        ).session_places()
+    ]
+
+
+def _learned(session: Session, place: str, limit: int) -> int:
+    row = session.execute(_SQL["limit"], {"place": place}).fetchone()
     return min(limit, int(row[0])) if row else limit
 
 

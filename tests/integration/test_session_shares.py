@@ -1,8 +1,9 @@
-"""The limit of sessions at a mail server is the installation's, whatever the number of fetchers."""
+"""Limits of sessions at a server and at a mailbox are the installation's, however many fetch."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from functools import partial
 
 import pytest
@@ -19,50 +20,61 @@ from tests.servers.mail_server import MailServer
 
 HOST = "mail.example.org"
 LIMIT = 4
-MAILBOXES = 6
-HELD = "SELECT coalesce(sum(held), 0) FROM session_share JOIN fetcher USING (owner)"
+FOLDERS = 6
+#: Of all that live, at the server or at its mailboxes.
+HELD = """SELECT coalesce(sum(held), 0) FROM session_share JOIN fetcher USING (owner)
+WHERE host LIKE '%% at %%' = %s"""
 
 
-@pytest.fixture(params=["courier", "dovecot"])
-def few(request: pytest.FixtureRequest) -> Iterator[MailServer]:
-    """A server that takes four sessions and two of a client that delivers."""
-    if request.param == "courier":
+@dataclass(frozen=True, slots=True)
+class Few:
+    """A server that takes four sessions, and two of a client that delivers; whose folders they are
+    to read, and the setting that says so."""
+
+    server: MailServer
+    folders: list[tuple[str, str]]
+    setting: str
+
+
+@pytest.fixture(params=["six mailboxes of a server", "six folders of a mailbox"])
+def few(request: pytest.FixtureRequest, mail_user: str) -> Iterator[Few]:
+    if request.param == "six mailboxes of a server":
+        mailboxes = [(f"{mail_user}-{number}", "INBOX") for number in range(FOLDERS)]
         with Courier(sessions_per_address=LIMIT + 2) as courier:
-            yield courier
+            yield Few(courier, mailboxes, "sessions_per_host")
     else:
+        folders = [(mail_user, f"folder-{number}") for number in range(FOLDERS)]
         with Dovecot(extra=f"mail_max_userip_connections = {LIMIT + 2}") as dovecot:
-            yield dovecot
+            yield Few(dovecot, folders, "sessions_per_mailbox")
 
 
 @pytest.mark.promise("M27")
 def test_three_fetchers_open_no_more_sessions_than_the_setting_says(
-    few: MailServer, mail_user: str, redis_url: str, build_stack: Callable[..., Stack]
+    few: Few, redis_url: str, build_stack: Callable[..., Stack]
 ) -> None:
-    """Six mailboxes, four sessions, three fetchers, one of which is killed: all are served."""
-    users = [f"{mail_user}-{number}" for number in range(MAILBOXES)]
-    proxy = Proxy(few.imap_port, seed=1)
+    """Six folders, four sessions, three fetchers, one of which is killed: all are served."""
+    proxy = Proxy(few.server.imap_port, seed=1)
     stack = build_stack(redis_url)
     stack.add_handler()
-    settings = {"sessions_per_host": str(LIMIT), "lease_seconds": "5"}
+    settings = {few.setting: str(LIMIT), "lease_seconds": "5"}
     stack.start("scheduler", "decryptor", settings=settings)
     fetchers = stack.start("fetcher", "fetcher", "fetcher", settings=settings)
     try:
-        for number, user in enumerate(users):
-            stack.watch(few, user, port=proxy.port)
-            few.deliver(user, [mail(number, 500, seed=49)])
-        stack.wait(partial(delivered, stack, MAILBOXES), "each mailbox gave its mail", 60)
-        for number, user in enumerate(users):
-            few.deliver(user, [mail(MAILBOXES + number, 500, seed=49)])
+        deliver(few, 0)
+        for user, folder in few.folders:
+            name = f"{user} {folder}"
+            stack.watch(few.server, user, name=name, folder=folder, port=proxy.port)
+        stack.wait(partial(delivered, stack, FOLDERS), "each folder gave its mail", 60)
+        deliver(few, 1)
         stack.hurry()
-        stack.wait(partial(delivered, stack, 2 * MAILBOXES), "the new mails come", 60)
-        assert stack.query(HELD)[0][0] <= LIMIT
+        stack.wait(partial(delivered, stack, 2 * FOLDERS), "the new mails come", 60)
+        assert held(stack, few) <= LIMIT
         stack.kill(fetchers[0])
         stack.wait(lambda: stack.count("fetcher") == 2, "the dead one's share is free", 30)
-        for number, user in enumerate(users):
-            few.deliver(user, [mail(2 * MAILBOXES + number, 500, seed=49)])
+        deliver(few, 2)
         stack.hurry()
-        stack.wait(partial(delivered, stack, 3 * MAILBOXES), "they come without it", 60)
-        stack.wait(lambda: stack.query(HELD) == [(LIMIT,)], "all that is allowed is used")
+        stack.wait(partial(delivered, stack, 3 * FOLDERS), "they come without it", 60)
+        stack.wait(lambda: held(stack, few) == LIMIT, "all that is allowed is used")
         assert stack.query("SELECT DISTINCT health FROM connection_state") == [("working",)]
         stack.stop()
     finally:
@@ -165,7 +177,9 @@ class Fetcher:
     """The shares of a fetcher of that name, and how many sessions it has open at the host."""
 
     def __init__(self, database: Database, name: str, limit: int) -> None:
-        self.shares = SessionShares(limit, AllFetchers(database, name, 60), ask_again=0)
+        self.shares = SessionShares(
+            lambda _place: limit, AllFetchers(database, name, 60), ask_again=0
+        )
         self.used = 0
 
     def opens(self, wanted: int) -> int:
@@ -186,6 +200,17 @@ class Fetcher:
 
     def _close(self, _host: str, count: int) -> None:
         self.used -= count
+
+
+def deliver(few: Few, round_: int) -> None:
+    """One mail to each folder."""
+    for number, (user, folder) in enumerate(few.folders):
+        few.server.deliver(user, [mail(round_ * FOLDERS + number, 500, seed=49)], folder)
+
+
+def held(stack: Stack, few: Few) -> int:
+    ((number,),) = stack.query(HELD, few.setting == "sessions_per_mailbox")
+    return int(number)
 
 
 def delivered(stack: Stack, wanted: int) -> bool:

@@ -17,7 +17,6 @@ from shared.connections import Connection, Mode
 from shared.mailbox.base import Mailbox
 from shared.mailbox.failures import SessionLost, Unreachable
 from shared.mailbox.memory import MemoryAccount, MemoryMailbox
-from shared.storage.affinity import KeptSessions
 
 EDITED = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -364,37 +363,3 @@ def test_a_session_that_ends_without_a_word_where_we_have_none_is_a_failure(step
     opened.failure = SessionLost("The mail server closed the connection.", step=step)
     with pytest.raises(SessionLost):
         pool(opened).take(connection(1))
-
-
-def _kept(owners: dict[int, str]) -> KeptSessions:
-    return KeptSessions(place=connection(0, username="Team"), owners=owners)
-
-
-@pytest.mark.promise("M27")
-def test_fetchers_together_keep_what_a_mailbox_may_have() -> None:
-    """This one has the folders 1 to 3, the other one 4 and 5: three are to be kept of them all."""
-    opened = Opened()
-    sessions = pool(opened, per_mailbox=3)
-    folders = {n: connection(n, username="team", folder=f"f{n}") for n in range(1, 8)}
-    for number in (1, 2, 3):
-        use(sessions, folders[number])
-    owners = {1: "here", 2: "there", 3: "here", 4: "there", 5: "here"}
-    assert sessions.share_mailboxes([_kept(owners)], "here") == {5}
-    assert sessions.share_mailboxes([_kept(owners)], "there") == {4}
-    # Two are kept elsewhere: one is left for this fetcher.
-    assert sessions.share_mailboxes([_kept({1: "here", 4: "there", 5: "there"})], "here") == set()
-    sessions.drop([1, 2, 3])
-    use(sessions, folders[6])
-    assert sessions.has_idle_session(6)
-    use(sessions, folders[7])
-    assert [number for number in folders if sessions.has_idle_session(number)] == [7]
-    # All are kept elsewhere: a run has its session, which ends with it.
-    sessions.drop([7])
-    sessions.share_mailboxes([_kept({1: "there", 4: "there", 5: "there"})], "here")
-    use(sessions, folders[6])
-    assert not sessions.has_idle_session(6)
-    assert opened.open == 0
-    # The other one is gone.
-    sessions.share_mailboxes([], "here")
-    use(sessions, folders[6])
-    assert sessions.has_idle_session(6)

@@ -3,25 +3,34 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from services.fetcher.session_limits import PoolLimits
 from services.fetcher.session_pool import SessionPool
-from services.fetcher.session_shares import OneFetcher
+from services.fetcher.session_shares import Granted, Limit, OneFetcher
 from tests.unit.test_kept_sessions import Opened, connection, use
 
 HOST = "mail.example.org"
 
 
 class Others(OneFetcher):
-    """Other fetchers wait at a host: this one may keep so many there. Knows the share told last."""
+    """Other fetchers wait at a place: this one may keep so many. Knows the share told last."""
 
     def __init__(self) -> None:
         super().__init__()
         self.may_keep: dict[str, int] = {}
         self.told: dict[str, int] = {}
+        self.counts = True
 
-    def wanted_by_others(self, limit: int) -> dict[str, int]:
+    def ask(self, place: str, held: int, many: int, limit: int) -> Granted:
+        if not self.counts and place != HOST:
+            return Granted(0, counted=False)
+        return super().ask(place, held, many, limit)
+
+    def contested(self) -> Sequence[str]:
+        return list(self.may_keep)
+
+    def wanted_by_others(self, places: Sequence[str], limit: Limit) -> dict[str, int]:
         return dict(self.may_keep)
 
     def hold(self, held: Mapping[str, int], anew: bool) -> None:
@@ -87,8 +96,8 @@ def test_nobody_goes_for_a_place_that_was_taken_meanwhile_where_the_share_can_gr
     use(sessions, connection(1))
     asked = sessions.shares.ask
 
-    def ask(host: str, needed: int) -> bool:
-        granted = asked(host, needed)
+    def ask(place: str, needed: int) -> bool:
+        granted = asked(place, needed)
         sessions.shares.ask = asked  # type: ignore[method-assign]
         use(sessions, connection(3))  # another run is quicker
         return granted
@@ -97,3 +106,28 @@ def test_nobody_goes_for_a_place_that_was_taken_meanwhile_where_the_share_can_gr
     use(sessions, connection(2))
     assert opened.closed == []
     assert len(sessions) == 3
+
+
+def test_the_sessions_of_a_mailbox_are_shared_with_other_fetchers_too() -> None:
+    opened, others = Opened(), Others()
+    sessions = pool(opened, others)
+    for number in (1, 2, 3):
+        use(sessions, connection(number, username="team", folder=f"f{number}"))
+    others.may_keep = {f"team at {HOST}": 1}
+    sessions.give_up_shares()
+    assert opened.closed == [1, 2]
+    sessions.give_up_shares()
+    assert others.told == {f"team at {HOST}": 1}
+    assert [number for number in (1, 2, 3) if sessions.has_idle_session(number)] == [3]
+
+
+def test_a_session_that_was_not_counted_is_counted_once_another_fetcher_waits_for_it() -> None:
+    """The mailbox had one connection when it was opened: nobody had to count it."""
+    opened, others = Opened(), Others()
+    others.counts = False
+    sessions = pool(opened, others)
+    use(sessions, connection(1, username="team"))
+    others.may_keep = {f"team at {HOST}": 0}
+    sessions.give_up_shares()
+    assert others.told == {f"team at {HOST}": 1}
+    assert opened.closed == [1]

@@ -89,18 +89,6 @@ WHERE s.affinity = %(owner)s AND c.enabled AND EXISTS (
         SELECT FROM handler_connection AS hc
         WHERE hc.handler_id = h.id AND hc.connection_id = s.connection_id)));
 
--- name: shared_mailboxes
--- Sessions that fetchers keep at mailboxes where there is more than one, in one order for all who ask.
-SELECT min(c.mode), lower(c.host), min(c.host_override),
-       lower(coalesce(nullif(c.shared_mailbox, ''), c.username)),
-       array_agg(s.connection_id ORDER BY s.connection_id),
-       array_agg(s.affinity ORDER BY s.connection_id)
-FROM connection_state AS s JOIN connection AS c ON c.id = s.connection_id
-WHERE s.affinity IS NOT NULL
-GROUP BY c.mode, lower(c.host), lower(c.host_override),
-         lower(coalesce(nullif(c.shared_mailbox, ''), c.username))
-HAVING count(*) >= least(2, %(most)s);
-
 -- name: note_crowded
 INSERT INTO crowded_host (host, at) VALUES (%(host)s, now())
 ON CONFLICT (host) DO UPDATE SET at = excluded.at;

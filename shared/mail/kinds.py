@@ -62,8 +62,10 @@ _CALENDAR_CLASSES: Final = (
     "urn:content-classes:calendarmessage",
     "urn:content-classes:appointment",
 )
-#: Senders of bounces by their local part, where the return path is empty.
-_POSTMASTERS: Final = ("mailer-daemon", "postmaster", "mail-daemon", "mailerdaemon")
+#: Senders of bounces by their local part; nobody else writes from there.
+_DAEMONS: Final = ("mailer-daemon", "mail-daemon", "mailerdaemon")
+#: And those who send bounces where the return path is empty, and write letters where it is not.
+_POSTMASTERS: Final = (*_DAEMONS, "postmaster")
 #: Fields that say by being there that nobody wrote this mail, unless their value is a denial.
 _AUTOMATIC: Final = frozenset(
     (
@@ -126,11 +128,12 @@ def classify(
         and not part_types
         and _BY_VALUE.isdisjoint(fields)
         and not _is_null(fields.get("return-path", ()))
+        and not _may_be_daemon(fields.get("from", ()))
     ):
         return MailKind.PERSON, ()
     said = _Said(fields)
     said.by_content_type(content_type, part_types)
-    said.by_return_path(author)
+    said.by_sender(author)
     for name, values in fields.items():
         if name in _BY_VALUE:
             for value in values[:3]:
@@ -166,13 +169,19 @@ class _Said:
         elif "text/calendar" in part_types:
             self._say(MailKind.CALENDAR, "content-type", "text/calendar")
 
-    def by_return_path(self, author: Callable[[], str]) -> None:
-        if not _is_null(self._fields.get("return-path", ())):
-            return
-        if author().rpartition("@")[0].lower() in _POSTMASTERS:
-            self._say(MailKind.BOUNCE, "return-path", "<>")
-        else:
-            self.weak.append(Evidence("return-path", "<>"))
+    def by_sender(self, author: Callable[[], str]) -> None:
+        """The null return path; or, where no server noted one, a From that only machines have."""
+        if _is_null(self._fields.get("return-path", ())):
+            if author().rpartition("@")[0].lower() in _POSTMASTERS:
+                self._say(MailKind.BOUNCE, "return-path", "<>")
+            else:
+                self.weak.append(Evidence("return-path", "<>"))
+        elif (
+            not self._fields.get("return-path")
+            and _may_be_daemon(self._fields.get("from", ()))
+            and (address := author()).rpartition("@")[0].lower() in _DAEMONS
+        ):
+            self._say(MailKind.BOUNCE, "from", address)
 
     def by_field(self, name: str, text: str) -> None:
         word = _PARAMETERS.split(text.lower(), maxsplit=1)[0].strip()
@@ -204,6 +213,11 @@ class _Said:
 def _is_null(paths: Sequence[bytes]) -> bool:
     """Whether that is the null return path (RFC 5321 section 4.5.5)."""
     return bool(paths) and unfold(paths[0]) == b"<>"
+
+
+def _may_be_daemon(authors: Sequence[bytes]) -> bool:
+    """Without reading the address: nearly all mails are done with that."""
+    return bool(authors) and b"daemon" in authors[0].lower()
 
 
 def _text(octets: bytes) -> str:

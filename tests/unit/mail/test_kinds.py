@@ -137,6 +137,26 @@ def test_a_bounce_of_another_form_tells_whom() -> None:
 
 
 @pytest.mark.parametrize(
+    ("header", "kind", "fields"),
+    [
+        ("From: Mail Delivery System <Mailer-Daemon@mx.example.net>\r\n", "bounce", ["from"]),
+        ("Return-Path: <>\r\nFrom: postmaster@example.net\r\n", "bounce", ["return-path"]),
+        ("From: postmaster@example.net\r\n", "person", []),
+        ('From: "mailer-daemon" <ann@example.org>\r\n', "person", []),
+        # Somebody answers for the machine, with a path on which answers come.
+        ("Return-Path: <mailer-daemon@example.net>\r\nFrom: mailer-daemon@example.net\r\n",
+         "person", []),
+    ],
+)  # fmt: skip
+def test_a_bounce_is_one_where_no_server_noted_the_return_path(
+    header: str, kind: str, fields: list[str]
+) -> None:
+    """As at Exchange, which keeps it apart from the mail."""
+    found = facts(header)
+    assert (found.kind, [one.field for one in found.evidence]) == (kind, fields)
+
+
+@pytest.mark.parametrize(
     ("header", "in_reply_to", "references", "thread"),
     [
         ("Message-ID: <own@x>\r\n", (), (), "<own@x>"),

@@ -36,7 +36,8 @@ _TIME_TO_TELL = 30.0
 @dataclass(slots=True)
 class _Listener:
     """What is remembered of one connection: unproductive runs, polls that found what was not
-    pushed, sessions that broke, since when it listens, and the edit that its server refused."""
+    pushed, sessions that broke, since when it listens, what is on record of its silence, and the
+    edit that its server refused."""
 
     unproductive: int = 0
     broken: int = 0
@@ -44,6 +45,7 @@ class _Listener:
     told: bool = False
     listens: bool = False
     untold: int = 0
+    recorded: bool | None = None
     version: object = None
     refused: object = None
 
@@ -109,7 +111,8 @@ class PushEvents:
 
     def ran(self, connection_id: int, *, productive: bool) -> bool | None:
         """A run ended well. Returns whether the server is found to be silent (it took IDLE and
-        never tells) or to tell; None where this run says neither."""
+        never tells) or to tell; None where this run says neither, or what is on record
+        (`silence_recorded`)."""
         with self._changed:
             listener = self._listeners.get(connection_id)
             if listener is None:
@@ -127,7 +130,13 @@ class PushEvents:
             elif listener.told:
                 listener.unproductive += 1
             listener.told = False
-            return silent
+            return None if silent == listener.recorded else silent
+
+    def silence_recorded(self, connection_id: int, *, silent: bool) -> None:
+        """What `ran` returned is on record: it is not said again until it changes."""
+        with self._changed:
+            if listener := self._listeners.get(connection_id):
+                listener.recorded = silent
 
     def forget(self, connection_ids: Collection[int]) -> None:
         """These connections are no longer listened to here."""

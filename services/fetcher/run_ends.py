@@ -147,6 +147,7 @@ class RunEnds:
                         connection=connection.id,
                         hint="New mails are found by the interval: make it short.",
                     )
+            self.push_events.silence_recorded(connection.id, silent=silent)
         if report.again or run.tools.stopping():
             return
         if not self.push_events.may_listen(connection.id, connection.updated_at):

@@ -117,3 +117,22 @@ def test_a_server_that_takes_idle_and_never_tells_is_noticed() -> None:
     assert push_events.ran(7, productive=False) is None  # nothing was there to be told
     push_events.lost(7, SessionLost("gone"))
     assert push_events.ran(7, productive=True) is None  # nobody listened
+
+
+def test_what_is_on_record_of_a_silent_server_is_not_said_again() -> None:
+    """Each mail that a server announces would be a transaction that changes nothing."""
+    push_events = PushEvents()
+
+    def told() -> bool | None:
+        push_events.announced(7)
+        return push_events.ran(7, productive=True)
+
+    assert told() is False
+    assert told() is False  # it could not be recorded
+    push_events.silence_recorded(7, silent=False)
+    assert told() is None
+    push_events.silence_recorded(7, silent=True)  # by other polls
+    assert told() is False
+    push_events.silence_recorded(7, silent=False)
+    push_events.forget([7])  # another fetcher may record something else
+    assert told() is False

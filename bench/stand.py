@@ -1,8 +1,8 @@
 """What every question about the whole pipeline stands on: all services, with nothing tuned.
 
-Postgres with fsync and synchronous commits, Redis with its append-only file and without
-compression, as `posthouse up` starts it, the file store on the same disk, Dovecot on loopback, and
-the services at their default settings, each in a process of its own. A turn of Posthouse begins
+Postgres with fsync and synchronous commits, Redis with its append-only file as `posthouse up`
+starts it, the file store on the same disk, Dovecot on loopback, and the services at their default
+settings, each in a process of its own. A turn of Posthouse begins
 when the connection becomes due, as it does every minute, and ends when the last event is on the
 handler's queue.
 """
@@ -31,7 +31,7 @@ from tests.servers.redis import RedisServer
 HANDLER = "archive"
 _QUEUE = f"posthouse:handler:{HANDLER}"
 #: `cli/local/broker.py`; `docs/operations.md` asks for it.
-_AS_UP_HAS_IT = ("--rdbcompression", "no")
+_AS_UP_HAS_IT = ("--rdbcompression", "no", "--auto-aof-rewrite-min-size", "256mb")
 _TICKS = os.sysconf("SC_CLK_TCK")
 
 

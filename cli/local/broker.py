@@ -41,6 +41,10 @@ class OwnBroker:
             # Events are base64 and text, which shrink by a sixth. Compressing them anew at each
             # rewriting of the append-only file takes a third of the broker's processor time.
             "rdbcompression": "no",
+            # Rewriting is for what was taken away since. While events come and wait, as at the
+            # first look into a large mailbox, it would write the same ones again at 64 MB, and at
+            # each doubling.
+            "auto-aof-rewrite-min-size": "256mb",
             "loglevel": "warning",
         }
         text = "".join(f"{name} {value}\n" for name, value in lines.items())

@@ -157,6 +157,7 @@ def test_the_broker_asks_for_its_password_and_keeps_what_it_has(
         client.set("kept", 1)
         assert client.config_get("appendonly") == {"appendonly": "yes"}
         assert client.config_get("rdbcompression") == {"rdbcompression": "no"}
+        assert int(client.config_get("auto-aof-rewrite-min-size").popitem()[1]) == 256 << 20
     with (
         redis.Redis(port=broker.port) as stranger,
         pytest.raises(redis.exceptions.AuthenticationError),

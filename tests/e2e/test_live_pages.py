@@ -18,6 +18,12 @@ _SELECT = """() => {
   return getSelection().toString();
 }"""
 
+#: What a browser says of a tab that another one covers; a headless one covers none.
+_HIDE = """hidden => {
+  Object.defineProperty(document, "hidden", { get: () => hidden, configurable: true });
+  document.dispatchEvent(new Event("visibilitychange"));
+}"""
+
 
 def is_live(response: object) -> bool:
     return str(getattr(response, "url", "")).endswith("/overview/live")
@@ -89,3 +95,33 @@ def test_a_selected_text_stays_selected_while_the_page_goes_on(site: Site, page:
         with page.expect_response(is_live):
             pass
     assert page.evaluate("getSelection().toString()") == selected
+    note = page.get_by_role("status").filter(has_text="Not refreshed while text is selected")
+    expect(note).to_contain_text("this shows how things were at")
+    page.evaluate("getSelection().removeAllRanges()")
+    expect(note).to_have_count(0)
+
+
+@pytest.mark.promise("T3")
+def test_what_is_folded_out_is_left_alone_and_says_of_when_it_is(site: Site, page: Page) -> None:
+    page.goto(site.url)
+    page.evaluate("""document.querySelector("[data-live]").insertAdjacentHTML("beforeend",
+        "<details open><summary>More</summary>What was said</details>")""")
+    note = page.get_by_role("status").filter(has_text="Not refreshed while a part is folded out")
+    expect(note).to_contain_text("this shows how things were at")
+    page.get_by_text("More", exact=True).last.click()
+    page.get_by_role("heading", level=1).click()  # and somebody goes elsewhere
+    expect(page.get_by_text("What was said")).to_have_count(0)
+    expect(note).to_have_count(0)
+
+
+@pytest.mark.promise("T3")
+def test_a_page_that_was_in_the_background_says_of_when_it_is_and_goes_on(
+    site: Site, page: Page
+) -> None:
+    page.goto(site.url)
+    page.evaluate(_HIDE, True)
+    note = page.get_by_role("status").filter(has_text="the page is in the background")
+    expect(note).to_contain_text("this shows how things were at")
+    with page.expect_response(is_live):  # at once, and not when its turn comes
+        page.evaluate(_HIDE, False)
+    expect(note).to_have_count(0)

@@ -18,9 +18,31 @@ function isOld(since) {
     note.className = "notice bad";
     note.setAttribute("role", "alert");
     document.querySelector("main").prepend(note);
-    const at = since.toLocaleTimeString([], { timeZoneName: "short" });
-    note.textContent = `Posthouse does not answer: this page shows how things were at ${at}.`;
+    note.textContent = `Posthouse does not answer: this page shows how things were at ${clock(since)}.`;
   }
+}
+
+function clock(since) {
+  const today = since.toDateString() === new Date().toDateString();
+  const date = today ? {} : { month: "short", day: "numeric" };
+  return since.toLocaleString([], { ...date, hour: "numeric", minute: "2-digit", second: "2-digit", timeZoneName: "short" });
+}
+
+// A part that is not refreshed on purpose says so, and moves nothing: it sticks to the lower edge.
+function isPaused(place, since, why) {
+  let note = place.nextElementSibling;
+  if (!note?.matches(".paused")) {
+    note = document.createElement("p");
+    note.className = "paused";
+    note.setAttribute("role", "status");
+    place.after(note);
+  }
+  const text = `Not refreshed while ${why}: this shows how things were at ${clock(since)}.`;
+  if (note.textContent !== text) note.textContent = text;
+}
+
+function isRefreshed(place) {
+  if (place.nextElementSibling?.matches(".paused")) place.nextElementSibling.remove();
 }
 
 function isCurrent() {
@@ -41,36 +63,58 @@ function follow(place, enliven) {
   const every = Number(place.dataset.every || 5000);
   let shown = place.innerHTML.trim();
   let failures = 0;
-  let current = new Date();
-  const look = async () => {
-    if (!document.hidden) {
-      try {
-        const address = place.dataset.live;
-        const html = await inTime((signal) => part(address, { onlyFine: true, signal }));
-        if (html === null) return;
-        if (address !== place.dataset.live) throw new Error("searched anew meanwhile");
-        failures = 0;
-        current = new Date();
-        isCurrent();
-        if (html.trim() !== shown && !isBusy(place)) {
-          shown = html.trim();
-          place.innerHTML = html;
-          enliven(place);
-        }
-      } catch {
-        failures += 1;
-        if (failures > 1) isOld(current);
-      }
+  let since = new Date(); // what is shown was so then
+  let looking = false;
+  let timer = 0;
+
+  const take = (html) => {
+    if (html !== shown) {
+      const why = busyWith(place);
+      if (why) return isPaused(place, since, why);
+      shown = html;
+      place.innerHTML = html;
+      enliven(place);
     }
-    setTimeout(look, every * Math.min(2 ** failures, 4));
+    since = new Date();
+    isRefreshed(place);
   };
-  setTimeout(look, every);
+
+  const ask = async () => {
+    try {
+      const address = place.dataset.live;
+      const html = await inTime((signal) => part(address, { onlyFine: true, signal }));
+      if (html === null) return false;
+      if (address !== place.dataset.live) throw new Error("searched anew meanwhile");
+      failures = 0;
+      isCurrent();
+      take(html.trim());
+    } catch {
+      failures += 1;
+      if (failures > 1) isOld(since);
+    }
+    return true;
+  };
+
+  const look = async () => {
+    if (looking) return;
+    looking = true;
+    clearTimeout(timer);
+    if (document.hidden) isPaused(place, since, "the page is in the background");
+    else if (!await ask()) return;
+    looking = false;
+    timer = setTimeout(look, every * Math.min(2 ** failures, 4));
+  };
+
+  timer = setTimeout(look, every);
+  document.addEventListener("visibilitychange", () => { if (!document.hidden) look(); });
 }
 
-// Somebody is at it: a field has the focus, a part is folded out, or text is being copied.
-function isBusy(place) {
+// What somebody is at, so that nothing is taken from them: text is being copied, a part is folded
+// out, something is ticked or has the focus. Empty: nothing.
+function busyWith(place) {
   const selection = getSelection();
-  return place.contains(document.activeElement)
-    || place.querySelector("details[open], input:checked") !== null
-    || (selection !== null && !selection.isCollapsed && selection.containsNode(place, true));
+  if (selection !== null && !selection.isCollapsed && selection.containsNode(place, true)) return "text is selected";
+  if (place.querySelector("details[open]")) return "a part is folded out";
+  if (place.querySelector("input:checked")) return "something is ticked";
+  return place.contains(document.activeElement) ? "something here has the focus" : "";
 }

@@ -4,15 +4,30 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import sys
+import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from shared.errors import InvalidInput, NotFound, PosthouseError, TryAgain
 
 if TYPE_CHECKING:
     import httpx
+
+
+#: Seconds for the connection, and for the answer: nothing is waited for where something is read.
+_CONNECT_S: Final = 5.0
+_READ_S: Final = 15.0
+#: Where something is changed; and below these paths, where a mail server or an endpoint is asked.
+_CHANGE_S: Final = 60.0
+_ASK_S: Final = 150.0
+_ASKING: Final = re.compile(r"connections\b|handlers/\d+/forward/test")
+#: After which somebody at a terminal is told what is waited for.
+_SILENT_S: Final = 4.0
 
 
 class ApiRefused(PosthouseError):
@@ -76,21 +91,23 @@ class Api:
     this is, or of the local `posthouse up`.
 
     A context manager. Every method gives decoded JSON, or raises ApiRefused (its subclass for
-    status 422), TryAgain where nobody answers, NotFound where no address is known.
+    status 422), TryAgain where nobody answers in time, NotFound where no address is known.
+    `timeout`: the most seconds that any answer may take, where whoever asks can do without.
     """
 
-    def __init__(self, url: str, token: str, *, timeout: float = 60.0) -> None:
+    def __init__(self, url: str, token: str, *, timeout: float | None = None) -> None:
         import httpx
 
         self._http = httpx.Client(
             base_url=url.rstrip("/") + "/api/v1/",
             headers={"Authorization": f"Bearer {token}"},
-            timeout=timeout,
+            timeout=httpx.Timeout(_CHANGE_S, connect=_CONNECT_S),
         )
         self.url = url
+        self._most = timeout
 
     @classmethod
-    def from_environment(cls, *, timeout: float = 60.0) -> Api:
+    def from_environment(cls, *, timeout: float | None = None) -> Api:
         url, token = os.environ.get("POSTHOUSE_URL"), os.environ.get("POSTHOUSE_TOKEN")
         path = os.environ.get("POSTHOUSE_TOKEN_FILE")
         if not token and path:
@@ -107,7 +124,7 @@ class Api:
                 hint="Both are needed to reach a Posthouse; neither for the local `posthouse up`.",
             )
         if beside := _admin_beside():
-            return cls(*beside)
+            return cls(*beside, timeout=timeout)
         from cli.local.data_folder import local_api
 
         return cls(*local_api(), timeout=timeout)
@@ -179,19 +196,59 @@ class Api:
     def _call(self, method: str, path: str, **options: Any) -> Any:
         import httpx
 
+        seconds = self._seconds(method, path)
         try:
-            answer = self._http.request(method, path, **options)
+            with _told_meanwhile(f"Waiting for the API at {self.url}, {seconds:g} s at most …"):
+                answer = self._http.request(
+                    method, path, **options, timeout=httpx.Timeout(seconds, connect=_CONNECT_S)
+                )
+        except httpx.ReadTimeout as error:
+            raise self._unanswered(method, seconds) from error
         except httpx.HTTPError as error:
             raise self._unreachable(error) from error
         if answer.is_error:
             raise _refused(answer)
         return answer.json() if answer.content else None
 
+    def _seconds(self, method: str, path: str) -> float:
+        asks = _ASKING.match(path) and (method != "GET" or path.endswith("/folders"))
+        seconds = _ASK_S if asks else _READ_S if method == "GET" else _CHANGE_S
+        return min(seconds, self._most or seconds)
+
+    def _unanswered(self, method: str, seconds: float) -> TryAgain:
+        known = (
+            "" if method == "GET" else " Whether it was done is not known: look, then repeat it."
+        )
+        return TryAgain(
+            f"The API at {self.url} took the request and did not answer within {seconds:g} s."
+            f"{known}",
+            hint="The admin service hangs, or what it needs does: see its log, and what /readyz at "
+            "its health port says. With the service restarted, repeat the command.",
+        )
+
     def _unreachable(self, error: Exception) -> TryAgain:
         return TryAgain(
             f"The API at {self.url} does not answer: {error}",
             hint="Is `posthouse up` (or the admin service) running? POSTHOUSE_URL says where.",
         )
+
+
+@contextmanager
+def _told_meanwhile(text: str) -> Iterator[None]:
+    """Says `text` on a terminal where the work takes long."""
+
+    def say() -> None:
+        sys.stderr.write(f"{text}\n")
+        sys.stderr.flush()
+
+    timer = threading.Timer(_SILENT_S, say)
+    timer.daemon = True
+    if sys.stderr.isatty():
+        timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 def _refused(answer: httpx.Response) -> PosthouseError:

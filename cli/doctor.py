@@ -12,8 +12,6 @@ from cli.client import Api
 from cli.named_objects import Name
 from cli.printing import AsJson, Yes
 
-#: An examination takes up to a minute (seconds).
-_PATIENCE: Final = 150.0
 _STYLES: Final = {
     "understood": "green",
     "refused": "bold red",
@@ -44,7 +42,7 @@ def doctor(
     with Api.from_environment() as api:
         found = api.named("connections", name)
         path = f"connections/{found['id']}/doctor"
-        report = api.post(path, {"record": record is not None}, timeout=_PATIENCE)
+        report = api.post(path, {"record": record is not None})
     recording = report.pop("recording", None)
     if as_json:
         printing.as_json(report)

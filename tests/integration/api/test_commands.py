@@ -18,6 +18,7 @@ from tests.integration.api.test_messages import add_mail, quarantine
 from tests.integration.api.test_probing import mails
 from tests.servers.dovecot import Dovecot
 from tests.servers.mail_server import PASSWORD
+from tests.servers.scripted import ScriptedServer
 
 
 def test_a_mailbox_is_added_tested_and_enabled(
@@ -76,6 +77,24 @@ def test_nobody_at_the_address_is_told(
     assert "does not answer" in ran.err
     monkeypatch.delenv("POSTHOUSE_TOKEN")
     assert posthouse("handlers", "list").code == 2
+
+
+def test_an_api_that_hangs_is_told_and_not_waited_for(
+    posthouse: Posthouse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It takes the connection and the request, as a process that stands still does."""
+    monkeypatch.setattr("cli.client._READ_S", 0.5)
+    monkeypatch.setattr("cli.client._CHANGE_S", 0.6)
+    with ScriptedServer(lambda talk: talk.say_nothing()) as hanging:
+        where = f"http://127.0.0.1:{hanging.port}"
+        monkeypatch.setenv("POSTHOUSE_URL", where)
+        ran = posthouse("overview")
+        added = posthouse("handlers", "add", "late")
+    assert (ran.code, added.code) == (1, 1)
+    assert f"{where} took the request and did not answer within 0.5 s" in ran.err
+    assert "/readyz" in ran.err
+    assert "Whether it was done is not known" not in ran.err
+    assert "within 0.6 s. Whether it was done is not known" in " ".join(added.err.split())
 
 
 def test_certificates_are_uploaded_and_replaced(posthouse: Posthouse, tmp_path: Path) -> None:

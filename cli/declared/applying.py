@@ -10,12 +10,13 @@ from itertools import groupby
 from typing import Any, Final
 
 from cli.client import Api, refused
-from cli.declared.changes import Change
+from cli.declared.changes import Change, Sending
+from shared.connection_editing import ACKNOWLEDGED_FIELDS
 from shared.errors import PosthouseError
 
 #: Calls about connections under way at a time.
 _AT_A_TIME: Final = 8
-#: New connections a call: the API takes 100, and bodies of 2 MiB. Two calls go at a time.
+#: Connections a call: the API takes 100, and bodies of 2 MiB. Two calls go at a time.
 _MANY: Final = 50
 _LARGEST: Final = 1_000_000
 _CALLS: Final = 2
@@ -27,8 +28,8 @@ Outcomes = list[tuple[Change, PosthouseError | None]]
 def done(api: Api, changes: Sequence[Change], *, quiet: bool) -> Failures:
     """Does each; what fails does not keep the others from being done.
 
-    New connections for which no mail server is asked are sent many a call; others are made and
-    changed several at a time, as each waits for Postgres, or for its server.
+    Connections for which no mail server is asked are sent many a call; others several at a time, as
+    each waits for its server.
     """
     from rich.console import Console
     from rich.progress import Progress
@@ -56,14 +57,14 @@ def _outcomes(api: Api, changes: Sequence[Change]) -> Iterator[Outcomes]:
         alone: list[Change] = []
         for one in some:
             try:
-                body = one.new.body() if one.new is not None else None
+                body = one.sending.body() if one.sending is not None else None
             except PosthouseError as error:
                 yield [(one, error)]
                 continue
-            if body is not None and not _asks(body):
-                bodies.append((one, body))
-            else:
+            if one.sending is None or body is None or _asks(one.sending, body):
                 alone.append(one)
+            else:
+                bodies.append((one, body))
         with ThreadPoolExecutor(_CALLS) as threads:
             yield from threads.map(lambda batch: _sent(api, batch), list(_batches(bodies)))
         with ThreadPoolExecutor(_AT_A_TIME) as threads:
@@ -75,9 +76,12 @@ def _together(change: Change) -> bool:
     return change.kind == "connections" and change.verb != "delete"
 
 
-def _asks(body: dict[str, Any]) -> bool:
+def _asks(sending: Sending, body: dict[str, Any]) -> bool:
     """Whether a server may be asked, which takes its time."""
-    return bool(body.get("enabled") and not body.get("acknowledged")) or "credential_id" in body
+    counts = sending.enabled and not ACKNOWLEDGED_FIELDS.isdisjoint(body)
+    if (body.get("enabled") or counts) and not body.get("acknowledged"):
+        return True
+    return "credential_id" in body
 
 
 def _batches(
@@ -98,16 +102,22 @@ def _batches(
 
 def _sent(api: Api, batch: Sequence[tuple[Change, dict[str, Any]]]) -> Outcomes:
     try:
-        answer = api.post("connections/many", {"items": [body for _, body in batch]})
+        items = [_item(change, body) for change, body in batch]
+        answer = api.post("connections/many", {"items": items})
     except PosthouseError as error:
         return [(change, error) for change, _ in batch]
     outcomes: Outcomes = []
     for (change, _), one in zip(batch, answer["items"], strict=True):
-        if one["error"] is None and change.new is not None:
-            change.new.made(one["id"])
+        if one["error"] is None and change.sending is not None:
+            change.sending.made(one["id"])
         problem = one["error"]
         outcomes.append((change, problem and refused(problem, problem["status"])))
     return outcomes
+
+
+def _item(change: Change, body: dict[str, Any]) -> dict[str, Any]:
+    there = change.sending and change.sending.id
+    return body if there is None else {**body, "id": there}
 
 
 def _tried(change: Change) -> PosthouseError | None:

@@ -15,18 +15,21 @@ class Difference:
 
 
 @dataclass(frozen=True, slots=True)
-class New:
-    """A creation that can be sent with others: what the API is given, and who hears of the id."""
+class Sending:
+    """What the API is given of one thing, where it can be sent with others: who hears of the id of
+    a new one; the `id` of one that is there, and whether it is `enabled`."""
 
     body: Callable[[], dict[str, Any]]
     made: Callable[[int], None]
+    id: int | None = None
+    enabled: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
     """One thing to do. `verb` is `create`, `change` or `delete`; `act` does it, `check` reads the
-    secrets that it will need, and raises InvalidInput where one is not there. `new`: it may be
-    done together with others of its kind instead."""
+    secrets that it will need, and raises InvalidInput where one is not there. `sending`: it may
+    be done together with others of its kind instead."""
 
     kind: str
     name: str
@@ -34,7 +37,7 @@ class Change:
     differences: tuple[Difference, ...]
     act: Callable[[], None] = field(repr=False, compare=False)
     check: Callable[[], None] = field(repr=False, compare=False, default=lambda: None)
-    new: New | None = field(repr=False, compare=False, default=None)
+    sending: Sending | None = field(repr=False, compare=False, default=None)
 
     def to_json(self) -> dict[str, Any]:
         return {

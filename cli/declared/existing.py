@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from cli.arguments import referred
 from cli.client import Api
-from cli.declared.changes import Change, Difference, New
+from cli.declared.changes import Change, Difference, Sending
 from shared.errors import InvalidInput
 
 #: In the order in which they can be made: each may refer to those before it.
@@ -62,7 +62,7 @@ class Existing:
         fields = {difference.field for difference in differences}
 
         def wanted() -> dict[str, Any]:
-            return body(fields | {"name"})
+            return body(fields if there is not None else fields | {"name"})
 
         def made(number: int) -> None:
             self.ids[kind][name.casefold()] = number
@@ -72,12 +72,13 @@ class Existing:
 
         def change() -> None:
             assert there is not None
-            self.api.patch(f"{kind}/{there['id']}", body(fields))
+            self.api.patch(f"{kind}/{there['id']}", wanted())
 
         verb, act = ("create", create) if there is None else ("change", change)
         shown = [d for d in differences if there is not None or d.after not in (None, "", [], {})]
-        new = New(wanted, made) if verb == "create" else None
-        return Change(kind, name, verb, tuple(shown), act, check, new)
+        of_there = (there["id"], bool(there.get("enabled"))) if there is not None else (None, False)
+        sending = Sending(wanted, made, *of_there)
+        return Change(kind, name, verb, tuple(shown), act, check, sending)
 
     def reads_secrets(
         self, secrets: Mapping[str, str | None], differences: list[Difference]

@@ -11,15 +11,15 @@ from services.admin.api.requests import Ctx, IdInPath, SearchText, Tag, beside
 from services.admin.api.schemas.bulk import (
     BulkBody,
     BulkOut,
-    CreatedOut,
     DuplicateBody,
     IdsOut,
     ManyBody,
     ManyOut,
     OutcomeOut,
+    SavingOut,
 )
 from services.admin.api.schemas.connections import ConnectionOut
-from services.admin.operations import bulk, creating_many, duplicating
+from services.admin.operations import bulk, duplicating, saving_many
 from services.admin.operations.connection_list import Filter, ids_matching
 from services.admin.people.authorization import OPERATE_ON_PART, VIEW_PART
 from services.admin.problems import problem_body, responses
@@ -62,25 +62,37 @@ async def change_many(request: Request, ctx: Ctx, body: BulkBody) -> BulkOut:
 
 
 @router.post("/many", dependencies=[OPERATE_ON_PART], responses=responses())
-async def create_many(request: Request, ctx: Ctx, body: ManyBody) -> ManyOut:
-    """Adds up to 100 connections, with an outcome for each in the order given: what fails keeps no
-    other from being added. Each is checked as one that is added alone."""
+async def save_many(request: Request, ctx: Ctx, body: ManyBody) -> ManyOut:
+    """Adds and changes up to 100 connections, with an outcome for each in the order given: what
+    fails keeps no other from being saved. Each is checked as one that is added or changed alone;
+    one with an `id` is changed."""
     items = body.get("items")
-    if not isinstance(items, list) or not 1 <= len(items) <= creating_many.MOST:
-        raise InvalidInput(f"Give 1 to {creating_many.MOST} connections.", field="items")
+    if not isinstance(items, list) or not 1 <= len(items) <= saving_many.MOST:
+        raise InvalidInput(f"Give 1 to {saving_many.MOST} connections.", field="items")
     if not all(isinstance(one, dict) for one in items):
         raise InvalidInput("Each of the items is an object.", field="items")
     odd = sorted(body.keys() - {"items"})
     if odd:
         raise InvalidInput(f"There is no field {odd[0]!r}.", field=odd[0])
-    every = [creating_many.Wanted(*split(one)) for one in items]
-    found = await beside(request, lambda: creating_many.create_many(ctx, every))
+    every = [_wanted(one) for one in items]
+    found = await beside(request, lambda: saving_many.save_many(ctx, every))
     return ManyOut(
         items=[
-            CreatedOut(id=one.id, error=problem_body(one.error) if one.error else None)
+            SavingOut(id=one.id, error=problem_body(one.error) if one.error else None)
             for one in found
         ]
     )
+
+
+def _wanted(item: dict[str, Any]) -> saving_many.Wanted:
+    changes, acknowledged, start_from = split(item)
+    version = typed.text("version", changes.pop("version", ""), 0, 200)
+    number = changes.pop("id", None)
+    if number is not None:
+        number = typed.whole("id", number, 1, 2**63 - 1)
+    elif version:
+        raise InvalidInput("A version is of what is changed: give its id.", field="version")
+    return saving_many.Wanted(changes, acknowledged, start_from, number, version)
 
 
 @router.post(

@@ -27,14 +27,20 @@ def check_access(ctx: Context, before: Connection | None, after: Connection) -> 
     Nobody logs in at the provider with such a credential, so nobody else would notice that it
     does not open the mailbox before mails are missed.
     """
-    if after.credential_id is None:
+    if before is not None and not is_other_access(before, after):
         return None
-    if before is not None and all(getattr(before, n) == getattr(after, n) for n in _DECIDING):
+    if after.credential_id is None:
         return None
     with ctx.transaction() as session:
         if credentials.get(session, after.credential_id).needs_login:
             return None
     return test(ctx, connection_id=after.id)
+
+
+def is_other_access(before: Connection, after: Connection) -> bool:
+    """Whether a credential was just chosen, or is to open something else than before."""
+    differs = any(getattr(before, n) != getattr(after, n) for n in _DECIDING)
+    return after.credential_id is not None and differs
 
 
 def access_notice(report: TestReport | None) -> str:

@@ -12,7 +12,6 @@ from services.admin.context import Context
 from services.admin.operations.drafts import (
     Progress,
     draft,
-    refuse_moved_password,
     with_mailbox,
 )
 from services.admin.operations.warnings import ConnectionWarning, of_server, warnings_of
@@ -81,7 +80,6 @@ def test(
     """
     wanted = draft(ctx, changes or {}, connection_id)
     connection = wanted.connection
-    refuse_moved_password(ctx, wanted)
     host, port = connection.endpoint
     with ctx.transaction() as session:
         # Whoever may test makes this machine connect to hosts of their choice.

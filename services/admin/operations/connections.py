@@ -48,6 +48,35 @@ class Saved:
     access: TestReport | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class CheckedChange:
+    """A change of a connection that may be written."""
+
+    before: Connection
+    wanted: ConnectionEdit
+    start: Start
+
+    @property
+    def after(self) -> Connection:
+        return self.wanted.connection
+
+    @property
+    def other_mailbox(self) -> bool:
+        return is_other_mailbox(self.before, self.after)
+
+    @property
+    def other_mails(self) -> bool:
+        """Whether it decides which mails are read."""
+        return bool(differing(self.before, self.after) & ACKNOWLEDGED_FIELDS)
+
+    @property
+    def asks(self) -> bool:
+        """Whether new mails have to be counted and acknowledged: it becomes enabled, or reads other
+        mails than before."""
+        enabling = self.after.enabled and not self.before.enabled
+        return enabling or (self.after.enabled and self.other_mails)
+
+
 def create_connection(
     ctx: Context,
     changes: Mapping[str, Any],
@@ -103,51 +132,70 @@ def update_connection(
     """
     with ctx.transaction() as session:
         before = connections.get(session, connection_id)
-        check_version(ctx, session, f"connection/{connection_id}", before)
-        start = start_of(session, connection_id, start_from)
-        wanted = checked_edit(before, changes)
-        after = wanted.connection
-        refuse_beyond(ctx, before, after)  # first: the other one names the credential
-        refuse_misfit(session, after)
-    refuse_moved_password(ctx, wanted)
-    enabling = after.enabled and not before.enabled
-    other_mails = differing(before, after) & ACKNOWLEDGED_FIELDS
-    asks = enabling or (after.enabled and bool(other_mails))
-    other_mailbox = is_other_mailbox(before, after)
+        change = checked_change(ctx, session, before, changes, start_from)
     counted = None
-    if asks:
+    if change.asks:
         counted = count_new(
-            ctx, wanted, start, acknowledged=acknowledged, another_mailbox=other_mailbox
+            ctx,
+            change.wanted,
+            change.start,
+            acknowledged=acknowledged,
+            another_mailbox=change.other_mailbox,
         )
     with ctx.transaction() as session:
         if connections.get_locked(session, connection_id) != before:
             raise changed_meanwhile(session, f"connection/{connection_id}")
-        connections.update(session, after)
-        if after.name != before.name:
-            handlers.rename_connection(session, before.name, after.name)
-        _keep_secrets(ctx, session, connection_id, wanted)
-        if is_other_grant(before, after):
-            authorisations.forget(session, connection_id)
-        if other_mailbox:
-            connections.forget_mailbox(session, connection_id)
-        elif other_mails:
-            connections.forget_cursor(session, connection_id)
-        if asks:
-            connections.start_from(
-                session, connection_id, since=start.since, skip_existing=start.skip_existing
-            )
-        _schedule(session, after)
-        ctx.record(
-            session,
-            "change",
-            f"connection/{connection_id}",
-            {**recorded(before), "password": ""},
-            {**recorded(after), "password": wanted.password or ""},
-        )
+        write_change(ctx, session, change)
         view = view_of(session, connections.get(session, connection_id), ctx.principal.tags)
     access = None if counted else check_access(ctx, before, view.connection)
-    notice = start_notice(view.connection, start, counted) if asks else ""
+    notice = start_notice(view.connection, change.start, counted) if change.asks else ""
     return Saved(view, f"{notice} {access_notice(access)}".strip(), counted, access)
+
+
+def checked_change(
+    ctx: Context,
+    session: Session,
+    before: Connection,
+    changes: Mapping[str, Any],
+    start_from: Any,
+) -> CheckedChange:
+    """What `changes` make of `before`, as it is stored. Raises InvalidInput, ChangedMeanwhile."""
+    check_version(ctx, session, f"connection/{before.id}", before)
+    start = start_of(session, before.id, start_from)
+    wanted = checked_edit(before, changes)
+    refuse_beyond(ctx, before, wanted.connection)  # first: the other one names the credential
+    refuse_misfit(session, wanted.connection)
+    refuse_moved_password(before, wanted)
+    return CheckedChange(before, wanted, start)
+
+
+def write_change(ctx: Context, session: Session, change: CheckedChange) -> None:
+    """Writes what was checked, and counted where it asks for it, to a connection that is locked and
+    as it was `before`. Raises NameTaken, InvalidInput."""
+    before, after, connection_id = change.before, change.after, change.before.id
+    connections.update(session, after)
+    if after.name != before.name:
+        handlers.rename_connection(session, before.name, after.name)
+    _keep_secrets(ctx, session, connection_id, change.wanted)
+    if is_other_grant(before, after):
+        authorisations.forget(session, connection_id)
+    if change.other_mailbox:
+        connections.forget_mailbox(session, connection_id)
+    elif change.other_mails:
+        connections.forget_cursor(session, connection_id)
+    if change.asks:
+        start = change.start
+        connections.start_from(
+            session, connection_id, since=start.since, skip_existing=start.skip_existing
+        )
+    _schedule(session, after)
+    ctx.record(
+        session,
+        "change",
+        f"connection/{connection_id}",
+        {**recorded(before), "password": ""},
+        {**recorded(after), "password": change.wanted.password or ""},
+    )
 
 
 def enable_connection(

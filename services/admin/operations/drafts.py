@@ -53,6 +53,7 @@ def draft(
         made = checked_edit(before, values)
         refuse_beyond(ctx, before, made.connection)  # first: the other one names the credential
         refuse_misfit(session, made.connection)
+    refuse_moved_password(before, made)
     return made
 
 
@@ -72,7 +73,6 @@ def folders(
     kind = wanted.connection.kind
     if not kind.has_folders:
         raise InvalidInput(f"{kind.title} knows no folders.", field="folder")
-    refuse_moved_password(ctx, wanted)
 
     def listed(mailbox: Mailbox) -> list[Folder]:
         say("Logged in. Listing the folders…")
@@ -112,13 +112,11 @@ def with_mailbox(
     return ctx.app_state.mail_work.run(work, seconds)
 
 
-def refuse_moved_password(ctx: Context, wanted: ConnectionEdit) -> None:
+def refuse_moved_password(stored: Connection | None, wanted: ConnectionEdit) -> None:
     """A stored password goes to the server it was stored for, and to no other one."""
     now = wanted.connection
-    if not now.id or wanted.password or not now.has_password:
+    if stored is None or wanted.password or not now.has_password:
         return
-    with ctx.transaction() as session:
-        stored = connections.get(session, now.id)
     weaker = (stored.verify_certificate, stored.security) != (now.verify_certificate, now.security)
     if stored.endpoint != now.endpoint or weaker or stored.ca_certificate != now.ca_certificate:
         raise InvalidInput(

@@ -32,7 +32,7 @@ def duplicate_connection(
         source = as_copied(ctx, connections.get(session, source_id))
     wanted = checked_edit(source, {**changes, "enabled": False})
     refuse_beyond(ctx, source, wanted.connection)
-    refuse_moved_password(ctx, wanted)
+    refuse_moved_password(source, wanted)
     vault = ctx.app_state.vault
     with ctx.transaction() as session:
         refuse_misfit(session, wanted.connection)

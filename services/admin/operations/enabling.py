@@ -56,7 +56,7 @@ def estimate_connection(
         before = connections.get(session, connection_id)
         start = start_of(session, connection_id, start_from)
     wanted = edit(before, changes or {})
-    refuse_moved_password(ctx, wanted)
+    refuse_moved_password(before, wanted)
     other = is_other_mailbox(before, wanted.connection)
     found = estimate(
         ctx,
@@ -87,14 +87,21 @@ def count_new(
     """Raises AcknowledgementNeeded where there is something to download, and InvalidInput where
     the server makes this start impossible; None where nothing needs to be counted."""
     if start.skip_existing or acknowledged:
-        chosen = start.skip_existing or start.since is not None
-        if wanted.connection.kind.start_depends and chosen:
+        if asks_server(wanted, start, acknowledged=acknowledged):
             check_start(ctx, wanted, by_date=start.since is not None)
         return None
     found = estimate(ctx, wanted, since=start.since, another_mailbox=another_mailbox)
     if found.new or found.confidence == "partial":
         raise AcknowledgementNeeded(found)
     return found
+
+
+def asks_server(wanted: ConnectionEdit, start: Start, *, acknowledged: bool) -> bool:
+    """Whether `count_new` asks the mail server: to count, or whether this start is possible."""
+    chosen = start.skip_existing or start.since is not None
+    if start.skip_existing or acknowledged:
+        return wanted.connection.kind.start_depends and chosen
+    return True
 
 
 def switch_on(ctx: Context, session: Session, connection: Connection, start: Start) -> None:

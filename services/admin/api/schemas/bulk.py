@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from services.admin.api.schemas.connections import START_FROM, ConnectionCreate, ConnectionIn
 from services.admin.api.schemas.parts import Id, Out, Tags, described
 from services.admin.operations.bulk import MOST
-from services.admin.operations.creating_many import MOST as MOST_CREATED
+from services.admin.operations.saving_many import MOST as MOST_SAVED
 
 
 class BulkIn(BaseModel):
@@ -49,21 +49,41 @@ class BulkOut(BaseModel):
     items: list[OutcomeOut]
 
 
+def _needs_only_id(schema: dict[str, Any]) -> None:
+    schema["required"] = ["id"]
+    for field in schema["properties"].values():
+        field.pop("default", None)
+
+
+class ChangeIn(ConnectionCreate):
+    """The fields of a connection that change."""
+
+    model_config = ConfigDict(extra="forbid", json_schema_extra=_needs_only_id)
+
+    id: Id
+    version: str = Field(
+        default="",
+        max_length=200,
+        description="The `ETag` of what is to be changed, without its quotation marks: status 412 "
+        "where somebody else changed it",
+    )
+
+
 class ManyIn(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
-    items: list[ConnectionCreate] = Field(min_length=1, max_length=MOST_CREATED)
+    items: list[ConnectionCreate | ChangeIn] = Field(min_length=1, max_length=MOST_SAVED)
 
 
-class CreatedOut(BaseModel):
-    """What became of one connection that was to be added."""
+class SavingOut(BaseModel):
+    """What became of one connection that was to be added or changed."""
 
-    id: int | None = Field(description="null: it was not added")
-    error: dict[str, Any] | None = Field(description="The problem that adding it alone would give")
+    id: int | None = Field(description="null: it was not saved")
+    error: dict[str, Any] | None = Field(description="The problem that saving it alone would give")
 
 
 class ManyOut(BaseModel):
-    items: list[CreatedOut]
+    items: list[SavingOut]
 
 
 class IdsOut(BaseModel):

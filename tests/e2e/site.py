@@ -71,7 +71,7 @@ class Site:
             yield page
         finally:
             context.close()
-        assert complaints == []
+        assert complaints == [], complaints  # in threads and in this module nobody else says so
 
     def log_in(self, page: Page, token: str = TOKEN) -> None:
         page.goto(f"{self.url}/login")

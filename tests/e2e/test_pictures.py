@@ -199,8 +199,7 @@ def _go(page: Page, site: Site, places: dict[str, str], name: str) -> None:
     else:
         ACTS[name](page, site, Path(places["folder"]))
     if name == "reference":
-        # Swagger UI is a megabyte of script, and takes its time on a busy machine.
-        page.get_by_role("heading", name="connections").first.wait_for(timeout=180_000)
+        page.get_by_role("heading", name="connections").first.wait_for()
 
 
 def _faults(page: Page, name: str, width: str) -> Iterator[tuple[object, ...]]:

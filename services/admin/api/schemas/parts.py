@@ -46,10 +46,26 @@ class CountOut(BaseModel):
 
 def described(model: type[BaseModel], *, partial: bool = False) -> Any:
     """A JSON object that the operations check, described by `model`; `partial` needs nothing."""
-    schema = model.model_json_schema()
+    schema = _whole(model.model_json_schema())
     if partial:
         schema.pop("required", None)
         schema.pop("examples", None)
         for field in schema["properties"].values():
             field.pop("default", None)
     return Annotated[dict[str, Any], WithJsonSchema(schema)]
+
+
+def _whole(schema: dict[str, Any]) -> dict[str, Any]:
+    """`schema` with its definitions where they are referred to: as a part of the OpenAPI document
+    it has no `$defs` of its own."""
+    definitions = schema.pop("$defs", {})
+
+    def put_in(node: Any) -> Any:
+        if isinstance(node, dict):
+            name = str(node.get("$ref", "")).removeprefix("#/$defs/")
+            found = {**definitions[name], **node} if name in definitions else node
+            return {key: put_in(value) for key, value in found.items() if key != "$ref"}
+        return [put_in(one) for one in node] if isinstance(node, list) else node
+
+    whole: dict[str, Any] = put_in(schema)
+    return whole

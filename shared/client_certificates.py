@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives.serialization import (
     pkcs12,
 )
 
+from shared.bounded_process import TookTooMuch, in_bounds
 from shared.errors import InvalidInput
 
 
@@ -25,6 +26,17 @@ def pem_of(text: str) -> str:
     base64, after its password and a colon where it has one. Raises InvalidInput."""
     if "-----BEGIN" in text:
         return text
+    try:
+        return in_bounds(_pem_of_pfx, text)
+    except TookTooMuch as error:
+        raise InvalidInput(
+            "The PFX file asks for more work or memory than its password is worth.",
+            field="client_certificate",
+            hint="Export it again with fewer iterations, or key and certificate as PEM.",
+        ) from error
+
+
+def _pem_of_pfx(text: str) -> str:
     password, _, encoded = text.strip().rpartition(":")
     try:
         octets = base64.b64decode("".join(encoded.split()), validate=True)

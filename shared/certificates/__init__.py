@@ -1,12 +1,13 @@
 """Certificates with their private keys: read from what somebody uploads, found by what a mail says.
 
-`parse_certificate` turns an upload into plain values (to be encrypted at rest by the vault);
+`parse_upload` turns an upload into plain values (to be encrypted at rest by the vault), as
+`parse_certificate` does without bounds;
 `Identity` and `IdentityIndex` are what the decryptor looks keys up in.
 """
 
 from shared.certificates.decryption_keys import Identity, IdentityIndex, PrivateKey
 from shared.certificates.openpgp import OpenPGPKey
-from shared.certificates.parsing import ParsedCertificate, parse_certificate
+from shared.certificates.parsing import ParsedCertificate, parse_certificate, parse_upload
 
 __all__ = [
     "Identity",
@@ -15,4 +16,5 @@ __all__ = [
     "ParsedCertificate",
     "PrivateKey",
     "parse_certificate",
+    "parse_upload",
 ]

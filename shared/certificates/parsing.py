@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes
 from cryptography.hazmat.primitives.serialization import pkcs12
 from cryptography.x509.oid import NameOID
 
+from shared.bounded_process import TookTooMuch, in_bounds
 from shared.certificates import ml_kem, openpgp, pkcs12_files
 from shared.certificates.decryption_keys import PrivateKey
 from shared.certificates.identifiers import Unreadable
@@ -64,10 +65,22 @@ class ParsedCertificate:
     chain: tuple[bytes, ...] = ()
 
 
+def parse_upload(data: bytes, password: str | None = None) -> ParsedCertificate:
+    """`parse_certificate` for a service: the file takes bounded work (`bounded_process`)."""
+    try:
+        return in_bounds(parse_certificate, data, password)
+    except TookTooMuch as error:
+        raise InvalidInput(
+            "This file asks for more work or memory than its password is worth.",
+            field="file",
+            hint="Export it again with fewer iterations: openssl pkcs12 -in FILE -export -out NEW",
+        ) from error
+
+
 def parse_certificate(data: bytes, password: str | None = None) -> ParsedCertificate:
     """Reads PKCS #12, PEM, or an OpenPGP secret key (armoured or not).
 
-    Raises InvalidInput with `field` `file` or `password`.
+    Raises InvalidInput with `field` `file` or `password`. Takes what work the file asks for.
     """
     if len(data) > MAX_UPLOAD_BYTES:
         raise InvalidInput("This file is too large for a certificate.", field="file")

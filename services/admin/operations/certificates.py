@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from services.admin.context import Context
 from shared import input_fields as typed
-from shared.certificates import ParsedCertificate, parse_certificate
+from shared.certificates import ParsedCertificate, parse_upload
 from shared.certificates.purposes import why_no_trust_anchor
 from shared.certificates.senders import read_certificates
 from shared.errors import InvalidInput, User
@@ -71,7 +71,7 @@ def upload_certificate(
     The name is the file's address or subject where none is given, the alias its friendly name.
     Raises InvalidInput (`file`, `password`), NameTaken.
     """
-    parsed = parse_certificate(data, password)
+    parsed = parse_upload(data, password)
     certificate = _certificate(
         parsed,
         name=_name(name) or _name_of(parsed),
@@ -88,7 +88,7 @@ def replace_certificate(
     ctx: Context, certificate_id: int, data: bytes, *, password: str | None = None
 ) -> CertificateView:
     """Puts a new file in the place of an old one; name, alias and connections stay."""
-    parsed = parse_certificate(data, password)
+    parsed = parse_upload(data, password)
     with ctx.transaction() as session:
         before = certificates.get(session, certificate_id, lock=True)
         after = replace(

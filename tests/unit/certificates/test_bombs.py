@@ -1,0 +1,145 @@
+"""A key file that asks for work or memory without an end is refused, and holds nobody up."""
+
+from __future__ import annotations
+
+import base64
+import resource
+from collections.abc import Callable
+
+import pytest
+from asn1crypto import core, keys, pem
+from asn1crypto import pkcs12 as asn1
+from cryptography.hazmat.primitives import serialization
+from pysequoia import Tsk
+from pysequoia.packet import Packet, PacketPile, Tag
+
+from shared import bounded_process
+from shared.certificates import parse_upload
+from shared.client_certificates import pem_of
+from shared.errors import InvalidInput
+from tests.unit.certificates.test_parsing import pkcs12
+from tests.unit.smime.pki import Holder, Pki, rsa_key
+
+pytestmark = pytest.mark.promise("C1")
+#: Iterations that take from 15 s to two minutes; OpenSSL counts eight times as many.
+MOST = 1 << 28
+#: Numbers of packets (RFC 9580 section 5).
+PACKETS = ((Tag.SecretKey, 5), (Tag.SecretSubkey, 7), (Tag.Signature, 2), (Tag.UserID, 13))
+
+
+@pytest.fixture(scope="module")
+def bob(tmp_path_factory: pytest.TempPathFactory) -> Holder:
+    return Pki(tmp_path_factory.mktemp("pki")).holder("bob", rsa_key(), email="bob@example.org")
+
+
+@pytest.fixture(autouse=True)
+def a_second(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bounded_process, "_PROCESSOR_S", 1)
+
+
+def mac_of_pkcs12(bob: Holder) -> bytes:
+    whole = asn1.Pfx.load(pkcs12(bob))
+    whole["mac_data"]["iterations"] = MOST
+    return bytes(whole.dump(force=True))
+
+
+def key_of_pkcs12(bob: Holder) -> bytes:
+    """The iterations of the key alone, with a MAC that is right as there is none."""
+    whole = asn1.Pfx.load(pkcs12(bob, "-nomac", "-certpbe", "NONE"))
+    contents = whole.authenticated_safe
+    for content in contents:
+        bags = asn1.SafeContents.load(content["content"].native)
+        for bag in bags:
+            if bag["bag_id"].native == "pkcs8_shrouded_key_bag":
+                scheme = bag["bag_value"]["encryption_algorithm"]["parameters"]
+                scheme["key_derivation_func"]["parameters"]["iteration_count"] = MOST
+        content["content"] = core.OctetString(bags.dump(force=True))
+    whole["auth_safe"]["content"] = core.OctetString(contents.dump(force=True))
+    return bytes(whole.dump(force=True))
+
+
+def pbkdf2_of_pem(bob: Holder) -> bytes:
+    found = _protected(bob)
+    scheme = found["encryption_algorithm"]["parameters"]["key_derivation_func"]
+    scheme["parameters"]["iteration_count"] = MOST
+    return _armoured(bob, found.dump(force=True))
+
+
+def scrypt_of_pem(bob: Holder) -> bytes:
+    """A gigabyte (RFC 7914 section 7.1), as OpenSSL writes its parameters."""
+    found = _protected(bob)
+    numbers = b"".join(core.Integer(one).dump() for one in (1 << 20, 8, 1))
+    parameters = _sequence(core.OctetString(b"saltsalt").dump() + numbers)
+    scrypt = _sequence(core.ObjectIdentifier("1.3.6.1.4.1.11591.4.11").dump() + parameters)
+    cipher = found["encryption_algorithm"]["parameters"]["encryption_scheme"].dump()
+    algorithm = core.ObjectIdentifier("1.2.840.113549.1.5.13").dump() + _sequence(scrypt + cipher)
+    whole = _sequence(_sequence(algorithm) + found["encrypted_data"].dump())
+    return _armoured(bob, whole)
+
+
+def argon2_of_openpgp(_: Holder) -> bytes:
+    """A gigabyte, three times (RFC 9580 section 3.7.1.4)."""
+    secret = Tsk.generate("Bob <bob@example.org>")
+    public = PacketPile.from_bytes(bytes(secret.extract_certificate()))
+    bodies = {packet.fingerprint: packet.body for packet in public if packet.fingerprint}
+    return b"".join(_behind_argon2(one, bodies) for one in PacketPile.from_bytes(bytes(secret)))
+
+
+def _behind_argon2(packet: Packet, public: dict[str, bytes]) -> bytes:
+    number = next(number for tag, number in PACKETS if tag == packet.tag)
+    body = packet.body
+    if packet.fingerprint in public:
+        how = bytes((253, 9, 2, 4)) + bytes(16) + bytes((3, 4, 20))  # AES-256, OCB
+        body = public[packet.fingerprint] + how + bytes(15 + 50)
+    return bytes((0xC0 | number, 0xFF)) + len(body).to_bytes(4) + body
+
+
+def _protected(bob: Holder) -> keys.EncryptedPrivateKeyInfo:
+    written = bob.private.private_bytes(  # type: ignore[attr-defined]
+        serialization.Encoding.DER,
+        serialization.PrivateFormat.PKCS8,
+        serialization.BestAvailableEncryption(b"secret"),
+    )
+    return keys.EncryptedPrivateKeyInfo.load(written)
+
+
+def _armoured(bob: Holder, protected: bytes) -> bytes:
+    return bytes(pem.armor("ENCRYPTED PRIVATE KEY", protected)) + bob.cert.read_bytes()
+
+
+def _sequence(inside: bytes) -> bytes:
+    return bytes(core.Sequence(contents=inside).dump())
+
+
+@pytest.mark.parametrize(
+    "bomb", [mac_of_pkcs12, key_of_pkcs12, pbkdf2_of_pem, scrypt_of_pem, argon2_of_openpgp]
+)
+def test_a_key_file_takes_bounded_work_and_memory(
+    bob: Holder, bomb: Callable[[Holder], bytes]
+) -> None:
+    data = bomb(bob)
+    before = resource.getrusage(resource.RUSAGE_SELF)
+    with pytest.raises(InvalidInput) as caught:
+        parse_upload(data, "secret")
+    after = resource.getrusage(resource.RUSAGE_SELF)
+    assert after.ru_utime - before.ru_utime < 1  # whoever waits for it has the processor
+    assert after.ru_maxrss - before.ru_maxrss < 100 << 10  # KiB
+    if bomb is not argon2_of_openpgp:  # Sequoia takes memory that it does not get for noise
+        assert "more work or memory than its password is worth" in str(caught.value)
+        assert caught.value.field == "file"
+
+
+def test_so_does_a_client_certificate(bob: Holder) -> None:
+    text = "secret:" + base64.b64encode(mac_of_pkcs12(bob)).decode()
+    with pytest.raises(InvalidInput, match="more work or memory") as caught:
+        pem_of(text)
+    assert caught.value.field == "client_certificate"
+
+
+def test_an_honest_file_is_read_as_ever(bob: Holder) -> None:
+    parsed = parse_upload(pkcs12(bob, "-iter", "600000"), "secret")
+    assert parsed.emails == ("bob@example.org",)
+    with pytest.raises(InvalidInput, match="password does not open") as caught:
+        parse_upload(pkcs12(bob), "wrong")
+    assert caught.value.field == "password"
+    assert "BEGIN CERTIFICATE" in pem_of("secret:" + base64.b64encode(pkcs12(bob)).decode())

@@ -21,6 +21,8 @@ from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 #: again; who says more is hung up on.
 _KEPT: Final = 1024
 _READ: Final = 65_536
+#: Octets of a whole answer with its head, trailers and what goes before it (1xx).
+_LONGEST: Final = 4 * _READ
 
 
 class NoAnswer(Exception):
@@ -117,6 +119,7 @@ class _Reading:
         self.is_over = False
         self.keeps_alive = False
         self._size = 0
+        self._received = 0
         self._has_head = False
         self._body: list[bytes] = []
         self._parser = HttpResponseParser(self)
@@ -124,15 +127,19 @@ class _Reading:
     def feed(self, data: bytes) -> None:
         """Raises NoAnswer."""
         self.began = True
+        self._received += len(data)
         try:
             self._parser.feed_data(data)
         except (HttpParserError, HttpParserUpgrade) as error:
             if not self.is_over:  # else it is something behind the answer
                 raise NoAnswer("what came is not HTTP") from error
             self.keeps_alive = False
-        if self._size > _READ and not self.is_over:
-            self._finish()
-            self.keeps_alive = False
+        if self.is_over or (self._size <= _READ and self._received <= _LONGEST):
+            return
+        if not self._has_head:
+            raise NoAnswer("the head of the answer has no end")
+        self._finish()
+        self.keeps_alive = False
 
     def end(self) -> None:
         """Nothing more comes. Raises NoAnswer where something is missing."""

@@ -53,6 +53,43 @@ def saying(*parts: bytes) -> Callable[[socket.socket], None]:
     return serve
 
 
+def without_end(before: bytes, piece: bytes) -> Callable[[socket.socket], None]:
+    """Says `piece` again and again, 64 MiB of it at the most."""
+
+    def serve(peer: socket.socket) -> None:
+        peer.recv(65_536)
+        peer.sendall(before)
+        many = piece * (65_536 // len(piece))
+        with contextlib.suppress(OSError):
+            for _ in range((64 << 20) // len(many)):
+                peer.sendall(many)
+
+    return serve
+
+
+@pytest.mark.parametrize(
+    ("before", "piece"),
+    [
+        (b"HTTP/1.1 200 OK\r\nx: ", b"a"),
+        (b"HTTP/1.1 200 OK\r\n", b"x: y\r\n"),
+        (b"", b"HTTP/1.1 100 Continue\r\n\r\n"),
+    ],
+    ids=["value", "fields", "informational"],
+)
+def test_a_head_without_an_end_is_hung_up_on(before: bytes, piece: bytes) -> None:
+    with pytest.raises(NoAnswer, match="no end"):
+        talk(without_end(before, piece))
+
+
+@pytest.mark.parametrize("piece", [b"x: y\r\n", b"a"], ids=["fields", "value"])
+def test_trailers_without_an_end_are_left(piece: bytes) -> None:
+    head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nz: "
+    answer, exchange = talk(without_end(head, piece))
+    assert answer.status == 200
+    assert not exchange.is_reusable
+    assert sum(map(len, answer.fields.values())) < 300_000
+
+
 @pytest.mark.parametrize(
     ("parts", "body", "reusable"),
     [

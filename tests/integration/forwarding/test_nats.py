@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import socket
 import threading
@@ -11,6 +12,10 @@ from collections import Counter
 import pytest
 from nkeys import PREFIX_BYTE_USER, encode_seed, from_seed
 
+from shared.forward_kinds import ForwardProtocol
+from shared.forwarding.outcome import ForwardVerdict
+from shared.forwarding.senders import open_sender
+from shared.forwards import Endpoint, Options
 from tests.integration.forwarding.conftest import Rig, mails
 from tests.servers.certificates import Authority
 from tests.servers.nats import NatsServer
@@ -160,6 +165,40 @@ def test_a_private_authority_and_a_client_certificate(redis_rig: Rig, authority:
             redis_rig.wait(lambda: bool(redis_rig.attempts(handler)), "a refusal in the log")  # noqa: B023
             assert redis_rig.attempts(handler)[0].outcome == "failed"
         assert len(running.messages("MAIL")) == 1
+
+
+@pytest.mark.parametrize(
+    "words", [b"INFO ", b"MSG mail.crm 1 99999999999\r\n"], ids=["line", "message"]
+)
+def test_a_server_that_says_no_end_fills_no_memory(words: bytes) -> None:
+    said, ended = 0, threading.Event()
+    listener = socket.create_server(("127.0.0.1", 0))
+
+    def serve() -> None:
+        nonlocal said
+        connection, _ = listener.accept()
+        connection.sendall(b'INFO {"server_id":"x","version":"2.9.10","max_payload":99999}\r\n')
+        with contextlib.suppress(OSError):
+            while b"PING" not in connection.recv(4096):
+                pass
+            connection.sendall(b"PONG\r\n" + words)
+            while said < 256 << 20:
+                said += connection.send(b"x" * 65_536)
+        connection.close()
+        ended.set()
+
+    threading.Thread(target=serve, daemon=True).start()
+    address = f"nats://127.0.0.1:{listener.getsockname()[1]}"
+    options = Options(timeout_seconds=20, subject="mail.crm")
+    sender = open_sender(
+        Endpoint(kind=ForwardProtocol.NATS, address=address, options=options), None
+    )
+    outcome = sender.send("key", b"{}")
+    assert ended.wait(60)
+    sender.close()
+    listener.close()
+    assert outcome.verdict is ForwardVerdict.UNAVAILABLE
+    assert said < 128 << 20
 
 
 def test_a_server_without_tls_is_told_nothing_where_tls_was_asked_for(redis_rig: Rig) -> None:

@@ -58,7 +58,7 @@ class Person:
     """Somebody who may log in: with a password, through the identity provider, or both.
 
     `groups`: those of the identity provider that gave role and tags at the last login; empty: an
-    administrator did.
+    administrator did. `without_group`: none did, so they may not log in until one does.
     """
 
     id: int
@@ -70,6 +70,7 @@ class Person:
     has_password: bool
     uses_oidc: bool
     groups: tuple[str, ...]
+    without_group: bool
     has_second_factor: bool
     created_at: datetime
     last_login_at: datetime | None

@@ -100,13 +100,17 @@ def replace_hash(session: Session, person_id: int, password_hash: str) -> None:
     session.execute(_QUERIES["replace_hash"], {"id": person_id, "password_hash": password_hash})
 
 
-def claim_subject(session: Session, subject: str, email: str) -> int | None:
+def claim_subject(
+    session: Session, subject: str, email: str, *, groups_decide: bool = False
+) -> int | None:
     """The person whose account at the identity provider this is; binds it at the first login.
 
-    `email` is empty where the provider did not verify it.
+    `email` is empty where the provider did not verify it. `groups_decide`: also who is locked out
+    for want of a group (`lock_out_without_group`); nobody else who may not log in.
     """
     row = session.execute(
-        _QUERIES["person_of_subject"], {"subject": subject, "email": email}
+        _QUERIES["person_of_subject"],
+        {"subject": subject, "email": email, "groups_decide": groups_decide},
     ).fetchone()
     if row is None:
         return None
@@ -117,13 +121,22 @@ def claim_subject(session: Session, subject: str, email: str) -> int | None:
 def give_rights(
     session: Session, person_id: int, role: Role, tags: Sequence[str], groups: Sequence[str]
 ) -> None:
-    """What groups of the identity provider give. Raises Conflict for the last administrator."""
+    """What groups of the identity provider give; who was locked out for want of one comes in
+    again. Raises Conflict for the last administrator."""
     if role is not Role.ADMIN:
         _refuse_without_admin(session, person_id)
     session.execute(
         _QUERIES["give_rights"],
         {"id": person_id, "role": role, "tags": list(tags), "groups": list(groups)},
     )
+
+
+def lock_out_without_group(session: Session, person_id: int) -> None:
+    """None of their groups gives rights any more: whatever they come with (password, tokens that
+    they made) opens nothing until one does, or an administrator lets them in. Raises Conflict for
+    the last administrator."""
+    _refuse_without_admin(session, person_id)
+    session.execute(_QUERIES["lock_out_without_group"], {"id": person_id})
 
 
 def is_last_admin(session: Session, person_id: int) -> bool:
@@ -147,6 +160,7 @@ def _person(row: tuple[Any, ...]) -> Person:
         has_password,
         uses_oidc,
         groups,
+        without_group,
         has_second_factor,
         created_at,
         last_login_at,
@@ -161,6 +175,7 @@ def _person(row: tuple[Any, ...]) -> Person:
         has_password=bool(has_password),
         uses_oidc=bool(uses_oidc),
         groups=tuple(groups),
+        without_group=bool(without_group),
         has_second_factor=bool(has_second_factor),
         created_at=created_at,
         last_login_at=last_login_at,

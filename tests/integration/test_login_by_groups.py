@@ -12,12 +12,14 @@ import pytest
 from pydantic import ValidationError
 
 from services.admin.group_rights import Granted
+from services.admin.people import passwords
 from services.admin.people.attempts import Origin
 from services.admin.people.groups import Groups
 from services.admin.people.identity_proofs import IdentityProofs, LoginRefused
 from services.admin.people.oidc import Oidc, Provider
+from services.admin.people.tokens import digest_of
 from shared.people import Person, Principal, Role
-from shared.storage import audit, people
+from shared.storage import api_tokens, audit, people
 from shared.storage.pool import Database
 from shared.vault import Vault, new_key
 from tests.integration.api.conftest import TOKEN, Api
@@ -50,6 +52,20 @@ class Door:
     def person(self, number: int) -> Person:
         with self.database.transaction() as session:
             return people.person(session, number)
+
+    def change(self, number: int, *, enabled: bool) -> None:
+        before = self.person(number)
+        with self.database.transaction() as session:
+            people.change_person(
+                session,
+                number,
+                name=before.name,
+                email=before.email,
+                role=before.role,
+                tags=before.tags,
+                enabled=enabled,
+                password_hash=None,
+            )
 
     def enter(self, claims: dict[str, Any], claim: str = "groups", user: str = ALICE) -> Principal:
         self.server.settings(claims={user: claims})
@@ -142,6 +158,83 @@ def test_who_is_in_no_group_any_more_is_out_everywhere(door: Door) -> None:
 
 
 @pytest.mark.promise("T1")
+def test_what_who_is_in_no_group_has_opens_nothing_until_a_group_gives_rights(door: Door) -> None:
+    door.add("root@example.org", Role.ADMIN)
+    number = door.add(ALICE)
+    with door.database.transaction() as session:
+        people.replace_hash(session, number, passwords.hashed("a few words in a row"))
+        api_tokens.add_token(
+            session,
+            name="deploy",
+            digest=digest_of("posthouse_token"),
+            role=Role.ADMIN,
+            created_by=ALICE,
+            person_id=number,
+            expires_at=None,
+        )
+
+    def rights() -> tuple[Role | None, bool]:
+        """What the token opens, and whether the password does."""
+        bearer = door.access.bearer("posthouse_token", "192.0.2.1")
+        role = bearer.role if bearer else None
+        try:
+            door.access.log_in_with_password(ALICE, "a few words in a row", Origin("192.0.2.1", ""))
+        except LoginRefused:
+            return role, False
+        return role, True
+
+    door.enter({"groups": ["admins"]})
+    assert rights() == (Role.ADMIN, True)
+    door.enter({"groups": ["everybody"]})
+    assert rights() == (Role.VIEWER, True)
+    with pytest.raises(LoginRefused, match="None of your groups"):
+        door.enter({"groups": ["unknown"]})
+    assert rights() == (None, False)
+    assert door.enter({"groups": ["sales"]}).tags == ("sales",)
+    assert rights() == (Role.OPERATOR, True)
+
+
+@pytest.mark.promise("T1")
+def test_who_an_administrator_locked_out_is_let_in_by_no_group(door: Door) -> None:
+    door.add("root@example.org", Role.ADMIN)
+    number = door.add(ALICE)
+    door.enter({"groups": ["sales"]})
+    door.change(number, enabled=False)
+    with pytest.raises(LoginRefused, match="Nobody here"):
+        door.enter({"groups": ["unknown"]})
+    with pytest.raises(LoginRefused, match="Nobody here"):
+        door.enter({"groups": ["sales"]})
+    # And who is in no group is let in by an administrator, until the next login says otherwise.
+    door.change(number, enabled=True)
+    with pytest.raises(LoginRefused, match="None of your groups"):
+        door.enter({"groups": ["unknown"]})
+    assert not door.person(number).enabled
+    door.change(number, enabled=True)
+    assert not door.person(number).without_group
+    # Without a mapping groups let nobody in.
+    with pytest.raises(LoginRefused, match="None of your groups"):
+        door.enter({"groups": ["unknown"]})
+    oidc = door.make(Groups())
+    address, browser = oidc.start("/")
+    with pytest.raises(LoginRefused, match="Nobody here"):
+        oidc.finish(door.server.log_in(address, ALICE), browser)
+
+
+@pytest.mark.promise("T1")
+def test_a_lost_group_counts_in_every_open_session(door: Door) -> None:
+    door.add("root@example.org", Role.ADMIN)
+    door.add(ALICE)
+    door.server.settings(claims={ALICE: {"groups": ["admins"]}})
+    oidc = door.make(Groups("groups", GRANTED))
+    address, browser = oidc.start("/")
+    cookie, _ = oidc.finish(door.server.log_in(address, ALICE), browser)
+    door.enter({"groups": ["everybody"]})  # in another browser
+    signed_in = door.access.cookie(cookie)
+    assert signed_in is not None
+    assert signed_in.principal.role is Role.VIEWER
+
+
+@pytest.mark.promise("T1")
 @pytest.mark.parametrize("claims", [{"groups": ["sales"]}, {"groups": ["x"]}, {}], ids=range(3))
 def test_no_mapping_takes_the_last_administrator(door: Door, claims: dict[str, Any]) -> None:
     number = door.add(ALICE, Role.ADMIN)
@@ -217,15 +310,5 @@ def test_the_pages_of_a_mapping_keep_what_the_form_shows(door: Door) -> None:
     """A saved form that changes no right leaves it with the groups."""
     number = door.add(ALICE)
     door.enter({"groups": ["everybody"]})
-    with door.database.transaction() as session:
-        people.change_person(
-            session,
-            number,
-            name="Alice",
-            email=ALICE,
-            role=Role.VIEWER,
-            tags=(),
-            enabled=True,
-            password_hash=None,
-        )
+    door.change(number, enabled=True)
     assert door.person(number).groups == ("everybody",)

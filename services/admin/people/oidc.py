@@ -2,8 +2,8 @@
 
 Only people whom an administrator has added may pass: at the first login by their verified email
 address, from then on by the provider's subject, which never changes. Where groups are mapped, role
-and tags are those of the groups, anew at each login; nobody's login takes the role of the last
-administrator.
+and tags are those of the groups, anew at each login, and who is in none may not log in any more;
+nobody's login takes the role of the last administrator.
 
 What has to come back with the answer lies in a cookie of the browser that starts a login: anybody
 can start one, and nothing is kept of it here. The provider takes a code once (section 3.1.3.2).
@@ -136,7 +136,9 @@ class Oidc:
         verified = str(claims.get("email", "")) if claims.get("email_verified") is True else ""
         subject = f"{self._provider.issuer} {claims['sub']}"
         with self._database.transaction() as session:
-            person_id = people.claim_subject(session, subject, verified)
+            person_id = people.claim_subject(
+                session, subject, verified, groups_decide=bool(self._provider.groups.granted)
+            )
             if person_id is None:
                 raise LoginRefused(
                     f"Nobody here has the account {claims.get('email') or claims['sub']}.",
@@ -151,8 +153,8 @@ class Oidc:
     def _take_groups(
         self, session: Session, person_id: int, claims: Mapping[str, Any]
     ) -> LoginRefused | None:
-        """Gives role and tags as the groups say now. Who is in none any more is refused, and their
-        sessions end."""
+        """Gives role and tags as the groups say now. Who is in none any more is locked out, and
+        their sessions end."""
         groups = self._provider.groups
         if not groups.granted:
             return None
@@ -165,8 +167,10 @@ class Oidc:
             if last:
                 audit.record(session, _ACTOR, "keep last administrator", subject)
                 return None
+            people.lock_out_without_group(session, person_id)
             browser_sessions.end_sessions_of(session, person_id)
-            audit.record(session, _ACTOR, "refuse: no group", subject)
+            after = people.person(session, person_id)
+            audit.record(session, _ACTOR, "refuse: no group", subject, before, after)
             return refused
         if last and given.role is not Role.ADMIN:
             audit.record(session, _ACTOR, "keep last administrator", subject)

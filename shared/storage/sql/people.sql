@@ -2,12 +2,12 @@
 
 -- name: people
 SELECT id, name, email, role, tags, enabled, password_hash IS NOT NULL, oidc_subject IS NOT NULL,
-       oidc_groups, totp_step IS NOT NULL, created_at, last_login_at
+       oidc_groups, without_group, totp_step IS NOT NULL, created_at, last_login_at
 FROM person ORDER BY lower(name)
 
 -- name: person
 SELECT id, name, email, role, tags, enabled, password_hash IS NOT NULL, oidc_subject IS NOT NULL,
-       oidc_groups, totp_step IS NOT NULL, created_at, last_login_at
+       oidc_groups, without_group, totp_step IS NOT NULL, created_at, last_login_at
 FROM person WHERE id = %(id)s
 
 -- name: add_person
@@ -19,14 +19,20 @@ RETURNING id
 -- A NULL password_hash keeps the one there is.
 UPDATE person
 SET name = %(name)s, email = %(email)s, role = %(role)s, tags = %(tags)s,
-    enabled = %(enabled)s,
+    enabled = %(enabled)s, without_group = without_group AND NOT %(enabled)s,
     password_hash = coalesce(%(password_hash)s, password_hash),
     oidc_subject = CASE WHEN lower(email) = lower(%(email)s) THEN oidc_subject END,
     oidc_groups = CASE WHEN role = %(role)s AND tags = %(tags)s THEN oidc_groups ELSE '{}' END
 WHERE id = %(id)s
 
 -- name: give_rights
-UPDATE person SET role = %(role)s, tags = %(tags)s, oidc_groups = %(groups)s WHERE id = %(id)s
+UPDATE person
+SET role = %(role)s, tags = %(tags)s, oidc_groups = %(groups)s,
+    enabled = enabled OR without_group, without_group = false
+WHERE id = %(id)s
+
+-- name: lock_out_without_group
+UPDATE person SET without_group = without_group OR enabled, enabled = false WHERE id = %(id)s
 
 -- name: delete_person
 DELETE FROM person WHERE id = %(id)s
@@ -44,7 +50,8 @@ UPDATE person SET password_hash = %(password_hash)s WHERE id = %(id)s
 -- name: person_of_subject
 -- Known by its subject; or, at the first login, by a verified address that nobody claimed yet.
 SELECT id FROM person
-WHERE enabled AND (oidc_subject = %(subject)s
+WHERE (enabled OR without_group AND %(groups_decide)s)
+  AND (oidc_subject = %(subject)s
     OR (oidc_subject IS NULL AND email <> '' AND lower(email) = lower(%(email)s)))
 ORDER BY oidc_subject NULLS LAST LIMIT 1
 

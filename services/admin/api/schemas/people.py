@@ -32,6 +32,10 @@ class PersonOut(Out):
         description="Groups of the login provider that gave role and tags at the last login; "
         "empty: an administrator did"
     )
+    without_group: bool = Field(
+        description="None of their groups gave rights at the last login, so they may not log in "
+        "until one does, or `enabled` is set"
+    )
 
 
 @showing(Rights)

@@ -12,6 +12,7 @@ from cli.declared.trust import exported
 from shared.connection_editing import FIELDS_OF
 from shared.connections import Connection, Mode, TransportSecurity
 from shared.forwards import Options
+from shared.untrusted_text import escaped, shown
 
 _HEAD = """\
 # Written by `posthouse export`. Secrets are not in here: passwords are named as variables of the
@@ -42,7 +43,26 @@ def export(api: Api) -> str:
         "webhooks": [_webhook(item) for item in sorted(api.get("webhooks")["items"], key=_order)],
     }
     kept = {name: value for name, value in document.items() if value}
-    return _HEAD + yaml.safe_dump(kept, allow_unicode=True, sort_keys=False, width=100)
+    return _HEAD + written(kept)
+
+
+class _Dumper(yaml.SafeDumper):
+    """Quotes what a terminal would obey (names of certificates come from strangers), so that it can
+    be escaped; YAML lets characters that turn text around (Bidi_Control) stand as they are."""
+
+    def represent_str(self, data: str) -> yaml.ScalarNode:
+        style = None if shown(data) == data else '"'
+        return self.represent_scalar("tag:yaml.org,2002:str", data, style=style)
+
+
+_Dumper.add_representer(str, _Dumper.represent_str)
+
+
+def written(document: Any) -> str:
+    """A value as YAML that reads back as it is, and is harmless in a terminal."""
+    return escaped(
+        yaml.dump(document, Dumper=_Dumper, allow_unicode=True, sort_keys=False, width=100)
+    )
 
 
 def _credential(item: dict[str, Any]) -> dict[str, Any]:

@@ -11,6 +11,8 @@ import rich.console
 from rich.markup import escape
 from rich.text import Text
 
+from shared.untrusted_text import shown
+
 _COLOURS: Final = {"warning": "yellow", "error": "red", "critical": "bold red"}
 #: Fields of a JSON log line that say nothing to somebody who watches.
 _DULL: Final = frozenset(
@@ -32,7 +34,7 @@ class Console:
         self._rich.print(markup)
 
     def problem(self, name: str, text: str) -> None:
-        self._rich.print(f"[yellow]![/] [bold]{escape(name)}[/] {escape(text)}")
+        self._rich.print(f"[yellow]![/] [bold]{escape(name)}[/] {escape(shown(text))}")
 
     def plain(self, line: str) -> None:
         """A line as it is, with the colours its writer gave it."""
@@ -43,7 +45,7 @@ class Console:
         entry = _parsed(line)
         if entry is None:
             if self.verbose or (problem and re.search(problem, line)):
-                text = line.decode("utf-8", "replace").rstrip()
+                text = shown(line.decode("utf-8", "replace").rstrip())
                 self._rich.print(f"[dim]{escape(name)}[/] {escape(text)}")
             return
         level = str(entry.get("level", "info"))
@@ -54,8 +56,8 @@ class Console:
         )
         colour = _COLOURS.get(level, "dim")
         self._rich.print(
-            f"[{colour}]{escape(name)}[/] {escape(str(entry.get('message', '')))} "
-            f"[dim]{escape(details)}[/]"
+            f"[{colour}]{escape(name)}[/] {escape(shown(str(entry.get('message', ''))))} "
+            f"[dim]{escape(shown(details))}[/]"
         )
 
 

@@ -18,7 +18,8 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 #: Networks that are not of the internet: this machine, "this host", private use (RFC 1918, RFC
-#: 4193), shared address space (RFC 6598).
+#: 4193), shared address space (RFC 6598), protocols (RFC 6890), benchmarks (RFC 2544), what was
+#: reserved and is used inside of some clouds (RFC 1112), groups of hosts, SRv6 (RFC 9602).
 PRIVATE: Final[tuple[Network, ...]] = tuple(
     ipaddress.ip_network(text)
     for text in (
@@ -27,10 +28,15 @@ PRIVATE: Final[tuple[Network, ...]] = tuple(
         "100.64.0.0/10",
         "127.0.0.0/8",
         "172.16.0.0/12",
+        "192.0.0.0/24",
         "192.168.0.0/16",
+        "198.18.0.0/15",
+        "224.0.0.0/3",
         "::/127",
+        "5f00::/16",
         "fc00::/7",
         "fec0::/10",
+        "ff00::/8",
     )
 )
 #: IPv6 networks whose last four octets are an IPv4 address: IPv4-compatible (RFC 4291 section

@@ -62,7 +62,16 @@ def test_mail_servers_are_in_reach_by_default(address: str) -> None:
 
 @pytest.mark.parametrize(
     "address",
-    ["10.1.2.3", "127.0.0.1", "192.168.1.1", "::1", "fd12::1", "0.0.0.0", "64:ff9b::a01:203"],
+    ["10.1.2.3", "127.0.0.1", "192.168.1.1", "::1", "fd12::1", "0.0.0.0", "64:ff9b::a01:203"]
+    + [
+        "198.18.0.1",
+        "192.0.0.8",
+        "240.0.0.1",
+        "255.255.255.255",
+        "224.0.0.1",
+        "ff02::1",
+        "5f00::1",
+    ],
 )
 def test_private_networks_are_one_setting(address: str) -> None:
     target = ipaddress.ip_address(address)

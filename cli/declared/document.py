@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator, Mapping, Set
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Final, Literal, TypeVar
 
 import yaml
 from pydantic import (
@@ -20,7 +20,14 @@ from pydantic import (
 )
 
 from cli.declared import validation
-from cli.declared.yaml_positions import Fault, fault_at, keys_written_twice, meant, node_at
+from cli.declared.yaml_positions import (
+    Fault,
+    fault_at,
+    keys_written_twice,
+    meant,
+    node_at,
+    unfolded,
+)
 from shared.connections import Connection
 from shared.credentials import Credential
 from shared.errors import InvalidInput
@@ -229,6 +236,8 @@ _FIELDS: Mapping[tuple[str, ...], type[BaseModel]] = {
 _RULED: Mapping[str, type[_Entry]] = {"connections": ConnectionEntry, "handlers": HandlerEntry}
 #: Whose fields name others, which are looked for in what there is.
 _REFERRING = ("connections", "handlers")
+#: Nodes of a file: 50,000 connections with twenty fields each.
+_MOST_NODES: Final = 2_000_000
 _NAMED = ("credentials", "certificates", "connections", "handlers", "people", "webhooks")
 
 
@@ -258,9 +267,13 @@ def _read_one(path: Path) -> Document:
     try:
         text = sys.stdin.read() if str(path) == "-" else path.read_text(encoding="utf-8")
         node = yaml.compose(text, yaml.SafeLoader)
+        if unfolded(node) > _MOST_NODES:
+            raise InvalidInput(f"{path} is too large, with its aliases in full.", field="file")
         loaded: Any = yaml.safe_load(text)
     except OSError as error:
         raise InvalidInput(f"{path} cannot be read: {error.strerror}.", field="file") from error
+    except RecursionError as error:
+        raise InvalidInput(f"{path} is nested too deeply.", field="file") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         mark = getattr(error, "problem_mark", None)
         where = f", line {mark.line + 1}" if mark else ""
@@ -344,5 +357,6 @@ def _place(loaded: dict[str, Any], loc: tuple[int | str, ...]) -> str:
     if len(loc) >= 2 and isinstance(loc[1], int):
         entry = loaded[str(loc[0])][loc[1]]
         name = entry.get("name") if isinstance(entry, dict) else None
-        parts[0] = f"{loc[0]} {name!r}" if name else f"{loc[0]}, number {loc[1] + 1}"
+        named = isinstance(name, str) and name
+        parts[0] = f"{loc[0]} {name!r}" if named else f"{loc[0]}, number {loc[1] + 1}"
     return ", ".join(parts) + ": " if parts else ""

@@ -76,6 +76,23 @@ def keys_written_twice(node: yaml.Node | None, seen: set[int] | None = None) -> 
             yield from keys_written_twice(value, seen)
 
 
+def unfolded(node: yaml.Node | None, known: dict[int, float] | None = None) -> float:
+    """How many nodes there are with each alias in full; infinite where one holds itself. A few
+    lines of aliases of aliases are billions, and merged keys (`<<`) are copied one by one."""
+    known = {} if known is None else known
+    if node is None:
+        return 0
+    if id(node) not in known:
+        known[id(node)] = float("inf")  # until it is known: whoever asks meanwhile is inside of it
+        inner: list[yaml.Node] = []
+        if isinstance(node, yaml.SequenceNode):
+            inner = node.value
+        elif isinstance(node, yaml.MappingNode):
+            inner = [one for pair in node.value for one in pair]
+        known[id(node)] = 1 + sum(unfolded(one, known) for one in inner)
+    return known[id(node)]
+
+
 def meant(word: str, known: Any) -> str:
     """` (did you mean …?)`, or nothing where no known word is like it."""
     near = get_close_matches(word, list(known), 1)

@@ -147,3 +147,32 @@ def test_what_the_rules_refuse_is_said_with_the_rest_each_at_its_place(tmp_path:
     assert "connections 'A', interval_minutes: " in said[0]
     assert "connections 'B', folder: " in said[2]
     assert "handlers 'I', rules: " in said[5]
+
+
+TEN_OF_TEN = "\n".join(
+    ["- &a0 {b: [" + "x," * 10 + "]}"]
+    + [f"- &a{n} {{b: [{','.join([f'*a{n - 1}'] * 10)}]}}" for n in range(1, 12)]
+)
+MERGED = "\n".join(
+    ["- &a0 {b: 1, c: 2}"]
+    + [f"- &a{n} {{<<: [{','.join([f'*a{n - 1}'] * 10)}]}}" for n in range(1, 12)]
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (f"connections:\n{TEN_OF_TEN}\n- name: *a11\n", "too large, with its aliases"),
+        (f"connections:\n{MERGED}\n", "too large, with its aliases"),
+        ("connections: &a [*a]\n", "too large, with its aliases"),
+        ("connections: " + "[" * 20_000, "nested too deeply"),
+        ("connections: " + "{a: " * 3000, "nested too deeply"),
+    ],
+    ids=["aliases", "merges", "itself", "lists", "mappings"],
+)
+def test_a_few_lines_never_become_billions(tmp_path: Path, text: str, words: str) -> None:
+    file = tmp_path / "posthouse.yaml"
+    file.write_text(text)
+    with pytest.raises(InvalidInput, match=words) as caught:
+        read(file)
+    assert len(str(caught.value)) < 1000

@@ -63,7 +63,7 @@ class NatsSender:
     def close(self) -> None:
         if self._loop.is_closed():
             return
-        asyncio.run_coroutine_threadsafe(self._disconnect(), self._loop).result()
+        asyncio.run_coroutine_threadsafe(self._end(), self._loop).result()
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
@@ -156,6 +156,14 @@ class NatsSender:
         if isinstance(why, PosthouseError):
             return str(why)
         return f"NATS: {str(why) or type(why).__name__}."
+
+    async def _end(self) -> None:
+        """Closed, and without what nats-py leaves to be ended later."""
+        await self._disconnect()
+        left = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in left:
+            task.cancel()
+        await asyncio.gather(*left, return_exceptions=True)
 
     async def _disconnect(self) -> None:
         client, self._client = self._client, None

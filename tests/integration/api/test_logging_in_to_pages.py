@@ -176,6 +176,19 @@ def test_failed_logins_and_refusals_stand_in_the_audit_log(proxied: Api) -> None
     assert actions == {"login refused": OF_A_NAME, "logins refused for a while": 1}
 
 
+def test_a_session_ends_after_twelve_hours_however_it_is_used(api: Api) -> None:
+    with browser(api) as client:
+        assert is_in(log_in(client, token=TOKEN))
+        lasts = "SELECT max(expires_at - created_at) BETWEEN '11:59:59' AND '12:00:01' FROM session"
+        assert api.execute(lasts) == [(True,)]
+        for _ in range(2):
+            assert client.get("/").status_code == 200
+            api.execute("UPDATE session SET seen_at = now() - interval '2 minutes'")
+        assert api.execute(lasts) == [(True,)]
+        api.execute("UPDATE session SET expires_at = now() - interval '1 s', seen_at = now()")
+        assert client.get("/").status_code == 303
+
+
 def test_a_session_that_nobody_uses_ends(api: Api) -> None:
     with browser(api) as client:
         assert is_in(log_in(client, token=TOKEN))

@@ -201,6 +201,38 @@ def test_a_server_that_says_no_end_fills_no_memory(words: bytes) -> None:
     assert said < 128 << 20
 
 
+def test_a_server_that_another_one_names_is_not_connected_to() -> None:
+    counted = {"named": 0, "known": 0}
+    named, known = (socket.create_server((host, 0)) for host in ("127.0.0.2", "127.0.0.1"))
+    info = {"server_id": "x", "version": "2.9.10", "max_payload": 99_999}
+    addresses = [f"127.0.0.2:{named.getsockname()[1]}"]
+
+    def serve(name: str, listener: socket.socket, answer: bytes) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                connection, _ = listener.accept()
+                counted[name] += 1
+                with connection:
+                    connection.sendall(b"INFO " + json.dumps(info | urls[name]).encode() + b"\r\n")
+                    connection.recv(4096)
+                    connection.sendall(answer)
+
+    urls = {"known": {"connect_urls": addresses}, "named": {}}
+    for name, listener, answer in (("known", known, b""), ("named", named, b"PONG\r\n")):
+        threading.Thread(target=serve, args=(name, listener, answer), daemon=True).start()
+    address = f"nats://127.0.0.1:{known.getsockname()[1]}"
+    options = Options(timeout_seconds=3, subject="mail.crm")
+    sender = open_sender(
+        Endpoint(kind=ForwardProtocol.NATS, address=address, options=options), None
+    )
+    outcomes = [sender.send("key", b"{}").verdict for _ in range(3)]
+    sender.close()
+    for listener in (named, known):
+        listener.close()
+    assert outcomes == [ForwardVerdict.UNAVAILABLE] * 3
+    assert counted == {"named": 0, "known": 3}
+
+
 def test_a_server_without_tls_is_told_nothing_where_tls_was_asked_for(redis_rig: Rig) -> None:
     """Who sits between would take the word TLS out of what the server says."""
     port, said = free_port(), bytearray()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -250,10 +251,17 @@ def test_hostile_sizes_stay_small(opener: Opener, holders: dict[str, Holder]) ->
             encode(6, ENVELOPED_DATA)
             + encode(0xA0, encode(0x30, version + encode(0x31, recipients))),
         )
-        with opener(mail(cms)) as opened:
-            assert opened.security.status == "failed"
-            assert len(opened.security.reason) < 200
-            assert opened.security.recipients == ()
+        raw = mail(cms)
+        tracemalloc.start()
+        try:
+            with opener(raw) as opened:
+                assert opened.security.status == "failed"
+                assert len(opened.security.reason) < 200
+                assert opened.security.recipients == ()
+            _, peak = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+        assert peak < 3 * len(raw) + (4 << 20), peak
 
 
 def test_a_recipient_whose_name_cannot_be_read_is_a_stranger(

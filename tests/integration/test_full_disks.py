@@ -17,7 +17,7 @@ import pytest
 
 from shared.storage.migrate import migrate
 from tests.integration.test_own_health import TOKEN, get, overview
-from tests.integration.test_reasons import listen
+from tests.rig.administrator_view import listen
 from tests.rig.forkserver import Forkserver
 from tests.rig.mails import digests, mail
 from tests.rig.queue_events import open_queue

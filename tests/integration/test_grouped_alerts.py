@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.integration.test_reasons import listen, told
+from tests.rig.administrator_view import listen, told
 from tests.rig.stack import Stack
 from tests.servers.dovecot import Dovecot
 from tests.servers.webhooks import Receiver

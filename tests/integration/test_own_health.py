@@ -14,7 +14,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.integration.test_reasons import listen, told
+from tests.rig.administrator_view import listen, told
 from tests.rig.mails import mail
 from tests.rig.stack import Stack
 from tests.servers.dovecot import Dovecot

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable
-from typing import Any
 
 import httpx
 import pytest
 
-from shared.alerts.delivery import Template
-from shared.storage import connections, webhooks
-from shared.vault import SecretPath, password_path
+from shared.storage import connections
+from shared.vault import password_path
+from tests.rig.administrator_view import listen, told
 from tests.rig.mails import mail
 from tests.rig.stack import Stack
 from tests.servers.dovecot import Dovecot
@@ -19,32 +18,6 @@ from tests.servers.processes import free_port
 from tests.servers.webhooks import Receiver
 
 pytestmark = pytest.mark.promise("H5")
-
-
-def listen(stack: Stack, receiver: Receiver) -> None:
-    def seal(column: str, row: int, text: str) -> bytes:
-        return stack.vault.seal(text.encode(), SecretPath(webhooks.WEBHOOK_TABLE, column, str(row)))
-
-    with stack.database.transaction() as session:
-        webhooks.create_webhook(
-            session,
-            name="on call",
-            url=receiver.url,
-            secret="",
-            template=Template.JSON,
-            seal=seal,
-        )
-
-
-def told(stack: Stack, receiver: Receiver, kind: str) -> dict[str, Any]:
-    """What the webhook was told of this kind, once it was."""
-
-    def found() -> list[dict[str, Any]]:
-        return [r.json["data"] for r in receiver.received if f".{kind}." in r.json["type"]]
-
-    stack.wait(lambda: bool(found()), f"the webhook hears of {kind}")
-    (data,) = found()
-    return data
 
 
 def test_a_refused_login_is_told_with_the_words_that_the_page_has(

@@ -57,8 +57,8 @@ def test_it_is_told(redis_url: str, build_stack: Callable[..., Stack]) -> None:
     """First in the common lane, where nothing is said of it, then in the slow one."""
     stack = build_stack(redis_url, **SETTINGS)
     stack.add_handler()
-    telling = Telling(stack)
-    with ScriptedServer(imap({"LOGIN": just_in_time, "STATUS": just_in_time})) as server:
+    drips = imap({"LOGIN": just_in_time, "STATUS": just_in_time})
+    with ScriptedServer(drips) as server, Telling(stack) as telling:
         connection = watch(stack, server.port, "drips")
         check_failing(stack, telling, connection, WORDS, runs("imap", "try-again"))
         assert telling.metric("fetcher", runs("imap", "slow-lane")) == 1
@@ -66,7 +66,6 @@ def test_it_is_told(redis_url: str, build_stack: Callable[..., Stack]) -> None:
         told = stack.query(f"{asked} FROM connection_state")
         assert told == [("too-slow", "folder", "fetch-slow", 1, True)]
         stack.stop()
-    telling.close()
     assert server.connections == 2, "one session in each lane, and none more before its time"
 
 

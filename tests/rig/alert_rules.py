@@ -1,0 +1,61 @@
+"""What Prometheus makes of a service's own metrics: whether a rule of Posthouse's fires on them."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from pathlib import Path
+
+import yaml
+
+_RULES = Path(__file__).resolve().parents[2] / "deploy" / "prometheus" / "alerts.yaml"
+#: Longer than every rule's window and its `for` together, but for revocation.
+_MINUTES = 120
+_SAMPLE = re.compile(r"^(?P<series>(?P<name>posthouse_\w+)(?:\{.*\})?) (?P<value>[-+.\de]+)$", re.M)
+
+
+def fires(rule: str, metrics: str, folder: Path) -> bool:
+    """Whether the alert `rule` fires where the service goes on saying what `metrics`, the text of
+    its /metrics, says: a gauge stays, a counter rises from nothing by its value each minute.
+
+    `folder` takes what is written for `promtool`.
+    """
+    read = yaml.safe_load(_RULES.read_text(encoding="utf-8"))
+    (expression,) = [
+        one["expr"] for group in read["groups"] for one in group["rules"] if one["alert"] == rule
+    ]
+    firing = f'count(ALERTS{{alertname="{rule}", alertstate="firing"}}) > bool 0 or vector(0)'
+    asked = {
+        "rule_files": [str(_RULES)],
+        "evaluation_interval": "1m",
+        "tests": [
+            {
+                "interval": "1m",
+                "input_series": [
+                    {"series": sample["series"], "values": _course(sample["name"], sample["value"])}
+                    for sample in _SAMPLE.finditer(metrics)
+                    if re.search(rf"\b{sample['name']}\b", expression)
+                ],
+                "promql_expr_test": [
+                    {
+                        "expr": firing,
+                        "eval_time": f"{_MINUTES}m",
+                        "exp_samples": [{"labels": "{}", "value": 1}],
+                    }
+                ],
+            }
+        ],
+    }
+    path = folder / f"{rule}.yaml"
+    path.write_text(yaml.safe_dump(asked), encoding="utf-8")
+    done = subprocess.run(
+        ["promtool", "test", "rules", str(path)], capture_output=True, text=True, check=False
+    )
+    said = done.stdout + done.stderr
+    assert done.returncode == 0 or "got: " in said, said
+    return done.returncode == 0
+
+
+def _course(name: str, value: str) -> str:
+    steps = f"x{_MINUTES}"
+    return f"0+{value}{steps}" if name.endswith("_total") else f"{value}{steps}"

@@ -61,10 +61,14 @@ class RuledPop3:
     pipelining: bool = False
     #: Asked for each DELE: whether it is refused.
     refuse_deletion: Callable[[Stored], bool] = lambda mail: False
+    #: Words to answer each QUIT with that was told to delete, which then deletes nothing; or None.
+    refuse_quit: bytes | None = None
     #: Asked for each RETR, with the number of mails given so far: words to refuse it with, or None.
     refuse: Callable[[Stored, int], bytes | None] = lambda mail, given: None
     #: Asked for each RETR: whether the session ends there, without a word.
     breaks: Callable[[Stored], bool] = lambda mail: False
+    #: Asked for each RETR: whether nothing comes any more.
+    is_silent: Callable[[Stored], bool] = lambda mail: False
     #: What LIST says of a mail.
     size: Callable[[bytes], int] = len
     #: Words to refuse every login with, or None.
@@ -271,6 +275,8 @@ class RuledPop3:
                 case b"RETR":
                     if self.breaks(there[number]):
                         talk.hang_up()
+                    if self.is_silent(there[number]):
+                        talk.say_nothing()
                     words = self.refuse(there[number], self.retrieved)
                     if words:
                         talk.send(b"-ERR " + words + b"\r\n")
@@ -289,6 +295,9 @@ class RuledPop3:
                 case b"RSET":
                     deleted.clear()
                     talk.send(b"+OK\r\n")
+                case b"QUIT" if self.refuse_quit is not None and deleted:
+                    talk.send(b"-ERR " + self.refuse_quit + b"\r\n")
+                    return
                 case b"QUIT":
                     self._update(user, [mails[n] for n in retrieved], [mails[n] for n in deleted])
                     talk.send(b"+OK Farewell.\r\n")

@@ -135,6 +135,19 @@ def of_command(words: str, step: str) -> StepFailed | None:
     return found
 
 
+def of_settling(words: str) -> StepFailed:
+    """What it means that a server does not mark read or delete what is safe here: it is tried again
+    where its words say nothing else."""
+    return of_command(words, "settle") or Unreachable(
+        "The mail server did not carry out what is to be done after download: "
+        f"{shortened(words) or 'it gave no reason'}.",
+        step="settle",
+        code="server-refused",
+        hint="Nothing is lost: the mails are here, and this is tried again by itself.",
+        retry_after=stated_delay(words),
+    )
+
+
 def _of_words(words: str) -> Diagnosis | None:
     if says_too_many_sessions(words):  # [LIMIT] as well, mostly
         return TOO_MANY

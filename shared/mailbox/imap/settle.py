@@ -18,7 +18,6 @@ from collections.abc import Sequence
 from shared.connections import AfterDownload
 from shared.mailbox.base import MailRef
 from shared.mailbox.errors import server_answers
-from shared.mailbox.errors.throttling import stated_delay
 from shared.mailbox.failures import Refused, StepFailed, Unreachable
 from shared.mailbox.imap.search import is_limited, search, searches
 from shared.mailbox.imap.session import ImapSession, Reply, Untagged, string, uid_sets
@@ -131,8 +130,8 @@ def _is_unsolicited(line: Untagged) -> bool:
 
 def _refused(reply: Reply) -> StepFailed:
     text = reply.text or reply.status
-    understood = server_answers.of_command(text, "settle")
     # [OVERQUOTA] is Gmail's word for its bandwidth limits, and others' for a full mailbox.
+    understood = server_answers.of_command(text, "settle")
     if reply.code.partition(" ")[0].upper() in _PERMANENT and not (
         understood is not None and "bandwidth" in text.lower()
     ):
@@ -142,12 +141,4 @@ def _refused(reply: Reply) -> StepFailed:
             code="read-only",
             hint="Give the account the right to change flags and to delete in this folder.",
         )
-    if understood is not None:
-        return understood
-    return Unreachable(
-        f"The mail server did not carry out what is to be done after download: {text}.",
-        step="settle",
-        code="server-refused",
-        hint="Nothing is lost: the mails are here, and this is tried again by itself.",
-        retry_after=stated_delay(text),
-    )
+    return understood or server_answers.of_settling(text)

@@ -40,7 +40,7 @@ from shared.mailbox.pop3.dates import date_refused, first_date, mail_without_dat
 from shared.mailbox.pop3.listing import LAST_UNKNOWN, Pop3List, uidl_of
 from shared.mailbox.pop3.retrieve import retrieve
 from shared.mailbox.pop3.session import Pop3Session
-from shared.mailbox.pop3.settle import mark_deleted, retrieve_again
+from shared.mailbox.pop3.settle import confirm, mark_deleted, retrieve_again
 from shared.mailbox.start_rules import no_dates
 from shared.messages import Key
 
@@ -300,11 +300,14 @@ class Pop3Mailbox:
                 done = mark_deleted(session, numbered)
             else:
                 done = retrieve_again(session, numbered)
-            ended = session.command(b"QUIT")
+            refusal = confirm(session)
             self._to_delete = False
             self._drop_session(polite=False)
-            # An -ERR says that some, nobody knows which, were not deleted (RFC 1939 section 6).
-            return [*gone, *done] if ended.ok else gone
+            if refusal is None:
+                return [*gone, *done]
+            if not gone:
+                raise refusal
+            return gone  # the next settling finds what else has gone, or says what was refused
 
     # ---- the session itself
 

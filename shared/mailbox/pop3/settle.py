@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 from shared.errors import PosthouseError
 from shared.mailbox.base import MailRef
-from shared.mailbox.failures import Unreachable
+from shared.mailbox.errors import server_answers
+from shared.mailbox.failures import StepFailed
 from shared.mailbox.pop3.retrieve import retrieve
 from shared.mailbox.pop3.session import Pop3Session
 
@@ -15,13 +16,12 @@ _ANY_SIZE = 1 << 62
 
 
 def mark_deleted(session: Pop3Session, numbered: Sequence[tuple[int, MailRef]]) -> list[MailRef]:
-    """DELE for each; those that the server took. Raises Unreachable where it took none."""
-    answers = session.commands([b"DELE %d" % number for number, _ in numbered])
+    """DELE for each; those that the server took. Raises StepFailed with the server's words where it
+    took none."""
+    answers = list(session.commands([b"DELE %d" % number for number, _ in numbered]))
     marked = [ref for (_, ref), answer in zip(numbered, answers, strict=True) if answer.ok]
-    if numbered and not marked:
-        raise Unreachable(
-            "The mail server deletes none of these mails.", step="settle", code="server-refused"
-        )
+    if answers and not marked:
+        raise server_answers.of_settling(answers[0].text)
     return marked
 
 
@@ -36,6 +36,13 @@ def retrieve_again(session: Pop3Session, numbered: Sequence[tuple[int, MailRef]]
     dropping = _Dropping()
     retrieve(session, again, dropping, _ANY_SIZE)
     return [ref for _, ref in numbered if ref.key in done or ref.key in dropping.ended]
+
+
+def confirm(session: Pop3Session) -> StepFailed | None:
+    """QUIT, which lets the server carry out what it was told. What it means where the server says
+    that it did not, with some or all, nobody knows which (RFC 1939 section 6)."""
+    ended = session.command(b"QUIT")
+    return None if ended.ok else server_answers.of_settling(ended.text)
 
 
 class _Dropping:

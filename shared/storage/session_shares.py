@@ -155,9 +155,16 @@ def _connections_at(session: Session, mailbox: str) -> list[str | None]:
     ]
 
 
-def _learned(session: Session, place: str, limit: int) -> int:
+def known_limit(session: Session, place: str) -> int | None:
+    """Sessions that a server, or a mailbox there, was found to take of all fetchers; None where
+    none was refused of late."""
     row = session.execute(_SQL["limit"], {"place": place}).fetchone()
-    return min(limit, int(row[0])) if row else limit
+    return int(row[0]) if row else None
+
+
+def _learned(session: Session, place: str, limit: int) -> int:
+    known = known_limit(session, place)
+    return limit if known is None else min(limit, known)
 
 
 def _free(mine: Share, held: int, others: Collection[Share], limit: int) -> int:

@@ -1,7 +1,9 @@
 """A server that takes few sessions serves all mailboxes: kept sessions give way in turn.
 
-For an administrator: the limit that was met is a warning in the fetcher's log with the setting to
-change, and counts in `posthouse_session_limits_total`. The connections stay well.
+For an administrator: the limit that was met is a warning on the pages of its connections and in the
+fetcher's log, with the setting to change, and counts in `posthouse_session_limits_total`. The
+connections stay well, so there is no alert. Where a server takes no session of ours at all, its
+connections are failing (test_what_is_told.py: page, `connection-failing`, metric).
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from tests.rig.administrator_view import Telling
 from tests.rig.fetcher_in_process import FetcherHere
 from tests.rig.mails import digests, mail
 from tests.rig.proxy import Ending, Proxy
@@ -43,10 +46,8 @@ def test_a_limit_of_four_sessions_and_eight_mailboxes(
     proxy = Proxy(dovecot.imap_port, seed=1, most=LIMIT)
     stack = build_stack(redis_url)
     stack.add_handler()
-    stack.start("scheduler", "fetcher", "decryptor")
-    try:
-        for user in users:
-            stack.watch(dovecot, user, push=push, port=proxy.port)
+    with contextlib.closing(proxy), Telling(stack) as telling:
+        mailboxes = [stack.watch(dovecot, user, push=push, port=proxy.port) for user in users]
         stack.wait(lambda: stack.count("delivery") == MAILBOXES, "each mailbox gave its mail", 50)
         assert proxy.turned_away > 0
         assert "MAXPERIP" in stack.log_of("fetcher").read_text()
@@ -60,10 +61,14 @@ def test_a_limit_of_four_sessions_and_eight_mailboxes(
         # The limit is known by now: nobody runs into it again and again.
         assert proxy.turned_away <= before + 2 * MAILBOXES
         assert stack.query("SELECT DISTINCT health FROM connection_state") == [("working",)]
-        assert stack.query("SELECT kind FROM alert WHERE kind = 'connection-failing'") == []
+        telling.log_in()
+        page = telling.page(f"/connections/{mailboxes[0]}")
+        assert f"took no more than {LIMIT} sessions of ours" in page
+        assert "MAXPERIP" in page
+        assert "Working" in page
+        assert telling.alerts() == []
+        assert telling.metric("fetcher", "posthouse_session_limits_total")
         stack.stop()
-    finally:
-        proxy.close()
     events = open_queue(redis_url, "archive").events()
     assert sorted(event["data"]["sha256"] for event in events) == digests(sent)
 

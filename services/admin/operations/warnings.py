@@ -9,7 +9,15 @@ from services.admin.context import Context
 from shared.connections import AfterDownload, Connection, TransportSecurity
 from shared.counting import counted
 from shared.mailbox.base import Capabilities
-from shared.storage import authorisations, connections, handlers, ledger, scheduling
+from shared.mailbox.errors.provider_errors import MORE_SESSIONS
+from shared.storage import (
+    authorisations,
+    connections,
+    handlers,
+    ledger,
+    scheduling,
+    session_shares,
+)
 from shared.storage.pool import Session
 
 _WINDOW = (
@@ -112,6 +120,18 @@ def warnings_for(
                 "both, and what one marks read or deletes the other may never see.",
             )
         )
+    for place in connection.session_places():
+        sessions = session_shares.known_limit(session, place)
+        if sessions is not None:
+            found.append(
+                ConnectionWarning(
+                    "few-sessions",
+                    f"{place} took no more than {counted(sessions, 'session')} of ours at a time "
+                    "within the last hour, and closed or refused the others. All its connections "
+                    "are served in turn, each with a login of its own. To have it quicker, "
+                    f"{MORE_SESSIONS}.",
+                )
+            )
     flagged = ledger.count_flagged(session, connection.id)
     if flagged:
         found.append(

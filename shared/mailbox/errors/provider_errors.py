@@ -248,13 +248,16 @@ NOT_CONNECTED: Final = _person(
     "logged in has no Full Access to the shared mailbox; the username is not the mailbox's "
     "address; for application access the service principal lacks Add-MailboxPermission.",
 )
+#: The settings of servers by which they take more.
+MORE_SESSIONS: Final = (
+    "let the server take more sessions from this address and of this user (Courier: MAXPERIP; "
+    "Dovecot: mail_max_userip_connections; Cyrus: maxlogins_per_host)"
+)
 TOO_MANY: Final = _passing(
     "too-many-connections",
     "The mailbox has too many sessions open.",
-    "Other programs that read it count as well: close some, let the server take more sessions from "
-    "this address and of this user (Courier: MAXPERIP; Dovecot: mail_max_userip_connections; "
-    "Cyrus: maxlogins_per_host), or lower POSTHOUSE_SESSIONS_PER_MAILBOX and "
-    f"POSTHOUSE_SESSIONS_PER_HOST. {_BY_ITSELF}",
+    f"Other programs that read it count as well: close some, {MORE_SESSIONS}, or lower "
+    f"POSTHOUSE_SESSIONS_PER_MAILBOX and POSTHOUSE_SESSIONS_PER_HOST. {_BY_ITSELF}",
 )
 LOGIN_LATER: Final = _passing(
     "login-unavailable",

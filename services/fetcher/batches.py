@@ -92,8 +92,7 @@ class Batches:
         downloads, report = self._downloads, self._run.report
         stopped, bad = downloads.stopped, downloads.broken[0].key
         assert stopped is not None
-        report.session_broke = True
-        report.breaks += 1
+        self._run.broke(stopped)
         alone = downloads.alone
         is_cause = blame(
             self._run, downloads.broken, stopped, alone=alone, octets=downloads.broken_after

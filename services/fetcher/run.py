@@ -13,6 +13,7 @@ from services.fetcher.storing import Intake
 from shared.connections import Connection
 from shared.errors import TryAgain
 from shared.jobs import FETCH_QUEUE, FETCH_SLOW_QUEUE
+from shared.mailbox import wait_budget
 from shared.mailbox.base import Cursor, Mailbox, MailRef
 from shared.mailbox.failures import SessionLost, StepFailed
 from shared.messages import Key, NewMessage
@@ -59,6 +60,8 @@ class RunReport:
     #: The session that is used now broke; `breaks`: how many of this run did so at a mail.
     session_broke: bool = False
     breaks: int = 0
+    #: Seconds that sessions stood still at a mail before they broke.
+    silent_s: float = 0.0
     #: Mails that broke a session when asked for alone, and how: not asked for again in this run.
     broke_alone: dict[Key, TryAgain] = field(default_factory=dict)
     settled: list[MailRef] = field(default_factory=list)
@@ -170,18 +173,34 @@ class Run:
         self.report.uid_validity = place.uid_validity
 
     def set_deadline(self) -> None:
-        """It lasts a slice; where the next login has to wait, others gain nothing from that."""
+        """It lasts a slice; where the next login has to wait, others gain nothing from that.
+
+        What a silent server cost is not taken from it: one mail waited for in vain is longer than
+        a slice, and each would cost those behind it another interval. The wait budget bounds it.
+        """
         slice_s = self.tools.settings.slice_seconds
-        self._deadline = self.report.started + max(
-            slice_s, min(self.report.pause, _LONGEST_SLICE_S)
+        self._deadline = (
+            self.report.started
+            + max(slice_s, min(self.report.pause, _LONGEST_SLICE_S))
+            + self.report.silent_s
         )
+
+    def broke(self, error: TryAgain) -> None:
+        """Its session broke at a mail."""
+        self.report.session_broke = True
+        self.report.breaks += 1
+        if error.code == "read-timeout":
+            self.report.silent_s += self.tools.settings.read_timeout_seconds
+            self.set_deadline()
 
     def may_go_on(self, error: TryAgain) -> bool:
         """Whether a fresh session may be opened in this run, after one that broke at a mail: not
         where the server says that it is about itself, nor for ever."""
         about_server = isinstance(error, SessionLost) and (error.throttled or error.passing)
         stated = error.retry_after is not None
-        return not (about_server or stated or self.is_over) and self.report.breaks < MOST_BREAKS
+        budget = wait_budget.current()
+        spent = self.is_over or (budget is not None and budget.left <= 0)
+        return not (about_server or stated or spent) and self.report.breaks < MOST_BREAKS
 
     def begin_again(self, *, kept: bool) -> None:
         """In a fresh session, which lists anew: what it had is known by then. Where the one that

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import sqlite3
 import subprocess
 import sys
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -187,6 +189,31 @@ def test_a_generator_that_is_only_returned_is_no_handled_mail() -> None:
     report = run_in_memory(lambda event: generator(event), [event], max_deliveries=2)
     assert report.acknowledged == []
     assert "returned a generator" in report.dead[0][1]
+
+
+@pytest.mark.filterwarnings("ignore:coroutine .* was never awaited:RuntimeWarning")
+@pytest.mark.parametrize(
+    "callback",
+    [
+        lambda event: [coroutine(event)],
+        lambda event: (coroutine(event), None),
+        lambda event: map(coroutine, [event]),
+        lambda event: filter(coroutine, [event]),
+    ],
+    ids=["list", "tuple", "map", "filter"],
+)
+def test_work_that_is_only_returned_is_no_handled_mail(callback: Callback) -> None:
+    """Nobody awaits it or goes through it."""
+    report = run_in_memory(callback, [make_event()], max_deliveries=1)
+    assert report.acknowledged == []
+    assert "nothing ran" in str(report.dead[0])
+
+
+def test_an_iterator_that_did_its_work_is_handled() -> None:
+    """A cursor of a database is one."""
+    with closing(sqlite3.connect(":memory:", check_same_thread=False)) as database:
+        report = run_in_memory(lambda event: database.execute("SELECT 1"), [make_event()])
+    assert len(report.acknowledged) == 1
 
 
 _TYPED = """

@@ -87,9 +87,9 @@ class Caller:
                     raise
                 result.cancel()
                 raise TimedOut from None
-        elif inspect.isgenerator(result) or inspect.isasyncgen(result):
+        elif (what := _what_never_ran(result)) is not None:
             raise TypeError(
-                f"the callback {_name(self._callback)} returned a generator, of which nothing ran"
+                f"the callback {_name(self._callback)} returned {what}, of which nothing ran"
             )
 
     def close(self) -> None:
@@ -123,6 +123,20 @@ class Caller:
                 )
                 self._thread.start()
             return self._loop
+
+
+def _what_never_ran(result: object) -> str | None:
+    """What a callback returned in place of doing its work; None where that can be told of nothing.
+
+    Other iterators may be anything: a cursor of a database, a file.
+    """
+    if inspect.isgenerator(result) or inspect.isasyncgen(result):
+        return "a generator"
+    if isinstance(result, map | filter):
+        return f"a {type(result).__name__}"
+    if isinstance(result, list | tuple | set | frozenset) and any(map(inspect.iscoroutine, result)):
+        return "coroutines that it did not await (asyncio.gather does)"
+    return None
 
 
 async def _finished(result: Any, timeout_s: float | None) -> None:

@@ -1,12 +1,13 @@
 """Servers that cut long answers, each in its way: every mail is found all the same.
 
-For an administrator: there is nothing to do. The transcript of a session notes what was cut.
+For an administrator: there is nothing to do, so that page, alerts and metrics say that all is well
+(test_what_is_told.py). The transcript of a session notes what was cut.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence, Set
 from datetime import UTC, datetime
 
 import pytest
@@ -19,22 +20,22 @@ from tests.servers.scripted import Conversation, ScriptedServer, imap, read_set
 
 UIDS = [3 * n for n in range(1, 1301)]
 MAILS = {uid: b"Subject: %d\r\n\r\n" % uid for uid in UIDS}
-READ = set(UIDS[::7])
+READ = frozenset(UIDS[::7])
 
 
-def matching(rest: bytes) -> list[int]:
+def matching(rest: bytes, uids: Sequence[int] = UIDS, read: Set[int] = READ) -> list[int]:
     """What a server would find: UID sets, sequence sets, UNSEEN."""
-    found = list(UIDS)
+    found = list(uids)
     words = rest.upper().replace(b"RETURN (ALL)", b"").split()
     while words:
         word = words.pop(0)
         if word == b"UID":
-            wanted = read_set(words.pop(0), UIDS[-1])
+            wanted = read_set(words.pop(0), uids[-1])
             found = [uid for uid in found if uid in wanted]
         elif word == b"UNSEEN":
-            found = [uid for uid in found if uid not in READ]
+            found = [uid for uid in found if uid not in read]
         elif re.fullmatch(rb"[\d:*,]+", word):
-            wanted = {UIDS[n - 1] for n in read_set(word, len(UIDS))}
+            wanted = {uids[n - 1] for n in read_set(word, len(uids))}
             found = [uid for uid in found if uid in wanted]
     return found
 
@@ -56,14 +57,19 @@ CUTS: dict[str, Callable[[list[int]], list[int]]] = {
 }
 
 
-def cutting(cut: Callable[[list[int]], list[int]], code: bytes = b"") -> ScriptedServer:
+def cutting(
+    cut: Callable[[list[int]], list[int]],
+    code: bytes = b"",
+    mails: dict[int, bytes] = MAILS,
+    read: Set[int] = READ,
+) -> ScriptedServer:
     def search(talk: Conversation, tag: bytes, rest: bytes) -> None:
-        found = matching(rest)
+        found = matching(rest, list(mails), read)
         told = cut(found)
         talk.send(b"* SEARCH" + b"".join(b" %d" % uid for uid in told) + b"\r\n")
         talk.ok(tag, (code if len(told) < len(found) else b"") + b" done")
 
-    return ScriptedServer(imap({"UID SEARCH": search}, mails=MAILS))
+    return ScriptedServer(imap({"UID SEARCH": search}, mails=mails))
 
 
 @pytest.mark.promise("M9")

@@ -1,8 +1,8 @@
 """A full mailbox at Debian's Cyrus, which lets one user log in over POP3 once a minute only.
 
-For an administrator: waiting is no failure, so no page turns red and no alert is raised. What is to
-be seen is the warning `login-delay` of the connection's test, with the seconds
-(api/test_pop3_rules.py).
+For an administrator: waiting is no failure, so no page turns red, no alert is raised and no failed
+run counts. What is to be seen is the warning `login-delay` on the page of the connection's test,
+with the seconds (test_what_is_told.py looks at all of it).
 """
 
 from __future__ import annotations

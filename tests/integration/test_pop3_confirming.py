@@ -3,9 +3,10 @@
 Gmail's rules, mailutils' `expire 0`, a server that keeps everything, and one without TOP; for both
 settlements, with our own parts failing at every step.
 
-For an administrator: the test of a connection and its page warn of EXPIRE and of the provider's
-window (api/test_pop3_rules.py); a run that could not be confirmed is failing with the reason
-(`connection-failing` alert, `posthouse_fetch_runs_total`).
+For an administrator: the test of a connection, on its page, warns of EXPIRE and of the provider's
+window; a QUIT that is refused fails the connection with the server's words (page,
+`connection-failing` alert, `posthouse_fetch_runs_total`): test_what_is_told.py looks at each. A
+database or store without room is told as in test_full_disks.py.
 """
 
 from __future__ import annotations

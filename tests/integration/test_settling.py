@@ -1,8 +1,10 @@
 """What is safe here and still to be told to its server is told until the server agrees.
 
-For an administrator: what a server has still to be told counts in `posthouse_settlements_pending`
-(PosthouseSettlementsPending). A refusal is a failure of the connection, with the reason on
-its page.
+For an administrator: what a server has still to be told counts in `posthouse_settlements_pending`,
+and the rule PosthouseSettlementsPending fires where it lasts; what can only be flagged is a warning
+on the connection's page, too; a refusal fails the connection with the server's words (page,
+`connection-failing` alert). test_what_is_told.py looks at each. What is settled again in a folder
+made anew is nothing to tell, as the last test here sees.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ import pytest
 
 from services.admin.operations.warnings import warnings_for
 from shared.storage import connections
+from tests.rig.administrator_view import Telling
 from tests.rig.fetcher_in_process import FetcherHere
 from tests.rig.mails import digests, mail
 from tests.rig.stack import Stack
@@ -174,18 +177,6 @@ def test_recognised_mails_of_a_folder_made_anew_are_settled(
     with dovecot.client(mail_user) as other:
         other.create_folder("Orders")
     dovecot.deliver(mail_user, sent, "Orders")
-    stack.start("scheduler", "fetcher", "decryptor")
-    # The mails stay in the folder; what is done with them changes before the folder is lost.
-    connection = stack.watch(dovecot, mail_user, folder="Orders")
-    stack.wait_settled(len(sent))
-    stack.query(
-        "UPDATE connection SET after_download = %s, updated_at = now() RETURNING id", after_download
-    )
-    with dovecot.client(mail_user) as other:
-        other.delete_folder("Orders")
-        other.create_folder("Orders")
-    dovecot.deliver(mail_user, sent, "Orders")
-    stack.run_once(connection)
 
     def settled() -> bool:
         flags = dovecot.flags(mail_user, "Orders")
@@ -193,7 +184,25 @@ def test_recognised_mails_of_a_folder_made_anew_are_settled(
             return flags == {}
         return all(r"\Seen" in of_one for of_one in flags.values())
 
-    stack.wait(settled, "they are settled again")
-    stack.stop()
+    with Telling(stack) as telling:
+        # The mails stay in the folder; what is done with them changes before the folder is lost.
+        connection = stack.watch(dovecot, mail_user, folder="Orders")
+        stack.wait_settled(len(sent))
+        stack.query(
+            "UPDATE connection SET after_download = %s, updated_at = now() RETURNING id",
+            after_download,
+        )
+        with dovecot.client(mail_user) as other:
+            other.delete_folder("Orders")
+            other.create_folder("Orders")
+        dovecot.deliver(mail_user, sent, "Orders")
+        stack.run_once(connection)
+        stack.wait(settled, "they are settled again")
+        telling.log_in()
+        assert "Working" in telling.page(f"/connections/{connection}")
+        assert telling.alerts() == []
+        pending = "posthouse_settlements_pending"
+        stack.wait(lambda: telling.metric("scheduler", pending) == 0, "nothing is left to settle")
+        stack.stop()
     assert stack.count("delivery") == len(sent)
     assert stack.count("settlement") == 0

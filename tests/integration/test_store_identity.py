@@ -28,6 +28,7 @@ from shared.storage.pool import Database
 from shared.store import FileStore, ObjectStore
 from shared.store_identity import ForeignStore, OwnStore, adopt_store
 from tests.integration.rows import add_connection, add_message
+from tests.rig.administrator_view import Telling
 from tests.rig.mails import digests, mail
 from tests.rig.queue_events import open_queue
 from tests.rig.stack import Stack
@@ -58,9 +59,6 @@ def test_a_decryptor_with_a_wrong_store_harms_no_mail(
     dovecot.deliver(mail_user, MAILS)
     stack = build_stack(redis_url)
     stack.add_handler()
-    stack.start("scheduler", "fetcher")
-    stack.watch(dovecot, mail_user)
-    stack.wait(lambda: stack.count("message") == len(MAILS), "all are in the ledger")
     wrong, port = tmp_path / "typo", free_port()
     if other != "empty":
         FileStore(wrong).mark(uuid.uuid4())
@@ -69,27 +67,47 @@ def test_a_decryptor_with_a_wrong_store_harms_no_mail(
         log = stack.log_of(service)
         return log.read_text() if log.exists() else ""
 
-    (lost,) = stack.start(
-        "decryptor", settings={"store_url": f"file://{wrong}", "health_port": str(port)}
-    )
-    stack.wait(
-        lambda: (
-            (stack.hurry(), "--adopt-store" in said("decryptor"))[1]
-            or stack.query("SELECT count(*) FROM outbox WHERE error ~ 'store'") == [(len(MAILS),)]
-        ),
-        "it came for them",
-    )
-    words = "another installation" if other != "empty" else "not the one that holds"
-    stack.wait(lambda: readiness(port).get("store") == "failing", "it is not ready")
-    stack.wait(lambda: words in said("decryptor"), "the log says why")
-    assert stack.count("quarantine") == 0
-    assert stack.count("outbox") == len(MAILS)
-    stack.kill(lost)
-    stack.hasten()
-    stack.start("decryptor")
-    stack.wait_settled(len(MAILS))
+    with Telling(stack, ("scheduler", "fetcher")) as telling:
+        stack.watch(dovecot, mail_user)
+        stack.wait(lambda: stack.count("message") == len(MAILS), "all are in the ledger")
+        (lost,) = stack.start(
+            "decryptor", settings={"store_url": f"file://{wrong}", "health_port": str(port)}
+        )
+        stack.wait(
+            lambda: (
+                (stack.hurry(), "--adopt-store" in said("decryptor"))[1]
+                or stack.query("SELECT count(*) FROM outbox WHERE error ~ 'store'")
+                == [(len(MAILS),)]
+            ),
+            "it came for them",
+        )
+        words = "another installation" if other != "empty" else "not the one that holds"
+        stack.wait(lambda: readiness(port).get("store") == "failing", "it is not ready")
+        stack.wait(lambda: words in said("decryptor"), "the log says why")
+        check_told(stack, telling, "store", words)
+        assert stack.count("quarantine") == 0
+        assert stack.count("outbox") == len(MAILS)
+        stack.kill(lost)
+        stack.hasten()
+        stack.start("decryptor")
+        stack.wait_settled(len(MAILS))
+        stack.stop()
     events = open_queue(redis_url, "archive").events()
     assert sorted(event["data"]["sha256"] for event in events) == digests(MAILS)
+
+
+def check_told(stack: Stack, telling: Telling, check: str, words: str) -> None:
+    """That a check of the decryptor fails for longer than a restart takes is told everywhere."""
+    is_said = "SELECT FROM service WHERE name = 'decryptor' AND failing ? %s"
+    stack.wait(lambda: bool(stack.query(is_said, check)), "the heartbeat says so")
+    stack.execute("UPDATE service SET failing_since = now() - interval '2 minutes'")
+    stack.wait(lambda: bool(telling.hears("service-failing")), "the webhook hears of it")
+    assert [words in heard for heard in telling.hears("service-failing")] == [True]
+    telling.log_in()
+    assert words in telling.page("/")
+    series = f'posthouse_service_failing{{check="{check}",service="decryptor"}}'
+    stack.wait(lambda: telling.metric("scheduler", series) == 1, "the metric")
+    assert telling.fires("PosthouseServiceFailing", "scheduler")
 
 
 @pytest.mark.promise("I5")
@@ -189,35 +207,29 @@ def test_missing_bytes_are_tried_again_counted_and_fail_readiness(
     dovecot.deliver(mail_user, MAILS[:4])
     stack = build_stack(redis_url, batch_mails="2")
     stack.add_handler()
-    stack.start("scheduler", "fetcher")
-    stack.watch(dovecot, mail_user)
-    stack.wait(lambda: stack.count("message") == 4, "all are in the ledger")
-    ((key,),) = stack.query("SELECT raw_key FROM message ORDER BY raw_key LIMIT 1")
-    away = tmp_path / "away"
-    shutil.move(stack.store / key, away)
-    port = free_port()
-    stack.start("decryptor", settings={"health_port": str(port)})
-    stack.wait(
-        lambda: (
-            stack.query("SELECT count(*) FROM outbox WHERE missing_since IS NOT NULL") == [(2,)]
-            and stack.count("outbox") == 2
-        ),
-        "the others are published, these wait",
-    )
-    stack.wait(lambda: readiness(port).get("mails") == "failing", "it is not ready")
-    # The overview has it with the next heartbeat, the alert when it lasts.
-    words = "SELECT 1 FROM service WHERE failing ->> 'mails' ~ 'lacks mails'"
-    stack.wait(lambda: bool(stack.query(words)), "said")
-    stack.query("UPDATE service SET failing_since = now() - interval '2 minutes' RETURNING 1")
-    told = "SELECT data ->> 'check' FROM alert WHERE kind = 'service-failing'"
-    stack.wait(lambda: ("mails",) in stack.query(told), "the alert")
-    metrics = httpx.get(f"http://127.0.0.1:{port}/metrics").text
-    (line,) = [r for r in metrics.splitlines() if r.startswith("posthouse_missing_bytes_total ")]
-    assert float(line.split()[1]) >= 2
-    assert stack.count("quarantine") == 0
-    shutil.move(away, stack.store / key)
-    stack.hurry()
-    stack.wait_settled(4)
+    with Telling(stack, ("scheduler", "fetcher")) as telling:
+        stack.watch(dovecot, mail_user)
+        stack.wait(lambda: stack.count("message") == 4, "all are in the ledger")
+        ((key,),) = stack.query("SELECT raw_key FROM message ORDER BY raw_key LIMIT 1")
+        away = tmp_path / "away"
+        shutil.move(stack.store / key, away)
+        port = telling.start("decryptor")
+        stack.wait(
+            lambda: (
+                stack.query("SELECT count(*) FROM outbox WHERE missing_since IS NOT NULL") == [(2,)]
+                and stack.count("outbox") == 2
+            ),
+            "the others are published, these wait",
+        )
+        stack.wait(lambda: readiness(port).get("mails") == "failing", "it is not ready")
+        check_told(stack, telling, "mails", "lacks mails")
+        assert (telling.metric("decryptor", "posthouse_missing_bytes_total") or 0) >= 2
+        assert telling.fires("PosthouseMissingBytes", "decryptor")
+        assert stack.count("quarantine") == 0
+        shutil.move(away, stack.store / key)
+        stack.hurry()
+        stack.wait_settled(4)
+        stack.stop()
     events = open_queue(redis_url, "archive").events()
     assert sorted(event["data"]["sha256"] for event in events) == digests(MAILS[:4])
 

@@ -53,10 +53,11 @@ class Telling:
     ) -> None:
         self._ended.close()
 
-    def start(self, service: str, **settings: str) -> None:
-        """One whose metrics are read from now on under its name."""
+    def start(self, service: str) -> int:
+        """One whose metrics are read from now on under its name; its port for them."""
         port = self._health.setdefault(service, free_port())
-        self._stack.start(service, settings={"health_port": str(port), **settings})
+        self._stack.start(service, settings={"health_port": str(port)})
+        return port
 
     def log_in(self) -> None:
         """As a person in a browser does, once the pages answer."""

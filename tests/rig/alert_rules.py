@@ -10,13 +10,15 @@ import yaml
 
 _RULES = Path(__file__).resolve().parents[2] / "deploy" / "prometheus" / "alerts.yaml"
 #: Longer than every rule's window and its `for` together, but for revocation.
-_MINUTES = 120
+_MINUTES = 150
+_WELL = 30
 _SAMPLE = re.compile(r"^(?P<series>(?P<name>posthouse_\w+)(?:\{.*\})?) (?P<value>[-+.\de]+)$", re.M)
 
 
 def fires(rule: str, metrics: str, folder: Path) -> bool:
-    """Whether the alert `rule` fires where the service goes on saying what `metrics`, the text of
-    its /metrics, says: a gauge stays, a counter rises from nothing by its value each minute.
+    """Whether the alert `rule` fires at any time where all is well for half an hour, and then the
+    service goes on saying what `metrics`, the text of its /metrics, says: a gauge stays, a counter
+    rises by its value each minute.
 
     `folder` takes what is written for `promtool`.
     """
@@ -24,7 +26,7 @@ def fires(rule: str, metrics: str, folder: Path) -> bool:
     (expression,) = [
         one["expr"] for group in read["groups"] for one in group["rules"] if one["alert"] == rule
     ]
-    firing = f'count(ALERTS{{alertname="{rule}", alertstate="firing"}}) > bool 0 or vector(0)'
+    firing = f'count(ALERTS{{alertname="{rule}", alertstate="firing"}}) > bool 0'
     asked = {
         "rule_files": [str(_RULES)],
         "evaluation_interval": "1m",
@@ -38,7 +40,7 @@ def fires(rule: str, metrics: str, folder: Path) -> bool:
                 ],
                 "promql_expr_test": [
                     {
-                        "expr": firing,
+                        "expr": f"max_over_time(({firing})[{_MINUTES}m:1m]) or vector(0)",
                         "eval_time": f"{_MINUTES}m",
                         "exp_samples": [{"labels": "{}", "value": 1}],
                     }
@@ -57,5 +59,6 @@ def fires(rule: str, metrics: str, folder: Path) -> bool:
 
 
 def _course(name: str, value: str) -> str:
-    steps = f"x{_MINUTES}"
-    return f"0+{value}{steps}" if name.endswith("_total") else f"{value}{steps}"
+    steps = f"x{_MINUTES - _WELL}"
+    then = f"{value}+{value}{steps}" if name.endswith("_total") else f"{value}{steps}"
+    return f"0x{_WELL} {then}"

@@ -1,8 +1,8 @@
 """What is no job is put aside, one by one; the others run, and nobody dies of it.
 
-For an administrator: `posthouse_jobs_put_aside_total` and its rule PosthouseJobsPutAside; a
-consumer thread that ended is `threads` in readiness, on the overview and in the alert
-`service-failing`.
+For an administrator: `posthouse_jobs_put_aside_total`, its rule PosthouseJobsPutAside and the page
+that this leads to; a consumer thread that ended is `threads` in readiness, on the overview and in
+the alert `service-failing` (test_what_is_told_of_us.py looks at each).
 """
 
 from __future__ import annotations
@@ -25,7 +25,6 @@ from shared.telemetry.health import HealthServer, Heartbeat
 from shared.telemetry.threads import ServiceThreads, ThreadEnded
 from tests.integration.queueing.conftest import Server, Workers, eventually
 from tests.servers.processes import free_port
-from tests.servers.redis import RedisServer
 
 #: What JSON can make of a job, and what is not even JSON.
 _GOOD = {
@@ -55,10 +54,10 @@ BAD: list[bytes] = [
 ]
 
 
-def put(server: Server, queue: str, bodies: list[bytes]) -> None:
+def put(url: str, queue: str, bodies: list[bytes]) -> None:
     """As whoever can write to the broker does."""
-    if isinstance(server, RedisServer):
-        client = redis.Redis.from_url(server.url)
+    if url.startswith("redis"):
+        client = redis.Redis.from_url(url)
         for body in bodies:
             identifier = str(uuid.uuid4())
             client.hset(f"dramatiq:{queue}.msgs", identifier, body)
@@ -66,7 +65,7 @@ def put(server: Server, queue: str, bodies: list[bytes]) -> None:
         client.rpush(f"dramatiq:{queue}", "an id without a job")
         client.close()
         return
-    with pika.BlockingConnection(pika.URLParameters(server.url)) as connection:
+    with pika.BlockingConnection(pika.URLParameters(url)) as connection:
         channel = connection.channel()
         for body in bodies:
             channel.basic_publish("", queue, body)
@@ -76,14 +75,14 @@ def put_aside(queue: str) -> float:
     return float(metrics.JOBS_PUT_ASIDE.labels(queue)._value.get())
 
 
-def left(server: Server, queue: str) -> tuple[int, int]:
+def left(url: str, queue: str) -> tuple[int, int]:
     """(waiting or held, dead letters)"""
-    if isinstance(server, RedisServer):
-        with redis.Redis.from_url(server.url) as client:
+    if url.startswith("redis"):
+        with redis.Redis.from_url(url) as client:
             held = [client.scard(k) for k in client.scan_iter(f"dramatiq:__acks__.*.{queue}")]
             waiting: Any = client.llen(f"dramatiq:{queue}")
             return waiting + sum(held), int(client.zcard(f"dramatiq:{queue}.XQ"))
-    with pika.BlockingConnection(pika.URLParameters(server.url)) as connection:
+    with pika.BlockingConnection(pika.URLParameters(url)) as connection:
         channel = connection.channel()
         waiting = channel.queue_declare(queue, passive=True).method.message_count
         return waiting, channel.queue_declare(f"{queue}.XQ", passive=True).method.message_count
@@ -98,12 +97,12 @@ def test_jobs_that_cannot_be_read_are_put_aside_and_the_others_run(
     enqueue_many(broker, [Job(queue, "work", (0,))])
     workers.start(server.url, queue, ran.append, threads=threads)
     eventually(lambda: ran == [0])
-    put(server, queue, BAD)
+    put(server.url, queue, BAD)
     enqueue_many(broker, [Job(queue, "work", (n,)) for n in (1, 2, 3)])
-    put(server, queue, BAD)
+    put(server.url, queue, BAD)
     enqueue_many(broker, [Job(queue, "work", (4,))])
     eventually(lambda: sorted(ran) == [0, 1, 2, 3, 4])
-    eventually(lambda: left(server, queue) == (0, 2 * len(BAD)))
+    eventually(lambda: left(server.url, queue) == (0, 2 * len(BAD)))
     assert put_aside(queue) >= 2 * len(BAD)
     broker.close()
 
@@ -115,7 +114,7 @@ def test_a_worker_that_stops_amid_them_leaves_them_to_the_next(
     broker = build_broker(server.url, queues=[queue])
     enqueue_many(broker, [Job(queue, "work", (n,)) for n in (1, 2)])
     consumer = broker.consume(queue, prefetch=20, timeout=100)
-    put(server, queue, BAD)
+    put(server.url, queue, BAD)
     eventually(lambda: next(consumer) is not None)
     consumer.close()
     ran: list[int] = []

@@ -21,6 +21,7 @@ from shared.mailbox.graph import mime as graph_mime
 from shared.mailbox.graph.http import GraphError, GraphHttp, judged
 from shared.mailbox.net import https
 from shared.mailbox.net.request_limits import AT_ONCE
+from shared.messages import Key
 
 _IN_MEMORY: Final = 1 << 20
 _CHUNK: Final = 1 << 18
@@ -37,11 +38,36 @@ _OF_GRAPH: Final = frozenset(
 )
 
 
-def download(graph: GraphHttp, refs: Sequence[MailRef], sink: Sink, limit: int) -> None:
+class Given:
+    """What a session was given, for telling an item without MIME form from a server that gives none
+    at the moment. A few threads count; one more or less changes nothing."""
+
+    def __init__(self) -> None:
+        self._count = 0
+        self._refused: dict[Key, int] = {}
+
+    def another(self) -> None:
+        """A mail came in its MIME form."""
+        self._count += 1
+
+    def shows_cause(self, ref: MailRef) -> bool:
+        """Whether one came since this item was refused first, so that the item is the cause."""
+        return self._count > self._refused.get(ref.key, self._count)
+
+    def refused(self, ref: MailRef) -> None:
+        """The item was, in words that may be about the moment."""
+        self._refused.setdefault(ref.key, self._count)
+
+
+def download(
+    graph: GraphHttp, refs: Sequence[MailRef], sink: Sink, limit: int, session: Given
+) -> None:
     """Streams each mail into `sink`. Memory: a megabyte a mail under way, the rest on disk.
 
     A mail that Graph throttles, or whose answer breaks off each time, is abandoned as refused:
-    requests are independent of each other, so the others may come.
+    requests are independent of each other, so the others may come. So is one that answers as in an
+    outage, until another one came and it does so again: what is built of its properties is not what
+    travelled, and its original may be deleted after that.
     """
     refusals = RefusedMails(sink)
     ahead: deque[tuple[MailRef, Future[IO[bytes] | PosthouseError]]] = deque()
@@ -54,7 +80,8 @@ def download(graph: GraphHttp, refs: Sequence[MailRef], sink: Sink, limit: int) 
                 if refusals.enough:
                     refusals.not_asked([ref])
                     continue
-                ahead.append((ref, pool.submit(copy_context().run, _fetch, graph, ref, limit)))
+                work = pool.submit(copy_context().run, _fetch, graph, ref, limit, session)
+                ahead.append((ref, work))
                 if len(ahead) > AT_ONCE:
                     _hand_on(*ahead.popleft(), sink, refusals)
             while ahead:
@@ -87,11 +114,13 @@ def headers(graph: GraphHttp, refs: Sequence[MailRef]) -> Iterator[tuple[MailRef
 
 
 @contextmanager
-def _value(graph: GraphHttp, ref: MailRef) -> Iterator[Iterator[bytes]]:
+def _value(
+    graph: GraphHttp, ref: MailRef, session: Given | None = None
+) -> Iterator[Iterator[bytes]]:
     """The octets of the MIME form; of an S/MIME item that has none, those of its attachment.
 
     A refusal that may pass is waited out only where it is not about such an item: Exchange answers
-    for them with whatever status.
+    for them with whatever status. Nor where `session` shows that the item is the cause.
     """
     stored: IO[bytes] | None = None
 
@@ -99,20 +128,23 @@ def _value(graph: GraphHttp, ref: MailRef) -> Iterator[Iterator[bytes]]:
         nonlocal stored
         if failure.status not in _NOT_OF_ITEM:
             stored = graph_mime.of_smime(graph, ref, failure)
-        return stored is not None
+        is_cause = session is not None and session.shows_cause(ref)
+        return stored is not None or (is_cause and failure.status in _NO_MIME)
 
     with ExitStack() as stack:
         try:
             path = graph.message(ref) + "/$value"
             chunks = stack.enter_context(graph.stream(path, unless=is_smime))
         except GraphError as failure:
-            if stored is None and (failure.passes or not is_smime(failure)):
+            if stored is None and not failure.passes:
+                is_smime(failure)
+            if stored is None:
                 raise
-            assert stored is not None
-            chunks = _pieces(stack.enter_context(stored))
-        else:
-            chunks = _mails_own(graph, chunks)
-        yield chunks
+            yield _pieces(stack.enter_context(stored))
+            return
+        yield _mails_own(graph, chunks)
+    if session is not None:
+        session.another()
 
 
 def _mails_own(graph: GraphHttp, chunks: Iterator[bytes]) -> Iterator[bytes]:
@@ -161,10 +193,12 @@ def _hand_on(
     refusals.given()
 
 
-def _fetch(graph: GraphHttp, ref: MailRef, limit: int) -> IO[bytes] | PosthouseError:
+def _fetch(
+    graph: GraphHttp, ref: MailRef, limit: int, session: Given
+) -> IO[bytes] | PosthouseError:
     """The whole mail in a spool, or why it cannot be had."""
     try:
-        return _streamed(graph, ref, limit)
+        return _streamed(graph, ref, limit, session)
     except TryAgain as error:
         if error.code not in _OF_GRAPH:
             raise  # our own servers, or the one that gives tokens
@@ -172,11 +206,13 @@ def _fetch(graph: GraphHttp, ref: MailRef, limit: int) -> IO[bytes] | PosthouseE
         return MailRefused(str(error), throttled=throttled, passing=True, because=error)
 
 
-def _streamed(graph: GraphHttp, ref: MailRef, limit: int) -> IO[bytes] | PosthouseError:
+def _streamed(
+    graph: GraphHttp, ref: MailRef, limit: int, session: Given
+) -> IO[bytes] | PosthouseError:
     for attempt in range(_TRIES):
         spool: IO[bytes] = tempfile.SpooledTemporaryFile(_IN_MEMORY)  # noqa: SIM115 (handed on)
         try:
-            with _value(graph, ref) as chunks:
+            with _value(graph, ref, session) as chunks:
                 for chunk in chunks:
                     spool.write(chunk)
                     if spool.tell() > limit:
@@ -186,7 +222,7 @@ def _streamed(graph: GraphHttp, ref: MailRef, limit: int) -> IO[bytes] | Posthou
             return spool
         except GraphError as failure:
             spool.close()
-            return _without_mime(graph, ref, limit, failure)
+            return _without_mime(graph, ref, limit, failure, session)
         except TryAgain as error:
             spool.close()
             if attempt + 1 == _TRIES or error.code != "broken-off":
@@ -198,12 +234,14 @@ def _streamed(graph: GraphHttp, ref: MailRef, limit: int) -> IO[bytes] | Posthou
 
 
 def _without_mime(
-    graph: GraphHttp, ref: MailRef, limit: int, failure: GraphError
+    graph: GraphHttp, ref: MailRef, limit: int, failure: GraphError, session: Given
 ) -> IO[bytes] | PosthouseError:
     if failure.status in (404, 410):
         return mail_vanished()
+    is_cause = not failure.passes or session.shows_cause(ref)
+    session.refused(ref)
     with judged("downloading"):
-        if failure.status not in _NO_MIME:
+        if failure.status not in _NO_MIME or not is_cause:
             raise failure
     try:
         with judged("reading the properties of a mail without MIME form"):

@@ -51,6 +51,7 @@ class GraphMailbox:
         self._name = ""
         #: The last cursor that was compared, so that a listing goes on from it.
         self._compared: Cursor | None = None
+        self._given = graph_download.Given()
         self._closed = False
 
     # ---- what the server is
@@ -170,7 +171,7 @@ class GraphMailbox:
 
     def download(self, refs: Sequence[MailRef], sink: Sink, *, limit: int) -> None:
         with self._step("download"):
-            graph_download.download(self._graph, refs, sink, limit)
+            graph_download.download(self._graph, refs, sink, limit, self._given)
 
     # ---- settling
 

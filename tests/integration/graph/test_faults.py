@@ -331,3 +331,28 @@ def test_a_mail_that_vanishes_before_its_download_stops_no_other(office: Office)
     gone = [error.code for error in sink.abandoned.values()]
     assert set(gone) == {"mail-vanished"}
     assert len(sink.mails) + len(gone) == 5
+
+
+@pytest.mark.promise("M27", "I1")
+def test_an_outage_makes_no_mail_of_properties(office: Office) -> None:
+    """That is not what travelled, and the original may be deleted after it. So only an item that
+    is refused once more after another one came is built of them."""
+    office.box.deliver(mail(f"mail {n}") for n in range(4))
+    mailbox = office.open()
+    mailbox.open("")
+    refs = mailbox.list_new(KnownKeys(), UNREAD).new
+    outage = {"status": 500, "code": "ErrorInternalServerError", "message": "An error occurred."}
+    office.server.fail("/$value", times=999, **outage)
+    sink = Collector()
+    mailbox.download(refs, sink, limit=LIMIT)
+    assert sink.mails == {}
+    assert {error.code for error in sink.abandoned.values()} <= {"mail-refused", "mail-not-asked"}
+    office.server.faults.clear()
+    broken = refs[0]
+    office.server.fail(f"{broken.key}/$value", times=999, **outage)
+    mailbox.download([broken], sink, limit=LIMIT)
+    assert sink.mails == {}
+    mailbox.download([refs[1], broken], sink, limit=LIMIT)
+    assert b"X-Posthouse-Rebuilt" not in sink.mails[refs[1].key]
+    mailbox.download([broken], sink, limit=LIMIT)
+    assert b"X-Posthouse-Rebuilt" in sink.mails[broken.key]

@@ -105,6 +105,7 @@ def test_it_makes_what_the_overlay_makes(overlay: str, scaled: str, tmp_path: Pa
             ("monitoring",),
         ),
         ({"apply": {"configMap": "posthouse-files"}}, ("apply",)),
+        ({"reloader": True}, ("reloader",)),
         ({"networkPolicy": {"identity": {"enabled": True}}}, ("network-identity",)),
         (
             {"networkPolicy": {"dns": {"blocks": ["169.254.20.10/32"]}}},

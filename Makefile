@@ -11,7 +11,7 @@ WORKERS ?= 3
 INSTALL := $(UV) pip install --quiet --compile-bytecode --python $(BIN)/python
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run check test servers-check pictures image-check unit bench storm drill fuzz fuzz-api fuzz-facts fuzz-reader unit-image format lock audit clean servers
+.PHONY: help setup run check test servers-check pictures image image-check unit bench storm drill fuzz fuzz-api fuzz-facts fuzz-reader unit-image format lock audit clean servers
 
 help: ## what can be made here
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -60,6 +60,9 @@ servers-check: $(VENV)/.dev servers ## the long suites, over every mail server: 
 
 pictures: $(VENV)/.dev servers ## pictures of every page, with 1,000 connections of hostile names, in .pictures
 	PICTURES=.pictures $(BIN)/python -m pytest -n 0 -m long tests/e2e/test_pictures.py $(ARGS)
+
+image: ## the image to roll out: make image BASE=python:3.13-slim-bookworm@sha256:… TAG=REGISTRY/posthouse:0.1.0
+	BASE="$(BASE)" TAG="$(TAG)" deploy/image/build.sh
 
 image-check: $(VENV)/.dev servers ## build the container image and test it, on a Docker engine of its own
 	deploy/image/check.sh $(ARGS)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Sequence
 from dataclasses import replace
+from datetime import datetime
 
 from services.fetcher.batches import Batches
 from services.fetcher.changed_keys import keys_changed, rebind_by_headers
@@ -18,6 +19,7 @@ from services.fetcher.quarantining import quarantine, undated
 from services.fetcher.run import Run
 from services.fetcher.settling import settle, settle_at_end, settle_leftovers, unless_stopped
 from services.fetcher.uidvalidity import end_rebinding, note_uid_validity, rebind
+from shared.connections import Selection
 from shared.errors import MailFailure, TryAgain
 from shared.mailbox.base import Listing, MailRef
 from shared.mailbox.failures import LoginTooSoon, Unreachable
@@ -79,7 +81,7 @@ def _open(run: Run) -> None:
 def _check_start(run: Run) -> None:
     refusal = start_refusal(
         run.mailbox.capabilities,
-        by_date=run.state.start_since is not None,
+        by_date=run.state.start_since is not None and not run.state.skip_existing,
         skip_existing=run.state.skip_existing,
     )
     if refusal is not None:
@@ -88,12 +90,25 @@ def _check_start(run: Run) -> None:
 
 def _skip_existing(run: Run) -> None:
     place = run.place
-    keys = list(run.mailbox.keys())
+    # Over POP3 a date would cost the header of each mail: there it is what the first look finds.
+    since = None if run.connection.kind.start_depends else run.state.start_since
+    keys = set(run.mailbox.keys())
+    if since is not None:
+        keys -= _arrived_since(run, since)
     with run.tools.database.transaction() as session:
         ledger.commit_batch(session, run.lease, place, ())
-        add_known(session, place.connection_id, place.folder, place.uid_validity, keys)
-        scheduling.skipped_existing(session, place.connection_id)
-    run.state = replace(run.state, skip_existing=False)  # not what comes until a fresh session
+        add_known(session, place.connection_id, place.folder, place.uid_validity, list(keys))
+        scheduling.skipped_existing(session, place.connection_id, before=since)
+    # Not what comes until a fresh session.
+    run.state = replace(run.state, skip_existing=False, start_since=None)
+
+
+def _arrived_since(run: Run, since: datetime) -> set[Key]:
+    """What came after "from now on" was chosen and before this first look at the folder, by the
+    server's dates: the server may have been away, or nobody took the connection."""
+    place = run.place
+    known = KnownMails(run.tools.database, place.connection_id, place.folder, place.uid_validity)
+    return {ref.key for ref in run.mailbox.list_new(known, Selection.ALL, since=since).new}
 
 
 def _fetch_listings(run: Run) -> None:

@@ -166,9 +166,10 @@ def fail_run(
     return (row[0], row[1]) if row else ("", 0)
 
 
-def skipped_existing(session: Session, connection_id: int) -> None:
-    """What was in the folder at the start is skipped: done."""
-    session.execute(_SQL["skipped_existing"], {"id": connection_id})
+def skipped_existing(session: Session, connection_id: int, *, before: datetime | None) -> None:
+    """What was in the folder at the start is skipped: done. `before`: it had arrived by then, where
+    that is known; else it was there just now."""
+    session.execute(_SQL["skipped_existing"], {"id": connection_id, "before": before})
 
 
 def pruned(session: Session, connection_id: int) -> None:

@@ -61,7 +61,7 @@ def estimate_connection(
     found = estimate(
         ctx,
         wanted,
-        since=start.since,
+        since=start.by_date,
         skip_existing=start.skip_existing,
         another_mailbox=other,
     )
@@ -88,9 +88,9 @@ def count_new(
     the server makes this start impossible; None where nothing needs to be counted."""
     if start.skip_existing or acknowledged:
         if asks_server(wanted, start, acknowledged=acknowledged):
-            check_start(ctx, wanted, by_date=start.since is not None)
+            check_start(ctx, wanted, by_date=start.by_date is not None)
         return None
-    found = estimate(ctx, wanted, since=start.since, another_mailbox=another_mailbox)
+    found = estimate(ctx, wanted, since=start.by_date, another_mailbox=another_mailbox)
     if found.new or found.confidence == "partial":
         raise AcknowledgementNeeded(found)
     return found

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from services.admin.operations.estimates import Estimate
@@ -17,10 +17,15 @@ NOW = "now"
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """Which mails to take: all new ones, those that arrive `since`, or none that is there now."""
+    """Which mails to take: all new ones, those that arrive `since`, or with `skip_existing` none
+    that is there now, which is `since`: the first look may come later."""
 
     since: datetime | None = None
     skip_existing: bool = False
+
+    @property
+    def by_date(self) -> datetime | None:
+        return None if self.skip_existing else self.since
 
     @classmethod
     def parse(cls, value: Any) -> Start:
@@ -28,7 +33,7 @@ class Start:
         if value is None or value == EVERYTHING:
             return cls()
         if value == NOW:
-            return cls(skip_existing=True)
+            return cls(datetime.now(UTC), skip_existing=True)
         return cls(since=instant("start_from", value))
 
 

@@ -151,7 +151,8 @@ WHERE s.connection_id = before.connection_id
 RETURNING before.health, s.failures;
 
 -- name: skipped_existing
-UPDATE connection_state SET skip_existing = false, skipped_before = now()
+UPDATE connection_state
+SET skip_existing = false, skipped_before = coalesce(%(before)s::timestamptz, now()), start_since = NULL
 WHERE connection_id = %(id)s;
 
 -- name: validity

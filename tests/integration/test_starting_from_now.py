@@ -1,0 +1,52 @@
+"""From now on means from the choice on, and not from the first time that the server answers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from shared.storage import connections
+from tests.rig.fetcher_in_process import FetcherHere
+from tests.rig.mails import digests, mail
+from tests.rig.stack import Stack
+from tests.servers.dovecot import Dovecot
+
+OLD, NEW, LATER = (mail(number, 1000) for number in range(3))
+
+
+@pytest.fixture
+def here(redis_url: str, build_stack: Callable[..., Stack]) -> Iterator[FetcherHere]:
+    stack = build_stack(redis_url)
+    stack.add_handler()
+    with FetcherHere(stack).working() as fetcher:
+        yield fetcher
+
+
+@pytest.mark.promise("M17")
+@pytest.mark.parametrize("selection", ["unread", "all"])
+def test_what_arrives_while_the_server_is_away_is_not_passed_over(
+    selection: str, here: FetcherHere, mail_user: str
+) -> None:
+    chosen = datetime.now(UTC) - timedelta(minutes=10)
+    with Dovecot() as server:
+        with server.client(mail_user) as session:
+            session.append("INBOX", OLD, msg_time=chosen - timedelta(hours=1))
+        connection = here.stack.watch(server, mail_user, selection=selection)
+        with here.stack.database.transaction() as transaction:
+            connections.start_from(transaction, connection, since=chosen, skip_existing=True)
+        server.stop()
+        here.run(connection)
+        assert here.stack.query("SELECT health FROM connection_state") == [("failing",)]
+        server.start()
+        with server.client(mail_user) as session:
+            session.append("INBOX", NEW, msg_time=chosen + timedelta(minutes=5))
+        here.run_until_idle(connection)
+        assert here.had() == digests([NEW])
+        # Later ones whatever their date, as it is with a mail that somebody moves into the folder.
+        with server.client(mail_user) as session:
+            session.append("INBOX", LATER, msg_time=chosen - timedelta(days=1))
+        here.run_until_idle(connection)
+        assert here.had() == digests([NEW, LATER])
+        assert len(server.flags(mail_user)) == 3

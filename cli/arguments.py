@@ -19,7 +19,8 @@ Settings = Annotated[
     typer.Option(
         "--set",
         metavar="FIELD=VALUE",
-        help="A field, such as port=1143; repeat it.",
+        help="A field, such as port=1143; repeat it. Values can be read from elsewhere: "
+        "password=env:NAME, ca_certificate=file:ca.pem.",
     ),
 ]
 _FIELDS: Final = {

@@ -209,6 +209,6 @@ def _certificate_error(host: str, error: ssl.SSLCertVerificationError) -> Unreac
         f"The certificate of {host} is not trusted: {reason}.",
         step="tls",
         code="certificate-untrusted",
-        hint="If the server has a private CA, give the CA's certificate in the connection, under "
-        "More: private certificate authority.",
+        hint="If the server has a private CA, give the CA's certificate in the connection: under "
+        "More, private certificate authority; in commands and the API, ca_certificate.",
     )

@@ -111,3 +111,12 @@ def test_the_admin_token_is_made_once_and_can_be_given(text: str, tmp_path: Path
     assert started("a token of my own, long") == "a token of my own, long"
     path.unlink()
     assert started() != made
+
+
+def test_there_is_a_stand_in_for_each_image_of_others(text: str) -> None:
+    """`make image-check` runs the composition where none can be pulled."""
+    wanted = {one["image"] for one in yaml.safe_load(text)["services"].values()}
+    script = (FOLDER / "image" / "stand_ins.sh").read_text()
+    assert set(re.findall(r"^stand_in ([^$\s]\S*) ", script, re.MULTILINE)) == {
+        image for image in wanted if not image.startswith("posthouse:")
+    }

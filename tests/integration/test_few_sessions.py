@@ -9,6 +9,7 @@ connections are failing (test_what_is_told.py: page, `connection-failing`, metri
 from __future__ import annotations
 
 import contextlib
+import re
 import signal
 from collections.abc import Callable
 from functools import partial
@@ -63,7 +64,10 @@ def test_a_limit_of_four_sessions_and_eight_mailboxes(
         assert stack.query("SELECT DISTINCT health FROM connection_state") == [("working",)]
         telling.log_in()
         page = telling.page(f"/connections/{mailboxes[0]}")
-        assert f"took no more than {LIMIT} sessions of ours" in page
+        # Beside a session that is being closed it may look like fewer.
+        told = re.search(r"took no more than (\d) sessions? of ours", page)
+        assert told is not None, page
+        assert 1 <= int(told[1]) <= LIMIT
         assert "MAXPERIP" in page
         assert "Working" in page
         assert telling.alerts() == []

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import base64
 import resource
+from collections import Counter
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from asn1crypto import core, keys, pem
@@ -16,7 +18,7 @@ from pysequoia.packet import Packet, PacketPile, Tag
 from shared import bounded_process
 from shared.certificates import parse_upload
 from shared.client_certificates import pem_of
-from shared.errors import InvalidInput
+from shared.errors import InvalidInput, TryAgain
 from tests.unit.certificates.test_parsing import pkcs12
 from tests.unit.smime.pki import Holder, Pki, rsa_key
 
@@ -134,6 +136,14 @@ def test_so_does_a_client_certificate(bob: Holder) -> None:
     with pytest.raises(InvalidInput, match="more work or memory") as caught:
         pem_of(text)
     assert caught.value.field == "client_certificate"
+
+
+def test_who_sends_many_is_sent_away_and_holds_no_thread(bob: Holder) -> None:
+    data = pkcs12(bob)
+    with ThreadPoolExecutor(8) as pool:
+        found = [pool.submit(parse_upload, data, "x") for _ in range(8)]
+        told = Counter(type(one.exception()) for one in found)
+    assert told == {InvalidInput: 4, TryAgain: 4}
 
 
 def test_an_honest_file_is_read_as_ever(bob: Holder) -> None:

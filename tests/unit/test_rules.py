@@ -88,6 +88,9 @@ def test_rules_are_read_aloud_by_their_numbers() -> None:
         {"expression": "true" + " " * 2000 + "|| true"},
         {"expression": "!!(!!!!!!(!!!!(((((!!(!!(!!!!((" * 8},
         {"expression": "\0"},
+        {"expression": "kind == 'a\u202eb'"},
+        {"expression": "kind == 'a\x9bb'"},
+        {"accept": [{"subject": ["x"] * 51}]},
     ],
     ids=repr,
 )
@@ -183,6 +186,19 @@ def test_what_is_known_decides_although_something_is_not() -> None:
     assert rules(reject=[{"sender": "ann@example.org"}]).judge(UNREAD).takes is False
     assert rules(expression='kind == "bounce" && size > 9000').judge(UNREAD).takes is False
     assert rules(expression='kind == "bounce" || size > 9').judge(UNREAD).takes is True
+
+
+def test_an_expression_sees_the_beginning_of_a_long_subject() -> None:
+    long = KNOWN._replace(subject="a" * 100_000)
+    assert rules(expression="subject.size() <= 2000").judge(long).takes is True
+
+
+def test_what_a_mail_says_in_an_error_is_cut_and_without_controls() -> None:
+    sender = "(\u202e\x9b31m" + "z" * 1000
+    found = rules(expression="subject.matches(sender)").judge(KNOWN._replace(sender=sender))
+    assert found.takes is None
+    assert 0 < len(found.reason) <= 200
+    assert not set("\u202e\x9b") & set(found.reason)
 
 
 def test_an_expression_cannot_work_for_long() -> None:

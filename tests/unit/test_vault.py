@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -62,7 +64,11 @@ def test_keys_rotate() -> None:
     assert "POSTHOUSE_SECRET_KEYS" in caught.value.hint
 
 
-@pytest.mark.parametrize("entry", ["", "k1", "k1:short", ":" + "A" * 44, "k1:" + "!" * 44])
+@pytest.mark.parametrize(
+    "entry",
+    ["", "k1", "k1:short", ":" + "A" * 44, "k1:" + "!" * 44]
+    + [f"k1:{base64.b64encode(bytes(size)).decode()}" for size in (16, 24, 31, 33, 64)],
+)
 def test_a_key_of_another_form_is_refused(entry: str) -> None:
     with pytest.raises(InvalidInput, match=r"secret key|no key"):
         Vault.from_settings([entry])
@@ -84,6 +90,23 @@ def test_the_keys_of_a_service_open_its_columns_and_no_other(service: str) -> No
                 own.open(whole.seal(b"secret", place), place)
             with pytest.raises(SecretKeyMissing):
                 own.seal(b"secret", place)
+
+
+def test_the_key_of_a_column_is_that_of_no_other() -> None:
+    """Whoever has one, whatever it calls itself, opens nothing else; the master does not show."""
+    master = SecretKey.parse(new_key())
+    columns = [(one.table, one.column) for one in SEALED_COLUMNS]
+    keys = master.of(columns)
+    assert len({key.octets for key in [master, *keys]}) == len(columns) + 1
+    for key, column in zip(keys, columns, strict=True):
+        assert key.of(columns) == [key]
+        assert key.of([one for one in columns if one != column]) == []
+        renamed = [SecretKey(key.id, key.octets, one) for one in columns if one != column]
+        for other in renamed:
+            assert other.column is not None
+            place = SecretPath(*other.column, "7")
+            with pytest.raises(SecretUnreadable):
+                Vault([other]).open(Vault([master]).seal(b"secret", place), place)
 
 
 def test_who_misses_a_key_says_so() -> None:

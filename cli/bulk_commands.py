@@ -15,8 +15,8 @@ from cli.client import Api, ApiRefused
 from cli.completing import handlers, healths, modes, tags
 from cli.named_objects import Name
 from cli.printing import AsJson, Yes
-from shared.counting import counted
 from shared.errors import InvalidInput
+from shared.quantities import counted
 
 #: Connections a call: few where mail servers are asked, so that the bar moves.
 _BATCH: Final = {"enable": 8, "test": 8}

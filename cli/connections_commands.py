@@ -7,16 +7,16 @@ from typing import Annotated, Any
 
 import typer
 
-from cli import authorizing_commands, bulk_commands, printing
+from cli import authorising_commands, bulk_commands, printing
 from cli.arguments import Settings, asked_secret, fields
 from cli.client import Api, ApiRefused
 from cli.completing import handlers, healths, modes, tags
 from cli.named_objects import Name, deletable
 from cli.printing import AsJson
 from cli.suggesting import Commands
-from shared.counting import counted, sized
 from shared.errors import InvalidInput
 from shared.kinds import KINDS, kind_named
+from shared.quantities import counted, sized
 
 app = typer.Typer(cls=Commands, help="The mailboxes that are watched.", no_args_is_help=True)
 StartFrom = Annotated[
@@ -164,9 +164,9 @@ deletable(app, "connections", "connection", "Deletes a connection; mails that it
 app.command()(bulk_commands.bulk)
 app.command()(bulk_commands.duplicate)
 app.command("import")(bulk_commands.import_csv)
-app.command()(authorizing_commands.authorize)
-app.command()(authorizing_commands.revoke)
-app.add_typer(authorizing_commands.links, name="links")
+app.command()(authorising_commands.authorize)
+app.command()(authorising_commands.revoke)
+app.add_typer(authorising_commands.links, name="links")
 
 
 @app.command()

@@ -11,7 +11,7 @@ from cli.client import Api
 from cli.named_objects import Name, listed
 from cli.printing import AsJson, Yes
 from cli.suggesting import Commands
-from shared.counting import counted
+from shared.quantities import counted
 
 app = typer.Typer(cls=Commands, help="The programs that take mails.", no_args_is_help=True)
 #: A consumer asks its queue far more often; the pages warn after the same time.

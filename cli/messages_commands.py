@@ -12,8 +12,8 @@ from cli import printing
 from cli.client import Api
 from cli.printing import AsJson, Yes
 from cli.suggesting import Commands
-from shared.counting import counted, sized
 from shared.errors import InvalidInput
+from shared.quantities import counted, sized
 
 app = typer.Typer(cls=Commands, help="Where is my mail?", no_args_is_help=True)
 Query = Annotated[

@@ -8,7 +8,7 @@ from typing import Any
 from cli import printing
 from cli.client import Api
 from cli.printing import AsJson
-from shared.counting import counted, sized
+from shared.quantities import counted, sized
 
 
 def overview(as_json: AsJson = False) -> None:

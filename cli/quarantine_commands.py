@@ -10,8 +10,8 @@ from cli import printing
 from cli.client import Api
 from cli.printing import AsJson, Yes
 from cli.suggesting import Commands
-from shared.counting import counted, sized
 from shared.errors import InvalidInput
+from shared.quantities import counted, sized
 
 app = typer.Typer(cls=Commands, help="Mails that could not be processed.", no_args_is_help=True)
 Ids = Annotated[list[str] | None, typer.Argument(help="Ids as the list shows them.")]

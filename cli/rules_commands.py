@@ -13,8 +13,8 @@ from cli.client import Api
 from cli.named_objects import Name
 from cli.printing import AsJson, Yes
 from cli.suggesting import Commands
-from shared.counting import counted
 from shared.errors import InvalidInput
+from shared.quantities import counted
 
 app = typer.Typer(cls=Commands, help="Which mails a handler takes.", no_args_is_help=True)
 File = Annotated[

@@ -14,8 +14,8 @@ from cli.client import Api
 from cli.named_objects import Name, deletable, listed
 from cli.printing import AsJson
 from cli.suggesting import Commands
-from shared.counting import counted
 from shared.errors import InvalidInput
+from shared.quantities import counted
 
 app = typer.Typer(
     cls=Commands, help="Where alerts go, and what was told to whom.", no_args_is_help=True

@@ -19,8 +19,8 @@ from typing import Any, Final
 from urllib.parse import quote
 
 from shared.alerts.base import Severity
-from shared.alerts.delivery import Alert, Template
 from shared.alerts.kinds import to_json
+from shared.alerts.raised import Alert, Template
 from shared.untrusted_text import shown
 from shared.webhook_signatures import sign
 

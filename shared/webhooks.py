@@ -10,7 +10,7 @@ from typing import Final
 import httpx
 
 from shared.alert_requests import compose
-from shared.alerts.delivery import Alert
+from shared.alerts.raised import Alert
 from shared.errors import InvalidInput, PosthouseError, SecretKeyMissing
 from shared.hosts import HostRules
 from shared.mailbox.failures import Refused

@@ -10,8 +10,8 @@ import typer
 from cli import printing
 from cli.client import Api
 from cli.printing import AsJson
-from shared.counting import counted
 from shared.errors import PosthouseError
+from shared.quantities import counted
 from shared.untrusted_text import in_words
 
 _MARKS: Final = {"create": ("+", "green"), "change": ("~", "yellow"), "delete": ("-", "red")}

@@ -35,8 +35,8 @@ from services.admin.pages import app as pages
 from services.admin.pages.app_state import PagesState
 from services.admin.pages.rendering import refusal
 from services.admin.people.authentication import Authentication
-from services.admin.people.authorization import declared
 from services.admin.people.identity_proofs import IdentityProofs
+from services.admin.people.route_permissions import declared
 from services.admin.request_timeouts import BodyTimeout
 from shared.hosts import HostRules
 from shared.telemetry import metrics

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final, Protocol
 
-from services.admin.mail_work import MailWork
+from services.admin.mail_server_work import MailServerWork
 from services.admin.settings import AdminSettings
 from shared.connections import Connection
 from shared.logins import Logins
@@ -48,7 +48,7 @@ class AppState:
     database: Database
     vault: Vault
     store: OwnStore
-    mail_work: MailWork
+    mail_server_work: MailServerWork
     logins: Logins
     open_mailbox: OpenMailbox
     output: Output

@@ -13,7 +13,7 @@ from starlette.types import ASGIApp
 from services.admin import request_timeouts
 from services.admin.app import build_app
 from services.admin.context import AppState
-from services.admin.mail_work import MailWork
+from services.admin.mail_server_work import MailServerWork
 from services.admin.request_timeouts import BoundedProtocol
 from services.admin.settings import AdminSettings
 from shared.connections import Connection
@@ -111,7 +111,7 @@ class Admin:
             stop.set()
             for chore in threads:
                 chore.join()
-            self.app_state.mail_work.close()
+            self.app_state.mail_server_work.close()
             self.app_state.output.close()
 
 
@@ -151,6 +151,6 @@ def build(settings: AdminSettings) -> Admin:
         settings.effective_output_url,
         management_url=management.get_secret_value() if management else "",
     )
-    app_state = AppState(settings, database, vault, store, MailWork(), logins, opened, output)
+    app_state = AppState(settings, database, vault, store, MailServerWork(), logins, opened, output)
     heartbeat = Heartbeat()
     return Admin(settings, app_state, build_app(app_state), heartbeat, limiter)

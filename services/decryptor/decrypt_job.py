@@ -25,7 +25,6 @@ from services.decryptor.publishing import Publisher, ReadyMail
 from services.decryptor.settings import DecryptorSettings
 from shared.coalescing import Combiner
 from shared.connections import Connection
-from shared.counting import counted
 from shared.errors import PosthouseError, SecretKeyMissing, TryAgain
 from shared.mail.facts import FACT_FIELDS
 from shared.mail.fields import HEADER_LIMIT
@@ -33,6 +32,7 @@ from shared.mail.region import region
 from shared.mail.structure import Entity, entity
 from shared.mail_security import PLAIN
 from shared.messages import Outcome, RawRef
+from shared.quantities import counted
 from shared.storage import connections, outbox
 from shared.storage.outbox import Claimed, Release
 from shared.storage.pool import Database, DatabaseUnavailable, Session

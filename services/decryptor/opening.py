@@ -17,9 +17,9 @@ from typing import BinaryIO
 from services.decryptor.author import Author, read_author
 from services.decryptor.cms_layers import is_pkcs7
 from services.decryptor.coverage import content_doubt
-from services.decryptor.headers import SHOWN, compose, inner_fields, payload_of
 from services.decryptor.layers import LayerReader
 from services.decryptor.limits import MailLimits
+from services.decryptor.opened_headers import SHOWN, compose, inner_fields, payload_of
 from services.decryptor.openpgp.layers import may_be_armoured
 from services.decryptor.signature_verdicts import judged
 from services.decryptor.spool import Spool, source

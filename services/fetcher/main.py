@@ -15,7 +15,7 @@ import structlog
 
 from services.fetcher import committing
 from services.fetcher.dispatch import Dispatcher
-from services.fetcher.kept_runs import KeptRuns
+from services.fetcher.kept_session_runs import KeptSessionRuns
 from services.fetcher.lease_renewer import LeaseRenewer
 from services.fetcher.push import PushEvents
 from services.fetcher.run import RunReport, Tools
@@ -78,7 +78,7 @@ class Fetcher:
     slow_jobs: RedisJobs | RabbitmqJobs
     own_jobs: RedisJobs | RabbitmqJobs
     dispatcher: Dispatcher
-    kept_runs: KeptRuns
+    kept_session_runs: KeptSessionRuns
     affinity: SessionAffinity
     limiter: PostgresLimiter
     stopping: threading.Event
@@ -96,7 +96,7 @@ class Fetcher:
         threads.add("leases", self.dispatcher.renewer.run, drained)
         threads.add("affinity", self.affinity.run, self.stopping)
         threads.add("requests", self.limiter.run, drained)
-        threads.add("push", self.kept_runs.listen, self.stopping)
+        threads.add("push", self.kept_session_runs.listen, self.stopping)
         own = own_queue(self.affinity.owner)
         workers = (
             (self.common_jobs, FETCH_QUEUE, self.dispatcher.run_job, settings.fetch_threads),
@@ -106,7 +106,7 @@ class Fetcher:
                 self.dispatcher.run_slow_job,
                 settings.fetch_slow_threads,
             ),
-            (self.own_jobs, own, self.kept_runs.run_job, _OWN_THREADS),
+            (self.own_jobs, own, self.kept_session_runs.run_job, _OWN_THREADS),
         )
         for broker, queue, work, count in workers:
             threads.add(
@@ -146,7 +146,7 @@ class Fetcher:
             stop.set()
             self.stopping.set()
             threads.join(["affinity", "push", *(queue for _, queue, *_ in workers)])
-            self.kept_runs.executor.shutdown(wait=True)
+            self.kept_session_runs.executor.shutdown(wait=True)
             self.affinity.depart(partial(self.own_jobs.delete_queue, own))
             drained.set()
             threads.join()
@@ -252,7 +252,7 @@ def build(settings: FetcherSettings) -> Fetcher:
         slow_jobs=slow_jobs,
         own_jobs=own_jobs,
         dispatcher=dispatcher,
-        kept_runs=KeptRuns(
+        kept_session_runs=KeptSessionRuns(
             dispatcher=dispatcher,
             push_events=push_events,
             executor=ThreadPoolExecutor(settings.fetch_threads, thread_name_prefix="kept"),

@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from services.fetcher.run import Run
-from shared.counting import counted
 from shared.errors import MailFailure, PosthouseError
 from shared.mail.summary import MailHeaders, read_headers
 from shared.mailbox.base import Mailbox, MailRef
 from shared.mailbox.errors.refused_mails import MailRefused
 from shared.mailbox.failures import SessionLost
 from shared.messages import Key
+from shared.quantities import counted
 from shared.storage import download_failures, ledger
 from shared.storage.ledger import Quarantined
 

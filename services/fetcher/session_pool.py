@@ -18,7 +18,6 @@ from services.fetcher.session_limits import PoolLimits, Reservations
 from services.fetcher.session_opening import HostBusy, SessionOpener
 from services.fetcher.session_shares import OneFetcher, SessionShares, ShareTable
 from shared.connections import Connection
-from shared.counting import counted
 from shared.errors import PosthouseError
 from shared.mailbox.base import Cursor, Mailbox
 from shared.storage.pool import DatabaseUnavailable

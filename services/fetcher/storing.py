@@ -14,7 +14,7 @@ from shared.mail.fields import HEADER_LIMIT, HeaderBlock, read_fields
 from shared.mail.summary import MESSAGE_ID_LIMIT, header_digest, summarise
 from shared.mailbox.base import MailRef
 from shared.mailbox.errors.refused_mails import MailRefused
-from shared.mailbox.errors.server_notes import ServerNote, is_server_note
+from shared.mailbox.errors.unconverted_mails import ServerNote, is_server_note
 from shared.messages import Key, NewMessage, RawRef
 from shared.storage.ledger import Quarantined
 from shared.store import Pack, Store

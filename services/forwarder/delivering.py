@@ -14,11 +14,11 @@ from services.forwarder.attempt_log import AttemptLog
 from services.forwarder.circuit_breaker import CircuitBreaker
 from services.forwarder.retries import Retries
 from shared.clock import utc_now
-from shared.counting import counted
 from shared.errors import PosthouseError
 from shared.forwarding.event_size import fitted
 from shared.forwarding.outcome import ForwardOutcome, ForwardVerdict
 from shared.forwards import Endpoint
+from shared.quantities import counted
 from shared.storage.forwards import ForwardAttempt
 from shared.telemetry import metrics
 

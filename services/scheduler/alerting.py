@@ -14,7 +14,7 @@ from typing import Final
 
 import structlog
 
-from shared.alerts.delivery import Alert, retry_delay
+from shared.alerts.raised import Alert, retry_delay
 from shared.clock import utc_now
 from shared.hosts import HostRules
 from shared.storage import alert_checks, alert_deliveries, services

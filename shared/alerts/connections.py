@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from shared.alerts.base import AlertData, Severity, told_time
-from shared.counting import counted
+from shared.quantities import counted
 
 
 @dataclass(frozen=True, kw_only=True)

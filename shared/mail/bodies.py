@@ -10,7 +10,7 @@ from resiliparse.extract.html2text import extract_plain_text
 
 from shared.mail import charsets
 from shared.mail.findings import FindingKind
-from shared.mail.html import not_too_deep
+from shared.mail.html_depth import not_too_deep
 from shared.mail.parts import is_attached
 from shared.mail.structure import Part
 from shared.mail.transfer_encodings import decode_start

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from shared.alerts.delivery import Alert, Template
 from shared.alerts.kinds import from_json
+from shared.alerts.raised import Alert, Template
 from shared.alerts.services import WebhookTest
 from shared.storage.pool import Session
 from shared.storage.queries import Queries

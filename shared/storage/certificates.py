@@ -12,8 +12,8 @@ from typing import Any
 
 from psycopg.rows import dict_row
 
-from shared.counting import counted
 from shared.errors import InUse, NotFound, User
+from shared.quantities import counted
 from shared.storage.conflicts import refused
 from shared.storage.pool import Session
 from shared.storage.queries import Queries

@@ -14,9 +14,9 @@ from psycopg.rows import dict_row
 
 from shared.clock import first_id, utc_now
 from shared.connections import Connection, Failure, Health
-from shared.counting import counted
 from shared.errors import Conflict, NotFound
 from shared.field_descriptions import fields_of, words_of
+from shared.quantities import counted
 from shared.storage.conflicts import refused
 from shared.storage.pool import Session
 from shared.storage.queries import Queries

@@ -13,9 +13,9 @@ from typing import Any
 from psycopg.rows import dict_row
 from psycopg.types.json import Jsonb
 
-from shared.counting import counted
 from shared.credentials import Credential, Grant, Provider
 from shared.errors import InUse, NotFound, User
+from shared.quantities import counted
 from shared.storage.conflicts import refused
 from shared.storage.pool import Session
 from shared.storage.queries import Queries

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from psycopg import errors as pg
 
-from shared.alerts.delivery import Template
+from shared.alerts.raised import Template
 from shared.errors import Conflict, InvalidInput, NotFound
 from shared.storage.pool import Session
 from shared.storage.queries import Queries

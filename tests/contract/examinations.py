@@ -9,8 +9,8 @@ from shared.connections import Connection, Mode
 from shared.kinds import KINDS
 from shared.mailbox.base import Mailbox
 from shared.mailbox.doctor import request_forms
-from shared.mailbox.doctor.asking import examine
-from shared.mailbox.doctor.examining import Examination
+from shared.mailbox.doctor.examination import Examination
+from shared.mailbox.doctor.examine import examine
 from shared.mailbox.doctor.exchanges import sessions_of
 from shared.mailbox.doctor.reporting import form_of
 from shared.mailbox.doctor.request_forms import use_of

@@ -19,7 +19,7 @@ from imapclient import imap_utf7
 
 from shared.connections import Connection, Mode, TransportSecurity
 from shared.mailbox.base import Login, Mailbox
-from shared.mailbox.memory import MemoryAccount, MemoryMailbox
+from shared.mailbox.in_memory import MemoryAccount, MemoryMailbox
 from shared.mailbox.open import open_mailbox
 from tests.servers.mail_server import PASSWORD, MailServer
 

@@ -12,7 +12,7 @@ from urllib.parse import quote
 import pytest
 
 from shared.connections import AfterDownload, Selection
-from shared.mailbox.doctor.examining import Examination
+from shared.mailbox.doctor.examination import Examination
 from shared.mailbox.doctor.recording import recording
 from shared.mailbox.doctor.reporting import DoctorReport, report
 from shared.mailbox.open import open_mailbox

@@ -18,7 +18,7 @@ from pysequoia import Tsk
 from posthouse import MailEvent, Reject
 from services.admin.pages.app import build
 from services.admin.pages.app_state import PagesState
-from services.admin.people.authorization import Needs, declared
+from services.admin.people.route_permissions import Needs, declared
 from shared.people import Principal, Role
 from tests.e2e.site import Site, mail
 from tests.e2e.test_handlers import program
@@ -33,7 +33,7 @@ EXAMPLES = 3
 #: Before somebody is logged in, and what scripts ask while somebody types.
 _NOT_BY_LINK = (
     "/login",
-    "/authorize",  # by a link that somebody sent
+    "/authorise",  # by a link that somebody sent
     "/favicon.ico",
     "/connections/pick",
     "/reference/assets",

@@ -16,8 +16,8 @@ import pytest
 from services.scheduler.alerting import deliver_due, raise_backlogs, raise_expiries
 from shared.alerts.base import AlertData
 from shared.alerts.connections import ConnectionFailing, ConnectionRecovered
-from shared.alerts.delivery import Template
 from shared.alerts.handlers import ForwardPaused
+from shared.alerts.raised import Template
 from shared.alerts.services import WebhookTest
 from shared.clock import utc_now
 from shared.errors import Conflict

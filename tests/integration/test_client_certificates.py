@@ -15,13 +15,13 @@ from cryptography.hazmat.primitives.serialization import (
     pkcs12,
 )
 
-from shared.client_certificates import pem_of
 from shared.connections import Connection, Mode, TransportSecurity
 from shared.mailbox.base import Login, Mailbox
-from shared.mailbox.doctor.asking import examine
+from shared.mailbox.doctor.examine import examine
 from shared.mailbox.doctor.reporting import report
 from shared.mailbox.failures import StepFailed
 from shared.mailbox.open import open_mailbox
+from shared.microsoft_certificates import pem_of
 from tests.rig.mails import mail
 from tests.rig.stack import Stack
 from tests.servers.certificates import Authority, ServerIdentity

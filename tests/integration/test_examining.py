@@ -12,8 +12,8 @@ import pytest
 
 from shared.connections import Mode
 from shared.mailbox.base import Login, Mailbox
-from shared.mailbox.doctor.asking import examine
-from shared.mailbox.doctor.examining import Examination
+from shared.mailbox.doctor.examination import Examination
+from shared.mailbox.doctor.examine import examine
 from shared.mailbox.doctor.recording import recording
 from shared.mailbox.doctor.reporting import DoctorReport, report
 from shared.mailbox.open import open_mailbox

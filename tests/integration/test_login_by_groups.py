@@ -13,9 +13,9 @@ from pydantic import ValidationError
 
 from services.admin.group_rights import Granted
 from services.admin.people import passwords
-from services.admin.people.attempts import Origin
 from services.admin.people.groups import Groups
 from services.admin.people.identity_proofs import IdentityProofs, LoginRefused
+from services.admin.people.login_attempts import Origin
 from services.admin.people.oidc import Oidc, Provider
 from services.admin.people.tokens import digest_of
 from shared.people import Person, Principal, Role

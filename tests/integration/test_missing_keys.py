@@ -11,7 +11,7 @@ from cli.demo.certificate import DemoCertificate
 from cli.demo.samples import compose, encrypted
 from services.scheduler import alerting
 from shared.alerts.connections import ConnectionRecovered
-from shared.alerts.delivery import Template
+from shared.alerts.raised import Template
 from shared.clock import utc_now
 from shared.storage import alerts, webhooks
 from shared.storage.pool import Database

@@ -18,7 +18,7 @@ from services.admin.people.identity_proofs import IdentityProofs
 from services.admin.people.oidc import Oidc
 from services.admin.people.oidc import Provider as LoginProvider
 from services.scheduler.revocation_requests import Asker
-from shared.alerts.delivery import Alert, Template
+from shared.alerts.raised import Alert, Template
 from shared.alerts.services import WebhookTest
 from shared.certificates.revocation import Unusable
 from shared.clock import new_id, utc_now

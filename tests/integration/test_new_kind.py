@@ -29,7 +29,7 @@ from pathlib import Path
 from shared.mailbox.connection_attempt import Opening
 from shared.mailbox.base import Mailbox
 from shared.mailbox.failures import Refused
-from shared.mailbox.memory import MemoryAccount, MemoryMailbox
+from shared.mailbox.in_memory import MemoryAccount, MemoryMailbox
 
 
 def open_session(opening: Opening) -> Mailbox:

@@ -14,7 +14,7 @@ from tests.rig.mails import digests
 from tests.rig.queue_events import open_queue
 from tests.rig.stack import Stack
 from tests.servers.scripted import MAILS, ScriptedServer, imap, pop3
-from tests.unit.test_server_notes import NOTE
+from tests.unit.test_unconverted_mails import NOTE
 
 
 @pytest.mark.promise("H4", "M7")

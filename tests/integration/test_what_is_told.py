@@ -35,7 +35,7 @@ from tests.servers.scripted import (
     imap,
     read_set,
 )
-from tests.unit.test_server_notes import NOTE
+from tests.unit.test_unconverted_mails import NOTE
 
 pytestmark = pytest.mark.promise("M19", "M27", "H4")
 

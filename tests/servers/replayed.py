@@ -22,7 +22,7 @@ import scramp
 from shared.connections import Connection, Mode, Selection, TransportSecurity
 from shared.mailbox.base import Login
 from shared.mailbox.doctor import request_forms
-from shared.mailbox.doctor.made_mails import mail_of
+from shared.mailbox.doctor.stand_in_mails import mail_of
 from tests.servers.certificates import Authority
 from tests.servers.graph.http import Answer, HttpsServer, Request, parse_target
 from tests.servers.scripted import Conversation, ScriptedServer, read_set, stuffed

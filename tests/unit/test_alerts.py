@@ -22,7 +22,6 @@ from shared.alerts.connections import (
     ConnectionsOnTime,
     ConnectionsOverdue,
 )
-from shared.alerts.delivery import Alert, Template
 from shared.alerts.expiring import CertificateExpiring, ClientSecretExpiring
 from shared.alerts.handlers import (
     ForwardGaveUp,
@@ -33,6 +32,7 @@ from shared.alerts.handlers import (
 )
 from shared.alerts.kinds import CHOICES, KINDS, from_json, to_json
 from shared.alerts.mails import MailQuarantined, MailUnwanted
+from shared.alerts.raised import Alert, Template
 from shared.alerts.services import ServiceFailing, ServiceRecovered, WebhookTest
 from shared.clock import new_id, utc_now
 

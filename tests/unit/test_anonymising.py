@@ -8,11 +8,11 @@ import json
 import pytest
 
 from shared.mailbox.doctor import request_forms
-from shared.mailbox.doctor.http_requests import HttpRequests
-from shared.mailbox.doctor.imap_lines import ImapLines
-from shared.mailbox.doctor.made_mails import header_of, mail_of
-from shared.mailbox.doctor.pop3_lines import Pop3Lines
+from shared.mailbox.doctor.anonymise_http import HttpRequests
+from shared.mailbox.doctor.anonymise_imap import ImapLines
+from shared.mailbox.doctor.anonymise_pop3 import Pop3Lines
 from shared.mailbox.doctor.pseudonyms import Pseudonyms, challenge
+from shared.mailbox.doctor.stand_in_mails import header_of, mail_of
 from shared.mailbox.observing import HttpRequest
 
 

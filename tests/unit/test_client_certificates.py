@@ -17,9 +17,9 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from cryptography.x509.oid import NameOID
 
-from shared.client_certificates import client_certificate_of, pem_of
 from shared.clock import utc_now
 from shared.errors import InvalidInput
+from shared.microsoft_certificates import client_certificate_of, pem_of
 
 KEY = ec.generate_private_key(ec.SECP256R1())
 NAME = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "posthouse")])

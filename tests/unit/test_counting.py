@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from shared.alerts.handlers import HandlerBacklogOld
-from shared.counting import counted, sized
+from shared.quantities import counted, sized
 
 _ROOT = Path(__file__).parents[2]
 _NOUNS = (

@@ -12,7 +12,7 @@ from services.fetcher.storing import Intake
 from shared.mailbox.base import MailRef, Sink
 from shared.mailbox.errors.refused_mails import MailRefused
 from shared.mailbox.failures import SessionLost
-from shared.mailbox.memory import MemoryAccount, MemoryMailbox
+from shared.mailbox.in_memory import MemoryAccount, MemoryMailbox
 from shared.store import FileStore, Pack, StoreFull
 
 LIMIT = 1 << 20

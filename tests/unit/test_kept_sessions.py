@@ -16,7 +16,7 @@ from services.fetcher.session_pool import SessionPool
 from shared.connections import Connection, Mode
 from shared.mailbox.base import Mailbox
 from shared.mailbox.failures import SessionLost, Unreachable
-from shared.mailbox.memory import MemoryAccount, MemoryMailbox
+from shared.mailbox.in_memory import MemoryAccount, MemoryMailbox
 
 EDITED = datetime(2026, 1, 1, tzinfo=UTC)
 

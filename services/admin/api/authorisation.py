@@ -7,10 +7,10 @@ from urllib.parse import quote
 from fastapi import APIRouter, Request
 from starlette.responses import JSONResponse, Response
 
-from services.admin.api.requests import Ctx, IdInPath, beside
+from services.admin.api.route_parameters import Ctx, IdInPath, beside
 from services.admin.api.schemas.connections import (
+    AuthorisationLinkOut,
     AuthorisationOut,
-    AuthorizationLinkOut,
     AuthorizeOut,
     LinkIn,
     MadeLinkOut,
@@ -22,7 +22,7 @@ from services.admin.operations import authorisation, authorisation_links, consen
 from services.admin.operations.authorisation_links import LinkClosed
 from services.admin.people import cookies
 from services.admin.people.authentication import session_of
-from services.admin.people.authorization import (
+from services.admin.people.route_permissions import (
     OPERATE_ON_PART,
     OPERATE_ON_PART_OR_LINK,
     principal_of,
@@ -67,18 +67,18 @@ async def revoke(
 
 
 @router.get(
-    "/connections/{connection_id}/authorization-links",
+    "/connections/{connection_id}/authorisation-links",
     dependencies=[OPERATE_ON_PART],
     responses=responses(404),
 )
-def links(ctx: Ctx, connection_id: IdInPath) -> list[AuthorizationLinkOut]:
+def links(ctx: Ctx, connection_id: IdInPath) -> list[AuthorisationLinkOut]:
     """The links that were made for the owner of the mailbox, newest first."""
     found = authorisation_links.links_of(ctx, connection_id)
-    return [AuthorizationLinkOut.model_validate(one) for one in found]
+    return [AuthorisationLinkOut.model_validate(one) for one in found]
 
 
 @router.post(
-    "/connections/{connection_id}/authorization-links",
+    "/connections/{connection_id}/authorisation-links",
     status_code=201,
     dependencies=[OPERATE_ON_PART],
     responses=responses(404),
@@ -92,14 +92,14 @@ def make_link(ctx: Ctx, connection_id: IdInPath, body: LinkIn) -> MadeLinkOut:
 
 
 @router.delete(
-    "/connections/{connection_id}/authorization-links/{link_id}",
+    "/connections/{connection_id}/authorisation-links/{link_id}",
     dependencies=[OPERATE_ON_PART],
     responses=responses(404),
 )
-def revoke_link(ctx: Ctx, connection_id: IdInPath, link_id: IdInPath) -> AuthorizationLinkOut:
+def revoke_link(ctx: Ctx, connection_id: IdInPath, link_id: IdInPath) -> AuthorisationLinkOut:
     """Takes a link back. One that is closed already stays what it is."""
     revoked = authorisation_links.revoke(ctx, connection_id, link_id)
-    return AuthorizationLinkOut.model_validate(revoked)
+    return AuthorisationLinkOut.model_validate(revoked)
 
 
 @router.get(
@@ -151,13 +151,13 @@ async def _finish_by_link(request: Request, ctx: Context, query: dict[str, str])
     token = browser.partition(".")[0]
     if not token:
         text = "This login was begun in another browser, or too long ago."
-        return redirect("/authorize", text, "bad")
+        return redirect("/authorise", text, "bad")
     try:
         await beside(request, lambda: authorisation_links.finish(ctx, query, browser=browser))
     except PosthouseError as error:
-        answer = redirect(f"/authorize/{quote(token, safe='')}", _for_owner(error), "bad")
+        answer = redirect(f"/authorise/{quote(token, safe='')}", _for_owner(error), "bad")
     else:
-        answer = redirect(f"/authorize/{quote(token, safe='')}")
+        answer = redirect(f"/authorise/{quote(token, safe='')}")
     cookies.delete(request, answer, cookies.LINK)
     return answer
 

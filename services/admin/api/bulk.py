@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Query, Request
 
 from services.admin.api.connections import split, to_out
-from services.admin.api.requests import Ctx, IdInPath, SearchText, Tag, beside
+from services.admin.api.route_parameters import Ctx, IdInPath, SearchText, Tag, beside
 from services.admin.api.schemas.bulk import (
     BulkBody,
     BulkOut,
@@ -21,7 +21,7 @@ from services.admin.api.schemas.bulk import (
 from services.admin.api.schemas.connections import ConnectionOut
 from services.admin.operations import bulk, duplicating, saving_many
 from services.admin.operations.connection_list import Filter, ids_matching
-from services.admin.people.authorization import OPERATE_ON_PART, VIEW_PART
+from services.admin.people.route_permissions import OPERATE_ON_PART, VIEW_PART
 from services.admin.problems import problem_body, responses
 from shared import input_fields as typed
 from shared.connections import Health, Mode

@@ -7,18 +7,18 @@ from typing import Annotated
 
 from fastapi import APIRouter, File, Form, UploadFile
 
-from services.admin.api.requests import Ctx, IdInPath, PageNumber, PerPage, SearchText
-from services.admin.api.schemas.keys import (
+from services.admin.api.route_parameters import Ctx, IdInPath, PageNumber, PerPage, SearchText
+from services.admin.api.schemas.certificates import (
     CertificateOut,
     RenameChanges,
     SenderKeyOut,
     TrustAnchorOut,
 )
-from services.admin.api.schemas.parts import PageOut
+from services.admin.api.schemas.common import PageOut
 from services.admin.operations import certificates
 from services.admin.operations import senders as known
 from services.admin.operations.certificates import CertificateView
-from services.admin.people.authorization import ADMINISTER, VIEW
+from services.admin.people.route_permissions import ADMINISTER, VIEW
 from services.admin.problems import UserOut, responses
 from shared.certificates.senders import text_of
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, Query, Request, Response
 
-from services.admin.api.requests import (
+from services.admin.api.route_parameters import (
     Ctx,
     EditingCtx,
     IdInPath,
@@ -20,6 +20,7 @@ from services.admin.api.requests import (
     beside,
     tag,
 )
+from services.admin.api.schemas.common import NamedOut, PageOut
 from services.admin.api.schemas.connections import (
     AuthorisationOut,
     CertificateRef,
@@ -40,7 +41,6 @@ from services.admin.api.schemas.connections import (
     TestOut,
     WarningOut,
 )
-from services.admin.api.schemas.parts import NamedOut, PageOut
 from services.admin.operations import (
     connection_tests,
     connection_views,
@@ -52,7 +52,7 @@ from services.admin.operations import (
 from services.admin.operations.connection_list import Filter, search_connections, tags_in_use
 from services.admin.operations.connection_views import ConnectionView
 from services.admin.operations.connections import Saved
-from services.admin.people.authorization import OPERATE_ON_PART, VIEW_PART
+from services.admin.people.route_permissions import OPERATE_ON_PART, VIEW_PART
 from services.admin.problems import responses
 from shared.connections import Health, Mode
 from shared.errors import InvalidInput

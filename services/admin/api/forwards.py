@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, Query, Request
 
 from services.admin.api.handlers import to_out
-from services.admin.api.requests import Ctx, IdInPath, Limit, beside
+from services.admin.api.route_parameters import Ctx, IdInPath, Limit, beside
 from services.admin.api.schemas.forwards import (
     AttemptOut,
     AttemptsOut,
@@ -21,7 +21,7 @@ from services.admin.api.schemas.forwards import (
 )
 from services.admin.api.schemas.handlers import HandlerOut
 from services.admin.operations import forwards, handlers
-from services.admin.people.authorization import OPERATE
+from services.admin.people.route_permissions import OPERATE
 from services.admin.problems import responses
 from shared.forwarding.outcome import ForwardOutcome, ForwardVerdict
 

@@ -7,7 +7,8 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response
 
-from services.admin.api.requests import Ctx, EditingCtx, IdInPath, SearchText, beside, tag
+from services.admin.api.route_parameters import Ctx, EditingCtx, IdInPath, SearchText, beside, tag
+from services.admin.api.schemas.common import CountOut, PageOut
 from services.admin.api.schemas.forwards import ForwardOut
 from services.admin.api.schemas.handlers import (
     AtWorkOut,
@@ -27,10 +28,9 @@ from services.admin.api.schemas.handlers import (
     RulesIn,
 )
 from services.admin.api.schemas.messages import DeliveredAgainOut
-from services.admin.api.schemas.parts import CountOut, PageOut
 from services.admin.operations import dead_letters, handlers, rules
 from services.admin.operations.handlers import HandlerView
-from services.admin.people.authorization import OPERATE, READ_OWN_MAIL, VIEW
+from services.admin.people.route_permissions import OPERATE, READ_OWN_MAIL, VIEW
 from services.admin.problems import responses
 from shared.forwards import Forward
 from shared.handlers import ALL

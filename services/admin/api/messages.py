@@ -9,7 +9,8 @@ from fastapi import APIRouter, Query
 from fastapi.responses import StreamingResponse
 
 from posthouse.event_writing import header_fields
-from services.admin.api.requests import Ctx, Limit, SearchText
+from services.admin.api.route_parameters import Ctx, Limit, SearchText
+from services.admin.api.schemas.common import CountOut, Id
 from services.admin.api.schemas.derived import values_of
 from services.admin.api.schemas.messages import (
     DeliverAgainIn,
@@ -23,11 +24,10 @@ from services.admin.api.schemas.messages import (
     QuarantinedOut,
     QuarantinePageOut,
 )
-from services.admin.api.schemas.parts import CountOut, Id
 from services.admin.downloads import download_mail
 from services.admin.operations import messages, quarantine
 from services.admin.operations.messages import MailKind, MessageDetail, MessageFilter, MessageState
-from services.admin.people.authorization import (
+from services.admin.people.route_permissions import (
     ADMINISTER,
     OPERATE,
     OPERATE_ON_PART,

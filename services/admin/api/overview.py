@@ -5,11 +5,11 @@ from __future__ import annotations
 from fastapi import APIRouter
 
 from services.admin.api.handlers import to_out
-from services.admin.api.requests import Ctx
+from services.admin.api.route_parameters import Ctx
 from services.admin.api.schemas.derived import values_of
 from services.admin.api.schemas.overview import OverviewOut
 from services.admin.operations.overview import get_overview
-from services.admin.people.authorization import VIEW
+from services.admin.people.route_permissions import VIEW
 from services.admin.problems import responses
 
 router = APIRouter(prefix="/overview", tags=["overview"])

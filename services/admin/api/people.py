@@ -8,8 +8,8 @@ from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query, Response
 
-from services.admin.api.requests import Ctx, EditingCtx, IdInPath, Limit, SearchText, tag
-from services.admin.api.schemas.parts import PageOut
+from services.admin.api.route_parameters import Ctx, EditingCtx, IdInPath, Limit, SearchText, tag
+from services.admin.api.schemas.common import PageOut
 from services.admin.api.schemas.people import (
     AuditEntryOut,
     AuditPageOut,
@@ -20,7 +20,7 @@ from services.admin.api.schemas.people import (
     TokenOut,
 )
 from services.admin.operations import people
-from services.admin.people.authorization import ADMINISTER
+from services.admin.people.route_permissions import ADMINISTER
 from services.admin.problems import responses
 from shared.people import Person
 

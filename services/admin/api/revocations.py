@@ -7,10 +7,10 @@ from typing import Annotated
 
 from fastapi import APIRouter, File, UploadFile
 
-from services.admin.api.requests import Ctx, IdInPath
-from services.admin.api.schemas.keys import RevocationListOut
+from services.admin.api.route_parameters import Ctx, IdInPath
+from services.admin.api.schemas.certificates import RevocationListOut
 from services.admin.operations import revocations
-from services.admin.people.authorization import ADMINISTER
+from services.admin.people.route_permissions import ADMINISTER
 from services.admin.problems import responses
 
 router = APIRouter(prefix="/revocation-lists", tags=["certificates"])

@@ -6,9 +6,9 @@ from typing import Final
 
 from fastapi import APIRouter, Response
 
-from services.admin.api.requests import Ctx, EditingCtx, IdInPath, Limit, SearchText, tag
+from services.admin.api.route_parameters import Ctx, EditingCtx, IdInPath, Limit, SearchText, tag
+from services.admin.api.schemas.common import PageOut
 from services.admin.api.schemas.derived import values_of
-from services.admin.api.schemas.parts import PageOut
 from services.admin.api.schemas.people import (
     LoggedAlertOut,
     WebhookBody,
@@ -17,7 +17,7 @@ from services.admin.api.schemas.people import (
 )
 from services.admin.operations import webhooks
 from services.admin.operations.webhooks import Webhook
-from services.admin.people.authorization import ADMINISTER
+from services.admin.people.route_permissions import ADMINISTER
 from services.admin.problems import responses
 
 router = APIRouter(prefix="/webhooks", tags=["webhooks"])

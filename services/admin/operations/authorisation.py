@@ -15,7 +15,7 @@ from shared.storage.authorisations import Authorisation
 def start(ctx: Context, connection_id: int, *, session: str) -> str:
     """The address of the provider's login. Only `session`, which names the browser session or
     the token that asks, can finish it. Raises NotFound, InvalidInput, NeedsPerson, TryAgain."""
-    return ctx.app_state.mail_work.run(
+    return ctx.app_state.mail_server_work.run(
         lambda: ctx.app_state.logins.start_authorisation(
             connection_id, session=session, redirect_uri=redirect_uri(ctx)
         )
@@ -37,7 +37,7 @@ def finish(
 
     Raises InvalidInput for a login that was not started so, WrongAccount, NeedsAuthorisation.
     """
-    connection, authorisation = ctx.app_state.mail_work.run(
+    connection, authorisation = ctx.app_state.mail_server_work.run(
         lambda: ctx.app_state.logins.finish_authorisation(
             query, session=session, person=ctx.principal.name
         )
@@ -58,7 +58,7 @@ def revoke(ctx: Context, connection_id: int, others: Others = Others.ASK) -> boo
     if part and others is Others.END:
         others = Others.ASK
     try:
-        confirmed = ctx.app_state.mail_work.run(
+        confirmed = ctx.app_state.mail_server_work.run(
             lambda: ctx.app_state.logins.revoke(connection_id, others=others)
         )
     except GrantShared:

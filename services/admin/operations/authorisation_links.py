@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 from services.admin.context import Context
 from services.admin.operations.credentials import redirect_uri
-from services.admin.people import attempts
+from services.admin.people import login_attempts
 from services.admin.people.tokens import digest_of, new_link_token
 from shared.connections import Connection
 from shared.credentials import Credential, Provider
@@ -68,9 +68,9 @@ def make(ctx: Context, connection_id: int, days: int = VALID_DAYS) -> MadeLink:
         )
         link = authorisation_links.link(session, number)
         after = {"link": number, "expires_at": link.expires_at}
-        ctx.record(session, "make authorization link", f"connection/{connection_id}", after=after)
+        ctx.record(session, "make authorisation link", f"connection/{connection_id}", after=after)
     public = ctx.app_state.settings.public_url.rstrip("/")
-    return MadeLink(link, f"{public}/authorize/{token}")
+    return MadeLink(link, f"{public}/authorise/{token}")
 
 
 def links_of(ctx: Context, connection_id: int) -> Sequence[AuthorisationLink]:
@@ -87,7 +87,7 @@ def revoke(ctx: Context, connection_id: int, link_id: int) -> AuthorisationLink:
             raise NotFound("There is no such link (any more).")
         if authorisation_links.revoke(session, link_id):
             subject = f"connection/{connection_id}"
-            ctx.record(session, "take back authorization link", subject, after={"link": link_id})
+            ctx.record(session, "take back authorisation link", subject, after={"link": link_id})
         return authorisation_links.link(session, link_id)
 
 
@@ -110,8 +110,8 @@ def start(ctx: Context, *, browser: str, address: str) -> str:
     Raises LinkClosed, TooManyAttempts, and what `Logins.start_authorisation` does.
     """
     link = _open_link(ctx)
-    attempts.begin_by_link(ctx.app_state.database, link.id, address)
-    return ctx.app_state.mail_work.run(
+    login_attempts.begin_by_link(ctx.app_state.database, link.id, address)
+    return ctx.app_state.mail_server_work.run(
         lambda: ctx.app_state.logins.start_authorisation(
             link.connection_id,
             session=_session(link.id, browser),
@@ -136,7 +136,7 @@ def finish(ctx: Context, query: Mapping[str, str], *, browser: str) -> Authorisa
 
     try:
         _open_link(ctx)
-        _, done = ctx.app_state.mail_work.run(
+        _, done = ctx.app_state.mail_server_work.run(
             lambda: ctx.app_state.logins.finish_authorisation(
                 query,
                 session=_session(link_id, browser),
@@ -149,7 +149,7 @@ def finish(ctx: Context, query: Mapping[str, str], *, browser: str) -> Authorisa
             with ctx.transaction() as session:
                 subject = f"connection/{link.connection_id}"
                 after = {"link": link_id, "reason": error.code}
-                ctx.record(session, "authorization refused", subject, after=after)
+                ctx.record(session, "authorisation refused", subject, after=after)
         raise
     return done
 

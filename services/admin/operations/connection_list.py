@@ -8,8 +8,8 @@ from dataclasses import replace
 from services.admin.context import Context
 from services.admin.operations.connection_views import ConnectionView
 from services.admin.operations.tag_rights import sees
-from shared.counting import counted
 from shared.errors import InvalidInput
+from shared.quantities import counted
 from shared.storage import connection_list, connections, handlers
 from shared.storage.connection_list import SORTS as SORTS
 from shared.storage.connection_list import Filter as Filter

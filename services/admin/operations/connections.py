@@ -18,15 +18,15 @@ from services.admin.operations.connection_tests import TestReport
 from services.admin.operations.connection_views import ConnectionView, view_of
 from services.admin.operations.credentials import refuse_misfit
 from services.admin.operations.drafts import checked_edit, refuse_moved_password
+from services.admin.operations.edit_conflicts import changed_meanwhile, check_version
 from services.admin.operations.enabling import count_new, start_of, switch_on
 from services.admin.operations.estimates import Estimate
 from services.admin.operations.start_from import Start, start_notice
 from services.admin.operations.tag_rights import refuse_beyond
-from services.admin.operations.versions import changed_meanwhile, check_version
-from shared.client_certificates import pem_of
 from shared.connection_editing import ACKNOWLEDGED_FIELDS, ConnectionEdit
 from shared.connections import Connection
 from shared.errors import Conflict
+from shared.microsoft_certificates import pem_of
 from shared.storage import (
     authorisations,
     connections,

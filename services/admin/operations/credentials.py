@@ -8,9 +8,8 @@ from typing import Any
 
 from services.admin.context import Context
 from services.admin.operations import consents
-from services.admin.operations.versions import check_version
+from services.admin.operations.edit_conflicts import check_version
 from shared import input_fields as typed
-from shared.client_certificates import client_certificate_of, pem_of
 from shared.connections import Connection
 from shared.credentials import (
     FIELDS,
@@ -22,6 +21,7 @@ from shared.credentials import (
     service_account_of,
 )
 from shared.errors import Conflict, InvalidInput, NotFound, Refusals, User
+from shared.microsoft_certificates import client_certificate_of, pem_of
 from shared.microsoft_clouds import check_use, cloud_named
 from shared.storage import authorisations, credentials
 from shared.storage.pool import Session

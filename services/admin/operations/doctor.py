@@ -10,8 +10,8 @@ from services.admin.context import Context
 from shared.connections import Connection
 from shared.mailbox.base import Mailbox
 from shared.mailbox.doctor import recording, reporting
-from shared.mailbox.doctor.asking import examine
-from shared.mailbox.doctor.examining import Examination
+from shared.mailbox.doctor.examination import Examination
+from shared.mailbox.doctor.examine import examine
 from shared.mailbox.doctor.reporting import DoctorReport
 from shared.storage import audit, connections
 from shared.vault import password_path
@@ -37,7 +37,7 @@ def examine_connection(ctx: Context, connection_id: int, *, record: bool = False
         return ctx.app_state.open_mailbox(wanted, None, mechanism=mechanism, fresh=fresh)
 
     started = time.monotonic()
-    found: Examination = ctx.app_state.mail_work.run(
+    found: Examination = ctx.app_state.mail_server_work.run(
         lambda: examine(connection, opened, seconds=_SECONDS), _SECONDS + _GRACE
     )
     took = int((time.monotonic() - started) * 1000)

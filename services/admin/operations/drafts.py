@@ -10,11 +10,11 @@ from services.admin.context import Context
 from services.admin.operations.credentials import refuse_misfit
 from services.admin.operations.tag_rights import refuse_beyond
 from services.admin.work_progress import say
-from shared.client_certificates import client_certificate_of, pem_of
 from shared.connection_editing import ConnectionEdit, edit
 from shared.connections import Connection
 from shared.errors import InvalidInput
 from shared.mailbox.base import Folder, FolderStatus, Mailbox
+from shared.microsoft_certificates import client_certificate_of, pem_of
 from shared.storage import connections
 
 T = TypeVar("T")
@@ -90,8 +90,8 @@ def with_mailbox(
     *,
     seconds: float | None = None,
 ) -> T:
-    """What `use` finds in the mailbox, within `seconds` (as `MailWork.run`). Who waits is told how
-    far it is."""
+    """What `use` finds in the mailbox, within `seconds` (as `MailServerWork.run`). Who waits is told
+    how far it is."""
 
     def work() -> T:
         say(f"Connecting to {wanted.connection.endpoint[0]}…")
@@ -109,7 +109,7 @@ def with_mailbox(
             progress.transcript = tuple(mailbox.transcript)
             mailbox.close()
 
-    return ctx.app_state.mail_work.run(work, seconds)
+    return ctx.app_state.mail_server_work.run(work, seconds)
 
 
 def refuse_moved_password(stored: Connection | None, wanted: ConnectionEdit) -> None:

@@ -11,8 +11,8 @@ from services.admin.operations.connection_views import ConnectionView, get_conne
 from services.admin.operations.credentials import refuse_misfit
 from services.admin.operations.drafts import checked_edit, refuse_moved_password
 from services.admin.operations.tag_rights import as_copied, refuse_beyond
-from shared.client_certificates import pem_of
 from shared.errors import InvalidInput
+from shared.microsoft_certificates import pem_of
 from shared.storage import connections
 from shared.vault import login_certificate_path, password_path
 

@@ -15,8 +15,8 @@ from services.admin.operations.estimates import Estimate, check_start, estimate
 from services.admin.operations.start_from import Start
 from shared.connection_editing import ConnectionEdit, edit
 from shared.connections import Connection
-from shared.counting import counted
 from shared.errors import Conflict
+from shared.quantities import counted
 from shared.storage import (
     connections,
     scheduling,

@@ -9,13 +9,13 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from services.admin.context import Context
+from services.admin.operations.edit_conflicts import check_version
 from services.admin.operations.forwards import set_forward
-from services.admin.operations.versions import check_version
 from services.admin.people.tokens import digest_of, new_signing_key, new_token
-from shared.counting import counted
 from shared.errors import Conflict, InvalidInput, NeedsPerson, NotFound, TryAgain
 from shared.forwards import Forward
 from shared.handlers import Handler, edit
+from shared.quantities import counted
 from shared.queueing.output import BrokerAccount
 from shared.rules.ruleset import Rules
 from shared.storage import connections, forwards, handler_queues, handlers, scheduling

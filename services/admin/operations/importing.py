@@ -18,10 +18,10 @@ from services.admin.context import Context
 from services.admin.operations.credentials import refuse_misfit
 from services.admin.operations.drafts import checked_edit
 from services.admin.operations.tag_rights import refuse_beyond
-from shared.client_certificates import pem_of
 from shared.connection_editing import FIELDS, SECRET_FIELDS, ConnectionEdit
-from shared.counting import counted
 from shared.errors import Conflict, InvalidInput
+from shared.microsoft_certificates import pem_of
+from shared.quantities import counted
 from shared.storage import certificates, connections, credentials
 from shared.storage.pool import Session
 from shared.storage.searching import folded

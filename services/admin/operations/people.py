@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 
 from services.admin.context import Context
-from services.admin.operations.versions import check_version
+from services.admin.operations.edit_conflicts import check_version
 from services.admin.people import passwords
 from services.admin.people.identity_proofs import SESSION_IDLE
 from services.admin.people.tokens import digest_of, new_token

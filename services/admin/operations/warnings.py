@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 from services.admin.context import Context
 from shared.connections import AfterDownload, Connection, TransportSecurity
-from shared.counting import counted
 from shared.mailbox.base import Capabilities
 from shared.mailbox.errors.provider_errors import MORE_SESSIONS
+from shared.quantities import counted
 from shared.storage import (
     authorisations,
     connections,

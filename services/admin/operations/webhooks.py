@@ -9,10 +9,10 @@ from typing import Any, Final, TypedDict
 from urllib.parse import urlsplit
 
 from services.admin.context import Context
-from services.admin.operations.versions import check_version
+from services.admin.operations.edit_conflicts import check_version
 from shared import input_fields as typed
-from shared.alerts.delivery import Alert, Template
 from shared.alerts.kinds import CHOICES
+from shared.alerts.raised import Alert, Template
 from shared.alerts.services import WebhookTest
 from shared.errors import InvalidInput, Refusals
 from shared.storage import alert_deliveries, alerts, webhooks

@@ -14,7 +14,7 @@ from services.admin.pages.forms import Form
 from services.admin.pages.rendering import redirect, render
 from services.admin.people import passwords
 from services.admin.people.authentication import session_of
-from services.admin.people.authorization import VIEW_PART, principal_of
+from services.admin.people.route_permissions import VIEW_PART, principal_of
 from shared.errors import InvalidInput, PosthouseError
 from shared.people import SignedIn
 

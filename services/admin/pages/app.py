@@ -39,7 +39,7 @@ from services.admin.pages.app_state import PagesState
 from services.admin.pages.forms import posted
 from services.admin.pages.progress import ProgressLines
 from services.admin.pages.rendering import STATIC, redirect, refusal
-from services.admin.people.authorization import PUBLIC, NotAllowed
+from services.admin.people.route_permissions import PUBLIC, NotAllowed
 from shared.errors import Conflict, NotFound, PosthouseError, TryAgain
 
 

@@ -9,8 +9,8 @@ from starlette.requests import Request
 
 from services.admin.context import AppState, Context
 from services.admin.pages.forms import PostedForm
-from services.admin.people.authorization import principal_of
 from services.admin.people.identity_proofs import IdentityProofs
+from services.admin.people.route_permissions import principal_of
 from services.admin.settings import AdminSettings
 
 if TYPE_CHECKING:

@@ -14,9 +14,9 @@ from services.admin.pages.app_state import context_of
 from services.admin.pages.forms import Form, whole_number
 from services.admin.pages.rendering import redirect, render
 from services.admin.people import cookies
-from services.admin.people.attempts import TooManyAttempts
 from services.admin.people.authentication import address_of
-from services.admin.people.authorization import BY_LINK, OPERATE_ON_PART, PUBLIC
+from services.admin.people.login_attempts import TooManyAttempts
+from services.admin.people.route_permissions import BY_LINK, OPERATE_ON_PART, PUBLIC
 from shared.errors import InvalidInput, NotFound, PosthouseError
 
 router = APIRouter()
@@ -48,19 +48,19 @@ def revoke(request: Request, connection_id: int, link_id: int) -> Response:
     return redirect(f"/connections/{connection_id}/links", "The link opens nothing any more.")
 
 
-@router.get("/authorize", dependencies=[PUBLIC])
+@router.get("/authorise", dependencies=[PUBLIC])
 def elsewhere(request: Request) -> Response:
     """Where somebody lands who came back from a login in another browser than it began in."""
-    return _private(render(request, "authorize/elsewhere.html"))
+    return _private(render(request, "owner_links/elsewhere.html"))
 
 
-@router.get("/authorize/{token}", dependencies=[BY_LINK])
+@router.get("/authorise/{token}", dependencies=[BY_LINK])
 def offer(request: Request, token: str) -> Response:
     """Whose Posthouse asks for what. Looking at it changes nothing: programs open links, too."""
     return _offer(request, token)
 
 
-@router.post("/authorize/{token}", dependencies=[BY_LINK])
+@router.post("/authorise/{token}", dependencies=[BY_LINK])
 def begin(request: Request, token: str) -> Response:
     """Leads to the provider's login, by a page: a form may not lead to another site (the content
     security policy)."""
@@ -80,7 +80,7 @@ def begin(request: Request, token: str) -> Response:
         text = f"{said} ({error.code}). Tell the person who sent you the link."
         return _offer(request, token, text, 503)
     host = urlsplit(address).hostname
-    response = render(request, "authorize/leaving.html", address=address, host=host)
+    response = render(request, "owner_links/leaving.html", address=address, host=host)
     cookies.write(request, response, cookies.LINK, browser, _LOGIN_SECONDS)
     return _private(response)
 
@@ -114,7 +114,7 @@ def _offer(request: Request, token: str, text: str = "", status: int = 200) -> R
     csrf = cookies.read(request, cookies.LOGIN) or secrets.token_urlsafe(32)
     response = render(
         request,
-        "authorize/offer.html",
+        "owner_links/offer.html",
         status,
         offer=found,
         is_open=open_,

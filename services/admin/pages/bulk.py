@@ -16,7 +16,7 @@ from services.admin.pages.app_state import context_of, is_part
 from services.admin.pages.connection_list import Asked
 from services.admin.pages.forms import Form, PostedForm, Values, whole_number
 from services.admin.pages.rendering import redirect, render
-from services.admin.people.authorization import OPERATE_ON_PART
+from services.admin.people.route_permissions import OPERATE_ON_PART
 from shared.errors import InvalidInput
 
 router = APIRouter(prefix="/connections")

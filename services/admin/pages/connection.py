@@ -18,7 +18,7 @@ from services.admin.pages.formatting import counted
 from services.admin.pages.forms import Form
 from services.admin.pages.rendering import redirect, render
 from services.admin.people.authentication import session_of
-from services.admin.people.authorization import OPERATE_ON_PART, VIEW_PART
+from services.admin.people.route_permissions import OPERATE_ON_PART, VIEW_PART
 from shared.errors import NotFound, PosthouseError
 from shared.logins import GrantShared, Others
 

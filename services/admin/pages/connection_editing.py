@@ -20,7 +20,7 @@ from services.admin.pages.connection_form import (
 )
 from services.admin.pages.forms import Form, PostedForm, Values
 from services.admin.pages.rendering import Tone, redirect, render
-from services.admin.people.authorization import OPERATE_ON_PART
+from services.admin.people.route_permissions import OPERATE_ON_PART
 from shared.errors import InvalidInput, NameTaken, PosthouseError
 
 router = APIRouter(prefix="/connections")

@@ -18,7 +18,7 @@ from services.admin.operations.connection_list import (
 from services.admin.pages.app_state import context_of, is_part
 from services.admin.pages.forms import page_number, whole_number
 from services.admin.pages.rendering import render
-from services.admin.people.authorization import VIEW_PART
+from services.admin.people.route_permissions import VIEW_PART
 from shared.connections import Health
 from shared.kinds import KINDS, kind_named
 

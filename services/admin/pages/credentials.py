@@ -12,7 +12,7 @@ from services.admin.operations import credentials as operations
 from services.admin.pages.app_state import context_of, editing_context_of
 from services.admin.pages.forms import Form, PostedForm, Values
 from services.admin.pages.rendering import redirect, render
-from services.admin.people.authorization import ADMINISTER, VIEW
+from services.admin.people.route_permissions import ADMINISTER, VIEW
 from shared.clock import utc_now
 from shared.credentials import SETTINGS, Provider
 from shared.errors import Conflict, InUse, InvalidInput, PosthouseError

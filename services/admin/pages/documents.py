@@ -18,7 +18,7 @@ from markupsafe import Markup
 from starlette.responses import Response
 
 from services.admin.pages.rendering import render
-from services.admin.people.authorization import PUBLIC
+from services.admin.people.route_permissions import PUBLIC
 from shared.errors import NotFound
 
 router = APIRouter(prefix="/documents")

@@ -14,7 +14,7 @@ from services.admin.pages.app_state import context_of
 from services.admin.pages.connection_editing import start_of
 from services.admin.pages.forms import Form
 from services.admin.pages.rendering import redirect, render
-from services.admin.people.authorization import OPERATE_ON_PART
+from services.admin.people.route_permissions import OPERATE_ON_PART
 from shared.errors import InvalidInput, NotFound, PosthouseError
 
 router = APIRouter(prefix="/connections")

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Final
 
-from shared import counting
+from shared import quantities
 from shared.clock import utc_now
 from shared.connections import Health
 
@@ -64,7 +64,7 @@ def number(value: int) -> str:
 
 def counted(value: int, one: str, many: str = "") -> str:
     """`1 mail`, `2 mails`."""
-    return counting.counted(value, one, many, written=number)
+    return quantities.counted(value, one, many, written=number)
 
 
 def milliseconds(value: float) -> str:

@@ -20,7 +20,7 @@ from services.admin.pages.consumer_examples import snippets
 from services.admin.pages.formatting import counted
 from services.admin.pages.forms import Form, PostedForm, Values, whole_number
 from services.admin.pages.rendering import redirect, render
-from services.admin.people.authorization import OPERATE, VIEW
+from services.admin.people.route_permissions import OPERATE, VIEW
 from shared.errors import (
     ChangedMeanwhile,
     Conflict,

@@ -14,10 +14,10 @@ from services.admin.pages.app_state import access_of, oidc_of, settings_of
 from services.admin.pages.forms import Form
 from services.admin.pages.rendering import redirect, render
 from services.admin.people import cookies, passwords, sealed_sessions
-from services.admin.people.attempts import Origin, TooManyAttempts
 from services.admin.people.authentication import address_of, session_of
-from services.admin.people.authorization import PUBLIC, VIEW
 from services.admin.people.identity_proofs import SESSION_LIFETIME, LoginRefused
+from services.admin.people.login_attempts import Origin, TooManyAttempts
+from services.admin.people.route_permissions import PUBLIC, VIEW
 from services.admin.redirecting import local_path
 from shared.errors import NotFound, PosthouseError, TryAgain
 

@@ -16,7 +16,7 @@ import nh3
 
 from shared.mail import charsets
 from shared.mail.findings import Finding
-from shared.mail.html import not_too_deep
+from shared.mail.html_depth import not_too_deep
 from shared.mail.parts import PlacedPart, is_attached, leaves, unpacked
 from shared.mail.region import region
 from shared.mail.structure import Part, read_structure

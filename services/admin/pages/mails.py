@@ -29,7 +29,7 @@ from services.admin.pages.app_state import context_of
 from services.admin.pages.formatting import counted
 from services.admin.pages.forms import Form, whole_number
 from services.admin.pages.rendering import HEADERS, redirect, render, static
-from services.admin.people.authorization import (
+from services.admin.people.route_permissions import (
     OPERATE,
     OPERATE_ON_PART,
     READ_MAIL_OF_PART,

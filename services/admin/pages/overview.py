@@ -12,7 +12,7 @@ from services.admin.pages import charts
 from services.admin.pages.app_state import access_of, context_of
 from services.admin.pages.formatting import counted
 from services.admin.pages.rendering import render
-from services.admin.people.authorization import VIEW, VIEW_PART, principal_of
+from services.admin.people.route_permissions import VIEW, VIEW_PART, principal_of
 from shared.connections import Health
 
 router = APIRouter()

@@ -13,7 +13,7 @@ from services.admin.pages.app_state import context_of, editing_context_of, oidc_
 from services.admin.pages.forms import Form, PostedForm, Values
 from services.admin.pages.rendering import redirect, render
 from services.admin.people import passwords
-from services.admin.people.authorization import ADMINISTER
+from services.admin.people.route_permissions import ADMINISTER
 from shared.clock import utc_now
 from shared.errors import ChangedMeanwhile, InvalidInput, PosthouseError
 from shared.people import Role

@@ -15,7 +15,7 @@ from services.admin.pages.app_state import context_of
 from services.admin.pages.formatting import counted
 from services.admin.pages.forms import Form, whole_number
 from services.admin.pages.rendering import redirect, render
-from services.admin.people.authorization import OPERATE_ON_PART, READ_MAIL_OF_PART, VIEW_PART
+from services.admin.people.route_permissions import OPERATE_ON_PART, READ_MAIL_OF_PART, VIEW_PART
 from shared.errors import NotFound, PosthouseError
 
 router = APIRouter(prefix="/quarantine")

@@ -13,7 +13,7 @@ from fastapi import APIRouter, Request
 from starlette.responses import FileResponse, Response
 
 from services.admin.pages.rendering import HEADERS, render
-from services.admin.people.authorization import VIEW_PART
+from services.admin.people.route_permissions import VIEW_PART
 from shared.errors import NotFound
 
 router = APIRouter(prefix="/reference")

@@ -14,17 +14,17 @@ from markupsafe import Markup
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 
-from services.admin.operations.versions import Versioned, version_of
+from services.admin.operations.edit_conflicts import Versioned, version_of
 from services.admin.pages import formatting
 from services.admin.people import cookies
 from services.admin.people.authentication import session_of
 from services.admin.redirecting import Tone as Tone
 from services.admin.redirecting import notice_of
 from services.admin.redirecting import redirect as redirect
-from shared.counting import sized
 from shared.errors import ChangedMeanwhile, InvalidInput, PosthouseError
 from shared.kinds import KINDS
 from shared.people import Permission
+from shared.quantities import sized
 from shared.untrusted_text import in_words, shown
 
 STATIC: Final = Path(str(files("services.admin") / "static"))

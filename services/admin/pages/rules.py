@@ -20,7 +20,7 @@ from services.admin.pages.app_state import context_of
 from services.admin.pages.formatting import counted
 from services.admin.pages.forms import Form, PostedForm, whole_number
 from services.admin.pages.rendering import redirect, render
-from services.admin.people.authorization import OPERATE
+from services.admin.people.route_permissions import OPERATE
 from shared.errors import InvalidInput
 from shared.input_fields import instant
 from shared.rules.conditions import FIELDS

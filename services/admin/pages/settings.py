@@ -11,9 +11,9 @@ from services.admin.pages.formatting import counted
 from services.admin.pages.forms import Form, Values
 from services.admin.pages.rendering import redirect, render
 from services.admin.pages.webhooks import KINDS, TEMPLATES, changes_of, values_of
-from services.admin.people.authorization import ADMINISTER
-from shared.alerts.delivery import Template
+from services.admin.people.route_permissions import ADMINISTER
 from shared.alerts.kinds import CHOICES
+from shared.alerts.raised import Template
 from shared.clock import utc_now
 from shared.errors import Conflict, InvalidInput, PosthouseError
 

@@ -12,9 +12,9 @@ from services.admin.operations import webhooks
 from services.admin.pages.app_state import context_of, editing_context_of
 from services.admin.pages.forms import Form, PostedForm, Values
 from services.admin.pages.rendering import redirect, render
-from services.admin.people.authorization import ADMINISTER
-from shared.alerts.delivery import Template
+from services.admin.people.route_permissions import ADMINISTER
 from shared.alerts.kinds import CHOICES
+from shared.alerts.raised import Template
 from shared.clock import utc_now
 from shared.errors import Conflict, InvalidInput, PosthouseError
 

@@ -20,8 +20,8 @@ from starlette.responses import PlainTextResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from services.admin.people import cookies
-from services.admin.people.attempts import TooManyAttempts
 from services.admin.people.identity_proofs import IdentityProofs
+from services.admin.people.login_attempts import TooManyAttempts
 from services.admin.problems import problem, problem_of
 from shared.errors import TryAgain
 from shared.forwarding import signed_links
@@ -38,8 +38,8 @@ _LOOPBACK: Final = frozenset({"127.0.0.1", "::1", "localhost"})
 _CALLBACK: Final = "/api/v1/oauth/callback"
 _CONSENT: Final = re.compile(r"^admin-consent-[0-9]{1,18}$")
 #: The pages of a link that authorises a mailbox, with its token.
-_LINK: Final = re.compile(r"^/authorize/([^/]+)(?:/.*)?$")
-_PUBLIC: Final = re.compile(r"^/(favicon\.ico|static/.*|documents(/.*)?|login(/.*)?|authorize)$")
+_LINK: Final = re.compile(r"^/authorise/([^/]+)(?:/.*)?$")
+_PUBLIC: Final = re.compile(r"^/(favicon\.ico|static/.*|documents(/.*)?|login(/.*)?|authorise)$")
 
 
 def session_of(request: HTTPConnection) -> SignedIn | None:

@@ -15,9 +15,9 @@ from typing import Final
 import structlog
 from pydantic import TypeAdapter, ValidationError
 
-from services.admin.people import attempts, passwords, sealed_sessions, second_factor
-from services.admin.people.attempts import Origin, TooManyAttempts
-from services.admin.people.guessing import WINDOW_SECONDS, TokenGuesses, network_of
+from services.admin.people import login_attempts, passwords, sealed_sessions, second_factor
+from services.admin.people.login_attempts import Origin, TooManyAttempts
+from services.admin.people.token_guesses import WINDOW_SECONDS, TokenGuesses, network_of
 from services.admin.people.tokens import digest_of
 from shared.errors import NotFound
 from shared.forwarding.signed_links import Claim
@@ -102,7 +102,9 @@ class IdentityProofs:
             _log.warning("token refused", network=network_of(address))
             with self._database.transaction() as session:
                 subject = f"network/{network_of(address)}"
-                audit.record_once(session, "nobody", "token refused", subject, attempts.WINDOW)
+                audit.record_once(
+                    session, "nobody", "token refused", subject, login_attempts.WINDOW
+                )
         return found
 
     def link(self, claim: Claim) -> Principal | None:
@@ -158,11 +160,13 @@ class IdentityProofs:
         Raises LoginRefused or TooManyAttempts."""
         known = self._knows(origin, None)
         try:
-            attempt = attempts.begin(self._database, attempts.BOOTSTRAP, origin, known_device=known)
+            attempt = login_attempts.begin(
+                self._database, login_attempts.BOOTSTRAP, origin, known_device=known
+            )
             if not self._is_bootstrap(token):
-                attempts.failed(self._database, attempt)
+                login_attempts.failed(self._database, attempt)
                 raise _not_bootstrap()
-            attempts.succeeded(self._database, attempt)
+            login_attempts.succeeded(self._database, attempt)
             with self._database.transaction() as session:
                 return Entered(
                     self.start_session(session, None, browser_sessions.BOOTSTRAP, origin.address)
@@ -177,7 +181,7 @@ class IdentityProofs:
         right, network = self._is_bootstrap(token), network_of(origin.address)
         self._guesses.note(origin.address, digest, wrong=not right)
         if not right:
-            _log.warning("login failed", name=attempts.BOOTSTRAP, network=network)
+            _log.warning("login failed", name=login_attempts.BOOTSTRAP, network=network)
             raise _not_bootstrap()
         _log.warning("logged in for a while, as Postgres takes no changes", network=network)
         return Entered(sealed_sessions.start(self._admin_token), is_sealed=True)
@@ -191,12 +195,14 @@ class IdentityProofs:
         known = found is not None and self._knows(origin, found[0])
         stored = found[1] if found else None
         with passwords.admitted():  # first: who is sent away unheard has had no attempt
-            attempt = attempts.begin(self._database, name.lower()[:200], origin, known_device=known)
+            attempt = login_attempts.begin(
+                self._database, name.lower()[:200], origin, known_device=known
+            )
             matches = passwords.matches(stored, password)
         if not matches or found is None or stored is None:
-            attempts.failed(self._database, attempt)
+            login_attempts.failed(self._database, attempt)
             raise LoginRefused("Name or password is wrong.")
-        attempts.succeeded(self._database, attempt)
+        login_attempts.succeeded(self._database, attempt)
         renewed = passwords.hashed(password) if passwords.is_dated(stored) else None
         with self._database.transaction() as session:
             if renewed:
@@ -217,16 +223,16 @@ class IdentityProofs:
         person_id, name = found
         known = self._knows(origin, person_id)
         who = f"code of {name.lower()[:200]}"
-        attempt = attempts.begin(self._database, who, origin, known_device=known)
+        attempt = login_attempts.begin(self._database, who, origin, known_device=known)
         with self._database.transaction() as session:
             accepted = second_factor.accepts(session, self._vault, person_id, code)
             if accepted:
                 browser_sessions.end_session(session, digest)
                 cookie = self.start_session(session, person_id, name, origin.address)
         if not accepted:
-            attempts.failed(self._database, attempt)
+            login_attempts.failed(self._database, attempt)
             raise LoginRefused("This is not a code of now, or it was used already.")
-        attempts.succeeded(self._database, attempt)
+        login_attempts.succeeded(self._database, attempt)
         return cookie
 
     def start_session(
@@ -329,4 +335,4 @@ def _not_bootstrap() -> LoginRefused:
 
 
 def _by_link(number: int) -> Principal:
-    return Principal(name=f"authorization link {number}", role=None, link_id=number)
+    return Principal(name=f"authorisation link {number}", role=None, link_id=number)

@@ -30,7 +30,7 @@ from joserfc.jwk import KeySet
 
 from services.admin.people.groups import Groups
 from services.admin.people.identity_proofs import IdentityProofs, LoginRefused
-from services.admin.people.provider_adapter import session_over
+from services.admin.people.oidc_requests import session_over
 from shared.errors import NeedsPerson, TryAgain
 from shared.hosts import HostRules
 from shared.mailbox.net.connect import AllowHost

@@ -113,7 +113,7 @@ class Pseudonyms:
         for kind, pattern in _TELLING:
 
             def replaced(match: re.Match[str], kind: str = kind) -> str:
-                return self._told(kind, match[0], made)
+                return self._replacement(kind, match[0], made)
 
             text = pattern.sub(replaced, text)
         for original in sorted(self._known, key=len, reverse=True):
@@ -121,7 +121,7 @@ class Pseudonyms:
             text = re.sub(whole, self._known[original].replace("\\", r"\\"), text, flags=re.I)
         return text
 
-    def _told(self, kind: str, text: str, made: set[str]) -> str:
+    def _replacement(self, kind: str, text: str, made: set[str]) -> str:
         if text in made or (kind != "ip" and _OF_PROVIDER.match(text)):
             return text
         return self._known.get(text) or self.of(kind, text)

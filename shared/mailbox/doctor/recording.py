@@ -15,11 +15,11 @@ from typing import Any, Final
 from shared.clock import utc_now
 from shared.errors import Conflict
 from shared.mailbox.doctor import request_forms
-from shared.mailbox.doctor.examining import NOBODYS, Examination
+from shared.mailbox.doctor.anonymise_http import HttpRequests
+from shared.mailbox.doctor.anonymise_imap import ImapLines, replaced_level
+from shared.mailbox.doctor.anonymise_pop3 import Pop3Lines
+from shared.mailbox.doctor.examination import NOBODYS, Examination
 from shared.mailbox.doctor.exchanges import RecordedExchange, Session, sessions_of
-from shared.mailbox.doctor.http_requests import HttpRequests
-from shared.mailbox.doctor.imap_lines import ImapLines, shown_level
-from shared.mailbox.doctor.pop3_lines import Pop3Lines
 from shared.mailbox.doctor.pseudonyms import Pseudonyms
 from shared.mailbox.doctor.reporting import form_of
 
@@ -44,10 +44,10 @@ def recording(found: Examination, *, secrets: Iterable[str] = ()) -> str:
     host = connection.endpoint[0]
     names.server(host)
     lines = ImapLines(names, connection.username)
-    folder = "/".join(shown_level(names, level) for level in connection.folder.split("/"))
+    folder = "/".join(replaced_level(names, level) for level in connection.folder.split("/"))
     for one in found.folders:
         for level in one.name.strip("/").split("/"):
-            shown_level(names, level)
+            replaced_level(names, level)
     protocol = connection.kind.protocol
     sessions: list[dict[str, Any]] = []
     if protocol == "imap":

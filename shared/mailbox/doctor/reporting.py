@@ -8,7 +8,7 @@ from typing import Final
 
 from shared.errors import PosthouseError
 from shared.mailbox.doctor import request_forms
-from shared.mailbox.doctor.examining import Examination
+from shared.mailbox.doctor.examination import Examination
 from shared.mailbox.doctor.exchanges import RecordedExchange, sessions_of
 from shared.mailbox.observing import HttpRequest
 
@@ -72,7 +72,7 @@ def report(found: Examination, *, secrets: Iterable[str] = ()) -> DoctorReport:
     rows += [_row("http", form, answers, hidden) for form, answers in asked.items()]
     rows = [_unused(row) if row.form in _forms_of(found.other_ways) else row for row in rows]
     sentences = [
-        _clean(f"{doing[:1].upper()}{doing[1:]} failed: {_told(error)}", hidden)
+        _clean(f"{doing[:1].upper()}{doing[1:]} failed: {_sentence(error)}", hidden)
         for doing, error in found.failures
     ]
     sentences += [_clean(note, hidden) for note in found.notes]
@@ -169,7 +169,7 @@ def _row(protocol: str, form: str, answers: Sequence[_Answer], hidden: Sequence[
     )
 
 
-def _told(error: PosthouseError) -> str:
+def _sentence(error: PosthouseError) -> str:
     return f"{error} {error.hint}".strip()
 
 

@@ -11,7 +11,6 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from shared.counting import counted
 from shared.mailbox.base import MailRef, Sink
 from shared.mailbox.errors.refused_mails import MailRefused, RefusedMails
 from shared.mailbox.failures import mail_too_large, mail_vanished
@@ -19,6 +18,7 @@ from shared.mailbox.imap.bodies import BodyReader
 from shared.mailbox.imap.search import search
 from shared.mailbox.imap.session import ImapSession, Reply, uid_sets
 from shared.mailbox.net.stream import LARGE_BUFFER, SMALL_BUFFER
+from shared.quantities import counted
 
 #: Octets and mails of one command, and how many commands are under way.
 _BATCH_OCTETS = 4 << 20

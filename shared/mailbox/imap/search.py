@@ -12,11 +12,11 @@ import re
 import time
 from collections.abc import Mapping, Sequence
 
-from shared.counting import counted
 from shared.mailbox.errors import server_answers
 from shared.mailbox.errors.throttling import stated_delay
 from shared.mailbox.failures import Refused, StepFailed, Unreachable
 from shared.mailbox.imap.session import ImapSession, Reply, Untagged, read_set
+from shared.quantities import counted
 
 _TAG = re.compile(rb'\(TAG "([^"]*)"\)', re.I)
 _ALL = re.compile(rb"\bALL ([0-9:,]+)", re.I)

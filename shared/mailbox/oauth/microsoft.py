@@ -17,12 +17,12 @@ import httpx
 import msal
 from cryptography.hazmat.primitives import hashes
 
-from shared.client_certificates import client_certificate_of
 from shared.credentials import ClientSecrets, Credential
 from shared.errors import NeedsPerson, PosthouseError, TryAgain
 from shared.mailbox.errors import provider_errors, token_answers
 from shared.mailbox.net import https
 from shared.mailbox.oauth.tokens import Tokens, lifetime
+from shared.microsoft_certificates import client_certificate_of
 
 # The answer comes back by GET: a POST from another site would come without the session's cookie.
 _FORM_POST: Final = "response_mode='form_post' is recommended"

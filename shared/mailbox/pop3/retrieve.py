@@ -13,7 +13,6 @@ from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from shared.counting import counted
 from shared.errors import MailFailure
 from shared.mailbox.base import MailRef, Sink
 from shared.mailbox.errors.refused_mails import MailRefused, RefusedMails
@@ -22,6 +21,7 @@ from shared.mailbox.net.stream import LARGE_BUFFER, SMALL_BUFFER
 from shared.mailbox.pop3.session import Pop3Answer, Pop3Session
 from shared.mailbox.pop3.text import DOT, Dots, read_text
 from shared.messages import Key
+from shared.quantities import counted
 
 _END = b"\r\n.\r\n"
 #: How far ahead mails are asked for: octets (as claimed) and commands.

@@ -17,7 +17,7 @@ import pytest
 from pydantic import ValidationError
 
 from services.admin.people import passwords
-from services.admin.people.attempts import OF_A_NAME, OF_A_NETWORK, OF_STRANGERS
+from services.admin.people.login_attempts import OF_A_NAME, OF_A_NETWORK, OF_STRANGERS
 from services.admin.settings import AdminSettings
 from tests.integration.api.conftest import TOKEN, Api
 from tests.servers.postgres import PostgresServer

@@ -15,9 +15,9 @@ from services.admin.app import build_api
 from services.admin.pages import app as pages
 from services.admin.pages.app_state import PagesState
 from services.admin.people.authentication import SAFE_METHODS
-from services.admin.people.authorization import Needs, declared
 from services.admin.people.cookies import SESSION
 from services.admin.people.identity_proofs import IdentityProofs
+from services.admin.people.route_permissions import Needs, declared
 from shared.people import Principal, Role
 from tests.integration.api.conftest import TOKEN, Api
 from tests.integration.api.test_access import add_token

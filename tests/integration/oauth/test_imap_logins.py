@@ -13,7 +13,7 @@ from shared.connections import Connection, Mode, Selection
 from shared.credentials import Credential, Provider
 from shared.errors import NeedsAuthorisation, NeedsPerson
 from shared.mailbox.base import Mailbox
-from shared.mailbox.doctor.asking import examine
+from shared.mailbox.doctor.examine import examine
 from shared.mailbox.doctor.recording import recording
 from shared.mailbox.doctor.reporting import report
 from shared.mailbox.oauth.tokens import Tokens

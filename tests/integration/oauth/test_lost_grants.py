@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from services.scheduler.alerting import deliver_due
-from shared.alerts.delivery import Template
+from shared.alerts.raised import Template
 from shared.clock import utc_now
 from shared.storage import scheduling, webhooks
 from shared.vault import SecretPath

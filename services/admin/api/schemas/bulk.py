@@ -6,8 +6,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from services.admin.api.schemas.common import Id, Out, Tags, described
 from services.admin.api.schemas.connections import START_FROM, ConnectionCreate, ConnectionIn
-from services.admin.api.schemas.parts import Id, Out, Tags, described
 from services.admin.operations.bulk import MOST
 from services.admin.operations.saving_many import MOST as MOST_SAVED
 

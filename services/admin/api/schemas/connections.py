@@ -7,8 +7,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from services.admin.api.schemas.common import NamedOut, Out, described
 from services.admin.api.schemas.derived import giving, showing
-from services.admin.api.schemas.parts import NamedOut, Out, described
 from services.admin.operations.authorisation_links import (
     MOST_DAYS,
     VALID_DAYS,
@@ -55,7 +55,7 @@ class AuthorizeOut(BaseModel):
 
 
 @showing(AuthorisationLink)
-class AuthorizationLinkOut(Out):
+class AuthorisationLinkOut(Out):
     """A link with which the owner of the mailbox authorises it, without its address."""
 
     state: Literal["open", "used", "expired", "revoked"]
@@ -63,7 +63,7 @@ class AuthorizationLinkOut(Out):
     account: str = Field(description="Who logged in with it")
 
 
-class MadeLinkOut(AuthorizationLinkOut):
+class MadeLinkOut(AuthorisationLinkOut):
     url: str = Field(description="To be sent to the owner: it is stored as a digest only")
 
 

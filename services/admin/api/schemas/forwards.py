@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from services.admin.api.schemas.parts import Out
+from services.admin.api.schemas.common import Out
 from shared.forward_kinds import ForwardProtocol
 from shared.forwards import Key, Order, SaslMechanism
 

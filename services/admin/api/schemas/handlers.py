@@ -8,9 +8,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
 
+from services.admin.api.schemas.common import Id, Out, described
 from services.admin.api.schemas.derived import giving
 from services.admin.api.schemas.forwards import ForwardIn, ForwardOut
-from services.admin.api.schemas.parts import Id, Out, described
 from services.admin.operations.rules import DAYS, MOST_DAYS, MOST_LISTED
 from shared.handlers import Handler
 from shared.rules.expression import LONGEST

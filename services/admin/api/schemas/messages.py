@@ -8,8 +8,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from services.admin.api.schemas.common import Id, Out
 from services.admin.api.schemas.derived import showing
-from services.admin.api.schemas.parts import Id, Out
 from services.admin.operations.messages import (
     Delivered,
     DeliveredAgain,

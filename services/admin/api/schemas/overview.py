@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Literal
 
+from services.admin.api.schemas.common import HealthWord, Out
 from services.admin.api.schemas.derived import showing
 from services.admin.api.schemas.handlers import HandlerOut
-from services.admin.api.schemas.parts import HealthWord, Out
 from services.admin.operations.overview import (
     Backend,
     Backlog,

@@ -8,8 +8,8 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from services.admin.api.schemas.common import Out, Tags, Text, described
 from services.admin.api.schemas.derived import showing
-from services.admin.api.schemas.parts import Out, Tags, Text, described
 from services.admin.operations.people import Entry
 from services.admin.operations.webhooks import Delivery, LoggedAlert, Webhook
 from shared.alerts.kinds import CHOICES

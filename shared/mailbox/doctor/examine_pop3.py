@@ -7,7 +7,7 @@ from typing import Final
 
 from shared.connections import Selection
 from shared.mailbox.base import Mailbox
-from shared.mailbox.doctor.examining import (
+from shared.mailbox.doctor.examination import (
     SAMPLES,
     AllKnown,
     Examination,
@@ -29,7 +29,7 @@ _LONGEST_WAIT: Final = 15.0
 _DELAY: Final = "the server wants {:g} s between two logins"
 
 
-def ask(found: Examination) -> None:
+def examine(found: Examination) -> None:
     """Every form, in as few sessions as possible where the server wants time between them."""
     ways: list[str] = []
     delay = 0.0
@@ -37,7 +37,7 @@ def ask(found: Examination) -> None:
         delay = mailbox.capabilities.login_delay
         assert isinstance(mailbox, Pop3Mailbox)
         ways = list(mailbox.session.login_ways[1:])
-        _looking(found, mailbox)
+        _listing(found, mailbox)
     if found.failures and not found.capabilities and not found.server:
         return
     if 0 < delay <= _LONGEST_WAIT:
@@ -55,7 +55,7 @@ def ask(found: Examination) -> None:
     found.not_asked.append(("DELE, and QUIT after RETR", "they change the mailbox"))
 
 
-def _looking(found: Examination, mailbox: Mailbox) -> None:
+def _listing(found: Examination, mailbox: Mailbox) -> None:
     total = opened(found, mailbox)
     assert isinstance(mailbox, Pop3Mailbox)
     if not mailbox.capabilities.stable_keys and total > _MOST_HEADERS:

@@ -6,9 +6,8 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from shared.connections import Selection
-from shared.counting import counted
 from shared.mailbox.base import MailRef
-from shared.mailbox.doctor.examining import (
+from shared.mailbox.doctor.examination import (
     SAMPLES,
     WHOLE_FOLDER,
     Examination,
@@ -22,6 +21,7 @@ from shared.mailbox.graph import listing as graph_listing
 from shared.mailbox.graph import mime as graph_mime
 from shared.mailbox.graph.http import GraphError
 from shared.mailbox.graph.mailbox import GraphMailbox
+from shared.quantities import counted
 
 #: A request of a batch that changes nothing, in place of those that settle.
 _LOOK: Final = {"method": "GET", "suffix": "?$select=id"}
@@ -34,7 +34,7 @@ _NO_FORM: Final = GraphError(
 )
 
 
-def ask(found: Examination) -> None:
+def examine(found: Examination) -> None:
     """Every form, part by part; requests stand alone, so one refusal says nothing of the next."""
     parts = (
         ("opening the mailbox", _folders),

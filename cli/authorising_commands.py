@@ -50,7 +50,7 @@ def add_link(
     """Makes a link to send to the owner: for one login at the provider, shown this once."""
     with Api.from_environment() as api:
         found = api.named("connections", name)
-        made = api.post(f"connections/{found['id']}/authorization-links", {"days": days})
+        made = api.post(f"connections/{found['id']}/authorisation-links", {"days": days})
     if as_json:
         printing.as_json(made)
         return
@@ -63,7 +63,7 @@ def list_links(name: Name, as_json: AsJson = False) -> None:
     """Shows the links of a connection and what became of them, newest first."""
     with Api.from_environment() as api:
         found = api.named("connections", name)
-        made = api.get(f"connections/{found['id']}/authorization-links")
+        made = api.get(f"connections/{found['id']}/authorisation-links")
     columns = {
         "id": lambda one: one["id"],
         "state": lambda one: one["state"],
@@ -82,7 +82,7 @@ def revoke_link(
     """Takes a link back: it opens nothing any more."""
     with Api.from_environment() as api:
         found = api.named("connections", name)
-        revoked = api.delete(f"connections/{found['id']}/authorization-links/{link}")
+        revoked = api.delete(f"connections/{found['id']}/authorisation-links/{link}")
     if as_json:
         printing.as_json(revoked)
     else:

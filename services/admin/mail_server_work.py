@@ -32,7 +32,7 @@ class GivenUp(TryAgain):
     code = "given-up"
 
 
-class MailWork:
+class MailServerWork:
     """Runs calls to mail servers in `threads` threads of its own, so that a server that hangs can
     take no thread away from pages and API. A call that nobody waits for any more is interrupted:
     its sessions end."""

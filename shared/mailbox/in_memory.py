@@ -16,7 +16,6 @@ from difflib import get_close_matches
 
 from shared.clock import utc_now
 from shared.connections import AfterDownload, Selection
-from shared.counting import counted
 from shared.mailbox.base import (
     HEADER_LIMIT,
     Capabilities,
@@ -31,6 +30,7 @@ from shared.mailbox.base import (
 from shared.mailbox.errors.refused_mails import MailRefused
 from shared.mailbox.failures import FolderMissing, SessionLost, mail_too_large, mail_vanished
 from shared.messages import Key
+from shared.quantities import counted
 
 _CHUNK = 65_536
 

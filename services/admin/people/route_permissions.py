@@ -115,7 +115,7 @@ def declared(app: FastAPI) -> list[Declared]:
         if len(needs) != 1:
             raise RuntimeError(
                 f"{sorted(methods)} {path} declares {len(needs)} permissions; it must have exactly "
-                "one of those in services.admin.people.authorization."
+                "one of those in services.admin.people.route_permissions."
             )
         found.append(Declared(path, methods, needs[0]))
     return found

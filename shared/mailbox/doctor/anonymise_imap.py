@@ -8,9 +8,9 @@ from typing import Final
 
 from imapclient import imap_utf7
 
-from shared.mailbox.doctor.examining import NOBODYS
-from shared.mailbox.doctor.made_mails import header_of, mail_of
+from shared.mailbox.doctor.examination import NOBODYS
 from shared.mailbox.doctor.pseudonyms import Pseudonyms, challenge
+from shared.mailbox.doctor.stand_in_mails import header_of, mail_of
 from shared.mailbox.imap.names import decode_name
 
 _LITERAL: Final = re.compile(rb"\{(\d{1,20})\+?\}\r?\n")
@@ -241,7 +241,7 @@ class ImapLines:
             return part
         star = b"*" if part.endswith(b"*") else b""
         bare = part.removesuffix(b"*")
-        made = shown_level(self._names, decode_name(bare))
+        made = replaced_level(self._names, decode_name(bare))
         return (made.encode() if not bare.isascii() else bytes(imap_utf7.encode(made))) + star
 
     _BY_KEYWORD: Final[dict[bytes, Callable[[ImapLines, bytes], bytes]]] = {
@@ -262,7 +262,7 @@ class ImapLines:
     }
 
 
-def shown_level(names: Pseudonyms, level: str) -> str:
+def replaced_level(names: Pseudonyms, level: str) -> str:
     """One level of a folder's name as people read it: what is odd about its spelling stays."""
     if level.upper() in _COMMON or not level:
         return level

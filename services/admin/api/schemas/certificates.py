@@ -1,4 +1,4 @@
-"""Certificates, trust anchors and OAuth2 credentials."""
+"""Certificates, trust anchors, sender keys and revocation lists."""
 
 from __future__ import annotations
 
@@ -7,10 +7,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from services.admin.api.schemas.derived import giving, showing
-from services.admin.api.schemas.parts import Text, described
+from services.admin.api.schemas.common import Text, described
 from services.admin.problems import UserOut
-from shared.credentials import ClientSecrets, Credential
 
 
 class CertificateOut(BaseModel):
@@ -75,30 +73,6 @@ class RevocationListOut(BaseModel):
     error: str
 
 
-@showing(Credential)
-class CredentialOut(BaseModel):
-    """An OAuth2 credential; its secrets are never shown."""
-
-    redirect_uri: str = Field(description="To be entered at the provider")
-    admin_consent_url: str = Field(
-        default="",
-        description="Where an administrator of the tenant consents (Microsoft); the browser comes "
-        "back to the redirect address",
-    )
-    redirect_problem: str = Field(
-        default="", description="Why the provider will not take the redirect address, if so"
-    )
-    uses: int
-    used_by: list[UserOut] | None
-
-
-@giving(Credential, ClientSecrets)
-class CredentialIn(BaseModel):
-    """An OAuth2 credential; secrets are write-only."""
-
-    model_config = ConfigDict(extra="forbid")
-
-
 class RenameIn(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
@@ -106,6 +80,4 @@ class RenameIn(BaseModel):
     alias: Text = Field(default="", max_length=200)
 
 
-CredentialBody = described(CredentialIn)
-CredentialChanges = described(CredentialIn, partial=True)
 RenameChanges = described(RenameIn, partial=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from shared.mail.fields import read_fields
-from shared.mailbox.errors import server_notes
+from shared.mailbox.errors import unconverted_mails
 
 NOTE = (
     b"MIME-Version: 1.0\r\n"
@@ -24,7 +24,7 @@ NOTE = (
 
 
 def is_server_note(mail: bytes, size: int, listed: int) -> bool:
-    return server_notes.is_server_note(read_fields(mail).octets, mail, size, listed)
+    return unconverted_mails.is_server_note(read_fields(mail).octets, mail, size, listed)
 
 
 @pytest.mark.promise("H4")

@@ -8,9 +8,9 @@ from collections.abc import Mapping
 from typing import Any, Final
 from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
 
-from shared.mailbox.doctor.imap_lines import shown_level
-from shared.mailbox.doctor.made_mails import mail_of
+from shared.mailbox.doctor.anonymise_imap import replaced_level
 from shared.mailbox.doctor.pseudonyms import Pseudonyms
+from shared.mailbox.doctor.stand_in_mails import mail_of
 from shared.mailbox.observing import HttpRequest
 
 _HEADERS: Final = ("content-type", "retry-after")
@@ -92,7 +92,7 @@ class HttpRequests:
             return self._names.of("token", value)
         match = re.match(r"displayName eq '(.*)'$", value)
         if match is not None:
-            folder = shown_level(self._names, match[1].replace("''", "'"))
+            folder = replaced_level(self._names, match[1].replace("''", "'"))
             return f"displayName eq '{folder}'"
         if name.startswith("$") or name == "changeType":
             return value
@@ -152,7 +152,7 @@ class HttpRequests:
         if name == "url":  # of a request in a batch
             return self.url("https://x/v1.0" + text).partition("/v1.0")[2]
         if name == "displayName":
-            return shown_level(self._names, text)
+            return replaced_level(self._names, text)
         if name in _WORDS:
             return self._names.words(text)
         if name in ("contentType", "Content-Type"):

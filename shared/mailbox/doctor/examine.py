@@ -8,25 +8,25 @@ from typing import Final
 from shared.connections import Connection
 from shared.errors import InvalidInput
 from shared.mailbox import observing
-from shared.mailbox.doctor import asking_graph, asking_imap, asking_pop3
-from shared.mailbox.doctor.examining import Examination, Open
+from shared.mailbox.doctor import examine_graph, examine_imap, examine_pop3
+from shared.mailbox.doctor.examination import Examination, Open
 
 #: By the `protocol` of a kind (`shared.kinds`).
-_ASKING: Final[Mapping[str, Callable[[Examination], None]]] = {
-    "imap": asking_imap.ask,
-    "pop3": asking_pop3.ask,
-    "graph": asking_graph.ask,
+_EXAMINATIONS: Final[Mapping[str, Callable[[Examination], None]]] = {
+    "imap": examine_imap.examine,
+    "pop3": examine_pop3.examine,
+    "graph": examine_graph.examine,
 }
 
 
 def examine(connection: Connection, open_: Open, *, seconds: float) -> Examination:
     """Asks everything. Never raises for what the server does: that is the result."""
     found = Examination(connection, open_, seconds)
-    ask = _ASKING.get(connection.kind.protocol)
-    if ask is None:
+    examine_kind = _EXAMINATIONS.get(connection.kind.protocol)
+    if examine_kind is None:
         unknown = InvalidInput(f"The doctor does not know {connection.kind.title} yet.")
         found.failures.append(("examining", unknown))
         return found
     with observing.observed(found.observer):
-        ask(found)
+        examine_kind(found)
     return found

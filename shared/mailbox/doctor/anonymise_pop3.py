@@ -6,8 +6,8 @@ import re
 from collections.abc import Sequence
 from typing import Final
 
-from shared.mailbox.doctor.made_mails import header_of, mail_of
 from shared.mailbox.doctor.pseudonyms import Pseudonyms, challenge
+from shared.mailbox.doctor.stand_in_mails import header_of, mail_of
 
 _STAMP: Final = re.compile(r"<[^<>\s]+@[^<>\s]+>")
 _KEPT_NUMBERS: Final = frozenset({"STAT", "LIST"})

@@ -40,7 +40,7 @@ _PUSHED = 4
 
 
 @dataclass(slots=True)
-class KeptRuns:
+class KeptSessionRuns:
     """`run_job` is the actor of the own queue; `listen` has a thread for push events."""
 
     dispatcher: Dispatcher

@@ -7,10 +7,9 @@ from collections.abc import Callable
 from typing import Final
 
 from shared.connections import Selection
-from shared.counting import counted
 from shared.errors import PosthouseError
 from shared.mailbox.base import Cursor, Mailbox, MailRef
-from shared.mailbox.doctor.examining import (
+from shared.mailbox.doctor.examination import (
     LONG_AGO,
     SAMPLES,
     Examination,
@@ -23,12 +22,13 @@ from shared.mailbox.doctor.examining import (
 from shared.mailbox.imap.mailbox import ImapMailbox
 from shared.mailbox.imap.search import around, search, searches
 from shared.mailbox.push_loop import PushLoop
+from shared.quantities import counted
 
 #: Seconds for IDLE to be taken and left.
 _IDLE_S: Final = 15.0
 
 
-def ask(found: Examination) -> None:
+def examine(found: Examination) -> None:
     """Every form, part by part; each part in a session of its own, as one may break it."""
     ways: list[str] = []
 
@@ -40,7 +40,7 @@ def ask(found: Examination) -> None:
         ("logging in", log_in),
         ("listing the folders", lambda mailbox: _folders(found, mailbox)),
         ("looking for a folder", lambda mailbox: look_up_by_name(found, mailbox)),
-        ("listing and downloading", lambda mailbox: _looking(found, mailbox)),
+        ("listing and downloading", lambda mailbox: _listing(found, mailbox)),
         ("searching as after a cut answer", lambda mailbox: _searching(found, mailbox)),
         ("polling", lambda mailbox: _polling(found, mailbox)),
         ("waiting for new mails", lambda mailbox: _idling(found, mailbox)),
@@ -67,7 +67,7 @@ def _folders(found: Examination, mailbox: Mailbox) -> None:
     )
 
 
-def _looking(found: Examination, mailbox: Mailbox) -> None:
+def _listing(found: Examination, mailbox: Mailbox) -> None:
     total = opened(found, mailbox)
     known = NothingKnown()
     listing = mailbox.list_new(known, Selection.UNREAD, limit=SAMPLES)

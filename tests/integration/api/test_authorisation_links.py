@@ -12,7 +12,7 @@ from urllib.parse import urlencode, urlsplit
 import httpx
 import pytest
 
-from services.admin.people.attempts import OF_A_LINK
+from services.admin.people.login_attempts import OF_A_LINK
 from shared.people import Role
 from tests.integration.api.conftest import Api, Posthouse
 from tests.integration.api.test_access import add_token
@@ -77,14 +77,14 @@ class Owner:
 
 
 def made(api: Api, connection: dict[str, Any], **body: Any) -> dict[str, Any]:
-    answer = api.http.post(f"connections/{connection['id']}/authorization-links", json=body)
+    answer = api.http.post(f"connections/{connection['id']}/authorisation-links", json=body)
     assert answer.status_code == 201, answer.text
     found: dict[str, Any] = answer.json()
     return found
 
 
 def states(api: Api, connection: dict[str, Any]) -> list[str]:
-    found = api.http.get(f"connections/{connection['id']}/authorization-links").json()
+    found = api.http.get(f"connections/{connection['id']}/authorisation-links").json()
     return [one["state"] for one in found]
 
 
@@ -116,8 +116,8 @@ def test_the_owner_authorises_once_and_without_an_account(
     assert "Log in at" not in owner.look().text
     entries = api.http.get("audit", params={"subject": f"connection/{connection['id']}"}).json()
     told = {(one["action"], one["actor"]) for one in entries["items"]}
-    assert ("authorise", f"authorization link {link['id']}") in told
-    assert ("make authorization link", link["created_by"]) in told
+    assert ("authorise", f"authorisation link {link['id']}") in told
+    assert ("make authorisation link", link["created_by"]) in told
 
 
 @pytest.mark.promise("A2")
@@ -185,7 +185,7 @@ def test_a_link_that_is_over_says_so_and_opens_nothing(
         "UPDATE authorisation_link SET expires_at = now() - interval '1 s' WHERE id = %(id)s",
         id=expired["id"],
     )
-    path = f"connections/{connection['id']}/authorization-links/{revoked['id']}"
+    path = f"connections/{connection['id']}/authorisation-links/{revoked['id']}"
     assert api.http.delete(path).json()["state"] == "revoked"
     assert problem(api.http.delete(path.replace(str(revoked["id"]), "999999")), 404)
     assert "This link is too old" in begun.come_back(late).text
@@ -213,7 +213,7 @@ def test_a_link_opens_its_own_page_and_no_other(api: Api, connection: dict[str, 
     token = owner.path.rpartition("/")[2]
     for path in ("/", "/connections", f"/connections/{connection['id']}/links", "/audit"):
         assert owner.http.get(path).url.path == "/login", path
-    assert owner.http.get("/authorize/" + "x" * 43).status_code == 404
+    assert owner.http.get("/authorise/" + "x" * 43).status_code == 404
     assert owner.http.get(f"{owner.path}/connections").status_code == 404
     with api.as_token(token) as client:
         assert client.get("connections").status_code == 401
@@ -226,16 +226,16 @@ def test_only_a_digest_of_a_link_is_kept(api: Api, connection: dict[str, Any]) -
     token = link["url"].rpartition("/")[2]
     rows = api.execute("SELECT l::text, a::text FROM authorisation_link l, audit a")
     assert rows and not any(token in text for row in rows for text in row)
-    listed = api.http.get(f"connections/{connection['id']}/authorization-links")
+    listed = api.http.get(f"connections/{connection['id']}/authorisation-links")
     assert token not in listed.text
 
 
 def test_links_are_for_logins_of_persons_and_for_those_who_may_operate(
     api: Api, connection: dict[str, Any]
 ) -> None:
-    by_password = f"connections/{api.create()['id']}/authorization-links"
+    by_password = f"connections/{api.create()['id']}/authorisation-links"
     assert "Nobody logs in" in problem(api.http.post(by_password, json={}), 422)["detail"]
-    path = f"connections/{connection['id']}/authorization-links"
+    path = f"connections/{connection['id']}/authorisation-links"
     assert problem(api.http.post(path, json={"days": 31}), 422)["field"] == "days"
     with api.as_token(add_token(api, Role.VIEWER)) as viewer:
         assert viewer.post(path, json={}).status_code == 403
@@ -267,6 +267,6 @@ def test_guessed_links_and_logins_without_end_are_held_up(
     assert csrf
     held = owner.http.post(owner.path, data={"csrf": csrf[1]})
     assert (held.status_code, "Too many logins" in held.text) == (429, True)
-    codes = [owner.http.get(f"/authorize/{uuid.uuid4().hex}").status_code for _ in range(32)]
+    codes = [owner.http.get(f"/authorise/{uuid.uuid4().hex}").status_code for _ in range(32)]
     assert (codes[0], codes[-1]) == (404, 429)
     assert owner.look().status_code == 200, "a link that is known goes on"
